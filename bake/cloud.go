@@ -1,0 +1,237 @@
+package bake
+
+import (
+	"context"
+	"errors"
+)
+
+// The names by which a cloud knows its things. They are types so that a
+// snapshot cannot be passed where a volume is wanted.
+type (
+	// BuildID names one build; scaffold that the cloud holds is tagged with it.
+	BuildID string
+	// HostID names the virtual machine that the build runs on.
+	HostID string
+	// VolumeID names a volume.
+	VolumeID string
+	// SnapshotID names a snapshot.
+	SnapshotID string
+	// ImageID names an image.
+	ImageID string
+	// DeviceName is the name that the cloud is asked to attach a volume under,
+	// such as /dev/sdf. The kernel may give the device another one.
+	DeviceName string
+	// DevicePath is the kernel's name of a block device, such as /dev/xvdf or
+	// /dev/nvme1n1.
+	DevicePath string
+)
+
+// BuildTag is the key of the tag that carries the BuildID on every volume a
+// build creates. The snapshot of such a volume and the image of such a
+// snapshot are found through it, so they need no tag of their own.
+const BuildTag = "packer-chroot-build"
+
+// ErrDeviceTaken is wrapped by Cloud.Attach when the cloud says that the device
+// name is in use: another name may work.
+var ErrDeviceTaken = errors.New("device name is in use")
+
+// ErrNotFound is wrapped by the reading calls of a Cloud when the cloud does
+// not know the id.
+var ErrNotFound = errors.New("not found")
+
+// A Cloud fulfils the acts of a build that only a cloud can do. Its methods
+// make one request each and do not wait for a state to come about: bake waits.
+//
+// Every creating call is repeatable: made twice with the same specification by
+// the same Cloud value it creates one thing. Every removing call answers nil
+// when the thing is already gone. An implementation retries throttling and
+// transport faults by itself; an error that it returns is final.
+type Cloud interface {
+	// Host tells which virtual machine this program runs on, and which device
+	// names are taken there.
+	Host(context.Context) (Host, error)
+
+	// Source finds the one image to start from. It is not called for a build
+	// from scratch.
+	Source(context.Context) (Image, error)
+
+	// CheckName fails when an image of this name is in the way.
+	CheckName(ctx context.Context, name string) error
+
+	// CreateVolume asks for a volume, tagged with its BuildID.
+	CreateVolume(context.Context, VolumeSpec) (VolumeID, error)
+	// Volume reads a volume; an error wraps ErrNotFound if there is none.
+	Volume(context.Context, VolumeID) (Volume, error)
+	// FindVolumes lists the volumes tagged with the build.
+	FindVolumes(context.Context, BuildID) ([]VolumeID, error)
+	// DeleteVolume removes a volume that is attached nowhere.
+	DeleteVolume(context.Context, VolumeID) error
+
+	// DeviceNames lists the names that may be asked for, best first.
+	DeviceNames() []DeviceName
+	// Attach asks for the volume to be attached to the host. An error wraps
+	// ErrDeviceTaken when another name may work.
+	Attach(context.Context, VolumeID, HostID, DeviceName) error
+	// Detach asks for the volume to be detached from the host.
+	Detach(context.Context, VolumeID, HostID) error
+
+	// CreateSnapshot asks for a snapshot of a volume.
+	CreateSnapshot(context.Context, SnapshotSpec) (SnapshotID, error)
+	// Snapshot reads a snapshot; an error wraps ErrNotFound if there is none.
+	Snapshot(context.Context, SnapshotID) (Snapshot, error)
+	// FindSnapshots lists the snapshots taken of a volume.
+	FindSnapshots(context.Context, VolumeID) ([]SnapshotID, error)
+	// DeleteSnapshot removes a snapshot that no image uses.
+	DeleteSnapshot(context.Context, SnapshotID) error
+
+	// Register asks for an image whose root device is the snapshot.
+	Register(context.Context, ImageSpec) (ImageID, error)
+	// Image reads an image; an error wraps ErrNotFound if there is none.
+	Image(context.Context, ImageID) (Image, error)
+	// FindImages lists the images that use a snapshot.
+	FindImages(context.Context, SnapshotID) ([]ImageID, error)
+	// Deregister removes an image; its snapshots stay.
+	Deregister(context.Context, ImageID) error
+}
+
+// Host is the virtual machine that a build runs on.
+type Host struct {
+	ID     HostID
+	Region string
+	// Zone is the availability zone (AWS) or subregion (Outscale): volumes are
+	// created there.
+	Zone string
+	// Taken lists the device names that the cloud says are in use.
+	Taken []DeviceName
+}
+
+// VolumeSpec is what a volume is created from.
+type VolumeSpec struct {
+	Build BuildID
+	Zone  string
+	// Snapshot is the source of the content; empty for a blank volume.
+	Snapshot SnapshotID
+	// SizeGiB is in GiB, as both clouds count.
+	SizeGiB int64
+	// Type is the cloud's volume type, such as gp2; empty for the cloud's default.
+	Type string
+	// IOPS is for types that take it; 0 otherwise.
+	IOPS int64
+	Tags map[string]string
+}
+
+// VolumeState is where a volume is in its life.
+type VolumeState string
+
+// The states of a volume; each cloud's words are translated to these.
+const (
+	VolumeCreating  VolumeState = "creating"
+	VolumeAvailable VolumeState = "available"
+	VolumeInUse     VolumeState = "in-use"
+	VolumeDeleting  VolumeState = "deleting"
+	VolumeError     VolumeState = "error"
+)
+
+// AttachState is where an attachment is in its life.
+type AttachState string
+
+// The states of an attachment. Detached is also the state of a volume that was
+// never attached.
+const (
+	Detached  AttachState = "detached"
+	Attaching AttachState = "attaching"
+	Attached  AttachState = "attached"
+	Detaching AttachState = "detaching"
+)
+
+// Volume is a volume as the cloud tells of it.
+type Volume struct {
+	ID      VolumeID
+	State   VolumeState
+	SizeGiB int64
+	// Attach is the state of the attachment to Host under Device.
+	Attach AttachState
+	Host   HostID
+	Device DeviceName
+}
+
+// SnapshotSpec is what a snapshot is created from.
+type SnapshotSpec struct {
+	Build       BuildID
+	Volume      VolumeID
+	Description string
+	Tags        map[string]string
+}
+
+// SnapshotState is where a snapshot is in its life.
+type SnapshotState string
+
+// The states of a snapshot; each cloud's words are translated to these.
+const (
+	SnapshotPending   SnapshotState = "pending"
+	SnapshotCompleted SnapshotState = "completed"
+	SnapshotError     SnapshotState = "error"
+)
+
+// Snapshot is a snapshot as the cloud tells of it.
+type Snapshot struct {
+	ID    SnapshotID
+	State SnapshotState
+	// Percent is the progress, 0 to 100, or -1 where the cloud does not say.
+	Percent int
+	// Reason says why the state is SnapshotError, if the cloud tells.
+	Reason string
+}
+
+// ImageSpec is what an image is registered from. What only one cloud knows
+// (enhanced networking, product codes, further block devices) its Cloud adds.
+type ImageSpec struct {
+	Build       BuildID
+	Name        string
+	Description string
+	Tags        map[string]string
+	Snapshot    SnapshotID
+	// Source is the image that the build started from; nil from scratch.
+	Source *Image
+	// SizeGiB and VolumeType describe the root volume.
+	SizeGiB    int64
+	VolumeType string
+}
+
+// ImageState is where an image is in its life.
+type ImageState string
+
+// The states of an image; each cloud's words are translated to these.
+const (
+	ImagePending   ImageState = "pending"
+	ImageAvailable ImageState = "available"
+	ImageFailed    ImageState = "failed"
+)
+
+// Image is an image as the cloud tells of it.
+type Image struct {
+	ID    ImageID
+	Name  string
+	State ImageState
+	// Reason says why the state is ImageFailed, if the cloud tells.
+	Reason string
+	// Owner is the account id; OwnerName the alias, if there is one.
+	Owner, OwnerName string
+	// Created is the creation date as the cloud writes it.
+	Created string
+	// Architecture and Virtualization are in the cloud's words: x86_64, hvm.
+	Architecture, Virtualization string
+	// RootDevice is the root device's name, such as /dev/sda1.
+	RootDevice string
+	// Root describes the root device's volume.
+	Root RootVolume
+	Tags map[string]string
+}
+
+// RootVolume is what an image says of its root device's volume.
+type RootVolume struct {
+	Snapshot SnapshotID
+	SizeGiB  int64
+	Type     string
+	IOPS     int64
+}

@@ -1,0 +1,41 @@
+package chroot
+
+import (
+	"context"
+	"io"
+	"os"
+)
+
+// Command is what to run inside a root.
+type Command struct {
+	// Line is given to the root's own /bin/sh -c, byte for byte. No shell of the
+	// host sees it.
+	Line   string
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+}
+
+// Root is a mounted root file system that can be entered. Nothing above this
+// package knows whether the acts are done in this process or in another one
+// that has root's rights.
+//
+// All paths inside are as the image sees them. No method reads or writes
+// outside of the root, whatever links the image holds.
+type Root interface {
+	// Path is where the root is mounted on the host.
+	Path() string
+	// Run runs a command and answers its exit status. An error means that the
+	// command could not be run, or that ctx ended it.
+	Run(context.Context, Command) (status int, err error)
+	// Upload writes a file, replacing what a regular file held.
+	Upload(ctx context.Context, dst string, src io.Reader, mode os.FileMode) error
+	// UploadDir copies a directory of the host. Without a trailing slash on src
+	// the directory itself is created in dst, with one only its content is, as
+	// rsync does.
+	UploadDir(ctx context.Context, dst, src string, exclude []string) error
+	// Download reads a file.
+	Download(ctx context.Context, src string, dst io.Writer) error
+	// DownloadDir copies a directory to the host, by the rule of UploadDir.
+	DownloadDir(ctx context.Context, src, dst string, exclude []string) error
+}

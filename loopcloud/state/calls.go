@@ -1,0 +1,99 @@
+package state
+
+// The requests that state takes from the wire formats. A zero field is one that
+// the caller did not give. IDDigits is how many hexadecimal digits a new id
+// has: 17 for EC2, 8 for the Outscale API.
+
+// VolumeRequest asks for a volume.
+type VolumeRequest struct {
+	Zone, SnapshotID, Type string
+	SizeGiB                int64
+	IOPS, Throughput       int64
+	Encrypted              bool
+	KMSKeyID               string
+	Tags                   map[string]string
+	Token                  string
+	IDDigits               int
+	DryRun                 bool
+}
+
+// VolumeChange asks for a volume to be other than it is; zero keeps.
+type VolumeChange struct {
+	SizeGiB          int64
+	Type             string
+	IOPS, Throughput int64
+	DryRun           bool
+}
+
+// AttachRequest asks for an attachment.
+type AttachRequest struct {
+	VolumeID, VMID, Device string
+	DryRun                 bool
+}
+
+// DetachRequest asks for an attachment to end. VMID and Device, if given, must
+// be the attachment's. Force detaches what is in use.
+type DetachRequest struct {
+	VolumeID, VMID, Device string
+	Force, DryRun          bool
+}
+
+// SnapshotRequest asks for a snapshot of a volume.
+type SnapshotRequest struct {
+	VolumeID, Description string
+	Tags                  map[string]string
+	Token                 string
+	IDDigits              int
+	DryRun                bool
+}
+
+// SnapshotCopyRequest asks for a copy in the caller's region.
+type SnapshotCopyRequest struct {
+	SourceID, SourceRegion, Description string
+	Encrypted                           bool
+	KMSKeyID                            string
+	Tags                                map[string]string
+	Token                               string
+	IDDigits                            int
+	DryRun                              bool
+}
+
+// ImageRequest asks for an image of snapshots.
+type ImageRequest struct {
+	Name, Description string
+	Mappings          []Mapping
+	Attributes        ImageAttributes
+	Tags              map[string]string
+	// ID, if given, is the id to be: imports only.
+	ID       string
+	IDDigits int
+	DryRun   bool
+}
+
+// ImageCopyRequest asks for a copy, snapshots included, in the caller's region.
+type ImageCopyRequest struct {
+	SourceID, SourceRegion string
+	Name, Description      string
+	Encrypted              bool
+	KMSKeyID               string
+	CopyTags               bool
+	Tags                   map[string]string
+	Token                  string
+	IDDigits               int
+	DryRun                 bool
+}
+
+// VMRequest asks for VM records.
+type VMRequest struct {
+	ImageID, Type, Zone string
+	Count               int
+	Tags                map[string]string
+	Token               string
+	IDDigits            int
+	DryRun              bool
+}
+
+// PermissionChange adds to and removes from Permissions.
+type PermissionChange struct {
+	Add, Remove Permissions
+}
