@@ -39,3 +39,14 @@ type Root interface {
 	// DownloadDir copies a directory to the host, by the rule of UploadDir.
 	DownloadDir(ctx context.Context, src, dst string, exclude []string) error
 }
+
+// ExtraMount is one entry of chroot_mounts: a file system mounted below the
+// root.
+type ExtraMount struct {
+	// Type is the file system's type, or "bind".
+	Type string
+	// Source is the device, or the directory of the host to bind.
+	Source string
+	// Target is the path inside the root.
+	Target string
+}

@@ -1,0 +1,99 @@
+package bake
+
+import (
+	"context"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+)
+
+// Plan is what the user wants, as far as every cloud can tell. Callbacks stand
+// where the user's templates can only be rendered once something is known.
+type Plan struct {
+	Build BuildID
+	// ImageName is the name of the image to be.
+	ImageName string
+	// FromScratch starts from a blank volume instead of a source image.
+	FromScratch bool
+
+	// RootSizeGiB is the root volume's size in GiB; 0 means the source's.
+	RootSizeGiB int64
+	// RootType is the root volume's type; empty means the source's.
+	RootType string
+
+	// Device is the device name to attach under; empty lets the build choose.
+	Device DeviceName
+	// LockDir holds the reservations of device names, shared by the builds on a
+	// host.
+	LockDir string
+
+	// MountPath renders where the root is mounted, from the kernel device's base
+	// name (xvdf).
+	MountPath func(device string) (string, error)
+	// Partition is the partition number of the root file system: empty for the
+	// first, or the whole disk where it has no partition table; "0" for the whole
+	// disk.
+	Partition string
+	// MountOptions are given to mount for the root.
+	MountOptions []string
+	// Mounts are made below the root, in order.
+	Mounts []chroot.ExtraMount
+	// CopyFiles are copied from the host to the same path in the root.
+	CopyFiles []string
+	// PreMount and PostMount render the user's shell commands for the host.
+	PreMount  func(device DevicePath) ([]string, error)
+	PostMount func(device DevicePath, mountPath string) ([]string, error)
+
+	// Labels renders what the user wants written on the things made. It is called
+	// before anything is created.
+	Labels func(Facts) (Labels, error)
+	// Provision is called with the root ready to be entered.
+	Provision func(context.Context, Workplace) error
+	// Pause, if not nil, is called after each step with its name (-debug).
+	Pause func(ctx context.Context, step string) error
+	// KeepOnError, if not nil, is asked after a failure whether to leave
+	// everything as it is (-on-error=abort, or ask).
+	KeepOnError func(error) bool
+}
+
+// Facts is what is known before anything is created.
+type Facts struct {
+	Host Host
+	// Source is nil from scratch.
+	Source *Image
+}
+
+// Labels are descriptions and tags.
+type Labels struct {
+	Description  string
+	ImageTags    map[string]string
+	SnapshotTags map[string]string
+	VolumeTags   map[string]string
+}
+
+// Workplace is what provisioning has to work with.
+type Workplace struct {
+	Facts
+	Root chroot.Root
+	// Device is the kernel's name of the root volume's disk.
+	Device DevicePath
+}
+
+// Result is what a build made.
+type Result struct {
+	Image    ImageID
+	Snapshot SnapshotID
+	Region   string
+	// Source is nil from scratch.
+	Source *Image
+}
+
+// A Reporter is told what a build does, in the order it does it. Its methods
+// may be called from several goroutines.
+type Reporter interface {
+	// Step says what is begun.
+	Step(format string, args ...any)
+	// Detail says more of the step under way.
+	Detail(format string, args ...any)
+	// Warn says what went wrong without ending the build, such as an undoing that failed.
+	Warn(format string, args ...any)
+}
