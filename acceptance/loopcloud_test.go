@@ -126,7 +126,7 @@ func TestVolumesLife(t *testing.T) {
 }
 
 // diskUse is what the snapshot's file takes on the disk, in bytes.
-func diskUse(t *testing.T, dir, id string) int64 {
+func diskUse(t testing.TB, dir, id string) int64 {
 	t.Helper()
 	var used int64
 	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
