@@ -67,11 +67,7 @@ func (c *Cloud) begin(call string) (again bool) {
 // rest waits before a lost creating call is looked for: at least 400 ms, for EC2
 // does not tell at once of what it has made.
 func rest(ctx context.Context, attempt int) error {
-	length, err := pause(attempt+3, nil)
-	if err != nil {
-		return err
-	}
-	timer := time.NewTimer(length)
+	timer := time.NewTimer(pause(8*firstPause, attempt))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
