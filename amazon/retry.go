@@ -29,11 +29,14 @@ type policy struct {
 	// throttled, or no connection came about. It is for calls that create a second
 	// thing when made twice.
 	sure aws.Retryer
+	// first is the pause after the first attempt, about.
+	first time.Duration
 }
 
 // newPolicy makes the policy whose first pause is this long.
 func newPolicy(first time.Duration) policy {
 	return policy{
+		first: first,
 		full: newRetryer(first, append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(hope)}, retry.DefaultRetryables...)),
 		sure: newRetryer(first, []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(unsure)}),
 	}
