@@ -100,7 +100,7 @@ var errGivenUp = errors.New("given up")
 func (r retry) passing(err error) bool {
 	var (
 		no    *refusal
-		fault *transportFault
+		fault *transportError
 		dial  *net.OpError
 	)
 	switch {

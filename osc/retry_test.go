@@ -89,14 +89,14 @@ func TestRetryEndsWithContext(t *testing.T) {
 
 // TestPassing: which errors may be gone at the next try.
 func TestPassing(t *testing.T) {
-	refusedDial := &transportFault{&net.OpError{Op: "dial", Err: errors.New("connection refused")}}
+	refusedDial := &transportError{&net.OpError{Op: "dial", Err: errors.New("connection refused")}}
 	tests := map[string]struct {
 		err             error
 		before, reached bool // before anything was reached, and after
 	}{
 		"dial":                      {refusedDial, false, true},
-		"broken connection":         {&transportFault{io.ErrUnexpectedEOF}, true, true},
-		"time-out":                  {&transportFault{context.DeadlineExceeded}, true, true},
+		"broken connection":         {&transportError{io.ErrUnexpectedEOF}, true, true},
+		"time-out":                  {&transportError{context.DeadlineExceeded}, true, true},
 		"bad request":               {&refusal{Status: 400}, false, false},
 		"conflict":                  {&refusal{Status: 409}, false, false},
 		"throttled":                 {&refusal{Status: 429}, true, true},
@@ -156,24 +156,24 @@ func TestConflicts(t *testing.T) {
 		"linked by an earlier try": {attach, "LinkVolume", []reply{lost, inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "attaching")), reply{}, 2, nil},
 		"still creating":           {attach, "LinkVolume", []reply{inTheWay, done}, volume("creating", ""), reply{}, 2, nil},
 		"creating for good":        {attach, "LinkVolume", []reply{inTheWay}, volume("creating", ""), reply{}, 6, errUnsettled},
-		"linked elsewhere":         {attach, "LinkVolume", []reply{inTheWay}, volume("in-use", link("i-00000000", "/dev/xvdf", "attached")), reply{}, 1, anyRefusal},
+		"linked elsewhere":         {attach, "LinkVolume", []reply{inTheWay}, volume("in-use", link("i-00000000", "/dev/xvdf", "attached")), reply{}, 1, errRefused},
 		"device taken": {attach, "LinkVolume", []reply{inTheWay}, volume("available", ""),
 			vm("running", `{"DeviceName":"/dev/sdf","Bsu":{"VolumeId":"vol-0000000f"}}`), 1, bake.ErrDeviceTaken},
 		"device taken, told as a bad request": {attach, "LinkVolume", []reply{refused(400, "InvalidParameterValue", "4999", "device")}, volume("available", ""),
 			vm("running", `{"DeviceName":"/dev/xvdf"}`), 1, bake.ErrDeviceTaken},
 		"VM starts":      {attach, "LinkVolume", []reply{inTheWay, done}, volume("available", ""), vm("pending", ""), 2, nil},
-		"no reason":      {attach, "LinkVolume", []reply{inTheWay}, volume("available", ""), vm("running", ""), 1, anyRefusal},
+		"no reason":      {attach, "LinkVolume", []reply{inTheWay}, volume("available", ""), vm("running", ""), 1, errRefused},
 		"no volume":      {attach, "LinkVolume", []reply{noVolume}, none, reply{}, 1, bake.ErrNotFound},
 		"detached":       {detach, "UnlinkVolume", []reply{inTheWay}, volume("available", ""), reply{}, 1, nil},
 		"detaching":      {detach, "UnlinkVolume", []reply{inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "detaching")), reply{}, 1, nil},
 		"another's":      {detach, "UnlinkVolume", []reply{inTheWay}, volume("in-use", link("i-00000000", "/dev/xvdf", "attached")), reply{}, 1, nil},
 		"attaching":      {detach, "UnlinkVolume", []reply{inTheWay, done}, volume("in-use", link("i-12345678", "/dev/xvdf", "attaching")), reply{}, 2, nil},
-		"cannot detach":  {detach, "UnlinkVolume", []reply{inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "attached")), reply{}, 1, anyRefusal},
+		"cannot detach":  {detach, "UnlinkVolume", []reply{inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "attached")), reply{}, 1, errRefused},
 		"detached, gone": {detach, "UnlinkVolume", []reply{noVolume}, none, reply{}, 1, nil},
 		"deleted":        {remove, "DeleteVolume", []reply{noVolume}, none, reply{}, 1, nil},
 		"deleting":       {remove, "DeleteVolume", []reply{inTheWay}, volume("deleting", ""), reply{}, 1, nil},
 		"on its way off": {remove, "DeleteVolume", []reply{inTheWay, done}, volume("in-use", link("i-12345678", "/dev/xvdf", "detaching")), reply{}, 2, nil},
-		"in use":         {remove, "DeleteVolume", []reply{inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "attached")), reply{}, 1, anyRefusal},
+		"in use":         {remove, "DeleteVolume", []reply{inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "attached")), reply{}, 1, errRefused},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -181,8 +181,8 @@ func TestConflicts(t *testing.T) {
 			err := test.act(s.cloud(Options{}))
 			switch {
 			case test.err == nil && err != nil,
-				test.err == anyRefusal && !is(err, (*refusal).wrongRequest),
-				test.err != nil && test.err != anyRefusal && !errors.Is(err, test.err):
+				errors.Is(test.err, errRefused) && !is(err, (*refusal).wrongRequest),
+				test.err != nil && !errors.Is(test.err, errRefused) && !errors.Is(err, test.err):
 				t.Errorf("the error is %v, want %v", err, test.err)
 			}
 			if n := s.count(test.call); n != test.tries {
@@ -192,8 +192,8 @@ func TestConflicts(t *testing.T) {
 	}
 }
 
-// anyRefusal stands for the API's own refusal.
-var anyRefusal = errors.New("a refusal")
+// errRefused stands for the API's own refusal.
+var errRefused = errors.New("a refusal")
 
 func TestDeleteSnapshotInUse(t *testing.T) {
 	const id = "snap-12345678"
