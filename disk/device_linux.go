@@ -42,28 +42,11 @@ func readOpen(f *os.File) (Table, error) {
 
 // sectorSize asks a block device for its logical sector.
 func sectorSize(f *os.File) (int, error) {
-	var size uint32
-	err := ioctl(f, func(fd int) (err error) {
-		size, err = unix.IoctlGetUint32(fd, unix.BLKSSZGET)
-		return err
-	})
+	size, err := unix.IoctlGetUint32(int(f.Fd()), unix.BLKSSZGET)
 	if err != nil {
 		return 0, fmt.Errorf("cannot tell the sector size of %s: %w", f.Name(), err)
 	}
 	return int(size), nil
-}
-
-// ioctl gives the file's descriptor to call.
-func ioctl(f *os.File, call func(fd int) error) error {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var callErr error
-	if err := conn.Control(func(fd uintptr) { callErr = call(int(fd)) }); err != nil {
-		return err
-	}
-	return callErr
 }
 
 // isDevice fails unless path is the node of a block device that can be read and
@@ -204,8 +187,7 @@ func flush(node string) error {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("cannot flush: %w", err)
 	}
-	err = ioctl(f, func(fd int) error { return unix.IoctlSetInt(fd, unix.BLKFLSBUF, 0) })
-	if err != nil {
+	if err := unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0); err != nil {
 		return fmt.Errorf("cannot drop the caches of %s: %w", node, err)
 	}
 	return nil

@@ -131,21 +131,16 @@ func RemovePartitions(device string) error {
 // blkpg does one act on one partition. Removing one that is not there is done.
 func blkpg(f *os.File, op int32, n int, p known) error {
 	part := unix.BlkpgPartition{Start: p.start, Length: p.length, Pno: int32(n)}
-	err := ioctl(f, func(fd int) error {
-		arg := unix.BlkpgIoctlArg{
-			Op:      op,
-			Datalen: int32(unsafe.Sizeof(part)),
-			Data:    (*byte)(unsafe.Pointer(&part)),
-		}
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.BLKPG, uintptr(unsafe.Pointer(&arg)))
-		if errno != 0 {
-			return errno
-		}
-		return nil
-	})
-	if err == nil || op == unix.BLKPG_DEL_PARTITION && errors.Is(err, unix.ENXIO) {
+	arg := unix.BlkpgIoctlArg{
+		Op:      op,
+		Datalen: int32(unsafe.Sizeof(part)),
+		Data:    (*byte)(unsafe.Pointer(&part)),
+	}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKPG, uintptr(unsafe.Pointer(&arg)))
+	if errno == 0 || op == unix.BLKPG_DEL_PARTITION && errno == unix.ENXIO {
 		return nil
 	}
+	err := os.NewSyscallError("BLKPG", errno)
 	return fmt.Errorf("cannot %s partition %d of %s: %w", acts[op], n, f.Name(), err)
 }
 
