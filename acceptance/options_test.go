@@ -157,7 +157,7 @@ func TestRootVolumeAndMappings(t *testing.T) {
 	})
 }
 
-func fileSize(t *testing.T, path string) int64 {
+func fileSize(t testing.TB, path string) int64 {
 	t.Helper()
 	info, err := os.Stat(path)
 	if err != nil {
