@@ -198,6 +198,7 @@ func TestTransientFaultsAreTriedAgain(t *testing.T) {
 		"throttled":    refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded"),
 		"server fault": refuseWith(http.StatusInternalServerError, "InternalError"),
 		"no answer":    breakOff,
+		"half answer":  cutOff,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &stub{actions: map[string]action{"DescribeImages": inTurn(fault, fault, found)}}

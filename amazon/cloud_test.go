@@ -192,6 +192,35 @@ func TestSourceThatCannotBeUsed(t *testing.T) {
 	}
 }
 
+// What cannot be the root device is refused when the source tells which device
+// that is, and not after the build.
+func TestMappingThatCannotBeTheRoot(t *testing.T) {
+	tests := []struct {
+		name    string
+		root    string
+		mapping Mapping
+		refused bool
+	}{
+		{"suppressed", "", Mapping{DeviceName: "xvda", NoDevice: true}, true},
+		{"of a snapshot", "", Mapping{DeviceName: "/dev/xvda", SnapshotID: "snap-2"}, true},
+		{"an instance store volume", "/dev/sda1", Mapping{DeviceName: "/dev/sda1", VirtualName: "ephemeral0"}, true},
+		{"no longer the root", "/dev/sda1", Mapping{DeviceName: "/dev/xvda", NoDevice: true}, false},
+		{"a volume", "", Mapping{DeviceName: "/dev/xvda", VolumeType: "gp3"}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"DescribeImages": images(imageXML)}}
+			opts := Options{SourceAMI: "ami-1", RootDeviceName: tt.root, Mappings: []Mapping{tt.mapping}}
+			_, err := stubbed(t, s, opts).Source(context.Background())
+			if tt.refused {
+				says(t, err, tt.mapping.DeviceName, "root device")
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestCheckName(t *testing.T) {
 	taken := `<imageId>ami-9</imageId><name>mine</name><imageState>available</imageState>`
 	tests := []struct {

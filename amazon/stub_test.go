@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -57,6 +58,12 @@ func inTurn(actions ...action) action {
 // breakOff is an action whose answer never comes.
 func breakOff(url.Values) (int, string) { panic(http.ErrAbortHandler) }
 
+// cutOff is an action whose answer ends in the middle.
+func cutOff(url.Values) (int, string) { return cut, "<DescribeImagesResponse><imagesSet>" }
+
+// cut is no status: it stands for an answer that is shorter than it says.
+const cut = 0
+
 func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		s.serveMetadata(w, r)
@@ -76,6 +83,10 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.calls = append(s.calls, r.PostForm)
 	status, body := act(r.PostForm)
 	w.Header().Set("Content-Type", "text/xml")
+	if status == cut {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+		status = http.StatusOK
+	}
 	w.WriteHeader(status)
 	fmt.Fprint(w, body)
 }
