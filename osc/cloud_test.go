@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -398,6 +399,25 @@ func TestSnapshotStates(t *testing.T) {
 		got, err := s.cloud(Options{}).Snapshot(t.Context(), "snap-12345678")
 		if err != nil || got.State != want || got.Percent != 7 {
 			t.Errorf("%s: %+v, %v", word, got, err)
+		}
+	}
+}
+
+// TestInheritedSpeed: the speed of a source's device is asked for where it can be.
+func TestInheritedSpeed(t *testing.T) {
+	for kind, want := range map[string]string{"gp2": "<nil>", "io1": "300"} {
+		s := newStub(t, map[string][]reply{"ReadImages": {{200, `{"Images":[{"ImageId":"ami-12345678","RootDeviceName":"/dev/sda1",
+			"BlockDeviceMappings":[{"DeviceName":"/dev/sda1","Bsu":{}},{"DeviceName":"/dev/sdb","Bsu":{"VolumeType":"` + kind + `","Iops":300,"VolumeSize":10}}]}]}`}}})
+		req, err := s.cloud(Options{}).imageRequest(t.Context(), bake.ImageSpec{Source: &bake.Image{ID: "ami-12345678"}})
+		if err != nil || len(*req.BlockDeviceMappings) != 2 {
+			t.Fatalf("%+v, %v", req, err)
+		}
+		got := "<nil>"
+		if iops := (*req.BlockDeviceMappings)[1].Bsu.Iops; iops != nil {
+			got = strconv.Itoa(*iops)
+		}
+		if got != want {
+			t.Errorf("%s: %s iops, want %s", kind, got, want)
 		}
 	}
 }
