@@ -145,7 +145,7 @@ func TestUnreachableEndpoint(t *testing.T) {
 		access func(url string) Access
 		want   string
 	}{
-		{"custom", func(url string) Access { return access(url) }, "custom_endpoint_ec2"},
+		{"custom", access, "custom_endpoint_ec2"},
 		{"of the environment", func(url string) Access {
 			t.Setenv("AWS_ENDPOINT_URL", url)
 			return access("")

@@ -129,11 +129,7 @@ const imageXML = `<imageId>ami-1</imageId><name>base</name><imageState>available
 	<tagSet><item><key>os</key><value>debian</value></item></tagSet>`
 
 func images(items ...string) action {
-	body := "<imagesSet>"
-	for _, item := range items {
-		body += "<item>" + item + "</item>"
-	}
-	return answer("DescribeImages", body+"</imagesSet>")
+	return list("DescribeImages", "imagesSet", items)
 }
 
 func TestSource(t *testing.T) {

@@ -1,6 +1,7 @@
 package cloudtest
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -27,9 +28,9 @@ func TestWire(t *testing.T) {
 			wire := &Wire{
 				Next: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 					reached++
-					io.WriteString(w, "done")
+					fmt.Fprint(w, "done")
 				}),
-				Refuse: func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "slow down") },
+				Refuse: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "slow down") },
 			}
 			server := httptest.NewServer(wire)
 			defer server.Close()
