@@ -167,7 +167,7 @@ func TestSourceThatCannotBeUsed(t *testing.T) {
 		images action
 		want   []string
 	}{
-		{"unknown", refuse("InvalidAMIID.NotFound"), []string{"source image", "ami-1", "not found", "region eu-west-1"}},
+		{"unknown", refuse("InvalidAMIID.NotFound"), []string{"source image ami-1: not found in region eu-west-1"}},
 		{"nothing", images(), []string{"ami-1", "not found"}},
 		{"deregistered", images(`<imageId>ami-1</imageId><imageState>deregistered</imageState>`), []string{"ami-1", "not found"}},
 		{"malformed", refuse("InvalidAMIID.Malformed"), []string{"cannot read image ami-1", "InvalidAMIID.Malformed"}},
