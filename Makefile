@@ -1,0 +1,72 @@
+# What a plugin author expects of make: build dev test testacc generate plugin-check; and
+# demo peer packer lint bench fuzz. Every target gets what it needs by itself.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+.PHONY: build packer sdc dev demo test testacc peer generate lint bench fuzz plugin-check setup clean FORCE
+
+# What is slow to make lives here, outside the checkout, and is made again when missing.
+CACHE := $(or $(PACKER_CHROOT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/packer-plugin-chroot)
+PLUGINS := packer-plugin-amazon-chroot packer-plugin-osc-chroot
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w"
+FUZZTIME ?= 20s
+
+# Nothing here may fall back to the real metadata service, and Packer need not phone home.
+export AWS_EC2_METADATA_DISABLED := true
+export CHECKPOINT_DISABLE := 1
+export GOFLAGS := $(filter-out -mod=%,$(GOFLAGS))
+
+build: $(addprefix bin/,$(PLUGINS) loopcloud)
+
+# Go decides what is stale; the link step costs little when nothing changed.
+bin/%: FORCE
+	@$(GOBUILD) -o $@ ./cmd/$*
+
+packer:
+	@tools/packer.sh "$(CACHE)" bin/packer
+
+sdc:
+	@tools/tool.sh "$(CACHE)" sdc github.com/hashicorp/packer-plugin-sdk/cmd/packer-sdc bin/packer-sdc
+
+# The plugins, for the packer in use.
+dev: build packer
+	@tools/install.sh bin/packer $(PLUGINS)
+
+setup:
+	@tools/setup.sh
+
+demo: setup build packer
+	@tools/demo.sh
+
+test: setup build packer
+	@tools/test.sh "$(CACHE)"
+
+# The name that plugin authors know for the tests that need more than Go.
+testacc: setup build packer
+	@tools/test.sh "$(CACHE)" acceptance
+
+# The public amazon plugin, unmodified, builds an image on loopcloud.
+peer: setup build packer
+	@tools/tool.sh "$(CACHE)" peer github.com/hashicorp/packer-plugin-amazon bin/peer/packer-plugin-amazon
+	@PEER_PLUGIN="$$PWD/bin/peer/packer-plugin-amazon" go test -count=1 -run '^TestPeer' -v ./acceptance
+
+generate: sdc
+	@tools/generate.sh
+
+lint:
+	@tools/tool.sh "$(CACHE)" lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint bin/golangci-lint
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not gofmt-ed'; exit 1; }
+	@bin/golangci-lint run ./...
+	@for os in darwin windows freebsd; do echo "vet for $$os"; GOOS=$$os CGO_ENABLED=0 go build ./cmd/packer-plugin-amazon-chroot ./cmd/packer-plugin-osc-chroot; done
+
+bench: setup build packer
+	@tools/bench.sh
+
+fuzz:
+	@tools/fuzz.sh $(FUZZTIME)
+
+plugin-check: build sdc
+	@for p in $(PLUGINS); do bin/packer-sdc plugin-check bin/$$p; done
+
+clean:
+	@rm -rf bin dist

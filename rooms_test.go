@@ -1,0 +1,170 @@
+// Package rooms holds the plan of the house: which room may import which, and
+// which modules the house stands on. docs/design.md gives the reasons.
+package rooms
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/packer-chroot/packer-plugin-chroot"
+
+// mayImport says for each room which other rooms of the house it may import.
+// A room that is not listed here does not exist.
+var mayImport = map[string][]string{
+	"cmd/packer-plugin-amazon-chroot": {"amazon", "chroot", "version"},
+	"cmd/packer-plugin-osc-chroot":    {"osc", "chroot", "version"},
+	"cmd/loopcloud":                   {"loopcloud", "loopcloud/...", "version"},
+
+	"amazon":  {"builder", "bake", "chroot", "version"},
+	"osc":     {"builder", "bake", "chroot", "version"},
+	"builder": {"bake", "chroot", "version"},
+	"bake":    {"chroot", "disk", "undo"},
+	"chroot":  {},
+	"disk":    {},
+	"undo":    {},
+	"version": {},
+
+	"bake/cloudtest": {"bake"},
+
+	"loopcloud":        {"loopcloud/..."},
+	"loopcloud/state":  {},
+	"loopcloud/volume": {"loopcloud/state", "disk"},
+	"loopcloud/fault":  {},
+	"loopcloud/sigv4":  {"loopcloud/state"},
+	"loopcloud/ec2":    {"loopcloud/state", "loopcloud/sigv4"},
+	"loopcloud/imds":   {"loopcloud/state"},
+	"loopcloud/oapi":   {"loopcloud/state", "loopcloud/sigv4"},
+
+	"acceptance": {},
+}
+
+// decided are the modules that non-test code may import, each with its reason in
+// docs/design.md.
+var decided = []string{
+	"github.com/aws/aws-sdk-go-v2",
+	"github.com/aws/smithy-go",
+	"github.com/hashicorp/hcl/v2",
+	"github.com/hashicorp/packer-plugin-sdk",
+	"github.com/moby/sys/mountinfo",
+	"github.com/outscale/osc-sdk-go/v3",
+	"github.com/zclconf/go-cty",
+	"golang.org/x/sync",
+	"golang.org/x/sys",
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Standard   bool
+}
+
+// packages lists the house's packages as they are built for Linux, tests left out.
+func packages(t *testing.T) []listed {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Env = append(os.Environ(), "GOOS=linux")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []listed
+	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+		var p listed
+		if err := dec.Decode(&p); err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+func room(importPath string) (string, bool) {
+	return strings.CutPrefix(importPath, module+"/")
+}
+
+func allowed(rules []string, to string) bool {
+	return slices.ContainsFunc(rules, func(rule string) bool {
+		if below, ok := strings.CutSuffix(rule, "/..."); ok {
+			return strings.HasPrefix(to, below+"/")
+		}
+		return rule == to
+	})
+}
+
+func TestImportsRunOneWay(t *testing.T) {
+	for _, p := range packages(t) {
+		from, ok := room(p.ImportPath)
+		if !ok {
+			continue
+		}
+		rules, known := mayImport[from]
+		if !known {
+			t.Errorf("%s is no room of the house: see docs/design.md, and add it to mayImport with its arrows", from)
+			continue
+		}
+		for _, imported := range p.Imports {
+			if to, ok := room(imported); ok && !allowed(rules, to) {
+				t.Errorf("%s imports %s: the design has no such arrow", from, to)
+			}
+		}
+	}
+}
+
+func TestDependenciesAreDecided(t *testing.T) {
+	design, err := os.ReadFile("docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dep := range decided {
+		if !strings.Contains(string(design), "`"+dep+"`") {
+			t.Errorf("docs/design.md gives no reason for %s", dep)
+		}
+	}
+	used := map[string]bool{}
+	for _, p := range packages(t) {
+		for _, imported := range p.Imports {
+			if _, own := room(imported); own || imported == module || !strings.Contains(strings.SplitN(imported, "/", 2)[0], ".") {
+				continue
+			}
+			i := slices.IndexFunc(decided, func(dep string) bool {
+				return imported == dep || strings.HasPrefix(imported, dep+"/")
+			})
+			if i < 0 {
+				t.Errorf("%s imports %s: not a dependency that was decided", p.ImportPath, imported)
+				continue
+			}
+			used[decided[i]] = true
+		}
+	}
+	for _, dep := range decided {
+		if !used[dep] {
+			t.Errorf("%s is decided but nothing imports it", dep)
+		}
+	}
+}
+
+// TestDirectRequirements holds go.mod's direct requirements to what the code and
+// its tests import, so that nothing is required that nobody chose.
+func TestDirectRequirements(t *testing.T) {
+	forTests := []string{"github.com/google/go-cmp"}
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^\t(\S+) v\S+$`)
+	for _, m := range line.FindAllStringSubmatch(string(mod), -1) {
+		isDecided := slices.ContainsFunc(decided, func(dep string) bool {
+			return m[1] == dep || strings.HasPrefix(m[1], dep+"/")
+		})
+		if !isDecided && !slices.Contains(forTests, m[1]) {
+			t.Errorf("go.mod requires %s directly: not a dependency that was decided", m[1])
+		}
+	}
+}

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Makes sure that what the demo and the tests run is on this machine: on Debian as root by
+# installing it, elsewhere by saying what is missing.
+set -euo pipefail
+
+# command:package
+needs=(
+  mkfs.ext4:e2fsprogs debugfs:e2fsprogs parted:parted sfdisk:fdisk busybox:busybox-static
+  losetup:mount gcc:gcc git:git /usr/bin/aws:awscli setsid:util-linux
+)
+missing=()
+for need in "${needs[@]}"; do
+  command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
+done
+# the race detector links against the C library
+[ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+  echo "missing Debian packages: ${missing[*]}" >&2
+  echo "install them (apt-get install ${missing[*]}), or run make as root on Debian" >&2
+  [ "${CI:-}" != true ] || exit 1
+  exit 0
+fi
+echo "installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# test.sh CACHE [acceptance]: everything, or the acceptance tests alone.
+set -euo pipefail
+cache=$1 what=${2:-all}
+cd "$(dirname "$0")/.."
+
+left_out=()
+if [ "$(id -u)" != 0 ]; then
+  left_out+=("tests with block devices, mounts and real builds (not root)")
+fi
+for need in parted sfdisk mkfs.ext4 busybox /usr/bin/aws gcc; do
+  command -v "$need" >/dev/null || left_out+=("what needs $need (not installed)")
+done
+if [ "${CI:-}" = true ] && [ ${#left_out[@]} -gt 0 ]; then
+  printf 'cannot be left out in CI: %s\n' "${left_out[@]}" >&2
+  exit 1
+fi
+
+if [ "$what" = all ]; then
+  go vet ./...
+  go test $(go list ./... | grep -v /acceptance)
+  # where goroutines meet
+  go test -race ./undo/... ./bake/... ./builder/... ./loopcloud ./loopcloud/state/... ./loopcloud/fault/...
+fi
+LOOPCLOUD_CACHE="$cache" go test -count=1 -timeout 20m ./acceptance/...
+
+if [ ${#left_out[@]} -gt 0 ]; then
+  printf 'left out: %s\n' "${left_out[@]}"
+fi
