@@ -83,9 +83,9 @@ func TestNotRootWithoutWrapper(t *testing.T) {
 		cmd := exec.Command(programs.packer, "build", "-color=false", b.template(f.basic(nil)))
 		cmd.Env, cmd.Dir = b.env, b.dir
 		// bin/packer may be a link into a home that only root may enter
-		if real, err := filepath.EvalSymlinks(programs.packer); err == nil {
+		if target, err := filepath.EvalSymlinks(programs.packer); err == nil {
 			copied := filepath.Join(b.dir, "packer")
-			if err := run("cp", real, copied); err != nil {
+			if err := run("cp", target, copied); err != nil {
 				t.Fatal(err)
 			}
 			cmd.Path = copied

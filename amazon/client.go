@@ -66,7 +66,7 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot load the AWS configuration: %w", err)
 	}
-	c := &Client{config: cfg, access: access, endpoint: endpoint, metadata: newMetadata(cfg), policy: newPolicy()}
+	c := &Client{config: cfg, access: access, endpoint: endpoint, metadata: newMetadata(cfg), policy: newPolicy(firstPause)}
 	if c.config.Region, err = c.findRegion(ctx); err != nil {
 		return nil, err
 	}

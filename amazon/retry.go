@@ -29,31 +29,39 @@ type policy struct {
 	// throttled, or no connection came about. It is for calls that create a second
 	// thing when made twice.
 	sure aws.Retryer
+	// first is the pause after the first attempt, about.
+	first time.Duration
 }
 
-func newPolicy() policy {
-	return policy{full: newRetryer(hope, retry.DefaultRetryables...), sure: newRetryer(unsure)}
+// newPolicy makes the policy whose first pause is this long.
+func newPolicy(first time.Duration) policy {
+	return policy{
+		first: first,
+		full:  newRetryer(first, append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(hope)}, retry.DefaultRetryables...)),
+		sure:  newRetryer(first, []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(unsure)}),
+	}
 }
 
-// newRetryer is the SDK's standard retryer with our pauses; first is asked
-// before the others.
-func newRetryer(first retry.IsErrorRetryableFunc, others ...retry.IsErrorRetryable) aws.Retryer {
+// newRetryer is the SDK's standard retryer with our pauses.
+func newRetryer(first time.Duration, checks []retry.IsErrorRetryable) aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = maxAttempts
-		o.Backoff = retry.BackoffDelayerFunc(pause)
-		o.Retryables = append([]retry.IsErrorRetryable{first}, others...)
+		o.Backoff = retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) {
+			return pause(first, attempt), nil
+		})
+		o.Retryables = checks
 	})
 }
 
-// pause doubles from firstPause to longestPause, less up to a half at random, so
-// that builds that were throttled together do not come back together. The first
+// pause doubles from first to longestPause, less up to a half at random, so that
+// builds that were throttled together do not come back together. The first
 // attempt is 1.
-func pause(attempt int, _ error) (time.Duration, error) {
-	full := firstPause
+func pause(first time.Duration, attempt int) time.Duration {
+	full := first
 	for range attempt - 1 {
 		full = min(2*full, longestPause)
 	}
-	return full - rand.N(full/2), nil
+	return full - rand.N(full/2)
 }
 
 // hope corrects the SDK where it misjudges: it would try again what cannot get

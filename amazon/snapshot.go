@@ -32,7 +32,7 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 			return "", c.client.cannot(err, "create a snapshot of %s", spec.Volume)
 		}
 		c.logf("the answer to creating a snapshot of %s is lost; looking for it: %v", spec.Volume, err)
-		if err := rest(ctx, attempt); err != nil {
+		if err := c.client.rest(ctx, attempt); err != nil {
 			return "", c.client.cannot(err, "create a snapshot of %s", spec.Volume)
 		}
 	}
@@ -64,14 +64,10 @@ func (c *Cloud) begin(call string) (again bool) {
 	return again
 }
 
-// rest waits before a lost creating call is looked for: at least 400 ms, for EC2
-// does not tell at once of what it has made.
-func rest(ctx context.Context, attempt int) error {
-	length, err := pause(attempt+3, nil)
-	if err != nil {
-		return err
-	}
-	timer := time.NewTimer(length)
+// rest waits before a lost creating call is looked for, longer than before other
+// attempts: EC2 does not tell at once of what it has made.
+func (c *Client) rest(ctx context.Context, attempt int) error {
+	timer := time.NewTimer(pause(8*c.policy.first, attempt))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -129,7 +129,9 @@ func newRefusal(resp *http.Response, body []byte) *refusal {
 	var answer struct {
 		Errors []struct{ Code, Type, Details string }
 		// ResponseContext is in every answer of the API.
-		ResponseContext struct{ RequestId string } //nolint:revive // The API's spelling.
+		ResponseContext struct {
+			RequestID string `json:"RequestId"`
+		}
 	}
 	if json.Unmarshal(body, &answer) != nil || len(answer.Errors) == 0 {
 		r.Details = "the answer is not of the Outscale API: " + excerpt(body)
@@ -137,7 +139,7 @@ func newRefusal(resp *http.Response, body []byte) *refusal {
 	}
 	e := answer.Errors[0]
 	r.Code, r.Type, r.Details = e.Code, e.Type, e.Details
-	r.RequestID = answer.ResponseContext.RequestId
+	r.RequestID = answer.ResponseContext.RequestID
 	return r
 }
 

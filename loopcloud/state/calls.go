@@ -2,7 +2,10 @@ package state
 
 // The requests that state takes from the wire formats. A zero field is one that
 // the caller did not give. IDDigits is how many hexadecimal digits a new id
-// has: 17 for EC2, 8 for the Outscale API.
+// has: 17 for EC2, 8 for the Outscale API; 0 is 17.
+//
+// The fields that JSON leaves out do not count when a client token is compared
+// with the request that it was first used for.
 
 // VolumeRequest asks for a volume.
 type VolumeRequest struct {
@@ -12,9 +15,9 @@ type VolumeRequest struct {
 	Encrypted              bool
 	KMSKeyID               string
 	Tags                   map[string]string
-	Token                  string
-	IDDigits               int
-	DryRun                 bool
+	Token                  string `json:"-"`
+	IDDigits               int    `json:"-"`
+	DryRun                 bool   `json:"-"`
 }
 
 // VolumeChange asks for a volume to be other than it is; zero keeps.
@@ -22,13 +25,13 @@ type VolumeChange struct {
 	SizeGiB          int64
 	Type             string
 	IOPS, Throughput int64
-	DryRun           bool
+	DryRun           bool `json:"-"`
 }
 
 // AttachRequest asks for an attachment.
 type AttachRequest struct {
 	VolumeID, VMID, Device string
-	DryRun                 bool
+	DryRun                 bool `json:"-"`
 }
 
 // DetachRequest asks for an attachment to end. VMID and Device, if given, must
@@ -42,9 +45,9 @@ type DetachRequest struct {
 type SnapshotRequest struct {
 	VolumeID, Description string
 	Tags                  map[string]string
-	Token                 string
-	IDDigits              int
-	DryRun                bool
+	Token                 string `json:"-"`
+	IDDigits              int    `json:"-"`
+	DryRun                bool   `json:"-"`
 }
 
 // SnapshotCopyRequest asks for a copy in the caller's region.
@@ -53,9 +56,9 @@ type SnapshotCopyRequest struct {
 	Encrypted                           bool
 	KMSKeyID                            string
 	Tags                                map[string]string
-	Token                               string
-	IDDigits                            int
-	DryRun                              bool
+	Token                               string `json:"-"`
+	IDDigits                            int    `json:"-"`
+	DryRun                              bool   `json:"-"`
 }
 
 // ImageRequest asks for an image of snapshots.
@@ -66,8 +69,8 @@ type ImageRequest struct {
 	Tags              map[string]string
 	// ID, if given, is the id to be: imports only.
 	ID       string
-	IDDigits int
-	DryRun   bool
+	IDDigits int  `json:"-"`
+	DryRun   bool `json:"-"`
 }
 
 // ImageCopyRequest asks for a copy, snapshots included, in the caller's region.
@@ -78,9 +81,9 @@ type ImageCopyRequest struct {
 	KMSKeyID               string
 	CopyTags               bool
 	Tags                   map[string]string
-	Token                  string
-	IDDigits               int
-	DryRun                 bool
+	Token                  string `json:"-"`
+	IDDigits               int    `json:"-"`
+	DryRun                 bool   `json:"-"`
 }
 
 // VMRequest asks for VM records.
@@ -88,12 +91,23 @@ type VMRequest struct {
 	ImageID, Type, Zone string
 	Count               int
 	Tags                map[string]string
-	Token               string
-	IDDigits            int
-	DryRun              bool
+	Token               string `json:"-"`
+	IDDigits            int    `json:"-"`
+	DryRun              bool   `json:"-"`
 }
 
 // PermissionChange adds to and removes from Permissions.
 type PermissionChange struct {
 	Add, Remove Permissions
+}
+
+// SnapshotImport asks for a snapshot of a file on the machine.
+type SnapshotImport struct {
+	// File is a raw disk. It is read before the call returns.
+	File string
+	// SizeGiB is the size to be; 0 is the file's, rounded up to a GiB.
+	SizeGiB     int64
+	Description string
+	Tags        map[string]string
+	IDDigits    int
 }

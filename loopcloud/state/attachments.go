@@ -1,0 +1,174 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+)
+
+// volumesPerVM is how many volumes a VM can have, its root included: Outscale's
+// limit, and the number up to which EC2 supports Xen instances.
+const volumesPerVM = 40
+
+// AttachVolume attaches a volume to a running VM of its zone. The device is there
+// when it returns, if the VM is the machine that loopcloud runs on.
+func (c *Cloud) AttachVolume(caller Caller, req AttachRequest) (Attachment, error) {
+	o := c.begin(writing(req.VolumeID))
+	defer o.end()
+	r, vm, err := o.attachable(caller, req)
+	if err != nil {
+		return Attachment{}, err
+	}
+	if req.DryRun {
+		return Attachment{}, dryRun("volume", r.ID)
+	}
+	l := &link{
+		Attachment: Attachment{VolumeID: r.ID, VMID: vm.ID, Device: req.Device, Attached: o.now},
+		Host:       vm.Host,
+		Ready:      o.now.Add(o.timing.Attach),
+	}
+	r.Link = l
+	if err := o.connect(r); err != nil {
+		r.Link = nil
+		_ = o.save() // the first error tells more
+		return Attachment{}, err
+	}
+	out := l.view(o.now)
+	out.State = Attaching
+	return out, o.save()
+}
+
+// connect makes the device, if the attachment is to this machine.
+func (o *op) connect(r *volumeRecord) error {
+	if !r.Link.Host {
+		return nil
+	}
+	if err := o.save(); err != nil {
+		return err
+	}
+	var path string
+	device := r.Link.Device
+	r.Link.Making = true
+	err := o.bytes(func() (err error) {
+		path, err = o.disks.AttachVolume(r.ID, device)
+		return err
+	})
+	if errors.Is(err, ErrDeviceTaken) {
+		return refuse(InUse, "device", device, "it is in use on this machine")
+	}
+	if err != nil {
+		return fmt.Errorf("cannot attach %s as %s: %w", r.ID, device, err)
+	}
+	r.Link.Path, r.Link.Making = path, false
+	return nil
+}
+
+// attachable finds the volume and the VM, and refuses what cannot come together.
+func (o *op) attachable(caller Caller, req AttachRequest) (*volumeRecord, *vmRecord, error) {
+	r, err := o.volume(caller, req.VolumeID)
+	if err != nil {
+		return nil, nil, err
+	}
+	vm, err := o.vm(caller, req.VMID)
+	if err != nil {
+		return nil, nil, err
+	}
+	switch s, vs := r.state(o.now), vm.view(o.now).State; {
+	case r.Link != nil:
+		err = refuse(InUse, "volume", r.ID, "it is attached to %s", r.Link.VMID)
+	case s != VolumeAvailable:
+		err = refuse(WrongState, "volume", r.ID, "it is %s", s)
+	case vs != VMRunning:
+		err = refuse(WrongState, "instance", vm.ID, "it is %s", vs)
+	case r.Zone != vm.Zone:
+		err = refuse(InvalidValue, "zone", r.Zone, "%s is in %s", vm.ID, vm.Zone)
+	case r.RecordOnly && vm.Host:
+		err = refuse(WrongState, "volume", r.ID, "it is of a machine that loopcloud does not run, and has no bytes")
+	case req.Device == "":
+		err = refuse(Missing, "device", "", "no device name was given")
+	default:
+		err = o.deviceFree(vm.ID, req.Device)
+	}
+	return r, vm, err
+}
+
+// deviceFree refuses a device name that the VM has, and one volume too many.
+func (o *op) deviceFree(vmID, device string) error {
+	count := 0
+	for _, r := range o.db.Volumes {
+		if r.Link == nil || r.Link.VMID != vmID {
+			continue
+		}
+		if r.Link.Device == device {
+			return refuse(InUse, "device", device, "%s has %s there", vmID, r.ID)
+		}
+		count++
+	}
+	if count >= volumesPerVM {
+		return refuse(Limit, "instance", vmID, "it has %d volumes, which is all it can", count)
+	}
+	return nil
+}
+
+// DetachVolume asks for an attachment to end. It reads detaching until it has:
+// for the time that the cloud takes, and on this machine for as long as the
+// device is in use, unless by force.
+func (c *Cloud) DetachVolume(caller Caller, req DetachRequest) (Attachment, error) {
+	o := c.begin(writing(req.VolumeID))
+	defer o.end()
+	r, err := o.detachable(caller, req)
+	if err != nil {
+		return Attachment{}, err
+	}
+	if req.DryRun {
+		return Attachment{}, dryRun("volume", r.ID)
+	}
+	l := r.Link
+	if !l.Detaching {
+		l.Detaching, l.Due = true, o.now.Add(o.timing.Detach)
+	}
+	l.Force = l.Force || req.Force
+	out := l.view(o.now)
+	return out, o.startDetach(r)
+}
+
+// startDetach ends an attachment that may end at once, and leaves any other to
+// later tries.
+func (o *op) startDetach(r *volumeRecord) error {
+	if err := o.save(); err != nil {
+		return err
+	}
+	if !o.now.Before(r.Link.Due) {
+		err := o.endLink(r)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, ErrBusy) {
+			return fmt.Errorf("cannot detach %s: %w", r.ID, err)
+		}
+	}
+	select {
+	case o.wake <- struct{}{}:
+	default: // it is awake
+	}
+	return nil
+}
+
+// detachable finds an attached volume whose attachment is the one that is meant.
+func (o *op) detachable(caller Caller, req DetachRequest) (*volumeRecord, error) {
+	r, err := o.volume(caller, req.VolumeID)
+	if err != nil {
+		return nil, err
+	}
+	l := r.Link
+	switch {
+	case l == nil:
+		return nil, refuse(WrongState, "volume", r.ID, "it is %s", r.state(o.now))
+	case req.VMID != "" && req.VMID != l.VMID:
+		return nil, refuse(InvalidValue, "instance", req.VMID, "%s is attached to %s", r.ID, l.VMID)
+	case req.Device != "" && req.Device != l.Device:
+		return nil, refuse(InvalidValue, "device", req.Device, "%s is attached as %s", r.ID, l.Device)
+	case r.RecordOnly && l.Host:
+		return nil, refuse(NotAllowed, "volume", r.ID, "it is the root of the machine that loopcloud runs on")
+	}
+	return r, nil
+}

@@ -1,0 +1,433 @@
+package state
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// Images lists the caller's images, those shared with it and the public ones;
+// deprecated ones too.
+func (c *Cloud) Images(caller Caller) []Image {
+	o := c.begin()
+	defer o.end()
+	return listed(c.db.Images,
+		func(r *imageRecord) bool { return r.visible(caller) },
+		func(r *imageRecord) Image { return r.view(o.now) })
+}
+
+func (r *imageRecord) visible(caller Caller) bool {
+	return r.Region == caller.Region && (r.Account == caller.Account || r.Launch.allow(caller.Account))
+}
+
+// image finds an image that the caller can see.
+func (o *op) image(caller Caller, id string) (*imageRecord, error) {
+	return found(o.db.Images, imagePrefix, "image", id, func(r *imageRecord) bool { return r.visible(caller) })
+}
+
+// ownImage finds an image that the caller may change.
+func (o *op) ownImage(caller Caller, id string) (*imageRecord, error) {
+	r, err := o.image(caller, id)
+	if err != nil {
+		return nil, err
+	}
+	return r, owned(r, caller, "image")
+}
+
+// CreateImage makes an image of completed snapshots that the caller may use.
+func (c *Cloud) CreateImage(caller Caller, req ImageRequest) (Image, error) {
+	o := c.begin(snapshotClaims(req.Mappings)...)
+	defer o.end()
+	r, err := o.newImage(caller, req)
+	if err == nil {
+		err = checkTags(req.Tags)
+	}
+	if err != nil {
+		return Image{}, err
+	}
+	if req.DryRun {
+		return Image{}, dryRun("image", "")
+	}
+	if r.ID == "" {
+		r.ID = o.freshID(imagePrefix, req.IDDigits)
+	}
+	c.db.Images[r.ID] = r
+	if err := o.save(); err != nil {
+		delete(c.db.Images, r.ID)
+		return Image{}, err
+	}
+	return r.view(o.now), nil
+}
+
+// snapshotClaims keep an image's snapshots from being deleted meanwhile.
+func snapshotClaims(mappings []Mapping) []claim {
+	var out []claim
+	for _, m := range mappings {
+		if m.Volume != nil {
+			out = append(out, reading(m.Volume.SnapshotID))
+		}
+	}
+	return out
+}
+
+// newImage makes the record that a request asks for.
+func (o *op) newImage(caller Caller, req ImageRequest) (*imageRecord, error) {
+	if err := o.imageName(caller, req.Name); err != nil {
+		return nil, err
+	}
+	if err := o.imageID(req.ID); err != nil {
+		return nil, err
+	}
+	mappings, err := o.mappings(caller, req.Mappings)
+	if err != nil {
+		return nil, err
+	}
+	if err := hasRoot(mappings, req.Attributes.RootDevice); err != nil {
+		return nil, err
+	}
+	attributes := req.Attributes
+	attributes.Architecture = either(attributes.Architecture, "x86_64")
+	attributes.Virtualization = either(attributes.Virtualization, "hvm")
+	return &imageRecord{
+		Image: Image{
+			ID: req.ID, Region: caller.Region, Account: caller.Account,
+			Name: req.Name, Description: req.Description, Created: o.now,
+			Mappings: mappings, Tags: maps.Clone(req.Tags), ImageAttributes: attributes,
+		},
+		Ready: o.now.Add(o.timing.ImageCreate),
+	}, nil
+}
+
+// imageNames are the names that EC2 takes (API reference of RegisterImage), of
+// which Outscale's are a part.
+var imageNames = regexp.MustCompile(`^[a-zA-Z0-9()\[\]. /'@_-]{3,128}$`)
+
+// imageName refuses a name that cannot be one, and one that the account has.
+func (o *op) imageName(caller Caller, name string) error {
+	if err := o.inRegion(caller); err != nil {
+		return err
+	}
+	if name == "" {
+		return refuse(Missing, "name", "", "an image needs a name")
+	}
+	if !imageNames.MatchString(name) {
+		return refuse(InvalidValue, "name", name, "an image's name has 3 to 128 letters, digits, spaces and ()[]./-'@_")
+	}
+	for id, r := range o.db.Images {
+		if r.place() == caller && r.Name == name {
+			return refuse(Duplicate, "image", name, "%s has this name", id)
+		}
+	}
+	return nil
+}
+
+// imageID refuses an id asked for that is taken or cannot be one.
+func (o *op) imageID(id string) error {
+	if id == "" {
+		return nil
+	}
+	if err := checkID(imagePrefix, "image", id); err != nil {
+		return err
+	}
+	if o.db.has(id) {
+		return refuse(Duplicate, "image", id, "it exists")
+	}
+	return nil
+}
+
+// mappings completes the mappings asked for.
+func (o *op) mappings(caller Caller, in []Mapping) ([]Mapping, error) {
+	out := cloneMappings(in)
+	seen := map[string]bool{}
+	for i := range out {
+		m := &out[i]
+		if m.Device == "" {
+			return nil, refuse(Missing, "device", "", "a mapping needs a device name")
+		}
+		if seen[m.Device] {
+			return nil, refuse(InvalidValue, "device", m.Device, "it is mapped twice")
+		}
+		seen[m.Device] = true
+		if err := o.completeMapping(caller, m); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (o *op) completeMapping(caller Caller, m *Mapping) error {
+	said := 0
+	for _, is := range []bool{m.Volume != nil, m.VirtualName != "", m.NoDevice} {
+		if is {
+			said++
+		}
+	}
+	if said != 1 {
+		return refuse(InvalidValue, "device", m.Device, "it must be mapped to a volume, a virtual device or no device")
+	}
+	if m.Volume == nil {
+		return nil
+	}
+	return o.completeVolume(caller, m)
+}
+
+// completeVolume fills in what the mapped volume has from its snapshot and type.
+func (o *op) completeVolume(caller Caller, m *Mapping) error {
+	v := m.Volume
+	if v.SnapshotID != "" {
+		s, err := o.usableSnapshot(caller, v.SnapshotID)
+		if err != nil {
+			return err
+		}
+		if v.SizeGiB, err = sizeFrom(s, v.SizeGiB); err != nil {
+			return err
+		}
+		if v.Encrypted && !s.Encrypted {
+			return refuse(InvalidValue, "device", m.Device, "%s is not encrypted", s.ID)
+		}
+		v.Encrypted, v.KMSKeyID = s.Encrypted, either(v.KMSKeyID, s.KMSKeyID)
+	}
+	if v.SizeGiB == 0 {
+		return refuse(Missing, "size", m.Device, "a mapping needs a snapshot or a size")
+	}
+	p, err := performance{v.Type, v.SizeGiB, v.IOPS, v.Throughput}.complete()
+	if err != nil {
+		return err
+	}
+	v.Type = p.Type
+	if volumeKinds[p.Type].provisioned {
+		v.IOPS, v.Throughput = p.IOPS, p.Throughput
+	}
+	v.KMSKeyID, err = encryptionKey(caller, v.Encrypted, v.KMSKeyID)
+	return err
+}
+
+// hasRoot refuses mappings among which the root device is not a volume.
+func hasRoot(mappings []Mapping, root string) error {
+	if root == "" {
+		return refuse(Missing, "device", "", "no root device name was given")
+	}
+	isRoot := func(m Mapping) bool { return m.Device == root && m.Volume != nil }
+	if !slices.ContainsFunc(mappings, isRoot) {
+		return refuse(InvalidValue, "device", root, "the root device is mapped to no volume")
+	}
+	return nil
+}
+
+// CopyImage copies an available image that the caller can see in the source
+// region, with its snapshots, into the caller's region. Who may launch it and
+// its deprecation are not copied.
+//
+// It does not ask for the snapshots to be shared too, as EC2 does: Outscale
+// copies whatever image it lets an account see.
+func (c *Cloud) CopyImage(caller Caller, req ImageCopyRequest) (Image, error) {
+	t := ticketFor(caller, "CopyImage", req.Token, req)
+	o := c.begin(t.claim(), reading(req.SourceID))
+	defer o.end()
+	if ids, err := o.repeated(t); err != nil || ids != nil {
+		return o.imageAgain(caller, ids, err)
+	}
+	source, err := o.imageSource(caller, req)
+	if err == nil {
+		err = checkTags(req.Tags)
+	}
+	if err != nil {
+		return Image{}, err
+	}
+	if req.DryRun {
+		return Image{}, dryRun("image", "")
+	}
+	r := o.newCopy(caller, req, source)
+	copies := o.copyMappings(caller, req, source, r)
+	if err := o.produceCopy(r, copies, t); err != nil {
+		return Image{}, fmt.Errorf("cannot copy %s to %s: %w", source.ID, r.ID, err)
+	}
+	return r.view(o.now), nil
+}
+
+func (o *op) imageAgain(caller Caller, ids []string, err error) (Image, error) {
+	if err != nil {
+		return Image{}, err
+	}
+	r, err := o.image(caller, ids[0])
+	if err != nil {
+		return Image{}, err
+	}
+	return r.view(o.now), nil
+}
+
+// imageSource finds the image to be copied, and refuses a copy that cannot be.
+func (o *op) imageSource(caller Caller, req ImageCopyRequest) (*imageRecord, error) {
+	if err := o.imageName(caller, req.Name); err != nil {
+		return nil, err
+	}
+	there := Caller{caller.Account, either(req.SourceRegion, caller.Region)}
+	if err := o.inRegion(there); err != nil {
+		return nil, err
+	}
+	source, err := o.image(there, req.SourceID)
+	if err != nil {
+		return nil, err
+	}
+	if s := source.view(o.now).State; s != ImageAvailable {
+		return nil, refuse(WrongState, "image", source.ID, "it is %s", s)
+	}
+	if _, err := encryptionKey(caller, req.Encrypted || source.encrypted(), req.KMSKeyID); err != nil {
+		return nil, err
+	}
+	return source, nil
+}
+
+func (r *imageRecord) encrypted() bool {
+	return slices.ContainsFunc(r.Mappings, func(m Mapping) bool { return m.Volume != nil && m.Volume.Encrypted })
+}
+
+// newCopy is the record of a copy, its mappings still the source's.
+func (o *op) newCopy(caller Caller, req ImageCopyRequest, source *imageRecord) *imageRecord {
+	r := &imageRecord{Image: source.view(o.now), Ready: o.now}
+	r.ID = o.freshID(imagePrefix, req.IDDigits)
+	o.take(writing(r.ID))
+	r.Region, r.Account, r.Created = caller.Region, caller.Account, o.now
+	r.Name, r.Description = req.Name, req.Description
+	r.SourceImageID, r.SourceRegion = source.ID, source.Region
+	r.Launch, r.Deprecated = Permissions{}, time.Time{}
+	r.Tags = map[string]string{}
+	if req.CopyTags && source.Account == caller.Account { // only the owner's tags are copied
+		maps.Copy(r.Tags, source.Tags)
+	}
+	maps.Copy(r.Tags, req.Tags)
+	return r
+}
+
+// snapshotCopy is one snapshot that is copied along with an image.
+type snapshotCopy struct {
+	to     *snapshotRecord
+	source string
+}
+
+// copyMappings points the copy's mappings to new snapshots, and answers those.
+func (o *op) copyMappings(caller Caller, req ImageCopyRequest, source, r *imageRecord) []snapshotCopy {
+	var copies []snapshotCopy
+	for _, m := range r.Mappings {
+		if m.Volume == nil {
+			continue
+		}
+		if from := o.db.Snapshots[m.Volume.SnapshotID]; from != nil {
+			s := copyOf(from, caller, req.Encrypted, req.KMSKeyID)
+			s.Description = fmt.Sprintf("Copied for image %s from image %s and snapshot %s", r.ID, source.ID, from.ID)
+			to := o.newSnapshot(caller, req.IDDigits, s)
+			copies = append(copies, snapshotCopy{to, from.ID})
+			m.Volume.SnapshotID, m.Volume.Encrypted, m.Volume.KMSKeyID = to.ID, s.Encrypted, s.KMSKeyID
+		}
+	}
+	return copies
+}
+
+// produceCopy makes the snapshots' bytes and enters them and the image. When one
+// fails, all go again.
+func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket) error {
+	done := 0
+	undo := func() error {
+		for _, c := range copies[:done] {
+			_ = o.disks.DeleteSnapshot(c.to.ID)
+		}
+		return nil
+	}
+	for _, c := range copies {
+		c.to.Work = creating
+		o.db.Snapshots[c.to.ID] = c.to
+	}
+	err := produce(o, o.db.Images, r, t, making{
+		bytes: func() error {
+			for _, c := range copies {
+				if err := o.disks.CopySnapshot(c.to.ID, c.source); err != nil {
+					return err
+				}
+				done++
+			}
+			return nil
+		},
+		undo: undo,
+		done: func() { o.copied(r, copies) },
+	})
+	if err != nil {
+		_ = o.bytes(undo)
+		for _, c := range copies {
+			delete(o.db.Snapshots, c.to.ID)
+		}
+		_ = o.save() // the first error tells more
+	}
+	return err
+}
+
+// copied sets when the copies are complete, and the image with the last of them.
+func (o *op) copied(r *imageRecord, copies []snapshotCopy) {
+	r.Ready = o.now.Add(o.timing.ImageCreate)
+	for _, c := range copies {
+		c.to.Work = noWork
+		c.to.Ready = o.now.Add(o.timing.copy(o.written(c.to.ID, c.to.SizeGiB)))
+		if c.to.Ready.After(r.Ready) {
+			r.Ready = c.to.Ready
+		}
+	}
+}
+
+// DeleteImage removes an image. Its snapshots stay.
+func (c *Cloud) DeleteImage(caller Caller, id string, dry bool) error {
+	o := c.begin(writing(id))
+	defer o.end()
+	r, err := o.ownImage(caller, id)
+	if err != nil {
+		return err
+	}
+	if dry {
+		return dryRun("image", id)
+	}
+	delete(c.db.Images, r.ID)
+	return o.save()
+}
+
+// ShareImage changes who may launch an image.
+func (c *Cloud) ShareImage(caller Caller, id string, ch PermissionChange, dry bool) (Image, error) {
+	o := c.begin(writing(id))
+	defer o.end()
+	r, err := o.ownImage(caller, id)
+	if err != nil {
+		return Image{}, err
+	}
+	next, err := r.Launch.changed(ch)
+	if err != nil {
+		return Image{}, err
+	}
+	if next.Public && r.encrypted() {
+		return Image{}, refuse(NotAllowed, "image", id, "it is encrypted and cannot be public")
+	}
+	if dry {
+		return Image{}, dryRun("image", id)
+	}
+	r.Launch = next
+	return r.view(o.now), o.save()
+}
+
+// UpdateImage lets change alter a copy of the image, and takes over the copy's
+// description, deprecation and attributes. What else it alters is dropped; an
+// error of change is answered as it is, and nothing changes.
+func (c *Cloud) UpdateImage(caller Caller, id string, change func(*Image) error, dry bool) (Image, error) {
+	o := c.begin(writing(id))
+	defer o.end()
+	r, err := o.ownImage(caller, id)
+	if err != nil {
+		return Image{}, err
+	}
+	next := r.view(o.now)
+	if err := change(&next); err != nil {
+		return Image{}, err
+	}
+	if dry {
+		return Image{}, dryRun("image", id)
+	}
+	r.Description, r.Deprecated, r.ImageAttributes = next.Description, next.Deprecated, next.ImageAttributes
+	return r.view(o.now), o.save()
+}

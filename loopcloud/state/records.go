@@ -1,0 +1,288 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// database is all that is kept, by id.
+type database struct {
+	Version   int
+	VMs       map[string]*vmRecord
+	Volumes   map[string]*volumeRecord
+	Snapshots map[string]*snapshotRecord
+	Images    map[string]*imageRecord
+	Tokens    map[string]tokenRecord
+}
+
+func newDatabase() database {
+	return database{
+		Version:   version,
+		VMs:       map[string]*vmRecord{},
+		Volumes:   map[string]*volumeRecord{},
+		Snapshots: map[string]*snapshotRecord{},
+		Images:    map[string]*imageRecord{},
+		Tokens:    map[string]tokenRecord{},
+	}
+}
+
+// check refuses tables that are missing or whose entries are not under their id.
+func (db *database) check() error {
+	if db.VMs == nil || db.Volumes == nil || db.Snapshots == nil || db.Images == nil || db.Tokens == nil {
+		return errors.New("it lacks a table")
+	}
+	for _, err := range []error{
+		checkTable(db.VMs), checkTable(db.Volumes), checkTable(db.Snapshots), checkTable(db.Images),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkTable[R interface {
+	record
+	comparable
+}](table map[string]R) error {
+	var none R
+	for id, r := range table {
+		if r == none || r.key() != id {
+			return fmt.Errorf("its entry %q is another thing's", id)
+		}
+	}
+	return nil
+}
+
+// work says that a thing's bytes are being made or removed. It is saved, so that
+// a start after a kill can finish what was begun.
+type work string
+
+const (
+	noWork   work = ""
+	creating work = "creating"
+	deleting work = "deleting"
+)
+
+// record is what the tables hold.
+type record interface {
+	key() string
+	born() time.Time
+	place() Caller // whose and where
+}
+
+// The records keep the noun that they show, without what follows from the clock.
+
+type vmRecord struct {
+	VM
+	Ready time.Time // when it runs
+	Ended time.Time // when it is terminated; zero while nobody asked
+}
+
+type volumeRecord struct {
+	Volume
+	Ready   time.Time // when it is available
+	Removed time.Time // when its deletion was asked for
+	Gone    time.Time // when it is listed no more
+	Work    work
+	Link    *link
+	Change  *change
+	// RecordOnly marks a volume of a VM that is a record: it has no bytes.
+	RecordOnly bool
+}
+
+// link is an attachment's record.
+type link struct {
+	Attachment
+	Host      bool      // to the machine that loopcloud runs on
+	Making    bool      // its device is being made
+	Ready     time.Time // when it is attached
+	Detaching bool
+	Due       time.Time // when it may end
+	Force     bool
+	Remove    bool // the volume goes with it
+}
+
+// change is a modification's record.
+type change struct {
+	Modification
+	Optimizing time.Time // when its second part begins
+}
+
+type snapshotRecord struct {
+	Snapshot
+	Ready time.Time // when it is completed
+	Work  work
+}
+
+type imageRecord struct {
+	Image
+	Ready time.Time // when it is available
+	Work  work
+}
+
+func (r *vmRecord) key() string       { return r.ID }
+func (r *volumeRecord) key() string   { return r.ID }
+func (r *snapshotRecord) key() string { return r.ID }
+func (r *imageRecord) key() string    { return r.ID }
+
+func (r *vmRecord) born() time.Time       { return r.Launched }
+func (r *volumeRecord) born() time.Time   { return r.Created }
+func (r *snapshotRecord) born() time.Time { return r.Started }
+func (r *imageRecord) born() time.Time    { return r.Created }
+
+func (r *vmRecord) place() Caller       { return Caller{r.Account, r.Region} }
+func (r *volumeRecord) place() Caller   { return Caller{r.Account, r.Region} }
+func (r *snapshotRecord) place() Caller { return Caller{r.Account, r.Region} }
+func (r *imageRecord) place() Caller    { return Caller{r.Account, r.Region} }
+
+func (r *volumeRecord) working() *work   { return &r.Work }
+func (r *snapshotRecord) working() *work { return &r.Work }
+func (r *imageRecord) working() *work    { return &r.Work }
+
+// view is the VM as it is seen at a time.
+func (r *vmRecord) view(now time.Time) VM {
+	out := r.VM
+	out.Tags = maps.Clone(r.Tags)
+	switch {
+	case r.Ended.IsZero() && now.Before(r.Ready):
+		out.State = VMPending
+	case r.Ended.IsZero():
+		out.State = VMRunning
+	case now.Before(r.Ended):
+		out.State = VMShuttingDown
+	default:
+		out.State = VMTerminated
+	}
+	return out
+}
+
+// view is the volume as it is seen at a time.
+func (r *volumeRecord) view(now time.Time) Volume {
+	out := r.Volume
+	out.Tags = maps.Clone(r.Tags)
+	out.State = r.state(now)
+	if r.Link != nil {
+		a := r.Link.view(now)
+		out.Attachment = &a
+	}
+	if r.Change != nil {
+		m := r.Change.view(now)
+		out.Modification = &m
+	}
+	return out
+}
+
+func (r *volumeRecord) state(now time.Time) VolumeState {
+	switch {
+	case !r.Removed.IsZero():
+		return VolumeDeleting
+	case r.Work == creating || now.Before(r.Ready):
+		return VolumeCreating
+	case r.Link != nil:
+		return VolumeInUse
+	}
+	return VolumeAvailable
+}
+
+func (l *link) view(now time.Time) Attachment {
+	out := l.Attachment
+	switch {
+	case l.Detaching:
+		out.State = Detaching
+	case now.Before(l.Ready) || l.Making:
+		out.State = Attaching
+	default:
+		out.State = Attached
+	}
+	return out
+}
+
+func (m *change) view(now time.Time) Modification {
+	out := m.Modification
+	switch {
+	case now.Before(m.Optimizing):
+		out.State = "modifying"
+	case now.Before(m.Ended):
+		out.State = "optimizing"
+	default:
+		out.State = "completed"
+	}
+	out.Progress = percent(m.Started, m.Ended, now)
+	if out.State != "completed" {
+		out.Ended = time.Time{}
+	}
+	return out
+}
+
+// view is the snapshot as it is seen at a time.
+func (r *snapshotRecord) view(now time.Time) Snapshot {
+	out := r.Snapshot
+	out.Tags = maps.Clone(r.Tags)
+	out.CreateVolume = r.CreateVolume.clone()
+	out.ProductCodes = slices.Clone(r.ProductCodes)
+	out.State, out.Progress = SnapshotCompleted, 100
+	if r.Work == creating || now.Before(r.Ready) {
+		out.State, out.Progress = SnapshotPending, min(99, int(percent(r.Started, r.Ready, now)))
+	}
+	return out
+}
+
+// view is the image as it is seen at a time.
+func (r *imageRecord) view(now time.Time) Image {
+	out := r.Image
+	out.Tags = maps.Clone(r.Tags)
+	out.Launch = r.Launch.clone()
+	out.Mappings = cloneMappings(r.Mappings)
+	out.BootModes = slices.Clone(r.BootModes)
+	out.ProductCodes = slices.Clone(r.ProductCodes)
+	out.State = ImageAvailable
+	if r.Work == creating || now.Before(r.Ready) {
+		out.State = ImagePending
+	}
+	return out
+}
+
+func cloneMappings(in []Mapping) []Mapping {
+	out := slices.Clone(in)
+	for i, m := range out {
+		if m.Volume != nil {
+			v := *m.Volume
+			out[i].Volume = &v
+		}
+	}
+	return out
+}
+
+// percent is how much of the way from one time to another has gone by.
+func percent(from, to, now time.Time) int64 {
+	whole, gone := to.Sub(from), now.Sub(from)
+	if gone >= whole {
+		return 100
+	}
+	return max(0, int64(100*float64(gone)/float64(whole)))
+}
+
+// listed answers the views of those records that are wanted, oldest first.
+func listed[R record, V any](table map[string]R, want func(R) bool, view func(R) V) []V {
+	var found []R
+	for _, r := range table {
+		if want(r) {
+			found = append(found, r)
+		}
+	}
+	slices.SortFunc(found, func(a, b R) int {
+		if d := a.born().Compare(b.born()); d != 0 {
+			return d
+		}
+		return compareIDs(a.key(), b.key())
+	})
+	out := make([]V, len(found))
+	for i, r := range found {
+		out[i] = view(r)
+	}
+	return out
+}

@@ -1,0 +1,326 @@
+package state
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"time"
+)
+
+// Snapshots lists the caller's snapshots, those shared with it and the public
+// ones.
+func (c *Cloud) Snapshots(caller Caller) []Snapshot {
+	o := c.begin()
+	defer o.end()
+	return listed(c.db.Snapshots,
+		func(r *snapshotRecord) bool { return r.visible(caller) },
+		func(r *snapshotRecord) Snapshot { return r.view(o.now) })
+}
+
+func (r *snapshotRecord) visible(caller Caller) bool {
+	return r.Region == caller.Region && r.Work != deleting &&
+		(r.Account == caller.Account || r.CreateVolume.allow(caller.Account))
+}
+
+// snapshot finds a snapshot that the caller can see.
+func (o *op) snapshot(caller Caller, id string) (*snapshotRecord, error) {
+	return found(o.db.Snapshots, snapshotPrefix, "snapshot", id, func(r *snapshotRecord) bool { return r.visible(caller) })
+}
+
+// ownSnapshot finds a snapshot that the caller may change.
+func (o *op) ownSnapshot(caller Caller, id string) (*snapshotRecord, error) {
+	r, err := o.snapshot(caller, id)
+	if err != nil {
+		return nil, err
+	}
+	return r, owned(r, caller, "snapshot")
+}
+
+// usableSnapshot finds a snapshot that something can be made of.
+func (o *op) usableSnapshot(caller Caller, id string) (*snapshotRecord, error) {
+	r, err := o.snapshot(caller, id)
+	if err != nil {
+		return nil, err
+	}
+	if s := r.view(o.now); s.State != SnapshotCompleted {
+		return nil, refuse(WrongState, "snapshot", id, "it is %s", s.State)
+	}
+	return r, nil
+}
+
+// CreateSnapshot makes a snapshot of what has been flushed to a volume when it
+// returns.
+func (c *Cloud) CreateSnapshot(caller Caller, req SnapshotRequest) (Snapshot, error) {
+	t := ticketFor(caller, "CreateSnapshot", req.Token, req)
+	o := c.begin(t.claim(), reading(req.VolumeID))
+	defer o.end()
+	if ids, err := o.repeated(t); err != nil || ids != nil {
+		return o.snapshotAgain(caller, ids, err)
+	}
+	v, err := o.snappable(caller, req.VolumeID)
+	if err == nil {
+		err = checkTags(req.Tags)
+	}
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if req.DryRun {
+		return Snapshot{}, dryRun("snapshot", "")
+	}
+	r := o.newSnapshot(caller, req.IDDigits, Snapshot{
+		VolumeID: v.ID, SizeGiB: v.SizeGiB, Encrypted: v.Encrypted, KMSKeyID: v.KMSKeyID,
+		Description: req.Description, Token: req.Token, Tags: req.Tags,
+	})
+	err = o.produceSnapshot(r, t, Timing.snapshot, func() error { return c.disks.CreateSnapshot(r.ID, v.ID) })
+	return o.pending(r), err
+}
+
+func (o *op) snapshotAgain(caller Caller, ids []string, err error) (Snapshot, error) {
+	if err != nil {
+		return Snapshot{}, err
+	}
+	r, err := o.snapshot(caller, ids[0])
+	if err != nil {
+		return Snapshot{}, err
+	}
+	return r.view(o.now), nil
+}
+
+// snappable finds a volume that a snapshot can be made of.
+func (o *op) snappable(caller Caller, id string) (*volumeRecord, error) {
+	v, err := o.volume(caller, id)
+	if err != nil {
+		return nil, err
+	}
+	if s := v.state(o.now); s != VolumeAvailable && s != VolumeInUse {
+		return nil, refuse(WrongState, "volume", id, "it is %s", s)
+	}
+	if v.RecordOnly {
+		return nil, refuse(WrongState, "volume", id, "it is of a machine that loopcloud does not run, and has no bytes")
+	}
+	return v, nil
+}
+
+// newSnapshot completes the record of a new snapshot and claims its id.
+func (o *op) newSnapshot(caller Caller, digits int, s Snapshot) *snapshotRecord {
+	s.ID = o.freshID(snapshotPrefix, digits)
+	s.Region, s.Account, s.Started = caller.Region, caller.Account, o.now
+	s.Tags = maps.Clone(s.Tags)
+	o.take(writing(s.ID))
+	return &snapshotRecord{Snapshot: s, Ready: o.now}
+}
+
+// produceSnapshot makes the bytes of a snapshot, and lets it be complete when the
+// cloud would be done with so many of them.
+func (o *op) produceSnapshot(r *snapshotRecord, t ticket, takes func(Timing, int64) time.Duration, bytes func() error) error {
+	var size int64
+	err := produce(o, o.db.Snapshots, r, t, making{
+		bytes: func() error {
+			if err := bytes(); err != nil {
+				return err
+			}
+			size = o.written(r.ID, r.SizeGiB)
+			return nil
+		},
+		undo: func() error { return o.disks.DeleteSnapshot(r.ID) },
+		done: func() { r.Ready = r.Started.Add(takes(o.timing, size)) },
+	})
+	if err != nil {
+		return fmt.Errorf("cannot create %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+// pending is the view in the answer to the creating call.
+func (o *op) pending(r *snapshotRecord) Snapshot {
+	out := r.view(r.Started)
+	out.State, out.Progress = SnapshotPending, 0
+	return out
+}
+
+// CopySnapshot copies a completed snapshot that the caller can see in the source
+// region into the caller's region.
+func (c *Cloud) CopySnapshot(caller Caller, req SnapshotCopyRequest) (Snapshot, error) {
+	t := ticketFor(caller, "CopySnapshot", req.Token, req)
+	o := c.begin(t.claim(), reading(req.SourceID))
+	defer o.end()
+	if ids, err := o.repeated(t); err != nil || ids != nil {
+		return o.snapshotAgain(caller, ids, err)
+	}
+	source, err := o.copySource(caller, req)
+	if err == nil {
+		err = checkTags(req.Tags)
+	}
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if req.DryRun {
+		return Snapshot{}, dryRun("snapshot", "")
+	}
+	copied := copyOf(source, caller, req.Encrypted, req.KMSKeyID)
+	copied.Description, copied.Token, copied.Tags = req.Description, req.Token, req.Tags
+	r := o.newSnapshot(caller, req.IDDigits, copied)
+	err = o.produceSnapshot(r, t, Timing.copy, func() error { return c.disks.CopySnapshot(r.ID, source.ID) })
+	return o.pending(r), err
+}
+
+// copySource finds the snapshot to be copied.
+func (o *op) copySource(caller Caller, req SnapshotCopyRequest) (*snapshotRecord, error) {
+	if err := o.inRegion(caller); err != nil {
+		return nil, err
+	}
+	there := Caller{caller.Account, either(req.SourceRegion, caller.Region)}
+	if err := o.inRegion(there); err != nil {
+		return nil, err
+	}
+	source, err := o.usableSnapshot(there, req.SourceID)
+	if err != nil {
+		return nil, err
+	}
+	_, err = encryptionKey(caller, req.Encrypted || source.Encrypted, req.KMSKeyID)
+	return source, err
+}
+
+// copyOf is what a copy takes over. Its key is the one given, or else the default
+// one of where it goes to: keys belong to a region.
+func copyOf(source *snapshotRecord, to Caller, encrypted bool, key string) Snapshot {
+	s := Snapshot{
+		VolumeID: source.VolumeID, SizeGiB: source.SizeGiB, Description: source.Description,
+		Encrypted: source.Encrypted || encrypted, KMSKeyID: key, ProductCodes: source.ProductCodes,
+	}
+	if s.Encrypted && key == "" {
+		s.KMSKeyID = defaultKey(to)
+	}
+	return s
+}
+
+// DeleteSnapshot removes a snapshot that no image uses.
+func (c *Cloud) DeleteSnapshot(caller Caller, id string, dry bool) error {
+	o := c.begin(writing(id))
+	defer o.end()
+	r, err := o.ownSnapshot(caller, id)
+	if err != nil {
+		return err
+	}
+	if user := o.imageUsing(id); user != "" {
+		return refuse(InUse, "snapshot", id, "image %s uses it", user)
+	}
+	if dry {
+		return dryRun("snapshot", id)
+	}
+	return o.removeSnapshot(r)
+}
+
+func (o *op) removeSnapshot(r *snapshotRecord) error {
+	r.Work = deleting
+	err := o.save()
+	if err == nil {
+		err = o.bytes(func() error { return o.disks.DeleteSnapshot(r.ID) })
+	}
+	if err != nil {
+		r.Work = noWork
+		_ = o.save() // the first error tells more
+		return fmt.Errorf("cannot delete %s: %w", r.ID, err)
+	}
+	delete(o.db.Snapshots, r.ID)
+	return o.save()
+}
+
+// imageUsing is the id of an image that has the snapshot in its mappings, "" if
+// there is none.
+func (o *op) imageUsing(snapshot string) string {
+	for id, r := range o.db.Images {
+		for _, m := range r.Mappings {
+			if m.Volume != nil && m.Volume.SnapshotID == snapshot {
+				return id
+			}
+		}
+	}
+	return ""
+}
+
+// ShareSnapshot changes who may make volumes of a snapshot.
+func (c *Cloud) ShareSnapshot(caller Caller, id string, ch PermissionChange, dry bool) (Snapshot, error) {
+	o := c.begin(writing(id))
+	defer o.end()
+	r, err := o.ownSnapshot(caller, id)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	next, err := r.CreateVolume.changed(ch)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if err := r.shareable(caller, next); err != nil {
+		return Snapshot{}, err
+	}
+	if dry {
+		return Snapshot{}, dryRun("snapshot", id)
+	}
+	r.CreateVolume = next
+	return r.view(o.now), o.save()
+}
+
+// shareable refuses what EC2 refuses of encrypted snapshots: to be public, and to
+// be shared under the account's default key, which nobody else can use.
+func (r *snapshotRecord) shareable(caller Caller, p Permissions) error {
+	switch {
+	case r.Encrypted && p.Public:
+		return refuse(NotAllowed, "snapshot", r.ID, "it is encrypted and cannot be public")
+	case r.Encrypted && len(p.Accounts) > 0 && r.KMSKeyID == defaultKey(caller):
+		return refuse(NotAllowed, "snapshot", r.ID, "it is encrypted with the default key and cannot be shared")
+	}
+	return nil
+}
+
+// ImportSnapshot makes a completed snapshot of a file on this machine.
+func (c *Cloud) ImportSnapshot(caller Caller, req SnapshotImport) (Snapshot, error) {
+	o := c.begin()
+	defer o.end()
+	if err := o.inRegion(caller); err != nil {
+		return Snapshot{}, err
+	}
+	size, err := importSize(req)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	r := o.newSnapshot(caller, req.IDDigits, Snapshot{
+		VolumeID: volumePrefix + "-ffffffff", // as EC2 says of snapshots that no volume was behind
+		SizeGiB:  size, Description: req.Description, Tags: req.Tags,
+	})
+	atOnce := func(Timing, int64) time.Duration { return 0 }
+	if err := o.produceSnapshot(r, ticket{}, atOnce, func() error { return c.disks.ImportSnapshot(r.ID, req.File) }); err != nil {
+		return Snapshot{}, err
+	}
+	return r.view(o.now), nil
+}
+
+// importSize is the size in GiB of the snapshot of a file.
+func importSize(req SnapshotImport) (int64, error) {
+	info, err := os.Stat(req.File)
+	if err != nil {
+		return 0, fmt.Errorf("cannot import a snapshot: %w", err)
+	}
+	whole := (info.Size() + 1<<30 - 1) >> 30
+	switch {
+	case whole == 0:
+		return 0, refuse(InvalidValue, "size", "0", "%s is empty", req.File)
+	case req.SizeGiB == 0:
+		return whole, nil
+	case req.SizeGiB < whole:
+		return 0, refuse(InvalidValue, "size", fmt.Sprint(req.SizeGiB), "%s needs %d GiB", req.File, whole)
+	}
+	return req.SizeGiB, nil
+}
+
+// ExportSnapshot writes a snapshot that the caller can see into a file, as a
+// sparse raw disk of the snapshot's size.
+func (c *Cloud) ExportSnapshot(caller Caller, id, file string) error {
+	o := c.begin(reading(id))
+	defer o.end()
+	r, err := o.usableSnapshot(caller, id)
+	if err != nil {
+		return err
+	}
+	return o.bytes(func() error { return c.disks.ExportSnapshot(id, file, r.SizeGiB<<30) })
+}

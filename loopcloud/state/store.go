@@ -1,0 +1,120 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// version is of state.json's form. A file of another version is refused.
+const version = 1
+
+// store is the directory that holds the state.
+type store struct {
+	dir  string
+	lock *os.File
+}
+
+// openStore makes the directory if need be, and holds it against every other
+// process until close.
+func openStore(dir string) (*store, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make the state's directory: %w", err)
+	}
+	lock, err := lockFile(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock %s: %w", dir, err)
+	}
+	return &store{dir: dir, lock: lock}, nil
+}
+
+// lockFile takes the lock, which the kernel gives up when the process ends, and
+// writes down who has it.
+func lockFile(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		holder, _ := os.ReadFile(name)
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another loopcloud (process %s) has it: %w", strings.TrimSpace(string(holder)), err)
+		}
+		return nil, err
+	}
+	if err := errors.Join(f.Truncate(0), writeAt(f, fmt.Sprintln(os.Getpid()))); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func writeAt(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
+}
+
+func (s *store) close() error { return s.lock.Close() }
+
+func (s *store) file() string { return filepath.Join(s.dir, "state.json") }
+
+// load reads state.json; without one, the state is empty.
+func (s *store) load() (database, error) {
+	text, err := os.ReadFile(s.file())
+	if errors.Is(err, fs.ErrNotExist) {
+		return newDatabase(), nil
+	}
+	if err != nil {
+		return database{}, fmt.Errorf("cannot read the state: %w", err)
+	}
+	db, err := decode(text)
+	if err != nil {
+		return database{}, fmt.Errorf("cannot read the state in %s: %w", s.file(), err)
+	}
+	return db, nil
+}
+
+// decode reads what save wrote, and refuses everything else.
+func decode(text []byte) (database, error) {
+	db := newDatabase()
+	db.Version = 0 // a file that has none is none of ours
+	if err := json.Unmarshal(text, &db); err != nil {
+		return database{}, err
+	}
+	if db.Version != version {
+		return database{}, fmt.Errorf("it is of version %d, not %d", db.Version, version)
+	}
+	return db, db.check()
+}
+
+// save replaces state.json: a reader, and a start after a kill, sees the old one
+// or the new one.
+func (s *store) save(db *database) error {
+	text, err := json.Marshal(db)
+	if err != nil {
+		return fmt.Errorf("cannot save the state: %w", err)
+	}
+	next := s.file() + ".new"
+	if err := writeSynced(next, text); err != nil {
+		return fmt.Errorf("cannot save the state: %w", err)
+	}
+	if err := os.Rename(next, s.file()); err != nil {
+		return fmt.Errorf("cannot save the state: %w", err)
+	}
+	return nil
+}
+
+func writeSynced(name string, text []byte) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Sync(), f.Close())
+}

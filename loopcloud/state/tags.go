@@ -1,0 +1,185 @@
+package state
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+const (
+	// tagsPerThing is how many tags a thing can have (EC2 User Guide, "Tag
+	// restrictions").
+	tagsPerThing = 50
+	// The lengths of a key and a value: the longer of EC2's and Outscale's.
+	maxTagKey   = 255
+	maxTagValue = 256
+)
+
+// tagged is a thing by whose tags pointer its tags can be changed.
+type tagged struct {
+	resource string
+	id       string
+	place    Caller
+	tags     *map[string]string
+}
+
+// tagged finds a thing of any kind, whosever it is.
+func (o *op) tagged(id string) (tagged, bool) {
+	if r := o.db.VMs[id]; r != nil {
+		return tagged{"instance", id, r.place(), &r.Tags}, true
+	}
+	if r := o.db.Volumes[id]; r != nil {
+		return tagged{"volume", id, r.place(), &r.Tags}, r.Removed.IsZero()
+	}
+	if r := o.db.Snapshots[id]; r != nil {
+		return tagged{"snapshot", id, r.place(), &r.Tags}, r.Work != deleting
+	}
+	if r := o.db.Images[id]; r != nil {
+		return tagged{"image", id, r.place(), &r.Tags}, true
+	}
+	return tagged{}, false
+}
+
+// Tags lists the tags of the caller's things, ordered by their ids and keys.
+func (c *Cloud) Tags(caller Caller) []Tag {
+	o := c.begin()
+	defer o.end()
+	var out []Tag
+	for _, id := range c.db.ids() {
+		t, ok := o.tagged(id)
+		if !ok || t.place != caller {
+			continue
+		}
+		for _, key := range slices.Sorted(maps.Keys(*t.tags)) {
+			out = append(out, Tag{ResourceID: id, ResourceType: t.resource, Key: key, Value: (*t.tags)[key]})
+		}
+	}
+	return out
+}
+
+// ids lists every thing's id in order.
+func (db *database) ids() []string {
+	out := slices.Collect(maps.Keys(db.VMs))
+	out = slices.AppendSeq(out, maps.Keys(db.Volumes))
+	out = slices.AppendSeq(out, maps.Keys(db.Snapshots))
+	out = slices.AppendSeq(out, maps.Keys(db.Images))
+	slices.Sort(out)
+	return out
+}
+
+// taggable finds the caller's things of these ids, all or none.
+func (o *op) taggable(caller Caller, ids []string) ([]tagged, error) {
+	if len(ids) == 0 {
+		return nil, refuse(Missing, "tag", "", "no resource id was given")
+	}
+	var out []tagged
+	for _, id := range ids {
+		t, err := o.taggableOne(caller, id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+func (o *op) taggableOne(caller Caller, id string) (tagged, error) {
+	resource, prefix := resourceOf(id)
+	if resource == "" {
+		return tagged{}, refuse(Malformed, "tag", id, "no resource has such an id")
+	}
+	if err := checkID(prefix, resource, id); err != nil {
+		return tagged{}, err
+	}
+	t, ok := o.tagged(id)
+	switch {
+	case ok && t.place == caller:
+		return t, nil
+	case ok && o.sees(caller, id):
+		return tagged{}, refuse(NotAllowed, resource, id, "account %s is not its owner", caller.Account)
+	}
+	return tagged{}, refuse(NotFound, resource, id, "it does not exist")
+}
+
+// sees tells whether a caller can see another one's snapshot or image.
+func (o *op) sees(caller Caller, id string) bool {
+	s, i := o.db.Snapshots[id], o.db.Images[id]
+	return s != nil && s.visible(caller) || i != nil && i.visible(caller)
+}
+
+// AddTags sets tags on things, all or none.
+func (c *Cloud) AddTags(caller Caller, ids []string, tags map[string]string, dry bool) error {
+	o := c.begin()
+	defer o.end()
+	things, err := o.taggable(caller, ids)
+	if err != nil {
+		return err
+	}
+	if err := checkTags(tags); err != nil {
+		return err
+	}
+	next := make([]map[string]string, len(things))
+	for i, t := range things {
+		next[i] = maps.Clone(*t.tags)
+		if next[i] == nil {
+			next[i] = map[string]string{}
+		}
+		maps.Copy(next[i], tags)
+		if len(next[i]) > tagsPerThing {
+			return refuse(Limit, "tag", t.id, "it would have more than %d tags", tagsPerThing)
+		}
+	}
+	if dry {
+		return dryRun("tag", "")
+	}
+	for i, t := range things {
+		*t.tags = next[i]
+	}
+	return o.save()
+}
+
+// checkTags refuses tags that no thing can have.
+func checkTags(tags map[string]string) error {
+	if len(tags) > tagsPerThing {
+		return refuse(Limit, "tag", "", "a thing has at most %d tags", tagsPerThing)
+	}
+	for key, value := range tags {
+		if err := checkTag(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkTag(key, value string) error {
+	switch {
+	case key == "" || len([]rune(key)) > maxTagKey:
+		return refuse(InvalidValue, "tag", key, "a tag's key has 1 to %d characters", maxTagKey)
+	case len([]rune(value)) > maxTagValue:
+		return refuse(InvalidValue, "tag", key, "a tag's value has at most %d characters", maxTagValue)
+	case strings.ContainsRune(key+value, 0):
+		return refuse(InvalidValue, "tag", key, "a tag holds no zero byte")
+	}
+	return nil
+}
+
+// RemoveTags removes tags from things. Of each key only a tag with the value given
+// goes; with nil for a value, whatever value it has. Without tags, all go.
+func (c *Cloud) RemoveTags(caller Caller, ids []string, tags map[string]*string, dry bool) error {
+	o := c.begin()
+	defer o.end()
+	things, err := o.taggable(caller, ids)
+	if err != nil {
+		return err
+	}
+	if dry {
+		return dryRun("tag", "")
+	}
+	for _, t := range things {
+		maps.DeleteFunc(*t.tags, func(key, value string) bool {
+			only, named := tags[key]
+			return len(tags) == 0 || named && (only == nil || *only == value)
+		})
+	}
+	return o.save()
+}

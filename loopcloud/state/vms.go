@@ -1,0 +1,237 @@
+package state
+
+import (
+	"maps"
+	"runtime"
+)
+
+const (
+	// hostDigits are an id's that is seen through every wire format: the Outscale
+	// API has eight, EC2 had them first and still takes them.
+	hostDigits   = 8
+	hostType     = "m5.large"
+	hostRootGiB  = 8
+	rootDevice   = "/dev/sda1"
+	hvm          = "hvm"
+	smallestType = "m1.small"
+)
+
+// addHosts gives every account a record of this machine in every region that it
+// has none in. All accounts' records are the same machine.
+func (c *Cloud) addHosts() {
+	for _, a := range c.accounts {
+		for _, region := range c.regions {
+			if at := (Caller{a.ID, region.Name}); c.host(at) == nil && len(region.Zones) > 0 {
+				c.addHost(at, region.Zones[0])
+			}
+		}
+	}
+}
+
+// addHost makes this machine's record and its root volume's, which has no bytes.
+func (c *Cloud) addHost(at Caller, zone string) {
+	now := c.clock()
+	vm := &vmRecord{VM: VM{
+		ID: c.freshID(vmPrefix, hostDigits), Region: at.Region, Zone: zone, Account: at.Account,
+		Type: hostType, Architecture: architecture(), Virtualization: hvm, RootDevice: rootDevice,
+		Launched: now, Host: true,
+	}, Ready: now}
+	c.db.VMs[vm.ID] = vm
+	c.addRecordVolume(vm, Mapping{Device: rootDevice, Volume: &MappedVolume{
+		SizeGiB: hostRootGiB, Type: defaultVolumeType, DeleteOnTermination: true,
+	}}, hostDigits)
+}
+
+// architecture is this machine's, by the clouds' name.
+func architecture() string {
+	switch runtime.GOARCH {
+	case "amd64":
+		return "x86_64"
+	case "386":
+		return "i386"
+	}
+	return runtime.GOARCH
+}
+
+// addRecordVolume gives a VM that is a record a volume that is one too.
+func (c *Cloud) addRecordVolume(vm *vmRecord, m Mapping, digits int) {
+	v := m.Volume
+	r := &volumeRecord{
+		Volume: Volume{
+			ID: c.freshID(volumePrefix, digits), Region: vm.Region, Zone: vm.Zone, Account: vm.Account,
+			SizeGiB: v.SizeGiB, Type: v.Type, IOPS: v.IOPS, Throughput: v.Throughput,
+			SnapshotID: v.SnapshotID, Encrypted: v.Encrypted, KMSKeyID: v.KMSKeyID, Created: vm.Launched,
+		},
+		Ready:      vm.Launched,
+		RecordOnly: true,
+	}
+	if r.Type == "gp2" {
+		p, _ := r.performance().complete() // only fills in the iops
+		r.set(p)
+	}
+	r.Link = &link{
+		Attachment: Attachment{
+			VolumeID: r.ID, VMID: vm.ID, Device: m.Device, Attached: vm.Launched,
+			DeleteOnTermination: v.DeleteOnTermination,
+		},
+		Host:  vm.Host,
+		Ready: vm.Ready,
+	}
+	c.db.Volumes[r.ID] = r
+}
+
+// host is this machine's record at a place, nil if there is none.
+func (c *Cloud) host(at Caller) *vmRecord {
+	for _, r := range c.db.VMs {
+		if r.Host && r.place() == at {
+			return r
+		}
+	}
+	return nil
+}
+
+// HostVM is the record of the machine that loopcloud runs on, as the first
+// account has it in a region. The other accounts have records of their own.
+func (c *Cloud) HostVM(region string) (VM, bool) {
+	o := c.begin()
+	defer o.end()
+	r := c.host(Caller{c.accounts[0].ID, region})
+	if r == nil {
+		return VM{}, false
+	}
+	return r.view(o.now), true
+}
+
+// VMs lists the caller's VMs; terminated ones for an hour.
+func (c *Cloud) VMs(caller Caller) []VM {
+	o := c.begin()
+	defer o.end()
+	return listed(c.db.VMs,
+		func(r *vmRecord) bool { return r.place() == caller },
+		func(r *vmRecord) VM { return r.view(o.now) })
+}
+
+func (o *op) vm(caller Caller, id string) (*vmRecord, error) {
+	return found(o.db.VMs, vmPrefix, "instance", id, func(r *vmRecord) bool { return r.place() == caller })
+}
+
+// RunVMs makes VMs that are records: nothing runs, and their volumes have no
+// bytes.
+func (c *Cloud) RunVMs(caller Caller, req VMRequest) ([]VM, error) {
+	t := ticketFor(caller, "RunVMs", req.Token, req)
+	o := c.begin(t.claim(), reading(req.ImageID))
+	defer o.end()
+	ids, err := o.repeated(t)
+	if err != nil {
+		return nil, err
+	}
+	if ids == nil {
+		if ids, err = o.runVMs(caller, req); err != nil {
+			return nil, err
+		}
+		o.remember(t, ids...)
+	}
+	var out []VM
+	for _, id := range ids {
+		r, err := o.vm(caller, id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r.view(o.now))
+	}
+	return out, o.save()
+}
+
+func (o *op) runVMs(caller Caller, req VMRequest) ([]string, error) {
+	img, err := o.launchable(caller, &req)
+	if err == nil {
+		err = checkTags(req.Tags)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if req.DryRun {
+		return nil, dryRun("instance", "")
+	}
+	var ids []string
+	for range req.Count {
+		vm := &vmRecord{VM: VM{
+			ID: o.freshID(vmPrefix, req.IDDigits), Region: caller.Region, Zone: req.Zone, Account: caller.Account,
+			ImageID: img.ID, Type: req.Type, Architecture: img.Architecture, Virtualization: img.Virtualization,
+			RootDevice: img.RootDevice, Launched: o.now, Tags: maps.Clone(req.Tags),
+		}, Ready: o.now.Add(o.timing.VMStart)}
+		o.db.VMs[vm.ID] = vm
+		for _, m := range img.Mappings {
+			if m.Volume != nil {
+				o.addRecordVolume(vm, m, req.IDDigits)
+			}
+		}
+		ids = append(ids, vm.ID)
+	}
+	return ids, nil
+}
+
+// launchable finds the image, and completes the request.
+func (o *op) launchable(caller Caller, req *VMRequest) (*imageRecord, error) {
+	if err := o.inRegion(caller); err != nil {
+		return nil, err
+	}
+	if req.Zone == "" {
+		req.Zone = o.region(caller.Region).Zones[0]
+	}
+	if err := o.inZone(caller, req.Zone); err != nil {
+		return nil, err
+	}
+	req.Type = either(req.Type, smallestType)
+	req.Count = either(req.Count, 1)
+	if req.Count < 0 {
+		return nil, refuse(InvalidValue, "instance", "", "it cannot be run %d times", req.Count)
+	}
+	img, err := o.image(caller, req.ImageID)
+	if err != nil {
+		return nil, err
+	}
+	if s := img.view(o.now).State; s != ImageAvailable {
+		return nil, refuse(WrongState, "image", img.ID, "it is %s", s)
+	}
+	return img, nil
+}
+
+// TerminateVMs ends VMs, all or none. Their volumes are detached, or go with them
+// if they were made to.
+func (c *Cloud) TerminateVMs(caller Caller, ids []string, dry bool) ([]VM, error) {
+	o := c.begin()
+	defer o.end()
+	var vms []*vmRecord
+	for _, id := range ids {
+		r, err := o.vm(caller, id)
+		if err != nil {
+			return nil, err
+		}
+		if r.Host {
+			return nil, refuse(NotAllowed, "instance", id, "it is the machine that loopcloud runs on")
+		}
+		vms = append(vms, r)
+	}
+	if dry {
+		return nil, dryRun("instance", "")
+	}
+	out := make([]VM, len(vms))
+	for i, r := range vms {
+		if r.Ended.IsZero() {
+			o.terminate(r)
+		}
+		out[i] = r.view(o.now)
+	}
+	return out, o.save()
+}
+
+func (o *op) terminate(vm *vmRecord) {
+	vm.Ended = o.now.Add(o.timing.VMStop)
+	for _, r := range o.db.Volumes {
+		if r.Link != nil && r.Link.VMID == vm.ID {
+			r.Link.Detaching, r.Link.Due = true, vm.Ended
+			r.Link.Remove = r.Link.DeleteOnTermination
+		}
+	}
+}

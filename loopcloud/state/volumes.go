@@ -1,0 +1,276 @@
+package state
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// deletedShown is for how long at least a deleted volume is listed as deleting:
+// the Outscale API was seen to show it for about that long.
+const deletedShown = time.Minute
+
+// Volumes lists the caller's volumes. A deleted one is listed as VolumeDeleting
+// for a while: EC2 hides these, the Outscale API shows them.
+func (c *Cloud) Volumes(caller Caller) []Volume {
+	o := c.begin()
+	defer o.end()
+	return listed(c.db.Volumes,
+		func(r *volumeRecord) bool { return r.place() == caller },
+		func(r *volumeRecord) Volume { return r.view(o.now) })
+}
+
+// CreateVolume makes a volume, blank or of a completed snapshot that the caller
+// may use. The bytes are there when it returns.
+func (c *Cloud) CreateVolume(caller Caller, req VolumeRequest) (Volume, error) {
+	t := ticketFor(caller, "CreateVolume", req.Token, req)
+	o := c.begin(t.claim(), reading(req.SnapshotID))
+	defer o.end()
+	if ids, err := o.repeated(t); err != nil || ids != nil {
+		return o.volumeAgain(caller, ids, err)
+	}
+	r, err := o.newVolume(caller, req)
+	if err == nil {
+		err = checkTags(req.Tags)
+	}
+	if err != nil {
+		return Volume{}, err
+	}
+	if req.DryRun {
+		return Volume{}, dryRun("volume", "")
+	}
+	r.ID = o.freshID(volumePrefix, req.IDDigits)
+	o.take(writing(r.ID))
+	err = produce(o, c.db.Volumes, r, t, making{
+		bytes: func() error { return c.disks.CreateVolume(r.ID, r.SizeGiB<<30, r.SnapshotID) },
+		undo:  func() error { return c.disks.DeleteVolume(r.ID) },
+	})
+	if err != nil {
+		return Volume{}, fmt.Errorf("cannot create %s: %w", r.ID, err)
+	}
+	out := r.view(o.now)
+	out.State = VolumeCreating
+	return out, nil
+}
+
+func (o *op) volumeAgain(caller Caller, ids []string, err error) (Volume, error) {
+	if err != nil {
+		return Volume{}, err
+	}
+	r, err := o.volume(caller, ids[0])
+	if err != nil {
+		return Volume{}, err
+	}
+	return r.view(o.now), nil
+}
+
+// newVolume makes the record that a request asks for, without its id.
+func (o *op) newVolume(caller Caller, req VolumeRequest) (*volumeRecord, error) {
+	if err := o.inZone(caller, req.Zone); err != nil {
+		return nil, err
+	}
+	r := &volumeRecord{Volume: Volume{
+		Region: caller.Region, Zone: req.Zone, Account: caller.Account,
+		SnapshotID: req.SnapshotID, Encrypted: req.Encrypted, KMSKeyID: req.KMSKeyID,
+		Created: o.now, Token: req.Token, Tags: maps.Clone(req.Tags),
+	}}
+	size := req.SizeGiB
+	if req.SnapshotID != "" {
+		s, err := o.usableSnapshot(caller, req.SnapshotID)
+		if err != nil {
+			return nil, err
+		}
+		if size, err = sizeFrom(s, size); err != nil {
+			return nil, err
+		}
+		r.inherit(s)
+	}
+	if size == 0 {
+		return nil, refuse(Missing, "size", "", "a volume needs a size or a snapshot")
+	}
+	p, err := performance{req.Type, size, req.IOPS, req.Throughput}.complete()
+	if err != nil {
+		return nil, err
+	}
+	r.set(p)
+	r.Ready = o.now.Add(o.timing.VolumeCreate)
+	r.KMSKeyID, err = encryptionKey(caller, r.Encrypted, r.KMSKeyID)
+	return r, err
+}
+
+// inZone refuses a zone that is not one of the caller's region.
+func (o *op) inZone(caller Caller, zone string) error {
+	if err := o.inRegion(caller); err != nil {
+		return err
+	}
+	if zone == "" {
+		return refuse(Missing, "zone", "", "no zone was given")
+	}
+	if !slices.Contains(o.region(caller.Region).Zones, zone) {
+		return refuse(NotFound, "zone", zone, "region %s has no such zone", caller.Region)
+	}
+	return nil
+}
+
+// inherit takes over a snapshot's encryption: what is made of an encrypted one is
+// encrypted, with its key if no other is given.
+func (r *volumeRecord) inherit(s *snapshotRecord) {
+	if s.Encrypted {
+		r.Encrypted = true
+		if r.KMSKeyID == "" {
+			r.KMSKeyID = s.KMSKeyID
+		}
+	}
+}
+
+func (r *volumeRecord) set(p performance) {
+	r.Type, r.SizeGiB, r.IOPS, r.Throughput = p.Type, p.SizeGiB, p.IOPS, p.Throughput
+}
+
+func (r *volumeRecord) performance() performance {
+	return performance{r.Type, r.SizeGiB, r.IOPS, r.Throughput}
+}
+
+// encryptionKey is the key that something is encrypted with: the account's own
+// for volumes if none was given.
+func encryptionKey(caller Caller, encrypted bool, key string) (string, error) {
+	switch {
+	case !encrypted && key != "":
+		return "", refuse(InvalidValue, "key", key, "a key is for what is encrypted")
+	case encrypted && key == "":
+		return defaultKey(caller), nil
+	}
+	return key, nil
+}
+
+func defaultKey(caller Caller) string {
+	return fmt.Sprintf("arn:aws:kms:%s:%s:alias/aws/ebs", caller.Region, caller.Account)
+}
+
+// sizeFrom is the size of a volume of a snapshot: the snapshot's, or a larger
+// one.
+func sizeFrom(s *snapshotRecord, size int64) (int64, error) {
+	if size == 0 {
+		return s.SizeGiB, nil
+	}
+	if size < s.SizeGiB {
+		return 0, refuse(InvalidValue, "size", fmt.Sprint(size), "%s has %d GiB", s.ID, s.SizeGiB)
+	}
+	return size, nil
+}
+
+// volume finds a volume of the caller's that is not deleted.
+func (o *op) volume(caller Caller, id string) (*volumeRecord, error) {
+	return found(o.db.Volumes, volumePrefix, "volume", id, func(r *volumeRecord) bool {
+		return r.place() == caller && r.Removed.IsZero()
+	})
+}
+
+// ModifyVolume makes a volume larger or of another type, attached or not. The
+// device has its new size when it returns.
+func (c *Cloud) ModifyVolume(caller Caller, id string, ch VolumeChange) (Volume, error) {
+	o := c.begin(writing(id))
+	defer o.end()
+	r, err := o.volume(caller, id)
+	if err != nil {
+		return Volume{}, err
+	}
+	p, err := o.changed(r, ch)
+	if err != nil {
+		return Volume{}, err
+	}
+	if ch.DryRun {
+		return Volume{}, dryRun("volume", id)
+	}
+	if p.SizeGiB > r.SizeGiB && !r.RecordOnly {
+		if err := o.bytes(func() error { return c.disks.ResizeVolume(id, p.SizeGiB<<30) }); err != nil {
+			return Volume{}, fmt.Errorf("cannot resize %s: %w", id, err)
+		}
+	}
+	r.Change = o.newChange(r.performance(), p)
+	r.set(p)
+	return r.view(o.now), o.save()
+}
+
+// changed is what the volume is to become.
+func (o *op) changed(r *volumeRecord, ch VolumeChange) (performance, error) {
+	if s := r.state(o.now); s != VolumeAvailable && s != VolumeInUse {
+		return performance{}, refuse(WrongState, "volume", r.ID, "it is %s", s)
+	}
+	if r.Change != nil && o.now.Before(r.Change.Ended) {
+		return performance{}, refuse(WrongState, "volume", r.ID, "it is still being modified")
+	}
+	if ch.SizeGiB != 0 && ch.SizeGiB < r.SizeGiB {
+		return performance{}, refuse(InvalidValue, "size", fmt.Sprint(ch.SizeGiB), "%s has %d GiB and cannot shrink", r.ID, r.SizeGiB)
+	}
+	p := r.performance()
+	if ch.Type != "" && ch.Type != p.Type || p.Type == "gp2" {
+		p.IOPS, p.Throughput = 0, 0
+	}
+	p.Type = either(ch.Type, p.Type)
+	p.SizeGiB = either(ch.SizeGiB, p.SizeGiB)
+	p.IOPS = either(ch.IOPS, p.IOPS)
+	p.Throughput = either(ch.Throughput, p.Throughput)
+	if p.IOPS == 0 && (p.Type == "io1" || p.Type == "io2") {
+		p.IOPS = gp3IOPS // ModifyVolume's default on a change of type
+	}
+	return p.complete()
+}
+
+// either is the first one that is not zero.
+func either[T comparable](first, second T) T {
+	var zero T
+	if first != zero {
+		return first
+	}
+	return second
+}
+
+func (o *op) newChange(from, to performance) *change {
+	half := o.timing.VolumeModify
+	return &change{
+		Modification: Modification{
+			Started: o.now, Ended: o.now.Add(2 * half),
+			FromType: from.Type, ToType: to.Type, FromSize: from.SizeGiB, ToSize: to.SizeGiB,
+			FromIOPS: from.IOPS, ToIOPS: to.IOPS, FromThroughput: from.Throughput, ToThroughput: to.Throughput,
+		},
+		Optimizing: o.now.Add(half),
+	}
+}
+
+// DeleteVolume removes a volume that is attached nowhere.
+func (c *Cloud) DeleteVolume(caller Caller, id string, dry bool) error {
+	o := c.begin(writing(id))
+	defer o.end()
+	r, err := o.volume(caller, id)
+	if err != nil {
+		return err
+	}
+	if r.Link != nil {
+		return refuse(InUse, "volume", id, "it is attached to %s", r.Link.VMID)
+	}
+	if s := r.state(o.now); s == VolumeCreating {
+		return refuse(WrongState, "volume", id, "it is %s", s)
+	}
+	if dry {
+		return dryRun("volume", id)
+	}
+	return o.removeVolume(r)
+}
+
+func (o *op) removeVolume(r *volumeRecord) error {
+	r.Work, r.Removed = deleting, o.now
+	r.Gone = o.now.Add(max(deletedShown, o.timing.VolumeDelete))
+	err := o.save()
+	if err == nil && !r.RecordOnly {
+		err = o.bytes(func() error { return o.disks.DeleteVolume(r.ID) })
+	}
+	r.Work = noWork
+	if err != nil {
+		r.Removed = time.Time{}
+		_ = o.save() // the first error tells more
+		return fmt.Errorf("cannot delete %s: %w", r.ID, err)
+	}
+	return o.save()
+}
