@@ -23,23 +23,25 @@ const stateGenerated = "generated_data"
 // Artifact is the images that a build made, one for each region.
 type Artifact struct {
 	kind      Kind
-	images    map[string]made // by region
+	images    map[string]Made // by region
 	source    bake.ImageID
 	generated map[string]any
+	destroy   func(context.Context, Made) error
 }
 
-// made is an image, the snapshot that it is made of, and the cloud that has both.
-type made struct {
-	image    bake.ImageID
-	snapshot bake.SnapshotID
-	cloud    bake.Cloud
+// Made is an image that a build made, and the snapshot that it is made of.
+type Made struct {
+	Region   string
+	Image    bake.ImageID
+	Snapshot bake.SnapshotID
 }
 
-func (r *run) artifact(result bake.Result, cloud bake.Cloud) *Artifact {
+func (r *run) artifact(result bake.Result, destroy func(context.Context, Made) error) *Artifact {
 	a := &Artifact{
 		kind:      r.Kind,
-		images:    map[string]made{result.Region: {result.Image, result.Snapshot, cloud}},
+		images:    map[string]Made{result.Region: {result.Region, result.Image, result.Snapshot}},
 		generated: r.generated,
+		destroy:   destroy,
 	}
 	if result.Source != nil {
 		a.source = result.Source.ID
@@ -59,7 +61,7 @@ func (a *Artifact) Files() []string { return nil }
 func (a *Artifact) Id() string {
 	var ids []string
 	for _, region := range a.regions() {
-		ids = append(ids, region+":"+string(a.images[region].image))
+		ids = append(ids, region+":"+string(a.images[region].Image))
 	}
 	return strings.Join(ids, ",")
 }
@@ -69,7 +71,7 @@ func (a *Artifact) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%ss were created:\n", a.kind.Image)
 	for _, region := range a.regions() {
-		fmt.Fprintf(&s, "%s: %s\n", region, a.images[region].image)
+		fmt.Fprintf(&s, "%s: %s\n", region, a.images[region].Image)
 	}
 	return s.String()
 }
@@ -90,7 +92,7 @@ func (a *Artifact) registryImages() []*registryimage.Image {
 	images := make([]*registryimage.Image, 0, len(a.images))
 	for _, region := range a.regions() {
 		images = append(images, &registryimage.Image{
-			ImageID:        string(a.images[region].image),
+			ImageID:        string(a.images[region].Image),
 			ProviderName:   a.kind.Provider,
 			ProviderRegion: region,
 			SourceImageID:  string(a.source),
@@ -106,17 +108,9 @@ func (a *Artifact) Destroy() error {
 	defer cancel()
 	var errs []error
 	for _, region := range a.regions() {
-		if err := a.images[region].destroy(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("cannot destroy %s in %s: %w", a.images[region].image, region, err))
+		if err := a.destroy(ctx, a.images[region]); err != nil {
+			errs = append(errs, fmt.Errorf("cannot destroy %s in %s: %w", a.images[region].Image, region, err))
 		}
 	}
 	return Join(errs)
-}
-
-// destroy deletes the image first: its snapshot cannot go before it.
-func (m made) destroy(ctx context.Context) error {
-	if err := m.cloud.Deregister(ctx, m.image); err != nil {
-		return err
-	}
-	return m.cloud.DeleteSnapshot(ctx, m.snapshot)
 }

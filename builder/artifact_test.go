@@ -2,6 +2,7 @@ package builder_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	registryimage "github.com/hashicorp/packer-plugin-sdk/packer/registry/image"
@@ -11,11 +12,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// artifactOf answers the artifact of a build on the cloud.
-func artifactOf(t *testing.T, c *cloud, result bake.Result) packersdk.Artifact {
+// artifactOf answers the artifact of a build with the result.
+func artifactOf(t *testing.T, result bake.Result, destroy func(context.Context, builder.Made) error) packersdk.Artifact {
 	t.Helper()
 	j := job(t, nil)
-	j.Connect = func(context.Context, func(string, ...any)) (bake.Cloud, error) { return c, nil }
+	j.Connect = func(context.Context, func(string, ...any)) (builder.Session, error) {
+		return builder.Session{Destroy: destroy}, nil
+	}
 	j.Host = builder.Host{GOOS: "linux", IsRoot: func() bool { return true }, Bake: func(context.Context, bake.Cloud, bake.Machine, bake.Plan, bake.Reporter) (bake.Result, error) {
 		return result, nil
 	}}
@@ -29,7 +32,7 @@ func artifactOf(t *testing.T, c *cloud, result bake.Result) packersdk.Artifact {
 var result = bake.Result{Image: "ami-2", Snapshot: "snap-2", Region: "eu-west-2", Source: facts.Source}
 
 func TestArtifactNamesItsImage(t *testing.T) {
-	a := artifactOf(t, &cloud{}, result)
+	a := artifactOf(t, result, nil)
 	for what, got := range map[string][2]string{
 		"id":         {a.Id(), "eu-west-2:ami-2"},
 		"builder id": {a.BuilderId(), "test.chroot"},
@@ -51,7 +54,7 @@ func TestArtifactTellsTheRegistry(t *testing.T) {
 	scratch := result
 	scratch.Source = nil
 	for source, r := range map[string]bake.Result{"ami-1": result, "": scratch} {
-		images, ok := artifactOf(t, &cloud{}, r).State(registryimage.ArtifactStateURI).([]*registryimage.Image)
+		images, ok := artifactOf(t, r, nil).State(registryimage.ArtifactStateURI).([]*registryimage.Image)
 		if !ok || len(images) != 1 {
 			t.Fatalf("images %v", images)
 		}
@@ -65,24 +68,26 @@ func TestArtifactTellsTheRegistry(t *testing.T) {
 	}
 }
 
-func TestDestroyRemovesTheImageBeforeItsSnapshot(t *testing.T) {
-	c := &cloud{}
-	if err := artifactOf(t, c, result).Destroy(); err != nil {
+func TestDestroy(t *testing.T) {
+	var destroyed []builder.Made
+	a := artifactOf(t, result, func(ctx context.Context, made builder.Made) error {
+		if _, bounded := ctx.Deadline(); !bounded {
+			t.Error("destroying has no deadline")
+		}
+		destroyed = append(destroyed, made)
+		return nil
+	})
+	if err := a.Destroy(); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "calls", c.calls, []string{"deregister ami-2", "delete snap-2"})
+	equal(t, "destroyed", destroyed, []builder.Made{{Region: "eu-west-2", Image: "ami-2", Snapshot: "snap-2"}})
 }
 
 func TestDestroySaysWhatWouldNotGo(t *testing.T) {
-	for fail, calls := range map[string]int{"deregister ami-2": 1, "delete snap-2": 2} {
-		c := &cloud{fail: fail}
-		err := artifactOf(t, c, result).Destroy()
-		if err == nil {
-			t.Fatalf("no error when %q fails", fail)
-		}
-		mustContain(t, err.Error(), "ami-2", "eu-west-2", "the cloud says no")
-		if len(c.calls) != calls {
-			t.Errorf("calls %q", c.calls)
-		}
+	a := artifactOf(t, result, func(context.Context, builder.Made) error { return errors.New("the cloud says no") })
+	err := a.Destroy()
+	if err == nil {
+		t.Fatal("no error")
 	}
+	mustContain(t, err.Error(), "ami-2", "eu-west-2", "the cloud says no")
 }

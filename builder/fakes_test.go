@@ -77,33 +77,6 @@ func (f hookFunc) Run(ctx context.Context, name string, _ packersdk.Ui, comm pac
 // noProvisioner is a template without provisioners.
 func noProvisioner(context.Context, string, packersdk.Communicator, map[string]any) error { return nil }
 
-// cloud is a bake.Cloud of which only the removing calls are used here.
-type cloud struct {
-	bake.Cloud
-	calls []string
-	fail  string
-}
-
-func (c *cloud) call(format string, args ...any) error {
-	call := fmt.Sprintf(format, args...)
-	c.calls = append(c.calls, call)
-	if call == c.fail {
-		return errors.New("the cloud says no")
-	}
-	return nil
-}
-
-func (c *cloud) Deregister(ctx context.Context, id bake.ImageID) error {
-	if _, bounded := ctx.Deadline(); !bounded {
-		return errors.New("no deadline")
-	}
-	return c.call("deregister %s", id)
-}
-
-func (c *cloud) DeleteSnapshot(_ context.Context, id bake.SnapshotID) error {
-	return c.call("delete %s", id)
-}
-
 // root is a chroot.Root that tells what it was asked for.
 type root struct {
 	mu    sync.Mutex
@@ -192,8 +165,8 @@ func job(t *testing.T, options map[string]any) builder.Job {
 		ImageName:   o.Name,
 		Description: o.Description,
 		Tags:        o.Tags,
-		Connect: func(context.Context, func(string, ...any)) (bake.Cloud, error) {
-			return &cloud{}, nil
+		Connect: func(context.Context, func(string, ...any)) (builder.Session, error) {
+			return builder.Session{}, nil
 		},
 	}
 }

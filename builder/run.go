@@ -33,9 +33,16 @@ type Job struct {
 	Tags        map[string]string
 	// Connect reaches the cloud, and changes nothing there. log tells the user what
 	// is done otherwise than the template says.
-	Connect func(ctx context.Context, log func(format string, args ...any)) (bake.Cloud, error)
+	Connect func(ctx context.Context, log func(format string, args ...any)) (Session, error)
 	// Host is where the build happens.
 	Host Host
+}
+
+// Session is a cloud that was reached.
+type Session struct {
+	Cloud bake.Cloud
+	// Destroy deletes an image and its snapshot. What is already gone is no error.
+	Destroy func(context.Context, Made) error
 }
 
 // Host is where builds happen. What is zero is as on this machine.
@@ -92,17 +99,17 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	if err := host.check(); err != nil {
 		return nil, err
 	}
-	cloud, err := job.Connect(ctx, report.Detail)
+	session, err := job.Connect(ctx, report.Detail)
 	if err != nil {
 		return nil, err
 	}
 	r := &run{Job: job, ui: ui, hook: hook, report: report}
 	r.onError = &onError{policy: job.Packer.PackerOnError, ui: ui, report: report}
-	result, err := host.Bake(ctx, cloud, host.Machine, r.plan(ctx), report)
+	result, err := host.Bake(ctx, session.Cloud, host.Machine, r.plan(ctx), report)
 	if err != nil {
 		return nil, err
 	}
-	return r.artifact(result, cloud), nil
+	return r.artifact(result, session.Destroy), nil
 }
 
 // plan is what the user wants, with what can only be rendered later as callbacks.

@@ -242,9 +242,9 @@ func TestHostsThatCannotBuild(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j := job(t, nil)
 			j.Host = test.host
-			j.Connect = func(context.Context, func(string, ...any)) (bake.Cloud, error) {
+			j.Connect = func(context.Context, func(string, ...any)) (builder.Session, error) {
 				t.Error("the cloud was reached")
-				return nil, nil
+				return builder.Session{}, nil
 			}
 			artifact, err := builder.Run(t.Context(), &screen{}, hookFunc(noProvisioner), j)
 			if err == nil || artifact != nil {
@@ -259,7 +259,9 @@ func TestHostsThatCannotBuild(t *testing.T) {
 func TestFailuresHaveNoArtifact(t *testing.T) {
 	unreachable := errors.New("unreachable")
 	j := job(t, nil)
-	j.Connect = func(context.Context, func(string, ...any)) (bake.Cloud, error) { return nil, unreachable }
+	j.Connect = func(context.Context, func(string, ...any)) (builder.Session, error) {
+		return builder.Session{}, unreachable
+	}
 	j.Host = builder.Host{GOOS: "linux", IsRoot: func() bool { return true }}
 	if artifact, err := builder.Run(t.Context(), &screen{}, hookFunc(noProvisioner), j); artifact != nil || !errors.Is(err, unreachable) {
 		t.Errorf("got %v, %v", artifact, err)

@@ -6,7 +6,6 @@ import (
 	"github.com/hashicorp/hcl/v2/hcldec"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
-	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
@@ -42,7 +41,7 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 }
 
 // connect reaches the Outscale API.
-func (c *Config) connect(ctx context.Context, log func(format string, args ...any)) (bake.Cloud, error) {
+func (c *Config) connect(ctx context.Context, log func(format string, args ...any)) (builder.Session, error) {
 	client, err := Dial(ctx, Access{
 		AccessKey:             c.AccessKey,
 		SecretKey:             c.SecretKey,
@@ -51,9 +50,10 @@ func (c *Config) connect(ctx context.Context, log func(format string, args ...an
 		InsecureSkipTLSVerify: c.InsecureSkipTLSVerify,
 	})
 	if err != nil {
-		return nil, err
+		return builder.Session{}, err
 	}
 	options := c.options()
 	options.Client, options.Log = client, log
-	return NewCloud(options), nil
+	cloud := NewCloud(options)
+	return builder.Session{Cloud: cloud, Destroy: cloud.destroy}, nil
 }
