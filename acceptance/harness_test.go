@@ -96,7 +96,7 @@ func run(name string, args ...string) error {
 }
 
 // needRoot leaves a test out where there is no root; in CI that cannot happen.
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: block devices and mounts")
@@ -115,7 +115,7 @@ const (
 // A box is a loopcloud of a test's own, with the directories that builds on it
 // use.
 type box struct {
-	t *testing.T
+	t testing.TB
 	// dir is everything's; cloud is loopcloud's --dir.
 	dir, cloud string
 	endpoint   string
@@ -127,7 +127,7 @@ type box struct {
 
 // newBox starts a loopcloud that holds the source image. At the test's end it is
 // stopped, and nothing may be left.
-func newBox(t *testing.T, args ...string) *box {
+func newBox(t testing.TB, args ...string) *box {
 	t.Helper()
 	needRoot(t)
 	b := &box{t: t, dir: t.TempDir(), log: &bytes.Buffer{}}

@@ -47,6 +47,7 @@ func (o *op) connect(r *volumeRecord) error {
 	}
 	var path string
 	device := r.Link.Device
+	r.Link.Making = true
 	err := o.bytes(func() (err error) {
 		path, err = o.disks.AttachVolume(r.ID, device)
 		return err
@@ -57,7 +58,7 @@ func (o *op) connect(r *volumeRecord) error {
 	if err != nil {
 		return fmt.Errorf("cannot attach %s as %s: %w", r.ID, device, err)
 	}
-	r.Link.Path = path
+	r.Link.Path, r.Link.Making = path, false
 	return nil
 }
 

@@ -98,6 +98,7 @@ type volumeRecord struct {
 type link struct {
 	Attachment
 	Host      bool      // to the machine that loopcloud runs on
+	Making    bool      // its device is being made
 	Ready     time.Time // when it is attached
 	Detaching bool
 	Due       time.Time // when it may end
@@ -192,7 +193,7 @@ func (l *link) view(now time.Time) Attachment {
 	switch {
 	case l.Detaching:
 		out.State = Detaching
-	case now.Before(l.Ready) || l.Host && l.Path == "":
+	case now.Before(l.Ready) || l.Making:
 		out.State = Attaching
 	default:
 		out.State = Attached

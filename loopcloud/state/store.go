@@ -83,6 +83,7 @@ func (s *store) load() (database, error) {
 // decode reads what save wrote, and refuses everything else.
 func decode(text []byte) (database, error) {
 	db := newDatabase()
+	db.Version = 0 // a file that has none is none of ours
 	if err := json.Unmarshal(text, &db); err != nil {
 		return database{}, err
 	}

@@ -1,0 +1,97 @@
+package acceptance
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+)
+
+// BenchmarkBuild is the wall time of a basic build of a small image on the
+// instant profile. Packer's own share is measured in the same run, with its null
+// builder and nothing to provision.
+func BenchmarkBuild(b *testing.B) {
+	for _, f := range flavors {
+		b.Run(f.name, func(b *testing.B) {
+			box := newBox(b)
+			template := box.template(f.basic(map[string]any{"PREFIX_name": "bench {{timestamp}} {{uuid}}"}), shell("true"))
+			null := box.write("null.json", `{"builders": [{"type": "null", "communicator": "none"}]}`)
+			var packers time.Duration
+			for b.Loop() {
+				box.build(template)
+				b.StopTimer()
+				start := time.Now()
+				if out, err := box.packer("build", null); err != nil {
+					b.Fatalf("%v\n%s", err, out)
+				}
+				packers += time.Since(start)
+				b.StartTimer()
+			}
+			whole := b.Elapsed()
+			b.ReportMetric(float64(whole.Milliseconds())/float64(b.N), "ms/build")
+			b.ReportMetric(float64(packers.Milliseconds())/float64(b.N), "ms/packer-alone")
+			b.ReportMetric(100*(1-float64(packers)/float64(whole)), "%ours")
+		})
+	}
+}
+
+// BenchmarkLoopcloudStart is the time from exec to the answer of a request.
+func BenchmarkLoopcloudStart(b *testing.B) {
+	box := newBox(b)
+	for b.Loop() {
+		b.StopTimer()
+		box.stop()
+		b.StartTimer()
+		box.serve()
+		box.control("GET", "health", nil, nil)
+	}
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/start")
+}
+
+// BenchmarkSnapshot is a snapshot of an 8 GiB volume that holds 200 MB, beside
+// a plain copy of those 200 MB.
+func BenchmarkSnapshot(b *testing.B) {
+	box := newBox(b)
+	volume := box.volume(8, "")
+	node := box.attach(volume)
+	data := filepath.Join(box.dir, "data")
+	box.sh("head -c 200000000 /dev/urandom > " + data + "; dd if=" + data + " of=" + node + " bs=1M seek=100 conv=fsync status=none")
+	var copied time.Duration
+	for b.Loop() {
+		snap, err := box.client().CreateSnapshot(context.Background(), &ec2.CreateSnapshotInput{VolumeId: aws.String(volume)})
+		box.must(err)
+		b.StopTimer()
+		_, err = box.client().DeleteSnapshot(context.Background(), &ec2.DeleteSnapshotInput{SnapshotId: snap.SnapshotId})
+		box.must(err)
+		start := time.Now()
+		box.sh("cp " + data + " " + data + ".copy")
+		copied += time.Since(start)
+		box.must(os.Remove(data + ".copy"))
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/snapshot")
+	b.ReportMetric(float64(b.Elapsed())/float64(copied), "×cp")
+	b.StopTimer()
+	box.detach(volume)
+}
+
+// BenchmarkDescribe is how long Packer waits for a plugin to tell what it is.
+func BenchmarkDescribe(b *testing.B) {
+	needRoot(b)
+	for _, f := range flavors {
+		b.Run(f.name, func(b *testing.B) {
+			plugin := filepath.Join(filepath.Dir(programs.loopcloud), "packer-plugin-"+f.name)
+			for b.Loop() {
+				if err := exec.Command(plugin, "describe").Run(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/describe")
+		})
+	}
+}

@@ -1,0 +1,423 @@
+package acceptance
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// flavor is what differs between the two builders in a test that both pass.
+type flavor struct {
+	name, prefix, builderID string
+}
+
+var flavors = []flavor{
+	{"amazon-chroot", "ami", "mitchellh.amazon.chroot"},
+	{"osc-chroot", "omi", "oapi.outscale.chroot"},
+}
+
+// both runs a test for each builder, side by side.
+func both(t *testing.T, test func(t *testing.T, f flavor)) {
+	t.Helper()
+	needRoot(t)
+	t.Parallel()
+	for _, f := range flavors {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, f)
+		})
+	}
+}
+
+// basic is the least that a template of this builder says, and more.
+func (f flavor) basic(more map[string]any) map[string]any {
+	options := map[string]any{
+		"type":               f.name,
+		"source_" + f.prefix: sourceID,
+		f.prefix + "_name":   "made by " + f.name,
+	}
+	for k, v := range more {
+		if v == nil {
+			delete(options, strings.ReplaceAll(k, "PREFIX", f.prefix))
+			continue
+		}
+		options[strings.ReplaceAll(k, "PREFIX", f.prefix)] = v
+	}
+	return options
+}
+
+func shell(inline ...string) map[string]any {
+	return map[string]any{"type": "shell", "inline": inline}
+}
+
+// image is what `loopcloud image list --json` tells of one.
+type image struct {
+	ID          string            `json:"id"`
+	Name        string            `json:"name"`
+	Description string            `json:"description"`
+	State       string            `json:"state"`
+	Tags        map[string]string `json:"tags"`
+}
+
+func (b *box) images() []image {
+	b.t.Helper()
+	var all []image
+	if err := json.Unmarshal([]byte(b.loopcloud("image", "list", "--endpoint", b.endpoint, "--json")), &all); err != nil {
+		b.t.Fatal(err)
+	}
+	return all
+}
+
+// made is the one image of the cloud that a build made.
+func (b *box) made() image {
+	b.t.Helper()
+	var made []image
+	for _, img := range b.images() {
+		if img.ID != sourceID {
+			made = append(made, img)
+		}
+	}
+	if len(made) != 1 {
+		b.t.Fatalf("builds made %d images, not one: %v", len(made), made)
+	}
+	return made[0]
+}
+
+// disk exports an image's disk.
+func (b *box) disk(id string) string {
+	b.t.Helper()
+	path := filepath.Join(b.dir, id+".raw")
+	b.loopcloud("image", "export", "--endpoint", b.endpoint, id, path)
+	return path
+}
+
+// debugfs asks the ext4 file system at an offset of a disk.
+func (b *box) debugfs(disk string, offset int, request string) string {
+	b.t.Helper()
+	where := disk
+	if offset > 0 {
+		where = fmt.Sprintf("%s?offset=%d", disk, offset)
+	}
+	out, err := exec.Command("debugfs", "-R", request, where).Output()
+	if err != nil {
+		b.t.Fatalf("debugfs %s: %v", request, err)
+	}
+	return string(out)
+}
+
+// content reads a file of the first partition of an image.
+func (b *box) content(disk, path string) string {
+	b.t.Helper()
+	return b.debugfs(disk, 1<<20, "cat "+path)
+}
+
+var manifestID = regexp.MustCompile(`^[a-z0-9-]+:ami-[0-9a-f]{8,17}$`)
+
+func TestSeedsBasicExamplesAsPrinted(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	examples := map[string]string{
+		"amazon-chroot": `{
+  "type": "amazon-chroot",
+  "access_key": "YOUR KEY HERE",
+  "secret_key": "YOUR SECRET KEY HERE",
+  "source_ami": "ami-e81d5881",
+  "ami_name": "packer-amazon-chroot {{timestamp}}"
+}`,
+		"osc-chroot": `{
+  "type": "osc-chroot",
+  "access_key": "YOUR KEY HERE",
+  "secret_key": "YOUR SECRET KEY HERE",
+  "source_omi": "ami-3e158364",
+  "omi_name": "packer-outscale-chroot {{timestamp}}"
+}`,
+	}
+	for name, builder := range examples {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t)
+			b.stop()
+			b.loopcloud("image", "import", "--dir", b.cloud, "--name", "second", "--id", "ami-3e158364", programs.root)
+			template := b.write("template.json", `{"builders": [`+builder+`]}`)
+			// what a user types: loopcloud run sets the environment
+			cmd := exec.Command(programs.loopcloud, "run", "--dir", b.cloud, "--", programs.packer, "build", "-color=false", template)
+			cmd.Dir = b.dir
+			cmd.Env = slices.DeleteFunc(slices.Clone(b.env), func(e string) bool {
+				return strings.HasPrefix(e, "AWS_") || strings.HasPrefix(e, "OSC_")
+			})
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("loopcloud run: %v\n%s", err, out)
+			}
+			b.serve()
+			var names []string
+			for _, img := range b.images() {
+				names = append(names, img.Name)
+			}
+			if len(names) != 3 || !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "packer-") }) {
+				t.Errorf("the cloud holds %q\n%s", names, out)
+			}
+		})
+	}
+}
+
+// stop ends the box's loopcloud, so that its directory is at rest.
+func (b *box) stop() {
+	b.t.Helper()
+	_ = b.cmd.Process.Signal(os.Interrupt)
+	if err := b.cmd.Wait(); err != nil {
+		b.t.Fatalf("loopcloud: %v\n%s", err, b.log)
+	}
+	b.log.Reset()
+}
+
+func TestExamples(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		out := b.build(filepath.Join(programs.repo, "examples", f.name, "basic.pkr.hcl"), "-var", "source="+sourceID)
+		img := b.made()
+		if want := "made from " + sourceID + " in " + region; img.Description != want {
+			t.Errorf("description %q, want %q", img.Description, want)
+		}
+		if img.Tags["made-by"] != "packer" {
+			t.Errorf("tags %v", img.Tags)
+		}
+		if got, want := strings.TrimSpace(b.content(b.disk(img.ID), "/etc/motd")), "built from "+sourceID+" with "+f.name; got != want {
+			t.Errorf("/etc/motd holds %q, want %q", got, want)
+		}
+		var manifest struct {
+			Builds []struct {
+				ArtifactID string `json:"artifact_id"`
+			} `json:"builds"`
+		}
+		if err := json.Unmarshal([]byte(read(filepath.Join(b.dir, f.name+".manifest.json"))), &manifest); err != nil {
+			t.Fatal(err)
+		}
+		if len(manifest.Builds) != 1 || manifest.Builds[0].ArtifactID != region+":"+img.ID || !manifestID.MatchString(manifest.Builds[0].ArtifactID) {
+			t.Errorf("the manifest says %+v, the image is %s", manifest, img.ID)
+		}
+		if !strings.Contains(out, region+": "+img.ID) {
+			t.Errorf("the artifact is not shown:\n%s", out)
+		}
+	})
+}
+
+func TestProvisioners(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		script := b.write("script.sh", "#!/bin/sh\necho \"script $WHO $(cat /etc/hostname)\" > /root/script\n")
+		b.write("tree/a file", "spaces\n")
+		b.write("tree/sub/b", "below\n")
+		if err := os.Symlink("a file", filepath.Join(b.dir, "tree", "link")); err != nil {
+			t.Fatal(err)
+		}
+		up := b.write("up", "uploaded\n")
+		if err := os.Chmod(up, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		down, downDir := filepath.Join(b.dir, "down"), filepath.Join(b.dir, "downdir")+"/"
+		out := b.build(b.template(f.basic(nil),
+			shell("echo inline > /root/inline", "echo 'quoted $HOME `id`' > /root/quoted", `printf '%s' "$PACKER_BUILDER_TYPE" > /root/type`),
+			map[string]any{"type": "shell", "script": script, "environment_vars": []string{"WHO=me & you"}},
+			map[string]any{"type": "file", "source": up, "destination": "/root/with space/up"},
+			map[string]any{"type": "file", "source": filepath.Join(b.dir, "tree"), "destination": "/root"},
+			map[string]any{"type": "file", "source": filepath.Join(b.dir, "tree") + "/", "destination": "/root/content"},
+			shell("mkdir -p /srv/out/deep", "echo 1 > /srv/out/one", "echo 2 > /srv/out/deep/two"),
+			map[string]any{"type": "file", "direction": "download", "source": "/root/inline", "destination": down},
+			map[string]any{"type": "file", "direction": "download", "source": "/srv/out/", "destination": downDir},
+			map[string]any{"type": "shell-local", "inline": []string{"echo device={{build `Device`}} path={{build `MountPath`}} region={{build `BuildRegion`}} source={{build `Source" + strings.ToUpper(f.prefix) + "`}}"}},
+			shell("exit 0"),
+		))
+		disk := b.disk(b.made().ID)
+		for path, want := range map[string]string{
+			"/root/inline":           "inline\n",
+			"/root/quoted":           "quoted $HOME `id`\n",
+			"/root/type":             f.name,
+			"/root/script":           "script me & you busybox\n",
+			`"/root/with space/up"`:  "uploaded\n",
+			`"/root/tree/a file"`:    "spaces\n",
+			"/root/tree/sub/b":       "below\n",
+			`"/root/content/a file"`: "spaces\n",
+		} {
+			if got := b.content(disk, path); got != want {
+				t.Errorf("%s holds %q, want %q", path, got, want)
+			}
+		}
+		if stat := b.debugfs(disk, 1<<20, `stat "/root/with space/up"`); !strings.Contains(stat, "Mode:  0640") {
+			t.Errorf("the mode was lost:\n%s", stat)
+		}
+		if stat := b.debugfs(disk, 1<<20, "stat /root/tree/link"); !strings.Contains(stat, "Type: symlink") {
+			t.Errorf("the link is none:\n%s", stat)
+		}
+		if got := read(down); got != "inline\n" {
+			t.Errorf("downloaded %q", got)
+		}
+		if one, two := read(downDir+"one"), read(downDir+"deep/two"); one != "1\n" || two != "2\n" {
+			t.Errorf("downloaded %q and %q", one, two)
+		}
+		told := regexp.MustCompile(`device=/dev/xvd[a-z]+ path=/mnt/packer-amazon-chroot-volumes/xvd[a-z]+ region=` + region + ` source=` + sourceID)
+		if !told.MatchString(out) {
+			t.Errorf("shell-local was not told where the root is:\n%s", out)
+		}
+	})
+}
+
+func TestFailingProvisionerLeavesNothing(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		b.fails(b.template(f.basic(nil), shell("echo about to fail", "exit 7")), "about to fail", "exit status: 7")
+		b.unchanged(before)
+	})
+}
+
+func TestCleanupProvisionerRuns(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		template := b.write("template.json", fmt.Sprintf(`{"builders": [%s], "provisioners": [{"type": "shell", "inline": ["exit 3"]}],
+			"error-cleanup-provisioner": {"type": "shell-local", "inline": ["echo cleaned > %s/cleaned"]}}`, toJSON(f.basic(nil)), b.dir))
+		b.fails(template, "exit status: 3")
+		if got := read(filepath.Join(b.dir, "cleaned")); got != "cleaned\n" {
+			t.Errorf("the cleanup provisioner wrote %q", got)
+		}
+	})
+}
+
+func toJSON(v any) string {
+	raw, _ := json.Marshal(v)
+	return string(raw)
+}
+
+func TestAbortLeavesEverything(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		mount := filepath.Join(b.dir, "mnt")
+		template := b.template(f.basic(map[string]any{"mount_path": mount}), shell("echo kept > /root/kept", "exit 1"))
+		out, err := b.packer("build", "-color=false", "-on-error=abort", template)
+		if err == nil {
+			t.Fatalf("the build succeeded:\n%s", out)
+		}
+		if got := read(filepath.Join(mount, "root/kept")); got != "kept\n" {
+			t.Errorf("the mount is gone, or holds %q:\n%s", got, out)
+		}
+		for _, text := range []string{"vol-", mount} {
+			if !strings.Contains(out, text) {
+				t.Errorf("the message does not name what is left (%s):\n%s", text, out)
+			}
+		}
+		// what a user does then
+		if out, err := exec.Command("umount", "--recursive", mount).CombinedOutput(); err != nil {
+			t.Fatalf("umount: %v\n%s", err, out)
+		}
+		b.detachAll()
+		_ = os.RemoveAll(filepath.Join(b.dir, "lock"))
+	})
+}
+
+func TestDebugPausesBetweenSteps(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		cmd := b.command(ctx, "build", "-color=false", "-debug", b.template(f.basic(nil)))
+		cmd.Stdin = strings.NewReader(strings.Repeat("\n", 40))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("packer build -debug: %v\n%s", err, out)
+		}
+		if n := strings.Count(string(out), "Press enter to continue"); n < 5 {
+			t.Errorf("paused %d times:\n%s", n, out)
+		}
+		b.clean()
+		b.made()
+	})
+}
+
+func TestInterruptUndoes(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		started := filepath.Join(b.dir, "started")
+		cmd := b.command(context.Background(), "build", "-color=false", b.template(f.basic(nil),
+			map[string]any{"type": "shell-local", "inline": []string{"touch " + started}}, shell("sleep 60")))
+		var out strings.Builder
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for range 400 {
+			if _, err := os.Stat(started); err == nil {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(300 * time.Millisecond) // the sleep inside is running by now
+		_ = cmd.Process.Signal(os.Interrupt)
+		if err := cmd.Wait(); err == nil {
+			t.Errorf("packer ended well:\n%s", out.String())
+		}
+		b.clean()
+		b.unchanged(before)
+	})
+}
+
+func TestValidateInspectOnlyVar(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		example := filepath.Join(programs.repo, "examples", f.name, "basic.pkr.hcl")
+		for _, args := range [][]string{
+			{"validate", "-var", "source=" + sourceID, example},
+			{"inspect", "-var", "source=" + sourceID, example},
+		} {
+			if out, err := b.packer(args...); err != nil {
+				t.Errorf("packer %v: %v\n%s", args, err, out)
+			}
+		}
+		if calls := b.calls(); len(calls) != 0 {
+			t.Errorf("validate and inspect called the cloud: %v", calls)
+		}
+		two := fmt.Sprintf(`{"variables": {"name": "unset"}, "builders": [%s, %s]}`,
+			toJSON(f.basic(map[string]any{"name": "first", "PREFIX_name": "{{user `name`}}"})),
+			toJSON(f.basic(map[string]any{"name": "second", "PREFIX_name": "of the second"})))
+		b.build(b.write("template.json", two), "-only=first", "-var", "name=from the command line")
+		if name := b.made().Name; name != "from the command line" {
+			t.Errorf("the image is %q", name)
+		}
+	})
+}
+
+// TestTwoAtOnce builds with both builders at the same time on one cloud, each
+// leaving a mark.
+func TestTwoAtOnce(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	b := newBox(t)
+	var builders []string
+	for _, f := range flavors {
+		for i := range 2 {
+			builders = append(builders, toJSON(f.basic(map[string]any{"name": fmt.Sprintf("%s-%d", f.name, i), "PREFIX_name": fmt.Sprintf("%s %d", f.name, i)})))
+		}
+	}
+	b.build(b.write("template.json", `{"builders": [`+strings.Join(builders, ",")+`], "provisioners": [{"type": "shell", "inline": ["echo $PACKER_BUILD_NAME > /root/mark"]}]}`))
+	seen := 0
+	for _, img := range b.images() {
+		if img.ID == sourceID {
+			continue
+		}
+		seen++
+		if mark := strings.TrimSpace(b.content(b.disk(img.ID), "/root/mark")); mark != strings.ReplaceAll(img.Name, " ", "-") {
+			t.Errorf("image %q carries the mark of %q", img.Name, mark)
+		}
+	}
+	if seen != 4 {
+		t.Errorf("%d images, not 4", seen)
+	}
+}

@@ -1,0 +1,244 @@
+package acceptance
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+func TestMountPathOptionsAndCommands(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		log := filepath.Join(b.dir, "log")
+		b.build(b.template(f.basic(map[string]any{
+			"mount_path":          filepath.Join(b.dir, "mnt", "{{.Device}}"),
+			"mount_options":       []string{"noatime", "errors=remount-ro"},
+			"mount_partition":     "1",
+			"pre_mount_commands":  []string{"echo pre {{.Device}} >> " + log, "test -b {{.Device}}1"},
+			"post_mount_commands": []string{"echo post {{.Device}} {{.MountPath}} >> " + log, "grep ' {{.MountPath}} ' /proc/self/mounts >> " + log},
+		}), shell("true")))
+		got := strings.Split(read(log), "\n")
+		if len(got) < 3 || !strings.HasPrefix(got[0], "pre /dev/xvd") {
+			t.Fatalf("the commands wrote %q", got)
+		}
+		device := strings.TrimPrefix(got[0], "pre ")
+		mount := filepath.Join(b.dir, "mnt", filepath.Base(device))
+		if want := "post " + device + " " + mount; got[1] != want {
+			t.Errorf("post_mount_commands wrote %q, want %q", got[1], want)
+		}
+		if !strings.Contains(got[2], "noatime") || !strings.Contains(got[2], "errors=remount-ro") {
+			t.Errorf("mounted as %q", got[2])
+		}
+		if _, err := os.Stat(filepath.Join(b.dir, "mnt")); err == nil {
+			t.Error("the mount directory is left")
+		}
+	})
+}
+
+func TestChrootMountsAndCopyFiles(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		carried := b.write("carried", "from the host\n")
+		bound := filepath.Dir(b.write("bound/file", "through the mount\n"))
+		b.build(b.template(f.basic(map[string]any{
+			"copy_files":    []string{carried},
+			"chroot_mounts": [][]string{{"proc", "proc", "/proc"}, {"bind", bound, "/mnt/bound here"}, {"tmpfs", "tmpfs", "/tmp"}},
+		}), shell(
+			"cat "+carried+" > /root/carried",
+			"cat '/mnt/bound here/file' > /root/bound",
+			"grep -c '^tmpfs /tmp ' /proc/mounts > /root/tmpfs",
+			"ls /sys > /root/sys; ls /dev | grep -c null > /root/dev || true",
+			"echo gone > /tmp/gone",
+		)))
+		disk := b.disk(b.made().ID)
+		for path, want := range map[string]string{
+			"/root/carried": "from the host\n",
+			"/root/bound":   "through the mount\n",
+			"/root/tmpfs":   "1\n",
+			"/root/sys":     "",
+			"/root/dev":     "0\n",
+			"/tmp/gone":     "",
+			carried:         "",
+		} {
+			if got := b.content(disk, path); got != want {
+				t.Errorf("%s holds %q, want %q", path, got, want)
+			}
+		}
+		if read(carried) != "from the host\n" || read(filepath.Join(bound, "file")) != "through the mount\n" {
+			t.Error("a file of the host was changed")
+		}
+	})
+}
+
+// TestResolvConf: by default the host's resolv.conf is there while provisioning,
+// and the image's own is back in the image.
+func TestResolvConf(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		b.build(b.template(f.basic(nil), shell("cat /etc/resolv.conf > /root/seen")))
+		disk := b.disk(b.made().ID)
+		if got, want := b.content(disk, "/root/seen"), read("/etc/resolv.conf"); got != want {
+			t.Errorf("the provisioner saw %q, the host has %q", got, want)
+		}
+		if got := b.content(disk, "/etc/resolv.conf"); got != "" {
+			t.Errorf("the image has a resolv.conf that it did not have: %q", got)
+		}
+	})
+}
+
+func TestCommandWrapper(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		host := filepath.Join(b.dir, "host")
+		b.build(b.template(f.basic(map[string]any{
+			"command_wrapper":    "env WRAPPED=yes {{.Command}}",
+			"pre_mount_commands": []string{"echo pre $WRAPPED >> " + host},
+		}), shell("echo \"in $WRAPPED\" > /root/wrapped", "echo '$HOME `id` \"x\"' >> /root/wrapped")))
+		if got := read(host); got != "pre yes\n" {
+			t.Errorf("a pre-mount command wrote %q", got)
+		}
+		if got, want := b.content(b.disk(b.made().ID), "/root/wrapped"), "in yes\n$HOME `id` \"x\"\n"; got != want {
+			t.Errorf("a provisioner wrote %q, want %q", got, want)
+		}
+	})
+}
+
+func TestDevicePath(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		device := map[string]string{"amazon-chroot": "/dev/sdp", "osc-chroot": "/dev/xvdq"}[f.name]
+		node := map[string]string{"amazon-chroot": "/dev/xvdp", "osc-chroot": "/dev/xvdq"}[f.name]
+		out := b.build(b.template(f.basic(map[string]any{"device_path": device}),
+			map[string]any{"type": "shell-local", "inline": []string{"echo it is {{build `Device`}}"}}))
+		if !strings.Contains(out, "it is "+node) {
+			t.Errorf("not on %s:\n%s", node, out)
+		}
+	})
+}
+
+func TestRootVolumeAndMappings(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		deletes := map[string]string{"ami": "delete_on_termination", "omi": "delete_on_vm_deletion"}[f.prefix]
+		b.build(b.template(f.basic(map[string]any{
+			"root_volume_size":   3,
+			"root_volume_type":   "standard",
+			"PREFIX_description": "of {{.Source" + strings.ToUpper(f.prefix) + "Name}} in {{.BuildRegion}}",
+			"tags":               map[string]string{"from": "{{.Source" + strings.ToUpper(f.prefix) + "}}"},
+			"PREFIX_block_device_mappings": []map[string]any{
+				{"device_name": "/dev/sdb", "volume_size": 7, "volume_type": "gp2", deletes: true},
+			},
+		}), shell("true")))
+		made := b.made()
+		if made.Description != "of busybox in "+region || made.Tags["from"] != sourceID {
+			t.Errorf("described as %q, tagged %v", made.Description, made.Tags)
+		}
+		img := b.image(made.ID)
+		got := map[string]string{}
+		for _, m := range img.BlockDeviceMappings {
+			if m.Ebs != nil {
+				got[aws.ToString(m.DeviceName)] = fmt.Sprintf("%d GiB %s snapshot=%t deleted=%t", aws.ToInt32(m.Ebs.VolumeSize), m.Ebs.VolumeType, m.Ebs.SnapshotId != nil, aws.ToBool(m.Ebs.DeleteOnTermination))
+			}
+		}
+		want := "3 GiB standard snapshot=true"
+		if root := got[aws.ToString(img.RootDeviceName)]; !strings.HasPrefix(root, want) {
+			t.Errorf("the root device is %q, want %q: %v", root, want, got)
+		}
+		if got["/dev/sdb"] != "7 GiB gp2 snapshot=false deleted=true" {
+			t.Errorf("the other device is %q", got["/dev/sdb"])
+		}
+		if size := fileSize(t, b.disk(made.ID)); size != 3<<30 {
+			t.Errorf("the disk has %d bytes, not 3 GiB", size)
+		}
+	})
+}
+
+func fileSize(t testing.TB, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// TestFromScratchAsTheSeedsPrintIt partitions a blank volume with parted and
+// makes its file system, as both pages show; the source of its files is a
+// provisioner.
+func TestFromScratchAsTheSeedsPrintIt(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for name, builder := range map[string]string{
+		"amazon-chroot": `{
+  "type": "amazon-chroot",
+  "ami_name": "packer-from-scratch {{timestamp}}",
+  "from_scratch": true,
+  "ami_virtualization_type": "hvm",
+  "pre_mount_commands": [
+    "parted {{.Device}} mklabel msdos mkpart primary 1M 100% set 1 boot on print",
+    "mkfs.ext4 {{.Device}}1"
+  ],
+  "root_volume_size": 15,
+  "root_device_name": "xvda",
+  "ami_block_device_mappings": [
+    {
+      "device_name": "xvda",
+      "delete_on_termination": true,
+      "volume_type": "gp2"
+    }
+  ]
+}`,
+		"osc-chroot": `{  "type": "osc-chroot",  "ami_name": "packer-from-scratch {{timestamp}}",  "from_scratch": true,  "ami_virtualization_type": "hvm",  "pre_mount_commands": [    "parted {{.Device}} mklabel msdos mkpart primary 1M 100% set 1 boot on print",    "mkfs.ext4 {{.Device}}1"  ],  "root_volume_size": 15,  "root_device_name": "xvdf",  "ami_block_device_mappings": [    {      "device_name": "xvdf",      "delete_on_termination": true,      "volume_type": "gp2"    }  ]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t)
+			template := b.write("template.json", fmt.Sprintf(`{"builders": [%s], "provisioners": [
+				{"type": "shell-local", "inline": ["cp -a %s/. {{build `+"`MountPath`"+`}}/"]},
+				{"type": "shell", "inline": ["echo scratch > /root/made"]}]}`, builder, programs.root))
+			out := b.build(template)
+			made := b.made()
+			if got := b.content(b.disk(made.ID), "/root/made"); got != "scratch\n" {
+				t.Errorf("the image holds %q\n%s", got, out)
+			}
+			img := b.image(made.ID)
+			if n := len(img.BlockDeviceMappings); n != 1 || aws.ToInt32(img.BlockDeviceMappings[0].Ebs.VolumeSize) != 15 {
+				t.Errorf("%d mappings, the first %+v", n, img.BlockDeviceMappings[0].Ebs)
+			}
+			if img.VirtualizationType != "hvm" {
+				t.Errorf("virtualization %s", img.VirtualizationType)
+			}
+		})
+	}
+}
+
+// TestWholeDisk mounts a file system that fills the disk, by mount_partition 0
+// and by finding no partition table.
+func TestWholeDisk(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		for _, partition := range []any{"0", nil} {
+			b := newBox(t)
+			whole := b.write("whole.raw", "")
+			if err := os.Truncate(whole, 64<<20); err != nil {
+				t.Fatal(err)
+			}
+			if err := run("mkfs.ext4", "-q", "-d", programs.root, whole); err != nil {
+				t.Fatal(err)
+			}
+			id := b.loopcloud("image", "import", "--endpoint", b.endpoint, "--name", "whole", whole)
+			b.build(b.template(f.basic(map[string]any{"source_PREFIX": id, "mount_partition": partition}), shell("echo whole > /root/mark")))
+			for _, img := range b.images() {
+				if img.ID == sourceID || img.ID == id {
+					continue
+				}
+				if got := b.debugfs(b.disk(img.ID), 0, "cat /root/mark"); got != "whole\n" {
+					t.Errorf("mount_partition %v: the image holds %q", partition, got)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,177 @@
+package acceptance
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestWrongInput builds with one thing wrong at a time. Each ends with an error
+// that names the option and the value, before anything is created.
+func TestWrongInput(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		inUse := filepath.Join(b.dir, "in use")
+		b.write("in use/file", "a file of somebody's\n")
+		cases := []struct {
+			name    string
+			options map[string]any
+			env     []string
+			says    []string
+		}{
+			{name: "no source", options: map[string]any{"source_PREFIX": nil}, says: []string{"source_" + f.prefix}},
+			{name: "no name", options: map[string]any{"PREFIX_name": nil}, says: []string{f.prefix + "_name"}},
+			{name: "a name of two characters", options: map[string]any{"PREFIX_name": "ab"}, says: []string{f.prefix + "_name", `"ab"`, "3"}},
+			{name: "a mount of two", options: map[string]any{"chroot_mounts": [][]string{{"proc", "proc", "/proc"}, {"bind", "/dev"}}}, says: []string{"chroot_mounts", "bind", "/dev", "three"}},
+			{name: "unknown option", options: map[string]any{"souce_ami_filter": "x"}, says: []string{"souce_ami_filter"}},
+			{name: "one key", options: map[string]any{"access_key": "AKIA"}, says: []string{"secret_key"}},
+			{name: "a template that does not parse", options: map[string]any{"mount_path": "/mnt/{{.Device"}, says: []string{"mount_path"}},
+			{name: "from scratch without commands", options: map[string]any{"from_scratch": true}, says: []string{"pre_mount_commands", "root_volume_size"}},
+			{name: "virtualization", options: map[string]any{"PREFIX_virtualization_type": "half"}, says: []string{f.prefix + "_virtualization_type", "half", "hvm"}},
+			{name: "unreachable endpoint", env: []string{"AWS_ENDPOINT_URL=http://127.0.0.1:1", "OSC_ENDPOINT_API=http://127.0.0.1:1/api/v1"}, says: []string{"127.0.0.1:1", "endpoint"}},
+			{name: "refused keys", env: []string{"AWS_SECRET_ACCESS_KEY=wrong", "OSC_SECRET_KEY=wrong"}, says: []string{"key"}},
+			{name: "unknown key", env: []string{"AWS_ACCESS_KEY_ID=AKIAUNKNOWN", "OSC_ACCESS_KEY=AKIAUNKNOWN"}, says: []string{"key"}},
+			{name: "no such image", options: map[string]any{"source_PREFIX": "ami-00000bad"}, says: []string{"ami-00000bad"}},
+			{name: "no metadata service", env: []string{"AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:1", "OSC_METADATA_ENDPOINT=http://127.0.0.1:1"}, says: []string{"metadata", "127.0.0.1:1"}},
+			{name: "the name is taken", options: map[string]any{"PREFIX_name": "busybox"}, says: []string{`"busybox"`, sourceID}},
+			{name: "smaller than the source", options: map[string]any{"root_volume_size": -1}, says: []string{"root_volume_size", "-1"}},
+			{name: "io1 over another type", options: map[string]any{"root_volume_type": "io1"}, says: []string{"root_volume_type", "io1"}},
+			{name: "no such copy file", options: map[string]any{"copy_files": []string{"/does/not/exist"}}, says: []string{"copy_files", "/does/not/exist"}},
+			{name: "mount path in use", options: map[string]any{"mount_path": inUse}, says: []string{"mount_path", inUse}},
+		}
+		clean := b.env
+		for _, c := range cases {
+			t.Run(c.name, func(t *testing.T) {
+				b := *b
+				b.t = t
+				b.env = append(slices.Clone(clean), c.env...)
+				b.calls()
+				b.fails(b.template(f.basic(c.options), shell("true")), c.says...)
+				b.env = clean
+				for _, call := range b.calls() {
+					if strings.HasPrefix(call.Action, "Create") && call.Status < 300 {
+						t.Errorf("%s was made before the error", call.Action)
+					}
+				}
+				b.unchanged(before)
+			})
+		}
+	})
+}
+
+func TestNotRootWithoutWrapper(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		const nobody = 65534
+		for _, dir := range []string{programs.plugins, b.dir} {
+			for ; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+				if err := os.Chmod(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, dir := range []string{"tmp", "lock", "home"} {
+			if err := os.Chown(filepath.Join(b.dir, dir), nobody, nobody); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command(programs.packer, "build", "-color=false", b.template(f.basic(nil)))
+		cmd.Env, cmd.Dir = b.env, b.dir
+		// bin/packer may be a link into a home that only root may enter
+		if target, err := filepath.EvalSymlinks(programs.packer); err == nil {
+			copied := filepath.Join(b.dir, "packer")
+			if err := run("cp", target, copied); err != nil {
+				t.Fatal(err)
+			}
+			cmd.Path = copied
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		b.calls()
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(flat(string(out)), "root") || !strings.Contains(string(out), "command_wrapper") {
+			t.Errorf("%v:\n%s", err, out)
+		}
+		if calls := b.calls(); len(calls) != 0 {
+			t.Errorf("the cloud was called: %v", calls)
+		}
+	})
+}
+
+// TestEveryCloudCallFailsOnce records the calls of a build, and then refuses the
+// first call of each action: either the build fails and the cloud is as before,
+// or it gets over it and leaves its image alone.
+func TestEveryCloudCallFailsOnce(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		b.calls()
+		template := b.template(f.basic(nil), shell("true"))
+		b.build(template)
+		actions := map[string]string{}
+		for _, c := range b.calls() {
+			if c.Dialect != "imds" {
+				actions[c.Action] = c.Dialect
+			}
+		}
+		if len(actions) < 9 {
+			t.Fatalf("a build calls more than %v", actions)
+		}
+		b.remove(b.made().ID)
+		before := b.inventory()
+		for action := range actions {
+			t.Run(action, func(t *testing.T) {
+				b := *b
+				b.t = t
+				b.control("DELETE", "faults", nil, nil)
+				b.control("POST", "faults", map[string]any{"action": action, "times": 1, "status": 403, "code": "UnauthorizedOperation", "message": "refused by the test"}, nil)
+				out, err := b.packer("build", "-color=false", template)
+				b.control("DELETE", "faults", nil, nil)
+				b.clean()
+				if err == nil {
+					b.remove(b.made().ID)
+				} else if !strings.Contains(out, "refused by the test") {
+					t.Errorf("the error does not say what the cloud said:\n%s", out)
+				}
+				b.unchanged(before)
+				if t.Failed() {
+					t.Logf("packer said:\n%s", out)
+				}
+			})
+		}
+	})
+}
+
+// TestAnswersLost has the cloud do what is asked and then drop the connection.
+func TestAnswersLost(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		creating := map[string][]string{
+			"amazon-chroot": {"CreateVolume", "AttachVolume", "CreateSnapshot", "RegisterImage"},
+			"osc-chroot":    {"CreateVolume", "CreateTags", "LinkVolume", "CreateSnapshot", "CreateImage"},
+		}[f.name]
+		template := b.template(f.basic(nil), shell("true"))
+		for _, action := range creating {
+			t.Run(action, func(t *testing.T) {
+				b := *b
+				b.t = t
+				b.control("DELETE", "faults", nil, nil)
+				b.control("POST", "faults", map[string]any{"action": action, "times": 1, "drop": "after"}, nil)
+				out, err := b.packer("build", "-color=false", template)
+				b.control("DELETE", "faults", nil, nil)
+				b.clean()
+				if err == nil {
+					b.remove(b.made().ID)
+				}
+				b.unchanged(before)
+				if t.Failed() {
+					t.Logf("packer said:\n%s", out)
+				}
+			})
+		}
+	})
+}

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# bench.sh: measures, and writes docs/benchmarks.md with the machine that was measured on.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ "$(id -u)" != 0 ]; then
+  echo "benchmarks make block devices: they need root" >&2
+  exit 1
+fi
+results=$(go test -run '^$' -bench . -benchtime "${BENCHTIME:-10x}" -timeout 30m ./acceptance | tee /dev/stderr | grep ^Benchmark)
+
+{
+  cat <<'HEAD'
+# Benchmarks
+
+Written by `make bench`. Times are of one machine; what carries over is the ratios, which are of one
+run.
+
+HEAD
+  echo "Machine: $(nproc) cores ($(sed -nE 's/^model name\s*: //p' /proc/cpuinfo | head -n 1)), $(awk '/MemTotal/ {printf "%.0f GiB", $2/1048576}' /proc/meminfo), Linux $(uname -r | cut -d. -f1-2), root file system $(stat -f -c %T .), $(go version | cut -d' ' -f3), $(bin/packer version | head -n 1)."
+  cat <<'HEAD'
+
+| Measured | Figures |
+|---|---|
+HEAD
+  echo "$results" | awk '{
+    name = $1; sub(/-[0-9]+$/, "", name); sub(/^Benchmark/, "", name); line = ""
+    for (i = 5; i < NF; i += 2) line = line (line == "" ? "" : ", ") sprintf("%.1f", $i) " " $(i + 1)
+    print "| `" name "` | " line " |"
+  }'
+  for program in packer-plugin-amazon-chroot packer-plugin-osc-chroot loopcloud; do
+    echo "| size of \`$program\` | $(stat -L -c %s "bin/$program" | awk '{printf "%.1f MB", $1/1000000}') |"
+  done
+  cat <<'TAIL'
+
+`Build` is a whole `packer build` of a basic template with one shell provisioner on
+`--profile instant`, Packer's own start included; `ms/packer-alone` is `packer build` of the null
+builder in the same run, and `%ours` what is left. `Snapshot` is of an 8 GiB volume that holds 200 MB,
+and `×cp` its ratio to a `cp` of a file of these 200 MB. `LoopcloudStart` is from exec until a request
+is answered.
+TAIL
+} >docs/benchmarks.md
+echo "docs/benchmarks.md is written"
