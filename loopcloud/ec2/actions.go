@@ -1,0 +1,39 @@
+package ec2
+
+// actions are all that there are.
+var actions = map[string]action{
+	"DescribeRegions":           reading((*call).describeRegions),
+	"DescribeAvailabilityZones": reading((*call).describeZones),
+
+	"DescribeInstances":  reading((*call).describeInstances),
+	"RunInstances":       changing((*call).runInstances),
+	"TerminateInstances": changing((*call).terminateInstances),
+
+	"CreateVolume":                 changing((*call).createVolume),
+	"DescribeVolumes":              reading((*call).describeVolumes),
+	"ModifyVolume":                 changing((*call).modifyVolume),
+	"DescribeVolumesModifications": reading((*call).describeModifications),
+	"AttachVolume":                 changing((*call).attachVolume),
+	"DetachVolume":                 changing((*call).detachVolume),
+	"DeleteVolume":                 changing((*call).deleteVolume),
+
+	"CreateSnapshot":            changing((*call).createSnapshot),
+	"DescribeSnapshots":         reading((*call).describeSnapshots),
+	"CopySnapshot":              changing((*call).copySnapshot),
+	"DeleteSnapshot":            changing((*call).deleteSnapshot),
+	"ModifySnapshotAttribute":   changing((*call).modifySnapshotAttribute),
+	"DescribeSnapshotAttribute": reading((*call).describeSnapshotAttribute),
+
+	"RegisterImage":           changing((*call).registerImage),
+	"DescribeImages":          reading((*call).describeImages),
+	"CopyImage":               changing((*call).copyImage),
+	"DeregisterImage":         changing((*call).deregisterImage),
+	"ModifyImageAttribute":    changing((*call).modifyImageAttribute),
+	"DescribeImageAttribute":  reading((*call).describeImageAttribute),
+	"EnableImageDeprecation":  changing((*call).enableImageDeprecation),
+	"DisableImageDeprecation": changing((*call).disableImageDeprecation),
+
+	"CreateTags":   changing((*call).createTags),
+	"DeleteTags":   changing((*call).deleteTags),
+	"DescribeTags": reading((*call).describeTags),
+}

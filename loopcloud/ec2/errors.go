@@ -1,0 +1,149 @@
+package ec2
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// apiError is a refusal as the wire has it.
+type apiError struct {
+	Status        int
+	Code, Message string
+}
+
+func (e *apiError) Error() string { return e.Code + ": " + e.Message }
+
+// refuse makes a refusal with status 400, which nearly all of EC2's have.
+func refuse(code, format string, args ...any) *apiError {
+	return &apiError{Status: http.StatusBadRequest, Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// errDryRun is the answer to a request that would have succeeded.
+var errDryRun = &apiError{
+	Status: http.StatusPreconditionFailed, Code: "DryRunOperation",
+	Message: "Request would have succeeded, but DryRun flag is set.",
+}
+
+// wireError is any error as the wire has it.
+func wireError(err error) *apiError {
+	var api *apiError
+	if errors.As(err, &api) {
+		return api
+	}
+	var refusal *state.Error
+	if errors.As(err, &refusal) {
+		return fromState(refusal)
+	}
+	return &apiError{Status: http.StatusInternalServerError, Code: "InternalError", Message: "An internal error has occurred: " + err.Error()}
+}
+
+// authError is the answer to a request whose signature is not good. EC2 does not
+// say whether it is the key or the secret that is wrong.
+func authError(err error) *apiError {
+	switch {
+	case errors.Is(err, sigv4.ErrMissing):
+		return &apiError{http.StatusForbidden, "MissingAuthenticationToken", "Request is missing Authentication Token"}
+	case errors.Is(err, sigv4.ErrMalformed):
+		return refuse("IncompleteSignature", "The request signature does not conform to AWS standards: %v", err)
+	case errors.Is(err, sigv4.ErrExpired):
+		return refuse("RequestExpired", "Request has expired: %v", err)
+	}
+	return &apiError{http.StatusUnauthorized, "AuthFailure", "AWS was not able to validate the provided access credentials"}
+}
+
+// what is a kind of refusal of one resource; of any resource if that is empty.
+type what struct {
+	kind     state.Kind
+	resource string
+}
+
+// codes are EC2's words for the refusals of the state.
+var codes = map[what]string{
+	{state.NotFound, "volume"}:   "InvalidVolume.NotFound",
+	{state.NotFound, "snapshot"}: "InvalidSnapshot.NotFound",
+	{state.NotFound, "image"}:    "InvalidAMIID.NotFound",
+	{state.NotFound, "instance"}: "InvalidInstanceID.NotFound",
+	{state.NotFound, "zone"}:     "InvalidZone.NotFound",
+	{state.NotFound, "region"}:   "InvalidRegion",
+	{state.NotFound, ""}:         "InvalidID",
+
+	{state.Malformed, "volume"}:   "InvalidVolumeID.Malformed",
+	{state.Malformed, "snapshot"}: "InvalidSnapshotID.Malformed",
+	{state.Malformed, "image"}:    "InvalidAMIID.Malformed",
+	{state.Malformed, "instance"}: "InvalidInstanceID.Malformed",
+	{state.Malformed, ""}:         "InvalidID",
+
+	{state.WrongState, "image"}: "InvalidAMIID.Unavailable",
+	{state.WrongState, ""}:      "IncorrectState",
+
+	{state.InUse, "volume"}:   "VolumeInUse",
+	{state.InUse, "snapshot"}: "InvalidSnapshot.InUse",
+	{state.InUse, ""}:         "InvalidParameterValue",
+
+	{state.Duplicate, "image"}: "InvalidAMIName.Duplicate",
+	{state.Duplicate, ""}:      "InvalidParameterValue",
+
+	{state.InvalidValue, "device"}:   "InvalidAttachment.NotFound", // of DetachVolume; in mappings it is badMapping's
+	{state.InvalidValue, "instance"}: "InvalidAttachment.NotFound",
+	{state.InvalidValue, "name"}:     "InvalidAMIName.Malformed",
+	{state.InvalidValue, "volume"}:   "UnknownVolumeType",
+	{state.InvalidValue, "zone"}:     "InvalidVolume.ZoneMismatch",
+	{state.InvalidValue, ""}:         "InvalidParameterValue",
+
+	{state.Missing, ""}:       "MissingParameter",
+	{state.TokenMismatch, ""}: "IdempotentParameterMismatch",
+
+	{state.NotAllowed, "image"}:    "AuthFailure",
+	{state.NotAllowed, "snapshot"}: "AuthFailure",
+	{state.NotAllowed, ""}:         "OperationNotPermitted",
+
+	{state.Limit, "instance"}: "AttachmentLimitExceeded",
+	{state.Limit, "tag"}:      "TagLimitExceeded",
+	{state.Limit, ""}:         "ResourceLimitExceeded",
+}
+
+// texts are the messages of EC2 that clients are known to show or to look into;
+// {id} is the id and {why} what the state says. The other refusals are told in
+// the state's words.
+var texts = map[what]string{
+	{state.NotFound, "volume"}:       "The volume '{id}' does not exist.",
+	{state.NotFound, "snapshot"}:     "The snapshot '{id}' does not exist.",
+	{state.NotFound, "image"}:        "The image id '[{id}]' does not exist",
+	{state.NotFound, "instance"}:     "The instance ID '{id}' does not exist",
+	{state.NotFound, "zone"}:         "The zone '{id}' does not exist.",
+	{state.Malformed, "tag"}:         "The ID '{id}' is not valid",
+	{state.InUse, "device"}:          "Invalid value '{id}' for unixDevice. Attachment point {id} is already in use",
+	{state.InUse, "snapshot"}:        "The snapshot {id} is currently in use: {why}",
+	{state.Duplicate, "image"}:       "AMI name {id} is already in use: {why}",
+	{state.Missing, "device"}:        "The request must contain the parameter rootDeviceName or device",
+	{state.Missing, "iops"}:          "The request must contain the parameter iops: {why}",
+	{state.Missing, "size"}:          "The request must contain the parameter size or snapshotId",
+	{state.NotAllowed, "image"}:      "Not authorized for image:{id} ({why})",
+	{state.NotAllowed, "snapshot"}:   "Not authorized for snapshot:{id} ({why})",
+	{state.TokenMismatch, "token"}:   "The client token {id} is not the token of this request: {why}",
+	{state.InvalidValue, "instance"}: "The volume is not attached to {id}: {why}",
+}
+
+func fromState(e *state.Error) *apiError {
+	if e.Kind == state.DryRun {
+		return errDryRun
+	}
+	code, ok := codes[what{e.Kind, e.Resource}]
+	if !ok {
+		code = codes[what{e.Kind, ""}]
+	}
+	message := e.Error()
+	if text, ok := texts[what{e.Kind, e.Resource}]; ok {
+		message = strings.NewReplacer("{id}", e.ID, "{why}", e.Message).Replace(text)
+	}
+	out := refuse(code, "%s", message)
+	if code == "AuthFailure" {
+		out.Status = http.StatusForbidden
+	}
+	return out
+}

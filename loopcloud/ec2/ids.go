@@ -1,0 +1,47 @@
+package ec2
+
+import "strings"
+
+// The ids of requests. They are types so that the decoder can refuse what cannot
+// be an id with the code that EC2 has for it.
+type (
+	volumeID   string
+	snapshotID string
+	imageID    string
+	instanceID string
+)
+
+func (id volumeID) check() error {
+	return checkID(string(id), "vol-", "InvalidVolumeID.Malformed")
+}
+
+func (id snapshotID) check() error {
+	return checkID(string(id), "snap-", "InvalidSnapshotID.Malformed")
+}
+
+func (id imageID) check() error {
+	return checkID(string(id), "ami-", "InvalidAMIID.Malformed")
+}
+
+func (id instanceID) check() error {
+	return checkID(string(id), "i-", "InvalidInstanceID.Malformed")
+}
+
+// checkID refuses what is not the prefix and 8 (old) or 17 hexadecimal digits.
+func checkID(id, prefix, code string) error {
+	digits, ok := strings.CutPrefix(id, prefix)
+	hex := strings.Trim(digits, "0123456789abcdef") == ""
+	if !ok || !hex || len(digits) != 8 && len(digits) != 17 {
+		return refuse(code, "Invalid id: %q (expecting \"%s...\")", id, prefix)
+	}
+	return nil
+}
+
+// plain turns ids into the strings that the state takes.
+func plain[ID ~string](ids []ID) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = string(id)
+	}
+	return out
+}

@@ -1,0 +1,182 @@
+package ec2
+
+import (
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// The attributes of an image.
+const (
+	launchPermission = "launchPermission"
+	description      = "description"
+	imdsSupport      = "imdsSupport"
+)
+
+// attributeText is an attribute with one value: Description.Value.
+type attributeText struct {
+	Value *string `query:"Value"`
+}
+
+// modifyImageAttributeInput has the two forms that the call has had: the old one
+// names the Attribute and gives its Value or items; the new one has a parameter
+// for each attribute.
+type modifyImageAttributeInput struct {
+	imageInput
+	grantees
+	Attribute    string           `query:"Attribute"`
+	Operation    string           `query:"OperationType"`
+	Value        *string          `query:"Value"`
+	ProductCodes []string         `query:"ProductCode"`
+	Description  attributeText    `query:"Description"`
+	IMDS         attributeText    `query:"ImdsSupport"`
+	Launch       permissionChange `query:"LaunchPermission"`
+}
+
+// attribute tells which attribute a request is about, by its name or by what it
+// gives for it. It is about one.
+func (in *modifyImageAttributeInput) attribute() (string, error) {
+	given := map[string]bool{
+		launchPermission: !in.Launch.isEmpty() || !in.grantees.isEmpty(),
+		productCodes:     len(in.ProductCodes) > 0,
+		description:      in.Description.Value != nil,
+		imdsSupport:      in.IMDS.Value != nil,
+	}
+	name := in.Attribute
+	for _, other := range []string{launchPermission, productCodes, description, imdsSupport} {
+		if !given[other] || other == name {
+			continue
+		}
+		if name != "" {
+			return "", refuse("InvalidParameterCombination", "The attributes %s and %s cannot be modified at once", name, other)
+		}
+		name = other
+	}
+	if name == "" {
+		return "", refuse("InvalidParameterCombination", "No attributes specified.")
+	}
+	if _, known := given[name]; !known {
+		return "", badAttribute(name)
+	}
+	return name, nil
+}
+
+func (c *call) modifyImageAttribute(in *modifyImageAttributeInput) (*done, error) {
+	attribute, err := in.attribute()
+	if err != nil {
+		return nil, err
+	}
+	if attribute == launchPermission {
+		return c.shareImage(in)
+	}
+	_, err = c.st.UpdateImage(c.caller, string(in.ImageID), func(i *state.Image) error {
+		return in.modify(attribute, i)
+	}, in.DryRun)
+	return succeeded(err)
+}
+
+func (c *call) shareImage(in *modifyImageAttributeInput) (*done, error) {
+	ch, err := readChange(in.Operation, in.grantees, in.Launch)
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.st.ShareImage(c.caller, string(in.ImageID), ch, in.DryRun)
+	return succeeded(err)
+}
+
+// modify changes an attribute other than the launch permission. Product codes can
+// be added only, and IMDS support cannot be taken back.
+func (in *modifyImageAttributeInput) modify(attribute string, i *state.Image) error {
+	switch attribute {
+	case productCodes:
+		if len(in.ProductCodes) == 0 {
+			return refuse("MissingParameter", "The request must contain the parameter ProductCode")
+		}
+		i.ProductCodes = append(i.ProductCodes, in.ProductCodes...)
+		return nil
+	case description:
+		return in.set(in.Description.Value, &i.Description)
+	}
+	var version string
+	if err := in.set(in.IMDS.Value, &version); err != nil {
+		return err
+	}
+	if version != "v2.0" {
+		return refuse("InvalidParameterValue", "Value (%s) for parameter imdsSupport is invalid.", version)
+	}
+	i.IMDS = version
+	return nil
+}
+
+// set takes the value of the new form, or else of the old one.
+func (in *modifyImageAttributeInput) set(value, to *string) error {
+	if value == nil {
+		value = in.Value
+	}
+	if value == nil {
+		return refuse("MissingParameter", "The request must contain the parameter Value")
+	}
+	*to = *value
+	return nil
+}
+
+type describeImageAttributeInput struct {
+	imageInput
+	Attribute string `query:"Attribute,required"`
+}
+
+// attributeValue is an attribute in a response; empty when the image has none.
+type attributeValue struct {
+	Value string `xml:"value,omitempty"`
+}
+
+type describeImageAttributeOutput struct {
+	answer
+	ImageID     string                `xml:"imageId"`
+	Launch      *set[permissionItem]  `xml:"launchPermission"`
+	Products    *set[productCodeItem] `xml:"productCodes"`
+	Kernel      *attributeValue       `xml:"kernel"`
+	Ramdisk     *attributeValue       `xml:"ramdisk"`
+	Description *attributeValue       `xml:"description"`
+	Mappings    *set[mappingItem]     `xml:"blockDeviceMapping"`
+	SRIOV       *attributeValue       `xml:"sriovNetSupport"`
+	BootMode    *attributeValue       `xml:"bootMode"`
+	TPM         *attributeValue       `xml:"tpmSupport"`
+	UEFIData    *attributeValue       `xml:"uefiData"`
+	IMDS        *attributeValue       `xml:"imdsSupport"`
+}
+
+// imageAttributes answer one attribute each.
+var imageAttributes = map[string]func(*describeImageAttributeOutput, state.Image){
+	launchPermission: func(out *describeImageAttributeOutput, i state.Image) { out.Launch = permissionSet(i.Launch) },
+	productCodes:     func(out *describeImageAttributeOutput, i state.Image) { out.Products = productCodeSet(i.ProductCodes) },
+	description: func(out *describeImageAttributeOutput, i state.Image) {
+		out.Description = &attributeValue{i.Description}
+	},
+	imdsSupport: func(out *describeImageAttributeOutput, i state.Image) { out.IMDS = &attributeValue{i.IMDS} },
+	"kernel":    func(out *describeImageAttributeOutput, i state.Image) { out.Kernel = &attributeValue{i.KernelID} },
+	"ramdisk":   func(out *describeImageAttributeOutput, i state.Image) { out.Ramdisk = &attributeValue{i.RamdiskID} },
+	"blockDeviceMapping": func(out *describeImageAttributeOutput, i state.Image) {
+		mappings := convert(i.Mappings, describeMapping)
+		out.Mappings = &mappings
+	},
+	"sriovNetSupport": func(out *describeImageAttributeOutput, i state.Image) { out.SRIOV = &attributeValue{i.SRIOV} },
+	"bootMode":        func(out *describeImageAttributeOutput, i state.Image) { out.BootMode = &attributeValue{i.BootMode} },
+	"tpmSupport":      func(out *describeImageAttributeOutput, i state.Image) { out.TPM = &attributeValue{i.TPM} },
+	"uefiData":        func(out *describeImageAttributeOutput, i state.Image) { out.UEFIData = &attributeValue{i.UEFIData} },
+}
+
+func (c *call) describeImageAttribute(in *describeImageAttributeInput) (*describeImageAttributeOutput, error) {
+	tell, ok := imageAttributes[in.Attribute]
+	if !ok {
+		return nil, badAttribute(in.Attribute)
+	}
+	found, err := c.namedImages([]imageID{in.ImageID})
+	if err != nil {
+		return nil, err
+	}
+	if found[0].Account != c.caller.Account {
+		return nil, notAuthorized("image", found[0].ID)
+	}
+	out := &describeImageAttributeOutput{ImageID: found[0].ID}
+	tell(out, found[0])
+	return out, nil
+}

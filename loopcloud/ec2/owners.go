@@ -1,0 +1,189 @@
+package ec2
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// everyone is the group that stands for all accounts.
+const everyone = "all"
+
+// amazonAliases are the owners that EC2 knows by name. They are good names even
+// where no account here has them.
+var amazonAliases = []string{"amazon", "aws-marketplace", "aws-backup-vault"}
+
+// aliasOf is the alias of an account, such as amazon; most have none.
+func (c *call) aliasOf(account string) string {
+	accounts := c.st.Accounts()
+	i := slices.IndexFunc(accounts, func(a state.Account) bool { return a.ID == account })
+	if i < 0 {
+		return ""
+	}
+	return accounts[i].Alias
+}
+
+// owners turns a list of owners (ids, aliases, self) into account ids. An alias
+// that nobody here has stands for nobody.
+func (c *call) owners(names []string) ([]string, error) {
+	var ids []string
+	for _, name := range names {
+		switch account := c.accountOf(name); {
+		case account != "":
+			ids = append(ids, account)
+		case !slices.Contains(amazonAliases, name):
+			return nil, refuse("InvalidUserID.Malformed", "Invalid user id: %q", name)
+		}
+	}
+	return ids, nil
+}
+
+// accountOf is the account that a name stands for, "" if none.
+func (c *call) accountOf(name string) string {
+	if name == "self" {
+		return c.caller.Account
+	}
+	if isAccount(name) {
+		return name
+	}
+	accounts := c.st.Accounts()
+	i := slices.IndexFunc(accounts, func(a state.Account) bool { return name != "" && a.Alias == name })
+	if i < 0 {
+		return ""
+	}
+	return accounts[i].ID
+}
+
+// isAccount tells whether this is an account id: twelve digits.
+func isAccount(id string) bool {
+	return len(id) == 12 && strings.Trim(id, "0123456789") == ""
+}
+
+// grantees say with whom a thing is shared, or no longer is: one of the two ways
+// that an attribute's items are given.
+type grantees struct {
+	Users         []string `query:"UserId"`
+	Groups        []string `query:"UserGroup"`
+	Organizations []string `query:"OrganizationArn"`
+	Units         []string `query:"OrganizationalUnitArn"`
+}
+
+// permission is the other way: an item with one of its fields.
+type permission struct {
+	UserID       string `query:"UserId"`
+	Group        string `query:"Group"`
+	Organization string `query:"OrganizationArn"`
+	Unit         string `query:"OrganizationalUnitArn"`
+}
+
+// permissionChange is LaunchPermission or CreateVolumePermission of a request.
+type permissionChange struct {
+	Add    []permission `query:"Add"`
+	Remove []permission `query:"Remove"`
+}
+
+func (g grantees) isEmpty() bool {
+	return len(g.Users)+len(g.Groups)+len(g.Organizations)+len(g.Units) == 0
+}
+
+func (p permissionChange) isEmpty() bool { return len(p.Add)+len(p.Remove) == 0 }
+
+// granteesOf gathers the items of a permission.
+func granteesOf(items []permission) grantees {
+	var g grantees
+	for _, item := range items {
+		g.Users = appendGiven(g.Users, item.UserID)
+		g.Groups = appendGiven(g.Groups, item.Group)
+		g.Organizations = appendGiven(g.Organizations, item.Organization)
+		g.Units = appendGiven(g.Units, item.Unit)
+	}
+	return g
+}
+
+func appendGiven(to []string, value string) []string {
+	if value == "" {
+		return to
+	}
+	return append(to, value)
+}
+
+// permissions checks the grantees.
+func (g grantees) permissions() (state.Permissions, error) {
+	for _, user := range g.Users {
+		if !isAccount(user) {
+			return state.Permissions{}, badItem(user, "userId")
+		}
+	}
+	for _, group := range g.Groups {
+		if group != everyone {
+			return state.Permissions{}, badItem(group, "userGroup")
+		}
+	}
+	for _, arn := range slices.Concat(g.Organizations, g.Units) {
+		if !strings.HasPrefix(arn, "arn:") || !strings.Contains(arn, ":organizations:") {
+			return state.Permissions{}, badItem(arn, "organization")
+		}
+	}
+	return state.Permissions{
+		Public: len(g.Groups) > 0, Accounts: g.Users,
+		Organizations: g.Organizations, OrganizationalUnits: g.Units,
+	}, nil
+}
+
+func badItem(value, kind string) error {
+	return refuse("InvalidAMIAttributeItemValue", "Invalid attribute item value %q for %s item type.", value, kind)
+}
+
+// readChange reads either way of changing permissions, of which a request uses one.
+func readChange(operation string, g grantees, p permissionChange) (state.PermissionChange, error) {
+	switch {
+	case !g.isEmpty() && !p.isEmpty():
+		return state.PermissionChange{}, refuse("InvalidParameterCombination", "Both forms of an attribute's items cannot be used at once")
+	case !p.isEmpty():
+		return changeOf(granteesOf(p.Add), granteesOf(p.Remove))
+	case g.isEmpty():
+		return state.PermissionChange{}, refuse("MissingParameter", "The request must contain the items to add or remove")
+	case operation == "add":
+		return changeOf(g, grantees{})
+	case operation == "remove":
+		return changeOf(grantees{}, g)
+	case operation == "":
+		return state.PermissionChange{}, refuse("MissingParameter", "The request must contain the parameter OperationType")
+	}
+	return state.PermissionChange{}, refuse("InvalidParameterValue", "Value (%s) for parameter operationType is invalid.", operation)
+}
+
+func changeOf(add, remove grantees) (out state.PermissionChange, err error) {
+	if out.Add, err = add.permissions(); err != nil {
+		return out, err
+	}
+	out.Remove, err = remove.permissions()
+	return out, err
+}
+
+// permissionItem is a grantee in a response.
+type permissionItem struct {
+	UserID       string `xml:"userId,omitempty"`
+	Group        string `xml:"group,omitempty"`
+	Organization string `xml:"organizationArn,omitempty"`
+	Unit         string `xml:"organizationalUnitArn,omitempty"`
+}
+
+// permissionSet lists the grantees of a thing.
+func permissionSet(p state.Permissions) *set[permissionItem] {
+	out := &set[permissionItem]{}
+	if p.Public {
+		out.Items = append(out.Items, permissionItem{Group: everyone})
+	}
+	for _, id := range p.Accounts {
+		out.Items = append(out.Items, permissionItem{UserID: id})
+	}
+	for _, arn := range p.Organizations {
+		out.Items = append(out.Items, permissionItem{Organization: arn})
+	}
+	for _, arn := range p.OrganizationalUnits {
+		out.Items = append(out.Items, permissionItem{Unit: arn})
+	}
+	return out
+}

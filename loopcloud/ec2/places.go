@@ -1,0 +1,134 @@
+package ec2
+
+import (
+	"slices"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// optInStatus is that of every region and zone here.
+const optInStatus = "opt-in-not-required"
+
+type describeRegionsInput struct {
+	common
+	AllRegions bool     `query:"AllRegions"`
+	Names      []string `query:"RegionName"`
+	Filters    []filter `query:"Filter"`
+}
+
+type describeRegionsOutput struct {
+	answer
+	Regions set[regionItem] `xml:"regionInfo"`
+}
+
+type regionItem struct {
+	Name     string `xml:"regionName"`
+	Endpoint string `xml:"regionEndpoint"`
+	OptIn    string `xml:"optInStatus"`
+}
+
+// endpoint is the name that EC2 has in a region. It is not where this cloud
+// listens.
+func endpoint(region string) string { return "ec2." + region + ".amazonaws.com" }
+
+var regionFilters = attributes[state.Region]{
+	"endpoint":      one(func(r state.Region) string { return endpoint(r.Name) }),
+	"opt-in-status": one(func(state.Region) string { return optInStatus }),
+	"region-name":   one(func(r state.Region) string { return r.Name }),
+}
+
+func (c *call) describeRegions(in *describeRegionsInput) (*describeRegionsOutput, error) {
+	regions, missing := named(c.st.Regions(), in.Names, func(r state.Region) string { return r.Name })
+	if len(missing) > 0 {
+		return nil, refuse("InvalidParameterValue", "Invalid region names provided: [%s]", missing[0])
+	}
+	regions, err := pick(in.Filters, regionFilters, regions)
+	if err != nil {
+		return nil, err
+	}
+	return &describeRegionsOutput{Regions: convert(regions, func(r state.Region) regionItem {
+		return regionItem{Name: r.Name, Endpoint: endpoint(r.Name), OptIn: optInStatus}
+	})}, nil
+}
+
+type describeZonesInput struct {
+	common
+	AllZones bool     `query:"AllAvailabilityZones"`
+	Names    []string `query:"ZoneName"`
+	IDs      []string `query:"ZoneId"`
+	Filters  []filter `query:"Filter"`
+}
+
+type describeZonesOutput struct {
+	answer
+	Zones set[zoneItem] `xml:"availabilityZoneInfo"`
+}
+
+type zoneItem struct {
+	OptIn  string `xml:"optInStatus"`
+	Group  string `xml:"groupName"`
+	Border string `xml:"networkBorderGroup"`
+	Type   string `xml:"zoneType"`
+	Name   string `xml:"zoneName"`
+	ID     string `xml:"zoneId"`
+	State  string `xml:"zoneState"`
+	Region string `xml:"regionName"`
+}
+
+// zoneName is a zone of the caller's region.
+type zoneName string
+
+const (
+	zoneAvailable = "available"
+	zoneType      = "availability-zone"
+)
+
+func (c *call) zoneFilters() attributes[zoneName] {
+	region := one(func(zoneName) string { return c.caller.Region })
+	return attributes[zoneName]{
+		"group-name":    region,
+		"opt-in-status": one(func(zoneName) string { return optInStatus }),
+		"region-name":   region,
+		"state":         one(func(zoneName) string { return zoneAvailable }),
+		"zone-id":       one(func(z zoneName) string { return state.ZoneID(string(z)) }),
+		"zone-name":     one(func(z zoneName) string { return string(z) }),
+		"zone-type":     one(func(zoneName) string { return zoneType }),
+	}
+}
+
+func (c *call) describeZones(in *describeZonesInput) (*describeZonesOutput, error) {
+	zones, missing := named(c.zones(), in.Names, func(z zoneName) string { return string(z) })
+	if len(missing) > 0 {
+		return nil, refuse("InvalidParameterValue", "Invalid availability zone: [%s]", missing[0])
+	}
+	zones, missing = named(zones, in.IDs, func(z zoneName) string { return state.ZoneID(string(z)) })
+	if len(missing) > 0 {
+		return nil, refuse("InvalidParameterValue", "Invalid availability zone-id: [%s]", missing[0])
+	}
+	zones, err := pick(in.Filters, c.zoneFilters(), zones)
+	if err != nil {
+		return nil, err
+	}
+	return &describeZonesOutput{Zones: convert(zones, c.describeZone)}, nil
+}
+
+// zones are those of the caller's region.
+func (c *call) zones() []zoneName {
+	regions := c.st.Regions()
+	i := slices.IndexFunc(regions, func(r state.Region) bool { return r.Name == c.caller.Region })
+	if i < 0 {
+		return nil
+	}
+	var out []zoneName
+	for _, z := range regions[i].Zones {
+		out = append(out, zoneName(z))
+	}
+	return out
+}
+
+func (c *call) describeZone(z zoneName) zoneItem {
+	return zoneItem{
+		OptIn: optInStatus, Group: c.caller.Region, Border: c.caller.Region, Type: zoneType,
+		Name: string(z), ID: state.ZoneID(string(z)), State: zoneAvailable, Region: c.caller.Region,
+	}
+}

@@ -1,0 +1,310 @@
+package ec2
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+type createSnapshotInput struct {
+	common
+	tagSpecifications
+	VolumeID    volumeID `query:"VolumeId,required"`
+	Description string   `query:"Description"`
+}
+
+// snapshotItem is a snapshot in a response.
+type snapshotItem struct {
+	SnapshotID  string        `xml:"snapshotId"`
+	VolumeID    string        `xml:"volumeId"`
+	State       string        `xml:"status"`
+	Started     string        `xml:"startTime"`
+	Progress    string        `xml:"progress"`
+	OwnerID     string        `xml:"ownerId"`
+	OwnerAlias  string        `xml:"ownerAlias,omitempty"`
+	VolumeSize  int64         `xml:"volumeSize"`
+	Description string        `xml:"description"`
+	Tags        *set[tagItem] `xml:"tagSet"`
+	Encrypted   bool          `xml:"encrypted"`
+	KMSKeyID    string        `xml:"kmsKeyId,omitempty"`
+	StorageTier string        `xml:"storageTier"`
+}
+
+type snapshotOutput struct {
+	answer
+	snapshotItem
+}
+
+func (c *call) createSnapshot(in *createSnapshotInput) (*snapshotOutput, error) {
+	tags, err := in.tagsOf("snapshot")
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.st.CreateSnapshot(c.caller, state.SnapshotRequest{
+		VolumeID: string(in.VolumeID), Description: in.Description,
+		Tags: tags["snapshot"], IDDigits: idDigits, DryRun: in.DryRun,
+	})
+	return &snapshotOutput{snapshotItem: c.describeSnapshot(s)}, err
+}
+
+// standardTier is the only storage tier here.
+const standardTier = "standard"
+
+func (c *call) describeSnapshot(s state.Snapshot) snapshotItem {
+	return snapshotItem{
+		SnapshotID: s.ID, VolumeID: s.VolumeID, State: string(s.State), Started: stamp(s.Started),
+		Progress: percent(s), OwnerID: s.Account, OwnerAlias: c.aliasOf(s.Account),
+		VolumeSize: s.SizeGiB, Description: s.Description, Tags: tagSet(s.Tags),
+		Encrypted: s.Encrypted, KMSKeyID: s.KMSKeyID, StorageTier: standardTier,
+	}
+}
+
+func percent(s state.Snapshot) string { return fmt.Sprintf("%d%%", s.Progress) }
+
+func (c *call) snapshotFilters() attributes[state.Snapshot] {
+	return attributes[state.Snapshot]{
+		"description":  one(func(s state.Snapshot) string { return s.Description }),
+		"encrypted":    one(func(s state.Snapshot) string { return strconv.FormatBool(s.Encrypted) }),
+		"owner-alias":  one(func(s state.Snapshot) string { return c.aliasOf(s.Account) }),
+		"owner-id":     one(func(s state.Snapshot) string { return s.Account }),
+		"progress":     one(percent),
+		"snapshot-id":  one(func(s state.Snapshot) string { return s.ID }),
+		"start-time":   one(func(s state.Snapshot) string { return stamp(s.Started) }),
+		"status":       one(func(s state.Snapshot) string { return string(s.State) }),
+		"storage-tier": one(func(state.Snapshot) string { return standardTier }),
+		"volume-id":    one(func(s state.Snapshot) string { return s.VolumeID }),
+		"volume-size":  one(func(s state.Snapshot) string { return decimal(s.SizeGiB) }),
+	}.withTags(func(s state.Snapshot) map[string]string { return s.Tags })
+}
+
+type describeSnapshotsInput struct {
+	common
+	paging
+	IDs        []snapshotID `query:"SnapshotId"`
+	Owners     []string     `query:"Owner"`
+	Restorable []string     `query:"RestorableBy"`
+	Filters    []filter     `query:"Filter"`
+}
+
+type describeSnapshotsOutput struct {
+	answer
+	Snapshots set[snapshotItem] `xml:"snapshotSet"`
+	NextToken string            `xml:"nextToken,omitempty"`
+}
+
+func (c *call) describeSnapshots(in *describeSnapshotsInput) (*describeSnapshotsOutput, error) {
+	if err := in.paging.check(5, len(in.IDs)); err != nil {
+		return nil, err
+	}
+	snapshots, err := c.snapshots(in)
+	if err != nil {
+		return nil, err
+	}
+	if snapshots, err = pick(in.Filters, c.snapshotFilters(), snapshots); err != nil {
+		return nil, err
+	}
+	shown, next, err := page(c, in.paging, snapshots, func(s state.Snapshot) string { return born(s.Started, s.ID) })
+	return &describeSnapshotsOutput{Snapshots: convert(shown, c.describeSnapshot), NextToken: next}, err
+}
+
+// snapshots are those that the ids, the owners and the accounts that may use them
+// leave of what the caller can see.
+func (c *call) snapshots(in *describeSnapshotsInput) ([]state.Snapshot, error) {
+	found, missing := named(c.st.Snapshots(c.caller), plain(in.IDs), func(s state.Snapshot) string { return s.ID })
+	if len(missing) > 0 {
+		return nil, refuse("InvalidSnapshot.NotFound", "The snapshot '%s' does not exist.", missing[0])
+	}
+	owners, err := c.owners(in.Owners)
+	if err != nil {
+		return nil, err
+	}
+	users, err := c.users(in.Restorable)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(found, func(s state.Snapshot) bool {
+		return len(in.Owners) > 0 && !slices.Contains(owners, s.Account) ||
+			len(in.Restorable) > 0 && !mayUse(users, s.CreateVolume, s.Account)
+	}), nil
+}
+
+// users turns the accounts of RestorableBy (ids, self, all) into ids and all.
+func (c *call) users(names []string) ([]string, error) {
+	var ids []string
+	for _, name := range names {
+		if name == everyone {
+			ids = append(ids, everyone)
+			continue
+		}
+		more, err := c.owners([]string{name})
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, more...)
+	}
+	return ids, nil
+}
+
+// mayUse tells whether one of these users owns a snapshot or is granted it; all
+// stands for the public ones.
+func mayUse(users []string, granted state.Permissions, owner string) bool {
+	return slices.ContainsFunc(users, func(user string) bool {
+		return user == owner || user == everyone && granted.Public || slices.Contains(granted.Accounts, user)
+	})
+}
+
+type deleteSnapshotInput struct {
+	common
+	SnapshotID snapshotID `query:"SnapshotId,required"`
+}
+
+func (c *call) deleteSnapshot(in *deleteSnapshotInput) (*done, error) {
+	return succeeded(c.st.DeleteSnapshot(c.caller, string(in.SnapshotID), in.DryRun))
+}
+
+type copySnapshotInput struct {
+	common
+	tagSpecifications
+	SourceRegion string     `query:"SourceRegion,required"`
+	SourceID     snapshotID `query:"SourceSnapshotId,required"`
+	Description  string     `query:"Description"`
+	Encrypted    bool       `query:"Encrypted"`
+	KMSKeyID     string     `query:"KmsKeyId"`
+	// DestinationRegion and PresignedURL are what clients add by themselves, to
+	// prove to the source region that the copy is wanted.
+	DestinationRegion string `query:"DestinationRegion"`
+	PresignedURL      string `query:"PresignedUrl"`
+}
+
+type copySnapshotOutput struct {
+	answer
+	SnapshotID string        `xml:"snapshotId"`
+	Tags       *set[tagItem] `xml:"tagSet"`
+}
+
+func (c *call) copySnapshot(in *copySnapshotInput) (*copySnapshotOutput, error) {
+	if err := c.checkCopy(in); err != nil {
+		return nil, err
+	}
+	tags, err := in.tagsOf("snapshot")
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.st.CopySnapshot(c.caller, state.SnapshotCopyRequest{
+		SourceID: string(in.SourceID), SourceRegion: in.SourceRegion, Description: in.Description,
+		Encrypted: in.Encrypted, KMSKeyID: in.KMSKeyID,
+		Tags: tags["snapshot"], IDDigits: idDigits, DryRun: in.DryRun,
+	})
+	return &copySnapshotOutput{SnapshotID: s.ID, Tags: tagSet(s.Tags)}, err
+}
+
+// checkCopy checks what a client says of the two regions, as far as it says it.
+func (c *call) checkCopy(in *copySnapshotInput) error {
+	if in.DestinationRegion != "" && in.DestinationRegion != c.caller.Region {
+		return refuse("InvalidParameterValue", "Invalid value '%s' for DestinationRegion: the request was sent to %s", in.DestinationRegion, c.caller.Region)
+	}
+	if in.PresignedURL == "" {
+		return nil
+	}
+	r, err := http.NewRequest(http.MethodGet, in.PresignedURL, nil) //nolint:noctx // never sent: only its signature is looked at
+	if err != nil {
+		return refuse("InvalidParameterValue", "Invalid value for PresignedUrl: %v", err)
+	}
+	source, err := c.authorize(r, nil, sigv4.EC2)
+	if err != nil {
+		return authError(err)
+	}
+	if source != (state.Caller{Account: c.caller.Account, Region: in.SourceRegion}) {
+		return refuse("InvalidParameterValue", "The PresignedUrl is not for a copy from %s", in.SourceRegion)
+	}
+	return nil
+}
+
+// The attributes of a snapshot.
+const (
+	createVolumePermission = "createVolumePermission"
+	productCodes           = "productCodes"
+)
+
+type modifySnapshotAttributeInput struct {
+	common
+	SnapshotID snapshotID       `query:"SnapshotId,required"`
+	Attribute  string           `query:"Attribute"`
+	Operation  string           `query:"OperationType"`
+	Permission permissionChange `query:"CreateVolumePermission"`
+	grantees
+}
+
+func (c *call) modifySnapshotAttribute(in *modifySnapshotAttributeInput) (*done, error) {
+	if in.Attribute != "" && in.Attribute != createVolumePermission {
+		return nil, badAttribute(in.Attribute)
+	}
+	ch, err := readChange(in.Operation, in.grantees, in.Permission)
+	if err != nil {
+		return nil, err
+	}
+	if len(ch.Add.Organizations)+len(ch.Add.OrganizationalUnits) > 0 {
+		return nil, refuse("InvalidParameterValue", "A snapshot cannot be shared with an organization")
+	}
+	_, err = c.st.ShareSnapshot(c.caller, string(in.SnapshotID), ch, in.DryRun)
+	return succeeded(err)
+}
+
+type describeSnapshotAttributeInput struct {
+	common
+	SnapshotID snapshotID `query:"SnapshotId,required"`
+	Attribute  string     `query:"Attribute,required"`
+}
+
+type describeSnapshotAttributeOutput struct {
+	answer
+	SnapshotID string                `xml:"snapshotId"`
+	Permission *set[permissionItem]  `xml:"createVolumePermission"`
+	Products   *set[productCodeItem] `xml:"productCodes"`
+}
+
+func (c *call) describeSnapshotAttribute(in *describeSnapshotAttributeInput) (*describeSnapshotAttributeOutput, error) {
+	found, err := c.snapshots(&describeSnapshotsInput{IDs: []snapshotID{in.SnapshotID}})
+	if err != nil {
+		return nil, err
+	}
+	s := found[0]
+	if s.Account != c.caller.Account {
+		return nil, notAuthorized("snapshot", s.ID)
+	}
+	out := &describeSnapshotAttributeOutput{SnapshotID: s.ID}
+	switch in.Attribute {
+	case createVolumePermission:
+		out.Permission = permissionSet(s.CreateVolume)
+	case productCodes:
+		out.Products = productCodeSet(s.ProductCodes)
+	default:
+		return nil, badAttribute(in.Attribute)
+	}
+	return out, nil
+}
+
+func badAttribute(name string) error {
+	return refuse("InvalidParameterValue", "Value (%s) for parameter attribute is invalid. Unknown attribute.", name)
+}
+
+func notAuthorized(resource, id string) error {
+	return fromState(&state.Error{Kind: state.NotAllowed, Resource: resource, ID: id})
+}
+
+// productCodeItem is a product code in a response.
+type productCodeItem struct {
+	Code string `xml:"productCode"`
+	Type string `xml:"type"`
+}
+
+func productCodeSet(codes []string) *set[productCodeItem] {
+	out := convert(codes, func(code string) productCodeItem {
+		return productCodeItem{Code: code, Type: "marketplace"}
+	})
+	return &out
+}

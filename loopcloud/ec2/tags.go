@@ -1,0 +1,190 @@
+package ec2
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// The limits of tags: how many a thing may have, and how many characters a key
+// and a value may have.
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
+const (
+	maxTags     = 50
+	maxTagKey   = 128
+	maxTagValue = 256
+)
+
+// tag is Tag.N of a request. DeleteTags tells a tag without a value from one
+// whose value is empty.
+type tag struct {
+	Key   string  `query:"Key,required"`
+	Value *string `query:"Value"`
+}
+
+func (t tag) value() string {
+	if t.Value == nil {
+		return ""
+	}
+	return *t.Value
+}
+
+func (t tag) check() error {
+	switch {
+	case strings.HasPrefix(strings.ToLower(t.Key), "aws:"):
+		return refuse("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use")
+	case utf8.RuneCountInString(t.Key) > maxTagKey:
+		return refuse("InvalidParameterValue", "Tag key exceeds the maximum length of %d characters", maxTagKey)
+	case utf8.RuneCountInString(t.value()) > maxTagValue:
+		return refuse("InvalidParameterValue", "Tag value exceeds the maximum length of %d characters", maxTagValue)
+	}
+	return nil
+}
+
+// tagMap checks the tags of one thing.
+func tagMap(tags []tag) (map[string]string, error) {
+	if len(tags) > maxTags {
+		return nil, refuse("TagLimitExceeded", "The maximum number of tags for a resource is %d", maxTags)
+	}
+	out := make(map[string]string, len(tags))
+	for _, t := range tags {
+		if err := t.check(); err != nil {
+			return nil, err
+		}
+		if _, twice := out[t.Key]; twice {
+			return nil, refuse("InvalidParameterValue", "Duplicate tag key '%s' specified.", t.Key)
+		}
+		out[t.Key] = t.value()
+	}
+	return out, nil
+}
+
+// tagSpecifications are the tags of things to be created, by their type.
+type tagSpecifications struct {
+	Specifications []tagSpecification `query:"TagSpecification"`
+}
+
+type tagSpecification struct {
+	ResourceType string `query:"ResourceType,required"`
+	Tags         []tag  `query:"Tag"`
+}
+
+// tagsOf answers the tags for each of the types of things that an action
+// creates.
+func (s tagSpecifications) tagsOf(types ...string) (map[string]map[string]string, error) {
+	out := map[string]map[string]string{}
+	for _, spec := range s.Specifications {
+		if !slices.Contains(types, spec.ResourceType) {
+			return nil, refuse("InvalidParameterValue", "'%s' is not a valid taggable resource type for this operation.", spec.ResourceType)
+		}
+		if _, twice := out[spec.ResourceType]; twice {
+			return nil, refuse("InvalidParameterValue", "The resource type '%s' is specified more than once.", spec.ResourceType)
+		}
+		tags, err := tagMap(spec.Tags)
+		if err != nil {
+			return nil, err
+		}
+		out[spec.ResourceType] = tags
+	}
+	return out, nil
+}
+
+// tagItem is a tag of a thing in a response.
+type tagItem struct {
+	Key   string `xml:"key"`
+	Value string `xml:"value"`
+}
+
+// tagSet lists tags by key; EC2 leaves it out when there are none.
+func tagSet(tags map[string]string) *set[tagItem] {
+	var items []tagItem
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		items = append(items, tagItem{key, tags[key]})
+	}
+	return some(items)
+}
+
+type createTagsInput struct {
+	common
+	Resources []string `query:"ResourceId,required"`
+	Tags      []tag    `query:"Tag,required"`
+}
+
+func (c *call) createTags(in *createTagsInput) (*done, error) {
+	tags, err := tagMap(in.Tags)
+	if err != nil {
+		return nil, err
+	}
+	return succeeded(c.st.AddTags(c.caller, in.Resources, tags, in.DryRun))
+}
+
+type deleteTagsInput struct {
+	common
+	Resources []string `query:"ResourceId,required"`
+	Tags      []tag    `query:"Tag"`
+}
+
+// deleteTags removes the tags named, or, if none is, all of them.
+func (c *call) deleteTags(in *deleteTagsInput) (*done, error) {
+	tags := map[string]*string{}
+	for _, t := range in.Tags {
+		tags[t.Key] = t.Value
+	}
+	if len(in.Tags) == 0 {
+		for _, t := range c.st.Tags(c.caller) {
+			if slices.Contains(in.Resources, t.ResourceID) {
+				tags[t.Key] = nil
+			}
+		}
+	}
+	return succeeded(c.st.RemoveTags(c.caller, in.Resources, tags, in.DryRun))
+}
+
+var tagFilters = attributes[state.Tag]{
+	"key":           one(func(t state.Tag) string { return t.Key }),
+	"resource-id":   one(func(t state.Tag) string { return t.ResourceID }),
+	"resource-type": one(func(t state.Tag) string { return t.ResourceType }),
+	"value":         func(t state.Tag) []string { return []string{t.Value} },
+	anyTag:          func(t state.Tag) []string { return []string{t.Key + "=" + t.Value} },
+}
+
+type describeTagsInput struct {
+	common
+	paging
+	Filters []filter `query:"Filter"`
+}
+
+type describeTagsOutput struct {
+	answer
+	Tags      set[tagDescription] `xml:"tagSet"`
+	NextToken string              `xml:"nextToken,omitempty"`
+}
+
+type tagDescription struct {
+	ResourceID   string `xml:"resourceId"`
+	ResourceType string `xml:"resourceType"`
+	Key          string `xml:"key"`
+	Value        string `xml:"value"`
+}
+
+func (c *call) describeTags(in *describeTagsInput) (*describeTagsOutput, error) {
+	if err := in.paging.check(5, 0); err != nil {
+		return nil, err
+	}
+	tags, err := pick(in.Filters, tagFilters, c.st.Tags(c.caller))
+	if err != nil {
+		return nil, err
+	}
+	shown, next, err := page(c, in.paging, tags, func(t state.Tag) string { return t.ResourceID + " " + t.Key })
+	if err != nil {
+		return nil, err
+	}
+	return &describeTagsOutput{Tags: convert(shown, describeTag), NextToken: next}, nil
+}
+
+func describeTag(t state.Tag) tagDescription {
+	return tagDescription{ResourceID: t.ResourceID, ResourceType: t.ResourceType, Key: t.Key, Value: t.Value}
+}

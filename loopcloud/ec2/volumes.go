@@ -1,0 +1,342 @@
+package ec2
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+const (
+	// idDigits is how long EC2's ids have been since 2016.
+	idDigits = 17
+	// defaultVolumeType is the type of a volume that is asked for without one.
+	defaultVolumeType = "gp2"
+)
+
+type createVolumeInput struct {
+	common
+	tagSpecifications
+	Zone       string     `query:"AvailabilityZone,required"`
+	SizeGiB    int64      `query:"Size"`
+	SnapshotID snapshotID `query:"SnapshotId"`
+	Type       string     `query:"VolumeType"`
+	IOPS       int64      `query:"Iops"`
+	Throughput int64      `query:"Throughput"`
+	Encrypted  bool       `query:"Encrypted"`
+	KMSKeyID   string     `query:"KmsKeyId"`
+	Token      string     `query:"ClientToken"`
+}
+
+// volumeItem is a volume in a response.
+type volumeItem struct {
+	VolumeID     string              `xml:"volumeId"`
+	SizeGiB      int64               `xml:"size"`
+	SnapshotID   string              `xml:"snapshotId"`
+	Zone         string              `xml:"availabilityZone"`
+	ZoneID       string              `xml:"availabilityZoneId"`
+	State        string              `xml:"status"`
+	Created      string              `xml:"createTime"`
+	Attachments  set[attachmentItem] `xml:"attachmentSet"`
+	Tags         *set[tagItem]       `xml:"tagSet"`
+	Type         string              `xml:"volumeType"`
+	IOPS         int64               `xml:"iops,omitempty"`
+	Throughput   int64               `xml:"throughput,omitempty"`
+	Encrypted    bool                `xml:"encrypted"`
+	KMSKeyID     string              `xml:"kmsKeyId,omitempty"`
+	MultiAttach  bool                `xml:"multiAttachEnabled"`
+	FastRestored bool                `xml:"fastRestored"`
+}
+
+type attachmentItem struct {
+	VolumeID            string `xml:"volumeId"`
+	InstanceID          string `xml:"instanceId"`
+	Device              string `xml:"device"`
+	State               string `xml:"status"`
+	Attached            string `xml:"attachTime"`
+	DeleteOnTermination bool   `xml:"deleteOnTermination"`
+}
+
+type volumeOutput struct {
+	answer
+	volumeItem
+}
+
+func (c *call) createVolume(in *createVolumeInput) (*volumeOutput, error) {
+	tags, err := in.tagsOf("volume")
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.st.CreateVolume(c.caller, state.VolumeRequest{
+		Zone: in.Zone, SnapshotID: string(in.SnapshotID), Type: cmp.Or(in.Type, defaultVolumeType),
+		SizeGiB: in.SizeGiB, IOPS: in.IOPS, Throughput: in.Throughput,
+		Encrypted: in.Encrypted, KMSKeyID: in.KMSKeyID,
+		Tags: tags["volume"], Token: in.Token, IDDigits: idDigits, DryRun: in.DryRun,
+	})
+	return &volumeOutput{volumeItem: describeVolume(v)}, err
+}
+
+func describeVolume(v state.Volume) volumeItem {
+	return volumeItem{
+		VolumeID: v.ID, SizeGiB: v.SizeGiB, SnapshotID: v.SnapshotID,
+		Zone: v.Zone, ZoneID: state.ZoneID(v.Zone), State: string(v.State), Created: stamp(v.Created),
+		Attachments: convert(attachments(v), describeAttachment), Tags: tagSet(v.Tags),
+		Type: v.Type, IOPS: v.IOPS, Throughput: v.Throughput,
+		Encrypted: v.Encrypted, KMSKeyID: v.KMSKeyID,
+	}
+}
+
+// attachments are those of a volume: none or one.
+func attachments(v state.Volume) []state.Attachment {
+	if v.Attachment == nil {
+		return nil
+	}
+	return []state.Attachment{*v.Attachment}
+}
+
+func describeAttachment(a state.Attachment) attachmentItem {
+	return attachmentItem{
+		VolumeID: a.VolumeID, InstanceID: a.VMID, Device: a.Device, State: string(a.State),
+		Attached: stamp(a.Attached), DeleteOnTermination: a.DeleteOnTermination,
+	}
+}
+
+var volumeFilters = attributes[state.Volume]{
+	"attachment.attach-time":           each(attachments, func(a state.Attachment) string { return stamp(a.Attached) }),
+	"attachment.delete-on-termination": each(attachments, func(a state.Attachment) string { return strconv.FormatBool(a.DeleteOnTermination) }),
+	"attachment.device":                each(attachments, func(a state.Attachment) string { return a.Device }),
+	"attachment.instance-id":           each(attachments, func(a state.Attachment) string { return a.VMID }),
+	"attachment.status":                each(attachments, func(a state.Attachment) string { return string(a.State) }),
+	"availability-zone":                one(func(v state.Volume) string { return v.Zone }),
+	"availability-zone-id":             one(func(v state.Volume) string { return state.ZoneID(v.Zone) }),
+	"create-time":                      one(func(v state.Volume) string { return stamp(v.Created) }),
+	"encrypted":                        one(func(v state.Volume) string { return strconv.FormatBool(v.Encrypted) }),
+	"size":                             one(func(v state.Volume) string { return decimal(v.SizeGiB) }),
+	"snapshot-id":                      one(func(v state.Volume) string { return v.SnapshotID }),
+	"status":                           one(func(v state.Volume) string { return string(v.State) }),
+	"volume-id":                        one(func(v state.Volume) string { return v.ID }),
+	"volume-type":                      one(func(v state.Volume) string { return v.Type }),
+}.withTags(func(v state.Volume) map[string]string { return v.Tags })
+
+type describeVolumesInput struct {
+	common
+	paging
+	IDs     []volumeID `query:"VolumeId"`
+	Filters []filter   `query:"Filter"`
+}
+
+type describeVolumesOutput struct {
+	answer
+	Volumes   set[volumeItem] `xml:"volumeSet"`
+	NextToken string          `xml:"nextToken,omitempty"`
+}
+
+func (c *call) describeVolumes(in *describeVolumesInput) (*describeVolumesOutput, error) {
+	if err := in.paging.check(5, len(in.IDs)); err != nil {
+		return nil, err
+	}
+	volumes, err := c.volumes(in.IDs)
+	if err != nil {
+		return nil, err
+	}
+	if volumes, err = pick(in.Filters, volumeFilters, volumes); err != nil {
+		return nil, err
+	}
+	shown, next, err := page(c, in.paging, volumes, func(v state.Volume) string { return born(v.Created, v.ID) })
+	return &describeVolumesOutput{Volumes: convert(shown, describeVolume), NextToken: next}, err
+}
+
+// volumes are the caller's, or those named by id. EC2 hides one that is gone.
+func (c *call) volumes(ids []volumeID) ([]state.Volume, error) {
+	all := slices.DeleteFunc(c.st.Volumes(c.caller), func(v state.Volume) bool { return v.State == state.VolumeDeleting })
+	found, missing := named(all, plain(ids), func(v state.Volume) string { return v.ID })
+	if len(missing) > 0 {
+		return nil, refuse("InvalidVolume.NotFound", "The volume '%s' does not exist.", missing[0])
+	}
+	return found, nil
+}
+
+// named answers the things with these ids, and the ids that nothing has; with no
+// ids, it answers all things.
+func named[T any](all []T, ids []string, id func(T) string) (found []T, missing []string) {
+	if len(ids) == 0 {
+		return all, nil
+	}
+	for _, want := range ids {
+		if !slices.ContainsFunc(all, func(thing T) bool { return id(thing) == want }) {
+			missing = append(missing, want)
+		}
+	}
+	return slices.DeleteFunc(all, func(thing T) bool { return !slices.Contains(ids, id(thing)) }), missing
+}
+
+type attachVolumeInput struct {
+	common
+	VolumeID   volumeID   `query:"VolumeId,required"`
+	InstanceID instanceID `query:"InstanceId,required"`
+	Device     string     `query:"Device,required"`
+}
+
+type attachmentOutput struct {
+	answer
+	attachmentItem
+}
+
+// deviceNames are the names that a volume can be attached under: letters, and a
+// partition's number for the sake of old Xen images.
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
+var deviceNames = regexp.MustCompile(`^/dev/(sd|xvd)[a-z]{1,2}[0-9]{0,2}$`)
+
+func (c *call) attachVolume(in *attachVolumeInput) (*attachmentOutput, error) {
+	if !deviceNames.MatchString(in.Device) {
+		return nil, refuse("InvalidParameterValue", "Value (%[1]s) for parameter device is invalid. %[1]s is not a valid EBS device name.", in.Device)
+	}
+	a, err := c.st.AttachVolume(c.caller, state.AttachRequest{
+		VolumeID: string(in.VolumeID), VMID: string(in.InstanceID), Device: in.Device, DryRun: in.DryRun,
+	})
+	return &attachmentOutput{attachmentItem: describeAttachment(a)}, err
+}
+
+type detachVolumeInput struct {
+	common
+	VolumeID   volumeID   `query:"VolumeId,required"`
+	InstanceID instanceID `query:"InstanceId"`
+	Device     string     `query:"Device"`
+	Force      bool       `query:"Force"`
+}
+
+func (c *call) detachVolume(in *detachVolumeInput) (*attachmentOutput, error) {
+	a, err := c.st.DetachVolume(c.caller, state.DetachRequest{
+		VolumeID: string(in.VolumeID), VMID: string(in.InstanceID), Device: in.Device,
+		Force: in.Force, DryRun: in.DryRun,
+	})
+	return &attachmentOutput{attachmentItem: describeAttachment(a)}, err
+}
+
+type deleteVolumeInput struct {
+	common
+	VolumeID volumeID `query:"VolumeId,required"`
+}
+
+func (c *call) deleteVolume(in *deleteVolumeInput) (*done, error) {
+	return succeeded(c.st.DeleteVolume(c.caller, string(in.VolumeID), in.DryRun))
+}
+
+type modifyVolumeInput struct {
+	common
+	VolumeID   volumeID `query:"VolumeId,required"`
+	SizeGiB    int64    `query:"Size"`
+	Type       string   `query:"VolumeType"`
+	IOPS       int64    `query:"Iops"`
+	Throughput int64    `query:"Throughput"`
+}
+
+type modifyVolumeOutput struct {
+	answer
+	Modification modificationItem `xml:"volumeModification"`
+}
+
+type modificationItem struct {
+	VolumeID       string `xml:"volumeId"`
+	State          string `xml:"modificationState"`
+	FromSize       int64  `xml:"originalSize"`
+	FromIOPS       int64  `xml:"originalIops,omitempty"`
+	FromThroughput int64  `xml:"originalThroughput,omitempty"`
+	FromType       string `xml:"originalVolumeType"`
+	ToSize         int64  `xml:"targetSize"`
+	ToIOPS         int64  `xml:"targetIops,omitempty"`
+	ToThroughput   int64  `xml:"targetThroughput,omitempty"`
+	ToType         string `xml:"targetVolumeType"`
+	Progress       int64  `xml:"progress"`
+	Started        string `xml:"startTime"`
+	Ended          string `xml:"endTime,omitempty"`
+}
+
+func (c *call) modifyVolume(in *modifyVolumeInput) (*modifyVolumeOutput, error) {
+	v, err := c.st.ModifyVolume(c.caller, string(in.VolumeID), state.VolumeChange{
+		SizeGiB: in.SizeGiB, Type: in.Type, IOPS: in.IOPS, Throughput: in.Throughput, DryRun: in.DryRun,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &modifyVolumeOutput{Modification: describeModification(v)}, nil
+}
+
+// describeModification tells the last change of a volume; the zero one if there
+// was none.
+func describeModification(v state.Volume) modificationItem {
+	m := v.Modification
+	if m == nil {
+		return modificationItem{VolumeID: v.ID}
+	}
+	return modificationItem{
+		VolumeID: v.ID, State: m.State, Progress: m.Progress,
+		FromSize: m.FromSize, FromIOPS: m.FromIOPS, FromThroughput: m.FromThroughput, FromType: m.FromType,
+		ToSize: m.ToSize, ToIOPS: m.ToIOPS, ToThroughput: m.ToThroughput, ToType: m.ToType,
+		Started: stamp(m.Started), Ended: stampOrNone(m.Ended),
+	}
+}
+
+// modificationFilters are for volumes that have a modification.
+var modificationFilters = attributes[state.Volume]{
+	"modification-state":   one(func(v state.Volume) string { return v.Modification.State }),
+	"original-iops":        one(func(v state.Volume) string { return decimalOrNone(v.Modification.FromIOPS) }),
+	"original-size":        one(func(v state.Volume) string { return decimal(v.Modification.FromSize) }),
+	"original-volume-type": one(func(v state.Volume) string { return v.Modification.FromType }),
+	"start-time":           one(func(v state.Volume) string { return stamp(v.Modification.Started) }),
+	"target-iops":          one(func(v state.Volume) string { return decimalOrNone(v.Modification.ToIOPS) }),
+	"target-size":          one(func(v state.Volume) string { return decimal(v.Modification.ToSize) }),
+	"target-volume-type":   one(func(v state.Volume) string { return v.Modification.ToType }),
+	"volume-id":            one(func(v state.Volume) string { return v.ID }),
+}
+
+type describeModificationsInput struct {
+	common
+	paging
+	IDs     []volumeID `query:"VolumeId"`
+	Filters []filter   `query:"Filter"`
+}
+
+type describeModificationsOutput struct {
+	answer
+	Modifications set[modificationItem] `xml:"volumeModificationSet"`
+	NextToken     string                `xml:"nextToken,omitempty"`
+}
+
+func (c *call) describeModifications(in *describeModificationsInput) (*describeModificationsOutput, error) {
+	if err := in.paging.check(1, len(in.IDs)); err != nil {
+		return nil, err
+	}
+	volumes, err := c.modified(in.IDs)
+	if err != nil {
+		return nil, err
+	}
+	if volumes, err = pick(in.Filters, modificationFilters, volumes); err != nil {
+		return nil, err
+	}
+	shown, next, err := page(c, in.paging, volumes, func(v state.Volume) string { return born(v.Created, v.ID) })
+	return &describeModificationsOutput{Modifications: convert(shown, describeModification), NextToken: next}, err
+}
+
+// modified are the volumes that were ever changed. Naming one that was not is an
+// error of its own.
+func (c *call) modified(ids []volumeID) ([]state.Volume, error) {
+	volumes, err := c.volumes(ids)
+	if err != nil {
+		return nil, err
+	}
+	var never []string
+	volumes = slices.DeleteFunc(volumes, func(v state.Volume) bool {
+		if v.Modification == nil {
+			never = append(never, v.ID)
+		}
+		return v.Modification == nil
+	})
+	if len(ids) > 0 && len(never) > 0 {
+		return nil, refuse("InvalidVolumeModification.NotFound", "Modification for volume '%s' does not exist.", strings.Join(never, "', '"))
+	}
+	return volumes, nil
+}

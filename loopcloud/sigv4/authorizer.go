@@ -1,0 +1,67 @@
+package sigv4
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// EC2 is the service that EC2's clients sign for.
+const EC2 = "ec2"
+
+// An Authorizer says on whose behalf, and where, a request is made, or refuses
+// it with an error of this package. Service names the wire format that asks:
+// EC2, or anything else for the Outscale API.
+type Authorizer = func(r *http.Request, body []byte, service string) (state.Caller, error)
+
+// Directory knows the keys and the regions: *state.Cloud.
+type Directory interface {
+	Key(id string) (state.Key, bool)
+	Regions() []state.Region
+	DefaultRegion() string
+}
+
+// NewAuthorizer makes an Authorizer that maps an access key to its account, and
+// the scope's region to one of the cloud's.
+//
+// EC2 is strict about the scope: service ec2 and a region that exists. The
+// Outscale API is not, for clients in use sign with the region and service osc
+// as with the fixed eu-west-2 and oapi: a region unknown there is the default
+// one.
+//
+// The time is the machine's, not the cloud's, whose clock a test may drive
+// while its clients sign with the real one.
+func NewAuthorizer(dir Directory) Authorizer {
+	secret := func(id string) (string, bool) {
+		key, ok := dir.Key(id)
+		return key.Secret, ok
+	}
+	return func(r *http.Request, body []byte, service string) (state.Caller, error) {
+		credential, err := Verify(r, body, time.Now(), secret)
+		if err != nil {
+			return state.Caller{}, err
+		}
+		region, err := regionOf(dir, credential, service)
+		if err != nil {
+			return state.Caller{}, err
+		}
+		key, _ := dir.Key(credential.KeyID)
+		return state.Caller{Account: key.Account, Region: region}, nil
+	}
+}
+
+// regionOf is the region that a scope names, as far as the service minds.
+func regionOf(dir Directory, credential Credential, service string) (string, error) {
+	known := slices.ContainsFunc(dir.Regions(), func(r state.Region) bool { return r.Name == credential.Region })
+	switch {
+	case service == EC2 && (credential.Service != EC2 || !known):
+		return "", fmt.Errorf("%w: %s", ErrScope, credential.scope())
+	case !known:
+		return dir.DefaultRegion(), nil
+	default:
+		return credential.Region, nil
+	}
+}

@@ -1,0 +1,154 @@
+package sigv4
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What can be wrong with a request's signature. Errors of this package wrap one
+// of them.
+var (
+	// ErrMissing: the request is not signed.
+	ErrMissing = errors.New("the request is not signed")
+	// ErrMalformed: it is signed, but not as Signature Version 4 says.
+	ErrMalformed = errors.New("the signature is malformed")
+	// ErrUnknownKey: nobody has that access key.
+	ErrUnknownKey = errors.New("the access key is unknown")
+	// ErrMismatch: the secret of the key gives another signature.
+	ErrMismatch = errors.New("the signature does not match the request")
+	// ErrExpired: it was signed too long ago, or too far ahead.
+	ErrExpired = errors.New("the signature is too old or too new")
+	// ErrScope: it was signed for another service, or for an unknown region.
+	ErrScope = errors.New("the request is signed for another service or region")
+)
+
+const (
+	algorithm  = "AWS4-HMAC-SHA256"
+	terminator = "aws4_request"
+	timeFormat = "20060102T150405Z"
+	dateFormat = "20060102"
+
+	// maxExpires is the longest life of a presigned address: seven days.
+	maxExpires = 7 * 24 * 60 * 60
+)
+
+// Credential is what a request says it was signed with: an access key, and the
+// scope that the signature is good for.
+type Credential struct {
+	KeyID   string
+	Date    string // YYYYMMDD, UTC
+	Region  string
+	Service string
+}
+
+// scope is the credential without the key, as it is signed.
+func (c Credential) scope() string {
+	return strings.Join([]string{c.Date, c.Region, c.Service, terminator}, "/")
+}
+
+// signature is what a request says of its own signing.
+type signature struct {
+	Credential
+	at      time.Time
+	headers []string // names, lower case, sorted
+	sum     []byte
+	// expires is the life of a presigned address; 0 for a signed header.
+	expires time.Duration
+}
+
+// signatureOf reads the signature of a request, from where it is.
+func signatureOf(r *http.Request, query url.Values) (signature, error) {
+	if query.Has("X-Amz-Algorithm") {
+		return parseQuery(query)
+	}
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		return signature{}, ErrMissing
+	}
+	s, err := parseHeader(header)
+	if err != nil {
+		return signature{}, err
+	}
+	return s, s.setTime(r.Header.Get("X-Amz-Date"))
+}
+
+// parseHeader reads the value of an Authorization header. It does not know the
+// time of signing, which is in a header of its own.
+func parseHeader(value string) (signature, error) {
+	var s signature
+	scheme, rest, _ := strings.Cut(strings.TrimSpace(value), " ")
+	if scheme != algorithm {
+		return s, fmt.Errorf("%w: scheme %q", ErrMalformed, scheme)
+	}
+	parts := map[string]string{}
+	for part := range strings.SplitSeq(rest, ",") {
+		name, text, ok := strings.Cut(strings.TrimSpace(part), "=")
+		if _, again := parts[name]; !ok || again {
+			return s, fmt.Errorf("%w: part %q", ErrMalformed, part)
+		}
+		parts[name] = text
+	}
+	return s, s.set(parts["Credential"], parts["SignedHeaders"], parts["Signature"])
+}
+
+// parseQuery reads the signature of a presigned address.
+func parseQuery(query url.Values) (signature, error) {
+	var s signature
+	if a := query.Get("X-Amz-Algorithm"); a != algorithm {
+		return s, fmt.Errorf("%w: algorithm %q", ErrMalformed, a)
+	}
+	seconds, err := strconv.Atoi(query.Get("X-Amz-Expires"))
+	if err != nil || seconds < 1 || seconds > maxExpires {
+		return s, fmt.Errorf("%w: X-Amz-Expires %q", ErrMalformed, query.Get("X-Amz-Expires"))
+	}
+	s.expires = time.Duration(seconds) * time.Second
+	if err := s.set(query.Get("X-Amz-Credential"), query.Get("X-Amz-SignedHeaders"), query.Get("X-Amz-Signature")); err != nil {
+		return s, err
+	}
+	return s, s.setTime(query.Get("X-Amz-Date"))
+}
+
+// set takes the three parts that both places have.
+func (s *signature) set(credential, headers, sum string) error {
+	var err error
+	if s.Credential, err = parseCredential(credential); err != nil {
+		return err
+	}
+	s.headers = strings.Split(headers, ";")
+	if !slices.IsSorted(s.headers) || headers != strings.ToLower(headers) || !slices.Contains(s.headers, "host") {
+		return fmt.Errorf("%w: SignedHeaders %q", ErrMalformed, headers)
+	}
+	if s.sum, err = hex.DecodeString(sum); err != nil || len(s.sum) != 32 {
+		return fmt.Errorf("%w: Signature %q", ErrMalformed, sum)
+	}
+	return nil
+}
+
+// setTime takes the time of signing, whose day must be the credential's.
+func (s *signature) setTime(text string) error {
+	at, err := time.Parse(timeFormat, text)
+	if err != nil {
+		return fmt.Errorf("%w: X-Amz-Date %q", ErrMalformed, text)
+	}
+	if at.Format(dateFormat) != s.Date {
+		return fmt.Errorf("%w: X-Amz-Date %q is not of the credential's day %s", ErrMalformed, text, s.Date)
+	}
+	s.at = at
+	return nil
+}
+
+// parseCredential reads KEY/YYYYMMDD/region/service/aws4_request.
+func parseCredential(text string) (Credential, error) {
+	parts := strings.Split(text, "/")
+	if len(parts) != 5 || parts[4] != terminator || slices.Contains(parts, "") {
+		return Credential{}, fmt.Errorf("%w: Credential %q", ErrMalformed, text)
+	}
+	return Credential{KeyID: parts[0], Date: parts[1], Region: parts[2], Service: parts[3]}, nil
+}
