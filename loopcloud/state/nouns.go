@@ -81,7 +81,9 @@ type Volume struct {
 	Attachment                *Attachment
 	// Modification is the last ModifyVolume, nil if there was none.
 	Modification *Modification
-	Tags         map[string]string
+	// Token is the client token that it was created with.
+	Token string
+	Tags  map[string]string
 }
 
 // AttachState is where an attachment is in its life.
@@ -149,7 +151,9 @@ type Snapshot struct {
 	Started             time.Time
 	CreateVolume        Permissions
 	ProductCodes        []string
-	Tags                map[string]string
+	// Token is the client token that it was created with.
+	Token string
+	Tags  map[string]string
 }
 
 // ImageState is where an image is in its life.

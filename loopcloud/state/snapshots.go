@@ -69,7 +69,7 @@ func (c *Cloud) CreateSnapshot(caller Caller, req SnapshotRequest) (Snapshot, er
 	}
 	r := o.newSnapshot(caller, req.IDDigits, Snapshot{
 		VolumeID: v.ID, SizeGiB: v.SizeGiB, Encrypted: v.Encrypted, KMSKeyID: v.KMSKeyID,
-		Description: req.Description, Tags: req.Tags,
+		Description: req.Description, Token: req.Token, Tags: req.Tags,
 	})
 	err = o.produceSnapshot(r, t, Timing.snapshot, func() error { return c.disks.CreateSnapshot(r.ID, v.ID) })
 	return o.pending(r), err
@@ -158,7 +158,7 @@ func (c *Cloud) CopySnapshot(caller Caller, req SnapshotCopyRequest) (Snapshot, 
 		return Snapshot{}, dryRun("snapshot", "")
 	}
 	copied := copyOf(source, caller, req.Encrypted, req.KMSKeyID)
-	copied.Description, copied.Tags = req.Description, req.Tags
+	copied.Description, copied.Token, copied.Tags = req.Description, req.Token, req.Tags
 	r := o.newSnapshot(caller, req.IDDigits, copied)
 	err = o.produceSnapshot(r, t, Timing.copy, func() error { return c.disks.CopySnapshot(r.ID, source.ID) })
 	return o.pending(r), err

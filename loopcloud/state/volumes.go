@@ -73,7 +73,7 @@ func (o *op) newVolume(caller Caller, req VolumeRequest) (*volumeRecord, error) 
 	r := &volumeRecord{Volume: Volume{
 		Region: caller.Region, Zone: req.Zone, Account: caller.Account,
 		SnapshotID: req.SnapshotID, Encrypted: req.Encrypted, KMSKeyID: req.KMSKeyID,
-		Created: o.now, Tags: maps.Clone(req.Tags),
+		Created: o.now, Token: req.Token, Tags: maps.Clone(req.Tags),
 	}}
 	size := req.SizeGiB
 	if req.SnapshotID != "" {

@@ -1,0 +1,250 @@
+package amazon
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+const document = `{"instanceId":"i-0123","availabilityZone":"eu-west-1b","region":"eu-west-1"}`
+
+func TestDialRefuses(t *testing.T) {
+	tests := []struct {
+		name   string
+		access Access
+		env    map[string]string
+		want   []string
+	}{
+		{"no secret key", Access{AccessKey: "AKIA", Region: "eu-west-1"}, nil, []string{"access_key and secret_key"}},
+		{"no access key", Access{SecretKey: "s", Region: "eu-west-1"}, nil, []string{"access_key and secret_key"}},
+		{"no region", Access{AccessKey: "AKIA", SecretKey: "s"}, nil, []string{"set region", "no metadata service"}},
+		{"no keys", Access{Region: "eu-west-1"}, nil, []string{"no AWS credentials", "access_key", "AWS_ACCESS_KEY_ID"}},
+		{"endpoint of another kind", access("ftp://ec2.example.com"), nil, []string{"custom_endpoint_ec2", "ftp://"}},
+		{"endpoint without host", access("https://"), nil, []string{"custom_endpoint_ec2"}},
+		{"endpoint that is no URL", access("https://ec2 example.com:x"), nil, []string{"custom_endpoint_ec2"}},
+		{"unknown profile", Access{Region: "eu-west-1"}, map[string]string{"AWS_PROFILE": "nobody"}, []string{"nobody"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			alone(t)
+			for name, value := range tt.env {
+				t.Setenv(name, value)
+			}
+			_, err := Dial(context.Background(), tt.access)
+			says(t, err, tt.want...)
+		})
+	}
+}
+
+func TestRegionIsFound(t *testing.T) {
+	tests := []struct {
+		name, option, env, defaultEnv, document string
+		want                                    string
+	}{
+		{"option first", "ap-south-1", "eu-north-1", "us-east-2", document, "ap-south-1"},
+		{"then AWS_REGION", "", "eu-north-1", "us-east-2", document, "eu-north-1"},
+		{"then AWS_DEFAULT_REGION", "", "", "us-east-2", document, "us-east-2"},
+		{"then the instance's", "", "", "", document, "eu-west-1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			serve(t, &stub{metadata: map[string]string{"dynamic/instance-identity/document": tt.document}})
+			t.Setenv("AWS_REGION", tt.env)
+			t.Setenv("AWS_DEFAULT_REGION", tt.defaultEnv)
+			c := dial(t, Access{AccessKey: "AKIA", SecretKey: "s", Region: tt.option})
+			if c.Region() != tt.want {
+				t.Errorf("region %q, want %q", c.Region(), tt.want)
+			}
+		})
+	}
+}
+
+func TestMetadataWithoutRegion(t *testing.T) {
+	serve(t, &stub{metadata: map[string]string{"meta-data/instance-id": "i-0123"}})
+	_, err := Dial(context.Background(), Access{AccessKey: "AKIA", SecretKey: "s"})
+	says(t, err, "set region")
+}
+
+func TestKeysFromTheEnvironment(t *testing.T) {
+	s := &stub{actions: map[string]action{"DescribeImages": refuseWith(http.StatusUnauthorized, "AuthFailure")}}
+	server := serve(t, s)
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-printed")
+	t.Setenv("AWS_ENDPOINT_URL", server.URL)
+	cloud := NewCloud(Options{Client: dial(t, Access{Region: "eu-west-1"})})
+	says(t, cloud.CheckName(context.Background(), "x"), "AKIAENV", "EnvConfigCredentials", "check access_key and secret_key")
+}
+
+// The custom endpoint is EC2's of one region: the metadata service and other
+// regions stay where they are.
+func TestCustomEndpointServesEC2OfItsRegionAlone(t *testing.T) {
+	elsewhere := &stub{t: t, actions: map[string]action{"DescribeImages": answer("DescribeImages", "<imagesSet/>")}}
+	metadata := &stub{metadata: map[string]string{"dynamic/instance-identity/document": document}}
+	serve(t, metadata)
+	other := httptest.NewServer(elsewhere)
+	t.Cleanup(other.Close)
+	t.Setenv("AWS_ENDPOINT_URL", other.URL)
+
+	custom := &stub{t: t, actions: map[string]action{"DescribeInstances": answer("DescribeInstances",
+		"<reservationSet><item><instancesSet><item><instanceId>i-0123</instanceId></item></instancesSet></item></reservationSet>")}}
+	server := httptest.NewServer(custom)
+	t.Cleanup(server.Close)
+
+	client := dial(t, access(server.URL))
+	host, err := NewCloud(Options{Client: client}).Host(context.Background())
+	if err != nil || host.ID != "i-0123" {
+		t.Fatalf("host %+v, %v", host, err)
+	}
+	if err := client.Destroy(context.Background(), "us-east-1", "ami-1"); err != nil {
+		t.Fatal(err)
+	}
+	if len(elsewhere.made("DescribeImages")) != 1 || len(custom.made("DescribeInstances")) != 1 {
+		t.Errorf("custom endpoint was asked %v, the other %v", custom.calls, elsewhere.calls)
+	}
+	if len(metadata.calls) != 0 {
+		t.Errorf("the metadata service was asked for EC2: %v", metadata.calls)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	tests := []struct {
+		status int
+		code   string
+		want   []string
+	}{
+		{http.StatusUnauthorized, "AuthFailure", []string{"AuthFailure", "AKIATEST", "check access_key and secret_key"}},
+		{http.StatusForbidden, "InvalidClientTokenId", []string{"AKIATEST", "check access_key and secret_key"}},
+		{http.StatusForbidden, "SignatureDoesNotMatch", []string{"AKIATEST", "check access_key and secret_key"}},
+		{http.StatusBadRequest, "RequestExpired", []string{"AKIATEST", "clock"}},
+		{http.StatusForbidden, "UnauthorizedOperation", []string{"AKIATEST", "do not allow"}},
+		{http.StatusUnauthorized + 2, "OptInRequired", []string{"eu-west-1", "not enabled"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.code, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"DescribeImages": refuseWith(tt.status, tt.code)}}
+			err := stubbed(t, s, Options{}).CheckName(context.Background(), "x")
+			says(t, err, tt.want...)
+			if n := len(s.made("DescribeImages")); n != 1 {
+				t.Errorf("asked %d times what cannot get better", n)
+			}
+		})
+	}
+}
+
+func TestUnreachableEndpoint(t *testing.T) {
+	tests := []struct {
+		name   string
+		access func(url string) Access
+		want   string
+	}{
+		{"custom", func(url string) Access { return access(url) }, "custom_endpoint_ec2"},
+		{"of the environment", func(url string) Access {
+			t.Setenv("AWS_ENDPOINT_URL", url)
+			return access("")
+		}, "AWS_ENDPOINT_URL"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			alone(t)
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			url := "http://" + listener.Addr().String()
+			listener.Close()
+			err = NewCloud(Options{Client: dial(t, tt.access(url))}).CheckName(context.Background(), "x")
+			says(t, err, url, tt.want)
+		})
+	}
+}
+
+func TestCertificateOfEC2(t *testing.T) {
+	alone(t)
+	s := &stub{t: t, actions: map[string]action{"DescribeImages": answer("DescribeImages", "<imagesSet/>")}}
+	var handshakes atomic.Int32
+	server := httptest.NewUnstartedServer(s)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			handshakes.Add(1)
+		}
+	}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+
+	distrusting := NewCloud(Options{Client: dial(t, access(server.URL))})
+	says(t, distrusting.CheckName(context.Background(), "x"), "certificate", server.URL)
+	if n := handshakes.Load(); n != 1 {
+		t.Errorf("%d handshakes over a certificate that will not become trusted", n)
+	}
+	a := access(server.URL)
+	a.InsecureSkipTLSVerify = true
+	if err := NewCloud(Options{Client: dial(t, a)}).CheckName(context.Background(), "x"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTransientFaultsAreTriedAgain(t *testing.T) {
+	found := answer("DescribeImages", "<imagesSet/>")
+	for name, fault := range map[string]action{
+		"throttled":    refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded"),
+		"server fault": refuseWith(http.StatusInternalServerError, "InternalError"),
+		"no answer":    breakOff,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"DescribeImages": inTurn(fault, fault, found)}}
+			if err := stubbed(t, s, Options{}).CheckName(context.Background(), "x"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestThrottledForEver(t *testing.T) {
+	s := &stub{actions: map[string]action{"DescribeImages": refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")}}
+	says(t, stubbed(t, s, Options{}).CheckName(context.Background(), "x"), "RequestLimitExceeded")
+	if n := len(s.made("DescribeImages")); n != maxAttempts {
+		t.Errorf("%d attempts, want %d", n, maxAttempts)
+	}
+}
+
+func TestPauses(t *testing.T) {
+	for attempt := range 100 {
+		if p := pause(firstPause, attempt); p < firstPause/2 || p > longestPause {
+			t.Errorf("pause %v after attempt %d", p, attempt)
+		}
+	}
+}
+
+func TestCancelEndsTheAttempts(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &stub{actions: map[string]action{"DescribeImages": func(form url.Values) (int, string) {
+		cancel()
+		return refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")(form)
+	}}}
+	cloud := stubbed(t, s, Options{})
+	cloud.client.policy = newPolicy(time.Hour)
+	cloud.client.ec2 = cloud.client.in("eu-west-1")
+	if err := cloud.CheckName(ctx, "x"); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want %v", err, context.Canceled)
+	}
+}
+
+func TestEndpointWithoutScheme(t *testing.T) {
+	alone(t)
+	c := dial(t, access("ec2.example.com"))
+	if got := c.ec2.Options().BaseEndpoint; got == nil || *got != "https://ec2.example.com" {
+		t.Errorf("base endpoint %v", got)
+	}
+	if got := c.in("us-east-1").Options().BaseEndpoint; got != nil {
+		t.Errorf("another region's EC2 is at %s", *got)
+	}
+}

@@ -1,0 +1,239 @@
+package amazon
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// Options are what a Cloud knows beside what bake tells it.
+type Options struct {
+	Client *Client
+	// ImageName is the name of the image to be.
+	ImageName string
+	// SourceAMI is the id of the image to start from; unused from scratch.
+	SourceAMI string
+	// VirtualizationType is hvm or paravirtual; empty means the source's.
+	VirtualizationType string
+	// RootDeviceName is the image's root device, such as /dev/sda1 or xvda; empty
+	// means the source's.
+	RootDeviceName string
+	// Mappings are the image's block devices. They replace the source's of the
+	// same device name.
+	Mappings []Mapping
+	// FromScratch says that there is no source image.
+	FromScratch bool
+	// Log, if not nil, is told what a user need not know.
+	Log func(format string, args ...any)
+}
+
+// Mapping is one block device of the image to be: an EBS volume, an instance
+// store volume (VirtualName), or none (NoDevice).
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_BlockDeviceMapping.html
+type Mapping struct {
+	DeviceName string
+	// VirtualName is an instance store volume, such as ephemeral0.
+	VirtualName string
+	// SnapshotID is the volume's content; empty for a blank volume.
+	SnapshotID string
+	// VolumeType is such as gp3; empty means EC2's default.
+	VolumeType string
+	// KMSKeyID is the key of an Encrypted volume; empty means the account's default.
+	KMSKeyID string
+	// VolumeSizeGiB is in GiB; 0 means the snapshot's.
+	VolumeSizeGiB int64
+	// IOPS is for io1, io2 and gp3; 0 means the type's default.
+	IOPS int64
+	// Throughput is in MiB/s, for gp3; 0 means the type's default.
+	Throughput          int64
+	DeleteOnTermination bool
+	// NoDevice suppresses the device.
+	NoDevice  bool
+	Encrypted bool
+}
+
+// Cloud is bake's view of EC2, for one build.
+type Cloud struct {
+	client *Client
+	opts   Options
+	nonce  string // what makes this value's client tokens its own
+	now    func() time.Time
+
+	mu     sync.Mutex
+	source *types.Image         // what Source found
+	begun  map[string]bool      // creating calls without a client token that were made
+	unseen map[string]time.Time // things that EC2 made, and has not yet told of
+}
+
+var _ bake.Cloud = (*Cloud)(nil)
+
+// NewCloud makes a Cloud for one build.
+func NewCloud(opts Options) *Cloud {
+	return &Cloud{
+		client: opts.Client,
+		opts:   opts,
+		nonce:  rand.Text(),
+		now:    time.Now,
+		begun:  map[string]bool{},
+		unseen: map[string]time.Time{},
+	}
+}
+
+func (c *Cloud) logf(format string, args ...any) {
+	if c.opts.Log != nil {
+		c.opts.Log(format, args...)
+	}
+}
+
+// Host asks the metadata who this instance is, and EC2 what is attached to it.
+func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
+	here, err := c.client.identity(ctx)
+	if err != nil {
+		return bake.Host{}, err
+	}
+	instance, err := c.client.instance(ctx, here)
+	if err != nil {
+		return bake.Host{}, err
+	}
+	host := bake.Host{ID: bake.HostID(here.instance), Region: c.client.Region(), Zone: here.zone, Taken: taken(instance)}
+	if p := instance.Placement; p != nil && aws.ToString(p.AvailabilityZone) != "" {
+		host.Zone = aws.ToString(p.AvailabilityZone)
+	}
+	if host.Zone == "" {
+		return bake.Host{}, fmt.Errorf("neither the metadata nor EC2 say in which zone instance %s is", host.ID)
+	}
+	return host, nil
+}
+
+// instance reads this instance from EC2.
+func (c *Client) instance(ctx context.Context, here identity) (types.Instance, error) {
+	out, err := c.ec2.DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{here.instance}})
+	if err != nil && !hasCode(err, codeInstanceNotFound) {
+		return types.Instance{}, c.cannot(err, "read instance %s", here.instance)
+	}
+	if err == nil {
+		for _, r := range out.Reservations {
+			if len(r.Instances) > 0 {
+				return r.Instances[0], nil
+			}
+		}
+	}
+	return types.Instance{}, fmt.Errorf("instance %s, which the metadata say this is (in region %q), is unknown in region %s: "+
+		"check region, and that the access key belongs to the instance's account", here.instance, here.region, c.Region())
+}
+
+// taken lists the device names that an instance uses.
+func taken(instance types.Instance) []bake.DeviceName {
+	var names []bake.DeviceName
+	for _, m := range instance.BlockDeviceMappings {
+		if name := aws.ToString(m.DeviceName); name != "" {
+			names = append(names, bake.DeviceName(name))
+		}
+	}
+	return names
+}
+
+// CheckName fails if the account has an image of this name in the region: EC2
+// would refuse to register a second one, after all the work.
+func (c *Cloud) CheckName(ctx context.Context, name string) error {
+	images, err := c.client.ownImages(ctx, filter("name", name))
+	if err != nil {
+		return c.client.cannot(err, "look for images named %q", name)
+	}
+	for _, image := range images {
+		// The filter takes * and ? for any characters, so it may find others too.
+		if aws.ToString(image.Name) == name {
+			return fmt.Errorf("the image name %q is in use by %s in region %s", name, aws.ToString(image.ImageId), c.client.Region())
+		}
+	}
+	return nil
+}
+
+// DeviceNames lists what AWS recommends for EBS volumes, then what works
+// elsewhere than on Xen, instance store's usual names (b to e) last of the
+// single letters.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
+func (c *Cloud) DeviceNames() []bake.DeviceName {
+	var names []bake.DeviceName
+	for _, letter := range "fghijklmnopqrstuvwxyzbcde" {
+		names = append(names, bake.DeviceName("/dev/sd"+string(letter)))
+	}
+	for letter := 'a'; letter <= 'z'; letter++ {
+		names = append(names, bake.DeviceName("/dev/xvda"+string(letter)))
+	}
+	return names
+}
+
+// Source finds the image to start from. It must be available, with a root
+// device made of a snapshot.
+func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
+	found, err := c.client.image(ctx, c.opts.SourceAMI)
+	if errors.Is(err, bake.ErrNotFound) {
+		return bake.Image{}, fmt.Errorf("source image %w in region %s, or not shared with this account", err, c.client.Region())
+	}
+	if err != nil {
+		return bake.Image{}, err
+	}
+	if err := usable(found); err != nil {
+		return bake.Image{}, fmt.Errorf("source image %s (%s) cannot be used: %w", c.opts.SourceAMI, aws.ToString(found.Name), err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.source = &found
+	return imageOf(found), nil
+}
+
+// usable tells why an image cannot be started from, if so.
+func usable(image types.Image) error {
+	root, hasRoot := rootDevice(image)
+	switch {
+	case image.RootDeviceType != types.DeviceTypeEbs:
+		return fmt.Errorf("its root device is on %q, and must be on ebs", image.RootDeviceType)
+	case image.State != types.ImageStateAvailable:
+		return fmt.Errorf("its state is %q, and must be available", image.State)
+	case !hasRoot || aws.ToString(root.SnapshotId) == "":
+		return fmt.Errorf("its root device %q has no snapshot", aws.ToString(image.RootDeviceName))
+	default:
+		return nil
+	}
+}
+
+// The time within which EC2 tells of what it has just made. Until then it may
+// answer that there is no such thing.
+// Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
+const visibleWithin = time.Minute
+
+// made remembers that EC2 answered this id to a creating call.
+func (c *Cloud) made(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unseen[id] = c.now().Add(visibleWithin)
+}
+
+// seen forgets an id that was told of, or was removed: what is unknown from now
+// on is gone.
+func (c *Cloud) seen(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.unseen, id)
+}
+
+// onItsWay tells whether an unknown id was made so lately that EC2 may not
+// tell of it yet.
+func (c *Cloud) onItsWay(id string, err error) bool {
+	if !errors.Is(err, bake.ErrNotFound) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now().Before(c.unseen[id])
+}

@@ -1,0 +1,312 @@
+package amazon
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+const instance = `<reservationSet><item><instancesSet><item>
+	<instanceId>i-0123</instanceId>
+	<placement><availabilityZone>eu-west-1a</availabilityZone></placement>
+	<blockDeviceMapping>
+		<item><deviceName>/dev/xvda</deviceName><ebs><volumeId>vol-1</volumeId></ebs></item>
+		<item><deviceName>/dev/sdf</deviceName></item>
+		<item></item>
+	</blockDeviceMapping>
+</item></instancesSet></item></reservationSet>`
+
+const bareInstance = `<reservationSet><item/><item><instancesSet><item/></instancesSet></item></reservationSet>`
+
+func TestHost(t *testing.T) {
+	byDocument := map[string]string{"dynamic/instance-identity/document": document}
+	tests := []struct {
+		name     string
+		metadata map[string]string
+		instance string
+		want     bake.Host
+	}{
+		{
+			"what EC2 says goes before the metadata", byDocument, instance,
+			bake.Host{ID: "i-0123", Region: "eu-west-1", Zone: "eu-west-1a", Taken: []bake.DeviceName{"/dev/xvda", "/dev/sdf"}},
+		},
+		{
+			"an instance without optional fields", byDocument, bareInstance,
+			bake.Host{ID: "i-0123", Region: "eu-west-1", Zone: "eu-west-1b"},
+		},
+		{
+			"no identity document",
+			map[string]string{"meta-data/instance-id": "i-0123\n", "meta-data/placement/availability-zone": "eu-west-1c"},
+			bareInstance,
+			bake.Host{ID: "i-0123", Region: "eu-west-1", Zone: "eu-west-1c"},
+		},
+		{
+			"an identity document that says nothing",
+			map[string]string{"dynamic/instance-identity/document": "{}", "meta-data/instance-id": "i-0123"},
+			instance,
+			bake.Host{ID: "i-0123", Region: "eu-west-1", Zone: "eu-west-1a", Taken: []bake.DeviceName{"/dev/xvda", "/dev/sdf"}},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{metadata: tt.metadata, actions: map[string]action{"DescribeInstances": answer("DescribeInstances", tt.instance)}}
+			got, err := stubbed(t, s, Options{}).Host(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.ID != tt.want.ID || got.Region != tt.want.Region || got.Zone != tt.want.Zone || !slices.Equal(got.Taken, tt.want.Taken) {
+				t.Errorf("host %+v, want %+v", got, tt.want)
+			}
+			if asked := s.made("DescribeInstances")[0].Get("InstanceId.1"); asked != "i-0123" {
+				t.Errorf("EC2 was asked for %q", asked)
+			}
+		})
+	}
+}
+
+func TestHostIsUnknown(t *testing.T) {
+	here := map[string]string{"dynamic/instance-identity/document": `{"instanceId":"i-0123","region":"us-east-1"}`}
+	tests := []struct {
+		name     string
+		metadata map[string]string
+		instance action
+		want     []string
+	}{
+		{"not found", here, refuse("InvalidInstanceID.NotFound"), []string{"i-0123", "us-east-1", "eu-west-1", "check region"}},
+		{"no reservation", here, answer("DescribeInstances", "<reservationSet/>"), []string{"i-0123", "unknown in region eu-west-1"}},
+		{"no zone", here, answer("DescribeInstances", bareInstance), []string{"i-0123", "zone"}},
+		{"not allowed", here, refuse("UnauthorizedOperation"), []string{"cannot read instance i-0123", "do not allow"}},
+		{"metadata without an id", map[string]string{}, answer("DescribeInstances", instance), []string{"instance-id"}},
+		{"metadata without sense", map[string]string{"dynamic/instance-identity/document": "<html>"}, answer("DescribeInstances", instance),
+			[]string{"no metadata service"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{metadata: tt.metadata, actions: map[string]action{"DescribeInstances": tt.instance}}
+			_, err := stubbed(t, s, Options{}).Host(context.Background())
+			says(t, err, tt.want...)
+		})
+	}
+}
+
+// Where the metadata address leads to a host that takes connections and never
+// answers, a build must not hang.
+func TestMetadataServiceThatIsNone(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	for name, set := range map[string]func(){
+		"silent":   func() { t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://"+silent.Addr().String()) },
+		"disabled": func() { t.Setenv("AWS_EC2_METADATA_DISABLED", "true") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cloud := stubbed(t, &stub{}, Options{})
+			set()
+			cloud.client = dial(t, cloud.client.access)
+			_, err := cloud.Host(context.Background())
+			says(t, err, "no metadata service", "must run on an EC2 instance", "AWS_EC2_METADATA_SERVICE_ENDPOINT")
+		})
+	}
+}
+
+// imageXML is an image that can be built from.
+const imageXML = `<imageId>ami-1</imageId><name>base</name><imageState>available</imageState>
+	<imageOwnerId>123456789012</imageOwnerId><imageOwnerAlias>amazon</imageOwnerAlias><creationDate>2026-01-02T03:04:05.000Z</creationDate>
+	<architecture>arm64</architecture><virtualizationType>hvm</virtualizationType>
+	<rootDeviceType>ebs</rootDeviceType><rootDeviceName>/dev/xvda</rootDeviceName>
+	<blockDeviceMapping>
+		<item><deviceName>/dev/sdb</deviceName><virtualName>ephemeral0</virtualName></item>
+		<item><deviceName>/dev/xvda</deviceName><ebs><snapshotId>snap-1</snapshotId><volumeSize>8</volumeSize><volumeType>io1</volumeType><iops>400</iops></ebs></item>
+	</blockDeviceMapping>
+	<tagSet><item><key>os</key><value>debian</value></item></tagSet>`
+
+func images(items ...string) action {
+	body := "<imagesSet>"
+	for _, item := range items {
+		body += "<item>" + item + "</item>"
+	}
+	return answer("DescribeImages", body+"</imagesSet>")
+}
+
+func TestSource(t *testing.T) {
+	s := &stub{actions: map[string]action{"DescribeImages": images(imageXML)}}
+	got, err := stubbed(t, s, Options{SourceAMI: "ami-1"}).Source(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := bake.Image{
+		ID: "ami-1", Name: "base", State: bake.ImageAvailable, Owner: "123456789012", OwnerName: "amazon",
+		Created: "2026-01-02T03:04:05.000Z", Architecture: "arm64", Virtualization: "hvm", RootDevice: "/dev/xvda",
+		Root: bake.RootVolume{Snapshot: "snap-1", SizeGiB: 8, Type: "io1", IOPS: 400},
+	}
+	if got.Tags["os"] != "debian" {
+		t.Errorf("tags %v", got.Tags)
+	}
+	if got.Tags = nil; !sameImage(got, want) {
+		t.Errorf("source %+v, want %+v", got, want)
+	}
+	if call := s.made("DescribeImages")[0]; call.Get("ImageId.1") != "ami-1" || call.Get("IncludeDeprecated") != "true" {
+		t.Errorf("asked for %v", call)
+	}
+}
+
+// sameImage compares images without their tags.
+func sameImage(a, b bake.Image) bool {
+	return a.ID == b.ID && a.Name == b.Name && a.State == b.State && a.Reason == b.Reason && a.Owner == b.Owner &&
+		a.OwnerName == b.OwnerName && a.Created == b.Created && a.Architecture == b.Architecture &&
+		a.Virtualization == b.Virtualization && a.RootDevice == b.RootDevice && a.Root == b.Root
+}
+
+func TestSourceThatCannotBeUsed(t *testing.T) {
+	tests := []struct {
+		name   string
+		images action
+		want   []string
+	}{
+		{"unknown", refuse("InvalidAMIID.NotFound"), []string{"source image", "ami-1", "not found", "region eu-west-1"}},
+		{"nothing", images(), []string{"ami-1", "not found"}},
+		{"deregistered", images(`<imageId>ami-1</imageId><imageState>deregistered</imageState>`), []string{"ami-1", "not found"}},
+		{"malformed", refuse("InvalidAMIID.Malformed"), []string{"cannot read image ami-1", "InvalidAMIID.Malformed"}},
+		{"instance store", images(`<name>old</name><imageState>available</imageState><rootDeviceType>instance-store</rootDeviceType>`),
+			[]string{"ami-1 (old)", `"instance-store"`, "must be on ebs"}},
+		{"pending", images(`<imageState>pending</imageState><rootDeviceType>ebs</rootDeviceType>`), []string{`"pending"`, "available"}},
+		{"no fields", images(""), []string{"ami-1", "must be on ebs"}},
+		{"no root", images(`<imageState>available</imageState><rootDeviceType>ebs</rootDeviceType><rootDeviceName>/dev/sda1</rootDeviceName>
+			<blockDeviceMapping><item/><item><deviceName>/dev/sdb</deviceName><ebs/></item></blockDeviceMapping>`),
+			[]string{`"/dev/sda1"`, "no snapshot"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"DescribeImages": tt.images}}
+			_, err := stubbed(t, s, Options{SourceAMI: "ami-1"}).Source(context.Background())
+			says(t, err, tt.want...)
+		})
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	taken := `<imageId>ami-9</imageId><name>mine</name><imageState>available</imageState>`
+	tests := []struct {
+		name   string
+		images action
+		want   string
+	}{
+		{"free", images(), ""},
+		{"taken", images(taken), "ami-9"},
+		{"taken by a pending one", images(`<imageId>ami-9</imageId><name>mine</name><imageState>pending</imageState>`), "ami-9"},
+		{"was taken", images(`<imageId>ami-9</imageId><name>mine</name><imageState>deregistered</imageState>`), ""},
+		{"like another", images(`<imageId>ami-9</imageId><name>mine too</name>`), ""},
+		{"like one without a name", images(``), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"DescribeImages": tt.images}}
+			err := stubbed(t, s, Options{}).CheckName(context.Background(), "mine")
+			if tt.want != "" {
+				says(t, err, tt.want, `"mine"`)
+			} else if err != nil {
+				t.Error(err)
+			}
+			if call := s.made("DescribeImages")[0]; call.Get("Owner.1") != "self" || call.Get("Filter.1.Value.1") != "mine" {
+				t.Errorf("asked for %v", call)
+			}
+		})
+	}
+}
+
+func TestDeviceNames(t *testing.T) {
+	names := (&Cloud{}).DeviceNames()
+	if names[0] != "/dev/sdf" || names[10] != "/dev/sdp" {
+		t.Errorf("AWS's recommendation does not come first: %v", names)
+	}
+	for _, reserved := range []bake.DeviceName{"/dev/sda", "/dev/sda1", "/dev/xvda"} {
+		if slices.Contains(names, reserved) {
+			t.Errorf("%s is the instance's root", reserved)
+		}
+	}
+}
+
+// What EC2 has made and does not tell of yet is on its way; after a time, or
+// once it was seen, it is gone.
+func TestNewThingsAreNotYetVisible(t *testing.T) {
+	ctx := context.Background()
+	s := &stub{actions: map[string]action{
+		"CreateVolume": answer("CreateVolume", "<volumeId>vol-1</volumeId>"),
+		"DescribeVolumes": inTurn(refuse("InvalidVolume.NotFound"), answer("DescribeVolumes", "<volumeSet/>"),
+			volumes(`<volumeId>vol-1</volumeId><status>available</status>`), refuse("InvalidVolume.NotFound")),
+		"CreateSnapshot":    answer("CreateSnapshot", "<snapshotId>snap-1</snapshotId>"),
+		"DescribeSnapshots": refuse("InvalidSnapshot.NotFound"),
+		"DeleteSnapshot":    answer("DeleteSnapshot", "<return>true</return>"),
+		"RegisterImage":     answer("RegisterImage", "<imageId>ami-1</imageId>"),
+		"DescribeImages":    refuse("InvalidAMIID.NotFound"),
+	}}
+	cloud := stubbed(t, s, Options{RootDeviceName: "xvda"})
+	now := time.Unix(0, 0)
+	cloud.now = func() time.Time { return now }
+
+	volume, err := cloud.CreateVolume(ctx, bake.VolumeSpec{Build: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bake.VolumeState{bake.VolumeCreating, bake.VolumeCreating, bake.VolumeAvailable} {
+		if v, err := cloud.Volume(ctx, volume); err != nil || v.State != want || v.ID != volume {
+			t.Errorf("volume %+v, %v; want state %s", v, err, want)
+		}
+	}
+	if v, err := cloud.Volume(ctx, volume); !errors.Is(err, bake.ErrNotFound) {
+		t.Errorf("a volume that was seen, and is no more: %+v, %v", v, err)
+	}
+
+	snapshot, err := cloud.CreateSnapshot(ctx, bake.SnapshotSpec{Volume: volume})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := cloud.Snapshot(ctx, snapshot); err != nil || got.State != bake.SnapshotPending || got.Percent != -1 {
+		t.Errorf("snapshot %+v, %v; want a pending one", got, err)
+	}
+	if err := cloud.DeleteSnapshot(ctx, snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := cloud.Snapshot(ctx, snapshot); !errors.Is(err, bake.ErrNotFound) {
+		t.Errorf("a snapshot that was deleted: %+v, %v", got, err)
+	}
+
+	image, err := cloud.Register(ctx, bake.ImageSpec{Name: "new", Snapshot: snapshot})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := cloud.Image(ctx, image); err != nil || got.State != bake.ImagePending {
+		t.Errorf("image %+v, %v; want a pending one", got, err)
+	}
+	now = now.Add(visibleWithin)
+	if got, err := cloud.Image(ctx, image); !errors.Is(err, bake.ErrNotFound) {
+		t.Errorf("an image that did not come: %+v, %v", got, err)
+	}
+}
+
+func TestFactsThatEC2DoesNotKnow(t *testing.T) {
+	ctx := context.Background()
+	s := &stub{actions: map[string]action{
+		"DescribeVolumes":   refuseWith(http.StatusBadRequest, "InvalidVolume.NotFound"),
+		"DescribeSnapshots": answer("DescribeSnapshots", "<snapshotSet/>"),
+		"DescribeImages":    refuseWith(http.StatusBadRequest, "InvalidAMIID.Unavailable"),
+	}}
+	cloud := stubbed(t, s, Options{})
+	_, volume := cloud.Volume(ctx, "vol-1")
+	_, snapshot := cloud.Snapshot(ctx, "snap-1")
+	_, image := cloud.Image(ctx, "ami-1")
+	for id, err := range map[string]error{"vol-1": volume, "snap-1": snapshot, "ami-1": image} {
+		if !errors.Is(err, bake.ErrNotFound) {
+			t.Errorf("%s: %v, want %v", id, err, bake.ErrNotFound)
+		}
+		says(t, err, id)
+	}
+}

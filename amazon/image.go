@@ -1,0 +1,215 @@
+package amazon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// Image reads an image. One that was just registered and that EC2 does not tell
+// of yet is pending.
+func (c *Cloud) Image(ctx context.Context, id bake.ImageID) (bake.Image, error) {
+	found, err := c.client.image(ctx, string(id))
+	if c.onItsWay(string(id), err) {
+		return bake.Image{ID: id, State: bake.ImagePending}, nil
+	}
+	if err != nil {
+		return bake.Image{}, err
+	}
+	c.seen(string(id))
+	return imageOf(found), nil
+}
+
+// image reads an image, deprecated or not; an error wraps bake.ErrNotFound if
+// there is none, or it was deregistered.
+func (c *Client) image(ctx context.Context, id string) (types.Image, error) {
+	return c.imageIn(ctx, c.ec2, id)
+}
+
+func (c *Client) imageIn(ctx context.Context, region *ec2.Client, id string) (types.Image, error) {
+	out, err := region.DescribeImages(ctx, &ec2.DescribeImagesInput{
+		ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true),
+	})
+	if hasCode(err, codeImageNotFound, codeImageUnavailable) {
+		return types.Image{}, notFound("image", id)
+	}
+	if err != nil {
+		return types.Image{}, c.cannot(err, "read image %s", id)
+	}
+	if len(out.Images) == 0 || out.Images[0].State == types.ImageStateDeregistered {
+		return types.Image{}, notFound("image", id)
+	}
+	return out.Images[0], nil
+}
+
+// ownImages lists the account's images that fulfil the filters.
+func (c *Client) ownImages(ctx context.Context, filters ...types.Filter) ([]types.Image, error) {
+	pages := ec2.NewDescribeImagesPaginator(c.ec2, &ec2.DescribeImagesInput{
+		Owners: []string{"self"}, Filters: filters, IncludeDeprecated: aws.Bool(true), IncludeDisabled: aws.Bool(true),
+	})
+	var all []types.Image
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, image := range page.Images {
+			if image.State != types.ImageStateDeregistered {
+				all = append(all, image)
+			}
+		}
+	}
+	return all, nil
+}
+
+// imageOf translates what EC2 tells of an image.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Image.html
+func imageOf(i types.Image) bake.Image {
+	image := bake.Image{
+		ID:             bake.ImageID(aws.ToString(i.ImageId)),
+		Name:           aws.ToString(i.Name),
+		State:          imageState(i.State),
+		Owner:          aws.ToString(i.OwnerId),
+		OwnerName:      aws.ToString(i.ImageOwnerAlias),
+		Created:        aws.ToString(i.CreationDate),
+		Architecture:   string(i.Architecture),
+		Virtualization: string(i.VirtualizationType),
+		RootDevice:     aws.ToString(i.RootDeviceName),
+		Tags:           tagsOf(i.Tags),
+	}
+	if image.State == bake.ImageFailed {
+		image.Reason = reason(i)
+	}
+	if root, ok := rootDevice(i); ok {
+		image.Root = bake.RootVolume{
+			Snapshot: bake.SnapshotID(aws.ToString(root.SnapshotId)),
+			SizeGiB:  number(root.VolumeSize),
+			Type:     string(root.VolumeType),
+			IOPS:     number(root.Iops),
+		}
+	}
+	return image
+}
+
+// imageState translates the state of an image. Whatever is neither usable nor
+// on its way there has failed: invalid, error, disabled.
+func imageState(state types.ImageState) bake.ImageState {
+	switch state {
+	case types.ImageStateAvailable:
+		return bake.ImageAvailable
+	case types.ImageStatePending, types.ImageStateTransient, "":
+		return bake.ImagePending
+	default:
+		return bake.ImageFailed
+	}
+}
+
+// reason is why an image failed: EC2's words, or else its state.
+func reason(i types.Image) string {
+	if i.StateReason != nil && aws.ToString(i.StateReason.Message) != "" {
+		return aws.ToString(i.StateReason.Message)
+	}
+	return string(i.State)
+}
+
+// rootDevice finds the EBS volume of an image's root device among its mappings.
+func rootDevice(i types.Image) (types.EbsBlockDevice, bool) {
+	for _, m := range i.BlockDeviceMappings {
+		if m.Ebs != nil && sameDevice(aws.ToString(m.DeviceName), aws.ToString(i.RootDeviceName)) {
+			return *m.Ebs, true
+		}
+	}
+	return types.EbsBlockDevice{}, false
+}
+
+// FindImages lists the account's images with the snapshot among their block
+// devices.
+func (c *Cloud) FindImages(ctx context.Context, snapshot bake.SnapshotID) ([]bake.ImageID, error) {
+	images, err := c.client.ownImages(ctx, filter("block-device-mapping.snapshot-id", string(snapshot)))
+	if err != nil {
+		return nil, c.client.cannot(err, "list the images that use %s", snapshot)
+	}
+	var ids []bake.ImageID
+	for _, image := range images {
+		ids = append(ids, bake.ImageID(aws.ToString(image.ImageId)))
+	}
+	return ids, nil
+}
+
+// Deregister removes an image; its snapshots stay.
+func (c *Cloud) Deregister(ctx context.Context, id bake.ImageID) error {
+	if err := c.client.deregister(ctx, c.client.ec2, string(id)); err != nil {
+		return err
+	}
+	c.seen(string(id))
+	return nil
+}
+
+func (c *Client) deregister(ctx context.Context, region *ec2.Client, id string) error {
+	_, err := region.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: aws.String(id)})
+	if err != nil && !hasCode(err, codeImageNotFound, codeImageUnavailable) {
+		return c.cannot(err, "deregister image %s", id)
+	}
+	return nil
+}
+
+// Destroy removes an image that a build made in a region, and the snapshots
+// that were made for it. It answers nil when the image is already gone.
+func (c *Client) Destroy(ctx context.Context, region, imageID string) error {
+	there := c.in(region)
+	image, err := c.imageIn(ctx, there, imageID)
+	if errors.Is(err, bake.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.deregister(ctx, there, imageID); err != nil {
+		return err
+	}
+	for _, snapshot := range ownSnapshots(image) {
+		if err := c.deleteAfterDeregistering(ctx, there, snapshot); err != nil {
+			return fmt.Errorf("image %s is deregistered: %w", imageID, err)
+		}
+	}
+	return nil
+}
+
+// ownSnapshots lists the snapshots that were made for an image. Of one that was
+// registered that is the root device's: the others are the source's, or the
+// user's. EC2 made all snapshots of a copy for it.
+func ownSnapshots(image types.Image) []string {
+	if image.SourceImageId == nil {
+		root, _ := rootDevice(image)
+		if root.SnapshotId == nil {
+			return nil
+		}
+		return []string{*root.SnapshotId}
+	}
+	var ids []string
+	for _, m := range image.BlockDeviceMappings {
+		if m.Ebs != nil && m.Ebs.SnapshotId != nil {
+			ids = append(ids, *m.Ebs.SnapshotId)
+		}
+	}
+	return ids
+}
+
+// deleteAfterDeregistering deletes a snapshot that EC2 may for a moment still
+// believe to be in use.
+func (c *Client) deleteAfterDeregistering(ctx context.Context, region *ec2.Client, id string) error {
+	_, err := region.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(id)}, func(o *ec2.Options) {
+		o.Retryer = retry.AddWithErrorCodes(c.policy.full, codeSnapshotInUse)
+	})
+	if err != nil && !hasCode(err, codeSnapshotNotFound) {
+		return c.cannot(err, "delete snapshot %s", id)
+	}
+	return nil
+}

@@ -1,0 +1,275 @@
+package amazon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// Register asks for an image. EC2 takes no client token for it, but no second
+// image of a name either: when the name is in use, the image that has it may be
+// the one that an earlier call made.
+func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID, error) {
+	source, err := c.sourceOf(ctx, spec)
+	if err != nil {
+		return "", err
+	}
+	in, err := c.registration(spec, source)
+	if err != nil {
+		return "", fmt.Errorf("cannot register image %q: %w", spec.Name, err)
+	}
+	out, err := c.client.ec2.RegisterImage(ctx, in)
+	if hasCode(err, codeNameDuplicate) {
+		return c.registered(ctx, spec, err)
+	}
+	if err != nil {
+		return "", c.client.cannot(err, "register image %q of %s", spec.Name, spec.Snapshot)
+	}
+	id := aws.ToString(out.ImageId)
+	c.made(id)
+	return bake.ImageID(id), nil
+}
+
+// registered finds the image that an earlier call made of the same
+// specification. If another image has the name, the answer is EC2's refusal.
+func (c *Cloud) registered(ctx context.Context, spec bake.ImageSpec, refusal error) (bake.ImageID, error) {
+	images, err := c.client.ownImages(ctx, filter("name", spec.Name))
+	if err != nil {
+		return "", c.client.cannot(err, "tell which image has the name %q", spec.Name)
+	}
+	for _, image := range images {
+		root, ok := rootDevice(image)
+		if ok && aws.ToString(root.SnapshotId) == string(spec.Snapshot) && aws.ToString(image.Name) == spec.Name {
+			return bake.ImageID(aws.ToString(image.ImageId)), nil
+		}
+	}
+	return "", c.client.cannot(refusal, "register image %q of %s", spec.Name, spec.Snapshot)
+}
+
+// sourceOf answers all that EC2 tells of the image the build started from, or
+// nil from scratch.
+func (c *Cloud) sourceOf(ctx context.Context, spec bake.ImageSpec) (*types.Image, error) {
+	if spec.Source == nil {
+		return nil, nil
+	}
+	c.mu.Lock()
+	known := c.source
+	c.mu.Unlock()
+	if known != nil && aws.ToString(known.ImageId) == string(spec.Source.ID) {
+		return known, nil
+	}
+	found, err := c.client.image(ctx, string(spec.Source.ID))
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell what image %q inherits: %w", spec.Name, err)
+	}
+	return &found, nil
+}
+
+// registration is the request for an image: what the user says, else what the
+// source has.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RegisterImage.html
+func (c *Cloud) registration(spec bake.ImageSpec, source *types.Image) (*ec2.RegisterImageInput, error) {
+	in := &ec2.RegisterImageInput{
+		Name:               aws.String(spec.Name),
+		Description:        given(spec.Description),
+		Architecture:       hostArchitecture(),
+		VirtualizationType: given(c.opts.VirtualizationType),
+		RootDeviceName:     given(c.opts.RootDeviceName),
+		TagSpecifications:  tagging(types.ResourceTypeImage, spec.Tags),
+	}
+	if source != nil {
+		inherit(in, source)
+	}
+	root := aws.ToString(in.RootDeviceName)
+	if root == "" {
+		return nil, fmt.Errorf("no root device name is known: set root_device_name")
+	}
+	blocks, err := c.blocks(spec, source, root)
+	in.BlockDeviceMappings = blocks
+	return in, err
+}
+
+// hostArchitecture is EC2's word for what this program runs on: a chroot built
+// from scratch can hold nothing else.
+func hostArchitecture() types.ArchitectureValues {
+	switch runtime.GOARCH {
+	case "amd64":
+		return types.ArchitectureValuesX8664
+	case "386":
+		return types.ArchitectureValuesI386
+	default:
+		return types.ArchitectureValues(runtime.GOARCH)
+	}
+}
+
+// inherit fills in what the source has and the user did not say.
+func inherit(in *ec2.RegisterImageInput, source *types.Image) {
+	in.Architecture = source.Architecture
+	in.ImdsSupport = source.ImdsSupport
+	in.VirtualizationType = given(cmp.Or(aws.ToString(in.VirtualizationType), string(source.VirtualizationType)))
+	in.RootDeviceName = given(cmp.Or(aws.ToString(in.RootDeviceName), aws.ToString(source.RootDeviceName)))
+	if aws.ToString(in.VirtualizationType) == string(types.VirtualizationTypeParavirtual) {
+		in.KernelId = source.KernelId
+		in.RamdiskId = source.RamdiskId
+		return
+	}
+	// EC2 takes these for hvm only.
+	in.EnaSupport = source.EnaSupport
+	in.SriovNetSupport = source.SriovNetSupport
+	in.BootMode = source.BootMode
+	in.TpmSupport = source.TpmSupport
+}
+
+// blocks are the block devices of the image to be: the root, made of the
+// snapshot; the source's others, as far as the user does not replace them; and
+// the user's others.
+func (c *Cloud) blocks(spec bake.ImageSpec, source *types.Image, root string) ([]types.BlockDeviceMapping, error) {
+	inherited := mappingsOf(source)
+	rootMapping, err := c.rootMapping(spec, inherited, source, root)
+	if err != nil {
+		return nil, err
+	}
+	all := []types.BlockDeviceMapping{rootMapping.block()}
+	for _, m := range inherited {
+		_, replaced := find(c.opts.Mappings, m.DeviceName)
+		if !replaced && !sameDevice(m.DeviceName, aws.ToString(source.RootDeviceName)) && !sameDevice(m.DeviceName, root) {
+			all = append(all, m.block())
+		}
+	}
+	for _, m := range c.opts.Mappings {
+		if !sameDevice(m.DeviceName, root) {
+			all = append(all, m.block())
+		}
+	}
+	return all, nil
+}
+
+// rootMapping is the root device: the user's words, else bake's, else the
+// source's; the content is always the snapshot.
+func (c *Cloud) rootMapping(spec bake.ImageSpec, inherited []Mapping, source *types.Image, name string) (Mapping, error) {
+	var old Mapping
+	if source != nil {
+		old, _ = find(inherited, aws.ToString(source.RootDeviceName))
+	}
+	m, said := find(c.opts.Mappings, name)
+	if m.NoDevice || m.VirtualName != "" {
+		return Mapping{}, fmt.Errorf("%s is the root device: it can be neither no_device nor an instance store volume", m.DeviceName)
+	}
+	if !said {
+		// From scratch too the volume should go with its instance.
+		m.DeleteOnTermination = source == nil || old.DeleteOnTermination
+	}
+	m.DeviceName = name
+	m.SnapshotID = string(spec.Snapshot)
+	m.VolumeSizeGiB = max(m.VolumeSizeGiB, spec.SizeGiB)
+	m.VolumeType = cmp.Or(m.VolumeType, spec.VolumeType, old.VolumeType)
+	return withPerformanceOf(old, m), nil
+}
+
+// withPerformanceOf keeps the source's IOPS and throughput, where the volume is
+// still of the same type and the user says nothing else.
+func withPerformanceOf(old, m Mapping) Mapping {
+	if old.VolumeType != m.VolumeType {
+		return m
+	}
+	if takesIOPS(m.VolumeType) {
+		m.IOPS = cmp.Or(m.IOPS, old.IOPS)
+	}
+	if takesThroughput(m.VolumeType) {
+		m.Throughput = cmp.Or(m.Throughput, old.Throughput)
+	}
+	return m
+}
+
+// mappingsOf are an image's block devices in the user's terms. EC2 refuses
+// encryption together with a snapshot, whose own it takes.
+func mappingsOf(image *types.Image) []Mapping {
+	if image == nil {
+		return nil
+	}
+	var all []Mapping
+	for _, b := range image.BlockDeviceMappings {
+		m := Mapping{
+			DeviceName:  aws.ToString(b.DeviceName),
+			VirtualName: aws.ToString(b.VirtualName),
+			NoDevice:    b.NoDevice != nil,
+		}
+		if b.Ebs != nil {
+			m = m.withVolume(*b.Ebs)
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// withVolume adds what EC2 tells of the mapping's volume.
+func (m Mapping) withVolume(e types.EbsBlockDevice) Mapping {
+	m.SnapshotID = aws.ToString(e.SnapshotId)
+	m.VolumeType = string(e.VolumeType)
+	m.VolumeSizeGiB = number(e.VolumeSize)
+	m.DeleteOnTermination = aws.ToBool(e.DeleteOnTermination)
+	if takesIOPS(m.VolumeType) {
+		m.IOPS = number(e.Iops)
+	}
+	if takesThroughput(m.VolumeType) {
+		m.Throughput = number(e.Throughput)
+	}
+	if m.SnapshotID == "" {
+		m.Encrypted = aws.ToBool(e.Encrypted)
+		m.KMSKeyID = aws.ToString(e.KmsKeyId)
+	}
+	return m
+}
+
+// block is the mapping as EC2 wants it.
+func (m Mapping) block() types.BlockDeviceMapping {
+	b := types.BlockDeviceMapping{DeviceName: aws.String(m.DeviceName)}
+	switch {
+	case m.NoDevice:
+		b.NoDevice = aws.String("") // an empty text suppresses
+	case m.VirtualName != "":
+		b.VirtualName = aws.String(m.VirtualName)
+	default:
+		b.Ebs = m.volume()
+	}
+	return b
+}
+
+func (m Mapping) volume() *types.EbsBlockDevice {
+	e := &types.EbsBlockDevice{
+		SnapshotId:          given(m.SnapshotID),
+		VolumeType:          types.VolumeType(m.VolumeType),
+		VolumeSize:          count(m.VolumeSizeGiB),
+		Iops:                count(m.IOPS),
+		Throughput:          count(m.Throughput),
+		KmsKeyId:            given(m.KMSKeyID),
+		DeleteOnTermination: aws.Bool(m.DeleteOnTermination),
+	}
+	if m.Encrypted {
+		e.Encrypted = aws.Bool(true)
+	}
+	return e
+}
+
+// find finds the mapping of a device name.
+func find(mappings []Mapping, device string) (Mapping, bool) {
+	for _, m := range mappings {
+		if sameDevice(m.DeviceName, device) {
+			return m, true
+		}
+	}
+	return Mapping{}, false
+}
+
+// sameDevice compares device names: xvda is /dev/xvda.
+func sameDevice(a, b string) bool {
+	return strings.TrimPrefix(a, "/dev/") == strings.TrimPrefix(b, "/dev/")
+}

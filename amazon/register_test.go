@@ -1,0 +1,222 @@
+package amazon
+
+import (
+	"context"
+	"runtime"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+const richImage = `<imageId>ami-1</imageId><name>base</name><imageState>available</imageState>
+	<architecture>arm64</architecture><virtualizationType>hvm</virtualizationType>
+	<rootDeviceType>ebs</rootDeviceType><rootDeviceName>/dev/sda1</rootDeviceName>
+	<enaSupport>true</enaSupport><sriovNetSupport>simple</sriovNetSupport><bootMode>uefi-preferred</bootMode>
+	<tpmSupport>v2.0</tpmSupport><imdsSupport>v2.0</imdsSupport><kernelId>aki-1</kernelId><ramdiskId>ari-1</ramdiskId>
+	<blockDeviceMapping>
+		<item><deviceName>/dev/sdb</deviceName><virtualName>ephemeral0</virtualName></item>
+		<item><deviceName>/dev/sda1</deviceName><ebs><snapshotId>snap-old</snapshotId><volumeSize>8</volumeSize><volumeType>gp3</volumeType>
+			<iops>4000</iops><throughput>250</throughput><deleteOnTermination>true</deleteOnTermination><encrypted>false</encrypted></ebs></item>
+		<item><deviceName>/dev/sdf</deviceName><ebs><snapshotId>snap-data</snapshotId><volumeSize>20</volumeSize><volumeType>gp2</volumeType>
+			<iops>100</iops><deleteOnTermination>false</deleteOnTermination><encrypted>true</encrypted><kmsKeyId>key-1</kmsKeyId></ebs></item>
+		<item><deviceName>/dev/sdg</deviceName><noDevice></noDevice></item>
+	</blockDeviceMapping>`
+
+// registering answers what is sent for an image of snap-new, of 10 GiB.
+func registering(t *testing.T, opts Options, source string, volumeType string) map[string][]string {
+	t.Helper()
+	s := &stub{actions: map[string]action{
+		"DescribeImages": images(source),
+		"RegisterImage":  answer("RegisterImage", "<imageId>ami-new</imageId>"),
+	}}
+	cloud := stubbed(t, s, opts)
+	spec := bake.ImageSpec{
+		Name: "new", Description: "of a test", Snapshot: "snap-new", SizeGiB: 10, VolumeType: volumeType,
+		Tags: map[string]string{"a": "b"},
+	}
+	if source != "" {
+		spec.Source = &bake.Image{ID: "ami-1"}
+	}
+	id, err := cloud.Register(context.Background(), spec)
+	if err != nil || id != "ami-new" {
+		t.Fatalf("image %q, %v", id, err)
+	}
+	return s.made("RegisterImage")[0]
+}
+
+func TestRegisterAsks(t *testing.T) {
+	const dev = "BlockDeviceMapping."
+	tests := []struct {
+		name       string
+		opts       Options
+		source     string
+		volumeType string
+		want       map[string]string
+	}{
+		{"all that the source has", Options{}, richImage, "gp3", map[string]string{
+			"Name": "new", "Description": "of a test", "Architecture": "arm64", "VirtualizationType": "hvm", "RootDeviceName": "/dev/sda1",
+			"EnaSupport": "true", "SriovNetSupport": "simple", "BootMode": "uefi-preferred", "TpmSupport": "v2.0", "ImdsSupport": "v2.0",
+			"KernelId": "", "RamdiskId": "",
+			"TagSpecification.1.ResourceType": "image", "TagSpecification.1.Tag.1.Key": "a",
+			dev + "1.DeviceName": "/dev/sda1", dev + "1.Ebs.SnapshotId": "snap-new", dev + "1.Ebs.VolumeSize": "10",
+			dev + "1.Ebs.VolumeType": "gp3", dev + "1.Ebs.Iops": "4000", dev + "1.Ebs.Throughput": "250",
+			dev + "1.Ebs.DeleteOnTermination": "true", dev + "1.Ebs.Encrypted": "",
+			dev + "2.DeviceName": "/dev/sdb", dev + "2.VirtualName": "ephemeral0", dev + "2.Ebs.DeleteOnTermination": "",
+			dev + "3.DeviceName": "/dev/sdf", dev + "3.Ebs.SnapshotId": "snap-data", dev + "3.Ebs.Iops": "",
+			dev + "3.Ebs.DeleteOnTermination": "false", dev + "3.Ebs.Encrypted": "", dev + "3.Ebs.KmsKeyId": "",
+			dev + "4.DeviceName": "/dev/sdg", dev + "4.Ebs.DeleteOnTermination": "",
+			dev + "5.DeviceName": "",
+		}},
+		{"another type keeps no IOPS of the old one", Options{}, richImage, "io1", map[string]string{
+			dev + "1.Ebs.VolumeType": "io1", dev + "1.Ebs.Iops": "", dev + "1.Ebs.Throughput": "",
+		}},
+		{"a source without optional fields", Options{RootDeviceName: "xvda"}, " ", "", map[string]string{
+			"Architecture": "", "VirtualizationType": "", "EnaSupport": "", "BootMode": "", dev + "1.DeviceName": "xvda",
+			dev + "1.Ebs.SnapshotId": "snap-new", dev + "1.Ebs.VolumeType": "", dev + "1.Ebs.DeleteOnTermination": "false",
+			dev + "2.DeviceName": "",
+		}},
+		{"paravirtual takes kernels, and nothing of hvm", Options{VirtualizationType: "paravirtual"}, richImage, "", map[string]string{
+			"VirtualizationType": "paravirtual", "KernelId": "aki-1", "RamdiskId": "ari-1", "ImdsSupport": "v2.0",
+			"EnaSupport": "", "SriovNetSupport": "", "BootMode": "", "TpmSupport": "",
+		}},
+		{"another root device", Options{RootDeviceName: "/dev/xvda"}, richImage, "gp3", map[string]string{
+			"RootDeviceName": "/dev/xvda", dev + "1.DeviceName": "/dev/xvda", dev + "1.Ebs.Iops": "4000",
+			dev + "2.DeviceName": "/dev/sdb", dev + "3.DeviceName": "/dev/sdf", dev + "4.DeviceName": "/dev/sdg", dev + "5.DeviceName": "",
+		}},
+		{"the user's devices", Options{Mappings: []Mapping{
+			{DeviceName: "/dev/sdf", NoDevice: true},
+			{DeviceName: "/dev/sdh", VolumeSizeGiB: 5, VolumeType: "io2", IOPS: 500, Encrypted: true, KMSKeyID: "key-2"},
+			{DeviceName: "/dev/sdc", VirtualName: "ephemeral1"},
+			{DeviceName: "/dev/sdi", SnapshotID: "snap-mine", DeleteOnTermination: true},
+		}}, richImage, "gp3", map[string]string{
+			dev + "1.DeviceName": "/dev/sda1", dev + "2.DeviceName": "/dev/sdb", dev + "3.DeviceName": "/dev/sdg",
+			dev + "4.DeviceName": "/dev/sdf", dev + "4.Ebs.SnapshotId": "",
+			dev + "5.DeviceName": "/dev/sdh", dev + "5.Ebs.VolumeSize": "5", dev + "5.Ebs.Iops": "500", dev + "5.Ebs.Encrypted": "true",
+			dev + "5.Ebs.KmsKeyId": "key-2", dev + "5.Ebs.DeleteOnTermination": "false",
+			dev + "6.VirtualName":    "ephemeral1",
+			dev + "7.Ebs.SnapshotId": "snap-mine", dev + "7.Ebs.DeleteOnTermination": "true", dev + "7.Ebs.Encrypted": "",
+			dev + "8.DeviceName": "",
+		}},
+		{"the user's root device", Options{Mappings: []Mapping{
+			{DeviceName: "/dev/sda1", VolumeType: "io1", IOPS: 900, VolumeSizeGiB: 30, SnapshotID: "snap-not", Encrypted: true, KMSKeyID: "key-3"},
+		}}, richImage, "gp3", map[string]string{
+			dev + "1.DeviceName": "/dev/sda1", dev + "1.Ebs.SnapshotId": "snap-new", dev + "1.Ebs.VolumeSize": "30",
+			dev + "1.Ebs.VolumeType": "io1", dev + "1.Ebs.Iops": "900", dev + "1.Ebs.Throughput": "",
+			dev + "1.Ebs.Encrypted": "true", dev + "1.Ebs.KmsKeyId": "key-3", dev + "1.Ebs.DeleteOnTermination": "false",
+		}},
+		{"a root device smaller than its content", Options{Mappings: []Mapping{{DeviceName: "/dev/sda1", VolumeSizeGiB: 1}}}, richImage, "",
+			map[string]string{dev + "1.Ebs.VolumeSize": "10"}},
+		{"from scratch, as the reference prints it",
+			Options{
+				FromScratch: true, VirtualizationType: "hvm", RootDeviceName: "xvda",
+				Mappings: []Mapping{{DeviceName: "xvda", DeleteOnTermination: true, VolumeType: "gp2"}},
+			}, "", "gp2", map[string]string{
+				"RootDeviceName": "xvda", "VirtualizationType": "hvm", "Architecture": string(hostArchitecture()),
+				dev + "1.DeviceName": "xvda", dev + "1.Ebs.SnapshotId": "snap-new", dev + "1.Ebs.VolumeSize": "10",
+				dev + "1.Ebs.VolumeType": "gp2", dev + "1.Ebs.DeleteOnTermination": "true", dev + "2.DeviceName": "",
+			}},
+		{"from scratch, the root not among the mappings",
+			Options{FromScratch: true, RootDeviceName: "/dev/xvda", Mappings: []Mapping{{DeviceName: "/dev/sdf", VolumeSizeGiB: 1}}},
+			"", "gp2", map[string]string{
+				dev + "1.DeviceName": "/dev/xvda", dev + "1.Ebs.SnapshotId": "snap-new", dev + "1.Ebs.DeleteOnTermination": "true",
+				dev + "2.DeviceName": "/dev/sdf", dev + "3.DeviceName": "",
+			}},
+		{"one root device with and without its path",
+			Options{FromScratch: true, RootDeviceName: "xvda", Mappings: []Mapping{{DeviceName: "/dev/xvda", VolumeType: "gp3"}}},
+			"", "gp2", map[string]string{dev + "1.DeviceName": "xvda", dev + "1.Ebs.VolumeType": "gp3", dev + "2.DeviceName": ""}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { check(t, registering(t, tt.opts, tt.source, tt.volumeType), tt.want) })
+	}
+}
+
+// NoDevice is an empty text: it must be there all the same.
+func TestSuppressedDeviceIsSent(t *testing.T) {
+	sent := registering(t, Options{Mappings: []Mapping{{DeviceName: "/dev/sdf", NoDevice: true}}}, richImage, "gp3")
+	if value, ok := sent["BlockDeviceMapping.4.NoDevice"]; !ok || value[0] != "" {
+		t.Errorf("no_device was not sent: %v", sent)
+	}
+}
+
+func TestRegisterKnowsTheSource(t *testing.T) {
+	ctx := context.Background()
+	s := &stub{actions: map[string]action{
+		"DescribeImages": images(richImage),
+		"RegisterImage":  answer("RegisterImage", "<imageId>ami-new</imageId>"),
+	}}
+	cloud := stubbed(t, s, Options{SourceAMI: "ami-1"})
+	source, err := cloud.Source(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cloud.Register(ctx, bake.ImageSpec{Name: "new", Snapshot: "snap-new", Source: &source}); err != nil {
+		t.Fatal(err)
+	}
+	check(t, s.made("RegisterImage")[0], map[string]string{"BootMode": "uefi-preferred"})
+	if n := len(s.made("DescribeImages")); n != 1 {
+		t.Errorf("the source was read %d times", n)
+	}
+}
+
+func TestRegisterRefuses(t *testing.T) {
+	tests := []struct {
+		name   string
+		opts   Options
+		source *bake.Image
+		images action
+		want   []string
+	}{
+		{"no root device", Options{}, nil, nil, []string{`"new"`, "root_device_name"}},
+		{"no volume at the root", Options{RootDeviceName: "xvda", Mappings: []Mapping{{DeviceName: "/dev/xvda", NoDevice: true}}},
+			nil, nil, []string{"/dev/xvda is the root device"}},
+		{"instance store at the root", Options{Mappings: []Mapping{{DeviceName: "sda1", VirtualName: "ephemeral0"}}},
+			&bake.Image{ID: "ami-1"}, images(richImage), []string{"sda1 is the root device"}},
+		{"the source is gone", Options{}, &bake.Image{ID: "ami-1"}, images(), []string{"inherits", "ami-1", "not found"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"DescribeImages": tt.images}}
+			_, err := stubbed(t, s, tt.opts).Register(context.Background(), bake.ImageSpec{Name: "new", Snapshot: "snap-new", Source: tt.source})
+			says(t, err, tt.want...)
+		})
+	}
+}
+
+func TestRegisterWhoseNameIsInUse(t *testing.T) {
+	const ours = `<imageId>ami-9</imageId><name>new</name><imageState>pending</imageState><rootDeviceName>xvda</rootDeviceName>
+		<blockDeviceMapping><item><deviceName>/dev/xvda</deviceName><ebs><snapshotId>snap-new</snapshotId></ebs></item></blockDeviceMapping>`
+	const others = `<imageId>ami-8</imageId><name>new</name><imageState>available</imageState><rootDeviceName>xvda</rootDeviceName>
+		<blockDeviceMapping><item><deviceName>/dev/xvda</deviceName><ebs><snapshotId>snap-8</snapshotId></ebs></item></blockDeviceMapping>`
+	tests := []struct {
+		name     string
+		register action
+		images   action
+		want     bake.ImageID
+		words    string
+	}{
+		{"by an earlier call", refuse("InvalidAMIName.Duplicate"), images(ours), "ami-9", ""},
+		{"by a call whose answer is lost", inTurn(breakOff, refuse("InvalidAMIName.Duplicate")), images(ours), "ami-9", ""},
+		{"by another image", refuse("InvalidAMIName.Duplicate"), images(others), "", "InvalidAMIName.Duplicate"},
+		{"by one without fields", refuse("InvalidAMIName.Duplicate"), images(""), "", "InvalidAMIName.Duplicate"},
+		{"and cannot look", refuse("InvalidAMIName.Duplicate"), refuse("UnauthorizedOperation"), "", "UnauthorizedOperation"},
+		{"not at all", refuse("InvalidSnapshot.NotFound"), nil, "", "InvalidSnapshot.NotFound"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"RegisterImage": tt.register, "DescribeImages": tt.images}}
+			got, err := stubbed(t, s, Options{RootDeviceName: "xvda"}).Register(context.Background(), bake.ImageSpec{Name: "new", Snapshot: "snap-new"})
+			if tt.words != "" {
+				says(t, err, tt.words, `"new"`)
+			} else if err != nil || got != tt.want {
+				t.Errorf("image %q, %v; want %q", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestHostArchitectureIsEC2s(t *testing.T) {
+	want := map[string]string{"amd64": "x86_64", "386": "i386", "arm64": "arm64"}[runtime.GOARCH]
+	if got := string(hostArchitecture()); got != want {
+		t.Errorf("architecture %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,196 @@
+package amazon
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// CreateSnapshot asks for a snapshot. EC2 takes no client token for it, so
+// after a call that may have had an effect it is looked for before it is asked
+// for again.
+func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bake.SnapshotID, error) {
+	for attempt := 1; ; attempt++ {
+		if c.begin("snapshot of " + string(spec.Volume)) {
+			id, err := c.findSnapshot(ctx, spec)
+			if id != "" || err != nil {
+				return id, err
+			}
+		}
+		id, err := c.askForSnapshot(ctx, spec)
+		if err == nil {
+			return id, nil
+		}
+		if attempt == maxAttempts || !c.client.policy.lost(err) {
+			return "", c.client.cannot(err, "create a snapshot of %s", spec.Volume)
+		}
+		c.logf("the answer to creating a snapshot of %s is lost; looking for it: %v", spec.Volume, err)
+		if err := c.client.rest(ctx, attempt); err != nil {
+			return "", c.client.cannot(err, "create a snapshot of %s", spec.Volume)
+		}
+	}
+}
+
+// askForSnapshot makes one request; it is tried again only where that cannot
+// make two snapshots.
+func (c *Cloud) askForSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bake.SnapshotID, error) {
+	out, err := c.client.ec2.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{
+		VolumeId:          aws.String(string(spec.Volume)),
+		Description:       given(spec.Description),
+		TagSpecifications: tagging(types.ResourceTypeSnapshot, spec.Tags),
+	}, func(o *ec2.Options) { o.Retryer = c.client.policy.sure })
+	if err != nil {
+		return "", err
+	}
+	id := aws.ToString(out.SnapshotId)
+	c.made(id)
+	return bake.SnapshotID(id), nil
+}
+
+// begin notes that a creating call is about to be made, and tells whether it
+// was before.
+func (c *Cloud) begin(call string) (again bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	again = c.begun[call]
+	c.begun[call] = true
+	return again
+}
+
+// rest waits before a lost creating call is looked for, longer than before other
+// attempts: EC2 does not tell at once of what it has made.
+func (c *Client) rest(ctx context.Context, attempt int) error {
+	timer := time.NewTimer(pause(8*c.policy.first, attempt))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// findSnapshot finds the snapshot that the specification describes, if there
+// is one.
+func (c *Cloud) findSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bake.SnapshotID, error) {
+	all, err := c.client.snapshotsOf(ctx, spec.Volume)
+	if err != nil {
+		return "", c.client.cannot(err, "tell whether there is a snapshot of %s", spec.Volume)
+	}
+	for _, s := range all {
+		if aws.ToString(s.Description) == spec.Description && covers(tagsOf(s.Tags), spec.Tags) {
+			return bake.SnapshotID(aws.ToString(s.SnapshotId)), nil
+		}
+	}
+	return "", nil
+}
+
+// covers tells whether all of the tags are there. An account may add its own.
+func covers(all, tags map[string]string) bool {
+	for key, value := range tags {
+		if got, ok := all[key]; !ok || got != value {
+			return false
+		}
+	}
+	return true
+}
+
+// Snapshot reads a snapshot. One that was just made and that EC2 does not tell
+// of yet is pending.
+func (c *Cloud) Snapshot(ctx context.Context, id bake.SnapshotID) (bake.Snapshot, error) {
+	found, err := c.client.snapshot(ctx, id)
+	if c.onItsWay(string(id), err) {
+		return bake.Snapshot{ID: id, State: bake.SnapshotPending, Percent: -1}, nil
+	}
+	if err != nil {
+		return bake.Snapshot{}, err
+	}
+	c.seen(string(id))
+	return snapshotOf(found), nil
+}
+
+func (c *Client) snapshot(ctx context.Context, id bake.SnapshotID) (types.Snapshot, error) {
+	out, err := c.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{string(id)}})
+	if hasCode(err, codeSnapshotNotFound) {
+		return types.Snapshot{}, notFound("snapshot", string(id))
+	}
+	if err != nil {
+		return types.Snapshot{}, c.cannot(err, "read snapshot %s", id)
+	}
+	if len(out.Snapshots) == 0 {
+		return types.Snapshot{}, notFound("snapshot", string(id))
+	}
+	return out.Snapshots[0], nil
+}
+
+// snapshotsOf lists the account's snapshots of a volume.
+func (c *Client) snapshotsOf(ctx context.Context, volume bake.VolumeID) ([]types.Snapshot, error) {
+	pages := ec2.NewDescribeSnapshotsPaginator(c.ec2, &ec2.DescribeSnapshotsInput{
+		OwnerIds: []string{"self"},
+		Filters:  []types.Filter{filter("volume-id", string(volume))},
+	})
+	var all []types.Snapshot
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.Snapshots...)
+	}
+	return all, nil
+}
+
+// snapshotOf translates what EC2 tells of a snapshot. The states have bake's
+// words.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Snapshot.html
+func snapshotOf(s types.Snapshot) bake.Snapshot {
+	return bake.Snapshot{
+		ID:      bake.SnapshotID(aws.ToString(s.SnapshotId)),
+		State:   bake.SnapshotState(s.State),
+		Percent: percent(aws.ToString(s.Progress)),
+		Reason:  aws.ToString(s.StateMessage),
+	}
+}
+
+// percent reads a progress such as 37%: 0 to 100, or -1 if it is none.
+func percent(progress string) int {
+	digits, ok := strings.CutSuffix(progress, "%")
+	if !ok {
+		return -1
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 0 || n > 100 {
+		return -1
+	}
+	return n
+}
+
+// FindSnapshots lists the account's snapshots of a volume.
+func (c *Cloud) FindSnapshots(ctx context.Context, volume bake.VolumeID) ([]bake.SnapshotID, error) {
+	all, err := c.client.snapshotsOf(ctx, volume)
+	if err != nil {
+		return nil, c.client.cannot(err, "list the snapshots of %s", volume)
+	}
+	var ids []bake.SnapshotID
+	for _, s := range all {
+		ids = append(ids, bake.SnapshotID(aws.ToString(s.SnapshotId)))
+	}
+	return ids, nil
+}
+
+// DeleteSnapshot removes a snapshot.
+func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
+	_, err := c.client.ec2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(string(id))})
+	if err != nil && !hasCode(err, codeSnapshotNotFound) {
+		return c.client.cannot(err, "delete snapshot %s", id)
+	}
+	c.seen(string(id))
+	return nil
+}

@@ -1,0 +1,177 @@
+package amazon
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// stub is an EC2 and a metadata service that answer what a test says.
+type stub struct {
+	t *testing.T
+	// actions answer EC2's actions; one without an entry fails the test.
+	actions map[string]action
+	// metadata are the entries below /latest; others are not found.
+	metadata map[string]string
+
+	mu    sync.Mutex
+	calls []url.Values
+}
+
+// action answers one EC2 action: an HTTP status and a body.
+type action func(url.Values) (status int, body string)
+
+// answer is an action that always succeeds with the same body.
+func answer(name, body string) action {
+	return func(url.Values) (int, string) {
+		return http.StatusOK, "<" + name + "Response>" + body + "</" + name + "Response>"
+	}
+}
+
+// refuse is an action that EC2 always refuses with a code.
+func refuse(code string) action { return refuseWith(http.StatusBadRequest, code) }
+
+func refuseWith(status int, code string) action {
+	return func(url.Values) (int, string) {
+		return status, fmt.Sprintf("<Response><Errors><Error><Code>%s</Code><Message>the stub refuses</Message></Error></Errors>"+
+			"<RequestID>r-1</RequestID></Response>", code)
+	}
+}
+
+// inTurn answers each call by the next action, and the last one for ever.
+func inTurn(actions ...action) action {
+	n := 0
+	return func(form url.Values) (int, string) {
+		now := actions[min(n, len(actions)-1)]
+		n++
+		return now(form)
+	}
+}
+
+// breakOff is an action whose answer never comes.
+func breakOff(url.Values) (int, string) { panic(http.ErrAbortHandler) }
+
+func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		s.serveMetadata(w, r)
+		return
+	}
+	if err := r.ParseForm(); err != nil {
+		s.t.Errorf("a request that is no form: %v", err)
+	}
+	name := r.PostForm.Get("Action")
+	act, ok := s.actions[name]
+	if !ok {
+		s.t.Errorf("unexpected action %s", name)
+		act = refuse("InvalidAction")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, r.PostForm)
+	status, body := act(r.PostForm)
+	w.Header().Set("Content-Type", "text/xml")
+	w.WriteHeader(status)
+	fmt.Fprint(w, body)
+}
+
+func (s *stub) serveMetadata(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPut {
+		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "60")
+		fmt.Fprint(w, "token")
+		return
+	}
+	entry, ok := s.metadata[strings.TrimPrefix(r.URL.Path, "/latest/")]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	fmt.Fprint(w, entry)
+}
+
+// made lists the calls of an action.
+func (s *stub) made(name string) []url.Values {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var calls []url.Values
+	for _, form := range s.calls {
+		if form.Get("Action") == name {
+			calls = append(calls, form)
+		}
+	}
+	return calls
+}
+
+// alone takes from the environment all that would lead the SDK elsewhere than
+// to the test.
+func alone(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{
+		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION",
+		"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_EC2", "AWS_CA_BUNDLE", "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+		"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+		"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy",
+	} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+}
+
+// serve starts a stub, and points the metadata service at it.
+func serve(t *testing.T, s *stub) *httptest.Server {
+	t.Helper()
+	alone(t)
+	s.t = t
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.URL)
+	return server
+}
+
+// access is a complete Access to an endpoint.
+func access(endpoint string) Access {
+	return Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", Region: "eu-west-1", Endpoint: endpoint}
+}
+
+// dial makes a client that does not pause long between attempts.
+func dial(t *testing.T, a Access) *Client {
+	t.Helper()
+	c, err := Dial(context.Background(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.policy = newPolicy(2 * time.Millisecond)
+	c.ec2 = c.in(c.Region())
+	return c
+}
+
+// stubbed makes a Cloud on a stub.
+func stubbed(t *testing.T, s *stub, opts Options) *Cloud {
+	t.Helper()
+	opts.Client = dial(t, access(serve(t, s).URL))
+	return NewCloud(opts)
+}
+
+// says checks that an error has come, and holds all of the words.
+func says(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want one that says %q", words)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("error %q does not say %q", err, word)
+		}
+	}
+	if strings.Contains(err.Error(), "not-to-be-printed") {
+		t.Errorf("error %q tells the secret key", err)
+	}
+}

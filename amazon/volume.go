@@ -1,0 +1,219 @@
+package amazon
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// CreateVolume asks for a volume. Its client token makes a repeated call answer
+// the same volume.
+func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.VolumeID, error) {
+	out, err := c.client.ec2.CreateVolume(ctx, c.volumeInput(spec))
+	if err != nil {
+		return "", c.client.cannot(err, "create a volume in %s%s", spec.Zone, from(spec.Snapshot))
+	}
+	id := aws.ToString(out.VolumeId)
+	c.made(id)
+	return bake.VolumeID(id), nil
+}
+
+func from(snapshot bake.SnapshotID) string {
+	if snapshot == "" {
+		return ""
+	}
+	return fmt.Sprintf(" from %s", snapshot)
+}
+
+func (c *Cloud) volumeInput(spec bake.VolumeSpec) *ec2.CreateVolumeInput {
+	tags := map[string]string{}
+	maps.Copy(tags, spec.Tags)
+	tags[bake.BuildTag] = string(spec.Build)
+	in := &ec2.CreateVolumeInput{
+		AvailabilityZone:  given(spec.Zone),
+		SnapshotId:        given(string(spec.Snapshot)),
+		Size:              count(spec.SizeGiB),
+		VolumeType:        types.VolumeType(spec.Type),
+		ClientToken:       aws.String(c.token(spec)),
+		TagSpecifications: tagging(types.ResourceTypeVolume, tags),
+	}
+	if takesIOPS(spec.Type) {
+		in.Iops = count(spec.IOPS)
+	}
+	return in
+}
+
+// token is the client token of a specification: 64 characters, as many as EC2
+// takes, the same whenever this Cloud is asked the same. (fmt prints maps in the
+// order of their keys.)
+func (c *Cloud) token(spec bake.VolumeSpec) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %#v", c.nonce, spec))
+	return hex.EncodeToString(sum[:])
+}
+
+// Volume reads a volume. One that was just made and that EC2 does not tell of
+// yet is creating.
+func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, error) {
+	found, err := c.client.volume(ctx, id)
+	if c.onItsWay(string(id), err) {
+		return bake.Volume{ID: id, State: bake.VolumeCreating, Attach: bake.Detached}, nil
+	}
+	if err != nil {
+		return bake.Volume{}, err
+	}
+	c.seen(string(id))
+	return volumeOf(found), nil
+}
+
+// volume reads a volume from EC2; an error wraps bake.ErrNotFound if there is
+// none.
+func (c *Client) volume(ctx context.Context, id bake.VolumeID) (types.Volume, error) {
+	out, err := c.ec2.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{VolumeIds: []string{string(id)}})
+	if hasCode(err, codeVolumeNotFound) {
+		return types.Volume{}, notFound("volume", string(id))
+	}
+	if err != nil {
+		return types.Volume{}, c.cannot(err, "read volume %s", id)
+	}
+	if len(out.Volumes) == 0 || out.Volumes[0].State == types.VolumeStateDeleted {
+		return types.Volume{}, notFound("volume", string(id))
+	}
+	return out.Volumes[0], nil
+}
+
+// volumeOf translates what EC2 tells of a volume. The states have bake's words.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Volume.html
+func volumeOf(v types.Volume) bake.Volume {
+	volume := bake.Volume{
+		ID:      bake.VolumeID(aws.ToString(v.VolumeId)),
+		State:   bake.VolumeState(v.State),
+		SizeGiB: number(v.Size),
+		Attach:  bake.Detached,
+	}
+	for _, a := range v.Attachments {
+		state := attachState(a.State)
+		if state == bake.Detached {
+			continue
+		}
+		volume.Attach = state
+		volume.Host = bake.HostID(aws.ToString(a.InstanceId))
+		volume.Device = bake.DeviceName(aws.ToString(a.Device))
+		break
+	}
+	return volume
+}
+
+// attachState translates the state of an attachment. Busy means that a detach
+// waits for the instance to let go of the device.
+func attachState(state types.VolumeAttachmentState) bake.AttachState {
+	switch state {
+	case types.VolumeAttachmentStateBusy:
+		return bake.Detaching
+	case "":
+		return bake.Detached
+	default:
+		return bake.AttachState(state)
+	}
+}
+
+// FindVolumes lists the volumes with the build's tag.
+func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.VolumeID, error) {
+	pages := ec2.NewDescribeVolumesPaginator(c.client.ec2, &ec2.DescribeVolumesInput{
+		Filters: []types.Filter{filter("tag:"+bake.BuildTag, string(build))},
+	})
+	var ids []bake.VolumeID
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, c.client.cannot(err, "list the volumes of build %s", build)
+		}
+		for _, v := range page.Volumes {
+			ids = append(ids, bake.VolumeID(aws.ToString(v.VolumeId)))
+		}
+	}
+	return ids, nil
+}
+
+// DeleteVolume removes a volume.
+func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
+	_, err := c.client.ec2.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: aws.String(string(id))})
+	if hasCode(err, codeIncorrectState) && c.isGoing(ctx, id) {
+		err = nil
+	}
+	if err != nil && !hasCode(err, codeVolumeNotFound) {
+		return c.client.cannot(err, "delete volume %s", id)
+	}
+	c.seen(string(id))
+	return nil
+}
+
+// isGoing tells whether a volume is being deleted, or is gone.
+func (c *Cloud) isGoing(ctx context.Context, id bake.VolumeID) bool {
+	v, err := c.client.volume(ctx, id)
+	return errors.Is(err, bake.ErrNotFound) || (err == nil && v.State == types.VolumeStateDeleting)
+}
+
+// Attach asks for an attachment. EC2 refuses a second request for the same one;
+// it is told from a conflict by looking.
+func (c *Cloud) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, device bake.DeviceName) error {
+	_, err := c.client.ec2.AttachVolume(ctx, &ec2.AttachVolumeInput{
+		VolumeId: aws.String(string(id)), InstanceId: aws.String(string(host)), Device: aws.String(string(device)),
+	})
+	switch {
+	case err == nil:
+		return nil
+	case hasCode(err, codeVolumeInUse, codeIncorrectState, codeDeviceInUse, codeInvalidValue) && c.isAttached(ctx, id, host, device):
+		return nil
+	case hasCode(err, codeDeviceInUse, codeInvalidValue):
+		// EC2 answers InvalidParameterValue for a name that is taken as for one that
+		// the instance type does not take. The ids being EC2's own, the name is the
+		// only value that it can mean.
+		err = fmt.Errorf("%w: %w", bake.ErrDeviceTaken, err)
+	}
+	return c.client.cannot(err, "attach %s to %s as %s", id, host, device)
+}
+
+// isAttached tells whether the attachment is there, or on its way.
+func (c *Cloud) isAttached(ctx context.Context, id bake.VolumeID, host bake.HostID, device bake.DeviceName) bool {
+	found, err := c.client.volume(ctx, id)
+	if err != nil {
+		return false
+	}
+	v := volumeOf(found)
+	there := v.Attach == bake.Attached || v.Attach == bake.Attaching
+	return there && v.Host == host && v.Device == device
+}
+
+// Detach asks for the end of an attachment.
+func (c *Cloud) Detach(ctx context.Context, id bake.VolumeID, host bake.HostID) error {
+	_, err := c.client.ec2.DetachVolume(ctx, &ec2.DetachVolumeInput{
+		VolumeId: aws.String(string(id)), InstanceId: aws.String(string(host)),
+	})
+	switch {
+	case err == nil, hasCode(err, codeAttachmentMissing, codeVolumeNotFound, codeInstanceNotFound):
+		return nil
+	case hasCode(err, codeIncorrectState) && c.isDetached(ctx, id, host):
+		return nil
+	}
+	return c.client.cannot(err, "detach %s from %s", id, host)
+}
+
+// isDetached tells whether the volume is not attached to the host, or will soon
+// not be.
+func (c *Cloud) isDetached(ctx context.Context, id bake.VolumeID, host bake.HostID) bool {
+	found, err := c.client.volume(ctx, id)
+	if err != nil {
+		return errors.Is(err, bake.ErrNotFound)
+	}
+	v := volumeOf(found)
+	return v.Host != host || v.Attach == bake.Detached || v.Attach == bake.Detaching
+}

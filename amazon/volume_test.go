@@ -1,0 +1,234 @@
+package amazon
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+func volumes(items ...string) action {
+	body := "<volumeSet>"
+	for _, item := range items {
+		body += "<item>" + item + "</item>"
+	}
+	return answer("DescribeVolumes", body+"</volumeSet>")
+}
+
+// attachment is a volume with one attachment, in the words of EC2.
+func attachment(volumeState, host, device, state string) string {
+	return "<volumeId>vol-1</volumeId><size>8</size><status>" + volumeState + "</status><attachmentSet><item><instanceId>" + host +
+		"</instanceId><device>" + device + "</device><status>" + state + "</status></item></attachmentSet>"
+}
+
+func spec() bake.VolumeSpec {
+	return bake.VolumeSpec{
+		Build: "build-1", Zone: "eu-west-1a", Snapshot: "snap-1", SizeGiB: 10, Type: "gp3", IOPS: 3500,
+		Tags: map[string]string{"Name": "scaffold", "a": "b"},
+	}
+}
+
+func TestCreateVolumeAsks(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*bake.VolumeSpec)
+		want   map[string]string
+	}{
+		{"everything", func(*bake.VolumeSpec) {}, map[string]string{
+			"AvailabilityZone": "eu-west-1a", "SnapshotId": "snap-1", "Size": "10", "VolumeType": "gp3", "Iops": "3500",
+			"TagSpecification.1.ResourceType": "volume",
+			"TagSpecification.1.Tag.1.Key":    "Name", "TagSpecification.1.Tag.1.Value": "scaffold",
+			"TagSpecification.1.Tag.3.Key": bake.BuildTag, "TagSpecification.1.Tag.3.Value": "build-1",
+		}},
+		{"blank", func(s *bake.VolumeSpec) { s.Snapshot = "" }, map[string]string{"SnapshotId": ""}},
+		{"EC2's default type", func(s *bake.VolumeSpec) { s.Type = "" }, map[string]string{"VolumeType": "", "Iops": ""}},
+		{"IOPS of another type", func(s *bake.VolumeSpec) { s.Type = "gp2" }, map[string]string{"VolumeType": "gp2", "Iops": ""}},
+		{"the snapshot's size", func(s *bake.VolumeSpec) { s.SizeGiB = 0 }, map[string]string{"Size": ""}},
+		{"too large to count", func(s *bake.VolumeSpec) { s.SizeGiB = 1 << 40 }, map[string]string{"Size": "2147483647"}},
+		{"no tags but the build's", func(s *bake.VolumeSpec) { s.Tags = nil }, map[string]string{
+			"TagSpecification.1.Tag.1.Key": bake.BuildTag, "TagSpecification.1.Tag.2.Key": "",
+		}},
+		{"the build's tag is not the user's", func(s *bake.VolumeSpec) { s.Tags = map[string]string{bake.BuildTag: "x"} }, map[string]string{
+			"TagSpecification.1.Tag.1.Value": "build-1", "TagSpecification.1.Tag.2.Key": "",
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"CreateVolume": answer("CreateVolume", "<volumeId>vol-1</volumeId>")}}
+			want := spec()
+			tt.change(&want)
+			if id, err := stubbed(t, s, Options{}).CreateVolume(context.Background(), want); err != nil || id != "vol-1" {
+				t.Fatalf("volume %q, %v", id, err)
+			}
+			check(t, s.made("CreateVolume")[0], tt.want)
+		})
+	}
+}
+
+// check compares the parameters of a call with those wanted; an empty one is
+// one that must not be given.
+func check(t *testing.T, call url.Values, want map[string]string) {
+	t.Helper()
+	for name, value := range want {
+		if call.Get(name) != value || (value == "" && call.Has(name)) {
+			t.Errorf("%s is %q, want %q in %v", name, call.Get(name), value, call)
+		}
+	}
+}
+
+func TestClientTokens(t *testing.T) {
+	one, other := NewCloud(Options{}), NewCloud(Options{})
+	token := one.token(spec())
+	if len(token) != 64 || one.token(spec()) != token {
+		t.Errorf("token %q, again %q", token, one.token(spec()))
+	}
+	for name, change := range map[string]func(*bake.VolumeSpec){
+		"build": func(s *bake.VolumeSpec) { s.Build = "build-2" },
+		"size":  func(s *bake.VolumeSpec) { s.SizeGiB++ },
+		"tags":  func(s *bake.VolumeSpec) { s.Tags["a"] = "c" },
+	} {
+		changed := spec()
+		if change(&changed); one.token(changed) == token {
+			t.Errorf("another %s has the same token", name)
+		}
+	}
+	if other.token(spec()) == token {
+		t.Error("two clouds have the same token")
+	}
+}
+
+func TestVolume(t *testing.T) {
+	tests := []struct {
+		name, xml string
+		want      bake.Volume
+	}{
+		{"no fields", "", bake.Volume{Attach: bake.Detached}},
+		{"free", "<volumeId>vol-1</volumeId><size>8</size><status>available</status>",
+			bake.Volume{ID: "vol-1", State: bake.VolumeAvailable, SizeGiB: 8, Attach: bake.Detached}},
+		{"attached", attachment("in-use", "i-1", "/dev/sdf", "attached"),
+			bake.Volume{ID: "vol-1", State: bake.VolumeInUse, SizeGiB: 8, Attach: bake.Attached, Host: "i-1", Device: "/dev/sdf"}},
+		{"detach waits for the device", attachment("in-use", "i-1", "/dev/sdf", "busy"),
+			bake.Volume{ID: "vol-1", State: bake.VolumeInUse, SizeGiB: 8, Attach: bake.Detaching, Host: "i-1", Device: "/dev/sdf"}},
+		{"was attached", attachment("available", "i-1", "/dev/sdf", "detached"),
+			bake.Volume{ID: "vol-1", State: bake.VolumeAvailable, SizeGiB: 8, Attach: bake.Detached}},
+		{"attachment without fields", "<attachmentSet><item/></attachmentSet>", bake.Volume{Attach: bake.Detached}},
+		{"failed", "<status>error</status>", bake.Volume{State: bake.VolumeError, Attach: bake.Detached}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"DescribeVolumes": volumes(tt.xml)}}
+			if got, err := stubbed(t, s, Options{}).Volume(context.Background(), "vol-1"); err != nil || got != tt.want {
+				t.Errorf("volume %+v, %v; want %+v", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestFindVolumesReadsAllPages(t *testing.T) {
+	s := &stub{actions: map[string]action{"DescribeVolumes": inTurn(
+		answer("DescribeVolumes", "<volumeSet><item><volumeId>vol-1</volumeId></item></volumeSet><nextToken>more</nextToken>"),
+		volumes("<volumeId>vol-2</volumeId>"))}}
+	got, err := stubbed(t, s, Options{}).FindVolumes(context.Background(), "build-1")
+	if err != nil || len(got) != 2 || got[0] != "vol-1" || got[1] != "vol-2" {
+		t.Errorf("volumes %v, %v", got, err)
+	}
+	calls := s.made("DescribeVolumes")
+	check(t, calls[0], map[string]string{"Filter.1.Name": "tag:" + bake.BuildTag, "Filter.1.Value.1": "build-1"})
+	check(t, calls[1], map[string]string{"NextToken": "more"})
+}
+
+func TestAttachRefused(t *testing.T) {
+	mine := volumes(attachment("in-use", "i-1", "/dev/sdf", "attaching"))
+	free := volumes("<volumeId>vol-1</volumeId><status>available</status>")
+	tests := []struct {
+		name   string
+		code   string
+		volume action
+		want   error // nil: it is attached; errAny: another error
+	}{
+		{"attached by an earlier call", "VolumeInUse", mine, nil},
+		{"name in use by an earlier call", "InvalidParameterValue", mine, nil},
+		{"attached under another name", "VolumeInUse", volumes(attachment("in-use", "i-1", "/dev/sdg", "attached")), errAny},
+		{"attached elsewhere", "VolumeInUse", volumes(attachment("in-use", "i-2", "/dev/sdf", "attached")), errAny},
+		{"on its way out", "VolumeInUse", volumes(attachment("in-use", "i-1", "/dev/sdf", "detaching")), errAny},
+		{"name in use", "InvalidDevice.InUse", free, bake.ErrDeviceTaken},
+		{"name refused", "InvalidParameterValue", free, bake.ErrDeviceTaken},
+		{"name in use, and nothing more known", "InvalidParameterValue", refuse("UnauthorizedOperation"), bake.ErrDeviceTaken},
+		{"not available", "IncorrectState", free, errAny},
+		{"in another zone", "InvalidVolume.ZoneMismatch", free, errAny},
+		{"too many", "AttachmentLimitExceeded", free, errAny},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"AttachVolume": refuse(tt.code), "DescribeVolumes": tt.volume}}
+			err := stubbed(t, s, Options{}).Attach(context.Background(), "vol-1", "i-1", "/dev/sdf")
+			checkError(t, err, tt.want)
+			if err != nil {
+				says(t, err, "cannot attach vol-1 to i-1 as /dev/sdf", tt.code)
+			}
+		})
+	}
+}
+
+// errAny stands for any error that is none of bake's.
+var errAny = errors.New("any error")
+
+func checkError(t *testing.T, err, want error) {
+	t.Helper()
+	if errors.Is(want, errAny) {
+		if err == nil || errors.Is(err, bake.ErrDeviceTaken) || errors.Is(err, bake.ErrNotFound) {
+			t.Errorf("error %v, want another one", err)
+		}
+	} else if !errors.Is(err, want) {
+		t.Errorf("error %v, want %v", err, want)
+	}
+}
+
+func TestDetachRefused(t *testing.T) {
+	tests := []struct {
+		name   string
+		code   string
+		volume action
+		want   error
+	}{
+		{"never attached", "IncorrectState", volumes("<status>available</status>"), nil},
+		{"on its way out", "IncorrectState", volumes(attachment("in-use", "i-1", "/dev/sdf", "detaching")), nil},
+		{"attached to another host", "IncorrectState", volumes(attachment("in-use", "i-2", "/dev/sdf", "attached")), nil},
+		{"not yet attached", "IncorrectState", volumes(attachment("in-use", "i-1", "/dev/sdf", "attaching")), errAny},
+		{"gone while looking", "IncorrectState", refuse("InvalidVolume.NotFound"), nil},
+		{"state unknown", "IncorrectState", refuse("UnauthorizedOperation"), errAny},
+		{"no such attachment", "InvalidAttachment.NotFound", nil, nil},
+		{"no such volume", "InvalidVolume.NotFound", nil, nil},
+		{"no such instance", "InvalidInstanceID.NotFound", nil, nil},
+		{"not allowed", "UnauthorizedOperation", nil, errAny},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"DetachVolume": refuse(tt.code), "DescribeVolumes": tt.volume}}
+			checkError(t, stubbed(t, s, Options{}).Detach(context.Background(), "vol-1", "i-1"), tt.want)
+		})
+	}
+}
+
+func TestDeleteVolumeRefused(t *testing.T) {
+	tests := []struct {
+		name   string
+		code   string
+		volume action
+		want   error
+	}{
+		{"gone", "InvalidVolume.NotFound", nil, nil},
+		{"on its way out", "IncorrectState", volumes("<status>deleting</status>"), nil},
+		{"gone while looking", "IncorrectState", volumes(), nil},
+		{"creating", "IncorrectState", volumes("<status>creating</status>"), errAny},
+		{"in use", "VolumeInUse", nil, errAny},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"DeleteVolume": refuse(tt.code), "DescribeVolumes": tt.volume}}
+			checkError(t, stubbed(t, s, Options{}).DeleteVolume(context.Background(), "vol-1"), tt.want)
+		})
+	}
+}

@@ -1,0 +1,85 @@
+package amazon
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// filter is one condition of a reading call: the attribute has one of the
+// values.
+func filter(name string, values ...string) types.Filter {
+	return types.Filter{Name: aws.String(name), Values: values}
+}
+
+// tagging is the tags of a creating call; empty if there are none, for EC2
+// refuses an empty specification.
+func tagging(kind types.ResourceType, tags map[string]string) []types.TagSpecification {
+	if len(tags) == 0 {
+		return nil
+	}
+	spec := types.TagSpecification{ResourceType: kind}
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		spec.Tags = append(spec.Tags, types.Tag{Key: aws.String(key), Value: aws.String(tags[key])})
+	}
+	return []types.TagSpecification{spec}
+}
+
+// tagsOf is the tags of a thing that EC2 tells of.
+func tagsOf(tags []types.Tag) map[string]string {
+	if len(tags) == 0 {
+		return nil
+	}
+	all := make(map[string]string, len(tags))
+	for _, tag := range tags {
+		all[aws.ToString(tag.Key)] = aws.ToString(tag.Value)
+	}
+	return all
+}
+
+// given is a text to send, or nothing if it is empty.
+func given(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+// count is a number to send, or nothing if it is 0. EC2 counts in 32 bits and
+// refuses numbers far below their end, so a larger one is cut to it.
+func count(n int64) *int32 {
+	if n == 0 {
+		return nil
+	}
+	return aws.Int32(int32(min(max(n, math.MinInt32), math.MaxInt32)))
+}
+
+// number is a count that EC2 may have left out.
+func number(n *int32) int64 { return int64(aws.ToInt32(n)) }
+
+// takesIOPS tells whether a volume type may be given a number of operations.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html
+func takesIOPS(volumeType string) bool {
+	switch types.VolumeType(volumeType) {
+	case types.VolumeTypeIo1, types.VolumeTypeIo2, types.VolumeTypeGp3:
+		return true
+	default:
+		return false
+	}
+}
+
+// takesThroughput tells whether a volume type may be given a throughput.
+func takesThroughput(volumeType string) bool {
+	return types.VolumeType(volumeType) == types.VolumeTypeGp3
+}
+
+// notFound is the error of a reading call that found no such thing.
+func notFound(what, id string) error {
+	return fmt.Errorf("%s %s: %w", what, id, bake.ErrNotFound)
+}

@@ -1,0 +1,63 @@
+package cloudtest
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"sync"
+)
+
+// Wire stands before the HTTP handler of a cloud whose requests are all POST,
+// and breaks the next of them on demand: what Env.Fail needs. Other methods,
+// such as the metadata service's, pass.
+type Wire struct {
+	// Next is the cloud.
+	Next http.Handler
+	// Refuse writes the cloud's answer to one request too many.
+	Refuse http.HandlerFunc
+
+	mu     sync.Mutex
+	fault  Fault
+	broken int
+}
+
+// Fail makes the next request fail.
+func (w *Wire) Fail(fault Fault) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fault = fault
+}
+
+// Broken is how many requests failed.
+func (w *Wire) Broken() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.broken
+}
+
+// ServeHTTP implements http.Handler.
+func (w *Wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	switch w.take(r) {
+	case Throttled:
+		w.Refuse(rw, r)
+	case Lost:
+		w.Next.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler) // closes the connection
+	default:
+		w.Next.ServeHTTP(rw, r)
+	}
+}
+
+// take answers the fault that is due, once.
+func (w *Wire) take(r *http.Request) Fault {
+	if r.Method != http.MethodPost {
+		return ""
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	due := w.fault
+	w.fault = ""
+	if due != "" {
+		w.broken++
+	}
+	return due
+}

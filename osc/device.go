@@ -1,0 +1,128 @@
+package osc
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// rootDevice is the only name that the API takes for an image's root device.
+const rootDevice = "/dev/sda1"
+
+// dataDevice is what the API takes for every other device.
+var dataDevice = regexp.MustCompile(`^/dev/(sd|xvd)[b-z][a-z]?$`)
+
+// firstDisk is what people call the root device where /dev/sda1 is meant.
+var firstDisk = regexp.MustCompile(`^/dev/(sd|xvd)a1?$`)
+
+// withDev turns xvdf into /dev/xvdf.
+func withDev(name string) string {
+	if name == "" || strings.HasPrefix(name, "/") {
+		return name
+	}
+	return "/dev/" + name
+}
+
+// DeviceNames lists the kernel's names of disks that the API takes: /dev/xvdb to
+// /dev/xvdz, then /dev/xvdba to /dev/xvdbz, which is more than the 40 volumes
+// that a VM can have.
+func (c *Cloud) DeviceNames() []bake.DeviceName {
+	names := make([]bake.DeviceName, 0, 51)
+	for l := 'b'; l <= 'z'; l++ {
+		names = append(names, bake.DeviceName("/dev/xvd"+string(l)))
+	}
+	for l := 'a'; l <= 'z'; l++ {
+		names = append(names, bake.DeviceName("/dev/xvdb"+string(l)))
+	}
+	return names
+}
+
+// sameDevice tells whether two names are of one place on a VM: /dev/sdf and
+// /dev/xvdf are.
+func sameDevice(a, b string) bool { return kernelName(a) == kernelName(b) }
+
+// kernelName is the name that the kernel gives a device asked for under this name.
+func kernelName(name string) string {
+	if letters, ok := strings.CutPrefix(name, "/dev/sd"); ok {
+		return "/dev/xvd" + letters
+	}
+	return name
+}
+
+// Mapping is what the user says of one block device of the image.
+type Mapping struct {
+	// DeviceName is the name on the machines made from the image: /dev/xvdh or xvdh.
+	DeviceName string
+	// VirtualName is that of an ephemeral device, such as ephemeral0.
+	VirtualName string
+	SnapshotID  string
+	// VolumeType is standard, gp2, io1, or empty for the API's default (standard).
+	VolumeType    string
+	VolumeSizeGiB int64
+	// IOPS is for io1 only.
+	IOPS               int64
+	DeleteOnVMDeletion bool
+	// NoDevice leaves out the device of this name that the source image has.
+	NoDevice bool
+}
+
+// The API's limits of a volume.
+const (
+	maxSizeGiB    = 14901
+	maxIOPS       = 13000
+	maxIOPSPerGiB = 300
+)
+
+var ephemeral = regexp.MustCompile(`^ephemeral[0-9]+$`)
+
+// check finds what the API would refuse in the mapping of a device that is not
+// the root's.
+func (m Mapping) check() error {
+	switch {
+	case !dataDevice.MatchString(withDev(m.DeviceName)):
+		return fmt.Errorf("device_name %q is not of the form /dev/sdX, /dev/sdXX, /dev/xvdX or /dev/xvdXX "+
+			"with a first letter from b to z", m.DeviceName)
+	case m.NoDevice:
+		return nil
+	case m.VirtualName != "" && !ephemeral.MatchString(m.VirtualName):
+		return fmt.Errorf("virtual_name %q is not of the form ephemeral0", m.VirtualName)
+	case m.VirtualName != "":
+		return nil
+	case m.VolumeSizeGiB == 0 && m.SnapshotID == "":
+		return fmt.Errorf("device %s needs volume_size or snapshot_id", m.DeviceName)
+	}
+	return m.checkVolume()
+}
+
+// checkRoot finds what is wrong in the mapping of the root device, whose snapshot
+// is the build's.
+func (m Mapping) checkRoot() error {
+	switch {
+	case m.NoDevice:
+		return fmt.Errorf("no_device is set for %s, which is the root device", m.DeviceName)
+	case m.VirtualName != "":
+		return fmt.Errorf("virtual_name is set for %s, which is the root device", m.DeviceName)
+	case m.SnapshotID != "":
+		return fmt.Errorf("snapshot_id is set for %s, which is the root device: it gets the build's snapshot", m.DeviceName)
+	}
+	return m.checkVolume()
+}
+
+// checkVolume finds what the API would refuse in a volume.
+func (m Mapping) checkVolume() error {
+	switch {
+	case m.VolumeType != "" && m.VolumeType != "standard" && m.VolumeType != "gp2" && m.VolumeType != "io1":
+		return fmt.Errorf("volume_type %q is none of standard, gp2 and io1", m.VolumeType)
+	case m.VolumeSizeGiB < 0 || m.VolumeSizeGiB > maxSizeGiB:
+		return fmt.Errorf("volume_size %d is not from 1 to %d GiB", m.VolumeSizeGiB, maxSizeGiB)
+	case m.IOPS != 0 && m.VolumeType != "io1":
+		return fmt.Errorf("iops is set for device %s, whose volume_type is not io1", m.DeviceName)
+	case m.IOPS < 0 || m.IOPS > maxIOPS:
+		return fmt.Errorf("iops %d is not from 1 to %d", m.IOPS, maxIOPS)
+	case m.VolumeSizeGiB > 0 && m.IOPS > m.VolumeSizeGiB*maxIOPSPerGiB:
+		return fmt.Errorf("iops %d is more than %d for each of %d GiB", m.IOPS, maxIOPSPerGiB, m.VolumeSizeGiB)
+	}
+	return nil
+}

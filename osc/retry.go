@@ -1,0 +1,133 @@
+package osc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/outscale/osc-sdk-go/v3/pkg/middleware"
+)
+
+// retry is the one policy by which calls are made again: after throttling and
+// transport faults, with a wait that doubles from first to longest and is
+// jittered over its whole length, at most tries times. Each try is signed anew.
+type retry struct {
+	tries          int
+	first, longest time.Duration
+	// settling is how often a call is made again whose refusal says that a state
+	// is against it, and that will change.
+	settling int
+	// sleep waits, or answers the context's error.
+	sleep func(context.Context, time.Duration) error
+	// reached is set by the first answer. Before it, an endpoint that cannot be
+	// reached is taken for a wrong one.
+	reached *atomic.Bool
+}
+
+func defaultRetry() retry {
+	return retry{
+		tries: 10, first: 250 * time.Millisecond, longest: 10 * time.Second,
+		settling: 5, sleep: sleep, reached: new(atomic.Bool),
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
+
+// tryLimit bounds one try: the SDK has no time-out of its own.
+const tryLimit = 2 * time.Minute
+
+// do makes a call until it succeeds or is refused for good.
+func (r retry) do(ctx context.Context, try func(context.Context) error) error {
+	conflicts := 0
+	for n := 1; ; n++ {
+		err := r.once(ctx, try)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return errors.Join(context.Cause(ctx), err)
+		case errors.Is(err, errUnsettled) && conflicts < r.settling:
+			conflicts++
+		case !r.passing(err):
+			return err
+		case n >= r.tries:
+			return fmt.Errorf("%w after %d tries: %w", errGivenUp, n, err)
+		}
+		if err := r.sleep(ctx, r.wait(n)); err != nil {
+			return err
+		}
+	}
+}
+
+func (r retry) once(ctx context.Context, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	defer cancel()
+	err := try(ctx)
+	var no *refusal
+	if err == nil || errors.As(err, &no) {
+		r.reached.Store(true)
+	}
+	return err
+}
+
+// wait is how long to wait after the nth try.
+func (r retry) wait(n int) time.Duration {
+	d := min(r.first<<min(n-1, 20), r.longest)
+	return d/2 + rand.N(d/2+1) //nolint:gosec // Jitter is no secret.
+}
+
+// errUnsettled is wrapped by an error about a state that will change by itself.
+var errUnsettled = errors.New("not yet")
+
+// errGivenUp is wrapped by an error that was tried often enough, by a call made
+// within another's try too.
+var errGivenUp = errors.New("given up")
+
+// passing tells whether an error may be gone at the next try.
+func (r retry) passing(err error) bool {
+	var (
+		no    *refusal
+		fault *transportFault
+		dial  *net.OpError
+	)
+	switch {
+	case errors.Is(err, errGivenUp):
+		return false
+	case errors.As(err, &no):
+		return no.throttled() || no.lost()
+	case !errors.As(err, &fault), fault.wrongTLS():
+		return false
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return r.reached.Load()
+	}
+	return true
+}
+
+// call makes one call of the API under the client's policy.
+func call[Req, Resp any](
+	ctx context.Context, c *Client, name string,
+	do func(context.Context, Req, ...middleware.MiddlewareChainOption) (*Resp, error), req Req,
+) (*Resp, error) {
+	var got *Resp
+	err := c.retry.do(ctx, func(ctx context.Context) (err error) {
+		got, err = do(ctx, req)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return got, nil
+}

@@ -1,0 +1,141 @@
+package osc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// CreateSnapshot asks for a snapshot of a volume, and tags it with the user's tags.
+func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bake.SnapshotID, error) {
+	token := clientToken(spec.Build, "snapshot", spec.Volume, spec.Description)
+	var got *api.CreateSnapshotResponse
+	err := c.client.retry.do(ctx, func(ctx context.Context) (err error) {
+		got, err = c.client.api.CreateSnapshot(ctx, api.CreateSnapshotRequest{
+			VolumeId:    optional(string(spec.Volume)),
+			Description: optional(spec.Description),
+			ClientToken: &token,
+		})
+		return unsettled(err)
+	})
+	if err != nil {
+		return "", fmt.Errorf("cannot create a snapshot of volume %s: %w", spec.Volume, err)
+	}
+	if got.Snapshot == nil || got.Snapshot.SnapshotId == "" {
+		return "", fmt.Errorf("cannot create a snapshot of volume %s: CreateSnapshot answers no snapshot id", spec.Volume)
+	}
+	id := got.Snapshot.SnapshotId
+	if err := c.tag(ctx, id, spec.Tags); err != nil {
+		return "", err
+	}
+	return bake.SnapshotID(id), nil
+}
+
+// unsettled marks a conflict as one that will pass: a volume or an image that is
+// still on its way from one state to another.
+func unsettled(err error) error {
+	if is(err, (*refusal).conflict) {
+		return fmt.Errorf("%w: %w", errUnsettled, err)
+	}
+	return err
+}
+
+// Snapshot reads a snapshot.
+func (c *Cloud) Snapshot(ctx context.Context, id bake.SnapshotID) (bake.Snapshot, error) {
+	all, err := c.readSnapshots(ctx, &api.FiltersSnapshot{SnapshotIds: &[]string{string(id)}})
+	if err != nil {
+		return bake.Snapshot{}, fmt.Errorf("cannot read snapshot %s: %w", id, err)
+	}
+	for _, s := range all {
+		if s.SnapshotId == string(id) {
+			return snapshot(s), nil
+		}
+	}
+	return bake.Snapshot{}, fmt.Errorf("snapshot %s: %w", id, bake.ErrNotFound)
+}
+
+func (c *Cloud) readSnapshots(ctx context.Context, f *api.FiltersSnapshot) ([]api.Snapshot, error) {
+	return pages(func(token *string) (*[]api.Snapshot, *string, error) {
+		got, err := call(ctx, c.client, "ReadSnapshots", c.client.api.ReadSnapshots,
+			api.ReadSnapshotsRequest{Filters: f, NextPageToken: token})
+		if err != nil {
+			return nil, nil, err
+		}
+		return got.Snapshots, got.NextPageToken, nil
+	})
+}
+
+// snapshot translates a snapshot. What is in a queue or pending is pending, and
+// so is a state that is not known here.
+func snapshot(s api.Snapshot) bake.Snapshot {
+	b := bake.Snapshot{ID: bake.SnapshotID(s.SnapshotId), State: bake.SnapshotPending, Percent: -1}
+	if s.Progress != nil {
+		b.Percent = *s.Progress
+	}
+	switch s.State {
+	case api.SnapshotStateCompleted:
+		b.State = bake.SnapshotCompleted
+	case api.SnapshotStateError:
+		b.State = bake.SnapshotError
+	case api.SnapshotStateDeleting:
+		b.State, b.Reason = bake.SnapshotError, "it is being deleted"
+	}
+	return b
+}
+
+// FindSnapshots lists the account's snapshots of a volume that are not being deleted.
+func (c *Cloud) FindSnapshots(ctx context.Context, id bake.VolumeID) ([]bake.SnapshotID, error) {
+	all, err := c.readSnapshots(ctx, &api.FiltersSnapshot{
+		VolumeIds: &[]string{string(id)}, AccountIds: &[]string{c.client.account},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot find the snapshots of volume %s: %w", id, err)
+	}
+	var found []bake.SnapshotID
+	for _, s := range all {
+		if s.VolumeId == string(id) && s.State != api.SnapshotStateDeleting {
+			found = append(found, bake.SnapshotID(s.SnapshotId))
+		}
+	}
+	return found, nil
+}
+
+// DeleteSnapshot removes a snapshot. One whose image has just been removed is
+// refused for a moment, and tried again.
+func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
+	err := c.client.retry.do(ctx, func(ctx context.Context) error {
+		_, err := c.client.api.DeleteSnapshot(ctx, api.DeleteSnapshotRequest{SnapshotId: string(id)})
+		switch {
+		case is(err, (*refusal).notFound):
+			return nil
+		case is(err, (*refusal).conflict):
+			return c.whyNotDeletedSnapshot(ctx, id, err)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot delete snapshot %s: %w", id, err)
+	}
+	return nil
+}
+
+// whyNotDeletedSnapshot looks at a snapshot whose deleting was refused: an image
+// that uses it is a reason that does not pass.
+func (c *Cloud) whyNotDeletedSnapshot(ctx context.Context, id bake.SnapshotID, refused error) error {
+	_, err := c.Snapshot(ctx, id)
+	if errors.Is(err, bake.ErrNotFound) {
+		return nil
+	}
+	images, err := c.FindImages(ctx, id)
+	if err != nil {
+		return errors.Join(refused, err)
+	}
+	if len(images) > 0 {
+		return fmt.Errorf("image %s uses it: %w", images[0], refused)
+	}
+	return unsettled(refused)
+}

@@ -1,0 +1,229 @@
+package osc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+
+	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// CreateVolume asks for a volume and tags it: the API has no tags at creation.
+// Between the two calls the volume is known by its client token.
+func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.VolumeID, error) {
+	token := clientToken(spec.Build, "volume", spec.Zone, spec.Snapshot, spec.SizeGiB, spec.Type, spec.IOPS)
+	got, err := call(ctx, c.client, "CreateVolume", c.client.api.CreateVolume, api.CreateVolumeRequest{
+		SubregionName: spec.Zone,
+		ClientToken:   &token,
+		SnapshotId:    optional(string(spec.Snapshot)),
+		Size:          optional(int(spec.SizeGiB)),
+		VolumeType:    optional(api.VolumeType(spec.Type)),
+		Iops:          optional(int(spec.IOPS)),
+	})
+	if err != nil {
+		return "", fmt.Errorf("cannot create a volume in %s: %w", spec.Zone, err)
+	}
+	if got.Volume == nil || got.Volume.VolumeId == "" {
+		return "", errors.New("cannot create a volume: CreateVolume answers no volume id")
+	}
+	tags := map[string]string{bake.BuildTag: string(spec.Build)}
+	maps.Copy(tags, spec.Tags)
+	id := got.Volume.VolumeId
+	if err := c.tag(ctx, id, tags); err != nil {
+		return "", err
+	}
+	return bake.VolumeID(id), nil
+}
+
+// optional is nil for a zero value, which the API is not to be sent.
+func optional[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+// Volume reads a volume.
+func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, error) {
+	all, err := c.readVolumes(ctx, &api.FiltersVolume{VolumeIds: &[]string{string(id)}})
+	if err != nil {
+		return bake.Volume{}, fmt.Errorf("cannot read volume %s: %w", id, err)
+	}
+	for _, v := range all {
+		if v.VolumeId == string(id) {
+			return volume(v), nil
+		}
+	}
+	return bake.Volume{}, fmt.Errorf("volume %s: %w", id, bake.ErrNotFound)
+}
+
+func (c *Cloud) readVolumes(ctx context.Context, f *api.FiltersVolume) ([]api.Volume, error) {
+	return pages(func(token *string) (*[]api.Volume, *string, error) {
+		got, err := call(ctx, c.client, "ReadVolumes", c.client.api.ReadVolumes,
+			api.ReadVolumesRequest{Filters: f, NextPageToken: token})
+		if err != nil {
+			return nil, nil, err
+		}
+		return got.Volumes, got.NextPageToken, nil
+	})
+}
+
+// volume translates a volume. The API's states have the names that bake gives them.
+func volume(v api.Volume) bake.Volume {
+	b := bake.Volume{
+		ID:      bake.VolumeID(v.VolumeId),
+		State:   bake.VolumeState(v.State),
+		SizeGiB: int64(v.Size),
+		Attach:  bake.Detached,
+	}
+	for _, l := range v.LinkedVolumes {
+		if l.State == api.LinkedVolumeStateDetached {
+			continue
+		}
+		b.Attach = bake.AttachState(l.State)
+		b.Host = bake.HostID(l.VmId)
+		b.Device = bake.DeviceName(l.DeviceName)
+	}
+	return b
+}
+
+// FindVolumes lists the build's volumes that are not being deleted: those with
+// its tag, and those with one of its client tokens, which it was killed before
+// it could tag.
+func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.VolumeID, error) {
+	all, err := c.readVolumes(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot find the volumes of build %s: %w", build, err)
+	}
+	var found []bake.VolumeID
+	for _, v := range all {
+		tagged := tagMap(v.Tags)[bake.BuildTag] == string(build)
+		asked := strings.HasPrefix(value(v.ClientToken), tokenPrefix(build))
+		if (tagged || asked) && v.State != api.VolumeStateDeleting {
+			found = append(found, bake.VolumeID(v.VolumeId))
+		}
+	}
+	return found, nil
+}
+
+// DeleteVolume removes a volume.
+func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
+	err := c.client.retry.do(ctx, func(ctx context.Context) error {
+		_, err := c.client.api.DeleteVolume(ctx, api.DeleteVolumeRequest{VolumeId: string(id)})
+		if is(err, (*refusal).notFound) {
+			return nil
+		}
+		if !is(err, (*refusal).conflict) {
+			return err
+		}
+		return c.whyNotDeleted(ctx, id, err)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot delete volume %s: %w", id, err)
+	}
+	return nil
+}
+
+// whyNotDeleted looks at a volume whose deleting was refused: it may be gone
+// already, or still on its way off the VM.
+func (c *Cloud) whyNotDeleted(ctx context.Context, id bake.VolumeID, refused error) error {
+	v, err := c.Volume(ctx, id)
+	switch {
+	case errors.Is(err, bake.ErrNotFound), err == nil && v.State == bake.VolumeDeleting:
+		return nil
+	case err == nil && v.Attach == bake.Detaching, err == nil && v.State == bake.VolumeCreating:
+		return fmt.Errorf("%w: %w", errUnsettled, refused)
+	}
+	return refused
+}
+
+// Attach asks for a volume to be linked to the host.
+func (c *Cloud) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, device bake.DeviceName) error {
+	err := c.client.retry.do(ctx, func(ctx context.Context) error {
+		_, err := c.client.api.LinkVolume(ctx, api.LinkVolumeRequest{
+			VolumeId: string(id), VmId: string(host), DeviceName: string(device),
+		})
+		if is(err, (*refusal).wrongRequest) {
+			return c.whyNotLinked(ctx, id, host, device, err)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot attach volume %s to %s as %s: %w", id, host, device, err)
+	}
+	return nil
+}
+
+// whyNotLinked looks at volume and host when linking was refused, for the codes
+// of the refusals are not told apart by the API's reference: an earlier try may
+// have done it, the device name may be taken, or it may be too early.
+func (c *Cloud) whyNotLinked(
+	ctx context.Context, id bake.VolumeID, host bake.HostID, device bake.DeviceName, refused error,
+) error {
+	v, err := c.Volume(ctx, id)
+	if err != nil {
+		return errors.Join(refused, err)
+	}
+	linking := v.Attach == bake.Attaching || v.Attach == bake.Attached
+	switch {
+	case linking && v.Host == host && v.Device == device:
+		return nil
+	case v.State == bake.VolumeCreating:
+		return fmt.Errorf("%w: %w", errUnsettled, refused)
+	case v.Attach != bake.Detached:
+		return refused
+	}
+	vm, err := c.readVM(ctx, string(host))
+	if err != nil {
+		return errors.Join(refused, err)
+	}
+	for _, m := range vm.BlockDeviceMappings {
+		if sameDevice(m.DeviceName, string(device)) {
+			return fmt.Errorf("%w, by volume %s: %w", bake.ErrDeviceTaken, m.Bsu.VolumeId, refused)
+		}
+	}
+	if vm.State == api.VmStatePending {
+		return fmt.Errorf("%w: %w", errUnsettled, refused)
+	}
+	return refused
+}
+
+// Detach asks for a volume to be unlinked from the host.
+func (c *Cloud) Detach(ctx context.Context, id bake.VolumeID, host bake.HostID) error {
+	err := c.client.retry.do(ctx, func(ctx context.Context) error {
+		_, err := c.client.api.UnlinkVolume(ctx, api.UnlinkVolumeRequest{VolumeId: string(id)})
+		if is(err, (*refusal).notFound) {
+			return nil
+		}
+		if is(err, (*refusal).wrongRequest) {
+			return c.whyNotUnlinked(ctx, id, host, err)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot detach volume %s from %s: %w", id, host, err)
+	}
+	return nil
+}
+
+// whyNotUnlinked looks at a volume whose unlinking was refused: it may be
+// unlinked already, or not linked to the host in the first place.
+func (c *Cloud) whyNotUnlinked(ctx context.Context, id bake.VolumeID, host bake.HostID, refused error) error {
+	v, err := c.Volume(ctx, id)
+	switch {
+	case errors.Is(err, bake.ErrNotFound):
+		return nil
+	case err != nil:
+		return errors.Join(refused, err)
+	case v.Attach == bake.Detached, v.Attach == bake.Detaching, v.Host != host:
+		return nil
+	case v.Attach == bake.Attaching:
+		return fmt.Errorf("%w: %w", errUnsettled, refused)
+	}
+	return refused
+}
