@@ -1,0 +1,194 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReadDevice reads the partition table of a block device. See ReadTable.
+func ReadDevice(device string) (Table, error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return Table{}, fmt.Errorf("cannot read the partition table: %w", err)
+	}
+	defer f.Close()
+	return readOpen(f)
+}
+
+// readOpen reads the table of an open block device.
+func readOpen(f *os.File) (Table, error) {
+	sector, err := sectorSize(f)
+	if err != nil {
+		return Table{}, err
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return Table{}, fmt.Errorf("cannot tell the size of a device: %w", err)
+	}
+	t, err := ReadTable(f, size, sector)
+	if err != nil {
+		return Table{}, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return t, nil
+}
+
+// sectorSize asks a block device for its logical sector.
+func sectorSize(f *os.File) (int, error) {
+	size, err := unix.IoctlGetUint32(int(f.Fd()), unix.BLKSSZGET)
+	if err != nil {
+		return 0, fmt.Errorf("cannot tell the sector size of %s: %w", f.Name(), err)
+	}
+	return int(size), nil
+}
+
+// isDevice fails unless path is the node of a block device that can be read and
+// has a size: a node can be there before the device answers, and after it is
+// gone.
+func isDevice(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return reason(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return reason(err)
+	}
+	if info.Mode()&(os.ModeDevice|os.ModeCharDevice) != os.ModeDevice {
+		return errors.New("not a block device")
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return reason(err)
+	}
+	if size == 0 {
+		return errors.New("a device without a size")
+	}
+	return nil
+}
+
+// reason is the cause of an error about a path, where the path is told anyway.
+func reason(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err
+	}
+	return err
+}
+
+// number is a block device's major and minor number, as sysfs writes it.
+func number(path string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return "", &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return "", fmt.Errorf("%s is not a block device", path)
+	}
+	return fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)), nil
+}
+
+// known is a partition as the kernel has it.
+type known struct {
+	start, length int64 // bytes
+	number        string
+}
+
+// KernelPartitions answers which partitions the kernel has of a device: the
+// number of each and its major:minor. The node of the device may have any name.
+func KernelPartitions(device string) (map[int]string, error) {
+	parts, err := kernelPartitions(device)
+	if err != nil {
+		return nil, err
+	}
+	numbers := make(map[int]string, len(parts))
+	for n, p := range parts {
+		numbers[n] = p.number
+	}
+	return numbers, nil
+}
+
+// kernelPartitions reads sysfs, where each partition is a directory in that of
+// its disk.
+func kernelPartitions(device string) (map[int]known, error) {
+	dev, err := number(device)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join("/sys/dev/block", dev)
+	files, err := filepath.Glob(filepath.Join(dir, "*", "partition"))
+	if err != nil {
+		return nil, err
+	}
+	parts := make(map[int]known, len(files))
+	for _, file := range files {
+		n, p, err := readKnown(file)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+			continue // it went away meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot list the partitions of %s: %w", device, err)
+		}
+		parts[n] = p
+	}
+	return parts, nil
+}
+
+// readKnown reads what sysfs has beside a partition's number. Its units are of
+// 512 bytes, whatever the sector.
+func readKnown(file string) (int, known, error) {
+	dir := filepath.Dir(file)
+	values := [3]int64{}
+	for i, name := range []string{"partition", "start", "size"} {
+		raw, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return 0, known{}, err
+		}
+		if values[i], err = strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64); err != nil {
+			return 0, known{}, err
+		}
+	}
+	dev, err := os.ReadFile(filepath.Join(dir, "dev"))
+	if err != nil {
+		return 0, known{}, err
+	}
+	return int(values[0]), known{values[1] * 512, values[2] * 512, strings.TrimSpace(string(dev))}, nil
+}
+
+// Flush writes what the kernel caches of a device and of its partitions to it,
+// and drops the caches: a partition has one of its own, so that the whole disk
+// could read old bytes. A file system must be unmounted, or synced, before.
+func Flush(device string) error {
+	parts, err := kernelPartitions(device)
+	if err != nil {
+		return fmt.Errorf("cannot flush %s: %w", device, err)
+	}
+	for n := range parts {
+		if err := flush(PartitionPath(device, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return flush(device)
+}
+
+func flush(node string) error {
+	f, err := os.Open(node)
+	if err != nil {
+		return fmt.Errorf("cannot flush: %w", err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("cannot flush: %w", err)
+	}
+	if err := unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0); err != nil {
+		return fmt.Errorf("cannot drop the caches of %s: %w", node, err)
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+//go:build !linux
+
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+)
+
+func unsupported(what string) error {
+	return fmt.Errorf("cannot %s on %s: %w", what, runtime.GOOS, errors.ErrUnsupported)
+}
+
+// ReadDevice reads the partition table of a block device; Linux only.
+func ReadDevice(device string) (Table, error) {
+	return Table{}, unsupported("read the partition table of " + device)
+}
+
+// SyncPartitions makes the kernel's partitions equal to the device's table;
+// Linux only.
+func SyncPartitions(device string) error {
+	return unsupported("inform the kernel of the partitions of " + device)
+}
+
+// WaitNode waits for a device node; Linux only.
+func WaitNode(context.Context, ...string) (string, error) {
+	return "", unsupported("wait for a device node")
+}
+
+// Find finds the device of a volume; Linux only.
+func Find(_ context.Context, q Query) (string, error) {
+	return "", unsupported("find the device of " + q.Volume)
+}
+
+// Settle waits for the nodes of a device's partitions; Linux only.
+func Settle(_ context.Context, device string) error {
+	return unsupported("wait for the partitions of " + device)
+}
+
+// Root is the device node to mount; Linux only.
+func Root(device, _ string) (string, error) {
+	return "", unsupported("find the root partition of " + device)
+}
+
+// Flush writes what is cached of a device to it; Linux only.
+func Flush(device string) error {
+	return unsupported("flush " + device)
+}

@@ -1,0 +1,181 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk/inotify"
+)
+
+// pollEvery is how often a wait looks again when inotify has nothing to tell.
+const pollEvery = 100 * time.Millisecond
+
+// WaitNode waits until one of the paths is the node of a block device whose size
+// can be read, and answers it. Earlier candidates are preferred. The wait ends
+// with ctx; the error then tells of each candidate what it lacked.
+func WaitNode(ctx context.Context, candidates ...string) (string, error) {
+	if len(candidates) == 0 {
+		return "", errors.New("cannot wait for a device node: no path was given")
+	}
+	var found string
+	var lacks []string
+	err := await(ctx, dirs(candidates), func() bool {
+		found, lacks = firstDevice(candidates)
+		return found != ""
+	})
+	if err != nil {
+		return "", fmt.Errorf("no device node: %s: %w", strings.Join(lacks, ", "), err)
+	}
+	return found, nil
+}
+
+// firstDevice looks at each candidate once.
+func firstDevice(candidates []string) (found string, lacks []string) {
+	for _, c := range candidates {
+		err := isDevice(c)
+		if err == nil {
+			return c, nil
+		}
+		lacks = append(lacks, fmt.Sprintf("%s (%v)", c, err))
+	}
+	return "", lacks
+}
+
+func dirs(paths []string) []string {
+	out := make([]string, len(paths))
+	for i, p := range paths {
+		out[i] = filepath.Dir(p)
+	}
+	return out
+}
+
+// await calls done until it is true: at once, whenever something changes in the
+// directories, and at intervals. It answers the cause why ctx ended otherwise.
+func await(ctx context.Context, dirs []string, done func() bool) error {
+	w, err := inotify.New()
+	if err != nil {
+		w = nil // none left: the poll does
+	} else {
+		defer w.Close()
+		defer context.AfterFunc(ctx, func() { w.Close() })()
+	}
+	for {
+		// Watch first, look then: what happens in between is not missed.
+		watch(w, dirs)
+		if done() {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		pause(ctx, w)
+	}
+}
+
+// watch watches the directories, or what exists of the way to them.
+func watch(w *inotify.Watcher, dirs []string) {
+	if w == nil {
+		return
+	}
+	for _, dir := range dirs {
+		for dir != "/" && dir != "." {
+			if info, err := os.Stat(dir); err == nil && info.IsDir() {
+				break
+			}
+			dir = filepath.Dir(dir)
+		}
+		// What cannot be watched is polled.
+		_ = w.Add(dir, inotify.Create|inotify.MovedTo|inotify.Attrib)
+	}
+}
+
+// pause ends when something has happened, after pollEvery, or with ctx.
+func pause(ctx context.Context, w *inotify.Watcher) {
+	if w != nil && w.SetReadDeadline(time.Now().Add(pollEvery)) == nil {
+		_, err := w.Read()
+		if err == nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, os.ErrClosed) {
+			return
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(pollEvery):
+	}
+}
+
+// Settle waits until every partition of the device's table has its node. On an
+// ordinary host these come by themselves; a kernel that does not know a
+// partition is told of it. It is for after whatever may have changed the table:
+// attaching, or a command of the user.
+func Settle(ctx context.Context, device string) error {
+	device, err := filepath.EvalSymlinks(device)
+	if err != nil {
+		return fmt.Errorf("cannot wait for partitions: %w", err)
+	}
+	t, err := ReadDevice(device)
+	if err != nil {
+		return err
+	}
+	if err := tellKernel(device, t); err != nil {
+		return err
+	}
+	for _, p := range t.Partitions {
+		if err := settlePartition(ctx, device, p.Number); err != nil {
+			return fmt.Errorf("partition %d of %s has no node: %w", p.Number, device, err)
+		}
+	}
+	return nil
+}
+
+// tellKernel informs the kernel when it lacks a partition of the table.
+func tellKernel(device string, t Table) error {
+	have, err := kernelPartitions(device)
+	if err != nil {
+		return err
+	}
+	for _, p := range t.Partitions {
+		if h, ok := have[p.Number]; !ok || h.start != p.Start {
+			return SyncPartitions(device)
+		}
+	}
+	return nil
+}
+
+// settlePartition waits until the node is there and is the kernel's partition:
+// after a change of the table it can be the one of before for a moment.
+func settlePartition(ctx context.Context, device string, n int) error {
+	node := PartitionPath(device, n)
+	var lack error
+	err := await(ctx, []string{filepath.Dir(node)}, func() bool {
+		lack = isPartition(device, node, n)
+		return lack == nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w: %w", node, lack, err)
+	}
+	return nil
+}
+
+// isPartition fails unless the node is that of the kernel's partition n.
+func isPartition(device, node string, n int) error {
+	have, err := kernelPartitions(device)
+	if err != nil {
+		return err
+	}
+	if err := isDevice(node); err != nil {
+		return err
+	}
+	dev, err := number(node)
+	if err != nil {
+		return err
+	}
+	if have[n].number != dev {
+		return fmt.Errorf("it is device %s, and the partition is %q", dev, have[n].number)
+	}
+	return nil
+}

@@ -1,0 +1,282 @@
+//go:build linux
+
+package volume
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ImportOptions say what disk to make.
+type ImportOptions struct {
+	// SizeGiB is the disk's size; 0 is the least that holds the content with some
+	// room.
+	SizeGiB int64
+	// Label is the root file system's label; empty is "root". A raw disk keeps its
+	// own.
+	Label string
+}
+
+const (
+	gib = 1 << 30
+	// partitionStart is where the partition begins, as every partitioning tool has
+	// it today.
+	partitionStart = 1 << 20
+)
+
+// Import writes a raw disk, sparse, to dst, which must not exist. The source is
+// one of these:
+//
+//   - a directory: the root file system. The disk has an MBR with one bootable
+//     partition of ext4. Owners, modes, devices, links and extended attributes are
+//     kept. Nothing is mounted.
+//   - a tar, compressed or not, of such a directory; this needs root.
+//   - a raw disk, which is copied as it is; only its size is rounded up to GiB.
+//
+// A directory or tar needs mkfs.ext4 (Debian's package e2fsprogs).
+func Import(ctx context.Context, src, dst string, opts ImportOptions) error {
+	err := create(dst, func(f *os.File) error { return importTo(ctx, f, src, opts) })
+	if err != nil {
+		return fmt.Errorf("cannot make a disk of %s: %w", src, err)
+	}
+	return nil
+}
+
+func importTo(ctx context.Context, f *os.File, src string, opts ImportOptions) error {
+	kind, err := kindOf(src)
+	switch {
+	case err != nil:
+		return err
+	case kind == "directory":
+		return importRoot(ctx, f, src, opts)
+	case kind == "tar":
+		return importTar(ctx, f, src, opts)
+	default:
+		return copyRaw(f, src, opts.SizeGiB*gib)
+	}
+}
+
+// What a source begins with. A compressed file is taken for a compressed tar.
+var magics = []struct {
+	at    int
+	magic string
+	kind  string
+}{
+	{257, "ustar", "tar"},
+	{0, "\x1f\x8b", "tar"},
+	{0, "BZh", "tar"},
+	{0, "\xfd7zXZ\x00", "tar"},
+	{0, "\x28\xb5\x2f\xfd", "tar"},
+	{0, "QFI\xfb", "qcow2"},
+	{0, "KDMV", "vmdk"},
+	{0, "conectix", "vpc"},
+	{0, "vhdxfile", "vhdx"},
+	{0, "<<< ", "vdi"},
+}
+
+// kindOf looks at a source: directory, tar or raw. A disk in another format is an
+// error.
+func kindOf(src string) (string, error) {
+	f, err := os.Open(src)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return "", err
+	} else if info.IsDir() {
+		return "directory", nil
+	}
+	head := make([]byte, 512)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	for _, m := range magics {
+		if !bytes.HasPrefix(head[min(m.at, n):n], []byte(m.magic)) {
+			continue
+		}
+		if m.kind != "tar" {
+			return "", fmt.Errorf("it is a %s image and not a raw disk; qemu-img convert -O raw makes one", m.kind)
+		}
+		return m.kind, nil
+	}
+	return "raw", nil
+}
+
+// copyRaw fills an empty file with a raw disk. Its size is at least this one, and
+// whole GiB.
+func copyRaw(out *os.File, src string, size int64) error {
+	in, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	length, err := in.Seek(0, io.SeekEnd)
+	switch {
+	case err != nil:
+		return err
+	case length == 0 || length%512 != 0:
+		return fmt.Errorf("its size of %d bytes is not that of a disk", length)
+	case size != 0 && size < length:
+		return fmt.Errorf("it has %d bytes, more than %d", length, size)
+	}
+	if unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) != nil {
+		err := eachData(in, length, func(at, end int64) error { return copyWritten(out, in, at, end) })
+		if err != nil {
+			return err
+		}
+	}
+	return out.Truncate(roundUp(max(size, length), gib))
+}
+
+func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
+
+// importTar unpacks beside the disk to be, where there is room for it.
+func importTar(ctx context.Context, f *os.File, src string, opts ImportOptions) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("unpacking a root file system with its owners and devices needs root: %w", fs.ErrPermission)
+	}
+	tar, err := tool("tar", "tar")
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(f.Name()), unfinished+"root-*")
+	if err != nil {
+		return err
+	}
+	// Nothing was ever mounted in it, and links are not followed.
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // for a tar without an entry of the root
+		return err
+	}
+	// GNU tar makes links last, so that nothing is written through one.
+	err = run(ctx, tar, "--extract", "--file", src, "--directory", dir,
+		"--numeric-owner", "--same-owner", "--same-permissions", "--xattrs", "--xattrs-include=*")
+	if err != nil {
+		return err
+	}
+	return importRoot(ctx, f, dir, opts)
+}
+
+// importRoot makes a partitioned disk of a directory.
+func importRoot(ctx context.Context, f *os.File, dir string, opts ImportOptions) error {
+	content, err := measure(ctx, dir)
+	if err != nil {
+		return err
+	}
+	size := opts.SizeGiB * gib
+	if size == 0 {
+		size = content.diskSize()
+	}
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	if err := writeMBR(f, size); err != nil {
+		return err
+	}
+	return makeFileSystem(ctx, f.Name(), dir, size-partitionStart, content, opts.Label)
+}
+
+// content is what a directory holds.
+type content struct{ bytes, files int64 }
+
+// diskSize has room for the content, the file system's own needs (inodes, journal,
+// the blocks reserved for root) and a little more.
+func (c content) diskSize() int64 {
+	return roundUp(c.bytes+c.bytes/5+c.files*512+128<<20, gib)
+}
+
+// measure counts what a directory holds, every hard link.
+func measure(ctx context.Context, dir string) (content, error) {
+	var c content
+	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		c.files++
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && info.Size() > 0 {
+			c.bytes += max(roundUp(st.Blocks*512, block), block) // holes take no room
+		}
+		return nil
+	})
+	return c, err
+}
+
+// writeMBR writes a table with one bootable Linux partition from partitionStart to
+// the end.
+func writeMBR(f *os.File, size int64) error {
+	var sector [512]byte
+	if _, err := rand.Read(sector[440:444]); err != nil { // the disk's signature
+		return err
+	}
+	entry := sector[446:]
+	copy(entry, "\x80\xfe\xff\xff\x83\xfe\xff\xff") // active, Linux, too large for cylinders
+	binary.LittleEndian.PutUint32(entry[8:], partitionStart/512)
+	binary.LittleEndian.PutUint32(entry[12:], uint32(min((size-partitionStart)/512, 1<<32-1)))
+	sector[510], sector[511] = 0x55, 0xaa
+	_, err := f.WriteAt(sector[:], 0)
+	return err
+}
+
+// makeFileSystem makes ext4 with the directory's content in the partition. What
+// can be left to the first mount is not written now.
+func makeFileSystem(ctx context.Context, file, dir string, size int64, c content, label string) error {
+	mkfs, err := tool("mkfs.ext4", "e2fsprogs")
+	if err != nil {
+		return err
+	}
+	if label == "" {
+		label = "root"
+	}
+	args := []string{"-q", "-F", "-L", label, "-d", dir, "-E", fmt.Sprintf(
+		"offset=%d,nodiscard,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0", partitionStart)}
+	// mkfs makes an inode for every 16 KiB; many small files need more.
+	if inodes := c.files + c.files/4 + 1024; inodes > size/(16<<10) {
+		args = append(args, "-N", strconv.FormatInt(inodes, 10))
+	}
+	return run(ctx, mkfs, append(args, file, fmt.Sprintf("%dk", size/1024))...)
+}
+
+// tool finds a program, also where a user who is not root does not look.
+func tool(name, debianPackage string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin"} {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s is missing: install %s: %w", name, debianPackage, exec.ErrNotFound)
+}
+
+// run runs a program; its error has what the program printed.
+func run(ctx context.Context, name string, args ...string) error {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

@@ -1,0 +1,348 @@
+//go:build linux
+
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"golang.org/x/sys/unix"
+)
+
+// Naming is how a cloud's machine names the device of an attached volume.
+type Naming string
+
+// The namings. Each gives a volume that was asked for as /dev/sdf or /dev/xvdf:
+const (
+	// Xen gives /dev/xvdf, as EC2's Xen instances do.
+	Xen Naming = "xen"
+	// NVMe gives the next free /dev/nvmeXn1, and a link with the volume's id, as
+	// EC2's Nitro instances do.
+	NVMe Naming = "nvme"
+	// SCSI gives the next free /dev/sdX, and a link with the letter asked for, as
+	// Outscale does.
+	SCSI Naming = "scsi"
+)
+
+// ParseNaming reads the name of a naming.
+func ParseNaming(s string) (Naming, error) {
+	switch n := Naming(s); n {
+	case Xen, NVMe, SCSI:
+		return n, nil
+	}
+	return "", fmt.Errorf("%q is no device naming: use %s, %s or %s", s, Xen, NVMe, SCSI)
+}
+
+const (
+	devDir  = "/dev"
+	linkDir = "/dev/disk/by-id"
+)
+
+// nodes are the names of an attached volume.
+type nodes struct {
+	base string // /dev/xvdf
+	link string // /dev/disk/by-id/…; empty when the naming has none
+}
+
+// requested is a device name that can be asked for: EC2 and Outscale take one or
+// two letters after sd or xvd, and EC2 also takes it without its directory.
+var requested = regexp.MustCompile(`^(?:/dev/)?(?:sd|xvd)([a-z]{1,2})$`)
+
+// claim makes the node of a device under the name that the naming gives it, and its
+// link. It wraps state.ErrDeviceTaken, and leaves nothing, when the name exists.
+func (n Naming) claim(volume, name string, dev uint64) (nodes, error) {
+	m := requested.FindStringSubmatch(name)
+	if m == nil {
+		return nodes{}, fmt.Errorf("%q is no device name: use /dev/sdX or /dev/xvdX, X one or two letters", name)
+	}
+	var named nodes
+	var err error
+	switch n {
+	case NVMe:
+		named.link = "nvme-Amazon_Elastic_Block_Store_" + strings.Replace(volume, "-", "", 1)
+		named.base, err = claimFree(nvmeNames, dev)
+	case SCSI:
+		named.link = "scsi-0QEMU_QEMU_HARDDISK_sd" + m[1]
+		named.base, err = claimFree(scsiNames, dev)
+	default:
+		named.base = filepath.Join(devDir, "xvd"+m[1])
+		err = claimNode(named.base, dev)
+	}
+	if err != nil || named.link == "" {
+		return named, err
+	}
+	named.link = filepath.Join(linkDir, named.link)
+	if err := makeLink(named.link, named.base); err != nil {
+		return nodes{}, errors.Join(err, os.Remove(named.base))
+	}
+	return named, nil
+}
+
+// nvmeNames are the names of NVMe disks; nvme0n1 is the machine's own root.
+func nvmeNames(yield func(string) bool) {
+	for i := 1; i < 1000 && yield(fmt.Sprintf("nvme%dn1", i)); i++ {
+	}
+}
+
+// scsiNames are the names of SCSI disks; sda is the machine's own root.
+func scsiNames(yield func(string) bool) {
+	const letters = "abcdefghijklmnopqrstuvwxyz"
+	for i := 1; i < 27*26; i++ {
+		name := letters[i%26 : i%26+1]
+		if i >= 26 {
+			name = letters[i/26-1:i/26] + name
+		}
+		if !yield("sd" + name) {
+			return
+		}
+	}
+}
+
+// claimFree makes the node under the first name that is free.
+func claimFree(names func(func(string) bool), dev uint64) (string, error) {
+	for name := range names {
+		node := filepath.Join(devDir, name)
+		err := claimNode(node, dev)
+		if errors.Is(err, state.ErrDeviceTaken) {
+			continue
+		}
+		return node, err
+	}
+	return "", fmt.Errorf("there is no free device name: %w", state.ErrDeviceTaken)
+}
+
+// claimNode makes a node that must not exist, nor one of its partitions, nor the
+// kernel have a disk of that name: the node of a real one can lag behind.
+func claimNode(node string, dev uint64) error {
+	if _, err := os.Stat("/sys/block/" + filepath.Base(node)); err == nil {
+		return fmt.Errorf("%s is a disk of this host: %w", node, state.ErrDeviceTaken)
+	}
+	parts, err := partitionNodes(node)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		if alive(part.dev) {
+			return fmt.Errorf("%s exists: %w", part.path, state.ErrDeviceTaken)
+		}
+	}
+	switch err := unix.Mknod(node, unix.S_IFBLK|0o600, int(dev)); {
+	case errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("%s exists: %w", node, state.ErrDeviceTaken)
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("making the device node %s needs root: %w", node, err)
+	case err != nil:
+		return &os.PathError{Op: "mknod", Path: node, Err: err}
+	}
+	return nil
+}
+
+// alive tells whether the kernel has a device of this number.
+func alive(dev uint64) bool {
+	_, err := os.Stat("/sys/dev/block/" + numbers(dev))
+	return err == nil
+}
+
+// numbers writes a device's number as sysfs does.
+func numbers(dev uint64) string {
+	return fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+}
+
+// deviceOf is the number of a block device's node.
+func deviceOf(node string) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(node, &st); err != nil {
+		return 0, &os.PathError{Op: "lstat", Path: node, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return 0, fmt.Errorf("%s is not a block device", node)
+	}
+	return st.Rdev, nil
+}
+
+// makeLink makes udev's link to a node, relative as udev's are. A link to nothing
+// is a leftover and gives way.
+func makeLink(link, node string) error {
+	target, err := filepath.Rel(filepath.Dir(link), node)
+	if err != nil {
+		return err
+	}
+	for range 10 {
+		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+			return err
+		}
+		err = os.Symlink(target, link)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the empty directory was removed beside us
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if _, statErr := os.Stat(link); !errors.Is(statErr, fs.ErrNotExist) {
+			break
+		}
+		if err := remove(link); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s exists: %w", link, state.ErrDeviceTaken)
+}
+
+// removeLink removes a link, and the directories of links with the last of them:
+// a host without udev has none.
+func removeLink(link string) error {
+	if err := remove(link); err != nil {
+		return err
+	}
+	if os.Remove(filepath.Dir(link)) == nil {
+		_ = os.Remove(filepath.Dir(filepath.Dir(link)))
+	}
+	return nil
+}
+
+// partitionNode is a node of a partition, by its name.
+type partitionNode struct {
+	path   string
+	number int
+	dev    uint64
+}
+
+// partitionNodes lists the block device nodes that are named as partitions of base.
+func partitionNodes(base string) ([]partitionNode, error) {
+	prefix := strings.TrimSuffix(disk.PartitionPath(base, 1), "1")
+	paths, err := filepath.Glob(prefix + "[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	var parts []partitionNode
+	for _, path := range paths {
+		n, err := strconv.Atoi(strings.TrimPrefix(path, prefix))
+		if err != nil {
+			continue
+		}
+		if dev, err := deviceOf(path); err == nil {
+			parts = append(parts, partitionNode{path, n, dev})
+		}
+	}
+	return parts, nil
+}
+
+// followPartitions makes the partitions' nodes and links equal to the kernel's
+// partitions of the node.
+func (n nodes) followPartitions() error {
+	have, err := disk.KernelPartitions(n.base)
+	if err != nil {
+		return err
+	}
+	parts, err := partitionNodes(n.base)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, part := range parts {
+		if have[part.number] == numbers(part.dev) {
+			delete(have, part.number)
+			continue
+		}
+		errs = append(errs, n.removePartition(part))
+	}
+	for number, dev := range have {
+		errs = append(errs, n.addPartition(number, dev))
+	}
+	return errors.Join(errs...)
+}
+
+func (n nodes) addPartition(number int, dev string) error {
+	var major, minor uint32
+	if _, err := fmt.Sscanf(dev, "%d:%d", &major, &minor); err != nil {
+		return fmt.Errorf("cannot read the device number %q: %w", dev, err)
+	}
+	node := disk.PartitionPath(n.base, number)
+	if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(unix.Mkdev(major, minor))); err != nil {
+		return &os.PathError{Op: "mknod", Path: node, Err: err}
+	}
+	if n.link == "" {
+		return nil
+	}
+	return makeLink(n.partitionLink(number), node)
+}
+
+func (n nodes) removePartition(part partitionNode) error {
+	if n.link != "" {
+		if err := removeLink(n.partitionLink(part.number)); err != nil {
+			return err
+		}
+	}
+	return remove(part.path)
+}
+
+func (n nodes) partitionLink(number int) string { return fmt.Sprintf("%s-part%d", n.link, number) }
+
+// remove removes all nodes and links, that of the whole device last: by it the
+// others are found.
+func (n nodes) remove() error {
+	parts, err := partitionNodes(n.base)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		if err := n.removePartition(part); err != nil {
+			return err
+		}
+	}
+	if n.link != "" {
+		if err := removeLink(n.link); err != nil {
+			return err
+		}
+	}
+	return remove(n.base)
+}
+
+// Names that a naming gives. Only these are taken for a loop device's other nodes:
+// what someone else made is theirs.
+var given = regexp.MustCompile(`^(?:xvd[a-z]{1,2}|sd[a-z]{1,2}|nvme\d+n1)$`)
+
+// nodesOf finds the names that a loop device has, from its number.
+func nodesOf(l loop) ([]nodes, error) {
+	dev, err := deviceOf(l.path)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(devDir)
+	if err != nil {
+		return nil, err
+	}
+	var found []nodes
+	for _, e := range entries {
+		base := filepath.Join(devDir, e.Name())
+		if !given.MatchString(e.Name()) {
+			continue
+		}
+		if d, err := deviceOf(base); err == nil && d == dev {
+			found = append(found, nodes{base: base, link: linkTo(base)})
+		}
+	}
+	return found, nil
+}
+
+// linkTo finds the link to a node among those that a naming gives.
+func linkTo(base string) string {
+	for _, prefix := range []string{"nvme-Amazon_Elastic_Block_Store_", "scsi-0QEMU_QEMU_HARDDISK_"} {
+		links, _ := filepath.Glob(filepath.Join(linkDir, prefix+"*"))
+		for _, link := range links {
+			target, err := os.Readlink(link)
+			if err == nil && filepath.Join(linkDir, target) == base {
+				return link
+			}
+		}
+	}
+	return ""
+}

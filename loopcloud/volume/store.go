@@ -1,0 +1,249 @@
+//go:build linux
+
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+var _ state.Disks = (*Store)(nil)
+
+// Options are what a Store can do without.
+type Options struct {
+	// Log takes what goes wrong when nobody waits for an answer: a repartitioned
+	// device whose partitions cannot be followed. Nil discards it.
+	Log *slog.Logger
+}
+
+// Store keeps volumes and snapshots in a directory. One process at a time may use
+// a directory.
+type Store struct {
+	dir    string
+	naming Naming
+	log    *slog.Logger
+
+	mu        sync.Mutex
+	followers map[string]*follower // by loop device
+}
+
+// Open uses a directory, which is made if need be. It attaches and releases
+// nothing; a program that starts calls ReleaseAll next.
+func Open(dir string, naming Naming, opts Options) (*Store, error) {
+	if _, err := ParseNaming(string(naming)); err != nil {
+		return nil, err
+	}
+	for _, sub := range []string{"volumes", "snapshots"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			return nil, fmt.Errorf("cannot keep volumes: %w", err)
+		}
+	}
+	// The kernel tells the real path of a loop device's file.
+	real, err := filepath.Abs(dir)
+	if err == nil {
+		real, err = filepath.EvalSymlinks(real)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot keep volumes: %w", err)
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Store{dir: real, naming: naming, log: opts.Log, followers: map[string]*follower{}}, nil
+}
+
+// An id becomes the name of a file.
+var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
+
+// path is the file of a volume or snapshot.
+func (s *Store) path(sub, id string) (string, error) {
+	if !validID.MatchString(id) {
+		return "", fmt.Errorf("%q cannot be an id", id)
+	}
+	return filepath.Join(s.dir, sub, id+".raw"), nil
+}
+
+// CreateVolume makes a volume of this size: blank, or the snapshot's content and
+// zeros behind it.
+func (s *Store) CreateVolume(id string, bytes int64, snapshot string) error {
+	err := s.createVolume(id, bytes, snapshot)
+	if err != nil {
+		return fmt.Errorf("cannot create volume %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Store) createVolume(id string, bytes int64, snapshot string) error {
+	dst, err := s.path("volumes", id)
+	if err != nil {
+		return err
+	}
+	if bytes <= 0 {
+		return fmt.Errorf("its size is %d bytes", bytes)
+	}
+	if snapshot == "" {
+		return create(dst, func(f *os.File) error { return f.Truncate(bytes) })
+	}
+	src, err := s.path("snapshots", snapshot)
+	if err != nil {
+		return err
+	}
+	return clone(dst, src, bytes)
+}
+
+// ResizeVolume grows a volume. An attached one's device has the new size at once.
+func (s *Store) ResizeVolume(id string, bytes int64) error {
+	if err := s.resizeVolume(id, bytes); err != nil {
+		return fmt.Errorf("cannot resize volume %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Store) resizeVolume(id string, bytes int64) error {
+	file, err := s.path("volumes", id)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	if bytes < info.Size() {
+		return fmt.Errorf("it has %d bytes and cannot shrink to %d", info.Size(), bytes)
+	}
+	if err := os.Truncate(file, bytes); err != nil {
+		return err
+	}
+	return eachLoop(is(file), func(l loop) error { return l.updateSize() })
+}
+
+// DeleteVolume removes a volume's bytes; one that is gone is no error. It wraps
+// state.ErrBusy while the volume is attached.
+func (s *Store) DeleteVolume(id string) error {
+	file, err := s.path("volumes", id)
+	if err == nil {
+		err = eachLoop(is(file), func(l loop) error {
+			return fmt.Errorf("it is attached as %s: %w", l.path, state.ErrBusy)
+		})
+	}
+	if err == nil {
+		err = remove(file)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot delete volume %s: %w", id, err)
+	}
+	return nil
+}
+
+// CreateSnapshot keeps what has been flushed to the volume: of an attached one
+// what its device has taken, not what a mounted file system still holds. It is of
+// one moment where the store's file system can clone; elsewhere it is a copy, and
+// the volume must not be written to meanwhile.
+func (s *Store) CreateSnapshot(id, volume string) error {
+	if err := s.createSnapshot(id, volume); err != nil {
+		return fmt.Errorf("cannot create snapshot %s of %s: %w", id, volume, err)
+	}
+	return nil
+}
+
+func (s *Store) createSnapshot(id, volume string) error {
+	dst, err := s.path("snapshots", id)
+	if err != nil {
+		return err
+	}
+	src, err := s.path("volumes", volume)
+	if err != nil {
+		return err
+	}
+	if err := eachLoop(is(src), func(l loop) error { return disk.Flush(l.path) }); err != nil {
+		return err
+	}
+	return clone(dst, src, 0)
+}
+
+// CopySnapshot makes another snapshot of the same content.
+func (s *Store) CopySnapshot(id, source string) error {
+	dst, err := s.path("snapshots", id)
+	if err != nil {
+		return fmt.Errorf("cannot copy snapshot %s: %w", source, err)
+	}
+	src, err := s.path("snapshots", source)
+	if err == nil {
+		err = clone(dst, src, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot copy snapshot %s to %s: %w", source, id, err)
+	}
+	return nil
+}
+
+// DeleteSnapshot removes a snapshot's bytes; one that is gone is no error.
+func (s *Store) DeleteSnapshot(id string) error {
+	file, err := s.path("snapshots", id)
+	if err == nil {
+		err = remove(file)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot delete snapshot %s: %w", id, err)
+	}
+	return nil
+}
+
+// ImportSnapshot takes a raw disk as a snapshot's content. Zeros in it take no
+// room.
+func (s *Store) ImportSnapshot(id, file string) error {
+	dst, err := s.path("snapshots", id)
+	if err == nil {
+		err = create(dst, func(f *os.File) error { return copyRaw(f, file, 0) })
+	}
+	if err != nil {
+		return fmt.Errorf("cannot import %s as snapshot %s: %w", file, id, err)
+	}
+	return nil
+}
+
+// ExportSnapshot writes a snapshot's content as a sparse raw disk of this size,
+// or of the snapshot's own for 0. A regular file of that name is replaced.
+func (s *Store) ExportSnapshot(id, file string, bytes int64) error {
+	if err := s.exportSnapshot(id, file, bytes); err != nil {
+		return fmt.Errorf("cannot export snapshot %s to %s: %w", id, file, err)
+	}
+	return nil
+}
+
+func (s *Store) exportSnapshot(id, file string, bytes int64) error {
+	src, err := s.path("snapshots", id)
+	if err != nil {
+		return err
+	}
+	switch info, err := os.Stat(file); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return errors.New("it exists and is no regular file")
+	}
+	return replace(file, func(f *os.File) error {
+		if err := f.Chmod(0o644); err != nil {
+			return err
+		}
+		return copyFile(f, src, bytes)
+	})
+}
+
+// remove removes a file, if it is there.
+func remove(file string) error {
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

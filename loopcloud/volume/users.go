@@ -1,0 +1,89 @@
+//go:build linux
+
+package volume
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"golang.org/x/sys/unix"
+)
+
+// usersOf finds what is mounted from a loop device or one of its partitions, and
+// which processes have one open, but for own. Mounts of other mount namespaces are
+// not seen; the exclusive open fails for them too.
+func usersOf(l loop, own *os.File) (users, error) {
+	devs, err := devices(l)
+	if err != nil {
+		return users{}, err
+	}
+	mounts, err := mountsOf(devs)
+	if err != nil {
+		return users{}, err
+	}
+	return users{mounts: mounts, processes: processesOf(devs, own)}, nil
+}
+
+// devices are the numbers of a loop device and its partitions.
+func devices(l loop) (map[string]bool, error) {
+	dev, err := deviceOf(l.path)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := disk.KernelPartitions(l.path)
+	if err != nil {
+		return nil, err
+	}
+	devs := map[string]bool{numbers(dev): true}
+	for _, number := range parts {
+		devs[number] = true
+	}
+	return devs, nil
+}
+
+// mountsOf lists mounts by their device's number, and by their source: Btrfs has
+// numbers of its own.
+func mountsOf(devs map[string]bool) ([]string, error) {
+	all, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		if devs[fmt.Sprintf("%d:%d", m.Major, m.Minor)] {
+			return false, false
+		}
+		dev, err := deviceOf(m.Source)
+		return err != nil || !devs[numbers(dev)], false
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list mounts: %w", err)
+	}
+	var mounts []string
+	for _, m := range all {
+		mounts = append(mounts, "mounted on "+m.Mountpoint)
+	}
+	return mounts, nil
+}
+
+// processesOf lists the processes that have one of the devices open. A process can
+// go, or not be ours to look into, at any moment.
+func processesOf(devs map[string]bool, own *os.File) []string {
+	self := ""
+	if own != nil {
+		self = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), own.Fd())
+	}
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	var found []string
+	for _, fd := range fds {
+		var st unix.Stat_t
+		if fd == self || unix.Stat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK || !devs[numbers(st.Rdev)] {
+			continue
+		}
+		dir := filepath.Dir(filepath.Dir(fd))
+		name, _ := os.ReadFile(filepath.Join(dir, "comm"))
+		found = append(found, fmt.Sprintf("open in %s, process %s", strings.TrimSpace(string(name)), filepath.Base(dir)))
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
