@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -132,7 +133,7 @@ func TestDirectoryIsLocked(t *testing.T) {
 	if err == nil {
 		t.Fatal("two have the directory open")
 	}
-	for _, part := range []string{w.dir, fmt.Sprint(os.Getpid())} {
+	for _, part := range []string{w.dir, strconv.Itoa(os.Getpid())} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q does not name %s", err, part)
 		}
@@ -168,6 +169,21 @@ func TestFilesThatAreRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPlacesOfAnEarlierConfigurationStay(t *testing.T) {
+	w := newWorld(t, state.Instant())
+	img := w.image("of mine")
+	w.cfg.Accounts = []state.Account{{ID: other}}
+	w.cfg.Regions = []state.Region{state.NewRegion(away)}
+	w.restart()
+	if got := w.Accounts(); len(got) != 2 || got[0].ID != other || got[1].ID != me {
+		t.Errorf("the accounts are %v", got)
+	}
+	if w.DefaultRegion() != away || len(w.Regions()) != 6 {
+		t.Errorf("the regions are %v, by default %s", w.Regions(), w.DefaultRegion())
+	}
+	w.readImage(img.ID)
 }
 
 func TestConfigurationsThatAreRefused(t *testing.T) {

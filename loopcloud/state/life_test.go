@@ -271,7 +271,7 @@ func TestFailedBytesLeaveNothing(t *testing.T) {
 			_, err := w.CopyImage(mine, state.ImageCopyRequest{SourceID: img.ID, Name: "copy"})
 			return err
 		}},
-		"delete volume": {"DeleteVolume", func(w *world, img state.Image) error {
+		"delete volume": {"DeleteVolume", func(w *world, _ state.Image) error {
 			return w.DeleteVolume(mine, w.volume().ID, false)
 		}},
 	}
