@@ -127,6 +127,19 @@ func (w *world) afterKill() state.Config {
 	return cfg
 }
 
+func TestClosedIsClosed(t *testing.T) {
+	w := newWorld(t, state.Instant())
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1}); err == nil || len(w.disks.volumes) != 0 {
+		t.Errorf("closed, it made a volume (%v)", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Errorf("closing it again: %v", err)
+	}
+}
+
 func TestDirectoryIsLocked(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	_, err := state.Open(w.cfg)
