@@ -18,7 +18,8 @@ import (
 // Options are what a Cloud knows beside what bake tells it.
 type Options struct {
 	Client *Client
-	// ImageName is the name of the image to be.
+	// ImageName is the name of the image to be; the volume that it is built on is
+	// named after it.
 	ImageName string
 	// SourceAMI is the id of the image to start from; unused from scratch.
 	SourceAMI string
@@ -178,7 +179,7 @@ func (c *Cloud) DeviceNames() []bake.DeviceName {
 func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 	found, err := c.client.image(ctx, c.opts.SourceAMI)
 	if errors.Is(err, bake.ErrNotFound) {
-		return bake.Image{}, fmt.Errorf("source image %w in region %s, or not shared with this account", err, c.client.Region())
+		return bake.Image{}, fmt.Errorf("source %w in region %s, or not shared with this account", err, c.client.Region())
 	}
 	if err != nil {
 		return bake.Image{}, err
@@ -187,9 +188,24 @@ func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 		return bake.Image{}, fmt.Errorf("source image %s (%s) cannot be used: %w", c.opts.SourceAMI, aws.ToString(found.Name), err)
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.source = &found
+	c.mu.Unlock()
+	if root, said := find(c.opts.Mappings, c.rootName()); said {
+		// Register would say so, after all the work.
+		return imageOf(found), root.checkRoot()
+	}
 	return imageOf(found), nil
+}
+
+// rootName is the name of the root device of the image to be, empty if it is
+// not known yet.
+func (c *Cloud) rootName() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.opts.RootDeviceName != "" || c.source == nil {
+		return c.opts.RootDeviceName
+	}
+	return aws.ToString(c.source.RootDeviceName)
 }
 
 // usable tells why an image cannot be started from, if so.

@@ -129,11 +129,7 @@ const imageXML = `<imageId>ami-1</imageId><name>base</name><imageState>available
 	<tagSet><item><key>os</key><value>debian</value></item></tagSet>`
 
 func images(items ...string) action {
-	body := "<imagesSet>"
-	for _, item := range items {
-		body += "<item>" + item + "</item>"
-	}
-	return answer("DescribeImages", body+"</imagesSet>")
+	return list("DescribeImages", "imagesSet", items)
 }
 
 func TestSource(t *testing.T) {
@@ -171,7 +167,7 @@ func TestSourceThatCannotBeUsed(t *testing.T) {
 		images action
 		want   []string
 	}{
-		{"unknown", refuse("InvalidAMIID.NotFound"), []string{"source image", "ami-1", "not found", "region eu-west-1"}},
+		{"unknown", refuse("InvalidAMIID.NotFound"), []string{"source image ami-1: not found in region eu-west-1"}},
 		{"nothing", images(), []string{"ami-1", "not found"}},
 		{"deregistered", images(`<imageId>ami-1</imageId><imageState>deregistered</imageState>`), []string{"ami-1", "not found"}},
 		{"malformed", refuse("InvalidAMIID.Malformed"), []string{"cannot read image ami-1", "InvalidAMIID.Malformed"}},
@@ -188,6 +184,35 @@ func TestSourceThatCannotBeUsed(t *testing.T) {
 			s := &stub{actions: map[string]action{"DescribeImages": tt.images}}
 			_, err := stubbed(t, s, Options{SourceAMI: "ami-1"}).Source(context.Background())
 			says(t, err, tt.want...)
+		})
+	}
+}
+
+// What cannot be the root device is refused when the source tells which device
+// that is, and not after the build.
+func TestMappingThatCannotBeTheRoot(t *testing.T) {
+	tests := []struct {
+		name    string
+		root    string
+		mapping Mapping
+		refused bool
+	}{
+		{"suppressed", "", Mapping{DeviceName: "xvda", NoDevice: true}, true},
+		{"of a snapshot", "", Mapping{DeviceName: "/dev/xvda", SnapshotID: "snap-2"}, true},
+		{"an instance store volume", "/dev/sda1", Mapping{DeviceName: "/dev/sda1", VirtualName: "ephemeral0"}, true},
+		{"no longer the root", "/dev/sda1", Mapping{DeviceName: "/dev/xvda", NoDevice: true}, false},
+		{"a volume", "", Mapping{DeviceName: "/dev/xvda", VolumeType: "gp3"}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{"DescribeImages": images(imageXML)}}
+			opts := Options{SourceAMI: "ami-1", RootDeviceName: tt.root, Mappings: []Mapping{tt.mapping}}
+			_, err := stubbed(t, s, opts).Source(context.Background())
+			if tt.refused {
+				says(t, err, tt.mapping.DeviceName, "root device")
+			} else if err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }

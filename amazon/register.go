@@ -160,8 +160,8 @@ func (c *Cloud) rootMapping(spec bake.ImageSpec, inherited []Mapping, source *ty
 		old, _ = find(inherited, aws.ToString(source.RootDeviceName))
 	}
 	m, said := find(c.opts.Mappings, name)
-	if m.NoDevice || m.VirtualName != "" {
-		return Mapping{}, fmt.Errorf("%s is the root device: it can be neither no_device nor an instance store volume", m.DeviceName)
+	if err := m.checkRoot(); err != nil {
+		return Mapping{}, err
 	}
 	if !said {
 		// From scratch too the volume should go with its instance.
@@ -169,9 +169,18 @@ func (c *Cloud) rootMapping(spec bake.ImageSpec, inherited []Mapping, source *ty
 	}
 	m.DeviceName = name
 	m.SnapshotID = string(spec.Snapshot)
+	m.Encrypted, m.KMSKeyID = false, "" // as the snapshot is
 	m.VolumeSizeGiB = max(m.VolumeSizeGiB, spec.SizeGiB)
 	m.VolumeType = cmp.Or(m.VolumeType, spec.VolumeType, old.VolumeType)
 	return withPerformanceOf(old, m), nil
+}
+
+// checkRoot tells why a mapping cannot be the root device's, if so.
+func (m Mapping) checkRoot() error {
+	if m.NoDevice || m.VirtualName != "" || m.SnapshotID != "" {
+		return fmt.Errorf("block device mapping %s is the root device's: it takes no no_device, virtual_name or snapshot_id", m.DeviceName)
+	}
+	return nil
 }
 
 // withPerformanceOf keeps the source's IOPS and throughput, where the volume is

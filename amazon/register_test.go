@@ -98,11 +98,11 @@ func TestRegisterAsks(t *testing.T) {
 			dev + "8.DeviceName": "",
 		}},
 		{"the user's root device", Options{Mappings: []Mapping{
-			{DeviceName: "/dev/sda1", VolumeType: "io1", IOPS: 900, VolumeSizeGiB: 30, SnapshotID: "snap-not", Encrypted: true, KMSKeyID: "key-3"},
+			{DeviceName: "/dev/sda1", VolumeType: "io1", IOPS: 900, VolumeSizeGiB: 30, Encrypted: true, KMSKeyID: "key-3"},
 		}}, richImage, "gp3", map[string]string{
 			dev + "1.DeviceName": "/dev/sda1", dev + "1.Ebs.SnapshotId": "snap-new", dev + "1.Ebs.VolumeSize": "30",
 			dev + "1.Ebs.VolumeType": "io1", dev + "1.Ebs.Iops": "900", dev + "1.Ebs.Throughput": "",
-			dev + "1.Ebs.Encrypted": "true", dev + "1.Ebs.KmsKeyId": "key-3", dev + "1.Ebs.DeleteOnTermination": "false",
+			dev + "1.Ebs.Encrypted": "", dev + "1.Ebs.KmsKeyId": "", dev + "1.Ebs.DeleteOnTermination": "false",
 		}},
 		{"a root device smaller than its content", Options{Mappings: []Mapping{{DeviceName: "/dev/sda1", VolumeSizeGiB: 1}}}, richImage, "",
 			map[string]string{dev + "1.Ebs.VolumeSize": "10"}},
@@ -168,9 +168,9 @@ func TestRegisterRefuses(t *testing.T) {
 	}{
 		{"no root device", Options{}, nil, nil, []string{`"new"`, "root_device_name"}},
 		{"no volume at the root", Options{RootDeviceName: "xvda", Mappings: []Mapping{{DeviceName: "/dev/xvda", NoDevice: true}}},
-			nil, nil, []string{"/dev/xvda is the root device"}},
+			nil, nil, []string{"/dev/xvda is the root device's"}},
 		{"instance store at the root", Options{Mappings: []Mapping{{DeviceName: "sda1", VirtualName: "ephemeral0"}}},
-			&bake.Image{ID: "ami-1"}, images(richImage), []string{"sda1 is the root device"}},
+			&bake.Image{ID: "ami-1"}, images(richImage), []string{"sda1 is the root device's"}},
 		{"the source is gone", Options{}, &bake.Image{ID: "ami-1"}, images(), []string{"inherits", "ami-1", "not found"}},
 	}
 	for _, tt := range tests {

@@ -37,8 +37,8 @@ type policy struct {
 func newPolicy(first time.Duration) policy {
 	return policy{
 		first: first,
-		full: newRetryer(first, append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(hope)}, retry.DefaultRetryables...)),
-		sure: newRetryer(first, []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(unsure)}),
+		full:  newRetryer(first, append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(hope)}, retry.DefaultRetryables...)),
+		sure:  newRetryer(first, []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(unsure)}),
 	}
 }
 

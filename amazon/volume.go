@@ -34,22 +34,38 @@ func from(snapshot bake.SnapshotID) string {
 	return fmt.Sprintf(" from %s", snapshot)
 }
 
+// volumeInput is the request for a volume. Its encryption is the one that the
+// user wants for the image's root device: the snapshot and the image have it
+// from the volume, and EC2 takes no other word for it.
 func (c *Cloud) volumeInput(spec bake.VolumeSpec) *ec2.CreateVolumeInput {
-	tags := map[string]string{}
-	maps.Copy(tags, spec.Tags)
-	tags[bake.BuildTag] = string(spec.Build)
 	in := &ec2.CreateVolumeInput{
 		AvailabilityZone:  given(spec.Zone),
 		SnapshotId:        given(string(spec.Snapshot)),
 		Size:              count(spec.SizeGiB),
 		VolumeType:        types.VolumeType(spec.Type),
 		ClientToken:       aws.String(c.token(spec)),
-		TagSpecifications: tagging(types.ResourceTypeVolume, tags),
+		TagSpecifications: tagging(types.ResourceTypeVolume, c.volumeTags(spec)),
 	}
 	if takesIOPS(spec.Type) {
 		in.Iops = count(spec.IOPS)
 	}
+	if root, said := find(c.opts.Mappings, c.rootName()); said && root.Encrypted {
+		in.Encrypted = aws.Bool(true)
+		in.KmsKeyId = given(root.KMSKeyID)
+	}
 	return in
+}
+
+// volumeTags are the user's tags, the build's, and a name for those who look at
+// the account meanwhile.
+func (c *Cloud) volumeTags(spec bake.VolumeSpec) map[string]string {
+	tags := map[string]string{}
+	if c.opts.ImageName != "" {
+		tags["Name"] = "packer-chroot " + c.opts.ImageName
+	}
+	maps.Copy(tags, spec.Tags)
+	tags[bake.BuildTag] = string(spec.Build)
+	return tags
 }
 
 // token is the client token of a specification: 64 characters, as many as EC2

@@ -10,11 +10,7 @@ import (
 )
 
 func volumes(items ...string) action {
-	body := "<volumeSet>"
-	for _, item := range items {
-		body += "<item>" + item + "</item>"
-	}
-	return answer("DescribeVolumes", body+"</volumeSet>")
+	return list("DescribeVolumes", "volumeSet", items)
 }
 
 // attachment is a volume with one attachment, in the words of EC2.
@@ -75,6 +71,52 @@ func check(t *testing.T, call url.Values, want map[string]string) {
 		if call.Get(name) != value || (value == "" && call.Has(name)) {
 			t.Errorf("%s is %q, want %q in %v", name, call.Get(name), value, call)
 		}
+	}
+}
+
+// The root device's encryption is asked of the volume that it is built on.
+func TestVolumeOfAnEncryptedRoot(t *testing.T) {
+	encrypted := Mapping{DeviceName: "/dev/xvda", Encrypted: true, KMSKeyID: "key-1"}
+	tests := []struct {
+		name      string
+		opts      Options
+		encrypted string
+	}{
+		{"of the source's name", Options{SourceAMI: "ami-1", Mappings: []Mapping{encrypted}}, "true"},
+		{"from scratch", Options{RootDeviceName: "xvda", Mappings: []Mapping{encrypted}}, "true"},
+		{"of another device", Options{RootDeviceName: "/dev/sda1", Mappings: []Mapping{encrypted}}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stub{actions: map[string]action{
+				"DescribeImages": images(imageXML),
+				"CreateVolume":   answer("CreateVolume", "<volumeId>vol-1</volumeId>"),
+			}}
+			cloud := stubbed(t, s, tt.opts)
+			if tt.opts.SourceAMI != "" {
+				if _, err := cloud.Source(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := cloud.CreateVolume(context.Background(), spec()); err != nil {
+				t.Fatal(err)
+			}
+			key := ""
+			if tt.encrypted != "" {
+				key = "key-1"
+			}
+			check(t, s.made("CreateVolume")[0], map[string]string{"Encrypted": tt.encrypted, "KmsKeyId": key})
+		})
+	}
+}
+
+func TestVolumeIsNamedAfterTheImage(t *testing.T) {
+	cloud := NewCloud(Options{ImageName: "web"})
+	if got := cloud.volumeTags(bake.VolumeSpec{})["Name"]; got != "packer-chroot web" {
+		t.Errorf("volume is named %q", got)
+	}
+	if got := cloud.volumeTags(spec())["Name"]; got != "scaffold" {
+		t.Errorf("volume is named %q, and the user wants scaffold", got)
 	}
 }
 

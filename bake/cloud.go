@@ -86,7 +86,8 @@ type Cloud interface {
 
 	// Register asks for an image whose root device is the snapshot.
 	Register(context.Context, ImageSpec) (ImageID, error)
-	// Image reads an image; an error wraps ErrNotFound if there is none.
+	// Image reads an image; an error wraps ErrNotFound if there is none, or if it
+	// has been deregistered.
 	Image(context.Context, ImageID) (Image, error)
 	// FindImages lists the images that use a snapshot.
 	FindImages(context.Context, SnapshotID) ([]ImageID, error)

@@ -1,13 +1,18 @@
 package bake
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
+// DefaultLockDir is where builds reserve device names.
+const DefaultLockDir = "/run/lock/packer-chroot"
+
 // Plan is what the user wants, as far as every cloud can tell. Callbacks stand
-// where the user's templates can only be rendered once something is known.
+// where the user's templates can only be rendered once something is known; one
+// that is nil does nothing.
 type Plan struct {
 	Build BuildID
 	// ImageName is the name of the image to be.
@@ -23,11 +28,13 @@ type Plan struct {
 	// Device is the device name to attach under; empty lets the build choose.
 	Device DeviceName
 	// LockDir holds the reservations of device names, shared by the builds on a
-	// host.
+	// host; empty means DefaultLockDir.
 	LockDir string
+	// Waits says how to wait; what is zero is as in DefaultWaits.
+	Waits Waits
 
 	// MountPath renders where the root is mounted, from the kernel device's base
-	// name (xvdf).
+	// name (xvdf). If it is nil, below /mnt/packer-chroot.
 	MountPath func(device string) (string, error)
 	// Partition is the partition number of the root file system: empty for the
 	// first, or the whole disk where it has no partition table; "0" for the whole
@@ -53,6 +60,27 @@ type Plan struct {
 	// KeepOnError, if not nil, is asked after a failure whether to leave
 	// everything as it is (-on-error=abort, or ask).
 	KeepOnError func(error) bool
+}
+
+// orDefault fills what may be left out.
+func (p Plan) orDefault() Plan {
+	p.LockDir = cmp.Or(p.LockDir, DefaultLockDir)
+	if p.MountPath == nil {
+		p.MountPath = func(device string) (string, error) { return "/mnt/packer-chroot/" + device, nil }
+	}
+	if p.PreMount == nil {
+		p.PreMount = func(DevicePath) ([]string, error) { return nil, nil }
+	}
+	if p.PostMount == nil {
+		p.PostMount = func(DevicePath, string) ([]string, error) { return nil, nil }
+	}
+	if p.Labels == nil {
+		p.Labels = func(Facts) (Labels, error) { return Labels{}, nil }
+	}
+	if p.Provision == nil {
+		p.Provision = func(context.Context, Workplace) error { return nil }
+	}
+	return p
 }
 
 // Facts is what is known before anything is created.
@@ -85,6 +113,8 @@ type Result struct {
 	Region   string
 	// Source is nil from scratch.
 	Source *Image
+	// Leftovers names the scaffold that could not be removed, if any.
+	Leftovers []string
 }
 
 // A Reporter is told what a build does, in the order it does it. Its methods

@@ -2,6 +2,7 @@ package chroot
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 )
@@ -49,4 +50,26 @@ type ExtraMount struct {
 	Source string
 	// Target is the path inside the root.
 	Target string
+	// Optional says that a build can do without it where the kernel does not have
+	// the file system's type.
+	Optional bool
 }
+
+// MountSpec says what root to mount, and where.
+type MountSpec struct {
+	// Device is the block device that holds the root file system.
+	Device string
+	// Path is where to mount it. It must be absolute; it is made if it is missing,
+	// and must be an empty directory otherwise.
+	Path string
+	// Type is the file system's type; empty means whatever the device holds.
+	Type string
+	// Options are as in mount -o, several in one string allowed.
+	Options []string
+}
+
+// ErrNoFileSystem is wrapped when the kernel does not have a file system's type.
+var ErrNoFileSystem = errors.New("the kernel does not have this type of file system")
+
+// ErrNotRoot is wrapped when root's rights are missing.
+var ErrNotRoot = errors.New("a chroot build needs root")

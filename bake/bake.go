@@ -1,0 +1,153 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/packer-chroot/packer-plugin-chroot/undo"
+)
+
+// Build makes an image. After an error, or when ctx is cancelled, everything
+// that was made is undone first; the error says what failed, what was undone, and
+// what could not be.
+//
+// Scaffold that cannot be removed once the image is made does not fail the build:
+// the image is whole, for its snapshot was taken of an unmounted and flushed disk,
+// and taking it away would cost the user the build and mend nothing. It is told as
+// a warning and in Result.Leftovers.
+func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report Reporter) (Result, error) {
+	b := newBuild(cloud, machine, plan, report)
+	result, err := b.inOrder(ctx)
+	if err != nil {
+		return Result{}, b.failed(ctx, err)
+	}
+	b.products.Keep()
+	result.Leftovers = b.cleared(ctx)
+	return result, nil
+}
+
+// inOrder is the whole order of a build. Every step arms its own undoing.
+func (b *build) inOrder(ctx context.Context) (Result, error) {
+	basis, err := b.survey(ctx) // host, source image, name and local paths, side by side
+	if err != nil {
+		return Result{}, err
+	}
+	volume, err := b.createVolume(ctx, basis)
+	if err != nil {
+		return Result{}, err
+	}
+	attachment, err := b.attach(ctx, basis.Host, volume)
+	if err != nil {
+		return Result{}, err
+	}
+	disk, err := b.prepare(ctx, attachment) // find the node, pre_mount_commands
+	if err != nil {
+		return Result{}, err
+	}
+	root, err := b.mount(ctx, disk)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := b.furnish(ctx, root); err != nil { // post_mount_commands, chroot_mounts, copy_files
+		return Result{}, err
+	}
+	if err := b.provision(ctx, basis, root); err != nil {
+		return Result{}, err
+	}
+	if err := b.leave(ctx, root); err != nil { // put back, unmount, flush
+		return Result{}, err
+	}
+	snapshot, err := b.snapshot(ctx, basis, volume)
+	if err != nil {
+		return Result{}, err
+	}
+	var away sync.WaitGroup
+	defer away.Wait()
+	away.Go(func() { b.putAway(ctx, attachment, volume) }) // detach, delete
+	image, err := b.register(ctx, basis, snapshot)         // snapshot complete, image available
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Image: image, Snapshot: snapshot, Region: basis.Host.Region, Source: basis.Source}, nil
+}
+
+// build is what every step works with; what a step finds or makes goes from hand
+// to hand.
+type build struct {
+	cloud   Cloud
+	machine Machine
+	plan    Plan
+	waits   Waits
+	report  Reporter
+
+	// scaffold is only there for the build: device name, volume, attachment, mount.
+	scaffold *undo.Stack
+	// products are what the build is for: snapshot and image.
+	products *undo.Stack
+}
+
+func newBuild(cloud Cloud, machine Machine, plan Plan, report Reporter) *build {
+	return &build{
+		cloud: cloud, machine: machine, plan: plan.orDefault(), waits: plan.Waits.orDefault(), report: report,
+		scaffold: undo.NewStack("scaffold"), products: undo.NewStack("products"),
+	}
+}
+
+// done ends a step: with a pause if the user wants one, and with an error if the
+// build was cancelled meanwhile, whatever the step itself made of that.
+func (b *build) done(ctx context.Context, step string) error {
+	if b.plan.Pause != nil {
+		if err := b.plan.Pause(ctx, step); err != nil {
+			return err
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("cancelled after the step %q: %w", step, err)
+	}
+	return nil
+}
+
+// failed undoes everything, unless the user wants it left, and tells.
+func (b *build) failed(ctx context.Context, cause error) error {
+	if b.plan.KeepOnError != nil && b.plan.KeepOnError(cause) {
+		left := append(b.products.Pending(), b.scaffold.Pending()...)
+		b.products.Keep()
+		b.scaffold.Keep()
+		return fmt.Errorf("%w%s", cause, listing("left as it is", left))
+	}
+	var undone []string
+	told := func(what string) {
+		undone = append(undone, what)
+		b.report.Detail("undone: %s", what)
+	}
+	stuck := errors.Join(
+		b.products.Release(ctx, b.waits.Release, told),
+		b.scaffold.Release(ctx, b.waits.Release, told),
+	)
+	cause = fmt.Errorf("%w%s", cause, listing("undone", undone))
+	if stuck != nil {
+		b.report.Warn("%v", stuck)
+		return fmt.Errorf("%w; %w", cause, stuck)
+	}
+	return cause
+}
+
+// cleared removes the rest of the scaffold after a success and answers what
+// would not go.
+func (b *build) cleared(ctx context.Context) []string {
+	if err := b.scaffold.Release(ctx, b.waits.Release, nil); err != nil {
+		b.report.Warn("the image is made, but %v", err)
+	}
+	return b.scaffold.Pending()
+}
+
+// listing is a clause that lists things; empty if there are none.
+func listing(title string, things []string) string {
+	if len(things) == 0 {
+		return ""
+	}
+	return "; " + title + ": " + strings.Join(things, ", ")
+}

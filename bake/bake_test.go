@@ -1,0 +1,496 @@
+package bake_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+)
+
+// in runs a test in a bubble of its own time.
+func in(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t)) })
+}
+
+func (w *world) build(ctx context.Context, plan bake.Plan) (bake.Result, error) {
+	return bake.Build(ctx, w, machine{w}, plan, w)
+}
+
+const (
+	whole = "volume, reserve /dev/sdf, attach /dev/sdf, find, settle, shell mkfs /dev/xvdf, settle, mount, shell ls /mnt/root, " +
+		"mount /proc, mount /dev, copy /etc/resolv.conf, provision, put back, ~mount, flush, snapshot, ~attach, ~volume, image, ~reserve /dev/sdf"
+	untilMount = "volume, reserve /dev/sdf, attach /dev/sdf, find, settle, shell mkfs /dev/xvdf, settle"
+	untilLeave = untilMount + ", mount, shell ls /mnt/root, mount /proc, mount /dev, copy /etc/resolv.conf, provision"
+	untilFlush = untilLeave + ", put back, ~mount, flush"
+	undoAttach = ", ~attach, ~reserve /dev/sdf, ~volume"
+)
+
+// TestOrder tells what happens, in order, when something is set up.
+func TestOrder(t *testing.T) {
+	fail := func(act string) func(*world, *bake.Plan) {
+		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{act: act, err: errInjected} }
+	}
+	halfway := func(act string) func(*world, *bake.Plan) {
+		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{act: act, err: errInjected, effect: true} }
+	}
+	tests := []struct {
+		name   string
+		setUp  func(*world, *bake.Plan)
+		events string
+		ok     bool
+	}{
+		{name: "all goes well", setUp: func(*world, *bake.Plan) {}, events: whole, ok: true},
+		{name: "host: fail", setUp: fail("host#1")},
+		{name: "volume: fail", setUp: fail("volume#1")},
+		{name: "volume: answer lost", setUp: halfway("volume#1"), events: "volume, ~volume"},
+		{name: "attach: fail", setUp: fail("attach#1"), events: "volume, reserve /dev/sdf, ~reserve /dev/sdf, ~volume"},
+		{name: "attach: answer lost", setUp: halfway("attach#1"), events: "volume, reserve /dev/sdf, attach /dev/sdf" + undoAttach},
+		{name: "mount: fail", setUp: fail("mount#1"), events: untilMount + undoAttach},
+		{name: "mount: answer lost", setUp: halfway("mount#1"), events: untilMount + ", mount, ~mount" + undoAttach},
+		{name: "provision: fail", setUp: fail("provision#1"), events: strings.TrimSuffix(untilLeave, ", provision") + ", ~mount" + undoAttach},
+		{name: "unmount: fails once", setUp: fail("~mount#1"), events: untilLeave + ", put back, ~mount" + undoAttach},
+		{name: "snapshot: fail", setUp: fail("snapshot#1"), events: untilFlush + undoAttach},
+		{name: "snapshot: answer lost", setUp: halfway("snapshot#1"), events: untilFlush + ", snapshot, ~snapshot" + undoAttach},
+		{name: "image: fail", setUp: fail("image#1"), events: untilFlush + ", snapshot, ~attach, ~volume, ~snapshot, ~reserve /dev/sdf"},
+		{name: "image: answer lost", setUp: halfway("image#1"), events: untilFlush + ", snapshot, ~attach, ~volume, image, ~image, ~snapshot, ~reserve /dev/sdf"},
+		{name: "detach: fails once", setUp: fail("~attach#1"), ok: true,
+			events: untilFlush + ", snapshot, image, ~attach, ~reserve /dev/sdf, ~volume"},
+		{name: "a name is taken", setUp: func(w *world, _ *bake.Plan) { w.taken = []bake.DeviceName{"/dev/sdf"} }, ok: true,
+			events: strings.NewReplacer("attach /dev/sdf", "reserve /dev/sdg, attach /dev/sdg", "xvdf", "xvdg", "~reserve /dev/sdf", "~reserve /dev/sdg, ~reserve /dev/sdf").Replace(whole)},
+		{name: "the user's name is taken", setUp: func(w *world, p *bake.Plan) { w.taken, p.Device = []bake.DeviceName{"/dev/sdh"}, "/dev/sdh" },
+			events: "volume, reserve /dev/sdh, ~reserve /dev/sdh, ~volume"},
+		{name: "every name is taken", setUp: func(w *world, _ *bake.Plan) { w.taken = w.DeviceNames() },
+			events: "volume, reserve /dev/sdf, reserve /dev/sdg, reserve /dev/sdh, ~reserve /dev/sdh, ~reserve /dev/sdg, ~reserve /dev/sdf, ~volume"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				plan := w.plan()
+				test.setUp(w, &plan)
+				result, err := w.build(t.Context(), plan)
+				if (err == nil) != test.ok {
+					t.Errorf("the build ended with %v", err)
+				}
+				if got := strings.Join(w.events, ", "); got != test.events {
+					t.Errorf("happened:\n %s\nwant:\n %s", got, test.events)
+				}
+				w.asItShould(result, err)
+			})
+		})
+	}
+}
+
+// asItShould checks what a build left: the products and nothing else after a
+// success, nothing after a failure.
+func (w *world) asItShould(result bake.Result, err error) {
+	w.t.Helper()
+	left := w.left()
+	if err != nil {
+		if len(left) > 0 {
+			w.t.Errorf("a failed build left %q: %v\nhappened: %q", left, err, w.events)
+		}
+		return
+	}
+	if result.Image != "ami-1" || result.Snapshot != "snap-1" || result.Region != "here" {
+		w.t.Errorf("result %+v", result)
+	}
+	if want := []string{"ami-1", "snap-1"}; len(result.Leftovers) == 0 && !slices.Equal(left, want) {
+		w.t.Errorf("a build left %q, want %q", left, want)
+	}
+}
+
+// acts lists every call of a build in which all goes well, pauses included.
+func acts(t *testing.T) []string {
+	var all []string
+	in(t, func(t *testing.T, w *world) {
+		if _, err := w.build(t.Context(), w.plan()); err != nil {
+			t.Fatal(err)
+		}
+		all = w.acts
+	})
+	if len(all) < 40 {
+		t.Fatalf("a build is made of more than %q", all)
+	}
+	return all
+}
+
+// TestEveryActFailsOnce makes every call of a build fail, each in a build of its
+// own, in every way in which a call can fail.
+func TestEveryActFailsOnce(t *testing.T) {
+	all := acts(t)
+	ways := []struct {
+		name  string
+		fault func(cancel context.CancelFunc) fault
+	}{
+		{"fails", func(context.CancelFunc) fault { return fault{err: errInjected} }},
+		{"fails after its effect", func(context.CancelFunc) fault { return fault{err: errInjected, effect: true} }},
+		{"is cancelled", func(c context.CancelFunc) fault { return fault{err: context.Canceled, cancel: c} }},
+		{"is cancelled after its effect", func(c context.CancelFunc) fault {
+			return fault{err: context.Canceled, effect: true, cancel: c}
+		}},
+		{"succeeds and the build is cancelled", func(c context.CancelFunc) fault { return fault{effect: true, cancel: c} }},
+	}
+	for _, way := range ways {
+		for _, act := range all {
+			t.Run(fmt.Sprintf("%s %s", act, way.name), func(t *testing.T) {
+				in(t, func(t *testing.T, w *world) {
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					f := way.fault(cancel)
+					w.faults[act] = f
+					result, err := w.build(ctx, w.plan())
+					w.asItShould(result, err)
+					if w.struck[act] {
+						w.mustTell(act, f, result, err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// mustTell checks how a build ended that a fault struck. Only acts that come
+// after the image is safe may fail without failing the build.
+func (w *world) mustTell(act string, f fault, result bake.Result, err error) {
+	w.t.Helper()
+	name, _, _ := strings.Cut(act, "#")
+	late := slices.Contains([]string{"~attach", "~volume", "look at volume", "~reserve"}, name) && slices.Contains(w.events, "snapshot")
+	switch {
+	case err == nil && !late:
+		w.t.Errorf("%s went wrong, and the build succeeded", act)
+	case err == nil && name == "~reserve" && f.err != nil && len(result.Leftovers) == 0:
+		w.t.Error("a leftover is not told")
+	case err != nil && f.err != nil && !errors.Is(err, f.err):
+		w.t.Errorf("error %v does not wrap the cause", err)
+	case err != nil && f.err == nil && !errors.Is(err, context.Canceled):
+		w.t.Errorf("error %v does not say that the build was cancelled", err)
+	}
+}
+
+// TestEveryUndoingFails fails a build in which everything exists, and makes every
+// call of its undoing fail: what lies below stays, and the error names it.
+func TestEveryUndoingFails(t *testing.T) {
+	for _, first := range []string{"provision#1", "image#1"} {
+		var all []string
+		in(t, func(t *testing.T, w *world) {
+			w.faults[first] = fault{err: errInjected}
+			_, err := w.build(t.Context(), w.plan())
+			w.asItShould(bake.Result{}, err)
+			all = w.acts[slices.Index(w.acts, first)+1:]
+		})
+		for _, act := range all {
+			t.Run(first+" "+act, func(t *testing.T) {
+				in(t, func(t *testing.T, w *world) {
+					w.faults[first] = fault{err: errInjected}
+					w.faults[act] = fault{err: errors.New("the undoing failed")}
+					_, err := w.build(t.Context(), w.plan())
+					if !w.struck[first] {
+						return // intervals vary: this call came before the first failure
+					}
+					if !errors.Is(err, errInjected) {
+						t.Errorf("error %v does not wrap what failed first", err)
+					}
+					for _, thing := range w.left() {
+						if !strings.Contains(err.Error(), thing) {
+							t.Errorf("%s is left, and the error does not name it: %v", thing, err)
+						}
+					}
+					if w.struck[act] && !strings.Contains(err.Error(), "the undoing failed") {
+						t.Errorf("the error hides that an undoing failed: %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestFailureTellsWhatFailedAndWhatWasUndone(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.faults["provision#1"] = fault{err: errInjected}
+		_, err := w.build(t.Context(), w.plan())
+		want := "injected; undone: mount of /dev/xvdf1 on /mnt/root, attachment of vol-1 to i-1, reservation of /dev/sdf, volume vol-1"
+		if err.Error() != want {
+			t.Errorf("error %q, want %q", err, want)
+		}
+	})
+}
+
+func TestKeepOnErrorLeavesEverything(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		plan := w.plan()
+		plan.KeepOnError = func(err error) bool { return errors.Is(err, errInjected) }
+		w.faults["provision#1"] = fault{err: errInjected}
+		_, err := w.build(t.Context(), plan)
+		if want := []string{"/dev/sdf", "/mnt/root", "vol-1"}; !slices.Equal(w.left(), want) {
+			t.Errorf("left %q, want %q", w.left(), want)
+		}
+		for _, part := range []string{"left as it is", "vol-1", "/mnt/root", "/dev/xvdf1"} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("error %q does not name %s", err, part)
+			}
+		}
+	})
+}
+
+func TestKeepOnErrorMayDecline(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		plan := w.plan()
+		plan.KeepOnError = func(error) bool { return false }
+		w.faults["image#1"] = fault{err: errInjected}
+		result, err := w.build(t.Context(), plan)
+		w.asItShould(result, err)
+	})
+}
+
+// TestStuckScaffoldDoesNotCostTheImage never lets go of the volume.
+func TestStuckScaffoldDoesNotCostTheImage(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.detachTakes = 1000 * time.Hour
+		result, err := w.build(t.Context(), w.plan())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"/dev/sdf", "ami-1", "snap-1", "vol-1"}; !slices.Equal(w.left(), want) {
+			t.Errorf("left %q, want %q", w.left(), want)
+		}
+		if got := strings.Join(result.Leftovers, ", "); !strings.Contains(got, "attachment of vol-1") || !strings.Contains(got, "volume vol-1") {
+			t.Errorf("leftovers %q", got)
+		}
+		if !slices.ContainsFunc(w.told, func(line string) bool { return strings.HasPrefix(line, "warn: ") && strings.Contains(line, "vol-1") }) {
+			t.Errorf("no warning among %q", w.told)
+		}
+	})
+}
+
+// TestDetachBesideSnapshot gives both 30 seconds, which a build waits for once.
+func TestDetachBesideSnapshot(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.snapshotTakes, w.detachTakes = 30*time.Second, 30*time.Second
+		begun := time.Now()
+		if _, err := w.build(t.Context(), w.plan()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took > 50*time.Second {
+			t.Errorf("the build took %s: detaching was not beside the snapshot", took)
+		}
+	})
+}
+
+// TestFirstQuestionsSideBySide cancels nothing: every question is asked although
+// each waits for all to be asked.
+func TestFirstQuestionsSideBySide(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.faults["host#1"] = fault{err: errInjected}
+		begun := time.Now()
+		if _, err := w.build(t.Context(), w.plan()); !errors.Is(err, errInjected) {
+			t.Fatal(err)
+		}
+		for _, question := range []string{"host#1", "source#1", "name#1", "check file#1"} {
+			if !slices.Contains(w.acts, question) {
+				t.Errorf("%s was not asked", question)
+			}
+		}
+		if took := time.Since(begun); took > 50*time.Millisecond {
+			t.Errorf("four questions of 10 ms took %s", took)
+		}
+	})
+}
+
+func TestBadEndsAreNoticed(t *testing.T) {
+	tests := []struct {
+		name  string
+		setUp func(*world)
+		says  []string
+	}{
+		{"volume", func(w *world) { w.volumeState = bake.VolumeError }, []string{"vol-1", "error"}},
+		{"snapshot", func(w *world) { w.snapshotState = bake.SnapshotError }, []string{"snap-1", "error", "the disk is on fire"}},
+		{"image", func(w *world) { w.imageState = bake.ImageFailed }, []string{"ami-1", "failed", "out of paper"}},
+		{"volume never there", func(w *world) { w.volumeState = bake.VolumeCreating }, []string{"gave up on volume vol-1", "10m", "creating"}},
+		{"snapshot vanished", func(w *world) { w.lag = time.Hour }, []string{"vol-1", "not found"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				test.setUp(w)
+				_, err := w.build(t.Context(), w.plan())
+				if err == nil {
+					t.Fatal("the build succeeded")
+				}
+				for _, part := range test.says {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("error %q does not say %q", err, part)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestPendingSnapshotIsDeletedWhenItCanBe cancels a build under a cloud that does
+// not delete pending snapshots.
+func TestPendingSnapshotIsDeletedWhenItCanBe(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.picky = true
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		result, err := w.build(ctx, w.plan())
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		w.asItShould(result, err)
+	})
+}
+
+func TestSnapshotProgressIsTold(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		if _, err := w.build(t.Context(), w.plan()); err != nil {
+			t.Fatal(err)
+		}
+		var percents []string
+		for _, line := range w.told {
+			if rest, ok := strings.CutPrefix(line, "detail: snapshot snap-1: "); ok {
+				percents = append(percents, rest)
+			}
+		}
+		if len(percents) < 5 || percents[len(percents)-1] != "100%" || len(slices.Compact(slices.Clone(percents))) != len(percents) {
+			t.Errorf("told %q", percents)
+		}
+	})
+}
+
+func TestWhatTheCloudIsAskedFor(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		result, err := w.build(t.Context(), w.plan())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []any{
+			bake.VolumeSpec{Build: "build-1", Zone: "here-a", Snapshot: "snap-source", SizeGiB: 8, Type: "gp3", IOPS: 3000, Tags: map[string]string{"of": "volume"}},
+			bake.SnapshotSpec{Build: "build-1", Volume: "vol-1", Description: "made from ami-source", Tags: map[string]string{"of": "snapshot"}},
+			bake.ImageSpec{
+				Build: "build-1", Name: "golden", Description: "made from ami-source", Tags: map[string]string{"of": "image"},
+				Snapshot: "snap-1", Source: &w.source, SizeGiB: 8, VolumeType: "gp3",
+			},
+			chroot.MountSpec{Device: "/dev/xvdf1", Path: "/mnt/root", Options: []string{"noatime"}},
+			&w.source,
+		}
+		got := []any{w.volSpec, w.snapSpec, w.imageSpec, w.mountSpec, result.Source}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("asked for (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestOutputOfCommandsIsTold(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		if _, err := w.build(t.Context(), w.plan()); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"detail: said by mkfs /dev/xvdf", "detail: said by ls /mnt/root"} {
+			if !slices.Contains(w.told, line) {
+				t.Errorf("%q is not among %q", line, w.told)
+			}
+		}
+	})
+}
+
+func TestMountThatTheKernelCannotDo(t *testing.T) {
+	for _, optional := range []bool{true, false} {
+		t.Run(fmt.Sprintf("optional %v", optional), func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				plan := w.plan()
+				plan.Mounts = []chroot.ExtraMount{{Type: "unknown", Source: "x", Target: "/x", Optional: optional}}
+				result, err := w.build(t.Context(), plan)
+				if optional != (err == nil) {
+					t.Errorf("the build ended with %v", err)
+				}
+				w.asItShould(result, err)
+				warned := slices.ContainsFunc(w.told, func(line string) bool { return strings.HasPrefix(line, "warn: going on without /x") })
+				if warned != optional {
+					t.Errorf("warned: %v, told %q", warned, w.told)
+				}
+			})
+		})
+	}
+}
+
+func TestRootVolume(t *testing.T) {
+	gp2 := bake.RootVolume{Snapshot: "snap-source", SizeGiB: 8, Type: "gp2"}
+	provisioned := bake.RootVolume{Snapshot: "snap-source", SizeGiB: 8, Type: "io1", IOPS: 500}
+	tests := []struct {
+		name    string
+		source  bake.RootVolume
+		plan    bake.Plan
+		want    bake.VolumeSpec
+		errSays string
+	}{
+		{name: "as the source", source: gp2, want: bake.VolumeSpec{Snapshot: "snap-source", SizeGiB: 8, Type: "gp2"}},
+		{name: "provisioned as the source", source: provisioned, want: bake.VolumeSpec{Snapshot: "snap-source", SizeGiB: 8, Type: "io1", IOPS: 500}},
+		{name: "larger, of another type", source: provisioned, plan: bake.Plan{RootSizeGiB: 20, RootType: "gp3"}, want: bake.VolumeSpec{Snapshot: "snap-source", SizeGiB: 20, Type: "gp3"}},
+		{name: "smaller", source: gp2, plan: bake.Plan{RootSizeGiB: 7}, errSays: "root_volume_size"},
+		{name: "negative", source: gp2, plan: bake.Plan{RootSizeGiB: -1}, errSays: "root_volume_size is -1"},
+		{name: "io1 over gp2", source: gp2, plan: bake.Plan{RootType: "io1"}, errSays: "root_volume_type"},
+		{name: "io1 over io1", source: provisioned, plan: bake.Plan{RootType: "io1"}, want: bake.VolumeSpec{Snapshot: "snap-source", SizeGiB: 8, Type: "io1", IOPS: 500}},
+		{name: "no snapshot", source: bake.RootVolume{}, errSays: "ami-source"},
+		{name: "from scratch", plan: bake.Plan{FromScratch: true, RootSizeGiB: 15}, want: bake.VolumeSpec{SizeGiB: 15, Type: "gp2"}},
+		{name: "from scratch, typed", plan: bake.Plan{FromScratch: true, RootSizeGiB: 15, RootType: "standard"}, want: bake.VolumeSpec{SizeGiB: 15, Type: "standard"}},
+		{name: "from scratch without a size", plan: bake.Plan{FromScratch: true}, errSays: "root_volume_size"},
+		{name: "from scratch on io1", plan: bake.Plan{FromScratch: true, RootSizeGiB: 15, RootType: "io1"}, errSays: "root_volume_type"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				w.source.Root = test.source
+				_, err := w.build(t.Context(), test.plan)
+				if test.errSays != "" {
+					if err == nil || !strings.Contains(err.Error(), test.errSays) || len(w.events) > 0 {
+						t.Errorf("error %v after %q, want it to say %q before anything is made", err, w.events, test.errSays)
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				test.want.Zone = "here-a"
+				if diff := cmp.Diff(test.want, w.volSpec); diff != "" {
+					t.Errorf("the volume (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func TestTakenNamesAreNotAskedFor(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.host.Taken = []bake.DeviceName{"/dev/sda1", "/dev/xvdf", "xvdg"}
+		if _, err := w.build(t.Context(), w.plan()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(w.events, "attach /dev/sdh") {
+			t.Errorf("happened %q", w.events)
+		}
+	})
+}
+
+func TestMountPathThatHangsOnTheDevice(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		plan := w.plan()
+		plan.MountPath = func(device string) (string, error) { return "/mnt/" + device, nil }
+		if _, err := w.build(t.Context(), plan); err != nil {
+			t.Fatal(err)
+		}
+		if w.mountSpec.Path != "/mnt/xvdf" || slices.Contains(w.acts, "check mount path#1") {
+			t.Errorf("mounted on %s after %q", w.mountSpec.Path, w.acts)
+		}
+	})
+}

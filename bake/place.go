@@ -1,0 +1,151 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/undo"
+)
+
+// place is the mounted root.
+type place struct {
+	Mounted
+	device DevicePath
+	// gone unmounts it, with everything below it.
+	gone *undo.Entry
+}
+
+// prepare finds the disk in the kernel and has the user's commands work on it.
+func (b *build) prepare(ctx context.Context, a attachment) (DevicePath, error) {
+	b.report.Step("Waiting for the device of %s", a.volume)
+	disk, err := b.find(ctx, a)
+	if err != nil {
+		return "", err
+	}
+	b.report.Detail("device %s", disk)
+	if err := b.machine.Settle(ctx, disk); err != nil {
+		return "", err
+	}
+	commands, err := b.plan.PreMount(disk)
+	if err != nil {
+		return "", err
+	}
+	for _, command := range commands {
+		if err := b.shell(ctx, "pre_mount_commands", command); err != nil {
+			return "", err
+		}
+		if err := b.machine.Settle(ctx, disk); err != nil {
+			return "", err
+		}
+	}
+	return disk, b.done(ctx, "prepare device")
+}
+
+// find waits for the device no longer than a kernel may take.
+func (b *build) find(ctx context.Context, a attachment) (DevicePath, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.waits.Device)
+	defer cancel()
+	return b.machine.Find(ctx, a.volume, a.name)
+}
+
+// shell runs one of the user's commands on the host.
+func (b *build) shell(ctx context.Context, option, command string) error {
+	b.report.Step("Running on the host: %s", command)
+	err := b.machine.Shell(ctx, command, func(line string) { b.report.Detail("%s", line) })
+	if err != nil {
+		return fmt.Errorf("%s: %w", option, err)
+	}
+	return nil
+}
+
+// mount mounts the root partition.
+func (b *build) mount(ctx context.Context, disk DevicePath) (place, error) {
+	partition, err := b.machine.Root(disk, b.plan.Partition)
+	if err != nil {
+		return place{}, err
+	}
+	path, err := b.plan.MountPath(filepath.Base(string(disk)))
+	if err != nil {
+		return place{}, err
+	}
+	b.report.Step("Mounting %s on %s", partition, path)
+	p := place{device: disk}
+	p.gone = b.scaffold.Arm(fmt.Sprintf("mount of %s on %s", partition, path), func(ctx context.Context) error {
+		return b.machine.Leave(ctx, path)
+	})
+	p.Mounted, err = b.machine.Mount(ctx, chroot.MountSpec{Device: string(partition), Path: path, Options: b.plan.MountOptions})
+	if err != nil {
+		return place{}, err
+	}
+	return p, b.done(ctx, "mount root")
+}
+
+// furnish makes the root fit to work in. Nothing of it needs an undoing of its
+// own: leaving the root unmounts what lies below it, and copied files go with
+// the volume when the build fails.
+func (b *build) furnish(ctx context.Context, root place) error {
+	commands, err := b.plan.PostMount(root.device, root.Path())
+	if err != nil {
+		return err
+	}
+	for _, command := range commands {
+		if err := b.shell(ctx, "post_mount_commands", command); err != nil {
+			return err
+		}
+	}
+	for _, mount := range b.plan.Mounts {
+		if err := b.mountBelow(ctx, root, mount); err != nil {
+			return err
+		}
+	}
+	for _, file := range b.plan.CopyFiles {
+		b.report.Detail("copying %s", file)
+		if err := root.CopyIn(ctx, file); err != nil {
+			return fmt.Errorf("copy_files: %w", err)
+		}
+	}
+	return b.done(ctx, "furnish root")
+}
+
+// mountBelow makes one of the further mounts. An optional one of a type that the
+// kernel does not have is done without.
+func (b *build) mountBelow(ctx context.Context, root place, mount chroot.ExtraMount) error {
+	err := root.MountBelow(ctx, mount)
+	if mount.Optional && errors.Is(err, chroot.ErrNoFileSystem) {
+		b.report.Warn("going on without %s: %v", mount.Target, err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("chroot_mounts: %w", err)
+	}
+	b.report.Detail("mounted %s on %s", mount.Type, mount.Target)
+	return nil
+}
+
+// provision lets the user's provisioners at it.
+func (b *build) provision(ctx context.Context, from basis, root place) error {
+	b.report.Step("Provisioning in %s", root.Path())
+	if err := b.plan.Provision(ctx, Workplace{Facts: from.Facts, Root: root.Mounted, Device: root.device}); err != nil {
+		return err
+	}
+	return b.done(ctx, "provision")
+}
+
+// leave makes the disk ready to be photographed: the image's own files in their
+// place, nothing mounted, everything written.
+func (b *build) leave(ctx context.Context, root place) error {
+	b.report.Step("Unmounting %s", root.Path())
+	if err := root.PutBack(ctx); err != nil {
+		return err
+	}
+	if err := root.gone.Undo(ctx); err != nil {
+		return err
+	}
+	if err := b.machine.Flush(root.device); err != nil {
+		return err
+	}
+	return b.done(ctx, "unmount root")
+}

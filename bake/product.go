@@ -1,0 +1,147 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// snapshot asks for a snapshot of the root volume. It does not wait for it: what
+// the snapshot holds is settled when the cloud has answered.
+func (b *build) snapshot(ctx context.Context, from basis, v volume) (SnapshotID, error) {
+	b.report.Step("Taking a snapshot of %s", v.id)
+	var id SnapshotID
+	entry := b.products.Arm("snapshot of "+string(v.id), func(ctx context.Context) error {
+		return b.deleteSnapshots(ctx, v.id, id)
+	})
+	id, err := b.cloud.CreateSnapshot(ctx, SnapshotSpec{
+		Build: b.plan.Build, Volume: v.id, Description: from.labels.Description, Tags: from.labels.SnapshotTags,
+	})
+	if err != nil {
+		return "", err
+	}
+	entry.Rename("snapshot " + string(id))
+	b.report.Detail("snapshot %s", id)
+	return id, b.done(ctx, "create snapshot")
+}
+
+// register makes an image of the snapshot as soon as it is complete.
+func (b *build) register(ctx context.Context, from basis, snapshot SnapshotID) (ImageID, error) {
+	if err := b.snapshotCompleted(ctx, snapshot); err != nil {
+		return "", err
+	}
+	b.report.Step("Registering the image %q", b.plan.ImageName)
+	var id ImageID
+	entry := b.products.Arm("image of "+string(snapshot), func(ctx context.Context) error {
+		return b.deregisterImages(ctx, snapshot, id)
+	})
+	id, err := b.cloud.Register(ctx, b.plan.imageSpec(from, snapshot))
+	if err != nil {
+		return "", err
+	}
+	entry.Rename("image " + string(id))
+	b.report.Detail("image %s", id)
+	if err := b.imageAvailable(ctx, id); err != nil {
+		return "", err
+	}
+	return id, b.done(ctx, "register image")
+}
+
+func (p Plan) imageSpec(from basis, snapshot SnapshotID) ImageSpec {
+	return ImageSpec{
+		Build: p.Build, Name: p.ImageName, Description: from.labels.Description, Tags: from.labels.ImageTags,
+		Snapshot: snapshot, Source: from.Source, SizeGiB: from.volume.SizeGiB, VolumeType: from.volume.Type,
+	}
+}
+
+// snapshotCompleted waits for a snapshot and tells how far it is.
+func (b *build) snapshotCompleted(ctx context.Context, id SnapshotID) error {
+	told := -1
+	return b.waits.Snapshot.until(ctx, fmt.Sprintf("snapshot %s", id), newborn(b.waits.Unseen, func(ctx context.Context) (sight, error) {
+		s, err := b.cloud.Snapshot(ctx, id)
+		if err == nil && s.State == SnapshotError {
+			err = failure(string(s.State), s.Reason)
+		}
+		if err == nil && s.Percent > told {
+			b.report.Detail("snapshot %s: %d%%", id, s.Percent)
+			told = s.Percent
+		}
+		return sight{state: string(s.State), percent: s.Percent, done: s.State == SnapshotCompleted}, err
+	}))
+}
+
+// imageAvailable waits for an image.
+func (b *build) imageAvailable(ctx context.Context, id ImageID) error {
+	return b.waits.Image.until(ctx, fmt.Sprintf("image %s", id), newborn(b.waits.Unseen, func(ctx context.Context) (sight, error) {
+		img, err := b.cloud.Image(ctx, id)
+		if err == nil && img.State == ImageFailed {
+			err = failure(string(img.State), img.Reason)
+		}
+		return sight{state: string(img.State), done: img.State == ImageAvailable}, err
+	}))
+}
+
+// failure is a state that cannot get better.
+func failure(state, reason string) error {
+	if reason == "" {
+		reason = "the cloud gives no reason"
+	}
+	return fmt.Errorf("its state is %s: %s", state, reason)
+}
+
+// deleteSnapshots undoes a snapshot. When the cloud has not answered with an id,
+// the snapshots of the volume, which is this build's own, are looked for.
+func (b *build) deleteSnapshots(ctx context.Context, of VolumeID, id SnapshotID) error {
+	ids, err := made(ctx, b.waits.Lost, id, func(ctx context.Context) ([]SnapshotID, error) {
+		return b.cloud.FindSnapshots(ctx, of)
+	})
+	for _, id := range ids {
+		err = errors.Join(err, b.deleteSnapshot(ctx, id))
+	}
+	return err
+}
+
+// deleteSnapshot deletes a snapshot. A cloud that refuses while it is pending is
+// asked again when it no longer is.
+func (b *build) deleteSnapshot(ctx context.Context, id SnapshotID) error {
+	refused := b.cloud.DeleteSnapshot(ctx, id)
+	if refused == nil {
+		return nil
+	}
+	if s, err := b.cloud.Snapshot(ctx, id); err != nil || s.State != SnapshotPending {
+		return refused
+	}
+	what := fmt.Sprintf("snapshot %s to be ready to be deleted", id)
+	err := b.waits.Snapshot.until(ctx, what, going(func(ctx context.Context) (sight, error) {
+		s, err := b.cloud.Snapshot(ctx, id)
+		return sight{state: string(s.State), percent: s.Percent, done: s.State != SnapshotPending}, err
+	}))
+	if err != nil {
+		return errors.Join(refused, err)
+	}
+	return b.cloud.DeleteSnapshot(ctx, id)
+}
+
+// deregisterImages undoes an image. When the cloud has not answered with an id,
+// the images of the snapshot, which is this build's own, are looked for.
+func (b *build) deregisterImages(ctx context.Context, of SnapshotID, id ImageID) error {
+	ids, err := made(ctx, b.waits.Lost, id, func(ctx context.Context) ([]ImageID, error) {
+		return b.cloud.FindImages(ctx, of)
+	})
+	for _, id := range ids {
+		err = errors.Join(err, b.deregister(ctx, id))
+	}
+	return err
+}
+
+// deregister removes an image and waits until it is gone, for its snapshot
+// cannot be deleted before.
+func (b *build) deregister(ctx context.Context, id ImageID) error {
+	if err := b.cloud.Deregister(ctx, id); err != nil {
+		return err
+	}
+	return b.waits.Image.until(ctx, fmt.Sprintf("image %s to be gone", id), going(func(ctx context.Context) (sight, error) {
+		img, err := b.cloud.Image(ctx, id)
+		return sight{state: string(img.State)}, err
+	}))
+}

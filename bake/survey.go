@@ -1,0 +1,151 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// io1 is the volume type of provisioned IOPS, by the name it has in both clouds.
+const io1 = "io1"
+
+// defaultType is the volume type of a build from scratch that names none.
+const defaultType = "gp2"
+
+// basis is what is settled before anything is created.
+type basis struct {
+	Facts
+	labels Labels
+	volume VolumeSpec
+}
+
+// survey asks everything that can be asked without creating anything: whatever
+// can be wrong with the user's wishes is told here.
+func (b *build) survey(ctx context.Context) (basis, error) {
+	b.report.Step("Looking at the host, the source image and the name %q", b.plan.ImageName)
+	facts, err := b.facts(ctx)
+	if err != nil {
+		return basis{}, err
+	}
+	spec, err := b.plan.volumeSpec(facts)
+	if err != nil {
+		return basis{}, err
+	}
+	b.report.Detail("host %s in %s", facts.Host.ID, facts.Host.Zone)
+	if facts.Source != nil {
+		b.report.Detail("source image %s (%s)", facts.Source.ID, facts.Source.Name)
+	}
+	labels, err := b.plan.Labels(facts)
+	if err != nil {
+		return basis{}, err
+	}
+	spec.Tags = labels.VolumeTags
+	return basis{Facts: facts, labels: labels, volume: spec}, b.done(ctx, "survey")
+}
+
+// facts asks the cloud and the machine side by side; the first no ends it.
+func (b *build) facts(ctx context.Context) (Facts, error) {
+	var facts Facts
+	ask, ctx := errgroup.WithContext(ctx)
+	ask.Go(func() (err error) {
+		facts.Host, err = b.cloud.Host(ctx)
+		return err
+	})
+	ask.Go(func() (err error) {
+		facts.Source, err = b.source(ctx)
+		return err
+	})
+	ask.Go(func() error { return b.cloud.CheckName(ctx, b.plan.ImageName) })
+	ask.Go(b.checkPaths)
+	return facts, ask.Wait()
+}
+
+// source is nil from scratch.
+func (b *build) source(ctx context.Context) (*Image, error) {
+	if b.plan.FromScratch {
+		return nil, nil //nolint:nilnil // from scratch there is no source, and that is no error
+	}
+	img, err := b.cloud.Source(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if img.Root.Snapshot == "" {
+		return nil, fmt.Errorf("cannot start from image %s: its root device %q has no snapshot", img.ID, img.RootDevice)
+	}
+	return &img, nil
+}
+
+// checkPaths checks what the user names on this host.
+func (b *build) checkPaths() error {
+	for _, file := range b.plan.CopyFiles {
+		if err := b.machine.CheckFile(file); err != nil {
+			return fmt.Errorf("copy_files: %w", err)
+		}
+	}
+	path, err := b.plan.fixedMountPath()
+	if err != nil || path == "" {
+		return err
+	}
+	if err := b.machine.CheckMountPath(path); err != nil {
+		return fmt.Errorf("mount_path: %w", err)
+	}
+	return nil
+}
+
+// fixedMountPath is the mount path if it is the same for every device, and empty
+// otherwise.
+func (p Plan) fixedMountPath() (string, error) {
+	one, err := p.MountPath("xvdf")
+	if err != nil {
+		return "", err
+	}
+	other, err := p.MountPath("nvme1n1")
+	if err != nil || one != other {
+		return "", err
+	}
+	return one, nil
+}
+
+// volumeSpec decides on the root volume.
+func (p Plan) volumeSpec(facts Facts) (VolumeSpec, error) {
+	spec := VolumeSpec{Build: p.Build, Zone: facts.Host.Zone, SizeGiB: p.RootSizeGiB, Type: p.RootType}
+	if facts.Source == nil {
+		return p.blank(spec)
+	}
+	source := facts.Source.Root
+	spec.Snapshot = source.Snapshot
+	if spec.SizeGiB == 0 {
+		spec.SizeGiB = source.SizeGiB
+	}
+	if spec.SizeGiB < source.SizeGiB {
+		return spec, fmt.Errorf("root_volume_size is %d GiB, but the root volume of %s has %d GiB",
+			spec.SizeGiB, facts.Source.ID, source.SizeGiB)
+	}
+	if spec.Type == "" {
+		spec.Type = source.Type
+	}
+	if spec.Type == io1 && source.Type != io1 {
+		return spec, fmt.Errorf("root_volume_type is io1, but the root volume of %s is %q: io1 needs a source of io1",
+			facts.Source.ID, source.Type)
+	}
+	if spec.Type == source.Type {
+		spec.IOPS = source.IOPS
+	}
+	return spec, nil
+}
+
+// blank decides on a root volume from scratch.
+func (p Plan) blank(spec VolumeSpec) (VolumeSpec, error) {
+	if spec.SizeGiB <= 0 {
+		return spec, errors.New("root_volume_size must be given when building from scratch")
+	}
+	if spec.Type == io1 {
+		return spec, errors.New("root_volume_type cannot be io1 when building from scratch: io1 needs a source of io1")
+	}
+	if spec.Type == "" {
+		spec.Type = defaultType
+	}
+	return spec, nil
+}

@@ -1,0 +1,205 @@
+package bake
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// Pace is how a thing that changes by itself is waited for: it is looked at
+// again and again, at growing intervals.
+type Pace struct {
+	// First is the interval after the first look; intervals grow from it by half
+	// each, give or take a quarter.
+	First time.Duration
+	// Longest is what intervals grow to. Where it is First, every interval is
+	// exactly that.
+	Longest time.Duration
+	// Patience is how long the wait goes on without progress. Where the cloud
+	// tells a percentage, each new height of it is progress; a snapshot of a
+	// terabyte may take hours and be well.
+	Patience time.Duration
+	// Attempts, if not 0, is how many looks there are, and Patience is not
+	// considered.
+	Attempts int
+}
+
+// Waits is how a build waits. Zero fields mean the defaults of DefaultWaits.
+type Waits struct {
+	// Volume is for a volume to become available.
+	Volume Pace
+	// Attachment is for a volume to become attached, or detached.
+	Attachment Pace
+	// Snapshot is for a snapshot to be complete.
+	Snapshot Pace
+	// Image is for an image to become available, or to be gone.
+	Image Pace
+	// Unseen is how long a thing that was just created may be unknown to the
+	// cloud's reading calls, which can lag behind its creating ones.
+	Unseen time.Duration
+	// Lost is how long something is looked for that a creating call may have made
+	// although it answered an error.
+	Lost time.Duration
+	// Device is how long the kernel may take to show an attached volume.
+	Device time.Duration
+	// Release is how long undoing may take, for each of the two stacks.
+	Release time.Duration
+}
+
+// DefaultWaits are patient with the cloud and quick to notice.
+func DefaultWaits() Waits {
+	return Waits{
+		Volume:     Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Patience: 10 * time.Minute},
+		Attachment: Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Patience: 10 * time.Minute},
+		Snapshot:   Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Patience: 2 * time.Hour},
+		Image:      Pace{First: 100 * time.Millisecond, Longest: 5 * time.Second, Patience: 30 * time.Minute},
+		Unseen:     30 * time.Second,
+		Lost:       2 * time.Second,
+		Device:     2 * time.Minute,
+		Release:    30 * time.Minute,
+	}
+}
+
+// Polled answers the same waits with a fixed interval between the looks at the
+// cloud, and with that many looks; 0 leaves the one or the other.
+func (w Waits) Polled(interval time.Duration, attempts int) Waits {
+	w = w.orDefault()
+	for _, p := range []*Pace{&w.Volume, &w.Attachment, &w.Snapshot, &w.Image} {
+		if interval > 0 {
+			p.First, p.Longest = interval, interval
+		}
+		p.Attempts = cmp.Or(attempts, p.Attempts)
+	}
+	return w
+}
+
+// orDefault fills what is zero.
+func (w Waits) orDefault() Waits {
+	d := DefaultWaits()
+	return Waits{
+		Volume:     w.Volume.or(d.Volume),
+		Attachment: w.Attachment.or(d.Attachment),
+		Snapshot:   w.Snapshot.or(d.Snapshot),
+		Image:      w.Image.or(d.Image),
+		Unseen:     cmp.Or(w.Unseen, d.Unseen),
+		Lost:       cmp.Or(w.Lost, d.Lost),
+		Device:     cmp.Or(w.Device, d.Device),
+		Release:    cmp.Or(w.Release, d.Release),
+	}
+}
+
+// or fills what is zero.
+func (p Pace) or(d Pace) Pace {
+	return Pace{
+		First:    cmp.Or(p.First, d.First),
+		Longest:  cmp.Or(p.Longest, d.Longest),
+		Patience: cmp.Or(p.Patience, d.Patience),
+		Attempts: p.Attempts,
+	}
+}
+
+// sight is what one look at a thing saw.
+type sight struct {
+	// state is in the cloud's words.
+	state string
+	// percent is the progress; 0 where there is none to tell.
+	percent int
+	// done says that the wait is over.
+	done bool
+}
+
+// look reads a thing's state. An error ends the wait: the thing cannot get
+// better, or a Cloud has already tried again what was worth it.
+type look func(context.Context) (sight, error)
+
+// until looks until it is done. what names the thing in errors. The wait ends
+// with ctx, with an error of look, and when patience or attempts are used up.
+func (p Pace) until(ctx context.Context, what string, look look) error {
+	interval, begun, progress, highest := p.First, time.Now(), time.Now(), 0
+	for attempt := 1; ; attempt++ {
+		seen, err := p.once(ctx, look)
+		if err != nil {
+			return fmt.Errorf("cannot wait for %s: %w", what, err)
+		}
+		if seen.done {
+			return nil
+		}
+		if seen.percent > highest {
+			highest, progress = seen.percent, time.Now()
+		}
+		if p.spent(attempt, time.Since(progress)) {
+			return fmt.Errorf("gave up on %s after %s and %d looks: it is still %s",
+				what, time.Since(begun).Round(time.Second), attempt, seen.state)
+		}
+		if err := sleep(ctx, p.jitter(interval)); err != nil {
+			return fmt.Errorf("stopped waiting for %s, which was %s: %w", what, seen.state, err)
+		}
+		interval = min(interval+interval/2, p.Longest)
+	}
+}
+
+// once looks once, for no longer than the whole wait may go without progress.
+func (p Pace) once(ctx context.Context, look look) (sight, error) {
+	if p.Attempts == 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.Patience)
+		defer cancel()
+	}
+	return look(ctx)
+}
+
+// spent says whether the wait is at its end.
+func (p Pace) spent(attempts int, idle time.Duration) bool {
+	if p.Attempts > 0 {
+		return attempts >= p.Attempts
+	}
+	return idle >= p.Patience
+}
+
+// jitter keeps builds that began together from asking together.
+func (p Pace) jitter(d time.Duration) time.Duration {
+	if p.First >= p.Longest {
+		return d
+	}
+	return d*3/4 + rand.N(d/2+1)
+}
+
+// sleep waits for d or for the end of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// newborn lets a look at a thing that was just created not find it for a while.
+// Once seen, a thing that is gone is an error.
+func newborn(unseen time.Duration, look look) look {
+	born, seen := time.Now(), false
+	return func(ctx context.Context) (sight, error) {
+		s, err := look(ctx)
+		if !seen && errors.Is(err, ErrNotFound) && time.Since(born) < unseen {
+			return sight{state: "not to be seen yet"}, nil
+		}
+		seen = seen || err == nil
+		return s, err
+	}
+}
+
+// going makes a thing that is not found the end of a wait.
+func going(look look) look {
+	return func(ctx context.Context) (sight, error) {
+		s, err := look(ctx)
+		if errors.Is(err, ErrNotFound) {
+			return sight{state: "gone", done: true}, nil
+		}
+		return s, err
+	}
+}

@@ -1,0 +1,162 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var errNo = errors.New("no")
+
+// after is a look that is done after d.
+func after(d time.Duration) look {
+	begun := time.Now()
+	return func(context.Context) (sight, error) {
+		return sight{state: "pending", done: time.Since(begun) >= d}, nil
+	}
+}
+
+func bubble(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, test)
+}
+
+func TestUntilIsQuickAtFirstAndSlowLater(t *testing.T) {
+	p := Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Patience: time.Hour}
+	for _, takes := range []time.Duration{0, 90 * time.Millisecond, time.Second, 10 * time.Minute} {
+		bubble(t, func(t *testing.T) {
+			begun, looks := time.Now(), 0
+			inner := after(takes)
+			err := p.until(t.Context(), "it", func(ctx context.Context) (sight, error) { looks++; return inner(ctx) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			late := time.Since(begun) - takes
+			if longest := min(p.Longest*5/4, takes/2+125*time.Millisecond); late > longest {
+				t.Errorf("noticed after %s what took %s", takes+late, takes)
+			}
+			if most := 12 + int(takes/(p.Longest*3/4)); looks > most {
+				t.Errorf("looked %d times within %s", looks, takes)
+			}
+		})
+	}
+}
+
+func TestUntilGivesUp(t *testing.T) {
+	never := func(context.Context) (sight, error) { return sight{state: "creating"}, nil }
+	tests := []struct {
+		name string
+		pace Pace
+		says string
+	}{
+		{"after its patience", Pace{First: time.Second, Longest: time.Second, Patience: time.Minute}, "gave up on it after 1m0s and 61 looks: it is still creating"},
+		{"after its attempts", Pace{First: 5 * time.Second, Longest: 5 * time.Second, Patience: time.Nanosecond, Attempts: 4}, "gave up on it after 15s and 4 looks: it is still creating"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				if err := test.pace.until(t.Context(), "it", never); err == nil || err.Error() != test.says {
+					t.Errorf("error %v, want %s", err, test.says)
+				}
+			})
+		})
+	}
+}
+
+// TestProgressFeedsPatience waits an hour with a patience of a minute.
+func TestProgressFeedsPatience(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		begun := time.Now()
+		p := Pace{First: time.Second, Longest: 5 * time.Second, Patience: time.Minute}
+		err := p.until(t.Context(), "it", func(context.Context) (sight, error) {
+			percent := int(100 * time.Since(begun) / time.Hour)
+			return sight{state: "pending", percent: min(percent, 100), done: percent >= 100}, nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestUntilEndsAtOnce(t *testing.T) {
+	t.Run("with an error of the look", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			begun := time.Now()
+			err := DefaultWaits().Volume.until(t.Context(), "it", func(context.Context) (sight, error) { return sight{}, errNo })
+			if !errors.Is(err, errNo) || !strings.Contains(err.Error(), "it") || time.Since(begun) > 0 {
+				t.Errorf("error %v after %s", err, time.Since(begun))
+			}
+		})
+	})
+	t.Run("with the context", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			begun := time.Now()
+			time.AfterFunc(time.Minute, func() { cancel(errNo) })
+			err := DefaultWaits().Snapshot.until(ctx, "it", after(time.Hour))
+			if !errors.Is(err, errNo) || time.Since(begun) != time.Minute {
+				t.Errorf("error %v after %s", err, time.Since(begun))
+			}
+		})
+	})
+	t.Run("when a look hangs", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			begun := time.Now()
+			err := DefaultWaits().Volume.until(t.Context(), "it", func(ctx context.Context) (sight, error) {
+				<-ctx.Done()
+				return sight{}, ctx.Err()
+			})
+			if !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != DefaultWaits().Volume.Patience {
+				t.Errorf("error %v after %s", err, time.Since(begun))
+			}
+		})
+	})
+}
+
+func TestNewbornMayBeUnseenForAWhile(t *testing.T) {
+	missing := fmt.Errorf("vol-1: %w", ErrNotFound)
+	p := Pace{First: time.Second, Longest: time.Second, Patience: time.Hour}
+	tests := []struct {
+		name string
+		// seen and gone are when the thing can be read and no longer can.
+		seen, gone time.Duration
+		ends       time.Duration
+		err        error
+	}{
+		{"seen late", 10 * time.Second, 2 * time.Minute, time.Minute, nil},
+		{"never seen", time.Hour, time.Hour, 30 * time.Second, ErrNotFound},
+		{"seen, then gone", 2 * time.Second, 5 * time.Second, 5 * time.Second, ErrNotFound},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				begun := time.Now()
+				err := p.until(t.Context(), "it", newborn(30*time.Second, func(context.Context) (sight, error) {
+					age := time.Since(begun)
+					if age < test.seen || age >= test.gone {
+						return sight{}, missing
+					}
+					return sight{state: "creating", done: age >= time.Minute}, nil
+				}))
+				if !errors.Is(err, test.err) || time.Since(begun) != test.ends {
+					t.Errorf("error %v after %s, want %v after %s", err, time.Since(begun), test.err, test.ends)
+				}
+			})
+		})
+	}
+}
+
+func TestPolled(t *testing.T) {
+	w := Waits{Unseen: time.Second}.Polled(5*time.Second, 40)
+	want := Pace{First: 5 * time.Second, Longest: 5 * time.Second, Patience: DefaultWaits().Image.Patience, Attempts: 40}
+	if w.Image != want || w.Unseen != time.Second || w.Volume.Attempts != 40 {
+		t.Errorf("waits %+v", w)
+	}
+	if only := (Waits{}).Polled(0, 7); only.Snapshot.First != DefaultWaits().Snapshot.First || only.Snapshot.Attempts != 7 {
+		t.Errorf("attempts alone: %+v", only.Snapshot)
+	}
+}

@@ -1,0 +1,590 @@
+package bake_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+)
+
+var errInjected = errors.New("injected")
+
+// A fault strikes one call of one act, such as volume#1.
+type fault struct {
+	act string
+	// effect says that the act has its effect although it answers an error.
+	effect bool
+	// err is answered; nil means that the act itself goes well.
+	err error
+	// cancel, if not nil, is called.
+	cancel context.CancelFunc
+}
+
+// world is a cloud and a machine in one, so that it can tell when the one is done
+// before the other allows it. Acts take time, and things change with time; a
+// synctest bubble makes both exact.
+type world struct {
+	t *testing.T
+
+	mu     sync.Mutex
+	counts map[string]int
+	// acts lists every call made: each can be struck by a fault.
+	acts []string
+	// events lists the effects, in order.
+	events []string
+	faults map[string]fault
+	struck map[string]bool
+	told   []string
+
+	// lag is how long the reading calls do not know of what was created.
+	lag time.Duration
+	// taken names are refused by the cloud; reserved ones are held on the host.
+	taken    []bake.DeviceName
+	reserved map[bake.DeviceName]bool
+	// picky clouds do not delete a snapshot that is pending.
+	picky bool
+	// volumeState, snapshotState and imageState, if set, are where things end.
+	volumeState   bake.VolumeState
+	snapshotState bake.SnapshotState
+	imageState    bake.ImageState
+	snapshotTakes time.Duration
+	detachTakes   time.Duration
+
+	volumes   map[bake.VolumeID]*worldVolume
+	snapshots map[bake.SnapshotID]*worldSnapshot
+	images    map[bake.ImageID]*worldImage
+	mounted   map[string]bool
+	dirty     bool
+
+	source    bake.Image
+	host      bake.Host
+	volSpec   bake.VolumeSpec
+	snapSpec  bake.SnapshotSpec
+	imageSpec bake.ImageSpec
+	mountSpec chroot.MountSpec
+}
+
+type worldVolume struct {
+	build             bake.BuildID
+	born              time.Time
+	attach            bake.AttachState
+	attached, leaving time.Time
+	name              bake.DeviceName
+}
+
+type worldSnapshot struct {
+	volume bake.VolumeID
+	born   time.Time
+}
+
+type worldImage struct {
+	snapshot bake.SnapshotID
+	born     time.Time
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{
+		t: t, counts: map[string]int{}, faults: map[string]fault{}, struck: map[string]bool{},
+		lag: 120 * time.Millisecond, reserved: map[bake.DeviceName]bool{},
+		snapshotTakes: 30 * time.Second, detachTakes: 300 * time.Millisecond,
+		volumes: map[bake.VolumeID]*worldVolume{}, snapshots: map[bake.SnapshotID]*worldSnapshot{},
+		images: map[bake.ImageID]*worldImage{}, mounted: map[string]bool{},
+		host: bake.Host{ID: "i-1", Region: "here", Zone: "here-a", Taken: []bake.DeviceName{"/dev/sda1"}},
+		source: bake.Image{
+			ID: "ami-source", Name: "base", State: bake.ImageAvailable,
+			Root: bake.RootVolume{Snapshot: "snap-source", SizeGiB: 8, Type: "gp3", IOPS: 3000},
+		},
+	}
+}
+
+// act counts a call, lets a fault strike, takes its time and has its effect.
+func (w *world) act(ctx context.Context, name string, effect func() error) error {
+	w.mu.Lock()
+	w.counts[name]++
+	key := fmt.Sprintf("%s#%d", name, w.counts[name])
+	w.acts = append(w.acts, key)
+	f, strikes := w.faults[key]
+	w.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	time.Sleep(10 * time.Millisecond)
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !strikes {
+		return effect()
+	}
+	w.struck[key] = true
+	if f.cancel != nil {
+		f.cancel()
+	}
+	if f.effect {
+		if err := effect(); err != nil && f.err == nil {
+			return err
+		}
+	}
+	return f.err
+}
+
+func (w *world) happened(format string, args ...any) {
+	w.events = append(w.events, fmt.Sprintf(format, args...))
+}
+
+// wrong reports what no order of failures may lead to.
+func (w *world) wrong(format string, args ...any) {
+	w.t.Errorf("after %q: %s", w.events, fmt.Sprintf(format, args...))
+}
+
+// left lists what is there that was not there before.
+func (w *world) left() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var left []string
+	for id := range w.images {
+		left = append(left, string(id))
+	}
+	for id := range w.snapshots {
+		left = append(left, string(id))
+	}
+	for path := range w.mounted {
+		left = append(left, path)
+	}
+	for id := range w.volumes {
+		left = append(left, string(id))
+	}
+	for name := range w.reserved {
+		left = append(left, string(name))
+	}
+	slices.Sort(left)
+	return left
+}
+
+// The cloud.
+
+func (w *world) Host(ctx context.Context) (bake.Host, error) {
+	return w.host, w.act(ctx, "host", func() error { return nil })
+}
+
+func (w *world) Source(ctx context.Context) (bake.Image, error) {
+	return w.source, w.act(ctx, "source", func() error { return nil })
+}
+
+func (w *world) CheckName(ctx context.Context, _ string) error {
+	return w.act(ctx, "name", func() error { return nil })
+}
+
+func (w *world) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (id bake.VolumeID, err error) {
+	err = w.act(ctx, "volume", func() error {
+		w.happened("volume")
+		w.volSpec = spec
+		id = "vol-1"
+		w.volumes[id] = &worldVolume{build: spec.Build, born: time.Now(), attach: bake.Detached}
+		return nil
+	})
+	if err != nil {
+		id = ""
+	}
+	return id, err
+}
+
+// at moves an attachment to where it is by now.
+func (v *worldVolume) at(now time.Time, takes time.Duration) bake.AttachState {
+	switch {
+	case v.attach == bake.Attaching && now.Sub(v.attached) > 500*time.Millisecond:
+		v.attach = bake.Attached
+	case v.attach == bake.Detaching && now.Sub(v.leaving) > takes:
+		v.attach = bake.Detached
+	}
+	return v.attach
+}
+
+func (w *world) Volume(ctx context.Context, id bake.VolumeID) (v bake.Volume, err error) {
+	err = w.act(ctx, "look at volume", func() error {
+		known, ok := w.volumes[id]
+		if !ok || time.Since(known.born) < w.lag {
+			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
+		}
+		v = bake.Volume{ID: id, State: bake.VolumeAvailable, Attach: known.at(time.Now(), w.detachTakes), Device: known.name}
+		switch {
+		case w.volumeState != "":
+			v.State = w.volumeState
+		case v.Attach != bake.Detached:
+			v.State = bake.VolumeInUse
+		case time.Since(known.born) < time.Second:
+			v.State = bake.VolumeCreating
+		}
+		return nil
+	})
+	return v, err
+}
+
+func (w *world) FindVolumes(ctx context.Context, build bake.BuildID) (ids []bake.VolumeID, err error) {
+	err = w.act(ctx, "find volumes", func() error {
+		for id, v := range w.volumes {
+			if v.build == build && time.Since(v.born) >= w.lag {
+				ids = append(ids, id)
+			}
+		}
+		return nil
+	})
+	return ids, err
+}
+
+func (w *world) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
+	return w.act(ctx, "~volume", func() error {
+		v, ok := w.volumes[id]
+		if !ok {
+			return nil
+		}
+		if v.at(time.Now(), w.detachTakes) != bake.Detached {
+			return fmt.Errorf("%s is in use", id)
+		}
+		w.happened("~volume")
+		delete(w.volumes, id)
+		return nil
+	})
+}
+
+func (w *world) DeviceNames() []bake.DeviceName {
+	return []bake.DeviceName{"/dev/sda", "/dev/sdf", "/dev/sdg", "/dev/sdh"}
+}
+
+func (w *world) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, name bake.DeviceName) error {
+	return w.act(ctx, "attach", func() error {
+		if slices.Contains(w.taken, name) {
+			return fmt.Errorf("%s: %w", name, bake.ErrDeviceTaken)
+		}
+		if host != w.host.ID || !w.reserved[name] {
+			w.wrong("%s is attached to %s under %s, which is not reserved", id, host, name)
+		}
+		w.happened("attach %s", name)
+		v := w.volumes[id]
+		v.attach, v.attached, v.name = bake.Attaching, time.Now(), name
+		return nil
+	})
+}
+
+func (w *world) Detach(ctx context.Context, id bake.VolumeID, _ bake.HostID) error {
+	return w.act(ctx, "~attach", func() error {
+		if len(w.mounted) > 0 {
+			w.wrong("%s is detached while %v is mounted", id, w.mounted)
+		}
+		v, ok := w.volumes[id]
+		if !ok || v.at(time.Now(), w.detachTakes) == bake.Detached {
+			return nil
+		}
+		w.happened("~attach")
+		v.attach, v.leaving = bake.Detaching, time.Now()
+		return nil
+	})
+}
+
+func (w *world) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (id bake.SnapshotID, err error) {
+	err = w.act(ctx, "snapshot", func() error {
+		if w.dirty || len(w.mounted) > 0 {
+			w.wrong("a snapshot is taken of a disk that is mounted (%v) or not flushed", w.mounted)
+		}
+		w.happened("snapshot")
+		w.snapSpec = spec
+		id = "snap-1"
+		w.snapshots[id] = &worldSnapshot{volume: spec.Volume, born: time.Now()}
+		return nil
+	})
+	if err != nil {
+		id = ""
+	}
+	return id, err
+}
+
+func (w *world) Snapshot(ctx context.Context, id bake.SnapshotID) (s bake.Snapshot, err error) {
+	err = w.act(ctx, "look at snapshot", func() error {
+		known, ok := w.snapshots[id]
+		if !ok || time.Since(known.born) < w.lag {
+			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
+		}
+		s = bake.Snapshot{ID: id, State: bake.SnapshotPending, Percent: int(100 * time.Since(known.born) / w.snapshotTakes)}
+		if s.Percent >= 100 {
+			s.State, s.Percent = bake.SnapshotCompleted, 100
+			if w.snapshotState != "" {
+				s.State, s.Reason = w.snapshotState, "the disk is on fire"
+			}
+		}
+		return nil
+	})
+	return s, err
+}
+
+func (w *world) FindSnapshots(ctx context.Context, id bake.VolumeID) (ids []bake.SnapshotID, err error) {
+	err = w.act(ctx, "find snapshots", func() error {
+		for s, known := range w.snapshots {
+			if known.volume == id && time.Since(known.born) >= w.lag {
+				ids = append(ids, s)
+			}
+		}
+		return nil
+	})
+	return ids, err
+}
+
+func (w *world) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
+	return w.act(ctx, "~snapshot", func() error {
+		known, ok := w.snapshots[id]
+		if !ok {
+			return nil
+		}
+		for img, i := range w.images {
+			if i.snapshot == id {
+				w.wrong("%s is deleted while %s uses it", id, img)
+			}
+		}
+		if w.picky && time.Since(known.born) < w.snapshotTakes {
+			return fmt.Errorf("%s is pending", id)
+		}
+		w.happened("~snapshot")
+		delete(w.snapshots, id)
+		return nil
+	})
+}
+
+func (w *world) Register(ctx context.Context, spec bake.ImageSpec) (id bake.ImageID, err error) {
+	err = w.act(ctx, "image", func() error {
+		if s := w.snapshots[spec.Snapshot]; s == nil || time.Since(s.born) < w.snapshotTakes {
+			w.wrong("an image is made of %s, which is not complete", spec.Snapshot)
+		}
+		w.happened("image")
+		w.imageSpec = spec
+		id = "ami-1"
+		w.images[id] = &worldImage{snapshot: spec.Snapshot, born: time.Now()}
+		return nil
+	})
+	if err != nil {
+		id = ""
+	}
+	return id, err
+}
+
+func (w *world) Image(ctx context.Context, id bake.ImageID) (img bake.Image, err error) {
+	err = w.act(ctx, "look at image", func() error {
+		known, ok := w.images[id]
+		if !ok || time.Since(known.born) < w.lag {
+			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
+		}
+		img = bake.Image{ID: id, State: bake.ImagePending}
+		if time.Since(known.born) > time.Second {
+			img.State = bake.ImageAvailable
+			if w.imageState != "" {
+				img.State, img.Reason = w.imageState, "out of paper"
+			}
+		}
+		return nil
+	})
+	return img, err
+}
+
+func (w *world) FindImages(ctx context.Context, id bake.SnapshotID) (ids []bake.ImageID, err error) {
+	err = w.act(ctx, "find images", func() error {
+		for img, known := range w.images {
+			if known.snapshot == id && time.Since(known.born) >= w.lag {
+				ids = append(ids, img)
+			}
+		}
+		return nil
+	})
+	return ids, err
+}
+
+func (w *world) Deregister(ctx context.Context, id bake.ImageID) error {
+	return w.act(ctx, "~image", func() error {
+		if _, ok := w.images[id]; ok {
+			w.happened("~image")
+			delete(w.images, id)
+		}
+		return nil
+	})
+}
+
+// machine is the local half of the world.
+type machine struct{ *world }
+
+func (m machine) CheckMountPath(string) error {
+	return m.act(context.Background(), "check mount path", func() error { return nil })
+}
+
+func (m machine) CheckFile(string) error {
+	return m.act(context.Background(), "check file", func() error { return nil })
+}
+
+func (m machine) Reserve(_ string, names []bake.DeviceName) (name bake.DeviceName, release func() error, err error) {
+	ctx := context.Background()
+	err = m.act(ctx, "reserve", func() error {
+		if len(names) == 0 {
+			return errors.New("no free device name")
+		}
+		name = names[0]
+		m.happened("reserve %s", name)
+		m.reserved[name] = true
+		return nil
+	})
+	if err != nil {
+		delete(m.reserved, name) // a local lock does not get lost
+	}
+	return name, func() error {
+		return m.act(ctx, "~reserve", func() error {
+			m.happened("~reserve %s", name)
+			delete(m.reserved, name)
+			return nil
+		})
+	}, err
+}
+
+func (m machine) Find(ctx context.Context, id bake.VolumeID, name bake.DeviceName) (bake.DevicePath, error) {
+	path := bake.DevicePath("/dev/xvd" + strings.TrimPrefix(string(name), "/dev/sd"))
+	return path, m.act(ctx, "find", func() error {
+		if m.volumes[id].at(time.Now(), m.detachTakes) != bake.Attached {
+			m.wrong("%s is looked for before it is attached", id)
+		}
+		m.happened("find")
+		return nil
+	})
+}
+
+func (m machine) Settle(ctx context.Context, _ bake.DevicePath) error {
+	return m.act(ctx, "settle", func() error { m.happened("settle"); return nil })
+}
+
+func (m machine) Root(disk bake.DevicePath, _ string) (bake.DevicePath, error) {
+	return disk + "1", m.act(context.Background(), "root", func() error { return nil })
+}
+
+func (m machine) Shell(ctx context.Context, command string, out func(string)) error {
+	out("said by " + command)
+	return m.act(ctx, "shell", func() error {
+		m.happened("shell %s", command)
+		m.dirty = true
+		return nil
+	})
+}
+
+func (m machine) Mount(ctx context.Context, spec chroot.MountSpec) (bake.Mounted, error) {
+	err := m.act(ctx, "mount", func() error {
+		m.happened("mount")
+		m.mountSpec = spec
+		m.mounted[spec.Path], m.dirty = true, true
+		return nil
+	})
+	return &worldRoot{m, spec.Path}, err
+}
+
+func (m machine) Leave(ctx context.Context, path string) error {
+	return m.act(ctx, "~mount", func() error {
+		if !m.mounted[path] {
+			return nil
+		}
+		m.happened("~mount")
+		delete(m.mounted, path)
+		return nil
+	})
+}
+
+func (m machine) Flush(bake.DevicePath) error {
+	return m.act(context.Background(), "flush", func() error {
+		if len(m.mounted) > 0 {
+			m.wrong("the disk is flushed while %v is mounted", m.mounted)
+		}
+		m.happened("flush")
+		m.dirty = false
+		return nil
+	})
+}
+
+// worldRoot is a mounted root; a build does nothing with it but what Mounted has
+// beyond chroot.Root.
+type worldRoot struct {
+	machine
+	path string
+}
+
+func (r *worldRoot) Path() string { return r.path }
+
+func (r *worldRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) error {
+	return r.act(ctx, "mount below", func() error {
+		if mount.Type == "unknown" {
+			return fmt.Errorf("%s: %w", mount.Type, chroot.ErrNoFileSystem)
+		}
+		r.happened("mount %s", mount.Target)
+		return nil
+	})
+}
+
+func (r *worldRoot) CopyIn(ctx context.Context, path string) error {
+	return r.act(ctx, "copy", func() error { r.happened("copy %s", path); return nil })
+}
+
+func (r *worldRoot) PutBack(ctx context.Context) error {
+	return r.act(ctx, "put back", func() error { r.happened("put back"); return nil })
+}
+
+func (r *worldRoot) Run(context.Context, chroot.Command) (int, error) { return 0, nil }
+
+func (r *worldRoot) Upload(context.Context, string, io.Reader, os.FileMode) error { return nil }
+
+func (r *worldRoot) UploadDir(context.Context, string, string, []string) error { return nil }
+
+func (r *worldRoot) Download(context.Context, string, io.Writer) error { return nil }
+
+func (r *worldRoot) DownloadDir(context.Context, string, string, []string) error { return nil }
+
+// The reporter.
+
+func (w *world) Step(format string, args ...any)   { w.tell("step: "+format, args) }
+func (w *world) Detail(format string, args ...any) { w.tell("detail: "+format, args) }
+func (w *world) Warn(format string, args ...any)   { w.tell("warn: "+format, args) }
+
+func (w *world) tell(format string, args []any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told = append(w.told, fmt.Sprintf(format, args...))
+}
+
+// plan is one that does something of everything.
+func (w *world) plan() bake.Plan {
+	return bake.Plan{
+		Build:     "build-1",
+		ImageName: "golden",
+		MountPath: func(string) (string, error) {
+			return "/mnt/root", w.act(context.Background(), "render mount path", func() error { return nil })
+		},
+		MountOptions: []string{"noatime"},
+		Mounts:       []chroot.ExtraMount{{Type: "proc", Source: "proc", Target: "/proc"}, {Type: "bind", Source: "/dev", Target: "/dev"}},
+		CopyFiles:    []string{"/etc/resolv.conf"},
+		PreMount: func(device bake.DevicePath) ([]string, error) {
+			return []string{"mkfs " + string(device)}, w.act(context.Background(), "render pre-mount", func() error { return nil })
+		},
+		PostMount: func(_ bake.DevicePath, path string) ([]string, error) {
+			return []string{"ls " + path}, w.act(context.Background(), "render post-mount", func() error { return nil })
+		},
+		Labels: func(facts bake.Facts) (bake.Labels, error) {
+			labels := bake.Labels{
+				Description: "made from " + string(facts.Source.ID),
+				ImageTags:   map[string]string{"of": "image"}, SnapshotTags: map[string]string{"of": "snapshot"}, VolumeTags: map[string]string{"of": "volume"},
+			}
+			return labels, w.act(context.Background(), "labels", func() error { return nil })
+		},
+		Provision: func(ctx context.Context, _ bake.Workplace) error {
+			return w.act(ctx, "provision", func() error { w.happened("provision"); return nil })
+		},
+		Pause: func(ctx context.Context, _ string) error {
+			return w.act(ctx, "pause", func() error { return nil })
+		},
+	}
+}
