@@ -35,7 +35,7 @@ func (s *Server) control() http.Handler {
 		s.rules.Clear()
 		w.WriteHeader(http.StatusNoContent)
 	})
-	mux.HandleFunc("GET /_loopcloud/images", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Images()) })
+	mux.HandleFunc("GET /_loopcloud/images", s.listImages)
 	mux.HandleFunc("POST /_loopcloud/images", s.importImage)
 	mux.HandleFunc("GET /_loopcloud/images/{id}/disk", s.exportImage)
 	return onlyLocal(mux)
@@ -76,11 +76,20 @@ func (s *Server) addFaults(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+func (s *Server) listImages(w http.ResponseWriter, r *http.Request) {
+	all, err := s.Images(r.Context())
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	writeJSON(w, all)
+}
+
 // importImage takes a disk from the body. It is kept in a file meanwhile.
 func (s *Server) importImage(w http.ResponseWriter, r *http.Request) {
 	imp, err := ImportOf(r.URL.Query())
 	if err == nil {
-		err = s.CheckImport(imp)
+		err = s.checkImport(imp)
 	}
 	if err != nil {
 		refuse(w, err)
@@ -97,7 +106,7 @@ func (s *Server) importImage(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	img, err := s.Import(imp, f.Name())
+	img, err := s.importDisk(imp, f.Name())
 	if err != nil {
 		refuse(w, err)
 		return
@@ -114,7 +123,7 @@ func (s *Server) exportImage(w http.ResponseWriter, r *http.Request) {
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	if err := s.Export(r.PathValue("id"), f.Name()); err != nil {
+	if err := s.Export(r.Context(), r.PathValue("id"), f.Name()); err != nil {
 		refuse(w, err)
 		return
 	}

@@ -3,12 +3,16 @@
 package loopcloud
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
 )
 
 const (
@@ -57,7 +61,7 @@ type Image struct {
 }
 
 // Images lists the images of all accounts and regions, oldest first.
-func (s *Server) Images() []Image {
+func (s *Server) Images(context.Context) ([]Image, error) {
 	out := []Image{}
 	s.eachPlace(func(at state.Caller) {
 		for _, img := range s.cloud.Images(at) {
@@ -67,7 +71,7 @@ func (s *Server) Images() []Image {
 		}
 	})
 	slices.SortStableFunc(out, func(a, b Image) int { return a.Created.Compare(b.Created) })
-	return out
+	return out, nil
 }
 
 // eachPlace goes through every account's every region.
@@ -99,11 +103,29 @@ func imageOf(img state.Image) Image {
 	return out
 }
 
-// Import makes an image of the raw disk in a file, owned by the first account.
-func (s *Server) Import(imp Import, disk string) (Image, error) {
-	if err := s.CheckImport(imp); err != nil {
+// Import makes an image of a source: a directory that holds a root file system, a
+// tar of one, or a raw disk. The image is the first account's.
+func (s *Server) Import(ctx context.Context, imp Import, source string) (Image, error) {
+	if err := s.checkImport(imp); err != nil {
 		return Image{}, err
 	}
+	if err := os.MkdirAll(s.tmp, 0o700); err != nil {
+		return Image{}, fmt.Errorf("cannot import an image: %w", err)
+	}
+	dir, err := os.MkdirTemp(s.tmp, "import-*")
+	if err != nil {
+		return Image{}, fmt.Errorf("cannot import an image: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	disk := filepath.Join(dir, "disk")
+	if err := volume.Import(ctx, source, disk, volume.ImportOptions{SizeGiB: imp.SizeGiB}); err != nil {
+		return Image{}, err
+	}
+	return s.importDisk(imp, disk)
+}
+
+// importDisk makes an image of the raw disk in a file.
+func (s *Server) importDisk(imp Import, disk string) (Image, error) {
 	at := s.importer(imp)
 	snapshot, err := s.cloud.ImportSnapshot(at, state.SnapshotImport{
 		File: disk, SizeGiB: imp.SizeGiB, Description: "Imported for " + imp.Name, IDDigits: importDigits,
@@ -121,8 +143,8 @@ func (s *Server) Import(imp Import, disk string) (Image, error) {
 	return imageOf(img), nil
 }
 
-// CheckImport refuses an import that could not succeed, before a disk is read.
-func (s *Server) CheckImport(imp Import) error {
+// checkImport refuses an import that could not succeed, before a disk is read.
+func (s *Server) checkImport(imp Import) error {
 	if _, ok := bootModes[imp.BootMode]; !ok {
 		return fmt.Errorf("%w: there is no boot mode %q; there are legacy-bios, uefi and uefi-preferred", errImport, imp.BootMode)
 	}
@@ -178,7 +200,7 @@ func (imp Import) request() state.ImageRequest {
 
 // Export writes the disk of an image's root volume into a file, as a sparse raw
 // disk.
-func (s *Server) Export(id, file string) error {
+func (s *Server) Export(_ context.Context, id, file string) error {
 	found := false
 	var err error
 	s.eachPlace(func(at state.Caller) {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
@@ -102,13 +103,31 @@ func (s *Server) routes(ec2, imds, oapi Dialect) http.Handler {
 	front := func(name string, d Dialect) http.Handler {
 		return &front{name: name, Dialect: d, rules: &s.rules, calls: &s.calls}
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/{$}", front("ec2", ec2))
-	mux.Handle("/latest/", front("imds", imds))
-	mux.Handle("/api/v1/", front("oapi", oapi))
-	mux.Handle("/api/latest/", front("oapi", oapi))
-	mux.Handle("/_loopcloud/", s.control())
-	return mux
+	ways := []struct {
+		prefix string
+		to     http.Handler
+	}{
+		{"/latest/", front("imds", imds)},
+		{"/api/v1/", front("oapi", oapi)},
+		{"/api/latest/", front("oapi", oapi)},
+		{"/_loopcloud/", s.control()},
+	}
+	root := front("ec2", ec2)
+	// Not a ServeMux: it would redirect paths that it finds unclean, and a
+	// redirected request has lost its signature.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			root.ServeHTTP(w, r)
+			return
+		}
+		for _, way := range ways {
+			if strings.HasPrefix(r.URL.Path, way.prefix) {
+				way.to.ServeHTTP(w, r)
+				return
+			}
+		}
+		http.Error(w, "loopcloud has nothing at "+r.URL.Path, http.StatusNotFound)
+	})
 }
 
 // ServeHTTP answers a request.
