@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
@@ -34,5 +35,9 @@ func TestPrivateIP(t *testing.T) {
 	}
 	if ten := netip.MustParsePrefix("10.0.0.0/8"); !ten.Contains(one.PrivateIP()) {
 		t.Errorf("%s is not in %s", one.PrivateIP(), ten)
+	}
+	one.Region = "eu-west-2"
+	if name := one.PrivateDNS(); !strings.HasPrefix(name, "ip-10-") || !strings.HasSuffix(name, ".eu-west-2.compute.internal") {
+		t.Errorf("its name is %s", name)
 	}
 }
