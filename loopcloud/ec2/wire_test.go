@@ -78,7 +78,7 @@ func TestWireAnswers(t *testing.T) {
 		"Action=DescribeVolumes&VolumeId.1=" + volume: `<DescribeVolumesResponse` + open + `<volumeSet><item><volumeId>` + volume + `</volumeId><size>8</size><snapshotId></snapshotId>` +
 			`<availabilityZone>eu-west-2a</availabilityZone><availabilityZoneId>euw2-az1</availabilityZoneId><status>available</status><createTime>2026-03-04T05:06:07.890Z</createTime><attachmentSet></attachmentSet>` +
 			`<tagSet><item><key>a&amp;b</key><value>&lt;c&gt;</value></item></tagSet><volumeType>gp2</volumeType><iops>100</iops><encrypted>false</encrypted><multiAttachEnabled>false</multiAttachEnabled><fastRestored>false</fastRestored></item></volumeSet></DescribeVolumesResponse>`,
-		"Action=DeleteTags&ResourceId.1=" + volume: `<DeleteTagsResponse` + open + `<return>true</return></DeleteTagsResponse>`,
+		"Action=DeleteTags&ResourceId.1=" + b.volume(): `<DeleteTagsResponse` + open + `<return>true</return></DeleteTagsResponse>`,
 	} {
 		methods := []string{http.MethodPost, http.MethodGet}
 		for _, method := range methods {
