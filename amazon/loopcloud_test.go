@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
@@ -18,17 +17,17 @@ import (
 // noBytes are disks that hold nothing: what is tested here is what EC2 is asked.
 type noBytes struct{}
 
-func (noBytes) CreateVolume(string, int64, string) error          { return nil }
-func (noBytes) ResizeVolume(string, int64) error                  { return nil }
-func (noBytes) DeleteVolume(string) error                         { return nil }
-func (noBytes) AttachVolume(_, name string) (string, error)       { return name, nil }
-func (noBytes) DetachVolume(string, bool) error                   { return nil }
-func (noBytes) CreateSnapshot(string, string) error               { return nil }
-func (noBytes) CopySnapshot(string, string) error                 { return nil }
-func (noBytes) DeleteSnapshot(string) error                       { return nil }
-func (noBytes) ImportSnapshot(string, string) error               { return nil }
-func (noBytes) ExportSnapshot(id, file string, bytes int64) error { return nil }
-func (noBytes) ReleaseAll() error                                 { return nil }
+func (noBytes) CreateVolume(string, int64, string) error    { return nil }
+func (noBytes) ResizeVolume(string, int64) error            { return nil }
+func (noBytes) DeleteVolume(string) error                   { return nil }
+func (noBytes) AttachVolume(_, name string) (string, error) { return name, nil }
+func (noBytes) DetachVolume(string, bool) error             { return nil }
+func (noBytes) CreateSnapshot(string, string) error         { return nil }
+func (noBytes) CopySnapshot(string, string) error           { return nil }
+func (noBytes) DeleteSnapshot(string) error                 { return nil }
+func (noBytes) ImportSnapshot(string, string) error         { return nil }
+func (noBytes) ExportSnapshot(string, string, int64) error  { return nil }
+func (noBytes) ReleaseAll() error                           { return nil }
 
 // account is whose keys the tests have, and where.
 var account = state.Caller{Account: state.DefaultAccount, Region: "eu-west-1"}
@@ -41,36 +40,53 @@ type world struct {
 	source string // the id of an image with two disks
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, timing state.Timing) *world {
 	t.Helper()
 	alone(t)
-	st, err := state.Open(state.Config{
+	cfg := state.Config{
 		Dir: t.TempDir(), Disks: noBytes{}, DefaultRegion: account.Region,
 		Keys: []state.Key{{ID: "AKIATEST", Secret: "not-to-be-printed"}},
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := st.Close(); err != nil {
-			t.Errorf("the cloud was left with %v", err)
-		}
-	})
-	handler := ec2.New(st, sigv4.NewAuthorizer(st))
-	w := &world{state: st, wire: &cloudtest.Wire{Refuse: func(rw http.ResponseWriter, _ *http.Request) {
-		handler.Refuse(rw, http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded.")
-	}}}
-	mux := http.NewServeMux()
-	mux.Handle("POST /{$}", handler)
-	mux.Handle("/latest/", hostMetadata(t, st))
-	w.wire.Next = mux
+	source := makeSource(t, cfg)
+	cfg.Timing = timing
+	st := open(t, cfg)
+	t.Cleanup(func() { closed(t, st) })
+
+	w := &world{state: st, source: source, wire: wireTo(t, st)}
 	server := httptest.NewServer(w.wire)
 	t.Cleanup(server.Close)
 	w.url = server.URL
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", w.url)
-	w.source = w.image(t)
 	return w
+}
+
+func open(t *testing.T, cfg state.Config) *state.Cloud {
+	t.Helper()
+	st, err := state.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+func closed(t *testing.T, st *state.Cloud) {
+	t.Helper()
+	if err := st.Close(); err != nil {
+		t.Errorf("the cloud was left with %v", err)
+	}
+}
+
+// wireTo is EC2 and the metadata service of a cloud.
+func wireTo(t *testing.T, st *state.Cloud) *cloudtest.Wire {
+	t.Helper()
+	handler := ec2.New(st, sigv4.NewAuthorizer(st))
+	mux := http.NewServeMux()
+	mux.Handle("POST /{$}", handler)
+	mux.Handle("/latest/", hostMetadata(t, st))
+	return &cloudtest.Wire{Next: mux, Refuse: func(rw http.ResponseWriter, _ *http.Request) {
+		handler.Refuse(rw, http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded.")
+	}}
 }
 
 // hostMetadata tells of the machine that the cloud runs on.
@@ -84,11 +100,13 @@ func hostMetadata(t *testing.T, st *state.Cloud) http.Handler {
 	return http.HandlerFunc((&stub{t: t, metadata: map[string]string{"dynamic/instance-identity/document": doc}}).serveMetadata)
 }
 
-// image makes an image of two disks with every attribute that is inherited.
-func (w *world) image(t *testing.T) string {
+// makeSource makes an image of two disks with every attribute that is inherited.
+func makeSource(t *testing.T, cfg state.Config) string {
 	t.Helper()
-	root, data := w.snapshot(t), w.snapshot(t)
-	image, err := w.state.CreateImage(account, state.ImageRequest{
+	st := open(t, cfg)
+	defer closed(t, st)
+	root, data := blankSnapshot(t, st), blankSnapshot(t, st)
+	image, err := st.CreateImage(account, state.ImageRequest{
 		Name: "base", IDDigits: 17,
 		Attributes: state.ImageAttributes{
 			Architecture: "x86_64", Virtualization: "hvm", RootDevice: "/dev/xvda", BootMode: "uefi-preferred",
@@ -108,18 +126,17 @@ func (w *world) image(t *testing.T) string {
 	return image.ID
 }
 
-// snapshot makes a snapshot of a blank volume.
-func (w *world) snapshot(t *testing.T) string {
+func blankSnapshot(t *testing.T, st *state.Cloud) string {
 	t.Helper()
-	volume, err := w.state.CreateVolume(account, state.VolumeRequest{Zone: "eu-west-1a", SizeGiB: 1, Type: "gp2", IDDigits: 17})
+	volume, err := st.CreateVolume(account, state.VolumeRequest{Zone: "eu-west-1a", SizeGiB: 1, Type: "gp2", IDDigits: 17})
 	if err != nil {
 		t.Fatal(err)
 	}
-	snapshot, err := w.state.CreateSnapshot(account, state.SnapshotRequest{VolumeID: volume.ID, IDDigits: 17})
+	snapshot, err := st.CreateSnapshot(account, state.SnapshotRequest{VolumeID: volume.ID, IDDigits: 17})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.state.DeleteVolume(account, volume.ID, false); err != nil {
+	if err := st.DeleteVolume(account, volume.ID, false); err != nil {
 		t.Fatal(err)
 	}
 	return snapshot.ID
@@ -133,22 +150,21 @@ func (w *world) cloud(t *testing.T, opts Options) *Cloud {
 	return NewCloud(opts)
 }
 
-func TestConformance(t *testing.T) {
-	wires := sync.Map{}
+func TestConformance(t *testing.T) { conform(t, state.Instant()) }
+
+// Where things take their time, calls are repeated in the states between.
+func TestConformanceOfASlowCloud(t *testing.T) { conform(t, state.AWS(1.0/2000)) }
+
+func conform(t *testing.T, timing state.Timing) {
+	wires := map[bake.Cloud]*cloudtest.Wire{}
 	cloudtest.Conform(t, cloudtest.Env{
 		New: func(t *testing.T) bake.Cloud {
-			w := newWorld(t)
+			w := newWorld(t, timing)
 			cloud := w.cloud(t, Options{SourceAMI: w.source})
-			wires.Store(cloud, w.wire)
+			wires[cloud] = w.wire
 			return cloud
 		},
-		Fail: func(t *testing.T, cloud bake.Cloud, fault cloudtest.Fault) {
-			wire, ok := wires.Load(cloud)
-			if !ok {
-				t.Fatal("a cloud that is not of this test")
-			}
-			wire.(*cloudtest.Wire).Fail(fault)
-		},
+		Fail: func(_ *testing.T, cloud bake.Cloud, fault cloudtest.Fault) { wires[cloud].Fail(fault) },
 	})
 }
 
@@ -191,7 +207,7 @@ func (w *world) find(t *testing.T, id bake.ImageID) state.Image {
 }
 
 func TestImageInheritsFromItsSource(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, state.Instant())
 	cloud := w.cloud(t, Options{SourceAMI: w.source, Mappings: []Mapping{{DeviceName: "/dev/sdb", NoDevice: true}}})
 	source, err := cloud.Source(context.Background())
 	if err != nil {
@@ -218,7 +234,7 @@ func TestImageInheritsFromItsSource(t *testing.T) {
 }
 
 func TestImageFromScratch(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, state.Instant())
 	cloud := w.cloud(t, Options{
 		FromScratch: true, VirtualizationType: "hvm", RootDeviceName: "xvda",
 		Mappings: []Mapping{{DeviceName: "xvda", DeleteOnTermination: true, VolumeType: "gp2", Encrypted: true}},
@@ -241,7 +257,7 @@ func TestImageFromScratch(t *testing.T) {
 }
 
 func TestDestroyLeavesTheRest(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, state.Instant())
 	before := len(w.state.Snapshots(account))
 	cloud := w.cloud(t, Options{SourceAMI: w.source})
 	source, err := cloud.Source(context.Background())
@@ -260,7 +276,7 @@ func TestDestroyLeavesTheRest(t *testing.T) {
 }
 
 func TestCopyIsDestroyedWhole(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, state.Instant())
 	there := state.Caller{Account: account.Account, Region: "us-east-1"}
 	copied, err := w.state.CopyImage(there, state.ImageCopyRequest{SourceID: w.source, SourceRegion: account.Region, Name: "copy", IDDigits: 17})
 	if err != nil {
@@ -277,7 +293,7 @@ func TestCopyIsDestroyedWhole(t *testing.T) {
 }
 
 func TestWrongSecretKey(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, state.Instant())
 	a := access(w.url)
 	a.SecretKey = "another"
 	err := NewCloud(Options{Client: dial(t, a)}).CheckName(context.Background(), "x")

@@ -9,11 +9,7 @@ import (
 )
 
 func snapshots(items ...string) action {
-	body := "<snapshotSet>"
-	for _, item := range items {
-		body += "<item>" + item + "</item>"
-	}
-	return answer("DescribeSnapshots", body+"</snapshotSet>")
+	return list("DescribeSnapshots", "snapshotSet", items)
 }
 
 const (

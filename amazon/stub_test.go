@@ -35,6 +35,15 @@ func answer(name, body string) action {
 	}
 }
 
+// list is an action that answers a set of items.
+func list(name, set string, items []string) action {
+	var body strings.Builder
+	for _, item := range items {
+		body.WriteString("<item>" + item + "</item>")
+	}
+	return answer(name, "<"+set+">"+body.String()+"</"+set+">")
+}
+
 // refuse is an action that EC2 always refuses with a code.
 func refuse(code string) action { return refuseWith(http.StatusBadRequest, code) }
 

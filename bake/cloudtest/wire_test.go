@@ -1,10 +1,12 @@
 package cloudtest
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -23,13 +25,13 @@ func TestWire(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			reached := 0
+			var reached atomic.Int32
 			wire := &Wire{
 				Next: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-					reached++
-					io.WriteString(w, "done")
+					reached.Add(1)
+					fmt.Fprint(w, "done")
 				}),
-				Refuse: func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "slow down") },
+				Refuse: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "slow down") },
 			}
 			server := httptest.NewServer(wire)
 			defer server.Close()
@@ -37,8 +39,8 @@ func TestWire(t *testing.T) {
 			if got := ask(t, tt.method, server.URL); got != tt.answer {
 				t.Errorf("answer %q, want %q", got, tt.answer)
 			}
-			if reached != tt.reached || wire.Broken() != tt.broken {
-				t.Errorf("the cloud was asked %d times and %d requests were broken, want %d and %d", reached, wire.Broken(), tt.reached, tt.broken)
+			if n := int(reached.Load()); n != tt.reached || wire.Broken() != tt.broken {
+				t.Errorf("the cloud was asked %d times and %d requests were broken, want %d and %d", n, wire.Broken(), tt.reached, tt.broken)
 			}
 			if got := ask(t, http.MethodPost, server.URL); tt.method == http.MethodPost && got != "done" {
 				t.Errorf("the request after it was answered %q", got)
