@@ -80,7 +80,7 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-printed")
 	t.Setenv("AWS_ENDPOINT_URL", server.URL)
 	cloud := NewCloud(Options{Client: dial(t, Access{Region: "eu-west-1"})})
-	says(t, cloud.CheckName(context.Background(), "x"), "AKIAENV", "EnvConfigCredentials", "check access_key and secret_key")
+	says(t, cloud.CheckName(context.Background(), "x"), "AKIAENV", "EnvConfigCredentials", "access_key and secret_key")
 }
 
 // The custom endpoint is EC2's of one region: the metadata service and other
@@ -145,7 +145,7 @@ func TestUnreachableEndpoint(t *testing.T) {
 		access func(url string) Access
 		want   string
 	}{
-		{"custom", func(url string) Access { return access(url) }, "custom_endpoint_ec2"},
+		{"custom", access, "custom_endpoint_ec2"},
 		{"of the environment", func(url string) Access {
 			t.Setenv("AWS_ENDPOINT_URL", url)
 			return access("")
@@ -198,6 +198,7 @@ func TestTransientFaultsAreTriedAgain(t *testing.T) {
 		"throttled":    refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded"),
 		"server fault": refuseWith(http.StatusInternalServerError, "InternalError"),
 		"no answer":    breakOff,
+		"half answer":  cutOff,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &stub{actions: map[string]action{"DescribeImages": inTurn(fault, fault, found)}}
