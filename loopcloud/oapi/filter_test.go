@@ -93,7 +93,7 @@ func TestFilters(t *testing.T) {
 		}
 	}
 	host := z.host()
-	q := func(format string, args ...any) string { return fmt.Sprintf(format, args...) }
+	q := fmt.Sprintf
 	tests := []struct {
 		call, filters string
 		want          []string
@@ -179,7 +179,7 @@ func TestPaging(t *testing.T) {
 	all := z.find("ReadVolumes", `{}`)
 	var got []string
 	var token *string
-	for range len(all) {
+	for range all {
 		page := must[*osc.ReadVolumesResponse](t)(z.ReadVolumes(t.Context(), osc.ReadVolumesRequest{ResultsPerPage: ptr(3), NextPageToken: token}))
 		if len(*page.Volumes) > 3 {
 			t.Fatalf("a page of %d", len(*page.Volumes))

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func contains(s string, parts ...string) bool {
 func refusal(status int, a map[string]any) string {
 	list, _ := a["Errors"].([]any)
 	if len(list) != 1 {
-		return fmt.Sprint(status)
+		return strconv.Itoa(status)
 	}
 	e := list[0].(map[string]any)
 	return fmt.Sprintf("%d %v/%v", status, e["Type"], e["Code"])
