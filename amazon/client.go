@@ -16,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
-	"github.com/aws/aws-sdk-go-v2/service/ec2"
 )
 
 const (
@@ -50,7 +49,7 @@ type Client struct {
 	access   Access
 	endpoint string // with a scheme; empty for the SDK's choice
 	metadata *imds.Client
-	ec2      *ec2.Client
+	ec2      *calls
 	policy   policy
 	key      aws.Credentials // without the secret: for messages
 }
@@ -136,19 +135,6 @@ func findKey(ctx context.Context, cfg aws.Config) (aws.Credentials, error) {
 			"or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the instance a role: %w", err)
 	}
 	return aws.Credentials{AccessKeyID: key.AccessKeyID, Source: key.Source}, nil
-}
-
-// in answers EC2 of a region. A custom endpoint serves the client's own region
-// alone: a request for another one must not end there.
-func (c *Client) in(region string) *ec2.Client {
-	return ec2.NewFromConfig(c.config, func(o *ec2.Options) {
-		o.Region = region
-		o.Retryer = c.policy.full
-		o.HTTPClient = c.transport()
-		if c.endpoint != "" && region == c.config.Region {
-			o.BaseEndpoint = aws.String(c.endpoint)
-		}
-	})
 }
 
 // transport is the HTTP client of EC2, made from the configured one so that

@@ -242,10 +242,10 @@ func TestCancelEndsTheAttempts(t *testing.T) {
 func TestEndpointWithoutScheme(t *testing.T) {
 	alone(t)
 	c := dial(t, access("ec2.example.com"))
-	if got := c.ec2.Options().BaseEndpoint; got == nil || *got != "https://ec2.example.com" {
+	if got := newEC2(c, c.Region()).Options().BaseEndpoint; got == nil || *got != "https://ec2.example.com" {
 		t.Errorf("base endpoint %v", got)
 	}
-	if got := c.in("us-east-1").Options().BaseEndpoint; got != nil {
+	if got := newEC2(c, "us-east-1").Options().BaseEndpoint; got != nil {
 		t.Errorf("another region's EC2 is at %s", *got)
 	}
 }
