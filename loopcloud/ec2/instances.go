@@ -187,7 +187,7 @@ type describeInstancesOutput struct {
 }
 
 func (c *call) describeInstances(in *describeInstancesInput) (*describeInstancesOutput, error) {
-	if err := in.paging.check(5, len(in.IDs)); err != nil {
+	if err := in.checkPage(5, len(in.IDs)); err != nil {
 		return nil, err
 	}
 	instances, err := c.instances(plain(in.IDs))

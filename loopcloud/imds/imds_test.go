@@ -277,7 +277,7 @@ func TestDispatch(t *testing.T) {
 		"/api/v1/ReadVms":                "",
 		"/1999-01-01/meta-data/hostname": "",
 	} {
-		if got := h.Action(httptest.NewRequest("GET", path, nil), nil); got != want {
+		if got := h.Action(httptest.NewRequest(http.MethodGet, path, nil), nil); got != want {
 			t.Errorf("%s: got %q, want %q", path, got, want)
 		}
 	}

@@ -30,7 +30,8 @@ func TestZoneID(t *testing.T) {
 
 func TestPrivateIP(t *testing.T) {
 	one, two := state.VM{ID: "i-11111111"}, state.VM{ID: "i-22222222"}
-	if again := (state.VM{ID: one.ID}); again.PrivateIP() != one.PrivateIP() || one.PrivateIP() == two.PrivateIP() {
+	again := state.VM{ID: one.ID}
+	if one.PrivateIP() != again.PrivateIP() || one.PrivateIP() == two.PrivateIP() {
 		t.Errorf("got %s and %s", one.PrivateIP(), two.PrivateIP())
 	}
 	if ten := netip.MustParsePrefix("10.0.0.0/8"); !ten.Contains(one.PrivateIP()) {
