@@ -137,7 +137,7 @@ var facts = bake.Facts{
 }
 
 // build runs a job whose image is made by the given function.
-func build(t *testing.T, ctx context.Context, ui *screen, hook hookFunc, job builder.Job,
+func build(ctx context.Context, t *testing.T, ui *screen, hook hookFunc, job builder.Job,
 	act func(context.Context, bake.Plan, bake.Reporter) error,
 ) (packersdk.Artifact, error) {
 	t.Helper()

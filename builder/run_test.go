@@ -18,7 +18,7 @@ import (
 func planOf(t *testing.T, j builder.Job) bake.Plan {
 	t.Helper()
 	var got bake.Plan
-	_, err := build(t, t.Context(), &screen{}, noProvisioner, j, func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+	_, err := build(t.Context(), t, &screen{}, noProvisioner, j, func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
 		got = plan
 		return nil
 	})
@@ -202,7 +202,7 @@ func TestLabelsThatTheCloudWouldRefuse(t *testing.T) {
 
 func TestFirstLineNamesThePluginAndItsVersion(t *testing.T) {
 	ui := &screen{}
-	if _, err := build(t, t.Context(), ui, noProvisioner, job(t, nil), func(_ context.Context, _ bake.Plan, report bake.Reporter) error {
+	if _, err := build(t.Context(), t, ui, noProvisioner, job(t, nil), func(_ context.Context, _ bake.Plan, report bake.Reporter) error {
 		report.Step("working on %s", "it")
 		report.Detail("a detail")
 		report.Warn("take care")
@@ -220,7 +220,7 @@ func TestFirstLineNamesThePluginAndItsVersion(t *testing.T) {
 func TestSecretsAreStruckOut(t *testing.T) {
 	packersdk.LogSecretFilter.Set("t0psecret")
 	ui := &screen{}
-	_, err := build(t, t.Context(), ui, noProvisioner, job(t, nil), func(_ context.Context, _ bake.Plan, report bake.Reporter) error {
+	_, err := build(t.Context(), t, ui, noProvisioner, job(t, nil), func(_ context.Context, _ bake.Plan, report bake.Reporter) error {
 		report.Warn("signed with t0psecret")
 		return nil
 	})
@@ -267,7 +267,7 @@ func TestFailuresHaveNoArtifact(t *testing.T) {
 		t.Errorf("got %v, %v", artifact, err)
 	}
 	broken := errors.New("broken")
-	artifact, err := build(t, t.Context(), &screen{}, noProvisioner, job(t, nil), func(context.Context, bake.Plan, bake.Reporter) error { return broken })
+	artifact, err := build(t.Context(), t, &screen{}, noProvisioner, job(t, nil), func(context.Context, bake.Plan, bake.Reporter) error { return broken })
 	if artifact != nil || !errors.Is(err, broken) {
 		t.Errorf("got %v, %v", artifact, err)
 	}
@@ -275,7 +275,7 @@ func TestFailuresHaveNoArtifact(t *testing.T) {
 
 func TestDebugPausesAfterEachStep(t *testing.T) {
 	ui := &screen{answers: []string{"", "any"}}
-	_, err := build(t, t.Context(), ui, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+	_, err := build(t.Context(), t, ui, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
 		return errors.Join(plan.Pause(ctx, "attach the volume"), plan.Pause(ctx, "mount the root"))
 	})
 	if err != nil || len(ui.asked) != 2 {
@@ -286,7 +286,7 @@ func TestDebugPausesAfterEachStep(t *testing.T) {
 }
 
 func TestDebugWithoutATerminalGoesOn(t *testing.T) {
-	_, err := build(t, t.Context(), &screen{mute: true}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+	_, err := build(t.Context(), t, &screen{mute: true}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
 		return plan.Pause(ctx, "step")
 	})
 	if err != nil {
@@ -296,7 +296,7 @@ func TestDebugWithoutATerminalGoesOn(t *testing.T) {
 
 func TestDebugPauseCanBeCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := build(t, ctx, &screen{onAsk: cancel}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+	_, err := build(ctx, t, &screen{onAsk: cancel}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
 		return plan.Pause(ctx, "step")
 	})
 	if !errors.Is(err, context.Canceled) {
@@ -326,7 +326,7 @@ func TestOnError(t *testing.T) {
 		t.Run(test.policy+strings.Join(test.answers, ","), func(t *testing.T) {
 			ui := &screen{answers: test.answers}
 			kept := false
-			_, err := build(t, t.Context(), ui, noProvisioner, job(t, map[string]any{"packer_on_error": test.policy}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+			_, err := build(t.Context(), t, ui, noProvisioner, job(t, map[string]any{"packer_on_error": test.policy}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
 				failure := errors.New("no attachment")
 				kept = plan.KeepOnError(failure)
 				if plan.KeepOnError(failure) != kept {
@@ -344,7 +344,7 @@ func TestOnError(t *testing.T) {
 
 func TestAskingCanBeCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := build(t, ctx, &screen{onAsk: cancel}, noProvisioner, job(t, map[string]any{"packer_on_error": "ask"}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+	_, err := build(ctx, t, &screen{onAsk: cancel}, noProvisioner, job(t, map[string]any{"packer_on_error": "ask"}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
 		failure := errors.New("failed")
 		if plan.KeepOnError(failure) {
 			t.Error("a cancelled build is kept")
@@ -357,7 +357,7 @@ func TestAskingCanBeCancelled(t *testing.T) {
 }
 
 func TestNobodyToAskCleansUp(t *testing.T) {
-	_, err := build(t, t.Context(), &screen{mute: true}, noProvisioner, job(t, map[string]any{"packer_on_error": "ask"}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+	_, err := build(t.Context(), t, &screen{mute: true}, noProvisioner, job(t, map[string]any{"packer_on_error": "ask"}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
 		failure := errors.New("failed")
 		if plan.KeepOnError(failure) {
 			t.Error("kept")
