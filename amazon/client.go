@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 )
 
 const (
@@ -135,6 +136,24 @@ func findKey(ctx context.Context, cfg aws.Config) (aws.Credentials, error) {
 			"or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the instance a role: %w", err)
 	}
 	return aws.Credentials{AccessKeyID: key.AccessKeyID, Source: key.Source}, nil
+}
+
+// in answers EC2 of a region.
+func (c *Client) in(region string) *calls {
+	return callsOf(ec2.NewFromConfig(c.config, c.settings(region)))
+}
+
+// settings are the SDK's options for EC2 of a region. A custom endpoint serves
+// the client's own region alone: a request for another one must not end there.
+func (c *Client) settings(region string) func(*ec2.Options) {
+	return func(o *ec2.Options) {
+		o.Region = region
+		o.Retryer = c.policy.full
+		o.HTTPClient = c.transport()
+		if c.endpoint != "" && region == c.config.Region {
+			o.BaseEndpoint = aws.String(c.endpoint)
+		}
+	}
 }
 
 // transport is the HTTP client of EC2, made from the configured one so that

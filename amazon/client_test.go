@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 )
 
 const document = `{"instanceId":"i-0123","availabilityZone":"eu-west-1b","region":"eu-west-1"}`
@@ -242,10 +244,13 @@ func TestCancelEndsTheAttempts(t *testing.T) {
 func TestEndpointWithoutScheme(t *testing.T) {
 	alone(t)
 	c := dial(t, access("ec2.example.com"))
-	if got := newEC2(c, c.Region()).Options().BaseEndpoint; got == nil || *got != "https://ec2.example.com" {
+	var own, other ec2.Options
+	c.settings(c.Region())(&own)
+	if got := own.BaseEndpoint; got == nil || *got != "https://ec2.example.com" {
 		t.Errorf("base endpoint %v", got)
 	}
-	if got := newEC2(c, "us-east-1").Options().BaseEndpoint; got != nil {
+	c.settings("us-east-1")(&other)
+	if got := other.BaseEndpoint; got != nil {
 		t.Errorf("another region's EC2 is at %s", *got)
 	}
 }

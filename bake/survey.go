@@ -65,7 +65,7 @@ func (b *build) facts(ctx context.Context) (Facts, error) {
 // source is nil from scratch.
 func (b *build) source(ctx context.Context) (*Image, error) {
 	if b.plan.FromScratch {
-		return nil, nil //nolint:nilnil // from scratch there is no source, and that is no error
+		return nil, nil
 	}
 	img, err := b.cloud.Source(ctx)
 	if err != nil {

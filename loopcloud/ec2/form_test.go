@@ -2,6 +2,7 @@ package ec2
 
 import (
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"reflect"
@@ -66,7 +67,7 @@ func clean(e *everything) {
 
 func formOf(t *testing.T, text string) form {
 	t.Helper()
-	f, err := parseForm(httptest.NewRequest("GET", "/?"+text, nil), nil)
+	f, err := parseForm(httptest.NewRequest(http.MethodGet, "/?"+text, nil), nil)
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
@@ -77,7 +78,7 @@ func TestDecodeRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                          "MissingParameter: The request must contain the parameter Name",
 		"Name=":                     "MissingParameter: The request must contain the parameter Name",
-		"Name=a&Nmae=b":             "UnknownParameter: The parameter Nmae is not recognized",
+		"Name=a&Other=b":            "UnknownParameter: The parameter Other is not recognized",
 		"Name=a&B=1&A=1":            "UnknownParameter: The parameter A is not recognized",
 		"Name=a&Name.1=b":           "UnknownParameter: The parameter Name.1 is not recognized",
 		"Name=a&Word=b":             "UnknownParameter: The parameter Word is not recognized",
@@ -139,7 +140,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
-		values, err := parseForm(httptest.NewRequest("POST", "/", nil), []byte(body))
+		values, err := parseForm(httptest.NewRequest(http.MethodPost, "/", nil), []byte(body))
 		if err != nil {
 			return
 		}

@@ -100,6 +100,7 @@ func TestRegisterImageRefusals(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
+			b := b.in(t)
 			_, err := b.client.RegisterImage(ctx, b.imageInput("new", test.change))
 			b.refused(err, test.code)
 		})
@@ -164,6 +165,7 @@ func TestDescribeImages(t *testing.T) {
 		"disabled too": {alice, sdk.DescribeImagesInput{IncludeDisabled: aws.Bool(true), Owners: []string{"self"}}, all},
 	} {
 		t.Run(name, func(t *testing.T) {
+			b := b.in(t)
 			out := must(b.as(test.account, region).DescribeImages(ctx, &test.in))(b)
 			if got := imageIDs(out.Images); !slices.Equal(got, sorted(slices.Clone(test.want)...)) && len(got)+len(test.want) > 0 {
 				t.Errorf("got %v, want %v", got, test.want)
@@ -406,7 +408,7 @@ func TestLaunchPermissions(t *testing.T) {
 		"dry run":       {sdk.ModifyImageAttributeInput{Description: some, DryRun: aws.Bool(true)}, "DryRunOperation"},
 		"dry run users": {sdk.ModifyImageAttributeInput{UserIds: []string{bob}, OperationType: "add", DryRun: aws.Bool(true)}, "DryRunOperation"},
 	} {
-		t.Run(name, func(t *testing.T) { b.refused(modify(test.in), test.code) })
+		t.Run(name, func(t *testing.T) { b.in(t).refused(modify(test.in), test.code) })
 	}
 	public := b.as(amazon, region)
 	_, err := public.ModifyImageAttribute(ctx, &sdk.ModifyImageAttributeInput{ImageId: &id, Description: some})

@@ -67,6 +67,7 @@ func TestCreateSnapshotRefusals(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
+			b := b.in(t)
 			_, err := b.client.CreateSnapshot(ctx, &test.in)
 			b.refused(err, test.code)
 		})
@@ -96,6 +97,7 @@ func TestDescribeSnapshots(t *testing.T) {
 		"alias":        {alice, sdk.DescribeSnapshotsInput{Filters: []types.Filter{filter("owner-alias", "amazon")}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			b := b.in(t)
 			out := must(b.as(test.account, region).DescribeSnapshots(ctx, &test.in))(b)
 			if got := snapshotIDs(out.Snapshots); !slices.Equal(got, sorted(test.want...)) && len(got)+len(test.want) > 0 {
 				t.Errorf("got %v, want %v", got, test.want)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
 // request is a signed request with a body, or, for a GET, a query.
@@ -77,7 +78,7 @@ func TestWireAnswers(t *testing.T) {
 		"Action=DescribeVolumes&VolumeId.1=" + volume: `<DescribeVolumesResponse` + open + `<volumeSet><item><volumeId>` + volume + `</volumeId><size>8</size><snapshotId></snapshotId>` +
 			`<availabilityZone>eu-west-2a</availabilityZone><availabilityZoneId>euw2-az1</availabilityZoneId><status>available</status><createTime>2026-03-04T05:06:07.890Z</createTime><attachmentSet></attachmentSet>` +
 			`<tagSet><item><key>a&amp;b</key><value>&lt;c&gt;</value></item></tagSet><volumeType>gp2</volumeType><iops>100</iops><encrypted>false</encrypted><multiAttachEnabled>false</multiAttachEnabled><fastRestored>false</fastRestored></item></volumeSet></DescribeVolumesResponse>`,
-		"Action=DeleteTags&ResourceId.1=" + volume: `<DeleteTagsResponse` + open + `<return>true</return></DeleteTagsResponse>`,
+		"Action=DeleteTags&ResourceId.1=" + b.volume(): `<DeleteTagsResponse` + open + `<return>true</return></DeleteTagsResponse>`,
 	} {
 		methods := []string{http.MethodPost, http.MethodGet}
 		for _, method := range methods {
@@ -132,6 +133,7 @@ func TestWireSignatures(t *testing.T) {
 		"other query": {func(r *http.Request) { r.URL.RawQuery = "DryRun=true" }, 401, "AuthFailure"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			b := b.in(t)
 			r := b.request(http.MethodPost, params)
 			test.change(r)
 			status, body, _ := b.send(r)
@@ -142,6 +144,38 @@ func TestWireSignatures(t *testing.T) {
 	}
 	_, err := b.as(alice, "mars-1").DescribeRegions(ctx, nil)
 	b.refused(err, "AuthFailure", "not able to validate")
+}
+
+// TestPresigned sends a whole request as a presigned address.
+func TestPresigned(t *testing.T) {
+	b := newBox(t)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url+"/?Action=DescribeRegions&Version=2016-11-15&X-Amz-Expires=60", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(nil)
+	pair := aws.Credentials{AccessKeyID: keys[0].ID, SecretAccessKey: keys[0].Secret}
+	address, _, err := v4.NewSigner().PresignHTTP(ctx, pair, r, hex.EncodeToString(sum[:]), "ec2", region, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]int{address: http.StatusOK, address + "&DryRun=true": http.StatusUnauthorized} {
+		if r, err = http.NewRequestWithContext(ctx, http.MethodGet, target, nil); err != nil {
+			t.Fatal(err)
+		}
+		if status, body, _ := b.send(r); status != want {
+			t.Errorf("%s: got %d %s", target, status, body)
+		}
+	}
+}
+
+// TestFault: what is wrong with loopcloud itself is no refusal.
+func TestFault(t *testing.T) {
+	b := newBoxOn(t, state.Timing{}, brokenDisks{})
+	status, body, _ := b.send(b.request(http.MethodPost, "Action=CreateVolume&Version=2016-11-15&Size=1&AvailabilityZone="+zone))
+	if status != http.StatusInternalServerError || !strings.Contains(body, "<Code>InternalError</Code>") || !strings.Contains(body, "no space left") {
+		t.Errorf("got %d %s", status, body)
+	}
 }
 
 func TestTooLarge(t *testing.T) {

@@ -228,7 +228,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add("AWS4-HMAC-SHA256 Credential=A/20260304/r/s/aws4_request,SignedHeaders=content-length;host,Signature="+strings.Repeat("ab", 32), "20260304T050607Z", "")
 	f.Add("", "", "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=1")
 	f.Fuzz(func(t *testing.T, authorization, date, query string) {
-		r := httptest.NewRequest("POST", "http://ec2.example/", nil)
+		r := httptest.NewRequest(http.MethodPost, "http://ec2.example/", nil)
 		r.URL.RawQuery = query
 		r.Header.Set("Authorization", authorization)
 		r.Header.Set("X-Amz-Date", date)

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -126,7 +127,7 @@ func TestImportRoot(t *testing.T) {
 			if diff := cmp.Diff(disk.Table{Kind: disk.MBR, Partitions: []disk.Partition{wantPart}}, table); diff != "" {
 				t.Errorf("table (-want +got):\n%s", diff)
 			}
-			if got := run(t, "", "blkid", "-O", fmt.Sprint(mib), "-p", "-o", "value", "-s", "LABEL", file); got != "cloudimg" {
+			if got := run(t, "", "blkid", "-O", "1048576", "-p", "-o", "value", "-s", "LABEL", file); got != "cloudimg" {
 				t.Errorf("the label is %q", got)
 			}
 			expectFiles(t, filepath.Dir(file), "disk.raw")
@@ -239,7 +240,7 @@ func TestImportRefused(t *testing.T) {
 func BenchmarkImport(b *testing.B) {
 	dir := b.TempDir()
 	for i := range 50 {
-		must(b, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), bytes.Repeat([]byte{byte(i + 1)}, 100_000), 0o600))
+		must(b, os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), bytes.Repeat([]byte{byte(i + 1)}, 100_000), 0o600))
 	}
 	dst := filepath.Join(b.TempDir(), "disk.raw")
 	for b.Loop() {

@@ -4,7 +4,6 @@ package volume_test
 
 import (
 	"bytes"
-	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -212,9 +211,13 @@ func TestSnapshotCostsWhatWasWritten(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(mnt, "file"), content, 0o600))
 	unmount()
 	must(t, s.CreateSnapshot("snap-1", "vol-1"))
-	if got := allocated(t, filepath.Join(dir, "snapshots/snap-1.raw")); got < 20*mib || got > 32*mib {
+	got, err := s.SnapshotBytes("snap-1")
+	must(t, err)
+	if got != allocated(t, filepath.Join(dir, "snapshots/snap-1.raw")) || got < 20*mib || got > 32*mib {
 		t.Errorf("the snapshot takes %d MiB for 20 MiB", got/mib)
 	}
+	_, err = s.SnapshotBytes("snap-2")
+	wantError(t, err, fs.ErrNotExist, "snap-2")
 }
 
 // TestSnapshotSharesBlocks keeps the store on a file system that can clone.
@@ -231,7 +234,7 @@ func TestSnapshotSharesBlocks(t *testing.T) {
 	device := attach(t, s, "vol-1", "/dev/sdre")
 	content := make([]byte, 300*mib)
 	content[0] = 1
-	must(t, errors.Join(os.WriteFile(device, content, 0)))
+	must(t, os.WriteFile(device, content, 0))
 	for _, id := range []string{"snap-1", "snap-2", "snap-3", "snap-4"} { // more than there is room for
 		must(t, s.CreateSnapshot(id, "vol-1"))
 	}

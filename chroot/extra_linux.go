@@ -1,0 +1,110 @@
+package chroot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// bind is the type of an extra mount that shows a directory of the host.
+const bind = "bind"
+
+// MountBelow mounts a further file system inside the root. The target is found as
+// in the chroot, so that no link of the image leads the mount elsewhere, and is
+// made where it is missing. Leave unmounts it. The error wraps ErrNoFileSystem
+// when the kernel does not have the type.
+//
+// A bind mount shows the one file system that its source is on, as mount --bind
+// does, and what is mounted on it later stays in the root.
+func (m *Mounted) MountBelow(_ context.Context, extra ExtraMount) error {
+	if err := m.mountBelow(extra); err != nil {
+		return fmt.Errorf("cannot mount %s %s on %s in %s: %w", extra.Type, extra.Source, extra.Target, m.path, err)
+	}
+	return nil
+}
+
+func (m *Mounted) mountBelow(extra ExtraMount) error {
+	onto, err := extra.onto()
+	if err != nil {
+		return err
+	}
+	in, err := m.open()
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	target, err := in.mountPoint(extra.Target, onto)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	kind, flags := extra.Type, uintptr(0)
+	if kind == bind {
+		kind, flags = "", unix.MS_BIND
+	}
+	if err := unix.Mount(extra.Source, procPath(target), kind, flags, ""); err != nil {
+		return explain(err, extra.Type)
+	}
+	// The open target lies below the mount; the path leads onto it.
+	top, err := in.open(extra.Target, unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	return unix.Mount("", procPath(top), "", unix.MS_PRIVATE, "")
+}
+
+// onto is what it can be mounted on, a directory or a file; an error means that it
+// cannot be mounted at all.
+func (e ExtraMount) onto() (os.FileMode, error) {
+	if e.Type != bind {
+		return os.ModeDir, known(e.Type)
+	}
+	info, err := os.Stat(e.Source)
+	if err != nil {
+		return 0, err
+	}
+	return info.Mode() & os.ModeDir, nil
+}
+
+// known asks the kernel for a type of file system, which loads its module.
+// Kernels before 5.2 cannot be asked; mount(2) will tell.
+func known(kind string) error {
+	fd, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
+	if errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("%s: %w", kind, ErrNoFileSystem)
+	}
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return nil
+}
+
+// mountPoint opens a target, and makes it if it is missing.
+func (in *inside) mountPoint(path string, onto os.FileMode) (*os.File, error) {
+	target, err := in.open(path, unix.O_PATH, 0)
+	if !errors.Is(err, os.ErrNotExist) {
+		return target, err
+	}
+	if onto.IsDir() {
+		err = in.mkdirAll(path)
+	} else {
+		err = in.touch(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return in.open(path, unix.O_PATH, 0)
+}
+
+// touch makes an empty file.
+func (in *inside) touch(path string) error {
+	f, err := in.create(path, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}

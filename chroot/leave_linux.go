@@ -1,0 +1,185 @@
+package chroot
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// retryAfter is the interval at which something busy is tried again.
+const retryAfter = 50 * time.Millisecond
+
+// Leave unmounts the root that this keeper mounted at the path, and whatever is
+// mounted below it, and removes the directories made for it. It answers nil when
+// this keeper mounted nothing there.
+//
+// What is in use is tried again for a while. After that Leave fails and names the
+// holders; it never detaches a mount that is still in use, for the disk would not
+// be flushed. It may be called again.
+func (k *Keeper) Leave(ctx context.Context, path string) error {
+	m := k.at(path)
+	if m == nil {
+		return nil
+	}
+	synced, err := m.sync()
+	if err != nil {
+		return fmt.Errorf("cannot leave %s: %w", m.path, err)
+	}
+	if err := m.unmount(ctx); err != nil {
+		return fmt.Errorf("cannot leave %s: %w", m.path, err)
+	}
+	removeDirs(m.made)
+	k.forget(m)
+	if synced != nil {
+		return fmt.Errorf("cannot write everything to %s: %w", m.device, synced)
+	}
+	return nil
+}
+
+// sync writes what is cached. That this fails is told, but is no reason to stay.
+func (m *Mounted) sync() (synced, err error) {
+	if m.real == "" {
+		return nil, nil
+	}
+	mounted, err := mountinfo.Mounted(m.real)
+	if err != nil || !mounted {
+		return nil, ignoreMissing(err)
+	}
+	dir, err := os.Open(m.real)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return unix.Syncfs(int(dir.Fd())), nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// unmount unmounts everything, and makes sure that the device is free.
+func (m *Mounted) unmount(ctx context.Context) error {
+	if m.real == "" {
+		return nil
+	}
+	// From now on, what happens to the mounts in the root happens to nothing else:
+	// a recursive bind mount of a shared tree would take the host's mounts along.
+	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil && !isGone(err) {
+		return err
+	}
+	return m.keeper.patiently(ctx, func() error {
+		if err := unmountBelow(m.real); err != nil {
+			return err
+		}
+		return released(m.device)
+	})
+}
+
+// busyError is a thing in use; holders is asked only when patience has ended.
+type busyError struct {
+	what    string
+	holders func() []string
+}
+
+func (e *busyError) Error() string {
+	by := "nobody that can be found"
+	if found := e.holders(); len(found) > 0 {
+		by = strings.Join(found, ", ")
+	}
+	return fmt.Sprintf("%s is in use by %s", e.what, by)
+}
+
+// Is makes it an EBUSY.
+func (e *busyError) Is(target error) bool { return target == unix.EBUSY }
+
+// patiently tries again while something is busy, within the keeper's bound.
+func (k *Keeper) patiently(ctx context.Context, try func() error) error {
+	limit := time.NewTimer(k.busy)
+	defer limit.Stop()
+	for {
+		err := try()
+		if err == nil || !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		select {
+		case <-time.After(retryAfter):
+		case <-limit.C:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// unmountBelow unmounts a path and everything below it, deepest first, until
+// nothing is left.
+func unmountBelow(root string) error {
+	for {
+		mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(root))
+		if err != nil || len(mounts) == 0 {
+			return err
+		}
+		if err := unmountAll(root, mounts); err != nil {
+			return err
+		}
+	}
+}
+
+// unmountAll unmounts each. One that is busy keeps none of the others, but those
+// that it is in.
+func unmountAll(root string, mounts []*mountinfo.Info) error {
+	var busy error
+	for _, mount := range deepestFirst(mounts) {
+		switch err := unix.Unmount(mount.Mountpoint, unix.UMOUNT_NOFOLLOW); {
+		case err == nil || isGone(err):
+		case errors.Is(err, unix.EBUSY):
+			busy = cmp.Or(busy, error(&busyError{mount.Mountpoint, func() []string { return holders(root) }}))
+		default:
+			return &os.PathError{Op: "unmount", Path: mount.Mountpoint, Err: err}
+		}
+	}
+	return busy
+}
+
+// deepestFirst orders by depth and, at the same place, the later mount first.
+func deepestFirst(mounts []*mountinfo.Info) []*mountinfo.Info {
+	ordered := slices.Clone(mounts)
+	slices.Reverse(ordered)
+	slices.SortStableFunc(ordered, func(a, b *mountinfo.Info) int {
+		return cmp.Compare(strings.Count(b.Mountpoint, "/"), strings.Count(a.Mountpoint, "/"))
+	})
+	return ordered
+}
+
+// isGone says that a path was not mounted, or is no more.
+func isGone(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)
+}
+
+// released makes sure that the kernel itself has let go of a block device. It may
+// still be mounted elsewhere, even in a namespace that this process cannot see.
+func released(device string) error {
+	var st unix.Stat_t
+	if unix.Stat(device, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return nil
+	}
+	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return &busyError{device, func() []string { return mountsOf(st.Rdev) }}
+	}
+	if err != nil {
+		return nil //nolint:nilerr // a device that cannot be opened is mounted nowhere
+	}
+	return unix.Close(fd)
+}

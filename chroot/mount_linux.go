@@ -1,0 +1,184 @@
+package chroot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// Mounted is a root that a Keeper has mounted.
+type Mounted struct {
+	keeper *Keeper
+	// path is where the user wants it, real the same without links: the kernel
+	// tells of mounts by such paths.
+	path, real string
+	device     string
+	// made are the directories that were made to mount on, outermost first.
+	made   []string
+	copies []copied
+}
+
+var _ Root = (*Mounted)(nil)
+
+// Path implements Root.
+func (m *Mounted) Path() string { return m.path }
+
+// Mount mounts a root where nothing else is: the path must be missing, or an
+// empty directory. What is done inside does not spread to other mounts.
+func (k *Keeper) Mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
+	m, err := k.mount(ctx, spec)
+	if err != nil {
+		return nil, fmt.Errorf("cannot mount %s on %s: %w", spec.Device, spec.Path, err)
+	}
+	return m, nil
+}
+
+func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
+	flags, data, err := parseOptions(spec.Options)
+	if err != nil {
+		return nil, err
+	}
+	kind, err := spec.kind()
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckMountPath(spec.Path); err != nil {
+		return nil, err
+	}
+	m := &Mounted{keeper: k, path: filepath.Clean(spec.Path), device: spec.Device}
+	k.keep(m)
+	if err := m.attach(kind, flags, data); err != nil {
+		return nil, errors.Join(err, k.Leave(context.WithoutCancel(ctx), m.path))
+	}
+	return m, nil
+}
+
+// attach makes the mount point and mounts.
+func (m *Mounted) attach(kind string, flags uintptr, data string) (err error) {
+	if m.made, err = makeDirs(m.path); err != nil {
+		return err
+	}
+	if m.real, err = filepath.EvalSymlinks(m.path); err != nil {
+		return err
+	}
+	if err := unix.Mount(m.device, m.real, kind, flags, data); err != nil {
+		return explain(err, kind)
+	}
+	return unix.Mount("", m.real, "", unix.MS_PRIVATE, "")
+}
+
+// kind is the type of the file system on the device.
+func (s MountSpec) kind() (string, error) {
+	if s.Type != "" {
+		return s.Type, nil
+	}
+	f, err := os.Open(s.Device)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return fileSystemOn(f)
+}
+
+// explain says what the kernel means by an error of mount(2).
+func explain(err error, kind string) error {
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("%s: %w", kind, ErrNoFileSystem)
+	case errors.Is(err, unix.EINVAL) && kind == "xfs":
+		return fmt.Errorf("%w (a bad option, a bad %s, or one whose twin is mounted: then give the option nouuid)", err, kind)
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("%w (a bad option or a bad %s; the kernel's log says which)", err, kind)
+	default:
+		return err
+	}
+}
+
+// CheckMountPath fails when a root cannot be mounted there: the path must be
+// missing, or an empty directory that nothing is mounted on.
+func CheckMountPath(path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) == "/" {
+		return fmt.Errorf("%q is not an absolute path of a directory to mount on", path)
+	}
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is in use: it is not a directory", path)
+	}
+	mounted, err := mountinfo.Mounted(path)
+	if err != nil {
+		return err
+	}
+	if mounted {
+		return fmt.Errorf("%s is in use: something is mounted on it", path)
+	}
+	return checkEmpty(path)
+}
+
+func checkEmpty(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	switch names, err := dir.Readdirnames(1); {
+	case len(names) > 0:
+		return fmt.Errorf("%s is in use: the directory holds %s", path, names[0])
+	case err != nil && !errors.Is(err, io.EOF):
+		return err
+	}
+	return nil
+}
+
+// makeDirs makes a directory and its parents, and answers those it made,
+// outermost first. A parent may be shared with builds that remove it when they
+// end, so that one which vanishes is made again.
+func makeDirs(path string) (made []string, err error) {
+	const tries = 10
+	for range tries {
+		made, err = makeMissing(path)
+		if !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		removeDirs(made)
+		made = nil
+	}
+	return made, err
+}
+
+func makeMissing(path string) (made []string, err error) {
+	if _, err := os.Stat(path); err == nil {
+		return nil, nil
+	}
+	if made, err = makeMissing(filepath.Dir(path)); err != nil {
+		return made, err
+	}
+	switch err := os.Mkdir(path, 0o755); {
+	case errors.Is(err, os.ErrExist):
+		return made, nil
+	case err != nil:
+		return made, err
+	}
+	return append(made, path), nil
+}
+
+// removeDirs removes what makeDirs made, as far as it is empty: another build may
+// use a parent by now.
+func removeDirs(made []string) {
+	for i := len(made) - 1; i >= 0; i-- {
+		if os.Remove(made[i]) != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package chroot
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// shell is the shell of the host for the user's commands, and that of an image for
+// its provisioners'.
+const shell = "/bin/sh"
+
+// Run implements Root. The command has the environment of this process, as far as
+// it makes sense in an image: see environment. What a signal ended is told on
+// Stderr.
+func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
+	cmd, err := m.command(c.Line)
+	if err != nil {
+		return 0, err
+	}
+	p := process{
+		cmd: cmd, stdin: c.Stdin, stdout: c.Stdout, stderr: c.Stderr,
+		kill: func() { killInside(m.real) },
+	}
+	status, err := p.run(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("cannot run %s in %s: %w", shell, m.path, err)
+	}
+	return status, nil
+}
+
+// command is a shell of the image or, under a wrapper, a shell of the host that
+// runs this program again to become one.
+func (m *Mounted) command(line string) (*exec.Cmd, error) {
+	if m.keeper.wrapper == nil {
+		return &exec.Cmd{
+			Path: shell, Args: []string{shell, "-c", line}, Dir: "/", Env: environment(os.Environ()),
+			SysProcAttr: &syscall.SysProcAttr{Chroot: m.real},
+		}, nil
+	}
+	again, err := entrance{root: m.real, line: line}.command()
+	if err != nil {
+		return nil, err
+	}
+	wrapped, err := m.keeper.wrap(again)
+	if err != nil {
+		return nil, err
+	}
+	return hostShell(wrapped), nil
+}
+
+// hostShell runs a line in the host's shell.
+func hostShell(line string) *exec.Cmd {
+	return &exec.Cmd{Path: shell, Args: []string{shell, "-c", line}, Env: os.Environ()}
+}
+
+// Shell has the host's shell run a command in the user's wrapper, and calls out
+// with every line of its output. A status other than 0 is an error. A cancelled
+// ctx kills the command and everything in its process group.
+func (k *Keeper) Shell(ctx context.Context, command string, out func(line string)) error {
+	wrapped, err := k.wrap(command)
+	if err != nil {
+		return err
+	}
+	lines := &lineWriter{out: out}
+	p := process{cmd: hostShell(wrapped), stdout: lines, stderr: lines}
+	status, err := p.run(ctx)
+	lines.flush()
+	if err != nil {
+		return fmt.Errorf("cannot run %q: %w", command, err)
+	}
+	if status != 0 {
+		return fmt.Errorf("%q failed with status %d", command, status)
+	}
+	return nil
+}
+
+// lineWriter cuts output into lines.
+type lineWriter struct {
+	out  func(string)
+	rest []byte
+}
+
+// longest is what a line without an end is cut at.
+const longest = 64 << 10
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.rest = append(w.rest, p...)
+	for {
+		line, rest, ok := bytes.Cut(w.rest, []byte("\n"))
+		if !ok {
+			break
+		}
+		w.tell(line)
+		w.rest = rest
+	}
+	if len(w.rest) > longest {
+		w.flush()
+	}
+	return len(p), nil
+}
+
+// flush tells what has no end of line yet.
+func (w *lineWriter) flush() {
+	if len(w.rest) > 0 {
+		w.tell(w.rest)
+	}
+	w.rest = nil
+}
+
+func (w *lineWriter) tell(line []byte) {
+	if w.out != nil {
+		w.out(strings.TrimRight(string(line), "\r"))
+	}
+}
+
+// environment is what a command in an image gets of a process's environment:
+// everything, such as proxies and what the user exported, but not what speaks of
+// the host's files or of who runs Packer there.
+func environment(of []string) []string {
+	env := slices.DeleteFunc(slices.Clone(of), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return strings.HasPrefix(name, "LD_") || slices.Contains(hostOnly, name)
+	})
+	env = append(env, "HOME=/root", "USER=root", "LOGNAME=root", "SHELL="+shell)
+	if !slices.ContainsFunc(env, func(entry string) bool { return strings.HasPrefix(entry, "PATH=") }) {
+		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
+	return env
+}
+
+var hostOnly = []string{
+	"HOME", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "TMPDIR", "MAIL",
+	"XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "SSH_AUTH_SOCK",
+}
