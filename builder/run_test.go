@@ -94,9 +94,9 @@ func TestMountPath(t *testing.T) {
 	}
 }
 
-func TestCommandsAreRenderedAndWrapped(t *testing.T) {
+func TestCommandsAreRendered(t *testing.T) {
 	plan := planOf(t, job(t, map[string]any{
-		"command_wrapper":       "sudo {{.Command}} # {{user `who`}}",
+		"command_wrapper":       "sudo {{.Command}}",
 		"pre_mount_commands":    []any{"mkfs {{.Device}}1", "echo '{{user `who`}}'"},
 		"post_mount_commands":   []any{"ls {{.Device}} {{.MountPath}}"},
 		"packer_user_variables": map[string]any{"who": "me"},
@@ -105,12 +105,12 @@ func TestCommandsAreRenderedAndWrapped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "pre_mount_commands", pre, []string{"sudo mkfs /dev/xvdf1 # me", "sudo echo 'me' # me"})
+	equal(t, "pre_mount_commands", pre, []string{"mkfs /dev/xvdf1", "echo 'me'"})
 	post, err := plan.PostMount("/dev/xvdf", "/mnt/xvdf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "post_mount_commands", post, []string{"sudo ls /dev/xvdf /mnt/xvdf # me"})
+	equal(t, "post_mount_commands", post, []string{"ls /dev/xvdf /mnt/xvdf"})
 }
 
 func TestCommandsThatCannotBeRendered(t *testing.T) {
@@ -231,13 +231,13 @@ func TestSecretsAreStruckOut(t *testing.T) {
 
 // TestHostsThatCannotBuild are told so before the cloud is reached.
 func TestHostsThatCannotBuild(t *testing.T) {
-	root := func(is bool) func() bool { return func() bool { return is } }
+	notRoot := func(func(string) (string, error)) (bake.Machine, error) { return nil, chroot.ErrNotRoot }
 	for name, test := range map[string]struct {
 		host builder.Host
-		want []string
+		want string
 	}{
-		"not Linux": {builder.Host{GOOS: "plan9", IsRoot: root(true)}, []string{"Linux", "plan9"}},
-		"not root":  {builder.Host{GOOS: "linux", IsRoot: root(false)}, []string{"root", "command_wrapper"}},
+		"not Linux": {builder.Host{GOOS: "plan9", Machine: anyMachine}, "needs Linux, and this is plan9"},
+		"not root":  {builder.Host{GOOS: "linux", Machine: notRoot}, "needs root"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := job(t, nil)
@@ -250,8 +250,28 @@ func TestHostsThatCannotBuild(t *testing.T) {
 			if err == nil || artifact != nil {
 				t.Fatalf("got %v, %v", artifact, err)
 			}
-			mustContain(t, err.Error(), test.want...)
+			mustContain(t, err.Error(), test.want)
 		})
+	}
+}
+
+// TestTheMachineWrapsCommands: the template of the wrapper is the machine's to
+// use, for the host's commands and the provisioners'.
+func TestTheMachineWrapsCommands(t *testing.T) {
+	j := job(t, map[string]any{
+		"command_wrapper":       "sudo -u {{user `who`}} {{.Command}}",
+		"packer_user_variables": map[string]any{"who": "root"},
+	})
+	broken := errors.New("no further")
+	j.Host = builder.Host{GOOS: "linux", Machine: func(wrapper func(string) (string, error)) (bake.Machine, error) {
+		wrapped, err := wrapper("ls '{{x}}'")
+		if want := "sudo -u root ls '{{x}}'"; err != nil || wrapped != want {
+			t.Errorf("wrapped as %q, %v; want %q", wrapped, err, want)
+		}
+		return nil, broken
+	}}
+	if _, err := builder.Run(t.Context(), &screen{}, hookFunc(noProvisioner), j); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -262,7 +282,7 @@ func TestFailuresHaveNoArtifact(t *testing.T) {
 	j.Connect = func(context.Context, func(string, ...any)) (builder.Session, error) {
 		return builder.Session{}, unreachable
 	}
-	j.Host = builder.Host{GOOS: "linux", IsRoot: func() bool { return true }}
+	j.Host = builder.Host{GOOS: "linux", Machine: anyMachine}
 	if artifact, err := builder.Run(t.Context(), &screen{}, hookFunc(noProvisioner), j); artifact != nil || !errors.Is(err, unreachable) {
 		t.Errorf("got %v, %v", artifact, err)
 	}
