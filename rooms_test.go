@@ -27,15 +27,16 @@ var mayImport = map[string][]string{
 	"builder": {"bake", "chroot", "version"},
 	"bake":    {"chroot", "disk", "undo"},
 	"chroot":  {},
-	"disk":    {},
+	"disk":    {"disk/inotify"},
 	"undo":    {},
 	"version": {},
 
 	"bake/cloudtest": {"bake"},
+	"disk/inotify":   {},
 
 	"loopcloud":        {"loopcloud/..."},
 	"loopcloud/state":  {},
-	"loopcloud/volume": {"loopcloud/state", "disk"},
+	"loopcloud/volume": {"loopcloud/state", "disk", "disk/inotify"},
 	"loopcloud/fault":  {},
 	"loopcloud/sigv4":  {"loopcloud/state"},
 	"loopcloud/ec2":    {"loopcloud/state", "loopcloud/sigv4"},

@@ -50,7 +50,7 @@ type Client struct {
 	access   Access
 	endpoint string // with a scheme; empty for the SDK's choice
 	metadata *imds.Client
-	ec2      *ec2.Client
+	ec2      *calls
 	policy   policy
 	key      aws.Credentials // without the secret: for messages
 }
@@ -138,17 +138,22 @@ func findKey(ctx context.Context, cfg aws.Config) (aws.Credentials, error) {
 	return aws.Credentials{AccessKeyID: key.AccessKeyID, Source: key.Source}, nil
 }
 
-// in answers EC2 of a region. A custom endpoint serves the client's own region
-// alone: a request for another one must not end there.
-func (c *Client) in(region string) *ec2.Client {
-	return ec2.NewFromConfig(c.config, func(o *ec2.Options) {
+// in answers EC2 of a region.
+func (c *Client) in(region string) *calls {
+	return callsOf(ec2.NewFromConfig(c.config, c.settings(region)))
+}
+
+// settings are the SDK's options for EC2 of a region. A custom endpoint serves
+// the client's own region alone: a request for another one must not end there.
+func (c *Client) settings(region string) func(*ec2.Options) {
+	return func(o *ec2.Options) {
 		o.Region = region
 		o.Retryer = c.policy.full
 		o.HTTPClient = c.transport()
 		if c.endpoint != "" && region == c.config.Region {
 			o.BaseEndpoint = aws.String(c.endpoint)
 		}
-	})
+	}
 }
 
 // transport is the HTTP client of EC2, made from the configured one so that

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 )
 
 const document = `{"instanceId":"i-0123","availabilityZone":"eu-west-1b","region":"eu-west-1"}`
@@ -80,7 +82,7 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-printed")
 	t.Setenv("AWS_ENDPOINT_URL", server.URL)
 	cloud := NewCloud(Options{Client: dial(t, Access{Region: "eu-west-1"})})
-	says(t, cloud.CheckName(context.Background(), "x"), "AKIAENV", "EnvConfigCredentials", "check access_key and secret_key")
+	says(t, cloud.CheckName(context.Background(), "x"), "AKIAENV", "EnvConfigCredentials", "access_key and secret_key")
 }
 
 // The custom endpoint is EC2's of one region: the metadata service and other
@@ -145,7 +147,7 @@ func TestUnreachableEndpoint(t *testing.T) {
 		access func(url string) Access
 		want   string
 	}{
-		{"custom", func(url string) Access { return access(url) }, "custom_endpoint_ec2"},
+		{"custom", access, "custom_endpoint_ec2"},
 		{"of the environment", func(url string) Access {
 			t.Setenv("AWS_ENDPOINT_URL", url)
 			return access("")
@@ -198,6 +200,7 @@ func TestTransientFaultsAreTriedAgain(t *testing.T) {
 		"throttled":    refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded"),
 		"server fault": refuseWith(http.StatusInternalServerError, "InternalError"),
 		"no answer":    breakOff,
+		"half answer":  cutOff,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &stub{actions: map[string]action{"DescribeImages": inTurn(fault, fault, found)}}
@@ -241,10 +244,13 @@ func TestCancelEndsTheAttempts(t *testing.T) {
 func TestEndpointWithoutScheme(t *testing.T) {
 	alone(t)
 	c := dial(t, access("ec2.example.com"))
-	if got := c.ec2.Options().BaseEndpoint; got == nil || *got != "https://ec2.example.com" {
+	var own, other ec2.Options
+	c.settings(c.Region())(&own)
+	if got := own.BaseEndpoint; got == nil || *got != "https://ec2.example.com" {
 		t.Errorf("base endpoint %v", got)
 	}
-	if got := c.in("us-east-1").Options().BaseEndpoint; got != nil {
+	c.settings("us-east-1")(&other)
+	if got := other.BaseEndpoint; got != nil {
 		t.Errorf("another region's EC2 is at %s", *got)
 	}
 }

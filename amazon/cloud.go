@@ -179,7 +179,7 @@ func (c *Cloud) DeviceNames() []bake.DeviceName {
 func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 	found, err := c.client.image(ctx, c.opts.SourceAMI)
 	if errors.Is(err, bake.ErrNotFound) {
-		return bake.Image{}, fmt.Errorf("source image %w in region %s, or not shared with this account", err, c.client.Region())
+		return bake.Image{}, fmt.Errorf("source %w in region %s, or not shared with this account", err, c.client.Region())
 	}
 	if err != nil {
 		return bake.Image{}, err

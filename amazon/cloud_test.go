@@ -129,11 +129,7 @@ const imageXML = `<imageId>ami-1</imageId><name>base</name><imageState>available
 	<tagSet><item><key>os</key><value>debian</value></item></tagSet>`
 
 func images(items ...string) action {
-	body := "<imagesSet>"
-	for _, item := range items {
-		body += "<item>" + item + "</item>"
-	}
-	return answer("DescribeImages", body+"</imagesSet>")
+	return list("DescribeImages", "imagesSet", items)
 }
 
 func TestSource(t *testing.T) {
@@ -171,7 +167,7 @@ func TestSourceThatCannotBeUsed(t *testing.T) {
 		images action
 		want   []string
 	}{
-		{"unknown", refuse("InvalidAMIID.NotFound"), []string{"source image", "ami-1", "not found", "region eu-west-1"}},
+		{"unknown", refuse("InvalidAMIID.NotFound"), []string{"source image ami-1: not found in region eu-west-1"}},
 		{"nothing", images(), []string{"ami-1", "not found"}},
 		{"deregistered", images(`<imageId>ami-1</imageId><imageState>deregistered</imageState>`), []string{"ami-1", "not found"}},
 		{"malformed", refuse("InvalidAMIID.Malformed"), []string{"cannot read image ami-1", "InvalidAMIID.Malformed"}},

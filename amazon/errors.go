@@ -67,10 +67,9 @@ func (c *Client) cannot(err error, format string, args ...any) error {
 func (c *Client) advice(err error) string {
 	switch {
 	case hasCode(err, refusedCodes...) || statusOf(err) == http.StatusUnauthorized:
-		return fmt.Sprintf("AWS refused access key %s, from %s: check access_key and secret_key, "+
-			"or the environment, profile or role that they come from", c.key.AccessKeyID, c.key.Source)
+		return fmt.Sprintf("AWS refused access key %s: check %s", c.key.AccessKeyID, c.keyOrigin())
 	case hasCode(err, expiredCodes...):
-		return fmt.Sprintf("access key %s, from %s, has expired, or this machine's clock is wrong", c.key.AccessKeyID, c.key.Source)
+		return fmt.Sprintf("access key %s has expired, or this machine's clock is wrong: check %s", c.key.AccessKeyID, c.keyOrigin())
 	case hasCode(err, "UnauthorizedOperation"):
 		return fmt.Sprintf("the policies of access key %s do not allow this action", c.key.AccessKeyID)
 	case hasCode(err, "OptInRequired"):
@@ -78,6 +77,14 @@ func (c *Client) advice(err error) string {
 	default:
 		return c.adviceOnTransport(err)
 	}
+}
+
+// keyOrigin names what the credentials come from.
+func (c *Client) keyOrigin() string {
+	if c.access.AccessKey != "" {
+		return "access_key and secret_key"
+	}
+	return fmt.Sprintf("the environment, profile or role that it comes from (%s), or give access_key and secret_key", c.key.Source)
 }
 
 // adviceOnTransport names the endpoint that did not answer.

@@ -33,7 +33,7 @@ func (c *Client) image(ctx context.Context, id string) (types.Image, error) {
 	return c.imageIn(ctx, c.ec2, id)
 }
 
-func (c *Client) imageIn(ctx context.Context, region *ec2.Client, id string) (types.Image, error) {
+func (c *Client) imageIn(ctx context.Context, region *calls, id string) (types.Image, error) {
 	out, err := region.DescribeImages(ctx, &ec2.DescribeImagesInput{
 		ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true),
 	})
@@ -51,7 +51,7 @@ func (c *Client) imageIn(ctx context.Context, region *ec2.Client, id string) (ty
 
 // ownImages lists the account's images that fulfil the filters.
 func (c *Client) ownImages(ctx context.Context, filters ...types.Filter) ([]types.Image, error) {
-	pages := ec2.NewDescribeImagesPaginator(c.ec2, &ec2.DescribeImagesInput{
+	pages := ec2.NewDescribeImagesPaginator(c.ec2.DescribeImages, &ec2.DescribeImagesInput{
 		Owners: []string{"self"}, Filters: filters, IncludeDeprecated: aws.Bool(true), IncludeDisabled: aws.Bool(true),
 	})
 	var all []types.Image
@@ -152,7 +152,7 @@ func (c *Cloud) Deregister(ctx context.Context, id bake.ImageID) error {
 	return nil
 }
 
-func (c *Client) deregister(ctx context.Context, region *ec2.Client, id string) error {
+func (c *Client) deregister(ctx context.Context, region *calls, id string) error {
 	_, err := region.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: aws.String(id)})
 	if err != nil && !hasCode(err, codeImageNotFound, codeImageUnavailable) {
 		return c.cannot(err, "deregister image %s", id)
@@ -204,7 +204,7 @@ func ownSnapshots(image types.Image) []string {
 
 // deleteAfterDeregistering deletes a snapshot that EC2 may for a moment still
 // believe to be in use.
-func (c *Client) deleteAfterDeregistering(ctx context.Context, region *ec2.Client, id string) error {
+func (c *Client) deleteAfterDeregistering(ctx context.Context, region *calls, id string) error {
 	_, err := region.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(id)}, func(o *ec2.Options) {
 		o.Retryer = retry.AddWithErrorCodes(c.policy.full, codeSnapshotInUse)
 	})

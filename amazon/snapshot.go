@@ -132,7 +132,7 @@ func (c *Client) snapshot(ctx context.Context, id bake.SnapshotID) (types.Snapsh
 
 // snapshotsOf lists the account's snapshots of a volume.
 func (c *Client) snapshotsOf(ctx context.Context, volume bake.VolumeID) ([]types.Snapshot, error) {
-	pages := ec2.NewDescribeSnapshotsPaginator(c.ec2, &ec2.DescribeSnapshotsInput{
+	pages := ec2.NewDescribeSnapshotsPaginator(c.ec2.DescribeSnapshots, &ec2.DescribeSnapshotsInput{
 		OwnerIds: []string{"self"},
 		Filters:  []types.Filter{filter("volume-id", string(volume))},
 	})

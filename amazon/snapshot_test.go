@@ -9,11 +9,7 @@ import (
 )
 
 func snapshots(items ...string) action {
-	body := "<snapshotSet>"
-	for _, item := range items {
-		body += "<item>" + item + "</item>"
-	}
-	return answer("DescribeSnapshots", body+"</snapshotSet>")
+	return list("DescribeSnapshots", "snapshotSet", items)
 }
 
 const (
@@ -40,6 +36,7 @@ func TestCreateSnapshotWhoseAnswerIsLost(t *testing.T) {
 		{"lost, and not made", inTurn(breakOff, created), snapshots(otherDescription, otherTags), "snap-9", 2, 1, ""},
 		{"server fault, and made", serverFault, snapshots(mySnapshot), "snap-1", 1, 1, ""},
 		{"lost, and cannot look", breakOff, refuse("UnauthorizedOperation"), "", 1, 1, "cannot tell whether"},
+		{"half lost, and made", cutOff, snapshots(mySnapshot), "snap-1", 1, 1, ""},
 		{"refused", refuse("SnapshotLimitExceeded"), snapshots(), "", 1, 0, "SnapshotLimitExceeded"},
 	}
 	for _, tt := range tests {
@@ -58,6 +55,15 @@ func TestCreateSnapshotWhoseAnswerIsLost(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where no connection came about nothing was made, and nothing is looked for.
+func TestCreateSnapshotWithoutConnection(t *testing.T) {
+	server := serve(t, &stub{})
+	cloud := NewCloud(Options{Client: dial(t, access(server.URL))})
+	server.Close()
+	_, err := cloud.CreateSnapshot(context.Background(), bake.SnapshotSpec{Volume: "vol-1"})
+	says(t, err, "cannot create a snapshot of vol-1", "custom_endpoint_ec2", server.URL)
 }
 
 func TestCreateSnapshotAsks(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +35,15 @@ func answer(name, body string) action {
 	}
 }
 
+// list is an action that answers a set of items.
+func list(name, set string, items []string) action {
+	var body strings.Builder
+	for _, item := range items {
+		body.WriteString("<item>" + item + "</item>")
+	}
+	return answer(name, "<"+set+">"+body.String()+"</"+set+">")
+}
+
 // refuse is an action that EC2 always refuses with a code.
 func refuse(code string) action { return refuseWith(http.StatusBadRequest, code) }
 
@@ -57,6 +67,12 @@ func inTurn(actions ...action) action {
 // breakOff is an action whose answer never comes.
 func breakOff(url.Values) (int, string) { panic(http.ErrAbortHandler) }
 
+// cutOff is an action whose answer ends in the middle.
+func cutOff(url.Values) (int, string) { return cut, "<DescribeImagesResponse><imagesSet>" }
+
+// cut is no status: it stands for an answer that is shorter than it says.
+const cut = 0
+
 func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		s.serveMetadata(w, r)
@@ -76,6 +92,10 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.calls = append(s.calls, r.PostForm)
 	status, body := act(r.PostForm)
 	w.Header().Set("Content-Type", "text/xml")
+	if status == cut {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+		status = http.StatusOK
+	}
 	w.WriteHeader(status)
 	fmt.Fprint(w, body)
 }

@@ -143,7 +143,7 @@ func attachState(state types.VolumeAttachmentState) bake.AttachState {
 
 // FindVolumes lists the volumes with the build's tag.
 func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.VolumeID, error) {
-	pages := ec2.NewDescribeVolumesPaginator(c.client.ec2, &ec2.DescribeVolumesInput{
+	pages := ec2.NewDescribeVolumesPaginator(c.client.ec2.DescribeVolumes, &ec2.DescribeVolumesInput{
 		Filters: []types.Filter{filter("tag:"+bake.BuildTag, string(build))},
 	})
 	var ids []bake.VolumeID

@@ -10,11 +10,7 @@ import (
 )
 
 func volumes(items ...string) action {
-	body := "<volumeSet>"
-	for _, item := range items {
-		body += "<item>" + item + "</item>"
-	}
-	return answer("DescribeVolumes", body+"</volumeSet>")
+	return list("DescribeVolumes", "volumeSet", items)
 }
 
 // attachment is a volume with one attachment, in the words of EC2.

@@ -116,20 +116,27 @@ func KernelPartitions(device string) (map[int]string, error) {
 }
 
 // kernelPartitions reads sysfs, where each partition is a directory in that of
-// its disk.
+// its disk, and has a name that begins with its. That is read often, and while
+// others wait for the partitions.
 func kernelPartitions(device string) (map[int]known, error) {
 	dev, err := number(device)
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join("/sys/dev/block", dev)
-	files, err := filepath.Glob(filepath.Join(dir, "*", "partition"))
+	dir, err := filepath.EvalSymlinks(filepath.Join("/sys/dev/block", dev))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the kernel has no device %s, the number of %s: %w", dev, device, err)
 	}
-	parts := make(map[int]known, len(files))
-	for _, file := range files {
-		n, p, err := readKnown(file)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the partitions of %s: %w", device, err)
+	}
+	parts := map[int]known{}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), filepath.Base(dir)) {
+			continue
+		}
+		n, p, err := readKnown(filepath.Join(dir, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
 			continue // it went away meanwhile
 		}
@@ -141,10 +148,9 @@ func kernelPartitions(device string) (map[int]known, error) {
 	return parts, nil
 }
 
-// readKnown reads what sysfs has beside a partition's number. Its units are of
-// 512 bytes, whatever the sector.
-func readKnown(file string) (int, known, error) {
-	dir := filepath.Dir(file)
+// readKnown reads a partition's directory. Its units are of 512 bytes, whatever the
+// sector.
+func readKnown(dir string) (int, known, error) {
 	values := [3]int64{}
 	for i, name := range []string{"partition", "start", "size"} {
 		raw, err := os.ReadFile(filepath.Join(dir, name))

@@ -301,14 +301,22 @@ func optionalSlice[T any](s []T) *[]T {
 	return &s
 }
 
-// dataMappings are an image's mappings without that of its root.
+// dataMappings are an image's mappings without that of its root, as they can be
+// asked for again: an image may tell the speed of a gp2 volume, which CreateImage
+// takes of io1 only.
 func dataMappings(i api.Image) []api.BlockDeviceMappingImage {
 	root := rootMapping(i)
 	var data []api.BlockDeviceMappingImage
 	for _, m := range value(i.BlockDeviceMappings) {
-		if root == nil || value(m.DeviceName) != value(root.DeviceName) {
-			data = append(data, m)
+		if root != nil && value(m.DeviceName) == value(root.DeviceName) {
+			continue
 		}
+		if m.Bsu != nil && value(m.Bsu.VolumeType) != api.VolumeType("io1") {
+			bsu := *m.Bsu
+			bsu.Iops = nil
+			m.Bsu = &bsu
+		}
+		data = append(data, m)
 	}
 	return data
 }

@@ -72,16 +72,16 @@ func is(err error, holds func(*refusal) bool) bool {
 	return errors.As(err, &r) && holds(r)
 }
 
-// transportFault is that no whole answer came. The call may have been made.
-type transportFault struct{ err error }
+// transportError is that no whole answer came. The call may have been made.
+type transportError struct{ err error }
 
-func (f *transportFault) Error() string { return f.err.Error() }
+func (f *transportError) Error() string { return f.err.Error() }
 
-func (f *transportFault) Unwrap() error { return f.err }
+func (f *transportError) Unwrap() error { return f.err }
 
 // wrongTLS means that the endpoint speaks another protocol than was asked for,
 // or that its certificate is not accepted: no try will change that.
-func (f *transportFault) wrongTLS() bool {
+func (f *transportError) wrongTLS() bool {
 	var (
 		cert   *tls.CertificateVerificationError
 		header tls.RecordHeaderError
@@ -93,7 +93,7 @@ func (f *transportFault) wrongTLS() bool {
 const maxAnswer = 64 << 20
 
 // refuser is the layer of the SDK's transport that turns every answer but a
-// success into a refusal, and every answer that did not come into a transportFault.
+// success into a refusal, and every answer that did not come into a transportError.
 type refuser struct{}
 
 // Decorate implements middleware.Middleware.
@@ -105,16 +105,16 @@ type refusing struct{ next http.RoundTripper }
 
 // RoundTrip answers an error for a refusal, which is more than the contract of
 // http.RoundTripper grants; the SDK, which hands it on, is its only caller. The
-// body is read here, so that a broken one is a transportFault too.
+// body is read here, so that a broken one is a transportError too.
 func (t refusing) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(req)
 	if err != nil {
-		return nil, &transportFault{err}
+		return nil, &transportError{err}
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	resp.Body.Close()
 	if err != nil {
-		return nil, &transportFault{err}
+		return nil, &transportError{err}
 	}
 	isJSON := strings.Contains(resp.Header.Get("Content-Type"), "json")
 	if resp.StatusCode != http.StatusOK || !isJSON {

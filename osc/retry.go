@@ -86,7 +86,7 @@ func (r retry) once(ctx context.Context, try func(context.Context) error) error 
 // wait is how long to wait after the nth try.
 func (r retry) wait(n int) time.Duration {
 	d := min(r.first<<min(n-1, 20), r.longest)
-	return d/2 + rand.N(d/2+1) //nolint:gosec // Jitter is no secret.
+	return d/2 + rand.N(d/2+1)
 }
 
 // errUnsettled is wrapped by an error about a state that will change by itself.
@@ -100,7 +100,7 @@ var errGivenUp = errors.New("given up")
 func (r retry) passing(err error) bool {
 	var (
 		no    *refusal
-		fault *transportFault
+		fault *transportError
 		dial  *net.OpError
 	)
 	switch {

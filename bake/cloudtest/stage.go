@@ -202,13 +202,12 @@ func (s *stage) volumeIs(id bake.VolumeID, is func(bake.Volume) (bool, error)) b
 	return await(s.ctx, s.t, "volume "+string(id), func() (bake.Volume, error) { return s.cloud.Volume(s.ctx, id) }, is)
 }
 
-func (s *stage) snapshotIs(id bake.SnapshotID, is func(bake.Snapshot) (bool, error)) bake.Snapshot {
+func (s *stage) snapshotIs(id bake.SnapshotID, is func(bake.Snapshot) (bool, error)) {
 	s.t.Helper()
 	got := await(s.ctx, s.t, "snapshot "+string(id), func() (bake.Snapshot, error) { return s.cloud.Snapshot(s.ctx, id) }, is)
 	if got.Percent < -1 || got.Percent > 100 {
 		s.t.Errorf("snapshot %s is at %d percent", id, got.Percent)
 	}
-	return got
 }
 
 func (s *stage) imageIs(id bake.ImageID, is func(bake.Image) (bool, error)) bake.Image {

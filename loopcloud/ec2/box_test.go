@@ -53,6 +53,11 @@ func (disks) ImportSnapshot(string, string) error         { return nil }
 func (disks) ExportSnapshot(string, string, int64) error  { return nil }
 func (disks) ReleaseAll() error                           { return nil }
 
+// brokenDisks make no volume.
+type brokenDisks struct{ disks }
+
+func (brokenDisks) CreateVolume(string, int64, string) error { return errors.New("no space left") }
+
 // clock stands still until it is moved on.
 type clock struct {
 	mu  sync.Mutex
@@ -86,9 +91,14 @@ func newBox(t *testing.T) *box { return newSlowBox(t, state.Timing{}) }
 // newSlowBox is a cloud that takes time, on a clock that the test moves.
 func newSlowBox(t *testing.T, timing state.Timing) *box {
 	t.Helper()
+	return newBoxOn(t, timing, disks{})
+}
+
+func newBoxOn(t *testing.T, timing state.Timing, d state.Disks) *box {
+	t.Helper()
 	b := &box{T: t, clock: &clock{now: time.Date(2026, 3, 4, 5, 6, 7, 890_000_000, time.UTC)}}
 	st, err := state.Open(state.Config{
-		Dir: t.TempDir(), Clock: b.clock.Now, Disks: disks{}, Timing: timing, Keys: keys,
+		Dir: t.TempDir(), Clock: b.clock.Now, Disks: d, Timing: timing, Keys: keys,
 		Accounts: []state.Account{{ID: alice}, {ID: bob}, {ID: amazon, Alias: "amazon"}},
 	})
 	if err != nil {
@@ -104,6 +114,13 @@ func newSlowBox(t *testing.T, timing state.Timing) *box {
 	b.st, b.url = st, server.URL
 	b.client = b.as(alice, region)
 	return b
+}
+
+// in is the box in a test within the test.
+func (b *box) in(t *testing.T) *box {
+	inner := *b
+	inner.T = t
+	return &inner
 }
 
 // as is a client of an account in a region.

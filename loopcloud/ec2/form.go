@@ -61,13 +61,12 @@ func (f form) tree() *param {
 	root := &param{below: map[string]*param{}}
 	for name, value := range f {
 		at := root
-		for part := range strings.SplitSeq(name, ".") {
-			next := at.below[part]
-			if next == nil {
-				next = &param{name: strings.TrimPrefix(at.name+"."+part, "."), below: map[string]*param{}}
-				at.below[part] = next
+		parts := strings.Split(name, ".")
+		for i, part := range parts {
+			if at.below[part] == nil {
+				at.below[part] = &param{name: strings.Join(parts[:i+1], "."), below: map[string]*param{}}
 			}
-			at = next
+			at = at.below[part]
 		}
 		at.value = &value
 	}
@@ -92,8 +91,8 @@ func decode(f form, into any) error {
 	if err := d.fields(root, reflect.ValueOf(into).Elem()); err != nil {
 		return err
 	}
-	if name := d.unclaimed(root); name != "" {
-		return refuse("UnknownParameter", "The parameter %s is not recognized", name)
+	if names := d.unclaimed(root); len(names) > 0 {
+		return refuse("UnknownParameter", "The parameter %s is not recognized", slices.Min(names))
 	}
 	return nil
 }
@@ -101,21 +100,16 @@ func decode(f form, into any) error {
 // decoder remembers the parameters that a field has taken.
 type decoder map[*param]bool
 
-// unclaimed names the first parameter that no field took, "" if there is none.
-func (d decoder) unclaimed(p *param) string {
+// unclaimed names the parameters that no field took.
+func (d decoder) unclaimed(p *param) []string {
 	var names []string
 	if p.value != nil && !d[p] {
 		names = append(names, p.name)
 	}
 	for _, below := range p.below {
-		if name := d.unclaimed(below); name != "" {
-			names = append(names, name)
-		}
+		names = append(names, d.unclaimed(below)...)
 	}
-	if len(names) == 0 {
-		return ""
-	}
-	return slices.Min(names)
+	return names
 }
 
 // fields fills the struct at v from what lies below p.

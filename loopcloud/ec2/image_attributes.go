@@ -35,7 +35,7 @@ type modifyImageAttributeInput struct {
 // gives for it. It is about one.
 func (in *modifyImageAttributeInput) attribute() (string, error) {
 	given := map[string]bool{
-		launchPermission: !in.Launch.isEmpty() || !in.grantees.isEmpty(),
+		launchPermission: !in.Launch.isEmpty() || !in.nobody(),
 		productCodes:     len(in.ProductCodes) > 0,
 		description:      in.Description.Value != nil,
 		imdsSupport:      in.IMDS.Value != nil,

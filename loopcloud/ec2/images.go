@@ -304,7 +304,7 @@ type describeImagesOutput struct {
 }
 
 func (c *call) describeImages(in *describeImagesInput) (*describeImagesOutput, error) {
-	if err := in.paging.check(1, len(in.IDs)); err != nil {
+	if err := in.checkPage(1, len(in.IDs)); err != nil {
 		return nil, err
 	}
 	images, err := c.images(in)

@@ -123,11 +123,6 @@ func (i instance) attachments() []state.Attachment { return i.Attachments }
 // kept.
 func (i instance) reservationID() string { return "r-" + strings.TrimPrefix(i.ID, "i-") }
 
-// privateDNS is the name that EC2 gives to an address.
-func (i instance) privateDNS() string {
-	return "ip-" + strings.ReplaceAll(i.PrivateIP().String(), ".", "-") + "." + i.Region + ".compute.internal"
-}
-
 func (c *call) reservation(i instance) reservation {
 	return reservation{
 		ID: i.reservationID(), OwnerID: i.Account,
@@ -137,7 +132,7 @@ func (c *call) reservation(i instance) reservation {
 
 func describeInstance(i instance) instanceItem {
 	return instanceItem{
-		InstanceID: i.ID, ImageID: i.ImageID, State: describeState(i.State), PrivateDNS: i.privateDNS(),
+		InstanceID: i.ID, ImageID: i.ImageID, State: describeState(i.State), PrivateDNS: i.PrivateDNS(),
 		Type: i.Type, Launched: stamp(i.Launched), PrivateIP: i.PrivateIP().String(),
 		Placement:    placementItem{Zone: i.Zone, ZoneID: state.ZoneID(i.Zone), Tenancy: "default"},
 		Architecture: i.Architecture, RootDeviceType: rootDeviceType, RootDevice: i.RootDevice,
@@ -170,7 +165,7 @@ var instanceFilters = attributes[instance]{
 	"launch-time":                                one(func(i instance) string { return stamp(i.Launched) }),
 	"owner-id":                                   one(func(i instance) string { return i.Account }),
 	"platform-details":                           one(func(instance) string { return platform }),
-	"private-dns-name":                           one(instance.privateDNS),
+	"private-dns-name":                           one(func(i instance) string { return i.PrivateDNS() }),
 	"private-ip-address":                         one(func(i instance) string { return i.PrivateIP().String() }),
 	"reservation-id":                             one(instance.reservationID),
 	"root-device-name":                           one(func(i instance) string { return i.RootDevice }),
@@ -192,7 +187,7 @@ type describeInstancesOutput struct {
 }
 
 func (c *call) describeInstances(in *describeInstancesInput) (*describeInstancesOutput, error) {
-	if err := in.paging.check(5, len(in.IDs)); err != nil {
+	if err := in.checkPage(5, len(in.IDs)); err != nil {
 		return nil, err
 	}
 	instances, err := c.instances(plain(in.IDs))

@@ -83,7 +83,7 @@ type permissionChange struct {
 	Remove []permission `query:"Remove"`
 }
 
-func (g grantees) isEmpty() bool {
+func (g grantees) nobody() bool {
 	return len(g.Users)+len(g.Groups)+len(g.Organizations)+len(g.Units) == 0
 }
 
@@ -138,11 +138,11 @@ func badItem(value, kind string) error {
 // readChange reads either way of changing permissions, of which a request uses one.
 func readChange(operation string, g grantees, p permissionChange) (state.PermissionChange, error) {
 	switch {
-	case !g.isEmpty() && !p.isEmpty():
+	case !g.nobody() && !p.isEmpty():
 		return state.PermissionChange{}, refuse("InvalidParameterCombination", "Both forms of an attribute's items cannot be used at once")
 	case !p.isEmpty():
 		return changeOf(granteesOf(p.Add), granteesOf(p.Remove))
-	case g.isEmpty():
+	case g.nobody():
 		return state.PermissionChange{}, refuse("MissingParameter", "The request must contain the items to add or remove")
 	case operation == "add":
 		return changeOf(g, grantees{})

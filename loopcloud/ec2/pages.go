@@ -17,9 +17,9 @@ type paging struct {
 	NextToken  string `query:"NextToken"`
 }
 
-// check refuses pages smaller than an action makes, and pages of things that are
+// checkPage refuses pages smaller than an action makes, and pages of things that are
 // named by id.
-func (p paging) check(smallest int64, ids int) error {
+func (p paging) checkPage(smallest int64, ids int) error {
 	if p.MaxResults == nil {
 		return nil
 	}

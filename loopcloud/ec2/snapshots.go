@@ -97,7 +97,7 @@ type describeSnapshotsOutput struct {
 }
 
 func (c *call) describeSnapshots(in *describeSnapshotsInput) (*describeSnapshotsOutput, error) {
-	if err := in.paging.check(5, len(in.IDs)); err != nil {
+	if err := in.checkPage(5, len(in.IDs)); err != nil {
 		return nil, err
 	}
 	snapshots, err := c.snapshots(in)

@@ -133,13 +133,6 @@ func (c *call) deleteTags(in *deleteTagsInput) (*done, error) {
 	for _, t := range in.Tags {
 		tags[t.Key] = t.Value
 	}
-	if len(in.Tags) == 0 {
-		for _, t := range c.st.Tags(c.caller) {
-			if slices.Contains(in.Resources, t.ResourceID) {
-				tags[t.Key] = nil
-			}
-		}
-	}
 	return succeeded(c.st.RemoveTags(c.caller, in.Resources, tags, in.DryRun))
 }
 
@@ -171,7 +164,7 @@ type tagDescription struct {
 }
 
 func (c *call) describeTags(in *describeTagsInput) (*describeTagsOutput, error) {
-	if err := in.paging.check(5, 0); err != nil {
+	if err := in.checkPage(5, 0); err != nil {
 		return nil, err
 	}
 	tags, err := pick(in.Filters, tagFilters, c.st.Tags(c.caller))

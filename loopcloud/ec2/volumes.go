@@ -135,7 +135,7 @@ type describeVolumesOutput struct {
 }
 
 func (c *call) describeVolumes(in *describeVolumesInput) (*describeVolumesOutput, error) {
-	if err := in.paging.check(5, len(in.IDs)); err != nil {
+	if err := in.checkPage(5, len(in.IDs)); err != nil {
 		return nil, err
 	}
 	volumes, err := c.volumes(in.IDs)
@@ -307,7 +307,7 @@ type describeModificationsOutput struct {
 }
 
 func (c *call) describeModifications(in *describeModificationsInput) (*describeModificationsOutput, error) {
-	if err := in.paging.check(1, len(in.IDs)); err != nil {
+	if err := in.checkPage(1, len(in.IDs)); err != nil {
 		return nil, err
 	}
 	volumes, err := c.modified(in.IDs)

@@ -116,6 +116,7 @@ func TestCreateVolumeRefusals(t *testing.T) {
 	before := len(b.st.Volumes(state.Caller{Account: alice, Region: region}))
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
+			b := b.in(t)
 			in := &sdk.CreateVolumeInput{AvailabilityZone: aws.String(zone), Size: aws.Int32(8)}
 			test.change(in)
 			_, err := b.client.CreateVolume(ctx, in)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // common is what every call takes.
@@ -64,7 +65,7 @@ func decodeObject(raw json.RawMessage, name string, v reflect.Value) error {
 		if f.Anonymous {
 			continue
 		}
-		key := f.Tag.Get("json")
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		value, ok := given[key]
 		delete(given, key)
 		if !ok {

@@ -59,7 +59,7 @@ type signature struct {
 	at      time.Time
 	headers []string // names, lower case, sorted
 	sum     []byte
-	// expires is the life of a presigned address; 0 for a signed header.
+	// expires is the life of a presigned address; 0 if it is not said.
 	expires time.Duration
 }
 
@@ -104,15 +104,28 @@ func parseQuery(query url.Values) (signature, error) {
 	if a := query.Get("X-Amz-Algorithm"); a != algorithm {
 		return s, fmt.Errorf("%w: algorithm %q", ErrMalformed, a)
 	}
-	seconds, err := strconv.Atoi(query.Get("X-Amz-Expires"))
-	if err != nil || seconds < 1 || seconds > maxExpires {
-		return s, fmt.Errorf("%w: X-Amz-Expires %q", ErrMalformed, query.Get("X-Amz-Expires"))
+	if err := s.setExpires(query); err != nil {
+		return s, err
 	}
-	s.expires = time.Duration(seconds) * time.Second
 	if err := s.set(query.Get("X-Amz-Credential"), query.Get("X-Amz-SignedHeaders"), query.Get("X-Amz-Signature")); err != nil {
 		return s, err
 	}
 	return s, s.setTime(query.Get("X-Amz-Date"))
+}
+
+// setExpires takes the life of a presigned address. The AWS SDKs give none to the
+// addresses that they send to EC2 inside a request; such a one lives as long as
+// a signed header.
+func (s *signature) setExpires(query url.Values) error {
+	if !query.Has("X-Amz-Expires") {
+		return nil
+	}
+	seconds, err := strconv.Atoi(query.Get("X-Amz-Expires"))
+	if err != nil || seconds < 1 || seconds > maxExpires {
+		return fmt.Errorf("%w: X-Amz-Expires %q", ErrMalformed, query.Get("X-Amz-Expires"))
+	}
+	s.expires = time.Duration(seconds) * time.Second
+	return nil
 }
 
 // set takes the three parts that both places have.

@@ -127,6 +127,21 @@ func TestVerifyAcceptsThePresigned(t *testing.T) {
 	}
 }
 
+// TestVerifyPresignedWithoutExpires: such an address lives as long as a header.
+func TestVerifyPresignedWithoutExpires(t *testing.T) {
+	r := newRequest(t, "GET", "http://ec2.example/?Action=CopySnapshot", "")
+	address, _, err := v4.NewSigner().PresignHTTP(context.Background(), pair, r, sumOf(""), "ec2", "eu-west-3", signedAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for offset, want := range map[time.Duration]error{sigv4.Skew: nil, sigv4.Skew + time.Second: sigv4.ErrExpired} {
+		_, err := asReceived(t, newRequest(t, "GET", address, ""), signedAt.Add(offset))
+		if !errors.Is(err, want) {
+			t.Errorf("after %v: got %v, want %v", offset, err, want)
+		}
+	}
+}
+
 func TestVerifyRefuses(t *testing.T) {
 	header := func(edit func(string) string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set("Authorization", edit(r.Header.Get("Authorization"))) }
@@ -213,7 +228,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add("AWS4-HMAC-SHA256 Credential=A/20260304/r/s/aws4_request,SignedHeaders=content-length;host,Signature="+strings.Repeat("ab", 32), "20260304T050607Z", "")
 	f.Add("", "", "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=1")
 	f.Fuzz(func(t *testing.T, authorization, date, query string) {
-		r := httptest.NewRequest("POST", "http://ec2.example/", nil)
+		r := httptest.NewRequest(http.MethodPost, "http://ec2.example/", nil)
 		r.URL.RawQuery = query
 		r.Header.Set("Authorization", authorization)
 		r.Header.Set("X-Amz-Date", date)

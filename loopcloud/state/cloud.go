@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -173,6 +174,7 @@ func (c *Cloud) start() error {
 	if err := c.recover(); err != nil {
 		return err
 	}
+	c.adopt()
 	c.addHosts()
 	return c.save()
 }
@@ -222,6 +224,21 @@ func (c *Cloud) Accounts() []Account { return slices.Clone(c.accounts) }
 func (c *Cloud) Key(id string) (Key, bool) {
 	k, ok := c.keys[id]
 	return k, ok
+}
+
+// adopt adds the accounts and regions that hold something and that the
+// configuration, unlike an earlier one, does not name. Every place that was ever
+// configured has a VM: its host.
+func (c *Cloud) adopt() {
+	for _, id := range slices.Sorted(maps.Keys(c.db.VMs)) {
+		at := c.db.VMs[id].place()
+		if !slices.ContainsFunc(c.accounts, func(a Account) bool { return a.ID == at.Account }) {
+			c.accounts = append(c.accounts, Account{ID: at.Account})
+		}
+		if c.region(at.Region) == nil {
+			c.regions = append(slices.Clone(c.regions), NewRegion(at.Region))
+		}
+	}
 }
 
 func (c *Cloud) region(name string) *Region {

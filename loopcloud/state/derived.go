@@ -17,6 +17,11 @@ func (vm VM) PrivateIP() netip.Addr {
 	return netip.AddrFrom4([4]byte{10, sum[0], sum[1], 4 + sum[2]%250})
 }
 
+// PrivateDNS is the name that EC2 gives to that address.
+func (vm VM) PrivateDNS() string {
+	return "ip-" + strings.ReplaceAll(vm.PrivateIP().String(), ".", "-") + "." + vm.Region + ".compute.internal"
+}
+
 // ZoneID is EC2's name of a zone that is the same for every account, such as
 // use1-az1 for us-east-1a: the region in short, and the zone's letter as a
 // number. It is "" for a zone whose name has no letter at its end.

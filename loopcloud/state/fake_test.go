@@ -73,7 +73,7 @@ func copyTo(to map[string]string, id string, from map[string]string, source stri
 	return nil
 }
 
-func (d *fakeDisks) CreateVolume(id string, bytes int64, snapshot string) error {
+func (d *fakeDisks) CreateVolume(id string, _ int64, snapshot string) error {
 	return d.do("CreateVolume", id, func() error {
 		if snapshot == "" {
 			d.volumes[id] = ""

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -126,13 +127,26 @@ func (w *world) afterKill() state.Config {
 	return cfg
 }
 
+func TestClosedIsClosed(t *testing.T) {
+	w := newWorld(t, state.Instant())
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1}); err == nil || len(w.disks.volumes) != 0 {
+		t.Errorf("closed, it made a volume (%v)", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Errorf("closing it again: %v", err)
+	}
+}
+
 func TestDirectoryIsLocked(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	_, err := state.Open(w.cfg)
 	if err == nil {
 		t.Fatal("two have the directory open")
 	}
-	for _, part := range []string{w.dir, fmt.Sprint(os.Getpid())} {
+	for _, part := range []string{w.dir, strconv.Itoa(os.Getpid())} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q does not name %s", err, part)
 		}
@@ -168,6 +182,21 @@ func TestFilesThatAreRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPlacesOfAnEarlierConfigurationStay(t *testing.T) {
+	w := newWorld(t, state.Instant())
+	img := w.image("of mine")
+	w.cfg.Accounts = []state.Account{{ID: other}}
+	w.cfg.Regions = []state.Region{state.NewRegion(away)}
+	w.restart()
+	if got := w.Accounts(); len(got) != 2 || got[0].ID != other || got[1].ID != me {
+		t.Errorf("the accounts are %v", got)
+	}
+	if w.DefaultRegion() != away || len(w.Regions()) != 6 {
+		t.Errorf("the regions are %v, by default %s", w.Regions(), w.DefaultRegion())
+	}
+	w.readImage(img.ID)
 }
 
 func TestConfigurationsThatAreRefused(t *testing.T) {

@@ -49,7 +49,7 @@ func (p performance) complete() (performance, error) {
 		return p, refuse(InvalidValue, "volume", p.Type, "there is no such volume type")
 	}
 	if p.SizeGiB < kind.minGiB || p.SizeGiB > kind.maxGiB {
-		return p, refuse(InvalidValue, "size", strconv.FormatInt(p.SizeGiB, 10),
+		return p, refuse(InvalidValue, "size", decimal(p.SizeGiB),
 			"a volume of the type %s has from %d to %d GiB", p.Type, kind.minGiB, kind.maxGiB)
 	}
 	p, err := p.completeIOPS(kind)
@@ -62,7 +62,7 @@ func (p performance) complete() (performance, error) {
 func (p performance) completeIOPS(kind volumeKind) (performance, error) {
 	switch {
 	case !kind.provisioned && p.IOPS != 0:
-		return p, refuse(InvalidValue, "iops", strconv.FormatInt(p.IOPS, 10), "the volume type %s has no iops to ask for", p.Type)
+		return p, refuse(InvalidValue, "iops", decimal(p.IOPS), "the volume type %s has no iops to ask for", p.Type)
 	case p.Type == "gp2":
 		// EBS User Guide: 3 IOPS per GiB, 100 at least and 16000 at most.
 		p.IOPS = min(16000, max(100, 3*p.SizeGiB))
@@ -76,7 +76,7 @@ func (p performance) completeIOPS(kind volumeKind) (performance, error) {
 	}
 	most := min(kind.maxIOPS, max(kind.minIOPS, kind.perGiB*p.SizeGiB))
 	if p.IOPS < kind.minIOPS || p.IOPS > most {
-		return p, refuse(InvalidValue, "iops", strconv.FormatInt(p.IOPS, 10),
+		return p, refuse(InvalidValue, "iops", decimal(p.IOPS),
 			"a volume of the type %s with %d GiB has from %d to %d iops", p.Type, p.SizeGiB, kind.minIOPS, most)
 	}
 	return p, nil
@@ -85,7 +85,7 @@ func (p performance) completeIOPS(kind volumeKind) (performance, error) {
 func (p performance) completeThroughput(kind volumeKind) (performance, error) {
 	if kind.maxThroughput == 0 {
 		if p.Throughput != 0 {
-			return p, refuse(InvalidValue, "throughput", strconv.FormatInt(p.Throughput, 10),
+			return p, refuse(InvalidValue, "throughput", decimal(p.Throughput),
 				"the volume type %s has no throughput to ask for", p.Type)
 		}
 		return p, nil
@@ -96,8 +96,10 @@ func (p performance) completeThroughput(kind volumeKind) (performance, error) {
 	// EBS User Guide: at most 0.25 MiB/s per IOPS.
 	most := min(kind.maxThroughput, p.IOPS/4)
 	if p.Throughput < gp3Throughput || p.Throughput > most {
-		return p, refuse(InvalidValue, "throughput", strconv.FormatInt(p.Throughput, 10),
+		return p, refuse(InvalidValue, "throughput", decimal(p.Throughput),
 			"a volume of the type %s with %d iops has from %d to %d MiB/s", p.Type, p.IOPS, gp3Throughput, most)
 	}
 	return p, nil
 }
+
+func decimal(n int64) string { return strconv.FormatInt(n, 10) }

@@ -103,6 +103,7 @@ type link struct {
 	Detaching bool
 	Due       time.Time // when it may end
 	Force     bool
+	tried     bool // to end it
 	Remove    bool // the volume goes with it
 }
 

@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -294,7 +295,7 @@ func TestTagRefusals(t *testing.T) {
 	v := w.volume().ID
 	many := map[string]string{}
 	for i := range 51 {
-		many[fmt.Sprint(i)] = ""
+		many[strconv.Itoa(i)] = ""
 	}
 	for name, test := range map[string]struct {
 		ids      []string

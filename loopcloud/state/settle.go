@@ -17,13 +17,15 @@ const (
 
 // settle does what has fallen due by the clock. The lock is held, and given up
 // while devices are taken away.
-func (c *Cloud) settle() {
+//
+// A device that is busy, or whose removal fails, is tried again, and its
+// attachment reads detaching until it is gone. That takes its time, so it is not
+// done within other calls, only when retry is set.
+func (c *Cloud) settle(retry bool) {
 	now := c.clock()
 	for id := range c.db.Volumes {
-		if c.due(id, now) {
+		if c.due(id, now, retry) {
 			c.claims[id] = -1
-			// A device that is busy is tried again later, as is one that fails: the
-			// attachment reads detaching until it is gone.
 			_ = c.endLink(c.db.Volumes[id])
 			delete(c.claims, id)
 			c.freed.Broadcast()
@@ -34,15 +36,20 @@ func (c *Cloud) settle() {
 
 // due tells whether a volume's attachment may end now, with nobody at work on
 // the volume.
-func (c *Cloud) due(id string, now time.Time) bool {
+func (c *Cloud) due(id string, now time.Time, retry bool) bool {
 	r := c.db.Volumes[id]
-	return r != nil && r.Link != nil && r.Link.Detaching && !now.Before(r.Link.Due) && c.claims[id] == 0
+	if r == nil || r.Link == nil || c.claims[id] != 0 {
+		return false
+	}
+	l := r.Link
+	return l.Detaching && !now.Before(l.Due) && (retry || !l.tried)
 }
 
 // endLink takes the device away and then the attachment. The caller holds the
 // lock, which is given up for the first part, and a claim on the volume.
 func (c *Cloud) endLink(r *volumeRecord) error {
 	l := r.Link
+	l.tried = true
 	if l.Host && !r.RecordOnly {
 		err := c.bytes(func() error { return c.disks.DetachVolume(r.ID, l.Force) })
 		if err != nil {
@@ -99,7 +106,7 @@ func (c *Cloud) retryDetaches() {
 func (c *Cloud) settleDetaches() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.settle()
+	c.settle(true)
 	for _, r := range c.db.Volumes {
 		if r.Link != nil && r.Link.Detaching {
 			return true

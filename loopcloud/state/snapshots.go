@@ -308,7 +308,7 @@ func importSize(req SnapshotImport) (int64, error) {
 	case req.SizeGiB == 0:
 		return whole, nil
 	case req.SizeGiB < whole:
-		return 0, refuse(InvalidValue, "size", fmt.Sprint(req.SizeGiB), "%s needs %d GiB", req.File, whole)
+		return 0, refuse(InvalidValue, "size", decimal(req.SizeGiB), "%s needs %d GiB", req.File, whole)
 	}
 	return req.SizeGiB, nil
 }

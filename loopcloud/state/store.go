@@ -60,7 +60,12 @@ func writeAt(f *os.File, text string) error {
 	return err
 }
 
-func (s *store) close() error { return s.lock.Close() }
+// close gives the directory up. Nothing can be saved any more.
+func (s *store) close() error {
+	lock := s.lock
+	s.lock = nil
+	return lock.Close()
+}
 
 func (s *store) file() string { return filepath.Join(s.dir, "state.json") }
 
@@ -96,6 +101,9 @@ func decode(text []byte) (database, error) {
 // save replaces state.json: a reader, and a start after a kill, sees the old one
 // or the new one.
 func (s *store) save(db *database) error {
+	if s.lock == nil {
+		return errors.New("cannot save the state: it is closed")
+	}
 	text, err := json.Marshal(db)
 	if err != nil {
 		return fmt.Errorf("cannot save the state: %w", err)

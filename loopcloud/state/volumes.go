@@ -155,7 +155,7 @@ func sizeFrom(s *snapshotRecord, size int64) (int64, error) {
 		return s.SizeGiB, nil
 	}
 	if size < s.SizeGiB {
-		return 0, refuse(InvalidValue, "size", fmt.Sprint(size), "%s has %d GiB", s.ID, s.SizeGiB)
+		return 0, refuse(InvalidValue, "size", decimal(size), "%s has %d GiB", s.ID, s.SizeGiB)
 	}
 	return size, nil
 }
@@ -202,7 +202,7 @@ func (o *op) changed(r *volumeRecord, ch VolumeChange) (performance, error) {
 		return performance{}, refuse(WrongState, "volume", r.ID, "it is still being modified")
 	}
 	if ch.SizeGiB != 0 && ch.SizeGiB < r.SizeGiB {
-		return performance{}, refuse(InvalidValue, "size", fmt.Sprint(ch.SizeGiB), "%s has %d GiB and cannot shrink", r.ID, r.SizeGiB)
+		return performance{}, refuse(InvalidValue, "size", decimal(ch.SizeGiB), "%s has %d GiB and cannot shrink", r.ID, r.SizeGiB)
 	}
 	p := r.performance()
 	if ch.Type != "" && ch.Type != p.Type || p.Type == "gp2" {

@@ -24,7 +24,7 @@ type op struct {
 // never wait for each other), and answers with the lock held.
 func (c *Cloud) begin(claims ...claim) *op {
 	c.mu.Lock()
-	c.settle()
+	c.settle(false)
 	for !c.allFree(claims) {
 		c.freed.Wait()
 	}

@@ -37,8 +37,9 @@ func (s *Store) attach(id, name string) (_ string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if !requested.MatchString(name) {
-		return "", fmt.Errorf("%q is no device name: use /dev/sdX or /dev/xvdX, X one or two letters", name)
+	letters, err := letters(name)
+	if err != nil {
+		return "", err
 	}
 	err = eachLoop(is(file), func(l loop) error {
 		return fmt.Errorf("its file is in use by %s: %w", l.path, state.ErrBusy)
@@ -50,7 +51,7 @@ func (s *Store) attach(id, name string) (_ string, err error) {
 	if err != nil {
 		return "", err
 	}
-	f, err := s.follow(l, id, name)
+	f, err := s.follow(l, id, letters)
 	if err != nil {
 		return "", errors.Join(err, release(l, false))
 	}
@@ -58,7 +59,7 @@ func (s *Store) attach(id, name string) (_ string, err error) {
 }
 
 // follow names a new loop device, and follows its partitions from now on.
-func (s *Store) follow(l loop, id, name string) (*follower, error) {
+func (s *Store) follow(l loop, id, letters string) (*follower, error) {
 	// The device was free a moment ago: nodes that it has by now are leftovers of
 	// one whose file someone else took away.
 	if err := removeNodes(l); err != nil {
@@ -68,7 +69,7 @@ func (s *Store) follow(l loop, id, name string) (*follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	named, err := s.naming.claim(id, name, dev)
+	named, err := s.naming.claim(id, letters, dev)
 	if err != nil {
 		return nil, err
 	}

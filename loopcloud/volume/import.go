@@ -36,6 +36,8 @@ const (
 	// partitionStart is where the partition begins, as every partitioning tool has
 	// it today.
 	partitionStart = 1 << 20
+	// maxLabel is how many bytes ext4 has for a label.
+	maxLabel = 16
 )
 
 // Import writes a raw disk, sparse, to dst, which must not exist. The source is
@@ -180,8 +182,11 @@ func importRoot(ctx context.Context, f *os.File, dir string, opts ImportOptions)
 		return err
 	}
 	size := opts.SizeGiB * gib
-	if size == 0 {
+	switch {
+	case size == 0:
 		size = content.diskSize()
+	case size < content.bytes:
+		return fmt.Errorf("the content of %d MiB does not fit into %d GiB", content.bytes>>20, opts.SizeGiB)
 	}
 	if err := f.Truncate(size); err != nil {
 		return err
@@ -250,13 +255,24 @@ func makeFileSystem(ctx context.Context, file, dir string, size int64, c content
 	if label == "" {
 		label = "root"
 	}
+	if len(label) > maxLabel { // mkfs would cut it
+		return fmt.Errorf("the label %q has more than %d bytes", label, maxLabel)
+	}
 	args := []string{"-q", "-F", "-L", label, "-d", dir, "-E", fmt.Sprintf(
 		"offset=%d,nodiscard,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0", partitionStart)}
-	// mkfs makes an inode for every 16 KiB; many small files need more.
-	if inodes := c.files + c.files/4 + 1024; inodes > size/(16<<10) {
-		args = append(args, "-N", strconv.FormatInt(inodes, 10))
+	if n := c.inodes(size); n > 0 {
+		args = append(args, "-N", strconv.FormatInt(n, 10))
 	}
 	return run(ctx, mkfs, append(args, file, fmt.Sprintf("%dk", size/1024))...)
+}
+
+// inodes is how many inodes mkfs has to be told to make in a file system of this
+// size, 0 when those that it makes by itself, one for every 16 KiB, are enough.
+func (c content) inodes(size int64) int64 {
+	if n := c.files + c.files/4 + 1024; n > size/(16<<10) {
+		return n
+	}
+	return 0
 }
 
 // tool finds a program, also where a user who is not root does not look.

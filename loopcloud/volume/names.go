@@ -56,13 +56,18 @@ type nodes struct {
 // two letters after sd or xvd, and EC2 also takes it without its directory.
 var requested = regexp.MustCompile(`^(?:/dev/)?(?:sd|xvd)([a-z]{1,2})$`)
 
-// claim makes the node of a device under the name that the naming gives it, and its
-// link. It wraps state.ErrDeviceTaken, and leaves nothing, when the name exists.
-func (n Naming) claim(volume, name string, dev uint64) (nodes, error) {
+// letters are those of a requested name: qa of /dev/sdqa.
+func letters(name string) (string, error) {
 	m := requested.FindStringSubmatch(name)
 	if m == nil {
-		return nodes{}, fmt.Errorf("%q is no device name: use /dev/sdX or /dev/xvdX, X one or two letters", name)
+		return "", fmt.Errorf("%q is no device name: use /dev/sdX or /dev/xvdX, X one or two letters", name)
 	}
+	return m[1], nil
+}
+
+// claim makes the node of a device under the name that the naming gives a volume
+// that was asked for with these letters, and its link. It wraps state.ErrDeviceTaken, and leaves nothing, when the name exists.
+func (n Naming) claim(volume, letters string, dev uint64) (nodes, error) {
 	var named nodes
 	var err error
 	switch n {
@@ -70,10 +75,10 @@ func (n Naming) claim(volume, name string, dev uint64) (nodes, error) {
 		named.link = "nvme-Amazon_Elastic_Block_Store_" + strings.Replace(volume, "-", "", 1)
 		named.base, err = claimFree(nvmeNames, dev)
 	case SCSI:
-		named.link = "scsi-0QEMU_QEMU_HARDDISK_sd" + m[1]
+		named.link = "scsi-0QEMU_QEMU_HARDDISK_sd" + letters
 		named.base, err = claimFree(scsiNames, dev)
 	default:
-		named.base = filepath.Join(devDir, "xvd"+m[1])
+		named.base = filepath.Join(devDir, "xvd"+letters)
 		err = claimNode(named.base, dev)
 	}
 	if err != nil || named.link == "" {

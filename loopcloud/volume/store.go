@@ -14,9 +14,13 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"golang.org/x/sys/unix"
 )
 
-var _ state.Disks = (*Store)(nil)
+var (
+	_ state.Disks    = (*Store)(nil)
+	_ state.Measurer = (*Store)(nil)
+)
 
 // Options are what a Store can do without.
 type Options struct {
@@ -48,9 +52,9 @@ func Open(dir string, naming Naming, opts Options) (*Store, error) {
 		}
 	}
 	// The kernel tells the real path of a loop device's file.
-	real, err := filepath.Abs(dir)
+	dir, err := filepath.Abs(dir)
 	if err == nil {
-		real, err = filepath.EvalSymlinks(real)
+		dir, err = filepath.EvalSymlinks(dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot keep volumes: %w", err)
@@ -58,7 +62,7 @@ func Open(dir string, naming Naming, opts Options) (*Store, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Store{dir: real, naming: naming, log: opts.Log, followers: map[string]*follower{}}, nil
+	return &Store{dir: dir, naming: naming, log: opts.Log, followers: map[string]*follower{}}, nil
 }
 
 // An id becomes the name of a file.
@@ -196,6 +200,20 @@ func (s *Store) DeleteSnapshot(id string) error {
 		return fmt.Errorf("cannot delete snapshot %s: %w", id, err)
 	}
 	return nil
+}
+
+// SnapshotBytes is how many bytes a snapshot takes: what was written to its volume.
+// Blocks that clones share are counted in each.
+func (s *Store) SnapshotBytes(id string) (int64, error) {
+	file, err := s.path("snapshots", id)
+	if err != nil {
+		return 0, fmt.Errorf("cannot measure snapshot %s: %w", id, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(file, &st); err != nil {
+		return 0, fmt.Errorf("cannot measure snapshot %s: %w", id, err)
+	}
+	return st.Blocks * 512, nil
 }
 
 // ImportSnapshot takes a raw disk as a snapshot's content. Zeros in it take no

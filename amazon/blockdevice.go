@@ -1,0 +1,135 @@
+//go:generate packer-sdc mapstructure-to-hcl2 -type BlockDevice
+//go:generate packer-sdc struct-markdown
+package amazon
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
+)
+
+// BlockDevice is an entry of ami_block_device_mappings.
+type BlockDevice struct {
+	builder.BlockDevice `mapstructure:",squash"`
+
+	// Delete the volume when the instance is terminated. Defaults to `false`: such
+	// volumes stay, and cost, until somebody deletes them.
+	DeleteOnTermination bool `mapstructure:"delete_on_termination"`
+	// Encrypt the volume. Defaults to `false`, which leaves a volume from an
+	// encrypted snapshot encrypted.
+	Encrypted bool `mapstructure:"encrypted"`
+	// The KMS key to encrypt the volume with: an id, an alias or an ARN. Needs
+	// `encrypted`. Defaults to the account's key for EBS.
+	KMSKeyID string `mapstructure:"kms_key_id"`
+	// The throughput in MiB/s that a `gp3` volume is provisioned for. Defaults to
+	// what AWS gives.
+	Throughput int64 `mapstructure:"throughput"`
+}
+
+const mappingsOption = "ami_block_device_mappings"
+
+// reservedForRoot are the names that EC2 keeps for root devices.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
+var reservedForRoot = regexp.MustCompile(`^(/dev/)?(sda1?|xvda)$`)
+
+// isRoot tells whether a device will be the root device. What the source calls
+// its root is not known yet.
+func (c *Config) isRoot(device string) bool {
+	if c.RootDeviceName == "" {
+		return reservedForRoot.MatchString(device)
+	}
+	return sameDevice(device, c.RootDeviceName)
+}
+
+var ephemeralName = regexp.MustCompile(`^ephemeral[0-9]+$`)
+
+// mapping is the block device as Cloud takes it.
+func (b BlockDevice) mapping() Mapping {
+	return Mapping{
+		DeviceName:          b.DeviceName,
+		VirtualName:         b.VirtualName,
+		SnapshotID:          b.SnapshotID,
+		VolumeType:          b.VolumeType,
+		KMSKeyID:            b.KMSKeyID,
+		VolumeSizeGiB:       b.VolumeSize,
+		IOPS:                b.IOPS,
+		Throughput:          b.Throughput,
+		DeleteOnTermination: b.DeleteOnTermination,
+		NoDevice:            b.NoDevice,
+		Encrypted:           b.Encrypted,
+	}
+}
+
+// checkMappings answers everything that is wrong with the block devices.
+func (c *Config) checkMappings() []error {
+	var errs []error
+	var names []string
+	for i, device := range c.AMIBlockDeviceMappings {
+		if err := device.check(c.isRoot(device.DeviceName)); err != nil {
+			errs = append(errs, fmt.Errorf("%s[%d]: %w", mappingsOption, i, err))
+		}
+		twin := func(name string) bool { return sameDevice(name, device.DeviceName) }
+		if first := slices.IndexFunc(names, twin); first >= 0 {
+			errs = append(errs, fmt.Errorf("%s[%d]: device_name %s is that of entry %d too", mappingsOption, i, device.DeviceName, first))
+		}
+		names = append(names, device.DeviceName)
+	}
+	return append(errs, c.CheckScratchRoot(mappingsOption, names))
+}
+
+// check answers what is wrong with a device; root says that it is the root's.
+func (b BlockDevice) check(root bool) error {
+	switch {
+	case b.DeviceName == "":
+		return errors.New("device_name is required")
+	case b.NoDevice:
+		return b.checkAlone(root, "no_device", BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: b.DeviceName, NoDevice: true}})
+	case b.VirtualName != "" && !ephemeralName.MatchString(b.VirtualName):
+		return fmt.Errorf("virtual_name is %q, but must be ephemeral and a number, such as ephemeral0", b.VirtualName)
+	case b.VirtualName != "":
+		return b.checkAlone(root, "virtual_name", BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: b.DeviceName, VirtualName: b.VirtualName}})
+	case root && b.SnapshotID != "":
+		return errors.New("the root device cannot have a snapshot_id: its snapshot is what the build makes")
+	case b.VolumeSize < 0:
+		return fmt.Errorf("volume_size is %d, but must be a number of GiB", b.VolumeSize)
+	case !root && b.VolumeSize == 0 && b.SnapshotID == "":
+		return errors.New("volume_size is required without snapshot_id")
+	}
+	return b.checkVolume()
+}
+
+// checkAlone wants an option to stand alone beside device_name.
+func (b BlockDevice) checkAlone(root bool, option string, alone BlockDevice) error {
+	if root {
+		return fmt.Errorf("the root device cannot have %s", option)
+	}
+	if b != alone {
+		return fmt.Errorf("%s goes with device_name alone", option)
+	}
+	return nil
+}
+
+func (b BlockDevice) checkVolume() error {
+	if err := kind.VolumeTypes.Check("volume_type", b.VolumeType); err != nil {
+		return err
+	}
+	provisioned := b.VolumeType == "io1" || b.VolumeType == "io2"
+	switch {
+	case b.IOPS < 0:
+		return fmt.Errorf("iops is %d, but must be a number of operations per second", b.IOPS)
+	case provisioned && b.IOPS == 0:
+		return fmt.Errorf("iops is required for volume_type %s", b.VolumeType)
+	case !provisioned && b.VolumeType != "gp3" && b.IOPS != 0:
+		return fmt.Errorf("iops is for io1, io2 and gp3, and volume_type is %q", b.VolumeType)
+	case b.Throughput < 0:
+		return fmt.Errorf("throughput is %d, but must be a number of MiB/s", b.Throughput)
+	case b.Throughput != 0 && b.VolumeType != "gp3":
+		return fmt.Errorf("throughput is for gp3, and volume_type is %q", b.VolumeType)
+	case b.KMSKeyID != "" && !b.Encrypted:
+		return errors.New("kms_key_id needs encrypted")
+	}
+	return nil
+}

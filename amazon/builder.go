@@ -1,0 +1,78 @@
+package amazon
+
+import (
+	"context"
+
+	"github.com/hashicorp/hcl/v2/hcldec"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
+)
+
+// Builder is the Packer builder amazon-chroot.
+type Builder struct {
+	config Config
+	host   builder.Host
+}
+
+var _ packersdk.Builder = (*Builder)(nil)
+
+// ConfigSpec implements packersdk.Builder.
+func (b *Builder) ConfigSpec() hcldec.ObjectSpec { return b.config.FlatMapstructure().HCL2Spec() }
+
+// Prepare implements packersdk.Builder.
+func (b *Builder) Prepare(raws ...any) (generated, warnings []string, err error) {
+	warnings, err = b.config.Prepare(raws...)
+	return kind.GeneratedData(), warnings, err
+}
+
+// Run implements packersdk.Builder.
+func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook) (packersdk.Artifact, error) {
+	return builder.Run(ctx, ui, hook, builder.Job{
+		Kind:        kind,
+		Config:      &b.config.Config,
+		Packer:      b.config.PackerConfig,
+		ImageName:   b.config.AMIName,
+		Description: b.config.AMIDescription,
+		Tags:        b.config.Tags,
+		Connect:     b.config.connect,
+		Host:        b.host,
+	})
+}
+
+// connect reaches EC2.
+func (c *Config) connect(ctx context.Context, log func(format string, args ...any)) (builder.Session, error) {
+	client, err := Dial(ctx, Access{
+		AccessKey:             c.AccessKey,
+		SecretKey:             c.SecretKey,
+		Region:                c.Region,
+		Endpoint:              c.CustomEndpointEC2,
+		InsecureSkipTLSVerify: c.InsecureSkipTLSVerify,
+	})
+	if err != nil {
+		return builder.Session{}, err
+	}
+	options := c.options()
+	options.Client, options.Log = client, log
+	return builder.Session{
+		Cloud: NewCloud(options),
+		Destroy: func(ctx context.Context, made builder.Made) error {
+			return client.Destroy(ctx, made.Region, string(made.Image))
+		},
+	}, nil
+}
+
+// options are what only AWS understands of the configuration.
+func (c *Config) options() Options {
+	o := Options{
+		ImageName:          c.AMIName,
+		SourceAMI:          c.SourceAMI,
+		VirtualizationType: c.AMIVirtualizationType,
+		RootDeviceName:     c.RootDeviceName,
+		FromScratch:        c.FromScratch,
+	}
+	for _, device := range c.AMIBlockDeviceMappings {
+		o.Mappings = append(o.Mappings, device.mapping())
+	}
+	return o
+}

@@ -1,0 +1,67 @@
+package amazon
+
+import (
+	"context"
+
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+)
+
+// call is one operation of EC2, as the SDK's client has it.
+type call[In, Out any] func(context.Context, *In, ...func(*ec2.Options)) (*Out, error)
+
+// calls are the operations of EC2 that a build makes, in one region.
+//
+// They are functions, and not the SDK's client, for the size of the plugin: Go's
+// linker keeps every method of a type that can be reached through an interface,
+// and text/template, which Packer needs, makes it do so. EC2's client has over
+// seven hundred methods, which are 27 MB.
+type calls struct {
+	AttachVolume      call[ec2.AttachVolumeInput, ec2.AttachVolumeOutput]
+	CreateSnapshot    call[ec2.CreateSnapshotInput, ec2.CreateSnapshotOutput]
+	CreateVolume      call[ec2.CreateVolumeInput, ec2.CreateVolumeOutput]
+	DeleteSnapshot    call[ec2.DeleteSnapshotInput, ec2.DeleteSnapshotOutput]
+	DeleteVolume      call[ec2.DeleteVolumeInput, ec2.DeleteVolumeOutput]
+	DeregisterImage   call[ec2.DeregisterImageInput, ec2.DeregisterImageOutput]
+	DescribeImages    describeImages
+	DescribeInstances call[ec2.DescribeInstancesInput, ec2.DescribeInstancesOutput]
+	DescribeSnapshots describeSnapshots
+	DescribeVolumes   describeVolumes
+	DetachVolume      call[ec2.DetachVolumeInput, ec2.DetachVolumeOutput]
+	RegisterImage     call[ec2.RegisterImageInput, ec2.RegisterImageOutput]
+}
+
+func callsOf(c *ec2.Client) *calls {
+	return &calls{
+		AttachVolume:      c.AttachVolume,
+		CreateSnapshot:    c.CreateSnapshot,
+		CreateVolume:      c.CreateVolume,
+		DeleteSnapshot:    c.DeleteSnapshot,
+		DeleteVolume:      c.DeleteVolume,
+		DeregisterImage:   c.DeregisterImage,
+		DescribeImages:    c.DescribeImages,
+		DescribeInstances: c.DescribeInstances,
+		DescribeSnapshots: c.DescribeSnapshots,
+		DescribeVolumes:   c.DescribeVolumes,
+		DetachVolume:      c.DetachVolume,
+		RegisterImage:     c.RegisterImage,
+	}
+}
+
+// The listing calls have the method that the SDK's paginators ask for.
+type (
+	describeImages    call[ec2.DescribeImagesInput, ec2.DescribeImagesOutput]
+	describeSnapshots call[ec2.DescribeSnapshotsInput, ec2.DescribeSnapshotsOutput]
+	describeVolumes   call[ec2.DescribeVolumesInput, ec2.DescribeVolumesOutput]
+)
+
+func (f describeImages) DescribeImages(ctx context.Context, in *ec2.DescribeImagesInput, o ...func(*ec2.Options)) (*ec2.DescribeImagesOutput, error) {
+	return f(ctx, in, o...)
+}
+
+func (f describeSnapshots) DescribeSnapshots(ctx context.Context, in *ec2.DescribeSnapshotsInput, o ...func(*ec2.Options)) (*ec2.DescribeSnapshotsOutput, error) {
+	return f(ctx, in, o...)
+}
+
+func (f describeVolumes) DescribeVolumes(ctx context.Context, in *ec2.DescribeVolumesInput, o ...func(*ec2.Options)) (*ec2.DescribeVolumesOutput, error) {
+	return f(ctx, in, o...)
+}

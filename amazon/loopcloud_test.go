@@ -1,0 +1,301 @@
+package amazon
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// noBytes are disks that hold nothing: what is tested here is what EC2 is asked.
+type noBytes struct{}
+
+func (noBytes) CreateVolume(string, int64, string) error    { return nil }
+func (noBytes) ResizeVolume(string, int64) error            { return nil }
+func (noBytes) DeleteVolume(string) error                   { return nil }
+func (noBytes) AttachVolume(_, name string) (string, error) { return name, nil }
+func (noBytes) DetachVolume(string, bool) error             { return nil }
+func (noBytes) CreateSnapshot(string, string) error         { return nil }
+func (noBytes) CopySnapshot(string, string) error           { return nil }
+func (noBytes) DeleteSnapshot(string) error                 { return nil }
+func (noBytes) ImportSnapshot(string, string) error         { return nil }
+func (noBytes) ExportSnapshot(string, string, int64) error  { return nil }
+func (noBytes) ReleaseAll() error                           { return nil }
+
+// account is whose keys the tests have, and where.
+var account = state.Caller{Account: state.DefaultAccount, Region: "eu-west-1"}
+
+// world is a loopcloud with a source image, behind a wire that can be broken.
+type world struct {
+	state  *state.Cloud
+	wire   *cloudtest.Wire
+	url    string
+	source string // the id of an image with two disks
+}
+
+func newWorld(t *testing.T, timing state.Timing) *world {
+	t.Helper()
+	alone(t)
+	cfg := state.Config{
+		Dir: t.TempDir(), Disks: noBytes{}, DefaultRegion: account.Region,
+		Keys: []state.Key{{ID: "AKIATEST", Secret: "not-to-be-printed"}},
+	}
+	source := makeSource(t, cfg)
+	cfg.Timing = timing
+	st := open(t, cfg)
+	t.Cleanup(func() { closed(t, st) })
+
+	w := &world{state: st, source: source, wire: wireTo(t, st)}
+	server := httptest.NewServer(w.wire)
+	t.Cleanup(server.Close)
+	w.url = server.URL
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", w.url)
+	return w
+}
+
+func open(t *testing.T, cfg state.Config) *state.Cloud {
+	t.Helper()
+	st, err := state.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+func closed(t *testing.T, st *state.Cloud) {
+	t.Helper()
+	if err := st.Close(); err != nil {
+		t.Errorf("the cloud was left with %v", err)
+	}
+}
+
+// wireTo is EC2 and the metadata service of a cloud.
+func wireTo(t *testing.T, st *state.Cloud) *cloudtest.Wire {
+	t.Helper()
+	handler := ec2.New(st, sigv4.NewAuthorizer(st))
+	mux := http.NewServeMux()
+	mux.Handle("POST /{$}", handler)
+	mux.Handle("/latest/", hostMetadata(t, st))
+	return &cloudtest.Wire{Next: mux, Refuse: func(rw http.ResponseWriter, _ *http.Request) {
+		handler.Refuse(rw, http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded.")
+	}}
+}
+
+// hostMetadata tells of the machine that the cloud runs on.
+func hostMetadata(t *testing.T, st *state.Cloud) http.Handler {
+	t.Helper()
+	vm, ok := st.HostVM(account.Region)
+	if !ok {
+		t.Fatal("the cloud runs on no machine")
+	}
+	doc := fmt.Sprintf(`{"instanceId":%q,"availabilityZone":%q,"region":%q}`, vm.ID, vm.Zone, vm.Region)
+	return http.HandlerFunc((&stub{t: t, metadata: map[string]string{"dynamic/instance-identity/document": doc}}).serveMetadata)
+}
+
+// makeSource makes an image of two disks with every attribute that is inherited.
+func makeSource(t *testing.T, cfg state.Config) string {
+	t.Helper()
+	st := open(t, cfg)
+	defer closed(t, st)
+	root, data := blankSnapshot(t, st), blankSnapshot(t, st)
+	image, err := st.CreateImage(account, state.ImageRequest{
+		Name: "base", IDDigits: 17,
+		Attributes: state.ImageAttributes{
+			Architecture: "x86_64", Virtualization: "hvm", RootDevice: "/dev/xvda", BootMode: "uefi-preferred",
+			TPM: "v2.0", IMDS: "v2.0", ENA: true, SRIOV: "simple",
+		},
+		Mappings: []state.Mapping{
+			{Device: "/dev/xvda", Volume: &state.MappedVolume{
+				SnapshotID: root, SizeGiB: 8, Type: "gp3", IOPS: 3500, Throughput: 200, DeleteOnTermination: true,
+			}},
+			{Device: "/dev/sdf", Volume: &state.MappedVolume{SnapshotID: data, SizeGiB: 1, Type: "gp2"}},
+			{Device: "/dev/sdb", VirtualName: "ephemeral0"},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image.ID
+}
+
+func blankSnapshot(t *testing.T, st *state.Cloud) string {
+	t.Helper()
+	volume, err := st.CreateVolume(account, state.VolumeRequest{Zone: "eu-west-1a", SizeGiB: 1, Type: "gp2", IDDigits: 17})
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := st.CreateSnapshot(account, state.SnapshotRequest{VolumeID: volume.ID, IDDigits: 17})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.DeleteVolume(account, volume.ID, false); err != nil {
+		t.Fatal(err)
+	}
+	return snapshot.ID
+}
+
+// cloud makes a Cloud for one build.
+func (w *world) cloud(t *testing.T, opts Options) *Cloud {
+	t.Helper()
+	opts.Client = dial(t, access(w.url))
+	opts.Log = t.Logf
+	return NewCloud(opts)
+}
+
+func TestConformance(t *testing.T) { conform(t, state.Instant()) }
+
+// Where things take their time, calls are repeated in the states between.
+func TestConformanceOfASlowCloud(t *testing.T) { conform(t, state.AWS(1.0/2000)) }
+
+func conform(t *testing.T, timing state.Timing) {
+	wires := map[bake.Cloud]*cloudtest.Wire{}
+	cloudtest.Conform(t, cloudtest.Env{
+		New: func(t *testing.T) bake.Cloud {
+			w := newWorld(t, timing)
+			cloud := w.cloud(t, Options{SourceAMI: w.source})
+			wires[cloud] = w.wire
+			return cloud
+		},
+		Fail: func(_ *testing.T, cloud bake.Cloud, fault cloudtest.Fault) { wires[cloud].Fail(fault) },
+	})
+}
+
+// build makes an image the way bake does, in one go.
+func build(t *testing.T, cloud *Cloud, volume bake.VolumeSpec, source *bake.Image) bake.ImageID {
+	t.Helper()
+	ctx := context.Background()
+	host, err := cloud.Host(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	volume.Build, volume.Zone = "b", host.Zone
+	id, err := cloud.CreateVolume(ctx, volume)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := cloud.CreateSnapshot(ctx, bake.SnapshotSpec{Volume: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := cloud.Register(ctx, bake.ImageSpec{
+		Name: "built", Snapshot: snapshot, Source: source, SizeGiB: volume.SizeGiB, VolumeType: volume.Type,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+// find reads an image from the state, where nothing is translated.
+func (w *world) find(t *testing.T, id bake.ImageID) state.Image {
+	t.Helper()
+	for _, image := range w.state.Images(account) {
+		if image.ID == string(id) {
+			return image
+		}
+	}
+	t.Fatalf("no image %s", id)
+	return state.Image{}
+}
+
+func TestImageInheritsFromItsSource(t *testing.T) {
+	w := newWorld(t, state.Instant())
+	cloud := w.cloud(t, Options{SourceAMI: w.source, Mappings: []Mapping{{DeviceName: "/dev/sdb", NoDevice: true}}})
+	source, err := cloud.Source(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	built := w.find(t, build(t, cloud, bake.VolumeSpec{Snapshot: source.Root.Snapshot, SizeGiB: 9, Type: source.Root.Type}, &source))
+	base := w.find(t, bake.ImageID(w.source))
+	if got, want := fmt.Sprint(built.ImageAttributes), fmt.Sprint(base.ImageAttributes); got != want {
+		t.Errorf("attributes %s, want the source's %s", got, want)
+	}
+	if n := len(built.Mappings); n != 3 {
+		t.Fatalf("%d block devices, want 3: %+v", n, built.Mappings)
+	}
+	root, data, none := built.Mappings[0], built.Mappings[1], built.Mappings[2]
+	if v := root.Volume; v == nil || v.SizeGiB != 9 || v.Type != "gp3" || v.IOPS != 3500 || v.Throughput != 200 || !v.DeleteOnTermination {
+		t.Errorf("root %+v", root.Volume)
+	}
+	if v := data.Volume; v == nil || *v != *base.Mappings[1].Volume {
+		t.Errorf("data %+v, want %+v", data.Volume, base.Mappings[1].Volume)
+	}
+	if !none.NoDevice || none.Device != "/dev/sdb" {
+		t.Errorf("suppressed device %+v", none)
+	}
+}
+
+func TestImageFromScratch(t *testing.T) {
+	w := newWorld(t, state.Instant())
+	cloud := w.cloud(t, Options{
+		FromScratch: true, VirtualizationType: "hvm", RootDeviceName: "xvda",
+		Mappings: []Mapping{{DeviceName: "xvda", DeleteOnTermination: true, VolumeType: "gp2", Encrypted: true}},
+	})
+	built := w.find(t, build(t, cloud, bake.VolumeSpec{SizeGiB: 15, Type: "gp2"}, nil))
+	if built.RootDevice != "xvda" || built.Virtualization != "hvm" || built.Architecture != string(hostArchitecture()) {
+		t.Errorf("image %+v", built)
+	}
+	if len(built.Mappings) != 1 {
+		t.Fatalf("block devices %+v", built.Mappings)
+	}
+	if v := built.Mappings[0].Volume; v.SizeGiB != 15 || v.Type != "gp2" || !v.DeleteOnTermination {
+		t.Errorf("root %+v", v)
+	}
+	for _, s := range w.state.Snapshots(account) {
+		if s.ID == built.Mappings[0].Volume.SnapshotID && !s.Encrypted {
+			t.Errorf("the root's snapshot %s is not encrypted", s.ID)
+		}
+	}
+}
+
+func TestDestroyLeavesTheRest(t *testing.T) {
+	w := newWorld(t, state.Instant())
+	before := len(w.state.Snapshots(account))
+	cloud := w.cloud(t, Options{SourceAMI: w.source})
+	source, err := cloud.Source(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := build(t, cloud, bake.VolumeSpec{Snapshot: source.Root.Snapshot, SizeGiB: 8}, &source)
+	for range 2 {
+		if err := cloud.client.Destroy(context.Background(), account.Region, string(image)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if images, snapshots := len(w.state.Images(account)), len(w.state.Snapshots(account)); images != 1 || snapshots != before {
+		t.Errorf("%d images and %d snapshots are left, want 1 and %d", images, snapshots, before)
+	}
+}
+
+func TestCopyIsDestroyedWhole(t *testing.T) {
+	w := newWorld(t, state.Instant())
+	there := state.Caller{Account: account.Account, Region: "us-east-1"}
+	copied, err := w.state.CopyImage(there, state.ImageCopyRequest{SourceID: w.source, SourceRegion: account.Region, Name: "copy", IDDigits: 17})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_ENDPOINT_URL", w.url)
+	a := access("")
+	if err := dial(t, a).Destroy(context.Background(), there.Region, copied.ID); err != nil {
+		t.Fatal(err)
+	}
+	if images, snapshots := w.state.Images(there), w.state.Snapshots(there); len(images)+len(snapshots) != 0 {
+		t.Errorf("left are %v and %v", images, snapshots)
+	}
+}
+
+func TestWrongSecretKey(t *testing.T) {
+	w := newWorld(t, state.Instant())
+	a := access(w.url)
+	a.SecretKey = "another"
+	err := NewCloud(Options{Client: dial(t, a)}).CheckName(context.Background(), "x")
+	says(t, err, "AuthFailure", "AKIATEST", "check access_key and secret_key")
+}

@@ -1,0 +1,150 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"sync"
+	"time"
+
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+)
+
+// cannotRun is the exit status of a command that could not be run at all; shells
+// answer the same.
+const cannotRun = 126
+
+// leaveLimit bounds the wait for commands that were told to end.
+const leaveLimit = 30 * time.Second
+
+var errClosed = errors.New("provisioning is over")
+
+// communicator lets provisioners work in a root. It lives as long as
+// provisioning does: closing it ends what still runs, so that nothing keeps the
+// root busy when it is left.
+type communicator struct {
+	// ctx is here because Packer's interface gives none to most calls, and over
+	// RPC an empty one to the rest.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	root   chroot.Root
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup
+}
+
+var _ packersdk.Communicator = (*communicator)(nil)
+
+func newCommunicator(ctx context.Context, root chroot.Root) *communicator {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return &communicator{ctx: ctx, cancel: cancel, root: root}
+}
+
+// close refuses what comes from now on, ends what runs, and waits for it.
+func (c *communicator) close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel(errClosed)
+
+	done := make(chan struct{})
+	go func() {
+		c.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(leaveLimit):
+		return fmt.Errorf("what provisioners started did not end within %v", leaveLimit)
+	}
+}
+
+// begin counts one more act, to be ended by running.Done.
+func (c *communicator) begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return errClosed
+	}
+	c.running.Add(1)
+	return nil
+}
+
+// Start implements packersdk.Communicator. The command ends when ctx does or the
+// communicator is closed, whichever is first.
+func (c *communicator) Start(ctx context.Context, remote *packersdk.RemoteCmd) error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	command := chroot.Command{Line: remote.Command, Stdin: remote.Stdin, Stdout: remote.Stdout, Stderr: remote.Stderr}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(c.ctx, cancel)
+	go func() {
+		defer c.running.Done()
+		defer cancel()
+		defer stop()
+		remote.SetExited(c.run(ctx, command))
+	}()
+	return nil
+}
+
+// run answers the exit status. What kept a command from running is told where
+// the command itself would have complained: the interface has no other place.
+func (c *communicator) run(ctx context.Context, command chroot.Command) int {
+	status, err := c.root.Run(ctx, command)
+	if err == nil {
+		return status
+	}
+	if command.Stderr != nil {
+		fmt.Fprintf(command.Stderr, "cannot run a command in the chroot: %v\n", err)
+	}
+	return cannotRun
+}
+
+func (c *communicator) do(act func(context.Context) error) error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	defer c.running.Done()
+	return act(c.ctx)
+}
+
+// Upload implements packersdk.Communicator. Without file info the mode is 0644.
+func (c *communicator) Upload(dst string, src io.Reader, info *os.FileInfo) error {
+	mode := os.FileMode(0o644)
+	if info != nil && *info != nil {
+		mode = (*info).Mode().Perm()
+	}
+	return c.do(func(ctx context.Context) error { return c.root.Upload(ctx, inside(dst), src, mode) })
+}
+
+// UploadDir implements packersdk.Communicator.
+func (c *communicator) UploadDir(dst, src string, exclude []string) error {
+	return c.do(func(ctx context.Context) error { return c.root.UploadDir(ctx, inside(dst), src, exclude) })
+}
+
+// Download implements packersdk.Communicator.
+func (c *communicator) Download(src string, dst io.Writer) error {
+	return c.do(func(ctx context.Context) error { return c.root.Download(ctx, inside(src), dst) })
+}
+
+// DownloadDir implements packersdk.Communicator.
+func (c *communicator) DownloadDir(src, dst string, exclude []string) error {
+	return c.do(func(ctx context.Context) error { return c.root.DownloadDir(ctx, inside(src), dst, exclude) })
+}
+
+// inside makes a path in the root absolute: there is no home directory that a
+// relative one could start from. A slash at the end stays, for it has a meaning.
+func inside(name string) string {
+	if path.IsAbs(name) {
+		return name
+	}
+	return "/" + name
+}

@@ -1,0 +1,270 @@
+//go:generate packer-sdc struct-markdown
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
+	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+)
+
+// Config is the options that do not depend on the cloud. The comments of its
+// fields are the user's documentation.
+type Config struct {
+	// File systems to mount below the root of the image while it is provisioned,
+	// as a list of three strings each: type, source and target. See
+	// [Chroot Mounts](#chroot-mounts) for the default and for an example.
+	ChrootMounts [][]string `mapstructure:"chroot_mounts"`
+	// How to run shell commands on the host. `{{.Command}}` stands for the
+	// command; `sudo {{.Command}}` runs it as root. Defaults to `{{.Command}}`.
+	CommandWrapper string `mapstructure:"command_wrapper"`
+	// Files of the host that are copied to the same path of the image before it is
+	// provisioned; each takes the place of what the image has there until
+	// provisioning is over. Defaults to `["/etc/resolv.conf"]`, so that names
+	// resolve in the chroot. An empty list copies nothing.
+	CopyFiles []string `mapstructure:"copy_files"`
+	// The device name to attach the root volume under, such as `/dev/sdf`. By
+	// default a free one is found. The kernel may know the device by another name:
+	// that is found out in either case.
+	DevicePath string `mapstructure:"device_path"`
+	// The directory of the host where the root of the image is mounted.
+	// `{{.Device}}` stands for the name of the device, such as `xvdf`, so that
+	// builds side by side do not meet. Defaults to
+	// `/mnt/packer-amazon-chroot-volumes/{{.Device}}`.
+	MountPath string `mapstructure:"mount_path"`
+	// The number of the partition that holds `/`, as a string or a number. `"0"`
+	// means the whole device. By default it is the first partition, or the whole
+	// device where that has no partition table.
+	MountPartition string `mapstructure:"mount_partition"`
+	// Options for mounting the root, each as `mount -o` takes it, such as
+	// `nouuid` or `subvol=root`. By default there are none.
+	MountOptions []string `mapstructure:"mount_options"`
+	// Shell commands to run on the host, in order, when the volume is attached and
+	// nothing is mounted yet. `{{.Device}}` stands for the device, such as
+	// `/dev/xvdf`. Required with `from_scratch`: they partition the device and make
+	// its file system.
+	PreMountCommands []string `mapstructure:"pre_mount_commands"`
+	// Shell commands to run on the host, in order, when the root is mounted and
+	// before anything is mounted below it or copied to it. `{{.Device}}` stands for
+	// the device and `{{.MountPath}}` for the directory where the root is mounted.
+	PostMountCommands []string `mapstructure:"post_mount_commands"`
+	// Start from an empty volume instead of a source image. Requires
+	// `pre_mount_commands`, `root_volume_size`, `root_device_name`, the
+	// virtualization type and the block device mappings. Defaults to `false`.
+	FromScratch bool `mapstructure:"from_scratch"`
+	// The size of the root volume in GiB, for the build and in the image. Defaults
+	// to the size of the source image's root volume, and may not be smaller.
+	// Required with `from_scratch`.
+	RootVolumeSize int64 `mapstructure:"root_volume_size"`
+	// The type of the root volume, for the build and in the image. Defaults to the
+	// type of the source image's root volume, and to `gp2` with `from_scratch`.
+	// `io1` needs a source image whose root volume is `io1` too.
+	RootVolumeType string `mapstructure:"root_volume_type"`
+	// The name of the root device in the image, such as `xvda`. Defaults to that of
+	// the source image. Required with `from_scratch`, and then it is the
+	// `device_name` of one of the block device mappings.
+	RootDeviceName string `mapstructure:"root_device_name"`
+
+	ictx interpolate.Context
+}
+
+// DefaultMountPath is the mount_path of both builders: the page of osc-chroot
+// names the same directory.
+const DefaultMountPath = "/mnt/packer-amazon-chroot-volumes/{{.Device}}"
+
+const (
+	defaultCommandWrapper  = "{{.Command}}"
+	defaultScratchRootType = "gp2"
+)
+
+// lateOptions are rendered when what they speak of is known.
+var lateOptions = []string{"command_wrapper", "mount_path", "pre_mount_commands", "post_mount_commands"}
+
+// Decode reads the options that Packer gives into target, of which common is a
+// part, and renders all but those of late and the common ones that are rendered
+// later. After an unknown option the rest is decoded none the less: then usable
+// is true, and what else is wrong can be told in the same breath.
+func Decode(target any, common *Config, kind Kind, late []string, raws ...any) (usable bool, err error) {
+	var ictx interpolate.Context
+	err = config.Decode(target, &config.DecodeOpts{
+		PluginType:         kind.ID,
+		Interpolate:        true,
+		InterpolateContext: &ictx,
+		InterpolateFilter:  &interpolate.RenderFilter{Exclude: slices.Concat(lateOptions, late)},
+	}, raws...)
+	common.ictx = ictx
+	return err == nil || unknownOptions(err), err
+}
+
+// unknownOptions tells the error for unknown options from the others of
+// config.Decode: it is the only one that is a go-multierror, which is not worth
+// a dependency to name it.
+func unknownOptions(err error) bool {
+	var multi interface {
+		ErrorOrNil() error
+		WrappedErrors() []error
+	}
+	return errors.As(err, &multi)
+}
+
+// Join makes one error of many for Packer to print, and nil of none. Errors that
+// hold several are opened.
+func Join(errs []error) error {
+	var all *packersdk.MultiError
+	for _, err := range errs {
+		var multi interface{ WrappedErrors() []error }
+		if errors.As(err, &multi) {
+			all = packersdk.MultiErrorAppend(all, multi.WrappedErrors()...)
+		} else if err != nil {
+			all = packersdk.MultiErrorAppend(all, err)
+		}
+	}
+	if all == nil {
+		return nil
+	}
+	return all
+}
+
+// Prepare fills in the defaults and answers everything that is wrong with the
+// common options.
+func (c *Config) Prepare(kind Kind) []error {
+	c.setDefaults()
+	var errs []error
+	errs = append(errs, c.checkTemplates()...)
+	errs = append(errs, c.checkMounts()...)
+	errs = append(errs, c.checkFiles()...)
+	errs = append(errs, c.checkVolume(kind.VolumeTypes)...)
+	if c.FromScratch {
+		errs = append(errs, c.checkScratch()...)
+	}
+	return errs
+}
+
+func (c *Config) setDefaults() {
+	if c.CopyFiles == nil {
+		c.CopyFiles = []string{"/etc/resolv.conf"}
+	}
+	if c.CommandWrapper == "" {
+		c.CommandWrapper = defaultCommandWrapper
+	}
+	if c.MountPath == "" {
+		c.MountPath = DefaultMountPath
+	}
+	if c.FromScratch && c.RootVolumeType == "" {
+		c.RootVolumeType = defaultScratchRootType
+	}
+}
+
+func (c *Config) checkTemplates() []error {
+	errs := []error{
+		checkTemplate("command_wrapper", c.CommandWrapper, &c.ictx, fieldCommand),
+		checkTemplate("mount_path", c.MountPath, &c.ictx, fieldDevice),
+	}
+	for i, command := range c.PreMountCommands {
+		errs = append(errs, checkTemplate(entry("pre_mount_commands", i), command, &c.ictx, fieldDevice))
+	}
+	for i, command := range c.PostMountCommands {
+		errs = append(errs, checkTemplate(entry("post_mount_commands", i), command, &c.ictx, fieldDevice, fieldMountPath))
+	}
+	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+}
+
+func entry(option string, i int) string { return fmt.Sprintf("%s[%d]", option, i) }
+
+func (c *Config) checkMounts() []error {
+	var errs []error
+	for i, mount := range c.ChrootMounts {
+		switch {
+		case len(mount) != 3:
+			errs = append(errs, fmt.Errorf("%s has %d strings, but a mount is three (type, source, target): %q",
+				entry("chroot_mounts", i), len(mount), mount))
+		case mount[0] == "" || mount[2] == "":
+			errs = append(errs, fmt.Errorf("%s needs a type and a target: %q", entry("chroot_mounts", i), mount))
+		}
+	}
+	return errs
+}
+
+// defaultMounts are chroot_mounts when the user gives none. A kernel may well
+// lack binfmt_misc; the image does not need it.
+var defaultMounts = []chroot.ExtraMount{
+	{Type: "proc", Source: "proc", Target: "/proc"},
+	{Type: "sysfs", Source: "sysfs", Target: "/sys"},
+	{Type: "bind", Source: "/dev", Target: "/dev"},
+	{Type: "devpts", Source: "devpts", Target: "/dev/pts"},
+	{Type: "binfmt_misc", Source: "binfmt_misc", Target: "/proc/sys/fs/binfmt_misc", Optional: true},
+}
+
+// mounts are chroot_mounts as the chroot takes them.
+func (c *Config) mounts() []chroot.ExtraMount {
+	if c.ChrootMounts == nil {
+		return slices.Clone(defaultMounts)
+	}
+	mounts := make([]chroot.ExtraMount, 0, len(c.ChrootMounts))
+	for _, m := range c.ChrootMounts {
+		mounts = append(mounts, chroot.ExtraMount{Type: m[0], Source: m[1], Target: m[2]})
+	}
+	return mounts
+}
+
+func (c *Config) checkFiles() []error {
+	var errs []error
+	for i, file := range c.CopyFiles {
+		if !strings.HasPrefix(file, "/") {
+			errs = append(errs, fmt.Errorf("%s is %q, but must be an absolute path", entry("copy_files", i), file))
+		}
+	}
+	for i, option := range c.MountOptions {
+		if option == "" {
+			errs = append(errs, fmt.Errorf("%s is empty", entry("mount_options", i)))
+		}
+	}
+	if !strings.HasPrefix(c.MountPath, "/") && !strings.HasPrefix(c.MountPath, "{{") {
+		errs = append(errs, fmt.Errorf("mount_path is %q, but must be an absolute path", c.MountPath))
+	}
+	return errs
+}
+
+var deviceName = regexp.MustCompile(`^/dev/[a-z0-9]+$`)
+
+func (c *Config) checkVolume(types VolumeTypes) []error {
+	var errs []error
+	if c.DevicePath != "" && !deviceName.MatchString(c.DevicePath) {
+		errs = append(errs, fmt.Errorf("device_path is %q, but must be a device name such as /dev/sdf", c.DevicePath))
+	}
+	if n, err := strconv.ParseUint(c.MountPartition, 10, 8); c.MountPartition != "" && (err != nil || strconv.FormatUint(n, 10) != c.MountPartition) {
+		errs = append(errs, fmt.Errorf("mount_partition is %q, but must be a partition number, or 0 for the whole device", c.MountPartition))
+	}
+	if c.RootVolumeSize < 0 {
+		errs = append(errs, fmt.Errorf("root_volume_size is %d, but must be a number of GiB", c.RootVolumeSize))
+	}
+	if err := types.Check("root_volume_type", c.RootVolumeType); err != nil {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+func (c *Config) checkScratch() []error {
+	var errs []error
+	require := func(option string, given bool) {
+		if !given {
+			errs = append(errs, fmt.Errorf("%s is required with from_scratch", option))
+		}
+	}
+	require("pre_mount_commands", len(c.PreMountCommands) > 0)
+	require("root_volume_size", c.RootVolumeSize > 0)
+	require("root_device_name", c.RootDeviceName != "")
+	if strings.HasPrefix(c.RootVolumeType, "io") {
+		errs = append(errs, fmt.Errorf("root_volume_type %s needs a source image whose root volume is %s too, and from_scratch has none",
+			c.RootVolumeType, c.RootVolumeType))
+	}
+	return errs
+}

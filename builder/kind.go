@@ -1,0 +1,184 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// Kind is what the builders differ in, toward Packer.
+type Kind struct {
+	// Type is the builder's type in a template, such as amazon-chroot.
+	Type string
+	// ID is the BuilderId of the artifacts: post-processors look for it.
+	ID string
+	// Provider is the cloud's name in HCP Packer's registry.
+	Provider string
+	// Image is what the cloud calls an image: AMI or OMI.
+	Image string
+	// Limits are what the cloud takes.
+	Limits Limits
+	// VolumeTypes are the types of volumes that the cloud has.
+	VolumeTypes VolumeTypes
+}
+
+// Limits are what a cloud takes, in characters. They are checked before anything
+// is created: the cloud itself would refuse only the image at the end.
+type Limits struct {
+	// Name matches the characters that the name of an image may have.
+	Name *regexp.Regexp
+	// NameSet tells them to the user.
+	NameSet string
+	// Description, TagKey and TagValue are the longest; 0 is no limit.
+	Description, TagKey, TagValue int
+	// ReservedTag is the beginning of the keys that only the cloud itself gives.
+	ReservedTag string
+}
+
+// CheckName fails when an image cannot have the name.
+func (k Kind) CheckName(option, name string) error {
+	switch n := len([]rune(name)); {
+	case n == 0:
+		return fmt.Errorf("%s is required", option)
+	case n < 3 || n > 128:
+		return fmt.Errorf("%s %q has %d characters, but must have 3 to 128", option, name, n)
+	case !k.Limits.Name.MatchString(name):
+		return fmt.Errorf("%s %q may only have %s", option, name, k.Limits.NameSet)
+	}
+	return nil
+}
+
+func (l Limits) checkDescription(text string) error {
+	if n := len([]rune(text)); l.Description > 0 && n > l.Description {
+		return fmt.Errorf("the description has %d characters, but may have %d", n, l.Description)
+	}
+	return nil
+}
+
+func (l Limits) checkTags(tags map[string]string) error {
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		switch value := tags[key]; {
+		case key == "":
+			return fmt.Errorf("the tag with value %q has an empty key", value)
+		case l.ReservedTag != "" && strings.HasPrefix(strings.ToLower(key), l.ReservedTag):
+			return fmt.Errorf("tag %q begins with %q, which only the cloud may use", key, l.ReservedTag)
+		case l.TagKey > 0 && len([]rune(key)) > l.TagKey:
+			return fmt.Errorf("tag %q has a key of more than %d characters", key, l.TagKey)
+		case l.TagValue > 0 && len([]rune(value)) > l.TagValue:
+			return fmt.Errorf("tag %q has a value of more than %d characters", key, l.TagValue)
+		}
+	}
+	return nil
+}
+
+// CheckKeys fails when one of a key pair was given without the other.
+func CheckKeys(access, secret string) error {
+	switch {
+	case access != "" && secret == "":
+		return errors.New("access_key is given without secret_key")
+	case access == "" && secret != "":
+		return errors.New("secret_key is given without access_key")
+	}
+	return nil
+}
+
+// Endpoint makes a URL of a custom endpoint: https is added where the user gave
+// a host alone. Empty stays empty.
+func Endpoint(option, given string) (string, error) {
+	if given == "" {
+		return "", nil
+	}
+	full := given
+	if !strings.Contains(full, "://") {
+		full = "https://" + full
+	}
+	u, err := url.Parse(full)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return "", fmt.Errorf("%s is %q, but must be a URL such as https://host", option, given)
+	}
+	return full, nil
+}
+
+// sourceFields are what is known of the source image, named as the templates and
+// provisioners of this kind name it: SourceAMI, SourceAMIName and so on.
+func (k Kind) sourceFields(source *bake.Image) map[string]any {
+	if source == nil {
+		source = &bake.Image{}
+	}
+	name := "Source" + k.Image
+	return map[string]any{
+		name:                  string(source.ID),
+		name + "Name":         source.Name,
+		name + "CreationDate": source.Created,
+		name + "Owner":        source.Owner,
+		name + "OwnerName":    source.OwnerName,
+	}
+}
+
+const fieldRegion = "BuildRegion"
+
+// labelData is what the templates of the description and of tags may speak of.
+func (k Kind) labelData(facts bake.Facts) map[string]any {
+	data := k.sourceFields(facts.Source)
+	data[fieldRegion] = facts.Host.Region
+	tags := map[string]string{}
+	if facts.Source != nil && facts.Source.Tags != nil {
+		tags = facts.Source.Tags
+	}
+	data["Source"+k.Image+"Tags"] = tags
+	return data
+}
+
+// hookData is what provisioners and post-processors may ask for with the build
+// function.
+func (k Kind) hookData(w bake.Workplace) map[string]any {
+	data := k.sourceFields(w.Source)
+	data[fieldRegion] = w.Host.Region
+	data[fieldDevice] = string(w.Device)
+	data[fieldMountPath] = w.Root.Path()
+	return data
+}
+
+// GeneratedData names what a build tells its provisioners: Prepare returns it.
+func (k Kind) GeneratedData() []string {
+	names := slices.Collect(maps.Keys(k.sourceFields(nil)))
+	return slices.Sorted(slices.Values(append(names, fieldRegion, fieldDevice, fieldMountPath)))
+}
+
+// CheckLabels fails when the description or a tag is no template, or speaks of
+// what is not known when it is rendered.
+func (k Kind) CheckLabels(c *Config, option, description string, tags map[string]string) []error {
+	fields := slices.Sorted(maps.Keys(k.labelData(bake.Facts{})))
+	var errs []error
+	check := func(option, text string) {
+		if err := checkTemplate(option, text, &c.ictx, fields...); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	check(option, description)
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		check(fmt.Sprintf("tags %q", key), key)
+		check(fmt.Sprintf("tags %q", key), tags[key])
+	}
+	return errs
+}
+
+// CheckVirtualization fails when the virtualization type is not one that images
+// can have, or is missing in a build that cannot inherit it.
+func CheckVirtualization(option, given string, fromScratch bool) error {
+	switch {
+	case given == "hvm" || given == "paravirtual":
+		return nil
+	case given != "":
+		return fmt.Errorf("%s is %q, but must be hvm or paravirtual", option, given)
+	case fromScratch:
+		return fmt.Errorf("%s is required with from_scratch", option)
+	}
+	return nil
+}

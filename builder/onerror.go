@@ -1,0 +1,110 @@
+package builder
+
+import (
+	"context"
+	"log"
+	"strings"
+
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+)
+
+// The values of packer build -on-error.
+const (
+	onErrorAbort      = "abort"
+	onErrorAsk        = "ask"
+	onErrorRunCleanup = "run-cleanup-provisioner"
+)
+
+// verdict is what is to be done after a failure.
+type verdict int
+
+const (
+	undecided verdict = iota
+	// cleanUp undoes what was done.
+	cleanUp
+	// keep leaves everything as it is.
+	keep
+	// retry does the failed step again.
+	retry
+)
+
+// onError decides once what is to be done after a failure, and stays with it.
+type onError struct {
+	policy  string
+	ui      packersdk.Ui
+	report  *reporter
+	decided verdict
+}
+
+// decide asks the user if that is the policy. A build that was cancelled is not
+// asked about: the user has said what is wanted.
+func (o *onError) decide(ctx context.Context, step string, failure error, mayRetry bool) verdict {
+	if o.decided != undecided {
+		return o.decided
+	}
+	v := cleanUp
+	switch o.policy {
+	case onErrorAbort, onErrorRunCleanup:
+		v = keep
+	case onErrorAsk:
+		v = o.ask(ctx, step, failure, mayRetry)
+	}
+	if v == retry {
+		return retry
+	}
+	o.decided = v
+	if v == keep {
+		o.report.Warn("Nothing is cleaned up (-on-error=%s): what the build made stays as it is.", o.policy)
+	}
+	return v
+}
+
+func (o *onError) ask(ctx context.Context, step string, failure error, mayRetry bool) verdict {
+	o.report.Warn("%s failed: %v", step, failure)
+	question := "[c] Clean up and exit, [a] abort without cleanup"
+	if mayRetry {
+		question += ", or [r] retry"
+	}
+	for {
+		answer, err := ask(ctx, o.ui, question+"?")
+		if err != nil {
+			return cleanUp
+		}
+		switch strings.ToLower(answer) {
+		case "", "c":
+			return cleanUp
+		case "a":
+			return keep
+		case "r":
+			if mayRetry {
+				return retry
+			}
+		}
+		o.report.Step("Not an answer: %q", answer)
+	}
+}
+
+// ask asks the user, until ctx ends. Whoever cannot be asked is logged.
+func ask(ctx context.Context, ui packersdk.Ui, question string) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	type result struct {
+		answer string
+		err    error
+	}
+	results := make(chan result, 1)
+	go func() {
+		answer, err := ui.Ask(question)
+		results <- result{strings.TrimSpace(answer), err}
+	}()
+	select {
+	case r := <-results:
+		if r.err != nil {
+			log.Printf("cannot ask %q: %v", question, r.err)
+		}
+		return r.answer, r.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}

@@ -1,0 +1,217 @@
+package builder
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/hashicorp/packer-plugin-sdk/common"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/version"
+)
+
+// lockDirEnv names the directory where the builds on a host reserve device
+// names, if it is not bake's default.
+const lockDirEnv = "PACKER_CHROOT_LOCK_DIR"
+
+// Job is one build of a prepared configuration.
+type Job struct {
+	Kind
+	Config *Config
+	Packer common.PackerConfig
+	// ImageName is rendered; Description and Tags are templates.
+	ImageName   string
+	Description string
+	Tags        map[string]string
+	// Connect reaches the cloud, and changes nothing there. log tells the user what
+	// is done otherwise than the template says.
+	Connect func(ctx context.Context, log func(format string, args ...any)) (Session, error)
+	// Host is where the build happens.
+	Host Host
+}
+
+// Session is a cloud that was reached.
+type Session struct {
+	Cloud bake.Cloud
+	// Destroy deletes an image and its snapshot. What is already gone is no error.
+	Destroy func(context.Context, Made) error
+}
+
+// Host is where builds happen. What is zero is as on this machine.
+type Host struct {
+	// GOOS is the operating system.
+	GOOS string
+	// IsRoot tells whether this process has root's rights.
+	IsRoot func() bool
+	// Machine does the local acts of a build.
+	Machine bake.Machine
+	// Bake makes the image.
+	Bake func(context.Context, bake.Cloud, bake.Machine, bake.Plan, bake.Reporter) (bake.Result, error)
+}
+
+func (h Host) orThis() Host {
+	h.GOOS = cmp.Or(h.GOOS, runtime.GOOS)
+	if h.IsRoot == nil {
+		h.IsRoot = func() bool { return os.Geteuid() == 0 }
+	}
+	if h.Bake == nil {
+		h.Bake = bake.Build
+	}
+	return h
+}
+
+// check fails where no chroot build can be done.
+func (h Host) check() error {
+	switch {
+	case h.GOOS != "linux":
+		return fmt.Errorf("a chroot build needs Linux, and this is %s: run packer on a virtual machine of the cloud", h.GOOS)
+	case !h.IsRoot():
+		return fmt.Errorf("%w, to attach and mount: run packer as root. A command_wrapper gives root's rights to "+
+			"pre_mount_commands and post_mount_commands alone", chroot.ErrNotRoot)
+	}
+	return nil
+}
+
+// run is one build under way, and what its steps leave for the artifact.
+type run struct {
+	Job
+	ui      packersdk.Ui
+	hook    packersdk.Hook
+	report  *reporter
+	onError *onError
+	// generated is what provisioners were told.
+	generated map[string]any
+}
+
+// Run makes the image. On failure the artifact is nil.
+func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (packersdk.Artifact, error) {
+	report := &reporter{ui: ui}
+	report.Step("%s %s (github.com/packer-chroot/packer-plugin-chroot)", job.Type, version.Plugin)
+	host := job.Host.orThis()
+	if err := host.check(); err != nil {
+		return nil, err
+	}
+	session, err := job.Connect(ctx, report.Detail)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{Job: job, ui: ui, hook: hook, report: report}
+	r.onError = &onError{policy: job.Packer.PackerOnError, ui: ui, report: report}
+	result, err := host.Bake(ctx, session.Cloud, host.Machine, r.plan(ctx), report)
+	if err != nil {
+		return nil, err
+	}
+	return r.artifact(result, session.Destroy), nil
+}
+
+// plan is what the user wants, with what can only be rendered later as callbacks.
+func (r *run) plan(ctx context.Context) bake.Plan {
+	c := r.Config
+	plan := bake.Plan{
+		Build:        bake.BuildID(rand.Text()),
+		ImageName:    r.ImageName,
+		FromScratch:  c.FromScratch,
+		RootSizeGiB:  c.RootVolumeSize,
+		RootType:     c.RootVolumeType,
+		Device:       bake.DeviceName(c.DevicePath),
+		LockDir:      os.Getenv(lockDirEnv),
+		MountPath:    c.renderMountPath,
+		Partition:    c.MountPartition,
+		MountOptions: c.MountOptions,
+		Mounts:       c.mounts(),
+		CopyFiles:    c.CopyFiles,
+		PreMount:     c.renderPreMount,
+		PostMount:    c.renderPostMount,
+		Labels:       r.labels,
+		Provision:    r.provision,
+		KeepOnError: func(failure error) bool {
+			return r.onError.decide(ctx, "The build", failure, false) == keep
+		},
+	}
+	if r.Packer.PackerDebug {
+		plan.Pause = r.pause
+	}
+	return plan
+}
+
+func (c *Config) renderMountPath(device string) (string, error) {
+	path, err := render(c.MountPath, c.ictx, map[string]any{fieldDevice: device})
+	if err != nil {
+		return "", fmt.Errorf("cannot render mount_path: %w", err)
+	}
+	if !filepath.IsAbs(path) {
+		return "", fmt.Errorf("mount_path is %q, but must be an absolute path", path)
+	}
+	return filepath.Clean(path), nil
+}
+
+func (c *Config) renderPreMount(device bake.DevicePath) ([]string, error) {
+	return c.commands("pre_mount_commands", c.PreMountCommands, map[string]any{fieldDevice: string(device)})
+}
+
+func (c *Config) renderPostMount(device bake.DevicePath, mountPath string) ([]string, error) {
+	return c.commands("post_mount_commands", c.PostMountCommands,
+		map[string]any{fieldDevice: string(device), fieldMountPath: mountPath})
+}
+
+// commands renders shell commands for the host, and wraps them.
+func (c *Config) commands(option string, texts []string, data map[string]any) ([]string, error) {
+	rendered, err := renderAll(option, texts, c.ictx, data)
+	if err != nil {
+		return nil, err
+	}
+	for i, command := range rendered {
+		if rendered[i], err = c.wrap(command); err != nil {
+			return nil, err
+		}
+	}
+	return rendered, nil
+}
+
+// wrap puts a shell command into the user's command_wrapper.
+func (c *Config) wrap(command string) (string, error) {
+	wrapped, err := render(c.CommandWrapper, c.ictx, map[string]any{fieldCommand: command})
+	if err != nil {
+		return "", fmt.Errorf("cannot render command_wrapper: %w", err)
+	}
+	return wrapped, nil
+}
+
+// labels renders description and tags, and holds them against what the cloud
+// takes. The snapshot gets the tags of the image.
+func (r *run) labels(facts bake.Facts) (bake.Labels, error) {
+	data := r.labelData(facts)
+	description, err := render(r.Description, r.Config.ictx, data)
+	if err != nil {
+		return bake.Labels{}, fmt.Errorf("cannot render the description: %w", err)
+	}
+	if err := r.Limits.checkDescription(description); err != nil {
+		return bake.Labels{}, err
+	}
+	tags, err := renderMap("tags", r.Tags, r.Config.ictx, data)
+	if err != nil {
+		return bake.Labels{}, err
+	}
+	if err := r.Limits.checkTags(tags); err != nil {
+		return bake.Labels{}, err
+	}
+	return bake.Labels{Description: description, ImageTags: tags, SnapshotTags: maps.Clone(tags)}, nil
+}
+
+// pause stops after a step until the user has seen enough (-debug). Where there
+// is nobody to ask it goes on.
+func (r *run) pause(ctx context.Context, step string) error {
+	_, err := ask(ctx, r.ui, fmt.Sprintf("Pausing after %q. Press enter to continue.", step))
+	if ctxErr := ctx.Err(); err != nil && ctxErr != nil {
+		return fmt.Errorf("cannot go on after %q: %w", step, ctxErr)
+	}
+	return nil
+}

@@ -1,0 +1,370 @@
+package builder_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/version"
+)
+
+// planOf answers the plan that a build with the options is given.
+func planOf(t *testing.T, j builder.Job) bake.Plan {
+	t.Helper()
+	var got bake.Plan
+	_, err := build(t, t.Context(), &screen{}, noProvisioner, j, func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+		got = plan
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
+	t.Setenv("PACKER_CHROOT_LOCK_DIR", "")
+	plan := planOf(t, job(t, map[string]any{
+		"name": "web", "device_path": "/dev/sdg", "mount_partition": 2, "mount_options": []any{"ro"},
+		"copy_files": []any{"/etc/hosts"}, "chroot_mounts": []any{[]any{"bind", "/srv", "/srv"}},
+		"root_volume_size": 7, "root_volume_type": "io1",
+	}))
+	if plan.ImageName != "web" || plan.Device != "/dev/sdg" || plan.Partition != "2" || plan.RootSizeGiB != 7 || plan.RootType != "io1" || plan.FromScratch {
+		t.Errorf("the plan is %+v", plan)
+	}
+	equal(t, "mount options", plan.MountOptions, []string{"ro"})
+	equal(t, "copied files", plan.CopyFiles, []string{"/etc/hosts"})
+	equal(t, "mounts", plan.Mounts, []chroot.ExtraMount{{Type: "bind", Source: "/srv", Target: "/srv"}})
+	if plan.LockDir != "" {
+		t.Errorf("names are reserved in %s, not where every build does", plan.LockDir)
+	}
+	if plan.Pause != nil {
+		t.Error("the build pauses without -debug")
+	}
+}
+
+func TestDefaultMounts(t *testing.T) {
+	var targets, optional []string
+	for _, m := range planOf(t, job(t, nil)).Mounts {
+		targets = append(targets, m.Type+" "+m.Target)
+		if m.Optional {
+			optional = append(optional, m.Target)
+		}
+	}
+	equal(t, "mounts", targets, []string{"proc /proc", "sysfs /sys", "bind /dev", "devpts /dev/pts", "binfmt_misc /proc/sys/fs/binfmt_misc"})
+	equal(t, "mounts that can be missing", optional, []string{"/proc/sys/fs/binfmt_misc"})
+}
+
+func TestBuildsHaveIDsOfTheirOwn(t *testing.T) {
+	j := job(t, nil)
+	if a, b := planOf(t, j).Build, planOf(t, j).Build; a == b || len(a) < 16 {
+		t.Errorf("two builds have the ids %q and %q", a, b)
+	}
+}
+
+func TestLockDirOfTheEnvironment(t *testing.T) {
+	t.Setenv("PACKER_CHROOT_LOCK_DIR", "/somewhere")
+	if dir := planOf(t, job(t, nil)).LockDir; dir != "/somewhere" {
+		t.Errorf("names are reserved in %s", dir)
+	}
+}
+
+func TestMountPath(t *testing.T) {
+	for option, want := range map[string]string{
+		"":                        "/mnt/packer-amazon-chroot-volumes/xvdf",
+		"/mnt/a b/{{.Device}}/":   "/mnt/a b/xvdf",
+		"{{user `d`}}/x":          "/data/x",
+		"{{.Device}}":             "", // not absolute
+		"/{{index `a` .Device }}": "", // fails when rendered
+	} {
+		j := job(t, map[string]any{"mount_path": option, "packer_user_variables": map[string]any{"d": "/data"}})
+		got, err := planOf(t, j).MountPath("xvdf")
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("mount_path %q becomes %q, %v; want %q", option, got, err, want)
+		}
+		if err != nil {
+			mustContain(t, err.Error(), "mount_path")
+		}
+	}
+}
+
+func TestCommandsAreRenderedAndWrapped(t *testing.T) {
+	plan := planOf(t, job(t, map[string]any{
+		"command_wrapper":       "sudo {{.Command}} # {{user `who`}}",
+		"pre_mount_commands":    []any{"mkfs {{.Device}}1", "echo '{{user `who`}}'"},
+		"post_mount_commands":   []any{"ls {{.Device}} {{.MountPath}}"},
+		"packer_user_variables": map[string]any{"who": "me"},
+	}))
+	pre, err := plan.PreMount("/dev/xvdf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "pre_mount_commands", pre, []string{"sudo mkfs /dev/xvdf1 # me", "sudo echo 'me' # me"})
+	post, err := plan.PostMount("/dev/xvdf", "/mnt/xvdf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "post_mount_commands", post, []string{"sudo ls /dev/xvdf /mnt/xvdf # me"})
+}
+
+func TestCommandsThatCannotBeRendered(t *testing.T) {
+	plan := planOf(t, job(t, map[string]any{
+		"pre_mount_commands":  []any{"true", "{{index `x` .Device}}"},
+		"post_mount_commands": []any{"{{index `x` .Device}}"},
+	}))
+	if _, err := plan.PreMount("/dev/xvdf"); err == nil || !strings.Contains(err.Error(), "pre_mount_commands[1]") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := plan.PostMount("/dev/xvdf", "/mnt"); err == nil || !strings.Contains(err.Error(), "post_mount_commands[0]") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLabels(t *testing.T) {
+	plan := planOf(t, job(t, map[string]any{
+		"description": "{{.SourceTMIName}} {{.SourceTMI}} {{.BuildRegion}}",
+		"tags": map[string]any{
+			"release":          "{{.SourceTMITags.Release}}",
+			"{{.BuildRegion}}": "{{.SourceTMIOwner}} {{.SourceTMIOwnerName}}",
+			"made":             "{{.SourceTMICreationDate}}",
+			"none":             "{{.SourceTMITags.Missing}}",
+		},
+	}))
+	labels, err := plan.Labels(facts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "debian ami-1 eu-west-2"; labels.Description != want {
+		t.Errorf("description %q, want %q", labels.Description, want)
+	}
+	for key, want := range map[string]string{"release": "12", "eu-west-2": "123 friends", "made": "2020-01-01", "none": ""} {
+		if got, ok := labels.ImageTags[key]; !ok || got != want {
+			t.Errorf("tag %s is %q, want %q", key, got, want)
+		}
+		if labels.SnapshotTags[key] != labels.ImageTags[key] {
+			t.Errorf("the snapshot's tag %s is %q", key, labels.SnapshotTags[key])
+		}
+	}
+	if len(labels.VolumeTags) != 0 {
+		t.Errorf("the volume is tagged %v", labels.VolumeTags)
+	}
+}
+
+// TestTagsOfTheSourceAreText: who owns the source image does not get to write
+// templates that this host renders.
+func TestTagsOfTheSourceAreText(t *testing.T) {
+	plan := planOf(t, job(t, map[string]any{
+		"tags":                  map[string]any{"t": "{{.SourceTMITags.Trap}}"},
+		"packer_user_variables": map[string]any{"secret": "s3cret"},
+	}))
+	labels, err := plan.Labels(facts)
+	if err != nil || labels.ImageTags["t"] != "{{user `secret`}}" {
+		t.Errorf("tag is %q, %v", labels.ImageTags["t"], err)
+	}
+}
+
+func TestLabelsFromScratch(t *testing.T) {
+	plan := planOf(t, job(t, map[string]any{"description": "[{{.SourceTMI}}{{.SourceTMITags.x}}] {{.BuildRegion}}"}))
+	labels, err := plan.Labels(bake.Facts{Host: facts.Host})
+	if err != nil || labels.Description != "[] eu-west-2" {
+		t.Errorf("description %q, %v", labels.Description, err)
+	}
+}
+
+func TestLabelsThatTheCloudWouldRefuse(t *testing.T) {
+	for name, test := range map[string]struct {
+		give map[string]any
+		want string
+	}{
+		"description":      {map[string]any{"description": "{{.SourceTMI}}" + strings.Repeat("x", 36)}, "41 characters"},
+		"key":              {map[string]any{"tags": map[string]any{"{{.SourceTMIName}}12345": ""}}, "debian12345"},
+		"value":            {map[string]any{"tags": map[string]any{"k": strings.Repeat("v", 21)}}, `"k"`},
+		"empty key":        {map[string]any{"tags": map[string]any{"{{.SourceTMITags.none}}": "v"}}, "empty key"},
+		"reserved key":     {map[string]any{"tags": map[string]any{"Test:x": "v"}}, "Test:x"},
+		"not rendered":     {map[string]any{"description": "{{index `a` .BuildRegion}}"}, "description"},
+		"tag not rendered": {map[string]any{"tags": map[string]any{"k": "{{index `a` .BuildRegion}}"}}, `"k"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := planOf(t, job(t, test.give)).Labels(facts)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			mustContain(t, err.Error(), test.want)
+		})
+	}
+}
+
+func TestFirstLineNamesThePluginAndItsVersion(t *testing.T) {
+	ui := &screen{}
+	if _, err := build(t, t.Context(), ui, noProvisioner, job(t, nil), func(_ context.Context, _ bake.Plan, report bake.Reporter) error {
+		report.Step("working on %s", "it")
+		report.Detail("a detail")
+		report.Warn("take care")
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(ui.lines) != 4 {
+		t.Fatalf("told %q", ui.lines)
+	}
+	mustContain(t, ui.lines[0], "test-chroot", version.Version, "packer-plugin-chroot")
+	equal(t, "lines", ui.lines[1:], []string{"say working on it", "say     a detail", "error take care"})
+}
+
+func TestSecretsAreStruckOut(t *testing.T) {
+	packersdk.LogSecretFilter.Set("t0psecret")
+	ui := &screen{}
+	_, err := build(t, t.Context(), ui, noProvisioner, job(t, nil), func(_ context.Context, _ bake.Plan, report bake.Reporter) error {
+		report.Warn("signed with t0psecret")
+		return nil
+	})
+	if err != nil || strings.Contains(ui.text(), "t0psecret") {
+		t.Errorf("%v: %s", err, ui.text())
+	}
+}
+
+// TestHostsThatCannotBuild are told so before the cloud is reached.
+func TestHostsThatCannotBuild(t *testing.T) {
+	root := func(is bool) func() bool { return func() bool { return is } }
+	for name, test := range map[string]struct {
+		host builder.Host
+		want []string
+	}{
+		"not Linux": {builder.Host{GOOS: "plan9", IsRoot: root(true)}, []string{"Linux", "plan9"}},
+		"not root":  {builder.Host{GOOS: "linux", IsRoot: root(false)}, []string{"root", "command_wrapper"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := job(t, nil)
+			j.Host = test.host
+			j.Connect = func(context.Context, func(string, ...any)) (builder.Session, error) {
+				t.Error("the cloud was reached")
+				return builder.Session{}, nil
+			}
+			artifact, err := builder.Run(t.Context(), &screen{}, hookFunc(noProvisioner), j)
+			if err == nil || artifact != nil {
+				t.Fatalf("got %v, %v", artifact, err)
+			}
+			mustContain(t, err.Error(), test.want...)
+		})
+	}
+}
+
+// TestFailuresHaveNoArtifact: a nil pointer in an interface would not be nil.
+func TestFailuresHaveNoArtifact(t *testing.T) {
+	unreachable := errors.New("unreachable")
+	j := job(t, nil)
+	j.Connect = func(context.Context, func(string, ...any)) (builder.Session, error) {
+		return builder.Session{}, unreachable
+	}
+	j.Host = builder.Host{GOOS: "linux", IsRoot: func() bool { return true }}
+	if artifact, err := builder.Run(t.Context(), &screen{}, hookFunc(noProvisioner), j); artifact != nil || !errors.Is(err, unreachable) {
+		t.Errorf("got %v, %v", artifact, err)
+	}
+	broken := errors.New("broken")
+	artifact, err := build(t, t.Context(), &screen{}, noProvisioner, job(t, nil), func(context.Context, bake.Plan, bake.Reporter) error { return broken })
+	if artifact != nil || !errors.Is(err, broken) {
+		t.Errorf("got %v, %v", artifact, err)
+	}
+}
+
+func TestDebugPausesAfterEachStep(t *testing.T) {
+	ui := &screen{answers: []string{"", "any"}}
+	_, err := build(t, t.Context(), ui, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+		return errors.Join(plan.Pause(ctx, "attach the volume"), plan.Pause(ctx, "mount the root"))
+	})
+	if err != nil || len(ui.asked) != 2 {
+		t.Fatalf("%v; asked %q", err, ui.asked)
+	}
+	mustContain(t, ui.asked[0], "attach the volume", "enter")
+	mustContain(t, ui.asked[1], "mount the root")
+}
+
+func TestDebugWithoutATerminalGoesOn(t *testing.T) {
+	_, err := build(t, t.Context(), &screen{mute: true}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+		return plan.Pause(ctx, "step")
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDebugPauseCanBeCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := build(t, ctx, &screen{onAsk: cancel}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+		return plan.Pause(ctx, "step")
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestOnError: what is kept after a failure that no provisioner caused.
+func TestOnError(t *testing.T) {
+	tests := []struct {
+		policy  string
+		answers []string
+		keep    bool
+		asked   int
+		says    string
+	}{
+		{policy: "", keep: false},
+		{policy: "cleanup", keep: false},
+		{policy: "abort", keep: true, says: "-on-error=abort"},
+		{policy: "run-cleanup-provisioner", keep: true, says: "-on-error=run-cleanup-provisioner"},
+		{policy: "ask", answers: []string{"c"}, keep: false, asked: 1, says: "no attachment"},
+		{policy: "ask", answers: []string{""}, keep: false, asked: 1},
+		{policy: "ask", answers: []string{"A"}, keep: true, asked: 1, says: "-on-error=ask"},
+		{policy: "ask", answers: []string{"what", "r", "a"}, keep: true, asked: 3, says: `"what"`},
+	}
+	for _, test := range tests {
+		t.Run(test.policy+strings.Join(test.answers, ","), func(t *testing.T) {
+			ui := &screen{answers: test.answers}
+			kept := false
+			_, err := build(t, t.Context(), ui, noProvisioner, job(t, map[string]any{"packer_on_error": test.policy}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+				failure := errors.New("no attachment")
+				kept = plan.KeepOnError(failure)
+				if plan.KeepOnError(failure) != kept {
+					t.Error("the second answer is not the first")
+				}
+				return failure
+			})
+			if err == nil || kept != test.keep || len(ui.asked) != test.asked {
+				t.Errorf("%v; kept %v, asked %q", err, kept, ui.asked)
+			}
+			mustContain(t, ui.text(), test.says)
+		})
+	}
+}
+
+func TestAskingCanBeCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := build(t, ctx, &screen{onAsk: cancel}, noProvisioner, job(t, map[string]any{"packer_on_error": "ask"}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+		failure := errors.New("failed")
+		if plan.KeepOnError(failure) {
+			t.Error("a cancelled build is kept")
+		}
+		return failure
+	})
+	if err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestNobodyToAskCleansUp(t *testing.T) {
+	_, err := build(t, t.Context(), &screen{mute: true}, noProvisioner, job(t, map[string]any{"packer_on_error": "ask"}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+		failure := errors.New("failed")
+		if plan.KeepOnError(failure) {
+			t.Error("kept")
+		}
+		return failure
+	})
+	if err == nil {
+		t.Error("no error")
+	}
+}

@@ -1,0 +1,137 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
+)
+
+// ownKey is the key pair of a cloud that is given none.
+var ownKey = state.Key{ID: "AKIALOOPCLOUD0000000", Secret: "loopcloud/not/a/secret/of/any/real/cloud"}
+
+// printedKey is the pair that the builders' documentation has in its examples, so
+// that those run as they are printed.
+var printedKey = state.Key{ID: "YOUR KEY HERE", Secret: "YOUR SECRET KEY HERE"}
+
+func newFlags(command string) *flag.FlagSet {
+	fs := flag.NewFlagSet(command, flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // main says what is wrong
+	return fs
+}
+
+// parse reads flags up to the first argument that is none, or to --.
+func parse(fs *flag.FlagSet, args []string) ([]string, error) {
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, misused("%s: its options are listed there", fs.Name())
+		}
+		return nil, misused("%s: %v", fs.Name(), err)
+	}
+	return fs.Args(), nil
+}
+
+// parseAnywhere reads flags between and after the other arguments too.
+func parseAnywhere(fs *flag.FlagSet, args []string) ([]string, error) {
+	var others []string
+	for {
+		rest, err := parse(fs, args)
+		if err != nil || len(rest) == 0 {
+			return others, err
+		}
+		if at := len(args) - len(rest); at > 0 && args[at-1] == "--" {
+			return append(others, rest...), nil
+		}
+		others, args = append(others, rest[0]), rest[1:]
+	}
+}
+
+// cloudFlags are the options of a cloud that is served.
+type cloudFlags struct {
+	dir, region string
+	timing      state.Timing
+	naming      volume.Naming
+	keys        []state.Key
+}
+
+func (c *cloudFlags) register(fs *flag.FlagSet) {
+	fs.StringVar(&c.dir, "dir", "", "")
+	fs.Func("region", "", func(s string) (err error) {
+		c.region, err = parseRegion(s)
+		return err
+	})
+	fs.Func("profile", "", func(s string) (err error) {
+		c.timing, err = parseProfile(s)
+		return err
+	})
+	fs.Func("naming", "", func(s string) (err error) {
+		c.naming, err = volume.ParseNaming(s)
+		return err
+	})
+	fs.Func("key", "", func(s string) error {
+		key, err := parseKey(s)
+		c.keys = append(c.keys, key)
+		return err
+	})
+}
+
+func (c *cloudFlags) options() loopcloud.Options {
+	return loopcloud.Options{Dir: c.dir, Region: c.region, Timing: c.timing, Naming: c.naming, Keys: c.keys}
+}
+
+var regionNames = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+$`)
+
+func parseRegion(s string) (string, error) {
+	if !regionNames.MatchString(s) {
+		return "", fmt.Errorf("a region is named like eu-west-2")
+	}
+	return s, nil
+}
+
+// parseProfile reads a profile and its scale: aws:0.1 takes a tenth of the time.
+func parseProfile(s string) (state.Timing, error) {
+	name, factor, scaled := strings.Cut(s, ":")
+	scale := 1.0
+	if scaled {
+		var err error
+		if scale, err = strconv.ParseFloat(factor, 64); err != nil || !(scale >= 0 && scale <= 1000) {
+			return state.Timing{}, fmt.Errorf("the scale %q is no number from 0 to 1000", factor)
+		}
+	}
+	switch name {
+	case "instant":
+		return state.Instant(), nil
+	case "aws":
+		return state.AWS(scale), nil
+	case "outscale":
+		return state.Outscale(scale), nil
+	}
+	return state.Timing{}, errors.New("the profiles are instant, aws and outscale")
+}
+
+var accountIDs = regexp.MustCompile(`^[0-9]{12}$`)
+
+// parseKey reads ID:SECRET[:ACCOUNT].
+func parseKey(s string) (state.Key, error) {
+	parts := strings.Split(s, ":")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
+		return state.Key{}, errors.New("a key is ID:SECRET or ID:SECRET:ACCOUNT")
+	}
+	key := state.Key{ID: parts[0], Secret: parts[1]}
+	if len(parts) == 3 {
+		if !accountIDs.MatchString(parts[2]) {
+			return state.Key{}, fmt.Errorf("the account %q has not twelve digits", parts[2])
+		}
+		key.Account = parts[2]
+	}
+	return key, nil
+}

@@ -1,0 +1,174 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net/url"
+	"text/tabwriter"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
+)
+
+// images is a cloud's images, of a directory at rest or of a running loopcloud.
+type images interface {
+	Images(context.Context) ([]loopcloud.Image, error)
+	Import(context.Context, loopcloud.Import, string) (loopcloud.Image, error)
+	Export(ctx context.Context, id, file string) error
+}
+
+// place is where a cloud's images are.
+type place struct{ dir, endpoint string }
+
+func (at *place) register(fs *flag.FlagSet) {
+	fs.StringVar(&at.dir, "dir", "", "")
+	fs.StringVar(&at.endpoint, "endpoint", "", "")
+}
+
+func (at place) check(command string) error {
+	if (at.dir == "") == (at.endpoint == "") {
+		return misused("%s: either --dir or --endpoint is needed", command)
+	}
+	if at.endpoint == "" {
+		return nil
+	}
+	if u, err := url.Parse(at.endpoint); err != nil || u.Scheme != "http" || u.Host == "" {
+		return misused("%s: --endpoint %q is not like http://127.0.0.1:4600", command, at.endpoint)
+	}
+	return nil
+}
+
+// with does something with the images there. A directory is open meanwhile.
+func (at place) with(region string, do func(images) error) error {
+	if at.endpoint != "" {
+		return do(loopcloud.Client{Endpoint: at.endpoint})
+	}
+	s, err := loopcloud.New(loopcloud.Options{Dir: at.dir, Region: region})
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(s), s.Close())
+}
+
+func (p *program) image(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return misused("image: no command: there are import, export and list")
+	}
+	switch name, rest := args[0], args[1:]; name {
+	case "import":
+		return p.imageImport(ctx, rest)
+	case "export":
+		return p.imageExport(ctx, rest)
+	case "list":
+		return p.imageList(ctx, rest)
+	default:
+		return misused("image: there is no command %q: there are import, export and list", name)
+	}
+}
+
+// imageImport makes an image and prints its id.
+func (p *program) imageImport(ctx context.Context, args []string) error {
+	var at place
+	fs := newFlags("image import")
+	at.register(fs)
+	parameters := url.Values{}
+	for _, name := range []string{"name", "id", "description", "boot-mode", "arch", "region", "size"} {
+		fs.Func(name, "", func(value string) error {
+			parameters.Set(name, value)
+			return nil
+		})
+	}
+	fs.Func("tag", "", func(value string) error {
+		parameters.Add("tag", value)
+		return nil
+	})
+	rest, err := parseAnywhere(fs, args)
+	if err != nil {
+		return err
+	}
+	imp, err := loopcloud.ImportOf(parameters)
+	switch {
+	case err != nil:
+		return misused("image import: %v", err)
+	case imp.Name == "":
+		return misused("image import: --name is needed")
+	case len(rest) != 1:
+		return misused("image import: one SOURCE is needed, not %d", len(rest))
+	}
+	if err := at.check("image import"); err != nil {
+		return err
+	}
+	return at.with(imp.Region, func(all images) error {
+		img, err := all.Import(ctx, imp, rest[0])
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(p.stdout, img.ID)
+		return err
+	})
+}
+
+// imageExport writes an image's disk into a file.
+func (p *program) imageExport(ctx context.Context, args []string) error {
+	var at place
+	fs := newFlags("image export")
+	at.register(fs)
+	rest, err := parseAnywhere(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) != 2 {
+		return misused("image export: an ID and a FILE are needed, not %d arguments", len(rest))
+	}
+	if err := at.check("image export"); err != nil {
+		return err
+	}
+	return at.with("", func(all images) error { return all.Export(ctx, rest[0], rest[1]) })
+}
+
+// imageList prints a table, or JSON.
+func (p *program) imageList(ctx context.Context, args []string) error {
+	var at place
+	fs := newFlags("image list")
+	at.register(fs)
+	asJSON := fs.Bool("json", false, "")
+	rest, err := parseAnywhere(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return misused("image list: %q is no option", rest[0])
+	}
+	if err := at.check("image list"); err != nil {
+		return err
+	}
+	var list []loopcloud.Image
+	err = at.with("", func(all images) (err error) {
+		list, err = all.Images(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		enc := json.NewEncoder(p.stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(list)
+	}
+	return p.table(list)
+}
+
+func (p *program) table(list []loopcloud.Image) error {
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tNAME\tREGION\tSTATE\tSIZE\tCREATED")
+	for _, img := range list {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d GiB\t%s\n",
+			img.ID, img.Name, img.Region, img.State, img.SizeGiB, img.Created.UTC().Format(time.DateTime))
+	}
+	return w.Flush()
+}

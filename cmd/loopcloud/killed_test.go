@@ -1,0 +1,105 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/smithy-go"
+)
+
+// client is the real EC2 client of a served cloud.
+func (s *served) client() *ec2.Client {
+	return ec2.New(ec2.Options{
+		BaseEndpoint: aws.String(s.endpoint),
+		Region:       "eu-west-2",
+		Credentials:  credentials.NewStaticCredentialsProvider(printedKey.ID, printedKey.Secret, ""),
+		Retryer:      aws.NopRetryer{},
+	})
+}
+
+// attached makes a volume and attaches it to this machine under a name that is
+// free here.
+func (s *served) attached(t *testing.T) {
+	t.Helper()
+	c := s.client()
+	volume, err := c.CreateVolume(t.Context(), &ec2.CreateVolumeInput{AvailabilityZone: aws.String("eu-west-2a"), Size: aws.Int32(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts, err := c.DescribeInstances(t.Context(), &ec2.DescribeInstancesInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for letter := 'p'; letter >= 'f'; letter-- {
+		_, err = c.AttachVolume(t.Context(), &ec2.AttachVolumeInput{
+			VolumeId: volume.VolumeId, InstanceId: hosts.Reservations[0].Instances[0].InstanceId,
+			Device: aws.String("/dev/sd" + string(letter)),
+		})
+		var refusal smithy.APIError
+		if !errors.As(err, &refusal) || !strings.Contains(refusal.ErrorMessage(), "in use") {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// loopsIn lists the loop devices of files in a directory.
+func loopsIn(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, name := range files {
+		if text, err := os.ReadFile(name); err == nil && strings.HasPrefix(string(text), dir+"/") {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// TestEndsReleaseDevices ends a loopcloud that has a volume attached: told to it
+// leaves no device, killed it leaves one, which the next start releases.
+func TestEndsReleaseDevices(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: loop devices")
+	}
+	for _, test := range []struct {
+		signal syscall.Signal
+		leaves int
+	}{{syscall.SIGTERM, 0}, {syscall.SIGKILL, 1}} {
+		t.Run(test.signal.String(), func(t *testing.T) {
+			dir := t.TempDir()
+			first := serve(t, dir)
+			first.attached(t)
+			if n := len(loopsIn(t, dir)); n != 1 {
+				t.Fatalf("attached, there are %d devices", n)
+			}
+			first.stop(test.signal)
+			if n := len(loopsIn(t, dir)); n != test.leaves {
+				t.Errorf("ended, there are %d devices", n)
+			}
+			second := serve(t, dir)
+			if n := len(loopsIn(t, dir)); n != 0 {
+				t.Errorf("started again, there are %d devices", n)
+			}
+			second.attached(t)
+			second.stop(syscall.SIGTERM)
+			if n := len(loopsIn(t, dir)); n != 0 {
+				t.Errorf("in the end, there are %d devices", n)
+			}
+		})
+	}
+}

@@ -1,0 +1,108 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+)
+
+const usage = `loopcloud is a cloud on one machine: EC2, its metadata service and the Outscale API over real block devices.
+
+  loopcloud serve  --dir DIR [--listen HOST:PORT] [CLOUD]
+  loopcloud run    [--dir DIR] [CLOUD] -- COMMAND…    run COMMAND with a cloud of its own
+  loopcloud image import (--dir DIR | --endpoint URL) --name NAME [IMAGE] SOURCE
+                                SOURCE: a root directory, a tar of one, or a raw disk; prints the image's id
+  loopcloud image export (--dir DIR | --endpoint URL) ID FILE
+  loopcloud image list   (--dir DIR | --endpoint URL) [--json]
+  loopcloud version
+
+CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]  --naming xen|nvme|scsi  --region REGION
+       --key ID:SECRET[:ACCOUNT]…
+IMAGE: --id ami-…  --description TEXT  --boot-mode legacy-bios|uefi|uefi-preferred  --arch i386|x86_64|arm64
+       --region REGION  --tag KEY=VALUE…  --size GIB
+`
+
+// The exit statuses that are not a command's own.
+const (
+	statusFailed = 1
+	statusUsage  = 2
+)
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ message string }
+
+func (e *usageError) Error() string { return e.message }
+
+func misused(format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+// statusError is the error of a command that ends with a status of its own, having
+// said all there is to say.
+type statusError int
+
+func (s statusError) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// program is what a command line runs in.
+type program struct {
+	env            []string
+	stdout, stderr *os.File
+}
+
+func main() {
+	p := &program{env: os.Environ(), stdout: os.Stdout, stderr: os.Stderr}
+	os.Exit(p.main(context.Background(), os.Args[1:]))
+}
+
+// main runs a command line and answers the exit status.
+func (p *program) main(ctx context.Context, args []string) int {
+	err := p.dispatch(ctx, args)
+	var status statusError
+	var misuse *usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	case errors.As(err, &misuse):
+		fmt.Fprintf(p.stderr, "loopcloud: %v (loopcloud help tells more)\n", err)
+		return statusUsage
+	}
+	fmt.Fprintf(p.stderr, "loopcloud: %v\n", err)
+	return statusFailed
+}
+
+func (p *program) dispatch(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return misused("no command: there are serve, run, image and version")
+	}
+	switch name, rest := args[0], args[1:]; name {
+	case "serve":
+		return p.serve(ctx, rest)
+	case "run":
+		return p.run(ctx, rest)
+	case "image":
+		return p.image(ctx, rest)
+	case "version", "--version":
+		return p.version()
+	case "help", "--help", "-h":
+		_, err := io.WriteString(p.stdout, usage)
+		return err
+	default:
+		return misused("there is no command %q: there are serve, run, image and version", name)
+	}
+}
+
+func (p *program) version() error {
+	version := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+	}
+	_, err := fmt.Fprintln(p.stdout, "loopcloud", version)
+	return err
+}

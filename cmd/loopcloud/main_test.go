@@ -1,0 +1,369 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// asProgram makes the test's binary be the program.
+const asProgram = "LOOPCLOUD_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Unsetenv(asProgram) // what it runs is no such program
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// program is the program with arguments, ready to run.
+func programWith(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1", "AWS_EC2_METADATA_DISABLED=true", "AWS_PROFILE=someone", "NO_PROXY=example.com", "TMPDIR="+t.TempDir())
+	return cmd
+}
+
+// outcome is how a program ended and what it printed.
+type outcome struct {
+	status         int
+	stdout, stderr string
+}
+
+func runProgram(t *testing.T, args ...string) outcome {
+	t.Helper()
+	return outcomeOf(t, programWith(t, args...))
+}
+
+func outcomeOf(t *testing.T, cmd *exec.Cmd) outcome {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+func TestUsage(t *testing.T) {
+	dir := t.TempDir()
+	for _, test := range []struct {
+		args []string
+		says string
+	}{
+		{nil, "no command"},
+		{[]string{"fly"}, `"fly"`},
+		{[]string{"serve"}, "--dir"},
+		{[]string{"serve", "--dir", dir, "more"}, `"more"`},
+		{[]string{"serve", "--dir", dir, "--fast"}, "-fast"},
+		{[]string{"serve", "--dir", dir, "--profile", "slow"}, "slow"},
+		{[]string{"serve", "--dir", dir, "--profile", "aws:-1"}, "-1"},
+		{[]string{"serve", "--dir", dir, "--naming", "ide"}, "ide"},
+		{[]string{"serve", "--dir", dir, "--region", "here"}, "here"},
+		{[]string{"serve", "--dir", dir, "--key", "ID"}, "ID:SECRET"},
+		{[]string{"serve", "--dir", dir, "--key", "ID:SECRET:me"}, "twelve digits"},
+		{[]string{"run"}, "COMMAND"},
+		{[]string{"run", "--"}, "COMMAND"},
+		{[]string{"image"}, "import"},
+		{[]string{"image", "boot"}, `"boot"`},
+		{[]string{"image", "import", "--dir", dir, "source"}, "--name"},
+		{[]string{"image", "import", "--dir", dir, "--name", "xyz"}, "SOURCE"},
+		{[]string{"image", "import", "--dir", dir, "--name", "xyz", "a", "b"}, "SOURCE"},
+		{[]string{"image", "import", "--name", "xyz", "a"}, "--dir"},
+		{[]string{"image", "import", "--name", "xyz", "a", "--dir", dir, "--size", "big"}, "size"},
+		{[]string{"image", "import", "--name", "xyz", "a", "--dir", dir, "--tag", "x"}, "tag"},
+		{[]string{"image", "import", "--name", "xyz", "a", "--dir", dir, "--endpoint", "http://127.0.0.1:1"}, "--endpoint"},
+		{[]string{"image", "list", "--endpoint", "127.0.0.1:1"}, "http://"},
+		{[]string{"image", "list", "--dir", dir, "more"}, `"more"`},
+		{[]string{"image", "export", "--dir", dir, "ami-01234567"}, "FILE"},
+	} {
+		got := runProgram(t, test.args...)
+		if got.status != statusUsage || got.stdout != "" || !strings.Contains(got.stderr, test.says) {
+			t.Errorf("%q: status %d, should have said %q: %s", test.args, got.status, test.says, got.stderr)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("the directory has %v", left)
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	if got := runProgram(t, "help"); got.status != 0 || !strings.Contains(got.stdout, "image import") {
+		t.Errorf("help is %+v", got)
+	}
+	if got := runProgram(t, "version"); got.status != 0 || !strings.HasPrefix(got.stdout, "loopcloud ") {
+		t.Errorf("the version is %+v", got)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	dir := t.TempDir()
+	for _, test := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"image", "import", "--dir", dir, "--name", "xyz", "/does/not/exist"}, "/does/not/exist"},
+		{[]string{"image", "export", "--dir", dir, "ami-00000bad", filepath.Join(dir, "out")}, "ami-00000bad"},
+		{[]string{"image", "list", "--endpoint", "http://127.0.0.1:1"}, "127.0.0.1:1"},
+		{[]string{"serve", "--dir", dir, "--listen", "nowhere"}, "nowhere"},
+		{[]string{"serve", "--dir", "/dev/null"}, "/dev/null"},
+	} {
+		if got := runProgram(t, test.args...); got.status != statusFailed || !strings.Contains(got.stderr, test.says) {
+			t.Errorf("%q: status %d, should have said %q: %s", test.args, got.status, test.says, got.stderr)
+		}
+	}
+}
+
+func TestRunStatus(t *testing.T) {
+	dir := t.TempDir()
+	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": 143, "kill -KILL $$": 137} {
+		if got := runProgram(t, "run", "--dir", dir, "--", "sh", "-c", script); got.status != want || got.stderr != "" {
+			t.Errorf("%q: status %d, not %d: %s", script, got.status, want, got.stderr)
+		}
+	}
+	if got := runProgram(t, "run", "--", "/does/not/exist"); got.status != statusNotFound || !strings.Contains(got.stderr, "/does/not/exist") {
+		t.Errorf("no command: %+v", got)
+	}
+	if got := runProgram(t, "run", "--", dir); got.status != statusNotRunnable {
+		t.Errorf("a directory for a command: %+v", got)
+	}
+}
+
+func TestRunLeavesNoDirectory(t *testing.T) {
+	cmd := programWith(t, "run", "sh", "-c", "ls $TMPDIR; echo $TMPDIR")
+	got := outcomeOf(t, cmd)
+	lines := strings.Fields(got.stdout)
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "loopcloud-") {
+		t.Fatalf("meanwhile there was %q: %s", got.stdout, got.stderr)
+	}
+	if left, err := os.ReadDir(lines[1]); err != nil || len(left) != 0 {
+		t.Errorf("left are %v (%v)", left, err)
+	}
+}
+
+func TestRunEnvironment(t *testing.T) {
+	got := runProgram(t, "run", "--region", "us-east-2", "--key", "ID:SE/CRET", "--", "env")
+	env := map[string]string{}
+	for _, line := range strings.Split(got.stdout, "\n") {
+		name, value, _ := strings.Cut(line, "=")
+		env[name] = value
+	}
+	endpoint := env["LOOPCLOUD_ENDPOINT"]
+	if !strings.HasPrefix(endpoint, "http://127.0.0.1:") {
+		t.Fatalf("the endpoint is %q: %s", endpoint, got.stderr)
+	}
+	for name, want := range map[string]string{
+		"AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_EC2": endpoint, "AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint,
+		"AWS_REGION": "us-east-2", "AWS_DEFAULT_REGION": "us-east-2", "AWS_ACCESS_KEY_ID": "ID", "AWS_SECRET_ACCESS_KEY": "SE/CRET",
+		"OSC_ENDPOINT_API": endpoint + "/api/v1", "OSC_METADATA_ENDPOINT": endpoint,
+		"OSC_REGION": "us-east-2", "OSC_ACCESS_KEY": "ID", "OSC_SECRET_KEY": "SE/CRET",
+		"NO_PROXY": "example.com,127.0.0.1",
+	} {
+		if env[name] != want {
+			t.Errorf("%s is %q, not %q", name, env[name], want)
+		}
+	}
+	for _, name := range []string{"AWS_PROFILE", "AWS_EC2_METADATA_DISABLED"} {
+		if value, ok := env[name]; ok {
+			t.Errorf("%s is %q", name, value)
+		}
+	}
+}
+
+func TestRunForwardsSignals(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		cmd := programWith(t, "run", "--", "sh", "-c", `trap 'kill $!; exit 3' TERM INT HUP; sleep 60 & echo ready; wait`)
+		cmd.Stdin = nil // no terminal
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+			t.Error(err)
+		}
+		_ = cmd.Process.Signal(s)
+		_ = cmd.Wait()
+		if got := cmd.ProcessState.ExitCode(); got != 3 {
+			t.Errorf("%v: the status is %d", s, got)
+		}
+	}
+}
+
+// served is a loopcloud that serves.
+type served struct {
+	cmd      *exec.Cmd
+	endpoint string
+	rest     *bytes.Buffer // what it says after it is ready
+	read     sync.WaitGroup
+}
+
+func serve(t *testing.T, dir string, args ...string) *served {
+	t.Helper()
+	s := &served{rest: &bytes.Buffer{}}
+	s.cmd = programWith(t, append([]string{"serve", "--dir", dir, "--listen", "127.0.0.1:0"}, args...)...)
+	stderr, err := s.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(stderr)
+	line, _ := lines.ReadString('\n')
+	s.read.Go(func() { _, _ = io.Copy(s.rest, lines) })
+	var ok bool
+	if s.endpoint, ok = strings.CutPrefix(strings.TrimSpace(line), "loopcloud: listening on "); !ok {
+		_ = s.cmd.Process.Kill()
+		t.Fatalf("it said %q", line)
+	}
+	t.Cleanup(func() { s.stop(syscall.SIGKILL) })
+	return s
+}
+
+// stop sends a signal and answers the exit status; -1 if the signal ended it.
+func (s *served) stop(how syscall.Signal) int {
+	_ = s.cmd.Process.Signal(how)
+	s.read.Wait()
+	_ = s.cmd.Wait()
+	return s.cmd.ProcessState.ExitCode()
+}
+
+func TestServeEndsCleanly(t *testing.T) {
+	dir := t.TempDir()
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		running := serve(t, dir)
+		resp, err := http.Get(running.endpoint + "/_loopcloud/health")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := runProgram(t, "image", "list", "--dir", dir); got.status != statusFailed || !strings.Contains(got.stderr, strconv.Itoa(running.cmd.Process.Pid)) {
+			t.Errorf("while it is served, the directory could be used: %+v", got)
+		}
+		if status := running.stop(s); status != 0 || running.rest.Len() != 0 {
+			t.Errorf("%v: the status is %d: %s", s, status, running.rest)
+		}
+	}
+}
+
+func TestImages(t *testing.T) {
+	dir, source := t.TempDir(), filepath.Join(t.TempDir(), "disk.raw")
+	if err := os.WriteFile(source, append([]byte("a raw disk"), make([]byte, 1<<20-10)...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	at := []string{"--dir", dir}
+	imported := runProgram(t, append([]string{"image", "import", source, "--name", "at rest", "--id", "ami-e81d5881", "--tag", "a=b", "--tag", "c=d"}, at...)...)
+	if imported.stdout != "ami-e81d5881\n" {
+		t.Fatalf("the import is %+v", imported)
+	}
+	running := serve(t, dir)
+	at = []string{"--endpoint", running.endpoint}
+	second := runProgram(t, append([]string{"image", "import", "--name", "running", "--size", "2", source}, at...)...)
+	id := strings.TrimSpace(second.stdout)
+	if !strings.HasPrefix(id, "ami-") {
+		t.Fatalf("the second import is %+v", second)
+	}
+	table := runProgram(t, append([]string{"image", "list"}, at...)...)
+	for _, want := range []string{"ami-e81d5881", "at rest", id, "running", "2 GiB"} {
+		if !strings.Contains(table.stdout, want) {
+			t.Errorf("the list does not tell %s:\n%s%s", want, table.stdout, table.stderr)
+		}
+	}
+	running.stop(syscall.SIGTERM)
+
+	list := runProgram(t, "image", "list", "--json", "--dir", dir)
+	for _, want := range []string{`"id": "ami-e81d5881"`, `"name": "running"`, `"a": "b"`} {
+		if !strings.Contains(list.stdout, want) {
+			t.Errorf("the JSON does not tell %s:\n%s%s", want, list.stdout, list.stderr)
+		}
+	}
+	out := filepath.Join(t.TempDir(), "out.raw")
+	if got := runProgram(t, "image", "export", id, out, "--dir", dir); got.status != 0 || got.stdout != "" {
+		t.Fatalf("the export is %+v", got)
+	}
+	f, err := os.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	head := make([]byte, 11)
+	if _, err := io.ReadFull(f, head); err != nil || string(head) != "a raw disk\x00" {
+		t.Errorf("the export begins with %q (%v)", head, err)
+	}
+	if info, err := f.Stat(); err != nil || info.Size() != 2<<30 {
+		t.Errorf("the export has %d bytes (%v)", info.Size(), err)
+	}
+}
+
+func TestProfiles(t *testing.T) {
+	for text, want := range map[string]string{"instant": "0s", "aws": "3s", "aws:0.5": "1.5s", "outscale:2": "8s", "aws:0": "0s"} {
+		if got, err := parseProfile(text); err != nil || got.Attach.String() != want {
+			t.Errorf("%s attaches in %s (%v)", text, got.Attach, err)
+		}
+	}
+	for _, text := range []string{"", "aws:", "aws:x", "aws:NaN", "aws:-1", "aws:1e9", "azure"} {
+		if _, err := parseProfile(text); err == nil {
+			t.Errorf("%q was taken", text)
+		}
+	}
+}
+
+func TestFlagsAnywhere(t *testing.T) {
+	for line, want := range map[string]string{
+		"a b":              "[a b] x=",
+		"--x 1 a b":        "[a b] x=1",
+		"a --x=1 b":        "[a b] x=1",
+		"a b -x 1":         "[a b] x=1",
+		"a -- --x 1":       "[a --x 1] x=",
+		"a --x 1 -- b --x": "[a b --x] x=1",
+	} {
+		fs := newFlags("test")
+		x := fs.String("x", "", "")
+		others, err := parseAnywhere(fs, strings.Fields(line))
+		if got := fmt.Sprintf("%v x=%s", others, *x); err != nil || got != want {
+			t.Errorf("%q is %s, not %s (%v)", line, got, want, err)
+		}
+	}
+}
+
+func TestPlacesOfImages(t *testing.T) {
+	var misuse *usageError
+	if err := (place{}).check("image list"); !errors.As(err, &misuse) {
+		t.Errorf("no place: %v", err)
+	}
+	if err := (place{endpoint: "http://127.0.0.1:4600"}).check("image list"); err != nil {
+		t.Error(err)
+	}
+	err := place{dir: t.TempDir()}.with("", func(all images) error {
+		_, err := all.Images(context.Background())
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

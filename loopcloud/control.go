@@ -1,0 +1,215 @@
+//go:build linux
+
+package loopcloud
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// control is the part of the server that is no cloud's.
+func (s *Server) control() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /_loopcloud/health", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /_loopcloud/calls", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.calls.List()) })
+	mux.HandleFunc("DELETE /_loopcloud/calls", func(w http.ResponseWriter, _ *http.Request) {
+		s.calls.Clear()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("GET /_loopcloud/faults", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.rules.List()) })
+	mux.HandleFunc("POST /_loopcloud/faults", s.addFaults)
+	mux.HandleFunc("DELETE /_loopcloud/faults", func(w http.ResponseWriter, _ *http.Request) {
+		s.rules.Clear()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("GET /_loopcloud/images", s.listImages)
+	mux.HandleFunc("POST /_loopcloud/images", s.importImage)
+	mux.HandleFunc("GET /_loopcloud/images/{id}/disk", s.exportImage)
+	return onlyLocal(mux)
+}
+
+// onlyLocal answers peers on this machine, and no web page that a browser there
+// shows.
+func onlyLocal(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() || r.Header.Get("Origin") != "" {
+			http.Error(w, "the control of loopcloud is for programs on its own machine", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(v) // the peer has gone: there is nobody to tell
+}
+
+func (s *Server) addFaults(w http.ResponseWriter, r *http.Request) {
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
+		return
+	}
+	rules, err := fault.ParseRules(text)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	s.rules.Add(rules...)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Server) listImages(w http.ResponseWriter, r *http.Request) {
+	all, err := s.Images(r.Context())
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	writeJSON(w, all)
+}
+
+// importImage takes a disk from the body. It is kept in a file meanwhile.
+func (s *Server) importImage(w http.ResponseWriter, r *http.Request) {
+	imp, err := ImportOf(r.URL.Query())
+	if err == nil {
+		err = s.checkImport(imp)
+	}
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	f, err := s.temporary()
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := ReadDisk(r.Body, f); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	img, err := s.importDisk(imp, f.Name())
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	writeJSON(w, img)
+}
+
+// exportImage writes an image's disk into the answer.
+func (s *Server) exportImage(w http.ResponseWriter, r *http.Request) {
+	f, err := s.temporary()
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := s.Export(r.Context(), r.PathValue("id"), f.Name()); err != nil {
+		refuse(w, err)
+		return
+	}
+	written, err := os.Open(f.Name()) // an export may replace the file
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	defer written.Close()
+	w.Header().Set("Content-Type", diskType)
+	if err := WriteDisk(w, written); err != nil {
+		panic(http.ErrAbortHandler) // half an answer must not look whole
+	}
+}
+
+// refuse answers a refusal with 400 and what is loopcloud's own fault with 500.
+func refuse(w http.ResponseWriter, err error) {
+	var refusal *state.Error
+	status := http.StatusInternalServerError
+	if errors.As(err, &refusal) || errors.Is(err, errImport) {
+		status = http.StatusBadRequest
+	}
+	http.Error(w, err.Error(), status)
+}
+
+// Query is an import's parameters as ImportOf reads them.
+func (imp Import) Query() url.Values {
+	q := url.Values{}
+	for name, value := range map[string]string{
+		"name": imp.Name, "id": imp.ID, "description": imp.Description, "boot-mode": imp.BootMode,
+		"arch": imp.Architecture, "region": imp.Region,
+	} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	if imp.SizeGiB != 0 {
+		q.Set("size", strconv.FormatInt(imp.SizeGiB, 10))
+	}
+	for key, value := range imp.Tags {
+		q.Add("tag", key+"="+value)
+	}
+	return q
+}
+
+// ImportOf reads an import's parameters, and refuses those that it does not know.
+func ImportOf(q url.Values) (Import, error) {
+	imp := Import{Tags: map[string]string{}}
+	for name, values := range q {
+		for _, value := range values {
+			if err := imp.set(name, value); err != nil {
+				return Import{}, err
+			}
+		}
+	}
+	return imp, nil
+}
+
+func (imp *Import) set(name, value string) error {
+	switch name {
+	case "name":
+		imp.Name = value
+	case "id":
+		imp.ID = value
+	case "description":
+		imp.Description = value
+	case "boot-mode":
+		imp.BootMode = value
+	case "arch":
+		imp.Architecture = value
+	case "region":
+		imp.Region = value
+	case "size":
+		n, err := strconv.ParseInt(value, 10, 32)
+		if err != nil || n < 1 {
+			return fmt.Errorf("%w: size is a number of GiB, not %q", errImport, value)
+		}
+		imp.SizeGiB = n
+	case "tag":
+		key, v, ok := strings.Cut(value, "=")
+		if !ok {
+			return fmt.Errorf("%w: tag is key=value, not %q", errImport, value)
+		}
+		imp.Tags[key] = v
+	default:
+		return fmt.Errorf("%w: it has no parameter %s", errImport, name)
+	}
+	return nil
+}

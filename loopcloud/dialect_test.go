@@ -1,0 +1,162 @@
+//go:build linux
+
+package loopcloud
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// echo is a dialect whose action is the body, and which counts what it did.
+type echo struct {
+	authorize sigv4.Authorizer
+	did       atomic.Int32
+}
+
+func (e *echo) Action(_ *http.Request, body []byte) string { return string(body) }
+
+func (e *echo) Refuse(w http.ResponseWriter, status int, code, message string) {
+	w.WriteHeader(status)
+	fmt.Fprintf(w, "%s: %s", code, message)
+}
+
+func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		_, err = e.authorize(r, body, "echo")
+	}
+	if err != nil {
+		e.Refuse(w, http.StatusForbidden, "AuthFailure", err.Error())
+		return
+	}
+	e.did.Add(1)
+	fmt.Fprintf(w, "done %s", body)
+}
+
+// authorizeAll knows everybody who does not say that he is nobody.
+func authorizeAll(r *http.Request, _ []byte, _ string) (state.Caller, error) {
+	if r.Header.Get("Authorization") == "nobody" {
+		return state.Caller{}, sigv4.ErrUnknownKey
+	}
+	return state.Caller{Account: "123456789012", Region: "eu-west-2"}, nil
+}
+
+// newFront serves the echo dialect.
+func newFront(t *testing.T) (*front, *echo, string) {
+	t.Helper()
+	e := &echo{authorize: noting(authorizeAll)}
+	f := &front{name: "echo", Dialect: e, rules: &fault.Rules{}, calls: &fault.Calls{}}
+	server := httptest.NewServer(f)
+	t.Cleanup(server.Close)
+	return f, e, server.URL
+}
+
+// post is the status and the body of an answer.
+func post(t *testing.T, url, body string) (string, error) {
+	t.Helper()
+	resp, err := http.Post(url, "text/plain", strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return fmt.Sprintf("%d %s", resp.StatusCode, text), err
+}
+
+func TestFaults(t *testing.T) {
+	for name, test := range map[string]struct {
+		rule   fault.Rule
+		answer string // empty: the connection is reset
+		did    int32
+		status int
+	}{
+		"none":        {fault.Rule{Action: "Other", Status: 500}, "200 done Act", 1, 200},
+		"refused":     {fault.Rule{Action: "Act", Status: 503, Code: "Throttling", Message: "slow down"}, "503 Throttling: slow down", 0, 503},
+		"delayed":     {fault.Rule{Delay: fault.Duration(time.Millisecond)}, "200 done Act", 1, 200},
+		"drop before": {fault.Rule{Drop: fault.DropBefore}, "", 0, 0},
+		"drop after":  {fault.Rule{Drop: fault.DropAfter}, "", 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, e, url := newFront(t)
+			f.rules.Add(test.rule)
+			got, err := post(t, url, "Act")
+			switch {
+			case got != test.answer:
+				t.Errorf("answered was %q, not %q (%v)", got, test.answer, err)
+			case got == "" && !errors.Is(err, syscall.ECONNRESET):
+				t.Errorf("the connection was not reset: %v", err)
+			}
+			if did := e.did.Load(); did != test.did {
+				t.Errorf("it was done %d times", did)
+			}
+			calls := f.calls.List()
+			if len(calls) != 1 || calls[0].Action != "Act" || calls[0].Dialect != "echo" || calls[0].Status != test.status {
+				t.Errorf("recorded were %+v", calls)
+			}
+		})
+	}
+}
+
+func TestDelayEndsWithTheClient(t *testing.T) {
+	f, _, url := newFront(t)
+	f.rules.Add(fault.Rule{Delay: fault.Duration(time.Hour)})
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if _, err := http.DefaultClient.Do(req); !errors.Is(err, context.Canceled) {
+		t.Fatalf("the error is %v", err)
+	}
+	for len(f.calls.List()) == 0 { // the test's own time limit is the bound
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestRecordTellsTheCaller(t *testing.T) {
+	f, _, url := newFront(t)
+	if _, err := post(t, url, "Known"); err != nil {
+		t.Fatal(err)
+	}
+	req, _ := http.NewRequest(http.MethodPost, url, strings.NewReader("Unknown"))
+	req.Header.Set("Authorization", "nobody")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	calls := f.calls.List()
+	if c := calls[0]; c.Account != "123456789012" || c.Region != "eu-west-2" || c.Time.IsZero() {
+		t.Errorf("the first is %+v", c)
+	}
+	if c := calls[1]; c.Account != "" || c.Status != http.StatusForbidden {
+		t.Errorf("the second is %+v", c)
+	}
+}
+
+func TestBodyLimit(t *testing.T) {
+	f, e, url := newFront(t)
+	resp, err := http.Post(url, "text/plain", bytes.NewReader(make([]byte, maxBody+1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestEntityTooLarge || e.did.Load() != 0 || len(f.calls.List()) != 0 {
+		t.Errorf("it was answered with %s", resp.Status)
+	}
+}

@@ -1,0 +1,137 @@
+package imds
+
+import (
+	"fmt"
+	"html"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// The headers of version 2.
+const (
+	tokenHeader = "X-Aws-Ec2-Metadata-Token"
+	ttlHeader   = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
+)
+
+// maxTTL is the longest life of a token: six hours.
+const maxTTL = 6 * 60 * 60
+
+// tokenPath is where tokens are made.
+const tokenPath = "api/token"
+
+// versions are the first parts of paths that are answered, all alike: those that
+// clients in use ask for.
+var versions = []string{"1.0", "2009-04-04", "2016-09-02", "2018-09-24", "2021-03-23", "latest"}
+
+// Handler is the metadata service of the machine that loopcloud runs on, as the
+// first account has it in the default region.
+type Handler struct {
+	st     *state.Cloud
+	tokens tokens
+}
+
+// New makes a Handler of a cloud. The tokens that it gives out are good for as
+// long as it lives.
+func New(st *state.Cloud) *Handler {
+	return &Handler{st: st, tokens: newTokens()}
+}
+
+// Action tells what a request asks for, as its path without the version: such as
+// meta-data/instance-id or api/token. It is "" if the path is none of the
+// service's.
+func (h *Handler) Action(r *http.Request, _ []byte) string {
+	version, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if !slices.Contains(versions, version) {
+		return ""
+	}
+	return strings.Trim(path, "/")
+}
+
+// Refuse answers a request with an error, as the page that the service has for
+// it. The code is not told: the service has none.
+func (h *Handler) Refuse(w http.ResponseWriter, status int, _, message string) {
+	title := strings.TrimSpace(fmt.Sprintf("%d - %s", status, http.StatusText(status)))
+	w.Header().Set("Content-Type", "text/html")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, errorPage, title, title, html.EscapeString(message)) // a client that went away misses its answer
+}
+
+const errorPage = `<?xml version="1.0" encoding="iso-8859-1"?>
+<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN" "http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
+<html xmlns="http://www.w3.org/1999/xhtml" xml:lang="en" lang="en">
+ <head><title>%s</title></head>
+ <body><h1>%s</h1><p>%s</p></body>
+</html>
+`
+
+// refuse answers with a status that says all.
+func (h *Handler) refuse(w http.ResponseWriter, status int) { h.Refuse(w, status, "", "") }
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	isToken := h.Action(r, nil) == tokenPath
+	switch {
+	case r.Method == http.MethodPut && isToken:
+		h.giveToken(w, r)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead, isToken:
+		h.refuse(w, http.StatusMethodNotAllowed)
+	case !h.mayRead(r):
+		h.refuse(w, http.StatusUnauthorized)
+	default:
+		h.read(w, r)
+	}
+}
+
+// giveToken answers with a token. A request that came through a proxy gets none:
+// so that an open proxy on the machine does not give it away.
+func (h *Handler) giveToken(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("X-Forwarded-For") != "" {
+		h.refuse(w, http.StatusForbidden)
+		return
+	}
+	seconds, err := strconv.Atoi(r.Header.Get(ttlHeader))
+	if err != nil || seconds < 1 || seconds > maxTTL {
+		h.refuse(w, http.StatusBadRequest)
+		return
+	}
+	w.Header().Set(ttlHeader, strconv.Itoa(seconds))
+	writeText(w, h.tokens.make(h.st.Now().Add(time.Duration(seconds)*time.Second)))
+}
+
+// mayRead tells whether a request has no token, as in version 1, or a good one.
+func (h *Handler) mayRead(r *http.Request) bool {
+	token, given := r.Header[tokenHeader]
+	return !given || h.tokens.good(token[0], h.st.Now())
+}
+
+func (h *Handler) read(w http.ResponseWriter, r *http.Request) {
+	vm, ok := h.st.HostVM(h.st.DefaultRegion())
+	path := strings.Trim(r.URL.Path, "/")
+	if path == "" {
+		writeText(w, strings.Join(versions, "\n"))
+		return
+	}
+	if version, _, _ := strings.Cut(path, "/"); !ok || !slices.Contains(versions, version) {
+		h.refuse(w, http.StatusNotFound)
+		return
+	}
+	text, ok := h.entries(vm).at(h.Action(r, nil))
+	if !ok {
+		h.refuse(w, http.StatusNotFound)
+		return
+	}
+	writeText(w, text)
+}
+
+func writeText(w http.ResponseWriter, text string) {
+	w.Header().Set("Content-Type", "text/plain")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.Header().Set("Server", "EC2ws")
+	_, _ = io.WriteString(w, text) // a client that went away misses its answer
+}

@@ -1,0 +1,65 @@
+package oapi
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+)
+
+// FuzzDecode: whatever is sent, it is decoded or refused with an error of the
+// API, and what was decoded is decoded again from its own JSON.
+func FuzzDecode(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", "null", "[", `{"ImageName":"x","BlockDeviceMappings":[{"DeviceName":"/dev/sda1","Bsu":{"VolumeSize":8}}]}`,
+		`{"BlockDeviceMappings":[{}]}`, `{"BootModes":["uefi"],"TpmMandatory":true}`, `{"ImageName":1}`, `{"ImageName":null}`,
+		`{"BlockDeviceMappings":{"DeviceName":"x"}}`, `{"DryRun":true,"Nothing":{}}`, `{"ImageName":"\ud800"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var p createImageParams
+		if err := decode(body, &p); err != nil {
+			var refused *apiError
+			if !errors.As(err, &refused) || refused.Status != 400 || refused.Details == "" {
+				t.Fatalf("the error is %v", err)
+			}
+			return
+		}
+		text, err := json.Marshal(p.Mappings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Mappings == nil {
+			return
+		}
+		var again createImageParams
+		if err := decode([]byte(`{"BlockDeviceMappings":`+string(text)+`}`), &again); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	})
+}
+
+// FuzzFilters: whatever filters are sent, they select or are refused.
+func FuzzFilters(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, `{"VolumeIds":["vol-12345678"]}`, `{"VolumeSizes":[1,2]}`, `{"LinkVolumeDeleteOnVmDeletion":true}`,
+		`{"CreationDates":["2026-07-01"]}`, `{"Tags":["a=b"]}`, `{"VolumeIds":null}`, `{"":[]}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	things := []volumeView{{VolumeID: "vol-12345678", Size: 1, CreationDate: "2026-07-01T00:00:00.000Z", Tags: []tag{{"a", "b"}}}}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var given filters
+		if json.Unmarshal(raw, &given) != nil {
+			return
+		}
+		got, err := selected(things, given, volumeFilters)
+		var refused *apiError
+		if err != nil && !errors.As(err, &refused) {
+			t.Fatalf("the error is %v", err)
+		}
+		if err == nil && len(given) == 0 && len(got) != len(things) {
+			t.Fatal("no filter selects everything")
+		}
+	})
+}

@@ -1,0 +1,211 @@
+package oapi_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/outscale/osc-sdk-go/v3/pkg/middleware"
+	"github.com/outscale/osc-sdk-go/v3/pkg/options"
+	"github.com/outscale/osc-sdk-go/v3/pkg/osc"
+	"github.com/outscale/osc-sdk-go/v3/pkg/profile"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+const (
+	me     = "111111111111"
+	other  = "222222222222"
+	home   = "eu-west-2"
+	zone   = "eu-west-2a"
+	myKey  = "AKME"
+	secret = "a secret"
+)
+
+// noBytes is a Disks that keeps nothing: this package never looks at bytes.
+type noBytes struct{}
+
+func (noBytes) CreateVolume(string, int64, string) error    { return nil }
+func (noBytes) ResizeVolume(string, int64) error            { return nil }
+func (noBytes) DeleteVolume(string) error                   { return nil }
+func (noBytes) AttachVolume(_, name string) (string, error) { return name, nil }
+func (noBytes) DetachVolume(string, bool) error             { return nil }
+func (noBytes) CreateSnapshot(string, string) error         { return nil }
+func (noBytes) CopySnapshot(string, string) error           { return nil }
+func (noBytes) DeleteSnapshot(string) error                 { return nil }
+func (noBytes) ImportSnapshot(string, string) error         { return nil }
+func (noBytes) ExportSnapshot(_, _ string, _ int64) error   { return nil }
+func (noBytes) ReleaseAll() error                           { return nil }
+
+// clock stands still until it is moved.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// world is a cloud that speaks the Outscale API, and the SDK to speak to it.
+type world struct {
+	*osc.Client
+	t       *testing.T
+	state   *state.Cloud
+	clock   *clock
+	handler *oapi.Handler
+	server  *httptest.Server
+}
+
+var mine = state.Caller{Account: me, Region: home}
+
+// newWorld is a cloud where things take as long as the timing says.
+func newWorld(t *testing.T, timing state.Timing) *world {
+	t.Helper()
+	w := &world{t: t, clock: &clock{now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)}}
+	var err error
+	w.state, err = state.Open(state.Config{
+		Dir: filepath.Join(t.TempDir(), "state"), Disks: noBytes{}, Clock: w.clock.Now, Timing: timing,
+		Accounts: []state.Account{{ID: me}, {ID: other, Alias: "somebody"}},
+		Keys:     []state.Key{{ID: myKey, Secret: secret, Account: me}, {ID: "AKOTHER", Secret: secret, Account: other}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.state.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	w.handler = oapi.New(w.state, sigv4.NewAuthorizer(w.state))
+	w.server = httptest.NewServer(w.handler)
+	t.Cleanup(w.server.Close)
+	w.Client = w.client(myKey, secret)
+	return w
+}
+
+// client is the SDK, made to make every call once.
+func (w *world) client(key, secret string) *osc.Client {
+	w.t.Helper()
+	c, err := osc.NewClient(&profile.Profile{
+		AccessKey: key, SecretKey: secret, Region: home,
+		Endpoints: profile.Endpoint{API: w.server.URL + "/api/v1"},
+	}, middleware.WithBaseTransport(&http.Transport{DisableKeepAlives: true}),
+		options.WithoutRetry(), options.WithoutRatelimit(), options.WithoutLogging())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// post makes a call with any body, as an account that need not sign.
+func (w *world) post(call, body string) (int, map[string]any) {
+	w.t.Helper()
+	unsigned := oapi.New(w.state, func(*http.Request, []byte, string) (state.Caller, error) { return mine, nil })
+	return answerOf(w.t, unsigned, httptest.NewRequest(http.MethodPost, "/api/v1/"+call, bytes.NewReader([]byte(body))))
+}
+
+func answerOf(t *testing.T, h http.Handler, r *http.Request) (int, map[string]any) {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, r)
+	var got map[string]any
+	if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil {
+		t.Fatalf("the answer %q is not JSON: %v", rec.Body, err)
+	}
+	return rec.Code, got
+}
+
+// must is the value of a call that has to succeed.
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// wantCode checks that an error is a refusal of this code.
+func wantCode(t *testing.T, err error, code string) {
+	t.Helper()
+	var refused *osc.ErrorResponse
+	if !errors.As(err, &refused) {
+		t.Fatalf("the error is %v, not a refusal with code %s", err, code)
+	}
+	if refused.GetCode() != code {
+		t.Errorf("refused with code %s (%v), not %s", refused.GetCode(), err, code)
+	}
+	if refused.ResponseContext == nil || refused.ResponseContext.RequestId == nil {
+		t.Error("a refusal without a request id")
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// volume makes a volume of 8 GiB.
+func (w *world) volume() string {
+	w.t.Helper()
+	return must[*osc.CreateVolumeResponse](w.t)(w.CreateVolume(w.t.Context(),
+		osc.CreateVolumeRequest{SubregionName: zone, Size: ptr(8)})).Volume.VolumeId
+}
+
+// snapshot makes a snapshot of a volume of its own.
+func (w *world) snapshot() string {
+	w.t.Helper()
+	return must[*osc.CreateSnapshotResponse](w.t)(w.CreateSnapshot(w.t.Context(),
+		osc.CreateSnapshotRequest{VolumeId: ptr(w.volume())})).Snapshot.SnapshotId
+}
+
+// image makes an image of a snapshot.
+func (w *world) image(name, snapshot string) string {
+	w.t.Helper()
+	return must[*osc.CreateImageResponse](w.t)(w.CreateImage(w.t.Context(), imageOf(name, snapshot))).Image.ImageId
+}
+
+func imageOf(name, snapshot string) osc.CreateImageRequest {
+	return osc.CreateImageRequest{
+		ImageName: &name, RootDeviceName: ptr("/dev/sda1"),
+		BlockDeviceMappings: &[]osc.BlockDeviceMappingImage{{
+			DeviceName: ptr("/dev/sda1"), Bsu: &osc.BsuToCreate{SnapshotId: &snapshot},
+		}},
+	}
+}
+
+// host is the VM that loopcloud runs on.
+func (w *world) host() string {
+	w.t.Helper()
+	vm, ok := w.state.HostVM(home)
+	if !ok {
+		w.t.Fatal("there is no host")
+	}
+	return vm.ID
+}
+
+// imported is the snapshot of a file, as an account's image import makes it.
+func (w *world) imported(caller state.Caller) state.Snapshot {
+	w.t.Helper()
+	file := filepath.Join(w.t.TempDir(), "disk.raw")
+	if err := os.WriteFile(file, []byte("disk"), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return must[state.Snapshot](w.t)(w.state.ImportSnapshot(caller, state.SnapshotImport{File: file, IDDigits: 8}))
+}

@@ -1,0 +1,171 @@
+//go:build linux
+
+package loopcloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/imds"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
+)
+
+// Options are what a Server is made of. A zero field other than Dir has the
+// default that its comment names.
+type Options struct {
+	// Dir holds everything: it is made if it does not exist.
+	Dir string
+	// Region is the default region, and is added to state.DefaultRegions if it is
+	// none of them: the first of those.
+	Region string
+	// Keys are the key pairs that requests may be signed with: none.
+	Keys []state.Key
+	// Timing is how long things take: no time.
+	Timing state.Timing
+	// Naming is how devices are named: as on Xen.
+	Naming volume.Naming
+	// Clock tells the time: time.Now.
+	Clock func() time.Time
+	// Disks keeps the bytes: a volume.Store in Dir.
+	Disks state.Disks
+}
+
+// Server is a cloud that answers requests.
+type Server struct {
+	cloud   *state.Cloud
+	rules   fault.Rules
+	calls   fault.Calls
+	handler http.Handler
+	tmp     string
+}
+
+// New opens the cloud in a directory. Devices that an earlier process left there
+// are released. It fails when another process has the directory open.
+func New(o Options) (*Server, error) {
+	disks, err := o.disks()
+	if err != nil {
+		return nil, err
+	}
+	cloud, err := state.Open(state.Config{
+		Dir: o.Dir, Clock: o.Clock, Disks: disks, Timing: o.Timing, Keys: o.Keys,
+		Regions: regionsWith(o.Region), DefaultRegion: o.Region,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cloud: cloud, tmp: filepath.Join(o.Dir, "tmp")}
+	if err := os.RemoveAll(s.tmp); err != nil { // what a killed process was importing
+		return nil, errors.Join(fmt.Errorf("cannot clear %s: %w", s.tmp, err), cloud.Close())
+	}
+	authorize := noting(sigv4.NewAuthorizer(cloud))
+	s.handler = s.routes(ec2.New(cloud, authorize), imds.New(cloud), oapi.New(cloud, authorize))
+	return s, nil
+}
+
+func (o Options) disks() (state.Disks, error) {
+	if o.Disks != nil {
+		return o.Disks, nil
+	}
+	if o.Dir == "" {
+		return nil, errors.New("cannot open a cloud without a directory")
+	}
+	if o.Naming == "" {
+		o.Naming = volume.Xen
+	}
+	return volume.Open(o.Dir, o.Naming, volume.Options{})
+}
+
+// regionsWith are the usual regions and one more, if it is none of them.
+func regionsWith(name string) []state.Region {
+	regions := state.DefaultRegions()
+	for _, r := range regions {
+		if r.Name == name || name == "" {
+			return regions
+		}
+	}
+	return append(regions, state.NewRegion(name))
+}
+
+// routes joins the dialects. Their paths do not overlap.
+func (s *Server) routes(ec2, imds, oapi Dialect) http.Handler {
+	front := func(name string, d Dialect) http.Handler {
+		return &front{name: name, Dialect: d, rules: &s.rules, calls: &s.calls}
+	}
+	ways := []struct {
+		prefix string
+		to     http.Handler
+	}{
+		{"/latest/", front("imds", imds)},
+		{"/api/v1/", front("oapi", oapi)},
+		{"/api/latest/", front("oapi", oapi)},
+		{"/_loopcloud/", s.control()},
+	}
+	root := front("ec2", ec2)
+	// Not a ServeMux: it would redirect paths that it finds unclean, and a
+	// redirected request has lost its signature.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			root.ServeHTTP(w, r)
+			return
+		}
+		for _, way := range ways {
+			if strings.HasPrefix(r.URL.Path, way.prefix) {
+				way.to.ServeHTTP(w, r)
+				return
+			}
+		}
+		http.Error(w, "loopcloud has nothing at "+r.URL.Path, http.StatusNotFound)
+	})
+}
+
+// ServeHTTP answers a request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Cloud is the state behind the server, for tests that look at it or drive it.
+func (s *Server) Cloud() *state.Cloud { return s.cloud }
+
+// grace is how long requests under way have when the server stops.
+const grace = 5 * time.Second
+
+// Serve answers the listener's connections until the context ends. Requests that
+// are then under way are let finish, within a bound.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("cannot serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if err := server.Shutdown(bounded); err != nil {
+		return errors.Join(fmt.Errorf("cannot let all requests finish: %w", err), server.Close())
+	}
+	return nil
+}
+
+// Close takes away all devices and gives the directory up. The server must have
+// stopped serving.
+func (s *Server) Close() error { return s.cloud.Close() }
+
+// temporary makes a file for a disk that passes through.
+func (s *Server) temporary() (*os.File, error) {
+	if err := os.MkdirAll(s.tmp, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make a temporary file: %w", err)
+	}
+	return os.CreateTemp(s.tmp, "disk-*")
+}

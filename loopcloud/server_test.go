@@ -1,0 +1,326 @@
+//go:build linux
+
+package loopcloud_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+var key = state.Key{ID: "AKIATEST", Secret: "secret"}
+
+func newServer(t *testing.T, o loopcloud.Options) *loopcloud.Server {
+	t.Helper()
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	o.Keys = []state.Key{key}
+	s, err := loopcloud.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// ask is what a handler answers a peer on this machine.
+func ask(h http.Handler, method, target, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r.RemoteAddr = "127.0.0.1:1234"
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// TestWays asks for something at each path: what comes tells who answered.
+func TestWays(t *testing.T) {
+	s := newServer(t, loopcloud.Options{})
+	host, _ := s.Cloud().HostVM("eu-west-2")
+	for _, test := range []struct{ method, target, body, want string }{
+		{"POST", "/", "Action=DescribeRegions&Version=2016-11-15", "<Code>MissingAuthenticationToken</Code>"},
+		{"GET", "/?Action=DescribeRegions&Version=2016-11-15", "", "<Code>MissingAuthenticationToken</Code>"},
+		{"GET", "/latest/meta-data/instance-id", "", host.ID},
+		{"POST", "/api/v1/ReadVms", "{}", `"Errors"`},
+		{"POST", "/api/latest/ReadVms", "{}", `"Errors"`},
+		{"GET", "/_loopcloud/health", "", `"ok"`},
+		{"GET", "/elsewhere", "", "nothing at /elsewhere"},
+		{"GET", "/_loopcloud/elsewhere", "", "404"},
+	} {
+		if got := ask(s, test.method, test.target, test.body); !strings.Contains(got.Body.String(), test.want) {
+			t.Errorf("%s %s: %d %s", test.method, test.target, got.Code, got.Body)
+		}
+	}
+	var calls []fault.Call
+	if err := json.Unmarshal(ask(s, "GET", "/_loopcloud/calls", "").Body.Bytes(), &calls); err != nil {
+		t.Fatal(err)
+	}
+	var dialects []string
+	for _, c := range calls {
+		dialects = append(dialects, c.Dialect)
+	}
+	if want := []string{"ec2", "ec2", "imds", "oapi", "oapi"}; !reflect.DeepEqual(dialects, want) {
+		t.Errorf("recorded were %v, not %v", dialects, want)
+	}
+	if c := calls[0]; c.Action != "DescribeRegions" || c.Status < 400 || c.Account != "" {
+		t.Errorf("the first call is %+v", c)
+	}
+}
+
+func TestControlIsLocal(t *testing.T) {
+	s := newServer(t, loopcloud.Options{})
+	for name, change := range map[string]func(*http.Request){
+		"another machine": func(r *http.Request) { r.RemoteAddr = "192.0.2.7:1234" },
+		"no address":      func(r *http.Request) { r.RemoteAddr = "" },
+		"a web page":      func(r *http.Request) { r.Header.Set("Origin", "http://page.example") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, "/_loopcloud/calls", http.NoBody)
+			r.RemoteAddr = "127.0.0.1:1234"
+			change(r)
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, r)
+			if w.Code != http.StatusForbidden {
+				t.Errorf("it was answered with %d", w.Code)
+			}
+		})
+	}
+}
+
+func TestControlOfFaults(t *testing.T) {
+	s := newServer(t, loopcloud.Options{})
+	const faults = "/_loopcloud/faults"
+	if w := ask(s, "POST", faults, `{"action":"ReadVms","status":503,"code":"9029","message":"told to"}`); w.Code != http.StatusNoContent {
+		t.Fatalf("the rule was answered with %d %s", w.Code, w.Body)
+	}
+	if w := ask(s, "POST", faults, `{"action":"ReadVms"}`); w.Code != http.StatusBadRequest {
+		t.Errorf("a rule without an effect was answered with %d", w.Code)
+	}
+	if w := ask(s, "GET", faults, ""); !strings.Contains(w.Body.String(), `"code": "9029"`) {
+		t.Errorf("the rules are %s", w.Body)
+	}
+	if w := ask(s, "POST", "/api/v1/ReadVms", "{}"); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "told to") {
+		t.Errorf("the call was answered with %d %s", w.Code, w.Body)
+	}
+	ask(s, "DELETE", faults, "")
+	if w := ask(s, "GET", faults, ""); strings.TrimSpace(w.Body.String()) != "[]" {
+		t.Errorf("deleted, the rules are %s", w.Body)
+	}
+	ask(s, "DELETE", "/_loopcloud/calls", "")
+	if w := ask(s, "GET", "/_loopcloud/calls", ""); strings.TrimSpace(w.Body.String()) != "[]" {
+		t.Errorf("deleted, the calls are %s", w.Body)
+	}
+}
+
+// testDisk is a raw disk of three MiB of which a little holds data.
+func testDisk(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "disk")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, at := range []int64{0, 1 << 20, 3<<20 - 4} {
+		if _, err := f.WriteAt([]byte("data"), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return file
+}
+
+// images is what a Server and a Client both are.
+type images interface {
+	Images(context.Context) ([]loopcloud.Image, error)
+	Import(context.Context, loopcloud.Import, string) (loopcloud.Image, error)
+	Export(ctx context.Context, id, file string) error
+}
+
+// eachImages runs a test on a server and on a client of one.
+func eachImages(t *testing.T, test func(t *testing.T, s *loopcloud.Server, all images)) {
+	t.Run("server", func(t *testing.T) {
+		s := newServer(t, loopcloud.Options{})
+		test(t, s, s)
+	})
+	t.Run("client", func(t *testing.T) {
+		s := newServer(t, loopcloud.Options{})
+		listening := httptest.NewServer(s)
+		t.Cleanup(listening.Close)
+		test(t, s, loopcloud.Client{Endpoint: listening.URL})
+	})
+}
+
+func TestImportAndExport(t *testing.T) {
+	eachImages(t, func(t *testing.T, s *loopcloud.Server, all images) {
+		img, err := all.Import(t.Context(), loopcloud.Import{
+			Name: "a disk", Description: "d", ID: "ami-e81d5881", BootMode: "uefi-preferred", Architecture: "arm64",
+			SizeGiB: 2, Tags: map[string]string{"a": "b=c"},
+		}, testDisk(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if img.ID != "ami-e81d5881" || img.Description != "d" || img.BootMode != "uefi-preferred" || img.Architecture != "arm64" ||
+			img.SizeGiB != 2 || img.Tags["a"] != "b=c" || img.State != "available" || len(img.Snapshots) != 1 {
+			t.Errorf("it is %+v", img)
+		}
+		list, err := all.Images(t.Context())
+		if err != nil || !reflect.DeepEqual(list, []loopcloud.Image{img}) {
+			t.Errorf("listed are %+v (%v)", list, err)
+		}
+		known := s.Cloud().Images(state.Caller{Account: state.DefaultAccount, Region: "eu-west-2"})[0]
+		if !reflect.DeepEqual(known.BootModes, []string{"legacy", "uefi"}) || known.Mappings[0].Device != "/dev/sda1" {
+			t.Errorf("the cloud knows %+v", known)
+		}
+		wantExport(t, all, img.ID)
+	})
+}
+
+// wantExport checks that the exported disk is the test disk and sparse.
+func wantExport(t *testing.T, all images, id string) {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "out")
+	if err := all.Export(t.Context(), id, out); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := info.Sys().(*syscall.Stat_t).Blocks * 512; info.Size() != 2<<30 || used > 1<<20 {
+		t.Errorf("the export has %d bytes and uses %d", info.Size(), used)
+	}
+	f, err := os.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	want, _ := os.ReadFile(testDisk(t))
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the export differs from the disk (%v)", err)
+	}
+}
+
+func TestImportsThatAreRefused(t *testing.T) {
+	eachImages(t, func(t *testing.T, s *loopcloud.Server, all images) {
+		if _, err := all.Import(t.Context(), loopcloud.Import{Name: "taken"}, testDisk(t)); err != nil {
+			t.Fatal(err)
+		}
+		for name, test := range map[string]struct {
+			imp loopcloud.Import
+			why string
+		}{
+			"name taken":   {loopcloud.Import{Name: "taken"}, "taken"},
+			"short name":   {loopcloud.Import{Name: "ab"}, "3 to 128"},
+			"no name":      {loopcloud.Import{}, "needs a name"},
+			"strange id":   {loopcloud.Import{Name: "new", ID: "ami-x"}, "ami-x"},
+			"boot mode":    {loopcloud.Import{Name: "new", BootMode: "coreboot"}, "coreboot"},
+			"architecture": {loopcloud.Import{Name: "new", Architecture: "vax"}, "vax"},
+			"region":       {loopcloud.Import{Name: "new", Region: "mars-1"}, "mars-1"},
+		} {
+			if _, err := all.Import(t.Context(), test.imp, testDisk(t)); err == nil || !strings.Contains(err.Error(), test.why) {
+				t.Errorf("%s: the error is %v", name, err)
+			}
+		}
+		if list, err := all.Images(t.Context()); err != nil || len(list) != 1 {
+			t.Errorf("there are %+v (%v)", list, err)
+		}
+		if n := len(s.Cloud().Snapshots(state.Caller{Account: state.DefaultAccount, Region: "eu-west-2"})); n != 1 {
+			t.Errorf("%d snapshots are left", n)
+		}
+		if err := all.Export(t.Context(), "ami-00000bad", filepath.Join(t.TempDir(), "out")); err == nil || !strings.Contains(err.Error(), "ami-00000bad") {
+			t.Errorf("the error of an unknown image is %v", err)
+		}
+		if err := all.Export(t.Context(), list0(t, all), os.DevNull); err == nil || !strings.Contains(err.Error(), "regular") {
+			t.Errorf("the error of a device for a file is %v", err)
+		}
+	})
+}
+
+func list0(t *testing.T, all images) string {
+	t.Helper()
+	list, err := all.Images(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list[0].ID
+}
+
+func TestImportParameters(t *testing.T) {
+	for _, imp := range []loopcloud.Import{
+		{Name: "n", Tags: map[string]string{}},
+		{Name: "n", Description: "d", ID: "i", BootMode: "b", Architecture: "a", Region: "r", SizeGiB: 3, Tags: map[string]string{"k": "v=w", "": ""}},
+	} {
+		if got, err := loopcloud.ImportOf(imp.Query()); err != nil || !reflect.DeepEqual(got, imp) {
+			t.Errorf("%+v became %+v (%v)", imp, got, err)
+		}
+	}
+	for _, query := range []map[string][]string{{"nam": {"n"}}, {"size": {"0"}}, {"size": {"big"}}, {"tag": {"k"}}} {
+		if _, err := loopcloud.ImportOf(query); err == nil {
+			t.Errorf("%v was taken", query)
+		}
+	}
+}
+
+func TestServeEndsWithItsContext(t *testing.T) {
+	s := newServer(t, loopcloud.Options{})
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- s.Serve(ctx, l) }()
+	resp, err := http.Get("http://" + l.Addr().String() + "/_loopcloud/health")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := http.Get("http://" + l.Addr().String()); err == nil {
+		t.Error("it still answers")
+	}
+}
+
+func TestRegionOfOnesOwn(t *testing.T) {
+	s := newServer(t, loopcloud.Options{Region: "mars-north-1"})
+	if s.Cloud().DefaultRegion() != "mars-north-1" || len(s.Cloud().Regions()) != 7 {
+		t.Errorf("the regions are %v", s.Cloud().Regions())
+	}
+}
+
+func TestServersThatCannotBe(t *testing.T) {
+	dir := t.TempDir()
+	newServer(t, loopcloud.Options{Dir: dir})
+	for name, o := range map[string]loopcloud.Options{
+		"no directory":    {},
+		"directory taken": {Dir: dir},
+		"naming unknown":  {Dir: t.TempDir(), Naming: "ide"},
+	} {
+		if s, err := loopcloud.New(o); err == nil {
+			s.Close()
+			t.Errorf("%s: it was made", name)
+		}
+	}
+}

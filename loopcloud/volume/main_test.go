@@ -1,0 +1,229 @@
+//go:build linux
+
+package volume_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	mib = 1 << 20
+	gib = 1 << 30
+)
+
+// childEnv makes this program a process that attaches a volume and never ends.
+const childEnv = "VOLUME_TEST_ATTACH"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		fmt.Println(attachForever(dir))
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+func attachForever(dir string) string {
+	s, err := volume.Open(dir, volume.NVMe, volume.Options{})
+	if err != nil {
+		return err.Error()
+	}
+	path, err := s.AttachVolume("vol-1", "/dev/sdf")
+	if err != nil {
+		return err.Error()
+	}
+	return path
+}
+
+// needRoot says why a test of real devices cannot run. Where everything must run
+// that is a failure.
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal("real block devices need root")
+	}
+	t.Skip("real block devices need root")
+}
+
+// open opens a store; what it attached is released at the end.
+func open(t testing.TB, dir string, naming volume.Naming) *volume.Store {
+	t.Helper()
+	s, err := volume.Open(dir, naming, volume.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.ReleaseAll(); err != nil {
+			t.Errorf("at the end: %v", err)
+		}
+	})
+	return s
+}
+
+// attached is a store with one attached volume of 1 GiB. The name is one that no
+// other test of this machine asks for.
+func attached(t testing.TB, naming volume.Naming, name string) (*volume.Store, string) {
+	t.Helper()
+	needRoot(t)
+	s := open(t, t.TempDir(), naming)
+	must(t, s.CreateVolume("vol-1", gib, ""))
+	return s, attach(t, s, "vol-1", name)
+}
+
+func attach(t testing.TB, s *volume.Store, id, name string) string {
+	t.Helper()
+	path, err := s.AttachVolume(id, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run runs a command of the host and answers what it printed.
+func run(t testing.TB, stdin, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// eventually waits for what another goroutine or the kernel brings about.
+func eventually(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it never came that %s", what)
+		}
+	}
+}
+
+// names are the nodes of a device and its partitions.
+func names(t testing.TB, base string) string {
+	t.Helper()
+	paths, err := filepath.Glob(base + "*")
+	must(t, err)
+	for i, p := range paths {
+		paths[i] = strings.TrimPrefix(p, base)
+	}
+	return strings.Join(paths, " ")
+}
+
+// expectNames waits until a device has these nodes: " 1 2" are the device's own
+// and its partitions 1 and 2. Each is the kernel's partition of that number.
+func expectNames(t testing.TB, base, want string) {
+	t.Helper()
+	got := ""
+	defer func() {
+		if t.Failed() {
+			t.Logf("%s has nodes %q", base, got)
+		}
+	}()
+	eventually(t, fmt.Sprintf("%s has nodes %q", base, want), func() bool {
+		got = names(t, base)
+		return got == want && rightNumbers(t, base)
+	})
+}
+
+func rightNumbers(t testing.TB, base string) bool {
+	t.Helper()
+	parts, err := disk.KernelPartitions(base)
+	must(t, err)
+	for n, want := range parts {
+		var st unix.Stat_t
+		if unix.Stat(disk.PartitionPath(base, n), &st) != nil {
+			return false
+		}
+		if got := fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)); got != want {
+			return false
+		}
+	}
+	return true
+}
+
+// loopDevices lists the loop devices with a file in a directory.
+func loopDevices(t testing.TB, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	must(t, err)
+	var found []string
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err == nil && strings.HasPrefix(string(raw), dir+"/") {
+			found = append(found, "/dev/"+strings.Split(file, "/")[3])
+		}
+	}
+	return found
+}
+
+// expectNothing fails if anything of a directory's devices is left.
+func expectNothing(t testing.TB, dir, base string) {
+	t.Helper()
+	if left := loopDevices(t, dir); len(left) > 0 {
+		t.Errorf("loop devices are left: %v", left)
+	}
+	if left, _ := filepath.Glob(base + "*"); len(left) > 0 {
+		t.Errorf("nodes are left: %v", left)
+	}
+	links, _ := filepath.Glob("/dev/disk/by-id/*")
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(filepath.Base(target), filepath.Base(base)) {
+			t.Errorf("the link %s is left", link)
+		}
+	}
+}
+
+// mount mounts a device until the test ends, or the answered function is called.
+func mount(t testing.TB, device string) (dir string, unmount func()) {
+	t.Helper()
+	dir = t.TempDir()
+	run(t, "", "mount", device, dir)
+	done := false
+	unmount = func() {
+		if !done {
+			done = true
+			run(t, "", "umount", dir)
+		}
+	}
+	t.Cleanup(unmount)
+	return dir, unmount
+}
+
+// allocated is how many bytes of the disk a file takes.
+func allocated(t testing.TB, file string) int64 {
+	t.Helper()
+	info, err := os.Stat(file)
+	must(t, err)
+	return info.Sys().(*syscall.Stat_t).Blocks * 512
+}
+
+func wantError(t testing.TB, err, target error, text string) {
+	t.Helper()
+	if err == nil || target != nil && !errors.Is(err, target) || !strings.Contains(err.Error(), text) {
+		t.Errorf("got error %v; want one that wraps %v and says %q", err, target, text)
+	}
+}

@@ -1,0 +1,59 @@
+package osc
+
+import (
+	"context"
+
+	"github.com/hashicorp/hcl/v2/hcldec"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
+)
+
+// Builder is the Packer builder osc-chroot.
+type Builder struct {
+	config Config
+	host   builder.Host
+}
+
+var _ packersdk.Builder = (*Builder)(nil)
+
+// ConfigSpec implements packersdk.Builder.
+func (b *Builder) ConfigSpec() hcldec.ObjectSpec { return b.config.FlatMapstructure().HCL2Spec() }
+
+// Prepare implements packersdk.Builder.
+func (b *Builder) Prepare(raws ...any) (generated, warnings []string, err error) {
+	warnings, err = b.config.Prepare(raws...)
+	return kind.GeneratedData(), warnings, err
+}
+
+// Run implements packersdk.Builder.
+func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook) (packersdk.Artifact, error) {
+	return builder.Run(ctx, ui, hook, builder.Job{
+		Kind:        kind,
+		Config:      &b.config.Config,
+		Packer:      b.config.PackerConfig,
+		ImageName:   b.config.OMIName,
+		Description: b.config.OMIDescription,
+		Tags:        b.config.Tags,
+		Connect:     b.config.connect,
+		Host:        b.host,
+	})
+}
+
+// connect reaches the Outscale API.
+func (c *Config) connect(ctx context.Context, log func(format string, args ...any)) (builder.Session, error) {
+	client, err := Dial(ctx, Access{
+		AccessKey:             c.AccessKey,
+		SecretKey:             c.SecretKey,
+		Region:                c.Region,
+		Endpoint:              c.CustomEndpointOAPI,
+		InsecureSkipTLSVerify: c.InsecureSkipTLSVerify,
+	})
+	if err != nil {
+		return builder.Session{}, err
+	}
+	options := c.options()
+	options.Client, options.Log = client, log
+	cloud := NewCloud(options)
+	return builder.Session{Cloud: cloud, Destroy: cloud.destroy}, nil
+}

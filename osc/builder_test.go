@@ -1,0 +1,127 @@
+package osc
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
+)
+
+// accountServer is an API that knows who the keys belong to and does what it is
+// asked; it keeps the calls.
+func accountServer(t *testing.T) (url string, calls func() []string) {
+	t.Helper()
+	var mu sync.Mutex
+	var all []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var body struct{ ImageId, SnapshotId string } //nolint:revive // the API's spelling
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, strings.TrimSpace(path.Base(r.URL.Path)+" "+body.ImageId+body.SnapshotId))
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"Accounts": [{"AccountId": "123456789012"}], "ResponseContext": {"RequestId": "r"}}`))
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
+// runWith prepares a builder and runs it with a build that is none: it only
+// takes the cloud.
+func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, error) {
+	t.Helper()
+	var taken *Cloud
+	b := Builder{host: builder.Host{
+		GOOS:   "linux",
+		IsRoot: func() bool { return true },
+		Bake: func(_ context.Context, cloud bake.Cloud, _ bake.Machine, _ bake.Plan, _ bake.Reporter) (bake.Result, error) {
+			taken = cloud.(*Cloud)
+			return bake.Result{Image: "ami-00000002", Snapshot: "snap-00000002", Region: "eu-west-2"}, nil
+		},
+	}}
+	if _, _, err := b.Prepare(give); err != nil {
+		t.Fatal(err)
+	}
+	artifact, err := b.Run(t.Context(), packersdk.TestUi(t), &packersdk.MockHook{})
+	return taken, artifact, err
+}
+
+func TestTheCloudIsToldTheOptions(t *testing.T) {
+	url, _ := accountServer(t)
+	cloud, artifact, err := runWith(t, with(t, map[string]any{
+		"omi_name": "web", "region": "eu-west-2", "omi_virtualization_type": "hvm", "root_device_name": "xvda",
+		"custom_endpoint_oapi": url, "insecure_skip_tls_verify": true,
+		"omi_block_device_mappings": []any{device(nil)},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := cloud.client.access
+	if got.AccessKey != "YOUR KEY HERE" || got.SecretKey != "YOUR SECRET KEY HERE" || got.Region != "eu-west-2" || !strings.HasPrefix(got.Endpoint, url) || !got.InsecureSkipTLSVerify {
+		t.Errorf("the API is reached by %+v", got)
+	}
+	o := cloud.opt
+	if o.ImageName != "web" || o.SourceOMI != "ami-3e158364" || o.VirtualizationType != "hvm" || o.RootDeviceName != "xvda" || o.FromScratch || o.Log == nil || len(o.Mappings) != 1 {
+		t.Errorf("the cloud is told %+v", o)
+	}
+	if id := artifact.Id(); id != "eu-west-2:ami-00000002" {
+		t.Errorf("the artifact is %s", id)
+	}
+	if artifact.BuilderId() != "oapi.outscale.chroot" {
+		t.Errorf("the artifact's builder is %s", artifact.BuilderId())
+	}
+}
+
+func TestKeysRegionAndEndpointOfTheEnvironment(t *testing.T) {
+	url, _ := accountServer(t)
+	t.Setenv("OSC_ACCESS_KEY", "ENVIRONMENT")
+	t.Setenv("OSC_SECRET_KEY", "secret")
+	t.Setenv("OSC_REGION", "us-east-2")
+	t.Setenv("OSC_ENDPOINT_API", url+"/api/v1")
+	cloud, _, err := runWith(t, with(t, map[string]any{"access_key": nil, "secret_key": nil}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := cloud.client.access; a.AccessKey != "ENVIRONMENT" || a.Region != "us-east-2" || a.Endpoint != url+"/api/v1" {
+		t.Errorf("the API is reached by %+v", a)
+	}
+}
+
+func TestNoArtifactWithoutKeys(t *testing.T) {
+	t.Setenv("OSC_ACCESS_KEY", "")
+	t.Setenv("OSC_SECRET_KEY", "")
+	_, artifact, err := runWith(t, with(t, map[string]any{"access_key": nil, "secret_key": nil}))
+	if artifact != nil || err == nil || !strings.Contains(err.Error(), "access_key") {
+		t.Errorf("got %v, %v", artifact, err)
+	}
+}
+
+// TestArtifactDestroys removes the image and then its snapshot.
+func TestArtifactDestroys(t *testing.T) {
+	url, calls := accountServer(t)
+	_, artifact, err := runWith(t, with(t, map[string]any{"region": "eu-west-2", "custom_endpoint_oapi": url}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := artifact.Destroy(); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"ReadAccounts", "DeleteImage ami-00000002", "DeleteSnapshot snap-00000002"}
+	if got := calls(); !slices.Equal(got, want) {
+		t.Errorf("called %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,46 @@
+package osc
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestInstanceID(t *testing.T) {
+	serve := func(status int, body string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/latest/meta-data/instance-id" || r.Method != http.MethodGet {
+				t.Errorf("%s %s", r.Method, r.URL)
+			}
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(body))
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	tests := map[string]struct{ endpoint, want, err string }{
+		"id":             {serve(200, "i-12345678\n"), "i-12345678", ""},
+		"long id":        {serve(200, "i-0123456789abcdef0"), "i-0123456789abcdef0", ""},
+		"nobody there":   {"http://" + closedPort(t), "", "OSC_METADATA_ENDPOINT"},
+		"something else": {serve(200, "<html>"), "", `"<html>", which is no VM's id`},
+		"much":           {serve(200, strings.Repeat("i-", 10000)), "", "no VM's id"},
+		"none":           {serve(404, ""), "", "HTTP 404"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := newMetadata(test.endpoint).instanceID(t.Context())
+			if got != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+}
+
+// TestMetadataDefault: without an endpoint it is the link-local one, directly.
+func TestMetadataDefault(t *testing.T) {
+	m := newMetadata("")
+	if m.endpoint != "http://169.254.169.254" || m.http.Timeout == 0 || m.http.Transport.(*http.Transport).Proxy != nil {
+		t.Errorf("%+v", m)
+	}
+}

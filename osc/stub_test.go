@@ -1,0 +1,91 @@
+package osc
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"sync"
+	"testing"
+)
+
+// stub is an API that answers what it is told, call by call: the last answer to
+// a call again and again.
+type stub struct {
+	t      *testing.T
+	server *httptest.Server
+
+	mu      sync.Mutex
+	answers map[string][]reply
+	seen    map[string][]*http.Request
+}
+
+// reply is one answer: a status, and the JSON of its body.
+type reply struct {
+	status int
+	body   string
+}
+
+// account is the answer that every client needs first.
+var account = reply{200, `{"Accounts":[{"AccountId":"` + me + `"}]}`}
+
+// refused is an error as the API writes it.
+func refused(status int, kind, code, details string) reply {
+	return reply{status, fmt.Sprintf(`{"Errors":[{"Code":%q,"Type":%q,"Details":%q}],"ResponseContext":{"RequestId":"0475ca1e"}}`, code, kind, details)}
+}
+
+func newStub(t *testing.T, answers map[string][]reply) *stub {
+	t.Helper()
+	s := &stub{t: t, answers: answers, seen: map[string][]*http.Request{}}
+	if s.answers["ReadAccounts"] == nil {
+		s.answers["ReadAccounts"] = []reply{account}
+	}
+	s.server = httptest.NewServer(s)
+	t.Cleanup(s.server.Close)
+	return s
+}
+
+func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	call := path.Base(r.URL.Path)
+	s.mu.Lock()
+	s.seen[call] = append(s.seen[call], r)
+	left := s.answers[call]
+	if len(left) > 1 {
+		s.answers[call] = left[1:]
+	}
+	s.mu.Unlock()
+	switch {
+	case len(left) == 0:
+		s.t.Errorf("unexpected call %s", call)
+		w.WriteHeader(http.StatusTeapot)
+	case left[0].status == 0:
+		panic(http.ErrAbortHandler) // closes the connection
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(left[0].status)
+		_, _ = w.Write([]byte(left[0].body))
+	}
+}
+
+// count is how often a call was made.
+func (s *stub) count(call string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.seen[call])
+}
+
+func (s *stub) access() Access {
+	return Access{AccessKey: myKey, SecretKey: secret, Region: home, Endpoint: s.server.URL, MetadataEndpoint: s.server.URL}
+}
+
+// cloud is a Cloud that speaks to the stub, and does not wait.
+func (s *stub) cloud(o Options) *Cloud {
+	s.t.Helper()
+	client, err := Dial(s.t.Context(), s.access())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	client.retry.sleep = hurry
+	o.Client = client
+	return NewCloud(o)
+}

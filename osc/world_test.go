@@ -1,0 +1,193 @@
+package osc
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+const (
+	me     = "111111111111"
+	other  = "222222222222"
+	home   = "eu-west-2"
+	myKey  = "AKME"
+	secret = "a secret"
+)
+
+var mine, theirs = state.Caller{Account: me, Region: home}, state.Caller{Account: other, Region: home}
+
+// noBytes is a Disks that keeps nothing.
+type noBytes struct{}
+
+func (noBytes) CreateVolume(string, int64, string) error    { return nil }
+func (noBytes) ResizeVolume(string, int64) error            { return nil }
+func (noBytes) DeleteVolume(string) error                   { return nil }
+func (noBytes) AttachVolume(_, name string) (string, error) { return name, nil }
+func (noBytes) DetachVolume(string, bool) error             { return nil }
+func (noBytes) CreateSnapshot(string, string) error         { return nil }
+func (noBytes) CopySnapshot(string, string) error           { return nil }
+func (noBytes) DeleteSnapshot(string) error                 { return nil }
+func (noBytes) ImportSnapshot(string, string) error         { return nil }
+func (noBytes) ExportSnapshot(_, _ string, _ int64) error   { return nil }
+func (noBytes) ReleaseAll() error                           { return nil }
+
+// outscale is loopcloud's Outscale API and metadata on one port, with a fault
+// injector before them and a record of the calls.
+type outscale struct {
+	state  *state.Cloud
+	wire   *cloudtest.Wire
+	server *httptest.Server
+	source string // an image of the account's
+
+	mu    sync.Mutex
+	calls []string
+}
+
+func newOutscale(t *testing.T, timing state.Timing) *outscale {
+	t.Helper()
+	st, err := state.Open(state.Config{
+		Dir: filepath.Join(t.TempDir(), "state"), Disks: noBytes{}, Timing: timing,
+		Accounts: []state.Account{{ID: me}, {ID: other, Alias: "somebody"}},
+		Keys:     []state.Key{{ID: myKey, Secret: secret, Account: me}, {ID: "AKOTHER", Secret: secret, Account: other}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	handler := oapi.New(st, sigv4.NewAuthorizer(st))
+	o := &outscale{state: st, wire: &cloudtest.Wire{
+		Refuse: func(w http.ResponseWriter, _ *http.Request) {
+			handler.Refuse(w, http.StatusServiceUnavailable, "6", "Request rate exceeded")
+		},
+	}}
+	mux := http.NewServeMux()
+	mux.Handle("/api/v1/", handler)
+	mux.HandleFunc("GET /latest/meta-data/instance-id", func(w http.ResponseWriter, _ *http.Request) {
+		vm, _ := st.HostVM(home)
+		_, _ = w.Write([]byte(vm.ID))
+	})
+	o.wire.Next = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.mu.Lock()
+		o.calls = append(o.calls, handler.Action(r, nil))
+		o.mu.Unlock()
+		mux.ServeHTTP(w, r)
+	})
+	o.server = httptest.NewServer(o.wire)
+	t.Cleanup(o.server.Close)
+	o.source = o.image(t, mine, "source", state.ImageAttributes{}).ID
+	return o
+}
+
+// image imports an image for an account, with a second device.
+func (o *outscale) image(t *testing.T, owner state.Caller, name string, attributes state.ImageAttributes) state.Image {
+	t.Helper()
+	attributes.RootDevice = "/dev/sda1"
+	img, err := o.state.CreateImage(owner, state.ImageRequest{
+		Name: name, IDDigits: 8, Attributes: attributes,
+		Mappings: []state.Mapping{
+			{Device: "/dev/sda1", Volume: &state.MappedVolume{SnapshotID: o.imported(t, owner), SizeGiB: 4, Type: "gp2", DeleteOnTermination: true}},
+			{Device: "/dev/sdb", Volume: &state.MappedVolume{SizeGiB: 2, Type: "standard"}},
+			{Device: "/dev/sdc", VirtualName: "ephemeral0"},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	available := func(i state.Image) bool { return i.ID == img.ID && i.State == state.ImageAvailable }
+	for !slices.ContainsFunc(o.state.Images(owner), available) {
+		time.Sleep(time.Millisecond)
+	}
+	return img
+}
+
+// imported is a snapshot made of a file.
+func (o *outscale) imported(t *testing.T, owner state.Caller) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "disk.raw")
+	if err := os.WriteFile(file, []byte("disk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := o.state.ImportSnapshot(owner, state.SnapshotImport{File: file, IDDigits: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.ID
+}
+
+func (o *outscale) access() Access {
+	return Access{AccessKey: myKey, SecretKey: secret, Region: home,
+		Endpoint: o.server.URL, MetadataEndpoint: o.server.URL}
+}
+
+// cloud is the Cloud under test, whose retries do not wait.
+func (o *outscale) cloud(t *testing.T, options Options) *Cloud {
+	t.Helper()
+	client, err := Dial(t.Context(), o.access())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.retry.sleep = hurry
+	options.Client = client
+	if options.SourceOMI == "" {
+		options.SourceOMI = o.source
+	}
+	return NewCloud(options)
+}
+
+// hurry is a sleep that lets others run, and ends with its context.
+func hurry(ctx context.Context, _ time.Duration) error { return sleep(ctx, time.Millisecond) }
+
+// count is how often a call was made.
+func (o *outscale) count(call string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := 0
+	for _, c := range o.calls {
+		if c == call {
+			n++
+		}
+	}
+	return n
+}
+
+// snapshot makes a completed snapshot of a volume of a build.
+func snapshotOf(t *testing.T, c *Cloud, build bake.BuildID) (bake.VolumeID, bake.SnapshotID) {
+	t.Helper()
+	volume, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: build, Zone: home + "a", SizeGiB: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := c.CreateSnapshot(t.Context(), bake.SnapshotSpec{Build: build, Volume: volume})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return volume, snapshot
+}
+
+// dropping refuses one call.
+func dropping(next http.Handler, suffix string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, suffix) {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
