@@ -169,16 +169,6 @@ func TestSeedsBasicExamplesAsPrinted(t *testing.T) {
 	}
 }
 
-// stop ends the box's loopcloud, so that its directory is at rest.
-func (b *box) stop() {
-	b.t.Helper()
-	_ = b.cmd.Process.Signal(os.Interrupt)
-	if err := b.cmd.Wait(); err != nil {
-		b.t.Fatalf("loopcloud: %v\n%s", err, b.log)
-	}
-	b.log.Reset()
-}
-
 func TestExamples(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)

@@ -10,8 +10,7 @@ import (
 )
 
 // reserve takes the first free name. A reservation is a lock on a file, which ends
-// with the process that holds it, however that ends; the file stays, for a removed
-// one could be locked by two.
+// with the process that holds it, however that ends.
 func reserve(dir string, names []DeviceName) (DeviceName, func() error, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", nil, fmt.Errorf("cannot reserve a device name: %w", err)
@@ -20,14 +19,16 @@ func reserve(dir string, names []DeviceName) (DeviceName, func() error, error) {
 		if node := name.node(); node != "" {
 			continue
 		}
-		lock, err := lockFile(filepath.Join(dir, "device-"+filepath.Base(name.letters())))
+		path := filepath.Join(dir, "device-"+filepath.Base(name.letters()))
+		lock, err := lockFile(path)
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			continue
 		}
 		if err != nil {
 			return "", nil, fmt.Errorf("cannot reserve %s: %w", name, err)
 		}
-		return name, lock.Close, nil
+		release := func() error { return errors.Join(os.Remove(path), lock.Close()) }
+		return name, release, nil
 	}
 	return "", nil, fmt.Errorf("no device name is free on this host: tried %v, of which each is there or held by another build", names)
 }
@@ -46,17 +47,34 @@ func (n DeviceName) node() string {
 }
 
 // lockFile makes a file if it is missing and locks it; the error is EWOULDBLOCK
-// when somebody else has.
+// when somebody else has. Whoever lets go removes the file first, while it is
+// still locked, so a file that was locked at last may be one that is gone: then it
+// is made anew.
 func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+			return nil, &os.PathError{Op: "lock", Path: path, Err: err}
+		}
+		if isAt(f, path) {
+			return f, nil
+		}
 		f.Close()
-		return nil, &os.PathError{Op: "lock", Path: path, Err: err}
 	}
-	return f, nil
+}
+
+// isAt tells whether an open file is the one that has the path now.
+func isAt(f *os.File, path string) bool {
+	open, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(open, there)
 }
 
 // inUse fails while the kernel holds a disk: while one of its file systems is
