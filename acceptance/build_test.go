@@ -319,8 +319,8 @@ func TestDebugPausesBetweenSteps(t *testing.T) {
 		b := newBox(t)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		// Packer asks on a terminal only: script(1) gives it one, as wide as the lines
-		line := fmt.Sprintf("stty cols 500; exec %s build -color=false -debug %s", programs.packer, b.template(f.basic(nil)))
+		// Packer asks on a terminal only: script(1) gives it one; its Enter key is \r
+		line := fmt.Sprintf("exec %s build -color=false -debug %s", programs.packer, b.template(f.basic(nil)))
 		cmd := exec.CommandContext(ctx, "script", "-qec", line, "/dev/null")
 		cmd.Env, cmd.Dir = b.env, b.dir
 		keys, err := cmd.StdinPipe()
@@ -328,7 +328,7 @@ func TestDebugPausesBetweenSteps(t *testing.T) {
 		go func() {
 			defer keys.Close()
 			for ctx.Err() == nil {
-				if _, err := io.WriteString(keys, "\n"); err != nil {
+				if _, err := io.WriteString(keys, "\r"); err != nil {
 					return
 				}
 				time.Sleep(20 * time.Millisecond)
