@@ -308,7 +308,7 @@ func (b *box) fails(template string, texts ...string) string {
 		b.t.Errorf("packer build succeeded, and should have said %q:\n%s", texts, out)
 	}
 	for _, text := range texts {
-		if !strings.Contains(flat(out), flat(text)) {
+		if !strings.Contains(strings.ToLower(flat(out)), strings.ToLower(flat(text))) {
 			b.t.Errorf("packer build should have said %q:\n%s", text, out)
 		}
 	}
