@@ -178,8 +178,19 @@ func released(device string) error {
 	if errors.Is(err, unix.EBUSY) {
 		return &busyError{device, func() []string { return mountsOf(st.Rdev) }}
 	}
-	if err != nil {
-		return nil //nolint:nilerr // a device that cannot be opened is mounted nowhere
+	if err == nil {
+		err = unix.Close(fd)
 	}
-	return unix.Close(fd)
+	return ignoreGone(err)
+}
+
+// ignoreGone lets a device be that has no disk any more, as one that was taken
+// away.
+func ignoreGone(err error) error {
+	for _, gone := range []error{unix.ENXIO, unix.ENODEV, unix.ENOMEDIUM, unix.ENOENT} {
+		if errors.Is(err, gone) {
+			return nil
+		}
+	}
+	return err
 }
