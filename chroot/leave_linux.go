@@ -171,7 +171,10 @@ func isGone(err error) bool {
 // still be mounted elsewhere, even in a namespace that this process cannot see.
 func released(device string) error {
 	var st unix.Stat_t
-	if unix.Stat(device, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+	if err := unix.Stat(device, &st); err != nil {
+		return ignoreGone(err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
 		return nil
 	}
 	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
