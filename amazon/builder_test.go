@@ -22,8 +22,8 @@ func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, err
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	var given *Cloud
 	b := Builder{host: builder.Host{
-		GOOS:   "linux",
-		IsRoot: func() bool { return true },
+		GOOS:    "linux",
+		Machine: func(func(string) (string, error)) (bake.Machine, error) { return nil, nil },
 		Bake: func(_ context.Context, cloud bake.Cloud, _ bake.Machine, _ bake.Plan, _ bake.Reporter) (bake.Result, error) {
 			given = cloud.(*Cloud)
 			return bake.Result{Image: "ami-00000002", Snapshot: "snap-2", Region: "eu-west-1"}, nil

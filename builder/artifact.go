@@ -52,13 +52,13 @@ func (r *run) artifact(result bake.Result, destroy func(context.Context, Made) e
 func (a *Artifact) regions() []string { return slices.Sorted(maps.Keys(a.images)) }
 
 // BuilderId implements packersdk.Artifact.
-func (a *Artifact) BuilderId() string { return a.kind.ID }
+func (a *Artifact) BuilderId() string { return a.kind.ID } //nolint:revive // the interface spells it so
 
 // Files implements packersdk.Artifact: an image is no file.
 func (a *Artifact) Files() []string { return nil }
 
 // Id implements packersdk.Artifact: region:image, sorted and joined with commas.
-func (a *Artifact) Id() string {
+func (a *Artifact) Id() string { //nolint:revive // the interface spells it so
 	var ids []string
 	for _, region := range a.regions() {
 		ids = append(ids, region+":"+string(a.images[region].Image))

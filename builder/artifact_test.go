@@ -19,7 +19,7 @@ func artifactOf(t *testing.T, result bake.Result, destroy func(context.Context, 
 	j.Connect = func(context.Context, func(string, ...any)) (builder.Session, error) {
 		return builder.Session{Destroy: destroy}, nil
 	}
-	j.Host = builder.Host{GOOS: "linux", IsRoot: func() bool { return true }, Bake: func(context.Context, bake.Cloud, bake.Machine, bake.Plan, bake.Reporter) (bake.Result, error) {
+	j.Host = builder.Host{GOOS: "linux", Machine: anyMachine, Bake: func(context.Context, bake.Cloud, bake.Machine, bake.Plan, bake.Reporter) (bake.Result, error) {
 		return result, nil
 	}}
 	artifact, err := builder.Run(t.Context(), &screen{}, hookFunc(noProvisioner), j)

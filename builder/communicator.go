@@ -85,7 +85,7 @@ func (c *communicator) Start(ctx context.Context, remote *packersdk.RemoteCmd) e
 	}
 	command := chroot.Command{Line: remote.Command, Stdin: remote.Stdin, Stdout: remote.Stdout, Stderr: remote.Stderr}
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(c.ctx, cancel)
+	stop := context.AfterFunc(c.ctx, cancel) //nolint:contextcheck // it is the second context that ends the command
 	go func() {
 		defer c.running.Done()
 		defer cancel()

@@ -38,7 +38,7 @@ func decode(t *testing.T, raw map[string]any) (*options, []string) {
 	usable, err := builder.Decode(&o, &o.Config, kind, []string{"description", "tags"}, raw)
 	errs := []error{err}
 	if usable {
-		errs = append(errs, o.Config.Prepare(kind)...)
+		errs = append(errs, o.Prepare(kind)...)
 		errs = append(errs, kind.CheckLabels(&o.Config, "description", o.Description, o.Tags)...)
 	}
 	joined := builder.Join(errs)

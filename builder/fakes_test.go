@@ -136,12 +136,15 @@ var facts = bake.Facts{
 	},
 }
 
+// anyMachine is for builds that do nothing on the host.
+func anyMachine(func(string) (string, error)) (bake.Machine, error) { return nil, nil }
+
 // build runs a job whose image is made by the given function.
-func build(t *testing.T, ctx context.Context, ui *screen, hook hookFunc, job builder.Job,
+func build(ctx context.Context, t *testing.T, ui *screen, hook hookFunc, job builder.Job,
 	act func(context.Context, bake.Plan, bake.Reporter) error,
 ) (packersdk.Artifact, error) {
 	t.Helper()
-	job.Host = builder.Host{GOOS: "linux", IsRoot: func() bool { return true }}
+	job.Host = builder.Host{GOOS: "linux", Machine: anyMachine}
 	job.Host.Bake = func(ctx context.Context, _ bake.Cloud, _ bake.Machine, plan bake.Plan, report bake.Reporter) (bake.Result, error) {
 		if err := act(ctx, plan, report); err != nil {
 			return bake.Result{}, err

@@ -3,6 +3,7 @@ package builder
 import (
 	"context"
 	"fmt"
+	"log"
 	"maps"
 	"os"
 	"time"
@@ -68,8 +69,10 @@ func (r *run) fire(ctx context.Context, name string, comm packersdk.Communicator
 	case <-ctx.Done():
 	}
 	select {
-	case <-done:
+	case err := <-done:
+		log.Printf("%s ended after the cancel: %v", name, err)
 	case <-time.After(hookLimit):
+		log.Printf("%s did not end within %v of the cancel", name, hookLimit)
 	}
 	return fmt.Errorf("provisioning was stopped: %w", context.Cause(ctx))
 }

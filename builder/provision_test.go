@@ -19,7 +19,7 @@ import (
 // provision runs one build whose provisioners are the hook.
 func provision(t *testing.T, ui *screen, r *root, options map[string]any, hook hookFunc) (packersdk.Artifact, error) {
 	t.Helper()
-	return build(t, t.Context(), ui, hook, job(t, options), provisioning(r))
+	return build(t.Context(), t, ui, hook, job(t, options), provisioning(r))
 }
 
 func TestProvisionersAreToldWhereTheyAre(t *testing.T) {
@@ -219,7 +219,7 @@ func TestCancelEndsTheCommandAndTheHook(t *testing.T) {
 		cmd.Wait()
 		return errors.New("interrupted")
 	}
-	_, err := build(t, ctx, &screen{}, hook, job(t, nil), provisioning(r))
+	_, err := build(ctx, t, &screen{}, hook, job(t, nil), provisioning(r))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}

@@ -14,7 +14,6 @@ import (
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
-	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
@@ -49,18 +48,19 @@ type Session struct {
 type Host struct {
 	// GOOS is the operating system.
 	GOOS string
-	// IsRoot tells whether this process has root's rights.
-	IsRoot func() bool
-	// Machine does the local acts of a build.
-	Machine bake.Machine
+	// Machine does the local acts of a build, with the user's shell commands in a
+	// wrapper.
+	Machine func(wrapper func(string) (string, error)) (bake.Machine, error)
 	// Bake makes the image.
 	Bake func(context.Context, bake.Cloud, bake.Machine, bake.Plan, bake.Reporter) (bake.Result, error)
 }
 
 func (h Host) orThis() Host {
 	h.GOOS = cmp.Or(h.GOOS, runtime.GOOS)
-	if h.IsRoot == nil {
-		h.IsRoot = func() bool { return os.Geteuid() == 0 }
+	if h.Machine == nil {
+		h.Machine = func(wrapper func(string) (string, error)) (bake.Machine, error) {
+			return bake.NewMachine(bake.Options{Wrapper: wrapper})
+		}
 	}
 	if h.Bake == nil {
 		h.Bake = bake.Build
@@ -68,16 +68,13 @@ func (h Host) orThis() Host {
 	return h
 }
 
-// check fails where no chroot build can be done.
-func (h Host) check() error {
-	switch {
-	case h.GOOS != "linux":
-		return fmt.Errorf("a chroot build needs Linux, and this is %s: run packer on a virtual machine of the cloud", h.GOOS)
-	case !h.IsRoot():
-		return fmt.Errorf("%w, to attach and mount: run packer as root. A command_wrapper gives root's rights to "+
-			"pre_mount_commands and post_mount_commands alone", chroot.ErrNotRoot)
+// machine answers the machine to build on. It fails where no chroot build can be
+// done: not on Linux, or without root's rights.
+func (h Host) machine(wrapper func(string) (string, error)) (bake.Machine, error) {
+	if h.GOOS != "linux" {
+		return nil, fmt.Errorf("a chroot build needs Linux, and this is %s: run packer on a virtual machine of the cloud", h.GOOS)
 	}
-	return nil
+	return h.Machine(wrapper)
 }
 
 // run is one build under way, and what its steps leave for the artifact.
@@ -96,7 +93,8 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	report := &reporter{ui: ui}
 	report.Step("%s %s (github.com/packer-chroot/packer-plugin-chroot)", job.Type, version.Plugin)
 	host := job.Host.orThis()
-	if err := host.check(); err != nil {
+	machine, err := host.machine(job.Config.wrap)
+	if err != nil {
 		return nil, err
 	}
 	session, err := job.Connect(ctx, report.Detail)
@@ -105,7 +103,7 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	}
 	r := &run{Job: job, ui: ui, hook: hook, report: report}
 	r.onError = &onError{policy: job.Packer.PackerOnError, ui: ui, report: report}
-	result, err := host.Bake(ctx, session.Cloud, host.Machine, r.plan(ctx), report)
+	result, err := host.Bake(ctx, session.Cloud, machine, r.plan(ctx), report)
 	if err != nil {
 		return nil, err
 	}
@@ -154,26 +152,12 @@ func (c *Config) renderMountPath(device string) (string, error) {
 }
 
 func (c *Config) renderPreMount(device bake.DevicePath) ([]string, error) {
-	return c.commands("pre_mount_commands", c.PreMountCommands, map[string]any{fieldDevice: string(device)})
+	return renderAll("pre_mount_commands", c.PreMountCommands, c.ictx, map[string]any{fieldDevice: string(device)})
 }
 
 func (c *Config) renderPostMount(device bake.DevicePath, mountPath string) ([]string, error) {
-	return c.commands("post_mount_commands", c.PostMountCommands,
+	return renderAll("post_mount_commands", c.PostMountCommands, c.ictx,
 		map[string]any{fieldDevice: string(device), fieldMountPath: mountPath})
-}
-
-// commands renders shell commands for the host, and wraps them.
-func (c *Config) commands(option string, texts []string, data map[string]any) ([]string, error) {
-	rendered, err := renderAll(option, texts, c.ictx, data)
-	if err != nil {
-		return nil, err
-	}
-	for i, command := range rendered {
-		if rendered[i], err = c.wrap(command); err != nil {
-			return nil, err
-		}
-	}
-	return rendered, nil
 }
 
 // wrap puts a shell command into the user's command_wrapper.

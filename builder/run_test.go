@@ -18,7 +18,7 @@ import (
 func planOf(t *testing.T, j builder.Job) bake.Plan {
 	t.Helper()
 	var got bake.Plan
-	_, err := build(t, t.Context(), &screen{}, noProvisioner, j, func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+	_, err := build(t.Context(), t, &screen{}, noProvisioner, j, func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
 		got = plan
 		return nil
 	})
@@ -94,9 +94,9 @@ func TestMountPath(t *testing.T) {
 	}
 }
 
-func TestCommandsAreRenderedAndWrapped(t *testing.T) {
+func TestCommandsAreRendered(t *testing.T) {
 	plan := planOf(t, job(t, map[string]any{
-		"command_wrapper":       "sudo {{.Command}} # {{user `who`}}",
+		"command_wrapper":       "sudo {{.Command}}",
 		"pre_mount_commands":    []any{"mkfs {{.Device}}1", "echo '{{user `who`}}'"},
 		"post_mount_commands":   []any{"ls {{.Device}} {{.MountPath}}"},
 		"packer_user_variables": map[string]any{"who": "me"},
@@ -105,12 +105,12 @@ func TestCommandsAreRenderedAndWrapped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "pre_mount_commands", pre, []string{"sudo mkfs /dev/xvdf1 # me", "sudo echo 'me' # me"})
+	equal(t, "pre_mount_commands", pre, []string{"mkfs /dev/xvdf1", "echo 'me'"})
 	post, err := plan.PostMount("/dev/xvdf", "/mnt/xvdf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "post_mount_commands", post, []string{"sudo ls /dev/xvdf /mnt/xvdf # me"})
+	equal(t, "post_mount_commands", post, []string{"ls /dev/xvdf /mnt/xvdf"})
 }
 
 func TestCommandsThatCannotBeRendered(t *testing.T) {
@@ -202,7 +202,7 @@ func TestLabelsThatTheCloudWouldRefuse(t *testing.T) {
 
 func TestFirstLineNamesThePluginAndItsVersion(t *testing.T) {
 	ui := &screen{}
-	if _, err := build(t, t.Context(), ui, noProvisioner, job(t, nil), func(_ context.Context, _ bake.Plan, report bake.Reporter) error {
+	if _, err := build(t.Context(), t, ui, noProvisioner, job(t, nil), func(_ context.Context, _ bake.Plan, report bake.Reporter) error {
 		report.Step("working on %s", "it")
 		report.Detail("a detail")
 		report.Warn("take care")
@@ -220,7 +220,7 @@ func TestFirstLineNamesThePluginAndItsVersion(t *testing.T) {
 func TestSecretsAreStruckOut(t *testing.T) {
 	packersdk.LogSecretFilter.Set("t0psecret")
 	ui := &screen{}
-	_, err := build(t, t.Context(), ui, noProvisioner, job(t, nil), func(_ context.Context, _ bake.Plan, report bake.Reporter) error {
+	_, err := build(t.Context(), t, ui, noProvisioner, job(t, nil), func(_ context.Context, _ bake.Plan, report bake.Reporter) error {
 		report.Warn("signed with t0psecret")
 		return nil
 	})
@@ -231,13 +231,13 @@ func TestSecretsAreStruckOut(t *testing.T) {
 
 // TestHostsThatCannotBuild are told so before the cloud is reached.
 func TestHostsThatCannotBuild(t *testing.T) {
-	root := func(is bool) func() bool { return func() bool { return is } }
+	notRoot := func(func(string) (string, error)) (bake.Machine, error) { return nil, chroot.ErrNotRoot }
 	for name, test := range map[string]struct {
 		host builder.Host
-		want []string
+		want string
 	}{
-		"not Linux": {builder.Host{GOOS: "plan9", IsRoot: root(true)}, []string{"Linux", "plan9"}},
-		"not root":  {builder.Host{GOOS: "linux", IsRoot: root(false)}, []string{"root", "command_wrapper"}},
+		"not Linux": {builder.Host{GOOS: "plan9", Machine: anyMachine}, "needs Linux, and this is plan9"},
+		"not root":  {builder.Host{GOOS: "linux", Machine: notRoot}, "needs root"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := job(t, nil)
@@ -250,8 +250,28 @@ func TestHostsThatCannotBuild(t *testing.T) {
 			if err == nil || artifact != nil {
 				t.Fatalf("got %v, %v", artifact, err)
 			}
-			mustContain(t, err.Error(), test.want...)
+			mustContain(t, err.Error(), test.want)
 		})
+	}
+}
+
+// TestTheMachineWrapsCommands: the template of the wrapper is the machine's to
+// use, for the host's commands and the provisioners'.
+func TestTheMachineWrapsCommands(t *testing.T) {
+	j := job(t, map[string]any{
+		"command_wrapper":       "sudo -u {{user `who`}} {{.Command}}",
+		"packer_user_variables": map[string]any{"who": "root"},
+	})
+	broken := errors.New("no further")
+	j.Host = builder.Host{GOOS: "linux", Machine: func(wrapper func(string) (string, error)) (bake.Machine, error) {
+		wrapped, err := wrapper("ls '{{x}}'")
+		if want := "sudo -u root ls '{{x}}'"; err != nil || wrapped != want {
+			t.Errorf("wrapped as %q, %v; want %q", wrapped, err, want)
+		}
+		return nil, broken
+	}}
+	if _, err := builder.Run(t.Context(), &screen{}, hookFunc(noProvisioner), j); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -262,12 +282,12 @@ func TestFailuresHaveNoArtifact(t *testing.T) {
 	j.Connect = func(context.Context, func(string, ...any)) (builder.Session, error) {
 		return builder.Session{}, unreachable
 	}
-	j.Host = builder.Host{GOOS: "linux", IsRoot: func() bool { return true }}
+	j.Host = builder.Host{GOOS: "linux", Machine: anyMachine}
 	if artifact, err := builder.Run(t.Context(), &screen{}, hookFunc(noProvisioner), j); artifact != nil || !errors.Is(err, unreachable) {
 		t.Errorf("got %v, %v", artifact, err)
 	}
 	broken := errors.New("broken")
-	artifact, err := build(t, t.Context(), &screen{}, noProvisioner, job(t, nil), func(context.Context, bake.Plan, bake.Reporter) error { return broken })
+	artifact, err := build(t.Context(), t, &screen{}, noProvisioner, job(t, nil), func(context.Context, bake.Plan, bake.Reporter) error { return broken })
 	if artifact != nil || !errors.Is(err, broken) {
 		t.Errorf("got %v, %v", artifact, err)
 	}
@@ -275,7 +295,7 @@ func TestFailuresHaveNoArtifact(t *testing.T) {
 
 func TestDebugPausesAfterEachStep(t *testing.T) {
 	ui := &screen{answers: []string{"", "any"}}
-	_, err := build(t, t.Context(), ui, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+	_, err := build(t.Context(), t, ui, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
 		return errors.Join(plan.Pause(ctx, "attach the volume"), plan.Pause(ctx, "mount the root"))
 	})
 	if err != nil || len(ui.asked) != 2 {
@@ -286,7 +306,7 @@ func TestDebugPausesAfterEachStep(t *testing.T) {
 }
 
 func TestDebugWithoutATerminalGoesOn(t *testing.T) {
-	_, err := build(t, t.Context(), &screen{mute: true}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+	_, err := build(t.Context(), t, &screen{mute: true}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
 		return plan.Pause(ctx, "step")
 	})
 	if err != nil {
@@ -296,7 +316,7 @@ func TestDebugWithoutATerminalGoesOn(t *testing.T) {
 
 func TestDebugPauseCanBeCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := build(t, ctx, &screen{onAsk: cancel}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+	_, err := build(ctx, t, &screen{onAsk: cancel}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
 		return plan.Pause(ctx, "step")
 	})
 	if !errors.Is(err, context.Canceled) {
@@ -326,7 +346,7 @@ func TestOnError(t *testing.T) {
 		t.Run(test.policy+strings.Join(test.answers, ","), func(t *testing.T) {
 			ui := &screen{answers: test.answers}
 			kept := false
-			_, err := build(t, t.Context(), ui, noProvisioner, job(t, map[string]any{"packer_on_error": test.policy}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+			_, err := build(t.Context(), t, ui, noProvisioner, job(t, map[string]any{"packer_on_error": test.policy}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
 				failure := errors.New("no attachment")
 				kept = plan.KeepOnError(failure)
 				if plan.KeepOnError(failure) != kept {
@@ -344,7 +364,7 @@ func TestOnError(t *testing.T) {
 
 func TestAskingCanBeCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := build(t, ctx, &screen{onAsk: cancel}, noProvisioner, job(t, map[string]any{"packer_on_error": "ask"}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+	_, err := build(ctx, t, &screen{onAsk: cancel}, noProvisioner, job(t, map[string]any{"packer_on_error": "ask"}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
 		failure := errors.New("failed")
 		if plan.KeepOnError(failure) {
 			t.Error("a cancelled build is kept")
@@ -357,7 +377,7 @@ func TestAskingCanBeCancelled(t *testing.T) {
 }
 
 func TestNobodyToAskCleansUp(t *testing.T) {
-	_, err := build(t, t.Context(), &screen{mute: true}, noProvisioner, job(t, map[string]any{"packer_on_error": "ask"}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+	_, err := build(t.Context(), t, &screen{mute: true}, noProvisioner, job(t, map[string]any{"packer_on_error": "ask"}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
 		failure := errors.New("failed")
 		if plan.KeepOnError(failure) {
 			t.Error("kept")

@@ -46,8 +46,8 @@ func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, err
 	t.Helper()
 	var taken *Cloud
 	b := Builder{host: builder.Host{
-		GOOS:   "linux",
-		IsRoot: func() bool { return true },
+		GOOS:    "linux",
+		Machine: func(func(string) (string, error)) (bake.Machine, error) { return nil, nil },
 		Bake: func(_ context.Context, cloud bake.Cloud, _ bake.Machine, _ bake.Plan, _ bake.Reporter) (bake.Result, error) {
 			taken = cloud.(*Cloud)
 			return bake.Result{Image: "ami-00000002", Snapshot: "snap-00000002", Region: "eu-west-2"}, nil

@@ -11,10 +11,13 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/plugin"
 
 	"github.com/packer-chroot/packer-plugin-chroot/amazon"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
 func main() {
+	chroot.MaybeEnter()
+
 	packersdk.LogSecretFilter.SetOutput(os.Stderr)
 	log.SetOutput(&packersdk.LogSecretFilter)
 

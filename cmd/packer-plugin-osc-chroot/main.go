@@ -10,11 +10,14 @@ import (
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"github.com/hashicorp/packer-plugin-sdk/plugin"
 
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/osc"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
 func main() {
+	chroot.MaybeEnter()
+
 	packersdk.LogSecretFilter.SetOutput(os.Stderr)
 	log.SetOutput(&packersdk.LogSecretFilter)
 
