@@ -19,16 +19,14 @@ func reserve(dir string, names []DeviceName) (DeviceName, func() error, error) {
 		if node := name.node(); node != "" {
 			continue
 		}
-		path := filepath.Join(dir, "device-"+filepath.Base(name.letters()))
-		lock, err := lockFile(path)
+		lock, err := lockFile(filepath.Join(dir, "device-"+filepath.Base(name.letters())))
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			continue
 		}
 		if err != nil {
 			return "", nil, fmt.Errorf("cannot reserve %s: %w", name, err)
 		}
-		release := func() error { return errors.Join(os.Remove(path), lock.Close()) }
-		return name, release, nil
+		return name, func() error { return errors.Join(os.Remove(lock.Name()), lock.Close()) }, nil
 	}
 	return "", nil, fmt.Errorf("no device name is free on this host: tried %v, of which each is there or held by another build", names)
 }
@@ -47,9 +45,7 @@ func (n DeviceName) node() string {
 }
 
 // lockFile makes a file if it is missing and locks it; the error is EWOULDBLOCK
-// when somebody else has. Whoever lets go removes the file first, while it is
-// still locked, so a file that was locked at last may be one that is gone: then it
-// is made anew.
+// when somebody else has.
 func lockFile(path string) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
@@ -67,14 +63,16 @@ func lockFile(path string) (*os.File, error) {
 	}
 }
 
-// isAt tells whether an open file is the one that has the path now.
+// isAt says whether a path still leads to the file. A holder removes it before it
+// lets go of the lock: who opened it before that, and locks it after, holds
+// nothing that others can see.
 func isAt(f *os.File, path string) bool {
-	open, err := f.Stat()
+	opened, err := f.Stat()
 	if err != nil {
 		return false
 	}
 	there, err := os.Stat(path)
-	return err == nil && os.SameFile(open, there)
+	return err == nil && os.SameFile(opened, there)
 }
 
 // inUse fails while the kernel holds a disk: while one of its file systems is

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/moby/sys/mountinfo"
@@ -45,7 +47,6 @@ func TestReserve(t *testing.T) {
 	if err != nil || second != "/dev/sdzzz" {
 		t.Fatalf("reserved %q, %v: a name that is held must be passed over", second, err)
 	}
-	defer func() { _ = releaseSecond() }()
 	if name, _, err := reserve("/dev/xvdzzy", "/dev/sdzzz"); err == nil || !strings.Contains(err.Error(), "/dev/xvdzzy") {
 		t.Errorf("reserved %q, %v: xvd and sd are the same place", name, err)
 	}
@@ -57,6 +58,41 @@ func TestReserve(t *testing.T) {
 		t.Errorf("reserved %q, %v after it was released", again, err)
 	} else if err := releaseAgain(); err != nil {
 		t.Error(err)
+	}
+	if err := releaseSecond(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("released reservations leave %v, %v", left, err)
+	}
+}
+
+// TestReserveAlone has many want one name: nobody ever holds it beside another.
+func TestReserveAlone(t *testing.T) {
+	m, dir := here(t), t.TempDir()
+	var holders, turns atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 300 {
+				_, release, err := m.Reserve(dir, []bake.DeviceName{"/dev/sdzzw"})
+				if err != nil {
+					continue
+				}
+				if holders.Add(1) > 1 {
+					t.Error("two hold one name")
+				}
+				turns.Add(1)
+				holders.Add(-1)
+				if err := release(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if turns.Load() == 0 {
+		t.Error("nobody ever held the name")
 	}
 }
 

@@ -135,11 +135,11 @@ func TestLinksMeanWhatTheyMeanInside(t *testing.T) {
 	}
 	link(t, "/run", m.Path()+"/var/run")
 	link(t, "../run/deep/file", m.Path()+"/etc/dangling")
-	for path, real := range map[string]string{"/var/run/file": "/run/file", "/etc/dangling": "/run/deep/file"} {
+	for path, where := range map[string]string{"/var/run/file": "/run/file", "/etc/dangling": "/run/deep/file"} {
 		if err := upload(t, m, path, path, 0o644); err != nil {
 			t.Error(err)
-		} else if got := read(t, m.Path()+real); got != path {
-			t.Errorf("%s holds %q", real, got)
+		} else if got := read(t, m.Path()+where); got != path {
+			t.Errorf("%s holds %q", where, got)
 		}
 	}
 	src := t.TempDir()

@@ -171,15 +171,29 @@ func isGone(err error) bool {
 // still be mounted elsewhere, even in a namespace that this process cannot see.
 func released(device string) error {
 	var st unix.Stat_t
-	if unix.Stat(device, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+	if err := unix.Stat(device, &st); err != nil {
+		return ignoreGone(err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
 		return nil
 	}
 	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EBUSY) {
 		return &busyError{device, func() []string { return mountsOf(st.Rdev) }}
 	}
-	if err != nil {
-		return nil //nolint:nilerr // a device that cannot be opened is mounted nowhere
+	if err == nil {
+		err = unix.Close(fd)
 	}
-	return unix.Close(fd)
+	return ignoreGone(err)
+}
+
+// ignoreGone lets a device be that has no disk any more, as one that was taken
+// away.
+func ignoreGone(err error) error {
+	for _, gone := range []error{unix.ENXIO, unix.ENODEV, unix.ENOMEDIUM, unix.ENOENT} {
+		if errors.Is(err, gone) {
+			return nil
+		}
+	}
+	return err
 }
