@@ -152,14 +152,11 @@ func unmountAll(root string, mounts []*mountinfo.Info) error {
 	return busy
 }
 
-// deepestFirst orders by depth and, at the same place, the later mount first.
+// deepestFirst orders by depth. At the same place the kernel takes the latest.
 func deepestFirst(mounts []*mountinfo.Info) []*mountinfo.Info {
-	ordered := slices.Clone(mounts)
-	slices.Reverse(ordered)
-	slices.SortStableFunc(ordered, func(a, b *mountinfo.Info) int {
+	return slices.SortedFunc(slices.Values(mounts), func(a, b *mountinfo.Info) int {
 		return cmp.Compare(strings.Count(b.Mountpoint, "/"), strings.Count(a.Mountpoint, "/"))
 	})
-	return ordered
 }
 
 // isGone says that a path was not mounted, or is no more.

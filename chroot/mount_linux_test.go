@@ -2,6 +2,7 @@ package chroot_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -250,6 +251,30 @@ func TestNothingLeaksThroughSharedMounts(t *testing.T) {
 	}
 }
 
+// TestRootIsPrivate mounts where mounts are shared, as systemd has them.
+func TestRootIsPrivate(t *testing.T) {
+	k, dir := start(t, nil), stage(t)
+	shared := filepath.Join(dir, "shared")
+	if err := os.Mkdir(shared, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", shared, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(shared, 0)
+	if err := unix.Mount("", shared, "", unix.MS_SHARED, ""); err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(shared, "root")
+	mount(t, k, chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: root})
+	if got := host(t, "findmnt", "-no", "PROPAGATION", root); got != "private" {
+		t.Errorf("the root is %s", got)
+	}
+	if err := k.Leave(t.Context(), root); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLeaveNamesTheHolder(t *testing.T) {
 	k, dir, device := start(t, nil), stage(t), loop(t, disk(t, 16, "mkfs.ext4", "-q"))
 	root := filepath.Join(dir, "root")
@@ -261,7 +286,12 @@ func TestLeaveNamesTheHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
+	library := filepath.Join(root, "library.so")
+	preloaded := exec.Command("sleep", "1000")
+	preloaded.Env = []string{"LD_PRELOAD=" + library}
+	write(t, library, read(t, host(t, "sh", "-c", "ls /lib/*/libm.so.6 /lib64/libm.so.6 2>/dev/null | head -n 1")), 0o755)
 	ways := map[string]*exec.Cmd{
+		"a mapped file": preloaded,
 		"its directory": {Path: "/bin/sleep", Args: []string{"sleep", "1000"}, Dir: root},
 		"its root":      {Path: "/usr/sbin/chroot", Args: []string{"chroot", root, "/bin/sleep", "1000"}},
 		"its program":   {Path: root + "/bin/busybox", Args: []string{"sleep", "1000"}},
@@ -276,6 +306,9 @@ func TestLeaveNamesTheHolder(t *testing.T) {
 			defer func() { _ = cmd.Process.Kill() }()
 			if name == "an open file" {
 				file.Close()
+			}
+			for !strings.Contains(read(t, fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid)), "1000") || name == "a mapped file" && !strings.Contains(read(t, fmt.Sprintf("/proc/%d/maps", cmd.Process.Pid)), library) {
+				time.Sleep(time.Millisecond)
 			}
 			err := k.Leave(t.Context(), root)
 			if !errors.Is(err, unix.EBUSY) {
@@ -414,6 +447,29 @@ func TestShell(t *testing.T) {
 	}
 	says(t, k.Shell(t.Context(), "exit 3", nil), `"exit 3"`, "status 3")
 	says(t, k.Shell(t.Context(), "kill -KILL $$", nil), "status 137")
+}
+
+// TestShellCancelled has a command that leaves children behind.
+func TestShellCancelled(t *testing.T) {
+	k := start(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	marker := filepath.Join(t.TempDir(), "child")
+	err := k.Shell(ctx, "sh -c 'trap \"\" TERM; echo $$ > "+marker+"; echo ready; sleep 1000; sleep 1000' & wait", func(string) { cancel() })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	child, err := strconv.Atoi(strings.TrimSpace(read(t, marker)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for begun := time.Now(); time.Since(begun) < 10*time.Second; time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+	}
+	t.Error("a child of the command still runs")
+	_ = unix.Kill(child, unix.SIGKILL)
 }
 
 func TestShellGoesThroughTheWrapper(t *testing.T) {
