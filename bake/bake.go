@@ -19,6 +19,8 @@ import (
 // and taking it away would cost the user the build and mend nothing. It is told as
 // a warning and in Result.Leftovers.
 func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report Reporter) (Result, error) {
+	ctx, stop := machine.Guard(ctx)
+	defer stop()
 	b := newBuild(cloud, machine, plan, report)
 	result, err := b.inOrder(ctx)
 	if err != nil {
@@ -116,6 +118,9 @@ func (b *build) failed(ctx context.Context, cause error) error {
 		left := append(b.products.Pending(), b.scaffold.Pending()...)
 		b.products.Keep()
 		b.scaffold.Keep()
+		if err := b.machine.Stay(context.WithoutCancel(ctx)); err != nil {
+			b.report.Warn("what is mounted may not stay: %v", err)
+		}
 		return fmt.Errorf("%w%s", cause, listing("left as it is", left))
 	}
 	var undone []string

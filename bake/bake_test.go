@@ -239,6 +239,30 @@ func TestKeepOnErrorLeavesEverything(t *testing.T) {
 				t.Errorf("error %q does not name %s", err, part)
 			}
 		}
+		if !w.stays {
+			t.Error("the machine was not told that mounts stay")
+		}
+	})
+}
+
+// TestLostMachine loses the machine while provisioners are at work: the build ends
+// with the reason, and undoes what it did.
+func TestLostMachine(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		gone := errors.New("the machine is gone")
+		plan := w.plan()
+		plan.Provision = func(ctx context.Context, _ bake.Workplace) error {
+			w.lose(gone)
+			<-ctx.Done()
+			return fmt.Errorf("provisioning was stopped: %w", context.Cause(ctx))
+		}
+		_, err := w.build(t.Context(), plan)
+		if !errors.Is(err, gone) || w.stays {
+			t.Errorf("error %v, and mounts stay: %v", err, w.stays)
+		}
+		if left := w.left(); len(left) > 0 {
+			t.Errorf("left %q", left)
+		}
 	})
 }
 

@@ -5,30 +5,58 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
+// held are the locks of the reservations that this process holds, by the path of
+// the file.
+var held sync.Map
+
+// lockPath is the file that a device name is reserved by.
+func lockPath(dir string, name DeviceName) string {
+	return filepath.Join(dir, "device-"+filepath.Base(name.letters()))
+}
+
 // reserve takes the first free name. A reservation is a lock on a file, which ends
 // with the process that holds it, however that ends.
-func reserve(dir string, names []DeviceName) (DeviceName, func() error, error) {
+func reserve(dir string, names []DeviceName) (DeviceName, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", nil, fmt.Errorf("cannot reserve a device name: %w", err)
+		return "", fmt.Errorf("cannot reserve a device name: %w", err)
 	}
 	for _, name := range names {
 		if node := name.node(); node != "" {
 			continue
 		}
-		lock, err := lockFile(filepath.Join(dir, "device-"+filepath.Base(name.letters())))
+		lock, err := lockFile(lockPath(dir, name))
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			continue
 		}
 		if err != nil {
-			return "", nil, fmt.Errorf("cannot reserve %s: %w", name, err)
+			return "", fmt.Errorf("cannot reserve %s: %w", name, err)
 		}
-		return name, func() error { return errors.Join(os.Remove(lock.Name()), lock.Close()) }, nil
+		held.Store(lock.Name(), lock)
+		return name, nil
 	}
-	return "", nil, fmt.Errorf("no device name is free on this host: tried %v, of which each is there or held by another build", names)
+	return "", fmt.Errorf("no device name is free on this host: tried %v, of which each is there or held by another build", names)
+}
+
+// release gives a name back. When the process that had reserved it is gone, so is
+// the lock, and what is left to remove is the file, unless another build has it.
+func release(dir string, name DeviceName) error {
+	path := lockPath(dir, name)
+	if lock, ok := held.LoadAndDelete(path); ok {
+		return errors.Join(os.Remove(path), lock.(*os.File).Close())
+	}
+	lock, err := lockFile(path)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Remove(path), lock.Close())
 }
 
 // node is the node in /dev that has the name already, or empty.

@@ -16,6 +16,11 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
+func TestMain(m *testing.M) {
+	chroot.MaybeKeep() // machines start this program again
+	os.Exit(m.Run())
+}
+
 // here is the machine that the test runs on.
 func here(t *testing.T) bake.Machine {
 	t.Helper()
@@ -25,10 +30,15 @@ func here(t *testing.T) bake.Machine {
 		}
 		t.Skip("block devices need root")
 	}
-	m, err := bake.NewMachine(bake.Options{})
+	m, err := bake.NewMachine(t.Context(), bake.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return m
 }
 

@@ -2,10 +2,14 @@
 
 package bake
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+)
 
-func reserve(string, []DeviceName) (DeviceName, func() error, error) {
-	return "", nil, errors.ErrUnsupported
+// NewMachine fails: a chroot build needs Linux.
+func NewMachine(context.Context, Options) (Machine, error) {
+	return nil, fmt.Errorf("a chroot build needs Linux, and this is %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
-
-func inUse(DevicePath) error { return errors.ErrUnsupported }

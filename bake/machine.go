@@ -6,6 +6,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
+// Options say how NewMachine's machine works.
+type Options struct {
+	// Wrapper puts a shell command of the host into the user's command_wrapper; nil
+	// leaves it as it is.
+	Wrapper func(command string) (string, error)
+}
+
 // A Machine does the local acts of a build: those that need the host's kernel,
 // not the cloud.
 type Machine interface {
@@ -13,6 +20,15 @@ type Machine interface {
 	CheckMountPath(path string) error
 	// CheckFile fails when a file of the host cannot be copied into a root.
 	CheckFile(path string) error
+	// Guard is a context that ends with the machine's ability to do these acts, with
+	// the reason as its cause; stop ends the guarding.
+	Guard(context.Context) (guarded context.Context, stop func())
+	// Stay has what is mounted outlive this process.
+	Stay(context.Context) error
+	// Close ends what the machine needs. What is mounted is unmounted, if it is not
+	// to stay.
+	Close() error
+
 	// Reserve takes the first of the names that is free on this host: no node in
 	// /dev has it, and no other build holds it. The reservation lasts until
 	// release is called or this process ends.

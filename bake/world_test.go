@@ -64,6 +64,9 @@ type world struct {
 	images    map[bake.ImageID]*worldImage
 	mounted   map[string]bool
 	dirty     bool
+	// lose ends the machine; stays says that mounts are to outlive it.
+	lose  context.CancelCauseFunc
+	stays bool
 
 	source    bake.Image
 	host      bake.Host
@@ -415,6 +418,19 @@ func (w *world) Deregister(ctx context.Context, id bake.ImageID) error {
 
 // machine is the local half of the world.
 type machine struct{ *world }
+
+func (m machine) Guard(ctx context.Context) (guarded context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	m.lose = cancel
+	return ctx, func() { cancel(nil) }
+}
+
+func (m machine) Stay(context.Context) error {
+	m.stays = true
+	return nil
+}
+
+func (m machine) Close() error { return nil }
 
 func (m machine) CheckMountPath(string) error {
 	return m.act(context.Background(), "check mount path", func() error { return nil })

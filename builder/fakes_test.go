@@ -137,7 +137,14 @@ var facts = bake.Facts{
 }
 
 // anyMachine is for builds that do nothing on the host.
-func anyMachine(func(string) (string, error)) (bake.Machine, error) { return nil, nil }
+func anyMachine(context.Context, func(string) (string, error)) (bake.Machine, error) {
+	return idle{}, nil
+}
+
+// idle is a machine that nobody has do anything.
+type idle struct{ bake.Machine }
+
+func (idle) Close() error { return nil }
 
 // build runs a job whose image is made by the given function.
 func build(ctx context.Context, t *testing.T, ui *screen, hook hookFunc, job builder.Job,

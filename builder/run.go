@@ -50,7 +50,7 @@ type Host struct {
 	GOOS string
 	// Machine does the local acts of a build, with the user's shell commands in a
 	// wrapper.
-	Machine func(wrapper func(string) (string, error)) (bake.Machine, error)
+	Machine func(ctx context.Context, wrapper func(string) (string, error)) (bake.Machine, error)
 	// Bake makes the image.
 	Bake func(context.Context, bake.Cloud, bake.Machine, bake.Plan, bake.Reporter) (bake.Result, error)
 }
@@ -58,8 +58,8 @@ type Host struct {
 func (h Host) orThis() Host {
 	h.GOOS = cmp.Or(h.GOOS, runtime.GOOS)
 	if h.Machine == nil {
-		h.Machine = func(wrapper func(string) (string, error)) (bake.Machine, error) {
-			return bake.NewMachine(bake.Options{Wrapper: wrapper})
+		h.Machine = func(ctx context.Context, wrapper func(string) (string, error)) (bake.Machine, error) {
+			return bake.NewMachine(ctx, bake.Options{Wrapper: wrapper})
 		}
 	}
 	if h.Bake == nil {
@@ -70,11 +70,11 @@ func (h Host) orThis() Host {
 
 // machine answers the machine to build on. It fails where no chroot build can be
 // done: not on Linux, or without root's rights.
-func (h Host) machine(wrapper func(string) (string, error)) (bake.Machine, error) {
+func (h Host) machine(ctx context.Context, wrapper func(string) (string, error)) (bake.Machine, error) {
 	if h.GOOS != "linux" {
 		return nil, fmt.Errorf("a chroot build needs Linux, and this is %s: run packer on a virtual machine of the cloud", h.GOOS)
 	}
-	return h.Machine(wrapper)
+	return h.Machine(ctx, wrapper)
 }
 
 // run is one build under way, and what its steps leave for the artifact.
@@ -93,10 +93,15 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	report := &reporter{ui: ui}
 	report.Step("%s %s (github.com/packer-chroot/packer-plugin-chroot)", job.Type, version.Plugin)
 	host := job.Host.orThis()
-	machine, err := host.machine(job.Config.wrap)
+	machine, err := host.machine(ctx, job.Config.wrap)
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err := machine.Close(); err != nil {
+			report.Warn("%v", err)
+		}
+	}()
 	session, err := job.Connect(ctx, report.Detail)
 	if err != nil {
 		return nil, err

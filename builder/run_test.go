@@ -231,7 +231,7 @@ func TestSecretsAreStruckOut(t *testing.T) {
 
 // TestHostsThatCannotBuild are told so before the cloud is reached.
 func TestHostsThatCannotBuild(t *testing.T) {
-	notRoot := func(func(string) (string, error)) (bake.Machine, error) { return nil, chroot.ErrNotRoot }
+	notRoot := func(context.Context, func(string) (string, error)) (bake.Machine, error) { return nil, chroot.ErrNotRoot }
 	for name, test := range map[string]struct {
 		host builder.Host
 		want string
@@ -263,7 +263,7 @@ func TestTheMachineWrapsCommands(t *testing.T) {
 		"packer_user_variables": map[string]any{"who": "root"},
 	})
 	broken := errors.New("no further")
-	j.Host = builder.Host{GOOS: "linux", Machine: func(wrapper func(string) (string, error)) (bake.Machine, error) {
+	j.Host = builder.Host{GOOS: "linux", Machine: func(_ context.Context, wrapper func(string) (string, error)) (bake.Machine, error) {
 		wrapped, err := wrapper("ls '{{x}}'")
 		if want := "sudo -u root ls '{{x}}'"; err != nil || wrapped != want {
 			t.Errorf("wrapped as %q, %v; want %q", wrapped, err, want)

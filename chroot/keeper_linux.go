@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,17 +25,21 @@ type Options struct {
 }
 
 // Keeper mounts roots and leaves them again. What it knows of them, such as which
-// directories it made, lives as long as it does.
+// directories it made, lives as long as it does. A build has one in a process of
+// its own, which a Client speaks to.
 type Keeper struct {
-	// wrapper is nil where commands are run as they are.
-	wrapper func(string) (string, error)
-	busy    time.Duration
+	hostCommands
+	busy time.Duration
+	// environ is what commands get their environment from.
+	environ func() []string
 
 	mu    sync.Mutex
 	roots map[string]*Mounted
 }
 
-// Start makes a keeper. It fails, wrapping ErrNotRoot, without root's rights.
+var errNeedsRoot = fmt.Errorf("%w: run packer as root, or give a command_wrapper such as \"sudo {{.Command}}\"", ErrNotRoot)
+
+// Start makes a keeper in this process. It fails, wrapping ErrNotRoot, without root's rights.
 func Start(o Options) (*Keeper, error) {
 	if o.UID == nil {
 		o.UID = os.Geteuid
@@ -43,13 +48,13 @@ func Start(o Options) (*Keeper, error) {
 		o.Busy = busyLimit
 	}
 	if o.UID() != 0 {
-		return nil, fmt.Errorf("%w: run packer as root (command_wrapper is for commands, and cannot mount)", ErrNotRoot)
+		return nil, errNeedsRoot
 	}
 	wrapper, err := effective(o.Wrapper)
 	if err != nil {
 		return nil, err
 	}
-	return &Keeper{wrapper: wrapper, busy: o.Busy, roots: map[string]*Mounted{}}, nil
+	return &Keeper{hostCommands: hostCommands{wrapper}, busy: o.Busy, environ: os.Environ, roots: map[string]*Mounted{}}, nil
 }
 
 // effective is nil for a wrapper that changes nothing, as the default one.
@@ -66,18 +71,6 @@ func effective(wrapper func(string) (string, error)) (func(string) (string, erro
 		return nil, nil
 	}
 	return wrapper, nil
-}
-
-// wrap puts a command into the wrapper.
-func (k *Keeper) wrap(command string) (string, error) {
-	if k.wrapper == nil {
-		return command, nil
-	}
-	wrapped, err := k.wrapper(command)
-	if err != nil {
-		return "", fmt.Errorf("command_wrapper: %w", err)
-	}
-	return wrapped, nil
 }
 
 // keep remembers a root that is about to be mounted.
@@ -98,4 +91,48 @@ func (k *Keeper) at(path string) *Mounted {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.roots[filepath.Clean(path)]
+}
+
+// done keeps a command's group while there is something in it, such as a daemon
+// that the command has left behind.
+func (k *Keeper) done(m *Mounted, g *group) {
+	if g.remove() {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	m.groups = append(m.groups, g)
+}
+
+// dissolve removes the groups of a root that have nothing in them any more.
+func (k *Keeper) dissolve(m *Mounted) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	m.groups = slices.DeleteFunc(m.groups, (*group).remove)
+}
+
+// end ends at once whatever commands have left behind in a root, and everything
+// else that is inside of it.
+func (k *Keeper) end(m *Mounted) {
+	k.mu.Lock()
+	groups := slices.Clone(m.groups)
+	k.mu.Unlock()
+	for _, g := range groups {
+		g.kill()
+	}
+	if m.real != "" {
+		killInside(m.real)
+	}
+	k.dissolve(m)
+}
+
+// all are the roots that are mounted.
+func (k *Keeper) all() []*Mounted {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	roots := make([]*Mounted, 0, len(k.roots))
+	for _, m := range k.roots {
+		roots = append(roots, m)
+	}
+	return roots
 }

@@ -37,6 +37,7 @@ func (k *Keeper) Leave(ctx context.Context, path string) error {
 		return fmt.Errorf("cannot leave %s: %w", m.path, err)
 	}
 	removeDirs(m.made)
+	k.dissolve(m)
 	k.forget(m)
 	if synced != nil {
 		return fmt.Errorf("cannot write everything to %s: %w", m.device, synced)

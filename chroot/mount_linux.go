@@ -22,6 +22,8 @@ type Mounted struct {
 	// made are the directories that were made to mount on, outermost first.
 	made   []string
 	copies []copied
+	// groups are those of commands that have ended and left something behind.
+	groups []*group
 }
 
 var _ Root = (*Mounted)(nil)

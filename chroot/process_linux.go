@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -29,6 +30,10 @@ type process struct {
 	stdout, stderr io.Writer
 	// kill ends what has left the process group; it may be nil.
 	kill func()
+	// group is the cgroup to start it in; it may be nil. Where it cannot be started
+	// in one, otherwise is what kills.
+	group     *group
+	otherwise func()
 }
 
 // run runs the process and answers its exit status, which is 128+n after signal n,
@@ -44,17 +49,37 @@ func (p *process) run(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if p.cmd.SysProcAttr == nil {
-		p.cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	p.cmd.SysProcAttr.Setsid = true
-	err = p.cmd.Start()
+	err = p.start()
 	pipes.started()
 	if err == nil {
 		err = p.wait(ctx)
 	}
 	pipes.finish()
 	return p.status(err)
+}
+
+// start starts the process, in its group where the kernel can do that.
+func (p *process) start() error {
+	if p.cmd.SysProcAttr == nil {
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	attr := p.cmd.SysProcAttr
+	attr.Setsid = true
+	if p.group == nil {
+		return p.cmd.Start()
+	}
+	attr.UseCgroupFD, attr.CgroupFD = true, int(p.group.dir.Fd())
+	err := p.cmd.Start()
+	if err == nil || !cannotGroup(err) {
+		return err
+	}
+	attr.UseCgroupFD = false
+	p.cmd = &exec.Cmd{
+		Path: p.cmd.Path, Args: p.cmd.Args, Dir: p.cmd.Dir, Env: p.cmd.Env, SysProcAttr: attr,
+		Stdin: p.cmd.Stdin, Stdout: p.cmd.Stdout, Stderr: p.cmd.Stderr,
+	}
+	p.kill = p.otherwise
+	return p.cmd.Start()
 }
 
 // wait waits for the end, of its own accord or of ctx's.
@@ -134,6 +159,17 @@ func (p *process) connect() (*pipes, error) {
 	return c, nil
 }
 
+// streams are the connected process's own ends, each once.
+func (p *process) streams() []*os.File {
+	var files []*os.File
+	for _, end := range []any{p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr} {
+		if file, ok := end.(*os.File); ok && !slices.Contains(files, file) {
+			files = append(files, file)
+		}
+	}
+	return files
+}
+
 // same says whether two writers are one, which then gets everything in order and
 // never from two goroutines.
 func same(a, b io.Writer) (equal bool) {
@@ -144,6 +180,10 @@ func same(a, b io.Writer) (equal bool) {
 // input feeds stdin. The feeding is not waited for: nobody can interrupt a reader.
 func (c *pipes) input(p *process) error {
 	if p.stdin == nil {
+		return nil
+	}
+	if file, ok := p.stdin.(*os.File); ok {
+		p.cmd.Stdin = file
 		return nil
 	}
 	r, w, err := os.Pipe()
@@ -159,7 +199,11 @@ func (c *pipes) input(p *process) error {
 	return nil
 }
 
+// output is where a process writes for dst: a file itself, or a pipe to it.
 func (c *pipes) output(dst io.Writer) (*os.File, error) {
+	if file, ok := dst.(*os.File); ok {
+		return file, nil
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -182,21 +226,34 @@ func (c *pipes) started() {
 }
 
 // finish ends the connection once everything that was written has been read.
-func (c *pipes) finish() {
+func (c *pipes) finish() { c.end(ending) }
+
+// drop ends the connection at once.
+func (c *pipes) drop() { c.end(dropped) }
+
+func (c *pipes) end(how int32) {
 	c.started()
 	if c.stdin != nil {
 		c.stdin.Close()
 	}
 	for _, p := range c.pumps {
-		p.finish()
+		p.end(how)
 	}
 }
 
+// The states of a pump.
+const (
+	// ending reads on until all writers are gone or quiet.
+	ending = iota + 1
+	// dropped reads no more.
+	dropped
+)
+
 // pump copies what a process writes.
 type pump struct {
-	src    *os.File
-	ending atomic.Bool
-	done   chan struct{}
+	src   *os.File
+	state atomic.Int32
+	done  chan struct{}
 }
 
 // run copies until all writers are gone or, once ending, until they are quiet. A
@@ -204,8 +261,18 @@ type pump struct {
 func (p *pump) run(dst io.Writer) {
 	defer close(p.done)
 	buffer := make([]byte, 32<<10)
+	var limit time.Time
 	for {
-		if p.ending.Load() {
+		switch {
+		case p.state.Load() == dropped:
+			return
+		case p.state.Load() == ending && limit.IsZero():
+			limit = time.Now().Add(lastBreath)
+		case !limit.IsZero() && time.Now().After(limit):
+			p.rest(dst, buffer)
+			return
+		}
+		if !limit.IsZero() {
 			_ = p.src.SetReadDeadline(time.Now().Add(quiet))
 		}
 		n, err := p.src.Read(buffer)
@@ -220,9 +287,21 @@ func (p *pump) run(dst io.Writer) {
 	}
 }
 
-func (p *pump) finish() {
-	p.ending.Store(true)
-	_ = p.src.SetReadDeadline(time.Now().Add(quiet))
+// rest copies what is in the pipe by now, for a daemon that never is quiet.
+func (p *pump) rest(dst io.Writer, buffer []byte) {
+	size, err := unix.IoctlGetInt(int(p.src.Fd()), unix.TIOCINQ)
+	if err == nil {
+		_, _ = io.CopyBuffer(dst, io.LimitReader(p.src, int64(size)), buffer)
+	}
+}
+
+func (p *pump) end(how int32) {
+	p.state.Store(how)
+	wake := time.Now()
+	if how == ending {
+		wake = wake.Add(quiet)
+	}
+	_ = p.src.SetReadDeadline(wake)
 	<-p.done
 	p.src.Close()
 }

@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	chroot.MaybeEnter() // the keeper starts this program again under a wrapper
+	chroot.MaybeKeep() // keepers are this program again
 	os.Exit(m.Run())
 }
 
@@ -155,7 +155,7 @@ func exists(path string) bool {
 }
 
 // sh runs a line in a root and answers what it printed; it must succeed.
-func sh(t *testing.T, m *chroot.Mounted, line string) string {
+func sh(t *testing.T, m chroot.Root, line string) string {
 	t.Helper()
 	var out bytes.Buffer
 	status, err := m.Run(t.Context(), chroot.Command{Line: line, Stdout: &out, Stderr: &out})

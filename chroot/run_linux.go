@@ -15,17 +15,16 @@ import (
 // its provisioners'.
 const shell = "/bin/sh"
 
-// Run implements Root. The command has the environment of this process, as far as
-// it makes sense in an image: see environment. What a signal ended is told on
-// Stderr.
+// Run implements Root. The command has the environment of the keeper, as far as it
+// makes sense in an image: see environment. What a signal ended is told on Stderr.
+// Streams that are files are the command's own; others are pumped through pipes.
 func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
-	cmd, err := m.command(c.Line)
-	if err != nil {
-		return 0, err
-	}
-	p := process{
-		cmd: cmd, stdin: c.Stdin, stdout: c.Stdout, stderr: c.Stderr,
-		kill: func() { killInside(m.real) },
+	p := process{cmd: m.command(c.Line), stdin: c.Stdin, stdout: c.Stdout, stderr: c.Stderr}
+	p.otherwise = func() { killInside(m.real) }
+	p.kill = p.otherwise
+	if group, err := newGroup(); err == nil {
+		p.group, p.kill = group, group.kill
+		defer m.keeper.done(m, group)
 	}
 	status, err := p.run(ctx)
 	if err != nil {
@@ -34,24 +33,12 @@ func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
 	return status, nil
 }
 
-// command is a shell of the image or, under a wrapper, a shell of the host that
-// runs this program again to become one.
-func (m *Mounted) command(line string) (*exec.Cmd, error) {
-	if m.keeper.wrapper == nil {
-		return &exec.Cmd{
-			Path: shell, Args: []string{shell, "-c", line}, Dir: "/", Env: environment(os.Environ()),
-			SysProcAttr: &syscall.SysProcAttr{Chroot: m.real},
-		}, nil
+// command is a shell of the image.
+func (m *Mounted) command(line string) *exec.Cmd {
+	return &exec.Cmd{
+		Path: shell, Args: []string{shell, "-c", line}, Dir: "/", Env: environment(m.keeper.environ()),
+		SysProcAttr: &syscall.SysProcAttr{Chroot: m.real},
 	}
-	again, err := entrance{root: m.real, line: line}.command()
-	if err != nil {
-		return nil, err
-	}
-	wrapped, err := m.keeper.wrap(again)
-	if err != nil {
-		return nil, err
-	}
-	return hostShell(wrapped), nil
 }
 
 // hostShell runs a line in the host's shell.
@@ -59,11 +46,29 @@ func hostShell(line string) *exec.Cmd {
 	return &exec.Cmd{Path: shell, Args: []string{shell, "-c", line}, Env: os.Environ()}
 }
 
+// hostCommands runs commands of the user on the host.
+type hostCommands struct {
+	// wrapper is nil where commands are run as they are.
+	wrapper func(string) (string, error)
+}
+
+// wrap puts a command into the wrapper.
+func (h hostCommands) wrap(command string) (string, error) {
+	if h.wrapper == nil {
+		return command, nil
+	}
+	wrapped, err := h.wrapper(command)
+	if err != nil {
+		return "", fmt.Errorf("command_wrapper: %w", err)
+	}
+	return wrapped, nil
+}
+
 // Shell has the host's shell run a command in the user's wrapper, and calls out
 // with every line of its output. A status other than 0 is an error. A cancelled
 // ctx kills the command and everything in its process group.
-func (k *Keeper) Shell(ctx context.Context, command string, out func(line string)) error {
-	wrapped, err := k.wrap(command)
+func (h hostCommands) Shell(ctx context.Context, command string, out func(line string)) error {
+	wrapped, err := h.wrap(command)
 	if err != nil {
 		return err
 	}

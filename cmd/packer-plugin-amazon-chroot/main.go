@@ -16,7 +16,7 @@ import (
 )
 
 func main() {
-	chroot.MaybeEnter()
+	chroot.MaybeKeep()
 
 	packersdk.LogSecretFilter.SetOutput(os.Stderr)
 	log.SetOutput(&packersdk.LogSecretFilter)

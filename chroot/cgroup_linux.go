@@ -1,0 +1,151 @@
+package chroot
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// group is a cgroup (v2) of one command: whatever the command starts is in it,
+// wherever it forks itself to, and one write to it ends all of that at once.
+// https://docs.kernel.org/admin-guide/cgroup-v2.html
+type group struct {
+	// dir is its open directory, which processes are started in.
+	dir *os.File
+}
+
+// groupCount tells the groups of a process apart.
+var groupCount atomic.Uint64
+
+// newGroup makes a group below this process's own. It fails where cgroups cannot
+// be had: without a v2 hierarchy, or one that may not be written.
+func newGroup() (*group, error) {
+	parent, err := ownGroup()
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(parent, fmt.Sprintf("%s%d", groupPrefix(os.Getpid()), groupCount.Add(1)))
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(path))
+	}
+	return &group{dir}, nil
+}
+
+// groupPrefix begins the names of the groups that a process made.
+func groupPrefix(pid int) string { return fmt.Sprintf("packer-chroot-%d-", pid) }
+
+// groupsOf finds the groups that another process, which ended, left here.
+func groupsOf(pid int) []*group {
+	parent, err := ownGroup()
+	if err != nil {
+		return nil
+	}
+	paths, _ := filepath.Glob(filepath.Join(parent, groupPrefix(pid)+"*"))
+	var found []*group
+	for _, path := range paths {
+		if dir, err := os.Open(path); err == nil {
+			found = append(found, &group{dir})
+		}
+	}
+	return found
+}
+
+// ownGroup is the directory of the group that this process is in. The hierarchy
+// can be mounted anywhere, and from any place of it on.
+func ownGroup() (string, error) {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", err
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2"))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(own)) {
+		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		for _, m := range mounts {
+			if ok && below(path, strings.TrimSuffix(m.Root, "/")) {
+				return filepath.Join(m.Mountpoint, strings.TrimPrefix(path, strings.TrimSuffix(m.Root, "/"))), nil
+			}
+		}
+	}
+	return "", fmt.Errorf("no cgroup v2 hierarchy: %w", errors.ErrUnsupported)
+}
+
+// kill ends everything in the group, and waits for that.
+func (g *group) kill() {
+	for begun := time.Now(); g.populated() && time.Since(begun) < lastBreath; time.Sleep(time.Millisecond) {
+		if os.WriteFile(filepath.Join(g.dir.Name(), "cgroup.kill"), []byte("1"), 0) != nil {
+			g.killEach() // Linux before 5.14
+		}
+	}
+}
+
+func (g *group) killEach() {
+	pids, _ := os.ReadFile(filepath.Join(g.dir.Name(), "cgroup.procs"))
+	for _, word := range bytes.Fields(pids) {
+		if pid, err := strconv.Atoi(string(word)); err == nil {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
+
+// populated says whether any process lives in the group, or below it.
+func (g *group) populated() bool {
+	events, err := os.Open(filepath.Join(g.dir.Name(), "cgroup.events"))
+	if err != nil {
+		return false
+	}
+	defer events.Close()
+	for lines := bufio.NewScanner(events); lines.Scan(); {
+		if lines.Text() == "populated 1" {
+			return true
+		}
+	}
+	return false
+}
+
+// remove removes the group, with those that were made below it, and says whether
+// it could: what has processes stays.
+func (g *group) remove() bool {
+	if g.populated() {
+		return false
+	}
+	var dirs []string
+	_ = filepath.WalkDir(g.dir.Name(), func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil
+	})
+	slices.Reverse(dirs)
+	for _, dir := range dirs {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return false
+		}
+	}
+	return g.dir.Close() == nil
+}
+
+// cannotGroup says that an error of starting a process in a group can be the
+// group's fault: Linux before 5.7, or something that forbids clone3(2) or the
+// group.
+func cannotGroup(err error) bool {
+	return slices.ContainsFunc([]error{unix.ENOSYS, unix.EPERM, unix.EACCES, unix.EINVAL, unix.EBUSY, unix.EOPNOTSUPP, unix.ENODEV},
+		func(known error) bool { return errors.Is(err, known) })
+}

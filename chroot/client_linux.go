@@ -1,0 +1,196 @@
+package chroot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stayName is the operation after which a keeper that is left alone leaves what is
+// mounted as it is. It is the server's own.
+const stayName = "stay"
+
+// A Client is the plugin's side of a build's keeper: a process with root's rights
+// that mounts, enters and leaves, and that undoes all of it when the plugin goes
+// away, however that happens. If the keeper goes away instead, acts fail with
+// ErrKeeperLost, and Leave undoes what it had mounted through a new one.
+type Client struct {
+	hostCommands
+	launcher launcher
+
+	mu      sync.Mutex
+	current *session
+	roots   map[string]*Remote
+}
+
+// Launch starts the keeper: this program again, in the user's command_wrapper if
+// that does anything. It fails, wrapping ErrNotRoot, when neither this process nor
+// the wrapper has root's rights. The program must call MaybeKeep when it starts.
+func Launch(ctx context.Context, o Options) (*Client, error) {
+	if o.UID == nil {
+		o.UID = os.Geteuid
+	}
+	wrapper, err := effective(o.Wrapper)
+	if err != nil {
+		return nil, err
+	}
+	if o.UID() != 0 && wrapper == nil {
+		return nil, errNeedsRoot
+	}
+	commands := hostCommands{wrapper}
+	c := &Client{hostCommands: commands, launcher: launcher{commands, o.Busy}, roots: map[string]*Remote{}}
+	if c.current, err = c.launcher.launch(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Client) session() *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current
+}
+
+// PID is the process id of the keeper.
+func (c *Client) PID() int { return c.session().pid }
+
+// Guard is a context that ends with the keeper, with ErrKeeperLost as its cause.
+// stop ends the guarding.
+func (c *Client) Guard(ctx context.Context) (guarded context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := c.session()
+	go func() {
+		select {
+		case <-s.lost:
+			cancel(s.why)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// Stay has everything that is mounted stay when this client is closed.
+func (c *Client) Stay(ctx context.Context) error {
+	_, err := c.session().call(ctx, stayName, nil, nil)
+	if errors.Is(err, ErrKeeperLost) {
+		return nil // nobody is left who would unmount
+	}
+	return err
+}
+
+// Close ends the keeper and waits for that. What is still mounted is unmounted.
+func (c *Client) Close() error {
+	s := c.session()
+	if err := s.link.conn.CloseWrite(); err != nil {
+		return nil // it is gone already
+	}
+	select {
+	case <-s.lost:
+		return nil
+	case <-time.After(abandonedLimit + lastBreath):
+		return fmt.Errorf("the keeper, process %d, does not end", s.pid)
+	}
+}
+
+// Revive starts a new keeper if the old one is gone, and gives it what the old one
+// had mounted. What ran in there is ended.
+func (c *Client) Revive(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.current.isLost() {
+		return nil
+	}
+	s, err := c.launcher.launch(ctx)
+	if err != nil {
+		return err
+	}
+	for _, root := range c.roots {
+		legacy := inheritance{Keeper: c.current.pid, Path: root.path, Device: root.device, Made: root.made}
+		if _, err := callAdopt.on(ctx, s, legacy); err != nil {
+			return errors.Join(err, s.link.conn.Close())
+		}
+	}
+	c.current = s
+	return nil
+}
+
+// inheritance is a root of a keeper that is gone.
+type inheritance struct {
+	// Keeper is its process id.
+	Keeper       int
+	Path, Device string
+	Made         []string
+}
+
+var callAdopt = operation("adopt", func(_ context.Context, s served, i inheritance) (none, error) {
+	m := &Mounted{keeper: s.keeper, path: i.Path, device: i.Device, made: i.Made, groups: groupsOf(i.Keeper)}
+	real, err := filepath.EvalSymlinks(i.Path)
+	if err == nil {
+		m.real = real
+	}
+	s.keeper.keep(m)
+	s.keeper.end(m)
+	return none{}, ignoreMissing(err)
+})
+
+var callMount = operation("mount", func(ctx context.Context, s served, spec MountSpec) (none, error) {
+	_, err := s.keeper.Mount(ctx, spec)
+	return none{}, err
+})
+
+// Mount mounts a root, as Keeper.Mount does.
+func (c *Client) Mount(ctx context.Context, spec MountSpec) (*Remote, error) {
+	s := c.session()
+	r := &Remote{session: s, path: filepath.Clean(spec.Path), device: spec.Device, made: missing(spec.Path)}
+	c.mu.Lock()
+	c.roots[r.path] = r
+	c.mu.Unlock()
+	if _, err := callMount.on(ctx, s, spec); err != nil {
+		if !s.isLost() { // else nobody has undone what there was of it
+			c.forget(r.path)
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+// missing are the directories that have to be made for a path, outermost first.
+func missing(path string) (dirs []string) {
+	for path = filepath.Clean(path); ; path = filepath.Dir(path) {
+		if _, err := os.Lstat(path); !errors.Is(err, unix.ENOENT) {
+			slices.Reverse(dirs)
+			return dirs
+		}
+		dirs = append(dirs, path)
+	}
+}
+
+func (c *Client) forget(path string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.roots, path)
+}
+
+var callLeave = operation("leave", func(ctx context.Context, s served, path string) (none, error) {
+	return none{}, s.keeper.Leave(ctx, path)
+})
+
+// Leave leaves a root, as Keeper.Leave does; if need be through a new keeper.
+func (c *Client) Leave(ctx context.Context, path string) error {
+	if err := c.Revive(ctx); err != nil {
+		return fmt.Errorf("cannot leave %s: %w", path, err)
+	}
+	path = filepath.Clean(path)
+	if _, err := callLeave.Call(ctx, c, path); err != nil {
+		return err
+	}
+	c.forget(path)
+	return nil
+}

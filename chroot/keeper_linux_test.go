@@ -1,0 +1,253 @@
+package chroot_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+)
+
+// launch starts a keeper's process, which ends with the test.
+func launch(t *testing.T, wrapper func(string) (string, error)) *chroot.Client {
+	t.Helper()
+	needRoot(t)
+	c, err := chroot.Launch(t.Context(), chroot.Options{Wrapper: wrapper, Busy: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// far is as tiny, with a keeper in a process of its own.
+func far(t *testing.T, wrapper func(string) (string, error)) *chroot.Remote {
+	t.Helper()
+	path := filepath.Join(stage(t), "root")
+	return farAt(t, launch(t, wrapper), path)
+}
+
+func farAt(t *testing.T, c *chroot.Client, path string) *chroot.Remote {
+	t.Helper()
+	r, err := c.Mount(t.Context(), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: path, Options: []string{"size=64m,mode=755"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Leave(context.Background(), path); err != nil {
+			t.Error(err)
+		}
+	})
+	furnish(t, path)
+	return r
+}
+
+// within fails the test unless a state comes about in the time; it is the promise
+// to users, and generous to a busy machine.
+func within(t *testing.T, limit time.Duration, what string, is func() bool) {
+	t.Helper()
+	for begun := time.Now(); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > limit {
+			t.Fatalf("not %s within %v", what, limit)
+		}
+	}
+}
+
+func TestLaunchNeedsRoot(t *testing.T) {
+	_, err := chroot.Launch(t.Context(), chroot.Options{UID: func() int { return 1000 }})
+	if !errors.Is(err, chroot.ErrNotRoot) {
+		t.Errorf("error %v", err)
+	}
+	says(t, err, "root", "run packer as root", "command_wrapper", "sudo {{.Command}}")
+}
+
+func TestLaunchSaysWhyNoKeeperCame(t *testing.T) {
+	needRoot(t)
+	for name, c := range map[string]struct {
+		wrapper func(string) (string, error)
+		want    []string
+	}{
+		"it fails":     {func(string) (string, error) { return "echo no password >&2; exit 3", nil }, []string{"command_wrapper", "exit status 3", "no password"}},
+		"it does not":  {func(string) (string, error) { return "/nowhere/sudo x", nil }, []string{"command_wrapper", "/nowhere/sudo"}},
+		"it is silent": {func(string) (string, error) { return ":", nil }, []string{"command_wrapper", "ended before it reported"}},
+		"a template":   {func(string) (string, error) { return "", errors.New("bad template") }, []string{"command_wrapper", "bad template"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := chroot.Launch(t.Context(), chroot.Options{Wrapper: c.wrapper})
+			says(t, err, c.want...)
+		})
+	}
+}
+
+// TestLaunchInADeepDirectory has a path longer than a socket's name may be.
+func TestLaunchInADeepDirectory(t *testing.T) {
+	deep := filepath.Join(t.TempDir(), strings.Repeat("deep and far away/", 10))
+	if err := os.MkdirAll(deep, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", deep)
+	launch(t, nil)
+	if left, err := os.ReadDir(deep); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestLaunchCancelled(t *testing.T) {
+	needRoot(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := chroot.Launch(ctx, chroot.Options{Wrapper: func(string) (string, error) { return "exec sleep 1000", nil }})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestKeeperGetsTheEnvironment goes through a wrapper that lets nothing pass, as
+// sudo does.
+func TestKeeperGetsTheEnvironment(t *testing.T) {
+	t.Setenv("http_proxy", "http://proxy:3128")
+	t.Setenv("CHANGED", "before")
+	m := far(t, func(command string) (string, error) {
+		return "env -i PATH=$PATH CHANGED=by-the-wrapper SUDO_USER=somebody " + command, nil
+	})
+	got := "\n" + sh(t, m, "env")
+	for _, entry := range []string{"http_proxy=http://proxy:3128", "CHANGED=by-the-wrapper"} {
+		if !strings.Contains(got, "\n"+entry+"\n") {
+			t.Errorf("%s is missing in %s", entry, got)
+		}
+	}
+	if strings.Contains(got, "SUDO_") || strings.Contains(got, "before") {
+		t.Errorf("the environment is %s", got)
+	}
+}
+
+// TestKeeperKilled: what it was doing fails at once, and what it had mounted is
+// undone all the same.
+func TestKeeperKilled(t *testing.T) {
+	dir := stage(t)
+	c := launch(t, nil)
+	path := filepath.Join(dir, "made", "root")
+	m := farAt(t, c, path)
+	guarded, stop := c.Guard(t.Context())
+	defer stop()
+	ready := &notice{waitFor: "ready", do: func() { _ = unix.Kill(c.PID(), unix.SIGKILL) }}
+	_, err := m.Run(t.Context(), chroot.Command{Line: "setsid sleep 1000 & echo ready; sleep 1000", Stdout: ready})
+	if !errors.Is(err, chroot.ErrKeeperLost) {
+		t.Errorf("error %v", err)
+	}
+	says(t, err, "keeper", "ended", "killed")
+	<-guarded.Done()
+	if !errors.Is(context.Cause(guarded), chroot.ErrKeeperLost) {
+		t.Errorf("guarded: %v", context.Cause(guarded))
+	}
+	if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "proc", Source: "proc", Target: "/proc"}); !errors.Is(err, chroot.ErrKeeperLost) {
+		t.Errorf("mounting through a dead keeper: %v", err)
+	}
+	if err := c.Leave(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	if left := mountsBelow(t, dir); len(left) > 0 || exists(filepath.Dir(path)) {
+		t.Errorf("left: %q", left)
+	}
+	if left := processesIn(t, path); len(left) > 0 {
+		t.Errorf("still there: %q", left)
+	}
+}
+
+// TestPluginGone closes the connection without leaving, as a kill does.
+func TestPluginGone(t *testing.T) {
+	dir := stage(t)
+	path := filepath.Join(dir, "root")
+	c, err := chroot.Launch(t.Context(), chroot.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Mount(t.Context(), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: path, Options: []string{"size=64m,mode=755"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	furnish(t, path)
+	if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "proc", Source: "proc", Target: "/proc"}); err != nil {
+		t.Fatal(err)
+	}
+	sh(t, m, "setsid sleep 1000 & sleep 1000 & true")
+	running := make(chan error, 1)
+	go func() {
+		_, err := m.Run(context.Background(), chroot.Command{Line: "trap '' TERM HUP; sleep 1000"})
+		running <- err
+	}()
+	within(t, 10*time.Second, "running", func() bool { return len(processesIn(t, path)) >= 3 })
+	go func() { _ = c.Close() }()
+	within(t, 2*time.Second, "unmounted and ended", func() bool {
+		return len(mountsBelow(t, dir)) == 0 && len(processesIn(t, path)) == 0
+	})
+	if err := <-running; err == nil {
+		t.Error("the command is said to have succeeded")
+	}
+	if exists(path) {
+		t.Error("the mount point is left")
+	}
+}
+
+// TestStay leaves a mount for the user to look at.
+func TestStay(t *testing.T) {
+	dir := stage(t)
+	path := filepath.Join(dir, "root")
+	c, err := chroot.Launch(t.Context(), chroot.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Mount(t.Context(), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: path}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.Stay(t.Context()), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got := mountsBelow(t, dir); len(got) != 1 {
+		t.Errorf("mounted are %q", got)
+	}
+	if err := unix.Unmount(path, 0); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKeeperSurvivesSignals: Ctrl-C on a terminal comes to the keeper too.
+func TestKeeperSurvivesSignals(t *testing.T) {
+	c := launch(t, nil)
+	m := farAt(t, c, filepath.Join(stage(t), "root"))
+	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGTSTP} {
+		if err := unix.Kill(c.PID(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Commands have the signals as they should be: HUP ends one.
+	if status, err := m.Run(t.Context(), chroot.Command{Line: "kill -HUP $$; echo alive"}); status != 129 || err != nil {
+		t.Errorf("status %d, %v", status, err)
+	}
+}
+
+// TestErrorsCrossTheWire looks into errors of the other process.
+func TestErrorsCrossTheWire(t *testing.T) {
+	c := launch(t, nil)
+	m := farAt(t, c, filepath.Join(stage(t), "root"))
+	err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "nosuchfs", Source: "x", Target: "/proc"})
+	if !errors.Is(err, chroot.ErrNoFileSystem) {
+		t.Errorf("error %v", err)
+	}
+	if err := m.Download(t.Context(), "/etc/missing", &strings.Builder{}); !errors.Is(err, os.ErrNotExist) || !errors.Is(err, unix.ENOENT) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := c.Mount(t.Context(), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: m.Path()}); err == nil {
+		t.Error("a root was mounted over another one")
+	}
+}

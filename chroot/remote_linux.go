@@ -1,0 +1,252 @@
+package chroot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Remote is a root that a keeper has mounted for this process.
+type Remote struct {
+	session      *session
+	path, device string
+	// made are directories that may have been made for it.
+	made []string
+}
+
+var _ Root = (*Remote)(nil)
+
+// Path implements Root.
+func (r *Remote) Path() string { return r.path }
+
+// within is the root that an operation is about.
+func (s served) within(path string) (*Mounted, error) {
+	m := s.keeper.at(path)
+	if m == nil {
+		return nil, fmt.Errorf("nothing is mounted on %s", path)
+	}
+	return m, nil
+}
+
+// inRoot declares an operation on a root.
+func inRoot[A, R any](name string, do func(context.Context, served, *Mounted, A) (R, error)) Operation[at[A], R] {
+	return operation(name, func(ctx context.Context, s served, a at[A]) (R, error) {
+		m, err := s.within(a.Root)
+		if err != nil {
+			var nothing R
+			return nothing, err
+		}
+		return do(ctx, s, m, a.Args)
+	})
+}
+
+// at is the argument of such an operation.
+type at[A any] struct {
+	Root string
+	Args A
+}
+
+// runArgs are those of running a command. With the call come its standard input, if
+// it has one, its standard output, and its standard error, if that is another one.
+type runArgs struct {
+	Line          string
+	Stdin, Stderr bool
+}
+
+var callRun = inRoot("run", func(ctx context.Context, s served, m *Mounted, a runArgs) (int, error) {
+	c, files := Command{Line: a.Line}, s.files
+	if a.Stdin && len(files) > 0 {
+		c.Stdin, files = files[0], files[1:]
+	}
+	if len(files) == 0 {
+		return 0, fmt.Errorf("%w: a command without output", errFrame)
+	}
+	c.Stdout, c.Stderr = files[0], files[0]
+	if a.Stderr && len(files) > 1 {
+		c.Stderr = files[1]
+	}
+	return m.Run(ctx, c)
+})
+
+// Run implements Root. The command writes into pipes to this process: the keeper
+// does not see what goes through them.
+func (r *Remote) Run(ctx context.Context, c Command) (int, error) {
+	p := process{cmd: &exec.Cmd{}, stdin: c.Stdin, stdout: c.Stdout, stderr: c.Stderr}
+	pipes, err := p.connect()
+	if err != nil {
+		return 0, err
+	}
+	args := runArgs{Line: c.Line, Stdin: p.cmd.Stdin != nil, Stderr: p.cmd.Stderr != p.cmd.Stdout}
+	status, err := callRun.on(ctx, r.session, at[runArgs]{r.path, args}, p.streams()...)
+	if err != nil {
+		pipes.drop()
+		return 0, err
+	}
+	pipes.finish()
+	return status, nil
+}
+
+// Upload implements Root.
+func (r *Remote) Upload(ctx context.Context, dst string, src io.Reader, mode os.FileMode) error {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	fed := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(write, src)
+		fed <- err
+		write.Close()
+	}()
+	_, err = callUpload.on(ctx, r.session, at[uploadArgs]{r.path, uploadArgs{dst, mode}}, read)
+	read.Close()
+	if err != nil {
+		return err
+	}
+	// The keeper saw the end, so that the feeding has ended.
+	if err := <-fed; err != nil {
+		return fmt.Errorf("cannot upload to %s: %w", dst, err)
+	}
+	return nil
+}
+
+type uploadArgs struct {
+	Dst  string
+	Mode os.FileMode
+}
+
+var callUpload = inRoot("upload", func(ctx context.Context, s served, m *Mounted, a uploadArgs) (none, error) {
+	src, err := s.pipe(ctx)
+	if err != nil {
+		return none{}, err
+	}
+	defer src.Close()
+	return none{}, m.Upload(ctx, a.Dst, src, a.Mode)
+})
+
+// pipe is the pipe that came with a call, which ends with ctx.
+func (s served) pipe(ctx context.Context) (*os.File, error) {
+	if len(s.files) == 0 {
+		return nil, fmt.Errorf("%w: a stream is missing", errFrame)
+	}
+	fd, err := unix.FcntlInt(s.files[0].Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	pipe := os.NewFile(uintptr(fd), "a stream of the plugin")
+	context.AfterFunc(ctx, func() { pipe.Close() })
+	return pipe, nil
+}
+
+// Download implements Root.
+func (r *Remote) Download(ctx context.Context, src string, dst io.Writer) error {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	fetched := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(dst, read)
+		read.Close() // a keeper that still writes is told
+		fetched <- err
+	}()
+	_, err = callDownload.on(ctx, r.session, at[string]{r.path, src}, write)
+	write.Close()
+	if failed := <-fetched; failed != nil {
+		return fmt.Errorf("cannot download %s: %w", src, failed)
+	}
+	return err
+}
+
+var callDownload = inRoot("download", func(ctx context.Context, s served, m *Mounted, src string) (none, error) {
+	dst, err := s.pipe(ctx)
+	if err != nil {
+		return none{}, err
+	}
+	defer dst.Close()
+	return none{}, m.Download(ctx, src, dst)
+})
+
+// dirArgs are those of copying a directory.
+type dirArgs struct {
+	Dst, Src string
+	Exclude  []string
+}
+
+// absolute makes a path of this host mean the same to the keeper, which is in
+// another directory. A slash at the end stays, for it has a meaning.
+func absolute(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err == nil && strings.HasSuffix(path, "/") && abs != "/" {
+		abs += "/"
+	}
+	return abs, err
+}
+
+// UploadDir implements Root.
+func (r *Remote) UploadDir(ctx context.Context, dst, src string, exclude []string) error {
+	src, err := absolute(src)
+	if err != nil {
+		return err
+	}
+	_, err = callUploadDir.on(ctx, r.session, at[dirArgs]{r.path, dirArgs{dst, src, exclude}})
+	return err
+}
+
+var callUploadDir = inRoot("upload directory", func(ctx context.Context, _ served, m *Mounted, a dirArgs) (none, error) {
+	return none{}, m.UploadDir(ctx, a.Dst, a.Src, a.Exclude)
+})
+
+// DownloadDir implements Root.
+func (r *Remote) DownloadDir(ctx context.Context, src, dst string, exclude []string) error {
+	dst, err := absolute(dst)
+	if err != nil {
+		return err
+	}
+	_, err = callDownloadDir.on(ctx, r.session, at[dirArgs]{r.path, dirArgs{dst, src, exclude}})
+	return err
+}
+
+var callDownloadDir = inRoot("download directory", func(ctx context.Context, _ served, m *Mounted, a dirArgs) (none, error) {
+	return none{}, m.DownloadDir(ctx, a.Src, a.Dst, a.Exclude)
+})
+
+// MountBelow mounts a further file system inside, as Mounted.MountBelow does.
+func (r *Remote) MountBelow(ctx context.Context, extra ExtraMount) error {
+	_, err := callMountBelow.on(ctx, r.session, at[ExtraMount]{r.path, extra})
+	return err
+}
+
+var callMountBelow = inRoot("mount below", func(ctx context.Context, _ served, m *Mounted, extra ExtraMount) (none, error) {
+	return none{}, m.MountBelow(ctx, extra)
+})
+
+// CopyIn copies a file of the host in, as Mounted.CopyIn does.
+func (r *Remote) CopyIn(ctx context.Context, path string) error {
+	_, err := callCopyIn.on(ctx, r.session, at[string]{r.path, path})
+	return err
+}
+
+var callCopyIn = inRoot("copy in", func(ctx context.Context, _ served, m *Mounted, path string) (none, error) {
+	return none{}, m.CopyIn(ctx, path)
+})
+
+// PutBack undoes CopyIn, as Mounted.PutBack does.
+func (r *Remote) PutBack(ctx context.Context) error {
+	_, err := callPutBack.on(ctx, r.session, at[string]{Root: r.path})
+	return err
+}
+
+var callPutBack = inRoot("put back", func(ctx context.Context, _ served, m *Mounted, _ string) (none, error) {
+	return none{}, m.PutBack(ctx)
+})
