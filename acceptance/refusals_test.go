@@ -1,12 +1,9 @@
 package acceptance
 
 import (
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -67,30 +64,7 @@ func TestWrongInput(t *testing.T) {
 func TestNotRootWithoutWrapper(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
-		const nobody = 65534
-		for _, dir := range []string{programs.plugins, b.dir} {
-			for ; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-				if err := os.Chmod(dir, 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		for _, dir := range []string{"tmp", "lock", "home"} {
-			if err := os.Chown(filepath.Join(b.dir, dir), nobody, nobody); err != nil {
-				t.Fatal(err)
-			}
-		}
-		cmd := exec.Command(programs.packer, "build", "-color=false", b.template(f.basic(nil)))
-		cmd.Env, cmd.Dir = b.env, b.dir
-		// bin/packer may be a link into a home that only root may enter
-		if target, err := filepath.EvalSymlinks(programs.packer); err == nil {
-			copied := filepath.Join(b.dir, "packer")
-			if err := run("cp", target, copied); err != nil {
-				t.Fatal(err)
-			}
-			cmd.Path = copied
-		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		cmd := b.asNobody("build", "-color=false", b.template(f.basic(nil)))
 		b.calls()
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(flat(string(out)), "root") || !strings.Contains(string(out), "command_wrapper") {

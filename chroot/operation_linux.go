@@ -15,6 +15,7 @@ type Operation[A, R any] struct{ name string }
 // served is what an operation of this package works with in the keeper.
 type served struct {
 	keeper *Keeper
+	owner  owner
 	// files came with the call; they are closed when it ends.
 	files []*os.File
 }

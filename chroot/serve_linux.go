@@ -55,6 +55,11 @@ func keep(arg string) error {
 	if s.keeper, err = s.link.introduce(inv); err != nil {
 		return err
 	}
+	peer, err := peerOf(conn)
+	if err != nil {
+		return err
+	}
+	s.owner = ownerOf(peer)
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
@@ -119,6 +124,7 @@ func overlay(plugins, own []string) []string {
 type server struct {
 	link   link
 	keeper *Keeper
+	owner  owner
 
 	mu      sync.Mutex
 	running map[uint64]context.CancelCauseFunc
@@ -182,7 +188,7 @@ func (s *server) do(ctx context.Context, f frame) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("the keeper has no operation %q", f.name)
 	}
-	return do(ctx, served{s.keeper, f.files}, f.body)
+	return do(ctx, served{s.keeper, s.owner, f.files}, f.body)
 }
 
 // answer tells the outcome. When that fails the plugin is gone, which serve finds.

@@ -7,6 +7,7 @@ set -euo pipefail
 needs=(
   mkfs.ext4:e2fsprogs debugfs:e2fsprogs mkfs.xfs:xfsprogs parted:parted sfdisk:fdisk busybox:busybox-static
   losetup:mount gcc:gcc git:git /usr/bin/aws:awscli setsid:util-linux
+  sudo:sudo
 )
 missing=()
 for need in "${needs[@]}"; do
