@@ -15,7 +15,7 @@ import (
 )
 
 // launch starts a keeper's process, which ends with the test.
-func launch(t *testing.T, wrapper func(string) (string, error)) *chroot.Client {
+func launch(t testing.TB, wrapper func(string) (string, error)) *chroot.Client {
 	t.Helper()
 	needRoot(t)
 	c, err := chroot.Launch(t.Context(), chroot.Options{Wrapper: wrapper, Busy: 300 * time.Millisecond})
@@ -31,13 +31,13 @@ func launch(t *testing.T, wrapper func(string) (string, error)) *chroot.Client {
 }
 
 // far is as tiny, with a keeper in a process of its own.
-func far(t *testing.T, wrapper func(string) (string, error)) *chroot.Remote {
+func far(t testing.TB, wrapper func(string) (string, error)) *chroot.Remote {
 	t.Helper()
 	path := filepath.Join(stage(t), "root")
 	return farAt(t, launch(t, wrapper), path)
 }
 
-func farAt(t *testing.T, c *chroot.Client, path string) *chroot.Remote {
+func farAt(t testing.TB, c *chroot.Client, path string) *chroot.Remote {
 	t.Helper()
 	r, err := c.Mount(t.Context(), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: path, Options: []string{"size=64m,mode=755"}})
 	if err != nil {

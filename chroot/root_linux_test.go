@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 }
 
 // needRoot says why a test cannot run. Where everything must run that is a failure.
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() == 0 {
 		return
@@ -34,7 +34,7 @@ func needRoot(t *testing.T) {
 }
 
 // stage is a directory for a test's mounts, all of which must be gone at its end.
-func stage(t *testing.T) string {
+func stage(t testing.TB) string {
 	t.Helper()
 	needRoot(t)
 	dir := t.TempDir()
@@ -51,7 +51,7 @@ func stage(t *testing.T) string {
 	return dir
 }
 
-func mountsBelow(t *testing.T, dir string) []string {
+func mountsBelow(t testing.TB, dir string) []string {
 	t.Helper()
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
@@ -65,7 +65,7 @@ func mountsBelow(t *testing.T, dir string) []string {
 }
 
 // start makes a keeper that is not patient with what is busy.
-func start(t *testing.T, wrapper func(string) (string, error)) *chroot.Keeper {
+func start(t testing.TB, wrapper func(string) (string, error)) *chroot.Keeper {
 	t.Helper()
 	needRoot(t)
 	k, err := chroot.Start(chroot.Options{Wrapper: wrapper, Busy: 300 * time.Millisecond})
@@ -76,7 +76,7 @@ func start(t *testing.T, wrapper func(string) (string, error)) *chroot.Keeper {
 }
 
 // mount mounts a root for a test, which leaves it at its end.
-func mount(t *testing.T, k *chroot.Keeper, spec chroot.MountSpec) *chroot.Mounted {
+func mount(t testing.TB, k *chroot.Keeper, spec chroot.MountSpec) *chroot.Mounted {
 	t.Helper()
 	m, err := k.Mount(t.Context(), spec)
 	if err != nil {
@@ -91,7 +91,7 @@ func mount(t *testing.T, k *chroot.Keeper, spec chroot.MountSpec) *chroot.Mounte
 }
 
 // tiny is a root on a tmpfs: a shell and its tools.
-func tiny(t *testing.T, wrapper func(string) (string, error)) *chroot.Mounted {
+func tiny(t testing.TB, wrapper func(string) (string, error)) *chroot.Mounted {
 	t.Helper()
 	path := filepath.Join(stage(t), "root")
 	m := mount(t, start(t, wrapper), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: path, Options: []string{"size=64m,mode=755"}})
@@ -100,7 +100,7 @@ func tiny(t *testing.T, wrapper func(string) (string, error)) *chroot.Mounted {
 }
 
 // furnish puts busybox into a root.
-func furnish(t *testing.T, root string) {
+func furnish(t testing.TB, root string) {
 	t.Helper()
 	busybox, err := os.ReadFile("/bin/busybox")
 	if err != nil {
@@ -120,7 +120,7 @@ func furnish(t *testing.T, root string) {
 	}
 }
 
-func write(t *testing.T, path, content string, mode os.FileMode) {
+func write(t testing.TB, path, content string, mode os.FileMode) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
@@ -133,14 +133,14 @@ func write(t *testing.T, path, content string, mode os.FileMode) {
 	}
 }
 
-func link(t *testing.T, to, path string) {
+func link(t testing.TB, to, path string) {
 	t.Helper()
 	if err := os.Symlink(to, path); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func read(t *testing.T, path string) string {
+func read(t testing.TB, path string) string {
 	t.Helper()
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -155,7 +155,7 @@ func exists(path string) bool {
 }
 
 // sh runs a line in a root and answers what it printed; it must succeed.
-func sh(t *testing.T, m chroot.Root, line string) string {
+func sh(t testing.TB, m chroot.Root, line string) string {
 	t.Helper()
 	var out bytes.Buffer
 	status, err := m.Run(t.Context(), chroot.Command{Line: line, Stdout: &out, Stderr: &out})
@@ -166,7 +166,7 @@ func sh(t *testing.T, m chroot.Root, line string) string {
 }
 
 // host runs a command of the host.
-func host(t *testing.T, name string, args ...string) string {
+func host(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
