@@ -81,9 +81,7 @@ func (l local) Reserve(dir string, names []DeviceName) (DeviceName, func() error
 	}, nil
 }
 
-var find = chroot.NewOperation("find", func(ctx context.Context, q disk.Query) (string, error) {
-	return disk.Find(ctx, q)
-})
+var find = chroot.NewOperation("find", disk.Find)
 
 func (l local) Find(ctx context.Context, id VolumeID, name DeviceName) (DevicePath, error) {
 	path, err := find.Call(ctx, l.keeper, disk.Query{Volume: string(id), Device: string(name)})

@@ -23,11 +23,12 @@ type Config struct {
 	// as a list of three strings each: type, source and target. See
 	// [Chroot Mounts](#chroot-mounts) for the default and for an example.
 	ChrootMounts [][]string `mapstructure:"chroot_mounts"`
-	// How to run shell commands: those of provisioners in the chroot, and
-	// `pre_mount_commands` and `post_mount_commands` on the host. `{{.Command}}`
-	// stands for the command, as in `nice {{.Command}}`. It is for commands alone:
-	// attaching and mounting need root's rights in any case. Defaults to
-	// `{{.Command}}`.
+	// How to run commands: `pre_mount_commands` and `post_mount_commands` on the
+	// host, each in a shell, and the build's one process that mounts the image and
+	// runs the commands of provisioners in it. `{{.Command}}` stands for the
+	// command. With `sudo {{.Command}}`, Packer need not run as root: sudo must let
+	// its user run the plugin, and does so without a password in unattended builds.
+	// No shell of the host sees a provisioner's command. Defaults to `{{.Command}}`.
 	CommandWrapper string `mapstructure:"command_wrapper"`
 	// Files of the host that are copied to the same path of the image before it is
 	// provisioned; each takes the place of what the image has there until

@@ -231,7 +231,9 @@ func TestSecretsAreStruckOut(t *testing.T) {
 
 // TestHostsThatCannotBuild are told so before the cloud is reached.
 func TestHostsThatCannotBuild(t *testing.T) {
-	notRoot := func(context.Context, func(string) (string, error)) (bake.Machine, error) { return nil, chroot.ErrNotRoot }
+	notRoot := func(context.Context, func(string) (string, error)) (bake.Machine, error) {
+		return nil, chroot.ErrNotRoot
+	}
 	for name, test := range map[string]struct {
 		host builder.Host
 		want string

@@ -88,9 +88,7 @@ func (c *Client) Stay(ctx context.Context) error {
 // Close ends the keeper and waits for that. What is still mounted is unmounted.
 func (c *Client) Close() error {
 	s := c.session()
-	if err := s.link.conn.CloseWrite(); err != nil {
-		return nil // it is gone already
-	}
+	_ = s.link.conn.CloseWrite() // it can be gone already
 	select {
 	case <-s.lost:
 		return nil
@@ -131,9 +129,9 @@ type inheritance struct {
 
 var callAdopt = operation("adopt", func(_ context.Context, s served, i inheritance) (none, error) {
 	m := &Mounted{keeper: s.keeper, path: i.Path, device: i.Device, made: i.Made, groups: groupsOf(i.Keeper)}
-	real, err := filepath.EvalSymlinks(i.Path)
+	path, err := filepath.EvalSymlinks(i.Path)
 	if err == nil {
-		m.real = real
+		m.real = path
 	}
 	s.keeper.keep(m)
 	s.keeper.end(m)

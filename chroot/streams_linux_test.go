@@ -231,7 +231,7 @@ func endInside(t *testing.T, root string) {
 // keeper's: the difference is what the keeper adds.
 func BenchmarkRun(b *testing.B) {
 	for name, root := range map[string]func(testing.TB) chroot.Root{
-		"in this process": func(t testing.TB) chroot.Root { return tiny(t, nil) },
+		"in-this-process": func(t testing.TB) chroot.Root { return tiny(t, nil) },
 		"keeper":          func(t testing.TB) chroot.Root { return far(t, nil) },
 	} {
 		b.Run(name, func(b *testing.B) { benchRun(b, root) })
@@ -245,4 +245,5 @@ func benchRun(b *testing.B, root func(testing.TB) chroot.Root) {
 			b.Fatalf("status %d, %v", status, err)
 		}
 	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/1000/float64(b.N), "ms/command")
 }
