@@ -215,3 +215,25 @@ func TestOverlay(t *testing.T) {
 		t.Errorf("the environment is %q, want %q", got, want)
 	}
 }
+
+// TestStrangersAreSentAway: whoever does not know the word is not greeted.
+func TestStrangersAreSentAway(t *testing.T) {
+	inv := invitation{"/tmp", "the word"}
+	for word, welcome := range map[string]bool{"the word": true, "another word": false, "": false} {
+		here, there := linked(t)
+		if err := there.send(frame{kind: call, body: []byte(word)}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := launcher{}.greet(here.conn, inv)
+		switch {
+		case os.Geteuid() != 0: // only root is a keeper, whatever it knows
+			if err == nil {
+				t.Errorf("%q made a keeper without root", word)
+			}
+		case welcome && (err != nil || s.pid != os.Getpid()):
+			t.Errorf("the keeper is sent away: %v", err)
+		case !welcome && !errors.Is(err, errStranger):
+			t.Errorf("%q was answered by %v", word, err)
+		}
+	}
+}
