@@ -12,14 +12,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 )
 
-// BenchmarkBuild is the wall time of a basic build of a small image on the
+// BenchmarkBuild is the wall time of a basic build of an image of 64 MiB on the
 // instant profile. Packer's own share is measured in the same run, with its null
 // builder and nothing to provision.
 func BenchmarkBuild(b *testing.B) {
 	for _, f := range flavors {
 		b.Run(f.name, func(b *testing.B) {
 			box := newBox(b)
-			template := box.template(f.basic(map[string]any{"PREFIX_name": "bench {{timestamp}} {{uuid}}"}), shell("true"))
+			root := filepath.Join(box.dir, "root")
+			box.sh("cp -a " + programs.root + " " + root + "; head -c 64M /dev/urandom > " + root + "/data")
+			source := box.loopcloud("image", "import", "--endpoint", box.endpoint, "--name", "64 MiB", root)
+			template := box.template(f.basic(map[string]any{"source_PREFIX": source, "PREFIX_name": "bench {{timestamp}} {{uuid}}"}), shell("true"))
 			null := box.write("null.json", `{"builders": [{"type": "null", "communicator": "none"}]}`)
 			var packers time.Duration
 			for b.Loop() {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -169,16 +171,6 @@ func TestSeedsBasicExamplesAsPrinted(t *testing.T) {
 	}
 }
 
-// stop ends the box's loopcloud, so that its directory is at rest.
-func (b *box) stop() {
-	b.t.Helper()
-	_ = b.cmd.Process.Signal(os.Interrupt)
-	if err := b.cmd.Wait(); err != nil {
-		b.t.Fatalf("loopcloud: %v\n%s", err, b.log)
-	}
-	b.log.Reset()
-}
-
 func TestExamples(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
@@ -327,9 +319,23 @@ func TestDebugPausesBetweenSteps(t *testing.T) {
 		b := newBox(t)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		cmd := b.command(ctx, "build", "-color=false", "-debug", b.template(f.basic(nil)))
-		cmd.Stdin = strings.NewReader(strings.Repeat("\n", 40))
+		// Packer asks on a terminal only: script(1) gives it one; its Enter key is \r
+		line := fmt.Sprintf("exec %s build -color=false -debug %s", programs.packer, b.template(f.basic(nil)))
+		cmd := exec.CommandContext(ctx, "script", "-qec", line, "/dev/null")
+		cmd.Env, cmd.Dir = b.env, b.dir
+		keys, err := cmd.StdinPipe()
+		b.must(err)
+		go func() {
+			defer keys.Close()
+			for ctx.Err() == nil {
+				if _, err := io.WriteString(keys, "\r"); err != nil {
+					return
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		}()
 		out, err := cmd.CombinedOutput()
+		cancel()
 		if err != nil {
 			t.Fatalf("packer build -debug: %v\n%s", err, out)
 		}
@@ -350,6 +356,7 @@ func TestInterruptUndoes(t *testing.T) {
 			map[string]any{"type": "shell-local", "inline": []string{"touch " + started}}, shell("sleep 60")))
 		var out strings.Builder
 		cmd.Stdout, cmd.Stderr = &out, &out
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -360,7 +367,8 @@ func TestInterruptUndoes(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 		time.Sleep(300 * time.Millisecond) // the sleep inside is running by now
-		_ = cmd.Process.Signal(os.Interrupt)
+		// as a terminal's Ctrl-C does: to all of them, of which the plugins look away
+		b.must(syscall.Kill(-cmd.Process.Pid, syscall.SIGINT))
 		if err := cmd.Wait(); err == nil {
 			t.Errorf("packer ended well:\n%s", out.String())
 		}

@@ -229,7 +229,7 @@ func TestImportTarAndRaw(t *testing.T) {
 	t.Parallel()
 	b := newBox(t)
 	archive := filepath.Join(b.dir, "root.tar.gz")
-	b.sh("echo packed > " + b.write("packed/etc/name", "") + "; chmod 4751 " + b.dir + "/packed/etc/name; chown 12:34 " + b.dir + "/packed/etc/name; tar -C " + b.dir + "/packed -czf " + archive + " .")
+	b.sh("echo packed > " + b.write("packed/etc/name", "") + "; chown 12:34 " + b.dir + "/packed/etc/name; chmod 4751 " + b.dir + "/packed/etc/name; tar -C " + b.dir + "/packed -czf " + archive + " .")
 	fromTar := b.loopcloud("image", "import", "--endpoint", b.endpoint, "--name", "tar", "--size", "2", archive)
 	disk := b.disk(fromTar)
 	if got := b.content(disk, "/etc/name"); got != "packed\n" {

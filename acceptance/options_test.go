@@ -96,7 +96,7 @@ func TestCommandWrapper(t *testing.T) {
 		host := filepath.Join(b.dir, "host")
 		b.build(b.template(f.basic(map[string]any{
 			"command_wrapper":    "env WRAPPED=yes {{.Command}}",
-			"pre_mount_commands": []string{"echo pre $WRAPPED >> " + host},
+			"pre_mount_commands": []string{"sh -c 'echo pre $WRAPPED' >> " + host},
 		}), shell("echo \"in $WRAPPED\" > /root/wrapped", "echo '$HOME `id` \"x\"' >> /root/wrapped")))
 		if got := read(host); got != "pre yes\n" {
 			t.Errorf("a pre-mount command wrote %q", got)

@@ -40,9 +40,12 @@ func TestPeer(t *testing.T) {
 		"ami_virtualization_type": "hvm",
 		"root_volume_size":        2,
 		"mount_path":              filepath.Join(b.dir, "mnt"),
-		"chroot_mounts":           [][]string{{"proc", "proc", "/proc"}, {"bind", "/dev", "/dev"}},
-		"copy_files":              []string{},
-		"tags":                    map[string]string{"by": "peer"},
+		// left alone it guesses the prefix from the host's own disks, which are no
+		// xvd or sd everywhere
+		"device_path":   freeDevice(t),
+		"chroot_mounts": [][]string{{"proc", "proc", "/proc"}, {"bind", "/dev", "/dev"}},
+		"copy_files":    []string{},
+		"tags":          map[string]string{"by": "peer"},
 	}, shell("echo peer > /root/mark"))
 	out, err := b.packer("build", "-color=false", template)
 	if err != nil {
@@ -59,4 +62,17 @@ func TestPeer(t *testing.T) {
 		t.Errorf("the artifact is not shown:\n%s", out)
 	}
 	_ = os.RemoveAll(filepath.Join(b.dir, "mnt")) // it leaves its mount directory
+}
+
+// freeDevice is a device name that nothing on the host has, from the end of the
+// alphabet, where builds do not begin.
+func freeDevice(t *testing.T) string {
+	t.Helper()
+	for letter := 'p'; letter >= 'f'; letter-- {
+		if name := "/dev/xvd" + string(letter); !exists(name) {
+			return name
+		}
+	}
+	t.Fatal("no device name is free")
+	return ""
 }

@@ -10,8 +10,7 @@ import (
 )
 
 // reserve takes the first free name. A reservation is a lock on a file, which ends
-// with the process that holds it, however that ends; the file stays, for a removed
-// one could be locked by two.
+// with the process that holds it, however that ends.
 func reserve(dir string, names []DeviceName) (DeviceName, func() error, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", nil, fmt.Errorf("cannot reserve a device name: %w", err)
@@ -27,7 +26,7 @@ func reserve(dir string, names []DeviceName) (DeviceName, func() error, error) {
 		if err != nil {
 			return "", nil, fmt.Errorf("cannot reserve %s: %w", name, err)
 		}
-		return name, lock.Close, nil
+		return name, func() error { return errors.Join(os.Remove(lock.Name()), lock.Close()) }, nil
 	}
 	return "", nil, fmt.Errorf("no device name is free on this host: tried %v, of which each is there or held by another build", names)
 }
@@ -48,15 +47,32 @@ func (n DeviceName) node() string {
 // lockFile makes a file if it is missing and locks it; the error is EWOULDBLOCK
 // when somebody else has.
 func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+			return nil, &os.PathError{Op: "lock", Path: path, Err: err}
+		}
+		if isAt(f, path) {
+			return f, nil
+		}
 		f.Close()
-		return nil, &os.PathError{Op: "lock", Path: path, Err: err}
 	}
-	return f, nil
+}
+
+// isAt says whether a path still leads to the file. A holder removes it before it
+// lets go of the lock: who opened it before that, and locks it after, holds
+// nothing that others can see.
+func isAt(f *os.File, path string) bool {
+	opened, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(opened, there)
 }
 
 // inUse fails while the kernel holds a disk: while one of its file systems is

@@ -36,7 +36,9 @@ func TestUntilIsQuickAtFirstAndSlowLater(t *testing.T) {
 				t.Fatal(err)
 			}
 			late := time.Since(begun) - takes
-			if longest := min(p.Longest*5/4, takes/2+125*time.Millisecond); late > longest {
+			// at most 5/4 of the interval by then, which is 100 ms and half of at least
+			// 3/4 of what has gone by
+			if longest := min(p.Longest*5/4, 125*time.Millisecond+takes*5/6); late > longest {
 				t.Errorf("noticed after %s what took %s", takes+late, takes)
 			}
 			if most := 12 + int(takes/(p.Longest*3/4)); looks > most {

@@ -38,19 +38,27 @@ func holders(root string) []string {
 // another process.
 func mountsOf(device uint64) []string {
 	var found []string
+	ofDevice := func(m *mountinfo.Info) (skip, stop bool) {
+		return m.Major != int(unix.Major(device)) || m.Minor != int(unix.Minor(device)), false
+	}
 	for _, pid := range processes() {
-		mounts, err := mountinfo.PidMountInfo(pid)
-		if err != nil {
-			continue
-		}
-		for _, m := range mounts {
-			if m.Major == int(unix.Major(device)) && m.Minor == int(unix.Minor(device)) {
-				found = append(found, "a mount on "+m.Mountpoint)
-			}
+		for _, m := range mountsSeenBy(pid, ofDevice) {
+			found = append(found, "a mount on "+m.Mountpoint)
 		}
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
+}
+
+// mountsSeenBy lists the mounts of a process's namespace; none if it has ended.
+func mountsSeenBy(pid int, filter mountinfo.FilterFunc) []*mountinfo.Info {
+	list, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return nil
+	}
+	defer list.Close()
+	mounts, _ := mountinfo.GetMountsFromReader(list, filter)
+	return mounts
 }
 
 // processes lists the ids of all processes.

@@ -147,6 +147,9 @@ func (in *inside) mkdir(parent, name string, mode os.FileMode) error {
 	if err == nil {
 		err = unix.Fchmodat(int(dir.Fd()), name, bits(mode), 0)
 	}
+	if errors.Is(err, unix.EEXIST) {
+		err = errors.New("a link is there that leads nowhere")
+	}
 	if err != nil {
 		return &os.PathError{Op: "mkdir", Path: in.where + ":" + parent + "/" + name, Err: err}
 	}

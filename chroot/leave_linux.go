@@ -152,14 +152,11 @@ func unmountAll(root string, mounts []*mountinfo.Info) error {
 	return busy
 }
 
-// deepestFirst orders by depth and, at the same place, the later mount first.
+// deepestFirst orders by depth. At the same place the kernel takes the latest.
 func deepestFirst(mounts []*mountinfo.Info) []*mountinfo.Info {
-	ordered := slices.Clone(mounts)
-	slices.Reverse(ordered)
-	slices.SortStableFunc(ordered, func(a, b *mountinfo.Info) int {
+	return slices.SortedFunc(slices.Values(mounts), func(a, b *mountinfo.Info) int {
 		return cmp.Compare(strings.Count(b.Mountpoint, "/"), strings.Count(a.Mountpoint, "/"))
 	})
-	return ordered
 }
 
 // isGone says that a path was not mounted, or is no more.
@@ -171,15 +168,29 @@ func isGone(err error) bool {
 // still be mounted elsewhere, even in a namespace that this process cannot see.
 func released(device string) error {
 	var st unix.Stat_t
-	if unix.Stat(device, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+	if err := unix.Stat(device, &st); err != nil {
+		return ignoreGone(err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
 		return nil
 	}
 	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EBUSY) {
 		return &busyError{device, func() []string { return mountsOf(st.Rdev) }}
 	}
-	if err != nil {
-		return nil //nolint:nilerr // a device that cannot be opened is mounted nowhere
+	if err == nil {
+		err = unix.Close(fd)
 	}
-	return unix.Close(fd)
+	return ignoreGone(err)
+}
+
+// ignoreGone lets a device be that has no disk any more, as one that was taken
+// away.
+func ignoreGone(err error) error {
+	for _, gone := range []error{unix.ENXIO, unix.ENODEV, unix.ENOMEDIUM, unix.ENOENT} {
+		if errors.Is(err, gone) {
+			return nil
+		}
+	}
+	return err
 }

@@ -59,11 +59,15 @@ func (p *process) run(ctx context.Context) (int, error) {
 
 // wait waits for the end, of its own accord or of ctx's.
 func (p *process) wait(ctx context.Context) error {
-	ended := make(chan error, 1)
-	go func() { ended <- p.cmd.Wait() }()
+	var exit error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		exit = p.cmd.Wait()
+	}()
 	select {
-	case err := <-ended:
-		return err
+	case <-ended:
+		return exit
 	case <-ctx.Done():
 	}
 	p.end()

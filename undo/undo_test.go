@@ -3,8 +3,8 @@ package undo_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -167,7 +167,7 @@ func TestConcurrentUndoRunsOnce(t *testing.T) {
 	s := undo.NewStack("scaffold")
 	var entries []*undo.Entry
 	for i := range 20 {
-		entries = append(entries, s.Arm(fmt.Sprint(i), d.note("~")))
+		entries = append(entries, s.Arm(strconv.Itoa(i), d.note("~")))
 	}
 	var wg sync.WaitGroup
 	for _, e := range entries {

@@ -76,17 +76,7 @@ func (p *program) imageImport(ctx context.Context, args []string) error {
 	var at place
 	fs := newFlags("image import")
 	at.register(fs)
-	parameters := url.Values{}
-	for _, name := range []string{"name", "id", "description", "boot-mode", "arch", "region", "size"} {
-		fs.Func(name, "", func(value string) error {
-			parameters.Set(name, value)
-			return nil
-		})
-	}
-	fs.Func("tag", "", func(value string) error {
-		parameters.Add("tag", value)
-		return nil
-	})
+	parameters := importParameters(fs)
 	rest, err := parseAnywhere(fs, args)
 	if err != nil {
 		return err
@@ -111,6 +101,22 @@ func (p *program) imageImport(ctx context.Context, args []string) error {
 		_, err = fmt.Fprintln(p.stdout, img.ID)
 		return err
 	})
+}
+
+// importParameters are what the flags of an import will be.
+func importParameters(fs *flag.FlagSet) url.Values {
+	parameters := url.Values{}
+	for _, name := range []string{"name", "id", "description", "boot-mode", "arch", "region", "size"} {
+		fs.Func(name, "", func(value string) error {
+			parameters.Set(name, value)
+			return nil
+		})
+	}
+	fs.Func("tag", "", func(value string) error {
+		parameters.Add("tag", value)
+		return nil
+	})
+	return parameters
 }
 
 // imageExport writes an image's disk into a file.

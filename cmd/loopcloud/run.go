@@ -143,10 +143,9 @@ func inForeground() bool {
 	return err == nil && group == unix.Getpgrp()
 }
 
-// environment is an environment that points clients of both clouds to the endpoint,
-// and has nothing left that would point them elsewhere.
-func environment(env []string, endpoint, region string, key state.Key) []string {
-	set := map[string]string{
+// pointers are what points clients of both clouds to an endpoint.
+func pointers(endpoint, region string, key state.Key) map[string]string {
+	return map[string]string{
 		"LOOPCLOUD_ENDPOINT": endpoint,
 
 		"AWS_ENDPOINT_URL":                  endpoint,
@@ -163,10 +162,18 @@ func environment(env []string, endpoint, region string, key state.Key) []string 
 		"OSC_ACCESS_KEY":        key.ID,
 		"OSC_SECRET_KEY":        key.Secret,
 	}
-	unset := []string{
-		"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_EC2_METADATA_DISABLED",
-		"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "OSC_PROFILE",
-	}
+}
+
+// elsewhere are variables that would point clients to something else.
+var elsewhere = []string{
+	"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_EC2_METADATA_DISABLED",
+	"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "OSC_PROFILE",
+}
+
+// environment is an environment that points clients of both clouds to the endpoint,
+// and keeps proxies out of the way.
+func environment(env []string, endpoint, region string, key state.Key) []string {
+	set := pointers(endpoint, region, key)
 	var out []string
 	proxies := map[string]string{"NO_PROXY": "", "no_proxy": ""}
 	for _, entry := range env {
@@ -175,7 +182,7 @@ func environment(env []string, endpoint, region string, key state.Key) []string 
 			proxies[name] = value
 			continue
 		}
-		if _, ours := set[name]; !ours && !slices.Contains(unset, name) {
+		if _, ours := set[name]; !ours && !slices.Contains(elsewhere, name) {
 			out = append(out, entry)
 		}
 	}

@@ -1,8 +1,8 @@
 packer {
   required_plugins {
     amazon-chroot = {
-      version = ">= 1.0.0-dev"
       source  = "github.com/packer-chroot/amazon-chroot"
+      version = ">= 0.9.0"
     }
   }
 }

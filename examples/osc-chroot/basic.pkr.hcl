@@ -1,8 +1,8 @@
 packer {
   required_plugins {
     osc-chroot = {
-      version = ">= 1.0.0-dev"
       source  = "github.com/packer-chroot/osc-chroot"
+      version = ">= 0.9.0"
     }
   }
 }

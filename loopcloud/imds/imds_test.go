@@ -69,7 +69,7 @@ func newBox(t *testing.T) *box {
 
 // client is the SDK's; it may not fall back to version 1.
 func (b *box) client() *sdk.Client {
-	return sdk.New(sdk.Options{Endpoint: b.url, EnableFallback: aws.FalseTernary, Retryer: aws.NopRetryer{}})
+	return sdk.New(sdk.Options{ClientEnableState: sdk.ClientEnabled, Endpoint: b.url, EnableFallback: aws.FalseTernary, Retryer: aws.NopRetryer{}})
 }
 
 func TestSDKReadsTheDocument(t *testing.T) {

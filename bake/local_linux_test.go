@@ -1,0 +1,210 @@
+package bake_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/moby/sys/mountinfo"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+)
+
+// here is the machine that the test runs on.
+func here(t *testing.T) bake.Machine {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("block devices need root")
+		}
+		t.Skip("block devices need root")
+	}
+	m, err := bake.NewMachine(bake.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestReserve(t *testing.T) {
+	m, dir := here(t), filepath.Join(t.TempDir(), "made", "when needed")
+	reserve := func(names ...bake.DeviceName) (bake.DeviceName, func() error, error) {
+		t.Helper()
+		return m.Reserve(dir, names)
+	}
+	names := []bake.DeviceName{"/dev/null", "/dev/sdzzy", "/dev/sdzzz"}
+	first, releaseFirst, err := reserve(names...)
+	if err != nil || first != "/dev/sdzzy" {
+		t.Fatalf("reserved %q, %v: a name that is there must be passed over", first, err)
+	}
+	second, releaseSecond, err := reserve(names...)
+	if err != nil || second != "/dev/sdzzz" {
+		t.Fatalf("reserved %q, %v: a name that is held must be passed over", second, err)
+	}
+	if name, _, err := reserve("/dev/xvdzzy", "/dev/sdzzz"); err == nil || !strings.Contains(err.Error(), "/dev/xvdzzy") {
+		t.Errorf("reserved %q, %v: xvd and sd are the same place", name, err)
+	}
+	if err := releaseFirst(); err != nil {
+		t.Fatal(err)
+	}
+	again, releaseAgain, err := reserve(names...)
+	if err != nil || again != first {
+		t.Errorf("reserved %q, %v after it was released", again, err)
+	} else if err := releaseAgain(); err != nil {
+		t.Error(err)
+	}
+	if err := releaseSecond(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("released reservations leave %v, %v", left, err)
+	}
+}
+
+// TestReserveAlone has many want one name: nobody ever holds it beside another.
+func TestReserveAlone(t *testing.T) {
+	m, dir := here(t), t.TempDir()
+	var holders, turns atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 300 {
+				_, release, err := m.Reserve(dir, []bake.DeviceName{"/dev/sdzzw"})
+				if err != nil {
+					continue
+				}
+				if holders.Add(1) > 1 {
+					t.Error("two hold one name")
+				}
+				turns.Add(1)
+				holders.Add(-1)
+				if err := release(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if turns.Load() == 0 {
+		t.Error("nobody ever held the name")
+	}
+}
+
+// TestReservationIsNotInherited starts a child while a name is held: released is
+// released, for all that the child still runs.
+func TestReservationIsNotInherited(t *testing.T) {
+	m, dir := here(t), t.TempDir()
+	_, release, err := m.Reserve(dir, []bake.DeviceName{"/dev/sdzzx"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("sleep", "1000")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = child.Wait() }()
+	defer func() { _ = child.Process.Kill() }()
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	_, release, err = m.Reserve(dir, []bake.DeviceName{"/dev/sdzzx"})
+	if err != nil {
+		t.Fatalf("a child of this process still holds the name: %v", err)
+	}
+	_ = release()
+}
+
+// partitioned is a disk of one ext4 partition, on a block device whose partitions
+// the kernel may not know yet.
+func partitioned(t *testing.T) (device string) {
+	t.Helper()
+	dir := t.TempDir()
+	file, root := filepath.Join(dir, "disk"), filepath.Join(dir, "root")
+	run := func(stdin, name string, args ...string) string {
+		t.Helper()
+		cmd := exec.Command(name, args...)
+		cmd.Stdin = strings.NewReader(stdin)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	for path, mib := range map[string]int64{file: 34, root: 32} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, mib<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("", "mkfs.ext4", "-q", root)
+	run("label: dos\nstart=2048, size=65536, type=83\n", "sfdisk", "--quiet", file)
+	run("", "dd", "if="+root, "of="+file, "bs=1M", "seek=1", "conv=notrunc,sparse", "status=none")
+	device = run("", "losetup", "--find", "--show", file)
+	t.Cleanup(func() {
+		run("", "partx", "--delete", device)
+		run("", "losetup", "--detach", device)
+	})
+	return device
+}
+
+// TestMachineOnARealDisk goes the way of a build, with a disk that is already
+// there.
+func TestMachineOnARealDisk(t *testing.T) {
+	m := here(t)
+	disk := bake.DevicePath(partitioned(t))
+	path := filepath.Join(t.TempDir(), "root")
+	if err := m.Settle(t.Context(), disk); err != nil {
+		t.Fatal(err)
+	}
+	partition, err := m.Root(disk, "")
+	if err != nil || partition != disk+"p1" {
+		t.Fatalf("the root is on %q, %v", partition, err)
+	}
+	root, err := m.Mount(t.Context(), chroot.MountSpec{Device: string(partition), Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Upload(t.Context(), "/hello", strings.NewReader("world"), 0o644); err != nil {
+		t.Error(err)
+	}
+	if err := m.Flush(disk); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("flushing a disk with a mounted partition: %v", err)
+	}
+	if err := m.Leave(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	if mounted, err := mountinfo.Mounted(path); mounted || (err != nil && !os.IsNotExist(err)) {
+		t.Errorf("still mounted: %v, %v", mounted, err)
+	}
+	if err := m.Flush(disk); err != nil {
+		t.Error(err)
+	}
+	var out bytes.Buffer
+	cmd := exec.Command("debugfs", "-R", "cat /hello", string(partition))
+	cmd.Stdout = &out
+	if err := cmd.Run(); err != nil || out.String() != "world" {
+		t.Errorf("the disk holds %q, %v", &out, err)
+	}
+}
+
+func TestMachineChecksPaths(t *testing.T) {
+	m := here(t)
+	dir := t.TempDir()
+	if err := m.CheckMountPath(filepath.Join(dir, "new")); err != nil {
+		t.Error(err)
+	}
+	if err := m.CheckMountPath("/proc"); err == nil {
+		t.Error("a root may be mounted over /proc")
+	}
+	if err := m.CheckFile(dir); err == nil {
+		t.Error("a directory can be copied")
+	}
+}

@@ -1,0 +1,108 @@
+package chroot
+
+import (
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestParseOptions(t *testing.T) {
+	tests := []struct {
+		options []string
+		flags   uintptr
+		data    string
+		errSays string
+	}{
+		{options: nil},
+		{options: []string{"", "defaults", ",,"}},
+		{options: []string{"ro,noatime", "nouuid"}, flags: unix.MS_RDONLY | unix.MS_NOATIME, data: "nouuid"},
+		{options: []string{"ro", "rw"}},
+		{options: []string{"nosuid,nodev,noexec,suid"}, flags: unix.MS_NODEV | unix.MS_NOEXEC},
+		{options: []string{"subvol=@,compress=zstd"}, data: "subvol=@,compress=zstd"},
+		{options: []string{"nofail,_netdev,x-systemd.automount,comment=mine,data=ordered"}, data: "data=ordered"},
+		{options: []string{`context="system_u:object_r:tmp_t:s0:c1,c2",ro`}, flags: unix.MS_RDONLY, data: `context="system_u:object_r:tmp_t:s0:c1,c2"`},
+		{options: []string{`context="open`}, errSays: "quote"},
+		{options: []string{"ro,bind"}, errSays: `"bind"`},
+		{options: []string{"loop"}, errSays: `"loop"`},
+		{options: []string{"ROOT"}, data: "ROOT"},
+	}
+	for _, test := range tests {
+		t.Run(strings.Join(test.options, " "), func(t *testing.T) {
+			flags, data, err := parseOptions(test.options)
+			if test.errSays != "" {
+				if err == nil || !strings.Contains(err.Error(), test.errSays) {
+					t.Errorf("error %v, want it to say %s", err, test.errSays)
+				}
+				return
+			}
+			if err != nil || flags != test.flags || data != test.data {
+				t.Errorf("flags %#x, data %q, %v, want %#x, %q", flags, data, err, test.flags, test.data)
+			}
+		})
+	}
+}
+
+// FuzzParseOptions holds that what is left for the file system is left alone when
+// it is parsed again, and that no word of it is a flag.
+func FuzzParseOptions(f *testing.F) {
+	for _, seed := range []string{"", "ro,noatime", `a="b,c",d`, ",,,", "x-mount.mkdir,rw", `"`, "bind"} {
+		f.Add(seed, "defaults")
+	}
+	f.Fuzz(func(t *testing.T, one, other string) {
+		_, data, err := parseOptions([]string{one, other})
+		if err != nil {
+			return
+		}
+		flags, again, err := parseOptions([]string{data})
+		if err != nil || flags != 0 || again != data {
+			t.Errorf("%q became %#x and %q, %v", data, flags, again, err)
+		}
+	})
+}
+
+func TestEntranceKeepsEveryByte(t *testing.T) {
+	for _, e := range []entrance{{}, {"/mnt/a b", "echo 'x' \"y\" $z `id` \n\xff\x00"}, {"/mnt/x.y", "."}} {
+		arg := e.arg()
+		if got, err := readEntrance(arg); err != nil || got != e {
+			t.Errorf("%q came back as %q, %v", e, got, err)
+		}
+		if quote(arg) != arg && arg != "." {
+			t.Errorf("%q means something to a shell", arg)
+		}
+	}
+	for _, arg := range []string{"!", "a.!", "L21udA.===="} {
+		if e, err := readEntrance(arg); err == nil {
+			t.Errorf("%q was read as %q", arg, e)
+		}
+	}
+}
+
+func FuzzReadEntrance(f *testing.F) {
+	f.Add("L21udA.dHJ1ZQ")
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, arg string) {
+		e, err := readEntrance(arg)
+		if err != nil {
+			return
+		}
+		if again, err := readEntrance(e.arg()); err != nil || again != e {
+			t.Errorf("%q was read as %q and then as %q, %v", arg, e, again, err)
+		}
+	})
+}
+
+func TestQuote(t *testing.T) {
+	for word, want := range map[string]string{
+		"":                       "''",
+		"/usr/bin/packer-plugin": "/usr/bin/packer-plugin",
+		"/opt/my plugins/x":      "'/opt/my plugins/x'",
+		"it's":                   `'it'\''s'`,
+		"a;b":                    "'a;b'",
+		"$(id)":                  "'$(id)'",
+	} {
+		if got := quote(word); got != want {
+			t.Errorf("%q is quoted as %s, want %s", word, got, want)
+		}
+	}
+}
