@@ -70,6 +70,9 @@ func (r *run) fire(ctx context.Context, name string, comm packersdk.Communicator
 	go func() { done <- r.hook.Run(ctx, name, r.ui, comm, data) }()
 	select {
 	case err := <-done:
+		if err != nil && ctx.Err() != nil {
+			return stopped(ctx)
+		}
 		return err
 	case <-ctx.Done():
 	}
