@@ -31,6 +31,8 @@ type screen struct {
 	onAsk func()
 	// mute makes asking fail at once, as without a terminal.
 	mute bool
+	// onMute is called before that.
+	onMute func()
 }
 
 func (s *screen) Say(line string)   { s.write("say " + line) }
@@ -53,6 +55,9 @@ func (s *screen) Ask(question string) (string, error) {
 	}
 	s.mu.Unlock()
 	if s.mute {
+		if s.onMute != nil {
+			s.onMute()
+		}
 		return "", errors.New("no terminal")
 	}
 	if s.onAsk != nil {

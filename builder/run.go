@@ -130,9 +130,7 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		PostMount:    c.renderPostMount,
 		Labels:       r.labels,
 		Provision:    r.provision,
-		KeepOnError: func(failure error) bool {
-			return r.onError.decide(ctx, "The build", failure, false) == keep
-		},
+		KeepOnError:  func(failure error) bool { return r.onError.keeps(ctx, failure) },
 	}
 	if r.Packer.PackerDebug {
 		plan.Pause = r.pause

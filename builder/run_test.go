@@ -324,6 +324,19 @@ func TestDebugPauseCanBeCancelled(t *testing.T) {
 	}
 }
 
+// TestAnInterruptedPauseIsACancel: the question is broken off before the build is
+// told of the interrupt.
+func TestAnInterruptedPauseIsACancel(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ui := &screen{mute: true, onMute: func() { go cancel() }}
+	_, err := build(ctx, t, ui, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+		return plan.Pause(ctx, "step")
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestOnError: what is kept after a failure that no provisioner caused.
 func TestOnError(t *testing.T) {
 	tests := []struct {
