@@ -23,7 +23,7 @@ func TestInstanceLife(t *testing.T) {
 	if len(run.Instances) != 2 || run.Instances[0].State.Name != "pending" || *run.OwnerId != alice {
 		t.Fatalf("got %+v", run.Instances)
 	}
-	b.clock.add(time.Minute)
+	b.clock.Pass(time.Minute)
 	id := *run.Instances[0].InstanceId
 	i := b.instance(id)
 	if i.State.Name != "running" || *i.State.Code != 16 || i.InstanceType != "t3.micro" || *i.ImageId != image ||
@@ -36,7 +36,7 @@ func TestInstanceLife(t *testing.T) {
 	if ended.PreviousState.Name != "running" || ended.CurrentState.Name != "shutting-down" || *ended.CurrentState.Code != 32 {
 		t.Errorf("got %+v to %+v", ended.PreviousState, ended.CurrentState)
 	}
-	b.clock.add(time.Minute)
+	b.clock.Pass(time.Minute)
 	if i := b.instance(id); i.State.Name != "terminated" || *i.State.Code != 48 {
 		t.Errorf("got %+v", i.State)
 	}
