@@ -17,8 +17,11 @@ func TestInstanceLife(t *testing.T) {
 	image := b.image("bootable")
 	run := must(b.client.RunInstances(ctx, &sdk.RunInstancesInput{
 		ImageId: &image, MinCount: aws.Int32(1), MaxCount: aws.Int32(2), InstanceType: types.InstanceTypeT3Micro,
-		Placement:         &types.Placement{AvailabilityZone: aws.String("eu-west-2b")},
-		TagSpecifications: []types.TagSpecification{{ResourceType: "instance", Tags: []types.Tag{tag("Name", "vm")}}},
+		Placement: &types.Placement{AvailabilityZone: aws.String("eu-west-2b")},
+		TagSpecifications: []types.TagSpecification{
+			{ResourceType: "instance", Tags: []types.Tag{tag("Name", "vm")}},
+			{ResourceType: "volume", Tags: []types.Tag{tag("Name", "root")}},
+		},
 	}))(b)
 	if len(run.Instances) != 2 || run.Instances[0].State.Name != "pending" || *run.OwnerId != alice {
 		t.Fatalf("got %+v", run.Instances)
@@ -31,6 +34,10 @@ func TestInstanceLife(t *testing.T) {
 		*i.RootDeviceName != "/dev/sda1" || !i.LaunchTime.Equal(*run.Instances[0].LaunchTime) || len(i.BlockDeviceMappings) != 1 ||
 		*i.BlockDeviceMappings[0].DeviceName != "/dev/sda1" || aws.ToString(i.PrivateIpAddress) == "" {
 		t.Errorf("got %+v", i)
+	}
+	roots := must(b.client.DescribeVolumes(ctx, &sdk.DescribeVolumesInput{Filters: []types.Filter{filter("tag:Name", "root")}}))(b)
+	if len(roots.Volumes) != 2 {
+		t.Errorf("the tagged volumes are %+v", roots.Volumes)
 	}
 	ended := must(b.client.TerminateInstances(ctx, &sdk.TerminateInstancesInput{InstanceIds: []string{id}}))(b).TerminatingInstances[0]
 	if ended.PreviousState.Name != "running" || ended.CurrentState.Name != "shutting-down" || *ended.CurrentState.Code != 32 {

@@ -149,6 +149,8 @@ func TestAttachRefusals(t *testing.T) {
 	for _, test := range []struct{ volume, instance, device, code, says string }{
 		{id, host, "/dev/sdf", "InvalidParameterValue", "Attachment point /dev/sdf is already in use"},
 		{id, host, "sdg", "InvalidParameterValue", "not a valid EBS device name"},
+		{id, host, "/dev/sdg1", "InvalidParameterValue", "not a valid EBS device name"},
+		{id, host, "/dev/sda1", "InvalidParameterValue", "Attachment point /dev/sda1 is already in use"},
 		{away, host, "/dev/sdg", "InvalidVolume.ZoneMismatch", zone},
 		{absent, host, "/dev/sdg", "InvalidVolume.NotFound", absent},
 		{"vol-1", host, "/dev/sdg", "InvalidVolumeID.Malformed", `"vol-1" (expecting "vol-...")`},
