@@ -414,7 +414,7 @@ func TestLaunchPermissions(t *testing.T) {
 	_, err := public.ModifyImageAttribute(ctx, &sdk.ModifyImageAttributeInput{ImageId: &id, Description: some})
 	b.refused(err, "AuthFailure", "Not authorized for image:"+id)
 	_, err = public.DescribeImageAttribute(ctx, &sdk.DescribeImageAttributeInput{ImageId: &id, Attribute: "description"})
-	b.refused(err, "AuthFailure", id)
+	b.refused(err, "AuthFailure", id, "is not its owner")
 	_, err = public.DeregisterImage(ctx, &sdk.DeregisterImageInput{ImageId: &id})
 	b.refused(err, "AuthFailure", id)
 }
