@@ -330,6 +330,8 @@ func TestServersThatCannotBe(t *testing.T) {
 	newServer(t, loopcloud.Options{Dir: dir})
 	for name, o := range map[string]loopcloud.Options{
 		"no directory":    {},
+		"no cloud there":  {Dir: t.TempDir(), Existing: true},
+		"no place for it": {Dir: "/dev/null/there", Existing: true},
 		"directory taken": {Dir: dir},
 		"naming unknown":  {Dir: t.TempDir(), Naming: "ide"},
 	} {

@@ -5,8 +5,8 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
-	"io"
 	"os"
 	"runtime/debug"
 )
@@ -67,6 +67,9 @@ func (p *program) main(ctx context.Context, args []string) int {
 	switch {
 	case err == nil:
 		return 0
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(p.stdout, usage)
+		return 0
 	case errors.As(err, &status):
 		return int(status)
 	case errors.As(err, &misuse):
@@ -89,20 +92,26 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	case "image":
 		return p.image(ctx, rest)
 	case "version", "--version":
-		return p.version()
+		return p.version(rest)
 	case "help", "--help", "-h":
-		_, err := io.WriteString(p.stdout, usage)
-		return err
+		return flag.ErrHelp
 	default:
 		return misused("there is no command %q: there are serve, run, image and version", name)
 	}
 }
 
-func (p *program) version() error {
+func (p *program) version(args []string) error {
+	rest, err := parse(newFlags("version"), args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return misused("version: %q is no option", rest[0])
+	}
 	version := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		version = info.Main.Version
 	}
-	_, err := fmt.Fprintln(p.stdout, "loopcloud", version)
+	_, err = fmt.Fprintln(p.stdout, "loopcloud", version)
 	return err
 }
