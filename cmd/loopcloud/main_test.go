@@ -122,6 +122,11 @@ func TestHelpAndVersion(t *testing.T) {
 			t.Errorf("%s: %+v", line, got)
 		}
 	}
+	for _, said := range []string{ownKey.ID + ":" + ownKey.Secret, defaultListen} {
+		if !strings.Contains(usage, said) {
+			t.Errorf("the help does not say %s", said)
+		}
+	}
 	if got := runProgram(t, "version"); got.status != 0 || !strings.HasPrefix(got.stdout, "loopcloud ") {
 		t.Errorf("the version is %+v", got)
 	}
