@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
@@ -96,7 +97,7 @@ var lateOptions = []string{"command_wrapper", "mount_path", "pre_mount_commands"
 // later. After an unknown option the rest is decoded none the less: then usable
 // is true, and what else is wrong can be told in the same breath.
 func Decode(target any, common *Config, kind Kind, late []string, raws ...any) (usable bool, err error) {
-	var ictx interpolate.Context
+	ictx := interpolate.Context{Funcs: template.FuncMap{"clean_resource_name": kind.cleanName}}
 	err = config.Decode(target, &config.DecodeOpts{
 		PluginType:         kind.ID,
 		Interpolate:        true,

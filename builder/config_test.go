@@ -182,6 +182,18 @@ func TestRightOptions(t *testing.T) {
 	}
 }
 
+// TestCleanResourceName: what a name may have depends on the kind.
+func TestCleanResourceName(t *testing.T) {
+	o, errs := decode(t, map[string]any{
+		"name":               "{{`a:b  {c}é` | clean_resource_name}}",
+		"description":        "{{clean_resource_name .BuildRegion}}",
+		"pre_mount_commands": []any{"echo {{clean_resource_name .Device}}"},
+	})
+	if errs != nil || o.Name != "a-b  -c--" {
+		t.Errorf("the name is %q, errors %q", o.Name, errs)
+	}
+}
+
 func TestAllErrorsAtOnce(t *testing.T) {
 	_, errs := decode(t, map[string]any{
 		"unknown_one": 1, "unknown_two": 2,

@@ -53,11 +53,13 @@ func renderAll(option string, texts []string, ictx interpolate.Context, data map
 func renderMap(option string, texts map[string]string, ictx interpolate.Context, data map[string]any) (map[string]string, error) {
 	rendered := make(map[string]string, len(texts))
 	for _, key := range slices.Sorted(maps.Keys(texts)) {
-		pair, err := renderAll(option, []string{key, texts[key]}, ictx, data)
+		name, err := render(key, ictx, data)
 		if err != nil {
-			return nil, fmt.Errorf("cannot render %s %q: %w", option, key, err)
+			return nil, fmt.Errorf("cannot render the key %q of %s: %w", key, option, err)
 		}
-		rendered[pair[0]] = pair[1]
+		if rendered[name], err = render(texts[key], ictx, data); err != nil {
+			return nil, fmt.Errorf("cannot render the value of %s %q: %w", option, key, err)
+		}
 	}
 	return rendered, nil
 }
