@@ -36,7 +36,8 @@ func TestUntilIsQuickAtFirstAndSlowLater(t *testing.T) {
 				t.Fatal(err)
 			}
 			late := time.Since(begun) - takes
-			if longest := min(p.Longest*5/4, takes/2+125*time.Millisecond); late > longest {
+			// when every interval but the last is the shortest that it can be
+			if longest := min(p.Longest*5/4, takes*5/6+125*time.Millisecond); late > longest {
 				t.Errorf("noticed after %s what took %s", takes+late, takes)
 			}
 			if most := 12 + int(takes/(p.Longest*3/4)); looks > most {
