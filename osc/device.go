@@ -1,6 +1,7 @@
 package osc
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -84,6 +85,8 @@ var ephemeral = regexp.MustCompile(`^ephemeral[0-9]+$`)
 // the root's.
 func (m Mapping) check() error {
 	switch {
+	case m.DeviceName == "":
+		return errors.New("device_name is required")
 	case !dataDevice.MatchString(withDev(m.DeviceName)):
 		return fmt.Errorf("device_name %q is not of the form /dev/sdX, /dev/sdXX, /dev/xvdX or /dev/xvdXX "+
 			"with a first letter from b to z", m.DeviceName)
