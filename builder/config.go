@@ -168,15 +168,16 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) checkTemplates() []error {
+	device, mountPath := sample{fieldDevice, "/dev/xvdf"}, sample{fieldMountPath, "/mnt/xvdf"}
 	errs := []error{
-		checkTemplate("command_wrapper", c.CommandWrapper, &c.ictx, fieldCommand),
-		checkTemplate("mount_path", c.MountPath, &c.ictx, fieldDevice),
+		tryTemplate("command_wrapper", c.CommandWrapper, c.ictx, sample{fieldCommand, "true"}),
+		tryTemplate("mount_path", c.MountPath, c.ictx, sample{fieldDevice, "xvdf"}),
 	}
 	for i, command := range c.PreMountCommands {
-		errs = append(errs, checkTemplate(entry("pre_mount_commands", i), command, &c.ictx, fieldDevice))
+		errs = append(errs, tryTemplate(entry("pre_mount_commands", i), command, c.ictx, device))
 	}
 	for i, command := range c.PostMountCommands {
-		errs = append(errs, checkTemplate(entry("post_mount_commands", i), command, &c.ictx, fieldDevice, fieldMountPath))
+		errs = append(errs, tryTemplate(entry("post_mount_commands", i), command, c.ictx, device, mountPath))
 	}
 	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }

@@ -194,6 +194,23 @@ func TestCleanResourceName(t *testing.T) {
 	}
 }
 
+// TestTemplateThatCannotBeRendered is told before there is a volume.
+func TestTemplateThatCannotBeRendered(t *testing.T) {
+	for option, give := range map[string]any{
+		"pre_mount_commands[1]":  []any{"true", "echo {{env `HOME`}}"},
+		"post_mount_commands[0]": []any{"echo {{env `HOME`}}"},
+		"mount_path":             "/mnt/{{env `HOME`}}",
+		"command_wrapper":        "{{env `SUDO`}} {{.Command}}",
+	} {
+		name, _, _ := strings.Cut(option, "[")
+		_, errs := decode(t, map[string]any{name: give})
+		if len(errs) != 1 {
+			t.Fatalf("%s: %q", option, errs)
+		}
+		mustContain(t, errs[0], "cannot render "+option, "env vars are not allowed here")
+	}
+}
+
 func TestAllErrorsAtOnce(t *testing.T) {
 	_, errs := decode(t, map[string]any{
 		"unknown_one": 1, "unknown_two": 2,

@@ -83,6 +83,27 @@ func checkTemplate(option, text string, ictx *interpolate.Context, fields ...str
 	return nil
 }
 
+// sample is what a field may well hold when its template is rendered.
+type sample struct{ field, value string }
+
+// tryTemplate checks a template and renders it with samples, for those templates
+// that are otherwise rendered when a volume is there already.
+func tryTemplate(option, text string, ictx interpolate.Context, samples ...sample) error {
+	var fields []string
+	data := map[string]any{}
+	for _, s := range samples {
+		fields = append(fields, s.field)
+		data[s.field] = s.value
+	}
+	if err := checkTemplate(option, text, &ictx, fields...); err != nil {
+		return err
+	}
+	if _, err := render(text, ictx, data); err != nil {
+		return fmt.Errorf("cannot render %s: %w", option, err)
+	}
+	return nil
+}
+
 // fieldsUsed lists the fields of the template's data that a node speaks of.
 // Below a range or a with the dot is something else: then only $ is the data.
 func fieldsUsed(node parse.Node, dotIsData bool) []string {
