@@ -9,6 +9,8 @@ import (
 	"flag"
 	"fmt"
 	"net/url"
+	"os/signal"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -66,6 +68,9 @@ func (at place) with(o loopcloud.Options, do func(images) error) error {
 }
 
 func (p *program) image(ctx context.Context, args []string) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, stop) // who says it twice does not wait for the tidying
 	if len(args) == 0 {
 		return misused("image: no command: there are import, export and list")
 	}
