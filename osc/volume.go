@@ -193,6 +193,10 @@ func (c *Cloud) whyNotLinked(
 	if vm.State == api.VmStatePending {
 		return fmt.Errorf("%w: %w", errUnsettled, refused)
 	}
+	if vm.State == api.VmStateRunning && is(refused, (*refusal).conflict) {
+		// volume and VM are as they should be: the name is what is left
+		return fmt.Errorf("%w: %w", bake.ErrDeviceTaken, refused)
+	}
 	return refused
 }
 
