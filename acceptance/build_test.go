@@ -490,3 +490,24 @@ func (b *box) interrupted(template, text string) string {
 	}
 	return all.String()
 }
+
+// TestOneCloudBeneath builds with each builder from what the other one made: ids
+// of either form are one state's.
+func TestOneCloudBeneath(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	b := newBox(t)
+	source := sourceID
+	for i, f := range []flavor{flavors[1], flavors[0], flavors[1]} {
+		name := fmt.Sprintf("generation %d", i)
+		b.build(b.template(f.basic(map[string]any{"source_PREFIX": source, "PREFIX_name": name}), shell("echo "+f.name+" >> /root/line")))
+		for _, img := range b.images() {
+			if img.Name == name {
+				source = img.ID
+			}
+		}
+	}
+	if got, want := b.content(b.disk(source), "/root/line"), "osc-chroot\namazon-chroot\nosc-chroot\n"; got != want {
+		t.Errorf("the image holds %q, want %q", got, want)
+	}
+}
