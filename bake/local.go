@@ -17,6 +17,9 @@ type Options struct {
 // NewMachine is the machine that this process runs on. It fails where that is no
 // Linux, and, wrapping chroot.ErrNotRoot, without root's rights.
 func NewMachine(o Options) (Machine, error) {
+	if err := keepFiles(); err != nil {
+		return nil, err
+	}
 	keeper, err := chroot.Start(chroot.Options{Wrapper: o.Wrapper})
 	if err != nil {
 		return nil, err

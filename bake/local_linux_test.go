@@ -2,6 +2,7 @@ package bake_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
@@ -206,5 +208,24 @@ func TestMachineChecksPaths(t *testing.T) {
 	}
 	if err := m.CheckFile(dir); err == nil {
 		t.Error("a directory can be copied")
+	}
+}
+
+// TestFilesOfThisProcessStayInIt: what this process was started with is not
+// passed on to the commands of a build.
+func TestFilesOfThisProcessStayInIt(t *testing.T) {
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil { // as inherited: not close-on-exec
+		t.Fatal(err)
+	}
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	if _, err := bake.NewMachine(bake.Options{}); err != nil && !errors.Is(err, chroot.ErrNotRoot) {
+		t.Fatal(err)
+	}
+	for _, fd := range pipe {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("file %d would be passed on: flags %x, %v", fd, flags, err)
+		}
 	}
 }
