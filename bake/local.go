@@ -44,9 +44,9 @@ func (local) Settle(ctx context.Context, device DevicePath) error {
 	return disk.Settle(ctx, string(device))
 }
 
-func (local) Root(device DevicePath, partition string) (DevicePath, error) {
-	path, err := disk.Root(string(device), partition)
-	return DevicePath(path), err
+func (local) Root(ctx context.Context, device DevicePath, partition string, options []string) (chroot.MountSpec, error) {
+	root, err := disk.Root(ctx, string(device), partition, options)
+	return chroot.MountSpec{Device: root.Device, Type: root.Type, Options: root.Options}, err
 }
 
 func (l local) Shell(ctx context.Context, command string, out func(string)) error {

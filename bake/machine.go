@@ -22,8 +22,9 @@ type Machine interface {
 	Find(context.Context, VolumeID, DeviceName) (DevicePath, error)
 	// Settle waits until the partitions of the disk's table have their nodes.
 	Settle(context.Context, DevicePath) error
-	// Root answers the partition to mount; partition is as in Plan.
-	Root(disk DevicePath, partition string) (DevicePath, error)
+	// Root answers what to mount as the root: device, type and options; partition
+	// and options are as in Plan.
+	Root(ctx context.Context, disk DevicePath, partition string, options []string) (chroot.MountSpec, error)
 	// Shell has the host's shell run a user's command, and calls out with every
 	// line that it prints. A status other than 0 is an error.
 	Shell(ctx context.Context, command string, out func(line string)) error

@@ -63,20 +63,20 @@ func (b *build) shell(ctx context.Context, option, command string) error {
 
 // mount mounts the root partition.
 func (b *build) mount(ctx context.Context, disk DevicePath) (place, error) {
-	partition, err := b.machine.Root(disk, b.plan.Partition)
+	spec, err := b.machine.Root(ctx, disk, b.plan.Partition, b.plan.MountOptions)
 	if err != nil {
 		return place{}, err
 	}
-	path, err := b.plan.MountPath(filepath.Base(string(disk)))
+	spec.Path, err = b.plan.MountPath(filepath.Base(string(disk)))
 	if err != nil {
 		return place{}, err
 	}
-	b.report.Step("Mounting %s on %s", partition, path)
+	b.report.Step("Mounting %s on %s", spec.Device, spec.Path)
 	p := place{device: disk}
-	p.gone = b.scaffold.Arm(fmt.Sprintf("mount of %s on %s", partition, path), func(ctx context.Context) error {
-		return b.machine.Leave(ctx, path)
+	p.gone = b.scaffold.Arm(fmt.Sprintf("mount of %s on %s", spec.Device, spec.Path), func(ctx context.Context) error {
+		return b.machine.Leave(ctx, spec.Path)
 	})
-	p.Mounted, err = b.machine.Mount(ctx, chroot.MountSpec{Device: string(partition), Path: path, Options: b.plan.MountOptions})
+	p.Mounted, err = b.machine.Mount(ctx, spec)
 	if err != nil {
 		return place{}, err
 	}

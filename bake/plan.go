@@ -36,9 +36,8 @@ type Plan struct {
 	// MountPath renders where the root is mounted, from the kernel device's base
 	// name (xvdf). If it is nil, below /mnt/packer-chroot.
 	MountPath func(device string) (string, error)
-	// Partition is the partition number of the root file system: empty for the
-	// first, or the whole disk where it has no partition table; "0" for the whole
-	// disk.
+	// Partition is the partition number of the root file system, "0" for the whole
+	// disk; if it is empty, the root is found as disk.Root says.
 	Partition string
 	// MountOptions are given to mount for the root.
 	MountOptions []string

@@ -462,8 +462,8 @@ func (m machine) Settle(ctx context.Context, _ bake.DevicePath) error {
 	return m.act(ctx, "settle", func() error { m.happened("settle"); return nil })
 }
 
-func (m machine) Root(disk bake.DevicePath, _ string) (bake.DevicePath, error) {
-	return disk + "1", m.act(context.Background(), "root", func() error { return nil })
+func (m machine) Root(ctx context.Context, disk bake.DevicePath, _ string, options []string) (chroot.MountSpec, error) {
+	return chroot.MountSpec{Device: string(disk) + "1", Type: "ext4", Options: options}, m.act(ctx, "root", func() error { return nil })
 }
 
 func (m machine) Shell(ctx context.Context, command string, out func(string)) error {

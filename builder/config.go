@@ -44,8 +44,13 @@ type Config struct {
 	// `/mnt/packer-amazon-chroot-volumes/{{.Device}}`.
 	MountPath string `mapstructure:"mount_path"`
 	// The number of the partition that holds `/`, as a string or a number. `"0"`
-	// means the whole device. By default it is the first partition, or the whole
-	// device where that has no partition table.
+	// means the whole device. By default it is the whole device where that has no
+	// partition table, and else the first partition, unless that is plainly no root:
+	// an EFI system, BIOS boot or swap partition, or one without a file system for a
+	// root. Then it is the partition whose GPT type says so, or else the one that has
+	// an `/etc/os-release` or `/etc/fstab`; if more than one has, the build fails and
+	// lists them. On btrfs the subvolume that holds the root is found, too, unless
+	// `mount_options` names one.
 	MountPartition string `mapstructure:"mount_partition"`
 	// Options for mounting the root, each as `mount -o` takes it, such as
 	// `nouuid` or `subvol=root`. By default there are none.

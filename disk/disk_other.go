@@ -39,9 +39,9 @@ func Settle(_ context.Context, device string) error {
 	return unsupported("wait for the partitions of " + device)
 }
 
-// Root is the device node to mount; Linux only.
-func Root(device, _ string) (string, error) {
-	return "", unsupported("find the root partition of " + device)
+// Root finds the root file system of a disk; Linux only.
+func Root(_ context.Context, device, _ string, _ []string) (RootFS, error) {
+	return RootFS{}, unsupported("find the root partition of " + device)
 }
 
 // Flush writes what is cached of a device to it; Linux only.
