@@ -49,6 +49,10 @@ func (local) Root(ctx context.Context, device DevicePath, partition string, opti
 	return chroot.MountSpec{Device: root.Device, Type: root.Type, Options: root.Options}, err
 }
 
+func (local) Boot(device DevicePath, fstab string) ([]disk.BootMount, error) {
+	return disk.Boot(string(device), fstab)
+}
+
 func (l local) Shell(ctx context.Context, command string, out func(string)) error {
 	return l.keeper.Shell(ctx, command, out)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
 // A Machine does the local acts of a build: those that need the host's kernel,
@@ -25,6 +26,9 @@ type Machine interface {
 	// Root answers what to mount as the root: device, type and options; partition
 	// and options are as in Plan.
 	Root(ctx context.Context, disk DevicePath, partition string, options []string) (chroot.MountSpec, error)
+	// Boot answers what the image's fstab wants at /boot and /boot/efi, as disk.Boot
+	// does.
+	Boot(disk DevicePath, fstab string) ([]disk.BootMount, error)
 	// Shell has the host's shell run a user's command, and calls out with every
 	// line that it prints. A status other than 0 is an error.
 	Shell(ctx context.Context, command string, out func(line string)) error

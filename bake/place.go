@@ -96,9 +96,14 @@ func (b *build) furnish(ctx context.Context, root place) error {
 			return err
 		}
 	}
+	if b.plan.MountBoot {
+		if err := b.mountBoot(ctx, root); err != nil {
+			return err
+		}
+	}
 	for _, mount := range b.plan.Mounts {
 		if err := b.mountBelow(ctx, root, mount); err != nil {
-			return err
+			return fmt.Errorf("chroot_mounts: %w", err)
 		}
 	}
 	for _, file := range b.plan.CopyFiles {
@@ -119,7 +124,7 @@ func (b *build) mountBelow(ctx context.Context, root place, mount chroot.ExtraMo
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("chroot_mounts: %w", err)
+		return err
 	}
 	b.report.Detail("mounted %s on %s", mount.Type, mount.Target)
 	return nil

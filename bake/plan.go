@@ -41,6 +41,8 @@ type Plan struct {
 	Partition string
 	// MountOptions are given to mount for the root.
 	MountOptions []string
+	// MountBoot mounts /boot and /boot/efi of the image's fstab below the root.
+	MountBoot bool
 	// Mounts are made below the root, in order.
 	Mounts []chroot.ExtraMount
 	// CopyFiles are copied from the host to the same path in the root.

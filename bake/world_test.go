@@ -14,6 +14,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
 var errInjected = errors.New("injected")
@@ -71,6 +72,9 @@ type world struct {
 	snapSpec  bake.SnapshotSpec
 	imageSpec bake.ImageSpec
 	mountSpec chroot.MountSpec
+	// fstab is the image's, and boot what the disk has of it.
+	fstab string
+	boot  []disk.BootMount
 }
 
 type worldVolume struct {
@@ -466,6 +470,10 @@ func (m machine) Root(ctx context.Context, disk bake.DevicePath, _ string, optio
 	return chroot.MountSpec{Device: string(disk) + "1", Type: "ext4", Options: options}, m.act(ctx, "root", func() error { return nil })
 }
 
+func (m machine) Boot(disk bake.DevicePath, fstab string) ([]disk.BootMount, error) {
+	return m.boot, m.act(context.Background(), "boot", func() error { m.happened("fstab %q", fstab); return nil })
+}
+
 func (m machine) Shell(ctx context.Context, command string, out func(string)) error {
 	out("said by " + command)
 	return m.act(ctx, "shell", func() error {
@@ -540,7 +548,13 @@ func (r *worldRoot) Upload(context.Context, string, io.Reader, os.FileMode) erro
 
 func (r *worldRoot) UploadDir(context.Context, string, string, []string) error { return nil }
 
-func (r *worldRoot) Download(context.Context, string, io.Writer) error { return nil }
+func (r *worldRoot) Download(_ context.Context, path string, to io.Writer) error {
+	if r.fstab == "" {
+		return fmt.Errorf("cannot download %s: %w", path, os.ErrNotExist)
+	}
+	_, err := io.WriteString(to, r.fstab)
+	return err
+}
 
 func (r *worldRoot) DownloadDir(context.Context, string, string, []string) error { return nil }
 

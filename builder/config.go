@@ -52,6 +52,12 @@ type Config struct {
 	// lists them. On btrfs the subvolume that holds the root is found, too, unless
 	// `mount_options` names one.
 	MountPartition string `mapstructure:"mount_partition"`
+	// Mount `/boot` and `/boot/efi` below the root, as `/etc/fstab` of the image
+	// has them, if they are partitions of the same device. They are mounted after
+	// `post_mount_commands`, unless those, or `chroot_mounts`, do it. A `/boot/efi`
+	// whose file system the kernel does not have is done without, with a warning.
+	// Defaults to `true`.
+	MountBoot config.Trilean `mapstructure:"mount_boot"`
 	// Options for mounting the root, each as `mount -o` takes it, such as
 	// `nouuid` or `subvol=root`. By default there are none.
 	MountOptions []string `mapstructure:"mount_options"`

@@ -44,6 +44,11 @@ func Root(_ context.Context, device, _ string, _ []string) (RootFS, error) {
 	return RootFS{}, unsupported("find the root partition of " + device)
 }
 
+// Boot finds what an image's fstab wants at /boot and /boot/efi; Linux only.
+func Boot(device, _ string) ([]BootMount, error) {
+	return nil, unsupported("find /boot on " + device)
+}
+
 // Flush writes what is cached of a device to it; Linux only.
 func Flush(device string) error {
 	return unsupported("flush " + device)

@@ -215,6 +215,9 @@ var errSeveral = errors.New("there is more than one root file system")
 // asSubvolume tells whether an entry is a subvolume that holds a root, and whether
 // the fstab there says that the root is this subvolume.
 func asSubvolume(top *os.File, name string) (root, says bool) {
+	if strings.ContainsAny(name, "\",\\ \t\n") {
+		return false, false // it could say more than its name in a list of options
+	}
 	dir, err := openBelow(top, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 	if err != nil {
 		return false, false
