@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -264,4 +265,63 @@ func (b *box) onHost(format string, args ...any) string {
 		b.t.Fatalf("%s: %v\n%s", line, err, out)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// TestGrowRoot has the root fill a volume larger than the source, and only when it
+// is asked to.
+func TestGrowRoot(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	tests := []struct {
+		layout string
+		grow   bool
+		atMiB  int // the size of the root file system is at least this, and below twice as much
+		fails  string
+	}{
+		{"whole disk", true, 1800, ""},
+		{"MBR, one partition", true, 1800, ""},
+		{"MBR, one partition", false, 70, ""},
+		{"GPT, ESP, /boot and root", true, 1700, ""},
+		{"GPT, 1, 14 and 15 as cloud images have", true, 1700, ""},
+		{"xfs, first", true, 1700, ""},
+		{"btrfs with the subvolume @", true, 1700, ""},
+		{"GPT, the root first", true, 0, "partition 2 lies behind it"},
+		{"MBR, logical behind swap", true, 0, "a logical one"},
+	}
+	for i, tt := range tests {
+		f := flavors[i%len(flavors)]
+		t.Run(fmt.Sprintf("%s, %v", tt.layout, tt.grow), func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t)
+			l := layouts[slices.IndexFunc(layouts, func(l layout) bool { return l.name == tt.layout })]
+			out := filepath.Join(b.dir, "size")
+			template := b.template(f.basic(map[string]any{
+				"source_PREFIX": b.source(l), "root_volume_size": 2, "grow_root_filesystem": tt.grow,
+			}), map[string]any{"type": "shell-local", "inline": []string{"df -m --output=size {{build `MountPath`}} | tail -1 > " + out}})
+			if tt.fails != "" {
+				b.fails(template, "grow_root_filesystem", tt.fails)
+				return
+			}
+			b.build(template)
+			size, err := strconv.Atoi(strings.TrimSpace(read(out)))
+			if err != nil || size < tt.atMiB || size >= 2*tt.atMiB {
+				t.Errorf("the root has %d MiB, not some %d (%v)", size, tt.atMiB, err)
+			}
+			raw := b.disk(b.latest().ID)
+			if l.script != "" {
+				if out := b.onHost("sfdisk --verify %s", raw); tt.grow && !strings.Contains(out, "No errors") {
+					t.Errorf("the table of the image: %s", out)
+				}
+			}
+			root := l.parts[l.markPart]
+			for _, p := range l.parts {
+				if p.root {
+					root = p
+				}
+			}
+			if got := b.inPart(raw, root, filepath.Join(root.subvolume, "etc/hostname")); got != "busybox\n" {
+				t.Errorf("the image holds %q", got)
+			}
+		})
+	}
 }

@@ -68,3 +68,29 @@ func TestMountBoot(t *testing.T) {
 		})
 	}
 }
+
+func TestGrowRoot(t *testing.T) {
+	for _, fails := range []string{"", "grow partition#1", "grow file system#1"} {
+		t.Run(fails, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				if fails != "" {
+					w.faults[fails] = fault{act: fails, err: errInjected}
+				}
+				plan := w.plan()
+				plan.GrowRoot = true
+				result, err := w.build(t.Context(), plan)
+				w.asItShould(result, err)
+				if (fails == "") != (err == nil) {
+					t.Errorf("the build ended with %v", err)
+				}
+				if fails != "" && !strings.Contains(err.Error(), "grow_root_filesystem") {
+					t.Errorf("error %v does not name the option", err)
+				}
+				got := strings.Join(w.events, ", ")
+				if want := "settle, grow /dev/xvdf1, mount, grow /mnt/root, shell ls"; fails == "" && !strings.Contains(got, want) {
+					t.Errorf("%s; want %q in it", got, want)
+				}
+			})
+		})
+	}
+}

@@ -49,6 +49,18 @@ func (local) Root(ctx context.Context, device DevicePath, partition string, opti
 	return chroot.MountSpec{Device: root.Device, Type: root.Type, Options: root.Options}, err
 }
 
+func (local) GrowPartition(ctx context.Context, device DevicePath, root chroot.MountSpec) (bool, error) {
+	grown, err := disk.GrowPartition(string(device), root.Device)
+	if err != nil {
+		return false, err
+	}
+	return grown, disk.GrowUnmounted(ctx, root.Device)
+}
+
+func (local) GrowFileSystem(root chroot.MountSpec) error {
+	return disk.GrowMounted(root.Path, root.Device)
+}
+
 func (local) Boot(device DevicePath, fstab string) ([]disk.BootMount, error) {
 	return disk.Boot(string(device), fstab)
 }

@@ -26,6 +26,13 @@ type Machine interface {
 	// Root answers what to mount as the root: device, type and options; partition
 	// and options are as in Plan.
 	Root(ctx context.Context, disk DevicePath, partition string, options []string) (chroot.MountSpec, error)
+	// GrowPartition makes the root's partition reach to the end of the disk, and a
+	// file system that grows while it is not mounted fill it. It answers whether the
+	// partition grew.
+	GrowPartition(ctx context.Context, disk DevicePath, root chroot.MountSpec) (bool, error)
+	// GrowFileSystem makes the mounted root's file system fill its partition, if it
+	// does not yet.
+	GrowFileSystem(root chroot.MountSpec) error
 	// Boot answers what the image's fstab wants at /boot and /boot/efi, as disk.Boot
 	// does.
 	Boot(disk DevicePath, fstab string) ([]disk.BootMount, error)

@@ -67,6 +67,11 @@ func (b *build) mount(ctx context.Context, disk DevicePath) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
+	if b.plan.GrowRoot {
+		if err := b.growPartition(ctx, disk, spec); err != nil {
+			return place{}, err
+		}
+	}
 	spec.Path, err = b.plan.MountPath(filepath.Base(string(disk)))
 	if err != nil {
 		return place{}, err
@@ -80,7 +85,25 @@ func (b *build) mount(ctx context.Context, disk DevicePath) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
+	if b.plan.GrowRoot {
+		if err := b.machine.GrowFileSystem(spec); err != nil {
+			return place{}, fmt.Errorf("grow_root_filesystem: %w", err)
+		}
+	}
 	return p, b.done(ctx, "mount root")
+}
+
+// growPartition makes room for the root before it is mounted; its file system
+// follows when it is.
+func (b *build) growPartition(ctx context.Context, disk DevicePath, root chroot.MountSpec) error {
+	grown, err := b.machine.GrowPartition(ctx, disk, root)
+	if err != nil {
+		return fmt.Errorf("grow_root_filesystem: %w", err)
+	}
+	if grown {
+		b.report.Detail("%s has grown to the end of the disk", root.Device)
+	}
+	return nil
 }
 
 // furnish makes the root fit to work in. Nothing of it needs an undoing of its

@@ -41,6 +41,9 @@ type Plan struct {
 	Partition string
 	// MountOptions are given to mount for the root.
 	MountOptions []string
+	// GrowRoot makes the root's partition and file system as large as the disk
+	// allows.
+	GrowRoot bool
 	// MountBoot mounts /boot and /boot/efi of the image's fstab below the root.
 	MountBoot bool
 	// Mounts are made below the root, in order.

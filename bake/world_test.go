@@ -470,6 +470,18 @@ func (m machine) Root(ctx context.Context, disk bake.DevicePath, _ string, optio
 	return chroot.MountSpec{Device: string(disk) + "1", Type: "ext4", Options: options}, m.act(ctx, "root", func() error { return nil })
 }
 
+func (m machine) GrowPartition(ctx context.Context, _ bake.DevicePath, root chroot.MountSpec) (bool, error) {
+	return true, m.act(ctx, "grow partition", func() error {
+		m.happened("grow %s", root.Device)
+		m.dirty = true
+		return nil
+	})
+}
+
+func (m machine) GrowFileSystem(root chroot.MountSpec) error {
+	return m.act(context.Background(), "grow file system", func() error { m.happened("grow %s", root.Path); return nil })
+}
+
 func (m machine) Boot(disk bake.DevicePath, fstab string) ([]disk.BootMount, error) {
 	return m.boot, m.act(context.Background(), "boot", func() error { m.happened("fstab %q", fstab); return nil })
 }

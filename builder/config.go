@@ -52,6 +52,12 @@ type Config struct {
 	// lists them. On btrfs the subvolume that holds the root is found, too, unless
 	// `mount_options` names one.
 	MountPartition string `mapstructure:"mount_partition"`
+	// Make the root partition reach to the end of the device, and its file system
+	// fill it, before anything else is done with it: for an image that is larger than
+	// its source, by `root_volume_size`. The partition must be the last on the device,
+	// and the file system ext4, xfs or btrfs. ext4 takes `e2fsck` and `resize2fs`
+	// on the host. Defaults to `false`.
+	GrowRootFilesystem bool `mapstructure:"grow_root_filesystem"`
 	// Mount `/boot` and `/boot/efi` below the root, as `/etc/fstab` of the image
 	// has them, if they are partitions of the same device. They are mounted after
 	// `post_mount_commands`, unless those, or `chroot_mounts`, do it. A `/boot/efi`

@@ -424,3 +424,13 @@ func TestNotADevice(t *testing.T) {
 		}
 	}
 }
+
+// blocks is the size of the file system that is mounted at dir, in bytes.
+func blocks(t *testing.T, dir string) int64 {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	return int64(st.Blocks) * st.Bsize
+}

@@ -49,6 +49,15 @@ func Boot(device, _ string) ([]BootMount, error) {
 	return nil, unsupported("find /boot on " + device)
 }
 
+// GrowPartition makes a partition reach to the end of its device; Linux only.
+func GrowPartition(_, node string) (bool, error) { return false, unsupported("grow " + node) }
+
+// GrowUnmounted makes an ext4 fill its device; Linux only.
+func GrowUnmounted(_ context.Context, node string) error { return unsupported("grow " + node) }
+
+// GrowMounted makes a file system fill its device; Linux only.
+func GrowMounted(_, device string) error { return unsupported("grow " + device) }
+
 // Flush writes what is cached of a device to it; Linux only.
 func Flush(device string) error {
 	return unsupported("flush " + device)
