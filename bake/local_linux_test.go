@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
@@ -166,11 +167,12 @@ func TestMachineOnARealDisk(t *testing.T) {
 	if err := m.Settle(t.Context(), disk); err != nil {
 		t.Fatal(err)
 	}
-	partition, err := m.Root(disk, "")
-	if err != nil || partition != disk+"p1" {
-		t.Fatalf("the root is on %q, %v", partition, err)
+	spec, err := m.Root(t.Context(), disk, "", []string{"noatime"})
+	if want := (chroot.MountSpec{Device: string(disk) + "p1", Type: "ext4", Options: []string{"noatime"}}); err != nil || !cmp.Equal(spec, want) {
+		t.Fatalf("the root is %+v, %v", spec, err)
 	}
-	root, err := m.Mount(t.Context(), chroot.MountSpec{Device: string(partition), Path: path})
+	spec.Path = path
+	root, err := m.Mount(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +192,7 @@ func TestMachineOnARealDisk(t *testing.T) {
 		t.Error(err)
 	}
 	var out bytes.Buffer
-	cmd := exec.Command("debugfs", "-R", "cat /hello", string(partition))
+	cmd := exec.Command("debugfs", "-R", "cat /hello", spec.Device)
 	cmd.Stdout = &out
 	if err := cmd.Run(); err != nil || out.String() != "world" {
 		t.Errorf("the disk holds %q, %v", &out, err)
