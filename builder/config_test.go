@@ -124,7 +124,7 @@ func TestWrongOptions(t *testing.T) {
 		{"syntax of command_wrapper", map[string]any{"command_wrapper": "sudo {{.Command"}, []string{"command_wrapper"}},
 		{"syntax of pre_mount_commands", map[string]any{"pre_mount_commands": []any{"{{"}}, []string{"pre_mount_commands"}},
 		{"syntax of post_mount_commands", map[string]any{"post_mount_commands": []any{"{{end}}"}}, []string{"post_mount_commands"}},
-		{"syntax of pre_unmount_commands", map[string]any{"pre_unmount_commands": []any{"{{if}}"}}, []string{"pre_unmount_commands[0]"}},
+		{"syntax of pre_unmount_commands", map[string]any{"pre_unmount_commands": []any{"{{end}}"}}, []string{"pre_unmount_commands"}},
 		{"field of pre_unmount_commands", map[string]any{"pre_unmount_commands": []any{"ls {{.Path}}"}}, []string{"pre_unmount_commands[0]", ".Path", ".Device, .MountPath"}},
 		{"block_services of no boolean", map[string]any{"block_services": "perhaps"}, []string{"block_services", "perhaps"}},
 		{"clean_uploads of no boolean", map[string]any{"clean_uploads": "perhaps"}, []string{"clean_uploads", "perhaps"}},
