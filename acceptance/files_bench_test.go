@@ -2,12 +2,12 @@ package acceptance
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -108,10 +108,10 @@ func smallFiles(b *testing.B, dir string) string {
 	b.Helper()
 	dir = filepath.Join(dir, "small")
 	for i := range 100 {
-		sub := filepath.Join(dir, fmt.Sprint(i))
+		sub := filepath.Join(dir, strconv.Itoa(i))
 		must(b, os.MkdirAll(sub, 0o755))
 		for j := range 100 {
-			must(b, os.WriteFile(filepath.Join(sub, fmt.Sprint(j)), make([]byte, 100+i*j), 0o644))
+			must(b, os.WriteFile(filepath.Join(sub, strconv.Itoa(j)), make([]byte, 100+i*j), 0o644))
 		}
 	}
 	return dir

@@ -109,6 +109,32 @@ func noSecret(t *testing.T, dir string) {
 	})
 }
 
+// TestRacingMkdir puts links in the place of directories as soon as they are made:
+// what they lead to may not get the mode of a new directory.
+func TestRacingMkdir(t *testing.T) {
+	outside := t.TempDir()
+	if err := os.Chmod(outside, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m := tiny(t, nil)
+	work, spare := m.Path()+"/work", m.Path()+"/spare"
+	write(t, work+"/file", "", 0o644)
+	link(t, outside, spare)
+	stop := race(t, work+"/new", spare)
+	for range 3000 {
+		_ = upload(t, m, "/work/new/file", "x", 0o644)
+		_ = os.RemoveAll(work + "/new")
+		if fi, err := os.Lstat(spare); err != nil || fi.Mode()&fs.ModeSymlink == 0 {
+			_ = os.RemoveAll(spare)
+			_ = os.Symlink(outside, spare)
+		}
+	}
+	stop()
+	if st := stat(t, outside); st.Mode&0o777 != 0o700 || len(listing(t, outside)) > 0 {
+		t.Errorf("outside has the mode %o, and holds %v", st.Mode, listing(t, outside))
+	}
+}
+
 // TestRacingNodes swaps a file for a pipe, which would block for ever, and for a
 // block device, which would be written to.
 func TestRacingNodes(t *testing.T) {

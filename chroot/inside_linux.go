@@ -165,7 +165,7 @@ func (in *inside) mkdir(parent, name string, mode os.FileMode) error {
 	err = unix.Mkdirat(int(dir.Fd()), name, 0o700)
 	if err == nil {
 		in.made = append(in.made, parent+"/"+name)
-		err = unix.Fchmodat(int(dir.Fd()), name, bits(mode), 0)
+		err = chmodDir(dir, name, mode)
 	}
 	if errors.Is(err, unix.EEXIST) {
 		err = errors.New("a link is there that leads nowhere")
@@ -174,6 +174,17 @@ func (in *inside) mkdir(parent, name string, mode os.FileMode) error {
 		return &os.PathError{Op: "mkdir", Path: in.where + ":" + parent + "/" + name, Err: err}
 	}
 	return nil
+}
+
+// chmodDir changes the mode of a directory, and of nothing that a link leads to
+// which was put in its place.
+func chmodDir(parent *os.File, name string, mode os.FileMode) error {
+	dir, err := openAt(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return unix.Fchmod(int(dir.Fd()), bits(mode))
 }
 
 // split parts a path into what is before the last name, and that name. It keeps

@@ -45,7 +45,7 @@ type copier struct {
 // inode is what tells files apart.
 type inode struct{ dev, ino uint64 }
 
-func inodeOf(st *unix.Stat_t) inode { return inode{uint64(st.Dev), st.Ino} }
+func inodeOf(st *unix.Stat_t) inode { return inode{st.Dev, st.Ino} }
 
 // copiedFile is a file with several names: where its copy is, and what.
 type copiedFile struct {
