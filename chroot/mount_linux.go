@@ -22,6 +22,8 @@ type Mounted struct {
 	// made are the directories that were made to mount on, outermost first.
 	made   []string
 	copies []copied
+	// asked says that who uses the root has been asked to end.
+	asked bool
 }
 
 var _ Root = (*Mounted)(nil)
