@@ -206,22 +206,29 @@ var zoo = map[string]func(root string) *exec.Cmd{
 // begin starts a process and waits until it holds.
 func begin(t *testing.T, cmd *exec.Cmd) (pid int, over <-chan struct{}) {
 	t.Helper()
+	over, err := hold(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	return cmd.Process.Pid, over
+}
+
+func hold(cmd *exec.Cmd) (over <-chan struct{}, err error) {
 	tells := strings.Contains(strings.Join(cmd.Args, " "), "echo ready") ||
 		slices.ContainsFunc(cmd.Env, func(e string) bool { return strings.HasPrefix(e, holdEnv) })
 	var out io.Reader
 	if tells {
-		pipe, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
+		if out, err = cmd.StdoutPipe(); err != nil {
+			return nil, err
 		}
-		out = pipe
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if tells {
 		if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-			t.Fatalf("the holder says %q, %v", line, err)
+			return nil, fmt.Errorf("the holder says %q, %v", line, err)
 		}
 	}
 	ended := make(chan struct{})
@@ -229,8 +236,7 @@ func begin(t *testing.T, cmd *exec.Cmd) (pid int, over <-chan struct{}) {
 		defer close(ended)
 		_ = cmd.Wait()
 	}()
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	return cmd.Process.Pid, ended
+	return ended, nil
 }
 
 // journal keeps what a keeper logs.
@@ -489,39 +495,43 @@ func TestAThousandLeaves(t *testing.T) {
 		work <- names[n%len(names)]
 	}
 	close(work)
-	t.Run("side by side", func(t *testing.T) {
-		for n := range keepers {
-			t.Run(strconv.Itoa(n), func(t *testing.T) {
-				t.Parallel()
-				k, j, spec := cage(t)
-				before := mountTable(t, spec)
-				for name := range work {
-					leaveOnce(t, k, spec, name)
+	var wg sync.WaitGroup
+	for range keepers {
+		k, j, spec := cage(t)
+		before := mountTable(t, spec)
+		wg.Go(func() {
+			for name := range work {
+				if err := leaveOnce(k, spec, name); err != nil {
+					t.Errorf("%s: %v; the log says\n%s", name, err, j)
+					return
 				}
-				if after := mountTable(t, spec); after != before {
-					t.Errorf("the host's mounts were\n%s\nand are\n%s", before, after)
-				}
-				if t.Failed() {
-					t.Logf("the log says\n%s", j)
-				}
-			})
-		}
-	})
+			}
+		})
+		defer func() {
+			if after := mountTable(t, spec); after != before {
+				t.Errorf("the host's mounts were\n%s\nand are\n%s", before, after)
+			}
+		}()
+	}
+	wg.Wait()
 }
 
-func leaveOnce(t *testing.T, k *chroot.Keeper, spec chroot.MountSpec, name string) {
-	t.Helper()
-	if _, err := k.Mount(t.Context(), spec); err != nil {
-		t.Fatal(err)
+func leaveOnce(k *chroot.Keeper, spec chroot.MountSpec, name string) error {
+	if _, err := k.Mount(context.Background(), spec); err != nil {
+		return err
 	}
 	if err := unix.Mount("tmpfs", spec.Path+"/proc", "tmpfs", 0, ""); err != nil {
-		t.Error(err)
+		return err
 	}
-	_, over := begin(t, zoo[name](spec.Path))
-	if err := k.Leave(t.Context(), spec.Path); err != nil {
-		t.Fatalf("%s: %v", name, err)
+	over, err := hold(zoo[name](spec.Path))
+	if err != nil {
+		return err
+	}
+	if err := k.Leave(context.Background(), spec.Path); err != nil {
+		return err
 	}
 	<-over
+	return nil
 }
 
 // mountTable is all that the host has mounted of a test's device, or where its
