@@ -24,19 +24,22 @@ const lastGasp = time.Second
 // cannot be: the error is an EBUSY that names them.
 func (m *Mounted) endAll(ctx context.Context) error {
 	family := ancestors()
-	for deadline := time.Now().Add(m.keeper.busy + m.keeper.grace); ; {
-		r, err := reachOf(m.real)
+	deadline := time.Now().Add(m.keeper.busy + m.keeper.grace)
+	for thorough := false; ; {
+		r, err := m.reach()
 		if err != nil {
 			return err
 		}
+		r.maps = thorough
 		kin, others := findOthers(r, family)
-		if len(others) == 0 {
+		if len(others) == 0 && thorough {
 			return stillHeld(m.real, kin)
 		}
+		thorough = len(others) == 0 // those that have no more than a mapped file are few
 		left := m.end(ctx, others)
 		closeAll(others)
 		if err := context.Cause(ctx); err != nil {
-			return fmt.Errorf("%w: %w", err, stillHeld(m.real, others))
+			return errors.Join(err, stillHeld(m.real, others))
 		}
 		if len(left) > 0 || time.Now().After(deadline) {
 			return stillHeld(m.real, others)
@@ -66,7 +69,7 @@ func findOthers(r reach, family map[int]bool) (kin, others []holder) {
 
 // end asks, waits, and kills. It answers those that would not even die.
 func (m *Mounted) end(ctx context.Context, all []holder) []holder {
-	if !m.asked {
+	if !m.asked && len(all) > 0 {
 		m.asked = true
 		m.signal(all, unix.SIGTERM, "ending")
 		if all = ended(ctx, all, m.keeper.grace); len(all) == 0 || ctx.Err() != nil {

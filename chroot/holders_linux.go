@@ -17,6 +17,8 @@ import (
 // holder is a process that holds a root.
 type holder struct {
 	pid int
+	// name is its id and what it runs.
+	name string
 	// how it holds the root, as the end of a sentence about it.
 	how string
 	// fd is a pidfd, so that no signal reaches another process that was given the
@@ -30,6 +32,7 @@ func holders(root string) []string {
 	if err != nil {
 		return nil
 	}
+	r.maps = true
 	var found []string
 	for _, h := range r.processes() {
 		found = append(found, h.String())
@@ -38,7 +41,7 @@ func holders(root string) []string {
 }
 
 // String names the process as a log or an error does.
-func (h holder) String() string { return processName(h.pid) + ", which " + h.how }
+func (h holder) String() string { return h.name + ", which " + h.how }
 
 // processName is the id of a process and what it runs.
 func processName(pid int) string {
@@ -83,7 +86,7 @@ func loopsOn(r reach) []string {
 // letGo takes back what the kernel itself does with files of the root, which a
 // provisioner has left: loop devices over them, and swapping to them.
 func (m *Mounted) letGo() error {
-	r, err := reachOf(m.real)
+	r, err := m.reach()
 	if err != nil {
 		return err
 	}

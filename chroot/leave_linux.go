@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -69,7 +70,16 @@ func (m *Mounted) clear(ctx context.Context) (synced, err error) {
 	if err := m.keeper.patiently(ctx, func() error { return m.endAll(ctx) }); err != nil {
 		return nil, err
 	}
-	dir, err := os.Open(m.real)
+	return syncAt(m.real)
+}
+
+// syncAt writes what is cached of the file system at a path. Meanwhile nothing is
+// forked: a child has its parent's files until it is a program of its own, and would
+// be one more holder of the root.
+func syncAt(path string) (synced, err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	dir, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -78,19 +88,16 @@ func (m *Mounted) clear(ctx context.Context) (synced, err error) {
 }
 
 // unmount unmounts everything, and makes sure that the device is free. Somebody may
-// have come since all were ended.
+// have come since all were ended, or hold what others have detached.
 func (m *Mounted) unmount(ctx context.Context) error {
 	err := unmountBelow(m.real)
-	if errors.Is(err, unix.EBUSY) {
-		if held := m.endAll(ctx); held != nil {
-			return held
-		}
-		return cmp.Or(m.letGo(), err)
+	if err == nil {
+		err = m.released()
 	}
-	if err != nil {
+	if !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	return m.released()
+	return cmp.Or(m.endAll(ctx), m.letGo(), err)
 }
 
 func ignoreMissing(err error) error {

@@ -68,50 +68,41 @@ var holds = map[string]func(path string) error{
 		return os.Remove(f.Name())
 	},
 	"a thread's directory": inThread(unix.Chdir),
-	"a thread's open file": func(path string) error {
-		return inThread(func(string) error {
-			if err := unix.Unshare(unix.CLONE_FILES); err != nil {
-				return err
-			}
-			fd, err := unix.Open(filepath.Join(path, "data"), unix.O_RDONLY, 0)
-			if err != nil {
-				return err
-			}
-			// the other threads' table has it no more
-			_ = fd
-			return nil
-		})(path)
-	},
+	"a thread's open file": inThread(func(path string) error {
+		if err := unix.Unshare(unix.CLONE_FILES); err != nil {
+			return err
+		}
+		_, err := unix.Open(filepath.Join(path, "data"), unix.O_RDONLY, 0)
+		return err
+	}),
 	"a thread when the first has ended": func(path string) error {
 		_, err := unix.Open(filepath.Join(path, "data"), unix.O_RDONLY, 0)
 		return err
 	},
-	"a mount of its own": func(path string) error {
-		return inThread(func(string) error {
-			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-				return err
-			}
-			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-				return err
-			}
-			if err := unix.Mount("tmpfs", path+"/tmp", "tmpfs", 0, ""); err != nil {
-				return err
-			}
-			return unix.Chdir(path + "/tmp")
-		})(path)
-	},
-	"a detached mount": func(path string) error {
-		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-			return err
-		}
-		if err := unix.Chdir(path); err != nil {
+	"a mount of its own": inThread(func(path string) error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return err
 		}
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 			return err
 		}
+		if err := unix.Mount("tmpfs", path+"/tmp", "tmpfs", 0, ""); err != nil {
+			return err
+		}
+		return unix.Chdir(path + "/tmp")
+	}),
+	"a detached mount": inThread(func(path string) error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		if err := unix.Chdir(path); err != nil {
+			return err
+		}
 		return unix.Unmount(path, unix.MNT_DETACH)
-	},
+	}),
 }
 
 // inThread acts in a thread with its own root, directory and namespaces, that stays.
@@ -461,6 +452,24 @@ func TestLeaveDetachesLoopDevices(t *testing.T) {
 	}
 	<-over
 	if !strings.Contains(j.String(), "detaching "+device) {
+		t.Errorf("the log says\n%s", j)
+	}
+}
+
+// TestLeaveAfterALazyUnmount has a user's command detach the root, and what works
+// in it stay.
+func TestLeaveAfterALazyUnmount(t *testing.T) {
+	k, j, spec := cage(t)
+	mount(t, k, spec)
+	_, over := begin(t, busybox(spec.Path, nil, sleeper...))
+	if err := unix.Unmount(spec.Path, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Leave(t.Context(), spec.Path); err != nil {
+		t.Fatal(err)
+	}
+	<-over
+	if !strings.Contains(j.String(), "(busybox sleep 1000), which works there") {
 		t.Errorf("the log says\n%s", j)
 	}
 }

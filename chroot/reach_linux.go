@@ -27,11 +27,26 @@ type reach struct {
 	devices map[uint64]bool
 	// sockets are the inodes of the Unix sockets that have a name in the root.
 	sockets map[uint64]bool
+	// maps says that mapped files are looked at too, which takes longest.
+	maps bool
 }
 
-// reachOf looks at what is mounted now.
-func reachOf(root string) (reach, error) {
+// reach looks at what is mounted now. Who has detached the mount meanwhile may still
+// use its file system.
+func (m *Mounted) reach() (reach, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(m.device, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK {
+		return reachOf(m.real, st.Rdev)
+	}
+	return reachOf(m.real)
+}
+
+// reachOf looks at what is mounted at a path now, and at further devices.
+func reachOf(root string, devices ...uint64) (reach, error) {
 	r := reach{root: root, mounts: map[uint64]bool{}, devices: map[uint64]bool{}}
+	for _, device := range devices {
+		r.devices[device] = true
+	}
 	all, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return r, err
@@ -74,7 +89,7 @@ func (r reach) processes() []holder {
 	var found []holder
 	for _, pid := range processes() {
 		if how := r.of(pid); how != "" {
-			found = append(found, holder{pid: pid, how: how})
+			found = append(found, holder{pid: pid, name: processName(pid), how: how})
 		}
 	}
 	return found
@@ -120,6 +135,9 @@ func (r reach) ofTask(at string, shared bool) string {
 			path, _ := os.Readlink(file)
 			return "has " + path + " open"
 		}
+	}
+	if !r.maps {
+		return ""
 	}
 	return r.mapped(at)
 }
