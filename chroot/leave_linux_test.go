@@ -219,7 +219,7 @@ func hold(cmd *exec.Cmd) (over <-chan struct{}, err error) {
 	}
 	if tells {
 		if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-			return nil, fmt.Errorf("the holder says %q, %v", line, err)
+			return nil, errors.Join(fmt.Errorf("the holder says %q", line), err)
 		}
 	}
 	ended := make(chan struct{})
