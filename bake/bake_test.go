@@ -225,6 +225,20 @@ func TestFailureTellsWhatFailedAndWhatWasUndone(t *testing.T) {
 	})
 }
 
+func TestKeepOnErrorIsAskedOnlyWhereThereIsAnything(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		plan := w.plan()
+		plan.KeepOnError = func(error) bool {
+			t.Error("asked whether to keep nothing")
+			return true
+		}
+		w.faults["source#1"] = fault{err: errInjected}
+		if _, err := w.build(t.Context(), plan); !errors.Is(err, errInjected) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
 func TestKeepOnErrorLeavesEverything(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
@@ -96,7 +97,7 @@ var lateOptions = []string{"command_wrapper", "mount_path", "pre_mount_commands"
 // later. After an unknown option the rest is decoded none the less: then usable
 // is true, and what else is wrong can be told in the same breath.
 func Decode(target any, common *Config, kind Kind, late []string, raws ...any) (usable bool, err error) {
-	var ictx interpolate.Context
+	ictx := interpolate.Context{Funcs: template.FuncMap{"clean_resource_name": kind.cleanName}}
 	err = config.Decode(target, &config.DecodeOpts{
 		PluginType:         kind.ID,
 		Interpolate:        true,
@@ -167,15 +168,16 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) checkTemplates() []error {
+	device, mountPath := sample{fieldDevice, "/dev/xvdf"}, sample{fieldMountPath, "/mnt/xvdf"}
 	errs := []error{
-		checkTemplate("command_wrapper", c.CommandWrapper, &c.ictx, fieldCommand),
-		checkTemplate("mount_path", c.MountPath, &c.ictx, fieldDevice),
+		tryTemplate("command_wrapper", c.CommandWrapper, c.ictx, sample{fieldCommand, "true"}),
+		tryTemplate("mount_path", c.MountPath, c.ictx, sample{fieldDevice, "xvdf"}),
 	}
 	for i, command := range c.PreMountCommands {
-		errs = append(errs, checkTemplate(entry("pre_mount_commands", i), command, &c.ictx, fieldDevice))
+		errs = append(errs, tryTemplate(entry("pre_mount_commands", i), command, c.ictx, device))
 	}
 	for i, command := range c.PostMountCommands {
-		errs = append(errs, checkTemplate(entry("post_mount_commands", i), command, &c.ictx, fieldDevice, fieldMountPath))
+		errs = append(errs, tryTemplate(entry("post_mount_commands", i), command, c.ictx, device, mountPath))
 	}
 	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }

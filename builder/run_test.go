@@ -77,14 +77,14 @@ func TestLockDirOfTheEnvironment(t *testing.T) {
 
 func TestMountPath(t *testing.T) {
 	for option, want := range map[string]string{
-		"":                        "/mnt/packer-amazon-chroot-volumes/xvdf",
-		"/mnt/a b/{{.Device}}/":   "/mnt/a b/xvdf",
-		"{{user `d`}}/x":          "/data/x",
-		"{{.Device}}":             "", // not absolute
-		"/{{index `a` .Device }}": "", // fails when rendered
+		"":                      "/mnt/packer-amazon-chroot-volumes/nvme1n1",
+		"/mnt/a b/{{.Device}}/": "/mnt/a b/nvme1n1",
+		"{{user `d`}}/x":        "/data/x",
+		"{{.Device}}":           "", // not absolute
+		"/{{if eq .Device `nvme1n1`}}{{index `a` .Device}}{{end}}": "", // fails with this device
 	} {
 		j := job(t, map[string]any{"mount_path": option, "packer_user_variables": map[string]any{"d": "/data"}})
-		got, err := planOf(t, j).MountPath("xvdf")
+		got, err := planOf(t, j).MountPath("nvme1n1")
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("mount_path %q becomes %q, %v; want %q", option, got, err, want)
 		}
@@ -114,14 +114,15 @@ func TestCommandsAreRendered(t *testing.T) {
 }
 
 func TestCommandsThatCannotBeRendered(t *testing.T) {
+	const fails = "{{if eq .Device `/dev/nvme1n1`}}{{index `x` .Device}}{{end}}"
 	plan := planOf(t, job(t, map[string]any{
-		"pre_mount_commands":  []any{"true", "{{index `x` .Device}}"},
-		"post_mount_commands": []any{"{{index `x` .Device}}"},
+		"pre_mount_commands":  []any{"true", fails},
+		"post_mount_commands": []any{fails},
 	}))
-	if _, err := plan.PreMount("/dev/xvdf"); err == nil || !strings.Contains(err.Error(), "pre_mount_commands[1]") {
+	if _, err := plan.PreMount("/dev/nvme1n1"); err == nil || !strings.Contains(err.Error(), "pre_mount_commands[1]") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := plan.PostMount("/dev/xvdf", "/mnt"); err == nil || !strings.Contains(err.Error(), "post_mount_commands[0]") {
+	if _, err := plan.PostMount("/dev/nvme1n1", "/mnt"); err == nil || !strings.Contains(err.Error(), "post_mount_commands[0]") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -45,13 +45,30 @@ func (s *Server) control() http.Handler {
 // shows.
 func onlyLocal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() || r.Header.Get("Origin") != "" {
+		if !isLoopback(r.RemoteAddr) || isOfPage(r) {
 			http.Error(w, "the control of loopcloud is for programs on its own machine", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback()
+}
+
+// isOfPage tells whether a web page makes a request. A page is of its own origin
+// when its host's name has come to lead here; such a name is neither an address nor
+// localhost.
+func isOfPage(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	if r.Header.Get("Origin") != "" || site != "" && site != "none" {
+		return true
+	}
+	host := (&url.URL{Host: r.Host}).Hostname()
+	return !strings.EqualFold(host, "localhost") && net.ParseIP(host) == nil
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

@@ -27,6 +27,8 @@ import (
 type Options struct {
 	// Dir holds everything: it is made if it does not exist.
 	Dir string
+	// Existing refuses a directory that no cloud was in, and makes none.
+	Existing bool
 	// Region is the default region, and is added to state.DefaultRegions if it is
 	// none of them: the first of those.
 	Region string
@@ -54,6 +56,9 @@ type Server struct {
 // New opens the cloud in a directory. Devices that an earlier process left there
 // are released. It fails when another process has the directory open.
 func New(o Options) (*Server, error) {
+	if err := o.there(); err != nil {
+		return nil, err
+	}
 	disks, err := o.disks()
 	if err != nil {
 		return nil, err
@@ -72,6 +77,18 @@ func New(o Options) (*Server, error) {
 	authorize := noting(sigv4.NewAuthorizer(cloud))
 	s.handler = s.routes(ec2.New(cloud, authorize), imds.New(cloud), oapi.New(cloud, authorize))
 	return s, nil
+}
+
+// there refuses a directory without a cloud, if there has to be one.
+func (o Options) there() error {
+	if !o.Existing {
+		return nil
+	}
+	kept, err := state.Kept(o.Dir)
+	if err == nil && !kept {
+		err = fmt.Errorf("there is no cloud in %s", o.Dir)
+	}
+	return err
 }
 
 func (o Options) disks() (state.Disks, error) {

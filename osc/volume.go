@@ -16,6 +16,9 @@ import (
 // Between the two calls the volume is known by its client token.
 func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.VolumeID, error) {
 	token := clientToken(spec.Build, "volume", spec.Zone, spec.Snapshot, spec.SizeGiB, spec.Type, spec.IOPS)
+	if spec.Type != io1 {
+		spec.IOPS = 0 // an image may tell the speed of its gp2 volume: CreateVolume takes it of io1 only
+	}
 	got, err := call(ctx, c.client, "CreateVolume", c.client.api.CreateVolume, api.CreateVolumeRequest{
 		SubregionName: spec.Zone,
 		ClientToken:   &token,

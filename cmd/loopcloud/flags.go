@@ -29,11 +29,12 @@ func newFlags(command string) *flag.FlagSet {
 	return fs
 }
 
-// parse reads flags up to the first argument that is none, or to --.
+// parse reads flags up to the first argument that is none, or to --. It answers
+// flag.ErrHelp when they ask for help.
 func parse(fs *flag.FlagSet, args []string) ([]string, error) {
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			return nil, misused("%s: its options are listed there", fs.Name())
+			return nil, flag.ErrHelp
 		}
 		return nil, misused("%s: %v", fs.Name(), err)
 	}
