@@ -18,6 +18,8 @@ type task struct {
 	pid int
 	// dir is its directory in /proc.
 	dir string
+	// namespace names its mount namespace.
+	namespace string
 }
 
 // otherNamespaces answers one thread of each mount namespace that is not that of
@@ -29,9 +31,9 @@ func otherNamespaces() []task {
 	for _, pid := range processes() {
 		tasks := "/proc/" + strconv.Itoa(pid) + "/task"
 		for _, id := range namesIn(tasks) {
-			t := task{pid, filepath.Join(tasks, id)}
+			t := task{pid: pid, dir: filepath.Join(tasks, id)}
 			namespace, err := os.Readlink(t.dir + "/ns/mnt")
-			if err == nil && !seen[namespace] {
+			if t.namespace = namespace; err == nil && !seen[namespace] {
 				seen[namespace] = true
 				found = append(found, t)
 			}

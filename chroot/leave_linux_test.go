@@ -91,6 +91,15 @@ var holds = map[string]func(path string) error{
 		}
 		return unix.Chdir(path + "/tmp")
 	}),
+	"a mount below": inThread(func(path string) error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		return unix.Mount("tmpfs", path+"/tmp", "tmpfs", 0, "")
+	}),
 	"a detached mount": inThread(func(path string) error {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return err
@@ -191,6 +200,7 @@ var zoo = map[string]func(root string) *exec.Cmd{
 	"a thread's open file":              holder("a thread's open file"),
 	"a thread when the first has ended": holder("a thread when the first has ended"),
 	"a mount of its own":                holder("a mount of its own"),
+	"a mount below":                     holder("a mount below"),
 	"a detached mount":                  holder("a detached mount"),
 }
 
@@ -532,10 +542,12 @@ func leaveOnce(k *chroot.Keeper, spec chroot.MountSpec, name string) error {
 	if err := unix.Mount("tmpfs", spec.Path+"/proc", "tmpfs", 0, ""); err != nil {
 		return err
 	}
-	over, err := hold(zoo[name](spec.Path))
+	cmd := zoo[name](spec.Path)
+	over, err := hold(cmd)
 	if err != nil {
 		return err
 	}
+	defer cmd.Process.Kill()
 	if err := k.Leave(context.Background(), spec.Path); err != nil {
 		return err
 	}

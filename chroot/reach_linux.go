@@ -25,6 +25,10 @@ type reach struct {
 	root    string
 	mounts  map[uint64]bool
 	devices map[uint64]bool
+	// inside are the file systems of the mounts, be they elsewhere too.
+	inside map[uint64]bool
+	// namespaces are the mount namespaces that have mounts of their own inside.
+	namespaces map[string]bool
 	// sockets are the inodes of the Unix sockets that have a name in the root.
 	sockets map[uint64]bool
 	// maps says that mapped files are looked at too, which takes longest.
@@ -43,7 +47,7 @@ func (m *Mounted) reach() (reach, error) {
 
 // reachOf looks at what is mounted at a path now, and at further devices.
 func reachOf(root string, devices ...uint64) (reach, error) {
-	r := reach{root: root, mounts: map[uint64]bool{}, devices: map[uint64]bool{}}
+	r := reach{root: root, mounts: map[uint64]bool{}, devices: map[uint64]bool{}, inside: map[uint64]bool{}, namespaces: map[string]bool{}}
 	for _, device := range devices {
 		r.devices[device] = true
 	}
@@ -54,7 +58,7 @@ func reachOf(root string, devices ...uint64) (reach, error) {
 	outside := map[uint64]bool{}
 	for _, m := range all {
 		if below(m.Mountpoint, root) {
-			r.mounts[uint64(m.ID)] = true
+			r.mounts[uint64(m.ID)], r.inside[deviceOf(m)] = true, true
 		} else {
 			outside[deviceOf(m)] = true
 		}
@@ -72,11 +76,16 @@ func reachOf(root string, devices ...uint64) (reach, error) {
 }
 
 // addCopies adds the mounts of the root, and those below them, that are in the
-// mount namespaces of others.
+// mount namespaces of others. A namespace that was made during the build has them
+// all, whoever made it and whatever for; one that has more of them was made for the
+// root.
 func (r reach) addCopies() {
-	for _, task := range otherNamespaces() {
-		for _, m := range copiesOf(task.mounts(), r.devices) {
+	for _, t := range otherNamespaces() {
+		for _, m := range copiesOf(t.mounts(), r.devices) {
 			r.mounts[uint64(m.ID)] = true
+			if !r.inside[deviceOf(m)] && !r.devices[deviceOf(m)] {
+				r.namespaces[t.namespace] = true
+			}
 		}
 	}
 }
@@ -127,6 +136,9 @@ func (r reach) ofTask(at string, shared bool) string {
 			return link.how
 		}
 	}
+	if r.hasMounts(at) {
+		return "has mounts of its own there"
+	}
 	if shared {
 		return ""
 	}
@@ -140,6 +152,16 @@ func (r reach) ofTask(at string, shared bool) string {
 		return ""
 	}
 	return r.mapped(at)
+}
+
+// hasMounts says whether a thread is in a mount namespace that was made for the
+// root.
+func (r reach) hasMounts(at string) bool {
+	if len(r.namespaces) == 0 {
+		return false
+	}
+	namespace, err := os.Readlink(at + "/ns/mnt")
+	return err == nil && r.namespaces[namespace]
 }
 
 // leadsTo says whether a link of /proc leads to something of the root.
@@ -243,5 +265,5 @@ func namesIn(dir string) []string {
 
 // below says whether a path is root or lies below it.
 func below(path, root string) bool {
-	return path == root || strings.HasPrefix(path, root+"/")
+	return path == root || root == "/" || strings.HasPrefix(path, root+"/")
 }

@@ -37,7 +37,8 @@ HEAD
 `--profile instant`, Packer's own start included; `ms/packer-alone` is `packer build` of the null
 builder in the same run, and `%ours` what is left. `Snapshot` is of an 8 GiB volume that holds 200 MB,
 and `×cp` its ratio to a `cp` of a file of these 200 MB. `LoopcloudStart` is from exec until a request
-is answered.
+is answered. `Leaving` is from the end of provisioning to a flushed disk; ten deaf daemons do not
+listen to SIGTERM, so that the two seconds of grace are in it.
 TAIL
 } >docs/benchmarks.md
 echo "docs/benchmarks.md is written"
