@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) (int, error) {
-	dir, err := os.MkdirTemp("", "chroot-acceptance")
+	dir, err := os.MkdirTemp("", "acc")
 	if err != nil {
 		return 1, err
 	}
@@ -138,7 +138,7 @@ type box struct {
 func newBox(t testing.TB, args ...string) *box {
 	t.Helper()
 	needRoot(t)
-	b := &box{t: t, dir: t.TempDir(), log: &bytes.Buffer{}}
+	b := &box{t: t, dir: shortDir(t), log: &bytes.Buffer{}}
 	b.cloud = filepath.Join(b.dir, "cloud")
 	b.marker = "ACCEPTANCE_TEST=" + b.dir
 	b.loopcloud("image", "import", "--dir", b.cloud, "--name", "busybox", "--id", sourceID, programs.root)
@@ -146,6 +146,22 @@ func newBox(t testing.TB, args ...string) *box {
 	b.env = b.environment()
 	t.Cleanup(b.close)
 	return b
+}
+
+// shortDir is a directory for a test whose name does not hold the test's: Packer
+// makes its sockets below it, and a socket's path is 107 bytes at most (unix(7)).
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("cannot remove the test's directory: %v", err)
+		}
+	})
+	return dir
 }
 
 func (b *box) serve(args ...string) {

@@ -127,17 +127,16 @@ func TestLeaveWhatWasNeverMounted(t *testing.T) {
 	}
 }
 
-// TestTwinNeedsNoUUID mounts an XFS clone beside its original.
-func TestTwinNeedsNoUUID(t *testing.T) {
+// TestTwinsOfXFSMount mounts an XFS clone beside its original, with the option
+// that it needs and without.
+func TestTwinsOfXFSMount(t *testing.T) {
 	k, dir, file := start(t, nil), stage(t), disk(t, 320, "mkfs.xfs", "-q")
-	clone := file + ".clone"
-	host(t, "cp", "--sparse=always", file, clone)
 	mount(t, k, chroot.MountSpec{Device: loop(t, file), Path: filepath.Join(dir, "original")})
-	twin := chroot.MountSpec{Device: loop(t, clone), Path: filepath.Join(dir, "twin")}
-	_, err := k.Mount(t.Context(), twin)
-	says(t, err, "nouuid")
-	twin.Options = []string{"nouuid"}
-	mount(t, k, twin)
+	for name, options := range map[string][]string{"told": {"nouuid"}, "untold": nil} {
+		clone := file + "." + name
+		host(t, "cp", "--sparse=always", file, clone)
+		mount(t, k, chroot.MountSpec{Device: loop(t, clone), Path: filepath.Join(dir, name), Options: options})
+	}
 }
 
 func TestMountBelow(t *testing.T) {
