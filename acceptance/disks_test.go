@@ -332,7 +332,8 @@ func TestGrowRoot(t *testing.T) {
 func TestSeedsNVMeExample(t *testing.T) {
 	needRoot(t)
 	b := newBox(t, "--naming", "nvme", "--region", "us-east-2")
-	template := b.write("template.json", `{
+	source := b.loopcloud("image", "import", "--endpoint", b.endpoint, "--name", "amzn-ami-hvm-2018.03", programs.root)
+	template := b.write("template.json", strings.ReplaceAll(`{
   "variables": {
     "region" : "us-east-2"
   },
@@ -353,7 +354,7 @@ func TestSeedsNVMeExample(t *testing.T) {
       "inline": ["echo Test > /tmp/test.txt"]
     }
   ]
-}`)
+}`, sourceID, source))
 	out := b.build(template)
 	if !strings.Contains(out, "Mounting /dev/nvme1n1p1 on /mnt/packer-amazon-chroot-volumes/nvme1n1") {
 		t.Errorf("not mounted as the example says:\n%s", out)
