@@ -110,10 +110,11 @@ func (c candidate) options(ctx context.Context, wanted []string) ([]string, erro
 	if c.content.Type != "btrfs" || namesSubvolume(wanted) {
 		return wanted, nil
 	}
-	if !c.seen.fits {
-		c.seen, _ = look(ctx, c.node, c.content.Type)
+	seen := c.seen
+	if !seen.fits {
+		seen, _ = look(ctx, c.node, c.content.Type)
 	}
-	return append(c.seen.options, wanted...), c.seen.several
+	return append(seen.options, wanted...), seen.several
 }
 
 // namesSubvolume tells whether the user has chosen a subvolume.
