@@ -325,3 +325,83 @@ func TestGrowRoot(t *testing.T) {
 		})
 	}
 }
+
+// TestSeedsNVMeExample runs what the example says of the disk, on a machine that
+// names disks as Nitro does; the source is given by its id. The disk is nvme1n1 as
+// long as no other test has one.
+func TestSeedsNVMeExample(t *testing.T) {
+	needRoot(t)
+	b := newBox(t, "--naming", "nvme", "--region", "us-east-2")
+	source := b.loopcloud("image", "import", "--endpoint", b.endpoint, "--name", "amzn-ami-hvm-2018.03", programs.root)
+	template := b.write("template.json", strings.ReplaceAll(`{
+  "variables": {
+    "region" : "us-east-2"
+  },
+  "builders": [
+    {
+      "type": "amazon-chroot",
+      "region": "{{user `+"`region`"+`}}",
+      "source_ami": "ami-e81d5881",
+      "ami_name": "amazon-chroot-test-{{timestamp}}",
+      "nvme_device_path": "/dev/nvme1n1p",
+      "device_path": "/dev/sdf"
+    }
+  ],
+
+  "provisioners": [
+    {
+      "type": "shell",
+      "inline": ["echo Test > /tmp/test.txt"]
+    }
+  ]
+}`, sourceID, source))
+	out := b.build(template)
+	if !strings.Contains(out, "Mounting /dev/nvme1n1p1 on /mnt/packer-amazon-chroot-volumes/nvme1n1") {
+		t.Errorf("not mounted as the example says:\n%s", out)
+	}
+	for _, img := range b.images() {
+		if !strings.HasPrefix(img.Name, "amazon-chroot-test-") {
+			continue
+		}
+		if got := b.content(b.disk(img.ID), "/tmp/test.txt"); got != "Test\n" {
+			t.Errorf("the image holds %q", got)
+		}
+		return
+	}
+	t.Errorf("no image was made:\n%s", out)
+}
+
+// TestNVMeDevicePath mounts what the option says, and nothing that is not the
+// volume's.
+func TestNVMeDevicePath(t *testing.T) {
+	needRoot(t)
+	for _, f := range flavors {
+		t.Run(f.name, func(t *testing.T) {
+			b := newBox(t, "--naming", "nvme")
+			device := map[string]string{"amazon-chroot": "/dev/sdf", "osc-chroot": "/dev/xvdf"}[f.name]
+			named := func(path, partition string) string {
+				return b.template(f.basic(map[string]any{"device_path": device, "nvme_device_path": path, "mount_partition": partition}),
+					map[string]any{"type": "shell-local", "inline": []string{"echo on {{build `Device`}}"}})
+			}
+			b.fails(named("/dev/nvme1n1p1", ""), "nvme_device_path", "/dev/nvme1n1p11", "no such file")
+			b.fails(named("/dev/null", "0"), "nvme_device_path", "/dev/null")
+			if out := b.build(named("/dev/nvme1n1p1", "0")); !strings.Contains(out, "Mounting /dev/nvme1n1p1 ") || !strings.Contains(out, "on /dev/nvme1n1\n") {
+				t.Errorf("not mounted as asked for:\n%s", out)
+			}
+		})
+	}
+}
+
+// TestNamings builds with no option on hosts that name disks in each way.
+func TestNamings(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		for naming, node := range map[string]string{"nvme": "/dev/nvme", "scsi": "/dev/sd", "xen": "/dev/xvd"} {
+			b := newBox(t, "--naming", naming)
+			out := b.build(b.template(f.basic(map[string]any{"pre_mount_commands": []string{"echo with {{.Device}}."}}), shell("true")))
+			if !strings.Contains(out, "with "+node) {
+				t.Errorf("%s: not on %s:\n%s", naming, node, out)
+			}
+			b.close()
+		}
+	})
+}

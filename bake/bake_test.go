@@ -15,6 +15,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
 // in runs a test in a bubble of its own time.
@@ -433,7 +434,9 @@ func TestSnapshotProgressIsTold(t *testing.T) {
 
 func TestWhatTheCloudIsAskedFor(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
-		result, err := w.build(t.Context(), w.plan())
+		plan := w.plan()
+		plan.Partition, plan.NVMePath = "2", "/dev/nvme1n1p"
+		result, err := w.build(t.Context(), plan)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -445,9 +448,11 @@ func TestWhatTheCloudIsAskedFor(t *testing.T) {
 				Snapshot: "snap-1", Source: &w.source, SizeGiB: 8, VolumeType: "gp3",
 			},
 			chroot.MountSpec{Device: "/dev/xvdf1", Type: "ext4", Path: "/mnt/root", Options: []string{"noatime"}},
+			disk.Query{Volume: "vol-1", Device: "/dev/sdf", Bytes: 8 << 30, Before: []string{"xvda"}},
+			disk.Choice{Partition: "2", Path: "/dev/nvme1n1p", Options: []string{"noatime"}},
 			&w.source,
 		}
-		got := []any{w.volSpec, w.snapSpec, w.imageSpec, w.mountSpec, result.Source}
+		got := []any{w.volSpec, w.snapSpec, w.imageSpec, w.mountSpec, w.query, w.choice, result.Source}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("asked for (-want +got):\n%s", diff)
 		}

@@ -40,8 +40,10 @@ func (local) Reserve(dir string, names []DeviceName) (DeviceName, func() error, 
 	return reserve(dir, names)
 }
 
-func (local) Find(ctx context.Context, id VolumeID, name DeviceName) (DevicePath, error) {
-	path, err := disk.Find(ctx, disk.Query{Volume: string(id), Device: string(name)})
+func (local) Disks() []string { return disk.Disks() }
+
+func (local) Find(ctx context.Context, q disk.Query) (DevicePath, error) {
+	path, err := disk.Find(ctx, q)
 	return DevicePath(path), err
 }
 
@@ -49,8 +51,8 @@ func (local) Settle(ctx context.Context, device DevicePath) error {
 	return disk.Settle(ctx, string(device))
 }
 
-func (local) Root(ctx context.Context, device DevicePath, partition string, options []string) (chroot.MountSpec, error) {
-	root, err := disk.Root(ctx, string(device), partition, options)
+func (local) Root(ctx context.Context, device DevicePath, choice disk.Choice) (chroot.MountSpec, error) {
+	root, err := disk.Root(ctx, string(device), choice)
 	return chroot.MountSpec{Device: root.Device, Type: root.Type, Options: root.Options}, err
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
 // here is the machine that the test runs on.
@@ -162,13 +163,13 @@ func partitioned(t *testing.T) (device string) {
 // there.
 func TestMachineOnARealDisk(t *testing.T) {
 	m := here(t)
-	disk := bake.DevicePath(partitioned(t))
+	device := bake.DevicePath(partitioned(t))
 	path := filepath.Join(t.TempDir(), "root")
-	if err := m.Settle(t.Context(), disk); err != nil {
+	if err := m.Settle(t.Context(), device); err != nil {
 		t.Fatal(err)
 	}
-	spec, err := m.Root(t.Context(), disk, "", []string{"noatime"})
-	if want := (chroot.MountSpec{Device: string(disk) + "p1", Type: "ext4", Options: []string{"noatime"}}); err != nil || !cmp.Equal(spec, want) {
+	spec, err := m.Root(t.Context(), device, disk.Choice{Options: []string{"noatime"}})
+	if want := (chroot.MountSpec{Device: string(device) + "p1", Type: "ext4", Options: []string{"noatime"}}); err != nil || !cmp.Equal(spec, want) {
 		t.Fatalf("the root is %+v, %v", spec, err)
 	}
 	spec.Path = path
@@ -179,7 +180,7 @@ func TestMachineOnARealDisk(t *testing.T) {
 	if err := root.Upload(t.Context(), "/hello", strings.NewReader("world"), 0o644); err != nil {
 		t.Error(err)
 	}
-	if err := m.Flush(disk); err == nil || !strings.Contains(err.Error(), "in use") {
+	if err := m.Flush(device); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("flushing a disk with a mounted partition: %v", err)
 	}
 	if err := m.Leave(t.Context(), path); err != nil {
@@ -188,7 +189,7 @@ func TestMachineOnARealDisk(t *testing.T) {
 	if mounted, err := mountinfo.Mounted(path); mounted || (err != nil && !os.IsNotExist(err)) {
 		t.Errorf("still mounted: %v, %v", mounted, err)
 	}
-	if err := m.Flush(disk); err != nil {
+	if err := m.Flush(device); err != nil {
 		t.Error(err)
 	}
 	var out bytes.Buffer

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
@@ -48,7 +49,9 @@ func (b *build) prepare(ctx context.Context, a attachment) (DevicePath, error) {
 func (b *build) find(ctx context.Context, a attachment) (DevicePath, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.waits.Device)
 	defer cancel()
-	return b.machine.Find(ctx, a.volume, a.name)
+	return b.machine.Find(ctx, disk.Query{
+		Volume: string(a.volume), Device: string(a.name), Bytes: a.sizeGiB << 30, Before: a.before,
+	})
 }
 
 // shell runs one of the user's commands on the host.
@@ -62,22 +65,22 @@ func (b *build) shell(ctx context.Context, option, command string) error {
 }
 
 // mount mounts the root partition.
-func (b *build) mount(ctx context.Context, disk DevicePath) (place, error) {
-	spec, err := b.machine.Root(ctx, disk, b.plan.Partition, b.plan.MountOptions)
+func (b *build) mount(ctx context.Context, device DevicePath) (place, error) {
+	spec, err := b.machine.Root(ctx, device, disk.Choice{Partition: b.plan.Partition, Path: b.plan.NVMePath, Options: b.plan.MountOptions})
 	if err != nil {
 		return place{}, err
 	}
 	if b.plan.GrowRoot {
-		if err := b.growPartition(ctx, disk, spec); err != nil {
+		if err := b.growPartition(ctx, device, spec); err != nil {
 			return place{}, err
 		}
 	}
-	spec.Path, err = b.plan.MountPath(filepath.Base(string(disk)))
+	spec.Path, err = b.plan.MountPath(filepath.Base(string(device)))
 	if err != nil {
 		return place{}, err
 	}
 	b.report.Step("Mounting %s on %s", spec.Device, spec.Path)
-	p := place{device: disk}
+	p := place{device: device}
 	p.gone = b.scaffold.Arm(fmt.Sprintf("mount of %s on %s", spec.Device, spec.Path), func(ctx context.Context) error {
 		return b.machine.Leave(ctx, spec.Path)
 	})
@@ -96,8 +99,8 @@ func (b *build) mount(ctx context.Context, disk DevicePath) (place, error) {
 
 // growPartition makes room for the root before it is mounted; its file system
 // follows when it is.
-func (b *build) growPartition(ctx context.Context, disk DevicePath, root chroot.MountSpec) error {
-	grown, err := b.machine.GrowPartition(ctx, disk, root)
+func (b *build) growPartition(ctx context.Context, device DevicePath, root chroot.MountSpec) error {
+	grown, err := b.machine.GrowPartition(ctx, device, root)
 	if err != nil {
 		return fmt.Errorf("grow_root_filesystem: %w", err)
 	}

@@ -39,6 +39,9 @@ type Plan struct {
 	// Partition is the partition number of the root file system, "0" for the whole
 	// disk; if it is empty, the root is found as disk.Root says.
 	Partition string
+	// NVMePath, if not empty, takes the place of the device in the name of the node
+	// that is mounted: Partition, or 1, is appended to it, unless that is "0".
+	NVMePath string
 	// MountOptions are given to mount for the root.
 	MountOptions []string
 	// GrowRoot makes the root's partition and file system as large as the disk

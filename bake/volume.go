@@ -13,7 +13,8 @@ import (
 
 // volume is the root volume of the image to be.
 type volume struct {
-	id VolumeID
+	id      VolumeID
+	sizeGiB int64
 	// gone deletes it.
 	gone *undo.Entry
 }
@@ -22,6 +23,10 @@ type volume struct {
 type attachment struct {
 	volume VolumeID
 	name   DeviceName
+	// sizeGiB is the volume's, and before are the disks that were there before it:
+	// the last resort to find it by.
+	sizeGiB int64
+	before  []string
 	// gone detaches it.
 	gone *undo.Entry
 }
@@ -31,7 +36,7 @@ type attachment struct {
 func (b *build) createVolume(ctx context.Context, from basis) (volume, error) {
 	spec := from.volume
 	b.report.Step("Creating the root volume: %d GiB of %s in %s%s", spec.SizeGiB, spec.Type, spec.Zone, from.origin())
-	var v volume
+	v := volume{sizeGiB: spec.SizeGiB}
 	v.gone = b.scaffold.Arm("volume of build "+string(b.plan.Build), func(ctx context.Context) error {
 		return b.deleteVolumes(ctx, v.id)
 	})
@@ -60,7 +65,7 @@ func (b *build) attach(ctx context.Context, host Host, v volume) (attachment, er
 	}
 	var held reservations
 	held.gone = b.scaffold.Arm("reservation of a device name", held.release)
-	a := attachment{volume: v.id}
+	a := attachment{volume: v.id, sizeGiB: v.sizeGiB, before: b.machine.Disks()}
 	answered := false
 	a.gone = b.scaffold.Arm(fmt.Sprintf("attachment of %s to %s", v.id, host.ID), func(ctx context.Context) error {
 		return b.detach(ctx, v.id, host.ID, answered)

@@ -72,6 +72,8 @@ type world struct {
 	snapSpec  bake.SnapshotSpec
 	imageSpec bake.ImageSpec
 	mountSpec chroot.MountSpec
+	query     disk.Query
+	choice    disk.Choice
 	// fstab is the image's, and boot what the disk has of it.
 	fstab string
 	boot  []disk.BootMount
@@ -451,8 +453,11 @@ func (m machine) Reserve(_ string, names []bake.DeviceName) (name bake.DeviceNam
 	}, err
 }
 
-func (m machine) Find(ctx context.Context, id bake.VolumeID, name bake.DeviceName) (bake.DevicePath, error) {
-	path := bake.DevicePath("/dev/xvd" + strings.TrimPrefix(string(name), "/dev/sd"))
+func (m machine) Disks() []string { return []string{"xvda"} }
+
+func (m machine) Find(ctx context.Context, q disk.Query) (bake.DevicePath, error) {
+	path, id := bake.DevicePath("/dev/xvd"+strings.TrimPrefix(q.Device, "/dev/sd")), bake.VolumeID(q.Volume)
+	m.query = q
 	return path, m.act(ctx, "find", func() error {
 		if m.volumes[id].at(time.Now(), m.detachTakes) != bake.Attached {
 			m.wrong("%s is looked for before it is attached", id)
@@ -466,8 +471,9 @@ func (m machine) Settle(ctx context.Context, _ bake.DevicePath) error {
 	return m.act(ctx, "settle", func() error { m.happened("settle"); return nil })
 }
 
-func (m machine) Root(ctx context.Context, disk bake.DevicePath, _ string, options []string) (chroot.MountSpec, error) {
-	return chroot.MountSpec{Device: string(disk) + "1", Type: "ext4", Options: options}, m.act(ctx, "root", func() error { return nil })
+func (m machine) Root(ctx context.Context, device bake.DevicePath, choice disk.Choice) (chroot.MountSpec, error) {
+	m.choice = choice
+	return chroot.MountSpec{Device: string(device) + "1", Type: "ext4", Options: choice.Options}, m.act(ctx, "root", func() error { return nil })
 }
 
 func (m machine) GrowPartition(ctx context.Context, _ bake.DevicePath, root chroot.MountSpec) (bool, error) {
@@ -482,7 +488,7 @@ func (m machine) GrowFileSystem(root chroot.MountSpec) error {
 	return m.act(context.Background(), "grow file system", func() error { m.happened("grow %s", root.Path); return nil })
 }
 
-func (m machine) Boot(disk bake.DevicePath, fstab string) ([]disk.BootMount, error) {
+func (m machine) Boot(_ bake.DevicePath, fstab string) ([]disk.BootMount, error) {
 	return m.boot, m.act(context.Background(), "boot", func() error { m.happened("fstab %q", fstab); return nil })
 }
 

@@ -68,6 +68,11 @@ type Config struct {
 	// Options for mounting the root, each as `mount -o` takes it, such as
 	// `nouuid` or `subvol=root`. By default there are none.
 	MountOptions []string `mapstructure:"mount_options"`
+	// What takes the place of the device when the root is mounted, such as
+	// `/dev/nvme1n1p`: `mount_partition`, or 1, is appended to it, so it must end with
+	// the `p`; with `"mount_partition": "0"` it is mounted as it is. It is not needed:
+	// the device is found by default. A build fails when it is not the volume's.
+	NVMEDevicePath string `mapstructure:"nvme_device_path"`
 	// Shell commands to run on the host, in order, when the volume is attached and
 	// nothing is mounted yet. `{{.Device}}` stands for the device, such as
 	// `/dev/xvdf`. Required with `from_scratch`: they partition the device and make
@@ -281,6 +286,9 @@ func (c *Config) checkVolume(types VolumeTypes) []error {
 	var errs []error
 	if c.DevicePath != "" && !deviceName.MatchString(c.DevicePath) {
 		errs = append(errs, fmt.Errorf("device_path is %q, but must be a device name such as /dev/sdf", c.DevicePath))
+	}
+	if c.NVMEDevicePath != "" && !strings.HasPrefix(c.NVMEDevicePath, "/dev/") {
+		errs = append(errs, fmt.Errorf("nvme_device_path is %q, but must be a path such as /dev/nvme1n1p", c.NVMEDevicePath))
 	}
 	if n, err := strconv.ParseUint(c.MountPartition, 10, 8); c.MountPartition != "" && (err != nil || strconv.FormatUint(n, 10) != c.MountPartition) {
 		errs = append(errs, fmt.Errorf("mount_partition is %q, but must be a partition number, or 0 for the whole device", c.MountPartition))

@@ -124,6 +124,7 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		LockDir:      os.Getenv(lockDirEnv),
 		MountPath:    c.renderMountPath,
 		Partition:    c.MountPartition,
+		NVMePath:     c.NVMEDevicePath,
 		MountOptions: c.MountOptions,
 		GrowRoot:     c.GrowRootFilesystem,
 		MountBoot:    !c.MountBoot.False(),

@@ -31,11 +31,11 @@ func planOf(t *testing.T, j builder.Job) bake.Plan {
 func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
 	t.Setenv("PACKER_CHROOT_LOCK_DIR", "")
 	plan := planOf(t, job(t, map[string]any{
-		"name": "web", "device_path": "/dev/sdg", "mount_partition": 2, "mount_options": []any{"ro"},
+		"name": "web", "device_path": "/dev/sdg", "mount_partition": 2, "nvme_device_path": "/dev/nvme1n1p", "mount_options": []any{"ro"},
 		"copy_files": []any{"/etc/hosts"}, "chroot_mounts": []any{[]any{"bind", "/srv", "/srv"}},
 		"root_volume_size": 7, "root_volume_type": "io1",
 	}))
-	if plan.ImageName != "web" || plan.Device != "/dev/sdg" || plan.Partition != "2" || plan.RootSizeGiB != 7 || plan.RootType != "io1" || plan.FromScratch {
+	if plan.ImageName != "web" || plan.Device != "/dev/sdg" || plan.Partition != "2" || plan.NVMePath != "/dev/nvme1n1p" || plan.RootSizeGiB != 7 || plan.RootType != "io1" || plan.FromScratch {
 		t.Errorf("the plan is %+v", plan)
 	}
 	equal(t, "mount options", plan.MountOptions, []string{"ro"})

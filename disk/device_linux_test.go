@@ -359,7 +359,7 @@ func TestRoot(t *testing.T) {
 			if err := disk.Settle(ctx, device); err != nil {
 				t.Fatal(err)
 			}
-			root, err := disk.Root(ctx, link, tt.partition, nil)
+			root, err := disk.Root(ctx, link, disk.Choice{Partition: tt.partition})
 			if got := root.Device; got != tt.want {
 				t.Errorf("got %q, %v; want %q", got, err, tt.want)
 			}
@@ -409,7 +409,7 @@ func TestNotADevice(t *testing.T) {
 	gone := filepath.Join(t.TempDir(), "gone")
 	for _, path := range []string{file, gone} {
 		_, readErr := disk.ReadDevice(path)
-		_, rootErr := disk.Root(t.Context(), path, "", nil)
+		_, rootErr := disk.Root(t.Context(), path, disk.Choice{})
 		for what, err := range map[string]error{
 			"ReadDevice":       readErr,
 			"Root":             rootErr,

@@ -40,7 +40,7 @@ func Settle(_ context.Context, device string) error {
 }
 
 // Root finds the root file system of a disk; Linux only.
-func Root(_ context.Context, device, _ string, _ []string) (RootFS, error) {
+func Root(_ context.Context, device string, _ Choice) (RootFS, error) {
 	return RootFS{}, unsupported("find the root partition of " + device)
 }
 
@@ -57,6 +57,9 @@ func GrowUnmounted(_ context.Context, node string) error { return unsupported("g
 
 // GrowMounted makes a file system fill its device; Linux only.
 func GrowMounted(_, device string) error { return unsupported("grow " + device) }
+
+// Disks lists the disks of this host; Linux only.
+func Disks() []string { return nil }
 
 // Flush writes what is cached of a device to it; Linux only.
 func Flush(device string) error {

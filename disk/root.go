@@ -6,6 +6,18 @@ import (
 	"strings"
 )
 
+// Choice is what the user says of the root.
+type Choice struct {
+	// Partition is mount_partition: "0" for the whole disk, a number, or empty for
+	// what is found.
+	Partition string
+	// Path is nvme_device_path: what the partition's number is appended to, to name
+	// the node to mount. If it is empty the node is known.
+	Path string
+	// Options are what it is to be mounted with.
+	Options []string
+}
+
 // RootFS is a root file system to be mounted.
 type RootFS struct {
 	// Device is the node of the partition, or of the whole disk.

@@ -18,17 +18,26 @@ import (
 // the one whose type says that it is a root; else the one that has an
 // /etc/os-release or /etc/fstab. More than one such is an error that lists them.
 //
-// The options are those that the user wants it mounted with. On a btrfs whose
-// default subvolume holds no root they are preceded by the subvolume that does,
-// unless they name one.
+// Where the choice has a path, it and the partition (1 if there is none) name the
+// node.
+//
+// On a btrfs whose
+// default subvolume holds no root the options that the user wants are preceded by
+// the subvolume that does, unless they name one.
 //
 // The device must have settled. Nothing on it is changed.
-func Root(ctx context.Context, device, partition string, options []string) (RootFS, error) {
+func Root(ctx context.Context, device string, choice Choice) (RootFS, error) {
 	device, err := filepath.EvalSymlinks(device)
 	if err != nil {
 		return RootFS{}, fmt.Errorf("cannot find the root partition: %w", err)
 	}
-	c, err := root(ctx, device, partition)
+	var c candidate
+	if choice.Path != "" {
+		c, err = rootAt(device, choice)
+	} else {
+		c, err = root(ctx, device, choice.Partition)
+	}
+	options := choice.Options
 	if err == nil {
 		options, err = c.options(ctx, options)
 	}
@@ -36,6 +45,21 @@ func Root(ctx context.Context, device, partition string, options []string) (Root
 		return RootFS{}, fmt.Errorf("cannot find the root partition of %s: %w", device, err)
 	}
 	return RootFS{Device: c.node, Partition: c.Number, Type: c.fileSystem(), Options: options}, nil
+}
+
+// rootAt is the node that nvme_device_path and mount_partition name, to the letter;
+// but it must be the volume's, whose snapshot the image will be.
+func rootAt(device string, choice Choice) (candidate, error) {
+	node := choice.Path + cmp.Or(choice.Partition, "1")
+	if choice.Partition == "0" {
+		node = choice.Path
+	}
+	n, err := numberOn(device, node)
+	if err != nil {
+		return candidate{}, fmt.Errorf("nvme_device_path %q with mount_partition %q is %s, and the volume is %s: %w",
+			choice.Path, choice.Partition, node, device, err)
+	}
+	return candidateOn(device, Partition{Number: n})
 }
 
 func root(ctx context.Context, device, partition string) (candidate, error) {
@@ -86,10 +110,11 @@ func (c candidate) options(ctx context.Context, wanted []string) ([]string, erro
 	if c.content.Type != "btrfs" || namesSubvolume(wanted) {
 		return wanted, nil
 	}
-	if !c.seen.fits {
-		c.seen, _ = look(ctx, c.node, c.content.Type)
+	seen := c.seen
+	if !seen.fits {
+		seen, _ = look(ctx, c.node, c.content.Type)
 	}
-	return append(c.seen.options, wanted...), c.seen.several
+	return append(seen.options, wanted...), seen.several
 }
 
 // namesSubvolume tells whether the user has chosen a subvolume.

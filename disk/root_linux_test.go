@@ -159,7 +159,7 @@ func TestRootOfLayouts(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			before := checksums(t, device, tt.parts)
-			got, err := disk.Root(ctx, device, "", []string{"noatime"})
+			got, err := disk.Root(ctx, device, disk.Choice{Options: []string{"noatime"}})
 			for _, says := range tt.fails {
 				if err == nil || !strings.Contains(err.Error(), says) {
 					t.Errorf("error %v; want %q in it", err, says)
@@ -178,6 +178,30 @@ func TestRootOfLayouts(t *testing.T) {
 			want := disk.RootFS{Device: node, Partition: tt.want, Type: "ext4", Options: []string{"noatime"}}
 			if diff := cmp.Diff(want, got); err != nil || diff != "" {
 				t.Errorf("%v %s", err, diff)
+			}
+		})
+	}
+}
+
+// TestRootAtAPath is what nvme_device_path does.
+func TestRootAtAPath(t *testing.T) {
+	device := loopDevice(t, partitioned(t, 64, "label: gpt\n").Name())
+	fill(t, device, "label: gpt\n size=16MiB\n size=20MiB\n", "1 data", "2 root")
+	other := loopDevice(t, partitioned(t, 64, "label: gpt\n").Name())
+	tests := []struct{ path, partition, want, fails string }{
+		{device + "p", "", device + "p1", ""},
+		{device + "p", "2", device + "p2", ""},
+		{device, "0", device, ""},
+		{device + "p2", "0", device + "p2", ""},
+		{device + "p1", "", "", device + "p11: no such file"},
+		{device + "p", "3", "", device + "p3: no such file"},
+		{other, "0", "", other + " is not on " + device},
+	}
+	for _, tt := range tests {
+		t.Run(tt.path+" "+tt.partition, func(t *testing.T) {
+			got, err := disk.Root(t.Context(), device, disk.Choice{Path: tt.path, Partition: tt.partition})
+			if got.Device != tt.want || (err != nil) != (tt.fails != "") || (err != nil && !strings.Contains(err.Error(), tt.fails)) {
+				t.Errorf("got %+v, %v; want %q, %q", got, err, tt.want, tt.fails)
 			}
 		})
 	}
@@ -256,7 +280,7 @@ func TestRootOfBtrfs(t *testing.T) {
 				commands = append(commands, tt.command)
 			}
 			device := btrfs(t, tt.subvolumes, commands...)
-			got, err := disk.Root(t.Context(), device, "", tt.given)
+			got, err := disk.Root(t.Context(), device, disk.Choice{Options: tt.given})
 			if tt.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.fails) {
 					t.Errorf("%+v, %v; want an error with %q", got, err, tt.fails)

@@ -27,6 +27,7 @@ type FlatConfig struct {
 	GrowRootFilesystem     *bool             `mapstructure:"grow_root_filesystem" cty:"grow_root_filesystem" hcl:"grow_root_filesystem"`
 	MountBoot              *bool             `mapstructure:"mount_boot" cty:"mount_boot" hcl:"mount_boot"`
 	MountOptions           []string          `mapstructure:"mount_options" cty:"mount_options" hcl:"mount_options"`
+	NVMEDevicePath         *string           `mapstructure:"nvme_device_path" cty:"nvme_device_path" hcl:"nvme_device_path"`
 	PreMountCommands       []string          `mapstructure:"pre_mount_commands" cty:"pre_mount_commands" hcl:"pre_mount_commands"`
 	PostMountCommands      []string          `mapstructure:"post_mount_commands" cty:"post_mount_commands" hcl:"post_mount_commands"`
 	PreUnmountCommands     []string          `mapstructure:"pre_unmount_commands" cty:"pre_unmount_commands" hcl:"pre_unmount_commands"`
@@ -81,6 +82,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"grow_root_filesystem":       &hcldec.AttrSpec{Name: "grow_root_filesystem", Type: cty.Bool, Required: false},
 		"mount_boot":                 &hcldec.AttrSpec{Name: "mount_boot", Type: cty.Bool, Required: false},
 		"mount_options":              &hcldec.AttrSpec{Name: "mount_options", Type: cty.List(cty.String), Required: false},
+		"nvme_device_path":           &hcldec.AttrSpec{Name: "nvme_device_path", Type: cty.String, Required: false},
 		"pre_mount_commands":         &hcldec.AttrSpec{Name: "pre_mount_commands", Type: cty.List(cty.String), Required: false},
 		"post_mount_commands":        &hcldec.AttrSpec{Name: "post_mount_commands", Type: cty.List(cty.String), Required: false},
 		"pre_unmount_commands":       &hcldec.AttrSpec{Name: "pre_unmount_commands", Type: cty.List(cty.String), Required: false},
