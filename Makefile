@@ -66,7 +66,7 @@ fuzz:
 	@tools/fuzz.sh $(FUZZTIME)
 
 plugin-check: build sdc
-	@for p in $(PLUGINS); do bin/packer-sdc plugin-check bin/$$p; done
+	@cd bin && for p in $(PLUGINS); do ./packer-sdc plugin-check $$p; done
 
 clean:
 	@rm -rf bin dist

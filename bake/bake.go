@@ -118,8 +118,11 @@ func (b *build) done(ctx context.Context, step string) error {
 
 // failed undoes everything, unless the user wants it left, and tells.
 func (b *build) failed(ctx context.Context, cause error) error {
+	left := append(b.products.Pending(), b.scaffold.Pending()...)
+	if len(left) == 0 {
+		return cause
+	}
 	if b.plan.KeepOnError != nil && b.plan.KeepOnError(cause) {
-		left := append(b.products.Pending(), b.scaffold.Pending()...)
 		b.products.Keep()
 		b.scaffold.Keep()
 		for _, advice := range b.there.advice() {

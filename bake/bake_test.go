@@ -241,6 +241,20 @@ func TestFailureTellsWhatFailedAndWhatWasUndone(t *testing.T) {
 	})
 }
 
+func TestKeepOnErrorIsAskedOnlyWhereThereIsAnything(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		plan := w.plan()
+		plan.KeepOnError = func(error) bool {
+			t.Error("asked whether to keep nothing")
+			return true
+		}
+		w.faults["source#1"] = fault{err: errInjected}
+		if _, err := w.build(t.Context(), plan); !errors.Is(err, errInjected) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
 func TestKeepOnErrorLeavesEverything(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
@@ -430,7 +444,7 @@ func TestWhatTheCloudIsAskedFor(t *testing.T) {
 				Build: "build-1", Name: "golden", Description: "made from ami-source", Tags: map[string]string{"of": "image"},
 				Snapshot: "snap-1", Source: &w.source, SizeGiB: 8, VolumeType: "gp3",
 			},
-			chroot.MountSpec{Device: "/dev/xvdf1", Path: "/mnt/root", Options: []string{"noatime"}},
+			chroot.MountSpec{Device: "/dev/xvdf1", Type: "ext4", Path: "/mnt/root", Options: []string{"noatime"}},
 			&w.source,
 		}
 		got := []any{w.volSpec, w.snapSpec, w.imageSpec, w.mountSpec, result.Source}

@@ -186,6 +186,35 @@ func TestRightOptions(t *testing.T) {
 	}
 }
 
+// TestCleanResourceName: what a name may have depends on the kind.
+func TestCleanResourceName(t *testing.T) {
+	o, errs := decode(t, map[string]any{
+		"name":               "{{`a:b  {c}é` | clean_resource_name}}",
+		"description":        "{{clean_resource_name .BuildRegion}}",
+		"pre_mount_commands": []any{"echo {{clean_resource_name .Device}}"},
+	})
+	if errs != nil || o.Name != "a-b  -c--" {
+		t.Errorf("the name is %q, errors %q", o.Name, errs)
+	}
+}
+
+// TestTemplateThatCannotBeRendered is told before there is a volume.
+func TestTemplateThatCannotBeRendered(t *testing.T) {
+	for option, give := range map[string]any{
+		"pre_mount_commands[1]":  []any{"true", "echo {{env `HOME`}}"},
+		"post_mount_commands[0]": []any{"echo {{env `HOME`}}"},
+		"mount_path":             "/mnt/{{env `HOME`}}",
+		"command_wrapper":        "{{env `SUDO`}} {{.Command}}",
+	} {
+		name, _, _ := strings.Cut(option, "[")
+		_, errs := decode(t, map[string]any{name: give})
+		if len(errs) != 1 {
+			t.Fatalf("%s: %q", option, errs)
+		}
+		mustContain(t, errs[0], "cannot render "+option, "env vars are not allowed here")
+	}
+}
+
 func TestAllErrorsAtOnce(t *testing.T) {
 	_, errs := decode(t, map[string]any{
 		"unknown_one": 1, "unknown_two": 2,

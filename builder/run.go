@@ -124,6 +124,8 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		MountPath:    c.renderMountPath,
 		Partition:    c.MountPartition,
 		MountOptions: c.MountOptions,
+		GrowRoot:     c.GrowRootFilesystem,
+		MountBoot:    !c.MountBoot.False(),
 		Mounts:       c.mounts(),
 		CopyFiles:    c.CopyFiles,
 		PreMount:     c.renderPreMount,
@@ -133,11 +135,9 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		BlockServices: c.BlockServices,
 		CleanUploads:  c.CleanUploads,
 
-		Labels:    r.labels,
-		Provision: r.provision,
-		KeepOnError: func(failure error) bool {
-			return r.onError.decide(ctx, "The build", failure, false) == keep
-		},
+		Labels:      r.labels,
+		Provision:   r.provision,
+		KeepOnError: func(failure error) bool { return r.onError.keeps(ctx, failure) },
 	}
 	if r.Packer.PackerDebug {
 		plan.Pause = r.pause

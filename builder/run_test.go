@@ -41,6 +41,12 @@ func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
 	equal(t, "mount options", plan.MountOptions, []string{"ro"})
 	equal(t, "copied files", plan.CopyFiles, []string{"/etc/hosts"})
 	equal(t, "mounts", plan.Mounts, []chroot.ExtraMount{{Type: "bind", Source: "/srv", Target: "/srv"}})
+	if !plan.MountBoot || planOf(t, job(t, map[string]any{"mount_boot": false})).MountBoot {
+		t.Error("/boot is to be mounted unless mount_boot is false")
+	}
+	if plan.GrowRoot || !planOf(t, job(t, map[string]any{"grow_root_filesystem": true})).GrowRoot {
+		t.Error("the root grows when grow_root_filesystem is true, and else not")
+	}
 	if plan.LockDir != "" {
 		t.Errorf("names are reserved in %s, not where every build does", plan.LockDir)
 	}
@@ -77,14 +83,14 @@ func TestLockDirOfTheEnvironment(t *testing.T) {
 
 func TestMountPath(t *testing.T) {
 	for option, want := range map[string]string{
-		"":                        "/mnt/packer-amazon-chroot-volumes/xvdf",
-		"/mnt/a b/{{.Device}}/":   "/mnt/a b/xvdf",
-		"{{user `d`}}/x":          "/data/x",
-		"{{.Device}}":             "", // not absolute
-		"/{{index `a` .Device }}": "", // fails when rendered
+		"":                      "/mnt/packer-amazon-chroot-volumes/nvme1n1",
+		"/mnt/a b/{{.Device}}/": "/mnt/a b/nvme1n1",
+		"{{user `d`}}/x":        "/data/x",
+		"{{.Device}}":           "", // not absolute
+		"/{{if eq .Device `nvme1n1`}}{{index `a` .Device}}{{end}}": "", // fails with this device
 	} {
 		j := job(t, map[string]any{"mount_path": option, "packer_user_variables": map[string]any{"d": "/data"}})
-		got, err := planOf(t, j).MountPath("xvdf")
+		got, err := planOf(t, j).MountPath("nvme1n1")
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("mount_path %q becomes %q, %v; want %q", option, got, err, want)
 		}
@@ -120,18 +126,19 @@ func TestCommandsAreRendered(t *testing.T) {
 }
 
 func TestCommandsThatCannotBeRendered(t *testing.T) {
+	const fails = "{{if eq .Device `/dev/nvme1n1`}}{{index `x` .Device}}{{end}}"
 	plan := planOf(t, job(t, map[string]any{
-		"pre_mount_commands":   []any{"true", "{{index `x` .Device}}"},
-		"post_mount_commands":  []any{"{{index `x` .Device}}"},
-		"pre_unmount_commands": []any{"{{index `x` .Device}}"},
+		"pre_mount_commands":   []any{"true", fails},
+		"post_mount_commands":  []any{fails},
+		"pre_unmount_commands": []any{fails},
 	}))
-	if _, err := plan.PreMount("/dev/xvdf"); err == nil || !strings.Contains(err.Error(), "pre_mount_commands[1]") {
+	if _, err := plan.PreMount("/dev/nvme1n1"); err == nil || !strings.Contains(err.Error(), "pre_mount_commands[1]") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := plan.PostMount("/dev/xvdf", "/mnt"); err == nil || !strings.Contains(err.Error(), "post_mount_commands[0]") {
+	if _, err := plan.PostMount("/dev/nvme1n1", "/mnt"); err == nil || !strings.Contains(err.Error(), "post_mount_commands[0]") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := plan.PreUnmount("/dev/xvdf", "/mnt"); err == nil || !strings.Contains(err.Error(), "pre_unmount_commands[0]") {
+	if _, err := plan.PreUnmount("/dev/nvme1n1", "/mnt"); err == nil || !strings.Contains(err.Error(), "pre_unmount_commands[0]") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -335,6 +342,19 @@ func TestDebugWithoutATerminalGoesOn(t *testing.T) {
 func TestDebugPauseCanBeCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := build(ctx, t, &screen{onAsk: cancel}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+		return plan.Pause(ctx, "step")
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestAnInterruptedPauseIsACancel: the question is broken off before the build is
+// told of the interrupt.
+func TestAnInterruptedPauseIsACancel(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ui := &screen{mute: true, onMute: func() { go cancel() }}
+	_, err := build(ctx, t, ui, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
 		return plan.Pause(ctx, "step")
 	})
 	if !errors.Is(err, context.Canceled) {

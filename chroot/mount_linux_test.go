@@ -307,7 +307,7 @@ func TestLeaveNamesTheHolder(t *testing.T) {
 			if name == "an open file" {
 				file.Close()
 			}
-			for !strings.Contains(read(t, fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid)), "1000") || name == "a mapped file" && !strings.Contains(read(t, fmt.Sprintf("/proc/%d/maps", cmd.Process.Pid)), library) {
+			for begun := time.Now(); !isIn(t, cmd.Process.Pid, root) && time.Since(begun) < 10*time.Second; {
 				time.Sleep(time.Millisecond)
 			}
 			err := k.Leave(t.Context(), root)
@@ -321,6 +321,28 @@ func TestLeaveNamesTheHolder(t *testing.T) {
 		}
 	}
 	_ = m
+}
+
+// isIn says whether a process has become the one it is to be, and has something below a path.
+func isIn(t *testing.T, pid int, root string) bool {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	if name := read(t, dir+"comm"); name != "sleep\n" && name != "busybox\n" {
+		return false
+	}
+	if strings.Contains(read(t, dir+"maps"), root) {
+		return true
+	}
+	links, err := filepath.Glob(dir + "fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range append(links, dir+"root", dir+"cwd", dir+"exe") {
+		if to, err := os.Readlink(link); err == nil && strings.HasPrefix(to, root) {
+			return true
+		}
+	}
+	return false
 }
 
 func TestLeaveWaitsForTheHolder(t *testing.T) {
