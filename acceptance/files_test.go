@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// source imports an image that is the usual one and what change does to its root.
-func (b *box) source(change func(root string)) string {
+// changed imports an image that is the usual one and what change does to its root.
+func (b *box) changed(change func(root string)) string {
 	b.t.Helper()
 	root := filepath.Join(b.dir, "source root")
 	b.sh("cp -a '" + programs.root + "' '" + root + "'")
@@ -49,7 +49,7 @@ func TestHostileLinks(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
 		outside := filepath.Dir(b.write("outside/canary", "of the host\n"))
-		id := b.source(func(root string) {
+		id := b.changed(func(root string) {
 			b.must(os.MkdirAll(root+outside, 0o755))
 			b.must(os.WriteFile(root+outside+"/canary", []byte("of the image\n"), 0o644))
 			b.must(os.Symlink(outside, root+"/absolute"))
@@ -86,7 +86,7 @@ func TestHostileLinks(t *testing.T) {
 func TestFilesThatCannotBeCopied(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
-		id := b.source(func(root string) {
+		id := b.changed(func(root string) {
 			b.must(unix.Mkfifo(root+"/srv-pipe", 0o600))
 			b.must(os.Mkdir(root+"/nodes", 0o755))
 			b.must(unix.Mknod(root+"/nodes/disk", unix.S_IFBLK|0o600, int(unix.Mkdev(7, 200))))

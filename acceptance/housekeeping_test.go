@@ -33,7 +33,7 @@ func TestResolvConfComesBack(t *testing.T) {
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				b := newBox(t)
-				id := b.source(func(root string) { b.must(test.before(root)) })
+				id := b.changed(func(root string) { b.must(test.before(root)) })
 				b.build(b.template(f.basic(map[string]any{"source_PREFIX": id}), shell("cat /etc/resolv.conf > /root/seen", test.change)))
 				disk := b.disk(b.builtFrom(id).ID)
 				if got, want := b.content(disk, "/root/seen"), read("/etc/resolv.conf"); got != want {
@@ -93,7 +93,7 @@ func TestBlockServices(t *testing.T) {
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				b := newBox(t)
-				id := b.source(func(root string) {
+				id := b.changed(func(root string) {
 					if test.own {
 						b.must(os.WriteFile(root+"/usr/sbin/policy-rc.d", []byte("exit 0\n"), 0o755))
 					}
@@ -122,7 +122,7 @@ func TestCleanUploads(t *testing.T) {
 		for _, clean := range []bool{false, true} {
 			b := newBox(t)
 			up := b.write("up", "uploaded\n")
-			id := b.source(func(root string) { b.must(os.WriteFile(root+"/tmp/before", nil, 0o644)) })
+			id := b.changed(func(root string) { b.must(os.WriteFile(root+"/tmp/before", nil, 0o644)) })
 			options := f.basic(map[string]any{"source_PREFIX": id})
 			if clean {
 				options["clean_uploads"] = true
