@@ -12,6 +12,8 @@ type Options struct {
 	// Wrapper puts a shell command of the host into the user's command_wrapper; nil
 	// leaves it as it is.
 	Wrapper func(command string) (string, error)
+	// Log is told what ends when a root is left; nil tells nobody.
+	Log func(format string, args ...any)
 }
 
 // NewMachine is the machine that this process runs on. It fails where that is no
@@ -20,7 +22,7 @@ func NewMachine(o Options) (Machine, error) {
 	if err := keepFiles(); err != nil {
 		return nil, err
 	}
-	keeper, err := chroot.Start(chroot.Options{Wrapper: o.Wrapper})
+	keeper, err := chroot.Start(chroot.Options{Wrapper: o.Wrapper, Log: o.Log})
 	if err != nil {
 		return nil, err
 	}

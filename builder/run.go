@@ -55,11 +55,12 @@ type Host struct {
 	Bake func(context.Context, bake.Cloud, bake.Machine, bake.Plan, bake.Reporter) (bake.Result, error)
 }
 
-func (h Host) orThis() Host {
+// orThis fills in what is zero; log is told what the machine does by itself.
+func (h Host) orThis(log func(format string, args ...any)) Host {
 	h.GOOS = cmp.Or(h.GOOS, runtime.GOOS)
 	if h.Machine == nil {
 		h.Machine = func(wrapper func(string) (string, error)) (bake.Machine, error) {
-			return bake.NewMachine(bake.Options{Wrapper: wrapper})
+			return bake.NewMachine(bake.Options{Wrapper: wrapper, Log: log})
 		}
 	}
 	if h.Bake == nil {
@@ -92,7 +93,7 @@ type run struct {
 func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (packersdk.Artifact, error) {
 	report := &reporter{ui: ui}
 	report.Step("%s %s (github.com/packer-chroot/packer-plugin-chroot)", job.Type, version.Plugin)
-	host := job.Host.orThis()
+	host := job.Host.orThis(report.Detail)
 	machine, err := host.machine(job.Config.wrap)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package chroot
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,9 @@ import (
 // busyLimit is how long a root that is in use is tried to be left.
 const busyLimit = 10 * time.Second
 
+// graceLimit is how long processes may take to end when they are asked to.
+const graceLimit = 2 * time.Second
+
 // Options say how a Keeper works.
 type Options struct {
 	// Wrapper puts a shell command of the host into the user's command_wrapper. Nil
@@ -19,6 +23,11 @@ type Options struct {
 	// Busy is how long Leave tries again while something holds the root; 0 means
 	// ten seconds.
 	Busy time.Duration
+	// Grace is how long what Leave asks to end may take, before it is killed; 0 means
+	// two seconds.
+	Grace time.Duration
+	// Log is told what Leave ends, and how; nil tells nobody.
+	Log func(format string, args ...any)
 	// UID answers the effective user; nil means this process's.
 	UID func() int
 }
@@ -29,6 +38,8 @@ type Keeper struct {
 	// wrapper is nil where commands are run as they are.
 	wrapper func(string) (string, error)
 	busy    time.Duration
+	grace   time.Duration
+	log     func(format string, args ...any)
 
 	mu    sync.Mutex
 	roots map[string]*Mounted
@@ -36,12 +47,7 @@ type Keeper struct {
 
 // Start makes a keeper. It fails, wrapping ErrNotRoot, without root's rights.
 func Start(o Options) (*Keeper, error) {
-	if o.UID == nil {
-		o.UID = os.Geteuid
-	}
-	if o.Busy == 0 {
-		o.Busy = busyLimit
-	}
+	o = o.orDefault()
 	if o.UID() != 0 {
 		return nil, fmt.Errorf("%w: run packer as root (command_wrapper is for commands, and cannot mount)", ErrNotRoot)
 	}
@@ -49,7 +55,18 @@ func Start(o Options) (*Keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Keeper{wrapper: wrapper, busy: o.Busy, roots: map[string]*Mounted{}}, nil
+	return &Keeper{wrapper: wrapper, busy: o.Busy, grace: o.Grace, log: o.Log, roots: map[string]*Mounted{}}, nil
+}
+
+func (o Options) orDefault() Options {
+	o.Busy, o.Grace = cmp.Or(o.Busy, busyLimit), cmp.Or(o.Grace, graceLimit)
+	if o.UID == nil {
+		o.UID = os.Geteuid
+	}
+	if o.Log == nil {
+		o.Log = func(string, ...any) {}
+	}
+	return o
 }
 
 // effective is nil for a wrapper that changes nothing, as the default one.

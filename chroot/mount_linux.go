@@ -27,6 +27,8 @@ type Mounted struct {
 	uploads uploads
 	// env is added to the environment of commands.
 	env []string
+	// asked says that who uses the root has been asked to end.
+	asked bool
 }
 
 var _ Root = (*Mounted)(nil)

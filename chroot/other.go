@@ -19,6 +19,8 @@ var errNotLinux = fmt.Errorf("a chroot build needs Linux, and this is %s: %w", r
 type Options struct {
 	Wrapper func(command string) (string, error)
 	Busy    time.Duration
+	Grace   time.Duration
+	Log     func(format string, args ...any)
 	UID     func() int
 }
 

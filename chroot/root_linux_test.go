@@ -18,6 +18,8 @@ import (
 
 func TestMain(m *testing.M) {
 	chroot.MaybeEnter() // the keeper starts this program again under a wrapper
+	maybeHold()
+	maybeBuild()
 	os.Exit(m.Run())
 }
 

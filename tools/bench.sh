@@ -39,7 +39,8 @@ builder in the same run, and `%ours` what is left. `Snapshot` is of an 8 GiB vol
 and `×cp` its ratio to a `cp` of a file of these 200 MB. `Files` copies a directory into a root on a
 block device (`up`) and out of it (`down`), in turn with `cp -a` between the same two file systems;
 `×cp's-speed` above 1 is faster than `cp`. `LoopcloudStart` is from exec until a request
-is answered.
+is answered. `Leaving` is from the end of provisioning to a flushed disk; ten deaf daemons do not
+listen to SIGTERM, so that the two seconds of grace are in it.
 TAIL
 } >docs/benchmarks.md
 echo "docs/benchmarks.md is written"
