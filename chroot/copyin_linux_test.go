@@ -117,8 +117,8 @@ func TestPutBackKeepsWhatChanged(t *testing.T) {
 func TestCopyInRemovesItsDirectories(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/a/b/file", "x", 0o644)
-	m := tiny(t, nil)
 	for used, want := range map[string]bool{"": false, dir + "/a/mine": true} {
+		m := tiny(t, nil)
 		if err := m.CopyIn(t.Context(), dir+"/a/b/file"); err != nil {
 			t.Fatal(err)
 		}
