@@ -490,3 +490,61 @@ func (b *box) interrupted(template, text string) string {
 	}
 	return all.String()
 }
+
+// TestOneCloudBeneath builds with each builder from what the other one made: ids
+// of either form are one state's.
+func TestOneCloudBeneath(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	b := newBox(t)
+	source := sourceID
+	for i, f := range []flavor{flavors[1], flavors[0], flavors[1]} {
+		name := fmt.Sprintf("generation %d", i)
+		b.build(b.template(f.basic(map[string]any{"source_PREFIX": source, "PREFIX_name": name}), shell("echo "+f.name+" >> /root/line")))
+		for _, img := range b.images() {
+			if img.Name == name {
+				source = img.ID
+			}
+		}
+	}
+	if got, want := b.content(b.disk(source), "/root/line"), "osc-chroot\namazon-chroot\nosc-chroot\n"; got != want {
+		t.Errorf("the image holds %q, want %q", got, want)
+	}
+}
+
+// TestSecretsAreNotPrinted: keys of the template are in no line of the log.
+func TestSecretsAreNotPrinted(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		b.env = append(b.env, "PACKER_LOG=1")
+		for _, provisioner := range []string{"true", "false"} {
+			out, _ := b.packer("build", "-color=false", b.template(f.basic(map[string]any{
+				"access_key": keyID, "secret_key": secret, "PREFIX_name": "secret {{uuid}}",
+			}), shell(provisioner)))
+			if !strings.Contains(out, "Provisioning in /mnt/") {
+				t.Errorf("there was no build:\n%s", out)
+			}
+			for _, line := range strings.Split(out, "\n") {
+				if strings.Contains(line, secret) {
+					t.Errorf("the log holds the secret key: %s", line)
+				}
+			}
+		}
+	})
+}
+
+// TestArtifactIsDestroyed: a post-processor that does not keep the image has it
+// deleted, with its snapshot.
+func TestArtifactIsDestroyed(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		file := b.write("file", "in place of the image\n")
+		out := b.build(b.write("template.json", fmt.Sprintf(`{"builders": [%s], "post-processors": [[
+			{"type": "artifice", "files": [%q], "keep_input_artifact": false}]]}`, toJSON(f.basic(nil)), file)), "-force")
+		if !strings.Contains(out, "image ami-") {
+			t.Errorf("no image was made:\n%s", out)
+		}
+		b.unchanged(before)
+	})
+}

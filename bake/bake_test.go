@@ -395,7 +395,7 @@ func TestWhatTheCloudIsAskedFor(t *testing.T) {
 				Build: "build-1", Name: "golden", Description: "made from ami-source", Tags: map[string]string{"of": "image"},
 				Snapshot: "snap-1", Source: &w.source, SizeGiB: 8, VolumeType: "gp3",
 			},
-			chroot.MountSpec{Device: "/dev/xvdf1", Path: "/mnt/root", Options: []string{"noatime"}},
+			chroot.MountSpec{Device: "/dev/xvdf1", Type: "ext4", Path: "/mnt/root", Options: []string{"noatime"}},
 			&w.source,
 		}
 		got := []any{w.volSpec, w.snapSpec, w.imageSpec, w.mountSpec, result.Source}

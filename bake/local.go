@@ -19,6 +19,9 @@ type Options struct {
 // NewMachine is the machine that this process runs on. It fails where that is no
 // Linux, and, wrapping chroot.ErrNotRoot, without root's rights.
 func NewMachine(o Options) (Machine, error) {
+	if err := keepFiles(); err != nil {
+		return nil, err
+	}
 	keeper, err := chroot.Start(chroot.Options{Wrapper: o.Wrapper, Log: o.Log})
 	if err != nil {
 		return nil, err
@@ -46,9 +49,25 @@ func (local) Settle(ctx context.Context, device DevicePath) error {
 	return disk.Settle(ctx, string(device))
 }
 
-func (local) Root(device DevicePath, partition string) (DevicePath, error) {
-	path, err := disk.Root(string(device), partition)
-	return DevicePath(path), err
+func (local) Root(ctx context.Context, device DevicePath, partition string, options []string) (chroot.MountSpec, error) {
+	root, err := disk.Root(ctx, string(device), partition, options)
+	return chroot.MountSpec{Device: root.Device, Type: root.Type, Options: root.Options}, err
+}
+
+func (local) GrowPartition(ctx context.Context, device DevicePath, root chroot.MountSpec) (bool, error) {
+	grown, err := disk.GrowPartition(string(device), root.Device)
+	if err != nil {
+		return false, err
+	}
+	return grown, disk.GrowUnmounted(ctx, root.Device)
+}
+
+func (local) GrowFileSystem(root chroot.MountSpec) error {
+	return disk.GrowMounted(root.Path, root.Device)
+}
+
+func (local) Boot(device DevicePath, fstab string) ([]disk.BootMount, error) {
+	return disk.Boot(string(device), fstab)
 }
 
 func (l local) Shell(ctx context.Context, command string, out func(string)) error {

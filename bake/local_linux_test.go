@@ -2,6 +2,7 @@ package bake_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +11,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
@@ -164,11 +167,12 @@ func TestMachineOnARealDisk(t *testing.T) {
 	if err := m.Settle(t.Context(), disk); err != nil {
 		t.Fatal(err)
 	}
-	partition, err := m.Root(disk, "")
-	if err != nil || partition != disk+"p1" {
-		t.Fatalf("the root is on %q, %v", partition, err)
+	spec, err := m.Root(t.Context(), disk, "", []string{"noatime"})
+	if want := (chroot.MountSpec{Device: string(disk) + "p1", Type: "ext4", Options: []string{"noatime"}}); err != nil || !cmp.Equal(spec, want) {
+		t.Fatalf("the root is %+v, %v", spec, err)
 	}
-	root, err := m.Mount(t.Context(), chroot.MountSpec{Device: string(partition), Path: path})
+	spec.Path = path
+	root, err := m.Mount(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +192,7 @@ func TestMachineOnARealDisk(t *testing.T) {
 		t.Error(err)
 	}
 	var out bytes.Buffer
-	cmd := exec.Command("debugfs", "-R", "cat /hello", string(partition))
+	cmd := exec.Command("debugfs", "-R", "cat /hello", spec.Device)
 	cmd.Stdout = &out
 	if err := cmd.Run(); err != nil || out.String() != "world" {
 		t.Errorf("the disk holds %q, %v", &out, err)
@@ -206,5 +210,24 @@ func TestMachineChecksPaths(t *testing.T) {
 	}
 	if err := m.CheckFile(dir); err == nil {
 		t.Error("a directory can be copied")
+	}
+}
+
+// TestFilesOfThisProcessStayInIt: what this process was started with is not
+// passed on to the commands of a build.
+func TestFilesOfThisProcessStayInIt(t *testing.T) {
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil { // as inherited: not close-on-exec
+		t.Fatal(err)
+	}
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	if _, err := bake.NewMachine(bake.Options{}); err != nil && !errors.Is(err, chroot.ErrNotRoot) {
+		t.Fatal(err)
+	}
+	for _, fd := range pipe {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("file %d would be passed on: flags %x, %v", fd, flags, err)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
 // A Machine does the local acts of a build: those that need the host's kernel,
@@ -22,8 +23,19 @@ type Machine interface {
 	Find(context.Context, VolumeID, DeviceName) (DevicePath, error)
 	// Settle waits until the partitions of the disk's table have their nodes.
 	Settle(context.Context, DevicePath) error
-	// Root answers the partition to mount; partition is as in Plan.
-	Root(disk DevicePath, partition string) (DevicePath, error)
+	// Root answers what to mount as the root: device, type and options; partition
+	// and options are as in Plan.
+	Root(ctx context.Context, disk DevicePath, partition string, options []string) (chroot.MountSpec, error)
+	// GrowPartition makes the root's partition reach to the end of the disk, and a
+	// file system that grows while it is not mounted fill it. It answers whether the
+	// partition grew.
+	GrowPartition(ctx context.Context, disk DevicePath, root chroot.MountSpec) (bool, error)
+	// GrowFileSystem makes the mounted root's file system fill its partition, if it
+	// does not yet.
+	GrowFileSystem(root chroot.MountSpec) error
+	// Boot answers what the image's fstab wants at /boot and /boot/efi, as disk.Boot
+	// does.
+	Boot(disk DevicePath, fstab string) ([]disk.BootMount, error)
 	// Shell has the host's shell run a user's command, and calls out with every
 	// line that it prints. A status other than 0 is an error.
 	Shell(ctx context.Context, command string, out func(line string)) error

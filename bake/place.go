@@ -63,24 +63,47 @@ func (b *build) shell(ctx context.Context, option, command string) error {
 
 // mount mounts the root partition.
 func (b *build) mount(ctx context.Context, disk DevicePath) (place, error) {
-	partition, err := b.machine.Root(disk, b.plan.Partition)
+	spec, err := b.machine.Root(ctx, disk, b.plan.Partition, b.plan.MountOptions)
 	if err != nil {
 		return place{}, err
 	}
-	path, err := b.plan.MountPath(filepath.Base(string(disk)))
+	if b.plan.GrowRoot {
+		if err := b.growPartition(ctx, disk, spec); err != nil {
+			return place{}, err
+		}
+	}
+	spec.Path, err = b.plan.MountPath(filepath.Base(string(disk)))
 	if err != nil {
 		return place{}, err
 	}
-	b.report.Step("Mounting %s on %s", partition, path)
+	b.report.Step("Mounting %s on %s", spec.Device, spec.Path)
 	p := place{device: disk}
-	p.gone = b.scaffold.Arm(fmt.Sprintf("mount of %s on %s", partition, path), func(ctx context.Context) error {
-		return b.machine.Leave(ctx, path)
+	p.gone = b.scaffold.Arm(fmt.Sprintf("mount of %s on %s", spec.Device, spec.Path), func(ctx context.Context) error {
+		return b.machine.Leave(ctx, spec.Path)
 	})
-	p.Mounted, err = b.machine.Mount(ctx, chroot.MountSpec{Device: string(partition), Path: path, Options: b.plan.MountOptions})
+	p.Mounted, err = b.machine.Mount(ctx, spec)
 	if err != nil {
 		return place{}, err
+	}
+	if b.plan.GrowRoot {
+		if err := b.machine.GrowFileSystem(spec); err != nil {
+			return place{}, fmt.Errorf("grow_root_filesystem: %w", err)
+		}
 	}
 	return p, b.done(ctx, "mount root")
+}
+
+// growPartition makes room for the root before it is mounted; its file system
+// follows when it is.
+func (b *build) growPartition(ctx context.Context, disk DevicePath, root chroot.MountSpec) error {
+	grown, err := b.machine.GrowPartition(ctx, disk, root)
+	if err != nil {
+		return fmt.Errorf("grow_root_filesystem: %w", err)
+	}
+	if grown {
+		b.report.Detail("%s has grown to the end of the disk", root.Device)
+	}
+	return nil
 }
 
 // furnish makes the root fit to work in. Nothing of it needs an undoing of its
@@ -96,9 +119,14 @@ func (b *build) furnish(ctx context.Context, root place) error {
 			return err
 		}
 	}
+	if b.plan.MountBoot {
+		if err := b.mountBoot(ctx, root); err != nil {
+			return err
+		}
+	}
 	for _, mount := range b.plan.Mounts {
 		if err := b.mountBelow(ctx, root, mount); err != nil {
-			return err
+			return fmt.Errorf("chroot_mounts: %w", err)
 		}
 	}
 	for _, file := range b.plan.CopyFiles {
@@ -119,7 +147,7 @@ func (b *build) mountBelow(ctx context.Context, root place, mount chroot.ExtraMo
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("chroot_mounts: %w", err)
+		return err
 	}
 	b.report.Detail("mounted %s on %s", mount.Type, mount.Target)
 	return nil

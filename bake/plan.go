@@ -36,12 +36,16 @@ type Plan struct {
 	// MountPath renders where the root is mounted, from the kernel device's base
 	// name (xvdf). If it is nil, below /mnt/packer-chroot.
 	MountPath func(device string) (string, error)
-	// Partition is the partition number of the root file system: empty for the
-	// first, or the whole disk where it has no partition table; "0" for the whole
-	// disk.
+	// Partition is the partition number of the root file system, "0" for the whole
+	// disk; if it is empty, the root is found as disk.Root says.
 	Partition string
 	// MountOptions are given to mount for the root.
 	MountOptions []string
+	// GrowRoot makes the root's partition and file system as large as the disk
+	// allows.
+	GrowRoot bool
+	// MountBoot mounts /boot and /boot/efi of the image's fstab below the root.
+	MountBoot bool
 	// Mounts are made below the root, in order.
 	Mounts []chroot.ExtraMount
 	// CopyFiles are copied from the host to the same path in the root.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
 var errInjected = errors.New("injected")
@@ -71,6 +72,9 @@ type world struct {
 	snapSpec  bake.SnapshotSpec
 	imageSpec bake.ImageSpec
 	mountSpec chroot.MountSpec
+	// fstab is the image's, and boot what the disk has of it.
+	fstab string
+	boot  []disk.BootMount
 }
 
 type worldVolume struct {
@@ -462,8 +466,24 @@ func (m machine) Settle(ctx context.Context, _ bake.DevicePath) error {
 	return m.act(ctx, "settle", func() error { m.happened("settle"); return nil })
 }
 
-func (m machine) Root(disk bake.DevicePath, _ string) (bake.DevicePath, error) {
-	return disk + "1", m.act(context.Background(), "root", func() error { return nil })
+func (m machine) Root(ctx context.Context, disk bake.DevicePath, _ string, options []string) (chroot.MountSpec, error) {
+	return chroot.MountSpec{Device: string(disk) + "1", Type: "ext4", Options: options}, m.act(ctx, "root", func() error { return nil })
+}
+
+func (m machine) GrowPartition(ctx context.Context, _ bake.DevicePath, root chroot.MountSpec) (bool, error) {
+	return true, m.act(ctx, "grow partition", func() error {
+		m.happened("grow %s", root.Device)
+		m.dirty = true
+		return nil
+	})
+}
+
+func (m machine) GrowFileSystem(root chroot.MountSpec) error {
+	return m.act(context.Background(), "grow file system", func() error { m.happened("grow %s", root.Path); return nil })
+}
+
+func (m machine) Boot(disk bake.DevicePath, fstab string) ([]disk.BootMount, error) {
+	return m.boot, m.act(context.Background(), "boot", func() error { m.happened("fstab %q", fstab); return nil })
 }
 
 func (m machine) Shell(ctx context.Context, command string, out func(string)) error {
@@ -540,7 +560,13 @@ func (r *worldRoot) Upload(context.Context, string, io.Reader, os.FileMode) erro
 
 func (r *worldRoot) UploadDir(context.Context, string, string, []string) error { return nil }
 
-func (r *worldRoot) Download(context.Context, string, io.Writer) error { return nil }
+func (r *worldRoot) Download(_ context.Context, path string, to io.Writer) error {
+	if r.fstab == "" {
+		return fmt.Errorf("cannot download %s: %w", path, os.ErrNotExist)
+	}
+	_, err := io.WriteString(to, r.fstab)
+	return err
+}
 
 func (r *worldRoot) DownloadDir(context.Context, string, string, []string) error { return nil }
 

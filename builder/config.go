@@ -45,9 +45,26 @@ type Config struct {
 	// `/mnt/packer-amazon-chroot-volumes/{{.Device}}`.
 	MountPath string `mapstructure:"mount_path"`
 	// The number of the partition that holds `/`, as a string or a number. `"0"`
-	// means the whole device. By default it is the first partition, or the whole
-	// device where that has no partition table.
+	// means the whole device. By default it is the whole device where that has no
+	// partition table, and else the first partition, unless that is plainly no root:
+	// an EFI system, BIOS boot or swap partition, or one without a file system for a
+	// root. Then it is the partition whose GPT type says so, or else the one that has
+	// an `/etc/os-release` or `/etc/fstab`; if more than one has, the build fails and
+	// lists them. On btrfs the subvolume that holds the root is found, too, unless
+	// `mount_options` names one.
 	MountPartition string `mapstructure:"mount_partition"`
+	// Make the root partition reach to the end of the device, and its file system
+	// fill it, before anything else is done with it: for an image that is larger than
+	// its source, by `root_volume_size`. The partition must be the last on the device,
+	// and the file system ext4, xfs or btrfs. ext4 takes `e2fsck` and `resize2fs`
+	// on the host. Defaults to `false`.
+	GrowRootFilesystem bool `mapstructure:"grow_root_filesystem"`
+	// Mount `/boot` and `/boot/efi` below the root, as `/etc/fstab` of the image
+	// has them, if they are partitions of the same device. They are mounted after
+	// `post_mount_commands`, unless those, or `chroot_mounts`, do it. A `/boot/efi`
+	// whose file system the kernel does not have is done without, with a warning.
+	// Defaults to `true`.
+	MountBoot config.Trilean `mapstructure:"mount_boot"`
 	// Options for mounting the root, each as `mount -o` takes it, such as
 	// `nouuid` or `subvol=root`. By default there are none.
 	MountOptions []string `mapstructure:"mount_options"`

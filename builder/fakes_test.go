@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -199,9 +199,9 @@ func mustContain(t *testing.T, text string, wanted ...string) {
 	}
 }
 
-func equal[T comparable](t *testing.T, what string, got, want []T) {
+func equal[T any](t *testing.T, what string, got, want []T) {
 	t.Helper()
-	if !slices.Equal(got, want) {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%s: got %v, want %v", what, got, want)
 	}
 }

@@ -125,6 +125,8 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		MountPath:    c.renderMountPath,
 		Partition:    c.MountPartition,
 		MountOptions: c.MountOptions,
+		GrowRoot:     c.GrowRootFilesystem,
+		MountBoot:    !c.MountBoot.False(),
 		Mounts:       c.mounts(),
 		CopyFiles:    c.CopyFiles,
 		PreMount:     c.renderPreMount,

@@ -41,6 +41,12 @@ func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
 	equal(t, "mount options", plan.MountOptions, []string{"ro"})
 	equal(t, "copied files", plan.CopyFiles, []string{"/etc/hosts"})
 	equal(t, "mounts", plan.Mounts, []chroot.ExtraMount{{Type: "bind", Source: "/srv", Target: "/srv"}})
+	if !plan.MountBoot || planOf(t, job(t, map[string]any{"mount_boot": false})).MountBoot {
+		t.Error("/boot is to be mounted unless mount_boot is false")
+	}
+	if plan.GrowRoot || !planOf(t, job(t, map[string]any{"grow_root_filesystem": true})).GrowRoot {
+		t.Error("the root grows when grow_root_filesystem is true, and else not")
+	}
 	if plan.LockDir != "" {
 		t.Errorf("names are reserved in %s, not where every build does", plan.LockDir)
 	}

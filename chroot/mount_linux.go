@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -69,10 +71,22 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) (err error) {
 	if m.real, err = filepath.EvalSymlinks(m.path); err != nil {
 		return err
 	}
-	if err := unix.Mount(m.device, m.real, kind, flags, data); err != nil {
+	if err := mountDevice(m.device, m.real, kind, flags, data); err != nil {
 		return explain(err, kind)
 	}
 	return unix.Mount("", m.real, "", unix.MS_PRIVATE, "")
+}
+
+// mountDevice mounts. The kernel refuses an xfs whose twin is mounted, as that of a
+// host made from the same image, unless it is told not to look at the UUID.
+func mountDevice(device, target, kind string, flags uintptr, data string) error {
+	err := unix.Mount(device, target, kind, flags, data)
+	if kind == "xfs" && errors.Is(err, unix.EINVAL) && !slices.Contains(strings.Split(data, ","), "nouuid") {
+		if unix.Mount(device, target, kind, flags, strings.TrimPrefix(data+",nouuid", ",")) == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // kind is the type of the file system on the device.
@@ -93,8 +107,6 @@ func explain(err error, kind string) error {
 	switch {
 	case errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("%s: %w", kind, ErrNoFileSystem)
-	case errors.Is(err, unix.EINVAL) && kind == "xfs":
-		return fmt.Errorf("%w (a bad option, a bad %s, or one whose twin is mounted: then give the option nouuid)", err, kind)
 	case errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("%w (a bad option or a bad %s; the kernel's log says which)", err, kind)
 	default:

@@ -171,7 +171,7 @@ func (imp Import) Query() url.Values {
 	q := url.Values{}
 	for name, value := range map[string]string{
 		"name": imp.Name, "id": imp.ID, "description": imp.Description, "boot-mode": imp.BootMode,
-		"arch": imp.Architecture, "region": imp.Region,
+		"arch": imp.Architecture, "region": imp.Region, "account": imp.Account,
 	} {
 		if value != "" {
 			q.Set(name, value)
@@ -213,6 +213,8 @@ func (imp *Import) set(name, value string) error {
 		imp.Architecture = value
 	case "region":
 		imp.Region = value
+	case "account":
+		imp.Account = value
 	case "size":
 		n, err := strconv.ParseInt(value, 10, 32)
 		if err != nil || n < 1 {

@@ -32,6 +32,8 @@ type Options struct {
 	// Region is the default region, and is added to state.DefaultRegions if it is
 	// none of them: the first of those.
 	Region string
+	// Account, if given, is one more account.
+	Account string
 	// Keys are the key pairs that requests may be signed with: none.
 	Keys []state.Key
 	// Timing is how long things take: no time.
@@ -65,7 +67,7 @@ func New(o Options) (*Server, error) {
 	}
 	cloud, err := state.Open(state.Config{
 		Dir: o.Dir, Clock: o.Clock, Disks: disks, Timing: o.Timing, Keys: o.Keys,
-		Regions: regionsWith(o.Region), DefaultRegion: o.Region,
+		Regions: regionsWith(o.Region), DefaultRegion: o.Region, Accounts: accountsWith(o.Account),
 	})
 	if err != nil {
 		return nil, err
@@ -113,6 +115,15 @@ func regionsWith(name string) []state.Region {
 		}
 	}
 	return append(regions, state.NewRegion(name))
+}
+
+// accountsWith are the usual account and one more, if it is another.
+func accountsWith(id string) []state.Account {
+	accounts := []state.Account{{ID: state.DefaultAccount}}
+	if id != "" && id != state.DefaultAccount {
+		accounts = append(accounts, state.Account{ID: id})
+	}
+	return accounts
 }
 
 // routes joins the dialects. Their paths do not overlap.

@@ -282,7 +282,7 @@ func list0(t *testing.T, all images) string {
 func TestImportParameters(t *testing.T) {
 	for _, imp := range []loopcloud.Import{
 		{Name: "n", Tags: map[string]string{}},
-		{Name: "n", Description: "d", ID: "i", BootMode: "b", Architecture: "a", Region: "r", SizeGiB: 3, Tags: map[string]string{"k": "v=w", "": ""}},
+		{Name: "n", Description: "d", ID: "i", BootMode: "b", Architecture: "a", Region: "r", Account: "o", SizeGiB: 3, Tags: map[string]string{"k": "v=w", "": ""}},
 	} {
 		if got, err := loopcloud.ImportOf(imp.Query()); err != nil || !reflect.DeepEqual(got, imp) {
 			t.Errorf("%+v became %+v (%v)", imp, got, err)

@@ -24,6 +24,8 @@ type FlatConfig struct {
 	DevicePath             *string           `mapstructure:"device_path" cty:"device_path" hcl:"device_path"`
 	MountPath              *string           `mapstructure:"mount_path" cty:"mount_path" hcl:"mount_path"`
 	MountPartition         *string           `mapstructure:"mount_partition" cty:"mount_partition" hcl:"mount_partition"`
+	GrowRootFilesystem     *bool             `mapstructure:"grow_root_filesystem" cty:"grow_root_filesystem" hcl:"grow_root_filesystem"`
+	MountBoot              *bool             `mapstructure:"mount_boot" cty:"mount_boot" hcl:"mount_boot"`
 	MountOptions           []string          `mapstructure:"mount_options" cty:"mount_options" hcl:"mount_options"`
 	PreMountCommands       []string          `mapstructure:"pre_mount_commands" cty:"pre_mount_commands" hcl:"pre_mount_commands"`
 	PostMountCommands      []string          `mapstructure:"post_mount_commands" cty:"post_mount_commands" hcl:"post_mount_commands"`
@@ -73,6 +75,8 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"device_path":                &hcldec.AttrSpec{Name: "device_path", Type: cty.String, Required: false},
 		"mount_path":                 &hcldec.AttrSpec{Name: "mount_path", Type: cty.String, Required: false},
 		"mount_partition":            &hcldec.AttrSpec{Name: "mount_partition", Type: cty.String, Required: false},
+		"grow_root_filesystem":       &hcldec.AttrSpec{Name: "grow_root_filesystem", Type: cty.Bool, Required: false},
+		"mount_boot":                 &hcldec.AttrSpec{Name: "mount_boot", Type: cty.Bool, Required: false},
 		"mount_options":              &hcldec.AttrSpec{Name: "mount_options", Type: cty.List(cty.String), Required: false},
 		"pre_mount_commands":         &hcldec.AttrSpec{Name: "pre_mount_commands", Type: cty.List(cty.String), Required: false},
 		"post_mount_commands":        &hcldec.AttrSpec{Name: "post_mount_commands", Type: cty.List(cty.String), Required: false},

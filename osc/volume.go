@@ -190,8 +190,13 @@ func (c *Cloud) whyNotLinked(
 			return fmt.Errorf("%w, by volume %s: %w", bake.ErrDeviceTaken, m.Bsu.VolumeId, refused)
 		}
 	}
-	if vm.State == api.VmStatePending {
+	switch {
+	case vm.State == api.VmStatePending:
 		return fmt.Errorf("%w: %w", errUnsettled, refused)
+	case vm.State == api.VmStateRunning && is(refused, (*refusal).conflict):
+		// With a free volume and a running VM there is nothing else to be in conflict
+		// with: the VM's mappings may lag behind another build's.
+		return fmt.Errorf("%w: %w", bake.ErrDeviceTaken, refused)
 	}
 	return refused
 }

@@ -5,7 +5,7 @@ set -euo pipefail
 
 # command:package
 needs=(
-  mkfs.ext4:e2fsprogs debugfs:e2fsprogs mkfs.xfs:xfsprogs parted:parted sfdisk:fdisk busybox:busybox-static
+  mkfs.ext4:e2fsprogs debugfs:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.vfat:dosfstools parted:parted sfdisk:fdisk busybox:busybox-static
   losetup:mount gcc:gcc git:git /usr/bin/aws:awscli setsid:util-linux ansible-playbook:ansible
 )
 missing=()

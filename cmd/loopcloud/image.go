@@ -9,6 +9,8 @@ import (
 	"flag"
 	"fmt"
 	"net/url"
+	"os/signal"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -45,8 +47,8 @@ func (at place) check(command string) error {
 
 // change does something with the images there, in a directory with a new cloud if
 // it has none. The directory is open meanwhile.
-func (at place) change(region string, do func(images) error) error {
-	return at.with(loopcloud.Options{Dir: at.dir, Region: region}, do)
+func (at place) change(region, account string, do func(images) error) error {
+	return at.with(loopcloud.Options{Dir: at.dir, Region: region, Account: account}, do)
 }
 
 // look is change for what is content with the cloud that is there.
@@ -66,6 +68,9 @@ func (at place) with(o loopcloud.Options, do func(images) error) error {
 }
 
 func (p *program) image(ctx context.Context, args []string) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, stop) // who says it twice does not wait for the tidying
 	if len(args) == 0 {
 		return misused("image: no command: there are import, export and list")
 	}
@@ -105,7 +110,7 @@ func (p *program) imageImport(ctx context.Context, args []string) error {
 	if err := at.check("image import"); err != nil {
 		return err
 	}
-	return at.change(imp.Region, func(all images) error {
+	return at.change(imp.Region, imp.Account, func(all images) error {
 		img, err := all.Import(ctx, imp, rest[0])
 		if err != nil {
 			return err
@@ -124,11 +129,13 @@ func importParameters(fs *flag.FlagSet) url.Values {
 			return nil
 		})
 	}
-	fs.Func("region", "", func(value string) error {
-		name, err := parseRegion(value)
-		parameters.Set("region", name)
-		return err
-	})
+	for name, parse := range map[string]func(string) (string, error){"region": parseRegion, "account": parseAccount} {
+		fs.Func(name, "", func(value string) error {
+			read, err := parse(value)
+			parameters.Set(name, read)
+			return err
+		})
+	}
 	fs.Func("tag", "", func(value string) error {
 		parameters.Add("tag", value)
 		return nil

@@ -33,7 +33,7 @@ CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
                                 who may sign requests, run's COMMAND with the first of them; without it
                                 AKIALOOPCLOUD0000000:loopcloud/not/a/secret/of/any/real/cloud
 IMAGE: --id ami-…  --description TEXT  --boot-mode legacy-bios|uefi|uefi-preferred  --arch i386|x86_64|arm64
-       --region REGION  --tag KEY=VALUE…  --size GIB
+       --region REGION  --account ACCOUNT  --tag KEY=VALUE…  --size GIB
 `
 
 // The exit statuses that are not a command's own.

@@ -100,6 +100,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"image", "list", "--dir", dir, "more"}, `"more"`},
 		{[]string{"image", "export", "--dir", dir, "ami-01234567"}, "FILE"},
 		{[]string{"image", "import", "--name", "xyz", "a", "--dir", dir, "--region", "here"}, "eu-west-2"},
+		{[]string{"image", "import", "--name", "xyz", "a", "--dir", dir, "--account", "me"}, "twelve digits"},
 		{[]string{"version", "more"}, `"more"`},
 	} {
 		got := runProgram(t, test.args...)
@@ -350,6 +351,31 @@ func TestImages(t *testing.T) {
 	}
 }
 
+// TestImageOfAnAccount: the account that is named owns the image; a running
+// loopcloud takes the accounts that it has.
+func TestImageOfAnAccount(t *testing.T) {
+	dir, source := t.TempDir(), filepath.Join(t.TempDir(), "disk.raw")
+	if err := os.WriteFile(source, make([]byte, 1<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	rest := runProgram(t, "image", "import", "--dir", dir, "--name", "at rest", "--account", "111111111111", source)
+	if rest.status != 0 {
+		t.Fatalf("the import is %+v", rest)
+	}
+	running := serve(t, dir)
+	at := []string{"--endpoint", running.endpoint}
+	for account, want := range map[string]int{"111111111111": 0, "333333333333": statusFailed} {
+		got := runProgram(t, append([]string{"image", "import", "--name", "running", "--account", account, source}, at...)...)
+		if got.status != want {
+			t.Errorf("into %s: %+v", account, got)
+		}
+	}
+	list := runProgram(t, append([]string{"image", "list", "--json"}, at...)...)
+	if n := strings.Count(list.stdout, `"account": "111111111111"`); n != 2 {
+		t.Errorf("%d images are the account's:\n%s", n, list.stdout)
+	}
+}
+
 func TestProfiles(t *testing.T) {
 	for text, want := range map[string]string{"instant": "0s", "aws": "3s", "aws:0.5": "1.5s", "outscale:2": "8s", "aws:0": "0s"} {
 		if got, err := parseProfile(text); err != nil || got.Attach.String() != want {
@@ -395,7 +421,7 @@ func TestPlacesOfImages(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for _, use := range []func() error{
-		func() error { return place{dir: dir}.change("", look) },
+		func() error { return place{dir: dir}.change("", "", look) },
 		func() error { return place{dir: dir}.look(look) },
 	} {
 		if err := use(); err != nil {
