@@ -57,6 +57,9 @@ func (b *build) inOrder(ctx context.Context) (Result, error) {
 	if err := b.provision(ctx, basis, root); err != nil {
 		return Result{}, err
 	}
+	if err := b.finish(ctx, root); err != nil { // pre_unmount_commands
+		return Result{}, err
+	}
 	if err := b.leave(ctx, root); err != nil { // put back, unmount, flush
 		return Result{}, err
 	}
@@ -82,6 +85,9 @@ type build struct {
 	plan    Plan
 	waits   Waits
 	report  Reporter
+
+	// there is what the build has made, as far as it is there now.
+	there standing
 
 	// scaffold is only there for the build: device name, volume, attachment, mount.
 	scaffold *undo.Stack
@@ -119,6 +125,9 @@ func (b *build) failed(ctx context.Context, cause error) error {
 	if b.plan.KeepOnError != nil && b.plan.KeepOnError(cause) {
 		b.products.Keep()
 		b.scaffold.Keep()
+		for _, advice := range b.there.advice() {
+			b.report.Warn("%s", advice)
+		}
 		return fmt.Errorf("%w%s", cause, listing("left as it is", left))
 	}
 	var undone []string

@@ -58,6 +58,12 @@ type Mounted interface {
 	MountBelow(context.Context, chroot.ExtraMount) error
 	// CopyIn copies a file of the host to the same path inside.
 	CopyIn(ctx context.Context, path string) error
-	// PutBack removes what CopyIn copied and puts back what was there before.
+	// BlockServices keeps what runs inside from starting services.
+	BlockServices(context.Context) error
+	// PutBack removes what CopyIn and BlockServices put there and puts back what was
+	// there before.
 	PutBack(context.Context) error
+	// RemoveUploads removes what was uploaded to directories for temporary files and
+	// is still as it was uploaded.
+	RemoveUploads(context.Context) error
 }

@@ -85,6 +85,7 @@ func (b *build) mount(ctx context.Context, disk DevicePath) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
+	b.there.root = spec.Path
 	if b.plan.GrowRoot {
 		if err := b.machine.GrowFileSystem(spec); err != nil {
 			return place{}, fmt.Errorf("grow_root_filesystem: %w", err)
@@ -135,6 +136,12 @@ func (b *build) furnish(ctx context.Context, root place) error {
 			return fmt.Errorf("copy_files: %w", err)
 		}
 	}
+	if b.plan.BlockServices {
+		b.report.Detail("blocking services")
+		if err := root.BlockServices(ctx); err != nil {
+			return fmt.Errorf("block_services: %w", err)
+		}
+	}
 	return b.done(ctx, "furnish root")
 }
 
@@ -162,6 +169,26 @@ func (b *build) provision(ctx context.Context, from basis, root place) error {
 	return b.done(ctx, "provision")
 }
 
+// finish does what is left to do in the root while it is as provisioners had it,
+// but for their uploads.
+func (b *build) finish(ctx context.Context, root place) error {
+	if b.plan.CleanUploads {
+		if err := root.RemoveUploads(ctx); err != nil {
+			return fmt.Errorf("clean_uploads: %w", err)
+		}
+	}
+	commands, err := b.plan.PreUnmount(root.device, root.Path())
+	if err != nil {
+		return err
+	}
+	for _, command := range commands {
+		if err := b.shell(ctx, "pre_unmount_commands", command); err != nil {
+			return err
+		}
+	}
+	return b.done(ctx, "finish root")
+}
+
 // leave makes the disk ready to be photographed: the image's own files in their
 // place, nothing mounted, everything written.
 func (b *build) leave(ctx context.Context, root place) error {
@@ -172,6 +199,7 @@ func (b *build) leave(ctx context.Context, root place) error {
 	if err := root.gone.Undo(ctx); err != nil {
 		return err
 	}
+	b.there.root = ""
 	if err := b.machine.Flush(root.device); err != nil {
 		return err
 	}

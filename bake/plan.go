@@ -50,9 +50,15 @@ type Plan struct {
 	Mounts []chroot.ExtraMount
 	// CopyFiles are copied from the host to the same path in the root.
 	CopyFiles []string
-	// PreMount and PostMount render the user's shell commands for the host.
-	PreMount  func(device DevicePath) ([]string, error)
-	PostMount func(device DevicePath, mountPath string) ([]string, error)
+	// BlockServices keeps what provisioning runs in the root from starting services.
+	BlockServices bool
+	// CleanUploads removes what provisioning uploaded below /tmp and left there.
+	CleanUploads bool
+	// PreMount, PostMount and PreUnmount render the user's shell commands for the
+	// host.
+	PreMount   func(device DevicePath) ([]string, error)
+	PostMount  func(device DevicePath, mountPath string) ([]string, error)
+	PreUnmount func(device DevicePath, mountPath string) ([]string, error)
 
 	// Labels renders what the user wants written on the things made. It is called
 	// before anything is created.
@@ -77,6 +83,9 @@ func (p Plan) orDefault() Plan {
 	}
 	if p.PostMount == nil {
 		p.PostMount = func(DevicePath, string) ([]string, error) { return nil, nil }
+	}
+	if p.PreUnmount == nil {
+		p.PreUnmount = func(DevicePath, string) ([]string, error) { return nil, nil }
 	}
 	if p.Labels == nil {
 		p.Labels = func(Facts) (Labels, error) { return Labels{}, nil }

@@ -39,7 +39,7 @@ func (b *build) createVolume(ctx context.Context, from basis) (volume, error) {
 	if err != nil {
 		return volume{}, err
 	}
-	v.id = id
+	v.id, b.there.volume = id, id
 	v.gone.Rename("volume " + string(id))
 	b.report.Detail("volume %s", id)
 	return v, b.done(ctx, "create volume")
@@ -70,6 +70,7 @@ func (b *build) attach(ctx context.Context, host Host, v volume) (attachment, er
 		return attachment{}, err
 	}
 	answered, a.name = true, name
+	b.there.host, b.there.name = host.ID, name
 	if err := b.volumeAttached(ctx, a); err != nil {
 		return attachment{}, err
 	}
@@ -150,12 +151,16 @@ func (n DeviceName) letters() string {
 // scaffold's release tries again, and warns.
 func (b *build) putAway(ctx context.Context, a attachment, v volume) {
 	b.report.Step("Detaching and deleting %s", v.id)
-	for _, gone := range []*undo.Entry{a.gone, v.gone} {
-		if err := gone.Undo(ctx); err != nil {
-			b.report.Detail("to be tried again: %v", err)
-			return
-		}
+	err := a.gone.Undo(ctx)
+	if err == nil {
+		b.there.host = ""
+		err = v.gone.Undo(ctx)
 	}
+	if err != nil {
+		b.report.Detail("to be tried again: %v", err)
+		return
+	}
+	b.there.volume = ""
 }
 
 // detach undoes an attachment. When the cloud has not answered the request for

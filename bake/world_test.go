@@ -550,6 +550,14 @@ func (r *worldRoot) CopyIn(ctx context.Context, path string) error {
 	return r.act(ctx, "copy", func() error { r.happened("copy %s", path); return nil })
 }
 
+func (r *worldRoot) BlockServices(ctx context.Context) error {
+	return r.act(ctx, "block services", func() error { r.happened("block services"); return nil })
+}
+
+func (r *worldRoot) RemoveUploads(ctx context.Context) error {
+	return r.act(ctx, "remove uploads", func() error { r.happened("remove uploads"); return nil })
+}
+
 func (r *worldRoot) PutBack(ctx context.Context) error {
 	return r.act(ctx, "put back", func() error { r.happened("put back"); return nil })
 }

@@ -25,8 +25,8 @@ type Config struct {
 	// [Chroot Mounts](#chroot-mounts) for the default and for an example.
 	ChrootMounts [][]string `mapstructure:"chroot_mounts"`
 	// How to run shell commands: those of provisioners in the chroot, and
-	// `pre_mount_commands` and `post_mount_commands` on the host. `{{.Command}}`
-	// stands for the command, as in `nice {{.Command}}`. It is for commands alone:
+	// `pre_mount_commands`, `post_mount_commands` and `pre_unmount_commands` on the
+	// host. `{{.Command}}` stands for the command, as in `nice {{.Command}}`. It is for commands alone:
 	// attaching and mounting need root's rights in any case. Defaults to
 	// `{{.Command}}`.
 	CommandWrapper string `mapstructure:"command_wrapper"`
@@ -77,6 +77,23 @@ type Config struct {
 	// before anything is mounted below it or copied to it. `{{.Device}}` stands for
 	// the device and `{{.MountPath}}` for the directory where the root is mounted.
 	PostMountCommands []string `mapstructure:"post_mount_commands"`
+	// Shell commands to run on the host, in order, when provisioning is over and the
+	// root is still mounted, with everything below it. `{{.Device}}` stands for the
+	// device and `{{.MountPath}}` for the directory where the root is mounted. A
+	// command that fails, fails the build. They must not leave anything running in
+	// the root.
+	PreUnmountCommands []string `mapstructure:"pre_unmount_commands"`
+	// Keep what provisioners do from starting services in the chroot: while they run
+	// there is a `/usr/sbin/policy-rc.d` that forbids it to Debian's packages, and
+	// commands have `SYSTEMD_OFFLINE=1` in their environment. Afterwards the image's
+	// own file is back, or none; a file that a provisioner has put there instead is
+	// kept. Defaults to `false`.
+	BlockServices bool `mapstructure:"block_services"`
+	// Remove, when provisioning is over, what provisioners uploaded below `/tmp` and
+	// `/var/tmp` and left there unchanged, such as the script of a shell provisioner
+	// that could not remove it. What was there before, and what provisioners made
+	// otherwise, stays. Defaults to `false`.
+	CleanUploads bool `mapstructure:"clean_uploads"`
 	// Start from an empty volume instead of a source image. Requires
 	// `pre_mount_commands`, `root_volume_size`, `root_device_name`, the
 	// virtualization type and the block device mappings. Defaults to `false`.
@@ -107,7 +124,7 @@ const (
 )
 
 // lateOptions are rendered when what they speak of is known.
-var lateOptions = []string{"command_wrapper", "mount_path", "pre_mount_commands", "post_mount_commands"}
+var lateOptions = []string{"command_wrapper", "mount_path", "pre_mount_commands", "post_mount_commands", "pre_unmount_commands"}
 
 // Decode reads the options that Packer gives into target, of which common is a
 // part, and renders all but those of late and the common ones that are rendered
@@ -195,6 +212,9 @@ func (c *Config) checkTemplates() []error {
 	}
 	for i, command := range c.PostMountCommands {
 		errs = append(errs, tryTemplate(entry("post_mount_commands", i), command, c.ictx, device, mountPath))
+	}
+	for i, command := range c.PreUnmountCommands {
+		errs = append(errs, checkTemplate(entry("pre_unmount_commands", i), command, &c.ictx, fieldDevice, fieldMountPath))
 	}
 	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }

@@ -131,9 +131,14 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		CopyFiles:    c.CopyFiles,
 		PreMount:     c.renderPreMount,
 		PostMount:    c.renderPostMount,
-		Labels:       r.labels,
-		Provision:    r.provision,
-		KeepOnError:  func(failure error) bool { return r.onError.keeps(ctx, failure) },
+		PreUnmount:   c.renderPreUnmount,
+
+		BlockServices: c.BlockServices,
+		CleanUploads:  c.CleanUploads,
+
+		Labels:      r.labels,
+		Provision:   r.provision,
+		KeepOnError: func(failure error) bool { return r.onError.keeps(ctx, failure) },
 	}
 	if r.Packer.PackerDebug {
 		plan.Pause = r.pause
@@ -158,6 +163,11 @@ func (c *Config) renderPreMount(device bake.DevicePath) ([]string, error) {
 
 func (c *Config) renderPostMount(device bake.DevicePath, mountPath string) ([]string, error) {
 	return renderAll("post_mount_commands", c.PostMountCommands, c.ictx,
+		map[string]any{fieldDevice: string(device), fieldMountPath: mountPath})
+}
+
+func (c *Config) renderPreUnmount(device bake.DevicePath, mountPath string) ([]string, error) {
+	return renderAll("pre_unmount_commands", c.PreUnmountCommands, c.ictx,
 		map[string]any{fieldDevice: string(device), fieldMountPath: mountPath})
 }
 

@@ -105,6 +105,7 @@ func TestCommandsAreRendered(t *testing.T) {
 		"command_wrapper":       "sudo {{.Command}}",
 		"pre_mount_commands":    []any{"mkfs {{.Device}}1", "echo '{{user `who`}}'"},
 		"post_mount_commands":   []any{"ls {{.Device}} {{.MountPath}}"},
+		"pre_unmount_commands":  []any{"fstrim {{.MountPath}}", "lsblk {{.Device}}"},
 		"packer_user_variables": map[string]any{"who": "me"},
 	}))
 	pre, err := plan.PreMount("/dev/xvdf")
@@ -117,19 +118,36 @@ func TestCommandsAreRendered(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "post_mount_commands", post, []string{"ls /dev/xvdf /mnt/xvdf"})
+	last, err := plan.PreUnmount("/dev/xvdf", "/mnt/xvdf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "pre_unmount_commands", last, []string{"fstrim /mnt/xvdf", "lsblk /dev/xvdf"})
 }
 
 func TestCommandsThatCannotBeRendered(t *testing.T) {
 	const fails = "{{if eq .Device `/dev/nvme1n1`}}{{index `x` .Device}}{{end}}"
 	plan := planOf(t, job(t, map[string]any{
-		"pre_mount_commands":  []any{"true", fails},
-		"post_mount_commands": []any{fails},
+		"pre_mount_commands":   []any{"true", fails},
+		"post_mount_commands":  []any{fails},
+		"pre_unmount_commands": []any{fails},
 	}))
 	if _, err := plan.PreMount("/dev/nvme1n1"); err == nil || !strings.Contains(err.Error(), "pre_mount_commands[1]") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := plan.PostMount("/dev/nvme1n1", "/mnt"); err == nil || !strings.Contains(err.Error(), "post_mount_commands[0]") {
 		t.Errorf("got %v", err)
+	}
+	if _, err := plan.PreUnmount("/dev/nvme1n1", "/mnt"); err == nil || !strings.Contains(err.Error(), "pre_unmount_commands[0]") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestHousekeepingIsOffUnlessWanted(t *testing.T) {
+	plain := planOf(t, job(t, map[string]any{}))
+	wanted := planOf(t, job(t, map[string]any{"block_services": true, "clean_uploads": "true"}))
+	if plain.BlockServices || plain.CleanUploads || !wanted.BlockServices || !wanted.CleanUploads {
+		t.Errorf("by default %t, %t, when wanted %t, %t", plain.BlockServices, plain.CleanUploads, wanted.BlockServices, wanted.CleanUploads)
 	}
 }
 

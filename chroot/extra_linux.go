@@ -117,7 +117,7 @@ func (in *inside) mountPoint(path string, onto os.FileMode) (*os.File, error) {
 
 // touch makes an empty file.
 func (in *inside) touch(path string) error {
-	f, err := in.create(path, 0o644)
+	f, _, err := in.create(path, 0o644)
 	if err != nil {
 		return err
 	}

@@ -22,8 +22,11 @@ type Mounted struct {
 	path, real string
 	device     string
 	// made are the directories that were made to mount on, outermost first.
-	made   []string
-	copies []copied
+	made    []string
+	copies  []copied
+	uploads uploads
+	// env is added to the environment of commands.
+	env []string
 	// asked says that who uses the root has been asked to end.
 	asked bool
 }

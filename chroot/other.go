@@ -69,6 +69,12 @@ func (*Mounted) CopyIn(context.Context, string) error { return errNotLinux }
 // PutBack fails: a chroot build needs Linux.
 func (*Mounted) PutBack(context.Context) error { return errNotLinux }
 
+// BlockServices fails: a chroot build needs Linux.
+func (*Mounted) BlockServices(context.Context) error { return errNotLinux }
+
+// RemoveUploads fails: a chroot build needs Linux.
+func (*Mounted) RemoveUploads(context.Context) error { return errNotLinux }
+
 // CheckMountPath fails: a chroot build needs Linux.
 func CheckMountPath(string) error { return errNotLinux }
 

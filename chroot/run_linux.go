@@ -39,7 +39,7 @@ func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
 func (m *Mounted) command(line string) (*exec.Cmd, error) {
 	if m.keeper.wrapper == nil {
 		return &exec.Cmd{
-			Path: shell, Args: []string{shell, "-c", line}, Dir: "/", Env: environment(os.Environ()),
+			Path: shell, Args: []string{shell, "-c", line}, Dir: "/", Env: append(environment(os.Environ()), m.env...),
 			SysProcAttr: &syscall.SysProcAttr{Chroot: m.real},
 		}, nil
 	}
@@ -51,7 +51,9 @@ func (m *Mounted) command(line string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hostShell(wrapped), nil
+	cmd := hostShell(wrapped)
+	cmd.Env = append(cmd.Env, m.env...)
+	return cmd, nil
 }
 
 // hostShell runs a line in the host's shell.

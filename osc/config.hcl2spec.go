@@ -29,6 +29,9 @@ type FlatConfig struct {
 	MountOptions           []string          `mapstructure:"mount_options" cty:"mount_options" hcl:"mount_options"`
 	PreMountCommands       []string          `mapstructure:"pre_mount_commands" cty:"pre_mount_commands" hcl:"pre_mount_commands"`
 	PostMountCommands      []string          `mapstructure:"post_mount_commands" cty:"post_mount_commands" hcl:"post_mount_commands"`
+	PreUnmountCommands     []string          `mapstructure:"pre_unmount_commands" cty:"pre_unmount_commands" hcl:"pre_unmount_commands"`
+	BlockServices          *bool             `mapstructure:"block_services" cty:"block_services" hcl:"block_services"`
+	CleanUploads           *bool             `mapstructure:"clean_uploads" cty:"clean_uploads" hcl:"clean_uploads"`
 	FromScratch            *bool             `mapstructure:"from_scratch" cty:"from_scratch" hcl:"from_scratch"`
 	RootVolumeSize         *int64            `mapstructure:"root_volume_size" cty:"root_volume_size" hcl:"root_volume_size"`
 	RootVolumeType         *string           `mapstructure:"root_volume_type" cty:"root_volume_type" hcl:"root_volume_type"`
@@ -80,6 +83,9 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"mount_options":              &hcldec.AttrSpec{Name: "mount_options", Type: cty.List(cty.String), Required: false},
 		"pre_mount_commands":         &hcldec.AttrSpec{Name: "pre_mount_commands", Type: cty.List(cty.String), Required: false},
 		"post_mount_commands":        &hcldec.AttrSpec{Name: "post_mount_commands", Type: cty.List(cty.String), Required: false},
+		"pre_unmount_commands":       &hcldec.AttrSpec{Name: "pre_unmount_commands", Type: cty.List(cty.String), Required: false},
+		"block_services":             &hcldec.AttrSpec{Name: "block_services", Type: cty.Bool, Required: false},
+		"clean_uploads":              &hcldec.AttrSpec{Name: "clean_uploads", Type: cty.Bool, Required: false},
 		"from_scratch":               &hcldec.AttrSpec{Name: "from_scratch", Type: cty.Bool, Required: false},
 		"root_volume_size":           &hcldec.AttrSpec{Name: "root_volume_size", Type: cty.Number, Required: false},
 		"root_volume_type":           &hcldec.AttrSpec{Name: "root_volume_type", Type: cty.String, Required: false},
