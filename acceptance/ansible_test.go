@@ -60,9 +60,9 @@ func TestAnsible(t *testing.T) {
 	})
 }
 
-// TestAnsibleLeavesADaemon has a playbook start what never ends, in an image
+// TestAnsibleDaemon has a playbook start what never ends, in an image
 // without Python.
-func TestAnsibleLeavesADaemon(t *testing.T) {
+func TestAnsibleDaemon(t *testing.T) {
 	needAnsible(t)
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)

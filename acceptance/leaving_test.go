@@ -22,7 +22,7 @@ func TestLeavingEndsWhatRuns(t *testing.T) {
 			shell(
 				"sleep 4001"+apart+"&",
 				"(setsid sh -c 'sleep 4002 & wait'"+apart+"&)",
-				"sleep 4003"+apart+"& sleep 0.3; kill -STOP $!",
+				"sh -c 'kill -STOP $$; exec sleep 4003'"+apart+"&",
 				"exec 3>/root/held; setsid sleep 4004"+apart+"&",
 				"echo written >> /root/held",
 				"mkdir -p /root/mounted; mount -t tmpfs tmpfs /root/mounted; cd /root/mounted; setsid sleep 4005"+apart+"&",
