@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build packer sdc dev demo test testacc peer generate lint bench fuzz plugin-check setup clean FORCE
+.PHONY: build packer sdc dev demo test testacc peer qemu generate lint bench fuzz plugin-check setup clean FORCE
 
 # What is slow to make lives here, outside the checkout, and is made again when missing.
 CACHE := $(or $(PACKER_CHROOT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/packer-plugin-chroot)
@@ -50,6 +50,11 @@ peer: setup build packer
 	@tools/tool.sh "$(CACHE)" peer github.com/hashicorp/packer-plugin-amazon bin/peer/packer-plugin-amazon
 	@PEER_PLUGIN="$$PWD/bin/peer/packer-plugin-amazon" go test -count=1 -run '^TestPeer' -v ./acceptance
 
+# Disks are found on real NVMe controllers, in a virtual machine.
+qemu:
+	@QEMU=yes tools/setup.sh
+	@tools/qemu.sh "$(CACHE)"
+
 generate: sdc
 	@tools/generate.sh
 
@@ -66,7 +71,7 @@ fuzz:
 	@tools/fuzz.sh $(FUZZTIME)
 
 plugin-check: build sdc
-	@for p in $(PLUGINS); do bin/packer-sdc plugin-check bin/$$p; done
+	@cd bin && for p in $(PLUGINS); do ./packer-sdc plugin-check $$p; done
 
 clean:
 	@rm -rf bin dist

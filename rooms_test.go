@@ -43,6 +43,8 @@ var mayImport = map[string][]string{
 	"loopcloud/imds":   {"loopcloud/state"},
 	"loopcloud/oapi":   {"loopcloud/state", "loopcloud/sigv4"},
 
+	"loopcloud/state/statetest": {"loopcloud/state"},
+
 	"acceptance": {},
 }
 

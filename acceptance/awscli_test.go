@@ -13,6 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 )
 
 // awscli is the AWS CLI on an EC2 endpoint of the test's own, over disks without
@@ -36,7 +37,7 @@ func newAWSCLI(t *testing.T) *awscli {
 		t.Fatal(err)
 	}
 	st, err := state.Open(state.Config{
-		Dir: t.TempDir(), Disks: noDisks{}, Keys: []state.Key{{ID: keyID, Secret: secret}}, DefaultRegion: region,
+		Dir: t.TempDir(), Disks: statetest.NewDisks(), Keys: []state.Key{{ID: keyID, Secret: secret}}, DefaultRegion: region,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -172,18 +173,3 @@ func TestAWSCLIPages(t *testing.T) {
 	a.prints("12", "describe-tags", "--page-size", "5", "--output", "json", "--query", "length(Tags)")
 	a.fails("InvalidParameterValue", "describe-tags", "--filters", "Name=colour,Values=red")
 }
-
-// noDisks keep no bytes.
-type noDisks struct{}
-
-func (noDisks) CreateVolume(string, int64, string) error    { return nil }
-func (noDisks) ResizeVolume(string, int64) error            { return nil }
-func (noDisks) DeleteVolume(string) error                   { return nil }
-func (noDisks) AttachVolume(_, name string) (string, error) { return name, nil }
-func (noDisks) DetachVolume(string, bool) error             { return nil }
-func (noDisks) CreateSnapshot(string, string) error         { return nil }
-func (noDisks) CopySnapshot(string, string) error           { return nil }
-func (noDisks) DeleteSnapshot(string) error                 { return nil }
-func (noDisks) ImportSnapshot(string, string) error         { return nil }
-func (noDisks) ExportSnapshot(string, string, int64) error  { return nil }
-func (noDisks) ReleaseAll() error                           { return nil }

@@ -1,10 +1,12 @@
 package acceptance
 
 import (
+	"bufio"
 	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,4 +99,51 @@ func BenchmarkDescribe(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/describe")
 		})
 	}
+}
+
+// BenchmarkLeaving is the time from the end of provisioning to a disk that is
+// flushed, with what provisioners left running: nothing, ten daemons, and ten that
+// do not listen to SIGTERM.
+func BenchmarkLeaving(b *testing.B) {
+	const apart = " </dev/null >/dev/null 2>&1 &"
+	tens := "for i in 0 1 2 3 4 5 6 7 8 9; do "
+	for _, leaves := range []struct{ name, line string }{
+		{"nothing", "true"},
+		{"ten-daemons", tens + "setsid sleep 1000" + apart + " done"},
+		{"ten-deaf-daemons", tens + "setsid sh -c 'trap \"\" TERM; while :; do sleep 1000; done'" + apart + " done"},
+	} {
+		b.Run(leaves.name, func(b *testing.B) {
+			box := newBox(b)
+			template := box.template(flavors[0].basic(map[string]any{"PREFIX_name": "leaving {{uuid}}"}), shell(leaves.line, "sleep 0.2"))
+			var took time.Duration
+			for b.Loop() {
+				took += box.leaving(template)
+			}
+			b.ReportMetric(float64(took.Milliseconds())/float64(b.N), "ms/leave")
+		})
+	}
+}
+
+// leaving builds, and answers the time between the steps that unmount and that
+// take the snapshot.
+func (b *box) leaving(template string) time.Duration {
+	b.t.Helper()
+	cmd := b.command(context.Background(), "build", "-color=false", template)
+	out, err := cmd.StdoutPipe()
+	b.must(err)
+	b.must(cmd.Start())
+	var from, to time.Time
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		switch line := lines.Text(); {
+		case strings.Contains(line, ": Unmounting /"):
+			from = time.Now()
+		case strings.Contains(line, ": Taking a snapshot"):
+			to = time.Now()
+		}
+	}
+	b.must(cmd.Wait())
+	if from.IsZero() || to.IsZero() {
+		b.t.Fatal("the steps are not told")
+	}
+	return to.Sub(from)
 }

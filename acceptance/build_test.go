@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -428,4 +429,122 @@ func TestTwoAtOnce(t *testing.T) {
 	if seen != 4 {
 		t.Errorf("%d images, not 4", seen)
 	}
+}
+
+// TestInterruptAnywhere: Ctrl-C while the build waits for the cloud, or for a
+// command of the user's, undoes everything and says what.
+func TestInterruptAnywhere(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t, "--profile", map[string]string{"ami": "aws:0.4", "omi": "outscale:0.4"}[f.prefix])
+		before := b.inventory()
+		for _, moment := range []struct {
+			name, line string
+			options    map[string]any
+			undone     string
+		}{
+			{"volume", "Attaching vol-", nil, "volume vol-"},
+			{"pre-mount command", "Running on the host: sleep", map[string]any{"pre_mount_commands": []string{"sleep 60"}}, "attachment of vol-"},
+			{"post-mount command", "Running on the host: sleep", map[string]any{"post_mount_commands": []string{"sleep 60"}}, "mount of /dev/"},
+			{"snapshot", "snap-", nil, "snapshot snap-"},
+			{"image", "image ami-", nil, "image ami-"},
+		} {
+			t.Run(moment.name, func(t *testing.T) {
+				b := *b
+				b.t = t
+				out := b.interrupted(b.template(f.basic(moment.options)), moment.line)
+				undone := strings.Index(flat(out), "undone: "+moment.undone)
+				if undone < 0 {
+					t.Errorf("it does not say that it undid the %s:\n%s", moment.undone, out)
+				}
+				b.clean()
+				b.unchanged(before)
+			})
+		}
+	})
+}
+
+// interrupted builds until a line of what packer prints holds the text, sends
+// what Ctrl-C in a terminal does, and answers everything printed.
+func (b *box) interrupted(template, text string) string {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := b.command(ctx, "build", "-color=false", template)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	b.must(err)
+	b.must(cmd.Start())
+	var all strings.Builder
+	struck := false
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		fmt.Fprintln(&all, lines.Text())
+		said := strings.TrimPrefix(lines.Text(), "==> ")
+		if !struck && strings.Contains(said, text) && !strings.Contains(said, "source image") && !strings.Contains(said, "from snap-") {
+			struck = true
+			b.must(syscall.Kill(-cmd.Process.Pid, syscall.SIGINT))
+		}
+	}
+	if err := cmd.Wait(); err == nil || !struck {
+		b.t.Errorf("packer ended with %v, interrupted %t:\n%s", err, struck, all.String())
+	}
+	return all.String()
+}
+
+// TestOneCloudBeneath builds with each builder from what the other one made: ids
+// of either form are one state's.
+func TestOneCloudBeneath(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	b := newBox(t)
+	source := sourceID
+	for i, f := range []flavor{flavors[1], flavors[0], flavors[1]} {
+		name := fmt.Sprintf("generation %d", i)
+		b.build(b.template(f.basic(map[string]any{"source_PREFIX": source, "PREFIX_name": name}), shell("echo "+f.name+" >> /root/line")))
+		for _, img := range b.images() {
+			if img.Name == name {
+				source = img.ID
+			}
+		}
+	}
+	if got, want := b.content(b.disk(source), "/root/line"), "osc-chroot\namazon-chroot\nosc-chroot\n"; got != want {
+		t.Errorf("the image holds %q, want %q", got, want)
+	}
+}
+
+// TestSecretsAreNotPrinted: keys of the template are in no line of the log.
+func TestSecretsAreNotPrinted(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		b.env = append(b.env, "PACKER_LOG=1")
+		for _, provisioner := range []string{"true", "false"} {
+			out, _ := b.packer("build", "-color=false", b.template(f.basic(map[string]any{
+				"access_key": keyID, "secret_key": secret, "PREFIX_name": "secret {{uuid}}",
+			}), shell(provisioner)))
+			if !strings.Contains(out, "Provisioning in /mnt/") {
+				t.Errorf("there was no build:\n%s", out)
+			}
+			for _, line := range strings.Split(out, "\n") {
+				if strings.Contains(line, secret) {
+					t.Errorf("the log holds the secret key: %s", line)
+				}
+			}
+		}
+	})
+}
+
+// TestArtifactIsDestroyed: a post-processor that does not keep the image has it
+// deleted, with its snapshot.
+func TestArtifactIsDestroyed(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		file := b.write("file", "in place of the image\n")
+		out := b.build(b.write("template.json", fmt.Sprintf(`{"builders": [%s], "post-processors": [[
+			{"type": "artifice", "files": [%q], "keep_input_artifact": false}]]}`, toJSON(f.basic(nil)), file)), "-force")
+		if !strings.Contains(out, "image ami-") {
+			t.Errorf("no image was made:\n%s", out)
+		}
+		b.unchanged(before)
+	})
 }

@@ -12,8 +12,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Where the programs under test and their tools are; TestMain fills it.
@@ -38,11 +41,16 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) (int, error) {
-	dir, err := os.MkdirTemp("", "chroot-acceptance")
+	dir, err := os.MkdirTemp("", "acc")
 	if err != nil {
 		return 1, err
 	}
 	defer os.RemoveAll(dir)
+	// every test's directory lies below it: what a test leaves can be told from
+	// what others do on this host meanwhile
+	if err := os.Setenv("TMPDIR", dir); err != nil {
+		return 1, err
+	}
 	if os.Geteuid() == 0 {
 		if err := prepare(dir); err != nil {
 			return 1, err
@@ -50,10 +58,10 @@ func testMain(m *testing.M) (int, error) {
 	} else if ci {
 		return 1, fmt.Errorf("cannot run without root in CI")
 	}
-	before := seeHost()
+	before := staleEntries()
 	code := m.Run()
-	if diff := before.diff(seeHost()); diff != "" {
-		return 1, fmt.Errorf("the tests changed the host:\n%s", diff)
+	if left := leftOnHost(dir, before); len(left) > 0 {
+		return 1, fmt.Errorf("the tests left on the host:\n%s", strings.Join(left, "\n"))
 	}
 	return code, nil
 }
@@ -130,7 +138,7 @@ type box struct {
 func newBox(t testing.TB, args ...string) *box {
 	t.Helper()
 	needRoot(t)
-	b := &box{t: t, dir: t.TempDir(), log: &bytes.Buffer{}}
+	b := &box{t: t, dir: shortDir(t), log: &bytes.Buffer{}}
 	b.cloud = filepath.Join(b.dir, "cloud")
 	b.marker = "ACCEPTANCE_TEST=" + b.dir
 	b.loopcloud("image", "import", "--dir", b.cloud, "--name", "busybox", "--id", sourceID, programs.root)
@@ -138,6 +146,22 @@ func newBox(t testing.TB, args ...string) *box {
 	b.env = b.environment()
 	t.Cleanup(b.close)
 	return b
+}
+
+// shortDir is a directory for a test whose name does not hold the test's: Packer
+// makes its sockets below it, and a socket's path is 107 bytes at most (unix(7)).
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("cannot remove the test's directory: %v", err)
+		}
+	})
+	return dir
 }
 
 func (b *box) serve(args ...string) {
@@ -386,53 +410,80 @@ func (w *lineWatch) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// host is what of the machine no test may change.
-type host struct {
-	mounts, devices, loops, mountRoots []string
-}
-
-func seeHost() host {
-	var h host
+// leftOnHost lists what tests below dir left: loop devices, mounts of them or below
+// dir, and entries of /dev and /mnt that lead to nothing and were not there before.
+func leftOnHost(dir string, before []string) []string {
+	var left []string
+	for _, loop := range loopsOf(dir) {
+		left = append(left, "loop device "+loop)
+	}
 	for _, line := range strings.Split(read("/proc/self/mountinfo"), "\n") {
-		if f := strings.Fields(line); len(f) > 4 {
-			h.mounts = append(h.mounts, f[4])
+		f := strings.Fields(line)
+		if len(f) > 4 && (strings.HasPrefix(f[4], dir+"/") || strings.HasPrefix(backing(f[2]), dir+"/")) {
+			left = append(left, "mount "+f[4])
 		}
 	}
-	devices, _ := filepath.Glob("/dev/*")
-	links, _ := filepath.Glob("/dev/disk/by-id/*")
-	for _, path := range append(devices, links...) {
-		if strings.HasPrefix(path, "/dev/xvd") || strings.HasPrefix(path, "/dev/sd") || strings.HasPrefix(path, "/dev/nvme") || strings.HasPrefix(path, "/dev/disk/") {
-			h.devices = append(h.devices, path)
+	for _, entry := range staleEntries() {
+		if !slices.Contains(before, entry) {
+			left = append(left, "leading nowhere: "+entry)
 		}
 	}
-	h.loops = loopsOf("/")
-	h.mountRoots, _ = filepath.Glob("/mnt/*")
-	return h
+	return left
 }
 
-func (h host) diff(after host) string {
-	var out strings.Builder
-	for _, part := range []struct {
-		name          string
-		before, after []string
-	}{
-		{"mounts", h.mounts, after.mounts},
-		{"device nodes", h.devices, after.devices},
-		{"loop devices", h.loops, after.loops},
-		{"below /mnt", h.mountRoots, after.mountRoots},
-	} {
-		for _, s := range part.after {
-			if !slices.Contains(part.before, s) {
-				fmt.Fprintf(&out, "%s: new: %s\n", part.name, s)
-			}
+// staleEntries lists the device nodes and links that lead to no disk, and the
+// directories for mounts that nothing is mounted on. Somebody else's may be on
+// its way to be something: only what stays so for a while counts.
+func staleEntries() []string {
+	stale := staleNow()
+	for range 4 {
+		if len(stale) == 0 {
+			break
 		}
-		for _, s := range part.before {
-			if !slices.Contains(part.after, s) {
-				fmt.Fprintf(&out, "%s: gone: %s\n", part.name, s)
+		time.Sleep(500 * time.Millisecond)
+		again := staleNow()
+		stale = slices.DeleteFunc(stale, func(entry string) bool { return !slices.Contains(again, entry) })
+	}
+	return stale
+}
+
+func staleNow() []string {
+	var stale []string
+	for _, pattern := range []string{"/dev/xvd*", "/dev/sd*", "/dev/nvme*n*", "/dev/disk/by-id/*"} {
+		paths, _ := filepath.Glob(pattern)
+		for _, path := range paths {
+			if !leadsToDisk(path) {
+				stale = append(stale, path)
 			}
 		}
 	}
-	return out.String()
+	mounts := read("/proc/self/mountinfo")
+	dirs, _ := filepath.Glob("/mnt/packer-amazon-chroot-volumes/*")
+	for _, path := range dirs {
+		if !strings.Contains(mounts, " "+path+" ") {
+			stale = append(stale, path)
+		}
+	}
+	return stale
+}
+
+// leadsToDisk says whether a node is of a disk that the kernel has, and, if that
+// is a loop device, of one that has a file.
+func leadsToDisk(path string) bool {
+	var st syscall.Stat_t
+	if err := syscall.Stat(path, &st); err != nil {
+		return false
+	}
+	number := fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	target, err := filepath.EvalSymlinks("/sys/dev/block/" + number)
+	return err == nil && (!strings.Contains(target, "/loop") || backing(number) != "")
+}
+
+// backing is the file behind a loop device, or behind the one that a partition is
+// on.
+func backing(number string) string {
+	dir := "/sys/dev/block/" + number
+	return strings.TrimSpace(read(dir+"/loop/backing_file") + read(dir+"/../loop/backing_file"))
 }
 
 // loopsOf lists the loop devices whose backing file lies below dir.

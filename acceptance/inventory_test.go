@@ -3,6 +3,7 @@ package acceptance
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -87,13 +88,24 @@ func (b *box) detachAll() {
 	}
 }
 
-// TestMain's own comparison must see what a test could leave.
-func TestHostDiffSees(t *testing.T) {
-	before := host{mounts: []string{"/"}, devices: []string{"/dev/xvda"}}
-	after := host{mounts: []string{"/", "/mnt/x"}, loops: []string{"loop1 on /x"}}
-	want := "mounts: new: /mnt/x\ndevice nodes: gone: /dev/xvda\nloop devices: new: loop1 on /x\n"
-	if diff := cmp.Diff(want, before.diff(after)); diff != "" {
-		t.Error(diff)
+// TestHostCheckSees: TestMain's own look at the host must see what a test could
+// leave.
+func TestHostCheckSees(t *testing.T) {
+	b := newBox(t)
+	volume := b.volume(1, "")
+	node := b.attach(volume)
+	mount := filepath.Join(b.dir, "mnt")
+	b.sh("mkfs.ext4 -q " + node + "; mkdir " + mount + "; mount " + node + " " + mount + "; mknod /dev/xvdzzz b 7 1048575")
+	left := strings.Join(leftOnHost(b.dir, nil), "\n")
+	for _, want := range []string{"loop device loop", "mount " + mount, "leading nowhere: /dev/xvdzzz"} {
+		if !strings.Contains(left, want) {
+			t.Errorf("%q is not seen in:\n%s", want, left)
+		}
+	}
+	b.sh("rm /dev/xvdzzz; umount " + mount)
+	b.detach(volume)
+	for _, entry := range leftOnHost(b.dir, staleEntries()) {
+		t.Errorf("seen, and gone: %s", entry)
 	}
 }
 

@@ -3,6 +3,7 @@ package acceptance
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/outscale/osc-sdk-go/v3/pkg/middleware"
+	"github.com/outscale/osc-sdk-go/v3/pkg/options"
+	"github.com/outscale/osc-sdk-go/v3/pkg/osc"
+	"github.com/outscale/osc-sdk-go/v3/pkg/profile"
 )
 
 // volume creates a volume and waits until it is available.
@@ -76,7 +81,7 @@ func (b *box) sh(script string) string {
 	return string(out)
 }
 
-func waitFor(t *testing.T, what string, holds func() bool) {
+func waitFor(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for range 200 {
 		if holds() {
@@ -262,7 +267,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"run", "--dir", t.TempDir()}, "COMMAND"},
 		{[]string{"image", "import", "--dir", t.TempDir(), "/does/not/exist"}, "--name"},
 		{[]string{"image", "import", "--dir", t.TempDir(), "--name", "xyz", "/does/not/exist"}, "/does/not/exist"},
-		{[]string{"image", "export", "--dir", t.TempDir(), "ami-00000bad", "/dev/null"}, "ami-00000bad"},
+		{[]string{"image", "export", "--dir", t.TempDir(), "ami-00000bad", "/dev/null"}, "no cloud in"},
 		{[]string{"fly"}, "fly"},
 	} {
 		out, err := exec.Command(programs.loopcloud, c.args...).CombinedOutput()
@@ -270,4 +275,102 @@ func TestUsageErrors(t *testing.T) {
 			t.Errorf("loopcloud %v: %v, should have said %q:\n%s", c.args, err, c.says, out)
 		}
 	}
+}
+
+// outscale is the SDK of the Outscale API, made to make every call once.
+func (b *box) outscale() *osc.Client {
+	b.t.Helper()
+	c, err := osc.NewClient(&profile.Profile{
+		AccessKey: keyID, SecretKey: secret, Region: region, Endpoints: profile.Endpoint{API: b.endpoint + "/api/v1"},
+	}, middleware.WithBaseTransport(&http.Transport{}), options.WithoutRetry(), options.WithoutRatelimit(), options.WithoutLogging())
+	b.must(err)
+	return c
+}
+
+// TestOneStateBeneathBoth writes to a volume of Outscale's, makes an image of it,
+// and finds the bytes on a volume that EC2 makes of that image; and an image of
+// EC2's is Outscale's to copy and to delete.
+func TestOneStateBeneathBoth(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	b := newBox(t, "--naming", "scsi")
+	ctx, c := t.Context(), b.outscale()
+	image := b.outscaleImage(c, "both")
+
+	seen, err := b.client().DescribeImages(ctx, &ec2.DescribeImagesInput{ImageIds: []string{image}})
+	b.must(err)
+	snapshot := *seen.Images[0].BlockDeviceMappings[0].Ebs.SnapshotId
+	if got := b.sh("head -c 5 " + b.onEC2(snapshot)); got != "bytes" {
+		t.Errorf("EC2's view of the image begins with %q", got)
+	}
+	registered, err := b.client().RegisterImage(ctx, &ec2.RegisterImageInput{
+		Name: aws.String("EC2's"), RootDeviceName: aws.String("/dev/sda1"), VirtualizationType: aws.String("hvm"),
+		BlockDeviceMappings: []types.BlockDeviceMapping{{
+			DeviceName: aws.String("/dev/sda1"), Ebs: &types.EbsBlockDevice{SnapshotId: &snapshot},
+		}},
+	})
+	b.must(err)
+	name, from := "a copy", region
+	copied, err := c.CreateImage(ctx, osc.CreateImageRequest{ImageName: &name, SourceImageId: registered.ImageId, SourceRegionName: &from})
+	b.must(err)
+	for _, id := range []string{*registered.ImageId, copied.Image.ImageId, image} {
+		_, err := c.DeleteImage(ctx, osc.DeleteImageRequest{ImageId: id})
+		b.must(err)
+	}
+	left, err := b.client().DescribeImages(ctx, &ec2.DescribeImagesInput{Owners: []string{"self"}})
+	b.must(err)
+	if len(left.Images) != 1 || *left.Images[0].ImageId != sourceID {
+		t.Errorf("left are %+v", left.Images)
+	}
+}
+
+// outscaleImage makes an image through the Outscale API: volume, device, snapshot.
+func (b *box) outscaleImage(c *osc.Client, name string) string {
+	b.t.Helper()
+	ctx, root := b.t.Context(), "/dev/sda1"
+	vms, err := c.ReadVms(ctx, osc.ReadVmsRequest{})
+	b.must(err)
+	gib := 1
+	made, err := c.CreateVolume(ctx, osc.CreateVolumeRequest{SubregionName: region + "a", Size: &gib})
+	b.must(err)
+	volume := made.Volume.VolumeId
+	b.onDevice(c, volume, (*vms.Vms)[0].VmId, "printf bytes | dd conv=fsync status=none of=")
+	cut, err := c.CreateSnapshot(ctx, osc.CreateSnapshotRequest{VolumeId: &volume})
+	b.must(err)
+	_, err = c.DeleteVolume(ctx, osc.DeleteVolumeRequest{VolumeId: volume})
+	b.must(err)
+	image, err := c.CreateImage(ctx, osc.CreateImageRequest{
+		ImageName: &name, RootDeviceName: &root,
+		BlockDeviceMappings: &[]osc.BlockDeviceMappingImage{{
+			DeviceName: &root, Bsu: &osc.BsuToCreate{SnapshotId: &cut.Snapshot.SnapshotId},
+		}},
+	})
+	b.must(err)
+	return image.Image.ImageId
+}
+
+// onDevice links a volume, runs a script that ends in its device's name, and
+// unlinks it. The link with the letter that was asked for leads to the device.
+func (b *box) onDevice(c *osc.Client, volume, vm, script string) {
+	b.t.Helper()
+	_, err := c.LinkVolume(b.t.Context(), osc.LinkVolumeRequest{VolumeId: volume, VmId: vm, DeviceName: "/dev/xvdqz"})
+	b.must(err)
+	b.sh(script + "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_sdqz")
+	_, err = c.UnlinkVolume(b.t.Context(), osc.UnlinkVolumeRequest{VolumeId: volume})
+	b.must(err)
+	waitFor(b.t, "the volume is unlinked", func() bool { return b.state(volume) == types.VolumeStateAvailable })
+}
+
+// onEC2 is a node of a new volume of a snapshot.
+func (b *box) onEC2(snapshot string) string {
+	b.t.Helper()
+	volume := b.volume(1, snapshot)
+	instances, err := b.client().DescribeInstances(b.t.Context(), &ec2.DescribeInstancesInput{})
+	b.must(err)
+	_, err = b.client().AttachVolume(b.t.Context(), &ec2.AttachVolumeInput{
+		VolumeId: &volume, InstanceId: instances.Reservations[0].Instances[0].InstanceId, Device: aws.String("/dev/xvdqz"),
+	})
+	b.must(err)
+	b.t.Cleanup(func() { b.detach(volume) })
+	return "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_sdqz"
 }

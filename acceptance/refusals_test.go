@@ -1,10 +1,16 @@
 package acceptance
 
 import (
+	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // TestWrongInput builds with one thing wrong at a time. Each ends with an error
@@ -148,4 +154,81 @@ func TestAnswersLost(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestLocalActsFail has every act on the host fail that a template can make fail.
+func TestLocalActsFail(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		for _, c := range []struct {
+			name    string
+			options map[string]any
+			says    []string
+		}{
+			{"pre_mount_commands", map[string]any{"pre_mount_commands": []string{"true", "echo aloud; exit 4"}}, []string{"aloud", "pre_mount_commands", "exit 4", "status 4", "undone: attachment"}},
+			{"the disk is emptied", map[string]any{"pre_mount_commands": []string{"dd if=/dev/zero of={{.Device}}1 bs=1M count=1 conv=fsync 2>/dev/null"}}, []string{"/dev/xvd", "undone: attachment"}},
+			{"no such partition", map[string]any{"mount_partition": "9"}, []string{"no partition 9"}},
+			{"mount", map[string]any{"mount_options": []string{"nonsense=1"}}, []string{"cannot mount /dev/xvd", "option"}},
+			{"post_mount_commands", map[string]any{"post_mount_commands": []string{"false"}}, []string{"post_mount_commands", `"false"`, "status 1", "undone: mount of"}},
+			{"a mount of nothing", map[string]any{"chroot_mounts": [][]string{{"proc", "proc", "/proc"}, {"bind", "/does/not/exist", "/mnt"}}}, []string{"chroot_mounts", "/does/not/exist"}},
+			{"a mount of no type", map[string]any{"chroot_mounts": [][]string{{"nosuchfs", "none", "/mnt"}}}, []string{"chroot_mounts", "nosuchfs"}},
+			{"copy onto a directory", map[string]any{"copy_files": []string{"/etc/hostname"}, "post_mount_commands": []string{"rm -f {{.MountPath}}/etc/hostname; mkdir {{.MountPath}}/etc/hostname"}}, []string{"copy_files", "/etc/hostname"}},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				b := *b
+				b.t = t
+				b.fails(b.template(f.basic(c.options), shell("true")), c.says...)
+				b.unchanged(before)
+			})
+		}
+	})
+}
+
+var holder = regexp.MustCompile(`in use by process (\d+) \(sleep\)`)
+
+// TestDaemonLeftBehind: a process that a provisioner left in the image is named,
+// nothing that it holds is taken away from under it, and no snapshot is taken.
+func TestDaemonLeftBehind(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		mount := filepath.Join(b.dir, "mnt")
+		b.calls()
+		out, err := b.packer("build", "-color=false", b.template(f.basic(map[string]any{"mount_path": mount}),
+			shell("setsid sleep 300 </dev/null >/dev/null 2>&1 &")))
+		found := holder.FindStringSubmatch(flat(out))
+		if err == nil || found == nil {
+			t.Fatalf("the holder is not named: %v\n%s", err, out)
+		}
+		for _, text := range []string{"left as it is: mount of", mount, "volume vol-"} {
+			if !strings.Contains(flat(out), text) {
+				t.Errorf("the message does not name what is left (%s):\n%s", text, out)
+			}
+		}
+		for _, c := range b.calls() {
+			if c.Action == "CreateSnapshot" || c.Action == "DetachVolume" || c.Action == "UnlinkVolume" {
+				t.Errorf("%s was called while the root was in use", c.Action)
+			}
+		}
+		// what a user does then
+		pid, err := strconv.Atoi(found[1])
+		b.must(err)
+		b.must(syscall.Kill(pid, syscall.SIGKILL))
+		for range 100 {
+			if out, err = umount(mount); err == nil {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		if err != nil {
+			t.Fatalf("umount: %v\n%s", err, out)
+		}
+		b.detachAll()
+		_ = os.RemoveAll(filepath.Join(b.dir, "lock"))
+	})
+}
+
+func umount(path string) (string, error) {
+	out, err := exec.Command("umount", "--recursive", path).CombinedOutput()
+	return string(out), err
 }

@@ -15,6 +15,11 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
+// idle is a machine that is only closed.
+type idle struct{ bake.Machine }
+
+func (idle) Close() error { return nil }
+
 // runWith prepares a builder and runs it with a build that is none: it only
 // takes the cloud.
 func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, error) {
@@ -23,7 +28,7 @@ func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, err
 	var given *Cloud
 	b := Builder{host: builder.Host{
 		GOOS:    "linux",
-		Machine: func(func(string) (string, error)) (bake.Machine, error) { return nil, nil },
+		Machine: func(context.Context, func(string) (string, error)) (bake.Machine, error) { return idle{}, nil },
 		Bake: func(_ context.Context, cloud bake.Cloud, _ bake.Machine, _ bake.Plan, _ bake.Reporter) (bake.Result, error) {
 			given = cloud.(*Cloud)
 			return bake.Result{Image: "ami-00000002", Snapshot: "snap-2", Region: "eu-west-1"}, nil

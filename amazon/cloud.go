@@ -182,7 +182,7 @@ func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 		return bake.Image{}, fmt.Errorf("source %w in region %s, or not shared with this account", err, c.client.Region())
 	}
 	if err != nil {
-		return bake.Image{}, err
+		return bake.Image{}, fmt.Errorf("source_ami: %w", err)
 	}
 	if err := usable(found); err != nil {
 		return bake.Image{}, fmt.Errorf("source image %s (%s) cannot be used: %w", c.opts.SourceAMI, aws.ToString(found.Name), err)

@@ -24,9 +24,15 @@ type FlatConfig struct {
 	DevicePath             *string           `mapstructure:"device_path" cty:"device_path" hcl:"device_path"`
 	MountPath              *string           `mapstructure:"mount_path" cty:"mount_path" hcl:"mount_path"`
 	MountPartition         *string           `mapstructure:"mount_partition" cty:"mount_partition" hcl:"mount_partition"`
+	GrowRootFilesystem     *bool             `mapstructure:"grow_root_filesystem" cty:"grow_root_filesystem" hcl:"grow_root_filesystem"`
+	MountBoot              *bool             `mapstructure:"mount_boot" cty:"mount_boot" hcl:"mount_boot"`
 	MountOptions           []string          `mapstructure:"mount_options" cty:"mount_options" hcl:"mount_options"`
+	NVMEDevicePath         *string           `mapstructure:"nvme_device_path" cty:"nvme_device_path" hcl:"nvme_device_path"`
 	PreMountCommands       []string          `mapstructure:"pre_mount_commands" cty:"pre_mount_commands" hcl:"pre_mount_commands"`
 	PostMountCommands      []string          `mapstructure:"post_mount_commands" cty:"post_mount_commands" hcl:"post_mount_commands"`
+	PreUnmountCommands     []string          `mapstructure:"pre_unmount_commands" cty:"pre_unmount_commands" hcl:"pre_unmount_commands"`
+	BlockServices          *bool             `mapstructure:"block_services" cty:"block_services" hcl:"block_services"`
+	CleanUploads           *bool             `mapstructure:"clean_uploads" cty:"clean_uploads" hcl:"clean_uploads"`
 	FromScratch            *bool             `mapstructure:"from_scratch" cty:"from_scratch" hcl:"from_scratch"`
 	RootVolumeSize         *int64            `mapstructure:"root_volume_size" cty:"root_volume_size" hcl:"root_volume_size"`
 	RootVolumeType         *string           `mapstructure:"root_volume_type" cty:"root_volume_type" hcl:"root_volume_type"`
@@ -70,9 +76,15 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"device_path":                &hcldec.AttrSpec{Name: "device_path", Type: cty.String, Required: false},
 		"mount_path":                 &hcldec.AttrSpec{Name: "mount_path", Type: cty.String, Required: false},
 		"mount_partition":            &hcldec.AttrSpec{Name: "mount_partition", Type: cty.String, Required: false},
+		"grow_root_filesystem":       &hcldec.AttrSpec{Name: "grow_root_filesystem", Type: cty.Bool, Required: false},
+		"mount_boot":                 &hcldec.AttrSpec{Name: "mount_boot", Type: cty.Bool, Required: false},
 		"mount_options":              &hcldec.AttrSpec{Name: "mount_options", Type: cty.List(cty.String), Required: false},
+		"nvme_device_path":           &hcldec.AttrSpec{Name: "nvme_device_path", Type: cty.String, Required: false},
 		"pre_mount_commands":         &hcldec.AttrSpec{Name: "pre_mount_commands", Type: cty.List(cty.String), Required: false},
 		"post_mount_commands":        &hcldec.AttrSpec{Name: "post_mount_commands", Type: cty.List(cty.String), Required: false},
+		"pre_unmount_commands":       &hcldec.AttrSpec{Name: "pre_unmount_commands", Type: cty.List(cty.String), Required: false},
+		"block_services":             &hcldec.AttrSpec{Name: "block_services", Type: cty.Bool, Required: false},
+		"clean_uploads":              &hcldec.AttrSpec{Name: "clean_uploads", Type: cty.Bool, Required: false},
 		"from_scratch":               &hcldec.AttrSpec{Name: "from_scratch", Type: cty.Bool, Required: false},
 		"root_volume_size":           &hcldec.AttrSpec{Name: "root_volume_size", Type: cty.Number, Required: false},
 		"root_volume_type":           &hcldec.AttrSpec{Name: "root_volume_type", Type: cty.String, Required: false},

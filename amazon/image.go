@@ -46,6 +46,9 @@ func (c *Client) imageIn(ctx context.Context, region *calls, id string) (types.I
 	if len(out.Images) == 0 || out.Images[0].State == types.ImageStateDeregistered {
 		return types.Image{}, notFound("image", id)
 	}
+	if n := len(out.Images); n > 1 {
+		return types.Image{}, fmt.Errorf("%d images answer to the id %s, not one", n, id)
+	}
 	return out.Images[0], nil
 }
 

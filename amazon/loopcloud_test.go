@@ -10,24 +10,11 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/imds"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 )
-
-// noBytes are disks that hold nothing: what is tested here is what EC2 is asked.
-type noBytes struct{}
-
-func (noBytes) CreateVolume(string, int64, string) error    { return nil }
-func (noBytes) ResizeVolume(string, int64) error            { return nil }
-func (noBytes) DeleteVolume(string) error                   { return nil }
-func (noBytes) AttachVolume(_, name string) (string, error) { return name, nil }
-func (noBytes) DetachVolume(string, bool) error             { return nil }
-func (noBytes) CreateSnapshot(string, string) error         { return nil }
-func (noBytes) CopySnapshot(string, string) error           { return nil }
-func (noBytes) DeleteSnapshot(string) error                 { return nil }
-func (noBytes) ImportSnapshot(string, string) error         { return nil }
-func (noBytes) ExportSnapshot(string, string, int64) error  { return nil }
-func (noBytes) ReleaseAll() error                           { return nil }
 
 // account is whose keys the tests have, and where.
 var account = state.Caller{Account: state.DefaultAccount, Region: "eu-west-1"}
@@ -44,7 +31,7 @@ func newWorld(t *testing.T, timing state.Timing) *world {
 	t.Helper()
 	alone(t)
 	cfg := state.Config{
-		Dir: t.TempDir(), Disks: noBytes{}, DefaultRegion: account.Region,
+		Dir: t.TempDir(), Disks: statetest.NewDisks(), DefaultRegion: account.Region,
 		Keys: []state.Key{{ID: "AKIATEST", Secret: "not-to-be-printed"}},
 	}
 	source := makeSource(t, cfg)
@@ -52,7 +39,7 @@ func newWorld(t *testing.T, timing state.Timing) *world {
 	st := open(t, cfg)
 	t.Cleanup(func() { closed(t, st) })
 
-	w := &world{state: st, source: source, wire: wireTo(t, st)}
+	w := &world{state: st, source: source, wire: wireTo(st)}
 	server := httptest.NewServer(w.wire)
 	t.Cleanup(server.Close)
 	w.url = server.URL
@@ -78,26 +65,14 @@ func closed(t *testing.T, st *state.Cloud) {
 }
 
 // wireTo is EC2 and the metadata service of a cloud.
-func wireTo(t *testing.T, st *state.Cloud) *cloudtest.Wire {
-	t.Helper()
+func wireTo(st *state.Cloud) *cloudtest.Wire {
 	handler := ec2.New(st, sigv4.NewAuthorizer(st))
 	mux := http.NewServeMux()
 	mux.Handle("POST /{$}", handler)
-	mux.Handle("/latest/", hostMetadata(t, st))
+	mux.Handle("/latest/", imds.New(st))
 	return &cloudtest.Wire{Next: mux, Refuse: func(rw http.ResponseWriter, _ *http.Request) {
 		handler.Refuse(rw, http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded.")
 	}}
-}
-
-// hostMetadata tells of the machine that the cloud runs on.
-func hostMetadata(t *testing.T, st *state.Cloud) http.Handler {
-	t.Helper()
-	vm, ok := st.HostVM(account.Region)
-	if !ok {
-		t.Fatal("the cloud runs on no machine")
-	}
-	doc := fmt.Sprintf(`{"instanceId":%q,"availabilityZone":%q,"region":%q}`, vm.ID, vm.Zone, vm.Region)
-	return http.HandlerFunc((&stub{t: t, metadata: map[string]string{"dynamic/instance-identity/document": doc}}).serveMetadata)
 }
 
 // makeSource makes an image of two disks with every attribute that is inherited.

@@ -59,6 +59,9 @@ func (b *build) inOrder(ctx context.Context) (Result, error) {
 	if err := b.provision(ctx, basis, root); err != nil {
 		return Result{}, err
 	}
+	if err := b.finish(ctx, root); err != nil { // pre_unmount_commands
+		return Result{}, err
+	}
 	if err := b.leave(ctx, root); err != nil { // put back, unmount, flush
 		return Result{}, err
 	}
@@ -84,6 +87,9 @@ type build struct {
 	plan    Plan
 	waits   Waits
 	report  Reporter
+
+	// there is what the build has made, as far as it is there now.
+	there standing
 
 	// scaffold is only there for the build: device name, volume, attachment, mount.
 	scaffold *undo.Stack
@@ -114,12 +120,18 @@ func (b *build) done(ctx context.Context, step string) error {
 
 // failed undoes everything, unless the user wants it left, and tells.
 func (b *build) failed(ctx context.Context, cause error) error {
+	left := append(b.products.Pending(), b.scaffold.Pending()...)
+	if len(left) == 0 {
+		return cause
+	}
 	if b.plan.KeepOnError != nil && b.plan.KeepOnError(cause) {
-		left := append(b.products.Pending(), b.scaffold.Pending()...)
 		b.products.Keep()
 		b.scaffold.Keep()
 		if err := b.machine.Stay(context.WithoutCancel(ctx)); err != nil {
 			b.report.Warn("what is mounted may not stay: %v", err)
+		}
+		for _, advice := range b.there.advice() {
+			b.report.Warn("%s", advice)
 		}
 		return fmt.Errorf("%w%s", cause, listing("left as it is", left))
 	}

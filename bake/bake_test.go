@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
 // in runs a test in a bubble of its own time.
@@ -43,12 +45,27 @@ func TestOrder(t *testing.T) {
 	halfway := func(act string) func(*world, *bake.Plan) {
 		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{act: act, err: errInjected, effect: true} }
 	}
+	housekeeping := func(_ *world, p *bake.Plan) {
+		p.BlockServices, p.CleanUploads = true, true
+		p.PreUnmount = func(device bake.DevicePath, mountPath string) ([]string, error) {
+			return []string{"du " + mountPath, "lsblk " + string(device)}, nil
+		}
+	}
+	const untilFinish = untilMount + ", mount, shell ls /mnt/root, mount /proc, mount /dev, copy /etc/resolv.conf, block services, provision, remove uploads"
 	tests := []struct {
 		name   string
 		setUp  func(*world, *bake.Plan)
 		events string
 		ok     bool
 	}{
+		{name: "housekeeping", setUp: housekeeping, ok: true,
+			events: untilFinish + ", shell du /mnt/root, shell lsblk /dev/xvdf" + strings.TrimPrefix(whole, untilLeave)},
+		{name: "pre-unmount command: fail", setUp: func(w *world, p *bake.Plan) { housekeeping(w, p); fail("shell#3")(w, p) },
+			events: untilFinish + ", ~mount" + undoAttach},
+		{name: "remove uploads: fail", setUp: func(w *world, p *bake.Plan) { housekeeping(w, p); fail("remove uploads#1")(w, p) },
+			events: strings.TrimSuffix(untilFinish, ", remove uploads") + ", ~mount" + undoAttach},
+		{name: "block services: fail", setUp: func(w *world, p *bake.Plan) { housekeeping(w, p); fail("block services#1")(w, p) },
+			events: strings.TrimSuffix(untilFinish, ", block services, provision, remove uploads") + ", ~mount" + undoAttach},
 		{name: "all goes well", setUp: func(*world, *bake.Plan) {}, events: whole, ok: true},
 		{name: "host: fail", setUp: fail("host#1")},
 		{name: "volume: fail", setUp: fail("volume#1")},
@@ -225,6 +242,20 @@ func TestFailureTellsWhatFailedAndWhatWasUndone(t *testing.T) {
 	})
 }
 
+func TestKeepOnErrorIsAskedOnlyWhereThereIsAnything(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		plan := w.plan()
+		plan.KeepOnError = func(error) bool {
+			t.Error("asked whether to keep nothing")
+			return true
+		}
+		w.faults["source#1"] = fault{err: errInjected}
+		if _, err := w.build(t.Context(), plan); !errors.Is(err, errInjected) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
 func TestKeepOnErrorLeavesEverything(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
@@ -264,6 +295,39 @@ func TestLostMachine(t *testing.T) {
 			t.Errorf("left %q", left)
 		}
 	})
+}
+
+// TestKeepOnErrorSaysHowToRemove strikes at several places: what is there then is
+// said, and nothing that is not.
+func TestKeepOnErrorSaysHowToRemove(t *testing.T) {
+	look := "warn: To look at the root: sudo chroot /mnt/root /bin/sh"
+	remove := "warn: To remove what is left, in this order: "
+	volume := "detach volume vol-1 from i-1 (/dev/sdf); delete volume vol-1"
+	for act, want := range map[string][]string{
+		"volume#1":        nil,
+		"attach#1":        {remove + "delete volume vol-1"},
+		"mount#1":         {remove + volume},
+		"provision#1":     {look, remove + "run: sudo umount -R /mnt/root; " + volume},
+		"snapshot#1":      {remove + volume},
+		"image#1":         {remove + "delete snapshot snap-1"},
+		"look at image#1": {remove + "deregister image ami-1; delete snapshot snap-1"},
+	} {
+		t.Run(act, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				plan := w.plan()
+				plan.KeepOnError = func(error) bool { return true }
+				w.faults[act] = fault{err: errInjected}
+				_, err := w.build(t.Context(), plan)
+				if !errors.Is(err, errInjected) {
+					t.Fatal(err)
+				}
+				got := slices.DeleteFunc(w.told, func(line string) bool { return !strings.HasPrefix(line, "warn: To ") })
+				if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+					t.Errorf("told (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
 }
 
 func TestKeepOnErrorMayDecline(t *testing.T) {
@@ -394,7 +458,9 @@ func TestSnapshotProgressIsTold(t *testing.T) {
 
 func TestWhatTheCloudIsAskedFor(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
-		result, err := w.build(t.Context(), w.plan())
+		plan := w.plan()
+		plan.Partition, plan.NVMePath = "2", "/dev/nvme1n1p"
+		result, err := w.build(t.Context(), plan)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -405,10 +471,12 @@ func TestWhatTheCloudIsAskedFor(t *testing.T) {
 				Build: "build-1", Name: "golden", Description: "made from ami-source", Tags: map[string]string{"of": "image"},
 				Snapshot: "snap-1", Source: &w.source, SizeGiB: 8, VolumeType: "gp3",
 			},
-			chroot.MountSpec{Device: "/dev/xvdf1", Path: "/mnt/root", Options: []string{"noatime"}},
+			chroot.MountSpec{Device: "/dev/xvdf1", Type: "ext4", Path: "/mnt/root", Options: []string{"noatime"}},
+			disk.Query{Volume: "vol-1", Device: "/dev/sdf", Bytes: 8 << 30, Before: []string{"xvda"}},
+			disk.Choice{Partition: "2", Path: "/dev/nvme1n1p", Options: []string{"noatime"}},
 			&w.source,
 		}
-		got := []any{w.volSpec, w.snapSpec, w.imageSpec, w.mountSpec, result.Source}
+		got := []any{w.volSpec, w.snapSpec, w.imageSpec, w.mountSpec, w.query, w.choice, result.Source}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("asked for (-want +got):\n%s", diff)
 		}

@@ -13,7 +13,7 @@ import (
 // Linux, and, wrapping chroot.ErrNotRoot, where root's rights cannot be had. What
 // needs them is done by a keeper, which ends with Close or with this process.
 func NewMachine(ctx context.Context, o Options) (Machine, error) {
-	keeper, err := chroot.Launch(ctx, chroot.Options{Wrapper: o.Wrapper})
+	keeper, err := chroot.Launch(ctx, chroot.Options{Wrapper: o.Wrapper, Log: o.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +81,35 @@ func (l local) Reserve(dir string, names []DeviceName) (DeviceName, func() error
 	}, nil
 }
 
-var find = chroot.NewOperation("find", disk.Find)
+// disks answers more than one value, for those of a host without disks are known as
+// well, and gob knows no empty list.
+var disks = chroot.NewOperation("disks", func(context.Context, none) ([]string, error) {
+	return disk.Disks(), nil
+})
 
-func (l local) Find(ctx context.Context, id VolumeID, name DeviceName) (DevicePath, error) {
-	path, err := find.Call(ctx, l.keeper, disk.Query{Volume: string(id), Device: string(name)})
+func (l local) Disks() []string {
+	all, err := disks.Call(context.Background(), l.keeper, false)
+	if err != nil {
+		return nil // they are not known
+	}
+	return append([]string{}, all...)
+}
+
+// findQuery keeps apart a host that had no disks and one whose disks are not known.
+type findQuery struct {
+	disk.Query
+	Known bool
+}
+
+var find = chroot.NewOperation("find", func(ctx context.Context, q findQuery) (string, error) {
+	if q.Known && q.Before == nil {
+		q.Before = []string{}
+	}
+	return disk.Find(ctx, q.Query)
+})
+
+func (l local) Find(ctx context.Context, q disk.Query) (DevicePath, error) {
+	path, err := find.Call(ctx, l.keeper, findQuery{q, q.Before != nil})
 	return DevicePath(path), err
 }
 
@@ -97,16 +122,54 @@ func (l local) Settle(ctx context.Context, device DevicePath) error {
 	return err
 }
 
-// rootQuery asks for the partition to mount.
-type rootQuery struct{ Disk, Partition string }
+// rootQuery asks for what to mount as the root.
+type rootQuery struct {
+	Disk   string
+	Choice disk.Choice
+}
 
-var findRoot = chroot.NewOperation("root", func(_ context.Context, q rootQuery) (string, error) {
-	return disk.Root(q.Disk, q.Partition)
+var findRoot = chroot.NewOperation("root", func(ctx context.Context, q rootQuery) (disk.RootFS, error) {
+	return disk.Root(ctx, q.Disk, q.Choice)
 })
 
-func (l local) Root(device DevicePath, partition string) (DevicePath, error) {
-	path, err := findRoot.Call(context.Background(), l.keeper, rootQuery{string(device), partition})
-	return DevicePath(path), err
+func (l local) Root(ctx context.Context, device DevicePath, choice disk.Choice) (chroot.MountSpec, error) {
+	root, err := findRoot.Call(ctx, l.keeper, rootQuery{string(device), choice})
+	return chroot.MountSpec{Device: root.Device, Type: root.Type, Options: root.Options}, err
+}
+
+// growth is what to grow: a partition of a disk, mounted on Path if it is.
+type growth struct{ Disk, Node, Path string }
+
+var growPartition = chroot.NewOperation("grow partition", func(ctx context.Context, g growth) (bool, error) {
+	grown, err := disk.GrowPartition(g.Disk, g.Node)
+	if err != nil {
+		return false, err
+	}
+	return grown, disk.GrowUnmounted(ctx, g.Node)
+})
+
+func (l local) GrowPartition(ctx context.Context, device DevicePath, root chroot.MountSpec) (bool, error) {
+	return growPartition.Call(ctx, l.keeper, growth{Disk: string(device), Node: root.Device})
+}
+
+var growFileSystem = chroot.NewOperation("grow file system", func(_ context.Context, g growth) (none, error) {
+	return false, disk.GrowMounted(g.Path, g.Node)
+})
+
+func (l local) GrowFileSystem(root chroot.MountSpec) error {
+	_, err := growFileSystem.Call(context.Background(), l.keeper, growth{Node: root.Device, Path: root.Path})
+	return err
+}
+
+// bootQuery asks for what an fstab wants mounted of a disk.
+type bootQuery struct{ Disk, Fstab string }
+
+var findBoot = chroot.NewOperation("boot", func(_ context.Context, q bootQuery) ([]disk.BootMount, error) {
+	return disk.Boot(q.Disk, q.Fstab)
+})
+
+func (l local) Boot(device DevicePath, fstab string) ([]disk.BootMount, error) {
+	return findBoot.Call(context.Background(), l.keeper, bootQuery{string(device), fstab})
 }
 
 func (l local) Shell(ctx context.Context, command string, out func(string)) error {

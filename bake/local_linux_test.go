@@ -10,10 +10,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
 func TestMain(m *testing.M) {
@@ -169,23 +172,24 @@ func partitioned(t *testing.T) (device string) {
 // there.
 func TestMachineOnARealDisk(t *testing.T) {
 	m := here(t)
-	disk := bake.DevicePath(partitioned(t))
+	device := bake.DevicePath(partitioned(t))
 	path := filepath.Join(t.TempDir(), "root")
-	if err := m.Settle(t.Context(), disk); err != nil {
+	if err := m.Settle(t.Context(), device); err != nil {
 		t.Fatal(err)
 	}
-	partition, err := m.Root(disk, "")
-	if err != nil || partition != disk+"p1" {
-		t.Fatalf("the root is on %q, %v", partition, err)
+	spec, err := m.Root(t.Context(), device, disk.Choice{Options: []string{"noatime"}})
+	if want := (chroot.MountSpec{Device: string(device) + "p1", Type: "ext4", Options: []string{"noatime"}}); err != nil || !cmp.Equal(spec, want) {
+		t.Fatalf("the root is %+v, %v", spec, err)
 	}
-	root, err := m.Mount(t.Context(), chroot.MountSpec{Device: string(partition), Path: path})
+	spec.Path = path
+	root, err := m.Mount(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := root.Upload(t.Context(), "/hello", strings.NewReader("world"), 0o644); err != nil {
 		t.Error(err)
 	}
-	if err := m.Flush(disk); err == nil || !strings.Contains(err.Error(), "in use") {
+	if err := m.Flush(device); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("flushing a disk with a mounted partition: %v", err)
 	}
 	if err := m.Leave(t.Context(), path); err != nil {
@@ -194,11 +198,11 @@ func TestMachineOnARealDisk(t *testing.T) {
 	if mounted, err := mountinfo.Mounted(path); mounted || (err != nil && !os.IsNotExist(err)) {
 		t.Errorf("still mounted: %v, %v", mounted, err)
 	}
-	if err := m.Flush(disk); err != nil {
+	if err := m.Flush(device); err != nil {
 		t.Error(err)
 	}
 	var out bytes.Buffer
-	cmd := exec.Command("debugfs", "-R", "cat /hello", string(partition))
+	cmd := exec.Command("debugfs", "-R", "cat /hello", spec.Device)
 	cmd.Stdout = &out
 	if err := cmd.Run(); err != nil || out.String() != "world" {
 		t.Errorf("the disk holds %q, %v", &out, err)
@@ -216,5 +220,22 @@ func TestMachineChecksPaths(t *testing.T) {
 	}
 	if err := m.CheckFile(dir); err == nil {
 		t.Error("a directory can be copied")
+	}
+}
+
+// TestFilesOfThisProcessStayInIt: what this process was started with is not
+// passed on to the commands of a build.
+func TestFilesOfThisProcessStayInIt(t *testing.T) {
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil { // as inherited: not close-on-exec
+		t.Fatal(err)
+	}
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	here(t)
+	for _, fd := range pipe {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("file %d would be passed on: flags %x, %v", fd, flags, err)
+		}
 	}
 }

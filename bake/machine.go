@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
 // Options say how NewMachine's machine works.
@@ -11,6 +12,8 @@ type Options struct {
 	// Wrapper puts a shell command of the host into the user's command_wrapper; nil
 	// leaves it as it is.
 	Wrapper func(command string) (string, error)
+	// Log is told what ends when a root is left; nil tells nobody.
+	Log func(format string, args ...any)
 }
 
 // A Machine does the local acts of a build: those that need the host's kernel,
@@ -34,12 +37,24 @@ type Machine interface {
 	// release is called or this process ends.
 	Reserve(lockDir string, names []DeviceName) (name DeviceName, release func() error, err error)
 
+	// Disks lists the disks that the kernel shows, for Find to see what is new.
+	Disks() []string
 	// Find waits until the kernel shows the attached volume.
-	Find(context.Context, VolumeID, DeviceName) (DevicePath, error)
+	Find(context.Context, disk.Query) (DevicePath, error)
 	// Settle waits until the partitions of the disk's table have their nodes.
 	Settle(context.Context, DevicePath) error
-	// Root answers the partition to mount; partition is as in Plan.
-	Root(disk DevicePath, partition string) (DevicePath, error)
+	// Root answers what to mount as the root: device, type and options.
+	Root(context.Context, DevicePath, disk.Choice) (chroot.MountSpec, error)
+	// GrowPartition makes the root's partition reach to the end of the disk, and a
+	// file system that grows while it is not mounted fill it. It answers whether the
+	// partition grew.
+	GrowPartition(ctx context.Context, device DevicePath, root chroot.MountSpec) (bool, error)
+	// GrowFileSystem makes the mounted root's file system fill its partition, if it
+	// does not yet.
+	GrowFileSystem(root chroot.MountSpec) error
+	// Boot answers what the image's fstab wants at /boot and /boot/efi, as disk.Boot
+	// does.
+	Boot(device DevicePath, fstab string) ([]disk.BootMount, error)
 	// Shell has the host's shell run a user's command, and calls out with every
 	// line that it prints. A status other than 0 is an error.
 	Shell(ctx context.Context, command string, out func(line string)) error
@@ -62,6 +77,12 @@ type Mounted interface {
 	MountBelow(context.Context, chroot.ExtraMount) error
 	// CopyIn copies a file of the host to the same path inside.
 	CopyIn(ctx context.Context, path string) error
-	// PutBack removes what CopyIn copied and puts back what was there before.
+	// BlockServices keeps what runs inside from starting services.
+	BlockServices(context.Context) error
+	// PutBack removes what CopyIn and BlockServices put there and puts back what was
+	// there before.
 	PutBack(context.Context) error
+	// RemoveUploads removes what was uploaded to directories for temporary files and
+	// is still as it was uploaded.
+	RemoveUploads(context.Context) error
 }

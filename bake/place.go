@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
@@ -48,7 +49,9 @@ func (b *build) prepare(ctx context.Context, a attachment) (DevicePath, error) {
 func (b *build) find(ctx context.Context, a attachment) (DevicePath, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.waits.Device)
 	defer cancel()
-	return b.machine.Find(ctx, a.volume, a.name)
+	return b.machine.Find(ctx, disk.Query{
+		Volume: string(a.volume), Device: string(a.name), Bytes: a.sizeGiB << 30, Before: a.before,
+	})
 }
 
 // shell runs one of the user's commands on the host.
@@ -62,25 +65,49 @@ func (b *build) shell(ctx context.Context, option, command string) error {
 }
 
 // mount mounts the root partition.
-func (b *build) mount(ctx context.Context, disk DevicePath) (place, error) {
-	partition, err := b.machine.Root(disk, b.plan.Partition)
+func (b *build) mount(ctx context.Context, device DevicePath) (place, error) {
+	spec, err := b.machine.Root(ctx, device, disk.Choice{Partition: b.plan.Partition, Path: b.plan.NVMePath, Options: b.plan.MountOptions})
 	if err != nil {
 		return place{}, err
 	}
-	path, err := b.plan.MountPath(filepath.Base(string(disk)))
+	if b.plan.GrowRoot {
+		if err := b.growPartition(ctx, device, spec); err != nil {
+			return place{}, err
+		}
+	}
+	spec.Path, err = b.plan.MountPath(filepath.Base(string(device)))
 	if err != nil {
 		return place{}, err
 	}
-	b.report.Step("Mounting %s on %s", partition, path)
-	p := place{device: disk}
-	p.gone = b.scaffold.Arm(fmt.Sprintf("mount of %s on %s", partition, path), func(ctx context.Context) error {
-		return b.machine.Leave(ctx, path)
+	b.report.Step("Mounting %s on %s", spec.Device, spec.Path)
+	p := place{device: device}
+	p.gone = b.scaffold.Arm(fmt.Sprintf("mount of %s on %s", spec.Device, spec.Path), func(ctx context.Context) error {
+		return b.machine.Leave(ctx, spec.Path)
 	})
-	p.Mounted, err = b.machine.Mount(ctx, chroot.MountSpec{Device: string(partition), Path: path, Options: b.plan.MountOptions})
+	p.Mounted, err = b.machine.Mount(ctx, spec)
 	if err != nil {
 		return place{}, err
+	}
+	b.there.root = spec.Path
+	if b.plan.GrowRoot {
+		if err := b.machine.GrowFileSystem(spec); err != nil {
+			return place{}, fmt.Errorf("grow_root_filesystem: %w", err)
+		}
 	}
 	return p, b.done(ctx, "mount root")
+}
+
+// growPartition makes room for the root before it is mounted; its file system
+// follows when it is.
+func (b *build) growPartition(ctx context.Context, device DevicePath, root chroot.MountSpec) error {
+	grown, err := b.machine.GrowPartition(ctx, device, root)
+	if err != nil {
+		return fmt.Errorf("grow_root_filesystem: %w", err)
+	}
+	if grown {
+		b.report.Detail("%s has grown to the end of the disk", root.Device)
+	}
+	return nil
 }
 
 // furnish makes the root fit to work in. Nothing of it needs an undoing of its
@@ -96,15 +123,26 @@ func (b *build) furnish(ctx context.Context, root place) error {
 			return err
 		}
 	}
+	if b.plan.MountBoot {
+		if err := b.mountBoot(ctx, root); err != nil {
+			return err
+		}
+	}
 	for _, mount := range b.plan.Mounts {
 		if err := b.mountBelow(ctx, root, mount); err != nil {
-			return err
+			return fmt.Errorf("chroot_mounts: %w", err)
 		}
 	}
 	for _, file := range b.plan.CopyFiles {
 		b.report.Detail("copying %s", file)
 		if err := root.CopyIn(ctx, file); err != nil {
 			return fmt.Errorf("copy_files: %w", err)
+		}
+	}
+	if b.plan.BlockServices {
+		b.report.Detail("blocking services")
+		if err := root.BlockServices(ctx); err != nil {
+			return fmt.Errorf("block_services: %w", err)
 		}
 	}
 	return b.done(ctx, "furnish root")
@@ -119,7 +157,7 @@ func (b *build) mountBelow(ctx context.Context, root place, mount chroot.ExtraMo
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("chroot_mounts: %w", err)
+		return err
 	}
 	b.report.Detail("mounted %s on %s", mount.Type, mount.Target)
 	return nil
@@ -134,6 +172,26 @@ func (b *build) provision(ctx context.Context, from basis, root place) error {
 	return b.done(ctx, "provision")
 }
 
+// finish does what is left to do in the root while it is as provisioners had it,
+// but for their uploads.
+func (b *build) finish(ctx context.Context, root place) error {
+	if b.plan.CleanUploads {
+		if err := root.RemoveUploads(ctx); err != nil {
+			return fmt.Errorf("clean_uploads: %w", err)
+		}
+	}
+	commands, err := b.plan.PreUnmount(root.device, root.Path())
+	if err != nil {
+		return err
+	}
+	for _, command := range commands {
+		if err := b.shell(ctx, "pre_unmount_commands", command); err != nil {
+			return err
+		}
+	}
+	return b.done(ctx, "finish root")
+}
+
 // leave makes the disk ready to be photographed: the image's own files in their
 // place, nothing mounted, everything written.
 func (b *build) leave(ctx context.Context, root place) error {
@@ -144,6 +202,7 @@ func (b *build) leave(ctx context.Context, root place) error {
 	if err := root.gone.Undo(ctx); err != nil {
 		return err
 	}
+	b.there.root = ""
 	if err := b.machine.Flush(root.device); err != nil {
 		return err
 	}

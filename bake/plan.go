@@ -36,19 +36,32 @@ type Plan struct {
 	// MountPath renders where the root is mounted, from the kernel device's base
 	// name (xvdf). If it is nil, below /mnt/packer-chroot.
 	MountPath func(device string) (string, error)
-	// Partition is the partition number of the root file system: empty for the
-	// first, or the whole disk where it has no partition table; "0" for the whole
-	// disk.
+	// Partition is the partition number of the root file system, "0" for the whole
+	// disk; if it is empty, the root is found as disk.Root says.
 	Partition string
+	// NVMePath, if not empty, takes the place of the device in the name of the node
+	// that is mounted: Partition, or 1, is appended to it, unless that is "0".
+	NVMePath string
 	// MountOptions are given to mount for the root.
 	MountOptions []string
+	// GrowRoot makes the root's partition and file system as large as the disk
+	// allows.
+	GrowRoot bool
+	// MountBoot mounts /boot and /boot/efi of the image's fstab below the root.
+	MountBoot bool
 	// Mounts are made below the root, in order.
 	Mounts []chroot.ExtraMount
 	// CopyFiles are copied from the host to the same path in the root.
 	CopyFiles []string
-	// PreMount and PostMount render the user's shell commands for the host.
-	PreMount  func(device DevicePath) ([]string, error)
-	PostMount func(device DevicePath, mountPath string) ([]string, error)
+	// BlockServices keeps what provisioning runs in the root from starting services.
+	BlockServices bool
+	// CleanUploads removes what provisioning uploaded below /tmp and left there.
+	CleanUploads bool
+	// PreMount, PostMount and PreUnmount render the user's shell commands for the
+	// host.
+	PreMount   func(device DevicePath) ([]string, error)
+	PostMount  func(device DevicePath, mountPath string) ([]string, error)
+	PreUnmount func(device DevicePath, mountPath string) ([]string, error)
 
 	// Labels renders what the user wants written on the things made. It is called
 	// before anything is created.
@@ -73,6 +86,9 @@ func (p Plan) orDefault() Plan {
 	}
 	if p.PostMount == nil {
 		p.PostMount = func(DevicePath, string) ([]string, error) { return nil, nil }
+	}
+	if p.PreUnmount == nil {
+		p.PreUnmount = func(DevicePath, string) ([]string, error) { return nil, nil }
 	}
 	if p.Labels == nil {
 		p.Labels = func(Facts) (Labels, error) { return Labels{}, nil }

@@ -21,6 +21,7 @@ func (b *build) snapshot(ctx context.Context, from basis, v volume) (SnapshotID,
 		return "", err
 	}
 	entry.Rename("snapshot " + string(id))
+	b.there.snapshot = id
 	b.report.Detail("snapshot %s", id)
 	return id, b.done(ctx, "create snapshot")
 }
@@ -40,6 +41,7 @@ func (b *build) register(ctx context.Context, from basis, snapshot SnapshotID) (
 		return "", err
 	}
 	entry.Rename("image " + string(id))
+	b.there.image = id
 	b.report.Detail("image %s", id)
 	if err := b.imageAvailable(ctx, id); err != nil {
 		return "", err

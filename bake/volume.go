@@ -13,7 +13,8 @@ import (
 
 // volume is the root volume of the image to be.
 type volume struct {
-	id VolumeID
+	id      VolumeID
+	sizeGiB int64
 	// gone deletes it.
 	gone *undo.Entry
 }
@@ -22,6 +23,10 @@ type volume struct {
 type attachment struct {
 	volume VolumeID
 	name   DeviceName
+	// sizeGiB is the volume's, and before are the disks that were there before it:
+	// the last resort to find it by.
+	sizeGiB int64
+	before  []string
 	// gone detaches it.
 	gone *undo.Entry
 }
@@ -31,7 +36,7 @@ type attachment struct {
 func (b *build) createVolume(ctx context.Context, from basis) (volume, error) {
 	spec := from.volume
 	b.report.Step("Creating the root volume: %d GiB of %s in %s%s", spec.SizeGiB, spec.Type, spec.Zone, from.origin())
-	var v volume
+	v := volume{sizeGiB: spec.SizeGiB}
 	v.gone = b.scaffold.Arm("volume of build "+string(b.plan.Build), func(ctx context.Context) error {
 		return b.deleteVolumes(ctx, v.id)
 	})
@@ -39,7 +44,7 @@ func (b *build) createVolume(ctx context.Context, from basis) (volume, error) {
 	if err != nil {
 		return volume{}, err
 	}
-	v.id = id
+	v.id, b.there.volume = id, id
 	v.gone.Rename("volume " + string(id))
 	b.report.Detail("volume %s", id)
 	return v, b.done(ctx, "create volume")
@@ -60,7 +65,7 @@ func (b *build) attach(ctx context.Context, host Host, v volume) (attachment, er
 	}
 	var held reservations
 	held.gone = b.scaffold.Arm("reservation of a device name", held.release)
-	a := attachment{volume: v.id}
+	a := attachment{volume: v.id, sizeGiB: v.sizeGiB, before: b.machine.Disks()}
 	answered := false
 	a.gone = b.scaffold.Arm(fmt.Sprintf("attachment of %s to %s", v.id, host.ID), func(ctx context.Context) error {
 		return b.detach(ctx, v.id, host.ID, answered)
@@ -70,6 +75,7 @@ func (b *build) attach(ctx context.Context, host Host, v volume) (attachment, er
 		return attachment{}, err
 	}
 	answered, a.name = true, name
+	b.there.host, b.there.name = host.ID, name
 	if err := b.volumeAttached(ctx, a); err != nil {
 		return attachment{}, err
 	}
@@ -150,12 +156,16 @@ func (n DeviceName) letters() string {
 // scaffold's release tries again, and warns.
 func (b *build) putAway(ctx context.Context, a attachment, v volume) {
 	b.report.Step("Detaching and deleting %s", v.id)
-	for _, gone := range []*undo.Entry{a.gone, v.gone} {
-		if err := gone.Undo(ctx); err != nil {
-			b.report.Detail("to be tried again: %v", err)
-			return
-		}
+	err := a.gone.Undo(ctx)
+	if err == nil {
+		b.there.host = ""
+		err = v.gone.Undo(ctx)
 	}
+	if err != nil {
+		b.report.Detail("to be tried again: %v", err)
+		return
+	}
+	b.there.volume = ""
 }
 
 // detach undoes an attachment. When the cloud has not answered the request for

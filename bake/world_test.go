@@ -14,6 +14,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
 var errInjected = errors.New("injected")
@@ -74,6 +75,11 @@ type world struct {
 	snapSpec  bake.SnapshotSpec
 	imageSpec bake.ImageSpec
 	mountSpec chroot.MountSpec
+	query     disk.Query
+	choice    disk.Choice
+	// fstab is the image's, and boot what the disk has of it.
+	fstab string
+	boot  []disk.BootMount
 }
 
 type worldVolume struct {
@@ -463,8 +469,11 @@ func (m machine) Reserve(_ string, names []bake.DeviceName) (name bake.DeviceNam
 	}, err
 }
 
-func (m machine) Find(ctx context.Context, id bake.VolumeID, name bake.DeviceName) (bake.DevicePath, error) {
-	path := bake.DevicePath("/dev/xvd" + strings.TrimPrefix(string(name), "/dev/sd"))
+func (m machine) Disks() []string { return []string{"xvda"} }
+
+func (m machine) Find(ctx context.Context, q disk.Query) (bake.DevicePath, error) {
+	path, id := bake.DevicePath("/dev/xvd"+strings.TrimPrefix(q.Device, "/dev/sd")), bake.VolumeID(q.Volume)
+	m.query = q
 	return path, m.act(ctx, "find", func() error {
 		if m.volumes[id].at(time.Now(), m.detachTakes) != bake.Attached {
 			m.wrong("%s is looked for before it is attached", id)
@@ -478,8 +487,25 @@ func (m machine) Settle(ctx context.Context, _ bake.DevicePath) error {
 	return m.act(ctx, "settle", func() error { m.happened("settle"); return nil })
 }
 
-func (m machine) Root(disk bake.DevicePath, _ string) (bake.DevicePath, error) {
-	return disk + "1", m.act(context.Background(), "root", func() error { return nil })
+func (m machine) Root(ctx context.Context, device bake.DevicePath, choice disk.Choice) (chroot.MountSpec, error) {
+	m.choice = choice
+	return chroot.MountSpec{Device: string(device) + "1", Type: "ext4", Options: choice.Options}, m.act(ctx, "root", func() error { return nil })
+}
+
+func (m machine) GrowPartition(ctx context.Context, _ bake.DevicePath, root chroot.MountSpec) (bool, error) {
+	return true, m.act(ctx, "grow partition", func() error {
+		m.happened("grow %s", root.Device)
+		m.dirty = true
+		return nil
+	})
+}
+
+func (m machine) GrowFileSystem(root chroot.MountSpec) error {
+	return m.act(context.Background(), "grow file system", func() error { m.happened("grow %s", root.Path); return nil })
+}
+
+func (m machine) Boot(_ bake.DevicePath, fstab string) ([]disk.BootMount, error) {
+	return m.boot, m.act(context.Background(), "boot", func() error { m.happened("fstab %q", fstab); return nil })
 }
 
 func (m machine) Shell(ctx context.Context, command string, out func(string)) error {
@@ -546,6 +572,14 @@ func (r *worldRoot) CopyIn(ctx context.Context, path string) error {
 	return r.act(ctx, "copy", func() error { r.happened("copy %s", path); return nil })
 }
 
+func (r *worldRoot) BlockServices(ctx context.Context) error {
+	return r.act(ctx, "block services", func() error { r.happened("block services"); return nil })
+}
+
+func (r *worldRoot) RemoveUploads(ctx context.Context) error {
+	return r.act(ctx, "remove uploads", func() error { r.happened("remove uploads"); return nil })
+}
+
 func (r *worldRoot) PutBack(ctx context.Context) error {
 	return r.act(ctx, "put back", func() error { r.happened("put back"); return nil })
 }
@@ -556,7 +590,13 @@ func (r *worldRoot) Upload(context.Context, string, io.Reader, os.FileMode) erro
 
 func (r *worldRoot) UploadDir(context.Context, string, string, []string) error { return nil }
 
-func (r *worldRoot) Download(context.Context, string, io.Writer) error { return nil }
+func (r *worldRoot) Download(_ context.Context, path string, to io.Writer) error {
+	if r.fstab == "" {
+		return fmt.Errorf("cannot download %s: %w", path, os.ErrNotExist)
+	}
+	_, err := io.WriteString(to, r.fstab)
+	return err
+}
 
 func (r *worldRoot) DownloadDir(context.Context, string, string, []string) error { return nil }
 

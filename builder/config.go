@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
@@ -23,10 +24,10 @@ type Config struct {
 	// as a list of three strings each: type, source and target. See
 	// [Chroot Mounts](#chroot-mounts) for the default and for an example.
 	ChrootMounts [][]string `mapstructure:"chroot_mounts"`
-	// How to run commands: `pre_mount_commands` and `post_mount_commands` on the
-	// host, each in a shell, and the build's one process that mounts the image and
-	// runs the commands of provisioners in it. `{{.Command}}` stands for the
-	// command. With `sudo {{.Command}}`, Packer need not run as root: sudo must let
+	// How to run commands: `pre_mount_commands`, `post_mount_commands` and
+	// `pre_unmount_commands` on the host, each in a shell, and the build's one
+	// process that mounts the image and runs the commands of provisioners in it.
+	// `{{.Command}}` stands for the command. With `sudo {{.Command}}`, Packer need not run as root: sudo must let
 	// its user run the plugin, and does so without a password in unattended builds.
 	// No shell of the host sees a provisioner's command. Defaults to `{{.Command}}`.
 	CommandWrapper string `mapstructure:"command_wrapper"`
@@ -45,12 +46,34 @@ type Config struct {
 	// `/mnt/packer-amazon-chroot-volumes/{{.Device}}`.
 	MountPath string `mapstructure:"mount_path"`
 	// The number of the partition that holds `/`, as a string or a number. `"0"`
-	// means the whole device. By default it is the first partition, or the whole
-	// device where that has no partition table.
+	// means the whole device. By default it is the whole device where that has no
+	// partition table, and else the first partition, unless that is plainly no root:
+	// an EFI system, BIOS boot or swap partition, or one without a file system for a
+	// root. Then it is the partition whose GPT type says so, or else the one that has
+	// an `/etc/os-release` or `/etc/fstab`; if more than one has, the build fails and
+	// lists them. On btrfs the subvolume that holds the root is found, too, unless
+	// `mount_options` names one.
 	MountPartition string `mapstructure:"mount_partition"`
+	// Make the root partition reach to the end of the device, and its file system
+	// fill it, before anything else is done with it: for an image that is larger than
+	// its source, by `root_volume_size`. The partition must be the last on the device,
+	// and the file system ext4, xfs or btrfs. ext4 takes `e2fsck` and `resize2fs`
+	// on the host. Defaults to `false`.
+	GrowRootFilesystem bool `mapstructure:"grow_root_filesystem"`
+	// Mount `/boot` and `/boot/efi` below the root, as `/etc/fstab` of the image
+	// has them, if they are partitions of the same device. They are mounted after
+	// `post_mount_commands`, unless those, or `chroot_mounts`, do it. A `/boot/efi`
+	// whose file system the kernel does not have is done without, with a warning.
+	// Defaults to `true`.
+	MountBoot config.Trilean `mapstructure:"mount_boot"`
 	// Options for mounting the root, each as `mount -o` takes it, such as
 	// `nouuid` or `subvol=root`. By default there are none.
 	MountOptions []string `mapstructure:"mount_options"`
+	// What takes the place of the device when the root is mounted, such as
+	// `/dev/nvme1n1p`: `mount_partition`, or 1, is appended to it, so it must end with
+	// the `p`; with `"mount_partition": "0"` it is mounted as it is. It is not needed:
+	// the device is found by default. A build fails when it is not the volume's.
+	NVMEDevicePath string `mapstructure:"nvme_device_path"`
 	// Shell commands to run on the host, in order, when the volume is attached and
 	// nothing is mounted yet. `{{.Device}}` stands for the device, such as
 	// `/dev/xvdf`. Required with `from_scratch`: they partition the device and make
@@ -60,6 +83,23 @@ type Config struct {
 	// before anything is mounted below it or copied to it. `{{.Device}}` stands for
 	// the device and `{{.MountPath}}` for the directory where the root is mounted.
 	PostMountCommands []string `mapstructure:"post_mount_commands"`
+	// Shell commands to run on the host, in order, when provisioning is over and the
+	// root is still mounted, with everything below it. `{{.Device}}` stands for the
+	// device and `{{.MountPath}}` for the directory where the root is mounted. A
+	// command that fails, fails the build. They must not leave anything running in
+	// the root.
+	PreUnmountCommands []string `mapstructure:"pre_unmount_commands"`
+	// Keep what provisioners do from starting services in the chroot: while they run
+	// there is a `/usr/sbin/policy-rc.d` that forbids it to Debian's packages, and
+	// commands have `SYSTEMD_OFFLINE=1` in their environment. Afterwards the image's
+	// own file is back, or none; a file that a provisioner has put there instead is
+	// kept. Defaults to `false`.
+	BlockServices bool `mapstructure:"block_services"`
+	// Remove, when provisioning is over, what provisioners uploaded below `/tmp` and
+	// `/var/tmp` and left there unchanged, such as the script of a shell provisioner
+	// that could not remove it. What was there before, and what provisioners made
+	// otherwise, stays. Defaults to `false`.
+	CleanUploads bool `mapstructure:"clean_uploads"`
 	// Start from an empty volume instead of a source image. Requires
 	// `pre_mount_commands`, `root_volume_size`, `root_device_name`, the
 	// virtualization type and the block device mappings. Defaults to `false`.
@@ -90,14 +130,14 @@ const (
 )
 
 // lateOptions are rendered when what they speak of is known.
-var lateOptions = []string{"command_wrapper", "mount_path", "pre_mount_commands", "post_mount_commands"}
+var lateOptions = []string{"command_wrapper", "mount_path", "pre_mount_commands", "post_mount_commands", "pre_unmount_commands"}
 
 // Decode reads the options that Packer gives into target, of which common is a
 // part, and renders all but those of late and the common ones that are rendered
 // later. After an unknown option the rest is decoded none the less: then usable
 // is true, and what else is wrong can be told in the same breath.
 func Decode(target any, common *Config, kind Kind, late []string, raws ...any) (usable bool, err error) {
-	var ictx interpolate.Context
+	ictx := interpolate.Context{Funcs: template.FuncMap{"clean_resource_name": kind.cleanName}}
 	err = config.Decode(target, &config.DecodeOpts{
 		PluginType:         kind.ID,
 		Interpolate:        true,
@@ -168,15 +208,19 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) checkTemplates() []error {
+	device, mountPath := sample{fieldDevice, "/dev/xvdf"}, sample{fieldMountPath, "/mnt/xvdf"}
 	errs := []error{
-		checkTemplate("command_wrapper", c.CommandWrapper, &c.ictx, fieldCommand),
-		checkTemplate("mount_path", c.MountPath, &c.ictx, fieldDevice),
+		tryTemplate("command_wrapper", c.CommandWrapper, c.ictx, sample{fieldCommand, "true"}),
+		tryTemplate("mount_path", c.MountPath, c.ictx, sample{fieldDevice, "xvdf"}),
 	}
 	for i, command := range c.PreMountCommands {
-		errs = append(errs, checkTemplate(entry("pre_mount_commands", i), command, &c.ictx, fieldDevice))
+		errs = append(errs, tryTemplate(entry("pre_mount_commands", i), command, c.ictx, device))
 	}
 	for i, command := range c.PostMountCommands {
-		errs = append(errs, checkTemplate(entry("post_mount_commands", i), command, &c.ictx, fieldDevice, fieldMountPath))
+		errs = append(errs, tryTemplate(entry("post_mount_commands", i), command, c.ictx, device, mountPath))
+	}
+	for i, command := range c.PreUnmountCommands {
+		errs = append(errs, checkTemplate(entry("pre_unmount_commands", i), command, &c.ictx, fieldDevice, fieldMountPath))
 	}
 	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }
@@ -243,6 +287,9 @@ func (c *Config) checkVolume(types VolumeTypes) []error {
 	var errs []error
 	if c.DevicePath != "" && !deviceName.MatchString(c.DevicePath) {
 		errs = append(errs, fmt.Errorf("device_path is %q, but must be a device name such as /dev/sdf", c.DevicePath))
+	}
+	if c.NVMEDevicePath != "" && !strings.HasPrefix(c.NVMEDevicePath, "/dev/") {
+		errs = append(errs, fmt.Errorf("nvme_device_path is %q, but must be a path such as /dev/nvme1n1p", c.NVMEDevicePath))
 	}
 	if n, err := strconv.ParseUint(c.MountPartition, 10, 8); c.MountPartition != "" && (err != nil || strconv.FormatUint(n, 10) != c.MountPartition) {
 		errs = append(errs, fmt.Errorf("mount_partition is %q, but must be a partition number, or 0 for the whole device", c.MountPartition))

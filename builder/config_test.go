@@ -124,6 +124,10 @@ func TestWrongOptions(t *testing.T) {
 		{"syntax of command_wrapper", map[string]any{"command_wrapper": "sudo {{.Command"}, []string{"command_wrapper"}},
 		{"syntax of pre_mount_commands", map[string]any{"pre_mount_commands": []any{"{{"}}, []string{"pre_mount_commands"}},
 		{"syntax of post_mount_commands", map[string]any{"post_mount_commands": []any{"{{end}}"}}, []string{"post_mount_commands"}},
+		{"syntax of pre_unmount_commands", map[string]any{"pre_unmount_commands": []any{"{{end}}"}}, []string{"pre_unmount_commands"}},
+		{"field of pre_unmount_commands", map[string]any{"pre_unmount_commands": []any{"ls {{.Path}}"}}, []string{"pre_unmount_commands[0]", ".Path", ".Device, .MountPath"}},
+		{"block_services of no boolean", map[string]any{"block_services": "perhaps"}, []string{"block_services", "perhaps"}},
+		{"clean_uploads of no boolean", map[string]any{"clean_uploads": "perhaps"}, []string{"clean_uploads", "perhaps"}},
 		{"syntax of a tag", map[string]any{"tags": map[string]any{"k": "{{.}"}}, []string{"tags"}},
 		{"unknown function", map[string]any{"mount_path": "/{{device}}"}, []string{"mount_path", "device"}},
 		{"field of mount_path", map[string]any{"mount_path": "/{{.MountPath}}"}, []string{"mount_path", ".MountPath", ".Device"}},
@@ -179,6 +183,35 @@ func TestRightOptions(t *testing.T) {
 				t.Errorf("refused: %q", errs)
 			}
 		})
+	}
+}
+
+// TestCleanResourceName: what a name may have depends on the kind.
+func TestCleanResourceName(t *testing.T) {
+	o, errs := decode(t, map[string]any{
+		"name":               "{{`a:b  {c}é` | clean_resource_name}}",
+		"description":        "{{clean_resource_name .BuildRegion}}",
+		"pre_mount_commands": []any{"echo {{clean_resource_name .Device}}"},
+	})
+	if errs != nil || o.Name != "a-b  -c--" {
+		t.Errorf("the name is %q, errors %q", o.Name, errs)
+	}
+}
+
+// TestTemplateThatCannotBeRendered is told before there is a volume.
+func TestTemplateThatCannotBeRendered(t *testing.T) {
+	for option, give := range map[string]any{
+		"pre_mount_commands[1]":  []any{"true", "echo {{env `HOME`}}"},
+		"post_mount_commands[0]": []any{"echo {{env `HOME`}}"},
+		"mount_path":             "/mnt/{{env `HOME`}}",
+		"command_wrapper":        "{{env `SUDO`}} {{.Command}}",
+	} {
+		name, _, _ := strings.Cut(option, "[")
+		_, errs := decode(t, map[string]any{name: give})
+		if len(errs) != 1 {
+			t.Fatalf("%s: %q", option, errs)
+		}
+		mustContain(t, errs[0], "cannot render "+option, "env vars are not allowed here")
 	}
 }
 

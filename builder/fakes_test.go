@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +31,8 @@ type screen struct {
 	onAsk func()
 	// mute makes asking fail at once, as without a terminal.
 	mute bool
+	// onMute is called before that.
+	onMute func()
 }
 
 func (s *screen) Say(line string)   { s.write("say " + line) }
@@ -53,6 +55,9 @@ func (s *screen) Ask(question string) (string, error) {
 	}
 	s.mu.Unlock()
 	if s.mute {
+		if s.onMute != nil {
+			s.onMute()
+		}
 		return "", errors.New("no terminal")
 	}
 	if s.onAsk != nil {
@@ -201,9 +206,9 @@ func mustContain(t *testing.T, text string, wanted ...string) {
 	}
 }
 
-func equal[T comparable](t *testing.T, what string, got, want []T) {
+func equal[T any](t *testing.T, what string, got, want []T) {
 	t.Helper()
-	if !slices.Equal(got, want) {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%s: got %v, want %v", what, got, want)
 	}
 }

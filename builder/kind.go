@@ -54,6 +54,20 @@ func (k Kind) CheckName(option, name string) error {
 	return nil
 }
 
+// cleanName puts a dash in the place of every character that the name of an image
+// cannot have: the template function clean_resource_name.
+func (k Kind) cleanName(name string) string {
+	var clean strings.Builder
+	for _, char := range name {
+		if k.Limits.Name.MatchString(string(char)) {
+			clean.WriteRune(char)
+		} else {
+			clean.WriteByte('-')
+		}
+	}
+	return clean.String()
+}
+
 func (l Limits) checkDescription(text string) error {
 	if n := len([]rune(text)); l.Description > 0 && n > l.Description {
 		return fmt.Errorf("the description has %d characters, but may have %d", n, l.Description)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log"
 	"strings"
+	"time"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 )
@@ -53,10 +54,16 @@ func (o *onError) decide(ctx context.Context, step string, failure error, mayRet
 		return retry
 	}
 	o.decided = v
-	if v == keep {
-		o.report.Warn("Nothing is cleaned up (-on-error=%s): what the build made stays as it is.", o.policy)
-	}
 	return v
+}
+
+// keeps decides, and tells the user if everything is left as it is.
+func (o *onError) keeps(ctx context.Context, failure error) bool {
+	if o.decide(ctx, "The build", failure, false) != keep {
+		return false
+	}
+	o.report.Warn("Nothing is cleaned up (-on-error=%s): what the build made stays as it is.", o.policy)
+	return true
 }
 
 func (o *onError) ask(ctx context.Context, step string, failure error, mayRetry bool) verdict {
@@ -84,6 +91,10 @@ func (o *onError) ask(ctx context.Context, step string, failure error, mayRetry 
 	}
 }
 
+// interruptGap is how long an interrupt at the terminal may take to reach the
+// build: the question that it breaks off is answered with an error at once.
+const interruptGap = time.Second
+
 // ask asks the user, until ctx ends. Whoever cannot be asked is logged.
 func ask(ctx context.Context, ui packersdk.Ui, question string) (string, error) {
 	if err := ctx.Err(); err != nil {
@@ -100,11 +111,22 @@ func ask(ctx context.Context, ui packersdk.Ui, question string) (string, error) 
 	}()
 	select {
 	case r := <-results:
-		if r.err != nil {
-			log.Printf("cannot ask %q: %v", question, r.err)
+		if r.err == nil {
+			return r.answer, nil
 		}
-		return r.answer, r.err
+		log.Printf("cannot ask %q: %v", question, r.err)
+		return "", cancelled(ctx, r.err)
 	case <-ctx.Done():
 		return "", ctx.Err()
+	}
+}
+
+// cancelled is the error of ctx, if that ends about now, or else err.
+func cancelled(ctx context.Context, err error) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(interruptGap):
+		return err
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // hookLimit bounds the wait for provisioners that were told to stop.
-const hookLimit = 30 * time.Second
+const hookLimit = 15 * time.Second
 
 // provision runs the provisioners in the root, and after a failure the
 // error-cleanup-provisioner, if the user did not want things left as they are.
@@ -44,8 +44,7 @@ func (r *run) provision(ctx context.Context, w bake.Workplace) (err error) {
 	}
 }
 
-// cleanUpProvisioning runs the error-cleanup-provisioner. After a cancel Packer
-// runs no hook any more.
+// cleanUpProvisioning runs the error-cleanup-provisioner, but not after a cancel.
 func (r *run) cleanUpProvisioning(ctx context.Context, comm packersdk.Communicator, failure error) error {
 	if ctx.Err() != nil {
 		return failure
@@ -59,12 +58,21 @@ func (r *run) cleanUpProvisioning(ctx context.Context, comm packersdk.Communicat
 
 // fire runs a hook. When ctx ends the hook is told so; it is waited for, so that
 // nobody works in a root that is being left, but not for ever.
+//
+// A hook that is fired and cancelled in one breath may miss the cancel: Packer's
+// RPC drops one that comes before the call. So after a cancel none is fired.
 func (r *run) fire(ctx context.Context, name string, comm packersdk.Communicator) error {
+	if ctx.Err() != nil {
+		return stopped(ctx)
+	}
 	done := make(chan error, 1)
 	data := maps.Clone(r.generated)
 	go func() { done <- r.hook.Run(ctx, name, r.ui, comm, data) }()
 	select {
 	case err := <-done:
+		if err != nil && ctx.Err() != nil {
+			return stopped(ctx)
+		}
 		return err
 	case <-ctx.Done():
 	}
@@ -74,6 +82,10 @@ func (r *run) fire(ctx context.Context, name string, comm packersdk.Communicator
 	case <-time.After(hookLimit):
 		log.Printf("%s did not end within %v of the cancel", name, hookLimit)
 	}
+	return stopped(ctx)
+}
+
+func stopped(ctx context.Context) error {
 	return fmt.Errorf("provisioning was stopped: %w", context.Cause(ctx))
 }
 

@@ -13,6 +13,7 @@ import (
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
@@ -224,6 +225,23 @@ func TestCancelEndsTheCommandAndTheHook(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	equal(t, "hooks", fired, []string{packersdk.HookProvision})
+}
+
+func TestNoHookIsFiredAfterACancel(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	fired := false
+	hook := func(context.Context, string, packersdk.Communicator, map[string]any) error {
+		fired = true
+		return nil
+	}
+	provision := provisioning(&root{})
+	_, err := build(ctx, t, &screen{}, hook, job(t, nil), func(ctx context.Context, plan bake.Plan, report bake.Reporter) error {
+		cancel()
+		return provision(ctx, plan, report)
+	})
+	if !errors.Is(err, context.Canceled) || fired {
+		t.Errorf("got %v, fired %v", err, fired)
+	}
 }
 
 // TestFailedProvisioning: which hooks are fired and what is kept, by -on-error.

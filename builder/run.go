@@ -55,11 +55,12 @@ type Host struct {
 	Bake func(context.Context, bake.Cloud, bake.Machine, bake.Plan, bake.Reporter) (bake.Result, error)
 }
 
-func (h Host) orThis() Host {
+// orThis fills in what is zero; log is told what the machine does by itself.
+func (h Host) orThis(log func(format string, args ...any)) Host {
 	h.GOOS = cmp.Or(h.GOOS, runtime.GOOS)
 	if h.Machine == nil {
 		h.Machine = func(ctx context.Context, wrapper func(string) (string, error)) (bake.Machine, error) {
-			return bake.NewMachine(ctx, bake.Options{Wrapper: wrapper})
+			return bake.NewMachine(ctx, bake.Options{Wrapper: wrapper, Log: log})
 		}
 	}
 	if h.Bake == nil {
@@ -92,7 +93,7 @@ type run struct {
 func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (packersdk.Artifact, error) {
 	report := &reporter{ui: ui}
 	report.Step("%s %s (github.com/packer-chroot/packer-plugin-chroot)", job.Type, version.Plugin)
-	host := job.Host.orThis()
+	host := job.Host.orThis(report.Detail)
 	machine, err := host.machine(ctx, job.Config.wrap)
 	if err != nil {
 		return nil, err
@@ -128,16 +129,22 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		LockDir:      os.Getenv(lockDirEnv),
 		MountPath:    c.renderMountPath,
 		Partition:    c.MountPartition,
+		NVMePath:     c.NVMEDevicePath,
 		MountOptions: c.MountOptions,
+		GrowRoot:     c.GrowRootFilesystem,
+		MountBoot:    !c.MountBoot.False(),
 		Mounts:       c.mounts(),
 		CopyFiles:    c.CopyFiles,
 		PreMount:     c.renderPreMount,
 		PostMount:    c.renderPostMount,
-		Labels:       r.labels,
-		Provision:    r.provision,
-		KeepOnError: func(failure error) bool {
-			return r.onError.decide(ctx, "The build", failure, false) == keep
-		},
+		PreUnmount:   c.renderPreUnmount,
+
+		BlockServices: c.BlockServices,
+		CleanUploads:  c.CleanUploads,
+
+		Labels:      r.labels,
+		Provision:   r.provision,
+		KeepOnError: func(failure error) bool { return r.onError.keeps(ctx, failure) },
 	}
 	if r.Packer.PackerDebug {
 		plan.Pause = r.pause
@@ -162,6 +169,11 @@ func (c *Config) renderPreMount(device bake.DevicePath) ([]string, error) {
 
 func (c *Config) renderPostMount(device bake.DevicePath, mountPath string) ([]string, error) {
 	return renderAll("post_mount_commands", c.PostMountCommands, c.ictx,
+		map[string]any{fieldDevice: string(device), fieldMountPath: mountPath})
+}
+
+func (c *Config) renderPreUnmount(device bake.DevicePath, mountPath string) ([]string, error) {
+	return renderAll("pre_unmount_commands", c.PreUnmountCommands, c.ictx,
 		map[string]any{fieldDevice: string(device), fieldMountPath: mountPath})
 }
 

@@ -31,16 +31,22 @@ func planOf(t *testing.T, j builder.Job) bake.Plan {
 func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
 	t.Setenv("PACKER_CHROOT_LOCK_DIR", "")
 	plan := planOf(t, job(t, map[string]any{
-		"name": "web", "device_path": "/dev/sdg", "mount_partition": 2, "mount_options": []any{"ro"},
+		"name": "web", "device_path": "/dev/sdg", "mount_partition": 2, "nvme_device_path": "/dev/nvme1n1p", "mount_options": []any{"ro"},
 		"copy_files": []any{"/etc/hosts"}, "chroot_mounts": []any{[]any{"bind", "/srv", "/srv"}},
 		"root_volume_size": 7, "root_volume_type": "io1",
 	}))
-	if plan.ImageName != "web" || plan.Device != "/dev/sdg" || plan.Partition != "2" || plan.RootSizeGiB != 7 || plan.RootType != "io1" || plan.FromScratch {
+	if plan.ImageName != "web" || plan.Device != "/dev/sdg" || plan.Partition != "2" || plan.NVMePath != "/dev/nvme1n1p" || plan.RootSizeGiB != 7 || plan.RootType != "io1" || plan.FromScratch {
 		t.Errorf("the plan is %+v", plan)
 	}
 	equal(t, "mount options", plan.MountOptions, []string{"ro"})
 	equal(t, "copied files", plan.CopyFiles, []string{"/etc/hosts"})
 	equal(t, "mounts", plan.Mounts, []chroot.ExtraMount{{Type: "bind", Source: "/srv", Target: "/srv"}})
+	if !plan.MountBoot || planOf(t, job(t, map[string]any{"mount_boot": false})).MountBoot {
+		t.Error("/boot is to be mounted unless mount_boot is false")
+	}
+	if plan.GrowRoot || !planOf(t, job(t, map[string]any{"grow_root_filesystem": true})).GrowRoot {
+		t.Error("the root grows when grow_root_filesystem is true, and else not")
+	}
 	if plan.LockDir != "" {
 		t.Errorf("names are reserved in %s, not where every build does", plan.LockDir)
 	}
@@ -77,14 +83,14 @@ func TestLockDirOfTheEnvironment(t *testing.T) {
 
 func TestMountPath(t *testing.T) {
 	for option, want := range map[string]string{
-		"":                        "/mnt/packer-amazon-chroot-volumes/xvdf",
-		"/mnt/a b/{{.Device}}/":   "/mnt/a b/xvdf",
-		"{{user `d`}}/x":          "/data/x",
-		"{{.Device}}":             "", // not absolute
-		"/{{index `a` .Device }}": "", // fails when rendered
+		"":                      "/mnt/packer-amazon-chroot-volumes/nvme1n1",
+		"/mnt/a b/{{.Device}}/": "/mnt/a b/nvme1n1",
+		"{{user `d`}}/x":        "/data/x",
+		"{{.Device}}":           "", // not absolute
+		"/{{if eq .Device `nvme1n1`}}{{index `a` .Device}}{{end}}": "", // fails with this device
 	} {
 		j := job(t, map[string]any{"mount_path": option, "packer_user_variables": map[string]any{"d": "/data"}})
-		got, err := planOf(t, j).MountPath("xvdf")
+		got, err := planOf(t, j).MountPath("nvme1n1")
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("mount_path %q becomes %q, %v; want %q", option, got, err, want)
 		}
@@ -99,6 +105,7 @@ func TestCommandsAreRendered(t *testing.T) {
 		"command_wrapper":       "sudo {{.Command}}",
 		"pre_mount_commands":    []any{"mkfs {{.Device}}1", "echo '{{user `who`}}'"},
 		"post_mount_commands":   []any{"ls {{.Device}} {{.MountPath}}"},
+		"pre_unmount_commands":  []any{"fstrim {{.MountPath}}", "lsblk {{.Device}}"},
 		"packer_user_variables": map[string]any{"who": "me"},
 	}))
 	pre, err := plan.PreMount("/dev/xvdf")
@@ -111,18 +118,36 @@ func TestCommandsAreRendered(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "post_mount_commands", post, []string{"ls /dev/xvdf /mnt/xvdf"})
+	last, err := plan.PreUnmount("/dev/xvdf", "/mnt/xvdf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "pre_unmount_commands", last, []string{"fstrim /mnt/xvdf", "lsblk /dev/xvdf"})
 }
 
 func TestCommandsThatCannotBeRendered(t *testing.T) {
+	const fails = "{{if eq .Device `/dev/nvme1n1`}}{{index `x` .Device}}{{end}}"
 	plan := planOf(t, job(t, map[string]any{
-		"pre_mount_commands":  []any{"true", "{{index `x` .Device}}"},
-		"post_mount_commands": []any{"{{index `x` .Device}}"},
+		"pre_mount_commands":   []any{"true", fails},
+		"post_mount_commands":  []any{fails},
+		"pre_unmount_commands": []any{fails},
 	}))
-	if _, err := plan.PreMount("/dev/xvdf"); err == nil || !strings.Contains(err.Error(), "pre_mount_commands[1]") {
+	if _, err := plan.PreMount("/dev/nvme1n1"); err == nil || !strings.Contains(err.Error(), "pre_mount_commands[1]") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := plan.PostMount("/dev/xvdf", "/mnt"); err == nil || !strings.Contains(err.Error(), "post_mount_commands[0]") {
+	if _, err := plan.PostMount("/dev/nvme1n1", "/mnt"); err == nil || !strings.Contains(err.Error(), "post_mount_commands[0]") {
 		t.Errorf("got %v", err)
+	}
+	if _, err := plan.PreUnmount("/dev/nvme1n1", "/mnt"); err == nil || !strings.Contains(err.Error(), "pre_unmount_commands[0]") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestHousekeepingIsOffUnlessWanted(t *testing.T) {
+	plain := planOf(t, job(t, map[string]any{}))
+	wanted := planOf(t, job(t, map[string]any{"block_services": true, "clean_uploads": "true"}))
+	if plain.BlockServices || plain.CleanUploads || !wanted.BlockServices || !wanted.CleanUploads {
+		t.Errorf("by default %t, %t, when wanted %t, %t", plain.BlockServices, plain.CleanUploads, wanted.BlockServices, wanted.CleanUploads)
 	}
 }
 
@@ -319,6 +344,19 @@ func TestDebugWithoutATerminalGoesOn(t *testing.T) {
 func TestDebugPauseCanBeCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := build(ctx, t, &screen{onAsk: cancel}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+		return plan.Pause(ctx, "step")
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestAnInterruptedPauseIsACancel: the question is broken off before the build is
+// told of the interrupt.
+func TestAnInterruptedPauseIsACancel(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ui := &screen{mute: true, onMute: func() { go cancel() }}
+	_, err := build(ctx, t, ui, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
 		return plan.Pause(ctx, "step")
 	})
 	if !errors.Is(err, context.Canceled) {

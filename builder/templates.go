@@ -53,11 +53,13 @@ func renderAll(option string, texts []string, ictx interpolate.Context, data map
 func renderMap(option string, texts map[string]string, ictx interpolate.Context, data map[string]any) (map[string]string, error) {
 	rendered := make(map[string]string, len(texts))
 	for _, key := range slices.Sorted(maps.Keys(texts)) {
-		pair, err := renderAll(option, []string{key, texts[key]}, ictx, data)
+		name, err := render(key, ictx, data)
 		if err != nil {
-			return nil, fmt.Errorf("cannot render %s %q: %w", option, key, err)
+			return nil, fmt.Errorf("cannot render the key %q of %s: %w", key, option, err)
 		}
-		rendered[pair[0]] = pair[1]
+		if rendered[name], err = render(texts[key], ictx, data); err != nil {
+			return nil, fmt.Errorf("cannot render the value of %s %q: %w", option, key, err)
+		}
 	}
 	return rendered, nil
 }
@@ -77,6 +79,27 @@ func checkTemplate(option, text string, ictx *interpolate.Context, fields ...str
 		if !slices.Contains(fields, used) {
 			return fmt.Errorf("%s speaks of .%s, but knows only .%s", option, used, strings.Join(fields, ", ."))
 		}
+	}
+	return nil
+}
+
+// sample is what a field may well hold when its template is rendered.
+type sample struct{ field, value string }
+
+// tryTemplate checks a template and renders it with samples, for those templates
+// that are otherwise rendered when a volume is there already.
+func tryTemplate(option, text string, ictx interpolate.Context, samples ...sample) error {
+	var fields []string
+	data := map[string]any{}
+	for _, s := range samples {
+		fields = append(fields, s.field)
+		data[s.field] = s.value
+	}
+	if err := checkTemplate(option, text, &ictx, fields...); err != nil {
+		return err
+	}
+	if _, err := render(text, ictx, data); err != nil {
+		return fmt.Errorf("cannot render %s: %w", option, err)
 	}
 	return nil
 }

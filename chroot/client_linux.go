@@ -34,9 +34,7 @@ type Client struct {
 // that does anything. It fails, wrapping ErrNotRoot, when neither this process nor
 // the wrapper has root's rights. The program must call MaybeKeep when it starts.
 func Launch(ctx context.Context, o Options) (*Client, error) {
-	if o.UID == nil {
-		o.UID = os.Geteuid
-	}
+	o = o.orDefault()
 	wrapper, err := effective(o.Wrapper)
 	if err != nil {
 		return nil, err
@@ -44,8 +42,11 @@ func Launch(ctx context.Context, o Options) (*Client, error) {
 	if o.UID() != 0 && wrapper == nil {
 		return nil, errNeedsRoot
 	}
+	if err := keepFiles(); err != nil {
+		return nil, err
+	}
 	commands := hostCommands{wrapper}
-	c := &Client{hostCommands: commands, launcher: launcher{commands, o.Busy}, roots: map[string]*Remote{}}
+	c := &Client{hostCommands: commands, launcher: launcher{commands, o}, roots: map[string]*Remote{}}
 	if c.current, err = c.launcher.launch(ctx); err != nil {
 		return nil, err
 	}

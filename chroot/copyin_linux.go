@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +17,12 @@ type copied struct {
 	dir, name string
 	// saved is the name in dir of what was there before; empty if nothing was.
 	saved string
+	// dirs are the directories that were made for it, outermost first.
+	dirs []string
 	// sum is of what was copied in.
 	sum [sha256.Size]byte
+	// mode, uid and gid are those of the copy.
+	mode, uid, gid uint32
 }
 
 // CheckFile fails when a file of the host cannot be copied in.
@@ -31,6 +36,7 @@ func CheckFile(path string) error {
 
 // openFile opens a regular file of the host.
 func openFile(path string) (*os.File, os.FileMode, error) {
+	path = sourceOf(path)
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, 0, err
@@ -42,22 +48,84 @@ func openFile(path string) (*os.File, os.FileMode, error) {
 	return f, info.Mode(), err
 }
 
+const (
+	// resolvConf says where names are resolved; resolv.conf(5).
+	resolvConf = "/etc/resolv.conf"
+	// stubAddress is where systemd-resolved answers on a host, and resolvedConf names
+	// the servers that it asks; systemd-resolved.service(8).
+	stubAddress  = "127.0.0.53"
+	resolvedConf = "/run/systemd/resolve/resolv.conf"
+)
+
+// sourceOf is the file to copy in for one of the host. An address that only works
+// where the host's systemd-resolved answers is not carried into an image.
+func sourceOf(path string) string {
+	if path != resolvConf {
+		return path
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil || !onlyStub(string(raw)) {
+		return path
+	}
+	if info, err := os.Stat(resolvedConf); err != nil || !info.Mode().IsRegular() {
+		return path
+	}
+	return resolvedConf
+}
+
+// onlyStub says whether systemd-resolved's stub is the only name server.
+func onlyStub(conf string) bool {
+	found := false
+	for line := range strings.Lines(conf) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == "nameserver" {
+			if words[1] != stubAddress {
+				return false
+			}
+			found = true
+		}
+	}
+	return found
+}
+
 // CopyIn copies a file of the host to the same path inside, until PutBack. What is
 // there, be it a file or a link, is set aside under another name, so that it comes
-// back as it was to the last attribute; a link is never written through.
+// back as it was to the last attribute; a link is never written through, so that
+// one into a directory that is missing, such as that of systemd-resolved in /run,
+// is in nobody's way.
 func (m *Mounted) CopyIn(ctx context.Context, path string) error {
-	if err := m.copyIn(ctx, path); err != nil {
+	src, mode, err := openFile(path)
+	if err == nil {
+		defer src.Close()
+		err = m.put(ctx, path, src, mode)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot copy %s into %s: %w", path, m.path, err)
 	}
 	return nil
 }
 
-func (m *Mounted) copyIn(ctx context.Context, path string) error {
-	src, mode, err := openFile(path)
-	if err != nil {
-		return err
+const (
+	// policyFile is asked by Debian's packages before they start a service, and
+	// policy says no: 101 is "action forbidden by policy".
+	// Source: /usr/share/doc/init-system-helpers/README.policy-rc.d.gz.
+	policyFile = "/usr/sbin/policy-rc.d"
+	policy     = "#!/bin/sh\nexit 101\n"
+	// offline has systemctl change files alone and start nothing; systemd's
+	// docs/ENVIRONMENT.md.
+	offline = "SYSTEMD_OFFLINE=1"
+)
+
+// BlockServices keeps packages and commands from starting services, until PutBack.
+func (m *Mounted) BlockServices(ctx context.Context) error {
+	m.env = append(m.env, offline)
+	if err := m.put(ctx, policyFile, strings.NewReader(policy), 0o755); err != nil {
+		return fmt.Errorf("cannot block services in %s: %w", m.path, err)
 	}
-	defer src.Close()
+	return nil
+}
+
+// put writes a file inside, until PutBack.
+func (m *Mounted) put(ctx context.Context, path string, src io.Reader, mode os.FileMode) error {
 	in, err := m.open()
 	if err != nil {
 		return err
@@ -65,23 +133,28 @@ func (m *Mounted) copyIn(ctx context.Context, path string) error {
 	defer in.close()
 	c := copied{}
 	c.dir, c.name = split(path)
-	if err := in.mkdirAll(c.dir); err != nil {
-		return err
+	if c.name == "" {
+		return fmt.Errorf("%s is the name of a directory, not of a file", path)
+	}
+	err = in.mkdirAll(c.dir)
+	c.dirs = in.made
+	if err != nil {
+		return errors.Join(err, in.removeDirs(c.dirs))
 	}
 	dir, err := in.open(c.dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	if err := c.setAside(dir, len(m.copies)); err != nil {
+	if err := c.setAside(dir); err != nil {
 		return err
 	}
 	m.copies = append(m.copies, c)
 	return m.copies[len(m.copies)-1].write(ctx, dir, src, mode)
 }
 
-// setAside renames what is there; n keeps the names of copies apart.
-func (c *copied) setAside(dir *os.File, n int) error {
+// setAside renames what is there to a name that is free.
+func (c *copied) setAside(dir *os.File) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(int(dir.Fd()), c.name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if errors.Is(err, unix.ENOENT) {
@@ -93,29 +166,39 @@ func (c *copied) setAside(dir *os.File, n int) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return fmt.Errorf("%s is a directory there", dir.Name()+c.name)
 	}
-	saved := fmt.Sprintf(".%s.packer-chroot-%d", c.name, n)
-	if err := rename(dir, c.name, saved, unix.RENAME_NOREPLACE); err != nil {
-		return err
+	const tries = 1000
+	for n := range tries {
+		saved := fmt.Sprintf(".%s.packer-chroot-%d", c.name, n)
+		err = rename(dir, c.name, saved, unix.RENAME_NOREPLACE)
+		if err == nil {
+			c.saved = saved
+		}
+		if !errors.Is(err, unix.EEXIST) {
+			break
+		}
 	}
-	c.saved = saved
-	return nil
+	return err
 }
 
-// write makes the file, and notes what it holds.
+// write makes the file, and notes what it is.
 func (c *copied) write(ctx context.Context, dir *os.File, src io.Reader, mode os.FileMode) error {
-	fd, err := unix.Openat(int(dir.Fd()), c.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	dst, err := openAt(dir, c.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW)
 	if err != nil {
 		return &os.PathError{Op: "create", Path: dir.Name() + c.name, Err: err}
 	}
-	dst := os.NewFile(uintptr(fd), dir.Name()+c.name)
 	sum := sha256.New()
 	err = copyTo(ctx, io.MultiWriter(dst, sum), src)
 	sum.Sum(c.sum[:0])
-	return errors.Join(err, dst.Chmod(mode), dst.Close())
+	err = errors.Join(err, dst.Chmod(mode))
+	var st unix.Stat_t
+	err = errors.Join(err, unix.Fstat(int(dst.Fd()), &st), dst.Close())
+	c.mode, c.uid, c.gid = st.Mode, st.Uid, st.Gid
+	return err
 }
 
-// PutBack removes what CopyIn copied and puts back what was there before. A file
-// that was changed since is somebody's wish, and stays.
+// PutBack removes what CopyIn and BlockServices put there and puts back what was
+// there before. A file that was changed since, removed or given to somebody else,
+// is somebody's wish, and stays so.
 func (m *Mounted) PutBack(context.Context) error {
 	for last := len(m.copies) - 1; last >= 0; last-- {
 		c := m.copies[last]
@@ -124,6 +207,7 @@ func (m *Mounted) PutBack(context.Context) error {
 		}
 		m.copies = m.copies[:last]
 	}
+	m.env = nil
 	return nil
 }
 
@@ -134,19 +218,29 @@ func (m *Mounted) putBack(c copied) error {
 	}
 	defer in.close()
 	dir, err := in.open(c.dir, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // removed with its directory
-	}
 	if err != nil {
-		return err
+		return ignoreMissing(ignoreLinks(err)) // removed with its directory
 	}
 	defer dir.Close()
 	same, err := c.unchanged(dir)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	if err := c.restore(dir, same); err != nil {
+		return err
+	}
+	return in.removeDirs(c.dirs)
+}
+
+// restore puts back what was saved if the copy is still the same.
+func (c *copied) restore(dir *os.File, same bool) error {
+	switch {
 	case same && c.saved != "":
-		return rename(dir, c.saved, c.name, 0)
+		err := rename(dir, c.saved, c.name, 0)
+		if errors.Is(err, unix.ENOENT) { // what was saved was removed inside
+			return remove(dir, c.name)
+		}
+		return err
 	case same:
 		return remove(dir, c.name)
 	case c.saved != "":
@@ -156,21 +250,41 @@ func (m *Mounted) putBack(c copied) error {
 	}
 }
 
+// removeDirs removes directories that were made, innermost first, up to the first
+// that something else is in.
+func (in *inside) removeDirs(made []string) error {
+	for last := len(made) - 1; last >= 0; last-- {
+		parent, name := split(made[last])
+		dir, err := in.open(parent, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return ignoreMissing(ignoreLinks(err))
+		}
+		err = unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR)
+		dir.Close()
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+	}
+	return nil
+}
+
 // unchanged says whether the file is still what was copied in.
 func (c *copied) unchanged(dir *os.File) (bool, error) {
-	var st unix.Stat_t
-	err := unix.Fstatat(int(dir.Fd()), c.name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if errors.Is(err, unix.ENOENT) || (err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG) {
+	found, st, err := spot{dir: dir, name: c.name, path: c.name}.peek()
+	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
 	if err != nil {
 		return false, &os.PathError{Op: "stat", Path: dir.Name() + c.name, Err: err}
 	}
-	fd, err := unix.Openat(int(dir.Fd()), c.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	defer found.Close()
+	if st.Mode != c.mode || st.Uid != c.uid || st.Gid != c.gid { // no file any more, for one
+		return false, nil
+	}
+	f, err := reopen(found, unix.O_RDONLY)
 	if err != nil {
 		return false, &os.PathError{Op: "open", Path: dir.Name() + c.name, Err: err}
 	}
-	f := os.NewFile(uintptr(fd), dir.Name()+c.name)
 	defer f.Close()
 	sum := sha256.New()
 	if _, err := io.Copy(sum, f); err != nil {

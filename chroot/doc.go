@@ -2,9 +2,9 @@
 // run in it, files brought in and out, and leaving it clean.
 //
 // A Keeper mounts a root, and further file systems in it, by system calls; the
-// host's shell is only for what users write as shell commands. Leaving unmounts
-// everything below the root, waits for who still uses it, and never detaches a
-// mount that is in use.
+// host's shell is only for what users write as shell commands. Leaving ends who uses
+// the root, unmounts it with everything below, and never detaches a mount that is in
+// use.
 //
 // An image is not trusted with paths: whatever links it holds, files are read and
 // written, and mounts made, where a process in the chroot would find them. It is

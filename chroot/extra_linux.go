@@ -41,11 +41,18 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 		return err
 	}
 	defer target.Close()
-	kind, flags := extra.Type, uintptr(0)
-	if kind == bind {
-		kind, flags = "", unix.MS_BIND
+	if extra.Unless && isMountPoint(target) {
+		return nil
 	}
-	if err := unix.Mount(extra.Source, procPath(target), kind, flags, ""); err != nil {
+	flags, data, err := parseOptions(extra.Options)
+	if err != nil {
+		return err
+	}
+	kind := extra.Type
+	if kind == bind {
+		kind, flags = "", flags|unix.MS_BIND
+	}
+	if err := mountDevice(extra.Source, procPath(target), kind, flags, data); err != nil {
 		return explain(err, extra.Type)
 	}
 	// The open target lies below the mount; the path leads onto it.
@@ -55,6 +62,14 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 	}
 	defer top.Close()
 	return unix.Mount("", procPath(top), "", unix.MS_PRIVATE, "")
+}
+
+// isMountPoint tells whether something is mounted there. Kernels before 5.8 do not
+// say.
+func isMountPoint(f *os.File) bool {
+	var st unix.Statx_t
+	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, 0, &st)
+	return err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 // onto is what it can be mounted on, a directory or a file; an error means that it
@@ -102,7 +117,7 @@ func (in *inside) mountPoint(path string, onto os.FileMode) (*os.File, error) {
 
 // touch makes an empty file.
 func (in *inside) touch(path string) error {
-	f, err := in.create(path, 0o644)
+	f, _, err := in.create(path, 0o644)
 	if err != nil {
 		return err
 	}

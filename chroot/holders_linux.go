@@ -1,142 +1,144 @@
 package chroot
 
 import (
-	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+	"unsafe"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
-// holders names what keeps files below a path in use: processes by id and name,
-// and loop devices.
+// holder is a process that holds a root.
+type holder struct {
+	pid int
+	// name is its id and what it runs.
+	name string
+	// how it holds the root, as the end of a sentence about it.
+	how string
+	// fd is a pidfd, so that no signal reaches another process that was given the
+	// id since.
+	fd int
+}
+
+// holders names what keeps a root in use, for an error.
 func holders(root string) []string {
-	var found []string
-	for _, pid := range processes() {
-		if holds(pid, root) {
-			found = append(found, processName(pid))
-		}
-	}
-	backing, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, file := range backing {
-		path, err := os.ReadFile(file)
-		if err == nil && below(string(bytes.TrimSpace(path)), root) {
-			found = append(found, "/dev/"+strings.Split(file, "/")[3])
-		}
-	}
-	return found
-}
-
-// mountsOf names where a block device is mounted, in this namespace or in that of
-// another process.
-func mountsOf(device uint64) []string {
-	var found []string
-	ofDevice := func(m *mountinfo.Info) (skip, stop bool) {
-		return m.Major != int(unix.Major(device)) || m.Minor != int(unix.Minor(device)), false
-	}
-	for _, pid := range processes() {
-		for _, m := range mountsSeenBy(pid, ofDevice) {
-			found = append(found, "a mount on "+m.Mountpoint)
-		}
-	}
-	slices.Sort(found)
-	return slices.Compact(found)
-}
-
-// mountsSeenBy lists the mounts of a process's namespace; none if it has ended.
-func mountsSeenBy(pid int, filter mountinfo.FilterFunc) []*mountinfo.Info {
-	list, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	r, err := reachOf(root)
 	if err != nil {
 		return nil
 	}
-	defer list.Close()
-	mounts, _ := mountinfo.GetMountsFromReader(list, filter)
-	return mounts
-}
-
-// processes lists the ids of all processes.
-func processes() []int {
-	names, _ := filepath.Glob("/proc/[0-9]*")
-	var pids []int
-	for _, name := range names {
-		if pid, err := strconv.Atoi(filepath.Base(name)); err == nil {
-			pids = append(pids, pid)
-		}
+	r.maps = true
+	var found []string
+	for _, h := range r.processes() {
+		found = append(found, h.String())
 	}
-	return pids
+	return slices.Concat(found, loopsOn(r), swapsIn(root))
 }
 
-// processName is a process as an error names it.
+// String names the process as a log or an error does.
+func (h holder) String() string { return h.name + ", which " + h.how }
+
+// processName is the id of a process and what it runs.
 func processName(pid int) string {
-	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return fmt.Sprintf("process %d (%s)", pid, commandLine(pid))
+}
+
+// commandLine is what a process was started as, fit for one line of a log.
+func commandLine(pid int) string {
+	const longest = 160
+	dir := "/proc/" + strconv.Itoa(pid)
+	line, err := os.ReadFile(dir + "/cmdline")
+	if line = bytes.TrimRight(line, "\x00"); err != nil || len(line) == 0 {
+		line, _ = os.ReadFile(dir + "/comm")
+	}
+	line = bytes.ReplaceAll(bytes.TrimSpace(line), []byte{0}, []byte{' '})
+	more := ""
+	if len(line) > longest {
+		line, more = line[:longest], "..."
+	}
+	quoted := strconv.Quote(string(line))
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`) + more
+}
+
+// loopsOn lists the loop devices over files of the root.
+func loopsOn(r reach) []string {
+	var found []string
+	backing, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, file := range backing {
+		device := "/dev/" + strings.Split(file, "/")[3]
+		f, err := os.Open(device)
+		if err != nil {
+			continue
+		}
+		if info, err := unix.IoctlLoopGetStatus64(int(f.Fd())); err == nil && r.devices[info.Device] {
+			found = append(found, device)
+		}
+		f.Close()
+	}
+	return found
+}
+
+// letGo takes back what the kernel itself does with files of the root, which a
+// provisioner has left: loop devices over them, and swapping to them.
+func (m *Mounted) letGo() error {
+	r, err := m.reach()
 	if err != nil {
-		return fmt.Sprintf("process %d", pid)
+		return err
 	}
-	return fmt.Sprintf("process %d (%s)", pid, bytes.TrimSpace(name))
-}
-
-// holds says whether a process has its root, its directory, its program, an open
-// file or a mapped one below a path.
-func holds(pid int, root string) bool {
-	dir := fmt.Sprintf("/proc/%d", pid)
-	links := []string{dir + "/root", dir + "/cwd", dir + "/exe"}
-	files, _ := filepath.Glob(dir + "/fd/*")
-	for _, link := range append(links, files...) {
-		if target, err := os.Readlink(link); err == nil && below(target, root) {
-			return true
+	for _, device := range loopsOn(r) {
+		m.keeper.log("detaching %s, which is over a file in %s", device, m.path)
+		if err := detachLoop(device); err != nil {
+			return err
 		}
 	}
-	return maps(dir+"/maps", root)
+	for _, file := range swapsIn(m.real) {
+		m.keeper.log("ending the swapping to %s", file)
+		if err := swapOff(file); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// maps says whether a list of mapped files has one below a path.
-func maps(file, root string) bool {
-	list, err := os.Open(file)
+// detachLoop ends a loop device, now or when its last user goes.
+func detachLoop(device string) error {
+	f, err := os.Open(device)
 	if err != nil {
-		return false
+		return err
 	}
-	defer list.Close()
-	for lines := bufio.NewScanner(list); lines.Scan(); {
-		if _, path, ok := strings.Cut(lines.Text(), " /"); ok && below("/"+path, root) {
-			return true
-		}
+	defer f.Close()
+	if err := unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0); err != nil && !errors.Is(err, unix.ENXIO) {
+		return &os.PathError{Op: "detach", Path: device, Err: err}
 	}
-	return false
+	return nil
 }
 
-// below says whether a path is root or lies below it.
-func below(path, root string) bool {
-	return path == root || strings.HasPrefix(path, root+"/")
-}
-
-// killInside ends every process whose root is at or below a path, and those that
-// they start meanwhile.
-func killInside(root string) {
-	const passes = 20
-	for range passes {
-		if !killOnce(root) {
-			return
-		}
-		time.Sleep(retryAfter / 5)
-	}
-}
-
-// killOnce says whether there were any.
-func killOnce(root string) bool {
-	found := false
-	for _, pid := range processes() {
-		target, err := os.Readlink(fmt.Sprintf("/proc/%d/root", pid))
-		if err == nil && below(target, root) {
-			found = true
-			_ = unix.Kill(pid, unix.SIGKILL)
+// swapsIn lists the files below a path that are swapped to.
+func swapsIn(root string) []string {
+	list, _ := os.ReadFile("/proc/swaps")
+	plain := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	var found []string
+	for line := range strings.Lines(string(list)) {
+		name, _, _ := strings.Cut(line, " ")
+		if file := plain.Replace(name); below(file, root) {
+			found = append(found, file)
 		}
 	}
 	return found
+}
+
+func swapOff(file string) error {
+	name, err := unix.BytePtrFromString(file)
+	if err != nil {
+		return err
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_SWAPOFF, uintptr(unsafe.Pointer(name)), 0, 0); errno != 0 {
+		return &os.PathError{Op: "swapoff", Path: file, Err: errno}
+	}
+	return nil
 }

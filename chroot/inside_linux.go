@@ -1,10 +1,8 @@
 package chroot
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -18,6 +16,8 @@ type inside struct {
 	dir *os.File
 	// where is the root's path on the host, for errors.
 	where string
+	// made are the directories that mkdirAll made, outermost first.
+	made []string
 }
 
 // open opens the root itself. It must be closed before the root can be left.
@@ -26,7 +26,7 @@ func (m *Mounted) open() (*inside, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: m.path, Err: err}
 	}
-	return &inside{os.NewFile(uintptr(fd), m.path), m.path}, nil
+	return &inside{dir: os.NewFile(uintptr(fd), m.path), where: m.path}, nil
 }
 
 func (in *inside) close() { _ = in.dir.Close() }
@@ -84,31 +84,50 @@ func (in *inside) regular(path string, flags int) (*os.File, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is %s, not a regular file", found.Name(), kindOf(info.Mode()))
 	}
-	fd, err := unix.Open(procPath(found), flags|unix.O_CLOEXEC, 0)
+	f, err := reopen(found, flags)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: found.Name(), Err: err}
 	}
-	return os.NewFile(uintptr(fd), found.Name()), nil
+	return f, nil
 }
 
 // create opens a file to be written from its beginning: an existing one is
-// emptied, a missing one is made, with its directories.
-func (in *inside) create(path string, mode os.FileMode) (*os.File, error) {
+// emptied, a missing one is made, with its directories, and then made is true.
+func (in *inside) create(path string, mode os.FileMode) (f *os.File, made bool, err error) {
 	dir, name := split(path)
 	if name == "" {
-		return nil, fmt.Errorf("%s:%s is the name of a directory, not of a file", in.where, path)
+		return nil, false, fmt.Errorf("%s:%s is the name of a directory, not of a file", in.where, path)
 	}
-	if err := in.mkdirAll(dir); err != nil {
-		return nil, err
-	}
-	f, err := in.regular(path, unix.O_WRONLY|unix.O_TRUNC)
+	f, err = in.regular(path, unix.O_WRONLY|unix.O_TRUNC)
 	if errors.Is(err, os.ErrNotExist) {
-		f, err = in.open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_NOCTTY|unix.O_NONBLOCK, 0o600)
+		made = true
+		if err := in.mkdirAll(dir); err != nil {
+			return nil, false, err
+		}
+		f, err = in.make(path)
 	}
+	if err != nil {
+		return nil, false, err
+	}
+	if err := f.Chmod(mode); err != nil {
+		f.Close()
+		return nil, false, err
+	}
+	return f, made, nil
+}
+
+// make makes a file, also where a link leads that leads nowhere yet. Something
+// else may have been put there meanwhile: that is neither waited for nor used.
+func (in *inside) make(path string) (*os.File, error) {
+	f, err := in.open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_NOCTTY|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Chmod(mode); err != nil {
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is %s, not a regular file", f.Name(), kindOf(info.Mode()))
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -145,7 +164,8 @@ func (in *inside) mkdir(parent, name string, mode os.FileMode) error {
 	defer dir.Close()
 	err = unix.Mkdirat(int(dir.Fd()), name, 0o700)
 	if err == nil {
-		err = unix.Fchmodat(int(dir.Fd()), name, bits(mode), 0)
+		in.made = append(in.made, parent+"/"+name)
+		err = chmodDir(dir, name, mode)
 	}
 	if errors.Is(err, unix.EEXIST) {
 		err = errors.New("a link is there that leads nowhere")
@@ -154,6 +174,17 @@ func (in *inside) mkdir(parent, name string, mode os.FileMode) error {
 		return &os.PathError{Op: "mkdir", Path: in.where + ":" + parent + "/" + name, Err: err}
 	}
 	return nil
+}
+
+// chmodDir changes the mode of a directory, and of nothing that a link leads to
+// which was put in its place.
+func chmodDir(parent *os.File, name string, mode os.FileMode) error {
+	dir, err := openAt(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return unix.Fchmod(int(dir.Fd()), bits(mode))
 }
 
 // split parts a path into what is before the last name, and that name. It keeps
@@ -177,6 +208,19 @@ func bits(mode os.FileMode) uint32 {
 	return b
 }
 
+// kindOfStat is kindOf of what stat(2) tells.
+func kindOfStat(st *unix.Stat_t) string {
+	kinds := map[uint32]os.FileMode{
+		unix.S_IFREG: 0, unix.S_IFDIR: os.ModeDir, unix.S_IFLNK: os.ModeSymlink, unix.S_IFBLK: os.ModeDevice,
+		unix.S_IFCHR: os.ModeDevice, unix.S_IFIFO: os.ModeNamedPipe, unix.S_IFSOCK: os.ModeSocket,
+	}
+	kind, ok := kinds[st.Mode&unix.S_IFMT]
+	if !ok {
+		kind = os.ModeIrregular
+	}
+	return kindOf(kind)
+}
+
 // kindOf names what a file is.
 func kindOf(mode os.FileMode) string {
 	switch {
@@ -195,23 +239,4 @@ func kindOf(mode os.FileMode) string {
 	default:
 		return "no file"
 	}
-}
-
-// copyTo copies until the end or until ctx is cancelled.
-func copyTo(ctx context.Context, dst io.Writer, src io.Reader) error {
-	_, err := io.Copy(dst, &reader{ctx, src})
-	return err
-}
-
-// reader ends with a context, for which io.Reader has no place.
-type reader struct {
-	ctx context.Context
-	src io.Reader
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	if err := context.Cause(r.ctx); err != nil {
-		return 0, err
-	}
-	return r.src.Read(p)
 }

@@ -1,16 +1,24 @@
 package chroot
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // busyLimit is how long a root that is in use is tried to be left.
 const busyLimit = 10 * time.Second
+
+// graceLimit is how long processes may take to end when they are asked to.
+const graceLimit = 2 * time.Second
+
+// hurriedGrace is the same when the plugin is gone.
+const hurriedGrace = 200 * time.Millisecond
 
 // Options say how a Keeper works.
 type Options struct {
@@ -20,6 +28,11 @@ type Options struct {
 	// Busy is how long Leave tries again while something holds the root; 0 means
 	// ten seconds.
 	Busy time.Duration
+	// Grace is how long what Leave asks to end may take, before it is killed; 0 means
+	// two seconds.
+	Grace time.Duration
+	// Log is told what Leave ends, and how; nil tells nobody.
+	Log func(format string, args ...any)
 	// UID answers the effective user; nil means this process's.
 	UID func() int
 }
@@ -29,9 +42,16 @@ type Options struct {
 // its own, which a Client speaks to.
 type Keeper struct {
 	hostCommands
-	busy time.Duration
+	busy  time.Duration
+	grace time.Duration
+	log   func(format string, args ...any)
 	// environ is what commands get their environment from.
 	environ func() []string
+	// family are the parents that this process was started by, which are not ended
+	// even when it has lost them.
+	family map[int]bool
+	// hurried says that nobody waits for this keeper any more.
+	hurried atomic.Bool
 
 	mu    sync.Mutex
 	roots map[string]*Mounted
@@ -41,12 +61,7 @@ var errNeedsRoot = fmt.Errorf("%w: run packer as root, or give a command_wrapper
 
 // Start makes a keeper in this process. It fails, wrapping ErrNotRoot, without root's rights.
 func Start(o Options) (*Keeper, error) {
-	if o.UID == nil {
-		o.UID = os.Geteuid
-	}
-	if o.Busy == 0 {
-		o.Busy = busyLimit
-	}
+	o = o.orDefault()
 	if o.UID() != 0 {
 		return nil, errNeedsRoot
 	}
@@ -54,7 +69,21 @@ func Start(o Options) (*Keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Keeper{hostCommands: hostCommands{wrapper}, busy: o.Busy, environ: os.Environ, roots: map[string]*Mounted{}}, nil
+	return &Keeper{
+		hostCommands: hostCommands{wrapper}, busy: o.Busy, grace: o.Grace, log: o.Log,
+		environ: os.Environ, family: ancestors(), roots: map[string]*Mounted{},
+	}, nil
+}
+
+func (o Options) orDefault() Options {
+	o.Busy, o.Grace = cmp.Or(o.Busy, busyLimit), cmp.Or(o.Grace, graceLimit)
+	if o.UID == nil {
+		o.UID = os.Geteuid
+	}
+	if o.Log == nil {
+		o.Log = func(string, ...any) {}
+	}
+	return o
 }
 
 // effective is nil for a wrapper that changes nothing, as the default one.
@@ -109,6 +138,14 @@ func (k *Keeper) dissolve(m *Mounted) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	m.groups = slices.DeleteFunc(m.groups, (*group).remove)
+}
+
+// graceNow is how long processes may take to end now.
+func (k *Keeper) graceNow() time.Duration {
+	if k.hurried.Load() {
+		return min(k.grace, hurriedGrace)
+	}
+	return k.grace
 }
 
 // end ends at once whatever commands have left behind in a root, and everything

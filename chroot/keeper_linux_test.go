@@ -3,6 +3,7 @@ package chroot_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -249,5 +250,124 @@ func TestErrorsCrossTheWire(t *testing.T) {
 	}
 	if _, err := c.Mount(t.Context(), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: m.Path()}); err == nil {
 		t.Error("a root was mounted over another one")
+	}
+}
+
+// TestLeaveIsLoggedByThePlugin: what the keeper ends, the plugin's user is told
+// before Leave has returned.
+func TestLeaveIsLoggedByThePlugin(t *testing.T) {
+	j := &journal{}
+	c, err := chroot.Launch(t.Context(), chroot.Options{Busy: 2 * time.Second, Grace: 300 * time.Millisecond, Log: j.log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	m := farAt(t, c, filepath.Join(stage(t), "root"))
+	pid, over := begin(t, zoo["deaf to SIGTERM"](m.Path()))
+	if err := c.Leave(t.Context(), m.Path()); err != nil {
+		t.Fatal(err)
+	}
+	<-over
+	for _, doing := range []string{"ending", "killing"} {
+		if line := fmt.Sprintf("%s process %d (", doing, pid); !strings.Contains(j.String(), line) {
+			t.Errorf("the log does not say %q:\n%s", line, j)
+		}
+	}
+}
+
+// TestPluginGoneWithHolders: who holds the root from outside is ended as well.
+func TestPluginGoneWithHolders(t *testing.T) {
+	dir := stage(t)
+	path := filepath.Join(dir, "root")
+	c, err := chroot.Launch(t.Context(), chroot.Options{Grace: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Mount(t.Context(), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: path}); err != nil {
+		t.Fatal(err)
+	}
+	furnish(t, path)
+	write(t, path+"/data", "data", 0o644)
+	var ends []<-chan struct{}
+	for _, way := range []string{"its directory", "an open file", "deaf to SIGTERM"} {
+		_, over := begin(t, zoo[way](path))
+		ends = append(ends, over)
+	}
+	go func() { _ = c.Close() }()
+	within(t, 2*time.Second, "unmounted", func() bool { return len(mountsBelow(t, dir)) == 0 })
+	for _, over := range ends {
+		<-over
+	}
+}
+
+// TestStayEndsNobody: what holds a mount that is to stay is let be.
+func TestStayEndsNobody(t *testing.T) {
+	dir := stage(t)
+	path := filepath.Join(dir, "root")
+	c, err := chroot.Launch(t.Context(), chroot.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Mount(t.Context(), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: path}); err != nil {
+		t.Fatal(err)
+	}
+	furnish(t, path)
+	pid, over := begin(t, zoo["its root"](path))
+	if err := errors.Join(c.Stay(t.Context()), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(pid, 0); err != nil {
+		t.Errorf("the holder is gone: %v", err)
+	}
+	_ = unix.Kill(pid, unix.SIGKILL)
+	<-over
+	if err := unix.Unmount(path, 0); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRemoveUploadsOfThePlugin: the keeper remembers what was uploaded through it.
+func TestRemoveUploadsOfThePlugin(t *testing.T) {
+	m := far(t, nil)
+	for _, path := range []string{"/tmp/script", "/root/kept"} {
+		if err := m.Upload(t.Context(), path, strings.NewReader("content"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.RemoveUploads(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if exists(m.Path()+"/tmp/script") || !exists(m.Path()+"/root/kept") {
+		t.Error("the wrong uploads are there")
+	}
+}
+
+// TestInheritedFilesStayOutOfTheKeeper has a file that this process was started with.
+func TestInheritedFilesStayOutOfTheKeeper(t *testing.T) {
+	needRoot(t)
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil { // as inherited: not close-on-exec
+		t.Fatal(err)
+	}
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	want, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", pipe[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := launch(t, nil)
+	dir := fmt.Sprintf("/proc/%d/fd", c.PID())
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if got, _ := os.Readlink(filepath.Join(dir, file.Name())); got == want {
+			t.Errorf("the keeper has the pipe as its file %s", file.Name())
+		}
 	}
 }

@@ -35,8 +35,8 @@ const socketName = "keeper"
 type greeting struct {
 	// Env is the plugin's environment: wrappers such as sudo do not pass it on.
 	Env []string
-	// Busy is as in Options.
-	Busy time.Duration
+	// Busy and Grace are as in Options.
+	Busy, Grace time.Duration
 }
 
 // invitation tells a keeper where to come to, and what to say there. The socket is
@@ -61,7 +61,8 @@ func readInvitation(arg string) (invitation, error) {
 // launcher starts keepers.
 type launcher struct {
 	hostCommands
-	busy time.Duration
+	// options are for the keepers, and Log is for what they note.
+	options Options
 }
 
 // launch starts a keeper and waits until it has come.
@@ -224,7 +225,7 @@ var errStranger = errors.New("somebody else came to the keeper's socket")
 
 // greet makes sure that it is the keeper that has come, and that it is root.
 func (l launcher) greet(conn *net.UnixConn, inv invitation) (*session, error) {
-	s := &session{link: link{conn: conn}, calls: map[uint64]chan outcome{}, lost: make(chan struct{})}
+	s := &session{link: link{conn: conn}, log: l.options.Log, calls: map[uint64]chan outcome{}, lost: make(chan struct{})}
 	if err := conn.SetReadDeadline(time.Now().Add(lastBreath)); err != nil {
 		return nil, err
 	}
@@ -244,7 +245,7 @@ func (l launcher) greet(conn *net.UnixConn, inv invitation) (*session, error) {
 		return nil, fmt.Errorf("%w, and this command_wrapper gives the rights of user %d", ErrNotRoot, peer.Uid)
 	}
 	s.pid = int(peer.Pid)
-	body, err := pack(greeting{Env: os.Environ(), Busy: l.busy})
+	body, err := pack(greeting{Env: os.Environ(), Busy: l.options.Busy, Grace: l.options.Grace})
 	if err != nil {
 		return nil, err
 	}

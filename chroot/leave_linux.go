@@ -8,32 +8,32 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
-// retryAfter is the interval at which something busy is tried again.
+// retryAfter is the longest interval at which something busy is tried again.
 const retryAfter = 50 * time.Millisecond
 
-// Leave unmounts the root that this keeper mounted at the path, and whatever is
-// mounted below it, and removes the directories made for it. It answers nil when
-// this keeper mounted nothing there.
+// Leave ends every process that uses the root that this keeper mounted at the path,
+// unmounts it and whatever is mounted below it, and removes the directories made
+// for it. It answers nil when this keeper mounted nothing there.
 //
-// What is in use is tried again for a while. After that Leave fails and names the
-// holders; it never detaches a mount that is still in use, for the disk would not
-// be flushed. It may be called again.
+// What stays in use is tried again for a while. After that Leave fails and names
+// the holders; it never detaches a mount that is still in use, for the disk would
+// not be flushed. It may be called again.
 func (k *Keeper) Leave(ctx context.Context, path string) error {
 	m := k.at(path)
 	if m == nil {
 		return nil
 	}
-	synced, err := m.sync()
+	m.leaving.Lock()
+	defer m.leaving.Unlock()
+	synced, err := m.leave(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot leave %s: %w", m.path, err)
-	}
-	if err := m.unmount(ctx); err != nil {
 		return fmt.Errorf("cannot leave %s: %w", m.path, err)
 	}
 	removeDirs(m.made)
@@ -45,16 +45,44 @@ func (k *Keeper) Leave(ctx context.Context, path string) error {
 	return nil
 }
 
-// sync writes what is cached. That this fails is told, but is no reason to stay.
-func (m *Mounted) sync() (synced, err error) {
+// leave ends what runs, writes everything, and unmounts. That writing fails is
+// told, but is no reason to stay.
+func (m *Mounted) leave(ctx context.Context) (synced, err error) {
 	if m.real == "" {
 		return nil, nil
 	}
 	mounted, err := mountinfo.Mounted(m.real)
-	if err != nil || !mounted {
+	if err != nil {
 		return nil, ignoreMissing(err)
 	}
-	dir, err := os.Open(m.real)
+	if mounted {
+		if synced, err = m.clear(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return synced, m.keeper.patiently(ctx, func() error { return m.unmount(ctx) })
+}
+
+// clear ends what runs, and writes what is cached.
+func (m *Mounted) clear(ctx context.Context) (synced, err error) {
+	// From now on, what happens to the mounts in the root happens to nothing else:
+	// a recursive bind mount of a shared tree would take the host's mounts along.
+	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil && !isGone(err) {
+		return nil, err
+	}
+	if err := m.keeper.patiently(ctx, func() error { return m.endAll(ctx) }); err != nil {
+		return nil, err
+	}
+	return syncAt(m.real)
+}
+
+// syncAt writes what is cached of the file system at a path. Meanwhile nothing is
+// forked: a child has its parent's files until it is a program of its own, and would
+// be one more holder of the root.
+func syncAt(path string) (synced, err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	dir, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -62,29 +90,24 @@ func (m *Mounted) sync() (synced, err error) {
 	return unix.Syncfs(int(dir.Fd())), nil
 }
 
+// unmount unmounts everything, and makes sure that the device is free. Somebody may
+// have come since all were ended, or hold what others have detached.
+func (m *Mounted) unmount(ctx context.Context) error {
+	err := unmountBelow(m.real)
+	if err == nil {
+		err = m.released()
+	}
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	return cmp.Or(m.endAll(ctx), m.letGo(), err)
+}
+
 func ignoreMissing(err error) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	return err
-}
-
-// unmount unmounts everything, and makes sure that the device is free.
-func (m *Mounted) unmount(ctx context.Context) error {
-	if m.real == "" {
-		return nil
-	}
-	// From now on, what happens to the mounts in the root happens to nothing else:
-	// a recursive bind mount of a shared tree would take the host's mounts along.
-	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil && !isGone(err) {
-		return err
-	}
-	return m.keeper.patiently(ctx, func() error {
-		if err := unmountBelow(m.real); err != nil {
-			return err
-		}
-		return released(m.device)
-	})
 }
 
 // busyError is a thing in use; holders is asked only when patience has ended.
@@ -108,13 +131,13 @@ func (e *busyError) Is(target error) bool { return target == unix.EBUSY }
 func (k *Keeper) patiently(ctx context.Context, try func() error) error {
 	limit := time.NewTimer(k.busy)
 	defer limit.Stop()
-	for {
+	for after := retryAfter / 25; ; after = min(2*after, retryAfter) {
 		err := try()
 		if err == nil || !errors.Is(err, unix.EBUSY) {
 			return err
 		}
 		select {
-		case <-time.After(retryAfter):
+		case <-time.After(after):
 		case <-limit.C:
 			return err
 		case <-ctx.Done():
@@ -167,18 +190,24 @@ func isGone(err error) bool {
 
 // released makes sure that the kernel itself has let go of a block device. It may
 // still be mounted elsewhere, even in a namespace that this process cannot see.
-func released(device string) error {
+func (m *Mounted) released() error {
 	var st unix.Stat_t
-	if err := unix.Stat(device, &st); err != nil {
+	if err := unix.Stat(m.device, &st); err != nil {
 		return ignoreGone(err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
 		return nil
 	}
-	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.EBUSY) {
-		return &busyError{device, func() []string { return mountsOf(st.Rdev) }}
+	err := tryAlone(m.device)
+	if !errors.Is(err, unix.EBUSY) {
+		return err
 	}
+	return cmp.Or(m.unmountElsewhere(st.Rdev), error(&busyError{m.device, func() []string { return mountsOf(st.Rdev) }}))
+}
+
+// tryAlone opens a device as its only user; the error is EBUSY if it is not.
+func tryAlone(device string) error {
+	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
 	if err == nil {
 		err = unix.Close(fd)
 	}

@@ -7,6 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -20,10 +23,17 @@ type Mounted struct {
 	path, real string
 	device     string
 	// made are the directories that were made to mount on, outermost first.
-	made   []string
-	copies []copied
+	made    []string
+	copies  []copied
+	uploads uploads
 	// groups are those of commands that have ended and left something behind.
 	groups []*group
+	// env is added to the environment of commands.
+	env []string
+	// leaving has the root left by one at a time.
+	leaving sync.Mutex
+	// asked says that who uses the root has been asked to end.
+	asked bool
 }
 
 var _ Root = (*Mounted)(nil)
@@ -69,10 +79,22 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) (err error) {
 	if m.real, err = filepath.EvalSymlinks(m.path); err != nil {
 		return err
 	}
-	if err := unix.Mount(m.device, m.real, kind, flags, data); err != nil {
+	if err := mountDevice(m.device, m.real, kind, flags, data); err != nil {
 		return explain(err, kind)
 	}
 	return unix.Mount("", m.real, "", unix.MS_PRIVATE, "")
+}
+
+// mountDevice mounts. The kernel refuses an xfs whose twin is mounted, as that of a
+// host made from the same image, unless it is told not to look at the UUID.
+func mountDevice(device, target, kind string, flags uintptr, data string) error {
+	err := unix.Mount(device, target, kind, flags, data)
+	if kind == "xfs" && errors.Is(err, unix.EINVAL) && !slices.Contains(strings.Split(data, ","), "nouuid") {
+		if unix.Mount(device, target, kind, flags, strings.TrimPrefix(data+",nouuid", ",")) == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // kind is the type of the file system on the device.
@@ -93,8 +115,6 @@ func explain(err error, kind string) error {
 	switch {
 	case errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("%s: %w", kind, ErrNoFileSystem)
-	case errors.Is(err, unix.EINVAL) && kind == "xfs":
-		return fmt.Errorf("%w (a bad option, a bad %s, or one whose twin is mounted: then give the option nouuid)", err, kind)
 	case errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("%w (a bad option or a bad %s; the kernel's log says which)", err, kind)
 	default:

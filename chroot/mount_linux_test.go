@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -128,17 +127,16 @@ func TestLeaveWhatWasNeverMounted(t *testing.T) {
 	}
 }
 
-// TestTwinNeedsNoUUID mounts an XFS clone beside its original.
-func TestTwinNeedsNoUUID(t *testing.T) {
+// TestTwinsOfXFSMount mounts an XFS clone beside its original, with the option
+// that it needs and without.
+func TestTwinsOfXFSMount(t *testing.T) {
 	k, dir, file := start(t, nil), stage(t), disk(t, 320, "mkfs.xfs", "-q")
-	clone := file + ".clone"
-	host(t, "cp", "--sparse=always", file, clone)
 	mount(t, k, chroot.MountSpec{Device: loop(t, file), Path: filepath.Join(dir, "original")})
-	twin := chroot.MountSpec{Device: loop(t, clone), Path: filepath.Join(dir, "twin")}
-	_, err := k.Mount(t.Context(), twin)
-	says(t, err, "nouuid")
-	twin.Options = []string{"nouuid"}
-	mount(t, k, twin)
+	for name, options := range map[string][]string{"told": {"nouuid"}, "untold": nil} {
+		clone := file + "." + name
+		host(t, "cp", "--sparse=always", file, clone)
+		mount(t, k, chroot.MountSpec{Device: loop(t, clone), Path: filepath.Join(dir, name), Options: options})
+	}
 }
 
 func TestMountBelow(t *testing.T) {
@@ -270,73 +268,6 @@ func TestRootIsPrivate(t *testing.T) {
 	if got := host(t, "findmnt", "-no", "PROPAGATION", root); got != "private" {
 		t.Errorf("the root is %s", got)
 	}
-	if err := k.Leave(t.Context(), root); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestLeaveNamesTheHolder(t *testing.T) {
-	k, dir, device := start(t, nil), stage(t), loop(t, disk(t, 16, "mkfs.ext4", "-q"))
-	root := filepath.Join(dir, "root")
-	m := mount(t, k, chroot.MountSpec{Device: device, Path: root})
-	furnish(t, root)
-	write(t, root+"/open", "", 0o600)
-	file, err := os.Open(root + "/open")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	library := filepath.Join(root, "library.so")
-	preloaded := exec.Command("sleep", "1000")
-	preloaded.Env = []string{"LD_PRELOAD=" + library}
-	write(t, library, read(t, host(t, "sh", "-c", "ls /lib/*/libm.so.6 /lib64/libm.so.6 2>/dev/null | head -n 1")), 0o755)
-	ways := map[string]*exec.Cmd{
-		"a mapped file": preloaded,
-		"its directory": {Path: "/bin/sleep", Args: []string{"sleep", "1000"}, Dir: root},
-		"its root":      {Path: "/usr/sbin/chroot", Args: []string{"chroot", root, "/bin/sleep", "1000"}},
-		"its program":   {Path: root + "/bin/busybox", Args: []string{"sleep", "1000"}},
-		"an open file":  {Path: "/bin/sleep", Args: []string{"sleep", "1000"}, ExtraFiles: []*os.File{file}},
-	}
-	for name, cmd := range ways {
-		t.Run(name, func(t *testing.T) {
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = cmd.Wait() }()
-			defer func() { _ = cmd.Process.Kill() }()
-			if name == "an open file" {
-				file.Close()
-			}
-			for !strings.Contains(read(t, fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid)), "1000") || name == "a mapped file" && !strings.Contains(read(t, fmt.Sprintf("/proc/%d/maps", cmd.Process.Pid)), library) {
-				time.Sleep(time.Millisecond)
-			}
-			err := k.Leave(t.Context(), root)
-			if !errors.Is(err, unix.EBUSY) {
-				t.Errorf("error %v, want it to be EBUSY", err)
-			}
-			says(t, err, root, "process "+strconv.Itoa(cmd.Process.Pid)+" (")
-		})
-		if _, err := os.Stat(root + "/bin"); err != nil {
-			t.Fatalf("the root is no longer mounted: %v", err)
-		}
-	}
-	_ = m
-}
-
-func TestLeaveWaitsForTheHolder(t *testing.T) {
-	needRoot(t)
-	k, err := chroot.Start(chroot.Options{Busy: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := filepath.Join(stage(t), "root")
-	mount(t, k, chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: root})
-	cmd := exec.Command("sleep", "0.5")
-	cmd.Dir = root
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = cmd.Wait() }()
 	if err := k.Leave(t.Context(), root); err != nil {
 		t.Error(err)
 	}

@@ -246,7 +246,17 @@ var callCopyIn = inRoot("copy in", func(ctx context.Context, _ served, m *Mounte
 	return none{}, m.CopyIn(ctx, path)
 })
 
-// PutBack undoes CopyIn, as Mounted.PutBack does.
+// BlockServices keeps services from starting, as Mounted.BlockServices does.
+func (r *Remote) BlockServices(ctx context.Context) error {
+	_, err := callBlockServices.on(ctx, r.session, at[string]{Root: r.path})
+	return err
+}
+
+var callBlockServices = inRoot("block services", func(ctx context.Context, _ served, m *Mounted, _ string) (none, error) {
+	return none{}, m.BlockServices(ctx)
+})
+
+// PutBack undoes CopyIn and BlockServices, as Mounted.PutBack does.
 func (r *Remote) PutBack(ctx context.Context) error {
 	_, err := callPutBack.on(ctx, r.session, at[string]{Root: r.path})
 	return err
@@ -254,4 +264,14 @@ func (r *Remote) PutBack(ctx context.Context) error {
 
 var callPutBack = inRoot("put back", func(ctx context.Context, _ served, m *Mounted, _ string) (none, error) {
 	return none{}, m.PutBack(ctx)
+})
+
+// RemoveUploads removes temporary uploads, as Mounted.RemoveUploads does.
+func (r *Remote) RemoveUploads(ctx context.Context) error {
+	_, err := callRemoveUploads.on(ctx, r.session, at[string]{Root: r.path})
+	return err
+}
+
+var callRemoveUploads = inRoot("remove uploads", func(ctx context.Context, _ served, m *Mounted, _ string) (none, error) {
+	return none{}, m.RemoveUploads(ctx)
 })

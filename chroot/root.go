@@ -50,6 +50,10 @@ type ExtraMount struct {
 	Source string
 	// Target is the path inside the root.
 	Target string
+	// Options are as in mount -o, several in one string allowed.
+	Options []string
+	// Unless says to do nothing when something is mounted at the target already.
+	Unless bool
 	// Optional says that a build can do without it where the kernel does not have
 	// the file system's type.
 	Optional bool

@@ -18,6 +18,8 @@ import (
 
 func TestMain(m *testing.M) {
 	chroot.MaybeKeep() // keepers are this program again
+	maybeHold()
+	maybeBuild()
 	os.Exit(m.Run())
 }
 
@@ -176,7 +178,7 @@ func host(t testing.TB, name string, args ...string) string {
 }
 
 // disk makes a file with a file system.
-func disk(t *testing.T, mib int64, mkfs ...string) string {
+func disk(t testing.TB, mib int64, mkfs ...string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "disk")
 	f, err := os.Create(file)
@@ -194,7 +196,7 @@ func disk(t *testing.T, mib int64, mkfs ...string) string {
 }
 
 // loop makes a block device of a file.
-func loop(t *testing.T, file string) string {
+func loop(t testing.TB, file string) string {
 	t.Helper()
 	needRoot(t)
 	device := host(t, "losetup", "--find", "--show", file)
@@ -203,7 +205,7 @@ func loop(t *testing.T, file string) string {
 }
 
 // says fails the test unless the error says all of it.
-func says(t *testing.T, err error, parts ...string) {
+func says(t testing.TB, err error, parts ...string) {
 	t.Helper()
 	if err == nil {
 		t.Fatalf("no error, want one that says %q", parts)

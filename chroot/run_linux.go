@@ -36,7 +36,7 @@ func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
 // command is a shell of the image.
 func (m *Mounted) command(line string) *exec.Cmd {
 	return &exec.Cmd{
-		Path: shell, Args: []string{shell, "-c", line}, Dir: "/", Env: environment(m.keeper.environ()),
+		Path: shell, Args: []string{shell, "-c", line}, Dir: "/", Env: append(environment(m.keeper.environ()), m.env...),
 		SysProcAttr: &syscall.SysProcAttr{Chroot: m.real},
 	}
 }

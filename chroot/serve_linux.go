@@ -18,8 +18,9 @@ import (
 const (
 	// abandonedLimit is how long a keeper without a plugin tries to leave its roots.
 	abandonedLimit = time.Minute
-	// abandonedTry bounds each try: what holds a root is ended again before the next.
-	abandonedTry = 200 * time.Millisecond
+	// abandonedTry bounds each try. What its processes are given to end, and the
+	// kernel to unmount, fits in.
+	abandonedTry = time.Second
 )
 
 // errAbandoned is why acts end when the plugin has gone away.
@@ -43,6 +44,9 @@ func MaybeKeep() {
 // leaves nothing.
 func keep(arg string) error {
 	endWithPluginOnly()
+	if err := keepFiles(); err != nil {
+		return err
+	}
 	inv, err := readInvitation(arg)
 	if err != nil {
 		return err
@@ -95,13 +99,18 @@ func (l *link) introduce(inv invitation) (*Keeper, error) {
 	if err := unpack(f.body, &g); err != nil {
 		return nil, err
 	}
-	k, err := Start(Options{Busy: g.Busy})
+	k, err := Start(Options{Busy: g.Busy, Grace: g.Grace, Log: l.note})
 	if err != nil {
 		return nil, err
 	}
 	env := overlay(g.Env, os.Environ())
 	k.environ = func() []string { return env }
 	return k, nil
+}
+
+// note has the plugin log something. A plugin that is gone needs no log.
+func (l *link) note(format string, args ...any) {
+	_ = l.send(frame{kind: note, body: fmt.Appendf(nil, format, args...)})
 }
 
 // overlay is the plugin's environment with what the wrapper has made of it. What
@@ -234,16 +243,18 @@ func (s *server) finish() error {
 	}
 }
 
-// abandon ends everything in all roots at once, and leaves them.
+// abandon leaves all roots. Who uses them is given little time to end, and what
+// would not go is ended at once with the group that its command was.
 func (k *Keeper) abandon(ctx context.Context) error {
+	k.hurried.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, abandonedTry)
 	defer cancel()
 	var failed error
 	for _, m := range k.all() {
-		k.end(m)
 		if err := k.Leave(ctx, m.path); err != nil {
 			failed = errors.Join(failed, err)
 		}
+		k.end(m)
 	}
 	return failed
 }

@@ -31,6 +31,8 @@ type session struct {
 	pid int
 	// ended says how the program that started the keeper ended, once it has.
 	ended func() string
+	// log is told what the keeper notes.
+	log func(format string, args ...any)
 
 	mu    sync.Mutex
 	last  uint64
@@ -40,7 +42,8 @@ type session struct {
 	why  error
 }
 
-// listen gives every answer to its call, until the connection ends.
+// listen gives every answer to its call and every note to the log, in the order in
+// which they come, until the connection ends.
 func (s *session) listen() {
 	for {
 		f, err := s.link.receive()
@@ -49,12 +52,22 @@ func (s *session) listen() {
 			return
 		}
 		closeAll(f.files)
-		var o outcome
-		if err := unpack(f.body, &o); err != nil {
-			o = outcome{Failure: failed(err)}
+		switch f.kind {
+		case answer:
+			s.deliver(f.id, f.outcome())
+		case note:
+			s.log("%s", f.body)
 		}
-		s.deliver(f.id, o)
 	}
+}
+
+// outcome is what an answer holds.
+func (f frame) outcome() outcome {
+	var o outcome
+	if err := unpack(f.body, &o); err != nil {
+		return outcome{Failure: failed(err)}
+	}
+	return o
 }
 
 func (s *session) deliver(id uint64, o outcome) {

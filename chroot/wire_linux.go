@@ -50,6 +50,8 @@ const (
 	// cancel ends a call early; its body is the reason. It is answered by the
 	// call's own answer.
 	cancel
+	// note tells the plugin something for its user's log; its body is the text.
+	note
 )
 
 // frame is one message.
@@ -89,7 +91,7 @@ func decode(r io.Reader) (f frame, files int, err error) {
 	switch {
 	case header[0] != wireVersion:
 		return frame{}, 0, fmt.Errorf("%w: a frame of version %d", errFrame, header[0])
-	case f.kind < call || f.kind > cancel, header[2] > mostFiles, length > longestFrame, uint32(name) > length:
+	case f.kind < call || f.kind > note, header[2] > mostFiles, length > longestFrame, uint32(name) > length:
 		return frame{}, 0, fmt.Errorf("%w: a frame that begins with %x", errFrame, header)
 	}
 	// What is announced is believed only as far as it comes.

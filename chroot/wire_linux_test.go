@@ -50,6 +50,7 @@ func TestFramesKeepEveryByte(t *testing.T) {
 		{kind: call, id: 1, name: "run", body: []byte("\x00\xff\n")},
 		{kind: answer, id: 1 << 63},
 		{kind: cancel, id: 7, name: strings.Repeat("n", 255), body: bytes.Repeat([]byte("x"), 1<<20)},
+		{kind: note, body: []byte("ending process 1 (init)")},
 	} {
 		raw, err := f.encode()
 		if err != nil {
@@ -77,7 +78,7 @@ func TestFramesAreBounded(t *testing.T) {
 	}
 	for name, header := range map[string]string{
 		"version":      "\x02\x01\x00\x00\x00\x00\x00\x00........",
-		"kind":         "\x01\x09\x00\x00\x00\x00\x00\x00........",
+		"kind":         "\x01\x05\x00\x00\x00\x00\x00\x00........",
 		"files":        "\x01\x01\x04\x00\x00\x00\x00\x00........",
 		"name":         "\x01\x01\x00\x02\x00\x00\x00\x01........x",
 		"length":       "\x01\x01\x00\x00\xff\xff\xff\xff........",
@@ -90,7 +91,7 @@ func TestFramesAreBounded(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, seed := range []frame{{kind: call, id: 1, name: "run", body: []byte("body")}, {kind: answer}, {kind: cancel, id: 3, body: []byte("why")}} {
+	for _, seed := range []frame{{kind: call, id: 1, name: "run", body: []byte("body")}, {kind: answer}, {kind: cancel, id: 3, body: []byte("why")}, {kind: note, body: []byte("text")}} {
 		raw, err := seed.encode()
 		if err != nil {
 			f.Fatal(err)

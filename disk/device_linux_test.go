@@ -331,15 +331,16 @@ func TestRoot(t *testing.T) {
 	tests := []struct {
 		table, partition, want, fails string
 	}{
-		{mbrScript, "", device + "p1", ""},
+		{mbrScript, "1", device + "p1", ""},
+		{mbrScript, "", "", "it has no file system"},
 		{mbrScript, "0", device, ""},
 		{mbrScript, "6", device + "p6", ""},
 		{mbrScript, "2", "", "extended"},
 		{mbrScript, "3", "", "no partition 3 in its MBR table, which has 1, 2, 5, 6, 7"},
 		{mbrScript, "p1", "", `"p1" is no partition number`},
 		{mbrScript, "-1", "", `"-1" is no partition number`},
-		{"label: dos\nstart=1MiB, size=60MiB, type=5\nstart=2MiB, size=4MiB\n", "", device + "p5", ""},
-		{"label: gpt\n15: size=4MiB\n", "", device + "p15", ""},
+		{"label: dos\nstart=1MiB, size=60MiB, type=5\nstart=2MiB, size=4MiB\n", "5", device + "p5", ""},
+		{"label: gpt\n15: size=4MiB\n", "15", device + "p15", ""},
 		{"label: gpt\n", "", "", "its GPT table has no partition"},
 		{"label: gpt\n", "1", "", "which has none"},
 		{"", "", device, ""},
@@ -358,8 +359,8 @@ func TestRoot(t *testing.T) {
 			if err := disk.Settle(ctx, device); err != nil {
 				t.Fatal(err)
 			}
-			got, err := disk.Root(link, tt.partition)
-			if got != tt.want {
+			root, err := disk.Root(ctx, link, disk.Choice{Partition: tt.partition})
+			if got := root.Device; got != tt.want {
 				t.Errorf("got %q, %v; want %q", got, err, tt.want)
 			}
 			if tt.fails != "" && (err == nil || !strings.Contains(err.Error(), tt.fails)) {
@@ -408,7 +409,7 @@ func TestNotADevice(t *testing.T) {
 	gone := filepath.Join(t.TempDir(), "gone")
 	for _, path := range []string{file, gone} {
 		_, readErr := disk.ReadDevice(path)
-		_, rootErr := disk.Root(path, "")
+		_, rootErr := disk.Root(t.Context(), path, disk.Choice{})
 		for what, err := range map[string]error{
 			"ReadDevice":       readErr,
 			"Root":             rootErr,
@@ -422,4 +423,14 @@ func TestNotADevice(t *testing.T) {
 			}
 		}
 	}
+}
+
+// blocks is the size of the file system that is mounted at dir, in bytes.
+func blocks(t *testing.T, dir string) int64 {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	return int64(st.Blocks) * st.Bsize
 }

@@ -39,10 +39,27 @@ func Settle(_ context.Context, device string) error {
 	return unsupported("wait for the partitions of " + device)
 }
 
-// Root is the device node to mount; Linux only.
-func Root(device, _ string) (string, error) {
-	return "", unsupported("find the root partition of " + device)
+// Root finds the root file system of a disk; Linux only.
+func Root(_ context.Context, device string, _ Choice) (RootFS, error) {
+	return RootFS{}, unsupported("find the root partition of " + device)
 }
+
+// Boot finds what an image's fstab wants at /boot and /boot/efi; Linux only.
+func Boot(device, _ string) ([]BootMount, error) {
+	return nil, unsupported("find /boot on " + device)
+}
+
+// GrowPartition makes a partition reach to the end of its device; Linux only.
+func GrowPartition(_, node string) (bool, error) { return false, unsupported("grow " + node) }
+
+// GrowUnmounted makes an ext4 fill its device; Linux only.
+func GrowUnmounted(_ context.Context, node string) error { return unsupported("grow " + node) }
+
+// GrowMounted makes a file system fill its device; Linux only.
+func GrowMounted(_, device string) error { return unsupported("grow " + device) }
+
+// Disks lists the disks of this host; Linux only.
+func Disks() []string { return nil }
 
 // Flush writes what is cached of a device to it; Linux only.
 func Flush(device string) error {

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Find waits for the device of an attached volume and answers its node: the
@@ -16,22 +19,40 @@ import (
 // the volume's id; udev's link of that name, unless the serial number says
 // otherwise, for such links can be stale; on Outscale udev's link with the letter
 // that was asked for; the name asked for, as Xen has it (xvdf for sdf) and as it
-// is.
+// is. When none of them has been seen for a while, the one disk is taken that has
+// appeared since before the attachment and has the volume's size: some kernels
+// name disks as they like.
 //
 // https://docs.aws.amazon.com/ebs/latest/userguide/identify-nvme-ebs-device.html
 func Find(ctx context.Context, q Query) (string, error) {
-	return host{dev: "/dev", sys: "/sys"}.find(ctx, q)
+	return here.find(ctx, q)
 }
 
-// host is where the nodes and sysfs are.
-type host struct{ dev, sys string }
+// Disks lists the disks of this host, by the kernel's names. What only software
+// makes, such as loop devices, is no disk.
+func Disks() []string { return here.disks() }
+
+// host is where the nodes and sysfs are, how NVMe disks are asked, and how long the
+// last resort waits.
+type host struct {
+	dev, sys   string
+	identify   func(node string) (Controller, error)
+	lastResort time.Duration
+}
+
+// here is this host. A name takes less than lastResort to appear after its disk.
+var here = host{dev: "/dev", sys: "/sys", identify: Identify, lastResort: 10 * time.Second}
 
 func (h host) find(ctx context.Context, q Query) (string, error) {
 	candidates := h.candidates(q)
 	var found string
 	var lacks []string
+	begun := time.Now()
 	err := await(ctx, append(dirs(candidates), h.dev), func() bool {
 		found, lacks = h.once(q, candidates)
+		if found == "" && time.Since(begun) >= h.lastResort {
+			found = h.appeared(q)
+		}
 		return found != ""
 	})
 	if err != nil {
@@ -79,17 +100,82 @@ func (h host) bySerial(volume string) string {
 	disks, _ := filepath.Glob(filepath.Join(h.sys, "block", "nvme*"))
 	for _, d := range disks {
 		if s, ok := h.serialOf(filepath.Base(d)); ok && s == serial(volume) {
-			return filepath.Join(h.dev, filepath.Base(d))
+			if node := filepath.Join(h.dev, filepath.Base(d)); h.confirmed(node, s) {
+				return node
+			}
 		}
 	}
 	return ""
 }
 
-// serialOf reads a disk's serial number; not every disk has one.
+// serialOf reads a disk's serial number; not every disk has one. A kernel whose
+// sysfs does not tell it is not needed: then the controller is asked.
 func (h host) serialOf(name string) (string, bool) {
 	raw, err := os.ReadFile(filepath.Join(h.sys, "block", name, "device", "serial"))
 	s := strings.TrimSpace(string(raw))
-	return s, err == nil && s != ""
+	if (err != nil || s == "") && strings.HasPrefix(name, "nvme") && h.identify != nil {
+		if c, err := h.identify(filepath.Join(h.dev, name)); err == nil && c.Vendor == VendorAmazon {
+			s = c.Serial
+		}
+	}
+	return s, s != ""
+}
+
+// confirmed asks the controller itself for its serial number, which sysfs keeps from
+// the time that the disk appeared. One that cannot be asked is believed.
+func (h host) confirmed(node, serial string) bool {
+	if h.identify == nil {
+		return true
+	}
+	c, err := h.identify(node)
+	return err != nil || c.Serial == serial
+}
+
+// disks lists what is in sysfs, in its order.
+func (h host) disks() []string {
+	entries, _ := filepath.Glob(filepath.Join(h.sys, "block", "*"))
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		name := filepath.Base(e)
+		target, err := filepath.EvalSymlinks(e)
+		// NVMe disks with several paths are virtual, too.
+		if err != nil || strings.Contains(target, "/devices/virtual/") && !strings.HasPrefix(name, "nvme") {
+			continue
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// appeared answers the node of the only disk that is new and has the volume's size.
+func (h host) appeared(q Query) string {
+	if q.Before == nil || q.Bytes == 0 {
+		return ""
+	}
+	var fit []string
+	for _, name := range h.disks() {
+		if slices.Contains(q.Before, name) || h.bytes(name) != q.Bytes {
+			continue
+		}
+		if node, err := h.verify(q, filepath.Join(h.dev, name)); err == nil && isDevice(node) == nil {
+			fit = append(fit, node)
+		}
+	}
+	if len(fit) != 1 {
+		return ""
+	}
+	return fit[0]
+}
+
+// bytes is a disk's size, which sysfs has in units of 512 bytes; 0 if it is not
+// there.
+func (h host) bytes(name string) int64 {
+	raw, _ := os.ReadFile(filepath.Join(h.sys, "block", name, "size"))
+	n, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n * 512
 }
 
 // firstOf answers the first candidate that is a device and not known to be
@@ -117,7 +203,18 @@ func (h host) verify(q Query, path string) (string, error) {
 	}
 	s, ok := h.serialOf(filepath.Base(node))
 	if ok && q.Volume != "" && strings.HasPrefix(s, "vol") && s != serial(q.Volume) {
-		return "", fmt.Errorf("it is %s, the device of %s", node, s)
+		return "", fmt.Errorf("it is %s, the device of %s%s", node, s, h.requested(node))
 	}
 	return node, nil
+}
+
+// requested tells under which name a disk was asked for, if it is known.
+func (h host) requested(node string) string {
+	if h.identify == nil {
+		return ""
+	}
+	if c, err := h.identify(node); err == nil && c.Requested != "" {
+		return ", which was asked for as " + c.Requested
+	}
+	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -153,6 +154,132 @@ func TestFind(t *testing.T) {
 				t.Errorf("got %q, %v; want %s", got, err, want)
 			}
 		})
+	}
+}
+
+// disk makes a disk in sysfs of this many bytes.
+func (h *fakeHost) disk(name string, bytes int64) {
+	h.t.Helper()
+	dir := filepath.Join(h.sys, "block", name)
+	h.mkdir(dir)
+	if err := os.WriteFile(filepath.Join(dir, "size"), []byte(strconv.FormatInt(bytes/512, 10)+"\n"), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// TestFindLastResort has a kernel name the disk as nobody asked.
+func TestFindLastResort(t *testing.T) {
+	const gib = 1 << 30
+	tests := []struct {
+		name  string
+		query Query
+		build func(h *fakeHost)
+		want  string
+	}{
+		{"the only new one", Query{Bytes: 8 * gib, Before: []string{"xvda"}}, func(h *fakeHost) { h.disk("xvdk", 8*gib) }, "xvdk"},
+		{"the only one of its size", Query{Bytes: 8 * gib, Before: []string{"xvda"}}, func(h *fakeHost) { h.disk("xvdj", 9*gib); h.disk("xvdk", 8*gib) }, "xvdk"},
+		{"two of its size", Query{Bytes: 8 * gib, Before: []string{"xvda"}}, func(h *fakeHost) { h.disk("xvdj", 8*gib); h.disk("xvdk", 8*gib) }, ""},
+		{"another size", Query{Bytes: 8 * gib, Before: []string{"xvda"}}, func(h *fakeHost) { h.disk("xvdk", 9*gib) }, ""},
+		{"nothing new", Query{Bytes: 8 * gib, Before: []string{"xvda", "xvdk"}}, func(h *fakeHost) { h.disk("xvdk", 8*gib) }, ""},
+		{"nobody knows what was there", Query{Bytes: 8 * gib}, func(h *fakeHost) { h.disk("xvdk", 8*gib) }, ""},
+		{"of another volume", Query{Bytes: 8 * gib, Before: []string{"xvda"}}, func(h *fakeHost) { h.disk("nvme1n1", 8*gib); h.nvme("nvme1n1", "vol0fff") }, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newFakeHost(t)
+			h.disk("xvda", 8*gib)
+			for _, n := range []string{"xvda", "xvdj", "xvdk", "nvme1n1"} {
+				h.node(n)
+			}
+			tt.build(h)
+			tt.query.Volume, tt.query.Device = "vol-0123abcd", "/dev/sdf"
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if tt.want == "" {
+				cancel()
+			}
+			got, err := h.find(ctx, tt.query)
+			want := ""
+			if tt.want != "" {
+				want = filepath.Join(h.dev, tt.want)
+			}
+			if got != want || (err != nil) != (want == "") {
+				t.Errorf("got %q, %v; want %q", got, err, want)
+			}
+		})
+	}
+}
+
+// TestFindAsksTheController has sysfs and the controllers say different things.
+func TestFindAsksTheController(t *testing.T) {
+	h := newFakeHost(t)
+	for _, n := range []string{"nvme0n1", "nvme1n1", "nvme2n1"} {
+		h.node(n)
+	}
+	h.nvme("nvme0n1", "vol0123abcd") // sysfs is wrong
+	h.nvme("nvme1n1", "vol0fff")
+	h.nvme("nvme2n1", "") // sysfs does not say
+	says := map[string]Controller{
+		"nvme0n1": {Vendor: VendorAmazon, Serial: "vol0eee"},
+		"nvme1n1": {Vendor: VendorAmazon, Serial: "vol0fff", Requested: "sdg"},
+		"nvme2n1": {Vendor: VendorAmazon, Serial: "vol0123abcd", Requested: "sdf"},
+	}
+	h.identify = func(node string) (Controller, error) {
+		c, ok := says[filepath.Base(node)]
+		if !ok {
+			return c, errors.New("not an NVMe disk")
+		}
+		return c, nil
+	}
+	if got, err := h.find(t.Context(), Query{Volume: "vol-0123abcd", Device: "/dev/sdf"}); err != nil || got != filepath.Join(h.dev, "nvme2n1") {
+		t.Errorf("got %q, %v; want nvme2n1", got, err)
+	}
+	h.link("nvme-Amazon_Elastic_Block_Store_vol0ddd", "nvme1n1")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := h.find(ctx, Query{Volume: "vol-0ddd", Device: "/dev/sdf"})
+	if err == nil || !strings.Contains(err.Error(), "the device of vol0fff, which was asked for as sdg") {
+		t.Errorf("error %v; want whose device the link leads to", err)
+	}
+}
+
+func TestParseController(t *testing.T) {
+	raw := make([]byte, 4096)
+	copy(raw, "\x0f\x1d\x0f\x1dvol0123abcd         Amazon Elastic Block Store              ")
+	copy(raw[3072:], "/dev/sdf                        ")
+	got, err := ParseController(raw)
+	want := Controller{Vendor: VendorAmazon, Serial: "vol0123abcd", Model: "Amazon Elastic Block Store", Requested: "/dev/sdf"}
+	if err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	raw[0] = 0x36
+	if got, _ := ParseController(raw); got.Requested != "" {
+		t.Errorf("what another vendor has there is taken for a name: %+v", got)
+	}
+	if _, err := ParseController(raw[:4095]); err == nil {
+		t.Error("a short answer is read")
+	}
+}
+
+func FuzzParseController(f *testing.F) {
+	f.Add([]byte("\x0f\x1d\x0f\x1dvol0123"), []byte("sdf"))
+	f.Fuzz(func(t *testing.T, head, name []byte) {
+		raw := make([]byte, 4096)
+		copy(raw, head)
+		copy(raw[3072:], name)
+		c, err := ParseController(raw)
+		if err != nil || len(c.Serial) > 20 || len(c.Model) > 40 || len(c.Requested) > 32 {
+			t.Errorf("%+v, %v", c, err)
+		}
+	})
+}
+
+func TestIdentifyOfWhatIsNoNVMe(t *testing.T) {
+	h := newFakeHost(t)
+	h.node("nvme0n1")
+	node := filepath.Join(h.dev, "nvme0n1")
+	if c, err := Identify(node); err == nil || !strings.Contains(err.Error(), node) {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"unicode/utf16"
 )
 
 // The layout of a GPT header and its entries: UEFI specification, 5.3.
@@ -120,7 +119,7 @@ func parseEntry(raw []byte, d reader) (Partition, bool) {
 		Length:   int64(last-first+1) * d.sector,
 		Type:     kind,
 		GUID:     guid(raw[16:]),
-		Name:     gptName(raw[56:gptEntrySize]),
+		Name:     wide(raw[56:gptEntrySize]),
 		Bootable: le.Uint64(raw[48:])&gptLegacyBoot != 0,
 	}, true
 }
@@ -129,17 +128,4 @@ func parseEntry(raw []byte, d reader) (Partition, bool) {
 func guid(b []byte) string {
 	le := binary.LittleEndian
 	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(b), le.Uint16(b[4:]), le.Uint16(b[6:]), b[8:10], b[10:16])
-}
-
-// gptName reads UTF-16 up to its NUL.
-func gptName(b []byte) string {
-	var units []uint16
-	for ; len(b) >= 2; b = b[2:] {
-		u := binary.LittleEndian.Uint16(b)
-		if u == 0 {
-			break
-		}
-		units = append(units, u)
-	}
-	return string(utf16.Decode(units))
 }

@@ -18,4 +18,9 @@ type Query struct {
 	// Device is the name that the attachment was asked for under, such as
 	// /dev/sdf.
 	Device string
+	// Bytes is its size; 0 if it is not known.
+	Bytes int64
+	// Before are the disks that the host had before the attachment, as Disks lists
+	// them; nil if that is not known.
+	Before []string
 }

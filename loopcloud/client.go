@@ -33,7 +33,7 @@ func (c Client) Images(ctx context.Context) ([]Image, error) {
 }
 
 // Import makes an image of a source: a directory that holds a root file system, a
-// tar of one, or a raw disk. The image is the first account's.
+// tar of one, or a raw disk.
 func (c Client) Import(ctx context.Context, imp Import, source string) (Image, error) {
 	dir, err := os.MkdirTemp("", "loopcloud-import-*")
 	if err != nil {

@@ -45,13 +45,30 @@ func (s *Server) control() http.Handler {
 // shows.
 func onlyLocal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() || r.Header.Get("Origin") != "" {
+		if !isLoopback(r.RemoteAddr) || isOfPage(r) {
 			http.Error(w, "the control of loopcloud is for programs on its own machine", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback()
+}
+
+// isOfPage tells whether a web page makes a request. A page is of its own origin
+// when its host's name has come to lead here; such a name is neither an address nor
+// localhost.
+func isOfPage(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	if r.Header.Get("Origin") != "" || site != "" && site != "none" {
+		return true
+	}
+	host := (&url.URL{Host: r.Host}).Hostname()
+	return !strings.EqualFold(host, "localhost") && net.ParseIP(host) == nil
 }
 
 func writeJSON(w http.ResponseWriter, v any) {
@@ -154,7 +171,7 @@ func (imp Import) Query() url.Values {
 	q := url.Values{}
 	for name, value := range map[string]string{
 		"name": imp.Name, "id": imp.ID, "description": imp.Description, "boot-mode": imp.BootMode,
-		"arch": imp.Architecture, "region": imp.Region,
+		"arch": imp.Architecture, "region": imp.Region, "account": imp.Account,
 	} {
 		if value != "" {
 			q.Set(name, value)
@@ -196,6 +213,8 @@ func (imp *Import) set(name, value string) error {
 		imp.Architecture = value
 	case "region":
 		imp.Region = value
+	case "account":
+		imp.Account = value
 	case "size":
 		n, err := strconv.ParseInt(value, 10, 32)
 		if err != nil || n < 1 {

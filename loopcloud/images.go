@@ -3,6 +3,7 @@
 package loopcloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,8 @@ type Import struct {
 	Architecture string
 	// Region is the default one.
 	Region string
+	// Account will own it: the first one.
+	Account string
 	// SizeGiB is that of volumes made of the image: the disk's, rounded up.
 	SizeGiB int64
 	Tags    map[string]string
@@ -104,7 +107,7 @@ func imageOf(img state.Image) Image {
 }
 
 // Import makes an image of a source: a directory that holds a root file system, a
-// tar of one, or a raw disk. The image is the first account's.
+// tar of one, or a raw disk.
 func (s *Server) Import(ctx context.Context, imp Import, source string) (Image, error) {
 	if err := s.checkImport(imp); err != nil {
 		return Image{}, err
@@ -151,6 +154,9 @@ func (s *Server) checkImport(imp Import) error {
 	if !slices.Contains([]string{"", "i386", "x86_64", "arm64"}, imp.Architecture) {
 		return fmt.Errorf("%w: there is no architecture %q; there are i386, x86_64 and arm64", errImport, imp.Architecture)
 	}
+	if imp.Account != "" && !slices.ContainsFunc(s.cloud.Accounts(), func(a state.Account) bool { return a.ID == imp.Account }) {
+		return fmt.Errorf("%w: there is no account %q", errImport, imp.Account)
+	}
 	req := imp.request()
 	req.DryRun = true
 	_, err := s.cloud.CreateImage(s.importer(imp), req)
@@ -161,12 +167,12 @@ func (s *Server) checkImport(imp Import) error {
 	return fmt.Errorf("%w: %w", errImport, err)
 }
 
+// importer is whose the image is to be, and where.
 func (s *Server) importer(imp Import) state.Caller {
-	at := state.Caller{Account: s.cloud.Accounts()[0].ID, Region: imp.Region}
-	if at.Region == "" {
-		at.Region = s.cloud.DefaultRegion()
+	return state.Caller{
+		Account: cmp.Or(imp.Account, s.cloud.Accounts()[0].ID),
+		Region:  cmp.Or(imp.Region, s.cloud.DefaultRegion()),
 	}
-	return at
 }
 
 // bootMode is how each cloud says it.

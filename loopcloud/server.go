@@ -27,9 +27,13 @@ import (
 type Options struct {
 	// Dir holds everything: it is made if it does not exist.
 	Dir string
+	// Existing refuses a directory that no cloud was in, and makes none.
+	Existing bool
 	// Region is the default region, and is added to state.DefaultRegions if it is
 	// none of them: the first of those.
 	Region string
+	// Account, if given, is one more account.
+	Account string
 	// Keys are the key pairs that requests may be signed with: none.
 	Keys []state.Key
 	// Timing is how long things take: no time.
@@ -54,13 +58,16 @@ type Server struct {
 // New opens the cloud in a directory. Devices that an earlier process left there
 // are released. It fails when another process has the directory open.
 func New(o Options) (*Server, error) {
+	if err := o.there(); err != nil {
+		return nil, err
+	}
 	disks, err := o.disks()
 	if err != nil {
 		return nil, err
 	}
 	cloud, err := state.Open(state.Config{
 		Dir: o.Dir, Clock: o.Clock, Disks: disks, Timing: o.Timing, Keys: o.Keys,
-		Regions: regionsWith(o.Region), DefaultRegion: o.Region,
+		Regions: regionsWith(o.Region), DefaultRegion: o.Region, Accounts: accountsWith(o.Account),
 	})
 	if err != nil {
 		return nil, err
@@ -72,6 +79,18 @@ func New(o Options) (*Server, error) {
 	authorize := noting(sigv4.NewAuthorizer(cloud))
 	s.handler = s.routes(ec2.New(cloud, authorize), imds.New(cloud), oapi.New(cloud, authorize))
 	return s, nil
+}
+
+// there refuses a directory without a cloud, if there has to be one.
+func (o Options) there() error {
+	if !o.Existing {
+		return nil
+	}
+	kept, err := state.Kept(o.Dir)
+	if err == nil && !kept {
+		err = fmt.Errorf("there is no cloud in %s", o.Dir)
+	}
+	return err
 }
 
 func (o Options) disks() (state.Disks, error) {
@@ -96,6 +115,15 @@ func regionsWith(name string) []state.Region {
 		}
 	}
 	return append(regions, state.NewRegion(name))
+}
+
+// accountsWith are the usual account and one more, if it is another.
+func accountsWith(id string) []state.Account {
+	accounts := []state.Account{{ID: state.DefaultAccount}}
+	if id != "" && id != state.DefaultAccount {
+		accounts = append(accounts, state.Account{ID: id})
+	}
+	return accounts
 }
 
 // routes joins the dialects. Their paths do not overlap.

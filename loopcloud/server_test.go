@@ -45,7 +45,7 @@ func newServer(t *testing.T, o loopcloud.Options) *loopcloud.Server {
 // ask is what a handler answers a peer on this machine.
 func ask(h http.Handler, method, target, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
-	r.RemoteAddr = "127.0.0.1:1234"
+	r.RemoteAddr, r.Host = "127.0.0.1:1234", "127.0.0.1:4600"
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	return w
@@ -91,10 +91,12 @@ func TestControlIsLocal(t *testing.T) {
 		"another machine": func(r *http.Request) { r.RemoteAddr = "192.0.2.7:1234" },
 		"no address":      func(r *http.Request) { r.RemoteAddr = "" },
 		"a web page":      func(r *http.Request) { r.Header.Set("Origin", "http://page.example") },
+		"an image's tag":  func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+		"a name for this": func(r *http.Request) { r.Host = "page.example:4600" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/_loopcloud/calls", http.NoBody)
-			r.RemoteAddr = "127.0.0.1:1234"
+			r.RemoteAddr, r.Host = "127.0.0.1:1234", "127.0.0.1:4600"
 			change(r)
 			w := httptest.NewRecorder()
 			s.ServeHTTP(w, r)
@@ -102,6 +104,19 @@ func TestControlIsLocal(t *testing.T) {
 				t.Errorf("it was answered with %d", w.Code)
 			}
 		})
+	}
+}
+
+func TestControlByAnyLocalName(t *testing.T) {
+	s := newServer(t, loopcloud.Options{})
+	for _, host := range []string{"localhost:4600", "LOCALHOST", "127.0.0.1", "[::1]:4600"} {
+		r := httptest.NewRequest(http.MethodGet, "/_loopcloud/health", http.NoBody)
+		r.RemoteAddr, r.Host = "[::1]:1234", host
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code != http.StatusOK {
+			t.Errorf("%s: it was answered with %d", host, w.Code)
+		}
 	}
 }
 
@@ -267,7 +282,7 @@ func list0(t *testing.T, all images) string {
 func TestImportParameters(t *testing.T) {
 	for _, imp := range []loopcloud.Import{
 		{Name: "n", Tags: map[string]string{}},
-		{Name: "n", Description: "d", ID: "i", BootMode: "b", Architecture: "a", Region: "r", SizeGiB: 3, Tags: map[string]string{"k": "v=w", "": ""}},
+		{Name: "n", Description: "d", ID: "i", BootMode: "b", Architecture: "a", Region: "r", Account: "o", SizeGiB: 3, Tags: map[string]string{"k": "v=w", "": ""}},
 	} {
 		if got, err := loopcloud.ImportOf(imp.Query()); err != nil || !reflect.DeepEqual(got, imp) {
 			t.Errorf("%+v became %+v (%v)", imp, got, err)
@@ -315,6 +330,8 @@ func TestServersThatCannotBe(t *testing.T) {
 	newServer(t, loopcloud.Options{Dir: dir})
 	for name, o := range map[string]loopcloud.Options{
 		"no directory":    {},
+		"no cloud there":  {Dir: t.TempDir(), Existing: true},
+		"no place for it": {Dir: "/dev/null/there", Existing: true},
 		"directory taken": {Dir: dir},
 		"naming unknown":  {Dir: t.TempDir(), Naming: "ide"},
 	} {

@@ -40,6 +40,11 @@ func accountServer(t *testing.T) (url string, calls func() []string) {
 	}
 }
 
+// idle is a machine that is only closed.
+type idle struct{ bake.Machine }
+
+func (idle) Close() error { return nil }
+
 // runWith prepares a builder and runs it with a build that is none: it only
 // takes the cloud.
 func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, error) {
@@ -47,7 +52,7 @@ func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, err
 	var taken *Cloud
 	b := Builder{host: builder.Host{
 		GOOS:    "linux",
-		Machine: func(func(string) (string, error)) (bake.Machine, error) { return nil, nil },
+		Machine: func(context.Context, func(string) (string, error)) (bake.Machine, error) { return idle{}, nil },
 		Bake: func(_ context.Context, cloud bake.Cloud, _ bake.Machine, _ bake.Plan, _ bake.Reporter) (bake.Result, error) {
 			taken = cloud.(*Cloud)
 			return bake.Result{Image: "ami-00000002", Snapshot: "snap-00000002", Region: "eu-west-2"}, nil

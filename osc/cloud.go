@@ -52,16 +52,16 @@ func (o Options) Validate() error {
 		errs = append(errs, fmt.Errorf("root_device_name is %q: not the name of a disk, such as xvda", o.RootDeviceName))
 	}
 	seen := map[string]bool{}
-	for _, m := range o.Mappings {
+	for i, m := range o.Mappings {
 		name, check := kernelName(o.imageDevice(m.DeviceName)), m.check
 		if name == kernelName(rootDevice) {
 			check = m.checkRoot
 		}
 		if err := check(); err != nil {
-			errs = append(errs, fmt.Errorf("omi_block_device_mappings: %w", err))
+			errs = append(errs, fmt.Errorf("omi_block_device_mappings[%d]: %w", i, err))
 		}
 		if seen[name] {
-			errs = append(errs, fmt.Errorf("omi_block_device_mappings: device %s is there twice", m.DeviceName))
+			errs = append(errs, fmt.Errorf("omi_block_device_mappings[%d]: device %s is there twice", i, m.DeviceName))
 		}
 		seen[name] = true
 	}

@@ -3,6 +3,7 @@ package osc
 import (
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
 	"strconv"
@@ -102,6 +103,15 @@ func TestSourceThatCannotBe(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", fields, err, want)
 		}
+	}
+}
+
+func TestSourceOfTwoMatches(t *testing.T) {
+	const one = `{"ImageId":"ami-12345678","AccountId":"` + me + `","State":"available"}`
+	s := newStub(t, map[string][]reply{"ReadImages": {{200, `{"Images":[` + one + `,` + one + `]}`}}})
+	_, err := s.cloud(Options{SourceOMI: "ami-12345678"}).Source(t.Context())
+	if want := "source_omi: 2 images answer to the id ami-12345678, not one"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %q", err, want)
 	}
 }
 
@@ -317,16 +327,17 @@ func TestValidate(t *testing.T) {
 		"other virtualization": {Options{VirtualizationType: "xen"}, `"xen"`},
 		"root name":            {Options{RootDeviceName: "nvme0n1"}, `root_device_name is "nvme0n1"`},
 		"device name":          {mapped(Mapping{DeviceName: "/dev/nvme0n1", VolumeSizeGiB: 1}), "/dev/nvme0n1"},
-		"no device name":       {mapped(Mapping{VolumeSizeGiB: 1}), `device_name ""`},
+		"no device name":       {mapped(Mapping{VolumeSizeGiB: 1}), "omi_block_device_mappings[0]: device_name is required"},
 		"no size":              {mapped(Mapping{DeviceName: "/dev/sdb"}), "volume_size or snapshot_id"},
 		"virtual name":         {mapped(Mapping{DeviceName: "/dev/sdb", VirtualName: "disk"}), `virtual_name "disk"`},
 		"type":                 {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1, VolumeType: "gp3"}), `volume_type "gp3"`},
 		"size":                 {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 14902}), "volume_size 14902"},
 		"negative size":        {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: -1}), "volume_size -1"},
 		"iops without io1":     {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1, IOPS: 100}), "not io1"},
+		"io1 without iops":     {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1, VolumeType: "io1"}), "iops is required for device /dev/sdb"},
 		"iops":                 {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1000, VolumeType: "io1", IOPS: 13001}), "iops 13001"},
 		"iops for each":        {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1, VolumeType: "io1", IOPS: 301}), "300 for each"},
-		"twice":                {mapped(ok, Mapping{DeviceName: "xvdb", VolumeSizeGiB: 2}), "xvdb is there twice"},
+		"twice":                {mapped(ok, Mapping{DeviceName: "xvdb", VolumeSizeGiB: 2}), "omi_block_device_mappings[1]: device xvdb is there twice"},
 		"root twice":           {Options{RootDeviceName: "xvdf", Mappings: []Mapping{{DeviceName: "/dev/sda1"}, {DeviceName: "xvdf"}}}, "twice"},
 		"root without device":  {mapped(Mapping{DeviceName: "xvda", NoDevice: true}), "no_device"},
 		"root of a snapshot":   {mapped(Mapping{DeviceName: "xvda", SnapshotID: "snap-1"}), "snapshot_id"},
@@ -418,6 +429,24 @@ func TestInheritedSpeed(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s: %s iops, want %s", kind, got, want)
+		}
+	}
+}
+
+// TestVolumeSpeed: an image may tell the speed of a gp2 root, which CreateVolume
+// takes of io1 only.
+func TestVolumeSpeed(t *testing.T) {
+	for kind, want := range map[string]bool{"gp2": false, "io1": true} {
+		s := newStub(t, map[string][]reply{
+			"CreateVolume": {{200, `{"Volume":{"VolumeId":"vol-12345678"}}`}}, "CreateTags": {{200, `{}`}},
+		})
+		_, err := s.cloud(Options{}).CreateVolume(t.Context(), bake.VolumeSpec{Build: "b", Zone: "a", SizeGiB: 4, Type: kind, IOPS: 300})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent, _ := io.ReadAll(s.seen["CreateVolume"][0].Body)
+		if has := strings.Contains(string(sent), `"Iops":300`); has != want {
+			t.Errorf("%s: sent %s", kind, sent)
 		}
 	}
 }

@@ -79,7 +79,9 @@ var kind = builder.Kind{
 	VolumeTypes: builder.VolumeTypes{"gp2", "io1", "standard"},
 }
 
-var omiID = regexp.MustCompile(`^ami-[0-9a-f]{8}$`)
+// omiID is Outscale's form of an id, or the longer one that AWS gives: an image
+// made through EC2 on the same loopcloud has it.
+var omiID = regexp.MustCompile(`^ami-[0-9a-f]{8}([0-9a-f]{9})?$`)
 
 // Prepare decodes the options that Packer gives, fills in the defaults, and
 // answers everything that is wrong at once.

@@ -1,6 +1,7 @@
 package osc
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -68,6 +69,9 @@ type Mapping struct {
 	NoDevice bool
 }
 
+// io1 is the only volume type whose IOPS the user provisions.
+const io1 = "io1"
+
 // The API's limits of a volume.
 const (
 	maxSizeGiB    = 14901
@@ -81,6 +85,8 @@ var ephemeral = regexp.MustCompile(`^ephemeral[0-9]+$`)
 // the root's.
 func (m Mapping) check() error {
 	switch {
+	case m.DeviceName == "":
+		return errors.New("device_name is required")
 	case !dataDevice.MatchString(withDev(m.DeviceName)):
 		return fmt.Errorf("device_name %q is not of the form /dev/sdX, /dev/sdXX, /dev/xvdX or /dev/xvdXX "+
 			"with a first letter from b to z", m.DeviceName)
@@ -113,11 +119,13 @@ func (m Mapping) checkRoot() error {
 // checkVolume finds what the API would refuse in a volume.
 func (m Mapping) checkVolume() error {
 	switch {
-	case m.VolumeType != "" && m.VolumeType != "standard" && m.VolumeType != "gp2" && m.VolumeType != "io1":
+	case m.VolumeType != "" && m.VolumeType != "standard" && m.VolumeType != "gp2" && m.VolumeType != io1:
 		return fmt.Errorf("volume_type %q is none of standard, gp2 and io1", m.VolumeType)
 	case m.VolumeSizeGiB < 0 || m.VolumeSizeGiB > maxSizeGiB:
 		return fmt.Errorf("volume_size %d is not from 1 to %d GiB", m.VolumeSizeGiB, maxSizeGiB)
-	case m.IOPS != 0 && m.VolumeType != "io1":
+	case m.IOPS == 0 && m.VolumeType == io1:
+		return fmt.Errorf("iops is required for device %s, whose volume_type is io1", m.DeviceName)
+	case m.IOPS != 0 && m.VolumeType != io1:
 		return fmt.Errorf("iops is set for device %s, whose volume_type is not io1", m.DeviceName)
 	case m.IOPS < 0 || m.IOPS > maxIOPS:
 		return fmt.Errorf("iops %d is not from 1 to %d", m.IOPS, maxIOPS)

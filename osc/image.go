@@ -89,12 +89,14 @@ func (c *Cloud) readImage(ctx context.Context, id string) (api.Image, error) {
 	if err != nil {
 		return api.Image{}, fmt.Errorf("cannot read image %s: %w", id, err)
 	}
-	for _, i := range all {
-		if i.ImageId == id {
-			return i, nil
-		}
+	all = slices.DeleteFunc(all, func(i api.Image) bool { return i.ImageId != id })
+	switch len(all) {
+	case 0:
+		return api.Image{}, fmt.Errorf("image %s: %w", id, bake.ErrNotFound)
+	case 1:
+		return all[0], nil
 	}
-	return api.Image{}, fmt.Errorf("image %s: %w", id, bake.ErrNotFound)
+	return api.Image{}, fmt.Errorf("%d images answer to the id %s, not one", len(all), id)
 }
 
 func (c *Cloud) readImages(ctx context.Context, f *api.FiltersImage) ([]api.Image, error) {
@@ -311,7 +313,7 @@ func dataMappings(i api.Image) []api.BlockDeviceMappingImage {
 		if root != nil && value(m.DeviceName) == value(root.DeviceName) {
 			continue
 		}
-		if m.Bsu != nil && value(m.Bsu.VolumeType) != api.VolumeType("io1") {
+		if m.Bsu != nil && value(m.Bsu.VolumeType) != io1 {
 			bsu := *m.Bsu
 			bsu.Iops = nil
 			m.Bsu = &bsu
@@ -382,7 +384,7 @@ func (m Mapping) request(device string) api.BlockDeviceMappingImage {
 		VolumeType:         optional(api.VolumeType(m.VolumeType)),
 		DeleteOnVmDeletion: &m.DeleteOnVMDeletion,
 	}
-	if m.VolumeType == "io1" {
+	if m.VolumeType == io1 {
 		req.Bsu.Iops = optional(int(m.IOPS))
 	}
 	return req

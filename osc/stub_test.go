@@ -1,7 +1,9 @@
 package osc
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"path"
@@ -47,6 +49,8 @@ func newStub(t *testing.T, answers map[string][]reply) *stub {
 
 func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call := path.Base(r.URL.Path)
+	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body)) // for the test to read
 	s.mu.Lock()
 	s.seen[call] = append(s.seen[call], r)
 	left := s.answers[call]

@@ -16,6 +16,9 @@ import (
 // Between the two calls the volume is known by its client token.
 func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.VolumeID, error) {
 	token := clientToken(spec.Build, "volume", spec.Zone, spec.Snapshot, spec.SizeGiB, spec.Type, spec.IOPS)
+	if spec.Type != io1 {
+		spec.IOPS = 0 // an image may tell the speed of its gp2 volume: CreateVolume takes it of io1 only
+	}
 	got, err := call(ctx, c.client, "CreateVolume", c.client.api.CreateVolume, api.CreateVolumeRequest{
 		SubregionName: spec.Zone,
 		ClientToken:   &token,
@@ -187,8 +190,13 @@ func (c *Cloud) whyNotLinked(
 			return fmt.Errorf("%w, by volume %s: %w", bake.ErrDeviceTaken, m.Bsu.VolumeId, refused)
 		}
 	}
-	if vm.State == api.VmStatePending {
+	switch {
+	case vm.State == api.VmStatePending:
 		return fmt.Errorf("%w: %w", errUnsettled, refused)
+	case vm.State == api.VmStateRunning && is(refused, (*refusal).conflict):
+		// With a free volume and a running VM there is nothing else to be in conflict
+		// with: the VM's mappings may lag behind another build's.
+		return fmt.Errorf("%w: %w", bake.ErrDeviceTaken, refused)
 	}
 	return refused
 }

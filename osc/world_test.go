@@ -17,6 +17,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 )
 
 const (
@@ -28,21 +29,6 @@ const (
 )
 
 var mine, theirs = state.Caller{Account: me, Region: home}, state.Caller{Account: other, Region: home}
-
-// noBytes is a Disks that keeps nothing.
-type noBytes struct{}
-
-func (noBytes) CreateVolume(string, int64, string) error    { return nil }
-func (noBytes) ResizeVolume(string, int64) error            { return nil }
-func (noBytes) DeleteVolume(string) error                   { return nil }
-func (noBytes) AttachVolume(_, name string) (string, error) { return name, nil }
-func (noBytes) DetachVolume(string, bool) error             { return nil }
-func (noBytes) CreateSnapshot(string, string) error         { return nil }
-func (noBytes) CopySnapshot(string, string) error           { return nil }
-func (noBytes) DeleteSnapshot(string) error                 { return nil }
-func (noBytes) ImportSnapshot(string, string) error         { return nil }
-func (noBytes) ExportSnapshot(_, _ string, _ int64) error   { return nil }
-func (noBytes) ReleaseAll() error                           { return nil }
 
 // outscale is loopcloud's Outscale API and metadata on one port, with a fault
 // injector before them and a record of the calls.
@@ -59,7 +45,7 @@ type outscale struct {
 func newOutscale(t *testing.T, timing state.Timing) *outscale {
 	t.Helper()
 	st, err := state.Open(state.Config{
-		Dir: filepath.Join(t.TempDir(), "state"), Disks: noBytes{}, Timing: timing,
+		Dir: filepath.Join(t.TempDir(), "state"), Disks: statetest.NewDisks(), Timing: timing,
 		Accounts: []state.Account{{ID: me}, {ID: other, Alias: "somebody"}},
 		Keys:     []state.Key{{ID: myKey, Secret: secret, Account: me}, {ID: "AKOTHER", Secret: secret, Account: other}},
 	})

@@ -36,9 +36,12 @@ HEAD
 `Build` is a whole `packer build` of a basic template with one shell provisioner, from an image of 64 MiB, on
 `--profile instant`, Packer's own start included; `ms/packer-alone` is `packer build` of the null
 builder in the same run, and `%ours` what is left. `Snapshot` is of an 8 GiB volume that holds 200 MB,
-and `×cp` its ratio to a `cp` of a file of these 200 MB. `LoopcloudStart` is from exec until a request
+and `×cp` its ratio to a `cp` of a file of these 200 MB. `Files` copies a directory into a root on a
+block device (`up`) and out of it (`down`), in turn with `cp -a` between the same two file systems;
+`×cp's-speed` above 1 is faster than `cp`. `LoopcloudStart` is from exec until a request
 is answered. `Run` is a command of the chroot from its request to its exit status, through the keeper and
-without one: the difference is what the keeper adds.
+without one: the difference is what the keeper adds. `Leaving` is from the end of provisioning to a
+flushed disk; ten deaf daemons do not listen to SIGTERM, so that the two seconds of grace are in it.
 TAIL
 } >docs/benchmarks.md
 echo "docs/benchmarks.md is written"

@@ -5,10 +5,12 @@ set -euo pipefail
 
 # command:package
 needs=(
-  mkfs.ext4:e2fsprogs debugfs:e2fsprogs mkfs.xfs:xfsprogs parted:parted sfdisk:fdisk busybox:busybox-static
-  losetup:mount gcc:gcc git:git /usr/bin/aws:awscli setsid:util-linux
+  mkfs.ext4:e2fsprogs debugfs:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.vfat:dosfstools parted:parted sfdisk:fdisk busybox:busybox-static
+  losetup:mount gcc:gcc git:git /usr/bin/aws:awscli setsid:util-linux ansible-playbook:ansible
   sudo:sudo
 )
+# what only make qemu runs
+[ -z "${QEMU:-}" ] || needs+=(qemu-system-x86_64:qemu-system-x86)
 missing=()
 for need in "${needs[@]}"; do
   command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")

@@ -29,11 +29,12 @@ func newFlags(command string) *flag.FlagSet {
 	return fs
 }
 
-// parse reads flags up to the first argument that is none, or to --.
+// parse reads flags up to the first argument that is none, or to --. It answers
+// flag.ErrHelp when they ask for help.
 func parse(fs *flag.FlagSet, args []string) ([]string, error) {
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			return nil, misused("%s: its options are listed there", fs.Name())
+			return nil, flag.ErrHelp
 		}
 		return nil, misused("%s: %v", fs.Name(), err)
 	}
@@ -120,6 +121,13 @@ func parseProfile(s string) (state.Timing, error) {
 
 var accountIDs = regexp.MustCompile(`^[0-9]{12}$`)
 
+func parseAccount(s string) (string, error) {
+	if !accountIDs.MatchString(s) {
+		return "", fmt.Errorf("the account %q has not twelve digits", s)
+	}
+	return s, nil
+}
+
 // parseKey reads ID:SECRET[:ACCOUNT].
 func parseKey(s string) (state.Key, error) {
 	parts := strings.Split(s, ":")
@@ -127,11 +135,9 @@ func parseKey(s string) (state.Key, error) {
 		return state.Key{}, errors.New("a key is ID:SECRET or ID:SECRET:ACCOUNT")
 	}
 	key := state.Key{ID: parts[0], Secret: parts[1]}
+	var err error
 	if len(parts) == 3 {
-		if !accountIDs.MatchString(parts[2]) {
-			return state.Key{}, fmt.Errorf("the account %q has not twelve digits", parts[2])
-		}
-		key.Account = parts[2]
+		key.Account, err = parseAccount(parts[2])
 	}
-	return key, nil
+	return key, err
 }

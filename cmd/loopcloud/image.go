@@ -9,6 +9,8 @@ import (
 	"flag"
 	"fmt"
 	"net/url"
+	"os/signal"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -43,12 +45,22 @@ func (at place) check(command string) error {
 	return nil
 }
 
-// with does something with the images there. A directory is open meanwhile.
-func (at place) with(region string, do func(images) error) error {
+// change does something with the images there, in a directory with a new cloud if
+// it has none. The directory is open meanwhile.
+func (at place) change(region, account string, do func(images) error) error {
+	return at.with(loopcloud.Options{Dir: at.dir, Region: region, Account: account}, do)
+}
+
+// look is change for what is content with the cloud that is there.
+func (at place) look(do func(images) error) error {
+	return at.with(loopcloud.Options{Dir: at.dir, Existing: true}, do)
+}
+
+func (at place) with(o loopcloud.Options, do func(images) error) error {
 	if at.endpoint != "" {
 		return do(loopcloud.Client{Endpoint: at.endpoint})
 	}
-	s, err := loopcloud.New(loopcloud.Options{Dir: at.dir, Region: region})
+	s, err := loopcloud.New(o)
 	if err != nil {
 		return err
 	}
@@ -56,6 +68,9 @@ func (at place) with(region string, do func(images) error) error {
 }
 
 func (p *program) image(ctx context.Context, args []string) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, stop) // who says it twice does not wait for the tidying
 	if len(args) == 0 {
 		return misused("image: no command: there are import, export and list")
 	}
@@ -66,6 +81,8 @@ func (p *program) image(ctx context.Context, args []string) error {
 		return p.imageExport(ctx, rest)
 	case "list":
 		return p.imageList(ctx, rest)
+	case "help", "--help", "-help", "-h":
+		return flag.ErrHelp
 	default:
 		return misused("image: there is no command %q: there are import, export and list", name)
 	}
@@ -84,7 +101,7 @@ func (p *program) imageImport(ctx context.Context, args []string) error {
 	imp, err := loopcloud.ImportOf(parameters)
 	switch {
 	case err != nil:
-		return misused("image import: %v", err)
+		return misused("%v", err)
 	case imp.Name == "":
 		return misused("image import: --name is needed")
 	case len(rest) != 1:
@@ -93,7 +110,7 @@ func (p *program) imageImport(ctx context.Context, args []string) error {
 	if err := at.check("image import"); err != nil {
 		return err
 	}
-	return at.with(imp.Region, func(all images) error {
+	return at.change(imp.Region, imp.Account, func(all images) error {
 		img, err := all.Import(ctx, imp, rest[0])
 		if err != nil {
 			return err
@@ -106,10 +123,17 @@ func (p *program) imageImport(ctx context.Context, args []string) error {
 // importParameters are what the flags of an import will be.
 func importParameters(fs *flag.FlagSet) url.Values {
 	parameters := url.Values{}
-	for _, name := range []string{"name", "id", "description", "boot-mode", "arch", "region", "size"} {
+	for _, name := range []string{"name", "id", "description", "boot-mode", "arch", "size"} {
 		fs.Func(name, "", func(value string) error {
 			parameters.Set(name, value)
 			return nil
+		})
+	}
+	for name, parse := range map[string]func(string) (string, error){"region": parseRegion, "account": parseAccount} {
+		fs.Func(name, "", func(value string) error {
+			read, err := parse(value)
+			parameters.Set(name, read)
+			return err
 		})
 	}
 	fs.Func("tag", "", func(value string) error {
@@ -134,7 +158,7 @@ func (p *program) imageExport(ctx context.Context, args []string) error {
 	if err := at.check("image export"); err != nil {
 		return err
 	}
-	return at.with("", func(all images) error { return all.Export(ctx, rest[0], rest[1]) })
+	return at.look(func(all images) error { return all.Export(ctx, rest[0], rest[1]) })
 }
 
 // imageList prints a table, or JSON.
@@ -154,7 +178,7 @@ func (p *program) imageList(ctx context.Context, args []string) error {
 		return err
 	}
 	var list []loopcloud.Image
-	err = at.with("", func(all images) (err error) {
+	err = at.look(func(all images) (err error) {
 		list, err = all.Images(ctx)
 		return err
 	})

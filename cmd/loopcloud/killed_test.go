@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -51,6 +52,37 @@ func (s *served) attached(t *testing.T) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestImportIsInterrupted: an import that is told to stop leaves no disk behind.
+func TestImportIsInterrupted(t *testing.T) {
+	tools, root, dir := t.TempDir(), t.TempDir(), t.TempDir()
+	begun := filepath.Join(tools, "begun")
+	script := "#!/bin/sh\n: > " + begun + "\nexec sleep 60\n"
+	if err := os.WriteFile(filepath.Join(tools, "mkfs.ext4"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := programWith(t, "image", "import", "--dir", dir, "--name", "xyz", root)
+	cmd.Env = append(cmd.Env, "PATH="+tools+":"+os.Getenv("PATH"))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(begun); err == nil {
+			break
+		}
+		runtime.Gosched()
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != statusFailed {
+		t.Errorf("the status is %d", got)
+	}
+	for _, place := range []string{"tmp", "snapshots"} {
+		if left, _ := os.ReadDir(filepath.Join(dir, place)); len(left) != 0 {
+			t.Errorf("%s has %v", place, left)
+		}
 	}
 }
 

@@ -5,26 +5,35 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
-	"io"
 	"os"
 	"runtime/debug"
 )
 
 const usage = `loopcloud is a cloud on one machine: EC2, its metadata service and the Outscale API over real block devices.
 
-  loopcloud serve  --dir DIR [--listen HOST:PORT] [CLOUD]
-  loopcloud run    [--dir DIR] [CLOUD] -- COMMAND…    run COMMAND with a cloud of its own
+  loopcloud serve  --dir DIR [--listen HOST:PORT] [CLOUD]    on 127.0.0.1:4600, until it is told to stop
+  loopcloud run    [--dir DIR] [CLOUD] -- COMMAND…           run COMMAND with a cloud of its own
   loopcloud image import (--dir DIR | --endpoint URL) --name NAME [IMAGE] SOURCE
                                 SOURCE: a root directory, a tar of one, or a raw disk; prints the image's id
   loopcloud image export (--dir DIR | --endpoint URL) ID FILE
   loopcloud image list   (--dir DIR | --endpoint URL) [--json]
   loopcloud version
 
-CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]  --naming xen|nvme|scsi  --region REGION
+--dir keeps everything; without it, run has a cloud that goes when COMMAND ends. COMMAND's environment has
+what points AWS's and Outscale's clients to the cloud, and LOOPCLOUD_ENDPOINT; its exit status is run's.
+--endpoint is that of a loopcloud that serves, such as http://127.0.0.1:4600.
+
+CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
+                                how long things take: none, or as long as there; aws:0.1 takes a tenth of it
+       --naming xen|nvme|scsi   devices as /dev/xvdf, or as /dev/nvme1n1 or /dev/sdb with a link in /dev/disk/by-id
+       --region REGION          the default region: eu-west-2
        --key ID:SECRET[:ACCOUNT]…
+                                who may sign requests, run's COMMAND with the first of them; without it
+                                AKIALOOPCLOUD0000000:loopcloud/not/a/secret/of/any/real/cloud
 IMAGE: --id ami-…  --description TEXT  --boot-mode legacy-bios|uefi|uefi-preferred  --arch i386|x86_64|arm64
-       --region REGION  --tag KEY=VALUE…  --size GIB
+       --region REGION  --account ACCOUNT  --tag KEY=VALUE…  --size GIB
 `
 
 // The exit statuses that are not a command's own.
@@ -67,6 +76,9 @@ func (p *program) main(ctx context.Context, args []string) int {
 	switch {
 	case err == nil:
 		return 0
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(p.stdout, usage)
+		return 0
 	case errors.As(err, &status):
 		return int(status)
 	case errors.As(err, &misuse):
@@ -89,20 +101,26 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	case "image":
 		return p.image(ctx, rest)
 	case "version", "--version":
-		return p.version()
+		return p.version(rest)
 	case "help", "--help", "-h":
-		_, err := io.WriteString(p.stdout, usage)
-		return err
+		return flag.ErrHelp
 	default:
 		return misused("there is no command %q: there are serve, run, image and version", name)
 	}
 }
 
-func (p *program) version() error {
+func (p *program) version(args []string) error {
+	rest, err := parse(newFlags("version"), args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return misused("version: %q is no option", rest[0])
+	}
 	version := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		version = info.Main.Version
 	}
-	_, err := fmt.Fprintln(p.stdout, "loopcloud", version)
+	_, err = fmt.Fprintln(p.stdout, "loopcloud", version)
 	return err
 }

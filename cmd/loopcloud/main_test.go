@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -40,7 +41,7 @@ func programWith(t *testing.T, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1", "AWS_EC2_METADATA_DISABLED=true", "AWS_PROFILE=someone", "NO_PROXY=example.com", "TMPDIR="+t.TempDir())
+	cmd.Env = append(os.Environ(), asProgram+"=1", "AWS_EC2_METADATA_DISABLED=true", "AWS_PROFILE=someone", "AWS_USE_FIPS_ENDPOINT=true", "NO_PROXY=example.com", "TMPDIR="+t.TempDir())
 	return cmd
 }
 
@@ -98,6 +99,9 @@ func TestUsage(t *testing.T) {
 		{[]string{"image", "list", "--endpoint", "127.0.0.1:1"}, "http://"},
 		{[]string{"image", "list", "--dir", dir, "more"}, `"more"`},
 		{[]string{"image", "export", "--dir", dir, "ami-01234567"}, "FILE"},
+		{[]string{"image", "import", "--name", "xyz", "a", "--dir", dir, "--region", "here"}, "eu-west-2"},
+		{[]string{"image", "import", "--name", "xyz", "a", "--dir", dir, "--account", "me"}, "twelve digits"},
+		{[]string{"version", "more"}, `"more"`},
 	} {
 		got := runProgram(t, test.args...)
 		if got.status != statusUsage || got.stdout != "" || !strings.Contains(got.stderr, test.says) {
@@ -110,8 +114,19 @@ func TestUsage(t *testing.T) {
 }
 
 func TestHelpAndVersion(t *testing.T) {
-	if got := runProgram(t, "help"); got.status != 0 || !strings.Contains(got.stdout, "image import") {
-		t.Errorf("help is %+v", got)
+	for _, line := range []string{
+		"help", "--help", "-h", "help serve", "serve --help", "run -h", "run --dir x --help -- true", "version --help",
+		"image help", "image --help", "image import --help", "image export x -h", "image list -help",
+	} {
+		got := runProgram(t, strings.Fields(line)...)
+		if got.status != 0 || !strings.Contains(got.stdout, "image import") || got.stderr != "" {
+			t.Errorf("%s: %+v", line, got)
+		}
+	}
+	for _, said := range []string{ownKey.ID + ":" + ownKey.Secret, defaultListen} {
+		if !strings.Contains(usage, said) {
+			t.Errorf("the help does not say %s", said)
+		}
 	}
 	if got := runProgram(t, "version"); got.status != 0 || !strings.HasPrefix(got.stdout, "loopcloud ") {
 		t.Errorf("the version is %+v", got)
@@ -125,7 +140,7 @@ func TestFailures(t *testing.T) {
 		says string
 	}{
 		{[]string{"image", "import", "--dir", dir, "--name", "xyz", "/does/not/exist"}, "/does/not/exist"},
-		{[]string{"image", "export", "--dir", dir, "ami-00000bad", filepath.Join(dir, "out")}, "ami-00000bad"},
+		{[]string{"image", "export", "--dir", dir, "ami-00000bad", filepath.Join(dir, "out")}, "ami-00000bad"}, // the import has made it
 		{[]string{"image", "list", "--endpoint", "http://127.0.0.1:1"}, "127.0.0.1:1"},
 		{[]string{"serve", "--dir", dir, "--listen", "nowhere"}, "nowhere"},
 		{[]string{"serve", "--dir", "/dev/null"}, "/dev/null"},
@@ -133,6 +148,22 @@ func TestFailures(t *testing.T) {
 		if got := runProgram(t, test.args...); got.status != statusFailed || !strings.Contains(got.stderr, test.says) {
 			t.Errorf("%q: status %d, should have said %q: %s", test.args, got.status, test.says, got.stderr)
 		}
+	}
+}
+
+// TestNoCloudThere: what only looks makes no cloud.
+func TestNoCloudThere(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "mistyped")
+	for _, args := range [][]string{
+		{"image", "list", "--dir", dir},
+		{"image", "export", "--dir", dir, "ami-00000bad", filepath.Join(t.TempDir(), "out")},
+	} {
+		if got := runProgram(t, args...); got.status != statusFailed || !strings.Contains(got.stderr, "no cloud in "+dir) {
+			t.Errorf("%q: %+v", args, got)
+		}
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory was made (%v)", err)
 	}
 }
 
@@ -185,7 +216,7 @@ func TestRunEnvironment(t *testing.T) {
 			t.Errorf("%s is %q, not %q", name, env[name], want)
 		}
 	}
-	for _, name := range []string{"AWS_PROFILE", "AWS_EC2_METADATA_DISABLED"} {
+	for _, name := range []string{"AWS_PROFILE", "AWS_EC2_METADATA_DISABLED", "AWS_USE_FIPS_ENDPOINT"} {
 		if value, ok := env[name]; ok {
 			t.Errorf("%s is %q", name, value)
 		}
@@ -320,6 +351,31 @@ func TestImages(t *testing.T) {
 	}
 }
 
+// TestImageOfAnAccount: the account that is named owns the image; a running
+// loopcloud takes the accounts that it has.
+func TestImageOfAnAccount(t *testing.T) {
+	dir, source := t.TempDir(), filepath.Join(t.TempDir(), "disk.raw")
+	if err := os.WriteFile(source, make([]byte, 1<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	rest := runProgram(t, "image", "import", "--dir", dir, "--name", "at rest", "--account", "111111111111", source)
+	if rest.status != 0 {
+		t.Fatalf("the import is %+v", rest)
+	}
+	running := serve(t, dir)
+	at := []string{"--endpoint", running.endpoint}
+	for account, want := range map[string]int{"111111111111": 0, "333333333333": statusFailed} {
+		got := runProgram(t, append([]string{"image", "import", "--name", "running", "--account", account, source}, at...)...)
+		if got.status != want {
+			t.Errorf("into %s: %+v", account, got)
+		}
+	}
+	list := runProgram(t, append([]string{"image", "list", "--json"}, at...)...)
+	if n := strings.Count(list.stdout, `"account": "111111111111"`); n != 2 {
+		t.Errorf("%d images are the account's:\n%s", n, list.stdout)
+	}
+}
+
 func TestProfiles(t *testing.T) {
 	for text, want := range map[string]string{"instant": "0s", "aws": "3s", "aws:0.5": "1.5s", "outscale:2": "8s", "aws:0": "0s"} {
 		if got, err := parseProfile(text); err != nil || got.Attach.String() != want {
@@ -359,11 +415,17 @@ func TestPlacesOfImages(t *testing.T) {
 	if err := (place{endpoint: "http://127.0.0.1:4600"}).check("image list"); err != nil {
 		t.Error(err)
 	}
-	err := place{dir: t.TempDir()}.with("", func(all images) error {
+	look := func(all images) error {
 		_, err := all.Images(context.Background())
 		return err
-	})
-	if err != nil {
-		t.Error(err)
+	}
+	dir := t.TempDir()
+	for _, use := range []func() error{
+		func() error { return place{dir: dir}.change("", "", look) },
+		func() error { return place{dir: dir}.look(look) },
+	} {
+		if err := use(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -167,7 +167,8 @@ func pointers(endpoint, region string, key state.Key) map[string]string {
 // elsewhere are variables that would point clients to something else.
 var elsewhere = []string{
 	"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_EC2_METADATA_DISABLED",
-	"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "OSC_PROFILE",
+	"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT",
+	"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "OSC_PROFILE",
 }
 
 // environment is an environment that points clients of both clouds to the endpoint,

@@ -14,12 +14,15 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
+// defaultListen is where a cloud is that was not told otherwise.
+const defaultListen = "127.0.0.1:4600"
+
 // serve runs a cloud until it is told to stop.
 func (p *program) serve(ctx context.Context, args []string) error {
 	var cloud cloudFlags
 	fs := newFlags("serve")
 	cloud.register(fs)
-	listen := fs.String("listen", "127.0.0.1:4600", "")
+	listen := fs.String("listen", defaultListen, "")
 	rest, err := parse(fs, args)
 	if err != nil {
 		return err

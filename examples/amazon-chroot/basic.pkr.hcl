@@ -2,7 +2,7 @@ packer {
   required_plugins {
     amazon-chroot = {
       source  = "github.com/packer-chroot/amazon-chroot"
-      version = ">= 0.9.0"
+      version = ">= 1.0.0"
     }
   }
 }

@@ -2,7 +2,7 @@ packer {
   required_plugins {
     osc-chroot = {
       source  = "github.com/packer-chroot/osc-chroot"
-      version = ">= 0.9.0"
+      version = ">= 1.0.0"
     }
   }
 }

@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 )
 
 const (
@@ -38,49 +38,12 @@ var keys = []state.Key{
 	{ID: "AKIDAMAZON", Secret: "amazon/secret", Account: amazon},
 }
 
-// disks keep no bytes: the state's rules are what is tested here.
-type disks struct{}
-
-func (disks) CreateVolume(string, int64, string) error    { return nil }
-func (disks) ResizeVolume(string, int64) error            { return nil }
-func (disks) DeleteVolume(string) error                   { return nil }
-func (disks) AttachVolume(_, name string) (string, error) { return name, nil }
-func (disks) DetachVolume(string, bool) error             { return nil }
-func (disks) CreateSnapshot(string, string) error         { return nil }
-func (disks) CopySnapshot(string, string) error           { return nil }
-func (disks) DeleteSnapshot(string) error                 { return nil }
-func (disks) ImportSnapshot(string, string) error         { return nil }
-func (disks) ExportSnapshot(string, string, int64) error  { return nil }
-func (disks) ReleaseAll() error                           { return nil }
-
-// brokenDisks make no volume.
-type brokenDisks struct{ disks }
-
-func (brokenDisks) CreateVolume(string, int64, string) error { return errors.New("no space left") }
-
-// clock stands still until it is moved on.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // box is a cloud with an EC2 endpoint and a client for it.
 type box struct {
 	*testing.T
 	st    *state.Cloud
-	clock *clock
+	clock *statetest.Clock
+	disks *statetest.Disks
 	url   string
 	// client is alice's, in the region.
 	client *sdk.Client
@@ -91,14 +54,9 @@ func newBox(t *testing.T) *box { return newSlowBox(t, state.Timing{}) }
 // newSlowBox is a cloud that takes time, on a clock that the test moves.
 func newSlowBox(t *testing.T, timing state.Timing) *box {
 	t.Helper()
-	return newBoxOn(t, timing, disks{})
-}
-
-func newBoxOn(t *testing.T, timing state.Timing, d state.Disks) *box {
-	t.Helper()
-	b := &box{T: t, clock: &clock{now: time.Date(2026, 3, 4, 5, 6, 7, 890_000_000, time.UTC)}}
+	b := &box{T: t, disks: statetest.NewDisks(), clock: statetest.NewClock(time.Date(2026, 3, 4, 5, 6, 7, 890_000_000, time.UTC))}
 	st, err := state.Open(state.Config{
-		Dir: t.TempDir(), Clock: b.clock.Now, Disks: d, Timing: timing, Keys: keys,
+		Dir: t.TempDir(), Clock: b.clock.Now, Disks: b.disks, Timing: timing, Keys: keys,
 		Accounts: []state.Account{{ID: alice}, {ID: bob}, {ID: amazon, Alias: "amazon"}},
 	})
 	if err != nil {

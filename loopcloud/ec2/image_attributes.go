@@ -174,7 +174,7 @@ func (c *call) describeImageAttribute(in *describeImageAttributeInput) (*describ
 		return nil, err
 	}
 	if found[0].Account != c.caller.Account {
-		return nil, notAuthorized("image", found[0].ID)
+		return nil, c.notOwner("image", found[0].ID)
 	}
 	out := &describeImageAttributeOutput{ImageID: found[0].ID}
 	tell(out, found[0])

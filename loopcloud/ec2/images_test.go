@@ -51,7 +51,7 @@ func TestImageLife(t *testing.T) {
 	}
 	_, err := b.client.DeleteSnapshot(ctx, &sdk.DeleteSnapshotInput{SnapshotId: root.Ebs.SnapshotId})
 	b.refused(err, "InvalidSnapshot.InUse", *root.Ebs.SnapshotId, id)
-	b.clock.add(time.Minute)
+	b.clock.Pass(time.Minute)
 	if i := must(b.client.DescribeImages(ctx, describe))(b).Images[0]; i.State != types.ImageStateAvailable {
 		t.Errorf("the image is %s", i.State)
 	}
@@ -234,7 +234,7 @@ func TestImageDeprecation(t *testing.T) {
 	if !sees(bob, sdk.DescribeImagesInput{}) {
 		t.Error("the image is hidden before its time")
 	}
-	b.clock.add(2 * time.Hour)
+	b.clock.Pass(2 * time.Hour)
 	if sees(bob, sdk.DescribeImagesInput{}) {
 		t.Error("a deprecated image is listed for others")
 	}
@@ -414,7 +414,7 @@ func TestLaunchPermissions(t *testing.T) {
 	_, err := public.ModifyImageAttribute(ctx, &sdk.ModifyImageAttributeInput{ImageId: &id, Description: some})
 	b.refused(err, "AuthFailure", "Not authorized for image:"+id)
 	_, err = public.DescribeImageAttribute(ctx, &sdk.DescribeImageAttributeInput{ImageId: &id, Attribute: "description"})
-	b.refused(err, "AuthFailure", id)
+	b.refused(err, "AuthFailure", id, "is not its owner")
 	_, err = public.DeregisterImage(ctx, &sdk.DeregisterImageInput{ImageId: &id})
 	b.refused(err, "AuthFailure", id)
 }

@@ -95,13 +95,13 @@ func (c *call) runInstances(in *runInstancesInput) (*runInstancesOutput, error) 
 	if in.MinCount < 1 || in.MaxCount < in.MinCount || in.MaxCount > maxInstances {
 		return nil, refuse("InvalidParameterValue", "Invalid value '%d' for maxCount. It must be from minCount to %d, and minCount 1 or more", in.MaxCount, maxInstances)
 	}
-	tags, err := in.tagsOf("instance")
+	tags, err := in.tagsOf("instance", "volume")
 	if err != nil {
 		return nil, err
 	}
 	vms, err := c.st.RunVMs(c.caller, state.VMRequest{
 		ImageID: string(in.ImageID), Type: in.Type, Zone: in.Placement.Zone, Count: int(in.MaxCount),
-		Tags: tags["instance"], Token: in.Token, IDDigits: idDigits, DryRun: in.DryRun,
+		Tags: tags["instance"], VolumeTags: tags["volume"], Token: in.Token, IDDigits: idDigits, DryRun: in.DryRun,
 	})
 	if err != nil {
 		return nil, err

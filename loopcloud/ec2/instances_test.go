@@ -17,13 +17,16 @@ func TestInstanceLife(t *testing.T) {
 	image := b.image("bootable")
 	run := must(b.client.RunInstances(ctx, &sdk.RunInstancesInput{
 		ImageId: &image, MinCount: aws.Int32(1), MaxCount: aws.Int32(2), InstanceType: types.InstanceTypeT3Micro,
-		Placement:         &types.Placement{AvailabilityZone: aws.String("eu-west-2b")},
-		TagSpecifications: []types.TagSpecification{{ResourceType: "instance", Tags: []types.Tag{tag("Name", "vm")}}},
+		Placement: &types.Placement{AvailabilityZone: aws.String("eu-west-2b")},
+		TagSpecifications: []types.TagSpecification{
+			{ResourceType: "instance", Tags: []types.Tag{tag("Name", "vm")}},
+			{ResourceType: "volume", Tags: []types.Tag{tag("Name", "root")}},
+		},
 	}))(b)
 	if len(run.Instances) != 2 || run.Instances[0].State.Name != "pending" || *run.OwnerId != alice {
 		t.Fatalf("got %+v", run.Instances)
 	}
-	b.clock.add(time.Minute)
+	b.clock.Pass(time.Minute)
 	id := *run.Instances[0].InstanceId
 	i := b.instance(id)
 	if i.State.Name != "running" || *i.State.Code != 16 || i.InstanceType != "t3.micro" || *i.ImageId != image ||
@@ -32,11 +35,15 @@ func TestInstanceLife(t *testing.T) {
 		*i.BlockDeviceMappings[0].DeviceName != "/dev/sda1" || aws.ToString(i.PrivateIpAddress) == "" {
 		t.Errorf("got %+v", i)
 	}
+	roots := must(b.client.DescribeVolumes(ctx, &sdk.DescribeVolumesInput{Filters: []types.Filter{filter("tag:Name", "root")}}))(b)
+	if len(roots.Volumes) != 2 {
+		t.Errorf("the tagged volumes are %+v", roots.Volumes)
+	}
 	ended := must(b.client.TerminateInstances(ctx, &sdk.TerminateInstancesInput{InstanceIds: []string{id}}))(b).TerminatingInstances[0]
 	if ended.PreviousState.Name != "running" || ended.CurrentState.Name != "shutting-down" || *ended.CurrentState.Code != 32 {
 		t.Errorf("got %+v to %+v", ended.PreviousState, ended.CurrentState)
 	}
-	b.clock.add(time.Minute)
+	b.clock.Pass(time.Minute)
 	if i := b.instance(id); i.State.Name != "terminated" || *i.State.Code != 48 {
 		t.Errorf("got %+v", i.State)
 	}

@@ -274,7 +274,7 @@ func (c *call) describeSnapshotAttribute(in *describeSnapshotAttributeInput) (*d
 	}
 	s := found[0]
 	if s.Account != c.caller.Account {
-		return nil, notAuthorized("snapshot", s.ID)
+		return nil, c.notOwner("snapshot", s.ID)
 	}
 	out := &describeSnapshotAttributeOutput{SnapshotID: s.ID}
 	switch in.Attribute {
@@ -292,8 +292,12 @@ func badAttribute(name string) error {
 	return refuse("InvalidParameterValue", "Value (%s) for parameter attribute is invalid. Unknown attribute.", name)
 }
 
-func notAuthorized(resource, id string) error {
-	return fromState(&state.Error{Kind: state.NotAllowed, Resource: resource, ID: id})
+// notOwner refuses what only the owner of a thing may see.
+func (c *call) notOwner(resource, id string) error {
+	return fromState(&state.Error{
+		Kind: state.NotAllowed, Resource: resource, ID: id,
+		Message: fmt.Sprintf("account %s is not its owner", c.caller.Account),
+	})
 }
 
 // productCodeItem is a product code in a response.

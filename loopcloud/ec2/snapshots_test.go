@@ -29,12 +29,12 @@ func TestSnapshotLife(t *testing.T) {
 		*created.OwnerId != alice || *created.Description != "before the upgrade" || *created.Tags[0].Key != "Name" {
 		t.Errorf("created %+v", created)
 	}
-	b.clock.add(5 * time.Second)
+	b.clock.Pass(5 * time.Second)
 	describe := &sdk.DescribeSnapshotsInput{SnapshotIds: []string{id}}
 	if s := must(b.client.DescribeSnapshots(ctx, describe))(b).Snapshots[0]; s.State != types.SnapshotStatePending || *s.Progress != "50%" {
 		t.Errorf("half way: %s, %s", s.State, *s.Progress)
 	}
-	b.clock.add(5 * time.Second)
+	b.clock.Pass(5 * time.Second)
 	if s := must(b.client.DescribeSnapshots(ctx, describe))(b).Snapshots[0]; s.State != types.SnapshotStateCompleted || *s.Progress != "100%" || !s.StartTime.Equal(*created.StartTime) {
 		t.Errorf("at the end: %+v", s)
 	}

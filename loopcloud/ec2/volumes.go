@@ -185,10 +185,10 @@ type attachmentOutput struct {
 	attachmentItem
 }
 
-// deviceNames are the names that a volume can be attached under: letters, and a
-// partition's number for the sake of old Xen images.
+// deviceNames are the names that a volume can be attached under: a disk's, or the
+// root's. Those of partitions are for paravirtual instances, which no host is.
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
-var deviceNames = regexp.MustCompile(`^/dev/(sd|xvd)[a-z]{1,2}[0-9]{0,2}$`)
+var deviceNames = regexp.MustCompile(`^/dev/((sd|xvd)[a-z]{1,2}|sda1)$`)
 
 func (c *call) attachVolume(in *attachVolumeInput) (*attachmentOutput, error) {
 	if !deviceNames.MatchString(in.Device) {

@@ -29,7 +29,7 @@ func TestVolumeLife(t *testing.T) {
 	device, host := aws.String("/dev/sdf"), b.host()
 	_, err := b.client.AttachVolume(ctx, &sdk.AttachVolumeInput{VolumeId: &id, InstanceId: &host, Device: device})
 	b.refused(err, "IncorrectState", "creating")
-	b.clock.add(time.Second)
+	b.clock.Pass(time.Second)
 	b.expectVolume(id, types.VolumeStateAvailable, "")
 
 	attached := must(b.client.AttachVolume(ctx, &sdk.AttachVolumeInput{VolumeId: &id, InstanceId: &host, Device: device}))(b)
@@ -37,7 +37,7 @@ func TestVolumeLife(t *testing.T) {
 		t.Errorf("attached %+v", attached)
 	}
 	b.expectVolume(id, types.VolumeStateInUse, types.VolumeAttachmentStateAttaching)
-	b.clock.add(time.Second)
+	b.clock.Pass(time.Second)
 	b.expectVolume(id, types.VolumeStateInUse, types.VolumeAttachmentStateAttached)
 	_, err = b.client.DeleteVolume(ctx, &sdk.DeleteVolumeInput{VolumeId: &id})
 	b.refused(err, "VolumeInUse", host)
@@ -46,7 +46,7 @@ func TestVolumeLife(t *testing.T) {
 	if detached.State != types.VolumeAttachmentStateDetaching {
 		t.Errorf("detached %+v", detached)
 	}
-	b.clock.add(time.Second)
+	b.clock.Pass(time.Second)
 	b.expectVolume(id, types.VolumeStateAvailable, "")
 	must(b.client.DeleteVolume(ctx, &sdk.DeleteVolumeInput{VolumeId: &id}))(b)
 	_, err = b.client.DescribeVolumes(ctx, &sdk.DescribeVolumesInput{VolumeIds: []string{id}})
@@ -149,6 +149,8 @@ func TestAttachRefusals(t *testing.T) {
 	for _, test := range []struct{ volume, instance, device, code, says string }{
 		{id, host, "/dev/sdf", "InvalidParameterValue", "Attachment point /dev/sdf is already in use"},
 		{id, host, "sdg", "InvalidParameterValue", "not a valid EBS device name"},
+		{id, host, "/dev/sdg1", "InvalidParameterValue", "not a valid EBS device name"},
+		{id, host, "/dev/sda1", "InvalidParameterValue", "Attachment point /dev/sda1 is already in use"},
 		{away, host, "/dev/sdg", "InvalidVolume.ZoneMismatch", zone},
 		{absent, host, "/dev/sdg", "InvalidVolume.NotFound", absent},
 		{"vol-1", host, "/dev/sdg", "InvalidVolumeID.Malformed", `"vol-1" (expecting "vol-...")`},
@@ -198,7 +200,7 @@ func TestModifyVolume(t *testing.T) {
 	_, err := b.client.ModifyVolume(ctx, &sdk.ModifyVolumeInput{VolumeId: &id, Size: aws.Int32(30)})
 	b.refused(err, "IncorrectState", "modified")
 	for _, want := range []types.VolumeModificationState{types.VolumeModificationStateOptimizing, types.VolumeModificationStateCompleted} {
-		b.clock.add(time.Minute)
+		b.clock.Pass(time.Minute)
 		found := must(b.client.DescribeVolumesModifications(ctx, &sdk.DescribeVolumesModificationsInput{VolumeIds: []string{id}}))(b)
 		if got := found.VolumesModifications[0]; got.ModificationState != want {
 			t.Errorf("got %+v, want %s", got, want)
@@ -220,7 +222,7 @@ func TestDescribeVolumesFilters(t *testing.T) {
 	b := newBox(t)
 	host := b.host()
 	plain := b.volume()
-	b.clock.add(24 * time.Hour)
+	b.clock.Pass(24 * time.Hour)
 	tagged := b.volume(tag("Name", "root of build"), tag("empty", ""))
 	must(b.client.AttachVolume(ctx, &sdk.AttachVolumeInput{VolumeId: &tagged, InstanceId: &host, Device: aws.String("/dev/sdf")}))(b)
 	both := sorted(plain, tagged)
@@ -263,7 +265,7 @@ func TestDescribeVolumesPages(t *testing.T) {
 	var want []string
 	for range 12 {
 		want = append(want, b.volume())
-		b.clock.add(time.Second)
+		b.clock.Pass(time.Second)
 	}
 	pages := sdk.NewDescribeVolumesPaginator(b.client, &sdk.DescribeVolumesInput{MaxResults: aws.Int32(5), Filters: []types.Filter{filter("volume-id", want...)}})
 	var got []string

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +19,6 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
-	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
 // request is a signed request with a body, or, for a GET, a query.
@@ -171,7 +171,8 @@ func TestPresigned(t *testing.T) {
 
 // TestFault: what is wrong with loopcloud itself is no refusal.
 func TestFault(t *testing.T) {
-	b := newBoxOn(t, state.Timing{}, brokenDisks{})
+	b := newBox(t)
+	b.disks.Fail("CreateVolume", errors.New("no space left"))
 	status, body, _ := b.send(b.request(http.MethodPost, "Action=CreateVolume&Version=2016-11-15&Size=1&AvailabilityZone="+zone))
 	if status != http.StatusInternalServerError || !strings.Contains(body, "<Code>InternalError</Code>") || !strings.Contains(body, "no space left") {
 		t.Errorf("got %d %s", status, body)

@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,41 +15,25 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/imds"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 )
 
 var ctx = context.Background()
 
-// disks keep no bytes.
-type disks struct{}
-
-func (disks) CreateVolume(string, int64, string) error    { return nil }
-func (disks) ResizeVolume(string, int64) error            { return nil }
-func (disks) DeleteVolume(string) error                   { return nil }
-func (disks) AttachVolume(_, name string) (string, error) { return name, nil }
-func (disks) DetachVolume(string, bool) error             { return nil }
-func (disks) CreateSnapshot(string, string) error         { return nil }
-func (disks) CopySnapshot(string, string) error           { return nil }
-func (disks) DeleteSnapshot(string) error                 { return nil }
-func (disks) ImportSnapshot(string, string) error         { return nil }
-func (disks) ExportSnapshot(string, string, int64) error  { return nil }
-func (disks) ReleaseAll() error                           { return nil }
-
 // box is a cloud with a metadata service.
 type box struct {
 	*testing.T
-	st   *state.Cloud
-	vm   state.VM
-	url  string
-	past atomic.Int64 // seconds since the start
+	st    *state.Cloud
+	vm    state.VM
+	url   string
+	clock *statetest.Clock
 }
 
 func newBox(t *testing.T) *box {
 	t.Helper()
-	b := &box{T: t}
-	start := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	b := &box{T: t, clock: statetest.NewClock(time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC))}
 	st, err := state.Open(state.Config{
-		Dir: t.TempDir(), Disks: disks{},
-		Clock: func() time.Time { return start.Add(time.Duration(b.past.Load()) * time.Second) },
+		Dir: t.TempDir(), Disks: statetest.NewDisks(), Clock: b.clock.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -228,11 +211,11 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", name, got, test.want)
 		}
 	}
-	b.past.Store(59)
+	b.clock.Pass(59 * time.Second)
 	if got := read(token); got != 200 {
 		t.Errorf("before its end: %d", got)
 	}
-	b.past.Store(60)
+	b.clock.Pass(time.Second)
 	if got := read(token); got != 401 {
 		t.Errorf("at its end: %d", got)
 	}

@@ -27,7 +27,7 @@ func newZoo(t *testing.T) *zoo {
 	ctx, z := t.Context(), &zoo{world: w}
 	z.small = must[*osc.CreateVolumeResponse](t)(w.CreateVolume(ctx, osc.CreateVolumeRequest{SubregionName: zone, Size: ptr(1), ClientToken: ptr("small")})).Volume.VolumeId
 	z.plain = must[*osc.CreateSnapshotResponse](t)(w.CreateSnapshot(ctx, osc.CreateSnapshotRequest{VolumeId: &z.small, Description: ptr("plain")})).Snapshot.SnapshotId
-	w.clock.pass(24 * time.Hour)
+	w.clock.Pass(24 * time.Hour)
 	z.large = must[*osc.CreateVolumeResponse](t)(w.CreateVolume(ctx, osc.CreateVolumeRequest{SubregionName: zone + "", Size: ptr(100), VolumeType: ptr(osc.VolumeType("io1")), Iops: ptr(500)})).Volume.VolumeId
 	z.linked = must[*osc.CreateVolumeResponse](t)(w.CreateVolume(ctx, osc.CreateVolumeRequest{SubregionName: zone, SnapshotId: &z.plain, VolumeType: ptr(osc.VolumeType("gp2"))})).Volume.VolumeId
 	must[*osc.LinkVolumeResponse](t)(w.LinkVolume(ctx, osc.LinkVolumeRequest{VolumeId: z.linked, VmId: w.host(), DeviceName: "/dev/xvdk"}))

@@ -46,7 +46,7 @@ func TestVolumeLife(t *testing.T) {
 	_, err = w.CreateSnapshot(ctx, osc.CreateSnapshotRequest{VolumeId: &id})
 	wantConflict(t, err)
 
-	w.clock.pass(step)
+	w.clock.Pass(step)
 	if v := w.readVolume(id); v.State != osc.VolumeStateAvailable {
 		t.Fatalf("after a while: %+v", v)
 	}
@@ -60,7 +60,7 @@ func TestVolumeLife(t *testing.T) {
 	_, err = w.DeleteVolume(ctx, osc.DeleteVolumeRequest{VolumeId: id})
 	wantConflict(t, err)
 
-	w.clock.pass(step)
+	w.clock.Pass(step)
 	w.checkLinked(id, host)
 	got := must[*osc.UpdateVolumeResponse](t)(w.UpdateVolume(ctx, osc.UpdateVolumeRequest{VolumeId: id, Size: ptr(10), VolumeType: ptr(osc.VolumeType("gp2"))}))
 	if got.Volume.Size != 10 || got.Volume.VolumeType != "gp2" || got.Volume.Iops != 100 {
@@ -71,7 +71,7 @@ func TestVolumeLife(t *testing.T) {
 	if v := w.readVolume(id); v.LinkedVolumes[0].State != "detaching" {
 		t.Errorf("a volume on its way off: %+v", v)
 	}
-	w.clock.pass(step)
+	w.clock.Pass(step)
 	if v := w.readVolume(id); v.State != osc.VolumeStateAvailable || len(v.LinkedVolumes) != 0 {
 		t.Errorf("an unlinked volume: %+v", v)
 	}
@@ -84,7 +84,7 @@ func TestVolumeLife(t *testing.T) {
 	}
 	_, err = w.DeleteVolume(ctx, osc.DeleteVolumeRequest{VolumeId: id})
 	wantCode(t, err, "5064")
-	w.clock.pass(time.Hour)
+	w.clock.Pass(time.Hour)
 	gone := must[*osc.ReadVolumesResponse](t)(w.ReadVolumes(ctx, osc.ReadVolumesRequest{Filters: &osc.FiltersVolume{VolumeIds: &[]string{id}}}))
 	if len(*gone.Volumes) != 0 {
 		t.Errorf("after an hour: %+v", gone.Volumes)
@@ -123,7 +123,7 @@ func TestSnapshotLife(t *testing.T) {
 	w := newWorld(t, slow)
 	ctx := t.Context()
 	volume := w.volume()
-	w.clock.pass(step)
+	w.clock.Pass(step)
 
 	made := must[*osc.CreateSnapshotResponse](t)(w.CreateSnapshot(ctx, osc.CreateSnapshotRequest{VolumeId: &volume, Description: ptr("of a volume")})).Snapshot
 	if made.State != osc.SnapshotStatePending || *made.Progress != 0 || made.VolumeId != volume || made.VolumeSize != 8 ||
@@ -136,7 +136,7 @@ func TestSnapshotLife(t *testing.T) {
 		t.Errorf("a volume of a pending snapshot: %v", err)
 	}
 
-	w.clock.pass(step)
+	w.clock.Pass(step)
 	if s := w.readSnapshot(w.Client, id); s == nil || s.State != osc.SnapshotStateCompleted || *s.Progress != 100 {
 		t.Fatalf("after a while: %+v", s)
 	}
@@ -210,7 +210,7 @@ func TestImageLife(t *testing.T) {
 	wantConflict(t, err)
 	_, err = w.DeleteSnapshot(ctx, osc.DeleteSnapshotRequest{SnapshotId: snapshot})
 	wantConflict(t, err)
-	w.clock.pass(step)
+	w.clock.Pass(step)
 	if i := w.readImage(w.Client, id); i == nil || i.State != osc.ImageStateAvailable {
 		t.Fatalf("after a while: %+v", i)
 	}

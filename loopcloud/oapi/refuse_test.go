@@ -327,9 +327,9 @@ func TestAuthorization(t *testing.T) {
 	if err := read(w.client("AKOTHER", secret)); err != nil {
 		t.Errorf("another account is locked too: %v", err)
 	}
-	w.clock.pass(59 * time.Second)
+	w.clock.Pass(59 * time.Second)
 	wantCode(t, read(w.Client), "13")
-	w.clock.pass(2 * time.Second)
+	w.clock.Pass(2 * time.Second)
 	if err := read(w.Client); err != nil {
 		t.Errorf("after a minute: %v", err)
 	}

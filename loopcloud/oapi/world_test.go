@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 )
 
 const (
@@ -31,45 +31,12 @@ const (
 	secret = "a secret"
 )
 
-// noBytes is a Disks that keeps nothing: this package never looks at bytes.
-type noBytes struct{}
-
-func (noBytes) CreateVolume(string, int64, string) error    { return nil }
-func (noBytes) ResizeVolume(string, int64) error            { return nil }
-func (noBytes) DeleteVolume(string) error                   { return nil }
-func (noBytes) AttachVolume(_, name string) (string, error) { return name, nil }
-func (noBytes) DetachVolume(string, bool) error             { return nil }
-func (noBytes) CreateSnapshot(string, string) error         { return nil }
-func (noBytes) CopySnapshot(string, string) error           { return nil }
-func (noBytes) DeleteSnapshot(string) error                 { return nil }
-func (noBytes) ImportSnapshot(string, string) error         { return nil }
-func (noBytes) ExportSnapshot(_, _ string, _ int64) error   { return nil }
-func (noBytes) ReleaseAll() error                           { return nil }
-
-// clock stands still until it is moved.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // world is a cloud that speaks the Outscale API, and the SDK to speak to it.
 type world struct {
 	*osc.Client
 	t       *testing.T
 	state   *state.Cloud
-	clock   *clock
+	clock   *statetest.Clock
 	handler *oapi.Handler
 	server  *httptest.Server
 }
@@ -79,10 +46,10 @@ var mine = state.Caller{Account: me, Region: home}
 // newWorld is a cloud where things take as long as the timing says.
 func newWorld(t *testing.T, timing state.Timing) *world {
 	t.Helper()
-	w := &world{t: t, clock: &clock{now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)}}
+	w := &world{t: t, clock: statetest.NewClock(time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC))}
 	var err error
 	w.state, err = state.Open(state.Config{
-		Dir: filepath.Join(t.TempDir(), "state"), Disks: noBytes{}, Clock: w.clock.Now, Timing: timing,
+		Dir: filepath.Join(t.TempDir(), "state"), Disks: statetest.NewDisks(), Clock: w.clock.Now, Timing: timing,
 		Accounts: []state.Account{{ID: me}, {ID: other, Alias: "somebody"}},
 		Keys:     []state.Key{{ID: myKey, Secret: secret, Account: me}, {ID: "AKOTHER", Secret: secret, Account: other}},
 	})

@@ -91,9 +91,10 @@ type VMRequest struct {
 	ImageID, Type, Zone string
 	Count               int
 	Tags                map[string]string
-	Token               string `json:"-"`
-	IDDigits            int    `json:"-"`
-	DryRun              bool   `json:"-"`
+	VolumeTags          map[string]string // of the volumes that come with them
+	Token               string            `json:"-"`
+	IDDigits            int               `json:"-"`
+	DryRun              bool              `json:"-"`
 }
 
 // PermissionChange adds to and removes from Permissions.

@@ -2,177 +2,13 @@ package state_test
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 )
-
-// fakeDisks keeps bytes as strings, and complains when two calls work on one id
-// at once or when what they need is not there.
-type fakeDisks struct {
-	mu        sync.Mutex
-	volumes   map[string]string // by id: what they hold
-	snapshots map[string]string
-	attached  map[string]string // device name by volume
-	working   map[string]bool
-	busy      map[string]bool  // devices in use
-	fail      map[string]error // by method
-	released  int
-	slow      chan struct{} // if set, every call waits for one
-	clashes   []string
-}
-
-func newFakeDisks() *fakeDisks {
-	return &fakeDisks{
-		volumes: map[string]string{}, snapshots: map[string]string{}, attached: map[string]string{},
-		working: map[string]bool{}, busy: map[string]bool{}, fail: map[string]error{},
-	}
-}
-
-// do is one call: it works on one id, and does nothing when it is to fail.
-func (d *fakeDisks) do(method, id string, effect func() error) error {
-	d.mu.Lock()
-	if d.working[id] {
-		d.clashes = append(d.clashes, method+" "+id)
-	}
-	d.working[id] = true
-	slow := d.slow
-	d.mu.Unlock()
-	if slow != nil {
-		<-slow
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.working[id] = false
-	if err := d.fail[method]; err != nil {
-		return err
-	}
-	return effect()
-}
-
-func take(from map[string]string, id string) error {
-	if _, ok := from[id]; !ok {
-		return fmt.Errorf("%s: %w", id, fs.ErrNotExist)
-	}
-	delete(from, id)
-	return nil
-}
-
-func copyTo(to map[string]string, id string, from map[string]string, source string) error {
-	text, ok := from[source]
-	if !ok {
-		return fmt.Errorf("%s: %w", source, fs.ErrNotExist)
-	}
-	to[id] = text
-	return nil
-}
-
-func (d *fakeDisks) CreateVolume(id string, _ int64, snapshot string) error {
-	return d.do("CreateVolume", id, func() error {
-		if snapshot == "" {
-			d.volumes[id] = ""
-			return nil
-		}
-		return copyTo(d.volumes, id, d.snapshots, snapshot)
-	})
-}
-
-func (d *fakeDisks) ResizeVolume(id string, bytes int64) error {
-	return d.do("ResizeVolume", id, func() error {
-		d.volumes[id] += fmt.Sprintf("[%d GiB]", bytes>>30)
-		return nil
-	})
-}
-
-func (d *fakeDisks) DeleteVolume(id string) error {
-	return d.do("DeleteVolume", id, func() error { return take(d.volumes, id) })
-}
-
-func (d *fakeDisks) AttachVolume(id, name string) (string, error) {
-	err := d.do("AttachVolume", id, func() error {
-		for _, taken := range d.attached {
-			if taken == name {
-				return fmt.Errorf("%s: %w", name, state.ErrDeviceTaken)
-			}
-		}
-		d.attached[id] = name
-		return nil
-	})
-	return "/fake" + name, err
-}
-
-func (d *fakeDisks) DetachVolume(id string, force bool) error {
-	return d.do("DetachVolume", id, func() error {
-		if d.busy[id] && !force {
-			return fmt.Errorf("%s: %w", id, state.ErrBusy)
-		}
-		return take(d.attached, id)
-	})
-}
-
-func (d *fakeDisks) CreateSnapshot(id, volume string) error {
-	return d.do("CreateSnapshot", id, func() error { return copyTo(d.snapshots, id, d.volumes, volume) })
-}
-
-func (d *fakeDisks) CopySnapshot(id, source string) error {
-	return d.do("CopySnapshot", id, func() error { return copyTo(d.snapshots, id, d.snapshots, source) })
-}
-
-func (d *fakeDisks) DeleteSnapshot(id string) error {
-	return d.do("DeleteSnapshot", id, func() error { return take(d.snapshots, id) })
-}
-
-func (d *fakeDisks) ImportSnapshot(id, file string) error {
-	return d.do("ImportSnapshot", id, func() error {
-		text, err := os.ReadFile(file)
-		d.snapshots[id] = string(text)
-		return err
-	})
-}
-
-func (d *fakeDisks) ExportSnapshot(id, file string, bytes int64) error {
-	return d.do("ExportSnapshot", id, func() error {
-		return os.WriteFile(file, []byte(fmt.Sprintf("%s, %d GiB", d.snapshots[id], bytes>>30)), 0o644)
-	})
-}
-
-func (d *fakeDisks) ReleaseAll() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.released++
-	d.attached = map[string]string{}
-	return d.fail["ReleaseAll"]
-}
-
-func (d *fakeDisks) set(change func()) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	change()
-}
-
-// fakeClock stands still until it is moved.
-type fakeClock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *fakeClock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *fakeClock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
 
 const (
 	me    = "111111111111"
@@ -193,36 +29,29 @@ type world struct {
 	*state.Cloud
 	t     *testing.T
 	dir   string
-	disks *fakeDisks
-	clock *fakeClock
+	disks *statetest.Disks
+	clock *statetest.Clock
 	cfg   state.Config
 }
 
 func newWorld(t *testing.T, timing state.Timing) *world {
 	t.Helper()
 	w := &world{
-		t: t, dir: filepath.Join(t.TempDir(), "state"), disks: newFakeDisks(),
-		clock: &fakeClock{now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)},
+		t: t, dir: filepath.Join(t.TempDir(), "state"), disks: statetest.NewDisks(),
+		clock: statetest.NewClock(time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)),
 	}
-	ids := 0
-	var mu sync.Mutex
 	w.cfg = state.Config{
 		Dir: w.dir, Disks: w.disks, Clock: w.clock.Now, Timing: timing,
 		Accounts: []state.Account{{ID: me}, {ID: other}},
-		NewID: func(prefix string, digits int) string {
-			mu.Lock()
-			defer mu.Unlock()
-			ids++
-			return fmt.Sprintf("%s-%0*x", prefix, digits, ids)
-		},
+		NewID:    statetest.CountingIDs(),
 	}
 	w.open()
 	t.Cleanup(func() {
 		if err := w.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
-		if len(w.disks.clashes) > 0 {
-			t.Errorf("two at work on one id: %v", w.disks.clashes)
+		if clashes := w.disks.Clashes(); len(clashes) > 0 {
+			t.Errorf("two at work on one id: %v", clashes)
 		}
 	})
 	return w

@@ -7,22 +7,24 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 )
 
 func TestRestart(t *testing.T) {
 	w := newWorld(t, seconds)
-	w.clock.pass(0)
+	w.clock.Pass(0)
 	img := func() state.Image {
 		v := w.volume()
-		w.clock.pass(seconds.VolumeCreate)
+		w.clock.Pass(seconds.VolumeCreate)
 		s := must[state.Snapshot](t)(w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID, Tags: map[string]string{"a": "b"}}))
-		w.clock.pass(seconds.Snapshot + 8*seconds.SnapshotPerGiB)
+		w.clock.Pass(seconds.Snapshot + 8*seconds.SnapshotPerGiB)
 		w.attach(v.ID, "/dev/sdf")
 		return must[state.Image](t)(w.CreateImage(mine, imageOf("kept", s.ID)))
 	}()
@@ -45,8 +47,8 @@ func TestRestart(t *testing.T) {
 	if w.readImage(img.ID).State != state.ImagePending {
 		t.Error("the image became available by the restart")
 	}
-	if w.disks.released != 3 { // at each start and at the one end
-		t.Errorf("devices were released %d times", w.disks.released)
+	if w.disks.Released() != 3 { // at each start and at the one end
+		t.Errorf("devices were released %d times", w.disks.Released())
 	}
 }
 
@@ -63,7 +65,7 @@ func TestKilled(t *testing.T) {
 		"delete volume":   func() { _ = w.DeleteVolume(mine, gone.ID, false) },
 	}
 	slow := make(chan struct{})
-	w.disks.set(func() { w.disks.slow = slow })
+	w.disks.Hold(slow)
 	var under sync.WaitGroup
 	for _, work := range works {
 		under.Go(work)
@@ -100,18 +102,8 @@ func TestKilled(t *testing.T) {
 
 // waitWorking returns when as many calls as this wait in Disks.
 func (w *world) waitWorking(n int) {
-	for {
-		working := 0
-		w.disks.set(func() {
-			for _, is := range w.disks.working {
-				if is {
-					working++
-				}
-			}
-		})
-		if working == n {
-			return
-		}
+	for w.disks.Working() != n {
+		runtime.Gosched()
 	}
 }
 
@@ -120,7 +112,7 @@ func (w *world) afterKill() state.Config {
 	w.t.Helper()
 	text := must[[]byte](w.t)(os.ReadFile(filepath.Join(w.dir, "state.json")))
 	cfg := w.cfg
-	cfg.Dir, cfg.Disks = w.t.TempDir(), newFakeDisks()
+	cfg.Dir, cfg.Disks = w.t.TempDir(), statetest.NewDisks()
 	if err := os.WriteFile(filepath.Join(cfg.Dir, "state.json"), text, 0o644); err != nil {
 		w.t.Fatal(err)
 	}
@@ -132,7 +124,7 @@ func TestClosedIsClosed(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1}); err == nil || len(w.disks.volumes) != 0 {
+	if _, err := w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1}); err == nil || len(w.disks.Volumes()) != 0 {
 		t.Errorf("closed, it made a volume (%v)", err)
 	}
 	if err := w.Close(); err != nil {
@@ -200,12 +192,12 @@ func TestPlacesOfAnEarlierConfigurationStay(t *testing.T) {
 }
 
 func TestConfigurationsThatAreRefused(t *testing.T) {
-	failing := newFakeDisks()
-	failing.fail["ReleaseAll"] = errors.New("a device is mounted")
+	failing := statetest.NewDisks()
+	failing.Fail("ReleaseAll", errors.New("a device is mounted"))
 	for name, cfg := range map[string]state.Config{
-		"no directory":   {Disks: newFakeDisks()},
+		"no directory":   {Disks: statetest.NewDisks()},
 		"no disks":       {Dir: t.TempDir()},
-		"region unknown": {Dir: t.TempDir(), Disks: newFakeDisks(), DefaultRegion: "mars-1"},
+		"region unknown": {Dir: t.TempDir(), Disks: statetest.NewDisks(), DefaultRegion: "mars-1"},
 		"devices stay":   {Dir: t.TempDir(), Disks: failing},
 	} {
 		if _, err := state.Open(cfg); err == nil {
@@ -216,7 +208,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	c, err := state.Open(state.Config{
-		Dir: t.TempDir(), Disks: newFakeDisks(),
+		Dir: t.TempDir(), Disks: statetest.NewDisks(),
 		Keys: []state.Key{{ID: "a", Secret: "s"}, {ID: "b", Secret: "s", Account: "210987654321"}},
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 )
 
 var seconds = state.Timing{
@@ -26,7 +27,7 @@ func TestVolumeLife(t *testing.T) {
 	_, err := w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID})
 	wantRefusal(t, err, state.WrongState, "volume")
 
-	w.clock.pass(2 * time.Second)
+	w.clock.Pass(2 * time.Second)
 	if s := w.readVolume(v.ID).State; s != state.VolumeAvailable {
 		t.Fatalf("after its time it is %s", s)
 	}
@@ -37,10 +38,10 @@ func TestVolumeLife(t *testing.T) {
 		t.Fatalf("deleted, it is %s", s)
 	}
 	wantRefusal(t, w.DeleteVolume(mine, v.ID, false), state.NotFound, "volume")
-	if len(w.disks.volumes) != 0 {
-		t.Errorf("its bytes remain: %v", w.disks.volumes)
+	if len(w.disks.Volumes()) != 0 {
+		t.Errorf("its bytes remain: %v", w.disks.Volumes())
 	}
-	w.clock.pass(time.Minute)
+	w.clock.Pass(time.Minute)
 	for _, left := range w.Volumes(mine) {
 		if left.ID == v.ID {
 			t.Error("it is listed for ever")
@@ -51,7 +52,7 @@ func TestVolumeLife(t *testing.T) {
 func TestAttachmentLife(t *testing.T) {
 	w := newWorld(t, seconds)
 	v := w.volume()
-	w.clock.pass(2 * time.Second)
+	w.clock.Pass(2 * time.Second)
 	if a := w.attach(v.ID, "/dev/sdf"); a.State != state.Attaching || a.Path != "/fake/dev/sdf" {
 		t.Fatalf("asked for, it is %+v", a)
 	}
@@ -71,7 +72,7 @@ func TestAttachmentLife(t *testing.T) {
 		if step.do != nil {
 			step.do()
 		}
-		w.clock.pass(step.pass)
+		w.clock.Pass(step.pass)
 		if got := w.attachState(v.ID); got != step.want {
 			t.Errorf("step %d: the attachment is %q, not %q", i, got, step.want)
 		}
@@ -100,12 +101,12 @@ func TestBusyDetach(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	v := w.volume()
 	w.attach(v.ID, "/dev/sdf")
-	w.disks.set(func() { w.disks.busy[v.ID] = true })
+	w.disks.SetBusy(v.ID, true)
 	w.detach(v.ID)
 	if s := w.attachState(v.ID); s != state.Detaching {
 		t.Fatalf("in use, the attachment is %q", s)
 	}
-	w.disks.set(func() { w.disks.busy[v.ID] = false })
+	w.disks.SetBusy(v.ID, false)
 	for w.attachState(v.ID) != "" { // the test's own time limit is the bound
 		time.Sleep(time.Millisecond)
 	}
@@ -118,7 +119,7 @@ func TestForcedDetach(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	v := w.volume()
 	w.attach(v.ID, "/dev/sdf")
-	w.disks.set(func() { w.disks.busy[v.ID] = true })
+	w.disks.SetBusy(v.ID, true)
 	w.detach(v.ID)
 	must[state.Attachment](t)(w.DetachVolume(mine, state.DetachRequest{VolumeID: v.ID, Force: true}))
 	if s := w.attachState(v.ID); s != "" {
@@ -128,7 +129,7 @@ func TestForcedDetach(t *testing.T) {
 
 // measuring is a Disks that knows how much its snapshots hold.
 type measuring struct {
-	*fakeDisks
+	*statetest.Disks
 	bytes int64
 }
 
@@ -142,7 +143,7 @@ func TestSnapshotProgress(t *testing.T) {
 	w.cfg.Disks = measuring{w.disks, 2 << 30} // 10 s, and 5 s for each of two GiB
 	w.open()
 	v := w.volume()
-	w.clock.pass(time.Minute)
+	w.clock.Pass(time.Minute)
 	s := must[state.Snapshot](t)(w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID, Description: "d"}))
 	if s.State != state.SnapshotPending || s.Progress != 0 || s.SizeGiB != 8 || s.VolumeID != v.ID {
 		t.Fatalf("a new snapshot is %+v", s)
@@ -158,7 +159,7 @@ func TestSnapshotProgress(t *testing.T) {
 		{4999 * time.Millisecond, 99, state.SnapshotPending},
 		{time.Millisecond, 100, state.SnapshotCompleted},
 	} {
-		w.clock.pass(step.pass)
+		w.clock.Pass(step.pass)
 		if got := w.readSnapshot(s.ID); got.Progress != step.progress || got.State != step.state {
 			t.Errorf("it is %s at %d %%, not %s at %d %%", got.State, got.Progress, step.state, step.progress)
 		}
@@ -168,11 +169,11 @@ func TestSnapshotProgress(t *testing.T) {
 func TestSnapshotIsPointInTime(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	v := w.volume()
-	w.disks.set(func() { w.disks.volumes[v.ID] = "before" })
+	w.disks.Write(v.ID, "before")
 	s := must[state.Snapshot](t)(w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID}))
-	w.disks.set(func() { w.disks.volumes[v.ID] = "after" })
+	w.disks.Write(v.ID, "after")
 	again := must[state.Volume](t)(w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SnapshotID: s.ID}))
-	if got := w.disks.volumes[again.ID]; got != "before" {
+	if got := w.disks.Volumes()[again.ID]; got != "before" {
 		t.Errorf("a volume of the snapshot holds %q", got)
 	}
 	if again.SizeGiB != 8 || again.SnapshotID != s.ID {
@@ -186,7 +187,7 @@ func TestImageLife(t *testing.T) {
 	if img.State != state.ImagePending {
 		t.Errorf("a new image is %s", img.State)
 	}
-	w.clock.pass(6 * time.Second)
+	w.clock.Pass(6 * time.Second)
 	img = w.readImage(img.ID)
 	v := img.Mappings[0].Volume
 	if img.State != state.ImageAvailable || v.SizeGiB != 8 || v.Type != "gp2" {
@@ -199,7 +200,7 @@ func TestImageLife(t *testing.T) {
 	if err := w.DeleteSnapshot(mine, v.SnapshotID, false); err != nil {
 		t.Fatal(err)
 	}
-	if len(w.Images(mine))+len(w.Snapshots(mine))+len(w.disks.snapshots) != 0 {
+	if len(w.Images(mine))+len(w.Snapshots(mine))+len(w.disks.Snapshots()) != 0 {
 		t.Error("something is left")
 	}
 }
@@ -225,7 +226,7 @@ func TestCopyImage(t *testing.T) {
 	if v.SnapshotID == img.Mappings[0].Volume.SnapshotID || !v.Encrypted || v.KMSKeyID == "" {
 		t.Errorf("its volume is %+v", v)
 	}
-	w.clock.pass(20 * time.Second)
+	w.clock.Pass(20 * time.Second)
 	snapshots := w.Snapshots(abroad)
 	if len(snapshots) != 1 || snapshots[0].State != state.SnapshotCompleted || !snapshots[0].Encrypted {
 		t.Errorf("the snapshots there are %+v", snapshots)
@@ -265,11 +266,11 @@ func TestFailedBytesLeaveNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, state.Instant())
 			img := w.image("source")
-			w.disks.set(func() { w.disks.fail[test.method] = broken })
+			w.disks.Fail(test.method, broken)
 			if err := test.call(w, img); !errors.Is(err, broken) {
 				t.Fatalf("the error is %v", err)
 			}
-			w.disks.set(func() { delete(w.disks.fail, test.method) })
+			w.disks.Fail(test.method, nil)
 			if n := len(w.Images(mine)); n != 1 {
 				t.Errorf("%d images are left", n)
 			}
@@ -288,7 +289,7 @@ func TestFailedBytesLeaveNothing(t *testing.T) {
 func TestFailedAttachLeavesTheVolumeAvailable(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	v := w.volume()
-	w.disks.set(func() { w.disks.fail["AttachVolume"] = errors.New("no loop device") })
+	w.disks.Fail("AttachVolume", errors.New("no loop device"))
 	if _, err := w.AttachVolume(mine, state.AttachRequest{VolumeID: v.ID, VMID: w.host(), Device: "/dev/sdf"}); err == nil {
 		t.Fatal("it was attached")
 	}
@@ -304,19 +305,19 @@ func TestModifyVolume(t *testing.T) {
 	if got.SizeGiB != 16 || got.Type != "gp3" || got.IOPS != 4000 || got.Throughput != 500 {
 		t.Errorf("modified, it is %+v", got)
 	}
-	if w.disks.volumes[v.ID] != "[16 GiB]" {
-		t.Errorf("its bytes were not resized: %q", w.disks.volumes[v.ID])
+	if w.disks.Volumes()[v.ID] != "[16 GiB]" {
+		t.Errorf("its bytes were not resized: %q", w.disks.Volumes()[v.ID])
 	}
 	if m := got.Modification; m.State != "modifying" || m.FromSize != 8 || m.ToSize != 16 || m.FromType != "gp2" || m.FromIOPS != 100 {
 		t.Errorf("the modification is %+v", m)
 	}
 	_, err := w.ModifyVolume(mine, v.ID, state.VolumeChange{SizeGiB: 17})
 	wantRefusal(t, err, state.WrongState, "volume")
-	w.clock.pass(15 * time.Second)
+	w.clock.Pass(15 * time.Second)
 	if m := w.readVolume(v.ID).Modification; m.State != "optimizing" || m.Progress != 75 {
 		t.Errorf("later it is %+v", m)
 	}
-	w.clock.pass(5 * time.Second)
+	w.clock.Pass(5 * time.Second)
 	if m := w.readVolume(v.ID).Modification; m.State != "completed" || m.Progress != 100 {
 		t.Errorf("in the end it is %+v", m)
 	}
@@ -335,18 +336,18 @@ func TestVMLife(t *testing.T) {
 	attach := state.AttachRequest{VolumeID: v.ID, VMID: vms[0].ID, Device: "/dev/sdf"}
 	_, err := w.AttachVolume(mine, attach)
 	wantRefusal(t, err, state.WrongState, "instance")
-	w.clock.pass(7 * time.Second)
+	w.clock.Pass(7 * time.Second)
 	if a := must[state.Attachment](t)(w.AttachVolume(mine, attach)); a.Path != "" {
 		t.Errorf("a record has the device %s", a.Path)
 	}
-	if len(w.disks.attached) != 0 {
+	if len(w.disks.Attached()) != 0 {
 		t.Error("a device was made for a record")
 	}
 	got := must[[]state.VM](t)(w.TerminateVMs(mine, []string{vms[0].ID, vms[1].ID}, false))
 	if got[1].State != state.VMShuttingDown {
 		t.Errorf("terminated, one is %s", got[1].State)
 	}
-	w.clock.pass(8 * time.Second)
+	w.clock.Pass(8 * time.Second)
 	if s := w.readVolume(v.ID).State; s != state.VolumeAvailable {
 		t.Errorf("the volume is %s", s)
 	}
@@ -358,7 +359,7 @@ func TestVMLife(t *testing.T) {
 			t.Errorf("in the end it is %s", vm.State)
 		}
 	}
-	w.clock.pass(time.Hour)
+	w.clock.Pass(time.Hour)
 	if n := len(w.VMs(mine)); n != 1 {
 		t.Errorf("%d VMs are listed for ever", n)
 	}

@@ -99,7 +99,7 @@ func TestAttachRefusals(t *testing.T) {
 			wantRefusal(t, err, test.kind, test.resource)
 		})
 	}
-	w.disks.set(func() { w.disks.attached["someone's"] = "/dev/sdh" })
+	w.disks.Take("/dev/sdh")
 	_, err := w.AttachVolume(mine, state.AttachRequest{VolumeID: v, VMID: w.host(), Device: "/dev/sdh"})
 	wantRefusal(t, err, state.InUse, "device")
 }
@@ -349,7 +349,7 @@ func TestTokens(t *testing.T) {
 	if a, b := must[[]state.VM](t)(w.RunVMs(mine, run)), must[[]state.VM](t)(w.RunVMs(mine, run)); fmt.Sprint(a) != fmt.Sprint(b) {
 		t.Error("other VMs were run")
 	}
-	w.clock.pass(24 * time.Hour)
+	w.clock.Pass(24 * time.Hour)
 	if v := must[state.Volume](t)(w.CreateVolume(mine, req)); v.ID == first.ID {
 		t.Error("the token is remembered for ever")
 	}

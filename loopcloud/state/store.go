@@ -20,6 +20,15 @@ type store struct {
 	lock *os.File
 }
 
+// Kept tells whether a directory holds a state.
+func Kept(dir string) (bool, error) {
+	_, err := os.Stat((&store{dir: dir}).file())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // openStore makes the directory if need be, and holds it against every other
 // process until close.
 func openStore(dir string) (*store, error) {

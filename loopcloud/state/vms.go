@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"maps"
 	"runtime"
 )
@@ -54,7 +55,7 @@ func architecture() string {
 }
 
 // addRecordVolume gives a VM that is a record a volume that is one too.
-func (c *Cloud) addRecordVolume(vm *vmRecord, m Mapping, digits int) {
+func (c *Cloud) addRecordVolume(vm *vmRecord, m Mapping, digits int) *volumeRecord {
 	v := m.Volume
 	r := &volumeRecord{
 		Volume: Volume{
@@ -78,6 +79,7 @@ func (c *Cloud) addRecordVolume(vm *vmRecord, m Mapping, digits int) {
 		Ready: vm.Ready,
 	}
 	c.db.Volumes[r.ID] = r
+	return r
 }
 
 // host is this machine's record at a place, nil if there is none.
@@ -145,7 +147,7 @@ func (c *Cloud) RunVMs(caller Caller, req VMRequest) ([]VM, error) {
 func (o *op) runVMs(caller Caller, req VMRequest) ([]string, error) {
 	img, err := o.launchable(caller, &req)
 	if err == nil {
-		err = checkTags(req.Tags)
+		err = errors.Join(checkTags(req.Tags), checkTags(req.VolumeTags))
 	}
 	if err != nil {
 		return nil, err
@@ -163,7 +165,7 @@ func (o *op) runVMs(caller Caller, req VMRequest) ([]string, error) {
 		o.db.VMs[vm.ID] = vm
 		for _, m := range img.Mappings {
 			if m.Volume != nil {
-				o.addRecordVolume(vm, m, req.IDDigits)
+				o.addRecordVolume(vm, m, req.IDDigits).Tags = maps.Clone(req.VolumeTags)
 			}
 		}
 		ids = append(ids, vm.ID)

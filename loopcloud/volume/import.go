@@ -51,7 +51,12 @@ const (
 //
 // A directory or tar needs mkfs.ext4 (Debian's package e2fsprogs).
 func Import(ctx context.Context, src, dst string, opts ImportOptions) error {
-	err := create(dst, func(f *os.File) error { return importTo(ctx, f, src, opts) })
+	err := create(dst, func(f *os.File) error {
+		if err := importTo(ctx, f, src, opts); err != nil {
+			return err
+		}
+		return ctx.Err() // a raw disk's copy does not stop for it
+	})
 	if err != nil {
 		return fmt.Errorf("cannot make a disk of %s: %w", src, err)
 	}
@@ -291,6 +296,9 @@ func tool(name, debianPackage string) (string, error) {
 // run runs a program; its error has what the program printed.
 func run(ctx context.Context, name string, args ...string) error {
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, strings.TrimSpace(string(out)))
 	}

@@ -1,0 +1,407 @@
+package acceptance
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// part is a file system of a layout: where it is in MiB, and what makes it.
+type part struct {
+	start, size int
+	mkfs        []string
+	// root says that it holds the root file system, at the path below.
+	root      bool
+	subvolume string
+	// files are written into it; %UUID of the part that is named so is put in.
+	files map[string]string
+}
+
+// A disk that a source image has.
+type layout struct {
+	name string
+	// script is sfdisk's; without one the first part is the whole disk.
+	script string
+	parts  []part
+	// mark is a path to write to, and in which part it must be: its index, and the
+	// path there.
+	mark     string
+	markPart int
+	markPath string
+	fails    []string
+}
+
+const (
+	espType  = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+	biosType = "21686148-6449-6E6F-744E-656564454649"
+	rootType = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
+)
+
+var (
+	ext4  = []string{"mkfs.ext4", "-q"}
+	xfs   = []string{"mkfs.xfs", "-q"}
+	btrfs = []string{"mkfs.btrfs", "-q"}
+	vfat  = []string{"mkfs.vfat"}
+	swap  = []string{"mkswap"}
+)
+
+func rootOf(start, size int, mkfs []string) part {
+	return part{start: start, size: size, mkfs: mkfs, root: true}
+}
+
+// layouts are disks that images come on.
+var layouts = []layout{
+	{name: "whole disk", parts: []part{rootOf(0, 200, ext4)}},
+	{name: "MBR, one partition", script: "label: dos\n1: start=1MiB, size=100MiB, type=83, bootable\n", parts: []part{rootOf(1, 100, ext4)}},
+	{
+		name: "MBR, behind swap", script: "label: dos\n1: start=1MiB, size=16MiB, type=82\n2: start=20MiB, size=100MiB, type=83\n",
+		parts: []part{{start: 1, size: 16, mkfs: swap}, rootOf(20, 100, ext4)}, markPart: 1,
+	},
+	{
+		name: "MBR, logical behind swap", script: "label: dos\n1: start=1MiB, size=16MiB, type=82\n2: start=20MiB, size=200MiB, type=5\n5: start=22MiB, size=100MiB, type=83\n",
+		parts: []part{{start: 1, size: 16, mkfs: swap}, rootOf(22, 100, ext4)}, markPart: 1,
+	},
+	{name: "GPT, the root first", script: "label: gpt\n1: start=1MiB, size=100MiB\n2: start=110MiB, size=16MiB\n", parts: []part{rootOf(1, 100, ext4), {start: 110, size: 16, mkfs: ext4}}},
+	{
+		name: "GPT, BIOS boot and root", script: "label: gpt\n1: start=1MiB, size=1MiB, type=" + biosType + "\n2: start=2MiB, size=100MiB\n",
+		parts: []part{rootOf(2, 100, ext4)},
+	},
+	{
+		name: "GPT, ESP and root", script: "label: gpt\n1: start=1MiB, size=33MiB, type=" + espType + "\n2: start=40MiB, size=100MiB\n",
+		parts: []part{{start: 1, size: 33, mkfs: vfat}, rootOf(40, 100, ext4)}, markPart: 1,
+	},
+	{
+		name: "GPT, ESP, /boot and root", script: "label: gpt\n1: start=1MiB, size=33MiB, type=" + espType + "\n2: start=40MiB, size=32MiB\n3: start=80MiB, size=100MiB\n",
+		parts: []part{
+			{start: 1, size: 33, mkfs: []string{"mkfs.vfat", "-i", "12345678"}},
+			{start: 40, size: 32, mkfs: []string{"mkfs.ext4", "-q", "-U", "0e7a1a2b-0000-4000-8000-0123456789ab"}},
+			{start: 80, size: 100, mkfs: ext4, root: true, files: map[string]string{
+				"etc/fstab": "UUID=1234-5678 /boot/efi vfat umask=0077 0 1\nUUID=0e7a1a2b-0000-4000-8000-0123456789ab /boot ext4 defaults 0 2\n",
+			}},
+		},
+		mark: "/boot/mark", markPart: 1, markPath: "mark",
+	},
+	{
+		name: "GPT, the root marked and last", script: "label: gpt\n1: start=1MiB, size=33MiB, type=" + espType + "\n2: start=40MiB, size=100MiB\n3: start=150MiB, size=100MiB, type=" + rootType + "\n",
+		parts:    []part{{start: 1, size: 33, mkfs: vfat}, rootOf(40, 100, ext4), rootOf(150, 100, ext4)},
+		markPart: 2,
+	},
+	{
+		name:   "GPT, 1, 14 and 15 as cloud images have",
+		script: "label: gpt\n1: start=128MiB, size=100MiB\n14: start=1MiB, size=4MiB, type=" + biosType + "\n15: start=5MiB, size=106MiB, type=" + espType + "\n",
+		parts: []part{
+			{start: 128, size: 100, mkfs: ext4, root: true, files: map[string]string{"etc/fstab": "LABEL=cloudimg-rootfs / ext4 defaults 0 1\nLABEL=UEFI /boot/efi vfat umask=0077 0 1\n"}},
+			{start: 5, size: 106, mkfs: []string{"mkfs.vfat", "-n", "UEFI"}},
+		},
+	},
+	{
+		name: "GPT, ESP, /boot of xfs and root of xfs", script: "label: gpt\n1: start=1MiB, size=33MiB, type=" + espType + "\n2: start=40MiB, size=310MiB\n3: start=360MiB, size=320MiB\n",
+		parts: []part{
+			{start: 1, size: 33, mkfs: vfat},
+			{start: 40, size: 310, mkfs: []string{"mkfs.xfs", "-q", "-L", "boot"}},
+			{start: 360, size: 320, mkfs: xfs, root: true, files: map[string]string{"etc/fstab": "LABEL=boot /boot xfs defaults 0 0\n"}},
+		},
+		mark: "/boot/mark", markPart: 1, markPath: "mark",
+	},
+	{name: "xfs, first", script: "label: gpt\n1: start=1MiB, size=320MiB\n", parts: []part{rootOf(1, 320, xfs)}},
+	{
+		name: "btrfs with the subvolume @", script: "label: gpt\n1: start=1MiB, size=1MiB, type=" + biosType + "\n2: start=2MiB, size=200MiB\n",
+		parts: []part{{start: 2, size: 200, mkfs: btrfs, root: true, subvolume: "@"}}, markPath: "@/root/mark",
+	},
+	{
+		name: "btrfs, /boot its own subvolume", script: "label: dos\n1: start=1MiB, size=200MiB, type=83\n",
+		parts: []part{{start: 1, size: 200, mkfs: []string{"mkfs.btrfs", "-q", "-L", "fedora"}, root: true, subvolume: "root", files: map[string]string{"etc/fstab": "LABEL=fedora / btrfs subvol=root 0 0\nLABEL=fedora /boot btrfs subvol=boot 0 0\n"}}},
+		mark:  "/boot/mark", markPath: "boot/mark",
+	},
+	{
+		name: "two roots", script: "label: gpt\n1: start=1MiB, size=33MiB, type=" + espType + "\n2: start=40MiB, size=100MiB\n3: start=150MiB, size=120MiB\n",
+		parts: []part{{start: 1, size: 33, mkfs: vfat}, rootOf(40, 100, ext4), rootOf(150, 120, []string{"mkfs.ext4", "-q", "-L", "rescue"})},
+		fails: []string{"more than one root file system", "mount_partition", "partition 1 (type EFI system, vfat, 33 MiB)", ", ext4, 100 MiB): it looks like a root", `ext4, label "rescue", 120 MiB): it looks like a root`},
+	},
+	{
+		name: "swap and data", script: "label: dos\n1: start=1MiB, size=16MiB, type=82\n2: start=20MiB, size=100MiB, type=83\n",
+		parts: []part{{start: 1, size: 16, mkfs: swap}, {start: 20, size: 100, mkfs: ext4, files: map[string]string{"music/song": "la"}}},
+		fails: []string{"no partition looks like a root", "partition 1 (type swap, swap, 16 MiB)", "partition 2 (type 83, ext4, 100 MiB): it has no /etc/os-release"},
+	},
+}
+
+// TestLayouts builds on each layout with no option that speaks of the disk, by the
+// builders in turn.
+func TestLayouts(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for i, l := range layouts {
+		f := flavors[i%len(flavors)]
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t)
+			l.mark = or(l.mark, "/root/mark")
+			template := b.template(f.basic(map[string]any{"source_PREFIX": b.source(l)}), shell("echo built > "+l.mark))
+			if l.fails != nil {
+				b.fails(template, l.fails...)
+				return
+			}
+			b.build(template)
+			raw := b.disk(b.latest().ID)
+			at := l.parts[l.markPart]
+			if got := b.inPart(raw, at, or(l.markPath, "root/mark")); got != "built\n" {
+				t.Errorf("the image holds %q", got)
+			}
+		})
+	}
+}
+
+func or(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// TestMountBootTurnedOff leaves /boot of the image's fstab alone.
+func TestMountBootTurnedOff(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		for _, l := range layouts {
+			if l.mark != "/boot/mark" || l.parts[0].mkfs[0] != "mkfs.vfat" {
+				continue
+			}
+			b.build(b.template(f.basic(map[string]any{"source_PREFIX": b.source(l), "mount_boot": false}), shell("mkdir -p /boot", "echo built > /boot/mark")))
+			raw, root := b.disk(b.latest().ID), l.parts[len(l.parts)-1]
+			if got := b.inPart(raw, root, "boot/mark"); got != "built\n" {
+				t.Errorf("%s: the root's own /boot holds %q", l.name, got)
+			}
+			return
+		}
+	})
+}
+
+// latest is the image that a build made last; others were imported.
+func (b *box) latest() image {
+	b.t.Helper()
+	for _, img := range b.images() {
+		if strings.HasPrefix(img.Name, "made by ") {
+			return img
+		}
+	}
+	b.t.Fatal("no build made an image")
+	return image{}
+}
+
+// source imports an image of the layout and answers its id.
+func (b *box) source(l layout) string {
+	b.t.Helper()
+	raw := filepath.Join(b.dir, "layout.raw")
+	b.onHost("truncate -s 800M %s", raw)
+	if l.script != "" {
+		script := b.write("layout.sfdisk", l.script)
+		b.onHost("sfdisk --quiet %s < %s", raw, script)
+	}
+	for i, p := range l.parts {
+		b.onHost("dd if=%s of=%s bs=1M seek=%d conv=notrunc,sparse status=none", b.partition(i, p), raw, p.start)
+	}
+	return b.loopcloud("image", "import", "--endpoint", b.endpoint, "--name", "layout", raw)
+}
+
+// partition makes a file system with what it is to hold.
+func (b *box) partition(i int, p part) string {
+	b.t.Helper()
+	file := filepath.Join(b.dir, "part"+strconv.Itoa(i))
+	b.onHost("truncate -s %dM %s", p.size, file)
+	b.onHost("%s %s", strings.Join(p.mkfs, " "), file)
+	if !p.root && p.files == nil {
+		return file
+	}
+	b.mounted(file, 0, func(dir string) {
+		if p.subvolume != "" {
+			b.onHost("cd %s && btrfs -q subvolume create %s && btrfs -q subvolume create boot", dir, p.subvolume)
+		}
+		top := filepath.Join(dir, p.subvolume)
+		if p.root {
+			b.onHost("cp -a %s/. %s/", programs.root, top)
+		}
+		for name, content := range p.files {
+			path := filepath.Join(top, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				b.t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+	})
+	return file
+}
+
+// inPart reads a file of a partition of a disk; it is empty if there is none.
+func (b *box) inPart(raw string, p part, path string) (content string) {
+	b.t.Helper()
+	b.mounted(raw, p.start, func(dir string) { content = read(filepath.Join(dir, path)) })
+	return content
+}
+
+// mounted mounts what begins at so many MiB of a file, for a moment.
+func (b *box) mounted(file string, mib int, see func(dir string)) {
+	b.t.Helper()
+	dir := b.t.TempDir()
+	loop := b.onHost("losetup --find --show --offset %d %s", mib<<20, file)
+	defer b.onHost("losetup --detach %s", loop)
+	b.onHost("mount %s %s", loop, dir)
+	defer b.onHost("umount %s", dir)
+	see(dir)
+}
+
+// onHost runs a command of the host.
+func (b *box) onHost(format string, args ...any) string {
+	b.t.Helper()
+	line := fmt.Sprintf(format, args...)
+	out, err := exec.Command("sh", "-c", line).CombinedOutput()
+	if err != nil {
+		b.t.Fatalf("%s: %v\n%s", line, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// TestGrowRoot has the root fill a volume larger than the source, and only when it
+// is asked to.
+func TestGrowRoot(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	tests := []struct {
+		layout string
+		grow   bool
+		atMiB  int // the size of the root file system is at least this, and below twice as much
+		fails  string
+	}{
+		{"whole disk", true, 1800, ""},
+		{"MBR, one partition", true, 1800, ""},
+		{"MBR, one partition", false, 70, ""},
+		{"GPT, ESP, /boot and root", true, 1700, ""},
+		{"GPT, 1, 14 and 15 as cloud images have", true, 1700, ""},
+		{"xfs, first", true, 1700, ""},
+		{"btrfs with the subvolume @", true, 1700, ""},
+		{"GPT, the root first", true, 0, "partition 2 lies behind it"},
+		{"MBR, logical behind swap", true, 0, "a logical one"},
+	}
+	for i, tt := range tests {
+		f := flavors[i%len(flavors)]
+		t.Run(fmt.Sprintf("%s, %v", tt.layout, tt.grow), func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t)
+			l := layouts[slices.IndexFunc(layouts, func(l layout) bool { return l.name == tt.layout })]
+			out := filepath.Join(b.dir, "size")
+			template := b.template(f.basic(map[string]any{
+				"source_PREFIX": b.source(l), "root_volume_size": 2, "grow_root_filesystem": tt.grow,
+			}), map[string]any{"type": "shell-local", "inline": []string{"df -m --output=size {{build `MountPath`}} | tail -1 > " + out}})
+			if tt.fails != "" {
+				b.fails(template, "grow_root_filesystem", tt.fails)
+				return
+			}
+			b.build(template)
+			size, err := strconv.Atoi(strings.TrimSpace(read(out)))
+			if err != nil || size < tt.atMiB || size >= 2*tt.atMiB {
+				t.Errorf("the root has %d MiB, not some %d (%v)", size, tt.atMiB, err)
+			}
+			raw := b.disk(b.latest().ID)
+			if l.script != "" {
+				if out := b.onHost("sfdisk --verify %s", raw); tt.grow && !strings.Contains(out, "No errors") {
+					t.Errorf("the table of the image: %s", out)
+				}
+			}
+			root := l.parts[l.markPart]
+			for _, p := range l.parts {
+				if p.root {
+					root = p
+				}
+			}
+			if got := b.inPart(raw, root, filepath.Join(root.subvolume, "etc/hostname")); got != "busybox\n" {
+				t.Errorf("the image holds %q", got)
+			}
+		})
+	}
+}
+
+// TestSeedsNVMeExample runs what the example says of the disk, on a machine that
+// names disks as Nitro does; the source is given by its id. The disk is nvme1n1 as
+// long as no other test has one.
+func TestSeedsNVMeExample(t *testing.T) {
+	needRoot(t)
+	b := newBox(t, "--naming", "nvme", "--region", "us-east-2")
+	source := b.loopcloud("image", "import", "--endpoint", b.endpoint, "--name", "amzn-ami-hvm-2018.03", programs.root)
+	template := b.write("template.json", strings.ReplaceAll(`{
+  "variables": {
+    "region" : "us-east-2"
+  },
+  "builders": [
+    {
+      "type": "amazon-chroot",
+      "region": "{{user `+"`region`"+`}}",
+      "source_ami": "ami-e81d5881",
+      "ami_name": "amazon-chroot-test-{{timestamp}}",
+      "nvme_device_path": "/dev/nvme1n1p",
+      "device_path": "/dev/sdf"
+    }
+  ],
+
+  "provisioners": [
+    {
+      "type": "shell",
+      "inline": ["echo Test > /tmp/test.txt"]
+    }
+  ]
+}`, sourceID, source))
+	out := b.build(template)
+	if !strings.Contains(out, "Mounting /dev/nvme1n1p1 on /mnt/packer-amazon-chroot-volumes/nvme1n1") {
+		t.Errorf("not mounted as the example says:\n%s", out)
+	}
+	for _, img := range b.images() {
+		if !strings.HasPrefix(img.Name, "amazon-chroot-test-") {
+			continue
+		}
+		if got := b.content(b.disk(img.ID), "/tmp/test.txt"); got != "Test\n" {
+			t.Errorf("the image holds %q", got)
+		}
+		return
+	}
+	t.Errorf("no image was made:\n%s", out)
+}
+
+// TestNVMeDevicePath mounts what the option says, and nothing that is not the
+// volume's.
+func TestNVMeDevicePath(t *testing.T) {
+	needRoot(t)
+	for _, f := range flavors {
+		t.Run(f.name, func(t *testing.T) {
+			b := newBox(t, "--naming", "nvme")
+			device := map[string]string{"amazon-chroot": "/dev/sdf", "osc-chroot": "/dev/xvdf"}[f.name]
+			named := func(path, partition string) string {
+				return b.template(f.basic(map[string]any{"device_path": device, "nvme_device_path": path, "mount_partition": partition}),
+					map[string]any{"type": "shell-local", "inline": []string{"echo on {{build `Device`}}"}})
+			}
+			b.fails(named("/dev/nvme1n1p1", ""), "nvme_device_path", "/dev/nvme1n1p11", "no such file")
+			b.fails(named("/dev/null", "0"), "nvme_device_path", "/dev/null")
+			if out := b.build(named("/dev/nvme1n1p1", "0")); !strings.Contains(out, "Mounting /dev/nvme1n1p1 ") || !strings.Contains(out, "on /dev/nvme1n1\n") {
+				t.Errorf("not mounted as asked for:\n%s", out)
+			}
+		})
+	}
+}
+
+// TestNamings builds with no option on hosts that name disks in each way.
+func TestNamings(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		for naming, node := range map[string]string{"nvme": "/dev/nvme", "scsi": "/dev/sd", "xen": "/dev/xvd"} {
+			b := newBox(t, "--naming", naming)
+			out := b.build(b.template(f.basic(map[string]any{"pre_mount_commands": []string{"echo with {{.Device}}."}}), shell("true")))
+			if !strings.Contains(out, "with "+node) {
+				t.Errorf("%s: not on %s:\n%s", naming, node, out)
+			}
+			b.close()
+		}
+	})
+}

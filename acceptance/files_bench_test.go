@@ -1,0 +1,125 @@
+package acceptance
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+)
+
+// BenchmarkFiles copies into a root and out of it, beside cp -a between the same
+// two file systems in the same run.
+func BenchmarkFiles(b *testing.B) {
+	needRoot(b)
+	root := benchRoot(b)
+	host := b.TempDir()
+	trees := map[string]string{"512 MB": largeFile(b, host), "10000 files": smallFiles(b, host)}
+	for name, src := range trees {
+		in := filepath.Join(root.Path(), filepath.Base(src))
+		must(b, root.UploadDir(b.Context(), "/", src, nil))
+		b.Run("up/"+name, func(b *testing.B) {
+			besideCp(b, src, filepath.Join(root.Path(), "copy"), func(string) error {
+				return root.UploadDir(b.Context(), "/copy", src+"/", nil)
+			})
+		})
+		b.Run("down/"+name, func(b *testing.B) {
+			besideCp(b, in, filepath.Join(host, "copy"), func(to string) error {
+				return root.DownloadDir(b.Context(), "/"+filepath.Base(src)+"/", to, nil)
+			})
+		})
+	}
+}
+
+// besideCp measures copying a directory against cp -a, each in turn to a place
+// where nothing is, with nothing waiting to be written.
+func besideCp(b *testing.B, from, to string, ours func(to string) error) {
+	b.Helper()
+	fresh := func(copying func() error) time.Duration {
+		must(b, os.RemoveAll(to))
+		unix.Sync()
+		start := time.Now()
+		must(b, copying())
+		return time.Since(start)
+	}
+	var us, cp time.Duration
+	turns := []func(){
+		func() { cp += fresh(func() error { return exec.Command("cp", "-a", from, to).Run() }) },
+		func() { us += fresh(func() error { return ours(to) }) },
+	}
+	for b.Loop() {
+		for _, turn := range turns {
+			turn()
+		}
+		slices.Reverse(turns) // whoever is first meets another disk
+	}
+	must(b, os.RemoveAll(to))
+	b.ReportMetric(float64(us.Milliseconds())/float64(b.N), "ms/copy")
+	b.ReportMetric(float64(cp.Milliseconds())/float64(b.N), "ms/cp")
+	b.ReportMetric(cp.Seconds()/us.Seconds(), "×cp's-speed")
+}
+
+// benchRoot is a root of 4 GiB on a block device.
+func benchRoot(b *testing.B) *chroot.Mounted {
+	b.Helper()
+	dir := b.TempDir()
+	disk := filepath.Join(dir, "disk")
+	must(b, os.WriteFile(disk, nil, 0o600))
+	must(b, os.Truncate(disk, 4<<30))
+	must(b, run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", disk))
+	out, err := exec.Command("losetup", "--find", "--show", disk).Output()
+	must(b, err)
+	device := string(out[:len(out)-1])
+	b.Cleanup(func() { must(b, run("losetup", "--detach", device)) })
+	keeper, err := chroot.Start(chroot.Options{})
+	must(b, err)
+	path := filepath.Join(dir, "root")
+	root, err := keeper.Mount(b.Context(), chroot.MountSpec{Device: device, Path: path})
+	must(b, err)
+	b.Cleanup(func() { must(b, keeper.Leave(context.Background(), path)) })
+	return root
+}
+
+func largeFile(b *testing.B, dir string) string {
+	b.Helper()
+	dir = filepath.Join(dir, "large")
+	must(b, os.Mkdir(dir, 0o755))
+	f, err := os.Create(filepath.Join(dir, "file"))
+	must(b, err)
+	random, block := rand.NewChaCha8([32]byte{1}), make([]byte, 1<<20)
+	for range 512 {
+		_, _ = random.Read(block)
+		_, err := f.Write(block)
+		must(b, err)
+	}
+	must(b, f.Close())
+	return dir
+}
+
+func smallFiles(b *testing.B, dir string) string {
+	b.Helper()
+	dir = filepath.Join(dir, "small")
+	for i := range 100 {
+		sub := filepath.Join(dir, strconv.Itoa(i))
+		must(b, os.MkdirAll(sub, 0o755))
+		for j := range 100 {
+			must(b, os.WriteFile(filepath.Join(sub, strconv.Itoa(j)), make([]byte, 100+i*j), 0o644))
+		}
+	}
+	return dir
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

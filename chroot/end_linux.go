@@ -1,0 +1,186 @@
+package chroot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lastGasp is how long the kernel may take to end what was killed.
+const lastGasp = time.Second
+
+// endAll ends every process that holds the root, until there is none. They are
+// asked first (SIGTERM), once, and those that have not ended after a grace are
+// killed, as is what comes up meanwhile. Each is named in the log.
+//
+// This process and its parents are not ended, though the shell that started
+// Packer may have its directory in the root, and what sleeps in the kernel
+// cannot be: the error is an EBUSY that names them.
+func (m *Mounted) endAll(ctx context.Context) error {
+	family := ancestors()
+	maps.Copy(family, m.keeper.family)
+	deadline := time.Now().Add(m.keeper.busy + m.keeper.graceNow())
+	for thorough := false; ; {
+		r, err := m.reach()
+		if err != nil {
+			return err
+		}
+		r.maps = thorough
+		kin, others := findOthers(r, family)
+		if len(others) == 0 && thorough {
+			return stillHeld(m.real, kin)
+		}
+		thorough = len(others) == 0 // those that have no more than a mapped file are few
+		left := m.end(ctx, others)
+		closeHolders(others)
+		if err := context.Cause(ctx); err != nil {
+			return errors.Join(err, stillHeld(m.real, others))
+		}
+		if len(left) > 0 || time.Now().After(deadline) {
+			return stillHeld(m.real, others)
+		}
+	}
+}
+
+// findOthers finds the holders, and sets this process and its parents apart.
+func findOthers(r reach, family map[int]bool) (kin, others []holder) {
+	for _, h := range r.processes() {
+		if family[h.pid] {
+			kin = append(kin, h)
+			continue
+		}
+		fd, err := unix.PidfdOpen(h.pid, 0)
+		if err != nil {
+			continue // it has ended
+		}
+		if h.fd = fd; r.of(h.pid) == "" { // it has, and another one has its id
+			unix.Close(fd)
+			continue
+		}
+		others = append(others, h)
+	}
+	return kin, others
+}
+
+// end asks, waits, and kills. It answers those that would not even die.
+func (m *Mounted) end(ctx context.Context, all []holder) []holder {
+	if !m.asked && len(all) > 0 {
+		m.asked = true
+		m.signal(all, unix.SIGTERM, "ending")
+		if all = ended(ctx, all, m.keeper.graceNow()); len(all) == 0 || ctx.Err() != nil {
+			return nil
+		}
+	}
+	m.signal(all, unix.SIGKILL, "killing")
+	return ended(ctx, all, lastGasp)
+}
+
+// signal tells the log and sends. What is stopped is woken, to hear it.
+func (m *Mounted) signal(all []holder, signal unix.Signal, doing string) {
+	for _, h := range all {
+		m.keeper.log("%s %s", doing, h)
+		_ = unix.PidfdSendSignal(h.fd, signal, nil, 0)
+		_ = unix.PidfdSendSignal(h.fd, unix.SIGCONT, nil, 0)
+	}
+}
+
+// ended waits until processes have ended, and answers those that have not in time.
+func ended(ctx context.Context, all []holder, within time.Duration) []holder {
+	const slice = 50 * time.Millisecond // after which ctx is looked at
+	all = append([]holder(nil), all...)
+	for deadline := time.Now().Add(within); len(all) > 0; {
+		polled := make([]unix.PollFd, len(all))
+		for i, h := range all {
+			polled[i] = unix.PollFd{Fd: int32(h.fd), Events: unix.POLLIN}
+		}
+		left := min(slice, time.Until(deadline))
+		if left <= 0 || ctx.Err() != nil {
+			return all
+		}
+		_, _ = unix.Poll(polled, int(left.Milliseconds())+1)
+		var still []holder
+		for i, h := range all {
+			if polled[i].Revents == 0 {
+				still = append(still, h)
+			}
+		}
+		all = still
+	}
+	return nil
+}
+
+func closeHolders(all []holder) {
+	for _, h := range all {
+		unix.Close(h.fd)
+	}
+}
+
+// stillHeld is an EBUSY that names the holders, or nil if there are none.
+func stillHeld(what string, by []holder) error {
+	if len(by) == 0 {
+		return nil
+	}
+	var names []string
+	for _, h := range by {
+		names = append(names, h.String())
+	}
+	return &busyError{what, func() []string { return names }}
+}
+
+// ancestors are this process and its parents, down to the first of all.
+func ancestors() map[int]bool {
+	family := map[int]bool{1: true}
+	for pid := os.Getpid(); pid > 0 && !family[pid]; pid = parent(pid) {
+		family[pid] = true
+	}
+	return family
+}
+
+// parent is the id of a process's parent; 0 is none.
+func parent(pid int) int {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		if id, ok := strings.CutPrefix(line, "PPid:"); ok {
+			parent, _ := strconv.Atoi(strings.TrimSpace(id))
+			return parent
+		}
+	}
+	return 0
+}
+
+// killInside kills every process whose root is at or below a path, and those that
+// they start meanwhile.
+func killInside(root string) {
+	const passes = 20
+	for range passes {
+		if !killOnce(root) {
+			return
+		}
+		time.Sleep(retryAfter / 5)
+	}
+}
+
+// killOnce says whether there were any.
+func killOnce(root string) bool {
+	r, err := reachOf(root)
+	if err != nil {
+		return false
+	}
+	found := false
+	for _, pid := range processes() {
+		if r.leadsTo(fmt.Sprintf("/proc/%d/root", pid)) && !errors.Is(unix.Kill(pid, unix.SIGKILL), unix.ESRCH) {
+			found = true
+		}
+	}
+	return found
+}

@@ -1,0 +1,325 @@
+package chroot_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+)
+
+// race exchanges two names until the test's part is over.
+func race(t *testing.T, a, b string) (stop func()) {
+	t.Helper()
+	var racing sync.WaitGroup
+	end := make(chan struct{})
+	racing.Go(func() {
+		for {
+			select {
+			case <-end:
+				return
+			default:
+				_ = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+			}
+		}
+	})
+	return func() { close(end); racing.Wait() }
+}
+
+// bounded is a context that ends what blocks, and fails the test for it.
+func bounded(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			t.Error("it took a minute")
+		}
+		cancel()
+	})
+	return ctx
+}
+
+// TestRacingLinks swaps a directory of the image for links that lead out of it,
+// while files are copied there and from there.
+func TestRacingLinks(t *testing.T) {
+	for name, to := range map[string]string{"absolute": "", "relative": strings.Repeat("../", 40)} {
+		t.Run(name, func(t *testing.T) {
+			outside := t.TempDir()
+			write(t, outside+"/sub/file", "secret", 0o600)
+			want := listing(t, outside)
+			m := tiny(t, nil)
+			write(t, m.Path()+"/work/dir/sub/file", "public", 0o644)
+			link(t, to+outside, m.Path()+"/work/swap")
+			src := t.TempDir()
+			write(t, src+"/dir/sub/file", "uploaded", 0o644)
+			write(t, src+"/dir/sub/new", "uploaded", 0o644)
+			ctx, dst := bounded(t), t.TempDir()
+			stop := race(t, m.Path()+"/work/dir", m.Path()+"/work/swap")
+			failed := 0
+			for range 200 {
+				var got bytes.Buffer
+				for _, err := range []error{
+					upload(t, m, "/work/dir/sub/file", "uploaded", 0o644),
+					m.UploadDir(ctx, "/work", src+"/dir", nil),
+					m.UploadDir(ctx, "/work/dir", src+"/dir/", nil),
+					m.Download(ctx, "/work/dir/sub/file", &got),
+					m.DownloadDir(ctx, "/work/dir/", dst, nil),
+					m.DownloadDir(ctx, "/work", dst, nil),
+				} {
+					if err != nil {
+						failed++
+						if !strings.Contains(err.Error(), "/work") {
+							t.Errorf("the error names no path: %v", err)
+						}
+					}
+				}
+				if strings.Contains(got.String(), "secret") {
+					t.Fatal("the host's file was downloaded")
+				}
+			}
+			stop()
+			t.Logf("%d copies met a link and failed", failed)
+			if diff := cmp.Diff(want, listing(t, outside)); diff != "" {
+				t.Errorf("outside (-want +got):\n%s", diff)
+			}
+			noSecret(t, dst)
+		})
+	}
+}
+
+func noSecret(t *testing.T, dir string) {
+	t.Helper()
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && read(t, path) == "secret" {
+			t.Errorf("the host's file was downloaded to %s", path)
+		}
+		return nil
+	})
+}
+
+// TestRacingMkdir puts links in the place of directories as soon as they are made:
+// what they lead to may not get the mode of a new directory.
+func TestRacingMkdir(t *testing.T) {
+	outside := t.TempDir()
+	if err := os.Chmod(outside, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m := tiny(t, nil)
+	work, spare := m.Path()+"/work", m.Path()+"/spare"
+	write(t, work+"/file", "", 0o644)
+	link(t, outside, spare)
+	stop := race(t, work+"/new", spare)
+	for range 3000 {
+		_ = upload(t, m, "/work/new/file", "x", 0o644)
+		_ = os.RemoveAll(work + "/new")
+		if fi, err := os.Lstat(spare); err != nil || fi.Mode()&fs.ModeSymlink == 0 {
+			_ = os.RemoveAll(spare)
+			_ = os.Symlink(outside, spare)
+		}
+	}
+	stop()
+	if st := stat(t, outside); st.Mode&0o777 != 0o700 || len(listing(t, outside)) > 0 {
+		t.Errorf("outside has the mode %o, and holds %v", st.Mode, listing(t, outside))
+	}
+}
+
+// TestRacingNodes swaps a file for a pipe, which would block for ever, and for a
+// block device, which would be written to.
+func TestRacingNodes(t *testing.T) {
+	backing := disk(t, 1)
+	var device unix.Stat_t
+	if err := unix.Stat(loop(t, backing), &device); err != nil {
+		t.Fatal(err)
+	}
+	for name, node := range map[string]func(path string) error{
+		"pipe":   func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"device": func(path string) error { return unix.Mknod(path, unix.S_IFBLK|0o600, int(device.Rdev)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := tiny(t, nil)
+			write(t, m.Path()+"/work/file", "public", 0o644)
+			if err := node(m.Path() + "/swap"); err != nil {
+				t.Fatal(err)
+			}
+			src := t.TempDir()
+			write(t, src+"/file", "uploaded", 0o644)
+			ctx, dst := bounded(t), t.TempDir()
+			stop := race(t, m.Path()+"/work/file", m.Path()+"/swap")
+			for range 200 {
+				for _, err := range []error{
+					upload(t, m, "/work/file", "uploaded", 0o644),
+					m.UploadDir(ctx, "/work", src+"/", nil),
+					m.Download(ctx, "/work/file", io.Discard),
+					m.DownloadDir(ctx, "/work", dst, nil),
+				} {
+					if err != nil && !strings.Contains(err.Error(), "/work/file") {
+						t.Errorf("the error names no path: %v", err)
+					}
+				}
+			}
+			stop()
+		})
+	}
+	unix.Sync()
+	if raw := read(t, backing); strings.Trim(raw, "\x00") != "" {
+		t.Error("the device was written to")
+	}
+}
+
+// TestNodesInTheWay has everything that is no file where a file is to be, and
+// where one is to be read.
+func TestNodesInTheWay(t *testing.T) {
+	m := tiny(t, nil)
+	dir := m.Path() + "/work/"
+	write(t, dir+"ok", "", 0o644)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(unix.Mkfifo(dir+"pipe", 0o600))
+	must(unix.Mknod(dir+"char", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))))
+	must(unix.Mknod(dir+"block", unix.S_IFBLK|0o666, int(unix.Mkdev(7, 200))))
+	must(os.Mkdir(dir+"directory", 0o755))
+	socket, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", dir+"socket")
+	must(err)
+	defer socket.Close()
+	ctx := bounded(t)
+	for name, kind := range map[string]string{
+		"pipe": "a named pipe", "char": "a device", "block": "a device", "directory": "a directory", "socket": "a socket",
+	} {
+		src := t.TempDir()
+		write(t, src+"/"+name, "x", 0o644)
+		says(t, m.UploadDir(ctx, "/work", src+"/", nil), "/work/"+name, kind)
+		says(t, upload(t, m, "/work/"+name, "x", 0o644), "/work/"+name, kind)
+		says(t, m.Download(ctx, "/work/"+name, io.Discard), "/work/"+name, kind)
+		if name != "directory" {
+			says(t, m.DownloadDir(ctx, "/work/"+name[:1]+"*", t.TempDir(), nil), "/work/"+name, kind)
+		}
+		// and what is in the way of a directory, as a file is
+		other := t.TempDir()
+		write(t, other+"/"+name+"/below", "x", 0o644)
+		if err := m.UploadDir(ctx, "/work", other+"/", nil); name != "directory" {
+			says(t, err, "/work/"+name, "not a directory")
+		}
+	}
+	write(t, t.TempDir()+"/x", "", 0o644)
+	other := t.TempDir()
+	write(t, other+"/ok/below", "x", 0o644)
+	says(t, m.UploadDir(ctx, "/work", other+"/", nil), "/work/ok", "not a directory")
+}
+
+// TestNames uses every kind of name, one by one and in a directory.
+func TestNames(t *testing.T) {
+	m := tiny(t, nil)
+	src := t.TempDir()
+	for _, name := range []string{
+		"a space", " leading", "trailing ", "'single'", `"double"`, "$HOME", "`id`", "new\nline", "tab\t", `back\slash`, "-rf", "*", "[a]",
+		"\xff\xfe not utf-8", "ünïcode", "\x01", strings.Repeat("x", 255), "...", "{{.Device}}", "%s", "a;b|c&d",
+	} {
+		write(t, src+"/"+name, "in "+name, 0o644)
+		path := "/dir " + name + "/" + name
+		if len(path) > 255 {
+			path = "/" + name
+		}
+		if err := upload(t, m, path, "content of "+name, 0o640); err != nil {
+			t.Error(err)
+			continue
+		}
+		var got bytes.Buffer
+		if err := m.Download(t.Context(), path, &got); err != nil || got.String() != "content of "+name || read(t, m.Path()+path) != got.String() {
+			t.Errorf("%q holds %q, %v", path, &got, err)
+		}
+	}
+	if err := m.UploadDir(t.Context(), "/all", src+"/", nil); err != nil {
+		t.Fatal(err)
+	}
+	dst := t.TempDir()
+	if err := m.DownloadDir(t.Context(), "/all/", dst, nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(listing(t, src), listing(t, dst)); diff != "" {
+		t.Errorf("there and back (-want +got):\n%s", diff)
+	}
+}
+
+// FuzzPathsStayInside gives any path to every act, in an image whose links lead
+// out of it. The host's file may neither change nor be read.
+func FuzzPathsStayInside(f *testing.F) {
+	for _, path := range []string{"/out/canary", "out/../out/canary", "/up/canary", "//file", "/loop/x", "/etc/./../out", "", "/", "x/", "\x00", "/dangling/x", "*"} {
+		f.Add(path)
+	}
+	if os.Geteuid() != 0 {
+		f.Skip("mounting needs root")
+	}
+	outside, dir := f.TempDir(), f.TempDir()
+	canary := filepath.Join(outside, "canary")
+	if err := os.WriteFile(canary, []byte("secret"), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	k, err := chroot.Start(chroot.Options{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	m, err := k.Mount(f.Context(), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: dir + "/root", Options: []string{"size=16m"}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() {
+		if err := k.Leave(context.Background(), dir+"/root"); err != nil {
+			f.Error(err)
+		}
+	})
+	for name, to := range map[string]string{
+		"out": outside, "file": canary, "up": strings.Repeat("../", 30) + outside, "loop": "loop", "dangling": outside + "/none",
+	} {
+		if err := os.Symlink(to, dir+"/root/"+name); err != nil {
+			f.Fatal(err)
+		}
+	}
+	src := f.TempDir()
+	if err := os.WriteFile(src+"/canary", []byte("overwritten"), 0o644); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		var got bytes.Buffer
+		dst := t.TempDir()
+		_ = m.Download(t.Context(), path, &got)
+		_ = m.DownloadDir(t.Context(), path, dst, nil)
+		_ = m.Upload(t.Context(), path, strings.NewReader("overwritten"), 0o600)
+		_ = m.UploadDir(t.Context(), path, src+"/", nil)
+		noSecret(t, dst)
+		names, err := os.ReadDir(outside)
+		if got.String() == "secret" || read(t, canary) != "secret" || err != nil || len(names) != 1 {
+			t.Errorf("%q leads outside: read %q, %v, %v", path, &got, names, err)
+		}
+		emptied(t, m.Path())
+	})
+}
+
+// emptied removes what a fuzzed path has made, but for the links.
+func emptied(t *testing.T, root string) {
+	t.Helper()
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Type()&fs.ModeSymlink == 0 {
+			_ = os.RemoveAll(filepath.Join(root, e.Name()))
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package disk_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
+)
+
+// dump is the table as sfdisk tells it.
+func dump(t *testing.T, device string) string {
+	t.Helper()
+	return run(t, "", "sfdisk", "--dump", device)
+}
+
+func TestGrowPartition(t *testing.T) {
+	const from, to = 64, 300
+	tests := []struct {
+		name, script string
+		part         int
+		grown        bool
+		want         string // partitions as the kernel has them
+		fails        string
+	}{
+		{"MBR", "label: dos\nstart=1MiB, size=20MiB, bootable\nstart=21MiB, size=20MiB\n", 2, true, "1:2048+40960 2:43008+571392", ""},
+		{"GPT", "label: gpt\nstart=1MiB, size=20MiB, name=esp\nstart=21MiB, size=20MiB, name=root\n", 2, true, "1:2048+40960 2:43008+571352", ""},
+		{"GPT, numbered first and last on the disk", "label: gpt\n1: start=21MiB, size=20MiB\n15: start=1MiB, size=20MiB\n", 1, true, "15:2048+40960 1:43008+571352", ""},
+		{"GPT, not aligned", "label: gpt\nstart=2049, size=20MiB\n", 1, true, "1:2049+612312", ""},
+		{"the whole disk", "", 0, false, "", ""},
+		{"not the last", "label: gpt\nstart=1MiB, size=20MiB\nstart=21MiB, size=20MiB\n", 1, false, "1:2048+40960 2:43008+40960", "not the last one: partition 2 lies behind it"},
+		{"before an extended one", "label: dos\nstart=1MiB, size=20MiB\nstart=21MiB, size=20MiB, type=5\nstart=22MiB, size=4MiB\n", 1, false, "1:2048+40960 2:43008+2 5:45056+8192", "not the last one"},
+		{"logical", "label: dos\nstart=1MiB, size=40MiB, type=5\nstart=2MiB, size=20MiB\n", 5, false, "1:2048+2 5:4096+40960", "logical"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			file := partitioned(t, from, or(tt.script, "label: gpt\n"))
+			if tt.script == "" {
+				run(t, "", "wipefs", "--quiet", "--all", file.Name())
+			}
+			if err := file.Truncate(to * mib); err != nil {
+				t.Fatal(err)
+			}
+			device := loopDevice(t, file.Name())
+			if err := disk.SyncPartitions(device); err != nil {
+				t.Fatal(err)
+			}
+			before := read(t, file)
+			node := device
+			if tt.part > 0 {
+				node = disk.PartitionPath(device, tt.part)
+			}
+			for _, grown := range []bool{tt.grown, false} { // the second time there is nothing to do
+				got, err := disk.GrowPartition(device, node)
+				if got != grown || (err != nil) != (tt.fails != "") || (err != nil && !strings.Contains(err.Error(), tt.fails)) {
+					t.Errorf("grown %v, %v; want %v, %q", got, err, grown, tt.fails)
+				}
+			}
+			if got := strings.Join(partitions(t, device), " "); got != tt.want {
+				t.Errorf("the kernel has %q; want %q", got, tt.want)
+			}
+			if !tt.grown {
+				return
+			}
+			checkTable(t, device, tt.part, before)
+		})
+	}
+}
+
+func or(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// checkTable has sfdisk verify a table, and compares with what it was but for the
+// length of one partition.
+func checkTable(t *testing.T, device string, part int, before disk.Table) {
+	t.Helper()
+	if out := run(t, "", "sfdisk", "--verify", device); !strings.Contains(out, "No errors detected") {
+		t.Errorf("sfdisk --verify: %s", out)
+	}
+	after, err := disk.ReadDevice(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range after.Partitions {
+		if p.Number == part {
+			after.Partitions[i].Length = before.Partitions[i].Length
+		}
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("the table is another one: %s", diff)
+	}
+	if after.Kind != disk.GPT {
+		return
+	}
+	// The backup alone says the same.
+	whole := dump(t, device)
+	f, err := os.OpenFile(device, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(bytes.Repeat([]byte{0xff}, 512), 512); err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(whole, "label:")
+	if got := dump(t, device); !strings.HasSuffix(got, table) {
+		t.Errorf("the backup says\n%s\nand the primary\n%s", got, whole)
+	}
+}
+
+func TestGrowFileSystem(t *testing.T) {
+	tests := []struct {
+		mkfs, check []string
+		fails       error
+	}{
+		{[]string{"mkfs.ext4", "-q"}, []string{"e2fsck", "-fn"}, nil},
+		{[]string{"mkfs.ext4", "-q", "-b", "1024", "-O", "^64bit"}, []string{"e2fsck", "-fn"}, nil},
+		{[]string{"mkfs.xfs", "-q"}, []string{"xfs_repair", "-n"}, nil},
+		{[]string{"mkfs.btrfs", "-q"}, []string{"btrfs", "check"}, nil},
+		{[]string{"mkfs.vfat"}, nil, errors.ErrUnsupported},
+	}
+	for _, tt := range tests {
+		t.Run(strings.Join(tt.mkfs, " "), func(t *testing.T) {
+			needRoot(t)
+			file := partitioned(t, 700, "label: gpt\nstart=1MiB, size=320MiB\n")
+			device := loopDevice(t, file.Name())
+			if err := disk.SyncPartitions(device); err != nil {
+				t.Fatal(err)
+			}
+			node := device + "p1"
+			run(t, "", tt.mkfs[0], append(tt.mkfs[1:], node)...)
+			if grown, err := disk.GrowPartition(device, node); !grown || err != nil {
+				t.Fatalf("grown %v, %v", grown, err)
+			}
+			dir := t.TempDir()
+			if tt.fails != nil {
+				if err := disk.GrowMounted(dir, node); !errors.Is(err, tt.fails) || !strings.Contains(err.Error(), "vfat") {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
+			for range 2 { // the second time there is nothing to do
+				if err := disk.GrowUnmounted(t.Context(), node); err != nil {
+					t.Error(err)
+				}
+				run(t, "", "mount", node, dir)
+				if err := disk.GrowMounted(dir, node); err != nil {
+					t.Error(err)
+				}
+				size := blocks(t, dir)
+				run(t, "", "umount", dir)
+				if size < 620*mib { // of 699, less what it needs for itself
+					t.Errorf("it has grown to %d bytes", size)
+				}
+			}
+			run(t, "", tt.check[0], append(tt.check[1:], node)...)
+		})
+	}
+}
+
+func TestGrowWithoutTools(t *testing.T) {
+	needRoot(t)
+	file := partitioned(t, 16, "label: gpt\n").Name()
+	run(t, "", "mkfs.ext4", "-q", "-F", file)
+	t.Setenv("PATH", "/nonexistent")
+	if err := disk.GrowUnmounted(t.Context(), file); err != nil { // they are in /usr/sbin
+		t.Error(err)
+	}
+	if err := os.Truncate(file, 4*mib); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.GrowUnmounted(t.Context(), file); err == nil || !strings.Contains(err.Error(), "e2fsck") {
+		t.Errorf("error %v; want that of e2fsck", err)
+	}
+}
+
+// FuzzGrowInTable grows in whatever a disk holds: no other partition changes, and
+// what was sound stays sound.
+func FuzzGrowInTable(f *testing.F) {
+	for _, script := range []string{"label: dos\nstart=64, size=64\n", "label: gpt\nfirst-lba: 34\nstart=64, size=64\n"} {
+		file := partitioned(f, 1, script)
+		raw, err := os.ReadFile(file.Name())
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw[:34*512], 1)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte, number int) {
+		const size = mib + 64<<10
+		content := make(memory, size)
+		copy(content, raw)
+		before, err := disk.ReadTable(content, size, 512)
+		if err != nil {
+			return
+		}
+		grown, growErr := disk.GrowInTable(content, size, 512, number)
+		after, err := disk.ReadTable(content, size, 512)
+		if err != nil {
+			t.Fatalf("the table is broken: %v (grown %v, %v)", err, grown, growErr)
+		}
+		for i, p := range after.Partitions {
+			if p.Number == number && grown && p.Length > before.Partitions[i].Length {
+				after.Partitions[i].Length = before.Partitions[i].Length
+			}
+		}
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// memory is a disk.
+type memory []byte
+
+func (m memory) ReadAt(p []byte, at int64) (int, error) { return bytes.NewReader(m).ReadAt(p, at) }
+
+func (m memory) WriteAt(p []byte, at int64) (int, error) {
+	if at < 0 || at+int64(len(p)) > int64(len(m)) {
+		return 0, errors.New("behind the end")
+	}
+	return copy(m[at:], p), nil
+}

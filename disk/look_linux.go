@@ -1,0 +1,251 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// look looks into the file system on a device, and leaves it as it is: it is
+// mounted read-only, without recovery, and where no path leads to. A kernel that
+// ends this process ends the mount too.
+func look(ctx context.Context, node, kind string) (glance, error) {
+	g, err := lookAt(node, kind)
+	// The kernel lets go of a file system a moment after it is closed, and it
+	// cannot be mounted to be written to before that.
+	return g, errors.Join(err, idle(ctx, node))
+}
+
+func lookAt(node, kind string) (glance, error) {
+	var g glance
+	err := peek(node, kind, nil, func(dir *os.File) (err error) {
+		g.fits = isRoot(dir)
+		g.blank, err = isBlank(dir)
+		return err
+	})
+	if err != nil || g.fits || kind != "btrfs" {
+		return g, err
+	}
+	err = peek(node, kind, []string{"subvolid=5"}, func(top *os.File) error {
+		name, err := rootSubvolume(top)
+		switch {
+		case errors.Is(err, errSeveral):
+			g = glance{fits: true, several: err}
+			return nil
+		case name != "":
+			g = glance{fits: true, options: []string{"subvol=" + name}}
+		}
+		return err
+	})
+	return g, err
+}
+
+// quiet are the options that keep a read-only mount from replaying a journal, and
+// let a twin of it be mounted.
+var quiet = map[string][]string{
+	"ext4":  {"noload"},
+	"xfs":   {"norecovery", "nouuid"},
+	"btrfs": {"rescue=nologreplay"},
+	"f2fs":  {"norecovery"},
+}
+
+// peek mounts the file system for the time of a call.
+func peek(node, kind string, options []string, see func(root *os.File) error) error {
+	root, err := openMount(node, kind, slices.Concat(quiet[kind], options))
+	if err != nil {
+		return fmt.Errorf("cannot look into the %s of %s: %w", kind, node, err)
+	}
+	defer root.Close()
+	return see(root)
+}
+
+// openMount mounts without a mount point (Linux 5.2): the mount lasts as long as
+// the file is open.
+func openMount(node, kind string, options []string) (*os.File, error) {
+	fs, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(fs)
+	err = unix.FsconfigSetString(fs, "source", node)
+	for _, o := range append([]string{"ro"}, options...) {
+		if err != nil {
+			break
+		}
+		if name, value, ok := strings.Cut(o, "="); ok {
+			err = unix.FsconfigSetString(fs, name, value)
+		} else {
+			err = unix.FsconfigSetFlag(fs, name)
+		}
+	}
+	if err == nil {
+		err = unix.FsconfigCreate(fs)
+	}
+	if err != nil {
+		return nil, withLog(os.NewSyscallError("fsconfig", err), fs)
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC,
+		unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("fsmount", err)
+	}
+	return os.NewFile(uintptr(fd), node), nil
+}
+
+// withLog adds what the kernel has said of the mount.
+func withLog(err error, fs int) error {
+	buf := make([]byte, 1024)
+	if n, readErr := unix.Read(fs, buf); readErr == nil && n > 2 {
+		return fmt.Errorf("%w: %s", err, buf[2:n])
+	}
+	return err
+}
+
+// idle waits until nothing has the device mounted, for a moment: what holds it for
+// longer is told by the mount that comes after.
+func idle(ctx context.Context, node string) error {
+	for pause := time.Millisecond; pause < 2*time.Second; pause *= 2 {
+		fd, err := unix.Open(node, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return unix.Close(fd)
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return &os.PathError{Op: "open", Path: node, Err: err}
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// openBelow opens a path below a directory; no link leads out of it.
+func openBelow(dir *os.File, path string, flags int) (*os.File, error) {
+	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: unix.RESOLVE_IN_ROOT}
+	for {
+		fd, err := unix.Openat2(int(dir.Fd()), path, &how)
+		if err == nil {
+			return os.NewFile(uintptr(fd), filepath.Join(dir.Name(), path)), nil
+		}
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
+}
+
+// isRoot tells whether a directory is that of a root file system. A link counts
+// wherever it leads: an os-release is often one.
+func isRoot(dir *os.File) bool {
+	for _, path := range []string{"etc/os-release", "etc/fstab"} {
+		if f, err := openBelow(dir, path, unix.O_PATH|unix.O_NOFOLLOW); err == nil {
+			f.Close()
+			return true
+		}
+	}
+	return false
+}
+
+// entries are the names in a directory, not more than anybody would put there.
+func entries(dir *os.File) ([]string, error) {
+	const most = 4096
+	f, err := openBelow(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(most)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	slices.Sort(names)
+	return names, err
+}
+
+func isBlank(dir *os.File) (bool, error) {
+	names, err := entries(dir)
+	return len(names) == 0 || slices.Equal(names, []string{"lost+found"}), err
+}
+
+// subvolumeInode is the number that the root of every btrfs subvolume has.
+const subvolumeInode = 256
+
+// rootSubvolume finds the one subvolume at the top of a btrfs that holds a root,
+// or the one of several whose own fstab says so. Without any it is empty.
+func rootSubvolume(top *os.File) (string, error) {
+	names, err := entries(top)
+	if err != nil {
+		return "", err
+	}
+	var fit, named []string
+	for _, name := range names {
+		root, says := asSubvolume(top, name)
+		if root {
+			fit = append(fit, name)
+		}
+		if says {
+			named = append(named, name)
+		}
+	}
+	switch {
+	case len(fit) == 0:
+		return "", nil
+	case len(fit) == 1:
+		return fit[0], nil
+	case len(named) == 1:
+		return named[0], nil
+	default:
+		return "", fmt.Errorf("%w: the btrfs of %s has them in the subvolumes %s; say which by mount_options, such as %q",
+			errSeveral, top.Name(), strings.Join(fit, ", "), "subvol="+fit[0])
+	}
+}
+
+// errSeveral is wrapped when the root cannot be told from others.
+var errSeveral = errors.New("there is more than one root file system")
+
+// asSubvolume tells whether an entry is a subvolume that holds a root, and whether
+// the fstab there says that the root is this subvolume.
+func asSubvolume(top *os.File, name string) (root, says bool) {
+	if strings.ContainsAny(name, "\",\\ \t\n") {
+		return false, false // it could say more than its name in a list of options
+	}
+	dir, err := openBelow(top, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	if err != nil {
+		return false, false
+	}
+	defer dir.Close()
+	var st unix.Stat_t
+	if unix.Fstat(int(dir.Fd()), &st) != nil || st.Ino != subvolumeInode || !isRoot(dir) {
+		return false, false
+	}
+	for _, e := range ParseFstab(smallFile(dir, "etc/fstab")) {
+		if subvolume, ok := e.option("subvol"); ok && e.Target == "/" {
+			says = strings.Trim(subvolume, "/") == name
+		}
+	}
+	return true, says
+}
+
+// smallFile reads a regular file; what cannot be read is empty.
+func smallFile(dir *os.File, path string) string {
+	const most = 1 << 20
+	f, err := openBelow(dir, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	raw, _ := io.ReadAll(io.LimitReader(f, most))
+	return string(raw)
+}

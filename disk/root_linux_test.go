@@ -1,0 +1,367 @@
+package disk_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
+)
+
+// tree makes a directory with these files, each of its own content or, where that
+// begins with ->, a link.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if to, ok := strings.CutPrefix(content, "->"); ok {
+			err = os.Symlink(to, path)
+		} else {
+			err = os.WriteFile(path, []byte(content), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// The kinds of partition in a layout.
+var fills = map[string]func(t *testing.T, node string){
+	"nothing": func(*testing.T, string) {},
+	"root": func(t *testing.T, node string) {
+		run(t, "", "mkfs.ext4", "-q", "-L", "cloudimg", "-d", tree(t, map[string]string{"etc/os-release": "->../usr/lib/os-release"}), node)
+	},
+	"root by fstab": func(t *testing.T, node string) {
+		run(t, "", "mkfs.ext4", "-q", "-d", tree(t, map[string]string{"etc/fstab": "LABEL=x / ext4\n"}), node)
+	},
+	"data": func(t *testing.T, node string) {
+		run(t, "", "mkfs.ext4", "-q", "-L", "data", "-d", tree(t, map[string]string{"file": "x"}), node)
+	},
+	"trap": func(t *testing.T, node string) { // a link out of it makes no root
+		run(t, "", "mkfs.ext4", "-q", "-d", tree(t, map[string]string{"etc": "->/etc", "file": "x"}), node)
+	},
+	"blank": func(t *testing.T, node string) { run(t, "", "mkfs.ext4", "-q", node) },
+	"swap":  func(t *testing.T, node string) { run(t, "", "mkswap", node) },
+	"fat":   func(t *testing.T, node string) { fat(t, node) },
+}
+
+// fat writes what is known of a FAT: nothing here can make or mount one.
+func fat(t *testing.T, node string) {
+	t.Helper()
+	sector := make([]byte, 512)
+	copy(sector[0x27:], "\x78\x56\x34\x12UEFI       FAT16   ")
+	f, err := os.OpenFile(node, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(sector); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fill gives a device a table and fills the partitions, given as "2 root".
+func fill(t *testing.T, device, script string, parts ...string) {
+	t.Helper()
+	run(t, "", "wipefs", "--quiet", "--all", "--force", device)
+	if script != "" {
+		table(t, device, script)
+	}
+	if err := disk.Settle(t.Context(), device); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range parts {
+		number, what, _ := strings.Cut(part, " ")
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		node := device
+		if n > 0 {
+			node = disk.PartitionPath(device, n)
+			run(t, "", "wipefs", "--quiet", "--all", "--force", node)
+		}
+		fills[what](t, node)
+	}
+}
+
+const (
+	esp      = "type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+	biosBoot = "type=21686148-6449-6E6F-744E-656564454649"
+	rootType = "type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
+)
+
+func TestRootOfLayouts(t *testing.T) {
+	device := loopDevice(t, partitioned(t, 64, "label: gpt\n").Name())
+	tests := []struct {
+		name, script string
+		parts        []string
+		want         int
+		fails        []string
+	}{
+		{"whole disk", "", []string{"0 root"}, 0, nil},
+		{"first of an MBR", "label: dos\n size=20MiB\n", []string{"1 root"}, 1, nil},
+		{"the first is taken, whatever it holds", "label: dos\n size=20MiB\n size=20MiB\n", []string{"1 data", "2 root"}, 1, nil},
+		{"the first is taken, a fresh one too", "label: dos\n size=20MiB\n size=20MiB\n", []string{"1 blank", "2 root"}, 1, nil},
+		{"behind swap", "label: dos\n size=8MiB, type=82\n size=20MiB\n", []string{"1 swap", "2 root"}, 2, nil},
+		{"behind swap without its type", "label: dos\n size=8MiB\n size=20MiB\n", []string{"1 swap", "2 root"}, 2, nil},
+		{"behind nothing", "label: dos\n size=8MiB\n size=20MiB\n", []string{"1 nothing", "2 root"}, 2, nil},
+		{"behind a FAT without its type", "label: dos\n size=8MiB, type=83\n size=20MiB\n", []string{"1 fat", "2 root"}, 2, nil},
+		{"an MBR's ESP", "label: dos\n size=8MiB, type=ef\n size=20MiB\n", []string{"1 fat", "2 root"}, 2, nil},
+		{"BIOS boot and root", "label: gpt\n size=1MiB, " + biosBoot + "\n size=20MiB\n", []string{"1 nothing", "2 root by fstab"}, 2, nil},
+		{"BIOS boot by its type, whatever it holds", "label: gpt\n size=20MiB, " + biosBoot + "\n size=20MiB\n", []string{"1 root", "2 root"}, 2, nil},
+		{"ESP, /boot, root", "label: gpt\n size=4MiB, " + esp + "\n size=16MiB\n size=20MiB\n", []string{"1 fat", "2 data", "3 root"}, 3, nil},
+		{"the type says it, among others that look so", "label: gpt\n size=4MiB, " + esp + "\n size=16MiB\n size=20MiB, " + rootType + "\n", []string{"1 fat", "2 root", "3 root"}, 3, nil},
+		{"marked and empty", "label: gpt\n size=4MiB, " + esp + "\n size=16MiB, " + rootType + "\n size=20MiB\n", []string{"1 fat", "2 blank", "3 data"}, 2, nil},
+		{"two are marked, one looks so", "label: gpt\n size=4MiB, " + esp + "\n size=16MiB, " + rootType + "\n size=20MiB, " + rootType + "\n", []string{"1 fat", "2 data", "3 root"}, 3, nil},
+		{"1, 14, 15", "label: gpt\n1: start=12MiB\n14: start=1MiB, size=3MiB, " + biosBoot + "\n15: start=4MiB, size=8MiB, " + esp + "\n", []string{"1 root", "15 fat"}, 1, nil},
+		{"alone and to be filled", "label: gpt\n size=1MiB, " + biosBoot + "\n size=20MiB\n", []string{"1 nothing", "2 blank"}, 2, nil},
+		{"logical", "label: dos\nsize=4MiB, type=82\nstart=6MiB, size=50MiB, type=5\nstart=8MiB, size=20MiB\n", []string{"1 swap", "5 root"}, 5, nil},
+		{
+			"two roots", "label: gpt\n size=4MiB, " + esp + "\n size=16MiB\n size=20MiB\n",
+			[]string{"1 fat", "2 root", "3 root by fstab"}, 0,
+			[]string{
+				"more than one root", "mount_partition",
+				`partition 1 (type EFI system, vfat, label "UEFI", 4 MiB): its type is EFI system`,
+				`partition 2 (type 0fc63daf-8483-4772-8e79-3d69d8477de4, ext4, label "cloudimg", 16 MiB): it looks like a root`,
+				`, ext4, 20 MiB): it looks like a root`,
+			},
+		},
+		{
+			"swap and data", "label: dos\n size=8MiB, type=82\n size=20MiB\n", []string{"1 swap", "2 data"}, 0,
+			[]string{"no partition looks like a root", "partition 1 (type swap, swap, 8 MiB): its type is swap", `partition 2 (type 83, ext4, label "data", 20 MiB): it has no /etc/os-release and no /etc/fstab`},
+		},
+		{
+			"links lead nowhere", "label: dos\n size=8MiB, type=82\n size=20MiB\n", []string{"1 swap", "2 trap"}, 0,
+			[]string{"no partition looks like a root"},
+		},
+		{
+			"two to be filled", "label: dos\n size=8MiB, type=82\n size=20MiB\n size=20MiB\n", []string{"1 swap", "2 blank", "3 blank"}, 0,
+			[]string{"partition 3 (type 83, ext4, 20 MiB): it is empty"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			fill(t, device, tt.script, tt.parts...)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			before := checksums(t, device, tt.parts)
+			got, err := disk.Root(ctx, device, disk.Choice{Options: []string{"noatime"}})
+			for _, says := range tt.fails {
+				if err == nil || !strings.Contains(err.Error(), says) {
+					t.Errorf("error %v; want %q in it", err, says)
+				}
+			}
+			if diff := cmp.Diff(before, checksums(t, device, tt.parts)); diff != "" {
+				t.Errorf("looking has changed the disk: %s", diff)
+			}
+			if len(tt.fails) > 0 {
+				return
+			}
+			node := device
+			if tt.want > 0 {
+				node = disk.PartitionPath(device, tt.want)
+			}
+			want := disk.RootFS{Device: node, Partition: tt.want, Type: "ext4", Options: []string{"noatime"}}
+			if diff := cmp.Diff(want, got); err != nil || diff != "" {
+				t.Errorf("%v %s", err, diff)
+			}
+		})
+	}
+}
+
+// TestRootAtAPath is what nvme_device_path does.
+func TestRootAtAPath(t *testing.T) {
+	device := loopDevice(t, partitioned(t, 64, "label: gpt\n").Name())
+	fill(t, device, "label: gpt\n size=16MiB\n size=20MiB\n", "1 data", "2 root")
+	other := loopDevice(t, partitioned(t, 64, "label: gpt\n").Name())
+	tests := []struct{ path, partition, want, fails string }{
+		{device + "p", "", device + "p1", ""},
+		{device + "p", "2", device + "p2", ""},
+		{device, "0", device, ""},
+		{device + "p2", "0", device + "p2", ""},
+		{device + "p1", "", "", device + "p11: no such file"},
+		{device + "p", "3", "", device + "p3: no such file"},
+		{other, "0", "", other + " is not on " + device},
+	}
+	for _, tt := range tests {
+		t.Run(tt.path+" "+tt.partition, func(t *testing.T) {
+			got, err := disk.Root(t.Context(), device, disk.Choice{Path: tt.path, Partition: tt.partition})
+			if got.Device != tt.want || (err != nil) != (tt.fails != "") || (err != nil && !strings.Contains(err.Error(), tt.fails)) {
+				t.Errorf("got %+v, %v; want %q, %q", got, err, tt.want, tt.fails)
+			}
+		})
+	}
+}
+
+func checksums(t *testing.T, device string, parts []string) []string {
+	t.Helper()
+	sums := make([]string, 0, len(parts))
+	for _, part := range parts {
+		n, _ := strconv.Atoi(strings.Fields(part)[0])
+		node := device
+		if n > 0 {
+			node = disk.PartitionPath(device, n)
+		}
+		sums = append(sums, run(t, "", "sha256sum", node))
+	}
+	return sums
+}
+
+// btrfs makes a file system of 128 MiB whose subvolumes hold what is given.
+func btrfs(t *testing.T, subvolumes map[string]map[string]string, commands ...string) string {
+	t.Helper()
+	needRoot(t)
+	file := filepath.Join(t.TempDir(), "btrfs")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, 128*mib); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "", "mkfs.btrfs", "-q", file)
+	device := loopDevice(t, file)
+	top := t.TempDir()
+	run(t, "", "mount", device, top)
+	defer run(t, "", "umount", top)
+	for name, files := range subvolumes {
+		if name != "" {
+			run(t, "", "btrfs", "subvolume", "create", filepath.Join(top, name))
+		}
+		run(t, "", "cp", "-a", tree(t, files)+"/.", filepath.Join(top, name))
+	}
+	for _, command := range commands {
+		cmd := exec.Command("sh", "-c", command)
+		cmd.Dir = top
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, out)
+		}
+	}
+	return device
+}
+
+func TestRootOfBtrfs(t *testing.T) {
+	root := map[string]string{"etc/os-release": "ID=x\n"}
+	fstab := map[string]string{"etc/os-release": "ID=x\n", "etc/fstab": "UUID=1 / btrfs defaults,subvol=/@ 0 0\n"}
+	tests := []struct {
+		name       string
+		subvolumes map[string]map[string]string
+		command    string
+		given      []string
+		want       []string
+		fails      string
+	}{
+		{"the top", map[string]map[string]string{"": root}, "", nil, nil, ""},
+		{"empty", nil, "", nil, nil, ""},
+		{"a subvolume", map[string]map[string]string{"@": root, "@home": {"user/x": ""}}, "", []string{"noatime"}, []string{"subvol=@", "noatime"}, ""},
+		{"the default subvolume", map[string]map[string]string{"a": root, "b": root}, "btrfs subvolume set-default b", nil, nil, ""},
+		{"a directory is no subvolume", map[string]map[string]string{"": {"@/etc/os-release": "x"}, "root": root}, "", nil, []string{"subvol=root"}, ""},
+		{"the one that its fstab names", map[string]map[string]string{"@": fstab, "@old": fstab}, "", nil, []string{"subvol=@"}, ""},
+		{"two", map[string]map[string]string{"a": root, "b": root}, "", nil, nil, "a, b"},
+		{"two, and the user knows", map[string]map[string]string{"a": root, "b": root}, "", []string{"ro,subvol=b"}, []string{"ro,subvol=b"}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var commands []string
+			if tt.command != "" {
+				commands = append(commands, tt.command)
+			}
+			device := btrfs(t, tt.subvolumes, commands...)
+			got, err := disk.Root(t.Context(), device, disk.Choice{Options: tt.given})
+			if tt.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.fails) {
+					t.Errorf("%+v, %v; want an error with %q", got, err, tt.fails)
+				}
+				return
+			}
+			if err != nil || got.Type != "btrfs" || !slices.Equal(got.Options, tt.want) {
+				t.Errorf("%+v, %v; want options %v", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestReadContent(t *testing.T) {
+	for _, tt := range []struct {
+		mkfs       []string
+		kind       string
+		fileSystem bool
+	}{
+		{[]string{"mkfs.ext4", "-q", "-L", "a label", "-U", "0e7a1a2b-0000-4000-8000-0123456789ab"}, "ext4", true},
+		{[]string{"mkfs.xfs", "-q", "-L", "a-label", "-m", "uuid=0e7a1a2b-0000-4000-8000-0123456789ab"}, "xfs", true},
+		{[]string{"mkfs.btrfs", "-q", "-L", "a label", "-U", "0e7a1a2b-0000-4000-8000-0123456789ab"}, "btrfs", true},
+		{[]string{"mkswap", "-L", "a label", "-U", "0e7a1a2b-0000-4000-8000-0123456789ab"}, "swap", false},
+		{[]string{"mkfs.vfat", "-n", "A LABEL", "-i", "12ab34cd"}, "vfat", true},
+		{[]string{"mkfs.vfat", "-F", "32", "-n", "A LABEL", "-i", "12ab34cd"}, "vfat", true},
+	} {
+		t.Run(strings.Join(tt.mkfs, " "), func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "fs")
+			if err := os.WriteFile(file, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Truncate(file, 320*mib); err != nil {
+				t.Fatal(err)
+			}
+			run(t, "", tt.mkfs[0], append(tt.mkfs[1:], file)...)
+			f, err := os.Open(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			want := disk.Content{Type: tt.kind, UUID: "0e7a1a2b-0000-4000-8000-0123456789ab", Label: "a label", FileSystem: tt.fileSystem}
+			switch tt.kind {
+			case "vfat":
+				want.UUID, want.Label = "12AB-34CD", "A LABEL"
+			case "xfs":
+				want.Label = "a-label"
+			}
+			got, err := disk.ReadContent(f)
+			if diff := cmp.Diff(want, got); err != nil || diff != "" {
+				t.Errorf("%v %s", err, diff)
+			}
+		})
+	}
+}
+
+func FuzzReadContent(f *testing.F) {
+	f.Add([]byte("XFSB"), int64(0))
+	f.Add([]byte("\x53\xef"), int64(0x438))
+	f.Add([]byte("\x10\x20\xf5\xf2"), int64(0x400))
+	f.Fuzz(func(t *testing.T, raw []byte, at int64) {
+		if at < 0 || at > 1<<20 {
+			return
+		}
+		content := append(make([]byte, at), raw...)
+		c, err := disk.ReadContent(strings.NewReader(string(content)))
+		if err != nil {
+			t.Error(err)
+		}
+		if c.Type == "" && c != (disk.Content{}) {
+			t.Errorf("something of nothing: %+v", c)
+		}
+	})
+}
+
+func FuzzParseFstab(f *testing.F) {
+	f.Add("UUID=1 / btrfs defaults,subvol=@ 0 0\nLABEL=my\\040disk /boot ext4\n# a b c\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, e := range disk.ParseFstab(text) {
+			if e.Spec == "" || e.Target == "" || e.Type == "" {
+				t.Errorf("an entry without all its parts: %+v", e)
+			}
+		}
+	})
+}
