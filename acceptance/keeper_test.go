@@ -93,12 +93,12 @@ func TestPluginKilled(t *testing.T) {
 			t.Error("the plugin is not found")
 		}
 		b.must(syscall.Kill(plugin, syscall.SIGKILL))
-		u.until(promised, "left", func() bool { return u.inside() == 0 && !u.mounted() })
+		u.until(promised, "left", func() bool {
+			_, err := os.Stat(u.mount)
+			return u.inside() == 0 && !u.mounted() && err != nil
+		})
 		if err := u.cmd.Wait(); err == nil {
 			t.Errorf("packer ended well:\n%s", u.out)
-		}
-		if _, err := os.Stat(u.mount); err == nil {
-			t.Error("the mount point is left")
 		}
 		// what the keeper does not do: it knows nothing of the cloud
 		b.detachAll()
@@ -156,7 +156,7 @@ func TestKeeperKilled(t *testing.T) {
 func (b *box) asNobody(args ...string) *exec.Cmd {
 	b.t.Helper()
 	for _, dir := range []string{programs.plugins, b.dir} {
-		for ; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		for ; dir != filepath.Dir(os.TempDir()) && dir != "/"; dir = filepath.Dir(dir) {
 			b.must(os.Chmod(dir, 0o755))
 		}
 	}
