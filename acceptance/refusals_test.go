@@ -1,16 +1,10 @@
 package acceptance
 
 import (
-	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 )
 
 // TestWrongInput builds with one thing wrong at a time. Each ends with an error
@@ -183,52 +177,4 @@ func TestLocalActsFail(t *testing.T) {
 			})
 		}
 	})
-}
-
-var holder = regexp.MustCompile(`in use by process (\d+) \(sleep\)`)
-
-// TestDaemonLeftBehind: a process that a provisioner left in the image is named,
-// nothing that it holds is taken away from under it, and no snapshot is taken.
-func TestDaemonLeftBehind(t *testing.T) {
-	both(t, func(t *testing.T, f flavor) {
-		b := newBox(t)
-		mount := filepath.Join(b.dir, "mnt")
-		b.calls()
-		out, err := b.packer("build", "-color=false", b.template(f.basic(map[string]any{"mount_path": mount}),
-			shell("setsid sleep 300 </dev/null >/dev/null 2>&1 &")))
-		found := holder.FindStringSubmatch(flat(out))
-		if err == nil || found == nil {
-			t.Fatalf("the holder is not named: %v\n%s", err, out)
-		}
-		for _, text := range []string{"left as it is: mount of", mount, "volume vol-"} {
-			if !strings.Contains(flat(out), text) {
-				t.Errorf("the message does not name what is left (%s):\n%s", text, out)
-			}
-		}
-		for _, c := range b.calls() {
-			if c.Action == "CreateSnapshot" || c.Action == "DetachVolume" || c.Action == "UnlinkVolume" {
-				t.Errorf("%s was called while the root was in use", c.Action)
-			}
-		}
-		// what a user does then
-		pid, err := strconv.Atoi(found[1])
-		b.must(err)
-		b.must(syscall.Kill(pid, syscall.SIGKILL))
-		for range 100 {
-			if out, err = umount(mount); err == nil {
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		if err != nil {
-			t.Fatalf("umount: %v\n%s", err, out)
-		}
-		b.detachAll()
-		_ = os.RemoveAll(filepath.Join(b.dir, "lock"))
-	})
-}
-
-func umount(path string) (string, error) {
-	out, err := exec.Command("umount", "--recursive", path).CombinedOutput()
-	return string(out), err
 }

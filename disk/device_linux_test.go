@@ -44,12 +44,30 @@ func run(t *testing.T, stdin, name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// free waits until nobody has a device any more. After umount(8) it may still be
+// mounted in a namespace that somebody made meanwhile, until that is gone.
+func free(t *testing.T, node string) {
+	t.Helper()
+	for range 100 {
+		fd, err := unix.Open(node, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+		if err == nil {
+			unix.Close(fd)
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Errorf("%s is still in use", node)
+}
+
 // loopDevice makes a block device of a file.
 func loopDevice(t *testing.T, file string) string {
 	t.Helper()
 	needRoot(t)
 	device := run(t, "", "losetup", "--find", "--show", file)
 	t.Cleanup(func() {
+		free(t, disk.PartitionPath(device, 1))
 		if err := disk.RemovePartitions(device); err != nil {
 			t.Error(err)
 		}

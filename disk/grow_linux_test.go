@@ -161,6 +161,7 @@ func TestGrowFileSystem(t *testing.T) {
 					t.Errorf("it has grown to %d bytes", size)
 				}
 			}
+			free(t, node)
 			run(t, "", tt.check[0], append(tt.check[1:], node)...)
 		})
 	}

@@ -18,7 +18,11 @@ fi
 
 if [ "$what" = all ]; then
   go vet ./...
-  go test $(go list ./... | grep -v /acceptance)
+  # Tests that mount go one package after the other: a mount namespace that one of them makes
+  # holds, for its moment, what the others have mounted.
+  mounting='/(bake|chroot|disk|loopcloud/volume)$'
+  go test $(go list ./... | grep -vE "/acceptance\$|$mounting")
+  go test -p 1 $(go list ./... | grep -E "$mounting")
   # where goroutines meet
   go test -race ./undo/... ./bake/... ./builder/... ./loopcloud ./loopcloud/state/... ./loopcloud/fault/...
 fi
