@@ -28,6 +28,8 @@ type Client struct {
 	mu      sync.Mutex
 	current *session
 	roots   map[string]*Remote
+	// stuck says that Leave failed with who cannot be ended.
+	stuck bool
 }
 
 // Launch starts the keeper: this program again, in the user's command_wrapper if
@@ -86,9 +88,15 @@ func (c *Client) Stay(ctx context.Context) error {
 	return err
 }
 
-// Close ends the keeper and waits for that. What is still mounted is unmounted.
+// Close ends the keeper and waits for that. What is still mounted is unmounted, but
+// what Leave has found in use stays: its patience is not to be had twice.
 func (c *Client) Close() error {
-	s := c.session()
+	c.mu.Lock()
+	s, stuck := c.current, c.stuck
+	c.mu.Unlock()
+	if stuck {
+		_ = c.Stay(context.Background()) // else the keeper tries once more
+	}
 	_ = s.link.conn.CloseWrite() // it can be gone already
 	select {
 	case <-s.lost:
@@ -187,7 +195,11 @@ func (c *Client) Leave(ctx context.Context, path string) error {
 		return fmt.Errorf("cannot leave %s: %w", path, err)
 	}
 	path = filepath.Clean(path)
-	if _, err := callLeave.Call(ctx, c, path); err != nil {
+	_, err := callLeave.Call(ctx, c, path)
+	c.mu.Lock()
+	c.stuck = errors.Is(err, unix.EBUSY) && ctx.Err() == nil
+	c.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	c.forget(path)

@@ -327,6 +327,32 @@ func TestStayEndsNobody(t *testing.T) {
 	}
 }
 
+// TestCloseAfterLeaveFailed: what is in use by the plugin itself, which nobody ends,
+// is not waited for again.
+func TestCloseAfterLeaveFailed(t *testing.T) {
+	path := filepath.Join(stage(t), "root")
+	c, err := chroot.Launch(t.Context(), chroot.Options{Busy: 100 * time.Millisecond, Grace: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Mount(t.Context(), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: path}); err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.Create(filepath.Join(path, "held"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Leave(t.Context(), path); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("leaving what is in use: %v", err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- c.Close() }()
+	within(t, 20*time.Second, "closed", func() bool { return len(closed) == 1 })
+	if err := errors.Join(<-closed, held.Close(), unix.Unmount(path, 0)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRemoveUploadsOfThePlugin: the keeper remembers what was uploaded through it.
 func TestRemoveUploadsOfThePlugin(t *testing.T) {
 	m := far(t, nil)
