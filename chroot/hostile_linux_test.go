@@ -60,27 +60,27 @@ func TestRacingLinks(t *testing.T) {
 			write(t, outside+"/sub/file", "secret", 0o600)
 			want := listing(t, outside)
 			m := tiny(t, nil)
-			write(t, m.Path()+"/srv/dir/sub/file", "public", 0o644)
-			link(t, to+outside, m.Path()+"/srv/swap")
+			write(t, m.Path()+"/desk/dir/sub/file", "public", 0o644)
+			link(t, to+outside, m.Path()+"/desk/swap")
 			src := t.TempDir()
 			write(t, src+"/dir/sub/file", "uploaded", 0o644)
 			write(t, src+"/dir/sub/new", "uploaded", 0o644)
 			ctx, dst := bounded(t), t.TempDir()
-			stop := race(t, m.Path()+"/srv/dir", m.Path()+"/srv/swap")
+			stop := race(t, m.Path()+"/desk/dir", m.Path()+"/desk/swap")
 			failed := 0
 			for range 200 {
 				var got bytes.Buffer
 				for _, err := range []error{
-					upload(t, m, "/srv/dir/sub/file", "uploaded", 0o644),
-					m.UploadDir(ctx, "/work", src+"/dir", nil),
-					m.UploadDir(ctx, "/srv/dir", src+"/dir/", nil),
-					m.Download(ctx, "/srv/dir/sub/file", &got),
-					m.DownloadDir(ctx, "/srv/dir/", dst, nil),
-					m.DownloadDir(ctx, "/work", dst, nil),
+					upload(t, m, "/desk/dir/sub/file", "uploaded", 0o644),
+					m.UploadDir(ctx, "/desk", src+"/dir", nil),
+					m.UploadDir(ctx, "/desk/dir", src+"/dir/", nil),
+					m.Download(ctx, "/desk/dir/sub/file", &got),
+					m.DownloadDir(ctx, "/desk/dir/", dst, nil),
+					m.DownloadDir(ctx, "/desk", dst, nil),
 				} {
 					if err != nil {
 						failed++
-						if !strings.Contains(err.Error(), "/work") {
+						if !strings.Contains(err.Error(), "/desk") {
 							t.Errorf("the error names no path: %v", err)
 						}
 					}
@@ -117,12 +117,12 @@ func TestRacingMkdir(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := tiny(t, nil)
-	work, spare := m.Path()+"/work", m.Path()+"/spare"
+	work, spare := m.Path()+"/desk", m.Path()+"/spare"
 	write(t, work+"/file", "", 0o644)
 	link(t, outside, spare)
 	stop := race(t, work+"/new", spare)
 	for range 3000 {
-		_ = upload(t, m, "/srv/new/file", "x", 0o644)
+		_ = upload(t, m, "/desk/new/file", "x", 0o644)
 		_ = os.RemoveAll(work + "/new")
 		if fi, err := os.Lstat(spare); err != nil || fi.Mode()&fs.ModeSymlink == 0 {
 			_ = os.RemoveAll(spare)
@@ -149,22 +149,22 @@ func TestRacingNodes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := tiny(t, nil)
-			write(t, m.Path()+"/srv/file", "public", 0o644)
+			write(t, m.Path()+"/desk/file", "public", 0o644)
 			if err := node(m.Path() + "/swap"); err != nil {
 				t.Fatal(err)
 			}
 			src := t.TempDir()
 			write(t, src+"/file", "uploaded", 0o644)
 			ctx, dst := bounded(t), t.TempDir()
-			stop := race(t, m.Path()+"/srv/file", m.Path()+"/swap")
+			stop := race(t, m.Path()+"/desk/file", m.Path()+"/swap")
 			for range 200 {
 				for _, err := range []error{
-					upload(t, m, "/srv/file", "uploaded", 0o644),
-					m.UploadDir(ctx, "/work", src+"/", nil),
-					m.Download(ctx, "/srv/file", io.Discard),
-					m.DownloadDir(ctx, "/work", dst, nil),
+					upload(t, m, "/desk/file", "uploaded", 0o644),
+					m.UploadDir(ctx, "/desk", src+"/", nil),
+					m.Download(ctx, "/desk/file", io.Discard),
+					m.DownloadDir(ctx, "/desk", dst, nil),
 				} {
-					if err != nil && !strings.Contains(err.Error(), "/srv/file") {
+					if err != nil && !strings.Contains(err.Error(), "/desk/file") {
 						t.Errorf("the error names no path: %v", err)
 					}
 				}
@@ -182,7 +182,7 @@ func TestRacingNodes(t *testing.T) {
 // where one is to be read.
 func TestNodesInTheWay(t *testing.T) {
 	m := tiny(t, nil)
-	dir := m.Path() + "/srv/"
+	dir := m.Path() + "/desk/"
 	write(t, dir+"ok", "", 0o644)
 	must := func(err error) {
 		t.Helper()
@@ -203,23 +203,23 @@ func TestNodesInTheWay(t *testing.T) {
 	} {
 		src := t.TempDir()
 		write(t, src+"/"+name, "x", 0o644)
-		says(t, m.UploadDir(ctx, "/work", src+"/", nil), "/srv/"+name, kind)
-		says(t, upload(t, m, "/srv/"+name, "x", 0o644), "/srv/"+name, kind)
-		says(t, m.Download(ctx, "/srv/"+name, io.Discard), "/srv/"+name, kind)
+		says(t, m.UploadDir(ctx, "/desk", src+"/", nil), "/desk/"+name, kind)
+		says(t, upload(t, m, "/desk/"+name, "x", 0o644), "/desk/"+name, kind)
+		says(t, m.Download(ctx, "/desk/"+name, io.Discard), "/desk/"+name, kind)
 		if name != "directory" {
-			says(t, m.DownloadDir(ctx, "/srv/"+name[:1]+"*", t.TempDir(), nil), "/srv/"+name, kind)
+			says(t, m.DownloadDir(ctx, "/desk/"+name[:1]+"*", t.TempDir(), nil), "/desk/"+name, kind)
 		}
 		// and what is in the way of a directory, as a file is
 		other := t.TempDir()
 		write(t, other+"/"+name+"/below", "x", 0o644)
-		if err := m.UploadDir(ctx, "/work", other+"/", nil); name != "directory" {
-			says(t, err, "/srv/"+name, "not a directory")
+		if err := m.UploadDir(ctx, "/desk", other+"/", nil); name != "directory" {
+			says(t, err, "/desk/"+name, "not a directory")
 		}
 	}
 	write(t, t.TempDir()+"/x", "", 0o644)
 	other := t.TempDir()
 	write(t, other+"/ok/below", "x", 0o644)
-	says(t, m.UploadDir(ctx, "/work", other+"/", nil), "/srv/ok", "not a directory")
+	says(t, m.UploadDir(ctx, "/desk", other+"/", nil), "/desk/ok", "not a directory")
 }
 
 // TestNames uses every kind of name, one by one and in a directory.
