@@ -58,7 +58,7 @@ func TestRegionIsFound(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			serve(t, &stub{metadata: map[string]string{"dynamic/instance-identity/document": tt.document}})
+			serve(t, &fake{metadata: map[string]string{"dynamic/instance-identity/document": tt.document}})
 			t.Setenv("AWS_REGION", tt.env)
 			t.Setenv("AWS_DEFAULT_REGION", tt.defaultEnv)
 			c := dial(t, Access{AccessKey: "AKIA", SecretKey: "s", Region: tt.option})
@@ -70,13 +70,13 @@ func TestRegionIsFound(t *testing.T) {
 }
 
 func TestMetadataWithoutRegion(t *testing.T) {
-	serve(t, &stub{metadata: map[string]string{"meta-data/instance-id": "i-0123"}})
+	serve(t, &fake{metadata: map[string]string{"meta-data/instance-id": "i-0123"}})
 	_, err := Dial(context.Background(), Access{AccessKey: "AKIA", SecretKey: "s"})
 	says(t, err, "set region")
 }
 
 func TestKeysFromTheEnvironment(t *testing.T) {
-	s := &stub{actions: map[string]action{"DescribeImages": refuseWith(http.StatusUnauthorized, "AuthFailure")}}
+	s := &fake{actions: map[string]action{"DescribeImages": refuseWith(http.StatusUnauthorized, "AuthFailure")}}
 	server := serve(t, s)
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-printed")
@@ -88,14 +88,14 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 // The custom endpoint is EC2's of one region: the metadata service and other
 // regions stay where they are.
 func TestCustomEndpointServesEC2OfItsRegionAlone(t *testing.T) {
-	elsewhere := &stub{t: t, actions: map[string]action{"DescribeImages": answer("DescribeImages", "<imagesSet/>")}}
-	metadata := &stub{metadata: map[string]string{"dynamic/instance-identity/document": document}}
+	elsewhere := &fake{t: t, actions: map[string]action{"DescribeImages": answer("DescribeImages", "<imagesSet/>")}}
+	metadata := &fake{metadata: map[string]string{"dynamic/instance-identity/document": document}}
 	serve(t, metadata)
 	other := httptest.NewServer(elsewhere)
 	t.Cleanup(other.Close)
 	t.Setenv("AWS_ENDPOINT_URL", other.URL)
 
-	custom := &stub{t: t, actions: map[string]action{"DescribeInstances": answer("DescribeInstances",
+	custom := &fake{t: t, actions: map[string]action{"DescribeInstances": answer("DescribeInstances",
 		"<reservationSet><item><instancesSet><item><instanceId>i-0123</instanceId></item></instancesSet></item></reservationSet>")}}
 	server := httptest.NewServer(custom)
 	t.Cleanup(server.Close)
@@ -131,8 +131,8 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.code, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"DescribeImages": refuseWith(tt.status, tt.code)}}
-			err := stubbed(t, s, Options{}).CheckName(context.Background(), "x")
+			s := &fake{actions: map[string]action{"DescribeImages": refuseWith(tt.status, tt.code)}}
+			err := faked(t, s, Options{}).CheckName(context.Background(), "x")
 			says(t, err, tt.want...)
 			if n := len(s.made("DescribeImages")); n != 1 {
 				t.Errorf("asked %d times what cannot get better", n)
@@ -170,7 +170,7 @@ func TestUnreachableEndpoint(t *testing.T) {
 
 func TestCertificateOfEC2(t *testing.T) {
 	alone(t)
-	s := &stub{t: t, actions: map[string]action{"DescribeImages": answer("DescribeImages", "<imagesSet/>")}}
+	s := &fake{t: t, actions: map[string]action{"DescribeImages": answer("DescribeImages", "<imagesSet/>")}}
 	var handshakes atomic.Int32
 	server := httptest.NewUnstartedServer(s)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -203,8 +203,8 @@ func TestTransientFaultsAreTriedAgain(t *testing.T) {
 		"half answer":  cutOff,
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"DescribeImages": inTurn(fault, fault, found)}}
-			if err := stubbed(t, s, Options{}).CheckName(context.Background(), "x"); err != nil {
+			s := &fake{actions: map[string]action{"DescribeImages": inTurn(fault, fault, found)}}
+			if err := faked(t, s, Options{}).CheckName(context.Background(), "x"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -212,8 +212,8 @@ func TestTransientFaultsAreTriedAgain(t *testing.T) {
 }
 
 func TestThrottledForEver(t *testing.T) {
-	s := &stub{actions: map[string]action{"DescribeImages": refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")}}
-	says(t, stubbed(t, s, Options{}).CheckName(context.Background(), "x"), "RequestLimitExceeded")
+	s := &fake{actions: map[string]action{"DescribeImages": refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")}}
+	says(t, faked(t, s, Options{}).CheckName(context.Background(), "x"), "RequestLimitExceeded")
 	if n := len(s.made("DescribeImages")); n != maxAttempts {
 		t.Errorf("%d attempts, want %d", n, maxAttempts)
 	}
@@ -229,11 +229,11 @@ func TestPauses(t *testing.T) {
 
 func TestCancelEndsTheAttempts(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &stub{actions: map[string]action{"DescribeImages": func(form url.Values) (int, string) {
+	s := &fake{actions: map[string]action{"DescribeImages": func(form url.Values) (int, string) {
 		cancel()
 		return refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")(form)
 	}}}
-	cloud := stubbed(t, s, Options{})
+	cloud := faked(t, s, Options{})
 	cloud.client.policy = newPolicy(time.Hour)
 	cloud.client.ec2 = cloud.client.in("eu-west-1")
 	if err := cloud.CheckName(ctx, "x"); !errors.Is(err, context.Canceled) {

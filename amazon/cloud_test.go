@@ -55,8 +55,8 @@ func TestHost(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{metadata: tt.metadata, actions: map[string]action{"DescribeInstances": answer("DescribeInstances", tt.instance)}}
-			got, err := stubbed(t, s, Options{}).Host(context.Background())
+			s := &fake{metadata: tt.metadata, actions: map[string]action{"DescribeInstances": answer("DescribeInstances", tt.instance)}}
+			got, err := faked(t, s, Options{}).Host(context.Background())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,8 +88,8 @@ func TestHostIsUnknown(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{metadata: tt.metadata, actions: map[string]action{"DescribeInstances": tt.instance}}
-			_, err := stubbed(t, s, Options{}).Host(context.Background())
+			s := &fake{metadata: tt.metadata, actions: map[string]action{"DescribeInstances": tt.instance}}
+			_, err := faked(t, s, Options{}).Host(context.Background())
 			says(t, err, tt.want...)
 		})
 	}
@@ -108,7 +108,7 @@ func TestMetadataServiceThatIsNone(t *testing.T) {
 		"disabled": func() { t.Setenv("AWS_EC2_METADATA_DISABLED", "true") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			cloud := stubbed(t, &stub{}, Options{})
+			cloud := faked(t, &fake{}, Options{})
 			set()
 			cloud.client = dial(t, cloud.client.access)
 			_, err := cloud.Host(context.Background())
@@ -133,8 +133,8 @@ func images(items ...string) action {
 }
 
 func TestSource(t *testing.T) {
-	s := &stub{actions: map[string]action{"DescribeImages": images(imageXML)}}
-	got, err := stubbed(t, s, Options{SourceAMI: "ami-1"}).Source(context.Background())
+	s := &fake{actions: map[string]action{"DescribeImages": images(imageXML)}}
+	got, err := faked(t, s, Options{SourceAMI: "ami-1"}).Source(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,8 +182,8 @@ func TestSourceThatCannotBeUsed(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"DescribeImages": tt.images}}
-			_, err := stubbed(t, s, Options{SourceAMI: "ami-1"}).Source(context.Background())
+			s := &fake{actions: map[string]action{"DescribeImages": tt.images}}
+			_, err := faked(t, s, Options{SourceAMI: "ami-1"}).Source(context.Background())
 			says(t, err, tt.want...)
 		})
 	}
@@ -206,9 +206,9 @@ func TestMappingThatCannotBeTheRoot(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"DescribeImages": images(imageXML)}}
+			s := &fake{actions: map[string]action{"DescribeImages": images(imageXML)}}
 			opts := Options{SourceAMI: "ami-1", RootDeviceName: tt.root, Mappings: []Mapping{tt.mapping}}
-			_, err := stubbed(t, s, opts).Source(context.Background())
+			_, err := faked(t, s, opts).Source(context.Background())
 			if tt.refused {
 				says(t, err, tt.mapping.DeviceName, "root device")
 			} else if err != nil {
@@ -234,8 +234,8 @@ func TestCheckName(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"DescribeImages": tt.images}}
-			err := stubbed(t, s, Options{}).CheckName(context.Background(), "mine")
+			s := &fake{actions: map[string]action{"DescribeImages": tt.images}}
+			err := faked(t, s, Options{}).CheckName(context.Background(), "mine")
 			if tt.want != "" {
 				says(t, err, tt.want, `"mine"`)
 			} else if err != nil {
@@ -264,7 +264,7 @@ func TestDeviceNames(t *testing.T) {
 // once it was seen, it is gone.
 func TestNewThingsAreNotYetVisible(t *testing.T) {
 	ctx := context.Background()
-	s := &stub{actions: map[string]action{
+	s := &fake{actions: map[string]action{
 		"CreateVolume": answer("CreateVolume", "<volumeId>vol-1</volumeId>"),
 		"DescribeVolumes": inTurn(refuse("InvalidVolume.NotFound"), answer("DescribeVolumes", "<volumeSet/>"),
 			volumes(`<volumeId>vol-1</volumeId><status>available</status>`), refuse("InvalidVolume.NotFound")),
@@ -274,7 +274,7 @@ func TestNewThingsAreNotYetVisible(t *testing.T) {
 		"RegisterImage":     answer("RegisterImage", "<imageId>ami-1</imageId>"),
 		"DescribeImages":    refuse("InvalidAMIID.NotFound"),
 	}}
-	cloud := stubbed(t, s, Options{RootDeviceName: "xvda"})
+	cloud := faked(t, s, Options{RootDeviceName: "xvda"})
 	now := time.Unix(0, 0)
 	cloud.now = func() time.Time { return now }
 
@@ -320,12 +320,12 @@ func TestNewThingsAreNotYetVisible(t *testing.T) {
 
 func TestFactsThatEC2DoesNotKnow(t *testing.T) {
 	ctx := context.Background()
-	s := &stub{actions: map[string]action{
+	s := &fake{actions: map[string]action{
 		"DescribeVolumes":   refuseWith(http.StatusBadRequest, "InvalidVolume.NotFound"),
 		"DescribeSnapshots": answer("DescribeSnapshots", "<snapshotSet/>"),
 		"DescribeImages":    refuseWith(http.StatusBadRequest, "InvalidAMIID.Unavailable"),
 	}}
-	cloud := stubbed(t, s, Options{})
+	cloud := faked(t, s, Options{})
 	_, volume := cloud.Volume(ctx, "vol-1")
 	_, snapshot := cloud.Snapshot(ctx, "snap-1")
 	_, image := cloud.Image(ctx, "ami-1")

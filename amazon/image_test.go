@@ -24,8 +24,8 @@ func TestImageStates(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.xml, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"DescribeImages": images(tt.xml)}}
-			got, err := stubbed(t, s, Options{}).Image(context.Background(), "ami-1")
+			s := &fake{actions: map[string]action{"DescribeImages": images(tt.xml)}}
+			got, err := faked(t, s, Options{}).Image(context.Background(), "ami-1")
 			if err != nil || got.State != tt.state || got.Reason != tt.reason {
 				t.Errorf("image %+v, %v; want state %s for %q", got, err, tt.state, tt.reason)
 			}
@@ -34,9 +34,9 @@ func TestImageStates(t *testing.T) {
 }
 
 func TestFindImages(t *testing.T) {
-	s := &stub{actions: map[string]action{"DescribeImages": images(
+	s := &fake{actions: map[string]action{"DescribeImages": images(
 		"<imageId>ami-1</imageId><imageState>available</imageState>", "<imageId>ami-2</imageId><imageState>deregistered</imageState>")}}
-	got, err := stubbed(t, s, Options{}).FindImages(context.Background(), "snap-1")
+	got, err := faked(t, s, Options{}).FindImages(context.Background(), "snap-1")
 	if err != nil || len(got) != 1 || got[0] != "ami-1" {
 		t.Errorf("images %v, %v", got, err)
 	}
@@ -49,8 +49,8 @@ func TestDeregister(t *testing.T) {
 	for code, want := range map[string]error{
 		"InvalidAMIID.NotFound": nil, "InvalidAMIID.Unavailable": nil, "OperationNotPermitted": errAny,
 	} {
-		s := &stub{actions: map[string]action{"DeregisterImage": refuse(code)}}
-		checkError(t, stubbed(t, s, Options{}).Deregister(context.Background(), "ami-1"), want)
+		s := &fake{actions: map[string]action{"DeregisterImage": refuse(code)}}
+		checkError(t, faked(t, s, Options{}).Deregister(context.Background(), "ami-1"), want)
 	}
 }
 
@@ -85,8 +85,8 @@ func TestDestroy(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"DescribeImages": tt.image, "DeregisterImage": tt.deregister, "DeleteSnapshot": tt.delete}}
-			cloud := stubbed(t, s, Options{})
+			s := &fake{actions: map[string]action{"DescribeImages": tt.image, "DeregisterImage": tt.deregister, "DeleteSnapshot": tt.delete}}
+			cloud := faked(t, s, Options{})
 			err := cloud.client.Destroy(context.Background(), "eu-west-1", "ami-1")
 			if tt.words != "" {
 				says(t, err, tt.words)

@@ -25,11 +25,11 @@ const richImage = `<imageId>ami-1</imageId><name>base</name><imageState>availabl
 // registering answers what is sent for an image of snap-new, of 10 GiB.
 func registering(t *testing.T, opts Options, source string, volumeType string) map[string][]string {
 	t.Helper()
-	s := &stub{actions: map[string]action{
+	s := &fake{actions: map[string]action{
 		"DescribeImages": images(source),
 		"RegisterImage":  answer("RegisterImage", "<imageId>ami-new</imageId>"),
 	}}
-	cloud := stubbed(t, s, opts)
+	cloud := faked(t, s, opts)
 	spec := bake.ImageSpec{
 		Name: "new", Description: "of a test", Snapshot: "snap-new", SizeGiB: 10, VolumeType: volumeType,
 		Tags: map[string]string{"a": "b"},
@@ -140,11 +140,11 @@ func TestSuppressedDeviceIsSent(t *testing.T) {
 
 func TestRegisterKnowsTheSource(t *testing.T) {
 	ctx := context.Background()
-	s := &stub{actions: map[string]action{
+	s := &fake{actions: map[string]action{
 		"DescribeImages": images(richImage),
 		"RegisterImage":  answer("RegisterImage", "<imageId>ami-new</imageId>"),
 	}}
-	cloud := stubbed(t, s, Options{SourceAMI: "ami-1"})
+	cloud := faked(t, s, Options{SourceAMI: "ami-1"})
 	source, err := cloud.Source(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -175,8 +175,8 @@ func TestRegisterRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"DescribeImages": tt.images}}
-			_, err := stubbed(t, s, tt.opts).Register(context.Background(), bake.ImageSpec{Name: "new", Snapshot: "snap-new", Source: tt.source})
+			s := &fake{actions: map[string]action{"DescribeImages": tt.images}}
+			_, err := faked(t, s, tt.opts).Register(context.Background(), bake.ImageSpec{Name: "new", Snapshot: "snap-new", Source: tt.source})
 			says(t, err, tt.want...)
 		})
 	}
@@ -203,8 +203,8 @@ func TestRegisterWhoseNameIsInUse(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"RegisterImage": tt.register, "DescribeImages": tt.images}}
-			got, err := stubbed(t, s, Options{RootDeviceName: "xvda"}).Register(context.Background(), bake.ImageSpec{Name: "new", Snapshot: "snap-new"})
+			s := &fake{actions: map[string]action{"RegisterImage": tt.register, "DescribeImages": tt.images}}
+			got, err := faked(t, s, Options{RootDeviceName: "xvda"}).Register(context.Background(), bake.ImageSpec{Name: "new", Snapshot: "snap-new"})
 			if tt.words != "" {
 				says(t, err, tt.words, `"new"`)
 			} else if err != nil || got != tt.want {

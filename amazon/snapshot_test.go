@@ -41,8 +41,8 @@ func TestCreateSnapshotWhoseAnswerIsLost(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"CreateSnapshot": tt.create, "DescribeSnapshots": tt.look}}
-			cloud := stubbed(t, s, Options{Log: t.Logf})
+			s := &fake{actions: map[string]action{"CreateSnapshot": tt.create, "DescribeSnapshots": tt.look}}
+			cloud := faked(t, s, Options{Log: t.Logf})
 			got, err := cloud.CreateSnapshot(context.Background(),
 				bake.SnapshotSpec{Volume: "vol-1", Description: "ours", Tags: map[string]string{"a": "b"}})
 			if tt.wantErrorWords != "" {
@@ -59,7 +59,7 @@ func TestCreateSnapshotWhoseAnswerIsLost(t *testing.T) {
 
 // Where no connection came about nothing was made, and nothing is looked for.
 func TestCreateSnapshotWithoutConnection(t *testing.T) {
-	server := serve(t, &stub{})
+	server := serve(t, &fake{})
 	cloud := NewCloud(Options{Client: dial(t, access(server.URL))})
 	server.Close()
 	_, err := cloud.CreateSnapshot(context.Background(), bake.SnapshotSpec{Volume: "vol-1"})
@@ -67,8 +67,8 @@ func TestCreateSnapshotWithoutConnection(t *testing.T) {
 }
 
 func TestCreateSnapshotAsks(t *testing.T) {
-	s := &stub{actions: map[string]action{"CreateSnapshot": answer("CreateSnapshot", "<snapshotId>snap-1</snapshotId>")}}
-	_, err := stubbed(t, s, Options{}).CreateSnapshot(context.Background(),
+	s := &fake{actions: map[string]action{"CreateSnapshot": answer("CreateSnapshot", "<snapshotId>snap-1</snapshotId>")}}
+	_, err := faked(t, s, Options{}).CreateSnapshot(context.Background(),
 		bake.SnapshotSpec{Volume: "vol-1", Description: "ours", Tags: map[string]string{"a": "b"}})
 	if err != nil {
 		t.Fatal(err)
@@ -92,8 +92,8 @@ func TestSnapshot(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"DescribeSnapshots": snapshots(tt.xml)}}
-			if got, err := stubbed(t, s, Options{}).Snapshot(context.Background(), "snap-1"); err != nil || got != tt.want {
+			s := &fake{actions: map[string]action{"DescribeSnapshots": snapshots(tt.xml)}}
+			if got, err := faked(t, s, Options{}).Snapshot(context.Background(), "snap-1"); err != nil || got != tt.want {
 				t.Errorf("snapshot %+v, %v; want %+v", got, err, tt.want)
 			}
 		})
@@ -123,7 +123,7 @@ func FuzzPercent(f *testing.F) {
 
 func TestDeleteSnapshot(t *testing.T) {
 	for code, want := range map[string]error{"InvalidSnapshot.NotFound": nil, "InvalidSnapshot.InUse": errAny} {
-		s := &stub{actions: map[string]action{"DeleteSnapshot": refuse(code)}}
-		checkError(t, stubbed(t, s, Options{}).DeleteSnapshot(context.Background(), "snap-1"), want)
+		s := &fake{actions: map[string]action{"DeleteSnapshot": refuse(code)}}
+		checkError(t, faked(t, s, Options{}).DeleteSnapshot(context.Background(), "snap-1"), want)
 	}
 }

@@ -52,10 +52,10 @@ func TestCreateVolumeAsks(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"CreateVolume": answer("CreateVolume", "<volumeId>vol-1</volumeId>")}}
+			s := &fake{actions: map[string]action{"CreateVolume": answer("CreateVolume", "<volumeId>vol-1</volumeId>")}}
 			want := spec()
 			tt.change(&want)
-			if id, err := stubbed(t, s, Options{}).CreateVolume(context.Background(), want); err != nil || id != "vol-1" {
+			if id, err := faked(t, s, Options{}).CreateVolume(context.Background(), want); err != nil || id != "vol-1" {
 				t.Fatalf("volume %q, %v", id, err)
 			}
 			check(t, s.made("CreateVolume")[0], tt.want)
@@ -88,11 +88,11 @@ func TestVolumeOfAnEncryptedRoot(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{
+			s := &fake{actions: map[string]action{
 				"DescribeImages": images(imageXML),
 				"CreateVolume":   answer("CreateVolume", "<volumeId>vol-1</volumeId>"),
 			}}
-			cloud := stubbed(t, s, tt.opts)
+			cloud := faked(t, s, tt.opts)
 			if tt.opts.SourceAMI != "" {
 				if _, err := cloud.Source(context.Background()); err != nil {
 					t.Fatal(err)
@@ -160,8 +160,8 @@ func TestVolume(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"DescribeVolumes": volumes(tt.xml)}}
-			if got, err := stubbed(t, s, Options{}).Volume(context.Background(), "vol-1"); err != nil || got != tt.want {
+			s := &fake{actions: map[string]action{"DescribeVolumes": volumes(tt.xml)}}
+			if got, err := faked(t, s, Options{}).Volume(context.Background(), "vol-1"); err != nil || got != tt.want {
 				t.Errorf("volume %+v, %v; want %+v", got, err, tt.want)
 			}
 		})
@@ -169,10 +169,10 @@ func TestVolume(t *testing.T) {
 }
 
 func TestFindVolumesReadsAllPages(t *testing.T) {
-	s := &stub{actions: map[string]action{"DescribeVolumes": inTurn(
+	s := &fake{actions: map[string]action{"DescribeVolumes": inTurn(
 		answer("DescribeVolumes", "<volumeSet><item><volumeId>vol-1</volumeId></item></volumeSet><nextToken>more</nextToken>"),
 		volumes("<volumeId>vol-2</volumeId>"))}}
-	got, err := stubbed(t, s, Options{}).FindVolumes(context.Background(), "build-1")
+	got, err := faked(t, s, Options{}).FindVolumes(context.Background(), "build-1")
 	if err != nil || len(got) != 2 || got[0] != "vol-1" || got[1] != "vol-2" {
 		t.Errorf("volumes %v, %v", got, err)
 	}
@@ -204,8 +204,8 @@ func TestAttachRefused(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"AttachVolume": refuse(tt.code), "DescribeVolumes": tt.volume}}
-			err := stubbed(t, s, Options{}).Attach(context.Background(), "vol-1", "i-1", "/dev/sdf")
+			s := &fake{actions: map[string]action{"AttachVolume": refuse(tt.code), "DescribeVolumes": tt.volume}}
+			err := faked(t, s, Options{}).Attach(context.Background(), "vol-1", "i-1", "/dev/sdf")
 			checkError(t, err, tt.want)
 			if err != nil {
 				says(t, err, "cannot attach vol-1 to i-1 as /dev/sdf", tt.code)
@@ -248,8 +248,8 @@ func TestDetachRefused(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"DetachVolume": refuse(tt.code), "DescribeVolumes": tt.volume}}
-			checkError(t, stubbed(t, s, Options{}).Detach(context.Background(), "vol-1", "i-1"), tt.want)
+			s := &fake{actions: map[string]action{"DetachVolume": refuse(tt.code), "DescribeVolumes": tt.volume}}
+			checkError(t, faked(t, s, Options{}).Detach(context.Background(), "vol-1", "i-1"), tt.want)
 		})
 	}
 }
@@ -269,8 +269,8 @@ func TestDeleteVolumeRefused(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &stub{actions: map[string]action{"DeleteVolume": refuse(tt.code), "DescribeVolumes": tt.volume}}
-			checkError(t, stubbed(t, s, Options{}).DeleteVolume(context.Background(), "vol-1"), tt.want)
+			s := &fake{actions: map[string]action{"DeleteVolume": refuse(tt.code), "DescribeVolumes": tt.volume}}
+			checkError(t, faked(t, s, Options{}).DeleteVolume(context.Background(), "vol-1"), tt.want)
 		})
 	}
 }

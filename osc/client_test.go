@@ -197,7 +197,7 @@ func TestTLS(t *testing.T) {
 func TestDialWithoutAccount(t *testing.T) {
 	environment(t, nil)
 	for _, body := range []string{`{}`, `{"Accounts":[]}`, `{"Accounts":[{}]}`} {
-		s := newStub(t, map[string][]reply{"ReadAccounts": {{200, body}}})
+		s := newFake(t, map[string][]reply{"ReadAccounts": {{200, body}}})
 		if _, err := Dial(t.Context(), s.access()); err == nil || !strings.Contains(err.Error(), "which account") {
 			t.Errorf("%s: %v", body, err)
 		}

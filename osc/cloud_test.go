@@ -98,7 +98,7 @@ func TestSourceThatCannotBe(t *testing.T) {
 		`"State":"available","BlockDeviceMappings":[{"DeviceName":"/dev/sda1","VirtualDeviceName":"ephemeral0"}]`:    "has no snapshot",
 		`"State":"available","BlockDeviceMappings":[{"DeviceName":"/dev/sdb","Bsu":{"SnapshotId":"snap-12345678"}}]`: "has no snapshot",
 	} {
-		s := newStub(t, map[string][]reply{"ReadImages": {image(fields)}})
+		s := newFake(t, map[string][]reply{"ReadImages": {image(fields)}})
 		_, err := s.cloud(Options{SourceOMI: "ami-12345678"}).Source(t.Context())
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", fields, err, want)
@@ -108,7 +108,7 @@ func TestSourceThatCannotBe(t *testing.T) {
 
 func TestSourceOfTwoMatches(t *testing.T) {
 	const one = `{"ImageId":"ami-12345678","AccountId":"` + me + `","State":"available"}`
-	s := newStub(t, map[string][]reply{"ReadImages": {{200, `{"Images":[` + one + `,` + one + `]}`}}})
+	s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[` + one + `,` + one + `]}`}}})
 	_, err := s.cloud(Options{SourceOMI: "ami-12345678"}).Source(t.Context())
 	if want := "source_omi: 2 images answer to the id ami-12345678, not one"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %q", err, want)
@@ -358,7 +358,7 @@ func TestValidate(t *testing.T) {
 // never a panic.
 func TestSparseAnswers(t *testing.T) {
 	empty := []reply{{200, `{}`}}
-	s := newStub(t, map[string][]reply{
+	s := newFake(t, map[string][]reply{
 		"ReadVms": empty, "ReadImages": empty, "ReadVolumes": empty, "ReadSnapshots": empty,
 		"CreateVolume": empty, "CreateSnapshot": empty, "CreateImage": empty,
 		"instance-id": {{200, "i-12345678"}},
@@ -379,7 +379,7 @@ func TestSparseAnswers(t *testing.T) {
 			t.Errorf("%s takes nothing for an answer", name)
 		}
 	}
-	bare := newStub(t, map[string][]reply{
+	bare := newFake(t, map[string][]reply{
 		"ReadVms":       {{200, `{"Vms":[{"VmId":"i-12345678"}]}`}},
 		"ReadImages":    {{200, `{"Images":[{"ImageId":"ami-12345678"},{}]}`}},
 		"ReadVolumes":   {{200, `{"Volumes":[{"VolumeId":"vol-12345678"},{}]}`}},
@@ -406,7 +406,7 @@ func TestSnapshotStates(t *testing.T) {
 		"in-queue": bake.SnapshotPending, "pending": bake.SnapshotPending, "pending/queued": bake.SnapshotPending,
 		"completed": bake.SnapshotCompleted, "error": bake.SnapshotError, "deleting": bake.SnapshotError,
 	} {
-		s := newStub(t, map[string][]reply{"ReadSnapshots": {{200, `{"Snapshots":[{"SnapshotId":"snap-12345678","Progress":7,"State":"` + word + `"}]}`}}})
+		s := newFake(t, map[string][]reply{"ReadSnapshots": {{200, `{"Snapshots":[{"SnapshotId":"snap-12345678","Progress":7,"State":"` + word + `"}]}`}}})
 		got, err := s.cloud(Options{}).Snapshot(t.Context(), "snap-12345678")
 		if err != nil || got.State != want || got.Percent != 7 {
 			t.Errorf("%s: %+v, %v", word, got, err)
@@ -417,7 +417,7 @@ func TestSnapshotStates(t *testing.T) {
 // TestInheritedSpeed: the speed of a source's device is asked for where it can be.
 func TestInheritedSpeed(t *testing.T) {
 	for kind, want := range map[string]string{"gp2": "<nil>", "io1": "300"} {
-		s := newStub(t, map[string][]reply{"ReadImages": {{200, `{"Images":[{"ImageId":"ami-12345678","RootDeviceName":"/dev/sda1",
+		s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[{"ImageId":"ami-12345678","RootDeviceName":"/dev/sda1",
 			"BlockDeviceMappings":[{"DeviceName":"/dev/sda1","Bsu":{}},{"DeviceName":"/dev/sdb","Bsu":{"VolumeType":"` + kind + `","Iops":300,"VolumeSize":10}}]}]}`}}})
 		req, err := s.cloud(Options{}).imageRequest(t.Context(), bake.ImageSpec{Source: &bake.Image{ID: "ami-12345678"}})
 		if err != nil || len(*req.BlockDeviceMappings) != 2 {
@@ -437,7 +437,7 @@ func TestInheritedSpeed(t *testing.T) {
 // takes of io1 only.
 func TestVolumeSpeed(t *testing.T) {
 	for kind, want := range map[string]bool{"gp2": false, "io1": true} {
-		s := newStub(t, map[string][]reply{
+		s := newFake(t, map[string][]reply{
 			"CreateVolume": {{200, `{"Volume":{"VolumeId":"vol-12345678"}}`}}, "CreateTags": {{200, `{}`}},
 		})
 		_, err := s.cloud(Options{}).CreateVolume(t.Context(), bake.VolumeSpec{Build: "b", Zone: "a", SizeGiB: 4, Type: kind, IOPS: 300})

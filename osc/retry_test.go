@@ -42,7 +42,7 @@ func TestRetry(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := newStub(t, map[string][]reply{"ReadVolumes": test.answers})
+			s := newFake(t, map[string][]reply{"ReadVolumes": test.answers})
 			v, err := s.cloud(Options{}).Volume(t.Context(), "vol-12345678")
 			switch {
 			case test.err == "" && (err != nil || v.State != bake.VolumeAvailable):
@@ -59,7 +59,7 @@ func TestRetry(t *testing.T) {
 
 // TestEveryTryIsSigned: a try that comes later carries a later signature.
 func TestEveryTryIsSigned(t *testing.T) {
-	s := newStub(t, map[string][]reply{"ReadVolumes": {busy, found}})
+	s := newFake(t, map[string][]reply{"ReadVolumes": {busy, found}})
 	c := s.cloud(Options{})
 	c.client.retry.sleep = func(ctx context.Context, _ time.Duration) error {
 		return sleep(ctx, time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
@@ -74,7 +74,7 @@ func TestEveryTryIsSigned(t *testing.T) {
 }
 
 func TestRetryEndsWithContext(t *testing.T) {
-	s := newStub(t, map[string][]reply{"ReadVolumes": {busy}})
+	s := newFake(t, map[string][]reply{"ReadVolumes": {busy}})
 	c := s.cloud(Options{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("the user has enough")
@@ -178,7 +178,7 @@ func TestConflicts(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := newStub(t, map[string][]reply{test.call: test.answers, "ReadVolumes": {test.volume}, "ReadVms": {test.vm}})
+			s := newFake(t, map[string][]reply{test.call: test.answers, "ReadVolumes": {test.volume}, "ReadVms": {test.vm}})
 			err := test.act(s.cloud(Options{}))
 			switch {
 			case test.err == nil && err != nil,
@@ -214,7 +214,7 @@ func TestDeleteSnapshotInUse(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := newStub(t, map[string][]reply{"DeleteSnapshot": test.answers, "ReadSnapshots": {test.snapshot}, "ReadImages": {test.images}})
+			s := newFake(t, map[string][]reply{"DeleteSnapshot": test.answers, "ReadSnapshots": {test.snapshot}, "ReadImages": {test.images}})
 			err := s.cloud(Options{}).DeleteSnapshot(t.Context(), id)
 			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("the error is %v, want %q", err, test.err)
@@ -232,7 +232,7 @@ func TestPages(t *testing.T) {
 	page := func(id, next string) reply {
 		return reply{200, `{"Volumes":[{"VolumeId":"` + id + `","Tags":[{"Key":"packer-chroot-build","Value":"b"}]}],"NextPageToken":"` + next + `"}`}
 	}
-	s := newStub(t, map[string][]reply{"ReadVolumes": {page("vol-00000001", "a"), page("vol-00000002", "b"), page("vol-00000003", "b")}})
+	s := newFake(t, map[string][]reply{"ReadVolumes": {page("vol-00000001", "a"), page("vol-00000002", "b"), page("vol-00000003", "b")}})
 	got, err := s.cloud(Options{}).FindVolumes(t.Context(), "b")
 	if err != nil || len(got) != 3 {
 		t.Errorf("%v, %v", got, err)

@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// stub is an API that answers what it is told, call by call: the last answer to
+// fake is an API that answers what it is told, call by call: the last answer to
 // a call again and again.
-type stub struct {
+type fake struct {
 	t      *testing.T
 	server *httptest.Server
 
@@ -36,9 +36,9 @@ func refused(status int, kind, code, details string) reply {
 	return reply{status, fmt.Sprintf(`{"Errors":[{"Code":%q,"Type":%q,"Details":%q}],"ResponseContext":{"RequestId":"0475ca1e"}}`, code, kind, details)}
 }
 
-func newStub(t *testing.T, answers map[string][]reply) *stub {
+func newFake(t *testing.T, answers map[string][]reply) *fake {
 	t.Helper()
-	s := &stub{t: t, answers: answers, seen: map[string][]*http.Request{}}
+	s := &fake{t: t, answers: answers, seen: map[string][]*http.Request{}}
 	if s.answers["ReadAccounts"] == nil {
 		s.answers["ReadAccounts"] = []reply{account}
 	}
@@ -47,7 +47,7 @@ func newStub(t *testing.T, answers map[string][]reply) *stub {
 	return s
 }
 
-func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call := path.Base(r.URL.Path)
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body)) // for the test to read
@@ -72,18 +72,18 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // count is how often a call was made.
-func (s *stub) count(call string) int {
+func (s *fake) count(call string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.seen[call])
 }
 
-func (s *stub) access() Access {
+func (s *fake) access() Access {
 	return Access{AccessKey: myKey, SecretKey: secret, Region: home, Endpoint: s.server.URL, MetadataEndpoint: s.server.URL}
 }
 
-// cloud is a Cloud that speaks to the stub, and does not wait.
-func (s *stub) cloud(o Options) *Cloud {
+// cloud is a Cloud that speaks to the fake, and does not wait.
+func (s *fake) cloud(o Options) *Cloud {
 	s.t.Helper()
 	client, err := Dial(s.t.Context(), s.access())
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// stub is an EC2 and a metadata service that answer what a test says.
-type stub struct {
+// fake is an EC2 and a metadata service that answer what a test says.
+type fake struct {
 	t *testing.T
 	// actions answer EC2's actions; one without an entry fails the test.
 	actions map[string]action
@@ -49,7 +49,7 @@ func refuse(code string) action { return refuseWith(http.StatusBadRequest, code)
 
 func refuseWith(status int, code string) action {
 	return func(url.Values) (int, string) {
-		return status, fmt.Sprintf("<Response><Errors><Error><Code>%s</Code><Message>the stub refuses</Message></Error></Errors>"+
+		return status, fmt.Sprintf("<Response><Errors><Error><Code>%s</Code><Message>the fake refuses</Message></Error></Errors>"+
 			"<RequestID>r-1</RequestID></Response>", code)
 	}
 }
@@ -73,7 +73,7 @@ func cutOff(url.Values) (int, string) { return cut, "<DescribeImagesResponse><im
 // cut is no status: it stands for an answer that is shorter than it says.
 const cut = 0
 
-func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		s.serveMetadata(w, r)
 		return
@@ -100,7 +100,7 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, body)
 }
 
-func (s *stub) serveMetadata(w http.ResponseWriter, r *http.Request) {
+func (s *fake) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPut {
 		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "60")
 		fmt.Fprint(w, "token")
@@ -115,7 +115,7 @@ func (s *stub) serveMetadata(w http.ResponseWriter, r *http.Request) {
 }
 
 // made lists the calls of an action.
-func (s *stub) made(name string) []url.Values {
+func (s *fake) made(name string) []url.Values {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var calls []url.Values
@@ -144,8 +144,8 @@ func alone(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-// serve starts a stub, and points the metadata service at it.
-func serve(t *testing.T, s *stub) *httptest.Server {
+// serve starts a fake, and points the metadata service at it.
+func serve(t *testing.T, s *fake) *httptest.Server {
 	t.Helper()
 	alone(t)
 	s.t = t
@@ -173,8 +173,8 @@ func dial(t *testing.T, a Access) *Client {
 	return c
 }
 
-// stubbed makes a Cloud on a stub.
-func stubbed(t *testing.T, s *stub, opts Options) *Cloud {
+// faked makes a Cloud on a fake.
+func faked(t *testing.T, s *fake, opts Options) *Cloud {
 	t.Helper()
 	opts.Client = dial(t, access(serve(t, s).URL))
 	return NewCloud(opts)
