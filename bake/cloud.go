@@ -99,6 +99,8 @@ type Cloud interface {
 type Host struct {
 	ID     HostID
 	Region string
+	// Account is the id of the account that the build's keys belong to.
+	Account string
 	// Zone is the availability zone (AWS) or subregion (Outscale): volumes are
 	// created there.
 	Zone string
@@ -118,7 +120,9 @@ type VolumeSpec struct {
 	Type string
 	// IOPS is for types that take it; 0 otherwise.
 	IOPS int64
-	Tags map[string]string
+	// Throughput is in MiB/s, for types that take it; 0 otherwise.
+	Throughput int64
+	Tags       map[string]string
 }
 
 // VolumeState is where a volume is in its life.
@@ -194,9 +198,10 @@ type ImageSpec struct {
 	Snapshot    SnapshotID
 	// Source is the image that the build started from; nil from scratch.
 	Source *Image
-	// SizeGiB and VolumeType describe the root volume.
-	SizeGiB    int64
-	VolumeType string
+	// SizeGiB, VolumeType, IOPS and Throughput (MiB/s) describe the root volume.
+	SizeGiB          int64
+	VolumeType       string
+	IOPS, Throughput int64
 }
 
 // ImageState is where an image is in its life.
@@ -226,6 +231,11 @@ type Image struct {
 	RootDevice string
 	// Root describes the root device's volume.
 	Root RootVolume
+	// Snapshots are those of all its block devices, the root device's first.
+	Snapshots []SnapshotID
+	// Locked says that the account may use the image, and not its snapshots: only a
+	// copy of it can be built from.
+	Locked bool
 	Tags map[string]string
 }
 
@@ -235,4 +245,6 @@ type RootVolume struct {
 	SizeGiB  int64
 	Type     string
 	IOPS     int64
+	// Throughput is in MiB/s; 0 where the type takes none.
+	Throughput int64
 }

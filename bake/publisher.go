@@ -1,0 +1,99 @@
+package bake
+
+import "context"
+
+// Publisher is the part of a Cloud that has to do with images that are there
+// already: those of the same name that make way, copies, and what an image is given
+// once it is available. What is said of Cloud's methods holds for these: one request
+// at a time, repeatable, no waiting for a state to come about.
+type Publisher interface {
+	// Named lists the account's own images that have exactly this name, in this
+	// cloud's region.
+	Named(ctx context.Context, name string) ([]ImageID, error)
+
+	// Publication tells where the image is to be had in the end. It is asked before
+	// anything is created, and fails when something of what the user wants of the
+	// image can be known to be impossible.
+	Publication(context.Context, Facts) (Publication, error)
+
+	// In is the same account's cloud in another region; it answers itself for its
+	// own. Host and Source are those of the region that the build runs in.
+	In(region string) Cloud
+
+	// Copy asks for a copy in this cloud's region of an image of the account, or
+	// one that the account may use.
+	Copy(context.Context, CopySpec) (ImageID, error)
+	// FindCopies lists the account's images in this cloud's region that were copied
+	// from the image and have the name.
+	FindCopies(ctx context.Context, source ImageID, name string) ([]ImageID, error)
+
+	// Publish gives an available image, and the snapshots made for it, what could
+	// not be given at creation: permissions, deprecation, protection. What is
+	// asked for needs no request when it is nothing.
+	Publish(context.Context, PublishSpec) error
+
+	// Record reads all that is needed to register an image again. It fails when the
+	// image cannot be deregistered or could not be restored.
+	Record(context.Context, ImageID) (Record, error)
+	// Restore registers an image again as it was recorded, with its permissions and
+	// tags. Its snapshots must still be there. The new image has another id.
+	Restore(context.Context, Record) (ImageID, error)
+}
+
+// Publication is where an image is to be had.
+type Publication struct {
+	// Copies are made of the registered image once it is available, side by side.
+	Copies []Copy
+	// Passing says that the registered image is there only to be copied: it has a
+	// name of its own, and it and its snapshot are removed when the copies are
+	// available. It must be so when a copy is in the build's own region.
+	Passing bool
+}
+
+// Copy is one copy that is wanted.
+type Copy struct {
+	Region string
+	// Encrypted asks for the copy's snapshots to be encrypted; those of an encrypted
+	// image are in any case.
+	Encrypted bool
+	// KMSKeyID is the key in the copy's region; empty means the region's default.
+	KMSKeyID string
+}
+
+// CopySpec is what a copy is made from.
+type CopySpec struct {
+	Build        BuildID
+	Source       ImageID
+	SourceRegion string
+	Name         string
+	Description  string
+	ImageTags    map[string]string
+	SnapshotTags map[string]string
+	Encrypted    bool
+	KMSKeyID     string
+}
+
+// PublishSpec is an image that is to be published.
+type PublishSpec struct {
+	Image ImageID
+	// Snapshots are those that were made for the image.
+	Snapshots []SnapshotID
+}
+
+// Record is an image as it can be registered again. It is written to the journal.
+type Record struct {
+	Image ImageID `json:"image"`
+	Name  string  `json:"name"`
+	// Snapshots are those of its block devices.
+	Snapshots []SnapshotID `json:"snapshots"`
+	// Data is what the cloud needs beside that, in its own form.
+	Data []byte `json:"data"`
+}
+
+// Product is an image that a build made.
+type Product struct {
+	Region string
+	Image  ImageID
+	// Snapshots are those that were made for it, the root device's first.
+	Snapshots []SnapshotID
+}
