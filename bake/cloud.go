@@ -236,7 +236,7 @@ type Image struct {
 	// Locked says that the account may use the image, and not its snapshots: only a
 	// copy of it can be built from.
 	Locked bool
-	Tags map[string]string
+	Tags   map[string]string
 }
 
 // RootVolume is what an image says of its root device's volume.
