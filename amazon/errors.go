@@ -17,6 +17,10 @@ const (
 	codeImageNotFound     = "InvalidAMIID.NotFound"
 	codeImageUnavailable  = "InvalidAMIID.Unavailable"
 	codeNameDuplicate     = "InvalidAMIName.Duplicate"
+	codeNotOwner          = "AuthFailure"
+	codeNotAllowed        = "UnauthorizedOperation"
+	codeUnknownAction     = "InvalidAction"
+	codeUnsupported       = "UnsupportedOperation"
 	codeInstanceNotFound  = "InvalidInstanceID.NotFound"
 	codeVolumeNotFound    = "InvalidVolume.NotFound"
 	codeSnapshotNotFound  = "InvalidSnapshot.NotFound"
@@ -70,7 +74,7 @@ func (c *Client) advice(err error) string {
 		return fmt.Sprintf("AWS refused access key %s: check %s", c.key.AccessKeyID, c.keyOrigin())
 	case hasCode(err, expiredCodes...):
 		return fmt.Sprintf("access key %s has expired, or this machine's clock is wrong: check %s", c.key.AccessKeyID, c.keyOrigin())
-	case hasCode(err, "UnauthorizedOperation"):
+	case hasCode(err, codeNotAllowed):
 		return fmt.Sprintf("the policies of access key %s do not allow this action", c.key.AccessKeyID)
 	case hasCode(err, "OptInRequired"):
 		return fmt.Sprintf("the account has not enabled region %s", c.Region())
