@@ -80,7 +80,7 @@ func TestRegisterAsks(t *testing.T) {
 			"Architecture": "x86_64", "EnaSupport": "false", "SriovNetSupport": "simple", "BootMode": "uefi", "UefiData": "bWluZQ==",
 		}},
 		{"what the source has not", Options{
-			ENASupport: aws.Bool(true), SRIOVSupport: true, TPMSupport: "v2.0", IMDSSupport: "v2.0",
+			RootDeviceName: "xvda", ENASupport: aws.Bool(true), SRIOVSupport: true, TPMSupport: "v2.0", IMDSSupport: "v2.0",
 		}, " ", "", map[string]string{"EnaSupport": "true", "SriovNetSupport": "simple", "TpmSupport": "v2.0", "ImdsSupport": "v2.0"}},
 		{"legacy BIOS has no UEFI data", Options{BootMode: "legacy-bios"}, richImage, "", map[string]string{
 			"BootMode": "legacy-bios", "UefiData": "",
