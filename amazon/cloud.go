@@ -182,7 +182,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	if err != nil {
 		return bake.Host{}, err
 	}
-	instance, account, err := c.client.instance(ctx, here)
+	account, instance, err := c.client.instance(ctx, here)
 	if err != nil {
 		return bake.Host{}, err
 	}
@@ -190,7 +190,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	c.host = hostFacts{account: account, architecture: types.ArchitectureValues(instance.Architecture)}
 	c.mu.Unlock()
 	host := bake.Host{
-		ID: bake.HostID(here.instance), Region: c.client.Region(), Account: account, Zone: here.zone, Taken: taken(instance),
+		ID: bake.HostID(here.instance), Account: account, Region: c.client.Region(), Zone: here.zone, Taken: taken(instance),
 	}
 	if p := instance.Placement; p != nil && aws.ToString(p.AvailabilityZone) != "" {
 		host.Zone = aws.ToString(p.AvailabilityZone)
@@ -215,22 +215,29 @@ func (c *Cloud) on() hostFacts {
 	return c.host
 }
 
-// instance reads this instance from EC2, and whose it is: only its own account
-// is told of it.
-func (c *Client) instance(ctx context.Context, here identity) (i types.Instance, account string, err error) {
+// instance reads this instance, and whose it is, from EC2.
+func (c *Client) instance(ctx context.Context, here identity) (account string, found types.Instance, err error) {
 	out, err := c.ec2.DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{here.instance}})
 	if err != nil && !hasCode(err, codeInstanceNotFound) {
-		return types.Instance{}, "", c.cannot(err, "read instance %s", here.instance)
+		return "", types.Instance{}, c.cannot(err, "read instance %s", here.instance)
 	}
 	if err == nil {
 		for _, r := range out.Reservations {
 			if len(r.Instances) > 0 {
-				return r.Instances[0], aws.ToString(r.OwnerId), nil
+				return aws.ToString(r.OwnerId), r.Instances[0], nil
 			}
 		}
 	}
-	return types.Instance{}, "", fmt.Errorf("instance %s, which the metadata say this is (in region %q), is unknown in region %s: "+
-		"check region, and that the access key belongs to the instance's account", here.instance, here.region, c.Region())
+	return "", types.Instance{}, fmt.Errorf("instance %s, which %s, is unknown in region %s: "+
+		"check region, and that the access key belongs to the instance's account", here.instance, c.whoSays(here), c.Region())
+}
+
+// whoSays is where the id of this instance comes from.
+func (c *Client) whoSays(here identity) string {
+	if c.access.InstanceID != "" {
+		return "instance_id says this is"
+	}
+	return fmt.Sprintf("the metadata say this is (in region %q)", here.region)
 }
 
 // taken lists the device names that an instance uses.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -39,13 +40,15 @@ func (c *Cloud) In(region string) bake.Cloud {
 	return there
 }
 
-// elsewhere is the same way to EC2 of another region. A custom endpoint serves
-// the client's own region alone.
+// elsewhere is the same way to EC2 of another region. A custom endpoint that does
+// not name the region serves the client's own alone.
 func (c *Client) elsewhere(region string) *Client {
 	there := *c
 	there.ec2 = c.in(region)
 	there.config.Region = region
-	there.endpoint = ""
+	if !strings.Contains(c.endpoint, regionPlace) {
+		there.endpoint = ""
+	}
 	return &there
 }
 

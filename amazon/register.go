@@ -157,7 +157,7 @@ func (c *Cloud) inheritUEFI(ctx context.Context, in *ec2.RegisterImageInput, sou
 		return nil
 	}
 	data, err := c.client.uefiData(ctx, id)
-	if hasCode(err, codeNotOwner, codeNotAllowed, codeUnknownAction, codeUnsupported, codeInvalidValue) {
+	if hasCode(err, codeNotOwner, codeUnauthorized, codeUnknownAction, codeUnsupported, codeInvalidValue) {
 		c.logf("the UEFI data of source image %s are not inherited: EC2 does not tell them (uefi_data gives them): %v", id, err)
 		return nil
 	}
