@@ -102,6 +102,11 @@ var codes = map[what]string{
 	{state.NotAllowed, "snapshot"}: "AuthFailure",
 	{state.NotAllowed, ""}:         "OperationNotPermitted",
 
+	{state.Protected, ""}: "OperationNotPermitted",
+
+	{state.Unsuited, ""}:   "InvalidParameterCombination",
+	{state.Unreadable, ""}: "InvalidRequest",
+
 	{state.Limit, "instance"}: "AttachmentLimitExceeded",
 	{state.Limit, "tag"}:      "TagLimitExceeded",
 	{state.Limit, ""}:         "ResourceLimitExceeded",

@@ -163,6 +163,8 @@ type imageItem struct {
 	TPM            string                `xml:"tpmSupport,omitempty"`
 	IMDS           string                `xml:"imdsSupport,omitempty"`
 	Deprecated     string                `xml:"deprecationTime,omitempty"`
+	LastLaunched   string                `xml:"lastLaunchedTime,omitempty"`
+	Protection     string                `xml:"deregistrationProtection"`
 	SourceImageID  string                `xml:"sourceImageId,omitempty"`
 	SourceRegion   string                `xml:"sourceImageRegion,omitempty"`
 	Reason         *stateReason          `xml:"stateReason"`
@@ -209,7 +211,8 @@ func (c *call) describeImage(i state.Image) imageItem {
 		RootDeviceType: rootDeviceType, RootDevice: i.RootDevice, Mappings: convert(i.Mappings, describeMapping),
 		Virtualization: i.Virtualization, Tags: tagSet(i.Tags), Hypervisor: hypervisor,
 		ENA: i.ENA, SRIOV: i.SRIOV, BootMode: i.BootMode, TPM: i.TPM, IMDS: i.IMDS,
-		Deprecated: stampOrNone(i.Deprecated), SourceImageID: i.SourceImageID, SourceRegion: i.SourceRegion,
+		Deprecated: stampOrNone(i.Deprecated), LastLaunched: stampOrNone(i.LastLaunched), Protection: string(i.Protection),
+		SourceImageID: i.SourceImageID, SourceRegion: i.SourceRegion,
 	}
 	if len(i.ProductCodes) > 0 {
 		item.Products = productCodeSet(i.ProductCodes)
@@ -292,9 +295,8 @@ type describeImagesInput struct {
 	Owners            []string  `query:"Owner"`
 	ExecutableBy      []string  `query:"ExecutableBy"`
 	IncludeDeprecated bool      `query:"IncludeDeprecated"`
-	// IncludeDisabled is of no effect: no image here can be disabled.
-	IncludeDisabled bool     `query:"IncludeDisabled"`
-	Filters         []filter `query:"Filter"`
+	IncludeDisabled   bool      `query:"IncludeDisabled"`
+	Filters           []filter  `query:"Filter"`
 }
 
 type describeImagesOutput struct {
@@ -318,8 +320,8 @@ func (c *call) describeImages(in *describeImagesInput) (*describeImagesOutput, e
 	return &describeImagesOutput{Images: convert(shown, c.describeImage), NextToken: next}, err
 }
 
-// images are those that the ids, the owners, the accounts that may launch them
-// and their deprecation leave of what the caller can see.
+// images are those that the ids, the owners, the accounts that may launch them,
+// their deprecation and their being disabled leave of what the caller can see.
 func (c *call) images(in *describeImagesInput) ([]state.Image, error) {
 	found, err := c.namedImages(in.IDs)
 	if err != nil {
@@ -337,6 +339,7 @@ func (c *call) images(in *describeImagesInput) ([]state.Image, error) {
 	return slices.DeleteFunc(found, func(i state.Image) bool {
 		return len(in.Owners) > 0 && !slices.Contains(owners, i.Account) ||
 			len(in.ExecutableBy) > 0 && !mayLaunch(users, i.Launch) ||
+			i.Disabled && !in.IncludeDisabled ||
 			len(in.IDs) == 0 && !in.IncludeDeprecated && isDeprecated(i, now) && i.Account != c.caller.Account
 	}), nil
 }
@@ -404,43 +407,4 @@ func snapshotsOf(i state.Image) []string {
 		}
 	}
 	return ids
-}
-
-type imageInput struct {
-	common
-	ImageID imageID `query:"ImageId,required"`
-}
-
-func (c *call) deregisterImage(in *imageInput) (*done, error) {
-	return succeeded(c.st.DeleteImage(c.caller, string(in.ImageID), in.DryRun))
-}
-
-type enableImageDeprecationInput struct {
-	imageInput
-	At time.Time `query:"DeprecateAt,required"`
-}
-
-// enableImageDeprecation sets the time, to the minute. It is at most ten years
-// ahead, and of a public image at most two after its creation.
-func (c *call) enableImageDeprecation(in *enableImageDeprecationInput) (*done, error) {
-	now := c.st.Now()
-	if !in.At.After(now) || in.At.After(now.AddDate(10, 0, 0)) {
-		return nil, refuse("InvalidParameterValue", "The deprecation time %s is not in the next ten years", stamp(in.At))
-	}
-	_, err := c.st.UpdateImage(c.caller, string(in.ImageID), func(i *state.Image) error {
-		if i.Launch.Public && in.At.After(i.Created.AddDate(2, 0, 0)) {
-			return refuse("InvalidParameterValue", "The deprecation time %s is more than two years after the creation of a public image", stamp(in.At))
-		}
-		i.Deprecated = in.At.Round(time.Minute)
-		return nil
-	}, in.DryRun)
-	return succeeded(err)
-}
-
-func (c *call) disableImageDeprecation(in *imageInput) (*done, error) {
-	_, err := c.st.UpdateImage(c.caller, string(in.ImageID), func(i *state.Image) error {
-		i.Deprecated = time.Time{}
-		return nil
-	}, in.DryRun)
-	return succeeded(err)
 }

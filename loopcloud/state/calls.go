@@ -100,6 +100,8 @@ type VMRequest struct {
 // PermissionChange adds to and removes from Permissions.
 type PermissionChange struct {
 	Add, Remove Permissions
+	// RemoveAll removes whatever there was before.
+	RemoveAll bool
 }
 
 // SnapshotImport asks for a snapshot of a file on the machine.

@@ -217,8 +217,8 @@ func hasRoot(mappings []Mapping, root string) error {
 }
 
 // CopyImage copies an available image that the caller can see in the source
-// region, with its snapshots, into the caller's region. Who may launch it and
-// its deprecation are not copied.
+// region, with its snapshots, into the caller's region. Who may launch it, its
+// deprecation and its protection are not copied.
 //
 // It does not ask for the snapshots to be shared too, as EC2 does: Outscale
 // copies whatever image it lets an account see.
@@ -292,7 +292,8 @@ func (o *op) newCopy(caller Caller, req ImageCopyRequest, source *imageRecord) *
 	r.Region, r.Account, r.Created = caller.Region, caller.Account, o.now
 	r.Name, r.Description = req.Name, req.Description
 	r.SourceImageID, r.SourceRegion = source.ID, source.Region
-	r.Launch, r.Deprecated = Permissions{}, time.Time{}
+	r.Launch, r.Deprecated, r.LastLaunched = Permissions{}, time.Time{}, time.Time{}
+	r.Protection, r.ProtectedUntil = Unprotected, time.Time{}
 	r.Tags = map[string]string{}
 	if req.CopyTags && source.Account == caller.Account { // only the owner's tags are copied
 		maps.Copy(r.Tags, source.Tags)
@@ -382,11 +383,42 @@ func (c *Cloud) DeleteImage(caller Caller, id string, dry bool) error {
 	if err != nil {
 		return err
 	}
+	if err := r.deletable(o.now); err != nil {
+		return err
+	}
 	if dry {
 		return dryRun("image", id)
 	}
 	delete(c.db.Images, r.ID)
 	return o.save()
+}
+
+// deletable refuses an image that is protected, or was until a short while ago.
+func (r *imageRecord) deletable(now time.Time) error {
+	switch {
+	case either(r.Protection, Unprotected) != Unprotected:
+		return refuse(Protected, "image", r.ID, "its deregistration protection is %s", r.Protection)
+	case now.Before(r.ProtectedUntil):
+		return refuse(Protected, "image", r.ID, "the cooldown of its deregistration protection lasts until %s",
+			r.ProtectedUntil.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// protectionCooldown is for how long an image stays protected whose protection was
+// to have one (API reference of EnableImageDeregistrationProtection).
+const protectionCooldown = 24 * time.Hour
+
+// ProtectImage sets whether an image may be deleted. A protection with a cooldown
+// that is taken away holds for a day more.
+func (c *Cloud) ProtectImage(caller Caller, id string, p Protection, dry bool) (Image, error) {
+	return c.UpdateImage(caller, id, func(i *Image) error {
+		if p == Unprotected && i.Protection == ProtectedWithCooldown {
+			i.ProtectedUntil = c.clock().Add(protectionCooldown)
+		}
+		i.Protection = p
+		return nil
+	}, dry)
 }
 
 // ShareImage changes who may launch an image.
@@ -412,8 +444,9 @@ func (c *Cloud) ShareImage(caller Caller, id string, ch PermissionChange, dry bo
 }
 
 // UpdateImage lets change alter a copy of the image, and takes over the copy's
-// description, deprecation and attributes. What else it alters is dropped; an
-// error of change is answered as it is, and nothing changes.
+// description, deprecation, protection, whether it is disabled, and attributes.
+// What else it alters is dropped; an error of change is answered as it is, and
+// nothing changes. One that is disabled is shared with nobody any more.
 func (c *Cloud) UpdateImage(caller Caller, id string, change func(*Image) error, dry bool) (Image, error) {
 	o := c.begin(writing(id))
 	defer o.end()
@@ -429,5 +462,9 @@ func (c *Cloud) UpdateImage(caller Caller, id string, change func(*Image) error,
 		return Image{}, dryRun("image", id)
 	}
 	r.Description, r.Deprecated, r.ImageAttributes = next.Description, next.Deprecated, next.ImageAttributes
+	r.Protection, r.ProtectedUntil, r.Disabled = next.Protection, next.ProtectedUntil, next.Disabled
+	if r.Disabled {
+		r.Launch = Permissions{}
+	}
 	return r.view(o.now), o.save()
 }

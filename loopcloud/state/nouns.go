@@ -36,6 +36,7 @@ type VM struct {
 	Architecture              string
 	Virtualization            string
 	RootDevice                string // /dev/sda1
+	BootMode, UEFIData        string // its image's
 	State                     VMState
 	Launched                  time.Time
 	// Host marks the machine that loopcloud runs on: only to it can a volume be
@@ -164,6 +165,17 @@ const (
 	ImagePending   ImageState = "pending"
 	ImageAvailable ImageState = "available"
 	ImageFailed    ImageState = "failed"
+	ImageDisabled  ImageState = "disabled"
+)
+
+// Protection is whether an image may be deregistered, in EC2's words.
+type Protection string
+
+// The protections of an image.
+const (
+	Unprotected             Protection = "disabled"
+	ProtectedWithCooldown   Protection = "enabled-with-cooldown"
+	ProtectedWithoutCooling Protection = "enabled-without-cooldown"
 )
 
 // Mapping is one block device of an image.
@@ -213,11 +225,18 @@ type Image struct {
 	Reason              string
 	Created             time.Time
 	Deprecated          time.Time // zero: no deprecation set
-	SourceImageID       string    // of a copy
-	SourceRegion        string
-	Mappings            []Mapping
-	Launch              Permissions
-	Tags                map[string]string
+	LastLaunched        time.Time // zero: never
+	// Disabled keeps it from being launched, copied and, unless asked for, listed.
+	Disabled bool
+	// Protection keeps it from being deregistered; "" is Unprotected.
+	Protection Protection
+	// ProtectedUntil is when the cooldown of a protection that was taken away ends.
+	ProtectedUntil time.Time
+	SourceImageID  string // of a copy
+	SourceRegion   string
+	Mappings       []Mapping
+	Launch         Permissions
+	Tags           map[string]string
 	ImageAttributes
 }
 

@@ -240,9 +240,14 @@ func (r *imageRecord) view(now time.Time) Image {
 	out.Mappings = cloneMappings(r.Mappings)
 	out.BootModes = slices.Clone(r.BootModes)
 	out.ProductCodes = slices.Clone(r.ProductCodes)
-	out.State = ImageAvailable
-	if r.Work == creating || now.Before(r.Ready) {
+	out.Protection = either(r.Protection, Unprotected)
+	switch {
+	case r.Work == creating || now.Before(r.Ready):
 		out.State = ImagePending
+	case r.Disabled:
+		out.State = ImageDisabled
+	default:
+		out.State = ImageAvailable
 	}
 	return out
 }
