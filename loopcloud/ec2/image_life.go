@@ -106,7 +106,7 @@ type protectionOutput struct {
 }
 
 func (c *call) enableProtection(in *enableProtectionInput) (*protectionOutput, error) {
-	to := state.ProtectedWithoutCooling
+	to := state.ProtectedWithoutCooldown
 	if in.Cooldown {
 		to = state.ProtectedWithCooldown
 	}

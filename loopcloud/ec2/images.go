@@ -64,6 +64,11 @@ func (c *call) registerImage(in *registerImageInput) (*imageIDOutput, error) {
 		return nil, err
 	}
 	mappings, err := stateMappings(in.Mappings)
+	for _, m := range in.Mappings {
+		if v := m.Volume; err == nil && v != nil {
+			err = c.checkIO1(v.Type, v.IOPS, v.SizeGiB, v.SnapshotID)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +115,9 @@ func stateMappings(in []mapping) ([]state.Mapping, error) {
 			continue
 		}
 		v := m.Volume
+		if v.KMSKeyID != "" && (v.Encrypted == nil || !*v.Encrypted) {
+			return nil, refuse("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
+		}
 		if v.SnapshotID != "" && v.Encrypted != nil {
 			return nil, refuse("InvalidBlockDeviceMapping", "the encrypted flag cannot be specified since device %s has a snapshot specified.", m.Device)
 		}
@@ -380,22 +388,34 @@ type copyImageInput struct {
 	KMSKeyID     string  `query:"KmsKeyId"`
 	CopyTags     bool    `query:"CopyImageTags"`
 	Token        string  `query:"ClientToken"`
+	Minutes      *int64  `query:"SnapshotCopyCompletionDurationMinutes"`
 }
 
 func (c *call) copyImage(in *copyImageInput) (*imageIDOutput, error) {
 	tags, err := in.tagsOf("image", "snapshot")
+	if err == nil {
+		err = checkMinutes("SnapshotCopyCompletionDurationMinutes", in.Minutes)
+	}
 	if err != nil {
 		return nil, err
 	}
 	image, err := c.st.CopyImage(c.caller, state.ImageCopyRequest{
 		SourceID: string(in.SourceID), SourceRegion: in.SourceRegion, Name: in.Name, Description: in.Description,
 		Encrypted: in.Encrypted, KMSKeyID: in.KMSKeyID, CopyTags: in.CopyTags,
-		Tags: tags["image"], Token: in.Token, IDDigits: idDigits, DryRun: in.DryRun,
+		Tags: tags["image"], SnapshotTags: tags["snapshot"], Readable: true,
+		Token: in.Token, IDDigits: idDigits, DryRun: in.DryRun,
 	})
-	if err == nil && len(tags["snapshot"]) > 0 {
-		err = c.st.AddTags(c.caller, snapshotsOf(image), tags["snapshot"], false)
-	}
 	return &imageIDOutput{ImageID: image.ID}, err
+}
+
+// checkMinutes refuses what cannot be how long a copy may take: a multiple of 15
+// minutes up to two days. It makes no copy here take less or more.
+// https://docs.aws.amazon.com/ebs/latest/userguide/time-based-copies.html
+func checkMinutes(name string, minutes *int64) error {
+	if minutes != nil && (*minutes < 15 || *minutes > 2880 || *minutes%15 != 0) {
+		return refuse("InvalidParameterValue", "Value (%d) for parameter %s is invalid. It must be a multiple of 15 from 15 to 2880.", *minutes, name)
+	}
+	return nil
 }
 
 // snapshotsOf are the snapshots that an image's volumes are made of.

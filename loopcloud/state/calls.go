@@ -81,9 +81,13 @@ type ImageCopyRequest struct {
 	KMSKeyID               string
 	CopyTags               bool
 	Tags                   map[string]string
-	Token                  string `json:"-"`
-	IDDigits               int    `json:"-"`
-	DryRun                 bool   `json:"-"`
+	SnapshotTags           map[string]string
+	// Readable asks for the snapshots to be shared with the caller too, as EC2 does.
+	// Outscale copies whatever image it lets an account see.
+	Readable bool
+	Token    string `json:"-"`
+	IDDigits int    `json:"-"`
+	DryRun   bool   `json:"-"`
 }
 
 // VMRequest asks for VM records.

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -219,9 +220,6 @@ func hasRoot(mappings []Mapping, root string) error {
 // CopyImage copies an available image that the caller can see in the source
 // region, with its snapshots, into the caller's region. Who may launch it, its
 // deprecation and its protection are not copied.
-//
-// It does not ask for the snapshots to be shared too, as EC2 does: Outscale
-// copies whatever image it lets an account see.
 func (c *Cloud) CopyImage(caller Caller, req ImageCopyRequest) (Image, error) {
 	t := ticketFor(caller, "CopyImage", req.Token, req)
 	o := c.begin(t.claim(), reading(req.SourceID))
@@ -231,7 +229,7 @@ func (c *Cloud) CopyImage(caller Caller, req ImageCopyRequest) (Image, error) {
 	}
 	source, err := o.imageSource(caller, req)
 	if err == nil {
-		err = checkTags(req.Tags)
+		err = errors.Join(checkTags(req.Tags), checkTags(req.SnapshotTags))
 	}
 	if err != nil {
 		return Image{}, err
@@ -274,10 +272,24 @@ func (o *op) imageSource(caller Caller, req ImageCopyRequest) (*imageRecord, err
 	if s := source.view(o.now).State; s != ImageAvailable {
 		return nil, refuse(WrongState, "image", source.ID, "it is %s", s)
 	}
+	if req.Readable && !o.readable(there, source) {
+		return nil, refuse(Unreadable, "image", source.ID, "You do not have permission to access the storage of this ami")
+	}
 	if _, err := encryptionKey(caller, req.Encrypted || source.encrypted(), req.KMSKeyID); err != nil {
 		return nil, err
 	}
 	return source, nil
+}
+
+// readable tells whether a caller may use all snapshots of an image.
+func (o *op) readable(caller Caller, r *imageRecord) bool {
+	return !slices.ContainsFunc(r.Mappings, func(m Mapping) bool {
+		if m.Volume == nil {
+			return false
+		}
+		s := o.db.Snapshots[m.Volume.SnapshotID]
+		return s != nil && !s.visible(caller)
+	})
 }
 
 func (r *imageRecord) encrypted() bool {
@@ -316,11 +328,15 @@ func (o *op) copyMappings(caller Caller, req ImageCopyRequest, source, r *imageR
 			continue
 		}
 		if from := o.db.Snapshots[m.Volume.SnapshotID]; from != nil {
-			s := copyOf(from, caller, req.Encrypted, req.KMSKeyID)
+			s, failed := copyOf(from, caller, req.Encrypted, req.KMSKeyID)
 			s.Description = fmt.Sprintf("Copied for image %s from image %s and snapshot %s", r.ID, source.ID, from.ID)
+			s.Tags = req.SnapshotTags
 			to := o.newSnapshot(caller, req.IDDigits, s)
+			to.Failed, r.Failed = failed, failed
 			copies = append(copies, snapshotCopy{to, from.ID})
 			m.Volume.SnapshotID, m.Volume.Encrypted, m.Volume.KMSKeyID = to.ID, s.Encrypted, s.KMSKeyID
+		} else if m.Volume.Encrypted { // blank: by a key of where it goes to
+			m.Volume.KMSKeyID = KeyARN(caller, either(req.KMSKeyID, DefaultKeyAlias))
 		}
 	}
 	return copies

@@ -148,7 +148,8 @@ type Snapshot struct {
 	Encrypted           bool
 	KMSKeyID            string
 	State               SnapshotState
-	Progress            int // percent
+	Reason              string // of the state error
+	Progress            int    // percent
 	Started             time.Time
 	CreateVolume        Permissions
 	ProductCodes        []string
@@ -173,9 +174,9 @@ type Protection string
 
 // The protections of an image.
 const (
-	Unprotected             Protection = "disabled"
-	ProtectedWithCooldown   Protection = "enabled-with-cooldown"
-	ProtectedWithoutCooling Protection = "enabled-without-cooldown"
+	Unprotected              Protection = "disabled"
+	ProtectedWithCooldown    Protection = "enabled-with-cooldown"
+	ProtectedWithoutCooldown Protection = "enabled-without-cooldown"
 )
 
 // Mapping is one block device of an image.
