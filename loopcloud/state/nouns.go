@@ -26,7 +26,20 @@ type Key struct {
 type Region struct {
 	Name  string   `json:"name"`
 	Zones []string `json:"zones"`
+	// OptIn is whether the accounts use it; "" is OptInNotRequired.
+	OptIn OptIn `json:"opt_in,omitempty"`
 }
+
+// OptIn is whether accounts have to ask for a region, and have, in EC2's words.
+type OptIn string
+
+// The statuses of a region. In one that is NotOptedIn there is nothing, and no
+// request to it is answered.
+const (
+	OptInNotRequired OptIn = "opt-in-not-required"
+	OptedIn          OptIn = "opted-in"
+	NotOptedIn       OptIn = "not-opted-in"
+)
 
 // VM is a virtual machine: a record, and for one of them per region the machine
 // that loopcloud runs on.

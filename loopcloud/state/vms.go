@@ -22,7 +22,7 @@ const (
 func (c *Cloud) addHosts() {
 	for _, a := range c.accounts {
 		for _, region := range c.regions {
-			if at := (Caller{a.ID, region.Name}); c.host(at) == nil && len(region.Zones) > 0 {
+			if at := (Caller{a.ID, region.Name}); c.host(at) == nil && len(region.Zones) > 0 && region.OptIn != NotOptedIn {
 				c.addHost(at, region.Zones[0])
 			}
 		}
