@@ -129,8 +129,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 }
 
 func (c *Cloud) readVM(ctx context.Context, id string) (api.Vm, error) {
-	got, err := call(ctx, c.client, "ReadVms", c.client.api.ReadVms,
-		api.ReadVmsRequest{Filters: &api.FiltersVm{VmIds: &[]string{id}}})
+	got, err := readVMs.call(ctx, c.client, api.ReadVmsRequest{Filters: &api.FiltersVm{VmIds: &[]string{id}}})
 	if err != nil {
 		return api.Vm{}, fmt.Errorf("cannot read VM %s: %w", id, err)
 	}
@@ -185,7 +184,7 @@ func (c *Cloud) tag(ctx context.Context, id string, tags map[string]string) erro
 		req.Tags = append(req.Tags, api.ResourceTag{Key: k, Value: v})
 	}
 	slices.SortFunc(req.Tags, func(a, b api.ResourceTag) int { return cmp.Compare(a.Key, b.Key) })
-	if _, err := call(ctx, c.client, "CreateTags", c.client.api.CreateTags, req); err != nil {
+	if _, err := createTags.call(ctx, c.client, req); err != nil {
 		return fmt.Errorf("cannot tag %s: %w", id, err)
 	}
 	return nil

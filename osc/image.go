@@ -101,8 +101,7 @@ func (c *Cloud) readImage(ctx context.Context, id string) (api.Image, error) {
 
 func (c *Cloud) readImages(ctx context.Context, f *api.FiltersImage) ([]api.Image, error) {
 	return pages(func(token *string) (*[]api.Image, *string, error) {
-		got, err := call(ctx, c.client, "ReadImages", c.client.api.ReadImages,
-			api.ReadImagesRequest{Filters: f, NextPageToken: token})
+		got, err := readImages.call(ctx, c.client, api.ReadImagesRequest{Filters: f, NextPageToken: token})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -181,7 +180,7 @@ func (c *Cloud) imagesOf(ctx context.Context, id bake.SnapshotID) ([]api.Image, 
 
 // Deregister removes an image.
 func (c *Cloud) Deregister(ctx context.Context, id bake.ImageID) error {
-	_, err := call(ctx, c.client, "DeleteImage", c.client.api.DeleteImage, api.DeleteImageRequest{ImageId: string(id)})
+	_, err := deleteImage.call(ctx, c.client, api.DeleteImageRequest{ImageId: string(id)})
 	if err != nil && !is(err, (*refusal).notFound) {
 		return fmt.Errorf("cannot deregister image %s: %w", id, err)
 	}
@@ -222,7 +221,7 @@ func (c *Cloud) registerOnce(ctx context.Context, key imageKey, req api.CreateIm
 			return id, err
 		}
 	}
-	got, err := c.client.api.CreateImage(ctx, req)
+	got, err := createImage.once(ctx, c.client, req)
 	if err != nil {
 		return "", err
 	}

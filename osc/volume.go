@@ -19,7 +19,7 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 	if spec.Type != io1 {
 		spec.IOPS = 0 // an image may tell the speed of its gp2 volume: CreateVolume takes it of io1 only
 	}
-	got, err := call(ctx, c.client, "CreateVolume", c.client.api.CreateVolume, api.CreateVolumeRequest{
+	got, err := createVolume.call(ctx, c.client, api.CreateVolumeRequest{
 		SubregionName: spec.Zone,
 		ClientToken:   &token,
 		SnapshotId:    optional(string(spec.Snapshot)),
@@ -67,8 +67,7 @@ func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, erro
 
 func (c *Cloud) readVolumes(ctx context.Context, f *api.FiltersVolume) ([]api.Volume, error) {
 	return pages(func(token *string) (*[]api.Volume, *string, error) {
-		got, err := call(ctx, c.client, "ReadVolumes", c.client.api.ReadVolumes,
-			api.ReadVolumesRequest{Filters: f, NextPageToken: token})
+		got, err := readVolumes.call(ctx, c.client, api.ReadVolumesRequest{Filters: f, NextPageToken: token})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -117,7 +116,7 @@ func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.Vol
 // DeleteVolume removes a volume.
 func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 	err := c.client.retry.do(ctx, func(ctx context.Context) error {
-		_, err := c.client.api.DeleteVolume(ctx, api.DeleteVolumeRequest{VolumeId: string(id)})
+		_, err := deleteVolume.once(ctx, c.client, api.DeleteVolumeRequest{VolumeId: string(id)})
 		if is(err, (*refusal).notFound) {
 			return nil
 		}
@@ -148,7 +147,7 @@ func (c *Cloud) whyNotDeleted(ctx context.Context, id bake.VolumeID, refused err
 // Attach asks for a volume to be linked to the host.
 func (c *Cloud) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, device bake.DeviceName) error {
 	err := c.client.retry.do(ctx, func(ctx context.Context) error {
-		_, err := c.client.api.LinkVolume(ctx, api.LinkVolumeRequest{
+		_, err := linkVolume.once(ctx, c.client, api.LinkVolumeRequest{
 			VolumeId: string(id), VmId: string(host), DeviceName: string(device),
 		})
 		if is(err, (*refusal).wrongRequest) {
@@ -204,7 +203,7 @@ func (c *Cloud) whyNotLinked(
 // Detach asks for a volume to be unlinked from the host.
 func (c *Cloud) Detach(ctx context.Context, id bake.VolumeID, host bake.HostID) error {
 	err := c.client.retry.do(ctx, func(ctx context.Context) error {
-		_, err := c.client.api.UnlinkVolume(ctx, api.UnlinkVolumeRequest{VolumeId: string(id)})
+		_, err := unlinkVolume.once(ctx, c.client, api.UnlinkVolumeRequest{VolumeId: string(id)})
 		if is(err, (*refusal).notFound) {
 			return nil
 		}
