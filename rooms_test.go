@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"loopcloud/oapi":   {"loopcloud/state", "loopcloud/sigv4"},
 
 	"loopcloud/state/statetest": {"loopcloud/state"},
+	"loopcloud/oapi/apitest":    {},
 
 	"acceptance": {},
 }
@@ -53,6 +54,7 @@ var mayImport = map[string][]string{
 var decided = []string{
 	"github.com/aws/aws-sdk-go-v2",
 	"github.com/aws/smithy-go",
+	"github.com/getkin/kin-openapi",
 	"github.com/hashicorp/hcl/v2",
 	"github.com/hashicorp/packer-plugin-sdk",
 	"github.com/moby/sys/mountinfo",
