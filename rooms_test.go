@@ -26,13 +26,15 @@ var mayImport = map[string][]string{
 	"osc":     {"builder", "bake", "chroot", "version"},
 	"builder": {"bake", "chroot", "version"},
 	"bake":    {"chroot", "disk", "undo"},
-	"chroot":  {},
-	"disk":    {"disk/inotify"},
+	"chroot":  {"disk/superblock"},
+	"disk":    {"disk/inotify", "disk/superblock"},
 	"undo":    {},
 	"version": {},
 
 	"bake/cloudtest": {"bake"},
 	"disk/inotify":   {},
+
+	"disk/superblock": {},
 
 	"loopcloud":        {"loopcloud/..."},
 	"loopcloud/state":  {},
