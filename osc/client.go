@@ -17,11 +17,12 @@ import (
 
 // Client speaks to the API for one account in one region.
 type Client struct {
-	// transport signs, and turns what is no success into an error.
-	transport http.RoundTripper
-	metadata  metadata
-	retry     retry
-	access    Access
+	// base makes a request, and an error of what is no success; transport signs for
+	// the region before.
+	base, transport http.RoundTripper
+	metadata        metadata
+	retry           retry
+	access          Access
 	// version is the plugin's, which the API is told.
 	version string
 	// account is the id of the account that the keys belong to.
@@ -51,17 +52,30 @@ func (c *Client) Region() string { return c.access.Region }
 // Account is the id of the account that the keys belong to.
 func (c *Client) Account() string { return c.account }
 
+// in is the same account's client in another region. It reaches nothing yet.
+func (c *Client) in(region string) *Client {
+	other := *c
+	other.access = c.access.in(region)
+	other.transport = signed(other.access, c.base)
+	return &other
+}
+
+// signed signs requests with the keys, for the region.
+func signed(access Access, base http.RoundTripper) http.RoundTripper {
+	// It fails never: the keys are not looked at before they are used.
+	signer, _ := auth.NewSecurityProviderAWSv4(access.AccessKey, access.SecretKey, "", signedService, access.Region)
+	return signer.Decorate(base)
+}
+
 func newClient(access Access) (*Client, error) {
 	shown, err := access.Certificate.load()
 	if err != nil {
 		return nil, err
 	}
-	signer, err := auth.NewSecurityProviderAWSv4(access.AccessKey, access.SecretKey, "", signedService, access.Region)
-	if err != nil {
-		return nil, fmt.Errorf("cannot sign requests to the Outscale API: %w", err)
-	}
+	base := refusing{newTransport(access.InsecureSkipTLSVerify, shown)}
 	return &Client{
-		transport: signer.Decorate(refusing{newTransport(access.InsecureSkipTLSVerify, shown)}),
+		base:      base,
+		transport: signed(access, base),
 		metadata:  newMetadata(access),
 		retry:     defaultRetry(),
 		access:    access,

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi/apitest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -22,6 +23,9 @@ func environment(t *testing.T, set map[string]string) {
 		"OUTSCALE_ACCESSKEYID", "OUTSCALE_SECRETKEYID", "OUTSCALE_REGION", "OUTSCALE_OAPI_URL", "OUTSCALE_X509CERT", "OUTSCALE_X509KEY",
 	} {
 		t.Setenv(name, set[name])
+	}
+	if _, err := apitest.Load(); err != nil { // asks the go command, which needs the real home
+		t.Fatal(err)
 	}
 	t.Setenv("HOME", t.TempDir())
 }

@@ -12,7 +12,7 @@ import (
 
 // CreateSnapshot asks for a snapshot of a volume, and tags it with the user's tags.
 func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bake.SnapshotID, error) {
-	token := clientToken(spec.Build, "snapshot", spec.Volume, spec.Description)
+	token := c.clientToken(spec.Build, tokenSnapshot, []any{spec.Volume, spec.Description})
 	var got *api.CreateSnapshotResponse
 	err := c.client.retry.do(ctx, func(ctx context.Context) (err error) {
 		got, err = createSnapshot.once(ctx, c.client, api.CreateSnapshotRequest{
