@@ -85,11 +85,29 @@ func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, erro
 	if c.onItsWay(string(id), err) {
 		return bake.Volume{ID: id, State: bake.VolumeCreating, Attach: bake.Detached}, nil
 	}
+	if errors.Is(err, bake.ErrNotFound) {
+		err = c.orKey(err)
+	}
 	if err != nil {
 		return bake.Volume{}, err
 	}
 	c.seen(string(id))
 	return volumeOf(found), nil
+}
+
+// orKey says what else it may be when a volume is unknown: EC2 looks at the key
+// after it has answered, and removes a volume that it cannot encrypt.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
+func (c *Cloud) orKey(err error) error {
+	encrypted, key := c.rootEncryption()
+	switch {
+	case !encrypted:
+		return err
+	case key == "":
+		return fmt.Errorf("%w (EC2 makes none where the region's default key for EBS cannot be used)", err)
+	default:
+		return fmt.Errorf("%w (EC2 makes none where KMS key %s does not exist or cannot be used)", err, key)
+	}
 }
 
 // volume reads a volume from EC2; an error wraps bake.ErrNotFound if there is
