@@ -124,6 +124,12 @@ func TestProfileInTheHome(t *testing.T) {
 	if got, err := (Access{}).resolve(); err != nil || got.AccessKey != "DAK" {
 		t.Errorf("%+v, %v", got, err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte("broken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := (Access{AccessKey: "AK", SecretKey: "SK", Region: "eu-west-2"}).resolve(); err != nil || got.AccessKey != "AK" {
+		t.Errorf("who says all needs no file: %+v, %v", got, err)
+	}
 }
 
 // FuzzProfiles: whatever the file holds, it is read or refused.
