@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -27,21 +25,6 @@ const (
 	// answer, so that a dead connection does not hold a build for ever.
 	answerTimeout = time.Minute
 )
-
-// Access says how AWS is reached. The zero value is the SDK's default chain:
-// environment, shared files, container and instance role.
-type Access struct {
-	// AccessKey and SecretKey are given both or neither.
-	AccessKey, SecretKey string
-	// Region is where to build; empty means AWS_REGION, AWS_DEFAULT_REGION, the
-	// profile's region, or else the region of this instance.
-	Region string
-	// Endpoint is where EC2 of this region is, such as https://ec2.example.com;
-	// empty means AWS's own, or AWS_ENDPOINT_URL. Nothing but EC2 is asked there.
-	Endpoint string
-	// InsecureSkipTLSVerify trusts any certificate of EC2, and of nothing else.
-	InsecureSkipTLSVerify bool
-}
 
 // Client is a way to EC2 in one region and to the metadata of this instance.
 // It may be used by many goroutines.
@@ -79,28 +62,6 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 
 // Region is where the client's EC2 is, such as eu-west-1.
 func (c *Client) Region() string { return c.config.Region }
-
-// check refuses half a key pair, and answers the endpoint with its scheme.
-func (a Access) check() (endpoint string, err error) {
-	if (a.AccessKey == "") != (a.SecretKey == "") {
-		return "", errors.New("access_key and secret_key go together: give both or neither")
-	}
-	if a.Endpoint == "" {
-		return "", nil
-	}
-	endpoint = a.Endpoint
-	if !strings.Contains(endpoint, "://") {
-		endpoint = "https://" + endpoint
-	}
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return "", fmt.Errorf("custom_endpoint_ec2 is not a URL: %w", err)
-	}
-	if u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return "", fmt.Errorf("custom_endpoint_ec2 %q is not a URL such as https://ec2.example.com", a.Endpoint)
-	}
-	return endpoint, nil
-}
 
 // loading is what the SDK is told before it looks at the environment.
 func (a Access) loading() []func(*config.LoadOptions) error {

@@ -21,20 +21,95 @@ type Options struct {
 	// ImageName is the name of the image to be; the volume that it is built on is
 	// named after it.
 	ImageName string
-	// SourceAMI is the id of the image to start from; unused from scratch.
+
+	// FromScratch says that there is no source image.
+	FromScratch bool
+	// SourceAMI is the id of the image to start from; unused from scratch. With
+	// SourceFilter the image must fulfil both.
 	SourceAMI string
-	// VirtualizationType is hvm or paravirtual; empty means the source's.
+	// SourceFilter looks for the image to start from.
+	SourceFilter SourceFilter
+
+	// What follows describes the image. Empty means the source's, and from scratch
+	// EC2's default.
+
+	// Architecture is such as x86_64 or arm64; from scratch it is the host's.
+	Architecture string
+	// VirtualizationType is hvm or paravirtual.
 	VirtualizationType string
-	// RootDeviceName is the image's root device, such as /dev/sda1 or xvda; empty
-	// means the source's.
+	// RootDeviceName is the image's root device, such as /dev/sda1 or xvda.
 	RootDeviceName string
 	// Mappings are the image's block devices. They replace the source's of the
 	// same device name.
 	Mappings []Mapping
-	// FromScratch says that there is no source image.
-	FromScratch bool
+	// ENASupport turns enhanced networking by ENA on or off; nil means the source's.
+	ENASupport *bool
+	// SRIOVSupport turns enhanced networking by SR-IOV on; it cannot be turned off.
+	SRIOVSupport bool
+	// BootMode is legacy-bios, uefi or uefi-preferred.
+	BootMode string
+	// UEFIData is the UEFI variable store, in base64.
+	UEFIData string
+	// TPMSupport is v2.0.
+	TPMSupport string
+	// IMDSSupport is v2.0.
+	IMDSSupport string
+
+	// RootVolumeEncrypt encrypts the volume that the image is built on, and with it
+	// the image's root, under RootVolumeKMSKeyID; empty means the region's default
+	// key.
+	RootVolumeEncrypt  bool
+	RootVolumeKMSKeyID string
+	// EncryptBoot encrypts all of the image under KMSKeyID, and its copies in other
+	// regions; nil and false leave everything as the source has it.
+	EncryptBoot *bool
+	KMSKeyID    string
+
+	// Users (account ids), Groups ("all"), OrgARNs and OUARNs may launch the image.
+	Users, Groups, OrgARNs, OUARNs []string
+	// SnapshotUsers and SnapshotGroups may create volumes of its snapshots.
+	SnapshotUsers, SnapshotGroups []string
+	// ProductCodes are associated with the image.
+	ProductCodes []string
+	// DeprecateAt is when the image becomes deprecated; the zero time means never.
+	DeprecateAt time.Time
+	// DeregistrationProtection keeps the image from being deregistered; nil does
+	// not.
+	DeregistrationProtection *Protection
+
+	// Regions are where the image is copied to. The build's own may be among them.
+	Regions []string
+	// RegionKMSKeyIDs are the keys of the copies' snapshots, by region; an empty one
+	// means the region's default key.
+	RegionKMSKeyIDs map[string]string
+	// SkipRegionValidation does not ask EC2 whether it knows the regions.
+	SkipRegionValidation bool
+	// SkipSaveBuildRegion leaves no image in the build's own region.
+	SkipSaveBuildRegion bool
+	// SnapshotCopyMinutes is within which time the copies' snapshots are to be
+	// complete; 0 leaves it to EC2.
+	SnapshotCopyMinutes int64
+
 	// Log, if not nil, is told what a user need not know.
 	Log func(format string, args ...any)
+}
+
+// SourceFilter is a search for the image to start from; the zero value is none.
+type SourceFilter struct {
+	// Filters are DescribeImages' own, by name. A value takes * and ?.
+	Filters map[string]string
+	// Owners are account ids, "self" and aliases such as amazon.
+	Owners []string
+	// MostRecent takes the newest of several images.
+	MostRecent bool
+	// IncludeDeprecated considers deprecated images too.
+	IncludeDeprecated bool
+}
+
+// Protection keeps an image from being deregistered.
+type Protection struct {
+	// WithCooldown keeps the protection for 24 hours after it is turned off.
+	WithCooldown bool
 }
 
 // Mapping is one block device of the image to be: an EBS volume, an instance
