@@ -143,13 +143,15 @@ func (b BlockDevice) checkVolume(root bool) error {
 // Source: https://docs.aws.amazon.com/ebs/latest/userguide/hdd-vols.html
 var hardDisks = map[string]bool{"st1": true, "sc1": true}
 
-// checkRootVolume answers what is wrong with the root volume's options.
+// checkRootVolume answers what is wrong with the root volume's options, beside what
+// builder.Config has told of them.
 func (c *Config) checkRootVolume() error {
-	if hardDisks[c.RootVolumeType] {
+	told := c.RootVolumeSize < 0 || c.RootVolumeIOPS < 0 || !slices.Contains(append(builder.VolumeTypes{""}, kind.VolumeTypes...), c.RootVolumeType)
+	switch {
+	case told:
+		return nil
+	case hardDisks[c.RootVolumeType]:
 		return fmt.Errorf("root_volume_type is %s, but a root volume cannot be a hard disk", c.RootVolumeType)
-	}
-	if kind.VolumeTypes.Check("root_volume_type", c.RootVolumeType) != nil || c.RootVolumeSize < 0 || c.RootVolumeIOPS < 0 {
-		return nil // that is told already
 	}
 	return wanted{
 		prefix: "root_volume_", volumeType: c.RootVolumeType, sizeGiB: c.RootVolumeSize,

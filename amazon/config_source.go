@@ -88,9 +88,7 @@ func (f SourceFilterConfig) check(pinned bool) []error {
 }
 
 // filter is the filter as Cloud takes it.
-func (f SourceFilterConfig) filter() SourceFilter {
-	return SourceFilter{Filters: f.Filters, Owners: f.Owners, MostRecent: f.MostRecent, IncludeDeprecated: f.IncludeDeprecated}
-}
+func (f SourceFilterConfig) filter() SourceFilter { return SourceFilter(f) }
 
 func (c *Config) sourceWarnings() []string {
 	var warnings []string
