@@ -26,19 +26,19 @@ type Access struct {
 	// Region is where to build; empty means AWS_REGION, AWS_DEFAULT_REGION, the
 	// profile's region, or else the region of this instance.
 	Region string
-	// MaxRetries is how often a request is tried again; 0 means AWS_MAX_ATTEMPTS, or
-	// our own number.
+	// MaxRetries is how often a request is tried again at most; 0 means 6 times.
 	MaxRetries int
 	// AssumeRole is a role to work as; nil means none.
 	AssumeRole *AssumeRole
-	// SkipCredentialValidation leaves it to the first request to find out whether
-	// there are credentials.
+	// SkipCredentialValidation leaves it to the first request to fail where there are
+	// no credentials.
 	SkipCredentialValidation bool
 	// Vault is where the keys come from; nil means not from Vault.
 	Vault *VaultEngine
 	// Endpoint is where EC2 of this region is, such as https://ec2.example.com;
-	// empty means AWS's own, or AWS_ENDPOINT_URL. Nothing but EC2 is asked there.
-	// With {region} in it, EC2 of every region is there.
+	// empty means AWS's own, or AWS_ENDPOINT_URL_EC2 or AWS_ENDPOINT_URL. Nothing but
+	// EC2 is asked there. EC2 of other regions is there too if it has {region} in it,
+	// which stands for the region's name.
 	Endpoint string
 	// MetadataEndpoint is where this instance's metadata are; empty means
 	// AWS_EC2_METADATA_SERVICE_ENDPOINT, or the address that all instances have.
@@ -91,24 +91,43 @@ type VaultEngine struct {
 	TTL string
 }
 
-// check refuses half a key pair, and answers the endpoint with its scheme.
+// regionPlace stands in an endpoint for the region's name.
+const regionPlace = "{region}"
+
+// check refuses what contradicts itself, and answers the endpoint with its
+// scheme.
 func (a Access) check() (endpoint string, err error) {
-	if (a.AccessKey == "") != (a.SecretKey == "") {
+	switch {
+	case (a.AccessKey == "") != (a.SecretKey == ""):
 		return "", errors.New("access_key and secret_key go together: give both or neither")
+	case a.Token != "" && a.AccessKey == "":
+		return "", errors.New("token is the session token of access_key and secret_key: give all three, or leave it out")
+	case a.Vault != nil && a.AccessKey != "":
+		return "", errors.New("vault_aws_engine and access_key both say where the keys come from: give one of them")
+	case a.Vault != nil && a.Vault.Name == "":
+		return "", errors.New("vault_aws_engine needs name, the role of the engine to ask for keys")
+	case a.AssumeRole != nil && a.AssumeRole.RoleARN == "":
+		return "", errors.New("assume_role needs role_arn, such as arn:aws:iam::123456789012:role/packer")
+	case a.MaxRetries < 0:
+		return "", fmt.Errorf("max_retries is %d, but must be 0 or more", a.MaxRetries)
 	}
-	if a.Endpoint == "" {
+	return CheckEndpoint("custom_endpoint_ec2", a.Endpoint)
+}
+
+// CheckEndpoint answers the URL that an option gives, with a scheme; empty if the
+// option is. It may have {region} in place of the region's name.
+func CheckEndpoint(option, given string) (string, error) {
+	if given == "" {
 		return "", nil
 	}
-	endpoint = a.Endpoint
-	if !strings.Contains(endpoint, "://") {
-		endpoint = "https://" + endpoint
+	full := given
+	if !strings.Contains(full, "://") {
+		full = "https://" + full
 	}
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return "", fmt.Errorf("custom_endpoint_ec2 is not a URL: %w", err)
+	u, err := url.Parse(strings.ReplaceAll(full, regionPlace, "region"))
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return "", fmt.Errorf("%s is %q, but must be a URL such as https://ec2.example.com or https://ec2.%s.example.com",
+			option, given, regionPlace)
 	}
-	if u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return "", fmt.Errorf("custom_endpoint_ec2 %q is not a URL such as https://ec2.example.com", a.Endpoint)
-	}
-	return endpoint, nil
+	return full, nil
 }

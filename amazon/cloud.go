@@ -2,7 +2,6 @@ package amazon
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -141,26 +140,33 @@ type Mapping struct {
 type Cloud struct {
 	client *Client
 	opts   Options
-	nonce  string // what makes this value's client tokens its own
+	family *family
 	now    func() time.Time
 
-	mu     sync.Mutex
-	source *types.Image         // what Source found
-	begun  map[string]bool      // creating calls without a client token that were made
-	unseen map[string]time.Time // things that EC2 made, and has not yet told of
+	mu      sync.Mutex
+	host    hostFacts            // what Host found
+	source  *types.Image         // what Source found
+	passing bool                 // as Publication has said
+	begun   map[string]bool      // creating calls without a client token that were made
+	unseen  map[string]time.Time // things that EC2 made, and has not yet told of
+	guarded map[string]bool      // images that Publish has protected
 }
 
-var _ bake.Cloud = (*Cloud)(nil)
+var (
+	_ bake.Cloud     = (*Cloud)(nil)
+	_ bake.Publisher = (*Cloud)(nil)
+)
 
 // NewCloud makes a Cloud for one build.
 func NewCloud(opts Options) *Cloud {
 	return &Cloud{
-		client: opts.Client,
-		opts:   opts,
-		nonce:  rand.Text(),
-		now:    time.Now,
-		begun:  map[string]bool{},
-		unseen: map[string]time.Time{},
+		client:  opts.Client,
+		opts:    opts,
+		family:  &family{members: map[string]*Cloud{}},
+		now:     time.Now,
+		begun:   map[string]bool{},
+		unseen:  map[string]time.Time{},
+		guarded: map[string]bool{},
 	}
 }
 
@@ -176,11 +182,16 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	if err != nil {
 		return bake.Host{}, err
 	}
-	instance, err := c.client.instance(ctx, here)
+	account, instance, err := c.client.instance(ctx, here)
 	if err != nil {
 		return bake.Host{}, err
 	}
-	host := bake.Host{ID: bake.HostID(here.instance), Region: c.client.Region(), Zone: here.zone, Taken: taken(instance)}
+	c.mu.Lock()
+	c.host = hostFacts{account: account, architecture: types.ArchitectureValues(instance.Architecture)}
+	c.mu.Unlock()
+	host := bake.Host{
+		ID: bake.HostID(here.instance), Account: account, Region: c.client.Region(), Zone: here.zone, Taken: taken(instance),
+	}
 	if p := instance.Placement; p != nil && aws.ToString(p.AvailabilityZone) != "" {
 		host.Zone = aws.ToString(p.AvailabilityZone)
 	}
@@ -190,21 +201,43 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	return host, nil
 }
 
-// instance reads this instance from EC2.
-func (c *Client) instance(ctx context.Context, here identity) (types.Instance, error) {
+// hostFacts are what is known of the host beside what bake needs; empty if EC2
+// does not tell.
+type hostFacts struct {
+	account      string
+	architecture types.ArchitectureValues
+}
+
+// on is what is known of the host, as far as Host has found it.
+func (c *Cloud) on() hostFacts {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.host
+}
+
+// instance reads this instance, and whose it is, from EC2.
+func (c *Client) instance(ctx context.Context, here identity) (account string, found types.Instance, err error) {
 	out, err := c.ec2.DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{here.instance}})
 	if err != nil && !hasCode(err, codeInstanceNotFound) {
-		return types.Instance{}, c.cannot(err, "read instance %s", here.instance)
+		return "", types.Instance{}, c.cannot(err, "read instance %s", here.instance)
 	}
 	if err == nil {
 		for _, r := range out.Reservations {
 			if len(r.Instances) > 0 {
-				return r.Instances[0], nil
+				return aws.ToString(r.OwnerId), r.Instances[0], nil
 			}
 		}
 	}
-	return types.Instance{}, fmt.Errorf("instance %s, which the metadata say this is (in region %q), is unknown in region %s: "+
-		"check region, and that the access key belongs to the instance's account", here.instance, here.region, c.Region())
+	return "", types.Instance{}, fmt.Errorf("instance %s, which %s, is unknown in region %s: "+
+		"check region, and that the access key belongs to the instance's account", here.instance, c.whoSays(here), c.Region())
+}
+
+// whoSays is where the id of this instance comes from.
+func (c *Client) whoSays(here identity) string {
+	if c.access.InstanceID != "" {
+		return "instance_id says this is"
+	}
+	return fmt.Sprintf("the metadata say this is (in region %q)", here.region)
 }
 
 // taken lists the device names that an instance uses.
@@ -221,17 +254,11 @@ func taken(instance types.Instance) []bake.DeviceName {
 // CheckName fails if the account has an image of this name in the region: EC2
 // would refuse to register a second one, after all the work.
 func (c *Cloud) CheckName(ctx context.Context, name string) error {
-	images, err := c.client.ownImages(ctx, filter("name", name))
-	if err != nil {
-		return c.client.cannot(err, "look for images named %q", name)
+	ids, err := c.Named(ctx, name)
+	if err != nil || len(ids) == 0 {
+		return err
 	}
-	for _, image := range images {
-		// The filter takes * and ? for any characters, so it may find others too.
-		if aws.ToString(image.Name) == name {
-			return fmt.Errorf("the image name %q is in use by %s in region %s", name, aws.ToString(image.ImageId), c.client.Region())
-		}
-	}
-	return nil
+	return fmt.Errorf("the image name %q is in use by %s in region %s", name, ids[0], c.client.Region())
 }
 
 // DeviceNames lists what AWS recommends for EBS volumes, then what works
@@ -247,55 +274,6 @@ func (c *Cloud) DeviceNames() []bake.DeviceName {
 		names = append(names, bake.DeviceName("/dev/xvda"+string(letter)))
 	}
 	return names
-}
-
-// Source finds the image to start from. It must be available, with a root
-// device made of a snapshot.
-func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
-	found, err := c.client.image(ctx, c.opts.SourceAMI)
-	if errors.Is(err, bake.ErrNotFound) {
-		return bake.Image{}, fmt.Errorf("source %w in region %s, or not shared with this account", err, c.client.Region())
-	}
-	if err != nil {
-		return bake.Image{}, fmt.Errorf("source_ami: %w", err)
-	}
-	if err := usable(found); err != nil {
-		return bake.Image{}, fmt.Errorf("source image %s (%s) cannot be used: %w", c.opts.SourceAMI, aws.ToString(found.Name), err)
-	}
-	c.mu.Lock()
-	c.source = &found
-	c.mu.Unlock()
-	if root, said := find(c.opts.Mappings, c.rootName()); said {
-		// Register would say so, after all the work.
-		return imageOf(found), root.checkRoot()
-	}
-	return imageOf(found), nil
-}
-
-// rootName is the name of the root device of the image to be, empty if it is
-// not known yet.
-func (c *Cloud) rootName() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.opts.RootDeviceName != "" || c.source == nil {
-		return c.opts.RootDeviceName
-	}
-	return aws.ToString(c.source.RootDeviceName)
-}
-
-// usable tells why an image cannot be started from, if so.
-func usable(image types.Image) error {
-	root, hasRoot := rootDevice(image)
-	switch {
-	case image.RootDeviceType != types.DeviceTypeEbs:
-		return fmt.Errorf("its root device is on %q, and must be on ebs", image.RootDeviceType)
-	case image.State != types.ImageStateAvailable:
-		return fmt.Errorf("its state is %q, and must be available", image.State)
-	case !hasRoot || aws.ToString(root.SnapshotId) == "":
-		return fmt.Errorf("its root device %q has no snapshot", aws.ToString(image.RootDeviceName))
-	default:
-		return nil
-	}
 }
 
 // The time within which EC2 tells of what it has just made. Until then it may

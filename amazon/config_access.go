@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
@@ -153,17 +152,10 @@ func (c *AccessConfig) checkAccess() []error {
 // checkEndpoints completes the endpoints, too.
 func (c *AccessConfig) checkEndpoints() error {
 	var wrongEC2, wrongMetadata error
-	probe := strings.ReplaceAll(c.CustomEndpointEC2, regionField, "region")
-	full, wrongEC2 := builder.Endpoint("custom_endpoint_ec2", probe)
-	if wrongEC2 == nil {
-		c.CustomEndpointEC2 = strings.TrimSuffix(full, probe) + c.CustomEndpointEC2
-	}
+	c.CustomEndpointEC2, wrongEC2 = CheckEndpoint("custom_endpoint_ec2", c.CustomEndpointEC2)
 	c.CustomEndpointMetadata, wrongMetadata = builder.Endpoint("custom_endpoint_metadata", c.CustomEndpointMetadata)
 	return errors.Join(wrongEC2, wrongMetadata)
 }
-
-// regionField stands for the region in an endpoint.
-const regionField = "{region}"
 
 var (
 	instanceID = regexp.MustCompile(`^i-([0-9a-f]{8}|[0-9a-f]{17})$`)
