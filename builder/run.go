@@ -125,6 +125,7 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		FromScratch:  c.FromScratch,
 		RootSizeGiB:  c.RootVolumeSize,
 		RootType:     c.RootVolumeType,
+		RootIOPS:     c.RootVolumeIOPS,
 		Device:       bake.DeviceName(c.DevicePath),
 		LockDir:      os.Getenv(lockDirEnv),
 		Waits:        r.Waits,
@@ -139,6 +140,10 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		PreMount:     c.renderPreMount,
 		PostMount:    c.renderPostMount,
 		PreUnmount:   c.renderPreUnmount,
+
+		RootThroughput: r.RootThroughput,
+		Replace:        c.ForceDeregister || r.Packer.PackerForce,
+		DeleteReplaced: c.ForceDeleteSnapshot,
 
 		BlockServices: c.BlockServices,
 		CleanUploads:  c.CleanUploads,
