@@ -57,7 +57,7 @@ func play(role, dir string) error {
 		for n := 1; ; n++ {
 			if _, err := j.Arm("scaffold", act{fmt.Sprint("volume ", n)}); err != nil {
 				fmt.Println(n-1, err)
-				unix.Kill(os.Getpid(), unix.SIGKILL)
+				_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 			}
 		}
 	case "race": // begins builds beside somebody who looks for dead ones
@@ -342,7 +342,7 @@ func TestDamaged(t *testing.T) {
 	whole, err := os.ReadFile(j.Path())
 	must(t, err)
 	lines := strings.SplitAfter(string(whole), "\n")
-	sum := func(body string) string { return undo.Sealed(body) }
+	sum := undo.Sealed
 	for name, test := range map[string]struct {
 		text  string
 		newer bool
