@@ -148,24 +148,24 @@ func (r RootRecord) groups() []*group {
 // mounted answers the path without links that the root is mounted on, and nothing if
 // it is not. Something that is mounted over it is not this program's to remove.
 func (r RootRecord) mounted() (string, error) {
-	real, err := filepath.EvalSymlinks(r.Path)
+	path, err := filepath.EvalSymlinks(r.Path)
 	if err != nil {
 		return "", ignoreMissing(err)
 	}
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(real))
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(path))
 	if err != nil {
 		return "", err
 	}
 	ours, top := false, false
 	for _, m := range mounts {
-		if m.Mountpoint == real {
+		if m.Mountpoint == path {
 			top = r.isOf(m)
 			ours = ours || top
 		}
 	}
 	switch {
 	case top:
-		return real, nil
+		return path, nil
 	case ours:
 		return "", errors.New("something else is mounted over it")
 	}

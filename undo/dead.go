@@ -41,42 +41,63 @@ func Peek(path string) (Header, error) {
 // inherit, and ErrTorn or ErrNewer when the journal cannot be trusted: it has then
 // been set aside, and the error names the file.
 func Inherit(path string) (*Journal, error) {
+	j, err := take(path)
+	switch {
+	case err == nil:
+		return j, nil
+	case errors.Is(err, ErrTorn), errors.Is(err, ErrNewer):
+		err = setAside(path, j.header, err)
+	case errors.Is(err, errEmpty):
+		err = errors.Join(err, os.Remove(path))
+	}
+	if j != nil {
+		j.file.Close()
+	}
+	return nil, err
+}
+
+// Inspect reads the journal of a dead build and changes nothing. Its errors are
+// those of Inherit.
+func Inspect(path string) (Header, []Pending, error) {
+	j, err := take(path)
+	if j == nil {
+		return Header{}, nil, err
+	}
+	defer j.file.Close()
+	return j.header, j.ledger.pending, err
+}
+
+// errEmpty is a journal whose build ended before it had begun anything.
+var errEmpty = fmt.Errorf("the journal is empty: %w", os.ErrNotExist)
+
+// take locks a journal and reads it. It is answered, locked, with an error too, if
+// the lock could be had.
+func take(path string) (*Journal, error) {
 	f, err := openJournal(path)
 	if err != nil {
 		return nil, err
 	}
-	j, err := inherit(f, path)
+	err = lock(f, false)
+	if isHeld(err) {
+		err = fmt.Errorf("%w: %s", ErrAlive, path)
+	} else if err == nil && !isAt(f, path) { // its owner has removed it meanwhile
+		err = &os.PathError{Op: "open", Path: path, Err: os.ErrNotExist}
+	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	return j, nil
-}
-
-func inherit(f *os.File, path string) (*Journal, error) {
-	if err := lock(f, false); isHeld(err) {
-		return nil, fmt.Errorf("%w: %s", ErrAlive, path)
-	} else if err != nil {
-		return nil, err
-	}
-	if !isAt(f, path) { // its owner has removed it meanwhile
-		return nil, &os.PathError{Op: "open", Path: path, Err: os.ErrNotExist}
-	}
+	j := &Journal{path: path, file: f}
 	text, err := readBounded(f)
-	if err == nil && len(text) == 0 { // its build ended before it had begun anything
-		return nil, errors.Join(os.ErrNotExist, os.Remove(path))
+	if err != nil {
+		return j, err
 	}
-	var l ledger
-	if err == nil {
-		l, err = decodeOf(path, text)
+	if len(text) == 0 {
+		return j, errEmpty
 	}
-	switch {
-	case errors.Is(err, ErrTorn), errors.Is(err, ErrNewer):
-		return nil, setAside(path, l.header, err)
-	case err != nil:
-		return nil, err
-	}
-	return &Journal{header: l.header, path: path, file: f, size: int64(len(text)), ledger: l}, nil
+	j.ledger, err = decodeOf(path, text)
+	j.header, j.size = j.ledger.header, int64(len(text))
+	return j, err
 }
 
 // decodeOf reads the journal that is named after its build.

@@ -204,19 +204,26 @@ func (j *Journal) note(r record) error {
 	return j.write(r, false)
 }
 
-// Keep says that nothing of a stack is to be undone, in one record. If that cannot
-// be written the journal goes altogether, for the stack's sake.
-func (j *Journal) Keep(stack string) error {
+// Kept says whether nothing of a stack is to be undone, for its build has succeeded.
+func (j *Journal) Kept(stack string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Contains(j.ledger.kept, stack)
+}
+
+// Keep says that nothing of some stacks is to be undone, of all or of none. If that
+// cannot be written the journal goes altogether, for the sake of what they hold.
+func (j *Journal) Keep(stacks ...string) error {
 	if j == nil {
 		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	err := j.write(record{Verb: verbKept, Stack: stack}, true)
+	err := j.write(record{Verb: verbKept, Stacks: stacks}, true)
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("cannot write to the journal that the %s stay: %w", stack, err)
+	err = fmt.Errorf("cannot write to the journal that the %s stay: %w", strings.Join(stacks, " and "), err)
 	if removeErr := os.Remove(j.path); removeErr != nil {
 		return errors.Join(err, removeErr)
 	}

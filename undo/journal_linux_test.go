@@ -187,7 +187,7 @@ func TestJournalAtEveryMoment(t *testing.T) {
 		{"attachment over", func() error { return attachment.Over() }, []string{"scaffold: vol-1", "products: snapshot"}},
 		{"over is over", func() error { return errors.Join(attachment.Over(), attachment.Known(act{"late"})) },
 			[]string{"scaffold: vol-1", "products: snapshot"}},
-		{"products kept", func() error { return j.Keep("products") }, []string{"scaffold: vol-1"}},
+		{"products kept", func() error { return j.Keep("products", "copies") }, []string{"scaffold: vol-1"}},
 		{"kept is kept", func() error { return snapshot.Over() }, []string{"scaffold: vol-1"}},
 		{"volume over", func() error { return volume.Over() }, []string{}},
 	}
@@ -199,6 +199,9 @@ func TestJournalAtEveryMoment(t *testing.T) {
 		}
 		want := header("build-1")
 		want.Version = undo.FormatVersion
+		if h, pending, err := undo.Inspect(killed(t, j)); err != nil || h != heir.Header() || len(pending) != len(step.want) {
+			t.Errorf("%s: inspected %+v, %v, %v", step.name, h, pending, err)
+		}
 		if diff := cmp.Diff(want, heir.Header()); diff != "" {
 			t.Errorf("%s: header (-want +got):\n%s", step.name, diff)
 		}
@@ -366,6 +369,9 @@ func TestDamaged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := killed(t, j)
 			must(t, os.WriteFile(path, []byte(test.text), 0o600))
+			if _, _, err := undo.Inspect(path); !errors.Is(err, undo.ErrTorn) && !errors.Is(err, undo.ErrNewer) {
+				t.Errorf("inspected: %v", err)
+			}
 			_, err := undo.Inherit(path)
 			want, aside := undo.ErrTorn, strings.TrimSuffix(path, ".journal")+".torn"
 			if test.newer {
@@ -391,6 +397,9 @@ func TestDamaged(t *testing.T) {
 func TestHalfBorn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "build-1.journal")
 	must(t, os.WriteFile(path, nil, 0o600))
+	if _, _, err := undo.Inspect(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("inspected: %v", err)
+	}
 	if _, err := undo.Inherit(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("inherited: %v", err)
 	}

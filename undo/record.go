@@ -61,7 +61,7 @@ const (
 	verbKnown verb = "known"
 	// verbOver says that nothing of it is left to undo.
 	verbOver verb = "over"
-	// verbKept says it of all acts of a stack at once.
+	// verbKept says it of all acts of some stacks at once.
 	verbKept verb = "kept"
 )
 
@@ -71,6 +71,7 @@ type record struct {
 	Header *Header         `json:"header,omitempty"`
 	Seq    uint64          `json:"seq,omitempty"`
 	Stack  string          `json:"stack,omitempty"`
+	Stacks []string        `json:"stacks,omitempty"`
 	Act    json.RawMessage `json:"act,omitempty"`
 }
 
@@ -113,6 +114,8 @@ type ledger struct {
 	header  Header
 	pending []Pending
 	last    uint64
+	// kept are the stacks of which nothing is to be undone.
+	kept []string
 }
 
 // decode reads a whole journal. An error wraps ErrTorn or ErrNewer, and what could
@@ -181,7 +184,8 @@ func (l *ledger) apply(r record) error {
 		l.pending = append(l.pending, Pending{Seq: r.Seq, Stack: r.Stack, Act: r.Act})
 		return nil
 	case verbKept:
-		l.pending = slices.DeleteFunc(l.pending, func(p Pending) bool { return p.Stack == r.Stack })
+		l.kept = append(l.kept, r.Stacks...)
+		l.pending = slices.DeleteFunc(l.pending, func(p Pending) bool { return slices.Contains(r.Stacks, p.Stack) })
 		return nil
 	case verbKnown, verbOver:
 		return l.change(r)
