@@ -22,18 +22,19 @@ func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report 
 	ctx, stop := machine.Guard(ctx)
 	defer stop()
 	b := newBuild(cloud, machine, plan, report)
+	defer b.closed()
 	result, err := b.inOrder(ctx)
 	if err != nil {
 		return Result{}, b.failed(ctx, err)
 	}
-	b.products.Keep()
+	b.letBe(b.products)
 	result.Leftovers = b.cleared(ctx)
 	return result, nil
 }
 
 // inOrder is the whole order of a build. Every step arms its own undoing.
 func (b *build) inOrder(ctx context.Context) (Result, error) {
-	basis, err := b.survey(ctx) // host, source image, name and local paths, side by side
+	basis, err := b.surveyed(ctx) // host, source image, name and local paths, side by side
 	if err != nil {
 		return Result{}, err
 	}
@@ -49,7 +50,7 @@ func (b *build) inOrder(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	root, err := b.mount(ctx, disk)
+	root, err := b.mount(ctx, attachment, disk)
 	if err != nil {
 		return Result{}, err
 	}
@@ -98,13 +99,21 @@ type build struct {
 	armed   []*armed
 	// releases give back the device names that this process holds.
 	releases map[DeviceName]func() error
+
+	// journal has the acts outlive this process; nil has them not.
+	journal *undo.Journal
+	// reaping ends the undoing of another build's acts; nil in a build of one's own.
+	reaping context.Context
+	// beside is the cleaning up after killed builds, until stopReaping.
+	beside      sync.WaitGroup
+	stopReaping context.CancelFunc
 }
 
 func newBuild(cloud Cloud, machine Machine, plan Plan, report Reporter) *build {
 	return &build{
 		cloud: cloud, machine: machine, plan: plan.orDefault(), waits: plan.Waits.orDefault(), report: report,
 		scaffold: undo.NewStack("scaffold"), products: undo.NewStack("products"),
-		releases: map[DeviceName]func() error{},
+		releases: map[DeviceName]func() error{}, stopReaping: func() {},
 	}
 }
 
@@ -130,8 +139,7 @@ func (b *build) failed(ctx context.Context, cause error) error {
 	}
 	if b.plan.KeepOnError != nil && b.plan.KeepOnError(cause) {
 		advice := advice(append(b.pending(b.products), b.pending(b.scaffold)...))
-		b.products.Keep()
-		b.scaffold.Keep()
+		b.letBe(b.products, b.scaffold)
 		if err := b.machine.Stay(context.WithoutCancel(ctx)); err != nil {
 			b.report.Warn("what is mounted may not stay: %v", err)
 		}
@@ -140,21 +148,28 @@ func (b *build) failed(ctx context.Context, cause error) error {
 		}
 		return fmt.Errorf("%w%s", cause, listing("left as it is", left))
 	}
-	var undone []string
-	told := func(what string) {
-		undone = append(undone, what)
-		b.report.Detail("undone: %s", what)
-	}
-	stuck := errors.Join(
-		b.products.Release(ctx, b.waits.Release, told),
-		b.scaffold.Release(ctx, b.waits.Release, told),
-	)
+	undone, stuck := b.undoAll(ctx)
 	cause = fmt.Errorf("%w%s", cause, listing("undone", undone))
 	if stuck != nil {
 		b.report.Warn("%v", stuck)
 		return fmt.Errorf("%w; %w", cause, stuck)
 	}
 	return cause
+}
+
+// stacks are all that is armed, in the order in which it is undone.
+func (b *build) stacks() []*undo.Stack { return []*undo.Stack{b.products, b.scaffold} }
+
+// undoAll undoes everything. It answers what was undone, and an error that names
+// the rest.
+func (b *build) undoAll(ctx context.Context) (undone []string, err error) {
+	for _, stack := range b.stacks() {
+		err = errors.Join(err, stack.Release(ctx, b.waits.Release, func(what string) {
+			undone = append(undone, what)
+			b.report.Detail("undone: %s", what)
+		}))
+	}
+	return undone, err
 }
 
 // cleared removes the rest of the scaffold after a success and answers what

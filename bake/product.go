@@ -10,7 +10,10 @@ import (
 // the snapshot holds is settled when the cloud has answered.
 func (b *build) snapshot(ctx context.Context, from basis, v volume) (SnapshotID, error) {
 	b.report.Step("Taking a snapshot of %s", v.id)
-	made := b.arm(b.products, act{Kind: actSnapshot, Volume: v.id})
+	made, err := b.arm(b.products, act{Kind: actSnapshot, Volume: v.id})
+	if err != nil {
+		return "", err
+	}
 	id, err := b.cloud.CreateSnapshot(ctx, SnapshotSpec{
 		Build: b.plan.Build, Volume: v.id, Description: from.labels.Description, Tags: from.labels.SnapshotTags,
 	})
@@ -28,7 +31,10 @@ func (b *build) register(ctx context.Context, from basis, snapshot SnapshotID) (
 		return "", err
 	}
 	b.report.Step("Registering the image %q", b.plan.ImageName)
-	made := b.arm(b.products, act{Kind: actImage, Snapshot: snapshot})
+	made, err := b.arm(b.products, act{Kind: actImage, Snapshot: snapshot})
+	if err != nil {
+		return "", err
+	}
 	id, err := b.cloud.Register(ctx, b.plan.imageSpec(from, snapshot))
 	if err != nil {
 		return "", err

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // suffix ends the names of journals; a journal is named after its build.
@@ -163,7 +164,7 @@ func (j *Journal) Arm(stack string, act any) (*Note, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	seq := j.ledger.last + 1
-	if err := j.write(record{Verb: verbArmed, Seq: seq, Stack: stack, Act: raw}, true); err != nil {
+	if err := j.write(record{Verb: verbArmed, Seq: seq, Stack: stack, Act: raw, At: time.Now().UTC()}, true); err != nil {
 		return nil, fmt.Errorf("cannot write to the journal, so that nothing is begun: %w", err)
 	}
 	return &Note{j, seq}, nil

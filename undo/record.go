@@ -47,6 +47,8 @@ type Pending struct {
 	Stack string
 	// Act is what is known of it, as it was armed or completed.
 	Act json.RawMessage
+	// At is when it was armed.
+	At time.Time
 }
 
 // verb is what a record says.
@@ -73,6 +75,7 @@ type record struct {
 	Stack  string          `json:"stack,omitempty"`
 	Stacks []string        `json:"stacks,omitempty"`
 	Act    json.RawMessage `json:"act,omitempty"`
+	At     time.Time       `json:"at,omitzero"`
 }
 
 // castagnoli is the polynomial of the checksums: the one that processors compute.
@@ -181,7 +184,7 @@ func (l *ledger) apply(r record) error {
 			return fmt.Errorf("act %d cannot follow act %d", r.Seq, l.last)
 		}
 		l.last = r.Seq
-		l.pending = append(l.pending, Pending{Seq: r.Seq, Stack: r.Stack, Act: r.Act})
+		l.pending = append(l.pending, Pending{Seq: r.Seq, Stack: r.Stack, Act: r.Act, At: r.At})
 		return nil
 	case verbKept:
 		l.kept = append(l.kept, r.Stacks...)
