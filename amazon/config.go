@@ -97,7 +97,7 @@ func (c *Config) Prepare(raws ...any) (warnings []string, err error) {
 }
 
 func (c *Config) checkAccess() []error {
-	endpoint, err := builder.Endpoint("custom_endpoint_ec2", c.CustomEndpointEC2)
+	endpoint, err := CheckEndpoint("custom_endpoint_ec2", c.CustomEndpointEC2)
 	c.CustomEndpointEC2 = endpoint
 	return []error{builder.CheckKeys(c.AccessKey, c.SecretKey), err}
 }
