@@ -54,7 +54,8 @@ func (c *Config) connect(ctx context.Context, log func(format string, args ...an
 	options := c.options()
 	options.Client, options.Log = client, log
 	return builder.Session{
-		Cloud: NewCloud(options),
+		Cloud:    NewCloud(options),
+		Endpoint: client.Endpoint(),
 		Destroy: func(ctx context.Context, made builder.Made) error {
 			return client.Destroy(ctx, made.Region, string(made.Image))
 		},

@@ -87,6 +87,13 @@ func Reap(ctx context.Context, cloud Cloud, machine Machine, report Reporter, r 
 	return reaper{cloud, machine, report, r, host}.reap(ctx, paths), nil
 }
 
+// Remembered says whether a directory holds any journal, of a build that lives or
+// not.
+func Remembered(stateDir string) (bool, error) {
+	paths, err := undo.Journals(stateDir)
+	return len(paths) > 0, cannotReap(stateDir, err)
+}
+
 func cannotReap(dir string, err error) error {
 	if err == nil {
 		return nil

@@ -49,5 +49,5 @@ func (c *Config) connect(ctx context.Context, log func(format string, args ...an
 	options := c.options()
 	options.Client, options.Log = client, log
 	cloud := NewCloud(options)
-	return builder.Session{Cloud: cloud, Destroy: cloud.destroy}, nil
+	return builder.Session{Cloud: cloud, Endpoint: client.access.Endpoint, Destroy: cloud.destroy}, nil
 }
