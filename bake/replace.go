@@ -75,7 +75,10 @@ func (b *build) replace(ctx context.Context, stack *undo.Stack, region string, r
 	cloud := b.cloud.In(region)
 	for _, record := range records {
 		b.report.Step("Deregistering %s in %s, which has the name %q", record.Image, region, record.Name)
-		gone := b.arm(stack, act{Kind: actReplaced, Region: region, Image: record.Image, Record: &record})
+		gone, err := b.arm(stack, act{Kind: actReplaced, Region: region, Image: record.Image, Record: &record})
+		if err != nil {
+			return err
+		}
 		if err := cloud.Deregister(ctx, record.Image); err != nil {
 			return err
 		}
@@ -181,9 +184,12 @@ func (b *build) armReplaced(kept []act) []*armed {
 			continue
 		}
 		for _, id := range a.Record.Snapshots {
-			all = append(all, b.arm(b.replaced, act{
-				Kind: actOldSnapshot, Answered: true, Region: a.Region, Image: a.Image, Snapshot: id,
-			}))
+			it, err := b.arm(b.replaced, act{Kind: actOldSnapshot, Answered: true, Region: a.Region, Image: a.Image, Snapshot: id})
+			if err != nil {
+				b.report.Warn("the image is made, but snapshot %s of %s stays: %v", id, a.Image, err)
+				continue
+			}
+			all = append(all, it)
 		}
 	}
 	return all
