@@ -40,6 +40,7 @@ var mayImport = map[string][]string{
 	"loopcloud/fault":  {},
 	"loopcloud/sigv4":  {"loopcloud/state"},
 	"loopcloud/ec2":    {"loopcloud/state", "loopcloud/sigv4"},
+	"loopcloud/sts":    {"loopcloud/state", "loopcloud/sigv4"},
 	"loopcloud/imds":   {"loopcloud/state"},
 	"loopcloud/oapi":   {"loopcloud/state", "loopcloud/sigv4"},
 
