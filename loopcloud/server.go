@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,8 +31,10 @@ type Options struct {
 	Dir string
 	// Existing refuses a directory that no cloud was in, and makes none.
 	Existing bool
-	// Region is the default region, and is added to state.DefaultRegions if it is
-	// none of them: the first of those.
+	// Regions are state.DefaultRegions.
+	Regions []state.Region
+	// Region is the default region, and is added to Regions if it is none of them:
+	// the first of those.
 	Region string
 	// Account, if given, is one more account.
 	Account string
@@ -68,7 +71,7 @@ func New(o Options) (*Server, error) {
 	}
 	cloud, err := state.Open(state.Config{
 		Dir: o.Dir, Clock: o.Clock, Disks: disks, Timing: o.Timing, Keys: o.Keys,
-		Regions: regionsWith(o.Region), DefaultRegion: o.Region, Accounts: accountsWith(o.Account),
+		Regions: o.regions(), DefaultRegion: o.Region, Accounts: accountsWith(o.Account),
 	})
 	if err != nil {
 		return nil, err
@@ -110,15 +113,17 @@ func (o Options) disks() (state.Disks, error) {
 	return volume.Open(o.Dir, o.Naming, volume.Options{})
 }
 
-// regionsWith are the usual regions and one more, if it is none of them.
-func regionsWith(name string) []state.Region {
-	regions := state.DefaultRegions()
-	for _, r := range regions {
-		if r.Name == name || name == "" {
-			return regions
-		}
+// regions are those asked for, or the usual ones, and the default one.
+func (o Options) regions() []state.Region {
+	regions := o.Regions
+	if len(regions) == 0 {
+		regions = state.DefaultRegions()
 	}
-	return append(regions, state.NewRegion(name))
+	isDefault := func(r state.Region) bool { return r.Name == o.Region }
+	if o.Region == "" || slices.ContainsFunc(regions, isDefault) {
+		return regions
+	}
+	return append(slices.Clone(regions), state.NewRegion(o.Region))
 }
 
 // accountsWith are the usual account and one more, if it is another.

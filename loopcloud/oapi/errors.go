@@ -86,6 +86,9 @@ var refusals = map[what]apiError{
 	{state.Missing, ""}:            missing,
 	{state.TokenMismatch, ""}:      tokenMismatch,
 	{state.NotAllowed, ""}:         notAllowed,
+	{state.Protected, ""}:          notAllowed,
+	{state.Unreadable, ""}:         notAllowed,
+	{state.Unsuited, ""}:           badValue,
 	{state.Limit, ""}:              tooMany,
 }
 

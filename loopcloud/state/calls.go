@@ -81,9 +81,13 @@ type ImageCopyRequest struct {
 	KMSKeyID               string
 	CopyTags               bool
 	Tags                   map[string]string
-	Token                  string `json:"-"`
-	IDDigits               int    `json:"-"`
-	DryRun                 bool   `json:"-"`
+	SnapshotTags           map[string]string
+	// Readable asks for the snapshots to be shared with the caller too, as EC2 does.
+	// Outscale copies whatever image it lets an account see.
+	Readable bool
+	Token    string `json:"-"`
+	IDDigits int    `json:"-"`
+	DryRun   bool   `json:"-"`
 }
 
 // VMRequest asks for VM records.
@@ -100,6 +104,8 @@ type VMRequest struct {
 // PermissionChange adds to and removes from Permissions.
 type PermissionChange struct {
 	Add, Remove Permissions
+	// RemoveAll removes whatever there was before.
+	RemoveAll bool
 }
 
 // SnapshotImport asks for a snapshot of a file on the machine.

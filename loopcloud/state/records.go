@@ -115,14 +115,16 @@ type change struct {
 
 type snapshotRecord struct {
 	Snapshot
-	Ready time.Time // when it is completed
-	Work  work
+	Ready  time.Time // when it is completed
+	Work   work
+	Failed string // why it ends in error instead
 }
 
 type imageRecord struct {
 	Image
-	Ready time.Time // when it is available
-	Work  work
+	Ready  time.Time // when it is available
+	Work   work
+	Failed string // why it ends failed instead
 }
 
 func (r *vmRecord) key() string       { return r.ID }
@@ -228,6 +230,8 @@ func (r *snapshotRecord) view(now time.Time) Snapshot {
 	out.State, out.Progress = SnapshotCompleted, 100
 	if r.Work == creating || now.Before(r.Ready) {
 		out.State, out.Progress = SnapshotPending, min(99, int(percent(r.Started, r.Ready, now)))
+	} else if r.Failed != "" {
+		out.State, out.Progress, out.Reason = SnapshotError, 0, r.Failed
 	}
 	return out
 }
@@ -240,9 +244,16 @@ func (r *imageRecord) view(now time.Time) Image {
 	out.Mappings = cloneMappings(r.Mappings)
 	out.BootModes = slices.Clone(r.BootModes)
 	out.ProductCodes = slices.Clone(r.ProductCodes)
-	out.State = ImageAvailable
-	if r.Work == creating || now.Before(r.Ready) {
+	out.Protection = either(r.Protection, Unprotected)
+	switch {
+	case r.Work == creating || now.Before(r.Ready):
 		out.State = ImagePending
+	case r.Failed != "":
+		out.State, out.Reason = ImageFailed, r.Failed
+	case r.Disabled:
+		out.State = ImageDisabled
+	default:
+		out.State = ImageAvailable
 	}
 	return out
 }

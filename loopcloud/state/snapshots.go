@@ -157,9 +157,10 @@ func (c *Cloud) CopySnapshot(caller Caller, req SnapshotCopyRequest) (Snapshot, 
 	if req.DryRun {
 		return Snapshot{}, dryRun("snapshot", "")
 	}
-	copied := copyOf(source, caller, req.Encrypted, req.KMSKeyID)
+	copied, failed := copyOf(source, caller, req.Encrypted, req.KMSKeyID)
 	copied.Description, copied.Token, copied.Tags = req.Description, req.Token, req.Tags
 	r := o.newSnapshot(caller, req.IDDigits, copied)
+	r.Failed = failed
 	err = o.produceSnapshot(r, t, Timing.copy, func() error { return c.disks.CopySnapshot(r.ID, source.ID) })
 	return o.pending(r), err
 }
@@ -181,17 +182,21 @@ func (o *op) copySource(caller Caller, req SnapshotCopyRequest) (*snapshotRecord
 	return source, err
 }
 
-// copyOf is what a copy takes over. Its key is the one given, or else the default
-// one of where it goes to: keys belong to a region.
-func copyOf(source *snapshotRecord, to Caller, encrypted bool, key string) Snapshot {
-	s := Snapshot{
+// copyOf is what a copy takes over, and why it will fail, if it will. Its key is
+// the one given, or else the default one of where it goes to: keys belong to a
+// region.
+func copyOf(source *snapshotRecord, to Caller, encrypted bool, key string) (s Snapshot, failed string) {
+	s = Snapshot{
 		VolumeID: source.VolumeID, SizeGiB: source.SizeGiB, Description: source.Description,
-		Encrypted: source.Encrypted || encrypted, KMSKeyID: key, ProductCodes: source.ProductCodes,
+		Encrypted: source.Encrypted || encrypted, ProductCodes: source.ProductCodes,
 	}
-	if s.Encrypted && key == "" {
-		s.KMSKeyID = defaultKey(to)
+	if s.Encrypted {
+		s.KMSKeyID = KeyARN(to, either(key, DefaultKeyAlias))
 	}
-	return s
+	if key != "" && !keyExists(to, key) {
+		failed = noKey
+	}
+	return s, failed
 }
 
 // DeleteSnapshot removes a snapshot that no image uses.

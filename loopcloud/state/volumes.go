@@ -41,6 +41,12 @@ func (c *Cloud) CreateVolume(caller Caller, req VolumeRequest) (Volume, error) {
 		return Volume{}, dryRun("volume", "")
 	}
 	r.ID = o.freshID(volumePrefix, req.IDDigits)
+	if req.KMSKeyID != "" && !keyExists(caller, req.KMSKeyID) {
+		// EC2 answers as if all were well, and the volume is never seen again.
+		out := r.view(o.now)
+		out.State = VolumeCreating
+		return out, nil
+	}
 	o.take(writing(r.ID))
 	err = produce(o, c.db.Volumes, r, t, making{
 		bytes: func() error { return c.disks.CreateVolume(r.ID, r.SizeGiB<<30, r.SnapshotID) },
@@ -130,22 +136,6 @@ func (r *volumeRecord) set(p performance) {
 
 func (r *volumeRecord) performance() performance {
 	return performance{r.Type, r.SizeGiB, r.IOPS, r.Throughput}
-}
-
-// encryptionKey is the key that something is encrypted with: the account's own
-// for volumes if none was given.
-func encryptionKey(caller Caller, encrypted bool, key string) (string, error) {
-	switch {
-	case !encrypted && key != "":
-		return "", refuse(InvalidValue, "key", key, "a key is for what is encrypted")
-	case encrypted && key == "":
-		return defaultKey(caller), nil
-	}
-	return key, nil
-}
-
-func defaultKey(caller Caller) string {
-	return fmt.Sprintf("arn:aws:kms:%s:%s:alias/aws/ebs", caller.Region, caller.Account)
 }
 
 // sizeFrom is the size of a volume of a snapshot: the snapshot's, or a larger
