@@ -77,8 +77,8 @@ func TestKeysAndRegionOfTheEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cloud.client.Region() != "us-east-2" || cloud.client.key.AccessKeyID != "AKIAENVIRONMENT" {
-		t.Errorf("AWS is reached in %s with %s", cloud.client.Region(), cloud.client.key.AccessKeyID)
+	if cloud.client.Region() != "us-east-2" || cloud.client.keys.known().AccessKeyID != "AKIAENVIRONMENT" {
+		t.Errorf("AWS is reached in %s with %s", cloud.client.Region(), cloud.client.keys.known().AccessKeyID)
 	}
 }
 

@@ -214,8 +214,8 @@ func TestTransientFaultsAreTriedAgain(t *testing.T) {
 func TestThrottledForEver(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")}}
 	says(t, faked(t, s, Options{}).CheckName(context.Background(), "x"), "RequestLimitExceeded")
-	if n := len(s.made("DescribeImages")); n != maxAttempts {
-		t.Errorf("%d attempts, want %d", n, maxAttempts)
+	if n := len(s.made("DescribeImages")); n != 1+maxRetries {
+		t.Errorf("%d attempts, want %d", n, 1+maxRetries)
 	}
 }
 
@@ -234,7 +234,7 @@ func TestCancelEndsTheAttempts(t *testing.T) {
 		return refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")(form)
 	}}}
 	cloud := faked(t, s, Options{})
-	cloud.client.policy = newPolicy(time.Hour)
+	cloud.client.policy = newPolicy(time.Hour, 0)
 	cloud.client.ec2 = cloud.client.in("eu-west-1")
 	if err := cloud.CheckName(ctx, "x"); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want %v", err, context.Canceled)

@@ -168,7 +168,7 @@ func dial(t *testing.T, a Access) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.policy = newPolicy(2 * time.Millisecond)
+	c.policy = newPolicy(2*time.Millisecond, a.MaxRetries)
 	c.ec2 = c.in(c.Region())
 	return c
 }

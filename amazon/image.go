@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -49,14 +50,23 @@ func (c *Client) imageIn(ctx context.Context, region *calls, id string) (types.I
 	if n := len(out.Images); n > 1 {
 		return types.Image{}, fmt.Errorf("%d images answer to the id %s, not one", n, id)
 	}
-	return out.Images[0], nil
+	image := out.Images[0]
+	if image.ImageId == nil {
+		image.ImageId = aws.String(id)
+	}
+	return image, nil
 }
 
 // ownImages lists the account's images that fulfil the filters.
 func (c *Client) ownImages(ctx context.Context, filters ...types.Filter) ([]types.Image, error) {
-	pages := ec2.NewDescribeImagesPaginator(c.ec2.DescribeImages, &ec2.DescribeImagesInput{
+	return c.images(ctx, &ec2.DescribeImagesInput{
 		Owners: []string{"self"}, Filters: filters, IncludeDeprecated: aws.Bool(true), IncludeDisabled: aws.Bool(true),
 	})
+}
+
+// images lists all the images that a request asks for.
+func (c *Client) images(ctx context.Context, in *ec2.DescribeImagesInput) ([]types.Image, error) {
+	pages := ec2.NewDescribeImagesPaginator(c.ec2.DescribeImages, in)
 	var all []types.Image
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -85,6 +95,7 @@ func imageOf(i types.Image) bake.Image {
 		Architecture:   string(i.Architecture),
 		Virtualization: string(i.VirtualizationType),
 		RootDevice:     aws.ToString(i.RootDeviceName),
+		Snapshots:      snapshotsOf(i),
 		Tags:           tagsOf(i.Tags),
 	}
 	if image.State == bake.ImageFailed {
@@ -92,10 +103,11 @@ func imageOf(i types.Image) bake.Image {
 	}
 	if root, ok := rootDevice(i); ok {
 		image.Root = bake.RootVolume{
-			Snapshot: bake.SnapshotID(aws.ToString(root.SnapshotId)),
-			SizeGiB:  number(root.VolumeSize),
-			Type:     string(root.VolumeType),
-			IOPS:     number(root.Iops),
+			Snapshot:   bake.SnapshotID(aws.ToString(root.SnapshotId)),
+			SizeGiB:    number(root.VolumeSize),
+			Type:       string(root.VolumeType),
+			IOPS:       number(root.Iops),
+			Throughput: number(root.Throughput),
 		}
 	}
 	return image
@@ -132,6 +144,43 @@ func rootDevice(i types.Image) (types.EbsBlockDevice, bool) {
 	return types.EbsBlockDevice{}, false
 }
 
+// snapshotsOf lists the snapshots of an image's block devices, the root's first.
+func snapshotsOf(i types.Image) []bake.SnapshotID {
+	var roots, others []bake.SnapshotID
+	for _, m := range i.BlockDeviceMappings {
+		if m.Ebs == nil || aws.ToString(m.Ebs.SnapshotId) == "" {
+			continue
+		}
+		id := bake.SnapshotID(*m.Ebs.SnapshotId)
+		if sameDevice(aws.ToString(m.DeviceName), aws.ToString(i.RootDeviceName)) {
+			roots = append(roots, id)
+		} else {
+			others = append(others, id)
+		}
+	}
+	return append(roots, others...)
+}
+
+// Named lists the account's images that have exactly this name in the region.
+func (c *Cloud) Named(ctx context.Context, name string) ([]bake.ImageID, error) {
+	images, err := c.named(ctx, name)
+	var ids []bake.ImageID
+	for _, image := range images {
+		ids = append(ids, bake.ImageID(aws.ToString(image.ImageId)))
+	}
+	return ids, err
+}
+
+// named lists the account's images of a name. The filter takes * and ? for any
+// characters, so EC2 may find others too.
+func (c *Cloud) named(ctx context.Context, name string) ([]types.Image, error) {
+	images, err := c.client.ownImages(ctx, filter("name", name))
+	if err != nil {
+		return nil, c.client.cannot(err, "look for images named %q in region %s", name, c.client.Region())
+	}
+	return slices.DeleteFunc(images, func(image types.Image) bool { return aws.ToString(image.Name) != name }), nil
+}
+
 // FindImages lists the account's images with the snapshot among their block
 // devices.
 func (c *Cloud) FindImages(ctx context.Context, snapshot bake.SnapshotID) ([]bake.ImageID, error) {
@@ -146,10 +195,15 @@ func (c *Cloud) FindImages(ctx context.Context, snapshot bake.SnapshotID) ([]bak
 	return ids, nil
 }
 
-// Deregister removes an image; its snapshots stay.
+// Deregister removes an image; its snapshots stay. An image that this build has
+// protected loses its protection first; one with a cooldown EC2 keeps for a day
+// all the same.
 func (c *Cloud) Deregister(ctx context.Context, id bake.ImageID) error {
-	if err := c.client.deregister(ctx, c.client.ec2, string(id)); err != nil {
+	if err := c.unprotect(ctx, string(id)); err != nil {
 		return err
+	}
+	if err := c.client.deregister(ctx, c.client.ec2, string(id)); err != nil {
+		return c.cooling(err)
 	}
 	c.seen(string(id))
 	return nil

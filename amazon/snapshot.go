@@ -28,7 +28,7 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 		if err == nil {
 			return id, nil
 		}
-		if attempt == maxAttempts || !c.client.policy.lost(err) {
+		if attempt == c.client.policy.attempts || !c.client.policy.lost(err) {
 			return "", c.client.cannot(err, "create a snapshot of %s", spec.Volume)
 		}
 		c.logf("the answer to creating a snapshot of %s is lost; looking for it: %v", spec.Volume, err)

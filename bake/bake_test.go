@@ -469,7 +469,7 @@ func TestWhatTheCloudIsAskedFor(t *testing.T) {
 			bake.SnapshotSpec{Build: "build-1", Volume: "vol-1", Description: "made from ami-source", Tags: map[string]string{"of": "snapshot"}},
 			bake.ImageSpec{
 				Build: "build-1", Name: "golden", Description: "made from ami-source", Tags: map[string]string{"of": "image"},
-				Snapshot: "snap-1", Source: &w.source, SizeGiB: 8, VolumeType: "gp3",
+				Snapshot: "snap-1", Source: &w.source, SizeGiB: 8, VolumeType: "gp3", IOPS: 3000,
 			},
 			chroot.MountSpec{Device: "/dev/xvdf1", Type: "ext4", Path: "/mnt/root", Options: []string{"noatime"}},
 			disk.Query{Volume: "vol-1", Device: "/dev/sdf", Bytes: 8 << 30, Before: []string{"xvda"}},
@@ -519,6 +519,7 @@ func TestMountThatTheKernelCannotDo(t *testing.T) {
 func TestRootVolume(t *testing.T) {
 	gp2 := bake.RootVolume{Snapshot: "snap-source", SizeGiB: 8, Type: "gp2"}
 	provisioned := bake.RootVolume{Snapshot: "snap-source", SizeGiB: 8, Type: "io1", IOPS: 500}
+	quick := bake.RootVolume{Snapshot: "snap-source", SizeGiB: 8, Type: "gp3", IOPS: 4000, Throughput: 250}
 	tests := []struct {
 		name    string
 		source  bake.RootVolume
@@ -533,10 +534,19 @@ func TestRootVolume(t *testing.T) {
 		{name: "negative", source: gp2, plan: bake.Plan{RootSizeGiB: -1}, errSays: "root_volume_size is -1"},
 		{name: "io1 over gp2", source: gp2, plan: bake.Plan{RootType: "io1"}, errSays: "root_volume_type"},
 		{name: "io1 over io1", source: provisioned, plan: bake.Plan{RootType: "io1"}, want: bake.VolumeSpec{Snapshot: "snap-source", SizeGiB: 8, Type: "io1", IOPS: 500}},
+		{name: "io1 over gp2 with IOPS", source: gp2, plan: bake.Plan{RootType: "io1", RootIOPS: 700}, want: bake.VolumeSpec{Snapshot: "snap-source", SizeGiB: 8, Type: "io1", IOPS: 700}},
+		{name: "io1 over io1 with IOPS", source: provisioned, plan: bake.Plan{RootIOPS: 700}, want: bake.VolumeSpec{Snapshot: "snap-source", SizeGiB: 8, Type: "io1", IOPS: 700}},
+		{name: "io2 over io1", source: provisioned, plan: bake.Plan{RootType: "io2"}, errSays: "root_volume_type is io2"},
+		{name: "io2 over io1 with IOPS", source: provisioned, plan: bake.Plan{RootType: "io2", RootIOPS: 700}, want: bake.VolumeSpec{Snapshot: "snap-source", SizeGiB: 8, Type: "io2", IOPS: 700}},
+		{name: "gp3 as the source", source: quick, want: bake.VolumeSpec{Snapshot: "snap-source", SizeGiB: 8, Type: "gp3", IOPS: 4000, Throughput: 250}},
+		{name: "gp3 of its own", source: quick, plan: bake.Plan{RootIOPS: 5000, RootThroughput: 300}, want: bake.VolumeSpec{Snapshot: "snap-source", SizeGiB: 8, Type: "gp3", IOPS: 5000, Throughput: 300}},
+		{name: "gp3 over io1 with throughput", source: provisioned, plan: bake.Plan{RootType: "gp3", RootThroughput: 300}, want: bake.VolumeSpec{Snapshot: "snap-source", SizeGiB: 8, Type: "gp3", Throughput: 300}},
+		{name: "gp2 that tells of IOPS", source: bake.RootVolume{Snapshot: "snap-source", SizeGiB: 8, Type: "gp2", IOPS: 100}, want: bake.VolumeSpec{Snapshot: "snap-source", SizeGiB: 8, Type: "gp2"}},
 		{name: "no snapshot", source: bake.RootVolume{}, errSays: "ami-source"},
 		{name: "from scratch", plan: bake.Plan{FromScratch: true, RootSizeGiB: 15}, want: bake.VolumeSpec{SizeGiB: 15, Type: "gp2"}},
 		{name: "from scratch, typed", plan: bake.Plan{FromScratch: true, RootSizeGiB: 15, RootType: "standard"}, want: bake.VolumeSpec{SizeGiB: 15, Type: "standard"}},
 		{name: "from scratch without a size", plan: bake.Plan{FromScratch: true}, errSays: "root_volume_size"},
+		{name: "from scratch on io1 with IOPS", plan: bake.Plan{FromScratch: true, RootSizeGiB: 15, RootType: "io1", RootIOPS: 700}, want: bake.VolumeSpec{SizeGiB: 15, Type: "io1", IOPS: 700}},
 		{name: "from scratch on io1", plan: bake.Plan{FromScratch: true, RootSizeGiB: 15, RootType: "io1"}, errSays: "root_volume_type"},
 	}
 	for _, test := range tests {

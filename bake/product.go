@@ -44,7 +44,8 @@ func (b *build) register(ctx context.Context, from basis, snapshot SnapshotID) (
 func (p Plan) imageSpec(from basis, snapshot SnapshotID) ImageSpec {
 	return ImageSpec{
 		Build: p.Build, Name: p.ImageName, Description: from.labels.Description, Tags: from.labels.ImageTags,
-		Snapshot: snapshot, Source: from.Source, SizeGiB: from.volume.SizeGiB, VolumeType: from.volume.Type,
+		Snapshot: snapshot, Source: from.Source, SizeGiB: from.volume.SizeGiB,
+		VolumeType: from.volume.Type, IOPS: from.volume.IOPS, Throughput: from.volume.Throughput,
 	}
 }
 

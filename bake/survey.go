@@ -1,6 +1,7 @@
 package bake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// io1 is the volume type of provisioned IOPS, by the name it has in both clouds.
-const io1 = "io1"
+// The volume types that IOPS can be given for; io1 has the name in both clouds.
+const (
+	io1 = "io1"
+	io2 = "io2"
+	gp3 = "gp3"
+)
 
 // defaultType is the volume type of a build from scratch that names none.
 const defaultType = "gp2"
@@ -110,30 +115,42 @@ func (p Plan) fixedMountPath() (string, error) {
 
 // volumeSpec decides on the root volume.
 func (p Plan) volumeSpec(facts Facts) (VolumeSpec, error) {
-	spec := VolumeSpec{Build: p.Build, Zone: facts.Host.Zone, SizeGiB: p.RootSizeGiB, Type: p.RootType}
+	spec := VolumeSpec{
+		Build: p.Build, Zone: facts.Host.Zone, SizeGiB: p.RootSizeGiB, Type: p.RootType, IOPS: p.RootIOPS, Throughput: p.RootThroughput,
+	}
 	if facts.Source == nil {
 		return p.blank(spec)
 	}
 	source := facts.Source.Root
 	spec.Snapshot = source.Snapshot
-	if spec.SizeGiB == 0 {
-		spec.SizeGiB = source.SizeGiB
-	}
+	spec.SizeGiB = cmp.Or(spec.SizeGiB, source.SizeGiB)
 	if spec.SizeGiB < source.SizeGiB {
 		return spec, fmt.Errorf("root_volume_size is %d GiB, but the root volume of %s has %d GiB",
 			spec.SizeGiB, facts.Source.ID, source.SizeGiB)
 	}
-	if spec.Type == "" {
-		spec.Type = source.Type
-	}
-	if spec.Type == io1 && source.Type != io1 {
-		return spec, fmt.Errorf("root_volume_type is io1, but the root volume of %s is %q: io1 needs a source of io1",
-			facts.Source.ID, source.Type)
+	spec.Type = cmp.Or(spec.Type, source.Type)
+	if needsIOPS(spec.Type) && spec.Type != source.Type && p.RootIOPS == 0 {
+		return spec, fmt.Errorf("root_volume_type is %[1]s, but the root volume of %[2]s is %[3]q: %[1]s needs a source of %[1]s, or root_volume_iops",
+			spec.Type, facts.Source.ID, source.Type)
 	}
 	if spec.Type == source.Type {
-		spec.IOPS = source.IOPS
+		spec = spec.like(source)
 	}
 	return spec, nil
+}
+
+// needsIOPS tells whether a volume type has the IOPS that it is given, and no others.
+func needsIOPS(volumeType string) bool { return volumeType == io1 || volumeType == io2 }
+
+// like takes from a volume of the same type what is not set and the type takes.
+func (s VolumeSpec) like(source RootVolume) VolumeSpec {
+	if needsIOPS(s.Type) || s.Type == gp3 {
+		s.IOPS = cmp.Or(s.IOPS, source.IOPS)
+	}
+	if s.Type == gp3 {
+		s.Throughput = cmp.Or(s.Throughput, source.Throughput)
+	}
+	return s
 }
 
 // blank decides on a root volume from scratch.
@@ -141,11 +158,10 @@ func (p Plan) blank(spec VolumeSpec) (VolumeSpec, error) {
 	if spec.SizeGiB <= 0 {
 		return spec, errors.New("root_volume_size must be given when building from scratch")
 	}
-	if spec.Type == io1 {
-		return spec, errors.New("root_volume_type cannot be io1 when building from scratch: io1 needs a source of io1")
+	if needsIOPS(spec.Type) && spec.IOPS == 0 {
+		return spec, fmt.Errorf("root_volume_type cannot be %[1]s when building from scratch without root_volume_iops: "+
+			"%[1]s needs a source of %[1]s, or root_volume_iops", spec.Type)
 	}
-	if spec.Type == "" {
-		spec.Type = defaultType
-	}
+	spec.Type = cmp.Or(spec.Type, defaultType)
 	return spec, nil
 }
