@@ -26,13 +26,15 @@ var mayImport = map[string][]string{
 	"osc":     {"builder", "bake", "chroot", "version"},
 	"builder": {"bake", "chroot", "version"},
 	"bake":    {"chroot", "disk", "undo"},
-	"chroot":  {},
-	"disk":    {"disk/inotify"},
+	"chroot":  {"disk/superblock"},
+	"disk":    {"disk/inotify", "disk/superblock"},
 	"undo":    {},
 	"version": {},
 
 	"bake/cloudtest": {"bake"},
 	"disk/inotify":   {},
+
+	"disk/superblock": {},
 
 	"loopcloud":        {"loopcloud/..."},
 	"loopcloud/state":  {},
@@ -44,6 +46,7 @@ var mayImport = map[string][]string{
 	"loopcloud/oapi":   {"loopcloud/state", "loopcloud/sigv4"},
 
 	"loopcloud/state/statetest": {"loopcloud/state"},
+	"loopcloud/oapi/apitest":    {},
 
 	"acceptance": {},
 }
@@ -53,6 +56,7 @@ var mayImport = map[string][]string{
 var decided = []string{
 	"github.com/aws/aws-sdk-go-v2",
 	"github.com/aws/smithy-go",
+	"github.com/getkin/kin-openapi",
 	"github.com/hashicorp/hcl/v2",
 	"github.com/hashicorp/packer-plugin-sdk",
 	"github.com/hashicorp/vault/api",

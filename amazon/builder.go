@@ -34,7 +34,6 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 		Packer:      b.config.PackerConfig,
 		ImageName:   b.config.AMIName,
 		Description: b.config.AMIDescription,
-		Tags:        b.config.Tags,
 		Connect:     b.config.connect,
 		Host:        b.host,
 	})

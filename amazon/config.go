@@ -49,9 +49,6 @@ type Config struct {
 	// The description of the AMI, of at most 255 characters. By default there is
 	// none. A template: see [Build template data](#build-template-data).
 	AMIDescription string `mapstructure:"ami_description"`
-	// The tags of the AMI and of its snapshot. Keys and values are templates: see
-	// [Build template data](#build-template-data). By default there are none.
-	Tags map[string]string `mapstructure:"tags"`
 	// The virtualization type of the AMI, `hvm` or `paravirtual`. Defaults to that
 	// of the source AMI. Required with `from_scratch`.
 	AMIVirtualizationType string `mapstructure:"ami_virtualization_type"`
@@ -74,6 +71,7 @@ var kind = builder.Kind{
 		Description: 255,
 		TagKey:      128,
 		TagValue:    256,
+		Tags:        50,
 		ReservedTag: "aws:",
 	},
 	VolumeTypes: builder.VolumeTypes{"gp2", "gp3", "io1", "io2", "sc1", "st1", "standard"},
@@ -85,7 +83,7 @@ var amiID = regexp.MustCompile(`^ami-([0-9a-f]{8}|[0-9a-f]{17})$`)
 // answers everything that is wrong at once.
 func (c *Config) Prepare(raws ...any) (warnings []string, err error) {
 	*c = Config{}
-	usable, err := builder.Decode(c, &c.Config, kind, []string{"ami_description", "tags"}, raws...)
+	usable, err := builder.Decode(c, &c.Config, kind, []string{"ami_description"}, raws...)
 	if !usable {
 		return nil, builder.Join([]error{err})
 	}
@@ -114,7 +112,7 @@ func (c *Config) checkImage() []error {
 		errs = append(errs, fmt.Errorf("source_ami is %q, but must be the id of an AMI such as ami-e81d5881", c.SourceAMI))
 	}
 	errs = append(errs, builder.CheckVirtualization("ami_virtualization_type", c.AMIVirtualizationType, c.FromScratch))
-	return append(errs, kind.CheckLabels(&c.Config, "ami_description", c.AMIDescription, c.Tags)...)
+	return append(errs, kind.CheckLabels(&c.Config, "ami_description", c.AMIDescription)...)
 }
 
 func (c *Config) warnings() []string {

@@ -4,50 +4,62 @@ package amazon
 
 import (
 	"github.com/hashicorp/hcl/v2/hcldec"
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/zclconf/go-cty/cty"
 )
 
 // FlatConfig is an auto-generated flat version of Config.
 // Where the contents of a field with a `mapstructure:,squash` tag are bubbled up.
 type FlatConfig struct {
-	PackerBuildName        *string           `mapstructure:"packer_build_name" cty:"packer_build_name" hcl:"packer_build_name"`
-	PackerBuilderType      *string           `mapstructure:"packer_builder_type" cty:"packer_builder_type" hcl:"packer_builder_type"`
-	PackerCoreVersion      *string           `mapstructure:"packer_core_version" cty:"packer_core_version" hcl:"packer_core_version"`
-	PackerDebug            *bool             `mapstructure:"packer_debug" cty:"packer_debug" hcl:"packer_debug"`
-	PackerForce            *bool             `mapstructure:"packer_force" cty:"packer_force" hcl:"packer_force"`
-	PackerOnError          *string           `mapstructure:"packer_on_error" cty:"packer_on_error" hcl:"packer_on_error"`
-	PackerUserVars         map[string]string `mapstructure:"packer_user_variables" cty:"packer_user_variables" hcl:"packer_user_variables"`
-	PackerSensitiveVars    []string          `mapstructure:"packer_sensitive_variables" cty:"packer_sensitive_variables" hcl:"packer_sensitive_variables"`
-	ChrootMounts           [][]string        `mapstructure:"chroot_mounts" cty:"chroot_mounts" hcl:"chroot_mounts"`
-	CommandWrapper         *string           `mapstructure:"command_wrapper" cty:"command_wrapper" hcl:"command_wrapper"`
-	CopyFiles              []string          `mapstructure:"copy_files" cty:"copy_files" hcl:"copy_files"`
-	DevicePath             *string           `mapstructure:"device_path" cty:"device_path" hcl:"device_path"`
-	MountPath              *string           `mapstructure:"mount_path" cty:"mount_path" hcl:"mount_path"`
-	MountPartition         *string           `mapstructure:"mount_partition" cty:"mount_partition" hcl:"mount_partition"`
-	GrowRootFilesystem     *bool             `mapstructure:"grow_root_filesystem" cty:"grow_root_filesystem" hcl:"grow_root_filesystem"`
-	MountBoot              *bool             `mapstructure:"mount_boot" cty:"mount_boot" hcl:"mount_boot"`
-	MountOptions           []string          `mapstructure:"mount_options" cty:"mount_options" hcl:"mount_options"`
-	NVMEDevicePath         *string           `mapstructure:"nvme_device_path" cty:"nvme_device_path" hcl:"nvme_device_path"`
-	PreMountCommands       []string          `mapstructure:"pre_mount_commands" cty:"pre_mount_commands" hcl:"pre_mount_commands"`
-	PostMountCommands      []string          `mapstructure:"post_mount_commands" cty:"post_mount_commands" hcl:"post_mount_commands"`
-	PreUnmountCommands     []string          `mapstructure:"pre_unmount_commands" cty:"pre_unmount_commands" hcl:"pre_unmount_commands"`
-	BlockServices          *bool             `mapstructure:"block_services" cty:"block_services" hcl:"block_services"`
-	CleanUploads           *bool             `mapstructure:"clean_uploads" cty:"clean_uploads" hcl:"clean_uploads"`
-	FromScratch            *bool             `mapstructure:"from_scratch" cty:"from_scratch" hcl:"from_scratch"`
-	RootVolumeSize         *int64            `mapstructure:"root_volume_size" cty:"root_volume_size" hcl:"root_volume_size"`
-	RootVolumeType         *string           `mapstructure:"root_volume_type" cty:"root_volume_type" hcl:"root_volume_type"`
-	RootDeviceName         *string           `mapstructure:"root_device_name" cty:"root_device_name" hcl:"root_device_name"`
-	AccessKey              *string           `mapstructure:"access_key" cty:"access_key" hcl:"access_key"`
-	SecretKey              *string           `mapstructure:"secret_key" cty:"secret_key" hcl:"secret_key"`
-	Region                 *string           `mapstructure:"region" cty:"region" hcl:"region"`
-	CustomEndpointEC2      *string           `mapstructure:"custom_endpoint_ec2" cty:"custom_endpoint_ec2" hcl:"custom_endpoint_ec2"`
-	InsecureSkipTLSVerify  *bool             `mapstructure:"insecure_skip_tls_verify" cty:"insecure_skip_tls_verify" hcl:"insecure_skip_tls_verify"`
-	AMIName                *string           `mapstructure:"ami_name" required:"true" cty:"ami_name" hcl:"ami_name"`
-	SourceAMI              *string           `mapstructure:"source_ami" required:"true" cty:"source_ami" hcl:"source_ami"`
-	AMIDescription         *string           `mapstructure:"ami_description" cty:"ami_description" hcl:"ami_description"`
-	Tags                   map[string]string `mapstructure:"tags" cty:"tags" hcl:"tags"`
-	AMIVirtualizationType  *string           `mapstructure:"ami_virtualization_type" cty:"ami_virtualization_type" hcl:"ami_virtualization_type"`
-	AMIBlockDeviceMappings []FlatBlockDevice `mapstructure:"ami_block_device_mappings" cty:"ami_block_device_mappings" hcl:"ami_block_device_mappings"`
+	PackerBuildName        *string               `mapstructure:"packer_build_name" cty:"packer_build_name" hcl:"packer_build_name"`
+	PackerBuilderType      *string               `mapstructure:"packer_builder_type" cty:"packer_builder_type" hcl:"packer_builder_type"`
+	PackerCoreVersion      *string               `mapstructure:"packer_core_version" cty:"packer_core_version" hcl:"packer_core_version"`
+	PackerDebug            *bool                 `mapstructure:"packer_debug" cty:"packer_debug" hcl:"packer_debug"`
+	PackerForce            *bool                 `mapstructure:"packer_force" cty:"packer_force" hcl:"packer_force"`
+	PackerOnError          *string               `mapstructure:"packer_on_error" cty:"packer_on_error" hcl:"packer_on_error"`
+	PackerUserVars         map[string]string     `mapstructure:"packer_user_variables" cty:"packer_user_variables" hcl:"packer_user_variables"`
+	PackerSensitiveVars    []string              `mapstructure:"packer_sensitive_variables" cty:"packer_sensitive_variables" hcl:"packer_sensitive_variables"`
+	Tags                   map[string]string     `mapstructure:"tags" cty:"tags" hcl:"tags"`
+	Tag                    []config.FlatKeyValue `mapstructure:"tag" cty:"tag" hcl:"tag"`
+	SnapshotTags           map[string]string     `mapstructure:"snapshot_tags" cty:"snapshot_tags" hcl:"snapshot_tags"`
+	SnapshotTag            []config.FlatKeyValue `mapstructure:"snapshot_tag" cty:"snapshot_tag" hcl:"snapshot_tag"`
+	RootVolumeTags         map[string]string     `mapstructure:"root_volume_tags" cty:"root_volume_tags" hcl:"root_volume_tags"`
+	RootVolumeTag          []config.FlatKeyValue `mapstructure:"root_volume_tag" cty:"root_volume_tag" hcl:"root_volume_tag"`
+	ForceDeregister        *bool                 `mapstructure:"force_deregister" cty:"force_deregister" hcl:"force_deregister"`
+	ForceDeleteSnapshot    *bool                 `mapstructure:"force_delete_snapshot" cty:"force_delete_snapshot" hcl:"force_delete_snapshot"`
+	SnapshotUsers          []string              `mapstructure:"snapshot_users" cty:"snapshot_users" hcl:"snapshot_users"`
+	SnapshotGroups         []string              `mapstructure:"snapshot_groups" cty:"snapshot_groups" hcl:"snapshot_groups"`
+	SkipRegionValidation   *bool                 `mapstructure:"skip_region_validation" cty:"skip_region_validation" hcl:"skip_region_validation"`
+	ChrootMounts           [][]string            `mapstructure:"chroot_mounts" cty:"chroot_mounts" hcl:"chroot_mounts"`
+	CommandWrapper         *string               `mapstructure:"command_wrapper" cty:"command_wrapper" hcl:"command_wrapper"`
+	CopyFiles              []string              `mapstructure:"copy_files" cty:"copy_files" hcl:"copy_files"`
+	DevicePath             *string               `mapstructure:"device_path" cty:"device_path" hcl:"device_path"`
+	MountPath              *string               `mapstructure:"mount_path" cty:"mount_path" hcl:"mount_path"`
+	MountPartition         *string               `mapstructure:"mount_partition" cty:"mount_partition" hcl:"mount_partition"`
+	GrowRootFilesystem     *bool                 `mapstructure:"grow_root_filesystem" cty:"grow_root_filesystem" hcl:"grow_root_filesystem"`
+	MountBoot              *bool                 `mapstructure:"mount_boot" cty:"mount_boot" hcl:"mount_boot"`
+	MountOptions           []string              `mapstructure:"mount_options" cty:"mount_options" hcl:"mount_options"`
+	NVMEDevicePath         *string               `mapstructure:"nvme_device_path" cty:"nvme_device_path" hcl:"nvme_device_path"`
+	PreMountCommands       []string              `mapstructure:"pre_mount_commands" cty:"pre_mount_commands" hcl:"pre_mount_commands"`
+	PostMountCommands      []string              `mapstructure:"post_mount_commands" cty:"post_mount_commands" hcl:"post_mount_commands"`
+	PreUnmountCommands     []string              `mapstructure:"pre_unmount_commands" cty:"pre_unmount_commands" hcl:"pre_unmount_commands"`
+	BlockServices          *bool                 `mapstructure:"block_services" cty:"block_services" hcl:"block_services"`
+	CleanUploads           *bool                 `mapstructure:"clean_uploads" cty:"clean_uploads" hcl:"clean_uploads"`
+	FromScratch            *bool                 `mapstructure:"from_scratch" cty:"from_scratch" hcl:"from_scratch"`
+	RootVolumeSize         *int64                `mapstructure:"root_volume_size" cty:"root_volume_size" hcl:"root_volume_size"`
+	RootVolumeType         *string               `mapstructure:"root_volume_type" cty:"root_volume_type" hcl:"root_volume_type"`
+	RootVolumeIOPS         *int64                `mapstructure:"root_volume_iops" cty:"root_volume_iops" hcl:"root_volume_iops"`
+	RootDeviceName         *string               `mapstructure:"root_device_name" cty:"root_device_name" hcl:"root_device_name"`
+	AccessKey              *string               `mapstructure:"access_key" cty:"access_key" hcl:"access_key"`
+	SecretKey              *string               `mapstructure:"secret_key" cty:"secret_key" hcl:"secret_key"`
+	Region                 *string               `mapstructure:"region" cty:"region" hcl:"region"`
+	CustomEndpointEC2      *string               `mapstructure:"custom_endpoint_ec2" cty:"custom_endpoint_ec2" hcl:"custom_endpoint_ec2"`
+	InsecureSkipTLSVerify  *bool                 `mapstructure:"insecure_skip_tls_verify" cty:"insecure_skip_tls_verify" hcl:"insecure_skip_tls_verify"`
+	AMIName                *string               `mapstructure:"ami_name" required:"true" cty:"ami_name" hcl:"ami_name"`
+	SourceAMI              *string               `mapstructure:"source_ami" required:"true" cty:"source_ami" hcl:"source_ami"`
+	AMIDescription         *string               `mapstructure:"ami_description" cty:"ami_description" hcl:"ami_description"`
+	AMIVirtualizationType  *string               `mapstructure:"ami_virtualization_type" cty:"ami_virtualization_type" hcl:"ami_virtualization_type"`
+	AMIBlockDeviceMappings []FlatBlockDevice     `mapstructure:"ami_block_device_mappings" cty:"ami_block_device_mappings" hcl:"ami_block_device_mappings"`
 }
 
 // FlatMapstructure returns a new FlatConfig.
@@ -70,6 +82,17 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"packer_on_error":            &hcldec.AttrSpec{Name: "packer_on_error", Type: cty.String, Required: false},
 		"packer_user_variables":      &hcldec.AttrSpec{Name: "packer_user_variables", Type: cty.Map(cty.String), Required: false},
 		"packer_sensitive_variables": &hcldec.AttrSpec{Name: "packer_sensitive_variables", Type: cty.List(cty.String), Required: false},
+		"tags":                       &hcldec.AttrSpec{Name: "tags", Type: cty.Map(cty.String), Required: false},
+		"tag":                        &hcldec.BlockListSpec{TypeName: "tag", Nested: hcldec.ObjectSpec((*config.FlatKeyValue)(nil).HCL2Spec())},
+		"snapshot_tags":              &hcldec.AttrSpec{Name: "snapshot_tags", Type: cty.Map(cty.String), Required: false},
+		"snapshot_tag":               &hcldec.BlockListSpec{TypeName: "snapshot_tag", Nested: hcldec.ObjectSpec((*config.FlatKeyValue)(nil).HCL2Spec())},
+		"root_volume_tags":           &hcldec.AttrSpec{Name: "root_volume_tags", Type: cty.Map(cty.String), Required: false},
+		"root_volume_tag":            &hcldec.BlockListSpec{TypeName: "root_volume_tag", Nested: hcldec.ObjectSpec((*config.FlatKeyValue)(nil).HCL2Spec())},
+		"force_deregister":           &hcldec.AttrSpec{Name: "force_deregister", Type: cty.Bool, Required: false},
+		"force_delete_snapshot":      &hcldec.AttrSpec{Name: "force_delete_snapshot", Type: cty.Bool, Required: false},
+		"snapshot_users":             &hcldec.AttrSpec{Name: "snapshot_users", Type: cty.List(cty.String), Required: false},
+		"snapshot_groups":            &hcldec.AttrSpec{Name: "snapshot_groups", Type: cty.List(cty.String), Required: false},
+		"skip_region_validation":     &hcldec.AttrSpec{Name: "skip_region_validation", Type: cty.Bool, Required: false},
 		"chroot_mounts":              &hcldec.AttrSpec{Name: "chroot_mounts", Type: cty.List(cty.List(cty.String)), Required: false},
 		"command_wrapper":            &hcldec.AttrSpec{Name: "command_wrapper", Type: cty.String, Required: false},
 		"copy_files":                 &hcldec.AttrSpec{Name: "copy_files", Type: cty.List(cty.String), Required: false},
@@ -88,6 +111,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"from_scratch":               &hcldec.AttrSpec{Name: "from_scratch", Type: cty.Bool, Required: false},
 		"root_volume_size":           &hcldec.AttrSpec{Name: "root_volume_size", Type: cty.Number, Required: false},
 		"root_volume_type":           &hcldec.AttrSpec{Name: "root_volume_type", Type: cty.String, Required: false},
+		"root_volume_iops":           &hcldec.AttrSpec{Name: "root_volume_iops", Type: cty.Number, Required: false},
 		"root_device_name":           &hcldec.AttrSpec{Name: "root_device_name", Type: cty.String, Required: false},
 		"access_key":                 &hcldec.AttrSpec{Name: "access_key", Type: cty.String, Required: false},
 		"secret_key":                 &hcldec.AttrSpec{Name: "secret_key", Type: cty.String, Required: false},
@@ -97,7 +121,6 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"ami_name":                   &hcldec.AttrSpec{Name: "ami_name", Type: cty.String, Required: false},
 		"source_ami":                 &hcldec.AttrSpec{Name: "source_ami", Type: cty.String, Required: false},
 		"ami_description":            &hcldec.AttrSpec{Name: "ami_description", Type: cty.String, Required: false},
-		"tags":                       &hcldec.AttrSpec{Name: "tags", Type: cty.Map(cty.String), Required: false},
 		"ami_virtualization_type":    &hcldec.AttrSpec{Name: "ami_virtualization_type", Type: cty.String, Required: false},
 		"ami_block_device_mappings":  &hcldec.BlockListSpec{TypeName: "ami_block_device_mappings", Nested: hcldec.ObjectSpec((*FlatBlockDevice)(nil).HCL2Spec())},
 	}

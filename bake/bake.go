@@ -88,19 +88,23 @@ type build struct {
 	waits   Waits
 	report  Reporter
 
-	// there is what the build has made, as far as it is there now.
-	there standing
-
 	// scaffold is only there for the build: device name, volume, attachment, mount.
 	scaffold *undo.Stack
 	// products are what the build is for: snapshot and image.
 	products *undo.Stack
+
+	// armed are the acts of both stacks in their order, those that are over included.
+	armedMu sync.Mutex
+	armed   []*armed
+	// releases give back the device names that this process holds.
+	releases map[DeviceName]func() error
 }
 
 func newBuild(cloud Cloud, machine Machine, plan Plan, report Reporter) *build {
 	return &build{
 		cloud: cloud, machine: machine, plan: plan.orDefault(), waits: plan.Waits.orDefault(), report: report,
 		scaffold: undo.NewStack("scaffold"), products: undo.NewStack("products"),
+		releases: map[DeviceName]func() error{},
 	}
 }
 
@@ -125,12 +129,13 @@ func (b *build) failed(ctx context.Context, cause error) error {
 		return cause
 	}
 	if b.plan.KeepOnError != nil && b.plan.KeepOnError(cause) {
+		advice := advice(append(b.pending(b.products), b.pending(b.scaffold)...))
 		b.products.Keep()
 		b.scaffold.Keep()
 		if err := b.machine.Stay(context.WithoutCancel(ctx)); err != nil {
 			b.report.Warn("what is mounted may not stay: %v", err)
 		}
-		for _, advice := range b.there.advice() {
+		for _, advice := range advice {
 			b.report.Warn("%s", advice)
 		}
 		return fmt.Errorf("%w%s", cause, listing("left as it is", left))

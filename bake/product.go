@@ -10,18 +10,14 @@ import (
 // the snapshot holds is settled when the cloud has answered.
 func (b *build) snapshot(ctx context.Context, from basis, v volume) (SnapshotID, error) {
 	b.report.Step("Taking a snapshot of %s", v.id)
-	var id SnapshotID
-	entry := b.products.Arm("snapshot of "+string(v.id), func(ctx context.Context) error {
-		return b.deleteSnapshots(ctx, v.id, id)
-	})
+	made := b.arm(b.products, act{Kind: actSnapshot, Volume: v.id})
 	id, err := b.cloud.CreateSnapshot(ctx, SnapshotSpec{
 		Build: b.plan.Build, Volume: v.id, Description: from.labels.Description, Tags: from.labels.SnapshotTags,
 	})
 	if err != nil {
 		return "", err
 	}
-	entry.Rename("snapshot " + string(id))
-	b.there.snapshot = id
+	made.answered(func(a *act) { a.Snapshot = id })
 	b.report.Detail("snapshot %s", id)
 	return id, b.done(ctx, "create snapshot")
 }
@@ -32,16 +28,12 @@ func (b *build) register(ctx context.Context, from basis, snapshot SnapshotID) (
 		return "", err
 	}
 	b.report.Step("Registering the image %q", b.plan.ImageName)
-	var id ImageID
-	entry := b.products.Arm("image of "+string(snapshot), func(ctx context.Context) error {
-		return b.deregisterImages(ctx, snapshot, id)
-	})
+	made := b.arm(b.products, act{Kind: actImage, Snapshot: snapshot})
 	id, err := b.cloud.Register(ctx, b.plan.imageSpec(from, snapshot))
 	if err != nil {
 		return "", err
 	}
-	entry.Rename("image " + string(id))
-	b.there.image = id
+	made.answered(func(a *act) { a.Image = id })
 	b.report.Detail("image %s", id)
 	if err := b.imageAvailable(ctx, id); err != nil {
 		return "", err
@@ -91,18 +83,6 @@ func failure(state, reason string) error {
 	return fmt.Errorf("its state is %s: %s", state, reason)
 }
 
-// deleteSnapshots undoes a snapshot. When the cloud has not answered with an id,
-// the snapshots of the volume, which is this build's own, are looked for.
-func (b *build) deleteSnapshots(ctx context.Context, of VolumeID, id SnapshotID) error {
-	ids, err := made(ctx, b.waits.Lost, id, func(ctx context.Context) ([]SnapshotID, error) {
-		return b.cloud.FindSnapshots(ctx, of)
-	})
-	for _, id := range ids {
-		err = errors.Join(err, b.deleteSnapshot(ctx, id))
-	}
-	return err
-}
-
 // deleteSnapshot deletes a snapshot. A cloud that refuses while it is pending is
 // asked again when it no longer is.
 func (b *build) deleteSnapshot(ctx context.Context, id SnapshotID) error {
@@ -122,18 +102,6 @@ func (b *build) deleteSnapshot(ctx context.Context, id SnapshotID) error {
 		return errors.Join(refused, err)
 	}
 	return b.cloud.DeleteSnapshot(ctx, id)
-}
-
-// deregisterImages undoes an image. When the cloud has not answered with an id,
-// the images of the snapshot, which is this build's own, are looked for.
-func (b *build) deregisterImages(ctx context.Context, of SnapshotID, id ImageID) error {
-	ids, err := made(ctx, b.waits.Lost, id, func(ctx context.Context) ([]ImageID, error) {
-		return b.cloud.FindImages(ctx, of)
-	})
-	for _, id := range ids {
-		err = errors.Join(err, b.deregister(ctx, id))
-	}
-	return err
 }
 
 // deregister removes an image and waits until it is gone, for its snapshot

@@ -17,16 +17,15 @@ type options struct {
 	common.PackerConfig `mapstructure:",squash"`
 	builder.Config      `mapstructure:",squash"`
 
-	Name        string            `mapstructure:"name"`
-	Description string            `mapstructure:"description"`
-	Tags        map[string]string `mapstructure:"tags"`
+	Name        string `mapstructure:"name"`
+	Description string `mapstructure:"description"`
 }
 
 var kind = builder.Kind{
 	Type: "test-chroot", ID: "test.chroot", Provider: "test", Image: "TMI",
 	Limits: builder.Limits{
 		Name: regexp.MustCompile(`^[a-z ]+$`), NameSet: "small letters and spaces",
-		Description: 40, TagKey: 10, TagValue: 20, ReservedTag: "test:",
+		Description: 40, TagKey: 10, TagValue: 20, Tags: 5, ReservedTag: "test:",
 	},
 	VolumeTypes: builder.VolumeTypes{"gp2", "io1"},
 }
@@ -35,11 +34,11 @@ var kind = builder.Kind{
 func decode(t *testing.T, raw map[string]any) (*options, []string) {
 	t.Helper()
 	var o options
-	usable, err := builder.Decode(&o, &o.Config, kind, []string{"description", "tags"}, raw)
+	usable, err := builder.Decode(&o, &o.Config, kind, []string{"description"}, raw)
 	errs := []error{err}
 	if usable {
 		errs = append(errs, o.Prepare(kind)...)
-		errs = append(errs, kind.CheckLabels(&o.Config, "description", o.Description, o.Tags)...)
+		errs = append(errs, kind.CheckLabels(&o.Config, "description", o.Description)...)
 	}
 	joined := builder.Join(errs)
 	if joined == nil {

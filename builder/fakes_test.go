@@ -179,7 +179,6 @@ func job(t *testing.T, options map[string]any) builder.Job {
 		Packer:      o.PackerConfig,
 		ImageName:   o.Name,
 		Description: o.Description,
-		Tags:        o.Tags,
 		Connect: func(context.Context, func(string, ...any)) (builder.Session, error) {
 			return builder.Session{}, nil
 		},

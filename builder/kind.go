@@ -37,6 +37,8 @@ type Limits struct {
 	NameSet string
 	// Description, TagKey and TagValue are the longest; 0 is no limit.
 	Description, TagKey, TagValue int
+	// Tags is how many tags a thing may have; 0 is no limit.
+	Tags int
 	// ReservedTag is the beginning of the keys that only the cloud itself gives.
 	ReservedTag string
 }
@@ -75,11 +77,15 @@ func (l Limits) checkDescription(text string) error {
 	return nil
 }
 
-func (l Limits) checkTags(tags map[string]string) error {
+// checkTags fails when a thing, which is named by what, cannot have the tags.
+func (l Limits) checkTags(what string, tags map[string]string) error {
+	if n := len(tags); l.Tags > 0 && n > l.Tags {
+		return fmt.Errorf("%s would have %d tags, but may have %d", what, n, l.Tags)
+	}
 	for _, key := range slices.Sorted(maps.Keys(tags)) {
 		switch value := tags[key]; {
 		case key == "":
-			return fmt.Errorf("the tag with value %q has an empty key", value)
+			return fmt.Errorf("the tag of %s with value %q has an empty key", what, value)
 		case l.ReservedTag != "" && strings.HasPrefix(strings.ToLower(key), l.ReservedTag):
 			return fmt.Errorf("tag %q begins with %q, which only the cloud may use", key, l.ReservedTag)
 		case l.TagKey > 0 && len([]rune(key)) > l.TagKey:
@@ -163,24 +169,6 @@ func (k Kind) hookData(w bake.Workplace) map[string]any {
 func (k Kind) GeneratedData() []string {
 	names := slices.Collect(maps.Keys(k.sourceFields(nil)))
 	return slices.Sorted(slices.Values(append(names, fieldRegion, fieldDevice, fieldMountPath)))
-}
-
-// CheckLabels fails when the description or a tag is no template, or speaks of
-// what is not known when it is rendered.
-func (k Kind) CheckLabels(c *Config, option, description string, tags map[string]string) []error {
-	fields := slices.Sorted(maps.Keys(k.labelData(bake.Facts{})))
-	var errs []error
-	check := func(option, text string) {
-		if err := checkTemplate(option, text, &c.ictx, fields...); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	check(option, description)
-	for _, key := range slices.Sorted(maps.Keys(tags)) {
-		check(fmt.Sprintf("tags %q", key), key)
-		check(fmt.Sprintf("tags %q", key), tags[key])
-	}
-	return errs
 }
 
 // CheckVirtualization fails when the virtualization type is not one that images

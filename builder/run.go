@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -26,10 +25,13 @@ type Job struct {
 	Kind
 	Config *Config
 	Packer common.PackerConfig
-	// ImageName is rendered; Description and Tags are templates.
+	// ImageName is rendered; Description is a template.
 	ImageName   string
 	Description string
-	Tags        map[string]string
+	// RootThroughput is in MiB/s; 0 means the source's.
+	RootThroughput int64
+	// Waits says how to wait for the cloud; what is zero is as bake has it.
+	Waits bake.Waits
 	// Connect reaches the cloud, and changes nothing there. log tells the user what
 	// is done otherwise than the template says.
 	Connect func(ctx context.Context, log func(format string, args ...any)) (Session, error)
@@ -127,6 +129,7 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		RootType:     c.RootVolumeType,
 		Device:       bake.DeviceName(c.DevicePath),
 		LockDir:      os.Getenv(lockDirEnv),
+		Waits:        r.Waits,
 		MountPath:    c.renderMountPath,
 		Partition:    c.MountPartition,
 		NVMePath:     c.NVMEDevicePath,
@@ -184,27 +187,6 @@ func (c *Config) wrap(command string) (string, error) {
 		return "", fmt.Errorf("cannot render command_wrapper: %w", err)
 	}
 	return wrapped, nil
-}
-
-// labels renders description and tags, and holds them against what the cloud
-// takes. The snapshot gets the tags of the image.
-func (r *run) labels(facts bake.Facts) (bake.Labels, error) {
-	data := r.labelData(facts)
-	description, err := render(r.Description, r.Config.ictx, data)
-	if err != nil {
-		return bake.Labels{}, fmt.Errorf("cannot render the description: %w", err)
-	}
-	if err := r.Limits.checkDescription(description); err != nil {
-		return bake.Labels{}, err
-	}
-	tags, err := renderMap("tags", r.Tags, r.Config.ictx, data)
-	if err != nil {
-		return bake.Labels{}, err
-	}
-	if err := r.Limits.checkTags(tags); err != nil {
-		return bake.Labels{}, err
-	}
-	return bake.Labels{Description: description, ImageTags: tags, SnapshotTags: maps.Clone(tags)}, nil
 }
 
 // pause stops after a step until the user has seen enough (-debug). Where there

@@ -46,9 +46,6 @@ type Config struct {
 	// The description of the OMI. By default there is none. A template: see
 	// [Build template data](#build-template-data).
 	OMIDescription string `mapstructure:"omi_description"`
-	// The tags of the OMI and of its snapshot. Keys and values are templates: see
-	// [Build template data](#build-template-data). By default there are none.
-	Tags map[string]string `mapstructure:"tags"`
 	// The virtualization type of the OMI. Outscale has `hvm` only. Defaults to that
 	// of the source OMI. Required with `from_scratch`.
 	OMIVirtualizationType string `mapstructure:"omi_virtualization_type"`
@@ -87,7 +84,7 @@ var omiID = regexp.MustCompile(`^ami-[0-9a-f]{8}([0-9a-f]{9})?$`)
 // answers everything that is wrong at once.
 func (c *Config) Prepare(raws ...any) (warnings []string, err error) {
 	*c = Config{}
-	usable, err := builder.Decode(c, &c.Config, kind, []string{"omi_description", "tags"}, raws...)
+	usable, err := builder.Decode(c, &c.Config, kind, []string{"omi_description"}, raws...)
 	if !usable {
 		return nil, builder.Join([]error{err})
 	}
@@ -150,7 +147,7 @@ func (c *Config) checkImage() []error {
 	}
 	errs = append(errs, c.CheckScratchRoot("omi_block_device_mappings", names))
 	errs = append(errs, joined(c.options().Validate())...)
-	return append(errs, kind.CheckLabels(&c.Config, "omi_description", c.OMIDescription, c.Tags)...)
+	return append(errs, kind.CheckLabels(&c.Config, "omi_description", c.OMIDescription)...)
 }
 
 // joined opens an error of errors.Join.

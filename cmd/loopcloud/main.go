@@ -34,6 +34,8 @@ CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
        --key ID:SECRET[:ACCOUNT]…
                                 who may sign requests, run's COMMAND with the first of them; without it
                                 AKIALOOPCLOUD0000000:loopcloud/not/a/secret/of/any/real/cloud
+       --fault JSON|@FILE…      what goes wrong from the beginning: see docs/loopcloud.md
+       --seed N                 for faults left to probability: 0
 IMAGE: --id ami-…  --description TEXT  --boot-mode legacy-bios|uefi|uefi-preferred  --arch i386|x86_64|arm64
        --region REGION  --account ACCOUNT  --tag KEY=VALUE…  --size GIB
 `

@@ -1,4 +1,7 @@
-package disk
+// Package superblock tells what a block device, or a part of one, holds: which file
+// system, by which UUID and label, or what else. It looks for the marks that the
+// formats are known by, and trusts nothing beyond them.
+package superblock
 
 import (
 	"bytes"
@@ -26,8 +29,8 @@ type Content struct {
 // modes and links.
 var unixLike = []string{"ext4", "xfs", "btrfs", "f2fs", "erofs", "squashfs", "jfs", "nilfs2", "bcachefs"}
 
-// root tells whether the content can be a root file system at all.
-func (c Content) root() bool { return slices.Contains(unixLike, c.Type) }
+// CanBeRoot tells whether the content can be a root file system at all.
+func (c Content) CanBeRoot() bool { return slices.Contains(unixLike, c.Type) }
 
 // superblock is where a thing says what it is. Offsets are in bytes from the
 // beginning, and 0 where it has no UUID or label.
@@ -65,9 +68,9 @@ var superblocks = []superblock{
 	{kind: "swap", at: 0xff6, magic: "SWAPSPACE2", uuid: 0x40c, label: 0x41c, length: 16},
 }
 
-// ReadContent reads what a device, or a part of one, holds. Nothing that is known
-// is no error.
-func ReadContent(r io.ReaderAt) (Content, error) {
+// Read reads what a device, or a part of one, holds. Nothing that is known is no
+// error.
+func Read(r io.ReaderAt) (Content, error) {
 	for _, s := range superblocks {
 		found, err := readAt(r, s.at, len(s.magic))
 		if err != nil {
@@ -78,6 +81,35 @@ func ReadContent(r io.ReaderAt) (Content, error) {
 		}
 	}
 	return Content{}, nil
+}
+
+// FileSystem answers the kernel's name of the file system that a device holds, and
+// an error where it holds none.
+func FileSystem(r io.ReaderAt) (string, error) {
+	c, err := Read(r)
+	switch {
+	case err != nil:
+		return "", err
+	case c.Type == "":
+		return "", noFileSystem(r)
+	case !c.FileSystem:
+		return "", fmt.Errorf("it holds %s, not a file system", c.Type)
+	}
+	return c.Type, nil
+}
+
+// noFileSystem is the error for a device without one: a table of partitions is
+// worth naming, for it is a partition that was meant.
+func noFileSystem(r io.ReaderAt) error {
+	for _, table := range []superblock{
+		{kind: "a GPT partition table", at: 0x200, magic: "EFI PART"},
+		{kind: "an MBR partition table", at: 0x1fe, magic: "\x55\xaa"},
+	} {
+		if found, err := readAt(r, table.at, len(table.magic)); err == nil && string(found) == table.magic {
+			return fmt.Errorf("it holds %s, not a file system", table.kind)
+		}
+	}
+	return errors.New("it holds no file system that is known here")
 }
 
 // read reads what the superblock says of itself.
@@ -102,7 +134,7 @@ func (s superblock) read(r io.ReaderAt) (Content, error) {
 		if err != nil {
 			return Content{}, err
 		}
-		c.Label = wide(raw)
+		c.Label = UTF16(raw)
 	}
 	return c, nil
 }
@@ -134,8 +166,9 @@ func label(raw []byte) string {
 	return ""
 }
 
-// wide reads UTF-16 up to its NUL, without a broken rest.
-func wide(raw []byte) string {
+// UTF16 reads little-endian UTF-16 up to its NUL, without a broken rest: the form
+// of names in a GPT and of f2fs's labels.
+func UTF16(raw []byte) string {
 	var units []uint16
 	for ; len(raw) >= 2; raw = raw[2:] {
 		u := binary.LittleEndian.Uint16(raw)
