@@ -251,16 +251,6 @@ func taken(instance types.Instance) []bake.DeviceName {
 	return names
 }
 
-// CheckName fails if the account has an image of this name in the region: EC2
-// would refuse to register a second one, after all the work.
-func (c *Cloud) CheckName(ctx context.Context, name string) error {
-	ids, err := c.Named(ctx, name)
-	if err != nil || len(ids) == 0 {
-		return err
-	}
-	return fmt.Errorf("the image name %q is in use by %s in region %s", name, ids[0], c.client.Region())
-}
-
 // DeviceNames lists what AWS recommends for EBS volumes, then what works
 // elsewhere than on Xen, instance store's usual names (b to e) last of the
 // single letters.

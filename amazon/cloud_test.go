@@ -117,28 +117,26 @@ func TestMetadataServiceThatIsNone(t *testing.T) {
 	}
 }
 
-func TestCheckName(t *testing.T) {
+func TestNamed(t *testing.T) {
 	taken := `<imageId>ami-9</imageId><name>mine</name><imageState>available</imageState>`
 	tests := []struct {
 		name   string
 		images action
-		want   string
+		want   []bake.ImageID
 	}{
-		{"free", images(), ""},
-		{"taken", images(taken), "ami-9"},
-		{"taken by a pending one", images(`<imageId>ami-9</imageId><name>mine</name><imageState>pending</imageState>`), "ami-9"},
-		{"was taken", images(`<imageId>ami-9</imageId><name>mine</name><imageState>deregistered</imageState>`), ""},
-		{"like another", images(`<imageId>ami-9</imageId><name>mine too</name>`), ""},
-		{"like one without a name", images(``), ""},
+		{"free", images(), nil},
+		{"taken", images(taken), []bake.ImageID{"ami-9"}},
+		{"taken by a pending one", images(`<imageId>ami-9</imageId><name>mine</name><imageState>pending</imageState>`), []bake.ImageID{"ami-9"}},
+		{"was taken", images(`<imageId>ami-9</imageId><name>mine</name><imageState>deregistered</imageState>`), nil},
+		{"like another", images(`<imageId>ami-9</imageId><name>mine too</name>`), nil},
+		{"like one without a name", images(``), nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeImages": tt.images}}
-			err := faked(t, s, Options{}).CheckName(context.Background(), "mine")
-			if tt.want != "" {
-				says(t, err, tt.want, `"mine"`)
-			} else if err != nil {
-				t.Error(err)
+			got, err := faked(t, s, Options{}).Named(context.Background(), "mine")
+			if err != nil || !slices.Equal(got, tt.want) {
+				t.Errorf("found %v, %v; want %v", got, err, tt.want)
 			}
 			if call := s.made("DescribeImages")[0]; call.Get("Owner.1") != "self" || call.Get("Filter.1.Value.1") != "mine" {
 				t.Errorf("asked for %v", call)
