@@ -320,7 +320,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 
 func TestRegionOfOnesOwn(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Region: "mars-north-1"})
-	if s.Cloud().DefaultRegion() != "mars-north-1" || len(s.Cloud().Regions()) != 7 {
+	if s.Cloud().DefaultRegion() != "mars-north-1" || len(s.Cloud().Regions()) != 8 {
 		t.Errorf("the regions are %v", s.Cloud().Regions())
 	}
 }
@@ -339,5 +339,17 @@ func TestServersThatCannotBe(t *testing.T) {
 			s.Close()
 			t.Errorf("%s: it was made", name)
 		}
+	}
+}
+
+func TestRegionsOfOnesOwn(t *testing.T) {
+	s := newServer(t, loopcloud.Options{Dir: t.TempDir(), Regions: []state.Region{
+		state.NewRegion("us-east-1"), {Name: "me-south-1", OptIn: state.NotOptedIn},
+	}})
+	if got := s.Cloud().Regions(); s.Cloud().DefaultRegion() != "us-east-1" || len(got) != 1 || len(s.Cloud().AllRegions()) != 2 {
+		t.Errorf("the regions are %v", got)
+	}
+	if _, err := loopcloud.New(loopcloud.Options{Dir: t.TempDir(), Regions: []state.Region{{Name: "me-south-1", OptIn: state.NotOptedIn}}}); err == nil {
+		t.Error("the default region is one that nobody has opted in to")
 	}
 }
