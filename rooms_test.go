@@ -59,6 +59,7 @@ var decided = []string{
 	"github.com/getkin/kin-openapi",
 	"github.com/hashicorp/hcl/v2",
 	"github.com/hashicorp/packer-plugin-sdk",
+	"github.com/hashicorp/vault/api",
 	"github.com/moby/sys/mountinfo",
 	"github.com/outscale/osc-sdk-go/v3",
 	"github.com/zclconf/go-cty",

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,17 +46,16 @@ func TestDeviceNames(t *testing.T) {
 	}
 }
 
-func TestCheckName(t *testing.T) {
+func TestNamed(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	o.image(t, theirs, "theirs", state.ImageAttributes{})
 	c := o.cloud(t, Options{})
-	for _, name := range []string{"free", "theirs", "sourc", "source2"} {
-		if err := c.CheckName(t.Context(), name); err != nil {
-			t.Errorf("%s: %v", name, err)
+	for name, want := range map[string][]bake.ImageID{
+		"free": nil, "theirs": nil, "sourc": nil, "source2": nil, "source": {bake.ImageID(o.source)},
+	} {
+		if got, err := c.Named(t.Context(), name); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: found %v, %v; want %v", name, got, err, want)
 		}
-	}
-	if err := c.CheckName(t.Context(), "source"); err == nil || !strings.Contains(err.Error(), o.source) {
-		t.Errorf("source: %v", err)
 	}
 }
 
