@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
 )
 
 // talking is a disk whose boot sector writes a text to the first serial port.
@@ -80,9 +82,9 @@ func TestQEMUBoots(t *testing.T) {
 		{"login prompt", []string{id, "--dir", dir}, 0, "my machine login:", nil},
 		{"text", []string{id, "--dir", dir, "--until", "my machine"}, 0, "my machine", nil},
 		{"memory", []string{id, "--dir", dir, "--memory", "64", "--kvm", "no"}, 0, "login:", nil},
-		{"of a running cloud", []string{there, "--endpoint", running.endpoint}, 0, "login:", nil},
-		{"silence", []string{id, "--dir", dir, "--until", "good bye", "--timeout", "2s"}, statusFailed, "login:", []string{id, `"good bye"`, "2s", "first line\nmy machine login:"}},
-		{"against its boot mode", []string{withUEFI, "--dir", uefi, "--uefi=false"}, 0, "login:", nil},
+		{"of a running cloud", []string{there, "--endpoint", running.endpoint, "--kvm=no"}, 0, "login:", nil},
+		{"silence", []string{id, "--dir", dir, "--until", "good bye", "--timeout", "2s", "--kvm", "no"}, statusFailed, "login:", []string{id, `"good bye"`, "2s", "first line\nmy machine login:"}},
+		{"against its boot mode", []string{withUEFI, "--dir", uefi, "--uefi=false", "--kvm", "no"}, 0, "login:", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cmd := programWith(t, append([]string{"image", "boot"}, test.args...)...)
@@ -109,12 +111,31 @@ func TestQEMUBootsUEFI(t *testing.T) {
 	}
 	const firmwares = "BdsDxe"
 	dir, id := imported(t, talking("login:"), "--boot-mode", "uefi")
-	if got := runProgram(t, "image", "boot", "--dir", dir, id, "--until", firmwares); got.status != 0 {
-		t.Errorf("an image for UEFI: %+v", got)
+	if got := runProgram(t, "image", "boot", "--dir", dir, id, "--until", firmwares, "--kvm", "no"); got.status != 0 {
+		t.Errorf("%+v", got)
 	}
-	dir, id = imported(t, talking("login:"))
-	if got := runProgram(t, "image", "boot", "--dir", dir, id, "--uefi", "--until", firmwares); got.status != 0 {
-		t.Errorf("any image with --uefi: %+v", got)
+}
+
+// TestBootMode: the image decides, unless an option does.
+func TestBootMode(t *testing.T) {
+	for _, test := range []struct {
+		image, option string
+		want          bool
+	}{
+		{"", "", false}, {"legacy-bios", "", false}, {"uefi", "", true}, {"uefi-preferred", "", true},
+		{"", "--uefi", true}, {"legacy-bios", "--uefi=true", true}, {"uefi", "--uefi=false", false},
+	} {
+		args := []string{"ami-01234567", "--dir", "x", test.option}
+		if test.option == "" {
+			args = args[:3]
+		}
+		flags, _, err := parseBoot(args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := flags.wantsUEFI(loopcloud.Image{BootMode: test.image}); got != test.want {
+			t.Errorf("%q with %q: %v", test.image, test.option, got)
+		}
 	}
 }
 
@@ -135,7 +156,7 @@ func TestQEMUEndsWithItsProgram(t *testing.T) {
 	needQEMU(t)
 	dir, id := imported(t, talking("started"))
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		cmd := programWith(t, "image", "boot", "--dir", dir, id, "--until", "never")
+		cmd := programWith(t, "image", "boot", "--dir", dir, id, "--until", "never", "--kvm", "no")
 		console, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

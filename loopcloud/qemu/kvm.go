@@ -16,7 +16,7 @@ type KVM string
 
 // The values of KVM.
 const (
-	// Auto uses it where it runs a guest at the speed that it is there for.
+	// Auto uses it where it runs a guest at the speed of the processor.
 	Auto KVM = "auto"
 	Yes  KVM = "yes"
 	No   KVM = "no"
@@ -73,8 +73,9 @@ func bootSector(code []byte) []byte {
 	return sector
 }
 
-// accelerator is the one to use, and why it is no better one.
-func (k KVM) accelerator(ctx context.Context) (name, why string, err error) {
+// Accelerator is QEMU's name of the one to use, and why it is no better one. With
+// Auto, that takes a moment: a machine is run to see.
+func (k KVM) Accelerator(ctx context.Context) (name, why string, err error) {
 	switch k {
 	case Yes:
 		return byKVM, "", nil

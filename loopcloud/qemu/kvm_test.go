@@ -30,7 +30,7 @@ func TestAccelerator(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, why, err := kvm.accelerator(t.Context()); err != nil || got != test.want || why != "" {
+		if got, why, err := kvm.Accelerator(t.Context()); err != nil || got != test.want || why != "" {
 			t.Errorf("%s: %s, %q, %v", test.word, got, why, err)
 		}
 	}
@@ -46,7 +46,7 @@ func TestWithoutKVM(t *testing.T) {
 	if _, err := os.Stat("/dev/kvm"); err == nil {
 		t.Skip("there is a /dev/kvm: TestQEMUProbe covers what is done with it")
 	}
-	if got, why, err := Auto.accelerator(t.Context()); err != nil || got != byTCG || why == "" {
+	if got, why, err := Auto.Accelerator(t.Context()); err != nil || got != byTCG || why == "" {
 		t.Errorf("%s, %q, %v", got, why, err)
 	}
 }

@@ -93,7 +93,7 @@ func (m Machine) Boot(ctx context.Context, until string, limit time.Duration) er
 
 // accelerator tells the log if it is not the best one.
 func (m Machine) accelerator(ctx context.Context) (string, error) {
-	name, why, err := m.KVM.accelerator(ctx)
+	name, why, err := m.KVM.Accelerator(ctx)
 	if why != "" && m.Log != nil {
 		m.Log("without KVM: %s", why)
 	}
