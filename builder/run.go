@@ -42,8 +42,6 @@ type Job struct {
 // Session is a cloud that was reached.
 type Session struct {
 	Cloud bake.Cloud
-	// Destroy deletes an image and its snapshot. What is already gone is no error.
-	Destroy func(context.Context, Made) error
 }
 
 // Host is where builds happen. What is zero is as on this machine.
@@ -115,7 +113,7 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	if err != nil {
 		return nil, err
 	}
-	return r.artifact(result, session.Destroy), nil
+	return r.artifact(result, session.Cloud), nil
 }
 
 // plan is what the user wants, with what can only be rendered later as callbacks.
