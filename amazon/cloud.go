@@ -187,7 +187,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 		return bake.Host{}, err
 	}
 	c.mu.Lock()
-	c.host = hostFacts{account: account, architecture: types.ArchitectureValues(instance.Architecture)}
+	c.host = hostFacts{account: account, architecture: instance.Architecture}
 	c.mu.Unlock()
 	host := bake.Host{
 		ID: bake.HostID(here.instance), Account: account, Region: c.client.Region(), Zone: here.zone, Taken: taken(instance),
