@@ -152,10 +152,7 @@ type Cloud struct {
 	guarded map[string]bool      // images that Publish has protected
 }
 
-var (
-	_ bake.Cloud     = (*Cloud)(nil)
-	_ bake.Publisher = (*Cloud)(nil)
-)
+var _ bake.Cloud = (*Cloud)(nil)
 
 // NewCloud makes a Cloud for one build.
 func NewCloud(opts Options) *Cloud {
