@@ -13,19 +13,6 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-func TestNamed(t *testing.T) {
-	o := newOutscale(t, state.Instant())
-	o.image(t, theirs, "theirs", state.ImageAttributes{})
-	c := o.cloud(t, Options{})
-	for name, want := range map[string][]bake.ImageID{
-		"source": {bake.ImageID(o.source)}, "theirs": nil, "sourc": nil, "sourc*": nil,
-	} {
-		if got, err := c.Named(t.Context(), name); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%s: %v, %v; want %v", name, got, err, want)
-		}
-	}
-}
-
 // TestPublication: everything stays in the region, which there must be.
 func TestPublication(t *testing.T) {
 	o := newOutscale(t, state.Instant())
