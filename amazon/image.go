@@ -158,11 +158,7 @@ func snapshotsOf(i types.Image) []bake.SnapshotID {
 // Named lists the account's images that have exactly this name in the region.
 func (c *Cloud) Named(ctx context.Context, name string) ([]bake.ImageID, error) {
 	images, err := c.named(ctx, name)
-	var ids []bake.ImageID
-	for _, image := range images {
-		ids = append(ids, bake.ImageID(aws.ToString(image.ImageId)))
-	}
-	return ids, err
+	return idsOf[bake.ImageID](images, imageID), err
 }
 
 // named lists the account's images of a name. The filter takes * and ? for any
@@ -182,11 +178,7 @@ func (c *Cloud) FindImages(ctx context.Context, snapshot bake.SnapshotID) ([]bak
 	if err != nil {
 		return nil, c.client.cannot(err, "list the images that use %s", snapshot)
 	}
-	var ids []bake.ImageID
-	for _, image := range images {
-		ids = append(ids, bake.ImageID(aws.ToString(image.ImageId)))
-	}
-	return ids, nil
+	return idsOf[bake.ImageID](images, imageID), nil
 }
 
 // Deregister removes an image; its snapshots stay. An image that this build has

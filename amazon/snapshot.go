@@ -50,9 +50,8 @@ func (c *Cloud) askForSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 	if err != nil {
 		return "", err
 	}
-	id := aws.ToString(out.SnapshotId)
-	c.made(id)
-	return bake.SnapshotID(id), nil
+	id, err := c.made(out.SnapshotId)
+	return bake.SnapshotID(id), err
 }
 
 // begin notes that a creating call is about to be made, and tells whether it
@@ -179,11 +178,7 @@ func (c *Cloud) FindSnapshots(ctx context.Context, volume bake.VolumeID) ([]bake
 	if err != nil {
 		return nil, c.client.cannot(err, "list the snapshots of %s", volume)
 	}
-	var ids []bake.SnapshotID
-	for _, s := range all {
-		ids = append(ids, bake.SnapshotID(aws.ToString(s.SnapshotId)))
-	}
-	return ids, nil
+	return idsOf[bake.SnapshotID](all, func(s types.Snapshot) *string { return s.SnapshotId }), nil
 }
 
 // DeleteSnapshot removes a snapshot. One whose image is gone EC2 may for a moment

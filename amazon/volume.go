@@ -22,9 +22,8 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 	if err != nil {
 		return "", c.client.cannot(err, "create a volume in %s%s", spec.Zone, from(spec.Snapshot))
 	}
-	id := aws.ToString(out.VolumeId)
-	c.made(id)
-	return bake.VolumeID(id), nil
+	id, err := c.made(out.VolumeId)
+	return bake.VolumeID(id), err
 }
 
 func from(snapshot bake.SnapshotID) string {
@@ -172,9 +171,7 @@ func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.Vol
 		if err != nil {
 			return nil, c.client.cannot(err, "list the volumes of build %s", build)
 		}
-		for _, v := range page.Volumes {
-			ids = append(ids, bake.VolumeID(aws.ToString(v.VolumeId)))
-		}
+		ids = append(ids, idsOf[bake.VolumeID](page.Volumes, func(v types.Volume) *string { return v.VolumeId })...)
 	}
 	return ids, nil
 }
