@@ -38,7 +38,7 @@ func TestKilledUnderLoad(t *testing.T) {
 				}
 			})
 		}
-		for range 100 + 50*round {
+		for range 60 + 30*round {
 			<-asked
 		}
 		go func() {
