@@ -40,8 +40,10 @@ var mayImport = map[string][]string{
 	"loopcloud/state":  {},
 	"loopcloud/volume": {"loopcloud/state", "disk", "disk/inotify"},
 	"loopcloud/fault":  {},
+	"loopcloud/qemu":   {},
 	"loopcloud/sigv4":  {"loopcloud/state"},
 	"loopcloud/ec2":    {"loopcloud/state", "loopcloud/sigv4"},
+	"loopcloud/sts":    {"loopcloud/state", "loopcloud/sigv4"},
 	"loopcloud/imds":   {"loopcloud/state"},
 	"loopcloud/oapi":   {"loopcloud/state", "loopcloud/sigv4"},
 
@@ -59,6 +61,7 @@ var decided = []string{
 	"github.com/getkin/kin-openapi",
 	"github.com/hashicorp/hcl/v2",
 	"github.com/hashicorp/packer-plugin-sdk",
+	"github.com/hashicorp/vault/api",
 	"github.com/moby/sys/mountinfo",
 	"github.com/outscale/osc-sdk-go/v3",
 	"github.com/zclconf/go-cty",
