@@ -67,6 +67,7 @@ func (c *Client) loadIn(ctx context.Context, region string) error {
 	if c.config, err = config.LoadDefaultConfig(ctx, options...); err != nil {
 		return c.access.misconfigured(err)
 	}
+	c.config.RetryMaxAttempts = 0 // of AWS_MAX_ATTEMPTS: see newPolicy
 	c.metadata = newMetadata(c.config)
 	role.Client = c.metadata
 	return nil
@@ -193,12 +194,12 @@ func (k *keyring) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return keys, err
 }
 
-// known is the access key that was handed out last, and its source.
+// known is the access key that was handed out last, and its source; empty before.
 func (k *keyring) known() aws.Credentials {
 	if last := k.last.Load(); last != nil {
 		return *last
 	}
-	return aws.Credentials{AccessKeyID: "of an unknown id"}
+	return aws.Credentials{}
 }
 
 // findKey makes the SDK find its credentials now, where the error can say what
