@@ -48,7 +48,7 @@ func newLand(t *testing.T) *land {
 	t.Cleanup(func() { closed(t, l.st) })
 	mux := http.NewServeMux()
 	mux.Handle("/latest/", imds.New(l.st))
-	mux.Handle("POST /{$}", ec2.New(l.st, l.noting(sigv4.NewAuthorizer(l.st))))
+	mux.Handle("POST /{$}", l.queries())
 	mux.HandleFunc("GET /container", l.container)
 	mux.HandleFunc("GET /v1/", l.serveVault)
 	l.url = l.serve(mux)
@@ -56,7 +56,6 @@ func newLand(t *testing.T) *land {
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(l.home, "credentials"))
 	t.Setenv("AWS_REGION", "eu-west-1")
 	t.Setenv("AWS_ENDPOINT_URL", l.url)
-	t.Setenv("AWS_ENDPOINT_URL_STS", l.serve(l.tokens()))
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", l.url)
 	return l
@@ -78,15 +77,20 @@ func (l *land) noting(authorize sigv4.Authorizer) sigv4.Authorizer {
 	}
 }
 
-// tokens is an STS whose questions are noted.
-func (l *land) tokens() http.Handler {
-	service := sts.New(l.st, l.noting(sigv4.NewAuthorizer(l.st)))
+// queries is EC2, and an STS whose questions are noted.
+func (l *land) queries() http.Handler {
+	authorize := l.noting(sigv4.NewAuthorizer(l.st))
+	tokens, rest := sts.New(l.st, authorize), ec2.New(l.st, authorize)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		recorded := noted(r)
+		form := noted(r)
+		if form.Get("Version") != sts.Version {
+			rest.ServeHTTP(w, r)
+			return
+		}
 		l.mu.Lock()
-		l.sts = append(l.sts, recorded)
+		l.sts = append(l.sts, form)
 		l.mu.Unlock()
-		service.ServeHTTP(w, r)
+		tokens.ServeHTTP(w, r)
 	})
 }
 

@@ -26,7 +26,7 @@ type Rule struct {
 	// Action is the action that the rule is for, as the dialect names it: any if
 	// empty.
 	Action string `json:"action,omitempty"`
-	// Dialect is ec2, imds or oapi: any if empty.
+	// Dialect is ec2, sts, imds or oapi: any if empty.
 	Dialect string `json:"dialect,omitempty"`
 	// Skip lets this many calls pass first.
 	Skip int `json:"skip,omitempty"`
