@@ -51,12 +51,7 @@ func (c *Config) connect(ctx context.Context, log func(format string, args ...an
 	}
 	options := c.options()
 	options.Client, options.Log = client, log
-	return builder.Session{
-		Cloud: NewCloud(options),
-		Destroy: func(ctx context.Context, made builder.Made) error {
-			return client.Destroy(ctx, made.Region, string(made.Image))
-		},
-	}, nil
+	return builder.Session{Cloud: NewCloud(options)}, nil
 }
 
 // options are what only AWS understands of the configuration.

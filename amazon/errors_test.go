@@ -124,7 +124,8 @@ func TestRefusalsOfOneKind(t *testing.T) {
 		t.Run(tt.operation+" "+tt.code, func(t *testing.T) {
 			err, s := refusedBy(t, tt.operation, refuse(tt.code))
 			says(t, err, tt.want...)
-			if n := len(s.made(tt.operation)); n != 1 {
+			// an image may for a moment still seem to use a snapshot
+			if n := len(s.made(tt.operation)); n != 1 && tt.code != codeSnapshotInUse {
 				t.Errorf("asked %d times", n)
 			}
 		})
@@ -303,10 +304,11 @@ func TestWhoIsAsked(t *testing.T) {
 			t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", h.add(t, "metadata"))
 			a := tt.set(func(name string) string { return h.add(t, name) })
 			client := dial(t, a)
-			if _, err := NewCloud(Options{Client: client}).Host(context.Background()); err != nil {
+			cloud := NewCloud(Options{Client: client})
+			if _, err := cloud.Host(context.Background()); err != nil {
 				t.Fatal(err)
 			}
-			if err := client.Destroy(context.Background(), "us-east-1", "ami-1"); err != nil {
+			if _, err := cloud.In("us-east-1").Named(context.Background(), "x"); err != nil {
 				t.Fatal(err)
 			}
 			a.AssumeRole = &AssumeRole{RoleARN: role}

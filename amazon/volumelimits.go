@@ -1,8 +1,6 @@
 package amazon
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // volumeLimit is what EBS takes of a type of volume.
 type volumeLimit struct {
@@ -87,10 +85,13 @@ func (w wanted) check() error {
 
 // checkUntyped wants a type for what not every type has.
 func (w wanted) checkUntyped() error {
-	for option, value := range map[string]int64{"iops": w.iops, "throughput": w.throughput} {
-		if value != 0 && !w.given {
-			return fmt.Errorf("%s needs %s", w.name(option), w.name("type"))
-		}
+	switch {
+	case w.given:
+		return nil
+	case w.iops != 0:
+		return fmt.Errorf("%s needs %s", w.name("iops"), w.name("type"))
+	case w.throughput != 0:
+		return fmt.Errorf("%s needs %s", w.name("throughput"), w.name("type"))
 	}
 	return nil
 }

@@ -89,7 +89,7 @@ func (s *Server) eachPlace(visit func(state.Caller)) {
 func imageOf(img state.Image) Image {
 	out := Image{
 		ID: img.ID, Name: img.Name, Description: img.Description, State: string(img.State),
-		Region: img.Region, Account: img.Account, Architecture: img.Architecture, BootMode: img.BootMode,
+		Region: img.Region, Account: img.Account, Architecture: img.Architecture, BootMode: bootModeOf(img.ImageAttributes),
 		RootDevice: img.RootDevice, Created: img.Created, Tags: img.Tags, Snapshots: []string{},
 	}
 	if out.Tags == nil {
@@ -189,10 +189,23 @@ var bootModes = map[string]bootMode{
 	"uefi-preferred": {"uefi-preferred", []string{"legacy", "uefi"}},
 }
 
+// bootModeOf is an image's boot mode in EC2's words, whichever cloud it was made in.
+func bootModeOf(a state.ImageAttributes) string {
+	if a.BootMode != "" {
+		return a.BootMode
+	}
+	for _, mode := range bootModes {
+		if len(mode.oapi) > 0 && slices.Equal(slices.Sorted(slices.Values(a.BootModes)), mode.oapi) {
+			return mode.ec2
+		}
+	}
+	return ""
+}
+
 func (imp Import) request() state.ImageRequest {
 	mode := bootModes[imp.BootMode]
 	return state.ImageRequest{
-		Name: imp.Name, Description: imp.Description, ID: imp.ID, Tags: imp.Tags, IDDigits: importDigits,
+		Name: imp.Name, Description: imp.Description, ID: imp.ID, Tags: imp.Tags, IDDigits: importDigits, Imported: true,
 		Attributes: state.ImageAttributes{
 			Architecture: imp.Architecture, RootDevice: rootDevice,
 			BootMode: mode.ec2, BootModes: mode.oapi,

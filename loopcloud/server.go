@@ -48,15 +48,20 @@ type Options struct {
 	Clock func() time.Time
 	// Disks keeps the bytes: a volume.Store in Dir.
 	Disks state.Disks
+	// Faults are in force from the beginning: none. Their Check must be nil.
+	Faults []fault.Rule
+	// Seed is for the faults that are left to probability.
+	Seed uint64
 }
 
 // Server is a cloud that answers requests.
 type Server struct {
-	cloud   *state.Cloud
-	rules   fault.Rules
-	calls   fault.Calls
-	handler http.Handler
-	tmp     string
+	cloud *state.Cloud
+	*faults
+	handler  http.Handler
+	tmp      string
+	advanced skew
+	end      context.CancelFunc
 }
 
 // New opens the cloud in a directory. Devices that an earlier process left there
@@ -69,18 +74,23 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	ending, end := context.WithCancel(context.Background())
+	s := &Server{faults: &faults{ending: ending}, end: end, tmp: filepath.Join(o.Dir, "tmp")}
+	s.rules.Seed(o.Seed)
+	s.rules.Add(o.Faults...)
 	cloud, err := state.Open(state.Config{
-		Dir: o.Dir, Clock: o.Clock, Disks: disks, Timing: o.Timing, Keys: o.Keys,
+		Dir: o.Dir, Clock: s.clock(o.Clock), Fate: s.fate, Disks: disks, Timing: o.Timing, Keys: o.Keys,
 		Regions: o.regions(), DefaultRegion: o.Region, Accounts: accountsWith(o.Account),
 	})
 	if err != nil {
+		end()
 		return nil, err
 	}
-	s := &Server{cloud: cloud, tmp: filepath.Join(o.Dir, "tmp")}
+	s.cloud = cloud
 	if err := os.RemoveAll(s.tmp); err != nil { // what a killed process was importing
 		return nil, errors.Join(fmt.Errorf("cannot clear %s: %w", s.tmp, err), cloud.Close())
 	}
-	authorize := noting(sigv4.NewAuthorizer(cloud))
+	authorize := noting(sigv4.NewAuthorizer(timed{cloud, s.faults}))
 	s.handler = s.routes(map[string]Dialect{
 		"ec2": ec2.New(cloud, authorize), "sts": sts.New(cloud, authorize),
 		"imds": imds.New(cloud), "oapi": oapi.New(cloud, authorize),
@@ -139,7 +149,7 @@ func accountsWith(id string) []state.Account {
 // EC2 and STS, which versions tell apart.
 func (s *Server) routes(dialects map[string]Dialect) http.Handler {
 	front := func(name string) http.Handler {
-		return &front{name: name, Dialect: dialects[name], rules: &s.rules, calls: &s.calls}
+		return &front{name: name, Dialect: dialects[name], faults: s.faults}
 	}
 	ways := []struct {
 		prefix string
@@ -188,6 +198,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("cannot serve %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
+	s.end() // what is held or hangs would never finish
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	if err := server.Shutdown(bounded); err != nil {
@@ -198,7 +209,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // Close takes away all devices and gives the directory up. The server must have
 // stopped serving.
-func (s *Server) Close() error { return s.cloud.Close() }
+func (s *Server) Close() error {
+	s.end()
+	return s.cloud.Close()
+}
 
 // temporary makes a file for a disk that passes through.
 func (s *Server) temporary() (*os.File, error) {

@@ -7,12 +7,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
 )
@@ -64,6 +66,8 @@ type cloudFlags struct {
 	timing      state.Timing
 	naming      volume.Naming
 	keys        []state.Key
+	faults      []fault.Rule
+	seed        uint64
 }
 
 func (c *cloudFlags) register(fs *flag.FlagSet) {
@@ -89,10 +93,19 @@ func (c *cloudFlags) register(fs *flag.FlagSet) {
 		c.keys = append(c.keys, key)
 		return err
 	})
+	fs.Func("fault", "", func(s string) error {
+		rules, err := parseFaults(s)
+		c.faults = append(c.faults, rules...)
+		return err
+	})
+	fs.Uint64Var(&c.seed, "seed", 0, "")
 }
 
 func (c *cloudFlags) options() loopcloud.Options {
-	return loopcloud.Options{Dir: c.dir, Region: c.region, Regions: c.regions, Timing: c.timing, Naming: c.naming, Keys: c.keys}
+	return loopcloud.Options{
+		Dir: c.dir, Region: c.region, Regions: c.regions, Timing: c.timing, Naming: c.naming, Keys: c.keys,
+		Faults: c.faults, Seed: c.seed,
+	}
 }
 
 var regionNames = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+$`)
@@ -102,6 +115,18 @@ func parseRegion(s string) (string, error) {
 		return "", fmt.Errorf("a region is named like eu-west-2")
 	}
 	return s, nil
+}
+
+// parseFaults reads one rule or a list of them, as JSON or, after @, from a file.
+func parseFaults(s string) ([]fault.Rule, error) {
+	text := []byte(s)
+	if name, ok := strings.CutPrefix(s, "@"); ok {
+		var err error
+		if text, err = os.ReadFile(name); err != nil {
+			return nil, fmt.Errorf("cannot read the rules: %w", err)
+		}
+	}
+	return fault.ParseRules(text)
 }
 
 // parseRegions reads regions between commas. One that nobody has opted in to has

@@ -161,3 +161,23 @@ func fromState(e *state.Error) *apiError {
 	}
 	return out
 }
+
+// faultWords are what EC2 answers when it is not well, or the caller not allowed.
+// https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+var faultWords = map[string]*apiError{
+	"throttled":   {http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded."},
+	"internal":    {http.StatusInternalServerError, "InternalError", "An internal error has occurred"},
+	"unavailable": {http.StatusServiceUnavailable, "Unavailable", "The service is unavailable. Please try again shortly."},
+	"denied": {http.StatusForbidden, "UnauthorizedOperation",
+		"You are not authorized to perform this operation. Encoded authorization failure message: bG9vcGNsb3VkIHdhcyB0b2xkIHRv"},
+}
+
+// Fault tells how EC2 says that a call is throttled, failed inside (internal), met an
+// unavailable service, or is denied.
+func (h *Handler) Fault(name string) (status int, code, message string) {
+	e, ok := faultWords[name]
+	if !ok {
+		e = faultWords["internal"]
+	}
+	return e.Status, e.Code, e.Message
+}

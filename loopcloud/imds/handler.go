@@ -136,3 +136,20 @@ func writeText(w http.ResponseWriter, text string) {
 	w.Header().Set("Server", "EC2ws")
 	_, _ = io.WriteString(w, text) // a client that went away misses its answer
 }
+
+// faultStatuses are what the service answers when it is not well: 503 stands for a
+// request to be tried again, 403 for a service that is turned off.
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
+var faultStatuses = map[string]int{
+	"throttled": http.StatusServiceUnavailable, "unavailable": http.StatusServiceUnavailable,
+	"denied": http.StatusForbidden,
+}
+
+// Fault tells how the service says that a call is throttled, failed inside (internal),
+// met an unavailable service, or is denied. Its errors have no code.
+func (h *Handler) Fault(name string) (status int, code, message string) {
+	if status, ok := faultStatuses[name]; ok {
+		return status, "", ""
+	}
+	return http.StatusInternalServerError, "", ""
+}

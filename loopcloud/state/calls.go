@@ -68,7 +68,9 @@ type ImageRequest struct {
 	Attributes        ImageAttributes
 	Tags              map[string]string
 	// ID, if given, is the id to be: imports only.
-	ID       string
+	ID string
+	// Imported marks an import, which no fate is asked for.
+	Imported bool `json:"-"`
 	IDDigits int  `json:"-"`
 	DryRun   bool `json:"-"`
 }

@@ -32,6 +32,9 @@ type Config struct {
 	DefaultRegion string
 	// Accounts are DefaultAccount; accounts that only a key names are added.
 	Accounts []Account
+	// Fate decides what becomes of acts: all is well. It is asked once for each that
+	// has an effect, and must not call the Cloud.
+	Fate func(Act) Fate
 	// Keys are the key pairs that requests may be signed with. One that names no
 	// account is the first account's.
 	Keys []Key
@@ -80,6 +83,7 @@ type Cloud struct {
 	defaultRegion string
 	accounts      []Account
 	keys          map[string]Key
+	fates         func(Act) Fate
 	sessions      sessions
 	store         *store
 
@@ -87,6 +91,10 @@ type Cloud struct {
 	freed  *sync.Cond     // a claim was given up
 	claims map[string]int // by id: -1 is being written, n being read by n
 	db     database
+	// What describing calls tell of what was acted on.
+	volumePasts   pasts[Volume]
+	snapshotPasts pasts[Snapshot]
+	imagePasts    pasts[Image]
 
 	wake chan struct{} // something is detaching
 	quit chan struct{}
@@ -124,7 +132,8 @@ func configured(cfg Config) (*Cloud, error) {
 	c := &Cloud{
 		clock: cfg.Clock, newID: cfg.NewID, disks: cfg.Disks, timing: cfg.Timing,
 		regions: cfg.Regions, defaultRegion: cfg.DefaultRegion, accounts: slices.Clone(cfg.Accounts),
-		keys: map[string]Key{}, claims: map[string]int{},
+		keys: map[string]Key{}, claims: map[string]int{}, fates: cfg.Fate,
+		volumePasts: pasts[Volume]{}, snapshotPasts: pasts[Snapshot]{}, imagePasts: pasts[Image]{},
 		wake: make(chan struct{}, 1), quit: make(chan struct{}),
 	}
 	c.freed = sync.NewCond(&c.mu)

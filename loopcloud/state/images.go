@@ -14,9 +14,10 @@ import (
 func (c *Cloud) Images(caller Caller) []Image {
 	o := c.begin()
 	defer o.end()
-	return listed(c.db.Images,
+	all := listed(c.db.Images,
 		func(r *imageRecord) bool { return r.visible(caller) },
 		func(r *imageRecord) Image { return r.view(o.now) })
+	return c.imagePasts.told(all, caller, o.now)
 }
 
 func (r *imageRecord) visible(caller Caller) bool {
@@ -54,6 +55,12 @@ func (c *Cloud) CreateImage(caller Caller, req ImageRequest) (Image, error) {
 	if r.ID == "" {
 		r.ID = o.freshID(imagePrefix, req.IDDigits)
 	}
+	var fate Fate
+	if !req.Imported {
+		fate = o.fate(ActRegisterImage)
+	}
+	r.Ready, r.Failed = fate.ready(o.now, o.timing.ImageCreate), fate.failed()
+	c.imagePasts.keep(fate.Stale, r.ID, caller, nil, o.now)
 	c.db.Images[r.ID] = r
 	if err := o.save(); err != nil {
 		delete(c.db.Images, r.ID)
@@ -97,7 +104,6 @@ func (o *op) newImage(caller Caller, req ImageRequest) (*imageRecord, error) {
 			Name: req.Name, Description: req.Description, Created: o.now,
 			Mappings: mappings, Tags: maps.Clone(req.Tags), ImageAttributes: attributes,
 		},
-		Ready: o.now.Add(o.timing.ImageCreate),
 	}, nil
 }
 
@@ -239,7 +245,10 @@ func (c *Cloud) CopyImage(caller Caller, req ImageCopyRequest) (Image, error) {
 	}
 	r := o.newCopy(caller, req, source)
 	copies := o.copyMappings(caller, req, source, r)
-	if err := o.produceCopy(r, copies, t); err != nil {
+	fate := o.fate(ActCopyImage)
+	r.Failed = either(r.Failed, fate.failed())
+	c.imagePasts.keep(fate.Stale, r.ID, caller, nil, o.now)
+	if err := o.produceCopy(r, copies, t, fate); err != nil {
 		return Image{}, fmt.Errorf("cannot copy %s to %s: %w", source.ID, r.ID, err)
 	}
 	return r.view(o.now), nil
@@ -344,7 +353,7 @@ func (o *op) copyMappings(caller Caller, req ImageCopyRequest, source, r *imageR
 
 // produceCopy makes the snapshots' bytes and enters them and the image. When one
 // fails, all go again.
-func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket) error {
+func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket, fate Fate) error {
 	done := 0
 	undo := func() error {
 		for _, c := range copies[:done] {
@@ -357,7 +366,7 @@ func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket) error 
 		o.db.Snapshots[c.to.ID] = c.to
 	}
 	err := produce(o, o.db.Images, r, t, making{
-		bytes: func() error {
+		bytes: fate.bytes(func() error {
 			for _, c := range copies {
 				if err := o.disks.CopySnapshot(c.to.ID, c.source); err != nil {
 					return err
@@ -365,9 +374,9 @@ func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket) error 
 				done++
 			}
 			return nil
-		},
+		}),
 		undo: undo,
-		done: func() { o.copied(r, copies) },
+		done: func() { o.copied(r, copies, fate) },
 	})
 	if err != nil {
 		_ = o.bytes(undo)
@@ -380,7 +389,7 @@ func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket) error 
 }
 
 // copied sets when the copies are complete, and the image with the last of them.
-func (o *op) copied(r *imageRecord, copies []snapshotCopy) {
+func (o *op) copied(r *imageRecord, copies []snapshotCopy, fate Fate) {
 	r.Ready = o.now.Add(o.timing.ImageCreate)
 	for _, c := range copies {
 		c.to.Work = noWork
@@ -388,6 +397,9 @@ func (o *op) copied(r *imageRecord, copies []snapshotCopy) {
 		if c.to.Ready.After(r.Ready) {
 			r.Ready = c.to.Ready
 		}
+	}
+	if fate.Ending == NeverEnds {
+		r.Ready = fate.ready(o.now, 0)
 	}
 }
 
@@ -405,6 +417,8 @@ func (c *Cloud) DeleteImage(caller Caller, id string, dry bool) error {
 	if dry {
 		return dryRun("image", id)
 	}
+	before := r.view(o.now)
+	c.imagePasts.keep(o.fate(ActDeleteImage).Stale, id, caller, &before, o.now)
 	delete(c.db.Images, r.ID)
 	return o.save()
 }

@@ -273,3 +273,19 @@ type Tag struct {
 	ResourceType string // image, instance, snapshot, volume
 	Key, Value   string
 }
+
+func (v VM) key() string       { return v.ID }
+func (v Volume) key() string   { return v.ID }
+func (s Snapshot) key() string { return s.ID }
+func (i Image) key() string    { return i.ID }
+
+func (v VM) born() time.Time       { return v.Launched }
+func (v Volume) born() time.Time   { return v.Created }
+func (s Snapshot) born() time.Time { return s.Started }
+func (i Image) born() time.Time    { return i.Created }
+
+// place is whose and where a thing is.
+func (v VM) place() Caller       { return Caller{v.Account, v.Region} }
+func (v Volume) place() Caller   { return Caller{v.Account, v.Region} }
+func (s Snapshot) place() Caller { return Caller{s.Account, s.Region} }
+func (i Image) place() Caller    { return Caller{i.Account, i.Region} }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // refusal is an answer that is not a success, of any status. The codes are at
@@ -18,6 +19,9 @@ type refusal struct {
 	Code          string // 5064
 	Type, Details string
 	RequestID     string
+	// Skew is how far the API's clock is ahead of this machine's; 0 if it does not
+	// tell.
+	Skew time.Duration
 }
 
 func (r *refusal) Error() string {
@@ -66,6 +70,25 @@ func (r *refusal) badKeys() bool {
 	return r.Code == "1" || r.Code == "4120" || r.Code == "4000"
 }
 
+// allowedSkew is how far clocks may be apart, as far as a user can tell: the API
+// allows for a little more.
+const allowedSkew = 4 * time.Minute
+
+// untimely means that the signature is refused, and that the clocks are so far
+// apart that it would be whatever the keys are.
+func (r *refusal) untimely() bool {
+	refused := r.badKeys() || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden
+	return refused && !r.locked() && r.Skew.Abs() > allowedSkew
+}
+
+// lag says how this machine's clock is to the API's, such as "7m0s behind".
+func (r *refusal) lag() string {
+	if r.Skew > 0 {
+		return r.Skew.Round(time.Second).String() + " behind"
+	}
+	return r.Skew.Abs().Round(time.Second).String() + " ahead of"
+}
+
 // is reports whether err is a refusal that the predicate holds for.
 func is(err error, holds func(*refusal) bool) bool {
 	var r *refusal
@@ -92,20 +115,13 @@ func (f *transportError) wrongTLS() bool {
 // maxAnswer bounds how much of an answer is read, in bytes.
 const maxAnswer = 64 << 20
 
-// refuser is the layer of the SDK's transport that turns every answer but a
-// success into a refusal, and every answer that did not come into a transportError.
-type refuser struct{}
-
-// Decorate implements middleware.Middleware.
-func (refuser) Decorate(next http.RoundTripper) http.RoundTripper {
-	return refusing{next}
-}
-
+// refusing turns every answer but a success into a refusal, and every answer that
+// did not come into a transportError.
 type refusing struct{ next http.RoundTripper }
 
 // RoundTrip answers an error for a refusal, which is more than the contract of
-// http.RoundTripper grants; the SDK, which hands it on, is its only caller. The
-// body is read here, so that a broken one is a transportError too.
+// http.RoundTripper grants; operation.once, through the signer, is its only caller.
+// The body is read here, so that a broken one is a transportError too.
 func (t refusing) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(req)
 	if err != nil {
@@ -125,7 +141,7 @@ func (t refusing) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func newRefusal(resp *http.Response, body []byte) *refusal {
-	r := &refusal{Status: resp.StatusCode}
+	r := &refusal{Status: resp.StatusCode, Skew: skew(resp)}
 	var answer struct {
 		Errors []struct{ Code, Type, Details string }
 		// ResponseContext is in every answer of the API.
@@ -141,6 +157,15 @@ func newRefusal(resp *http.Response, body []byte) *refusal {
 	r.Code, r.Type, r.Details = e.Code, e.Type, e.Details
 	r.RequestID = answer.ResponseContext.RequestID
 	return r
+}
+
+// skew is how far the clock of who answered is ahead.
+func skew(resp *http.Response) time.Duration {
+	at, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return time.Until(at)
 }
 
 // excerpt is the beginning of a body that nobody expected, on one line.
