@@ -26,13 +26,15 @@ var mayImport = map[string][]string{
 	"osc":     {"builder", "bake", "chroot", "version"},
 	"builder": {"bake", "chroot", "version"},
 	"bake":    {"chroot", "disk", "undo"},
-	"chroot":  {},
-	"disk":    {"disk/inotify"},
+	"chroot":  {"disk/superblock"},
+	"disk":    {"disk/inotify", "disk/superblock"},
 	"undo":    {},
 	"version": {},
 
 	"bake/cloudtest": {"bake"},
 	"disk/inotify":   {},
+
+	"disk/superblock": {},
 
 	"loopcloud":        {"loopcloud/..."},
 	"loopcloud/state":  {},
@@ -41,10 +43,12 @@ var mayImport = map[string][]string{
 	"loopcloud/qemu":   {},
 	"loopcloud/sigv4":  {"loopcloud/state"},
 	"loopcloud/ec2":    {"loopcloud/state", "loopcloud/sigv4"},
+	"loopcloud/sts":    {"loopcloud/state", "loopcloud/sigv4"},
 	"loopcloud/imds":   {"loopcloud/state"},
 	"loopcloud/oapi":   {"loopcloud/state", "loopcloud/sigv4"},
 
 	"loopcloud/state/statetest": {"loopcloud/state"},
+	"loopcloud/oapi/apitest":    {},
 
 	"acceptance": {},
 }
@@ -54,8 +58,10 @@ var mayImport = map[string][]string{
 var decided = []string{
 	"github.com/aws/aws-sdk-go-v2",
 	"github.com/aws/smithy-go",
+	"github.com/getkin/kin-openapi",
 	"github.com/hashicorp/hcl/v2",
 	"github.com/hashicorp/packer-plugin-sdk",
+	"github.com/hashicorp/vault/api",
 	"github.com/moby/sys/mountinfo",
 	"github.com/outscale/osc-sdk-go/v3",
 	"github.com/zclconf/go-cty",

@@ -199,7 +199,7 @@ func (b *box) environment() []string {
 		"AWS_REGION=" + region,
 		"AWS_ACCESS_KEY_ID=" + keyID,
 		"AWS_SECRET_ACCESS_KEY=" + secret,
-		"OSC_ENDPOINT_API=" + b.endpoint + "/api/v1",
+		"OSC_ENDPOINT_API=" + b.described() + "/api/v1",
 		"OSC_METADATA_ENDPOINT=" + b.endpoint,
 		"OSC_REGION=" + region,
 		"OSC_ACCESS_KEY=" + keyID,

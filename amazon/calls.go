@@ -16,34 +16,50 @@ type call[In, Out any] func(context.Context, *In, ...func(*ec2.Options)) (*Out, 
 // and text/template, which Packer needs, makes it do so. EC2's client has over
 // seven hundred methods, which are 27 MB.
 type calls struct {
-	AttachVolume      call[ec2.AttachVolumeInput, ec2.AttachVolumeOutput]
-	CreateSnapshot    call[ec2.CreateSnapshotInput, ec2.CreateSnapshotOutput]
-	CreateVolume      call[ec2.CreateVolumeInput, ec2.CreateVolumeOutput]
-	DeleteSnapshot    call[ec2.DeleteSnapshotInput, ec2.DeleteSnapshotOutput]
-	DeleteVolume      call[ec2.DeleteVolumeInput, ec2.DeleteVolumeOutput]
-	DeregisterImage   call[ec2.DeregisterImageInput, ec2.DeregisterImageOutput]
-	DescribeImages    describeImages
-	DescribeInstances call[ec2.DescribeInstancesInput, ec2.DescribeInstancesOutput]
-	DescribeSnapshots describeSnapshots
-	DescribeVolumes   describeVolumes
-	DetachVolume      call[ec2.DetachVolumeInput, ec2.DetachVolumeOutput]
-	RegisterImage     call[ec2.RegisterImageInput, ec2.RegisterImageOutput]
+	AttachVolume                         call[ec2.AttachVolumeInput, ec2.AttachVolumeOutput]
+	CopyImage                            call[ec2.CopyImageInput, ec2.CopyImageOutput]
+	CreateSnapshot                       call[ec2.CreateSnapshotInput, ec2.CreateSnapshotOutput]
+	CreateVolume                         call[ec2.CreateVolumeInput, ec2.CreateVolumeOutput]
+	DeleteSnapshot                       call[ec2.DeleteSnapshotInput, ec2.DeleteSnapshotOutput]
+	DeleteVolume                         call[ec2.DeleteVolumeInput, ec2.DeleteVolumeOutput]
+	DeregisterImage                      call[ec2.DeregisterImageInput, ec2.DeregisterImageOutput]
+	DescribeImageAttribute               call[ec2.DescribeImageAttributeInput, ec2.DescribeImageAttributeOutput]
+	DescribeImages                       describeImages
+	DescribeInstances                    call[ec2.DescribeInstancesInput, ec2.DescribeInstancesOutput]
+	DescribeRegions                      call[ec2.DescribeRegionsInput, ec2.DescribeRegionsOutput]
+	DescribeSnapshots                    describeSnapshots
+	DescribeVolumes                      describeVolumes
+	DetachVolume                         call[ec2.DetachVolumeInput, ec2.DetachVolumeOutput]
+	DisableImageDeregistrationProtection call[ec2.DisableImageDeregistrationProtectionInput, ec2.DisableImageDeregistrationProtectionOutput]
+	EnableImageDeprecation               call[ec2.EnableImageDeprecationInput, ec2.EnableImageDeprecationOutput]
+	EnableImageDeregistrationProtection  call[ec2.EnableImageDeregistrationProtectionInput, ec2.EnableImageDeregistrationProtectionOutput]
+	ModifyImageAttribute                 call[ec2.ModifyImageAttributeInput, ec2.ModifyImageAttributeOutput]
+	ModifySnapshotAttribute              call[ec2.ModifySnapshotAttributeInput, ec2.ModifySnapshotAttributeOutput]
+	RegisterImage                        call[ec2.RegisterImageInput, ec2.RegisterImageOutput]
 }
 
 func callsOf(c *ec2.Client) *calls {
 	return &calls{
-		AttachVolume:      c.AttachVolume,
-		CreateSnapshot:    c.CreateSnapshot,
-		CreateVolume:      c.CreateVolume,
-		DeleteSnapshot:    c.DeleteSnapshot,
-		DeleteVolume:      c.DeleteVolume,
-		DeregisterImage:   c.DeregisterImage,
-		DescribeImages:    c.DescribeImages,
-		DescribeInstances: c.DescribeInstances,
-		DescribeSnapshots: c.DescribeSnapshots,
-		DescribeVolumes:   c.DescribeVolumes,
-		DetachVolume:      c.DetachVolume,
-		RegisterImage:     c.RegisterImage,
+		AttachVolume:                         c.AttachVolume,
+		CopyImage:                            c.CopyImage,
+		CreateSnapshot:                       c.CreateSnapshot,
+		CreateVolume:                         c.CreateVolume,
+		DeleteSnapshot:                       c.DeleteSnapshot,
+		DeleteVolume:                         c.DeleteVolume,
+		DeregisterImage:                      c.DeregisterImage,
+		DescribeImageAttribute:               c.DescribeImageAttribute,
+		DescribeImages:                       c.DescribeImages,
+		DescribeInstances:                    c.DescribeInstances,
+		DescribeRegions:                      c.DescribeRegions,
+		DescribeSnapshots:                    c.DescribeSnapshots,
+		DescribeVolumes:                      c.DescribeVolumes,
+		DetachVolume:                         c.DetachVolume,
+		DisableImageDeregistrationProtection: c.DisableImageDeregistrationProtection,
+		EnableImageDeprecation:               c.EnableImageDeprecation,
+		EnableImageDeregistrationProtection:  c.EnableImageDeregistrationProtection,
+		ModifyImageAttribute:                 c.ModifyImageAttribute,
+		ModifySnapshotAttribute:              c.ModifySnapshotAttribute,
+		RegisterImage:                        c.RegisterImage,
 	}
 }
 

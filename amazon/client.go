@@ -3,18 +3,13 @@ package amazon
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 )
@@ -28,21 +23,6 @@ const (
 	answerTimeout = time.Minute
 )
 
-// Access says how AWS is reached. The zero value is the SDK's default chain:
-// environment, shared files, container and instance role.
-type Access struct {
-	// AccessKey and SecretKey are given both or neither.
-	AccessKey, SecretKey string
-	// Region is where to build; empty means AWS_REGION, AWS_DEFAULT_REGION, the
-	// profile's region, or else the region of this instance.
-	Region string
-	// Endpoint is where EC2 of this region is, such as https://ec2.example.com;
-	// empty means AWS's own, or AWS_ENDPOINT_URL. Nothing but EC2 is asked there.
-	Endpoint string
-	// InsecureSkipTLSVerify trusts any certificate of EC2, and of nothing else.
-	InsecureSkipTLSVerify bool
-}
-
 // Client is a way to EC2 in one region and to the metadata of this instance.
 // It may be used by many goroutines.
 type Client struct {
@@ -52,25 +32,22 @@ type Client struct {
 	metadata *imds.Client
 	ec2      *calls
 	policy   policy
-	key      aws.Credentials // without the secret: for messages
+	keys     *keyring
 }
 
 // Dial makes a client. It finds the credentials and the region, for which it
-// may have to ask the instance's metadata, and makes no request to EC2.
+// may have to ask the instance's metadata, STS or Vault, and makes no request to
+// EC2.
 func Dial(ctx context.Context, access Access) (*Client, error) {
 	endpoint, err := access.check()
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, access.loading()...)
-	if err != nil {
-		return nil, fmt.Errorf("cannot load the AWS configuration: %w", err)
-	}
-	c := &Client{config: cfg, access: access, endpoint: endpoint, metadata: newMetadata(cfg), policy: newPolicy(firstPause)}
-	if c.config.Region, err = c.findRegion(ctx); err != nil {
+	c := &Client{access: access, endpoint: endpoint, policy: newPolicy(firstPause, access.MaxRetries)}
+	if err := c.load(ctx); err != nil {
 		return nil, err
 	}
-	if c.key, err = findKey(ctx, cfg); err != nil {
+	if err := c.findKey(ctx); err != nil {
 		return nil, err
 	}
 	c.ec2 = c.in(c.config.Region)
@@ -80,80 +57,40 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 // Region is where the client's EC2 is, such as eu-west-1.
 func (c *Client) Region() string { return c.config.Region }
 
-// check refuses half a key pair, and answers the endpoint with its scheme.
-func (a Access) check() (endpoint string, err error) {
-	if (a.AccessKey == "") != (a.SecretKey == "") {
-		return "", errors.New("access_key and secret_key go together: give both or neither")
-	}
-	if a.Endpoint == "" {
-		return "", nil
-	}
-	endpoint = a.Endpoint
-	if !strings.Contains(endpoint, "://") {
-		endpoint = "https://" + endpoint
-	}
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return "", fmt.Errorf("custom_endpoint_ec2 is not a URL: %w", err)
-	}
-	if u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return "", fmt.Errorf("custom_endpoint_ec2 %q is not a URL such as https://ec2.example.com", a.Endpoint)
-	}
-	return endpoint, nil
-}
-
-// loading is what the SDK is told before it looks at the environment.
-func (a Access) loading() []func(*config.LoadOptions) error {
-	options := []func(*config.LoadOptions) error{config.WithRegion(a.Region)}
-	if a.AccessKey != "" {
-		pair := credentials.NewStaticCredentialsProvider(a.AccessKey, a.SecretKey, "")
-		options = append(options, config.WithCredentialsProvider(pair))
-	}
-	return options
-}
-
-// findRegion answers the region that was configured, or else the instance's.
-func (c *Client) findRegion(ctx context.Context) (string, error) {
-	if c.config.Region != "" {
-		return c.config.Region, nil
-	}
-	here, err := c.identity(ctx)
-	if err != nil {
-		return "", fmt.Errorf("no region is given: set region, AWS_REGION, or a profile's region: %w", err)
-	}
-	if here.region == "" {
-		return "", errors.New("no region is given, and the instance's metadata name none: set region, or AWS_REGION")
-	}
-	return here.region, nil
-}
-
-// findKey makes the SDK find its credentials now, where the error can say what
-// to do, and not within the first request.
-func findKey(ctx context.Context, cfg aws.Config) (aws.Credentials, error) {
-	key, err := cfg.Credentials.Retrieve(ctx)
-	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("no AWS credentials: set access_key and secret_key, "+
-			"or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the instance a role: %w", err)
-	}
-	return aws.Credentials{AccessKeyID: key.AccessKeyID, Source: key.Source}, nil
-}
-
 // in answers EC2 of a region.
 func (c *Client) in(region string) *calls {
 	return callsOf(ec2.NewFromConfig(c.config, c.settings(region)))
 }
 
-// settings are the SDK's options for EC2 of a region. A custom endpoint serves
-// the client's own region alone: a request for another one must not end there.
+// settings are the SDK's options for EC2 of a region.
 func (c *Client) settings(region string) func(*ec2.Options) {
 	return func(o *ec2.Options) {
 		o.Region = region
 		o.Retryer = c.policy.full
 		o.HTTPClient = c.transport()
-		if c.endpoint != "" && region == c.config.Region {
-			o.BaseEndpoint = aws.String(c.endpoint)
+		if c.access.DecodeAuthorizationMessages {
+			o.APIOptions = append(o.APIOptions, c.decoding)
+		}
+		if endpoint := c.endpointOf(region); endpoint != "" {
+			o.BaseEndpoint = aws.String(endpoint)
+			// the SDK refuses to look for a kind of endpoint where one is given
+			o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateDisabled
+			o.EndpointOptions.UseDualStackEndpoint = aws.DualStackEndpointStateDisabled
 		}
 	}
+}
+
+// endpointOf is where EC2 of a region is; empty for the SDK's choice. A custom
+// endpoint that does not name the region serves the client's own alone: a request
+// for another one must not end there.
+func (c *Client) endpointOf(region string) string {
+	if strings.Contains(c.endpoint, regionPlace) {
+		return strings.ReplaceAll(c.endpoint, regionPlace, region)
+	}
+	if region == c.config.Region {
+		return c.endpoint
+	}
+	return ""
 }
 
 // transport is the HTTP client of EC2, made from the configured one so that

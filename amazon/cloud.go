@@ -2,7 +2,6 @@ package amazon
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -21,20 +20,95 @@ type Options struct {
 	// ImageName is the name of the image to be; the volume that it is built on is
 	// named after it.
 	ImageName string
-	// SourceAMI is the id of the image to start from; unused from scratch.
+
+	// FromScratch says that there is no source image.
+	FromScratch bool
+	// SourceAMI is the id of the image to start from; unused from scratch. With
+	// SourceFilter the image must fulfil both.
 	SourceAMI string
-	// VirtualizationType is hvm or paravirtual; empty means the source's.
+	// SourceFilter looks for the image to start from.
+	SourceFilter SourceFilter
+
+	// What follows describes the image. Empty means the source's, and from scratch
+	// EC2's default.
+
+	// Architecture is such as x86_64 or arm64; from scratch it is the host's.
+	Architecture string
+	// VirtualizationType is hvm or paravirtual.
 	VirtualizationType string
-	// RootDeviceName is the image's root device, such as /dev/sda1 or xvda; empty
-	// means the source's.
+	// RootDeviceName is the image's root device, such as /dev/sda1 or xvda.
 	RootDeviceName string
 	// Mappings are the image's block devices. They replace the source's of the
 	// same device name.
 	Mappings []Mapping
-	// FromScratch says that there is no source image.
-	FromScratch bool
+	// ENASupport turns enhanced networking by ENA on or off; nil means the source's.
+	ENASupport *bool
+	// SRIOVSupport turns enhanced networking by SR-IOV on; it cannot be turned off.
+	SRIOVSupport bool
+	// BootMode is legacy-bios, uefi or uefi-preferred.
+	BootMode string
+	// UEFIData is the UEFI variable store, in base64.
+	UEFIData string
+	// TPMSupport is v2.0.
+	TPMSupport string
+	// IMDSSupport is v2.0.
+	IMDSSupport string
+
+	// RootVolumeEncrypt encrypts the volume that the image is built on, and with it
+	// the image's root, under RootVolumeKMSKeyID; empty means the region's default
+	// key.
+	RootVolumeEncrypt  bool
+	RootVolumeKMSKeyID string
+	// EncryptBoot encrypts all of the image under KMSKeyID, and its copies in other
+	// regions; nil and false leave everything as the source has it.
+	EncryptBoot *bool
+	KMSKeyID    string
+
+	// Users (account ids), Groups ("all"), OrgARNs and OUARNs may launch the image.
+	Users, Groups, OrgARNs, OUARNs []string
+	// SnapshotUsers and SnapshotGroups may create volumes of its snapshots.
+	SnapshotUsers, SnapshotGroups []string
+	// ProductCodes are associated with the image.
+	ProductCodes []string
+	// DeprecateAt is when the image becomes deprecated; the zero time means never.
+	DeprecateAt time.Time
+	// DeregistrationProtection keeps the image from being deregistered; nil does
+	// not.
+	DeregistrationProtection *Protection
+
+	// Regions are where the image is copied to. The build's own may be among them.
+	Regions []string
+	// RegionKMSKeyIDs are the keys of the copies' snapshots, by region; an empty one
+	// means the region's default key.
+	RegionKMSKeyIDs map[string]string
+	// SkipRegionValidation does not ask EC2 whether it knows the regions.
+	SkipRegionValidation bool
+	// SkipSaveBuildRegion leaves no image in the build's own region.
+	SkipSaveBuildRegion bool
+	// SnapshotCopyMinutes is within which time the copies' snapshots are to be
+	// complete; 0 leaves it to EC2.
+	SnapshotCopyMinutes int64
+
 	// Log, if not nil, is told what a user need not know.
 	Log func(format string, args ...any)
+}
+
+// SourceFilter is a search for the image to start from; the zero value is none.
+type SourceFilter struct {
+	// Filters are DescribeImages' own, by name. A value takes * and ?.
+	Filters map[string]string
+	// Owners are account ids, "self" and aliases such as amazon.
+	Owners []string
+	// MostRecent takes the newest of several images.
+	MostRecent bool
+	// IncludeDeprecated considers deprecated images too.
+	IncludeDeprecated bool
+}
+
+// Protection keeps an image from being deregistered.
+type Protection struct {
+	// WithCooldown keeps the protection for 24 hours after it is turned off.
+	WithCooldown bool
 }
 
 // Mapping is one block device of the image to be: an EBS volume, an instance
@@ -66,26 +140,33 @@ type Mapping struct {
 type Cloud struct {
 	client *Client
 	opts   Options
-	nonce  string // what makes this value's client tokens its own
+	family *family
 	now    func() time.Time
 
-	mu     sync.Mutex
-	source *types.Image         // what Source found
-	begun  map[string]bool      // creating calls without a client token that were made
-	unseen map[string]time.Time // things that EC2 made, and has not yet told of
+	mu      sync.Mutex
+	host    hostFacts            // what Host found
+	source  *types.Image         // what Source found
+	passing bool                 // as Publication has said
+	begun   map[string]bool      // creating calls without a client token that were made
+	unseen  map[string]time.Time // things that EC2 made, and has not yet told of
+	guarded map[string]bool      // images that Publish has protected
 }
 
-var _ bake.Cloud = (*Cloud)(nil)
+var (
+	_ bake.Cloud     = (*Cloud)(nil)
+	_ bake.Publisher = (*Cloud)(nil)
+)
 
 // NewCloud makes a Cloud for one build.
 func NewCloud(opts Options) *Cloud {
 	return &Cloud{
-		client: opts.Client,
-		opts:   opts,
-		nonce:  rand.Text(),
-		now:    time.Now,
-		begun:  map[string]bool{},
-		unseen: map[string]time.Time{},
+		client:  opts.Client,
+		opts:    opts,
+		family:  &family{members: map[string]*Cloud{}},
+		now:     time.Now,
+		begun:   map[string]bool{},
+		unseen:  map[string]time.Time{},
+		guarded: map[string]bool{},
 	}
 }
 
@@ -101,11 +182,16 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	if err != nil {
 		return bake.Host{}, err
 	}
-	instance, err := c.client.instance(ctx, here)
+	account, instance, err := c.client.instance(ctx, here)
 	if err != nil {
 		return bake.Host{}, err
 	}
-	host := bake.Host{ID: bake.HostID(here.instance), Region: c.client.Region(), Zone: here.zone, Taken: taken(instance)}
+	c.mu.Lock()
+	c.host = hostFacts{account: account, architecture: types.ArchitectureValues(instance.Architecture)}
+	c.mu.Unlock()
+	host := bake.Host{
+		ID: bake.HostID(here.instance), Account: account, Region: c.client.Region(), Zone: here.zone, Taken: taken(instance),
+	}
 	if p := instance.Placement; p != nil && aws.ToString(p.AvailabilityZone) != "" {
 		host.Zone = aws.ToString(p.AvailabilityZone)
 	}
@@ -115,21 +201,43 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	return host, nil
 }
 
-// instance reads this instance from EC2.
-func (c *Client) instance(ctx context.Context, here identity) (types.Instance, error) {
+// hostFacts are what is known of the host beside what bake needs; empty if EC2
+// does not tell.
+type hostFacts struct {
+	account      string
+	architecture types.ArchitectureValues
+}
+
+// on is what is known of the host, as far as Host has found it.
+func (c *Cloud) on() hostFacts {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.host
+}
+
+// instance reads this instance, and whose it is, from EC2.
+func (c *Client) instance(ctx context.Context, here identity) (account string, found types.Instance, err error) {
 	out, err := c.ec2.DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{here.instance}})
 	if err != nil && !hasCode(err, codeInstanceNotFound) {
-		return types.Instance{}, c.cannot(err, "read instance %s", here.instance)
+		return "", types.Instance{}, c.cannot(err, "read instance %s", here.instance)
 	}
 	if err == nil {
 		for _, r := range out.Reservations {
 			if len(r.Instances) > 0 {
-				return r.Instances[0], nil
+				return aws.ToString(r.OwnerId), r.Instances[0], nil
 			}
 		}
 	}
-	return types.Instance{}, fmt.Errorf("instance %s, which the metadata say this is (in region %q), is unknown in region %s: "+
-		"check region, and that the access key belongs to the instance's account", here.instance, here.region, c.Region())
+	return "", types.Instance{}, fmt.Errorf("instance %s, which %s, is unknown in region %s: "+
+		"check region, and that the access key belongs to the instance's account", here.instance, c.whoSays(here), c.Region())
+}
+
+// whoSays is where the id of this instance comes from.
+func (c *Client) whoSays(here identity) string {
+	if c.access.InstanceID != "" {
+		return "instance_id says this is"
+	}
+	return fmt.Sprintf("the metadata say this is (in region %q)", here.region)
 }
 
 // taken lists the device names that an instance uses.
@@ -141,22 +249,6 @@ func taken(instance types.Instance) []bake.DeviceName {
 		}
 	}
 	return names
-}
-
-// CheckName fails if the account has an image of this name in the region: EC2
-// would refuse to register a second one, after all the work.
-func (c *Cloud) CheckName(ctx context.Context, name string) error {
-	images, err := c.client.ownImages(ctx, filter("name", name))
-	if err != nil {
-		return c.client.cannot(err, "look for images named %q", name)
-	}
-	for _, image := range images {
-		// The filter takes * and ? for any characters, so it may find others too.
-		if aws.ToString(image.Name) == name {
-			return fmt.Errorf("the image name %q is in use by %s in region %s", name, aws.ToString(image.ImageId), c.client.Region())
-		}
-	}
-	return nil
 }
 
 // DeviceNames lists what AWS recommends for EBS volumes, then what works
@@ -174,65 +266,21 @@ func (c *Cloud) DeviceNames() []bake.DeviceName {
 	return names
 }
 
-// Source finds the image to start from. It must be available, with a root
-// device made of a snapshot.
-func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
-	found, err := c.client.image(ctx, c.opts.SourceAMI)
-	if errors.Is(err, bake.ErrNotFound) {
-		return bake.Image{}, fmt.Errorf("source %w in region %s, or not shared with this account", err, c.client.Region())
-	}
-	if err != nil {
-		return bake.Image{}, fmt.Errorf("source_ami: %w", err)
-	}
-	if err := usable(found); err != nil {
-		return bake.Image{}, fmt.Errorf("source image %s (%s) cannot be used: %w", c.opts.SourceAMI, aws.ToString(found.Name), err)
-	}
-	c.mu.Lock()
-	c.source = &found
-	c.mu.Unlock()
-	if root, said := find(c.opts.Mappings, c.rootName()); said {
-		// Register would say so, after all the work.
-		return imageOf(found), root.checkRoot()
-	}
-	return imageOf(found), nil
-}
-
-// rootName is the name of the root device of the image to be, empty if it is
-// not known yet.
-func (c *Cloud) rootName() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.opts.RootDeviceName != "" || c.source == nil {
-		return c.opts.RootDeviceName
-	}
-	return aws.ToString(c.source.RootDeviceName)
-}
-
-// usable tells why an image cannot be started from, if so.
-func usable(image types.Image) error {
-	root, hasRoot := rootDevice(image)
-	switch {
-	case image.RootDeviceType != types.DeviceTypeEbs:
-		return fmt.Errorf("its root device is on %q, and must be on ebs", image.RootDeviceType)
-	case image.State != types.ImageStateAvailable:
-		return fmt.Errorf("its state is %q, and must be available", image.State)
-	case !hasRoot || aws.ToString(root.SnapshotId) == "":
-		return fmt.Errorf("its root device %q has no snapshot", aws.ToString(image.RootDeviceName))
-	default:
-		return nil
-	}
-}
-
 // The time within which EC2 tells of what it has just made. Until then it may
 // answer that there is no such thing.
 // Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
 const visibleWithin = time.Minute
 
-// made remembers that EC2 answered this id to a creating call.
-func (c *Cloud) made(id string) {
+// made remembers the id that EC2 answered to a creating call. Without one there
+// is no knowing what was made, if anything.
+func (c *Cloud) made(id *string) (string, error) {
+	if aws.ToString(id) == "" {
+		return "", errors.New("EC2 answered without an id")
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.unseen[id] = c.now().Add(visibleWithin)
+	c.unseen[*id] = c.now().Add(visibleWithin)
+	return *id, nil
 }
 
 // seen forgets an id that was told of, or was removed: what is unknown from now

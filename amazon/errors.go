@@ -17,6 +17,9 @@ const (
 	codeImageNotFound     = "InvalidAMIID.NotFound"
 	codeImageUnavailable  = "InvalidAMIID.Unavailable"
 	codeNameDuplicate     = "InvalidAMIName.Duplicate"
+	codeNotOwner          = "AuthFailure"
+	codeUnknownAction     = "InvalidAction"
+	codeUnsupported       = "UnsupportedOperation"
 	codeInstanceNotFound  = "InvalidInstanceID.NotFound"
 	codeVolumeNotFound    = "InvalidVolume.NotFound"
 	codeSnapshotNotFound  = "InvalidSnapshot.NotFound"
@@ -26,6 +29,7 @@ const (
 	codeIncorrectState    = "IncorrectState"
 	codeDeviceInUse       = "InvalidDevice.InUse"
 	codeInvalidValue      = "InvalidParameterValue"
+	codeUnauthorized      = "UnauthorizedOperation"
 )
 
 // Codes that say the same of the credentials in EC2's words and in those of
@@ -67,11 +71,11 @@ func (c *Client) cannot(err error, format string, args ...any) error {
 func (c *Client) advice(err error) string {
 	switch {
 	case hasCode(err, refusedCodes...) || statusOf(err) == http.StatusUnauthorized:
-		return fmt.Sprintf("AWS refused access key %s: check %s", c.key.AccessKeyID, c.keyOrigin())
+		return fmt.Sprintf("AWS refused access key %s: check %s", c.keys.known().AccessKeyID, c.keyOrigin())
 	case hasCode(err, expiredCodes...):
-		return fmt.Sprintf("access key %s has expired, or this machine's clock is wrong: check %s", c.key.AccessKeyID, c.keyOrigin())
-	case hasCode(err, "UnauthorizedOperation"):
-		return fmt.Sprintf("the policies of access key %s do not allow this action", c.key.AccessKeyID)
+		return fmt.Sprintf("access key %s has expired, or this machine's clock is wrong: check %s", c.keys.known().AccessKeyID, c.keyOrigin())
+	case hasCode(err, codeUnauthorized):
+		return fmt.Sprintf("the policies of access key %s do not allow this action", c.keys.known().AccessKeyID)
 	case hasCode(err, "OptInRequired"):
 		return fmt.Sprintf("the account has not enabled region %s", c.Region())
 	default:
@@ -84,7 +88,7 @@ func (c *Client) keyOrigin() string {
 	if c.access.AccessKey != "" {
 		return "access_key and secret_key"
 	}
-	return fmt.Sprintf("the environment, profile or role that it comes from (%s), or give access_key and secret_key", c.key.Source)
+	return fmt.Sprintf("the environment, profile or role that it comes from (%s), or give access_key and secret_key", c.keys.known().Source)
 }
 
 // adviceOnTransport names the endpoint that did not answer.

@@ -2,11 +2,10 @@ package amazon
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -30,11 +29,7 @@ func (c *Cloud) Image(ctx context.Context, id bake.ImageID) (bake.Image, error) 
 // image reads an image, deprecated or not; an error wraps bake.ErrNotFound if
 // there is none, or it was deregistered.
 func (c *Client) image(ctx context.Context, id string) (types.Image, error) {
-	return c.imageIn(ctx, c.ec2, id)
-}
-
-func (c *Client) imageIn(ctx context.Context, region *calls, id string) (types.Image, error) {
-	out, err := region.DescribeImages(ctx, &ec2.DescribeImagesInput{
+	out, err := c.ec2.DescribeImages(ctx, &ec2.DescribeImagesInput{
 		ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true),
 	})
 	if hasCode(err, codeImageNotFound, codeImageUnavailable) {
@@ -49,14 +44,23 @@ func (c *Client) imageIn(ctx context.Context, region *calls, id string) (types.I
 	if n := len(out.Images); n > 1 {
 		return types.Image{}, fmt.Errorf("%d images answer to the id %s, not one", n, id)
 	}
-	return out.Images[0], nil
+	image := out.Images[0]
+	if image.ImageId == nil {
+		image.ImageId = aws.String(id)
+	}
+	return image, nil
 }
 
 // ownImages lists the account's images that fulfil the filters.
 func (c *Client) ownImages(ctx context.Context, filters ...types.Filter) ([]types.Image, error) {
-	pages := ec2.NewDescribeImagesPaginator(c.ec2.DescribeImages, &ec2.DescribeImagesInput{
+	return c.images(ctx, &ec2.DescribeImagesInput{
 		Owners: []string{"self"}, Filters: filters, IncludeDeprecated: aws.Bool(true), IncludeDisabled: aws.Bool(true),
 	})
+}
+
+// images lists all the images that a request asks for.
+func (c *Client) images(ctx context.Context, in *ec2.DescribeImagesInput) ([]types.Image, error) {
+	pages := ec2.NewDescribeImagesPaginator(c.ec2.DescribeImages, in)
 	var all []types.Image
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -85,6 +89,7 @@ func imageOf(i types.Image) bake.Image {
 		Architecture:   string(i.Architecture),
 		Virtualization: string(i.VirtualizationType),
 		RootDevice:     aws.ToString(i.RootDeviceName),
+		Snapshots:      snapshotsOf(i),
 		Tags:           tagsOf(i.Tags),
 	}
 	if image.State == bake.ImageFailed {
@@ -92,10 +97,11 @@ func imageOf(i types.Image) bake.Image {
 	}
 	if root, ok := rootDevice(i); ok {
 		image.Root = bake.RootVolume{
-			Snapshot: bake.SnapshotID(aws.ToString(root.SnapshotId)),
-			SizeGiB:  number(root.VolumeSize),
-			Type:     string(root.VolumeType),
-			IOPS:     number(root.Iops),
+			Snapshot:   bake.SnapshotID(aws.ToString(root.SnapshotId)),
+			SizeGiB:    number(root.VolumeSize),
+			Type:       string(root.VolumeType),
+			IOPS:       number(root.Iops),
+			Throughput: number(root.Throughput),
 		}
 	}
 	return image
@@ -132,6 +138,39 @@ func rootDevice(i types.Image) (types.EbsBlockDevice, bool) {
 	return types.EbsBlockDevice{}, false
 }
 
+// snapshotsOf lists the snapshots of an image's block devices, the root's first.
+func snapshotsOf(i types.Image) []bake.SnapshotID {
+	var roots, others []bake.SnapshotID
+	for _, m := range i.BlockDeviceMappings {
+		if m.Ebs == nil || aws.ToString(m.Ebs.SnapshotId) == "" {
+			continue
+		}
+		id := bake.SnapshotID(*m.Ebs.SnapshotId)
+		if sameDevice(aws.ToString(m.DeviceName), aws.ToString(i.RootDeviceName)) {
+			roots = append(roots, id)
+		} else {
+			others = append(others, id)
+		}
+	}
+	return append(roots, others...)
+}
+
+// Named lists the account's images that have exactly this name in the region.
+func (c *Cloud) Named(ctx context.Context, name string) ([]bake.ImageID, error) {
+	images, err := c.named(ctx, name)
+	return idsOf[bake.ImageID](images, imageID), err
+}
+
+// named lists the account's images of a name. The filter takes * and ? for any
+// characters, so EC2 may find others too.
+func (c *Cloud) named(ctx context.Context, name string) ([]types.Image, error) {
+	images, err := c.client.ownImages(ctx, filter("name", name))
+	if err != nil {
+		return nil, c.client.cannot(err, "look for images named %q in region %s", name, c.client.Region())
+	}
+	return slices.DeleteFunc(images, func(image types.Image) bool { return aws.ToString(image.Name) != name }), nil
+}
+
 // FindImages lists the account's images with the snapshot among their block
 // devices.
 func (c *Cloud) FindImages(ctx context.Context, snapshot bake.SnapshotID) ([]bake.ImageID, error) {
@@ -139,80 +178,20 @@ func (c *Cloud) FindImages(ctx context.Context, snapshot bake.SnapshotID) ([]bak
 	if err != nil {
 		return nil, c.client.cannot(err, "list the images that use %s", snapshot)
 	}
-	var ids []bake.ImageID
-	for _, image := range images {
-		ids = append(ids, bake.ImageID(aws.ToString(image.ImageId)))
-	}
-	return ids, nil
+	return idsOf[bake.ImageID](images, imageID), nil
 }
 
-// Deregister removes an image; its snapshots stay.
+// Deregister removes an image; its snapshots stay. An image that this build has
+// protected loses its protection first; one with a cooldown EC2 keeps for a day
+// all the same.
 func (c *Cloud) Deregister(ctx context.Context, id bake.ImageID) error {
-	if err := c.client.deregister(ctx, c.client.ec2, string(id)); err != nil {
+	if err := c.unprotect(ctx, string(id)); err != nil {
 		return err
+	}
+	_, err := c.client.ec2.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: aws.String(string(id))})
+	if err != nil && !hasCode(err, codeImageNotFound, codeImageUnavailable) {
+		return c.cooling(c.client.cannot(err, "deregister image %s", id))
 	}
 	c.seen(string(id))
-	return nil
-}
-
-func (c *Client) deregister(ctx context.Context, region *calls, id string) error {
-	_, err := region.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: aws.String(id)})
-	if err != nil && !hasCode(err, codeImageNotFound, codeImageUnavailable) {
-		return c.cannot(err, "deregister image %s", id)
-	}
-	return nil
-}
-
-// Destroy removes an image that a build made in a region, and the snapshots
-// that were made for it. It answers nil when the image is already gone.
-func (c *Client) Destroy(ctx context.Context, region, imageID string) error {
-	there := c.in(region)
-	image, err := c.imageIn(ctx, there, imageID)
-	if errors.Is(err, bake.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := c.deregister(ctx, there, imageID); err != nil {
-		return err
-	}
-	for _, snapshot := range ownSnapshots(image) {
-		if err := c.deleteAfterDeregistering(ctx, there, snapshot); err != nil {
-			return fmt.Errorf("image %s is deregistered: %w", imageID, err)
-		}
-	}
-	return nil
-}
-
-// ownSnapshots lists the snapshots that were made for an image. Of one that was
-// registered that is the root device's: the others are the source's, or the
-// user's. EC2 made all snapshots of a copy for it.
-func ownSnapshots(image types.Image) []string {
-	if image.SourceImageId == nil {
-		root, _ := rootDevice(image)
-		if root.SnapshotId == nil {
-			return nil
-		}
-		return []string{*root.SnapshotId}
-	}
-	var ids []string
-	for _, m := range image.BlockDeviceMappings {
-		if m.Ebs != nil && m.Ebs.SnapshotId != nil {
-			ids = append(ids, *m.Ebs.SnapshotId)
-		}
-	}
-	return ids
-}
-
-// deleteAfterDeregistering deletes a snapshot that EC2 may for a moment still
-// believe to be in use.
-func (c *Client) deleteAfterDeregistering(ctx context.Context, region *calls, id string) error {
-	_, err := region.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(id)}, func(o *ec2.Options) {
-		o.Retryer = retry.AddWithErrorCodes(c.policy.full, codeSnapshotInUse)
-	})
-	if err != nil && !hasCode(err, codeSnapshotNotFound) {
-		return c.cannot(err, "delete snapshot %s", id)
-	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
@@ -19,10 +20,12 @@ import (
 const metadataAttempts = 2
 
 // newMetadata makes a client of the instance metadata service. Its endpoint is
-// its own (AWS_EC2_METADATA_SERVICE_ENDPOINT), whatever serves EC2.
+// its own (AWS_EC2_METADATA_SERVICE_ENDPOINT), whatever serves EC2, and it is
+// asked without a proxy: behind one there would be another machine's.
 func newMetadata(cfg aws.Config) *imds.Client {
 	return imds.NewFromConfig(cfg, func(o *imds.Options) {
 		o.Retryer = retry.AddWithMaxAttempts(retry.NewStandard(), metadataAttempts)
+		o.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.Proxy = nil })
 	})
 }
 
@@ -32,10 +35,28 @@ type identity struct {
 	instance, zone, region string
 }
 
-// identity reads who this instance is from its identity document, or, where a
-// cloud has none, from the single entries.
+// regionHere is the region of this instance, for a configuration that names none.
+func (c *Client) regionHere(ctx context.Context) (string, error) {
+	if c.access.InstanceID != "" {
+		return "", errors.New("no region is given: with instance_id the metadata are not asked for it: set region, AWS_REGION, or a profile's region")
+	}
+	here, err := c.identity(ctx)
+	if err != nil {
+		return "", fmt.Errorf("no region is given: set region, AWS_REGION, or a profile's region: %w", err)
+	}
+	if here.region == "" {
+		return "", errors.New("no region is given, and the instance's metadata name none: set region, or AWS_REGION")
+	}
+	return here.region, nil
+}
+
+// identity tells who this instance is: what instance_id says, or else its identity
+// document, or, where a cloud has none, the single entries.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-identity-documents.html
 func (c *Client) identity(ctx context.Context) (identity, error) {
+	if c.access.InstanceID != "" {
+		return identity{instance: c.access.InstanceID, region: c.config.Region}, nil
+	}
 	doc, err := c.metadata.GetInstanceIdentityDocument(ctx, nil)
 	if err == nil && doc.InstanceID != "" {
 		return identity{instance: doc.InstanceID, zone: doc.AvailabilityZone, region: doc.Region}, nil
@@ -88,6 +109,6 @@ func absent(err error) bool {
 
 // noMetadata says what to do when the metadata service does not answer.
 func noMetadata(err error) error {
-	return fmt.Errorf("no metadata service: amazon-chroot must run on an EC2 instance (in a container, the instance "+
-		"must allow the metadata a further hop); set AWS_EC2_METADATA_SERVICE_ENDPOINT where the service is elsewhere: %w", err)
+	return fmt.Errorf("no metadata service: amazon-chroot must run on an EC2 instance; in a container, raise the instance's "+
+		"metadata hop limit to 2, or give instance_id and region; set AWS_EC2_METADATA_SERVICE_ENDPOINT where the service is elsewhere: %w", err)
 }

@@ -26,6 +26,9 @@ func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID
 	if err != nil {
 		return "", fmt.Errorf("cannot register image %q: %w", spec.Name, err)
 	}
+	if err := c.inheritUEFI(ctx, in, source); err != nil {
+		return "", err
+	}
 	out, err := c.client.ec2.RegisterImage(ctx, in)
 	if hasCode(err, codeNameDuplicate) {
 		return c.registered(ctx, spec, err)
@@ -33,9 +36,8 @@ func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID
 	if err != nil {
 		return "", c.client.cannot(err, "register image %q of %s", spec.Name, spec.Snapshot)
 	}
-	id := aws.ToString(out.ImageId)
-	c.made(id)
-	return bake.ImageID(id), nil
+	id, err := c.made(out.ImageId)
+	return bake.ImageID(id), err
 }
 
 // registered finds the image that an earlier call made of the same
@@ -47,8 +49,8 @@ func (c *Cloud) registered(ctx context.Context, spec bake.ImageSpec, refusal err
 	}
 	for _, image := range images {
 		root, ok := rootDevice(image)
-		if ok && aws.ToString(root.SnapshotId) == string(spec.Snapshot) && aws.ToString(image.Name) == spec.Name {
-			return bake.ImageID(aws.ToString(image.ImageId)), nil
+		if ok && aws.ToString(root.SnapshotId) == string(spec.Snapshot) && aws.ToString(image.Name) == spec.Name && image.ImageId != nil {
+			return bake.ImageID(*image.ImageId), nil
 		}
 	}
 	return "", c.client.cannot(refusal, "register image %q of %s", spec.Name, spec.Snapshot)
@@ -60,9 +62,7 @@ func (c *Cloud) sourceOf(ctx context.Context, spec bake.ImageSpec) (*types.Image
 	if spec.Source == nil {
 		return nil, nil
 	}
-	c.mu.Lock()
-	known := c.source
-	c.mu.Unlock()
+	known := c.known()
 	if known != nil && aws.ToString(known.ImageId) == string(spec.Source.ID) {
 		return known, nil
 	}
@@ -80,13 +80,23 @@ func (c *Cloud) registration(spec bake.ImageSpec, source *types.Image) (*ec2.Reg
 	in := &ec2.RegisterImageInput{
 		Name:               aws.String(spec.Name),
 		Description:        given(spec.Description),
-		Architecture:       hostArchitecture(),
+		Architecture:       types.ArchitectureValues(c.opts.Architecture),
 		VirtualizationType: given(c.opts.VirtualizationType),
 		RootDeviceName:     given(c.opts.RootDeviceName),
+		EnaSupport:         c.opts.ENASupport,
+		BootMode:           types.BootModeValues(c.opts.BootMode),
+		UefiData:           given(c.opts.UEFIData),
+		TpmSupport:         types.TpmSupportValues(c.opts.TPMSupport),
+		ImdsSupport:        types.ImdsSupportValues(c.opts.IMDSSupport),
 		TagSpecifications:  tagging(types.ResourceTypeImage, spec.Tags),
+	}
+	if c.opts.SRIOVSupport {
+		in.SriovNetSupport = aws.String("simple")
 	}
 	if source != nil {
 		inherit(in, source)
+	} else {
+		in.Architecture = cmp.Or(in.Architecture, hostArchitecture())
 	}
 	root := aws.ToString(in.RootDeviceName)
 	if root == "" {
@@ -112,8 +122,8 @@ func hostArchitecture() types.ArchitectureValues {
 
 // inherit fills in what the source has and the user did not say.
 func inherit(in *ec2.RegisterImageInput, source *types.Image) {
-	in.Architecture = source.Architecture
-	in.ImdsSupport = source.ImdsSupport
+	in.Architecture = cmp.Or(in.Architecture, source.Architecture)
+	in.ImdsSupport = cmp.Or(in.ImdsSupport, source.ImdsSupport)
 	in.VirtualizationType = given(cmp.Or(aws.ToString(in.VirtualizationType), string(source.VirtualizationType)))
 	in.RootDeviceName = given(cmp.Or(aws.ToString(in.RootDeviceName), aws.ToString(source.RootDeviceName)))
 	if aws.ToString(in.VirtualizationType) == string(types.VirtualizationTypeParavirtual) {
@@ -122,42 +132,91 @@ func inherit(in *ec2.RegisterImageInput, source *types.Image) {
 		return
 	}
 	// EC2 takes these for hvm only.
-	in.EnaSupport = source.EnaSupport
-	in.SriovNetSupport = source.SriovNetSupport
-	in.BootMode = source.BootMode
-	in.TpmSupport = source.TpmSupport
+	in.EnaSupport = cmp.Or(in.EnaSupport, source.EnaSupport)
+	in.SriovNetSupport = cmp.Or(in.SriovNetSupport, source.SriovNetSupport)
+	in.BootMode = cmp.Or(in.BootMode, source.BootMode)
+	in.TpmSupport = cmp.Or(in.TpmSupport, source.TpmSupport)
+}
+
+// byUEFI tells whether instances may boot by UEFI, and so have its variables.
+func byUEFI(mode types.BootModeValues) bool {
+	return mode == types.BootModeValuesUefi || mode == types.BootModeValuesUefiPreferred
+}
+
+// inheritUEFI gives the image its source's UEFI variables, Secure Boot's keys
+// among them, where the user gives none. EC2 tells them to the image's owner
+// alone: without them the image starts as one that has none.
+func (c *Cloud) inheritUEFI(ctx context.Context, in *ec2.RegisterImageInput, source *types.Image) error {
+	if source == nil || in.UefiData != nil || !byUEFI(in.BootMode) || !byUEFI(source.BootMode) {
+		return nil
+	}
+	id, owner, account := aws.ToString(source.ImageId), aws.ToString(source.OwnerId), c.on().account
+	if owner != "" && account != "" && owner != account {
+		c.logf("the UEFI data of source image %s are not inherited: it belongs to account %s (uefi_data gives them)", id, owner)
+		return nil
+	}
+	data, err := c.client.uefiData(ctx, id)
+	if hasCode(err, codeNotOwner, codeUnauthorized, codeUnknownAction, codeUnsupported, codeInvalidValue) {
+		c.logf("the UEFI data of source image %s are not inherited: EC2 does not tell them (uefi_data gives them): %v", id, err)
+		return nil
+	}
+	if err != nil {
+		return c.client.cannot(err, "read the UEFI data of source image %s", id)
+	}
+	in.UefiData = data
+	return nil
+}
+
+// uefiData reads an image's UEFI variables, in base64; nil if it has none.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImageAttribute.html
+func (c *Client) uefiData(ctx context.Context, image string) (*string, error) {
+	out, err := c.ec2.DescribeImageAttribute(ctx, &ec2.DescribeImageAttributeInput{
+		ImageId: aws.String(image), Attribute: types.ImageAttributeNameUefiData,
+	})
+	if err != nil || out.UefiData == nil {
+		return nil, err
+	}
+	return given(aws.ToString(out.UefiData.Value)), nil
 }
 
 // blocks are the block devices of the image to be: the root, made of the
 // snapshot; the source's others, as far as the user does not replace them; and
 // the user's others.
 func (c *Cloud) blocks(spec bake.ImageSpec, source *types.Image, root string) ([]types.BlockDeviceMapping, error) {
-	inherited := mappingsOf(source)
-	rootMapping, err := c.rootMapping(spec, inherited, source, root)
+	rootMapping, err := c.rootMapping(spec, source, root)
 	if err != nil {
 		return nil, err
 	}
 	all := []types.BlockDeviceMapping{rootMapping.block()}
-	for _, m := range inherited {
-		_, replaced := find(c.opts.Mappings, m.DeviceName)
-		if !replaced && !sameDevice(m.DeviceName, aws.ToString(source.RootDeviceName)) && !sameDevice(m.DeviceName, root) {
-			all = append(all, m.block())
-		}
-	}
-	for _, m := range c.opts.Mappings {
-		if !sameDevice(m.DeviceName, root) {
-			all = append(all, m.block())
-		}
+	for _, m := range c.otherMappings(source, root) {
+		all = append(all, m.block())
 	}
 	return all, nil
 }
 
+// otherMappings are the block devices beside the root.
+func (c *Cloud) otherMappings(source *types.Image, root string) []Mapping {
+	var all []Mapping
+	for _, m := range mappingsOf(source) {
+		_, replaced := find(c.opts.Mappings, m.DeviceName)
+		if !replaced && !sameDevice(m.DeviceName, aws.ToString(source.RootDeviceName)) && !sameDevice(m.DeviceName, root) {
+			all = append(all, m)
+		}
+	}
+	for _, m := range c.opts.Mappings {
+		if !sameDevice(m.DeviceName, root) {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
 // rootMapping is the root device: the user's words, else bake's, else the
 // source's; the content is always the snapshot.
-func (c *Cloud) rootMapping(spec bake.ImageSpec, inherited []Mapping, source *types.Image, name string) (Mapping, error) {
+func (c *Cloud) rootMapping(spec bake.ImageSpec, source *types.Image, name string) (Mapping, error) {
 	var old Mapping
 	if source != nil {
-		old, _ = find(inherited, aws.ToString(source.RootDeviceName))
+		old, _ = find(mappingsOf(source), aws.ToString(source.RootDeviceName))
 	}
 	m, said := find(c.opts.Mappings, name)
 	if err := m.checkRoot(); err != nil {
@@ -169,10 +228,10 @@ func (c *Cloud) rootMapping(spec bake.ImageSpec, inherited []Mapping, source *ty
 	}
 	m.DeviceName = name
 	m.SnapshotID = string(spec.Snapshot)
-	m.Encrypted, m.KMSKeyID = false, "" // as the snapshot is
 	m.VolumeSizeGiB = max(m.VolumeSizeGiB, spec.SizeGiB)
 	m.VolumeType = cmp.Or(m.VolumeType, spec.VolumeType, old.VolumeType)
-	return withPerformanceOf(old, m), nil
+	built := Mapping{VolumeType: spec.VolumeType, IOPS: spec.IOPS, Throughput: spec.Throughput}
+	return withPerformanceOf(old, withPerformanceOf(built, m)), nil
 }
 
 // checkRoot tells why a mapping cannot be the root device's, if so.
@@ -183,8 +242,8 @@ func (m Mapping) checkRoot() error {
 	return nil
 }
 
-// withPerformanceOf keeps the source's IOPS and throughput, where the volume is
-// still of the same type and the user says nothing else.
+// withPerformanceOf keeps the IOPS and the throughput of another volume, where
+// this one is of the same type and nothing else is said.
 func withPerformanceOf(old, m Mapping) Mapping {
 	if old.VolumeType != m.VolumeType {
 		return m
@@ -198,8 +257,7 @@ func withPerformanceOf(old, m Mapping) Mapping {
 	return m
 }
 
-// mappingsOf are an image's block devices in the user's terms. EC2 refuses
-// encryption together with a snapshot, whose own it takes.
+// mappingsOf are an image's block devices in the user's terms.
 func mappingsOf(image *types.Image) []Mapping {
 	if image == nil {
 		return nil
@@ -231,10 +289,8 @@ func (m Mapping) withVolume(e types.EbsBlockDevice) Mapping {
 	if takesThroughput(m.VolumeType) {
 		m.Throughput = number(e.Throughput)
 	}
-	if m.SnapshotID == "" {
-		m.Encrypted = aws.ToBool(e.Encrypted)
-		m.KMSKeyID = aws.ToString(e.KmsKeyId)
-	}
+	m.Encrypted = aws.ToBool(e.Encrypted)
+	m.KMSKeyID = aws.ToString(e.KmsKeyId)
 	return m
 }
 
@@ -252,6 +308,8 @@ func (m Mapping) block() types.BlockDeviceMapping {
 	return b
 }
 
+// volume is the mapping's volume as RegisterImage wants it: of a snapshot it
+// takes the encryption that it has, and refuses another word; it takes no key.
 func (m Mapping) volume() *types.EbsBlockDevice {
 	e := &types.EbsBlockDevice{
 		SnapshotId:          given(m.SnapshotID),
@@ -259,10 +317,9 @@ func (m Mapping) volume() *types.EbsBlockDevice {
 		VolumeSize:          count(m.VolumeSizeGiB),
 		Iops:                count(m.IOPS),
 		Throughput:          count(m.Throughput),
-		KmsKeyId:            given(m.KMSKeyID),
 		DeleteOnTermination: aws.Bool(m.DeleteOnTermination),
 	}
-	if m.Encrypted {
+	if m.Encrypted && m.SnapshotID == "" {
 		e.Encrypted = aws.Bool(true)
 	}
 	return e

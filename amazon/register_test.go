@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
@@ -26,8 +28,9 @@ const richImage = `<imageId>ami-1</imageId><name>base</name><imageState>availabl
 func registering(t *testing.T, opts Options, source string, volumeType string) map[string][]string {
 	t.Helper()
 	s := &fake{actions: map[string]action{
-		"DescribeImages": images(source),
-		"RegisterImage":  answer("RegisterImage", "<imageId>ami-new</imageId>"),
+		"DescribeImages":         images(source),
+		"DescribeImageAttribute": answer("DescribeImageAttribute", "<uefiData><value>QU1aTlVFRkk=</value></uefiData>"),
+		"RegisterImage":          answer("RegisterImage", "<imageId>ami-new</imageId>"),
 	}}
 	cloud := faked(t, s, opts)
 	spec := bake.ImageSpec{
@@ -56,6 +59,7 @@ func TestRegisterAsks(t *testing.T) {
 		{"all that the source has", Options{}, richImage, "gp3", map[string]string{
 			"Name": "new", "Description": "of a test", "Architecture": "arm64", "VirtualizationType": "hvm", "RootDeviceName": "/dev/sda1",
 			"EnaSupport": "true", "SriovNetSupport": "simple", "BootMode": "uefi-preferred", "TpmSupport": "v2.0", "ImdsSupport": "v2.0",
+			"UefiData": "QU1aTlVFRkk=",
 			"KernelId": "", "RamdiskId": "",
 			"TagSpecification.1.ResourceType": "image", "TagSpecification.1.Tag.1.Key": "a",
 			dev + "1.DeviceName": "/dev/sda1", dev + "1.Ebs.SnapshotId": "snap-new", dev + "1.Ebs.VolumeSize": "10",
@@ -70,6 +74,17 @@ func TestRegisterAsks(t *testing.T) {
 		{"another type keeps no IOPS of the old one", Options{}, richImage, "io1", map[string]string{
 			dev + "1.Ebs.VolumeType": "io1", dev + "1.Ebs.Iops": "", dev + "1.Ebs.Throughput": "",
 		}},
+		{"what the user says instead", Options{
+			Architecture: "x86_64", ENASupport: aws.Bool(false), BootMode: "uefi", UEFIData: "bWluZQ==",
+		}, richImage, "gp3", map[string]string{
+			"Architecture": "x86_64", "EnaSupport": "false", "SriovNetSupport": "simple", "BootMode": "uefi", "UefiData": "bWluZQ==",
+		}},
+		{"what the source has not", Options{
+			RootDeviceName: "xvda", ENASupport: aws.Bool(true), SRIOVSupport: true, TPMSupport: "v2.0", IMDSSupport: "v2.0",
+		}, " ", "", map[string]string{"EnaSupport": "true", "SriovNetSupport": "simple", "TpmSupport": "v2.0", "ImdsSupport": "v2.0"}},
+		{"legacy BIOS has no UEFI data", Options{BootMode: "legacy-bios"}, richImage, "", map[string]string{
+			"BootMode": "legacy-bios", "UefiData": "",
+		}},
 		{"a source without optional fields", Options{RootDeviceName: "xvda"}, " ", "", map[string]string{
 			"Architecture": "", "VirtualizationType": "", "EnaSupport": "", "BootMode": "", dev + "1.DeviceName": "xvda",
 			dev + "1.Ebs.SnapshotId": "snap-new", dev + "1.Ebs.VolumeType": "", dev + "1.Ebs.DeleteOnTermination": "false",
@@ -77,7 +92,7 @@ func TestRegisterAsks(t *testing.T) {
 		}},
 		{"paravirtual takes kernels, and nothing of hvm", Options{VirtualizationType: "paravirtual"}, richImage, "", map[string]string{
 			"VirtualizationType": "paravirtual", "KernelId": "aki-1", "RamdiskId": "ari-1", "ImdsSupport": "v2.0",
-			"EnaSupport": "", "SriovNetSupport": "", "BootMode": "", "TpmSupport": "",
+			"EnaSupport": "", "SriovNetSupport": "", "BootMode": "", "TpmSupport": "", "UefiData": "",
 		}},
 		{"another root device", Options{RootDeviceName: "/dev/xvda"}, richImage, "gp3", map[string]string{
 			"RootDeviceName": "/dev/xvda", dev + "1.DeviceName": "/dev/xvda", dev + "1.Ebs.Iops": "4000",
@@ -92,7 +107,7 @@ func TestRegisterAsks(t *testing.T) {
 			dev + "1.DeviceName": "/dev/sda1", dev + "2.DeviceName": "/dev/sdb", dev + "3.DeviceName": "/dev/sdg",
 			dev + "4.DeviceName": "/dev/sdf", dev + "4.Ebs.SnapshotId": "",
 			dev + "5.DeviceName": "/dev/sdh", dev + "5.Ebs.VolumeSize": "5", dev + "5.Ebs.Iops": "500", dev + "5.Ebs.Encrypted": "true",
-			dev + "5.Ebs.KmsKeyId": "key-2", dev + "5.Ebs.DeleteOnTermination": "false",
+			dev + "5.Ebs.KmsKeyId": "", dev + "5.Ebs.DeleteOnTermination": "false",
 			dev + "6.VirtualName":    "ephemeral1",
 			dev + "7.Ebs.SnapshotId": "snap-mine", dev + "7.Ebs.DeleteOnTermination": "true", dev + "7.Ebs.Encrypted": "",
 			dev + "8.DeviceName": "",
@@ -141,8 +156,9 @@ func TestSuppressedDeviceIsSent(t *testing.T) {
 func TestRegisterKnowsTheSource(t *testing.T) {
 	ctx := context.Background()
 	s := &fake{actions: map[string]action{
-		"DescribeImages": images(richImage),
-		"RegisterImage":  answer("RegisterImage", "<imageId>ami-new</imageId>"),
+		"DescribeImages":         images(richImage),
+		"DescribeImageAttribute": answer("DescribeImageAttribute", ""),
+		"RegisterImage":          answer("RegisterImage", "<imageId>ami-new</imageId>"),
 	}}
 	cloud := faked(t, s, Options{SourceAMI: "ami-1"})
 	source, err := cloud.Source(ctx)
@@ -152,7 +168,7 @@ func TestRegisterKnowsTheSource(t *testing.T) {
 	if _, err := cloud.Register(ctx, bake.ImageSpec{Name: "new", Snapshot: "snap-new", Source: &source}); err != nil {
 		t.Fatal(err)
 	}
-	check(t, s.made("RegisterImage")[0], map[string]string{"BootMode": "uefi-preferred"})
+	check(t, s.made("RegisterImage")[0], map[string]string{"BootMode": "uefi-preferred", "UefiData": ""})
 	if n := len(s.made("DescribeImages")); n != 1 {
 		t.Errorf("the source was read %d times", n)
 	}

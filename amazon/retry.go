@@ -1,6 +1,7 @@
 package amazon
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -13,9 +14,9 @@ import (
 )
 
 const (
-	// maxAttempts and the pauses between them give a throttled or flickering
+	// maxRetries and the pauses between them give a throttled or flickering
 	// endpoint about seven seconds.
-	maxAttempts  = 7
+	maxRetries   = 6
 	firstPause   = 100 * time.Millisecond
 	longestPause = 5 * time.Second
 )
@@ -31,23 +32,28 @@ type policy struct {
 	sure aws.Retryer
 	// first is the pause after the first attempt, about.
 	first time.Duration
+	// attempts is how often a request is made at most.
+	attempts int
 }
 
-// newPolicy makes the policy whose first pause is this long.
-func newPolicy(first time.Duration) policy {
-	return policy{
-		first: first,
-		full:  newRetryer(first, append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(hope)}, retry.DefaultRetryables...)),
-		sure:  newRetryer(first, []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(unsure)}),
-	}
+// newPolicy makes the policy whose first pause is this long, and which tries this
+// often again; 0 means maxRetries.
+//
+// AWS_MAX_ATTEMPTS is not heeded: to users of chroot builders it says how often to
+// look while waiting for a state, and what is right there is far too much here.
+func newPolicy(first time.Duration, retries int) policy {
+	p := policy{first: first, attempts: 1 + cmp.Or(retries, maxRetries)}
+	p.full = p.retryer(append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(hope)}, retry.DefaultRetryables...))
+	p.sure = p.retryer([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(unsure)})
+	return p
 }
 
-// newRetryer is the SDK's standard retryer with our pauses.
-func newRetryer(first time.Duration, checks []retry.IsErrorRetryable) aws.Retryer {
+// retryer is the SDK's standard retryer with our pauses.
+func (p policy) retryer(checks []retry.IsErrorRetryable) aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
-		o.MaxAttempts = maxAttempts
+		o.MaxAttempts = p.attempts
 		o.Backoff = retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) {
-			return pause(first, attempt), nil
+			return pause(p.first, attempt), nil
 		})
 		o.Retryables = checks
 	})

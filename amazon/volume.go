@@ -22,9 +22,8 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 	if err != nil {
 		return "", c.client.cannot(err, "create a volume in %s%s", spec.Zone, from(spec.Snapshot))
 	}
-	id := aws.ToString(out.VolumeId)
-	c.made(id)
-	return bake.VolumeID(id), nil
+	id, err := c.made(out.VolumeId)
+	return bake.VolumeID(id), err
 }
 
 func from(snapshot bake.SnapshotID) string {
@@ -34,24 +33,25 @@ func from(snapshot bake.SnapshotID) string {
 	return fmt.Sprintf(" from %s", snapshot)
 }
 
-// volumeInput is the request for a volume. Its encryption is the one that the
-// user wants for the image's root device: the snapshot and the image have it
-// from the volume, and EC2 takes no other word for it.
+// volumeInput is the request for a volume.
 func (c *Cloud) volumeInput(spec bake.VolumeSpec) *ec2.CreateVolumeInput {
 	in := &ec2.CreateVolumeInput{
 		AvailabilityZone:  given(spec.Zone),
 		SnapshotId:        given(string(spec.Snapshot)),
 		Size:              count(spec.SizeGiB),
 		VolumeType:        types.VolumeType(spec.Type),
-		ClientToken:       aws.String(c.token(spec)),
+		ClientToken:       aws.String(token("volume", c.client.Region(), spec)),
 		TagSpecifications: tagging(types.ResourceTypeVolume, c.volumeTags(spec)),
 	}
 	if takesIOPS(spec.Type) {
 		in.Iops = count(spec.IOPS)
 	}
-	if root, said := find(c.opts.Mappings, c.rootName()); said && root.Encrypted {
+	if takesThroughput(spec.Type) {
+		in.Throughput = count(spec.Throughput)
+	}
+	if encrypted, key := c.rootEncryption(); encrypted {
 		in.Encrypted = aws.Bool(true)
-		in.KmsKeyId = given(root.KMSKeyID)
+		in.KmsKeyId = given(key)
 	}
 	return in
 }
@@ -68,11 +68,12 @@ func (c *Cloud) volumeTags(spec bake.VolumeSpec) map[string]string {
 	return tags
 }
 
-// token is the client token of a specification: 64 characters, as many as EC2
-// takes, the same whenever this Cloud is asked the same. (fmt prints maps in the
+// token is the client token of a specification in a region: 64 characters, as
+// many as EC2 takes. It is the same whenever the same is asked for, in another
+// process too: the specification holds the build's id. (fmt prints maps in the
 // order of their keys.)
-func (c *Cloud) token(spec bake.VolumeSpec) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %#v", c.nonce, spec))
+func token(kind, region string, spec any) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %#v", kind, region, spec))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -83,11 +84,29 @@ func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, erro
 	if c.onItsWay(string(id), err) {
 		return bake.Volume{ID: id, State: bake.VolumeCreating, Attach: bake.Detached}, nil
 	}
+	if errors.Is(err, bake.ErrNotFound) {
+		err = c.orKey(err)
+	}
 	if err != nil {
 		return bake.Volume{}, err
 	}
 	c.seen(string(id))
 	return volumeOf(found), nil
+}
+
+// orKey says what else it may be when a volume is unknown: EC2 looks at the key
+// after it has answered, and removes a volume that it cannot encrypt.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
+func (c *Cloud) orKey(err error) error {
+	encrypted, key := c.rootEncryption()
+	switch {
+	case !encrypted:
+		return err
+	case key == "":
+		return fmt.Errorf("%w (EC2 makes none where the region's default key for EBS cannot be used)", err)
+	default:
+		return fmt.Errorf("%w (EC2 makes none where KMS key %s does not exist or cannot be used)", err, key)
+	}
 }
 
 // volume reads a volume from EC2; an error wraps bake.ErrNotFound if there is
@@ -152,9 +171,7 @@ func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.Vol
 		if err != nil {
 			return nil, c.client.cannot(err, "list the volumes of build %s", build)
 		}
-		for _, v := range page.Volumes {
-			ids = append(ids, bake.VolumeID(aws.ToString(v.VolumeId)))
-		}
+		ids = append(ids, idsOf[bake.VolumeID](page.Volumes, func(v types.Volume) *string { return v.VolumeId })...)
 	}
 	return ids, nil
 }

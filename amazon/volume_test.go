@@ -120,11 +120,20 @@ func TestVolumeIsNamedAfterTheImage(t *testing.T) {
 	}
 }
 
+// A process that cleans up after another one derives the tokens that it sent.
 func TestClientTokens(t *testing.T) {
-	one, other := NewCloud(Options{}), NewCloud(Options{})
-	token := one.token(spec())
-	if len(token) != 64 || one.token(spec()) != token {
-		t.Errorf("token %q, again %q", token, one.token(spec()))
+	asks := func(t *testing.T, region string, spec bake.VolumeSpec) string {
+		s := &fake{actions: map[string]action{"CreateVolume": answer("CreateVolume", "<volumeId>vol-1</volumeId>")}}
+		a := access(serve(t, s).URL)
+		a.Region = region
+		if _, err := NewCloud(Options{Client: dial(t, a)}).CreateVolume(context.Background(), spec); err != nil {
+			t.Fatal(err)
+		}
+		return s.made("CreateVolume")[0].Get("ClientToken")
+	}
+	token := asks(t, "eu-west-1", spec())
+	if len(token) != 64 || asks(t, "eu-west-1", spec()) != token {
+		t.Errorf("token %q is not that of another process", token)
 	}
 	for name, change := range map[string]func(*bake.VolumeSpec){
 		"build": func(s *bake.VolumeSpec) { s.Build = "build-2" },
@@ -132,12 +141,12 @@ func TestClientTokens(t *testing.T) {
 		"tags":  func(s *bake.VolumeSpec) { s.Tags["a"] = "c" },
 	} {
 		changed := spec()
-		if change(&changed); one.token(changed) == token {
+		if change(&changed); asks(t, "eu-west-1", changed) == token {
 			t.Errorf("another %s has the same token", name)
 		}
 	}
-	if other.token(spec()) == token {
-		t.Error("two clouds have the same token")
+	if asks(t, "us-east-1", spec()) == token {
+		t.Error("two regions have the same token")
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
-	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
 // place is the mounted root.
@@ -16,7 +15,7 @@ type place struct {
 	Mounted
 	device DevicePath
 	// gone unmounts it, with everything below it.
-	gone *undo.Entry
+	gone *armed
 }
 
 // prepare finds the disk in the kernel and has the user's commands work on it.
@@ -81,14 +80,12 @@ func (b *build) mount(ctx context.Context, device DevicePath) (place, error) {
 	}
 	b.report.Step("Mounting %s on %s", spec.Device, spec.Path)
 	p := place{device: device}
-	p.gone = b.scaffold.Arm(fmt.Sprintf("mount of %s on %s", spec.Device, spec.Path), func(ctx context.Context) error {
-		return b.machine.Leave(ctx, spec.Path)
-	})
+	p.gone = b.arm(b.scaffold, act{Kind: actMount, Node: spec.Device, Path: spec.Path})
 	p.Mounted, err = b.machine.Mount(ctx, spec)
 	if err != nil {
 		return place{}, err
 	}
-	b.there.root = spec.Path
+	p.gone.answered(func(*act) {})
 	if b.plan.GrowRoot {
 		if err := b.machine.GrowFileSystem(spec); err != nil {
 			return place{}, fmt.Errorf("grow_root_filesystem: %w", err)
@@ -202,7 +199,6 @@ func (b *build) leave(ctx context.Context, root place) error {
 	if err := root.gone.Undo(ctx); err != nil {
 		return err
 	}
-	b.there.root = ""
 	if err := b.machine.Flush(root.device); err != nil {
 		return err
 	}

@@ -17,6 +17,9 @@ type Plan struct {
 	Build BuildID
 	// ImageName is the name of the image to be.
 	ImageName string
+	// Replace has images that have the name already make way for the new one, wherever
+	// that is to be had; DeleteReplaced has their snapshots deleted.
+	Replace, DeleteReplaced bool
 	// FromScratch starts from a blank volume instead of a source image.
 	FromScratch bool
 
@@ -24,6 +27,9 @@ type Plan struct {
 	RootSizeGiB int64
 	// RootType is the root volume's type; empty means the source's.
 	RootType string
+	// RootIOPS and RootThroughput (MiB/s) are for root volume types that take them;
+	// 0 means the source's, if it has the type.
+	RootIOPS, RootThroughput int64
 
 	// Device is the device name to attach under; empty lets the build choose.
 	Device DeviceName
@@ -124,9 +130,8 @@ type Workplace struct {
 
 // Result is what a build made.
 type Result struct {
-	Image    ImageID
-	Snapshot SnapshotID
-	Region   string
+	// Products are the images, one for each region, in the order of these.
+	Products []Product
 	// Source is nil from scratch.
 	Source *Image
 	// Leftovers names the scaffold that could not be removed, if any.

@@ -1,6 +1,7 @@
 package bake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// io1 is the volume type of provisioned IOPS, by the name it has in both clouds.
-const io1 = "io1"
+// The volume types that IOPS can be given for; io1 has the name in both clouds.
+const (
+	io1 = "io1"
+	io2 = "io2"
+	gp3 = "gp3"
+)
 
 // defaultType is the volume type of a build from scratch that names none.
 const defaultType = "gp2"
@@ -19,13 +24,17 @@ type basis struct {
 	Facts
 	labels Labels
 	volume VolumeSpec
+	// publication is where the image is to be had, and replaced are the images there
+	// that have its name, by region.
+	publication Publication
+	replaced    map[string][]Record
 }
 
 // survey asks everything that can be asked without creating anything: whatever
 // can be wrong with the user's wishes is told here.
 func (b *build) survey(ctx context.Context) (basis, error) {
 	b.report.Step("Looking at the host, the source image and the name %q", b.plan.ImageName)
-	facts, err := b.facts(ctx)
+	facts, here, err := b.facts(ctx)
 	if err != nil {
 		return basis{}, err
 	}
@@ -42,12 +51,19 @@ func (b *build) survey(ctx context.Context) (basis, error) {
 		return basis{}, err
 	}
 	spec.Tags = labels.VolumeTags
-	return basis{Facts: facts, labels: labels, volume: spec}, b.done(ctx, "survey")
+	from := basis{Facts: facts, labels: labels, volume: spec}
+	if from.publication, err = b.cloud.Publication(ctx, facts); err != nil {
+		return basis{}, err
+	}
+	if from.replaced, err = b.inTheWay(ctx, from, here); err != nil {
+		return basis{}, err
+	}
+	return from, b.done(ctx, "survey")
 }
 
-// facts asks the cloud and the machine side by side; the first no ends it.
-func (b *build) facts(ctx context.Context) (Facts, error) {
-	var facts Facts
+// facts asks the cloud and the machine side by side; the first no ends it. It also
+// answers the images in the build's own region that have the name.
+func (b *build) facts(ctx context.Context) (facts Facts, here []ImageID, err error) {
 	ask, ctx := errgroup.WithContext(ctx)
 	ask.Go(func() (err error) {
 		facts.Host, err = b.cloud.Host(ctx)
@@ -57,9 +73,13 @@ func (b *build) facts(ctx context.Context) (Facts, error) {
 		facts.Source, err = b.source(ctx)
 		return err
 	})
-	ask.Go(func() error { return b.cloud.CheckName(ctx, b.plan.ImageName) })
+	ask.Go(func() (err error) {
+		here, err = b.cloud.Named(ctx, b.plan.ImageName)
+		return err
+	})
 	ask.Go(b.checkPaths)
-	return facts, ask.Wait()
+	err = ask.Wait()
+	return facts, here, err
 }
 
 // source is nil from scratch.
@@ -71,7 +91,7 @@ func (b *build) source(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if img.Root.Snapshot == "" {
+	if img.Root.Snapshot == "" && !img.Locked {
 		return nil, fmt.Errorf("cannot start from image %s: its root device %q has no snapshot", img.ID, img.RootDevice)
 	}
 	return &img, nil
@@ -110,30 +130,42 @@ func (p Plan) fixedMountPath() (string, error) {
 
 // volumeSpec decides on the root volume.
 func (p Plan) volumeSpec(facts Facts) (VolumeSpec, error) {
-	spec := VolumeSpec{Build: p.Build, Zone: facts.Host.Zone, SizeGiB: p.RootSizeGiB, Type: p.RootType}
+	spec := VolumeSpec{
+		Build: p.Build, Zone: facts.Host.Zone, SizeGiB: p.RootSizeGiB, Type: p.RootType, IOPS: p.RootIOPS, Throughput: p.RootThroughput,
+	}
 	if facts.Source == nil {
 		return p.blank(spec)
 	}
 	source := facts.Source.Root
 	spec.Snapshot = source.Snapshot
-	if spec.SizeGiB == 0 {
-		spec.SizeGiB = source.SizeGiB
-	}
+	spec.SizeGiB = cmp.Or(spec.SizeGiB, source.SizeGiB)
 	if spec.SizeGiB < source.SizeGiB {
 		return spec, fmt.Errorf("root_volume_size is %d GiB, but the root volume of %s has %d GiB",
 			spec.SizeGiB, facts.Source.ID, source.SizeGiB)
 	}
-	if spec.Type == "" {
-		spec.Type = source.Type
-	}
-	if spec.Type == io1 && source.Type != io1 {
-		return spec, fmt.Errorf("root_volume_type is io1, but the root volume of %s is %q: io1 needs a source of io1",
-			facts.Source.ID, source.Type)
+	spec.Type = cmp.Or(spec.Type, source.Type)
+	if needsIOPS(spec.Type) && spec.Type != source.Type && p.RootIOPS == 0 {
+		return spec, fmt.Errorf("root_volume_type is %[1]s, but the root volume of %[2]s is %[3]q: %[1]s needs a source of %[1]s, or root_volume_iops",
+			spec.Type, facts.Source.ID, source.Type)
 	}
 	if spec.Type == source.Type {
-		spec.IOPS = source.IOPS
+		spec = spec.like(source)
 	}
 	return spec, nil
+}
+
+// needsIOPS tells whether a volume type has the IOPS that it is given, and no others.
+func needsIOPS(volumeType string) bool { return volumeType == io1 || volumeType == io2 }
+
+// like takes from a volume of the same type what is not set and the type takes.
+func (s VolumeSpec) like(source RootVolume) VolumeSpec {
+	if needsIOPS(s.Type) || s.Type == gp3 {
+		s.IOPS = cmp.Or(s.IOPS, source.IOPS)
+	}
+	if s.Type == gp3 {
+		s.Throughput = cmp.Or(s.Throughput, source.Throughput)
+	}
+	return s
 }
 
 // blank decides on a root volume from scratch.
@@ -141,11 +173,31 @@ func (p Plan) blank(spec VolumeSpec) (VolumeSpec, error) {
 	if spec.SizeGiB <= 0 {
 		return spec, errors.New("root_volume_size must be given when building from scratch")
 	}
-	if spec.Type == io1 {
-		return spec, errors.New("root_volume_type cannot be io1 when building from scratch: io1 needs a source of io1")
+	if needsIOPS(spec.Type) && spec.IOPS == 0 {
+		return spec, fmt.Errorf("root_volume_type cannot be %[1]s when building from scratch without root_volume_iops: "+
+			"%[1]s needs a source of %[1]s, or root_volume_iops", spec.Type)
 	}
-	if spec.Type == "" {
-		spec.Type = defaultType
-	}
+	spec.Type = cmp.Or(spec.Type, defaultType)
 	return spec, nil
+}
+
+// unlock has a source image whose snapshots the account may not use copied, and the
+// volume made of the copy.
+func (b *build) unlock(ctx context.Context, from basis) (basis, error) {
+	if from.Source == nil || !from.Source.Locked {
+		return from, nil
+	}
+	b.report.Step("Copying the source image %s, whose snapshots this account may not use", from.Source.ID)
+	copied, err := b.copyImage(ctx, b.scaffold, from.Host.Region, CopySpec{
+		Build: b.plan.Build, Source: from.Source.ID, SourceRegion: from.Host.Region, Name: "packer-chroot-source-" + string(b.plan.Build),
+	})
+	if err != nil {
+		return basis{}, err
+	}
+	if copied.Root.Snapshot == "" {
+		return basis{}, fmt.Errorf("cannot start from image %s: the root device %q of its copy %s has no snapshot",
+			from.Source.ID, copied.RootDevice, copied.ID)
+	}
+	from.volume.Snapshot = copied.Root.Snapshot
+	return from, b.done(ctx, "copy source image")
 }

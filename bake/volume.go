@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
 // volume is the root volume of the image to be.
@@ -16,7 +14,7 @@ type volume struct {
 	id      VolumeID
 	sizeGiB int64
 	// gone deletes it.
-	gone *undo.Entry
+	gone *armed
 }
 
 // attachment is the root volume on the host.
@@ -28,7 +26,7 @@ type attachment struct {
 	sizeGiB int64
 	before  []string
 	// gone detaches it.
-	gone *undo.Entry
+	gone *armed
 }
 
 // createVolume asks for the root volume. It does not wait for it: a device name
@@ -37,15 +35,13 @@ func (b *build) createVolume(ctx context.Context, from basis) (volume, error) {
 	spec := from.volume
 	b.report.Step("Creating the root volume: %d GiB of %s in %s%s", spec.SizeGiB, spec.Type, spec.Zone, from.origin())
 	v := volume{sizeGiB: spec.SizeGiB}
-	v.gone = b.scaffold.Arm("volume of build "+string(b.plan.Build), func(ctx context.Context) error {
-		return b.deleteVolumes(ctx, v.id)
-	})
+	v.gone = b.arm(b.scaffold, act{Kind: actVolume, Build: spec.Build})
 	id, err := b.cloud.CreateVolume(ctx, spec)
 	if err != nil {
 		return volume{}, err
 	}
-	v.id, b.there.volume = id, id
-	v.gone.Rename("volume " + string(id))
+	v.id = id
+	v.gone.answered(func(a *act) { a.Volume = id })
 	b.report.Detail("volume %s", id)
 	return v, b.done(ctx, "create volume")
 }
@@ -63,19 +59,15 @@ func (b *build) attach(ctx context.Context, host Host, v volume) (attachment, er
 	if err := b.volumeAvailable(ctx, v.id); err != nil {
 		return attachment{}, err
 	}
-	var held reservations
-	held.gone = b.scaffold.Arm("reservation of a device name", held.release)
+	held := b.arm(b.scaffold, act{Kind: actReservation})
 	a := attachment{volume: v.id, sizeGiB: v.sizeGiB, before: b.machine.Disks()}
-	answered := false
-	a.gone = b.scaffold.Arm(fmt.Sprintf("attachment of %s to %s", v.id, host.ID), func(ctx context.Context) error {
-		return b.detach(ctx, v.id, host.ID, answered)
-	})
-	name, err := b.askToAttach(ctx, host, v.id, &held)
+	a.gone = b.arm(b.scaffold, act{Kind: actAttachment, Volume: v.id, Host: host.ID})
+	name, err := b.askToAttach(ctx, host, v.id, held)
 	if err != nil {
 		return attachment{}, err
 	}
-	answered, a.name = true, name
-	b.there.host, b.there.name = host.ID, name
+	a.name = name
+	a.gone.answered(func(a *act) { a.Device = name })
 	if err := b.volumeAttached(ctx, a); err != nil {
 		return attachment{}, err
 	}
@@ -83,15 +75,17 @@ func (b *build) attach(ctx context.Context, host Host, v volume) (attachment, er
 	return a, b.done(ctx, "attach volume")
 }
 
-// askToAttach tries one name after the other until the cloud takes one.
-func (b *build) askToAttach(ctx context.Context, host Host, id VolumeID, held *reservations) (DeviceName, error) {
+// askToAttach tries one name after the other until the cloud takes one. Those that
+// it refused stay reserved: the cloud lists a name as taken only after a while.
+func (b *build) askToAttach(ctx context.Context, host Host, id VolumeID, held *armed) (DeviceName, error) {
 	names := b.names(host)
 	for {
 		name, release, err := b.machine.Reserve(b.plan.LockDir, names)
 		if err != nil {
 			return "", fmt.Errorf("cannot attach %s to %s: %w", id, host.ID, err)
 		}
-		held.add(name, release)
+		b.releases[name] = release
+		held.answered(func(a *act) { a.Reserved = append(a.Reserved, name) })
 		err = b.cloud.Attach(ctx, id, host.ID, name)
 		if err == nil {
 			return name, nil
@@ -102,28 +96,6 @@ func (b *build) askToAttach(ctx context.Context, host Host, id VolumeID, held *r
 		b.report.Detail("%s is taken, trying another name", name)
 		names = names[slices.Index(names, name)+1:]
 	}
-}
-
-// reservations keep device names from the other builds on this host, for as long
-// as the attachment lasts: the cloud lists a name as taken only after a while.
-type reservations struct {
-	releases []func() error
-	gone     *undo.Entry
-}
-
-func (r *reservations) add(name DeviceName, release func() error) {
-	r.releases = append(r.releases, release)
-	r.gone.Rename("reservation of " + string(name))
-}
-
-func (r *reservations) release(context.Context) error {
-	for last := len(r.releases) - 1; last >= 0; last-- {
-		if err := r.releases[last](); err != nil {
-			return err
-		}
-		r.releases = r.releases[:last]
-	}
-	return nil
 }
 
 // names lists the device names worth asking for.
@@ -158,54 +130,11 @@ func (b *build) putAway(ctx context.Context, a attachment, v volume) {
 	b.report.Step("Detaching and deleting %s", v.id)
 	err := a.gone.Undo(ctx)
 	if err == nil {
-		b.there.host = ""
 		err = v.gone.Undo(ctx)
 	}
 	if err != nil {
 		b.report.Detail("to be tried again: %v", err)
-		return
 	}
-	b.there.volume = ""
-}
-
-// detach undoes an attachment. When the cloud has not answered the request for
-// it, it is looked for.
-func (b *build) detach(ctx context.Context, id VolumeID, host HostID, answered bool) error {
-	if !answered {
-		there, err := lost(ctx, b.waits.Lost, func(ctx context.Context) ([]VolumeID, error) { return b.attached(ctx, id) })
-		if err != nil || len(there) == 0 {
-			return err
-		}
-	}
-	if err := b.cloud.Detach(ctx, id, host); err != nil {
-		return err
-	}
-	what := fmt.Sprintf("%s to be detached from %s", id, host)
-	return b.waits.Attachment.until(ctx, what, going(func(ctx context.Context) (sight, error) {
-		v, err := b.cloud.Volume(ctx, id)
-		return sight{state: string(v.Attach), done: v.Attach == Detached}, err
-	}))
-}
-
-// attached answers the volume if it is attached, or none.
-func (b *build) attached(ctx context.Context, id VolumeID) ([]VolumeID, error) {
-	v, err := b.cloud.Volume(ctx, id)
-	if errors.Is(err, ErrNotFound) || (err == nil && v.Attach == Detached) {
-		return nil, nil
-	}
-	return []VolumeID{id}, err
-}
-
-// deleteVolumes undoes a creation. When the cloud has not answered with an id,
-// the volumes of this build are looked for.
-func (b *build) deleteVolumes(ctx context.Context, id VolumeID) error {
-	ids, err := made(ctx, b.waits.Lost, id, func(ctx context.Context) ([]VolumeID, error) {
-		return b.cloud.FindVolumes(ctx, b.plan.Build)
-	})
-	for _, id := range ids {
-		err = errors.Join(err, b.deleteVolume(ctx, id))
-	}
-	return err
 }
 
 // deleteVolume deletes a volume as soon as it is in a state to be deleted.

@@ -20,6 +20,10 @@ import (
 // Config is the options that do not depend on the cloud. The comments of its
 // fields are the user's documentation.
 type Config struct {
+	Tagging   `mapstructure:",squash"`
+	Replacing `mapstructure:",squash"`
+	Sharing   `mapstructure:",squash"`
+
 	// File systems to mount below the root of the image while it is provisioned,
 	// as a list of three strings each: type, source and target. See
 	// [Chroot Mounts](#chroot-mounts) for the default and for an example.
@@ -110,8 +114,12 @@ type Config struct {
 	RootVolumeSize int64 `mapstructure:"root_volume_size"`
 	// The type of the root volume, for the build and in the image. Defaults to the
 	// type of the source image's root volume, and to `gp2` with `from_scratch`.
-	// `io1` needs a source image whose root volume is `io1` too.
+	// `io1` needs `root_volume_iops`, or a source image whose root volume is `io1` too.
 	RootVolumeType string `mapstructure:"root_volume_type"`
+	// The number of I/O operations per second that the root volume is provisioned
+	// for, in the build and in the image; for types that are provisioned, such as
+	// `io1`. Defaults to that of the source image's root volume.
+	RootVolumeIOPS int64 `mapstructure:"root_volume_iops"`
 	// The name of the root device in the image, such as `xvda`. Defaults to that of
 	// the source image. Required with `from_scratch`, and then it is the
 	// `device_name` of one of the block device mappings.
@@ -142,7 +150,7 @@ func Decode(target any, common *Config, kind Kind, late []string, raws ...any) (
 		PluginType:         kind.ID,
 		Interpolate:        true,
 		InterpolateContext: &ictx,
-		InterpolateFilter:  &interpolate.RenderFilter{Exclude: slices.Concat(lateOptions, late)},
+		InterpolateFilter:  &interpolate.RenderFilter{Exclude: slices.Concat(lateOptions, tagOptions, late)},
 	}, raws...)
 	common.ictx = ictx
 	return err == nil || unknownOptions(err), err
@@ -182,10 +190,12 @@ func Join(errs []error) error {
 func (c *Config) Prepare(kind Kind) []error {
 	c.setDefaults()
 	var errs []error
+	errs = append(errs, c.merge()...)
 	errs = append(errs, c.checkTemplates()...)
 	errs = append(errs, c.checkMounts()...)
 	errs = append(errs, c.checkFiles()...)
 	errs = append(errs, c.checkVolume(kind.VolumeTypes)...)
+	errs = append(errs, c.checkSharing()...)
 	if c.FromScratch {
 		errs = append(errs, c.checkScratch()...)
 	}
@@ -297,6 +307,9 @@ func (c *Config) checkVolume(types VolumeTypes) []error {
 	if c.RootVolumeSize < 0 {
 		errs = append(errs, fmt.Errorf("root_volume_size is %d, but must be a number of GiB", c.RootVolumeSize))
 	}
+	if c.RootVolumeIOPS < 0 {
+		errs = append(errs, fmt.Errorf("root_volume_iops is %d, but must be a number of operations per second", c.RootVolumeIOPS))
+	}
 	if err := types.Check("root_volume_type", c.RootVolumeType); err != nil {
 		errs = append(errs, err)
 	}
@@ -313,9 +326,9 @@ func (c *Config) checkScratch() []error {
 	require("pre_mount_commands", len(c.PreMountCommands) > 0)
 	require("root_volume_size", c.RootVolumeSize > 0)
 	require("root_device_name", c.RootDeviceName != "")
-	if strings.HasPrefix(c.RootVolumeType, "io") {
-		errs = append(errs, fmt.Errorf("root_volume_type %s needs a source image whose root volume is %s too, and from_scratch has none",
-			c.RootVolumeType, c.RootVolumeType))
+	if strings.HasPrefix(c.RootVolumeType, "io") && c.RootVolumeIOPS == 0 {
+		errs = append(errs, fmt.Errorf("root_volume_iops is required with root_volume_type %s, for from_scratch has no source image to take it from",
+			c.RootVolumeType))
 	}
 	return errs
 }

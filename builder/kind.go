@@ -1,10 +1,8 @@
 package builder
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,6 +35,8 @@ type Limits struct {
 	NameSet string
 	// Description, TagKey and TagValue are the longest; 0 is no limit.
 	Description, TagKey, TagValue int
+	// Tags is how many tags a thing may have; 0 is no limit.
+	Tags int
 	// ReservedTag is the beginning of the keys that only the cloud itself gives.
 	ReservedTag string
 }
@@ -75,11 +75,15 @@ func (l Limits) checkDescription(text string) error {
 	return nil
 }
 
-func (l Limits) checkTags(tags map[string]string) error {
+// checkTags fails when a thing, which is named by what, cannot have the tags.
+func (l Limits) checkTags(what string, tags map[string]string) error {
+	if n := len(tags); l.Tags > 0 && n > l.Tags {
+		return fmt.Errorf("%s would have %d tags, but may have %d", what, n, l.Tags)
+	}
 	for _, key := range slices.Sorted(maps.Keys(tags)) {
 		switch value := tags[key]; {
 		case key == "":
-			return fmt.Errorf("the tag with value %q has an empty key", value)
+			return fmt.Errorf("the tag of %s with value %q has an empty key", what, value)
 		case l.ReservedTag != "" && strings.HasPrefix(strings.ToLower(key), l.ReservedTag):
 			return fmt.Errorf("tag %q begins with %q, which only the cloud may use", key, l.ReservedTag)
 		case l.TagKey > 0 && len([]rune(key)) > l.TagKey:
@@ -89,34 +93,6 @@ func (l Limits) checkTags(tags map[string]string) error {
 		}
 	}
 	return nil
-}
-
-// CheckKeys fails when one of a key pair was given without the other.
-func CheckKeys(access, secret string) error {
-	switch {
-	case access != "" && secret == "":
-		return errors.New("access_key is given without secret_key")
-	case access == "" && secret != "":
-		return errors.New("secret_key is given without access_key")
-	}
-	return nil
-}
-
-// Endpoint makes a URL of a custom endpoint: https is added where the user gave
-// a host alone. Empty stays empty.
-func Endpoint(option, given string) (string, error) {
-	if given == "" {
-		return "", nil
-	}
-	full := given
-	if !strings.Contains(full, "://") {
-		full = "https://" + full
-	}
-	u, err := url.Parse(full)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return "", fmt.Errorf("%s is %q, but must be a URL such as https://host", option, given)
-	}
-	return full, nil
 }
 
 // sourceFields are what is known of the source image, named as the templates and
@@ -163,36 +139,4 @@ func (k Kind) hookData(w bake.Workplace) map[string]any {
 func (k Kind) GeneratedData() []string {
 	names := slices.Collect(maps.Keys(k.sourceFields(nil)))
 	return slices.Sorted(slices.Values(append(names, fieldRegion, fieldDevice, fieldMountPath)))
-}
-
-// CheckLabels fails when the description or a tag is no template, or speaks of
-// what is not known when it is rendered.
-func (k Kind) CheckLabels(c *Config, option, description string, tags map[string]string) []error {
-	fields := slices.Sorted(maps.Keys(k.labelData(bake.Facts{})))
-	var errs []error
-	check := func(option, text string) {
-		if err := checkTemplate(option, text, &c.ictx, fields...); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	check(option, description)
-	for _, key := range slices.Sorted(maps.Keys(tags)) {
-		check(fmt.Sprintf("tags %q", key), key)
-		check(fmt.Sprintf("tags %q", key), tags[key])
-	}
-	return errs
-}
-
-// CheckVirtualization fails when the virtualization type is not one that images
-// can have, or is missing in a build that cannot inherit it.
-func CheckVirtualization(option, given string, fromScratch bool) error {
-	switch {
-	case given == "hvm" || given == "paravirtual":
-		return nil
-	case given != "":
-		return fmt.Errorf("%s is %q, but must be hvm or paravirtual", option, given)
-	case fromScratch:
-		return fmt.Errorf("%s is required with from_scratch", option)
-	}
-	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -26,10 +25,13 @@ type Job struct {
 	Kind
 	Config *Config
 	Packer common.PackerConfig
-	// ImageName is rendered; Description and Tags are templates.
+	// ImageName is rendered; Description is a template.
 	ImageName   string
 	Description string
-	Tags        map[string]string
+	// RootThroughput is in MiB/s; 0 means the source's.
+	RootThroughput int64
+	// Waits says how to wait for the cloud; what is zero is as bake has it.
+	Waits bake.Waits
 	// Connect reaches the cloud, and changes nothing there. log tells the user what
 	// is done otherwise than the template says.
 	Connect func(ctx context.Context, log func(format string, args ...any)) (Session, error)
@@ -40,8 +42,6 @@ type Job struct {
 // Session is a cloud that was reached.
 type Session struct {
 	Cloud bake.Cloud
-	// Destroy deletes an image and its snapshot. What is already gone is no error.
-	Destroy func(context.Context, Made) error
 }
 
 // Host is where builds happen. What is zero is as on this machine.
@@ -113,7 +113,7 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	if err != nil {
 		return nil, err
 	}
-	return r.artifact(result, session.Destroy), nil
+	return r.artifact(result, session.Cloud), nil
 }
 
 // plan is what the user wants, with what can only be rendered later as callbacks.
@@ -125,8 +125,10 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		FromScratch:  c.FromScratch,
 		RootSizeGiB:  c.RootVolumeSize,
 		RootType:     c.RootVolumeType,
+		RootIOPS:     c.RootVolumeIOPS,
 		Device:       bake.DeviceName(c.DevicePath),
 		LockDir:      os.Getenv(lockDirEnv),
+		Waits:        r.Waits,
 		MountPath:    c.renderMountPath,
 		Partition:    c.MountPartition,
 		NVMePath:     c.NVMEDevicePath,
@@ -138,6 +140,10 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		PreMount:     c.renderPreMount,
 		PostMount:    c.renderPostMount,
 		PreUnmount:   c.renderPreUnmount,
+
+		RootThroughput: r.RootThroughput,
+		Replace:        c.ForceDeregister || r.Packer.PackerForce,
+		DeleteReplaced: c.ForceDeleteSnapshot,
 
 		BlockServices: c.BlockServices,
 		CleanUploads:  c.CleanUploads,
@@ -184,27 +190,6 @@ func (c *Config) wrap(command string) (string, error) {
 		return "", fmt.Errorf("cannot render command_wrapper: %w", err)
 	}
 	return wrapped, nil
-}
-
-// labels renders description and tags, and holds them against what the cloud
-// takes. The snapshot gets the tags of the image.
-func (r *run) labels(facts bake.Facts) (bake.Labels, error) {
-	data := r.labelData(facts)
-	description, err := render(r.Description, r.Config.ictx, data)
-	if err != nil {
-		return bake.Labels{}, fmt.Errorf("cannot render the description: %w", err)
-	}
-	if err := r.Limits.checkDescription(description); err != nil {
-		return bake.Labels{}, err
-	}
-	tags, err := renderMap("tags", r.Tags, r.Config.ictx, data)
-	if err != nil {
-		return bake.Labels{}, err
-	}
-	if err := r.Limits.checkTags(tags); err != nil {
-		return bake.Labels{}, err
-	}
-	return bake.Labels{Description: description, ImageTags: tags, SnapshotTags: maps.Clone(tags)}, nil
 }
 
 // pause stops after a step until the user has seen enough (-debug). Where there

@@ -57,6 +57,9 @@ func renderMap(option string, texts map[string]string, ictx interpolate.Context,
 		if err != nil {
 			return nil, fmt.Errorf("cannot render the key %q of %s: %w", key, option, err)
 		}
+		if _, twice := rendered[name]; twice {
+			return nil, fmt.Errorf("two of %s are rendered to the same key %q", option, name)
+		}
 		if rendered[name], err = render(texts[key], ictx, data); err != nil {
 			return nil, fmt.Errorf("cannot render the value of %s %q: %w", option, key, err)
 		}

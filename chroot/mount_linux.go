@@ -13,6 +13,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
 )
 
 // Mounted is a root that a Keeper has mounted.
@@ -107,7 +109,7 @@ func (s MountSpec) kind() (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	return fileSystemOn(f)
+	return superblock.FileSystem(f)
 }
 
 // explain says what the kernel means by an error of mount(2).

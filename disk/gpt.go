@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
 )
 
 // The layout of a GPT header and its entries: UEFI specification, 5.3.
@@ -119,7 +121,7 @@ func parseEntry(raw []byte, d reader) (Partition, bool) {
 		Length:   int64(last-first+1) * d.sector,
 		Type:     kind,
 		GUID:     guid(raw[16:]),
-		Name:     wide(raw[56:gptEntrySize]),
+		Name:     superblock.UTF16(raw[56:gptEntrySize]),
 		Bootable: le.Uint64(raw[48:])&gptLegacyBoot != 0,
 	}, true
 }

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
 )
 
 // GrowPartition makes the partition with this node, which must not be in use,
@@ -80,7 +82,7 @@ func GrowUnmounted(ctx context.Context, node string) error {
 	if err != nil {
 		return fmt.Errorf("cannot grow a file system: %w", err)
 	}
-	content, err := ReadContent(f)
+	content, err := superblock.Read(f)
 	f.Close()
 	if err != nil || content.Type != "ext4" {
 		return err
@@ -148,7 +150,7 @@ func GrowMounted(path, device string) error {
 		return fmt.Errorf("cannot grow a file system: %w", err)
 	}
 	defer f.Close()
-	content, err := ReadContent(f)
+	content, err := superblock.Read(f)
 	if err == nil {
 		err = growTo(path, content.Type, f)
 	}

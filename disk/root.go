@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
 )
 
 // Choice is what the user says of the root.
@@ -47,7 +49,7 @@ type glance struct {
 type candidate struct {
 	Partition
 	node    string
-	content Content
+	content superblock.Content
 	seen    glance
 	// why says why it is not the root, where that is known.
 	why string
@@ -60,7 +62,7 @@ func (c candidate) noRoot() string {
 		return "its type is " + what
 	case c.content.Type == "":
 		return "it has no file system"
-	case !c.content.root():
+	case !c.content.CanBeRoot():
 		return c.content.Type + " is no file system for a root"
 	default:
 		return ""

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
 )
 
 // Root finds the root file system of a disk. The partition is what mount_partition
@@ -100,7 +102,7 @@ func candidateOn(device string, p Partition) (candidate, error) {
 		return c, err
 	}
 	defer f.Close()
-	c.content, err = ReadContent(f)
+	c.content, err = superblock.Read(f)
 	return c, err
 }
 

@@ -294,67 +294,6 @@ func TestRootOfBtrfs(t *testing.T) {
 	}
 }
 
-func TestReadContent(t *testing.T) {
-	for _, tt := range []struct {
-		mkfs       []string
-		kind       string
-		fileSystem bool
-	}{
-		{[]string{"mkfs.ext4", "-q", "-L", "a label", "-U", "0e7a1a2b-0000-4000-8000-0123456789ab"}, "ext4", true},
-		{[]string{"mkfs.xfs", "-q", "-L", "a-label", "-m", "uuid=0e7a1a2b-0000-4000-8000-0123456789ab"}, "xfs", true},
-		{[]string{"mkfs.btrfs", "-q", "-L", "a label", "-U", "0e7a1a2b-0000-4000-8000-0123456789ab"}, "btrfs", true},
-		{[]string{"mkswap", "-L", "a label", "-U", "0e7a1a2b-0000-4000-8000-0123456789ab"}, "swap", false},
-		{[]string{"mkfs.vfat", "-n", "A LABEL", "-i", "12ab34cd"}, "vfat", true},
-		{[]string{"mkfs.vfat", "-F", "32", "-n", "A LABEL", "-i", "12ab34cd"}, "vfat", true},
-	} {
-		t.Run(strings.Join(tt.mkfs, " "), func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "fs")
-			if err := os.WriteFile(file, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Truncate(file, 320*mib); err != nil {
-				t.Fatal(err)
-			}
-			run(t, "", tt.mkfs[0], append(tt.mkfs[1:], file)...)
-			f, err := os.Open(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			want := disk.Content{Type: tt.kind, UUID: "0e7a1a2b-0000-4000-8000-0123456789ab", Label: "a label", FileSystem: tt.fileSystem}
-			switch tt.kind {
-			case "vfat":
-				want.UUID, want.Label = "12AB-34CD", "A LABEL"
-			case "xfs":
-				want.Label = "a-label"
-			}
-			got, err := disk.ReadContent(f)
-			if diff := cmp.Diff(want, got); err != nil || diff != "" {
-				t.Errorf("%v %s", err, diff)
-			}
-		})
-	}
-}
-
-func FuzzReadContent(f *testing.F) {
-	f.Add([]byte("XFSB"), int64(0))
-	f.Add([]byte("\x53\xef"), int64(0x438))
-	f.Add([]byte("\x10\x20\xf5\xf2"), int64(0x400))
-	f.Fuzz(func(t *testing.T, raw []byte, at int64) {
-		if at < 0 || at > 1<<20 {
-			return
-		}
-		content := append(make([]byte, at), raw...)
-		c, err := disk.ReadContent(strings.NewReader(string(content)))
-		if err != nil {
-			t.Error(err)
-		}
-		if c.Type == "" && c != (disk.Content{}) {
-			t.Errorf("something of nothing: %+v", c)
-		}
-	})
-}
-
 func FuzzParseFstab(f *testing.F) {
 	f.Add("UUID=1 / btrfs defaults,subvol=@ 0 0\nLABEL=my\\040disk /boot ext4\n# a b c\n")
 	f.Fuzz(func(t *testing.T, text string) {

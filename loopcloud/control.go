@@ -3,6 +3,7 @@
 package loopcloud
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
@@ -33,6 +35,19 @@ func (s *Server) control() http.Handler {
 	mux.HandleFunc("POST /_loopcloud/faults", s.addFaults)
 	mux.HandleFunc("DELETE /_loopcloud/faults", func(w http.ResponseWriter, _ *http.Request) {
 		s.rules.Clear()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("GET /_loopcloud/held", s.listHeld)
+	mux.HandleFunc("DELETE /_loopcloud/held", func(w http.ResponseWriter, _ *http.Request) {
+		s.holds.ReleaseAll()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("DELETE /_loopcloud/held/{n}", s.release)
+	mux.HandleFunc("GET /_loopcloud/clock", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.clocks()) })
+	mux.HandleFunc("POST /_loopcloud/clock", s.setClock)
+	mux.HandleFunc("DELETE /_loopcloud/clock", func(w http.ResponseWriter, _ *http.Request) {
+		s.advanced.set(0)
+		s.skew.set(0)
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("GET /_loopcloud/images", s.listImages)
@@ -90,6 +105,38 @@ func (s *Server) addFaults(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.rules.Add(rules...)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// longestWait is for how long a request waits for a call to be held.
+const longestWait = 10 * time.Minute
+
+// listHeld lists the calls that are held. With wait, it does so when there is one, or
+// that time has passed.
+func (s *Server) listHeld(w http.ResponseWriter, r *http.Request) {
+	text := r.URL.Query().Get("wait")
+	if text == "" {
+		writeJSON(w, s.holds.List())
+		return
+	}
+	wait, err := time.ParseDuration(text)
+	if err != nil || wait < 0 || wait > longestWait {
+		http.Error(w, fmt.Sprintf("wait is a duration such as 30s, %s at most, not %q", longestWait, text), http.StatusBadRequest)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	defer context.AfterFunc(s.ending, cancel)()
+	writeJSON(w, s.holds.Await(ctx))
+}
+
+// release lets one held call go on.
+func (s *Server) release(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.Atoi(r.PathValue("n"))
+	if err != nil || !s.holds.Release(n) {
+		http.Error(w, "no call of the number "+r.PathValue("n")+" is held", http.StatusNotFound)
+		return
+	}
 	w.WriteHeader(http.StatusNoContent)
 }
 

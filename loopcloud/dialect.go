@@ -32,8 +32,7 @@ type Dialect interface {
 type front struct {
 	name string
 	Dialect
-	rules *fault.Rules
-	calls *fault.Calls
+	*faults
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -45,45 +44,47 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	action := f.Action(r, body)
 	rule := f.rules.Meet(f.name, action)
-	pause(r.Context(), time.Duration(rule.Delay))
+	w.Header().Set("Date", f.wireTime().UTC().Format(http.TimeFormat))
 
 	who := &state.Caller{}
 	watched := &watcher{ResponseWriter: w}
-	f.answer(watched, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)), rule)
+	answered := f.answer(watched, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)), action, rule)
 	f.calls.Record(fault.Call{
 		Dialect: f.name, Action: action, Account: who.Account, Region: who.Region,
-		Status: watched.status, Time: time.Now(),
+		Fault: rule.Name(), Status: watched.status, Time: time.Now(),
 	})
-	if rule.Drop != fault.DropNever {
+	switch {
+	case answered:
+	case watched.status != 0:
+		panic(http.ErrAbortHandler) // half an answer must not look whole
+	default:
 		reset(w)
 	}
 }
 
-// answer answers as the rule has it. Nothing is written if the connection is to be
-// reset.
-func (f *front) answer(w http.ResponseWriter, r *http.Request, rule fault.Rule) {
-	switch {
-	case rule.Drop == fault.DropBefore:
-	case rule.Drop == fault.DropAfter:
-		f.Dialect.ServeHTTP(&nowhere{header: http.Header{}}, r)
-	case rule.Status != 0:
-		f.Refuse(w, rule.Status, rule.Code, rule.Message)
-	default:
-		f.Dialect.ServeHTTP(w, r)
-	}
-}
+// answer answers as the rule has it, and tells whether it did: if not, the
+// connection is to be ended.
+func (f *front) answer(w http.ResponseWriter, r *http.Request, action string, rule fault.Rule) bool {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(f.ending, cancel)()
+	call := fault.Held{Dialect: f.name, Action: action}
 
-// pause waits for as long as it says or as the client does.
-func pause(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
+	pause(ctx, time.Duration(rule.Delay))
+	if !f.stop(ctx, call, rule, fault.Before) {
+		return false
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
+	if status, code, message := f.refusal(rule); status != 0 {
+		f.Refuse(w, status, code, message)
+		return true
 	}
+	if !changesAnswer(rule) {
+		f.Dialect.ServeHTTP(w, r)
+		return true
+	}
+	a := &keptAnswer{header: w.Header(), status: http.StatusOK}
+	f.Dialect.ServeHTTP(a, r)
+	return f.stop(ctx, call, rule, fault.After) && a.send(ctx, w, rule)
 }
 
 // reset closes the connection so that the peer sees it reset, not ended.
@@ -120,13 +121,6 @@ func (w *watcher) Write(p []byte) (int, error) {
 
 // Unwrap is for http.ResponseController.
 func (w *watcher) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// nowhere is an answer that nobody gets.
-type nowhere struct{ header http.Header }
-
-func (n *nowhere) Header() http.Header         { return n.header }
-func (n *nowhere) Write(p []byte) (int, error) { return len(p), nil }
-func (n *nowhere) WriteHeader(int)             {}
 
 type callerKey struct{}
 

@@ -59,7 +59,7 @@ func authorizeAll(r *http.Request, _ []byte, _ string) (state.Caller, error) {
 func newFront(t *testing.T) (*front, *echo, string) {
 	t.Helper()
 	e := &echo{authorize: noting(authorizeAll)}
-	f := &front{name: "echo", Dialect: e, rules: &fault.Rules{}, calls: &fault.Calls{}}
+	f := &front{name: "echo", Dialect: e, faults: &faults{ending: t.Context()}}
 	server := httptest.NewServer(f)
 	t.Cleanup(server.Close)
 	return f, e, server.URL
@@ -87,8 +87,8 @@ func TestFaults(t *testing.T) {
 		"none":        {fault.Rule{Action: "Other", Status: 500}, "200 done Act", 1, 200},
 		"refused":     {fault.Rule{Action: "Act", Status: 503, Code: "Throttling", Message: "slow down"}, "503 Throttling: slow down", 0, 503},
 		"delayed":     {fault.Rule{Delay: fault.Duration(time.Millisecond)}, "200 done Act", 1, 200},
-		"drop before": {fault.Rule{Drop: fault.DropBefore}, "", 0, 0},
-		"drop after":  {fault.Rule{Drop: fault.DropAfter}, "", 1, 0},
+		"drop before": {fault.Rule{Drop: fault.Before}, "", 0, 0},
+		"drop after":  {fault.Rule{Drop: fault.After}, "", 1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, e, url := newFront(t)

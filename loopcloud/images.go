@@ -205,7 +205,7 @@ func bootModeOf(a state.ImageAttributes) string {
 func (imp Import) request() state.ImageRequest {
 	mode := bootModes[imp.BootMode]
 	return state.ImageRequest{
-		Name: imp.Name, Description: imp.Description, ID: imp.ID, Tags: imp.Tags, IDDigits: importDigits,
+		Name: imp.Name, Description: imp.Description, ID: imp.ID, Tags: imp.Tags, IDDigits: importDigits, Imported: true,
 		Attributes: state.ImageAttributes{
 			Architecture: imp.Architecture, RootDevice: rootDevice,
 			BootMode: mode.ec2, BootModes: mode.oapi,

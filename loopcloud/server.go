@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sts"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
 )
 
@@ -29,8 +31,10 @@ type Options struct {
 	Dir string
 	// Existing refuses a directory that no cloud was in, and makes none.
 	Existing bool
-	// Region is the default region, and is added to state.DefaultRegions if it is
-	// none of them: the first of those.
+	// Regions are state.DefaultRegions.
+	Regions []state.Region
+	// Region is the default region, and is added to Regions if it is none of them:
+	// the first of those.
 	Region string
 	// Account, if given, is one more account.
 	Account string
@@ -44,15 +48,20 @@ type Options struct {
 	Clock func() time.Time
 	// Disks keeps the bytes: a volume.Store in Dir.
 	Disks state.Disks
+	// Faults are in force from the beginning: none. Their Check must be nil.
+	Faults []fault.Rule
+	// Seed is for the faults that are left to probability.
+	Seed uint64
 }
 
 // Server is a cloud that answers requests.
 type Server struct {
-	cloud   *state.Cloud
-	rules   fault.Rules
-	calls   fault.Calls
-	handler http.Handler
-	tmp     string
+	cloud *state.Cloud
+	*faults
+	handler  http.Handler
+	tmp      string
+	advanced skew
+	end      context.CancelFunc
 }
 
 // New opens the cloud in a directory. Devices that an earlier process left there
@@ -65,19 +74,27 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	ending, end := context.WithCancel(context.Background())
+	s := &Server{faults: &faults{ending: ending}, end: end, tmp: filepath.Join(o.Dir, "tmp")}
+	s.rules.Seed(o.Seed)
+	s.rules.Add(o.Faults...)
 	cloud, err := state.Open(state.Config{
-		Dir: o.Dir, Clock: o.Clock, Disks: disks, Timing: o.Timing, Keys: o.Keys,
-		Regions: regionsWith(o.Region), DefaultRegion: o.Region, Accounts: accountsWith(o.Account),
+		Dir: o.Dir, Clock: s.clock(o.Clock), Fate: s.fate, Disks: disks, Timing: o.Timing, Keys: o.Keys,
+		Regions: o.regions(), DefaultRegion: o.Region, Accounts: accountsWith(o.Account),
 	})
 	if err != nil {
+		end()
 		return nil, err
 	}
-	s := &Server{cloud: cloud, tmp: filepath.Join(o.Dir, "tmp")}
+	s.cloud = cloud
 	if err := os.RemoveAll(s.tmp); err != nil { // what a killed process was importing
 		return nil, errors.Join(fmt.Errorf("cannot clear %s: %w", s.tmp, err), cloud.Close())
 	}
-	authorize := noting(sigv4.NewAuthorizer(cloud))
-	s.handler = s.routes(ec2.New(cloud, authorize), imds.New(cloud), oapi.New(cloud, authorize))
+	authorize := noting(sigv4.NewAuthorizer(timed{cloud, s.faults}))
+	s.handler = s.routes(map[string]Dialect{
+		"ec2": ec2.New(cloud, authorize), "sts": sts.New(cloud, authorize),
+		"imds": imds.New(cloud), "oapi": oapi.New(cloud, authorize),
+	})
 	return s, nil
 }
 
@@ -106,15 +123,17 @@ func (o Options) disks() (state.Disks, error) {
 	return volume.Open(o.Dir, o.Naming, volume.Options{})
 }
 
-// regionsWith are the usual regions and one more, if it is none of them.
-func regionsWith(name string) []state.Region {
-	regions := state.DefaultRegions()
-	for _, r := range regions {
-		if r.Name == name || name == "" {
-			return regions
-		}
+// regions are those asked for, or the usual ones, and the default one.
+func (o Options) regions() []state.Region {
+	regions := o.Regions
+	if len(regions) == 0 {
+		regions = state.DefaultRegions()
 	}
-	return append(regions, state.NewRegion(name))
+	isDefault := func(r state.Region) bool { return r.Name == o.Region }
+	if o.Region == "" || slices.ContainsFunc(regions, isDefault) {
+		return regions
+	}
+	return append(slices.Clone(regions), state.NewRegion(o.Region))
 }
 
 // accountsWith are the usual account and one more, if it is another.
@@ -126,21 +145,22 @@ func accountsWith(id string) []state.Account {
 	return accounts
 }
 
-// routes joins the dialects. Their paths do not overlap.
-func (s *Server) routes(ec2, imds, oapi Dialect) http.Handler {
-	front := func(name string, d Dialect) http.Handler {
-		return &front{name: name, Dialect: d, rules: &s.rules, calls: &s.calls}
+// routes joins the dialects, by name. Their paths do not overlap but for those of
+// EC2 and STS, which versions tell apart.
+func (s *Server) routes(dialects map[string]Dialect) http.Handler {
+	front := func(name string) http.Handler {
+		return &front{name: name, Dialect: dialects[name], faults: s.faults}
 	}
 	ways := []struct {
 		prefix string
 		to     http.Handler
 	}{
-		{"/latest/", front("imds", imds)},
-		{"/api/v1/", front("oapi", oapi)},
-		{"/api/latest/", front("oapi", oapi)},
+		{"/latest/", front("imds")},
+		{"/api/v1/", front("oapi")},
+		{"/api/latest/", front("oapi")},
 		{"/_loopcloud/", s.control()},
 	}
-	root := front("ec2", ec2)
+	root := queries(front("ec2"), front("sts"))
 	// Not a ServeMux: it would redirect paths that it finds unclean, and a
 	// redirected request has lost its signature.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -178,6 +198,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("cannot serve %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
+	s.end() // what is held or hangs would never finish
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	if err := server.Shutdown(bounded); err != nil {
@@ -188,7 +209,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // Close takes away all devices and gives the directory up. The server must have
 // stopped serving.
-func (s *Server) Close() error { return s.cloud.Close() }
+func (s *Server) Close() error {
+	s.end()
+	return s.cloud.Close()
+}
 
 // temporary makes a file for a disk that passes through.
 func (s *Server) temporary() (*os.File, error) {

@@ -58,6 +58,8 @@ func TestWays(t *testing.T) {
 	for _, test := range []struct{ method, target, body, want string }{
 		{"POST", "/", "Action=DescribeRegions&Version=2016-11-15", "<Code>MissingAuthenticationToken</Code>"},
 		{"GET", "/?Action=DescribeRegions&Version=2016-11-15", "", "<Code>MissingAuthenticationToken</Code>"},
+		{"POST", "/", "Action=GetCallerIdentity&Version=2011-06-15", "<Type>Sender</Type><Code>MissingAuthenticationToken</Code>"},
+		{"GET", "/?Action=GetCallerIdentity&Version=2011-06-15", "", "<Type>Sender</Type><Code>MissingAuthenticationToken</Code>"},
 		{"GET", "/latest/meta-data/instance-id", "", host.ID},
 		{"POST", "/api/v1/ReadVms", "{}", `"Errors"`},
 		{"POST", "/api/latest/ReadVms", "{}", `"Errors"`},
@@ -77,7 +79,7 @@ func TestWays(t *testing.T) {
 	for _, c := range calls {
 		dialects = append(dialects, c.Dialect)
 	}
-	if want := []string{"ec2", "ec2", "imds", "oapi", "oapi"}; !reflect.DeepEqual(dialects, want) {
+	if want := []string{"ec2", "ec2", "sts", "sts", "imds", "oapi", "oapi"}; !reflect.DeepEqual(dialects, want) {
 		t.Errorf("recorded were %v, not %v", dialects, want)
 	}
 	if c := calls[0]; c.Action != "DescribeRegions" || c.Status < 400 || c.Account != "" {
@@ -320,7 +322,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 
 func TestRegionOfOnesOwn(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Region: "mars-north-1"})
-	if s.Cloud().DefaultRegion() != "mars-north-1" || len(s.Cloud().Regions()) != 7 {
+	if s.Cloud().DefaultRegion() != "mars-north-1" || len(s.Cloud().Regions()) != 8 {
 		t.Errorf("the regions are %v", s.Cloud().Regions())
 	}
 }
@@ -339,5 +341,17 @@ func TestServersThatCannotBe(t *testing.T) {
 			s.Close()
 			t.Errorf("%s: it was made", name)
 		}
+	}
+}
+
+func TestRegionsOfOnesOwn(t *testing.T) {
+	s := newServer(t, loopcloud.Options{Dir: t.TempDir(), Regions: []state.Region{
+		state.NewRegion("us-east-1"), {Name: "me-south-1", OptIn: state.NotOptedIn},
+	}})
+	if got := s.Cloud().Regions(); s.Cloud().DefaultRegion() != "us-east-1" || len(got) != 1 || len(s.Cloud().AllRegions()) != 2 {
+		t.Errorf("the regions are %v", got)
+	}
+	if _, err := loopcloud.New(loopcloud.Options{Dir: t.TempDir(), Regions: []state.Region{{Name: "me-south-1", OptIn: state.NotOptedIn}}}); err == nil {
+		t.Error("the default region is one that nobody has opted in to")
 	}
 }

@@ -34,7 +34,6 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 		Packer:      b.config.PackerConfig,
 		ImageName:   b.config.OMIName,
 		Description: b.config.OMIDescription,
-		Tags:        b.config.Tags,
 		Connect:     b.config.connect,
 		Host:        b.host,
 	})
@@ -42,18 +41,12 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 
 // connect reaches the Outscale API.
 func (c *Config) connect(ctx context.Context, log func(format string, args ...any)) (builder.Session, error) {
-	client, err := Dial(ctx, Access{
-		AccessKey:             c.AccessKey,
-		SecretKey:             c.SecretKey,
-		Region:                c.Region,
-		Endpoint:              c.CustomEndpointOAPI,
-		InsecureSkipTLSVerify: c.InsecureSkipTLSVerify,
-	})
+	client, err := Dial(ctx, c.access())
 	if err != nil {
 		return builder.Session{}, err
 	}
+	packersdk.LogSecretFilter.Set(client.access.AccessKey, client.access.SecretKey)
 	options := c.options()
 	options.Client, options.Log = client, log
-	cloud := NewCloud(options)
-	return builder.Session{Cloud: cloud, Destroy: cloud.destroy}, nil
+	return builder.Session{Cloud: NewCloud(options)}, nil
 }

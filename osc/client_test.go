@@ -10,15 +10,24 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi/apitest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
 // environment sets all the variables that Access looks at.
 func environment(t *testing.T, set map[string]string) {
 	t.Helper()
-	for _, name := range []string{"OSC_ACCESS_KEY", "OSC_SECRET_KEY", "OSC_REGION", "OSC_ENDPOINT_API", "OSC_METADATA_ENDPOINT"} {
+	for _, name := range []string{
+		"OSC_ACCESS_KEY", "OSC_SECRET_KEY", "OSC_REGION", "OSC_ENDPOINT_API", "OSC_METADATA_ENDPOINT", "OSC_PROFILE", "OSC_CONFIG_FILE",
+		"OSC_X509_CLIENT_CERT", "OSC_X509_CLIENT_KEY", "OSC_X509_CLIENT_CERT_B64", "OSC_X509_CLIENT_KEY_B64", "OSC_TLS_SKIP_VERIFY",
+		"OUTSCALE_ACCESSKEYID", "OUTSCALE_SECRETKEYID", "OUTSCALE_REGION", "OUTSCALE_OAPI_URL", "OUTSCALE_X509CERT", "OUTSCALE_X509KEY",
+	} {
 		t.Setenv(name, set[name])
 	}
+	if _, err := apitest.Load(); err != nil { // asks the go command, which needs the real home
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", t.TempDir())
 }
 
 func TestResolve(t *testing.T) {
@@ -65,8 +74,8 @@ func TestResolve(t *testing.T) {
 			}),
 		},
 		"no keys":           {in: with(func(a *Access) { a.AccessKey, a.SecretKey = "", "" }), err: "access_key and secret_key"},
-		"no access key":     {in: with(func(a *Access) { a.AccessKey = "" }), err: "access_key (or OSC_ACCESS_KEY) is not"},
-		"no secret key":     {in: with(func(a *Access) { a.SecretKey = "" }), err: "secret_key (or OSC_SECRET_KEY) is not"},
+		"no access key":     {in: with(func(a *Access) { a.AccessKey = "" }), err: "access_key"},
+		"no secret key":     {in: with(func(a *Access) { a.SecretKey = "" }), err: "secret_key"},
 		"no region":         {in: with(func(a *Access) { a.Region = "" }), err: "OSC_REGION"},
 		"region not a name": {in: with(func(a *Access) { a.Region = "evil.example.com/" }), err: `"evil.example.com/"`},
 		"endpoint scheme":   {in: with(func(a *Access) { a.Endpoint = "ftp://x" }), err: `custom_endpoint_oapi (or OSC_ENDPOINT_API) is "ftp://x"`},

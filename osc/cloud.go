@@ -20,16 +20,45 @@ type Options struct {
 	Client *Client
 	// ImageName is the name of the image to be.
 	ImageName string
-	// SourceOMI is the id of the image to start from; empty from scratch.
-	SourceOMI   string
+
+	// FromScratch says that there is no source image.
 	FromScratch bool
+	// SourceOMI is the id of the image to start from; empty from scratch. With
+	// SourceFilter the image must fulfil both.
+	SourceOMI string
+	// SourceFilter looks for the image to start from.
+	SourceFilter SourceFilter
+
+	// What follows describes the image. Empty means the source's, and from scratch
+	// the API's default.
+
 	// VirtualizationType must be the source's, if it is given. Outscale has hvm only.
 	VirtualizationType string
 	// RootDeviceName is whatever the user calls the root device. The API takes
 	// /dev/sda1 only, and gets that.
 	RootDeviceName string
+	// RootVolumeType and RootVolumeIOPS are those of the root volume. IOPS are for
+	// io1 only.
+	RootVolumeType string
+	RootVolumeIOPS int64
 	// Mappings are merged over the source image's block devices.
 	Mappings []Mapping
+	// BootModes are legacy, uefi or both.
+	BootModes []string
+	// TPMMandatory says whether machines made from the image must have a TPM.
+	TPMMandatory *bool
+	// ProductCodes are the image's, and what its machines cost.
+	ProductCodes []string
+
+	// AccountIDs may launch the image; with GlobalPermission everybody may.
+	AccountIDs       []string
+	GlobalPermission bool
+	// SnapshotUsers (account ids) and SnapshotGroups ("all") may create volumes of
+	// its snapshots.
+	SnapshotUsers, SnapshotGroups []string
+
+	// SkipRegionValidation does not ask the API whether it knows the region.
+	SkipRegionValidation bool
 	// Region is the name of the region, for the artifact and the user's templates;
 	// empty means the client's.
 	Region string
@@ -51,6 +80,53 @@ func (o Options) Validate() error {
 	if root := withDev(o.RootDeviceName); root != "" && !firstDisk.MatchString(root) && !dataDevice.MatchString(root) {
 		errs = append(errs, fmt.Errorf("root_device_name is %q: not the name of a disk, such as xvda", o.RootDeviceName))
 	}
+	errs = append(errs, o.SourceFilter.check(o.SourceOMI != "")...)
+	errs = append(errs, o.checkImage()...)
+	errs = append(errs, o.checkSharing()...)
+	return errors.Join(append(errs, o.checkMappings()...)...)
+}
+
+// checkImage finds what the API would refuse of the image.
+func (o Options) checkImage() []error {
+	var errs []error
+	for i, mode := range o.BootModes {
+		if mode != string(api.BootModeLegacy) && mode != string(api.BootModeUefi) {
+			errs = append(errs, fmt.Errorf("omi_boot_modes[%d] is %q: it can be legacy or uefi", i, mode))
+		}
+	}
+	if slices.Contains(o.ProductCodes, "") {
+		errs = append(errs, errors.New("product_codes has an empty code"))
+	}
+	return errs
+}
+
+// checkSharing finds what the API would refuse of who may use image and snapshots.
+func (o Options) checkSharing() []error {
+	var errs []error
+	for _, list := range []struct {
+		option string
+		ids    []string
+	}{{"omi_account_ids", o.AccountIDs}, {"snapshot_users", o.SnapshotUsers}} {
+		for i, id := range list.ids {
+			if !accountID.MatchString(id) {
+				errs = append(errs, fmt.Errorf("%s[%d] is %q, but must be an account id of 12 digits", list.option, i, id))
+			}
+		}
+	}
+	for i, group := range o.SnapshotGroups {
+		if group != everybody {
+			errs = append(errs, fmt.Errorf("snapshot_groups[%d] is %q: there is only the group %s", i, group, everybody))
+		}
+	}
+	return errs
+}
+
+// checkMappings finds what the API would refuse of the block devices.
+func (o Options) checkMappings() []error {
+	var errs []error
+	if n := len(o.Mappings); n > maxVolumes {
+		errs = append(errs, fmt.Errorf("omi_block_device_mappings has %d devices, but a VM can have %d volumes, its root included", n, maxVolumes))
+	}
 	seen := map[string]bool{}
 	for i, m := range o.Mappings {
 		name, check := kernelName(o.imageDevice(m.DeviceName)), m.check
@@ -65,13 +141,13 @@ func (o Options) Validate() error {
 		}
 		seen[name] = true
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 // imageDevice is the API's name of a device of the image that the user calls name.
 func (o Options) imageDevice(name string) string {
 	name = withDev(name)
-	if firstDisk.MatchString(name) || o.RootDeviceName != "" && name == withDev(o.RootDeviceName) {
+	if firstDisk.MatchString(name) || o.RootDeviceName != "" && sameDevice(name, withDev(o.RootDeviceName)) {
 		return rootDevice
 	}
 	return name
@@ -94,19 +170,28 @@ type Cloud struct {
 	// registering holds the images that CreateImage has been called for: it takes
 	// no client token.
 	registering map[imageKey]bool
+	// copied are the images that Copy made, by what they were made of.
+	copied map[string]string
+	// asked are the specifications that creating calls were made with, by build and
+	// kind, in order: see clientToken.
+	asked map[string][]string
 }
 
-var _ bake.Cloud = (*Cloud)(nil)
+var (
+	_ bake.Cloud     = (*Cloud)(nil)
+	_ bake.Publisher = (*Cloud)(nil)
+)
 
 // NewCloud gives a build its cloud. The options are valid.
 func NewCloud(o Options) *Cloud {
 	if o.Region == "" && o.Client != nil {
 		o.Region = o.Client.Region()
 	}
-	return &Cloud{opt: o, client: o.Client, registering: map[imageKey]bool{}}
+	return &Cloud{opt: o, client: o.Client, registering: map[imageKey]bool{}, copied: map[string]string{}, asked: map[string][]string{}}
 }
 
-// Host asks the metadata service which VM this is, and the API what it has.
+// Host asks the metadata service which VM this is, unless the user says so, and the API
+// what it has.
 func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	id, err := c.client.metadata.instanceID(ctx)
 	if err != nil {
@@ -120,17 +205,20 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	if err != nil {
 		return bake.Host{}, err
 	}
+	if n := len(vm.BlockDeviceMappings); n >= maxVolumes {
+		return bake.Host{}, fmt.Errorf("VM %s has %d volumes, and cannot have more than %d: unlink one", id, n, maxVolumes)
+	}
 	return bake.Host{
-		ID:     bake.HostID(id),
-		Region: c.opt.Region,
-		Zone:   vm.Placement.SubregionName,
-		Taken:  takenDevices(vm),
+		ID:      bake.HostID(id),
+		Region:  c.opt.Region,
+		Account: c.client.account,
+		Zone:    vm.Placement.SubregionName,
+		Taken:   takenDevices(vm),
 	}, nil
 }
 
 func (c *Cloud) readVM(ctx context.Context, id string) (api.Vm, error) {
-	got, err := call(ctx, c.client, "ReadVms", c.client.api.ReadVms,
-		api.ReadVmsRequest{Filters: &api.FiltersVm{VmIds: &[]string{id}}})
+	got, err := readVMs.call(ctx, c.client, api.ReadVmsRequest{Filters: &api.FiltersVm{VmIds: &[]string{id}}})
 	if err != nil {
 		return api.Vm{}, fmt.Errorf("cannot read VM %s: %w", id, err)
 	}
@@ -185,7 +273,7 @@ func (c *Cloud) tag(ctx context.Context, id string, tags map[string]string) erro
 		req.Tags = append(req.Tags, api.ResourceTag{Key: k, Value: v})
 	}
 	slices.SortFunc(req.Tags, func(a, b api.ResourceTag) int { return cmp.Compare(a.Key, b.Key) })
-	if _, err := call(ctx, c.client, "CreateTags", c.client.api.CreateTags, req); err != nil {
+	if _, err := createTags.call(ctx, c.client, req); err != nil {
 		return fmt.Errorf("cannot tag %s: %w", id, err)
 	}
 	return nil
@@ -199,21 +287,41 @@ func tagMap(tags []api.ResourceTag) map[string]string {
 	return m
 }
 
-// clientToken names one creating call. It begins with what tokenPrefix makes of
-// the build; the rest is made of the specification, so that the same call gets
-// the same token and another one another.
-func clientToken(build bake.BuildID, kind string, spec ...any) string {
-	return tokenPrefix(build) + digest(append([]any{kind}, spec...)...)
+// The kinds of things that are created with a client token.
+const (
+	tokenVolume   = "volume"
+	tokenSnapshot = "snapshot"
+)
+
+// tokensOfBuild is how many things of a kind a build is looked for. It makes one.
+const tokensOfBuild = 4
+
+// clientToken names a creating call by the build, the kind of thing, and the how
+// many-eth specification it is of that kind. So the same call gets the same token,
+// another one another, and another process can tell which tokens a build used.
+func (c *Cloud) clientToken(build bake.BuildID, kind string, spec any) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of, said := kind+" "+string(build), fmt.Sprintf("%+v", spec)
+	at := slices.Index(c.asked[of], said)
+	if at < 0 {
+		at = len(c.asked[of])
+		c.asked[of] = append(c.asked[of], said)
+	}
+	return token(build, kind, at)
 }
 
-// tokenPrefix is how the tokens of a build's calls begin. By it is found what a
-// build made and was killed before it could tag it.
-func tokenPrefix(build bake.BuildID) string {
-	return "packer-chroot-" + digest(build) + "-"
+// buildTokens are the tokens of the things of a kind that a build may have asked for.
+func buildTokens(build bake.BuildID, kind string) []string {
+	var tokens []string
+	for n := range tokensOfBuild {
+		tokens = append(tokens, token(build, kind, n))
+	}
+	return tokens
 }
 
-// digest is 16 hexadecimal digits: a token may have 64 characters.
-func digest(values ...any) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q", values))
-	return hex.EncodeToString(sum[:8])
+// token is made of the build's digest, because a token may have 64 characters.
+func token(build bake.BuildID, kind string, n int) string {
+	sum := sha256.Sum256([]byte(build))
+	return fmt.Sprintf("packer-chroot-%s-%s-%d", hex.EncodeToString(sum[:8]), kind, n)
 }

@@ -2,16 +2,12 @@ package osc
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"reflect"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
-	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -20,7 +16,7 @@ func TestHost(t *testing.T) {
 	c := o.cloud(t, Options{})
 	host, err := c.Host(t.Context())
 	vm, _ := o.state.HostVM(home)
-	want := bake.Host{ID: bake.HostID(vm.ID), Region: home, Zone: home + "a", Taken: []bake.DeviceName{"/dev/sda1", "/dev/xvda1"}}
+	want := bake.Host{ID: bake.HostID(vm.ID), Region: home, Account: me, Zone: home + "a", Taken: []bake.DeviceName{"/dev/sda1", "/dev/xvda1"}}
 	if err != nil || !reflect.DeepEqual(host, want) {
 		t.Errorf("%+v, %v; want %+v", host, err, want)
 	}
@@ -49,86 +45,6 @@ func TestDeviceNames(t *testing.T) {
 	}
 }
 
-func TestSource(t *testing.T) {
-	o := newOutscale(t, state.Instant())
-	shared := o.image(t, theirs, "shared", state.ImageAttributes{})
-	everyone := state.PermissionChange{Add: state.Permissions{Public: true}}
-	if _, err := o.state.ShareImage(theirs, shared.ID, everyone, false); err != nil {
-		t.Fatal(err)
-	}
-	open := o.image(t, theirs, "open", state.ImageAttributes{})
-	if _, err := o.state.ShareImage(theirs, open.ID, everyone, false); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := o.state.ShareSnapshot(theirs, open.Mappings[0].Volume.SnapshotID, everyone, false); err != nil {
-		t.Fatal(err)
-	}
-	tests := map[string]struct {
-		options Options
-		err     string
-	}{
-		"own":            {Options{}, ""},
-		"own, hvm":       {Options{VirtualizationType: "hvm"}, ""},
-		"open":           {Options{SourceOMI: open.ID}, ""},
-		"snapshot kept":  {Options{SourceOMI: shared.ID}, "does not share its snapshot"},
-		"none":           {Options{SourceOMI: "ami-00000000"}, "source_omi ami-00000000 is no image in region " + home},
-		"malformed":      {Options{SourceOMI: "debian"}, "4104"},
-		"virtualization": {Options{VirtualizationType: "paravirtual"}, "omi_virtualization_type is paravirtual"},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			img, err := o.cloud(t, test.options).Source(t.Context())
-			switch {
-			case test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)):
-				t.Errorf("the error is %v, not about %q", err, test.err)
-			case test.err == "" && (err != nil || img.Root.SizeGiB != 4 || img.Root.Type != "gp2" || img.Virtualization != "hvm" || img.Created == ""):
-				t.Errorf("%+v, %v", img, err)
-			}
-		})
-	}
-}
-
-func TestSourceThatCannotBe(t *testing.T) {
-	image := func(fields string) reply {
-		return reply{200, `{"Images":[{"ImageId":"ami-12345678","AccountId":"` + me + `","RootDeviceName":"/dev/sda1",` + fields + `}]}`}
-	}
-	for fields, want := range map[string]string{
-		`"State":"pending"`:   "it is pending",
-		`"State":"available"`: "has no snapshot",
-		`"State":"available","BlockDeviceMappings":[{"DeviceName":"/dev/sda1","VirtualDeviceName":"ephemeral0"}]`:    "has no snapshot",
-		`"State":"available","BlockDeviceMappings":[{"DeviceName":"/dev/sdb","Bsu":{"SnapshotId":"snap-12345678"}}]`: "has no snapshot",
-	} {
-		s := newFake(t, map[string][]reply{"ReadImages": {image(fields)}})
-		_, err := s.cloud(Options{SourceOMI: "ami-12345678"}).Source(t.Context())
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", fields, err, want)
-		}
-	}
-}
-
-func TestSourceOfTwoMatches(t *testing.T) {
-	const one = `{"ImageId":"ami-12345678","AccountId":"` + me + `","State":"available"}`
-	s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[` + one + `,` + one + `]}`}}})
-	_, err := s.cloud(Options{SourceOMI: "ami-12345678"}).Source(t.Context())
-	if want := "source_omi: 2 images answer to the id ami-12345678, not one"; err == nil || err.Error() != want {
-		t.Errorf("%v, want %q", err, want)
-	}
-}
-
-func TestCheckName(t *testing.T) {
-	o := newOutscale(t, state.Instant())
-	o.image(t, theirs, "theirs", state.ImageAttributes{})
-	c := o.cloud(t, Options{})
-	for _, name := range []string{"free", "theirs", "sourc", "source2"} {
-		if err := c.CheckName(t.Context(), name); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if err := c.CheckName(t.Context(), "source"); err == nil || !strings.Contains(err.Error(), o.source) {
-		t.Errorf("source: %v", err)
-	}
-}
-
 // TestUntaggedVolume: a build that is killed between creating a volume and
 // tagging it finds the volume again.
 func TestUntaggedVolume(t *testing.T) {
@@ -139,176 +55,12 @@ func TestUntaggedVolume(t *testing.T) {
 	if _, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: "b1", Zone: home + "a", SizeGiB: 1}); err == nil {
 		t.Fatal("the tags were refused, and nobody says so")
 	}
-	found, err := c.FindVolumes(t.Context(), "b1")
+	found, err := o.cloud(t, Options{}).FindVolumes(t.Context(), "b1") // as another process would
 	if err != nil || len(found) != 1 {
 		t.Errorf("found %v, %v", found, err)
 	}
 	if other, err := c.FindVolumes(t.Context(), "b2"); err != nil || len(other) != 0 {
 		t.Errorf("found for another build: %v, %v", other, err)
-	}
-}
-
-// TestRegisterLooksFirst: when the answer of CreateImage is lost, the image is
-// found and not made again; when nothing is lost, nothing is looked for.
-func TestRegisterLooksFirst(t *testing.T) {
-	o := newOutscale(t, state.Instant())
-	c := o.cloud(t, Options{})
-	_, snapshot := snapshotOf(t, c, "b")
-	before := o.count("ReadImages")
-	plain := bake.ImageSpec{Build: "b", Name: "plain", Snapshot: snapshot, SizeGiB: 4}
-	if _, err := c.Register(t.Context(), plain); err != nil || o.count("ReadImages") != before {
-		t.Errorf("%v, and %d ReadImages", err, o.count("ReadImages")-before)
-	}
-	o.wire.Fail(cloudtest.Lost)
-	spec := bake.ImageSpec{Build: "b", Name: "lost", Snapshot: snapshot, SizeGiB: 4}
-	id, err := c.Register(t.Context(), spec)
-	if err != nil || id == "" || o.count("CreateImage") != 2 {
-		t.Errorf("%s, %v after %d CreateImage", id, err, o.count("CreateImage"))
-	}
-}
-
-// TestRegister: what an image says of its block devices, and what it inherits.
-func TestRegister(t *testing.T) {
-	tests := map[string]struct {
-		options Options
-		spec    bake.ImageSpec
-		scratch bool
-		want    []string // device snapshot size type iops delete
-		log     string
-	}{
-		"as the source": {
-			spec: bake.ImageSpec{SizeGiB: 4, VolumeType: "gp2"},
-			want: []string{"/dev/sda1 build 4 gp2 0 true", "/dev/sdb - 2 standard 0 false", "/dev/sdc ephemeral0"},
-		},
-		"another size and type": {
-			spec: bake.ImageSpec{SizeGiB: 6, VolumeType: "standard"},
-			want: []string{"/dev/sda1 build 6 standard 0 true", "/dev/sdb - 2 standard 0 false", "/dev/sdc ephemeral0"},
-		},
-		"mappings over the source's": {
-			options: Options{Mappings: []Mapping{
-				{DeviceName: "/dev/xvdb", VolumeSizeGiB: 9, VolumeType: "io1", IOPS: 300, DeleteOnVMDeletion: true},
-				{DeviceName: "/dev/sdc", NoDevice: true},
-				{DeviceName: "xvdd", VirtualName: "ephemeral1"},
-				{DeviceName: "/dev/sda1", VolumeSizeGiB: 8, VolumeType: "io1", IOPS: 200},
-			}},
-			spec: bake.ImageSpec{SizeGiB: 4, VolumeType: "gp2"},
-			want: []string{"/dev/sda1 build 8 io1 200 false", "/dev/xvdb - 9 io1 300 true", "/dev/xvdd ephemeral1"},
-		},
-		"a root smaller than its volume": {
-			options: Options{Mappings: []Mapping{{DeviceName: "/dev/sda1", VolumeSizeGiB: 1, DeleteOnVMDeletion: true}}},
-			spec:    bake.ImageSpec{SizeGiB: 4, VolumeType: "gp2"},
-			want:    []string{"/dev/sda1 build 4 gp2 0 true", "/dev/sdb - 2 standard 0 false", "/dev/sdc ephemeral0"},
-		},
-		"from scratch, as the reference's example": {
-			options: Options{FromScratch: true, RootDeviceName: "xvdf", VirtualizationType: "hvm",
-				Mappings: []Mapping{{DeviceName: "xvdf", DeleteOnVMDeletion: true, VolumeType: "gp2"}}},
-			spec: bake.ImageSpec{SizeGiB: 15, VolumeType: "gp2"}, scratch: true,
-			want: []string{"/dev/sda1 build 15 gp2 0 true"},
-			log:  "root_device_name xvdf",
-		},
-		"from scratch without mappings": {
-			options: Options{FromScratch: true, RootDeviceName: "xvda"},
-			spec:    bake.ImageSpec{SizeGiB: 5}, scratch: true,
-			want: []string{"/dev/sda1 build 5 standard 0 true"},
-			log:  "root_device_name xvda",
-		},
-		"from scratch with another device": {
-			options: Options{FromScratch: true, RootDeviceName: "/dev/sda1", Mappings: []Mapping{{DeviceName: "sdh", VolumeSizeGiB: 3}}},
-			spec:    bake.ImageSpec{SizeGiB: 5}, scratch: true,
-			want: []string{"/dev/sda1 build 5 standard 0 true", "/dev/sdh - 3 standard 0 false"},
-		},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			o := newOutscale(t, state.Instant())
-			var logged []string
-			test.options.Log = func(format string, args ...any) { logged = append(logged, fmt.Sprintf(format, args...)) }
-			if err := test.options.Validate(); err != nil {
-				t.Fatal(err)
-			}
-			c := o.cloud(t, test.options)
-			_, snapshot := snapshotOf(t, c, "b")
-			spec := test.spec
-			spec.Build, spec.Name, spec.Snapshot = "b", "an image", snapshot
-			if !test.scratch {
-				source, err := c.Source(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				spec.Source = &source
-			}
-			id, err := c.Register(t.Context(), spec)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := o.devices(t, id, snapshot); !slices.Equal(got, test.want) {
-				t.Errorf("devices %q\nwant %q", got, test.want)
-			}
-			if all := strings.Join(logged, "\n"); (test.log == "") != (all == "") || !strings.Contains(all, test.log) {
-				t.Errorf("logged %q, want %q", all, test.log)
-			}
-		})
-	}
-}
-
-// devices writes an image's mappings as the tests do.
-func (o *outscale) devices(t *testing.T, id bake.ImageID, snapshot bake.SnapshotID) []string {
-	t.Helper()
-	img := o.find(t, string(id))
-	var out []string
-	for _, m := range img.Mappings {
-		v := m.Volume
-		if v == nil {
-			out = append(out, m.Device+" "+m.VirtualName)
-			continue
-		}
-		of := "-"
-		if v.SnapshotID == string(snapshot) {
-			of = "build"
-		} else if v.SnapshotID != "" {
-			of = v.SnapshotID
-		}
-		out = append(out, fmt.Sprintf("%s %s %d %s %d %t", m.Device, of, v.SizeGiB, v.Type, v.IOPS, v.DeleteOnTermination))
-	}
-	return out
-}
-
-func (o *outscale) find(t *testing.T, id string) state.Image {
-	t.Helper()
-	for _, i := range o.state.Images(mine) {
-		if i.ID == id {
-			return i
-		}
-	}
-	t.Fatalf("there is no image %s", id)
-	panic("unreachable")
-}
-
-// TestInheritance: an image that can only be started as its source is says so,
-// whether or not the source was read by the same Cloud before.
-func TestInheritance(t *testing.T) {
-	for _, reads := range []bool{true, false} {
-		o := newOutscale(t, state.Instant())
-		source := o.image(t, mine, "uefi only", state.ImageAttributes{
-			Architecture: "i386", BootModes: []string{"uefi"}, TPMMandatory: true, ProductCodes: []string{"0002"}})
-		c := o.cloud(t, Options{SourceOMI: source.ID})
-		_, snapshot := snapshotOf(t, c, "b")
-		from := bake.Image{ID: bake.ImageID(source.ID)}
-		if reads {
-			var err error
-			if from, err = c.Source(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		id, err := c.Register(t.Context(), bake.ImageSpec{Build: "b", Name: "child", Snapshot: snapshot, SizeGiB: 4, Source: &from, Description: "made", Tags: map[string]string{"k": "v"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := o.find(t, string(id))
-		if got.Architecture != "i386" || !slices.Equal(got.BootModes, []string{"uefi"}) || !got.TPMMandatory ||
-			!slices.Equal(got.ProductCodes, []string{"0002"}) || got.Description != "made" || got.Tags["k"] != "v" {
-			t.Errorf("read %v: %+v", reads, got)
-		}
 	}
 }
 
@@ -342,6 +94,17 @@ func TestValidate(t *testing.T) {
 		"root without device":  {mapped(Mapping{DeviceName: "xvda", NoDevice: true}), "no_device"},
 		"root of a snapshot":   {mapped(Mapping{DeviceName: "xvda", SnapshotID: "snap-1"}), "snapshot_id"},
 		"root ephemeral":       {mapped(Mapping{DeviceName: "xvda", VirtualName: "ephemeral0"}), "virtual_name"},
+		"boot mode":            {Options{BootModes: []string{"uefi", "bios"}}, `omi_boot_modes[1] is "bios"`},
+		"boot modes":           {Options{BootModes: []string{"uefi", "legacy"}}, ""},
+		"product code":         {Options{ProductCodes: []string{""}}, "product_codes has an empty code"},
+		"account":              {Options{AccountIDs: []string{me, "somebody"}}, `omi_account_ids[1] is "somebody"`},
+		"snapshot user":        {Options{SnapshotUsers: []string{"all"}}, `snapshot_users[0] is "all"`},
+		"snapshot group":       {Options{SnapshotGroups: []string{"all", "some"}}, `snapshot_groups[1] is "some"`},
+		"root by two names":    {Options{RootDeviceName: "xvdf", Mappings: []Mapping{{DeviceName: "xvdf"}, {DeviceName: "/dev/sdf"}}}, "twice"},
+		"filter":               {Options{SourceFilter: SourceFilter{Filters: map[string]string{"x": "y"}, Owners: []string{"self"}}}, `filters has "x"`},
+		"no owners":            {Options{SourceFilter: SourceFilter{Filters: map[string]string{"image-name": "y"}}}, "owners is required"},
+		"empty owner":          {Options{SourceFilter: SourceFilter{Filters: map[string]string{"image-name": "y"}, Owners: []string{""}}}, "owners[0] is empty"},
+		"no filters":           {Options{SourceFilter: SourceFilter{Owners: []string{"self"}}}, "filters is required"},
 		"all at once":          {Options{VirtualizationType: "xen", RootDeviceName: "x y"}, `"x y"`},
 	}
 	for name, test := range tests {
@@ -414,21 +177,39 @@ func TestSnapshotStates(t *testing.T) {
 	}
 }
 
-// TestInheritedSpeed: the speed of a source's device is asked for where it can be.
-func TestInheritedSpeed(t *testing.T) {
-	for kind, want := range map[string]string{"gp2": "<nil>", "io1": "300"} {
-		s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[{"ImageId":"ami-12345678","RootDeviceName":"/dev/sda1",
-			"BlockDeviceMappings":[{"DeviceName":"/dev/sda1","Bsu":{}},{"DeviceName":"/dev/sdb","Bsu":{"VolumeType":"` + kind + `","Iops":300,"VolumeSize":10}}]}]}`}}})
-		req, err := s.cloud(Options{}).imageRequest(t.Context(), bake.ImageSpec{Source: &bake.Image{ID: "ami-12345678"}})
-		if err != nil || len(*req.BlockDeviceMappings) != 2 {
-			t.Fatalf("%+v, %v", req, err)
+// TestTokens: a build's client tokens can be told by another process, are never
+// another build's, and are short enough for the API.
+func TestTokens(t *testing.T) {
+	c := NewCloud(Options{})
+	first, second := c.clientToken("b", tokenVolume, "x"), c.clientToken("b", tokenVolume, "y")
+	if first == second || first != c.clientToken("b", tokenVolume, "x") || first != NewCloud(Options{}).clientToken("b", tokenVolume, "else") {
+		t.Errorf("the tokens are %s and %s", first, second)
+	}
+	all := append(buildTokens("b", tokenVolume), buildTokens("c", tokenVolume)...)
+	all = append(all, buildTokens("b", tokenSnapshot)...)
+	seen := map[string]bool{}
+	for _, token := range all {
+		if seen[token] || len(token) > 64 {
+			t.Errorf("the token %q is there twice, or has more than 64 characters", token)
 		}
-		got := "<nil>"
-		if iops := (*req.BlockDeviceMappings)[1].Bsu.Iops; iops != nil {
-			got = strconv.Itoa(*iops)
-		}
-		if got != want {
-			t.Errorf("%s: %s iops, want %s", kind, got, want)
+		seen[token] = true
+	}
+	if !seen[first] || !seen[second] {
+		t.Errorf("%s and %s are not among %v", first, second, all)
+	}
+}
+
+// TestVolumeLimits: what the API would refuse is not asked for.
+func TestVolumeLimits(t *testing.T) {
+	s := newFake(t, map[string][]reply{})
+	for want, spec := range map[string]bake.VolumeSpec{
+		"volume_size 14902": {SizeGiB: 14902},
+		"iops 13001":        {SizeGiB: 100, Type: "io1", IOPS: 13001},
+		"300 for each":      {SizeGiB: 1, Type: "io1", IOPS: 301},
+		"volume_type":       {SizeGiB: 1, Type: "gp3"},
+	} {
+		if _, err := s.cloud(Options{}).CreateVolume(t.Context(), spec); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", spec, err, want)
 		}
 	}
 }

@@ -4,53 +4,76 @@ package osc
 
 import (
 	"github.com/hashicorp/hcl/v2/hcldec"
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/zclconf/go-cty/cty"
 )
 
 // FlatConfig is an auto-generated flat version of Config.
 // Where the contents of a field with a `mapstructure:,squash` tag are bubbled up.
 type FlatConfig struct {
-	PackerBuildName        *string           `mapstructure:"packer_build_name" cty:"packer_build_name" hcl:"packer_build_name"`
-	PackerBuilderType      *string           `mapstructure:"packer_builder_type" cty:"packer_builder_type" hcl:"packer_builder_type"`
-	PackerCoreVersion      *string           `mapstructure:"packer_core_version" cty:"packer_core_version" hcl:"packer_core_version"`
-	PackerDebug            *bool             `mapstructure:"packer_debug" cty:"packer_debug" hcl:"packer_debug"`
-	PackerForce            *bool             `mapstructure:"packer_force" cty:"packer_force" hcl:"packer_force"`
-	PackerOnError          *string           `mapstructure:"packer_on_error" cty:"packer_on_error" hcl:"packer_on_error"`
-	PackerUserVars         map[string]string `mapstructure:"packer_user_variables" cty:"packer_user_variables" hcl:"packer_user_variables"`
-	PackerSensitiveVars    []string          `mapstructure:"packer_sensitive_variables" cty:"packer_sensitive_variables" hcl:"packer_sensitive_variables"`
-	ChrootMounts           [][]string        `mapstructure:"chroot_mounts" cty:"chroot_mounts" hcl:"chroot_mounts"`
-	CommandWrapper         *string           `mapstructure:"command_wrapper" cty:"command_wrapper" hcl:"command_wrapper"`
-	CopyFiles              []string          `mapstructure:"copy_files" cty:"copy_files" hcl:"copy_files"`
-	DevicePath             *string           `mapstructure:"device_path" cty:"device_path" hcl:"device_path"`
-	MountPath              *string           `mapstructure:"mount_path" cty:"mount_path" hcl:"mount_path"`
-	MountPartition         *string           `mapstructure:"mount_partition" cty:"mount_partition" hcl:"mount_partition"`
-	GrowRootFilesystem     *bool             `mapstructure:"grow_root_filesystem" cty:"grow_root_filesystem" hcl:"grow_root_filesystem"`
-	MountBoot              *bool             `mapstructure:"mount_boot" cty:"mount_boot" hcl:"mount_boot"`
-	MountOptions           []string          `mapstructure:"mount_options" cty:"mount_options" hcl:"mount_options"`
-	NVMEDevicePath         *string           `mapstructure:"nvme_device_path" cty:"nvme_device_path" hcl:"nvme_device_path"`
-	PreMountCommands       []string          `mapstructure:"pre_mount_commands" cty:"pre_mount_commands" hcl:"pre_mount_commands"`
-	PostMountCommands      []string          `mapstructure:"post_mount_commands" cty:"post_mount_commands" hcl:"post_mount_commands"`
-	PreUnmountCommands     []string          `mapstructure:"pre_unmount_commands" cty:"pre_unmount_commands" hcl:"pre_unmount_commands"`
-	BlockServices          *bool             `mapstructure:"block_services" cty:"block_services" hcl:"block_services"`
-	CleanUploads           *bool             `mapstructure:"clean_uploads" cty:"clean_uploads" hcl:"clean_uploads"`
-	FromScratch            *bool             `mapstructure:"from_scratch" cty:"from_scratch" hcl:"from_scratch"`
-	RootVolumeSize         *int64            `mapstructure:"root_volume_size" cty:"root_volume_size" hcl:"root_volume_size"`
-	RootVolumeType         *string           `mapstructure:"root_volume_type" cty:"root_volume_type" hcl:"root_volume_type"`
-	RootDeviceName         *string           `mapstructure:"root_device_name" cty:"root_device_name" hcl:"root_device_name"`
-	AccessKey              *string           `mapstructure:"access_key" cty:"access_key" hcl:"access_key"`
-	SecretKey              *string           `mapstructure:"secret_key" cty:"secret_key" hcl:"secret_key"`
-	Region                 *string           `mapstructure:"region" cty:"region" hcl:"region"`
-	CustomEndpointOAPI     *string           `mapstructure:"custom_endpoint_oapi" cty:"custom_endpoint_oapi" hcl:"custom_endpoint_oapi"`
-	InsecureSkipTLSVerify  *bool             `mapstructure:"insecure_skip_tls_verify" cty:"insecure_skip_tls_verify" hcl:"insecure_skip_tls_verify"`
-	OMIName                *string           `mapstructure:"omi_name" required:"true" cty:"omi_name" hcl:"omi_name"`
-	SourceOMI              *string           `mapstructure:"source_omi" required:"true" cty:"source_omi" hcl:"source_omi"`
-	OMIDescription         *string           `mapstructure:"omi_description" cty:"omi_description" hcl:"omi_description"`
-	Tags                   map[string]string `mapstructure:"tags" cty:"tags" hcl:"tags"`
-	OMIVirtualizationType  *string           `mapstructure:"omi_virtualization_type" cty:"omi_virtualization_type" hcl:"omi_virtualization_type"`
-	OMIBlockDeviceMappings []FlatBlockDevice `mapstructure:"omi_block_device_mappings" cty:"omi_block_device_mappings" hcl:"omi_block_device_mappings"`
-	AMIName                *string           `mapstructure:"ami_name" undocumented:"true" cty:"ami_name" hcl:"ami_name"`
-	AMIVirtualizationType  *string           `mapstructure:"ami_virtualization_type" undocumented:"true" cty:"ami_virtualization_type" hcl:"ami_virtualization_type"`
-	AMIBlockDeviceMappings []FlatBlockDevice `mapstructure:"ami_block_device_mappings" undocumented:"true" cty:"ami_block_device_mappings" hcl:"ami_block_device_mappings"`
+	PackerBuildName        *string                 `mapstructure:"packer_build_name" cty:"packer_build_name" hcl:"packer_build_name"`
+	PackerBuilderType      *string                 `mapstructure:"packer_builder_type" cty:"packer_builder_type" hcl:"packer_builder_type"`
+	PackerCoreVersion      *string                 `mapstructure:"packer_core_version" cty:"packer_core_version" hcl:"packer_core_version"`
+	PackerDebug            *bool                   `mapstructure:"packer_debug" cty:"packer_debug" hcl:"packer_debug"`
+	PackerForce            *bool                   `mapstructure:"packer_force" cty:"packer_force" hcl:"packer_force"`
+	PackerOnError          *string                 `mapstructure:"packer_on_error" cty:"packer_on_error" hcl:"packer_on_error"`
+	PackerUserVars         map[string]string       `mapstructure:"packer_user_variables" cty:"packer_user_variables" hcl:"packer_user_variables"`
+	PackerSensitiveVars    []string                `mapstructure:"packer_sensitive_variables" cty:"packer_sensitive_variables" hcl:"packer_sensitive_variables"`
+	Tags                   map[string]string       `mapstructure:"tags" cty:"tags" hcl:"tags"`
+	Tag                    []config.FlatKeyValue   `mapstructure:"tag" cty:"tag" hcl:"tag"`
+	SnapshotTags           map[string]string       `mapstructure:"snapshot_tags" cty:"snapshot_tags" hcl:"snapshot_tags"`
+	SnapshotTag            []config.FlatKeyValue   `mapstructure:"snapshot_tag" cty:"snapshot_tag" hcl:"snapshot_tag"`
+	RootVolumeTags         map[string]string       `mapstructure:"root_volume_tags" cty:"root_volume_tags" hcl:"root_volume_tags"`
+	RootVolumeTag          []config.FlatKeyValue   `mapstructure:"root_volume_tag" cty:"root_volume_tag" hcl:"root_volume_tag"`
+	ForceDeregister        *bool                   `mapstructure:"force_deregister" cty:"force_deregister" hcl:"force_deregister"`
+	ForceDeleteSnapshot    *bool                   `mapstructure:"force_delete_snapshot" cty:"force_delete_snapshot" hcl:"force_delete_snapshot"`
+	SnapshotUsers          []string                `mapstructure:"snapshot_users" cty:"snapshot_users" hcl:"snapshot_users"`
+	SnapshotGroups         []string                `mapstructure:"snapshot_groups" cty:"snapshot_groups" hcl:"snapshot_groups"`
+	SkipRegionValidation   *bool                   `mapstructure:"skip_region_validation" cty:"skip_region_validation" hcl:"skip_region_validation"`
+	ChrootMounts           [][]string              `mapstructure:"chroot_mounts" cty:"chroot_mounts" hcl:"chroot_mounts"`
+	CommandWrapper         *string                 `mapstructure:"command_wrapper" cty:"command_wrapper" hcl:"command_wrapper"`
+	CopyFiles              []string                `mapstructure:"copy_files" cty:"copy_files" hcl:"copy_files"`
+	DevicePath             *string                 `mapstructure:"device_path" cty:"device_path" hcl:"device_path"`
+	MountPath              *string                 `mapstructure:"mount_path" cty:"mount_path" hcl:"mount_path"`
+	MountPartition         *string                 `mapstructure:"mount_partition" cty:"mount_partition" hcl:"mount_partition"`
+	GrowRootFilesystem     *bool                   `mapstructure:"grow_root_filesystem" cty:"grow_root_filesystem" hcl:"grow_root_filesystem"`
+	MountBoot              *bool                   `mapstructure:"mount_boot" cty:"mount_boot" hcl:"mount_boot"`
+	MountOptions           []string                `mapstructure:"mount_options" cty:"mount_options" hcl:"mount_options"`
+	NVMEDevicePath         *string                 `mapstructure:"nvme_device_path" cty:"nvme_device_path" hcl:"nvme_device_path"`
+	PreMountCommands       []string                `mapstructure:"pre_mount_commands" cty:"pre_mount_commands" hcl:"pre_mount_commands"`
+	PostMountCommands      []string                `mapstructure:"post_mount_commands" cty:"post_mount_commands" hcl:"post_mount_commands"`
+	PreUnmountCommands     []string                `mapstructure:"pre_unmount_commands" cty:"pre_unmount_commands" hcl:"pre_unmount_commands"`
+	BlockServices          *bool                   `mapstructure:"block_services" cty:"block_services" hcl:"block_services"`
+	CleanUploads           *bool                   `mapstructure:"clean_uploads" cty:"clean_uploads" hcl:"clean_uploads"`
+	FromScratch            *bool                   `mapstructure:"from_scratch" cty:"from_scratch" hcl:"from_scratch"`
+	RootVolumeSize         *int64                  `mapstructure:"root_volume_size" cty:"root_volume_size" hcl:"root_volume_size"`
+	RootVolumeType         *string                 `mapstructure:"root_volume_type" cty:"root_volume_type" hcl:"root_volume_type"`
+	RootVolumeIOPS         *int64                  `mapstructure:"root_volume_iops" cty:"root_volume_iops" hcl:"root_volume_iops"`
+	RootDeviceName         *string                 `mapstructure:"root_device_name" cty:"root_device_name" hcl:"root_device_name"`
+	AccessKey              *string                 `mapstructure:"access_key" cty:"access_key" hcl:"access_key"`
+	SecretKey              *string                 `mapstructure:"secret_key" cty:"secret_key" hcl:"secret_key"`
+	Profile                *string                 `mapstructure:"profile" cty:"profile" hcl:"profile"`
+	Region                 *string                 `mapstructure:"region" cty:"region" hcl:"region"`
+	CustomEndpointOAPI     *string                 `mapstructure:"custom_endpoint_oapi" cty:"custom_endpoint_oapi" hcl:"custom_endpoint_oapi"`
+	CustomEndpointMetadata *string                 `mapstructure:"custom_endpoint_metadata" cty:"custom_endpoint_metadata" hcl:"custom_endpoint_metadata"`
+	VMID                   *string                 `mapstructure:"vm_id" cty:"vm_id" hcl:"vm_id"`
+	X509CertPath           *string                 `mapstructure:"x509_cert_path" cty:"x509_cert_path" hcl:"x509_cert_path"`
+	X509KeyPath            *string                 `mapstructure:"x509_key_path" cty:"x509_key_path" hcl:"x509_key_path"`
+	InsecureSkipTLSVerify  *bool                   `mapstructure:"insecure_skip_tls_verify" cty:"insecure_skip_tls_verify" hcl:"insecure_skip_tls_verify"`
+	SourceOMI              *string                 `mapstructure:"source_omi" cty:"source_omi" hcl:"source_omi"`
+	SourceOMIFilter        *FlatSourceFilterConfig `mapstructure:"source_omi_filter" cty:"source_omi_filter" hcl:"source_omi_filter"`
+	OMIName                *string                 `mapstructure:"omi_name" required:"true" cty:"omi_name" hcl:"omi_name"`
+	OMIDescription         *string                 `mapstructure:"omi_description" cty:"omi_description" hcl:"omi_description"`
+	OMIVirtualizationType  *string                 `mapstructure:"omi_virtualization_type" cty:"omi_virtualization_type" hcl:"omi_virtualization_type"`
+	OMIBootModes           []string                `mapstructure:"omi_boot_modes" cty:"omi_boot_modes" hcl:"omi_boot_modes"`
+	TPMMandatory           *bool                   `mapstructure:"tpm_mandatory" cty:"tpm_mandatory" hcl:"tpm_mandatory"`
+	ProductCodes           []string                `mapstructure:"product_codes" cty:"product_codes" hcl:"product_codes"`
+	OMIBlockDeviceMappings []FlatBlockDevice       `mapstructure:"omi_block_device_mappings" cty:"omi_block_device_mappings" hcl:"omi_block_device_mappings"`
+	AMIName                *string                 `mapstructure:"ami_name" undocumented:"true" cty:"ami_name" hcl:"ami_name"`
+	AMIVirtualizationType  *string                 `mapstructure:"ami_virtualization_type" undocumented:"true" cty:"ami_virtualization_type" hcl:"ami_virtualization_type"`
+	AMIBlockDeviceMappings []FlatBlockDevice       `mapstructure:"ami_block_device_mappings" undocumented:"true" cty:"ami_block_device_mappings" hcl:"ami_block_device_mappings"`
+	OMIAccountIDs          []string                `mapstructure:"omi_account_ids" cty:"omi_account_ids" hcl:"omi_account_ids"`
+	GlobalPermission       *bool                   `mapstructure:"global_permission" cty:"global_permission" hcl:"global_permission"`
 }
 
 // FlatMapstructure returns a new FlatConfig.
@@ -73,6 +96,17 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"packer_on_error":            &hcldec.AttrSpec{Name: "packer_on_error", Type: cty.String, Required: false},
 		"packer_user_variables":      &hcldec.AttrSpec{Name: "packer_user_variables", Type: cty.Map(cty.String), Required: false},
 		"packer_sensitive_variables": &hcldec.AttrSpec{Name: "packer_sensitive_variables", Type: cty.List(cty.String), Required: false},
+		"tags":                       &hcldec.AttrSpec{Name: "tags", Type: cty.Map(cty.String), Required: false},
+		"tag":                        &hcldec.BlockListSpec{TypeName: "tag", Nested: hcldec.ObjectSpec((*config.FlatKeyValue)(nil).HCL2Spec())},
+		"snapshot_tags":              &hcldec.AttrSpec{Name: "snapshot_tags", Type: cty.Map(cty.String), Required: false},
+		"snapshot_tag":               &hcldec.BlockListSpec{TypeName: "snapshot_tag", Nested: hcldec.ObjectSpec((*config.FlatKeyValue)(nil).HCL2Spec())},
+		"root_volume_tags":           &hcldec.AttrSpec{Name: "root_volume_tags", Type: cty.Map(cty.String), Required: false},
+		"root_volume_tag":            &hcldec.BlockListSpec{TypeName: "root_volume_tag", Nested: hcldec.ObjectSpec((*config.FlatKeyValue)(nil).HCL2Spec())},
+		"force_deregister":           &hcldec.AttrSpec{Name: "force_deregister", Type: cty.Bool, Required: false},
+		"force_delete_snapshot":      &hcldec.AttrSpec{Name: "force_delete_snapshot", Type: cty.Bool, Required: false},
+		"snapshot_users":             &hcldec.AttrSpec{Name: "snapshot_users", Type: cty.List(cty.String), Required: false},
+		"snapshot_groups":            &hcldec.AttrSpec{Name: "snapshot_groups", Type: cty.List(cty.String), Required: false},
+		"skip_region_validation":     &hcldec.AttrSpec{Name: "skip_region_validation", Type: cty.Bool, Required: false},
 		"chroot_mounts":              &hcldec.AttrSpec{Name: "chroot_mounts", Type: cty.List(cty.List(cty.String)), Required: false},
 		"command_wrapper":            &hcldec.AttrSpec{Name: "command_wrapper", Type: cty.String, Required: false},
 		"copy_files":                 &hcldec.AttrSpec{Name: "copy_files", Type: cty.List(cty.String), Required: false},
@@ -91,21 +125,32 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"from_scratch":               &hcldec.AttrSpec{Name: "from_scratch", Type: cty.Bool, Required: false},
 		"root_volume_size":           &hcldec.AttrSpec{Name: "root_volume_size", Type: cty.Number, Required: false},
 		"root_volume_type":           &hcldec.AttrSpec{Name: "root_volume_type", Type: cty.String, Required: false},
+		"root_volume_iops":           &hcldec.AttrSpec{Name: "root_volume_iops", Type: cty.Number, Required: false},
 		"root_device_name":           &hcldec.AttrSpec{Name: "root_device_name", Type: cty.String, Required: false},
 		"access_key":                 &hcldec.AttrSpec{Name: "access_key", Type: cty.String, Required: false},
 		"secret_key":                 &hcldec.AttrSpec{Name: "secret_key", Type: cty.String, Required: false},
+		"profile":                    &hcldec.AttrSpec{Name: "profile", Type: cty.String, Required: false},
 		"region":                     &hcldec.AttrSpec{Name: "region", Type: cty.String, Required: false},
 		"custom_endpoint_oapi":       &hcldec.AttrSpec{Name: "custom_endpoint_oapi", Type: cty.String, Required: false},
+		"custom_endpoint_metadata":   &hcldec.AttrSpec{Name: "custom_endpoint_metadata", Type: cty.String, Required: false},
+		"vm_id":                      &hcldec.AttrSpec{Name: "vm_id", Type: cty.String, Required: false},
+		"x509_cert_path":             &hcldec.AttrSpec{Name: "x509_cert_path", Type: cty.String, Required: false},
+		"x509_key_path":              &hcldec.AttrSpec{Name: "x509_key_path", Type: cty.String, Required: false},
 		"insecure_skip_tls_verify":   &hcldec.AttrSpec{Name: "insecure_skip_tls_verify", Type: cty.Bool, Required: false},
-		"omi_name":                   &hcldec.AttrSpec{Name: "omi_name", Type: cty.String, Required: false},
 		"source_omi":                 &hcldec.AttrSpec{Name: "source_omi", Type: cty.String, Required: false},
+		"source_omi_filter":          &hcldec.BlockSpec{TypeName: "source_omi_filter", Nested: hcldec.ObjectSpec((*FlatSourceFilterConfig)(nil).HCL2Spec())},
+		"omi_name":                   &hcldec.AttrSpec{Name: "omi_name", Type: cty.String, Required: false},
 		"omi_description":            &hcldec.AttrSpec{Name: "omi_description", Type: cty.String, Required: false},
-		"tags":                       &hcldec.AttrSpec{Name: "tags", Type: cty.Map(cty.String), Required: false},
 		"omi_virtualization_type":    &hcldec.AttrSpec{Name: "omi_virtualization_type", Type: cty.String, Required: false},
+		"omi_boot_modes":             &hcldec.AttrSpec{Name: "omi_boot_modes", Type: cty.List(cty.String), Required: false},
+		"tpm_mandatory":              &hcldec.AttrSpec{Name: "tpm_mandatory", Type: cty.Bool, Required: false},
+		"product_codes":              &hcldec.AttrSpec{Name: "product_codes", Type: cty.List(cty.String), Required: false},
 		"omi_block_device_mappings":  &hcldec.BlockListSpec{TypeName: "omi_block_device_mappings", Nested: hcldec.ObjectSpec((*FlatBlockDevice)(nil).HCL2Spec())},
 		"ami_name":                   &hcldec.AttrSpec{Name: "ami_name", Type: cty.String, Required: false},
 		"ami_virtualization_type":    &hcldec.AttrSpec{Name: "ami_virtualization_type", Type: cty.String, Required: false},
 		"ami_block_device_mappings":  &hcldec.BlockListSpec{TypeName: "ami_block_device_mappings", Nested: hcldec.ObjectSpec((*FlatBlockDevice)(nil).HCL2Spec())},
+		"omi_account_ids":            &hcldec.AttrSpec{Name: "omi_account_ids", Type: cty.List(cty.String), Required: false},
+		"global_permission":          &hcldec.AttrSpec{Name: "global_permission", Type: cty.Bool, Required: false},
 	}
 	return s
 }

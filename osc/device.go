@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
@@ -79,6 +80,9 @@ const (
 	maxIOPSPerGiB = 300
 )
 
+// maxVolumes is how many volumes a VM can have, its root included.
+const maxVolumes = 40
+
 var ephemeral = regexp.MustCompile(`^ephemeral[0-9]+$`)
 
 // check finds what the API would refuse in the mapping of a device that is not
@@ -116,21 +120,29 @@ func (m Mapping) checkRoot() error {
 	return m.checkVolume()
 }
 
-// checkVolume finds what the API would refuse in a volume.
+// checkVolume finds what the API would refuse in a mapping's volume.
 func (m Mapping) checkVolume() error {
-	switch {
-	case m.VolumeType != "" && m.VolumeType != "standard" && m.VolumeType != "gp2" && m.VolumeType != io1:
-		return fmt.Errorf("volume_type %q is none of standard, gp2 and io1", m.VolumeType)
-	case m.VolumeSizeGiB < 0 || m.VolumeSizeGiB > maxSizeGiB:
-		return fmt.Errorf("volume_size %d is not from 1 to %d GiB", m.VolumeSizeGiB, maxSizeGiB)
-	case m.IOPS == 0 && m.VolumeType == io1:
+	if m.VolumeType == io1 && m.IOPS == 0 {
 		return fmt.Errorf("iops is required for device %s, whose volume_type is io1", m.DeviceName)
-	case m.IOPS != 0 && m.VolumeType != io1:
+	}
+	if m.VolumeType != io1 && m.IOPS != 0 {
 		return fmt.Errorf("iops is set for device %s, whose volume_type is not io1", m.DeviceName)
-	case m.IOPS < 0 || m.IOPS > maxIOPS:
-		return fmt.Errorf("iops %d is not from 1 to %d", m.IOPS, maxIOPS)
-	case m.VolumeSizeGiB > 0 && m.IOPS > m.VolumeSizeGiB*maxIOPSPerGiB:
-		return fmt.Errorf("iops %d is more than %d for each of %d GiB", m.IOPS, maxIOPSPerGiB, m.VolumeSizeGiB)
+	}
+	return checkVolume("device "+m.DeviceName, m.VolumeType, m.VolumeSizeGiB, m.IOPS)
+}
+
+// checkVolume holds a volume against the API's limits. What is 0 or empty is not
+// known, or left to the API.
+func checkVolume(what, volumeType string, sizeGiB, iops int64) error {
+	switch {
+	case volumeType != "" && !slices.Contains(kind.VolumeTypes, volumeType):
+		return fmt.Errorf("%s has the volume_type %q, which is none of %s", what, volumeType, strings.Join(kind.VolumeTypes, ", "))
+	case sizeGiB < 0 || sizeGiB > maxSizeGiB:
+		return fmt.Errorf("%s has the volume_size %d, which is not from 1 to %d GiB", what, sizeGiB, maxSizeGiB)
+	case iops < 0 || iops > maxIOPS:
+		return fmt.Errorf("%s has iops %d, which is not from 1 to %d", what, iops, maxIOPS)
+	case sizeGiB > 0 && iops > sizeGiB*maxIOPSPerGiB:
+		return fmt.Errorf("%s has iops %d, which is more than %d for each of %d GiB", what, iops, maxIOPSPerGiB, sizeGiB)
 	}
 	return nil
 }

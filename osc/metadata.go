@@ -1,6 +1,7 @@
 package osc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -20,16 +21,15 @@ const metadataLimit = 3 * time.Second
 // metadata asks the metadata service of the VM that this program runs on.
 type metadata struct {
 	endpoint string
-	http     *http.Client
+	// vm is what the user says in its place, if so.
+	vm   string
+	http *http.Client
 }
 
 // newMetadata has a transport of its own: metadata is never asked through a
 // proxy, and never with the API's TLS settings.
-func newMetadata(endpoint string) metadata {
-	if endpoint == "" {
-		endpoint = linkLocal
-	}
-	return metadata{endpoint: endpoint, http: &http.Client{
+func newMetadata(access Access) metadata {
+	return metadata{endpoint: cmp.Or(access.MetadataEndpoint, linkLocal), vm: access.VMID, http: &http.Client{
 		Timeout:   metadataLimit,
 		Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true},
 	}}
@@ -39,10 +39,13 @@ var vmID = regexp.MustCompile(`^i-[0-9a-f]{8}([0-9a-f]{9})?$`)
 
 // instanceID asks which VM this is.
 func (m metadata) instanceID(ctx context.Context) (string, error) {
+	if m.vm != "" {
+		return m.vm, nil
+	}
 	id, err := m.get(ctx, "/latest/meta-data/instance-id")
 	if err != nil {
 		return "", fmt.Errorf("cannot find out which VM this is: the metadata service at %s does not answer: "+
-			"osc-chroot builds on an Outscale VM; elsewhere, set OSC_METADATA_ENDPOINT: %w", m.endpoint, err)
+			"osc-chroot builds on an Outscale VM; elsewhere, set vm_id, or custom_endpoint_metadata (or OSC_METADATA_ENDPOINT): %w", m.endpoint, err)
 	}
 	if !vmID.MatchString(id) {
 		return "", fmt.Errorf("cannot find out which VM this is: the metadata service at %s says %q, which is no VM's id",

@@ -29,7 +29,7 @@ func TestInstanceID(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := newMetadata(test.endpoint).instanceID(t.Context())
+			got, err := newMetadata(Access{MetadataEndpoint: test.endpoint}).instanceID(t.Context())
 			if got != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("%q, %v", got, err)
 			}
@@ -39,7 +39,7 @@ func TestInstanceID(t *testing.T) {
 
 // TestMetadataDefault: without an endpoint it is the link-local one, directly.
 func TestMetadataDefault(t *testing.T) {
-	m := newMetadata("")
+	m := newMetadata(Access{})
 	if m.endpoint != "http://169.254.169.254" || m.http.Timeout == 0 || m.http.Transport.(*http.Transport).Proxy != nil {
 		t.Errorf("%+v", m)
 	}

@@ -8,8 +8,6 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
-
-	"github.com/outscale/osc-sdk-go/v3/pkg/middleware"
 )
 
 // retry is the one policy by which calls are made again: after throttling and
@@ -114,20 +112,4 @@ func (r retry) passing(err error) bool {
 		return r.reached.Load()
 	}
 	return true
-}
-
-// call makes one call of the API under the client's policy.
-func call[Req, Resp any](
-	ctx context.Context, c *Client, name string,
-	do func(context.Context, Req, ...middleware.MiddlewareChainOption) (*Resp, error), req Req,
-) (*Resp, error) {
-	var got *Resp
-	err := c.retry.do(ctx, func(ctx context.Context) (err error) {
-		got, err = do(ctx, req)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return got, nil
 }

@@ -233,7 +233,7 @@ func TestPages(t *testing.T) {
 		return reply{200, `{"Volumes":[{"VolumeId":"` + id + `","Tags":[{"Key":"packer-chroot-build","Value":"b"}]}],"NextPageToken":"` + next + `"}`}
 	}
 	s := newFake(t, map[string][]reply{"ReadVolumes": {page("vol-00000001", "a"), page("vol-00000002", "b"), page("vol-00000003", "b")}})
-	got, err := s.cloud(Options{}).FindVolumes(t.Context(), "b")
+	got, err := s.cloud(Options{}).readVolumes(t.Context(), nil)
 	if err != nil || len(got) != 3 {
 		t.Errorf("%v, %v", got, err)
 	}

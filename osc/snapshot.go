@@ -12,10 +12,10 @@ import (
 
 // CreateSnapshot asks for a snapshot of a volume, and tags it with the user's tags.
 func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bake.SnapshotID, error) {
-	token := clientToken(spec.Build, "snapshot", spec.Volume, spec.Description)
+	token := c.clientToken(spec.Build, tokenSnapshot, []any{spec.Volume, spec.Description})
 	var got *api.CreateSnapshotResponse
 	err := c.client.retry.do(ctx, func(ctx context.Context) (err error) {
-		got, err = c.client.api.CreateSnapshot(ctx, api.CreateSnapshotRequest{
+		got, err = createSnapshot.once(ctx, c.client, api.CreateSnapshotRequest{
 			VolumeId:    optional(string(spec.Volume)),
 			Description: optional(spec.Description),
 			ClientToken: &token,
@@ -60,8 +60,7 @@ func (c *Cloud) Snapshot(ctx context.Context, id bake.SnapshotID) (bake.Snapshot
 
 func (c *Cloud) readSnapshots(ctx context.Context, f *api.FiltersSnapshot) ([]api.Snapshot, error) {
 	return pages(func(token *string) (*[]api.Snapshot, *string, error) {
-		got, err := call(ctx, c.client, "ReadSnapshots", c.client.api.ReadSnapshots,
-			api.ReadSnapshotsRequest{Filters: f, NextPageToken: token})
+		got, err := readSnapshots.call(ctx, c.client, api.ReadSnapshotsRequest{Filters: f, NextPageToken: token})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -108,7 +107,7 @@ func (c *Cloud) FindSnapshots(ctx context.Context, id bake.VolumeID) ([]bake.Sna
 // refused for a moment, and tried again.
 func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 	err := c.client.retry.do(ctx, func(ctx context.Context) error {
-		_, err := c.client.api.DeleteSnapshot(ctx, api.DeleteSnapshotRequest{SnapshotId: string(id)})
+		_, err := deleteSnapshot.once(ctx, c.client, api.DeleteSnapshotRequest{SnapshotId: string(id)})
 		switch {
 		case is(err, (*refusal).notFound):
 			return nil

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
+	"slices"
 
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
@@ -15,11 +15,14 @@ import (
 // CreateVolume asks for a volume and tags it: the API has no tags at creation.
 // Between the two calls the volume is known by its client token.
 func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.VolumeID, error) {
-	token := clientToken(spec.Build, "volume", spec.Zone, spec.Snapshot, spec.SizeGiB, spec.Type, spec.IOPS)
 	if spec.Type != io1 {
 		spec.IOPS = 0 // an image may tell the speed of its gp2 volume: CreateVolume takes it of io1 only
 	}
-	got, err := call(ctx, c.client, "CreateVolume", c.client.api.CreateVolume, api.CreateVolumeRequest{
+	if err := checkVolume("the root volume", spec.Type, spec.SizeGiB, spec.IOPS); err != nil {
+		return "", fmt.Errorf("cannot create a volume in %s: %w", spec.Zone, err)
+	}
+	token := c.clientToken(spec.Build, tokenVolume, []any{spec.Zone, spec.Snapshot, spec.SizeGiB, spec.Type, spec.IOPS})
+	got, err := createVolume.call(ctx, c.client, api.CreateVolumeRequest{
 		SubregionName: spec.Zone,
 		ClientToken:   &token,
 		SnapshotId:    optional(string(spec.Snapshot)),
@@ -67,8 +70,7 @@ func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, erro
 
 func (c *Cloud) readVolumes(ctx context.Context, f *api.FiltersVolume) ([]api.Volume, error) {
 	return pages(func(token *string) (*[]api.Volume, *string, error) {
-		got, err := call(ctx, c.client, "ReadVolumes", c.client.api.ReadVolumes,
-			api.ReadVolumesRequest{Filters: f, NextPageToken: token})
+		got, err := readVolumes.call(ctx, c.client, api.ReadVolumesRequest{Filters: f, NextPageToken: token})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -95,20 +97,25 @@ func volume(v api.Volume) bake.Volume {
 	return b
 }
 
-// FindVolumes lists the build's volumes that are not being deleted: those with
-// its tag, and those with one of its client tokens, which it was killed before
-// it could tag.
+// FindVolumes lists the build's volumes that are not being deleted: those with one
+// of its client tokens, which it may have been killed before it could tag, and
+// those with its tag. Filters of one request must all hold: it takes two.
 func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.VolumeID, error) {
-	all, err := c.readVolumes(ctx, nil)
-	if err != nil {
-		return nil, fmt.Errorf("cannot find the volumes of build %s: %w", build, err)
-	}
+	tokens := buildTokens(build, tokenVolume)
 	var found []bake.VolumeID
-	for _, v := range all {
-		tagged := tagMap(v.Tags)[bake.BuildTag] == string(build)
-		asked := strings.HasPrefix(value(v.ClientToken), tokenPrefix(build))
-		if (tagged || asked) && v.State != api.VolumeStateDeleting {
-			found = append(found, bake.VolumeID(v.VolumeId))
+	for _, filter := range []api.FiltersVolume{
+		{ClientTokens: &tokens},
+		{Tags: &[]string{bake.BuildTag + "=" + string(build)}},
+	} {
+		all, err := c.readVolumes(ctx, &filter)
+		if err != nil {
+			return nil, fmt.Errorf("cannot find the volumes of build %s: %w", build, err)
+		}
+		for _, v := range all {
+			id := bake.VolumeID(v.VolumeId)
+			if v.State != api.VolumeStateDeleting && !slices.Contains(found, id) {
+				found = append(found, id)
+			}
 		}
 	}
 	return found, nil
@@ -117,7 +124,7 @@ func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.Vol
 // DeleteVolume removes a volume.
 func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 	err := c.client.retry.do(ctx, func(ctx context.Context) error {
-		_, err := c.client.api.DeleteVolume(ctx, api.DeleteVolumeRequest{VolumeId: string(id)})
+		_, err := deleteVolume.once(ctx, c.client, api.DeleteVolumeRequest{VolumeId: string(id)})
 		if is(err, (*refusal).notFound) {
 			return nil
 		}
@@ -148,7 +155,7 @@ func (c *Cloud) whyNotDeleted(ctx context.Context, id bake.VolumeID, refused err
 // Attach asks for a volume to be linked to the host.
 func (c *Cloud) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, device bake.DeviceName) error {
 	err := c.client.retry.do(ctx, func(ctx context.Context) error {
-		_, err := c.client.api.LinkVolume(ctx, api.LinkVolumeRequest{
+		_, err := linkVolume.once(ctx, c.client, api.LinkVolumeRequest{
 			VolumeId: string(id), VmId: string(host), DeviceName: string(device),
 		})
 		if is(err, (*refusal).wrongRequest) {
@@ -204,7 +211,7 @@ func (c *Cloud) whyNotLinked(
 // Detach asks for a volume to be unlinked from the host.
 func (c *Cloud) Detach(ctx context.Context, id bake.VolumeID, host bake.HostID) error {
 	err := c.client.retry.do(ctx, func(ctx context.Context) error {
-		_, err := c.client.api.UnlinkVolume(ctx, api.UnlinkVolumeRequest{VolumeId: string(id)})
+		_, err := unlinkVolume.once(ctx, c.client, api.UnlinkVolumeRequest{VolumeId: string(id)})
 		if is(err, (*refusal).notFound) {
 			return nil
 		}

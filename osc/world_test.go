@@ -15,6 +15,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi/apitest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
@@ -64,7 +65,11 @@ func newOutscale(t *testing.T, timing state.Timing) *outscale {
 		},
 	}}
 	mux := http.NewServeMux()
-	mux.Handle("/api/v1/", handler)
+	description, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux.Handle("/api/v1/", description.Checked(t, handler))
 	mux.HandleFunc("GET /latest/meta-data/instance-id", func(w http.ResponseWriter, _ *http.Request) {
 		vm, _ := st.HostVM(home)
 		_, _ = w.Write([]byte(vm.ID))

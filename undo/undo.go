@@ -144,6 +144,13 @@ func (s *Stack) Keep() {
 	}
 }
 
+// Holds tells whether the entry is armed on this stack.
+func (s *Stack) Holds(e *Entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.armed, e)
+}
+
 // Pending names what is armed, in the order in which it would be undone.
 func (s *Stack) Pending() []string {
 	s.mu.Lock()

@@ -179,3 +179,21 @@ func TestConcurrentUndoRunsOnce(t *testing.T) {
 		t.Errorf("%d undoings ran for %d acts", len(d.lines), len(entries))
 	}
 }
+
+func TestHoldsWhatIsArmed(t *testing.T) {
+	s, other := undo.NewStack("scaffold"), undo.NewStack("products")
+	undone := s.Arm("volume", (&diary{}).note("~volume"))
+	disarmed := s.Arm("mount", (&diary{}).note("~mount"))
+	for _, e := range []*undo.Entry{undone, disarmed} {
+		if !s.Holds(e) || other.Holds(e) {
+			t.Errorf("armed: held %v, by another stack %v", s.Holds(e), other.Holds(e))
+		}
+	}
+	if err := undone.Undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	disarmed.Disarm()
+	if s.Holds(undone) || s.Holds(disarmed) {
+		t.Error("what is over is held")
+	}
+}

@@ -7,11 +7,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
 )
@@ -59,15 +62,22 @@ func parseAnywhere(fs *flag.FlagSet, args []string) ([]string, error) {
 // cloudFlags are the options of a cloud that is served.
 type cloudFlags struct {
 	dir, region string
+	regions     []state.Region
 	timing      state.Timing
 	naming      volume.Naming
 	keys        []state.Key
+	faults      []fault.Rule
+	seed        uint64
 }
 
 func (c *cloudFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&c.dir, "dir", "", "")
 	fs.Func("region", "", func(s string) (err error) {
 		c.region, err = parseRegion(s)
+		return err
+	})
+	fs.Func("regions", "", func(s string) (err error) {
+		c.regions, err = parseRegions(s)
 		return err
 	})
 	fs.Func("profile", "", func(s string) (err error) {
@@ -83,10 +93,19 @@ func (c *cloudFlags) register(fs *flag.FlagSet) {
 		c.keys = append(c.keys, key)
 		return err
 	})
+	fs.Func("fault", "", func(s string) error {
+		rules, err := parseFaults(s)
+		c.faults = append(c.faults, rules...)
+		return err
+	})
+	fs.Uint64Var(&c.seed, "seed", 0, "")
 }
 
 func (c *cloudFlags) options() loopcloud.Options {
-	return loopcloud.Options{Dir: c.dir, Region: c.region, Timing: c.timing, Naming: c.naming, Keys: c.keys}
+	return loopcloud.Options{
+		Dir: c.dir, Region: c.region, Regions: c.regions, Timing: c.timing, Naming: c.naming, Keys: c.keys,
+		Faults: c.faults, Seed: c.seed,
+	}
 }
 
 var regionNames = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+$`)
@@ -96,6 +115,39 @@ func parseRegion(s string) (string, error) {
 		return "", fmt.Errorf("a region is named like eu-west-2")
 	}
 	return s, nil
+}
+
+// parseFaults reads one rule or a list of them, as JSON or, after @, from a file.
+func parseFaults(s string) ([]fault.Rule, error) {
+	text := []byte(s)
+	if name, ok := strings.CutPrefix(s, "@"); ok {
+		var err error
+		if text, err = os.ReadFile(name); err != nil {
+			return nil, fmt.Errorf("cannot read the rules: %w", err)
+		}
+	}
+	return fault.ParseRules(text)
+}
+
+// parseRegions reads regions between commas. One that nobody has opted in to has
+// ":off" after its name.
+func parseRegions(s string) ([]state.Region, error) {
+	var out []state.Region
+	for part := range strings.SplitSeq(s, ",") {
+		name, off := strings.CutSuffix(part, ":off")
+		if _, err := parseRegion(name); err != nil {
+			return nil, fmt.Errorf("%w, not %q", err, name)
+		}
+		if slices.ContainsFunc(out, func(r state.Region) bool { return r.Name == name }) {
+			return nil, fmt.Errorf("the region %s is there twice", name)
+		}
+		region := state.NewRegion(name)
+		if off {
+			region.OptIn = state.NotOptedIn
+		}
+		out = append(out, region)
+	}
+	return out, nil
 }
 
 // parseProfile reads a profile and its scale: aws:0.1 takes a tenth of the time.

@@ -31,10 +31,14 @@ what points AWS's and Outscale's clients to the cloud, and LOOPCLOUD_ENDPOINT; i
 CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
                                 how long things take: none, or as long as there; aws:0.1 takes a tenth of it
        --naming xen|nvme|scsi   devices as /dev/xvdf, or as /dev/nvme1n1 or /dev/sdb with a link in /dev/disk/by-id
-       --region REGION          the default region: eu-west-2
+       --region REGION          the default region: the first of --regions
+       --regions REGION[:off],… the regions that there are, those with :off not opted in to:
+                                eu-west-2, us-east-1, us-west-2, eu-west-1, us-east-2, cloudgouv-eu-west-1, eu-south-1, me-south-1:off
        --key ID:SECRET[:ACCOUNT]…
                                 who may sign requests, run's COMMAND with the first of them; without it
                                 AKIALOOPCLOUD0000000:loopcloud/not/a/secret/of/any/real/cloud
+       --fault JSON|@FILE…      what goes wrong from the beginning: see docs/loopcloud.md
+       --seed N                 for faults left to probability: 0
 IMAGE: --id ami-…  --description TEXT  --boot-mode legacy-bios|uefi|uefi-preferred  --arch i386|x86_64|arm64
        --region REGION  --account ACCOUNT  --tag KEY=VALUE…  --size GIB
 BOOT:  --uefi[=false]           instead of what the image's boot mode says

@@ -19,6 +19,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
 // asProgram makes the test's binary be the program.
@@ -426,6 +428,19 @@ func TestPlacesOfImages(t *testing.T) {
 	} {
 		if err := use(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestParseRegions(t *testing.T) {
+	got, err := parseRegions("us-east-1,me-south-1:off")
+	if err != nil || len(got) != 2 || got[0].Name != "us-east-1" || got[0].OptIn != state.OptInNotRequired ||
+		got[1].Zones[1] != "me-south-1b" || got[1].OptIn != state.NotOptedIn {
+		t.Errorf("got %+v (%v)", got, err)
+	}
+	for _, text := range []string{"", "us-east-1,", "us-east-1,us-east-1:off", "moon", "us-east-1:on"} {
+		if got, err := parseRegions(text); err == nil {
+			t.Errorf("%q: got %+v", text, got)
 		}
 	}
 }

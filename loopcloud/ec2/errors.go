@@ -50,7 +50,7 @@ func authError(err error) *apiError {
 		return &apiError{http.StatusForbidden, "MissingAuthenticationToken", "Request is missing Authentication Token"}
 	case errors.Is(err, sigv4.ErrMalformed):
 		return refuse("IncompleteSignature", "The request signature does not conform to AWS standards: %v", err)
-	case errors.Is(err, sigv4.ErrExpired):
+	case errors.Is(err, sigv4.ErrExpired), errors.Is(err, sigv4.ErrSessionEnded):
 		return refuse("RequestExpired", "Request has expired: %v", err)
 	}
 	return &apiError{http.StatusUnauthorized, "AuthFailure", "AWS was not able to validate the provided access credentials"}
@@ -76,6 +76,7 @@ var codes = map[what]string{
 	{state.Malformed, "snapshot"}: "InvalidSnapshotID.Malformed",
 	{state.Malformed, "image"}:    "InvalidAMIID.Malformed",
 	{state.Malformed, "instance"}: "InvalidInstanceID.Malformed",
+	{state.Malformed, "key"}:      "InvalidParameterValue",
 	{state.Malformed, ""}:         "InvalidID",
 
 	{state.WrongState, "image"}: "InvalidAMIID.Unavailable",
@@ -90,6 +91,7 @@ var codes = map[what]string{
 
 	{state.InvalidValue, "device"}:   "InvalidAttachment.NotFound", // of DetachVolume; in mappings it is badMapping's
 	{state.InvalidValue, "instance"}: "InvalidAttachment.NotFound",
+	{state.InvalidValue, "key"}:      "InvalidParameterDependency",
 	{state.InvalidValue, "name"}:     "InvalidAMIName.Malformed",
 	{state.InvalidValue, "volume"}:   "UnknownVolumeType",
 	{state.InvalidValue, "zone"}:     "InvalidVolume.ZoneMismatch",
@@ -102,6 +104,11 @@ var codes = map[what]string{
 	{state.NotAllowed, "snapshot"}: "AuthFailure",
 	{state.NotAllowed, ""}:         "OperationNotPermitted",
 
+	{state.Protected, ""}: "OperationNotPermitted",
+
+	{state.Unsuited, ""}:   "InvalidParameterCombination",
+	{state.Unreadable, ""}: "InvalidRequest",
+
 	{state.Limit, "instance"}: "AttachmentLimitExceeded",
 	{state.Limit, "tag"}:      "TagLimitExceeded",
 	{state.Limit, ""}:         "ResourceLimitExceeded",
@@ -111,22 +118,29 @@ var codes = map[what]string{
 // {id} is the id and {why} what the state says. The other refusals are told in
 // the state's words.
 var texts = map[what]string{
-	{state.NotFound, "volume"}:       "The volume '{id}' does not exist.",
-	{state.NotFound, "snapshot"}:     "The snapshot '{id}' does not exist.",
-	{state.NotFound, "image"}:        "The image id '[{id}]' does not exist",
-	{state.NotFound, "instance"}:     "The instance ID '{id}' does not exist",
-	{state.NotFound, "zone"}:         "The zone '{id}' does not exist.",
-	{state.Malformed, "tag"}:         "The ID '{id}' is not valid",
-	{state.InUse, "device"}:          "Invalid value '{id}' for unixDevice. Attachment point {id} is already in use",
-	{state.InUse, "snapshot"}:        "The snapshot {id} is currently in use: {why}",
-	{state.Duplicate, "image"}:       "AMI name {id} is already in use: {why}",
-	{state.Missing, "device"}:        "The request must contain the parameter rootDeviceName or device",
-	{state.Missing, "iops"}:          "The request must contain the parameter iops: {why}",
-	{state.Missing, "size"}:          "The request must contain the parameter size or snapshotId",
-	{state.NotAllowed, "image"}:      "Not authorized for image:{id} ({why})",
-	{state.NotAllowed, "snapshot"}:   "Not authorized for snapshot:{id} ({why})",
-	{state.TokenMismatch, "token"}:   "The client token {id} is not the token of this request: {why}",
-	{state.InvalidValue, "instance"}: "The volume is not attached to {id}: {why}",
+	{state.NotFound, "volume"}:         "The volume '{id}' does not exist.",
+	{state.NotFound, "snapshot"}:       "The snapshot '{id}' does not exist.",
+	{state.NotFound, "image"}:          "The image id '[{id}]' does not exist",
+	{state.NotFound, "instance"}:       "The instance ID '{id}' does not exist",
+	{state.NotFound, "zone"}:           "The zone '{id}' does not exist.",
+	{state.Malformed, "tag"}:           "The ID '{id}' is not valid",
+	{state.InUse, "device"}:            "Invalid value '{id}' for unixDevice. Attachment point {id} is already in use",
+	{state.InUse, "snapshot"}:          "The snapshot {id} is currently in use: {why}",
+	{state.Duplicate, "image"}:         "AMI name {id} is already in use: {why}",
+	{state.Missing, "device"}:          "The request must contain the parameter rootDeviceName or device",
+	{state.Missing, "iops"}:            "The request must contain the parameter iops: {why}",
+	{state.Missing, "size"}:            "The request must contain the parameter size or snapshotId",
+	{state.NotAllowed, "image"}:        "Not authorized for image:{id} ({why})",
+	{state.NotAllowed, "snapshot"}:     "Not authorized for snapshot:{id} ({why})",
+	{state.TokenMismatch, "token"}:     "The client token {id} is not the token of this request: {why}",
+	{state.InvalidValue, "key"}:        "The parameter KmsKeyId requires the parameter Encrypted to be set.",
+	{state.Malformed, "key"}:           "Value ({id}) for parameter kmsKeyId is invalid: {why}",
+	{state.InvalidValue, "iops"}:       "{why}",
+	{state.InvalidValue, "throughput"}: "{why}",
+	{state.Unsuited, "iops"}:           "{why}",
+	{state.Unsuited, "throughput"}:     "{why}",
+	{state.Unreadable, "image"}:        "{why}",
+	{state.InvalidValue, "instance"}:   "The volume is not attached to {id}: {why}",
 }
 
 func fromState(e *state.Error) *apiError {
@@ -146,4 +160,24 @@ func fromState(e *state.Error) *apiError {
 		out.Status = http.StatusForbidden
 	}
 	return out
+}
+
+// faultWords are what EC2 answers when it is not well, or the caller not allowed.
+// https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+var faultWords = map[string]*apiError{
+	"throttled":   {http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded."},
+	"internal":    {http.StatusInternalServerError, "InternalError", "An internal error has occurred"},
+	"unavailable": {http.StatusServiceUnavailable, "Unavailable", "The service is unavailable. Please try again shortly."},
+	"denied": {http.StatusForbidden, "UnauthorizedOperation",
+		"You are not authorized to perform this operation. Encoded authorization failure message: bG9vcGNsb3VkIHdhcyB0b2xkIHRv"},
+}
+
+// Fault tells how EC2 says that a call is throttled, failed inside (internal), met an
+// unavailable service, or is denied.
+func (h *Handler) Fault(name string) (status int, code, message string) {
+	e, ok := faultWords[name]
+	if !ok {
+		e = faultWords["internal"]
+	}
+	return e.Status, e.Code, e.Message
 }

@@ -118,6 +118,21 @@ func (in *modifyImageAttributeInput) set(value, to *string) error {
 	return nil
 }
 
+type resetImageAttributeInput struct {
+	imageInput
+	Attribute string `query:"Attribute,required"`
+}
+
+// resetImageAttribute takes all launch permissions back, which is all that can be
+// reset.
+func (c *call) resetImageAttribute(in *resetImageAttributeInput) (*done, error) {
+	if in.Attribute != launchPermission {
+		return nil, badAttribute(in.Attribute)
+	}
+	_, err := c.st.ShareImage(c.caller, string(in.ImageID), state.PermissionChange{RemoveAll: true}, in.DryRun)
+	return succeeded(err)
+}
+
 type describeImageAttributeInput struct {
 	imageInput
 	Attribute string `query:"Attribute,required"`
@@ -142,6 +157,8 @@ type describeImageAttributeOutput struct {
 	TPM         *attributeValue       `xml:"tpmSupport"`
 	UEFIData    *attributeValue       `xml:"uefiData"`
 	IMDS        *attributeValue       `xml:"imdsSupport"`
+	Launched    *attributeValue       `xml:"lastLaunchedTime"`
+	Protection  *attributeValue       `xml:"deregistrationProtection"`
 }
 
 // imageAttributes answer one attribute each.
@@ -162,6 +179,12 @@ var imageAttributes = map[string]func(*describeImageAttributeOutput, state.Image
 	"bootMode":        func(out *describeImageAttributeOutput, i state.Image) { out.BootMode = &attributeValue{i.BootMode} },
 	"tpmSupport":      func(out *describeImageAttributeOutput, i state.Image) { out.TPM = &attributeValue{i.TPM} },
 	"uefiData":        func(out *describeImageAttributeOutput, i state.Image) { out.UEFIData = &attributeValue{i.UEFIData} },
+	"lastLaunchedTime": func(out *describeImageAttributeOutput, i state.Image) {
+		out.Launched = &attributeValue{stampOrNone(i.LastLaunched)}
+	},
+	"deregistrationProtection": func(out *describeImageAttributeOutput, i state.Image) {
+		out.Protection = &attributeValue{string(i.Protection)}
+	},
 }
 
 func (c *call) describeImageAttribute(in *describeImageAttributeInput) (*describeImageAttributeOutput, error) {

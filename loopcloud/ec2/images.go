@@ -64,6 +64,11 @@ func (c *call) registerImage(in *registerImageInput) (*imageIDOutput, error) {
 		return nil, err
 	}
 	mappings, err := stateMappings(in.Mappings)
+	for _, m := range in.Mappings {
+		if v := m.Volume; err == nil && v != nil {
+			err = c.checkIO1(v.Type, v.IOPS, v.SizeGiB, v.SnapshotID)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +115,9 @@ func stateMappings(in []mapping) ([]state.Mapping, error) {
 			continue
 		}
 		v := m.Volume
+		if v.KMSKeyID != "" && (v.Encrypted == nil || !*v.Encrypted) {
+			return nil, refuse("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
+		}
 		if v.SnapshotID != "" && v.Encrypted != nil {
 			return nil, refuse("InvalidBlockDeviceMapping", "the encrypted flag cannot be specified since device %s has a snapshot specified.", m.Device)
 		}
@@ -163,6 +171,8 @@ type imageItem struct {
 	TPM            string                `xml:"tpmSupport,omitempty"`
 	IMDS           string                `xml:"imdsSupport,omitempty"`
 	Deprecated     string                `xml:"deprecationTime,omitempty"`
+	LastLaunched   string                `xml:"lastLaunchedTime,omitempty"`
+	Protection     string                `xml:"deregistrationProtection"`
 	SourceImageID  string                `xml:"sourceImageId,omitempty"`
 	SourceRegion   string                `xml:"sourceImageRegion,omitempty"`
 	Reason         *stateReason          `xml:"stateReason"`
@@ -209,7 +219,8 @@ func (c *call) describeImage(i state.Image) imageItem {
 		RootDeviceType: rootDeviceType, RootDevice: i.RootDevice, Mappings: convert(i.Mappings, describeMapping),
 		Virtualization: i.Virtualization, Tags: tagSet(i.Tags), Hypervisor: hypervisor,
 		ENA: i.ENA, SRIOV: i.SRIOV, BootMode: i.BootMode, TPM: i.TPM, IMDS: i.IMDS,
-		Deprecated: stampOrNone(i.Deprecated), SourceImageID: i.SourceImageID, SourceRegion: i.SourceRegion,
+		Deprecated: stampOrNone(i.Deprecated), LastLaunched: stampOrNone(i.LastLaunched), Protection: string(i.Protection),
+		SourceImageID: i.SourceImageID, SourceRegion: i.SourceRegion,
 	}
 	if len(i.ProductCodes) > 0 {
 		item.Products = productCodeSet(i.ProductCodes)
@@ -292,9 +303,8 @@ type describeImagesInput struct {
 	Owners            []string  `query:"Owner"`
 	ExecutableBy      []string  `query:"ExecutableBy"`
 	IncludeDeprecated bool      `query:"IncludeDeprecated"`
-	// IncludeDisabled is of no effect: no image here can be disabled.
-	IncludeDisabled bool     `query:"IncludeDisabled"`
-	Filters         []filter `query:"Filter"`
+	IncludeDisabled   bool      `query:"IncludeDisabled"`
+	Filters           []filter  `query:"Filter"`
 }
 
 type describeImagesOutput struct {
@@ -318,8 +328,8 @@ func (c *call) describeImages(in *describeImagesInput) (*describeImagesOutput, e
 	return &describeImagesOutput{Images: convert(shown, c.describeImage), NextToken: next}, err
 }
 
-// images are those that the ids, the owners, the accounts that may launch them
-// and their deprecation leave of what the caller can see.
+// images are those that the ids, the owners, the accounts that may launch them,
+// their deprecation and their being disabled leave of what the caller can see.
 func (c *call) images(in *describeImagesInput) ([]state.Image, error) {
 	found, err := c.namedImages(in.IDs)
 	if err != nil {
@@ -337,6 +347,7 @@ func (c *call) images(in *describeImagesInput) ([]state.Image, error) {
 	return slices.DeleteFunc(found, func(i state.Image) bool {
 		return len(in.Owners) > 0 && !slices.Contains(owners, i.Account) ||
 			len(in.ExecutableBy) > 0 && !mayLaunch(users, i.Launch) ||
+			i.Disabled && !in.IncludeDisabled ||
 			len(in.IDs) == 0 && !in.IncludeDeprecated && isDeprecated(i, now) && i.Account != c.caller.Account
 	}), nil
 }
@@ -377,22 +388,34 @@ type copyImageInput struct {
 	KMSKeyID     string  `query:"KmsKeyId"`
 	CopyTags     bool    `query:"CopyImageTags"`
 	Token        string  `query:"ClientToken"`
+	Minutes      *int64  `query:"SnapshotCopyCompletionDurationMinutes"`
 }
 
 func (c *call) copyImage(in *copyImageInput) (*imageIDOutput, error) {
 	tags, err := in.tagsOf("image", "snapshot")
+	if err == nil {
+		err = checkMinutes("SnapshotCopyCompletionDurationMinutes", in.Minutes)
+	}
 	if err != nil {
 		return nil, err
 	}
 	image, err := c.st.CopyImage(c.caller, state.ImageCopyRequest{
 		SourceID: string(in.SourceID), SourceRegion: in.SourceRegion, Name: in.Name, Description: in.Description,
 		Encrypted: in.Encrypted, KMSKeyID: in.KMSKeyID, CopyTags: in.CopyTags,
-		Tags: tags["image"], Token: in.Token, IDDigits: idDigits, DryRun: in.DryRun,
+		Tags: tags["image"], SnapshotTags: tags["snapshot"], Readable: true,
+		Token: in.Token, IDDigits: idDigits, DryRun: in.DryRun,
 	})
-	if err == nil && len(tags["snapshot"]) > 0 {
-		err = c.st.AddTags(c.caller, snapshotsOf(image), tags["snapshot"], false)
-	}
 	return &imageIDOutput{ImageID: image.ID}, err
+}
+
+// checkMinutes refuses what cannot be how long a copy may take: a multiple of 15
+// minutes up to two days. It makes no copy here take less or more.
+// https://docs.aws.amazon.com/ebs/latest/userguide/time-based-copies.html
+func checkMinutes(name string, minutes *int64) error {
+	if minutes != nil && (*minutes < 15 || *minutes > 2880 || *minutes%15 != 0) {
+		return refuse("InvalidParameterValue", "Value (%d) for parameter %s is invalid. It must be a multiple of 15 from 15 to 2880.", *minutes, name)
+	}
+	return nil
 }
 
 // snapshotsOf are the snapshots that an image's volumes are made of.
@@ -404,43 +427,4 @@ func snapshotsOf(i state.Image) []string {
 		}
 	}
 	return ids
-}
-
-type imageInput struct {
-	common
-	ImageID imageID `query:"ImageId,required"`
-}
-
-func (c *call) deregisterImage(in *imageInput) (*done, error) {
-	return succeeded(c.st.DeleteImage(c.caller, string(in.ImageID), in.DryRun))
-}
-
-type enableImageDeprecationInput struct {
-	imageInput
-	At time.Time `query:"DeprecateAt,required"`
-}
-
-// enableImageDeprecation sets the time, to the minute. It is at most ten years
-// ahead, and of a public image at most two after its creation.
-func (c *call) enableImageDeprecation(in *enableImageDeprecationInput) (*done, error) {
-	now := c.st.Now()
-	if !in.At.After(now) || in.At.After(now.AddDate(10, 0, 0)) {
-		return nil, refuse("InvalidParameterValue", "The deprecation time %s is not in the next ten years", stamp(in.At))
-	}
-	_, err := c.st.UpdateImage(c.caller, string(in.ImageID), func(i *state.Image) error {
-		if i.Launch.Public && in.At.After(i.Created.AddDate(2, 0, 0)) {
-			return refuse("InvalidParameterValue", "The deprecation time %s is more than two years after the creation of a public image", stamp(in.At))
-		}
-		i.Deprecated = in.At.Round(time.Minute)
-		return nil
-	}, in.DryRun)
-	return succeeded(err)
-}
-
-func (c *call) disableImageDeprecation(in *imageInput) (*done, error) {
-	_, err := c.st.UpdateImage(c.caller, string(in.ImageID), func(i *state.Image) error {
-		i.Deprecated = time.Time{}
-		return nil
-	}, in.DryRun)
-	return succeeded(err)
 }

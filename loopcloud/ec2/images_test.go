@@ -82,8 +82,14 @@ func TestRegisterImageRefusals(t *testing.T) {
 		"mapped twice": {func(in *sdk.RegisterImageInput) {
 			in.BlockDeviceMappings = append(in.BlockDeviceMappings, in.BlockDeviceMappings[0])
 		}, "InvalidBlockDeviceMapping"},
-		"too small":       {func(in *sdk.RegisterImageInput) { ebs(in).VolumeSize = aws.Int32(1) }, "InvalidBlockDeviceMapping"},
-		"volume type":     {func(in *sdk.RegisterImageInput) { ebs(in).VolumeType = "gp9" }, "InvalidBlockDeviceMapping"},
+		"too small":   {func(in *sdk.RegisterImageInput) { ebs(in).VolumeSize = aws.Int32(1) }, "InvalidBlockDeviceMapping"},
+		"volume type": {func(in *sdk.RegisterImageInput) { ebs(in).VolumeType = "gp9" }, "InvalidBlockDeviceMapping"},
+		"io1 ratio":   {func(in *sdk.RegisterImageInput) { ebs(in).VolumeType, ebs(in).Iops = "io1", aws.Int32(401) }, "InvalidParameterValue"},
+		"gp2 iops":    {func(in *sdk.RegisterImageInput) { ebs(in).Iops = aws.Int32(300) }, "InvalidParameterCombination"},
+		"key":         {func(in *sdk.RegisterImageInput) { ebs(in).KmsKeyId = aws.String("alias/k") }, "InvalidParameterDependency"},
+		"encrypted, key": {func(in *sdk.RegisterImageInput) {
+			ebs(in).Encrypted, ebs(in).KmsKeyId = aws.Bool(true), aws.String("alias/k")
+		}, "InvalidBlockDeviceMapping"},
 		"encrypted":       {func(in *sdk.RegisterImageInput) { ebs(in).Encrypted = aws.Bool(false) }, "InvalidBlockDeviceMapping"},
 		"absent snapshot": {func(in *sdk.RegisterImageInput) { ebs(in).SnapshotId = aws.String("snap-00000000") }, "InvalidSnapshot.NotFound"},
 		"snapshot id":     {func(in *sdk.RegisterImageInput) { ebs(in).SnapshotId = aws.String("snap-1") }, "InvalidSnapshotID.Malformed"},
@@ -273,7 +279,7 @@ func TestCopyImage(t *testing.T) {
 	}
 	i := must(there.DescribeImages(ctx, &sdk.DescribeImagesInput{ImageIds: []string{copied}}))(b).Images[0]
 	ebs := i.BlockDeviceMappings[0].Ebs
-	if len(i.Tags) != 2 || *i.SourceImageId != id || *i.SourceImageRegion != region || !*ebs.Encrypted || *ebs.KmsKeyId != "alias/there" {
+	if len(i.Tags) != 2 || *i.SourceImageId != id || *i.SourceImageRegion != region || !*ebs.Encrypted || *ebs.KmsKeyId != state.KeyARN(state.Caller{Account: alice, Region: other}, "alias/there") {
 		t.Errorf("got %+v with %+v", i, ebs)
 	}
 	s := must(there.DescribeSnapshots(ctx, &sdk.DescribeSnapshotsInput{SnapshotIds: []string{*ebs.SnapshotId}}))(b).Snapshots[0]
@@ -287,8 +293,9 @@ func TestCopyImage(t *testing.T) {
 		"InvalidParameterValue": func(in *sdk.CopyImageInput) {
 			in.TagSpecifications = []types.TagSpecification{{ResourceType: "volume"}}
 		},
-		"UnknownParameter": func(in *sdk.CopyImageInput) { in.DestinationOutpostArn = aws.String("arn:aws:outposts:x") },
-		"DryRunOperation":  func(in *sdk.CopyImageInput) { in.DryRun = aws.Bool(true) },
+		"InvalidParameterDependency": func(in *sdk.CopyImageInput) { in.KmsKeyId = aws.String("alias/k") },
+		"UnknownParameter":           func(in *sdk.CopyImageInput) { in.DestinationOutpostArn = aws.String("arn:aws:outposts:x") },
+		"DryRunOperation":            func(in *sdk.CopyImageInput) { in.DryRun = aws.Bool(true) },
 	} {
 		bad := &sdk.CopyImageInput{SourceImageId: &id, SourceRegion: aws.String(region), Name: aws.String("second")}
 		change(bad)

@@ -249,3 +249,28 @@ func (c *call) terminateInstances(in *terminateInstancesInput) (*terminateInstan
 		return stateChange{InstanceID: vm.ID, Current: describeState(vm.State), Previous: describeState(before[vm.ID])}
 	})}, nil
 }
+
+type instanceUEFIDataInput struct {
+	common
+	InstanceID instanceID `query:"InstanceId,required"`
+}
+
+type instanceUEFIDataOutput struct {
+	answer
+	InstanceID string `xml:"instanceId"`
+	Data       string `xml:"uefiData,omitempty"`
+}
+
+// instanceUEFIData answers the variable store of an instance: that of the image it
+// was made of. An instance that does not boot by UEFI has none.
+func (c *call) instanceUEFIData(in *instanceUEFIDataInput) (*instanceUEFIDataOutput, error) {
+	found, missing := named(c.st.VMs(c.caller), []string{string(in.InstanceID)}, func(v state.VM) string { return v.ID })
+	if len(missing) > 0 {
+		return nil, refuse("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", missing[0])
+	}
+	vm := found[0]
+	if !strings.HasPrefix(vm.BootMode, "uefi") {
+		return nil, refuse("UnsupportedOperation", "The instance %s does not support UEFI", vm.ID)
+	}
+	return &instanceUEFIDataOutput{InstanceID: vm.ID, Data: vm.UEFIData}, nil
+}

@@ -233,3 +233,34 @@ func TestTagPages(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// TestRegionsOptedInTo: a region that nobody asked for is told of only on request,
+// and answers nobody.
+func TestRegionsOptedInTo(t *testing.T) {
+	b := newBox(t)
+	statuses := func(in sdk.DescribeRegionsInput) map[string]string {
+		out := map[string]string{}
+		for _, r := range must(b.client.DescribeRegions(ctx, &in))(b).Regions {
+			out[*r.RegionName] = *r.OptInStatus
+		}
+		return out
+	}
+	usable, all := statuses(sdk.DescribeRegionsInput{}), statuses(sdk.DescribeRegionsInput{AllRegions: aws.Bool(true)})
+	if usable["eu-south-1"] != "opted-in" || usable[region] != "opt-in-not-required" || usable["me-south-1"] != "" {
+		t.Errorf("without asking, there are %v", usable)
+	}
+	if all["me-south-1"] != "not-opted-in" || len(all) != len(usable)+1 {
+		t.Errorf("there are %v", all)
+	}
+	_, err := b.as(alice, "me-south-1").DescribeImages(ctx, &sdk.DescribeImagesInput{})
+	b.refused(err, "AuthFailure")
+	id := b.image("source")
+	_, err = b.client.CopyImage(ctx, &sdk.CopyImageInput{SourceImageId: &id, SourceRegion: aws.String("me-south-1"), Name: aws.String("copy")})
+	b.refused(err, "InvalidRegion")
+	zones := must(b.as(alice, "eu-south-1").DescribeAvailabilityZones(ctx, &sdk.DescribeAvailabilityZonesInput{
+		Filters: []types.Filter{filter("opt-in-status", "opted-in")},
+	}))(b).AvailabilityZones
+	if len(zones) != 2 || zones[0].OptInStatus != "opted-in" {
+		t.Errorf("its zones are %+v", zones)
+	}
+}

@@ -1,13 +1,14 @@
 package ec2
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// optInStatus is that of every region and zone here.
-const optInStatus = "opt-in-not-required"
+// optIn is whether an account has to ask for a region, and has.
+func optIn(r state.Region) string { return cmp.Or(string(r.OptIn), string(state.OptInNotRequired)) }
 
 type describeRegionsInput struct {
 	common
@@ -33,12 +34,16 @@ func endpoint(region string) string { return "ec2." + region + ".amazonaws.com" 
 
 var regionFilters = attributes[state.Region]{
 	"endpoint":      one(func(r state.Region) string { return endpoint(r.Name) }),
-	"opt-in-status": one(func(state.Region) string { return optInStatus }),
+	"opt-in-status": one(optIn),
 	"region-name":   one(func(r state.Region) string { return r.Name }),
 }
 
 func (c *call) describeRegions(in *describeRegionsInput) (*describeRegionsOutput, error) {
-	regions, missing := named(c.st.Regions(), in.Names, func(r state.Region) string { return r.Name })
+	regions := c.st.Regions()
+	if in.AllRegions {
+		regions = c.st.AllRegions()
+	}
+	regions, missing := named(regions, in.Names, func(r state.Region) string { return r.Name })
 	if len(missing) > 0 {
 		return nil, refuse("InvalidParameterValue", "Invalid region names provided: [%s]", missing[0])
 	}
@@ -47,7 +52,7 @@ func (c *call) describeRegions(in *describeRegionsInput) (*describeRegionsOutput
 		return nil, err
 	}
 	return &describeRegionsOutput{Regions: convert(regions, func(r state.Region) regionItem {
-		return regionItem{Name: r.Name, Endpoint: endpoint(r.Name), OptIn: optInStatus}
+		return regionItem{Name: r.Name, Endpoint: endpoint(r.Name), OptIn: optIn(r)}
 	})}, nil
 }
 
@@ -87,7 +92,7 @@ func (c *call) zoneFilters() attributes[zoneName] {
 	region := one(func(zoneName) string { return c.caller.Region })
 	return attributes[zoneName]{
 		"group-name":    region,
-		"opt-in-status": one(func(zoneName) string { return optInStatus }),
+		"opt-in-status": one(func(zoneName) string { return c.optIn() }),
 		"region-name":   region,
 		"state":         one(func(zoneName) string { return zoneAvailable }),
 		"zone-id":       one(func(z zoneName) string { return state.ZoneID(string(z)) }),
@@ -112,15 +117,23 @@ func (c *call) describeZones(in *describeZonesInput) (*describeZonesOutput, erro
 	return &describeZonesOutput{Zones: convert(zones, c.describeZone)}, nil
 }
 
-// zones are those of the caller's region.
-func (c *call) zones() []zoneName {
+// region is the caller's.
+func (c *call) region() state.Region {
 	regions := c.st.Regions()
 	i := slices.IndexFunc(regions, func(r state.Region) bool { return r.Name == c.caller.Region })
 	if i < 0 {
-		return nil
+		return state.Region{}
 	}
+	return regions[i]
+}
+
+// optIn is the status of the caller's zones: their region's.
+func (c *call) optIn() string { return optIn(c.region()) }
+
+// zones are those of the caller's region.
+func (c *call) zones() []zoneName {
 	var out []zoneName
-	for _, z := range regions[i].Zones {
+	for _, z := range c.region().Zones {
 		out = append(out, zoneName(z))
 	}
 	return out
@@ -128,7 +141,7 @@ func (c *call) zones() []zoneName {
 
 func (c *call) describeZone(z zoneName) zoneItem {
 	return zoneItem{
-		OptIn: optInStatus, Group: c.caller.Region, Border: c.caller.Region, Type: zoneType,
+		OptIn: c.optIn(), Group: c.caller.Region, Border: c.caller.Region, Type: zoneType,
 		Name: string(z), ID: state.ZoneID(string(z)), State: zoneAvailable, Region: c.caller.Region,
 	}
 }

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -22,6 +23,7 @@ type snapshotItem struct {
 	SnapshotID  string        `xml:"snapshotId"`
 	VolumeID    string        `xml:"volumeId"`
 	State       string        `xml:"status"`
+	Reason      string        `xml:"statusMessage,omitempty"`
 	Started     string        `xml:"startTime"`
 	Progress    string        `xml:"progress"`
 	OwnerID     string        `xml:"ownerId"`
@@ -56,7 +58,7 @@ const standardTier = "standard"
 
 func (c *call) describeSnapshot(s state.Snapshot) snapshotItem {
 	return snapshotItem{
-		SnapshotID: s.ID, VolumeID: s.VolumeID, State: string(s.State), Started: stamp(s.Started),
+		SnapshotID: s.ID, VolumeID: s.VolumeID, State: string(s.State), Reason: s.Reason, Started: stamp(s.Started),
 		Progress: percent(s), OwnerID: s.Account, OwnerAlias: c.aliasOf(s.Account),
 		VolumeSize: s.SizeGiB, Description: s.Description, Tags: tagSet(s.Tags),
 		Encrypted: s.Encrypted, KMSKeyID: s.KMSKeyID, StorageTier: standardTier,
@@ -178,6 +180,7 @@ type copySnapshotInput struct {
 	// prove to the source region that the copy is wanted.
 	DestinationRegion string `query:"DestinationRegion"`
 	PresignedURL      string `query:"PresignedUrl"`
+	Minutes           *int64 `query:"CompletionDurationMinutes"`
 }
 
 type copySnapshotOutput struct {
@@ -187,7 +190,7 @@ type copySnapshotOutput struct {
 }
 
 func (c *call) copySnapshot(in *copySnapshotInput) (*copySnapshotOutput, error) {
-	if err := c.checkCopy(in); err != nil {
+	if err := errors.Join(c.checkCopy(in), checkMinutes("CompletionDurationMinutes", in.Minutes)); err != nil {
 		return nil, err
 	}
 	tags, err := in.tagsOf("snapshot")

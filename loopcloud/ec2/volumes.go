@@ -70,6 +70,9 @@ func (c *call) createVolume(in *createVolumeInput) (*volumeOutput, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.checkIO1(in.Type, in.IOPS, in.SizeGiB, in.SnapshotID); err != nil {
+		return nil, err
+	}
 	v, err := c.st.CreateVolume(c.caller, state.VolumeRequest{
 		Zone: in.Zone, SnapshotID: string(in.SnapshotID), Type: cmp.Or(in.Type, defaultVolumeType),
 		SizeGiB: in.SizeGiB, IOPS: in.IOPS, Throughput: in.Throughput,
@@ -77,6 +80,25 @@ func (c *call) createVolume(in *createVolumeInput) (*volumeOutput, error) {
 		Tags: tags["volume"], Token: in.Token, IDDigits: idDigits, DryRun: in.DryRun,
 	})
 	return &volumeOutput{volumeItem: describeVolume(v)}, err
+}
+
+// io1PerGiB is how many IOPS an io1 volume can have per GiB (EBS User Guide). The
+// state allows what Outscale does: more.
+const io1PerGiB = 50
+
+// checkIO1 refuses more IOPS than an io1 volume of this size, or else of this
+// snapshot's, can have.
+func (c *call) checkIO1(kind string, iops, size int64, snapshot snapshotID) error {
+	if kind != "io1" {
+		return nil
+	}
+	if found, _ := named(c.st.Snapshots(c.caller), []string{string(snapshot)}, func(s state.Snapshot) string { return s.ID }); size == 0 && len(found) == 1 {
+		size = found[0].SizeGiB
+	}
+	if size > 0 && iops > max(100, io1PerGiB*size) {
+		return refuse("InvalidParameterValue", "Iops to volume size ratio of %f is too high; maximum is %d", float64(iops)/float64(size), io1PerGiB)
+	}
+	return nil
 }
 
 func describeVolume(v state.Volume) volumeItem {

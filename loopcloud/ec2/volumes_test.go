@@ -23,7 +23,7 @@ func TestVolumeLife(t *testing.T) {
 	}))(b)
 	id := *created.VolumeId
 	if created.State != types.VolumeStateCreating || *created.Size != 10 || *created.Iops != 4000 || !*created.Encrypted ||
-		*created.KmsKeyId != "alias/mine" || !created.CreateTime.Equal(b.clock.Now()) {
+		*created.KmsKeyId != state.KeyARN(state.Caller{Account: alice, Region: region}, "alias/mine") || !created.CreateTime.Equal(b.clock.Now()) {
 		t.Errorf("created %+v", created)
 	}
 	device, host := aws.String("/dev/sdf"), b.host()
@@ -106,12 +106,22 @@ func TestCreateVolumeRefusals(t *testing.T) {
 		"zone elsewhere":   {func(in *sdk.CreateVolumeInput) { in.AvailabilityZone = aws.String("us-east-1a") }, "InvalidZone.NotFound"},
 		"type":             {func(in *sdk.CreateVolumeInput) { in.VolumeType = "gp9" }, "UnknownVolumeType"},
 		"io1 without iops": {func(in *sdk.CreateVolumeInput) { in.VolumeType = "io1" }, "MissingParameter"},
-		"size of type":     {func(in *sdk.CreateVolumeInput) { in.VolumeType = "st1" }, "InvalidParameterValue"},
-		"snapshot id":      {func(in *sdk.CreateVolumeInput) { in.SnapshotId = aws.String("snap-xyz") }, "InvalidSnapshotID.Malformed"},
-		"absent snapshot":  {func(in *sdk.CreateVolumeInput) { in.SnapshotId = aws.String("snap-00000000") }, "InvalidSnapshot.NotFound"},
-		"smaller":          {func(in *sdk.CreateVolumeInput) { in.SnapshotId, in.Size = &snapshot, aws.Int32(1) }, "InvalidParameterValue"},
-		"multi attach":     {func(in *sdk.CreateVolumeInput) { in.MultiAttachEnabled = aws.Bool(true) }, "UnknownParameter"},
-		"dry run":          {func(in *sdk.CreateVolumeInput) { in.DryRun = aws.Bool(true) }, "DryRunOperation"},
+		"io1 ratio":        {func(in *sdk.CreateVolumeInput) { in.VolumeType, in.Iops = "io1", aws.Int32(401) }, "InvalidParameterValue"},
+		"io1 ratio of snapshot": {func(in *sdk.CreateVolumeInput) {
+			in.VolumeType, in.Iops, in.Size, in.SnapshotId = "io1", aws.Int32(401), nil, &snapshot
+		}, "InvalidParameterValue"},
+		"gp2 iops":        {func(in *sdk.CreateVolumeInput) { in.VolumeType, in.Iops = "gp2", aws.Int32(100) }, "InvalidParameterCombination"},
+		"gp2 throughput":  {func(in *sdk.CreateVolumeInput) { in.Throughput = aws.Int32(125) }, "InvalidParameterCombination"},
+		"gp3 throughput":  {func(in *sdk.CreateVolumeInput) { in.VolumeType, in.Throughput = "gp3", aws.Int32(751) }, "InvalidParameterValue"},
+		"io2 few iops":    {func(in *sdk.CreateVolumeInput) { in.VolumeType, in.Iops = "io2", aws.Int32(99) }, "InvalidParameterValue"},
+		"key alone":       {func(in *sdk.CreateVolumeInput) { in.KmsKeyId = aws.String("alias/mine") }, "InvalidParameterDependency"},
+		"key malformed":   {func(in *sdk.CreateVolumeInput) { in.Encrypted, in.KmsKeyId = aws.Bool(true), aws.String("mine") }, "InvalidParameterValue"},
+		"size of type":    {func(in *sdk.CreateVolumeInput) { in.VolumeType = "st1" }, "InvalidParameterValue"},
+		"snapshot id":     {func(in *sdk.CreateVolumeInput) { in.SnapshotId = aws.String("snap-xyz") }, "InvalidSnapshotID.Malformed"},
+		"absent snapshot": {func(in *sdk.CreateVolumeInput) { in.SnapshotId = aws.String("snap-00000000") }, "InvalidSnapshot.NotFound"},
+		"smaller":         {func(in *sdk.CreateVolumeInput) { in.SnapshotId, in.Size = &snapshot, aws.Int32(1) }, "InvalidParameterValue"},
+		"multi attach":    {func(in *sdk.CreateVolumeInput) { in.MultiAttachEnabled = aws.Bool(true) }, "UnknownParameter"},
+		"dry run":         {func(in *sdk.CreateVolumeInput) { in.DryRun = aws.Bool(true) }, "DryRunOperation"},
 	}
 	before := len(b.st.Volumes(state.Caller{Account: alice, Region: region}))
 	for name, test := range tests {

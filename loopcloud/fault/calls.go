@@ -18,7 +18,9 @@ type Call struct {
 	Action  string `json:"action"`
 	Account string `json:"account,omitempty"` // empty if the signature was refused, or none was needed
 	Region  string `json:"region,omitempty"`
-	// Status is the answer's: 0 if the connection was reset instead.
+	// Fault is what was made to go wrong with it, such as "drop after".
+	Fault string `json:"fault,omitempty"`
+	// Status is the answer's: 0 if there was none.
 	Status int       `json:"status"`
 	Time   time.Time `json:"time"` // of the answer
 }

@@ -71,7 +71,7 @@ func TestListTellsWhatIsLeft(t *testing.T) {
 
 func TestParseRules(t *testing.T) {
 	got, err := fault.ParseRules([]byte(`{"action":"CreateVolume","times":1,"skip":2,"delay":"1.5s","drop":"after"}`))
-	want := []fault.Rule{{Action: "CreateVolume", Times: 1, Skip: 2, Delay: fault.Duration(1500 * time.Millisecond), Drop: fault.DropAfter}}
+	want := []fault.Rule{{Action: "CreateVolume", Times: 1, Skip: 2, Delay: fault.Duration(1500 * time.Millisecond), Drop: fault.After}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("it is %v (%v)", got, err)
 	}
@@ -84,7 +84,7 @@ func TestParseRules(t *testing.T) {
 		`{}`:                             "nothing would happen",
 		`{"statu":500}`:                  "statu",
 		`{"status":200}`:                 "200",
-		`{"status":500,"drop":"after"}`:  "refused and dropped",
+		`{"status":500,"drop":"after"}`:  "more than one thing",
 		`{"drop":"during"}`:              "during",
 		`{"delay":"soon"}`:               "soon",
 		`{"delay":"-1s"}`:                "negative",

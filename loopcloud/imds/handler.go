@@ -34,6 +34,7 @@ var versions = []string{"1.0", "2009-04-04", "2016-09-02", "2018-09-24", "2021-0
 type Handler struct {
 	st     *state.Cloud
 	tokens tokens
+	role   role
 }
 
 // New makes a Handler of a cloud. The tokens that it gives out are good for as
@@ -134,4 +135,21 @@ func writeText(w http.ResponseWriter, text string) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.Header().Set("Server", "EC2ws")
 	_, _ = io.WriteString(w, text) // a client that went away misses its answer
+}
+
+// faultStatuses are what the service answers when it is not well: 503 stands for a
+// request to be tried again, 403 for a service that is turned off.
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
+var faultStatuses = map[string]int{
+	"throttled": http.StatusServiceUnavailable, "unavailable": http.StatusServiceUnavailable,
+	"denied": http.StatusForbidden,
+}
+
+// Fault tells how the service says that a call is throttled, failed inside (internal),
+// met an unavailable service, or is denied. Its errors have no code.
+func (h *Handler) Fault(name string) (status int, code, message string) {
+	if status, ok := faultStatuses[name]; ok {
+		return status, "", ""
+	}
+	return http.StatusInternalServerError, "", ""
 }

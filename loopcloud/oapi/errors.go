@@ -86,6 +86,9 @@ var refusals = map[what]apiError{
 	{state.Missing, ""}:            missing,
 	{state.TokenMismatch, ""}:      tokenMismatch,
 	{state.NotAllowed, ""}:         notAllowed,
+	{state.Protected, ""}:          notAllowed,
+	{state.Unreadable, ""}:         notAllowed,
+	{state.Unsuited, ""}:           badValue,
 	{state.Limit, ""}:              tooMany,
 }
 
@@ -138,4 +141,23 @@ func typeOf(code string) string {
 		return t
 	}
 	return "DefaultError"
+}
+
+// faultWords are what the API answers when it is not well, or the caller not
+// allowed. That it throttles with 429 is known, with which words is not.
+var faultWords = map[string]apiError{
+	"throttled":   {http.StatusTooManyRequests, "TooManyRequests", "", "too many requests"},
+	"internal":    internal,
+	"unavailable": {http.StatusServiceUnavailable, "ServiceUnavailable", "", "the service is unavailable"},
+	"denied":      notAllowed,
+}
+
+// Fault tells how the API says that a call is throttled, failed inside (internal), met
+// an unavailable service, or is denied.
+func (h *Handler) Fault(name string) (status int, code, message string) {
+	e, ok := faultWords[name]
+	if !ok {
+		e = internal
+	}
+	return e.Status, e.Code, e.Details
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/outscale/osc-sdk-go/v3/pkg/profile"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi/apitest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
@@ -62,7 +63,7 @@ func newWorld(t *testing.T, timing state.Timing) *world {
 		}
 	})
 	w.handler = oapi.New(w.state, sigv4.NewAuthorizer(w.state))
-	w.server = httptest.NewServer(w.handler)
+	w.server = httptest.NewServer(must[*apitest.Description](t)(apitest.Load()).Checked(t, w.handler))
 	t.Cleanup(w.server.Close)
 	w.Client = w.client(myKey, secret)
 	return w
@@ -86,7 +87,8 @@ func (w *world) client(key, secret string) *osc.Client {
 func (w *world) post(call, body string) (int, map[string]any) {
 	w.t.Helper()
 	unsigned := oapi.New(w.state, func(*http.Request, []byte, string) (state.Caller, error) { return mine, nil })
-	return answerOf(w.t, unsigned, httptest.NewRequest(http.MethodPost, "/api/v1/"+call, bytes.NewReader([]byte(body))))
+	checked := must[*apitest.Description](w.t)(apitest.Load()).Checked(w.t, unsigned)
+	return answerOf(w.t, checked, httptest.NewRequest(http.MethodPost, "/api/v1/"+call, bytes.NewReader([]byte(body))))
 }
 
 func answerOf(t *testing.T, h http.Handler, r *http.Request) (int, map[string]any) {

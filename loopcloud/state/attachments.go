@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // volumesPerVM is how many volumes a VM can have, its root included: Outscale's
@@ -21,13 +22,15 @@ func (c *Cloud) AttachVolume(caller Caller, req AttachRequest) (Attachment, erro
 	if req.DryRun {
 		return Attachment{}, dryRun("volume", r.ID)
 	}
+	fate, before := o.fate(ActAttachVolume), r.view(o.now)
 	l := &link{
 		Attachment: Attachment{VolumeID: r.ID, VMID: vm.ID, Device: req.Device, Attached: o.now},
 		Host:       vm.Host,
-		Ready:      o.now.Add(o.timing.Attach),
+		Ready:      fate.ready(o.now, o.timing.Attach),
 	}
+	c.volumePasts.keep(fate.Stale, r.ID, caller, &before, o.now)
 	r.Link = l
-	if err := o.connect(r); err != nil {
+	if err := o.connect(r, fate); err != nil {
 		r.Link = nil
 		_ = o.save() // the first error tells more
 		return Attachment{}, err
@@ -37,9 +40,10 @@ func (c *Cloud) AttachVolume(caller Caller, req AttachRequest) (Attachment, erro
 	return out, o.save()
 }
 
-// connect makes the device, if the attachment is to this machine.
-func (o *op) connect(r *volumeRecord) error {
-	if !r.Link.Host {
+// connect makes the device, if the attachment is to this machine and fated to have
+// one.
+func (o *op) connect(r *volumeRecord, fate Fate) error {
+	if !r.Link.Host || fate.Ending == NeverEnds || fate.Ending == NoDevice {
 		return nil
 	}
 	if err := o.save(); err != nil {
@@ -48,10 +52,10 @@ func (o *op) connect(r *volumeRecord) error {
 	var path string
 	device := r.Link.Device
 	r.Link.Making = true
-	err := o.bytes(func() (err error) {
+	err := o.bytes(fate.bytes(func() (err error) {
 		path, err = o.disks.AttachVolume(r.ID, device)
 		return err
-	})
+	}))
 	if errors.Is(err, ErrDeviceTaken) {
 		return refuse(InUse, "device", device, "it is in use on this machine")
 	}
@@ -124,11 +128,22 @@ func (c *Cloud) DetachVolume(caller Caller, req DetachRequest) (Attachment, erro
 	}
 	l := r.Link
 	if !l.Detaching {
-		l.Detaching, l.Due = true, o.now.Add(o.timing.Detach)
+		fate, before := o.fate(ActDetachVolume), r.view(o.now)
+		c.volumePasts.keep(fate.Stale, r.ID, caller, &before, o.now)
+		l.Detaching, l.Due = true, fate.ready(o.now, o.timing.Detach)
 	}
-	l.Force = l.Force || req.Force
+	if req.Force {
+		l.Force, l.Due = true, earlier(l.Due, o.now.Add(o.timing.Detach))
+	}
 	out := l.view(o.now)
 	return out, o.startDetach(r)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // startDetach ends an attachment that may end at once, and leaves any other to

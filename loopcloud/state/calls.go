@@ -68,7 +68,9 @@ type ImageRequest struct {
 	Attributes        ImageAttributes
 	Tags              map[string]string
 	// ID, if given, is the id to be: imports only.
-	ID       string
+	ID string
+	// Imported marks an import, which no fate is asked for.
+	Imported bool `json:"-"`
 	IDDigits int  `json:"-"`
 	DryRun   bool `json:"-"`
 }
@@ -81,9 +83,13 @@ type ImageCopyRequest struct {
 	KMSKeyID               string
 	CopyTags               bool
 	Tags                   map[string]string
-	Token                  string `json:"-"`
-	IDDigits               int    `json:"-"`
-	DryRun                 bool   `json:"-"`
+	SnapshotTags           map[string]string
+	// Readable asks for the snapshots to be shared with the caller too, as EC2 does.
+	// Outscale copies whatever image it lets an account see.
+	Readable bool
+	Token    string `json:"-"`
+	IDDigits int    `json:"-"`
+	DryRun   bool   `json:"-"`
 }
 
 // VMRequest asks for VM records.
@@ -100,6 +106,8 @@ type VMRequest struct {
 // PermissionChange adds to and removes from Permissions.
 type PermissionChange struct {
 	Add, Remove Permissions
+	// RemoveAll removes whatever there was before.
+	RemoveAll bool
 }
 
 // SnapshotImport asks for a snapshot of a file on the machine.

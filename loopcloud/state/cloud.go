@@ -32,25 +32,32 @@ type Config struct {
 	DefaultRegion string
 	// Accounts are DefaultAccount; accounts that only a key names are added.
 	Accounts []Account
+	// Fate decides what becomes of acts: all is well. It is asked once for each that
+	// has an effect, and must not call the Cloud.
+	Fate func(Act) Fate
 	// Keys are the key pairs that requests may be signed with. One that names no
 	// account is the first account's.
 	Keys []Key
 }
 
 // DefaultRegions are the regions of a Cloud that is not told otherwise. The
-// first one has zones of the same names at AWS and at Outscale.
+// first one has zones of the same names at AWS and at Outscale, the last one is
+// one that no account has opted in to.
 func DefaultRegions() []Region {
 	names := []string{"eu-west-2", "us-east-1", "us-west-2", "eu-west-1", "us-east-2", "cloudgouv-eu-west-1"}
 	regions := make([]Region, len(names))
 	for i, name := range names {
 		regions[i] = NewRegion(name)
 	}
-	return regions
+	optedIn, notOptedIn := NewRegion("eu-south-1"), NewRegion("me-south-1")
+	optedIn.OptIn, notOptedIn.OptIn = OptedIn, NotOptedIn
+	return append(regions, optedIn, notOptedIn)
 }
 
-// NewRegion is a region of this name with the zones a and b.
+// NewRegion is a region of this name with the zones a and b, which every account
+// uses without asking.
 func NewRegion(name string) Region {
-	return Region{Name: name, Zones: []string{name + "a", name + "b"}}
+	return Region{Name: name, Zones: []string{name + "a", name + "b"}, OptIn: OptInNotRequired}
 }
 
 // Cloud is the state of a cloud. Its methods may be called from many goroutines
@@ -76,12 +83,18 @@ type Cloud struct {
 	defaultRegion string
 	accounts      []Account
 	keys          map[string]Key
+	fates         func(Act) Fate
+	sessions      sessions
 	store         *store
 
 	mu     sync.Mutex
 	freed  *sync.Cond     // a claim was given up
 	claims map[string]int // by id: -1 is being written, n being read by n
 	db     database
+	// What describing calls tell of what was acted on.
+	volumePasts   pasts[Volume]
+	snapshotPasts pasts[Snapshot]
+	imagePasts    pasts[Image]
 
 	wake chan struct{} // something is detaching
 	quit chan struct{}
@@ -119,12 +132,13 @@ func configured(cfg Config) (*Cloud, error) {
 	c := &Cloud{
 		clock: cfg.Clock, newID: cfg.NewID, disks: cfg.Disks, timing: cfg.Timing,
 		regions: cfg.Regions, defaultRegion: cfg.DefaultRegion, accounts: slices.Clone(cfg.Accounts),
-		keys: map[string]Key{}, claims: map[string]int{},
+		keys: map[string]Key{}, claims: map[string]int{}, fates: cfg.Fate,
+		volumePasts: pasts[Volume]{}, snapshotPasts: pasts[Snapshot]{}, imagePasts: pasts[Image]{},
 		wake: make(chan struct{}, 1), quit: make(chan struct{}),
 	}
 	c.freed = sync.NewCond(&c.mu)
 	c.fillDefaults()
-	if c.region(c.defaultRegion) == nil {
+	if r := c.region(c.defaultRegion); r == nil || r.OptIn == NotOptedIn {
 		return nil, fmt.Errorf("cannot open a cloud: its default region %s is none of its regions", c.defaultRegion)
 	}
 	c.addKeys(cfg.Keys)
@@ -205,8 +219,14 @@ func (c *Cloud) close() error {
 // Now is the time by the cloud's clock.
 func (c *Cloud) Now() time.Time { return c.clock() }
 
-// Regions lists the regions, the default one not necessarily first.
+// Regions lists the regions that there is something in, the default one not
+// necessarily first.
 func (c *Cloud) Regions() []Region {
+	return slices.DeleteFunc(c.AllRegions(), func(r Region) bool { return r.OptIn == NotOptedIn })
+}
+
+// AllRegions are the Regions and those that nobody has opted in to.
+func (c *Cloud) AllRegions() []Region {
 	out := slices.Clone(c.regions)
 	for i := range out {
 		out[i].Zones = slices.Clone(out[i].Zones)
@@ -220,10 +240,12 @@ func (c *Cloud) DefaultRegion() string { return c.defaultRegion }
 // Accounts lists the accounts, the default one first.
 func (c *Cloud) Accounts() []Account { return slices.Clone(c.accounts) }
 
-// Key finds a key pair by its id.
+// Key finds a key pair by its id, temporary ones included, which may have ended.
 func (c *Cloud) Key(id string) (Key, bool) {
-	k, ok := c.keys[id]
-	return k, ok
+	if k, ok := c.keys[id]; ok {
+		return k, true
+	}
+	return c.sessions.find(id)
 }
 
 // adopt adds the accounts and regions that hold something and that the
@@ -251,7 +273,7 @@ func (c *Cloud) region(name string) *Region {
 
 // inRegion refuses a caller whose region is none.
 func (c *Cloud) inRegion(caller Caller) error {
-	if c.region(caller.Region) == nil {
+	if r := c.region(caller.Region); r == nil || r.OptIn == NotOptedIn {
 		return refuse(NotFound, "region", caller.Region, "there is no such region")
 	}
 	return nil

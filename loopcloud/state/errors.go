@@ -17,6 +17,9 @@ const (
 	Missing       Kind = "missing"        // a parameter
 	TokenMismatch Kind = "token mismatch" // a client token with other parameters
 	NotAllowed    Kind = "not allowed"    // not the caller's to change
+	Protected     Kind = "protected"      // from being deleted
+	Unsuited      Kind = "unsuited"       // a parameter that does not go with another
+	Unreadable    Kind = "unreadable"     // what a thing that can be seen consists of
 	Limit         Kind = "limit"          // too many or too large
 	DryRun        Kind = "dry run"        // it would have been done
 )

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -13,9 +14,10 @@ import (
 func (c *Cloud) Images(caller Caller) []Image {
 	o := c.begin()
 	defer o.end()
-	return listed(c.db.Images,
+	all := listed(c.db.Images,
 		func(r *imageRecord) bool { return r.visible(caller) },
 		func(r *imageRecord) Image { return r.view(o.now) })
+	return c.imagePasts.told(all, caller, o.now)
 }
 
 func (r *imageRecord) visible(caller Caller) bool {
@@ -53,6 +55,12 @@ func (c *Cloud) CreateImage(caller Caller, req ImageRequest) (Image, error) {
 	if r.ID == "" {
 		r.ID = o.freshID(imagePrefix, req.IDDigits)
 	}
+	var fate Fate
+	if !req.Imported {
+		fate = o.fate(ActRegisterImage)
+	}
+	r.Ready, r.Failed = fate.ready(o.now, o.timing.ImageCreate), fate.failed()
+	c.imagePasts.keep(fate.Stale, r.ID, caller, nil, o.now)
 	c.db.Images[r.ID] = r
 	if err := o.save(); err != nil {
 		delete(c.db.Images, r.ID)
@@ -96,7 +104,6 @@ func (o *op) newImage(caller Caller, req ImageRequest) (*imageRecord, error) {
 			Name: req.Name, Description: req.Description, Created: o.now,
 			Mappings: mappings, Tags: maps.Clone(req.Tags), ImageAttributes: attributes,
 		},
-		Ready: o.now.Add(o.timing.ImageCreate),
 	}, nil
 }
 
@@ -217,11 +224,8 @@ func hasRoot(mappings []Mapping, root string) error {
 }
 
 // CopyImage copies an available image that the caller can see in the source
-// region, with its snapshots, into the caller's region. Who may launch it and
-// its deprecation are not copied.
-//
-// It does not ask for the snapshots to be shared too, as EC2 does: Outscale
-// copies whatever image it lets an account see.
+// region, with its snapshots, into the caller's region. Who may launch it, its
+// deprecation and its protection are not copied.
 func (c *Cloud) CopyImage(caller Caller, req ImageCopyRequest) (Image, error) {
 	t := ticketFor(caller, "CopyImage", req.Token, req)
 	o := c.begin(t.claim(), reading(req.SourceID))
@@ -231,7 +235,7 @@ func (c *Cloud) CopyImage(caller Caller, req ImageCopyRequest) (Image, error) {
 	}
 	source, err := o.imageSource(caller, req)
 	if err == nil {
-		err = checkTags(req.Tags)
+		err = errors.Join(checkTags(req.Tags), checkTags(req.SnapshotTags))
 	}
 	if err != nil {
 		return Image{}, err
@@ -241,7 +245,10 @@ func (c *Cloud) CopyImage(caller Caller, req ImageCopyRequest) (Image, error) {
 	}
 	r := o.newCopy(caller, req, source)
 	copies := o.copyMappings(caller, req, source, r)
-	if err := o.produceCopy(r, copies, t); err != nil {
+	fate := o.fate(ActCopyImage)
+	r.Failed = either(r.Failed, fate.failed())
+	c.imagePasts.keep(fate.Stale, r.ID, caller, nil, o.now)
+	if err := o.produceCopy(r, copies, t, fate); err != nil {
 		return Image{}, fmt.Errorf("cannot copy %s to %s: %w", source.ID, r.ID, err)
 	}
 	return r.view(o.now), nil
@@ -274,10 +281,24 @@ func (o *op) imageSource(caller Caller, req ImageCopyRequest) (*imageRecord, err
 	if s := source.view(o.now).State; s != ImageAvailable {
 		return nil, refuse(WrongState, "image", source.ID, "it is %s", s)
 	}
+	if req.Readable && !o.readable(there, source) {
+		return nil, refuse(Unreadable, "image", source.ID, "You do not have permission to access the storage of this ami")
+	}
 	if _, err := encryptionKey(caller, req.Encrypted || source.encrypted(), req.KMSKeyID); err != nil {
 		return nil, err
 	}
 	return source, nil
+}
+
+// readable tells whether a caller may use all snapshots of an image.
+func (o *op) readable(caller Caller, r *imageRecord) bool {
+	return !slices.ContainsFunc(r.Mappings, func(m Mapping) bool {
+		if m.Volume == nil {
+			return false
+		}
+		s := o.db.Snapshots[m.Volume.SnapshotID]
+		return s != nil && !s.visible(caller)
+	})
 }
 
 func (r *imageRecord) encrypted() bool {
@@ -292,7 +313,8 @@ func (o *op) newCopy(caller Caller, req ImageCopyRequest, source *imageRecord) *
 	r.Region, r.Account, r.Created = caller.Region, caller.Account, o.now
 	r.Name, r.Description = req.Name, req.Description
 	r.SourceImageID, r.SourceRegion = source.ID, source.Region
-	r.Launch, r.Deprecated = Permissions{}, time.Time{}
+	r.Launch, r.Deprecated, r.LastLaunched = Permissions{}, time.Time{}, time.Time{}
+	r.Protection, r.ProtectedUntil = Unprotected, time.Time{}
 	r.Tags = map[string]string{}
 	if req.CopyTags && source.Account == caller.Account { // only the owner's tags are copied
 		maps.Copy(r.Tags, source.Tags)
@@ -315,11 +337,15 @@ func (o *op) copyMappings(caller Caller, req ImageCopyRequest, source, r *imageR
 			continue
 		}
 		if from := o.db.Snapshots[m.Volume.SnapshotID]; from != nil {
-			s := copyOf(from, caller, req.Encrypted, req.KMSKeyID)
+			s, failed := copyOf(from, caller, req.Encrypted, req.KMSKeyID)
 			s.Description = fmt.Sprintf("Copied for image %s from image %s and snapshot %s", r.ID, source.ID, from.ID)
+			s.Tags = req.SnapshotTags
 			to := o.newSnapshot(caller, req.IDDigits, s)
+			to.Failed, r.Failed = failed, failed
 			copies = append(copies, snapshotCopy{to, from.ID})
 			m.Volume.SnapshotID, m.Volume.Encrypted, m.Volume.KMSKeyID = to.ID, s.Encrypted, s.KMSKeyID
+		} else if m.Volume.Encrypted { // blank: by a key of where it goes to
+			m.Volume.KMSKeyID = KeyARN(caller, either(req.KMSKeyID, DefaultKeyAlias))
 		}
 	}
 	return copies
@@ -327,7 +353,7 @@ func (o *op) copyMappings(caller Caller, req ImageCopyRequest, source, r *imageR
 
 // produceCopy makes the snapshots' bytes and enters them and the image. When one
 // fails, all go again.
-func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket) error {
+func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket, fate Fate) error {
 	done := 0
 	undo := func() error {
 		for _, c := range copies[:done] {
@@ -340,7 +366,7 @@ func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket) error 
 		o.db.Snapshots[c.to.ID] = c.to
 	}
 	err := produce(o, o.db.Images, r, t, making{
-		bytes: func() error {
+		bytes: fate.bytes(func() error {
 			for _, c := range copies {
 				if err := o.disks.CopySnapshot(c.to.ID, c.source); err != nil {
 					return err
@@ -348,9 +374,9 @@ func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket) error 
 				done++
 			}
 			return nil
-		},
+		}),
 		undo: undo,
-		done: func() { o.copied(r, copies) },
+		done: func() { o.copied(r, copies, fate) },
 	})
 	if err != nil {
 		_ = o.bytes(undo)
@@ -363,7 +389,7 @@ func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket) error 
 }
 
 // copied sets when the copies are complete, and the image with the last of them.
-func (o *op) copied(r *imageRecord, copies []snapshotCopy) {
+func (o *op) copied(r *imageRecord, copies []snapshotCopy, fate Fate) {
 	r.Ready = o.now.Add(o.timing.ImageCreate)
 	for _, c := range copies {
 		c.to.Work = noWork
@@ -371,6 +397,9 @@ func (o *op) copied(r *imageRecord, copies []snapshotCopy) {
 		if c.to.Ready.After(r.Ready) {
 			r.Ready = c.to.Ready
 		}
+	}
+	if fate.Ending == NeverEnds {
+		r.Ready = fate.ready(o.now, 0)
 	}
 }
 
@@ -382,11 +411,44 @@ func (c *Cloud) DeleteImage(caller Caller, id string, dry bool) error {
 	if err != nil {
 		return err
 	}
+	if err := r.deletable(o.now); err != nil {
+		return err
+	}
 	if dry {
 		return dryRun("image", id)
 	}
+	before := r.view(o.now)
+	c.imagePasts.keep(o.fate(ActDeleteImage).Stale, id, caller, &before, o.now)
 	delete(c.db.Images, r.ID)
 	return o.save()
+}
+
+// deletable refuses an image that is protected, or was until a short while ago.
+func (r *imageRecord) deletable(now time.Time) error {
+	switch {
+	case either(r.Protection, Unprotected) != Unprotected:
+		return refuse(Protected, "image", r.ID, "its deregistration protection is %s", r.Protection)
+	case now.Before(r.ProtectedUntil):
+		return refuse(Protected, "image", r.ID, "the cooldown of its deregistration protection lasts until %s",
+			r.ProtectedUntil.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// protectionCooldown is for how long an image stays protected whose protection was
+// to have one (API reference of EnableImageDeregistrationProtection).
+const protectionCooldown = 24 * time.Hour
+
+// ProtectImage sets whether an image may be deleted. A protection with a cooldown
+// that is taken away holds for a day more.
+func (c *Cloud) ProtectImage(caller Caller, id string, p Protection, dry bool) (Image, error) {
+	return c.UpdateImage(caller, id, func(i *Image) error {
+		if p == Unprotected && i.Protection == ProtectedWithCooldown {
+			i.ProtectedUntil = c.clock().Add(protectionCooldown)
+		}
+		i.Protection = p
+		return nil
+	}, dry)
 }
 
 // ShareImage changes who may launch an image.
@@ -412,8 +474,9 @@ func (c *Cloud) ShareImage(caller Caller, id string, ch PermissionChange, dry bo
 }
 
 // UpdateImage lets change alter a copy of the image, and takes over the copy's
-// description, deprecation and attributes. What else it alters is dropped; an
-// error of change is answered as it is, and nothing changes.
+// description, deprecation, protection, whether it is disabled, and attributes.
+// What else it alters is dropped; an error of change is answered as it is, and
+// nothing changes. One that is disabled is shared with nobody any more.
 func (c *Cloud) UpdateImage(caller Caller, id string, change func(*Image) error, dry bool) (Image, error) {
 	o := c.begin(writing(id))
 	defer o.end()
@@ -429,5 +492,9 @@ func (c *Cloud) UpdateImage(caller Caller, id string, change func(*Image) error,
 		return Image{}, dryRun("image", id)
 	}
 	r.Description, r.Deprecated, r.ImageAttributes = next.Description, next.Deprecated, next.ImageAttributes
+	r.Protection, r.ProtectedUntil, r.Disabled = next.Protection, next.ProtectedUntil, next.Disabled
+	if r.Disabled {
+		r.Launch = Permissions{}
+	}
 	return r.view(o.now), o.save()
 }

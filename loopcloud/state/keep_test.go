@@ -185,7 +185,7 @@ func TestPlacesOfAnEarlierConfigurationStay(t *testing.T) {
 	if got := w.Accounts(); len(got) != 2 || got[0].ID != other || got[1].ID != me {
 		t.Errorf("the accounts are %v", got)
 	}
-	if w.DefaultRegion() != away || len(w.Regions()) != 6 {
+	if w.DefaultRegion() != away || len(w.Regions()) != 7 {
 		t.Errorf("the regions are %v, by default %s", w.Regions(), w.DefaultRegion())
 	}
 	w.readImage(img.ID)
@@ -215,7 +215,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if c.DefaultRegion() != "eu-west-2" || len(c.Regions()) != 6 {
+	if c.DefaultRegion() != "eu-west-2" || len(c.Regions()) != 7 {
 		t.Errorf("the regions are %v by default %s", c.Regions(), c.DefaultRegion())
 	}
 	if got := fmt.Sprint(c.Accounts()); got != "[{123456789012 } {210987654321 }]" {

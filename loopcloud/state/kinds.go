@@ -62,7 +62,7 @@ func (p performance) complete() (performance, error) {
 func (p performance) completeIOPS(kind volumeKind) (performance, error) {
 	switch {
 	case !kind.provisioned && p.IOPS != 0:
-		return p, refuse(InvalidValue, "iops", decimal(p.IOPS), "the volume type %s has no iops to ask for", p.Type)
+		return p, refuse(Unsuited, "iops", decimal(p.IOPS), "The parameter iops is not supported for %s volumes.", p.Type)
 	case p.Type == "gp2":
 		// EBS User Guide: 3 IOPS per GiB, 100 at least and 16000 at most.
 		p.IOPS = min(16000, max(100, 3*p.SizeGiB))
@@ -74,30 +74,49 @@ func (p performance) completeIOPS(kind volumeKind) (performance, error) {
 	case p.IOPS == 0:
 		return p, refuse(Missing, "iops", "", "a volume of the type %s needs its iops", p.Type)
 	}
-	most := min(kind.maxIOPS, max(kind.minIOPS, kind.perGiB*p.SizeGiB))
-	if p.IOPS < kind.minIOPS || p.IOPS > most {
-		return p, refuse(InvalidValue, "iops", decimal(p.IOPS),
-			"a volume of the type %s with %d GiB has from %d to %d iops", p.Type, p.SizeGiB, kind.minIOPS, most)
+	return p, p.checkIOPS(kind)
+}
+
+// checkIOPS refuses more or fewer than the type or the size allows. The smallest
+// of a type can be asked for at any size.
+func (p performance) checkIOPS(kind volumeKind) error {
+	bad := func(format string, args ...any) error {
+		return refuse(InvalidValue, "iops", decimal(p.IOPS), "Volume iops of %d is too "+format, append([]any{p.IOPS}, args...)...)
 	}
-	return p, nil
+	switch {
+	case p.IOPS < kind.minIOPS:
+		return bad("low; minimum is %d.", kind.minIOPS)
+	case p.IOPS > kind.maxIOPS:
+		return bad("high; maximum is %d.", kind.maxIOPS)
+	case p.IOPS > max(kind.minIOPS, kind.perGiB*p.SizeGiB):
+		return refuse(InvalidValue, "iops", decimal(p.IOPS), "Iops to volume size ratio of %f is too high; maximum is %d",
+			float64(p.IOPS)/float64(p.SizeGiB), kind.perGiB)
+	}
+	return nil
 }
 
 func (p performance) completeThroughput(kind volumeKind) (performance, error) {
 	if kind.maxThroughput == 0 {
 		if p.Throughput != 0 {
-			return p, refuse(InvalidValue, "throughput", decimal(p.Throughput),
-				"the volume type %s has no throughput to ask for", p.Type)
+			return p, refuse(Unsuited, "throughput", decimal(p.Throughput),
+				"throughput can only be specified for volumeType gp3, not %s.", p.Type)
 		}
 		return p, nil
 	}
 	if p.Throughput == 0 {
 		p.Throughput = gp3Throughput
 	}
-	// EBS User Guide: at most 0.25 MiB/s per IOPS.
-	most := min(kind.maxThroughput, p.IOPS/4)
-	if p.Throughput < gp3Throughput || p.Throughput > most {
+	switch {
+	case p.Throughput < gp3Throughput:
 		return p, refuse(InvalidValue, "throughput", decimal(p.Throughput),
-			"a volume of the type %s with %d iops has from %d to %d MiB/s", p.Type, p.IOPS, gp3Throughput, most)
+			"Throughput (MiBps) of %d is too low; minimum is %d.", p.Throughput, gp3Throughput)
+	case p.Throughput > kind.maxThroughput:
+		return p, refuse(InvalidValue, "throughput", decimal(p.Throughput),
+			"Throughput (MiBps) of %d is too high; maximum is %d.", p.Throughput, kind.maxThroughput)
+	case 4*p.Throughput > p.IOPS: // EBS User Guide: at most 0.25 MiB/s per IOPS
+		return p, refuse(InvalidValue, "throughput", decimal(p.Throughput),
+			"Throughput (MiBps) to iops ratio of %f is too high; maximum is 0.250000 MiBps per iops.",
+			float64(p.Throughput)/float64(p.IOPS))
 	}
 	return p, nil
 }

@@ -15,18 +15,44 @@ type Account struct {
 	Alias string `json:"alias,omitempty"`
 }
 
-// Key is an access key pair.
+// Key is an access key pair, of an account or of a session in it.
 type Key struct {
 	ID      string `json:"id"`
 	Secret  string `json:"secret"`
 	Account string `json:"account"`
+	// Session is nil for keys that do not end.
+	Session *Session `json:"-"`
+}
+
+// Session is what makes keys temporary.
+type Session struct {
+	// Token has to come with every request that the keys sign.
+	Token string
+	// Until is when the keys end, by the machine's clock, which is also the one that
+	// signatures are made and checked by.
+	Until time.Time
+	// ARN names who has them, such as arn:aws:sts::123456789012:assumed-role/R/name.
+	ARN string
 }
 
 // Region is a place with zones, as DescribeRegions tells of it.
 type Region struct {
 	Name  string   `json:"name"`
 	Zones []string `json:"zones"`
+	// OptIn is whether the accounts use it; "" is OptInNotRequired.
+	OptIn OptIn `json:"opt_in,omitempty"`
 }
+
+// OptIn is whether accounts have to ask for a region, and have, in EC2's words.
+type OptIn string
+
+// The statuses of a region. In one that is NotOptedIn there is nothing, and no
+// request to it is answered.
+const (
+	OptInNotRequired OptIn = "opt-in-not-required"
+	OptedIn          OptIn = "opted-in"
+	NotOptedIn       OptIn = "not-opted-in"
+)
 
 // VM is a virtual machine: a record, and for one of them per region the machine
 // that loopcloud runs on.
@@ -36,6 +62,7 @@ type VM struct {
 	Architecture              string
 	Virtualization            string
 	RootDevice                string // /dev/sda1
+	BootMode, UEFIData        string // its image's
 	State                     VMState
 	Launched                  time.Time
 	// Host marks the machine that loopcloud runs on: only to it can a volume be
@@ -147,7 +174,8 @@ type Snapshot struct {
 	Encrypted           bool
 	KMSKeyID            string
 	State               SnapshotState
-	Progress            int // percent
+	Reason              string // of the state error
+	Progress            int    // percent
 	Started             time.Time
 	CreateVolume        Permissions
 	ProductCodes        []string
@@ -164,6 +192,17 @@ const (
 	ImagePending   ImageState = "pending"
 	ImageAvailable ImageState = "available"
 	ImageFailed    ImageState = "failed"
+	ImageDisabled  ImageState = "disabled"
+)
+
+// Protection is whether an image may be deregistered, in EC2's words.
+type Protection string
+
+// The protections of an image.
+const (
+	Unprotected              Protection = "disabled"
+	ProtectedWithCooldown    Protection = "enabled-with-cooldown"
+	ProtectedWithoutCooldown Protection = "enabled-without-cooldown"
 )
 
 // Mapping is one block device of an image.
@@ -213,11 +252,18 @@ type Image struct {
 	Reason              string
 	Created             time.Time
 	Deprecated          time.Time // zero: no deprecation set
-	SourceImageID       string    // of a copy
-	SourceRegion        string
-	Mappings            []Mapping
-	Launch              Permissions
-	Tags                map[string]string
+	LastLaunched        time.Time // zero: never
+	// Disabled keeps it from being launched, copied and, unless asked for, listed.
+	Disabled bool
+	// Protection keeps it from being deregistered; "" is Unprotected.
+	Protection Protection
+	// ProtectedUntil is when the cooldown of a protection that was taken away ends.
+	ProtectedUntil time.Time
+	SourceImageID  string // of a copy
+	SourceRegion   string
+	Mappings       []Mapping
+	Launch         Permissions
+	Tags           map[string]string
 	ImageAttributes
 }
 
@@ -227,3 +273,19 @@ type Tag struct {
 	ResourceType string // image, instance, snapshot, volume
 	Key, Value   string
 }
+
+func (v VM) key() string       { return v.ID }
+func (v Volume) key() string   { return v.ID }
+func (s Snapshot) key() string { return s.ID }
+func (i Image) key() string    { return i.ID }
+
+func (v VM) born() time.Time       { return v.Launched }
+func (v Volume) born() time.Time   { return v.Created }
+func (s Snapshot) born() time.Time { return s.Started }
+func (i Image) born() time.Time    { return i.Created }
+
+// place is whose and where a thing is.
+func (v VM) place() Caller       { return Caller{v.Account, v.Region} }
+func (v Volume) place() Caller   { return Caller{v.Account, v.Region} }
+func (s Snapshot) place() Caller { return Caller{s.Account, s.Region} }
+func (i Image) place() Caller    { return Caller{i.Account, i.Region} }

@@ -25,6 +25,9 @@ func (p Permissions) changed(ch PermissionChange) (Permissions, error) {
 			return p, refuse(Malformed, "account", account, "an account id has twelve digits")
 		}
 	}
+	if ch.RemoveAll {
+		p = Permissions{}
+	}
 	return Permissions{
 		Public:              (p.Public || ch.Add.Public) && !ch.Remove.Public,
 		Accounts:            changedSet(p.Accounts, ch.Add.Accounts, ch.Remove.Accounts),

@@ -67,12 +67,8 @@ const (
 	deleting work = "deleting"
 )
 
-// record is what the tables hold.
-type record interface {
-	key() string
-	born() time.Time
-	place() Caller // whose and where
-}
+// record is what the tables hold. They are nouns because they embed one.
+type record interface{ noun }
 
 // The records keep the noun that they show, without what follows from the clock.
 
@@ -88,6 +84,8 @@ type volumeRecord struct {
 	Removed time.Time // when its deletion was asked for
 	Gone    time.Time // when it is listed no more
 	Work    work
+	Failed  string // why it ends in error instead
+	Stuck   bool   // it will never be available
 	Link    *link
 	Change  *change
 	// RecordOnly marks a volume of a VM that is a record: it has no bytes.
@@ -115,30 +113,17 @@ type change struct {
 
 type snapshotRecord struct {
 	Snapshot
-	Ready time.Time // when it is completed
-	Work  work
+	Ready  time.Time // when it is completed
+	Work   work
+	Failed string // why it ends in error instead
 }
 
 type imageRecord struct {
 	Image
-	Ready time.Time // when it is available
-	Work  work
+	Ready  time.Time // when it is available
+	Work   work
+	Failed string // why it ends failed instead
 }
-
-func (r *vmRecord) key() string       { return r.ID }
-func (r *volumeRecord) key() string   { return r.ID }
-func (r *snapshotRecord) key() string { return r.ID }
-func (r *imageRecord) key() string    { return r.ID }
-
-func (r *vmRecord) born() time.Time       { return r.Launched }
-func (r *volumeRecord) born() time.Time   { return r.Created }
-func (r *snapshotRecord) born() time.Time { return r.Started }
-func (r *imageRecord) born() time.Time    { return r.Created }
-
-func (r *vmRecord) place() Caller       { return Caller{r.Account, r.Region} }
-func (r *volumeRecord) place() Caller   { return Caller{r.Account, r.Region} }
-func (r *snapshotRecord) place() Caller { return Caller{r.Account, r.Region} }
-func (r *imageRecord) place() Caller    { return Caller{r.Account, r.Region} }
 
 func (r *volumeRecord) working() *work   { return &r.Work }
 func (r *snapshotRecord) working() *work { return &r.Work }
@@ -183,6 +168,8 @@ func (r *volumeRecord) state(now time.Time) VolumeState {
 		return VolumeDeleting
 	case r.Work == creating || now.Before(r.Ready):
 		return VolumeCreating
+	case r.Failed != "":
+		return VolumeError
 	case r.Link != nil:
 		return VolumeInUse
 	}
@@ -228,6 +215,8 @@ func (r *snapshotRecord) view(now time.Time) Snapshot {
 	out.State, out.Progress = SnapshotCompleted, 100
 	if r.Work == creating || now.Before(r.Ready) {
 		out.State, out.Progress = SnapshotPending, min(99, int(percent(r.Started, r.Ready, now)))
+	} else if r.Failed != "" {
+		out.State, out.Progress, out.Reason = SnapshotError, 0, r.Failed
 	}
 	return out
 }
@@ -240,9 +229,16 @@ func (r *imageRecord) view(now time.Time) Image {
 	out.Mappings = cloneMappings(r.Mappings)
 	out.BootModes = slices.Clone(r.BootModes)
 	out.ProductCodes = slices.Clone(r.ProductCodes)
-	out.State = ImageAvailable
-	if r.Work == creating || now.Before(r.Ready) {
+	out.Protection = either(r.Protection, Unprotected)
+	switch {
+	case r.Work == creating || now.Before(r.Ready):
 		out.State = ImagePending
+	case r.Failed != "":
+		out.State, out.Reason = ImageFailed, r.Failed
+	case r.Disabled:
+		out.State = ImageDisabled
+	default:
+		out.State = ImageAvailable
 	}
 	return out
 }
@@ -275,12 +271,7 @@ func listed[R record, V any](table map[string]R, want func(R) bool, view func(R)
 			found = append(found, r)
 		}
 	}
-	slices.SortFunc(found, func(a, b R) int {
-		if d := a.born().Compare(b.born()); d != 0 {
-			return d
-		}
-		return compareIDs(a.key(), b.key())
-	})
+	slices.SortFunc(found, older)
 	out := make([]V, len(found))
 	for i, r := range found {
 		out[i] = view(r)

@@ -28,13 +28,13 @@ func TestVolumeRefusals(t *testing.T) {
 		"too large":          {state.VolumeRequest{Zone: zone, SizeGiB: 20000}, state.InvalidValue, "size"},
 		"negative":           {state.VolumeRequest{Zone: zone, SizeGiB: -1}, state.InvalidValue, "size"},
 		"st1 small":          {state.VolumeRequest{Zone: zone, SizeGiB: 8, Type: "st1"}, state.InvalidValue, "size"},
-		"gp2 iops":           {state.VolumeRequest{Zone: zone, SizeGiB: 8, IOPS: 100}, state.InvalidValue, "iops"},
+		"gp2 iops":           {state.VolumeRequest{Zone: zone, SizeGiB: 8, IOPS: 100}, state.Unsuited, "iops"},
 		"io1 no iops":        {state.VolumeRequest{Zone: zone, SizeGiB: 8, Type: "io1"}, state.Missing, "iops"},
 		"io1 ratio":          {state.VolumeRequest{Zone: zone, SizeGiB: 4, Type: "io1", IOPS: 1201}, state.InvalidValue, "iops"},
 		"gp3 few iops":       {state.VolumeRequest{Zone: zone, SizeGiB: 8, Type: "gp3", IOPS: 2999}, state.InvalidValue, "iops"},
 		"gp3 ratio":          {state.VolumeRequest{Zone: zone, SizeGiB: 8, Type: "gp3", IOPS: 4001}, state.InvalidValue, "iops"},
 		"gp3 throughput":     {state.VolumeRequest{Zone: zone, SizeGiB: 8, Type: "gp3", Throughput: 751}, state.InvalidValue, "throughput"},
-		"gp2 throughput":     {state.VolumeRequest{Zone: zone, SizeGiB: 8, Throughput: 125}, state.InvalidValue, "throughput"},
+		"gp2 throughput":     {state.VolumeRequest{Zone: zone, SizeGiB: 8, Throughput: 125}, state.Unsuited, "throughput"},
 		"key unencrypted":    {state.VolumeRequest{Zone: zone, SizeGiB: 8, KMSKeyID: "k"}, state.InvalidValue, "key"},
 		"tag without key":    {state.VolumeRequest{Zone: zone, SizeGiB: 8, Tags: map[string]string{"": "x"}}, state.InvalidValue, "tag"},
 		"dry run":            {state.VolumeRequest{Zone: zone, SizeGiB: 8, DryRun: true}, state.DryRun, "volume"},
@@ -245,8 +245,8 @@ func TestEncryption(t *testing.T) {
 	if !s.Encrypted || s.KMSKeyID != v.KMSKeyID {
 		t.Errorf("its snapshot is %+v", s)
 	}
-	again := must[state.Volume](t)(w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SnapshotID: s.ID, KMSKeyID: "mine"}))
-	if !again.Encrypted || again.KMSKeyID != "mine" {
+	again := must[state.Volume](t)(w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SnapshotID: s.ID, KMSKeyID: "alias/mine"}))
+	if !again.Encrypted || again.KMSKeyID != state.KeyARN(mine, "alias/mine") {
 		t.Errorf("a volume of that is %+v", again)
 	}
 	img := must[state.Image](t)(w.CreateImage(mine, imageOf("encrypted", s.ID)))
@@ -259,7 +259,7 @@ func TestEncryption(t *testing.T) {
 			wantRefusal(t, err, state.NotAllowed, "snapshot")
 		})
 	}
-	own := must[state.Snapshot](t)(w.CopySnapshot(mine, state.SnapshotCopyRequest{SourceID: s.ID, KMSKeyID: "mine"}))
+	own := must[state.Snapshot](t)(w.CopySnapshot(mine, state.SnapshotCopyRequest{SourceID: s.ID, KMSKeyID: "alias/mine"}))
 	must[state.Snapshot](t)(w.ShareSnapshot(mine, own.ID, state.PermissionChange{Add: state.Permissions{Accounts: []string{other}}}, false))
 }
 

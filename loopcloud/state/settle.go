@@ -50,7 +50,7 @@ func (c *Cloud) due(id string, now time.Time, retry bool) bool {
 func (c *Cloud) endLink(r *volumeRecord) error {
 	l := r.Link
 	l.tried = true
-	if l.Host && !r.RecordOnly {
+	if l.Path != "" {
 		err := c.bytes(func() error { return c.disks.DetachVolume(r.ID, l.Force) })
 		if err != nil {
 			return err

@@ -12,9 +12,10 @@ import (
 func (c *Cloud) Snapshots(caller Caller) []Snapshot {
 	o := c.begin()
 	defer o.end()
-	return listed(c.db.Snapshots,
+	all := listed(c.db.Snapshots,
 		func(r *snapshotRecord) bool { return r.visible(caller) },
 		func(r *snapshotRecord) Snapshot { return r.view(o.now) })
+	return c.snapshotPasts.told(all, caller, o.now)
 }
 
 func (r *snapshotRecord) visible(caller Caller) bool {
@@ -71,7 +72,7 @@ func (c *Cloud) CreateSnapshot(caller Caller, req SnapshotRequest) (Snapshot, er
 		VolumeID: v.ID, SizeGiB: v.SizeGiB, Encrypted: v.Encrypted, KMSKeyID: v.KMSKeyID,
 		Description: req.Description, Token: req.Token, Tags: req.Tags,
 	})
-	err = o.produceSnapshot(r, t, Timing.snapshot, func() error { return c.disks.CreateSnapshot(r.ID, v.ID) })
+	err = o.produceSnapshot(r, t, o.fate(ActCreateSnapshot), Timing.snapshot, func() error { return c.disks.CreateSnapshot(r.ID, v.ID) })
 	return o.pending(r), err
 }
 
@@ -112,18 +113,20 @@ func (o *op) newSnapshot(caller Caller, digits int, s Snapshot) *snapshotRecord 
 
 // produceSnapshot makes the bytes of a snapshot, and lets it be complete when the
 // cloud would be done with so many of them.
-func (o *op) produceSnapshot(r *snapshotRecord, t ticket, takes func(Timing, int64) time.Duration, bytes func() error) error {
+func (o *op) produceSnapshot(r *snapshotRecord, t ticket, fate Fate, takes func(Timing, int64) time.Duration, bytes func() error) error {
 	var size int64
+	r.Failed = either(r.Failed, fate.failed())
+	o.snapshotPasts.keep(fate.Stale, r.ID, r.place(), nil, o.now)
 	err := produce(o, o.db.Snapshots, r, t, making{
-		bytes: func() error {
+		bytes: fate.bytes(func() error {
 			if err := bytes(); err != nil {
 				return err
 			}
 			size = o.written(r.ID, r.SizeGiB)
 			return nil
-		},
+		}),
 		undo: func() error { return o.disks.DeleteSnapshot(r.ID) },
-		done: func() { r.Ready = r.Started.Add(takes(o.timing, size)) },
+		done: func() { r.Ready = fate.ready(r.Started, takes(o.timing, size)) },
 	})
 	if err != nil {
 		return fmt.Errorf("cannot create %s: %w", r.ID, err)
@@ -157,10 +160,11 @@ func (c *Cloud) CopySnapshot(caller Caller, req SnapshotCopyRequest) (Snapshot, 
 	if req.DryRun {
 		return Snapshot{}, dryRun("snapshot", "")
 	}
-	copied := copyOf(source, caller, req.Encrypted, req.KMSKeyID)
+	copied, failed := copyOf(source, caller, req.Encrypted, req.KMSKeyID)
 	copied.Description, copied.Token, copied.Tags = req.Description, req.Token, req.Tags
 	r := o.newSnapshot(caller, req.IDDigits, copied)
-	err = o.produceSnapshot(r, t, Timing.copy, func() error { return c.disks.CopySnapshot(r.ID, source.ID) })
+	r.Failed = failed
+	err = o.produceSnapshot(r, t, o.fate(ActCopySnapshot), Timing.copy, func() error { return c.disks.CopySnapshot(r.ID, source.ID) })
 	return o.pending(r), err
 }
 
@@ -181,17 +185,21 @@ func (o *op) copySource(caller Caller, req SnapshotCopyRequest) (*snapshotRecord
 	return source, err
 }
 
-// copyOf is what a copy takes over. Its key is the one given, or else the default
-// one of where it goes to: keys belong to a region.
-func copyOf(source *snapshotRecord, to Caller, encrypted bool, key string) Snapshot {
-	s := Snapshot{
+// copyOf is what a copy takes over, and why it will fail, if it will. Its key is
+// the one given, or else the default one of where it goes to: keys belong to a
+// region.
+func copyOf(source *snapshotRecord, to Caller, encrypted bool, key string) (s Snapshot, failed string) {
+	s = Snapshot{
 		VolumeID: source.VolumeID, SizeGiB: source.SizeGiB, Description: source.Description,
-		Encrypted: source.Encrypted || encrypted, KMSKeyID: key, ProductCodes: source.ProductCodes,
+		Encrypted: source.Encrypted || encrypted, ProductCodes: source.ProductCodes,
 	}
-	if s.Encrypted && key == "" {
-		s.KMSKeyID = defaultKey(to)
+	if s.Encrypted {
+		s.KMSKeyID = KeyARN(to, either(key, DefaultKeyAlias))
 	}
-	return s
+	if key != "" && !keyExists(to, key) {
+		failed = noKey
+	}
+	return s, failed
 }
 
 // DeleteSnapshot removes a snapshot that no image uses.
@@ -208,6 +216,8 @@ func (c *Cloud) DeleteSnapshot(caller Caller, id string, dry bool) error {
 	if dry {
 		return dryRun("snapshot", id)
 	}
+	before := r.view(o.now)
+	c.snapshotPasts.keep(o.fate(ActDeleteSnapshot).Stale, id, caller, &before, o.now)
 	return o.removeSnapshot(r)
 }
 
@@ -289,7 +299,7 @@ func (c *Cloud) ImportSnapshot(caller Caller, req SnapshotImport) (Snapshot, err
 		SizeGiB:  size, Description: req.Description, Tags: req.Tags,
 	})
 	atOnce := func(Timing, int64) time.Duration { return 0 }
-	if err := o.produceSnapshot(r, ticket{}, atOnce, func() error { return c.disks.ImportSnapshot(r.ID, req.File) }); err != nil {
+	if err := o.produceSnapshot(r, ticket{}, Fate{}, atOnce, func() error { return c.disks.ImportSnapshot(r.ID, req.File) }); err != nil {
 		return Snapshot{}, err
 	}
 	return r.view(o.now), nil

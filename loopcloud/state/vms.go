@@ -22,7 +22,7 @@ const (
 func (c *Cloud) addHosts() {
 	for _, a := range c.accounts {
 		for _, region := range c.regions {
-			if at := (Caller{a.ID, region.Name}); c.host(at) == nil && len(region.Zones) > 0 {
+			if at := (Caller{a.ID, region.Name}); c.host(at) == nil && len(region.Zones) > 0 && region.OptIn != NotOptedIn {
 				c.addHost(at, region.Zones[0])
 			}
 		}
@@ -155,12 +155,13 @@ func (o *op) runVMs(caller Caller, req VMRequest) ([]string, error) {
 	if req.DryRun {
 		return nil, dryRun("instance", "")
 	}
+	img.LastLaunched = o.now
 	var ids []string
 	for range req.Count {
 		vm := &vmRecord{VM: VM{
 			ID: o.freshID(vmPrefix, req.IDDigits), Region: caller.Region, Zone: req.Zone, Account: caller.Account,
 			ImageID: img.ID, Type: req.Type, Architecture: img.Architecture, Virtualization: img.Virtualization,
-			RootDevice: img.RootDevice, Launched: o.now, Tags: maps.Clone(req.Tags),
+			RootDevice: img.RootDevice, BootMode: img.BootMode, UEFIData: img.UEFIData, Launched: o.now, Tags: maps.Clone(req.Tags),
 		}, Ready: o.now.Add(o.timing.VMStart)}
 		o.db.VMs[vm.ID] = vm
 		for _, m := range img.Mappings {

@@ -16,9 +16,10 @@ const deletedShown = time.Minute
 func (c *Cloud) Volumes(caller Caller) []Volume {
 	o := c.begin()
 	defer o.end()
-	return listed(c.db.Volumes,
+	all := listed(c.db.Volumes,
 		func(r *volumeRecord) bool { return r.place() == caller },
 		func(r *volumeRecord) Volume { return r.view(o.now) })
+	return c.volumePasts.told(all, caller, o.now)
 }
 
 // CreateVolume makes a volume, blank or of a completed snapshot that the caller
@@ -41,9 +42,18 @@ func (c *Cloud) CreateVolume(caller Caller, req VolumeRequest) (Volume, error) {
 		return Volume{}, dryRun("volume", "")
 	}
 	r.ID = o.freshID(volumePrefix, req.IDDigits)
+	if req.KMSKeyID != "" && !keyExists(caller, req.KMSKeyID) {
+		// EC2 answers as if all were well, and the volume is never seen again.
+		out := r.view(o.now)
+		out.State = VolumeCreating
+		return out, nil
+	}
 	o.take(writing(r.ID))
+	fate := o.fate(ActCreateVolume)
+	r.Ready, r.Failed, r.Stuck = fate.ready(o.now, o.timing.VolumeCreate), fate.failed(), fate.Ending == NeverEnds
+	c.volumePasts.keep(fate.Stale, r.ID, caller, nil, o.now)
 	err = produce(o, c.db.Volumes, r, t, making{
-		bytes: func() error { return c.disks.CreateVolume(r.ID, r.SizeGiB<<30, r.SnapshotID) },
+		bytes: fate.bytes(func() error { return c.disks.CreateVolume(r.ID, r.SizeGiB<<30, r.SnapshotID) }),
 		undo:  func() error { return c.disks.DeleteVolume(r.ID) },
 	})
 	if err != nil {
@@ -94,7 +104,6 @@ func (o *op) newVolume(caller Caller, req VolumeRequest) (*volumeRecord, error) 
 		return nil, err
 	}
 	r.set(p)
-	r.Ready = o.now.Add(o.timing.VolumeCreate)
 	r.KMSKeyID, err = encryptionKey(caller, r.Encrypted, r.KMSKeyID)
 	return r, err
 }
@@ -130,22 +139,6 @@ func (r *volumeRecord) set(p performance) {
 
 func (r *volumeRecord) performance() performance {
 	return performance{r.Type, r.SizeGiB, r.IOPS, r.Throughput}
-}
-
-// encryptionKey is the key that something is encrypted with: the account's own
-// for volumes if none was given.
-func encryptionKey(caller Caller, encrypted bool, key string) (string, error) {
-	switch {
-	case !encrypted && key != "":
-		return "", refuse(InvalidValue, "key", key, "a key is for what is encrypted")
-	case encrypted && key == "":
-		return defaultKey(caller), nil
-	}
-	return key, nil
-}
-
-func defaultKey(caller Caller) string {
-	return fmt.Sprintf("arn:aws:kms:%s:%s:alias/aws/ebs", caller.Region, caller.Account)
 }
 
 // sizeFrom is the size of a volume of a snapshot: the snapshot's, or a larger
@@ -250,12 +243,14 @@ func (c *Cloud) DeleteVolume(caller Caller, id string, dry bool) error {
 	if r.Link != nil {
 		return refuse(InUse, "volume", id, "it is attached to %s", r.Link.VMID)
 	}
-	if s := r.state(o.now); s == VolumeCreating {
+	if s := r.state(o.now); s == VolumeCreating && !r.Stuck {
 		return refuse(WrongState, "volume", id, "it is %s", s)
 	}
 	if dry {
 		return dryRun("volume", id)
 	}
+	before := r.view(o.now)
+	c.volumePasts.keep(o.fate(ActDeleteVolume).Stale, id, caller, &before, o.now)
 	return o.removeVolume(r)
 }
 

@@ -1,0 +1,133 @@
+package amazon
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Access says how AWS is reached, and as whom. The zero value is the SDK's
+// default chain: environment, shared files, web identity, container and
+// instance role.
+type Access struct {
+	// AccessKey and SecretKey are given both or neither.
+	AccessKey, SecretKey string
+	// Token is the session token of temporary keys.
+	Token string
+	// Profile is one of the shared files'; empty means AWS_PROFILE, or default.
+	Profile string
+	// SharedCredentialsFile is read in place of AWS_SHARED_CREDENTIALS_FILE and of
+	// ~/.aws/credentials.
+	SharedCredentialsFile string
+	// MFACode is what the device of a profile's mfa_serial shows.
+	MFACode string
+	// Region is where to build; empty means AWS_REGION, AWS_DEFAULT_REGION, the
+	// profile's region, or else the region of this instance.
+	Region string
+	// MaxRetries is how often a request is tried again at most; 0 means 6 times.
+	MaxRetries int
+	// AssumeRole is a role to work as; nil means none.
+	AssumeRole *AssumeRole
+	// SkipCredentialValidation leaves it to the first request to fail where there are
+	// no credentials.
+	SkipCredentialValidation bool
+	// Vault is where the keys come from; nil means not from Vault.
+	Vault *VaultEngine
+	// Endpoint is where EC2 of this region is, such as https://ec2.example.com;
+	// empty means AWS's own, or AWS_ENDPOINT_URL_EC2 or AWS_ENDPOINT_URL. Nothing but
+	// EC2 is asked there. EC2 of other regions is there too if it has {region} in it,
+	// which stands for the region's name.
+	Endpoint string
+	// MetadataEndpoint is where this instance's metadata are; empty means
+	// AWS_EC2_METADATA_SERVICE_ENDPOINT, or the address that all instances have.
+	MetadataEndpoint string
+	// InsecureSkipTLSVerify trusts any certificate of EC2, and of nothing else.
+	InsecureSkipTLSVerify bool
+	// DecodeAuthorizationMessages asks STS what an encoded refusal says.
+	DecodeAuthorizationMessages bool
+	// InstanceID is the instance that this is, where the metadata cannot be asked;
+	// empty means that they are.
+	InstanceID string
+	// UseFIPS and UseDualStack choose those endpoints; false leaves it to
+	// AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT and the profile.
+	UseFIPS, UseDualStack bool
+}
+
+// AssumeRole is a role that the credentials are used to assume.
+// Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+type AssumeRole struct {
+	RoleARN string
+	// Duration is how long a session lasts, 15 minutes to 12 hours; 0 means 15
+	// minutes. It is renewed while the build runs.
+	Duration time.Duration
+	// ExternalID is what the role's owner asks of a third party; empty means none.
+	ExternalID string
+	// Policy is a policy in JSON that narrows what the role may do.
+	Policy string
+	// PolicyARNs are managed policies that narrow what the role may do.
+	PolicyARNs []string
+	// SessionName is what the role's owner sees in logs; empty means a made-up one.
+	SessionName string
+	// Tags are the session's; those of TransitiveTagKeys it hands on to a further
+	// role.
+	Tags              map[string]string
+	TransitiveTagKeys []string
+}
+
+// VaultEngine is a role of an AWS secrets engine of HashiCorp Vault.
+// Source: https://developer.hashicorp.com/vault/api-docs/secret/aws
+type VaultEngine struct {
+	// Name is the role's name in the engine.
+	Name string
+	// EngineName is the path that the engine is mounted at; empty means aws.
+	EngineName string
+	// RoleARN is the AWS role to assume, of those that the role in Vault allows;
+	// empty means its only one.
+	RoleARN string
+	// TTL is how long the keys are good, such as 3600s; empty means the engine's
+	// default.
+	TTL string
+}
+
+// regionPlace stands in an endpoint for the region's name.
+const regionPlace = "{region}"
+
+// check refuses what contradicts itself, and answers the endpoint with its
+// scheme.
+func (a Access) check() (endpoint string, err error) {
+	switch {
+	case (a.AccessKey == "") != (a.SecretKey == ""):
+		return "", errors.New("access_key and secret_key go together: give both or neither")
+	case a.Token != "" && a.AccessKey == "":
+		return "", errors.New("token is the session token of access_key and secret_key: give all three, or leave it out")
+	case a.Vault != nil && a.AccessKey != "":
+		return "", errors.New("vault_aws_engine and access_key both say where the keys come from: give one of them")
+	case a.Vault != nil && a.Vault.Name == "":
+		return "", errors.New("vault_aws_engine needs name, the role of the engine to ask for keys")
+	case a.AssumeRole != nil && a.AssumeRole.RoleARN == "":
+		return "", errors.New("assume_role needs role_arn, such as arn:aws:iam::123456789012:role/packer")
+	case a.MaxRetries < 0:
+		return "", fmt.Errorf("max_retries is %d, but must be 0 or more", a.MaxRetries)
+	}
+	return CheckEndpoint("custom_endpoint_ec2", a.Endpoint)
+}
+
+// CheckEndpoint answers the URL that an option gives, with a scheme; empty if the
+// option is. It may have {region} in place of the region's name.
+func CheckEndpoint(option, given string) (string, error) {
+	if given == "" {
+		return "", nil
+	}
+	full := given
+	if !strings.Contains(full, "://") {
+		full = "https://" + full
+	}
+	u, err := url.Parse(strings.ReplaceAll(full, regionPlace, "region"))
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return "", fmt.Errorf("%s is %q, but must be a URL such as https://ec2.example.com or https://ec2.%s.example.com",
+			option, given, regionPlace)
+	}
+	return full, nil
+}

@@ -1,0 +1,75 @@
+package amazon
+
+import (
+	"context"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// Copy asks for a copy in this region. Its client token makes a repeated call
+// answer the same image, in another process too.
+func (c *Cloud) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, error) {
+	out, err := c.client.ec2.CopyImage(ctx, c.copyInput(spec))
+	if hasCode(err, codeNameDuplicate) {
+		return c.copied(ctx, spec, err)
+	}
+	if err != nil {
+		return "", c.client.cannot(err, "copy image %s of %s to %s", spec.Source, spec.SourceRegion, c.client.Region())
+	}
+	id, err := c.made(out.ImageId)
+	return bake.ImageID(id), err
+}
+
+// copyInput is the request for a copy. What the image is otherwise, boot mode,
+// TPM and IMDS among it, a copy has from its source.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/CopyingAMIs.html
+func (c *Cloud) copyInput(spec bake.CopySpec) *ec2.CopyImageInput {
+	in := &ec2.CopyImageInput{
+		SourceImageId: aws.String(string(spec.Source)),
+		SourceRegion:  aws.String(spec.SourceRegion),
+		Name:          aws.String(spec.Name),
+		Description:   given(spec.Description),
+		ClientToken:   aws.String(token("copy", c.client.Region(), spec)),
+		KmsKeyId:      given(spec.KMSKeyID),
+		TagSpecifications: append(
+			tagging(types.ResourceTypeImage, spec.ImageTags),
+			tagging(types.ResourceTypeSnapshot, spec.SnapshotTags)...),
+	}
+	if spec.Encrypted || spec.KMSKeyID != "" {
+		in.Encrypted = aws.Bool(true) // EC2 takes no key without it
+	}
+	if c.opts.SnapshotCopyMinutes != 0 {
+		in.SnapshotCopyCompletionDurationMinutes = aws.Int64(c.opts.SnapshotCopyMinutes)
+	}
+	return in
+}
+
+// copied finds the copy that an earlier call made. If another image has the
+// name, the answer is EC2's refusal.
+func (c *Cloud) copied(ctx context.Context, spec bake.CopySpec, refusal error) (bake.ImageID, error) {
+	ids, err := c.FindCopies(ctx, spec.Source, spec.Name)
+	if err != nil {
+		return "", err
+	}
+	if len(ids) == 0 {
+		return "", c.client.cannot(refusal, "copy image %s of %s to %s as %q", spec.Source, spec.SourceRegion, c.client.Region(), spec.Name)
+	}
+	return ids[0], nil
+}
+
+// FindCopies lists the account's images of the name that say that they are
+// copies of the image. One that does not say what it was copied from, as in
+// clouds that do not tell, is not among them: it may be somebody else's.
+func (c *Cloud) FindCopies(ctx context.Context, source bake.ImageID, name string) ([]bake.ImageID, error) {
+	images, err := c.named(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	copies := slices.DeleteFunc(images, func(image types.Image) bool { return aws.ToString(image.SourceImageId) != string(source) })
+	return idsOf[bake.ImageID](copies, imageID), nil
+}

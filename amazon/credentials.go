@@ -1,0 +1,238 @@
+package amazon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
+	"github.com/aws/smithy-go"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+)
+
+// mfaSession is how long a session that a code began lasts, where the profile
+// does not say: the longest that every role allows, for a code is good once and
+// the session cannot be renewed.
+const mfaSession = time.Hour
+
+// defaultSession is the session name of an assumed role that was given none.
+const defaultSession = "packer-amazon-chroot"
+
+// load makes the SDK's configuration: where, and as whom. Without a region it is
+// made again with the instance's, for the chain may need one to reach STS.
+func (c *Client) load(ctx context.Context) error {
+	if err := c.loadIn(ctx, c.access.Region); err != nil {
+		return err
+	}
+	if c.config.Region == "" {
+		region, err := c.regionHere(ctx)
+		if err != nil {
+			return err
+		}
+		if err := c.loadIn(ctx, region); err != nil {
+			return err
+		}
+	}
+	if c.access.AssumeRole != nil {
+		c.config.Credentials = c.access.AssumeRole.provider(tokenCallsOf(c.config).AssumeRole)
+	}
+	c.keys = &keyring{chain: c.config.Credentials}
+	c.config.Credentials = c.keys
+	return nil
+}
+
+// loadIn loads the configuration with a region, which may be empty. What asks the
+// metadata for the instance's role asks as we do.
+func (c *Client) loadIn(ctx context.Context, region string) error {
+	var role struct{ *imds.Client }
+	options, err := c.access.loading(region)
+	if err != nil {
+		return err
+	}
+	options = append(options, config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = &role }))
+	if c.config, err = config.LoadDefaultConfig(ctx, options...); err != nil {
+		return c.access.misconfigured(err)
+	}
+	c.metadata = newMetadata(c.config)
+	role.Client = c.metadata
+	return nil
+}
+
+// loading is what the SDK is told before it looks at the environment. What is
+// empty leaves it to that.
+func (a Access) loading(region string) ([]func(*config.LoadOptions) error, error) {
+	options := []func(*config.LoadOptions) error{
+		config.WithRegion(region),
+		config.WithSharedConfigProfile(a.Profile),
+		config.WithEC2IMDSEndpoint(a.MetadataEndpoint),
+	}
+	if a.UseFIPS {
+		options = append(options, config.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
+	}
+	if a.UseDualStack {
+		options = append(options, config.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
+	}
+	if a.MFACode != "" {
+		options = append(options, config.WithAssumeRoleCredentialOptions(a.withMFA()))
+	}
+	if a.SharedCredentialsFile != "" {
+		file, err := existing(a.SharedCredentialsFile)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, config.WithSharedCredentialsFiles([]string{file}))
+	}
+	keys, err := a.givenKeys()
+	if keys != nil {
+		options = append(options, config.WithCredentialsProvider(keys))
+	}
+	return options, err
+}
+
+// existing answers the path of shared_credentials_file. The SDK passes over a
+// file that is not there.
+func existing(path string) (string, error) {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("shared_credentials_file: %w", err)
+		}
+		path = filepath.Join(home, rest)
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("shared_credentials_file: %w", err)
+	}
+	return path, nil
+}
+
+// givenKeys are the keys that the options name, nil if they name none.
+func (a Access) givenKeys() (aws.CredentialsProvider, error) {
+	switch {
+	case a.Vault != nil:
+		return newVaultKeys(*a.Vault)
+	case a.AccessKey != "":
+		return credentials.NewStaticCredentialsProvider(a.AccessKey, a.SecretKey, a.Token), nil
+	default:
+		return nil, nil
+	}
+}
+
+// withMFA gives the code to the assuming of a profile's role, once.
+func (a Access) withMFA() func(*stscreds.AssumeRoleOptions) {
+	var given atomic.Bool
+	return func(o *stscreds.AssumeRoleOptions) {
+		o.Duration = cmp.Or(o.Duration, mfaSession)
+		o.TokenProvider = func() (string, error) {
+			if given.Swap(true) {
+				return "", errors.New("mfa_code was used, and is good once: give the profile a longer duration_seconds, or build with a new code")
+			}
+			return a.MFACode, nil
+		}
+	}
+}
+
+// misconfigured says what to change when the SDK cannot make sense of the
+// configuration.
+func (a Access) misconfigured(err error) error {
+	var noProfile config.SharedConfigProfileNotExistError
+	var noCode config.AssumeRoleTokenProviderNotSetError
+	switch {
+	case errors.As(err, &noProfile):
+		return fmt.Errorf("there is no profile %q: check profile, AWS_PROFILE, shared_credentials_file, "+
+			"AWS_SHARED_CREDENTIALS_FILE and AWS_CONFIG_FILE: %w", noProfile.Profile, err)
+	case errors.As(err, &noCode):
+		return fmt.Errorf("the profile has an mfa_serial: give mfa_code, which the device shows: %w", err)
+	default:
+		return fmt.Errorf("cannot load the AWS configuration: %w", err)
+	}
+}
+
+// provider hands out the role's keys, and renews them.
+func (r AssumeRole) provider(client stscreds.AssumeRoleAPIClient) aws.CredentialsProvider {
+	return aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(client, r.RoleARN, func(o *stscreds.AssumeRoleOptions) {
+		o.Duration = r.Duration
+		o.ExternalID = given(r.ExternalID)
+		o.Policy = given(r.Policy)
+		o.RoleSessionName = cmp.Or(r.SessionName, defaultSession)
+		o.TransitiveTagKeys = r.TransitiveTagKeys
+		for _, arn := range r.PolicyARNs {
+			o.PolicyARNs = append(o.PolicyARNs, ststypes.PolicyDescriptorType{Arn: aws.String(arn)})
+		}
+		for _, key := range slices.Sorted(maps.Keys(r.Tags)) {
+			o.Tags = append(o.Tags, ststypes.Tag{Key: aws.String(key), Value: aws.String(r.Tags[key])})
+		}
+	}))
+}
+
+// keyring hands out the chain's keys, and remembers which they were for messages.
+type keyring struct {
+	chain aws.CredentialsProvider
+	last  atomic.Pointer[aws.Credentials] // without its secrets
+}
+
+// Retrieve implements aws.CredentialsProvider.
+func (k *keyring) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	keys, err := k.chain.Retrieve(ctx)
+	if err == nil {
+		k.last.Store(&aws.Credentials{AccessKeyID: keys.AccessKeyID, Source: keys.Source})
+	}
+	return keys, err
+}
+
+// known is the access key that was handed out last, and its source.
+func (k *keyring) known() aws.Credentials {
+	if last := k.last.Load(); last != nil {
+		return *last
+	}
+	return aws.Credentials{AccessKeyID: "of an unknown id"}
+}
+
+// findKey makes the SDK find its credentials now, where the error can say what
+// to do, and not within the first request. Whether EC2 takes them it tells with
+// the first question, which has to be asked anyway.
+//
+// Their secrets are kept out of logs from here on. Those that replace them in a
+// long build are not: nothing logs them, and Packer's filter may not be changed
+// while others write through it.
+func (c *Client) findKey(ctx context.Context) error {
+	keys, err := c.keys.Retrieve(ctx)
+	if err == nil {
+		packersdk.LogSecretFilter.Set(keys.SecretAccessKey, keys.SessionToken)
+		return nil
+	}
+	if c.access.SkipCredentialValidation {
+		return nil
+	}
+	var asked *smithy.OperationError
+	switch {
+	case c.access.Vault != nil:
+		return err
+	case errors.As(err, &asked) && asked.Service() == "STS":
+		return c.cannot(err, "get keys %s", c.access.role())
+	default:
+		return fmt.Errorf("no AWS credentials: set access_key and secret_key, profile, "+
+			"or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the instance a role: %w", err)
+	}
+}
+
+// role says which role's keys are wanted.
+func (a Access) role() string {
+	if a.AssumeRole != nil {
+		return "of role " + a.AssumeRole.RoleARN
+	}
+	return "of the role that the profile or the environment names"
+}

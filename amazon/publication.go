@@ -1,0 +1,197 @@
+package amazon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// Publication decides where the image is copied to, and refuses what EC2 would
+// refuse, or ignore, after all the work.
+func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publication, error) {
+	if err := c.fits(cmp.Or(c.on().architecture, hostArchitecture()), facts.Host.Account); err != nil {
+		return bake.Publication{}, err
+	}
+	if err := c.checkHVM(facts.Source); err != nil {
+		return bake.Publication{}, err
+	}
+	snapshots, err := c.givenSnapshots(ctx)
+	if err != nil {
+		return bake.Publication{}, err
+	}
+	if err := c.checkDevices(snapshots); err != nil {
+		return bake.Publication{}, err
+	}
+	others, err := c.otherRegions(ctx)
+	if err != nil {
+		return bake.Publication{}, err
+	}
+	return c.publication(others, snapshots)
+}
+
+// publication is the plan of copies. In the build's own region one is needed only
+// where encryption is wanted of what is not made here: the root is encrypted
+// when its volume is created.
+func (c *Cloud) publication(others []string, snapshots map[string]types.Snapshot) (bake.Publication, error) {
+	home, skip := c.client.Region(), c.opts.SkipSaveBuildRegion
+	if skip && len(others) == 0 {
+		return bake.Publication{}, fmt.Errorf("skip_save_build_region leaves no image at all: ami_regions has no region but %s", home)
+	}
+	var p bake.Publication
+	if !skip && c.encryptsIn(home) && c.leavesPlain(snapshots) {
+		p.Copies = append(p.Copies, bake.Copy{Region: home, Encrypted: true, KMSKeyID: c.homeKey()})
+	}
+	p.Passing = skip || len(p.Copies) > 0
+	for _, region := range others {
+		p.Copies = append(p.Copies, bake.Copy{
+			Region: region, Encrypted: c.encryptsIn(region), KMSKeyID: c.opts.RegionKMSKeyIDs[region],
+		})
+	}
+	c.mu.Lock()
+	c.passing = p.Passing
+	c.mu.Unlock()
+	return p, nil
+}
+
+// encryptsIn tells whether all of the image is to be encrypted in a region: for
+// encrypt_boot, or for a key that is given for the region.
+func (c *Cloud) encryptsIn(region string) bool {
+	_, keyed := c.opts.RegionKMSKeyIDs[region]
+	return keyed || aws.ToBool(c.opts.EncryptBoot)
+}
+
+// homeKey is the key of an encrypted image in the build's own region.
+func (c *Cloud) homeKey() string {
+	return cmp.Or(c.opts.KMSKeyID, c.opts.RegionKMSKeyIDs[c.client.Region()])
+}
+
+// rootEncryption is how the volume that the image is built on is encrypted: its
+// snapshot and the image have it from there, and EC2 takes no other word for it.
+// An image that is there only to be copied is encrypted by the copying.
+func (c *Cloud) rootEncryption() (encrypted bool, key string) {
+	root, _ := find(c.opts.Mappings, c.rootName())
+	c.mu.Lock()
+	passing := c.passing
+	c.mu.Unlock()
+	switch all := c.encryptsIn(c.client.Region()); {
+	case all && !passing:
+		return true, c.homeKey()
+	case c.opts.RootVolumeEncrypt:
+		return true, c.opts.RootVolumeKMSKeyID
+	case root.Encrypted && !all:
+		return true, root.KMSKeyID
+	default:
+		return false, ""
+	}
+}
+
+// leavesPlain tells whether the image would have a snapshot beside its root's
+// that is not encrypted.
+func (c *Cloud) leavesPlain(snapshots map[string]types.Snapshot) bool {
+	for _, m := range c.otherMappings(c.known(), c.rootName()) {
+		encrypted := m.Encrypted
+		if s, mine := snapshots[m.SnapshotID]; mine {
+			encrypted = aws.ToBool(s.Encrypted)
+		}
+		if m.SnapshotID != "" && !encrypted {
+			return true
+		}
+	}
+	return false
+}
+
+// checkHVM refuses for a paravirtual image what EC2 has for hvm alone.
+func (c *Cloud) checkHVM(source *bake.Image) error {
+	virtualization := c.opts.VirtualizationType
+	if virtualization == "" && source != nil {
+		virtualization = source.Virtualization
+	}
+	if virtualization != string(types.VirtualizationTypeParavirtual) {
+		return nil
+	}
+	for _, o := range []struct {
+		option string
+		set    bool
+	}{
+		{"ena_support", aws.ToBool(c.opts.ENASupport)},
+		{"sriov_support", c.opts.SRIOVSupport},
+		{"boot_mode", c.opts.BootMode != ""},
+		{"uefi_data", c.opts.UEFIData != ""},
+		{"tpm_support", c.opts.TPMSupport != ""},
+	} {
+		if o.set {
+			return fmt.Errorf("%s is for hvm, and the image will be paravirtual", o.option)
+		}
+	}
+	return nil
+}
+
+// givenSnapshots reads the snapshots of the user's block devices.
+func (c *Cloud) givenSnapshots(ctx context.Context) (map[string]types.Snapshot, error) {
+	var ids []string
+	for _, m := range c.opts.Mappings {
+		if m.SnapshotID != "" {
+			ids = append(ids, m.SnapshotID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	out, err := c.client.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: ids})
+	if err != nil {
+		return nil, c.client.cannot(err, "read the snapshots of ami_block_device_mappings: %s", strings.Join(ids, ", "))
+	}
+	found := map[string]types.Snapshot{}
+	for _, s := range out.Snapshots {
+		found[aws.ToString(s.SnapshotId)] = s
+	}
+	return found, nil
+}
+
+// checkDevices refuses what RegisterImage would, of the user's block devices.
+func (c *Cloud) checkDevices(snapshots map[string]types.Snapshot) error {
+	var errs []error
+	for _, m := range c.opts.Mappings {
+		if sameDevice(m.DeviceName, c.rootName()) {
+			continue
+		}
+		if err := c.checkDevice(m, snapshots); err != nil {
+			errs = append(errs, fmt.Errorf("ami_block_device_mappings: %s: %w", m.DeviceName, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkDevice checks one that is not the root. EC2 takes a key of encryption when
+// an instance is started, and none for an image.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html
+func (c *Cloud) checkDevice(m Mapping, snapshots map[string]types.Snapshot) error {
+	if m.KMSKeyID != "" {
+		return fmt.Errorf("kms_key_id is %q, but EC2 takes a key for an image's root device alone: without it, encrypted uses the account's default key",
+			m.KMSKeyID)
+	}
+	if m.SnapshotID == "" {
+		return nil
+	}
+	s, ok := snapshots[m.SnapshotID]
+	switch size := number(s.VolumeSize); {
+	case !ok:
+		return fmt.Errorf("snapshot_id is %s: %w in region %s, or not shared with this account", m.SnapshotID, bake.ErrNotFound, c.client.Region())
+	case s.State != types.SnapshotStateCompleted:
+		return fmt.Errorf("snapshot_id is %s, whose state is %q, and must be completed", m.SnapshotID, s.State)
+	case m.VolumeSizeGiB != 0 && m.VolumeSizeGiB < size:
+		return fmt.Errorf("volume_size is %d GiB, but snapshot %s has %d GiB", m.VolumeSizeGiB, m.SnapshotID, size)
+	case m.Encrypted && !aws.ToBool(s.Encrypted) && !c.encryptsIn(c.client.Region()):
+		return fmt.Errorf("encrypted is set, but snapshot %s is not encrypted, and EC2 encrypts a device as its snapshot is: "+
+			"copy the snapshot with encryption, or set encrypt_boot", m.SnapshotID)
+	}
+	return nil
+}

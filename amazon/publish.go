@@ -1,0 +1,174 @@
+package amazon
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// Publish gives an image, and the snapshots made for it, what the user wants of
+// them: each in one request, and protection last, for an image that is
+// protected with a cooldown cannot be undone.
+func (c *Cloud) Publish(ctx context.Context, spec bake.PublishSpec) error {
+	id := string(spec.Image)
+	if err := c.share(ctx, id, c.launchers()); err != nil {
+		return err
+	}
+	for _, snapshot := range spec.Snapshots {
+		if err := c.shareSnapshot(ctx, string(snapshot)); err != nil {
+			return err
+		}
+	}
+	if err := c.giveProductCodes(ctx, id); err != nil {
+		return err
+	}
+	if err := c.deprecate(ctx, id); err != nil {
+		return err
+	}
+	return c.protect(ctx, id)
+}
+
+// launchers are those who may launch the image.
+func (c *Cloud) launchers() []types.LaunchPermission {
+	var all []types.LaunchPermission
+	for _, user := range c.opts.Users {
+		all = append(all, types.LaunchPermission{UserId: aws.String(user)})
+	}
+	for _, group := range c.opts.Groups {
+		all = append(all, types.LaunchPermission{Group: types.PermissionGroup(group)})
+	}
+	for _, arn := range c.opts.OrgARNs {
+		all = append(all, types.LaunchPermission{OrganizationArn: aws.String(arn)})
+	}
+	for _, arn := range c.opts.OUARNs {
+		all = append(all, types.LaunchPermission{OrganizationalUnitArn: aws.String(arn)})
+	}
+	return all
+}
+
+// share lets others launch an image.
+func (c *Cloud) share(ctx context.Context, image string, with []types.LaunchPermission) error {
+	if len(with) == 0 {
+		return nil
+	}
+	_, err := c.client.ec2.ModifyImageAttribute(ctx, &ec2.ModifyImageAttributeInput{
+		ImageId: aws.String(image), LaunchPermission: &types.LaunchPermissionModifications{Add: with},
+	})
+	if err != nil {
+		return c.client.cannot(err, "share image %s (ami_users, ami_groups, ami_org_arns, ami_ou_arns)", image)
+	}
+	return nil
+}
+
+// shareSnapshot lets others create volumes of a snapshot.
+func (c *Cloud) shareSnapshot(ctx context.Context, snapshot string) error {
+	var with []types.CreateVolumePermission
+	for _, user := range c.opts.SnapshotUsers {
+		with = append(with, types.CreateVolumePermission{UserId: aws.String(user)})
+	}
+	for _, group := range c.opts.SnapshotGroups {
+		with = append(with, types.CreateVolumePermission{Group: types.PermissionGroup(group)})
+	}
+	if len(with) == 0 {
+		return nil
+	}
+	_, err := c.client.ec2.ModifySnapshotAttribute(ctx, &ec2.ModifySnapshotAttributeInput{
+		SnapshotId: aws.String(snapshot), Attribute: types.SnapshotAttributeNameCreateVolumePermission,
+		CreateVolumePermission: &types.CreateVolumePermissionModifications{Add: with},
+	})
+	if err != nil {
+		return c.client.cannot(err, "share snapshot %s (snapshot_users, snapshot_groups)", snapshot)
+	}
+	return nil
+}
+
+// giveProductCodes associates the product codes with an image, which RegisterImage
+// cannot. Those of the source's snapshots an image has by itself.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RegisterImage.html
+func (c *Cloud) giveProductCodes(ctx context.Context, image string) error {
+	if len(c.opts.ProductCodes) == 0 {
+		return nil
+	}
+	_, err := c.client.ec2.ModifyImageAttribute(ctx, &ec2.ModifyImageAttributeInput{
+		ImageId: aws.String(image), Attribute: aws.String("productCodes"), ProductCodes: c.opts.ProductCodes,
+	})
+	if err != nil {
+		return c.client.cannot(err, "give image %s its ami_product_codes", image)
+	}
+	return nil
+}
+
+// deprecate sets when an image becomes deprecated.
+func (c *Cloud) deprecate(ctx context.Context, image string) error {
+	if c.opts.DeprecateAt.IsZero() {
+		return nil
+	}
+	_, err := c.client.ec2.EnableImageDeprecation(ctx, &ec2.EnableImageDeprecationInput{
+		ImageId: aws.String(image), DeprecateAt: aws.Time(c.opts.DeprecateAt),
+	})
+	if err != nil {
+		return c.client.cannot(err, "let image %s be deprecated at %s (deprecate_at)", image, c.opts.DeprecateAt)
+	}
+	return nil
+}
+
+// protect keeps an image from being deregistered. It is remembered before the
+// request, whose answer may be lost: what this build has protected, it may
+// deregister.
+func (c *Cloud) protect(ctx context.Context, image string) error {
+	protection := c.opts.DeregistrationProtection
+	if protection == nil {
+		return nil
+	}
+	c.mu.Lock()
+	c.guarded[image] = true
+	c.mu.Unlock()
+	in := &ec2.EnableImageDeregistrationProtectionInput{ImageId: aws.String(image)}
+	if protection.WithCooldown {
+		in.WithCooldown = aws.Bool(true)
+	}
+	_, err := c.client.ec2.EnableImageDeregistrationProtection(ctx, in)
+	if codeOf(err) != "" {
+		c.unguarded(image)
+	}
+	if err != nil {
+		return c.client.cannot(err, "protect image %s from being deregistered (deregistration_protection)", image)
+	}
+	return nil
+}
+
+// unprotect makes an image that this build has protected one that can be
+// deregistered.
+func (c *Cloud) unprotect(ctx context.Context, image string) error {
+	c.mu.Lock()
+	guarded := c.guarded[image]
+	c.mu.Unlock()
+	if !guarded {
+		return nil
+	}
+	_, err := c.client.ec2.DisableImageDeregistrationProtection(ctx, &ec2.DisableImageDeregistrationProtectionInput{ImageId: aws.String(image)})
+	if err != nil && !hasCode(err, codeImageNotFound, codeImageUnavailable) {
+		return c.client.cannot(err, "end the protection of image %s", image)
+	}
+	c.unguarded(image)
+	return nil
+}
+
+func (c *Cloud) unguarded(image string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.guarded, image)
+}
+
+// cooling says why an image may not go yet.
+func (c *Cloud) cooling(err error) error {
+	if p := c.opts.DeregistrationProtection; p == nil || !p.WithCooldown {
+		return err
+	}
+	return fmt.Errorf("%w (deregistration_protection has with_cooldown: EC2 keeps an image for 24 hours after its protection has ended)", err)
+}

@@ -1,0 +1,162 @@
+package amazon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// record is what an image is registered again from. Its snapshots keep who may
+// use them, and the product codes that an image has from them.
+type record struct {
+	Registration ec2.RegisterImageInput   `json:"registration"`
+	Launchers    []types.LaunchPermission `json:"launchers,omitempty"`
+	// DeprecateAt is as EC2 writes it; empty for never.
+	DeprecateAt string `json:"deprecate_at,omitempty"`
+}
+
+// Record reads an image as it can be registered again.
+func (c *Cloud) Record(ctx context.Context, id bake.ImageID) (bake.Record, error) {
+	image, err := c.client.image(ctx, string(id))
+	if err != nil {
+		return bake.Record{}, err
+	}
+	if err := restorable(image); err != nil {
+		return bake.Record{}, fmt.Errorf("image %s cannot make way for a new one: %w", called(image), err)
+	}
+	r := record{Registration: registrationOf(image), DeprecateAt: aws.ToString(image.DeprecationTime)}
+	if r.Launchers, err = c.client.launchersOf(ctx, string(id)); err != nil {
+		return bake.Record{}, err
+	}
+	if byUEFI(image.BootMode) {
+		if r.Registration.UefiData, err = c.client.uefiData(ctx, string(id)); err != nil {
+			return bake.Record{}, c.client.cannot(err, "read the UEFI data of image %s", id)
+		}
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		return bake.Record{}, fmt.Errorf("cannot write down image %s: %w", id, err)
+	}
+	return bake.Record{Image: id, Name: aws.ToString(image.Name), Snapshots: snapshotsOf(image), Data: data}, nil
+}
+
+// restorable tells why an image could not be deregistered, or not be registered
+// again, if so.
+func restorable(image types.Image) error {
+	protection := aws.ToString(image.DeregistrationProtection)
+	root, ok := rootDevice(image)
+	switch {
+	case protection != "" && protection != "disabled":
+		return fmt.Errorf("its deregistration protection is %q", protection)
+	case image.State != types.ImageStateAvailable:
+		return fmt.Errorf("its state is %q, and must be available", image.State)
+	case !ok || root.SnapshotId == nil:
+		return errors.New("its root device has no snapshot to register it again from")
+	default:
+		return nil
+	}
+}
+
+// registrationOf is the request that makes an image like this one.
+func registrationOf(image types.Image) ec2.RegisterImageInput {
+	in := ec2.RegisterImageInput{
+		Name:               image.Name,
+		Description:        image.Description,
+		Architecture:       image.Architecture,
+		VirtualizationType: given(string(image.VirtualizationType)),
+		RootDeviceName:     image.RootDeviceName,
+		EnaSupport:         image.EnaSupport,
+		SriovNetSupport:    image.SriovNetSupport,
+		BootMode:           image.BootMode,
+		TpmSupport:         image.TpmSupport,
+		ImdsSupport:        image.ImdsSupport,
+		KernelId:           image.KernelId,
+		RamdiskId:          image.RamdiskId,
+		TagSpecifications:  tagging(types.ResourceTypeImage, ownTags(image.Tags)),
+	}
+	for _, m := range mappingsOf(&image) {
+		in.BlockDeviceMappings = append(in.BlockDeviceMappings, m.block())
+	}
+	return in
+}
+
+// ownTags are the tags that an account can set itself.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html
+func ownTags(tags []types.Tag) map[string]string {
+	own := tagsOf(tags)
+	for key := range own {
+		if strings.HasPrefix(key, "aws:") {
+			delete(own, key)
+		}
+	}
+	return own
+}
+
+// launchersOf reads who may launch an image of the account.
+func (c *Client) launchersOf(ctx context.Context, image string) ([]types.LaunchPermission, error) {
+	out, err := c.ec2.DescribeImageAttribute(ctx, &ec2.DescribeImageAttributeInput{
+		ImageId: aws.String(image), Attribute: types.ImageAttributeNameLaunchPermission,
+	})
+	if err != nil {
+		return nil, c.cannot(err, "read who may launch image %s", image)
+	}
+	return out.LaunchPermissions, nil
+}
+
+// Restore registers an image again. A repeated call finds the image that an
+// earlier one made by its name and its root's snapshot.
+func (c *Cloud) Restore(ctx context.Context, old bake.Record) (bake.ImageID, error) {
+	var r record
+	if err := json.Unmarshal(old.Data, &r); err != nil {
+		return "", fmt.Errorf("cannot register image %s (%s) again: its record cannot be read: %w", old.Image, old.Name, err)
+	}
+	id, err := c.registerAgain(ctx, old, &r.Registration)
+	if err != nil {
+		return "", err
+	}
+	if err := c.share(ctx, string(id), r.Launchers); err != nil {
+		return "", err
+	}
+	if err := c.deprecateAgain(ctx, string(id), r.DeprecateAt); err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+func (c *Cloud) registerAgain(ctx context.Context, old bake.Record, in *ec2.RegisterImageInput) (bake.ImageID, error) {
+	out, err := c.client.ec2.RegisterImage(ctx, in)
+	if hasCode(err, codeNameDuplicate) && len(old.Snapshots) > 0 {
+		return c.registered(ctx, bake.ImageSpec{Name: old.Name, Snapshot: old.Snapshots[0]}, err)
+	}
+	if err != nil {
+		return "", c.client.cannot(err, "register image %s (%s) again", old.Image, old.Name)
+	}
+	id, err := c.made(out.ImageId)
+	return bake.ImageID(id), err
+}
+
+// deprecateAgain sets the old time of deprecation. EC2 takes none in the past:
+// an image that was deprecated is not any more.
+func (c *Cloud) deprecateAgain(ctx context.Context, image, at string) error {
+	when := moment(at)
+	if when.IsZero() {
+		return nil
+	}
+	if c.past(at) {
+		c.logf("warning: image %s was deprecated since %s, and is not when registered again", image, at)
+		return nil
+	}
+	_, err := c.client.ec2.EnableImageDeprecation(ctx, &ec2.EnableImageDeprecationInput{ImageId: aws.String(image), DeprecateAt: aws.Time(when)})
+	if err != nil {
+		return c.client.cannot(err, "let image %s be deprecated at %s again", image, at)
+	}
+	return nil
+}

@@ -1,0 +1,258 @@
+package amazon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// Source finds the image to start from. It must be available, with a root
+// device made of a snapshot, and the one that was found before.
+func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
+	found, err := c.findSource(ctx)
+	if err != nil {
+		return bake.Image{}, err
+	}
+	if err := c.usable(found); err != nil {
+		return bake.Image{}, fmt.Errorf("source image %s cannot be used: %w", called(found), err)
+	}
+	if err := c.startFrom(found); err != nil {
+		return bake.Image{}, err
+	}
+	if since := aws.ToString(found.DeprecationTime); c.past(since) {
+		c.logf("warning: source image %s is deprecated since %s", called(found), since)
+	}
+	if root, said := find(c.opts.Mappings, c.rootName()); said {
+		// Register would say so, after all the work.
+		return imageOf(found), root.checkRoot()
+	}
+	return imageOf(found), nil
+}
+
+// startFrom remembers the image. Another one than before is refused: volumes may
+// have been made of that.
+func (c *Cloud) startFrom(found types.Image) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.source != nil && aws.ToString(c.source.ImageId) != aws.ToString(found.ImageId) {
+		return fmt.Errorf("the source image was %s, and is %s now: set source_ami", called(*c.source), called(found))
+	}
+	c.source = &found
+	return nil
+}
+
+// known is the image that Source found, or nil.
+func (c *Cloud) known() *types.Image {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.source
+}
+
+// rootName is the name of the root device of the image to be, empty if it is
+// not known yet.
+func (c *Cloud) rootName() string {
+	source := c.known()
+	if c.opts.RootDeviceName != "" || source == nil {
+		return c.opts.RootDeviceName
+	}
+	return aws.ToString(source.RootDeviceName)
+}
+
+// findSource finds the one image by its id, by the filter, or by both.
+func (c *Cloud) findSource(ctx context.Context) (types.Image, error) {
+	if c.opts.SourceFilter.none() {
+		return c.sourceByID(ctx)
+	}
+	images, err := c.search(ctx)
+	if err != nil {
+		return types.Image{}, err
+	}
+	return c.choose(images)
+}
+
+func (c *Cloud) sourceByID(ctx context.Context) (types.Image, error) {
+	found, err := c.client.image(ctx, c.opts.SourceAMI)
+	if errors.Is(err, bake.ErrNotFound) {
+		return types.Image{}, fmt.Errorf("source %w in region %s, or not shared with this account", err, c.client.Region())
+	}
+	if err != nil {
+		return types.Image{}, fmt.Errorf("source_ami: %w", err)
+	}
+	return found, nil
+}
+
+// none tells whether there is nothing to search for.
+func (f SourceFilter) none() bool { return len(f.Filters) == 0 && len(f.Owners) == 0 && !f.MostRecent }
+
+// search lists the images that fulfil the filter. An image that is named by its
+// id may be deprecated: whoever names it knows it.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImages.html
+func (c *Cloud) search(ctx context.Context) ([]types.Image, error) {
+	f := c.opts.SourceFilter
+	in := &ec2.DescribeImagesInput{Owners: f.Owners, Filters: f.filters()}
+	if f.IncludeDeprecated || c.opts.SourceAMI != "" {
+		in.IncludeDeprecated = aws.Bool(true)
+	}
+	if c.opts.SourceAMI != "" {
+		in.ImageIds = []string{c.opts.SourceAMI}
+	}
+	images, err := c.client.images(ctx, in)
+	if hasCode(err, codeImageNotFound, codeImageUnavailable) {
+		return nil, fmt.Errorf("source image %s: %w in region %s, or not shared with this account", c.opts.SourceAMI, bake.ErrNotFound, c.client.Region())
+	}
+	if err != nil {
+		return nil, c.client.cannot(err, "search for the image of source_ami_filter")
+	}
+	return images, nil
+}
+
+func (f SourceFilter) filters() []types.Filter {
+	var all []types.Filter
+	for _, name := range slices.Sorted(maps.Keys(f.Filters)) {
+		all = append(all, filter(name, f.Filters[name]))
+	}
+	return all
+}
+
+// choose takes the only image, or the most recent one where the user wants
+// that. Of those created at one time it is the one with the least id, so that
+// every build takes the same.
+func (c *Cloud) choose(images []types.Image) (types.Image, error) {
+	switch {
+	case len(images) == 0:
+		return types.Image{}, fmt.Errorf("no image in region %s fulfils %s", c.client.Region(), c.sought())
+	case len(images) > 1 && !c.opts.SourceFilter.MostRecent:
+		return types.Image{}, fmt.Errorf("%d images fulfil %s, and one is wanted: %s; narrow the filter, or set most_recent to take the newest",
+			len(images), c.sought(), calledAll(images))
+	}
+	slices.SortFunc(images, func(a, b types.Image) int {
+		return cmp.Or(created(b).Compare(created(a)), cmp.Compare(aws.ToString(a.ImageId), aws.ToString(b.ImageId)))
+	})
+	chosen := images[0]
+	if !c.opts.SourceFilter.owns(chosen, "") {
+		return types.Image{}, c.strange(chosen)
+	}
+	return chosen, nil
+}
+
+// sought is the search in words.
+func (c *Cloud) sought() string {
+	f := c.opts.SourceFilter
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(f.Filters)) {
+		words = append(words, fmt.Sprintf("%s = %q", name, f.Filters[name]))
+	}
+	if len(f.Owners) > 0 {
+		words = append(words, "owners "+strings.Join(f.Owners, ", "))
+	}
+	if c.opts.SourceAMI != "" {
+		words = append(words, "source_ami "+c.opts.SourceAMI)
+	}
+	return "source_ami_filter (" + strings.Join(words, ", ") + ")"
+}
+
+// owns tells whether one of the owners has the image, by what the image says of
+// itself: a cloud that ignores the request's owners must not choose for the
+// user. Whether the image is the account's own can be told when the account is
+// known.
+func (f SourceFilter) owns(image types.Image, account string) bool {
+	return len(f.Owners) == 0 || slices.ContainsFunc(f.Owners, func(owner string) bool {
+		if owner == "self" {
+			return account == "" || aws.ToString(image.OwnerId) == account
+		}
+		return owner == aws.ToString(image.OwnerId) || owner == aws.ToString(image.ImageOwnerAlias)
+	})
+}
+
+func (c *Cloud) strange(image types.Image) error {
+	return fmt.Errorf("source image %s belongs to %q (%q), and to none of the owners of source_ami_filter: %s",
+		called(image), aws.ToString(image.OwnerId), aws.ToString(image.ImageOwnerAlias), strings.Join(c.opts.SourceFilter.Owners, ", "))
+}
+
+// usable tells why an image cannot be started from, if so.
+func (c *Cloud) usable(image types.Image) error {
+	root, hasRoot := rootDevice(image)
+	wanted, found := c.opts.VirtualizationType, string(image.VirtualizationType)
+	switch {
+	case image.RootDeviceType != types.DeviceTypeEbs:
+		return fmt.Errorf("its root device is on %q, and must be on ebs", image.RootDeviceType)
+	case image.State != types.ImageStateAvailable:
+		return fmt.Errorf("its state is %q, and must be available", image.State)
+	case !hasRoot || aws.ToString(root.SnapshotId) == "":
+		return fmt.Errorf("its root device %q has no snapshot", aws.ToString(image.RootDeviceName))
+	case wanted != "" && found != "" && wanted != found:
+		return fmt.Errorf("its virtualization is %q, and ami_virtualization_type is %q", found, wanted)
+	default:
+		return nil
+	}
+}
+
+// fits tells why the image cannot be built on this host, if so. It is asked when
+// both are known.
+func (c *Cloud) fits(host types.ArchitectureValues, account string) error {
+	source := c.known()
+	if source == nil {
+		return nil
+	}
+	if !c.opts.SourceFilter.none() && !c.opts.SourceFilter.owns(*source, account) {
+		return c.strange(*source)
+	}
+	found := source.Architecture
+	if found == "" || string(found) == c.opts.Architecture || runs(host, found) {
+		return nil
+	}
+	return fmt.Errorf("source image %s is of architecture %s, and this host is %s, which cannot run its programs: "+
+		"if it can, by an emulator, say so with ami_architecture = %q", called(*source), found, host, found)
+}
+
+// runs tells whether a host runs programs of an architecture.
+func runs(host, image types.ArchitectureValues) bool {
+	return host == image || (host == types.ArchitectureValuesX8664 && image == types.ArchitectureValuesI386)
+}
+
+// created is when an image was made; the zero time if it does not tell.
+func created(image types.Image) time.Time { return moment(aws.ToString(image.CreationDate)) }
+
+// moment reads a time as EC2 writes it; the zero time if it is none.
+func moment(text string) time.Time {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
+// past tells whether a time as EC2 writes it has come; one that is none has not.
+func (c *Cloud) past(text string) bool {
+	t := moment(text)
+	return !t.IsZero() && !t.After(c.now())
+}
+
+// called is an image in words: its id and its name.
+func called(image types.Image) string {
+	return fmt.Sprintf("%s (%s)", aws.ToString(image.ImageId), aws.ToString(image.Name))
+}
+
+// calledAll names the first few of many images.
+func calledAll(images []types.Image) string {
+	const few = 5
+	var names []string
+	for _, image := range images[:min(few, len(images))] {
+		names = append(names, called(image))
+	}
+	if more := len(images) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(names, ", ")
+}

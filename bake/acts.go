@@ -1,0 +1,296 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/packer-chroot/packer-plugin-chroot/undo"
+)
+
+// An act is something that a build does and can undo. It is a value that can be
+// written down: another process undoes it from that alone.
+//
+// What an act makes is named when its call has been answered; until then it is
+// found by what it was to be made of.
+type act struct {
+	Kind actKind `json:"kind"`
+	// Answered says that the call has been answered: what it asked for is, or was,
+	// there. Otherwise it may be there all the same.
+	Answered bool `json:"answered,omitempty"`
+
+	Build    BuildID    `json:"build,omitempty"`
+	Volume   VolumeID   `json:"volume,omitempty"`
+	Snapshot SnapshotID `json:"snapshot,omitempty"`
+	Image    ImageID    `json:"image,omitempty"`
+	// Region is where copies and replaced images are, and what belongs to them;
+	// everything else is in the build's own.
+	Region string `json:"region,omitempty"`
+	// Source and Name are what a copy was made of, and its name; Snapshots were made
+	// for it.
+	Source    ImageID      `json:"source,omitempty"`
+	Name      string       `json:"name,omitempty"`
+	Snapshots []SnapshotID `json:"snapshots,omitempty"`
+	// Record is what a replaced Image can be restored from.
+	Record *Record `json:"record,omitempty"`
+	// Host and Device are where the volume is attached.
+	Host   HostID     `json:"host,omitempty"`
+	Device DeviceName `json:"device,omitempty"`
+	// Reserved are the device names that are kept from other builds.
+	Reserved []DeviceName `json:"reserved,omitempty"`
+	// Node is mounted on Path.
+	Node string `json:"node,omitempty"`
+	Path string `json:"path,omitempty"`
+}
+
+// actKind says which act it is.
+type actKind string
+
+const (
+	actVolume      actKind = "volume"
+	actReservation actKind = "reservation"
+	actAttachment  actKind = "attachment"
+	actMount       actKind = "mount"
+	actSnapshot    actKind = "snapshot"
+	actImage       actKind = "image"
+	// A copy is an image with snapshots of its own.
+	actCopy actKind = "copy"
+	// An image that is replaced is deregistered, and restored when that is undone.
+	actReplaced actKind = "replaced"
+	// The snapshot of an image that was replaced is deleted in any case.
+	actOldSnapshot actKind = "old snapshot"
+)
+
+// String says what the act has made, as errors and advice name it.
+func (a act) String() string {
+	switch a.Kind {
+	case actVolume:
+		return named("volume", a.Volume, "build "+string(a.Build))
+	case actReservation:
+		return a.reservation()
+	case actAttachment:
+		return fmt.Sprintf("attachment of %s to %s", a.Volume, a.Host)
+	case actMount:
+		return fmt.Sprintf("mount of %s on %s", a.Node, a.Path)
+	case actSnapshot:
+		return named("snapshot", a.Snapshot, string(a.Volume))
+	case actImage:
+		return named("image", a.Image, string(a.Snapshot))
+	case actCopy:
+		return named("copy", a.Image, string(a.Source)) + a.with() + " in " + a.Region
+	case actReplaced:
+		return fmt.Sprintf("deregistration of image %s in %s", a.Image, a.Region)
+	case actOldSnapshot:
+		return fmt.Sprintf("snapshot %s of the replaced image %s in %s", a.Snapshot, a.Image, a.Region)
+	}
+	return fmt.Sprintf("act of the unknown kind %q", a.Kind)
+}
+
+// named names a thing by its id or, where that is not known, by what it is made of.
+func named[ID ~string](what string, id ID, of string) string {
+	if id == "" {
+		return what + " of " + of
+	}
+	return what + " " + string(id)
+}
+
+// with names the snapshots that were made for a copy, which may outlive it.
+func (a act) with() string {
+	if len(a.Snapshots) == 0 {
+		return ""
+	}
+	return " (" + listed(a.Snapshots) + ")"
+}
+
+func (a act) reservation() string {
+	if len(a.Reserved) == 0 {
+		return "reservation of a device name"
+	}
+	names := make([]string, len(a.Reserved))
+	for i, name := range a.Reserved {
+		names[i] = string(name)
+	}
+	return "reservation of " + strings.Join(names, " and ")
+}
+
+// undo undoes an act from its value alone; undone or never done, it answers nil. An
+// act may be undone again after a failure. What is found out on the way, and could not
+// be when half is undone, is told to learn.
+func (b *build) undo(ctx context.Context, a act, learn func(func(*act))) error {
+	switch a.Kind {
+	case actVolume:
+		return b.deleteVolumes(ctx, a)
+	case actReservation:
+		return b.releaseNames(a)
+	case actAttachment:
+		return b.detach(ctx, a)
+	case actMount:
+		return b.machine.Leave(ctx, a.Path)
+	case actSnapshot:
+		return b.deleteSnapshots(ctx, a)
+	case actImage:
+		return b.deregisterImages(ctx, a)
+	case actCopy:
+		return b.removeCopies(ctx, a, learn)
+	case actReplaced:
+		return b.restore(ctx, a)
+	case actOldSnapshot:
+		return b.deleteOld(ctx, a)
+	}
+	return fmt.Errorf("cannot undo the %s", a)
+}
+
+// armed is an act whose undoing is armed.
+type armed struct {
+	stack *undo.Stack
+	entry *undo.Entry
+
+	mu  sync.Mutex
+	act act
+}
+
+// arm arms the undoing of an act, which is then begun. From here on the act must be
+// undone, whatever becomes of this process.
+func (b *build) arm(stack *undo.Stack, a act) *armed {
+	it := &armed{stack: stack, act: a}
+	it.entry = stack.Arm(a.String(), func(ctx context.Context) error {
+		return b.undo(ctx, it.value(), it.known)
+	})
+	b.armedMu.Lock()
+	defer b.armedMu.Unlock()
+	b.armed = append(b.armed, it)
+	return it
+}
+
+// known completes the act with what is known of it by now.
+func (it *armed) known(complete func(*act)) {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	complete(&it.act)
+	it.entry.Rename(it.act.String())
+}
+
+// answered completes the act when its call has been answered.
+func (it *armed) answered(complete func(*act)) {
+	it.known(func(a *act) {
+		a.Answered = true
+		complete(a)
+	})
+}
+
+// value is the act as far as it is known by now.
+func (it *armed) value() act {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	a := it.act
+	a.Reserved, a.Snapshots = slices.Clone(a.Reserved), slices.Clone(a.Snapshots)
+	return a
+}
+
+// Undo undoes the act now. One that fails stays armed.
+func (it *armed) Undo(ctx context.Context) error { return it.entry.Undo(ctx) }
+
+// Disarm lets the act be.
+func (it *armed) Disarm() { it.entry.Disarm() }
+
+// allPending lists what is armed, in the order of the acts.
+func (b *build) allPending() []*armed {
+	b.armedMu.Lock()
+	defer b.armedMu.Unlock()
+	return slices.DeleteFunc(slices.Clone(b.armed), func(it *armed) bool { return !it.stack.Holds(it.entry) })
+}
+
+// pending lists the acts of a stack that are to be undone, in the order in which
+// they would be.
+func (b *build) pending(stack *undo.Stack) []act {
+	var acts []act
+	for _, it := range slices.Backward(b.allPending()) {
+		if it.stack == stack {
+			acts = append(acts, it.value())
+		}
+	}
+	return acts
+}
+
+// releaseNames gives reserved device names back. A reservation of another process
+// has ended with that.
+func (b *build) releaseNames(a act) error {
+	for _, name := range slices.Backward(a.Reserved) {
+		release, ok := b.releases[name]
+		if !ok {
+			continue
+		}
+		if err := release(); err != nil {
+			return err
+		}
+		delete(b.releases, name)
+	}
+	return nil
+}
+
+// detach undoes an attachment. When the cloud has not answered the request for
+// it, it is looked for.
+func (b *build) detach(ctx context.Context, a act) error {
+	if !a.Answered {
+		there, err := lost(ctx, b.waits.Lost, func(ctx context.Context) ([]VolumeID, error) { return b.attached(ctx, a.Volume) })
+		if err != nil || len(there) == 0 {
+			return err
+		}
+	}
+	if err := b.cloud.Detach(ctx, a.Volume, a.Host); err != nil {
+		return err
+	}
+	what := fmt.Sprintf("%s to be detached from %s", a.Volume, a.Host)
+	return b.waits.Attachment.until(ctx, what, going(func(ctx context.Context) (sight, error) {
+		v, err := b.cloud.Volume(ctx, a.Volume)
+		return sight{state: string(v.Attach), done: v.Attach == Detached}, err
+	}))
+}
+
+// attached answers the volume if it is attached, or none.
+func (b *build) attached(ctx context.Context, id VolumeID) ([]VolumeID, error) {
+	v, err := b.cloud.Volume(ctx, id)
+	if errors.Is(err, ErrNotFound) || (err == nil && v.Attach == Detached) {
+		return nil, nil
+	}
+	return []VolumeID{id}, err
+}
+
+// deleteVolumes undoes a creation. When the cloud has not answered with an id,
+// the volumes of the build are looked for.
+func (b *build) deleteVolumes(ctx context.Context, a act) error {
+	ids, err := made(ctx, b.waits.Lost, a.Volume, func(ctx context.Context) ([]VolumeID, error) {
+		return b.cloud.FindVolumes(ctx, a.Build)
+	})
+	for _, id := range ids {
+		err = errors.Join(err, b.deleteVolume(ctx, id))
+	}
+	return err
+}
+
+// deleteSnapshots undoes a snapshot. When the cloud has not answered with an id,
+// the snapshots of the volume, which is the build's own, are looked for.
+func (b *build) deleteSnapshots(ctx context.Context, a act) error {
+	ids, err := made(ctx, b.waits.Lost, a.Snapshot, func(ctx context.Context) ([]SnapshotID, error) {
+		return b.cloud.FindSnapshots(ctx, a.Volume)
+	})
+	for _, id := range ids {
+		err = errors.Join(err, b.deleteSnapshot(ctx, b.cloud, id))
+	}
+	return err
+}
+
+// deregisterImages undoes an image. When the cloud has not answered with an id,
+// the images of the snapshot, which is the build's own, are looked for.
+func (b *build) deregisterImages(ctx context.Context, a act) error {
+	ids, err := made(ctx, b.waits.Lost, a.Image, func(ctx context.Context) ([]ImageID, error) {
+		return b.cloud.FindImages(ctx, a.Snapshot)
+	})
+	for _, id := range ids {
+		err = errors.Join(err, b.deregister(ctx, b.cloud, id))
+	}
+	return err
+}

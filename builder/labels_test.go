@@ -1,0 +1,106 @@
+package builder_test
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// labelsOf answers what a build with the options writes on its things.
+func labelsOf(t *testing.T, options map[string]any) (bake.Labels, error) {
+	t.Helper()
+	return planOf(t, job(t, options)).Labels(facts)
+}
+
+func block(key, value string) map[string]any { return map[string]any{"key": key, "value": value} }
+
+// TestTagsOfEachThing: the snapshot has the image's tags and its own upon them;
+// the volume has its own alone. Blocks and maps are one.
+func TestTagsOfEachThing(t *testing.T) {
+	got, err := labelsOf(t, map[string]any{
+		"tags":             map[string]any{"a": "image", "b": "{{.BuildRegion}}"},
+		"tag":              []any{block("c", "{{.SourceTMIName}}")},
+		"snapshot_tags":    map[string]any{"a": "snapshot"},
+		"snapshot_tag":     []any{block("d", "{{.SourceTMITags.Release}}"), block("{{.SourceTMI}}", "e")},
+		"root_volume_tags": map[string]any{"f": "volume"},
+		"root_volume_tag":  []any{block("g", "{{.BuildRegion}}")},
+	})
+	want := bake.Labels{
+		ImageTags:    map[string]string{"a": "image", "b": "eu-west-2", "c": "debian"},
+		SnapshotTags: map[string]string{"a": "snapshot", "b": "eu-west-2", "c": "debian", "d": "12", "ami-1": "e"},
+		VolumeTags:   map[string]string{"f": "volume", "g": "eu-west-2"},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("the labels are %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// TestBlocksDoNotReachTheOptions: preparing twice merges the same blocks once.
+func TestBlocksDoNotReachTheOptions(t *testing.T) {
+	given := map[string]any{"a": "1"}
+	for range 2 {
+		if _, errs := decode(t, map[string]any{"tags": given, "tag": []any{block("b", "2")}}); errs != nil {
+			t.Fatal(errs)
+		}
+	}
+	if len(given) != 1 {
+		t.Errorf("the user's map is %v", given)
+	}
+}
+
+func TestAKeyTwice(t *testing.T) {
+	for _, option := range []string{"tag", "snapshot_tag", "root_volume_tag"} {
+		for name, give := range map[string]map[string]any{
+			"two blocks":        {option: []any{block("a", "1"), block("a", "2")}},
+			"block and the map": {option: []any{block("b", "1"), block("a", "2")}, option + "s": map[string]any{"a": "1"}},
+		} {
+			_, errs := decode(t, give)
+			if len(errs) != 1 {
+				t.Fatalf("%s: %s: got %q, want one error", option, name, errs)
+			}
+			mustContain(t, errs[0], option+"[1]", `"a"`)
+		}
+	}
+}
+
+func TestLabelsThatSpeakOfTheUnknown(t *testing.T) {
+	for _, option := range []string{"tags", "snapshot_tags", "root_volume_tags"} {
+		for _, tags := range []map[string]any{{"k": "{{.Nothing}}"}, {"{{.Nothing}}": "v"}} {
+			_, errs := decode(t, map[string]any{option: tags})
+			if len(errs) != 1 {
+				t.Fatalf("%s %v: got %q, want one error", option, tags, errs)
+			}
+			mustContain(t, errs[0], option, ".Nothing", ".BuildRegion")
+		}
+	}
+}
+
+func TestTagsThatTheCloudWouldRefuse(t *testing.T) {
+	many := map[string]any{}
+	for i := range 6 {
+		many[fmt.Sprint("k", i)] = ""
+	}
+	half := map[string]any{"x": "", "y": "", "z": ""}
+	for name, test := range map[string]struct {
+		give map[string]any
+		want []string
+	}{
+		"too many":              {map[string]any{"tags": many}, []string{"the image", "6 tags", "5"}},
+		"too many together":     {map[string]any{"tags": map[string]any{"a": "", "b": "", "c": ""}, "snapshot_tags": half}, []string{"its snapshots", "6 tags"}},
+		"too many of a volume":  {map[string]any{"root_volume_tags": many}, []string{"the volume", "6 tags"}},
+		"reserved of a volume":  {map[string]any{"root_volume_tags": map[string]any{"test:a": ""}}, []string{"test:a"}},
+		"long of a snapshot":    {map[string]any{"snapshot_tags": map[string]any{"k": "{{.SourceTMIName}} {{.SourceTMIName}} {{.SourceTMIName}} {{.SourceTMIName}}"}}, []string{`"k"`, "20"}},
+		"one key for two":       {map[string]any{"tags": map[string]any{"{{.SourceTMI}}": "", "ami-1": ""}}, []string{"tags", `"ami-1"`}},
+		"one key for two there": {map[string]any{"root_volume_tags": map[string]any{"{{.SourceTMI}}": "", "ami-1": ""}}, []string{"root_volume_tags", `"ami-1"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := labelsOf(t, test.give)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			mustContain(t, err.Error(), test.want...)
+		})
+	}
+}

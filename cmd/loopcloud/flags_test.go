@@ -1,0 +1,43 @@
+//go:build linux
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestFaultFlags(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "rules.json")
+	if err := os.WriteFile(file, []byte(`[{"error":"throttled"},{"drop":"after"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var cloud cloudFlags
+	fs := newFlags("serve")
+	cloud.register(fs)
+	if err := fs.Parse([]string{"--fault", "@" + file, "--fault", `{"outcome":"never","action":"AttachVolume"}`, "--seed", "7"}); err != nil {
+		t.Fatal(err)
+	}
+	if o := cloud.options(); len(o.Faults) != 3 || o.Faults[2].Outcome != "never" || o.Seed != 7 {
+		t.Errorf("the options are %+v", o)
+	}
+	for text, why := range map[string]string{`{"eror":"throttled"}`: "eror", "@" + file + ".not": "cannot read the rules", "": "not a rule"} {
+		if _, err := parseFaults(text); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%q: the error is %v", text, err)
+		}
+	}
+}
+
+// TestServedFaults: what the flags ask for goes wrong.
+func TestServedFaults(t *testing.T) {
+	got := runProgram(t, "run", "--fault", `{"dialect":"imds","status":418,"message":"told to"}`, "--",
+		"sh", "-c", `curl -s -o /dev/null -w '%{http_code}' "$LOOPCLOUD_ENDPOINT/latest/meta-data/"`)
+	if got.stdout != "418" {
+		t.Errorf("got %+v", got)
+	}
+	if got := runProgram(t, "run", "--fault", `{}`, "--", "true"); got.status != statusUsage {
+		t.Errorf("a rule without an effect: %+v", got)
+	}
+}

@@ -1,0 +1,251 @@
+package state_test
+
+import (
+	"errors"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// newFatedWorld is a world in which one act, each time, has a fate.
+func newFatedWorld(t *testing.T, act state.Act, fate state.Fate) *world {
+	t.Helper()
+	w := newWorld(t, state.Instant())
+	w.cfg.Fate = func(a state.Act) state.Fate {
+		if a == act {
+			return fate
+		}
+		return state.Fate{}
+	}
+	w.restart()
+	return w
+}
+
+func ending(e state.Ending) state.Fate { return state.Fate{Ending: e} }
+
+// TestBadEndings: whatever does not come to be can be taken away again.
+func TestBadEndings(t *testing.T) {
+	for name, test := range map[string]struct {
+		act    state.Act
+		ending state.Ending
+		// do makes a thing, and answers the state that it is in after a day and how to
+		// take it away.
+		do   func(w *world) (string, func() error)
+		want string
+	}{
+		"volume in error":        {state.ActCreateVolume, state.EndsInError, doVolume, "error"},
+		"volume for ever":        {state.ActCreateVolume, state.NeverEnds, doVolume, "creating"},
+		"snapshot in error":      {state.ActCreateSnapshot, state.EndsInError, doSnapshot, "error"},
+		"snapshot for ever":      {state.ActCreateSnapshot, state.NeverEnds, doSnapshot, "pending"},
+		"snapshot copy in error": {state.ActCopySnapshot, state.EndsInError, doSnapshotCopy, "error"},
+		"snapshot copy for ever": {state.ActCopySnapshot, state.NeverEnds, doSnapshotCopy, "pending"},
+		"image failed":           {state.ActRegisterImage, state.EndsInError, doImage, "failed"},
+		"image for ever":         {state.ActRegisterImage, state.NeverEnds, doImage, "pending"},
+		"image copy failed":      {state.ActCopyImage, state.EndsInError, doImageCopy, "failed"},
+		"image copy for ever":    {state.ActCopyImage, state.NeverEnds, doImageCopy, "pending"},
+		"attaching for ever":     {state.ActAttachVolume, state.NeverEnds, doAttach, "attaching"},
+		"attached without node":  {state.ActAttachVolume, state.NoDevice, doAttach, "attached"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newFatedWorld(t, test.act, ending(test.ending))
+			got, undo := test.do(w)
+			if got != test.want {
+				t.Errorf("it is %s", got)
+			}
+			if err := undo(); err != nil {
+				t.Error(err)
+			}
+			if left := w.disks.Attached(); len(left) != 0 {
+				t.Errorf("devices are left: %v", left)
+			}
+		})
+	}
+}
+
+func doVolume(w *world) (string, func() error) {
+	v := w.volume()
+	w.clock.Pass(24 * time.Hour)
+	return string(w.readVolume(v.ID).State), func() error { return w.DeleteVolume(mine, v.ID, false) }
+}
+
+func doSnapshot(w *world) (string, func() error) {
+	v := w.volume()
+	return snapshotState(w, must[state.Snapshot](w.t)(w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID})))
+}
+
+func doSnapshotCopy(w *world) (string, func() error) {
+	return snapshotState(w, must[state.Snapshot](w.t)(w.CopySnapshot(mine, state.SnapshotCopyRequest{SourceID: w.snapshot().ID})))
+}
+
+func snapshotState(w *world, s state.Snapshot) (string, func() error) {
+	w.clock.Pass(24 * time.Hour)
+	return string(w.readSnapshot(s.ID).State), func() error { return w.DeleteSnapshot(mine, s.ID, false) }
+}
+
+func doImage(w *world) (string, func() error) { return imageState(w, w.image("made")) }
+
+func doImageCopy(w *world) (string, func() error) {
+	source := w.image("source")
+	return imageState(w, must[state.Image](w.t)(w.CopyImage(mine, state.ImageCopyRequest{SourceID: source.ID, Name: "copy"})))
+}
+
+func imageState(w *world, i state.Image) (string, func() error) {
+	w.clock.Pass(24 * time.Hour)
+	return string(w.readImage(i.ID).State), func() error { return w.DeleteImage(mine, i.ID, false) }
+}
+
+func doAttach(w *world) (string, func() error) {
+	v := w.volume()
+	w.attach(v.ID, "/dev/sdf")
+	w.clock.Pass(24 * time.Hour)
+	if nodes := w.disks.Attached(); len(nodes) != 0 {
+		w.t.Errorf("there are devices: %v", nodes)
+	}
+	return string(w.attachState(v.ID)), func() error {
+		w.detach(v.ID)
+		return w.DeleteVolume(mine, v.ID, false)
+	}
+}
+
+// TestDetachForEver: only force ends it.
+func TestDetachForEver(t *testing.T) {
+	w := newFatedWorld(t, state.ActDetachVolume, ending(state.NeverEnds))
+	v := w.volume()
+	w.attach(v.ID, "/dev/sdf")
+	w.detach(v.ID)
+	w.clock.Pass(24 * time.Hour)
+	if got := w.attachState(v.ID); got != state.Detaching {
+		t.Errorf("it is %s", got)
+	}
+	must[state.Attachment](t)(w.DetachVolume(mine, state.DetachRequest{VolumeID: v.ID, Force: true}))
+	if got := w.readVolume(v.ID); got.State != state.VolumeAvailable {
+		t.Errorf("by force, it is %s", got.State)
+	}
+}
+
+// TestDiskFull: what has no room leaves nothing.
+func TestDiskFull(t *testing.T) {
+	full := ending(state.DiskFull)
+	for act, do := range map[state.Act]func(w *world, v string) error{
+		state.ActCreateVolume: func(w *world, _ string) error {
+			_, err := w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1})
+			return err
+		},
+		state.ActCreateSnapshot: func(w *world, v string) error {
+			_, err := w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v})
+			return err
+		},
+		state.ActAttachVolume: func(w *world, v string) error {
+			_, err := w.AttachVolume(mine, state.AttachRequest{VolumeID: v, VMID: w.host(), Device: "/dev/sdf"})
+			return err
+		},
+	} {
+		t.Run(string(act), func(t *testing.T) {
+			w := newWorld(t, state.Instant())
+			v := w.volume()
+			w.cfg.Fate = func(a state.Act) state.Fate {
+				if a == act {
+					return full
+				}
+				return state.Fate{}
+			}
+			w.restart()
+			volumes := len(w.Volumes(mine))
+			if err := do(w, v.ID); !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("the error is %v", err)
+			}
+			if n := len(w.Volumes(mine)); n != volumes || len(w.Snapshots(mine)) != 0 || w.readVolume(v.ID).State != state.VolumeAvailable {
+				t.Errorf("there are %d volumes and %d snapshots; the volume is %s", n, len(w.Snapshots(mine)), w.readVolume(v.ID).State)
+			}
+		})
+	}
+}
+
+// TestStaleReads: describing calls tell for a while what was before; the acts
+// themselves do not.
+func TestStaleReads(t *testing.T) {
+	stale := state.Fate{Stale: state.Stale{Reads: 2}}
+	tell := func(w *world, id string) string {
+		for _, v := range w.Volumes(mine) {
+			if v.ID == id {
+				return string(v.State)
+			}
+		}
+		return "none"
+	}
+	expect := func(w *world, id string, want ...string) {
+		w.t.Helper()
+		for i, state := range want {
+			if got := tell(w, id); got != state {
+				w.t.Errorf("read %d tells %s, not %s", i+1, got, state)
+			}
+		}
+	}
+	t.Run("create", func(t *testing.T) {
+		w := newFatedWorld(t, state.ActCreateVolume, stale)
+		v := w.volume()
+		w.attach(v.ID, "/dev/sdf") // other calls know it
+		expect(w, v.ID, "none", "none", "in-use")
+	})
+	t.Run("attach", func(t *testing.T) {
+		w := newFatedWorld(t, state.ActAttachVolume, stale)
+		v := w.volume()
+		w.attach(v.ID, "/dev/sdf")
+		expect(w, v.ID, "available", "available", "in-use")
+	})
+	t.Run("detach", func(t *testing.T) {
+		w := newFatedWorld(t, state.ActDetachVolume, stale)
+		v := w.volume()
+		w.attach(v.ID, "/dev/sdf")
+		w.detach(v.ID)
+		expect(w, v.ID, "in-use", "in-use", "available")
+	})
+	t.Run("delete", func(t *testing.T) {
+		w := newFatedWorld(t, state.ActDeleteVolume, stale)
+		v := w.volume()
+		if err := w.DeleteVolume(mine, v.ID, false); err != nil {
+			t.Fatal(err)
+		}
+		expect(w, v.ID, "available", "available", "deleting")
+	})
+	t.Run("for a time", func(t *testing.T) {
+		w := newFatedWorld(t, state.ActCreateVolume, state.Fate{Stale: state.Stale{For: time.Minute}})
+		v := w.volume()
+		expect(w, v.ID, "none", "none", "none")
+		w.clock.Pass(time.Minute)
+		expect(w, v.ID, "available")
+	})
+}
+
+// TestStaleImages: images and snapshots go stale as volumes do, for their owner.
+func TestStaleImages(t *testing.T) {
+	w := newWorld(t, state.Instant())
+	w.cfg.Fate = func(state.Act) state.Fate { return state.Fate{Stale: state.Stale{Reads: 1}} }
+	w.restart()
+	img := w.image("made")
+	snapshot := img.Mappings[0].Volume.SnapshotID
+	if n, m := len(w.Images(mine)), len(w.Snapshots(mine)); n != 0 || m != 0 {
+		t.Errorf("at first there are %d images and %d snapshots", n, m)
+	}
+	w.readImage(img.ID)
+	w.readSnapshot(snapshot)
+	if err := errors.Join(w.DeleteImage(mine, img.ID, false), w.DeleteSnapshot(mine, snapshot, false)); err != nil {
+		t.Fatal(err)
+	}
+	w.readImage(img.ID)
+	w.readSnapshot(snapshot)
+	if n, m := len(w.Images(mine)), len(w.Snapshots(mine)); n != 0 || m != 0 {
+		t.Errorf("in the end there are %d images and %d snapshots", n, m)
+	}
+}
+
+func TestImportHasNoFate(t *testing.T) {
+	w := newFatedWorld(t, state.ActRegisterImage, ending(state.EndsInError))
+	req := imageOf("imported", w.snapshot().ID)
+	req.Imported = true
+	if i := must[state.Image](t)(w.CreateImage(mine, req)); i.State != state.ImageAvailable {
+		t.Errorf("it is %s", i.State)
+	}
+}

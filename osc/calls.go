@@ -1,0 +1,83 @@
+package osc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+
+	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
+)
+
+// operation is one call of the API, by the name that it has in the URL, with what
+// it takes and what it answers.
+//
+// The SDK has a method for each, and they are not used, for the size of the
+// plugin: Go's linker keeps every method of a type that can be reached through an
+// interface, and the SDK's client is made of one. Its methods are 3 MB.
+type operation[Req, Resp any] string
+
+// The operations that a build makes. docs/eim-policy-osc.md is the permission for
+// exactly these.
+const (
+	createImage    operation[api.CreateImageRequest, api.CreateImageResponse]       = "CreateImage"
+	createSnapshot operation[api.CreateSnapshotRequest, api.CreateSnapshotResponse] = "CreateSnapshot"
+	createTags     operation[api.CreateTagsRequest, api.CreateTagsResponse]         = "CreateTags"
+	createVolume   operation[api.CreateVolumeRequest, api.CreateVolumeResponse]     = "CreateVolume"
+	deleteImage    operation[api.DeleteImageRequest, api.DeleteImageResponse]       = "DeleteImage"
+	deleteSnapshot operation[api.DeleteSnapshotRequest, api.DeleteSnapshotResponse] = "DeleteSnapshot"
+	deleteVolume   operation[api.DeleteVolumeRequest, api.DeleteVolumeResponse]     = "DeleteVolume"
+	linkVolume     operation[api.LinkVolumeRequest, api.LinkVolumeResponse]         = "LinkVolume"
+	readAccounts   operation[api.ReadAccountsRequest, api.ReadAccountsResponse]     = "ReadAccounts"
+	readImages     operation[api.ReadImagesRequest, api.ReadImagesResponse]         = "ReadImages"
+	readRegions    operation[api.ReadRegionsRequest, api.ReadRegionsResponse]       = "ReadRegions"
+	readSnapshots  operation[api.ReadSnapshotsRequest, api.ReadSnapshotsResponse]   = "ReadSnapshots"
+	readVMs        operation[api.ReadVmsRequest, api.ReadVmsResponse]               = "ReadVms"
+	readVolumes    operation[api.ReadVolumesRequest, api.ReadVolumesResponse]       = "ReadVolumes"
+	unlinkVolume   operation[api.UnlinkVolumeRequest, api.UnlinkVolumeResponse]     = "UnlinkVolume"
+	updateImage    operation[api.UpdateImageRequest, api.UpdateImageResponse]       = "UpdateImage"
+	updateSnapshot operation[api.UpdateSnapshotRequest, api.UpdateSnapshotResponse] = "UpdateSnapshot"
+)
+
+// call makes a call under the client's policy of making calls again.
+func (o operation[Req, Resp]) call(ctx context.Context, c *Client, req Req) (*Resp, error) {
+	var got *Resp
+	err := c.retry.do(ctx, func(ctx context.Context) (err error) {
+		got, err = o.once(ctx, c, req)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", string(o), err)
+	}
+	return got, nil
+}
+
+// once makes a call once, signed now.
+func (o operation[Req, Resp]) once(ctx context.Context, c *Client, req Req) (*Resp, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, c.access.Endpoint+"/"+string(o), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	post.Header.Set("Content-Type", "application/json")
+	post.Header.Set("User-Agent", "packer-plugin-osc-chroot/"+c.version)
+	resp, err := c.transport.RoundTrip(post)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	got := new(Resp)
+	if err := json.Unmarshal(text, got); err != nil {
+		return nil, fmt.Errorf("the answer cannot be read: %w", err)
+	}
+	return got, nil
+}

@@ -1,0 +1,83 @@
+//go:generate packer-sdc struct-markdown
+package osc
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
+)
+
+// ImageConfig is what the image is.
+type ImageConfig struct {
+	// The name of the OMI: 3 to 128 letters, digits, spaces and characters of
+	// `()/._-`. No other OMI of the account in the region may have it, unless
+	// `force_deregister` is set; a function like `{{timestamp}}` makes it unique.
+	OMIName string `mapstructure:"omi_name" required:"true"`
+	// The description of the OMI, and of its snapshot. By default there is none. A
+	// template: see [Build template data](#build-template-data).
+	OMIDescription string `mapstructure:"omi_description"`
+	// The virtualization type of the OMI. Outscale has `hvm` only. Defaults to that
+	// of the source OMI, and must be the same. Required with `from_scratch`.
+	OMIVirtualizationType string `mapstructure:"omi_virtualization_type"`
+	// How VMs of the OMI can boot: `legacy`, `uefi` or both. Defaults to the boot
+	// modes of the source OMI, and to those of the API with `from_scratch`.
+	OMIBootModes []string `mapstructure:"omi_boot_modes"`
+	// Whether VMs of the OMI must have a virtual TPM. Defaults to what the source OMI
+	// says, and to `false` with `from_scratch`.
+	TPMMandatory config.Trilean `mapstructure:"tpm_mandatory"`
+	// The product codes of the OMI, which say what its VMs cost. Defaults to those of
+	// the source OMI, and to that of Linux with `from_scratch`.
+	ProductCodes []string `mapstructure:"product_codes"`
+	// Block devices that VMs of the OMI start with, added to those of the source
+	// OMI or in place of those with the same name. Required with `from_scratch`.
+	// See [Block device mappings](#block-device-mappings).
+	OMIBlockDeviceMappings []BlockDevice `mapstructure:"omi_block_device_mappings"`
+
+	// The spelling of the page's own example of a build from scratch.
+	AMIName                string        `mapstructure:"ami_name" undocumented:"true"`
+	AMIVirtualizationType  string        `mapstructure:"ami_virtualization_type" undocumented:"true"`
+	AMIBlockDeviceMappings []BlockDevice `mapstructure:"ami_block_device_mappings" undocumented:"true"`
+}
+
+// resolveAliases takes the ami_ spelling for the omi_ one. Both at once are an
+// error.
+func (c *ImageConfig) resolveAliases() (warnings []string, errs []error) {
+	alias := func(name string, aliased, given bool, take func()) {
+		switch {
+		case aliased && given:
+			errs = append(errs, fmt.Errorf("ami_%s and omi_%s are the same option: give omi_%s alone", name, name, name))
+		case aliased:
+			warnings = append(warnings, fmt.Sprintf("ami_%s is taken for omi_%s: please write omi_%s", name, name, name))
+			take()
+		}
+	}
+	alias("name", c.AMIName != "", c.OMIName != "", func() { c.OMIName = c.AMIName })
+	alias("virtualization_type", c.AMIVirtualizationType != "", c.OMIVirtualizationType != "",
+		func() { c.OMIVirtualizationType = c.AMIVirtualizationType })
+	alias("block_device_mappings", len(c.AMIBlockDeviceMappings) > 0, len(c.OMIBlockDeviceMappings) > 0,
+		func() { c.OMIBlockDeviceMappings = c.AMIBlockDeviceMappings })
+	for i := range c.OMIBlockDeviceMappings {
+		warnings = append(warnings, c.OMIBlockDeviceMappings[i].resolveAlias(i)...)
+	}
+	return warnings, errs
+}
+
+func (c *Config) checkImage() []error {
+	errs := []error{kind.CheckName("omi_name", c.OMIName)}
+	if c.FromScratch && c.OMIVirtualizationType == "" {
+		errs = append(errs, errors.New("omi_virtualization_type is required with from_scratch"))
+	}
+	if c.RootVolumeIOPS != 0 && c.RootVolumeType != "" && c.RootVolumeType != io1 {
+		errs = append(errs, fmt.Errorf("root_volume_iops is for the root_volume_type io1, which is %s", c.RootVolumeType))
+	} else if c.RootVolumeIOPS >= 0 && c.RootVolumeSize >= 0 {
+		errs = append(errs, checkVolume("the root volume", "", c.RootVolumeSize, c.RootVolumeIOPS))
+	}
+	var names []string
+	for _, device := range c.OMIBlockDeviceMappings {
+		names = append(names, device.DeviceName)
+	}
+	errs = append(errs, c.CheckScratchRoot("omi_block_device_mappings", names))
+	errs = append(errs, joined(c.options().Validate())...)
+	return append(errs, kind.CheckLabels(&c.Config, "omi_description", c.OMIDescription)...)
+}

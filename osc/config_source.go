@@ -1,0 +1,66 @@
+//go:generate packer-sdc mapstructure-to-hcl2 -type SourceFilterConfig
+//go:generate packer-sdc struct-markdown
+package osc
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+)
+
+// SourceConfig is the image that a build starts from.
+type SourceConfig struct {
+	// The OMI whose root volume is copied and provisioned, such as `ami-3e158364`.
+	// Not used with `from_scratch`; else it is required, or `source_omi_filter` is.
+	// If it is somebody else's, who shares the OMI and not its snapshots, the build
+	// starts from a copy, which is gone at its end.
+	SourceOMI string `mapstructure:"source_omi"`
+	// A search for the OMI to start from, in place of `source_omi`. With both, the OMI
+	// must be that one and meet the filter too. See [Source OMI](#source-omi).
+	SourceOMIFilter SourceFilterConfig `mapstructure:"source_omi_filter"`
+}
+
+// SourceFilterConfig is the block source_omi_filter.
+type SourceFilterConfig struct {
+	// The filters that the OMI must meet, as a map: any that `ReadImages` of the
+	// Outscale API has, such as `image-name` (or `ImageNames`), and `tag:KEY`. In
+	// names `*` stands for any characters. All must hold.
+	Filters map[string]string `mapstructure:"filters"`
+	// The owners of the OMIs to look among: account ids, `self`, or an alias such as
+	// `Outscale`. Required, because anybody can give an OMI any name.
+	Owners []string `mapstructure:"owners"`
+	// Take the newest of the OMIs that meet the filters, by their creation date.
+	// Defaults to `false`: if more than one does, the build fails.
+	MostRecent bool `mapstructure:"most_recent"`
+}
+
+// omiID is Outscale's form of an id, or the longer one that AWS gives: an image
+// made through EC2 on the same loopcloud has it.
+var omiID = regexp.MustCompile(`^ami-[0-9a-f]{8}([0-9a-f]{9})?$`)
+
+// checkSource answers what is wrong with the source of a build that has one.
+func (s SourceConfig) checkSource() []error {
+	switch {
+	case s.SourceOMI == "" && !s.SourceOMIFilter.filter().given():
+		return []error{errors.New("source_omi is required, or source_omi_filter, unless the build is from_scratch")}
+	case s.SourceOMI != "" && !omiID.MatchString(s.SourceOMI):
+		return []error{fmt.Errorf("source_omi is %q, but must be the id of an OMI such as ami-3e158364", s.SourceOMI)}
+	}
+	return nil
+}
+
+// filter is the filter as Cloud takes it.
+func (f SourceFilterConfig) filter() SourceFilter {
+	return SourceFilter{Filters: f.Filters, Owners: f.Owners, MostRecent: f.MostRecent}
+}
+
+func (c *Config) sourceWarnings() []string {
+	var warnings []string
+	if c.FromScratch && c.SourceOMI != "" {
+		warnings = append(warnings, "source_omi is not used with from_scratch")
+	}
+	if c.FromScratch && c.SourceOMIFilter.filter().given() {
+		warnings = append(warnings, "source_omi_filter is not used with from_scratch")
+	}
+	return warnings
+}

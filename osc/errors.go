@@ -1,0 +1,181 @@
+package osc
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// refusal is an answer that is not a success, of any status. The codes are at
+// https://docs.outscale.com/api-errors.html.
+type refusal struct {
+	Status        int
+	Code          string // 5064
+	Type, Details string
+	RequestID     string
+	// Skew is how far the API's clock is ahead of this machine's; 0 if it does not
+	// tell.
+	Skew time.Duration
+}
+
+func (r *refusal) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "HTTP %d", r.Status)
+	if r.Code != "" || r.Type != "" {
+		fmt.Fprintf(&b, ", %s (code %s)", r.Type, r.Code)
+	}
+	if r.Details != "" {
+		fmt.Fprintf(&b, ": %s", r.Details)
+	}
+	if r.RequestID != "" {
+		fmt.Fprintf(&b, " [request %s]", r.RequestID)
+	}
+	return b.String()
+}
+
+// throttled means that the call was not made and may be made again.
+func (r *refusal) throttled() bool {
+	return r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable
+}
+
+// lost means that something on the way to the API failed: the call may have
+// been made.
+func (r *refusal) lost() bool {
+	return r.Status == http.StatusBadGateway || r.Status == http.StatusGatewayTimeout
+}
+
+// conflict means that the state of a thing is against it, for now or for good.
+func (r *refusal) conflict() bool { return r.Status == http.StatusConflict }
+
+// wrongRequest means that the request, or the state that it meets, is wrong.
+func (r *refusal) wrongRequest() bool { return r.conflict() || r.Status == http.StatusBadRequest }
+
+// notFound means that there is no thing of that id: the codes from 5000 to 5999
+// have this type.
+func (r *refusal) notFound() bool { return r.Type == "InvalidResource" }
+
+// locked means that too many signatures were wrong: code 11 for good, 13 for a
+// minute.
+func (r *refusal) locked() bool { return r.Code == "11" || r.Code == "13" }
+
+// badKeys means that the signature is wrong (code 1), or that there is no such
+// access key (4120, and 4000 where the API is older).
+func (r *refusal) badKeys() bool {
+	return r.Code == "1" || r.Code == "4120" || r.Code == "4000"
+}
+
+// allowedSkew is how far clocks may be apart, as far as a user can tell: the API
+// allows for a little more.
+const allowedSkew = 4 * time.Minute
+
+// untimely means that the signature is refused, and that the clocks are so far
+// apart that it would be whatever the keys are.
+func (r *refusal) untimely() bool {
+	refused := r.badKeys() || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden
+	return refused && !r.locked() && r.Skew.Abs() > allowedSkew
+}
+
+// lag says how this machine's clock is to the API's, such as "7m0s behind".
+func (r *refusal) lag() string {
+	if r.Skew > 0 {
+		return r.Skew.Round(time.Second).String() + " behind"
+	}
+	return r.Skew.Abs().Round(time.Second).String() + " ahead of"
+}
+
+// is reports whether err is a refusal that the predicate holds for.
+func is(err error, holds func(*refusal) bool) bool {
+	var r *refusal
+	return errors.As(err, &r) && holds(r)
+}
+
+// transportError is that no whole answer came. The call may have been made.
+type transportError struct{ err error }
+
+func (f *transportError) Error() string { return f.err.Error() }
+
+func (f *transportError) Unwrap() error { return f.err }
+
+// wrongTLS means that the endpoint speaks another protocol than was asked for,
+// or that its certificate is not accepted: no try will change that.
+func (f *transportError) wrongTLS() bool {
+	var (
+		cert   *tls.CertificateVerificationError
+		header tls.RecordHeaderError
+	)
+	return errors.As(f.err, &cert) || errors.As(f.err, &header) || errors.Is(f.err, http.ErrSchemeMismatch)
+}
+
+// maxAnswer bounds how much of an answer is read, in bytes.
+const maxAnswer = 64 << 20
+
+// refusing turns every answer but a success into a refusal, and every answer that
+// did not come into a transportError.
+type refusing struct{ next http.RoundTripper }
+
+// RoundTrip answers an error for a refusal, which is more than the contract of
+// http.RoundTripper grants; operation.once, through the signer, is its only caller.
+// The body is read here, so that a broken one is a transportError too.
+func (t refusing) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.next.RoundTrip(req)
+	if err != nil {
+		return nil, &transportError{err}
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	resp.Body.Close()
+	if err != nil {
+		return nil, &transportError{err}
+	}
+	isJSON := strings.Contains(resp.Header.Get("Content-Type"), "json")
+	if resp.StatusCode != http.StatusOK || !isJSON {
+		return nil, newRefusal(resp, body)
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
+}
+
+func newRefusal(resp *http.Response, body []byte) *refusal {
+	r := &refusal{Status: resp.StatusCode, Skew: skew(resp)}
+	var answer struct {
+		Errors []struct{ Code, Type, Details string }
+		// ResponseContext is in every answer of the API.
+		ResponseContext struct {
+			RequestID string `json:"RequestId"`
+		}
+	}
+	if json.Unmarshal(body, &answer) != nil || len(answer.Errors) == 0 {
+		r.Details = "the answer is not of the Outscale API: " + excerpt(body)
+		return r
+	}
+	e := answer.Errors[0]
+	r.Code, r.Type, r.Details = e.Code, e.Type, e.Details
+	r.RequestID = answer.ResponseContext.RequestID
+	return r
+}
+
+// skew is how far the clock of who answered is ahead.
+func skew(resp *http.Response) time.Duration {
+	at, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return time.Until(at)
+}
+
+// excerpt is the beginning of a body that nobody expected, on one line.
+func excerpt(body []byte) string {
+	s := strings.Join(strings.Fields(string(body)), " ")
+	if len(s) > 200 {
+		s = strings.ToValidUTF8(s[:200], "") + "…"
+	}
+	if s == "" {
+		return "it is empty"
+	}
+	return s
+}

@@ -1,0 +1,283 @@
+package osc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// imageKey names the one image that a specification asks for.
+type imageKey struct {
+	// of is the snapshot, or the image that is copied.
+	of   string
+	name string
+}
+
+// Register asks for an image of the snapshot. CreateImage takes no client token,
+// so before it is made a second time the image is looked for.
+func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID, error) {
+	req, err := c.imageRequest(ctx, spec)
+	if err != nil {
+		return "", fmt.Errorf("cannot register image %q: %w", spec.Name, err)
+	}
+	key := imageKey{string(spec.Snapshot), spec.Name}
+	made, err := c.createImage(ctx, req, c.begin(key), func(ctx context.Context) (*api.Image, error) { return c.registered(ctx, key) })
+	if err != nil {
+		return "", fmt.Errorf("cannot register image %q of snapshot %s: %w", spec.Name, spec.Snapshot, err)
+	}
+	if err := c.tag(ctx, made.ImageId, spec.Tags); err != nil {
+		return "", err
+	}
+	return bake.ImageID(made.ImageId), nil
+}
+
+// createImage makes an image, unless an earlier try has made it, of this call or,
+// if so, of one before. made looks for it.
+func (c *Cloud) createImage(
+	ctx context.Context, req api.CreateImageRequest, before bool, made func(context.Context) (*api.Image, error),
+) (api.Image, error) {
+	var img *api.Image
+	err := c.client.retry.do(ctx, func(ctx context.Context) (err error) {
+		if before {
+			if img, err = made(ctx); img != nil || err != nil {
+				return err
+			}
+		}
+		before = true
+		got, err := createImage.once(ctx, c.client, req)
+		switch {
+		case is(err, (*refusal).conflict):
+			return c.whyNotCreated(ctx, value(req.ImageName), err)
+		case err != nil:
+			return err
+		case got.Image == nil || got.Image.ImageId == "":
+			return errors.New("CreateImage answers no image id")
+		}
+		img = got.Image
+		return nil
+	})
+	if err != nil {
+		return api.Image{}, err
+	}
+	return *img, nil
+}
+
+// whyNotCreated looks for what is in conflict with an image to be: one of its name
+// stays, unless it is just being deleted.
+func (c *Cloud) whyNotCreated(ctx context.Context, name string, refused error) error {
+	named, err := c.Named(ctx, name)
+	switch {
+	case err != nil:
+		return errors.Join(refused, err)
+	case len(named) > 0:
+		return fmt.Errorf("image %s has the name %q: %w", named[0], name, refused)
+	}
+	return unsettled(refused)
+}
+
+// begin notes that CreateImage is about to be called, and tells whether it has
+// been before.
+func (c *Cloud) begin(key imageKey) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.registering[key]
+	c.registering[key] = true
+	return before
+}
+
+// registered looks for the image that an earlier CreateImage may have made.
+func (c *Cloud) registered(ctx context.Context, key imageKey) (*api.Image, error) {
+	all, err := c.imagesOf(ctx, bake.SnapshotID(key.of))
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range all {
+		if value(i.ImageName) == key.name {
+			return &i, nil
+		}
+	}
+	return nil, nil
+}
+
+// imageRequest says all of the image: what the build knows, what the user wants
+// of its block devices, and what is inherited from the source.
+func (c *Cloud) imageRequest(ctx context.Context, spec bake.ImageSpec) (api.CreateImageRequest, error) {
+	root := rootDevice
+	req := api.CreateImageRequest{
+		ImageName:      optional(spec.Name),
+		Description:    optional(spec.Description),
+		RootDeviceName: &root,
+	}
+	var inherited []api.BlockDeviceMappingImage
+	if spec.Source != nil {
+		source, err := c.sourceImage(ctx, spec.Source.ID)
+		if err != nil {
+			return req, err
+		}
+		if inherited, err = c.inherit(ctx, &req, source); err != nil {
+			return req, err
+		}
+	}
+	c.opt.override(&req)
+	if name := withDev(c.opt.RootDeviceName); name != "" && name != rootDevice {
+		c.opt.log("Outscale calls the root device of every image %s: root_device_name %s stands for it, in the mappings too",
+			rootDevice, c.opt.RootDeviceName)
+	}
+	mappings := append([]api.BlockDeviceMappingImage{c.rootMapping(spec)}, c.dataMappings(inherited)...)
+	req.BlockDeviceMappings = &mappings
+	return req, nil
+}
+
+// inherit takes from the source what makes its machines start as they do, and what
+// they cost. It answers the source's devices beside the root.
+func (c *Cloud) inherit(ctx context.Context, req *api.CreateImageRequest, source api.Image) ([]api.BlockDeviceMappingImage, error) {
+	req.Architecture = optional(source.Architecture)
+	req.BootModes = optionalSlice(source.BootModes)
+	req.ProductCodes = optionalSlice(value(source.ProductCodes))
+	req.TpmMandatory = source.TpmMandatory
+	devices := dataMappings(source)
+	c.mu.Lock()
+	copied := c.copied[source.ImageId]
+	c.mu.Unlock()
+	if copied == "" || !slices.ContainsFunc(devices, func(m api.BlockDeviceMappingImage) bool { return len(snapshotsOf(m)) > 0 }) {
+		return devices, nil
+	}
+	// The source's snapshots cannot be used: those of its copy are the same.
+	own, err := c.readImage(ctx, copied)
+	return dataMappings(own), err
+}
+
+// override lays what the user says of the image over what it inherits.
+func (o Options) override(req *api.CreateImageRequest) {
+	if len(o.BootModes) > 0 {
+		modes := make([]api.BootMode, 0, len(o.BootModes))
+		for _, mode := range o.BootModes {
+			modes = append(modes, api.BootMode(mode))
+		}
+		req.BootModes = &modes
+	}
+	if len(o.ProductCodes) > 0 {
+		req.ProductCodes = &o.ProductCodes
+	}
+	if o.TPMMandatory != nil {
+		req.TpmMandatory = o.TPMMandatory
+	}
+}
+
+// sourceImage is the source with all its fields, as Source read it.
+func (c *Cloud) sourceImage(ctx context.Context, id bake.ImageID) (api.Image, error) {
+	c.mu.Lock()
+	kept := c.source
+	c.mu.Unlock()
+	if kept != nil && kept.ImageId == string(id) {
+		return *kept, nil
+	}
+	return c.readImage(ctx, string(id))
+}
+
+func optionalSlice[T any](s []T) *[]T {
+	if len(s) == 0 {
+		return nil
+	}
+	return &s
+}
+
+// dataMappings are an image's mappings without that of its root, as they can be
+// asked for again: an image may tell the speed of a gp2 volume, which CreateImage
+// takes of io1 only.
+func dataMappings(i api.Image) []api.BlockDeviceMappingImage {
+	root := rootMapping(i)
+	var data []api.BlockDeviceMappingImage
+	for _, m := range value(i.BlockDeviceMappings) {
+		if root != nil && value(m.DeviceName) == value(root.DeviceName) {
+			continue
+		}
+		data = append(data, requestable(m))
+	}
+	return data
+}
+
+// requestable is an image's mapping as CreateImage takes it.
+func requestable(m api.BlockDeviceMappingImage) api.BlockDeviceMappingImage {
+	if m.Bsu != nil && value(m.Bsu.VolumeType) != io1 {
+		bsu := *m.Bsu
+		bsu.Iops = nil
+		m.Bsu = &bsu
+	}
+	return m
+}
+
+// dataMappings lays the user's mappings over the inherited ones, those of the root
+// aside.
+func (c *Cloud) dataMappings(inherited []api.BlockDeviceMappingImage) []api.BlockDeviceMappingImage {
+	data := slices.Clone(inherited)
+	for _, m := range c.opt.Mappings {
+		name := c.opt.imageDevice(m.DeviceName)
+		if name == rootDevice {
+			continue
+		}
+		data = slices.DeleteFunc(data, func(have api.BlockDeviceMappingImage) bool {
+			return sameDevice(value(have.DeviceName), name)
+		})
+		if !m.NoDevice {
+			data = append(data, m.request(name))
+		}
+	}
+	return data
+}
+
+// rootMapping is the mapping of the root device: what the build knows, and over it
+// what the user says.
+func (c *Cloud) rootMapping(spec bake.ImageSpec) api.BlockDeviceMappingImage {
+	root := Mapping{
+		SnapshotID:         string(spec.Snapshot),
+		VolumeSizeGiB:      spec.SizeGiB,
+		VolumeType:         spec.VolumeType,
+		IOPS:               spec.IOPS,
+		DeleteOnVMDeletion: true,
+	}
+	for _, m := range c.opt.Mappings {
+		if c.opt.imageDevice(m.DeviceName) == rootDevice {
+			root = m.overRoot(root)
+		}
+	}
+	return root.request(rootDevice)
+}
+
+// overRoot lays what the user says of the root device over what the build knows.
+// The snapshot stays the build's, and the size at least its volume's.
+func (m Mapping) overRoot(root Mapping) Mapping {
+	if m.VolumeType != "" && m.VolumeType != root.VolumeType {
+		root.VolumeType, root.IOPS = m.VolumeType, 0
+	}
+	if m.IOPS != 0 {
+		root.IOPS = m.IOPS
+	}
+	root.VolumeSizeGiB = max(root.VolumeSizeGiB, m.VolumeSizeGiB)
+	root.DeleteOnVMDeletion = m.DeleteOnVMDeletion
+	return root
+}
+
+// request is the mapping in the API's form, under the API's name of the device.
+func (m Mapping) request(device string) api.BlockDeviceMappingImage {
+	req := api.BlockDeviceMappingImage{DeviceName: &device}
+	if m.VirtualName != "" {
+		req.VirtualDeviceName = &m.VirtualName
+		return req
+	}
+	req.Bsu = &api.BsuToCreate{
+		SnapshotId:         optional(m.SnapshotID),
+		VolumeSize:         optional(int(m.VolumeSizeGiB)),
+		VolumeType:         optional(api.VolumeType(m.VolumeType)),
+		DeleteOnVmDeletion: &m.DeleteOnVMDeletion,
+	}
+	if m.VolumeType == io1 {
+		req.Bsu.Iops = optional(int(m.IOPS))
+	}
+	return req
+}

@@ -1,0 +1,251 @@
+package osc
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// SourceFilter is a search for the image to start from; the zero value is none.
+type SourceFilter struct {
+	// Filters are ReadImages' own, by name: image-name or ImageNames.
+	Filters map[string]string
+	// Owners are account ids, "self" and aliases such as Outscale.
+	Owners []string
+	// MostRecent takes the newest of several images.
+	MostRecent bool
+}
+
+// given tells whether there is something to search for.
+func (f SourceFilter) given() bool { return len(f.Filters) > 0 || len(f.Owners) > 0 || f.MostRecent }
+
+// self is the owner that stands for the account whose keys are used.
+const self = "self"
+
+// accountID is what an account's id looks like; other owners are aliases.
+var accountID = regexp.MustCompile(`^[0-9]{12}$`)
+
+// owners are who may own the source image, in the API's two ways to say it.
+type owners struct{ ids, aliases []string }
+
+func (f SourceFilter) owners(account string) owners {
+	var o owners
+	for _, name := range f.Owners {
+		switch {
+		case name == self:
+			o.ids = append(o.ids, account)
+		case accountID.MatchString(name):
+			o.ids = append(o.ids, name)
+		default:
+			o.aliases = append(o.aliases, name)
+		}
+	}
+	return o
+}
+
+// own tells whether an image is one of theirs.
+func (o owners) own(i api.Image) bool {
+	return slices.Contains(o.ids, i.AccountId) || slices.Contains(o.aliases, value(i.AccountAlias))
+}
+
+// check finds what is wrong with the search before anything is reached; pinned says
+// that the image's id is given too.
+func (f SourceFilter) check(pinned bool) []error {
+	if !f.given() {
+		return nil
+	}
+	var errs []error
+	if len(f.Owners) == 0 {
+		errs = append(errs, errors.New("source_omi_filter: owners is required: anybody can give an OMI the name that is looked for"))
+	}
+	for i, owner := range f.Owners {
+		if owner == "" {
+			errs = append(errs, fmt.Errorf("source_omi_filter: owners[%d] is empty, but must be the id of an account, self, or an alias such as Outscale", i))
+		}
+	}
+	if len(f.Filters) == 0 && !f.MostRecent && !pinned {
+		errs = append(errs, errors.New("source_omi_filter: filters is required, or most_recent: an owner has many OMIs"))
+	}
+	_, err := imageFilter(f.Filters)
+	return append(errs, joined(err)...)
+}
+
+// Source finds the image to start from, and makes sure that a volume can be made
+// of it, or says that it is Locked.
+func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
+	found, err := c.findSource(ctx)
+	if err != nil {
+		return bake.Image{}, err
+	}
+	img := image(found)
+	if err := c.checkSource(img); err != nil {
+		return bake.Image{}, fmt.Errorf("source image %s (%s) cannot be started from: %w", img.ID, img.Name, err)
+	}
+	if img.Locked, err = c.locked(ctx, found); err != nil {
+		return bake.Image{}, err
+	}
+	c.mu.Lock()
+	c.source = &found
+	c.mu.Unlock()
+	return img, nil
+}
+
+func (c *Cloud) findSource(ctx context.Context) (api.Image, error) {
+	if c.opt.SourceFilter.given() {
+		return c.searchSource(ctx)
+	}
+	found, err := c.readImage(ctx, c.opt.SourceOMI)
+	switch {
+	case errors.Is(err, bake.ErrNotFound):
+		return found, fmt.Errorf("source_omi %s is no image in region %s that account %s can use: %w",
+			c.opt.SourceOMI, c.opt.Region, c.client.account, err)
+	case err != nil:
+		return found, fmt.Errorf("source_omi: %w", err)
+	}
+	return found, nil
+}
+
+// searchSource finds the one image that source_omi_filter wants.
+func (c *Cloud) searchSource(ctx context.Context) (api.Image, error) {
+	search := c.opt.SourceFilter
+	from := search.owners(c.client.account)
+	found, err := c.matches(ctx, from)
+	if err != nil {
+		return api.Image{}, fmt.Errorf("source_omi_filter: %w", err)
+	}
+	found = slices.DeleteFunc(found, func(i api.Image) bool {
+		other := c.opt.SourceOMI != "" && i.ImageId != c.opt.SourceOMI
+		return other || !from.own(i) || i.State != api.ImageStateAvailable || !tagged(i, search.Filters)
+	})
+	newest := func(a, b api.Image) int {
+		return cmp.Or(b.CreationDate.Compare(a.CreationDate.Time), cmp.Compare(a.ImageId, b.ImageId))
+	}
+	slices.SortFunc(found, newest)
+	switch {
+	case len(found) == 0:
+		return api.Image{}, c.nothingFound()
+	case len(found) > 1 && !search.MostRecent:
+		return api.Image{}, fmt.Errorf("source_omi_filter finds %d images, not one: %s; narrow filters or owners, or set most_recent to take the newest",
+			len(found), namesOf(found))
+	}
+	return found[0], nil
+}
+
+// matches asks for the images of the owners that the filters hold for. Filters of
+// the API must all hold, so that ids and aliases of owners are asked for apart.
+func (c *Cloud) matches(ctx context.Context, from owners) ([]api.Image, error) {
+	var all []api.Image
+	for _, narrow := range []struct {
+		values []string
+		by     func(*api.FiltersImage) **[]string
+	}{
+		{from.ids, func(f *api.FiltersImage) **[]string { return &f.AccountIds }},
+		{from.aliases, func(f *api.FiltersImage) **[]string { return &f.AccountAliases }},
+	} {
+		if len(narrow.values) == 0 {
+			continue
+		}
+		filter, err := imageFilter(c.opt.SourceFilter.Filters)
+		if err != nil {
+			return nil, err
+		}
+		if by := narrow.by(&filter); *by == nil {
+			*by = &narrow.values
+		}
+		if c.opt.SourceOMI != "" && filter.ImageIds == nil {
+			filter.ImageIds = &[]string{c.opt.SourceOMI}
+		}
+		found, err := c.readImages(ctx, &filter)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return distinct(all), nil
+}
+
+// distinct are the images, each once.
+func distinct(all []api.Image) []api.Image {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(all, func(i api.Image) bool {
+		again := seen[i.ImageId]
+		seen[i.ImageId] = true
+		return again
+	})
+}
+
+// nothingFound says what was looked for.
+func (c *Cloud) nothingFound() error {
+	var wanted []string
+	for _, name := range slices.Sorted(maps.Keys(c.opt.SourceFilter.Filters)) {
+		wanted = append(wanted, fmt.Sprintf("%s %q", name, c.opt.SourceFilter.Filters[name]))
+	}
+	search := fmt.Sprintf("available in region %s and of the owners %s", c.opt.Region, strings.Join(c.opt.SourceFilter.Owners, ", "))
+	if len(wanted) > 0 {
+		search += ", with " + strings.Join(wanted, " and ")
+	}
+	if c.opt.SourceOMI != "" {
+		return fmt.Errorf("source_omi %s is not what source_omi_filter wants: no such image is %s", c.opt.SourceOMI, search)
+	}
+	return fmt.Errorf("source_omi_filter finds no image that is %s", search)
+}
+
+// namesOf names the first images of many.
+func namesOf(all []api.Image) string {
+	const enough = 10
+	var names []string
+	for _, i := range all[:min(len(all), enough)] {
+		names = append(names, fmt.Sprintf("%s (%s, of %s, %s)", i.ImageId, value(i.ImageName), i.AccountId, i.CreationDate))
+	}
+	if len(all) > enough {
+		names = append(names, "…")
+	}
+	return strings.Join(names, ", ")
+}
+
+func (c *Cloud) checkSource(img bake.Image) error {
+	switch {
+	case img.State != bake.ImageAvailable:
+		return fmt.Errorf("it is %s, not available", img.State)
+	case c.opt.VirtualizationType != "" && c.opt.VirtualizationType != img.Virtualization:
+		return fmt.Errorf("its virtualization type is %s, but omi_virtualization_type is %s",
+			img.Virtualization, c.opt.VirtualizationType)
+	case img.Root.Snapshot == "":
+		return fmt.Errorf("its root device %s has no snapshot", img.RootDevice)
+	}
+	return nil
+}
+
+// locked tells whether the account may use an image, and not all of its snapshots
+// that a build needs: to share an image is not to share its snapshots.
+func (c *Cloud) locked(ctx context.Context, i api.Image) (bool, error) {
+	if i.AccountId == c.client.account {
+		return false, nil
+	}
+	var needed []string
+	if root := rootMapping(i); root != nil {
+		needed = snapshotsOf(*root)
+	}
+	for _, m := range c.dataMappings(dataMappings(i)) {
+		needed = append(needed, snapshotsOf(m)...)
+	}
+	readable, err := c.readSnapshots(ctx, &api.FiltersSnapshot{SnapshotIds: &needed})
+	if err != nil {
+		return false, fmt.Errorf("cannot find out whether the snapshots of %s may be used: %w", i.ImageId, err)
+	}
+	for _, id := range needed {
+		if !slices.ContainsFunc(readable, func(s api.Snapshot) bool { return s.SnapshotId == id }) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
