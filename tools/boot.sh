@@ -31,19 +31,18 @@ build() {
 boot() {
   local example=$1 begun=$SECONDS id
   id=$(bin/loopcloud image list --dir "$work/$example/cloud" --json | sed -nE 's/.*"id": *"(ami-[0-9a-f]+)".*/\1/p')
-  bin/loopcloud image boot --dir "$work/$example/cloud" "$id" $(options "$example") >"$work/$example/console"
+  bin/loopcloud image boot --dir "$work/$example/cloud" --timeout 10m "$id" >"$work/$example/console"
   echo "$example: $id asked who logs in after $((SECONDS - begun)) s: $(tail -n 1 "$work/$example/console")"
 }
 
-options() { case $1 in *uefi) echo --uefi ;; esac; }
-
-# One is booted while the next one is built.
-boots=()
+# Side by side, but for the first time: one after the other fills the cache.
+filled=$(ls "$cache/debian")
+jobs=()
 for example in amazon-chroot/debian-bios amazon-chroot/debian-uefi osc-chroot/debian-bios; do
-  build "$example"
-  boot "$example" &
-  boots+=($!)
+  { build "$example" && boot "$example"; } &
+  jobs+=($!)
+  [ -n "$filled" ] || wait $!
 done
-for pid in "${boots[@]}"; do
-  wait "$pid"
+for job in "${jobs[@]}"; do
+  wait "$job"
 done

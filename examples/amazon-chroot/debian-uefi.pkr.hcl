@@ -37,6 +37,7 @@ source "amazon-chroot" "debian-uefi" {
   ami_name                = "debian-${var.suite}-uefi ${formatdate("YYYYMMDD-hhmmss", timestamp())}"
   from_scratch            = true
   ami_virtualization_type = "hvm"
+  boot_mode               = "uefi"
   root_volume_size        = 2
   root_device_name        = "/dev/xvda"
 
