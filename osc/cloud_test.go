@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
@@ -42,19 +41,6 @@ func TestDeviceNames(t *testing.T) {
 	for _, n := range names {
 		if !dataDevice.MatchString(string(n)) {
 			t.Errorf("the API does not take %s", n)
-		}
-	}
-}
-
-func TestNamed(t *testing.T) {
-	o := newOutscale(t, state.Instant())
-	o.image(t, theirs, "theirs", state.ImageAttributes{})
-	c := o.cloud(t, Options{})
-	for name, want := range map[string][]bake.ImageID{
-		"free": nil, "theirs": nil, "sourc": nil, "source2": nil, "source": {bake.ImageID(o.source)},
-	} {
-		if got, err := c.Named(t.Context(), name); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%s: found %v, %v; want %v", name, got, err, want)
 		}
 	}
 }
