@@ -37,14 +37,28 @@ func (b *build) copyAll(ctx context.Context, from basis, image ImageID) ([]Produ
 	products := make([]Product, len(from.publication.Copies))
 	work, branch := errgroup.WithContext(ctx)
 	for i, wanted := range from.publication.Copies {
-		stack := undo.NewStack("products in " + wanted.Region)
-		b.regions = append(b.regions, stack)
+		stack := b.productsIn(wanted.Region)
 		work.Go(func() (err error) {
 			products[i], err = b.copyTo(branch, stack, from, image, wanted)
 			return err
 		})
 	}
 	return products, work.Wait()
+}
+
+// inRegion begins the name of the stack of a region's products.
+const inRegion = "products in "
+
+// productsIn is the stack of a region's products.
+func (b *build) productsIn(region string) *undo.Stack {
+	for _, stack := range b.regions {
+		if stack.Name() == inRegion+region {
+			return stack
+		}
+	}
+	stack := undo.NewStack(inRegion + region)
+	b.regions = append(b.regions, stack)
+	return stack
 }
 
 // copyTo makes the copy of the image in one region. An image that has the name there
@@ -73,7 +87,10 @@ func (b *build) handOver(ctx context.Context, p Product) error {
 // copyImage makes a copy in a region and waits for it.
 func (b *build) copyImage(ctx context.Context, stack *undo.Stack, region string, spec CopySpec) (Image, error) {
 	cloud := b.cloud.In(region)
-	made := b.arm(stack, act{Kind: actCopy, Region: region, Source: spec.Source, Name: spec.Name})
+	made, err := b.arm(stack, act{Kind: actCopy, Region: region, Source: spec.Source, Name: spec.Name})
+	if err != nil {
+		return Image{}, err
+	}
 	id, err := cloud.Copy(ctx, spec)
 	if err != nil {
 		return Image{}, err
