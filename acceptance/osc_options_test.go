@@ -367,6 +367,40 @@ func TestOSCForeignSource(t *testing.T) {
 	}
 }
 
+// TestOSCForeignSourceOfManyDevices: the image keeps a further device of a copied
+// source, with the copy's snapshot, which is not the account's own otherwise.
+func TestOSCForeignSourceOfManyDevices(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	b := newOutscaleBox(t)
+	theirs, name, root, second, all := b.outscaleAs(otherKeyID), "two devices", "/dev/sda1", "/dev/sdb", true
+	one := b.foreign("one device", false)
+	got, err := theirs.ReadImages(t.Context(), osc.ReadImagesRequest{Filters: &osc.FiltersImage{ImageIds: &[]string{one}}})
+	b.must(err)
+	snapshot := *(*(*got.Images)[0].BlockDeviceMappings)[0].Bsu.SnapshotId
+	two, err := theirs.CreateImage(t.Context(), osc.CreateImageRequest{
+		ImageName: &name, RootDeviceName: &root, BlockDeviceMappings: &[]osc.BlockDeviceMappingImage{
+			{DeviceName: &root, Bsu: &osc.BsuToCreate{SnapshotId: &snapshot}},
+			{DeviceName: &second, Bsu: &osc.BsuToCreate{SnapshotId: &snapshot}},
+		},
+	})
+	b.must(err)
+	_, err = theirs.UpdateImage(t.Context(), osc.UpdateImageRequest{ImageId: two.Image.ImageId, PermissionsToLaunch: &osc.PermissionsOnResourceCreation{
+		Additions: &osc.PermissionsOnResource{GlobalPermission: &all},
+	}})
+	b.must(err)
+	before := len(b.inventory())
+	output := b.build(b.template(flavors[1].basic(opts{"source_omi": two.Image.ImageId, "omi_name": "made of two"}), shell("true")))
+	made := b.omi("made of two")
+	want(b, "devices", deviceList(made), []string{
+		"/dev/sda1 1 GiB standard iops=0 snapshot=true deleted=true", "/dev/sdb 1 GiB standard iops=0 snapshot=true deleted=true",
+	})
+	if strings.Contains(output, "could not") {
+		t.Errorf("something is left:\n%s", output)
+	}
+	want(b, "what is more in the cloud", len(b.inventory())-before, 3) // the image, its snapshot, and its other device's
+}
+
 // TestOSCRefusals: what is refused, with what is said, and nothing created.
 func TestOSCRefusals(t *testing.T) {
 	needRoot(t)
