@@ -381,12 +381,14 @@ func (b *build) tagged(ctx context.Context, id VolumeID) (bool, error) {
 	if err != nil || slices.Contains(ids, id) {
 		return err == nil, err
 	}
-	_, err = b.cloud.Volume(ctx, id)
+	v, err := b.cloud.Volume(ctx, id)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return false, nil
 	case err != nil:
 		return false, err
+	case v.State == VolumeDeleting: // some clouds take the tags first
+		return false, nil
 	}
 	return false, fmt.Errorf("%s does not carry the tag of build %s: it is left alone", id, b.plan.Build)
 }
