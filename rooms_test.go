@@ -40,8 +40,10 @@ var mayImport = map[string][]string{
 	"loopcloud/state":  {},
 	"loopcloud/volume": {"loopcloud/state", "disk", "disk/inotify"},
 	"loopcloud/fault":  {},
+	"loopcloud/qemu":   {},
 	"loopcloud/sigv4":  {"loopcloud/state"},
 	"loopcloud/ec2":    {"loopcloud/state", "loopcloud/sigv4"},
+	"loopcloud/sts":    {"loopcloud/state", "loopcloud/sigv4"},
 	"loopcloud/imds":   {"loopcloud/state"},
 	"loopcloud/oapi":   {"loopcloud/state", "loopcloud/sigv4"},
 

@@ -11,6 +11,17 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
+// VolumeConfig is the volumes of the image.
+type VolumeConfig struct {
+	// The throughput in MiB/s that the root volume is provisioned for, in the build
+	// and in the image; for `gp3`. Defaults to that of the source AMI's root volume.
+	RootVolumeThroughput int64 `mapstructure:"root_volume_throughput"`
+	// Block devices that instances of the AMI start with, added to those of the
+	// source AMI or in place of those with the same name. Required with
+	// `from_scratch`. See [Block device mappings](#block-device-mappings).
+	AMIBlockDeviceMappings []BlockDevice `mapstructure:"ami_block_device_mappings"`
+}
+
 // BlockDevice is an entry of ami_block_device_mappings.
 type BlockDevice struct {
 	builder.BlockDevice `mapstructure:",squash"`
@@ -77,7 +88,7 @@ func (c *Config) checkMappings() []error {
 		}
 		names = append(names, device.DeviceName)
 	}
-	return append(errs, c.CheckScratchRoot(mappingsOption, names))
+	return append(errs, c.CheckScratchRoot(mappingsOption, names), c.checkRootVolume())
 }
 
 // check answers what is wrong with a device; root says that it is the root's.
@@ -93,12 +104,10 @@ func (b BlockDevice) check(root bool) error {
 		return b.checkAlone(root, "virtual_name", BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: b.DeviceName, VirtualName: b.VirtualName}})
 	case root && b.SnapshotID != "":
 		return errors.New("the root device cannot have a snapshot_id: its snapshot is what the build makes")
-	case b.VolumeSize < 0:
-		return fmt.Errorf("volume_size is %d, but must be a number of GiB", b.VolumeSize)
 	case !root && b.VolumeSize == 0 && b.SnapshotID == "":
 		return errors.New("volume_size is required without snapshot_id")
 	}
-	return b.checkVolume()
+	return b.checkVolume(root)
 }
 
 // checkAlone wants an option to stand alone beside device_name.
@@ -112,24 +121,40 @@ func (b BlockDevice) checkAlone(root bool, option string, alone BlockDevice) err
 	return nil
 }
 
-func (b BlockDevice) checkVolume() error {
+// checkVolume answers what is wrong with the device's volume. That of the root has
+// from elsewhere what is not said here.
+func (b BlockDevice) checkVolume(root bool) error {
 	if err := kind.VolumeTypes.Check("volume_type", b.VolumeType); err != nil {
 		return err
 	}
-	provisioned := b.VolumeType == "io1" || b.VolumeType == "io2"
-	switch {
-	case b.IOPS < 0:
-		return fmt.Errorf("iops is %d, but must be a number of operations per second", b.IOPS)
-	case provisioned && b.IOPS == 0:
-		return fmt.Errorf("iops is required for volume_type %s", b.VolumeType)
-	case !provisioned && b.VolumeType != "gp3" && b.IOPS != 0:
-		return fmt.Errorf("iops is for io1, io2 and gp3, and volume_type is %q", b.VolumeType)
-	case b.Throughput < 0:
-		return fmt.Errorf("throughput is %d, but must be a number of MiB/s", b.Throughput)
-	case b.Throughput != 0 && b.VolumeType != "gp3":
-		return fmt.Errorf("throughput is for gp3, and volume_type is %q", b.VolumeType)
-	case b.KMSKeyID != "" && !b.Encrypted:
+	if root && hardDisks[b.VolumeType] {
+		return fmt.Errorf("volume_type is %s, but a root volume cannot be a hard disk", b.VolumeType)
+	}
+	if b.KMSKeyID != "" && !b.Encrypted {
 		return errors.New("kms_key_id needs encrypted")
 	}
-	return nil
+	if err := checkKey("kms_key_id", b.KMSKeyID, ""); err != nil {
+		return err
+	}
+	return wanted{volumeType: b.VolumeType, sizeGiB: b.VolumeSize, iops: b.IOPS, throughput: b.Throughput, given: root}.check()
+}
+
+// hardDisks are the types that no instance can boot from.
+// Source: https://docs.aws.amazon.com/ebs/latest/userguide/hdd-vols.html
+var hardDisks = map[string]bool{"st1": true, "sc1": true}
+
+// checkRootVolume answers what is wrong with the root volume's options, beside what
+// builder.Config has told of them.
+func (c *Config) checkRootVolume() error {
+	told := c.RootVolumeSize < 0 || c.RootVolumeIOPS < 0 || !slices.Contains(append(builder.VolumeTypes{""}, kind.VolumeTypes...), c.RootVolumeType)
+	switch {
+	case told:
+		return nil
+	case hardDisks[c.RootVolumeType]:
+		return fmt.Errorf("root_volume_type is %s, but a root volume cannot be a hard disk", c.RootVolumeType)
+	}
+	return wanted{
+		prefix: "root_volume_", volumeType: c.RootVolumeType, sizeGiB: c.RootVolumeSize,
+		iops: c.RootVolumeIOPS, throughput: c.RootVolumeThroughput, given: true,
+	}.check()
 }

@@ -34,42 +34,60 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 		Packer:      b.config.PackerConfig,
 		ImageName:   b.config.AMIName,
 		Description: b.config.AMIDescription,
-		Connect:     b.config.connect,
-		Host:        b.host,
+
+		RootThroughput: b.config.RootVolumeThroughput,
+		Waits:          b.config.AWSPolling.waits(),
+
+		Connect: b.config.connect,
+		Host:    b.host,
 	})
 }
 
 // connect reaches EC2.
 func (c *Config) connect(ctx context.Context, log func(format string, args ...any)) (builder.Session, error) {
-	client, err := Dial(ctx, Access{
-		AccessKey:             c.AccessKey,
-		SecretKey:             c.SecretKey,
-		Region:                c.Region,
-		Endpoint:              c.CustomEndpointEC2,
-		InsecureSkipTLSVerify: c.InsecureSkipTLSVerify,
-	})
+	client, err := Dial(ctx, c.access())
 	if err != nil {
 		return builder.Session{}, err
 	}
 	options := c.options()
 	options.Client, options.Log = client, log
-	return builder.Session{
-		Cloud:    NewCloud(options),
-		Endpoint: client.Endpoint(),
-		Destroy: func(ctx context.Context, made builder.Made) error {
-			return client.Destroy(ctx, made.Region, string(made.Image))
-		},
-	}, nil
+	return builder.Session{Cloud: NewCloud(options), Endpoint: client.Endpoint()}, nil
 }
 
 // options are what only AWS understands of the configuration.
 func (c *Config) options() Options {
 	o := Options{
-		ImageName:          c.AMIName,
-		SourceAMI:          c.SourceAMI,
-		VirtualizationType: c.AMIVirtualizationType,
-		RootDeviceName:     c.RootDeviceName,
-		FromScratch:        c.FromScratch,
+		ImageName:                c.AMIName,
+		FromScratch:              c.FromScratch,
+		SourceAMI:                c.SourceAMI,
+		SourceFilter:             c.SourceAMIFilter.filter(),
+		Architecture:             c.AMIArchitecture,
+		VirtualizationType:       c.AMIVirtualizationType,
+		RootDeviceName:           c.RootDeviceName,
+		ENASupport:               c.ENASupport.ToBoolPointer(),
+		SRIOVSupport:             c.SRIOVSupport,
+		BootMode:                 c.BootMode,
+		UEFIData:                 c.UEFIData,
+		TPMSupport:               c.TPMSupport,
+		IMDSSupport:              c.IMDSSupport,
+		RootVolumeEncrypt:        c.encryptsRoot(),
+		RootVolumeKMSKeyID:       c.RootVolumeKMSKeyID,
+		EncryptBoot:              c.EncryptBoot.ToBoolPointer(),
+		KMSKeyID:                 c.KMSKeyID,
+		Users:                    c.AMIUsers,
+		Groups:                   c.AMIGroups,
+		OrgARNs:                  c.AMIOrgARNs,
+		OUARNs:                   c.AMIOUARNs,
+		SnapshotUsers:            c.SnapshotUsers,
+		SnapshotGroups:           c.SnapshotGroups,
+		ProductCodes:             c.AMIProductCodes,
+		DeprecateAt:              c.deprecation(),
+		DeregistrationProtection: c.DeregistrationProtection.protection(),
+		Regions:                  c.regions(),
+		RegionKMSKeyIDs:          c.RegionKMSKeyIDs,
+		SkipRegionValidation:     c.SkipRegionValidation,
+		SkipSaveBuildRegion:      c.SkipSaveBuildRegion,
+		SnapshotCopyMinutes:      c.SnapshotCopyDurationMinutes,
 	}
 	for _, device := range c.AMIBlockDeviceMappings {
 		o.Mappings = append(o.Mappings, device.mapping())

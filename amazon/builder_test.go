@@ -31,7 +31,7 @@ func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, err
 		Machine: func(context.Context, func(string) (string, error)) (bake.Machine, error) { return idle{}, nil },
 		Bake: func(_ context.Context, cloud bake.Cloud, _ bake.Machine, _ bake.Plan, _ bake.Reporter) (bake.Result, error) {
 			given = cloud.(*Cloud)
-			return bake.Result{Image: "ami-00000002", Snapshot: "snap-2", Region: "eu-west-1"}, nil
+			return bake.Result{Products: []bake.Product{{Region: "eu-west-1", Image: "ami-00000002", Snapshots: []bake.SnapshotID{"snap-2"}}}}, nil
 		},
 	}}
 	if _, _, err := b.Prepare(give); err != nil {
@@ -104,8 +104,7 @@ func TestArtifactDestroys(t *testing.T) {
 		actions = append(actions, strings.TrimSpace(action+" "+r.FormValue("ImageId")+r.FormValue("SnapshotId")))
 		body := "<return>true</return>"
 		if action == "DescribeImages" {
-			body = `<imagesSet><item><imageId>ami-00000002</imageId><imageState>available</imageState><rootDeviceName>xvda</rootDeviceName>
-				<blockDeviceMapping><item><deviceName>xvda</deviceName><ebs><snapshotId>snap-2</snapshotId></ebs></item></blockDeviceMapping></item></imagesSet>`
+			body = "<imagesSet/>"
 		}
 		_, _ = w.Write([]byte(`<` + action + `Response xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">` + body + `</` + action + `Response>`))
 	}))
@@ -117,7 +116,7 @@ func TestArtifactDestroys(t *testing.T) {
 	if err := artifact.Destroy(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"DescribeImages", "DeregisterImage ami-00000002", "DeleteSnapshot snap-2"}
+	want := []string{"DeregisterImage ami-00000002", "DescribeImages", "DeleteSnapshot snap-2"}
 	if !slices.Equal(actions, want) {
 		t.Errorf("called %q, want %q", actions, want)
 	}

@@ -82,7 +82,7 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-printed")
 	t.Setenv("AWS_ENDPOINT_URL", server.URL)
 	cloud := NewCloud(Options{Client: dial(t, Access{Region: "eu-west-1"})})
-	says(t, cloud.CheckName(context.Background(), "x"), "AKIAENV", "EnvConfigCredentials", "access_key and secret_key")
+	says(t, look(context.Background(), cloud), "AKIAENV", "EnvConfigCredentials", "access_key and secret_key")
 }
 
 // The custom endpoint is EC2's of one region: the metadata service and other
@@ -105,7 +105,7 @@ func TestCustomEndpointServesEC2OfItsRegionAlone(t *testing.T) {
 	if err != nil || host.ID != "i-0123" {
 		t.Fatalf("host %+v, %v", host, err)
 	}
-	if err := client.Destroy(context.Background(), "us-east-1", "ami-1"); err != nil {
+	if err := look(context.Background(), NewCloud(Options{Client: client}).In("us-east-1")); err != nil {
 		t.Fatal(err)
 	}
 	if len(elsewhere.made("DescribeImages")) != 1 || len(custom.made("DescribeInstances")) != 1 {
@@ -132,7 +132,7 @@ func TestRefusals(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.code, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeImages": refuseWith(tt.status, tt.code)}}
-			err := faked(t, s, Options{}).CheckName(context.Background(), "x")
+			err := look(context.Background(), faked(t, s, Options{}))
 			says(t, err, tt.want...)
 			if n := len(s.made("DescribeImages")); n != 1 {
 				t.Errorf("asked %d times what cannot get better", n)
@@ -162,7 +162,7 @@ func TestUnreachableEndpoint(t *testing.T) {
 			}
 			url := "http://" + listener.Addr().String()
 			listener.Close()
-			err = NewCloud(Options{Client: dial(t, tt.access(url))}).CheckName(context.Background(), "x")
+			err = look(context.Background(), NewCloud(Options{Client: dial(t, tt.access(url))}))
 			says(t, err, url, tt.want)
 		})
 	}
@@ -183,13 +183,13 @@ func TestCertificateOfEC2(t *testing.T) {
 	t.Cleanup(server.Close)
 
 	distrusting := NewCloud(Options{Client: dial(t, access(server.URL))})
-	says(t, distrusting.CheckName(context.Background(), "x"), "certificate", server.URL)
+	says(t, look(context.Background(), distrusting), "certificate", server.URL)
 	if n := handshakes.Load(); n != 1 {
 		t.Errorf("%d handshakes over a certificate that will not become trusted", n)
 	}
 	a := access(server.URL)
 	a.InsecureSkipTLSVerify = true
-	if err := NewCloud(Options{Client: dial(t, a)}).CheckName(context.Background(), "x"); err != nil {
+	if err := look(context.Background(), NewCloud(Options{Client: dial(t, a)})); err != nil {
 		t.Error(err)
 	}
 }
@@ -204,7 +204,7 @@ func TestTransientFaultsAreTriedAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeImages": inTurn(fault, fault, found)}}
-			if err := faked(t, s, Options{}).CheckName(context.Background(), "x"); err != nil {
+			if err := look(context.Background(), faked(t, s, Options{})); err != nil {
 				t.Error(err)
 			}
 		})
@@ -213,7 +213,7 @@ func TestTransientFaultsAreTriedAgain(t *testing.T) {
 
 func TestThrottledForEver(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")}}
-	says(t, faked(t, s, Options{}).CheckName(context.Background(), "x"), "RequestLimitExceeded")
+	says(t, look(context.Background(), faked(t, s, Options{})), "RequestLimitExceeded")
 	if n := len(s.made("DescribeImages")); n != 1+maxRetries {
 		t.Errorf("%d attempts, want %d", n, 1+maxRetries)
 	}
@@ -236,7 +236,7 @@ func TestCancelEndsTheAttempts(t *testing.T) {
 	cloud := faked(t, s, Options{})
 	cloud.client.policy = newPolicy(time.Hour, 0)
 	cloud.client.ec2 = cloud.client.in("eu-west-1")
-	if err := cloud.CheckName(ctx, "x"); !errors.Is(err, context.Canceled) {
+	if err := look(ctx, cloud); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want %v", err, context.Canceled)
 	}
 }

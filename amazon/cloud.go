@@ -251,16 +251,6 @@ func taken(instance types.Instance) []bake.DeviceName {
 	return names
 }
 
-// CheckName fails if the account has an image of this name in the region: EC2
-// would refuse to register a second one, after all the work.
-func (c *Cloud) CheckName(ctx context.Context, name string) error {
-	ids, err := c.Named(ctx, name)
-	if err != nil || len(ids) == 0 {
-		return err
-	}
-	return fmt.Errorf("the image name %q is in use by %s in region %s", name, ids[0], c.client.Region())
-}
-
 // DeviceNames lists what AWS recommends for EBS volumes, then what works
 // elsewhere than on Xen, instance store's usual names (b to e) last of the
 // single letters.
@@ -281,11 +271,16 @@ func (c *Cloud) DeviceNames() []bake.DeviceName {
 // Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
 const visibleWithin = time.Minute
 
-// made remembers that EC2 answered this id to a creating call.
-func (c *Cloud) made(id string) {
+// made remembers the id that EC2 answered to a creating call. Without one there
+// is no knowing what was made, if anything.
+func (c *Cloud) made(id *string) (string, error) {
+	if aws.ToString(id) == "" {
+		return "", errors.New("EC2 answered without an id")
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.unseen[id] = c.now().Add(visibleWithin)
+	c.unseen[*id] = c.now().Add(visibleWithin)
+	return *id, nil
 }
 
 // seen forgets an id that was told of, or was removed: what is unknown from now

@@ -117,129 +117,26 @@ func TestMetadataServiceThatIsNone(t *testing.T) {
 	}
 }
 
-// imageXML is an image that can be built from.
-const imageXML = `<imageId>ami-1</imageId><name>base</name><imageState>available</imageState>
-	<imageOwnerId>123456789012</imageOwnerId><imageOwnerAlias>amazon</imageOwnerAlias><creationDate>2026-01-02T03:04:05.000Z</creationDate>
-	<architecture>arm64</architecture><virtualizationType>hvm</virtualizationType>
-	<rootDeviceType>ebs</rootDeviceType><rootDeviceName>/dev/xvda</rootDeviceName>
-	<blockDeviceMapping>
-		<item><deviceName>/dev/sdb</deviceName><virtualName>ephemeral0</virtualName></item>
-		<item><deviceName>/dev/xvda</deviceName><ebs><snapshotId>snap-1</snapshotId><volumeSize>8</volumeSize><volumeType>io1</volumeType><iops>400</iops></ebs></item>
-	</blockDeviceMapping>
-	<tagSet><item><key>os</key><value>debian</value></item></tagSet>`
-
-func images(items ...string) action {
-	return list("DescribeImages", "imagesSet", items)
-}
-
-func TestSource(t *testing.T) {
-	s := &fake{actions: map[string]action{"DescribeImages": images(imageXML)}}
-	got, err := faked(t, s, Options{SourceAMI: "ami-1"}).Source(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := bake.Image{
-		ID: "ami-1", Name: "base", State: bake.ImageAvailable, Owner: "123456789012", OwnerName: "amazon",
-		Created: "2026-01-02T03:04:05.000Z", Architecture: "arm64", Virtualization: "hvm", RootDevice: "/dev/xvda",
-		Root: bake.RootVolume{Snapshot: "snap-1", SizeGiB: 8, Type: "io1", IOPS: 400},
-	}
-	if got.Tags["os"] != "debian" {
-		t.Errorf("tags %v", got.Tags)
-	}
-	if got.Tags = nil; !sameImage(got, want) {
-		t.Errorf("source %+v, want %+v", got, want)
-	}
-	if call := s.made("DescribeImages")[0]; call.Get("ImageId.1") != "ami-1" || call.Get("IncludeDeprecated") != "true" {
-		t.Errorf("asked for %v", call)
-	}
-}
-
-// sameImage compares images without their tags.
-func sameImage(a, b bake.Image) bool {
-	return a.ID == b.ID && a.Name == b.Name && a.State == b.State && a.Reason == b.Reason && a.Owner == b.Owner &&
-		a.OwnerName == b.OwnerName && a.Created == b.Created && a.Architecture == b.Architecture &&
-		a.Virtualization == b.Virtualization && a.RootDevice == b.RootDevice && a.Root == b.Root
-}
-
-func TestSourceThatCannotBeUsed(t *testing.T) {
-	tests := []struct {
-		name   string
-		images action
-		want   []string
-	}{
-		{"unknown", refuse("InvalidAMIID.NotFound"), []string{"source image ami-1: not found in region eu-west-1"}},
-		{"nothing", images(), []string{"ami-1", "not found"}},
-		{"deregistered", images(`<imageId>ami-1</imageId><imageState>deregistered</imageState>`), []string{"ami-1", "not found"}},
-		{"two", images(imageXML, imageXML), []string{"source_ami", "2 images", "ami-1"}},
-		{"malformed", refuse("InvalidAMIID.Malformed"), []string{"source_ami", "cannot read image ami-1", "InvalidAMIID.Malformed"}},
-		{"instance store", images(`<name>old</name><imageState>available</imageState><rootDeviceType>instance-store</rootDeviceType>`),
-			[]string{"ami-1 (old)", `"instance-store"`, "must be on ebs"}},
-		{"pending", images(`<imageState>pending</imageState><rootDeviceType>ebs</rootDeviceType>`), []string{`"pending"`, "available"}},
-		{"no fields", images(""), []string{"ami-1", "must be on ebs"}},
-		{"no root", images(`<imageState>available</imageState><rootDeviceType>ebs</rootDeviceType><rootDeviceName>/dev/sda1</rootDeviceName>
-			<blockDeviceMapping><item/><item><deviceName>/dev/sdb</deviceName><ebs/></item></blockDeviceMapping>`),
-			[]string{`"/dev/sda1"`, "no snapshot"}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s := &fake{actions: map[string]action{"DescribeImages": tt.images}}
-			_, err := faked(t, s, Options{SourceAMI: "ami-1"}).Source(context.Background())
-			says(t, err, tt.want...)
-		})
-	}
-}
-
-// What cannot be the root device is refused when the source tells which device
-// that is, and not after the build.
-func TestMappingThatCannotBeTheRoot(t *testing.T) {
-	tests := []struct {
-		name    string
-		root    string
-		mapping Mapping
-		refused bool
-	}{
-		{"suppressed", "", Mapping{DeviceName: "xvda", NoDevice: true}, true},
-		{"of a snapshot", "", Mapping{DeviceName: "/dev/xvda", SnapshotID: "snap-2"}, true},
-		{"an instance store volume", "/dev/sda1", Mapping{DeviceName: "/dev/sda1", VirtualName: "ephemeral0"}, true},
-		{"no longer the root", "/dev/sda1", Mapping{DeviceName: "/dev/xvda", NoDevice: true}, false},
-		{"a volume", "", Mapping{DeviceName: "/dev/xvda", VolumeType: "gp3"}, false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s := &fake{actions: map[string]action{"DescribeImages": images(imageXML)}}
-			opts := Options{SourceAMI: "ami-1", RootDeviceName: tt.root, Mappings: []Mapping{tt.mapping}}
-			_, err := faked(t, s, opts).Source(context.Background())
-			if tt.refused {
-				says(t, err, tt.mapping.DeviceName, "root device")
-			} else if err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-func TestCheckName(t *testing.T) {
+func TestNamed(t *testing.T) {
 	taken := `<imageId>ami-9</imageId><name>mine</name><imageState>available</imageState>`
 	tests := []struct {
 		name   string
 		images action
-		want   string
+		want   []bake.ImageID
 	}{
-		{"free", images(), ""},
-		{"taken", images(taken), "ami-9"},
-		{"taken by a pending one", images(`<imageId>ami-9</imageId><name>mine</name><imageState>pending</imageState>`), "ami-9"},
-		{"was taken", images(`<imageId>ami-9</imageId><name>mine</name><imageState>deregistered</imageState>`), ""},
-		{"like another", images(`<imageId>ami-9</imageId><name>mine too</name>`), ""},
-		{"like one without a name", images(``), ""},
+		{"free", images(), nil},
+		{"taken", images(taken), []bake.ImageID{"ami-9"}},
+		{"taken by a pending one", images(`<imageId>ami-9</imageId><name>mine</name><imageState>pending</imageState>`), []bake.ImageID{"ami-9"}},
+		{"was taken", images(`<imageId>ami-9</imageId><name>mine</name><imageState>deregistered</imageState>`), nil},
+		{"like another", images(`<imageId>ami-9</imageId><name>mine too</name>`), nil},
+		{"like one without a name", images(``), nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeImages": tt.images}}
-			err := faked(t, s, Options{}).CheckName(context.Background(), "mine")
-			if tt.want != "" {
-				says(t, err, tt.want, `"mine"`)
-			} else if err != nil {
-				t.Error(err)
+			got, err := faked(t, s, Options{}).Named(context.Background(), "mine")
+			if err != nil || !slices.Equal(got, tt.want) {
+				t.Errorf("found %v, %v; want %v", got, err, tt.want)
 			}
 			if call := s.made("DescribeImages")[0]; call.Get("Owner.1") != "self" || call.Get("Filter.1.Value.1") != "mine" {
 				t.Errorf("asked for %v", call)

@@ -11,55 +11,94 @@ import (
 // FlatConfig is an auto-generated flat version of Config.
 // Where the contents of a field with a `mapstructure:,squash` tag are bubbled up.
 type FlatConfig struct {
-	PackerBuildName        *string               `mapstructure:"packer_build_name" cty:"packer_build_name" hcl:"packer_build_name"`
-	PackerBuilderType      *string               `mapstructure:"packer_builder_type" cty:"packer_builder_type" hcl:"packer_builder_type"`
-	PackerCoreVersion      *string               `mapstructure:"packer_core_version" cty:"packer_core_version" hcl:"packer_core_version"`
-	PackerDebug            *bool                 `mapstructure:"packer_debug" cty:"packer_debug" hcl:"packer_debug"`
-	PackerForce            *bool                 `mapstructure:"packer_force" cty:"packer_force" hcl:"packer_force"`
-	PackerOnError          *string               `mapstructure:"packer_on_error" cty:"packer_on_error" hcl:"packer_on_error"`
-	PackerUserVars         map[string]string     `mapstructure:"packer_user_variables" cty:"packer_user_variables" hcl:"packer_user_variables"`
-	PackerSensitiveVars    []string              `mapstructure:"packer_sensitive_variables" cty:"packer_sensitive_variables" hcl:"packer_sensitive_variables"`
-	Tags                   map[string]string     `mapstructure:"tags" cty:"tags" hcl:"tags"`
-	Tag                    []config.FlatKeyValue `mapstructure:"tag" cty:"tag" hcl:"tag"`
-	SnapshotTags           map[string]string     `mapstructure:"snapshot_tags" cty:"snapshot_tags" hcl:"snapshot_tags"`
-	SnapshotTag            []config.FlatKeyValue `mapstructure:"snapshot_tag" cty:"snapshot_tag" hcl:"snapshot_tag"`
-	RootVolumeTags         map[string]string     `mapstructure:"root_volume_tags" cty:"root_volume_tags" hcl:"root_volume_tags"`
-	RootVolumeTag          []config.FlatKeyValue `mapstructure:"root_volume_tag" cty:"root_volume_tag" hcl:"root_volume_tag"`
-	ForceDeregister        *bool                 `mapstructure:"force_deregister" cty:"force_deregister" hcl:"force_deregister"`
-	ForceDeleteSnapshot    *bool                 `mapstructure:"force_delete_snapshot" cty:"force_delete_snapshot" hcl:"force_delete_snapshot"`
-	SnapshotUsers          []string              `mapstructure:"snapshot_users" cty:"snapshot_users" hcl:"snapshot_users"`
-	SnapshotGroups         []string              `mapstructure:"snapshot_groups" cty:"snapshot_groups" hcl:"snapshot_groups"`
-	SkipRegionValidation   *bool                 `mapstructure:"skip_region_validation" cty:"skip_region_validation" hcl:"skip_region_validation"`
-	ChrootMounts           [][]string            `mapstructure:"chroot_mounts" cty:"chroot_mounts" hcl:"chroot_mounts"`
-	CommandWrapper         *string               `mapstructure:"command_wrapper" cty:"command_wrapper" hcl:"command_wrapper"`
-	CopyFiles              []string              `mapstructure:"copy_files" cty:"copy_files" hcl:"copy_files"`
-	DevicePath             *string               `mapstructure:"device_path" cty:"device_path" hcl:"device_path"`
-	MountPath              *string               `mapstructure:"mount_path" cty:"mount_path" hcl:"mount_path"`
-	MountPartition         *string               `mapstructure:"mount_partition" cty:"mount_partition" hcl:"mount_partition"`
-	GrowRootFilesystem     *bool                 `mapstructure:"grow_root_filesystem" cty:"grow_root_filesystem" hcl:"grow_root_filesystem"`
-	MountBoot              *bool                 `mapstructure:"mount_boot" cty:"mount_boot" hcl:"mount_boot"`
-	MountOptions           []string              `mapstructure:"mount_options" cty:"mount_options" hcl:"mount_options"`
-	NVMEDevicePath         *string               `mapstructure:"nvme_device_path" cty:"nvme_device_path" hcl:"nvme_device_path"`
-	PreMountCommands       []string              `mapstructure:"pre_mount_commands" cty:"pre_mount_commands" hcl:"pre_mount_commands"`
-	PostMountCommands      []string              `mapstructure:"post_mount_commands" cty:"post_mount_commands" hcl:"post_mount_commands"`
-	PreUnmountCommands     []string              `mapstructure:"pre_unmount_commands" cty:"pre_unmount_commands" hcl:"pre_unmount_commands"`
-	BlockServices          *bool                 `mapstructure:"block_services" cty:"block_services" hcl:"block_services"`
-	CleanUploads           *bool                 `mapstructure:"clean_uploads" cty:"clean_uploads" hcl:"clean_uploads"`
-	FromScratch            *bool                 `mapstructure:"from_scratch" cty:"from_scratch" hcl:"from_scratch"`
-	RootVolumeSize         *int64                `mapstructure:"root_volume_size" cty:"root_volume_size" hcl:"root_volume_size"`
-	RootVolumeType         *string               `mapstructure:"root_volume_type" cty:"root_volume_type" hcl:"root_volume_type"`
-	RootVolumeIOPS         *int64                `mapstructure:"root_volume_iops" cty:"root_volume_iops" hcl:"root_volume_iops"`
-	RootDeviceName         *string               `mapstructure:"root_device_name" cty:"root_device_name" hcl:"root_device_name"`
-	AccessKey              *string               `mapstructure:"access_key" cty:"access_key" hcl:"access_key"`
-	SecretKey              *string               `mapstructure:"secret_key" cty:"secret_key" hcl:"secret_key"`
-	Region                 *string               `mapstructure:"region" cty:"region" hcl:"region"`
-	CustomEndpointEC2      *string               `mapstructure:"custom_endpoint_ec2" cty:"custom_endpoint_ec2" hcl:"custom_endpoint_ec2"`
-	InsecureSkipTLSVerify  *bool                 `mapstructure:"insecure_skip_tls_verify" cty:"insecure_skip_tls_verify" hcl:"insecure_skip_tls_verify"`
-	AMIName                *string               `mapstructure:"ami_name" required:"true" cty:"ami_name" hcl:"ami_name"`
-	SourceAMI              *string               `mapstructure:"source_ami" required:"true" cty:"source_ami" hcl:"source_ami"`
-	AMIDescription         *string               `mapstructure:"ami_description" cty:"ami_description" hcl:"ami_description"`
-	AMIVirtualizationType  *string               `mapstructure:"ami_virtualization_type" cty:"ami_virtualization_type" hcl:"ami_virtualization_type"`
-	AMIBlockDeviceMappings []FlatBlockDevice     `mapstructure:"ami_block_device_mappings" cty:"ami_block_device_mappings" hcl:"ami_block_device_mappings"`
+	PackerBuildName             *string                 `mapstructure:"packer_build_name" cty:"packer_build_name" hcl:"packer_build_name"`
+	PackerBuilderType           *string                 `mapstructure:"packer_builder_type" cty:"packer_builder_type" hcl:"packer_builder_type"`
+	PackerCoreVersion           *string                 `mapstructure:"packer_core_version" cty:"packer_core_version" hcl:"packer_core_version"`
+	PackerDebug                 *bool                   `mapstructure:"packer_debug" cty:"packer_debug" hcl:"packer_debug"`
+	PackerForce                 *bool                   `mapstructure:"packer_force" cty:"packer_force" hcl:"packer_force"`
+	PackerOnError               *string                 `mapstructure:"packer_on_error" cty:"packer_on_error" hcl:"packer_on_error"`
+	PackerUserVars              map[string]string       `mapstructure:"packer_user_variables" cty:"packer_user_variables" hcl:"packer_user_variables"`
+	PackerSensitiveVars         []string                `mapstructure:"packer_sensitive_variables" cty:"packer_sensitive_variables" hcl:"packer_sensitive_variables"`
+	Tags                        map[string]string       `mapstructure:"tags" cty:"tags" hcl:"tags"`
+	Tag                         []config.FlatKeyValue   `mapstructure:"tag" cty:"tag" hcl:"tag"`
+	SnapshotTags                map[string]string       `mapstructure:"snapshot_tags" cty:"snapshot_tags" hcl:"snapshot_tags"`
+	SnapshotTag                 []config.FlatKeyValue   `mapstructure:"snapshot_tag" cty:"snapshot_tag" hcl:"snapshot_tag"`
+	RootVolumeTags              map[string]string       `mapstructure:"root_volume_tags" cty:"root_volume_tags" hcl:"root_volume_tags"`
+	RootVolumeTag               []config.FlatKeyValue   `mapstructure:"root_volume_tag" cty:"root_volume_tag" hcl:"root_volume_tag"`
+	ForceDeregister             *bool                   `mapstructure:"force_deregister" cty:"force_deregister" hcl:"force_deregister"`
+	ForceDeleteSnapshot         *bool                   `mapstructure:"force_delete_snapshot" cty:"force_delete_snapshot" hcl:"force_delete_snapshot"`
+	SnapshotUsers               []string                `mapstructure:"snapshot_users" cty:"snapshot_users" hcl:"snapshot_users"`
+	SnapshotGroups              []string                `mapstructure:"snapshot_groups" cty:"snapshot_groups" hcl:"snapshot_groups"`
+	SkipRegionValidation        *bool                   `mapstructure:"skip_region_validation" cty:"skip_region_validation" hcl:"skip_region_validation"`
+	ChrootMounts                [][]string              `mapstructure:"chroot_mounts" cty:"chroot_mounts" hcl:"chroot_mounts"`
+	CommandWrapper              *string                 `mapstructure:"command_wrapper" cty:"command_wrapper" hcl:"command_wrapper"`
+	CopyFiles                   []string                `mapstructure:"copy_files" cty:"copy_files" hcl:"copy_files"`
+	DevicePath                  *string                 `mapstructure:"device_path" cty:"device_path" hcl:"device_path"`
+	MountPath                   *string                 `mapstructure:"mount_path" cty:"mount_path" hcl:"mount_path"`
+	MountPartition              *string                 `mapstructure:"mount_partition" cty:"mount_partition" hcl:"mount_partition"`
+	GrowRootFilesystem          *bool                   `mapstructure:"grow_root_filesystem" cty:"grow_root_filesystem" hcl:"grow_root_filesystem"`
+	MountBoot                   *bool                   `mapstructure:"mount_boot" cty:"mount_boot" hcl:"mount_boot"`
+	MountOptions                []string                `mapstructure:"mount_options" cty:"mount_options" hcl:"mount_options"`
+	NVMEDevicePath              *string                 `mapstructure:"nvme_device_path" cty:"nvme_device_path" hcl:"nvme_device_path"`
+	PreMountCommands            []string                `mapstructure:"pre_mount_commands" cty:"pre_mount_commands" hcl:"pre_mount_commands"`
+	PostMountCommands           []string                `mapstructure:"post_mount_commands" cty:"post_mount_commands" hcl:"post_mount_commands"`
+	PreUnmountCommands          []string                `mapstructure:"pre_unmount_commands" cty:"pre_unmount_commands" hcl:"pre_unmount_commands"`
+	BlockServices               *bool                   `mapstructure:"block_services" cty:"block_services" hcl:"block_services"`
+	CleanUploads                *bool                   `mapstructure:"clean_uploads" cty:"clean_uploads" hcl:"clean_uploads"`
+	FromScratch                 *bool                   `mapstructure:"from_scratch" cty:"from_scratch" hcl:"from_scratch"`
+	RootVolumeSize              *int64                  `mapstructure:"root_volume_size" cty:"root_volume_size" hcl:"root_volume_size"`
+	RootVolumeType              *string                 `mapstructure:"root_volume_type" cty:"root_volume_type" hcl:"root_volume_type"`
+	RootVolumeIOPS              *int64                  `mapstructure:"root_volume_iops" cty:"root_volume_iops" hcl:"root_volume_iops"`
+	RootDeviceName              *string                 `mapstructure:"root_device_name" cty:"root_device_name" hcl:"root_device_name"`
+	AccessKey                   *string                 `mapstructure:"access_key" cty:"access_key" hcl:"access_key"`
+	SecretKey                   *string                 `mapstructure:"secret_key" cty:"secret_key" hcl:"secret_key"`
+	Token                       *string                 `mapstructure:"token" cty:"token" hcl:"token"`
+	Profile                     *string                 `mapstructure:"profile" cty:"profile" hcl:"profile"`
+	SharedCredentialsFile       *string                 `mapstructure:"shared_credentials_file" cty:"shared_credentials_file" hcl:"shared_credentials_file"`
+	MFACode                     *string                 `mapstructure:"mfa_code" cty:"mfa_code" hcl:"mfa_code"`
+	AssumeRole                  *FlatAssumeRoleConfig   `mapstructure:"assume_role" cty:"assume_role" hcl:"assume_role"`
+	VaultAWSEngine              *FlatVaultConfig        `mapstructure:"vault_aws_engine" cty:"vault_aws_engine" hcl:"vault_aws_engine"`
+	SkipCredentialValidation    *bool                   `mapstructure:"skip_credential_validation" cty:"skip_credential_validation" hcl:"skip_credential_validation"`
+	SkipMetadataAPICheck        *bool                   `mapstructure:"skip_metadata_api_check" cty:"skip_metadata_api_check" hcl:"skip_metadata_api_check"`
+	Region                      *string                 `mapstructure:"region" cty:"region" hcl:"region"`
+	InstanceID                  *string                 `mapstructure:"instance_id" cty:"instance_id" hcl:"instance_id"`
+	CustomEndpointEC2           *string                 `mapstructure:"custom_endpoint_ec2" cty:"custom_endpoint_ec2" hcl:"custom_endpoint_ec2"`
+	CustomEndpointMetadata      *string                 `mapstructure:"custom_endpoint_metadata" cty:"custom_endpoint_metadata" hcl:"custom_endpoint_metadata"`
+	InsecureSkipTLSVerify       *bool                   `mapstructure:"insecure_skip_tls_verify" cty:"insecure_skip_tls_verify" hcl:"insecure_skip_tls_verify"`
+	UseFIPSEndpoint             *bool                   `mapstructure:"use_fips_endpoint" cty:"use_fips_endpoint" hcl:"use_fips_endpoint"`
+	UseDualStackEndpoint        *bool                   `mapstructure:"use_dualstack_endpoint" cty:"use_dualstack_endpoint" hcl:"use_dualstack_endpoint"`
+	MaxRetries                  *int                    `mapstructure:"max_retries" cty:"max_retries" hcl:"max_retries"`
+	DecodeAuthorizationMessages *bool                   `mapstructure:"decode_authorization_messages" cty:"decode_authorization_messages" hcl:"decode_authorization_messages"`
+	AWSPolling                  *FlatPollingConfig      `mapstructure:"aws_polling" cty:"aws_polling" hcl:"aws_polling"`
+	SourceAMI                   *string                 `mapstructure:"source_ami" cty:"source_ami" hcl:"source_ami"`
+	SourceAMIFilter             *FlatSourceFilterConfig `mapstructure:"source_ami_filter" cty:"source_ami_filter" hcl:"source_ami_filter"`
+	AMIName                     *string                 `mapstructure:"ami_name" required:"true" cty:"ami_name" hcl:"ami_name"`
+	AMIDescription              *string                 `mapstructure:"ami_description" cty:"ami_description" hcl:"ami_description"`
+	AMIArchitecture             *string                 `mapstructure:"ami_architecture" cty:"ami_architecture" hcl:"ami_architecture"`
+	AMIVirtualizationType       *string                 `mapstructure:"ami_virtualization_type" cty:"ami_virtualization_type" hcl:"ami_virtualization_type"`
+	ENASupport                  *bool                   `mapstructure:"ena_support" cty:"ena_support" hcl:"ena_support"`
+	SRIOVSupport                *bool                   `mapstructure:"sriov_support" cty:"sriov_support" hcl:"sriov_support"`
+	BootMode                    *string                 `mapstructure:"boot_mode" cty:"boot_mode" hcl:"boot_mode"`
+	UEFIData                    *string                 `mapstructure:"uefi_data" cty:"uefi_data" hcl:"uefi_data"`
+	TPMSupport                  *string                 `mapstructure:"tpm_support" cty:"tpm_support" hcl:"tpm_support"`
+	IMDSSupport                 *string                 `mapstructure:"imds_support" cty:"imds_support" hcl:"imds_support"`
+	RootVolumeThroughput        *int64                  `mapstructure:"root_volume_throughput" cty:"root_volume_throughput" hcl:"root_volume_throughput"`
+	AMIBlockDeviceMappings      []FlatBlockDevice       `mapstructure:"ami_block_device_mappings" cty:"ami_block_device_mappings" hcl:"ami_block_device_mappings"`
+	RootVolumeEncryptBoot       *bool                   `mapstructure:"root_volume_encrypt_boot" cty:"root_volume_encrypt_boot" hcl:"root_volume_encrypt_boot"`
+	RootVolumeKMSKeyID          *string                 `mapstructure:"root_volume_kms_key_id" cty:"root_volume_kms_key_id" hcl:"root_volume_kms_key_id"`
+	EncryptBoot                 *bool                   `mapstructure:"encrypt_boot" cty:"encrypt_boot" hcl:"encrypt_boot"`
+	KMSKeyID                    *string                 `mapstructure:"kms_key_id" cty:"kms_key_id" hcl:"kms_key_id"`
+	RegionKMSKeyIDs             map[string]string       `mapstructure:"region_kms_key_ids" cty:"region_kms_key_ids" hcl:"region_kms_key_ids"`
+	AMIUsers                    []string                `mapstructure:"ami_users" cty:"ami_users" hcl:"ami_users"`
+	AMIGroups                   []string                `mapstructure:"ami_groups" cty:"ami_groups" hcl:"ami_groups"`
+	AMIOrgARNs                  []string                `mapstructure:"ami_org_arns" cty:"ami_org_arns" hcl:"ami_org_arns"`
+	AMIOUARNs                   []string                `mapstructure:"ami_ou_arns" cty:"ami_ou_arns" hcl:"ami_ou_arns"`
+	AMIProductCodes             []string                `mapstructure:"ami_product_codes" cty:"ami_product_codes" hcl:"ami_product_codes"`
+	AMIRegions                  []string                `mapstructure:"ami_regions" cty:"ami_regions" hcl:"ami_regions"`
+	SkipSaveBuildRegion         *bool                   `mapstructure:"skip_save_build_region" cty:"skip_save_build_region" hcl:"skip_save_build_region"`
+	SnapshotCopyDurationMinutes *int64                  `mapstructure:"snapshot_copy_duration_minutes" cty:"snapshot_copy_duration_minutes" hcl:"snapshot_copy_duration_minutes"`
+	DeprecateAt                 *string                 `mapstructure:"deprecate_at" cty:"deprecate_at" hcl:"deprecate_at"`
+	DeregistrationProtection    *FlatProtectionConfig   `mapstructure:"deregistration_protection" cty:"deregistration_protection" hcl:"deregistration_protection"`
 }
 
 // FlatMapstructure returns a new FlatConfig.
@@ -74,55 +113,94 @@ func (*Config) FlatMapstructure() interface{ HCL2Spec() map[string]hcldec.Spec }
 // The decoded values from this spec will then be applied to a FlatConfig.
 func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 	s := map[string]hcldec.Spec{
-		"packer_build_name":          &hcldec.AttrSpec{Name: "packer_build_name", Type: cty.String, Required: false},
-		"packer_builder_type":        &hcldec.AttrSpec{Name: "packer_builder_type", Type: cty.String, Required: false},
-		"packer_core_version":        &hcldec.AttrSpec{Name: "packer_core_version", Type: cty.String, Required: false},
-		"packer_debug":               &hcldec.AttrSpec{Name: "packer_debug", Type: cty.Bool, Required: false},
-		"packer_force":               &hcldec.AttrSpec{Name: "packer_force", Type: cty.Bool, Required: false},
-		"packer_on_error":            &hcldec.AttrSpec{Name: "packer_on_error", Type: cty.String, Required: false},
-		"packer_user_variables":      &hcldec.AttrSpec{Name: "packer_user_variables", Type: cty.Map(cty.String), Required: false},
-		"packer_sensitive_variables": &hcldec.AttrSpec{Name: "packer_sensitive_variables", Type: cty.List(cty.String), Required: false},
-		"tags":                       &hcldec.AttrSpec{Name: "tags", Type: cty.Map(cty.String), Required: false},
-		"tag":                        &hcldec.BlockListSpec{TypeName: "tag", Nested: hcldec.ObjectSpec((*config.FlatKeyValue)(nil).HCL2Spec())},
-		"snapshot_tags":              &hcldec.AttrSpec{Name: "snapshot_tags", Type: cty.Map(cty.String), Required: false},
-		"snapshot_tag":               &hcldec.BlockListSpec{TypeName: "snapshot_tag", Nested: hcldec.ObjectSpec((*config.FlatKeyValue)(nil).HCL2Spec())},
-		"root_volume_tags":           &hcldec.AttrSpec{Name: "root_volume_tags", Type: cty.Map(cty.String), Required: false},
-		"root_volume_tag":            &hcldec.BlockListSpec{TypeName: "root_volume_tag", Nested: hcldec.ObjectSpec((*config.FlatKeyValue)(nil).HCL2Spec())},
-		"force_deregister":           &hcldec.AttrSpec{Name: "force_deregister", Type: cty.Bool, Required: false},
-		"force_delete_snapshot":      &hcldec.AttrSpec{Name: "force_delete_snapshot", Type: cty.Bool, Required: false},
-		"snapshot_users":             &hcldec.AttrSpec{Name: "snapshot_users", Type: cty.List(cty.String), Required: false},
-		"snapshot_groups":            &hcldec.AttrSpec{Name: "snapshot_groups", Type: cty.List(cty.String), Required: false},
-		"skip_region_validation":     &hcldec.AttrSpec{Name: "skip_region_validation", Type: cty.Bool, Required: false},
-		"chroot_mounts":              &hcldec.AttrSpec{Name: "chroot_mounts", Type: cty.List(cty.List(cty.String)), Required: false},
-		"command_wrapper":            &hcldec.AttrSpec{Name: "command_wrapper", Type: cty.String, Required: false},
-		"copy_files":                 &hcldec.AttrSpec{Name: "copy_files", Type: cty.List(cty.String), Required: false},
-		"device_path":                &hcldec.AttrSpec{Name: "device_path", Type: cty.String, Required: false},
-		"mount_path":                 &hcldec.AttrSpec{Name: "mount_path", Type: cty.String, Required: false},
-		"mount_partition":            &hcldec.AttrSpec{Name: "mount_partition", Type: cty.String, Required: false},
-		"grow_root_filesystem":       &hcldec.AttrSpec{Name: "grow_root_filesystem", Type: cty.Bool, Required: false},
-		"mount_boot":                 &hcldec.AttrSpec{Name: "mount_boot", Type: cty.Bool, Required: false},
-		"mount_options":              &hcldec.AttrSpec{Name: "mount_options", Type: cty.List(cty.String), Required: false},
-		"nvme_device_path":           &hcldec.AttrSpec{Name: "nvme_device_path", Type: cty.String, Required: false},
-		"pre_mount_commands":         &hcldec.AttrSpec{Name: "pre_mount_commands", Type: cty.List(cty.String), Required: false},
-		"post_mount_commands":        &hcldec.AttrSpec{Name: "post_mount_commands", Type: cty.List(cty.String), Required: false},
-		"pre_unmount_commands":       &hcldec.AttrSpec{Name: "pre_unmount_commands", Type: cty.List(cty.String), Required: false},
-		"block_services":             &hcldec.AttrSpec{Name: "block_services", Type: cty.Bool, Required: false},
-		"clean_uploads":              &hcldec.AttrSpec{Name: "clean_uploads", Type: cty.Bool, Required: false},
-		"from_scratch":               &hcldec.AttrSpec{Name: "from_scratch", Type: cty.Bool, Required: false},
-		"root_volume_size":           &hcldec.AttrSpec{Name: "root_volume_size", Type: cty.Number, Required: false},
-		"root_volume_type":           &hcldec.AttrSpec{Name: "root_volume_type", Type: cty.String, Required: false},
-		"root_volume_iops":           &hcldec.AttrSpec{Name: "root_volume_iops", Type: cty.Number, Required: false},
-		"root_device_name":           &hcldec.AttrSpec{Name: "root_device_name", Type: cty.String, Required: false},
-		"access_key":                 &hcldec.AttrSpec{Name: "access_key", Type: cty.String, Required: false},
-		"secret_key":                 &hcldec.AttrSpec{Name: "secret_key", Type: cty.String, Required: false},
-		"region":                     &hcldec.AttrSpec{Name: "region", Type: cty.String, Required: false},
-		"custom_endpoint_ec2":        &hcldec.AttrSpec{Name: "custom_endpoint_ec2", Type: cty.String, Required: false},
-		"insecure_skip_tls_verify":   &hcldec.AttrSpec{Name: "insecure_skip_tls_verify", Type: cty.Bool, Required: false},
-		"ami_name":                   &hcldec.AttrSpec{Name: "ami_name", Type: cty.String, Required: false},
-		"source_ami":                 &hcldec.AttrSpec{Name: "source_ami", Type: cty.String, Required: false},
-		"ami_description":            &hcldec.AttrSpec{Name: "ami_description", Type: cty.String, Required: false},
-		"ami_virtualization_type":    &hcldec.AttrSpec{Name: "ami_virtualization_type", Type: cty.String, Required: false},
-		"ami_block_device_mappings":  &hcldec.BlockListSpec{TypeName: "ami_block_device_mappings", Nested: hcldec.ObjectSpec((*FlatBlockDevice)(nil).HCL2Spec())},
+		"packer_build_name":              &hcldec.AttrSpec{Name: "packer_build_name", Type: cty.String, Required: false},
+		"packer_builder_type":            &hcldec.AttrSpec{Name: "packer_builder_type", Type: cty.String, Required: false},
+		"packer_core_version":            &hcldec.AttrSpec{Name: "packer_core_version", Type: cty.String, Required: false},
+		"packer_debug":                   &hcldec.AttrSpec{Name: "packer_debug", Type: cty.Bool, Required: false},
+		"packer_force":                   &hcldec.AttrSpec{Name: "packer_force", Type: cty.Bool, Required: false},
+		"packer_on_error":                &hcldec.AttrSpec{Name: "packer_on_error", Type: cty.String, Required: false},
+		"packer_user_variables":          &hcldec.AttrSpec{Name: "packer_user_variables", Type: cty.Map(cty.String), Required: false},
+		"packer_sensitive_variables":     &hcldec.AttrSpec{Name: "packer_sensitive_variables", Type: cty.List(cty.String), Required: false},
+		"tags":                           &hcldec.AttrSpec{Name: "tags", Type: cty.Map(cty.String), Required: false},
+		"tag":                            &hcldec.BlockListSpec{TypeName: "tag", Nested: hcldec.ObjectSpec((*config.FlatKeyValue)(nil).HCL2Spec())},
+		"snapshot_tags":                  &hcldec.AttrSpec{Name: "snapshot_tags", Type: cty.Map(cty.String), Required: false},
+		"snapshot_tag":                   &hcldec.BlockListSpec{TypeName: "snapshot_tag", Nested: hcldec.ObjectSpec((*config.FlatKeyValue)(nil).HCL2Spec())},
+		"root_volume_tags":               &hcldec.AttrSpec{Name: "root_volume_tags", Type: cty.Map(cty.String), Required: false},
+		"root_volume_tag":                &hcldec.BlockListSpec{TypeName: "root_volume_tag", Nested: hcldec.ObjectSpec((*config.FlatKeyValue)(nil).HCL2Spec())},
+		"force_deregister":               &hcldec.AttrSpec{Name: "force_deregister", Type: cty.Bool, Required: false},
+		"force_delete_snapshot":          &hcldec.AttrSpec{Name: "force_delete_snapshot", Type: cty.Bool, Required: false},
+		"snapshot_users":                 &hcldec.AttrSpec{Name: "snapshot_users", Type: cty.List(cty.String), Required: false},
+		"snapshot_groups":                &hcldec.AttrSpec{Name: "snapshot_groups", Type: cty.List(cty.String), Required: false},
+		"skip_region_validation":         &hcldec.AttrSpec{Name: "skip_region_validation", Type: cty.Bool, Required: false},
+		"chroot_mounts":                  &hcldec.AttrSpec{Name: "chroot_mounts", Type: cty.List(cty.List(cty.String)), Required: false},
+		"command_wrapper":                &hcldec.AttrSpec{Name: "command_wrapper", Type: cty.String, Required: false},
+		"copy_files":                     &hcldec.AttrSpec{Name: "copy_files", Type: cty.List(cty.String), Required: false},
+		"device_path":                    &hcldec.AttrSpec{Name: "device_path", Type: cty.String, Required: false},
+		"mount_path":                     &hcldec.AttrSpec{Name: "mount_path", Type: cty.String, Required: false},
+		"mount_partition":                &hcldec.AttrSpec{Name: "mount_partition", Type: cty.String, Required: false},
+		"grow_root_filesystem":           &hcldec.AttrSpec{Name: "grow_root_filesystem", Type: cty.Bool, Required: false},
+		"mount_boot":                     &hcldec.AttrSpec{Name: "mount_boot", Type: cty.Bool, Required: false},
+		"mount_options":                  &hcldec.AttrSpec{Name: "mount_options", Type: cty.List(cty.String), Required: false},
+		"nvme_device_path":               &hcldec.AttrSpec{Name: "nvme_device_path", Type: cty.String, Required: false},
+		"pre_mount_commands":             &hcldec.AttrSpec{Name: "pre_mount_commands", Type: cty.List(cty.String), Required: false},
+		"post_mount_commands":            &hcldec.AttrSpec{Name: "post_mount_commands", Type: cty.List(cty.String), Required: false},
+		"pre_unmount_commands":           &hcldec.AttrSpec{Name: "pre_unmount_commands", Type: cty.List(cty.String), Required: false},
+		"block_services":                 &hcldec.AttrSpec{Name: "block_services", Type: cty.Bool, Required: false},
+		"clean_uploads":                  &hcldec.AttrSpec{Name: "clean_uploads", Type: cty.Bool, Required: false},
+		"from_scratch":                   &hcldec.AttrSpec{Name: "from_scratch", Type: cty.Bool, Required: false},
+		"root_volume_size":               &hcldec.AttrSpec{Name: "root_volume_size", Type: cty.Number, Required: false},
+		"root_volume_type":               &hcldec.AttrSpec{Name: "root_volume_type", Type: cty.String, Required: false},
+		"root_volume_iops":               &hcldec.AttrSpec{Name: "root_volume_iops", Type: cty.Number, Required: false},
+		"root_device_name":               &hcldec.AttrSpec{Name: "root_device_name", Type: cty.String, Required: false},
+		"access_key":                     &hcldec.AttrSpec{Name: "access_key", Type: cty.String, Required: false},
+		"secret_key":                     &hcldec.AttrSpec{Name: "secret_key", Type: cty.String, Required: false},
+		"token":                          &hcldec.AttrSpec{Name: "token", Type: cty.String, Required: false},
+		"profile":                        &hcldec.AttrSpec{Name: "profile", Type: cty.String, Required: false},
+		"shared_credentials_file":        &hcldec.AttrSpec{Name: "shared_credentials_file", Type: cty.String, Required: false},
+		"mfa_code":                       &hcldec.AttrSpec{Name: "mfa_code", Type: cty.String, Required: false},
+		"assume_role":                    &hcldec.BlockSpec{TypeName: "assume_role", Nested: hcldec.ObjectSpec((*FlatAssumeRoleConfig)(nil).HCL2Spec())},
+		"vault_aws_engine":               &hcldec.BlockSpec{TypeName: "vault_aws_engine", Nested: hcldec.ObjectSpec((*FlatVaultConfig)(nil).HCL2Spec())},
+		"skip_credential_validation":     &hcldec.AttrSpec{Name: "skip_credential_validation", Type: cty.Bool, Required: false},
+		"skip_metadata_api_check":        &hcldec.AttrSpec{Name: "skip_metadata_api_check", Type: cty.Bool, Required: false},
+		"region":                         &hcldec.AttrSpec{Name: "region", Type: cty.String, Required: false},
+		"instance_id":                    &hcldec.AttrSpec{Name: "instance_id", Type: cty.String, Required: false},
+		"custom_endpoint_ec2":            &hcldec.AttrSpec{Name: "custom_endpoint_ec2", Type: cty.String, Required: false},
+		"custom_endpoint_metadata":       &hcldec.AttrSpec{Name: "custom_endpoint_metadata", Type: cty.String, Required: false},
+		"insecure_skip_tls_verify":       &hcldec.AttrSpec{Name: "insecure_skip_tls_verify", Type: cty.Bool, Required: false},
+		"use_fips_endpoint":              &hcldec.AttrSpec{Name: "use_fips_endpoint", Type: cty.Bool, Required: false},
+		"use_dualstack_endpoint":         &hcldec.AttrSpec{Name: "use_dualstack_endpoint", Type: cty.Bool, Required: false},
+		"max_retries":                    &hcldec.AttrSpec{Name: "max_retries", Type: cty.Number, Required: false},
+		"decode_authorization_messages":  &hcldec.AttrSpec{Name: "decode_authorization_messages", Type: cty.Bool, Required: false},
+		"aws_polling":                    &hcldec.BlockSpec{TypeName: "aws_polling", Nested: hcldec.ObjectSpec((*FlatPollingConfig)(nil).HCL2Spec())},
+		"source_ami":                     &hcldec.AttrSpec{Name: "source_ami", Type: cty.String, Required: false},
+		"source_ami_filter":              &hcldec.BlockSpec{TypeName: "source_ami_filter", Nested: hcldec.ObjectSpec((*FlatSourceFilterConfig)(nil).HCL2Spec())},
+		"ami_name":                       &hcldec.AttrSpec{Name: "ami_name", Type: cty.String, Required: false},
+		"ami_description":                &hcldec.AttrSpec{Name: "ami_description", Type: cty.String, Required: false},
+		"ami_architecture":               &hcldec.AttrSpec{Name: "ami_architecture", Type: cty.String, Required: false},
+		"ami_virtualization_type":        &hcldec.AttrSpec{Name: "ami_virtualization_type", Type: cty.String, Required: false},
+		"ena_support":                    &hcldec.AttrSpec{Name: "ena_support", Type: cty.Bool, Required: false},
+		"sriov_support":                  &hcldec.AttrSpec{Name: "sriov_support", Type: cty.Bool, Required: false},
+		"boot_mode":                      &hcldec.AttrSpec{Name: "boot_mode", Type: cty.String, Required: false},
+		"uefi_data":                      &hcldec.AttrSpec{Name: "uefi_data", Type: cty.String, Required: false},
+		"tpm_support":                    &hcldec.AttrSpec{Name: "tpm_support", Type: cty.String, Required: false},
+		"imds_support":                   &hcldec.AttrSpec{Name: "imds_support", Type: cty.String, Required: false},
+		"root_volume_throughput":         &hcldec.AttrSpec{Name: "root_volume_throughput", Type: cty.Number, Required: false},
+		"ami_block_device_mappings":      &hcldec.BlockListSpec{TypeName: "ami_block_device_mappings", Nested: hcldec.ObjectSpec((*FlatBlockDevice)(nil).HCL2Spec())},
+		"root_volume_encrypt_boot":       &hcldec.AttrSpec{Name: "root_volume_encrypt_boot", Type: cty.Bool, Required: false},
+		"root_volume_kms_key_id":         &hcldec.AttrSpec{Name: "root_volume_kms_key_id", Type: cty.String, Required: false},
+		"encrypt_boot":                   &hcldec.AttrSpec{Name: "encrypt_boot", Type: cty.Bool, Required: false},
+		"kms_key_id":                     &hcldec.AttrSpec{Name: "kms_key_id", Type: cty.String, Required: false},
+		"region_kms_key_ids":             &hcldec.AttrSpec{Name: "region_kms_key_ids", Type: cty.Map(cty.String), Required: false},
+		"ami_users":                      &hcldec.AttrSpec{Name: "ami_users", Type: cty.List(cty.String), Required: false},
+		"ami_groups":                     &hcldec.AttrSpec{Name: "ami_groups", Type: cty.List(cty.String), Required: false},
+		"ami_org_arns":                   &hcldec.AttrSpec{Name: "ami_org_arns", Type: cty.List(cty.String), Required: false},
+		"ami_ou_arns":                    &hcldec.AttrSpec{Name: "ami_ou_arns", Type: cty.List(cty.String), Required: false},
+		"ami_product_codes":              &hcldec.AttrSpec{Name: "ami_product_codes", Type: cty.List(cty.String), Required: false},
+		"ami_regions":                    &hcldec.AttrSpec{Name: "ami_regions", Type: cty.List(cty.String), Required: false},
+		"skip_save_build_region":         &hcldec.AttrSpec{Name: "skip_save_build_region", Type: cty.Bool, Required: false},
+		"snapshot_copy_duration_minutes": &hcldec.AttrSpec{Name: "snapshot_copy_duration_minutes", Type: cty.Number, Required: false},
+		"deprecate_at":                   &hcldec.AttrSpec{Name: "deprecate_at", Type: cty.String, Required: false},
+		"deregistration_protection":      &hcldec.BlockSpec{TypeName: "deregistration_protection", Nested: hcldec.ObjectSpec((*FlatProtectionConfig)(nil).HCL2Spec())},
 	}
 	return s
 }

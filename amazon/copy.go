@@ -2,6 +2,7 @@ package amazon
 
 import (
 	"context"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -20,9 +21,8 @@ func (c *Cloud) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, err
 	if err != nil {
 		return "", c.client.cannot(err, "copy image %s of %s to %s", spec.Source, spec.SourceRegion, c.client.Region())
 	}
-	id := aws.ToString(out.ImageId)
-	c.made(id)
-	return bake.ImageID(id), nil
+	id, err := c.made(out.ImageId)
+	return bake.ImageID(id), err
 }
 
 // copyInput is the request for a copy. What the image is otherwise, boot mode,
@@ -70,14 +70,6 @@ func (c *Cloud) FindCopies(ctx context.Context, source bake.ImageID, name string
 	if err != nil {
 		return nil, err
 	}
-	var ids []bake.ImageID
-	for _, image := range images {
-		switch aws.ToString(image.SourceImageId) {
-		case string(source):
-			ids = append(ids, bake.ImageID(aws.ToString(image.ImageId)))
-		case "":
-			c.logf("image %s in region %s does not say whether it is a copy of %s", called(image), c.client.Region(), source)
-		}
-	}
-	return ids, nil
+	copies := slices.DeleteFunc(images, func(image types.Image) bool { return aws.ToString(image.SourceImageId) != string(source) })
+	return idsOf[bake.ImageID](copies, imageID), nil
 }

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
 // fake is an EC2 and a metadata service that answer what a test says.
@@ -194,4 +196,10 @@ func says(t *testing.T, err error, words ...string) {
 	if strings.Contains(err.Error(), "not-to-be-printed") {
 		t.Errorf("error %q tells the secret key", err)
 	}
+}
+
+// look asks a cloud something that changes nothing.
+func look(ctx context.Context, cloud bake.Cloud) error {
+	_, err := cloud.Named(ctx, "x")
+	return err
 }

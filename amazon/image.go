@@ -2,12 +2,10 @@ package amazon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -31,11 +29,7 @@ func (c *Cloud) Image(ctx context.Context, id bake.ImageID) (bake.Image, error) 
 // image reads an image, deprecated or not; an error wraps bake.ErrNotFound if
 // there is none, or it was deregistered.
 func (c *Client) image(ctx context.Context, id string) (types.Image, error) {
-	return c.imageIn(ctx, c.ec2, id)
-}
-
-func (c *Client) imageIn(ctx context.Context, region *calls, id string) (types.Image, error) {
-	out, err := region.DescribeImages(ctx, &ec2.DescribeImagesInput{
+	out, err := c.ec2.DescribeImages(ctx, &ec2.DescribeImagesInput{
 		ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true),
 	})
 	if hasCode(err, codeImageNotFound, codeImageUnavailable) {
@@ -164,11 +158,7 @@ func snapshotsOf(i types.Image) []bake.SnapshotID {
 // Named lists the account's images that have exactly this name in the region.
 func (c *Cloud) Named(ctx context.Context, name string) ([]bake.ImageID, error) {
 	images, err := c.named(ctx, name)
-	var ids []bake.ImageID
-	for _, image := range images {
-		ids = append(ids, bake.ImageID(aws.ToString(image.ImageId)))
-	}
-	return ids, err
+	return idsOf[bake.ImageID](images, imageID), err
 }
 
 // named lists the account's images of a name. The filter takes * and ? for any
@@ -188,11 +178,7 @@ func (c *Cloud) FindImages(ctx context.Context, snapshot bake.SnapshotID) ([]bak
 	if err != nil {
 		return nil, c.client.cannot(err, "list the images that use %s", snapshot)
 	}
-	var ids []bake.ImageID
-	for _, image := range images {
-		ids = append(ids, bake.ImageID(aws.ToString(image.ImageId)))
-	}
-	return ids, nil
+	return idsOf[bake.ImageID](images, imageID), nil
 }
 
 // Deregister removes an image; its snapshots stay. An image that this build has
@@ -202,71 +188,10 @@ func (c *Cloud) Deregister(ctx context.Context, id bake.ImageID) error {
 	if err := c.unprotect(ctx, string(id)); err != nil {
 		return err
 	}
-	if err := c.client.deregister(ctx, c.client.ec2, string(id)); err != nil {
-		return c.cooling(err)
+	_, err := c.client.ec2.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: aws.String(string(id))})
+	if err != nil && !hasCode(err, codeImageNotFound, codeImageUnavailable) {
+		return c.cooling(c.client.cannot(err, "deregister image %s", id))
 	}
 	c.seen(string(id))
-	return nil
-}
-
-func (c *Client) deregister(ctx context.Context, region *calls, id string) error {
-	_, err := region.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: aws.String(id)})
-	if err != nil && !hasCode(err, codeImageNotFound, codeImageUnavailable) {
-		return c.cannot(err, "deregister image %s", id)
-	}
-	return nil
-}
-
-// Destroy removes an image that a build made in a region, and the snapshots
-// that were made for it. It answers nil when the image is already gone.
-func (c *Client) Destroy(ctx context.Context, region, imageID string) error {
-	there := c.in(region)
-	image, err := c.imageIn(ctx, there, imageID)
-	if errors.Is(err, bake.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := c.deregister(ctx, there, imageID); err != nil {
-		return err
-	}
-	for _, snapshot := range ownSnapshots(image) {
-		if err := c.deleteAfterDeregistering(ctx, there, snapshot); err != nil {
-			return fmt.Errorf("image %s is deregistered: %w", imageID, err)
-		}
-	}
-	return nil
-}
-
-// ownSnapshots lists the snapshots that were made for an image. Of one that was
-// registered that is the root device's: the others are the source's, or the
-// user's. EC2 made all snapshots of a copy for it.
-func ownSnapshots(image types.Image) []string {
-	if image.SourceImageId == nil {
-		root, _ := rootDevice(image)
-		if root.SnapshotId == nil {
-			return nil
-		}
-		return []string{*root.SnapshotId}
-	}
-	var ids []string
-	for _, m := range image.BlockDeviceMappings {
-		if m.Ebs != nil && m.Ebs.SnapshotId != nil {
-			ids = append(ids, *m.Ebs.SnapshotId)
-		}
-	}
-	return ids
-}
-
-// deleteAfterDeregistering deletes a snapshot that EC2 may for a moment still
-// believe to be in use.
-func (c *Client) deleteAfterDeregistering(ctx context.Context, region *calls, id string) error {
-	_, err := region.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(id)}, func(o *ec2.Options) {
-		o.Retryer = retry.AddWithErrorCodes(c.policy.full, codeSnapshotInUse)
-	})
-	if err != nil && !hasCode(err, codeSnapshotNotFound) {
-		return c.cannot(err, "delete snapshot %s", id)
-	}
 	return nil
 }

@@ -2,7 +2,6 @@ package amazon
 
 import (
 	"context"
-	"net/http"
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
@@ -51,60 +50,5 @@ func TestDeregister(t *testing.T) {
 	} {
 		s := &fake{actions: map[string]action{"DeregisterImage": refuse(code)}}
 		checkError(t, faked(t, s, Options{}).Deregister(context.Background(), "ami-1"), want)
-	}
-}
-
-const twoDisks = `<blockDeviceMapping>
-	<item><deviceName>/dev/sda1</deviceName><ebs><snapshotId>snap-root</snapshotId></ebs></item>
-	<item><deviceName>/dev/sdb</deviceName><virtualName>ephemeral0</virtualName></item>
-	<item><deviceName>/dev/sdf</deviceName><ebs><snapshotId>snap-data</snapshotId></ebs></item>
-	<item><deviceName>/dev/sdg</deviceName><ebs/></item></blockDeviceMapping><rootDeviceName>/dev/sda1</rootDeviceName>`
-
-func TestDestroy(t *testing.T) {
-	gone := answer("DeregisterImage", "<return>true</return>")
-	deleted := answer("DeleteSnapshot", "<return>true</return>")
-	tests := []struct {
-		name               string
-		image              action
-		deregister, delete action
-		want               []string // the snapshots asked to be deleted
-		words              string   // of the error
-	}{
-		{"a registered image has its root's snapshot", images(twoDisks), gone, deleted, []string{"snap-root"}, ""},
-		{"a copy has them all", images("<sourceImageId>ami-0</sourceImageId>" + twoDisks), gone, deleted, []string{"snap-root", "snap-data"}, ""},
-		{"an image without fields has none", images(""), gone, deleted, nil, ""},
-		{"gone", images(), nil, nil, nil, ""},
-		{"gone while looking", images(twoDisks), refuse("InvalidAMIID.Unavailable"), deleted, []string{"snap-root"}, ""},
-		{"snapshot gone", images(twoDisks), gone, refuse("InvalidSnapshot.NotFound"), []string{"snap-root"}, ""},
-		{"snapshot still in use for a moment", images(twoDisks), gone, inTurn(refuse("InvalidSnapshot.InUse"), deleted),
-			[]string{"snap-root", "snap-root"}, ""},
-		{"snapshot not ours", images(twoDisks), gone, refuse("UnauthorizedOperation"), []string{"snap-root"},
-			"image ami-1 is deregistered: cannot delete snapshot snap-root"},
-		{"image not ours", images(twoDisks), refuse("AuthFailure"), nil, nil, "cannot deregister image ami-1"},
-		{"unreadable", refuseWith(http.StatusForbidden, "UnauthorizedOperation"), nil, nil, nil, "cannot read image ami-1"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s := &fake{actions: map[string]action{"DescribeImages": tt.image, "DeregisterImage": tt.deregister, "DeleteSnapshot": tt.delete}}
-			cloud := faked(t, s, Options{})
-			err := cloud.client.Destroy(context.Background(), "eu-west-1", "ami-1")
-			if tt.words != "" {
-				says(t, err, tt.words)
-			} else if err != nil {
-				t.Error(err)
-			}
-			var got []string
-			for _, call := range s.made("DeleteSnapshot") {
-				got = append(got, call.Get("SnapshotId"))
-			}
-			if len(got) != len(tt.want) {
-				t.Fatalf("deleted %v, want %v", got, tt.want)
-			}
-			for i := range got {
-				if got[i] != tt.want[i] {
-					t.Errorf("deleted %v, want %v", got, tt.want)
-				}
-			}
-		})
 	}
 }

@@ -85,7 +85,7 @@ func makeSource(t *testing.T, cfg state.Config) string {
 		Name: "base", IDDigits: 17,
 		Attributes: state.ImageAttributes{
 			Architecture: "x86_64", Virtualization: "hvm", RootDevice: "/dev/xvda", BootMode: "uefi-preferred",
-			TPM: "v2.0", IMDS: "v2.0", ENA: true, SRIOV: "simple",
+			TPM: "v2.0", IMDS: "v2.0", UEFIData: "QU1aTlVFRkk=", ENA: true, SRIOV: "simple",
 		},
 		Mappings: []state.Mapping{
 			{Device: "/dev/xvda", Volume: &state.MappedVolume{
@@ -135,11 +135,13 @@ func conform(t *testing.T, timing state.Timing) {
 	cloudtest.Conform(t, cloudtest.Env{
 		New: func(t *testing.T) bake.Cloud {
 			w := newWorld(t, timing)
-			cloud := w.cloud(t, Options{SourceAMI: w.source})
+			t.Setenv("AWS_ENDPOINT_URL", w.url)
+			cloud := NewCloud(Options{Client: dial(t, access("")), SourceAMI: w.source, Log: t.Logf})
 			wires[cloud] = w.wire
 			return cloud
 		},
-		Fail: func(_ *testing.T, cloud bake.Cloud, fault cloudtest.Fault) { wires[cloud].Fail(fault) },
+		Elsewhere: "us-east-1",
+		Fail:      func(_ *testing.T, cloud bake.Cloud, fault cloudtest.Fault) { wires[cloud].Fail(fault) },
 	})
 }
 
@@ -231,46 +233,55 @@ func TestImageFromScratch(t *testing.T) {
 	}
 }
 
+// TestDestroyLeavesTheRest destroys what a build made, and a copy of it elsewhere.
 func TestDestroyLeavesTheRest(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	before := len(w.state.Snapshots(account))
-	cloud := w.cloud(t, Options{SourceAMI: w.source})
+	t.Setenv("AWS_ENDPOINT_URL", w.url)
+	cloud := NewCloud(Options{Client: dial(t, access("")), SourceAMI: w.source})
 	source, err := cloud.Source(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	image := build(t, cloud, bake.VolumeSpec{Snapshot: source.Root.Snapshot, SizeGiB: 8}, &source)
+	id := build(t, cloud, bake.VolumeSpec{Snapshot: source.Root.Snapshot, SizeGiB: 8}, &source)
+	there := state.Caller{Account: account.Account, Region: "us-east-1"}
+	copied, err := w.state.CopyImage(there, state.ImageCopyRequest{SourceID: string(id), SourceRegion: account.Region, Name: "copy", IDDigits: 17})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := read(t, cloud, id)
+	elsewhere := read(t, cloud.In(there.Region), bake.ImageID(copied.ID))
 	for range 2 {
-		if err := cloud.client.Destroy(context.Background(), account.Region, string(image)); err != nil {
-			t.Fatal(err)
+		for _, p := range []bake.Product{
+			{Region: account.Region, Image: id, Snapshots: []bake.SnapshotID{made.Root.Snapshot}},
+			{Region: there.Region, Image: elsewhere.ID, Snapshots: elsewhere.Snapshots},
+		} {
+			if err := bake.Destroy(context.Background(), cloud, p); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if images, snapshots := len(w.state.Images(account)), len(w.state.Snapshots(account)); images != 1 || snapshots != before {
 		t.Errorf("%d images and %d snapshots are left, want 1 and %d", images, snapshots, before)
 	}
+	if images, snapshots := w.state.Images(there), w.state.Snapshots(there); len(images)+len(snapshots) != 0 {
+		t.Errorf("left elsewhere are %v and %v", images, snapshots)
+	}
 }
 
-func TestCopyIsDestroyedWhole(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	there := state.Caller{Account: account.Account, Region: "us-east-1"}
-	copied, err := w.state.CopyImage(there, state.ImageCopyRequest{SourceID: w.source, SourceRegion: account.Region, Name: "copy", IDDigits: 17})
+func read(t *testing.T, cloud bake.Cloud, id bake.ImageID) bake.Image {
+	t.Helper()
+	img, err := cloud.Image(context.Background(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("AWS_ENDPOINT_URL", w.url)
-	a := access("")
-	if err := dial(t, a).Destroy(context.Background(), there.Region, copied.ID); err != nil {
-		t.Fatal(err)
-	}
-	if images, snapshots := w.state.Images(there), w.state.Snapshots(there); len(images)+len(snapshots) != 0 {
-		t.Errorf("left are %v and %v", images, snapshots)
-	}
+	return img
 }
 
 func TestWrongSecretKey(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	a := access(w.url)
 	a.SecretKey = "another"
-	err := NewCloud(Options{Client: dial(t, a)}).CheckName(context.Background(), "x")
+	err := look(context.Background(), NewCloud(Options{Client: dial(t, a)}))
 	says(t, err, "AuthFailure", "AKIATEST", "check access_key and secret_key")
 }

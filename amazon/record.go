@@ -139,9 +139,8 @@ func (c *Cloud) registerAgain(ctx context.Context, old bake.Record, in *ec2.Regi
 	if err != nil {
 		return "", c.client.cannot(err, "register image %s (%s) again", old.Image, old.Name)
 	}
-	id := aws.ToString(out.ImageId)
-	c.made(id)
-	return bake.ImageID(id), nil
+	id, err := c.made(out.ImageId)
+	return bake.ImageID(id), err
 }
 
 // deprecateAgain sets the old time of deprecation. EC2 takes none in the past:

@@ -36,9 +36,8 @@ func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID
 	if err != nil {
 		return "", c.client.cannot(err, "register image %q of %s", spec.Name, spec.Snapshot)
 	}
-	id := aws.ToString(out.ImageId)
-	c.made(id)
-	return bake.ImageID(id), nil
+	id, err := c.made(out.ImageId)
+	return bake.ImageID(id), err
 }
 
 // registered finds the image that an earlier call made of the same
@@ -50,8 +49,8 @@ func (c *Cloud) registered(ctx context.Context, spec bake.ImageSpec, refusal err
 	}
 	for _, image := range images {
 		root, ok := rootDevice(image)
-		if ok && aws.ToString(root.SnapshotId) == string(spec.Snapshot) && aws.ToString(image.Name) == spec.Name {
-			return bake.ImageID(aws.ToString(image.ImageId)), nil
+		if ok && aws.ToString(root.SnapshotId) == string(spec.Snapshot) && aws.ToString(image.Name) == spec.Name && image.ImageId != nil {
+			return bake.ImageID(*image.ImageId), nil
 		}
 	}
 	return "", c.client.cannot(refusal, "register image %q of %s", spec.Name, spec.Snapshot)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -49,9 +50,8 @@ func (c *Cloud) askForSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 	if err != nil {
 		return "", err
 	}
-	id := aws.ToString(out.SnapshotId)
-	c.made(id)
-	return bake.SnapshotID(id), nil
+	id, err := c.made(out.SnapshotId)
+	return bake.SnapshotID(id), err
 }
 
 // begin notes that a creating call is about to be made, and tells whether it
@@ -178,16 +178,21 @@ func (c *Cloud) FindSnapshots(ctx context.Context, volume bake.VolumeID) ([]bake
 	if err != nil {
 		return nil, c.client.cannot(err, "list the snapshots of %s", volume)
 	}
-	var ids []bake.SnapshotID
-	for _, s := range all {
-		ids = append(ids, bake.SnapshotID(aws.ToString(s.SnapshotId)))
-	}
-	return ids, nil
+	return idsOf[bake.SnapshotID](all, func(s types.Snapshot) *string { return s.SnapshotId }), nil
 }
 
-// DeleteSnapshot removes a snapshot.
+// DeleteSnapshot removes a snapshot. One whose image is gone EC2 may for a moment
+// still believe to be in use.
 func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
-	_, err := c.client.ec2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(string(id))})
+	in := &ec2.DeleteSnapshotInput{SnapshotId: aws.String(string(id))}
+	_, err := c.client.ec2.DeleteSnapshot(ctx, in)
+	if hasCode(err, codeSnapshotInUse) {
+		if users, unread := c.FindImages(ctx, id); unread == nil && len(users) == 0 {
+			_, err = c.client.ec2.DeleteSnapshot(ctx, in, func(o *ec2.Options) {
+				o.Retryer = retry.AddWithErrorCodes(c.client.policy.full, codeSnapshotInUse)
+			})
+		}
+	}
 	if err != nil && !hasCode(err, codeSnapshotNotFound) {
 		return c.client.cannot(err, "delete snapshot %s", id)
 	}

@@ -121,9 +121,35 @@ func FuzzPercent(f *testing.F) {
 	})
 }
 
+// TestDeleteSnapshot: one whose image is gone may for a moment seem to be in use.
 func TestDeleteSnapshot(t *testing.T) {
-	for code, want := range map[string]error{"InvalidSnapshot.NotFound": nil, "InvalidSnapshot.InUse": errAny} {
-		s := &fake{actions: map[string]action{"DeleteSnapshot": refuse(code)}}
-		checkError(t, faked(t, s, Options{}).DeleteSnapshot(context.Background(), "snap-1"), want)
+	deleted := answer("DeleteSnapshot", "<return>true</return>")
+	used := `<imageId>ami-9</imageId><imageState>available</imageState>`
+	tests := []struct {
+		name   string
+		images action
+		delete action
+		times  int
+		words  string // of the error
+	}{
+		{"deleted", nil, deleted, 1, ""},
+		{"gone", nil, refuse("InvalidSnapshot.NotFound"), 1, ""},
+		{"still in use for a moment", images(), inTurn(refuse("InvalidSnapshot.InUse"), refuse("InvalidSnapshot.InUse"), deleted), 3, ""},
+		{"in use", images(used), refuse("InvalidSnapshot.InUse"), 1, "cannot delete snapshot snap-1"},
+		{"not ours", nil, refuse("UnauthorizedOperation"), 1, "cannot delete snapshot snap-1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &fake{actions: map[string]action{"DescribeImages": tt.images, "DeleteSnapshot": tt.delete}}
+			err := faked(t, s, Options{}).DeleteSnapshot(context.Background(), "snap-1")
+			if tt.words != "" {
+				says(t, err, tt.words)
+			} else if err != nil {
+				t.Error(err)
+			}
+			if calls := len(s.made("DeleteSnapshot")); calls != tt.times {
+				t.Errorf("asked %d times, want %d", calls, tt.times)
+			}
+		})
 	}
 }

@@ -22,9 +22,8 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 	if err != nil {
 		return "", c.client.cannot(err, "create a volume in %s%s", spec.Zone, from(spec.Snapshot))
 	}
-	id := aws.ToString(out.VolumeId)
-	c.made(id)
-	return bake.VolumeID(id), nil
+	id, err := c.made(out.VolumeId)
+	return bake.VolumeID(id), err
 }
 
 func from(snapshot bake.SnapshotID) string {
@@ -85,11 +84,29 @@ func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, erro
 	if c.onItsWay(string(id), err) {
 		return bake.Volume{ID: id, State: bake.VolumeCreating, Attach: bake.Detached}, nil
 	}
+	if errors.Is(err, bake.ErrNotFound) {
+		err = c.orKey(err)
+	}
 	if err != nil {
 		return bake.Volume{}, err
 	}
 	c.seen(string(id))
 	return volumeOf(found), nil
+}
+
+// orKey says what else it may be when a volume is unknown: EC2 looks at the key
+// after it has answered, and removes a volume that it cannot encrypt.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
+func (c *Cloud) orKey(err error) error {
+	encrypted, key := c.rootEncryption()
+	switch {
+	case !encrypted:
+		return err
+	case key == "":
+		return fmt.Errorf("%w (EC2 makes none where the region's default key for EBS cannot be used)", err)
+	default:
+		return fmt.Errorf("%w (EC2 makes none where KMS key %s does not exist or cannot be used)", err, key)
+	}
 }
 
 // volume reads a volume from EC2; an error wraps bake.ErrNotFound if there is
@@ -154,9 +171,7 @@ func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.Vol
 		if err != nil {
 			return nil, c.client.cannot(err, "list the volumes of build %s", build)
 		}
-		for _, v := range page.Volumes {
-			ids = append(ids, bake.VolumeID(aws.ToString(v.VolumeId)))
-		}
+		ids = append(ids, idsOf[bake.VolumeID](page.Volumes, func(v types.Volume) *string { return v.VolumeId })...)
 	}
 	return ids, nil
 }

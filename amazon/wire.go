@@ -79,6 +79,20 @@ func takesThroughput(volumeType string) bool {
 	return types.VolumeType(volumeType) == types.VolumeTypeGp3
 }
 
+// idsOf are the ids of what EC2 lists, without those that it leaves out: a
+// removing call must not be made for one.
+func idsOf[ID ~string, Thing any](things []Thing, id func(Thing) *string) []ID {
+	var ids []ID
+	for _, thing := range things {
+		if text := aws.ToString(id(thing)); text != "" {
+			ids = append(ids, ID(text))
+		}
+	}
+	return ids
+}
+
+func imageID(i types.Image) *string { return i.ImageId }
+
 // notFound is the error of a reading call that found no such thing.
 func notFound(what, id string) error {
 	return fmt.Errorf("%s %s: %w", what, id, bake.ErrNotFound)

@@ -27,6 +27,16 @@ type act struct {
 	Volume   VolumeID   `json:"volume,omitempty"`
 	Snapshot SnapshotID `json:"snapshot,omitempty"`
 	Image    ImageID    `json:"image,omitempty"`
+	// Region is where copies and replaced images are, and what belongs to them;
+	// everything else is in the build's own.
+	Region string `json:"region,omitempty"`
+	// Source and Name are what a copy was made of, and its name; Snapshots were made
+	// for it.
+	Source    ImageID      `json:"source,omitempty"`
+	Name      string       `json:"name,omitempty"`
+	Snapshots []SnapshotID `json:"snapshots,omitempty"`
+	// Record is what a replaced Image can be restored from.
+	Record *Record `json:"record,omitempty"`
 	// Host and Device are where the volume is attached.
 	Host   HostID     `json:"host,omitempty"`
 	Device DeviceName `json:"device,omitempty"`
@@ -49,6 +59,12 @@ const (
 	actMount       actKind = "mount"
 	actSnapshot    actKind = "snapshot"
 	actImage       actKind = "image"
+	// A copy is an image with snapshots of its own.
+	actCopy actKind = "copy"
+	// An image that is replaced is deregistered, and restored when that is undone.
+	actReplaced actKind = "replaced"
+	// The snapshot of an image that was replaced is deleted in any case.
+	actOldSnapshot actKind = "old snapshot"
 )
 
 // String says what the act has made, as errors and advice name it.
@@ -66,6 +82,12 @@ func (a act) String() string {
 		return named("snapshot", a.Snapshot, string(a.Volume))
 	case actImage:
 		return named("image", a.Image, string(a.Snapshot))
+	case actCopy:
+		return named("copy", a.Image, string(a.Source)) + a.with() + " in " + a.Region
+	case actReplaced:
+		return fmt.Sprintf("deregistration of image %s in %s", a.Image, a.Region)
+	case actOldSnapshot:
+		return fmt.Sprintf("snapshot %s of the replaced image %s in %s", a.Snapshot, a.Image, a.Region)
 	}
 	return fmt.Sprintf("act of the unknown kind %q", a.Kind)
 }
@@ -76,6 +98,14 @@ func named[ID ~string](what string, id ID, of string) string {
 		return what + " of " + of
 	}
 	return what + " " + string(id)
+}
+
+// with names the snapshots that were made for a copy, which may outlive it.
+func (a act) with() string {
+	if len(a.Snapshots) == 0 {
+		return ""
+	}
+	return " (" + listed(a.Snapshots) + ")"
 }
 
 func (a act) reservation() string {
@@ -111,12 +141,19 @@ func (b *build) undo(ctx context.Context, a act, learn func(func(*act))) error {
 		return b.deleteSnapshots(ctx, a)
 	case actImage:
 		return b.deregisterImages(ctx, a)
+	case actCopy:
+		return b.removeCopies(ctx, a, learn)
+	case actReplaced:
+		return b.restore(ctx, a)
+	case actOldSnapshot:
+		return b.deleteOld(ctx, a)
 	}
 	return fmt.Errorf("cannot undo the %s", a)
 }
 
 // armed is an act whose undoing is armed.
 type armed struct {
+	stack *undo.Stack
 	entry *undo.Entry
 	// note is the act in the journal.
 	note *undo.Note
@@ -137,7 +174,7 @@ func (b *build) arm(stack *undo.Stack, a act) (*armed, error) {
 
 // hold arms the undoing of an act that is written down.
 func (b *build) hold(stack *undo.Stack, a act, note *undo.Note) *armed {
-	it := &armed{act: a, note: note}
+	it := &armed{stack: stack, act: a, note: note}
 	it.entry = stack.Arm(a.String(), func(ctx context.Context) error {
 		ctx, stop := b.bounded(ctx)
 		defer stop()
@@ -180,7 +217,7 @@ func (it *armed) value() act {
 	it.mu.Lock()
 	defer it.mu.Unlock()
 	a := it.act
-	a.Reserved = slices.Clone(a.Reserved)
+	a.Reserved, a.Snapshots = slices.Clone(a.Reserved), slices.Clone(a.Snapshots)
 	return a
 }
 
@@ -193,14 +230,19 @@ func (it *armed) Disarm() {
 	it.over()
 }
 
+// allPending lists what is armed, in the order of the acts.
+func (b *build) allPending() []*armed {
+	b.armedMu.Lock()
+	defer b.armedMu.Unlock()
+	return slices.DeleteFunc(slices.Clone(b.armed), func(it *armed) bool { return !it.stack.Holds(it.entry) })
+}
+
 // pending lists the acts of a stack that are to be undone, in the order in which
 // they would be.
 func (b *build) pending(stack *undo.Stack) []act {
-	b.armedMu.Lock()
-	defer b.armedMu.Unlock()
 	var acts []act
-	for _, it := range slices.Backward(b.armed) {
-		if stack.Holds(it.entry) {
+	for _, it := range slices.Backward(b.allPending()) {
+		if it.stack == stack {
 			acts = append(acts, it.value())
 		}
 	}
@@ -270,7 +312,7 @@ func (b *build) deleteSnapshots(ctx context.Context, a act) error {
 		return b.cloud.FindSnapshots(ctx, a.Volume)
 	})
 	for _, id := range ids {
-		err = errors.Join(err, b.deleteSnapshot(ctx, id))
+		err = errors.Join(err, b.deleteSnapshot(ctx, b.cloud, id))
 	}
 	return err
 }
@@ -282,7 +324,7 @@ func (b *build) deregisterImages(ctx context.Context, a act) error {
 		return b.cloud.FindImages(ctx, a.Snapshot)
 	})
 	for _, id := range ids {
-		err = errors.Join(err, b.deregister(ctx, id))
+		err = errors.Join(err, b.deregister(ctx, b.cloud, id))
 	}
 	return err
 }

@@ -11,17 +11,25 @@ import (
 // after their calls are answered, and to be the same when they are read again.
 func TestActsAreWrittenDown(t *testing.T) {
 	tests := map[string]act{
-		"volume of build b-1":                     {Kind: actVolume, Build: "b-1"},
-		"volume vol-1":                            {Kind: actVolume, Answered: true, Build: "b-1", Volume: "vol-1"},
-		"reservation of a device name":            {Kind: actReservation},
-		"reservation of /dev/sdf and /dev/sdg":    {Kind: actReservation, Answered: true, Reserved: []DeviceName{"/dev/sdf", "/dev/sdg"}},
-		"attachment of vol-1 to i-1":              {Kind: actAttachment, Volume: "vol-1", Host: "i-1", Device: "/dev/sdf"},
-		"mount of /dev/xvdf1 on /mnt":             {Kind: actMount, Node: "/dev/xvdf1", Path: "/mnt"},
-		"snapshot of vol-1":                       {Kind: actSnapshot, Volume: "vol-1"},
-		"snapshot snap-1":                         {Kind: actSnapshot, Volume: "vol-1", Snapshot: "snap-1"},
-		"image of snap-1":                         {Kind: actImage, Snapshot: "snap-1"},
-		"image ami-1":                             {Kind: actImage, Snapshot: "snap-1", Image: "ami-1"},
-		`act of the unknown kind "of the future"`: {Kind: "of the future"},
+		"volume of build b-1":                  {Kind: actVolume, Build: "b-1"},
+		"volume vol-1":                         {Kind: actVolume, Answered: true, Build: "b-1", Volume: "vol-1"},
+		"reservation of a device name":         {Kind: actReservation},
+		"reservation of /dev/sdf and /dev/sdg": {Kind: actReservation, Answered: true, Reserved: []DeviceName{"/dev/sdf", "/dev/sdg"}},
+		"attachment of vol-1 to i-1":           {Kind: actAttachment, Volume: "vol-1", Host: "i-1", Device: "/dev/sdf"},
+		"mount of /dev/xvdf1 on /mnt":          {Kind: actMount, Node: "/dev/xvdf1", Path: "/mnt"},
+		"snapshot of vol-1":                    {Kind: actSnapshot, Volume: "vol-1"},
+		"snapshot snap-1":                      {Kind: actSnapshot, Volume: "vol-1", Snapshot: "snap-1"},
+		"image of snap-1":                      {Kind: actImage, Snapshot: "snap-1"},
+		"image ami-1":                          {Kind: actImage, Snapshot: "snap-1", Image: "ami-1"},
+		"copy of ami-1 in there":               {Kind: actCopy, Region: "there", Source: "ami-1", Name: "golden"},
+		"copy ami-2 in there":                  {Kind: actCopy, Answered: true, Region: "there", Source: "ami-1", Name: "golden", Image: "ami-2"},
+		"copy ami-2 (snapshot snap-2 and snapshot snap-3) in there": {Kind: actCopy, Region: "there", Image: "ami-2", Snapshots: []SnapshotID{"snap-2", "snap-3"}},
+		"deregistration of image ami-0 in there": {
+			Kind: actReplaced, Region: "there", Image: "ami-0",
+			Record: &Record{Image: "ami-0", Name: "golden", Snapshots: []SnapshotID{"snap-0"}, Data: []byte("as it was")},
+		},
+		"snapshot snap-0 of the replaced image ami-0 in there": {Kind: actOldSnapshot, Region: "there", Image: "ami-0", Snapshot: "snap-0"},
+		`act of the unknown kind "of the future"`:              {Kind: "of the future"},
 	}
 	for name, a := range tests {
 		if got := a.String(); got != name {
@@ -44,7 +52,9 @@ func TestActsAreWrittenDown(t *testing.T) {
 // TestUnknownActIsNotUndone: nothing is guessed at.
 func TestUnknownActIsNotUndone(t *testing.T) {
 	b := newBuild(nil, nil, Plan{}, nil)
-	if err := b.undo(t.Context(), act{Kind: "of the future"}, nil); err == nil {
-		t.Error("an act of an unknown kind was undone")
+	for _, a := range []act{{Kind: "of the future"}, {Kind: actReplaced, Image: "ami-0"}} {
+		if err := b.undo(t.Context(), a, nil); err == nil {
+			t.Errorf("%+v was undone", a)
+		}
 	}
 }

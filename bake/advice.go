@@ -28,6 +28,24 @@ func advice(acts []act) []string {
 	return advice
 }
 
+// removalOfCopy names the snapshots, once they are known.
+func (a act) removalOfCopy() string {
+	step := fmt.Sprintf("deregister image %s in %s", a.Image, a.Region)
+	if len(a.Snapshots) == 0 {
+		return step + " and delete the snapshots made for it"
+	}
+	return fmt.Sprintf("%s; delete %s in %s", step, listed(a.Snapshots), a.Region)
+}
+
+// listed names snapshots.
+func listed(ids []SnapshotID) string {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = "snapshot " + string(id)
+	}
+	return strings.Join(names, " and ")
+}
+
 // removal tells a user how to undo an act; empty where it ends with this process.
 func (a act) removal() string {
 	switch a.Kind {
@@ -41,6 +59,10 @@ func (a act) removal() string {
 		return fmt.Sprintf("delete snapshot %s", a.Snapshot)
 	case actImage:
 		return fmt.Sprintf("deregister image %s", a.Image)
+	case actCopy:
+		return a.removalOfCopy()
+	case actReplaced:
+		return fmt.Sprintf("register %q in %s again, as %s was, of %s", a.Record.Name, a.Region, a.Image, listed(a.Record.Snapshots))
 	}
 	return ""
 }

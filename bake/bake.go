@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -27,14 +28,17 @@ func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report 
 	if err != nil {
 		return Result{}, b.failed(ctx, err)
 	}
-	b.letBe(b.products)
-	result.Leftovers = b.cleared(ctx)
+	result.Leftovers = b.cleared(ctx, b.keep())
 	return result, nil
 }
 
 // inOrder is the whole order of a build. Every step arms its own undoing.
 func (b *build) inOrder(ctx context.Context) (Result, error) {
-	basis, err := b.surveyed(ctx) // host, source image, name and local paths, side by side
+	basis, err := b.surveyed(ctx) // host, source image, names and local paths, side by side
+	if err != nil {
+		return Result{}, err
+	}
+	basis, err = b.unlock(ctx, basis) // copy a source that cannot be started from
 	if err != nil {
 		return Result{}, err
 	}
@@ -73,11 +77,15 @@ func (b *build) inOrder(ctx context.Context) (Result, error) {
 	var away sync.WaitGroup
 	defer away.Wait()
 	away.Go(func() { b.putAway(ctx, attachment, volume) }) // detach, delete
-	image, err := b.register(ctx, basis, snapshot)         // snapshot complete, image available
+	image, err := b.register(ctx, basis, snapshot)         // snapshot complete, old image replaced, new one available
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Image: image, Snapshot: snapshot, Region: basis.Host.Region, Source: basis.Source}, nil
+	products, err := b.publish(ctx, basis, image, snapshot) // copies and permissions, side by side
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Products: products, Source: basis.Source}, nil
 }
 
 // build is what every step works with; what a step finds or makes goes from hand
@@ -91,10 +99,15 @@ type build struct {
 
 	// scaffold is only there for the build: device name, volume, attachment, mount.
 	scaffold *undo.Stack
-	// products are what the build is for: snapshot and image.
+	// products are what the build is for: snapshot and image, and what they replace.
 	products *undo.Stack
+	// regions are the products in other regions, or copied in the build's own: each
+	// region's are undone by themselves, whatever becomes of the others.
+	regions []*undo.Stack
+	// replaced are the snapshots of replaced images, which go when all is done.
+	replaced *undo.Stack
 
-	// armed are the acts of both stacks in their order, those that are over included.
+	// armed are the acts of all stacks in their order, those that are over included.
 	armedMu sync.Mutex
 	armed   []*armed
 	// releases give back the device names that this process holds.
@@ -113,6 +126,7 @@ func newBuild(cloud Cloud, machine Machine, plan Plan, report Reporter) *build {
 	return &build{
 		cloud: cloud, machine: machine, plan: plan.orDefault(), waits: plan.Waits.orDefault(), report: report,
 		scaffold: undo.NewStack("scaffold"), products: undo.NewStack("products"),
+		replaced: undo.NewStack("snapshots of replaced images"),
 		releases: map[DeviceName]func() error{}, stopReaping: func() {},
 	}
 }
@@ -131,21 +145,35 @@ func (b *build) done(ctx context.Context, step string) error {
 	return nil
 }
 
+// stacks are all that is armed, in the order in which it is undone.
+func (b *build) stacks() []*undo.Stack {
+	return append(slices.Clone(b.regions), b.products, b.scaffold)
+}
+
+// keep makes what was made stay: the build has succeeded. It answers the acts by which
+// the snapshots of replaced images go; that they are to is settled in the same moment.
+func (b *build) keep() []*armed {
+	stacks := append(slices.Clone(b.regions), b.products)
+	var kept []act
+	for _, stack := range stacks {
+		kept = append(kept, b.pending(stack)...)
+	}
+	old := b.armReplaced(kept)
+	b.letBe(stacks...)
+	return old
+}
+
 // failed undoes everything, unless the user wants it left, and tells.
 func (b *build) failed(ctx context.Context, cause error) error {
-	left := append(b.products.Pending(), b.scaffold.Pending()...)
+	var left []string
+	for _, stack := range b.stacks() {
+		left = append(left, stack.Pending()...)
+	}
 	if len(left) == 0 {
 		return cause
 	}
 	if b.plan.KeepOnError != nil && b.plan.KeepOnError(cause) {
-		advice := advice(append(b.pending(b.products), b.pending(b.scaffold)...))
-		b.letBe(b.products, b.scaffold)
-		if err := b.machine.Stay(context.WithoutCancel(ctx)); err != nil {
-			b.report.Warn("what is mounted may not stay: %v", err)
-		}
-		for _, advice := range advice {
-			b.report.Warn("%s", advice)
-		}
+		b.leaveAll(ctx)
 		return fmt.Errorf("%w%s", cause, listing("left as it is", left))
 	}
 	undone, stuck := b.undoAll(ctx)
@@ -157,28 +185,56 @@ func (b *build) failed(ctx context.Context, cause error) error {
 	return cause
 }
 
-// stacks are all that is armed, in the order in which it is undone.
-func (b *build) stacks() []*undo.Stack { return []*undo.Stack{b.products, b.scaffold} }
-
-// undoAll undoes everything. It answers what was undone, and an error that names
-// the rest.
-func (b *build) undoAll(ctx context.Context) (undone []string, err error) {
+// leaveAll leaves everything as it is, and tells the user what can be done with it.
+func (b *build) leaveAll(ctx context.Context) {
+	var acts []act
 	for _, stack := range b.stacks() {
-		err = errors.Join(err, stack.Release(ctx, b.waits.Release, func(what string) {
-			undone = append(undone, what)
-			b.report.Detail("undone: %s", what)
-		}))
+		acts = append(acts, b.pending(stack)...)
 	}
-	return undone, err
+	b.letBe(b.stacks()...)
+	if err := b.machine.Stay(context.WithoutCancel(ctx)); err != nil {
+		b.report.Warn("what is mounted may not stay: %v", err)
+	}
+	for _, advice := range advice(acts) {
+		b.report.Warn("%s", advice)
+	}
 }
 
-// cleared removes the rest of the scaffold after a success and answers what
-// would not go.
-func (b *build) cleared(ctx context.Context) []string {
+// undoAll undoes everything: the regions side by side, then what they were copied
+// from. It answers what was undone, and an error that names the rest.
+func (b *build) undoAll(ctx context.Context) (undone []string, err error) {
+	var mu sync.Mutex
+	var stuck []error
+	release := func(stack *undo.Stack) {
+		err := stack.Release(ctx, b.waits.Release, func(what string) {
+			b.report.Detail("undone: %s", what)
+			mu.Lock()
+			defer mu.Unlock()
+			undone = append(undone, what)
+		})
+		mu.Lock()
+		defer mu.Unlock()
+		stuck = append(stuck, err)
+	}
+	var regions sync.WaitGroup
+	for _, stack := range b.regions {
+		regions.Go(func() { release(stack) })
+	}
+	regions.Wait()
+	release(b.products)
+	release(b.scaffold)
+	b.rescue(ctx)
+	return undone, errors.Join(stuck...)
+}
+
+// cleared removes the rest of the scaffold after a success, and the snapshots of
+// replaced images, and answers what would not go.
+func (b *build) cleared(ctx context.Context, old []*armed) []string {
 	if err := b.scaffold.Release(ctx, b.waits.Release, nil); err != nil {
 		b.report.Warn("the image is made, but %v", err)
 	}
-	return b.scaffold.Pending()
+	b.dropReplaced(ctx, old)
+	return append(b.scaffold.Pending(), b.replaced.Pending()...)
 }
 
 // listing is a clause that lists things; empty if there are none.

@@ -113,26 +113,58 @@ func (w *world) asItShould(result bake.Result, err error) {
 	w.t.Helper()
 	left := w.left()
 	if err != nil {
-		if len(left) > 0 {
-			w.t.Errorf("a failed build left %q: %v\nhappened: %q", left, err, w.events)
+		if !slices.Equal(left, w.before) {
+			w.t.Errorf("a failed build left %q of %q: %v\nhappened: %q", left, w.before, err, w.events)
 		}
 		return
 	}
-	if result.Image != "ami-1" || result.Snapshot != "snap-1" || result.Region != "here" {
-		w.t.Errorf("result %+v", result)
+	if diff := cmp.Diff(w.products(), result.Products); diff != "" {
+		w.t.Errorf("products (-want +got):\n%s", diff)
 	}
-	if want := []string{"ami-1", "snap-1"}; len(result.Leftovers) == 0 && !slices.Equal(left, want) {
+	if want := w.after(); len(result.Leftovers) == 0 && !slices.Equal(left, want) {
 		w.t.Errorf("a build left %q, want %q", left, want)
 	}
 }
 
+// products are what a build must answer that succeeds.
+func (w *world) products() (products []bake.Product) {
+	if !w.publication.Passing {
+		products = append(products, bake.Product{Region: home, Image: "ami-1", Snapshots: []bake.SnapshotID{"snap-1"}})
+	}
+	for _, c := range w.publication.Copies {
+		products = append(products, bake.Product{
+			Region: c.Region, Image: bake.ImageID("ami-" + c.Region),
+			Snapshots: []bake.SnapshotID{bake.SnapshotID("snap-" + c.Region), bake.SnapshotID("snap-data-" + c.Region)},
+		})
+	}
+	return products
+}
+
+// after is what must be there after a success: the products, and what was there
+// before except for images that had to make way and what goes with them.
+func (w *world) after() []string {
+	after := slices.DeleteFunc(slices.Clone(w.before), func(id string) bool { return w.goes[id] })
+	for _, p := range w.products() {
+		after = append(after, string(p.Image))
+		for _, s := range p.Snapshots {
+			after = append(after, string(s))
+		}
+	}
+	slices.Sort(after)
+	return after
+}
+
 // acts lists every call of a build in which all goes well, pauses included.
-func acts(t *testing.T) []string {
+func acts(t *testing.T, wish wish) []string {
 	var all []string
 	in(t, func(t *testing.T, w *world) {
-		if _, err := w.build(t.Context(), w.plan()); err != nil {
+		plan := w.plan()
+		wish(w, &plan)
+		result, err := w.build(t.Context(), plan)
+		if err != nil {
 			t.Fatal(err)
 		}
+		w.asItShould(result, err)
 		all = w.acts
 	})
 	if len(all) < 40 {
@@ -144,7 +176,6 @@ func acts(t *testing.T) []string {
 // TestEveryActFailsOnce makes every call of a build fail, each in a build of its
 // own, in every way in which a call can fail.
 func TestEveryActFailsOnce(t *testing.T) {
-	all := acts(t)
 	ways := []struct {
 		name  string
 		fault func(cancel context.CancelFunc) fault
@@ -157,21 +188,26 @@ func TestEveryActFailsOnce(t *testing.T) {
 		}},
 		{"succeeds and the build is cancelled", func(c context.CancelFunc) fault { return fault{effect: true, cancel: c} }},
 	}
-	for _, way := range ways {
-		for _, act := range all {
-			t.Run(fmt.Sprintf("%s %s", act, way.name), func(t *testing.T) {
-				in(t, func(t *testing.T, w *world) {
-					ctx, cancel := context.WithCancel(t.Context())
-					defer cancel()
-					f := way.fault(cancel)
-					w.faults[act] = f
-					result, err := w.build(ctx, w.plan())
-					w.asItShould(result, err)
-					if w.struck[act] {
-						w.mustTell(act, f, result, err)
-					}
+	for wanted, wish := range wishes {
+		all := acts(t, wish)
+		for _, way := range ways {
+			for _, act := range all {
+				t.Run(fmt.Sprintf("%s, %s %s", wanted, act, way.name), func(t *testing.T) {
+					in(t, func(t *testing.T, w *world) {
+						ctx, cancel := context.WithCancel(t.Context())
+						defer cancel()
+						f := way.fault(cancel)
+						w.faults[act] = f
+						plan := w.plan()
+						wish(w, &plan)
+						result, err := w.build(ctx, plan)
+						w.asItShould(result, err)
+						if w.struck[act] {
+							w.mustTell(act, f, result, err)
+						}
+					})
 				})
-			})
+			}
 		}
 	}
 }
@@ -182,6 +218,8 @@ func (w *world) mustTell(act string, f fault, result bake.Result, err error) {
 	w.t.Helper()
 	name, _, _ := strings.Cut(act, "#")
 	late := slices.Contains([]string{"~attach", "~volume", "look at volume", "~reserve"}, name) && slices.Contains(w.events, "snapshot")
+	// What only serves the build, and what the user wants removed, goes in the end.
+	late = late || w.safe[act]
 	switch {
 	case err == nil && !late:
 		w.t.Errorf("%s went wrong, and the build succeeded", act)
@@ -197,20 +235,33 @@ func (w *world) mustTell(act string, f fault, result bake.Result, err error) {
 // TestEveryUndoingFails fails a build in which everything exists, and makes every
 // call of its undoing fail: what lies below stays, and the error names it.
 func TestEveryUndoingFails(t *testing.T) {
-	for _, first := range []string{"provision#1", "image#1"} {
+	for first, wanted := range map[string]string{
+		"provision#1": "plain", "image#1": "replaced", "publish#1": "replaced", "there: copy#1": "everywhere", "there: publish#1": "everywhere",
+		"publish#2": "passing", "look at image#12": "everywhere",
+	} {
 		var all []string
 		in(t, func(t *testing.T, w *world) {
 			w.faults[first] = fault{err: errInjected}
-			_, err := w.build(t.Context(), w.plan())
+			plan := w.plan()
+			wishes[wanted](w, &plan)
+			_, err := w.build(t.Context(), plan)
+			if !w.struck[first] {
+				return
+			}
 			w.asItShould(bake.Result{}, err)
 			all = w.acts[slices.Index(w.acts, first)+1:]
 		})
 		for _, act := range all {
+			if strings.Contains(act, "publish") {
+				continue // it is beside the first failure, and no undoing
+			}
 			t.Run(first+" "+act, func(t *testing.T) {
 				in(t, func(t *testing.T, w *world) {
 					w.faults[first] = fault{err: errInjected}
 					w.faults[act] = fault{err: errors.New("the undoing failed")}
-					_, err := w.build(t.Context(), w.plan())
+					plan := w.plan()
+					wishes[wanted](w, &plan)
+					_, err := w.build(t.Context(), plan)
 					if !w.struck[first] {
 						return // intervals vary: this call came before the first failure
 					}
@@ -218,10 +269,11 @@ func TestEveryUndoingFails(t *testing.T) {
 						t.Errorf("error %v does not wrap what failed first", err)
 					}
 					for _, thing := range w.left() {
-						if !strings.Contains(err.Error(), thing) {
+						if !w.old(thing) && !strings.Contains(err.Error(), w.owner(thing)) {
 							t.Errorf("%s is left, and the error does not name it: %v", thing, err)
 						}
 					}
+					w.neverWithout(act, err)
 					if w.struck[act] && !strings.Contains(err.Error(), "the undoing failed") {
 						t.Errorf("the error hides that an undoing failed: %v", err)
 					}

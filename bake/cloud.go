@@ -55,9 +55,6 @@ type Cloud interface {
 	// from scratch.
 	Source(context.Context) (Image, error)
 
-	// CheckName fails when an image of this name is in the way.
-	CheckName(ctx context.Context, name string) error
-
 	// CreateVolume asks for a volume, tagged with its BuildID.
 	CreateVolume(context.Context, VolumeSpec) (VolumeID, error)
 	// Volume reads a volume; an error wraps ErrNotFound if there is none.
@@ -93,6 +90,8 @@ type Cloud interface {
 	FindImages(context.Context, SnapshotID) ([]ImageID, error)
 	// Deregister removes an image; its snapshots stay.
 	Deregister(context.Context, ImageID) error
+
+	Publisher
 }
 
 // Host is the virtual machine that a build runs on.

@@ -137,9 +137,8 @@ type Workplace struct {
 
 // Result is what a build made.
 type Result struct {
-	Image    ImageID
-	Snapshot SnapshotID
-	Region   string
+	// Products are the images, one for each region, in the order of these.
+	Products []Product
 	// Source is nil from scratch.
 	Source *Image
 	// Leftovers names the scaffold that could not be removed, if any.

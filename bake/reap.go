@@ -222,8 +222,9 @@ func (r reaper) clean(ctx context.Context, j *undo.Journal, found Remains) (Rema
 	}
 	r.report.Detail("cleaning up after the killed build %s", found.Build)
 	undone, err := b.undoAll(ctx)
+	err = errors.Join(err, b.replaced.Release(ctx, b.waits.Release, func(what string) { undone = append(undone, what) }))
 	found.Undone, found.Fate = undone, Removed
-	for _, stack := range b.stacks() {
+	for _, stack := range append(b.stacks(), b.replaced) {
 		found.Pending = append(found.Pending, stack.Pending()...)
 	}
 	if len(found.Pending) > 0 {
@@ -242,15 +243,27 @@ func (b *build) inherit(j *undo.Journal) error {
 		if flying := b.waits.InFlight - time.Since(p.At); !a.Answered {
 			b.waits.Lost = max(b.waits.Lost, min(flying, b.waits.InFlight))
 		}
-		b.hold(b.stackCalled(p.Stack), a, j.Note(p))
+		if stack := b.stackCalled(p.Stack); stack == b.replaced && !j.Kept(b.products.Name()) {
+			err = j.Note(p).Over() // the replaced image comes back, and needs its snapshots
+		} else {
+			b.hold(stack, a, j.Note(p))
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // stackCalled finds a stack by the name that it has in journals.
 func (b *build) stackCalled(name string) *undo.Stack {
-	if name == b.products.Name() {
-		return b.products
+	for _, stack := range append(b.stacks(), b.replaced) {
+		if name == stack.Name() {
+			return stack
+		}
+	}
+	if region, ok := strings.CutPrefix(name, inRegion); ok {
+		return b.regional(region)
 	}
 	return b.scaffold
 }
@@ -283,7 +296,12 @@ func (a act) check() error {
 			return errors.New("it does not say of what")
 		}
 		return checkRoot(*a.Root)
-	case actVolume, actAttachment, actSnapshot, actImage:
+	case actReplaced:
+		if a.Record == nil {
+			return errors.New("it does not say what the image was")
+		}
+		return nil
+	case actVolume, actAttachment, actSnapshot, actImage, actCopy, actOldSnapshot:
 		return nil
 	}
 	return errors.New("this program does not know it")

@@ -24,13 +24,17 @@ type basis struct {
 	Facts
 	labels Labels
 	volume VolumeSpec
+	// publication is where the image is to be had, and replaced are the images there
+	// that have its name, by region.
+	publication Publication
+	replaced    map[string][]Record
 }
 
 // survey asks everything that can be asked without creating anything: whatever
 // can be wrong with the user's wishes is told here.
 func (b *build) survey(ctx context.Context) (basis, error) {
 	b.report.Step("Looking at the host, the source image and the name %q", b.plan.ImageName)
-	facts, err := b.facts(ctx)
+	facts, here, err := b.facts(ctx)
 	if err != nil {
 		return basis{}, err
 	}
@@ -47,12 +51,19 @@ func (b *build) survey(ctx context.Context) (basis, error) {
 		return basis{}, err
 	}
 	spec.Tags = labels.VolumeTags
-	return basis{Facts: facts, labels: labels, volume: spec}, b.done(ctx, "survey")
+	from := basis{Facts: facts, labels: labels, volume: spec}
+	if from.publication, err = b.cloud.Publication(ctx, facts); err != nil {
+		return basis{}, err
+	}
+	if from.replaced, err = b.inTheWay(ctx, from, here); err != nil {
+		return basis{}, err
+	}
+	return from, b.done(ctx, "survey")
 }
 
-// facts asks the cloud and the machine side by side; the first no ends it.
-func (b *build) facts(ctx context.Context) (Facts, error) {
-	var facts Facts
+// facts asks the cloud and the machine side by side; the first no ends it. It also
+// answers the images in the build's own region that have the name.
+func (b *build) facts(ctx context.Context) (facts Facts, here []ImageID, err error) {
 	ask, ctx := errgroup.WithContext(ctx)
 	ask.Go(func() (err error) {
 		facts.Host, err = b.cloud.Host(ctx)
@@ -62,9 +73,13 @@ func (b *build) facts(ctx context.Context) (Facts, error) {
 		facts.Source, err = b.source(ctx)
 		return err
 	})
-	ask.Go(func() error { return b.cloud.CheckName(ctx, b.plan.ImageName) })
+	ask.Go(func() (err error) {
+		here, err = b.cloud.Named(ctx, b.plan.ImageName)
+		return err
+	})
 	ask.Go(b.checkPaths)
-	return facts, ask.Wait()
+	err = ask.Wait()
+	return facts, here, err
 }
 
 // source is nil from scratch.
@@ -76,7 +91,7 @@ func (b *build) source(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if img.Root.Snapshot == "" {
+	if img.Root.Snapshot == "" && !img.Locked {
 		return nil, fmt.Errorf("cannot start from image %s: its root device %q has no snapshot", img.ID, img.RootDevice)
 	}
 	return &img, nil
@@ -164,4 +179,25 @@ func (p Plan) blank(spec VolumeSpec) (VolumeSpec, error) {
 	}
 	spec.Type = cmp.Or(spec.Type, defaultType)
 	return spec, nil
+}
+
+// unlock has a source image whose snapshots the account may not use copied, and the
+// volume made of the copy.
+func (b *build) unlock(ctx context.Context, from basis) (basis, error) {
+	if from.Source == nil || !from.Source.Locked {
+		return from, nil
+	}
+	b.report.Step("Copying the source image %s, whose snapshots this account may not use", from.Source.ID)
+	copied, err := b.copyImage(ctx, b.scaffold, from.Host.Region, CopySpec{
+		Build: b.plan.Build, Source: from.Source.ID, SourceRegion: from.Host.Region, Name: "packer-chroot-source-" + string(b.plan.Build),
+	})
+	if err != nil {
+		return basis{}, err
+	}
+	if copied.Root.Snapshot == "" {
+		return basis{}, fmt.Errorf("cannot start from image %s: the root device %q of its copy %s has no snapshot",
+			from.Source.ID, copied.RootDevice, copied.ID)
+	}
+	from.volume.Snapshot = copied.Root.Snapshot
+	return from, b.done(ctx, "copy source image")
 }

@@ -37,6 +37,9 @@ type Waits struct {
 	Snapshot Pace
 	// Image is for an image to become available, or to be gone.
 	Image Pace
+	// Copy is for a copy of an image to become available; between regions it takes
+	// long.
+	Copy Pace
 	// Unseen is how long a thing that was just created may be unknown to the
 	// cloud's reading calls, which can lag behind its creating ones.
 	Unseen time.Duration
@@ -59,6 +62,7 @@ func DefaultWaits() Waits {
 		Attachment: Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Patience: 10 * time.Minute},
 		Snapshot:   Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Patience: 2 * time.Hour},
 		Image:      Pace{First: 100 * time.Millisecond, Longest: 5 * time.Second, Patience: 30 * time.Minute},
+		Copy:       Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Patience: 2 * time.Hour},
 		Unseen:     30 * time.Second,
 		Lost:       2 * time.Second,
 		InFlight:   15 * time.Second,
@@ -71,7 +75,7 @@ func DefaultWaits() Waits {
 // cloud, and with that many looks; 0 leaves the one or the other.
 func (w Waits) Polled(interval time.Duration, attempts int) Waits {
 	w = w.orDefault()
-	for _, p := range []*Pace{&w.Volume, &w.Attachment, &w.Snapshot, &w.Image} {
+	for _, p := range []*Pace{&w.Volume, &w.Attachment, &w.Snapshot, &w.Image, &w.Copy} {
 		if interval > 0 {
 			p.First, p.Longest = interval, interval
 		}
@@ -88,6 +92,7 @@ func (w Waits) orDefault() Waits {
 		Attachment: w.Attachment.or(d.Attachment),
 		Snapshot:   w.Snapshot.or(d.Snapshot),
 		Image:      w.Image.or(d.Image),
+		Copy:       w.Copy.or(d.Copy),
 		Unseen:     cmp.Or(w.Unseen, d.Unseen),
 		Lost:       cmp.Or(w.Lost, d.Lost),
 		InFlight:   cmp.Or(w.InFlight, d.InFlight),

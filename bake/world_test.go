@@ -46,6 +46,9 @@ type world struct {
 	faults map[string]fault
 	struck map[string]bool
 	told   []string
+	// kept says that nothing can fail the build any more, and safe are the acts since.
+	kept bool
+	safe map[string]bool
 
 	// moment, if set, is called before and after every effect; an error of it keeps
 	// the effect from coming about, or its answer from arriving.
@@ -72,11 +75,24 @@ type world struct {
 	volumes   map[bake.VolumeID]*worldVolume
 	snapshots map[bake.SnapshotID]*worldSnapshot
 	images    map[bake.ImageID]*worldImage
-	mounted   map[string]bool
-	dirty     bool
+	// ghosts are deregistered images that reading calls still tell of for a while.
+	ghosts  map[bake.ImageID]*worldImage
+	mounted map[string]bool
+	dirty   bool
 	// lose ends the machine; stays says that mounts are to outlive it.
 	lose  context.CancelCauseFunc
 	stays bool
+
+	// publication is what the user wants; users says that others are to have the image.
+	publication bake.Publication
+	users       bool
+	copyTakes   time.Duration
+	copySpecs   []bake.CopySpec
+	published   []bake.PublishSpec
+	// before lists what was there before the build.
+	before []string
+	// goes are those things of before that a success removes.
+	goes map[string]bool
 
 	source    bake.Image
 	host      bake.Host
@@ -100,22 +116,27 @@ type worldVolume struct {
 }
 
 type worldSnapshot struct {
+	region string
 	volume bake.VolumeID
 	born   time.Time
 }
 
 type worldImage struct {
-	snapshot bake.SnapshotID
-	born     time.Time
+	region, name string
+	snapshots    []bake.SnapshotID
+	// of is what a copy was made of.
+	of         bake.ImageID
+	born, gone time.Time
+	takes      time.Duration
 }
 
 func newWorld(t *testing.T) *world {
 	return &world{
-		t: t, counts: map[string]int{}, faults: map[string]fault{}, struck: map[string]bool{},
-		lag: 120 * time.Millisecond, reserved: map[bake.DeviceName]bool{},
+		t: t, counts: map[string]int{}, faults: map[string]fault{}, struck: map[string]bool{}, safe: map[string]bool{},
+		lag: 120 * time.Millisecond, goes: map[string]bool{}, reserved: map[bake.DeviceName]bool{},
 		snapshotTakes: 30 * time.Second, detachTakes: 300 * time.Millisecond,
 		volumes: map[bake.VolumeID]*worldVolume{}, snapshots: map[bake.SnapshotID]*worldSnapshot{},
-		images: map[bake.ImageID]*worldImage{}, mounted: map[string]bool{},
+		images: map[bake.ImageID]*worldImage{}, ghosts: map[bake.ImageID]*worldImage{}, copyTakes: time.Minute, mounted: map[string]bool{},
 		host: bake.Host{ID: "i-1", Region: "here", Zone: "here-a", Taken: []bake.DeviceName{"/dev/sda1"}},
 		source: bake.Image{
 			ID: "ami-source", Name: "base", State: bake.ImageAvailable,
@@ -130,6 +151,7 @@ func (w *world) act(ctx context.Context, name string, effect func() error) error
 	w.counts[name]++
 	key := fmt.Sprintf("%s#%d", name, w.counts[name])
 	w.acts = append(w.acts, key)
+	w.safe[key] = w.kept
 	f, strikes := w.faults[key]
 	effect = w.mortal(key, effect)
 	w.mu.Unlock()
@@ -170,7 +192,7 @@ func (w *world) left() []string {
 	defer w.mu.Unlock()
 	var left []string
 	for id := range w.images {
-		left = append(left, string(id))
+		left = append(left, strings.TrimSuffix(string(id), again))
 	}
 	for id := range w.snapshots {
 		left = append(left, string(id))
@@ -196,10 +218,6 @@ func (w *world) Host(ctx context.Context) (bake.Host, error) {
 
 func (w *world) Source(ctx context.Context) (bake.Image, error) {
 	return w.source, w.act(ctx, "source", func() error { return nil })
-}
-
-func (w *world) CheckName(ctx context.Context, _ string) error {
-	return w.act(ctx, "name", func() error { return nil })
 }
 
 func (w *world) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (id bake.VolumeID, err error) {
@@ -317,31 +335,13 @@ func (w *world) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (id 
 		w.happened("snapshot")
 		w.snapSpec = spec
 		id = "snap-1"
-		w.snapshots[id] = &worldSnapshot{volume: spec.Volume, born: time.Now()}
+		w.snapshots[id] = &worldSnapshot{region: home, volume: spec.Volume, born: time.Now()}
 		return nil
 	})
 	if err != nil {
 		id = ""
 	}
 	return id, err
-}
-
-func (w *world) Snapshot(ctx context.Context, id bake.SnapshotID) (s bake.Snapshot, err error) {
-	err = w.act(ctx, "look at snapshot", func() error {
-		known, ok := w.snapshots[id]
-		if !ok || time.Since(known.born) < w.lag {
-			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
-		}
-		s = bake.Snapshot{ID: id, State: bake.SnapshotPending, Percent: int(100 * time.Since(known.born) / w.snapshotTakes)}
-		if s.Percent >= 100 {
-			s.State, s.Percent = bake.SnapshotCompleted, 100
-			if w.snapshotState != "" {
-				s.State, s.Reason = w.snapshotState, "the disk is on fire"
-			}
-		}
-		return nil
-	})
-	return s, err
 }
 
 func (w *world) FindSnapshots(ctx context.Context, id bake.VolumeID) (ids []bake.SnapshotID, err error) {
@@ -356,81 +356,22 @@ func (w *world) FindSnapshots(ctx context.Context, id bake.VolumeID) (ids []bake
 	return ids, err
 }
 
-func (w *world) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
-	return w.act(ctx, "~snapshot", func() error {
-		known, ok := w.snapshots[id]
-		if !ok {
-			return nil
-		}
-		for img, i := range w.images {
-			if i.snapshot == id {
-				w.wrong("%s is deleted while %s uses it", id, img)
-			}
-		}
-		if w.picky && time.Since(known.born) < w.snapshotTakes {
-			return fmt.Errorf("%s is pending", id)
-		}
-		w.happened("~snapshot")
-		delete(w.snapshots, id)
-		return nil
-	})
-}
-
 func (w *world) Register(ctx context.Context, spec bake.ImageSpec) (id bake.ImageID, err error) {
 	err = w.act(ctx, "image", func() error {
 		if s := w.snapshots[spec.Snapshot]; s == nil || time.Since(s.born) < w.snapshotTakes {
 			w.wrong("an image is made of %s, which is not complete", spec.Snapshot)
 		}
+		w.named(home, spec.Name)
 		w.happened("image")
 		w.imageSpec = spec
 		id = "ami-1"
-		w.images[id] = &worldImage{snapshot: spec.Snapshot, born: time.Now()}
+		w.images[id] = &worldImage{region: home, name: spec.Name, snapshots: []bake.SnapshotID{spec.Snapshot}, born: time.Now(), takes: time.Second}
 		return nil
 	})
 	if err != nil {
 		id = ""
 	}
 	return id, err
-}
-
-func (w *world) Image(ctx context.Context, id bake.ImageID) (img bake.Image, err error) {
-	err = w.act(ctx, "look at image", func() error {
-		known, ok := w.images[id]
-		if !ok || time.Since(known.born) < w.lag {
-			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
-		}
-		img = bake.Image{ID: id, State: bake.ImagePending}
-		if time.Since(known.born) > time.Second {
-			img.State = bake.ImageAvailable
-			if w.imageState != "" {
-				img.State, img.Reason = w.imageState, "out of paper"
-			}
-		}
-		return nil
-	})
-	return img, err
-}
-
-func (w *world) FindImages(ctx context.Context, id bake.SnapshotID) (ids []bake.ImageID, err error) {
-	err = w.act(ctx, "find images", func() error {
-		for img, known := range w.images {
-			if known.snapshot == id && time.Since(known.born) >= w.lag {
-				ids = append(ids, img)
-			}
-		}
-		return nil
-	})
-	return ids, err
-}
-
-func (w *world) Deregister(ctx context.Context, id bake.ImageID) error {
-	return w.act(ctx, "~image", func() error {
-		if _, ok := w.images[id]; ok {
-			w.happened("~image")
-			delete(w.images, id)
-		}
-		return nil
-	})
 }
 
 // machine is the local half of the world.
@@ -651,8 +592,8 @@ func (w *world) plan() bake.Plan {
 		Provision: func(ctx context.Context, _ bake.Workplace) error {
 			return w.act(ctx, "provision", func() error { w.happened("provision"); return nil })
 		},
-		Pause: func(ctx context.Context, _ string) error {
-			return w.act(ctx, "pause", func() error { return nil })
+		Pause: func(ctx context.Context, step string) error {
+			return w.act(ctx, "pause", func() error { w.kept = step == "publish image"; return nil })
 		},
 	}
 }

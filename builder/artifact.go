@@ -3,8 +3,6 @@ package builder
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,36 +18,22 @@ const destroyLimit = 10 * time.Minute
 // were told.
 const stateGenerated = "generated_data"
 
-// Artifact is the images that a build made, one for each region.
+// Artifact is the images that a build made.
 type Artifact struct {
 	kind      Kind
-	images    map[string]Made // by region
+	products  []bake.Product // sorted by region
 	source    bake.ImageID
 	generated map[string]any
-	destroy   func(context.Context, Made) error
+	cloud     bake.Cloud
 }
 
-// Made is an image that a build made, and the snapshot that it is made of.
-type Made struct {
-	Region   string
-	Image    bake.ImageID
-	Snapshot bake.SnapshotID
-}
-
-func (r *run) artifact(result bake.Result, destroy func(context.Context, Made) error) *Artifact {
-	a := &Artifact{
-		kind:      r.Kind,
-		images:    map[string]Made{result.Region: {result.Region, result.Image, result.Snapshot}},
-		generated: r.generated,
-		destroy:   destroy,
-	}
+func (r *run) artifact(result bake.Result, cloud bake.Cloud) *Artifact {
+	a := &Artifact{kind: r.Kind, products: result.Products, generated: r.generated, cloud: cloud}
 	if result.Source != nil {
 		a.source = result.Source.ID
 	}
 	return a
 }
-
-func (a *Artifact) regions() []string { return slices.Sorted(maps.Keys(a.images)) }
 
 // BuilderId implements packersdk.Artifact.
 func (a *Artifact) BuilderId() string { return a.kind.ID } //nolint:revive // the interface spells it so
@@ -60,8 +44,8 @@ func (a *Artifact) Files() []string { return nil }
 // Id implements packersdk.Artifact: region:image, sorted and joined with commas.
 func (a *Artifact) Id() string { //nolint:revive // the interface spells it so
 	var ids []string
-	for _, region := range a.regions() {
-		ids = append(ids, region+":"+string(a.images[region].Image))
+	for _, p := range a.products {
+		ids = append(ids, p.Region+":"+string(p.Image))
 	}
 	return strings.Join(ids, ",")
 }
@@ -70,8 +54,8 @@ func (a *Artifact) Id() string { //nolint:revive // the interface spells it so
 func (a *Artifact) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%ss were created:\n", a.kind.Image)
-	for _, region := range a.regions() {
-		fmt.Fprintf(&s, "%s: %s\n", region, a.images[region].Image)
+	for _, p := range a.products {
+		fmt.Fprintf(&s, "%s: %s\n", p.Region, p.Image)
 	}
 	return s.String()
 }
@@ -89,12 +73,12 @@ func (a *Artifact) State(name string) any {
 }
 
 func (a *Artifact) registryImages() []*registryimage.Image {
-	images := make([]*registryimage.Image, 0, len(a.images))
-	for _, region := range a.regions() {
+	images := make([]*registryimage.Image, 0, len(a.products))
+	for _, p := range a.products {
 		images = append(images, &registryimage.Image{
-			ImageID:        string(a.images[region].Image),
+			ImageID:        string(p.Image),
 			ProviderName:   a.kind.Provider,
-			ProviderRegion: region,
+			ProviderRegion: p.Region,
 			SourceImageID:  string(a.source),
 		})
 	}
@@ -102,14 +86,14 @@ func (a *Artifact) registryImages() []*registryimage.Image {
 }
 
 // Destroy implements packersdk.Artifact: it deletes the images and the snapshots
-// that they are made of. All are tried; what could not be deleted is told.
+// made for them, in every region. All are tried; what could not be deleted is told.
 func (a *Artifact) Destroy() error {
 	ctx, cancel := context.WithTimeout(context.Background(), destroyLimit)
 	defer cancel()
 	var errs []error
-	for _, region := range a.regions() {
-		if err := a.destroy(ctx, a.images[region]); err != nil {
-			errs = append(errs, fmt.Errorf("cannot destroy %s in %s: %w", a.images[region].Image, region, err))
+	for _, p := range a.products {
+		if err := bake.Destroy(ctx, a.cloud, p); err != nil {
+			errs = append(errs, fmt.Errorf("cannot destroy %s in %s: %w", p.Image, p.Region, err))
 		}
 	}
 	return Join(errs)

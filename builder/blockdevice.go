@@ -37,12 +37,7 @@ type VolumeTypes []string
 
 // Check fails when name, given as option, is none of the types. Empty is the
 // cloud's default.
-func (t VolumeTypes) Check(option, name string) error {
-	if name == "" || slices.Contains(t, name) {
-		return nil
-	}
-	return fmt.Errorf("%s is %q, but must be one of %s", option, name, strings.Join(t, ", "))
-}
+func (t VolumeTypes) Check(option, name string) error { return CheckOneOf(option, name, t...) }
 
 // CheckScratchRoot wants the root device among the mapped devices of an image
 // that inherits none. option is what the mappings were given as.

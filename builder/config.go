@@ -114,7 +114,7 @@ type Config struct {
 	RootVolumeSize int64 `mapstructure:"root_volume_size"`
 	// The type of the root volume, for the build and in the image. Defaults to the
 	// type of the source image's root volume, and to `gp2` with `from_scratch`.
-	// `io1` needs a source image whose root volume is `io1` too.
+	// `io1` needs `root_volume_iops`, or a source image whose root volume is `io1` too.
 	RootVolumeType string `mapstructure:"root_volume_type"`
 	// The number of I/O operations per second that the root volume is provisioned
 	// for, in the build and in the image; for types that are provisioned, such as
@@ -195,6 +195,7 @@ func (c *Config) Prepare(kind Kind) []error {
 	errs = append(errs, c.checkMounts()...)
 	errs = append(errs, c.checkFiles()...)
 	errs = append(errs, c.checkVolume(kind.VolumeTypes)...)
+	errs = append(errs, c.checkSharing()...)
 	if c.FromScratch {
 		errs = append(errs, c.checkScratch()...)
 	}
@@ -325,9 +326,9 @@ func (c *Config) checkScratch() []error {
 	require("pre_mount_commands", len(c.PreMountCommands) > 0)
 	require("root_volume_size", c.RootVolumeSize > 0)
 	require("root_device_name", c.RootDeviceName != "")
-	if strings.HasPrefix(c.RootVolumeType, "io") {
-		errs = append(errs, fmt.Errorf("root_volume_type %s needs a source image whose root volume is %s too, and from_scratch has none",
-			c.RootVolumeType, c.RootVolumeType))
+	if strings.HasPrefix(c.RootVolumeType, "io") && c.RootVolumeIOPS == 0 {
+		errs = append(errs, fmt.Errorf("root_volume_iops is required with root_volume_type %s, for from_scratch has no source image to take it from",
+			c.RootVolumeType))
 	}
 	return errs
 }

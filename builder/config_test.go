@@ -144,7 +144,10 @@ func TestWrongOptions(t *testing.T) {
 		{"scratch without commands", scratch("pre_mount_commands"), []string{"pre_mount_commands is required"}},
 		{"scratch without size", scratch("root_volume_size"), []string{"root_volume_size is required"}},
 		{"scratch without root", scratch("root_device_name"), []string{"root_device_name is required"}},
-		{"scratch with io1", map[string]any{"from_scratch": true, "pre_mount_commands": []any{"x"}, "root_volume_size": 1, "root_device_name": "xvda", "root_volume_type": "io1"}, []string{"root_volume_type io1"}},
+		{"scratch with io1", map[string]any{"from_scratch": true, "pre_mount_commands": []any{"x"}, "root_volume_size": 1, "root_device_name": "xvda", "root_volume_type": "io1"}, []string{"root_volume_iops is required", "root_volume_type io1"}},
+		{"root_volume_iops", map[string]any{"root_volume_iops": -1}, []string{"root_volume_iops", "-1"}},
+		{"snapshot_users", map[string]any{"snapshot_users": []any{"123456789012", "me"}}, []string{"snapshot_users[1]", `"me"`, "12 digits"}},
+		{"snapshot_groups", map[string]any{"snapshot_groups": []any{"some"}}, []string{"snapshot_groups[0]", `"some"`, "all"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -170,6 +173,8 @@ func TestRightOptions(t *testing.T) {
 		"mount_path of a user variable":  {"mount_path": "{{user `dir`}}/{{.Device}}", "packer_user_variables": map[string]any{"dir": "/x"}},
 		"a mount without a source":       {"chroot_mounts": []any{[]any{"tmpfs", "", "/tmp"}}},
 		"whole device":                   {"mount_partition": "0"},
+		"scratch with io1":               {"from_scratch": true, "pre_mount_commands": []any{"x"}, "root_volume_size": 10, "root_device_name": "xvda", "root_volume_type": "io1", "root_volume_iops": 100},
+		"shared snapshots":               {"snapshot_users": []any{"123456789012"}, "snapshot_groups": []any{"all"}},
 		"functions":                      {"pre_mount_commands": []any{"echo {{timestamp}} {{isotime}} {{.Device | upper}}"}},
 		"a function that fails on some":  {"description": `{{split .SourceTMIName "-" 5}}`},
 		"tags of the source":             {"tags": map[string]any{"r": "{{.SourceTMITags.Release}}"}},

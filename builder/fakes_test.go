@@ -161,7 +161,9 @@ func build(ctx context.Context, t *testing.T, ui *screen, hook hookFunc, job bui
 		if err := act(ctx, plan, report); err != nil {
 			return bake.Result{}, err
 		}
-		return bake.Result{Image: "ami-2", Snapshot: "snap-2", Region: facts.Host.Region, Source: facts.Source}, nil
+		return bake.Result{
+			Products: []bake.Product{{Region: facts.Host.Region, Image: "ami-2", Snapshots: []bake.SnapshotID{"snap-2"}}}, Source: facts.Source,
+		}, nil
 	}
 	return builder.Run(ctx, ui, hook, job)
 }

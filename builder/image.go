@@ -52,3 +52,7 @@ type Sharing struct {
 	// `false`.
 	SkipRegionValidation bool `mapstructure:"skip_region_validation"`
 }
+
+func (s Sharing) checkSharing() []error {
+	return append(CheckAccounts("snapshot_users", s.SnapshotUsers), CheckGroups("snapshot_groups", s.SnapshotGroups)...)
+}

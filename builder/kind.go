@@ -1,10 +1,8 @@
 package builder
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -97,34 +95,6 @@ func (l Limits) checkTags(what string, tags map[string]string) error {
 	return nil
 }
 
-// CheckKeys fails when one of a key pair was given without the other.
-func CheckKeys(access, secret string) error {
-	switch {
-	case access != "" && secret == "":
-		return errors.New("access_key is given without secret_key")
-	case access == "" && secret != "":
-		return errors.New("secret_key is given without access_key")
-	}
-	return nil
-}
-
-// Endpoint makes a URL of a custom endpoint: https is added where the user gave
-// a host alone. Empty stays empty.
-func Endpoint(option, given string) (string, error) {
-	if given == "" {
-		return "", nil
-	}
-	full := given
-	if !strings.Contains(full, "://") {
-		full = "https://" + full
-	}
-	u, err := url.Parse(full)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return "", fmt.Errorf("%s is %q, but must be a URL such as https://host", option, given)
-	}
-	return full, nil
-}
-
 // sourceFields are what is known of the source image, named as the templates and
 // provisioners of this kind name it: SourceAMI, SourceAMIName and so on.
 func (k Kind) sourceFields(source *bake.Image) map[string]any {
@@ -169,18 +139,4 @@ func (k Kind) hookData(w bake.Workplace) map[string]any {
 func (k Kind) GeneratedData() []string {
 	names := slices.Collect(maps.Keys(k.sourceFields(nil)))
 	return slices.Sorted(slices.Values(append(names, fieldRegion, fieldDevice, fieldMountPath)))
-}
-
-// CheckVirtualization fails when the virtualization type is not one that images
-// can have, or is missing in a build that cannot inherit it.
-func CheckVirtualization(option, given string, fromScratch bool) error {
-	switch {
-	case given == "hvm" || given == "paravirtual":
-		return nil
-	case given != "":
-		return fmt.Errorf("%s is %q, but must be hvm or paravirtual", option, given)
-	case fromScratch:
-		return fmt.Errorf("%s is required with from_scratch", option)
-	}
-	return nil
 }

@@ -44,8 +44,6 @@ type Session struct {
 	Cloud bake.Cloud
 	// Endpoint is where the cloud's API is; empty where there is no choice.
 	Endpoint string
-	// Destroy deletes an image and its snapshot. What is already gone is no error.
-	Destroy func(context.Context, Made) error
 }
 
 // Host is where builds happen. What is zero is as on this machine.
@@ -122,7 +120,7 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	if err != nil {
 		return nil, err
 	}
-	return r.artifact(result, session.Destroy), nil
+	return r.artifact(result, session.Cloud), nil
 }
 
 // plan is what the user wants, with what can only be rendered later as callbacks.
@@ -134,6 +132,7 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		FromScratch:  c.FromScratch,
 		RootSizeGiB:  c.RootVolumeSize,
 		RootType:     c.RootVolumeType,
+		RootIOPS:     c.RootVolumeIOPS,
 		Device:       bake.DeviceName(c.DevicePath),
 		LockDir:      os.Getenv(lockDirEnv),
 		Waits:        r.Waits,
@@ -148,6 +147,10 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		PreMount:     c.renderPreMount,
 		PostMount:    c.renderPostMount,
 		PreUnmount:   c.renderPreUnmount,
+
+		RootThroughput: r.RootThroughput,
+		Replace:        c.ForceDeregister || r.Packer.PackerForce,
+		DeleteReplaced: c.ForceDeleteSnapshot,
 
 		BlockServices: c.BlockServices,
 		CleanUploads:  c.CleanUploads,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
@@ -52,6 +53,33 @@ func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
 	}
 	if plan.Pause != nil {
 		t.Error("the build pauses without -debug")
+	}
+}
+
+func TestThePlanHasThePerformanceOfTheRoot(t *testing.T) {
+	j := job(t, map[string]any{"root_volume_type": "io1", "root_volume_iops": 400})
+	j.RootThroughput, j.Waits.Lost = 200, time.Minute
+	plan := planOf(t, j)
+	if plan.RootIOPS != 400 || plan.RootThroughput != 200 || plan.Waits.Lost != time.Minute {
+		t.Errorf("the plan is %+v", plan)
+	}
+}
+
+// TestReplacing: -force deregisters as the option does, and deletes nothing.
+func TestReplacing(t *testing.T) {
+	for name, test := range map[string]struct {
+		give                    map[string]any
+		replace, deleteReplaced bool
+	}{
+		"by default":            {nil, false, false},
+		"force_deregister":      {map[string]any{"force_deregister": true}, true, false},
+		"-force":                {map[string]any{"packer_force": true}, true, false},
+		"force_delete_snapshot": {map[string]any{"force_deregister": true, "force_delete_snapshot": true}, true, true},
+	} {
+		plan := planOf(t, job(t, test.give))
+		if plan.Replace != test.replace || plan.DeleteReplaced != test.deleteReplaced {
+			t.Errorf("%s: replace %t, delete %t", name, plan.Replace, plan.DeleteReplaced)
+		}
 	}
 }
 

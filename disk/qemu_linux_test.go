@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/qemu"
 )
 
 // TestQEMU finds disks of a real NVMe driver: a virtual machine with Debian's
@@ -105,14 +107,18 @@ type machine struct {
 	reply *json.Decoder
 }
 
-// boot starts a machine, without KVM: nested in other machines it may hang, and the
-// test takes no minute without. Every volume is a file that
+// boot starts a machine, with KVM where that runs guests. Every volume is a file that
 // begins with its id, and is attached nowhere yet.
 func boot(t *testing.T, dir, kernel, initrd string, volumes []string) *machine {
 	t.Helper()
+	accelerator, why, err := qemu.Auto.Accelerator(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the machine runs by %s %s", accelerator, why)
 	socket := filepath.Join(dir, "qmp")
 	args := []string{
-		"-nodefaults", "-no-reboot", "-display", "none", "-m", "512", "-machine", "pc,accel=tcg", "-cpu", "max",
+		"-nodefaults", "-no-reboot", "-display", "none", "-m", "512", "-machine", "pc,accel=" + accelerator, "-cpu", "max",
 		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 panic=-1 quiet",
 		"-serial", "stdio", "-qmp", "unix:" + socket + ",server=on,wait=off",
 	}

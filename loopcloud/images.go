@@ -89,7 +89,7 @@ func (s *Server) eachPlace(visit func(state.Caller)) {
 func imageOf(img state.Image) Image {
 	out := Image{
 		ID: img.ID, Name: img.Name, Description: img.Description, State: string(img.State),
-		Region: img.Region, Account: img.Account, Architecture: img.Architecture, BootMode: img.BootMode,
+		Region: img.Region, Account: img.Account, Architecture: img.Architecture, BootMode: bootModeOf(img.ImageAttributes),
 		RootDevice: img.RootDevice, Created: img.Created, Tags: img.Tags, Snapshots: []string{},
 	}
 	if out.Tags == nil {
@@ -187,6 +187,19 @@ var bootModes = map[string]bootMode{
 	"legacy-bios":    {"legacy-bios", []string{"legacy"}},
 	"uefi":           {"uefi", []string{"uefi"}},
 	"uefi-preferred": {"uefi-preferred", []string{"legacy", "uefi"}},
+}
+
+// bootModeOf is an image's boot mode in EC2's words, whichever cloud it was made in.
+func bootModeOf(a state.ImageAttributes) string {
+	if a.BootMode != "" {
+		return a.BootMode
+	}
+	for _, mode := range bootModes {
+		if len(mode.oapi) > 0 && slices.Equal(slices.Sorted(slices.Values(a.BootModes)), mode.oapi) {
+			return mode.ec2
+		}
+	}
+	return ""
 }
 
 func (imp Import) request() state.ImageRequest {

@@ -20,6 +20,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sts"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
 )
 
@@ -90,7 +91,10 @@ func New(o Options) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("cannot clear %s: %w", s.tmp, err), cloud.Close())
 	}
 	authorize := noting(sigv4.NewAuthorizer(timed{cloud, s.faults}))
-	s.handler = s.routes(ec2.New(cloud, authorize), imds.New(cloud), oapi.New(cloud, authorize))
+	s.handler = s.routes(map[string]Dialect{
+		"ec2": ec2.New(cloud, authorize), "sts": sts.New(cloud, authorize),
+		"imds": imds.New(cloud), "oapi": oapi.New(cloud, authorize),
+	})
 	return s, nil
 }
 
@@ -141,21 +145,22 @@ func accountsWith(id string) []state.Account {
 	return accounts
 }
 
-// routes joins the dialects. Their paths do not overlap.
-func (s *Server) routes(ec2, imds, oapi Dialect) http.Handler {
-	front := func(name string, d Dialect) http.Handler {
-		return &front{name: name, Dialect: d, faults: s.faults}
+// routes joins the dialects, by name. Their paths do not overlap but for those of
+// EC2 and STS, which versions tell apart.
+func (s *Server) routes(dialects map[string]Dialect) http.Handler {
+	front := func(name string) http.Handler {
+		return &front{name: name, Dialect: dialects[name], faults: s.faults}
 	}
 	ways := []struct {
 		prefix string
 		to     http.Handler
 	}{
-		{"/latest/", front("imds", imds)},
-		{"/api/v1/", front("oapi", oapi)},
-		{"/api/latest/", front("oapi", oapi)},
+		{"/latest/", front("imds")},
+		{"/api/v1/", front("oapi")},
+		{"/api/latest/", front("oapi")},
 		{"/_loopcloud/", s.control()},
 	}
-	root := front("ec2", ec2)
+	root := queries(front("ec2"), front("sts"))
 	// Not a ServeMux: it would redirect paths that it finds unclean, and a
 	// redirected request has lost its signature.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -58,6 +58,8 @@ func TestWays(t *testing.T) {
 	for _, test := range []struct{ method, target, body, want string }{
 		{"POST", "/", "Action=DescribeRegions&Version=2016-11-15", "<Code>MissingAuthenticationToken</Code>"},
 		{"GET", "/?Action=DescribeRegions&Version=2016-11-15", "", "<Code>MissingAuthenticationToken</Code>"},
+		{"POST", "/", "Action=GetCallerIdentity&Version=2011-06-15", "<Type>Sender</Type><Code>MissingAuthenticationToken</Code>"},
+		{"GET", "/?Action=GetCallerIdentity&Version=2011-06-15", "", "<Type>Sender</Type><Code>MissingAuthenticationToken</Code>"},
 		{"GET", "/latest/meta-data/instance-id", "", host.ID},
 		{"POST", "/api/v1/ReadVms", "{}", `"Errors"`},
 		{"POST", "/api/latest/ReadVms", "{}", `"Errors"`},
@@ -77,7 +79,7 @@ func TestWays(t *testing.T) {
 	for _, c := range calls {
 		dialects = append(dialects, c.Dialect)
 	}
-	if want := []string{"ec2", "ec2", "imds", "oapi", "oapi"}; !reflect.DeepEqual(dialects, want) {
+	if want := []string{"ec2", "ec2", "sts", "sts", "imds", "oapi", "oapi"}; !reflect.DeepEqual(dialects, want) {
 		t.Errorf("recorded were %v, not %v", dialects, want)
 	}
 	if c := calls[0]; c.Action != "DescribeRegions" || c.Status < 400 || c.Account != "" {

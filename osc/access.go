@@ -147,7 +147,7 @@ func (a *Access) fill(from origin) error {
 func (a Access) resolve() (Access, error) {
 	err := a.fill(origin{accessKey: "access_key", secretKey: "secret_key"})
 	for _, next := range a.origins() {
-		from, missing := next()
+		from, missing := next(a)
 		err = cmp.Or(err, missing, a.fill(from))
 	}
 	if err != nil {
@@ -160,13 +160,14 @@ func (a Access) resolve() (Access, error) {
 }
 
 // origins are where access is looked for, in this order: a profile that the
-// template names goes before the environment, another one after it.
-func (a Access) origins() []func() (origin, error) {
-	environment := func() (origin, error) { return fromEnvironment(), nil }
+// template names goes before the environment, another one after it. Each is told
+// what is known by then.
+func (a Access) origins() []func(Access) (origin, error) {
+	environment := func(Access) (origin, error) { return fromEnvironment(), nil }
 	if a.Profile != "" {
-		return []func() (origin, error){func() (origin, error) { return readProfile(a.Profile) }, environment}
+		return []func(Access) (origin, error){func(Access) (origin, error) { return readProfile(a.Profile) }, environment}
 	}
-	return []func() (origin, error){environment, defaultProfile}
+	return []func(Access) (origin, error){environment, defaultProfile}
 }
 
 func (a *Access) checkKeys() error {

@@ -55,7 +55,7 @@ func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, err
 		Machine: func(context.Context, func(string) (string, error)) (bake.Machine, error) { return idle{}, nil },
 		Bake: func(_ context.Context, cloud bake.Cloud, _ bake.Machine, _ bake.Plan, _ bake.Reporter) (bake.Result, error) {
 			taken = cloud.(*Cloud)
-			return bake.Result{Image: "ami-00000002", Snapshot: "snap-00000002", Region: "eu-west-2"}, nil
+			return bake.Result{Products: []bake.Product{{Region: "eu-west-2", Image: "ami-00000002", Snapshots: []bake.SnapshotID{"snap-00000002"}}}}, nil
 		},
 	}}
 	if _, _, err := b.Prepare(give); err != nil {
@@ -125,7 +125,7 @@ func TestArtifactDestroys(t *testing.T) {
 	if err := artifact.Destroy(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"ReadAccounts", "DeleteImage ami-00000002", "DeleteSnapshot snap-00000002"}
+	want := []string{"ReadAccounts", "DeleteImage ami-00000002", "ReadImages", "DeleteSnapshot snap-00000002"}
 	if got := calls(); !slices.Equal(got, want) {
 		t.Errorf("called %q, want %q", got, want)
 	}

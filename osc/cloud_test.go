@@ -45,20 +45,6 @@ func TestDeviceNames(t *testing.T) {
 	}
 }
 
-func TestCheckName(t *testing.T) {
-	o := newOutscale(t, state.Instant())
-	o.image(t, theirs, "theirs", state.ImageAttributes{})
-	c := o.cloud(t, Options{})
-	for _, name := range []string{"free", "theirs", "sourc", "source2"} {
-		if err := c.CheckName(t.Context(), name); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if err := c.CheckName(t.Context(), "source"); err == nil || !strings.Contains(err.Error(), o.source) {
-		t.Errorf("source: %v", err)
-	}
-}
-
 // TestUntaggedVolume: a build that is killed between creating a volume and
 // tagging it finds the volume again.
 func TestUntaggedVolume(t *testing.T) {
@@ -69,7 +55,7 @@ func TestUntaggedVolume(t *testing.T) {
 	if _, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: "b1", Zone: home + "a", SizeGiB: 1}); err == nil {
 		t.Fatal("the tags were refused, and nobody says so")
 	}
-	found, err := c.FindVolumes(t.Context(), "b1")
+	found, err := o.cloud(t, Options{}).FindVolumes(t.Context(), "b1") // as another process would
 	if err != nil || len(found) != 1 {
 		t.Errorf("found %v, %v", found, err)
 	}
@@ -108,6 +94,17 @@ func TestValidate(t *testing.T) {
 		"root without device":  {mapped(Mapping{DeviceName: "xvda", NoDevice: true}), "no_device"},
 		"root of a snapshot":   {mapped(Mapping{DeviceName: "xvda", SnapshotID: "snap-1"}), "snapshot_id"},
 		"root ephemeral":       {mapped(Mapping{DeviceName: "xvda", VirtualName: "ephemeral0"}), "virtual_name"},
+		"boot mode":            {Options{BootModes: []string{"uefi", "bios"}}, `omi_boot_modes[1] is "bios"`},
+		"boot modes":           {Options{BootModes: []string{"uefi", "legacy"}}, ""},
+		"product code":         {Options{ProductCodes: []string{""}}, "product_codes has an empty code"},
+		"account":              {Options{AccountIDs: []string{me, "somebody"}}, `omi_account_ids[1] is "somebody"`},
+		"snapshot user":        {Options{SnapshotUsers: []string{"all"}}, `snapshot_users[0] is "all"`},
+		"snapshot group":       {Options{SnapshotGroups: []string{"all", "some"}}, `snapshot_groups[1] is "some"`},
+		"root by two names":    {Options{RootDeviceName: "xvdf", Mappings: []Mapping{{DeviceName: "xvdf"}, {DeviceName: "/dev/sdf"}}}, "twice"},
+		"filter":               {Options{SourceFilter: SourceFilter{Filters: map[string]string{"x": "y"}, Owners: []string{"self"}}}, `filters has "x"`},
+		"no owners":            {Options{SourceFilter: SourceFilter{Filters: map[string]string{"image-name": "y"}}}, "owners is required"},
+		"empty owner":          {Options{SourceFilter: SourceFilter{Filters: map[string]string{"image-name": "y"}, Owners: []string{""}}}, "owners[0] is empty"},
+		"no filters":           {Options{SourceFilter: SourceFilter{Owners: []string{"self"}}}, "filters is required"},
 		"all at once":          {Options{VirtualizationType: "xen", RootDeviceName: "x y"}, `"x y"`},
 	}
 	for name, test := range tests {
@@ -176,6 +173,43 @@ func TestSnapshotStates(t *testing.T) {
 		got, err := s.cloud(Options{}).Snapshot(t.Context(), "snap-12345678")
 		if err != nil || got.State != want || got.Percent != 7 {
 			t.Errorf("%s: %+v, %v", word, got, err)
+		}
+	}
+}
+
+// TestTokens: a build's client tokens can be told by another process, are never
+// another build's, and are short enough for the API.
+func TestTokens(t *testing.T) {
+	c := NewCloud(Options{})
+	first, second := c.clientToken("b", tokenVolume, "x"), c.clientToken("b", tokenVolume, "y")
+	if first == second || first != c.clientToken("b", tokenVolume, "x") || first != NewCloud(Options{}).clientToken("b", tokenVolume, "else") {
+		t.Errorf("the tokens are %s and %s", first, second)
+	}
+	all := append(buildTokens("b", tokenVolume), buildTokens("c", tokenVolume)...)
+	all = append(all, buildTokens("b", tokenSnapshot)...)
+	seen := map[string]bool{}
+	for _, token := range all {
+		if seen[token] || len(token) > 64 {
+			t.Errorf("the token %q is there twice, or has more than 64 characters", token)
+		}
+		seen[token] = true
+	}
+	if !seen[first] || !seen[second] {
+		t.Errorf("%s and %s are not among %v", first, second, all)
+	}
+}
+
+// TestVolumeLimits: what the API would refuse is not asked for.
+func TestVolumeLimits(t *testing.T) {
+	s := newFake(t, map[string][]reply{})
+	for want, spec := range map[string]bake.VolumeSpec{
+		"volume_size 14902": {SizeGiB: 14902},
+		"iops 13001":        {SizeGiB: 100, Type: "io1", IOPS: 13001},
+		"300 for each":      {SizeGiB: 1, Type: "io1", IOPS: 301},
+		"volume_type":       {SizeGiB: 1, Type: "gp3"},
+	} {
+		if _, err := s.cloud(Options{}).CreateVolume(t.Context(), spec); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", spec, err, want)
 		}
 	}
 }

@@ -65,15 +65,6 @@ func (c *Cloud) Named(ctx context.Context, name string) ([]bake.ImageID, error) 
 	return named, nil
 }
 
-// CheckName fails when the account has an image of this name.
-func (c *Cloud) CheckName(ctx context.Context, name string) error {
-	named, err := c.Named(ctx, name)
-	if err == nil && len(named) > 0 {
-		return fmt.Errorf("omi_name %q is in use: it is the name of image %s", name, named[0])
-	}
-	return err
-}
-
 // image translates an image. The API's states have the names that bake gives them.
 func image(i api.Image) bake.Image {
 	img := bake.Image{

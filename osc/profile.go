@@ -53,11 +53,17 @@ func readProfile(name string) (origin, error) {
 	return p.origin(name), nil
 }
 
-// defaultProfile is the profile that OSC_PROFILE names, or the default one, which
-// need not be there: nor need the file, unless OSC_CONFIG_FILE names it.
-func defaultProfile() (origin, error) {
+// defaultProfile is the profile that the environment names, by OSC_PROFILE or
+// OSC_CONFIG_FILE. Where it names none, it is the default one of the usual file, if
+// that is there, and only when keys or region are not known yet: who has said those
+// does not mean the rest of a file.
+func defaultProfile(known Access) (origin, error) {
 	if name := os.Getenv("OSC_PROFILE"); name != "" {
 		return readProfile(name)
+	}
+	named := os.Getenv("OSC_CONFIG_FILE") != ""
+	if !named && known.AccessKey != "" && known.Region != "" {
+		return origin{}, nil
 	}
 	path, err := configFile()
 	if err != nil {
@@ -65,7 +71,7 @@ func defaultProfile() (origin, error) {
 	}
 	all, err := readProfiles(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && os.Getenv("OSC_CONFIG_FILE") == "":
+	case errors.Is(err, fs.ErrNotExist) && !named:
 		return origin{}, nil
 	case err != nil:
 		return origin{}, err

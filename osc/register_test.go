@@ -194,3 +194,109 @@ func TestInheritedSpeed(t *testing.T) {
 		}
 	}
 }
+
+// TestOverriding: what the user says of the image goes before what it inherits.
+func TestOverriding(t *testing.T) {
+	yes, no := true, false
+	tests := map[string]struct {
+		options Options
+		modes   []string
+		tpm     bool
+		codes   []string
+	}{
+		"inherited":    {Options{}, []string{"uefi"}, true, []string{"0002"}},
+		"boot modes":   {Options{BootModes: []string{"legacy", "uefi"}}, []string{"legacy", "uefi"}, true, []string{"0002"}},
+		"no TPM":       {Options{TPMMandatory: &no}, []string{"uefi"}, false, []string{"0002"}},
+		"TPM":          {Options{TPMMandatory: &yes}, []string{"uefi"}, true, []string{"0002"}},
+		"product code": {Options{ProductCodes: []string{"0001", "0003"}}, []string{"uefi"}, true, []string{"0001", "0003"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := newOutscale(t, state.Instant())
+			test.options.SourceOMI = o.image(t, mine, "uefi only", state.ImageAttributes{
+				BootModes: []string{"uefi"}, TPMMandatory: true, ProductCodes: []string{"0002"}}).ID
+			c := o.cloud(t, test.options)
+			source, err := c.Source(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, snapshot := snapshotOf(t, c, "b")
+			id, err := c.Register(t.Context(), bake.ImageSpec{Build: "b", Name: "child", Snapshot: snapshot, SizeGiB: 4, Source: &source})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := o.find(t, string(id))
+			if !slices.Equal(got.BootModes, test.modes) || got.TPMMandatory != test.tpm || !slices.Equal(got.ProductCodes, test.codes) {
+				t.Errorf("%v, TPM %v, %v; want %+v", got.BootModes, got.TPMMandatory, got.ProductCodes, test)
+			}
+		})
+	}
+}
+
+// TestDevicesOfACopiedSource: the new image has the devices of a locked source with
+// the snapshots of its copy, which it may use.
+func TestDevicesOfACopiedSource(t *testing.T) {
+	o := newOutscale(t, state.Instant())
+	everyone := state.PermissionChange{Add: state.Permissions{Public: true}}
+	img, err := o.state.CreateImage(theirs, state.ImageRequest{
+		Name: "two", IDDigits: 8, Attributes: state.ImageAttributes{RootDevice: "/dev/sda1"},
+		Mappings: []state.Mapping{
+			{Device: "/dev/sda1", Volume: &state.MappedVolume{SnapshotID: o.imported(t, theirs), SizeGiB: 4}},
+			{Device: "/dev/sdb", Volume: &state.MappedVolume{SnapshotID: o.imported(t, theirs), SizeGiB: 4}},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.state.ShareImage(theirs, img.ID, everyone, false); err != nil {
+		t.Fatal(err)
+	}
+	c := o.cloud(t, Options{SourceOMI: img.ID})
+	source, err := c.Source(t.Context())
+	if err != nil || !source.Locked {
+		t.Fatalf("%+v, %v", source, err)
+	}
+	copied, err := c.Copy(t.Context(), bake.CopySpec{Build: "b", Source: source.ID, SourceRegion: home, Name: "passing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, snapshot := snapshotOf(t, c, "b")
+	id, err := c.Register(t.Context(), bake.ImageSpec{Build: "b", Name: "made", Snapshot: snapshot, SizeGiB: 4, Source: &source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, made := o.find(t, string(copied)).Mappings[1], o.find(t, string(id)).Mappings[1]
+	if made.Device != "/dev/sdb" || made.Volume.SnapshotID != ours.Volume.SnapshotID || ours.Volume.SnapshotID == img.Mappings[1].Volume.SnapshotID {
+		t.Errorf("the second device is %+v, the copy's %+v", made, ours)
+	}
+}
+
+// TestConflictingImages: an image of the name is in the way for good; one that is
+// just going is not.
+func TestConflictingImages(t *testing.T) {
+	image := reply{200, `{"Images":[{"ImageId":"ami-12345678","ImageName":"made","AccountId":"` + me + `"}]}`}
+	none := reply{200, `{"Images":[]}`}
+	made := reply{200, `{"Image":{"ImageId":"ami-87654321"}}`}
+	tests := map[string]struct {
+		answers, images []reply
+		err             string
+		calls           int
+	}{
+		"in the way": {[]reply{inTheWay}, []reply{image}, `image ami-12345678 has the name "made"`, 1},
+		"going":      {[]reply{inTheWay, inTheWay, made}, []reply{none}, "", 3},
+		"no reason":  {[]reply{inTheWay}, []reply{none}, "not yet", 6},
+		"refused":    {[]reply{refused(400, "InvalidParameterValue", "4999", "no")}, []reply{none}, "4999", 1},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newFake(t, map[string][]reply{"CreateImage": test.answers, "ReadImages": test.images})
+			id, err := s.cloud(Options{}).Register(t.Context(), bake.ImageSpec{Name: "made", Snapshot: "snap-12345678"})
+			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) || err == nil && id != "ami-87654321" {
+				t.Errorf("%s, %v; want %q", id, err, test.err)
+			}
+			if n := s.count("CreateImage"); n != test.calls {
+				t.Errorf("%d calls, want %d", n, test.calls)
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@
 # into CACHE and not installed.
 set -euo pipefail
 cache=$1
+export AWS_EC2_METADATA_DISABLED=true
 cd "$(dirname "$0")/.."
 
 command -v qemu-system-x86_64 >/dev/null && command -v busybox >/dev/null || {
@@ -21,4 +22,4 @@ if [ -z "$kernel" ]; then
   dpkg-deb --fsys-tarfile "$dir"/*.deb | tar -x -C "$cache/kernel" ./boot
   kernel=$(find "$cache/kernel" -name 'vmlinuz-*' | sort -V | tail -1)
 fi
-PACKER_CHROOT_KERNEL=$kernel go test -count=1 -run '^TestQEMU' -v ./disk
+PACKER_CHROOT_KERNEL=$kernel go test -count=1 -run '^TestQEMU' -v ./disk ./loopcloud/qemu ./cmd/loopcloud

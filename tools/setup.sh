@@ -9,12 +9,14 @@ needs=(
   losetup:mount gcc:gcc git:git /usr/bin/aws:awscli setsid:util-linux ansible-playbook:ansible
   sudo:sudo
 )
-# what only make qemu runs
-[ -z "${QEMU:-}" ] || needs+=(qemu-system-x86_64:qemu-system-x86)
+# what only make qemu and make boot run
+[ -z "${QEMU:-}${BOOT:-}" ] || needs+=(qemu-system-x86_64:qemu-system-x86)
+[ -z "${BOOT:-}" ] || needs+=(debootstrap:debootstrap mcopy:mtools)
 missing=()
 for need in "${needs[@]}"; do
   command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
 done
+[ -z "${QEMU:-}${BOOT:-}" ] || [ -d /usr/share/OVMF ] || missing+=(ovmf)
 # the race detector links against the C library
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 [ ${#missing[@]} -gt 0 ] || exit 0

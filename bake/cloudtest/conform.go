@@ -20,6 +20,8 @@ type Env struct {
 	// its start, and whose source image is available. What it stands on is ended
 	// with the test.
 	New func(t *testing.T) bake.Cloud
+	// Elsewhere is another region that images can be copied to; empty if there is none.
+	Elsewhere string
 	// Fail, if not nil, makes the next request of a Cloud that New answered fail.
 	Fail func(t *testing.T, cloud bake.Cloud, fault Fault)
 }
@@ -37,13 +39,17 @@ const (
 
 // Conform tests a cloud against the contract of bake.Cloud.
 func Conform(t *testing.T, env Env) {
-	t.Run("life", func(t *testing.T) { life(t, env, once) })
-	t.Run("every call made twice", func(t *testing.T) { life(t, env, twice) })
+	t.Run("every call made once", func(t *testing.T) { inManner(t, env, once) })
+	t.Run("every call made twice", func(t *testing.T) { inManner(t, env, twice) })
 	for _, fault := range []Fault{Throttled, Lost} {
 		if env.Fail != nil {
-			t.Run("every call "+string(fault), func(t *testing.T) { life(t, env, failing(env, fault)) })
+			t.Run("every call "+string(fault), func(t *testing.T) { inManner(t, env, failing(env, fault)) })
 		}
 	}
+	t.Run("names", func(t *testing.T) { namesAreExact(t, env) })
+	t.Run("publication", func(t *testing.T) { publication(t, env) })
+	t.Run("regions", func(t *testing.T) { regionsApart(t, env) })
+	t.Run("records", func(t *testing.T) { recordsOfNothing(t, env) })
 	t.Run("host", func(t *testing.T) { hostKnowsWhatIsTaken(t, env) })
 	t.Run("device names", func(t *testing.T) { deviceNames(t, env) })
 	t.Run("device taken", func(t *testing.T) { deviceTaken(t, env) })
@@ -53,6 +59,16 @@ func Conform(t *testing.T, env Env) {
 	t.Run("specifications apart", func(t *testing.T) { specificationsApart(t, env) })
 	t.Run("removed", func(t *testing.T) { removedIsUnknown(t, env) })
 	t.Run("cancelled", func(t *testing.T) { cancelled(t, env) })
+}
+
+// inManner makes calls in a manner.
+func inManner(t *testing.T, env Env, how manner) {
+	t.Run("life", func(t *testing.T) { life(t, env, how) })
+	t.Run("copy", func(t *testing.T) { lifeOfCopy(t, env, how, newStage(t, env).host.Region) })
+	if env.Elsewhere != "" {
+		t.Run("copy elsewhere", func(t *testing.T) { lifeOfCopy(t, env, how, env.Elsewhere) })
+	}
+	t.Run("replacement", func(t *testing.T) { replacement(t, env, how) })
 }
 
 // life walks through a whole build. The manner says how each call is made; the
@@ -93,12 +109,13 @@ func life(t *testing.T, env Env, how manner) {
 func lifeOfImage(s *stage, how manner, snapshot bake.SnapshotID) {
 	s.t.Helper()
 	spec := s.imageSpec(snapshot)
-	if err := s.cloud.CheckName(s.ctx, spec.Name); err != nil {
-		s.t.Errorf("a free name: %v", err)
-	}
+	only[bake.ImageID](s.t, "images of a free name")(s.cloud.Named(s.ctx, spec.Name))
 	image := create(s, how, "register", func() (bake.ImageID, error) { return s.cloud.Register(s.ctx, spec) })
 	s.checkImage(s.imageIs(image, usable), spec)
 	only(s.t, "images of the snapshot", image)(s.cloud.FindImages(s.ctx, snapshot))
+	act(s, how, "publish", func() error {
+		return s.cloud.Publish(s.ctx, bake.PublishSpec{Image: image, Snapshots: []bake.SnapshotID{snapshot}})
+	})
 
 	act(s, how, "deregister", func() error { return s.cloud.Deregister(s.ctx, image) })
 	s.imageIsGone(image)
@@ -155,16 +172,14 @@ func deviceTaken(t *testing.T, env Env) {
 	s.attach(second, s.freeDevice())
 }
 
-// imageNameTaken: an own image in the way is named by its id.
+// imageNameTaken: an own image in the way is known, and a second one of its name is
+// refused.
 func imageNameTaken(t *testing.T, env Env) {
 	s := newStage(t, env)
 	snapshot := s.snapshot(s.volume())
 	spec := s.imageSpec(snapshot)
 	image := s.image(spec)
-	err := s.cloud.CheckName(s.ctx, spec.Name)
-	if err == nil || !strings.Contains(err.Error(), string(image)) {
-		t.Errorf("check of a name that %s has: %v", image, err)
-	}
+	only(t, "images of the name", image)(s.cloud.Named(s.ctx, spec.Name))
 	other := s.imageSpec(s.anotherSnapshot())
 	other.Name = spec.Name
 	if id, err := s.cloud.Register(s.ctx, other); err == nil {
@@ -237,12 +252,17 @@ func cancelled(t *testing.T, env Env) {
 	snapshot := s.snapshot(volume)
 	image := s.image(s.imageSpec(snapshot))
 	device := s.freeDevice()
+	record := s.record(image)
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
 	calls := map[string]func() error{
 		"Host":           func() error { _, err := s.cloud.Host(ctx); return err },
 		"Source":         func() error { _, err := s.cloud.Source(ctx); return err },
-		"CheckName":      func() error { return s.cloud.CheckName(ctx, "conform") },
+		"Named":          func() error { _, err := s.cloud.Named(ctx, "conform"); return err },
+		"Copy":           func() error { _, err := s.cloud.Copy(ctx, s.copySpec()); return err },
+		"FindCopies":     func() error { _, err := s.cloud.FindCopies(ctx, image, "conform"); return err },
+		"Record":         func() error { _, err := s.cloud.Record(ctx, image); return err },
+		"Restore":        func() error { _, err := s.cloud.Restore(ctx, record); return err },
 		"CreateVolume":   func() error { _, err := s.cloud.CreateVolume(ctx, s.volumeSpec()); return err },
 		"Volume":         func() error { _, err := s.cloud.Volume(ctx, volume); return err },
 		"FindVolumes":    func() error { _, err := s.cloud.FindVolumes(ctx, s.build); return err },

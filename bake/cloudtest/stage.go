@@ -212,7 +212,12 @@ func (s *stage) snapshotIs(id bake.SnapshotID, is func(bake.Snapshot) (bool, err
 
 func (s *stage) imageIs(id bake.ImageID, is func(bake.Image) (bool, error)) bake.Image {
 	s.t.Helper()
-	return await(s.ctx, s.t, "image "+string(id), func() (bake.Image, error) { return s.cloud.Image(s.ctx, id) }, is)
+	return s.imageIsIn(s.cloud, id, is)
+}
+
+func (s *stage) imageIsIn(cloud bake.Cloud, id bake.ImageID, is func(bake.Image) (bool, error)) bake.Image {
+	s.t.Helper()
+	return await(s.ctx, s.t, "image "+string(id), func() (bake.Image, error) { return cloud.Image(s.ctx, id) }, is)
 }
 
 func (s *stage) volumeIsGone(id bake.VolumeID) {
@@ -225,12 +230,22 @@ func (s *stage) volumeIsGone(id bake.VolumeID) {
 
 func (s *stage) snapshotIsGone(id bake.SnapshotID) {
 	s.t.Helper()
-	isGone(s, "snapshot "+string(id), func() (bool, error) { _, err := s.cloud.Snapshot(s.ctx, id); return false, err })
+	s.snapshotIsGoneFrom(s.cloud, id)
+}
+
+func (s *stage) snapshotIsGoneFrom(cloud bake.Cloud, id bake.SnapshotID) {
+	s.t.Helper()
+	isGone(s, "snapshot "+string(id), func() (bool, error) { _, err := cloud.Snapshot(s.ctx, id); return false, err })
 }
 
 func (s *stage) imageIsGone(id bake.ImageID) {
 	s.t.Helper()
-	isGone(s, "image "+string(id), func() (bool, error) { _, err := s.cloud.Image(s.ctx, id); return false, err })
+	s.imageIsGoneFrom(s.cloud, id)
+}
+
+func (s *stage) imageIsGoneFrom(cloud bake.Cloud, id bake.ImageID) {
+	s.t.Helper()
+	isGone(s, "image "+string(id), func() (bool, error) { _, err := cloud.Image(s.ctx, id); return false, err })
 }
 
 // isGone waits until the cloud does not know a thing, or says that it is being
@@ -260,13 +275,19 @@ func (s *stage) checkImage(got bake.Image, spec bake.ImageSpec) {
 	if got.Name != spec.Name || got.Root.Snapshot != spec.Snapshot || got.RootDevice == "" {
 		s.t.Errorf("image %+v of the specification %+v", got, spec)
 	}
-	for key, value := range spec.Tags {
-		if got.Tags[key] != value {
-			s.t.Errorf("image tag %s is %q, want %q", key, got.Tags[key], value)
-		}
-	}
+	s.tagged(got, spec.Tags)
 	if got.Architecture != s.source.Architecture {
 		s.t.Errorf("image for %q made of one for %q", got.Architecture, s.source.Architecture)
+	}
+}
+
+// tagged checks that an image has the tags.
+func (s *stage) tagged(got bake.Image, tags map[string]string) {
+	s.t.Helper()
+	for key, value := range tags {
+		if got.Tags[key] != value {
+			s.t.Errorf("tag %s of image %s is %q, want %q", key, got.ID, got.Tags[key], value)
+		}
 	}
 }
 

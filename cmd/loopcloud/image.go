@@ -72,7 +72,7 @@ func (p *program) image(ctx context.Context, args []string) error {
 	defer stop()
 	context.AfterFunc(ctx, stop) // who says it twice does not wait for the tidying
 	if len(args) == 0 {
-		return misused("image: no command: there are import, export and list")
+		return misused("image: no command: there are import, export, list and boot")
 	}
 	switch name, rest := args[0], args[1:]; name {
 	case "import":
@@ -81,10 +81,12 @@ func (p *program) image(ctx context.Context, args []string) error {
 		return p.imageExport(ctx, rest)
 	case "list":
 		return p.imageList(ctx, rest)
+	case "boot":
+		return p.imageBoot(ctx, rest)
 	case "help", "--help", "-help", "-h":
 		return flag.ErrHelp
 	default:
-		return misused("image: there is no command %q: there are import, export and list", name)
+		return misused("image: there is no command %q: there are import, export, list and boot", name)
 	}
 }
 

@@ -19,6 +19,9 @@ const usage = `loopcloud is a cloud on one machine: EC2, its metadata service an
                                 SOURCE: a root directory, a tar of one, or a raw disk; prints the image's id
   loopcloud image export (--dir DIR | --endpoint URL) ID FILE
   loopcloud image list   (--dir DIR | --endpoint URL) [--json]
+  loopcloud image boot   (--dir DIR | --endpoint URL) ID [BOOT]
+                                boot a copy of the image's disk in QEMU, with its serial console on the standard output,
+                                until there is a login prompt; 1 if none came
   loopcloud version
 
 --dir keeps everything; without it, run has a cloud that goes when COMMAND ends. COMMAND's environment has
@@ -38,6 +41,9 @@ CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
        --seed N                 for faults left to probability: 0
 IMAGE: --id ami-…  --description TEXT  --boot-mode legacy-bios|uefi|uefi-preferred  --arch i386|x86_64|arm64
        --region REGION  --account ACCOUNT  --tag KEY=VALUE…  --size GIB
+BOOT:  --uefi[=false]           instead of what the image's boot mode says
+       --memory MIB  --timeout 5m  --kvm auto|yes|no
+       --until TEXT             what the console is to say: login:
 `
 
 // The exit statuses that are not a command's own.

@@ -90,7 +90,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"run"}, "COMMAND"},
 		{[]string{"run", "--"}, "COMMAND"},
 		{[]string{"image"}, "import"},
-		{[]string{"image", "boot"}, `"boot"`},
+		{[]string{"image", "fly"}, `"fly"`},
 		{[]string{"image", "import", "--dir", dir, "source"}, "--name"},
 		{[]string{"image", "import", "--dir", dir, "--name", "xyz"}, "SOURCE"},
 		{[]string{"image", "import", "--dir", dir, "--name", "xyz", "a", "b"}, "SOURCE"},

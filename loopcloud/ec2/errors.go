@@ -50,7 +50,7 @@ func authError(err error) *apiError {
 		return &apiError{http.StatusForbidden, "MissingAuthenticationToken", "Request is missing Authentication Token"}
 	case errors.Is(err, sigv4.ErrMalformed):
 		return refuse("IncompleteSignature", "The request signature does not conform to AWS standards: %v", err)
-	case errors.Is(err, sigv4.ErrExpired):
+	case errors.Is(err, sigv4.ErrExpired), errors.Is(err, sigv4.ErrSessionEnded):
 		return refuse("RequestExpired", "Request has expired: %v", err)
 	}
 	return &apiError{http.StatusUnauthorized, "AuthFailure", "AWS was not able to validate the provided access credentials"}

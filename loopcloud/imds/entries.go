@@ -60,6 +60,9 @@ func (h *Handler) entries(vm state.VM) entries {
 	if vm.ImageID != "" {
 		out["meta-data/ami-id"] = vm.ImageID
 	}
+	for path, text := range h.role.entries(h.st, vm) {
+		out["meta-data/iam/"+path] = text
+	}
 	for name, device := range h.devices(vm) {
 		out["meta-data/block-device-mapping/"+name] = device
 	}

@@ -34,6 +34,7 @@ var versions = []string{"1.0", "2009-04-04", "2016-09-02", "2018-09-24", "2021-0
 type Handler struct {
 	st     *state.Cloud
 	tokens tokens
+	role   role
 }
 
 // New makes a Handler of a cloud. The tokens that it gives out are good for as

@@ -25,6 +25,10 @@ var (
 	ErrMismatch = errors.New("the signature does not match the request")
 	// ErrExpired: it was signed too long ago, or too far ahead.
 	ErrExpired = errors.New("the signature is too old or too new")
+	// ErrToken: the key is a session's, and its token did not come with the request.
+	ErrToken = errors.New("the session token is missing or another one")
+	// ErrSessionEnded: the session that the key is of has ended.
+	ErrSessionEnded = errors.New("the session has ended")
 	// ErrScope: it was signed for another service, or for an unknown region.
 	ErrScope = errors.New("the request is signed for another service or region")
 )

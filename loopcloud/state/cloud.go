@@ -84,6 +84,7 @@ type Cloud struct {
 	accounts      []Account
 	keys          map[string]Key
 	fates         func(Act) Fate
+	sessions      sessions
 	store         *store
 
 	mu     sync.Mutex
@@ -239,10 +240,12 @@ func (c *Cloud) DefaultRegion() string { return c.defaultRegion }
 // Accounts lists the accounts, the default one first.
 func (c *Cloud) Accounts() []Account { return slices.Clone(c.accounts) }
 
-// Key finds a key pair by its id.
+// Key finds a key pair by its id, temporary ones included, which may have ended.
 func (c *Cloud) Key(id string) (Key, bool) {
-	k, ok := c.keys[id]
-	return k, ok
+	if k, ok := c.keys[id]; ok {
+		return k, true
+	}
+	return c.sessions.find(id)
 }
 
 // adopt adds the accounts and regions that hold something and that the

@@ -15,11 +15,24 @@ type Account struct {
 	Alias string `json:"alias,omitempty"`
 }
 
-// Key is an access key pair.
+// Key is an access key pair, of an account or of a session in it.
 type Key struct {
 	ID      string `json:"id"`
 	Secret  string `json:"secret"`
 	Account string `json:"account"`
+	// Session is nil for keys that do not end.
+	Session *Session `json:"-"`
+}
+
+// Session is what makes keys temporary.
+type Session struct {
+	// Token has to come with every request that the keys sign.
+	Token string
+	// Until is when the keys end, by the machine's clock, which is also the one that
+	// signatures are made and checked by.
+	Until time.Time
+	// ARN names who has them, such as arn:aws:sts::123456789012:assumed-role/R/name.
+	ARN string
 }
 
 // Region is a place with zones, as DescribeRegions tells of it.

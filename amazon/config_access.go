@@ -1,0 +1,345 @@
+//go:generate packer-sdc mapstructure-to-hcl2 -type AssumeRoleConfig,VaultConfig,PollingConfig
+//go:generate packer-sdc struct-markdown
+package amazon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
+)
+
+// AccessConfig is how AWS is reached, and as whom.
+type AccessConfig struct {
+	// The access key that requests to AWS are signed with; `secret_key` goes with
+	// it. By default both come from the environment (`AWS_ACCESS_KEY_ID` and
+	// `AWS_SECRET_ACCESS_KEY`), the shared configuration files, a web identity, the
+	// container's role or the role of the instance, in this order.
+	AccessKey string `mapstructure:"access_key"`
+	// The secret key that belongs to `access_key`.
+	SecretKey string `mapstructure:"secret_key"`
+	// The session token that belongs to `access_key`, where that is a temporary one.
+	Token string `mapstructure:"token"`
+	// The profile of the shared configuration files to take keys and region from.
+	// Defaults to the environment variable `AWS_PROFILE`, or else `default`.
+	Profile string `mapstructure:"profile"`
+	// The shared credentials file. Defaults to the environment variable
+	// `AWS_SHARED_CREDENTIALS_FILE`, or else `~/.aws/credentials`.
+	SharedCredentialsFile string `mapstructure:"shared_credentials_file"`
+	// The six digits that a device for multi-factor authentication shows, for a
+	// profile that has an `mfa_serial`. As they change all the time, they should be a
+	// variable.
+	MFACode string `mapstructure:"mfa_code"`
+	// A role to assume with the credentials; the build then works as that role. See
+	// [Assuming a role](#assuming-a-role).
+	AssumeRole AssumeRoleConfig `mapstructure:"assume_role"`
+	// Take the keys from an AWS secrets engine of HashiCorp Vault, in place of
+	// `access_key`. See [Keys from Vault](#keys-from-vault).
+	VaultAWSEngine VaultConfig `mapstructure:"vault_aws_engine"`
+	// Do not check the credentials before the first request that needs them. Defaults
+	// to `false`.
+	SkipCredentialValidation bool `mapstructure:"skip_credential_validation"`
+	// Taken for the sake of older templates; it changes nothing. The instance's
+	// metadata are asked only for what is said nowhere else.
+	SkipMetadataAPICheck bool `mapstructure:"skip_metadata_api_check"`
+	// The region to build in, such as `eu-west-1`: that of the instance which
+	// Packer runs on. By default it comes from the environment (`AWS_REGION` or
+	// `AWS_DEFAULT_REGION`), the shared configuration file or the instance's
+	// metadata, in this order.
+	Region string `mapstructure:"region"`
+	// The id of the instance that Packer runs on, such as `i-0123456789abcdef0`. By
+	// default the instance's metadata say it; in a container they often cannot be
+	// reached.
+	InstanceID string `mapstructure:"instance_id"`
+	// The URL of another service that speaks the EC2 API, such as
+	// `https://ec2.example.com`. Without a scheme `https` is meant. It serves the
+	// build's region alone, unless it has `{region}` in it, which then stands for the
+	// name of each. By default it is AWS's own in the region.
+	CustomEndpointEC2 string `mapstructure:"custom_endpoint_ec2"`
+	// The URL of the instance's metadata. Defaults to the environment variable
+	// `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or else to the address that every instance
+	// has.
+	CustomEndpointMetadata string `mapstructure:"custom_endpoint_metadata"`
+	// Accept any certificate of the EC2 endpoint. Defaults to `false`.
+	InsecureSkipTLSVerify bool `mapstructure:"insecure_skip_tls_verify"`
+	// Use the endpoints of AWS whose cryptography is validated by FIPS 140. Defaults
+	// to the environment variable `AWS_USE_FIPS_ENDPOINT`, or else `false`.
+	UseFIPSEndpoint bool `mapstructure:"use_fips_endpoint"`
+	// Use the endpoints of AWS that can be reached by IPv6, too. Defaults to the
+	// environment variable `AWS_USE_DUALSTACK_ENDPOINT`, or else `false`.
+	UseDualStackEndpoint bool `mapstructure:"use_dualstack_endpoint"`
+	// How often a request is tried again that AWS throttles, or that fails on the
+	// way. By default it is enough for some minutes of throttling.
+	MaxRetries int `mapstructure:"max_retries"`
+	// Ask STS what the encoded message means that comes with a refusal. It needs the
+	// permission `sts:DecodeAuthorizationMessage`. Defaults to `false`.
+	DecodeAuthorizationMessages bool `mapstructure:"decode_authorization_messages"`
+	// How to look whether volumes, snapshots and images are done. See
+	// [Waiting](#waiting).
+	AWSPolling PollingConfig `mapstructure:"aws_polling"`
+}
+
+// AssumeRoleConfig is the block assume_role.
+type AssumeRoleConfig struct {
+	// The ARN of the role.
+	RoleARN string `mapstructure:"role_arn"`
+	// How long a session lasts, in seconds, from 900 to 43200; it is renewed while
+	// the build runs. Defaults to 900.
+	DurationSeconds int `mapstructure:"duration_seconds"`
+	// The external id that the role's owner asks for.
+	ExternalID string `mapstructure:"external_id"`
+	// A policy, in JSON, that narrows what the role may do.
+	Policy string `mapstructure:"policy"`
+	// The ARNs of managed policies that narrow what the role may do.
+	PolicyARNs []string `mapstructure:"policy_arns"`
+	// The name of the session, by which the role's owner sees it in logs.
+	SessionName string `mapstructure:"session_name"`
+	// The tags of the session.
+	Tags map[string]string `mapstructure:"tags"`
+	// The keys of those tags that are passed on to further roles.
+	TransitiveTagKeys []string `mapstructure:"transitive_tag_keys"`
+}
+
+// VaultConfig is the block vault_aws_engine.
+type VaultConfig struct {
+	// The name of the role in Vault.
+	Name string `mapstructure:"name"`
+	// The path that the engine is mounted at. Defaults to `aws`.
+	EngineName string `mapstructure:"engine_name"`
+	// The ARN of the AWS role to assume, where the role in Vault allows more than one.
+	RoleARN string `mapstructure:"role_arn"`
+	// How long the keys are good, such as `3600s` or `1h`. Defaults to what the engine
+	// has.
+	TTL string `mapstructure:"ttl"`
+}
+
+// PollingConfig is the block aws_polling.
+type PollingConfig struct {
+	// The seconds from one look to the next. Defaults to the environment variable
+	// `AWS_POLL_DELAY_SECONDS`; without either the looks begin after a fraction of a
+	// second and grow rarer.
+	DelaySeconds int `mapstructure:"delay_seconds"`
+	// How many looks there are before the build gives up; without `delay_seconds`
+	// they count as 15 seconds each. Defaults to the environment variable
+	// `AWS_MAX_ATTEMPTS`; without either the build is patient as long as something
+	// still moves.
+	MaxAttempts int `mapstructure:"max_attempts"`
+}
+
+const (
+	delayEnv    = "AWS_POLL_DELAY_SECONDS"
+	attemptsEnv = "AWS_MAX_ATTEMPTS"
+	// usualDelay is the interval that max_attempts counts in when no delay is given,
+	// as users of Packer know it.
+	usualDelay = 15 * time.Second
+)
+
+func (c *AccessConfig) checkAccess() []error {
+	errs := []error{builder.CheckKeys(c.AccessKey, c.SecretKey), c.checkEndpoints()}
+	errs = append(errs, c.checkIdentity()...)
+	errs = append(errs, c.AssumeRole.check()...)
+	errs = append(errs, c.VaultAWSEngine.check())
+	return append(errs, c.AWSPolling.complete()...)
+}
+
+// checkEndpoints completes the endpoints, too.
+func (c *AccessConfig) checkEndpoints() error {
+	var wrongEC2, wrongMetadata error
+	c.CustomEndpointEC2, wrongEC2 = CheckEndpoint("custom_endpoint_ec2", c.CustomEndpointEC2)
+	c.CustomEndpointMetadata, wrongMetadata = builder.Endpoint("custom_endpoint_metadata", c.CustomEndpointMetadata)
+	return errors.Join(wrongEC2, wrongMetadata)
+}
+
+var (
+	instanceID = regexp.MustCompile(`^i-([0-9a-f]{8}|[0-9a-f]{17})$`)
+	mfaCode    = regexp.MustCompile(`^[0-9]{6}$`)
+)
+
+func (c *AccessConfig) checkIdentity() []error {
+	var errs []error
+	if c.InstanceID != "" && !instanceID.MatchString(c.InstanceID) {
+		errs = append(errs, fmt.Errorf("instance_id is %q, but must be the id of an instance such as i-0123456789abcdef0", c.InstanceID))
+	}
+	if c.MFACode != "" && !mfaCode.MatchString(c.MFACode) {
+		errs = append(errs, errors.New("mfa_code must be the six digits that the device shows"))
+	}
+	if c.MaxRetries < 0 {
+		errs = append(errs, fmt.Errorf("max_retries is %d, but must be a number of times", c.MaxRetries))
+	}
+	if c.Token != "" && c.AccessKey == "" {
+		errs = append(errs, errors.New("token is given without access_key"))
+	}
+	if c.AccessKey != "" && c.VaultAWSEngine != (VaultConfig{}) {
+		errs = append(errs, errors.New("access_key and vault_aws_engine both say where the keys come from: give one of them"))
+	}
+	return errs
+}
+
+func (c *AccessConfig) accessWarnings() []string {
+	var warnings []string
+	if c.SkipMetadataAPICheck {
+		warnings = append(warnings, "skip_metadata_api_check changes nothing: the metadata are asked only for what is said nowhere else")
+	}
+	if !c.AssumeRole.isZero() && c.AssumeRole.RoleARN == "" {
+		warnings = append(warnings, "assume_role has no role_arn: no role is assumed")
+	}
+	return warnings
+}
+
+// The forms of what STS takes.
+// Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+var (
+	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$`)
+	policyARN   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/.+$`)
+	sessionName = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
+	externalID  = regexp.MustCompile(`^[\w+=,.@:/-]{2,}$`)
+)
+
+const (
+	minSession = 900
+	maxSession = 43200
+)
+
+func (a AssumeRoleConfig) isZero() bool {
+	return a.RoleARN == "" && a.DurationSeconds == 0 && a.ExternalID == "" && a.Policy == "" &&
+		a.PolicyARNs == nil && a.SessionName == "" && a.Tags == nil && a.TransitiveTagKeys == nil
+}
+
+func (a AssumeRoleConfig) check() []error {
+	form := func(option, given string, form *regexp.Regexp, want string) error {
+		if given == "" || form.MatchString(given) {
+			return nil
+		}
+		return fmt.Errorf("assume_role: %s is %q, but must be %s", option, given, want)
+	}
+	errs := []error{
+		form("role_arn", a.RoleARN, roleARN, "the ARN of a role, such as arn:aws:iam::123456789012:role/build"),
+		form("session_name", a.SessionName, sessionName, "2 to 64 letters, digits and characters of _+=,.@-"),
+		form("external_id", a.ExternalID, externalID, "at least 2 letters, digits and characters of _+=,.@:/-"),
+	}
+	if n := a.DurationSeconds; n != 0 && (n < minSession || n > maxSession) {
+		errs = append(errs, fmt.Errorf("assume_role: duration_seconds is %d, but must be from %d to %d", n, minSession, maxSession))
+	}
+	if a.Policy != "" && !json.Valid([]byte(a.Policy)) {
+		errs = append(errs, errors.New("assume_role: policy is not JSON"))
+	}
+	errs = append(errs, builder.CheckEach("assume_role.policy_arns", a.PolicyARNs, policyARN, "the ARN of a policy")...)
+	for _, key := range a.TransitiveTagKeys {
+		if _, known := a.Tags[key]; !known {
+			errs = append(errs, fmt.Errorf("assume_role: transitive_tag_keys has %q, which is no key of its tags", key))
+		}
+	}
+	return errs
+}
+
+// role is the role as Access takes it; nil is none.
+func (a AssumeRoleConfig) role() *AssumeRole {
+	if a.RoleARN == "" {
+		return nil
+	}
+	return &AssumeRole{
+		RoleARN:           a.RoleARN,
+		Duration:          time.Duration(a.DurationSeconds) * time.Second,
+		ExternalID:        a.ExternalID,
+		Policy:            a.Policy,
+		PolicyARNs:        a.PolicyARNs,
+		SessionName:       a.SessionName,
+		Tags:              a.Tags,
+		TransitiveTagKeys: a.TransitiveTagKeys,
+	}
+}
+
+// vaultTTL is Vault's form of a duration: a number of seconds, or with a unit.
+// Source: https://developer.hashicorp.com/vault/docs/concepts/duration-format
+var vaultTTL = regexp.MustCompile(`^([0-9]+|([0-9]+(\.[0-9]+)?(d|h|m|s|ms|us|ns))+)$`)
+
+func (v VaultConfig) check() error {
+	switch {
+	case v == VaultConfig{}:
+		return nil
+	case v.Name == "":
+		return errors.New("vault_aws_engine: name is required")
+	case v.RoleARN != "" && !roleARN.MatchString(v.RoleARN):
+		return fmt.Errorf("vault_aws_engine: role_arn is %q, but must be the ARN of a role", v.RoleARN)
+	case v.TTL != "" && !vaultTTL.MatchString(v.TTL):
+		return fmt.Errorf("vault_aws_engine: ttl is %q, but must be a duration such as 3600s", v.TTL)
+	}
+	return nil
+}
+
+// engine is the engine as Access takes it; nil is none.
+func (v VaultConfig) engine() *VaultEngine {
+	if v == (VaultConfig{}) {
+		return nil
+	}
+	return &VaultEngine{Name: v.Name, EngineName: v.EngineName, RoleARN: v.RoleARN, TTL: v.TTL}
+}
+
+// complete takes from the environment what is not given, and answers what is
+// wrong.
+func (p *PollingConfig) complete() []error {
+	var errs []error
+	number := func(option string, value *int, variable string) {
+		text := os.Getenv(variable)
+		if *value == 0 && text != "" {
+			option = variable
+			var err error
+			if *value, err = strconv.Atoi(text); err != nil {
+				errs = append(errs, fmt.Errorf("%s is %q, but must be a number", option, text))
+			}
+		}
+		if *value < 0 {
+			errs = append(errs, fmt.Errorf("%s is %d, but must not be below 0", option, *value))
+		}
+	}
+	number("aws_polling: delay_seconds", &p.DelaySeconds, delayEnv)
+	number("aws_polling: max_attempts", &p.MaxAttempts, attemptsEnv)
+	return errs
+}
+
+// waits are how a build waits. A number of attempts alone says how patient it is,
+// and nothing about how often it looks.
+func (p PollingConfig) waits() bake.Waits {
+	if p.DelaySeconds > 0 {
+		return bake.Waits{}.Polled(time.Duration(p.DelaySeconds)*time.Second, p.MaxAttempts)
+	}
+	patient := bake.Pace{Patience: time.Duration(p.MaxAttempts) * usualDelay}
+	return bake.Waits{Volume: patient, Attachment: patient, Snapshot: patient, Image: patient}
+}
+
+// access is how AWS is reached.
+func (c *AccessConfig) access() Access {
+	return Access{
+		AccessKey:                   c.AccessKey,
+		SecretKey:                   c.SecretKey,
+		Token:                       c.Token,
+		Profile:                     c.Profile,
+		SharedCredentialsFile:       c.SharedCredentialsFile,
+		MFACode:                     c.MFACode,
+		Region:                      c.Region,
+		MaxRetries:                  c.MaxRetries,
+		AssumeRole:                  c.AssumeRole.role(),
+		SkipCredentialValidation:    c.SkipCredentialValidation,
+		Vault:                       c.VaultAWSEngine.engine(),
+		Endpoint:                    c.CustomEndpointEC2,
+		MetadataEndpoint:            c.CustomEndpointMetadata,
+		InsecureSkipTLSVerify:       c.InsecureSkipTLSVerify,
+		DecodeAuthorizationMessages: c.DecodeAuthorizationMessages,
+		InstanceID:                  c.InstanceID,
+		UseFIPS:                     c.UseFIPSEndpoint,
+		UseDualStack:                c.UseDualStackEndpoint,
+	}
+}
+
+// secrets are what no log may show.
+func (c *AccessConfig) secrets() []string {
+	all := []string{c.AccessKey, c.SecretKey, c.Token, c.MFACode}
+	return slices.DeleteFunc(all, func(s string) bool { return s == "" })
+}

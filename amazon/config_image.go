@@ -1,0 +1,125 @@
+//go:generate packer-sdc struct-markdown
+package amazon
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
+)
+
+// ImageConfig is what the image is. What is not said it has from its source.
+type ImageConfig struct {
+	// The name of the AMI: 3 to 128 letters, digits, spaces and characters of
+	// `()[]./-'@_`. No other AMI of the account in the region may have it, unless
+	// `force_deregister` is given; a function like `{{timestamp}}` makes it unique.
+	AMIName string `mapstructure:"ami_name" required:"true"`
+	// The description of the AMI, of at most 255 characters. By default there is
+	// none. A template: see [Build template data](#build-template-data).
+	AMIDescription string `mapstructure:"ami_description"`
+	// The architecture of the AMI: `x86_64`, `arm64`, `i386`, `x86_64_mac` or
+	// `arm64_mac`. Defaults to that of the source AMI, which it must be, and with
+	// `from_scratch` to that of this host.
+	AMIArchitecture string `mapstructure:"ami_architecture"`
+	// The virtualization type of the AMI, `hvm` or `paravirtual`. Defaults to that
+	// of the source AMI. Required with `from_scratch`.
+	AMIVirtualizationType string `mapstructure:"ami_virtualization_type"`
+	// Whether instances of the AMI have enhanced networking by ENA. `false` turns it
+	// off where the source AMI has it. Defaults to what the source AMI has.
+	ENASupport config.Trilean `mapstructure:"ena_support"`
+	// Whether instances of the AMI have enhanced networking by SR-IOV (the Intel 82599
+	// interface). EC2 cannot turn it off. Defaults to what the source AMI has.
+	SRIOVSupport bool `mapstructure:"sriov_support"`
+	// How instances of the AMI boot: `legacy-bios`, `uefi`, or `uefi-preferred`.
+	// Defaults to that of the source AMI; without any, the type of the instance
+	// decides.
+	BootMode string `mapstructure:"boot_mode"`
+	// The UEFI variables that instances of the AMI start with, such as the keys of
+	// Secure Boot, in base64. Needs a `boot_mode` with UEFI. Defaults to those of the
+	// source AMI.
+	UEFIData string `mapstructure:"uefi_data"`
+	// `v2.0` gives instances of the AMI a NitroTPM. Needs the `boot_mode` `uefi`.
+	// Defaults to what the source AMI has.
+	TPMSupport string `mapstructure:"tpm_support"`
+	// `v2.0` makes instances of the AMI ask for a token at their metadata service
+	// (IMDSv2). Defaults to what the source AMI has.
+	IMDSSupport string `mapstructure:"imds_support"`
+}
+
+const (
+	paravirtual   = "paravirtual"
+	legacyBIOS    = "legacy-bios"
+	uefi          = "uefi"
+	uefiPreferred = "uefi-preferred"
+	// version2 is the only version that tpm_support and imds_support can name.
+	version2 = "v2.0"
+	arm64    = "arm64"
+	// maxUEFIData is the most characters that EC2 takes of it.
+	// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RegisterImage.html
+	maxUEFIData = 64000
+)
+
+func (c *Config) checkImage() []error {
+	return []error{
+		kind.CheckName("ami_name", c.AMIName),
+		builder.CheckVirtualization("ami_virtualization_type", c.AMIVirtualizationType, c.FromScratch),
+		builder.CheckOneOf("ami_architecture", c.AMIArchitecture, "x86_64", arm64, "i386", "x86_64_mac", "arm64_mac"),
+		builder.CheckOneOf("boot_mode", c.BootMode, legacyBIOS, uefi, uefiPreferred),
+		builder.CheckOneOf("tpm_support", c.TPMSupport, version2),
+		builder.CheckOneOf("imds_support", c.IMDSSupport, version2),
+		c.checkUEFIData(),
+		c.checkFirmware(),
+		c.checkParavirtual(),
+	}
+}
+
+func (c *Config) checkUEFIData() error {
+	if n := len(c.UEFIData); n > maxUEFIData {
+		return fmt.Errorf("uefi_data has %d characters, but may have %d", n, maxUEFIData)
+	}
+	if _, err := base64.StdEncoding.DecodeString(c.UEFIData); err != nil {
+		return fmt.Errorf("uefi_data must be base64: %w", err)
+	}
+	return nil
+}
+
+// checkFirmware wants UEFI where something needs it. With a source the boot mode
+// that is not said may well be UEFI.
+func (c *Config) checkFirmware() error {
+	legacy := c.BootMode == legacyBIOS || c.BootMode == "" && c.FromScratch && c.AMIArchitecture != arm64
+	switch {
+	case legacy && c.UEFIData != "":
+		return errors.New("uefi_data needs boot_mode uefi or uefi-preferred")
+	case legacy && c.TPMSupport != "":
+		return errors.New("tpm_support needs boot_mode uefi")
+	case c.BootMode == legacyBIOS && c.AMIArchitecture == arm64:
+		return errors.New("boot_mode is legacy-bios, but ami_architecture arm64 boots by uefi only")
+	}
+	return nil
+}
+
+// checkParavirtual refuses what only hvm has.
+func (c *Config) checkParavirtual() error {
+	if c.AMIVirtualizationType != paravirtual {
+		return nil
+	}
+	for _, o := range []struct {
+		option string
+		given  bool
+	}{
+		{"ena_support", c.ENASupport.True()},
+		{"sriov_support", c.SRIOVSupport},
+		{"boot_mode", c.BootMode == uefi || c.BootMode == uefiPreferred},
+		{"uefi_data", c.UEFIData != ""},
+		{"tpm_support", c.TPMSupport != ""},
+		{"ami_architecture", c.AMIArchitecture == arm64},
+	} {
+		if o.given {
+			return fmt.Errorf("%s needs ami_virtualization_type hvm, and it is paravirtual", o.option)
+		}
+	}
+	return nil
+}

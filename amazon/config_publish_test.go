@@ -1,0 +1,128 @@
+package amazon
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	organization = "arn:aws:organizations::123456789012:organization/o-a1b2c3d4e5"
+	unit         = "arn:aws:organizations::123456789012:ou/o-a1b2c3d4e5/ou-ab12-12345678"
+)
+
+// fromNow is a time that is so many days away, as deprecate_at takes it.
+func fromNow(days int) string { return time.Now().AddDate(0, 0, days).UTC().Format(time.RFC3339) }
+
+// TestAllOptionsReachTheCloud: no option is accepted and goes nowhere.
+func TestAllOptionsReachTheCloud(t *testing.T) {
+	deprecation := fromNow(30)
+	c, _ := prepared(t, map[string]any{
+		"ami_name": "web", "region": "eu-west-1",
+		"source_ami_filter": map[string]any{
+			"filters": map[string]any{"name": "debian-*"}, "owners": []any{"self", "amazon", "123456789012"}, "most_recent": true, "include_deprecated": true,
+		},
+		"ami_architecture": "arm64", "ami_virtualization_type": "hvm", "root_device_name": "xvda", "ena_support": false, "sriov_support": true,
+		"boot_mode": "uefi", "uefi_data": "QU1aTg==", "tpm_support": "v2.0", "imds_support": "v2.0",
+		"root_volume_encrypt_boot": true, "root_volume_kms_key_id": "alias/root", "encrypt_boot": true, "kms_key_id": "alias/images",
+		"ami_users": []any{"123456789012"}, "ami_org_arns": []any{organization}, "ami_ou_arns": []any{unit},
+		"snapshot_users": []any{"210987654321"}, "ami_product_codes": []any{"abc"}, "deprecate_at": deprecation,
+		"deregistration_protection": map[string]any{"enabled": true, "with_cooldown": true},
+		"ami_regions":               []any{"eu-central-1", "us-east-1", "us-east-1"},
+		"region_kms_key_ids":        map[string]any{"eu-central-1": "alias/images", "us-east-1": "arn:aws:kms:us-east-1:123456789012:alias/images"},
+		"skip_region_validation":    true, "skip_save_build_region": true, "snapshot_copy_duration_minutes": 30,
+		"ami_block_device_mappings": []any{device(nil)},
+	})
+	at, err := time.Parse(time.RFC3339, deprecation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	yes, no := true, false
+	want := Options{
+		ImageName: "web", SourceAMI: "ami-e81d5881",
+		SourceFilter: SourceFilter{
+			Filters: map[string]string{"name": "debian-*"}, Owners: []string{"self", "amazon", "123456789012"}, MostRecent: true, IncludeDeprecated: true,
+		},
+		Architecture: "arm64", VirtualizationType: "hvm", RootDeviceName: "xvda", ENASupport: &no, SRIOVSupport: true,
+		BootMode: "uefi", UEFIData: "QU1aTg==", TPMSupport: "v2.0", IMDSSupport: "v2.0",
+		RootVolumeEncrypt: true, RootVolumeKMSKeyID: "alias/root", EncryptBoot: &yes, KMSKeyID: "alias/images",
+		Users: []string{"123456789012"}, OrgARNs: []string{organization}, OUARNs: []string{unit},
+		SnapshotUsers: []string{"210987654321"}, ProductCodes: []string{"abc"}, DeprecateAt: at,
+		DeregistrationProtection: &Protection{WithCooldown: true},
+		Regions:                  []string{"eu-central-1", "us-east-1"},
+		RegionKMSKeyIDs:          map[string]string{"eu-central-1": "alias/images", "us-east-1": "arn:aws:kms:us-east-1:123456789012:alias/images"},
+		SkipRegionValidation:     true, SkipSaveBuildRegion: true, SnapshotCopyMinutes: 30,
+		Mappings: []Mapping{{DeviceName: "/dev/sdh", VolumeSizeGiB: 8}},
+	}
+	if got := c.options(); !reflect.DeepEqual(got, want) {
+		t.Errorf("the cloud is told\n%+v, want\n%+v", got, want)
+	}
+	// the groups go with no encryption, and the rest is not the user's
+	everyFieldIsSet(t, want, "Groups SnapshotGroups FromScratch Client Log")
+}
+
+func TestPublicImages(t *testing.T) {
+	c, _ := prepared(t, map[string]any{"ami_groups": []any{"all"}, "snapshot_groups": []any{"all"}})
+	if o := c.options(); len(o.Groups) != 1 || len(o.SnapshotGroups) != 1 || o.EncryptBoot != nil || o.DeregistrationProtection != nil || !o.DeprecateAt.IsZero() {
+		t.Errorf("the cloud is told %+v", o)
+	}
+}
+
+// TestAKeyAsksForEncryption: it would be ignored otherwise.
+func TestAKeyAsksForEncryption(t *testing.T) {
+	c, _ := prepared(t, map[string]any{"root_volume_kms_key_id": "mrk-1234abcd12ab34cd56ef1234567890ab"})
+	if o := c.options(); !o.RootVolumeEncrypt || o.RootVolumeKMSKeyID == "" {
+		t.Errorf("the cloud is told %+v", o)
+	}
+}
+
+func TestPublishingThatDoesNothingIsAWarning(t *testing.T) {
+	for want, give := range map[string]map[string]any{
+		"more than once":                 {"ami_regions": []any{"us-east-1", "us-east-1"}},
+		"eu-west-1":                      {"region": "eu-west-1", "ami_regions": []any{"eu-west-1", "us-east-1"}},
+		"snapshot_copy_duration_minutes": {"snapshot_copy_duration_minutes": 15},
+	} {
+		if _, warnings := prepared(t, give); len(warnings) != 1 || !strings.Contains(warnings[0], want) {
+			t.Errorf("%s: warnings %q", want, warnings)
+		}
+	}
+}
+
+// TestEncryptionThatCanBeShared holds what can be shared against what cannot.
+func TestEncryptionThatCanBeShared(t *testing.T) {
+	const key = "alias/images"
+	users := []any{"123456789012"}
+	for name, test := range map[string]struct {
+		give map[string]any
+		want string // of the error; empty for none
+	}{
+		"a key of one's own":           {map[string]any{"encrypt_boot": true, "kms_key_id": key, "ami_users": users}, ""},
+		"the default key, not shared":  {map[string]any{"encrypt_boot": true}, ""},
+		"encrypt_boot false":           {map[string]any{"encrypt_boot": false, "ami_users": users}, ""},
+		"the default key":              {map[string]any{"encrypt_boot": true, "ami_users": users}, "give kms_key_id"},
+		"the default key, snapshots":   {map[string]any{"encrypt_boot": true, "snapshot_users": users}, "snapshot_users"},
+		"the default key, orgs":        {map[string]any{"encrypt_boot": true, "ami_org_arns": []any{organization}}, "ami_org_arns"},
+		"the default key, units":       {map[string]any{"encrypt_boot": true, "ami_ou_arns": []any{unit}}, "ami_ou_arns"},
+		"the default key elsewhere":    {map[string]any{"encrypt_boot": true, "kms_key_id": key, "ami_users": users, "ami_regions": []any{"us-east-1"}}, "us-east-1"},
+		"a key in each region":         {map[string]any{"encrypt_boot": true, "kms_key_id": key, "ami_users": users, "ami_regions": []any{"us-east-1"}, "region_kms_key_ids": map[string]any{"us-east-1": key}}, ""},
+		"an empty key":                 {map[string]any{"encrypt_boot": true, "kms_key_id": key, "ami_users": users, "ami_regions": []any{"us-east-1"}, "region_kms_key_ids": map[string]any{"us-east-1": ""}}, `region_kms_key_ids["us-east-1"] is empty`},
+		"an empty key, not shared":     {map[string]any{"encrypt_boot": true, "ami_regions": []any{"us-east-1"}, "region_kms_key_ids": map[string]any{"us-east-1": ""}}, ""},
+		"no key here":                  {map[string]any{"encrypt_boot": true, "region": "eu-west-1", "ami_users": users, "ami_regions": []any{"us-east-1"}, "region_kms_key_ids": map[string]any{"us-east-1": key}}, "kms_key_id for eu-west-1"},
+		"no key here, and no image":    {map[string]any{"encrypt_boot": true, "region": "eu-west-1", "ami_users": users, "ami_regions": []any{"us-east-1"}, "region_kms_key_ids": map[string]any{"us-east-1": key}, "skip_save_build_region": true}, ""},
+		"public and encrypted":         {map[string]any{"encrypt_boot": true, "kms_key_id": key, "ami_groups": []any{"all"}}, "ami_groups"},
+		"public, root encrypted":       {map[string]any{"root_volume_encrypt_boot": true, "ami_groups": []any{"all"}}, "ami_groups"},
+		"public snapshots, root's key": {map[string]any{"root_volume_kms_key_id": key, "snapshot_groups": []any{"all"}}, "snapshot_groups"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var c Config
+			_, err := c.Prepare(with(t, test.give))
+			switch {
+			case test.want == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+				t.Errorf("got %v, want an error with %q", err, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,102 @@
+//go:generate packer-sdc mapstructure-to-hcl2 -type SourceFilterConfig
+//go:generate packer-sdc struct-markdown
+package amazon
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+)
+
+// SourceConfig is the image that a build starts from.
+type SourceConfig struct {
+	// The AMI whose root volume is copied and provisioned, such as
+	// `ami-e81d5881`. Its root device must be an EBS volume with a snapshot that
+	// the account may use. Not used with `from_scratch`; else it is required, or
+	// `source_ami_filter` is.
+	SourceAMI string `mapstructure:"source_ami"`
+	// A search for the AMI to start from, in place of `source_ami`. With both, the AMI
+	// must be that one and meet the filter too. See [Source AMI](#source-ami).
+	SourceAMIFilter SourceFilterConfig `mapstructure:"source_ami_filter"`
+}
+
+// SourceFilterConfig is the block source_ami_filter.
+type SourceFilterConfig struct {
+	// The filters that the AMI must meet, as a map: any that `DescribeImages` of the
+	// EC2 API has, such as `name` or `virtualization-type`. In a value `*` stands for
+	// any characters and `?` for one.
+	Filters map[string]string `mapstructure:"filters"`
+	// The owners of the AMIs to look among: account ids, `self`, or an alias such as
+	// `amazon` or `aws-marketplace`. Required, because anybody can give an AMI any name.
+	Owners []string `mapstructure:"owners"`
+	// Take the newest of the AMIs that meet the filters. Defaults to `false`: if more
+	// than one does, the build fails.
+	MostRecent bool `mapstructure:"most_recent"`
+	// Consider AMIs that their owner has deprecated, too. Defaults to `false`.
+	IncludeDeprecated bool `mapstructure:"include_deprecated"`
+}
+
+var (
+	amiID = regexp.MustCompile(`^ami-([0-9a-f]{8}|[0-9a-f]{17})$`)
+	// ownerName is an account's id, self or an alias.
+	ownerName = regexp.MustCompile(`^([0-9]{12}|[a-z][a-z0-9-]*)$`)
+)
+
+// isZero says that there is no filter.
+func (f SourceFilterConfig) isZero() bool {
+	return len(f.Filters) == 0 && len(f.Owners) == 0 && !f.MostRecent && !f.IncludeDeprecated
+}
+
+// checkSource answers what is wrong with the source of a build that has one.
+func (s SourceConfig) checkSource() []error {
+	var errs []error
+	switch {
+	case s.SourceAMI == "" && s.SourceAMIFilter.isZero():
+		errs = append(errs, errors.New("source_ami is required, or source_ami_filter, unless the build is from_scratch"))
+	case s.SourceAMI != "" && !amiID.MatchString(s.SourceAMI):
+		errs = append(errs, fmt.Errorf("source_ami is %q, but must be the id of an AMI such as ami-e81d5881", s.SourceAMI))
+	}
+	if s.SourceAMIFilter.isZero() {
+		return errs
+	}
+	return append(errs, s.SourceAMIFilter.check(s.SourceAMI != "")...)
+}
+
+// check answers what is wrong with a filter; pinned says that source_ami is given
+// too.
+func (f SourceFilterConfig) check(pinned bool) []error {
+	var errs []error
+	if len(f.Owners) == 0 {
+		errs = append(errs, errors.New("source_ami_filter: owners is required: anybody can give an AMI the name that is looked for"))
+	}
+	for i, owner := range f.Owners {
+		if !ownerName.MatchString(owner) {
+			errs = append(errs, fmt.Errorf("source_ami_filter: owners[%d] is %q, but must be the id of an account, self, or an alias such as amazon", i, owner))
+		}
+	}
+	if len(f.Filters) == 0 && !f.MostRecent && !pinned {
+		errs = append(errs, errors.New("source_ami_filter: filters is required, or most_recent: an owner has many AMIs"))
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Filters)) {
+		if name == "" || f.Filters[name] == "" {
+			errs = append(errs, fmt.Errorf("source_ami_filter: filters has %q with the value %q, but neither may be empty", name, f.Filters[name]))
+		}
+	}
+	return errs
+}
+
+// filter is the filter as Cloud takes it.
+func (f SourceFilterConfig) filter() SourceFilter { return SourceFilter(f) }
+
+func (c *Config) sourceWarnings() []string {
+	var warnings []string
+	if c.FromScratch && c.SourceAMI != "" {
+		warnings = append(warnings, "source_ami is not used with from_scratch")
+	}
+	if c.FromScratch && !c.SourceAMIFilter.isZero() {
+		warnings = append(warnings, "source_ami_filter is not used with from_scratch")
+	}
+	return warnings
+}

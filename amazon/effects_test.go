@@ -1,0 +1,318 @@
+package amazon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// worldwide makes a Cloud that reaches every region of the world.
+func (w *world) worldwide(t *testing.T, opts Options) *Cloud {
+	t.Helper()
+	t.Setenv("AWS_ENDPOINT_URL", w.url)
+	opts.Client = dial(t, access(""))
+	opts.Log = t.Logf
+	return NewCloud(opts)
+}
+
+// survey finds what a build knows before it makes anything.
+func survey(t *testing.T, cloud *Cloud) bake.Facts {
+	t.Helper()
+	var facts bake.Facts
+	var err error
+	if facts.Host, err = cloud.Host(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	source, err := cloud.Source(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts.Source = &source
+	return facts
+}
+
+// in reads an image of a region from the state.
+func (w *world) in(t *testing.T, region string, id bake.ImageID) state.Image {
+	t.Helper()
+	for _, image := range w.state.Images(state.Caller{Account: account.Account, Region: region}) {
+		if image.ID == string(id) {
+			return image
+		}
+	}
+	t.Fatalf("no image %s in %s", id, region)
+	return state.Image{}
+}
+
+// snapshot reads a snapshot of a region from the state.
+func (w *world) snapshot(t *testing.T, region, id string) state.Snapshot {
+	t.Helper()
+	for _, s := range w.state.Snapshots(state.Caller{Account: account.Account, Region: region}) {
+		if s.ID == id {
+			return s
+		}
+	}
+	t.Fatalf("no snapshot %s in %s", id, region)
+	return state.Snapshot{}
+}
+
+// published is what becomes of an image that everything is wanted of.
+func published(t *testing.T, w *world, region string, id bake.ImageID, snapshots []bake.SnapshotID) {
+	t.Helper()
+	image := w.in(t, region, id)
+	want := state.Permissions{
+		Accounts:            []string{"111111111111", "222222222222"},
+		Organizations:       []string{"arn:aws:organizations::111111111111:organization/o-abcdefghij"},
+		OrganizationalUnits: []string{"arn:aws:organizations::111111111111:ou/o-abcdefghij/ou-ab12-abcdefgh"},
+	}
+	if fmt.Sprint(image.Launch) != fmt.Sprint(want) {
+		t.Errorf("%s may be launched by %+v", region, image.Launch)
+	}
+	if image.Protection != state.ProtectedWithoutCooldown || image.Deprecated.IsZero() || !slices.Equal(image.ProductCodes, []string{"code-1", "code-2"}) {
+		t.Errorf("%s has the image %+v", region, image)
+	}
+	for _, id := range snapshots {
+		if s := w.snapshot(t, region, string(id)); !slices.Equal(s.CreateVolume.Accounts, []string{"333333333333"}) {
+			t.Errorf("%s of %s is shared with %+v", id, region, s.CreateVolume)
+		}
+	}
+}
+
+// An image is copied, and published in each region; what was there before is
+// shared with nobody.
+func TestImageInTwoRegions(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, state.Instant())
+	opts := everything()
+	opts.SourceAMI, opts.Regions = w.source, []string{"us-east-1", account.Region}
+	opts.OrgARNs = []string{"arn:aws:organizations::111111111111:organization/o-abcdefghij"}
+	opts.OUARNs = []string{"arn:aws:organizations::111111111111:ou/o-abcdefghij/ou-ab12-abcdefgh"}
+	opts.Groups, opts.SnapshotGroups = nil, nil // what is encrypted cannot be public
+	opts.DeprecateAt = time.Now().AddDate(1, 0, 0)
+	opts.RegionKMSKeyIDs = map[string]string{"us-east-1": "alias/web"}
+	cloud := w.worldwide(t, opts)
+	facts := survey(t, cloud)
+	plan, err := cloud.Publication(ctx, facts)
+	if err != nil || plan.Passing || len(plan.Copies) != 1 {
+		t.Fatalf("publication %+v, %v", plan, err)
+	}
+	image := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 8}, facts.Source)
+	there := cloud.In("us-east-1").(*Cloud)
+	ask := bake.CopySpec{
+		Build: "b", Source: image, SourceRegion: account.Region, Name: "built", Description: "elsewhere",
+		ImageTags: map[string]string{"of": "image"}, SnapshotTags: map[string]string{"of": "snapshot"},
+		Encrypted: plan.Copies[0].Encrypted, KMSKeyID: plan.Copies[0].KMSKeyID,
+	}
+	copied, err := there.Copy(ctx, ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := there.Copy(ctx, ask); err != nil || again != copied {
+		t.Errorf("again %s, %v", again, err)
+	}
+	if found, err := there.FindCopies(ctx, image, "built"); err != nil || !slices.Equal(found, []bake.ImageID{copied}) {
+		t.Errorf("copies %v, %v", found, err)
+	}
+
+	made := map[string]bake.Product{}
+	for region, of := range map[string]bake.ImageID{account.Region: image, "us-east-1": copied} {
+		seen, err := cloud.In(region).Image(ctx, of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made[region] = bake.Product{Region: region, Image: of, Snapshots: seen.Snapshots}
+	}
+	home := made[account.Region]
+	home.Snapshots = home.Snapshots[:1] // the others are the source's
+	made[account.Region] = home
+	for region, p := range made {
+		if err := cloud.In(region).(*Cloud).Publish(ctx, bake.PublishSpec{Image: p.Image, Snapshots: p.Snapshots}); err != nil {
+			t.Fatal(err)
+		}
+		published(t, w, region, p.Image, p.Snapshots)
+	}
+	w.isEncryptedCopy(t, w.in(t, "us-east-1", copied))
+	if s := w.snapshot(t, account.Region, string(facts.Source.Snapshots[1])); len(s.CreateVolume.Accounts) > 0 {
+		t.Error("the source's snapshot is shared")
+	}
+	for region, p := range made {
+		if err := cloud.In(region).Deregister(ctx, p.Image); err != nil {
+			t.Errorf("what this build protected cannot be undone: %v", err)
+		}
+	}
+}
+
+// isEncryptedCopy checks the tags and the keys of TestImageInTwoRegions' copy.
+func (w *world) isEncryptedCopy(t *testing.T, image state.Image) {
+	t.Helper()
+	if image.Description != "elsewhere" || image.Tags["of"] != "image" || image.IMDS != "v2.0" || image.UEFIData == "" {
+		t.Errorf("the copy is %+v", image)
+	}
+	key := state.KeyARN(state.Caller{Account: account.Account, Region: image.Region}, "alias/web")
+	for _, m := range image.Mappings {
+		if m.Volume == nil {
+			continue
+		}
+		s := w.snapshot(t, image.Region, m.Volume.SnapshotID)
+		if !s.Encrypted || s.KMSKeyID != key || s.Tags["of"] != "snapshot" {
+			t.Errorf("%s's snapshot is %+v", m.Device, s)
+		}
+	}
+}
+
+// encrypt_boot: what the image has is encrypted under the key, by one copy where
+// a further device is not, and else by none.
+func TestEncryptBoot(t *testing.T) {
+	for name, mappings := range map[string][]Mapping{"with a copy": nil, "without": {{DeviceName: "/dev/sdf", VolumeSizeGiB: 1}}} {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.Background()
+			w := newWorld(t, state.Instant())
+			cloud := w.worldwide(t, Options{SourceAMI: w.source, EncryptBoot: aws.Bool(true), KMSKeyID: "alias/boot", Mappings: mappings})
+			facts := survey(t, cloud)
+			plan, err := cloud.Publication(ctx, facts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			image := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 8}, facts.Source)
+			for _, c := range plan.Copies {
+				image, err = cloud.In(c.Region).(*Cloud).Copy(ctx, bake.CopySpec{
+					Build: "b", Source: image, SourceRegion: account.Region, Name: "final", Encrypted: c.Encrypted, KMSKeyID: c.KMSKeyID,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if want := mappings == nil; plan.Passing != want || len(plan.Copies) > 1 {
+				t.Errorf("publication %+v", plan)
+			}
+			key := state.KeyARN(account, "alias/boot")
+			for _, m := range w.find(t, image).Mappings {
+				if m.Volume == nil || m.Volume.SnapshotID == "" {
+					continue
+				}
+				if s := w.snapshot(t, account.Region, m.Volume.SnapshotID); !s.Encrypted || s.KMSKeyID != key {
+					t.Errorf("%s's snapshot is %+v", m.Device, s)
+				}
+			}
+			for _, v := range w.state.Volumes(account) {
+				if v.Tags[bake.BuildTag] == "b" && v.Encrypted == plan.Passing {
+					t.Errorf("the volume's encryption is %t", v.Encrypted)
+				}
+			}
+		})
+	}
+}
+
+// An image comes back as it was, but for its id.
+func TestImageComesBack(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, state.Instant())
+	cloud := w.worldwide(t, Options{SourceAMI: w.source})
+	facts := survey(t, cloud)
+	id := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 8}, facts.Source)
+	opts := Options{Client: cloud.client, Users: []string{"111111111111"}, DeprecateAt: time.Now().AddDate(1, 0, 0)}
+	if err := NewCloud(opts).Publish(ctx, bake.PublishSpec{Image: id}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.state.AddTags(account, []string{string(id)}, map[string]string{"os": "debian"}, false); err != nil {
+		t.Fatal(err)
+	}
+	before := w.find(t, id)
+	record, err := cloud.Record(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cloud.Deregister(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	var again bake.ImageID
+	for range 2 {
+		if again, err = NewCloud(Options{Client: cloud.client}).Restore(ctx, record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after := w.find(t, again)
+	if again == id {
+		t.Error("the same id")
+	}
+	before.ID, before.Created = after.ID, after.Created
+	if a, b := fmt.Sprintf("%+v", after.ImageAttributes), fmt.Sprintf("%+v", before.ImageAttributes); a != b {
+		t.Errorf("attributes %s, were %s", a, b)
+	}
+	if fmt.Sprint(after.Launch, after.Tags, after.Deprecated, after.Name) != fmt.Sprint(before.Launch, before.Tags, before.Deprecated, before.Name) {
+		t.Errorf("image %+v, was %+v", after, before)
+	}
+	for i := range before.Mappings {
+		a, b := after.Mappings[i], before.Mappings[i]
+		if a.Device != b.Device || a.VirtualName != b.VirtualName || (a.Volume == nil) != (b.Volume == nil) || (a.Volume != nil && *a.Volume != *b.Volume) {
+			t.Errorf("device %+v, was %+v", a, b)
+		}
+	}
+	w.protected(t, cloud, again)
+}
+
+// protected checks that an image that is protected does not make way.
+func (w *world) protected(t *testing.T, cloud *Cloud, id bake.ImageID) {
+	t.Helper()
+	if _, err := w.state.ProtectImage(account, string(id), state.ProtectedWithCooldown, false); err != nil {
+		t.Fatal(err)
+	}
+	_, err := cloud.Record(context.Background(), id)
+	says(t, err, string(id), "enabled-with-cooldown")
+}
+
+// A build of a filter, of a volume with IOPS and throughput of its own.
+func TestFilteredSourceAndPerformance(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, state.Instant())
+	cloud := w.worldwide(t, Options{
+		SourceFilter: SourceFilter{Filters: map[string]string{"name": "ba*", "architecture": "x86_64"}, Owners: []string{"self"}, MostRecent: true},
+		ENASupport:   aws.Bool(false), BootMode: "legacy-bios", Regions: []string{"moon-1"},
+	})
+	facts := survey(t, cloud)
+	if string(facts.Source.ID) != w.source || facts.Host.Account != account.Account {
+		t.Errorf("facts %+v", facts)
+	}
+	_, err := cloud.Publication(ctx, facts)
+	says(t, err, `"moon-1"`)
+
+	volume := bake.VolumeSpec{
+		Build: "b", Zone: facts.Host.Zone, Snapshot: facts.Source.Root.Snapshot, SizeGiB: 9, Type: "gp3", IOPS: 4000, Throughput: 300,
+	}
+	id, err := cloud.CreateVolume(ctx, volume)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := cloud.CreateSnapshot(ctx, bake.SnapshotSpec{Volume: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := cloud.Register(ctx, bake.ImageSpec{
+		Name: "fast", Snapshot: snapshot, Source: facts.Source, SizeGiB: 9, VolumeType: "gp3", IOPS: 4000, Throughput: 300,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range w.state.Volumes(account) {
+		if v.ID == string(id) && (v.IOPS != 4000 || v.Throughput != 300) {
+			t.Errorf("volume %+v", v)
+		}
+	}
+	found := w.find(t, image)
+	if root := found.Mappings[0].Volume; root.IOPS != 4000 || root.Throughput != 300 || root.SizeGiB != 9 {
+		t.Errorf("root %+v", root)
+	}
+	if found.ENA || found.BootMode != "legacy-bios" || found.UEFIData != "" || found.SRIOV != "simple" {
+		t.Errorf("attributes %+v", found.ImageAttributes)
+	}
+	seen, err := cloud.Image(ctx, image)
+	if err != nil || seen.Root.Throughput != 300 || len(seen.Snapshots) != 2 || seen.Snapshots[0] != snapshot {
+		t.Errorf("image %+v, %v", seen, err)
+	}
+}

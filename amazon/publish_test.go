@@ -1,0 +1,174 @@
+package amazon
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// done is an action that succeeds and tells nothing.
+func done(name string) action { return answer(name, "<return>true</return>") }
+
+// publisher is a fake that can be published on.
+func publisher() *fake {
+	s := &fake{actions: map[string]action{}}
+	for _, name := range []string{
+		"ModifyImageAttribute", "ModifySnapshotAttribute", "EnableImageDeprecation", "EnableImageDeregistrationProtection",
+		"DisableImageDeregistrationProtection", "DeregisterImage",
+	} {
+		s.actions[name] = done(name)
+	}
+	return s
+}
+
+// order lists the actions that were asked for.
+func (s *fake) order() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for _, form := range s.calls {
+		names = append(names, form.Get("Action"))
+	}
+	return names
+}
+
+// everything is all that can be wanted of an image once it is there.
+func everything() Options {
+	return Options{
+		Users: []string{"111111111111", "222222222222"}, Groups: []string{"all"},
+		OrgARNs: []string{"arn:aws:organizations::1:organization/o-1"}, OUARNs: []string{"arn:aws:organizations::1:ou/o-1/ou-1"},
+		SnapshotUsers: []string{"333333333333"}, SnapshotGroups: []string{"all"}, ProductCodes: []string{"code-1", "code-2"},
+		DeprecateAt:              time.Date(2027, 1, 2, 3, 4, 0, 0, time.UTC),
+		DeregistrationProtection: &Protection{},
+	}
+}
+
+func TestPublish(t *testing.T) {
+	s := publisher()
+	cloud := faked(t, s, everything())
+	if err := cloud.Publish(context.Background(), bake.PublishSpec{Image: "ami-1", Snapshots: []bake.SnapshotID{"snap-1", "snap-2"}}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"ModifyImageAttribute", "ModifySnapshotAttribute", "ModifySnapshotAttribute", "ModifyImageAttribute",
+		"EnableImageDeprecation", "EnableImageDeregistrationProtection",
+	}
+	if got := s.order(); !slices.Equal(got, want) {
+		t.Errorf("calls %v, want %v", got, want)
+	}
+	check(t, s.made("ModifyImageAttribute")[0], map[string]string{
+		"ImageId": "ami-1", "LaunchPermission.Add.1.UserId": "111111111111", "LaunchPermission.Add.2.UserId": "222222222222",
+		"LaunchPermission.Add.3.Group":                 "all",
+		"LaunchPermission.Add.4.OrganizationArn":       "arn:aws:organizations::1:organization/o-1",
+		"LaunchPermission.Add.5.OrganizationalUnitArn": "arn:aws:organizations::1:ou/o-1/ou-1", "LaunchPermission.Add.6.UserId": "",
+	})
+	check(t, s.made("ModifyImageAttribute")[1], map[string]string{
+		"ImageId": "ami-1", "Attribute": "productCodes", "ProductCode.1": "code-1", "ProductCode.2": "code-2",
+	})
+	for i, id := range []string{"snap-1", "snap-2"} {
+		check(t, s.made("ModifySnapshotAttribute")[i], map[string]string{
+			"SnapshotId": id, "CreateVolumePermission.Add.1.UserId": "333333333333", "CreateVolumePermission.Add.2.Group": "all",
+		})
+	}
+	check(t, s.made("EnableImageDeprecation")[0], map[string]string{"ImageId": "ami-1", "DeprecateAt": "2027-01-02T03:04:00Z"})
+	check(t, s.made("EnableImageDeregistrationProtection")[0], map[string]string{"ImageId": "ami-1", "WithCooldown": ""})
+}
+
+func TestNothingToPublishIsNoRequest(t *testing.T) {
+	s := publisher()
+	if err := faked(t, s, Options{}).Publish(context.Background(), bake.PublishSpec{Image: "ami-1", Snapshots: []bake.SnapshotID{"snap-1"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.order(); len(got) != 0 {
+		t.Errorf("calls %v", got)
+	}
+}
+
+// Each error names the image or the snapshot, and the option that is in vain.
+func TestPublishRefused(t *testing.T) {
+	tests := []struct {
+		action string
+		opts   Options
+		words  []string
+	}{
+		{"ModifyImageAttribute", Options{Users: []string{"1"}}, []string{"ami-1", "ami_users"}},
+		{"ModifyImageAttribute", Options{ProductCodes: []string{"1"}}, []string{"ami-1", "ami_product_codes"}},
+		{"ModifySnapshotAttribute", Options{SnapshotUsers: []string{"1"}}, []string{"snap-1", "snapshot_users"}},
+		{"EnableImageDeprecation", Options{DeprecateAt: time.Date(2027, 1, 2, 3, 4, 0, 0, time.UTC)}, []string{"ami-1", "deprecate_at", "2027-01-02"}},
+		{"EnableImageDeregistrationProtection", Options{DeregistrationProtection: &Protection{}}, []string{"ami-1", "deregistration_protection"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.words[1], func(t *testing.T) {
+			s := publisher()
+			s.actions[tt.action] = refuse("UnauthorizedOperation")
+			err := faked(t, s, tt.opts).Publish(context.Background(), bake.PublishSpec{Image: "ami-1", Snapshots: []bake.SnapshotID{"snap-1"}})
+			says(t, err, append(tt.words, "UnauthorizedOperation")...)
+		})
+	}
+}
+
+// An image that this build has protected can be undone by this build; another's
+// protection stands.
+func TestDeregisterWhatIsProtected(t *testing.T) {
+	const protect, unprotect, deregister = "EnableImageDeregistrationProtection", "DisableImageDeregistrationProtection", "DeregisterImage"
+	kept := refuse("OperationNotPermitted")
+	tests := []struct {
+		name       string
+		protection Protection
+		image      bake.ImageID
+		change     func(*fake)
+		want       []string
+		words      []string
+	}{
+		{"this build's", Protection{}, "ami-1", func(*fake) {}, []string{protect, unprotect, deregister}, nil},
+		{"another image", Protection{}, "ami-2", func(*fake) {}, []string{protect, deregister}, nil},
+		{"protection was refused", Protection{}, "ami-1", func(s *fake) { s.actions[protect] = refuse("UnauthorizedOperation") }, []string{protect, deregister}, nil},
+		{"gone", Protection{}, "ami-1", func(s *fake) {
+			s.actions[unprotect], s.actions[deregister] = refuse("InvalidAMIID.NotFound"), refuse("InvalidAMIID.NotFound")
+		}, []string{protect, unprotect, deregister}, nil},
+		{"not allowed", Protection{}, "ami-1", func(s *fake) { s.actions[unprotect] = refuse("UnauthorizedOperation") }, []string{protect, unprotect},
+			[]string{"end the protection of image ami-1", "UnauthorizedOperation"}},
+		{"in its cooldown", Protection{WithCooldown: true}, "ami-1", func(s *fake) { s.actions[deregister] = kept }, []string{protect, unprotect, deregister},
+			[]string{"deregister image ami-1", "with_cooldown", "24 hours"}},
+		{"protected by somebody", Protection{}, "ami-2", func(s *fake) { s.actions[deregister] = kept }, []string{protect, deregister},
+			[]string{"deregister image ami-2", "OperationNotPermitted"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx := context.Background()
+			s := publisher()
+			tt.change(s)
+			cloud := faked(t, s, Options{DeregistrationProtection: &tt.protection})
+			if err := cloud.Publish(ctx, bake.PublishSpec{Image: "ami-1"}); (err != nil) != (tt.name == "protection was refused") {
+				t.Fatal(err)
+			}
+			err := cloud.Deregister(ctx, tt.image)
+			if tt.words != nil {
+				says(t, err, tt.words...)
+			} else if err != nil {
+				t.Error(err)
+			}
+			if got := s.order(); !slices.Equal(got, tt.want) {
+				t.Errorf("calls %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// Protection whose answer is lost may be there.
+func TestLostProtectionIsTakenBack(t *testing.T) {
+	ctx := context.Background()
+	s := publisher()
+	s.actions["EnableImageDeregistrationProtection"] = breakOff
+	cloud := faked(t, s, Options{DeregistrationProtection: &Protection{}})
+	says(t, cloud.Publish(ctx, bake.PublishSpec{Image: "ami-1"}), "protect image ami-1")
+	if err := cloud.Deregister(ctx, "ami-1"); err != nil {
+		t.Error(err)
+	}
+	if n := len(s.made("DisableImageDeregistrationProtection")); n != 1 {
+		t.Errorf("protection was ended %d times", n)
+	}
+}

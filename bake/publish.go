@@ -1,0 +1,147 @@
+package bake
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/packer-chroot/packer-plugin-chroot/undo"
+)
+
+// publish makes the image available wherever it is wanted, side by side. Only when it
+// is there everywhere is it given to anybody: what others have seen, or what has been
+// protected, is hard to take back when a copy fails.
+func (b *build) publish(ctx context.Context, from basis, image ImageID, snapshot SnapshotID) ([]Product, error) {
+	products, err := b.copyAll(ctx, from, image)
+	if err != nil {
+		return nil, err
+	}
+	if !from.publication.Passing {
+		products = append(products, Product{Region: from.Host.Region, Image: image, Snapshots: []SnapshotID{snapshot}})
+	}
+	slices.SortFunc(products, func(p, q Product) int { return cmp.Compare(p.Region, q.Region) })
+	work, branch := errgroup.WithContext(ctx)
+	for _, product := range products {
+		work.Go(func() error { return b.handOver(branch, product) })
+	}
+	if err := work.Wait(); err != nil {
+		return nil, err
+	}
+	return products, b.done(ctx, "publish image")
+}
+
+// inRegion begins the names of the stacks of other regions' products.
+const inRegion = "products in "
+
+// regional is a new stack for the products of one region.
+func (b *build) regional(region string) *undo.Stack {
+	stack := undo.NewStack(inRegion + region)
+	b.regions = append(b.regions, stack)
+	return stack
+}
+
+// copyAll makes the copies that are wanted, side by side.
+func (b *build) copyAll(ctx context.Context, from basis, image ImageID) ([]Product, error) {
+	products := make([]Product, len(from.publication.Copies))
+	work, branch := errgroup.WithContext(ctx)
+	for i, wanted := range from.publication.Copies {
+		stack := b.regional(wanted.Region)
+		work.Go(func() (err error) {
+			products[i], err = b.copyTo(branch, stack, from, image, wanted)
+			return err
+		})
+	}
+	return products, work.Wait()
+}
+
+// copyTo makes the copy of the image in one region. An image that has the name there
+// makes way.
+func (b *build) copyTo(ctx context.Context, stack *undo.Stack, from basis, image ImageID, wanted Copy) (Product, error) {
+	if err := b.replace(ctx, stack, wanted.Region, from.replaced[wanted.Region]); err != nil {
+		return Product{}, err
+	}
+	b.report.Step("Copying %s to %s", image, wanted.Region)
+	copied, err := b.copyImage(ctx, stack, wanted.Region, CopySpec{
+		Build: b.plan.Build, Source: image, SourceRegion: from.Host.Region, Name: b.plan.ImageName,
+		Description: from.labels.Description, ImageTags: from.labels.ImageTags, SnapshotTags: from.labels.SnapshotTags,
+		Encrypted: wanted.Encrypted, KMSKeyID: wanted.KMSKeyID,
+	})
+	if err != nil {
+		return Product{}, err
+	}
+	return Product{Region: wanted.Region, Image: copied.ID, Snapshots: copied.Snapshots}, nil
+}
+
+// handOver gives an available image to those who are to have it.
+func (b *build) handOver(ctx context.Context, p Product) error {
+	return b.cloud.In(p.Region).Publish(ctx, PublishSpec{Image: p.Image, Snapshots: p.Snapshots})
+}
+
+// copyImage makes a copy in a region and waits for it.
+func (b *build) copyImage(ctx context.Context, stack *undo.Stack, region string, spec CopySpec) (Image, error) {
+	cloud := b.cloud.In(region)
+	made, err := b.arm(stack, act{Kind: actCopy, Region: region, Source: spec.Source, Name: spec.Name})
+	if err != nil {
+		return Image{}, err
+	}
+	id, err := cloud.Copy(ctx, spec)
+	if err != nil {
+		return Image{}, err
+	}
+	made.answered(func(a *act) { a.Image = id })
+	b.report.Detail("image %s in %s", id, region)
+	img, err := b.imageAvailable(ctx, cloud, b.waits.Copy, id)
+	if err != nil {
+		return Image{}, err
+	}
+	made.known(func(a *act) { a.Snapshots = img.Snapshots })
+	return img, nil
+}
+
+// removeCopies undoes a copy, with the snapshots that were made for it. When the cloud
+// has not answered with an id, copies of that name are looked for.
+func (b *build) removeCopies(ctx context.Context, a act, learn func(func(*act))) error {
+	cloud := b.cloud.In(a.Region)
+	ids, err := made(ctx, b.waits.Lost, a.Image, func(ctx context.Context) ([]ImageID, error) {
+		return cloud.FindCopies(ctx, a.Source, a.Name)
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		snapshots, err := b.snapshotsOf(ctx, cloud, id)
+		if err != nil {
+			return err
+		}
+		a.Image, a.Snapshots = id, union(a.Snapshots, snapshots)
+		learn(func(known *act) { known.Image, known.Snapshots = a.Image, a.Snapshots })
+		if err := b.remove(ctx, Product{Region: a.Region, Image: a.Image, Snapshots: a.Snapshots}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// snapshotsOf reads the snapshots of a copy, which are shown some time after it. One
+// that is gone has none.
+func (b *build) snapshotsOf(ctx context.Context, cloud Cloud, id ImageID) (ids []SnapshotID, err error) {
+	err = b.waits.Image.until(ctx, "the snapshots of "+string(id), going(newborn(b.waits.Lost, func(ctx context.Context) (sight, error) {
+		img, err := cloud.Image(ctx, id)
+		ids = img.Snapshots
+		return sight{state: string(img.State), done: len(ids) > 0 || img.State != ImagePending}, err
+	})))
+	return ids, err
+}
+
+// union is all of the one and the other.
+func union[T comparable](one, other []T) []T {
+	all := slices.Clone(one)
+	for _, x := range other {
+		if !slices.Contains(all, x) {
+			all = append(all, x)
+		}
+	}
+	return all
+}

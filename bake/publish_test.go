@@ -1,0 +1,374 @@
+package bake_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// A wish is what a user may want of an image.
+type wish func(*world, *bake.Plan)
+
+var wishes = map[string]wish{
+	"plain":    func(*world, *bake.Plan) {},
+	"replaced": replaced,
+	// everywhere is in two regions, with images to replace in both.
+	"everywhere": func(w *world, p *bake.Plan) {
+		replaced(w, p)
+		w.had("there", "ami-older", "golden", "snap-older")
+		w.goes["ami-older"], w.goes["snap-older"] = true, true
+		w.publication.Copies = []bake.Copy{{Region: "there", KMSKeyID: "key"}}
+		w.users = true
+	},
+	// passing has only an encrypted copy in the build's own region.
+	"passing": func(w *world, p *bake.Plan) {
+		replaced(w, p)
+		w.publication = bake.Publication{Passing: true, Copies: []bake.Copy{{Region: home, Encrypted: true}}}
+		w.users = true
+	},
+	"locked": func(w *world, _ *bake.Plan) { w.source.Locked = true },
+}
+
+// replaced has an image to replace, one of whose snapshots somebody else needs.
+func replaced(w *world, p *bake.Plan) {
+	p.Replace, p.DeleteReplaced = true, true
+	w.had(home, "ami-old", "golden", "snap-old", "snap-shared")
+	w.had(home, "ami-other", "silver", "snap-shared")
+	w.goes["ami-old"], w.goes["snap-old"] = true, true
+}
+
+// owner is the image that a snapshot was copied for, if it was, and otherwise the
+// thing itself: a copy is named, and its snapshots with it.
+func (w *world) owner(thing string) string {
+	for id, img := range w.images {
+		if img.of != "" && slices.Contains(img.snapshots, bake.SnapshotID(thing)) {
+			return string(id)
+		}
+	}
+	return thing
+}
+
+// neverWithout checks that whoever had an image has the old one or the new one, or,
+// where restoring itself failed, what is needed to have it back.
+func (w *world) neverWithout(act string, err error) {
+	w.t.Helper()
+	has := w.names("golden")
+	for region, old := range map[string]string{home: "old", "there": "older"} {
+		if !w.old("ami-"+old) || has[region] != "" {
+			continue
+		}
+		if w.snapshots[bake.SnapshotID("snap-"+old)] == nil {
+			w.t.Errorf("after %s failed, nothing is left of %s", act, old)
+		}
+		if !strings.Contains(err.Error(), "deregistration of image ami-"+old+" in "+region) {
+			w.t.Errorf("after %s failed, nobody has an image in %s, and the error does not say so: %v", act, region, err)
+		}
+		if !strings.Contains(act, "restore") && !strings.Contains(act, "name") && !strings.Contains(act, "look at image") {
+			w.t.Errorf("after %s failed, there is neither the old image nor the new one in %s: %q", act, region, w.events)
+		}
+	}
+}
+
+const (
+	untilSnapshot = untilFlush + ", snapshot, ~attach, ~volume, "
+	released      = ", ~reserve /dev/sdf"
+)
+
+// TestPublishing tells what happens in the build's own region, from the snapshot on,
+// and in the other one.
+func TestPublishing(t *testing.T) {
+	fails := func(act string) func(*world, *bake.Plan) {
+		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{err: errInjected} }
+	}
+	lost := func(act string) func(*world, *bake.Plan) {
+		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{err: errInjected, effect: true} }
+	}
+	tests := []struct {
+		name, wish  string
+		setUp       func(*world, *bake.Plan)
+		home, there string
+		ok          bool
+	}{
+		{name: "replaced", wish: "replaced", ok: true, home: "~image ami-old, image, ~reserve /dev/sdf, ~snapshot snap-old"},
+		{name: "replaced, its snapshots kept", wish: "replaced", ok: true, setUp: func(w *world, p *bake.Plan) { p.DeleteReplaced, w.goes["snap-old"] = false, false },
+			home: "~image ami-old, image, ~reserve /dev/sdf"},
+		{name: "replaced, deregister: fail", wish: "replaced", setUp: fails("~image#1"), home: "~snapshot, ~reserve /dev/sdf"},
+		{name: "replaced, deregister: answer lost", wish: "replaced", setUp: lost("~image#1"),
+			home: "~image ami-old, restore ami-old, ~snapshot, ~reserve /dev/sdf"},
+		{name: "replaced, register: fail", wish: "replaced", setUp: fails("image#1"),
+			home: "~image ami-old, restore ami-old, ~snapshot, ~reserve /dev/sdf"},
+		{name: "replaced, register: answer lost", wish: "replaced", setUp: lost("image#1"),
+			home: "~image ami-old, image, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf"},
+		{name: "replaced, publish: fail", wish: "replaced", setUp: fails("publish#1"),
+			home: "~image ami-old, image, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf"},
+		{name: "replaced, an old snapshot is not deleted", wish: "replaced", ok: true, setUp: fails("~snapshot#1"),
+			home: "~image ami-old, image, ~reserve /dev/sdf"},
+		{name: "everywhere", wish: "everywhere", ok: true,
+			home: "~image ami-old, image, publish, ~reserve /dev/sdf, ~snapshot snap-old", there: "~image ami-older, copy, publish, ~snapshot snap-older"},
+		{name: "everywhere, copy: fail", wish: "everywhere", setUp: fails("there: copy#1"),
+			home: "~image ami-old, image, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf", there: "~image ami-older, restore ami-older"},
+		{name: "everywhere, copy: answer lost", wish: "everywhere", setUp: lost("there: copy#1"),
+			home:  "~image ami-old, image, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf",
+			there: "~image ami-older, copy, ~image, ~snapshot, ~snapshot, restore ami-older"},
+		{name: "everywhere, publish there: fail", wish: "everywhere", setUp: fails("there: publish#1"),
+			home:  "~image ami-old, image, publish, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf",
+			there: "~image ami-older, copy, ~image, ~snapshot, ~snapshot, restore ami-older"},
+		{name: "everywhere, publish here: fail", wish: "everywhere", setUp: fails("publish#1"),
+			home:  "~image ami-old, image, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf",
+			there: "~image ami-older, copy, publish, ~image, ~snapshot, ~snapshot, restore ami-older"},
+		{name: "everywhere, the copy cannot be removed", wish: "everywhere",
+			setUp: func(w *world, p *bake.Plan) { fails("there: publish#1")(w, p); fails("there: ~image#2")(w, p) },
+			home:  "~image ami-old, image, publish, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf",
+			there: "~image ami-older, copy"},
+		{name: "passing", wish: "passing", ok: true,
+			home: "image, ~image ami-old, copy, publish, ~image, ~snapshot, ~reserve /dev/sdf, ~snapshot snap-old"},
+		{name: "passing, publish: fail", wish: "passing", setUp: fails("publish#1"),
+			home: "image, ~image ami-old, copy, ~image, ~snapshot, ~snapshot, restore ami-old, ~image, ~snapshot, ~reserve /dev/sdf"},
+		{name: "passing, the image cannot be removed", wish: "passing", ok: true, setUp: fails("~image#2"),
+			home: "image, ~image ami-old, copy, publish, ~snapshot snap-old"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				plan := w.plan()
+				wishes[test.wish](w, &plan)
+				if test.setUp != nil {
+					test.setUp(w, &plan)
+				}
+				result, err := w.build(t.Context(), plan)
+				if (err == nil) != test.ok {
+					t.Errorf("the build ended with %v", err)
+				}
+				w.happenedBy(test.home, test.there)
+				if len(w.faults) < 2 {
+					w.asItShould(result, err)
+				}
+			})
+		})
+	}
+}
+
+// happenedBy compares the events since the snapshot, by region: the regions are side
+// by side.
+func (w *world) happenedBy(atHome, there string) {
+	w.t.Helper()
+	var events, abroad []string
+	for _, event := range w.events {
+		if e, ok := strings.CutPrefix(event, "there: "); ok {
+			abroad = append(abroad, e)
+		} else {
+			events = append(events, event)
+		}
+	}
+	if got := strings.TrimPrefix(strings.Join(events, ", "), untilSnapshot); got != atHome {
+		w.t.Errorf("happened in the own region:\n %s\nwant:\n %s", got, atHome)
+	}
+	if got := strings.Join(abroad, ", "); got != there {
+		w.t.Errorf("happened in the other region:\n %s\nwant:\n %s", got, there)
+	}
+}
+
+// TestLockedSourceIsCopied: the volume is made of the copy, templates go on speaking
+// of the user's source, and the copy goes.
+func TestLockedSourceIsCopied(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		plan := w.plan()
+		wishes["locked"](w, &plan)
+		w.source.Root.Snapshot = ""
+		plan.Labels = func(facts bake.Facts) (bake.Labels, error) {
+			return bake.Labels{Description: "of " + string(facts.Source.ID)}, nil
+		}
+		result, err := w.build(t.Context(), plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.asItShould(result, err)
+		want := []bake.CopySpec{{Build: "build-1", Source: "ami-source", SourceRegion: home, Name: "packer-chroot-source-build-1"}}
+		if diff := cmp.Diff(want, w.copySpecs); diff != "" {
+			t.Errorf("copied (-want +got):\n%s", diff)
+		}
+		if w.volSpec.Snapshot != "snap-unlocked" || result.Source.ID != "ami-source" || w.imageSpec.Description != "of ami-source" {
+			t.Errorf("volume of %s, source %s, image %q", w.volSpec.Snapshot, result.Source.ID, w.imageSpec.Description)
+		}
+		if got, want := strings.Join(w.events, ", "), "copy, "+whole[:len(whole)-len(released)]+", ~reserve /dev/sdf, ~image, ~snapshot, ~snapshot"; got != want {
+			t.Errorf("happened:\n %s\nwant:\n %s", got, want)
+		}
+	})
+}
+
+func TestWhatIsPublished(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		plan := w.plan()
+		wishes["everywhere"](w, &plan)
+		result, err := w.build(t.Context(), plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copies := []bake.CopySpec{{
+			Build: "build-1", Source: "ami-1", SourceRegion: home, Name: "golden", Description: "made from ami-source",
+			ImageTags: map[string]string{"of": "image"}, SnapshotTags: map[string]string{"of": "snapshot"}, KMSKeyID: "key",
+		}}
+		published := []bake.PublishSpec{
+			{Image: "ami-1", Snapshots: []bake.SnapshotID{"snap-1"}},
+			{Image: "ami-there", Snapshots: []bake.SnapshotID{"snap-there", "snap-data-there"}},
+		}
+		for what, d := range map[string]string{
+			"copies":    cmp.Diff(copies, w.copySpecs),
+			"published": cmp.Diff(published, w.published),
+			"products":  cmp.Diff(w.products(), result.Products),
+		} {
+			if d != "" {
+				t.Errorf("%s (-want +got):\n%s", what, d)
+			}
+		}
+	})
+}
+
+// TestCopiesAreSideBySide: two copies of a minute take a minute.
+func TestCopiesAreSideBySide(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.publication.Copies = []bake.Copy{{Region: "there"}, {Region: "yonder"}}
+		begun := time.Now()
+		result, err := w.build(t.Context(), w.plan())
+		w.asItShould(result, err)
+		if took := time.Since(begun); took > 2*time.Minute-w.snapshotTakes/2 {
+			t.Errorf("the build took %s", took)
+		}
+	})
+}
+
+// TestPassingImageHasANameOfItsOwn, so that it and its copy can be in one region.
+func TestPassingImageHasANameOfItsOwn(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		plan := w.plan()
+		wishes["passing"](w, &plan)
+		if _, err := w.build(t.Context(), plan); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.imageSpec.Name; got != "packer-chroot-build-1" {
+			t.Errorf("the image to be copied was named %q", got)
+		}
+		if got := w.names("golden"); got[home] != "ami-here" {
+			t.Errorf("images named golden: %v", got)
+		}
+	})
+}
+
+// TestNamesThatAreInUse are told before anything is made, wherever they are.
+func TestNamesThatAreInUse(t *testing.T) {
+	tests := []struct {
+		name  string
+		setUp func(*world, *bake.Plan)
+		says  []string // nothing: the build succeeds
+	}{
+		{"here", func(w *world, _ *bake.Plan) { w.had(home, "ami-old", "golden", "snap-old") },
+			[]string{`"golden"`, "ami-old", "region here", "force_deregister"}},
+		{"there", func(w *world, _ *bake.Plan) {
+			w.had("there", "ami-old", "golden", "snap-old")
+			w.publication.Copies = []bake.Copy{{Region: "there"}}
+		}, []string{`"golden"`, "ami-old", "region there", "force_deregister"}},
+		{"here, where the image does not stay", func(w *world, _ *bake.Plan) {
+			w.had(home, "ami-old", "golden", "snap-old")
+			w.publication = bake.Publication{Passing: true, Copies: []bake.Copy{{Region: "there"}}}
+		}, nil},
+		{"another name", func(w *world, _ *bake.Plan) { w.had(home, "ami-old", "gold", "snap-old") }, nil},
+		{"here, by what cannot be replaced", func(w *world, p *bake.Plan) {
+			replaced(w, p)
+			w.faults["record#1"] = fault{err: errors.New("it is protected")}
+		}, []string{"force_deregister", "ami-old", "region here", "it is protected"}},
+		{"nothing: no such publication", func(w *world, _ *bake.Plan) {
+			w.faults["publication#1"] = fault{err: errors.New("no region of that name")}
+		}, []string{"no region of that name"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				plan := w.plan()
+				test.setUp(w, &plan)
+				result, err := w.build(t.Context(), plan)
+				w.asItShould(result, err)
+				if (err == nil) != (test.says == nil) {
+					t.Fatalf("the build ended with %v", err)
+				}
+				if err != nil && len(w.events) > 0 {
+					t.Errorf("before it was told, happened %q", w.events)
+				}
+				for _, part := range test.says {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("error %q does not say %q", err, part)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestKeepOnErrorSaysHowToRemoveProducts speaks of copies, regions and images that
+// were replaced.
+func TestKeepOnErrorSaysHowToRemoveProducts(t *testing.T) {
+	old := `register "golden" in here again, as ami-old was, of snapshot snap-old and snapshot snap-shared; `
+	older := `register "golden" in there again, as ami-older was, of snapshot snap-older; `
+	for act, want := range map[string]string{
+		"there: copy#1":          older + "deregister image ami-1; " + old + "delete snapshot snap-1",
+		"there: look at image#6": "deregister image ami-there in there and delete the snapshots made for it; " + older + "deregister image ami-1; " + old + "delete snapshot snap-1",
+		"there: publish#1":       "deregister image ami-there in there; delete snapshot snap-there and snapshot snap-data-there in there; " + older + "deregister image ami-1; " + old + "delete snapshot snap-1",
+		"image#1":                old + "delete snapshot snap-1",
+	} {
+		t.Run(act, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				plan := w.plan()
+				wishes["everywhere"](w, &plan)
+				plan.KeepOnError = func(error) bool { return true }
+				w.faults[act] = fault{err: errInjected}
+				if _, err := w.build(t.Context(), plan); !errors.Is(err, errInjected) {
+					t.Fatal(err)
+				}
+				if line := "warn: To remove what is left, in this order: " + want; !slices.Contains(w.told, line) {
+					t.Errorf("told %q, want %q", w.told, line)
+				}
+			})
+		})
+	}
+}
+
+// TestDestroy deletes products wherever they are, again and again, and nothing else.
+func TestDestroy(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.had(home, "ami-other", "silver", "snap-other")
+		w.publication.Copies = []bake.Copy{{Region: "there"}}
+		result, err := w.build(t.Context(), w.plan())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			for _, p := range result.Products {
+				if err := bake.Destroy(t.Context(), w, p); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if left := w.left(); !slices.Equal(left, w.before) {
+			t.Errorf("left %q, want %q", left, w.before)
+		}
+	})
+}
+
+// TestDestroyTriesEverySnapshot: one that would not go keeps nothing else.
+func TestDestroyTriesEverySnapshot(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.had(home, "ami-9", "golden", "snap-8", "snap-9")
+		w.snapshots["snap-1"] = &worldSnapshot{born: time.Now().Add(-time.Hour)}
+		w.faults["~snapshot#1"] = fault{err: errInjected}
+		err := bake.Destroy(context.Background(), w, bake.Product{Region: home, Image: "ami-9", Snapshots: []bake.SnapshotID{"snap-8", "snap-9"}})
+		if !errors.Is(err, errInjected) || w.snapshots["snap-9"] != nil || w.snapshots["snap-8"] == nil {
+			t.Errorf("error %v, left %q", err, w.left())
+		}
+	})
+}

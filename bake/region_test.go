@@ -1,0 +1,341 @@
+package bake_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// home is the build's own region. Acts and events of another begin with its name.
+const home = "here"
+
+// again ends the id of an image that was restored.
+const again = "-again"
+
+// had puts an image into the world that was there before the build.
+func (w *world) had(region string, id bake.ImageID, name string, snapshots ...bake.SnapshotID) {
+	w.images[id] = &worldImage{region: region, name: name, snapshots: snapshots, born: time.Now().Add(-time.Hour), takes: time.Second}
+	for _, s := range snapshots {
+		w.snapshots[s] = &worldSnapshot{region: region, born: time.Now().Add(-time.Hour)}
+	}
+	w.before = w.left()
+}
+
+// old tells whether a thing was there before the build.
+func (w *world) old(id string) bool { return slices.Contains(w.before, strings.TrimSuffix(id, again)) }
+
+// named is wrong where an image already has the name.
+func (w *world) named(region, name string) {
+	for id, img := range w.images {
+		if img.region == region && img.name == name {
+			w.wrong("a second image is to be named %s in %s, beside %s", name, region, id)
+		}
+	}
+}
+
+// region is the world's cloud as seen in one region.
+type region struct {
+	*world
+	name string
+}
+
+func (r region) is(act string) string {
+	if r.name == home {
+		return act
+	}
+	return r.name + ": " + act
+}
+
+func (w *world) In(name string) bake.Cloud {
+	if name == home {
+		return w
+	}
+	return region{w, name}
+}
+
+// What concerns snapshots and images happens in the region that is asked.
+
+func (w *world) home() region { return region{w, home} }
+
+func (w *world) Snapshot(ctx context.Context, id bake.SnapshotID) (bake.Snapshot, error) {
+	return w.home().Snapshot(ctx, id)
+}
+
+func (w *world) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
+	return w.home().DeleteSnapshot(ctx, id)
+}
+
+func (w *world) Image(ctx context.Context, id bake.ImageID) (bake.Image, error) {
+	return w.home().Image(ctx, id)
+}
+
+func (w *world) FindImages(ctx context.Context, id bake.SnapshotID) ([]bake.ImageID, error) {
+	return w.home().FindImages(ctx, id)
+}
+
+func (w *world) Deregister(ctx context.Context, id bake.ImageID) error {
+	return w.home().Deregister(ctx, id)
+}
+
+func (w *world) Named(ctx context.Context, name string) ([]bake.ImageID, error) {
+	return w.home().Named(ctx, name)
+}
+
+func (w *world) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, error) {
+	return w.home().Copy(ctx, spec)
+}
+
+func (w *world) FindCopies(ctx context.Context, of bake.ImageID, name string) ([]bake.ImageID, error) {
+	return w.home().FindCopies(ctx, of, name)
+}
+
+func (w *world) Publish(ctx context.Context, spec bake.PublishSpec) error {
+	return w.home().Publish(ctx, spec)
+}
+
+func (w *world) Record(ctx context.Context, id bake.ImageID) (bake.Record, error) {
+	return w.home().Record(ctx, id)
+}
+
+func (w *world) Restore(ctx context.Context, r bake.Record) (bake.ImageID, error) {
+	return w.home().Restore(ctx, r)
+}
+
+func (w *world) Publication(ctx context.Context, _ bake.Facts) (bake.Publication, error) {
+	return w.publication, w.act(ctx, "publication", func() error { return nil })
+}
+
+func (r region) Snapshot(ctx context.Context, id bake.SnapshotID) (s bake.Snapshot, err error) {
+	err = r.act(ctx, r.is("look at snapshot"), func() error {
+		known, ok := r.snapshots[id]
+		if !ok || known.region != r.name || time.Since(known.born) < r.lag {
+			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
+		}
+		s = bake.Snapshot{ID: id, State: bake.SnapshotPending, Percent: int(100 * time.Since(known.born) / r.snapshotTakes)}
+		if s.Percent >= 100 {
+			s.State, s.Percent = bake.SnapshotCompleted, 100
+			if r.snapshotState != "" {
+				s.State, s.Reason = r.snapshotState, "the disk is on fire"
+			}
+		}
+		return nil
+	})
+	return s, err
+}
+
+func (r region) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
+	return r.act(ctx, r.is("~snapshot"), func() error {
+		known, ok := r.snapshots[id]
+		if !ok {
+			return nil
+		}
+		if known.region != r.name {
+			r.wrong("%s of %s is deleted in %s", id, known.region, r.name)
+		}
+		for img, i := range r.images {
+			if slices.Contains(i.snapshots, id) {
+				r.wrong("%s is deleted while %s uses it", id, img)
+			}
+		}
+		if r.picky && time.Since(known.born) < r.snapshotTakes {
+			return fmt.Errorf("%s is pending", id)
+		}
+		r.happened("%s", r.is(r.event("~snapshot", string(id))))
+		delete(r.snapshots, id)
+		return nil
+	})
+}
+
+// event tells what happens to things that were there before from what happens to the
+// build's own.
+func (r region) event(what, id string) string {
+	if r.old(id) {
+		return what + " " + id
+	}
+	return what
+}
+
+// seen lists images as reading calls tell of them.
+func (r region) seen(which func(*worldImage) bool) (ids []bake.ImageID) {
+	for id, known := range r.images {
+		if known.region == r.name && time.Since(known.born) >= r.lag && which(known) {
+			ids = append(ids, id)
+		}
+	}
+	for id, known := range r.ghosts {
+		if known.region == r.name && time.Since(known.gone) < r.lag && which(known) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (r region) Image(ctx context.Context, id bake.ImageID) (img bake.Image, err error) {
+	err = r.act(ctx, r.is("look at image"), func() error {
+		known := r.images[id]
+		if known == nil {
+			known = r.ghosts[id]
+		}
+		if !slices.Contains(r.seen(func(i *worldImage) bool { return i == known }), id) {
+			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
+		}
+		img = bake.Image{ID: id, Name: known.name, State: bake.ImagePending}
+		// The snapshots of a copy are shown after it.
+		if time.Since(known.born) > r.lag+200*time.Millisecond {
+			img.Snapshots = known.snapshots
+			img.Root.Snapshot = known.snapshots[0]
+		}
+		if time.Since(known.born) > known.takes {
+			img.State = bake.ImageAvailable
+			if r.imageState != "" {
+				img.State, img.Reason = r.imageState, "out of paper"
+			}
+		}
+		return nil
+	})
+	return img, err
+}
+
+func (r region) FindImages(ctx context.Context, id bake.SnapshotID) (ids []bake.ImageID, err error) {
+	err = r.act(ctx, r.is("find images"), func() error {
+		ids = r.seen(func(i *worldImage) bool { return slices.Contains(i.snapshots, id) })
+		return nil
+	})
+	return ids, err
+}
+
+func (r region) Deregister(ctx context.Context, id bake.ImageID) error {
+	return r.act(ctx, r.is("~image"), func() error {
+		img, ok := r.images[id]
+		if !ok {
+			return nil
+		}
+		if img.region != r.name {
+			r.wrong("%s of %s is deregistered in %s", id, img.region, r.name)
+		}
+		if s := r.snapshots["snap-1"]; r.old(string(id)) && (s == nil || time.Since(s.born) < r.snapshotTakes) {
+			r.wrong("%s makes way before what replaces it is complete", id)
+		}
+		r.happened("%s", r.is(r.event("~image", string(id))))
+		img.gone = time.Now()
+		r.ghosts[id] = img
+		delete(r.images, id)
+		return nil
+	})
+}
+
+func (r region) Named(ctx context.Context, name string) (ids []bake.ImageID, err error) {
+	err = r.act(ctx, r.is("name"), func() error {
+		ids = r.seen(func(i *worldImage) bool { return i.name == name })
+		return nil
+	})
+	return ids, err
+}
+
+func (r region) Copy(ctx context.Context, spec bake.CopySpec) (id bake.ImageID, err error) {
+	err = r.act(ctx, r.is("copy"), func() error {
+		from := r.images[spec.Source]
+		if spec.Source != r.source.ID && (from == nil || time.Since(from.born) < from.takes || from.region != spec.SourceRegion) {
+			r.wrong("%s of %s is copied before it is available there", spec.Source, spec.SourceRegion)
+		}
+		r.named(r.name, spec.Name)
+		suffix := r.name
+		if strings.HasPrefix(spec.Name, "packer-chroot-source-") {
+			suffix = "unlocked"
+		}
+		r.happened("%s", r.is("copy"))
+		r.copySpecs = append(r.copySpecs, spec)
+		id = bake.ImageID("ami-" + suffix)
+		snapshots := []bake.SnapshotID{bake.SnapshotID("snap-" + suffix), bake.SnapshotID("snap-data-" + suffix)}
+		r.images[id] = &worldImage{region: r.name, name: spec.Name, snapshots: snapshots, of: spec.Source, born: time.Now(), takes: r.copyTakes}
+		for _, s := range snapshots {
+			r.snapshots[s] = &worldSnapshot{region: r.name, born: time.Now()}
+		}
+		return nil
+	})
+	if err != nil {
+		id = ""
+	}
+	return id, err
+}
+
+func (r region) FindCopies(ctx context.Context, of bake.ImageID, name string) (ids []bake.ImageID, err error) {
+	err = r.act(ctx, r.is("find copies"), func() error {
+		ids = r.seen(func(i *worldImage) bool { return i.of == of && i.name == name })
+		return nil
+	})
+	return ids, err
+}
+
+func (r region) Publish(ctx context.Context, spec bake.PublishSpec) error {
+	return r.act(ctx, r.is("publish"), func() error {
+		img := r.images[spec.Image]
+		if img == nil || img.region != r.name || time.Since(img.born) < img.takes || !slices.Equal(img.snapshots, spec.Snapshots) {
+			r.wrong("%v is published in %s, where %+v is", spec, r.name, img)
+		}
+		if r.users {
+			r.happened("%s", r.is("publish"))
+		}
+		r.published = append(r.published, spec)
+		return nil
+	})
+}
+
+// worldRecord is what the world's cloud writes into a record.
+type worldRecord struct{ Region string }
+
+func (r region) Record(ctx context.Context, id bake.ImageID) (record bake.Record, err error) {
+	err = r.act(ctx, r.is("record"), func() error {
+		img := r.images[id]
+		data, err := json.Marshal(worldRecord{Region: r.name})
+		record = bake.Record{Image: id, Name: img.name, Snapshots: img.snapshots, Data: data}
+		return err
+	})
+	return record, err
+}
+
+func (r region) Restore(ctx context.Context, record bake.Record) (id bake.ImageID, err error) {
+	err = r.act(ctx, r.is("restore"), func() error {
+		var data worldRecord
+		if err := json.Unmarshal(record.Data, &data); err != nil {
+			return err
+		}
+		if data.Region != r.name {
+			r.wrong("an image of %s is restored in %s", data.Region, r.name)
+		}
+		for _, s := range record.Snapshots {
+			if r.snapshots[s] == nil {
+				r.wrong("%s is restored without %s", record.Image, s)
+			}
+		}
+		r.named(r.name, record.Name)
+		r.happened("%s", r.is("restore "+string(record.Image)))
+		id = record.Image + again
+		r.images[id] = &worldImage{region: r.name, name: record.Name, snapshots: record.Snapshots, born: time.Now(), takes: time.Second}
+		return nil
+	})
+	if err != nil {
+		id = ""
+	}
+	return id, err
+}
+
+// names lists the images of a name, and of the world, by region.
+func (w *world) names(name string) map[string]bake.ImageID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ids := map[string]bake.ImageID{}
+	for _, id := range slices.Sorted(maps.Keys(w.images)) {
+		if img := w.images[id]; img.name == name {
+			ids[img.region] = id
+		}
+	}
+	return ids
+}

@@ -1,0 +1,225 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/packer-chroot/packer-plugin-chroot/undo"
+)
+
+// inTheWay records the images that have the name where the image is to be had; here
+// are those in the build's own region. It fails when the user does not want them
+// replaced, or when they cannot be.
+func (b *build) inTheWay(ctx context.Context, from basis, here []ImageID) (map[string][]Record, error) {
+	var mu sync.Mutex
+	all := map[string][]Record{}
+	ask, ctx := errgroup.WithContext(ctx)
+	for _, region := range from.regions() {
+		ask.Go(func() error {
+			ids := here
+			if region != from.Host.Region {
+				var err error
+				if ids, err = b.cloud.In(region).Named(ctx, b.plan.ImageName); err != nil {
+					return err
+				}
+			}
+			records, err := b.record(ctx, region, ids)
+			mu.Lock()
+			defer mu.Unlock()
+			all[region] = records
+			return err
+		})
+	}
+	return all, ask.Wait()
+}
+
+// regions are where an image of the plan's name will be.
+func (from basis) regions() []string {
+	var regions []string
+	if !from.publication.Passing {
+		regions = append(regions, from.Host.Region)
+	}
+	for _, wanted := range from.publication.Copies {
+		regions = append(regions, wanted.Region)
+	}
+	return regions
+}
+
+// record reads what is needed to have replaced images back.
+func (b *build) record(ctx context.Context, region string, ids []ImageID) ([]Record, error) {
+	var records []Record
+	for _, id := range ids {
+		if !b.plan.Replace {
+			return nil, fmt.Errorf("the image name %q is in use by %s in region %s: choose another, or have that image replaced with force_deregister",
+				b.plan.ImageName, id, region)
+		}
+		record, err := b.cloud.In(region).Record(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("force_deregister cannot replace image %s in region %s: %w", id, region, err)
+		}
+		b.report.Detail("image %s in %s will be replaced", id, region)
+		records = append(records, record)
+	}
+	return records, nil
+}
+
+// replace has images in a region make way. Deregistering one comes back if what
+// follows fails: until then its snapshots stay.
+func (b *build) replace(ctx context.Context, stack *undo.Stack, region string, records []Record) error {
+	cloud := b.cloud.In(region)
+	for _, record := range records {
+		b.report.Step("Deregistering %s in %s, which has the name %q", record.Image, region, record.Name)
+		gone, err := b.arm(stack, act{Kind: actReplaced, Region: region, Image: record.Image, Record: &record})
+		if err != nil {
+			return err
+		}
+		if err := cloud.Deregister(ctx, record.Image); err != nil {
+			return err
+		}
+		gone.answered(func(*act) {})
+		if err := b.gone(ctx, cloud, record.Image); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restore undoes a replacement: the old image is registered again, unless it never
+// went. What had its name meanwhile is gone, for it came later.
+func (b *build) restore(ctx context.Context, a act) error {
+	if a.Record == nil {
+		return fmt.Errorf("cannot register %s again: what it was is not recorded", a.Image)
+	}
+	cloud := b.cloud.In(a.Region)
+	stands, err := b.stands(ctx, cloud, a)
+	if err != nil || stands {
+		return err
+	}
+	id, err := cloud.Restore(ctx, *a.Record)
+	if err != nil {
+		return fmt.Errorf("image %s in %s is deregistered, and its snapshots %v are there, but it cannot be registered again: %w",
+			a.Image, a.Region, a.Record.Snapshots, err)
+	}
+	b.report.Detail("%q in %s is registered again as %s, which was %s", a.Record.Name, a.Region, id, a.Image)
+	return nil
+}
+
+// stands tells whether the image that was to be replaced is there, or another of its
+// name: it was restored before, or somebody else replaced it.
+func (b *build) stands(ctx context.Context, cloud Cloud, a act) (bool, error) {
+	if stays, err := b.stays(ctx, cloud, a); err != nil || stays {
+		return stays, err
+	}
+	return hasName(ctx, cloud, a)
+}
+
+// hasName tells whether an image has the name of one that was deregistered.
+func hasName(ctx context.Context, cloud Cloud, a act) (bool, error) {
+	ids, err := cloud.Named(ctx, a.Record.Name)
+	for _, id := range ids {
+		// Lists lag behind: they may tell of images that are gone.
+		if _, gone := cloud.Image(ctx, id); id != a.Image && !errors.Is(gone, ErrNotFound) {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
+// rescue restores replaced images where undoing has failed before their turn came,
+// and nothing has their name: nobody is to be left without the old image and the new
+// one. Where something has it, the act stays to be undone.
+func (b *build) rescue(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.waits.Release)
+	defer cancel()
+	for _, it := range slices.Backward(b.allPending()) {
+		a := it.value()
+		if a.Kind != actReplaced {
+			continue
+		}
+		named, err := hasName(ctx, b.cloud.In(a.Region), a)
+		if err == nil && !named {
+			err = it.Undo(ctx)
+		}
+		if err != nil {
+			b.report.Warn("the %s is not undone: %v", a, err)
+		}
+	}
+}
+
+// stays tells whether an image was not deregistered. When the cloud has not answered
+// the request for it, what it shows may lag behind, and is believed only after a while.
+func (b *build) stays(ctx context.Context, cloud Cloud, a act) (bool, error) {
+	if a.Answered {
+		return false, b.gone(ctx, cloud, a.Image)
+	}
+	for begun := time.Now(); ; {
+		_, err := cloud.Image(ctx, a.Image)
+		if errors.Is(err, ErrNotFound) {
+			return false, nil
+		}
+		if err != nil || time.Since(begun) >= b.waits.Lost {
+			return err == nil, err
+		}
+		if err := sleep(ctx, min(b.waits.Lost/4, mostBetween)); err != nil {
+			return false, err
+		}
+	}
+}
+
+// armReplaced has the snapshots of replaced images deleted once the build has
+// succeeded, if the user wants that. kept are the acts that are then not undone.
+func (b *build) armReplaced(kept []act) []*armed {
+	if !b.plan.DeleteReplaced {
+		return nil
+	}
+	var all []*armed
+	for _, a := range kept {
+		if a.Kind != actReplaced {
+			continue
+		}
+		for _, id := range a.Record.Snapshots {
+			old := act{Kind: actOldSnapshot, Answered: true, Region: a.Region, Image: a.Image, Snapshot: id}
+			it, err := b.arm(b.replaced, old)
+			if err != nil {
+				b.report.Warn("the image is made, but the %s stays: %v", old, err)
+				continue
+			}
+			all = append(all, it)
+		}
+	}
+	return all
+}
+
+// dropReplaced deletes the snapshots of replaced images. A failure is only told: the
+// new image is there.
+func (b *build) dropReplaced(ctx context.Context, old []*armed) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.waits.Release)
+	defer cancel()
+	for _, it := range old {
+		if err := it.Undo(ctx); err != nil {
+			b.report.Warn("the image is made, but the %s could not be deleted: %v", it.value(), err)
+		}
+	}
+}
+
+// deleteOld deletes a snapshot of an image that was replaced, unless another image
+// uses it too.
+func (b *build) deleteOld(ctx context.Context, a act) error {
+	cloud := b.cloud.In(a.Region)
+	users, err := cloud.FindImages(ctx, a.Snapshot)
+	if err != nil {
+		return err
+	}
+	users = slices.DeleteFunc(users, func(id ImageID) bool { return id == a.Image })
+	if len(users) > 0 {
+		b.report.Detail("the %s is left: %v uses it too", a, users)
+		return nil
+	}
+	return b.deleteSnapshot(ctx, cloud, a.Snapshot)
+}

@@ -1,0 +1,135 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/qemu"
+)
+
+// What a machine has that is not told otherwise.
+const (
+	bootMemory = 1024 // MiB
+	bootLimit  = 5 * time.Minute
+)
+
+// bootFlags are the options of booting an image.
+type bootFlags struct {
+	at place
+	// uefi is nil where the image decides.
+	uefi    *bool
+	memory  int
+	timeout time.Duration
+	until   string
+	kvm     qemu.KVM
+}
+
+// parseBoot reads them, and the id of the image.
+func parseBoot(args []string) (flags *bootFlags, id string, err error) {
+	b := &bootFlags{kvm: qemu.Auto}
+	fs := newFlags("image boot")
+	b.at.register(fs)
+	fs.IntVar(&b.memory, "memory", bootMemory, "")
+	fs.DurationVar(&b.timeout, "timeout", bootLimit, "")
+	fs.StringVar(&b.until, "until", qemu.LoginPrompt, "")
+	fs.BoolFunc("uefi", "", func(s string) error {
+		uefi, err := strconv.ParseBool(s)
+		b.uefi = &uefi
+		return err
+	})
+	fs.Func("kvm", "", func(s string) (err error) {
+		b.kvm, err = qemu.ParseKVM(s)
+		return err
+	})
+	rest, err := parseAnywhere(fs, args)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case len(rest) != 1:
+		return nil, "", misused("image boot: one ID is needed, not %d", len(rest))
+	case b.memory <= 0:
+		return nil, "", misused("image boot: --memory %d is no number of MiB", b.memory)
+	case b.timeout <= 0:
+		return nil, "", misused("image boot: --timeout %v is no time to boot in", b.timeout)
+	case b.until == "":
+		return nil, "", misused("image boot: --until is empty: it is a text that the console says")
+	}
+	return b, rest[0], b.at.check("image boot")
+}
+
+// imageBoot boots a copy of an image's disk, and shows the console until it says
+// what is waited for.
+func (p *program) imageBoot(ctx context.Context, args []string) error {
+	flags, id, err := parseBoot(args)
+	if err != nil {
+		return err
+	}
+	var img loopcloud.Image
+	var disk *os.File
+	err = flags.at.look(func(all images) (err error) {
+		if img, err = imageIn(ctx, all, id); err == nil {
+			disk, err = exported(ctx, all, id)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot boot %s: %w", id, err)
+	}
+	defer disk.Close()
+	m := qemu.Machine{
+		Disk: disk, UEFI: flags.wantsUEFI(img), MemoryMiB: flags.memory, KVM: flags.kvm, Console: p.stdout,
+		Log: func(format string, args ...any) { fmt.Fprintf(p.stderr, "loopcloud: "+format+"\n", args...) },
+	}
+	if err := m.Boot(ctx, flags.until, flags.timeout); err != nil {
+		return fmt.Errorf("cannot boot %s: %w", id, err)
+	}
+	_, err = fmt.Fprintln(p.stdout) // a prompt has no end of line
+	return err
+}
+
+// wantsUEFI is as the cloud would have it, unless an option says otherwise. Of an
+// image that would take both, what is preferred is taken.
+func (b *bootFlags) wantsUEFI(img loopcloud.Image) bool {
+	if b.uefi != nil {
+		return *b.uefi
+	}
+	return img.BootMode == "uefi" || img.BootMode == "uefi-preferred"
+}
+
+// imageIn finds an image that a machine can run.
+func imageIn(ctx context.Context, all images, id string) (loopcloud.Image, error) {
+	list, err := all.Images(ctx)
+	if err != nil {
+		return loopcloud.Image{}, err
+	}
+	i := slices.IndexFunc(list, func(img loopcloud.Image) bool { return img.ID == id })
+	if i < 0 {
+		return loopcloud.Image{}, fmt.Errorf("there is no such image")
+	}
+	if arch := list[i].Architecture; arch == "arm64" {
+		return loopcloud.Image{}, fmt.Errorf("it is for %s, and the machine is a PC", arch)
+	}
+	return list[i], nil
+}
+
+// exported is a copy of an image's disk that goes when it is closed.
+func exported(ctx context.Context, all images, id string) (*os.File, error) {
+	dir, err := os.MkdirTemp("", "loopcloud-boot-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "disk")
+	if err := all.Export(ctx, id, file); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(file, os.O_RDWR, 0)
+}

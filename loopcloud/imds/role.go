@@ -1,0 +1,74 @@
+package imds
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+const (
+	// roleName is the instance profile's, and its role's.
+	roleName = "loopcloud"
+	// roleLife is how long the role's keys are good, and roleRenewed how long before
+	// their end there are new ones: at least five minutes, says EC2.
+	roleLife    = 6 * time.Hour
+	roleRenewed = time.Hour
+)
+
+// role is the machine's role, with the keys that it has now.
+type role struct {
+	mu    sync.Mutex
+	key   state.Key
+	since time.Time
+}
+
+// entries are what the service tells of the role.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html
+func (r *role) entries(st *state.Cloud, vm state.VM) map[string]string {
+	key, since, err := r.current(st, vm, time.Now())
+	if err != nil {
+		return nil // an account that is none of the cloud's has no role
+	}
+	return map[string]string{
+		"info": object(map[string]string{
+			"Code": "Success", "LastUpdated": stamp(since),
+			"InstanceProfileArn": fmt.Sprintf("arn:aws:iam::%s:instance-profile/%s", vm.Account, roleName),
+			"InstanceProfileId":  "AIPALOOPCLOUD00000000",
+		}),
+		"security-credentials/" + roleName: object(map[string]string{
+			"Code": "Success", "LastUpdated": stamp(since), "Type": "AWS-HMAC",
+			"AccessKeyId": key.ID, "SecretAccessKey": key.Secret, "Token": key.Session.Token,
+			"Expiration": stamp(key.Session.Until),
+		}),
+	}
+}
+
+// current answers the keys, new ones if there are none or the old ones near their
+// end.
+func (r *role) current(st *state.Cloud, vm state.VM, now time.Time) (state.Key, time.Time, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.key.Session != nil && now.Add(roleRenewed).Before(r.key.Session.Until) {
+		return r.key, r.since, nil
+	}
+	arn := fmt.Sprintf("arn:aws:sts::%s:assumed-role/%s/%s", vm.Account, roleName, vm.ID)
+	key, err := st.NewSession(vm.Account, arn, now.Add(roleLife))
+	if err == nil {
+		r.key, r.since = key, now
+	}
+	return key, r.since, err
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// object is a JSON object of texts.
+func object(texts map[string]string) string {
+	out, err := json.MarshalIndent(texts, "", "  ")
+	if err != nil {
+		panic("texts have no JSON: " + err.Error())
+	}
+	return string(out)
+}

@@ -1,0 +1,129 @@
+//go:build linux
+
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// KVM says whether a machine is to use the kernel's virtualization.
+type KVM string
+
+// The values of KVM.
+const (
+	// Auto uses it where it runs a guest at the speed of the processor.
+	Auto KVM = "auto"
+	Yes  KVM = "yes"
+	No   KVM = "no"
+)
+
+// ParseKVM reads a value of KVM.
+func ParseKVM(s string) (KVM, error) {
+	switch k := KVM(s); k {
+	case Auto, Yes, No:
+		return k, nil
+	}
+	return "", fmt.Errorf("there are auto, yes and no, and not %q", s)
+}
+
+// The accelerators, by QEMU's names.
+const (
+	// byKVM has the processor run the guest.
+	byKVM = "kvm"
+	// byTCG translates the guest's code, which works everywhere and is slower.
+	byTCG = "tcg"
+)
+
+// probeLimit is what a guest may take for something that takes a processor a tenth
+// of a second.
+const probeLimit = 2 * time.Second
+
+// probeDone is the status that QEMU ends with when the probing guest has done its
+// work: isa-debug-exit makes 2n+1 of the n that is written to its port.
+const (
+	probeAnswer = 0x10
+	probeDone   = 2*probeAnswer + 1
+)
+
+// probe is a boot sector that counts down from 2^26 in real mode, and then tells
+// isa-debug-exit. A /dev/kvm is not all: without virtualization in the processor
+// there are kernels that offer one and interpret what they cannot run, and nested
+// machines that hang. Both take this guest without an error, and do not end.
+func probe() []byte {
+	code := []byte{
+		0x66, 0xb9, 0x00, 0x00, 0x00, 0x04, // mov ecx, 1<<26
+		0x66, 0x49, // dec ecx
+		0x75, 0xfc, // jnz, to the dec
+		0xb0, probeAnswer, // mov al, probeAnswer
+		0xe6, 0xf4, // out 0xf4, al
+		0xf4, // hlt
+	}
+	return bootSector(code)
+}
+
+// bootSector is what a BIOS takes for one: 512 bytes with a mark at the end.
+func bootSector(code []byte) []byte {
+	sector := append(code, make([]byte, 512-len(code))...)
+	sector[510], sector[511] = 0x55, 0xaa
+	return sector
+}
+
+// Accelerator is QEMU's name of the one to use, and why it is no better one. With
+// Auto, that takes a moment: a machine is run to see.
+func (k KVM) Accelerator(ctx context.Context) (name, why string, err error) {
+	switch k {
+	case Yes:
+		return byKVM, "", nil
+	case No:
+		return byTCG, "", nil
+	}
+	if _, err := os.Stat("/dev/kvm"); err != nil {
+		return byTCG, "there is no /dev/kvm", nil
+	}
+	works, err := works(ctx, byKVM)
+	if err != nil || works {
+		return byKVM, "", err
+	}
+	return byTCG, fmt.Sprintf("a guest that counts to 2^26 took more than %v with KVM, or did not run", probeLimit), nil
+}
+
+// works says whether the probing guest does its work in time.
+func works(ctx context.Context, accelerator string) (bool, error) {
+	disk, err := unnamed(probe())
+	if err != nil {
+		return false, err
+	}
+	defer disk.Close()
+	limited, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	cmd, err := command(limited, "-machine", "pc,accel="+accelerator, "-m", "16",
+		"-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive", "file=/proc/self/fd/3,format=raw,if=ide")
+	if err != nil {
+		return false, err
+	}
+	cmd.ExtraFiles = []*os.File{disk}
+	err = run(cmd)
+	if err := context.Cause(ctx); err != nil {
+		return false, err
+	}
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == probeDone, nil
+}
+
+// unnamed is a file with some content that no directory has.
+func unnamed(content []byte) (*os.File, error) {
+	f, err := os.CreateTemp("", "loopcloud-qemu-*")
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, os.Remove(f.Name())); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}

@@ -1,0 +1,123 @@
+package sts
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// action is one operation of the API.
+type action struct {
+	do func(*call) (any, error)
+	// unsigned tells that the request needs no signature.
+	unsigned bool
+}
+
+// actions are all that there are.
+var actions = map[string]action{
+	"AssumeRole":                 {do: (*call).assumeRole},
+	"AssumeRoleWithWebIdentity":  {do: (*call).assumeRoleWithWebIdentity, unsigned: true},
+	"DecodeAuthorizationMessage": {do: (*call).decodeMessage},
+	"GetCallerIdentity":          {do: (*call).callerIdentity},
+	"GetSessionToken":            {do: (*call).sessionToken},
+}
+
+// call is one request: by whom, and with which parameters that nobody took yet.
+type call struct {
+	st     *state.Cloud
+	caller state.Caller
+	key    state.Key
+	form   form
+}
+
+// take answers a parameter, empty if it is not given.
+func (c *call) take(name string) string {
+	value := c.form[name]
+	delete(c.form, name)
+	return value
+}
+
+// require answers a parameter that must be given.
+func (c *call) require(name string) (string, error) {
+	value := c.take(name)
+	if value == "" {
+		return "", invalid("Value null at '%s' failed to satisfy constraint: Member must not be null", name)
+	}
+	return value, nil
+}
+
+// list answers a parameter that is a list of texts, or, with a field, of
+// structures with that field.
+func (c *call) list(name, field string) []string {
+	var values []string
+	for n := 1; ; n++ {
+		full := fmt.Sprintf("%s.member.%d%s", name, n, field)
+		if _, ok := c.form[full]; !ok {
+			return values
+		}
+		values = append(values, c.take(full))
+	}
+}
+
+// done refuses parameters that nobody took.
+func (c *call) done() error {
+	if len(c.form) > 0 {
+		return invalid("The parameter %s is not recognized", slices.Min(slices.Collect(maps.Keys(c.form))))
+	}
+	return nil
+}
+
+// arn is who the caller is. A key that is no session's is a user's.
+func (c *call) arn() string {
+	if c.key.Session != nil {
+		return c.key.Session.ARN
+	}
+	return fmt.Sprintf("arn:aws:iam::%s:user/loopcloud", c.caller.Account)
+}
+
+// uniqueID is an id such as AIDA… or AROA… that follows from a name.
+func uniqueID(prefix, name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]
+}
+
+func (c *call) callerIdentity() (any, error) {
+	arn := c.arn()
+	id := uniqueID("AIDA", arn)
+	if role, session, ok := cutLast(arn); ok && c.key.Session != nil {
+		id = uniqueID("AROA", role) + ":" + session
+	}
+	return struct {
+		Arn     string
+		UserID  string `xml:"UserId"`
+		Account string
+	}{arn, id, c.caller.Account}, c.done()
+}
+
+// cutLast cuts an ARN at its last slash.
+func cutLast(arn string) (before, after string, ok bool) {
+	i := strings.LastIndexByte(arn, '/')
+	if i < 0 {
+		return arn, "", false
+	}
+	return arn[:i], arn[i+1:], true
+}
+
+func (c *call) decodeMessage() (any, error) {
+	encoded, err := c.require("EncodedMessage")
+	if err != nil {
+		return nil, err
+	}
+	text, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || !json.Valid(text) {
+		return nil, refuse("InvalidAuthorizationMessageException", "The message is none that this cloud encoded")
+	}
+	return struct{ DecodedMessage string }{string(text)}, c.done()
+}

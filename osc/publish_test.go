@@ -1,0 +1,265 @@
+package osc
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// TestPublication: everything stays in the region, which there must be.
+func TestPublication(t *testing.T) {
+	o := newOutscale(t, state.Instant())
+	elsewhere := func(skip bool) *Cloud {
+		c := o.cloud(t, Options{SkipRegionValidation: skip})
+		c.opt.Region = "mars-1"
+		return c
+	}
+	source, err := o.cloud(t, Options{}).Source(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		cloud *Cloud
+		from  *bake.Image
+		err   string
+	}{
+		"own region":                   {o.cloud(t, Options{}), &source, ""},
+		"no such region":               {elsewhere(false), nil, "region is mars-1, which the API at " + o.server.URL},
+		"no such region, but skipped":  {elsewhere(true), nil, ""},
+		"IOPS of a root of gp2":        {o.cloud(t, Options{RootVolumeIOPS: 300}), &source, "root_volume_iops is 300, but the root volume is gp2"},
+		"IOPS of a root of io1":        {o.cloud(t, Options{RootVolumeIOPS: 300, RootVolumeType: "io1"}), &source, ""},
+		"IOPS of no root's type known": {o.cloud(t, Options{RootVolumeIOPS: 300, RootVolumeType: "standard"}), nil, "only io1 takes it"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := test.cloud.Publication(t.Context(), bake.Facts{Source: test.from})
+			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) || len(got.Copies) > 0 || got.Passing {
+				t.Errorf("%+v, %v; want %q", got, err, test.err)
+			}
+		})
+	}
+}
+
+// TestTooManyVolumes: the user's devices and the source's are counted together.
+func TestTooManyVolumes(t *testing.T) {
+	o := newOutscale(t, state.Instant())
+	var many []Mapping
+	for _, name := range new(Cloud).DeviceNames()[2 : 2+maxVolumes-2] { // after sdb and sdc, which the source has
+		many = append(many, Mapping{DeviceName: string(name), VolumeSizeGiB: 1})
+	}
+	c := o.cloud(t, Options{Mappings: many})
+	source, err := c.Source(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Publication(t.Context(), bake.Facts{Source: &source}); err == nil || !strings.Contains(err.Error(), "are 41") {
+		t.Errorf("the error is %v", err)
+	}
+	if _, err := c.Publication(t.Context(), bake.Facts{}); err != nil {
+		t.Errorf("without the source's: %v", err)
+	}
+	if err := (Options{Mappings: append(many, many[:3]...)}).Validate(); err == nil || !strings.Contains(err.Error(), "41 devices") {
+		t.Errorf("given alone: %v", err)
+	}
+}
+
+func TestIn(t *testing.T) {
+	o := newOutscale(t, state.Instant())
+	c := o.cloud(t, Options{})
+	if c.In(home) != bake.Cloud(c) {
+		t.Error("its own region is another cloud's")
+	}
+	there := c.In("us-east-2").(*Cloud)
+	named, err := there.Named(t.Context(), "source")
+	if err != nil || len(named) != 0 || there.client.Region() != "us-east-2" {
+		t.Errorf("in another region: %v, %v", named, err)
+	}
+	if c.client.Region() != home {
+		t.Error("the cloud itself has moved")
+	}
+}
+
+// TestCopy: an image that the account may use without its snapshots is copied, and
+// after a lost answer found by its name.
+func TestCopy(t *testing.T) {
+	for _, fault := range []cloudtest.Fault{"", cloudtest.Lost, cloudtest.Throttled} {
+		t.Run(string(fault), func(t *testing.T) {
+			o := newOutscale(t, state.Instant())
+			shared := o.image(t, theirs, "shared", state.ImageAttributes{})
+			everyone := state.PermissionChange{Add: state.Permissions{Public: true}}
+			if _, err := o.state.ShareImage(theirs, shared.ID, everyone, false); err != nil {
+				t.Fatal(err)
+			}
+			c := o.cloud(t, Options{})
+			spec := bake.CopySpec{
+				Build: "b", Source: bake.ImageID(shared.ID), SourceRegion: home, Name: "passing", Description: "a copy",
+				ImageTags: map[string]string{"i": "1"}, SnapshotTags: map[string]string{"s": "1"},
+			}
+			if fault != "" {
+				o.wire.Fail(fault)
+			}
+			id, err := c.Copy(t.Context(), spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := c.Copy(t.Context(), spec)
+			if err != nil || again != id {
+				t.Errorf("copied again as %s, %v; want %s", again, err, id)
+			}
+			found, err := o.cloud(t, Options{}).FindCopies(t.Context(), bake.ImageID(shared.ID), "passing")
+			if err != nil || !slices.Equal(found, []bake.ImageID{id}) {
+				t.Errorf("found %v, %v", found, err)
+			}
+			got := o.find(t, string(id))
+			if got.Account != me || got.Description != "a copy" || got.Tags["i"] != "1" {
+				t.Errorf("the copy is %+v", got)
+			}
+			if s := o.snapshot(t, got.Mappings[0].Volume.SnapshotID); s.Tags["s"] != "1" {
+				t.Errorf("its snapshot is tagged %v", s.Tags)
+			}
+		})
+	}
+}
+
+func TestNoEncryptedCopy(t *testing.T) {
+	s := newFake(t, map[string][]reply{})
+	if _, err := s.cloud(Options{}).Copy(t.Context(), bake.CopySpec{Source: "ami-12345678", Encrypted: true}); err == nil || !strings.Contains(err.Error(), "does not encrypt") {
+		t.Errorf("%v", err)
+	}
+}
+
+func (o *outscale) snapshot(t *testing.T, id string) state.Snapshot {
+	t.Helper()
+	for _, s := range o.state.Snapshots(mine) {
+		if s.ID == id {
+			return s
+		}
+	}
+	t.Fatalf("there is no snapshot %s", id)
+	panic("unreachable")
+}
+
+// TestPublish: image and snapshots are shared by their own options, and not asked
+// about where nothing is wanted.
+func TestPublish(t *testing.T) {
+	tests := map[string]struct {
+		options         Options
+		image, snapshot state.Permissions
+		calls           int
+	}{
+		"nothing":          {},
+		"image":            {Options{AccountIDs: []string{other}}, state.Permissions{Accounts: []string{other}}, state.Permissions{}, 1},
+		"image for all":    {Options{GlobalPermission: true}, state.Permissions{Public: true}, state.Permissions{}, 1},
+		"snapshot":         {Options{SnapshotUsers: []string{other}}, state.Permissions{}, state.Permissions{Accounts: []string{other}}, 1},
+		"snapshot for all": {Options{SnapshotGroups: []string{"all"}}, state.Permissions{}, state.Permissions{Public: true}, 1},
+		"both": {
+			Options{AccountIDs: []string{other}, GlobalPermission: true, SnapshotUsers: []string{other}, SnapshotGroups: []string{"all"}},
+			state.Permissions{Accounts: []string{other}, Public: true}, state.Permissions{Accounts: []string{other}, Public: true}, 2,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := newOutscale(t, state.Instant())
+			c := o.cloud(t, test.options)
+			_, snapshot := snapshotOf(t, c, "b")
+			image, err := c.Register(t.Context(), bake.ImageSpec{Build: "b", Name: "made", Snapshot: snapshot, SizeGiB: 4})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Publish(t.Context(), bake.PublishSpec{Image: image, Snapshots: []bake.SnapshotID{snapshot}}); err != nil {
+				t.Fatal(err)
+			}
+			if got := o.find(t, string(image)).Launch; !samePermissions(got, test.image) {
+				t.Errorf("the image may be launched by %+v, want %+v", got, test.image)
+			}
+			if got := o.snapshot(t, string(snapshot)).CreateVolume; !samePermissions(got, test.snapshot) {
+				t.Errorf("the snapshot may be used by %+v, want %+v", got, test.snapshot)
+			}
+			if n := o.count("UpdateImage") + o.count("UpdateSnapshot"); n != test.calls {
+				t.Errorf("%d calls, want %d", n, test.calls)
+			}
+		})
+	}
+}
+
+func samePermissions(a, b state.Permissions) bool {
+	return a.Public == b.Public && slices.Equal(a.Accounts, b.Accounts)
+}
+
+// TestRecordAndRestore: a deregistered image comes back as it was, with another id,
+// and only once.
+func TestRecordAndRestore(t *testing.T) {
+	o := newOutscale(t, state.Instant())
+	c := o.cloud(t, Options{})
+	img := o.image(t, mine, "old", state.ImageAttributes{BootModes: []string{"uefi"}, TPMMandatory: true, ProductCodes: []string{"0002"}, Architecture: "i386"})
+	change := state.PermissionChange{Add: state.Permissions{Public: true, Accounts: []string{other}}}
+	if _, err := o.state.ShareImage(mine, img.ID, change, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.state.AddTags(mine, []string{img.ID}, map[string]string{"k": "v"}, false); err != nil {
+		t.Fatal(err)
+	}
+	was := o.find(t, img.ID)
+	record, err := c.Record(t.Context(), bake.ImageID(img.ID))
+	if err != nil || record.Name != "old" || string(record.Image) != img.ID || len(record.Snapshots) != 1 {
+		t.Fatalf("%+v, %v", record, err)
+	}
+	text, err := json.Marshal(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Deregister(t.Context(), bake.ImageID(img.ID)); err != nil {
+		t.Fatal(err)
+	}
+	var read bake.Record
+	if err := json.Unmarshal(text, &read); err != nil {
+		t.Fatal(err)
+	}
+	id, err := o.cloud(t, Options{}).Restore(t.Context(), read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := o.cloud(t, Options{}).Restore(t.Context(), read); err != nil || again != id {
+		t.Errorf("restored again as %s, %v; want %s", again, err, id)
+	}
+	got := o.find(t, string(id))
+	got.ID, got.Created, got.State = was.ID, was.Created, was.State
+	if !reflect.DeepEqual(got.Mappings, was.Mappings) || !reflect.DeepEqual(got.ImageAttributes, was.ImageAttributes) ||
+		!samePermissions(got.Launch, was.Launch) || got.Tags["k"] != "v" || got.Name != was.Name {
+		t.Errorf("restored as %+v\nwas %+v", got, was)
+	}
+}
+
+// TestRecordRefuses: what could not be registered again is not taken away.
+func TestRecordRefuses(t *testing.T) {
+	const device = `"BlockDeviceMappings":[{"DeviceName":"/dev/sda1","Bsu":{"SnapshotId":"snap-12345678"}}],"RootDeviceName":"/dev/sda1"`
+	for fields, want := range map[string]string{
+		`"State":"available","AccountId":"` + other + `",` + device:                 "belongs to account",
+		`"State":"pending","AccountId":"` + me + `",` + device:                      "it is pending",
+		`"State":"available","AccountId":"` + me + `"`:                              "has no snapshot",
+		`"State":"available","SecureBoot":true,"AccountId":"` + me + `",` + device:  "secure boot",
+		`"State":"available","SecureBoot":false,"AccountId":"` + me + `",` + device: "",
+	} {
+		s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[{"ImageId":"ami-12345678","ImageName":"old",` + fields + `}]}`}}})
+		_, err := s.cloud(Options{}).Record(t.Context(), "ami-12345678")
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", fields, err, want)
+		}
+	}
+	s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[]}`}}})
+	if _, err := s.cloud(Options{}).Record(t.Context(), "ami-12345678"); !errors.Is(err, bake.ErrNotFound) {
+		t.Errorf("an image that is not there: %v", err)
+	}
+	for _, record := range []bake.Record{{Data: []byte("{")}, {Data: []byte("{}")}} {
+		if _, err := s.cloud(Options{}).Restore(t.Context(), record); err == nil {
+			t.Errorf("%+v is restored", record)
+		}
+	}
+}
