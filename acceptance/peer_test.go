@@ -1,11 +1,8 @@
 package acceptance
 
 import (
-	"crypto/sha256"
-	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 )
@@ -19,15 +16,7 @@ func TestPeer(t *testing.T) {
 		t.Skip("PEER_PLUGIN is not set: make peer sets it")
 	}
 	b := newBox(t)
-	// Packer installs a release from a path only if it is a dev version, so the
-	// binary is put where `packer init` would have put it.
-	content, err := os.ReadFile(plugin)
-	b.must(err)
-	name := fmt.Sprintf("home/plugins/github.com/hashicorp/amazon/packer-plugin-amazon_v1.2.1_x5.0_%s_%s", runtime.GOOS, runtime.GOARCH)
-	path := b.write(name, string(content))
-	b.must(os.Chmod(path, 0o755))
-	b.write(name+"_SHA256SUM", fmt.Sprintf("%x", sha256.Sum256(content)))
-	b.env = append(b.env, "PACKER_PLUGIN_PATH="+filepath.Join(b.dir, "home/plugins"))
+	b.env = append(b.env, "PACKER_PLUGIN_PATH="+peerPlugins(t, plugin))
 
 	template := b.template(map[string]any{
 		"type":       "amazon-chroot",

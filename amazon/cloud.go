@@ -152,10 +152,7 @@ type Cloud struct {
 	guarded map[string]bool      // images that Publish has protected
 }
 
-var (
-	_ bake.Cloud     = (*Cloud)(nil)
-	_ bake.Publisher = (*Cloud)(nil)
-)
+var _ bake.Cloud = (*Cloud)(nil)
 
 // NewCloud makes a Cloud for one build.
 func NewCloud(opts Options) *Cloud {
@@ -187,7 +184,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 		return bake.Host{}, err
 	}
 	c.mu.Lock()
-	c.host = hostFacts{account: account, architecture: types.ArchitectureValues(instance.Architecture)}
+	c.host = hostFacts{account: account, architecture: instance.Architecture}
 	c.mu.Unlock()
 	host := bake.Host{
 		ID: bake.HostID(here.instance), Account: account, Region: c.client.Region(), Zone: here.zone, Taken: taken(instance),

@@ -103,7 +103,7 @@ func TestImageInTwoRegions(t *testing.T) {
 		t.Fatalf("publication %+v, %v", plan, err)
 	}
 	image := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 8}, facts.Source)
-	there := cloud.In("us-east-1").(*Cloud)
+	there := cloud.In("us-east-1")
 	ask := bake.CopySpec{
 		Build: "b", Source: image, SourceRegion: account.Region, Name: "built", Description: "elsewhere",
 		ImageTags: map[string]string{"of": "image"}, SnapshotTags: map[string]string{"of": "snapshot"},
@@ -132,7 +132,7 @@ func TestImageInTwoRegions(t *testing.T) {
 	home.Snapshots = home.Snapshots[:1] // the others are the source's
 	made[account.Region] = home
 	for region, p := range made {
-		if err := cloud.In(region).(*Cloud).Publish(ctx, bake.PublishSpec{Image: p.Image, Snapshots: p.Snapshots}); err != nil {
+		if err := cloud.In(region).Publish(ctx, bake.PublishSpec{Image: p.Image, Snapshots: p.Snapshots}); err != nil {
 			t.Fatal(err)
 		}
 		published(t, w, region, p.Image, p.Snapshots)
@@ -181,7 +181,7 @@ func TestEncryptBoot(t *testing.T) {
 			}
 			image := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 8}, facts.Source)
 			for _, c := range plan.Copies {
-				image, err = cloud.In(c.Region).(*Cloud).Copy(ctx, bake.CopySpec{
+				image, err = cloud.In(c.Region).Copy(ctx, bake.CopySpec{
 					Build: "b", Source: image, SourceRegion: account.Region, Name: "final", Encrypted: c.Encrypted, KMSKeyID: c.KMSKeyID,
 				})
 				if err != nil {

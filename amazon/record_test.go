@@ -56,7 +56,7 @@ func TestRecordAndRestore(t *testing.T) {
 }
 
 func TestRecordRefuses(t *testing.T) {
-	change := func(old, new string) action { return images(strings.Replace(recorded, old, new, 1)) }
+	change := func(was, is string) action { return images(strings.Replace(recorded, was, is, 1)) }
 	tests := []struct {
 		name      string
 		images    action

@@ -19,6 +19,9 @@ import (
 // the same volume.
 func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.VolumeID, error) {
 	out, err := c.client.ec2.CreateVolume(ctx, c.volumeInput(spec))
+	if hasCode(err, codeSnapshotNotFound) {
+		err = fmt.Errorf("%w (who may launch an image may not read its snapshots by that: its owner must share them too)", err)
+	}
 	if err != nil {
 		return "", c.client.cannot(err, "create a volume in %s%s", spec.Zone, from(spec.Snapshot))
 	}

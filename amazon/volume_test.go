@@ -63,6 +63,13 @@ func TestCreateVolumeAsks(t *testing.T) {
 	}
 }
 
+// An image may be shared without its snapshots.
+func TestVolumeOfASnapshotThatIsNotShared(t *testing.T) {
+	s := &fake{actions: map[string]action{"CreateVolume": refuse("InvalidSnapshot.NotFound")}}
+	_, err := faked(t, s, Options{}).CreateVolume(context.Background(), spec())
+	says(t, err, "create a volume in eu-west-1a from snap-1", "InvalidSnapshot.NotFound", "share")
+}
+
 // check compares the parameters of a call with those wanted; an empty one is
 // one that must not be given.
 func check(t *testing.T, call url.Values, want map[string]string) {

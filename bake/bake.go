@@ -147,7 +147,7 @@ func (b *build) done(ctx context.Context, step string) error {
 
 // stacks are all that is armed, in the order in which it is undone.
 func (b *build) stacks() []*undo.Stack {
-	return append(slices.Clone(b.regions), b.products, b.scaffold)
+	return append(slices.Clone(b.regions), b.products, b.scaffold, b.replaced)
 }
 
 // keep makes what was made stay: the build has succeeded. It answers the acts by which
@@ -223,6 +223,7 @@ func (b *build) undoAll(ctx context.Context) (undone []string, err error) {
 	regions.Wait()
 	release(b.products)
 	release(b.scaffold)
+	release(b.replaced)
 	b.rescue(ctx)
 	return undone, errors.Join(stuck...)
 }

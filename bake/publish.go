@@ -32,28 +32,33 @@ func (b *build) publish(ctx context.Context, from basis, image ImageID, snapshot
 	return products, b.done(ctx, "publish image")
 }
 
-// inRegion begins the names of the stacks of other regions' products.
-const inRegion = "products in "
-
-// regional is a new stack for the products of one region.
-func (b *build) regional(region string) *undo.Stack {
-	stack := undo.NewStack(inRegion + region)
-	b.regions = append(b.regions, stack)
-	return stack
-}
-
 // copyAll makes the copies that are wanted, side by side.
 func (b *build) copyAll(ctx context.Context, from basis, image ImageID) ([]Product, error) {
 	products := make([]Product, len(from.publication.Copies))
 	work, branch := errgroup.WithContext(ctx)
 	for i, wanted := range from.publication.Copies {
-		stack := b.regional(wanted.Region)
+		stack := b.productsIn(wanted.Region)
 		work.Go(func() (err error) {
 			products[i], err = b.copyTo(branch, stack, from, image, wanted)
 			return err
 		})
 	}
 	return products, work.Wait()
+}
+
+// inRegion begins the name of the stack of a region's products.
+const inRegion = "products in "
+
+// productsIn is the stack of a region's products.
+func (b *build) productsIn(region string) *undo.Stack {
+	for _, stack := range b.regions {
+		if stack.Name() == inRegion+region {
+			return stack
+		}
+	}
+	stack := undo.NewStack(inRegion + region)
+	b.regions = append(b.regions, stack)
+	return stack
 }
 
 // copyTo makes the copy of the image in one region. An image that has the name there

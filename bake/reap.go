@@ -222,9 +222,8 @@ func (r reaper) clean(ctx context.Context, j *undo.Journal, found Remains) (Rema
 	}
 	r.report.Detail("cleaning up after the killed build %s", found.Build)
 	undone, err := b.undoAll(ctx)
-	err = errors.Join(err, b.replaced.Release(ctx, b.waits.Release, func(what string) { undone = append(undone, what) }))
 	found.Undone, found.Fate = undone, Removed
-	for _, stack := range append(b.stacks(), b.replaced) {
+	for _, stack := range b.stacks() {
 		found.Pending = append(found.Pending, stack.Pending()...)
 	}
 	if len(found.Pending) > 0 {
@@ -240,30 +239,33 @@ func (b *build) inherit(j *undo.Journal) error {
 		if err != nil {
 			return err
 		}
-		if flying := b.waits.InFlight - time.Since(p.At); !a.Answered {
-			b.waits.Lost = max(b.waits.Lost, min(flying, b.waits.InFlight))
+		stack, note := b.stackCalled(p.Stack), j.Note(p)
+		if stack == b.replaced && !j.Kept(b.products.Name()) {
+			// The build did not succeed: the replaced image comes back, and needs its
+			// snapshots.
+			if err := note.Over(); err != nil {
+				return err
+			}
+			continue
 		}
-		if stack := b.stackCalled(p.Stack); stack == b.replaced && !j.Kept(b.products.Name()) {
-			err = j.Note(p).Over() // the replaced image comes back, and needs its snapshots
-		} else {
-			b.hold(stack, a, j.Note(p))
+		if !a.Answered {
+			b.waits.Lost = max(b.waits.Lost, min(b.waits.InFlight, b.waits.InFlight-time.Since(p.At)))
 		}
-		if err != nil {
-			return err
-		}
+		b.hold(stack, a, note)
 	}
 	return nil
 }
 
 // stackCalled finds a stack by the name that it has in journals.
 func (b *build) stackCalled(name string) *undo.Stack {
-	for _, stack := range append(b.stacks(), b.replaced) {
-		if name == stack.Name() {
-			return stack
-		}
-	}
 	if region, ok := strings.CutPrefix(name, inRegion); ok {
-		return b.regional(region)
+		return b.productsIn(region)
+	}
+	switch name {
+	case b.products.Name():
+		return b.products
+	case b.replaced.Name():
+		return b.replaced
 	}
 	return b.scaffold
 }
@@ -297,8 +299,8 @@ func (a act) check() error {
 		}
 		return checkRoot(*a.Root)
 	case actReplaced:
-		if a.Record == nil {
-			return errors.New("it does not say what the image was")
+		if a.Record == nil || a.Record.Image != a.Image {
+			return errors.New("it does not say how the image was")
 		}
 		return nil
 	case actVolume, actAttachment, actSnapshot, actImage, actCopy, actOldSnapshot:

@@ -116,19 +116,20 @@ func (b *build) stands(ctx context.Context, cloud Cloud, a act) (bool, error) {
 	if stays, err := b.stays(ctx, cloud, a); err != nil || stays {
 		return stays, err
 	}
-	return hasName(ctx, cloud, a)
+	return b.hasName(ctx, cloud, a)
 }
 
-// hasName tells whether an image has the name of one that was deregistered.
-func hasName(ctx context.Context, cloud Cloud, a act) (bool, error) {
-	ids, err := cloud.Named(ctx, a.Record.Name)
-	for _, id := range ids {
-		// Lists lag behind: they may tell of images that are gone.
-		if _, gone := cloud.Image(ctx, id); id != a.Image && !errors.Is(gone, ErrNotFound) {
-			return true, nil
-		}
-	}
-	return false, err
+// hasName tells whether an image has the name of one that was deregistered. One that
+// a killed process has just restored may not be seen at once.
+func (b *build) hasName(ctx context.Context, cloud Cloud, a act) (bool, error) {
+	ids, err := lost(ctx, b.waits.Lost, func(ctx context.Context) ([]ImageID, error) {
+		ids, err := cloud.Named(ctx, a.Record.Name)
+		return slices.DeleteFunc(ids, func(id ImageID) bool {
+			_, gone := cloud.Image(ctx, id) // lists lag behind: they may tell of what is gone
+			return id == a.Image || errors.Is(gone, ErrNotFound)
+		}), err
+	})
+	return len(ids) > 0, err
 }
 
 // rescue restores replaced images where undoing has failed before their turn came,
@@ -142,7 +143,7 @@ func (b *build) rescue(ctx context.Context) {
 		if a.Kind != actReplaced {
 			continue
 		}
-		named, err := hasName(ctx, b.cloud.In(a.Region), a)
+		named, err := b.hasName(ctx, b.cloud.In(a.Region), a)
 		if err == nil && !named {
 			err = it.Undo(ctx)
 		}

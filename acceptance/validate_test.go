@@ -1,0 +1,435 @@
+package acceptance
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// template is one of the corpus that is held against the public plugin.
+type template struct {
+	name string
+	// options are over those of the basic example; nil takes one away.
+	options map[string]any
+	// refused is the option by which the docs say why this plugin refuses what the
+	// public one accepts; empty if it does not.
+	refused string
+	// newer says that the public plugin of that version has no such option.
+	newer bool
+}
+
+type o = map[string]any
+
+// scratch are the options of the page's example from scratch, with more.
+func scratch(more o) o {
+	all := o{
+		"source_ami": nil, "from_scratch": true, "ami_virtualization_type": "hvm",
+		"pre_mount_commands": []string{"parted {{.Device}} mklabel msdos mkpart primary 1M 100% set 1 boot on print", "mkfs.ext4 {{.Device}}1"},
+		"root_volume_size":   15, "root_device_name": "xvda",
+		"ami_block_device_mappings": []o{{"device_name": "xvda", "delete_on_termination": true, "volume_type": "gp2"}},
+	}
+	maps.Copy(all, more)
+	return all
+}
+
+// mapped are options with block device mappings, as the public plugin wants them:
+// with the root's name and size.
+func mapped(devices ...o) o {
+	return o{"root_device_name": "xvda", "root_volume_size": 10, "ami_block_device_mappings": devices}
+}
+
+// What templates of the corpus speak of.
+const (
+	account = "123456789012"
+	kmsKey  = "1234abcd-12ab-34cd-56ef-1234567890ab"
+	role    = "arn:aws:iam::123456789012:role/build"
+	org     = "arn:aws:organizations::123456789012:organization/o-a1b2c3d4e5"
+	unit    = "arn:aws:organizations::123456789012:ou/o-a1b2c3d4e5/ou-ab12-12345678"
+)
+
+// debian is a filter that finds one image.
+var debian = o{"owners": []string{"136693071363"}, "most_recent": true, "filters": o{"name": "debian-12-*", "virtualization-type": "hvm", "root-device-type": "ebs"}}
+
+// sdh is a mapping of a blank volume.
+func sdh(more o) o {
+	d := o{"device_name": "/dev/sdh", "volume_size": 8}
+	maps.Copy(d, more)
+	return d
+}
+
+// corpus is all of it.
+func corpus() []template {
+	return slices.Concat(rightTemplates(), wrongTemplates(), refusedTemplates())
+}
+
+// rightTemplates are every option alone, and what users combine.
+func rightTemplates() []template {
+	soon := time.Now().AddDate(1, 0, 0).UTC().Format(time.RFC3339)
+	return []template{
+		{name: "basic"},
+		{name: "keys", options: o{"access_key": "a", "secret_key": "b"}},
+		{name: "keys and token", options: o{"access_key": "a", "secret_key": "b", "token": "c"}},
+		{name: "profile", options: o{"profile": "builds"}},
+		{name: "shared_credentials_file", options: o{"shared_credentials_file": "/nowhere/credentials"}},
+		{name: "mfa_code", options: o{"mfa_code": "123456"}},
+		{name: "region", options: o{"region": "eu-west-1"}},
+		{name: "max_retries", options: o{"max_retries": 3}},
+		{name: "skip_credential_validation", options: o{"skip_credential_validation": true}},
+		{name: "skip_metadata_api_check", options: o{"skip_metadata_api_check": true}},
+		{name: "decode_authorization_messages", options: o{"decode_authorization_messages": true}},
+		{name: "custom_endpoint_ec2", options: o{"custom_endpoint_ec2": "https://ec2.example.com"}},
+		{name: "custom_endpoint_ec2 without a scheme", options: o{"custom_endpoint_ec2": "ec2.example.com:8443"}},
+		{name: "insecure_skip_tls_verify", options: o{"insecure_skip_tls_verify": true}},
+		{name: "aws_polling", options: o{"aws_polling": o{"delay_seconds": 30, "max_attempts": 50}}},
+		{name: "aws_polling of a delay", options: o{"aws_polling": o{"delay_seconds": 30}}},
+		{name: "assume_role", options: o{"assume_role": o{"role_arn": role}}},
+		{name: "assume_role with all", options: o{"assume_role": o{
+			"role_arn": role, "duration_seconds": 3600, "external_id": "us", "policy": `{"Version":"2012-10-17","Statement":[]}`,
+			"policy_arns": []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, "session_name": "packer",
+			"tags": o{"team": "a"}, "transitive_tag_keys": []string{"team"},
+		}}},
+		{name: "assume_role of nothing", options: o{"assume_role": o{"session_name": "packer"}}},
+		{name: "endpoints", newer: true, options: o{"use_fips_endpoint": true, "use_dualstack_endpoint": true, "custom_endpoint_metadata": "http://127.0.0.1:1"}},
+		{name: "endpoint with a region", options: o{"custom_endpoint_ec2": "https://ec2.{region}.example.com"}},
+		{name: "instance_id", newer: true, options: o{"instance_id": "i-0123456789abcdef0"}},
+		{name: "vault", newer: true, options: o{"vault_aws_engine": o{"name": "images", "engine_name": "aws", "role_arn": role, "ttl": "3600s"}}},
+
+		{name: "source_ami_filter", options: o{"source_ami": nil, "source_ami_filter": debian}},
+		{name: "source_ami and source_ami_filter", options: o{"source_ami_filter": debian}},
+		{name: "include_deprecated", newer: true, options: o{"source_ami_filter": o{"owners": []string{"self"}, "include_deprecated": true}}},
+
+		{name: "ami_description", options: o{"ami_description": "of {{.SourceAMI}} in {{.BuildRegion}}"}},
+		{name: "ami_name of a function", options: o{"ami_name": "a {{isotime | clean_resource_name}}"}},
+		{name: "ami_virtualization_type", options: o{"ami_virtualization_type": "paravirtual"}},
+		{name: "ami_architecture", options: o{"ami_architecture": "arm64"}},
+		{name: "ami_architecture of a Mac", options: o{"ami_architecture": "x86_64_mac"}},
+		{name: "ena_support", options: o{"ena_support": true}},
+		{name: "ena_support off", options: o{"ena_support": false}},
+		{name: "sriov_support", options: o{"sriov_support": true}},
+		{name: "boot_mode", options: o{"boot_mode": "legacy-bios"}},
+		{name: "uefi_data", options: o{"boot_mode": "uefi", "uefi_data": "QU1aTlVFRkk="}},
+		{name: "uefi_data of arm64", options: o{"ami_architecture": "arm64", "uefi_data": "QU1aTlVFRkk="}},
+		{name: "imds_support", options: o{"imds_support": "v2.0"}},
+		{name: "tpm_support", newer: true, options: o{"boot_mode": "uefi", "tpm_support": "v2.0"}},
+		{name: "uefi-preferred", newer: true, options: o{"boot_mode": "uefi-preferred"}},
+
+		{name: "tags", options: o{"tags": o{"a": "b", "{{.BuildRegion}}": "{{.SourceAMIName}}"}}},
+		{name: "tag", options: o{"tag": []o{{"key": "a", "value": "{{.SourceAMITags.x}}"}, {"key": "b", "value": ""}}}},
+		{name: "tags and tag", options: o{"tags": o{"a": "b"}, "tag": []o{{"key": "c", "value": "d"}}}},
+		{name: "snapshot_tags", options: o{"snapshot_tags": o{"a": "{{.SourceAMICreationDate}}"}}},
+		{name: "snapshot_tag", options: o{"snapshot_tag": []o{{"key": "a", "value": "{{.SourceAMIOwner}}"}}}},
+		{name: "root_volume_tags", options: o{"root_volume_tags": o{"a": "{{.SourceAMIOwnerName}}"}}},
+		{name: "root_volume_tag", options: o{"root_volume_tag": []o{{"key": "a", "value": "b"}}}},
+		{name: "force_deregister", options: o{"force_deregister": true}},
+		{name: "force_delete_snapshot", options: o{"force_deregister": true, "force_delete_snapshot": true}},
+
+		{name: "ami_users", options: o{"ami_users": []string{account}}},
+		{name: "ami_groups", options: o{"ami_groups": []string{"all"}}},
+		{name: "ami_org_arns", options: o{"ami_org_arns": []string{org}}},
+		{name: "ami_ou_arns", options: o{"ami_ou_arns": []string{unit}}},
+		{name: "ami_product_codes", options: o{"ami_product_codes": []string{"abc"}}},
+		{name: "snapshot_users", options: o{"snapshot_users": []string{account}}},
+		{name: "snapshot_groups", options: o{"snapshot_groups": []string{"all"}}},
+		{name: "ami_regions", options: o{"ami_regions": []string{"us-east-1", "eu-central-1"}}},
+		{name: "ami_regions with the build's own", options: o{"region": "eu-west-1", "ami_regions": []string{"us-east-1", "eu-west-1"}}},
+		{name: "ami_regions twice", options: o{"ami_regions": []string{"us-east-1", "us-east-1"}}},
+		{name: "skip_region_validation", options: o{"ami_regions": []string{"mars-north-1"}, "skip_region_validation": true}},
+		{name: "skip_save_build_region", options: o{"ami_regions": []string{"us-east-1"}, "skip_save_build_region": true}},
+		{name: "deprecate_at", newer: true, options: o{"deprecate_at": soon}},
+		{name: "deregistration_protection", newer: true, options: o{"deregistration_protection": o{"enabled": true, "with_cooldown": true}}},
+		{name: "snapshot_copy_duration_minutes", newer: true, options: o{"ami_regions": []string{"us-east-1"}, "snapshot_copy_duration_minutes": 30}},
+
+		{name: "encrypt_boot", options: o{"encrypt_boot": true}},
+		{name: "encrypt_boot off", options: o{"encrypt_boot": false}},
+		{name: "kms_key_id", options: o{"encrypt_boot": true, "kms_key_id": kmsKey}},
+		{name: "kms_key_id of many regions", options: o{"encrypt_boot": true, "kms_key_id": "mrk-1234abcd12ab34cd56ef1234567890ab"}},
+		{name: "kms_key_id by alias", options: o{"encrypt_boot": true, "kms_key_id": "alias/images"}},
+		{name: "kms_key_id by ARN", options: o{"encrypt_boot": true, "kms_key_id": "arn:aws:kms:us-east-1:123456789012:key/" + kmsKey}},
+		{name: "kms_key_id by ARN of an alias", options: o{"encrypt_boot": true, "kms_key_id": "arn:aws-us-gov:kms:us-gov-west-1:123456789012:alias/images"}},
+		{name: "region_kms_key_ids", options: o{"encrypt_boot": true, "ami_regions": []string{"us-east-1", "us-east-2"}, "region_kms_key_ids": o{"us-east-1": "alias/a", "us-east-2": ""}}},
+		{name: "region_kms_key_ids, all default", options: o{"ami_regions": []string{"us-east-1"}, "region_kms_key_ids": o{"us-east-1": ""}}},
+		{name: "region_kms_key_ids of the build's own", options: o{
+			"region": "us-east-2", "encrypt_boot": true, "ami_regions": []string{"us-east-1", "us-east-2"},
+			"region_kms_key_ids": o{"us-east-1": "alias/a", "us-east-2": "alias/b"}, "ami_users": []string{account}, "snapshot_users": []string{account},
+		}},
+		{name: "shared and encrypted", options: o{"encrypt_boot": true, "kms_key_id": kmsKey, "ami_users": []string{account}}},
+		{name: "root_volume_encrypt_boot", options: o{"root_volume_encrypt_boot": true}},
+		{name: "root_volume_kms_key_id", options: o{"root_volume_encrypt_boot": true, "root_volume_kms_key_id": "alias/images"}},
+		{name: "root_volume_kms_key_id alone", options: o{"root_volume_kms_key_id": "alias/images"}},
+
+		{name: "chroot_mounts", options: o{"chroot_mounts": [][]string{{"proc", "proc", "/proc"}, {"bind", "/dev", "/dev"}}}},
+		{name: "command_wrapper", options: o{"command_wrapper": "sudo {{.Command}}"}},
+		{name: "copy_files", options: o{"copy_files": []string{"/etc/hosts"}}},
+		{name: "copy_files of none", options: o{"copy_files": []string{}}},
+		{name: "device_path", options: o{"device_path": "/dev/xvdf"}},
+		{name: "nvme_device_path", options: o{"device_path": "/dev/sdf", "nvme_device_path": "/dev/nvme1n1p"}},
+		{name: "mount_options", options: o{"mount_options": []string{"nouuid", "noatime"}}},
+		{name: "mount_partition", options: o{"mount_partition": "2"}},
+		{name: "mount_partition of a number", options: o{"mount_partition": 0}},
+		{name: "mount_path", options: o{"mount_path": "/mnt/images/{{.Device}}"}},
+		{name: "pre_mount_commands", options: o{"pre_mount_commands": []string{"fsck {{.Device}}"}}},
+		{name: "post_mount_commands", options: o{"post_mount_commands": []string{"ls {{.Device}} {{.MountPath}}"}}},
+		{name: "root_volume_size", options: o{"root_volume_size": 20}},
+		{name: "root_volume_type", options: o{"root_volume_type": "gp3"}},
+		{name: "root_volume_type io1", options: o{"root_volume_type": "io1"}},
+		{name: "housekeeping", newer: true, options: o{"block_services": true, "clean_uploads": true, "mount_boot": false, "grow_root_filesystem": true, "pre_unmount_commands": []string{"fstrim {{.MountPath}}"}}},
+		{name: "root performance", newer: true, options: o{"root_volume_type": "gp3", "root_volume_iops": 4000, "root_volume_throughput": 500}},
+
+		{name: "scratch", options: scratch(nil)},
+		{name: "scratch with a source", options: scratch(o{"source_ami": "ami-e81d5881", "source_ami_filter": debian})},
+		{name: "mapping", options: mapped(o{"device_name": "xvda", "delete_on_termination": true}, sdh(nil))},
+		{name: "mapping of a snapshot", options: mapped(sdh(o{"volume_size": 0, "snapshot_id": "snap-1"}))},
+		{name: "mapping of an instance store", options: mapped(o{"device_name": "/dev/sdb", "virtual_name": "ephemeral0"})},
+		{name: "mapping of none", options: mapped(o{"device_name": "/dev/sdb", "no_device": true})},
+		{name: "mapping of gp3", options: mapped(sdh(o{"volume_type": "gp3", "iops": 4000, "throughput": 500}))},
+		{name: "mapping of io1", options: mapped(sdh(o{"volume_type": "io1", "iops": 400}))},
+		{name: "mapping of io2", options: mapped(sdh(o{"volume_type": "io2", "iops": 4000}))},
+		{name: "mapping of st1", options: mapped(sdh(o{"volume_type": "st1", "volume_size": 500}))},
+		{name: "mapping encrypted", options: mapped(sdh(o{"encrypted": true, "kms_key_id": kmsKey}))},
+		{name: "mapping not encrypted", options: mapped(sdh(o{"encrypted": false}))},
+		{name: "the page's NVMe example", options: o{
+			"region": "us-east-2", "source_ami": nil, "ena_support": true, "nvme_device_path": "/dev/nvme1n1p", "device_path": "/dev/sdf",
+			"source_ami_filter": o{"filters": o{"virtualization-type": "hvm", "name": "amzn-ami-hvm-*", "root-device-type": "ebs"}, "owners": []string{"137112412989"}, "most_recent": true},
+		}},
+		{name: "a whole release", options: o{
+			"region": "eu-west-1", "ami_regions": []string{"us-east-1"}, "ami_users": []string{account}, "snapshot_users": []string{account},
+			"encrypt_boot": true, "kms_key_id": "alias/images", "region_kms_key_ids": o{"us-east-1": "alias/images"},
+			"tags": o{"Name": "web"}, "snapshot_tags": o{"Name": "web root"}, "root_volume_tags": o{"Name": "builds web"}, "force_deregister": true,
+			"force_delete_snapshot": true, "ami_description": "web", "command_wrapper": "sudo {{.Command}}",
+		}},
+	}
+}
+
+// wrongTemplates are refused by both.
+func wrongTemplates() []template {
+	return []template{
+		{name: "no source", options: o{"source_ami": nil}},
+		{name: "no name", options: o{"ami_name": nil}},
+		{name: "a name with a colon", options: o{"ami_name": "a:b:c"}},
+		{name: "half a pair of keys", options: o{"access_key": "a"}},
+		{name: "an unknown option", options: o{"souce_ami": "ami-1"}},
+		{name: "a key without encryption", options: o{"kms_key_id": kmsKey}},
+		{name: "a region without a key", options: o{"encrypt_boot": true, "ami_regions": []string{"us-east-1", "us-east-2"}, "region_kms_key_ids": o{"us-east-1": "alias/a"}}},
+		{name: "shared with the default key", options: o{"encrypt_boot": true, "ami_users": []string{account}}},
+		{name: "a mount of two", options: o{"chroot_mounts": [][]string{{"bind", "/dev"}}}},
+		{name: "scratch without a size", options: scratch(o{"root_volume_size": nil})},
+		{name: "a wrong architecture", options: o{"ami_architecture": "vax"}},
+		{name: "a wrong boot_mode", options: o{"boot_mode": "bios"}},
+		{name: "UEFI data on BIOS", options: o{"boot_mode": "legacy-bios", "uefi_data": "QUFB"}},
+	}
+}
+
+// refusedTemplates are what the public plugin accepts, and this one refuses: the
+// docs say why.
+func refusedTemplates() []template {
+	return []template{
+		{name: "owners missing", refused: "source_ami_filter", options: o{"source_ami": nil, "source_ami_filter": o{"filters": o{"name": "debian-*"}, "most_recent": true}}},
+		{name: "owners wrong", refused: "source_ami_filter", options: o{"source_ami_filter": o{"owners": []string{"Not An Owner"}}}},
+		{name: "owners alone", refused: "source_ami_filter", options: o{"source_ami": nil, "source_ami_filter": o{"owners": []string{"self"}}}},
+		{name: "source_ami of a name", refused: "source_ami", options: o{"source_ami": "debian"}},
+		{name: "mfa_code of letters", refused: "mfa_code", options: o{"mfa_code": "secret"}},
+		{name: "max_retries below 0", refused: "max_retries", options: o{"max_retries": -1}},
+		{name: "a token alone", refused: "token", options: o{"token": "t"}},
+		{name: "a role that is none", refused: "assume_role", options: o{"assume_role": o{"role_arn": "build"}}},
+		{name: "a session of a minute", refused: "assume_role", options: o{"assume_role": o{"role_arn": role, "duration_seconds": 60}}},
+		{name: "an endpoint that is none", refused: "custom_endpoint_ec2", options: o{"custom_endpoint_ec2": "ftp://example.com"}},
+		{name: "polling below 0", refused: "aws_polling", options: o{"aws_polling": o{"delay_seconds": -1}}},
+		{name: "a group that is none", refused: "ami_groups", options: o{"ami_groups": []string{"friends"}}},
+		{name: "a snapshot group that is none", refused: "snapshot_groups", options: o{"snapshot_groups": []string{"friends"}}},
+		{name: "a user that is none", refused: "ami_users", options: o{"ami_users": []string{"me"}}},
+		{name: "a snapshot user that is none", refused: "snapshot_users", options: o{"snapshot_users": []string{"me"}}},
+		{name: "an organization that is none", refused: "ami_org_arns", options: o{"ami_org_arns": []string{"us"}}},
+		{name: "a unit that is none", refused: "ami_ou_arns", options: o{"ami_ou_arns": []string{"us"}}},
+		{name: "a product code of nothing", refused: "ami_product_codes", options: o{"ami_product_codes": []string{""}}},
+		{name: "a region of nothing", refused: "ami_regions", options: o{"ami_regions": []string{""}}},
+		{name: "no image left", refused: "skip_save_build_region", options: o{"skip_save_build_region": true}},
+		{name: "public and encrypted", refused: "encrypt_boot", options: o{"encrypt_boot": true, "kms_key_id": kmsKey, "ami_groups": []string{"all"}}},
+		{name: "shared with a default key elsewhere", refused: "encrypt_boot", options: o{"encrypt_boot": true, "kms_key_id": kmsKey, "ami_users": []string{account}, "ami_regions": []string{"us-east-1"}}},
+		{name: "a key of another region", refused: "kms_key_id", options: o{"region": "us-east-2", "encrypt_boot": true, "kms_key_id": "arn:aws:kms:us-east-1:123456789012:key/" + kmsKey}},
+		{name: "a root key that is none", refused: "root_volume_kms_key_id", options: o{"root_volume_kms_key_id": "images"}},
+		{name: "an unknown virtualization", refused: "ami_virtualization_type", options: o{"ami_virtualization_type": "xen"}},
+		{name: "ENA on paravirtual", refused: "ami_virtualization_type", options: o{"ami_virtualization_type": "paravirtual", "ena_support": true}},
+		{name: "arm64 on BIOS", refused: "boot_mode", options: o{"ami_architecture": "arm64", "boot_mode": "legacy-bios"}},
+		{name: "UEFI data of no base64", refused: "uefi_data", options: o{"boot_mode": "uefi", "uefi_data": "!"}},
+		{name: "a tag twice", refused: "tag", options: o{"tag": []o{{"key": "a", "value": "b"}, {"key": "a", "value": "c"}}}},
+		{name: "a tag of what is not known", refused: "tags", options: o{"tags": o{"a": "{{.SourceName}}"}}},
+		{name: "a description of what is not known", refused: "ami_description", options: o{"ami_description": "{{.SourceName}}"}},
+		{name: "commands of what is not known", refused: "pre_mount_commands", options: o{"pre_mount_commands": []string{"ls {{.Path}}"}}},
+		{name: "a partition that is none", refused: "mount_partition", options: o{"mount_partition": "root"}},
+		{name: "a relative mount_path", refused: "mount_path", options: o{"mount_path": "mnt"}},
+		{name: "a relative file", refused: "copy_files", options: o{"copy_files": []string{"hosts"}}},
+		{name: "a device that is none", refused: "device_path", options: o{"device_path": "xvdf"}},
+		{name: "an NVMe device that is none", refused: "nvme_device_path", options: o{"nvme_device_path": "nvme1n1p"}},
+		{name: "a volume type that is none", refused: "root_volume_type", options: o{"root_volume_type": "ssd"}},
+		{name: "a root of st1", refused: "root_volume_type", options: o{"root_volume_type": "st1"}},
+		{name: "a root of io1 from scratch", refused: "root_volume_type", options: scratch(o{"root_volume_type": "io1"})},
+		{name: "a root of less than nothing", refused: "root_volume_size", options: o{"root_volume_size": -1}},
+		{name: "a mapping without a size", refused: "ami_block_device_mappings", options: mapped(o{"device_name": "/dev/sdh"})},
+		{name: "a mapping of an unknown type", refused: "ami_block_device_mappings", options: mapped(sdh(o{"volume_type": "ssd"}))},
+		{name: "a mapping of io1 without iops", refused: "ami_block_device_mappings", options: mapped(sdh(o{"volume_type": "io1"}))},
+		{name: "a mapping of gp2 with iops", refused: "ami_block_device_mappings", options: mapped(sdh(o{"volume_type": "gp2", "iops": 3000}))},
+		{name: "a mapping of gp3 with few iops", refused: "ami_block_device_mappings", options: mapped(sdh(o{"volume_type": "gp3", "iops": 100}))},
+		{name: "a mapping of gp2 with throughput", refused: "ami_block_device_mappings", options: mapped(sdh(o{"volume_type": "gp2", "throughput": 200}))},
+		{name: "a mapping with a key alone", refused: "ami_block_device_mappings", options: mapped(sdh(o{"kms_key_id": kmsKey}))},
+		{name: "a mapping twice", refused: "ami_block_device_mappings", options: mapped(sdh(nil), sdh(nil))},
+		{name: "a root with a snapshot", refused: "ami_block_device_mappings", options: mapped(o{"device_name": "xvda", "snapshot_id": "snap-1"})},
+		{name: "a scratch root that is not mapped", refused: "ami_block_device_mappings", options: scratch(o{"root_device_name": "xvdb"})},
+	}
+}
+
+// all are the template's options with those of the basic example.
+func (c template) all() o {
+	all := o{"source_ami": "ami-e81d5881", "ami_name": "packer-amazon-chroot"}
+	maps.Copy(all, c.options)
+	maps.DeleteFunc(all, func(_ string, v any) bool { return v == nil })
+	return all
+}
+
+// json is the template as Packer has always had them.
+func (c template) json() any {
+	builder := c.all()
+	builder["type"] = "amazon-chroot"
+	return o{"builders": []o{builder}}
+}
+
+// hcl2 is the same in HCL2, in its JSON syntax.
+func (c template) hcl2() any {
+	return o{"source": o{"amazon-chroot": o{"x": c.all()}}, "build": o{"sources": []string{"source.amazon-chroot.x"}}}
+}
+
+// judge is a packer with one of the two plugins.
+type judge struct {
+	t   *testing.T
+	dir string
+	env []string
+}
+
+func newJudge(t *testing.T, plugins string) judge {
+	t.Helper()
+	dir := shortDir(t)
+	return judge{t: t, dir: dir, env: []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "PACKER_CONFIG_DIR=" + dir, "CHECKPOINT_DISABLE=1",
+		"PACKER_PLUGIN_PATH=" + plugins, "AWS_EC2_METADATA_DISABLED=true",
+	}}
+}
+
+// accepts runs packer validate on a template, and answers what it printed.
+func (j judge) accepts(name string, template any) (bool, string) {
+	j.t.Helper()
+	content, err := json.Marshal(template)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	path := filepath.Join(j.dir, name)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		j.t.Fatal(err)
+	}
+	cmd := exec.Command(programs.packer, "validate", path)
+	cmd.Env, cmd.Dir = j.env, j.dir
+	out, err := cmd.CombinedOutput()
+	return err == nil, string(out)
+}
+
+// TestTheCorpusIsValid: all that is to be accepted stands in one template.
+func TestTheCorpusIsValid(t *testing.T) {
+	needRoot(t)
+	sources, names := o{}, []string{}
+	for i, c := range rightTemplates() {
+		name := fmt.Sprintf("t%d", i)
+		sources[name] = c.all()
+		names = append(names, "source.amazon-chroot."+name)
+	}
+	ok, out := newJudge(t, programs.plugins).accepts("all.pkr.json", o{"source": o{"amazon-chroot": sources}, "build": o{"sources": names}})
+	if !ok {
+		t.Errorf("refused:\n%s", out)
+	}
+	if len(names) < 60 {
+		t.Errorf("the corpus has %d templates that are right", len(names))
+	}
+}
+
+// TestPeerValidates holds the corpus against the public plugin: what that accepts
+// is accepted here, except what the docs tell. `make peer` runs it.
+func TestPeerValidates(t *testing.T) {
+	plugin := os.Getenv("PEER_PLUGIN")
+	if plugin == "" {
+		t.Skip("PEER_PLUGIN is not set: make peer sets it")
+	}
+	needRoot(t)
+	peer, ours := newJudge(t, peerPlugins(t, plugin)), newJudge(t, programs.plugins)
+	for _, c := range corpus() {
+		for file, content := range map[string]any{"t.json": c.json(), "t.pkr.json": c.hcl2()} {
+			theirs, theyToldUs := peer.accepts(file, content)
+			accepted, told := ours.accepts(file, content)
+			switch {
+			case c.newer && !accepted:
+				t.Errorf("%s (%s) is refused:\n%s", c.name, file, told)
+			case c.newer && theirs:
+				t.Errorf("%s (%s) is accepted by the public plugin, so it is not newer", c.name, file)
+			case theirs && !accepted && c.refused == "":
+				t.Errorf("%s (%s) is accepted by the public plugin, and refused here:\n%s", c.name, file, told)
+			case c.refused != "" && (accepted || !theirs):
+				t.Errorf("%s (%s) should be accepted by the public plugin (it is: %t) and refused here (it is: %t):\n%s%s",
+					c.name, file, theirs, !accepted, theyToldUs, told)
+			}
+		}
+	}
+}
+
+// peerPlugins is a PACKER_PLUGIN_PATH with the public plugin, put where packer init
+// would have put it: Packer installs a release from a path only if it is a dev
+// version.
+func peerPlugins(t *testing.T, plugin string) string {
+	t.Helper()
+	content, err := os.ReadFile(plugin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(shortDir(t), "plugins")
+	path := filepath.Join(root, "github.com/hashicorp/amazon", fmt.Sprintf("packer-plugin-amazon_v1.2.1_x5.0_%s_%s", runtime.GOOS, runtime.GOARCH))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, content, 0o755); err != nil { //nolint:gosec // it is run
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+"_SHA256SUM", fmt.Appendf(nil, "%x", sha256.Sum256(content)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// TestTheDocsSayWhatIsRefused: each option by which a template of the corpus is
+// refused has its row, and no row is there without a template.
+func TestTheDocsSayWhatIsRefused(t *testing.T) {
+	page, err := os.ReadFile("../docs/options-amazon.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(page), "## What the public plugin accepts")
+	if !found {
+		t.Fatal("the page does not say what is refused")
+	}
+	var told, refused []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\|").FindAllStringSubmatch(table, -1) {
+		told = append(told, row[1])
+	}
+	for _, c := range refusedTemplates() {
+		refused = append(refused, c.refused)
+	}
+	slices.Sort(told)
+	slices.Sort(refused)
+	if refused = slices.Compact(refused); !slices.Equal(told, refused) {
+		t.Errorf("the docs tell of %q, and the corpus has %q", told, refused)
+	}
+}
