@@ -101,8 +101,8 @@ func TestPluginKilled(t *testing.T) {
 		if err := u.cmd.Wait(); err == nil {
 			t.Errorf("packer ended well:\n%s", u.out)
 		}
-		_ = os.RemoveAll(filepath.Join(b.dir, "tmp")) // Packer's own
-		b.reaped(f, before)                           // what the keeper does not do: it knows nothing of the cloud
+		b.emptyTmp()
+		b.reaped(f, before) // what the keeper does not do: it knows nothing of the cloud
 	})
 }
 
