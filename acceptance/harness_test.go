@@ -181,7 +181,7 @@ func (b *box) serve(args ...string) {
 }
 
 func (b *box) environment() []string {
-	for _, dir := range []string{"tmp", "lock", "home"} {
+	for _, dir := range []string{"tmp", "lock", "state", "home"} {
 		if err := os.MkdirAll(filepath.Join(b.dir, dir), 0o700); err != nil {
 			b.t.Fatal(err)
 		}
@@ -194,6 +194,7 @@ func (b *box) environment() []string {
 		"PACKER_PLUGIN_PATH=" + programs.plugins,
 		"PACKER_CONFIG_DIR=" + filepath.Join(b.dir, "home"),
 		"PACKER_CHROOT_LOCK_DIR=" + filepath.Join(b.dir, "lock"),
+		"PACKER_CHROOT_STATE_DIR=" + filepath.Join(b.dir, "state"),
 		"AWS_ENDPOINT_URL=" + b.endpoint,
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + b.endpoint,
 		"AWS_REGION=" + region,
@@ -246,7 +247,7 @@ func (b *box) clean() {
 	if loops := loopsOf(b.cloud); len(loops) > 0 {
 		b.t.Errorf("left attached: %v", loops)
 	}
-	for _, dir := range []string{"tmp", "lock"} {
+	for _, dir := range []string{"tmp", "lock", "state"} {
 		_ = filepath.WalkDir(filepath.Join(b.dir, dir), func(path string, d os.DirEntry, err error) error {
 			if err == nil && !d.IsDir() {
 				b.t.Errorf("left behind: %s", path)

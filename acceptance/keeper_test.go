@@ -160,7 +160,7 @@ func (b *box) asNobody(args ...string) *exec.Cmd {
 			b.must(os.Chmod(dir, 0o755))
 		}
 	}
-	for _, dir := range []string{"tmp", "home"} {
+	for _, dir := range []string{"tmp", "state", "home"} {
 		b.must(os.Chown(filepath.Join(b.dir, dir), nobody, nobody))
 	}
 	cmd := b.command(context.Background(), args...)

@@ -51,7 +51,7 @@ func (c *Config) connect(ctx context.Context, log func(format string, args ...an
 	}
 	options := c.options()
 	options.Client, options.Log = client, log
-	return builder.Session{Cloud: NewCloud(options)}, nil
+	return builder.Session{Cloud: NewCloud(options), Endpoint: client.Endpoint()}, nil
 }
 
 // options are what only AWS understands of the configuration.

@@ -57,6 +57,12 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 // Region is where the client's EC2 is, such as eu-west-1.
 func (c *Client) Region() string { return c.config.Region }
 
+// Endpoint is where EC2 of the client's region is, if that is not AWS's own: by the
+// user's choice, or the environment's, or a profile's.
+func (c *Client) Endpoint() string {
+	return aws.ToString(ec2.NewFromConfig(c.config, c.settings(c.config.Region)).Options().BaseEndpoint)
+}
+
 // in answers EC2 of a region.
 func (c *Client) in(region string) *calls {
 	return callsOf(ec2.NewFromConfig(c.config, c.settings(region)))

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
@@ -39,11 +40,13 @@ type act struct {
 	// Host and Device are where the volume is attached.
 	Host   HostID     `json:"host,omitempty"`
 	Device DeviceName `json:"device,omitempty"`
-	// Reserved are the device names that are kept from other builds.
+	// Reserved are the device names that are kept from other builds, in LockDir.
 	Reserved []DeviceName `json:"reserved,omitempty"`
-	// Node is mounted on Path.
-	Node string `json:"node,omitempty"`
-	Path string `json:"path,omitempty"`
+	LockDir  string       `json:"lock_dir,omitempty"`
+	// Node is mounted on Path; Root says more of that, for other processes.
+	Node string             `json:"node,omitempty"`
+	Path string             `json:"path,omitempty"`
+	Root *chroot.RootRecord `json:"root,omitempty"`
 }
 
 // actKind says which act it is.
@@ -120,6 +123,11 @@ func (a act) reservation() string {
 // act may be undone again after a failure. What is found out on the way, and could not
 // be when half is undone, is told to learn.
 func (b *build) undo(ctx context.Context, a act, learn func(func(*act))) error {
+	if b.reaping != nil {
+		if done, err := b.undoAsHeir(ctx, a); done || err != nil {
+			return err
+		}
+	}
 	switch a.Kind {
 	case actVolume:
 		return b.deleteVolumes(ctx, a)
@@ -147,17 +155,34 @@ func (b *build) undo(ctx context.Context, a act, learn func(func(*act))) error {
 type armed struct {
 	stack *undo.Stack
 	entry *undo.Entry
+	// note is the act in the journal.
+	note *undo.Note
 
 	mu  sync.Mutex
 	act act
 }
 
-// arm arms the undoing of an act, which is then begun. From here on the act must be
-// undone, whatever becomes of this process.
-func (b *build) arm(stack *undo.Stack, a act) *armed {
-	it := &armed{stack: stack, act: a}
+// arm arms the undoing of an act and writes that down; only then may it be begun.
+// From here on the act must be undone, whatever becomes of this process.
+func (b *build) arm(stack *undo.Stack, a act) (*armed, error) {
+	note, err := b.journal.Arm(stack.Name(), a)
+	if err != nil {
+		return nil, fmt.Errorf("cannot begin the %s: %w", a, err)
+	}
+	return b.hold(stack, a, note), nil
+}
+
+// hold arms the undoing of an act that is written down.
+func (b *build) hold(stack *undo.Stack, a act, note *undo.Note) *armed {
+	it := &armed{stack: stack, act: a, note: note}
 	it.entry = stack.Arm(a.String(), func(ctx context.Context) error {
-		return b.undo(ctx, it.value(), it.known)
+		ctx, stop := b.bounded(ctx)
+		defer stop()
+		if err := b.undo(ctx, it.value(), it.known); err != nil {
+			return err
+		}
+		it.over()
+		return nil
 	})
 	b.armedMu.Lock()
 	defer b.armedMu.Unlock()
@@ -165,12 +190,18 @@ func (b *build) arm(stack *undo.Stack, a act) *armed {
 	return it
 }
 
-// known completes the act with what is known of it by now.
+// over says in the journal that nothing is left to undo. If that cannot be written,
+// somebody will find so.
+func (it *armed) over() { _ = it.note.Over() }
+
+// known completes the act with what is known of it by now. If that cannot be written
+// to the journal, it will be found out otherwise.
 func (it *armed) known(complete func(*act)) {
 	it.mu.Lock()
 	defer it.mu.Unlock()
 	complete(&it.act)
 	it.entry.Rename(it.act.String())
+	_ = it.note.Known(it.act)
 }
 
 // answered completes the act when its call has been answered.
@@ -194,7 +225,10 @@ func (it *armed) value() act {
 func (it *armed) Undo(ctx context.Context) error { return it.entry.Undo(ctx) }
 
 // Disarm lets the act be.
-func (it *armed) Disarm() { it.entry.Disarm() }
+func (it *armed) Disarm() {
+	it.entry.Disarm()
+	it.over()
+}
 
 // allPending lists what is armed, in the order of the acts.
 func (b *build) allPending() []*armed {

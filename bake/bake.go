@@ -23,18 +23,18 @@ func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report 
 	ctx, stop := machine.Guard(ctx)
 	defer stop()
 	b := newBuild(cloud, machine, plan, report)
+	defer b.closed()
 	result, err := b.inOrder(ctx)
 	if err != nil {
 		return Result{}, b.failed(ctx, err)
 	}
-	old := b.armReplaced(b.keep())
-	result.Leftovers = b.cleared(ctx, old)
+	result.Leftovers = b.cleared(ctx, b.keep())
 	return result, nil
 }
 
 // inOrder is the whole order of a build. Every step arms its own undoing.
 func (b *build) inOrder(ctx context.Context) (Result, error) {
-	basis, err := b.survey(ctx) // host, source image, names and local paths, side by side
+	basis, err := b.surveyed(ctx) // host, source image, names and local paths, side by side
 	if err != nil {
 		return Result{}, err
 	}
@@ -54,7 +54,7 @@ func (b *build) inOrder(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	root, err := b.mount(ctx, disk)
+	root, err := b.mount(ctx, attachment, disk)
 	if err != nil {
 		return Result{}, err
 	}
@@ -112,6 +112,14 @@ type build struct {
 	armed   []*armed
 	// releases give back the device names that this process holds.
 	releases map[DeviceName]func() error
+
+	// journal has the acts outlive this process; nil has them not.
+	journal *undo.Journal
+	// reaping ends the undoing of another build's acts; nil in a build of one's own.
+	reaping context.Context
+	// beside is the cleaning up after killed builds, until stopReaping.
+	beside      sync.WaitGroup
+	stopReaping context.CancelFunc
 }
 
 func newBuild(cloud Cloud, machine Machine, plan Plan, report Reporter) *build {
@@ -119,7 +127,7 @@ func newBuild(cloud Cloud, machine Machine, plan Plan, report Reporter) *build {
 		cloud: cloud, machine: machine, plan: plan.orDefault(), waits: plan.Waits.orDefault(), report: report,
 		scaffold: undo.NewStack("scaffold"), products: undo.NewStack("products"),
 		replaced: undo.NewStack("snapshots of replaced images"),
-		releases: map[DeviceName]func() error{},
+		releases: map[DeviceName]func() error{}, stopReaping: func() {},
 	}
 }
 
@@ -139,18 +147,20 @@ func (b *build) done(ctx context.Context, step string) error {
 
 // stacks are all that is armed, in the order in which it is undone.
 func (b *build) stacks() []*undo.Stack {
-	return append(slices.Clone(b.regions), b.products, b.scaffold)
+	return append(slices.Clone(b.regions), b.products, b.scaffold, b.replaced)
 }
 
-// keep makes what was made stay: the build has succeeded. It answers the acts that
-// are not undone any more.
-func (b *build) keep() []act {
+// keep makes what was made stay: the build has succeeded. It answers the acts by which
+// the snapshots of replaced images go; that they are to is settled in the same moment.
+func (b *build) keep() []*armed {
+	stacks := append(slices.Clone(b.regions), b.products)
 	var kept []act
-	for _, stack := range append(slices.Clone(b.regions), b.products) {
+	for _, stack := range stacks {
 		kept = append(kept, b.pending(stack)...)
-		stack.Keep()
 	}
-	return kept
+	old := b.armReplaced(kept)
+	b.letBe(stacks...)
+	return old
 }
 
 // failed undoes everything, unless the user wants it left, and tells.
@@ -180,8 +190,8 @@ func (b *build) leaveAll(ctx context.Context) {
 	var acts []act
 	for _, stack := range b.stacks() {
 		acts = append(acts, b.pending(stack)...)
-		stack.Keep()
 	}
+	b.letBe(b.stacks()...)
 	if err := b.machine.Stay(context.WithoutCancel(ctx)); err != nil {
 		b.report.Warn("what is mounted may not stay: %v", err)
 	}
@@ -213,6 +223,7 @@ func (b *build) undoAll(ctx context.Context) (undone []string, err error) {
 	regions.Wait()
 	release(b.products)
 	release(b.scaffold)
+	release(b.replaced)
 	b.rescue(ctx)
 	return undone, errors.Join(stuck...)
 }

@@ -81,6 +81,15 @@ func (l local) Reserve(dir string, names []DeviceName) (DeviceName, func() error
 	}, nil
 }
 
+var sweep = chroot.NewOperation("sweep", func(_ context.Context, dir string) (none, error) {
+	return false, sweepNames(dir)
+})
+
+func (l local) Sweep(dir string) error {
+	_, err := sweep.Call(context.Background(), l.keeper, dir)
+	return err
+}
+
 // disks answers more than one value, for those of a host without disks are known as
 // well, and gob knows no empty list.
 var disks = chroot.NewOperation("disks", func(context.Context, none) ([]string, error) {
@@ -185,6 +194,14 @@ func (l local) Mount(ctx context.Context, spec chroot.MountSpec) (Mounted, error
 }
 
 func (l local) Leave(ctx context.Context, path string) error { return l.keeper.Leave(ctx, path) }
+
+func (l local) Record(ctx context.Context, spec chroot.MountSpec) (chroot.RootRecord, error) {
+	return l.keeper.Record(ctx, spec)
+}
+
+func (l local) Reclaim(ctx context.Context, root chroot.RootRecord) error {
+	return l.keeper.Reclaim(ctx, root)
+}
 
 var flush = chroot.NewOperation("flush", func(_ context.Context, device DevicePath) (none, error) {
 	if err := inUse(device); err != nil {

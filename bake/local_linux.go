@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -14,9 +15,12 @@ import (
 // the file.
 var held sync.Map
 
+// lockPrefix begins the names of the files that device names are reserved by.
+const lockPrefix = "device-"
+
 // lockPath is the file that a device name is reserved by.
 func lockPath(dir string, name DeviceName) string {
-	return filepath.Join(dir, "device-"+filepath.Base(name.letters()))
+	return filepath.Join(dir, lockPrefix+filepath.Base(name.letters()))
 }
 
 // reserve takes the first free name. A reservation is a lock on a file, which ends
@@ -49,6 +53,11 @@ func release(dir string, name DeviceName) error {
 	if lock, ok := held.LoadAndDelete(path); ok {
 		return errors.Join(os.Remove(path), lock.(*os.File).Close())
 	}
+	return removeUnheld(path)
+}
+
+// removeUnheld removes a reservation, unless somebody holds it.
+func removeUnheld(path string) error {
 	lock, err := lockFile(path)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil
@@ -57,6 +66,20 @@ func release(dir string, name DeviceName) error {
 		return err
 	}
 	return errors.Join(os.Remove(path), lock.Close())
+}
+
+// sweepNames removes the reservations that nobody holds.
+func sweepNames(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		if entry.Type().IsRegular() && strings.HasPrefix(entry.Name(), lockPrefix) {
+			err = errors.Join(err, removeUnheld(filepath.Join(dir, entry.Name())))
+		}
+	}
+	return err
 }
 
 // node is the node in /dev that has the name already, or empty.

@@ -37,6 +37,9 @@ type Machine interface {
 	// release is called or this process ends.
 	Reserve(lockDir string, names []DeviceName) (name DeviceName, release func() error, err error)
 
+	// Sweep removes what is left of reservations whose processes have ended.
+	Sweep(lockDir string) error
+
 	// Disks lists the disks that the kernel shows, for Find to see what is new.
 	Disks() []string
 	// Find waits until the kernel shows the attached volume.
@@ -64,6 +67,13 @@ type Machine interface {
 	// removes the directories that Mount made. It answers nil when Mount mounted
 	// nothing there, and fails, with nothing below lost, when the root is busy.
 	Leave(ctx context.Context, path string) error
+	// Record tells what Reclaim must know of a root that Mount is about to mount.
+	Record(context.Context, chroot.MountSpec) (chroot.RootRecord, error)
+	// Reclaim leaves a root that a process mounted which has ended since, as Leave
+	// does. It answers nil when the root is not mounted any more, and touches nothing
+	// else that is mounted there by now. Without a device there is nothing but the
+	// directories to remove.
+	Reclaim(context.Context, chroot.RootRecord) error
 	// Flush brings everything written to the disk, and fails while the disk is
 	// mounted.
 	Flush(DevicePath) error

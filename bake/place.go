@@ -64,7 +64,7 @@ func (b *build) shell(ctx context.Context, option, command string) error {
 }
 
 // mount mounts the root partition.
-func (b *build) mount(ctx context.Context, device DevicePath) (place, error) {
+func (b *build) mount(ctx context.Context, a attachment, device DevicePath) (place, error) {
 	spec, err := b.machine.Root(ctx, device, disk.Choice{Partition: b.plan.Partition, Path: b.plan.NVMePath, Options: b.plan.MountOptions})
 	if err != nil {
 		return place{}, err
@@ -79,8 +79,17 @@ func (b *build) mount(ctx context.Context, device DevicePath) (place, error) {
 		return place{}, err
 	}
 	b.report.Step("Mounting %s on %s", spec.Device, spec.Path)
+	root, err := b.machine.Record(ctx, spec)
+	if err != nil {
+		return place{}, err
+	}
 	p := place{device: device}
-	p.gone = b.arm(b.scaffold, act{Kind: actMount, Node: spec.Device, Path: spec.Path})
+	p.gone, err = b.arm(b.scaffold, act{
+		Kind: actMount, Volume: a.volume, Host: a.host, Node: spec.Device, Path: spec.Path, Root: &root,
+	})
+	if err != nil {
+		return place{}, err
+	}
 	p.Mounted, err = b.machine.Mount(ctx, spec)
 	if err != nil {
 		return place{}, err

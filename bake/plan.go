@@ -36,6 +36,13 @@ type Plan struct {
 	// LockDir holds the reservations of device names, shared by the builds on a
 	// host; empty means DefaultLockDir.
 	LockDir string
+	// StateDir holds the builds' journals, by which the next build on the host cleans
+	// up after one that was killed. Without one nobody does.
+	StateDir string
+	// Program is what makes the build, and Endpoint where its cloud is, as the user
+	// says: nobody else cleans up after it.
+	Program  string
+	Endpoint string
 	// Waits says how to wait; what is zero is as in DefaultWaits.
 	Waits Waits
 

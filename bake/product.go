@@ -12,7 +12,10 @@ import (
 // the snapshot holds is settled when the cloud has answered.
 func (b *build) snapshot(ctx context.Context, from basis, v volume) (SnapshotID, error) {
 	b.report.Step("Taking a snapshot of %s", v.id)
-	made := b.arm(b.stack(from), act{Kind: actSnapshot, Volume: v.id})
+	made, err := b.arm(b.stack(from), act{Kind: actSnapshot, Volume: v.id})
+	if err != nil {
+		return "", err
+	}
 	id, err := b.cloud.CreateSnapshot(ctx, SnapshotSpec{
 		Build: b.plan.Build, Volume: v.id, Description: from.labels.Description, Tags: from.labels.SnapshotTags,
 	})
@@ -46,7 +49,10 @@ func (b *build) register(ctx context.Context, from basis, snapshot SnapshotID) (
 		}
 	}
 	b.report.Step("Registering the image %q", spec.Name)
-	made := b.arm(b.stack(from), act{Kind: actImage, Snapshot: snapshot})
+	made, err := b.arm(b.stack(from), act{Kind: actImage, Snapshot: snapshot})
+	if err != nil {
+		return "", err
+	}
 	id, err := b.cloud.Register(ctx, spec)
 	if err != nil {
 		return "", err

@@ -37,14 +37,28 @@ func (b *build) copyAll(ctx context.Context, from basis, image ImageID) ([]Produ
 	products := make([]Product, len(from.publication.Copies))
 	work, branch := errgroup.WithContext(ctx)
 	for i, wanted := range from.publication.Copies {
-		stack := undo.NewStack("products in " + wanted.Region)
-		b.regions = append(b.regions, stack)
+		stack := b.productsIn(wanted.Region)
 		work.Go(func() (err error) {
 			products[i], err = b.copyTo(branch, stack, from, image, wanted)
 			return err
 		})
 	}
 	return products, work.Wait()
+}
+
+// inRegion begins the name of the stack of a region's products.
+const inRegion = "products in "
+
+// productsIn is the stack of a region's products.
+func (b *build) productsIn(region string) *undo.Stack {
+	for _, stack := range b.regions {
+		if stack.Name() == inRegion+region {
+			return stack
+		}
+	}
+	stack := undo.NewStack(inRegion + region)
+	b.regions = append(b.regions, stack)
+	return stack
 }
 
 // copyTo makes the copy of the image in one region. An image that has the name there
@@ -73,7 +87,10 @@ func (b *build) handOver(ctx context.Context, p Product) error {
 // copyImage makes a copy in a region and waits for it.
 func (b *build) copyImage(ctx context.Context, stack *undo.Stack, region string, spec CopySpec) (Image, error) {
 	cloud := b.cloud.In(region)
-	made := b.arm(stack, act{Kind: actCopy, Region: region, Source: spec.Source, Name: spec.Name})
+	made, err := b.arm(stack, act{Kind: actCopy, Region: region, Source: spec.Source, Name: spec.Name})
+	if err != nil {
+		return Image{}, err
+	}
 	id, err := cloud.Copy(ctx, spec)
 	if err != nil {
 		return Image{}, err
@@ -105,11 +122,31 @@ func (b *build) removeCopies(ctx context.Context, a act, learn func(func(*act)))
 		}
 		a.Image, a.Snapshots = id, union(a.Snapshots, snapshots)
 		learn(func(known *act) { known.Image, known.Snapshots = a.Image, a.Snapshots })
-		if err := b.remove(ctx, Product{Region: a.Region, Image: a.Image, Snapshots: a.Snapshots}); err != nil {
+		own, err := b.ownSnapshots(ctx, cloud, a)
+		if err != nil {
+			return err
+		}
+		if err := b.remove(ctx, Product{Region: a.Region, Image: a.Image, Snapshots: own}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// ownSnapshots are those of a copy's snapshots that no other image uses: an image
+// made of a copied source may have its further devices.
+func (b *build) ownSnapshots(ctx context.Context, cloud Cloud, copied act) ([]SnapshotID, error) {
+	var own []SnapshotID
+	for _, id := range copied.Snapshots {
+		users, err := cloud.FindImages(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(users, func(user ImageID) bool { return user != copied.Image }) {
+			own = append(own, id)
+		}
+	}
+	return own, nil
 }
 
 // snapshotsOf reads the snapshots of a copy, which are shown some time after it. One

@@ -219,6 +219,7 @@ func TestWhatIsPublished(t *testing.T) {
 			{Image: "ami-1", Snapshots: []bake.SnapshotID{"snap-1"}},
 			{Image: "ami-there", Snapshots: []bake.SnapshotID{"snap-there", "snap-data-there"}},
 		}
+		slices.SortFunc(w.published, func(a, b bake.PublishSpec) int { return strings.Compare(string(a.Image), string(b.Image)) })
 		for what, d := range map[string]string{
 			"copies":    cmp.Diff(copies, w.copySpecs),
 			"published": cmp.Diff(published, w.published),

@@ -75,7 +75,10 @@ func (b *build) replace(ctx context.Context, stack *undo.Stack, region string, r
 	cloud := b.cloud.In(region)
 	for _, record := range records {
 		b.report.Step("Deregistering %s in %s, which has the name %q", record.Image, region, record.Name)
-		gone := b.arm(stack, act{Kind: actReplaced, Region: region, Image: record.Image, Record: &record})
+		gone, err := b.arm(stack, act{Kind: actReplaced, Region: region, Image: record.Image, Record: &record})
+		if err != nil {
+			return err
+		}
 		if err := cloud.Deregister(ctx, record.Image); err != nil {
 			return err
 		}
@@ -113,19 +116,20 @@ func (b *build) stands(ctx context.Context, cloud Cloud, a act) (bool, error) {
 	if stays, err := b.stays(ctx, cloud, a); err != nil || stays {
 		return stays, err
 	}
-	return hasName(ctx, cloud, a)
+	return b.hasName(ctx, cloud, a)
 }
 
-// hasName tells whether an image has the name of one that was deregistered.
-func hasName(ctx context.Context, cloud Cloud, a act) (bool, error) {
-	ids, err := cloud.Named(ctx, a.Record.Name)
-	for _, id := range ids {
-		// Lists lag behind: they may tell of images that are gone.
-		if _, gone := cloud.Image(ctx, id); id != a.Image && !errors.Is(gone, ErrNotFound) {
-			return true, nil
-		}
-	}
-	return false, err
+// hasName tells whether an image has the name of one that was deregistered. One that
+// a killed process has just restored may not be seen at once.
+func (b *build) hasName(ctx context.Context, cloud Cloud, a act) (bool, error) {
+	ids, err := lost(ctx, b.waits.Lost, func(ctx context.Context) ([]ImageID, error) {
+		ids, err := cloud.Named(ctx, a.Record.Name)
+		return slices.DeleteFunc(ids, func(id ImageID) bool {
+			_, gone := cloud.Image(ctx, id) // lists lag behind: they may tell of what is gone
+			return id == a.Image || errors.Is(gone, ErrNotFound)
+		}), err
+	})
+	return len(ids) > 0, err
 }
 
 // rescue restores replaced images where undoing has failed before their turn came,
@@ -139,7 +143,7 @@ func (b *build) rescue(ctx context.Context) {
 		if a.Kind != actReplaced {
 			continue
 		}
-		named, err := hasName(ctx, b.cloud.In(a.Region), a)
+		named, err := b.hasName(ctx, b.cloud.In(a.Region), a)
 		if err == nil && !named {
 			err = it.Undo(ctx)
 		}
@@ -163,14 +167,14 @@ func (b *build) stays(ctx context.Context, cloud Cloud, a act) (bool, error) {
 		if err != nil || time.Since(begun) >= b.waits.Lost {
 			return err == nil, err
 		}
-		if err := sleep(ctx, b.waits.Lost/4); err != nil {
+		if err := sleep(ctx, min(b.waits.Lost/4, mostBetween)); err != nil {
 			return false, err
 		}
 	}
 }
 
-// armReplaced has the snapshots of replaced images deleted, if the user wants that,
-// now that nothing needs them any more. kept are the acts that are not to be undone.
+// armReplaced has the snapshots of replaced images deleted once the build has
+// succeeded, if the user wants that. kept are the acts that are then not undone.
 func (b *build) armReplaced(kept []act) []*armed {
 	if !b.plan.DeleteReplaced {
 		return nil
@@ -181,9 +185,13 @@ func (b *build) armReplaced(kept []act) []*armed {
 			continue
 		}
 		for _, id := range a.Record.Snapshots {
-			all = append(all, b.arm(b.replaced, act{
-				Kind: actOldSnapshot, Answered: true, Region: a.Region, Image: a.Image, Snapshot: id,
-			}))
+			old := act{Kind: actOldSnapshot, Answered: true, Region: a.Region, Image: a.Image, Snapshot: id}
+			it, err := b.arm(b.replaced, old)
+			if err != nil {
+				b.report.Warn("the image is made, but the %s stays: %v", old, err)
+				continue
+			}
+			all = append(all, it)
 		}
 	}
 	return all

@@ -20,6 +20,7 @@ type volume struct {
 // attachment is the root volume on the host.
 type attachment struct {
 	volume VolumeID
+	host   HostID
 	name   DeviceName
 	// sizeGiB is the volume's, and before are the disks that were there before it:
 	// the last resort to find it by.
@@ -35,7 +36,11 @@ func (b *build) createVolume(ctx context.Context, from basis) (volume, error) {
 	spec := from.volume
 	b.report.Step("Creating the root volume: %d GiB of %s in %s%s", spec.SizeGiB, spec.Type, spec.Zone, from.origin())
 	v := volume{sizeGiB: spec.SizeGiB}
-	v.gone = b.arm(b.scaffold, act{Kind: actVolume, Build: spec.Build})
+	gone, err := b.arm(b.scaffold, act{Kind: actVolume, Build: spec.Build})
+	if err != nil {
+		return volume{}, err
+	}
+	v.gone = gone
 	id, err := b.cloud.CreateVolume(ctx, spec)
 	if err != nil {
 		return volume{}, err
@@ -59,9 +64,15 @@ func (b *build) attach(ctx context.Context, host Host, v volume) (attachment, er
 	if err := b.volumeAvailable(ctx, v.id); err != nil {
 		return attachment{}, err
 	}
-	held := b.arm(b.scaffold, act{Kind: actReservation})
-	a := attachment{volume: v.id, sizeGiB: v.sizeGiB, before: b.machine.Disks()}
-	a.gone = b.arm(b.scaffold, act{Kind: actAttachment, Volume: v.id, Host: host.ID})
+	held, err := b.arm(b.scaffold, act{Kind: actReservation, LockDir: b.plan.LockDir})
+	if err != nil {
+		return attachment{}, err
+	}
+	a := attachment{volume: v.id, host: host.ID, sizeGiB: v.sizeGiB, before: b.machine.Disks()}
+	a.gone, err = b.arm(b.scaffold, act{Kind: actAttachment, Volume: v.id, Host: host.ID})
+	if err != nil {
+		return attachment{}, err
+	}
 	name, err := b.askToAttach(ctx, host, v.id, held)
 	if err != nil {
 		return attachment{}, err
@@ -184,6 +195,9 @@ func made[ID ~string](ctx context.Context, limit time.Duration, id ID, find func
 	return lost(ctx, limit, find)
 }
 
+// mostBetween is the longest interval at which something lost is looked for.
+const mostBetween = 500 * time.Millisecond
+
 // lost looks for the effect of a call that answered an error. The reading calls
 // may lag behind, so that nothing found is asked again for a while.
 func lost[ID ~string](ctx context.Context, limit time.Duration, find func(context.Context) ([]ID, error)) ([]ID, error) {
@@ -192,7 +206,7 @@ func lost[ID ~string](ctx context.Context, limit time.Duration, find func(contex
 		if err != nil || len(ids) > 0 || time.Since(begun) >= limit {
 			return ids, err
 		}
-		if err := sleep(ctx, limit/4); err != nil {
+		if err := sleep(ctx, min(limit/4, mostBetween)); err != nil {
 			return nil, err
 		}
 	}

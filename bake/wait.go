@@ -46,6 +46,9 @@ type Waits struct {
 	// Lost is how long something is looked for that a creating call may have made
 	// although it answered an error.
 	Lost time.Duration
+	// InFlight is how long after it was asked for a thing is looked for whose build
+	// was killed before the cloud had answered: the request may still be under way.
+	InFlight time.Duration
 	// Device is how long the kernel may take to show an attached volume.
 	Device time.Duration
 	// Release is how long undoing may take, for each of the two stacks.
@@ -62,6 +65,7 @@ func DefaultWaits() Waits {
 		Copy:       Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Patience: 2 * time.Hour},
 		Unseen:     30 * time.Second,
 		Lost:       2 * time.Second,
+		InFlight:   15 * time.Second,
 		Device:     2 * time.Minute,
 		Release:    30 * time.Minute,
 	}
@@ -91,6 +95,7 @@ func (w Waits) orDefault() Waits {
 		Copy:       w.Copy.or(d.Copy),
 		Unseen:     cmp.Or(w.Unseen, d.Unseen),
 		Lost:       cmp.Or(w.Lost, d.Lost),
+		InFlight:   cmp.Or(w.InFlight, d.InFlight),
 		Device:     cmp.Or(w.Device, d.Device),
 		Release:    cmp.Or(w.Release, d.Release),
 	}

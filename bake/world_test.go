@@ -1,6 +1,7 @@
 package bake_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,11 +50,17 @@ type world struct {
 	kept bool
 	safe map[string]bool
 
+	// moment, if set, is called before and after every effect; an error of it keeps
+	// the effect from coming about, or its answer from arriving.
+	moment func(key string, after bool) error
+
 	// lag is how long the reading calls do not know of what was created.
 	lag time.Duration
 	// taken names are refused by the cloud; reserved ones are held on the host.
 	taken    []bake.DeviceName
 	reserved map[bake.DeviceName]bool
+	// stale are the reservations of processes that have ended.
+	stale map[bake.DeviceName]bool
 	// picky clouds do not delete a snapshot that is pending.
 	picky bool
 	// volumeState, snapshotState and imageState, if set, are where things end.
@@ -62,6 +69,8 @@ type world struct {
 	imageState    bake.ImageState
 	snapshotTakes time.Duration
 	detachTakes   time.Duration
+	// attachedTo, if set, is the host that somebody has moved every volume to.
+	attachedTo bake.HostID
 
 	volumes   map[bake.VolumeID]*worldVolume
 	snapshots map[bake.SnapshotID]*worldSnapshot
@@ -144,6 +153,7 @@ func (w *world) act(ctx context.Context, name string, effect func() error) error
 	w.acts = append(w.acts, key)
 	w.safe[key] = w.kept
 	f, strikes := w.faults[key]
+	effect = w.mortal(key, effect)
 	w.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
@@ -214,7 +224,7 @@ func (w *world) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (id bake
 	err = w.act(ctx, "volume", func() error {
 		w.happened("volume")
 		w.volSpec = spec
-		id = "vol-1"
+		id = bake.VolumeID(fmt.Sprintf("vol-%d", len(w.volumes)+1))
 		w.volumes[id] = &worldVolume{build: spec.Build, born: time.Now(), attach: bake.Detached}
 		return nil
 	})
@@ -242,6 +252,7 @@ func (w *world) Volume(ctx context.Context, id bake.VolumeID) (v bake.Volume, er
 			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
 		}
 		v = bake.Volume{ID: id, State: bake.VolumeAvailable, Attach: known.at(time.Now(), w.detachTakes), Device: known.name}
+		v.Host = cmp.Or(w.attachedTo, w.host.ID)
 		switch {
 		case w.volumeState != "":
 			v.State = w.volumeState
@@ -396,6 +407,7 @@ func (m machine) Reserve(_ string, names []bake.DeviceName) (name bake.DeviceNam
 		name = names[0]
 		m.happened("reserve %s", name)
 		m.reserved[name] = true
+		delete(m.stale, name)
 		return nil
 	})
 	if err != nil {

@@ -42,6 +42,8 @@ type Job struct {
 // Session is a cloud that was reached.
 type Session struct {
 	Cloud bake.Cloud
+	// Endpoint is where the cloud's API is; empty where there is no choice.
+	Endpoint string
 }
 
 // Host is where builds happen. What is zero is as on this machine.
@@ -109,7 +111,12 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	}
 	r := &run{Job: job, ui: ui, hook: hook, report: report}
 	r.onError = &onError{policy: job.Packer.PackerOnError, ui: ui, report: report}
-	result, err := host.Bake(ctx, session.Cloud, machine, r.plan(ctx), report)
+	plan := r.plan(ctx)
+	plan.Program, plan.Endpoint = job.Type, place(session.Endpoint)
+	if plan.StateDir, err = stateDir(); err != nil {
+		return nil, err
+	}
+	result, err := host.Bake(ctx, session.Cloud, machine, plan, report)
 	if err != nil {
 		return nil, err
 	}

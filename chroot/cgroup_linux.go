@@ -66,6 +66,11 @@ func groupsOf(pid int) []*group {
 	if err != nil {
 		return nil
 	}
+	return groupsIn(parent, pid)
+}
+
+// groupsIn finds the groups that a process has made below a group.
+func groupsIn(parent string, pid int) []*group {
 	paths, _ := filepath.Glob(filepath.Join(parent, groupPrefix(pid)+"*"))
 	var found []*group
 	for _, path := range paths {

@@ -4,7 +4,6 @@ package loopcloud
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"net/http"
 	"strconv"
@@ -121,28 +120,32 @@ func (a *keptAnswer) send(ctx context.Context, w http.ResponseWriter, rule fault
 	a.header.Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(a.status)
 	trickle(ctx, w, body, time.Duration(rule.Trickle))
+	if rule.Body == fault.Cut {
+		flush(w)
+	}
 	return rule.Body != fault.Cut
 }
 
 // trickled is how many bytes of an answer come at once when they come slowly.
 const trickled = 16
 
-// trickle writes a body with pauses, if there are any, and has what is written sent.
+// trickle writes a body, with pauses if there are any. Its end is sent when the call is
+// over, so that whoever has the whole answer finds the call recorded.
 func trickle(ctx context.Context, w http.ResponseWriter, body []byte, every time.Duration) {
-	step := len(body)
-	if every > 0 {
-		step = trickled
-	}
-	for len(body) > 0 {
+	for every > 0 && len(body) > trickled {
 		pause(ctx, every)
-		n := min(cmp.Or(step, trickled), len(body))
-		if _, err := w.Write(body[:n]); err != nil {
+		if _, err := w.Write(body[:trickled]); err != nil {
 			return // a client that went away misses its answer
 		}
-		body = body[n:]
-		_ = http.NewResponseController(w).Flush() // what cannot be sent now is sent at the end
+		flush(w)
+		body = body[trickled:]
 	}
+	pause(ctx, every)
+	_, _ = w.Write(body)
 }
+
+// flush sends what has been written. What cannot be sent now is sent at the end.
+func flush(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }
 
 // pause waits for as long as it says or as the client does.
 func pause(ctx context.Context, d time.Duration) {

@@ -48,5 +48,5 @@ func (c *Config) connect(ctx context.Context, log func(format string, args ...an
 	packersdk.LogSecretFilter.Set(client.access.AccessKey, client.access.SecretKey)
 	options := c.options()
 	options.Client, options.Log = client, log
-	return builder.Session{Cloud: NewCloud(options)}, nil
+	return builder.Session{Cloud: NewCloud(options), Endpoint: client.access.Endpoint}, nil
 }

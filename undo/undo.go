@@ -37,6 +37,9 @@ func NewStack(name string) *Stack {
 	return &Stack{name: name}
 }
 
+// Name is the stack's name.
+func (s *Stack) Name() string { return s.name }
+
 // Entry is one armed undoing.
 type Entry struct {
 	stack *Stack

@@ -3,10 +3,14 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
 )
 
 func TestFaultFlags(t *testing.T) {
@@ -32,10 +36,21 @@ func TestFaultFlags(t *testing.T) {
 
 // TestServedFaults: what the flags ask for goes wrong.
 func TestServedFaults(t *testing.T) {
-	got := runProgram(t, "run", "--fault", `{"dialect":"imds","status":418,"message":"told to"}`, "--",
-		"sh", "-c", `curl -s -o /dev/null -w '%{http_code}' "$LOOPCLOUD_ENDPOINT/latest/meta-data/"`)
-	if got.stdout != "418" {
-		t.Errorf("got %+v", got)
+	var cloud cloudFlags
+	fs := newFlags("serve")
+	cloud.register(fs)
+	if err := fs.Parse([]string{"--dir", t.TempDir(), "--fault", `{"dialect":"imds","status":418}`}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := loopcloud.New(cloud.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/latest/meta-data/", nil))
+	if w.Code != http.StatusTeapot {
+		t.Errorf("answered was %d", w.Code)
 	}
 	if got := runProgram(t, "run", "--fault", `{}`, "--", "true"); got.status != statusUsage {
 		t.Errorf("a rule without an effect: %+v", got)

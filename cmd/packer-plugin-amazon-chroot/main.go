@@ -17,6 +17,7 @@ import (
 
 func main() {
 	chroot.MaybeKeep()
+	amazon.MaybeReap()
 
 	packersdk.LogSecretFilter.SetOutput(os.Stderr)
 	log.SetOutput(&packersdk.LogSecretFilter)

@@ -1,9 +1,11 @@
 package fault_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -79,19 +81,37 @@ func TestParseRules(t *testing.T) {
 		t.Errorf("two are %v (%v)", got, err)
 	}
 	for text, why := range map[string]string{
-		``:                               "not a rule",
-		`{`:                              "not a rule",
-		`{}`:                             "nothing would happen",
-		`{"statu":500}`:                  "statu",
-		`{"status":200}`:                 "200",
-		`{"status":500,"drop":"after"}`:  "more than one thing",
-		`{"drop":"during"}`:              "during",
-		`{"delay":"soon"}`:               "soon",
-		`{"delay":"-1s"}`:                "negative",
-		`{"status":500,"times":-1}`:      "negative",
-		`[{"status":500},{"status":1}]`:  "rule 2",
-		`{"status":500}{"status":500}`:   "follows",
-		`[{"status":500,"unknown":"x"}]`: "not a rule",
+		``:                                       "not a rule",
+		`{`:                                      "not a rule",
+		`{}`:                                     "nothing would happen",
+		`{"statu":500}`:                          "statu",
+		`{"status":200}`:                         "200",
+		`{"status":500,"drop":"after"}`:          "more than one thing",
+		`{"drop":"during"}`:                      "during",
+		`{"delay":"soon"}`:                       "soon",
+		`{"delay":"-1s"}`:                        "negative",
+		`{"status":500,"times":-1}`:              "negative",
+		`[{"status":500},{"status":1}]`:          "rule 2",
+		`{"status":500}{"status":500}`:           "follows",
+		`[{"status":500,"unknown":"x"}]`:         "not a rule",
+		`{"error":"tired"}`:                      "tired",
+		`{"error":"throttled","hold":"before"}`:  "more than one thing: throttled, hold before",
+		`{"hang":"meanwhile"}`:                   "meanwhile",
+		`{"body":"odd"}`:                         "odd",
+		`{"delay":"1s","code":"x"}`:              "go with a status",
+		`{"drop":"after","probability":1.5}`:     "1.5",
+		`{"drop":"after","probability":-1}`:      "-1",
+		`{"rewrite":[{"with":"x"}]}`:             "nothing to match",
+		`{"rewrite":[{"match":"(","with":"x"}]}`: "not a rule",
+		`{"outcome":"sad"}`:                      "sad",
+		`{"outcome":"error","action":"DescribeVolumes"}`:  "DescribeVolumes has no outcome",
+		`{"outcome":"no-device","action":"CreateVolume"}`: "these can: AttachVolume",
+		`{"outcome":"error","dialect":"ec2"}`:             "no dialect",
+		`{"outcome":"error","hang":"after"}`:              "more than one thing",
+		`{"stale":{"reads":-1}}`:                          "negative",
+		`{"stale":{"reads":1},"delay":"1s"}`:              "no delay",
+		`{"stale":{}}`:                                    "nothing would happen",
+		`{"status":500}]`:                                 "follows",
 	} {
 		if _, err := fault.ParseRules([]byte(text)); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: the error is %v", text, err)
@@ -100,7 +120,12 @@ func TestParseRules(t *testing.T) {
 }
 
 func FuzzParseRules(f *testing.F) {
-	f.Add([]byte(`[{"status":503},{"delay":"1s"}]`))
+	for _, text := range []string{
+		`[{"status":503},{"delay":"1s"}]`, `{"rewrite":[{"match":"vol-(.*)","with":"$1"}]}`,
+		`{"outcome":"never","action":"LinkVolume","stale":{"reads":2,"for":"1s"}}`, `{"hold":"after","probability":0.5}`,
+	} {
+		f.Add([]byte(text))
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		rules, err := fault.ParseRules(text)
 		if err != nil {
@@ -144,5 +169,104 @@ func TestCallsForgetTheOldest(t *testing.T) {
 	got := calls.List()
 	if len(got) > 100_000 || got[len(got)-1].N != many {
 		t.Errorf("%d calls are kept, the last is %d", len(got), got[len(got)-1].N)
+	}
+}
+
+// TestBefall: rules about things are met by acts, and others by calls.
+func TestBefall(t *testing.T) {
+	var rules fault.Rules
+	rules.Add(
+		fault.Rule{Action: "LinkVolume", Outcome: "never", Times: 1},
+		fault.Rule{Outcome: "no-device", Times: 1},
+		fault.Rule{Outcome: "error", Skip: 1, Times: 1},
+		fault.Rule{Error: "internal"},
+	)
+	for i, test := range []struct{ act, want string }{
+		{"AttachVolume", "outcome never"}, {"AttachVolume", "outcome no-device"}, {"AttachVolume", ""},
+		{"CreateVolume", ""}, {"CreateSnapshot", "outcome error"}, {"CreateSnapshot", ""},
+	} {
+		if got := rules.Befall(test.act).Name(); got != test.want {
+			t.Errorf("act %d: %q befalls %s, not %q", i+1, got, test.act, test.want)
+		}
+	}
+	if got := rules.Meet("ec2", "AttachVolume").Name(); got != "internal" {
+		t.Errorf("the call meets %q", got)
+	}
+}
+
+// TestProbability: the same seed, the same calls, the same faults; about as many as
+// asked for; and a rule that does not apply leaves the call to the next one.
+func TestProbability(t *testing.T) {
+	play := func(seed uint64) (string, int) {
+		var rules fault.Rules
+		rules.Seed(seed)
+		rules.Add(fault.Rule{Status: 500, Probability: 0.3}, fault.Rule{Status: 400})
+		var got strings.Builder
+		for range 1000 {
+			fmt.Fprint(&got, rules.Meet("ec2", "CreateVolume").Status/100)
+		}
+		return got.String(), strings.Count(got.String(), "5")
+	}
+	first, n := play(1)
+	if again, _ := play(1); again != first {
+		t.Error("one seed gave two sequences")
+	}
+	if other, _ := play(2); other == first {
+		t.Error("two seeds gave one sequence")
+	}
+	if n < 200 || n > 400 || strings.Count(first, "4") != 1000-n {
+		t.Errorf("of 1000 calls, %d met it: %s", n, first)
+	}
+}
+
+func TestHolds(t *testing.T) {
+	var holds fault.Holds
+	ended := make(chan error, 3)
+	wait := func(ctx context.Context, action string) fault.Held {
+		before := len(holds.List())
+		go func() { ended <- holds.Wait(ctx, fault.Held{Action: action, When: fault.Before}) }()
+		for len(holds.List()) == before {
+			runtime.Gosched()
+		}
+		list := holds.List()
+		return list[len(list)-1]
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	first, second := wait(t.Context(), "CreateVolume"), wait(ctx, "AttachVolume")
+	if first.N != 1 || second.N != 2 || first.Action != "CreateVolume" || first.Since.IsZero() {
+		t.Errorf("held are %+v and %+v", first, second)
+	}
+	if !holds.Release(1) || <-ended != nil || holds.Release(1) {
+		t.Error("the first was not released once")
+	}
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("a call whose client went away goes on")
+	}
+	for len(holds.List()) > 0 {
+		runtime.Gosched()
+	}
+	third := wait(t.Context(), "DeleteVolume")
+	holds.ReleaseAll()
+	if err := <-ended; err != nil || third.N != 3 {
+		t.Errorf("the third, %d, ended with %v", third.N, err)
+	}
+}
+
+func TestAwaitAHold(t *testing.T) {
+	var holds fault.Holds
+	found := make(chan []fault.Held)
+	go func() { found <- holds.Await(t.Context()) }()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { _ = holds.Wait(ctx, fault.Held{Action: "CreateVolume"}) }()
+	if got := <-found; len(got) != 1 || got[0].Action != "CreateVolume" {
+		t.Errorf("found were %+v", got)
+	}
+	over, end := context.WithCancel(t.Context())
+	end()
+	var none fault.Holds
+	if got := none.Await(over); len(got) != 0 {
+		t.Errorf("found were %+v", got)
 	}
 }

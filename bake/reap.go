@@ -1,0 +1,434 @@
+package bake
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/undo"
+)
+
+// Reaping says whose builds to clean up after, and how.
+type Reaping struct {
+	// StateDir holds the journals.
+	StateDir string
+	// Program and Endpoint are as in Plan: the journals of other programs, and of
+	// clouds elsewhere, are left.
+	Program  string
+	Endpoint string
+	// Waits says how to wait; what is zero is as in DefaultWaits.
+	Waits Waits
+	// DryRun tells what would be undone, and changes nothing.
+	DryRun bool
+}
+
+// Fate is what became of what a build had left.
+type Fate string
+
+// The fates of what builds leave.
+const (
+	// Removed: nothing is left.
+	Removed Fate = "removed"
+	// Due: it would be undone, were this not a dry run.
+	Due Fate = "due"
+	// Stuck: not everything could be undone. It is tried again next time.
+	Stuck Fate = "stuck"
+	// Living: the build lives, or somebody else is cleaning up after it.
+	Living Fate = "living"
+	// Elsewhere: it is of another program, account, region, endpoint or host.
+	Elsewhere Fate = "elsewhere"
+	// Unreadable: its journal is damaged or of a newer version, and is never acted
+	// on.
+	Unreadable Fate = "unreadable"
+)
+
+// Remains are what one build left, by its journal.
+type Remains struct {
+	Build    BuildID   `json:"build"`
+	Program  string    `json:"program,omitempty"`
+	Account  string    `json:"account,omitempty"`
+	Region   string    `json:"region,omitempty"`
+	Endpoint string    `json:"endpoint,omitempty"`
+	Host     HostID    `json:"host,omitempty"`
+	Start    time.Time `json:"start,omitzero"`
+	// Journal is the file.
+	Journal string `json:"journal"`
+	Fate    Fate   `json:"fate"`
+	// Undone names what was undone, in this order, and Pending what is still to be.
+	Undone  []string `json:"undone,omitempty"`
+	Pending []string `json:"pending,omitempty"`
+	// Problem says why, of what is stuck, elsewhere or unreadable.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Reap cleans up after the builds of this host that were killed, as these would
+// have done had they failed: the mounts, the attachment, the volume, and what was
+// begun of snapshots and images. Builds that live are not touched, and nothing that
+// is not in a journal. It ends with ctx; what it had no time for is left for the
+// next one.
+func Reap(ctx context.Context, cloud Cloud, machine Machine, report Reporter, r Reaping) ([]Remains, error) {
+	paths, err := undo.Journals(r.StateDir)
+	if err != nil || len(paths) == 0 {
+		return nil, cannotReap(r.StateDir, err)
+	}
+	host, err := cloud.Host(ctx)
+	if err != nil {
+		return nil, cannotReap(r.StateDir, err)
+	}
+	return reaper{cloud, machine, report, r, host}.reap(ctx, paths), nil
+}
+
+// Remembered says whether a directory holds any journal, of a build that lives or
+// not.
+func Remembered(stateDir string) (bool, error) {
+	paths, err := undo.Journals(stateDir)
+	return len(paths) > 0, cannotReap(stateDir, err)
+}
+
+func cannotReap(dir string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("cannot look for builds that were killed, in %s: %w", dir, err)
+}
+
+// reaper cleans up after killed builds.
+type reaper struct {
+	cloud   Cloud
+	machine Machine
+	report  Reporter
+	Reaping
+	host Host
+}
+
+func (r reaper) reap(ctx context.Context, paths []string) []Remains {
+	var all []Remains
+	for _, path := range paths {
+		if ctx.Err() != nil {
+			break
+		}
+		found, err := r.look(ctx, path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // its build has ended meanwhile
+		}
+		if err != nil {
+			found.Problem = err.Error()
+		}
+		all = append(all, found)
+	}
+	return all
+}
+
+// look finds out whose journal it is, and cleans up if that is wanted.
+func (r reaper) look(ctx context.Context, path string) (Remains, error) {
+	h, err := undo.Peek(path)
+	found := remainsOf(path, h)
+	if err == nil {
+		if err := r.concerns(h); err != nil {
+			found.Fate = Elsewhere
+			return found, err
+		}
+	} // else it may be about to be begun: whoever can lock it knows better
+	if r.DryRun {
+		return r.inspect(path, found)
+	}
+	j, err := undo.Inherit(path)
+	if err != nil {
+		return unreaped(found, err)
+	}
+	defer j.Close() // what cannot be removed is found, and is empty, next time
+	found = remainsOf(path, j.Header())
+	if err := r.concerns(j.Header()); err != nil {
+		found.Fate = Elsewhere
+		return found, err
+	}
+	return r.clean(ctx, j, found)
+}
+
+func remainsOf(path string, h undo.Header) Remains {
+	if h.Build == "" {
+		h.Build = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	}
+	return Remains{
+		Build: BuildID(h.Build), Program: h.Program, Account: h.Account, Region: h.Region, Endpoint: h.Endpoint,
+		Host: HostID(h.Host), Start: h.Start, Journal: path,
+	}
+}
+
+// concerns fails when a build was another program's, or at work elsewhere.
+func (r reaper) concerns(h undo.Header) error {
+	for _, is := range []struct{ what, its, mine string }{
+		{"program", h.Program, r.Program},
+		{"account", h.Account, r.host.Account},
+		{"region", h.Region, r.host.Region},
+		{"endpoint", h.Endpoint, r.Endpoint},
+		{"host", h.Host, string(r.host.ID)},
+	} {
+		if is.its != is.mine {
+			return fmt.Errorf("its %s is %q, and here it is %q", is.what, is.its, is.mine)
+		}
+	}
+	return nil
+}
+
+// unreaped says why a journal could not be had.
+func unreaped(found Remains, err error) (Remains, error) {
+	switch {
+	case errors.Is(err, undo.ErrAlive):
+		found.Fate = Living
+		return found, nil
+	case errors.Is(err, undo.ErrTorn), errors.Is(err, undo.ErrNewer):
+		found.Fate = Unreadable
+	default:
+		found.Fate = Stuck
+	}
+	return found, err
+}
+
+// inspect tells what would be undone.
+func (r reaper) inspect(path string, found Remains) (Remains, error) {
+	_, pending, err := undo.Inspect(path)
+	if err != nil {
+		return unreaped(found, err)
+	}
+	found.Fate = Due
+	for _, p := range slices.Backward(pending) {
+		a, err := readAct(p)
+		if err != nil {
+			found.Fate = Stuck
+			return found, err
+		}
+		found.Pending = append(found.Pending, a.String())
+	}
+	return found, nil
+}
+
+// clean undoes what is outstanding, in the order in which the build would have.
+func (r reaper) clean(ctx context.Context, j *undo.Journal, found Remains) (Remains, error) {
+	b := newBuild(r.cloud, r.machine, Plan{Build: found.Build, Waits: r.Waits}, quietly{r.report, found.Build})
+	b.journal, b.reaping = j, ctx
+	if err := b.inherit(j); err != nil {
+		found.Fate = Stuck
+		return found, err
+	}
+	r.report.Detail("cleaning up after the killed build %s", found.Build)
+	undone, err := b.undoAll(ctx)
+	found.Undone, found.Fate = undone, Removed
+	for _, stack := range b.stacks() {
+		found.Pending = append(found.Pending, stack.Pending()...)
+	}
+	if len(found.Pending) > 0 {
+		found.Fate = Stuck
+	}
+	return found, err
+}
+
+// inherit arms what is outstanding of another build.
+func (b *build) inherit(j *undo.Journal) error {
+	for _, p := range j.Pending() {
+		a, err := readAct(p)
+		if err != nil {
+			return err
+		}
+		stack, note := b.stackCalled(p.Stack), j.Note(p)
+		if stack == b.replaced && !j.Kept(b.products.Name()) {
+			// The build did not succeed: the replaced image comes back, and needs its
+			// snapshots.
+			if err := note.Over(); err != nil {
+				return err
+			}
+			continue
+		}
+		if !a.Answered {
+			b.waits.Lost = max(b.waits.Lost, min(b.waits.InFlight, b.waits.InFlight-time.Since(p.At)))
+		}
+		b.hold(stack, a, note)
+	}
+	return nil
+}
+
+// stackCalled finds a stack by the name that it has in journals.
+func (b *build) stackCalled(name string) *undo.Stack {
+	if region, ok := strings.CutPrefix(name, inRegion); ok {
+		return b.productsIn(region)
+	}
+	switch name {
+	case b.products.Name():
+		return b.products
+	case b.replaced.Name():
+		return b.replaced
+	}
+	return b.scaffold
+}
+
+// readAct reads an act of a journal. What it does not know, or what no build would
+// have written, is an error.
+func readAct(p undo.Pending) (a act, err error) {
+	dec := json.NewDecoder(bytes.NewReader(p.Act))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&a); err != nil {
+		return a, fmt.Errorf("act %d of the journal: %w", p.Seq, err)
+	}
+	if err := a.check(); err != nil {
+		return a, fmt.Errorf("act %d of the journal, a %s: %w", p.Seq, a.Kind, err)
+	}
+	return a, nil
+}
+
+// blockDevice is the kernel's name of a block device.
+var blockDevice = regexp.MustCompile(`^/dev/[A-Za-z0-9-]+$`)
+
+// check holds what an act says of this host against what an act can say: it is going
+// to be done with root's rights.
+func (a act) check() error {
+	switch a.Kind {
+	case actReservation:
+		return checkPath(a.LockDir)
+	case actMount:
+		if a.Root == nil {
+			return errors.New("it does not say of what")
+		}
+		return checkRoot(*a.Root)
+	case actReplaced:
+		if a.Record == nil || a.Record.Image != a.Image {
+			return errors.New("it does not say how the image was")
+		}
+		return nil
+	case actVolume, actAttachment, actSnapshot, actImage, actCopy, actOldSnapshot:
+		return nil
+	}
+	return errors.New("this program does not know it")
+}
+
+func checkRoot(r chroot.RootRecord) error {
+	if r.Device != "" && !blockDevice.MatchString(r.Device) {
+		return fmt.Errorf("%q is not the name of a block device", r.Device)
+	}
+	for _, path := range r.Made {
+		if path != r.Path && !strings.HasPrefix(r.Path, path+"/") {
+			return fmt.Errorf("%q was not made for %q", path, r.Path)
+		}
+		if err := checkPath(path); err != nil {
+			return err
+		}
+	}
+	if r.Group != "" {
+		if err := checkPath(r.Group); err != nil {
+			return err
+		}
+	}
+	return checkPath(r.Path)
+}
+
+func checkPath(path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" {
+		return fmt.Errorf("%q is not the absolute path of a file or directory", path)
+	}
+	return nil
+}
+
+// undoAsHeir undoes what is undone otherwise when its build is dead: what that knew
+// beyond its journal is lost, and what the journal says is not taken for granted. It
+// answers whether nothing else is to be done.
+func (b *build) undoAsHeir(ctx context.Context, a act) (done bool, err error) {
+	switch a.Kind {
+	case actReservation:
+		return true, b.machine.Sweep(a.LockDir)
+	case actMount:
+		return true, b.reclaim(ctx, a)
+	case actAttachment:
+		there, err := b.attachedHere(ctx, a)
+		return !there, err
+	case actVolume:
+		if a.Volume == "" {
+			return false, nil // those with the build's tag are looked for
+		}
+		tagged, err := b.tagged(ctx, a.Volume)
+		return !tagged, err
+	}
+	return false, nil
+}
+
+// reclaim leaves the root of a dead build. A device name can be another disk's by
+// now, unless the volume is still attached.
+func (b *build) reclaim(ctx context.Context, a act) error {
+	root := *a.Root
+	there, err := b.attachedHere(ctx, a)
+	if err != nil {
+		return err
+	}
+	if !there {
+		root.Device = ""
+	}
+	return b.machine.Reclaim(ctx, root)
+}
+
+// attachedHere says whether the act's volume, which must be the build's, is attached
+// to the host that it was attached to.
+func (b *build) attachedHere(ctx context.Context, a act) (bool, error) {
+	if tagged, err := b.tagged(ctx, a.Volume); err != nil || !tagged {
+		return false, err
+	}
+	v, err := b.cloud.Volume(ctx, a.Volume)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case v.Attach == Detached:
+		return a.Kind == actAttachment && !a.Answered, nil // it may come about yet
+	case v.Host != a.Host:
+		return false, fmt.Errorf("%s is attached to %s by now, not to %s: it is left alone", a.Volume, v.Host, a.Host)
+	}
+	return true, nil
+}
+
+// tagged says whether a volume is there. It fails when it is, and does not carry
+// the build's tag.
+func (b *build) tagged(ctx context.Context, id VolumeID) (bool, error) {
+	ids, err := lost(ctx, b.plan.Waits.orDefault().Lost, func(ctx context.Context) ([]VolumeID, error) {
+		return b.cloud.FindVolumes(ctx, b.plan.Build)
+	})
+	if err != nil || slices.Contains(ids, id) {
+		return err == nil, err
+	}
+	v, err := b.cloud.Volume(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case v.State == VolumeDeleting: // some clouds take the tags first
+		return false, nil
+	}
+	return false, fmt.Errorf("%s does not carry the tag of build %s: it is left alone", id, b.plan.Build)
+}
+
+// quietly tells of another build's undoing without taking it for a step of one's
+// own.
+type quietly struct {
+	to    Reporter
+	build BuildID
+}
+
+// Step implements Reporter.
+func (q quietly) Step(format string, args ...any) { q.Detail(format, args...) }
+
+// Detail implements Reporter.
+func (q quietly) Detail(format string, args ...any) {
+	q.to.Detail("killed build %s: %s", q.build, fmt.Sprintf(format, args...))
+}
+
+// Warn implements Reporter.
+func (q quietly) Warn(format string, args ...any) {
+	q.to.Warn("killed build %s: %s", q.build, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,111 @@
+package bake_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// killed builds with a wish until a death, and answers what the journals were then;
+// empty if the build lived.
+func (w *world) killed(wish wish, d death) (journals string) {
+	dir := stateDir(w.t)
+	snapshot := w.kill(d, dir)
+	plan := w.remembered(dir)
+	wish(w, &plan)
+	_, _ = w.build(w.t.Context(), plan)
+	return snapshot()
+}
+
+// published are the calls of those listed that have to do with images that are there
+// already, or come to be elsewhere; looks change nothing.
+func published(all []string) []death {
+	var deaths []death
+	for _, act := range all {
+		name := strings.TrimPrefix(act, "there: ")
+		for _, prefix := range []string{"copy#", "find", "~image", "~snapshot", "image#", "publish", "record", "restore", "name"} {
+			if strings.HasPrefix(name, prefix) {
+				deaths = append(deaths, death{act: act}, death{act: act, after: true})
+			}
+		}
+	}
+	return deaths
+}
+
+// cleaned reaps and expects everything to be as before the build or, of one that had
+// succeeded, as after it.
+func (w *world) cleaned(dir string) {
+	w.t.Helper()
+	kept := journalsSay(w.t, dir, `"kept"`)
+	all, err := bake.Reap(w.t.Context(), w, machine{w}, w, reaping(dir))
+	if err != nil {
+		w.t.Errorf("cannot reap: %v", err)
+	}
+	for _, r := range all {
+		if r.Fate != bake.Removed {
+			w.t.Errorf("%+v", r)
+		}
+	}
+	want, left := w.before, w.left()
+	if kept {
+		want = w.after()
+	}
+	if !slices.Equal(left, want) {
+		w.t.Errorf("after %q, left %q, want %q", w.events, left, want)
+	}
+}
+
+// TestKilledWhilePublishing kills a build that replaces, copies and publishes before
+// and after each of its calls to do with that.
+func TestKilledWhilePublishing(t *testing.T) {
+	for _, name := range slices.Sorted(maps.Keys(wishes)) {
+		for _, d := range published(acts(t, wishes[name])) {
+			t.Run(fmt.Sprintf("%s, %v", name, d), func(t *testing.T) {
+				in(t, func(_ *testing.T, w *world) {
+					if dir := w.killed(wishes[name], d); dir != "" {
+						w.cleaned(dir)
+					} else {
+						w.notKilled(d)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestReaperKilledWhilePublishing kills who cleans up after such a build.
+func TestReaperKilledWhilePublishing(t *testing.T) {
+	for name, d := range map[string]death{
+		"everywhere": {act: "there: publish#1"},
+		"passing":    {act: "publish#1"},
+		"replaced":   {act: "image#1"},
+		"locked":     {act: "volume#1"},
+	} {
+		var all []string
+		in(t, func(_ *testing.T, w *world) {
+			dir := w.killed(wishes[name], d)
+			w.acts, w.counts = nil, map[string]int{}
+			w.cleaned(dir)
+			all = w.acts
+		})
+		for _, again := range published(all) {
+			t.Run(fmt.Sprintf("%s: %v, then %v", name, d, again), func(t *testing.T) {
+				in(t, func(t *testing.T, w *world) {
+					dir := w.killed(wishes[name], d)
+					w.acts, w.counts = nil, map[string]int{}
+					journals := w.kill(again, dir)
+					_, _ = bake.Reap(t.Context(), w, machine{w}, w, reaping(dir))
+					if snapshot := journals(); snapshot != "" {
+						w.cleaned(snapshot)
+					} else {
+						w.notKilled(again)
+					}
+				})
+			})
+		}
+	}
+}

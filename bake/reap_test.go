@@ -1,0 +1,589 @@
+package bake_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/undo"
+)
+
+// errKilled is what a process that was killed hears of the world.
+var errKilled = errors.New("killed")
+
+// mortal has an effect come about between two moments.
+func (w *world) mortal(key string, effect func() error) func() error {
+	if w.moment == nil {
+		return effect
+	}
+	return func() error {
+		if err := w.moment(key, false); err != nil {
+			return err
+		}
+		err := effect()
+		if killed := w.moment(key, true); killed != nil {
+			return killed
+		}
+		return err
+	}
+}
+
+func (m machine) Record(ctx context.Context, spec chroot.MountSpec) (chroot.RootRecord, error) {
+	r := chroot.RootRecord{Path: spec.Path, Made: []string{spec.Path}, Device: spec.Device, Boot: "first"}
+	return r, m.act(ctx, "record", func() error { return nil })
+}
+
+func (m machine) Reclaim(ctx context.Context, r chroot.RootRecord) error {
+	return m.act(ctx, "reclaim", func() error {
+		if !m.mounted[r.Path] {
+			return nil
+		}
+		if r.Device == "" {
+			m.wrong("%s is mounted, and its device is not there", r.Path)
+		}
+		m.happened("~mount")
+		delete(m.mounted, r.Path)
+		return nil
+	})
+}
+
+func (m machine) Sweep(dir string) error {
+	return m.act(context.Background(), "sweep", func() error {
+		if dir != bake.DefaultLockDir {
+			m.wrong("%s is swept", dir)
+		}
+		for name := range m.stale {
+			delete(m.reserved, name)
+		}
+		return nil
+	})
+}
+
+// stateDir is a directory for journals.
+func stateDir(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// remembered is the plan with a journal.
+func (w *world) remembered(dir string) bake.Plan {
+	plan := w.plan()
+	plan.StateDir, plan.Program, plan.Endpoint = dir, "test-chroot", "http://here"
+	return plan
+}
+
+func reaping(dir string) bake.Reaping {
+	return bake.Reaping{StateDir: dir, Program: "test-chroot", Endpoint: "http://here"}
+}
+
+// copyDir is a directory as it is at a moment.
+func copyDir(t *testing.T, dir string) (snapshot string) {
+	t.Helper()
+	snapshot = stateDir(t)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		text, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(snapshot, entry.Name()), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return snapshot
+}
+
+// A death is when a process is killed.
+type death struct {
+	// act is one call, such as volume#1, and after says that it has had its effect.
+	act   string
+	after bool
+	// keeper says that the keeper is killed as well: it leaves nothing.
+	keeper bool
+}
+
+func (d death) String() string {
+	return fmt.Sprintf("%s, after=%v, keeper=%v", d.act, d.after, d.keeper)
+}
+
+// kill has everything that goes through the world end at a death, and answers what
+// the journals were then. A process that is killed only hears errors.
+func (w *world) kill(d death, dir string) (journals func() string) {
+	var dead bool
+	var snapshot string
+	w.moment = func(key string, after bool) error {
+		if !dead && key == d.act && after == d.after {
+			dead, snapshot = true, copyDir(w.t, dir)
+			w.stale = maps.Clone(w.reserved)
+			if !d.keeper {
+				clear(w.mounted)
+			}
+		}
+		if dead {
+			return errKilled
+		}
+		return nil
+	}
+	return func() string {
+		w.moment = nil
+		return snapshot
+	}
+}
+
+// notKilled fails the test unless the death can stay out: how often a thing is looked
+// at is left to chance.
+func (w *world) notKilled(d death) {
+	w.t.Helper()
+	if !strings.HasPrefix(d.act, "look at") {
+		w.t.Error("it was not killed")
+	}
+}
+
+// everywhere is every death that a process can die in which all these calls are made.
+func everywhere(all []string) []death {
+	var deaths []death
+	for _, act := range all {
+		for _, after := range []bool{false, true} {
+			for _, keeper := range []bool{false, true} {
+				deaths = append(deaths, death{act, after, keeper})
+			}
+		}
+	}
+	return deaths
+}
+
+// reaped reaps and expects nothing to be left, or the products alone.
+func (w *world) reaped(dir string, kept bool) {
+	w.t.Helper()
+	all, err := bake.Reap(w.t.Context(), w, machine{w}, w, reaping(dir))
+	if err != nil {
+		w.t.Errorf("cannot reap: %v", err)
+	}
+	for _, r := range all {
+		if r.Fate != bake.Removed {
+			w.t.Errorf("%+v", r)
+		}
+	}
+	want := []string{}
+	if kept {
+		want = []string{"ami-1", "snap-1"}
+	}
+	if diff := cmp.Diff(want, append([]string{}, w.left()...)); diff != "" {
+		w.t.Errorf("after %q, left (-want +got):\n%s", w.events, diff)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		w.t.Errorf("journals are left: %v, %v", left, err)
+	}
+}
+
+// journalsSay tells whether any journal of a directory holds the text.
+func journalsSay(t *testing.T, dir, text string) bool {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(paths, func(path string) bool {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(content), text)
+	})
+}
+
+// calls lists every call of a build with a journal in which all goes well.
+func calls(t *testing.T) []string {
+	var all []string
+	in(t, func(t *testing.T, w *world) {
+		dir := stateDir(t)
+		if _, err := w.build(t.Context(), w.remembered(dir)); err != nil {
+			t.Fatal(err)
+		}
+		all = w.acts
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("a build that succeeded leaves %v, %v", left, err)
+		}
+	})
+	return all
+}
+
+// TestKilledEverywhere kills a build before and after every call, and cleans up.
+func TestKilledEverywhere(t *testing.T) {
+	kept := 0
+	for _, d := range everywhere(calls(t)) {
+		t.Run(d.String(), func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				dir := stateDir(t)
+				journals := w.kill(d, dir)
+				_, err := w.build(t.Context(), w.remembered(dir))
+				snapshot := journals()
+				if snapshot == "" {
+					w.notKilled(d)
+					return
+				}
+				safe := journalsSay(t, snapshot, `"kept"`)
+				if safe {
+					kept++
+				} else if err == nil && !strings.HasPrefix(d.act, "~") {
+					t.Error("a killed build succeeded")
+				}
+				w.reaped(snapshot, safe)
+			})
+		})
+	}
+	if kept == 0 {
+		t.Error("no build was killed whose image was safe")
+	}
+}
+
+// TestReaperKilledEverywhere kills who cleans up, and another one goes on.
+func TestReaperKilledEverywhere(t *testing.T) {
+	first := []death{
+		{act: "provision#1", keeper: true},
+		{act: "image#1", after: true},
+		{act: "volume#1", after: true},
+	}
+	for _, d := range first {
+		killed := func(t *testing.T, w *world) string {
+			dir := stateDir(t)
+			journals := w.kill(d, dir)
+			_, _ = w.build(t.Context(), w.remembered(dir))
+			w.acts, w.counts = nil, map[string]int{}
+			return journals()
+		}
+		var all []string
+		in(t, func(t *testing.T, w *world) {
+			w.reaped(killed(t, w), false)
+			all = w.acts
+		})
+		for _, again := range everywhere(all) {
+			t.Run(fmt.Sprintf("%v, then %v", d, again), func(t *testing.T) {
+				in(t, func(t *testing.T, w *world) {
+					dir := killed(t, w)
+					journals := w.kill(again, dir)
+					_, _ = bake.Reap(t.Context(), w, machine{w}, w, reaping(dir))
+					snapshot := journals()
+					if snapshot == "" {
+						w.notKilled(again)
+						return
+					}
+					w.reaped(snapshot, false)
+				})
+			})
+		}
+	}
+}
+
+// orphaned is a world in which a build was killed in its provisioning, and its
+// journal.
+func (w *world) orphaned() (dir string) {
+	dir = stateDir(w.t)
+	journals := w.kill(death{act: "provision#1", keeper: true}, dir)
+	_, _ = w.build(w.t.Context(), w.remembered(dir))
+	return journals()
+}
+
+// TestReapedByTheNextBuild: what a killed build has left goes while another one is
+// made, or before it where it is in the way.
+func TestReapedByTheNextBuild(t *testing.T) {
+	tests := []struct {
+		name string
+		// death is the first build's.
+		death death
+		// inTheWay says that the next build fails where this is there.
+		inTheWay string
+	}{
+		{name: "beside", death: death{act: "reserve#1", after: true}},
+		{name: "in the way", death: death{act: "provision#1", keeper: true}, inTheWay: "/mnt/root"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				dir := stateDir(t)
+				journals := w.kill(test.death, dir)
+				_, _ = w.build(t.Context(), w.remembered(dir))
+				plan := w.remembered(journals())
+				plan.Build = "build-2"
+				plan.MountPath = func(string) (string, error) { return "/mnt/other", nil }
+				if test.inTheWay != "" {
+					plan.Labels = func(bake.Facts) (bake.Labels, error) {
+						if w.mounted[test.inTheWay] {
+							return bake.Labels{}, errors.New("in the way")
+						}
+						return bake.Labels{}, nil
+					}
+				}
+				w.lag = 0
+				result, err := w.build(t.Context(), plan)
+				if err != nil {
+					t.Fatalf("%v\n%q", err, w.told)
+				}
+				if diff := cmp.Diff([]string{"ami-1", "snap-1"}, w.left()); diff != "" {
+					t.Errorf("left (-want +got):\n%s\n%+v", diff, result)
+				}
+				if left, err := os.ReadDir(plan.StateDir); err != nil || len(left) > 0 {
+					t.Errorf("journals are left: %v, %v", left, err)
+				}
+			})
+		})
+	}
+}
+
+// TestReapLeavesAlone: nothing is touched that is not a dead build's own, and the
+// journal of what is left stays.
+func TestReapLeavesAlone(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(w *world, r *bake.Reaping)
+		fate   bake.Fate
+		says   string
+	}{
+		{"another account's", func(w *world, _ *bake.Reaping) { w.host.Account = "other" }, bake.Elsewhere, "account"},
+		{"another region's", func(w *world, _ *bake.Reaping) { w.host.Region = "there" }, bake.Elsewhere, "region"},
+		{"another host's", func(w *world, _ *bake.Reaping) { w.host.ID = "i-2" }, bake.Elsewhere, "host"},
+		{"another program's", func(_ *world, r *bake.Reaping) { r.Program = "other-chroot" }, bake.Elsewhere, "program"},
+		{"another cloud's", func(_ *world, r *bake.Reaping) { r.Endpoint = "http://there" }, bake.Elsewhere, "endpoint"},
+		{"on a dry run", func(_ *world, r *bake.Reaping) { r.DryRun = true }, bake.Due, ""},
+		{"without the tag", func(w *world, _ *bake.Reaping) { w.volumes["vol-1"].build = "build-9" }, bake.Stuck, "does not carry the tag of build build-1"},
+		{"the journal of a newer version", func(w *world, r *bake.Reaping) {
+			w.rewrite(r.StateDir, undo.ErrNewer)
+		}, bake.Unreadable, "newer version"},
+		{"a torn journal", func(w *world, r *bake.Reaping) { w.rewrite(r.StateDir, undo.ErrTorn) }, bake.Unreadable, "damaged"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				dir := w.orphaned()
+				r := reaping(dir)
+				test.change(w, &r)
+				before, events := w.left(), len(w.events)
+				all, err := bake.Reap(t.Context(), w, machine{w}, w, r)
+				if err != nil || len(all) != 1 || all[0].Fate != test.fate || all[0].Build != "build-1" || !strings.Contains(all[0].Problem, test.says) {
+					t.Errorf("%+v, %v", all, err)
+				}
+				if diff := cmp.Diff(before, w.left()); diff != "" || len(w.events) != events {
+					t.Errorf("touched: %q (-before +after):\n%s", w.events[events:], diff)
+				}
+				if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+					t.Errorf("journals: %v, %v", left, err)
+				}
+			})
+		})
+	}
+}
+
+// rewrite makes the one journal of a directory one that cannot be trusted.
+func (w *world) rewrite(dir string, how error) {
+	w.t.Helper()
+	paths, err := undo.Journals(dir)
+	if err != nil || len(paths) != 1 {
+		w.t.Fatal(paths, err)
+	}
+	text, err := os.ReadFile(paths[0])
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	text = text[:len(text)-3]
+	if errors.Is(how, undo.ErrNewer) {
+		const header = `{"verb":"build","header":{"version":2,"build":"build-1","program":"test-chroot","endpoint":"http://here","region":"here","host":"i-1"}}`
+		text = fmt.Appendf(nil, "%08x %s\n", crc32.Checksum([]byte(header), crc32.MakeTable(crc32.Castagnoli)), header)
+	}
+	if err := os.WriteFile(paths[0], text, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestReapDryRunTells names what is there, in the order in which it would go.
+func TestReapDryRunTells(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		r := reaping(w.orphaned())
+		r.DryRun = true
+		all, err := bake.Reap(t.Context(), w, machine{w}, w, r)
+		if err != nil || len(all) != 1 {
+			t.Fatal(all, err)
+		}
+		want := []string{
+			"mount of /dev/xvdf1 on /mnt/root", "attachment of vol-1 to i-1", "reservation of /dev/sdf", "volume vol-1",
+		}
+		if diff := cmp.Diff(want, all[0].Pending); diff != "" {
+			t.Errorf("pending (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestReapDeleting: a volume that goes already has lost its tags, and is no concern.
+func TestReapDeleting(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		dir := w.orphaned()
+		w.volumes["vol-1"].build, w.volumeState = "", bake.VolumeDeleting
+		clear(w.mounted)
+		all, err := bake.Reap(t.Context(), w, machine{w}, w, reaping(dir))
+		if err != nil || len(all) != 1 || all[0].Fate != bake.Removed {
+			t.Errorf("%+v, %v", all, err)
+		}
+	})
+}
+
+// TestReapElsewhereAttached: a volume that somebody has attached to another host is
+// theirs now.
+func TestReapElsewhereAttached(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		dir := w.orphaned()
+		w.attachedTo = "i-7"
+		all, err := bake.Reap(t.Context(), w, machine{w}, w, reaping(dir))
+		if err != nil || len(all) != 1 || all[0].Fate != bake.Stuck || !strings.Contains(all[0].Problem, "attached to i-7 by now") {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		if left := w.left(); !slices.Contains(left, "vol-1") || !slices.Contains(left, "/mnt/root") {
+			t.Errorf("left %q", left)
+		}
+		w.attachedTo = ""
+		w.reaped(dir, false) // the next time
+	})
+}
+
+// TestReapBesideTheLiving: a build next door is not touched.
+func TestReapBesideTheLiving(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		dir := stateDir(t)
+		plan := w.remembered(dir)
+		provision := plan.Provision
+		plan.Provision = func(ctx context.Context, at bake.Workplace) error {
+			before := w.left()
+			all, err := bake.Reap(ctx, w, machine{w}, w, reaping(dir))
+			if err != nil || len(all) != 1 || all[0].Fate != bake.Living || all[0].Problem != "" {
+				t.Errorf("%+v, %v", all, err)
+			}
+			if diff := cmp.Diff(before, w.left()); diff != "" {
+				t.Errorf("touched (-before +after):\n%s", diff)
+			}
+			return provision(ctx, at)
+		}
+		result, err := w.build(t.Context(), plan)
+		w.asItShould(result, err)
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestReapStops: who cancels is not kept waiting, and loses nothing.
+func TestReapStops(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		dir := w.orphaned()
+		w.detachTakes = time.Hour
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		begun := time.Now()
+		all, err := bake.Reap(ctx, w, machine{w}, w, reaping(dir))
+		if err != nil || len(all) != 1 || all[0].Fate != bake.Stuck || time.Since(begun) > time.Minute {
+			t.Errorf("after %s: %+v, %v", time.Since(begun), all, err)
+		}
+		w.detachTakes = 0
+		w.reaped(dir, false)
+	})
+}
+
+// TestReapDistrustsJournals: what no build writes is not done with root's rights.
+func TestReapDistrustsJournals(t *testing.T) {
+	root := chroot.RootRecord{Path: "/mnt/root", Device: "/dev/xvdf1", Boot: "first"}
+	with := func(change func(*chroot.RootRecord)) map[string]any {
+		r := root
+		change(&r)
+		return map[string]any{"kind": "mount", "volume": "vol-1", "root": r}
+	}
+	for name, act := range map[string]map[string]any{
+		"an unknown kind":         {"kind": "format"},
+		"an unknown field":        {"kind": "volume", "force": true},
+		"a mount of nothing":      {"kind": "mount"},
+		"a relative path":         with(func(r *chroot.RootRecord) { r.Path = "mnt" }),
+		"the host's root":         with(func(r *chroot.RootRecord) { r.Path = "/" }),
+		"a path that climbs":      with(func(r *chroot.RootRecord) { r.Path = "/mnt/../etc" }),
+		"a device that climbs":    with(func(r *chroot.RootRecord) { r.Device = "/dev/../etc/passwd" }),
+		"no device":               with(func(r *chroot.RootRecord) { r.Device = "/etc/passwd" }),
+		"directories elsewhere":   with(func(r *chroot.RootRecord) { r.Made = []string{"/home"} }),
+		"directories that climb":  with(func(r *chroot.RootRecord) { r.Made = []string{"/mnt/root/../.."} }),
+		"a group that climbs":     with(func(r *chroot.RootRecord) { r.Group = "/sys/../tmp" }),
+		"reservations of nowhere": {"kind": "reservation"},
+		"reservations that climb": {"kind": "reservation", "lock_dir": "/run/../etc"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				dir := stateDir(t)
+				j, err := undo.Create(dir, undo.Header{Build: "build-1", Program: "test-chroot", Endpoint: "http://here", Region: "here", Host: "i-1"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, a := range []any{map[string]any{"kind": "snapshot", "snapshot": "snap-1"}, act} {
+					if _, err := j.Arm("scaffold", a); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := j.Close(); err != nil {
+					t.Fatal(err)
+				}
+				all, err := bake.Reap(t.Context(), w, machine{w}, w, reaping(dir))
+				if err != nil || len(all) != 1 || all[0].Fate != bake.Stuck || !strings.Contains(all[0].Problem, "act 2 of the journal") {
+					t.Errorf("%+v, %v", all, err)
+				}
+				if diff := cmp.Diff([]string{"host#1"}, w.acts); diff != "" {
+					t.Errorf("called (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// TestNoJournalNoAct: what cannot be written down is not begun.
+func TestNoJournalNoAct(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		dir := stateDir(t)
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		_, err := w.build(t.Context(), w.remembered(dir))
+		if err == nil || !strings.Contains(err.Error(), "journal of build build-1") {
+			t.Errorf("error %v", err)
+		}
+		if len(w.events) > 0 {
+			t.Errorf("happened: %q", w.events)
+		}
+	})
+}
+
+// TestStuckBuildIsRemembered: what a build could not undo itself the next one does.
+func TestStuckBuildIsRemembered(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		dir := stateDir(t)
+		w.faults["provision#1"] = fault{act: "provision#1", err: errInjected}
+		w.detachTakes = 24 * time.Hour
+		if _, err := w.build(t.Context(), w.remembered(dir)); !errors.Is(err, errInjected) {
+			t.Fatal(err)
+		}
+		if len(w.left()) == 0 {
+			t.Fatal("nothing is left to reap")
+		}
+		w.detachTakes, w.stale = 0, maps.Clone(w.reserved) // its process has ended
+		w.reaped(dir, false)
+	})
+}

@@ -1,0 +1,186 @@
+package chroot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// Record tells what Reclaim must know of a root that is about to be mounted.
+func (c *Client) Record(ctx context.Context, spec MountSpec) (RootRecord, error) {
+	return callRecord.Call(ctx, c, spec)
+}
+
+// Reclaim leaves a root whose keeper is gone, as Leave does, and removes the
+// directories made for it. It answers nil when it is not mounted any more. What
+// else is mounted there by now, or was after another boot, is not touched.
+func (c *Client) Reclaim(ctx context.Context, r RootRecord) error {
+	if _, err := callReclaim.Call(ctx, c, r); err != nil {
+		return fmt.Errorf("cannot reclaim %s: %w", r.Path, err)
+	}
+	return nil
+}
+
+var callRecord = operation("record", func(_ context.Context, _ served, spec MountSpec) (RootRecord, error) {
+	return recordOf(spec)
+})
+
+var callReclaim = operation("reclaim", func(ctx context.Context, s served, r RootRecord) (none, error) {
+	return none{}, s.keeper.reclaim(ctx, r)
+})
+
+// recordOf writes down a root that this process is going to mount.
+func recordOf(spec MountSpec) (r RootRecord, err error) {
+	r = RootRecord{Path: filepath.Clean(spec.Path), Made: missing(spec.Path), Keeper: os.Getpid()}
+	if r.Device, err = filepath.EvalSymlinks(spec.Device); err != nil {
+		return r, err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(r.Device, &st); err != nil {
+		return r, &os.PathError{Op: "stat", Path: r.Device, Err: err}
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+		r.Number = st.Rdev
+	}
+	if r.Boot, err = bootID(); err != nil {
+		return r, err
+	}
+	r.Group, _ = ownGroup() // without one there are no commands' groups either
+	r.Since, err = startOf(r.Keeper)
+	return r, err
+}
+
+// bootID is what the kernel calls the time since it was started.
+func bootID() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id)), err
+}
+
+// startOf is when a process was started: with its id, that is its alone. A process
+// that has ended and was not waited for counts as none: it has no files open.
+// https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html, fields 3 and 22.
+func startOf(pid int) (uint64, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// the second field is the program's name in parentheses, and may hold anything
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	if state := string(fields[0]); state == "Z" || state == "X" {
+		return 0, os.ErrNotExist
+	}
+	return strconv.ParseUint(string(fields[19]), 10, 64)
+}
+
+// reclaim leaves a root that another keeper mounted, unless the machine was booted
+// since. That keeper may still be about to.
+func (k *Keeper) reclaim(ctx context.Context, r RootRecord) error {
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	if boot != r.Boot || r.Device == "" {
+		removeDirs(r.Made)
+		return nil
+	}
+	if err := r.keeperEnded(ctx); err != nil {
+		return err
+	}
+	there, err := r.mounted()
+	if err != nil {
+		return err
+	}
+	m := &Mounted{keeper: k, path: r.Path, real: there, device: r.Device, made: r.Made, groups: r.groups()}
+	if there != "" && k.at(r.Path) != nil {
+		return errors.New("it is this keeper's own")
+	}
+	k.end(m)
+	if there == "" {
+		removeDirs(r.Made)
+		return nil
+	}
+	k.keep(m)
+	return k.Leave(ctx, m.path)
+}
+
+// keeperEnded waits until the keeper that mounted the root is no more: it leaves by
+// itself.
+func (r RootRecord) keeperEnded(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, abandonedLimit+lastBreath)
+	defer cancel()
+	for {
+		if since, err := startOf(r.Keeper); err != nil || since != r.Since {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("its keeper, process %d, does not end: %w", r.Keeper, context.Cause(ctx))
+		case <-time.After(retryAfter):
+		}
+	}
+}
+
+// groups finds the groups of commands that the keeper has left. Where another
+// process has its id by now they may be that one's.
+func (r RootRecord) groups() []*group {
+	if _, err := startOf(r.Keeper); err == nil || r.Group == "" {
+		return nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(r.Group, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		return nil
+	}
+	return groupsIn(r.Group, r.Keeper)
+}
+
+// mounted answers the path without links that the root is mounted on, and nothing if
+// it is not. Something that is mounted over it is not this program's to remove.
+func (r RootRecord) mounted() (string, error) {
+	path, err := filepath.EvalSymlinks(r.Path)
+	if err != nil {
+		return "", ignoreMissing(err)
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(path))
+	if err != nil {
+		return "", err
+	}
+	ours, top := false, false
+	for _, m := range mounts {
+		if m.Mountpoint == path {
+			top = r.isOf(m)
+			ours = ours || top
+		}
+	}
+	switch {
+	case top:
+		return path, nil
+	case ours:
+		return "", errors.New("something else is mounted over it")
+	}
+	return "", nil
+}
+
+// isOf says whether a mount is of the recorded device. Some file systems, as btrfs,
+// have device numbers of their own; their mounts name the node.
+func (r RootRecord) isOf(m *mountinfo.Info) bool {
+	if r.Number == 0 {
+		return false
+	}
+	if unix.Mkdev(uint32(m.Major), uint32(m.Minor)) == r.Number {
+		return true
+	}
+	var st unix.Stat_t
+	return unix.Stat(m.Source, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == r.Number
+}

@@ -1,0 +1,21 @@
+package chroot
+
+// RootRecord is what must be known to leave a root when the keeper that mounted it
+// is gone, and its plugin too. It can be written down.
+type RootRecord struct {
+	// Path is where the root is to be mounted, and Made are the directories that are
+	// missing for it, outermost first.
+	Path string   `json:"path"`
+	Made []string `json:"made,omitempty"`
+	// Device is the kernel's name of the block device, and Number the device number
+	// that it has (dev_t) until the next boot.
+	Device string `json:"device,omitempty"`
+	Number uint64 `json:"number,omitempty"`
+	// Boot is the kernel's boot_id: a mount does not outlive a boot.
+	Boot string `json:"boot"`
+	// Keeper is the process id of the keeper, Since when that was started, in clock
+	// ticks since the boot, and Group the cgroup that it makes its commands' in.
+	Keeper int    `json:"keeper"`
+	Since  uint64 `json:"since"`
+	Group  string `json:"group,omitempty"`
+}

@@ -1,0 +1,157 @@
+package undo
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// ErrAlive is wrapped when a journal's build lives, or somebody else is cleaning up
+// after it.
+var ErrAlive = errors.New("the journal is in use")
+
+// mostBytes bounds what is read of a journal: those of the longest builds have some
+// ten thousand bytes.
+const mostBytes = 16 << 20
+
+// Peek reads whose journal it is, without taking it. An error wraps os.ErrNotExist
+// when it is gone, ErrTorn when it cannot be read, or when its build has not begun it
+// yet, and ErrNewer.
+func Peek(path string) (Header, error) {
+	f, err := openJournal(path)
+	if err != nil {
+		return Header{}, err
+	}
+	defer f.Close()
+	text, err := readBounded(f)
+	if err != nil {
+		return Header{}, err
+	}
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	l, err := decode(append(line, '\n'))
+	return l.header, err
+}
+
+// Inherit takes the journal of a dead build, to undo what is outstanding. An error
+// wraps ErrAlive when the build lives, os.ErrNotExist when there is nothing to
+// inherit, and ErrTorn or ErrNewer when the journal cannot be trusted: it has then
+// been set aside, and the error names the file.
+func Inherit(path string) (*Journal, error) {
+	j, err := take(path)
+	switch {
+	case err == nil:
+		return j, nil
+	case errors.Is(err, ErrTorn), errors.Is(err, ErrNewer):
+		err = setAside(path, j.header, err)
+	case errors.Is(err, errEmpty):
+		err = errors.Join(err, os.Remove(path))
+	}
+	if j != nil {
+		j.file.Close()
+	}
+	return nil, err
+}
+
+// Inspect reads the journal of a dead build and changes nothing. Its errors are
+// those of Inherit.
+func Inspect(path string) (Header, []Pending, error) {
+	j, err := take(path)
+	if j == nil {
+		return Header{}, nil, err
+	}
+	defer j.file.Close()
+	return j.header, j.ledger.pending, err
+}
+
+// errEmpty is a journal whose build ended before it had begun anything.
+var errEmpty = fmt.Errorf("the journal is empty: %w", os.ErrNotExist)
+
+// take locks a journal and reads it. It is answered, locked, with an error too, if
+// the lock could be had.
+func take(path string) (*Journal, error) {
+	f, err := openJournal(path)
+	if err != nil {
+		return nil, err
+	}
+	err = lock(f, false)
+	if isHeld(err) {
+		err = fmt.Errorf("%w: %s", ErrAlive, path)
+	} else if err == nil && !isAt(f, path) { // its owner has removed it meanwhile
+		err = &os.PathError{Op: "open", Path: path, Err: os.ErrNotExist}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	j := &Journal{path: path, file: f}
+	text, err := readBounded(f)
+	if err != nil {
+		return j, err
+	}
+	if len(text) == 0 {
+		return j, errEmpty
+	}
+	j.ledger, err = decodeOf(path, text)
+	j.header, j.size = j.ledger.header, int64(len(text))
+	return j, err
+}
+
+// decodeOf reads the journal that is named after its build.
+func decodeOf(path string, text []byte) (ledger, error) {
+	l, err := decode(text)
+	if err == nil && l.header.Build+suffix != filepath.Base(path) {
+		err = fmt.Errorf("%w: it is of build %s", ErrTorn, l.header.Build)
+	}
+	return l, err
+}
+
+// openJournal opens what must be a file of this user's own.
+func openJournal(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|noFollow, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", path)
+	}
+	if err == nil {
+		err = trusted(path, info)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func readBounded(f *os.File) ([]byte, error) {
+	text, err := io.ReadAll(io.NewSectionReader(f, 0, mostBytes+1))
+	if err == nil && len(text) > mostBytes {
+		err = fmt.Errorf("%w: %s is longer than %d bytes", ErrTorn, f.Name(), mostBytes)
+	}
+	return text, err
+}
+
+// setAside gives a journal that cannot be trusted another name, under which nobody
+// looks for it but a person.
+func setAside(path string, h Header, why error) error {
+	aside := strings.TrimSuffix(path, suffix)
+	if errors.Is(why, ErrNewer) {
+		aside += ".newer"
+	} else {
+		aside += ".torn"
+	}
+	build := h.Build
+	if build == "" {
+		build = strings.TrimSuffix(filepath.Base(path), suffix)
+	}
+	if err := os.Rename(path, aside); err != nil {
+		return fmt.Errorf("build %s: %w; it cannot be set aside: %w", build, why, err)
+	}
+	return fmt.Errorf("build %s: %w; it is set aside as %s", build, why, aside)
+}

@@ -1,0 +1,503 @@
+package undo_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/undo"
+)
+
+// roleEnv makes the test's program, started again, another build.
+const roleEnv = "JOURNAL_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleEnv); role != "" {
+		if err := play(role, os.Args[1]); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// play is what another process does with the journals of a directory.
+func play(role, dir string) error {
+	switch role {
+	case "live": // arms an act and waits to be killed
+		j, err := undo.Create(dir, header("live"))
+		if err != nil {
+			return err
+		}
+		if _, err := j.Arm("scaffold", act{"volume"}); err != nil {
+			return err
+		}
+		fmt.Println("armed")
+		select {}
+	case "full": // has room for a few records
+		j, err := undo.Create(dir, header("full"))
+		if err != nil {
+			return err
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1000, Max: unix.RLIM_INFINITY}); err != nil {
+			return err
+		}
+		for n := 1; ; n++ {
+			if _, err := j.Arm("scaffold", act{fmt.Sprint("volume ", n)}); err != nil {
+				fmt.Println(n-1, err)
+				_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+			}
+		}
+	case "race": // begins builds beside somebody who looks for dead ones
+		for n := range 300 {
+			j, err := undo.Create(dir, header(fmt.Sprint("race-", n)))
+			if err != nil {
+				return err
+			}
+			if _, err := j.Arm("scaffold", act{"volume"}); err != nil {
+				return err
+			}
+			if _, err := os.Stat(j.Path()); err != nil {
+				return fmt.Errorf("the journal of a living build: %w", err)
+			}
+			for _, p := range j.Pending() {
+				if err := j.Note(p).Over(); err != nil {
+					return err
+				}
+			}
+			if err := j.Close(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return errors.New("no such role")
+}
+
+// as starts this program again.
+func as(t *testing.T, role, dir string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, dir)
+	cmd.Env = append(os.Environ(), roleEnv+"="+role)
+	return cmd
+}
+
+type act struct {
+	What string `json:"what"`
+}
+
+func header(build string) undo.Header {
+	return undo.Header{
+		Build: build, Program: "amazon-chroot", Account: "123456789012", Region: "here", Host: "i-1",
+		Start: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+	}
+}
+
+// begun is a journal whose build lives in this process.
+func begun(t *testing.T, build string) *undo.Journal {
+	t.Helper()
+	j, err := undo.Create(filepath.Join(t.TempDir(), "made", "when needed"), header(build))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+func armed(t *testing.T, j *undo.Journal, stack, what string) *undo.Note {
+	t.Helper()
+	note, err := j.Arm(stack, act{what})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return note
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// killed is the journal as it is when its build is killed now, in a directory of
+// its own.
+func killed(t *testing.T, j *undo.Journal) (path string) {
+	t.Helper()
+	text, err := os.ReadFile(j.Path())
+	must(t, err)
+	path = filepath.Join(t.TempDir(), filepath.Base(j.Path()))
+	must(t, os.Chmod(filepath.Dir(path), 0o700))
+	must(t, os.WriteFile(path, text, 0o600))
+	return path
+}
+
+func inherited(t *testing.T, path string) *undo.Journal {
+	t.Helper()
+	j, err := undo.Inherit(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// outstanding lists stack and act of what is pending.
+func outstanding(t *testing.T, j *undo.Journal) []string {
+	t.Helper()
+	all := []string{}
+	for _, p := range j.Pending() {
+		var a act
+		must(t, json.Unmarshal(p.Act, &a))
+		all = append(all, p.Stack+": "+a.What)
+	}
+	return all
+}
+
+// TestJournalAtEveryMoment tells what a reaper finds outstanding after each step.
+func TestJournalAtEveryMoment(t *testing.T) {
+	j := begun(t, "build-1")
+	var volume, attachment, snapshot *undo.Note
+	steps := []struct {
+		name string
+		do   func() error
+		want []string
+	}{
+		{"begun", func() error { return nil }, []string{}},
+		{"volume armed", func() (err error) { volume, err = j.Arm("scaffold", act{"volume"}); return err }, []string{"scaffold: volume"}},
+		{"volume known", func() error { return volume.Known(act{"vol-1"}) }, []string{"scaffold: vol-1"}},
+		{"attachment armed", func() (err error) { attachment, err = j.Arm("scaffold", act{"attachment"}); return err },
+			[]string{"scaffold: vol-1", "scaffold: attachment"}},
+		{"snapshot armed", func() (err error) { snapshot, err = j.Arm("products", act{"snapshot"}); return err },
+			[]string{"scaffold: vol-1", "scaffold: attachment", "products: snapshot"}},
+		{"attachment over", func() error { return attachment.Over() }, []string{"scaffold: vol-1", "products: snapshot"}},
+		{"over is over", func() error { return errors.Join(attachment.Over(), attachment.Known(act{"late"})) },
+			[]string{"scaffold: vol-1", "products: snapshot"}},
+		{"products kept", func() error { return j.Keep("products", "copies") }, []string{"scaffold: vol-1"}},
+		{"kept is kept", func() error { return snapshot.Over() }, []string{"scaffold: vol-1"}},
+		{"volume over", func() error { return volume.Over() }, []string{}},
+	}
+	for _, step := range steps {
+		must(t, step.do())
+		heir := inherited(t, killed(t, j))
+		if diff := cmp.Diff(step.want, outstanding(t, heir)); diff != "" {
+			t.Errorf("%s: outstanding (-want +got):\n%s", step.name, diff)
+		}
+		want := header("build-1")
+		want.Version = undo.FormatVersion
+		if h, pending, err := undo.Inspect(killed(t, j)); err != nil || h != heir.Header() || len(pending) != len(step.want) {
+			t.Errorf("%s: inspected %+v, %v, %v", step.name, h, pending, err)
+		}
+		if diff := cmp.Diff(want, heir.Header()); diff != "" {
+			t.Errorf("%s: header (-want +got):\n%s", step.name, diff)
+		}
+		must(t, heir.Close())
+		if _, err := os.Stat(heir.Path()); errors.Is(err, os.ErrNotExist) != (len(step.want) == 0) {
+			t.Errorf("%s: closed with %q outstanding, and its file: %v", step.name, step.want, err)
+		}
+	}
+	must(t, j.Close())
+	if left, err := os.ReadDir(filepath.Dir(j.Path())); err != nil || len(left) > 0 {
+		t.Errorf("a build that ended well leaves %v, %v", left, err)
+	}
+}
+
+// TestHeirGoesOn: what an heir undoes is over for the next one.
+func TestHeirGoesOn(t *testing.T) {
+	j := begun(t, "build-1")
+	armed(t, j, "scaffold", "volume")
+	armed(t, j, "scaffold", "attachment")
+	path := killed(t, j)
+	heir := inherited(t, path)
+	must(t, heir.Note(heir.Pending()[1]).Over())
+	if note := armed(t, heir, "scaffold", "another"); note == nil {
+		t.Error("an heir cannot go on")
+	}
+	must(t, heir.Close())
+	next := inherited(t, path)
+	if diff := cmp.Diff([]string{"scaffold: volume", "scaffold: another"}, outstanding(t, next)); diff != "" {
+		t.Errorf("outstanding (-want +got):\n%s", diff)
+	}
+	must(t, next.Close())
+}
+
+// TestNoJournal: a build without one goes on all the same.
+func TestNoJournal(t *testing.T) {
+	var j *undo.Journal
+	note, err := j.Arm("scaffold", act{"volume"})
+	must(t, errors.Join(err, note.Known(act{"vol-1"}), note.Over(), j.Keep("products"), j.Close()))
+	if j.Path() != "" || j.Pending() != nil {
+		t.Errorf("no journal is at %q and holds %v", j.Path(), j.Pending())
+	}
+}
+
+// TestLivingAndDead: another process's journal cannot be had while that lives.
+func TestLivingAndDead(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o700))
+	other := as(t, "live", dir)
+	out, err := other.StdoutPipe()
+	must(t, err)
+	must(t, other.Start())
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "armed\n" {
+		t.Fatalf("the other build says %q, %v", line, err)
+	}
+	paths, err := undo.Journals(dir)
+	if err != nil || len(paths) != 1 {
+		t.Fatalf("journals %q, %v", paths, err)
+	}
+	if _, err := undo.Inherit(paths[0]); !errors.Is(err, undo.ErrAlive) {
+		t.Errorf("inherited from the living: %v", err)
+	}
+	if h, err := undo.Peek(paths[0]); err != nil || h.Build != "live" || h.Region != "here" {
+		t.Errorf("header %+v, %v", h, err)
+	}
+	must(t, other.Process.Kill())
+	_ = other.Wait()
+	heir := inherited(t, paths[0])
+	if diff := cmp.Diff([]string{"scaffold: volume"}, outstanding(t, heir)); diff != "" {
+		t.Errorf("outstanding (-want +got):\n%s", diff)
+	}
+	if _, err := undo.Inherit(paths[0]); !errors.Is(err, undo.ErrAlive) {
+		t.Errorf("inherited twice: %v", err)
+	}
+	must(t, heir.Close())
+}
+
+// TestNoRoom: an act whose record does not fit is not begun, and what was written
+// before it stays readable.
+func TestNoRoom(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o700))
+	out, _ := as(t, "full", dir).Output()
+	var fit int
+	if _, err := fmt.Sscan(string(out), &fit); err != nil || fit == 0 || !strings.Contains(string(out), "file too large") ||
+		!strings.Contains(string(out), "nothing is begun") {
+		t.Fatalf("the other build says %q, %v", out, err)
+	}
+	heir := inherited(t, filepath.Join(dir, "full.journal"))
+	if got := outstanding(t, heir); len(got) != fit {
+		t.Errorf("%d acts fitted, and %q are outstanding", fit, got)
+	}
+	must(t, heir.Close())
+}
+
+// TestBeginningBesideReapers: nobody inherits from, or removes, what is just begun.
+func TestBeginningBesideReapers(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o700))
+	other := as(t, "race", dir)
+	ended := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				paths, err := undo.Journals(dir)
+				if err != nil {
+					t.Error(err)
+				}
+				for _, path := range paths {
+					if j, err := undo.Inherit(path); err == nil {
+						// that of a build which has not armed anything, or is over
+						if len(j.Pending()) > 0 {
+							t.Errorf("inherited %q from the living", outstanding(t, j))
+						}
+						_ = j.Close()
+					} else if !errors.Is(err, undo.ErrAlive) && !errors.Is(err, os.ErrNotExist) {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	out, err := other.CombinedOutput()
+	close(ended)
+	wg.Wait()
+	if err != nil {
+		t.Errorf("the other builds: %v\n%s", err, out)
+	}
+}
+
+// TestDamaged: what is not whole is set aside, and the error names it.
+func TestDamaged(t *testing.T) {
+	j := begun(t, "build-1")
+	armed(t, j, "scaffold", "volume")
+	armed(t, j, "scaffold", "attachment")
+	whole, err := os.ReadFile(j.Path())
+	must(t, err)
+	lines := strings.SplitAfter(string(whole), "\n")
+	sum := undo.Sealed
+	for name, test := range map[string]struct {
+		text  string
+		newer bool
+	}{
+		"torn in its last line":    {text: string(whole[:len(whole)-5])},
+		"the line feed is missing": {text: string(whole[:len(whole)-1])},
+		"torn in its first line":   {text: string(whole[:20])},
+		"a flipped bit":            {text: strings.Replace(string(whole), `"what":"vol`, `"what":"fol`, 1)},
+		"a missing line":           {text: lines[0] + sum(`{"verb":"over","seq":1}`)},
+		"lines in another order":   {text: lines[0] + lines[2] + lines[1]},
+		"two headers":              {text: lines[0] + lines[0]},
+		"no header":                {text: lines[1]},
+		"zeros":                    {text: string(make([]byte, 4096))},
+		"an unknown verb":          {text: string(whole) + sum(`{"verb":"dance","seq":1}`)},
+		"an unknown field":         {text: string(whole) + sum(`{"verb":"over","seq":1,"but":"not really"}`)},
+		"another build's":          {text: strings.Replace(lines[0], "build-1", "build-2", 1)},
+		"of another build":         {text: sum(`{"verb":"build","header":{"version":1,"build":"build-2"}}`)},
+		"a build with a path":      {text: sum(`{"verb":"build","header":{"version":1,"build":"../../etc/passwd"}}`)},
+		"of a newer version":       {text: sum(`{"verb":"build","header":{"version":2,"build":"build-1","moon":"full"}}`) + "???", newer: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := killed(t, j)
+			must(t, os.WriteFile(path, []byte(test.text), 0o600))
+			if _, _, err := undo.Inspect(path); !errors.Is(err, undo.ErrTorn) && !errors.Is(err, undo.ErrNewer) {
+				t.Errorf("inspected: %v", err)
+			}
+			_, err := undo.Inherit(path)
+			want, aside := undo.ErrTorn, strings.TrimSuffix(path, ".journal")+".torn"
+			if test.newer {
+				want, aside = undo.ErrNewer, strings.TrimSuffix(path, ".journal")+".newer"
+			}
+			if !errors.Is(err, want) || !strings.Contains(err.Error(), aside) || !strings.Contains(err.Error(), "build ") {
+				t.Errorf("error %v", err)
+			}
+			if text, err := os.ReadFile(aside); err != nil || string(text) != test.text {
+				t.Errorf("set aside %q, %v", text, err)
+			}
+			if paths, err := undo.Journals(filepath.Dir(path)); err != nil || len(paths) > 0 {
+				t.Errorf("still among the journals: %q, %v", paths, err)
+			}
+		})
+	}
+	must(t, j.Keep("scaffold"))
+	must(t, j.Close())
+}
+
+// TestHalfBorn: a build that was killed before it had written anything leaves
+// nothing to inherit.
+func TestHalfBorn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "build-1.journal")
+	must(t, os.WriteFile(path, nil, 0o600))
+	if _, _, err := undo.Inspect(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("inspected: %v", err)
+	}
+	if _, err := undo.Inherit(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("inherited: %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its file: %v", err)
+	}
+}
+
+// TestNotTrusted: journals that others may have written are not read.
+func TestNotTrusted(t *testing.T) {
+	j := begun(t, "build-1")
+	armed(t, j, "scaffold", "volume")
+	for name, change := range map[string]func(path string) error{
+		"written by others": func(path string) error { return os.Chmod(path, 0o666) },
+		"a link": func(path string) error {
+			return errors.Join(os.Rename(path, path+"-there"), os.Symlink(path+"-there", path))
+		},
+		"a pipe":      func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o600)) },
+		"a directory": func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
+	} {
+		path := killed(t, j)
+		must(t, change(path))
+		if _, err := undo.Inherit(path); err == nil || errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: inherited, %v", name, err)
+		}
+		if _, err := undo.Peek(path); err == nil {
+			t.Errorf("%s: read", name)
+		}
+	}
+	open := filepath.Join(t.TempDir(), "open")
+	must(t, os.Mkdir(open, 0o700))
+	must(t, os.Chmod(open, 0o777))
+	if _, err := undo.Create(open, header("build-2")); err == nil || !strings.Contains(err.Error(), "0777") {
+		t.Errorf("a journal is begun where others can write: %v", err)
+	}
+	if _, err := undo.Journals(open); err == nil {
+		t.Error("journals are listed where others can write")
+	}
+	must(t, j.Keep("scaffold"))
+	must(t, j.Close())
+}
+
+func TestCreateRefuses(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o700))
+	for _, build := range []string{"", "..", "a/b", ".hidden", "a b", strings.Repeat("a", 100)} {
+		if _, err := undo.Create(dir, header(build)); err == nil {
+			t.Errorf("a build is called %q", build)
+		}
+	}
+	j, err := undo.Create(dir, header("twin"))
+	must(t, err)
+	if _, err := undo.Create(dir, header("twin")); !errors.Is(err, os.ErrExist) {
+		t.Errorf("two builds have one journal: %v", err)
+	}
+	if _, err := j.Arm("scaffold", func() {}); err == nil {
+		t.Error("what JSON does not know is armed")
+	}
+	must(t, j.Close())
+	if _, err := j.Arm("scaffold", act{"late"}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("armed after the end: %v", err)
+	}
+	if paths, err := undo.Journals(filepath.Join(dir, "missing")); err != nil || len(paths) > 0 {
+		t.Errorf("journals where there is no directory: %q, %v", paths, err)
+	}
+}
+
+// FuzzInherit holds the decoder against anything: it never panics, and what it
+// takes is of its build.
+func FuzzInherit(f *testing.F) {
+	f.Add([]byte(undo.Sealed(`{"verb":"build","header":{"version":1,"build":"build-1"}}`) +
+		undo.Sealed(`{"verb":"armed","seq":1,"stack":"scaffold","act":{"kind":"volume"}}`) +
+		undo.Sealed(`{"verb":"known","seq":1,"act":{"kind":"volume","volume":"vol-1"}}`)))
+	f.Add([]byte("00000000 {}\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		for _, sealed := range []bool{false, true} {
+			if sealed { // past the checksums
+				var lines strings.Builder
+				for line := range strings.Lines(string(text)) {
+					lines.WriteString(undo.Sealed(strings.TrimSuffix(line, "\n")))
+				}
+				text = []byte(lines.String())
+			}
+			path := filepath.Join(t.TempDir(), "build-1.journal")
+			must(t, os.WriteFile(path, text, 0o600))
+			j, err := undo.Inherit(path)
+			if err != nil {
+				continue
+			}
+			for i, p := range j.Pending() {
+				if i > 0 && p.Seq <= j.Pending()[i-1].Seq || !json.Valid(p.Act) || p.Stack == "" {
+					t.Errorf("outstanding: %+v", j.Pending())
+				}
+			}
+			if j.Header().Build != "build-1" {
+				t.Errorf("header %+v", j.Header())
+			}
+			_ = j.Close()
+		}
+	})
+}

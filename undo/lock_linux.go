@@ -1,0 +1,58 @@
+package undo
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// lock locks a file until it is closed, or its process ends; wait says whether to
+// wait for who has it. Otherwise the error is EWOULDBLOCK.
+func lock(f *os.File, wait bool) error {
+	how := unix.LOCK_EX | unix.LOCK_NB
+	if wait {
+		how = unix.LOCK_EX
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), how)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+		}
+		return nil
+	}
+}
+
+// isHeld says whether an error of lock means that somebody else has the lock.
+func isHeld(err error) bool { return errors.Is(err, unix.EWOULDBLOCK) }
+
+// syncData brings what was written to the disk, but for the times of the inode.
+func syncData(f *os.File) error {
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// trusted fails when a file or directory is somebody else's, or somebody else can
+// write to it: what a journal says is acted on.
+func trusted(path string, info os.FileInfo) error {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok:
+		return fmt.Errorf("%s: nobody knows whose it is", path)
+	case int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to user %d, and this is user %d", path, st.Uid, os.Geteuid())
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%s can be written to by others: its mode is %04o", path, info.Mode().Perm())
+	}
+	return nil
+}
+
+// noFollow has a link not be opened.
+const noFollow = unix.O_NOFOLLOW | unix.O_NONBLOCK

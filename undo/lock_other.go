@@ -1,0 +1,20 @@
+//go:build !linux
+
+package undo
+
+import (
+	"errors"
+	"os"
+)
+
+// Chroot builds need Linux: where it is not, there is no journal.
+
+func lock(*os.File, bool) error { return errors.ErrUnsupported }
+
+func isHeld(error) bool { return false }
+
+func syncData(f *os.File) error { return f.Sync() }
+
+func trusted(string, os.FileInfo) error { return errors.ErrUnsupported }
+
+const noFollow = 0
