@@ -117,8 +117,9 @@ func visit(how int) (end func()) {
 	return func() { unix.Close(fd) }
 }
 
-// visitLimit is longer than keepers look or visit.
-const visitLimit = 2 * time.Second
+// visitLimit is longer than keepers look or visit, and short beside the patience of
+// those who leave.
+const visitLimit = 200 * time.Millisecond
 
 // inNamespace acts in the mount namespace of a thread, on one of our own that ends
 // with the act. It is given its directory in the /proc of here, for there may be
