@@ -142,14 +142,18 @@ var oscOptions = []oscOption{
 	{"description and tags", opts{
 		"omi_description": "of {{.SourceOMI}}, {{.SourceOMIName}}, in {{.BuildRegion}}, for {{.SourceOMITags.os}}",
 		"tags":            opts{"region": "{{.BuildRegion}}", "both": "image"},
+		"tag":             []opts{{"key": "block", "value": "of {{.SourceOMIName}}"}},
 		"snapshot_tags":   opts{"from": "{{.SourceOMIName}} {{.BuildRegion}}", "both": "snapshot"},
+		"snapshot_tag":    []opts{{"key": "cut", "value": "{{.BuildRegion}}"}},
 	}, func(b *box, made osc.Image, _ string) {
 		source := b.omi("rich")
 		want(b, "description", *made.Description, "of "+source.ImageId+", rich, in "+region+", for plenty")
-		want(b, "tags", tagsOf(made.Tags), map[string]string{"region": region, "both": "image"})
+		want(b, "tags", tagsOf(made.Tags), map[string]string{"region": region, "both": "image", "block": "of rich"})
 		snapshot := b.snapshotOf(made)
 		want(b, "the snapshot's description", *snapshot.Description, *made.Description)
-		want(b, "the snapshot's tags", tagsOf(*snapshot.Tags), map[string]string{"region": region, "both": "snapshot", "from": "rich " + region})
+		want(b, "the snapshot's tags", tagsOf(*snapshot.Tags), map[string]string{
+			"region": region, "both": "snapshot", "from": "rich " + region, "block": "of rich", "cut": region,
+		})
 	}},
 	{"accounts of the image", opts{"omi_account_ids": []string{otherAccount}}, func(b *box, made osc.Image, _ string) {
 		want(b, "launch permissions", *made.PermissionsToLaunch.AccountIds, []string{otherAccount})
@@ -278,7 +282,10 @@ func TestOSCRootVolumeTags(t *testing.T) {
 	t.Parallel()
 	b := newBox(t)
 	seen := filepath.Join(b.dir, "seen")
-	template := b.template(flavors[1].basic(opts{"root_volume_tags": opts{"of": "{{.SourceOMIName}} {{.BuildRegion}}"}}),
+	template := b.template(flavors[1].basic(opts{
+		"root_volume_tags": opts{"of": "{{.SourceOMIName}} {{.BuildRegion}}"},
+		"root_volume_tag":  []opts{{"key": "block", "value": "{{.SourceOMI}}"}},
+	}),
 		map[string]any{"type": "shell-local", "inline": []string{"while ! [ -e " + seen + " ]; do sleep 0.1; done"}})
 	found := make(chan map[string]string, 1)
 	go func() {
@@ -294,7 +301,7 @@ func TestOSCRootVolumeTags(t *testing.T) {
 		found <- nil
 	}()
 	b.build(template)
-	if tags := <-found; tags["of"] != "busybox "+region || tags["packer-chroot-build"] == "" {
+	if tags := <-found; tags["of"] != "busybox "+region || tags["block"] != sourceID || tags["packer-chroot-build"] == "" {
 		t.Errorf("the volume was tagged %v", tags)
 	}
 }
