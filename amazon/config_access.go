@@ -43,7 +43,7 @@ type AccessConfig struct {
 	// Take the keys from an AWS secrets engine of HashiCorp Vault, in place of
 	// `access_key`. See [Keys from Vault](#keys-from-vault).
 	VaultAWSEngine VaultConfig `mapstructure:"vault_aws_engine"`
-	// Do not check the credentials before the first request that needs them. Defaults
+	// Do not fail before the first request where no credentials are found. Defaults
 	// to `false`.
 	SkipCredentialValidation bool `mapstructure:"skip_credential_validation"`
 	// Taken for the sake of older templates; it changes nothing. The instance's
@@ -76,7 +76,7 @@ type AccessConfig struct {
 	// environment variable `AWS_USE_DUALSTACK_ENDPOINT`, or else `false`.
 	UseDualStackEndpoint bool `mapstructure:"use_dualstack_endpoint"`
 	// How often a request is tried again that AWS throttles, or that fails on the
-	// way. By default it is enough for some minutes of throttling.
+	// way. Defaults to `6`, which takes about seven seconds.
 	MaxRetries int `mapstructure:"max_retries"`
 	// Ask STS what the encoded message means that comes with a refusal. It needs the
 	// permission `sts:DecodeAuthorizationMessage`. Defaults to `false`.

@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
@@ -55,21 +56,58 @@ func (c *Client) load(ctx context.Context) error {
 	return nil
 }
 
-// loadIn loads the configuration with a region, which may be empty. What asks the
-// metadata for the instance's role asks as we do.
+// loadIn loads the configuration with a region, which may be empty.
 func (c *Client) loadIn(ctx context.Context, region string) error {
-	var role struct{ *imds.Client }
 	options, err := c.access.loading(region)
 	if err != nil {
 		return err
 	}
-	options = append(options, config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = &role }))
-	if c.config, err = config.LoadDefaultConfig(ctx, options...); err != nil {
+	var chain later
+	if c.config, err = config.LoadDefaultConfig(ctx, append(options, chain.options(c.access)...)...); err != nil {
 		return c.access.misconfigured(err)
 	}
+	c.config.RetryMaxAttempts = 0 // of AWS_MAX_ATTEMPTS: see newPolicy
 	c.metadata = newMetadata(c.config)
-	role.Client = c.metadata
+	chain.Client, chain.endpoint = c.metadata, c.config.BaseEndpoint
 	return nil
+}
+
+// later is what the chain is given before it is known. The SDK makes the chain's
+// clients before it has read where all services are (AWS_ENDPOINT_URL, or the
+// profile's endpoint_url), and so would ask AWS's own STS.
+type later struct {
+	*imds.Client
+	endpoint *string
+}
+
+// options make the chain ask the metadata and STS as we do, and give it the code.
+func (l *later) options(a Access) []func(*config.LoadOptions) error {
+	mfa := a.withMFA()
+	return []func(*config.LoadOptions) error{
+		config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = l }),
+		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+			mfa(o)
+			if client := o.Client; client != nil {
+				o.Client = assumeRole(func(ctx context.Context, in *sts.AssumeRoleInput, opts ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
+					return client.AssumeRole(ctx, in, append(opts, l.place)...)
+				})
+			}
+		}),
+		config.WithWebIdentityRoleCredentialOptions(func(o *stscreds.WebIdentityRoleOptions) {
+			if client := o.Client; client != nil {
+				o.Client = assumeIdentity(func(ctx context.Context, in *sts.AssumeRoleWithWebIdentityInput, opts ...func(*sts.Options)) (*sts.AssumeRoleWithWebIdentityOutput, error) {
+					return client.AssumeRoleWithWebIdentity(ctx, in, append(opts, l.place)...)
+				})
+			}
+		}),
+	}
+}
+
+// place sets the endpoint of STS, unless it has one of its own.
+func (l *later) place(o *sts.Options) {
+	if o.BaseEndpoint == nil {
+		o.BaseEndpoint = l.endpoint
+	}
 }
 
 // loading is what the SDK is told before it looks at the environment. What is
@@ -85,9 +123,6 @@ func (a Access) loading(region string) ([]func(*config.LoadOptions) error, error
 	}
 	if a.UseDualStack {
 		options = append(options, config.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
-	}
-	if a.MFACode != "" {
-		options = append(options, config.WithAssumeRoleCredentialOptions(a.withMFA()))
 	}
 	if a.SharedCredentialsFile != "" {
 		file, err := existing(a.SharedCredentialsFile)
@@ -131,8 +166,12 @@ func (a Access) givenKeys() (aws.CredentialsProvider, error) {
 	}
 }
 
-// withMFA gives the code to the assuming of a profile's role, once.
+// withMFA gives the code, if there is one, to the assuming of a profile's role,
+// once.
 func (a Access) withMFA() func(*stscreds.AssumeRoleOptions) {
+	if a.MFACode == "" {
+		return func(*stscreds.AssumeRoleOptions) {}
+	}
 	var given atomic.Bool
 	return func(o *stscreds.AssumeRoleOptions) {
 		o.Duration = cmp.Or(o.Duration, mfaSession)
@@ -193,12 +232,12 @@ func (k *keyring) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return keys, err
 }
 
-// known is the access key that was handed out last, and its source.
+// known is the access key that was handed out last, and its source; empty before.
 func (k *keyring) known() aws.Credentials {
 	if last := k.last.Load(); last != nil {
 		return *last
 	}
-	return aws.Credentials{AccessKeyID: "of an unknown id"}
+	return aws.Credentials{}
 }
 
 // findKey makes the SDK find its credentials now, where the error can say what

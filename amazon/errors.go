@@ -1,11 +1,13 @@
 package amazon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -30,6 +32,7 @@ const (
 	codeDeviceInUse       = "InvalidDevice.InUse"
 	codeInvalidValue      = "InvalidParameterValue"
 	codeUnauthorized      = "UnauthorizedOperation"
+	codeThrottled         = "RequestLimitExceeded"
 )
 
 // Codes that say the same of the credentials in EC2's words and in those of
@@ -69,18 +72,108 @@ func (c *Client) cannot(err error, format string, args ...any) error {
 
 // advice says what the user should check after an error, or nothing.
 func (c *Client) advice(err error) string {
+	if help, known := helps[codeOf(err)]; known {
+		return strings.NewReplacer("{region}", c.Region(), "{permission}", permission(err)).Replace(help)
+	}
 	switch {
-	case hasCode(err, refusedCodes...) || statusOf(err) == http.StatusUnauthorized:
-		return fmt.Sprintf("AWS refused access key %s: check %s", c.keys.known().AccessKeyID, c.keyOrigin())
 	case hasCode(err, expiredCodes...):
-		return fmt.Sprintf("access key %s has expired, or this machine's clock is wrong: check %s", c.keys.known().AccessKeyID, c.keyOrigin())
-	case hasCode(err, codeUnauthorized):
-		return fmt.Sprintf("the policies of access key %s do not allow this action", c.keys.known().AccessKeyID)
-	case hasCode(err, "OptInRequired"):
-		return fmt.Sprintf("the account has not enabled region %s", c.Region())
+		return fmt.Sprintf("access key %s has expired, or this machine's clock is wrong: check %s", c.keyID(), c.keyOrigin())
+	case hasCode(err, refusedCodes...) || statusOf(err) == http.StatusUnauthorized:
+		return fmt.Sprintf("AWS refused access key %s: check %s", c.keyID(), c.keyOrigin())
+	case hasCode(err, codeNotOwner):
+		return "its owner has not shared it with this account, or only the owner may do that"
+	case hasCode(err, codeUnauthorized, "AccessDenied"):
+		return c.adviceOnDenial(err)
 	default:
 		return c.adviceOnTransport(err)
 	}
+}
+
+// adviceOnDenial names the permission that is missing.
+func (c *Client) adviceOnDenial(err error) string {
+	var known *denial
+	name := permission(err)
+	switch {
+	case strings.HasPrefix(name, "sts:"):
+		return fmt.Sprintf("access key %s needs the permission %s, the role's trust policy must name who has the key, "+
+			"and external_id and mfa_code must be what it asks for", c.keyID(), name)
+	case errors.As(err, &known), c.access.DecodeAuthorizationMessages:
+		return fmt.Sprintf("the policies of access key %s do not allow %s", c.keyID(), name)
+	default:
+		return fmt.Sprintf("the policies of access key %s do not allow %s; decode_authorization_messages may tell more", c.keyID(), name)
+	}
+}
+
+// deniedMark is before the permission in a refusal that names it: it may be
+// another one than the operation's, such as ec2:CreateTags for CreateVolume.
+const deniedMark = "is not authorized to perform: "
+
+// permission is the one that a failed request wanted, such as ec2:CreateVolume.
+func permission(err error) string {
+	var refusal smithy.APIError
+	if errors.As(err, &refusal) {
+		if _, after, found := strings.Cut(refusal.ErrorMessage(), deniedMark); found {
+			name, _, _ := strings.Cut(after, " ")
+			return name
+		}
+	}
+	var operation *smithy.OperationError
+	if !errors.As(err, &operation) {
+		return "this action"
+	}
+	return strings.ToLower(operation.Service()) + ":" + operation.Operation()
+}
+
+// helps are what helps after refusals that have one cause.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+var helps = map[string]string{
+	"VolumeLimitExceeded": "the account has all the EBS storage of this volume type that it may have in {region}: " +
+		"delete volumes, or ask Service Quotas for more",
+	"MaxIOPSLimitExceeded": "the account has all the provisioned IOPS that it may have in {region}: " +
+		"build with fewer iops, delete volumes, or ask Service Quotas for more",
+	"SnapshotLimitExceeded": "the account has all the snapshots that it may have in {region}: " +
+		"delete snapshots, or ask Service Quotas for more",
+	"SnapshotCreationPerVolumeRateExceeded": "a volume can be snapshotted once in 15 seconds: " +
+		"something else made a snapshot of the build's volume; keep backup policies off it by root_volume_tags",
+	"PendingSnapshotLimitExceeded":    manyPending,
+	"ConcurrentSnapshotLimitExceeded": manyPending,
+	"AttachmentLimitExceeded": "the instance has all the volumes that its type takes: " +
+		"detach some, build fewer images at the same time, or use a larger instance",
+	"ResourceLimitExceeded": "a limit of the account in {region} is reached: " +
+		"wait until other copies are done, or ask Service Quotas for more",
+	"InsufficientVolumeCapacity": "the zone lacks room for this volume type now: try later, or set root_volume_type",
+	"TagLimitExceeded":           "a thing can have 50 tags: give fewer",
+	codeThrottled:                throttled,
+	"Throttling":                 throttled,
+	codeVolumeNotFound:           vanished,
+	codeSnapshotNotFound:         vanished,
+	codeImageNotFound:            vanished,
+	codeInstanceNotFound:         "check region, and that the access key belongs to the instance's account",
+	codeIncorrectState:           "it is not in a state for {permission}: did something else change it during the build?",
+	"IncorrectInstanceState":     "the instance is not in a state for {permission}: it must be running",
+	codeVolumeInUse:              "it is attached already: did something else attach it during the build?",
+	codeSnapshotInUse:            "an image uses it: deregister that first",
+	codeNameDuplicate:            "give another ami_name, or force_deregister",
+	"InvalidVolume.ZoneMismatch": "volume and instance must be in one zone: check region, and instance_id if it is given",
+	"UnknownVolumeType":          "check root_volume_type: {region} does not have it",
+	"OptInRequired": "the account has not enabled region {region}, or has not subscribed to the product of the source image " +
+		"in AWS Marketplace",
+	"PendingVerification": "AWS is still verifying the account for {region}: wait for its mail",
+	"Blocked":             "AWS has blocked the account: ask its support",
+	"InvalidIdentityToken": "check the file that AWS_WEB_IDENTITY_TOKEN_FILE or web_identity_token_file names, " +
+		"and that the role trusts who made the token",
+	codeUnsupported: "region {region}, or the instance, cannot do this",
+}
+
+const (
+	manyPending = "too many snapshots are being made at the same time in {region}: build again when others are completed"
+	throttled   = "AWS throttles {permission} for the account in {region}: raise max_retries, or build fewer images at the same time"
+	vanished    = "it is gone: did something else, such as a clean-up, delete it during the build?"
+)
+
+// keyID is the access key in use, for messages.
+func (c *Client) keyID() string {
+	return cmp.Or(c.keys.known().AccessKeyID, c.access.AccessKey, "of an unknown id")
 }
 
 // keyOrigin names what the credentials come from.
@@ -88,7 +181,8 @@ func (c *Client) keyOrigin() string {
 	if c.access.AccessKey != "" {
 		return "access_key and secret_key"
 	}
-	return fmt.Sprintf("the environment, profile or role that it comes from (%s), or give access_key and secret_key", c.keys.known().Source)
+	from := cmp.Or(c.keys.known().Source, "not found yet")
+	return fmt.Sprintf("the environment, profile or role that it comes from (%s), or give access_key and secret_key", from)
 }
 
 // adviceOnTransport names the endpoint that did not answer.

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -133,14 +135,14 @@ func (s *fake) made(name string) []url.Values {
 // to the test.
 func alone(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{
-		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION",
-		"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_EC2", "AWS_CA_BUNDLE", "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-		"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-		"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy",
-	} {
-		t.Setenv(name, "")
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		leads := []string{"AWS_", "VAULT_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}
+		if slices.ContainsFunc(leads, func(lead string) bool { return strings.HasPrefix(name, lead) }) {
+			t.Setenv(name, "")
+		}
 	}
+	t.Setenv("HOME", t.TempDir())
 	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")

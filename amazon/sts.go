@@ -20,9 +20,15 @@ func tokenCallsOf(cfg aws.Config) tokenCalls {
 	return tokenCalls{AssumeRole: c.AssumeRole, DecodeAuthorizationMessage: c.DecodeAuthorizationMessage}
 }
 
-// assumeRole has the method that the SDK's provider asks for.
+// assumeRole and assumeIdentity have the methods that the SDK's providers ask for.
 type assumeRole func(context.Context, *sts.AssumeRoleInput, ...func(*sts.Options)) (*sts.AssumeRoleOutput, error)
 
 func (f assumeRole) AssumeRole(ctx context.Context, in *sts.AssumeRoleInput, o ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
+	return f(ctx, in, o...)
+}
+
+type assumeIdentity func(context.Context, *sts.AssumeRoleWithWebIdentityInput, ...func(*sts.Options)) (*sts.AssumeRoleWithWebIdentityOutput, error)
+
+func (f assumeIdentity) AssumeRoleWithWebIdentity(ctx context.Context, in *sts.AssumeRoleWithWebIdentityInput, o ...func(*sts.Options)) (*sts.AssumeRoleWithWebIdentityOutput, error) {
 	return f(ctx, in, o...)
 }

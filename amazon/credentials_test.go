@@ -1,0 +1,309 @@
+package amazon
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+const staticKeys = "aws_access_key_id = AKIATEST\naws_secret_access_key = not-to-be-printed\n"
+
+const role = "arn:aws:iam::123456789012:role/packer"
+
+// assumedAs is the session of the role.
+func assumedAs(session string) string {
+	return "arn:aws:sts::123456789012:assumed-role/packer/" + session
+}
+
+// noted is the form of a request, which can be read again.
+func noted(r *http.Request) url.Values {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil
+	}
+	return form
+}
+
+// sources are the ways to credentials: what has to be there, what the options say,
+// and as whom EC2 is then asked, empty for the user who has the keys.
+var sources = map[string]struct {
+	set func(*land) Access
+	arn string
+}{
+	"access_key": {func(*land) Access { return Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed"} }, ""},
+	"token": {func(l *land) Access {
+		key := l.session("mine")
+		return Access{AccessKey: key.ID, SecretKey: key.Secret, Token: key.Session.Token}
+	}, "mine"},
+	"profile": {func(l *land) Access {
+		l.file("credentials", "[build]\n"+staticKeys)
+		return Access{Profile: "build"}
+	}, ""},
+	"profile before environment": {func(l *land) Access {
+		key := l.session("mine")
+		l.file("credentials", fmt.Sprintf("[build]\naws_access_key_id=%s\naws_secret_access_key=%s\naws_session_token=%s\n", key.ID, key.Secret, key.Session.Token))
+		l.env(map[string]string{"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "not-to-be-printed"})
+		return Access{Profile: "build"}
+	}, "mine"},
+	"AWS_PROFILE in AWS_CONFIG_FILE": {func(l *land) Access {
+		l.file("config", "[profile build]\n"+staticKeys)
+		l.Setenv("AWS_PROFILE", "build")
+		return Access{}
+	}, ""},
+	"shared_credentials_file": {func(l *land) Access {
+		return Access{SharedCredentialsFile: l.file("mine", "[default]\n"+staticKeys)}
+	}, ""},
+	"shared_credentials_file at home": {func(l *land) Access {
+		l.file("mine", "[default]\n"+staticKeys)
+		return Access{SharedCredentialsFile: "~/mine"}
+	}, ""},
+	"AWS_SHARED_CREDENTIALS_FILE": {func(l *land) Access {
+		l.Setenv("AWS_SHARED_CREDENTIALS_FILE", l.file("mine", "[default]\n"+staticKeys))
+		return Access{}
+	}, ""},
+	"environment": {func(l *land) Access {
+		key := l.session("mine")
+		l.env(map[string]string{"AWS_ACCESS_KEY_ID": key.ID, "AWS_SECRET_ACCESS_KEY": key.Secret, "AWS_SESSION_TOKEN": key.Session.Token})
+		return Access{}
+	}, "mine"},
+	"credential_process": {func(l *land) Access {
+		key := l.session("process")
+		script := l.file("script", fmt.Sprintf("#!/bin/sh\necho '{\"Version\":1,\"AccessKeyId\":%q,\"SecretAccessKey\":%q,\"SessionToken\":%q}'\n",
+			key.ID, key.Secret, key.Session.Token))
+		l.file("config", "[default]\ncredential_process = "+script+"\n")
+		return Access{}
+	}, "process"},
+	"source_profile": {func(l *land) Access {
+		l.file("credentials", "[keys]\n"+staticKeys)
+		l.file("config", "[profile first]\nrole_arn="+role+"\nrole_session_name=first\nsource_profile=keys\n"+
+			"[profile second]\nrole_arn="+role+"\nrole_session_name=second\nsource_profile=first\nexternal_id=e1\n")
+		return Access{Profile: "second"}
+	}, assumedAs("second")},
+	"mfa_code": {func(l *land) Access {
+		l.file("credentials", "[keys]\n"+staticKeys)
+		l.file("config", "[profile build]\nrole_arn="+role+"\nrole_session_name=me\nsource_profile=keys\nmfa_serial=GAHT12345678\n")
+		return Access{Profile: "build", MFACode: "123456"}
+	}, assumedAs("me")},
+	"web identity of the environment": {func(l *land) Access {
+		l.env(map[string]string{"AWS_WEB_IDENTITY_TOKEN_FILE": l.file("jwt", jwt()), "AWS_ROLE_ARN": role, "AWS_ROLE_SESSION_NAME": "pod"})
+		return Access{}
+	}, assumedAs("pod")},
+	"web identity of a profile": {func(l *land) Access {
+		l.file("config", "[profile pod]\nrole_arn="+role+"\nrole_session_name=pod\nweb_identity_token_file="+l.file("jwt", jwt())+"\n")
+		return Access{Profile: "pod"}
+	}, assumedAs("pod")},
+	"container": {func(l *land) Access {
+		l.env(map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": l.url + "/container", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "Bearer word"})
+		return Access{}
+	}, "container"},
+	"pod identity": {func(l *land) Access {
+		l.env(map[string]string{
+			"AWS_CONTAINER_CREDENTIALS_FULL_URI":     l.url + "/container",
+			"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": l.file("word", "Bearer word"),
+		})
+		return Access{}
+	}, "container"},
+	"instance role": {func(*land) Access { return Access{} }, "arn:aws:sts::123456789012:assumed-role/loopcloud/HOST"},
+	"instance role, endpoint by an option": {func(l *land) Access {
+		l.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
+		return Access{MetadataEndpoint: l.url}
+	}, "arn:aws:sts::123456789012:assumed-role/loopcloud/HOST"},
+	"instance role, and no proxy to it": {func(l *land) Access {
+		l.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+		return Access{}
+	}, "arn:aws:sts::123456789012:assumed-role/loopcloud/HOST"},
+	"credential_source": {func(l *land) Access {
+		l.file("config", "[default]\nrole_arn="+role+"\nrole_session_name=me\ncredential_source=Ec2InstanceMetadata\n")
+		return Access{}
+	}, assumedAs("me")},
+	"assume_role": {func(l *land) Access {
+		return Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", AssumeRole: &AssumeRole{RoleARN: role}}
+	}, assumedAs("packer-amazon-chroot")},
+	"assume_role of a role": {func(l *land) Access {
+		return Access{AssumeRole: &AssumeRole{RoleARN: role, SessionName: "me"}}
+	}, assumedAs("me")},
+	"vault": {func(l *land) Access {
+		l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken"})
+		return Access{Vault: &VaultEngine{Name: "build"}}
+	}, "vault"},
+	"vault, logged in": {func(l *land) Access {
+		l.Setenv("VAULT_ADDR", l.url)
+		l.file(".vault-token", "t0ken\n")
+		return Access{Vault: &VaultEngine{Name: "build", EngineName: "teams/aws"}}
+	}, "vault"},
+	"vault and assume_role": {func(l *land) Access {
+		l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken"})
+		return Access{Vault: &VaultEngine{Name: "build"}, AssumeRole: &AssumeRole{RoleARN: role, SessionName: "me"}}
+	}, assumedAs("me")},
+}
+
+func TestSourcesOfCredentials(t *testing.T) {
+	for name, source := range sources {
+		t.Run(name, func(t *testing.T) {
+			l := newLand(t)
+			client := dial(t, source.set(l))
+			host, err := NewCloud(Options{Client: client}).Host(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if host.Account != state.DefaultAccount {
+				t.Errorf("the host is account %q's", host.Account)
+			}
+			key, known := l.st.Key(l.key)
+			if !known || client.keys.known().AccessKeyID != l.key {
+				t.Fatalf("EC2 was asked with %q, and told is %q", l.key, client.keys.known().AccessKeyID)
+			}
+			arn := ""
+			if key.Session != nil {
+				arn = strings.ReplaceAll(key.Session.ARN, string(host.ID), "HOST")
+			}
+			if arn != source.arn {
+				t.Errorf("EC2 was asked as %q, want %q", arn, source.arn)
+			}
+			l.hides(key)
+		})
+	}
+}
+
+// hides checks that nothing secret of a key can get into a log.
+func (l *land) hides(key state.Key) {
+	l.Helper()
+	secrets := []string{key.Secret}
+	if key.Session != nil {
+		secrets = append(secrets, key.Session.Token)
+	}
+	for _, secret := range secrets {
+		if shown := packersdk.LogSecretFilter.FilterString(secret); strings.Contains(shown, secret) {
+			l.Errorf("a log would show %s", shown)
+		}
+	}
+}
+
+func TestFieldsOfAssumeRole(t *testing.T) {
+	l := newLand(t)
+	dial(t, Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", AssumeRole: &AssumeRole{
+		RoleARN: role, Duration: 20 * time.Minute, ExternalID: "e1", Policy: `{"Statement":[]}`,
+		PolicyARNs: []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, SessionName: "me",
+		Tags: map[string]string{"team": "images", "cost": "7"}, TransitiveTagKeys: []string{"team"},
+	}})
+	if len(l.sts) != 1 {
+		t.Fatalf("STS was asked %d times: %v", len(l.sts), l.sts)
+	}
+	for name, want := range map[string]string{
+		"Action": "AssumeRole", "RoleArn": role, "DurationSeconds": "1200", "ExternalId": "e1", "Policy": `{"Statement":[]}`,
+		"PolicyArns.member.1.arn": "arn:aws:iam::aws:policy/ReadOnlyAccess", "RoleSessionName": "me",
+		"Tags.member.1.Key": "cost", "Tags.member.1.Value": "7", "Tags.member.2.Key": "team", "Tags.member.2.Value": "images",
+		"TransitiveTagKeys.member.1": "team",
+	} {
+		if got := l.sts[0].Get(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
+// A session that a code began is long, as it cannot be renewed.
+func TestMFASession(t *testing.T) {
+	l := newLand(t)
+	dial(t, sources["mfa_code"].set(l))
+	if got := l.sts[0]; got.Get("SerialNumber") != "GAHT12345678" || got.Get("TokenCode") != "123456" || got.Get("DurationSeconds") != "3600" {
+		t.Errorf("STS was asked %v", got)
+	}
+}
+
+func TestQuestionsToVault(t *testing.T) {
+	l := newLand(t)
+	l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken", "VAULT_NAMESPACE": "teams/images"})
+	dial(t, Access{Vault: &VaultEngine{Name: "build", RoleARN: role, TTL: "900s"}})
+	if len(l.vault) != 1 {
+		t.Fatalf("Vault was asked %d times", len(l.vault))
+	}
+	asked := l.vault[0]
+	if query := asked.URL.Query(); query.Get("role_arn") != role || query.Get("ttl") != "900s" || asked.Header.Get("X-Vault-Namespace") != "teams/images" {
+		t.Errorf("Vault was asked %s with %v", asked.URL, asked.Header)
+	}
+}
+
+func TestSourcesThatFail(t *testing.T) {
+	keys := Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed"}
+	vault := func(l *land, engine VaultEngine) Access {
+		l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken", "VAULT_MAX_RETRIES": "0"})
+		return Access{Vault: &engine}
+	}
+	tests := map[string]struct {
+		set  func(*land) Access
+		want []string
+	}{
+		"token alone":               {func(*land) Access { return Access{Token: "t"} }, []string{"token", "access_key"}},
+		"vault beside keys":         {func(l *land) Access { a := keys; a.Vault = &VaultEngine{Name: "x"}; return a }, []string{"vault_aws_engine", "access_key"}},
+		"vault without a role":      {func(l *land) Access { return vault(l, VaultEngine{}) }, []string{"vault_aws_engine", "name"}},
+		"vault without a token":     {func(l *land) Access { return Access{Vault: &VaultEngine{Name: "build"}} }, []string{"vault_aws_engine", "VAULT_TOKEN", ".vault-token"}},
+		"vault with an empty token": {func(l *land) Access { l.file(".vault-token", "\n"); return Access{Vault: &VaultEngine{Name: "build"}} }, []string{"VAULT_TOKEN", "empty"}},
+		"vault with another token": {func(l *land) Access {
+			a := vault(l, VaultEngine{Name: "build"})
+			l.Setenv("VAULT_TOKEN", "another")
+			return a
+		}, []string{"vault_aws_engine", "aws/creds/build", "permission denied"}},
+		"vault without such a role":  {func(l *land) Access { return vault(l, VaultEngine{Name: "other"}) }, []string{"aws/creds/other", "engine_name and name"}},
+		"another engine of vault":    {func(l *land) Access { return vault(l, VaultEngine{Name: "build", EngineName: "kv"}) }, []string{"kv/creds/build", "access_key"}},
+		"assume_role without a role": {func(*land) Access { a := keys; a.AssumeRole = &AssumeRole{}; return a }, []string{"assume_role", "role_arn"}},
+		"retries below nothing":      {func(*land) Access { return Access{MaxRetries: -1} }, []string{"max_retries", "-1"}},
+		"no shared_credentials_file": {func(*land) Access { return Access{SharedCredentialsFile: "/nonexistent/x"} }, []string{"shared_credentials_file", "/nonexistent/x"}},
+		"no such profile":            {func(*land) Access { return Access{Profile: "nobody"} }, []string{`no profile "nobody"`, "shared_credentials_file", "AWS_CONFIG_FILE"}},
+		"role that may not be assumed": {func(*land) Access {
+			a := keys
+			a.AssumeRole = &AssumeRole{RoleARN: "arn:aws:iam::000000000000:role/r"}
+			return a
+		}, []string{"role arn:aws:iam::000000000000:role/r", "sts:AssumeRole", "trust policy"}},
+		"secret of nobody": {func(*land) Access {
+			return Access{AccessKey: "AKIATEST", SecretKey: "x", AssumeRole: &AssumeRole{RoleARN: role}}
+		}, []string{"AKIATEST", "access_key and secret_key"}},
+		"mfa_serial without a code": {func(l *land) Access { a := sources["mfa_code"].set(l); a.MFACode = ""; return a }, []string{"mfa_serial", "mfa_code"}},
+		"wrong code":                {func(l *land) Access { a := sources["mfa_code"].set(l); a.MFACode = "000000"; return a }, []string{"MultiFactorAuthentication", "mfa_code"}},
+		"web identity that is none": {func(l *land) Access {
+			a := sources["web identity of the environment"].set(l)
+			l.file("jwt", "nonsense")
+			return a
+		}, []string{"InvalidIdentityToken", "AWS_WEB_IDENTITY_TOKEN_FILE"}},
+		"container that does not know us": {func(l *land) Access {
+			l.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", l.url+"/container")
+			return Access{}
+		}, []string{"no AWS credentials", "no word"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			l := newLand(t)
+			_, err := Dial(context.Background(), tt.set(l))
+			says(t, err, tt.want...)
+		})
+	}
+}
+
+// Without the validation, it is the first request that fails.
+func TestSkipCredentialValidation(t *testing.T) {
+	l := newLand(t)
+	l.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	if _, err := Dial(context.Background(), Access{}); err == nil {
+		t.Error("no credentials, and no error")
+	}
+	client, err := Dial(context.Background(), Access{SkipCredentialValidation: true, InstanceID: "i-0123"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = NewCloud(Options{Client: client}).Host(context.Background())
+	says(t, err, "read instance i-0123", "IMDS")
+}
