@@ -66,7 +66,7 @@ func TestKilledWhilePublishing(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(wishes)) {
 		for _, d := range published(acts(t, wishes[name])) {
 			t.Run(fmt.Sprintf("%s, %v", name, d), func(t *testing.T) {
-				in(t, func(t *testing.T, w *world) {
+				in(t, func(_ *testing.T, w *world) {
 					if dir := w.killed(wishes[name], d); dir != "" {
 						w.cleaned(dir)
 					} else {
@@ -87,7 +87,7 @@ func TestReaperKilledWhilePublishing(t *testing.T) {
 		"locked":     {act: "volume#1"},
 	} {
 		var all []string
-		in(t, func(t *testing.T, w *world) {
+		in(t, func(_ *testing.T, w *world) {
 			dir := w.killed(wishes[name], d)
 			w.acts, w.counts = nil, map[string]int{}
 			w.cleaned(dir)
