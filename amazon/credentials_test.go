@@ -131,10 +131,10 @@ var sources = map[string]struct {
 		l.file("config", "[default]\nrole_arn="+role+"\nrole_session_name=me\ncredential_source=Ec2InstanceMetadata\n")
 		return Access{}
 	}, assumedAs("me")},
-	"assume_role": {func(l *land) Access {
+	"assume_role": {func(*land) Access {
 		return Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", AssumeRole: &AssumeRole{RoleARN: role}}
 	}, assumedAs("packer-amazon-chroot")},
-	"assume_role of a role": {func(l *land) Access {
+	"assume_role of a role": {func(*land) Access {
 		return Access{AssumeRole: &AssumeRole{RoleARN: role, SessionName: "me"}}
 	}, assumedAs("me")},
 	"vault": {func(l *land) Access {
@@ -249,9 +249,9 @@ func TestSourcesThatFail(t *testing.T) {
 		want []string
 	}{
 		"token alone":               {func(*land) Access { return Access{Token: "t"} }, []string{"token", "access_key"}},
-		"vault beside keys":         {func(l *land) Access { a := keys; a.Vault = &VaultEngine{Name: "x"}; return a }, []string{"vault_aws_engine", "access_key"}},
+		"vault beside keys":         {func(*land) Access { a := keys; a.Vault = &VaultEngine{Name: "x"}; return a }, []string{"vault_aws_engine", "access_key"}},
 		"vault without a role":      {func(l *land) Access { return vault(l, VaultEngine{}) }, []string{"vault_aws_engine", "name"}},
-		"vault without a token":     {func(l *land) Access { return Access{Vault: &VaultEngine{Name: "build"}} }, []string{"vault_aws_engine", "VAULT_TOKEN", ".vault-token"}},
+		"vault without a token":     {func(*land) Access { return Access{Vault: &VaultEngine{Name: "build"}} }, []string{"vault_aws_engine", "VAULT_TOKEN", ".vault-token"}},
 		"vault with an empty token": {func(l *land) Access { l.file(".vault-token", "\n"); return Access{Vault: &VaultEngine{Name: "build"}} }, []string{"VAULT_TOKEN", "empty"}},
 		"vault with another token": {func(l *land) Access {
 			a := vault(l, VaultEngine{Name: "build"})

@@ -45,7 +45,7 @@ var acts = map[string]func(context.Context, *Cloud) error{
 }
 
 // refusedBy does an act whose request EC2 refuses.
-func refusedBy(t *testing.T, operation string, refusal action) (error, *fake) {
+func refusedBy(t *testing.T, operation string, refusal action) (*fake, error) {
 	t.Helper()
 	s := &fake{actions: map[string]action{
 		// what is looked at after some refusals
@@ -55,7 +55,7 @@ func refusedBy(t *testing.T, operation string, refusal action) (error, *fake) {
 		operation:        refusal,
 	}}
 	cloud := faked(t, s, Options{FromScratch: true, RootDeviceName: "xvda", VirtualizationType: "hvm"})
-	return acts[operation](context.Background(), cloud), s
+	return s, acts[operation](context.Background(), cloud)
 }
 
 // Every operation that is not allowed says which permission is missing, and is not
@@ -63,7 +63,7 @@ func refusedBy(t *testing.T, operation string, refusal action) (error, *fake) {
 func TestEveryDeniedOperation(t *testing.T) {
 	for operation := range acts {
 		t.Run(operation, func(t *testing.T) {
-			err, s := refusedBy(t, operation, refuseWith(http.StatusForbidden, "UnauthorizedOperation"))
+			s, err := refusedBy(t, operation, refuseWith(http.StatusForbidden, "UnauthorizedOperation"))
 			says(t, err, "cannot ", "ec2:"+operation, "do not allow", "AKIATEST", "decode_authorization_messages")
 			if n := len(s.made(operation)); n != 1 {
 				t.Errorf("asked %d times", n)
@@ -81,7 +81,7 @@ func TestEveryOperationOfWrongKeys(t *testing.T) {
 			"OptInRequired": "has not enabled region eu-west-1", "PendingVerification": "verifying the account", "Blocked": "ask its support",
 		} {
 			t.Run(operation+" "+code, func(t *testing.T) {
-				err, s := refusedBy(t, operation, refuseWith(http.StatusUnauthorized, code))
+				s, err := refusedBy(t, operation, refuseWith(http.StatusUnauthorized, code))
 				says(t, err, code, want)
 				if n := len(s.made(operation)); n != 1 {
 					t.Errorf("asked %d times", n)
@@ -122,7 +122,7 @@ func TestRefusalsOfOneKind(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.operation+" "+tt.code, func(t *testing.T) {
-			err, s := refusedBy(t, tt.operation, refuse(tt.code))
+			s, err := refusedBy(t, tt.operation, refuse(tt.code))
 			says(t, err, tt.want...)
 			// an image may for a moment still seem to use a snapshot
 			if n := len(s.made(tt.operation)); n != 1 && tt.code != codeSnapshotInUse {
@@ -136,7 +136,7 @@ func TestRefusalsOfOneKind(t *testing.T) {
 func TestEveryThrottledOperation(t *testing.T) {
 	for operation := range acts {
 		t.Run(operation, func(t *testing.T) {
-			err, s := refusedBy(t, operation, refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded"))
+			s, err := refusedBy(t, operation, refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded"))
 			says(t, err, "ec2:"+operation, "throttles", "in eu-west-1", "max_retries")
 			if n := len(s.made(operation)); n != 1+maxRetries {
 				t.Errorf("asked %d times, want %d", n, 1+maxRetries)
@@ -178,7 +178,7 @@ func TestDeniedLookEndsTheWait(t *testing.T) {
 
 // The permission that a refusal names goes before the one of the operation.
 func TestPermissionThatIsNamed(t *testing.T) {
-	err, _ := refusedBy(t, "CreateVolume", denied("User: arn:aws:iam::123456789012:user/ci is not authorized to perform: ec2:CreateTags on resource: x"))
+	_, err := refusedBy(t, "CreateVolume", denied("User: arn:aws:iam::123456789012:user/ci is not authorized to perform: ec2:CreateTags on resource: x"))
 	says(t, err, "do not allow ec2:CreateTags")
 }
 

@@ -55,7 +55,7 @@ func NewAuthorizer(dir Directory) Authorizer {
 			return state.Caller{}, err
 		}
 		key, _ := dir.Key(credential.KeyID)
-		if err := checkSession(r, key.Session, time.Now()); err != nil {
+		if err := checkSession(r, key.Session, timeBy(dir)); err != nil {
 			return state.Caller{}, err
 		}
 		return state.Caller{Account: key.Account, Region: region}, nil

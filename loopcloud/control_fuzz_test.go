@@ -1,0 +1,39 @@
+//go:build linux
+
+package loopcloud
+
+import (
+	"net/url"
+	"reflect"
+	"testing"
+	"time"
+)
+
+// FuzzControlQueries: whatever a request to the control has in its query, it is read or
+// refused, and an import that was read is read again from its own parameters.
+func FuzzControlQueries(f *testing.F) {
+	for _, seed := range []string{
+		"", "name=x&size=8&tag=a=b&boot-mode=uefi", "size=-1", "size=99999999999", "tag=a", "other=x",
+		"advance=10m&skew=-1h", "advance=9223372036854775807h", "skew=", "%zz=1",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		q, err := url.ParseQuery(text)
+		if err != nil {
+			return
+		}
+		if imp, err := ImportOf(q); err == nil {
+			if again, err := ImportOf(imp.Query()); err != nil || !reflect.DeepEqual(again, imp) {
+				t.Errorf("%q is %+v, and then %+v (%v)", text, imp, again, err)
+			}
+		}
+		advance, skew, err := clockChange(q, time.Hour)
+		if err == nil && len(q) == 0 {
+			t.Error("nothing changed the clocks")
+		}
+		if err != nil && (advance != 0 || skew != 0) {
+			t.Errorf("%q: refused, it is %s and %s", text, advance, skew)
+		}
+	})
+}

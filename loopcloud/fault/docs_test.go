@@ -1,0 +1,39 @@
+package fault_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
+)
+
+// TestExamplesAreRules: the page about faults shows every field, in rules that are
+// taken as they are printed.
+func TestExamplesAreRules(t *testing.T) {
+	page, err := os.ReadFile("../../docs/loopcloud.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, faults, _ := strings.Cut(string(page), "\n## Faults\n")
+	examples := regexp.MustCompile("`(\\{\".*?\\})`").FindAllStringSubmatch(faults, -1)
+	if len(examples) < 15 {
+		t.Fatalf("there are %d examples", len(examples))
+	}
+	shown := ""
+	for _, example := range examples {
+		if _, err := fault.ParseRules([]byte(example[1])); err != nil {
+			t.Errorf("%s: %v", example[1], err)
+		}
+		shown += example[1]
+	}
+	for _, field := range []string{
+		"action", "times", "error", "status", "code", "message", "delay", "drop", "hang", "hold",
+		"trickle", "body", "rewrite", "outcome", "stale", "reads", "for",
+	} {
+		if !strings.Contains(shown, `"`+field+`":`) {
+			t.Errorf("no example has %s", field)
+		}
+	}
+}
