@@ -389,7 +389,7 @@ func TestPeerValidates(t *testing.T) {
 // peerPlugins is a PACKER_PLUGIN_PATH with the public plugin, put where packer init
 // would have put it: Packer installs a release from a path only if it is a dev
 // version.
-func peerPlugins(t *testing.T, plugin string) string {
+func peerPlugins(t testing.TB, plugin string) string {
 	t.Helper()
 	content, err := os.ReadFile(plugin)
 	if err != nil {
