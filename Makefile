@@ -1,9 +1,9 @@
 # What a plugin author expects of make: build dev test testacc generate plugin-check; and
-# demo peer packer lint bench fuzz. Every target gets what it needs by itself.
+# demo peer qemu boot packer lint bench fuzz. Every target gets what it needs by itself.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build packer sdc dev demo test testacc peer qemu generate lint bench fuzz plugin-check setup clean FORCE
+.PHONY: build packer sdc dev demo test testacc peer qemu boot generate lint bench fuzz plugin-check setup clean FORCE
 
 # What is slow to make lives here, outside the checkout, and is made again when missing.
 CACHE := $(or $(PACKER_CHROOT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/packer-plugin-chroot)
@@ -54,6 +54,11 @@ peer: setup build packer
 qemu:
 	@QEMU=yes tools/setup.sh
 	@tools/qemu.sh "$(CACHE)"
+
+# The examples that make a Debian from nothing, until their images ask who logs in.
+boot: build packer
+	@BOOT=yes tools/setup.sh
+	@tools/boot.sh "$(CACHE)"
 
 generate: sdc
 	@tools/generate.sh

@@ -9,6 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
 // part is a file system of a layout: where it is in MiB, and what makes it.
@@ -326,14 +331,48 @@ func TestGrowRoot(t *testing.T) {
 	}
 }
 
-// TestSeedsNVMeExample runs what the example says of the disk, on a machine that
-// names disks as Nitro does; the source is given by its id. The disk is nvme1n1 as
-// long as no other test has one.
+// amazonLinux imports an image that everybody may use, of the account that the
+// seed's examples name.
+func amazonLinux(t *testing.T, b *box, region string) {
+	t.Helper()
+	b.loopcloud("image", "import", "--endpoint", b.endpoint, "--account", amazon, "--region", region, "--name", "amzn-ami-hvm-2018.03", programs.root)
+	owner := ec2.New(ec2.Options{
+		BaseEndpoint: aws.String(b.endpoint), Region: region, Retryer: aws.NopRetryer{},
+		Credentials: credentials.NewStaticCredentialsProvider(amazonKey, secret, ""),
+	})
+	found, err := owner.DescribeImages(t.Context(), &ec2.DescribeImagesInput{Owners: []string{"self"}})
+	if err != nil || len(found.Images) != 1 {
+		t.Fatalf("%d images, %v", len(found.Images), err)
+	}
+	img := found.Images[0]
+	_, err = owner.ModifyImageAttribute(t.Context(), &ec2.ModifyImageAttributeInput{
+		ImageId: img.ImageId, LaunchPermission: &types.LaunchPermissionModifications{Add: []types.LaunchPermission{{Group: "all"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = owner.ModifySnapshotAttribute(t.Context(), &ec2.ModifySnapshotAttributeInput{
+		SnapshotId:             img.BlockDeviceMappings[0].Ebs.SnapshotId,
+		CreateVolumePermission: &types.CreateVolumePermissionModifications{Add: []types.CreateVolumePermission{{Group: "all"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// amazon is the account, and amazonKey a key of it.
+const (
+	amazon    = "137112412989"
+	amazonKey = "AKIAAMAZON0000000000"
+)
+
+// TestSeedsNVMeExample runs the example as it is printed, on a machine that names
+// disks as Nitro does. The disk is nvme1n1 as long as no other test has one.
 func TestSeedsNVMeExample(t *testing.T) {
 	needRoot(t)
-	b := newBox(t, "--naming", "nvme", "--region", "us-east-2")
-	source := b.loopcloud("image", "import", "--endpoint", b.endpoint, "--name", "amzn-ami-hvm-2018.03", programs.root)
-	template := b.write("template.json", strings.ReplaceAll(`{
+	b := newBox(t, "--naming", "nvme", "--region", "us-east-2", "--key", amazonKey+":"+secret+":"+amazon)
+	amazonLinux(t, b, "us-east-2")
+	template := b.write("template.json", `{
   "variables": {
     "region" : "us-east-2"
   },
@@ -341,7 +380,16 @@ func TestSeedsNVMeExample(t *testing.T) {
     {
       "type": "amazon-chroot",
       "region": "{{user `+"`region`"+`}}",
-      "source_ami": "ami-e81d5881",
+      "source_ami_filter": {
+        "filters": {
+        "virtualization-type": "hvm",
+        "name": "amzn-ami-hvm-*",
+        "root-device-type": "ebs"
+        },
+        "owners": ["137112412989"],
+        "most_recent": true
+      },
+      "ena_support": true,
       "ami_name": "amazon-chroot-test-{{timestamp}}",
       "nvme_device_path": "/dev/nvme1n1p",
       "device_path": "/dev/sdf"
@@ -354,7 +402,7 @@ func TestSeedsNVMeExample(t *testing.T) {
       "inline": ["echo Test > /tmp/test.txt"]
     }
   ]
-}`, sourceID, source))
+}`)
 	out := b.build(template)
 	if !strings.Contains(out, "Mounting /dev/nvme1n1p1 on /mnt/packer-amazon-chroot-volumes/nvme1n1") {
 		t.Errorf("not mounted as the example says:\n%s", out)
@@ -365,6 +413,11 @@ func TestSeedsNVMeExample(t *testing.T) {
 		}
 		if got := b.content(b.disk(img.ID), "/tmp/test.txt"); got != "Test\n" {
 			t.Errorf("the image holds %q", got)
+		}
+		made, err := b.client().DescribeImages(t.Context(), &ec2.DescribeImagesInput{ImageIds: []string{img.ID}},
+			func(o *ec2.Options) { o.Region = "us-east-2" })
+		if err != nil || !aws.ToBool(made.Images[0].EnaSupport) {
+			t.Errorf("the image has no ENA, %v", err)
 		}
 		return
 	}

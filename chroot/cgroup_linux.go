@@ -35,8 +35,8 @@ func newGroup() (*group, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(parent, fmt.Sprintf("%s%d", groupPrefix(os.Getpid()), groupCount.Add(1)))
-	if err := os.Mkdir(path, 0o755); err != nil {
+	path, err := makeGroup(parent)
+	if err != nil {
 		return nil, err
 	}
 	dir, err := os.Open(path)
@@ -44,6 +44,17 @@ func newGroup() (*group, error) {
 		return nil, errors.Join(err, os.Remove(path))
 	}
 	return &group{dir}, nil
+}
+
+// makeGroup makes a directory below another one. A keeper that was killed may have
+// left groups here, and this process may have been given its id.
+func makeGroup(parent string) (path string, err error) {
+	for {
+		path = filepath.Join(parent, fmt.Sprintf("%s%d", groupPrefix(os.Getpid()), groupCount.Add(1)))
+		if err = os.Mkdir(path, 0o755); !errors.Is(err, os.ErrExist) {
+			return path, err
+		}
+	}
 }
 
 // groupPrefix begins the names of the groups that a process made.
@@ -145,12 +156,4 @@ func (g *group) remove() bool {
 		}
 	}
 	return g.dir.Close() == nil
-}
-
-// cannotGroup says that an error of starting a process in a group can be the
-// group's fault: Linux before 5.7, or something that forbids clone3(2) or the
-// group.
-func cannotGroup(err error) bool {
-	return slices.ContainsFunc([]error{unix.ENOSYS, unix.EPERM, unix.EACCES, unix.EINVAL, unix.EBUSY, unix.EOPNOTSUPP, unix.ENODEV},
-		func(known error) bool { return errors.Is(err, known) })
 }

@@ -17,6 +17,8 @@ type copied struct {
 	dir, name string
 	// saved is the name in dir of what was there before; empty if nothing was.
 	saved string
+	// locked are the attributes that kept it from being renamed; see locks.
+	locked int
 	// dirs are the directories that were made for it, outermost first.
 	dirs []string
 	// sum is of what was copied in.
@@ -166,6 +168,22 @@ func (c *copied) setAside(dir *os.File) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return fmt.Errorf("%s is a directory there", dir.Name()+c.name)
 	}
+	err = c.save(dir)
+	if !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	if c.locked, err = unlock(dir, c.name); err == nil {
+		if err = c.save(dir); err != nil {
+			err = errors.Join(err, lock(dir, c.name, c.locked))
+		}
+	}
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w (an attribute of the directory may forbid it: lsattr -d %s)", err, dir.Name())
+	}
+	return err
+}
+
+func (c *copied) save(dir *os.File) (err error) {
 	const tries = 1000
 	for n := range tries {
 		saved := fmt.Sprintf(".%s.packer-chroot-%d", c.name, n)
@@ -240,7 +258,7 @@ func (c *copied) restore(dir *os.File, same bool) error {
 		if errors.Is(err, unix.ENOENT) { // what was saved was removed inside
 			return remove(dir, c.name)
 		}
-		return err
+		return errors.Join(err, lock(dir, c.name, c.locked))
 	case same:
 		return remove(dir, c.name)
 	case c.saved != "":
@@ -286,6 +304,9 @@ func (c *copied) unchanged(dir *os.File) (bool, error) {
 		return false, &os.PathError{Op: "open", Path: dir.Name() + c.name, Err: err}
 	}
 	defer f.Close()
+	if locksOf(f) != 0 {
+		return false, nil
+	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, f); err != nil {
 		return false, err

@@ -227,3 +227,85 @@ func TestBlockServices(t *testing.T) {
 		}
 	}
 }
+
+// attributes are those that chattr(1) changes, as far as they lock a file.
+func attributes(t *testing.T, path string) uint64 {
+	t.Helper()
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, 0, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Attributes & (unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND)
+}
+
+// chattr changes them.
+func chattr(t *testing.T, change, path string) {
+	t.Helper()
+	if out, err := exec.Command("chattr", change, path).CombinedOutput(); err != nil {
+		t.Fatalf("chattr %s %s: %v\n%s", change, path, err, out)
+	}
+}
+
+// TestCopyInOverALockedFile: images keep their resolv.conf from network managers by
+// chattr +i. It is set aside all the same, and comes back locked.
+func TestCopyInOverALockedFile(t *testing.T) {
+	for change, want := range map[string]uint64{"+i": unix.STATX_ATTR_IMMUTABLE, "+a": unix.STATX_ATTR_APPEND} {
+		t.Run(change, func(t *testing.T) {
+			src := t.TempDir() + "/resolv.conf"
+			write(t, src, "of the host", 0o644)
+			m := onDisk(t)
+			inside := m.Path() + src
+			write(t, inside, "of the image", 0o640)
+			before := everything(t, inside)
+			chattr(t, change, inside)
+			if err := m.CopyIn(t.Context(), src); err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, inside); got != "of the host" || attributes(t, inside) != 0 {
+				t.Errorf("while building it holds %q, locked %x", got, attributes(t, inside))
+			}
+			if err := m.PutBack(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := everything(t, inside); got != before || attributes(t, inside) != want {
+				t.Errorf("after building: %s, locked %x; want %s", got, attributes(t, inside), before)
+			}
+		})
+	}
+}
+
+// TestPutBackKeepsALockedCopy: who locks what was copied in, wants it kept.
+func TestPutBackKeepsALockedCopy(t *testing.T) {
+	src := t.TempDir() + "/resolv.conf"
+	write(t, src, "of the host", 0o644)
+	m := onDisk(t)
+	inside := m.Path() + src
+	write(t, inside, "of the image", 0o644)
+	if err := m.CopyIn(t.Context(), src); err != nil {
+		t.Fatal(err)
+	}
+	chattr(t, "+i", inside)
+	if err := m.PutBack(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, inside); got != "of the host" || attributes(t, inside) != unix.STATX_ATTR_IMMUTABLE {
+		t.Errorf("after building it holds %q, locked %x", got, attributes(t, inside))
+	}
+	if names, err := os.ReadDir(filepath.Dir(inside)); err != nil || len(names) != 1 {
+		t.Errorf("left %v, %v", names, err)
+	}
+}
+
+// TestCopyInIntoALockedDirectory says what is in the way.
+func TestCopyInIntoALockedDirectory(t *testing.T) {
+	src := t.TempDir() + "/resolv.conf"
+	write(t, src, "of the host", 0o644)
+	m := onDisk(t)
+	inside := m.Path() + src
+	write(t, inside, "of the image", 0o644)
+	chattr(t, "+i", filepath.Dir(inside))
+	says(t, m.CopyIn(t.Context(), src), src, "not permitted", "lsattr -d")
+	if got := read(t, inside); got != "of the image" {
+		t.Errorf("it holds %q", got)
+	}
+}

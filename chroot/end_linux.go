@@ -1,6 +1,7 @@
 package chroot
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,8 +25,8 @@ const lastGasp = time.Second
 // Packer may have its directory in the root, and what sleeps in the kernel
 // cannot be: the error is an EBUSY that names them.
 func (m *Mounted) endAll(ctx context.Context) error {
-	family := ancestors()
-	maps.Copy(family, m.keeper.family)
+	relatives := ancestors()
+	maps.Copy(relatives, m.keeper.family)
 	deadline := time.Now().Add(m.keeper.busy + m.keeper.graceNow())
 	for thorough := false; ; {
 		r, err := m.reach()
@@ -33,7 +34,7 @@ func (m *Mounted) endAll(ctx context.Context) error {
 			return err
 		}
 		r.maps = thorough
-		kin, others := findOthers(r, family)
+		kin, others := findOthers(r, relatives)
 		if len(others) == 0 && thorough {
 			return stillHeld(m.real, kin)
 		}
@@ -50,9 +51,9 @@ func (m *Mounted) endAll(ctx context.Context) error {
 }
 
 // findOthers finds the holders, and sets this process and its parents apart.
-func findOthers(r reach, family map[int]bool) (kin, others []holder) {
+func findOthers(r reach, relatives family) (kin, others []holder) {
 	for _, h := range r.processes() {
-		if family[h.pid] {
+		if relatives.has(h.pid) {
 			kin = append(kin, h)
 			continue
 		}
@@ -134,13 +135,34 @@ func stillHeld(what string, by []holder) error {
 	return &busyError{what, func() []string { return names }}
 }
 
+// family are processes, by their ids, with the times when they were started: one that
+// has ended may be followed by another one with its id.
+type family map[int]string
+
 // ancestors are this process and its parents, down to the first of all.
-func ancestors() map[int]bool {
-	family := map[int]bool{1: true}
-	for pid := os.Getpid(); pid > 0 && !family[pid]; pid = parent(pid) {
-		family[pid] = true
+func ancestors() family {
+	f := family{1: started(1)}
+	for pid := os.Getpid(); pid > 0 && f[pid] == ""; pid = parent(pid) {
+		f[pid] = started(pid)
 	}
-	return family
+	return f
+}
+
+func (f family) has(pid int) bool {
+	start, known := f[pid]
+	return known && start == started(pid)
+}
+
+// started is when a process was started, in the kernel's ticks; proc_pid_stat(5).
+// It is the 22nd field, the second of which is a name in parentheses, of any bytes.
+func started(pid int) string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	const start = 22 - 3
+	if err != nil || len(fields) <= start {
+		return "unknown"
+	}
+	return fields[start]
 }
 
 // parent is the id of a process's parent; 0 is none.
@@ -178,9 +200,22 @@ func killOnce(root string) bool {
 	}
 	found := false
 	for _, pid := range processes() {
-		if r.leadsTo(fmt.Sprintf("/proc/%d/root", pid)) && !errors.Is(unix.Kill(pid, unix.SIGKILL), unix.ESRCH) {
+		if r.leadsTo(rootOf(pid)) && r.kill(pid) {
 			found = true
 		}
 	}
 	return found
 }
+
+// kill kills a process whose root is there, and never another one that has its id
+// since. It says whether there was one.
+func (r reach) kill(pid int) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return r.leadsTo(rootOf(pid)) && unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil
+}
+
+func rootOf(pid int) string { return fmt.Sprintf("/proc/%d/root", pid) }

@@ -47,9 +47,11 @@ type Keeper struct {
 	log   func(format string, args ...any)
 	// environ is what commands get their environment from.
 	environ func() []string
+	// newGroup makes a group for a command.
+	newGroup func() (*group, error)
 	// family are the parents that this process was started by, which are not ended
 	// even when it has lost them.
-	family map[int]bool
+	family family
 	// hurried says that nobody waits for this keeper any more.
 	hurried atomic.Bool
 
@@ -71,7 +73,7 @@ func Start(o Options) (*Keeper, error) {
 	}
 	return &Keeper{
 		hostCommands: hostCommands{wrapper}, busy: o.Busy, grace: o.Grace, log: o.Log,
-		environ: os.Environ, family: ancestors(), roots: map[string]*Mounted{},
+		environ: os.Environ, newGroup: newGroup, family: ancestors(), roots: map[string]*Mounted{},
 	}, nil
 }
 

@@ -58,7 +58,10 @@ func (p *process) run(ctx context.Context) (int, error) {
 	return p.status(err)
 }
 
-// start starts the process, in its group where the kernel can do that.
+// start starts the process, in its group where the kernel can do that: not before
+// Linux 5.7, nor where something forbids clone3(2) or the group, or has removed it.
+// Each kernel has an error of its own for that. An error of the process itself comes
+// again without the group.
 func (p *process) start() error {
 	if p.cmd.SysProcAttr == nil {
 		p.cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -69,9 +72,8 @@ func (p *process) start() error {
 		return p.cmd.Start()
 	}
 	attr.UseCgroupFD, attr.CgroupFD = true, int(p.group.dir.Fd())
-	err := p.cmd.Start()
-	if err == nil || !cannotGroup(err) {
-		return err
+	if err := p.cmd.Start(); err == nil {
+		return nil
 	}
 	attr.UseCgroupFD = false
 	p.cmd = &exec.Cmd{

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -162,7 +163,10 @@ func (r *Remote) Download(ctx context.Context, src string, dst io.Writer) error 
 	}()
 	_, err = callDownload.on(ctx, r.session, at[string]{r.path, src}, write)
 	write.Close()
-	if failed := <-fetched; failed != nil {
+	if err != nil { // a keeper that does not end what it does would hold the other end
+		_ = read.SetReadDeadline(time.Now())
+	}
+	if failed := <-fetched; failed != nil && !errors.Is(failed, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("cannot download %s: %w", src, failed)
 	}
 	return err

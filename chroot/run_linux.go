@@ -22,7 +22,7 @@ func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
 	p := process{cmd: m.command(c.Line), stdin: c.Stdin, stdout: c.Stdout, stderr: c.Stderr}
 	p.otherwise = func() { killInside(m.real) }
 	p.kill = p.otherwise
-	if group, err := newGroup(); err == nil {
+	if group, err := m.keeper.newGroup(); err == nil {
 		p.group, p.kill = group, group.kill
 		defer m.keeper.done(m, group)
 	}

@@ -219,9 +219,16 @@ func (s *server) cancel(id uint64, cause error) {
 	}
 }
 
+// stays says whether it was told that what is mounted is to stay.
+func (s *server) stays() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stay
+}
+
 // finish leaves nothing behind, unless it was told that it should.
 func (s *server) finish() error {
-	if s.stay {
+	if s.stays() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), abandonedLimit)

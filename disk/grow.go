@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
+	"slices"
 )
 
 // Disk is what a partition table can be read from and written to.
@@ -74,26 +75,101 @@ func (w writer) aligned(first, last int64) int64 {
 	return first + (last-first+1)/per*per - 1
 }
 
-// growMBR grows a primary partition. Sectors are counted in 32 bits.
+// growMBR grows a partition, and with a logical one what contains it.
 func (w writer) growMBR(p Partition) (bool, error) {
-	if p.Number > 4 {
-		return false, errors.New("it is a logical one, and its extended partition would have to grow with it")
-	}
 	sector, err := w.read(0, 1)
 	if err != nil {
 		return false, err
 	}
+	if p.Number > 4 {
+		return w.growLogical(p, sector)
+	}
 	first := p.Start / w.sector
-	last := w.aligned(first, min(w.sectors-1, first+math.MaxUint32-1))
+	last := w.lastFor(first, first)
 	if (last-first+1)*w.sector <= p.Length {
 		return false, nil
 	}
-	raw := sector[bootEntries+16*(p.Number-1):]
-	// Where the last sector is in cylinders and heads cannot be said of a disk of
-	// today: this is how that is said.
-	copy(raw[5:8], "\xfe\xff\xff")
-	binary.LittleEndian.PutUint32(raw[12:], uint32(last-first+1))
+	reach(sector, p.Number-1, last-first+1)
 	return true, w.write(0, sector)
+}
+
+// lastFor is the last sector that a partition from first on can have. Sectors are
+// counted in 32 bits from some other one on.
+func (w writer) lastFor(first, counted int64) int64 {
+	return w.aligned(first, min(w.sectors-1, counted+math.MaxUint32-1))
+}
+
+// reach gives an entry of a boot sector another length, in sectors. Where its last
+// sector is in cylinders and heads cannot be said of a disk of today: this is how
+// that is said.
+func reach(sector []byte, index int, length int64) {
+	raw := sector[bootEntries+16*index:]
+	copy(raw[5:8], "\xfe\xff\xff")
+	binary.LittleEndian.PutUint32(raw[12:], uint32(length))
+}
+
+// growLogical grows a logical partition. Whatever contains it is written before it:
+// the extended partition, and the link to its record in the record before.
+func (w writer) growLogical(p Partition, sector []byte) (bool, error) {
+	l, err := w.findLogical(p, sector)
+	if err != nil {
+		return false, err
+	}
+	extended, mine := l.extended.start, l.records[l.record]
+	first := p.Start / w.sector
+	last := w.lastFor(first, extended)
+	if (last-first+1)*w.sector <= p.Length {
+		return false, nil
+	}
+	if length := last - extended + 1; length > l.extended.count {
+		reach(sector, l.primary, length)
+		if err := w.write(0, sector); err != nil {
+			return false, err
+		}
+	}
+	if l.record > 0 {
+		before := l.records[l.record-1]
+		reach(before.sector, before.link, last-mine.at+1)
+		if err := w.write(before.at, before.sector); err != nil {
+			return false, err
+		}
+	}
+	reach(mine.sector, l.entry, last-first+1)
+	return true, w.write(mine.at, mine.sector)
+}
+
+// logicalOnDisk is where a logical partition is written.
+type logicalOnDisk struct {
+	// extended is its extended partition, entry number primary of the MBR.
+	extended entry
+	primary  int
+	// records are those of the extended partition; the partition is an entry of one.
+	records       []record
+	record, entry int
+}
+
+// findLogical finds it by where it begins: no other partition begins there.
+func (w writer) findLogical(p Partition, sector []byte) (l logicalOnDisk, err error) {
+	b, _ := parseBoot(sector)
+	for i, extended := range b.entries {
+		if !extended.used() || !extended.extended() || extended.start == 0 {
+			continue
+		}
+		if l.records, err = w.chain(extended); err != nil {
+			return l, err
+		}
+		l.extended, l.primary = extended, i
+		for l.record = range l.records {
+			r := l.records[l.record]
+			l.entry = slices.IndexFunc(r.entries[:], func(e entry) bool {
+				return e.used() && !e.extended() && (r.at+e.start)*w.sector == p.Start
+			})
+			if l.entry >= 0 {
+				return l, nil
+			}
+		}
+	}
+	return l, errors.New("its extended partition begins where the table is")
 }
 
 // growGPT grows a partition and moves the backup.

@@ -34,7 +34,10 @@ func TestGrowPartition(t *testing.T) {
 		{"the whole disk", "", 0, false, "", ""},
 		{"not the last", "label: gpt\nstart=1MiB, size=20MiB\nstart=21MiB, size=20MiB\n", 1, false, "1:2048+40960 2:43008+40960", "not the last one: partition 2 lies behind it"},
 		{"before an extended one", "label: dos\nstart=1MiB, size=20MiB\nstart=21MiB, size=20MiB, type=5\nstart=22MiB, size=4MiB\n", 1, false, "1:2048+40960 2:43008+2 5:45056+8192", "not the last one"},
-		{"logical", "label: dos\nstart=1MiB, size=40MiB, type=5\nstart=2MiB, size=20MiB\n", 5, false, "1:2048+2 5:4096+40960", "logical"},
+		{"logical", "label: dos\nstart=1MiB, size=40MiB, type=5\nstart=2MiB, size=20MiB\n", 5, true, "1:2048+2 5:4096+610304", ""},
+		{"logical, not the first", "label: dos\nstart=1MiB, size=1MiB\nstart=3MiB, size=60MiB, type=f\nstart=4MiB, size=20MiB\nstart=26MiB, size=20MiB\n", 6, true, "1:2048+2048 2:6144+2 5:8192+40960 6:53248+561152", ""},
+		{"logical, not the last", "label: dos\nstart=1MiB, size=60MiB, type=5\nstart=2MiB, size=20MiB\nstart=26MiB, size=20MiB\n", 5, false, "1:2048+2 5:4096+40960 6:53248+40960", "partition 6 lies behind it"},
+		{"logical, before a primary one", "label: dos\nstart=1MiB, size=30MiB, type=5\nstart=32MiB, size=1MiB\nstart=2MiB, size=20MiB\n", 5, false, "1:2048+2 2:65536+2048 5:4096+40960", "partition 2 lies behind it"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,7 +93,7 @@ func checkTable(t *testing.T, device string, part int, before disk.Table) {
 		t.Fatal(err)
 	}
 	for i, p := range after.Partitions {
-		if p.Number == part {
+		if p.Number == part || part > 4 && p.Extended() { // which contains it
 			after.Partitions[i].Length = before.Partitions[i].Length
 		}
 	}
@@ -186,13 +189,16 @@ func TestGrowWithoutTools(t *testing.T) {
 // FuzzGrowInTable grows in whatever a disk holds: no other partition changes, and
 // what was sound stays sound.
 func FuzzGrowInTable(f *testing.F) {
-	for _, script := range []string{"label: dos\nstart=64, size=64\n", "label: gpt\nfirst-lba: 34\nstart=64, size=64\n"} {
+	for _, script := range []string{"label: dos\nstart=64, size=64\n", "label: gpt\nfirst-lba: 34\nstart=64, size=64\n",
+		"label: dos\nstart=1, size=30, type=5\nstart=2, size=4\nstart=8, size=4\n",
+	} {
 		file := partitioned(f, 1, script)
 		raw, err := os.ReadFile(file.Name())
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(raw[:34*512], 1)
+		f.Add(raw[:34*512], 6)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, number int) {
 		const size = mib + 64<<10
@@ -208,7 +214,7 @@ func FuzzGrowInTable(f *testing.F) {
 			t.Fatalf("the table is broken: %v (grown %v, %v)", err, grown, growErr)
 		}
 		for i, p := range after.Partitions {
-			if p.Number == number && grown && p.Length > before.Partitions[i].Length {
+			if (p.Number == number || number > 4 && p.Extended()) && grown && p.Length > before.Partitions[i].Length {
 				after.Partitions[i].Length = before.Partitions[i].Length
 			}
 		}

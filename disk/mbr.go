@@ -84,42 +84,57 @@ func (d reader) mbr(b boot, first []byte) (Table, error) {
 	return t, nil
 }
 
-// logical follows the chain of extended boot records in an extended partition.
-// Each holds a partition relative to itself, and the next record relative to the
-// extended partition. A chain ends where it comes back to a record, leaves the
-// disk, meets a sector that is no record, or has more records than Linux knows
-// partitions.
+// logical adds the partitions of the chain of records in an extended partition.
 func (d reader) logical(t *Table, signature uint32, extended entry, next *int) error {
-	seen := map[int64]bool{}
-	for at := extended.start; at < d.sectors && !seen[at] && len(seen) < maxPartitions; {
-		seen[at] = true
-		sector, err := d.read(at, 1)
-		if err != nil {
-			return fmt.Errorf("cannot read the logical partitions: %w", err)
-		}
-		record, ok := parseBoot(sector)
-		if !ok {
-			return nil
-		}
-		link := int64(-1)
-		for _, e := range record.entries {
-			switch {
-			case !e.used():
-			case e.extended() && link < 0:
-				link = extended.start + e.start
-			case !e.extended():
-				e.start += at
+	records, err := d.chain(extended)
+	if err != nil {
+		return fmt.Errorf("cannot read the logical partitions: %w", err)
+	}
+	for _, r := range records {
+		for _, e := range r.entries {
+			if e.used() && !e.extended() {
+				e.start += r.at
 				if t.add(d, signature, *next, e) {
 					*next++
 				}
 			}
 		}
-		if link < 0 {
-			return nil
-		}
-		at = link
 	}
 	return nil
+}
+
+// record is an extended boot record.
+type record struct {
+	boot
+	at     int64 // in sectors of the disk
+	sector []byte
+	link   int // the entry that leads to the next record; -1 is none
+}
+
+// chain follows the extended boot records of an extended partition. Each holds a
+// partition relative to itself, and the next record relative to the extended
+// partition. A chain ends where it comes back to a record, leaves the disk, meets a
+// sector that is no record, or has more records than Linux knows partitions.
+func (d reader) chain(extended entry) (records []record, err error) {
+	seen := map[int64]bool{}
+	for at := extended.start; at < d.sectors && !seen[at] && len(seen) < maxPartitions; {
+		seen[at] = true
+		sector, err := d.read(at, 1)
+		if err != nil {
+			return nil, err
+		}
+		b, ok := parseBoot(sector)
+		if !ok {
+			break
+		}
+		r := record{b, at, sector, slices.IndexFunc(b.entries[:], func(e entry) bool { return e.used() && e.extended() })}
+		records = append(records, r)
+		if r.link < 0 {
+			break
+		}
+		at = extended.start + b.entries[r.link].start
+	}
+	return records, nil
 }
 
 // add appends an entry that is used and begins on the disk, cut at its end.

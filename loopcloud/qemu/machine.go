@@ -71,7 +71,7 @@ func (m Machine) Boot(ctx context.Context, until string, limit time.Duration) er
 	booting, end := context.WithTimeout(ctx, limit)
 	defer end()
 	cmd, err := command(booting, append(drives,
-		"-machine", "q35,accel="+accelerator, "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(m.MemoryMiB), "-serial", "stdio")...)
+		"-machine", "q35,accel="+accelerator, "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(m.MemoryMiB), "-vga", "std", "-serial", "stdio")...)
 	if err != nil {
 		return err
 	}

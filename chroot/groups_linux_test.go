@@ -1,0 +1,83 @@
+package chroot_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+)
+
+// eachWithoutGroups tests on a host without cgroup v2, and on one whose kernel
+// starts nothing in a group.
+func eachWithoutGroups(t *testing.T, test func(t *testing.T, m *chroot.Mounted)) {
+	for name, lose := range map[string]func(*chroot.Mounted){
+		"no cgroup v2": (*chroot.Mounted).WithoutGroups, "dead groups": (*chroot.Mounted).WithDeadGroups,
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := tiny(t, nil)
+			lose(m)
+			test(t, m)
+		})
+	}
+}
+
+func TestRunWithoutGroups(t *testing.T) {
+	eachWithoutGroups(t, func(t *testing.T, m *chroot.Mounted) {
+		var out, errs bytes.Buffer
+		status, err := m.Run(t.Context(), chroot.Command{Line: "cat; echo bad >&2; exit 7", Stdin: strings.NewReader("given"), Stdout: &out, Stderr: &errs})
+		if status != 7 || err != nil || out.String() != "given" || errs.String() != "bad\n" {
+			t.Errorf("status %d, %v, printed %q and %q", status, err, &out, &errs)
+		}
+	})
+}
+
+// TestCancelWithoutGroups ends everything in the root, daemons of earlier commands
+// too: nothing tells them apart.
+func TestCancelWithoutGroups(t *testing.T) {
+	eachWithoutGroups(t, func(t *testing.T, m *chroot.Mounted) {
+		sh(t, m, "setsid sleep 1000 >/dev/null 2>&1 &")
+		ctx, cancel := context.WithCancel(t.Context())
+		ready := &notice{waitFor: "ready", do: cancel}
+		_, err := m.Run(ctx, chroot.Command{
+			Line:   "sleep 1000 & (setsid setsid sh -c 'sleep 1000; true' &) ; trap '' TERM INT HUP; echo ready; sleep 1000",
+			Stdout: ready,
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+		if left := processesIn(t, m.Path()); len(left) > 0 {
+			t.Errorf("still there: %q", left)
+		}
+	})
+}
+
+// TestDaemonsEndWithoutGroups: leaving needs none.
+func TestDaemonsEndWithoutGroups(t *testing.T) {
+	eachWithoutGroups(t, func(t *testing.T, m *chroot.Mounted) {
+		sh(t, m, "trap '' TERM; setsid sleep 1000 >/dev/null 2>&1 &")
+		if left := processesIn(t, m.Path()); len(left) != 1 {
+			t.Fatalf("started are %q", left)
+		}
+		if err := m.Leave(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestLeaveEndsWhoHasAParentsOldID: a parent of the keeper that has ended is no
+// reason to spare the process that was given its id since.
+func TestLeaveEndsWhoHasAParentsOldID(t *testing.T) {
+	m := tiny(t, nil)
+	pid, err := strconv.Atoi(strings.TrimSpace(sh(t, m, "sleep 1000 >/dev/null 2>&1 & echo $!")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.TakeForAParent(pid)
+	if err := m.Leave(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

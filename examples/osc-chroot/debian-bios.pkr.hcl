@@ -1,0 +1,75 @@
+# A Debian that boots, made from nothing: a partition table of the old kind, one
+# ext4, and GRUB for a BIOS. The host needs debootstrap and parted.
+packer {
+  required_plugins {
+    osc-chroot = {
+      source  = "github.com/packer-chroot/osc-chroot"
+      version = ">= 1.0.0"
+    }
+  }
+}
+
+variable "suite" {
+  type        = string
+  default     = "bookworm"
+  description = "The release of Debian."
+}
+
+variable "mirror" {
+  type        = string
+  default     = "http://deb.debian.org/debian"
+  description = "Where its packages are."
+}
+
+variable "cache" {
+  type        = string
+  default     = ""
+  description = "A directory to keep downloaded packages in; empty for none."
+}
+
+locals {
+  cached   = var.cache == "" ? "" : "--cache-dir=${var.cache}"
+  packages = "linux-image-cloud-amd64,grub-pc-bin,grub2-common,systemd-sysv,udev"
+}
+
+source "osc-chroot" "debian-bios" {
+  omi_name                = "debian-${var.suite}-bios ${formatdate("YYYYMMDD-hhmmss", timestamp())}"
+  from_scratch            = true
+  omi_virtualization_type = "hvm"
+  root_volume_size        = 2
+  root_device_name        = "/dev/sda1"
+
+  omi_block_device_mappings {
+    device_name           = "/dev/sda1"
+    delete_on_termination = true
+    volume_type           = "gp2"
+  }
+
+  pre_mount_commands = [
+    "parted --script {{.Device}} mklabel msdos mkpart primary ext4 1MiB 100% set 1 boot on",
+    "mkfs.ext4 -q -L root {{.Device}}1"
+  ]
+  post_mount_commands = [
+    "debootstrap --variant=minbase --include=${local.packages} ${local.cached} ${var.suite} {{.MountPath}} ${var.mirror}"
+  ]
+}
+
+build {
+  sources = ["source.osc-chroot.debian-bios"]
+
+  # The root is found by its label, whatever the disk is called where it boots. The
+  # console is the one that the cloud shows.
+  provisioner "shell" {
+    environment_vars = ["DEVICE=${build.Device}"]
+    inline = [
+      "echo 'LABEL=root / ext4 errors=remount-ro 0 1' > /etc/fstab",
+      "echo debian > /etc/hostname",
+      "printf '[Match]\\nType=ether\\n[Network]\\nDHCP=yes\\n' > /etc/systemd/network/80-dhcp.network",
+      "systemctl enable systemd-networkd",
+      "printf 'GRUB_TIMEOUT=0\\nGRUB_TERMINAL=\"console serial\"\\nGRUB_SERIAL_COMMAND=\"serial --speed=115200\"\\n' > /etc/default/grub",
+      "echo 'GRUB_CMDLINE_LINUX=\"root=LABEL=root console=tty0 console=ttyS0,115200\"' >> /etc/default/grub",
+      "grub-install --target=i386-pc $DEVICE",
+      "update-grub"
+    ]
+  }
+}

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# boot.sh CACHE: the examples that make a Debian from nothing are built by the real packer on
+# loopcloud, and their images booted until they ask who logs in. The packages of Debian are kept
+# in CACHE.
+set -euo pipefail
+cache=$1
+cd "$(dirname "$0")/.."
+repo=$PWD
+
+if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then
+  echo "make boot needs Linux and root: it makes block devices and mounts them" >&2
+  exit 1
+fi
+work=$(mktemp -d "${TMPDIR:-/tmp}/packer-chroot-boot.XXXXXX")
+trap 'kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$work"' EXIT
+export PACKER_PLUGIN_PATH=$work/plugins PACKER_CONFIG_DIR=$work/config CHECKPOINT_DISABLE=1
+tools/install.sh bin/packer packer-plugin-osc-chroot packer-plugin-amazon-chroot
+mkdir -p "$cache/debian"
+
+# build EXAMPLE: each has a cloud of its own, in which its image is the only one.
+build() {
+  local example=$1 begun=$SECONDS
+  mkdir -p "$work/$example"
+  (cd "$work" && "$repo/bin/loopcloud" run --dir "$work/$example/cloud" -- \
+    "$repo/bin/packer" build -color=false -var "cache=$cache/debian" "$repo/examples/$example.pkr.hcl") >"$work/$example/log" 2>&1 ||
+    { cat "$work/$example/log"; return 1; }
+  echo "$example: built in $((SECONDS - begun)) s"
+}
+
+# boot EXAMPLE, with what its console said at last if it did not come up.
+boot() {
+  local example=$1 begun=$SECONDS id
+  id=$(bin/loopcloud image list --dir "$work/$example/cloud" --json | sed -nE 's/.*"id": *"(ami-[0-9a-f]+)".*/\1/p')
+  bin/loopcloud image boot --dir "$work/$example/cloud" --timeout 10m "$id" >"$work/$example/console"
+  echo "$example: $id asked who logs in after $((SECONDS - begun)) s: $(tail -n 1 "$work/$example/console")"
+}
+
+# Side by side, but for the first time: one after the other fills the cache.
+filled=$(ls "$cache/debian")
+jobs=()
+for example in amazon-chroot/debian-bios amazon-chroot/debian-uefi osc-chroot/debian-bios; do
+  { build "$example" && boot "$example"; } &
+  jobs+=($!)
+  [ -n "$filled" ] || wait $!
+done
+for job in "${jobs[@]}"; do
+  wait "$job"
+done
