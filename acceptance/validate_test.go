@@ -330,6 +330,12 @@ func (j judge) accepts(name string, template any) (bool, string) {
 	if err != nil {
 		j.t.Fatal(err)
 	}
+	return j.valid(name, content)
+}
+
+// valid is the same for what a file is to hold.
+func (j judge) valid(name string, content []byte) (bool, string) {
+	j.t.Helper()
 	path := filepath.Join(j.dir, name)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		j.t.Fatal(err)
