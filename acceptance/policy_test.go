@@ -3,7 +3,6 @@ package acceptance
 import (
 	"encoding/base64"
 	"encoding/json"
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"maps"
 	"net/http"
 	"path/filepath"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // statement is one of a policy's.
