@@ -99,12 +99,13 @@ func hclSource(f flavor, options string) string {
 	for _, m := range assigned.FindAllStringSubmatch(options, -1) {
 		given[m[1]] = true
 	}
+	var left strings.Builder
 	for name, value := range f.basic(o{"type": nil}) {
 		if !given[name] && !given[name+"_filter"] {
-			options += fmt.Sprintf("%s = %q\n", name, value)
+			fmt.Fprintf(&left, "%s = %q\n", name, value)
 		}
 	}
-	return fmt.Sprintf("source %q \"x\" {\n%s}\n", f.name, options)
+	return fmt.Sprintf("source %q \"x\" {\n%s%s}\n", f.name, options, &left)
 }
 
 // jsonAround is the template that a JSON example is, or is a part of: a provisioner, a

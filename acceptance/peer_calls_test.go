@@ -46,8 +46,8 @@ func (t tally) beside(peer tally) string {
 	return s.String()
 }
 
-// comparable are templates that both plugins build.
-var comparable = []struct {
+// bothBuild are templates that both plugins build.
+var bothBuild = []struct {
 	name    string
 	options o
 	// twice says that it is built once before calls are counted.
@@ -75,7 +75,7 @@ func (b *box) counted(options o, twice bool) tally {
 // TestPeerCalls: a build makes no more calls of the cloud than the public plugin's of
 // the same template.
 func TestPeerCalls(t *testing.T) {
-	for _, c := range comparable {
+	for _, c := range bothBuild {
 		t.Run(c.name, func(t *testing.T) {
 			theirs := newPeerBox(t).counted(c.options, c.twice)
 			ours := newBox(t).counted(c.options, c.twice)
@@ -104,7 +104,7 @@ func TestCalls(t *testing.T) {
 		"ec2:ModifyImageAttribute": 2, "ec2:ModifySnapshotAttribute": 2,
 	})
 	for i, want := range []tally{basic, published} {
-		c := comparable[i]
+		c := bothBuild[i]
 		t.Run(c.name, func(t *testing.T) {
 			if diff := cmp.Diff(want, newBox(t).counted(c.options, c.twice)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
