@@ -33,6 +33,9 @@ func (c *Cloud) Publish(ctx context.Context, spec bake.PublishSpec) error {
 	return c.protect(ctx, id)
 }
 
+// fresh is for a request that changes what has just been made.
+func (c *Client) fresh(o *ec2.Options) { o.Retryer = c.policy.fresh }
+
 // launchers are those who may launch the image.
 func (c *Cloud) launchers() []types.LaunchPermission {
 	var all []types.LaunchPermission
@@ -58,7 +61,7 @@ func (c *Cloud) share(ctx context.Context, image string, with []types.LaunchPerm
 	}
 	_, err := c.client.ec2.ModifyImageAttribute(ctx, &ec2.ModifyImageAttributeInput{
 		ImageId: aws.String(image), LaunchPermission: &types.LaunchPermissionModifications{Add: with},
-	})
+	}, c.client.fresh)
 	if err != nil {
 		return c.client.cannot(err, "share image %s (ami_users, ami_groups, ami_org_arns, ami_ou_arns)", image)
 	}
@@ -80,7 +83,7 @@ func (c *Cloud) shareSnapshot(ctx context.Context, snapshot string) error {
 	_, err := c.client.ec2.ModifySnapshotAttribute(ctx, &ec2.ModifySnapshotAttributeInput{
 		SnapshotId: aws.String(snapshot), Attribute: types.SnapshotAttributeNameCreateVolumePermission,
 		CreateVolumePermission: &types.CreateVolumePermissionModifications{Add: with},
-	})
+	}, c.client.fresh)
 	if err != nil {
 		return c.client.cannot(err, "share snapshot %s (snapshot_users, snapshot_groups)", snapshot)
 	}
@@ -96,7 +99,7 @@ func (c *Cloud) giveProductCodes(ctx context.Context, image string) error {
 	}
 	_, err := c.client.ec2.ModifyImageAttribute(ctx, &ec2.ModifyImageAttributeInput{
 		ImageId: aws.String(image), Attribute: aws.String("productCodes"), ProductCodes: c.opts.ProductCodes,
-	})
+	}, c.client.fresh)
 	if err != nil {
 		return c.client.cannot(err, "give image %s its ami_product_codes", image)
 	}
@@ -110,7 +113,7 @@ func (c *Cloud) deprecate(ctx context.Context, image string) error {
 	}
 	_, err := c.client.ec2.EnableImageDeprecation(ctx, &ec2.EnableImageDeprecationInput{
 		ImageId: aws.String(image), DeprecateAt: aws.Time(c.opts.DeprecateAt),
-	})
+	}, c.client.fresh)
 	if err != nil {
 		return c.client.cannot(err, "let image %s be deprecated at %s (deprecate_at)", image, c.opts.DeprecateAt)
 	}
@@ -132,7 +135,7 @@ func (c *Cloud) protect(ctx context.Context, image string) error {
 	if protection.WithCooldown {
 		in.WithCooldown = aws.Bool(true)
 	}
-	_, err := c.client.ec2.EnableImageDeregistrationProtection(ctx, in)
+	_, err := c.client.ec2.EnableImageDeregistrationProtection(ctx, in, c.client.fresh)
 	if codeOf(err) != "" {
 		c.unguarded(image)
 	}

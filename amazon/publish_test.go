@@ -110,6 +110,20 @@ func TestPublishRefused(t *testing.T) {
 	}
 }
 
+// EC2 may answer that there is no such image, or none that can be changed, for a while
+// after it has told that the image is available.
+func TestPublishOfWhatIsNotKnownEverywhere(t *testing.T) {
+	s := publisher()
+	for name, answers := range s.actions {
+		s.actions[name] = inTurn(refuse("InvalidAMIID.NotFound"), refuse("InvalidAMIID.Unavailable"), answers)
+	}
+	s.actions["ModifySnapshotAttribute"] = inTurn(refuse("InvalidSnapshot.NotFound"), done("ModifySnapshotAttribute"))
+	err := faked(t, s, everything()).Publish(context.Background(), bake.PublishSpec{Image: "ami-1", Snapshots: []bake.SnapshotID{"snap-1"}})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // An image that this build has protected can be undone by this build; another's
 // protection stands.
 func TestDeregisterWhatIsProtected(t *testing.T) {

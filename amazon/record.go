@@ -167,7 +167,9 @@ func (c *Cloud) deprecateAgain(ctx context.Context, image, at string) error {
 		c.logf("warning: image %s was deprecated since %s, and is not when registered again", image, at)
 		return nil
 	}
-	_, err := c.client.ec2.EnableImageDeprecation(ctx, &ec2.EnableImageDeprecationInput{ImageId: aws.String(image), DeprecateAt: aws.Time(when)})
+	_, err := c.client.ec2.EnableImageDeprecation(ctx, &ec2.EnableImageDeprecationInput{
+		ImageId: aws.String(image), DeprecateAt: aws.Time(when),
+	}, c.client.fresh)
 	if err != nil {
 		return c.client.cannot(err, "let image %s be deprecated at %s again", image, at)
 	}

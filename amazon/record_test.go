@@ -94,6 +94,10 @@ func TestRestoreRefused(t *testing.T) {
 		{"made by an earlier call", func(s *fake) {
 			s.actions["RegisterImage"], s.actions["DescribeImages"] = refuse("InvalidAMIName.Duplicate"), images(again)
 		}, nil},
+		{"not known everywhere", func(s *fake) {
+			s.actions["ModifyImageAttribute"] = inTurn(refuse("InvalidAMIID.NotFound"), refuse("InvalidAMIID.Unavailable"), done("ModifyImageAttribute"))
+			s.actions["EnableImageDeprecation"] = inTurn(refuse("InvalidAMIID.Unavailable"), done("EnableImageDeprecation"))
+		}, nil},
 		{"its name has another", func(s *fake) {
 			s.actions["RegisterImage"] = refuse("InvalidAMIName.Duplicate")
 			s.actions["DescribeImages"] = images(strings.Replace(again, "snap-old", "snap-new", 1))

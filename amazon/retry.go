@@ -19,6 +19,9 @@ const (
 	maxRetries   = 6
 	firstPause   = 100 * time.Millisecond
 	longestPause = 5 * time.Second
+	// slower is how many times as long the pauses are where EC2 has yet to tell of
+	// what it has made.
+	slower = 8
 )
 
 // policy is how requests to EC2 are tried again.
@@ -30,6 +33,12 @@ type policy struct {
 	// throttled, or no connection came about. It is for calls that create a second
 	// thing when made twice.
 	sure aws.Retryer
+	// fresh tries again like full, at a slower pace, and also where EC2 says that there
+	// is no such image or snapshot, or none that can be changed yet. It is for calls
+	// that change what has just been made: the part of EC2 that makes them may learn of
+	// it later than the part that has told of it.
+	// Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
+	fresh aws.Retryer
 	// first is the pause after the first attempt, about.
 	first time.Duration
 	// attempts is how often a request is made at most.
@@ -43,8 +52,11 @@ type policy struct {
 // look while waiting for a state, and what is right there is far too much here.
 func newPolicy(first time.Duration, retries int) policy {
 	p := policy{first: first, attempts: 1 + cmp.Or(retries, maxRetries)}
-	p.full = p.retryer(append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(hope)}, retry.DefaultRetryables...))
+	hopeful := append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(hope)}, retry.DefaultRetryables...)
+	p.full = p.retryer(hopeful)
 	p.sure = p.retryer([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(unsure)})
+	slow := policy{first: slower * first, attempts: p.attempts}
+	p.fresh = retry.AddWithErrorCodes(slow.retryer(hopeful), codeImageNotFound, codeImageUnavailable, codeSnapshotNotFound)
 	return p
 }
 

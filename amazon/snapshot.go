@@ -67,7 +67,7 @@ func (c *Cloud) begin(call string) (again bool) {
 // rest waits before a lost creating call is looked for, longer than before other
 // attempts: EC2 does not tell at once of what it has made.
 func (c *Client) rest(ctx context.Context, attempt int) error {
-	timer := time.NewTimer(pause(8*c.policy.first, attempt))
+	timer := time.NewTimer(pause(slower*c.policy.first, attempt))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
