@@ -33,6 +33,13 @@ const mfaSession = time.Hour
 // defaultSession is the session name of an assumed role that was given none.
 const defaultSession = "packer-amazon-chroot"
 
+// renewBefore is how long before their end keys are replaced: they must be good still
+// when a request arrives, by AWS's clock and not by this machine's.
+const renewBefore = time.Minute
+
+// renewedEarly has keys be replaced before their end.
+func renewedEarly(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = max(o.ExpiryWindow, renewBefore) }
+
 // load makes the SDK's configuration: where, and as whom. Without a region it is
 // made again with the instance's, for the chain may need one to reach STS.
 func (c *Client) load(ctx context.Context) error {
@@ -117,6 +124,7 @@ func (a Access) loading(region string) ([]func(*config.LoadOptions) error, error
 		config.WithRegion(region),
 		config.WithSharedConfigProfile(a.Profile),
 		config.WithEC2IMDSEndpoint(a.MetadataEndpoint),
+		config.WithCredentialsCacheOptions(renewedEarly),
 	}
 	if a.UseFIPS {
 		options = append(options, config.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
@@ -214,7 +222,7 @@ func (r AssumeRole) provider(client stscreds.AssumeRoleAPIClient) aws.Credential
 		for _, key := range slices.Sorted(maps.Keys(r.Tags)) {
 			o.Tags = append(o.Tags, ststypes.Tag{Key: aws.String(key), Value: aws.String(r.Tags[key])})
 		}
-	}))
+	}), renewedEarly)
 }
 
 // keyring hands out the chain's keys, and remembers which they were for messages.

@@ -7,10 +7,15 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
@@ -222,6 +227,50 @@ func TestMFASession(t *testing.T) {
 	dial(t, sources["mfa_code"].set(l))
 	if got := l.sts[0]; got.Get("SerialNumber") != "GAHT12345678" || got.Get("TokenCode") != "123456" || got.Get("DurationSeconds") != "3600" {
 		t.Errorf("STS was asked %v", got)
+	}
+}
+
+// Keys that are good for half a minute are not used any more: the request may arrive
+// after their end, or this machine's clock be behind.
+func TestKeysAreRenewedBeforeTheirEnd(t *testing.T) {
+	ends := map[string]func(*land, time.Time) (keys aws.CredentialsProvider, asked func() int){
+		"assume_role": func(_ *land, end time.Time) (aws.CredentialsProvider, func() int) {
+			asked := 0
+			keys := AssumeRole{RoleARN: role}.provider(assumeRole(func(context.Context, *sts.AssumeRoleInput, ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
+				asked++
+				return &sts.AssumeRoleOutput{
+					AssumedRoleUser: &ststypes.AssumedRoleUser{Arn: aws.String(assumedAs("me"))},
+					Credentials: &ststypes.Credentials{
+						AccessKeyId: aws.String("ASIATEST"), SecretAccessKey: aws.String("s"), SessionToken: aws.String("t"), Expiration: aws.Time(end),
+					},
+				}, nil
+			}))
+			return keys, func() int { return asked }
+		},
+		"the chain": func(l *land, end time.Time) (aws.CredentialsProvider, func() int) {
+			count := filepath.Join(l.home, "asked")
+			script := l.file("script", fmt.Sprintf("#!/bin/sh\nprintf x >>%s\necho '{\"Version\":1,\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"s\",\"Expiration\":%q}'\n",
+				count, end.Format(time.RFC3339)))
+			l.file("config", "[default]\ncredential_process = "+script+"\n")
+			client := dial(t, Access{})
+			return client.keys, func() int { text, _ := os.ReadFile(count); return len(text) }
+		},
+	}
+	for name, keysUntil := range ends {
+		for left, anew := range map[time.Duration]bool{30 * time.Second: true, 10 * time.Minute: false} {
+			t.Run(fmt.Sprintf("%s, %v", name, left), func(t *testing.T) {
+				keys, asked := keysUntil(newLand(t), time.Now().Add(left))
+				before := max(asked(), 1) // Dial has asked already
+				for range 2 {
+					if _, err := keys.Retrieve(context.Background()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got := asked(); (got > before) != anew {
+					t.Errorf("keys were asked for %d times, %d of them before", got, before)
+				}
+			})
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ func newVaultKeys(engine VaultEngine) (aws.CredentialsProvider, error) {
 		}
 		client.SetToken(token)
 	}
-	return aws.NewCredentialsCache(&vaultKeys{engine: engine, client: client}), nil
+	return aws.NewCredentialsCache(&vaultKeys{engine: engine, client: client}, renewedEarly), nil
 }
 
 // keptToken is the token that vault login keeps.
