@@ -11,8 +11,7 @@ import (
 	"testing"
 	"time"
 
-	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
-
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -188,7 +187,7 @@ func (l *land) hides(key state.Key) {
 		secrets = append(secrets, key.Session.Token)
 	}
 	for _, secret := range secrets {
-		if shown := packersdk.LogSecretFilter.FilterString(secret); strings.Contains(shown, secret) {
+		if shown := builder.Redact(secret); strings.Contains(shown, secret) {
 			l.Errorf("a log would show %s", shown)
 		}
 	}

@@ -40,6 +40,11 @@ type Access struct {
 	VMID string
 }
 
+// secrets are what no log may show.
+func (a Access) secrets() []string {
+	return []string{a.AccessKey, a.SecretKey, a.Certificate.KeyBase64}
+}
+
 // Certificate is a client's certificate and its key, as paths of PEM files, or as
 // PEM itself, in base64.
 type Certificate struct {

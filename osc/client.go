@@ -12,6 +12,7 @@ import (
 	"github.com/outscale/osc-sdk-go/v3/pkg/middleware/auth"
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
@@ -36,6 +37,7 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	builder.Hide(access.secrets()...)
 	c, err := newClient(access)
 	if err != nil {
 		return nil, err
@@ -48,6 +50,9 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 
 // Region is the name of the region that the client speaks to.
 func (c *Client) Region() string { return c.access.Region }
+
+// Endpoint is the URL of the API.
+func (c *Client) Endpoint() string { return c.access.Endpoint }
 
 // Account is the id of the account that the keys belong to.
 func (c *Client) Account() string { return c.account }
