@@ -25,7 +25,7 @@ func TestAllOfAccessReachesTheClient(t *testing.T) {
 		"token": "session", "profile": "builds", "shared_credentials_file": "/keys", "mfa_code": "123456",
 		"region": "eu-west-1", "max_retries": 3, "skip_credential_validation": true,
 		"custom_endpoint_ec2": "https://ec2.{region}.example.com", "custom_endpoint_metadata": "http://127.0.0.1:1338",
-		"insecure_skip_tls_verify": true, "decode_authorization_messages": true, "instance_id": "i-0123456789abcdef0",
+		"insecure_skip_tls_verify": true, "decode_authorization_messages": true, "instance_id": "i-0123456789abcdef0", "skip_metadata_api_check": true,
 		"use_fips_endpoint": true, "use_dualstack_endpoint": true,
 		"assume_role": map[string]any{
 			"role_arn": "arn:aws:iam::123456789012:role/build", "duration_seconds": 3600, "external_id": "us", "policy": `{"Version":"2012-10-17"}`,
@@ -42,7 +42,7 @@ func TestAllOfAccessReachesTheClient(t *testing.T) {
 			Tags: map[string]string{"team": "a", "cost": "b"}, TransitiveTagKeys: []string{"team"},
 		},
 		SkipCredentialValidation: true, Endpoint: "https://ec2.{region}.example.com", MetadataEndpoint: "http://127.0.0.1:1338",
-		InsecureSkipTLSVerify: true, DecodeAuthorizationMessages: true, InstanceID: "i-0123456789abcdef0", UseFIPS: true, UseDualStack: true,
+		InsecureSkipTLSVerify: true, DecodeAuthorizationMessages: true, InstanceID: "i-0123456789abcdef0", SkipMetadata: true, UseFIPS: true, UseDualStack: true,
 	}
 	if got := c.access(); !reflect.DeepEqual(got, want) {
 		t.Errorf("AWS is reached by\n%+v, want\n%+v", got, want)
@@ -130,8 +130,7 @@ func TestPollingThatTheEnvironmentGetsWrong(t *testing.T) {
 
 func TestAccessOptionsThatDoNothingAreWarnings(t *testing.T) {
 	for want, give := range map[string]map[string]any{
-		"skip_metadata_api_check": {"skip_metadata_api_check": true},
-		"assume_role":             {"assume_role": map[string]any{"session_name": "packer"}},
+		"assume_role": {"assume_role": map[string]any{"session_name": "packer"}},
 	} {
 		if _, warnings := prepared(t, give); len(warnings) != 1 || !strings.Contains(warnings[0], want) {
 			t.Errorf("%s: warnings %q", want, warnings)

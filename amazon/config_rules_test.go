@@ -26,6 +26,7 @@ func TestRulesOfTheOptions(t *testing.T) {
 	}
 	var refusals []buildertest.Refusal
 	for _, test := range []buildertest.Refusal{
+		{"no metadata and no instance", give{"skip_metadata_api_check": true}, []string{"instance_id is required with skip_metadata_api_check"}},
 		{"token alone", give{"access_key": nil, "secret_key": nil, "token": "t"}, []string{"token is given without access_key"}},
 		{"mfa_code", give{"mfa_code": "12345"}, []string{"mfa_code", "six digits"}},
 		{"instance_id", give{"instance_id": "web"}, []string{"instance_id", `"web"`, "i-0123456789abcdef0"}},

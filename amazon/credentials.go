@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"maps"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
@@ -118,6 +120,10 @@ func (a Access) loading(region string) ([]func(*config.LoadOptions) error, error
 		config.WithRegion(region),
 		config.WithSharedConfigProfile(a.Profile),
 		config.WithEC2IMDSEndpoint(a.MetadataEndpoint),
+		config.WithLogger(logging.NewStandardLogger(log.Writer())), // where secrets are struck out
+	}
+	if a.SkipMetadata {
+		options = append(options, config.WithEC2IMDSClientEnableState(imds.ClientDisabled))
 	}
 	if a.UseFIPS {
 		options = append(options, config.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))

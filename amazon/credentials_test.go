@@ -260,6 +260,16 @@ func TestSourcesThatFail(t *testing.T) {
 		"vault without such a role":  {func(l *land) Access { return vault(l, VaultEngine{Name: "other"}) }, []string{"aws/creds/other", "engine_name and name"}},
 		"another engine of vault":    {func(l *land) Access { return vault(l, VaultEngine{Name: "build", EngineName: "kv"}) }, []string{"kv/creds/build", "access_key"}},
 		"assume_role without a role": {func(*land) Access { a := keys; a.AssumeRole = &AssumeRole{}; return a }, []string{"assume_role", "role_arn"}},
+		"no metadata and no id":      {func(*land) Access { a := keys; a.SkipMetadata = true; return a }, []string{"skip_metadata_api_check", "instance_id"}},
+		"no metadata and no keys": {func(*land) Access {
+			return Access{SkipMetadata: true, InstanceID: "i-0123456789abcdef0", Region: "eu-west-1"}
+		}, []string{"no AWS credentials"}},
+		"no metadata and no region": {func(l *land) Access {
+			a := keys
+			l.Setenv("AWS_REGION", "")
+			a.SkipMetadata, a.InstanceID = true, "i-0123456789abcdef0"
+			return a
+		}, []string{"no region", "set region"}},
 		"retries below nothing":      {func(*land) Access { return Access{MaxRetries: -1} }, []string{"max_retries", "-1"}},
 		"no shared_credentials_file": {func(*land) Access { return Access{SharedCredentialsFile: "/nonexistent/x"} }, []string{"shared_credentials_file", "/nonexistent/x"}},
 		"no such profile":            {func(*land) Access { return Access{Profile: "nobody"} }, []string{`no profile "nobody"`, "shared_credentials_file", "AWS_CONFIG_FILE"}},
