@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
 // prepared answers the configuration of the basic example with other options.
@@ -47,19 +48,7 @@ func TestAllOfAccessReachesTheClient(t *testing.T) {
 	if got := c.access(); !reflect.DeepEqual(got, want) {
 		t.Errorf("AWS is reached by\n%+v, want\n%+v", got, want)
 	}
-	everyFieldIsSet(t, want, "Vault")
-}
-
-// everyFieldIsSet fails if a field of what a test wants is left zero, so that a new
-// field cannot be forgotten in the test.
-func everyFieldIsSet(t *testing.T, want any, but ...string) {
-	t.Helper()
-	v := reflect.ValueOf(want)
-	for i := range v.NumField() {
-		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && !strings.Contains(strings.Join(but, " "), name) {
-			t.Errorf("the test gives nothing for %s", name)
-		}
-	}
+	buildertest.EveryField(t, want, "Vault")
 }
 
 func TestVaultReachesTheClient(t *testing.T) {

@@ -61,7 +61,7 @@ func TestAllOptionsReachTheCloud(t *testing.T) {
 		t.Errorf("the cloud is told\n%+v, want\n%+v", got, want)
 	}
 	// the groups go with no encryption, and the rest is not the user's
-	everyFieldIsSet(t, want, "Groups SnapshotGroups FromScratch Client Log")
+	buildertest.EveryField(t, want, "Groups", "SnapshotGroups", "FromScratch", "Client", "Log")
 }
 
 func TestPublicImages(t *testing.T) {

@@ -62,7 +62,7 @@ func TestTheCloudIsToldTheOptions(t *testing.T) {
 	if got.AccessKey != "YOUR KEY HERE" || got.SecretKey != "YOUR SECRET KEY HERE" || got.Region != "eu-west-2" || !strings.HasPrefix(got.Endpoint, url) || !got.InsecureSkipTLSVerify {
 		t.Errorf("the API is reached by %+v", got)
 	}
-	o := cloud.opt
+	o := cloud.opts
 	if o.ImageName != "web" || o.SourceOMI != "ami-3e158364" || o.VirtualizationType != "hvm" || o.RootDeviceName != "xvda" || o.FromScratch || o.Log == nil || len(o.Mappings) != 1 {
 		t.Errorf("the cloud is told %+v", o)
 	}

@@ -160,6 +160,14 @@ func TestASourceFromScratchIsAWarning(t *testing.T) {
 	}
 }
 
+func TestASourceFilterFromScratchIsAWarning(t *testing.T) {
+	var c Config
+	warnings := buildertest.Prepared(t, &c, scratch(t, map[string]any{"source_omi_filter": map[string]any{"owners": []any{"self"}}}))
+	if !strings.Contains(strings.Join(warnings, "\n"), "source_omi_filter is not used") {
+		t.Errorf("warnings %q", warnings)
+	}
+}
+
 func TestAHostIsEnoughForAnEndpoint(t *testing.T) {
 	var c Config
 	buildertest.Prepared(t, &c, with(t, map[string]any{"custom_endpoint_oapi": "api.example.com"}))

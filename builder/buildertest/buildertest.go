@@ -7,6 +7,8 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,6 +81,18 @@ func Says(t *testing.T, err error, texts ...string) {
 	for _, text := range texts {
 		if !strings.Contains(err.Error(), text) {
 			t.Errorf("%q is missing in: %v", text, err)
+		}
+	}
+}
+
+// EveryField fails the test if a field of what it wants is left zero, but those of
+// these names: so that a new field cannot be forgotten in the test.
+func EveryField(t *testing.T, want any, but ...string) {
+	t.Helper()
+	v := reflect.ValueOf(want)
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && !slices.Contains(but, name) {
+			t.Errorf("the test gives nothing for %s", name)
 		}
 	}
 }
