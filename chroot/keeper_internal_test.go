@@ -127,7 +127,7 @@ func TestVisitorsAreNotTakenForHolders(t *testing.T) {
 		defer unix.Close(fd)
 		return errors.Is(unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 	}
-	err = task{pid: there.Process.Pid, dir: dir}.inNamespace(func(own *os.File) error {
+	err = task{pid: there.Process.Pid, dir: dir}.inNamespace(func(*os.File) error {
 		if link, err := os.Readlink("/proc/thread-self/ns/mnt"); err == nil && link == here {
 			t.Error("the visitor is at home")
 		}
