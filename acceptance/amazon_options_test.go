@@ -217,14 +217,6 @@ func plentiful(devices ...o) o {
 	}
 }
 
-// sourceSnapshot is the snapshot of the image that every test cloud starts with.
-func (b *box) sourceSnapshot() string {
-	b.t.Helper()
-	out, err := b.client().DescribeImages(context.Background(), &ec2.DescribeImagesInput{ImageIds: []string{sourceID}})
-	b.must(err)
-	return aws.ToString(out.Images[0].BlockDeviceMappings[0].Ebs.SnapshotId)
-}
-
 // release builds an image, and looks at its volume while that is there.
 func (b *box) release(t *testing.T, name string, give o) *release {
 	t.Helper()

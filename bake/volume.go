@@ -148,8 +148,12 @@ func (b *build) putAway(ctx context.Context, a attachment, v volume) {
 	}
 }
 
-// deleteVolume deletes a volume as soon as it is in a state to be deleted.
+// deleteVolume deletes a volume as soon as it is in a state to be deleted. One that
+// was seen to be so when it was detached is not looked at again, the first time.
 func (b *build) deleteVolume(ctx context.Context, id VolumeID) error {
+	if _, free := b.free.LoadAndDelete(id); free {
+		return b.cloud.DeleteVolume(ctx, id)
+	}
 	what := fmt.Sprintf("%s to become free", id)
 	err := b.waits.Volume.until(ctx, what, going(newborn(b.waits.Lost, func(ctx context.Context) (sight, error) {
 		v, err := b.cloud.Volume(ctx, id)
