@@ -117,6 +117,7 @@ func (a Access) loading(region string) ([]func(*config.LoadOptions) error, error
 		config.WithRegion(region),
 		config.WithSharedConfigProfile(a.Profile),
 		config.WithEC2IMDSEndpoint(a.MetadataEndpoint),
+		config.WithHTTPClient(a.bounded()),
 	}
 	if a.UseFIPS {
 		options = append(options, config.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))

@@ -14,7 +14,7 @@ func MaybeReap() {
 
 // connectToReap reaches the cloud for somebody who has no template.
 func connectToReap(ctx context.Context, to builder.Reach) (builder.Session, error) {
-	client, err := Dial(ctx, Access{Region: to.Region, Profile: to.Profile, Endpoint: to.Endpoint})
+	client, err := Dial(ctx, Access{Region: to.Region, Profile: to.Profile, Endpoint: to.Endpoint, Patience: to.Patience})
 	if err != nil {
 		return builder.Session{}, err
 	}

@@ -39,6 +39,13 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 	})
 }
 
+// access is how the API is reached.
+func (c *Config) access() Access {
+	a := c.AccessConfig.access()
+	a.Patience = c.Patience()
+	return a
+}
+
 // connect reaches the Outscale API.
 func (c *Config) connect(ctx context.Context, log func(format string, args ...any)) (builder.Session, error) {
 	client, err := Dial(ctx, c.access())
