@@ -3,6 +3,8 @@ package acceptance
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -351,4 +353,38 @@ func TestAmazonReplaces(t *testing.T) {
 		t.Errorf("%s was not replaced", id)
 	}
 	b.fails(b.template(o{"type": "amazon-chroot", "source_ami": sourceID, "ami_name": "the one"}, shell("true")), "the one", aws.ToString(fourth.ImageId))
+}
+
+// TestAmazonEndpointsOfAWS: a proxy is told whom the builder means to reach, and
+// lets it reach nobody.
+func TestAmazonEndpointsOfAWS(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for want, give := range map[string]o{
+		"ec2." + region + ".amazonaws.com:443":      {},
+		"ec2-fips." + region + ".amazonaws.com:443": {"use_fips_endpoint": true},
+		"ec2." + region + ".api.aws:443":            {"use_dualstack_endpoint": true},
+	} {
+		b := newBox(t)
+		asked := make(chan string, 100)
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked <- r.Host
+			w.WriteHeader(http.StatusForbidden)
+		}))
+		defer proxy.Close()
+		b.env = append(b.env, "AWS_ENDPOINT_URL=", "HTTPS_PROXY="+proxy.URL)
+		options := o{"type": "amazon-chroot", "source_ami": sourceID, "ami_name": "never made", "max_retries": 1}
+		for k, v := range give {
+			options[k] = v
+		}
+		b.fails(b.template(options, shell("true")), "amazon-chroot")
+		if len(asked) == 0 {
+			t.Errorf("%v: the builder asks nobody", give)
+		}
+		for len(asked) > 0 {
+			if got := <-asked; got != want {
+				t.Errorf("%v: the builder asks %s, want %s", give, got, want)
+			}
+		}
+	}
 }

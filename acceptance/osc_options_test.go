@@ -74,7 +74,7 @@ func (b *box) snapshotOf(i osc.Image) osc.Snapshot {
 	panic("unreachable")
 }
 
-func tagsOf(tags []osc.ResourceTag) map[string]string {
+func oscTags(tags []osc.ResourceTag) map[string]string {
 	all := map[string]string{}
 	for _, t := range tags {
 		all[t.Key] = t.Value
@@ -142,14 +142,18 @@ var oscOptions = []oscOption{
 	{"description and tags", opts{
 		"omi_description": "of {{.SourceOMI}}, {{.SourceOMIName}}, in {{.BuildRegion}}, for {{.SourceOMITags.os}}",
 		"tags":            opts{"region": "{{.BuildRegion}}", "both": "image"},
+		"tag":             []opts{{"key": "block", "value": "of {{.SourceOMIName}}"}},
 		"snapshot_tags":   opts{"from": "{{.SourceOMIName}} {{.BuildRegion}}", "both": "snapshot"},
+		"snapshot_tag":    []opts{{"key": "cut", "value": "{{.BuildRegion}}"}},
 	}, func(b *box, made osc.Image, _ string) {
 		source := b.omi("rich")
 		want(b, "description", *made.Description, "of "+source.ImageId+", rich, in "+region+", for plenty")
-		want(b, "tags", tagsOf(made.Tags), map[string]string{"region": region, "both": "image"})
+		want(b, "tags", oscTags(made.Tags), map[string]string{"region": region, "both": "image", "block": "of rich"})
 		snapshot := b.snapshotOf(made)
 		want(b, "the snapshot's description", *snapshot.Description, *made.Description)
-		want(b, "the snapshot's tags", tagsOf(*snapshot.Tags), map[string]string{"region": region, "both": "snapshot", "from": "rich " + region})
+		want(b, "the snapshot's tags", oscTags(*snapshot.Tags), map[string]string{
+			"region": region, "both": "snapshot", "from": "rich " + region, "block": "of rich", "cut": region,
+		})
 	}},
 	{"accounts of the image", opts{"omi_account_ids": []string{otherAccount}}, func(b *box, made osc.Image, _ string) {
 		want(b, "launch permissions", *made.PermissionsToLaunch.AccountIds, []string{otherAccount})
@@ -278,7 +282,10 @@ func TestOSCRootVolumeTags(t *testing.T) {
 	t.Parallel()
 	b := newBox(t)
 	seen := filepath.Join(b.dir, "seen")
-	template := b.template(flavors[1].basic(opts{"root_volume_tags": opts{"of": "{{.SourceOMIName}} {{.BuildRegion}}"}}),
+	template := b.template(flavors[1].basic(opts{
+		"root_volume_tags": opts{"of": "{{.SourceOMIName}} {{.BuildRegion}}"},
+		"root_volume_tag":  []opts{{"key": "block", "value": "{{.SourceOMI}}"}},
+	}),
 		map[string]any{"type": "shell-local", "inline": []string{"while ! [ -e " + seen + " ]; do sleep 0.1; done"}})
 	found := make(chan map[string]string, 1)
 	go func() {
@@ -286,7 +293,7 @@ func TestOSCRootVolumeTags(t *testing.T) {
 		for range 200 {
 			got, err := b.outscale().ReadVolumes(t.Context(), osc.ReadVolumesRequest{Filters: &osc.FiltersVolume{TagKeys: &[]string{"of"}}})
 			if err == nil && len(*got.Volumes) == 1 {
-				found <- tagsOf((*got.Volumes)[0].Tags)
+				found <- oscTags((*got.Volumes)[0].Tags)
 				return
 			}
 			time.Sleep(50 * time.Millisecond)
@@ -294,7 +301,7 @@ func TestOSCRootVolumeTags(t *testing.T) {
 		found <- nil
 	}()
 	b.build(template)
-	if tags := <-found; tags["of"] != "busybox "+region || tags["packer-chroot-build"] == "" {
+	if tags := <-found; tags["of"] != "busybox "+region || tags["block"] != sourceID || tags["packer-chroot-build"] == "" {
 		t.Errorf("the volume was tagged %v", tags)
 	}
 }
@@ -358,6 +365,40 @@ func TestOSCForeignSource(t *testing.T) {
 			want(&b, "content", b.content(b.disk(made.ImageId), "/root/mark"), "here\n")
 		})
 	}
+}
+
+// TestOSCForeignSourceOfManyDevices: the image keeps a further device of a copied
+// source, with the copy's snapshot, which is not the account's own otherwise.
+func TestOSCForeignSourceOfManyDevices(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	b := newOutscaleBox(t)
+	theirs, name, root, second, all := b.outscaleAs(otherKeyID), "two devices", "/dev/sda1", "/dev/sdb", true
+	one := b.foreign("one device", false)
+	got, err := theirs.ReadImages(t.Context(), osc.ReadImagesRequest{Filters: &osc.FiltersImage{ImageIds: &[]string{one}}})
+	b.must(err)
+	snapshot := *(*(*got.Images)[0].BlockDeviceMappings)[0].Bsu.SnapshotId
+	two, err := theirs.CreateImage(t.Context(), osc.CreateImageRequest{
+		ImageName: &name, RootDeviceName: &root, BlockDeviceMappings: &[]osc.BlockDeviceMappingImage{
+			{DeviceName: &root, Bsu: &osc.BsuToCreate{SnapshotId: &snapshot}},
+			{DeviceName: &second, Bsu: &osc.BsuToCreate{SnapshotId: &snapshot}},
+		},
+	})
+	b.must(err)
+	_, err = theirs.UpdateImage(t.Context(), osc.UpdateImageRequest{ImageId: two.Image.ImageId, PermissionsToLaunch: &osc.PermissionsOnResourceCreation{
+		Additions: &osc.PermissionsOnResource{GlobalPermission: &all},
+	}})
+	b.must(err)
+	before := len(b.inventory())
+	output := b.build(b.template(flavors[1].basic(opts{"source_omi": two.Image.ImageId, "omi_name": "made of two"}), shell("true")))
+	made := b.omi("made of two")
+	want(b, "devices", deviceList(made), []string{
+		"/dev/sda1 1 GiB standard iops=0 snapshot=true deleted=true", "/dev/sdb 1 GiB standard iops=0 snapshot=true deleted=true",
+	})
+	if strings.Contains(output, "could not") {
+		t.Errorf("something is left:\n%s", output)
+	}
+	want(b, "what is more in the cloud", len(b.inventory())-before, 3) // the image, its snapshot, and its other device's
 }
 
 // TestOSCRefusals: what is refused, with what is said, and nothing created.

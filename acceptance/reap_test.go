@@ -51,7 +51,8 @@ const (
 	everybody killed = "everybody"
 )
 
-// killAt begins a build, and kills it at a moment.
+// killAt begins a build, and kills it at a moment. What ran in the chroot runs on, and
+// a keeper that lives is about to leave.
 func (b *box) killAt(f flavor, m moment, whom killed) {
 	b.t.Helper()
 	started := filepath.Join(b.dir, "started")
@@ -75,7 +76,6 @@ func (b *box) killAt(f flavor, m moment, whom killed) {
 	}
 	u.kill(f, whom)
 	_ = u.cmd.Wait() // it was killed, or tells that its plugin was
-	u.until(time.Minute, "ended", func() bool { return len(processesWith(b.marker)) == 0 })
 	b.control(http.MethodDelete, "faults", nil, nil)
 	b.control(http.MethodDelete, "held", nil, nil)
 	b.must(os.RemoveAll(filepath.Join(b.dir, "tmp"))) // Packer's own

@@ -52,7 +52,7 @@ func mapped(devices ...o) o {
 const (
 	account = "123456789012"
 	kmsKey  = "1234abcd-12ab-34cd-56ef-1234567890ab"
-	role    = "arn:aws:iam::123456789012:role/build"
+	roleID  = "arn:aws:iam::123456789012:role/build"
 	org     = "arn:aws:organizations::123456789012:organization/o-a1b2c3d4e5"
 	unit    = "arn:aws:organizations::123456789012:ou/o-a1b2c3d4e5/ou-ab12-12345678"
 )
@@ -92,9 +92,9 @@ func rightTemplates() []template {
 		{name: "insecure_skip_tls_verify", options: o{"insecure_skip_tls_verify": true}},
 		{name: "aws_polling", options: o{"aws_polling": o{"delay_seconds": 30, "max_attempts": 50}}},
 		{name: "aws_polling of a delay", options: o{"aws_polling": o{"delay_seconds": 30}}},
-		{name: "assume_role", options: o{"assume_role": o{"role_arn": role}}},
+		{name: "assume_role", options: o{"assume_role": o{"role_arn": roleID}}},
 		{name: "assume_role with all", options: o{"assume_role": o{
-			"role_arn": role, "duration_seconds": 3600, "external_id": "us", "policy": `{"Version":"2012-10-17","Statement":[]}`,
+			"role_arn": roleID, "duration_seconds": 3600, "external_id": "us", "policy": `{"Version":"2012-10-17","Statement":[]}`,
 			"policy_arns": []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, "session_name": "packer",
 			"tags": o{"team": "a"}, "transitive_tag_keys": []string{"team"},
 		}}},
@@ -102,7 +102,7 @@ func rightTemplates() []template {
 		{name: "endpoints", newer: true, options: o{"use_fips_endpoint": true, "use_dualstack_endpoint": true, "custom_endpoint_metadata": "http://127.0.0.1:1"}},
 		{name: "endpoint with a region", options: o{"custom_endpoint_ec2": "https://ec2.{region}.example.com"}},
 		{name: "instance_id", newer: true, options: o{"instance_id": "i-0123456789abcdef0"}},
-		{name: "vault", newer: true, options: o{"vault_aws_engine": o{"name": "images", "engine_name": "aws", "role_arn": role, "ttl": "3600s"}}},
+		{name: "vault", newer: true, options: o{"vault_aws_engine": o{"name": "images", "engine_name": "aws", "role_arn": roleID, "ttl": "3600s"}}},
 
 		{name: "source_ami_filter", options: o{"source_ami": nil, "source_ami_filter": debian}},
 		{name: "source_ami and source_ami_filter", options: o{"source_ami_filter": debian}},
@@ -241,7 +241,7 @@ func refusedTemplates() []template {
 		{name: "max_retries below 0", refused: "max_retries", options: o{"max_retries": -1}},
 		{name: "a token alone", refused: "token", options: o{"token": "t"}},
 		{name: "a role that is none", refused: "assume_role", options: o{"assume_role": o{"role_arn": "build"}}},
-		{name: "a session of a minute", refused: "assume_role", options: o{"assume_role": o{"role_arn": role, "duration_seconds": 60}}},
+		{name: "a session of a minute", refused: "assume_role", options: o{"assume_role": o{"role_arn": roleID, "duration_seconds": 60}}},
 		{name: "an endpoint that is none", refused: "custom_endpoint_ec2", options: o{"custom_endpoint_ec2": "ftp://example.com"}},
 		{name: "polling below 0", refused: "aws_polling", options: o{"aws_polling": o{"delay_seconds": -1}}},
 		{name: "a group that is none", refused: "ami_groups", options: o{"ami_groups": []string{"friends"}}},

@@ -28,8 +28,7 @@ func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report 
 	if err != nil {
 		return Result{}, b.failed(ctx, err)
 	}
-	old := b.armReplaced(b.keep())
-	result.Leftovers = b.cleared(ctx, old)
+	result.Leftovers = b.cleared(ctx, b.keep())
 	return result, nil
 }
 
@@ -151,16 +150,17 @@ func (b *build) stacks() []*undo.Stack {
 	return append(slices.Clone(b.regions), b.products, b.scaffold, b.replaced)
 }
 
-// keep makes what was made stay: the build has succeeded. It answers the acts that
-// are not undone any more.
-func (b *build) keep() []act {
+// keep makes what was made stay: the build has succeeded. It answers the acts by which
+// the snapshots of replaced images go; that they are to is settled in the same moment.
+func (b *build) keep() []*armed {
+	stacks := append(slices.Clone(b.regions), b.products)
 	var kept []act
-	products := append(slices.Clone(b.regions), b.products)
-	for _, stack := range products {
+	for _, stack := range stacks {
 		kept = append(kept, b.pending(stack)...)
 	}
-	b.letBe(products...)
-	return kept
+	old := b.armReplaced(kept)
+	b.letBe(stacks...)
+	return old
 }
 
 // failed undoes everything, unless the user wants it left, and tells.

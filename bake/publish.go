@@ -122,11 +122,31 @@ func (b *build) removeCopies(ctx context.Context, a act, learn func(func(*act)))
 		}
 		a.Image, a.Snapshots = id, union(a.Snapshots, snapshots)
 		learn(func(known *act) { known.Image, known.Snapshots = a.Image, a.Snapshots })
-		if err := b.remove(ctx, Product{Region: a.Region, Image: a.Image, Snapshots: a.Snapshots}); err != nil {
+		own, err := b.ownSnapshots(ctx, cloud, a)
+		if err != nil {
+			return err
+		}
+		if err := b.remove(ctx, Product{Region: a.Region, Image: a.Image, Snapshots: own}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// ownSnapshots are those of a copy's snapshots that no other image uses: an image
+// made of a copied source may have its further devices.
+func (b *build) ownSnapshots(ctx context.Context, cloud Cloud, copied act) ([]SnapshotID, error) {
+	var own []SnapshotID
+	for _, id := range copied.Snapshots {
+		users, err := cloud.FindImages(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(users, func(user ImageID) bool { return user != copied.Image }) {
+			own = append(own, id)
+		}
+	}
+	return own, nil
 }
 
 // snapshotsOf reads the snapshots of a copy, which are shown some time after it. One

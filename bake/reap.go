@@ -239,10 +239,19 @@ func (b *build) inherit(j *undo.Journal) error {
 		if err != nil {
 			return err
 		}
-		if flying := b.waits.InFlight - time.Since(p.At); !a.Answered {
-			b.waits.Lost = max(b.waits.Lost, min(flying, b.waits.InFlight))
+		stack, note := b.stackCalled(p.Stack), j.Note(p)
+		if stack == b.replaced && !j.Kept(b.products.Name()) {
+			// The build did not succeed: the replaced image comes back, and needs its
+			// snapshots.
+			if err := note.Over(); err != nil {
+				return err
+			}
+			continue
 		}
-		b.hold(b.stackCalled(p.Stack), a, j.Note(p))
+		if !a.Answered {
+			b.waits.Lost = max(b.waits.Lost, min(b.waits.InFlight, b.waits.InFlight-time.Since(p.At)))
+		}
+		b.hold(stack, a, note)
 	}
 	return nil
 }
@@ -392,12 +401,14 @@ func (b *build) tagged(ctx context.Context, id VolumeID) (bool, error) {
 	if err != nil || slices.Contains(ids, id) {
 		return err == nil, err
 	}
-	_, err = b.cloud.Volume(ctx, id)
+	v, err := b.cloud.Volume(ctx, id)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return false, nil
 	case err != nil:
 		return false, err
+	case v.State == VolumeDeleting: // some clouds take the tags first
+		return false, nil
 	}
 	return false, fmt.Errorf("%s does not carry the tag of build %s: it is left alone", id, b.plan.Build)
 }

@@ -431,6 +431,19 @@ func TestReapDryRunTells(t *testing.T) {
 	})
 }
 
+// TestReapDeleting: a volume that goes already has lost its tags, and is no concern.
+func TestReapDeleting(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		dir := w.orphaned()
+		w.volumes["vol-1"].build, w.volumeState = "", bake.VolumeDeleting
+		clear(w.mounted)
+		all, err := bake.Reap(t.Context(), w, machine{w}, w, reaping(dir))
+		if err != nil || len(all) != 1 || all[0].Fate != bake.Removed {
+			t.Errorf("%+v, %v", all, err)
+		}
+	})
+}
+
 // TestReapElsewhereAttached: a volume that somebody has attached to another host is
 // theirs now.
 func TestReapElsewhereAttached(t *testing.T) {

@@ -167,14 +167,14 @@ func (b *build) stays(ctx context.Context, cloud Cloud, a act) (bool, error) {
 		if err != nil || time.Since(begun) >= b.waits.Lost {
 			return err == nil, err
 		}
-		if err := sleep(ctx, b.waits.Lost/4); err != nil {
+		if err := sleep(ctx, min(b.waits.Lost/4, mostBetween)); err != nil {
 			return false, err
 		}
 	}
 }
 
-// armReplaced has the snapshots of replaced images deleted, if the user wants that,
-// now that nothing needs them any more. kept are the acts that are not to be undone.
+// armReplaced has the snapshots of replaced images deleted once the build has
+// succeeded, if the user wants that. kept are the acts that are then not undone.
 func (b *build) armReplaced(kept []act) []*armed {
 	if !b.plan.DeleteReplaced {
 		return nil
@@ -185,9 +185,10 @@ func (b *build) armReplaced(kept []act) []*armed {
 			continue
 		}
 		for _, id := range a.Record.Snapshots {
-			it, err := b.arm(b.replaced, act{Kind: actOldSnapshot, Answered: true, Region: a.Region, Image: a.Image, Snapshot: id})
+			old := act{Kind: actOldSnapshot, Answered: true, Region: a.Region, Image: a.Image, Snapshot: id}
+			it, err := b.arm(b.replaced, old)
 			if err != nil {
-				b.report.Warn("the image is made, but snapshot %s of %s stays: %v", id, a.Image, err)
+				b.report.Warn("the image is made, but the %s stays: %v", old, err)
 				continue
 			}
 			all = append(all, it)

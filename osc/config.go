@@ -19,7 +19,7 @@ type Config struct {
 	AccessConfig        `mapstructure:",squash"`
 	SourceConfig        `mapstructure:",squash"`
 	ImageConfig         `mapstructure:",squash"`
-	PublishingConfig    `mapstructure:",squash"`
+	PublishConfig       `mapstructure:",squash"`
 }
 
 // kind is osc-chroot toward Packer. The limits are those of CreateImage,

@@ -51,7 +51,7 @@ func (s SourceConfig) checkSource() []error {
 
 // filter is the filter as Cloud takes it.
 func (f SourceFilterConfig) filter() SourceFilter {
-	return SourceFilter{Filters: f.Filters, Owners: f.Owners, MostRecent: f.MostRecent}
+	return SourceFilter(f)
 }
 
 func (c *Config) sourceWarnings() []string {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
@@ -73,16 +72,6 @@ type Mapping struct {
 // io1 is the only volume type whose IOPS the user provisions.
 const io1 = "io1"
 
-// The API's limits of a volume.
-const (
-	maxSizeGiB    = 14901
-	maxIOPS       = 13000
-	maxIOPSPerGiB = 300
-)
-
-// maxVolumes is how many volumes a VM can have, its root included.
-const maxVolumes = 40
-
 var ephemeral = regexp.MustCompile(`^ephemeral[0-9]+$`)
 
 // check finds what the API would refuse in the mapping of a device that is not
@@ -129,20 +118,4 @@ func (m Mapping) checkVolume() error {
 		return fmt.Errorf("iops is set for device %s, whose volume_type is not io1", m.DeviceName)
 	}
 	return checkVolume("device "+m.DeviceName, m.VolumeType, m.VolumeSizeGiB, m.IOPS)
-}
-
-// checkVolume holds a volume against the API's limits. What is 0 or empty is not
-// known, or left to the API.
-func checkVolume(what, volumeType string, sizeGiB, iops int64) error {
-	switch {
-	case volumeType != "" && !slices.Contains(kind.VolumeTypes, volumeType):
-		return fmt.Errorf("%s has the volume_type %q, which is none of %s", what, volumeType, strings.Join(kind.VolumeTypes, ", "))
-	case sizeGiB < 0 || sizeGiB > maxSizeGiB:
-		return fmt.Errorf("%s has the volume_size %d, which is not from 1 to %d GiB", what, sizeGiB, maxSizeGiB)
-	case iops < 0 || iops > maxIOPS:
-		return fmt.Errorf("%s has iops %d, which is not from 1 to %d", what, iops, maxIOPS)
-	case sizeGiB > 0 && iops > sizeGiB*maxIOPSPerGiB:
-		return fmt.Errorf("%s has iops %d, which is more than %d for each of %d GiB", what, iops, maxIOPSPerGiB, sizeGiB)
-	}
-	return nil
 }

@@ -1,9 +1,9 @@
 //go:generate packer-sdc struct-markdown
 package osc
 
-// PublishingConfig is who may launch the image. Who may use its snapshots has
+// PublishConfig is who may launch the image. Who may use its snapshots has
 // options of its own, which both clouds have.
-type PublishingConfig struct {
+type PublishConfig struct {
 	// The ids of the accounts that may launch the OMI. By default none may but the
 	// account itself. It says nothing of the snapshot: see `snapshot_users`.
 	OMIAccountIDs []string `mapstructure:"omi_account_ids"`

@@ -1,0 +1,131 @@
+package builder_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
+)
+
+// hosted is a cloud that knows where it is, and nothing else.
+type hosted struct{ bake.Cloud }
+
+func (hosted) Host(context.Context) (bake.Host, error) { return facts.Host, nil }
+
+// reap runs the command, with a cloud that is reached or not.
+func reap(t *testing.T, connect error, args ...string) (status int, stdout, stderr string, reach []builder.Reach) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = builder.Reaper{
+		Program: "packer-plugin-test", Kind: kind, Host: builder.Host{GOOS: "linux", Machine: anyMachine},
+		Connect: func(_ context.Context, to builder.Reach) (builder.Session, error) {
+			reach = append(reach, to)
+			return builder.Session{Cloud: hosted{}, Endpoint: "http://user:pass@here?key=value"}, connect
+		},
+	}.Run(t.Context(), args, &out, &errs)
+	return status, out.String(), errs.String(), reach
+}
+
+// journals is a directory that holds one torn journal.
+func journals(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "BUILD1.journal"), []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestReapCommandLine(t *testing.T) {
+	empty := t.TempDir()
+	tests := []struct {
+		name           string
+		args           []string
+		connect        error
+		status         int
+		stdout, stderr string
+	}{
+		{name: "help", args: []string{"--help"}, status: builder.ReapClean, stdout: "--dry-run"},
+		{name: "help names the directory", args: []string{"-h"}, status: builder.ReapClean, stdout: "PACKER_CHROOT_STATE_DIR"},
+		{name: "an unknown flag", args: []string{"--force"}, status: builder.ReapUsage, stderr: "-force"},
+		{name: "an argument", args: []string{"everything"}, status: builder.ReapUsage, stderr: `"everything" is one argument too many`},
+		{name: "nothing to reap", args: []string{"--state-dir", filepath.Join(empty, "missing")}, connect: errors.New("never asked")},
+		{name: "nothing to reap, as JSON", args: []string{"--json", "--state-dir", filepath.Join(empty, "missing")}, stdout: "[]"},
+		{name: "no cloud", args: []string{"--state-dir", journals(t)}, connect: errors.New("no keys"), status: builder.ReapLeft, stderr: "no keys"},
+		{name: "something is left", args: []string{"--state-dir", journals(t)}, status: builder.ReapLeft, stdout: "build BUILD1: unreadable; build BUILD1: the journal is damaged"},
+		{name: "a dry run", args: []string{"--dry-run", "--state-dir", journals(t)}, status: builder.ReapLeft, stdout: "build BUILD1: unreadable"},
+		{name: "no directory", args: []string{"--state-dir", "/dev/null"}, status: builder.ReapLeft, stderr: "/dev/null"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			status, stdout, stderr, _ := reap(t, test.connect, test.args...)
+			if status != test.status || !strings.Contains(stdout, test.stdout) || !strings.Contains(stderr, test.stderr) ||
+				(test.stderr == "" && stderr != "") || (test.stdout == "" && stdout != "") {
+				t.Errorf("status %d\n%s\n%s", status, stdout, stderr)
+			}
+		})
+	}
+}
+
+// TestReapReaches: the flags say how the cloud is reached.
+func TestReapReaches(t *testing.T) {
+	_, _, _, reach := reap(t, nil, "--state-dir", journals(t), "--region", "there", "--profile", "me", "--endpoint", "http://here")
+	equal(t, "reach", reach, []builder.Reach{{Region: "there", Profile: "me", Endpoint: "http://here"}})
+}
+
+// TestReapTellsMachines what became of each build.
+func TestReapTellsMachines(t *testing.T) {
+	dir := journals(t)
+	t.Setenv("PACKER_CHROOT_STATE_DIR", dir)
+	status, stdout, _, _ := reap(t, nil, "--json")
+	var all []bake.Remains
+	if err := json.Unmarshal([]byte(stdout), &all); err != nil {
+		t.Fatal(err)
+	}
+	if status != builder.ReapLeft || len(all) != 1 || all[0].Build != "BUILD1" || all[0].Fate != bake.Unreadable ||
+		all[0].Journal != filepath.Join(dir, "BUILD1.journal") || !strings.Contains(all[0].Problem, "BUILD1.torn") {
+		t.Errorf("status %d, %s", status, stdout)
+	}
+}
+
+// TestStateDir: builds remember themselves where the user says, or where such things
+// are.
+func TestStateDir(t *testing.T) {
+	for _, test := range []struct{ name, env, xdg, want string }{
+		{"the user's", "/there", "/xdg", "/there"},
+		{"root's", "", "/xdg", "/var/lib/packer-chroot"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.env == "" && os.Geteuid() != 0 {
+				test.want = filepath.Join(test.xdg, "packer-chroot")
+			}
+			t.Setenv("PACKER_CHROOT_STATE_DIR", test.env)
+			t.Setenv("XDG_STATE_HOME", test.xdg)
+			var plan bake.Plan
+			j := job(t, nil)
+			j.Connect = func(context.Context, func(string, ...any)) (builder.Session, error) {
+				return builder.Session{Endpoint: "https://user:pass@here/api?secret=1"}, nil
+			}
+			_, err := build(t.Context(), t, &screen{}, noProvisioner, j, func(_ context.Context, p bake.Plan, _ bake.Reporter) error {
+				plan = p
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if plan.StateDir != test.want || plan.Program != kind.Type || plan.Endpoint != "https://here/api" {
+				t.Errorf("%q, %q, %q", plan.StateDir, plan.Program, plan.Endpoint)
+			}
+		})
+	}
+}

@@ -1,0 +1,97 @@
+package osc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// recorded is what Record writes down: how the image is registered, and what is
+// given to it afterwards.
+type recorded struct {
+	Request     api.CreateImageRequest     `json:"request"`
+	Permissions *api.PermissionsOnResource `json:"permissions,omitempty"`
+	Tags        map[string]string          `json:"tags,omitempty"`
+}
+
+// Record reads all that is needed to register an image again.
+func (c *Cloud) Record(ctx context.Context, id bake.ImageID) (bake.Record, error) {
+	found, err := c.readImage(ctx, string(id))
+	if err != nil {
+		return bake.Record{}, err
+	}
+	if err := c.replaceable(found); err != nil {
+		return bake.Record{}, fmt.Errorf("image %s (%s) cannot be replaced: %w", id, value(found.ImageName), err)
+	}
+	data, err := json.Marshal(recorded{
+		Request:     restoring(found),
+		Permissions: shared(found),
+		Tags:        tagMap(found.Tags),
+	})
+	if err != nil {
+		return bake.Record{}, fmt.Errorf("cannot record image %s: %w", id, err)
+	}
+	return bake.Record{Image: id, Name: value(found.ImageName), Snapshots: imageSnapshots(found), Data: data}, nil
+}
+
+// replaceable tells why an image cannot be deregistered or registered again, if so.
+func (c *Cloud) replaceable(i api.Image) error {
+	root := rootMapping(i)
+	switch {
+	case i.AccountId != c.client.account:
+		return fmt.Errorf("it belongs to account %s", i.AccountId)
+	case i.State == api.ImageStatePending:
+		return errors.New("it is pending")
+	case i.State == api.ImageStateAvailable && (root == nil || len(snapshotsOf(*root)) == 0):
+		return errors.New("its root device has no snapshot, so that it could not be registered again")
+	case i.SecureBoot:
+		return errors.New("it has secure boot, with which no image can be registered")
+	}
+	return nil
+}
+
+// restoring is the request that makes an image as it is.
+func restoring(i api.Image) api.CreateImageRequest {
+	device := rootDevice
+	mappings := dataMappings(i)
+	if root := rootMapping(i); root != nil {
+		first := requestable(*root)
+		first.DeviceName = &device
+		mappings = append([]api.BlockDeviceMappingImage{first}, mappings...)
+	}
+	return api.CreateImageRequest{
+		ImageName: i.ImageName, Description: optional(value(i.Description)), Architecture: optional(i.Architecture),
+		RootDeviceName: &device, BlockDeviceMappings: &mappings, BootModes: optionalSlice(i.BootModes),
+		ProductCodes: optionalSlice(value(i.ProductCodes)), TpmMandatory: i.TpmMandatory,
+	}
+}
+
+// shared are the permissions that an image has, nil if none.
+func shared(i api.Image) *api.PermissionsOnResource {
+	have := value(i.PermissionsToLaunch)
+	return permissions(value(have.AccountIds), value(have.GlobalPermission))
+}
+
+// Restore registers an image again. It looks first whether that was done before,
+// by another process even.
+func (c *Cloud) Restore(ctx context.Context, record bake.Record) (bake.ImageID, error) {
+	var was recorded
+	if err := json.Unmarshal(record.Data, &was); err != nil {
+		return "", fmt.Errorf("the record of image %s (%s) cannot be read: %w", record.Image, record.Name, err)
+	}
+	if len(record.Snapshots) == 0 {
+		return "", fmt.Errorf("the record of image %s (%s) has no snapshot to register it again from", record.Image, record.Name)
+	}
+	key := imageKey{string(record.Snapshots[0]), record.Name}
+	made, err := c.createImage(ctx, was.Request, true, func(ctx context.Context) (*api.Image, error) { return c.registered(ctx, key) })
+	if err != nil {
+		return "", fmt.Errorf("cannot register image %q again: %w", record.Name, err)
+	}
+	id := bake.ImageID(made.ImageId)
+	return id, errors.Join(c.share(ctx, id, was.Permissions), c.tag(ctx, made.ImageId, was.Tags))
+}
