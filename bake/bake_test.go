@@ -471,6 +471,9 @@ func TestBadEndsAreNoticed(t *testing.T) {
 						t.Errorf("error %q does not say %q", err, part)
 					}
 				}
+				if left := w.left(); len(left) > 0 {
+					t.Errorf("left: %v, by an error of %v", left, err)
+				}
 			})
 		})
 	}
