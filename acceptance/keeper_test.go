@@ -86,6 +86,7 @@ func (u *underway) mounted() bool { return strings.Contains(read("/proc/self/mou
 func TestPluginKilled(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
+		before := b.inventory()
 		u := b.begin(f, shell("(setsid sleep 1000 &) ; trap '' HUP INT TERM; sleep 1000 & sleep 1000"))
 		u.until(time.Minute, "at work", func() bool { return u.inside() >= 4 })
 		plugin := u.process("packer-plugin-"+f.name, "start")
@@ -100,10 +101,8 @@ func TestPluginKilled(t *testing.T) {
 		if err := u.cmd.Wait(); err == nil {
 			t.Errorf("packer ended well:\n%s", u.out)
 		}
-		// what the keeper does not do: it knows nothing of the cloud
-		b.detachAll()
-		_ = os.RemoveAll(filepath.Join(b.dir, "lock"))
-		_ = os.RemoveAll(filepath.Join(b.dir, "tmp"))
+		b.emptyTmp()
+		b.reaped(f, before) // what the keeper does not do: it knows nothing of the cloud
 	})
 }
 

@@ -74,7 +74,7 @@ func (b *box) snapshotOf(i osc.Image) osc.Snapshot {
 	panic("unreachable")
 }
 
-func oscTags(tags []osc.ResourceTag) map[string]string {
+func outscaleTags(tags []osc.ResourceTag) map[string]string {
 	all := map[string]string{}
 	for _, t := range tags {
 		all[t.Key] = t.Value
@@ -148,10 +148,10 @@ var oscOptions = []oscOption{
 	}, func(b *box, made osc.Image, _ string) {
 		source := b.omi("rich")
 		want(b, "description", *made.Description, "of "+source.ImageId+", rich, in "+region+", for plenty")
-		want(b, "tags", oscTags(made.Tags), map[string]string{"region": region, "both": "image", "block": "of rich"})
+		want(b, "tags", outscaleTags(made.Tags), map[string]string{"region": region, "both": "image", "block": "of rich"})
 		snapshot := b.snapshotOf(made)
 		want(b, "the snapshot's description", *snapshot.Description, *made.Description)
-		want(b, "the snapshot's tags", oscTags(*snapshot.Tags), map[string]string{
+		want(b, "the snapshot's tags", outscaleTags(*snapshot.Tags), map[string]string{
 			"region": region, "both": "snapshot", "from": "rich " + region, "block": "of rich", "cut": region,
 		})
 	}},
@@ -293,7 +293,7 @@ func TestOSCRootVolumeTags(t *testing.T) {
 		for range 200 {
 			got, err := b.outscale().ReadVolumes(t.Context(), osc.ReadVolumesRequest{Filters: &osc.FiltersVolume{TagKeys: &[]string{"of"}}})
 			if err == nil && len(*got.Volumes) == 1 {
-				found <- oscTags((*got.Volumes)[0].Tags)
+				found <- outscaleTags((*got.Volumes)[0].Tags)
 				return
 			}
 			time.Sleep(50 * time.Millisecond)

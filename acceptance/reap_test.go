@@ -78,7 +78,13 @@ func (b *box) killAt(f flavor, m moment, whom killed) {
 	_ = u.cmd.Wait() // it was killed, or tells that its plugin was
 	b.control(http.MethodDelete, "faults", nil, nil)
 	b.control(http.MethodDelete, "held", nil, nil)
-	b.must(os.RemoveAll(filepath.Join(b.dir, "tmp"))) // Packer's own
+	b.emptyTmp()
+}
+
+// emptyTmp removes the temporary files of a Packer that was killed.
+func (b *box) emptyTmp() {
+	b.t.Helper()
+	b.must(os.RemoveAll(filepath.Join(b.dir, "tmp")))
 	b.must(os.Mkdir(filepath.Join(b.dir, "tmp"), 0o700))
 }
 

@@ -133,6 +133,42 @@ func TestReservationIsNotInherited(t *testing.T) {
 	_ = release()
 }
 
+// TestSweep removes what is left of reservations, and nothing else.
+func TestSweep(t *testing.T) {
+	m, dir := here(t), t.TempDir()
+	if err := m.Sweep(filepath.Join(dir, "missing")); err != nil {
+		t.Error(err)
+	}
+	held, release, err := m.Reserve(dir, []bake.DeviceName{"/dev/sdzzv"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(dir, "a user's")
+	for _, path := range []string{filepath.Join(dir, "device-zzu"), other} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(dir, "device-link")
+	if err := os.Symlink(other, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Sweep(dir); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	var left []string
+	for _, entry := range entries {
+		left = append(left, entry.Name())
+	}
+	if diff := cmp.Diff([]string{"a user's", "device-link", "device-zzv"}, left); diff != "" || err != nil {
+		t.Errorf("left, while %s is held, %v (-want +got):\n%s", held, err, diff)
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+}
+
 // partitioned is a disk of one ext4 partition, on a block device whose partitions
 // the kernel may not know yet.
 func partitioned(t *testing.T) (device string) {

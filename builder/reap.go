@@ -230,23 +230,21 @@ func (f reapFlags) print(to io.Writer, all []bake.Remains) error {
 
 // describe tells of a build in a line for a person.
 func describe(r bake.Remains) string {
-	line := fmt.Sprintf("build %s", r.Build)
+	build := fmt.Sprintf("build %s", r.Build)
 	if !r.Start.IsZero() {
-		line += " of " + r.Start.Format(time.RFC3339)
+		build += " of " + r.Start.Format(time.RFC3339)
 	}
-	line += ": " + string(r.Fate)
-	for _, list := range []struct {
-		title string
-		items []string
-	}{{"undone", r.Undone}, {"to undo", r.Pending}} {
-		if len(list.items) > 0 {
-			line += "; " + list.title + ": " + strings.Join(list.items, ", ")
-		}
+	parts := []string{build + ": " + string(r.Fate)}
+	if len(r.Undone) > 0 {
+		parts = append(parts, "undone: "+strings.Join(r.Undone, ", "))
+	}
+	if len(r.Pending) > 0 {
+		parts = append(parts, "to undo: "+strings.Join(r.Pending, ", "))
 	}
 	if r.Problem != "" {
-		line += "; " + r.Problem
+		parts = append(parts, r.Problem)
 	}
-	return line
+	return strings.Join(parts, "; ")
 }
 
 // terminal reports to who has started the command.

@@ -29,12 +29,10 @@ func (m *Mounted) endAll(ctx context.Context) error {
 	maps.Copy(relatives, m.keeper.family)
 	deadline := time.Now().Add(m.keeper.busy + m.keeper.graceNow())
 	for thorough := false; ; {
-		r, err := m.reach()
+		kin, others, err := m.look(thorough, relatives)
 		if err != nil {
 			return err
 		}
-		r.maps = thorough
-		kin, others := findOthers(r, relatives)
 		if len(others) == 0 && thorough {
 			return stillHeld(m.real, kin)
 		}
@@ -48,6 +46,19 @@ func (m *Mounted) endAll(ctx context.Context) error {
 			return stillHeld(m.real, others)
 		}
 	}
+}
+
+// look finds the holders, and sets this process and its parents apart. Thoroughly, it
+// looks at mapped files too.
+func (m *Mounted) look(thorough bool, relatives family) (kin, others []holder, err error) {
+	defer visit(unix.LOCK_SH)()
+	r, err := m.reach()
+	if err != nil {
+		return nil, nil, err
+	}
+	r.maps = thorough
+	kin, others = findOthers(r, relatives)
+	return kin, others, nil
 }
 
 // findOthers finds the holders, and sets this process and its parents apart.

@@ -85,7 +85,7 @@ func TestMountRefuses(t *testing.T) {
 		{"the host's root", chroot.MountSpec{Type: "tmpfs", Path: "/x/.."}, []string{"/x/.."}},
 		{"no device", chroot.MountSpec{Device: "/dev/none", Path: filepath.Join(dir, "new")}, []string{"/dev/none", "no such file"}},
 		{"a blank device", chroot.MountSpec{Device: blank, Path: filepath.Join(dir, "new")}, []string{blank, "no file system"}},
-		{"swap space", chroot.MountSpec{Device: swap, Path: filepath.Join(dir, "new")}, []string{swap, "swap space"}},
+		{"swap space", chroot.MountSpec{Device: swap, Path: filepath.Join(dir, "new")}, []string{swap, "it holds swap"}},
 		{"the wrong type", chroot.MountSpec{Device: blank, Type: "ext4", Path: filepath.Join(dir, "new")}, []string{blank, "ext4", "invalid argument"}},
 		{"no such type", chroot.MountSpec{Device: blank, Type: "nonesuch", Path: filepath.Join(dir, "new")}, []string{"nonesuch", "does not have"}},
 		{"a bad option", chroot.MountSpec{Type: "tmpfs", Path: filepath.Join(dir, "new"), Options: []string{"ro,remount"}}, []string{`"remount"`}},

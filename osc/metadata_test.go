@@ -1,10 +1,13 @@
 package osc
 
 import (
+	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestInstanceID(t *testing.T) {
@@ -34,6 +37,23 @@ func TestInstanceID(t *testing.T) {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
+	}
+}
+
+// TestMetadataThatHang: a service that takes the question and never answers is given up.
+func TestMetadataThatHang(t *testing.T) {
+	release := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	t.Cleanup(s.Close)
+	t.Cleanup(func() { close(release) })
+	m := newMetadata(Access{MetadataEndpoint: s.URL})
+	if m.http.Timeout != metadataLimit {
+		t.Errorf("the time-out is %v", m.http.Timeout)
+	}
+	m.http.Timeout = 10 * time.Millisecond
+	var late net.Error
+	if _, err := m.instanceID(t.Context()); !errors.As(err, &late) || !late.Timeout() || !strings.Contains(err.Error(), "vm_id") {
+		t.Errorf("the error is %v", err)
 	}
 }
 

@@ -1,7 +1,6 @@
 package osc
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -43,7 +42,7 @@ func TestEveryOptionIsProved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	there := testsBelow(t, "..")
+	there := testsOf(t, "acceptance", "osc")
 	var proved []string
 	for _, row := range optionRow.FindAllStringSubmatch(string(table), -1) {
 		proved = append(proved, row[1])
@@ -61,22 +60,24 @@ func TestEveryOptionIsProved(t *testing.T) {
 
 var testName = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 
-// testsBelow are the names of all tests below a directory.
-func testsBelow(t *testing.T, dir string) map[string]bool {
+// testsOf are the tests of some packages, each with its package's name.
+func testsOf(t *testing.T, packages ...string) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, "_test.go") || entry.IsDir() {
-			return err
+	for _, name := range packages {
+		files, err := filepath.Glob(filepath.Join("..", name, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
 		}
-		text, err := os.ReadFile(path)
-		for _, match := range testName.FindAllStringSubmatch(string(text), -1) {
-			names[match[1]] = true
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, match := range testName.FindAllStringSubmatch(string(text), -1) {
+				names[name+"."+match[1]] = true
+			}
 		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	return names
 }

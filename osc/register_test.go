@@ -300,3 +300,12 @@ func TestConflictingImages(t *testing.T) {
 		})
 	}
 }
+
+// TestFailedImage: a failed image says why.
+func TestFailedImage(t *testing.T) {
+	s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[{"ImageId":"ami-12345678","State":"failed","StateComment":{"StateMessage":"no room"}}]}`}}})
+	got, err := s.cloud(Options{}).Image(t.Context(), "ami-12345678")
+	if err != nil || got.State != bake.ImageFailed || got.Reason != "no room" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

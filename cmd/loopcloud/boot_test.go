@@ -83,7 +83,7 @@ func TestQEMUBoots(t *testing.T) {
 		{"text", []string{id, "--dir", dir, "--until", "my machine"}, 0, "my machine", nil},
 		{"memory", []string{id, "--dir", dir, "--memory", "64", "--kvm", "no"}, 0, "login:", nil},
 		{"of a running cloud", []string{there, "--endpoint", running.endpoint, "--kvm=no"}, 0, "login:", nil},
-		{"silence", []string{id, "--dir", dir, "--until", "good bye", "--timeout", "2s", "--kvm", "no"}, statusFailed, "login:", []string{id, `"good bye"`, "2s", "first line\nmy machine login:"}},
+		{"silence", []string{id, "--dir", dir, "--until", "good bye", "--timeout", "10s", "--kvm", "no"}, statusFailed, "login:", []string{id, `"good bye"`, "10s", "first line\nmy machine login:"}},
 		{"against its boot mode", []string{withUEFI, "--dir", uefi, "--uefi=false", "--kvm", "no"}, 0, "login:", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {

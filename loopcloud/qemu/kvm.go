@@ -85,7 +85,7 @@ func (k KVM) Accelerator(ctx context.Context) (name, why string, err error) {
 	if _, err := os.Stat("/dev/kvm"); err != nil {
 		return byTCG, "there is no /dev/kvm", nil
 	}
-	works, err := works(ctx, byKVM)
+	works, err := works(ctx, byKVM, probeLimit)
 	if err != nil || works {
 		return byKVM, "", err
 	}
@@ -93,13 +93,13 @@ func (k KVM) Accelerator(ctx context.Context) (name, why string, err error) {
 }
 
 // works says whether the probing guest does its work in time.
-func works(ctx context.Context, accelerator string) (bool, error) {
+func works(ctx context.Context, accelerator string, limit time.Duration) (bool, error) {
 	disk, err := unnamed(probe())
 	if err != nil {
 		return false, err
 	}
 	defer disk.Close()
-	limited, cancel := context.WithTimeout(ctx, probeLimit)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd, err := command(limited, "-machine", "pc,accel="+accelerator, "-m", "16",
 		"-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive", "file=/proc/self/fd/3,format=raw,if=ide")

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 )
 
 // TestQEMUProbe: the probing guest does its work where guests run; what is no
@@ -15,7 +16,7 @@ func TestQEMUProbe(t *testing.T) {
 		t.Skip("needs qemu-system-x86_64: make qemu installs it")
 	}
 	for accelerator, want := range map[string]bool{byTCG: true, "none": false} {
-		if got, err := works(t.Context(), accelerator); err != nil || got != want {
+		if got, err := works(t.Context(), accelerator, time.Minute); err != nil || got != want {
 			t.Errorf("with %s: %v, %v", accelerator, got, err)
 		}
 	}
