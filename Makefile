@@ -1,9 +1,9 @@
 # What a plugin author expects of make: build dev test testacc generate plugin-check; and
-# demo peer qemu boot packer lint bench fuzz. Every target gets what it needs by itself.
+# demo peer public qemu boot packer lint bench fuzz. Every target gets what it needs by itself.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build packer sdc dev demo test testacc matrix peer qemu boot generate lint bench fuzz plugin-check setup clean FORCE
+.PHONY: build packer sdc dev demo test testacc matrix peer public qemu boot generate lint bench fuzz plugin-check setup clean FORCE
 
 # What is slow to make lives here, outside the checkout, and is made again when missing.
 CACHE := $(or $(PACKER_CHROOT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/packer-plugin-chroot)
@@ -49,10 +49,15 @@ testacc: setup build packer
 matrix: setup build packer
 	@ALL=1 go test -count=1 -timeout 30m -run '^(TestFault|TestFull|TestClocks|TestCancel)' ./acceptance
 
-# The public amazon plugin, unmodified, builds an image on loopcloud.
-peer: setup build packer
-	@tools/tool.sh "$(CACHE)" peer github.com/hashicorp/packer-plugin-amazon bin/peer/packer-plugin-amazon
-	@PEER_PLUGIN="$$PWD/bin/peer/packer-plugin-amazon" go test -count=1 -run '^TestPeer' -v ./acceptance
+PUBLIC := bin/peer/packer-plugin-amazon
+
+public:
+	@tools/tool.sh "$(CACHE)" peer github.com/hashicorp/packer-plugin-amazon $(PUBLIC)
+
+# The public amazon plugin, unmodified, builds an image on loopcloud, and is held
+# against this one.
+peer: setup build packer public
+	@PEER_PLUGIN="$$PWD/$(PUBLIC)" go test -count=1 -run '^TestPeer' -v ./acceptance
 
 # Disks are found on real NVMe controllers, in a virtual machine.
 qemu:
@@ -73,8 +78,8 @@ lint:
 	@bin/golangci-lint run ./...
 	@for os in darwin windows freebsd; do echo "vet for $$os"; GOOS=$$os CGO_ENABLED=0 go build ./cmd/packer-plugin-amazon-chroot ./cmd/packer-plugin-osc-chroot; done
 
-bench: setup build packer
-	@tools/bench.sh
+bench: setup build packer public
+	@PEER_PLUGIN="$$PWD/$(PUBLIC)" tools/bench.sh
 
 fuzz:
 	@tools/fuzz.sh $(FUZZTIME)

@@ -2,7 +2,6 @@ package acceptance
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -134,15 +133,7 @@ func TestDecodedDenial(t *testing.T) {
 	t.Parallel()
 	b := newBox(t)
 	before := b.inventory()
-	document, err := json.Marshal(map[string]any{"explicitDeny": true, "context": map[string]any{
-		"principal": map[string]string{"arn": "arn:aws:iam::123456789012:user/ci"},
-		"action":    "ec2:CreateVolume", "resource": "arn:aws:ec2:eu-west-2:123456789012:volume/*",
-	}})
-	b.must(err)
-	b.control(http.MethodPost, "faults", map[string]any{
-		"action": "CreateVolume", "status": 403, "code": "UnauthorizedOperation",
-		"message": "You are not authorized to perform this operation. Encoded authorization failure message: " + base64.StdEncoding.EncodeToString(document),
-	}, nil)
+	b.refuse("CreateVolume", encodedRefusal)
 	template := b.template(flavors[0].basic(map[string]any{"decode_authorization_messages": true}), shell("true"))
 	b.fails(template, "user/ci may not ec2:CreateVolume", "a policy denies that explicitly", "do not allow ec2:CreateVolume")
 	b.unchanged(before)

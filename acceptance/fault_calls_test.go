@@ -101,26 +101,26 @@ var names = map[string]string{
 	"DetachVolume": "detach vol-", "UnlinkVolume": "detach volume vol-", "DeleteVolume": "delete volume vol-",
 }
 
-// A tally counts what became of the builds that met each fault.
-type tally struct {
+// A faultCount counts what became of the builds that met each fault.
+type faultCount struct {
 	title string
 	mu    sync.Mutex
 	order []string
 	count map[string]*[3]int
 }
 
-// The columns of a tally.
+// The columns of a faultCount.
 const (
 	succeeded = iota
 	failedClearly
 	missed // the build never came to the fault
 )
 
-func newTally(title string, faults ...string) *tally {
-	return &tally{title: title, order: faults, count: map[string]*[3]int{}}
+func newCount(title string, faults ...string) *faultCount {
+	return &faultCount{title: title, order: faults, count: map[string]*[3]int{}}
 }
 
-func (y *tally) add(fault string, outcome int) {
+func (y *faultCount) add(fault string, outcome int) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	if y.count[fault] == nil {
@@ -133,7 +133,7 @@ func (y *tally) add(fault string, outcome int) {
 }
 
 // print shows the table, and fails the test if nothing was met.
-func (y *tally) print(t *testing.T) {
+func (y *faultCount) print(t *testing.T) {
 	t.Helper()
 	var out strings.Builder
 	fmt.Fprintf(&out, "\n%s\n\n| Fault | Points | Succeeded | Failed clearly |\n|---|---|---|---|\n", y.title)
@@ -258,7 +258,7 @@ func TestFaultOfOneCall(t *testing.T) {
 				spots = append(spots, spot{p, callFaults[(i+j)%len(callFaults)]})
 			}
 		}
-		counts := newTally("One call of a build goes wrong: " + f.name)
+		counts := newCount("One call of a build goes wrong: " + f.name)
 		for _, fault := range callFaults {
 			counts.order = append(counts.order, fault.name)
 		}

@@ -154,7 +154,7 @@ func shareOfCancels(all []cancel, one int) []cancel {
 // the build says what.
 func TestCancelAnywhere(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
-		counts := newTally("Ctrl-C, once (what succeeded had its image by then): " + f.name)
+		counts := newCount("Ctrl-C, once (what succeeded had its image by then): " + f.name)
 		sideBySide(t, shareOfCancels(newBox(t).cancels(f), 3), cancel.String, func(b *box, before []string, c cancel) {
 			i := b.comeTo(f, c)
 			if i == nil {
@@ -216,7 +216,7 @@ func (b *box) gone() {
 // cleans up.
 func TestCancelTwiceAnywhere(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
-		counts := newTally("Ctrl-C, twice, and then reap: " + f.name)
+		counts := newCount("Ctrl-C, twice, and then reap: " + f.name)
 		sideBySide(t, shareOfCancels(newBox(t).cancels(f), 4), cancel.String, func(b *box, before []string, c cancel) {
 			i := b.comeTo(f, c)
 			if i == nil {

@@ -52,7 +52,7 @@ func (b *box) small(name string, bytes int) (away func()) {
 // ends with an error that says so.
 func TestFullDisks(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
-		counts := newTally("A disk is full: " + f.name)
+		counts := newCount("A disk is full: " + f.name)
 		big := filepath.Join(t.TempDir(), "big")
 		if err := os.WriteFile(big, bytes.Repeat([]byte("full of bytes"), 10<<20), 0o600); err != nil {
 			t.Fatal(err)
@@ -123,7 +123,7 @@ func TestFullCloud(t *testing.T) {
 // signatures, before a build and in the middle of one.
 func TestClocksJump(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
-		counts := newTally("A clock jumps: " + f.name)
+		counts := newCount("A clock jumps: " + f.name)
 		jumps := []string{"advance=10m", "skew=20m", "skew=-20m"}
 		for _, jump := range jumps {
 			for _, when := range []string{"before the build", "in the middle"} {

@@ -70,7 +70,7 @@ func (o outcome) options(f flavor) map[string]any {
 // be seen late.
 func TestFaultOfOneThing(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
-		counts := newTally("A thing ends badly, never, or is seen late: " + f.name)
+		counts := newCount("A thing ends badly, never, or is seen late: " + f.name)
 		for _, o := range outcomes {
 			counts.order = append(counts.order, o.name)
 		}
@@ -151,7 +151,7 @@ func TestFaultForGood(t *testing.T) {
 				spots = append(spots, spot{p, fault})
 			}
 		}
-		counts := newTally("An action goes wrong from the first call to the end of the build: " + f.name)
+		counts := newCount("An action goes wrong from the first call to the end of the build: " + f.name)
 		sideBySide(t, spots, func(s spot) string { return s.point.String() + ", " + s.fault.name }, func(b *box, before []string, s spot) {
 			rule := s.with(s.here())
 			rule["times"] = 1000

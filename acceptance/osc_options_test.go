@@ -2,17 +2,14 @@ package acceptance
 
 import (
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -541,39 +538,4 @@ func TestOSCAccess(t *testing.T) {
 			}
 		})
 	}
-}
-
-var policyBlock = regexp.MustCompile("(?s)```json\n(.*?)```")
-
-// TestOSCPolicy: the policy of the docs allows the calls that builds of every kind
-// make, and no others.
-func TestOSCPolicy(t *testing.T) {
-	needRoot(t)
-	t.Parallel()
-	var policy struct {
-		Statement []struct{ Action []string }
-	}
-	text := policyBlock.FindStringSubmatch(read(filepath.Join(programs.repo, "docs", "eim-policy-osc.md")))
-	if text == nil {
-		t.Fatal("docs/eim-policy-osc.md has no policy")
-	}
-	if err := json.Unmarshal([]byte(text[1]), &policy); err != nil || len(policy.Statement) != 1 {
-		t.Fatalf("%v in %s", err, text[1])
-	}
-	b := newOutscaleBox(t)
-	shut := b.foreign("shut", false)
-	b.calls()
-	template := func(more opts) string { return b.template(flavors[1].basic(more), shell("true")) }
-	everything := opts{"omi_name": "again", "tags": opts{"a": "b"}, "omi_account_ids": []string{otherAccount}, "snapshot_users": []string{otherAccount}}
-	b.build(template(everything))
-	everything["force_deregister"], everything["force_delete_snapshot"] = true, true
-	b.build(template(everything))
-	b.build(template(opts{"omi_name": "of shut", "source_omi": shut}))
-	made := map[string]bool{}
-	for _, c := range b.calls() {
-		if c.Dialect == "oapi" {
-			made["api:"+c.Action] = true
-		}
-	}
-	want(b, "what builds call", slices.Sorted(maps.Keys(made)), policy.Statement[0].Action)
 }

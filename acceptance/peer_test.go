@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,35 +12,13 @@ import (
 // is EC2 to a client that nobody here wrote. `make peer` builds the plugin and
 // names it in PEER_PLUGIN; without it there is nothing to run.
 func TestPeer(t *testing.T) {
-	plugin := os.Getenv("PEER_PLUGIN")
-	if plugin == "" {
-		t.Skip("PEER_PLUGIN is not set: make peer sets it")
-	}
-	b := newBox(t)
-	b.env = append(b.env, "PACKER_PLUGIN_PATH="+peerPlugins(t, plugin))
-
-	template := b.template(map[string]any{
-		"type":       "amazon-chroot",
-		"region":     region,
-		"source_ami": sourceID,
-		"ami_name":   "made by the peer",
-		// it has no other way to be pointed somewhere
-		"custom_endpoint_ec2":     b.endpoint,
-		"skip_region_validation":  true,
-		"ami_virtualization_type": "hvm",
-		"root_volume_size":        2,
-		"mount_path":              filepath.Join(b.dir, "mnt"),
-		// left alone it guesses the prefix from the host's own disks, which are no
-		// xvd or sd everywhere
-		"device_path":   freeDevice(t),
-		"chroot_mounts": [][]string{{"proc", "proc", "/proc"}, {"bind", "/dev", "/dev"}},
-		"copy_files":    []string{},
-		"tags":          map[string]string{"by": "peer"},
-	}, shell("echo peer > /root/mark"))
-	out, err := b.packer("build", "-color=false", template)
-	if err != nil {
-		t.Fatalf("packer build: %v\n%s\n%s", err, out, b.log)
-	}
+	b := newPeerBox(t)
+	out := b.build(b.template(b.forPeer(o{
+		"ami_name":         "made by the peer",
+		"root_volume_size": 2,
+		"chroot_mounts":    [][]string{{"proc", "proc", "/proc"}, {"bind", "/dev", "/dev"}},
+		"tags":             map[string]string{"by": "peer"},
+	}), shell("echo peer > /root/mark")))
 	made := b.made()
 	if got := b.content(b.disk(made.ID), "/root/mark"); got != "peer\n" {
 		t.Errorf("the image holds %q\n%s", got, out)
@@ -50,12 +29,44 @@ func TestPeer(t *testing.T) {
 	if !strings.Contains(out, region+": "+made.ID) {
 		t.Errorf("the artifact is not shown:\n%s", out)
 	}
-	_ = os.RemoveAll(filepath.Join(b.dir, "mnt")) // it leaves its mount directory
+}
+
+// newPeerBox is a box whose packer has the public plugin.
+func newPeerBox(t testing.TB, args ...string) *box {
+	t.Helper()
+	plugin := os.Getenv("PEER_PLUGIN")
+	if plugin == "" {
+		t.Skip("PEER_PLUGIN is not set: make peer sets it")
+	}
+	b := newBox(t, args...)
+	b.env = append(b.env, "PACKER_PLUGIN_PATH="+peerPlugins(t, plugin))
+	return b
+}
+
+// forPeer is a builder that the public plugin can build here too, and more.
+func (b *box) forPeer(more o) o {
+	b.t.Helper()
+	all := o{
+		"region": region,
+		// it has no other way to be pointed somewhere
+		"custom_endpoint_ec2":    b.endpoint,
+		"skip_region_validation": true,
+		"mount_path":             filepath.Join(b.dir, "mnt"),
+		// left alone it guesses the prefix from the host's own disks, which are no
+		// xvd or sd everywhere
+		"device_path":             freeDevice(b.t),
+		"ami_virtualization_type": "hvm",
+		"copy_files":              []string{},
+	}
+	maps.Copy(all, more)
+	// it leaves its mount directory
+	b.t.Cleanup(func() { _ = os.RemoveAll(filepath.Join(b.dir, "mnt")) })
+	return flavors[0].basic(all)
 }
 
 // freeDevice is a device name that nothing on the host has, from the end of the
 // alphabet, where builds do not begin.
-func freeDevice(t *testing.T) string {
+func freeDevice(t testing.TB) string {
 	t.Helper()
 	for letter := 'p'; letter >= 'f'; letter-- {
 		if name := "/dev/xvd" + string(letter); !exists(name) {

@@ -330,6 +330,12 @@ func (j judge) accepts(name string, template any) (bool, string) {
 	if err != nil {
 		j.t.Fatal(err)
 	}
+	return j.valid(name, content)
+}
+
+// valid is the same for what a file is to hold.
+func (j judge) valid(name string, content []byte) (bool, string) {
+	j.t.Helper()
 	path := filepath.Join(j.dir, name)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		j.t.Fatal(err)
@@ -389,7 +395,7 @@ func TestPeerValidates(t *testing.T) {
 // peerPlugins is a PACKER_PLUGIN_PATH with the public plugin, put where packer init
 // would have put it: Packer installs a release from a path only if it is a dev
 // version.
-func peerPlugins(t *testing.T, plugin string) string {
+func peerPlugins(t testing.TB, plugin string) string {
 	t.Helper()
 	content, err := os.ReadFile(plugin)
 	if err != nil {

@@ -150,6 +150,8 @@ type Cloud struct {
 	begun   map[string]bool      // creating calls without a client token that were made
 	unseen  map[string]time.Time // things that EC2 made, and has not yet told of
 	guarded map[string]bool      // images that Publish has protected
+
+	listed map[string]types.Image // what Named has read, by id
 }
 
 var _ bake.Cloud = (*Cloud)(nil)
@@ -164,6 +166,7 @@ func NewCloud(opts Options) *Cloud {
 		begun:   map[string]bool{},
 		unseen:  map[string]time.Time{},
 		guarded: map[string]bool{},
+		listed:  map[string]types.Image{},
 	}
 }
 

@@ -155,9 +155,16 @@ func snapshotsOf(i types.Image) []bake.SnapshotID {
 	return append(roots, others...)
 }
 
-// Named lists the account's images that have exactly this name in the region.
+// Named lists the account's images that have exactly this name in the region. What
+// is read of them is kept for Record, which is asked for next.
 func (c *Cloud) Named(ctx context.Context, name string) ([]bake.ImageID, error) {
 	images, err := c.named(ctx, name)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.listed)
+	for _, image := range images {
+		c.listed[aws.ToString(image.ImageId)] = image
+	}
 	return idsOf[bake.ImageID](images, imageID), err
 }
 

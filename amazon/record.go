@@ -25,7 +25,7 @@ type record struct {
 
 // Record reads an image as it can be registered again.
 func (c *Cloud) Record(ctx context.Context, id bake.ImageID) (bake.Record, error) {
-	image, err := c.client.image(ctx, string(id))
+	image, err := c.listedImage(ctx, string(id))
 	if err != nil {
 		return bake.Record{}, err
 	}
@@ -46,6 +46,19 @@ func (c *Cloud) Record(ctx context.Context, id bake.ImageID) (bake.Record, error
 		return bake.Record{}, fmt.Errorf("cannot write down image %s: %w", id, err)
 	}
 	return bake.Record{Image: id, Name: aws.ToString(image.Name), Snapshots: snapshotsOf(image), Data: data}, nil
+}
+
+// listedImage is what Named has just read of an image, the first time that it is
+// asked for; else it is read.
+func (c *Cloud) listedImage(ctx context.Context, id string) (types.Image, error) {
+	c.mu.Lock()
+	image, listed := c.listed[id]
+	delete(c.listed, id)
+	c.mu.Unlock()
+	if listed {
+		return image, nil
+	}
+	return c.client.image(ctx, id)
 }
 
 // restorable tells why an image could not be deregistered, or not be registered

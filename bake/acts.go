@@ -280,6 +280,9 @@ func (b *build) detach(ctx context.Context, a act) error {
 	what := fmt.Sprintf("%s to be detached from %s", a.Volume, a.Host)
 	return b.waits.Attachment.until(ctx, what, going(func(ctx context.Context) (sight, error) {
 		v, err := b.cloud.Volume(ctx, a.Volume)
+		if err == nil && v.Attach == Detached && v.State == VolumeAvailable {
+			b.free.Store(a.Volume, true)
+		}
 		return sight{state: string(v.Attach), done: v.Attach == Detached}, err
 	}))
 }

@@ -114,6 +114,9 @@ type build struct {
 	// armed are the acts of all stacks in their order, those that are over included.
 	armedMu sync.Mutex
 	armed   []*armed
+	// free are volumes that were seen to be available after they were detached: keys
+	// of VolumeID.
+	free sync.Map
 	// releases give back the device names that this process holds.
 	releases map[DeviceName]func() error
 

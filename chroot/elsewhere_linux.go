@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -100,27 +99,6 @@ func (m *Mounted) unmountElsewhere(device uint64) error {
 	return errors.Join(stuck...)
 }
 
-// visit has keepers look for holders at one time, and be in namespaces that are not
-// theirs at another: the visitor of one would be a holder to the other, and be ended
-// with its build. How is LOCK_SH to look, LOCK_EX to visit. The lock is one of an
-// object that all keepers of a host see; whoever keeps it for long is not waited for.
-func visit(how int) (end func()) {
-	fd, err := unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return func() {}
-	}
-	for begun := time.Now(); time.Since(begun) < visitLimit; time.Sleep(time.Millisecond) {
-		if !errors.Is(unix.Flock(fd, how|unix.LOCK_NB), unix.EWOULDBLOCK) {
-			break
-		}
-	}
-	return func() { unix.Close(fd) }
-}
-
-// visitLimit is longer than keepers look or visit, and short beside the patience of
-// those who leave.
-const visitLimit = 200 * time.Millisecond
-
 // inNamespace acts in the mount namespace of a thread, on one of our own that ends
 // with the act. It is given its directory in the /proc of here, for there may be
 // none there.
@@ -135,7 +113,6 @@ func (t task) inNamespace(act func(own *os.File) error) error {
 		return err
 	}
 	defer home.Close()
-	defer visit(unix.LOCK_EX)()
 	result := make(chan error)
 	go onOwnThread(func() {
 		own, err := os.Open("/proc/thread-self")

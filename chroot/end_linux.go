@@ -51,7 +51,6 @@ func (m *Mounted) endAll(ctx context.Context) error {
 // look finds the holders, and sets this process and its parents apart. Thoroughly, it
 // looks at mapped files too.
 func (m *Mounted) look(thorough bool, relatives family) (kin, others []holder, err error) {
-	defer visit(unix.LOCK_SH)()
 	r, err := m.reach()
 	if err != nil {
 		return nil, nil, err

@@ -4,13 +4,10 @@ package chroot
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -94,55 +91,4 @@ func TestDownloadFromAStuckKeeper(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	closeAll(<-held)
-}
-
-// TestVisitorsAreNotTakenForHolders: while a keeper is in another mount namespace,
-// none looks for holders, and it is back when it says so.
-func TestVisitorsAreNotTakenForHolders(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: mount namespaces")
-	}
-	there := exec.Command("unshare", "--mount", "cat")
-	stdin, err := there.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := there.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		stdin.Close()
-		_ = there.Wait()
-	}()
-	dir := fmt.Sprintf("/proc/%d", there.Process.Pid)
-	here, _ := os.Readlink("/proc/self/ns/mnt")
-	for link := here; link == here; link, _ = os.Readlink(dir + "/ns/mnt") {
-		runtime.Gosched() // it is not there yet
-	}
-	busy := func() bool {
-		fd, err := unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(fd)
-		return errors.Is(unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
-	}
-	err = task{pid: there.Process.Pid, dir: dir}.inNamespace(func(own *os.File) error {
-		if link, err := os.Readlink("/proc/thread-self/ns/mnt"); err == nil && link == here {
-			t.Error("the visitor is at home")
-		}
-		if !busy() {
-			t.Error("holders can be looked for meanwhile")
-		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	tasks, _ := filepath.Glob("/proc/self/task/*/ns/mnt")
-	for _, task := range tasks {
-		if link, err := os.Readlink(task); err == nil && link != here {
-			t.Errorf("%s is still in %s", task, link)
-		}
-	}
 }

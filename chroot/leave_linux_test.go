@@ -502,6 +502,26 @@ func TestLeaveEndsSwapping(t *testing.T) {
 	}
 }
 
+// TestVisitorsAreNotTakenForHolders: the keeper of another build that is in somebody's
+// namespace to unmount its own root is not ended.
+func TestVisitorsAreNotTakenForHolders(t *testing.T) {
+	k, j, spec := cage(t)
+	if _, err := k.Mount(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	cmd := holder("a mount below")(spec.Path)
+	cmd.Args = append(cmd.Args, "keep-chroot", "as a keeper is called")
+	_, over := begin(t, cmd)
+	if err := k.Leave(t.Context(), spec.Path); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-over:
+		t.Errorf("the visitor was ended; the log says\n%s", j)
+	default:
+	}
+}
+
 // TestAThousandLeaves leaves small roots that hold every animal of the zoo.
 func TestAThousandLeaves(t *testing.T) {
 	const keepers = 8

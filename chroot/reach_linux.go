@@ -161,7 +161,20 @@ func (r reach) hasMounts(at string) bool {
 		return false
 	}
 	namespace, err := os.Readlink(at + "/ns/mnt")
-	return err == nil && r.namespaces[namespace]
+	return err == nil && r.namespaces[namespace] && !isVisitor(at)
+}
+
+// isVisitor says whether a thread is one of another build's keeper, which is in a
+// namespace only to unmount its own root there. Its process is at home.
+func isVisitor(at string) bool {
+	process, _, _ := strings.Cut(at, "/task/")
+	line, err := os.ReadFile(process + "/cmdline")
+	if args := strings.Split(string(line), "\x00"); err != nil || len(args) < 2 || args[1] != keepArg {
+		return false
+	}
+	here, errHere := os.Readlink("/proc/self/ns/mnt")
+	home, errHome := os.Readlink(process + "/ns/mnt")
+	return errHere == nil && errHome == nil && home == here
 }
 
 // leadsTo says whether a link of /proc leads to something of the root.

@@ -17,8 +17,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	chroot.MaybeKeep() // keepers are this program again
 	maybeHold()
+	chroot.MaybeKeep() // keepers are this program again
 	maybeBuild()
 	os.Exit(m.Run())
 }

@@ -383,6 +383,9 @@ func TestLaunchPermissions(t *testing.T) {
 			Add:    []types.LaunchPermission{{UserId: aws.String(amazon)}},
 			Remove: []types.LaunchPermission{{UserId: aws.String(bob)}, {OrganizationArn: aws.String(organization)}},
 		}}, []string{amazon, unit}},
+		{sdk.ModifyImageAttributeInput{UserIds: []string{bob}, LaunchPermission: &types.LaunchPermissionModifications{
+			Add: []types.LaunchPermission{{UserId: aws.String(bob)}},
+		}}, []string{amazon, bob, unit}},
 	} {
 		if err := modify(step.in); err != nil {
 			t.Fatal(err)
@@ -408,7 +411,7 @@ func TestLaunchPermissions(t *testing.T) {
 		"no items":      {sdk.ModifyImageAttributeInput{Attribute: permission}, "MissingParameter"},
 		"no codes":      {sdk.ModifyImageAttributeInput{Attribute: aws.String("productCodes")}, "MissingParameter"},
 		"no operation":  {sdk.ModifyImageAttributeInput{UserIds: []string{bob}}, "MissingParameter"},
-		"both forms":    {sdk.ModifyImageAttributeInput{UserIds: []string{bob}, LaunchPermission: &types.LaunchPermissionModifications{Add: []types.LaunchPermission{{UserId: aws.String(bob)}}}}, "InvalidParameterCombination"},
+		"both forms":    {sdk.ModifyImageAttributeInput{UserIds: []string{bob}, LaunchPermission: &types.LaunchPermissionModifications{Add: []types.LaunchPermission{{UserId: aws.String(amazon)}}}}, "InvalidParameterCombination"},
 		"user":          {sdk.ModifyImageAttributeInput{UserIds: []string{"1"}, OperationType: "add"}, "InvalidAMIAttributeItemValue"},
 		"organization":  {sdk.ModifyImageAttributeInput{OrganizationArns: []string{"o-abc"}, OperationType: "add"}, "InvalidAMIAttributeItemValue"},
 		"imds":          {sdk.ModifyImageAttributeInput{ImdsSupport: some}, "InvalidParameterValue"},

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 
@@ -135,10 +136,19 @@ func badItem(value, kind string) error {
 	return refuse("InvalidAMIAttributeItemValue", "Invalid attribute item value %q for %s item type.", value, kind)
 }
 
-// readChange reads either way of changing permissions, of which a request uses one.
+// says tells whether the change adds, or removes, the same as the other way does.
+func (p permissionChange) says(operation string, g grantees) bool {
+	if operation == "remove" {
+		return len(p.Add) == 0 && reflect.DeepEqual(granteesOf(p.Remove), g)
+	}
+	return len(p.Remove) == 0 && reflect.DeepEqual(granteesOf(p.Add), g)
+}
+
+// readChange reads either way of changing permissions. A request uses one, or says
+// the same in both, as Packer's public builders have always done.
 func readChange(operation string, g grantees, p permissionChange) (state.PermissionChange, error) {
 	switch {
-	case !g.nobody() && !p.isEmpty():
+	case !g.nobody() && !p.isEmpty() && !p.says(operation, g):
 		return state.PermissionChange{}, refuse("InvalidParameterCombination", "Both forms of an attribute's items cannot be used at once")
 	case !p.isEmpty():
 		return changeOf(granteesOf(p.Add), granteesOf(p.Remove))
