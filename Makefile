@@ -47,7 +47,7 @@ testacc: setup build packer
 
 # Every fault at every point, and Ctrl-C at every point; prints what became of the builds.
 matrix: setup build packer
-	@ALL=1 go test -count=1 -timeout 30m -run '^(TestFault|TestFull|TestClocks|TestCancel)' ./acceptance
+	@ALL=1 go test -count=1 -timeout 30m -run '^(TestFault|TestCancel)' ./acceptance
 
 PUBLIC := bin/peer/packer-plugin-amazon
 
