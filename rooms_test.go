@@ -18,8 +18,8 @@ const module = "github.com/packer-chroot/packer-plugin-chroot"
 // mayImport says for each room which other rooms of the house it may import.
 // A room that is not listed here does not exist.
 var mayImport = map[string][]string{
-	"cmd/packer-plugin-amazon-chroot": {"amazon", "chroot", "version"},
-	"cmd/packer-plugin-osc-chroot":    {"osc", "chroot", "version"},
+	"cmd/packer-plugin-amazon-chroot": {"amazon"},
+	"cmd/packer-plugin-osc-chroot":    {"osc"},
 	"cmd/loopcloud":                   {"loopcloud", "loopcloud/...", "version"},
 
 	"amazon":  {"builder", "bake", "chroot", "version"},
@@ -31,8 +31,9 @@ var mayImport = map[string][]string{
 	"undo":    {},
 	"version": {},
 
-	"bake/cloudtest": {"bake"},
-	"disk/inotify":   {},
+	"bake/cloudtest":      {"bake"},
+	"builder/buildertest": {"bake", "builder", "version"},
+	"disk/inotify":        {},
 
 	"disk/superblock": {},
 

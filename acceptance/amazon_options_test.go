@@ -3,6 +3,7 @@ package acceptance
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -102,6 +103,29 @@ func effects() []effect {
 			same(t, "sdb", got["/dev/sdb"], fmt.Sprint("gp3", 10, 4000, 500, true))
 			same(t, "sdc", got["/dev/sdc"], "ephemeral0")
 		}},
+		{"mappings of a source that has some", plentiful(
+			o{"device_name": "/dev/sdc", "no_device": true},
+			o{"device_name": "/dev/sdd", "snapshot_id": "SNAPSHOT"},
+			o{"device_name": "/dev/sde", "volume_size": 5, "encrypted": true},
+			o{"device_name": "/dev/xvda", "encrypted": true, "kms_key_id": "alias/images"},
+		), func(t *testing.T, r *release) {
+			got := map[string]string{}
+			for _, m := range r.image.BlockDeviceMappings {
+				if name := aws.ToString(m.DeviceName); m.Ebs != nil && name != aws.ToString(r.image.RootDeviceName) {
+					got[name] = fmt.Sprint(aws.ToInt32(m.Ebs.VolumeSize), " GiB of ", aws.ToString(m.Ebs.SnapshotId),
+						" encrypted ", aws.ToBool(m.Ebs.Encrypted))
+				}
+			}
+			same(t, "devices", got, map[string]string{
+				"/dev/sdb": "2 GiB of  encrypted false",
+				"/dev/sdd": "1 GiB of " + r.b.sourceSnapshot() + " encrypted false",
+				"/dev/sde": "5 GiB of  encrypted true",
+			})
+			same(t, "the root is encrypted", aws.ToBool(r.root.Encrypted), true)
+			if key := aws.ToString(r.volume.KmsKeyId); key == "" || key != aws.ToString(r.root.KmsKeyId) {
+				t.Errorf("the volume's key is %q, the snapshot's %q", key, aws.ToString(r.root.KmsKeyId))
+			}
+		}},
 		{"root_device_name", o{"root_device_name": "/dev/xvda"}, func(t *testing.T, r *release) {
 			same(t, "root", aws.ToString(r.image.RootDeviceName), "/dev/xvda")
 		}},
@@ -161,10 +185,35 @@ func TestAmazonOptions(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	b := newBox(t)
+	b.plenty()
 	for i, e := range effects() {
 		t.Run(e.name, func(t *testing.T) {
 			e.check(t, b.release(t, fmt.Sprintf("effect %d", i), e.give))
 		})
+	}
+}
+
+// plenty makes an image with devices beside its root, /dev/sdb and /dev/sdc.
+func (b *box) plenty() {
+	b.t.Helper()
+	blank := func(name string) types.BlockDeviceMapping {
+		return types.BlockDeviceMapping{DeviceName: aws.String(name), Ebs: &types.EbsBlockDevice{VolumeSize: aws.Int32(2)}}
+	}
+	_, err := b.client().RegisterImage(context.Background(), &ec2.RegisterImageInput{
+		Name: aws.String("plenty"), RootDeviceName: aws.String("/dev/xvda"), VirtualizationType: aws.String("hvm"),
+		Architecture: types.ArchitectureValuesX8664, BlockDeviceMappings: []types.BlockDeviceMapping{
+			{DeviceName: aws.String("/dev/xvda"), Ebs: &types.EbsBlockDevice{SnapshotId: aws.String(b.sourceSnapshot())}},
+			blank("/dev/sdb"), blank("/dev/sdc"),
+		},
+	})
+	b.must(err)
+}
+
+// plentiful are the options of a build of that image with block device mappings.
+func plentiful(devices ...o) o {
+	return o{
+		"source_ami": nil, "source_ami_filter": o{"owners": []string{"self"}, "filters": o{"name": "plenty"}},
+		"ami_block_device_mappings": devices,
 	}
 }
 
@@ -177,6 +226,11 @@ func (b *box) release(t *testing.T, name string, give o) *release {
 	for k, v := range give {
 		if options[k] = v; v == nil {
 			delete(options, k)
+		}
+	}
+	for _, device := range asDevices(options["ami_block_device_mappings"]) {
+		if device["snapshot_id"] == "SNAPSHOT" {
+			device["snapshot_id"] = b.sourceSnapshot()
 		}
 	}
 	template := b.template(options, o{"type": "shell-local", "inline": []string{
@@ -289,6 +343,12 @@ func (r *release) volumePermissions() []string {
 	return sorted(all)
 }
 
+// asDevices are block device mappings of options, if there are any.
+func asDevices(mappings any) []o {
+	devices, _ := mappings.([]o)
+	return devices
+}
+
 func tagsOf(tags []types.Tag) map[string]string {
 	all := map[string]string{}
 	for _, tag := range tags {
@@ -321,6 +381,68 @@ func TestAmazonOnlyElsewhere(t *testing.T) {
 	if want := elsewhere + ": " + aws.ToString(b.named(elsewhere, "only elsewhere").ImageId); !strings.Contains(out, want) {
 		t.Errorf("the artifact does not name %s:\n%s", want, out)
 	}
+}
+
+// TestAmazonUnknownRegion: a region that EC2 does not know is refused before anything
+// is made. With skip_region_validation EC2 is not asked which there are, and the
+// region itself is the one that does not answer.
+func TestAmazonUnknownRegion(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	b := newBox(t)
+	before := b.inventory()
+	options := o{"type": "amazon-chroot", "source_ami": sourceID, "ami_name": "to Mars", "ami_regions": []string{"mars-north-1"}}
+	b.calls()
+	b.fails(b.template(options, shell("true")), `ami_regions has "mars-north-1", which is no region that EC2 knows`)
+	calls := b.calls()
+	same(t, "regions were asked for", made(calls, "ec2", "DescribeRegions"), true)
+	same(t, "a volume was made", made(calls, "ec2", "CreateVolume"), false)
+
+	options["skip_region_validation"] = true
+	out := b.fails(b.template(options, shell("true")), "mars-north-1")
+	same(t, "regions were asked for", made(b.calls(), "ec2", "DescribeRegions"), false)
+	if strings.Contains(out, "no region that EC2 knows") {
+		t.Errorf("refused all the same:\n%s", out)
+	}
+	b.unchanged(before)
+}
+
+// TestAmazonPolling: a snapshot that never completes is looked at as often as
+// aws_polling says, by an option or by the environment, and no more.
+func TestAmazonPolling(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	b := newBox(t)
+	before := b.inventory()
+	looks := func(options o, env ...string) (n int) {
+		t.Helper()
+		all := o{"type": "amazon-chroot", "source_ami": sourceID, "ami_name": "never"}
+		maps.Copy(all, options)
+		whole := b.env
+		b.env = append(slices.Clone(whole), env...)
+		b.control(http.MethodPost, "faults", o{"action": "CreateSnapshot", "outcome": "never"}, nil)
+		b.calls()
+		b.fails(b.template(all, shell("true")), "snapshot", "pending")
+		b.control(http.MethodDelete, "faults", nil, nil)
+		b.env = whole
+		after := false
+		for _, c := range b.calls() {
+			switch {
+			case c.Action == "CreateSnapshot":
+				after = true
+			case after && c.Action == "DescribeSnapshots":
+				n++
+			case after && c.Action == "DeleteSnapshot":
+				after = false
+			}
+		}
+		return n
+	}
+	for _, want := range []int{2, 4} {
+		same(t, "looks by the options", looks(o{"aws_polling": o{"delay_seconds": 1, "max_attempts": want}}), want)
+		same(t, "looks by the environment", looks(nil, "AWS_POLL_DELAY_SECONDS=1", fmt.Sprintf("AWS_MAX_ATTEMPTS=%d", want)), want)
+	}
+	b.unchanged(before)
 }
 
 // TestAmazonReplaces: the second image of a name takes the place of the first,

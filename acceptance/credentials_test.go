@@ -111,6 +111,31 @@ func TestInstanceID(t *testing.T) {
 	b.build(b.template(flavors[0].basic(map[string]any{"instance_id": id}), shell("true")))
 }
 
+// TestSkipMetadata: the metadata are asked for nothing, and what they would have said
+// is wanted elsewhere.
+func TestSkipMetadata(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	b := newBox(t)
+	id := b.host()
+	b.calls()
+	skipping := o{"skip_metadata_api_check": true, "instance_id": id}
+	b.fails(b.template(flavors[0].basic(o{"skip_metadata_api_check": true}), shell("true")), "instance_id is required with skip_metadata_api_check")
+	b.build(b.template(flavors[0].basic(skipping), shell("true")))
+	before := b.inventory()
+	whole := b.env
+	b.env = without(whole, "AWS_REGION")
+	b.fails(b.template(flavors[0].basic(skipping), shell("true")), "no region is given")
+	b.env = without(whole, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+	b.fails(b.template(flavors[0].basic(skipping), shell("true")), "no AWS credentials")
+	b.unchanged(before)
+	for _, c := range b.calls() {
+		if c.Dialect == "imds" {
+			t.Errorf("the metadata were asked for %s", c.Action)
+		}
+	}
+}
+
 // host is the id of this machine, as the metadata have it.
 func (b *box) host() string {
 	b.t.Helper()

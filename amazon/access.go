@@ -50,6 +50,11 @@ type Access struct {
 	// InstanceID is the instance that this is, where the metadata cannot be asked;
 	// empty means that they are.
 	InstanceID string
+	// SkipMetadata never asks the metadata, for keys neither; it needs InstanceID.
+	SkipMetadata bool
+	// Patience is how long a request may be waited for, tries included; 0 leaves it to
+	// each kind of request.
+	Patience time.Duration
 	// UseFIPS and UseDualStack choose those endpoints; false leaves it to
 	// AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT and the profile.
 	UseFIPS, UseDualStack bool
@@ -108,6 +113,8 @@ func (a Access) check() (endpoint string, err error) {
 		return "", errors.New("vault_aws_engine needs name, the role of the engine to ask for keys")
 	case a.AssumeRole != nil && a.AssumeRole.RoleARN == "":
 		return "", errors.New("assume_role needs role_arn, such as arn:aws:iam::123456789012:role/packer")
+	case a.SkipMetadata && a.InstanceID == "":
+		return "", errors.New("skip_metadata_api_check needs instance_id: nothing else says which instance this is")
 	case a.MaxRetries < 0:
 		return "", fmt.Errorf("max_retries is %d, but must be 0 or more", a.MaxRetries)
 	}

@@ -32,8 +32,10 @@ type BlockDevice struct {
 	// Encrypt the volume. Defaults to `false`, which leaves a volume from an
 	// encrypted snapshot encrypted.
 	Encrypted bool `mapstructure:"encrypted"`
-	// The KMS key to encrypt the volume with: an id, an alias or an ARN. Needs
-	// `encrypted`. Defaults to the account's key for EBS.
+	// The KMS key to encrypt the root volume with: an id, an alias or an ARN. Needs
+	// `encrypted`. EC2 takes none for the other volumes of an image, and a build with
+	// one is refused: they have the account's key for EBS, which is the default, unless
+	// `encrypt_boot` says otherwise.
 	KMSKeyID string `mapstructure:"kms_key_id"`
 	// The throughput in MiB/s that a `gp3` volume is provisioned for. Defaults to
 	// what AWS gives.

@@ -3,54 +3,51 @@ package amazon
 import (
 	"context"
 
-	"github.com/hashicorp/hcl/v2/hcldec"
-	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
-
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// Builder is the Packer builder amazon-chroot.
-type Builder struct {
-	config Config
-	host   builder.Host
-}
+// Plugin is the Packer plugin with the builder amazon-chroot.
+var Plugin = builder.Plugin{Kind: kind, Options: func() builder.Options { return new(Config) }, Reach: reach}
 
-var _ packersdk.Builder = (*Builder)(nil)
-
-// ConfigSpec implements packersdk.Builder.
-func (b *Builder) ConfigSpec() hcldec.ObjectSpec { return b.config.FlatMapstructure().HCL2Spec() }
-
-// Prepare implements packersdk.Builder.
-func (b *Builder) Prepare(raws ...any) (generated, warnings []string, err error) {
-	warnings, err = b.config.Prepare(raws...)
-	return kind.GeneratedData(), warnings, err
-}
-
-// Run implements packersdk.Builder.
-func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook) (packersdk.Artifact, error) {
-	return builder.Run(ctx, ui, hook, builder.Job{
+// Job implements builder.Options.
+func (c *Config) Job() builder.Job {
+	return builder.Job{
 		Kind:        kind,
-		Config:      &b.config.Config,
-		Packer:      b.config.PackerConfig,
-		ImageName:   b.config.AMIName,
-		Description: b.config.AMIDescription,
+		Config:      &c.Config,
+		Packer:      c.PackerConfig,
+		ImageName:   c.AMIName,
+		Description: c.AMIDescription,
 
-		RootThroughput: b.config.RootVolumeThroughput,
-		Waits:          b.config.AWSPolling.waits(),
+		RootThroughput: c.RootVolumeThroughput,
+		Waits:          c.AWSPolling.waits(),
 
-		Connect: b.config.connect,
-		Host:    b.host,
-	})
+		Connect: func(ctx context.Context, log func(format string, args ...any)) (builder.Session, error) {
+			options := c.options()
+			options.Log = log
+			return connect(ctx, c.access(), options)
+		},
+	}
+}
+
+// reach reaches EC2 for somebody who has no template.
+func reach(ctx context.Context, to builder.Reach) (builder.Session, error) {
+	return connect(ctx, Access{Region: to.Region, Profile: to.Profile, Endpoint: to.Endpoint, Patience: to.Patience}, Options{})
+}
+
+// access is how AWS is reached.
+func (c *Config) access() Access {
+	a := c.AccessConfig.access()
+	a.Patience = c.Patience()
+	return a
 }
 
 // connect reaches EC2.
-func (c *Config) connect(ctx context.Context, log func(format string, args ...any)) (builder.Session, error) {
-	client, err := Dial(ctx, c.access())
+func connect(ctx context.Context, access Access, options Options) (builder.Session, error) {
+	client, err := Dial(ctx, access)
 	if err != nil {
 		return builder.Session{}, err
 	}
-	options := c.options()
-	options.Client, options.Log = client, log
+	options.Client = client
 	return builder.Session{Cloud: NewCloud(options), Endpoint: client.Endpoint()}, nil
 }
 

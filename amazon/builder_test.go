@@ -1,7 +1,6 @@
 package amazon
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -12,32 +11,16 @@ import (
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
-	"github.com/packer-chroot/packer-plugin-chroot/builder"
+	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
-// idle is a machine that is only closed.
-type idle struct{ bake.Machine }
-
-func (idle) Close() error { return nil }
-
-// runWith prepares a builder and runs it with a build that is none: it only
-// takes the cloud.
+// runWith runs a build that makes nothing, and answers the cloud that it was given.
 func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, error) {
 	t.Helper()
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	var given *Cloud
-	b := Builder{host: builder.Host{
-		GOOS:    "linux",
-		Machine: func(context.Context, func(string) (string, error)) (bake.Machine, error) { return idle{}, nil },
-		Bake: func(_ context.Context, cloud bake.Cloud, _ bake.Machine, _ bake.Plan, _ bake.Reporter) (bake.Result, error) {
-			given = cloud.(*Cloud)
-			return bake.Result{Products: []bake.Product{{Region: "eu-west-1", Image: "ami-00000002", Snapshots: []bake.SnapshotID{"snap-2"}}}}, nil
-		},
-	}}
-	if _, _, err := b.Prepare(give); err != nil {
-		t.Fatal(err)
-	}
-	artifact, err := b.Run(t.Context(), packersdk.TestUi(t), &packersdk.MockHook{})
+	made := bake.Product{Region: "eu-west-1", Image: "ami-00000002", Snapshots: []bake.SnapshotID{"snap-2"}}
+	cloud, artifact, err := buildertest.Run(t, Plugin, made, give)
+	given, _ := cloud.(*Cloud)
 	return given, artifact, err
 }
 
@@ -45,7 +28,7 @@ func TestTheCloudIsToldTheOptions(t *testing.T) {
 	cloud, artifact, err := runWith(t, with(t, map[string]any{
 		"ami_name": "web", "region": "eu-west-1", "ami_virtualization_type": "hvm", "root_device_name": "xvda",
 		"custom_endpoint_ec2": "http://127.0.0.1:1", "insecure_skip_tls_verify": true,
-		"ami_block_device_mappings": []any{device(nil)},
+		"ami_block_device_mappings": []any{buildertest.Device(nil)},
 	}))
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/packer-plugin-sdk/common"
-	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
@@ -66,6 +65,6 @@ func (c *Config) Prepare(raws ...any) (warnings []string, err error) {
 	if !c.FromScratch {
 		errs = append(errs, c.checkSource()...)
 	}
-	packersdk.LogSecretFilter.Set(c.secrets()...)
+	builder.Hide(c.secrets()...)
 	return slices.Concat(c.accessWarnings(), c.sourceWarnings(), c.publishWarnings()), builder.Join(errs)
 }

@@ -46,8 +46,11 @@ type AccessConfig struct {
 	// Do not fail before the first request where no credentials are found. Defaults
 	// to `false`.
 	SkipCredentialValidation bool `mapstructure:"skip_credential_validation"`
-	// Taken for the sake of older templates; it changes nothing. The instance's
-	// metadata are asked only for what is said nowhere else.
+	// Do not ask the instance's metadata for anything: not for keys, so that the
+	// instance's role is not used, not for the region, and not which instance this is,
+	// so that `instance_id` is required. For services that speak the EC2 API and have
+	// no metadata. Defaults to `false`: the metadata are asked for what is said nowhere
+	// else.
 	SkipMetadataAPICheck bool `mapstructure:"skip_metadata_api_check"`
 	// The region to build in, such as `eu-west-1`: that of the instance which
 	// Packer runs on. By default it comes from the environment (`AWS_REGION` or
@@ -167,6 +170,9 @@ func (c *AccessConfig) checkIdentity() []error {
 	if c.InstanceID != "" && !instanceID.MatchString(c.InstanceID) {
 		errs = append(errs, fmt.Errorf("instance_id is %q, but must be the id of an instance such as i-0123456789abcdef0", c.InstanceID))
 	}
+	if c.SkipMetadataAPICheck && c.InstanceID == "" {
+		errs = append(errs, errors.New("instance_id is required with skip_metadata_api_check: without the metadata nothing else says which instance this is"))
+	}
 	if c.MFACode != "" && !mfaCode.MatchString(c.MFACode) {
 		errs = append(errs, errors.New("mfa_code must be the six digits that the device shows"))
 	}
@@ -184,9 +190,6 @@ func (c *AccessConfig) checkIdentity() []error {
 
 func (c *AccessConfig) accessWarnings() []string {
 	var warnings []string
-	if c.SkipMetadataAPICheck {
-		warnings = append(warnings, "skip_metadata_api_check changes nothing: the metadata are asked only for what is said nowhere else")
-	}
 	if !c.AssumeRole.isZero() && c.AssumeRole.RoleARN == "" {
 		warnings = append(warnings, "assume_role has no role_arn: no role is assumed")
 	}
@@ -333,6 +336,7 @@ func (c *AccessConfig) access() Access {
 		InsecureSkipTLSVerify:       c.InsecureSkipTLSVerify,
 		DecodeAuthorizationMessages: c.DecodeAuthorizationMessages,
 		InstanceID:                  c.InstanceID,
+		SkipMetadata:                c.SkipMetadataAPICheck,
 		UseFIPS:                     c.UseFIPSEndpoint,
 		UseDualStack:                c.UseDualStackEndpoint,
 	}

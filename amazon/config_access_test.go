@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
 // prepared answers the configuration of the basic example with other options.
@@ -21,11 +22,12 @@ func prepared(t *testing.T, more map[string]any) (*Config, []string) {
 }
 
 func TestAllOfAccessReachesTheClient(t *testing.T) {
+	t.Setenv("PACKER_CHROOT_PATIENCE", "5m")
 	c, _ := prepared(t, map[string]any{
 		"token": "session", "profile": "builds", "shared_credentials_file": "/keys", "mfa_code": "123456",
 		"region": "eu-west-1", "max_retries": 3, "skip_credential_validation": true,
 		"custom_endpoint_ec2": "https://ec2.{region}.example.com", "custom_endpoint_metadata": "http://127.0.0.1:1338",
-		"insecure_skip_tls_verify": true, "decode_authorization_messages": true, "instance_id": "i-0123456789abcdef0",
+		"insecure_skip_tls_verify": true, "decode_authorization_messages": true, "instance_id": "i-0123456789abcdef0", "skip_metadata_api_check": true,
 		"use_fips_endpoint": true, "use_dualstack_endpoint": true,
 		"assume_role": map[string]any{
 			"role_arn": "arn:aws:iam::123456789012:role/build", "duration_seconds": 3600, "external_id": "us", "policy": `{"Version":"2012-10-17"}`,
@@ -42,24 +44,13 @@ func TestAllOfAccessReachesTheClient(t *testing.T) {
 			Tags: map[string]string{"team": "a", "cost": "b"}, TransitiveTagKeys: []string{"team"},
 		},
 		SkipCredentialValidation: true, Endpoint: "https://ec2.{region}.example.com", MetadataEndpoint: "http://127.0.0.1:1338",
-		InsecureSkipTLSVerify: true, DecodeAuthorizationMessages: true, InstanceID: "i-0123456789abcdef0", UseFIPS: true, UseDualStack: true,
+		InsecureSkipTLSVerify: true, DecodeAuthorizationMessages: true, InstanceID: "i-0123456789abcdef0", SkipMetadata: true, UseFIPS: true, UseDualStack: true,
+		Patience: 5 * time.Minute,
 	}
 	if got := c.access(); !reflect.DeepEqual(got, want) {
 		t.Errorf("AWS is reached by\n%+v, want\n%+v", got, want)
 	}
-	everyFieldIsSet(t, want, "Vault")
-}
-
-// everyFieldIsSet fails if a field of what a test wants is left zero, so that a new
-// field cannot be forgotten in the test.
-func everyFieldIsSet(t *testing.T, want any, but ...string) {
-	t.Helper()
-	v := reflect.ValueOf(want)
-	for i := range v.NumField() {
-		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && !strings.Contains(strings.Join(but, " "), name) {
-			t.Errorf("the test gives nothing for %s", name)
-		}
-	}
+	buildertest.EveryField(t, want, "Vault")
 }
 
 func TestVaultReachesTheClient(t *testing.T) {
@@ -130,8 +121,7 @@ func TestPollingThatTheEnvironmentGetsWrong(t *testing.T) {
 
 func TestAccessOptionsThatDoNothingAreWarnings(t *testing.T) {
 	for want, give := range map[string]map[string]any{
-		"skip_metadata_api_check": {"skip_metadata_api_check": true},
-		"assume_role":             {"assume_role": map[string]any{"session_name": "packer"}},
+		"assume_role": {"assume_role": map[string]any{"session_name": "packer"}},
 	} {
 		if _, warnings := prepared(t, give); len(warnings) != 1 || !strings.Contains(warnings[0], want) {
 			t.Errorf("%s: warnings %q", want, warnings)

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
 const (
@@ -32,7 +34,7 @@ func TestAllOptionsReachTheCloud(t *testing.T) {
 		"ami_regions":               []any{"eu-central-1", "us-east-1", "us-east-1"},
 		"region_kms_key_ids":        map[string]any{"eu-central-1": "alias/images", "us-east-1": "arn:aws:kms:us-east-1:123456789012:alias/images"},
 		"skip_region_validation":    true, "skip_save_build_region": true, "snapshot_copy_duration_minutes": 30,
-		"ami_block_device_mappings": []any{device(nil)},
+		"ami_block_device_mappings": []any{buildertest.Device(nil)},
 	})
 	at, err := time.Parse(time.RFC3339, deprecation)
 	if err != nil {
@@ -59,7 +61,7 @@ func TestAllOptionsReachTheCloud(t *testing.T) {
 		t.Errorf("the cloud is told\n%+v, want\n%+v", got, want)
 	}
 	// the groups go with no encryption, and the rest is not the user's
-	everyFieldIsSet(t, want, "Groups SnapshotGroups FromScratch Client Log")
+	buildertest.EveryField(t, want, "Groups", "SnapshotGroups", "FromScratch", "Client", "Log")
 }
 
 func TestPublicImages(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"strings"
 	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
 // TestRulesOfTheOptions gives one wrong thing at a time; the one error must name it.
@@ -22,11 +24,9 @@ func TestRulesOfTheOptions(t *testing.T) {
 	vault := func(engine give) give {
 		return give{"access_key": nil, "secret_key": nil, "vault_aws_engine": engine}
 	}
-	tests := []struct {
-		name string
-		give give
-		want []string
-	}{
+	var refusals []buildertest.Refusal
+	for _, test := range []buildertest.Refusal{
+		{"no metadata and no instance", give{"skip_metadata_api_check": true}, []string{"instance_id is required with skip_metadata_api_check"}},
 		{"token alone", give{"access_key": nil, "secret_key": nil, "token": "t"}, []string{"token is given without access_key"}},
 		{"mfa_code", give{"mfa_code": "12345"}, []string{"mfa_code", "six digits"}},
 		{"instance_id", give{"instance_id": "web"}, []string{"instance_id", `"web"`, "i-0123456789abcdef0"}},
@@ -101,29 +101,16 @@ func TestRulesOfTheOptions(t *testing.T) {
 		{"root with too much throughput", give{"root_volume_type": "gp3", "root_volume_throughput": 1000}, []string{"root_volume_throughput is 1000", "root_volume_iops of 4000"}},
 		{"root with throughput below 0", give{"root_volume_throughput": -1}, []string{"root_volume_throughput is -1"}},
 		{"root too large", give{"root_volume_type": "standard", "root_volume_size": 2000}, []string{"root_volume_size is 2000", "1 to 1024"}},
-		{"key of a mapping", give{"ami_block_device_mappings": []any{device(give{"encrypted": true, "kms_key_id": "K"})}}, []string{"ami_block_device_mappings[0]", "kms_key_id", `"K"`}},
-		{"a mapping with iops and no type", give{"ami_block_device_mappings": []any{device(give{"iops": 3000})}}, []string{"iops needs volume_type"}},
-		{"a mapping of st1 that is small", give{"ami_block_device_mappings": []any{device(give{"volume_type": "st1"})}}, []string{"volume_size is 8", "125 to 16384"}},
+		{"key of a mapping", give{"ami_block_device_mappings": []any{buildertest.Device(give{"encrypted": true, "kms_key_id": "K"})}}, []string{"ami_block_device_mappings[0]", "kms_key_id", `"K"`}},
+		{"a mapping with iops and no type", give{"ami_block_device_mappings": []any{buildertest.Device(give{"iops": 3000})}}, []string{"iops needs volume_type"}},
+		{"a mapping of st1 that is small", give{"ami_block_device_mappings": []any{buildertest.Device(give{"volume_type": "st1"})}}, []string{"volume_size is 8", "125 to 16384"}},
 		{"the root's mapping on a hard disk", give{"ami_block_device_mappings": []any{give{"device_name": "xvda", "volume_type": "sc1"}}}, []string{"volume_type is sc1", "hard disk"}},
-		{"a mapping of gp3 with iops for its size", give{"ami_block_device_mappings": []any{device(give{"volume_type": "gp3", "iops": 5000})}}, []string{"iops is 5000", "500 for each of its 8 GiB"}},
+		{"a mapping of gp3 with iops for its size", give{"ami_block_device_mappings": []any{buildertest.Device(give{"volume_type": "gp3", "iops": 5000})}}, []string{"iops is 5000", "500 for each of its 8 GiB"}},
+	} {
+		test.Give = with(t, test.Give)
+		refusals = append(refusals, test)
 	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			var c Config
-			_, err := c.Prepare(with(t, test.give))
-			if err == nil {
-				t.Fatal("accepted")
-			}
-			if !strings.HasPrefix(err.Error(), "1 error(s)") {
-				t.Errorf("more than one error: %v", err)
-			}
-			for _, want := range test.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("%q is missing in: %v", want, err)
-				}
-			}
-		})
-	}
+	buildertest.Refuses(t, Plugin, refusals)
 }
 
 // TestWhatTheRulesLeave: what is near a rule, and right.
@@ -168,21 +155,17 @@ func TestNoUEFIFromScratchUnlessSaid(t *testing.T) {
 		{map[string]any{"tpm_support": "v2.0", "ami_architecture": "arm64"}, true},
 		{map[string]any{"uefi_data": "QUFB", "tpm_support": "v2.0", "boot_mode": "uefi"}, true},
 	} {
-		o := options(t, scratchExample)
-		maps.Copy(o, test.more)
 		var c Config
-		if _, err := c.Prepare(o); (err == nil) != test.good {
+		if _, err := c.Prepare(scratch(t, test.more)); (err == nil) != test.good {
 			t.Errorf("%v: %v", test.more, err)
 		}
 	}
 }
 
 func TestASourceFilterFromScratchIsAWarning(t *testing.T) {
-	o := options(t, scratchExample)
-	o["source_ami_filter"] = map[string]any{"owners": []any{"self"}}
 	var c Config
-	warnings, err := c.Prepare(o)
-	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "source_ami_filter is not used") {
-		t.Errorf("%v, warnings %q", err, warnings)
+	warnings := buildertest.Prepared(t, &c, scratch(t, map[string]any{"source_ami_filter": map[string]any{"owners": []any{"self"}}}))
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "source_ami_filter is not used") {
+		t.Errorf("warnings %q", warnings)
 	}
 }

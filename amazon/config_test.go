@@ -1,15 +1,11 @@
 package amazon
 
 import (
-	"encoding/json"
-	"maps"
 	"strings"
 	"testing"
 
-	"github.com/hashicorp/hcl/v2/hcldec"
-	"github.com/hashicorp/hcl/v2/hclparse"
-
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
+	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
 // The examples of the builder's page, as they are printed there.
@@ -42,49 +38,41 @@ const (
 }`
 )
 
-func options(t *testing.T, text string) map[string]any {
-	t.Helper()
-	var o map[string]any
-	if err := json.Unmarshal([]byte(text), &o); err != nil {
-		t.Fatal(err)
-	}
-	return o
-}
-
 // with are the options of the basic example with others; nil takes one away.
 func with(t *testing.T, more map[string]any) map[string]any {
 	t.Helper()
-	o := options(t, basicExample)
-	maps.Copy(o, more)
-	maps.DeleteFunc(o, func(_ string, v any) bool { return v == nil })
-	return o
+	return buildertest.With(t, basicExample, more)
+}
+
+// scratch are the options of the example from scratch with others.
+func scratch(t *testing.T, more map[string]any) map[string]any {
+	t.Helper()
+	return buildertest.With(t, scratchExample, more)
 }
 
 func TestBasicExample(t *testing.T) {
-	var b Builder
-	generated, warnings, err := b.Prepare(options(t, basicExample))
-	if err != nil || len(warnings) > 0 {
-		t.Fatalf("%v, warnings %q", err, warnings)
+	var c Config
+	if warnings := buildertest.Prepared(t, &c, with(t, nil)); len(warnings) > 0 {
+		t.Errorf("warnings %q", warnings)
 	}
-	name, ok := strings.CutPrefix(b.config.AMIName, "packer-amazon-chroot ")
+	name, ok := strings.CutPrefix(c.AMIName, "packer-amazon-chroot ")
 	if !ok || strings.Trim(name, "0123456789") != "" || name == "" {
-		t.Errorf("the name is %q", b.config.AMIName)
+		t.Errorf("the name is %q", c.AMIName)
 	}
-	if b.config.SourceAMI != "ami-e81d5881" || b.config.AccessKey != "YOUR KEY HERE" || b.config.SecretKey != "YOUR SECRET KEY HERE" {
-		t.Errorf("prepared as %+v", b.config)
+	if c.SourceAMI != "ami-e81d5881" || c.AccessKey != "YOUR KEY HERE" || c.SecretKey != "YOUR SECRET KEY HERE" {
+		t.Errorf("prepared as %+v", c)
 	}
-	if got := strings.Join(generated, " "); got != "BuildRegion Device MountPath SourceAMI SourceAMICreationDate SourceAMIName SourceAMIOwner SourceAMIOwnerName" {
+	if got := strings.Join(kind.GeneratedData(), " "); got != "BuildRegion Device MountPath SourceAMI SourceAMICreationDate SourceAMIName SourceAMIOwner SourceAMIOwnerName" {
 		t.Errorf("provisioners may ask for %s", got)
 	}
 }
 
 func TestScratchExample(t *testing.T) {
-	var b Builder
-	_, warnings, err := b.Prepare(options(t, scratchExample))
-	if err != nil || len(warnings) > 0 {
-		t.Fatalf("%v, warnings %q", err, warnings)
+	var c Config
+	if warnings := buildertest.Prepared(t, &c, scratch(t, nil)); len(warnings) > 0 {
+		t.Errorf("warnings %q", warnings)
 	}
-	o := b.config.options()
+	o := c.options()
 	if !o.FromScratch || o.RootDeviceName != "xvda" || o.VirtualizationType != "hvm" || len(o.Mappings) != 1 {
 		t.Fatalf("the cloud is told %+v", o)
 	}
@@ -96,7 +84,7 @@ func TestScratchExample(t *testing.T) {
 func TestPrepareTwiceIsAsOnce(t *testing.T) {
 	var c Config
 	for range 2 {
-		if _, err := c.Prepare(with(t, map[string]any{"ami_block_device_mappings": []any{device(map[string]any{})}})); err != nil {
+		if _, err := c.Prepare(with(t, map[string]any{"ami_block_device_mappings": []any{buildertest.Device(map[string]any{})}})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -108,25 +96,14 @@ func TestPrepareTwiceIsAsOnce(t *testing.T) {
 	}
 }
 
-// device is a mapping that is right, with other options.
-func device(more map[string]any) map[string]any {
-	o := map[string]any{"device_name": "/dev/sdh", "volume_size": 8}
-	maps.Copy(o, more)
-	maps.DeleteFunc(o, func(_ string, v any) bool { return v == nil })
-	return o
-}
-
 func TestMappingsReachTheCloud(t *testing.T) {
 	var c Config
-	_, err := c.Prepare(with(t, map[string]any{"ami_block_device_mappings": []any{
-		device(map[string]any{"volume_type": "gp3", "iops": 4000, "throughput": 200, "encrypted": true, "kms_key_id": "alias/k", "snapshot_id": "snap-1", "delete_on_termination": true}),
+	buildertest.Prepared(t, &c, with(t, map[string]any{"ami_block_device_mappings": []any{
+		buildertest.Device(map[string]any{"volume_type": "gp3", "iops": 4000, "throughput": 200, "encrypted": true, "kms_key_id": "alias/k", "snapshot_id": "snap-1", "delete_on_termination": true}),
 		map[string]any{"device_name": "sdi", "virtual_name": "ephemeral0"},
 		map[string]any{"device_name": "sdj", "no_device": true},
 		map[string]any{"device_name": "/dev/xvda", "delete_on_termination": true},
 	}}))
-	if err != nil {
-		t.Fatal(err)
-	}
 	want := []Mapping{
 		{DeviceName: "/dev/sdh", VolumeSizeGiB: 8, VolumeType: "gp3", IOPS: 4000, Throughput: 200, Encrypted: true, KMSKeyID: "alias/k", SnapshotID: "snap-1", DeleteOnTermination: true},
 		{DeviceName: "sdi", VirtualName: "ephemeral0"},
@@ -145,17 +122,7 @@ func TestWrongOptions(t *testing.T) {
 	mappings := func(devices ...map[string]any) map[string]any {
 		return with(t, map[string]any{"ami_block_device_mappings": devices})
 	}
-	scratch := func(more map[string]any) map[string]any {
-		o := options(t, scratchExample)
-		maps.Copy(o, more)
-		maps.DeleteFunc(o, func(_ string, v any) bool { return v == nil })
-		return o
-	}
-	tests := []struct {
-		name string
-		give map[string]any
-		want []string
-	}{
+	buildertest.Refuses(t, Plugin, []buildertest.Refusal{
 		{"no name", with(t, map[string]any{"ami_name": nil}), []string{"ami_name is required"}},
 		{"a name of two characters", with(t, map[string]any{"ami_name": "ab"}), []string{"ami_name", `"ab"`, "3"}},
 		{"a name with a colon", with(t, map[string]any{"ami_name": "a:b"}), []string{"ami_name", `"a:b"`}},
@@ -172,77 +139,49 @@ func TestWrongOptions(t *testing.T) {
 		{"mount of two", with(t, map[string]any{"chroot_mounts": []any{[]any{"bind", "/dev"}}}), []string{"chroot_mounts[0]", "/dev"}},
 		{"template of the description", with(t, map[string]any{"ami_description": "{{.SourceOMI}}"}), []string{"ami_description", ".SourceOMI", ".SourceAMI"}},
 		{"template of a tag", with(t, map[string]any{"tags": map[string]any{"a": "{{.b}}"}}), []string{`tags "a"`}},
-		{"unknown option of a mapping", mappings(device(map[string]any{"size": 1})), []string{"ami_block_device_mappings[0].size"}},
-		{"mapping without a name", mappings(device(map[string]any{"device_name": nil})), []string{"ami_block_device_mappings[0]", "device_name is required"}},
-		{"mapping without a size", mappings(device(map[string]any{"volume_size": nil})), []string{"ami_block_device_mappings[0]", "volume_size is required"}},
-		{"mapping of a size below 0", mappings(device(map[string]any{"volume_size": -8})), []string{"volume_size is -8"}},
-		{"mapping of an unknown type", mappings(device(map[string]any{"volume_type": "gp9"})), []string{"volume_type", `"gp9"`}},
-		{"io1 without iops", mappings(device(map[string]any{"volume_type": "io1"})), []string{"iops is required", "io1"}},
-		{"gp2 with iops", mappings(device(map[string]any{"volume_type": "gp2", "iops": 1})), []string{"iops", `"gp2"`}},
-		{"iops below 0", mappings(device(map[string]any{"volume_type": "gp3", "iops": -1})), []string{"iops is -1"}},
-		{"gp2 with throughput", mappings(device(map[string]any{"volume_type": "gp2", "throughput": 1})), []string{"throughput", `"gp2"`}},
-		{"throughput below 0", mappings(device(map[string]any{"volume_type": "gp3", "throughput": -1})), []string{"throughput is -1"}},
-		{"key without encryption", mappings(device(map[string]any{"kms_key_id": "k"})), []string{"kms_key_id needs encrypted"}},
+		{"unknown option of a mapping", mappings(buildertest.Device(map[string]any{"size": 1})), []string{"ami_block_device_mappings[0].size"}},
+		{"mapping without a name", mappings(buildertest.Device(map[string]any{"device_name": nil})), []string{"ami_block_device_mappings[0]", "device_name is required"}},
+		{"mapping without a size", mappings(buildertest.Device(map[string]any{"volume_size": nil})), []string{"ami_block_device_mappings[0]", "volume_size is required"}},
+		{"mapping of a size below 0", mappings(buildertest.Device(map[string]any{"volume_size": -8})), []string{"volume_size is -8"}},
+		{"mapping of an unknown type", mappings(buildertest.Device(map[string]any{"volume_type": "gp9"})), []string{"volume_type", `"gp9"`}},
+		{"io1 without iops", mappings(buildertest.Device(map[string]any{"volume_type": "io1"})), []string{"iops is required", "io1"}},
+		{"gp2 with iops", mappings(buildertest.Device(map[string]any{"volume_type": "gp2", "iops": 1})), []string{"iops", `"gp2"`}},
+		{"iops below 0", mappings(buildertest.Device(map[string]any{"volume_type": "gp3", "iops": -1})), []string{"iops is -1"}},
+		{"gp2 with throughput", mappings(buildertest.Device(map[string]any{"volume_type": "gp2", "throughput": 1})), []string{"throughput", `"gp2"`}},
+		{"throughput below 0", mappings(buildertest.Device(map[string]any{"volume_type": "gp3", "throughput": -1})), []string{"throughput is -1"}},
+		{"key without encryption", mappings(buildertest.Device(map[string]any{"kms_key_id": "k"})), []string{"kms_key_id needs encrypted"}},
 		{"virtual_name", mappings(map[string]any{"device_name": "sdb", "virtual_name": "eph"}), []string{"virtual_name", `"eph"`}},
-		{"virtual_name with a size", mappings(device(map[string]any{"virtual_name": "ephemeral0"})), []string{"virtual_name", "alone"}},
-		{"no_device with a size", mappings(device(map[string]any{"no_device": true})), []string{"no_device", "alone"}},
-		{"one device twice", mappings(device(nil), device(map[string]any{"device_name": "sdh"})), []string{"ami_block_device_mappings[1]", "sdh", "entry 0"}},
+		{"virtual_name with a size", mappings(buildertest.Device(map[string]any{"virtual_name": "ephemeral0"})), []string{"virtual_name", "alone"}},
+		{"no_device with a size", mappings(buildertest.Device(map[string]any{"no_device": true})), []string{"no_device", "alone"}},
+		{"one device twice", mappings(buildertest.Device(nil), buildertest.Device(map[string]any{"device_name": "sdh"})), []string{"ami_block_device_mappings[1]", "sdh", "entry 0"}},
 		{"root with no_device", mappings(map[string]any{"device_name": "xvda", "no_device": true}), []string{"root device", "no_device"}},
 		{"root with virtual_name", mappings(map[string]any{"device_name": "/dev/sda1", "virtual_name": "ephemeral0"}), []string{"root device", "virtual_name"}},
 		{"root with a snapshot", mappings(map[string]any{"device_name": "xvda", "snapshot_id": "snap-1"}), []string{"root device", "snapshot_id"}},
-		{"scratch without virtualization", scratch(map[string]any{"ami_virtualization_type": nil}), []string{"ami_virtualization_type is required"}},
-		{"scratch without mappings", scratch(map[string]any{"ami_block_device_mappings": nil}), []string{"ami_block_device_mappings is required"}},
-		{"scratch without commands", scratch(map[string]any{"pre_mount_commands": nil}), []string{"pre_mount_commands is required"}},
-		{"scratch without a size", scratch(map[string]any{"root_volume_size": nil}), []string{"root_volume_size is required"}},
-		{"scratch with another root", scratch(map[string]any{"root_device_name": "xvdb", "ami_block_device_mappings": []any{device(nil)}}), []string{"no device_name xvdb"}},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			var c Config
-			_, err := c.Prepare(test.give)
-			if err == nil {
-				t.Fatal("accepted")
-			}
-			if !strings.HasPrefix(err.Error(), "1 error(s)") {
-				t.Errorf("more than one error: %v", err)
-			}
-			for _, want := range test.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("%q is missing in: %v", want, err)
-				}
-			}
-		})
-	}
+		{"scratch without virtualization", scratch(t, map[string]any{"ami_virtualization_type": nil}), []string{"ami_virtualization_type is required"}},
+		{"scratch without mappings", scratch(t, map[string]any{"ami_block_device_mappings": nil}), []string{"ami_block_device_mappings is required"}},
+		{"scratch without commands", scratch(t, map[string]any{"pre_mount_commands": nil}), []string{"pre_mount_commands is required"}},
+		{"scratch without a size", scratch(t, map[string]any{"root_volume_size": nil}), []string{"root_volume_size is required"}},
+		{"scratch with another root", scratch(t, map[string]any{"root_device_name": "xvdb", "ami_block_device_mappings": []any{buildertest.Device(nil)}}), []string{"no device_name xvdb"}},
+	})
 }
 
 func TestAllErrorsAtOnce(t *testing.T) {
 	var c Config
 	_, err := c.Prepare(map[string]any{"unknown": 1, "access_key": "a", "mount_path": "x", "ami_virtualization_type": "y"})
-	if err == nil {
-		t.Fatal("accepted")
-	}
-	for _, want := range []string{"unknown", "secret_key", "mount_path", "ami_virtualization_type", "ami_name", "source_ami"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is missing in: %v", want, err)
-		}
-	}
+	buildertest.Says(t, err, "unknown", "secret_key", "mount_path", "ami_virtualization_type", "ami_name", "source_ami")
 }
 
 func TestASourceFromScratchIsAWarning(t *testing.T) {
-	o := options(t, scratchExample)
-	o["source_ami"] = "whatever"
 	var c Config
-	warnings, err := c.Prepare(o)
-	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "source_ami") {
-		t.Errorf("%v, warnings %q", err, warnings)
+	warnings := buildertest.Prepared(t, &c, scratch(t, map[string]any{"source_ami": "whatever"}))
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "source_ami") {
+		t.Errorf("warnings %q", warnings)
 	}
 }
 
 func TestAHostIsEnoughForAnEndpoint(t *testing.T) {
 	var c Config
-	if _, err := c.Prepare(with(t, map[string]any{"custom_endpoint_ec2": "ec2.example.com"})); err != nil {
-		t.Fatal(err)
-	}
+	buildertest.Prepared(t, &c, with(t, map[string]any{"custom_endpoint_ec2": "ec2.example.com"}))
 	if c.CustomEndpointEC2 != "https://ec2.example.com" {
 		t.Errorf("the endpoint is %s", c.CustomEndpointEC2)
 	}
@@ -250,7 +189,8 @@ func TestAHostIsEnoughForAnEndpoint(t *testing.T) {
 
 // TestHCL2 reads options as Packer does with an HCL2 template.
 func TestHCL2(t *testing.T) {
-	file, diags := hclparse.NewParser().ParseHCL([]byte(`
+	var c Config
+	buildertest.PrepareHCL2(t, &c, `
 		ami_name        = "abc"
 		source_ami      = "ami-e81d5881"
 		mount_partition = 2
@@ -266,20 +206,7 @@ func TestHCL2(t *testing.T) {
 			device_name = "/dev/sdc"
 			no_device   = true
 		}
-	`), "template.pkr.hcl")
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
-	var b Builder
-	value, diags := hcldec.Decode(file.Body, b.ConfigSpec(), nil)
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
-	_, warnings, err := b.Prepare(value)
-	if err != nil || len(warnings) > 0 {
-		t.Fatalf("%v, warnings %q", err, warnings)
-	}
-	c := b.config
+	`)
 	if c.AMIName != "abc" || c.MountPartition != "2" || c.CopyFiles == nil || len(c.CopyFiles) != 0 || c.Tags["Name"] != "{{ .SourceAMIName }}" || len(c.ChrootMounts) != 1 {
 		t.Errorf("prepared as %+v", c)
 	}

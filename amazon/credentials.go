@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"maps"
 	"os"
 	"path/filepath"
@@ -22,7 +23,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go"
-	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+	"github.com/aws/smithy-go/logging"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // mfaSession is how long a session that a code began lasts, where the profile
@@ -125,6 +128,11 @@ func (a Access) loading(region string) ([]func(*config.LoadOptions) error, error
 		config.WithSharedConfigProfile(a.Profile),
 		config.WithEC2IMDSEndpoint(a.MetadataEndpoint),
 		config.WithCredentialsCacheOptions(renewedEarly),
+		config.WithLogger(logging.NewStandardLogger(log.Writer())), // where secrets are struck out
+		config.WithHTTPClient(a.bounded()),
+	}
+	if a.SkipMetadata {
+		options = append(options, config.WithEC2IMDSClientEnableState(imds.ClientDisabled))
 	}
 	if a.UseFIPS {
 		options = append(options, config.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
@@ -226,6 +234,7 @@ func (r AssumeRole) provider(client stscreds.AssumeRoleAPIClient) aws.Credential
 }
 
 // keyring hands out the chain's keys, and remembers which they were for messages.
+// It keeps them out of logs, those too that replace others in a long build.
 type keyring struct {
 	chain aws.CredentialsProvider
 	last  atomic.Pointer[aws.Credentials] // without its secrets
@@ -235,6 +244,7 @@ type keyring struct {
 func (k *keyring) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	keys, err := k.chain.Retrieve(ctx)
 	if err == nil {
+		builder.Hide(keys.SecretAccessKey, keys.SessionToken)
 		k.last.Store(&aws.Credentials{AccessKeyID: keys.AccessKeyID, Source: keys.Source})
 	}
 	return keys, err
@@ -251,17 +261,9 @@ func (k *keyring) known() aws.Credentials {
 // findKey makes the SDK find its credentials now, where the error can say what
 // to do, and not within the first request. Whether EC2 takes them it tells with
 // the first question, which has to be asked anyway.
-//
-// Their secrets are kept out of logs from here on. Those that replace them in a
-// long build are not: nothing logs them, and Packer's filter may not be changed
-// while others write through it.
 func (c *Client) findKey(ctx context.Context) error {
-	keys, err := c.keys.Retrieve(ctx)
-	if err == nil {
-		packersdk.LogSecretFilter.Set(keys.SecretAccessKey, keys.SessionToken)
-		return nil
-	}
-	if c.access.SkipCredentialValidation {
+	_, err := c.keys.Retrieve(ctx)
+	if err == nil || c.access.SkipCredentialValidation {
 		return nil
 	}
 	var asked *smithy.OperationError

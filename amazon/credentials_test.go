@@ -16,8 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
-	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -193,7 +193,7 @@ func (l *land) hides(key state.Key) {
 		secrets = append(secrets, key.Session.Token)
 	}
 	for _, secret := range secrets {
-		if shown := packersdk.LogSecretFilter.FilterString(secret); strings.Contains(shown, secret) {
+		if shown := builder.Redact(secret); strings.Contains(shown, secret) {
 			l.Errorf("a log would show %s", shown)
 		}
 	}
@@ -310,6 +310,16 @@ func TestSourcesThatFail(t *testing.T) {
 		"vault without such a role":  {func(l *land) Access { return vault(l, VaultEngine{Name: "other"}) }, []string{"aws/creds/other", "engine_name and name"}},
 		"another engine of vault":    {func(l *land) Access { return vault(l, VaultEngine{Name: "build", EngineName: "kv"}) }, []string{"kv/creds/build", "access_key"}},
 		"assume_role without a role": {func(*land) Access { a := keys; a.AssumeRole = &AssumeRole{}; return a }, []string{"assume_role", "role_arn"}},
+		"no metadata and no id":      {func(*land) Access { a := keys; a.SkipMetadata = true; return a }, []string{"skip_metadata_api_check", "instance_id"}},
+		"no metadata and no keys": {func(*land) Access {
+			return Access{SkipMetadata: true, InstanceID: "i-0123456789abcdef0", Region: "eu-west-1"}
+		}, []string{"no AWS credentials"}},
+		"no metadata and no region": {func(l *land) Access {
+			a := keys
+			l.Setenv("AWS_REGION", "")
+			a.SkipMetadata, a.InstanceID = true, "i-0123456789abcdef0"
+			return a
+		}, []string{"no region", "set region"}},
 		"retries below nothing":      {func(*land) Access { return Access{MaxRetries: -1} }, []string{"max_retries", "-1"}},
 		"no shared_credentials_file": {func(*land) Access { return Access{SharedCredentialsFile: "/nonexistent/x"} }, []string{"shared_credentials_file", "/nonexistent/x"}},
 		"no such profile":            {func(*land) Access { return Access{Profile: "nobody"} }, []string{`no profile "nobody"`, "shared_credentials_file", "AWS_CONFIG_FILE"}},

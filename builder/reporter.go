@@ -23,7 +23,7 @@ func (r *reporter) Detail(format string, args ...any) { r.tell(r.ui.Say, "    ",
 func (r *reporter) Warn(format string, args ...any) { r.tell(r.ui.Error, "", format, args) }
 
 func (r *reporter) tell(say func(string), indent, format string, args []any) {
-	line := indent + packersdk.LogSecretFilter.FilterString(fmt.Sprintf(format, args...))
+	line := indent + Redact(fmt.Sprintf(format, args...))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	say(line)

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
-
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
@@ -270,8 +268,8 @@ func TestFirstLineNamesThePluginAndItsVersion(t *testing.T) {
 	equal(t, "lines", ui.lines[1:], []string{"say working on it", "say     a detail", "error take care"})
 }
 
-func TestSecretsAreStruckOut(t *testing.T) {
-	packersdk.LogSecretFilter.Set("t0psecret")
+func TestTheUserIsToldNoSecrets(t *testing.T) {
+	builder.Hide("t0psecret")
 	ui := &screen{}
 	_, err := build(t.Context(), t, ui, noProvisioner, job(t, nil), func(_ context.Context, _ bake.Plan, report bake.Reporter) error {
 		report.Warn("signed with t0psecret")

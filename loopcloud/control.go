@@ -124,9 +124,10 @@ func (s *Server) listHeld(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("wait is a duration such as 30s, %s at most, not %q", longestWait, text), http.StatusBadRequest)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	ctx, cancel := s.untilTheEnd(r.Context())
 	defer cancel()
-	defer context.AfterFunc(s.ending, cancel)()
+	ctx, late := context.WithTimeout(ctx, wait)
+	defer late()
 	writeJSON(w, s.holds.Await(ctx))
 }
 

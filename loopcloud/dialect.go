@@ -65,9 +65,8 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // answer answers as the rule has it, and tells whether it did: if not, the
 // connection is to be ended.
 func (f *front) answer(w http.ResponseWriter, r *http.Request, action string, rule fault.Rule) bool {
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := f.untilTheEnd(r.Context())
 	defer cancel()
-	defer context.AfterFunc(f.ending, cancel)()
 	call := fault.Held{Dialect: f.name, Action: action}
 
 	pause(ctx, time.Duration(rule.Delay))

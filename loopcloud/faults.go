@@ -23,6 +23,13 @@ type faults struct {
 	ending context.Context //nolint:containedctx // it is the server's life, not a call's
 }
 
+// untilTheEnd is ctx, which ends with the cloud as well.
+func (f *faults) untilTheEnd(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(f.ending, cancel) //nolint:contextcheck // it is the second context that ends the call
+	return ctx, func() { stop(); cancel() }
+}
+
 // wireTime is the time by which signatures are judged and answers are dated.
 func (f *faults) wireTime() time.Time { return time.Now().Add(f.skew.get()) }
 

@@ -1,7 +1,6 @@
 package osc
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -14,7 +13,7 @@ import (
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
-	"github.com/packer-chroot/packer-plugin-chroot/builder"
+	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
 // accountServer is an API that knows who the keys belong to and does what it is
@@ -40,29 +39,13 @@ func accountServer(t *testing.T) (url string, calls func() []string) {
 	}
 }
 
-// idle is a machine that is only closed.
-type idle struct{ bake.Machine }
-
-func (idle) Close() error { return nil }
-
-// runWith prepares a builder and runs it with a build that is none: it only
-// takes the cloud.
+// runWith runs a build that makes nothing, and answers the cloud that it was given.
 func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, error) {
 	t.Helper()
-	var taken *Cloud
-	b := Builder{host: builder.Host{
-		GOOS:    "linux",
-		Machine: func(context.Context, func(string) (string, error)) (bake.Machine, error) { return idle{}, nil },
-		Bake: func(_ context.Context, cloud bake.Cloud, _ bake.Machine, _ bake.Plan, _ bake.Reporter) (bake.Result, error) {
-			taken = cloud.(*Cloud)
-			return bake.Result{Products: []bake.Product{{Region: "eu-west-2", Image: "ami-00000002", Snapshots: []bake.SnapshotID{"snap-00000002"}}}}, nil
-		},
-	}}
-	if _, _, err := b.Prepare(give); err != nil {
-		t.Fatal(err)
-	}
-	artifact, err := b.Run(t.Context(), packersdk.TestUi(t), &packersdk.MockHook{})
-	return taken, artifact, err
+	made := bake.Product{Region: "eu-west-2", Image: "ami-00000002", Snapshots: []bake.SnapshotID{"snap-00000002"}}
+	cloud, artifact, err := buildertest.Run(t, Plugin, made, give)
+	given, _ := cloud.(*Cloud)
+	return given, artifact, err
 }
 
 func TestTheCloudIsToldTheOptions(t *testing.T) {
@@ -70,7 +53,7 @@ func TestTheCloudIsToldTheOptions(t *testing.T) {
 	cloud, artifact, err := runWith(t, with(t, map[string]any{
 		"omi_name": "web", "region": "eu-west-2", "omi_virtualization_type": "hvm", "root_device_name": "xvda",
 		"custom_endpoint_oapi": url, "insecure_skip_tls_verify": true,
-		"omi_block_device_mappings": []any{device(nil)},
+		"omi_block_device_mappings": []any{buildertest.Device(nil)},
 	}))
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +62,7 @@ func TestTheCloudIsToldTheOptions(t *testing.T) {
 	if got.AccessKey != "YOUR KEY HERE" || got.SecretKey != "YOUR SECRET KEY HERE" || got.Region != "eu-west-2" || !strings.HasPrefix(got.Endpoint, url) || !got.InsecureSkipTLSVerify {
 		t.Errorf("the API is reached by %+v", got)
 	}
-	o := cloud.opt
+	o := cloud.opts
 	if o.ImageName != "web" || o.SourceOMI != "ami-3e158364" || o.VirtualizationType != "hvm" || o.RootDeviceName != "xvda" || o.FromScratch || o.Log == nil || len(o.Mappings) != 1 {
 		t.Errorf("the cloud is told %+v", o)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/outscale/osc-sdk-go/v3/pkg/middleware/auth"
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
@@ -36,6 +37,7 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	builder.Hide(access.secrets()...)
 	c, err := newClient(access)
 	if err != nil {
 		return nil, err
@@ -48,6 +50,9 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 
 // Region is the name of the region that the client speaks to.
 func (c *Client) Region() string { return c.access.Region }
+
+// Endpoint is the URL of the API.
+func (c *Client) Endpoint() string { return c.access.Endpoint }
 
 // Account is the id of the account that the keys belong to.
 func (c *Client) Account() string { return c.account }
@@ -72,12 +77,12 @@ func newClient(access Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := refusing{newTransport(access.InsecureSkipTLSVerify, shown)}
+	base := refusing{newTransport(access, shown)}
 	return &Client{
 		base:      base,
 		transport: signed(access, base),
 		metadata:  newMetadata(access),
-		retry:     defaultRetry(),
+		retry:     defaultRetry().within(access.Patience),
 		access:    access,
 		version:   version.Version,
 	}, nil
@@ -89,13 +94,13 @@ const signedService = "osc"
 
 // newTransport is like http.DefaultTransport, and asks for TLS 1.2 at least: not
 // every private endpoint speaks 1.3.
-func newTransport(insecure bool, shown []tls.Certificate) *http.Transport {
+func newTransport(access Access, shown []tls.Certificate) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure, Certificates: shown},
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: access.InsecureSkipTLSVerify, Certificates: shown},
 		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 60 * time.Second,
+		ResponseHeaderTimeout: builder.AnswerLimit(60*time.Second, access.Patience),
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConnsPerHost:   10,
 		ForceAttemptHTTP2:     true,

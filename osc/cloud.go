@@ -161,7 +161,7 @@ func (o Options) log(format string, args ...any) {
 
 // Cloud is Outscale as a build sees it.
 type Cloud struct {
-	opt    Options
+	opts   Options
 	client *Client
 
 	mu sync.Mutex
@@ -187,7 +187,7 @@ func NewCloud(o Options) *Cloud {
 	if o.Region == "" && o.Client != nil {
 		o.Region = o.Client.Region()
 	}
-	return &Cloud{opt: o, client: o.Client, registering: map[imageKey]bool{}, copied: map[string]string{}, asked: map[string][]string{}}
+	return &Cloud{opts: o, client: o.Client, registering: map[imageKey]bool{}, copied: map[string]string{}, asked: map[string][]string{}}
 }
 
 // Host asks the metadata service which VM this is, unless the user says so, and the API
@@ -200,7 +200,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	vm, err := c.readVM(ctx, id)
 	if errors.Is(err, bake.ErrNotFound) {
 		return bake.Host{}, fmt.Errorf("this is VM %s, as its metadata says, but account %s has no such VM in region %s: "+
-			"are the keys those of the VM's account, and is the region right? %w", id, c.client.account, c.opt.Region, err)
+			"are the keys those of the VM's account, and is the region right? %w", id, c.client.account, c.opts.Region, err)
 	}
 	if err != nil {
 		return bake.Host{}, err
@@ -210,7 +210,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	}
 	return bake.Host{
 		ID:      bake.HostID(id),
-		Region:  c.opt.Region,
+		Region:  c.opts.Region,
 		Account: c.client.account,
 		Zone:    vm.Placement.SubregionName,
 		Taken:   takenDevices(vm),

@@ -6,7 +6,6 @@ import (
 	"regexp"
 
 	"github.com/hashicorp/packer-plugin-sdk/common"
-	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
@@ -57,7 +56,7 @@ func (c *Config) Prepare(raws ...any) (warnings []string, err error) {
 		errs = append(errs, c.checkSource()...)
 	}
 	errs = append(errs, c.checkImage()...)
-	packersdk.LogSecretFilter.Set(c.AccessKey, c.SecretKey)
+	builder.Hide(c.AccessKey, c.SecretKey)
 	return append(warnings, c.sourceWarnings()...), builder.Join(errs)
 }
 
@@ -68,31 +67,4 @@ func joined(err error) []error {
 		return several.Unwrap()
 	}
 	return []error{err}
-}
-
-// options are what only Outscale understands of the configuration.
-func (c *Config) options() Options {
-	o := Options{
-		ImageName:            c.OMIName,
-		FromScratch:          c.FromScratch,
-		VirtualizationType:   c.OMIVirtualizationType,
-		RootDeviceName:       c.RootDeviceName,
-		RootVolumeType:       c.RootVolumeType,
-		RootVolumeIOPS:       c.RootVolumeIOPS,
-		BootModes:            c.OMIBootModes,
-		TPMMandatory:         c.TPMMandatory.ToBoolPointer(),
-		ProductCodes:         c.ProductCodes,
-		AccountIDs:           c.OMIAccountIDs,
-		GlobalPermission:     c.GlobalPermission,
-		SnapshotUsers:        c.SnapshotUsers,
-		SnapshotGroups:       c.SnapshotGroups,
-		SkipRegionValidation: c.SkipRegionValidation,
-	}
-	if !c.FromScratch {
-		o.SourceOMI, o.SourceFilter = c.SourceOMI, c.SourceOMIFilter.filter()
-	}
-	for _, device := range c.OMIBlockDeviceMappings {
-		o.Mappings = append(o.Mappings, device.mapping())
-	}
-	return o
 }

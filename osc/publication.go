@@ -16,7 +16,7 @@ func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publica
 	if err := errors.Join(c.checkDevices(facts), c.checkSpeed(facts)); err != nil {
 		return bake.Publication{}, err
 	}
-	if c.opt.SkipRegionValidation {
+	if c.opts.SkipRegionValidation {
 		return bake.Publication{}, nil
 	}
 	return bake.Publication{}, c.checkRegion(ctx)
@@ -40,12 +40,12 @@ func (c *Cloud) checkDevices(facts bake.Facts) error {
 
 // checkSpeed fails when IOPS are wanted of a root volume that takes none.
 func (c *Cloud) checkSpeed(facts bake.Facts) error {
-	rootType := c.opt.RootVolumeType
+	rootType := c.opts.RootVolumeType
 	if rootType == "" && facts.Source != nil {
 		rootType = facts.Source.Root.Type
 	}
-	if c.opt.RootVolumeIOPS != 0 && rootType != io1 {
-		return fmt.Errorf("root_volume_iops is %d, but the root volume is %s: only io1 takes it", c.opt.RootVolumeIOPS, rootType)
+	if c.opts.RootVolumeIOPS != 0 && rootType != io1 {
+		return fmt.Errorf("root_volume_iops is %d, but the root volume is %s: only io1 takes it", c.opts.RootVolumeIOPS, rootType)
 	}
 	return nil
 }

@@ -16,10 +16,10 @@ const everybody = "all"
 // Publish says who may launch the image, and who may use the snapshots made for
 // it. Each has its own options: to share an image is not to share its snapshots.
 func (c *Cloud) Publish(ctx context.Context, spec bake.PublishSpec) error {
-	if err := c.share(ctx, spec.Image, permissions(c.opt.AccountIDs, c.opt.GlobalPermission)); err != nil {
+	if err := c.share(ctx, spec.Image, permissions(c.opts.AccountIDs, c.opts.GlobalPermission)); err != nil {
 		return err
 	}
-	wanted := permissions(c.opt.SnapshotUsers, slices.Contains(c.opt.SnapshotGroups, everybody))
+	wanted := permissions(c.opts.SnapshotUsers, slices.Contains(c.opts.SnapshotGroups, everybody))
 	for _, id := range spec.Snapshots {
 		if wanted == nil {
 			return nil

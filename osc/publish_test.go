@@ -18,7 +18,7 @@ func TestPublication(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	elsewhere := func(skip bool) *Cloud {
 		c := o.cloud(t, Options{SkipRegionValidation: skip})
-		c.opt.Region = "mars-1"
+		c.opts.Region = "mars-1"
 		return c
 	}
 	source, err := o.cloud(t, Options{}).Source(t.Context())
@@ -262,4 +262,22 @@ func TestRecordRefuses(t *testing.T) {
 			t.Errorf("%+v is restored", record)
 		}
 	}
+}
+
+// A journal may have been cut off.
+func FuzzRestore(f *testing.F) {
+	for _, data := range []string{``, `{}`, `null`, `{"request":{"ImageName":"x","BlockDeviceMappings":[{"Bsu":null}]}}`, `{"permissions":{}}`, `{"tags":{"":""}}`} {
+		f.Add([]byte(data))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s := newFake(t, map[string][]reply{
+			"ReadImages":  {{200, `{"Images":[]}`}},
+			"CreateImage": {refused(400, "InvalidParameterValue", "4047", "no such thing")},
+		})
+		record := bake.Record{Image: "ami-1", Name: "base", Snapshots: []bake.SnapshotID{"snap-1"}, Data: data}
+		_, err := s.cloud(Options{}).Restore(t.Context(), record)
+		if err == nil || !strings.Contains(err.Error(), "base") {
+			t.Errorf("the old image is not named: %v", err)
+		}
+	})
 }

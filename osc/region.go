@@ -14,25 +14,25 @@ import (
 func (c *Cloud) checkRegion(ctx context.Context) error {
 	got, err := readRegions.call(ctx, c.client, api.ReadRegionsRequest{})
 	if err != nil {
-		return fmt.Errorf("cannot find out whether there is a region %s (skip_region_validation does without): %w", c.opt.Region, err)
+		return fmt.Errorf("cannot find out whether there is a region %s (skip_region_validation does without): %w", c.opts.Region, err)
 	}
 	var names []string
 	for _, r := range value(got.Regions) {
 		names = append(names, value(r.RegionName))
 	}
-	if !slices.Contains(names, c.opt.Region) {
+	if !slices.Contains(names, c.opts.Region) {
 		return fmt.Errorf("region is %s, which the API at %s does not have: it has %s (skip_region_validation does not ask)",
-			c.opt.Region, c.client.access.Endpoint, strings.Join(names, ", "))
+			c.opts.Region, c.client.access.Endpoint, strings.Join(names, ", "))
 	}
 	return nil
 }
 
 // In is the account's cloud in another region.
 func (c *Cloud) In(region string) bake.Cloud {
-	if region == c.opt.Region {
+	if region == c.opts.Region {
 		return c
 	}
-	o := c.opt
+	o := c.opts
 	o.Client, o.Region = c.client.in(region), region
 	return NewCloud(o)
 }

@@ -123,10 +123,10 @@ func (c *Cloud) imageRequest(ctx context.Context, spec bake.ImageSpec) (api.Crea
 			return req, err
 		}
 	}
-	c.opt.override(&req)
-	if name := withDev(c.opt.RootDeviceName); name != "" && name != rootDevice {
-		c.opt.log("Outscale calls the root device of every image %s: root_device_name %s stands for it, in the mappings too",
-			rootDevice, c.opt.RootDeviceName)
+	c.opts.override(&req)
+	if name := withDev(c.opts.RootDeviceName); name != "" && name != rootDevice {
+		c.opts.log("Outscale calls the root device of every image %s: root_device_name %s stands for it, in the mappings too",
+			rootDevice, c.opts.RootDeviceName)
 	}
 	mappings := append([]api.BlockDeviceMappingImage{c.rootMapping(spec)}, c.dataMappings(inherited)...)
 	req.BlockDeviceMappings = &mappings
@@ -216,8 +216,8 @@ func requestable(m api.BlockDeviceMappingImage) api.BlockDeviceMappingImage {
 // aside.
 func (c *Cloud) dataMappings(inherited []api.BlockDeviceMappingImage) []api.BlockDeviceMappingImage {
 	data := slices.Clone(inherited)
-	for _, m := range c.opt.Mappings {
-		name := c.opt.imageDevice(m.DeviceName)
+	for _, m := range c.opts.Mappings {
+		name := c.opts.imageDevice(m.DeviceName)
 		if name == rootDevice {
 			continue
 		}
@@ -241,8 +241,8 @@ func (c *Cloud) rootMapping(spec bake.ImageSpec) api.BlockDeviceMappingImage {
 		IOPS:               spec.IOPS,
 		DeleteOnVMDeletion: true,
 	}
-	for _, m := range c.opt.Mappings {
-		if c.opt.imageDevice(m.DeviceName) == rootDevice {
+	for _, m := range c.opts.Mappings {
+		if c.opts.imageDevice(m.DeviceName) == rootDevice {
 			root = m.overRoot(root)
 		}
 	}

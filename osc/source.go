@@ -100,14 +100,14 @@ func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 }
 
 func (c *Cloud) findSource(ctx context.Context) (api.Image, error) {
-	if c.opt.SourceFilter.given() {
+	if c.opts.SourceFilter.given() {
 		return c.searchSource(ctx)
 	}
-	found, err := c.readImage(ctx, c.opt.SourceOMI)
+	found, err := c.readImage(ctx, c.opts.SourceOMI)
 	switch {
 	case errors.Is(err, bake.ErrNotFound):
 		return found, fmt.Errorf("source_omi %s is no image in region %s that account %s can use: %w",
-			c.opt.SourceOMI, c.opt.Region, c.client.account, err)
+			c.opts.SourceOMI, c.opts.Region, c.client.account, err)
 	case err != nil:
 		return found, fmt.Errorf("source_omi: %w", err)
 	}
@@ -116,14 +116,14 @@ func (c *Cloud) findSource(ctx context.Context) (api.Image, error) {
 
 // searchSource finds the one image that source_omi_filter wants.
 func (c *Cloud) searchSource(ctx context.Context) (api.Image, error) {
-	search := c.opt.SourceFilter
+	search := c.opts.SourceFilter
 	from := search.owners(c.client.account)
 	found, err := c.matches(ctx, from)
 	if err != nil {
 		return api.Image{}, fmt.Errorf("source_omi_filter: %w", err)
 	}
 	found = slices.DeleteFunc(found, func(i api.Image) bool {
-		other := c.opt.SourceOMI != "" && i.ImageId != c.opt.SourceOMI
+		other := c.opts.SourceOMI != "" && i.ImageId != c.opts.SourceOMI
 		return other || !from.own(i) || i.State != api.ImageStateAvailable || !tagged(i, search.Filters)
 	})
 	newest := func(a, b api.Image) int {
@@ -154,15 +154,15 @@ func (c *Cloud) matches(ctx context.Context, from owners) ([]api.Image, error) {
 		if len(narrow.values) == 0 {
 			continue
 		}
-		filter, err := imageFilter(c.opt.SourceFilter.Filters)
+		filter, err := imageFilter(c.opts.SourceFilter.Filters)
 		if err != nil {
 			return nil, err
 		}
 		if by := narrow.by(&filter); *by == nil {
 			*by = &narrow.values
 		}
-		if c.opt.SourceOMI != "" && filter.ImageIds == nil {
-			filter.ImageIds = &[]string{c.opt.SourceOMI}
+		if c.opts.SourceOMI != "" && filter.ImageIds == nil {
+			filter.ImageIds = &[]string{c.opts.SourceOMI}
 		}
 		found, err := c.readImages(ctx, &filter)
 		if err != nil {
@@ -186,15 +186,15 @@ func distinct(all []api.Image) []api.Image {
 // nothingFound says what was looked for.
 func (c *Cloud) nothingFound() error {
 	var wanted []string
-	for _, name := range slices.Sorted(maps.Keys(c.opt.SourceFilter.Filters)) {
-		wanted = append(wanted, fmt.Sprintf("%s %q", name, c.opt.SourceFilter.Filters[name]))
+	for _, name := range slices.Sorted(maps.Keys(c.opts.SourceFilter.Filters)) {
+		wanted = append(wanted, fmt.Sprintf("%s %q", name, c.opts.SourceFilter.Filters[name]))
 	}
-	search := fmt.Sprintf("available in region %s and of the owners %s", c.opt.Region, strings.Join(c.opt.SourceFilter.Owners, ", "))
+	search := fmt.Sprintf("available in region %s and of the owners %s", c.opts.Region, strings.Join(c.opts.SourceFilter.Owners, ", "))
 	if len(wanted) > 0 {
 		search += ", with " + strings.Join(wanted, " and ")
 	}
-	if c.opt.SourceOMI != "" {
-		return fmt.Errorf("source_omi %s is not what source_omi_filter wants: no such image is %s", c.opt.SourceOMI, search)
+	if c.opts.SourceOMI != "" {
+		return fmt.Errorf("source_omi %s is not what source_omi_filter wants: no such image is %s", c.opts.SourceOMI, search)
 	}
 	return fmt.Errorf("source_omi_filter finds no image that is %s", search)
 }
@@ -216,9 +216,9 @@ func (c *Cloud) checkSource(img bake.Image) error {
 	switch {
 	case img.State != bake.ImageAvailable:
 		return fmt.Errorf("it is %s, not available", img.State)
-	case c.opt.VirtualizationType != "" && c.opt.VirtualizationType != img.Virtualization:
+	case c.opts.VirtualizationType != "" && c.opts.VirtualizationType != img.Virtualization:
 		return fmt.Errorf("its virtualization type is %s, but omi_virtualization_type is %s",
-			img.Virtualization, c.opt.VirtualizationType)
+			img.Virtualization, c.opts.VirtualizationType)
 	case img.Root.Snapshot == "":
 		return fmt.Errorf("its root device %s has no snapshot", img.RootDevice)
 	}

@@ -142,7 +142,7 @@ func TestSourceFilter(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := o.cloud(t, Options{})
-			c.opt.SourceOMI, c.opt.SourceFilter = options.SourceOMI, options.SourceFilter
+			c.opts.SourceOMI, c.opts.SourceFilter = options.SourceOMI, options.SourceFilter
 			img, err := c.Source(t.Context())
 			if test.err == nil && (err != nil || string(img.ID) != made[test.want]) {
 				t.Errorf("%s (%s), %v; want %s", img.ID, img.Name, err, test.want)

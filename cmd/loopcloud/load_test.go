@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,7 +26,7 @@ import (
 func TestKilledUnderLoad(t *testing.T) {
 	dir, made := t.TempDir(), 0
 	for round := range uint64(3) {
-		running := serve(t, dir, "--seed", fmt.Sprint(round),
+		running := serve(t, dir, "--seed", strconv.FormatUint(round, 10),
 			"--fault", `{"dialect":"ec2","probability":0.05,"drop":"after"}`,
 			"--fault", `{"outcome":"disk-full","probability":0.05}`)
 		var clients sync.WaitGroup

@@ -21,13 +21,14 @@ func TestExamplesAreRules(t *testing.T) {
 	if len(examples) < 15 {
 		t.Fatalf("there are %d examples", len(examples))
 	}
-	shown := ""
+	var all strings.Builder
 	for _, example := range examples {
 		if _, err := fault.ParseRules([]byte(example[1])); err != nil {
 			t.Errorf("%s: %v", example[1], err)
 		}
-		shown += example[1]
+		all.WriteString(example[1])
 	}
+	shown := all.String()
 	for _, field := range []string{
 		"action", "times", "error", "status", "code", "message", "delay", "drop", "hang", "hold",
 		"trickle", "body", "rewrite", "outcome", "stale", "reads", "for",

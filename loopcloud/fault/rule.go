@@ -190,6 +190,12 @@ func (r Rule) act() string {
 	return r.Action
 }
 
+// isStaleOutcome tells whether what a rule does is an outcome that is told of late:
+// the only two things that go together.
+func (r Rule) isStaleOutcome(does []string) bool {
+	return r.Outcome != "" && r.Stale != (Stale{}) && len(does) == 2
+}
+
 // Check tells what of a rule makes no sense.
 func (r Rule) Check() error {
 	if err := r.checkNumbers(); err != nil {
@@ -202,7 +208,7 @@ func (r Rule) Check() error {
 	switch {
 	case len(does) == 0 && r.Delay == 0:
 		return errors.New("it has nothing to do: nothing would happen")
-	case len(does) > 1 && !(r.Outcome != "" && r.Stale != (Stale{}) && len(does) == 2):
+	case len(does) > 1 && !r.isStaleOutcome(does):
 		return fmt.Errorf("it does more than one thing: %s", strings.Join(does, ", "))
 	case r.Status == 0 && (r.Code != "" || r.Message != ""):
 		return errors.New("a code and a message go with a status")

@@ -68,7 +68,8 @@ func probe() []byte {
 
 // bootSector is what a BIOS takes for one: 512 bytes with a mark at the end.
 func bootSector(code []byte) []byte {
-	sector := append(code, make([]byte, 512-len(code))...)
+	sector := make([]byte, 512)
+	copy(sector, code)
 	sector[510], sector[511] = 0x55, 0xaa
 	return sector
 }
@@ -82,7 +83,7 @@ func (k KVM) Accelerator(ctx context.Context) (name, why string, err error) {
 	case No:
 		return byTCG, "", nil
 	}
-	if _, err := os.Stat("/dev/kvm"); err != nil {
+	if _, missing := os.Stat("/dev/kvm"); missing != nil {
 		return byTCG, "there is no /dev/kvm", nil
 	}
 	works, err := works(ctx, byKVM, probeLimit)

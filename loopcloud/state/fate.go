@@ -63,10 +63,10 @@ const forever = 100 * 365 * 24 * time.Hour
 
 // fate is what is to become of an act that is about to have its effect.
 func (o *op) fate(act Act) Fate {
-	if o.Cloud.fates == nil {
+	if o.fates == nil {
 		return Fate{}
 	}
-	return o.Cloud.fates(act)
+	return o.fates(act)
 }
 
 // ready is when something is that takes a time.

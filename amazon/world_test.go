@@ -125,26 +125,6 @@ func (w *world) cloud(t *testing.T, opts Options) *Cloud {
 	return NewCloud(opts)
 }
 
-func TestConformance(t *testing.T) { conform(t, state.Instant()) }
-
-// Where things take their time, calls are repeated in the states between.
-func TestConformanceOfASlowCloud(t *testing.T) { conform(t, state.AWS(1.0/2000)) }
-
-func conform(t *testing.T, timing state.Timing) {
-	wires := map[bake.Cloud]*cloudtest.Wire{}
-	cloudtest.Conform(t, cloudtest.Env{
-		New: func(t *testing.T) bake.Cloud {
-			w := newWorld(t, timing)
-			t.Setenv("AWS_ENDPOINT_URL", w.url)
-			cloud := NewCloud(Options{Client: dial(t, access("")), SourceAMI: w.source, Log: t.Logf})
-			wires[cloud] = w.wire
-			return cloud
-		},
-		Elsewhere: "us-east-1",
-		Fail:      func(_ *testing.T, cloud bake.Cloud, fault cloudtest.Fault) { wires[cloud].Fail(fault) },
-	})
-}
-
 // build makes an image the way bake does, in one go.
 func build(t *testing.T, cloud *Cloud, volume bake.VolumeSpec, source *bake.Image) bake.ImageID {
 	t.Helper()

@@ -1,0 +1,29 @@
+package amazon
+
+import (
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+func TestConformance(t *testing.T) { conform(t, state.Instant()) }
+
+// Where things take their time, calls are repeated in the states between.
+func TestConformanceOfASlowCloud(t *testing.T) { conform(t, state.AWS(1.0/2000)) }
+
+func conform(t *testing.T, timing state.Timing) {
+	wires := map[bake.Cloud]*cloudtest.Wire{}
+	cloudtest.Conform(t, cloudtest.Env{
+		New: func(t *testing.T) bake.Cloud {
+			w := newWorld(t, timing)
+			t.Setenv("AWS_ENDPOINT_URL", w.url)
+			cloud := NewCloud(Options{Client: dial(t, access("")), SourceAMI: w.source, Log: t.Logf})
+			wires[cloud] = w.wire
+			return cloud
+		},
+		Elsewhere: "us-east-1",
+		Fail:      func(_ *testing.T, cloud bake.Cloud, fault cloudtest.Fault) { wires[cloud].Fail(fault) },
+	})
+}

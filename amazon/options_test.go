@@ -1,0 +1,9 @@
+package amazon
+
+import (
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
+)
+
+func TestEveryOptionIsProved(t *testing.T) { buildertest.Page(t, Plugin, "../docs/options-amazon.md") }

@@ -1,0 +1,141 @@
+// Package buildertest is what the tests of every cloud's builder have in common:
+// the options of a template, what is refused of them, and a build that makes
+// nothing.
+package buildertest
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/hcl/v2/hcldec"
+	"github.com/hashicorp/hcl/v2/hclparse"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
+)
+
+// With are the options of a JSON template with others over them; nil takes one
+// away.
+func With(t *testing.T, template string, more map[string]any) map[string]any {
+	t.Helper()
+	var options map[string]any
+	if err := json.Unmarshal([]byte(template), &options); err != nil {
+		t.Fatal(err)
+	}
+	return over(options, more)
+}
+
+// Device is a block device mapping that every cloud takes, with other options; nil
+// takes one away.
+func Device(more map[string]any) map[string]any {
+	return over(map[string]any{"device_name": "/dev/sdh", "volume_size": 8}, more)
+}
+
+func over(options, more map[string]any) map[string]any {
+	maps.Copy(options, more)
+	maps.DeleteFunc(options, func(_ string, v any) bool { return v == nil })
+	return options
+}
+
+// Prepared decodes options that must be right, and answers the warnings.
+func Prepared(t *testing.T, options builder.Options, give ...any) []string {
+	t.Helper()
+	warnings, err := options.Prepare(give...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return warnings
+}
+
+// Refusal is options with one thing wrong, and what the error must say of it. It is
+// a row of a table, and so has no name of its own that its fields would be asked for.
+type Refusal = struct {
+	Name string
+	Give map[string]any
+	Want []string
+}
+
+// Refuses fails the test unless each of the options is refused with one error.
+func Refuses(t *testing.T, plugin builder.Plugin, refusals []Refusal) {
+	t.Helper()
+	for _, r := range refusals {
+		t.Run(r.Name, func(t *testing.T) {
+			_, err := plugin.Options().Prepare(r.Give)
+			Says(t, err, append([]string{"1 error(s)"}, r.Want...)...)
+		})
+	}
+}
+
+// Says fails the test unless there is an error that has each of the texts.
+func Says(t *testing.T, err error, texts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, text := range texts {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("%q is missing in: %v", text, err)
+		}
+	}
+}
+
+// EveryField fails the test if a field of what it wants is left zero, but those of
+// these names: so that a new field cannot be forgotten in the test.
+func EveryField(t *testing.T, want any, but ...string) {
+	t.Helper()
+	v := reflect.ValueOf(want)
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && !slices.Contains(but, name) {
+			t.Errorf("the test gives nothing for %s", name)
+		}
+	}
+}
+
+// PrepareHCL2 gives options as Packer does with an HCL2 template. They must be
+// right, and without a warning.
+func PrepareHCL2(t *testing.T, options builder.Options, template string) {
+	t.Helper()
+	file, diags := hclparse.NewParser().ParseHCL([]byte(template), "template.pkr.hcl")
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	b := builder.Builder{Options: options}
+	value, diags := hcldec.Decode(file.Body, b.ConfigSpec(), nil)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if warnings := Prepared(t, options, value); len(warnings) > 0 {
+		t.Errorf("warnings %q", warnings)
+	}
+}
+
+// idle is a machine that is only closed.
+type idle struct{ bake.Machine }
+
+func (idle) Close() error { return nil }
+
+// Run prepares a builder and runs it with a build that makes nothing, and says that
+// it made product: the cloud is what that build was given.
+func Run(t *testing.T, plugin builder.Plugin, product bake.Product, give map[string]any) (bake.Cloud, packersdk.Artifact, error) {
+	t.Helper()
+	var given bake.Cloud
+	b := builder.Builder{Options: plugin.Options(), Host: builder.Host{
+		GOOS:    "linux",
+		Machine: func(context.Context, func(string) (string, error)) (bake.Machine, error) { return idle{}, nil },
+		Bake: func(_ context.Context, cloud bake.Cloud, _ bake.Machine, _ bake.Plan, _ bake.Reporter) (bake.Result, error) {
+			given = cloud
+			return bake.Result{Products: []bake.Product{product}}, nil
+		},
+	}}
+	if _, _, err := b.Prepare(give); err != nil {
+		t.Fatal(err)
+	}
+	artifact, err := b.Run(t.Context(), packersdk.TestUi(t), &packersdk.MockHook{})
+	return given, artifact, err
+}

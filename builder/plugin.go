@@ -1,0 +1,81 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+
+	"github.com/hashicorp/hcl/v2/hcldec"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+	"github.com/hashicorp/packer-plugin-sdk/plugin"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/version"
+)
+
+// Options are all options of one cloud's builder: Config, and beside it what only
+// that cloud has.
+type Options interface {
+	// FlatMapstructure is generated; it says what an HCL2 template may hold.
+	FlatMapstructure() interface{ HCL2Spec() map[string]hcldec.Spec }
+	// Prepare decodes what Packer gives, and answers everything that is wrong with it
+	// at once.
+	Prepare(raws ...any) (warnings []string, err error)
+	// Job is the build that the options ask for, once they are prepared.
+	Job() Job
+}
+
+// Builder is the Packer builder of a cloud's options.
+type Builder struct {
+	Options Options
+	// Host is where it builds.
+	Host Host
+}
+
+var _ packersdk.Builder = (*Builder)(nil)
+
+// ConfigSpec implements packersdk.Builder.
+func (b *Builder) ConfigSpec() hcldec.ObjectSpec { return b.Options.FlatMapstructure().HCL2Spec() }
+
+// Prepare implements packersdk.Builder.
+func (b *Builder) Prepare(raws ...any) (generated, warnings []string, err error) {
+	warnings, err = b.Options.Prepare(raws...)
+	return b.Options.Job().GeneratedData(), warnings, err
+}
+
+// Run implements packersdk.Builder.
+func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook) (packersdk.Artifact, error) {
+	job := b.Options.Job()
+	job.Host = b.Host
+	return Run(ctx, ui, hook, job)
+}
+
+// Plugin is a Packer plugin with the builder of one cloud.
+type Plugin struct {
+	Kind Kind
+	// Options makes the options of one builder, before they are prepared.
+	Options func() Options
+	// Reach reaches the cloud for the command reap, with what the environment has of
+	// keys.
+	Reach func(context.Context, Reach) (Session, error)
+}
+
+// program is the plugin's file name, by which Packer knows it.
+func (p Plugin) program() string { return "packer-plugin-" + p.Kind.Type }
+
+// Main is the whole of the plugin's program: what Packer starts, the keeper of a
+// build, or the command reap. It does not return in the latter two.
+func (p Plugin) Main() {
+	log.SetOutput(hidden.writer(os.Stderr))
+	chroot.MaybeKeep()
+	MaybeReap(Reaper{Program: p.program(), Kind: p.Kind, Connect: p.Reach})
+
+	set := plugin.NewSet()
+	set.RegisterBuilder(plugin.DEFAULT_NAME, &Builder{Options: p.Options()})
+	set.SetVersion(version.Plugin)
+	if err := set.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}

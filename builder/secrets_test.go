@@ -1,0 +1,54 @@
+package builder
+
+import (
+	"fmt"
+	"log"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func TestSecretsAreStruckOut(t *testing.T) {
+	var s secrets
+	s.add("inner", "", "the inner one", "inner")
+	if got, want := s.strike("inner of the inner one, and the outer"), "<sensitive> of <sensitive>, and the outer"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if len(s.known) != 2 {
+		t.Errorf("remembers %q", s.known)
+	}
+}
+
+// locked lets several write.
+type locked struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// TestSecretsThatComeWhileOthersLog: keys are renewed in the middle of a build. What
+// is hidden before a line is logged is not in it, whoever else logs and hides.
+func TestSecretsThatComeWhileOthersLog(t *testing.T) {
+	var s secrets
+	var to locked
+	var all sync.WaitGroup
+	for i := range 8 {
+		logger := log.New(s.writer(&to), "", 0)
+		all.Go(func() {
+			for n := range 200 {
+				secret := fmt.Sprintf("key-%d-%d.", i, n)
+				s.add(secret)
+				logger.Print("signed with ", secret)
+			}
+		})
+	}
+	all.Wait()
+	if got, want := to.text.String(), strings.Repeat("signed with <sensitive>\n", 8*200); got != want {
+		t.Errorf("%d bytes were logged, want %d", len(got), len(want))
+	}
+}
