@@ -202,7 +202,7 @@ func (r reaper) inspect(path string, found Remains) (Remains, error) {
 	}
 	found.Fate = Due
 	for _, p := range slices.Backward(pending) {
-		a, err := readAct(p)
+		a, err := readAct(found.Build, p)
 		if err != nil {
 			found.Fate = Stuck
 			return found, err
@@ -235,7 +235,7 @@ func (r reaper) clean(ctx context.Context, j *undo.Journal, found Remains) (Rema
 // inherit arms what is outstanding of another build.
 func (b *build) inherit(j *undo.Journal) error {
 	for _, p := range j.Pending() {
-		a, err := readAct(p)
+		a, err := readAct(b.plan.Build, p)
 		if err != nil {
 			return err
 		}
@@ -272,13 +272,13 @@ func (b *build) stackCalled(name string) *undo.Stack {
 
 // readAct reads an act of a journal. What it does not know, or what no build would
 // have written, is an error.
-func readAct(p undo.Pending) (a act, err error) {
+func readAct(build BuildID, p undo.Pending) (a act, err error) {
 	dec := json.NewDecoder(bytes.NewReader(p.Act))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&a); err != nil {
 		return a, fmt.Errorf("act %d of the journal: %w", p.Seq, err)
 	}
-	if err := a.check(); err != nil {
+	if err := a.check(build); err != nil {
 		return a, fmt.Errorf("act %d of the journal, a %s: %w", p.Seq, a.Kind, err)
 	}
 	return a, nil
@@ -287,9 +287,11 @@ func readAct(p undo.Pending) (a act, err error) {
 // blockDevice is the kernel's name of a block device.
 var blockDevice = regexp.MustCompile(`^/dev/[A-Za-z0-9-]+$`)
 
-// check holds what an act says of this host against what an act can say: it is going
-// to be done with root's rights.
-func (a act) check() error {
+// check holds what an act of a build says against what it can say: on this host it is
+// going to be undone with root's rights, and in the cloud a thing that has no name, and
+// is looked for by nothing, could be anybody's.
+func (a act) check(build BuildID) error {
+	var named bool
 	switch a.Kind {
 	case actReservation:
 		return checkPath(a.LockDir)
@@ -299,14 +301,27 @@ func (a act) check() error {
 		}
 		return checkRoot(*a.Root)
 	case actReplaced:
-		if a.Record == nil || a.Record.Image != a.Image {
+		if a.Image == "" || a.Record == nil || a.Record.Image != a.Image {
 			return errors.New("it does not say how the image was")
 		}
 		return nil
-	case actVolume, actAttachment, actSnapshot, actImage, actCopy, actOldSnapshot:
-		return nil
+	case actVolume:
+		named = a.Build == build
+	case actAttachment:
+		named = a.Volume != "" && a.Host != ""
+	case actSnapshot:
+		named = a.Volume != ""
+	case actImage, actOldSnapshot:
+		named = a.Snapshot != ""
+	case actCopy:
+		named = a.Source != "" && a.Name != ""
+	default:
+		return errors.New("this program does not know it")
 	}
-	return errors.New("this program does not know it")
+	if !named {
+		return errors.New("it does not say what it is of")
+	}
+	return nil
 }
 
 func checkRoot(r chroot.RootRecord) error {

@@ -515,6 +515,16 @@ func TestReapDistrustsJournals(t *testing.T) {
 		"directories that climb":  with(func(r *chroot.RootRecord) { r.Made = []string{"/mnt/root/../.."} }),
 		"a group that climbs":     with(func(r *chroot.RootRecord) { r.Group = "/sys/../tmp" }),
 		"reservations of nowhere": {"kind": "reservation"},
+		"volumes of nobody":       {"kind": "volume"},
+		"another build's volumes": {"kind": "volume", "build": "build-2"},
+		"an attachment of none":   {"kind": "attachment", "host": "i-1"},
+		"an attachment nowhere":   {"kind": "attachment", "volume": "vol-1"},
+		"snapshots of no volume":  {"kind": "snapshot"},
+		"images of no snapshot":   {"kind": "image", "image": "ami-1"},
+		"copies of no image":      {"kind": "copy", "name": "golden"},
+		"copies without a name":   {"kind": "copy", "source": "ami-1"},
+		"no image come back":      {"kind": "replaced", "record": map[string]any{"image": ""}},
+		"no old snapshot":         {"kind": "old snapshot", "image": "ami-1"},
 		"reservations that climb": {"kind": "reservation", "lock_dir": "/run/../etc"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -524,7 +534,7 @@ func TestReapDistrustsJournals(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for _, a := range []any{map[string]any{"kind": "snapshot", "snapshot": "snap-1"}, act} {
+				for _, a := range []any{map[string]any{"kind": "snapshot", "volume": "vol-1", "snapshot": "snap-1"}, act} {
 					if _, err := j.Arm("scaffold", a); err != nil {
 						t.Fatal(err)
 					}
