@@ -19,7 +19,7 @@ func (c *Config) Job() builder.Job {
 		Description: c.AMIDescription,
 
 		RootThroughput: c.RootVolumeThroughput,
-		Waits:          c.AWSPolling.waits(),
+		Waits:          c.waits(),
 
 		Connect: func(ctx context.Context, log func(format string, args ...any)) (builder.Session, error) {
 			options := c.options()

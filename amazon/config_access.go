@@ -314,7 +314,7 @@ func (p PollingConfig) waits() bake.Waits {
 		return bake.Waits{}.Polled(time.Duration(p.DelaySeconds)*time.Second, p.MaxAttempts)
 	}
 	patient := bake.Pace{Patience: time.Duration(p.MaxAttempts) * usualDelay}
-	return bake.Waits{Volume: patient, Attachment: patient, Snapshot: patient, Image: patient}
+	return bake.Waits{Volume: patient, Attachment: patient, Snapshot: patient, Image: patient, Copy: patient}
 }
 
 // access is how AWS is reached.

@@ -77,7 +77,7 @@ func TestPolling(t *testing.T) {
 	fixed := func(interval time.Duration, attempts int) bake.Waits { return bake.Waits{}.Polled(interval, attempts) }
 	patient := func(p time.Duration) bake.Waits {
 		pace := bake.Pace{Patience: p}
-		return bake.Waits{Volume: pace, Attachment: pace, Snapshot: pace, Image: pace}
+		return bake.Waits{Volume: pace, Attachment: pace, Snapshot: pace, Image: pace, Copy: pace}
 	}
 	for name, test := range map[string]struct {
 		give            map[string]any

@@ -3,12 +3,14 @@
 package amazon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
@@ -102,6 +104,20 @@ func (c *Config) checkCopyDuration() error {
 		return fmt.Errorf("snapshot_copy_duration_minutes is %d, but must be from %d to %d, in steps of %d", n, copyStep, maxCopy, copyStep)
 	}
 	return nil
+}
+
+// afterSnapshots is how long a copy may take beside its snapshots.
+const afterSnapshots = 30 * time.Minute
+
+// waits are how a build waits. EC2 may take all of the time that it is given for a
+// copy.
+func (c *Config) waits() bake.Waits {
+	w := c.AWSPolling.waits()
+	wanted := time.Duration(c.SnapshotCopyDurationMinutes)*time.Minute + afterSnapshots
+	if usual := cmp.Or(w.Copy.Patience, bake.DefaultWaits().Copy.Patience); wanted > usual {
+		w.Copy.Patience = wanted
+	}
+	return w
 }
 
 // The years that the deprecation of an image may be away.

@@ -1,11 +1,13 @@
 package amazon
 
 import (
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
@@ -124,6 +126,33 @@ func TestEncryptionThatCanBeShared(t *testing.T) {
 				t.Errorf("refused: %v", err)
 			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
 				t.Errorf("got %v, want an error with %q", err, test.want)
+			}
+		})
+	}
+}
+
+// TestTimeForCopies: the build does not give up before the time that EC2 was given.
+func TestTimeForCopies(t *testing.T) {
+	for name, test := range map[string]struct {
+		give map[string]any
+		want bake.Pace
+	}{
+		"as usual":    {nil, bake.Pace{}},
+		"a short one": {map[string]any{"snapshot_copy_duration_minutes": 30}, bake.Pace{}},
+		"two days":    {map[string]any{"snapshot_copy_duration_minutes": 2880}, bake.Pace{Patience: 48*time.Hour + 30*time.Minute}},
+		"a user who is more patient": {map[string]any{
+			"snapshot_copy_duration_minutes": 180, "aws_polling": map[string]any{"max_attempts": 1440},
+		}, bake.Pace{Patience: 6 * time.Hour}},
+		"a user who counts": {map[string]any{
+			"snapshot_copy_duration_minutes": 30, "aws_polling": map[string]any{"delay_seconds": 30, "max_attempts": 9},
+		}, bake.Pace{First: 30 * time.Second, Longest: 30 * time.Second, Attempts: 9}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			give := map[string]any{"region": "eu-west-1", "ami_regions": []any{"us-east-1"}}
+			maps.Copy(give, test.give)
+			c, _ := prepared(t, give)
+			if got := c.waits().Copy; got != test.want {
+				t.Errorf("copies are waited for as %+v, want %+v", got, test.want)
 			}
 		})
 	}
