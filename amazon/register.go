@@ -41,19 +41,27 @@ func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID
 }
 
 // registered finds the image that an earlier call made of the same
-// specification. If another image has the name, the answer is EC2's refusal.
+// specification. If another image has the name, the answer is EC2's refusal; as long
+// as none is seen to have it, EC2 may not tell of it yet.
 func (c *Cloud) registered(ctx context.Context, spec bake.ImageSpec, refusal error) (bake.ImageID, error) {
-	images, err := c.client.ownImages(ctx, filter("name", spec.Name))
-	if err != nil {
-		return "", c.client.cannot(err, "tell which image has the name %q", spec.Name)
-	}
-	for _, image := range images {
-		root, ok := rootDevice(image)
-		if ok && aws.ToString(root.SnapshotId) == string(spec.Snapshot) && aws.ToString(image.Name) == spec.Name && image.ImageId != nil {
-			return bake.ImageID(*image.ImageId), nil
+	for attempt := 1; ; attempt++ {
+		images, err := c.named(ctx, spec.Name)
+		if err != nil {
+			return "", err
+		}
+		for _, image := range images {
+			root, ok := rootDevice(image)
+			if ok && aws.ToString(root.SnapshotId) == string(spec.Snapshot) && image.ImageId != nil {
+				return bake.ImageID(*image.ImageId), nil
+			}
+		}
+		if len(images) > 0 || attempt >= c.client.policy.attempts {
+			return "", c.client.cannot(refusal, "register image %q of %s", spec.Name, spec.Snapshot)
+		}
+		if err := c.client.rest(ctx, attempt); err != nil {
+			return "", c.client.cannot(err, "register image %q of %s", spec.Name, spec.Snapshot)
 		}
 	}
-	return "", c.client.cannot(refusal, "register image %q of %s", spec.Name, spec.Snapshot)
 }
 
 // sourceOf answers all that EC2 tells of the image the build started from, or

@@ -212,6 +212,8 @@ func TestRegisterWhoseNameIsInUse(t *testing.T) {
 	}{
 		{"by an earlier call", refuse("InvalidAMIName.Duplicate"), images(ours), "ami-9", ""},
 		{"by a call whose answer is lost", inTurn(breakOff, refuse("InvalidAMIName.Duplicate")), images(ours), "ami-9", ""},
+		{"by a call that EC2 tells of late", inTurn(breakOff, refuse("InvalidAMIName.Duplicate")), inTurn(images(), images(), images(ours)), "ami-9", ""},
+		{"by one that is never told of", refuse("InvalidAMIName.Duplicate"), images(), "", "InvalidAMIName.Duplicate"},
 		{"by another image", refuse("InvalidAMIName.Duplicate"), images(others), "", "InvalidAMIName.Duplicate"},
 		{"by one without fields", refuse("InvalidAMIName.Duplicate"), images(""), "", "InvalidAMIName.Duplicate"},
 		{"and cannot look", refuse("InvalidAMIName.Duplicate"), refuse("UnauthorizedOperation"), "", "UnauthorizedOperation"},
