@@ -146,6 +146,9 @@ func (c *Cloud) givenSnapshots(ctx context.Context) (map[string]types.Snapshot, 
 		return nil, nil
 	}
 	out, err := c.client.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: ids})
+	if hasCode(err, codeSnapshotNotFound) {
+		return nil, fmt.Errorf("ami_block_device_mappings: a snapshot_id is unknown in region %s, or not shared with this account: %w", c.client.Region(), err)
+	}
 	if err != nil {
 		return nil, c.client.cannot(err, "read the snapshots of ami_block_device_mappings: %s", strings.Join(ids, ", "))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -189,7 +190,8 @@ func TestDevicesThatEC2WouldRefuse(t *testing.T) {
 		{"of a snapshot that does not tell", Mapping{SnapshotID: "snap-1"}, snapshots("<snapshotId>snap-1</snapshotId>"), []string{"snap-1", `""`}},
 		{"more encrypted than its snapshot", Mapping{SnapshotID: "snap-1", Encrypted: true}, snapshots(aSnapshot("snap-1", "completed", plain)),
 			[]string{"encrypted", "snap-1", "encrypt_boot"}},
-		{"of an unknown snapshot", Mapping{SnapshotID: "snap-1"}, refuse("InvalidSnapshot.NotFound"), []string{"snap-1", "InvalidSnapshot.NotFound"}},
+		{"of an unknown snapshot", Mapping{SnapshotID: "snap-1"}, refuse("InvalidSnapshot.NotFound"),
+			[]string{"snapshot_id is unknown in region eu-west-1", "not shared", "InvalidSnapshot.NotFound"}},
 		{"of one that is not told of", Mapping{SnapshotID: "snap-1"}, snapshots(), []string{"snap-1", "not found", "eu-west-1"}},
 		{"of one that may not be read", Mapping{SnapshotID: "snap-1"}, refuse("UnauthorizedOperation"), []string{"snap-1", "do not allow"}},
 	}
@@ -200,6 +202,9 @@ func TestDevicesThatEC2WouldRefuse(t *testing.T) {
 			_, _, err := planned(t, s, Options{Mappings: []Mapping{tt.mapping}}, plainSource(sealed))
 			if tt.words != nil {
 				says(t, err, append(tt.words, "ami_block_device_mappings")...)
+				if strings.Contains(err.Error(), "during the build") {
+					t.Errorf("error %q blames the build, which has not begun", err)
+				}
 			} else if err != nil {
 				t.Error(err)
 			}

@@ -20,7 +20,8 @@ import (
 func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.VolumeID, error) {
 	out, err := c.client.ec2.CreateVolume(ctx, c.volumeInput(spec))
 	if hasCode(err, codeSnapshotNotFound) {
-		err = fmt.Errorf("%w (who may launch an image may not read its snapshots by that: its owner must share them too)", err)
+		return "", fmt.Errorf("cannot create a volume in %s%s: %w (it is gone, such as by a clean-up, or not shared with this account: "+
+			"who may launch an image may not read its snapshots by that, and its owner must share them too)", spec.Zone, from(spec.Snapshot), err)
 	}
 	if err != nil {
 		return "", c.client.cannot(err, "create a volume in %s%s", spec.Zone, from(spec.Snapshot))

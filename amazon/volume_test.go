@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
@@ -68,6 +69,9 @@ func TestVolumeOfASnapshotThatIsNotShared(t *testing.T) {
 	s := &fake{actions: map[string]action{"CreateVolume": refuse("InvalidSnapshot.NotFound")}}
 	_, err := faked(t, s, Options{}).CreateVolume(context.Background(), spec())
 	says(t, err, "create a volume in eu-west-1a from snap-1", "InvalidSnapshot.NotFound", "share")
+	if strings.Contains(err.Error(), "during the build") {
+		t.Errorf("error %q tells of two causes", err)
+	}
 }
 
 // check compares the parameters of a call with those wanted; an empty one is
