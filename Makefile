@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build packer sdc dev demo test testacc peer public qemu boot generate lint bench fuzz plugin-check setup clean FORCE
+.PHONY: build packer sdc dev demo test testacc matrix peer public qemu boot generate lint bench fuzz plugin-check setup clean FORCE
 
 # What is slow to make lives here, outside the checkout, and is made again when missing.
 CACHE := $(or $(PACKER_CHROOT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/packer-plugin-chroot)
@@ -44,6 +44,10 @@ test: setup build packer
 # The name that plugin authors know for the tests that need more than Go.
 testacc: setup build packer
 	@tools/test.sh "$(CACHE)" acceptance
+
+# Every fault at every point, and Ctrl-C at every point; prints what became of the builds.
+matrix: setup build packer
+	@ALL=1 go test -count=1 -timeout 30m -run '^(TestFault|TestCancel)' ./acceptance
 
 PUBLIC := bin/peer/packer-plugin-amazon
 

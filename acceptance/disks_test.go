@@ -291,7 +291,7 @@ func TestGrowRoot(t *testing.T) {
 		{"xfs, first", true, 1700, ""},
 		{"btrfs with the subvolume @", true, 1700, ""},
 		{"GPT, the root first", true, 0, "partition 2 lies behind it"},
-		{"MBR, logical behind swap", true, 0, "a logical one"},
+		{"MBR, logical behind swap", true, 1800, ""},
 	}
 	for i, tt := range tests {
 		f := flavors[i%len(flavors)]

@@ -52,6 +52,9 @@ type Access struct {
 	InstanceID string
 	// SkipMetadata never asks the metadata, for keys neither; it needs InstanceID.
 	SkipMetadata bool
+	// Patience is how long a request may be waited for, tries included; 0 leaves it to
+	// each kind of request.
+	Patience time.Duration
 	// UseFIPS and UseDualStack choose those endpoints; false leaves it to
 	// AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT and the profile.
 	UseFIPS, UseDualStack bool

@@ -31,7 +31,14 @@ func (c *Config) Job() builder.Job {
 
 // reach reaches EC2 for somebody who has no template.
 func reach(ctx context.Context, to builder.Reach) (builder.Session, error) {
-	return connect(ctx, Access{Region: to.Region, Profile: to.Profile, Endpoint: to.Endpoint}, Options{})
+	return connect(ctx, Access{Region: to.Region, Profile: to.Profile, Endpoint: to.Endpoint, Patience: to.Patience}, Options{})
+}
+
+// access is how AWS is reached.
+func (c *Config) access() Access {
+	a := c.AccessConfig.access()
+	a.Patience = c.Patience()
+	return a
 }
 
 // connect reaches EC2.

@@ -12,6 +12,8 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 const (
@@ -21,6 +23,9 @@ const (
 	// answerTimeout bounds the time from a request to the first byte of its
 	// answer, so that a dead connection does not hold a build for ever.
 	answerTimeout = time.Minute
+	// wholeTimeout bounds a request and all of its answer: some lists are long, and
+	// some proxies stop in the middle.
+	wholeTimeout = 2 * time.Minute
 )
 
 // Client is a way to EC2 in one region and to the metadata of this instance.
@@ -104,16 +109,25 @@ func (c *Client) endpointOf(region string) string {
 func (c *Client) transport() aws.HTTPClient {
 	base, ok := c.config.HTTPClient.(*awshttp.BuildableClient)
 	if !ok {
-		base = awshttp.NewBuildableClient()
+		base = c.access.bounded()
 	}
-	return base.WithDialerOptions(func(d *net.Dialer) {
-		d.Timeout = dialTimeout
-	}).WithTransportOptions(func(t *http.Transport) {
-		t.ResponseHeaderTimeout = answerTimeout
+	return base.WithTransportOptions(func(t *http.Transport) {
 		if c.access.InsecureSkipTLSVerify {
 			t.TLSClientConfig = trusting(t.TLSClientConfig)
 		}
 	})
+}
+
+// bounded is an HTTP client that waits no longer than it must, for whatever the SDK
+// asks: the client that it makes by itself waits for ever.
+func (a Access) bounded() *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().WithTimeout(builder.AnswerLimit(wholeTimeout, a.Patience)).
+		WithDialerOptions(func(d *net.Dialer) {
+			d.Timeout = builder.AnswerLimit(dialTimeout, a.Patience)
+		}).
+		WithTransportOptions(func(t *http.Transport) {
+			t.ResponseHeaderTimeout = builder.AnswerLimit(answerTimeout, a.Patience)
+		})
 }
 
 // trusting answers a configuration that accepts any certificate: the user said

@@ -254,3 +254,21 @@ func TestEndpointWithoutScheme(t *testing.T) {
 		t.Errorf("another region's EC2 is at %s", *got)
 	}
 }
+
+// TestPatience: whoever never answers is given up on, as soon as the user says: EC2,
+// and STS, which the SDK would wait for without an end.
+func TestPatience(t *testing.T) {
+	alone(t)
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // the end of the connection is seen only then
+		<-r.Context().Done()
+	}))
+	defer silent.Close()
+	a := access(silent.URL)
+	a.Patience, a.MaxRetries = time.Second, 1
+	says(t, look(t.Context(), NewCloud(Options{Client: dial(t, a)})), silent.URL, "imeout")
+	t.Setenv("AWS_ENDPOINT_URL_STS", silent.URL)
+	a.AssumeRole = &AssumeRole{RoleARN: "arn:aws:iam::123456789012:role/builder"}
+	_, err := Dial(t.Context(), a)
+	says(t, err, silent.URL, "imeout")
+}

@@ -22,6 +22,7 @@ func prepared(t *testing.T, more map[string]any) (*Config, []string) {
 }
 
 func TestAllOfAccessReachesTheClient(t *testing.T) {
+	t.Setenv("PACKER_CHROOT_PATIENCE", "5m")
 	c, _ := prepared(t, map[string]any{
 		"token": "session", "profile": "builds", "shared_credentials_file": "/keys", "mfa_code": "123456",
 		"region": "eu-west-1", "max_retries": 3, "skip_credential_validation": true,
@@ -44,6 +45,7 @@ func TestAllOfAccessReachesTheClient(t *testing.T) {
 		},
 		SkipCredentialValidation: true, Endpoint: "https://ec2.{region}.example.com", MetadataEndpoint: "http://127.0.0.1:1338",
 		InsecureSkipTLSVerify: true, DecodeAuthorizationMessages: true, InstanceID: "i-0123456789abcdef0", SkipMetadata: true, UseFIPS: true, UseDualStack: true,
+		Patience: 5 * time.Minute,
 	}
 	if got := c.access(); !reflect.DeepEqual(got, want) {
 		t.Errorf("AWS is reached by\n%+v, want\n%+v", got, want)

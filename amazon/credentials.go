@@ -121,6 +121,7 @@ func (a Access) loading(region string) ([]func(*config.LoadOptions) error, error
 		config.WithSharedConfigProfile(a.Profile),
 		config.WithEC2IMDSEndpoint(a.MetadataEndpoint),
 		config.WithLogger(logging.NewStandardLogger(log.Writer())), // where secrets are struck out
+		config.WithHTTPClient(a.bounded()),
 	}
 	if a.SkipMetadata {
 		options = append(options, config.WithEC2IMDSClientEnableState(imds.ClientDisabled))

@@ -20,15 +20,19 @@ import (
 // and taking it away would cost the user the build and mend nothing. It is told as
 // a warning and in Result.Leftovers.
 func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report Reporter) (Result, error) {
-	ctx, stop := machine.Guard(ctx)
+	guarded, stop := machine.Guard(ctx)
 	defer stop()
 	b := newBuild(cloud, machine, plan, report)
 	defer b.closed()
-	result, err := b.inOrder(ctx)
+	result, err := b.inOrder(guarded)
+	if err == nil {
+		err = b.cleared(ctx)
+	}
 	if err != nil {
 		return Result{}, b.failed(ctx, err)
 	}
-	result.Leftovers = b.cleared(ctx, b.keep())
+	b.dropReplaced(ctx, b.keep())
+	result.Leftovers = append(b.scaffold.Pending(), b.replaced.Pending()...)
 	return result, nil
 }
 
@@ -231,14 +235,17 @@ func (b *build) undoAll(ctx context.Context) (undone []string, err error) {
 	return undone, errors.Join(stuck...)
 }
 
-// cleared removes the rest of the scaffold after a success, and the snapshots of
-// replaced images, and answers what would not go.
-func (b *build) cleared(ctx context.Context, old []*armed) []string {
+// cleared removes the rest of the scaffold after a success, and warns of what would not
+// go. It fails if the build was cancelled by now, at the last moment at which that can be
+// heeded: whoever cancels does not want the image, and Packer forgets it.
+func (b *build) cleared(ctx context.Context) error {
 	if err := b.scaffold.Release(ctx, b.waits.Release, nil); err != nil {
 		b.report.Warn("the image is made, but %v", err)
 	}
-	b.dropReplaced(ctx, old)
-	return append(b.scaffold.Pending(), b.replaced.Pending()...)
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("cancelled when the image was made: %w", err)
+	}
+	return nil
 }
 
 // listing is a clause that lists things; empty if there are none.

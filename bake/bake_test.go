@@ -471,6 +471,31 @@ func TestBadEndsAreNoticed(t *testing.T) {
 						t.Errorf("error %q does not say %q", err, part)
 					}
 				}
+				if left := w.left(); len(left) > 0 {
+					t.Errorf("left: %v, by an error of %v", left, err)
+				}
+			})
+		})
+	}
+}
+
+// TestCancelledAtTheLastMoment cancels when the image is there and only the volume is to
+// be put away: Packer would not tell of the image any more.
+func TestCancelledAtTheLastMoment(t *testing.T) {
+	for _, act := range []string{"~attach#1", "~volume#1"} {
+		t.Run(act, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				w.detachTakes = time.Minute // the image is there before
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				w.faults[act] = fault{cancel: cancel, effect: true}
+				_, err := w.build(ctx, w.plan())
+				if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "undone: image ami-1") && act == "~volume#1" {
+					t.Errorf("error %v", err)
+				}
+				if left := w.left(); len(left) > 0 {
+					t.Errorf("left: %v", left)
+				}
 			})
 		})
 	}

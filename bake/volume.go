@@ -150,20 +150,25 @@ func (b *build) putAway(ctx context.Context, a attachment, v volume) {
 
 // deleteVolume deletes a volume as soon as it is in a state to be deleted. One that
 // was seen to be so when it was detached is not looked at again, the first time.
+// Creating may never end: a cloud may take the deleting of it all the same.
 func (b *build) deleteVolume(ctx context.Context, id VolumeID) error {
 	if _, free := b.free.LoadAndDelete(id); free {
 		return b.cloud.DeleteVolume(ctx, id)
 	}
-	what := fmt.Sprintf("%s to become free", id)
+	what, state := fmt.Sprintf("%s to become free", id), VolumeState("")
 	err := b.waits.Volume.until(ctx, what, going(newborn(b.waits.Lost, func(ctx context.Context) (sight, error) {
 		v, err := b.cloud.Volume(ctx, id)
-		busy := v.State == VolumeCreating || v.State == VolumeInUse
-		return sight{state: string(v.State), done: !busy}, err
+		state = v.State
+		busy := state == VolumeCreating || state == VolumeInUse
+		return sight{state: string(state), done: !busy}, err
 	})))
-	if err != nil {
+	if err != nil && state != VolumeCreating {
 		return err
 	}
-	return b.cloud.DeleteVolume(ctx, id)
+	if refused := b.cloud.DeleteVolume(ctx, id); refused != nil {
+		return errors.Join(err, refused)
+	}
+	return nil
 }
 
 // volumeAvailable waits for a new volume.

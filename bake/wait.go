@@ -74,14 +74,29 @@ func DefaultWaits() Waits {
 // Polled answers the same waits with a fixed interval between the looks at the
 // cloud, and with that many looks; 0 leaves the one or the other.
 func (w Waits) Polled(interval time.Duration, attempts int) Waits {
-	w = w.orDefault()
-	for _, p := range []*Pace{&w.Volume, &w.Attachment, &w.Snapshot, &w.Image, &w.Copy} {
+	for _, p := range w.paces() {
 		if interval > 0 {
 			p.First, p.Longest = interval, interval
 		}
 		p.Attempts = cmp.Or(attempts, p.Attempts)
 	}
 	return w
+}
+
+// Patient answers the same waits with one limit for each that has none yet: for what
+// does not get on, be it in the cloud or in the kernel. 0 changes nothing.
+func (w Waits) Patient(limit time.Duration) Waits {
+	for _, p := range w.paces() {
+		p.Patience = cmp.Or(p.Patience, limit)
+	}
+	w.Device = cmp.Or(w.Device, limit)
+	w.Unseen = cmp.Or(w.Unseen, min(limit, DefaultWaits().Unseen))
+	return w
+}
+
+// paces are those of all that the cloud is asked about again and again.
+func (w *Waits) paces() []*Pace {
+	return []*Pace{&w.Volume, &w.Attachment, &w.Snapshot, &w.Image, &w.Copy}
 }
 
 // orDefault fills what is zero.

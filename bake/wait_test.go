@@ -154,11 +154,30 @@ func TestNewbornMayBeUnseenForAWhile(t *testing.T) {
 
 func TestPolled(t *testing.T) {
 	w := Waits{Unseen: time.Second}.Polled(5*time.Second, 40)
-	want := Pace{First: 5 * time.Second, Longest: 5 * time.Second, Patience: DefaultWaits().Image.Patience, Attempts: 40}
+	want := Pace{First: 5 * time.Second, Longest: 5 * time.Second, Attempts: 40}
 	if w.Image != want || w.Unseen != time.Second || w.Volume.Attempts != 40 {
 		t.Errorf("waits %+v", w)
 	}
-	if only := (Waits{}).Polled(0, 7); only.Snapshot.First != DefaultWaits().Snapshot.First || only.Snapshot.Attempts != 7 {
+	if only := (Waits{}).Polled(0, 7).orDefault(); only.Snapshot.First != DefaultWaits().Snapshot.First || only.Snapshot.Attempts != 7 {
 		t.Errorf("attempts alone: %+v", only.Snapshot)
+	}
+}
+
+// TestPatient: one limit holds wherever no other was set, and is never the reason that
+// a new thing may stay unseen for longer.
+func TestPatient(t *testing.T) {
+	if got := (Waits{}).Patient(0); got != (Waits{}) {
+		t.Errorf("no patience changes the waits to %+v", got)
+	}
+	long := Waits{Snapshot: Pace{Patience: time.Minute}}.Patient(3 * time.Hour).orDefault()
+	if long.Snapshot.Patience != time.Minute || long.Volume.Patience != 3*time.Hour || long.Copy.Patience != 3*time.Hour || long.Device != 3*time.Hour {
+		t.Errorf("long patience: %+v", long)
+	}
+	if long.Unseen != DefaultWaits().Unseen || long.Lost != DefaultWaits().Lost {
+		t.Errorf("long patience, for what is not there: %v and %v", long.Unseen, long.Lost)
+	}
+	short := Waits{}.Polled(time.Second, 0).Patient(2 * time.Second).orDefault()
+	if short.Image != (Pace{First: time.Second, Longest: time.Second, Patience: 2 * time.Second}) || short.Unseen != 2*time.Second {
+		t.Errorf("short patience: %+v", short)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+	"time"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
@@ -126,6 +127,8 @@ type Config struct {
 	RootDeviceName string `mapstructure:"root_device_name"`
 
 	ictx interpolate.Context
+	// patience is the environment's limit of waits; 0 is none.
+	patience time.Duration
 }
 
 // DefaultMountPath is the mount_path of both builders: the page of osc-chroot
@@ -196,6 +199,10 @@ func (c *Config) Prepare(kind Kind) []error {
 	errs = append(errs, c.checkFiles()...)
 	errs = append(errs, c.checkVolume(kind.VolumeTypes)...)
 	errs = append(errs, c.checkSharing()...)
+	var err error
+	if c.patience, err = patience(); err != nil {
+		errs = append(errs, err)
+	}
 	if c.FromScratch {
 		errs = append(errs, c.checkScratch()...)
 	}

@@ -74,7 +74,11 @@ type Reaper struct {
 
 // Reach says how the command reap reaches the cloud; what is empty is as in a
 // template that leaves it out.
-type Reach struct{ Region, Profile, Endpoint string }
+type Reach struct {
+	Region, Profile, Endpoint string
+	// Patience is Config.Patience.
+	Patience time.Duration
+}
 
 // reapArg is the first argument of a plugin that is to reap.
 const reapArg = "reap"
@@ -169,7 +173,10 @@ func (r Reaper) Run(ctx context.Context, args []string, stdout, stderr io.Writer
 }
 
 // reap reaches the cloud and root's rights only if there is something to do.
-func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) ([]bake.Remains, error) {
+func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (all []bake.Remains, err error) {
+	if f.Patience, err = patience(); err != nil {
+		return nil, err
+	}
 	some, err := bake.Remembered(f.stateDir)
 	if err != nil || !some {
 		return nil, err
@@ -192,6 +199,7 @@ func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) ([]
 	}
 	return bake.Reap(ctx, session.Cloud, machine, report, bake.Reaping{
 		StateDir: f.stateDir, Program: r.Kind.Type, Endpoint: place(session.Endpoint), DryRun: f.dryRun,
+		Waits: bake.Waits{}.Patient(f.Patience),
 	})
 }
 

@@ -135,7 +135,7 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		RootIOPS:     c.RootVolumeIOPS,
 		Device:       bake.DeviceName(c.DevicePath),
 		LockDir:      os.Getenv(lockDirEnv),
-		Waits:        r.Waits,
+		Waits:        r.Waits.Patient(c.Patience()),
 		MountPath:    c.renderMountPath,
 		Partition:    c.MountPartition,
 		NVMePath:     c.NVMEDevicePath,

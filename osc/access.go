@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Access is what it takes to reach the API. What is empty is looked for elsewhere:
@@ -38,6 +39,9 @@ type Access struct {
 	MetadataEndpoint string
 	// VMID is the VM that this program runs on. Then its metadata is not asked.
 	VMID string
+	// Patience is how long a call may be waited for, tries included; 0 leaves it to
+	// the policy of tries.
+	Patience time.Duration
 }
 
 // secrets are what no log may show.

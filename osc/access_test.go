@@ -291,7 +291,7 @@ func TestMetadataAvoidProxies(t *testing.T) {
 	if m.http.Transport.(*http.Transport).Proxy != nil {
 		t.Error("metadata are asked through a proxy")
 	}
-	if newTransport(false, nil).Proxy == nil {
+	if newTransport(Access{}, nil).Proxy == nil {
 		t.Error("the API is not reached through a proxy")
 	}
 }

@@ -77,12 +77,12 @@ func newClient(access Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := refusing{newTransport(access.InsecureSkipTLSVerify, shown)}
+	base := refusing{newTransport(access, shown)}
 	return &Client{
 		base:      base,
 		transport: signed(access, base),
 		metadata:  newMetadata(access),
-		retry:     defaultRetry(),
+		retry:     defaultRetry().within(access.Patience),
 		access:    access,
 		version:   version.Version,
 	}, nil
@@ -94,13 +94,13 @@ const signedService = "osc"
 
 // newTransport is like http.DefaultTransport, and asks for TLS 1.2 at least: not
 // every private endpoint speaks 1.3.
-func newTransport(insecure bool, shown []tls.Certificate) *http.Transport {
+func newTransport(access Access, shown []tls.Certificate) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure, Certificates: shown},
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: access.InsecureSkipTLSVerify, Certificates: shown},
 		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 60 * time.Second,
+		ResponseHeaderTimeout: builder.AnswerLimit(60*time.Second, access.Patience),
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConnsPerHost:   10,
 		ForceAttemptHTTP2:     true,

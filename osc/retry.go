@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // retry is the one policy by which calls are made again: after throttling and
@@ -19,6 +21,8 @@ type retry struct {
 	// settling is how often a call is made again whose refusal says that a state
 	// is against it, and that will change.
 	settling int
+	// try bounds one try, and patience, if it is not 0, all of them.
+	try, patience time.Duration
 	// sleep waits, or answers the context's error.
 	sleep func(context.Context, time.Duration) error
 	// reached is set by the first answer. Before it, an endpoint that cannot be
@@ -29,8 +33,19 @@ type retry struct {
 func defaultRetry() retry {
 	return retry{
 		tries: 10, first: 250 * time.Millisecond, longest: 10 * time.Second,
-		settling: 5, sleep: sleep, reached: new(atomic.Bool),
+		settling: 5, try: tryLimit, sleep: sleep, reached: new(atomic.Bool),
 	}
+}
+
+// within is the same policy for somebody who waits no longer; 0 changes nothing.
+func (r retry) within(patience time.Duration) retry {
+	r.try, r.patience = builder.AnswerLimit(r.try, patience), patience
+	return r
+}
+
+// spent tells whether the nth try was the last.
+func (r retry) spent(n int, begun time.Time) bool {
+	return n >= r.tries || r.patience > 0 && time.Since(begun) >= r.patience
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -49,7 +64,7 @@ const tryLimit = 2 * time.Minute
 
 // do makes a call until it succeeds or is refused for good.
 func (r retry) do(ctx context.Context, try func(context.Context) error) error {
-	conflicts := 0
+	conflicts, begun := 0, time.Now()
 	for n := 1; ; n++ {
 		err := r.once(ctx, try)
 		switch {
@@ -61,7 +76,7 @@ func (r retry) do(ctx context.Context, try func(context.Context) error) error {
 			conflicts++
 		case !r.passing(err):
 			return err
-		case n >= r.tries:
+		case r.spent(n, begun):
 			return fmt.Errorf("%w after %d tries: %w", errGivenUp, n, err)
 		}
 		if err := r.sleep(ctx, r.wait(n)); err != nil {
@@ -71,7 +86,7 @@ func (r retry) do(ctx context.Context, try func(context.Context) error) error {
 }
 
 func (r retry) once(ctx context.Context, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	ctx, cancel := context.WithTimeout(ctx, r.try)
 	defer cancel()
 	err := try(ctx)
 	var no *refusal

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -239,5 +241,24 @@ func TestPages(t *testing.T) {
 	}
 	if n := s.count("ReadVolumes"); n != 3 {
 		t.Errorf("%d pages", n)
+	}
+}
+
+// TestPatience: an API that never answers, or never does what it is asked, is waited
+// for no longer than the user says.
+func TestPatience(t *testing.T) {
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // the end of the connection is seen only then
+		<-r.Context().Done()
+	}))
+	defer silent.Close()
+	busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	defer busy.Close()
+	for _, server := range []*httptest.Server{silent, busy} {
+		access := Access{AccessKey: myKey, SecretKey: secret, Region: home, Endpoint: server.URL, Patience: time.Second}
+		_, err := Dial(t.Context(), access)
+		if !errors.Is(err, errGivenUp) {
+			t.Errorf("it ended with %v", err)
+		}
 	}
 }

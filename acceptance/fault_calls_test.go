@@ -1,0 +1,280 @@
+package acceptance
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// matrices says that every point of every matrix is wanted: make matrix. Otherwise it
+// is a share of them, of every fault and of every point some.
+var matrices = os.Getenv("ALL") != ""
+
+// patience is the limit of the waits in matrices: a build that waits for what never
+// comes is to end soon.
+const patience = 6 * time.Second
+
+// A fault is a rule of loopcloud's, for all points of a matrix.
+type fault struct {
+	name string
+	rule map[string]any
+}
+
+var callFaults = []fault{
+	{"throttled", map[string]any{"error": "throttled"}},
+	{"denied", map[string]any{"error": "denied"}},
+	{"internal error", map[string]any{"error": "internal"}},
+	{"unavailable", map[string]any{"error": "unavailable"}},
+	{"reset before the effect", map[string]any{"drop": "before"}},
+	{"reset after the effect", map[string]any{"drop": "after"}},
+	{"no answer, no effect", map[string]any{"hang": "before"}},
+	{"no answer, but the effect", map[string]any{"hang": "after"}},
+	{"late", map[string]any{"delay": "500ms"}},
+	{"slow", map[string]any{"trickle": "5ms"}},
+	{"garbage", map[string]any{"body": "garbage"}},
+	{"empty", map[string]any{"body": "empty"}},
+	{"truncated", map[string]any{"body": "truncated"}},
+	{"cut off", map[string]any{"body": "cut"}},
+}
+
+// with is a fault's rule, and more.
+func (f fault) with(more map[string]any) map[string]any {
+	rule := map[string]any{}
+	for _, m := range []map[string]any{f.rule, more} {
+		for key, value := range m {
+			rule[key] = value
+		}
+	}
+	return rule
+}
+
+// A point is the nth call, from 0, of an action in a build.
+type point struct {
+	dialect, action string
+	nth             int
+}
+
+func (p point) String() string { return fmt.Sprintf("%s %s %d", p.dialect, p.action, p.nth+1) }
+
+// here says that a fault is for this point alone.
+func (p point) here() map[string]any {
+	return map[string]any{"dialect": p.dialect, "action": p.action, "skip": p.nth, "times": 1}
+}
+
+// points are the calls of a clean build.
+func (b *box) points(f flavor) []point {
+	b.t.Helper()
+	b.calls()
+	b.build(b.template(f.basic(nil), shell("true")))
+	var all []point
+	seen := map[string]int{}
+	for _, c := range b.calls() {
+		all = append(all, point{c.Dialect, c.Action, seen[c.Action]})
+		seen[c.Action]++
+	}
+	b.remove(b.made().ID)
+	if len(all) < 15 {
+		b.t.Fatalf("a build calls more than %v", all)
+	}
+	return all
+}
+
+// names are what an error must hold that is about a call: what could not be done.
+var names = map[string]string{
+	"api/token": "metadata", "dynamic/instance-identity/document": "metadata", "meta-data/instance-id": "metadata",
+	"DescribeInstances": "read instance i-", "ReadVms": "read VM i-",
+	"ReadAccounts": "ReadAccounts|Outscale API", "ReadRegions": "ReadRegions|region",
+	"DescribeImages": "images?|named", "ReadImages": "image",
+	"DescribeVolumes": "vol-", "ReadVolumes": "vol-",
+	"DescribeSnapshots": "snap-", "ReadSnapshots": "snap-",
+	"CreateVolume": "create a volume", "CreateTags": "tag vol-",
+	"AttachVolume": "attach vol-", "LinkVolume": "attach volume vol-",
+	"CreateSnapshot": "snapshot of", "RegisterImage": "register", "CreateImage": "image",
+	"DetachVolume": "detach vol-", "UnlinkVolume": "detach volume vol-", "DeleteVolume": "delete volume vol-",
+}
+
+// A faultCount counts what became of the builds that met each fault.
+type faultCount struct {
+	title string
+	mu    sync.Mutex
+	order []string
+	count map[string]*[3]int
+}
+
+// The columns of a faultCount.
+const (
+	succeeded = iota
+	failedClearly
+	missed // the build never came to the fault
+)
+
+func newCount(title string, faults ...string) *faultCount {
+	return &faultCount{title: title, order: faults, count: map[string]*[3]int{}}
+}
+
+func (y *faultCount) add(fault string, outcome int) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.count[fault] == nil {
+		y.count[fault] = new([3]int)
+	}
+	y.count[fault][outcome]++
+	if !slices.Contains(y.order, fault) {
+		y.order = append(y.order, fault)
+	}
+}
+
+// print shows the table, and fails the test if nothing was met.
+func (y *faultCount) print(t *testing.T) {
+	t.Helper()
+	var out strings.Builder
+	fmt.Fprintf(&out, "\n%s\n\n| Fault | Points | Succeeded | Failed clearly |\n|---|---|---|---|\n", y.title)
+	var sum [3]int
+	for _, name := range y.order {
+		n := y.count[name]
+		if n == nil {
+			continue
+		}
+		fmt.Fprintf(&out, "| %s | %d | %d | %d |\n", name, n[succeeded]+n[failedClearly], n[succeeded], n[failedClearly])
+		for i := range sum {
+			sum[i] += n[i]
+		}
+	}
+	fmt.Fprintf(&out, "| all | %d | %d | %d |\n", sum[succeeded]+sum[failedClearly], sum[succeeded], sum[failedClearly])
+	if matrices {
+		fmt.Print(out.String())
+	}
+	if sum[succeeded]+sum[failedClearly] == 0 || sum[missed]*10 > sum[succeeded]+sum[failedClearly] {
+		t.Errorf("%d faults were never met:\n%s", sum[missed], &out)
+	}
+}
+
+// atOnce is how many builds of a matrix run side by side, each in a box of its own:
+// most of the time they wait.
+const atOnce = 3
+
+// sideBySide runs a test for each of many, in one of a few boxes whose builds are
+// impatient.
+func sideBySide[T any](t *testing.T, all []T, name func(T) string, test func(b *box, before []string, it T)) {
+	t.Helper()
+	work := make(chan T)
+	var workers sync.WaitGroup
+	for range atOnce {
+		b := newBox(t)
+		b.env = append(b.env, "PACKER_CHROOT_PATIENCE="+patience.String(),
+			"OSC_ENDPOINT_API="+b.endpoint+"/api/v1") // not by way of who holds answers against the API's description
+		before := b.inventory()
+		workers.Go(func() {
+			for it := range work {
+				t.Run(name(it), func(t *testing.T) {
+					own := *b
+					own.t = t
+					defer own.control(http.MethodDelete, "faults", nil, nil)
+					test(&own, before, it)
+				})
+			}
+		})
+	}
+	for _, it := range all {
+		work <- it
+	}
+	close(work)
+	workers.Wait()
+}
+
+// share is what of a matrix is done every time: every fault and every point, but not
+// each with each.
+func share[T any](all []T, one int) []T {
+	if matrices {
+		return all
+	}
+	var some []T
+	for i, it := range all {
+		if i%one == 0 {
+			some = append(some, it)
+		}
+	}
+	return some
+}
+
+// deadline is for a build that meets a fault. It is far more than any should need:
+// the machine may be busy.
+const deadline = 100 * time.Second
+
+// faulty builds under the rules, and answers what was printed, whether that was a
+// success, and whether the rules were met.
+func (b *box) faulty(template string, rules ...map[string]any) (out string, ok, met bool) {
+	b.t.Helper()
+	b.control(http.MethodPost, "faults", rules, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	raw, err := b.command(ctx, "build", "-color=false", template).CombinedOutput()
+	if ctx.Err() != nil {
+		b.t.Errorf("the build has not ended within %v", deadline)
+	}
+	var left []any
+	b.control(http.MethodGet, "faults", nil, &left)
+	b.control(http.MethodDelete, "faults", nil, nil)
+	return flat(string(raw)), err == nil, len(left) == 0
+}
+
+// as fails the test unless the box is as before, but for the image of a build that
+// succeeded, and unless one that failed says what is wanted.
+func (b *box) as(before []string, out string, ok bool, want string) {
+	b.t.Helper()
+	b.clean()
+	if ok {
+		b.remove(b.made().ID)
+	} else if !regexp.MustCompile(want).MatchString(out) {
+		b.t.Errorf("the error is not about %q", want)
+	}
+	if strings.Contains(out, "panic: ") || strings.Contains(out, "goroutine 1") {
+		b.t.Error("the plugin has panicked")
+	}
+	b.unchanged(before)
+	if b.t.Failed() {
+		b.t.Logf("packer said:\n%s", out)
+	}
+}
+
+// TestFaultOfOneCall has each call of a build go wrong once, in each way.
+func TestFaultOfOneCall(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		type spot struct {
+			point
+			fault
+		}
+		var spots []spot
+		for i, p := range newBox(t).points(f) {
+			for j := range callFaults {
+				spots = append(spots, spot{p, callFaults[(i+j)%len(callFaults)]})
+			}
+		}
+		counts := newCount("One call of a build goes wrong: " + f.name)
+		for _, fault := range callFaults {
+			counts.order = append(counts.order, fault.name)
+		}
+		name := func(s spot) string { return s.point.String() + ", " + s.fault.name }
+		sideBySide(t, share(spots, 5), name, func(b *box, before []string, s spot) {
+			out, ok, met := b.faulty(b.template(f.basic(nil), shell("true")), s.with(s.here()))
+			outcome := succeeded
+			switch {
+			case !met:
+				outcome = missed
+			case !ok:
+				outcome = failedClearly
+			}
+			counts.add(s.fault.name, outcome)
+			b.as(before, out, ok, cmp.Or(names[s.action], "no error is expected of this call"))
+		})
+		counts.print(t)
+	})
+}
