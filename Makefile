@@ -1,9 +1,9 @@
 # What a plugin author expects of make: build dev test testacc generate plugin-check; and
-# demo peer public qemu boot packer lint bench fuzz. Every target gets what it needs by itself.
+# demo peer public qemu boot packer lint bench fuzz matrix soak. Every target gets what it needs by itself.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build packer sdc dev demo test testacc matrix peer public qemu boot generate lint bench fuzz plugin-check setup clean FORCE
+.PHONY: build packer sdc dev demo test testacc matrix peer public qemu boot generate lint bench fuzz soak plugin-check setup clean FORCE
 
 # What is slow to make lives here, outside the checkout, and is made again when missing.
 CACHE := $(or $(PACKER_CHROOT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/packer-plugin-chroot)
@@ -45,9 +45,9 @@ test: setup build packer
 testacc: setup build packer
 	@tools/test.sh "$(CACHE)" acceptance
 
-# Every fault at every point, and Ctrl-C at every point; prints what became of the builds.
+# Every fault, Ctrl-C and SIGKILL at every point; prints what became of the builds.
 matrix: setup build packer
-	@ALL=1 go test -count=1 -timeout 30m -run '^(TestFault|TestCancel)' ./acceptance
+	@ALL=1 go test -count=1 -timeout 2h -run '^(TestFault|TestCancel|TestKillMatrix)' ./acceptance
 
 PUBLIC := bin/peer/packer-plugin-amazon
 
@@ -83,6 +83,11 @@ bench: setup build packer public
 
 fuzz:
 	@tools/fuzz.sh $(FUZZTIME)
+
+# Random builds, kills, faults and cancels for SOAK; SEED makes the choices again.
+SOAK ?= 10m
+soak: setup build packer
+	@SOAK=$(SOAK) go test -count=1 -timeout 3h -run '^TestSoak$$' ./acceptance
 
 plugin-check: build sdc
 	@cd bin && for p in $(PLUGINS); do ./packer-sdc plugin-check $$p; done

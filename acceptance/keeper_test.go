@@ -24,15 +24,19 @@ const promised = 2 * time.Second
 type underway struct {
 	*box
 	cmd *exec.Cmd
-	out *strings.Builder
+	out *syncedText
 	// mount is its mount_path.
 	mount string
+	// over is closed when Packer has ended, and ended is then how; of builds that
+	// somebody else waits for.
+	over  chan struct{}
+	ended error
 }
 
 // begin starts to build a template with the given provisioners.
 func (b *box) begin(f flavor, provisioners ...map[string]any) *underway {
 	b.t.Helper()
-	u := &underway{box: b, out: &strings.Builder{}, mount: filepath.Join(b.dir, "mnt")}
+	u := &underway{box: b, out: &syncedText{}, mount: filepath.Join(b.dir, "mnt")}
 	u.cmd = b.command(context.Background(), "build", "-color=false",
 		b.template(f.basic(map[string]any{"mount_path": u.mount}), provisioners...))
 	u.cmd.Stdout, u.cmd.Stderr, u.cmd.WaitDelay = u.out, u.out, time.Second

@@ -50,6 +50,7 @@ func (c *Cloud) publication(others []string, snapshots map[string]types.Snapshot
 		p.Copies = append(p.Copies, bake.Copy{Region: home, Encrypted: true, KMSKeyID: c.homeKey()})
 	}
 	p.Passing = skip || len(p.Copies) > 0
+	p.Guarded = c.opts.DeregistrationProtection != nil
 	for _, region := range others {
 		p.Copies = append(p.Copies, bake.Copy{
 			Region: region, Encrypted: c.encryptsIn(region), KMSKeyID: c.opts.RegionKMSKeyIDs[region],

@@ -162,6 +162,15 @@ func (c *Cloud) unprotect(ctx context.Context, image string) error {
 	return nil
 }
 
+// Unguard ends the protection of an image that this build, or one that was killed, has
+// protected.
+func (c *Cloud) Unguard(ctx context.Context, id bake.ImageID) error {
+	c.mu.Lock()
+	c.guarded[string(id)] = true
+	c.mu.Unlock()
+	return c.unprotect(ctx, string(id))
+}
+
 func (c *Cloud) unguarded(image string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

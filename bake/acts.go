@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
@@ -22,6 +23,8 @@ type act struct {
 	// Answered says that the call has been answered: what it asked for is, or was,
 	// there. Otherwise it may be there all the same.
 	Answered bool `json:"answered,omitempty"`
+	// Asked is when a process that is dead has asked for it.
+	Asked time.Time `json:"-"`
 
 	Build    BuildID    `json:"build,omitempty"`
 	Volume   VolumeID   `json:"volume,omitempty"`
@@ -35,6 +38,9 @@ type act struct {
 	Source    ImageID      `json:"source,omitempty"`
 	Name      string       `json:"name,omitempty"`
 	Snapshots []SnapshotID `json:"snapshots,omitempty"`
+	// Guarded says that the image may be protected from being deregistered, by the
+	// build itself.
+	Guarded bool `json:"guarded,omitempty"`
 	// Record is what a replaced Image can be restored from.
 	Record *Record `json:"record,omitempty"`
 	// Host and Device are where the volume is attached.
@@ -204,6 +210,20 @@ func (it *armed) known(complete func(*act)) {
 	_ = it.note.Known(it.act)
 }
 
+// extend makes the act more than it was; only then may what is added be begun. Unlike
+// what is known of an act, it is found by nothing but the journal.
+func (it *armed) extend(more func(*act)) error {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	a := it.act
+	more(&a)
+	if err := it.note.Extend(a); err != nil {
+		return err
+	}
+	it.act = a
+	return nil
+}
+
 // answered completes the act when its call has been answered.
 func (it *armed) answered(complete func(*act)) {
 	it.known(func(a *act) {
@@ -269,7 +289,7 @@ func (b *build) releaseNames(a act) error {
 // it, it is looked for.
 func (b *build) detach(ctx context.Context, a act) error {
 	if !a.Answered {
-		there, err := lost(ctx, b.waits.Lost, func(ctx context.Context) ([]VolumeID, error) { return b.attached(ctx, a.Volume) })
+		there, err := lost(ctx, b.patience(a), func(ctx context.Context) ([]VolumeID, error) { return b.attached(ctx, a.Volume) })
 		if err != nil || len(there) == 0 {
 			return err
 		}
@@ -299,7 +319,7 @@ func (b *build) attached(ctx context.Context, id VolumeID) ([]VolumeID, error) {
 // deleteVolumes undoes a creation. When the cloud has not answered with an id,
 // the volumes of the build are looked for.
 func (b *build) deleteVolumes(ctx context.Context, a act) error {
-	ids, err := made(ctx, b.waits.Lost, a.Volume, func(ctx context.Context) ([]VolumeID, error) {
+	ids, err := made(ctx, b.patience(a), a.Volume, func(ctx context.Context) ([]VolumeID, error) {
 		return b.cloud.FindVolumes(ctx, a.Build)
 	})
 	for _, id := range ids {
@@ -311,7 +331,7 @@ func (b *build) deleteVolumes(ctx context.Context, a act) error {
 // deleteSnapshots undoes a snapshot. When the cloud has not answered with an id,
 // the snapshots of the volume, which is the build's own, are looked for.
 func (b *build) deleteSnapshots(ctx context.Context, a act) error {
-	ids, err := made(ctx, b.waits.Lost, a.Snapshot, func(ctx context.Context) ([]SnapshotID, error) {
+	ids, err := made(ctx, b.patience(a), a.Snapshot, func(ctx context.Context) ([]SnapshotID, error) {
 		return b.cloud.FindSnapshots(ctx, a.Volume)
 	})
 	for _, id := range ids {
@@ -323,11 +343,21 @@ func (b *build) deleteSnapshots(ctx context.Context, a act) error {
 // deregisterImages undoes an image. When the cloud has not answered with an id,
 // the images of the snapshot, which is the build's own, are looked for.
 func (b *build) deregisterImages(ctx context.Context, a act) error {
-	ids, err := made(ctx, b.waits.Lost, a.Image, func(ctx context.Context) ([]ImageID, error) {
+	ids, err := made(ctx, b.patience(a), a.Image, func(ctx context.Context) ([]ImageID, error) {
 		return b.cloud.FindImages(ctx, a.Snapshot)
 	})
 	for _, id := range ids {
-		err = errors.Join(err, b.deregister(ctx, b.cloud, id))
+		err = errors.Join(err, b.takeBack(ctx, b.cloud, a, id))
 	}
 	return err
+}
+
+// takeBack deregisters an image that the act has made, also if it is protected.
+func (b *build) takeBack(ctx context.Context, cloud Cloud, a act, id ImageID) error {
+	if a.Guarded {
+		if err := cloud.Unguard(ctx, id); err != nil {
+			return err
+		}
+	}
+	return b.deregister(ctx, cloud, id)
 }

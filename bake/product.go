@@ -160,11 +160,15 @@ func Destroy(ctx context.Context, cloud Cloud, p Product) error {
 // remove deletes an image and its snapshots, which it keeps from being deleted before.
 func (b *build) remove(ctx context.Context, p Product) error {
 	cloud := b.cloud.In(p.Region)
-	err := b.deregister(ctx, cloud, p.Image)
-	if err != nil {
+	if err := b.deregister(ctx, cloud, p.Image); err != nil {
 		return err
 	}
-	for _, id := range p.Snapshots {
+	return b.deleteAll(ctx, cloud, p.Snapshots)
+}
+
+// deleteAll deletes snapshots, as many as it can.
+func (b *build) deleteAll(ctx context.Context, cloud Cloud, snapshots []SnapshotID) (err error) {
+	for _, id := range snapshots {
 		err = errors.Join(err, b.deleteSnapshot(ctx, cloud, id))
 	}
 	return err

@@ -3,6 +3,7 @@ package bake
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -24,7 +25,7 @@ func (b *build) publish(ctx context.Context, from basis, image ImageID, snapshot
 	slices.SortFunc(products, func(p, q Product) int { return cmp.Compare(p.Region, q.Region) })
 	work, branch := errgroup.WithContext(ctx)
 	for _, product := range products {
-		work.Go(func() error { return b.handOver(branch, product) })
+		work.Go(func() error { return b.handOver(branch, product, from.publication.Guarded) })
 	}
 	if err := work.Wait(); err != nil {
 		return nil, err
@@ -79,9 +80,29 @@ func (b *build) copyTo(ctx context.Context, stack *undo.Stack, from basis, image
 	return Product{Region: wanted.Region, Image: copied.ID, Snapshots: copied.Snapshots}, nil
 }
 
-// handOver gives an available image to those who are to have it.
-func (b *build) handOver(ctx context.Context, p Product) error {
+// handOver gives an available image to those who are to have it. That it is guarded is
+// written down before: who undoes it would be refused otherwise, and must not end a
+// protection that is not the build's own.
+func (b *build) handOver(ctx context.Context, p Product, guarded bool) error {
+	if guarded {
+		if err := b.guard(p.Image); err != nil {
+			return err
+		}
+	}
 	return b.cloud.In(p.Region).Publish(ctx, PublishSpec{Image: p.Image, Snapshots: p.Snapshots})
+}
+
+// guard says in the journal that an image may be protected from now on.
+func (b *build) guard(image ImageID) error {
+	for _, it := range b.allPending() {
+		if a := it.value(); a.Image != image || a.Kind != actImage && a.Kind != actCopy {
+			continue
+		}
+		if err := it.extend(func(a *act) { a.Guarded = true }); err != nil {
+			return fmt.Errorf("cannot protect image %s: %w", image, err)
+		}
+	}
+	return nil
 }
 
 // copyImage makes a copy in a region and waits for it.
@@ -109,7 +130,7 @@ func (b *build) copyImage(ctx context.Context, stack *undo.Stack, region string,
 // has not answered with an id, copies of that name are looked for.
 func (b *build) removeCopies(ctx context.Context, a act, learn func(func(*act))) error {
 	cloud := b.cloud.In(a.Region)
-	ids, err := made(ctx, b.waits.Lost, a.Image, func(ctx context.Context) ([]ImageID, error) {
+	ids, err := made(ctx, b.patience(a), a.Image, func(ctx context.Context) ([]ImageID, error) {
 		return cloud.FindCopies(ctx, a.Source, a.Name)
 	})
 	if err != nil {
@@ -126,7 +147,10 @@ func (b *build) removeCopies(ctx context.Context, a act, learn func(func(*act)))
 		if err != nil {
 			return err
 		}
-		if err := b.remove(ctx, Product{Region: a.Region, Image: a.Image, Snapshots: own}); err != nil {
+		if err := b.takeBack(ctx, cloud, a, a.Image); err != nil {
+			return err
+		}
+		if err := b.deleteAll(ctx, cloud, own); err != nil {
 			return err
 		}
 	}

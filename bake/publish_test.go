@@ -33,6 +33,12 @@ var wishes = map[string]wish{
 		w.publication = bake.Publication{Passing: true, Copies: []bake.Copy{{Region: home, Encrypted: true}}}
 		w.users = true
 	},
+	// guarded cannot be taken back but by who had it made.
+	"guarded": func(w *world, p *bake.Plan) {
+		replaced(w, p)
+		w.publication = bake.Publication{Guarded: true, Copies: []bake.Copy{{Region: "there"}}}
+		w.users = true
+	},
 	"locked": func(w *world, _ *bake.Plan) { w.source.Locked = true },
 }
 

@@ -31,6 +31,11 @@ type Publisher interface {
 	// not be given at creation: permissions, deprecation, protection. What is
 	// asked for needs no request when it is nothing.
 	Publish(context.Context, PublishSpec) error
+	// Unguard ends what keeps an image from being deregistered that Publish has
+	// given, or was about to give when its build was killed: the Cloud need not be
+	// the one that published. An image that is not protected, or not there, is no
+	// error.
+	Unguard(context.Context, ImageID) error
 
 	// Record reads all that is needed to register an image again. It fails when the
 	// image cannot be deregistered or could not be restored.
@@ -48,6 +53,8 @@ type Publication struct {
 	// name of its own, and it and its snapshot are removed when the copies are
 	// available. It must be so when a copy is in the build's own region.
 	Passing bool
+	// Guarded says that Publish protects the images from being deregistered.
+	Guarded bool
 }
 
 // Copy is one copy that is wanted.

@@ -248,12 +248,19 @@ func (b *build) inherit(j *undo.Journal) error {
 			}
 			continue
 		}
-		if !a.Answered {
-			b.waits.Lost = max(b.waits.Lost, min(b.waits.InFlight, b.waits.InFlight-time.Since(p.At)))
-		}
+		a.Asked = p.At
 		b.hold(stack, a, note)
 	}
 	return nil
+}
+
+// patience is how long the effect of an act is looked for that was not answered. A
+// request of a killed build may still be under way.
+func (b *build) patience(a act) time.Duration {
+	if a.Answered || a.Asked.IsZero() {
+		return b.waits.Lost
+	}
+	return max(b.waits.Lost, min(b.waits.InFlight, b.waits.InFlight-time.Since(a.Asked)))
 }
 
 // stackCalled finds a stack by the name that it has in journals.

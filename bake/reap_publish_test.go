@@ -27,7 +27,7 @@ func published(all []string) []death {
 	var deaths []death
 	for _, act := range all {
 		name := strings.TrimPrefix(act, "there: ")
-		for _, prefix := range []string{"copy#", "find", "~image", "~snapshot", "image#", "publish", "record", "restore", "name"} {
+		for _, prefix := range []string{"copy#", "find", "~image", "~snapshot", "image#", "publish", "record", "restore", "name", "unguard"} {
 			if strings.HasPrefix(name, prefix) {
 				deaths = append(deaths, death{act: act}, death{act: act, after: true})
 			}
@@ -82,6 +82,7 @@ func TestReaperKilledWhilePublishing(t *testing.T) {
 	for name, d := range map[string]death{
 		"everywhere": {act: "there: publish#1"},
 		"passing":    {act: "publish#1"},
+		"guarded":    {act: "there: publish#1", after: true},
 		"replaced":   {act: "image#1"},
 		"locked":     {act: "volume#1"},
 	} {

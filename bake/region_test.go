@@ -99,6 +99,10 @@ func (w *world) Publish(ctx context.Context, spec bake.PublishSpec) error {
 	return w.home().Publish(ctx, spec)
 }
 
+func (w *world) Unguard(ctx context.Context, id bake.ImageID) error {
+	return w.home().Unguard(ctx, id)
+}
+
 func (w *world) Record(ctx context.Context, id bake.ImageID) (bake.Record, error) {
 	return w.home().Record(ctx, id)
 }
@@ -220,6 +224,9 @@ func (r region) Deregister(ctx context.Context, id bake.ImageID) error {
 		if img.region != r.name {
 			r.wrong("%s of %s is deregistered in %s", id, img.region, r.name)
 		}
+		if img.guarded {
+			return fmt.Errorf("%s is guarded", id)
+		}
 		if s := r.snapshots["snap-1"]; r.old(string(id)) && (s == nil || time.Since(s.born) < r.snapshotTakes) {
 			r.wrong("%s makes way before what replaces it is complete", id)
 		}
@@ -284,6 +291,19 @@ func (r region) Publish(ctx context.Context, spec bake.PublishSpec) error {
 			r.happened("%s", r.is("publish"))
 		}
 		r.published = append(r.published, spec)
+		img.guarded = r.publication.Guarded
+		return nil
+	})
+}
+
+func (r region) Unguard(ctx context.Context, id bake.ImageID) error {
+	return r.act(ctx, r.is("unguard"), func() error {
+		if img := r.images[id]; img != nil {
+			if r.old(string(id)) || !r.publication.Guarded {
+				r.wrong("%s is unguarded, which the build had not guarded", id)
+			}
+			img.guarded = false
+		}
 		return nil
 	})
 }

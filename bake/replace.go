@@ -164,7 +164,7 @@ func (b *build) stays(ctx context.Context, cloud Cloud, a act) (bool, error) {
 		if errors.Is(err, ErrNotFound) {
 			return false, nil
 		}
-		if err != nil || time.Since(begun) >= b.waits.Lost {
+		if err != nil || time.Since(begun) >= b.patience(a) {
 			return err == nil, err
 		}
 		if err := sleep(ctx, min(b.waits.Lost/4, mostBetween)); err != nil {

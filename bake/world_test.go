@@ -128,6 +128,7 @@ type worldImage struct {
 	of         bake.ImageID
 	born, gone time.Time
 	takes      time.Duration
+	guarded    bool
 }
 
 func newWorld(t *testing.T) *world {

@@ -26,7 +26,7 @@ type faults struct {
 // untilTheEnd is ctx, which ends with the cloud as well.
 func (f *faults) untilTheEnd(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(f.ending, cancel) //nolint:contextcheck // it is the second context that ends the call
+	stop := context.AfterFunc(f.ending, cancel)
 	return ctx, func() { stop(); cancel() }
 }
 

@@ -44,6 +44,8 @@ type Options struct {
 	Timing state.Timing
 	// Naming is how devices are named: as on Xen.
 	Naming volume.Naming
+	// Hosts is how many machines this one stands for: one.
+	Hosts int
 	// Clock tells the time: time.Now.
 	Clock func() time.Time
 	// Disks keeps the bytes: a volume.Store in Dir.
@@ -80,7 +82,7 @@ func New(o Options) (*Server, error) {
 	s.rules.Add(o.Faults...)
 	cloud, err := state.Open(state.Config{
 		Dir: o.Dir, Clock: s.clock(o.Clock), Fate: s.fate, Disks: disks, Timing: o.Timing, Keys: o.Keys,
-		Regions: o.regions(), DefaultRegion: o.Region, Accounts: accountsWith(o.Account),
+		Regions: o.regions(), DefaultRegion: o.Region, Hosts: o.Hosts, Accounts: accountsWith(o.Account),
 	})
 	if err != nil {
 		end()
@@ -180,6 +182,13 @@ func (s *Server) routes(dialects map[string]Dialect) http.Handler {
 
 // ServeHTTP answers a request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Metadata is the metadata service of one of the Hosts, from 0 on. That of the first is
+// also among what the Server answers itself; the others each need an address of their
+// own, for the path is the service's.
+func (s *Server) Metadata(host int) http.Handler {
+	return &front{name: "imds", Dialect: imds.NewOf(s.cloud, host), faults: s.faults}
+}
 
 // Cloud is the state behind the server, for tests that look at it or drive it.
 func (s *Server) Cloud() *state.Cloud { return s.cloud }

@@ -355,3 +355,19 @@ func TestRegionsOfOnesOwn(t *testing.T) {
 		t.Error("the default region is one that nobody has opted in to")
 	}
 }
+
+// TestHosts: each has an instance of its own, and metadata that tell of it.
+func TestHosts(t *testing.T) {
+	s := newServer(t, loopcloud.Options{Hosts: 3})
+	seen := map[string]bool{}
+	for number := range 3 {
+		vm, ok := s.Cloud().HostVMs("eu-west-2", number)
+		if got := ask(s.Metadata(number), "GET", "/latest/meta-data/instance-id", "").Body.String(); !ok || got != vm.ID {
+			t.Errorf("host %d is %s, and its metadata say %s", number, vm.ID, got)
+		}
+		seen[vm.ID] = true
+	}
+	if _, ok := s.Cloud().HostVMs("eu-west-2", 3); ok || len(seen) != 3 {
+		t.Errorf("there are %v", seen)
+	}
+}

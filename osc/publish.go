@@ -56,3 +56,6 @@ func (c *Cloud) share(ctx context.Context, id bake.ImageID, with *api.Permission
 	}
 	return nil
 }
+
+// Unguard does nothing: Outscale has no protection against an image's deletion.
+func (c *Cloud) Unguard(context.Context, bake.ImageID) error { return nil }

@@ -46,7 +46,10 @@ block device (`up`) and out of it (`down`), in turn with `cp -a` between the sam
 `×cp's-speed` above 1 is faster than `cp`. `LoopcloudStart` is from exec until a request
 is answered. `Run` is a command of the chroot from its request to its exit status, through the keeper and
 without one: the difference is what the keeper adds. `Leaving` is from the end of provisioning to a
-flushed disk; ten deaf daemons do not listen to SIGTERM, so that the two seconds of grace are in it. `Calls`
+flushed disk; ten deaf daemons do not listen to SIGTERM, so that the two seconds of grace are in it.
+
+`Many` is sixteen builds at once, as sixteen Packers, against one, on `--profile aws:0.5`: what is above 1 is mostly
+the sixteen starts of Packer and plugin, which take a processor each. `Calls`
 is how often a basic build calls the cloud where that takes a tenth of AWS's time, and how long it takes;
 the public amazon plugin (1.2.1) then looks every second, where it would look every ten.
 

@@ -175,7 +175,18 @@ func (j *Journal) Note(p Pending) *Note { return &Note{j, p.Seq} }
 
 // Known completes what is known of the act. It need not come to the disk: what the
 // cloud has made is found without it.
-func (n *Note) Known(act any) error {
+func (n *Note) Known(act any) error { return n.complete(act, false) }
+
+// Extend writes down that an act is about to become more than it was, and is on the
+// disk when it returns. After an error that must not be begun.
+func (n *Note) Extend(act any) error {
+	if err := n.complete(act, true); err != nil {
+		return fmt.Errorf("cannot write to the journal, so that nothing is begun: %w", err)
+	}
+	return nil
+}
+
+func (n *Note) complete(act any, durable bool) error {
 	if n == nil {
 		return nil
 	}
@@ -183,7 +194,7 @@ func (n *Note) Known(act any) error {
 	if err != nil {
 		return err
 	}
-	return n.journal.note(record{Verb: verbKnown, Seq: n.seq, Act: raw})
+	return n.journal.note(record{Verb: verbKnown, Seq: n.seq, Act: raw}, durable)
 }
 
 // Over says that there is nothing left to undo of the act. Without it the act would
@@ -192,17 +203,17 @@ func (n *Note) Over() error {
 	if n == nil {
 		return nil
 	}
-	return n.journal.note(record{Verb: verbOver, Seq: n.seq})
+	return n.journal.note(record{Verb: verbOver, Seq: n.seq}, false)
 }
 
 // note writes a record about an act, unless that is over.
-func (j *Journal) note(r record) error {
+func (j *Journal) note(r record, durable bool) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !slices.ContainsFunc(j.ledger.pending, func(p Pending) bool { return p.Seq == r.Seq }) {
 		return nil
 	}
-	return j.write(r, false)
+	return j.write(r, durable)
 }
 
 // Kept says whether nothing of a stack is to be undone, for its build has succeeded.

@@ -179,6 +179,7 @@ func TestJournalAtEveryMoment(t *testing.T) {
 	}{
 		{"begun", func() error { return nil }, []string{}},
 		{"volume armed", func() (err error) { volume, err = j.Arm("scaffold", act{"volume"}); return err }, []string{"scaffold: volume"}},
+		{"volume extended", func() error { return volume.Extend(act{"vol-1"}) }, []string{"scaffold: vol-1"}},
 		{"volume known", func() error { return volume.Known(act{"vol-1"}) }, []string{"scaffold: vol-1"}},
 		{"attachment armed", func() (err error) { attachment, err = j.Arm("scaffold", act{"attachment"}); return err },
 			[]string{"scaffold: vol-1", "scaffold: attachment"}},
@@ -239,7 +240,7 @@ func TestHeirGoesOn(t *testing.T) {
 func TestNoJournal(t *testing.T) {
 	var j *undo.Journal
 	note, err := j.Arm("scaffold", act{"volume"})
-	must(t, errors.Join(err, note.Known(act{"vol-1"}), note.Over(), j.Keep("products"), j.Close()))
+	must(t, errors.Join(err, note.Known(act{"vol-1"}), note.Extend(act{"vol-1"}), note.Over(), j.Keep("products"), j.Close()))
 	if j.Path() != "" || j.Pending() != nil {
 		t.Errorf("no journal is at %q and holds %v", j.Path(), j.Pending())
 	}

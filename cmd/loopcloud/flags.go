@@ -68,6 +68,7 @@ type cloudFlags struct {
 	keys        []state.Key
 	faults      []fault.Rule
 	seed        uint64
+	hosts       int
 }
 
 func (c *cloudFlags) register(fs *flag.FlagSet) {
@@ -99,12 +100,13 @@ func (c *cloudFlags) register(fs *flag.FlagSet) {
 		return err
 	})
 	fs.Uint64Var(&c.seed, "seed", 0, "")
+	fs.IntVar(&c.hosts, "hosts", 1, "")
 }
 
 func (c *cloudFlags) options() loopcloud.Options {
 	return loopcloud.Options{
 		Dir: c.dir, Region: c.region, Regions: c.regions, Timing: c.timing, Naming: c.naming, Keys: c.keys,
-		Faults: c.faults, Seed: c.seed,
+		Faults: c.faults, Seed: c.seed, Hosts: c.hosts,
 	}
 }
 

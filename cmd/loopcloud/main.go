@@ -39,6 +39,8 @@ CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
                                 AKIALOOPCLOUD0000000:loopcloud/not/a/secret/of/any/real/cloud
        --fault JSON|@FILE…      what goes wrong from the beginning: see docs/loopcloud.md
        --seed N                 for faults left to probability: 0
+       --hosts N                how many machines this one stands for, with serve: 1; it says where the metadata
+                                of the second are, and of those after it
 IMAGE: --id ami-…  --description TEXT  --boot-mode legacy-bios|uefi|uefi-preferred  --arch i386|x86_64|arm64
        --region REGION  --account ACCOUNT  --tag KEY=VALUE…  --size GIB
 BOOT:  --uefi[=false]           instead of what the image's boot mode says

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
@@ -46,6 +48,35 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	closeHosts, err := p.serveHosts(ctx, s, cloud.hosts)
+	if err != nil {
+		return errors.Join(err, l.Close(), s.Close())
+	}
 	fmt.Fprintf(p.stderr, "loopcloud: listening on http://%s\n", l.Addr())
-	return errors.Join(s.Serve(ctx, l), s.Close())
+	err = s.Serve(ctx, l)
+	closeHosts()
+	return errors.Join(err, s.Close())
+}
+
+// serveHosts answers for the metadata of the second host and those after it, each on a
+// port of its own.
+func (p *program) serveHosts(ctx context.Context, s *loopcloud.Server, hosts int) (closeAll func(), err error) {
+	var servers []*http.Server
+	closeAll = func() {
+		for _, server := range servers {
+			server.Close()
+		}
+	}
+	for host := 1; host < hosts; host++ {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			closeAll()
+			return nil, fmt.Errorf("cannot listen for the metadata of host %d: %w", host+1, err)
+		}
+		server := &http.Server{Handler: s.Metadata(host), ReadHeaderTimeout: time.Minute}
+		servers = append(servers, server)
+		go func() { _ = server.Serve(l) }() // it ends when it is closed
+		fmt.Fprintf(p.stderr, "loopcloud: metadata of host %d on http://%s\n", host+1, l.Addr())
+	}
+	return closeAll, nil
 }

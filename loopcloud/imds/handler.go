@@ -33,14 +33,18 @@ var versions = []string{"1.0", "2009-04-04", "2016-09-02", "2018-09-24", "2021-0
 // first account has it in the default region.
 type Handler struct {
 	st     *state.Cloud
+	number int
 	tokens tokens
 	role   role
 }
 
 // New makes a Handler of a cloud. The tokens that it gives out are good for as
 // long as it lives.
-func New(st *state.Cloud) *Handler {
-	return &Handler{st: st, tokens: newTokens()}
+func New(st *state.Cloud) *Handler { return NewOf(st, 0) }
+
+// NewOf is New for one of several machines that loopcloud stands for, from 0 on.
+func NewOf(st *state.Cloud, number int) *Handler {
+	return &Handler{st: st, number: number, tokens: newTokens()}
 }
 
 // Action tells what a request asks for, as its path without the version: such as
@@ -112,7 +116,7 @@ func (h *Handler) mayRead(r *http.Request) bool {
 }
 
 func (h *Handler) read(w http.ResponseWriter, r *http.Request) {
-	vm, ok := h.st.HostVM(h.st.DefaultRegion())
+	vm, ok := h.st.HostVMs(h.st.DefaultRegion(), h.number)
 	path := strings.Trim(r.URL.Path, "/")
 	if path == "" {
 		writeText(w, strings.Join(versions, "\n"))

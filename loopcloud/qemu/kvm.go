@@ -83,7 +83,7 @@ func (k KVM) Accelerator(ctx context.Context) (name, why string, err error) {
 	case No:
 		return byTCG, "", nil
 	}
-	if _, missing := os.Stat("/dev/kvm"); missing != nil {
+	if !offered() {
 		return byTCG, "there is no /dev/kvm", nil
 	}
 	works, err := works(ctx, byKVM, probeLimit)
@@ -91,6 +91,12 @@ func (k KVM) Accelerator(ctx context.Context) (name, why string, err error) {
 		return byKVM, "", err
 	}
 	return byTCG, fmt.Sprintf("a guest that counts to 2^26 took more than %v with KVM, or did not run", probeLimit), nil
+}
+
+// offered says whether the kernel offers KVM.
+func offered() bool {
+	_, err := os.Stat("/dev/kvm")
+	return err == nil
 }
 
 // works says whether the probing guest does its work in time.

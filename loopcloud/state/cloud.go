@@ -32,6 +32,8 @@ type Config struct {
 	DefaultRegion string
 	// Accounts are DefaultAccount; accounts that only a key names are added.
 	Accounts []Account
+	// Hosts is how many machines this one stands for, in every place: one.
+	Hosts int
 	// Fate decides what becomes of acts: all is well. It is asked once for each that
 	// has an effect, and must not call the Cloud.
 	Fate func(Act) Fate
@@ -82,6 +84,7 @@ type Cloud struct {
 	regions       []Region
 	defaultRegion string
 	accounts      []Account
+	hosts         int
 	keys          map[string]Key
 	fates         func(Act) Fate
 	sessions      sessions
@@ -131,7 +134,7 @@ func configured(cfg Config) (*Cloud, error) {
 	}
 	c := &Cloud{
 		clock: cfg.Clock, newID: cfg.NewID, disks: cfg.Disks, timing: cfg.Timing,
-		regions: cfg.Regions, defaultRegion: cfg.DefaultRegion, accounts: slices.Clone(cfg.Accounts),
+		hosts: max(cfg.Hosts, 1), regions: cfg.Regions, defaultRegion: cfg.DefaultRegion, accounts: slices.Clone(cfg.Accounts),
 		keys: map[string]Key{}, claims: map[string]int{}, fates: cfg.Fate,
 		volumePasts: pasts[Volume]{}, snapshotPasts: pasts[Snapshot]{}, imagePasts: pasts[Image]{},
 		wake: make(chan struct{}, 1), quit: make(chan struct{}),

@@ -68,7 +68,9 @@ type VM struct {
 	// Host marks the machine that loopcloud runs on: only to it can a volume be
 	// attached as a block device. Attaching to another one is a record.
 	Host bool
-	Tags map[string]string
+	// Number tells the hosts of one place apart: 0 is the first.
+	Number int `json:",omitempty"`
+	Tags   map[string]string
 }
 
 // VMState is pending, running, shutting-down or terminated.

@@ -22,20 +22,26 @@ const (
 func (c *Cloud) addHosts() {
 	for _, a := range c.accounts {
 		for _, region := range c.regions {
-			if at := (Caller{a.ID, region.Name}); c.host(at) == nil && len(region.Zones) > 0 && region.OptIn != NotOptedIn {
-				c.addHost(at, region.Zones[0])
+			if len(region.Zones) == 0 || region.OptIn == NotOptedIn {
+				continue
+			}
+			at := Caller{a.ID, region.Name}
+			for number := range c.hosts {
+				if c.host(at, number) == nil {
+					c.addHost(at, region.Zones[0], number)
+				}
 			}
 		}
 	}
 }
 
 // addHost makes this machine's record and its root volume's, which has no bytes.
-func (c *Cloud) addHost(at Caller, zone string) {
+func (c *Cloud) addHost(at Caller, zone string, number int) {
 	now := c.clock()
 	vm := &vmRecord{VM: VM{
 		ID: c.freshID(vmPrefix, hostDigits), Region: at.Region, Zone: zone, Account: at.Account,
 		Type: hostType, Architecture: architecture(), Virtualization: hvm, RootDevice: rootDevice,
-		Launched: now, Host: true,
+		Launched: now, Host: true, Number: number,
 	}, Ready: now}
 	c.db.VMs[vm.ID] = vm
 	c.addRecordVolume(vm, Mapping{Device: rootDevice, Volume: &MappedVolume{
@@ -82,10 +88,10 @@ func (c *Cloud) addRecordVolume(vm *vmRecord, m Mapping, digits int) *volumeReco
 	return r
 }
 
-// host is this machine's record at a place, nil if there is none.
-func (c *Cloud) host(at Caller) *vmRecord {
+// host is one of this machine's records at a place, nil if there is none.
+func (c *Cloud) host(at Caller, number int) *vmRecord {
 	for _, r := range c.db.VMs {
-		if r.Host && r.place() == at {
+		if r.Host && r.place() == at && r.Number == number {
 			return r
 		}
 	}
@@ -94,10 +100,13 @@ func (c *Cloud) host(at Caller) *vmRecord {
 
 // HostVM is the record of the machine that loopcloud runs on, as the first
 // account has it in a region. The other accounts have records of their own.
-func (c *Cloud) HostVM(region string) (VM, bool) {
+func (c *Cloud) HostVM(region string) (VM, bool) { return c.HostVMs(region, 0) }
+
+// HostVMs is HostVM of one of several hosts, from 0 on.
+func (c *Cloud) HostVMs(region string, number int) (VM, bool) {
 	o := c.begin()
 	defer o.end()
-	r := c.host(Caller{c.accounts[0].ID, region})
+	r := c.host(Caller{c.accounts[0].ID, region}, number)
 	if r == nil {
 		return VM{}, false
 	}

@@ -1,0 +1,217 @@
+package acceptance
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// soakTime is how long TestSoak goes on; it is left out without.
+var soakTime, _ = time.ParseDuration(os.Getenv("SOAK"))
+
+// troubles are the faults that a soak has builds meet.
+var troubles = []map[string]any{
+	{"error": "throttled"},
+	{"error": "internal"},
+	{"error": "unavailable"},
+	{"drop": "before"},
+	{"drop": "after"},
+	{"body": "garbage"},
+	{"body": "cut"},
+	{"delay": "700ms"},
+	{"outcome": "error", "action": "CreateSnapshot"},
+	{"outcome": "error", "action": "CreateVolume"},
+	{"outcome": "error", "action": "RegisterImage"},
+	{"stale": map[string]any{"reads": 2}, "action": "CreateVolume"},
+	{"stale": map[string]any{"reads": 2}, "action": "CreateSnapshot"},
+}
+
+// nameOfTrouble is what a fault of things is counted as.
+func nameOfTrouble(r rule) string {
+	if v, ok := r["outcome"]; ok {
+		return fmt.Sprint("outcome ", v)
+	}
+	return "stale"
+}
+
+// counts are what happened in a soak.
+type counts struct {
+	mu sync.Mutex
+	of map[string]int
+}
+
+func (c *counts) add(what string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.of[what] += n
+}
+
+// TestSoak makes full builds of both clouds at once, for as long as SOAK says, and
+// kills, fails and cancels them at random; after each round it cleans up and compares.
+// Two boxes of each cloud share the machine.
+func TestSoak(t *testing.T) {
+	needRoot(t)
+	if soakTime == 0 {
+		t.Skip("make soak runs it")
+	}
+	c := &counts{of: map[string]int{}}
+	until := time.Now().Add(soakTime)
+	var work sync.WaitGroup
+	for n := range 4 {
+		f := flavors[n%len(flavors)]
+		random := rand.New(rand.NewPCG(seed, uint64(n)))
+		work.Go(func() {
+			t.Run(fmt.Sprintf("%s %d", f.name, n), func(t *testing.T) {
+				k := newKilling(t, f)
+				k.build(k.full(f, k.source, ""))
+				k.done = k.things(k.known)
+				k.reset()
+				for time.Now().Before(until) && !t.Failed() {
+					k.soak(random, c)
+				}
+			})
+		})
+	}
+	work.Wait()
+	fmt.Fprintf(os.Stderr, "soak: seed %d, %v\n", seed, soakTime)
+	for _, what := range slices.Sorted(maps.Keys(c.of)) {
+		fmt.Fprintf(os.Stderr, "soak: %6d %s\n", c.of[what], what)
+	}
+}
+
+// soak is one round: a build that meets trouble, perhaps, and is killed or cancelled,
+// perhaps; then the cleaning up, and the comparison.
+func (k *killing) soak(random *rand.Rand, c *counts) {
+	k.t.Helper()
+	var story []string
+	for range random.IntN(3) {
+		rule := map[string]any{"skip": random.IntN(30), "times": 1 + random.IntN(2)}
+		for key, v := range troubles[random.IntN(len(troubles))] {
+			rule[key] = v
+		}
+		k.control(http.MethodPost, "faults", rule, nil)
+		story = append(story, fmt.Sprint(rule))
+	}
+	before := k.rules()
+	u, enter := k.start(k.full(k.flavor, k.source, ""))
+	defer enter.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- u.cmd.Wait() }()
+	did := k.disturb(random, u, ended, &story)
+	for name, n := range k.met(before) {
+		c.add("fault: "+name, n)
+	}
+	k.control(http.MethodDelete, "faults", nil, nil)
+	c.add("builds", 1)
+	c.add("builds "+did, 1)
+	k.settle(spot{whom: everybody})
+	k.must(os.RemoveAll(filepath.Join(k.dir, "tmp")))
+	k.must(os.Mkdir(filepath.Join(k.dir, "tmp"), 0o700))
+	k.cleanUp(random.IntN(4) == 0)
+	now, left := k.things(k.known), k.leftovers()
+	if !cmp.Equal(now, k.done) && !cmp.Equal(now, k.before) {
+		left = append(left, cmp.Diff(k.before, now))
+	}
+	c.add("leftovers", len(left))
+	if len(left) > 0 || k.t.Failed() {
+		k.t.Errorf("a build %s, with %q, leaves:\n%s\nit said:\n%s", did, story, strings.Join(left, "\n"), u.out)
+	}
+	if cmp.Equal(now, k.done) {
+		k.reset()
+	}
+}
+
+// disturb kills or cancels a build after some time, or lets it be, and answers how it
+// ended.
+func (k *killing) disturb(random *rand.Rand, u *underway, ended <-chan error, story *[]string) string {
+	k.t.Helper()
+	when, what := time.Duration(random.IntN(1500))*time.Millisecond, random.IntN(3)
+	limit := time.After(4 * time.Minute)
+	disturbed := time.After(when)
+	if what == 0 {
+		disturbed = nil
+	}
+	cancelled := false
+	for {
+		select {
+		case err := <-ended:
+			switch {
+			case cancelled:
+				return "cancelled"
+			case err != nil:
+				return "failed"
+			}
+			return "succeeded"
+		case <-disturbed:
+			*story = append(*story, fmt.Sprint("after ", when))
+			if what == 1 {
+				cancelled = true
+				_ = u.cmd.Process.Signal(os.Interrupt)
+				continue
+			}
+			for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
+				for _, pid := range pidsWith(k.marker) {
+					_ = syscall.Kill(pid, signal)
+				}
+			}
+			_ = <-ended
+			return "killed"
+		case <-limit:
+			_ = u.cmd.Process.Kill()
+			k.t.Errorf("the build does not end, with %q:\n%s", *story, u.out)
+			return "that hung"
+		}
+	}
+}
+
+// rule is a fault in force, with what is left of it.
+type rule map[string]any
+
+func (k *killing) rules() (all []rule) {
+	k.t.Helper()
+	k.control(http.MethodGet, "faults", nil, &all)
+	return all
+}
+
+// met counts the faults that have happened: those of calls are in the record, and of
+// those of things there is less left than there was.
+func (k *killing) met(before []rule) map[string]int {
+	k.t.Helper()
+	met := map[string]int{}
+	var calls []struct{ Fault string }
+	k.control(http.MethodGet, "calls", nil, &calls)
+	k.control(http.MethodDelete, "calls", nil, nil)
+	for _, c := range calls {
+		if c.Fault != "" {
+			met[c.Fault]++
+		}
+	}
+	left := k.rules()
+	for _, r := range before {
+		if r["outcome"] == nil && r["stale"] == nil {
+			continue
+		}
+		had, _ := r["times"].(float64)
+		for _, rest := range left {
+			if rest["action"] == r["action"] && (rest["stale"] == nil) == (r["stale"] == nil) {
+				has, _ := rest["times"].(float64)
+				had -= has
+			}
+		}
+		if had > 0 {
+			met[nameOfTrouble(r)+" of "+fmt.Sprint(r["action"])] += int(had)
+		}
+	}
+	return met
+}
