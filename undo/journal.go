@@ -237,7 +237,7 @@ func (j *Journal) Keep(stacks ...string) error {
 	}
 	err = fmt.Errorf("cannot write to the journal that the %s stay: %w", strings.Join(stacks, " and "), err)
 	if removeErr := os.Remove(j.path); removeErr != nil {
-		return errors.Join(err, removeErr)
+		return fmt.Errorf("%w; remove %s by hand, or the next build will take them for a dead build's and undo them: %w", err, j.path, removeErr)
 	}
 	j.ledger.pending = nil
 	return err

@@ -60,6 +60,19 @@ func play(role, dir string) error {
 				_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 			}
 		}
+	case "stuck": // can neither write to its journal nor remove it
+		j, err := undo.Create(dir, header("stuck"))
+		if err != nil {
+			return err
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1, Max: unix.RLIM_INFINITY}); err != nil {
+			return err
+		}
+		if err := os.Rename(dir, dir+".away"); err != nil {
+			return err
+		}
+		fmt.Println(j.Keep("products"))
+		return nil
 	case "race": // begins builds beside somebody who looks for dead ones
 		for n := range 300 {
 			j, err := undo.Create(dir, header(fmt.Sprint("race-", n)))
@@ -295,6 +308,18 @@ func TestNoRoom(t *testing.T) {
 		t.Errorf("%d acts fitted, and %q are outstanding", fit, got)
 	}
 	must(t, heir.Close())
+}
+
+// TestKeptInVain: what would be undone by somebody later is told to whoever can help it.
+func TestKeptInVain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	out, err := as(t, "stuck", dir).Output()
+	must(t, err)
+	for _, word := range []string{"the products stay", "file too large", "remove " + filepath.Join(dir, "stuck.journal") + " by hand", "no such file"} {
+		if !strings.Contains(string(out), word) {
+			t.Errorf("the build says %q, and not %q", out, word)
+		}
+	}
 }
 
 // TestBeginningBesideReapers: nobody inherits from, or removes, what is just begun.
