@@ -132,7 +132,7 @@ func (r reaper) reap(ctx context.Context, paths []string) []Remains {
 func (r reaper) look(ctx context.Context, path string) (Remains, error) {
 	h, err := undo.Peek(path)
 	found := remainsOf(path, h)
-	if err == nil {
+	if err == nil || errors.Is(err, undo.ErrNewer) {
 		if err := r.concerns(h); err != nil {
 			found.Fate = Elsewhere
 			return found, err

@@ -358,6 +358,10 @@ func TestReapLeavesAlone(t *testing.T) {
 		{"the journal of a newer version", func(w *world, r *bake.Reaping) {
 			w.rewrite(r.StateDir, undo.ErrNewer)
 		}, bake.Unreadable, "newer version"},
+		{"another program's of a newer version", func(w *world, r *bake.Reaping) {
+			w.rewrite(r.StateDir, undo.ErrNewer)
+			r.Program = "other-chroot"
+		}, bake.Elsewhere, "program"},
 		{"a torn journal", func(w *world, r *bake.Reaping) { w.rewrite(r.StateDir, undo.ErrTorn) }, bake.Unreadable, "damaged"},
 	}
 	for _, test := range tests {
