@@ -61,10 +61,10 @@ func (c *Cloud) volumeInput(spec bake.VolumeSpec) *ec2.CreateVolumeInput {
 }
 
 // volumeTags are the user's tags, the build's, and a name for those who look at
-// the account meanwhile.
+// the account meanwhile, if there is room for it.
 func (c *Cloud) volumeTags(spec bake.VolumeSpec) map[string]string {
 	tags := map[string]string{}
-	if c.opts.ImageName != "" {
+	if c.opts.ImageName != "" && len(spec.Tags)+1 < kind.Limits.Tags {
 		tags["Name"] = "packer-chroot " + c.opts.ImageName
 	}
 	maps.Copy(tags, spec.Tags)

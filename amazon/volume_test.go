@@ -3,6 +3,7 @@ package amazon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -128,6 +129,13 @@ func TestVolumeIsNamedAfterTheImage(t *testing.T) {
 	}
 	if got := cloud.volumeTags(spec())["Name"]; got != "scaffold" {
 		t.Errorf("volume is named %q, and the user wants scaffold", got)
+	}
+	full := map[string]string{}
+	for n := range 49 {
+		full[fmt.Sprint("k", n)] = ""
+	}
+	if got := len(cloud.volumeTags(bake.VolumeSpec{Build: "build-1", Tags: full})); got != 50 {
+		t.Errorf("volume has %d tags", got)
 	}
 }
 

@@ -75,10 +75,18 @@ func (l Limits) checkDescription(text string) error {
 	return nil
 }
 
+// checkCount fails when a thing, which is named by what, cannot have as many tags.
+func (l Limits) checkCount(what string, n int) error {
+	if l.Tags > 0 && n > l.Tags {
+		return fmt.Errorf("%s would have %d tags, but may have %d", what, n, l.Tags)
+	}
+	return nil
+}
+
 // checkTags fails when a thing, which is named by what, cannot have the tags.
 func (l Limits) checkTags(what string, tags map[string]string) error {
-	if n := len(tags); l.Tags > 0 && n > l.Tags {
-		return fmt.Errorf("%s would have %d tags, but may have %d", what, n, l.Tags)
+	if err := l.checkCount(what, len(tags)); err != nil {
+		return err
 	}
 	for _, key := range slices.Sorted(maps.Keys(tags)) {
 		switch value := tags[key]; {

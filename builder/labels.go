@@ -107,5 +107,9 @@ func (r *run) checkTags(labels bake.Labels) error {
 	if err := r.Limits.checkTags("its snapshots", labels.SnapshotTags); err != nil {
 		return err
 	}
+	all := overlay(labels.VolumeTags, map[string]string{bake.BuildTag: ""})
+	if err := r.Limits.checkCount("the volume, with the build's own tag,", len(all)); err != nil {
+		return err
+	}
 	return r.Limits.checkTags("the volume", labels.VolumeTags)
 }

@@ -89,7 +89,8 @@ func TestTagsThatTheCloudWouldRefuse(t *testing.T) {
 	}{
 		"too many":              {map[string]any{"tags": many}, []string{"the image", "6 tags", "5"}},
 		"too many together":     {map[string]any{"tags": map[string]any{"a": "", "b": "", "c": ""}, "snapshot_tags": half}, []string{"its snapshots", "6 tags"}},
-		"too many of a volume":  {map[string]any{"root_volume_tags": many}, []string{"the volume", "6 tags"}},
+		"too many of a volume":  {map[string]any{"root_volume_tags": many}, []string{"the volume", "7 tags"}},
+		"too many of the build": {map[string]any{"root_volume_tags": map[string]any{"a": "", "b": "", "x": "", "y": "", "z": ""}}, []string{"the volume", "the build's own tag", "6 tags", "5"}},
 		"reserved of a volume":  {map[string]any{"root_volume_tags": map[string]any{"test:a": ""}}, []string{"test:a"}},
 		"long of a snapshot":    {map[string]any{"snapshot_tags": map[string]any{"k": "{{.SourceTMIName}} {{.SourceTMIName}} {{.SourceTMIName}} {{.SourceTMIName}}"}}, []string{`"k"`, "20"}},
 		"one key for two":       {map[string]any{"tags": map[string]any{"{{.SourceTMI}}": "", "ami-1": ""}}, []string{"tags", `"ami-1"`}},
