@@ -64,6 +64,19 @@ func TestUntaggedVolume(t *testing.T) {
 	}
 }
 
+// TestTagOfTheBuildStays: a user's tag does not make the volume another build's.
+func TestTagOfTheBuildStays(t *testing.T) {
+	o := newOutscale(t, state.Instant())
+	c := o.cloud(t, Options{})
+	spec := bake.VolumeSpec{Build: "b1", Zone: home + "a", SizeGiB: 1, Tags: map[string]string{bake.BuildTag: "b2"}}
+	if _, err := c.CreateVolume(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := c.FindVolumes(t.Context(), "b2"); err != nil || len(found) != 0 {
+		t.Errorf("the other build has %v, %v", found, err)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	ok := Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1}
 	mapped := func(m ...Mapping) Options { return Options{Mappings: m} }

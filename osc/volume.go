@@ -36,8 +36,9 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 	if got.Volume == nil || got.Volume.VolumeId == "" {
 		return "", errors.New("cannot create a volume: CreateVolume answers no volume id")
 	}
-	tags := map[string]string{bake.BuildTag: string(spec.Build)}
+	tags := map[string]string{}
 	maps.Copy(tags, spec.Tags)
+	tags[bake.BuildTag] = string(spec.Build)
 	id := got.Volume.VolumeId
 	if err := c.tag(ctx, id, tags); err != nil {
 		return "", err
