@@ -135,13 +135,7 @@ func (c *Cloud) Restore(ctx context.Context, old bake.Record) (bake.ImageID, err
 	if err != nil {
 		return "", err
 	}
-	if err := c.share(ctx, string(id), r.Launchers); err != nil {
-		return "", err
-	}
-	if err := c.deprecateAgain(ctx, string(id), r.DeprecateAt); err != nil {
-		return "", err
-	}
-	return id, nil
+	return id, errors.Join(c.share(ctx, string(id), r.Launchers), c.deprecateAgain(ctx, string(id), r.DeprecateAt))
 }
 
 func (c *Cloud) registerAgain(ctx context.Context, old bake.Record, in *ec2.RegisterImageInput) (bake.ImageID, error) {

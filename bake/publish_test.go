@@ -161,6 +161,26 @@ func TestPublishing(t *testing.T) {
 	}
 }
 
+// TestRestoredInPart: an image that is back, and lacks something, is told of, and does
+// not keep the rest from being undone.
+func TestRestoredInPart(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		plan := w.plan()
+		replaced(w, &plan)
+		w.faults["image#1"] = fault{act: "image#1", err: errInjected}
+		w.bare = errors.New("it cannot be shared")
+		if _, err := w.build(t.Context(), plan); !errors.Is(err, errInjected) || strings.Contains(err.Error(), "cannot undo") {
+			t.Errorf("the build ended with %v", err)
+		}
+		w.happenedBy("~image ami-old, restore ami-old, ~snapshot, ~reserve /dev/sdf", "")
+		if !slices.ContainsFunc(w.told, func(line string) bool {
+			return strings.HasPrefix(line, "warn: ") && strings.Contains(line, "ami-old-again") && strings.Contains(line, "it cannot be shared")
+		}) {
+			t.Errorf("no warning among %q", w.told)
+		}
+	})
+}
+
 // happenedBy compares the events since the snapshot, by region: the regions are side
 // by side.
 func (w *world) happenedBy(atHome, there string) {

@@ -41,7 +41,8 @@ type Publisher interface {
 	// image cannot be deregistered or could not be restored.
 	Record(context.Context, ImageID) (Record, error)
 	// Restore registers an image again as it was recorded, with its permissions and
-	// tags. Its snapshots must still be there. The new image has another id.
+	// tags. Its snapshots must still be there. The new image has another id; with an
+	// error it says that the image is there, and lacks something that it had.
 	Restore(context.Context, Record) (ImageID, error)
 }
 

@@ -342,9 +342,9 @@ func (r region) Restore(ctx context.Context, record bake.Record) (id bake.ImageI
 		return nil
 	})
 	if err != nil {
-		id = ""
+		return "", err
 	}
-	return id, err
+	return id, r.bare
 }
 
 // names lists the images of a name, and of the world, by region.

@@ -102,9 +102,13 @@ func (b *build) restore(ctx context.Context, a act) error {
 		return err
 	}
 	id, err := cloud.Restore(ctx, *a.Record)
-	if err != nil {
+	if err != nil && id == "" {
 		return fmt.Errorf("image %s in %s is deregistered, and its snapshots %v are there, but it cannot be registered again: %w",
 			a.Image, a.Region, a.Record.Snapshots, err)
+	}
+	if err != nil { // it is there: trying again would find so, and give it no more
+		b.report.Warn("%q in %s is registered again as %s, which was %s, but without all that it had: %v", a.Record.Name, a.Region, id, a.Image, err)
+		return nil
 	}
 	b.report.Detail("%q in %s is registered again as %s, which was %s", a.Record.Name, a.Region, id, a.Image)
 	return nil

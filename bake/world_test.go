@@ -48,6 +48,8 @@ type world struct {
 	told   []string
 	// kept says that nothing can fail the build any more, and safe are the acts since.
 	kept bool
+	// bare, if not nil, is what an image lacks that is registered again.
+	bare error
 	safe map[string]bool
 
 	// moment, if set, is called before and after every effect; an error of it keeps
