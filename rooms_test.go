@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"undo":    {},
 	"version": {},
 
-	"bake/cloudtest":      {"bake"},
+	"bake/cloudtest":      {"bake", "chroot", "disk"},
 	"builder/buildertest": {"bake", "builder", "version"},
 	"disk/inotify":        {},
 

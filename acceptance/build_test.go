@@ -1,7 +1,6 @@
 package acceptance
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -348,36 +346,6 @@ func TestDebugPausesBetweenSteps(t *testing.T) {
 	})
 }
 
-func TestInterruptUndoes(t *testing.T) {
-	both(t, func(t *testing.T, f flavor) {
-		b := newBox(t)
-		before := b.inventory()
-		started := filepath.Join(b.dir, "started")
-		cmd := b.command(context.Background(), "build", "-color=false", b.template(f.basic(nil),
-			map[string]any{"type": "shell-local", "inline": []string{"touch " + started}}, shell("sleep 60")))
-		var out strings.Builder
-		cmd.Stdout, cmd.Stderr = &out, &out
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		for range 400 {
-			if _, err := os.Stat(started); err == nil {
-				break
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
-		time.Sleep(300 * time.Millisecond) // the sleep inside is running by now
-		// as a terminal's Ctrl-C does: to all of them, of which the plugins look away
-		b.must(syscall.Kill(-cmd.Process.Pid, syscall.SIGINT))
-		if err := cmd.Wait(); err == nil {
-			t.Errorf("packer ended well:\n%s", out.String())
-		}
-		b.clean()
-		b.unchanged(before)
-	})
-}
-
 func TestValidateInspectOnlyVar(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
@@ -429,66 +397,6 @@ func TestTwoAtOnce(t *testing.T) {
 	if seen != 4 {
 		t.Errorf("%d images, not 4", seen)
 	}
-}
-
-// TestInterruptAnywhere: Ctrl-C while the build waits for the cloud, or for a
-// command of the user's, undoes everything and says what.
-func TestInterruptAnywhere(t *testing.T) {
-	both(t, func(t *testing.T, f flavor) {
-		b := newBox(t, "--profile", map[string]string{"ami": "aws:0.4", "omi": "outscale:0.4"}[f.prefix])
-		before := b.inventory()
-		for _, moment := range []struct {
-			name, line string
-			options    map[string]any
-			undone     string
-		}{
-			{"volume", "Attaching vol-", nil, "volume vol-"},
-			{"pre-mount command", "Running on the host: sleep", map[string]any{"pre_mount_commands": []string{"sleep 60"}}, "attachment of vol-"},
-			{"post-mount command", "Running on the host: sleep", map[string]any{"post_mount_commands": []string{"sleep 60"}}, "mount of /dev/"},
-			{"snapshot", "snap-", nil, "snapshot snap-"},
-			{"image", "image ami-", nil, "image ami-"},
-		} {
-			t.Run(moment.name, func(t *testing.T) {
-				b := *b
-				b.t = t
-				out := b.interrupted(b.template(f.basic(moment.options)), moment.line)
-				undone := strings.Index(flat(out), "undone: "+moment.undone)
-				if undone < 0 {
-					t.Errorf("it does not say that it undid the %s:\n%s", moment.undone, out)
-				}
-				b.clean()
-				b.unchanged(before)
-			})
-		}
-	})
-}
-
-// interrupted builds until a line of what packer prints holds the text, sends
-// what Ctrl-C in a terminal does, and answers everything printed.
-func (b *box) interrupted(template, text string) string {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	cmd := b.command(ctx, "build", "-color=false", template)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	out, err := cmd.StdoutPipe()
-	b.must(err)
-	b.must(cmd.Start())
-	var all strings.Builder
-	struck := false
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		fmt.Fprintln(&all, lines.Text())
-		said := strings.TrimPrefix(lines.Text(), "==> ")
-		if !struck && strings.Contains(said, text) && !strings.Contains(said, "source image") && !strings.Contains(said, "from snap-") {
-			struck = true
-			b.must(syscall.Kill(-cmd.Process.Pid, syscall.SIGINT))
-		}
-	}
-	if err := cmd.Wait(); err == nil || !struck {
-		b.t.Errorf("packer ended with %v, interrupted %t:\n%s", err, struck, all.String())
-	}
-	return all.String()
 }
 
 // TestOneCloudBeneath builds with each builder from what the other one made: ids

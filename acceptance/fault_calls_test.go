@@ -216,9 +216,11 @@ func (b *box) faulty(template string, rules ...map[string]any) (out string, ok, 
 	b.control(http.MethodPost, "faults", rules, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
-	raw, err := b.command(ctx, "build", "-color=false", template).CombinedOutput()
+	cmd := b.command(ctx, "build", "-color=false", template)
+	raw, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		b.t.Errorf("the build has not ended within %v", deadline)
+		b.killed(cmd)
 	}
 	var left []any
 	b.control(http.MethodGet, "faults", nil, &left)

@@ -270,11 +270,15 @@ func (b *box) loopcloud(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// command is packer with the environment of the box, in a directory of its own.
+// command is packer with the environment of the box, in a directory of its own. The end
+// of ctx is Ctrl-C; who does not end by that is left behind; killed ends them.
 func (b *box) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, programs.packer, args...)
 	cmd.Env = b.env
 	cmd.Dir = b.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = 30 * time.Second
 	return cmd
 }
 
@@ -283,8 +287,25 @@ func (b *box) packer(args ...string) (string, error) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	out, err := b.command(ctx, args...).CombinedOutput()
+	cmd := b.command(ctx, args...)
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		b.t.Errorf("packer %s has not ended in time", strings.Join(args, " "))
+		b.killed(cmd)
+	}
 	return string(out), err
+}
+
+// killed ends what is left of a packer that did not end by Ctrl-C, and has what it made
+// cleaned up, so that later tests find the host as it was.
+func (b *box) killed(cmd *exec.Cmd) {
+	b.t.Helper()
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	for _, f := range flavors {
+		if all, status := b.reap(f); status != 0 || len(all) > 0 {
+			b.t.Logf("reap: status %d, %+v", status, all)
+		}
+	}
 }
 
 // write puts a file beside the templates and answers its path.

@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -135,7 +136,9 @@ type remains struct {
 // reap runs the plugin's command, and answers what it tells and its exit status.
 func (b *box) reap(f flavor, args ...string) (all []remains, status int) {
 	b.t.Helper()
-	cmd := exec.Command(filepath.Join(filepath.Dir(programs.loopcloud), "packer-plugin-"+f.name), append([]string{"reap", "--json"}, args...)...)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(programs.loopcloud), "packer-plugin-"+f.name), append([]string{"reap", "--json"}, args...)...)
 	cmd.Env = b.env
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -48,7 +48,8 @@ func without(t *testing.T, answer string) []string {
 // fullest are answers in which nothing is left out.
 func fullest() map[string]string {
 	_, image := images(recorded + "<imageOwnerId>1</imageOwnerId><sourceImageId>ami-0</sourceImageId><stateReason><message>m</message></stateReason>")(nil)
-	_, volume := volumes(attachment("in-use", "i-0123", "/dev/sdf", "attached"))(nil)
+	_, volume := volumes(attachment("in-use", "i-0123", "/dev/sdf", "attached") +
+		"<tagSet><item><key>" + bake.BuildTag + "</key><value>build-1</value></item></tagSet>")(nil)
 	_, snapshot := snapshots(aSnapshot("snap-mine", "completed", sealed+"<progress>100%</progress><description>d</description>"+
 		"<volumeId>vol-1</volumeId><tagSet><item><key>a</key><value>b</value></item></tagSet>"))(nil)
 	_, regions := regionsKnown(nil)
@@ -121,7 +122,7 @@ func everyCallOfImages(ctx context.Context, c *Cloud) []string {
 	copied, err := c.Copy(ctx, copySpec())
 	note(err, copied)
 	for _, find := range []func() ([]bake.ImageID, error){
-		func() ([]bake.ImageID, error) { return c.FindImages(ctx, "snap-new") },
+		func() ([]bake.ImageID, error) { return c.FindImages(ctx, "snap-old") },
 		func() ([]bake.ImageID, error) { return c.FindCopies(ctx, "ami-0", "base") },
 		func() ([]bake.ImageID, error) { return c.Named(ctx, "base") },
 	} {

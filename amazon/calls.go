@@ -24,11 +24,11 @@ type calls struct {
 	DeleteVolume                         call[ec2.DeleteVolumeInput, ec2.DeleteVolumeOutput]
 	DeregisterImage                      call[ec2.DeregisterImageInput, ec2.DeregisterImageOutput]
 	DescribeImageAttribute               call[ec2.DescribeImageAttributeInput, ec2.DescribeImageAttributeOutput]
-	DescribeImages                       describeImages
+	DescribeImages                       call[ec2.DescribeImagesInput, ec2.DescribeImagesOutput]
 	DescribeInstances                    call[ec2.DescribeInstancesInput, ec2.DescribeInstancesOutput]
 	DescribeRegions                      call[ec2.DescribeRegionsInput, ec2.DescribeRegionsOutput]
-	DescribeSnapshots                    describeSnapshots
-	DescribeVolumes                      describeVolumes
+	DescribeSnapshots                    call[ec2.DescribeSnapshotsInput, ec2.DescribeSnapshotsOutput]
+	DescribeVolumes                      call[ec2.DescribeVolumesInput, ec2.DescribeVolumesOutput]
 	DetachVolume                         call[ec2.DetachVolumeInput, ec2.DetachVolumeOutput]
 	DisableImageDeregistrationProtection call[ec2.DisableImageDeregistrationProtectionInput, ec2.DisableImageDeregistrationProtectionOutput]
 	EnableImageDeprecation               call[ec2.EnableImageDeprecationInput, ec2.EnableImageDeprecationOutput]
@@ -61,23 +61,4 @@ func callsOf(c *ec2.Client) *calls {
 		ModifySnapshotAttribute:              c.ModifySnapshotAttribute,
 		RegisterImage:                        c.RegisterImage,
 	}
-}
-
-// The listing calls have the method that the SDK's paginators ask for.
-type (
-	describeImages    call[ec2.DescribeImagesInput, ec2.DescribeImagesOutput]
-	describeSnapshots call[ec2.DescribeSnapshotsInput, ec2.DescribeSnapshotsOutput]
-	describeVolumes   call[ec2.DescribeVolumesInput, ec2.DescribeVolumesOutput]
-)
-
-func (f describeImages) DescribeImages(ctx context.Context, in *ec2.DescribeImagesInput, o ...func(*ec2.Options)) (*ec2.DescribeImagesOutput, error) {
-	return f(ctx, in, o...)
-}
-
-func (f describeSnapshots) DescribeSnapshots(ctx context.Context, in *ec2.DescribeSnapshotsInput, o ...func(*ec2.Options)) (*ec2.DescribeSnapshotsOutput, error) {
-	return f(ctx, in, o...)
-}
-
-func (f describeVolumes) DescribeVolumes(ctx context.Context, in *ec2.DescribeVolumesInput, o ...func(*ec2.Options)) (*ec2.DescribeVolumesOutput, error) {
-	return f(ctx, in, o...)
 }

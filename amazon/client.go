@@ -111,11 +111,11 @@ func (c *Client) transport() aws.HTTPClient {
 	if !ok {
 		base = c.access.bounded()
 	}
-	return base.WithTransportOptions(func(t *http.Transport) {
+	return brief{base.WithTransportOptions(func(t *http.Transport) {
 		if c.access.InsecureSkipTLSVerify {
 			t.TLSClientConfig = trusting(t.TLSClientConfig)
 		}
-	})
+	})}
 }
 
 // bounded is an HTTP client that waits no longer than it must, for whatever the SDK

@@ -45,9 +45,10 @@ func (c *Client) image(ctx context.Context, id string) (types.Image, error) {
 		return types.Image{}, fmt.Errorf("%d images answer to the id %s, not one", n, id)
 	}
 	image := out.Images[0]
-	if image.ImageId == nil {
-		image.ImageId = aws.String(id)
+	if err := is("image", id, image.ImageId); err != nil {
+		return types.Image{}, err
 	}
+	image.ImageId = aws.String(id)
 	return image, nil
 }
 
@@ -60,20 +61,15 @@ func (c *Client) ownImages(ctx context.Context, filters ...types.Filter) ([]type
 
 // images lists all the images that a request asks for.
 func (c *Client) images(ctx context.Context, in *ec2.DescribeImagesInput) ([]types.Image, error) {
-	pages := ec2.NewDescribeImagesPaginator(c.ec2.DescribeImages, in)
-	var all []types.Image
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
+	all, err := pages(func(token *string) ([]types.Image, *string, error) {
+		in.NextToken = token
+		out, err := c.ec2.DescribeImages(ctx, in)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for _, image := range page.Images {
-			if image.State != types.ImageStateDeregistered {
-				all = append(all, image)
-			}
-		}
-	}
-	return all, nil
+		return out.Images, out.NextToken, nil
+	})
+	return slices.DeleteFunc(all, func(image types.Image) bool { return image.State == types.ImageStateDeregistered }), err
 }
 
 // imageOf translates what EC2 tells of an image.
@@ -185,6 +181,8 @@ func (c *Cloud) FindImages(ctx context.Context, snapshot bake.SnapshotID) ([]bak
 	if err != nil {
 		return nil, c.client.cannot(err, "list the images that use %s", snapshot)
 	}
+	uses := func(image types.Image) bool { return slices.Contains(snapshotsOf(image), snapshot) }
+	images = slices.DeleteFunc(images, func(image types.Image) bool { return !uses(image) })
 	return idsOf[bake.ImageID](images, imageID), nil
 }
 

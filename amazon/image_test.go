@@ -32,9 +32,15 @@ func TestImageStates(t *testing.T) {
 	}
 }
 
+// uses are the block devices of an image that has a snapshot.
+func uses(snapshot string) string {
+	return "<blockDeviceMapping><item><deviceName>/dev/xvda</deviceName><ebs><snapshotId>" + snapshot + "</snapshotId></ebs></item></blockDeviceMapping>"
+}
+
 func TestFindImages(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": images(
-		"<imageId>ami-1</imageId><imageState>available</imageState>", "<imageId>ami-2</imageId><imageState>deregistered</imageState>")}}
+		"<imageId>ami-1</imageId><imageState>available</imageState>"+uses("snap-1"), "<imageId>ami-2</imageId><imageState>deregistered</imageState>"+uses("snap-1"),
+		"<imageId>ami-3</imageId><imageState>available</imageState>"+uses("snap-2"), "<imageId>ami-4</imageId><imageState>available</imageState>")}}
 	got, err := faked(t, s, Options{}).FindImages(context.Background(), "snap-1")
 	if err != nil || len(got) != 1 || got[0] != "ami-1" {
 		t.Errorf("images %v, %v", got, err)

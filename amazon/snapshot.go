@@ -2,6 +2,7 @@ package amazon
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -127,24 +128,21 @@ func (c *Client) snapshot(ctx context.Context, id bake.SnapshotID) (types.Snapsh
 	if len(out.Snapshots) == 0 {
 		return types.Snapshot{}, notFound("snapshot", string(id))
 	}
-	return out.Snapshots[0], nil
+	return out.Snapshots[0], is("snapshot", string(id), out.Snapshots[0].SnapshotId)
 }
 
 // snapshotsOf lists the account's snapshots of a volume.
 func (c *Client) snapshotsOf(ctx context.Context, volume bake.VolumeID) ([]types.Snapshot, error) {
-	pages := ec2.NewDescribeSnapshotsPaginator(c.ec2.DescribeSnapshots, &ec2.DescribeSnapshotsInput{
-		OwnerIds: []string{"self"},
-		Filters:  []types.Filter{filter("volume-id", string(volume))},
-	})
-	var all []types.Snapshot
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
+	all, err := pages(func(token *string) ([]types.Snapshot, *string, error) {
+		out, err := c.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{
+			OwnerIds: []string{"self"}, Filters: []types.Filter{filter("volume-id", string(volume))}, NextToken: token,
+		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		all = append(all, page.Snapshots...)
-	}
-	return all, nil
+		return out.Snapshots, out.NextToken, nil
+	})
+	return slices.DeleteFunc(all, func(s types.Snapshot) bool { return aws.ToString(s.VolumeId) != string(volume) }), err
 }
 
 // snapshotOf translates what EC2 tells of a snapshot. The states have bake's
@@ -156,6 +154,7 @@ func snapshotOf(s types.Snapshot) bake.Snapshot {
 		State:   bake.SnapshotState(s.State),
 		Percent: percent(aws.ToString(s.Progress)),
 		Reason:  aws.ToString(s.StateMessage),
+		Begun:   aws.ToTime(s.StartTime),
 	}
 }
 

@@ -13,10 +13,10 @@ func snapshots(items ...string) action {
 }
 
 const (
-	mySnapshot = `<snapshotId>snap-1</snapshotId><description>ours</description>
+	mySnapshot = `<snapshotId>snap-1</snapshotId><volumeId>vol-1</volumeId><description>ours</description>
 		<tagSet><item><key>a</key><value>b</value></item><item><key>of the account</key><value>c</value></item></tagSet>`
-	otherDescription = `<snapshotId>snap-2</snapshotId><description>a backup</description><tagSet><item><key>a</key><value>b</value></item></tagSet>`
-	otherTags        = `<snapshotId>snap-3</snapshotId><description>ours</description>`
+	otherDescription = `<snapshotId>snap-2</snapshotId><volumeId>vol-1</volumeId><description>a backup</description><tagSet><item><key>a</key><value>b</value></item></tagSet>`
+	otherTags        = `<snapshotId>snap-3</snapshotId><volumeId>vol-1</volumeId><description>ours</description>`
 )
 
 func TestCreateSnapshotWhoseAnswerIsLost(t *testing.T) {
@@ -124,7 +124,7 @@ func FuzzPercent(f *testing.F) {
 // TestDeleteSnapshot: one whose image is gone may for a moment seem to be in use.
 func TestDeleteSnapshot(t *testing.T) {
 	deleted := answer("DeleteSnapshot", "<return>true</return>")
-	used := `<imageId>ami-9</imageId><imageState>available</imageState>`
+	used := `<imageId>ami-9</imageId><imageState>available</imageState>` + uses("snap-1")
 	tests := []struct {
 		name   string
 		images action

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -126,7 +127,7 @@ func (c *Client) volume(ctx context.Context, id bake.VolumeID) (types.Volume, er
 	if len(out.Volumes) == 0 || out.Volumes[0].State == types.VolumeStateDeleted {
 		return types.Volume{}, notFound("volume", string(id))
 	}
-	return out.Volumes[0], nil
+	return out.Volumes[0], is("volume", string(id), out.Volumes[0].VolumeId)
 }
 
 // volumeOf translates what EC2 tells of a volume. The states have bake's words.
@@ -166,18 +167,20 @@ func attachState(state types.VolumeAttachmentState) bake.AttachState {
 
 // FindVolumes lists the volumes with the build's tag.
 func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.VolumeID, error) {
-	pages := ec2.NewDescribeVolumesPaginator(c.client.ec2.DescribeVolumes, &ec2.DescribeVolumesInput{
-		Filters: []types.Filter{filter("tag:"+bake.BuildTag, string(build))},
-	})
-	var ids []bake.VolumeID
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
+	all, err := pages(func(token *string) ([]types.Volume, *string, error) {
+		out, err := c.client.ec2.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{
+			Filters: []types.Filter{filter("tag:"+bake.BuildTag, string(build))}, NextToken: token,
+		})
 		if err != nil {
-			return nil, c.client.cannot(err, "list the volumes of build %s", build)
+			return nil, nil, err
 		}
-		ids = append(ids, idsOf[bake.VolumeID](page.Volumes, func(v types.Volume) *string { return v.VolumeId })...)
+		return out.Volumes, out.NextToken, nil
+	})
+	if err != nil {
+		return nil, c.client.cannot(err, "list the volumes of build %s", build)
 	}
-	return ids, nil
+	own := slices.DeleteFunc(all, func(v types.Volume) bool { return tagsOf(v.Tags)[bake.BuildTag] != string(build) })
+	return idsOf[bake.VolumeID](own, func(v types.Volume) *string { return v.VolumeId }), nil
 }
 
 // DeleteVolume removes a volume.

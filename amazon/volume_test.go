@@ -197,9 +197,10 @@ func TestVolume(t *testing.T) {
 }
 
 func TestFindVolumesReadsAllPages(t *testing.T) {
+	tag := "<tagSet><item><key>" + bake.BuildTag + "</key><value>build-1</value></item></tagSet>"
 	s := &fake{actions: map[string]action{"DescribeVolumes": inTurn(
-		answer("DescribeVolumes", "<volumeSet><item><volumeId>vol-1</volumeId></item></volumeSet><nextToken>more</nextToken>"),
-		volumes("<volumeId>vol-2</volumeId>"))}}
+		answer("DescribeVolumes", "<volumeSet><item><volumeId>vol-1</volumeId>"+tag+"</item></volumeSet><nextToken>more</nextToken>"),
+		volumes("<volumeId>vol-2</volumeId>"+tag, "<volumeId>vol-3</volumeId>", "<volumeId>vol-4</volumeId>"+strings.Replace(tag, "build-1", "build-2", 1)))}}
 	got, err := faked(t, s, Options{}).FindVolumes(context.Background(), "build-1")
 	if err != nil || len(got) != 2 || got[0] != "vol-1" || got[1] != "vol-2" {
 		t.Errorf("volumes %v, %v", got, err)

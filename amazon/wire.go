@@ -1,6 +1,7 @@
 package amazon
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -92,6 +93,42 @@ func idsOf[ID ~string, Thing any](things []Thing, id func(Thing) *string) []ID {
 }
 
 func imageID(i types.Image) *string { return i.ImageId }
+
+// is checks that what EC2 tells of has the id that it was asked for, if it says so: a
+// state that is another thing's must not be acted upon.
+func is(what, id string, told *string) error {
+	if told != nil && *told != id {
+		return fmt.Errorf("asked for %s %s, EC2 tells of %q", what, id, *told)
+	}
+	return nil
+}
+
+// mostPages bounds a list. EC2's pages have up to a thousand things.
+const mostPages = 1000
+
+// pages collects what a listing call answers page by page. A list that does not end is an error:
+// what is left out of it cannot be known.
+func pages[Thing any](read func(token *string) (page []Thing, next *string, err error)) ([]Thing, error) {
+	var (
+		all   []Thing
+		token *string
+	)
+	for range mostPages {
+		page, next, err := read(token)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if aws.ToString(next) == "" {
+			return all, nil
+		}
+		if aws.ToString(next) == aws.ToString(token) {
+			return nil, errors.New("EC2 answers the same page again and again")
+		}
+		token = next
+	}
+	return nil, fmt.Errorf("EC2's list has no end after %d pages", mostPages)
+}
 
 // notFound is the error of a reading call that found no such thing.
 func notFound(what, id string) error {

@@ -43,6 +43,8 @@ type act struct {
 	Guarded bool `json:"guarded,omitempty"`
 	// Record is what a replaced Image can be restored from.
 	Record *Record `json:"record,omitempty"`
+	// Asked is when a copy was asked for: older snapshots are not its own.
+	Asked time.Time `json:"asked,omitzero"`
 	// Host and Device are where the volume is attached.
 	Host   HostID     `json:"host,omitempty"`
 	Device DeviceName `json:"device,omitempty"`

@@ -3,6 +3,7 @@ package bake
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // The names by which a cloud knows its things. They are types so that a
@@ -185,6 +186,8 @@ type Snapshot struct {
 	Percent int
 	// Reason says why the state is SnapshotError, if the cloud tells.
 	Reason string
+	// Begun is when it was asked for; the zero time where the cloud does not say.
+	Begun time.Time
 }
 
 // ImageSpec is what an image is registered from. What only one cloud knows

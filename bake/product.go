@@ -16,9 +16,9 @@ func (b *build) snapshot(ctx context.Context, from basis, v volume) (SnapshotID,
 	if err != nil {
 		return "", err
 	}
-	id, err := b.cloud.CreateSnapshot(ctx, SnapshotSpec{
+	id, err := sound(b.cloud.CreateSnapshot(ctx, SnapshotSpec{
 		Build: b.plan.Build, Volume: v.id, Description: from.labels.Description, Tags: from.labels.SnapshotTags,
-	})
+	}))
 	if err != nil {
 		return "", err
 	}
@@ -53,7 +53,7 @@ func (b *build) register(ctx context.Context, from basis, snapshot SnapshotID) (
 	if err != nil {
 		return "", err
 	}
-	id, err := b.cloud.Register(ctx, spec)
+	id, err := sound(b.cloud.Register(ctx, spec))
 	if err != nil {
 		return "", err
 	}

@@ -3,8 +3,10 @@ package bake
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -108,11 +110,11 @@ func (b *build) guard(image ImageID) error {
 // copyImage makes a copy in a region and waits for it.
 func (b *build) copyImage(ctx context.Context, stack *undo.Stack, region string, spec CopySpec) (Image, error) {
 	cloud := b.cloud.In(region)
-	made, err := b.arm(stack, act{Kind: actCopy, Region: region, Source: spec.Source, Name: spec.Name})
+	made, err := b.arm(stack, act{Kind: actCopy, Region: region, Source: spec.Source, Name: spec.Name, Asked: time.Now()})
 	if err != nil {
 		return Image{}, err
 	}
-	id, err := cloud.Copy(ctx, spec)
+	id, err := sound(cloud.Copy(ctx, spec))
 	if err != nil {
 		return Image{}, err
 	}
@@ -157,8 +159,8 @@ func (b *build) removeCopies(ctx context.Context, a act, learn func(func(*act)))
 	return nil
 }
 
-// ownSnapshots are those of a copy's snapshots that no other image uses: an image
-// made of a copied source may have its further devices.
+// ownSnapshots are those of a copy's snapshots that were made with it, and that no
+// other image uses: an image made of a copied source may have its further devices.
 func (b *build) ownSnapshots(ctx context.Context, cloud Cloud, copied act) ([]SnapshotID, error) {
 	var own []SnapshotID
 	for _, id := range copied.Snapshots {
@@ -166,11 +168,28 @@ func (b *build) ownSnapshots(ctx context.Context, cloud Cloud, copied act) ([]Sn
 		if err != nil {
 			return nil, err
 		}
-		if !slices.ContainsFunc(users, func(user ImageID) bool { return user != copied.Image }) {
+		older, err := begunBefore(ctx, cloud, id, copied.Asked)
+		if err != nil {
+			return nil, err
+		}
+		if !older && !slices.ContainsFunc(users, func(user ImageID) bool { return user != copied.Image }) {
 			own = append(own, id)
 		}
 	}
 	return own, nil
+}
+
+// clocksDiffer is more than this host's clock can differ from the cloud's: both
+// clouds refuse requests that were signed at another time.
+const clocksDiffer = 20 * time.Minute
+
+// begunBefore tells whether a snapshot was certainly there before a time.
+func begunBefore(ctx context.Context, cloud Cloud, id SnapshotID, at time.Time) (bool, error) {
+	s, err := cloud.Snapshot(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return !s.Begun.IsZero() && s.Begun.Before(at.Add(-clocksDiffer)), err
 }
 
 // snapshotsOf reads the snapshots of a copy, which are shown some time after it. One

@@ -41,7 +41,7 @@ func (b *build) createVolume(ctx context.Context, from basis) (volume, error) {
 		return volume{}, err
 	}
 	v.gone = gone
-	id, err := b.cloud.CreateVolume(ctx, spec)
+	id, err := sound(b.cloud.CreateVolume(ctx, spec))
 	if err != nil {
 		return volume{}, err
 	}
@@ -176,7 +176,7 @@ func (b *build) volumeAvailable(ctx context.Context, id VolumeID) error {
 	what := fmt.Sprintf("volume %s", id)
 	return b.waits.Volume.until(ctx, what, newborn(b.waits.Unseen, func(ctx context.Context) (sight, error) {
 		v, err := b.cloud.Volume(ctx, id)
-		if err == nil && (v.State == VolumeError || v.State == VolumeDeleting) {
+		if err == nil && (v.State == VolumeError || v.State == VolumeDeleting || v.State == VolumeInUse) {
 			err = fmt.Errorf("it is in the state %s", v.State)
 		}
 		return sight{state: string(v.State), done: v.State == VolumeAvailable}, err
@@ -190,6 +190,9 @@ func (b *build) volumeAttached(ctx context.Context, a attachment) error {
 		v, err := b.cloud.Volume(ctx, a.volume)
 		if err == nil && (v.State == VolumeError || v.State == VolumeDeleting || v.Attach == Detaching) {
 			err = fmt.Errorf("it is %s and %s", v.State, v.Attach)
+		}
+		if err == nil && v.Attach != Detached && v.Host != a.host {
+			err = fmt.Errorf("it is %s to %q", v.Attach, v.Host)
 		}
 		return sight{state: string(v.Attach), done: v.Attach == Attached}, err
 	})

@@ -244,13 +244,17 @@ func takenDevices(vm api.Vm) []bake.DeviceName {
 	return taken
 }
 
-// pages collects what a reading call gives page by page.
+// mostPages bounds a list. The API's pages have up to a thousand things.
+const mostPages = 1000
+
+// pages collects what a reading call gives page by page. A list that does not end is
+// an error: what is left out of it cannot be known.
 func pages[T any](read func(token *string) (items *[]T, next *string, err error)) ([]T, error) {
 	var (
 		all   []T
 		token *string
 	)
-	for {
+	for range mostPages {
 		items, next, err := read(token)
 		if err != nil {
 			return nil, err
@@ -261,6 +265,7 @@ func pages[T any](read func(token *string) (items *[]T, next *string, err error)
 		}
 		token = next
 	}
+	return nil, fmt.Errorf("the list has no end after %d pages", mostPages)
 }
 
 // tag writes tags on a thing. It can be repeated.

@@ -3,11 +3,13 @@ package osc
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
 func TestAllOfAccessReachesTheClient(t *testing.T) {
+	t.Setenv("PACKER_CHROOT_PATIENCE", "5m")
 	var c Config
 	buildertest.Prepared(t, &c, with(t, map[string]any{
 		"profile": "builds", "region": "eu-west-2", "custom_endpoint_oapi": "https://api.example.com/api/v1",
@@ -18,6 +20,7 @@ func TestAllOfAccessReachesTheClient(t *testing.T) {
 		AccessKey: "YOUR KEY HERE", SecretKey: "YOUR SECRET KEY HERE", Profile: "builds", Region: "eu-west-2",
 		Endpoint: "https://api.example.com/api/v1", MetadataEndpoint: "http://127.0.0.1:1338", VMID: "i-12345678",
 		Certificate: Certificate{CertPath: "/cert.pem", KeyPath: "/key.pem"}, InsecureSkipTLSVerify: true,
+		Patience: 5 * time.Minute,
 	}
 	if got := c.access(); !reflect.DeepEqual(got, want) {
 		t.Errorf("the API is reached by\n%+v, want\n%+v", got, want)

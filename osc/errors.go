@@ -33,6 +33,9 @@ func (r *refusal) Error() string {
 	if r.Details != "" {
 		fmt.Fprintf(&b, ": %s", r.Details)
 	}
+	if r.untimely() {
+		fmt.Fprintf(&b, " (this machine's clock is %s the API's)", r.lag())
+	}
 	if r.RequestID != "" {
 		fmt.Fprintf(&b, " [request %s]", r.RequestID)
 	}

@@ -159,7 +159,9 @@ func (c *Cloud) imagesOf(ctx context.Context, id bake.SnapshotID) ([]api.Image, 
 	if err != nil {
 		return nil, fmt.Errorf("cannot find the images of snapshot %s: %w", id, err)
 	}
-	return all, nil
+	return slices.DeleteFunc(all, func(i api.Image) bool {
+		return i.AccountId != c.client.account || !slices.Contains(imageSnapshots(i), id)
+	}), nil
 }
 
 // Deregister removes an image.

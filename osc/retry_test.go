@@ -201,7 +201,7 @@ var errRefused = errors.New("a refusal")
 func TestDeleteSnapshotInUse(t *testing.T) {
 	const id = "snap-12345678"
 	there := reply{200, `{"Snapshots":[{"SnapshotId":"` + id + `","State":"completed"}]}`}
-	used := reply{200, `{"Images":[{"ImageId":"ami-12345678"}]}`}
+	used := reply{200, `{"Images":[{"ImageId":"ami-12345678","AccountId":"` + me + `","BlockDeviceMappings":[{"Bsu":{"SnapshotId":"` + id + `"}}]}]}`}
 	none := reply{200, `{"Images":[]}`}
 	tests := map[string]struct {
 		answers          []reply

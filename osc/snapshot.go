@@ -71,7 +71,7 @@ func (c *Cloud) readSnapshots(ctx context.Context, f *api.FiltersSnapshot) ([]ap
 // snapshot translates a snapshot. What is in a queue or pending is pending, and
 // so is a state that is not known here.
 func snapshot(s api.Snapshot) bake.Snapshot {
-	b := bake.Snapshot{ID: bake.SnapshotID(s.SnapshotId), State: bake.SnapshotPending, Percent: -1}
+	b := bake.Snapshot{ID: bake.SnapshotID(s.SnapshotId), State: bake.SnapshotPending, Percent: -1, Begun: s.CreationDate.Time}
 	if s.Progress != nil {
 		b.Percent = *s.Progress
 	}

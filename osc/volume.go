@@ -114,12 +114,18 @@ func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.Vol
 		}
 		for _, v := range all {
 			id := bake.VolumeID(v.VolumeId)
-			if v.State != api.VolumeStateDeleting && !slices.Contains(found, id) {
+			if v.State != api.VolumeStateDeleting && madeBy(v, build, tokens) && !slices.Contains(found, id) {
 				found = append(found, id)
 			}
 		}
 	}
 	return found, nil
+}
+
+// madeBy tells whether a volume says that the build has made it, which is more than to
+// be in the answer to that question.
+func madeBy(v api.Volume, build bake.BuildID, tokens []string) bool {
+	return tagMap(v.Tags)[bake.BuildTag] == string(build) || slices.Contains(tokens, value(v.ClientToken))
 }
 
 // DeleteVolume removes a volume.

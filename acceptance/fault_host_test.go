@@ -1,0 +1,145 @@
+package acceptance
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// filler is what makes a small file system full.
+const filler = "filler"
+
+// small puts a file system of 256 blocks of a KiB each on a directory of the box. A file
+// that has been written to can grow to its block's end, and no further when that is full.
+func (b *box) small(name string) (dir string) {
+	b.t.Helper()
+	dir = filepath.Join(b.dir, name)
+	file := filepath.Join(b.dir, name+".ext4")
+	b.must(os.WriteFile(file, make([]byte, 256<<10), 0o600))
+	for _, command := range [][]string{
+		{"mkfs.ext4", "-q", "-b", "1024", "-m", "0", "-O", "^has_journal", file},
+		{"mount", "-o", "loop", file, dir},
+		{"rmdir", filepath.Join(dir, "lost+found")},
+		{"chmod", "0700", dir},
+	} {
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			b.t.Fatalf("%v: %v\n%s", command, err, out)
+		}
+	}
+	return dir
+}
+
+// large takes the small file system away. Nothing but the filler may be in it.
+func (b *box) large(dir string) {
+	b.t.Helper()
+	_ = os.Remove(filepath.Join(dir, filler))
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		b.t.Errorf("left in %s: %v, %v", dir, left, err)
+	}
+	b.must(unix.Unmount(dir, unix.MNT_DETACH))
+}
+
+// fill is a shell command that makes a small file system full.
+func fill(dir string) string {
+	return "dd if=/dev/zero of=" + filepath.Join(dir, filler) + " bs=1024 2>/dev/null || sync -f " + dir
+}
+
+// TestJournalsDiskIsFull has no room for a build's journal, or for its next acts: what
+// cannot be written down is not begun, and what is begun is undone.
+func TestJournalsDiskIsFull(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		for _, when := range []string{"from the start", "in the middle"} {
+			t.Run(when, func(t *testing.T) {
+				b := newBox(t)
+				// what is written of an image that is to be replaced is longer than a block
+				options := map[string]any{"force_deregister": true, "tags": map[string]string{"a": strings.Repeat("a", 250), "b": strings.Repeat("b", 250),
+					"c": strings.Repeat("c", 250), "d": strings.Repeat("d", 250)}}
+				b.build(b.template(f.basic(options)))
+				before := b.inventory()
+				dir := b.small("state")
+				step := shell("true")
+				if when == "in the middle" {
+					step = map[string]any{"type": "shell-local", "inline": []string{fill(dir)}}
+				} else if out, err := exec.Command("sh", "-c", fill(dir)).CombinedOutput(); err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				b.calls()
+				raw, err := b.packer("build", "-color=false", b.template(f.basic(options), step))
+				if err == nil {
+					t.Error("the build succeeded")
+				}
+				for _, c := range b.calls() {
+					if when == "from the start" && strings.HasPrefix(c.Action, "Create") {
+						t.Errorf("%s was asked for", c.Action)
+					}
+				}
+				b.large(dir)
+				b.as(before, flat(raw), err == nil, dir+`\S*: no space left on device`)
+			})
+		}
+	})
+}
+
+// TestImageIsFull has no room in the image for what is to come into it.
+func TestImageIsFull(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		big := filepath.Join(b.dir, "big")
+		b.must(os.WriteFile(big, bytes.Repeat([]byte("full of bytes"), 20<<20), 0o600))
+		for _, test := range []struct {
+			name    string
+			options map[string]any
+			step    map[string]any
+		}{
+			{"by a command", nil, shell("dd if=/dev/zero of=/big bs=1M count=260")},
+			{"by an upload", nil, map[string]any{"type": "file", "source": big, "destination": "/big"}},
+			{"by copy_files", map[string]any{"copy_files": []string{big}}, shell("true")},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				b := *b
+				b.t = t
+				raw, err := b.packer("build", "-color=false", b.template(f.basic(test.options), test.step))
+				b.as(before, flat(raw), err == nil, "(?i)no space left on device")
+			})
+		}
+	})
+}
+
+// TestClocksJump moves the clock of the cloud's things, and the one by which it judges
+// signatures, before a build and in the middle of one: a build that cannot go on says why,
+// and leaves nothing that the command reap does not find.
+func TestClocksJump(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		for _, jump := range []string{"advance=-10m", "advance=10m", "skew=20m", "skew=-20m"} {
+			for _, when := range []string{"before", "in the middle of"} {
+				t.Run(jump+" "+when+" the build", func(t *testing.T) {
+					b := newBox(t)
+					b.env = append(b.env, "PACKER_CHROOT_PATIENCE="+patience.String())
+					before := b.inventory()
+					step := shell("true")
+					if when == "before" {
+						b.control(http.MethodPost, "clock?"+jump, nil, nil)
+					} else {
+						move := fmt.Sprintf("curl -sf -X POST '%s/_loopcloud/clock?%s' >/dev/null", b.endpoint, jump)
+						step = map[string]any{"type": "shell-local", "inline": []string{move}}
+					}
+					raw, err := b.packer("build", "-color=false", b.template(f.basic(nil), step))
+					b.control(http.MethodDelete, "clock", nil, nil)
+					if err == nil == strings.HasPrefix(jump, "skew") && jump != "advance=-10m" {
+						t.Errorf("packer ended with %v", err)
+					}
+					b.reapedAll(f)
+					b.as(before, flat(raw), err == nil, "(?i)clock|gave up on|source image .*pending")
+				})
+			}
+		}
+	})
+}

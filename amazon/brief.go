@@ -1,0 +1,41 @@
+package amazon
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// longestAnswer is the most that is read of an answer, in bytes, when it is
+// uncompressed. A list of every public image of a region is shorter.
+const longestAnswer = 128 << 20
+
+// brief is an HTTP client whose answers have an end: what is read of them is kept in
+// memory, in the SDK too.
+type brief struct{ next aws.HTTPClient }
+
+// Do implements aws.HTTPClient.
+func (b brief) Do(r *http.Request) (*http.Response, error) {
+	resp, err := b.next.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &briefBody{ReadCloser: resp.Body, left: longestAnswer}
+	return resp, nil
+}
+
+// briefBody fails when more than left bytes are read.
+type briefBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *briefBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, fmt.Errorf("the answer is longer than %d MiB", longestAnswer>>20)
+	}
+	return n, err
+}

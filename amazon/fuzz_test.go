@@ -1,0 +1,82 @@
+package amazon
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// everySeed are answers that a fuzzer begins with.
+func everySeed() []string {
+	seeds := []string{"", "<", "<R/>", "<R><nextToken>again</nextToken></R>", "<Response><Errors><Error><Code>Throttling</Code></Error></Errors></Response>", "{}", "\x00\xff"}
+	for _, body := range fullest() {
+		seeds = append(seeds, body)
+	}
+	return seeds
+}
+
+// FuzzAnswers has EC2 answer anything to every call: each comes to an end, and none
+// tells of a thing without an id.
+func FuzzAnswers(f *testing.F) {
+	for _, seed := range everySeed() {
+		f.Add(http.StatusOK, []byte(seed))
+		f.Add(http.StatusBadRequest, []byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		alone(t)
+		server := httptest.NewServer(answering(status, body))
+		defer server.Close()
+		a := access(server.URL)
+		a.InstanceID, a.MaxRetries = "i-0123", 1
+		opts := everything()
+		opts.SourceFilter = SourceFilter{Filters: map[string]string{"name": "*"}, MostRecent: true}
+		opts.Architecture, opts.EncryptBoot, opts.Regions = "arm64", aws.Bool(true), []string{"us-east-1"}
+		opts.Mappings = []Mapping{{DeviceName: "/dev/sdh", SnapshotID: "snap-mine"}}
+		opts.Client = dial(t, a)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if ids := everyCall(ctx, NewCloud(opts)); slices.Contains(ids, "") {
+			t.Errorf("something without an id: %q", ids)
+		}
+		if ctx.Err() != nil {
+			t.Error("the calls have no end")
+		}
+	})
+}
+
+// answering answers the same to every request.
+func answering(status int, body []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "60")
+		if status >= 200 && status < 600 {
+			w.WriteHeader(status)
+		}
+		_, _ = w.Write(body)
+	}
+}
+
+// FuzzMetadata has the metadata service answer anything, the session's token included.
+func FuzzMetadata(f *testing.F) {
+	for _, seed := range []string{"", "{}", "null", document, "i-0123\n", "<html>", `{"instanceId":1}`, "\x00\r\n"} {
+		f.Add(http.StatusOK, []byte(seed))
+		f.Add(http.StatusNotFound, []byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		alone(t)
+		server := httptest.NewServer(answering(status, body))
+		defer server.Close()
+		t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
+		t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.URL)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		here, err := dial(t, access(server.URL)).identity(ctx)
+		if (err == nil) == (here.instance == "") || ctx.Err() != nil {
+			t.Errorf("%+v, %v", here, err)
+		}
+	})
+}

@@ -1,0 +1,257 @@
+package amazon
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// victims are things of the account that no build has made.
+type victims struct {
+	volume   string
+	snapshot string // of volume
+	image    string // the source of builds
+}
+
+// liar is a world between which and the builder somebody lies; it tells what the
+// builder would have removed.
+type liar struct {
+	*world
+	*cloudtest.Liar
+	theirs victims
+}
+
+// newLiar makes one that tells the truth until Lie is set.
+func newLiar(t *testing.T) *liar {
+	t.Helper()
+	w := newWorld(t, state.Instant())
+	l := &liar{world: w, theirs: victims{image: w.source}}
+	volume, err := w.state.CreateVolume(account, state.VolumeRequest{Zone: "eu-west-1a", SizeGiB: 1, Type: "gp2", IDDigits: 17})
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := w.state.CreateSnapshot(account, state.SnapshotRequest{VolumeID: volume.ID, IDDigits: 17})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.theirs.volume, l.theirs.snapshot = volume.ID, snapshot.ID
+	l.Liar = &cloudtest.Liar{Next: w.wire}
+	server := httptest.NewServer(l)
+	t.Cleanup(server.Close)
+	w.url = server.URL
+	return l
+}
+
+// lie replaces what a pattern finds in the answers to an action; with after, only once
+// that action was asked for.
+func (l *liar) lie(action, pattern, with, after string) {
+	find, due := regexp.MustCompile(pattern), after == ""
+	l.Lie = func(_ *http.Request, request, answer []byte) []byte {
+		form, _ := url.ParseQuery(string(request))
+		if due = due || form.Get("Action") == after; !due || form.Get("Action") != action {
+			return answer
+		}
+		return find.ReplaceAll(answer, []byte(with))
+	}
+}
+
+// removals are the ids that the builder has asked to be removed or detached.
+func (l *liar) removals() []string {
+	var ids []string
+	for _, request := range l.Requests() {
+		_, body, _ := strings.Cut(request, " ")
+		form, _ := url.ParseQuery(body)
+		switch form.Get("Action") {
+		case "DeleteVolume", "DetachVolume", "DeleteSnapshot", "DeregisterImage":
+			ids = append(ids, form.Get("VolumeId")+form.Get("SnapshotId")+form.Get("ImageId"))
+		}
+	}
+	return ids
+}
+
+// bakes builds an image with every wait short, and fails in provisioning if it is to.
+func (l *liar) bakes(t *testing.T, opts Options, fail error) error {
+	t.Helper()
+	opts.SourceAMI = l.source
+	_, err := bake.Build(t.Context(), l.cloud(t, opts), cloudtest.Machine{}, bake.Plan{
+		Build: "build-1", ImageName: "new", Waits: cloudtest.Impatient(),
+		Provision: func(context.Context, bake.Workplace) error { return fail },
+	}, cloudtest.Log(t.Logf))
+	return err
+}
+
+// TestLies has EC2 tell what is not so in the middle of a build. Whatever becomes of
+// that, nothing is asked to be removed that the build has not made.
+func TestLies(t *testing.T) {
+	const anID, aState = `vol-[0-9a-f]+`, `<status>[a-z-]+</status>`
+	tests := []struct {
+		name, action, pattern, with, after string
+		// says is what the error holds; empty if the build succeeds all the same.
+		says string
+	}{
+		{"another volume is told of", "DescribeVolumes", anID, "THEIR-VOLUME", "", `EC2 tells of "THEIR-VOLUME"`},
+		{"another volume is told of, from attaching on", "DescribeVolumes", anID, "THEIR-VOLUME", "AttachVolume", `EC2 tells of "THEIR-VOLUME"`},
+		{"a new volume is another's", "DescribeVolumes", aState, "<status>in-use</status>", "", "it is in the state in-use"},
+		{"what was made has no id", "CreateVolume", anID, "../../../dev/sda", "", "which is no id"},
+		{"what was made has no id, and neither has what is found", "CreateVolume", anID, "vol;reboot", "", "which is no id"},
+		{"the volume is on another instance", "DescribeVolumes", `i-[0-9a-f]+`, "i-99999999", "", `attached to "i-99999999"`},
+		{"the device is another", "DescribeVolumes", `<device>[^<]*</device>`, "<device>/dev/../../etc/passwd</device>", "", ""},
+		{"another snapshot is told of", "DescribeSnapshots", `<snapshotId>[^<]*</snapshotId>`, "<snapshotId>THEIR-SNAPSHOT</snapshotId>", "", `EC2 tells of "THEIR-SNAPSHOT"`},
+		{"a snapshot without an id", "CreateSnapshot", `snap-[0-9a-f]+`, "../snap", "", "which is no id"},
+		{"a snapshot that is not told of", "CreateSnapshot", `(?s)^.*$`, "<R/>", "", "without an id"},
+		{"another image is told of", "DescribeImages", `<imageId>[^<]*</imageId>`, "<imageId>THEIR-IMAGE</imageId>", "RegisterImage", `EC2 tells of "THEIR-IMAGE"`},
+		{"an image without an id", "RegisterImage", `ami-[0-9a-f]+`, "", "", "without an id"},
+		{"every answer is of another kind", "DescribeVolumes", `(?s).*`, "<html>not here</html>", "CreateVolume", "volume vol-"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			l := newLiar(t)
+			names := strings.NewReplacer("THEIR-VOLUME", l.theirs.volume, "THEIR-SNAPSHOT", l.theirs.snapshot, "THEIR-IMAGE", l.theirs.image)
+			l.lie(test.action, test.pattern, names.Replace(test.with), test.after)
+			err := l.bakes(t, Options{}, nil)
+			if test.says != "" {
+				says(t, err, names.Replace(test.says))
+			} else if err != nil {
+				t.Error(err)
+			}
+			l.unharmed(t)
+		})
+	}
+}
+
+// TestFoundThatIsNotOurs has the lists by which a build finds what it has lost hold
+// things of others.
+func TestFoundThatIsNotOurs(t *testing.T) {
+	tests := []struct {
+		name, lost string
+		list, set  string
+		of         func(victims) string
+		prefix     string // of what was lost
+	}{
+		{"volumes without the build's tag", "CreateVolume", "DescribeVolumes", "volumeSet", func(v victims) string {
+			return "<volumeId>" + v.volume + "</volumeId><status>available</status>"
+		}, "vol-"},
+		{"snapshots of another volume", "CreateSnapshot", "DescribeSnapshots", "snapshotSet", func(v victims) string {
+			return "<snapshotId>" + v.snapshot + "</snapshotId><volumeId>" + v.volume + "</volumeId><status>completed</status>"
+		}, "snap-"},
+		{"images of another snapshot", "RegisterImage", "DescribeImages", "imagesSet", func(v victims) string {
+			return "<imageId>" + v.image + "</imageId><imageState>available</imageState>" + uses(v.snapshot)
+		}, "ami-"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			l := newLiar(t)
+			asked := false
+			l.Lie = func(_ *http.Request, request, answer []byte) []byte {
+				switch form, _ := url.ParseQuery(string(request)); {
+				case form.Get("Action") == test.lost:
+					asked = true
+					return []byte("<R/>") // made, and not told of
+				case asked && form.Get("Action") == test.list:
+					end := []byte("</" + test.set + ">")
+					return bytes.Replace(answer, end, append([]byte("<item>"+test.of(l.theirs)+"</item>"), end...), 1)
+				}
+				return answer
+			}
+			says(t, l.bakes(t, Options{}, nil), "without an id")
+			l.unharmed(t)
+			lost := func(id string) bool { return strings.HasPrefix(id, test.prefix) }
+			if removals := l.removals(); !slices.ContainsFunc(removals, lost) {
+				t.Errorf("what was lost is not among the removals: %v", removals)
+			}
+		})
+	}
+}
+
+// unharmed checks that nobody else's things were to be removed, and that they are there.
+func (l *liar) unharmed(t *testing.T) {
+	t.Helper()
+	for _, id := range l.removals() {
+		if id == l.theirs.volume || id == l.theirs.snapshot || id == l.theirs.image || !regexp.MustCompile(`^(vol|snap|ami)-[0-9a-f]+$`).MatchString(id) {
+			t.Errorf("%q was to be removed", id)
+		}
+	}
+	l.find(t, bake.ImageID(l.theirs.image))
+}
+
+// TestCopyThatClaimsOldSnapshots undoes a copy whose block devices are told to be of a
+// snapshot that was there long before.
+func TestCopyThatClaimsOldSnapshots(t *testing.T) {
+	l := newLiar(t)
+	in := regexp.MustCompile(`(<ebs>.*?<snapshotId>)[^<]*(</snapshotId>)`)
+	old := regexp.MustCompile(`(<startTime>)\d{4}`)
+	copied := false
+	l.Lie = func(_ *http.Request, request, answer []byte) []byte {
+		switch form, _ := url.ParseQuery(string(request)); form.Get("Action") {
+		case "CopyImage":
+			copied = true
+		case "EnableImageDeregistrationProtection":
+			return []byte("<html>") // and so the build fails
+		case "DescribeImages":
+			if copied {
+				return in.ReplaceAll(answer, []byte("${1}"+l.theirs.snapshot+"${2}"))
+			}
+		case "DescribeSnapshots":
+			if form.Get("SnapshotId.1") == l.theirs.snapshot {
+				return old.ReplaceAll(answer, []byte("${1}2001"))
+			}
+		}
+		return answer
+	}
+	t.Setenv("AWS_ENDPOINT_URL", l.url)
+	opts := Options{EncryptBoot: new(bool), DeregistrationProtection: &Protection{}}
+	*opts.EncryptBoot = true
+	says(t, l.bakes(t, opts, nil), "protect image")
+	if !copied {
+		t.Fatal("nothing was copied")
+	}
+	l.unharmed(t)
+}
+
+// TestAnswersWithoutEnd has EC2 answer more than anybody can keep.
+func TestAnswersWithoutEnd(t *testing.T) {
+	page := 0
+	next := func(url.Values) (int, string) {
+		page++
+		return http.StatusOK, fmt.Sprintf("<R><nextToken>%d</nextToken></R>", page)
+	}
+	lists := []string{"DescribeVolumes", "DescribeSnapshots", "DescribeImages"}
+	for name, test := range map[string]struct {
+		act  action
+		says string
+	}{
+		"the same page again": {answer("R", "<nextToken>a</nextToken>"), "again and again"},
+		"always another page": {next, "no end after 1000 pages"},
+		"a page without an end": {func(url.Values) (int, string) {
+			return http.StatusOK, "<R>" + strings.Repeat("<a></a>", longestAnswer/7+1)
+		}, "longer than 128 MiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &fake{actions: map[string]action{}}
+			for _, list := range lists {
+				s.actions[list] = test.act
+			}
+			cloud := faked(t, s, Options{})
+			_, err := cloud.FindVolumes(t.Context(), "build-1")
+			says(t, err, test.says)
+			if strings.Contains(name, "without") {
+				return // one such answer is as good as three
+			}
+			_, err = cloud.FindSnapshots(t.Context(), "vol-1")
+			says(t, err, test.says)
+			_, err = cloud.Named(t.Context(), "new")
+			says(t, err, test.says)
+		})
+	}
+}
