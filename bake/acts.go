@@ -43,8 +43,8 @@ type act struct {
 	Guarded bool `json:"guarded,omitempty"`
 	// Record is what a replaced Image can be restored from.
 	Record *Record `json:"record,omitempty"`
-	// Asked is when a copy was asked for: older snapshots are not its own.
-	Asked time.Time `json:"asked,omitzero"`
+	// Begun is when a copy was begun: older snapshots are not its own.
+	Begun time.Time `json:"begun,omitzero"`
 	// Host and Device are where the volume is attached.
 	Host   HostID     `json:"host,omitempty"`
 	Device DeviceName `json:"device,omitempty"`
@@ -144,7 +144,7 @@ func (b *build) undo(ctx context.Context, a act, learn func(func(*act))) error {
 	case actAttachment:
 		return b.detach(ctx, a)
 	case actMount:
-		return b.machine.Leave(ctx, a.Path)
+		return b.unmount(ctx, a)
 	case actSnapshot:
 		return b.deleteSnapshots(ctx, a)
 	case actImage:
@@ -269,6 +269,17 @@ func (b *build) pending(stack *undo.Stack) []act {
 		}
 	}
 	return acts
+}
+
+// unmount undoes a mount. What could not be written to its disk is told, and is no
+// reason to leave the disk attached: it is there for nobody any more.
+func (b *build) unmount(ctx context.Context, a act) error {
+	err := b.machine.Leave(ctx, a.Path)
+	if errors.Is(err, chroot.ErrNotWritten) {
+		b.report.Warn("%v", err)
+		return nil
+	}
+	return err
 }
 
 // releaseNames gives reserved device names back. A reservation of another process

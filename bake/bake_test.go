@@ -75,6 +75,13 @@ func TestOrder(t *testing.T) {
 		{name: "mount: fail", setUp: fail("mount#1"), events: untilMount + undoAttach},
 		{name: "mount: answer lost", setUp: halfway("mount#1"), events: untilMount + ", mount, ~mount" + undoAttach},
 		{name: "provision: fail", setUp: fail("provision#1"), events: strings.TrimSuffix(untilLeave, ", provision") + ", ~mount" + undoAttach},
+		{name: "unmount: not written", setUp: func(w *world, _ *bake.Plan) {
+			w.faults["~mount#1"] = fault{act: "~mount#1", err: chroot.ErrNotWritten, effect: true}
+		}, events: untilLeave + ", put back, ~mount" + undoAttach},
+		{name: "undoing of a mount: not written", setUp: func(w *world, p *bake.Plan) {
+			fail("provision#1")(w, p)
+			w.faults["~mount#1"] = fault{act: "~mount#1", err: chroot.ErrNotWritten, effect: true}
+		}, events: strings.TrimSuffix(untilLeave, ", provision") + ", ~mount" + undoAttach},
 		{name: "unmount: fails once", setUp: fail("~mount#1"), events: untilLeave + ", put back, ~mount" + undoAttach},
 		{name: "snapshot: fail", setUp: fail("snapshot#1"), events: untilFlush + undoAttach},
 		{name: "snapshot: answer lost", setUp: halfway("snapshot#1"), events: untilFlush + ", snapshot, ~snapshot" + undoAttach},

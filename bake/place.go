@@ -205,6 +205,9 @@ func (b *build) leave(ctx context.Context, root place) error {
 	if err := root.PutBack(ctx); err != nil {
 		return err
 	}
+	if err := b.machine.Leave(ctx, root.Path()); err != nil {
+		return err // undoing would not mind a disk that is not written
+	}
 	if err := root.gone.Undo(ctx); err != nil {
 		return err
 	}

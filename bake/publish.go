@@ -110,7 +110,7 @@ func (b *build) guard(image ImageID) error {
 // copyImage makes a copy in a region and waits for it.
 func (b *build) copyImage(ctx context.Context, stack *undo.Stack, region string, spec CopySpec) (Image, error) {
 	cloud := b.cloud.In(region)
-	made, err := b.arm(stack, act{Kind: actCopy, Region: region, Source: spec.Source, Name: spec.Name, Asked: time.Now()})
+	made, err := b.arm(stack, act{Kind: actCopy, Region: region, Source: spec.Source, Name: spec.Name, Begun: time.Now()})
 	if err != nil {
 		return Image{}, err
 	}
@@ -168,7 +168,7 @@ func (b *build) ownSnapshots(ctx context.Context, cloud Cloud, copied act) ([]Sn
 		if err != nil {
 			return nil, err
 		}
-		older, err := begunBefore(ctx, cloud, id, copied.Asked)
+		older, err := begunBefore(ctx, cloud, id, copied.Begun)
 		if err != nil {
 			return nil, err
 		}

@@ -40,7 +40,7 @@ func (k *Keeper) Leave(ctx context.Context, path string) error {
 	k.dissolve(m)
 	k.forget(m)
 	if synced != nil {
-		return fmt.Errorf("cannot write everything to %s: %w", m.device, synced)
+		return fmt.Errorf("%w to %s: %w", ErrNotWritten, m.device, synced)
 	}
 	return nil
 }

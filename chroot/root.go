@@ -75,5 +75,9 @@ type MountSpec struct {
 // ErrNoFileSystem is wrapped when the kernel does not have a file system's type.
 var ErrNoFileSystem = errors.New("the kernel does not have this type of file system")
 
+// ErrNotWritten is wrapped when a root was left, and not everything in it could be
+// written to its disk.
+var ErrNotWritten = errors.New("not everything could be written")
+
 // ErrNotRoot is wrapped when root's rights are missing.
 var ErrNotRoot = errors.New("a chroot build needs root")
