@@ -264,7 +264,7 @@ func TestFaultOfOneCall(t *testing.T) {
 		for _, fault := range callFaults {
 			counts.order = append(counts.order, fault.name)
 		}
-		name := func(s spot) string { return s.point.String() + ", " + s.fault.name }
+		name := func(s spot) string { return s.String() + ", " + s.name }
 		sideBySide(t, share(spots, 5), name, func(b *box, before []string, s spot) {
 			out, ok, met := b.faulty(b.template(f.basic(nil), shell("true")), s.with(s.here()))
 			outcome := succeeded
@@ -274,7 +274,7 @@ func TestFaultOfOneCall(t *testing.T) {
 			case !ok:
 				outcome = failedClearly
 			}
-			counts.add(s.fault.name, outcome)
+			counts.add(s.name, outcome)
 			b.as(before, out, ok, cmp.Or(names[s.action], "no error is expected of this call"))
 		})
 		counts.print(t)

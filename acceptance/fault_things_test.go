@@ -152,13 +152,13 @@ func TestFaultForGood(t *testing.T) {
 			}
 		}
 		counts := newCount("An action goes wrong from the first call to the end of the build: " + f.name)
-		sideBySide(t, spots, func(s spot) string { return s.point.String() + ", " + s.fault.name }, func(b *box, before []string, s spot) {
+		sideBySide(t, spots, func(s spot) string { return s.String() + ", " + s.name }, func(b *box, before []string, s spot) {
 			rule := s.with(s.here())
 			rule["times"] = 1000
 			b.control(http.MethodPost, "faults", rule, nil)
 			raw, err := b.packer("build", "-color=false", b.template(f.basic(nil), shell("true")))
 			b.control(http.MethodDelete, "faults", nil, nil)
-			counts.add(s.fault.name, map[bool]int{true: succeeded, false: failedClearly}[err == nil])
+			counts.add(s.name, map[bool]int{true: succeeded, false: failedClearly}[err == nil])
 			b.reapedAll(f)
 			b.as(before, flat(raw), err == nil, names[s.action])
 		})

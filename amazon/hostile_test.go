@@ -84,7 +84,7 @@ func (l *liar) removals() []string {
 func (l *liar) bakes(t *testing.T, opts Options, fail error) error {
 	t.Helper()
 	opts.SourceAMI = l.source
-	_, err := bake.Build(t.Context(), l.cloud(t, opts), cloudtest.Machine{}, bake.Plan{
+	_, err := bake.Build(t.Context(), l.cloud(t, opts), cloudtest.Machine(), bake.Plan{
 		Build: "build-1", ImageName: "new", Waits: cloudtest.Impatient(),
 		Provision: func(context.Context, bake.Workplace) error { return fail },
 	}, cloudtest.Log(t.Logf))

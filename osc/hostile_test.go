@@ -3,12 +3,12 @@ package osc
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -212,7 +212,7 @@ func TestLies(t *testing.T) {
 				}
 				return answer
 			}
-			_, err := bake.Build(t.Context(), l.cloud(t, Options{}), cloudtest.Machine{},
+			_, err := bake.Build(t.Context(), l.cloud(t, Options{}), cloudtest.Machine(),
 				bake.Plan{Build: "build-1", ImageName: "new", Waits: cloudtest.Impatient()}, cloudtest.Log(t.Logf))
 			if (err == nil) != (test.says == "-") || err != nil && !strings.Contains(err.Error(), test.says) {
 				t.Errorf("the build ended with %v, want %q", err, test.says)
@@ -227,7 +227,7 @@ func TestListWithoutEnd(t *testing.T) {
 	page := 0
 	_, err := pages(func(*string) (*[]int, *string, error) {
 		page++
-		next := fmt.Sprint(page)
+		next := strconv.Itoa(page)
 		return &[]int{page}, &next, nil
 	})
 	if err == nil || page != mostPages {

@@ -12,48 +12,46 @@ import (
 
 // Machine is a host without disks, for builds that are about the cloud alone: each of
 // its acts succeeds, and does nothing.
-type Machine struct{}
+func Machine() bake.Machine { return idle{} }
 
-var _ bake.Machine = Machine{}
+type idle struct{}
 
-// The methods of bake.Machine.
-
-func (Machine) CheckMountPath(string) error { return nil }
-func (Machine) CheckFile(string) error      { return nil }
-func (Machine) Guard(ctx context.Context) (guarded context.Context, stop func()) {
+func (idle) CheckMountPath(string) error { return nil }
+func (idle) CheckFile(string) error      { return nil }
+func (idle) Guard(ctx context.Context) (guarded context.Context, stop func()) {
 	return ctx, func() {}
 }
-func (Machine) Stay(context.Context) error { return nil }
-func (Machine) Close() error               { return nil }
-func (Machine) Reserve(_ string, names []bake.DeviceName) (bake.DeviceName, func() error, error) {
+func (idle) Stay(context.Context) error { return nil }
+func (idle) Close() error               { return nil }
+func (idle) Reserve(_ string, names []bake.DeviceName) (bake.DeviceName, func() error, error) {
 	return names[0], func() error { return nil }, nil
 }
-func (Machine) Sweep(string) error { return nil }
-func (Machine) Disks() []string    { return nil }
-func (Machine) Find(context.Context, disk.Query) (bake.DevicePath, error) {
+func (idle) Sweep(string) error { return nil }
+func (idle) Disks() []string    { return nil }
+func (idle) Find(context.Context, disk.Query) (bake.DevicePath, error) {
 	return "/dev/none", nil
 }
-func (Machine) Settle(context.Context, bake.DevicePath) error { return nil }
-func (Machine) Root(context.Context, bake.DevicePath, disk.Choice) (chroot.MountSpec, error) {
+func (idle) Settle(context.Context, bake.DevicePath) error { return nil }
+func (idle) Root(context.Context, bake.DevicePath, disk.Choice) (chroot.MountSpec, error) {
 	return chroot.MountSpec{Device: "/dev/none1", Type: "ext4"}, nil
 }
-func (Machine) GrowPartition(context.Context, bake.DevicePath, chroot.MountSpec) (bool, error) {
+func (idle) GrowPartition(context.Context, bake.DevicePath, chroot.MountSpec) (bool, error) {
 	return false, nil
 }
-func (Machine) GrowFileSystem(chroot.MountSpec) error { return nil }
-func (Machine) Boot(bake.DevicePath, string) ([]disk.BootMount, error) {
+func (idle) GrowFileSystem(chroot.MountSpec) error { return nil }
+func (idle) Boot(bake.DevicePath, string) ([]disk.BootMount, error) {
 	return nil, nil
 }
-func (Machine) Shell(context.Context, string, func(string)) error { return nil }
-func (Machine) Mount(_ context.Context, spec chroot.MountSpec) (bake.Mounted, error) {
+func (idle) Shell(context.Context, string, func(string)) error { return nil }
+func (idle) Mount(_ context.Context, spec chroot.MountSpec) (bake.Mounted, error) {
 	return root(spec.Path), nil
 }
-func (Machine) Leave(context.Context, string) error { return nil }
-func (Machine) Record(context.Context, chroot.MountSpec) (chroot.RootRecord, error) {
+func (idle) Leave(context.Context, string) error { return nil }
+func (idle) Record(context.Context, chroot.MountSpec) (chroot.RootRecord, error) {
 	return chroot.RootRecord{}, nil
 }
-func (Machine) Reclaim(context.Context, chroot.RootRecord) error { return nil }
-func (Machine) Flush(bake.DevicePath) error                      { return nil }
+func (idle) Reclaim(context.Context, chroot.RootRecord) error { return nil }
+func (idle) Flush(bake.DevicePath) error                      { return nil }
 
 // root is where a root would be mounted.
 type root string
