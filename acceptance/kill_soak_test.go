@@ -165,7 +165,7 @@ func (k *killing) disturb(random *rand.Rand, u *underway, ended <-chan error, st
 					_ = syscall.Kill(pid, signal)
 				}
 			}
-			<-ended
+			<-ended //nolint:errcheck // it was killed
 			return "killed"
 		case <-limit:
 			_ = u.cmd.Process.Kill()
