@@ -4,7 +4,6 @@ package main
 
 import (
 	"errors"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -25,8 +24,6 @@ func (s *served) client() *ec2.Client {
 		Region:       "eu-west-2",
 		Credentials:  credentials.NewStaticCredentialsProvider(printedKey.ID, printedKey.Secret, ""),
 		Retryer:      aws.NopRetryer{},
-		// A connection for each call: one that somebody else's death has touched is not used again.
-		HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 	})
 }
 

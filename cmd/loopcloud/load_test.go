@@ -119,6 +119,22 @@ func pick[T any](dice *rand.Rand, things []T, id func(T) *string) *string {
 	return id(things[dice.IntN(len(things))])
 }
 
+// listed is an answer to a call that lists. It is asked for again where the answer is
+// quicker than the SDK's writing of the request, which then closes the connection.
+func listed[In, Out any](t *testing.T, call func(context.Context, *In, ...func(*ec2.Options)) (*Out, error), in *In) *Out {
+	t.Helper()
+	var failed error
+	for range 5 {
+		out, err := call(t.Context(), in)
+		if err == nil {
+			return out
+		}
+		failed = err
+	}
+	t.Fatal(failed)
+	return nil
+}
+
 // wantWhole starts what was killed, compares what it tells of with its files, and
 // answers how many there are.
 func wantWhole(t *testing.T, dir string) int {
@@ -126,18 +142,9 @@ func wantWhole(t *testing.T, dir string) int {
 	running := serve(t, dir)
 	defer running.stop(syscall.SIGTERM)
 	c := running.client()
-	volumes, err := c.DescribeVolumes(t.Context(), &ec2.DescribeVolumesInput{Filters: []types.Filter{{Name: aws.String("size"), Values: []string{"1"}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	snapshots, err := c.DescribeSnapshots(t.Context(), &ec2.DescribeSnapshotsInput{OwnerIds: []string{"self"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	images, err := c.DescribeImages(t.Context(), &ec2.DescribeImagesInput{Owners: []string{"self"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	volumes := listed(t, c.DescribeVolumes, &ec2.DescribeVolumesInput{Filters: []types.Filter{{Name: aws.String("size"), Values: []string{"1"}}}})
+	snapshots := listed(t, c.DescribeSnapshots, &ec2.DescribeSnapshotsInput{OwnerIds: []string{"self"}})
+	images := listed(t, c.DescribeImages, &ec2.DescribeImagesInput{Owners: []string{"self"}})
 	var told, kept []string
 	for _, v := range volumes.Volumes {
 		told = append(told, *v.VolumeId)
