@@ -26,7 +26,8 @@ if [ "$what" = all ]; then
   # where goroutines meet
   go test -race ./undo/... ./bake/... ./builder/... ./loopcloud ./loopcloud/state/... ./loopcloud/fault/...
 fi
-LOOPCLOUD_CACHE="$cache" go test -count=1 -timeout 40m ./acceptance/...
+# Builds wait more than they work: there is room for more of them than cores.
+LOOPCLOUD_CACHE="$cache" go test -count=1 -timeout 40m -parallel 4 ./acceptance/...
 
 if [ ${#left_out[@]} -gt 0 ]; then
   printf 'left out: %s\n' "${left_out[@]}"
