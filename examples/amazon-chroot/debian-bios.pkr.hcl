@@ -17,8 +17,8 @@ variable "suite" {
 
 variable "mirror" {
   type        = string
-  default     = "http://deb.debian.org/debian"
-  description = "Where its packages are."
+  default     = ""
+  description = "Where its packages are, as a URL; by default where debootstrap looks."
 }
 
 variable "cache" {
