@@ -150,19 +150,27 @@ func shareOfCancels(all []cancel, one int) []cancel {
 	return append(all[:len(steps):len(steps)], share(all[len(steps):], one)...)
 }
 
+// atCancels has a build come to each point of a share of them, and acts there. A point
+// that the build does not come to is counted as missed.
+func atCancels(t *testing.T, f flavor, one int, counts *faultCount, act func(*box, []string, cancel, *interrupted)) {
+	t.Helper()
+	sideBySide(t, shareOfCancels(newBox(t).cancels(f), one), cancel.String, func(b *box, before []string, c cancel) {
+		if i := b.comeTo(f, c); i != nil {
+			act(b, before, c, i)
+			return
+		}
+		counts.add(c.kind(), missed)
+		b.goOn()
+		b.as(before, "", true, "")
+	})
+}
+
 // TestCancelAnywhere has Ctrl-C pressed once at every point: everything is undone, and
 // the build says what.
 func TestCancelAnywhere(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		counts := newCount("Ctrl-C, once (what succeeded had its image by then): " + f.name)
-		sideBySide(t, shareOfCancels(newBox(t).cancels(f), 3), cancel.String, func(b *box, before []string, c cancel) {
-			i := b.comeTo(f, c)
-			if i == nil {
-				counts.add(c.kind(), missed)
-				b.goOn()
-				b.as(before, "", true, "")
-				return
-			}
+		atCancels(t, f, 3, counts, func(b *box, before []string, c cancel, i *interrupted) {
 			i.strike()
 			if c.when == "after" {
 				time.Sleep(50 * time.Millisecond) // the plugin has gone from the call, or is about to
@@ -217,14 +225,7 @@ func (b *box) gone() {
 func TestCancelTwiceAnywhere(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		counts := newCount("Ctrl-C, twice, and then reap: " + f.name)
-		sideBySide(t, shareOfCancels(newBox(t).cancels(f), 4), cancel.String, func(b *box, before []string, c cancel) {
-			i := b.comeTo(f, c)
-			if i == nil {
-				counts.add(c.kind(), missed)
-				b.goOn()
-				b.as(before, "", true, "")
-				return
-			}
+		atCancels(t, f, 4, counts, func(b *box, before []string, c cancel, i *interrupted) {
 			i.strike()
 			time.Sleep(30 * time.Millisecond) // two at once are one
 			i.strike()
