@@ -45,9 +45,10 @@ test: setup build packer
 testacc: setup build packer
 	@tools/test.sh "$(CACHE)" acceptance
 
-# Every fault, Ctrl-C and SIGKILL at every point; prints what became of the builds.
+# Every fault, Ctrl-C and SIGKILL at every point; prints what became of the builds, which
+# go test would keep to itself if it were told the package from outside.
 matrix: setup build packer
-	@ALL=1 go test -count=1 -timeout 2h -run '^(TestFault|TestCancel|TestKillMatrix)' ./acceptance
+	@cd acceptance && ALL=1 go test -count=1 -timeout 2h -run '^(TestFault|TestCancel|TestKillMatrix)'
 
 PUBLIC := bin/peer/packer-plugin-amazon
 
@@ -87,7 +88,7 @@ fuzz:
 # Random builds, kills, faults and cancels for SOAK; SEED makes the choices again.
 SOAK ?= 10m
 soak: setup build packer
-	@SOAK=$(SOAK) go test -count=1 -timeout 3h -run '^TestSoak$$' ./acceptance
+	@cd acceptance && SOAK=$(SOAK) go test -count=1 -timeout 3h -run '^TestSoak$$'
 
 plugin-check: build sdc
 	@cd bin && for p in $(PLUGINS); do ./packer-sdc plugin-check $$p; done

@@ -69,23 +69,38 @@ func (p point) here() map[string]any {
 	return map[string]any{"dialect": p.dialect, "action": p.action, "skip": p.nth, "times": 1}
 }
 
-// points are the calls of a clean build.
+// points are the calls that clean builds have in common: how often a wait looks is
+// another number every time.
 func (b *box) points(f flavor) []point {
+	b.t.Helper()
+	all := b.pointsOnce(f)
+	for range 2 {
+		again := b.pointsOnce(f)
+		all = slices.DeleteFunc(all, func(p point) bool { return !slices.Contains(again, p) })
+	}
+	if len(all) < 15 {
+		b.t.Fatalf("a build calls more than %v", all)
+	}
+	return all
+}
+
+// pointsOnce are the calls of one clean build.
+func (b *box) pointsOnce(f flavor) (all []point) {
 	b.t.Helper()
 	b.calls()
 	b.build(b.template(f.basic(nil), shell("true")))
-	var all []point
 	seen := map[string]int{}
 	for _, c := range b.calls() {
 		all = append(all, point{c.Dialect, c.Action, seen[c.Action]})
 		seen[c.Action]++
 	}
 	b.remove(b.made().ID)
-	if len(all) < 15 {
-		b.t.Fatalf("a build calls more than %v", all)
-	}
 	return all
 }
+
+// tries is how often a build may miss the point that it is to come to: a call that it
+// makes every time can still be another one's turn when many builds share the machine.
+const tries = 3
 
 // names are what an error must hold that is about a call: what could not be done.
 var names = map[string]string{
@@ -152,7 +167,7 @@ func (y *faultCount) print(t *testing.T) {
 	if matrices {
 		fmt.Print(out.String())
 	}
-	if sum[succeeded]+sum[failedClearly] == 0 || sum[missed]*10 > sum[succeeded]+sum[failedClearly] {
+	if sum[succeeded]+sum[failedClearly] == 0 || sum[missed] > 0 {
 		t.Errorf("%d faults were never met:\n%s", sum[missed], &out)
 	}
 }
@@ -266,16 +281,18 @@ func TestFaultOfOneCall(t *testing.T) {
 		}
 		name := func(s spot) string { return s.String() + ", " + s.name }
 		sideBySide(t, share(spots, 5), name, func(b *box, before []string, s spot) {
-			out, ok, met := b.faulty(b.template(f.basic(nil), shell("true")), s.with(s.here()))
-			outcome := succeeded
-			switch {
-			case !met:
-				outcome = missed
-			case !ok:
-				outcome = failedClearly
+			outcome := missed
+			for n := 0; n < tries && outcome == missed; n++ {
+				out, ok, met := b.faulty(b.template(f.basic(nil), shell("true")), s.with(s.here()))
+				switch {
+				case met && ok:
+					outcome = succeeded
+				case met:
+					outcome = failedClearly
+				}
+				b.as(before, out, ok, cmp.Or(names[s.action], "no error is expected of this call"))
 			}
 			counts.add(s.name, outcome)
-			b.as(before, out, ok, cmp.Or(names[s.action], "no error is expected of this call"))
 		})
 		counts.print(t)
 	})

@@ -155,13 +155,15 @@ func shareOfCancels(all []cancel, one int) []cancel {
 func atCancels(t *testing.T, f flavor, one int, counts *faultCount, act func(*box, []string, cancel, *interrupted)) {
 	t.Helper()
 	sideBySide(t, shareOfCancels(newBox(t).cancels(f), one), cancel.String, func(b *box, before []string, c cancel) {
-		if i := b.comeTo(f, c); i != nil {
-			act(b, before, c, i)
-			return
+		for range tries {
+			if i := b.comeTo(f, c); i != nil {
+				act(b, before, c, i)
+				return
+			}
+			b.goOn()
+			b.as(before, "", true, "")
 		}
 		counts.add(c.kind(), missed)
-		b.goOn()
-		b.as(before, "", true, "")
 	})
 }
 
