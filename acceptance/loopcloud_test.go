@@ -223,7 +223,7 @@ func TestRunGivesTheExitStatus(t *testing.T) {
 			t.Errorf("%q: status %d, want %d", script, got, want)
 		}
 	}
-	out, err := exec.Command(programs.loopcloud, "run", "--dir", dir, "--", "sh", "-c", "wget -q -O - $AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/meta-data/instance-id || curl -s $AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/meta-data/instance-id").Output()
+	out, err := exec.Command(programs.loopcloud, "run", "--dir", dir, "--", "sh", "-c", "curl -sf $AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/meta-data/instance-id").Output()
 	if err != nil || !strings.HasPrefix(string(out), "i-") {
 		t.Errorf("the metadata service says %q (%v)", out, err)
 	}

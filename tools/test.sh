@@ -8,7 +8,7 @@ left_out=()
 if [ "$(id -u)" != 0 ]; then
   left_out+=("tests with block devices, mounts and real builds (not root)")
 fi
-for need in parted sfdisk mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.vfat busybox /usr/bin/aws gcc ansible-playbook; do
+for need in parted sfdisk mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.vfat busybox /usr/bin/aws gcc ansible-playbook curl openssl; do
   command -v "$need" >/dev/null || left_out+=("what needs $need (not installed)")
 done
 if [ "${CI:-}" = true ] && [ ${#left_out[@]} -gt 0 ]; then
