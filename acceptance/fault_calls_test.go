@@ -56,6 +56,14 @@ func (f fault) with(more map[string]any) map[string]any {
 	return rule
 }
 
+// namesOf are the faults' names.
+func namesOf(faults []fault) (names []string) {
+	for _, f := range faults {
+		names = append(names, f.name)
+	}
+	return names
+}
+
 // A point is the nth call, from 0, of an action in a build.
 type point struct {
 	dialect, action string
@@ -69,14 +77,44 @@ func (p point) here() map[string]any {
 	return map[string]any{"dialect": p.dialect, "action": p.action, "skip": p.nth, "times": 1}
 }
 
-// points are the calls that clean builds have in common: how often a wait looks is
-// another number every time.
+// points are the calls of basic builds.
 func (b *box) points(f flavor) []point {
 	b.t.Helper()
-	all := b.pointsOnce(f)
-	for range 2 {
-		again := b.pointsOnce(f)
-		all = slices.DeleteFunc(all, func(p point) bool { return !slices.Contains(again, p) })
+	return b.pointsOf(func() { b.build(b.template(f.basic(nil), shell("true"))) }, func() { b.remove(b.made().ID) })
+}
+
+// faulted is a call that goes wrong.
+type faulted struct {
+	point
+	fault
+}
+
+func (f faulted) String() string { return f.point.String() + ", " + f.name }
+
+// eachWithEach has every fault at every point; where only some are done, they are of all
+// faults and of all points.
+func eachWithEach(points []point, faults []fault) (all []faulted) {
+	for i, p := range points {
+		for j := range faults {
+			all = append(all, faulted{p, faults[(i+j)%len(faults)]})
+		}
+	}
+	return all
+}
+
+// pointsOf are the calls that clean builds have in common, each followed by what removes
+// its image: how often a wait looks is another number every time.
+func (b *box) pointsOf(build, remove func()) (all []point) {
+	b.t.Helper()
+	for n := range 3 {
+		b.calls()
+		build()
+		points := pointsAt(b.calls())
+		remove()
+		if n == 0 {
+			all = points
+		}
+		all = slices.DeleteFunc(all, func(p point) bool { return !slices.Contains(points, p) })
 	}
 	if len(all) < 15 {
 		b.t.Fatalf("a build calls more than %v", all)
@@ -84,17 +122,12 @@ func (b *box) points(f flavor) []point {
 	return all
 }
 
-// pointsOnce are the calls of one clean build.
-func (b *box) pointsOnce(f flavor) (all []point) {
-	b.t.Helper()
-	b.calls()
-	b.build(b.template(f.basic(nil), shell("true")))
+func pointsAt(calls []call) (all []point) {
 	seen := map[string]int{}
-	for _, c := range b.calls() {
+	for _, c := range calls {
 		all = append(all, point{c.Dialect, c.Action, seen[c.Action]})
 		seen[c.Action]++
 	}
-	b.remove(b.made().ID)
 	return all
 }
 
@@ -105,7 +138,7 @@ const tries = 3
 // names are what an error must hold that is about a call: what could not be done.
 var names = map[string]string{
 	"api/token": "metadata", "dynamic/instance-identity/document": "metadata", "meta-data/instance-id": "metadata",
-	"DescribeInstances": "read instance i-", "ReadVms": "read VM i-",
+	"DescribeInstances": "instance i-", "ReadVms": "read VM i-",
 	"ReadAccounts": "ReadAccounts|Outscale API", "ReadRegions": "ReadRegions|region",
 	"DescribeImages": "images?|named", "ReadImages": "image",
 	"DescribeVolumes": "vol-", "ReadVolumes": "vol-",
@@ -113,6 +146,11 @@ var names = map[string]string{
 	"CreateVolume": "create a volume", "CreateTags": "tag vol-",
 	"AttachVolume": "attach vol-", "LinkVolume": "attach volume vol-",
 	"CreateSnapshot": "snapshot of", "RegisterImage": "register", "CreateImage": "image",
+	"DescribeRegions": "ami_regions exist", "DescribeImageAttribute": "read who may launch image ami-",
+	"DeregisterImage": "deregister image ami-", "DeleteImage": "deregister image ami-", "CopyImage": "copy image ami-",
+	"ModifyImageAttribute": "share image ami-", "ModifySnapshotAttribute": "share snapshot snap-",
+	"UpdateImage": "image ami-", "UpdateSnapshot": "snapshot snap-",
+	"EnableImageDeprecation": "image ami-.* be deprecated", "EnableImageDeregistrationProtection": "protect image ami-",
 	"DetachVolume": "detach vol-", "UnlinkVolume": "detach volume vol-", "DeleteVolume": "delete volume vol-",
 }
 
@@ -180,21 +218,39 @@ const atOnce = 3
 // impatient.
 func sideBySide[T any](t *testing.T, all []T, name func(T) string, test func(b *box, before []string, it T)) {
 	t.Helper()
+	type ready struct {
+		*box
+		before []string
+	}
+	open := func() ready {
+		b := newBox(t)
+		b.impatient()
+		return ready{b, b.inventory()}
+	}
+	spread(t, open, all, name, func(t *testing.T, r ready, it T) {
+		own := *r.box
+		own.t = t
+		defer own.control(http.MethodDelete, "faults", nil, nil)
+		test(&own, r.before, it)
+	})
+}
+
+// impatient has builds give up soon, and Outscale's calls go the direct way: not through
+// who holds answers against the API's description.
+func (b *box) impatient() {
+	b.env = append(b.env, "PACKER_CHROOT_PATIENCE="+patience.String(), "OSC_ENDPOINT_API="+b.endpoint+"/api/v1")
+}
+
+// spread runs a test for each of many, in one of a few places.
+func spread[P, T any](t *testing.T, open func() P, all []T, name func(T) string, test func(t *testing.T, place P, it T)) {
+	t.Helper()
 	work := make(chan T)
 	var workers sync.WaitGroup
 	for range atOnce {
-		b := newBox(t)
-		b.env = append(b.env, "PACKER_CHROOT_PATIENCE="+patience.String(),
-			"OSC_ENDPOINT_API="+b.endpoint+"/api/v1") // not by way of who holds answers against the API's description
-		before := b.inventory()
+		place := open()
 		workers.Go(func() {
 			for it := range work {
-				t.Run(name(it), func(t *testing.T) {
-					own := *b
-					own.t = t
-					defer own.control(http.MethodDelete, "faults", nil, nil)
-					test(&own, before, it)
-				})
+				t.Run(name(it), func(t *testing.T) { test(t, place, it) })
 			}
 		})
 	}
@@ -265,22 +321,9 @@ func (b *box) as(before []string, out string, ok bool, want string) {
 // TestFaultOfOneCall has each call of a build go wrong once, in each way.
 func TestFaultOfOneCall(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
-		type spot struct {
-			point
-			fault
-		}
-		var spots []spot
-		for i, p := range newBox(t).points(f) {
-			for j := range callFaults {
-				spots = append(spots, spot{p, callFaults[(i+j)%len(callFaults)]})
-			}
-		}
-		counts := newCount("One call of a build goes wrong: " + f.name)
-		for _, fault := range callFaults {
-			counts.order = append(counts.order, fault.name)
-		}
-		name := func(s spot) string { return s.String() + ", " + s.name }
-		sideBySide(t, share(spots, 5), name, func(b *box, before []string, s spot) {
+		spots := eachWithEach(newBox(t).points(f), callFaults)
+		counts := newCount("One call of a build goes wrong: "+f.name, namesOf(callFaults)...)
+		sideBySide(t, share(spots, 5), faulted.String, func(b *box, before []string, s faulted) {
 			outcome := missed
 			for n := 0; n < tries && outcome == missed; n++ {
 				out, ok, met := b.faulty(b.template(f.basic(nil), shell("true")), s.with(s.here()))

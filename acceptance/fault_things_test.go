@@ -141,18 +141,8 @@ func TestFaultForGood(t *testing.T) {
 		if matrices {
 			forGood = append(forGood, callFaults[0], callFaults[3], callFaults[5], callFaults[6], callFaults[10])
 		}
-		type spot struct {
-			point
-			fault
-		}
-		var spots []spot
-		for _, p := range actions {
-			for _, fault := range forGood {
-				spots = append(spots, spot{p, fault})
-			}
-		}
 		counts := newCount("An action goes wrong from the first call to the end of the build: " + f.name)
-		sideBySide(t, spots, func(s spot) string { return s.String() + ", " + s.name }, func(b *box, before []string, s spot) {
+		sideBySide(t, eachWithEach(actions, forGood), faulted.String, func(b *box, before []string, s faulted) {
 			rule := s.with(s.here())
 			rule["times"] = 1000
 			b.control(http.MethodPost, "faults", rule, nil)

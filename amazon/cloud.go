@@ -271,16 +271,16 @@ func (c *Cloud) DeviceNames() []bake.DeviceName {
 // Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
 const visibleWithin = time.Minute
 
-// made remembers the id that EC2 answered to a creating call. Without one there
-// is no knowing what was made, if anything.
-func (c *Cloud) made(id *string) (string, error) {
+// made remembers the id that EC2 answered to a creating call, which was to do what.
+// Without one there is no knowing what was made, if anything.
+func made[ID ~string](c *Cloud, id *string, what string) (ID, error) {
 	if aws.ToString(id) == "" {
-		return "", errors.New("EC2 answered without an id")
+		return "", fmt.Errorf("cannot %s: EC2 answered without an id", what)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.unseen[*id] = c.now().Add(visibleWithin)
-	return *id, nil
+	return ID(*id), nil
 }
 
 // seen forgets an id that was told of, or was removed: what is unknown from now

@@ -2,6 +2,7 @@ package amazon
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,11 +19,11 @@ func (c *Cloud) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, err
 	if hasCode(err, codeNameDuplicate) {
 		return c.copied(ctx, spec, err)
 	}
+	what := fmt.Sprintf("copy image %s of %s to %s", spec.Source, spec.SourceRegion, c.client.Region())
 	if err != nil {
-		return "", c.client.cannot(err, "copy image %s of %s to %s", spec.Source, spec.SourceRegion, c.client.Region())
+		return "", c.client.cannot(err, "%s", what)
 	}
-	id, err := c.made(out.ImageId)
-	return bake.ImageID(id), err
+	return made[bake.ImageID](c, out.ImageId, what)
 }
 
 // copyInput is the request for a copy. What the image is otherwise, boot mode,

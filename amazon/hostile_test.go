@@ -104,6 +104,7 @@ func TestLies(t *testing.T) {
 		{"another volume is told of, from attaching on", "DescribeVolumes", anID, "THEIR-VOLUME", "AttachVolume", `EC2 tells of "THEIR-VOLUME"`},
 		{"a new volume is another's", "DescribeVolumes", aState, "<status>in-use</status>", "", "it is in the state in-use"},
 		{"what was made has no id", "CreateVolume", anID, "../../../dev/sda", "", "which is no id"},
+		{"a volume without an id", "CreateVolume", anID, "", "", "cannot create a volume in "},
 		{"what was made has no id, and neither has what is found", "CreateVolume", anID, "vol;reboot", "", "which is no id"},
 		{"the volume is on another instance", "DescribeVolumes", `i-[0-9a-f]+`, "i-99999999", "", `attached to "i-99999999"`},
 		{"the device is another", "DescribeVolumes", `<device>[^<]*</device>`, "<device>/dev/../../etc/passwd</device>", "", ""},
@@ -111,7 +112,7 @@ func TestLies(t *testing.T) {
 		{"a snapshot without an id", "CreateSnapshot", `snap-[0-9a-f]+`, "../snap", "", "which is no id"},
 		{"a snapshot that is not told of", "CreateSnapshot", `(?s)^.*$`, "<R/>", "", "without an id"},
 		{"another image is told of", "DescribeImages", `<imageId>[^<]*</imageId>`, "<imageId>THEIR-IMAGE</imageId>", "RegisterImage", `EC2 tells of "THEIR-IMAGE"`},
-		{"an image without an id", "RegisterImage", `ami-[0-9a-f]+`, "", "", "without an id"},
+		{"an image without an id", "RegisterImage", `ami-[0-9a-f]+`, "", "", `cannot register image "new" of snap-`},
 		{"every answer is of another kind", "DescribeVolumes", `(?s).*`, "<html>not here</html>", "CreateVolume", "volume vol-"},
 	}
 	for _, test := range tests {

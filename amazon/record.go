@@ -143,11 +143,11 @@ func (c *Cloud) registerAgain(ctx context.Context, old bake.Record, in *ec2.Regi
 	if hasCode(err, codeNameDuplicate) && len(old.Snapshots) > 0 {
 		return c.registered(ctx, bake.ImageSpec{Name: old.Name, Snapshot: old.Snapshots[0]}, err)
 	}
+	what := fmt.Sprintf("register image %s (%s) again", old.Image, old.Name)
 	if err != nil {
-		return "", c.client.cannot(err, "register image %s (%s) again", old.Image, old.Name)
+		return "", c.client.cannot(err, "%s", what)
 	}
-	id, err := c.made(out.ImageId)
-	return bake.ImageID(id), err
+	return made[bake.ImageID](c, out.ImageId, what)
 }
 
 // deprecateAgain sets the old time of deprecation. EC2 takes none in the past:

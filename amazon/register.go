@@ -33,11 +33,11 @@ func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID
 	if hasCode(err, codeNameDuplicate) {
 		return c.registered(ctx, spec, err)
 	}
+	what := fmt.Sprintf("register image %q of %s", spec.Name, spec.Snapshot)
 	if err != nil {
-		return "", c.client.cannot(err, "register image %q of %s", spec.Name, spec.Snapshot)
+		return "", c.client.cannot(err, "%s", what)
 	}
-	id, err := c.made(out.ImageId)
-	return bake.ImageID(id), err
+	return made[bake.ImageID](c, out.ImageId, what)
 }
 
 // registered finds the image that an earlier call made of the same

@@ -2,6 +2,7 @@ package amazon
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 // after a call that may have had an effect it is looked for before it is asked
 // for again.
 func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bake.SnapshotID, error) {
+	what := fmt.Sprintf("create a snapshot of %s", spec.Volume)
 	for attempt := 1; ; attempt++ {
 		if c.begin("snapshot of " + string(spec.Volume)) {
 			id, err := c.findSnapshot(ctx, spec)
@@ -28,31 +30,30 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 		}
 		id, err := c.askForSnapshot(ctx, spec)
 		if err == nil {
-			return id, nil
+			return made[bake.SnapshotID](c, id, what)
 		}
 		if attempt == c.client.policy.attempts || !c.client.policy.lost(err) {
-			return "", c.client.cannot(err, "create a snapshot of %s", spec.Volume)
+			return "", c.client.cannot(err, "%s", what)
 		}
 		c.logf("the answer to creating a snapshot of %s is lost; looking for it: %v", spec.Volume, err)
 		if err := c.client.rest(ctx, attempt); err != nil {
-			return "", c.client.cannot(err, "create a snapshot of %s", spec.Volume)
+			return "", c.client.cannot(err, "%s", what)
 		}
 	}
 }
 
-// askForSnapshot makes one request; it is tried again only where that cannot
-// make two snapshots.
-func (c *Cloud) askForSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bake.SnapshotID, error) {
+// askForSnapshot makes one request, and answers the id that it was answered, if any; it
+// is tried again only where that cannot make two snapshots.
+func (c *Cloud) askForSnapshot(ctx context.Context, spec bake.SnapshotSpec) (*string, error) {
 	out, err := c.client.ec2.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{
 		VolumeId:          aws.String(string(spec.Volume)),
 		Description:       given(spec.Description),
 		TagSpecifications: tagging(types.ResourceTypeSnapshot, spec.Tags),
 	}, func(o *ec2.Options) { o.Retryer = c.client.policy.sure })
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	id, err := c.made(out.SnapshotId)
-	return bake.SnapshotID(id), err
+	return out.SnapshotId, nil
 }
 
 // begin notes that a creating call is about to be made, and tells whether it

@@ -24,11 +24,11 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 		return "", fmt.Errorf("cannot create a volume in %s%s: %w (it is gone, such as by a clean-up, or not shared with this account: "+
 			"who may launch an image may not read its snapshots by that, and its owner must share them too)", spec.Zone, from(spec.Snapshot), err)
 	}
+	what := fmt.Sprintf("create a volume in %s%s", spec.Zone, from(spec.Snapshot))
 	if err != nil {
-		return "", c.client.cannot(err, "create a volume in %s%s", spec.Zone, from(spec.Snapshot))
+		return "", c.client.cannot(err, "%s", what)
 	}
-	id, err := c.made(out.VolumeId)
-	return bake.VolumeID(id), err
+	return made[bake.VolumeID](c, out.VolumeId, what)
 }
 
 func from(snapshot bake.SnapshotID) string {

@@ -3,8 +3,10 @@ package osc
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -17,6 +19,15 @@ const linkLocal = "http://169.254.169.254"
 // metadataLimit bounds a question to the metadata service, which is on the same
 // host and answers in milliseconds or is not there.
 const metadataLimit = 3 * time.Second
+
+// metadataTries is how often a service that is there, and does not answer as it should,
+// is asked; metadataWait is the time between. One that takes no connection within
+// metadataDial is not there.
+const (
+	metadataTries = 3
+	metadataWait  = 200 * time.Millisecond
+	metadataDial  = 2 * time.Second
+)
 
 // metadata asks the metadata service of the VM that this program runs on.
 type metadata struct {
@@ -31,7 +42,7 @@ type metadata struct {
 func newMetadata(access Access) metadata {
 	return metadata{endpoint: cmp.Or(access.MetadataEndpoint, linkLocal), vm: access.VMID, http: &http.Client{
 		Timeout:   metadataLimit,
-		Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true},
+		Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: metadataDial}).DialContext},
 	}}
 }
 
@@ -42,7 +53,7 @@ func (m metadata) instanceID(ctx context.Context) (string, error) {
 	if m.vm != "" {
 		return m.vm, nil
 	}
-	id, err := m.get(ctx, "/latest/meta-data/instance-id")
+	id, err := m.patiently(ctx, "/latest/meta-data/instance-id")
 	if err != nil {
 		return "", fmt.Errorf("cannot find out which VM this is: the metadata service at %s does not answer: "+
 			"osc-chroot builds on an Outscale VM; elsewhere, set vm_id, or custom_endpoint_metadata (or OSC_METADATA_ENDPOINT): %w", m.endpoint, err)
@@ -52,6 +63,41 @@ func (m metadata) instanceID(ctx context.Context) (string, error) {
 			m.endpoint, excerpt([]byte(id)))
 	}
 	return id, nil
+}
+
+// patiently asks again where the service had a moment of weakness. Where there is none,
+// the user is to hear of it at once.
+func (m metadata) patiently(ctx context.Context, path string) (string, error) {
+	for n := 1; ; n++ {
+		text, err := m.get(ctx, path)
+		if err == nil || n == metadataTries || !weak(err) {
+			return text, err
+		}
+		if err := sleep(ctx, metadataWait); err != nil {
+			return "", err
+		}
+	}
+}
+
+// statusError is an answer that is none.
+type statusError struct {
+	path, status string
+	code         int
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("GET %s: HTTP %s", e.path, e.status) }
+
+// weak tells whether an error may be gone at the next try: the service is there, and is
+// overloaded, or has broken off.
+func weak(err error) bool {
+	var (
+		status *statusError
+		dial   *net.OpError
+	)
+	if errors.As(err, &status) {
+		return status.code >= http.StatusInternalServerError || status.code == http.StatusTooManyRequests
+	}
+	return !errors.As(err, &dial) || dial.Op != "dial"
 }
 
 func (m metadata) get(ctx context.Context, path string) (string, error) {
@@ -69,7 +115,7 @@ func (m metadata) get(ctx context.Context, path string) (string, error) {
 	case err != nil:
 		return "", err
 	case resp.StatusCode != http.StatusOK:
-		return "", fmt.Errorf("GET %s: HTTP %s", path, resp.Status)
+		return "", &statusError{path: path, status: resp.Status, code: resp.StatusCode}
 	}
 	return strings.TrimSpace(string(body)), nil
 }

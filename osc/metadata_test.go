@@ -40,6 +40,37 @@ func TestInstanceID(t *testing.T) {
 	}
 }
 
+// TestMetadataTakenUpAgain: a service that is there is given a second chance, and one that
+// says no is believed.
+func TestMetadataTakenUpAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		fails func(http.ResponseWriter)
+		asked int
+		works bool
+	}{
+		"overloaded once": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) }, 2, true},
+		"throttled once":  {func(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }, 2, true},
+		"broken off once": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, 2, true},
+		"denied":          {func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) }, 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if asked++; asked == 1 {
+					test.fails(w)
+					return
+				}
+				_, _ = w.Write([]byte("i-12345678"))
+			}))
+			t.Cleanup(s.Close)
+			_, err := newMetadata(Access{MetadataEndpoint: s.URL}).instanceID(t.Context())
+			if (err == nil) != test.works || asked != test.asked {
+				t.Errorf("asked %d times, %v", asked, err)
+			}
+		})
+	}
+}
+
 // TestMetadataThatHang: a service that takes the question and never answers is given up.
 func TestMetadataThatHang(t *testing.T) {
 	release := make(chan struct{})
