@@ -143,7 +143,7 @@ var names = map[string]string{
 	"DescribeImages": "images?|named", "ReadImages": "image",
 	"DescribeVolumes": "vol-", "ReadVolumes": "vol-",
 	"DescribeSnapshots": "snap-", "ReadSnapshots": "snap-",
-	"CreateVolume": "create a volume", "CreateTags": "tag vol-",
+	"CreateVolume": "create a volume", "CreateTags": "tag (vol|snap|ami)-",
 	"AttachVolume": "attach vol-", "LinkVolume": "attach volume vol-",
 	"CreateSnapshot": "snapshot of", "RegisterImage": "register", "CreateImage": "image",
 	"DescribeRegions": "ami_regions exist", "DescribeImageAttribute": "read who may launch image ami-",
