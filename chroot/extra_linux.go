@@ -61,7 +61,13 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 		return err
 	}
 	defer top.Close()
-	return unix.Mount("", procPath(top), "", unix.MS_PRIVATE, "")
+	if err := unix.Mount("", procPath(top), "", unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	if extra.Type != bind {
+		m.witnesses.call(procPath(top), top.Name())
+	}
+	return nil
 }
 
 // isMountPoint tells whether something is mounted there. Kernels before 5.8 do not

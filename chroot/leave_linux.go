@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -32,62 +31,50 @@ func (k *Keeper) Leave(ctx context.Context, path string) error {
 	}
 	m.leaving.Lock()
 	defer m.leaving.Unlock()
-	synced, err := m.leave(ctx)
-	if err != nil {
+	if err := m.leave(ctx); err != nil {
 		return fmt.Errorf("cannot leave %s: %w", m.path, err)
 	}
 	removeDirs(m.made)
 	k.dissolve(m)
 	k.forget(m)
-	if synced != nil {
-		return fmt.Errorf("%w to %s: %w", ErrNotWritten, m.device, synced)
+	if m.lost != nil {
+		return fmt.Errorf("%w to %s: %w", ErrNotWritten, m.device, m.lost)
 	}
 	return nil
 }
 
 // leave ends what runs, writes everything, and unmounts. That writing fails is
-// told, but is no reason to stay.
-func (m *Mounted) leave(ctx context.Context) (synced, err error) {
+// kept to be told, but is no reason to stay.
+func (m *Mounted) leave(ctx context.Context) error {
+	m.lost = cmp.Or(m.lost, m.witnesses.ask())
 	if m.real == "" {
-		return nil, nil
+		return nil
 	}
 	mounted, err := mountinfo.Mounted(m.real)
 	if err != nil {
-		return nil, ignoreMissing(err)
+		return ignoreMissing(err)
 	}
 	if mounted {
-		if synced, err = m.clear(ctx); err != nil {
-			return nil, err
+		if err := m.clear(ctx); err != nil {
+			return err
 		}
 	}
-	return synced, m.keeper.patiently(ctx, func() error { return m.unmount(ctx) })
+	return m.keeper.patiently(ctx, func() error { return m.unmount(ctx) })
 }
 
 // clear ends what runs, and writes what is cached.
-func (m *Mounted) clear(ctx context.Context) (synced, err error) {
+func (m *Mounted) clear(ctx context.Context) error {
 	// From now on, what happens to the mounts in the root happens to nothing else:
 	// a recursive bind mount of a shared tree would take the host's mounts along.
 	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil && !isGone(err) {
-		return nil, err
+		return err
 	}
 	if err := m.keeper.patiently(ctx, func() error { return m.endAll(ctx) }); err != nil {
-		return nil, err
+		return err
 	}
-	return syncAt(m.real)
-}
-
-// syncAt writes what is cached of the file system at a path. Meanwhile nothing is
-// forked: a child has its parent's files until it is a program of its own, and would
-// be one more holder of the root.
-func syncAt(path string) (synced, err error) {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	return unix.Syncfs(int(dir.Fd())), nil
+	lost, err := m.sync()
+	m.lost = cmp.Or(m.lost, lost)
+	return err
 }
 
 // unmount unmounts everything, and makes sure that the device is free. Somebody may

@@ -32,6 +32,9 @@ type Mounted struct {
 	groups []*group
 	// env is added to the environment of commands.
 	env []string
+	// witnesses know what could not be written, and lost is what they, and others, told.
+	witnesses witnesses
+	lost      error
 	// leaving has the root left by one at a time.
 	leaving sync.Mutex
 	// asked says that who uses the root has been asked to end.
@@ -84,7 +87,11 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) (err error) {
 	if err := mountDevice(m.device, m.real, kind, flags, data); err != nil {
 		return explain(err, kind)
 	}
-	return unix.Mount("", m.real, "", unix.MS_PRIVATE, "")
+	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	m.witnesses.call(m.real, m.path)
+	return nil
 }
 
 // mountDevice mounts. The kernel refuses an xfs whose twin is mounted, as that of a
