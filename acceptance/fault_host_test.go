@@ -21,19 +21,37 @@ const filler = "filler"
 func (b *box) small(name string) (dir string) {
 	b.t.Helper()
 	dir = filepath.Join(b.dir, name)
-	file := filepath.Join(b.dir, name+".ext4")
-	b.must(os.WriteFile(file, make([]byte, 256<<10), 0o600))
+	mountSmall(b.t, dir, 256)
+	return dir
+}
+
+// mountSmall puts a file system of so many KiB on a directory.
+func mountSmall(t testing.TB, dir string, kib int) {
+	t.Helper()
+	file := dir + ".ext4"
+	must(t, os.WriteFile(file, nil, 0o600))
+	must(t, os.Truncate(file, int64(kib)<<10))
 	for _, command := range [][]string{
 		{"mkfs.ext4", "-q", "-b", "1024", "-m", "0", "-O", "^has_journal", file},
+		{"mkdir", "-p", dir},
 		{"mount", "-o", "loop", file, dir},
 		{"rmdir", filepath.Join(dir, "lost+found")},
 		{"chmod", "0700", dir},
 	} {
 		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			b.t.Fatalf("%v: %v\n%s", command, err, out)
+			t.Fatalf("%v: %v\n%s", command, err, out)
 		}
 	}
-	return dir
+}
+
+// newNarrowBox is a box whose cloud has a file system of its own, of so many MiB.
+func newNarrowBox(t testing.TB, mib int) *box {
+	t.Helper()
+	needRoot(t)
+	cloud := filepath.Join(shortDir(t), "cloud")
+	mountSmall(t, cloud, mib<<10)
+	t.Cleanup(func() { must(t, unix.Unmount(cloud, 0)) })
+	return newBoxOn(t, shortDir(t), cloud)
 }
 
 // large takes the small file system away. Nothing but the filler may be in it.
@@ -108,6 +126,49 @@ func TestImageIsFull(t *testing.T) {
 				b.t = t
 				raw, err := b.packer("build", "-color=false", b.template(f.basic(test.options), test.step))
 				b.as(before, flat(raw), err == nil, "(?i)no space left on device")
+			})
+		}
+	})
+}
+
+// TestStoreIsFull has no room in the cloud for what is written to its disks: an image
+// whose disk has lost writes is not made, whoever noticed.
+func TestStoreIsFull(t *testing.T) {
+	const dd = "dd if=/dev/zero of=/big bs=1M count="
+	plain := map[string]any{"pre_mount_commands": []string{"tune2fs -O ^has_journal {{.Device}}1"}}
+	both(t, func(t *testing.T, f flavor) {
+		b := newNarrowBox(t, 64)
+		b.env = append(b.env, "PACKER_CHROOT_PATIENCE="+patience.String())
+		before := b.inventory()
+		for _, test := range []struct {
+			name    string
+			options map[string]any
+			steps   []string
+			says    string
+		}{
+			{"nobody is told", nil, []string{dd + "90"}, "not everything could be written to /dev/.*input/output error"},
+			{"nobody cares", plain, []string{dd + "90; sync -f /big || true", "true"}, "not everything could be written to /dev/.*(no space|input/output error)"},
+			{"the file system ends", nil, []string{dd + "90; sync; true"}, "(?i)read-only file system|input/output error"},
+			{"the snapshot has no room", nil, []string{dd + "36"}, `cannot create a snapshot of (volume )?vol-.*no space left on device`},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				b := *b
+				b.t = t
+				var steps []map[string]any
+				for _, inline := range test.steps {
+					step := shell(inline)
+					step["start_retry_timeout"] = "1s" // Packer's own, of what cannot be written
+					steps = append(steps, step)
+				}
+				options := f.basic(test.options)
+				if f.name == "amazon-chroot" {
+					options["max_retries"] = 1
+				}
+				raw, err := b.packer("build", "-color=false", b.template(options, steps...))
+				if err == nil {
+					t.Error("the build succeeded")
+				}
+				b.as(before, flat(raw), err == nil, test.says)
 			})
 		}
 	})

@@ -138,9 +138,15 @@ type box struct {
 func newBox(t testing.TB, args ...string) *box {
 	t.Helper()
 	needRoot(t)
-	b := &box{t: t, dir: shortDir(t), log: &bytes.Buffer{}}
-	b.cloud = filepath.Join(b.dir, "cloud")
-	b.marker = "ACCEPTANCE_TEST=" + b.dir
+	dir := shortDir(t)
+	return newBoxOn(t, dir, filepath.Join(dir, "cloud"), args...)
+}
+
+// newBoxOn is newBox with the directory that is the box's, and the one that is its
+// cloud's.
+func newBoxOn(t testing.TB, dir, cloud string, args ...string) *box {
+	t.Helper()
+	b := &box{t: t, dir: dir, cloud: cloud, log: &bytes.Buffer{}, marker: "ACCEPTANCE_TEST=" + dir}
 	b.loopcloud("image", "import", "--dir", b.cloud, "--name", "busybox", "--id", sourceID, programs.root)
 	b.serve(args...)
 	b.env = b.environment()

@@ -148,7 +148,7 @@ func TestDirectoryIsLocked(t *testing.T) {
 func TestFilesThatAreRefused(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	w.volume()
-	good := must[[]byte](t)(os.ReadFile(filepath.Join(w.dir, "state.json")))
+	good := bytes.TrimSpace(must[[]byte](t)(os.ReadFile(filepath.Join(w.dir, "state.json"))))
 	for name, text := range map[string][]byte{
 		"torn":          good[:len(good)-10],
 		"empty":         nil,

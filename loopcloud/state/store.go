@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // version is of state.json's form. A file of another version is refused.
@@ -108,7 +111,8 @@ func decode(text []byte) (database, error) {
 }
 
 // save replaces state.json: a reader, and a start after a kill, sees the old one
-// or the new one.
+// or the new one. The new one is written over the one before the old one: on a full
+// disk it can still be recorded that something goes and makes room.
 func (s *store) save(db *database) error {
 	if s.lock == nil {
 		return errors.New("cannot save the state: it is closed")
@@ -118,20 +122,34 @@ func (s *store) save(db *database) error {
 		return fmt.Errorf("cannot save the state: %w", err)
 	}
 	next := s.file() + ".new"
-	if err := writeSynced(next, text); err != nil {
+	if err := writeOver(next, text); err != nil {
 		return fmt.Errorf("cannot save the state: %w", err)
 	}
-	if err := os.Rename(next, s.file()); err != nil {
+	if unix.Renameat2(unix.AT_FDCWD, next, unix.AT_FDCWD, s.file(), unix.RENAME_EXCHANGE) == nil {
+		return nil
+	}
+	if err := os.Rename(next, s.file()); err != nil { // there was none, or the file system cannot exchange
 		return fmt.Errorf("cannot save the state: %w", err)
 	}
 	return nil
 }
 
-func writeSynced(name string, text []byte) error {
-	f, err := os.Create(name)
+// writeOver gives a file this content, and blank lines behind it where it was longer.
+// One that is too short becomes twice as long as need be.
+func writeOver(name string, text []byte) error {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	length := info.Size()
+	if length < int64(len(text)) {
+		length = 2 * int64(len(text))
+	}
+	blank := bytes.Repeat([]byte("\n"), int(length)-len(text))
+	_, err = f.WriteAt(append(text, blank...), 0)
 	return errors.Join(err, f.Sync(), f.Close())
 }
