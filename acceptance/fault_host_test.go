@@ -54,19 +54,33 @@ func newNarrowBox(t testing.TB, mib int) *box {
 	return newBoxOn(t, shortDir(t), cloud)
 }
 
-// large takes the small file system away. Nothing but the filler may be in it.
+// large takes the small file system away. Nothing but what has filled it may be in it.
 func (b *box) large(dir string) {
 	b.t.Helper()
-	_ = os.Remove(filepath.Join(dir, filler))
+	fillers, _ := filepath.Glob(filepath.Join(dir, filler+"*"))
+	for _, path := range fillers {
+		b.must(os.Remove(path))
+	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		b.t.Errorf("left in %s: %v, %v", dir, left, err)
 	}
 	b.must(unix.Unmount(dir, unix.MNT_DETACH))
 }
 
-// fill is a shell command that makes a small file system full.
+// fill is a shell command that makes a small file system full: no block is free, and no
+// file can be made.
 func fill(dir string) string {
-	return "dd if=/dev/zero of=" + filepath.Join(dir, filler) + " bs=1024 2>/dev/null || sync -f " + dir
+	path := filepath.Join(dir, filler)
+	return "dd if=/dev/zero of=" + path + " bs=1024 2>/dev/null || sync -f " + dir +
+		"; i=0; while (: >" + path + ".$i) 2>/dev/null; do i=$((i+1)); done"
+}
+
+// filled is fill, now.
+func (b *box) filled(dir string) {
+	b.t.Helper()
+	if out, err := exec.Command("sh", "-c", fill(dir)).CombinedOutput(); err != nil {
+		b.t.Fatalf("%v\n%s", err, out)
+	}
 }
 
 // TestJournalsDiskIsFull has no room for a build's journal, or for its next acts: what
@@ -85,23 +99,85 @@ func TestJournalsDiskIsFull(t *testing.T) {
 				step := shell("true")
 				if when == "in the middle" {
 					step = map[string]any{"type": "shell-local", "inline": []string{fill(dir)}}
-				} else if out, err := exec.Command("sh", "-c", fill(dir)).CombinedOutput(); err != nil {
-					t.Fatalf("%v\n%s", err, out)
+				} else {
+					b.filled(dir)
 				}
 				b.calls()
 				raw, err := b.packer("build", "-color=false", b.template(f.basic(options), step))
 				if err == nil {
 					t.Error("the build succeeded")
 				}
-				for _, c := range b.calls() {
-					if when == "from the start" && strings.HasPrefix(c.Action, "Create") {
-						t.Errorf("%s was asked for", c.Action)
-					}
+				if when == "from the start" {
+					b.neverCalled("Create")
 				}
 				b.large(dir)
 				b.as(before, flat(raw), err == nil, dir+`\S*: no space left on device`)
 			})
 		}
+	})
+}
+
+// TestOwnDirectoriesAreFull has no room where a build makes files and directories of its
+// own on the host: it does without them, or says where there is no room.
+func TestOwnDirectoriesAreFull(t *testing.T) {
+	const full = "no space left on device"
+	both(t, func(t *testing.T, f flavor) {
+		for _, test := range []struct {
+			name, dir string
+			middle    bool
+			says      string
+			// never is how no call may begin, if anything.
+			never string
+		}{
+			{name: "reservations", dir: "lock", says: "cannot reserve device names: .*/lock: " + full, never: "Create"},
+			{name: "temporary files", dir: "tmp", says: "/tmp\\S*: " + full, never: "Create"},
+			{name: "temporary files, in the middle", dir: "tmp", middle: true, says: "/tmp\\S*: " + full},
+			{name: "mount point", dir: "mounts", says: "cannot mount /dev/\\w+ on .*/mounts/of/root: mkdir .*/mounts/of: " + full, never: "CreateSnapshot"},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				b := newBox(t)
+				before := b.inventory()
+				dir := b.small(test.dir)
+				step := shell("true")
+				if test.middle {
+					step = map[string]any{"type": "shell-local", "inline": []string{fill(dir)}}
+				} else {
+					b.filled(dir)
+				}
+				b.calls()
+				template := b.template(f.basic(o{"mount_path": filepath.Join(b.dir, "mounts", "of", "root")}), step, shell("true"))
+				raw, err := b.packer("build", "-color=false", template)
+				b.neverCalled(test.never)
+				b.large(dir)
+				b.as(before, flat(raw), err == nil, test.says)
+			})
+		}
+	})
+}
+
+// neverCalled fails the test if there was a call whose name begins so.
+func (b *box) neverCalled(prefix string) {
+	b.t.Helper()
+	for _, c := range b.calls() {
+		if prefix != "" && strings.HasPrefix(c.Action, prefix) {
+			b.t.Errorf("%s was asked for", c.Action)
+		}
+	}
+}
+
+// TestMountPointIsReadOnly cannot make the directory to mount on.
+func TestMountPointIsReadOnly(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		dir := b.small("mounts")
+		b.must(unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+		raw, err := b.packer("build", "-color=false", b.template(f.basic(o{"mount_path": filepath.Join(dir, "root")}), shell("true")))
+		if err == nil {
+			t.Error("the build succeeded")
+		}
+		b.large(dir)
+		b.as(before, flat(raw), err == nil, "cannot mount /dev/\\w+ on "+dir+"/root: mkdir "+dir+"/root: read-only file system")
 	})
 }
 

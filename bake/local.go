@@ -52,6 +52,15 @@ func (l local) CheckFile(path string) error {
 	return err
 }
 
+var checkLockDir = chroot.NewOperation("check lock dir", func(_ context.Context, dir string) (none, error) {
+	return false, roomIn(dir)
+})
+
+func (l local) CheckLockDir(dir string) error {
+	_, err := checkLockDir.Call(context.Background(), l.keeper, dir)
+	return err
+}
+
 // reservation is a name that is wanted, one of many, or that is held.
 type reservation struct {
 	Dir   string

@@ -23,6 +23,22 @@ func lockPath(dir string, name DeviceName) string {
 	return filepath.Join(dir, lockPrefix+filepath.Base(name.letters()))
 }
 
+// roomIn fails when no file can be made in the directory of reservations, as on a full
+// disk. It tries one that has no name, where the file system knows such.
+func roomIn(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("cannot reserve device names: %w", err)
+	}
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot reserve device names: %w", &os.PathError{Op: "make a file in", Path: dir, Err: err})
+	}
+	return unix.Close(fd)
+}
+
 // reserve takes the first free name. A reservation is a lock on a file, which ends
 // with the process that holds it, however that ends.
 func reserve(dir string, names []DeviceName) (DeviceName, error) {

@@ -259,6 +259,23 @@ func TestMachineChecksPaths(t *testing.T) {
 	}
 }
 
+// TestMachineChecksTheLockDir: what cannot be reserved is known before anything is made.
+func TestMachineChecksTheLockDir(t *testing.T) {
+	m, dir := here(t), t.TempDir()
+	if err := m.CheckLockDir(filepath.Join(dir, "of", "locks")); err != nil {
+		t.Error(err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, "/proc/locks"} {
+		if err := m.CheckLockDir(path); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("of %s it says %v", path, err)
+		}
+	}
+}
+
 // TestFilesOfThisProcessStayInIt: what this process was started with is not
 // passed on to the commands of a build.
 func TestFilesOfThisProcessStayInIt(t *testing.T) {

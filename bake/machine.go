@@ -23,6 +23,8 @@ type Machine interface {
 	CheckMountPath(path string) error
 	// CheckFile fails when a file of the host cannot be copied into a root.
 	CheckFile(path string) error
+	// CheckLockDir fails when device names cannot be reserved there.
+	CheckLockDir(lockDir string) error
 	// Guard is a context that ends with the machine's ability to do these acts, with
 	// the reason as its cause; stop ends the guarding.
 	Guard(context.Context) (guarded context.Context, stop func())

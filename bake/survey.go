@@ -104,6 +104,9 @@ func (b *build) checkPaths() error {
 			return fmt.Errorf("copy_files: %w", err)
 		}
 	}
+	if err := b.machine.CheckLockDir(b.plan.LockDir); err != nil {
+		return err
+	}
 	path, err := b.plan.fixedMountPath()
 	if err != nil || path == "" {
 		return err
