@@ -394,3 +394,18 @@ func TestInheritedFilesStayOutOfTheKeeper(t *testing.T) {
 		}
 	}
 }
+
+// TestLaunchWithoutRoom has no room for the directory of the keeper's socket, or for the
+// socket in it.
+func TestLaunchWithoutRoom(t *testing.T) {
+	for files, what := range map[string]string{"1": "cannot make a directory for the keeper's socket", "2": "cannot make a socket for the keeper"} {
+		tmp := filepath.Join(stage(t), "tmp")
+		mount(t, start(t, nil), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: tmp, Options: []string{"nr_inodes=" + files}})
+		t.Setenv("TMPDIR", tmp)
+		_, err := chroot.Launch(t.Context(), chroot.Options{})
+		if left, _ := os.ReadDir(tmp); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+		says(t, err, what, tmp, unix.ENOSPC.Error())
+	}
+}
