@@ -1,11 +1,16 @@
 package acceptance
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,25 +39,26 @@ func each(n int) (f flavor, mark string) {
 	return f, fmt.Sprintf("mark-%d", n)
 }
 
-// allMarked checks that there are that many images, each with the mark of its name and
-// no other's, and removes them.
+// allMarked checks that there are that many images, each with the mark of its name, or of
+// its tag if it has one, and no other's, and removes them.
 func (b *box) allMarked(n int) {
 	b.t.Helper()
-	found := 0
+	found := map[string]bool{}
 	for _, img := range b.images() {
 		if !strings.HasPrefix(img.Name, "mark-") {
 			continue
 		}
-		found++
+		mark := cmp.Or(img.Tags["mark"], img.Name)
+		found[mark] = true
 		disk := b.disk(img.ID)
-		if got, want := b.content(disk, "/root/mark"), strings.Repeat(img.Name+"\n", 2); got != want {
-			b.t.Errorf("image %s holds %q", img.Name, got)
+		if got, want := b.content(disk, "/root/mark"), strings.Repeat(mark+"\n", 2); got != want {
+			b.t.Errorf("image %s of %s holds %q", img.Name, mark, got)
 		}
 		b.must(os.Remove(disk))
 		b.remove(img.ID)
 	}
-	if found != n {
-		b.t.Errorf("%d images are made, not %d", found, n)
+	if len(found) != n {
+		b.t.Errorf("%d images are made, not %d", len(found), n)
 	}
 }
 
@@ -132,6 +138,135 @@ func TestSixteenBuilds(t *testing.T) {
 	b.build(b.write("sixteen.json", string(content)))
 	b.allMarked(many)
 	b.unchanged(before)
+}
+
+// oneTemplate is a template of both builders that many processes build at once, each with
+// a mark of its own for the provisioner and a tag.
+func (b *box) oneTemplate(name string, options o) (template string) {
+	b.t.Helper()
+	const mark = "{{user `mark`}}"
+	var builders []any
+	for _, f := range flavors {
+		builder, _ := marked(f, b.dir, mark)
+		builder["name"], builder["tags"] = f.name, o{"mark": mark}
+		builder[f.prefix+"_name"] = name
+		maps.Copy(builder, options)
+		builders = append(builders, builder)
+	}
+	_, provisioner := marked(flavors[0], b.dir, mark)
+	delete(provisioner, "only")
+	content, err := json.Marshal(map[string]any{"variables": o{"mark": ""}, "builders": builders, "provisioners": []any{provisioner}})
+	b.must(err)
+	return b.write("one.json", string(content))
+}
+
+// atOnce builds one template in so many processes, and answers the marks of those that
+// succeeded and what the others said.
+func (b *box) atOnce(n int, template string, meanwhile func()) (succeeded, failures []string) {
+	b.t.Helper()
+	var work sync.WaitGroup
+	var mu sync.Mutex
+	for i := range n {
+		f, mark := each(i)
+		work.Go(func() {
+			out, err := b.packer("build", "-color=false", "-only="+f.name, "-var", "mark="+mark, template)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				succeeded = append(succeeded, mark)
+			} else {
+				failures = append(failures, out)
+			}
+		})
+	}
+	meanwhile()
+	work.Wait()
+	b.clean()
+	return succeeded, failures
+}
+
+// TestSixteenOfOneTemplate has sixteen Packers build the same template at once, whose
+// images have names of their own.
+func TestSixteenOfOneTemplate(t *testing.T) {
+	needRoot(t)
+	b := newBox(t)
+	before := b.inventory()
+	_, failures := b.atOnce(many, b.oneTemplate("mark-{{uuid}}", nil), func() {})
+	for _, out := range failures {
+		t.Errorf("a build failed:\n%s", out)
+	}
+	b.allMarked(many)
+	b.unchanged(before)
+}
+
+// TestOneNameForMany has many build an image of the same name at once, where there is
+// none, or one that is to be replaced: in the end there is one, and all else is gone.
+func TestOneNameForMany(t *testing.T) {
+	const builds, name = 8, "mark-of-one"
+	replacing := o{"force_deregister": true, "force_delete_snapshot": true}
+	for _, test := range []struct {
+		name    string
+		options o
+		old     bool
+		// together has them all ask for the image at the same moment.
+		together bool
+	}{
+		{"new", nil, false, true},
+		{"replaced", replacing, true, true},
+		{"replaced, as it comes", replacing, true, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t)
+			before := b.inventory()
+			if test.old {
+				b.loopcloud("image", "import", "--endpoint", b.endpoint, "--name", name, programs.root)
+			}
+			meanwhile := func() {}
+			if test.together {
+				meanwhile = func() { b.register(builds) }
+			}
+			succeeded, failures := b.atOnce(builds, b.oneTemplate(name, test.options), meanwhile)
+			if len(succeeded) == 0 || test.together && len(succeeded) != 1 {
+				t.Errorf("%d builds succeeded: %v", len(succeeded), succeeded)
+			}
+			for _, out := range failures {
+				if !strings.Contains(flat(out), "name "+name) && !strings.Contains(flat(out), strconv.Quote(name)) {
+					t.Errorf("the failure does not name the image:\n%s", out)
+				}
+			}
+			if mark := b.made().Tags["mark"]; !slices.Contains(succeeded, mark) {
+				t.Errorf("the image is of %q, and %q succeeded", mark, succeeded)
+			}
+			b.allMarked(1)
+			b.unchanged(before)
+		})
+	}
+}
+
+// register holds builds where they register their images, until there are that many.
+func (b *box) register(builds int) {
+	b.t.Helper()
+	var rules []o
+	for _, f := range flavors {
+		rules = append(rules, o{"action": f.nameOf("RegisterImage"), "hold": "before"})
+	}
+	b.control(http.MethodPost, "faults", rules, nil)
+	b.comes(builds)
+	b.goOn()
+}
+
+// comes waits until so many calls are held.
+func (b *box) comes(n int) {
+	b.t.Helper()
+	var held []call
+	for begun := time.Now(); len(held) < n; time.Sleep(20 * time.Millisecond) {
+		if time.Since(begun) > time.Minute {
+			b.t.Errorf("%d calls are held, not %d: %v", len(held), n, held)
+			return
+		}
+		b.control(http.MethodGet, "held", nil, &held)
+	}
 }
 
 // TestThreeHosts: builds on three hosts of one account at once, which have nothing in
