@@ -33,19 +33,28 @@ func (c *Cloud) Record(ctx context.Context, id bake.ImageID) (bake.Record, error
 		return bake.Record{}, fmt.Errorf("image %s cannot make way for a new one: %w", called(image), err)
 	}
 	r := record{Registration: registrationOf(image), DeprecateAt: aws.ToString(image.DeprecationTime)}
-	if r.Launchers, err = c.client.launchersOf(ctx, string(id)); err != nil {
+	if err := c.readAttributes(ctx, image, &r); hasCode(err, codeImageNotFound, codeImageUnavailable) {
+		return bake.Record{}, notFound("image", string(id))
+	} else if err != nil {
 		return bake.Record{}, err
-	}
-	if byUEFI(image.BootMode) {
-		if r.Registration.UefiData, err = c.client.uefiData(ctx, string(id)); err != nil {
-			return bake.Record{}, c.client.cannot(err, "read the UEFI data of image %s", id)
-		}
 	}
 	data, err := json.Marshal(r)
 	if err != nil {
 		return bake.Record{}, fmt.Errorf("cannot write down image %s: %w", id, err)
 	}
 	return bake.Record{Image: id, Name: aws.ToString(image.Name), Snapshots: snapshotsOf(image), Data: data}, nil
+}
+
+// readAttributes reads what an image has that a list of images does not tell.
+func (c *Cloud) readAttributes(ctx context.Context, image types.Image, r *record) (err error) {
+	id := aws.ToString(image.ImageId)
+	if r.Launchers, err = c.client.launchersOf(ctx, id); err != nil || !byUEFI(image.BootMode) {
+		return err
+	}
+	if r.Registration.UefiData, err = c.client.uefiData(ctx, id); err != nil {
+		return c.client.cannot(err, "read the UEFI data of image %s", id)
+	}
+	return nil
 }
 
 // listedImage is what Named has just read of an image, the first time that it is

@@ -69,6 +69,7 @@ func TestRecordRefuses(t *testing.T) {
 		{"without a snapshot", change("<snapshotId>snap-old</snapshotId>", ""), nil, []string{"ami-1 (base)", "no snapshot"}},
 		{"without fields", images("<imageState>available</imageState>"), nil, []string{"ami-1", "no snapshot"}},
 		{"gone", images(), nil, []string{"ami-1", "not found"}},
+		{"going", images(recorded), refuse("InvalidAMIID.NotFound"), []string{"ami-1", "not found"}},
 		{"not readable", images(recorded), refuse("UnauthorizedOperation"), []string{"who may launch image ami-1", "UnauthorizedOperation"}},
 		{"UEFI data not readable", images(recorded), inTurn(answer("DescribeImageAttribute", ""), refuse("UnauthorizedOperation")),
 			[]string{"UEFI data of image ami-1", "UnauthorizedOperation"}},

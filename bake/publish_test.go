@@ -3,6 +3,7 @@ package bake_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -178,6 +179,23 @@ func TestRestoredInPart(t *testing.T) {
 		}) {
 			t.Errorf("no warning among %q", w.told)
 		}
+	})
+}
+
+// TestGoneBeforeItIsReplaced: an image that another build replaces while this one begins
+// is nothing to replace.
+func TestGoneBeforeItIsReplaced(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		plan := w.plan()
+		replaced(w, &plan)
+		w.goes["snap-old"] = false // who has replaced it takes that away
+		w.faults["record#1"] = fault{err: fmt.Errorf("image ami-old: %w", bake.ErrNotFound), cancel: func() { delete(w.images, "ami-old") }}
+		result, err := w.build(t.Context(), plan)
+		if err != nil {
+			t.Errorf("the build ended with %v", err)
+		}
+		w.happenedBy("image, ~reserve /dev/sdf", "")
+		w.asItShould(result, err)
 	})
 }
 

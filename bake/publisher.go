@@ -38,7 +38,8 @@ type Publisher interface {
 	Unguard(context.Context, ImageID) error
 
 	// Record reads all that is needed to register an image again. It fails when the
-	// image cannot be deregistered or could not be restored.
+	// image cannot be deregistered or could not be restored; the error wraps ErrNotFound
+	// when it is gone.
 	Record(context.Context, ImageID) (Record, error)
 	// Restore registers an image again as it was recorded, with its permissions and
 	// tags. Its snapshots must still be there. The new image has another id; with an

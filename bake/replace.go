@@ -60,6 +60,10 @@ func (b *build) record(ctx context.Context, region string, ids []ImageID) ([]Rec
 				b.plan.ImageName, id, region)
 		}
 		record, err := b.cloud.In(region).Record(ctx, id)
+		if errors.Is(err, ErrNotFound) { // another build has replaced it meanwhile
+			b.report.Detail("image %s in %s is gone by now", id, region)
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("force_deregister cannot replace image %s in region %s: %w", id, region, err)
 		}
