@@ -269,6 +269,83 @@ func (b *box) comes(n int) {
 	}
 }
 
+// stoppedAt begins a build, and answers it when its call of the action is held.
+func (b *box) stoppedAt(action, when, template string) *underway {
+	b.t.Helper()
+	b.control(http.MethodPost, "faults", o{"action": action, "hold": when, "times": 1}, nil)
+	u := &underway{box: b, out: &syncedText{}}
+	u.cmd = b.command(context.Background(), "build", "-color=false", template)
+	u.cmd.Stdout, u.cmd.Stderr, u.cmd.WaitDelay = u.out, u.out, time.Second
+	b.must(u.cmd.Start())
+	b.comes(1)
+	return u
+}
+
+// TestReplacedWhileItIsPublished has an image replaced by another build before its own
+// is done with it: that one fails, and takes nothing away from the other.
+func TestReplacedWhileItIsPublished(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		options := o{"force_deregister": true, "snapshot_users": []string{otherAccount}, "PREFIX_users": []string{otherAccount}, "max_retries": 1}
+		action := "ModifyImageAttribute"
+		if f.name == "osc-chroot" {
+			options = o{"force_deregister": true, "PREFIX_account_ids": []string{otherAccount}}
+			action = "UpdateImage"
+		}
+		first := b.stoppedAt(action, "before", b.template(f.basic(options), shell("echo first > /root/mark")))
+		second := b.template(f.basic(o{"force_deregister": true}), shell("echo second > /root/mark"))
+		if out, err := b.packer("build", "-color=false", second); err != nil {
+			t.Errorf("the second build: %v\n%s", err, out)
+		}
+		b.goOn()
+		if err := first.cmd.Wait(); err == nil || !strings.Contains(flat(first.out.String()), "share image ami-") {
+			t.Errorf("the first build ended with %v\n%s", err, first.out)
+		}
+		b.clean()
+		made := b.made().ID
+		if got := b.content(b.disk(made), "/root/mark"); got != "second\n" {
+			t.Errorf("the image is of the build %q", got)
+		}
+		b.remove(made)
+		b.unchanged(before)
+	})
+}
+
+// TestWaitingHoldsUpNobody stops a build where it waits for the cloud; another on the
+// same host, with the same directories of locks and journals, builds to its end.
+func TestWaitingHoldsUpNobody(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		for _, action := range []string{"CreateVolume", "AttachVolume"} {
+			for _, when := range []string{"before", "after"} {
+				t.Run(when+" "+action, func(t *testing.T) {
+					b := *b
+					b.t = t
+					first := b.stoppedAt(f.nameOf(action), when, b.template(f.basic(o{"PREFIX_name": "the first"}), shell("true")))
+					second := b.template(f.basic(o{"PREFIX_name": "the second"}), shell("true"))
+					if out, err := b.packer("build", "-color=false", second); err != nil {
+						t.Errorf("the second build: %v\n%s", err, out)
+					}
+					made := b.made()
+					if made.Name != "the second" {
+						t.Errorf("the image %q is made", made.Name)
+					}
+					b.remove(made.ID)
+					b.goOn()
+					if err := first.cmd.Wait(); err != nil {
+						t.Errorf("the first build: %v\n%s", err, first.out)
+					}
+					b.clean()
+					b.remove(b.made().ID)
+					b.unchanged(before)
+				})
+			}
+		}
+	})
+}
+
 // TestThreeHosts: builds on three hosts of one account at once, which have nothing in
 // common but the account; and who cleans up on one does not touch another's.
 func TestThreeHosts(t *testing.T) {

@@ -119,12 +119,18 @@ func (b *build) restore(ctx context.Context, a act) error {
 }
 
 // stands tells whether the image that was to be replaced is there, or another of its
-// name: it was restored before, or somebody else replaced it.
+// name: it was restored before, or somebody else replaced it. What the old one was made
+// of is left then: who has the name may need it, to have the old one back.
 func (b *build) stands(ctx context.Context, cloud Cloud, a act) (bool, error) {
 	if stays, err := b.stays(ctx, cloud, a); err != nil || stays {
 		return stays, err
 	}
-	return b.hasName(ctx, cloud, a)
+	named, err := b.hasName(ctx, cloud, a)
+	if named {
+		b.report.Detail("%s in %s is not registered again: another image is named %q by now; its snapshots %v are left as they are",
+			a.Image, a.Region, a.Record.Name, a.Record.Snapshots)
+	}
+	return named, err
 }
 
 // hasName tells whether an image has the name of one that was deregistered. One that
