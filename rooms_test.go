@@ -43,8 +43,9 @@ var mayImport = map[string][]string{
 	"loopcloud/fault":  {},
 	"loopcloud/qemu":   {},
 	"loopcloud/sigv4":  {"loopcloud/state"},
-	"loopcloud/ec2":    {"loopcloud/state", "loopcloud/sigv4"},
-	"loopcloud/sts":    {"loopcloud/state", "loopcloud/sigv4"},
+	"loopcloud/query":  {"loopcloud/state", "loopcloud/sigv4"},
+	"loopcloud/ec2":    {"loopcloud/state", "loopcloud/sigv4", "loopcloud/query"},
+	"loopcloud/sts":    {"loopcloud/state", "loopcloud/sigv4", "loopcloud/query"},
 	"loopcloud/imds":   {"loopcloud/state"},
 	"loopcloud/oapi":   {"loopcloud/state", "loopcloud/sigv4"},
 

@@ -1,5 +1,6 @@
 // Package ec2 speaks the EC2 Query API, version 2016-11-15, for loopcloud: it
-// decodes a form, calls the state, and encodes XML. It keeps nothing.
+// takes a form from loopcloud/query, calls the state, and gives it what to encode. It
+// keeps nothing.
 //
 // It has the actions that making images needs, and of each action the
 // parameters that mean something here. Every other action or parameter is

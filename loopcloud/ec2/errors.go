@@ -2,58 +2,39 @@ package ec2
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// apiError is a refusal as the wire has it.
-type apiError struct {
-	Status        int
-	Code, Message string
-}
-
-func (e *apiError) Error() string { return e.Code + ": " + e.Message }
-
-// refuse makes a refusal with status 400, which nearly all of EC2's have.
-func refuse(code, format string, args ...any) *apiError {
-	return &apiError{Status: http.StatusBadRequest, Code: code, Message: fmt.Sprintf(format, args...)}
-}
-
 // errDryRun is the answer to a request that would have succeeded.
-var errDryRun = &apiError{
+var errDryRun = &query.Error{
 	Status: http.StatusPreconditionFailed, Code: "DryRunOperation",
 	Message: "Request would have succeeded, but DryRun flag is set.",
 }
 
-// wireError is any error as the wire has it.
-func wireError(err error) *apiError {
-	var api *apiError
-	if errors.As(err, &api) {
-		return api
-	}
+// wireError is an error of the state, or of loopcloud itself, as the wire has it.
+func wireError(err error) *query.Error {
 	var refusal *state.Error
 	if errors.As(err, &refusal) {
 		return fromState(refusal)
 	}
-	return &apiError{Status: http.StatusInternalServerError, Code: "InternalError", Message: "An internal error has occurred: " + err.Error()}
+	return &query.Error{Status: http.StatusInternalServerError, Code: "InternalError", Message: "An internal error has occurred: " + err.Error()}
 }
 
 // authError is the answer to a request whose signature is not good. EC2 does not
 // say whether it is the key or the secret that is wrong.
-func authError(err error) *apiError {
-	switch {
-	case errors.Is(err, sigv4.ErrMissing):
-		return &apiError{http.StatusForbidden, "MissingAuthenticationToken", "Request is missing Authentication Token"}
-	case errors.Is(err, sigv4.ErrMalformed):
-		return refuse("IncompleteSignature", "The request signature does not conform to AWS standards: %v", err)
-	case errors.Is(err, sigv4.ErrExpired), errors.Is(err, sigv4.ErrSessionEnded):
-		return refuse("RequestExpired", "Request has expired: %v", err)
+func authError(err error) *query.Error {
+	if errors.Is(err, sigv4.ErrExpired) || errors.Is(err, sigv4.ErrSessionEnded) {
+		return query.Refuse("RequestExpired", "Request has expired: %v", err)
 	}
-	return &apiError{http.StatusUnauthorized, "AuthFailure", "AWS was not able to validate the provided access credentials"}
+	return &query.Error{
+		Status: http.StatusUnauthorized, Code: "AuthFailure",
+		Message: "AWS was not able to validate the provided access credentials",
+	}
 }
 
 // what is a kind of refusal of one resource; of any resource if that is empty.
@@ -143,7 +124,7 @@ var texts = map[what]string{
 	{state.InvalidValue, "instance"}:   "The volume is not attached to {id}: {why}",
 }
 
-func fromState(e *state.Error) *apiError {
+func fromState(e *state.Error) *query.Error {
 	if e.Kind == state.DryRun {
 		return errDryRun
 	}
@@ -155,7 +136,7 @@ func fromState(e *state.Error) *apiError {
 	if text, ok := texts[what{e.Kind, e.Resource}]; ok {
 		message = strings.NewReplacer("{id}", e.ID, "{why}", e.Message).Replace(text)
 	}
-	out := refuse(code, "%s", message)
+	out := query.Refuse(code, "%s", message)
 	if code == "AuthFailure" {
 		out.Status = http.StatusForbidden
 	}
@@ -164,12 +145,12 @@ func fromState(e *state.Error) *apiError {
 
 // faultWords are what EC2 answers when it is not well, or the caller not allowed.
 // https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
-var faultWords = map[string]*apiError{
-	"throttled":   {http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded."},
-	"internal":    {http.StatusInternalServerError, "InternalError", "An internal error has occurred"},
-	"unavailable": {http.StatusServiceUnavailable, "Unavailable", "The service is unavailable. Please try again shortly."},
-	"denied": {http.StatusForbidden, "UnauthorizedOperation",
-		"You are not authorized to perform this operation. Encoded authorization failure message: bG9vcGNsb3VkIHdhcyB0b2xkIHRv"},
+var faultWords = map[string]*query.Error{
+	"throttled":   {Status: http.StatusServiceUnavailable, Code: "RequestLimitExceeded", Message: "Request limit exceeded."},
+	"internal":    {Status: http.StatusInternalServerError, Code: "InternalError", Message: "An internal error has occurred"},
+	"unavailable": {Status: http.StatusServiceUnavailable, Code: "Unavailable", Message: "The service is unavailable. Please try again shortly."},
+	"denied": {Status: http.StatusForbidden, Code: "UnauthorizedOperation",
+		Message: "You are not authorized to perform this operation. Encoded authorization failure message: bG9vcGNsb3VkIHdhcyB0b2xkIHRv"},
 }
 
 // Fault tells how EC2 says that a call is throttled, failed inside (internal), met an

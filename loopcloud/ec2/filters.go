@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -54,7 +55,7 @@ func pick[T any](filters []filter, known attributes[T], things []T) ([]T, error)
 			return nil, err
 		}
 		if values += len(f.Values); values > maxFilterValues {
-			return nil, refuse("FilterLimitExceeded", "The maximum number of filter values specified on a single call is %d", maxFilterValues)
+			return nil, query.Refuse("FilterLimitExceeded", "The maximum number of filter values specified on a single call is %d", maxFilterValues)
 		}
 		things = slices.DeleteFunc(things, func(thing T) bool { return !state.Match(f.Values, of(thing)...) })
 	}
@@ -71,12 +72,12 @@ func (known attributes[T]) of(f filter) (func(T) []string, error) {
 	if of, ok := known[anyTag]; ok && isTag && key != "" {
 		return tagged(of, key), f.check()
 	}
-	return nil, refuse("InvalidParameterValue", "The filter '%s' is invalid", f.Name)
+	return nil, query.Refuse("InvalidParameterValue", "The filter '%s' is invalid", f.Name)
 }
 
 func (f filter) check() error {
 	if len(f.Values) == 0 {
-		return refuse("InvalidParameterValue", "The filter '%s' must have a value", f.Name)
+		return query.Refuse("InvalidParameterValue", "The filter '%s' must have a value", f.Name)
 	}
 	return nil
 }

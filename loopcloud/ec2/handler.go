@@ -1,118 +1,82 @@
 package ec2
 
 import (
-	"bytes"
-	"crypto/rand"
 	"encoding/xml"
-	"fmt"
-	"io"
-	"net/http"
-	"strconv"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
+
+// Handler is the EC2 endpoint of every region: which one is meant stands in the
+// request's signature.
+type Handler struct{ *query.Handler }
+
+// New makes a Handler of a cloud. It takes requests whose signature the
+// Authorizer accepts.
+func New(st *state.Cloud, authorize sigv4.Authorizer) *Handler {
+	return &Handler{query.New(query.Service{
+		Name: sigv4.EC2, Authorize: authorize, Unauthorized: authError,
+		MaxBody:  1 << 20, // RegisterImage with 64 KiB of UEFI data, escaped
+		BodyName: "request body", Repeated: "InvalidParameterCombination", Prologue: xml.Header,
+		Header:  map[string]string{"Content-Type": "text/xml;charset=UTF-8", "Cache-Control": "no-cache, no-store"},
+		Answer:  func(r *query.Request) (query.Document, error) { return answerTo(r, st) },
+		Refusal: wireError, Failure: failure,
+	})}
+}
+
+// answerTo does what the request asks for.
+func answerTo(r *query.Request, st *state.Cloud) (query.Document, error) {
+	none := query.Document{}
+	caller, err := r.Caller()
+	if err != nil {
+		return none, err
+	}
+	f, err := r.Form()
+	if err != nil {
+		return none, err
+	}
+	name, act, err := choose(f)
+	if err != nil {
+		return none, err
+	}
+	out, err := act(&call{st: st, request: r, caller: caller, action: name}, f)
+	if err != nil {
+		return none, err
+	}
+	out.setRequestID(r.ID)
+	return query.Document{Root: name + "Response", Namespace: namespace, Content: out}, nil
+}
 
 const (
 	// apiVersion is the only version of the API that is spoken.
 	apiVersion = "2016-11-15"
 	namespace  = "http://ec2.amazonaws.com/doc/" + apiVersion + "/"
-
-	// maxBody is more than the largest request there is: RegisterImage with 64 KiB
-	// of UEFI data, escaped.
-	maxBody = 1 << 20
 )
 
-// Handler is the EC2 endpoint of every region: which one is meant stands in the
-// request's signature.
-type Handler struct {
-	st        *state.Cloud
-	authorize sigv4.Authorizer
-}
-
-// New makes a Handler of a cloud. It takes requests whose signature the
-// Authorizer accepts.
-func New(st *state.Cloud, authorize sigv4.Authorizer) *Handler {
-	return &Handler{st: st, authorize: authorize}
-}
-
-// Action tells which action a request asks for, "" if none.
-func (h *Handler) Action(r *http.Request, body []byte) string {
-	f, err := parseForm(r, body)
-	if err != nil {
-		return ""
-	}
-	return f["Action"]
-}
-
-// Refuse answers a request with an error of EC2's form.
-func (h *Handler) Refuse(w http.ResponseWriter, status int, code, message string) {
-	writeError(w, newRequestID(), &apiError{Status: status, Code: code, Message: message})
-}
-
-// ServeHTTP answers one request.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	id := newRequestID()
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		writeError(w, id, refuse("MalformedQueryString", "The request body cannot be read: %v", err))
-		return
-	}
-	name, out, err := h.answer(r, body)
-	if err != nil {
-		writeError(w, id, wireError(err))
-		return
-	}
-	out.setRequestID(id)
-	writeXML(w, http.StatusOK, id, out, xml.StartElement{
-		Name: xml.Name{Local: name + "Response"},
-		Attr: []xml.Attr{{Name: xml.Name{Local: "xmlns"}, Value: namespace}},
-	})
-}
-
-// answer does what the request asks for, and names the action.
-func (h *Handler) answer(r *http.Request, body []byte) (string, response, error) {
-	caller, err := h.authorize(r, body, sigv4.EC2)
-	if err != nil {
-		return "", nil, authError(err)
-	}
-	f, err := parseForm(r, body)
-	if err != nil {
-		return "", nil, err
-	}
-	name, version := f["Action"], f["Version"]
-	if err := checkVersion(name, version); err != nil {
-		return "", nil, err
-	}
+// choose takes the action from the form.
+func choose(f query.Form) (string, action, error) {
+	name, version, err := f.TakeAction()
 	act, ok := actions[name]
-	if !ok {
-		return "", nil, refuse("InvalidAction", "The action %s is not valid for this web service.", name)
-	}
-	delete(f, "Action")
-	delete(f, "Version")
-	out, err := act(&call{st: h.st, caller: caller, authorize: h.authorize, action: name}, f)
-	return name, out, err
-}
-
-func checkVersion(action, version string) error {
 	switch {
-	case action == "":
-		return refuse("MissingAction", "The request must contain the parameter Action")
+	case err != nil:
 	case version == "":
-		return refuse("MissingParameter", "The request must contain the parameter Version")
+		err = query.Refuse("MissingParameter", "The request must contain the parameter Version")
 	case version != apiVersion:
-		return refuse("NoSuchVersion", "The requested version (%s) of service AmazonEC2 does not exist", version)
+		err = query.Refuse("NoSuchVersion", "The requested version (%s) of service AmazonEC2 does not exist", version)
+	case !ok:
+		err = query.Refuse("InvalidAction", "The action %s is not valid for this web service.", name)
 	}
-	return nil
+	return name, act, err
 }
 
 // call is one request: on whose behalf, where, and what for.
 type call struct {
-	st        *state.Cloud
-	caller    state.Caller
-	authorize sigv4.Authorizer
-	action    string
+	st      *state.Cloud
+	request *query.Request
+	caller  state.Caller
+	action  string
 }
 
 // response is what an action answers: a struct that embeds answer.
@@ -142,14 +106,14 @@ type common struct {
 func (in common) isDryRun() bool { return in.DryRun }
 
 // action decodes the parameters, does what they ask for, and answers.
-type action func(*call, form) (response, error)
+type action func(*call, query.Form) (response, error)
 
 // changing makes an action of a function that changes something; it hands DryRun
 // on to the state.
 func changing[In any, Out response](act func(*call, *In) (Out, error)) action {
-	return func(c *call, f form) (response, error) {
+	return func(c *call, f query.Form) (response, error) {
 		in := new(In)
-		if err := decode(f, in); err != nil {
+		if err := f.Decode(in); err != nil {
 			return nil, err
 		}
 		return act(c, in)
@@ -159,9 +123,9 @@ func changing[In any, Out response](act func(*call, *In) (Out, error)) action {
 // reading makes an action of a function that only reads: with DryRun, it is done
 // and its answer kept back.
 func reading[In interface{ isDryRun() bool }, Out response](act func(*call, *In) (Out, error)) action {
-	return func(c *call, f form) (response, error) {
+	return func(c *call, f query.Form) (response, error) {
 		in := new(In)
-		if err := decode(f, in); err != nil {
+		if err := f.Decode(in); err != nil {
 			return nil, err
 		}
 		out, err := act(c, in)
@@ -180,33 +144,8 @@ type errorBody struct {
 	RequestID string
 }
 
-func writeError(w http.ResponseWriter, id string, e *apiError) {
-	body := errorBody{Code: e.Code, Message: e.Message, RequestID: id}
-	writeXML(w, e.Status, id, body, xml.StartElement{Name: xml.Name{Local: "Response"}})
-}
-
-func writeXML(w http.ResponseWriter, status int, id string, body any, root xml.StartElement) {
-	var buf bytes.Buffer
-	buf.WriteString(xml.Header)
-	if err := xml.NewEncoder(&buf).EncodeElement(body, root); err != nil {
-		http.Error(w, fmt.Sprintf("cannot encode the answer to request %s: %v", id, err), http.StatusInternalServerError)
-		return
-	}
-	header := w.Header()
-	header.Set("Content-Type", "text/xml;charset=UTF-8")
-	header.Set("Content-Length", strconv.Itoa(buf.Len()))
-	header.Set("Cache-Control", "no-cache, no-store")
-	header.Set("X-Amzn-Requestid", id)
-	w.WriteHeader(status)
-	_, _ = w.Write(buf.Bytes()) // a client that went away misses its answer
-}
-
-// newRequestID makes up a UUID, the form of EC2's request ids.
-func newRequestID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails: crypto/rand ends the program instead
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+func failure(e *query.Error, id string) query.Document {
+	return query.Document{Root: "Response", Content: errorBody{Code: e.Code, Message: e.Message, RequestID: id}}
 }
 
 // set is a list as EC2 writes it: <nameSet><item>…</item></nameSet>. An empty

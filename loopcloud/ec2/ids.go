@@ -1,6 +1,10 @@
 package ec2
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
+)
 
 // The ids of requests. They are types so that the decoder can refuse what cannot
 // be an id with the code that EC2 has for it.
@@ -11,19 +15,19 @@ type (
 	instanceID string
 )
 
-func (id volumeID) check() error {
+func (id volumeID) Check() error {
 	return checkID(string(id), "vol-", "InvalidVolumeID.Malformed")
 }
 
-func (id snapshotID) check() error {
+func (id snapshotID) Check() error {
 	return checkID(string(id), "snap-", "InvalidSnapshotID.Malformed")
 }
 
-func (id imageID) check() error {
+func (id imageID) Check() error {
 	return checkID(string(id), "ami-", "InvalidAMIID.Malformed")
 }
 
-func (id instanceID) check() error {
+func (id instanceID) Check() error {
 	return checkID(string(id), "i-", "InvalidInstanceID.Malformed")
 }
 
@@ -32,7 +36,7 @@ func checkID(id, prefix, code string) error {
 	digits, ok := strings.CutPrefix(id, prefix)
 	hex := strings.Trim(digits, "0123456789abcdef") == ""
 	if !ok || !hex || len(digits) != 8 && len(digits) != 17 {
-		return refuse(code, "Invalid id: %q (expecting \"%s...\")", id, prefix)
+		return query.Refuse(code, "Invalid id: %q (expecting \"%s...\")", id, prefix)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -46,12 +47,12 @@ func (in *modifyImageAttributeInput) attribute() (string, error) {
 			continue
 		}
 		if name != "" {
-			return "", refuse("InvalidParameterCombination", "The attributes %s and %s cannot be modified at once", name, other)
+			return "", query.Refuse("InvalidParameterCombination", "The attributes %s and %s cannot be modified at once", name, other)
 		}
 		name = other
 	}
 	if name == "" {
-		return "", refuse("InvalidParameterCombination", "No attributes specified.")
+		return "", query.Refuse("InvalidParameterCombination", "No attributes specified.")
 	}
 	if _, known := given[name]; !known {
 		return "", badAttribute(name)
@@ -88,7 +89,7 @@ func (in *modifyImageAttributeInput) modify(attribute string, i *state.Image) er
 	switch attribute {
 	case productCodes:
 		if len(in.ProductCodes) == 0 {
-			return refuse("MissingParameter", "The request must contain the parameter ProductCode")
+			return query.Refuse("MissingParameter", "The request must contain the parameter ProductCode")
 		}
 		i.ProductCodes = append(i.ProductCodes, in.ProductCodes...)
 		return nil
@@ -100,7 +101,7 @@ func (in *modifyImageAttributeInput) modify(attribute string, i *state.Image) er
 		return err
 	}
 	if version != "v2.0" {
-		return refuse("InvalidParameterValue", "Value (%s) for parameter imdsSupport is invalid.", version)
+		return query.Refuse("InvalidParameterValue", "Value (%s) for parameter imdsSupport is invalid.", version)
 	}
 	i.IMDS = version
 	return nil
@@ -112,7 +113,7 @@ func (in *modifyImageAttributeInput) set(value, to *string) error {
 		value = in.Value
 	}
 	if value == nil {
-		return refuse("MissingParameter", "The request must contain the parameter Value")
+		return query.Refuse("MissingParameter", "The request must contain the parameter Value")
 	}
 	*to = *value
 	return nil

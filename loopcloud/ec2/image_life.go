@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -73,11 +74,11 @@ type enableImageDeprecationInput struct {
 func (c *call) enableImageDeprecation(in *enableImageDeprecationInput) (*done, error) {
 	now := c.st.Now()
 	if !in.At.After(now) || in.At.After(now.AddDate(10, 0, 0)) {
-		return nil, refuse("InvalidParameterValue", "The deprecation time %s is not in the next ten years", stamp(in.At))
+		return nil, query.Refuse("InvalidParameterValue", "The deprecation time %s is not in the next ten years", stamp(in.At))
 	}
 	_, err := c.st.UpdateImage(c.caller, string(in.ImageID), func(i *state.Image) error {
 		if i.Launch.Public && in.At.After(i.Created.AddDate(2, 0, 0)) {
-			return refuse("InvalidParameterValue", "The deprecation time %s is more than two years after the creation of a public image", stamp(in.At))
+			return query.Refuse("InvalidParameterValue", "The deprecation time %s is more than two years after the creation of a public image", stamp(in.At))
 		}
 		i.Deprecated = in.At.Round(time.Minute)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -94,11 +95,11 @@ func (in *registerImageInput) attributes() (state.ImageAttributes, error) {
 		{"sriovNetSupport", in.SRIOV, []string{"simple"}},
 	} {
 		if p.value != "" && !slices.Contains(p.known, p.value) {
-			return state.ImageAttributes{}, refuse("InvalidParameterValue", "Value (%s) for parameter %s is invalid.", p.value, p.name)
+			return state.ImageAttributes{}, query.Refuse("InvalidParameterValue", "Value (%s) for parameter %s is invalid.", p.value, p.name)
 		}
 	}
 	if _, err := base64.StdEncoding.DecodeString(in.UEFIData); err != nil {
-		return state.ImageAttributes{}, refuse("InvalidParameterValue", "The UefiData is not base64: %v", err)
+		return state.ImageAttributes{}, query.Refuse("InvalidParameterValue", "The UefiData is not base64: %v", err)
 	}
 	return state.ImageAttributes{
 		Architecture: cmp.Or(in.Architecture, "i386"), Virtualization: cmp.Or(in.Virtualization, "paravirtual"),
@@ -116,10 +117,10 @@ func stateMappings(in []mapping) ([]state.Mapping, error) {
 		}
 		v := m.Volume
 		if v.KMSKeyID != "" && (v.Encrypted == nil || !*v.Encrypted) {
-			return nil, refuse("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
+			return nil, query.Refuse("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
 		}
 		if v.SnapshotID != "" && v.Encrypted != nil {
-			return nil, refuse("InvalidBlockDeviceMapping", "the encrypted flag cannot be specified since device %s has a snapshot specified.", m.Device)
+			return nil, query.Refuse("InvalidBlockDeviceMapping", "the encrypted flag cannot be specified since device %s has a snapshot specified.", m.Device)
 		}
 		out[i].Volume = &state.MappedVolume{
 			SnapshotID: string(v.SnapshotID), SizeGiB: v.SizeGiB, Type: v.Type,
@@ -138,7 +139,7 @@ func badMapping(err error) error {
 	if !errors.As(err, &refusal) || refusal.Kind != state.InvalidValue || refusal.Resource == "name" {
 		return err
 	}
-	return refuse("InvalidBlockDeviceMapping", "%s", refusal.Error())
+	return query.Refuse("InvalidBlockDeviceMapping", "%s", refusal.Error())
 }
 
 // imageItem is an image in a response.
@@ -371,9 +372,9 @@ func (c *call) namedImages(ids []imageID) ([]state.Image, error) {
 	case 0:
 		return found, nil
 	case 1:
-		return nil, refuse("InvalidAMIID.NotFound", "The image id '[%s]' does not exist", missing[0])
+		return nil, query.Refuse("InvalidAMIID.NotFound", "The image id '[%s]' does not exist", missing[0])
 	default:
-		return nil, refuse("InvalidAMIID.NotFound", "The image ids '%v' do not exist", missing)
+		return nil, query.Refuse("InvalidAMIID.NotFound", "The image ids '%v' do not exist", missing)
 	}
 }
 
@@ -413,7 +414,7 @@ func (c *call) copyImage(in *copyImageInput) (*imageIDOutput, error) {
 // https://docs.aws.amazon.com/ebs/latest/userguide/time-based-copies.html
 func checkMinutes(name string, minutes *int64) error {
 	if minutes != nil && (*minutes < 15 || *minutes > 2880 || *minutes%15 != 0) {
-		return refuse("InvalidParameterValue", "Value (%d) for parameter %s is invalid. It must be a multiple of 15 from 15 to 2880.", *minutes, name)
+		return query.Refuse("InvalidParameterValue", "Value (%d) for parameter %s is invalid. It must be a multiple of 15 from 15 to 2880.", *minutes, name)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -93,7 +94,7 @@ type runInstancesOutput struct {
 
 func (c *call) runInstances(in *runInstancesInput) (*runInstancesOutput, error) {
 	if in.MinCount < 1 || in.MaxCount < in.MinCount || in.MaxCount > maxInstances {
-		return nil, refuse("InvalidParameterValue", "Invalid value '%d' for maxCount. It must be from minCount to %d, and minCount 1 or more", in.MaxCount, maxInstances)
+		return nil, query.Refuse("InvalidParameterValue", "Invalid value '%d' for maxCount. It must be from minCount to %d, and minCount 1 or more", in.MaxCount, maxInstances)
 	}
 	tags, err := in.tagsOf("instance", "volume")
 	if err != nil {
@@ -205,7 +206,7 @@ func (c *call) describeInstances(in *describeInstancesInput) (*describeInstances
 func (c *call) instances(ids []string) ([]instance, error) {
 	vms, missing := named(c.st.VMs(c.caller), ids, func(vm state.VM) string { return vm.ID })
 	if len(missing) > 0 {
-		return nil, refuse("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", missing[0])
+		return nil, query.Refuse("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", missing[0])
 	}
 	attached := map[string][]state.Attachment{}
 	for _, v := range c.st.Volumes(c.caller) {
@@ -266,11 +267,11 @@ type instanceUEFIDataOutput struct {
 func (c *call) instanceUEFIData(in *instanceUEFIDataInput) (*instanceUEFIDataOutput, error) {
 	found, missing := named(c.st.VMs(c.caller), []string{string(in.InstanceID)}, func(v state.VM) string { return v.ID })
 	if len(missing) > 0 {
-		return nil, refuse("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", missing[0])
+		return nil, query.Refuse("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", missing[0])
 	}
 	vm := found[0]
 	if !strings.HasPrefix(vm.BootMode, "uefi") {
-		return nil, refuse("UnsupportedOperation", "The instance %s does not support UEFI", vm.ID)
+		return nil, query.Refuse("UnsupportedOperation", "The instance %s does not support UEFI", vm.ID)
 	}
 	return &instanceUEFIDataOutput{InstanceID: vm.ID, Data: vm.UEFIData}, nil
 }

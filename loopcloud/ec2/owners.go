@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -34,7 +35,7 @@ func (c *call) owners(names []string) ([]string, error) {
 		case account != "":
 			ids = append(ids, account)
 		case !slices.Contains(amazonAliases, name):
-			return nil, refuse("InvalidUserID.Malformed", "Invalid user id: %q", name)
+			return nil, query.Refuse("InvalidUserID.Malformed", "Invalid user id: %q", name)
 		}
 	}
 	return ids, nil
@@ -133,7 +134,7 @@ func (g grantees) permissions() (state.Permissions, error) {
 }
 
 func badItem(value, kind string) error {
-	return refuse("InvalidAMIAttributeItemValue", "Invalid attribute item value %q for %s item type.", value, kind)
+	return query.Refuse("InvalidAMIAttributeItemValue", "Invalid attribute item value %q for %s item type.", value, kind)
 }
 
 // says tells whether the change adds, or removes, the same as the other way does.
@@ -149,19 +150,19 @@ func (p permissionChange) says(operation string, g grantees) bool {
 func readChange(operation string, g grantees, p permissionChange) (state.PermissionChange, error) {
 	switch {
 	case !g.nobody() && !p.isEmpty() && !p.says(operation, g):
-		return state.PermissionChange{}, refuse("InvalidParameterCombination", "Both forms of an attribute's items cannot be used at once")
+		return state.PermissionChange{}, query.Refuse("InvalidParameterCombination", "Both forms of an attribute's items cannot be used at once")
 	case !p.isEmpty():
 		return changeOf(granteesOf(p.Add), granteesOf(p.Remove))
 	case g.nobody():
-		return state.PermissionChange{}, refuse("MissingParameter", "The request must contain the items to add or remove")
+		return state.PermissionChange{}, query.Refuse("MissingParameter", "The request must contain the items to add or remove")
 	case operation == "add":
 		return changeOf(g, grantees{})
 	case operation == "remove":
 		return changeOf(grantees{}, g)
 	case operation == "":
-		return state.PermissionChange{}, refuse("MissingParameter", "The request must contain the parameter OperationType")
+		return state.PermissionChange{}, query.Refuse("MissingParameter", "The request must contain the parameter OperationType")
 	}
-	return state.PermissionChange{}, refuse("InvalidParameterValue", "Value (%s) for parameter operationType is invalid.", operation)
+	return state.PermissionChange{}, query.Refuse("InvalidParameterValue", "Value (%s) for parameter operationType is invalid.", operation)
 }
 
 func changeOf(add, remove grantees) (out state.PermissionChange, err error) {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 )
 
 // maxPage is the most things that a page has, whatever was asked for.
@@ -24,10 +26,10 @@ func (p paging) checkPage(smallest int64, ids int) error {
 		return nil
 	}
 	if *p.MaxResults < smallest {
-		return refuse("InvalidParameterValue", "Value ( %d ) for parameter maxResults is invalid. Expecting a value of %d or more.", *p.MaxResults, smallest)
+		return query.Refuse("InvalidParameterValue", "Value ( %d ) for parameter maxResults is invalid. Expecting a value of %d or more.", *p.MaxResults, smallest)
 	}
 	if ids > 0 {
-		return refuse("InvalidParameterCombination", "The parameter maxResults cannot be used with a list of ids")
+		return query.Refuse("InvalidParameterCombination", "The parameter maxResults cannot be used with a list of ids")
 	}
 	return nil
 }
@@ -68,7 +70,7 @@ func (c *call) readToken(token string) (string, error) {
 	text, err := base64.URLEncoding.DecodeString(token)
 	action, place, ok := strings.Cut(string(text), "\n")
 	if err != nil || !ok || action != c.action {
-		return "", refuse("InvalidNextToken", "The specified NextToken is not valid: %s", token)
+		return "", query.Refuse("InvalidNextToken", "The specified NextToken is not valid: %s", token)
 	}
 	return place, nil
 }

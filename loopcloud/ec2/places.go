@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -45,7 +46,7 @@ func (c *call) describeRegions(in *describeRegionsInput) (*describeRegionsOutput
 	}
 	regions, missing := named(regions, in.Names, func(r state.Region) string { return r.Name })
 	if len(missing) > 0 {
-		return nil, refuse("InvalidParameterValue", "Invalid region names provided: [%s]", missing[0])
+		return nil, query.Refuse("InvalidParameterValue", "Invalid region names provided: [%s]", missing[0])
 	}
 	regions, err := pick(in.Filters, regionFilters, regions)
 	if err != nil {
@@ -104,11 +105,11 @@ func (c *call) zoneFilters() attributes[zoneName] {
 func (c *call) describeZones(in *describeZonesInput) (*describeZonesOutput, error) {
 	zones, missing := named(c.zones(), in.Names, func(z zoneName) string { return string(z) })
 	if len(missing) > 0 {
-		return nil, refuse("InvalidParameterValue", "Invalid availability zone: [%s]", missing[0])
+		return nil, query.Refuse("InvalidParameterValue", "Invalid availability zone: [%s]", missing[0])
 	}
 	zones, missing = named(zones, in.IDs, func(z zoneName) string { return state.ZoneID(string(z)) })
 	if len(missing) > 0 {
-		return nil, refuse("InvalidParameterValue", "Invalid availability zone-id: [%s]", missing[0])
+		return nil, query.Refuse("InvalidParameterValue", "Invalid availability zone-id: [%s]", missing[0])
 	}
 	zones, err := pick(in.Filters, c.zoneFilters(), zones)
 	if err != nil {

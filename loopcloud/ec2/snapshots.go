@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -118,7 +118,7 @@ func (c *call) describeSnapshots(in *describeSnapshotsInput) (*describeSnapshots
 func (c *call) snapshots(in *describeSnapshotsInput) ([]state.Snapshot, error) {
 	found, missing := named(c.st.Snapshots(c.caller), plain(in.IDs), func(s state.Snapshot) string { return s.ID })
 	if len(missing) > 0 {
-		return nil, refuse("InvalidSnapshot.NotFound", "The snapshot '%s' does not exist.", missing[0])
+		return nil, query.Refuse("InvalidSnapshot.NotFound", "The snapshot '%s' does not exist.", missing[0])
 	}
 	owners, err := c.owners(in.Owners)
 	if err != nil {
@@ -208,21 +208,21 @@ func (c *call) copySnapshot(in *copySnapshotInput) (*copySnapshotOutput, error) 
 // checkCopy checks what a client says of the two regions, as far as it says it.
 func (c *call) checkCopy(in *copySnapshotInput) error {
 	if in.DestinationRegion != "" && in.DestinationRegion != c.caller.Region {
-		return refuse("InvalidParameterValue", "Invalid value '%s' for DestinationRegion: the request was sent to %s", in.DestinationRegion, c.caller.Region)
+		return query.Refuse("InvalidParameterValue", "Invalid value '%s' for DestinationRegion: the request was sent to %s", in.DestinationRegion, c.caller.Region)
 	}
 	if in.PresignedURL == "" {
 		return nil
 	}
 	r, err := http.NewRequest(http.MethodGet, in.PresignedURL, nil) //nolint:noctx // never sent: only its signature is looked at
 	if err != nil {
-		return refuse("InvalidParameterValue", "Invalid value for PresignedUrl: %v", err)
+		return query.Refuse("InvalidParameterValue", "Invalid value for PresignedUrl: %v", err)
 	}
-	source, err := c.authorize(r, nil, sigv4.EC2)
+	source, err := c.request.CallerOf(r, nil)
 	if err != nil {
-		return authError(err)
+		return err
 	}
 	if source != (state.Caller{Account: c.caller.Account, Region: in.SourceRegion}) {
-		return refuse("InvalidParameterValue", "The PresignedUrl is not for a copy from %s", in.SourceRegion)
+		return query.Refuse("InvalidParameterValue", "The PresignedUrl is not for a copy from %s", in.SourceRegion)
 	}
 	return nil
 }
@@ -251,7 +251,7 @@ func (c *call) modifySnapshotAttribute(in *modifySnapshotAttributeInput) (*done,
 		return nil, err
 	}
 	if len(ch.Add.Organizations)+len(ch.Add.OrganizationalUnits) > 0 {
-		return nil, refuse("InvalidParameterValue", "A snapshot cannot be shared with an organization")
+		return nil, query.Refuse("InvalidParameterValue", "A snapshot cannot be shared with an organization")
 	}
 	_, err = c.st.ShareSnapshot(c.caller, string(in.SnapshotID), ch, in.DryRun)
 	return succeeded(err)
@@ -292,7 +292,7 @@ func (c *call) describeSnapshotAttribute(in *describeSnapshotAttributeInput) (*d
 }
 
 func badAttribute(name string) error {
-	return refuse("InvalidParameterValue", "Value (%s) for parameter attribute is invalid. Unknown attribute.", name)
+	return query.Refuse("InvalidParameterValue", "Value (%s) for parameter attribute is invalid. Unknown attribute.", name)
 }
 
 // notOwner refuses what only the owner of a thing may see.

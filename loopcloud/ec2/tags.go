@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -35,11 +36,11 @@ func (t tag) value() string {
 func (t tag) check() error {
 	switch {
 	case strings.HasPrefix(strings.ToLower(t.Key), "aws:"):
-		return refuse("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use")
+		return query.Refuse("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use")
 	case utf8.RuneCountInString(t.Key) > maxTagKey:
-		return refuse("InvalidParameterValue", "Tag key exceeds the maximum length of %d characters", maxTagKey)
+		return query.Refuse("InvalidParameterValue", "Tag key exceeds the maximum length of %d characters", maxTagKey)
 	case utf8.RuneCountInString(t.value()) > maxTagValue:
-		return refuse("InvalidParameterValue", "Tag value exceeds the maximum length of %d characters", maxTagValue)
+		return query.Refuse("InvalidParameterValue", "Tag value exceeds the maximum length of %d characters", maxTagValue)
 	}
 	return nil
 }
@@ -47,7 +48,7 @@ func (t tag) check() error {
 // tagMap checks the tags of one thing.
 func tagMap(tags []tag) (map[string]string, error) {
 	if len(tags) > maxTags {
-		return nil, refuse("TagLimitExceeded", "The maximum number of tags for a resource is %d", maxTags)
+		return nil, query.Refuse("TagLimitExceeded", "The maximum number of tags for a resource is %d", maxTags)
 	}
 	out := make(map[string]string, len(tags))
 	for _, t := range tags {
@@ -55,7 +56,7 @@ func tagMap(tags []tag) (map[string]string, error) {
 			return nil, err
 		}
 		if _, twice := out[t.Key]; twice {
-			return nil, refuse("InvalidParameterValue", "Duplicate tag key '%s' specified.", t.Key)
+			return nil, query.Refuse("InvalidParameterValue", "Duplicate tag key '%s' specified.", t.Key)
 		}
 		out[t.Key] = t.value()
 	}
@@ -78,10 +79,10 @@ func (s tagSpecifications) tagsOf(types ...string) (map[string]map[string]string
 	out := map[string]map[string]string{}
 	for _, spec := range s.Specifications {
 		if !slices.Contains(types, spec.ResourceType) {
-			return nil, refuse("InvalidParameterValue", "'%s' is not a valid taggable resource type for this operation.", spec.ResourceType)
+			return nil, query.Refuse("InvalidParameterValue", "'%s' is not a valid taggable resource type for this operation.", spec.ResourceType)
 		}
 		if _, twice := out[spec.ResourceType]; twice {
-			return nil, refuse("InvalidParameterValue", "The resource type '%s' is specified more than once.", spec.ResourceType)
+			return nil, query.Refuse("InvalidParameterValue", "The resource type '%s' is specified more than once.", spec.ResourceType)
 		}
 		tags, err := tagMap(spec.Tags)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -96,7 +97,7 @@ func (c *call) checkIO1(kind string, iops, size int64, snapshot snapshotID) erro
 		size = found[0].SizeGiB
 	}
 	if size > 0 && iops > max(100, io1PerGiB*size) {
-		return refuse("InvalidParameterValue", "Iops to volume size ratio of %f is too high; maximum is %d", float64(iops)/float64(size), io1PerGiB)
+		return query.Refuse("InvalidParameterValue", "Iops to volume size ratio of %f is too high; maximum is %d", float64(iops)/float64(size), io1PerGiB)
 	}
 	return nil
 }
@@ -176,7 +177,7 @@ func (c *call) volumes(ids []volumeID) ([]state.Volume, error) {
 	all := slices.DeleteFunc(c.st.Volumes(c.caller), func(v state.Volume) bool { return v.State == state.VolumeDeleting })
 	found, missing := named(all, plain(ids), func(v state.Volume) string { return v.ID })
 	if len(missing) > 0 {
-		return nil, refuse("InvalidVolume.NotFound", "The volume '%s' does not exist.", missing[0])
+		return nil, query.Refuse("InvalidVolume.NotFound", "The volume '%s' does not exist.", missing[0])
 	}
 	return found, nil
 }
@@ -214,7 +215,7 @@ var deviceNames = regexp.MustCompile(`^/dev/((sd|xvd)[a-z]{1,2}|sda1)$`)
 
 func (c *call) attachVolume(in *attachVolumeInput) (*attachmentOutput, error) {
 	if !deviceNames.MatchString(in.Device) {
-		return nil, refuse("InvalidParameterValue", "Value (%[1]s) for parameter device is invalid. %[1]s is not a valid EBS device name.", in.Device)
+		return nil, query.Refuse("InvalidParameterValue", "Value (%[1]s) for parameter device is invalid. %[1]s is not a valid EBS device name.", in.Device)
 	}
 	a, err := c.st.AttachVolume(c.caller, state.AttachRequest{
 		VolumeID: string(in.VolumeID), VMID: string(in.InstanceID), Device: in.Device, DryRun: in.DryRun,
@@ -358,7 +359,7 @@ func (c *call) modified(ids []volumeID) ([]state.Volume, error) {
 		return v.Modification == nil
 	})
 	if len(ids) > 0 && len(never) > 0 {
-		return nil, refuse("InvalidVolumeModification.NotFound", "Modification for volume '%s' does not exist.", strings.Join(never, "', '"))
+		return nil, query.Refuse("InvalidVolumeModification.NotFound", "Modification for volume '%s' does not exist.", strings.Join(never, "', '"))
 	}
 	return volumes, nil
 }

@@ -6,10 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -34,19 +33,12 @@ type call struct {
 	st     *state.Cloud
 	caller state.Caller
 	key    state.Key
-	form   form
-}
-
-// take answers a parameter, empty if it is not given.
-func (c *call) take(name string) string {
-	value := c.form[name]
-	delete(c.form, name)
-	return value
+	form   query.Form
 }
 
 // require answers a parameter that must be given.
 func (c *call) require(name string) (string, error) {
-	value := c.take(name)
+	value := c.form.Take(name)
 	if value == "" {
 		return "", invalid("Value null at '%s' failed to satisfy constraint: Member must not be null", name)
 	}
@@ -62,17 +54,12 @@ func (c *call) list(name, field string) []string {
 		if _, ok := c.form[full]; !ok {
 			return values
 		}
-		values = append(values, c.take(full))
+		values = append(values, c.form.Take(full))
 	}
 }
 
 // done refuses parameters that nobody took.
-func (c *call) done() error {
-	if len(c.form) > 0 {
-		return invalid("The parameter %s is not recognized", slices.Min(slices.Collect(maps.Keys(c.form))))
-	}
-	return nil
-}
+func (c *call) done() error { return c.form.Done(validation) }
 
 // arn is who the caller is. A key that is no session's is a user's.
 func (c *call) arn() string {
@@ -117,7 +104,7 @@ func (c *call) decodeMessage() (any, error) {
 	}
 	text, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || !json.Valid(text) {
-		return nil, refuse("InvalidAuthorizationMessageException", "The message is none that this cloud encoded")
+		return nil, query.Refuse("InvalidAuthorizationMessageException", "The message is none that this cloud encoded")
 	}
 	return struct{ DecodedMessage string }{string(text)}, c.done()
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -49,7 +50,7 @@ const (
 
 // duration takes DurationSeconds.
 func (c *call) duration(longest, usual time.Duration) (time.Duration, error) {
-	text := c.take("DurationSeconds")
+	text := c.form.Take("DurationSeconds")
 	if text == "" {
 		return usual, nil
 	}
@@ -69,7 +70,7 @@ func (c *call) assumeRole() (any, error) {
 	if c.key.Session != nil {
 		longest = chainedSession
 	}
-	if id := c.take("ExternalId"); id != "" && (!externalID.MatchString(id) || len(id) > 1224) {
+	if id := c.form.Take("ExternalId"); id != "" && (!externalID.MatchString(id) || len(id) > 1224) {
 		return nil, invalid("Value '%s' at 'externalId' failed to satisfy constraint", id)
 	}
 	if err := c.checkTags(); err != nil {
@@ -115,7 +116,7 @@ func (c *call) assume(permission, who string, longest time.Duration) (*roleResul
 	session := fmt.Sprintf("arn:aws:sts::%s:assumed-role/%s/%s", role[1], role[3], name)
 	key, err := c.st.NewSession(role[1], session, time.Now().Add(life))
 	if err != nil {
-		return nil, forbid("AccessDenied", "User: %s is not authorized to perform: %s on resource: %s", who, permission, arn)
+		return nil, query.Forbid("AccessDenied", "User: %s is not authorized to perform: %s on resource: %s", who, permission, arn)
 	}
 	parent, _, _ := cutLast(session)
 	return &roleResult{Credentials: keysOf(key), AssumedRoleUser: assumed{session, uniqueID("AROA", parent) + ":" + name}}, nil
@@ -123,14 +124,14 @@ func (c *call) assume(permission, who string, longest time.Duration) (*roleResul
 
 // checkMFA takes the device and its code.
 func (c *call) checkMFA() error {
-	serial, code := c.take("SerialNumber"), c.take("TokenCode")
+	serial, code := c.form.Take("SerialNumber"), c.form.Take("TokenCode")
 	switch {
 	case serial == "" && code == "":
 		return nil
 	case serial == "" || !mfaCode.MatchString(code):
 		return invalid("SerialNumber and TokenCode, of six digits, go together")
 	case code == "000000":
-		return forbid("AccessDenied", "MultiFactorAuthentication failed with invalid MFA one time pass code.")
+		return query.Forbid("AccessDenied", "MultiFactorAuthentication failed with invalid MFA one time pass code.")
 	}
 	return nil
 }
@@ -140,7 +141,7 @@ func (c *call) checkTags() error {
 	tagged := map[string]bool{}
 	for _, key := range c.list("Tags", ".Key") {
 		if tagged[key] {
-			return refuse("InvalidParameterValue", "Duplicate tag keys found: %s", key)
+			return query.Refuse("InvalidParameterValue", "Duplicate tag keys found: %s", key)
 		}
 		tagged[key] = true
 	}
@@ -149,7 +150,7 @@ func (c *call) checkTags() error {
 	}
 	for _, key := range c.list("TransitiveTagKeys", "") {
 		if !tagged[key] {
-			return refuse("InvalidParameterValue", "The transitive tag key %s is none of the tags", key)
+			return query.Refuse("InvalidParameterValue", "The transitive tag key %s is none of the tags", key)
 		}
 	}
 	return nil
@@ -157,8 +158,8 @@ func (c *call) checkTags() error {
 
 // checkPolicies takes the policies that narrow a session.
 func (c *call) checkPolicies() error {
-	if policy := c.take("Policy"); policy != "" && (!json.Valid([]byte(policy)) || len(policy) > 2048) {
-		return refuse("MalformedPolicyDocument", "The policy is not in the valid JSON format, or is longer than 2048 characters.")
+	if policy := c.form.Take("Policy"); policy != "" && (!json.Valid([]byte(policy)) || len(policy) > 2048) {
+		return query.Refuse("MalformedPolicyDocument", "The policy is not in the valid JSON format, or is longer than 2048 characters.")
 	}
 	for _, arn := range c.list("PolicyArns", ".arn") {
 		if !strings.HasPrefix(arn, "arn:aws") || !strings.Contains(arn, ":policy/") {
@@ -199,21 +200,21 @@ func readClaims(token string) (claims, error) {
 	var said claims
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return said, refuse("InvalidIdentityToken", "The ID Token provided is not a valid JWT.")
+		return said, query.Refuse("InvalidIdentityToken", "The ID Token provided is not a valid JWT.")
 	}
 	text, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil || json.Unmarshal(text, &said) != nil || said.Subject == "" {
-		return said, refuse("InvalidIdentityToken", "The ID Token provided is not a valid JWT with a subject.")
+		return said, query.Refuse("InvalidIdentityToken", "The ID Token provided is not a valid JWT with a subject.")
 	}
 	if said.Expires != 0 && time.Now().Unix() >= said.Expires {
-		return said, refuse("ExpiredTokenException", "Token expired: current date/time must be before the expiration date/time")
+		return said, query.Refuse("ExpiredTokenException", "Token expired: current date/time must be before the expiration date/time")
 	}
 	return said, nil
 }
 
 func (c *call) sessionToken() (any, error) {
 	if c.key.Session != nil {
-		return nil, forbid("AccessDenied", "Cannot call GetSessionToken with session credentials")
+		return nil, query.Forbid("AccessDenied", "Cannot call GetSessionToken with session credentials")
 	}
 	if err := c.checkMFA(); err != nil {
 		return nil, err

@@ -1,9 +1,9 @@
-package ec2
+package query
 
 import (
 	"errors"
+	"maps"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"reflect"
 	"strings"
@@ -14,18 +14,45 @@ import (
 // everything has a field of each kind that a request can have.
 type everything struct {
 	common
-	Name    string       `query:"Name,required"`
-	Count   int64        `query:"Count"`
-	Maybe   *bool        `query:"Maybe"`
-	At      time.Time    `query:"At"`
-	ID      volumeID     `query:"VolumeId"`
-	IDs     []imageID    `query:"ImageId"`
-	Words   []string     `query:"Word"`
-	Text    *string      `query:"Text"`
-	Place   placement    `query:"Placement"`
-	Deep    *deep        `query:"Deep"`
-	Filters []filter     `query:"Filter"`
-	Hosts   []instanceID `query:"InstanceId"`
+	Name    string     `query:"Name,required"`
+	Count   int64      `query:"Count"`
+	Maybe   *bool      `query:"Maybe"`
+	At      time.Time  `query:"At"`
+	ID      volumeID   `query:"VolumeId"`
+	IDs     []volumeID `query:"OtherId"`
+	Words   []string   `query:"Word"`
+	Text    *string    `query:"Text"`
+	Place   placement  `query:"Placement"`
+	Deep    *deep      `query:"Deep"`
+	Filters []filter   `query:"Filter"`
+}
+
+type common struct {
+	DryRun bool `query:"DryRun"`
+}
+
+type placement struct {
+	Zone string `query:"AvailabilityZone"`
+}
+
+type filter struct {
+	Name   string   `query:"Name,required"`
+	Values []string `query:"Value"`
+}
+
+type tag struct {
+	Key   string  `query:"Key,required"`
+	Value *string `query:"Value"`
+}
+
+// volumeID is a value that knows whether it can be one.
+type volumeID string
+
+func (id volumeID) Check() error {
+	if !strings.HasPrefix(string(id), "vol-") {
+		return Refuse("InvalidVolumeID.Malformed", "Invalid id: %q", string(id))
+	}
+	return nil
 }
 
 type deep struct {
@@ -40,7 +67,7 @@ func TestDecode(t *testing.T) {
 		"Name=a&At=2026-03-04T05:06:07Z":                            {Name: "a", At: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)},
 		"Name=a&VolumeId=vol-01234567":                              {Name: "a", ID: "vol-01234567"},
 		"Name=a&VolumeId=":                                          {Name: "a"},
-		"Name=a&ImageId.2=ami-22222222&ImageId.1=ami-11111111":      {Name: "a", IDs: []imageID{"ami-11111111", "ami-22222222"}},
+		"Name=a&OtherId.2=vol-22222222&OtherId.1=vol-11111111":      {Name: "a", IDs: []volumeID{"vol-11111111", "vol-22222222"}},
 		"Name=a&Word.10=j&Word.9=i&Word.100=k":                      {Name: "a", Words: []string{"i", "j", "k"}},
 		"Name=a&Text=":                                              {Name: "a", Text: &empty},
 		"Name=a&Placement.AvailabilityZone=z":                       {Name: "a", Place: placement{Zone: "z"}},
@@ -48,7 +75,7 @@ func TestDecode(t *testing.T) {
 		"Name=a&Filter.1.Name=n&Filter.1.Value.1=v&Filter.2.Name=m": {Name: "a", Filters: []filter{{Name: "n", Values: []string{"v"}}, {Name: "m"}}},
 	} {
 		var got everything
-		if err := decode(formOf(t, text), &got); err != nil {
+		if err := formOf(t, text).Decode(&got); err != nil {
 			t.Errorf("%s: %v", text, err)
 		} else if clean(&got); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v, want %+v", text, got, want)
@@ -65,9 +92,9 @@ func clean(e *everything) {
 	}
 }
 
-func formOf(t *testing.T, text string) form {
+func formOf(t *testing.T, text string) Form {
 	t.Helper()
-	f, err := parseForm(httptest.NewRequest(http.MethodGet, "/?"+text, nil), nil)
+	f, err := form(http.MethodGet, "/?"+text, "")
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
@@ -90,63 +117,40 @@ func TestDecodeRefuses(t *testing.T) {
 		"Name=a&Placement=z":        "UnknownParameter: The parameter Placement is not recognized",
 		"Name=a&Filter.1.Value.1=v": "MissingParameter: The request must contain the parameter Filter.1.Name",
 		"Name=a&Filter.1.Name=n&Filter.1.Value=v": "UnknownParameter: The parameter Filter.1.Value is not recognized",
-		"Name=a&=b":                           "UnknownParameter: The parameter  is not recognized",
-		"Name=a&.=b":                          "UnknownParameter: The parameter . is not recognized",
-		"Name=a&Count=many":                   "InvalidParameterValue: Invalid value 'many' for Count",
-		"Name=a&Count=":                       "InvalidParameterValue: Invalid value '' for Count",
-		"Name=a&Count=1.5":                    "InvalidParameterValue: Invalid value '1.5' for Count",
-		"Name=a&DryRun=1":                     "InvalidParameterValue: Invalid value '1' for DryRun",
-		"Name=a&Maybe=yes":                    "InvalidParameterValue: Invalid value 'yes' for Maybe",
-		"Name=a&At=tomorrow":                  "InvalidParameterValue: Invalid value 'tomorrow' for At",
-		"Name=a&VolumeId=ami-01234567":        `InvalidVolumeID.Malformed: Invalid id: "ami-01234567" (expecting "vol-...")`,
-		"Name=a&ImageId.1=ami-0123456":        `InvalidAMIID.Malformed: Invalid id: "ami-0123456" (expecting "ami-...")`,
-		"Name=a&ImageId.1=ami-0123456789abcd": `InvalidAMIID.Malformed: Invalid id: "ami-0123456789abcd" (expecting "ami-...")`,
-		"Name=a&InstanceId.1=i-0123456G":      `InvalidInstanceID.Malformed: Invalid id: "i-0123456G" (expecting "i-...")`,
+		"Name=a&=b":                     "UnknownParameter: The parameter  is not recognized",
+		"Name=a&.=b":                    "UnknownParameter: The parameter . is not recognized",
+		"Name=a&Count=many":             "InvalidParameterValue: Invalid value 'many' for Count",
+		"Name=a&Count=":                 "InvalidParameterValue: Invalid value '' for Count",
+		"Name=a&Count=1.5":              "InvalidParameterValue: Invalid value '1.5' for Count",
+		"Name=a&DryRun=1":               "InvalidParameterValue: Invalid value '1' for DryRun",
+		"Name=a&Maybe=yes":              "InvalidParameterValue: Invalid value 'yes' for Maybe",
+		"Name=a&At=tomorrow":            "InvalidParameterValue: Invalid value 'tomorrow' for At",
+		"Name=a&VolumeId=ami-01234567":  `InvalidVolumeID.Malformed: Invalid id: "ami-01234567"`,
+		"Name=a&OtherId.1=ami-01234567": `InvalidVolumeID.Malformed: Invalid id: "ami-01234567"`,
 	} {
-		err := decode(formOf(t, text), new(everything))
+		err := formOf(t, text).Decode(new(everything))
 		if err == nil || err.Error() != want {
 			t.Errorf("%q: got %v, want %s", text, err, want)
 		}
 	}
 }
 
-func TestParseForm(t *testing.T) {
-	parse := func(method, target, body string) (form, error) {
-		return parseForm(httptest.NewRequest(method, target, nil), []byte(body))
-	}
-	f, err := parse("POST", "/?A=1&X-Amz-Signature=s", "B=a+b%26c")
-	if want := (form{"A": "1", "B": "a b&c"}); err != nil || !reflect.DeepEqual(f, want) {
-		t.Errorf("got %v, %v", f, err)
-	}
-	if f, err = parse("GET", "/?A=1", "B=2"); err != nil || len(f) != 1 {
-		t.Errorf("a GET has no body, got %v, %v", f, err)
-	}
-	for body, code := range map[string]string{"A=%zz": "MalformedQueryString", "A=1&A=2": "InvalidParameterCombination"} {
-		if _, err = parse("POST", "/", body); err == nil || !strings.HasPrefix(err.Error(), code) {
-			t.Errorf("%s: got %v", body, err)
-		}
-	}
-	if _, err = parse("POST", "/?A=1", "A=1"); err == nil {
-		t.Error("a parameter in both query and body was accepted")
-	}
-}
-
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		"Name=a&Count=1&Filter.1.Name=n&Filter.1.Value.1=v",
-		"Name=a&Deep.Item.1.Key=k&ImageId.1=ami-01234567&Maybe=true",
+		"Name=a&Deep.Item.1.Key=k&OtherId.1=vol-01234567&Maybe=true",
 		"Name=a&Word.99999999999999999999=x&..=&Name.=1",
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
-		values, err := parseForm(httptest.NewRequest(http.MethodPost, "/", nil), []byte(body))
+		values, err := form(http.MethodPost, "/", body)
 		if err != nil {
 			return
 		}
 		var got everything
-		err = decode(values, &got)
-		var api *apiError
+		err = maps.Clone(values).Decode(&got)
+		var api *Error
 		if err != nil && !errors.As(err, &api) {
 			t.Errorf("%q: %v is no refusal", body, err)
 		}

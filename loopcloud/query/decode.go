@@ -1,45 +1,12 @@
-package ec2
+package query
 
 import (
-	"net/http"
-	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
-
-// form is the parameters of a request, by name.
-type form map[string]string
-
-// parseForm reads the parameters from the query and, of a POST, from the body.
-// Those that carry a signature are left out.
-func parseForm(r *http.Request, body []byte) (form, error) {
-	values, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, refuse("MalformedQueryString", "The query string contains a syntax error.")
-	}
-	if r.Method == http.MethodPost {
-		more, err := url.ParseQuery(string(body))
-		if err != nil {
-			return nil, refuse("MalformedQueryString", "The request body contains a syntax error.")
-		}
-		for name, list := range more {
-			values[name] = append(values[name], list...)
-		}
-	}
-	f := form{}
-	for name, list := range values {
-		if len(list) > 1 {
-			return nil, refuse("InvalidParameterCombination", "The parameter %s is given more than once", name)
-		}
-		if !strings.HasPrefix(name, "X-Amz-") {
-			f[name] = list[0]
-		}
-	}
-	return f, nil
-}
 
 // param is a node of the tree that the dots in parameter names make:
 // Filter.1.Value.2 is the node 2 of the node Value of ….
@@ -57,7 +24,7 @@ func (p *param) child(name string) *param {
 }
 
 // tree takes the form apart at the dots.
-func (f form) tree() *param {
+func (f Form) tree() *param {
 	root := &param{below: map[string]*param{}}
 	for name, value := range f {
 		at := root
@@ -73,51 +40,31 @@ func (f form) tree() *param {
 	return root
 }
 
-// decode fills a struct from the form. A field says in its query tag which
-// parameter it takes, and whether it is required:
+// Decode fills a struct from the form, which is empty then. A field says in its query
+// tag which parameter it takes, and whether it is required:
 //
 //	VolumeID volumeID `query:"VolumeId,required"`
 //
 // A slice takes Name.1, Name.2, …; a struct takes Name.Field; a slice of structs
 // Name.1.Field. A pointer tells a parameter that was not given from an empty
-// one. Embedded structs add their fields. A type with a check method refuses
+// one. Embedded structs add their fields. A type with a Check method refuses
 // values by itself.
 //
-// What is wrong with a parameter is answered as an *apiError, and so is a
+// What is wrong with a parameter is answered as an *Error, in EC2's codes, and so is a
 // parameter that no field takes.
-func decode(f form, into any) error {
-	root := f.tree()
-	d := decoder{}
-	if err := d.fields(root, reflect.ValueOf(into).Elem()); err != nil {
+func (f Form) Decode(into any) error {
+	if err := f.fields(f.tree(), reflect.ValueOf(into).Elem()); err != nil {
 		return err
 	}
-	if names := d.unclaimed(root); len(names) > 0 {
-		return refuse("UnknownParameter", "The parameter %s is not recognized", slices.Min(names))
-	}
-	return nil
-}
-
-// decoder remembers the parameters that a field has taken.
-type decoder map[*param]bool
-
-// unclaimed names the parameters that no field took.
-func (d decoder) unclaimed(p *param) []string {
-	var names []string
-	if p.value != nil && !d[p] {
-		names = append(names, p.name)
-	}
-	for _, below := range p.below {
-		names = append(names, d.unclaimed(below)...)
-	}
-	return names
+	return f.Done("UnknownParameter")
 }
 
 // fields fills the struct at v from what lies below p.
-func (d decoder) fields(p *param, v reflect.Value) error {
+func (f Form) fields(p *param, v reflect.Value) error {
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
 		if field.Anonymous {
-			if err := d.fields(p, v.Field(i)); err != nil {
+			if err := f.fields(p, v.Field(i)); err != nil {
 				return err
 			}
 			continue
@@ -125,12 +72,12 @@ func (d decoder) fields(p *param, v reflect.Value) error {
 		name, option, _ := strings.Cut(field.Tag.Get("query"), ",")
 		at := p.child(name)
 		if option == "required" && at.isEmpty() {
-			return refuse("MissingParameter", "The request must contain the parameter %s", p.path(name))
+			return Refuse("MissingParameter", "The request must contain the parameter %s", p.path(name))
 		}
 		if at == nil {
 			continue
 		}
-		if err := d.value(at, v.Field(i)); err != nil {
+		if err := f.value(at, v.Field(i)); err != nil {
 			return err
 		}
 	}
@@ -146,25 +93,25 @@ func (p *param) path(name string) string {
 	return strings.TrimPrefix(p.name+"."+name, ".")
 }
 
-// value fills one field, of any of the kinds that decode tells of.
-func (d decoder) value(p *param, v reflect.Value) error {
+// value fills one field, of any of the kinds that Decode tells of.
+func (f Form) value(p *param, v reflect.Value) error {
 	switch {
 	case v.Kind() == reflect.Slice:
-		return d.list(p, v)
+		return f.list(p, v)
 	case v.Kind() == reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
-		return d.value(p, v.Elem())
+		return f.value(p, v.Elem())
 	case v.Kind() == reflect.Struct && v.Type() != reflect.TypeFor[time.Time]():
-		return d.fields(p, v)
+		return f.fields(p, v)
 	case p.value == nil:
-		return nil // only parameters below it, which stay unclaimed
+		return nil // only parameters below it, which stay in the form
 	}
-	d[p] = true
+	delete(f, p.name)
 	return assign(p.name, *p.value, v)
 }
 
 // list fills a slice from Name.1, Name.2, … in the order of the numbers.
-func (d decoder) list(p *param, v reflect.Value) error {
+func (f Form) list(p *param, v reflect.Value) error {
 	var numbers []int
 	for key := range p.below {
 		if n, err := strconv.Atoi(key); err == nil && n > 0 && strconv.Itoa(n) == key {
@@ -174,7 +121,7 @@ func (d decoder) list(p *param, v reflect.Value) error {
 	slices.Sort(numbers)
 	v.Set(reflect.MakeSlice(v.Type(), len(numbers), len(numbers)))
 	for i, n := range numbers {
-		if err := d.value(p.below[strconv.Itoa(n)], v.Index(i)); err != nil {
+		if err := f.value(p.below[strconv.Itoa(n)], v.Index(i)); err != nil {
 			return err
 		}
 	}
@@ -182,7 +129,7 @@ func (d decoder) list(p *param, v reflect.Value) error {
 }
 
 // checker is a value with a form of its own, such as an id.
-type checker interface{ check() error }
+type checker interface{ Check() error }
 
 // assign writes a parameter's text to a field of a plain type.
 func assign(name, text string, v reflect.Value) error {
@@ -202,10 +149,10 @@ func assign(name, text string, v reflect.Value) error {
 		v.SetString(text)
 	}
 	if err != nil {
-		return refuse("InvalidParameterValue", "Invalid value '%s' for %s", text, name)
+		return Refuse("InvalidParameterValue", "Invalid value '%s' for %s", text, name)
 	}
 	if c, ok := v.Interface().(checker); ok && text != "" {
-		return c.check()
+		return c.Check()
 	}
 	return nil
 }

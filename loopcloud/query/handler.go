@@ -1,0 +1,164 @@
+package query
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// Service is what a service has of its own.
+type Service struct {
+	// Name is the service that requests are signed for.
+	Name string
+	// Authorize tells whose a request is.
+	Authorize sigv4.Authorizer
+	// Unauthorized is an error of Authorize as the wire has it: of a signature that is
+	// there, and looks like one.
+	Unauthorized func(err error) *Error
+
+	// MaxBody is more than the largest request there is.
+	MaxBody int64
+	// BodyName is what a refusal calls the body.
+	BodyName string
+	// Repeated is the code that refuses a parameter which is given more than once.
+	Repeated string
+	// Prologue stands before each document.
+	Prologue string
+	// Header is that of every answer, but for its length and its request's id.
+	Header map[string]string
+
+	// Answer does what a request asks for.
+	Answer func(r *Request) (Document, error)
+	// Refusal is an error of Answer that is no *Error as the wire has it.
+	Refusal func(err error) *Error
+	// Failure is the document that tells of a refusal.
+	Failure func(e *Error, id string) Document
+}
+
+// Request is one request, whose body has been read.
+type Request struct {
+	HTTP *http.Request
+	Body []byte
+	// ID is made up, in the form of AWS's.
+	ID string
+
+	service *Service
+}
+
+// Caller tells on whose behalf, and where, the request is made, or refuses it.
+func (r *Request) Caller() (state.Caller, error) { return r.CallerOf(r.HTTP, r.Body) }
+
+// CallerOf is Caller of another request to the same service, such as a presigned one
+// that stands in this one.
+func (r *Request) CallerOf(other *http.Request, body []byte) (state.Caller, error) {
+	caller, err := r.service.Authorize(other, body, r.service.Name)
+	switch {
+	case err == nil:
+		return caller, nil
+	case errors.Is(err, sigv4.ErrMissing):
+		return caller, Forbid("MissingAuthenticationToken", "Request is missing Authentication Token")
+	case errors.Is(err, sigv4.ErrMalformed):
+		return caller, Refuse("IncompleteSignature", "The request signature does not conform to AWS standards: %v", err)
+	}
+	return caller, r.service.Unauthorized(err)
+}
+
+// Document is an XML document: its root, and what is encoded as that. The Namespace
+// is left out if it is empty.
+type Document struct {
+	Root, Namespace string
+	Content         any
+}
+
+// Handler is the endpoint of a service.
+type Handler struct{ service Service }
+
+// New makes a Handler of a service.
+func New(s Service) *Handler { return &Handler{s} }
+
+// Action tells which action a request asks for, "" if none.
+func (h *Handler) Action(r *http.Request, body []byte) string {
+	f, err := h.request(r, body).Form()
+	if err != nil {
+		return ""
+	}
+	return f["Action"]
+}
+
+// Refuse answers a request with an error of the service's form.
+func (h *Handler) Refuse(w http.ResponseWriter, status int, code, message string) {
+	h.fail(w, newID(), &Error{Status: status, Code: code, Message: message})
+}
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.service.MaxBody))
+	in := h.request(r, body)
+	if err != nil {
+		h.fail(w, in.ID, Refuse("MalformedQueryString", "The request body cannot be read: %v", err))
+		return
+	}
+	out, err := h.service.Answer(in)
+	if err != nil {
+		h.fail(w, in.ID, h.refusal(err))
+		return
+	}
+	h.write(w, http.StatusOK, in.ID, out)
+}
+
+func (h *Handler) refusal(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return h.service.Refusal(err)
+}
+
+func (h *Handler) request(r *http.Request, body []byte) *Request {
+	return &Request{HTTP: r, Body: body, ID: newID(), service: &h.service}
+}
+
+func (h *Handler) fail(w http.ResponseWriter, id string, e *Error) {
+	h.write(w, e.Status, id, h.service.Failure(e, id))
+}
+
+func (h *Handler) write(w http.ResponseWriter, status int, id string, d Document) {
+	var buf bytes.Buffer
+	buf.WriteString(h.service.Prologue)
+	if err := xml.NewEncoder(&buf).EncodeElement(d.Content, d.start()); err != nil {
+		http.Error(w, fmt.Sprintf("cannot encode the answer to request %s: %v", id, err), http.StatusInternalServerError)
+		return
+	}
+	header := w.Header()
+	for name, value := range h.service.Header {
+		header.Set(name, value)
+	}
+	header.Set("Content-Length", strconv.Itoa(buf.Len()))
+	header.Set("X-Amzn-Requestid", id)
+	w.WriteHeader(status)
+	_, _ = w.Write(buf.Bytes()) // a client that went away misses its answer
+}
+
+func (d Document) start() xml.StartElement {
+	start := xml.StartElement{Name: xml.Name{Local: d.Root}}
+	if d.Namespace != "" {
+		start.Attr = []xml.Attr{{Name: xml.Name{Local: "xmlns"}, Value: d.Namespace}}
+	}
+	return start
+}
+
+// newID makes up a UUID, the form of AWS's request ids.
+func newID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails: crypto/rand ends the program instead
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
