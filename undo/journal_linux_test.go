@@ -45,7 +45,8 @@ func play(role, dir string) error {
 			return err
 		}
 		fmt.Println("armed")
-		select {}
+		time.Sleep(time.Hour) // with nothing to wait for the runtime would end it
+		return nil
 	case "full": // has room for a few records
 		j, err := undo.Create(dir, header("full"))
 		if err != nil {
