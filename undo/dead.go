@@ -32,7 +32,7 @@ func Peek(path string) (Header, error) {
 		return Header{}, err
 	}
 	line, _, _ := bytes.Cut(text, []byte("\n"))
-	l, err := decode(append(line, '\n'))
+	l, _, err := decode(append(line, '\n'))
 	return l.header, err
 }
 
@@ -42,6 +42,9 @@ func Peek(path string) (Header, error) {
 // been set aside, and the error names the file.
 func Inherit(path string) (*Journal, error) {
 	j, err := take(path)
+	if err == nil {
+		err = j.file.Truncate(j.size) // what follows is written behind what stands
+	}
 	switch {
 	case err == nil:
 		return j, nil
@@ -95,18 +98,19 @@ func take(path string) (*Journal, error) {
 	if len(text) == 0 {
 		return j, errEmpty
 	}
-	j.ledger, err = decodeOf(path, text)
-	j.header, j.size = j.ledger.header, int64(len(text))
+	var size int
+	j.ledger, size, err = decodeOf(path, text)
+	j.header, j.size = j.ledger.header, int64(size)
 	return j, err
 }
 
 // decodeOf reads the journal that is named after its build.
-func decodeOf(path string, text []byte) (ledger, error) {
-	l, err := decode(text)
+func decodeOf(path string, text []byte) (ledger, int, error) {
+	l, size, err := decode(text)
 	if err == nil && l.header.Build+suffix != filepath.Base(path) {
 		err = fmt.Errorf("%w: it is of build %s", ErrTorn, l.header.Build)
 	}
-	return l, err
+	return l, size, err
 }
 
 // openJournal opens what must be a file of this user's own.

@@ -377,21 +377,23 @@ func TestDamaged(t *testing.T) {
 		text  string
 		newer bool
 	}{
-		"torn in its last line":    {text: string(whole[:len(whole)-5])},
-		"the line feed is missing": {text: string(whole[:len(whole)-1])},
-		"torn in its first line":   {text: string(whole[:20])},
-		"a flipped bit":            {text: strings.Replace(string(whole), `"what":"vol`, `"what":"fol`, 1)},
-		"a missing line":           {text: lines[0] + sum(`{"verb":"over","seq":1}`)},
-		"lines in another order":   {text: lines[0] + lines[2] + lines[1]},
-		"two headers":              {text: lines[0] + lines[0]},
-		"no header":                {text: lines[1]},
-		"zeros":                    {text: string(make([]byte, 4096))},
-		"an unknown verb":          {text: string(whole) + sum(`{"verb":"dance","seq":1}`)},
-		"an unknown field":         {text: string(whole) + sum(`{"verb":"over","seq":1,"but":"not really"}`)},
-		"another build's":          {text: strings.Replace(lines[0], "build-1", "build-2", 1)},
-		"of another build":         {text: sum(`{"verb":"build","header":{"version":1,"build":"build-2"}}`)},
-		"a build with a path":      {text: sum(`{"verb":"build","header":{"version":1,"build":"../../etc/passwd"}}`)},
-		"of a newer version":       {text: sum(`{"verb":"build","header":{"version":2,"build":"build-1","moon":"full"}}`) + "???", newer: true},
+		"torn in its first line":  {text: string(whole[:20])},
+		"torn in another line":    {text: lines[0] + lines[1][:20] + lines[2]},
+		"zeros between records":   {text: lines[0] + zeros(len(lines[1])) + "\n" + lines[2]},
+		"zeros and then a record": {text: lines[0] + lines[1][:20] + zeros(20) + "\n" + lines[2]},
+		"another byte at its end": {text: string(whole[:len(whole)-2]) + "?\n"},
+		"a flipped bit":           {text: strings.Replace(string(whole), `"what":"vol`, `"what":"fol`, 1)},
+		"a missing line":          {text: lines[0] + sum(`{"verb":"over","seq":1}`)},
+		"lines in another order":  {text: lines[0] + lines[2] + lines[1]},
+		"two headers":             {text: lines[0] + lines[0]},
+		"no header":               {text: lines[1]},
+		"zeros":                   {text: string(make([]byte, 4096))},
+		"an unknown verb":         {text: string(whole) + sum(`{"verb":"dance","seq":1}`)},
+		"an unknown field":        {text: string(whole) + sum(`{"verb":"over","seq":1,"but":"not really"}`)},
+		"another build's":         {text: strings.Replace(lines[0], "build-1", "build-2", 1)},
+		"of another build":        {text: sum(`{"verb":"build","header":{"version":1,"build":"build-2"}}`)},
+		"a build with a path":     {text: sum(`{"verb":"build","header":{"version":1,"build":"../../etc/passwd"}}`)},
+		"of a newer version":      {text: sum(`{"verb":"build","header":{"version":2,"build":"build-1","moon":"full"}}`) + "???", newer: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := killed(t, j)
@@ -413,6 +415,58 @@ func TestDamaged(t *testing.T) {
 			if paths, err := undo.Journals(filepath.Dir(path)); err != nil || len(paths) > 0 {
 				t.Errorf("still among the journals: %q, %v", paths, err)
 			}
+		})
+	}
+	must(t, j.Keep("scaffold"))
+	must(t, j.Close())
+}
+
+func zeros(n int) string { return string(make([]byte, n)) }
+
+// TestCrashed: of the records that need not come to the disk, and of the one that was
+// on its way there, a machine's crash leaves a part, or zeros. What was on the disk
+// before stands, and an heir goes on from there.
+func TestCrashed(t *testing.T) {
+	j := begun(t, "build-1")
+	armed(t, j, "scaffold", "volume")
+	must(t, armed(t, j, "scaffold", "attachment").Known(act{"attachment of vol-1"}))
+	whole, err := os.ReadFile(j.Path())
+	must(t, err)
+	lines := strings.SplitAfter(string(whole), "\n")
+	synced := strings.Join(lines[:3], "")
+	const known = len(`00000000 {"verb":"known"`)
+	for name, end := range map[string]string{
+		"nothing of it":            "",
+		"a byte":                   lines[3][:1],
+		"a part":                   lines[3][:known],
+		"all but the line feed":    strings.TrimSuffix(lines[3], "\n"),
+		"zeros":                    zeros(len(lines[3])),
+		"zeros to the next sector": zeros(512),
+		"a part and zeros":         lines[3][:known] + zeros(len(lines[3])-known),
+		"zeros and its end":        zeros(known) + lines[3][known:],
+		"two records, both zeros":  zeros(known) + "\n" + zeros(known),
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := killed(t, j)
+			must(t, os.WriteFile(path, []byte(synced+end), 0o600))
+			_, pending, err := undo.Inspect(path)
+			if err != nil || len(pending) != 2 {
+				t.Errorf("inspected: %v, %v", pending, err)
+			}
+			if text, err := os.ReadFile(path); err != nil || string(text) != synced+end {
+				t.Errorf("changed by who only looks: %q, %v", text, err)
+			}
+			heir := inherited(t, path)
+			if diff := cmp.Diff([]string{"scaffold: volume", "scaffold: attachment"}, outstanding(t, heir)); diff != "" {
+				t.Errorf("outstanding (-want +got):\n%s", diff)
+			}
+			must(t, heir.Note(heir.Pending()[1]).Over())
+			must(t, heir.Close())
+			next := inherited(t, path)
+			if diff := cmp.Diff([]string{"scaffold: volume"}, outstanding(t, next)); diff != "" {
+				t.Errorf("outstanding for the next one (-want +got):\n%s", diff)
+			}
+			must(t, next.Close())
 		})
 	}
 	must(t, j.Keep("scaffold"))

@@ -15,7 +15,8 @@ import (
 // with every change that an older program would misread.
 const FormatVersion = 1
 
-// ErrTorn is wrapped when a journal is not whole: nothing that it says is acted on.
+// ErrTorn is wrapped when a journal is damaged otherwise than by a crash of the
+// machine: nothing that it says is acted on.
 var ErrTorn = errors.New("the journal is damaged")
 
 // ErrNewer is wrapped when a journal is of a later version than this program knows.
@@ -121,27 +122,48 @@ type ledger struct {
 	kept []string
 }
 
-// decode reads a whole journal. An error wraps ErrTorn or ErrNewer, and what could
-// be read of the header comes with it.
-func decode(text []byte) (ledger, error) {
-	var l ledger
-	for number := 1; len(text) > 0; number++ {
-		line, rest, whole := bytes.Cut(text, []byte("\n"))
-		if !whole {
-			return l, fmt.Errorf("%w: line %d has no end", ErrTorn, number)
+// decode reads a journal, and answers how many of its bytes are records: what a crash
+// of the machine has left behind them counts as not written. An error wraps ErrTorn or
+// ErrNewer, and what could be read of the header comes with it.
+func decode(text []byte) (l ledger, size int, err error) {
+	for number := 1; size < len(text); number++ {
+		line, _, whole := bytes.Cut(text[size:], []byte("\n"))
+		err := errors.New("it has no end")
+		if whole {
+			err = l.take(line, number == 1)
 		}
-		if err := l.take(line, number == 1); err != nil {
-			if errors.Is(err, ErrNewer) {
-				return l, err
-			}
-			return l, fmt.Errorf("%w: line %d: %w", ErrTorn, number, err)
+		switch {
+		case err == nil:
+			size += len(line) + 1
+		case errors.Is(err, ErrNewer):
+			return l, size, err
+		case number > 1 && unwritten(text[size:]):
+			return l, size, nil
+		default:
+			return l, size, fmt.Errorf("%w: line %d: %w", ErrTorn, number, err)
 		}
-		text = rest
 	}
 	if l.header.Version == 0 {
-		return l, fmt.Errorf("%w: it has no header", ErrTorn)
+		return l, size, fmt.Errorf("%w: it has no header", ErrTorn)
 	}
-	return l, nil
+	return l, size, nil
+}
+
+// unwritten says whether the end of a journal is what a crash leaves of records that
+// were on their way to the disk: a line that is cut short, or that has zeros where
+// nothing was written, and no record after it. Nobody relied on these records: who
+// does has them synced first, and everything before them with them.
+func unwritten(end []byte) bool {
+	line, rest, whole := bytes.Cut(end, []byte("\n"))
+	if whole && !bytes.ContainsRune(line, 0) {
+		return false
+	}
+	for line := range bytes.Lines(rest) {
+		if _, err := readLine(bytes.TrimSuffix(line, []byte("\n")), true); err == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // take reads a line and does what it says. A newer version can only be told from
