@@ -51,6 +51,7 @@ var mayImport = map[string][]string{
 
 	"loopcloud/state/statetest": {"loopcloud/state"},
 	"loopcloud/oapi/apitest":    {},
+	"loopcloud/qemu/qemutest":   {"loopcloud/qemu"},
 
 	"acceptance": {},
 }

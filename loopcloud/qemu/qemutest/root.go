@@ -1,0 +1,95 @@
+//go:build linux
+
+package qemutest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Kernel is the kernel that machines run. Without one the test is left out.
+func Kernel(t testing.TB) string {
+	t.Helper()
+	kernel := os.Getenv("PACKER_CHROOT_KERNEL")
+	if kernel == "" {
+		t.Skip("PACKER_CHROOT_KERNEL is not set: make qemu sets it")
+	}
+	return kernel
+}
+
+// Module is the file of a module of a kernel that was unpacked, and not installed.
+func Module(t testing.TB, kernel, name string) string {
+	t.Helper()
+	version := strings.TrimPrefix(filepath.Base(kernel), "vmlinuz-")
+	module := filepath.Join(filepath.Dir(kernel), "..", "lib", "modules", version, "kernel", name+".ko")
+	if _, err := os.Stat(module); err != nil {
+		t.Fatalf("the kernel's module is not beside it: %v", err)
+	}
+	return module
+}
+
+// Root is the directory of a root that a machine has in memory.
+type Root string
+
+// NewRoot is a root with busybox, and with Init as what the kernel starts.
+func NewRoot(t testing.TB, init string) Root {
+	t.Helper()
+	r := Root(filepath.Join(t.TempDir(), "root"))
+	for _, dir := range []string{"bin", "dev", "proc", "sys"} {
+		if err := os.MkdirAll(r.Path(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	Run(t, "cp", busybox, r.Path("bin/busybox"))
+	if err := os.WriteFile(r.Path("init"), []byte(begin+init+end), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// What every machine begins and ends with. Its applets are busybox's own.
+const (
+	begin = "#!/bin/busybox sh\n" +
+		"export PATH=/bin\n" +
+		"/bin/busybox --install -s /bin\n" +
+		"mount -t devtmpfs dev /dev\n" +
+		"mount -t proc proc /proc\n" +
+		"mount -t sysfs sys /sys\n"
+	end = "\npoweroff -f\n"
+)
+
+// Path is where a file of the root is on this host.
+func (r Root) Path(name string) string { return filepath.Join(string(r), name) }
+
+// Go makes a program of the root by a go command, which writes it to the -o that
+// follows its other arguments. It needs no libraries.
+func (r Root) Go(t testing.TB, name string, args ...string) {
+	t.Helper()
+	cmd := exec.Command("go", append(args[:1:1], append([]string{"-o", r.Path(name)}, args[1:]...)...)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+}
+
+// Pack makes the initramfs of what the root holds by now.
+func (r Root) Pack(t testing.TB) string {
+	t.Helper()
+	Run(t, "sh", "-c", `cd "$0" && find . | busybox cpio -o -H newc > ../initramfs`, string(r))
+	return r.Path("../initramfs")
+}
+
+// Run runs a command that must succeed.
+func Run(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+}
