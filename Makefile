@@ -60,8 +60,9 @@ public:
 peer: setup build packer public
 	@PEER_PLUGIN="$$PWD/$(PUBLIC)" go test -count=1 -run '^TestPeer' -v ./acceptance
 
-# Disks are found on real NVMe controllers, in a virtual machine.
-qemu:
+# In virtual machines: disks are found on real NVMe controllers, and a host crashes in the
+# middle of builds.
+qemu: packer
 	@QEMU=yes tools/setup.sh
 	@tools/qemu.sh "$(CACHE)"
 

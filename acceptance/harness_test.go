@@ -51,7 +51,9 @@ func testMain(m *testing.M) (int, error) {
 	if err := os.Setenv("TMPDIR", dir); err != nil {
 		return 1, err
 	}
-	if os.Geteuid() == 0 {
+	if os.Getenv(partEnv) != "" {
+		prepared()
+	} else if os.Geteuid() == 0 {
 		if err := prepare(dir); err != nil {
 			return 1, err
 		}
@@ -81,7 +83,7 @@ func prepare(dir string) error {
 	programs.loopcloud = filepath.Join(dir, "loopcloud")
 	programs.plugins = filepath.Join(dir, "plugins")
 	programs.root = filepath.Join(dir, "root")
-	if err := run("go", "build", "-o", dir, "./cmd/..."); err != nil {
+	if err := run("go", "build", "-ldflags", "-s -w", "-o", dir, "./cmd/..."); err != nil {
 		return err
 	}
 	for _, name := range []string{"amazon-chroot", "osc-chroot"} {
@@ -149,7 +151,7 @@ func newBoxOn(t testing.TB, dir, cloud string, args ...string) *box {
 	b := &box{t: t, dir: dir, cloud: cloud, log: &bytes.Buffer{}, marker: "ACCEPTANCE_TEST=" + dir}
 	b.loopcloud("image", "import", "--dir", b.cloud, "--name", "busybox", "--id", sourceID, programs.root)
 	b.serve(args...)
-	b.env = b.environment()
+	b.env = b.environment(b.described())
 	t.Cleanup(b.close)
 	return b
 }
@@ -181,12 +183,14 @@ func (b *box) serve(args ...string) {
 	}
 	select {
 	case b.endpoint = <-lines.found:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		b.t.Fatalf("loopcloud is not ready:\n%s", b.log)
 	}
 }
 
-func (b *box) environment() []string {
+// environment is what builds on the box are started with. oapi is where they find the
+// Outscale API.
+func (b *box) environment(oapi string) []string {
 	for _, dir := range []string{"tmp", "lock", "state", "home"} {
 		if err := os.MkdirAll(filepath.Join(b.dir, dir), 0o700); err != nil {
 			b.t.Fatal(err)
@@ -206,7 +210,7 @@ func (b *box) environment() []string {
 		"AWS_REGION=" + region,
 		"AWS_ACCESS_KEY_ID=" + keyID,
 		"AWS_SECRET_ACCESS_KEY=" + secret,
-		"OSC_ENDPOINT_API=" + b.described() + "/api/v1",
+		"OSC_ENDPOINT_API=" + oapi + "/api/v1",
 		"OSC_METADATA_ENDPOINT=" + b.endpoint,
 		"OSC_REGION=" + region,
 		"OSC_ACCESS_KEY=" + keyID,

@@ -10,7 +10,17 @@ command -v qemu-system-x86_64 >/dev/null && command -v busybox >/dev/null || {
   echo 'missing: qemu-system-x86_64 and busybox (apt-get install qemu-system-x86 busybox-static)' >&2
   exit 1
 }
-kernel=$(find "$cache/kernel" -name 'vmlinuz-*' 2>/dev/null | sort -V | tail -1 || true)
+# kernel prints the newest one that has its modules beside it.
+kernel() {
+  local found
+  for found in $(find "$cache/kernel/boot" -name 'vmlinuz-*' 2>/dev/null | sort -rV); do
+    if [ -d "$cache/kernel/lib/modules/${found##*/vmlinuz-}/kernel" ]; then
+      echo "$found"
+      return
+    fi
+  done
+}
+kernel=$(kernel)
 if [ -z "$kernel" ]; then
   dir=$(mktemp -d)
   trap 'rm -rf "$dir"' EXIT
@@ -19,7 +29,13 @@ if [ -z "$kernel" ]; then
   chmod 755 "$dir"
   (cd "$dir" && apt-get download -qq "$package")
   mkdir -p "$cache/kernel"
-  dpkg-deb --fsys-tarfile "$dir"/*.deb | tar -x -C "$cache/kernel" ./boot
-  kernel=$(find "$cache/kernel" -name 'vmlinuz-*' | sort -V | tail -1)
+  # where /lib is a link, packages have ./usr/lib
+  dpkg-deb --fsys-tarfile "$dir"/*.deb |
+    tar -x -C "$cache/kernel" --wildcards --transform 's,^\./usr/lib/,./lib/,' './boot/vmlinuz-*' '*/kernel/drivers/block/loop.ko*'
+  find "$cache/kernel/lib" -name '*.xz' -exec xz -d {} +
+  kernel=$(kernel)
 fi
-PACKER_CHROOT_KERNEL=$kernel go test -count=1 -run '^TestQEMU' -v ./disk ./loopcloud/qemu ./cmd/loopcloud
+[ -n "$kernel" ] || { echo "$package has no kernel with the module loop" >&2; exit 1; }
+export PACKER_CHROOT_KERNEL=$kernel
+go test -count=1 -run '^TestQEMU' -v ./disk ./loopcloud/qemu ./cmd/loopcloud
+go test -count=1 -timeout 40m -run '^TestQEMU' -v ./acceptance # by itself: it builds four images at once
