@@ -364,30 +364,40 @@ func TestOSCForeignSource(t *testing.T) {
 	}
 }
 
+// foreignOf is an image of the other account with these devices beside its root, of
+// which this account may use no snapshot.
+func (b *box) foreignOf(name string, devices ...string) string {
+	b.t.Helper()
+	ctx, theirs, root, all := b.t.Context(), b.outscaleAs(otherKeyID), "/dev/sda1", true
+	one := b.foreign("one of "+name, false)
+	got, err := theirs.ReadImages(ctx, osc.ReadImagesRequest{Filters: &osc.FiltersImage{ImageIds: &[]string{one}}})
+	b.must(err)
+	snapshot := *(*(*got.Images)[0].BlockDeviceMappings)[0].Bsu.SnapshotId
+	var mappings []osc.BlockDeviceMappingImage
+	for _, device := range append([]string{root}, devices...) {
+		mappings = append(mappings, osc.BlockDeviceMappingImage{DeviceName: &device, Bsu: &osc.BsuToCreate{SnapshotId: &snapshot}})
+	}
+	many, err := theirs.CreateImage(ctx, osc.CreateImageRequest{ImageName: &name, RootDeviceName: &root, BlockDeviceMappings: &mappings})
+	b.must(err)
+	_, err = theirs.UpdateImage(ctx, osc.UpdateImageRequest{ImageId: many.Image.ImageId, PermissionsToLaunch: &osc.PermissionsOnResourceCreation{
+		Additions: &osc.PermissionsOnResource{GlobalPermission: &all},
+	}})
+	b.must(err)
+	return many.Image.ImageId
+}
+
 // TestOSCForeignSourceOfManyDevices: the image keeps a further device of a copied
-// source, with the copy's snapshot, which is not the account's own otherwise.
+// source, with the copy's snapshot, which is not the account's own otherwise. It is
+// tagged and shared as the root's.
 func TestOSCForeignSourceOfManyDevices(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	b := newOutscaleBox(t)
-	theirs, name, root, second, all := b.outscaleAs(otherKeyID), "two devices", "/dev/sda1", "/dev/sdb", true
-	one := b.foreign("one device", false)
-	got, err := theirs.ReadImages(t.Context(), osc.ReadImagesRequest{Filters: &osc.FiltersImage{ImageIds: &[]string{one}}})
-	b.must(err)
-	snapshot := *(*(*got.Images)[0].BlockDeviceMappings)[0].Bsu.SnapshotId
-	two, err := theirs.CreateImage(t.Context(), osc.CreateImageRequest{
-		ImageName: &name, RootDeviceName: &root, BlockDeviceMappings: &[]osc.BlockDeviceMappingImage{
-			{DeviceName: &root, Bsu: &osc.BsuToCreate{SnapshotId: &snapshot}},
-			{DeviceName: &second, Bsu: &osc.BsuToCreate{SnapshotId: &snapshot}},
-		},
-	})
-	b.must(err)
-	_, err = theirs.UpdateImage(t.Context(), osc.UpdateImageRequest{ImageId: two.Image.ImageId, PermissionsToLaunch: &osc.PermissionsOnResourceCreation{
-		Additions: &osc.PermissionsOnResource{GlobalPermission: &all},
-	}})
-	b.must(err)
+	two := b.foreignOf("two devices", "/dev/sdb")
 	before := len(b.inventory())
-	output := b.build(b.template(flavors[1].basic(opts{"source_omi": two.Image.ImageId, "omi_name": "made of two"}), shell("true")))
+	output := b.build(b.template(flavors[1].basic(opts{
+		"source_omi": two, "omi_name": "made of two", "snapshot_tags": opts{"of": "two"}, "snapshot_users": []string{otherAccount},
+	}), shell("true")))
 	made := b.omi("made of two")
 	want(b, "devices", deviceList(made), []string{
 		"/dev/sda1 1 GiB standard iops=0 snapshot=true deleted=true", "/dev/sdb 1 GiB standard iops=0 snapshot=true deleted=true",
@@ -396,6 +406,61 @@ func TestOSCForeignSourceOfManyDevices(t *testing.T) {
 		t.Errorf("something is left:\n%s", output)
 	}
 	want(b, "what is more in the cloud", len(b.inventory())-before, 3) // the image, its snapshot, and its other device's
+	for _, m := range *made.BlockDeviceMappings {
+		got, err := b.outscale().ReadSnapshots(t.Context(), osc.ReadSnapshotsRequest{Filters: &osc.FiltersSnapshot{SnapshotIds: &[]string{*m.Bsu.SnapshotId}}})
+		b.must(err)
+		snapshot := (*got.Snapshots)[0]
+		want(b, "tags of "+*m.DeviceName, outscaleTags(*snapshot.Tags), map[string]string{"of": "two"})
+		want(b, "users of "+*m.DeviceName, *snapshot.PermissionsToCreateVolume.AccountIds, []string{otherAccount})
+	}
+}
+
+// TestOSCForeignSourceOfManyDevicesIsDestroyed with all that was copied for the image,
+// but for what another image has come to use by then.
+func TestOSCForeignSourceOfManyDevicesIsDestroyed(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	b := newOutscaleBox(t)
+	made, after := filepath.Join(b.dir, "made"), filepath.Join(b.dir, "after")
+	template := b.write("template.json", fmt.Sprintf(`{"builders": [%s], "provisioners": [%s], "post-processors": [[
+		{"type": "shell-local", "inline": ["touch %s", "until test -e %s; do sleep 0.1; done"]},
+		{"type": "artifice", "files": [%q], "keep_input_artifact": false}]]}`,
+		toJSON(flavors[1].basic(opts{"source_omi": b.foreignOf("three devices", "/dev/sdb", "/dev/sdc"), "omi_name": "passing"})),
+		toJSON(shell("true")), made, after, b.write("file", "in place of the image\n")))
+	before := b.inventory()
+	ended := make(chan string, 1)
+	go func() {
+		out, err := b.packer("build", "-color=false", template)
+		ended <- fmt.Sprintf("%s\n%v", out, err)
+	}()
+	for !exists(made) {
+		select {
+		case out := <-ended:
+			t.Fatalf("the build ended before its post-processors: %s", out)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	name, root, further := "later", "/dev/sda1", ""
+	for _, m := range *b.omi("passing").BlockDeviceMappings {
+		if *m.DeviceName == "/dev/sdb" {
+			further = *m.Bsu.SnapshotId
+		}
+	}
+	later, err := b.outscale().CreateImage(t.Context(), osc.CreateImageRequest{
+		ImageName: &name, RootDeviceName: &root, BlockDeviceMappings: &[]osc.BlockDeviceMappingImage{{DeviceName: &root, Bsu: &osc.BsuToCreate{SnapshotId: &further}}},
+	})
+	b.must(err)
+	b.write("after", "")
+	if out := <-ended; !strings.HasSuffix(out, "<nil>") {
+		t.Errorf("packer build: %s", out)
+	}
+	b.clean()
+	want(b, "what is more in the cloud", len(b.inventory())-len(before), 2) // the later image and its snapshot
+	_, err = b.outscale().DeleteImage(t.Context(), osc.DeleteImageRequest{ImageId: later.Image.ImageId})
+	b.must(err)
+	_, err = b.outscale().DeleteSnapshot(t.Context(), osc.DeleteSnapshotRequest{SnapshotId: further})
+	b.must(err)
+	b.unchanged(before)
 }
 
 // TestOSCRefusals: what is refused, with what is said, and nothing created.

@@ -99,7 +99,7 @@ func TestArtifactDestroys(t *testing.T) {
 	if err := artifact.Destroy(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"DeregisterImage ami-00000002", "DescribeImages", "DeleteSnapshot snap-2"}
+	want := []string{"DeregisterImage ami-00000002", "DescribeImages", "DescribeImages", "DeleteSnapshot snap-2"}
 	if !slices.Equal(actions, want) {
 		t.Errorf("called %q, want %q", actions, want)
 	}

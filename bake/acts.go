@@ -69,6 +69,9 @@ const (
 	actImage       actKind = "image"
 	// A copy is an image with snapshots of its own.
 	actCopy actKind = "copy"
+	// The snapshot of a copied source's further device is the image's, if that uses it;
+	// otherwise it goes with the copy.
+	actFurther actKind = "further snapshot"
 	// An image that is replaced is deregistered, and restored when that is undone.
 	actReplaced actKind = "replaced"
 	// The snapshot of an image that was replaced is deleted in any case.
@@ -92,6 +95,8 @@ func (a act) String() string {
 		return named("image", a.Image, string(a.Snapshot))
 	case actCopy:
 		return named("copy", a.Image, string(a.Source)) + a.with() + " in " + a.Region
+	case actFurther:
+		return fmt.Sprintf("snapshot %s of the copy %s in %s", a.Snapshot, a.Image, a.Region)
 	case actReplaced:
 		return fmt.Sprintf("deregistration of image %s in %s", a.Image, a.Region)
 	case actOldSnapshot:
@@ -151,6 +156,8 @@ func (b *build) undo(ctx context.Context, a act, learn func(func(*act))) error {
 		return b.deregisterImages(ctx, a)
 	case actCopy:
 		return b.removeCopies(ctx, a, learn)
+	case actFurther:
+		return b.deleteFurther(ctx, a)
 	case actReplaced:
 		return b.restore(ctx, a)
 	case actOldSnapshot:

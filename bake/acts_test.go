@@ -24,6 +24,7 @@ func TestActsAreWrittenDown(t *testing.T) {
 		"copy of ami-1 in there":               {Kind: actCopy, Region: "there", Source: "ami-1", Name: "golden"},
 		"copy ami-2 in there":                  {Kind: actCopy, Answered: true, Region: "there", Source: "ami-1", Name: "golden", Image: "ami-2"},
 		"copy ami-2 (snapshot snap-2 and snapshot snap-3) in there": {Kind: actCopy, Region: "there", Image: "ami-2", Snapshots: []SnapshotID{"snap-2", "snap-3"}},
+		"snapshot snap-3 of the copy ami-2 in there":                {Kind: actFurther, Region: "there", Image: "ami-2", Snapshot: "snap-3"},
 		"deregistration of image ami-0 in there": {
 			Kind: actReplaced, Region: "there", Image: "ami-0",
 			Record: &Record{Image: "ami-0", Name: "golden", Snapshots: []SnapshotID{"snap-0"}, Data: []byte("as it was")},
@@ -55,6 +56,20 @@ func TestUnknownActIsNotUndone(t *testing.T) {
 	for _, a := range []act{{Kind: "of the future"}, {Kind: actReplaced, Image: "ami-0"}} {
 		if err := b.undo(t.Context(), a, nil); err == nil {
 			t.Errorf("%+v was undone", a)
+		}
+	}
+}
+
+// TestAdviceOnFurtherDevices: a snapshot that goes with the copy is named once.
+func TestAdviceOnFurtherDevices(t *testing.T) {
+	further := act{Kind: actFurther, Answered: true, Region: "here", Image: "ami-2", Snapshot: "snap-3"}
+	copied := act{Kind: actCopy, Answered: true, Region: "here", Image: "ami-2", Snapshots: []SnapshotID{"snap-2", "snap-3"}}
+	for want, acts := range map[string][]act{
+		"deregister image ami-2 in here; delete snapshot snap-2 and snapshot snap-3 in here": {further, copied},
+		"delete snapshot snap-3 in here": {further},
+	} {
+		if got := advice(acts); len(got) != 1 || got[0] != "To remove what is left, in this order: "+want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package bake
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -12,7 +13,7 @@ import (
 func advice(acts []act) []string {
 	var advice, steps []string
 	for _, a := range acts {
-		if !a.Answered {
+		if !a.Answered || a.goesWithOneOf(acts) {
 			continue
 		}
 		if a.Kind == actMount {
@@ -26,6 +27,12 @@ func advice(acts []act) []string {
 		advice = append(advice, "To remove what is left, in this order: "+strings.Join(steps, "; "))
 	}
 	return advice
+}
+
+// goesWithOneOf tells whether what the act has made is removed with the copy that it
+// came with.
+func (a act) goesWithOneOf(acts []act) bool {
+	return a.Kind == actFurther && slices.ContainsFunc(acts, func(other act) bool { return other.Kind == actCopy && other.Image == a.Image })
 }
 
 // removalOfCopy names the snapshots, once they are known.
@@ -61,6 +68,8 @@ func (a act) removal() string {
 		return fmt.Sprintf("deregister image %s", a.Image)
 	case actCopy:
 		return a.removalOfCopy()
+	case actFurther:
+		return fmt.Sprintf("delete snapshot %s in %s", a.Snapshot, a.Region)
 	case actReplaced:
 		return fmt.Sprintf("register %q in %s again, as %s was, of %s", a.Record.Name, a.Region, a.Image, listed(a.Record.Snapshots))
 	}

@@ -85,7 +85,7 @@ func (b *build) inOrder(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	products, err := b.publish(ctx, basis, image, snapshot) // copies and permissions, side by side
+	products, err := b.publish(ctx, basis, image) // copies and permissions, side by side
 	if err != nil {
 		return Result{}, err
 	}

@@ -136,7 +136,11 @@ func (w *world) asItShould(result bake.Result, err error) {
 // products are what a build must answer that succeeds.
 func (w *world) products() (products []bake.Product) {
 	if !w.publication.Passing {
-		products = append(products, bake.Product{Region: home, Image: "ami-1", Snapshots: []bake.SnapshotID{"snap-1"}})
+		snapshots := []bake.SnapshotID{"snap-1"}
+		if w.source.Locked {
+			snapshots = append(snapshots, furtherDevice)
+		}
+		products = append(products, bake.Product{Region: home, Image: "ami-1", Snapshots: snapshots})
 	}
 	for _, c := range w.publication.Copies {
 		products = append(products, bake.Product{

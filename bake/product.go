@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
@@ -38,31 +39,39 @@ func (b *build) stack(from basis) *undo.Stack {
 
 // register makes an image of the snapshot as soon as it is complete. An image that
 // has its name makes way no earlier than that.
-func (b *build) register(ctx context.Context, from basis, snapshot SnapshotID) (ImageID, error) {
+func (b *build) register(ctx context.Context, from basis, snapshot SnapshotID) (Product, error) {
+	none := Product{}
 	if err := b.snapshotCompleted(ctx, snapshot); err != nil {
-		return "", err
+		return none, err
 	}
 	spec := b.plan.imageSpec(from, snapshot)
 	if !from.publication.Passing {
 		if err := b.replace(ctx, b.products, from.Host.Region, from.replaced[from.Host.Region]); err != nil {
-			return "", err
+			return none, err
 		}
 	}
 	b.report.Step("Registering the image %q", spec.Name)
 	made, err := b.arm(b.stack(from), act{Kind: actImage, Snapshot: snapshot})
 	if err != nil {
-		return "", err
+		return none, err
 	}
 	id, err := sound(b.cloud.Register(ctx, spec))
 	if err != nil {
-		return "", err
+		return none, err
 	}
 	made.answered(func(a *act) { a.Image = id })
 	b.report.Detail("image %s", id)
-	if _, err := b.imageAvailable(ctx, b.cloud, b.waits.Image, id); err != nil {
-		return "", err
+	img, err := b.imageAvailable(ctx, b.cloud, b.waits.Image, id)
+	if err != nil {
+		return none, err
 	}
-	return id, b.done(ctx, "register image")
+	product := Product{Region: from.Host.Region, Image: id, Snapshots: append([]SnapshotID{snapshot}, from.furtherOf(img)...)}
+	return product, b.done(ctx, "register image")
+}
+
+// furtherOf are the snapshots of an image's further devices that were copied for it.
+func (from basis) furtherOf(img Image) []SnapshotID {
+	return slices.DeleteFunc(slices.Clone(img.Snapshots), func(id SnapshotID) bool { return !slices.Contains(from.further, id) })
 }
 
 func (p Plan) imageSpec(from basis, snapshot SnapshotID) ImageSpec {
@@ -151,8 +160,9 @@ func (b *build) gone(ctx context.Context, cloud Cloud, id ImageID) error {
 	}))
 }
 
-// Destroy deletes an image that a build made, and then the snapshots made for it. What
-// is gone already is no error. The cloud may be that of any region.
+// Destroy deletes an image that a build made, and then the snapshots made for it, but
+// for those that another image has come to use. What is gone already is no error. The
+// cloud may be that of any region.
 func Destroy(ctx context.Context, cloud Cloud, p Product) error {
 	return newBuild(cloud, nil, Plan{}, nil).remove(ctx, p)
 }
@@ -163,7 +173,44 @@ func (b *build) remove(ctx context.Context, p Product) error {
 	if err := b.deregister(ctx, cloud, p.Image); err != nil {
 		return err
 	}
-	return b.deleteAll(ctx, cloud, p.Snapshots)
+	var errs []error
+	for _, id := range p.Snapshots {
+		_, err := b.deleteUnused(ctx, cloud, p.Image, id)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// deleteUnused deletes a snapshot of an image that is gone, unless others use it, which
+// it answers then.
+func (b *build) deleteUnused(ctx context.Context, cloud Cloud, gone ImageID, id SnapshotID) (users []ImageID, err error) {
+	users, err = others(ctx, cloud, gone, id)
+	if err != nil || len(users) > 0 {
+		return users, err
+	}
+	return nil, b.deleteSnapshot(ctx, cloud, id)
+}
+
+// others are the images that use a snapshot of an image, beside that. Lists lag behind:
+// they may tell of what is gone.
+func others(ctx context.Context, cloud Cloud, img ImageID, snapshot SnapshotID) ([]ImageID, error) {
+	users, err := cloud.FindImages(ctx, snapshot)
+	return slices.DeleteFunc(users, func(id ImageID) bool {
+		if id == img {
+			return true
+		}
+		_, gone := cloud.Image(ctx, id)
+		return errors.Is(gone, ErrNotFound)
+	}), err
+}
+
+// deleteFurther deletes the snapshot of a further device that was copied with the
+// source. While the copy is there, it goes with that.
+func (b *build) deleteFurther(ctx context.Context, a act) error {
+	if _, err := b.cloud.In(a.Region).Image(ctx, a.Image); !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return b.deleteOld(ctx, a)
 }
 
 // deleteAll deletes snapshots, as many as it can.

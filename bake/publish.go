@@ -16,13 +16,13 @@ import (
 // publish makes the image available wherever it is wanted, side by side. Only when it
 // is there everywhere is it given to anybody: what others have seen, or what has been
 // protected, is hard to take back when a copy fails.
-func (b *build) publish(ctx context.Context, from basis, image ImageID, snapshot SnapshotID) ([]Product, error) {
-	products, err := b.copyAll(ctx, from, image)
+func (b *build) publish(ctx context.Context, from basis, made Product) ([]Product, error) {
+	products, err := b.copyAll(ctx, from, made.Image)
 	if err != nil {
 		return nil, err
 	}
 	if !from.publication.Passing {
-		products = append(products, Product{Region: from.Host.Region, Image: image, Snapshots: []SnapshotID{snapshot}})
+		products = append(products, made)
 	}
 	slices.SortFunc(products, func(p, q Product) int { return cmp.Compare(p.Region, q.Region) })
 	work, branch := errgroup.WithContext(ctx)
@@ -164,7 +164,7 @@ func (b *build) removeCopies(ctx context.Context, a act, learn func(func(*act)))
 func (b *build) ownSnapshots(ctx context.Context, cloud Cloud, copied act) ([]SnapshotID, error) {
 	var own []SnapshotID
 	for _, id := range copied.Snapshots {
-		users, err := cloud.FindImages(ctx, id)
+		users, err := others(ctx, cloud, copied.Image, id)
 		if err != nil {
 			return nil, err
 		}
@@ -172,7 +172,7 @@ func (b *build) ownSnapshots(ctx context.Context, cloud Cloud, copied act) ([]Sn
 		if err != nil {
 			return nil, err
 		}
-		if !older && !slices.ContainsFunc(users, func(user ImageID) bool { return user != copied.Image }) {
+		if !older && len(users) == 0 {
 			own = append(own, id)
 		}
 	}

@@ -220,28 +220,29 @@ func (w *world) happenedBy(atHome, there string) {
 }
 
 // TestLockedSourceIsCopied: the volume is made of the copy, templates go on speaking
-// of the user's source, and the copy goes.
+// of the user's source, and the copy goes, but for what the image has of it.
 func TestLockedSourceIsCopied(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
 		wishes["locked"](w, &plan)
 		w.source.Root.Snapshot = ""
+		tags := map[string]string{"of": "snapshot"}
 		plan.Labels = func(facts bake.Facts) (bake.Labels, error) {
-			return bake.Labels{Description: "of " + string(facts.Source.ID)}, nil
+			return bake.Labels{Description: "of " + string(facts.Source.ID), SnapshotTags: tags}, nil
 		}
 		result, err := w.build(t.Context(), plan)
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.asItShould(result, err)
-		want := []bake.CopySpec{{Build: "build-1", Source: "ami-source", SourceRegion: home, Name: "packer-chroot-source-build-1"}}
+		want := []bake.CopySpec{{Build: "build-1", Source: "ami-source", SourceRegion: home, Name: "packer-chroot-source-build-1", SnapshotTags: tags}}
 		if diff := cmp.Diff(want, w.copySpecs); diff != "" {
 			t.Errorf("copied (-want +got):\n%s", diff)
 		}
 		if w.volSpec.Snapshot != "snap-unlocked" || result.Source.ID != "ami-source" || w.imageSpec.Description != "of ami-source" {
 			t.Errorf("volume of %s, source %s, image %q", w.volSpec.Snapshot, result.Source.ID, w.imageSpec.Description)
 		}
-		if got, want := strings.Join(w.events, ", "), "copy, "+whole[:len(whole)-len(released)]+", ~reserve /dev/sdf, ~image, ~snapshot, ~snapshot"; got != want {
+		if got, want := strings.Join(w.events, ", "), "copy, "+whole[:len(whole)-len(released)]+", ~reserve /dev/sdf, ~image, ~snapshot"; got != want {
 			t.Errorf("happened:\n %s\nwant:\n %s", got, want)
 		}
 	})
@@ -401,6 +402,53 @@ func TestDestroy(t *testing.T) {
 		}
 		if left := w.left(); !slices.Equal(left, w.before) {
 			t.Errorf("left %q, want %q", left, w.before)
+		}
+	})
+}
+
+// TestDestroyOfDevicesOfACopy: the further devices of a locked source were copied for
+// the image and go with it, unless another image has come to use them.
+func TestDestroyOfDevicesOfACopy(t *testing.T) {
+	for name, shared := range map[string]bool{"alone": false, "shared": true} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				w.source.Locked = true
+				result, err := w.build(t.Context(), w.plan())
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := w.before
+				if shared {
+					w.images["ami-later"] = &worldImage{region: home, name: "later", snapshots: []bake.SnapshotID{furtherDevice}, takes: time.Second}
+					want = []string{"ami-later", furtherDevice}
+				}
+				for _, p := range result.Products {
+					if err := bake.Destroy(t.Context(), w, p); err != nil {
+						t.Error(err)
+					}
+				}
+				if left := w.left(); !slices.Equal(left, want) {
+					t.Errorf("left %q, want %q", left, want)
+				}
+			})
+		})
+	}
+}
+
+// TestDevicesThatWereThere: what a cloud lets a copy share with its source is not the
+// build's.
+func TestDevicesThatWereThere(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.source.Locked, w.shares = true, true
+		result, err := w.build(t.Context(), w.plan())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := result.Products[0].Snapshots; !slices.Equal(got, []bake.SnapshotID{"snap-1"}) {
+			t.Errorf("made were %v", got)
+		}
+		if w.snapshots[furtherDevice] == nil {
+			t.Error("the source's snapshot is gone")
 		}
 	})
 }

@@ -320,6 +320,8 @@ func (a act) check(build BuildID) error {
 		named = a.Volume != ""
 	case actImage, actOldSnapshot:
 		named = a.Snapshot != ""
+	case actFurther:
+		named = a.Image != "" && a.Snapshot != ""
 	case actCopy:
 		named = a.Source != "" && a.Name != ""
 	default:

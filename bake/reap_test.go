@@ -529,6 +529,8 @@ func TestReapDistrustsJournals(t *testing.T) {
 		"copies without a name":   {"kind": "copy", "source": "ami-1"},
 		"no image come back":      {"kind": "replaced", "record": map[string]any{"image": ""}},
 		"no old snapshot":         {"kind": "old snapshot", "image": "ami-1"},
+		"no further snapshot":     {"kind": "further snapshot", "image": "ami-1"},
+		"a snapshot of no copy":   {"kind": "further snapshot", "snapshot": "snap-1"},
 		"reservations that climb": {"kind": "reservation", "lock_dir": "/run/../etc"},
 	} {
 		t.Run(name, func(t *testing.T) {

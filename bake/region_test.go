@@ -18,6 +18,9 @@ const home = "here"
 // again ends the id of an image that was restored.
 const again = "-again"
 
+// furtherDevice is the snapshot that the copy of a locked source has beside its root's.
+const furtherDevice = "snap-data-unlocked"
+
 // had puts an image into the world that was there before the build.
 func (w *world) had(region string, id bake.ImageID, name string, snapshots ...bake.SnapshotID) {
 	w.images[id] = &worldImage{region: region, name: name, snapshots: snapshots, born: time.Now().Add(-time.Hour), takes: time.Second}
@@ -121,7 +124,7 @@ func (r region) Snapshot(ctx context.Context, id bake.SnapshotID) (s bake.Snapsh
 		if !ok || known.region != r.name || time.Since(known.born) < r.lag {
 			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
 		}
-		s = bake.Snapshot{ID: id, State: bake.SnapshotPending, Percent: int(100 * time.Since(known.born) / r.snapshotTakes)}
+		s = bake.Snapshot{ID: id, Begun: known.born, State: bake.SnapshotPending, Percent: int(100 * time.Since(known.born) / r.snapshotTakes)}
 		if s.Percent >= 100 {
 			s.State, s.Percent = bake.SnapshotCompleted, 100
 			if r.snapshotState != "" {
@@ -265,6 +268,9 @@ func (r region) Copy(ctx context.Context, spec bake.CopySpec) (id bake.ImageID, 
 		for _, s := range snapshots {
 			r.snapshots[s] = &worldSnapshot{region: r.name, born: time.Now()}
 		}
+		if r.shares {
+			r.snapshots[snapshots[1]].born = time.Now().Add(-time.Hour)
+		}
 		return nil
 	})
 	if err != nil {
@@ -284,7 +290,7 @@ func (r region) FindCopies(ctx context.Context, of bake.ImageID, name string) (i
 func (r region) Publish(ctx context.Context, spec bake.PublishSpec) error {
 	return r.act(ctx, r.is("publish"), func() error {
 		img := r.images[spec.Image]
-		if img == nil || img.region != r.name || time.Since(img.born) < img.takes || !slices.Equal(img.snapshots, spec.Snapshots) {
+		if img == nil || img.region != r.name || time.Since(img.born) < img.takes || !slices.Equal(img.snapshots, spec.Snapshots) && !r.shares {
 			r.wrong("%v is published in %s, where %+v is", spec, r.name, img)
 		}
 		if r.users {

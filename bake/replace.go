@@ -223,18 +223,12 @@ func (b *build) dropReplaced(ctx context.Context, old []*armed) {
 	}
 }
 
-// deleteOld deletes a snapshot of an image that was replaced, unless another image
-// uses it too.
+// deleteOld deletes a snapshot of an image that made way, unless another image uses it
+// too.
 func (b *build) deleteOld(ctx context.Context, a act) error {
-	cloud := b.cloud.In(a.Region)
-	users, err := cloud.FindImages(ctx, a.Snapshot)
-	if err != nil {
-		return err
-	}
-	users = slices.DeleteFunc(users, func(id ImageID) bool { return id == a.Image })
+	users, err := b.deleteUnused(ctx, b.cloud.In(a.Region), a.Image, a.Snapshot)
 	if len(users) > 0 {
 		b.report.Detail("the %s is left: %v uses it too", a, users)
-		return nil
 	}
-	return b.deleteSnapshot(ctx, cloud, a.Snapshot)
+	return err
 }

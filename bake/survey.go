@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -28,6 +29,8 @@ type basis struct {
 	// that have its name, by region.
 	publication Publication
 	replaced    map[string][]Record
+	// further are the snapshots of further devices that were copied with a locked source.
+	further []SnapshotID
 }
 
 // survey asks everything that can be asked without creating anything: whatever
@@ -185,14 +188,17 @@ func (p Plan) blank(spec VolumeSpec) (VolumeSpec, error) {
 }
 
 // unlock has a source image whose snapshots the account may not use copied, and the
-// volume made of the copy.
+// volume made of the copy. The image will have the snapshots of the copy's further
+// devices, so that they are tagged as its own.
 func (b *build) unlock(ctx context.Context, from basis) (basis, error) {
 	if from.Source == nil || !from.Source.Locked {
 		return from, nil
 	}
 	b.report.Step("Copying the source image %s, whose snapshots this account may not use", from.Source.ID)
+	begun := time.Now()
 	copied, err := b.copyImage(ctx, b.scaffold, from.Host.Region, CopySpec{
 		Build: b.plan.Build, Source: from.Source.ID, SourceRegion: from.Host.Region, Name: "packer-chroot-source-" + string(b.plan.Build),
+		SnapshotTags: from.labels.SnapshotTags,
 	})
 	if err != nil {
 		return basis{}, err
@@ -202,5 +208,32 @@ func (b *build) unlock(ctx context.Context, from basis) (basis, error) {
 			from.Source.ID, copied.RootDevice, copied.ID)
 	}
 	from.volume.Snapshot = copied.Root.Snapshot
+	if from.further, err = b.further(ctx, from.Host.Region, copied, begun); err != nil {
+		return basis{}, err
+	}
 	return from, b.done(ctx, "copy source image")
+}
+
+// further are the snapshots of a copy's further devices that were made with it. The
+// image that uses them may outlive the copy, or be undone after it, so that each is
+// undone by itself, too.
+func (b *build) further(ctx context.Context, region string, copied Image, begun time.Time) ([]SnapshotID, error) {
+	var own []SnapshotID
+	for _, id := range copied.Snapshots {
+		if id == copied.Root.Snapshot {
+			continue
+		}
+		older, err := begunBefore(ctx, b.cloud, id, begun)
+		if err != nil {
+			return nil, err
+		}
+		if older {
+			continue
+		}
+		if _, err := b.arm(b.products, act{Kind: actFurther, Answered: true, Region: region, Image: copied.ID, Snapshot: id}); err != nil {
+			return nil, err
+		}
+		own = append(own, id)
+	}
+	return own, nil
 }

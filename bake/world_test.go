@@ -89,8 +89,10 @@ type world struct {
 	publication bake.Publication
 	users       bool
 	copyTakes   time.Duration
-	copySpecs   []bake.CopySpec
-	published   []bake.PublishSpec
+	// shares says that a copy has the snapshots of further devices from its source.
+	shares    bool
+	copySpecs []bake.CopySpec
+	published []bake.PublishSpec
 	// before lists what was there before the build.
 	before []string
 	// goes are those things of before that a success removes.
@@ -368,7 +370,11 @@ func (w *world) Register(ctx context.Context, spec bake.ImageSpec) (id bake.Imag
 		w.happened("image")
 		w.imageSpec = spec
 		id = "ami-1"
-		w.images[id] = &worldImage{region: home, name: spec.Name, snapshots: []bake.SnapshotID{spec.Snapshot}, born: time.Now(), takes: time.Second}
+		snapshots := []bake.SnapshotID{spec.Snapshot}
+		if w.source.Locked {
+			snapshots = append(snapshots, furtherDevice) // as that of the copy, which can be used
+		}
+		w.images[id] = &worldImage{region: home, name: spec.Name, snapshots: snapshots, born: time.Now(), takes: time.Second}
 		return nil
 	})
 	if err != nil {

@@ -107,6 +107,8 @@ func (c ruins) Image(context.Context, bake.ImageID) (bake.Image, error) {
 	return bake.Image{}, bake.ErrNotFound
 }
 
+func (c ruins) FindImages(context.Context, bake.SnapshotID) ([]bake.ImageID, error) { return nil, nil }
+
 func (c ruins) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 	return c.did(ctx, string(id))
 }

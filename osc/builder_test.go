@@ -108,7 +108,7 @@ func TestArtifactDestroys(t *testing.T) {
 	if err := artifact.Destroy(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"ReadAccounts", "DeleteImage ami-00000002", "ReadImages", "DeleteSnapshot snap-00000002"}
+	want := []string{"ReadAccounts", "DeleteImage ami-00000002", "ReadImages", "ReadImages", "DeleteSnapshot snap-00000002"}
 	if got := calls(); !slices.Equal(got, want) {
 		t.Errorf("called %q, want %q", got, want)
 	}
