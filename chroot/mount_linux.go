@@ -204,11 +204,11 @@ func makeMissing(path string) (made []string, err error) {
 	return append(made, path), nil
 }
 
-// removeDirs removes what makeDirs made, as far as it is empty: another build may
-// use a parent by now.
+// removeDirs removes what makeDirs made, or was about to, as far as it is empty:
+// another build may use a parent by now.
 func removeDirs(made []string) {
-	for i := len(made) - 1; i >= 0; i-- {
-		if os.Remove(made[i]) != nil {
+	for _, dir := range slices.Backward(made) {
+		if ignoreMissing(os.Remove(dir)) != nil {
 			return
 		}
 	}

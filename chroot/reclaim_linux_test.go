@@ -192,3 +192,21 @@ func TestReclaimDirectories(t *testing.T) {
 		t.Error("not only the empty directories are removed")
 	}
 }
+
+// TestReclaimSomeDirectories: the keeper was killed while it made them, or removed them.
+func TestReclaimSomeDirectories(t *testing.T) {
+	heir := launch(t, nil)
+	top := filepath.Join(t.TempDir(), "made")
+	made := []string{top, filepath.Join(top, "for"), filepath.Join(top, "for", "it")}
+	for n := range made {
+		if err := os.MkdirAll(made[n], 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := heir.Reclaim(t.Context(), chroot.RootRecord{Path: made[2], Made: made, Boot: "before"}); err != nil {
+			t.Error(err)
+		}
+		if exists(top) {
+			t.Errorf("of %v, %s is left", made[:n+1], top)
+		}
+	}
+}
