@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
 // stateDirEnv names the directory of the builds' journals, if it is not the default.
@@ -172,8 +173,12 @@ func (r Reaper) Run(ctx context.Context, args []string, stdout, stderr io.Writer
 	return statusOf(all)
 }
 
-// reap reaches the cloud and root's rights only if there is something to do.
+// reap reaches the cloud and root's rights only if there is something to do. What was
+// for a keeper to come is in no journal.
 func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (all []bake.Remains, err error) {
+	if !f.dryRun {
+		chroot.SweepSockets()
+	}
 	if f.Patience, err = patience(); err != nil {
 		return nil, err
 	}

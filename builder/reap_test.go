@@ -129,3 +129,19 @@ func TestStateDir(t *testing.T) {
 		})
 	}
 }
+
+// TestReapSweepsSockets: a build that was killed before its keeper came has no journal.
+func TestReapSweepsSockets(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	porch := filepath.Join(os.TempDir(), "packer-chroot-keeper-1")
+	if err := os.Mkdir(porch, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--dry-run"}, nil} {
+		status, _, stderr, _ := reap(t, nil, append(args, "--state-dir", t.TempDir())...)
+		_, err := os.Stat(porch)
+		if status != builder.ReapClean || (err == nil) != (args != nil) {
+			t.Errorf("reap %q ends with %d, says %q, and then %s: %v", args, status, stderr, porch, err)
+		}
+	}
+}

@@ -90,6 +90,40 @@ func TestLaunchSaysWhyNoKeeperCame(t *testing.T) {
 	}
 }
 
+// TestLaunchSweepsSockets: killed plugins have left the directories that keepers were
+// to come to. Others are nobody's to remove.
+func TestLaunchSweepsSockets(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	at := func(name string) string { return filepath.Join(os.TempDir(), "packer-chroot-keeper-"+name) }
+	for _, name := range []string{"1", "2", "held", "full"} {
+		if err := os.Mkdir(at(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(at("2"), "keeper"), "", 0o600)
+	write(t, filepath.Join(at("full"), "mine"), "a user's", 0o600)
+	held, err := os.Open(at("held"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(t.TempDir(), at("link")); err != nil {
+		t.Fatal(err)
+	}
+	launch(t, nil)
+	for name, stays := range map[string]bool{"1": false, "2": false, "held": true, "full": true, "link": true} {
+		if exists(at(name)) != stays {
+			t.Errorf("%s is there: %t", at(name), !stays)
+		}
+	}
+	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) != 3 {
+		t.Errorf("there are %v, %v", left, err)
+	}
+}
+
 // TestLaunchInADeepDirectory has a path longer than a socket's name may be.
 func TestLaunchInADeepDirectory(t *testing.T) {
 	deep := filepath.Join(t.TempDir(), strings.Repeat("deep and far away/", 10))

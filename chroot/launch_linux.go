@@ -67,13 +67,14 @@ type launcher struct {
 
 // launch starts a keeper and waits until it has come.
 func (l launcher) launch(ctx context.Context) (*session, error) {
-	dir, err := os.MkdirTemp("", "packer-chroot-")
+	SweepSockets()
+	porch, err := newPorch()
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a directory for the keeper's socket: %w", err)
 	}
-	defer os.RemoveAll(dir)
-	inv := invitation{dir, rand.Text()}
-	door, err := open(dir)
+	defer porch.remove()
+	inv := invitation{porch.path(), rand.Text()}
+	door, err := porch.open()
 	if err != nil {
 		return nil, err
 	}
@@ -92,15 +93,10 @@ func (l launcher) launch(ctx context.Context) (*session, error) {
 
 // open makes the socket. Its path is too long for a socket's name where the
 // directory for temporary files is deep; the kernel knows a shorter one.
-func open(dir string) (*net.UnixListener, error) {
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+func (p porch) open() (*net.UnixListener, error) {
+	door, err := net.ListenUnix("unix", socketIn(int(p.dir.Fd())))
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
-	}
-	defer unix.Close(fd)
-	door, err := net.ListenUnix("unix", socketIn(fd))
-	if err != nil {
-		return nil, fmt.Errorf("cannot make a socket for the keeper in %s: %w", dir, err)
+		return nil, fmt.Errorf("cannot make a socket for the keeper in %s: %w", p.path(), err)
 	}
 	door.SetUnlinkOnClose(false)
 	return door, nil
