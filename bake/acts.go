@@ -302,6 +302,9 @@ func (b *build) releaseNames(a act) error {
 		}
 		delete(b.releases, name)
 	}
+	if b.nameLost {
+		return b.machine.Sweep(a.LockDir)
+	}
 	return nil
 }
 

@@ -119,6 +119,8 @@ type build struct {
 	free sync.Map
 	// releases give back the device names that this process holds.
 	releases map[DeviceName]func() error
+	// nameLost says that a name may be reserved that only a keeper knew, which is gone.
+	nameLost bool
 
 	// journal has the acts outlive this process; nil has them not.
 	journal *undo.Journal

@@ -70,6 +70,9 @@ func TestOrder(t *testing.T) {
 		{name: "host: fail", setUp: fail("host#1")},
 		{name: "volume: fail", setUp: fail("volume#1")},
 		{name: "volume: answer lost", setUp: halfway("volume#1"), events: "volume, ~volume"},
+		{name: "reserve: the keeper is lost", setUp: func(w *world, _ *bake.Plan) {
+			w.faults["reserve#1"] = fault{act: "reserve#1", err: chroot.ErrKeeperLost, effect: true}
+		}, events: "volume, reserve /dev/sdf, ~volume"},
 		{name: "attach: fail", setUp: fail("attach#1"), events: "volume, reserve /dev/sdf, ~reserve /dev/sdf, ~volume"},
 		{name: "attach: answer lost", setUp: halfway("attach#1"), events: "volume, reserve /dev/sdf, attach /dev/sdf" + undoAttach},
 		{name: "mount: fail", setUp: fail("mount#1"), events: untilMount + undoAttach},

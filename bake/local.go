@@ -95,7 +95,11 @@ var sweep = chroot.NewOperation("sweep", func(_ context.Context, dir string) (no
 })
 
 func (l local) Sweep(dir string) error {
-	_, err := sweep.Call(context.Background(), l.keeper, dir)
+	ctx := context.Background()
+	if err := l.keeper.Revive(ctx); err != nil {
+		return err
+	}
+	_, err := sweep.Call(ctx, l.keeper, dir)
 	return err
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
 // volume is the root volume of the image to be.
@@ -93,6 +95,7 @@ func (b *build) askToAttach(ctx context.Context, host Host, id VolumeID, held *a
 	for {
 		name, release, err := b.machine.Reserve(b.plan.LockDir, names)
 		if err != nil {
+			b.nameLost = errors.Is(err, chroot.ErrKeeperLost)
 			return "", fmt.Errorf("cannot attach %s to %s: %w", id, host.ID, err)
 		}
 		b.releases[name] = release

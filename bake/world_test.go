@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -423,7 +424,10 @@ func (m machine) Reserve(_ string, names []bake.DeviceName) (name bake.DeviceNam
 		delete(m.stale, name)
 		return nil
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, chroot.ErrKeeperLost):
+		m.stale = maps.Clone(m.reserved)
+	case err != nil:
 		delete(m.reserved, name) // a local lock does not get lost
 	}
 	return name, func() error {

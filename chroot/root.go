@@ -79,5 +79,9 @@ var ErrNoFileSystem = errors.New("the kernel does not have this type of file sys
 // written to its disk.
 var ErrNotWritten = errors.New("not everything could be written")
 
+// ErrKeeperLost is wrapped when the keeper has ended, or was ended, before its
+// plugin.
+var ErrKeeperLost = errors.New("the keeper, which has the build's mounts, is gone")
+
 // ErrNotRoot is wrapped when root's rights are missing.
 var ErrNotRoot = errors.New("a chroot build needs root")

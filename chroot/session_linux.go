@@ -11,10 +11,6 @@ import (
 	"time"
 )
 
-// ErrKeeperLost is wrapped when the keeper has ended, or was ended, before its
-// plugin.
-var ErrKeeperLost = errors.New("the keeper, which has the build's mounts, is gone")
-
 // answerLimit is how long a call that was cancelled may take to end.
 const answerLimit = lastBreath + 5*time.Second
 
