@@ -46,11 +46,14 @@ func newGroup() (*group, error) {
 	return &group{dir}, nil
 }
 
-// makeGroup makes a directory below another one. A keeper that was killed may have
-// left groups here, and this process may have been given its id.
+// makeGroup makes a directory below another one.
 func makeGroup(parent string) (path string, err error) {
+	since, err := startOf(os.Getpid())
+	if err != nil {
+		return "", err
+	}
 	for {
-		path = filepath.Join(parent, fmt.Sprintf("%s%d", groupPrefix(os.Getpid()), groupCount.Add(1)))
+		path = filepath.Join(parent, fmt.Sprintf("%s%d", groupsSince(os.Getpid(), since), groupCount.Add(1)))
 		if err = os.Mkdir(path, 0o755); !errors.Is(err, os.ErrExist) {
 			return path, err
 		}
@@ -60,18 +63,22 @@ func makeGroup(parent string) (path string, err error) {
 // groupPrefix begins the names of the groups that a process made.
 func groupPrefix(pid int) string { return fmt.Sprintf("packer-chroot-%d-", pid) }
 
-// groupsOf finds the groups that another process, which ended, left here.
+// groupsSince begins the names of those of a process that was started then: another one
+// may be given its id.
+func groupsSince(pid int, since uint64) string { return fmt.Sprintf("%s%d-", groupPrefix(pid), since) }
+
+// groupsOf finds the groups that another process, which has just ended, left here.
 func groupsOf(pid int) []*group {
 	parent, err := ownGroup()
 	if err != nil {
 		return nil
 	}
-	return groupsIn(parent, pid)
+	return groupsIn(parent, groupPrefix(pid))
 }
 
-// groupsIn finds the groups that a process has made below a group.
-func groupsIn(parent string, pid int) []*group {
-	paths, _ := filepath.Glob(filepath.Join(parent, groupPrefix(pid)+"*"))
+// groupsIn finds the groups below a group whose names begin so.
+func groupsIn(parent, prefix string) []*group {
+	paths, _ := filepath.Glob(filepath.Join(parent, prefix+"*"))
 	var found []*group
 	for _, path := range paths {
 		if dir, err := os.Open(path); err == nil {

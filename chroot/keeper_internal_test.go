@@ -30,6 +30,32 @@ func TestMakeGroupBesideOthers(t *testing.T) {
 	}
 }
 
+// TestGroupsOfAKilledKeeper: another process has been given its id.
+func TestGroupsOfAKilledKeeper(t *testing.T) {
+	own, err := ownGroup()
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("needs root and cgroups: ", err)
+	}
+	r := RootRecord{Keeper: os.Getpid(), Since: 1, Group: own}
+	left := filepath.Join(own, groupsSince(r.Keeper, r.Since)+"7")
+	if err := os.Mkdir(left, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(left)
+	mine, err := newGroup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mine.remove()
+	groups := r.groups()
+	if len(groups) != 1 || groups[0].dir.Name() != left {
+		t.Fatalf("found %v, not only %s", groups, left)
+	}
+	if !groups[0].remove() {
+		t.Error("it cannot be removed")
+	}
+}
+
 func TestFamily(t *testing.T) {
 	f := ancestors()
 	if !f.has(os.Getpid()) || !f.has(os.Getppid()) || !f.has(1) || f.has(1<<30) {

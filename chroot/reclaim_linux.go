@@ -132,17 +132,16 @@ func (r RootRecord) keeperEnded(ctx context.Context) error {
 	}
 }
 
-// groups finds the groups of commands that the keeper has left. Where another
-// process has its id by now they may be that one's.
+// groups finds the groups of commands that the keeper has left.
 func (r RootRecord) groups() []*group {
-	if _, err := startOf(r.Keeper); err == nil || r.Group == "" {
+	if r.Group == "" {
 		return nil
 	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(r.Group, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
 		return nil
 	}
-	return groupsIn(r.Group, r.Keeper)
+	return groupsIn(r.Group, groupsSince(r.Keeper, r.Since))
 }
 
 // mounted answers the path without links that the root is mounted on, and nothing if
