@@ -32,6 +32,7 @@ var programs struct {
 var ci = os.Getenv("CI") == "true"
 
 func TestMain(m *testing.M) {
+	maybeTrace()
 	code, err := testMain(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "acceptance:", err)

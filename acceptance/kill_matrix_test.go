@@ -37,13 +37,17 @@ var seed = func() uint64 {
 // summary tells of a matrix, also when it has passed.
 func summary(format string, args ...any) { fmt.Fprintf(os.Stderr, "matrix: "+format+"\n", args...) }
 
-// A spot is where a build is killed: at a call, after a local act, or in a command of
-// the user's.
+// A spot is where a build is killed: at a call, at a local act, after a step, or in a
+// command of the user's.
 type spot struct {
 	// action is a call's, in the cloud's words; skip of them have passed before.
 	action string
 	skip   int
 	when   string
+	// local says that the action is an act on the host instead; if a build was killed
+	// where reaping says, it is the cleaning up after that.
+	local   bool
+	reaping *spot
 	// pause counts the steps of packer build -debug.
 	pause int
 	// hook is one of the hooks.
@@ -58,6 +62,9 @@ func (s spot) String() string {
 		where = fmt.Sprintf("%s %s %d", s.when, s.action, s.skip+1)
 	case s.pause > 0:
 		where = fmt.Sprintf("after step %d", s.pause)
+	}
+	if s.reaping != nil {
+		where += ", reaping after " + strings.TrimSuffix(s.reaping.String(), ", ")
 	}
 	return where + ", " + string(s.whom)
 }
@@ -81,7 +88,8 @@ func (b *box) full(f flavor, source, hook string) string {
 	b.t.Helper()
 	stop := "touch " + filepath.Join(b.dir, "started") + "; sleep 1000"
 	options := o{
-		"source_PREFIX": source, "PREFIX_name": theImage, "mount_path": filepath.Join(b.dir, "mnt"),
+		"source_PREFIX": source, "PREFIX_name": theImage, "mount_path": filepath.Join(b.dir, "mnt", "of", "full"),
+		"copy_files": []string{"/etc/resolv.conf", "/etc/passwd"}, "block_services": true, "clean_uploads": true,
 		"force_deregister": true, "force_delete_snapshot": true,
 		"tags": o{"made": "by a full build"}, "snapshot_tags": o{"made": "by a full build"}, "root_volume_tags": o{"made": "by a full build"},
 	}
@@ -101,7 +109,10 @@ func (b *box) full(f flavor, source, hook string) string {
 	for k, v := range more {
 		options[k] = v
 	}
-	provisioners := []map[string]any{shell("echo full > /root/full")}
+	provisioners := []map[string]any{
+		shell("echo full > /root/full", "setsid sleep 1000 </dev/null >/dev/null 2>&1 &"),
+		{"type": "file", "source": filepath.Dir(b.write("upload/file", "full\n")), "destination": "/tmp"},
+	}
 	if hook == "provision" {
 		provisioners = append(provisioners, shell("(setsid sleep 1000 &) ; sleep 1000"))
 	} else if hook != "" {
@@ -116,6 +127,8 @@ type killing struct {
 	flavor
 	source string
 	known  roles
+	// keepers are the process ids of the last build's keepers, as far as they are known.
+	keepers []int
 	// before and done are the things before a full build and after it.
 	before, done []string
 }
@@ -232,13 +245,19 @@ func (endless) Read(p []byte) (int, error) {
 // start begins a build of a template, that may be told to go on.
 func (k *killing) start(template string, args ...string) (*underway, io.WriteCloser) {
 	k.t.Helper()
-	u := &underway{box: k.box, out: &syncedText{}, mount: filepath.Join(k.dir, "mnt")}
-	u.cmd = k.command(context.Background(), append(append([]string{"build", "-color=false"}, args...), template)...)
-	u.cmd.Stdout, u.cmd.Stderr, u.cmd.WaitDelay = u.out, u.out, time.Second
+	u := k.prepared(template, args...)
 	enter, err := u.cmd.StdinPipe()
 	k.must(err)
 	k.must(u.cmd.Start())
 	return u, enter
+}
+
+// prepared is a build that only has to be started.
+func (k *killing) prepared(template string, args ...string) *underway {
+	u := &underway{box: k.box, out: &syncedText{}, mount: filepath.Join(k.dir, "mnt")}
+	u.cmd = k.command(context.Background(), append(append([]string{"build", "-color=false"}, args...), template)...)
+	u.cmd.Stdout, u.cmd.Stderr, u.cmd.WaitDelay = u.out, u.out, time.Second
+	return u
 }
 
 // reach starts a full build, and answers when it is at the spot. Should a build have
@@ -298,19 +317,23 @@ func (k *killing) reach(s spot) (u *underway, reached bool) {
 // over by then, so that its image stays.
 func (k *killing) strike(s spot, byBuild bool) (kept, reached bool) {
 	k.t.Helper()
-	u, reached := k.reach(s)
-	if reached {
+	k.keepers = nil
+	reach := k.reach
+	if s.local {
+		reach = k.reachAct
+	}
+	u, reached := reach(s)
+	if reached && !s.local {
+		k.keepers = append(k.keepers, u.process("packer-plugin-"+k.name, "keep-chroot"))
 		u.killOnly(k.flavor, s.whom)
 	}
-	k.control(http.MethodDelete, "faults", nil, nil)
-	k.control(http.MethodDelete, "held", nil, nil)
+	k.goOn()
 	<-u.over
 	if !reached && u.ended != nil {
 		k.t.Errorf("the build failed by itself: %v\n%s", u.ended, u.out)
 	}
 	k.settle(s)
-	k.must(os.RemoveAll(filepath.Join(k.dir, "tmp"))) // Packer's own
-	k.must(os.Mkdir(filepath.Join(k.dir, "tmp"), 0o700))
+	k.emptyTmp()
 	k.cleanUp(byBuild)
 	now := k.things(k.known)
 	if cmp.Equal(now, k.done) {
@@ -318,8 +341,14 @@ func (k *killing) strike(s spot, byBuild bool) (kept, reached bool) {
 	} else if diff := cmp.Diff(k.before, now); diff != "" {
 		k.t.Errorf("the cloud is not as before (-before +now):\n%s", diff)
 	}
-	for _, left := range k.leftovers() {
-		k.t.Errorf("left on the host: %s", left)
+	left := k.leftovers()
+	for _, keeper := range k.keepers {
+		if !exists(fmt.Sprintf("/proc/%d", keeper)) { // else it is another's by now
+			left = append(left, groupsOf(keeper)...)
+		}
+	}
+	for _, entry := range left {
+		k.t.Errorf("left on the host: %s", entry)
 	}
 	if k.t.Failed() {
 		k.t.Logf("the build said:\n%s", u.out)
@@ -328,10 +357,11 @@ func (k *killing) strike(s spot, byBuild bool) (kept, reached bool) {
 }
 
 // settle waits for those who live to end by themselves. What users run on the host, or
-// in a root whose keeper is dead too, is theirs to end.
+// in a root whose keeper is dead too, is theirs to end; but for what runs in the root when
+// a build is killed at a local act.
 func (k *killing) settle(s spot) {
 	k.t.Helper()
-	if s.whom == everybody || s.whom == theKeeper || s.hook != "" && s.hook != "provision" {
+	if !s.local && (s.whom == everybody || s.whom == theKeeper || s.hook != "" && s.hook != "provision") {
 		for _, pid := range pidsWith(k.marker) {
 			if strings.HasPrefix(read(fmt.Sprintf("/proc/%d/cmdline", pid)), "sleep\x00") {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -399,17 +429,34 @@ func (u *underway) end(pid int) {
 	}
 }
 
+// others are who is killed at the i-th spot when it is not everybody. Who has done a
+// local act is always killed alone as well: nobody else knows of it yet.
+func (s spot) others(i int) []killed {
+	one := []killed{thePlugin, theKeeper, onlyKeeper, onlyPacker}[i/4%4]
+	actor := thePlugin
+	if strings.HasPrefix(s.action, keeperRole) {
+		actor = onlyKeeper
+	}
+	switch {
+	case s.local && (i%4 != 0 || one == actor):
+		return []killed{actor}
+	case s.local:
+		return []killed{actor, one}
+	case i%2 == 0 || s.action == "":
+		return []killed{one}
+	}
+	return nil
+}
+
 // chosen are the spots that run, each with who is killed there: all of them, or a
 // sample that is spread evenly.
-func chosen(f flavor, spots []spot) []spot {
+func chosen(f flavor, spots []spot, sample int) []spot {
 	random := rand.New(rand.NewPCG(seed, uint64(len(f.name))))
 	victims := []killed{everybody, everybody, everybody, everybody, thePlugin, theKeeper, onlyKeeper, onlyPacker}
 	if matrices {
 		var every []spot
 		for i, s := range spots {
-			s.whom = everybody
-			every = append(every, s)
-			if s.whom = victims[4+i%4]; i%2 == 0 || s.action == "" {
+			for _, s.whom = range append([]killed{everybody}, s.others(i)...) {
 				every = append(every, s)
 			}
 		}
@@ -417,8 +464,8 @@ func chosen(f flavor, spots []spot) []spot {
 	}
 	random.Shuffle(len(victims), func(i, j int) { victims[i], victims[j] = victims[j], victims[i] })
 	var some []spot
-	first, step := random.Float64(), float64(len(spots))/sampled
-	for i := range sampled {
+	first, step := random.Float64(), float64(len(spots))/float64(sample)
+	for i := range sample {
 		s := spots[int((float64(i)+first)*step)]
 		s.whom = victims[i%len(victims)]
 		some = append(some, s)
@@ -431,67 +478,86 @@ func chosen(f flavor, spots []spot) []spot {
 const boxes = 5
 
 // TestKillMatrix kills full builds at every call, before and after it has had its
-// effect, after every local act, and in every hook; then cleans up, and compares the
+// effect, after every step, and in every hook; then cleans up, and compares the
 // cloud and the host with what they were before.
 func TestKillMatrix(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		first := newKilling(t, f)
 		every := first.learn()
-		spots := chosen(f, every)
-		var mu sync.Mutex
-		var next, differing, kept, passed int
-		begun := time.Now()
-		t.Run("at", func(t *testing.T) {
-			var work sync.WaitGroup
-			defer work.Wait()
-			for range boxes {
-				work.Go(func() {
-					var k *killing
-					for {
-						mu.Lock()
-						i := next
-						next++
-						mu.Unlock()
-						if i >= len(spots) {
-							return
-						}
-						if k == nil {
-							k = newKilling(t, f)
-							k.done = first.done
-						}
-						ok := t.Run(spots[i].String(), func(t *testing.T) {
-							outer := k.t
-							k.t = t
-							defer func() { k.t = outer }()
-							stays, reached := k.strike(spots[i], i%3 == 2)
-							mu.Lock()
-							defer mu.Unlock()
-							if !reached {
-								passed++
-							}
-							if stays {
-								kept++
-							}
-							if stays && !t.Failed() {
-								k.reset()
-							}
-						})
-						if !ok {
-							mu.Lock()
-							differing++
-							mu.Unlock()
-							k = nil // what is left there is not the next one's
-						}
+		first.matrix("", every, sampled)
+	})
+}
+
+// matrix kills at all points, or at a sample of them.
+func (first *killing) matrix(name string, every []spot, sample int) {
+	t, f := first.t.(*testing.T), first.flavor
+	spots := chosen(f, every, sample)
+	var mu sync.Mutex
+	var next, differing, kept, passed int
+	begun := time.Now()
+	t.Run("at", func(t *testing.T) {
+		var work sync.WaitGroup
+		defer work.Wait()
+		for range boxes {
+			work.Go(func() {
+				var k *killing
+				for {
+					mu.Lock()
+					i := next
+					next++
+					mu.Unlock()
+					if i >= len(spots) {
+						return
 					}
-				})
-			}
-		})
-		summary("%s, seed %d: %d points, %d kills (%d of them when the image was there to stay), %d not reached, %d differences, in %.0f s",
-			f.name, seed, len(every), len(spots)-passed, kept, passed, differing, time.Since(begun).Seconds())
-		if passed > len(spots)/5 {
-			t.Errorf("%d of %d points were not reached", passed, len(spots))
+					if k == nil {
+						k = newKilling(t, f)
+						k.done = first.done
+					}
+					ok := t.Run(spots[i].String(), func(t *testing.T) {
+						outer := k.t
+						k.t = t
+						defer func() { k.t = outer }()
+						stays, reached := k.insist(spots[i], i%3 == 2)
+						mu.Lock()
+						defer mu.Unlock()
+						if !reached {
+							passed++
+						}
+						if stays {
+							kept++
+						}
+					})
+					if !ok {
+						mu.Lock()
+						differing++
+						mu.Unlock()
+						k = nil // what is left there is not the next one's
+					}
+				}
+			})
 		}
 	})
+	summary("%s%s, seed %d: %d points, %d kills (%d of them when the image was there to stay), %d not reached, %d differences, in %.0f s",
+		f.name, name, seed, len(every), len(spots)-passed, kept, passed, differing, time.Since(begun).Seconds())
+	if passed > len(spots)/5 {
+		t.Errorf("%d of %d points were not reached", passed, len(spots))
+	}
+}
+
+// insist strikes at a spot, up to three times if the build does not come there: what is
+// done side by side is done in another order every time.
+func (k *killing) insist(s spot, byBuild bool) (kept, reached bool) {
+	k.t.Helper()
+	for range 3 {
+		kept, reached = k.strike(s, byBuild)
+		if kept && !k.t.Failed() {
+			k.reset()
+		}
+		if reached || k.t.Failed() {
+			break
+		}
+	}
+	return kept, reached
 }
 
 // syncedText is what a process has said so far.

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -116,8 +115,7 @@ func (k *killing) soak(random *rand.Rand, c *counts) {
 	c.add("builds", 1)
 	c.add("builds "+did, 1)
 	k.settle(spot{whom: everybody})
-	k.must(os.RemoveAll(filepath.Join(k.dir, "tmp")))
-	k.must(os.Mkdir(filepath.Join(k.dir, "tmp"), 0o700))
+	k.emptyTmp()
 	k.cleanUp(random.IntN(4) == 0)
 	now, left := k.things(k.known), k.leftovers()
 	if !cmp.Equal(now, k.done) && !cmp.Equal(now, k.before) {

@@ -127,10 +127,27 @@ func (b *box) leftovers() []string {
 	for _, loop := range loopsOf(b.cloud) {
 		left = append(left, "loop device "+loop)
 	}
+	for _, dir := range b.keepersTmp() {
+		left = append(left, "directory "+dir)
+	}
 	for _, dir := range []string{"lock", "state", "mnt"} {
 		left = append(left, filesBelow(filepath.Join(b.dir, dir))...)
 	}
 	return left
+}
+
+// groupsOf are the cgroups of commands that a keeper has made, whose group is this
+// process's.
+func groupsOf(keeper int) (dirs []string) {
+	_, own, _ := strings.Cut(read("/proc/self/cgroup"), "0::")
+	own, _, _ = strings.Cut(own, "\n")
+	for line := range strings.Lines(read("/proc/self/mountinfo")) {
+		if f := strings.Fields(line); strings.Contains(line, " - cgroup2 ") {
+			found, _ := filepath.Glob(filepath.Join(f[4], own, fmt.Sprintf("packer-chroot-%d-*", keeper)))
+			dirs = append(dirs, found...)
+		}
+	}
+	return dirs
 }
 
 // filesBelow are the files below a directory of journals or reservations. Of mounts,

@@ -82,11 +82,22 @@ func (b *box) killAt(f flavor, m moment, whom killed) {
 	b.emptyTmp()
 }
 
-// emptyTmp removes the temporary files of a Packer that was killed.
+// emptyTmp removes the temporary files of a Packer that was killed. The plugin's are not
+// Packer's.
 func (b *box) emptyTmp() {
 	b.t.Helper()
-	b.must(os.RemoveAll(filepath.Join(b.dir, "tmp")))
-	b.must(os.Mkdir(filepath.Join(b.dir, "tmp"), 0o700))
+	files, _ := filepath.Glob(filepath.Join(b.dir, "tmp", "*"))
+	for _, file := range files {
+		if !slices.Contains(b.keepersTmp(), file) {
+			b.must(os.RemoveAll(file))
+		}
+	}
+}
+
+// keepersTmp are the directories of keepers' sockets.
+func (b *box) keepersTmp() []string {
+	dirs, _ := filepath.Glob(filepath.Join(b.dir, "tmp", "packer-chroot-*"))
+	return dirs
 }
 
 // kill ends processes of the build with SIGKILL, all at once. The plugin's keeper is
