@@ -32,7 +32,7 @@ func Peek(path string) (Header, error) {
 		return Header{}, err
 	}
 	line, _, _ := bytes.Cut(text, []byte("\n"))
-	l, _, err := decode(append(line, '\n'))
+	l, _, err := decode(append(line, '\n'), "")
 	return l.header, err
 }
 
@@ -106,7 +106,7 @@ func take(path string) (*Journal, error) {
 
 // decodeOf reads the journal that is named after its build.
 func decodeOf(path string, text []byte) (ledger, int, error) {
-	l, size, err := decode(text)
+	l, size, err := decode(text, bootID())
 	if err == nil && l.header.Build+suffix != filepath.Base(path) {
 		err = fmt.Errorf("%w: it is of build %s", ErrTorn, l.header.Build)
 	}

@@ -41,7 +41,7 @@ type Journal struct {
 // Create begins the journal of a build in a directory, which is made, for its user
 // alone, if it is missing. No two builds may have one id.
 func Create(dir string, h Header) (*Journal, error) {
-	h.Version = FormatVersion
+	h.Version, h.Boot = FormatVersion, bootID()
 	j := &Journal{header: h, path: filepath.Join(dir, h.Build+suffix), ledger: ledger{header: h}}
 	if err := j.create(dir); err != nil {
 		return nil, fmt.Errorf("cannot begin the journal of build %s: %w", h.Build, err)

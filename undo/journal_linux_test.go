@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -213,7 +214,7 @@ func TestJournalAtEveryMoment(t *testing.T) {
 			t.Errorf("%s: outstanding (-want +got):\n%s", step.name, diff)
 		}
 		want := header("build-1")
-		want.Version = undo.FormatVersion
+		want.Version, want.Boot = undo.FormatVersion, strings.TrimSpace(read(t, "/proc/sys/kernel/random/boot_id"))
 		if h, pending, err := undo.Inspect(killed(t, j)); err != nil || h != heir.Header() || len(pending) != len(step.want) {
 			t.Errorf("%s: inspected %+v, %v, %v", step.name, h, pending, err)
 		}
@@ -377,6 +378,9 @@ func TestDamaged(t *testing.T) {
 		text  string
 		newer bool
 	}{
+		"torn in its last line":   {text: string(whole[:len(whole)-5])}, // and nothing has crashed
+		"no line feed at its end": {text: string(whole[:len(whole)-1])},
+		"zeros at its end":        {text: string(whole) + zeros(100)},
 		"torn in its first line":  {text: string(whole[:20])},
 		"torn in another line":    {text: lines[0] + lines[1][:20] + lines[2]},
 		"zeros between records":   {text: lines[0] + zeros(len(lines[1])) + "\n" + lines[2]},
@@ -421,7 +425,22 @@ func TestDamaged(t *testing.T) {
 	must(t, j.Close())
 }
 
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	must(t, err)
+	return string(text)
+}
+
 func zeros(n int) string { return string(make([]byte, n)) }
+
+var boot = regexp.MustCompile(`"boot":"[^"]*"`)
+
+// before is the first line of a journal as if the machine had been booted since.
+func before(line string) string {
+	_, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	return undo.Sealed(boot.ReplaceAllString(text, `"boot":"another one"`))
+}
 
 // TestCrashed: of the records that need not come to the disk, and of the one that was
 // on its way there, a machine's crash leaves a part, or zeros. What was on the disk
@@ -433,7 +452,7 @@ func TestCrashed(t *testing.T) {
 	whole, err := os.ReadFile(j.Path())
 	must(t, err)
 	lines := strings.SplitAfter(string(whole), "\n")
-	synced := strings.Join(lines[:3], "")
+	synced := before(lines[0]) + strings.Join(lines[1:3], "")
 	const known = len(`00000000 {"verb":"known"`)
 	for name, end := range map[string]string{
 		"nothing of it":            "",

@@ -15,6 +15,8 @@ func isHeld(error) bool { return false }
 
 func syncData(f *os.File) error { return f.Sync() }
 
+func bootID() string { return "" }
+
 func trusted(string, os.FileInfo) error { return errors.ErrUnsupported }
 
 const noFollow = 0

@@ -38,6 +38,8 @@ type Header struct {
 	Host string `json:"host"`
 	// Start is when the build began.
 	Start time.Time `json:"start"`
+	// Boot is the kernel's boot_id at that time; Create knows it.
+	Boot string `json:"boot,omitempty"`
 }
 
 // Pending is an act whose undoing is outstanding.
@@ -122,10 +124,11 @@ type ledger struct {
 	kept []string
 }
 
-// decode reads a journal, and answers how many of its bytes are records: what a crash
-// of the machine has left behind them counts as not written. An error wraps ErrTorn or
-// ErrNewer, and what could be read of the header comes with it.
-func decode(text []byte) (l ledger, size int, err error) {
+// decode reads a journal in a boot of the machine, and answers how many of its bytes are
+// records: what a crash of the machine has left behind them counts as not written. In the
+// boot that the journal was begun in there was none. An error wraps ErrTorn or ErrNewer,
+// and what could be read of the header comes with it.
+func decode(text []byte, boot string) (l ledger, size int, err error) {
 	for number := 1; size < len(text); number++ {
 		line, _, whole := bytes.Cut(text[size:], []byte("\n"))
 		err := errors.New("it has no end")
@@ -137,7 +140,7 @@ func decode(text []byte) (l ledger, size int, err error) {
 			size += len(line) + 1
 		case errors.Is(err, ErrNewer):
 			return l, size, err
-		case number > 1 && unwritten(text[size:]):
+		case l.crashed(boot) && unwritten(text[size:]):
 			return l, size, nil
 		default:
 			return l, size, fmt.Errorf("%w: line %d: %w", ErrTorn, number, err)
@@ -147,6 +150,11 @@ func decode(text []byte) (l ledger, size int, err error) {
 		return l, size, fmt.Errorf("%w: it has no header", ErrTorn)
 	}
 	return l, size, nil
+}
+
+// crashed says whether the machine may have crashed since the journal was begun.
+func (l ledger) crashed(boot string) bool {
+	return l.header.Boot != "" && boot != "" && l.header.Boot != boot
 }
 
 // unwritten says whether the end of a journal is what a crash leaves of records that
