@@ -441,6 +441,33 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	})
 }
 
+// TestFaultsOfTheCloud: at the first call of every action the cloud itself fails, and the
+// image is made and the old one replaced all the same.
+func TestFaultsOfTheCloud(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		template := b.template(f.basic(map[string]any{"force_deregister": true, "force_delete_snapshot": true}), shell("true"))
+		b.build(template)
+		b.calls()
+		b.build(template)
+		var rules []map[string]any
+		ruled := map[string]bool{"imds": true}
+		for _, c := range b.calls() {
+			if action := c.Dialect + " " + c.Action; !ruled[c.Dialect] && !ruled[action] {
+				ruled[action] = true
+				rules = append(rules, map[string]any{"dialect": c.Dialect, "action": c.Action, "times": 1, "error": "internal"})
+			}
+		}
+		before := len(b.inventory())
+		out, ok, met := b.faulty(template, rules...)
+		if !ok || !met || len(rules) < 10 {
+			t.Errorf("built %v, met all of %v: %v\n%s", ok, rules, met, out)
+		}
+		b.clean()
+		want(b, "things in the cloud", len(b.inventory()), before)
+	})
+}
+
 // TestArtifactIsDestroyed: a post-processor that does not keep the image has it
 // deleted, with its snapshot.
 func TestArtifactIsDestroyed(t *testing.T) {

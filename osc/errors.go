@@ -53,6 +53,9 @@ func (r *refusal) lost() bool {
 	return r.Status == http.StatusBadGateway || r.Status == http.StatusGatewayTimeout
 }
 
+// failed means that the API itself failed: the call may have been made.
+func (r *refusal) failed() bool { return r.Status == http.StatusInternalServerError }
+
 // conflict means that the state of a thing is against it, for now or for good.
 func (r *refusal) conflict() bool { return r.Status == http.StatusConflict }
 

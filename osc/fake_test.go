@@ -71,6 +71,17 @@ func (s *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// asked is the body of the nth call, from 0.
+func (s *fake) asked(call string, nth int) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	body, err := io.ReadAll(s.seen[call][nth].Body)
+	if err != nil {
+		s.t.Error(err)
+	}
+	return string(body)
+}
+
 // count is how often a call was made.
 func (s *fake) count(call string) int {
 	s.mu.Lock()

@@ -12,15 +12,19 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// retry is the one policy by which calls are made again: after throttling and
-// transport faults, with a wait that doubles from first to longest and is
-// jittered over its whole length, at most tries times. Each try is signed anew.
+// retry is the one policy by which calls are made again: after throttling, transport
+// faults and faults of the API's own, with a wait that doubles from first to longest and
+// is jittered over its whole length, at most tries times. Each try is signed anew. All
+// calls can be: those that create carry a client token, or look first.
 type retry struct {
 	tries          int
 	first, longest time.Duration
 	// settling is how often a call is made again whose refusal says that a state
 	// is against it, and that will change.
 	settling int
+	// failing is how often a call is made again at which the API itself failed: some
+	// requests it fails at for good.
+	failing int
 	// try bounds one try, and patience, if it is not 0, all of them.
 	try, patience time.Duration
 	// sleep waits, or answers the context's error.
@@ -33,7 +37,7 @@ type retry struct {
 func defaultRetry() retry {
 	return retry{
 		tries: 10, first: 250 * time.Millisecond, longest: 10 * time.Second,
-		settling: 5, try: tryLimit, sleep: sleep, reached: new(atomic.Bool),
+		settling: 5, failing: 5, try: tryLimit, sleep: sleep, reached: new(atomic.Bool),
 	}
 }
 
@@ -43,9 +47,9 @@ func (r retry) within(patience time.Duration) retry {
 	return r
 }
 
-// spent tells whether the nth try was the last.
-func (r retry) spent(n int, begun time.Time) bool {
-	return n >= r.tries || r.patience > 0 && time.Since(begun) >= r.patience
+// spent tells whether the nth try was the last. The API itself failed at so many.
+func (r retry) spent(n, failures int, begun time.Time) bool {
+	return n >= r.tries || failures > r.failing || r.patience > 0 && time.Since(begun) >= r.patience
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -64,9 +68,12 @@ const tryLimit = 2 * time.Minute
 
 // do makes a call until it succeeds or is refused for good.
 func (r retry) do(ctx context.Context, try func(context.Context) error) error {
-	conflicts, begun := 0, time.Now()
+	conflicts, failures, begun := 0, 0, time.Now()
 	for n := 1; ; n++ {
 		err := r.once(ctx, try)
+		if is(err, (*refusal).failed) {
+			failures++
+		}
 		switch {
 		case err == nil:
 			return nil
@@ -76,7 +83,7 @@ func (r retry) do(ctx context.Context, try func(context.Context) error) error {
 			conflicts++
 		case !r.passing(err):
 			return err
-		case r.spent(n, begun):
+		case r.spent(n, failures, begun):
 			return fmt.Errorf("%w after %d tries: %w", errGivenUp, n, err)
 		}
 		if err := r.sleep(ctx, r.wait(n)); err != nil {
@@ -120,7 +127,7 @@ func (r retry) passing(err error) bool {
 	case errors.Is(err, errGivenUp):
 		return false
 	case errors.As(err, &no):
-		return no.throttled() || no.lost()
+		return no.throttled() || no.lost() || no.failed()
 	case !errors.As(err, &fault), fault.wrongTLS():
 		return false
 	case errors.As(err, &dial) && dial.Op == "dial":

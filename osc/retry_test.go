@@ -18,6 +18,7 @@ var (
 	busy     = refused(503, "AccessDenied", "6", "Request rate exceeded")
 	perCall  = refused(429, "AccessDenied", "25", "Request rate exceeded")
 	gateway  = reply{502, "<html>bad gateway"}
+	sorry    = refused(500, "InternalError", "2000", "sorry")
 	lost     = reply{}
 	noVolume = refused(400, "InvalidResource", "5064", "no such volume")
 	inTheWay = refused(409, "ResourceConflict", "9999", "in the way")
@@ -33,14 +34,16 @@ func TestRetry(t *testing.T) {
 		tries   int
 		err     string
 	}{
-		"at once":            {[]reply{found}, 1, ""},
-		"throttled":          {[]reply{busy, perCall, busy, found}, 4, ""},
-		"connection lost":    {[]reply{lost, lost, found}, 3, ""},
-		"gateway":            {[]reply{gateway, found}, 2, ""},
-		"refused":            {[]reply{refused(400, "InvalidParameter", "3001", "no filter Colour")}, 1, "ReadVolumes: HTTP 400, InvalidParameter (code 3001): no filter Colour [request 0475ca1e]"},
-		"a fault of theirs":  {[]reply{refused(500, "InternalError", "2000", "sorry")}, 1, "HTTP 500"},
-		"not JSON":           {[]reply{{200, "<html>"}}, 1, "ReadVolumes"},
-		"throttled for good": {[]reply{busy}, 10, "given up after 10 tries: HTTP 503"},
+		"at once":             {[]reply{found}, 1, ""},
+		"throttled":           {[]reply{busy, perCall, busy, found}, 4, ""},
+		"connection lost":     {[]reply{lost, lost, found}, 3, ""},
+		"gateway":             {[]reply{gateway, found}, 2, ""},
+		"refused":             {[]reply{refused(400, "InvalidParameter", "3001", "no filter Colour")}, 1, "ReadVolumes: HTTP 400, InvalidParameter (code 3001): no filter Colour [request 0475ca1e]"},
+		"a fault of theirs":   {[]reply{sorry, sorry, found}, 3, ""},
+		"broken for good":     {[]reply{sorry}, 6, "given up after 6 tries: HTTP 500"},
+		"broken now and then": {[]reply{sorry, busy, sorry, lost, sorry, found}, 6, ""},
+		"not JSON":            {[]reply{{200, "<html>"}}, 1, "ReadVolumes"},
+		"throttled for good":  {[]reply{busy}, 10, "given up after 10 tries: HTTP 503"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -56,6 +59,45 @@ func TestRetry(t *testing.T) {
 				t.Errorf("%d tries, want %d", n, test.tries)
 			}
 		})
+	}
+}
+
+// TestFaultsOfTheirs: a call that the API failed at may have been made, and is made
+// again so that it is made once.
+func TestFaultsOfTheirs(t *testing.T) {
+	volume := reply{200, `{"Volume":{"VolumeId":"vol-12345678"}}`}
+	snapshot := reply{200, `{"Snapshot":{"SnapshotId":"snap-12345678"}}`}
+	image := `{"ImageId":"ami-12345678","ImageName":"made","AccountId":"` + me + `","BlockDeviceMappings":[{"Bsu":{"SnapshotId":"snap-12345678"}}]}`
+	s := newFake(t, map[string][]reply{
+		"CreateVolume": {sorry, volume}, "CreateTags": {sorry, done}, "CreateSnapshot": {sorry, snapshot},
+		"CreateImage": {sorry, {200, `{"Image":` + image + `}`}}, "ReadImages": {sorry, {200, `{"Images":[` + image + `]}`}},
+	})
+	c := s.cloud(Options{})
+	if id, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: "b", SizeGiB: 1}); err != nil || id != "vol-12345678" {
+		t.Errorf("volume %q, %v", id, err)
+	}
+	if id, err := c.CreateSnapshot(t.Context(), bake.SnapshotSpec{Build: "b", Volume: "vol-12345678"}); err != nil || id != "snap-12345678" {
+		t.Errorf("snapshot %q, %v", id, err)
+	}
+	if id, err := c.Register(t.Context(), bake.ImageSpec{Build: "b", Name: "made", Snapshot: "snap-12345678"}); err != nil || id != "ami-12345678" {
+		t.Errorf("image %q, %v", id, err)
+	}
+	for _, call := range []string{"CreateVolume", "CreateSnapshot"} {
+		if first, second := s.asked(call, 0), s.asked(call, 1); first != second || !strings.Contains(first, "ClientToken") {
+			t.Errorf("%s was asked for %s, then for %s", call, first, second)
+		}
+	}
+	if created, looked := s.count("CreateImage"), s.count("ReadImages"); created != 1 || looked != 2 {
+		t.Errorf("%d CreateImage, and %d ReadImages to find what it had made", created, looked)
+	}
+}
+
+// TestFaultsWithinATry are not multiplied by the tries.
+func TestFaultsWithinATry(t *testing.T) {
+	s := newFake(t, map[string][]reply{"CreateImage": {sorry}, "ReadImages": {sorry}})
+	_, err := s.cloud(Options{}).Register(t.Context(), bake.ImageSpec{Build: "b", Name: "made", Snapshot: "snap-12345678"})
+	if !errors.Is(err, errGivenUp) || s.count("ReadImages") != 6 {
+		t.Errorf("%v after %d ReadImages", err, s.count("ReadImages"))
 	}
 }
 
@@ -102,6 +144,8 @@ func TestPassing(t *testing.T) {
 		"bad request":               {&refusal{Status: 400}, false, false},
 		"conflict":                  {&refusal{Status: 409}, false, false},
 		"throttled":                 {&refusal{Status: 429}, true, true},
+		"a fault of theirs":         {&refusal{Status: 500}, true, true},
+		"not implemented":           {&refusal{Status: 501}, false, false},
 		"given up":                  {errors.Join(errGivenUp, &refusal{Status: 429}), false, false},
 		"no fault of the transport": {errors.New("something"), false, false},
 	}
