@@ -151,6 +151,8 @@ type Cloud struct {
 	unseen  map[string]time.Time // things that EC2 made, and has not yet told of
 	guarded map[string]bool      // images that Publish has protected
 
+	unbilled string // what Register made, until its billing is compared
+
 	listed map[string]types.Image // what Named has read, by id
 }
 

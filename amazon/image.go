@@ -23,7 +23,11 @@ func (c *Cloud) Image(ctx context.Context, id bake.ImageID) (bake.Image, error) 
 		return bake.Image{}, err
 	}
 	c.seen(string(id))
-	return imageOf(found), nil
+	image := imageOf(found)
+	if image.State == bake.ImageAvailable {
+		c.compareBilling(found)
+	}
+	return image, nil
 }
 
 // image reads an image, deprecated or not; an error wraps bake.ErrNotFound if

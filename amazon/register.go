@@ -14,10 +14,20 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// Register asks for an image. EC2 takes no client token for it, but no second
+// Register asks for an image, whose billing is compared with its source's when it is
+// available.
+func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID, error) {
+	id, err := c.register(ctx, spec)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unbilled = string(id)
+	return id, err
+}
+
+// register asks for an image. EC2 takes no client token for it, but no second
 // image of a name either: when the name is in use, the image that has it may be
 // the one that an earlier call made.
-func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID, error) {
+func (c *Cloud) register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID, error) {
 	source, err := c.sourceOf(ctx, spec)
 	if err != nil {
 		return "", err

@@ -33,6 +33,7 @@ func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 	if since := aws.ToString(found.DeprecationTime); c.past(since) {
 		c.logf("warning: source image %s is deprecated since %s", called(found), since)
 	}
+	c.warnOfBilling(found)
 	if root, said := find(c.opts.Mappings, c.rootName()); said {
 		// Register would say so, after all the work.
 		return imageOf(found), root.checkRoot()
