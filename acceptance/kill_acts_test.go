@@ -104,6 +104,9 @@ func (k *killing) learnActs(reaping *spot) (spots []spot) {
 			}
 		}
 	}
+	if len(spots) == 0 {
+		k.t.Fatal("the tracer sees nothing")
+	}
 	return spots
 }
 
