@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -134,7 +136,7 @@ func (b *box) goOn() {
 func (b *box) cancels(f flavor) []cancel {
 	b.t.Helper()
 	var all []cancel
-	for step := range steps {
+	for _, step := range slices.Sorted(maps.Keys(steps)) {
 		all = append(all, cancel{step: step})
 	}
 	for _, p := range b.points(f) {
@@ -171,7 +173,7 @@ func atCancels(t *testing.T, f flavor, one int, counts *faultCount, act func(*bo
 // the build says what.
 func TestCancelAnywhere(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
-		counts := newCount("Ctrl-C, once (what succeeded had its image by then): " + f.name)
+		counts := countCancels("Ctrl-C, once (what succeeded had its image by then): " + f.name)
 		atCancels(t, f, 3, counts, func(b *box, before []string, c cancel, i *interrupted) {
 			i.strike()
 			if c.when == "after" {
@@ -189,6 +191,16 @@ func TestCancelAnywhere(t *testing.T) {
 		})
 		counts.print(t)
 	})
+}
+
+// countCancels counts the builds of each kind of cancel.
+func countCancels(title string) *faultCount {
+	counts := newCount(title)
+	for _, step := range slices.Sorted(maps.Keys(steps)) {
+		counts.order = append(counts.order, cancel{step: step}.kind())
+	}
+	counts.order = append(counts.order, cancel{when: "before"}.kind(), cancel{when: "after"}.kind())
+	return counts
 }
 
 // kind is what is counted together.
@@ -226,7 +238,7 @@ func (b *box) gone() {
 // cleans up.
 func TestCancelTwiceAnywhere(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
-		counts := newCount("Ctrl-C, twice, and then reap: " + f.name)
+		counts := countCancels("Ctrl-C, twice, and then reap: " + f.name)
 		atCancels(t, f, 4, counts, func(b *box, before []string, c cancel, i *interrupted) {
 			i.strike()
 			time.Sleep(30 * time.Millisecond) // two at once are one

@@ -141,7 +141,7 @@ func TestFaultForGood(t *testing.T) {
 		if matrices {
 			forGood = append(forGood, callFaults[0], callFaults[3], callFaults[5], callFaults[6], callFaults[10])
 		}
-		counts := newCount("An action goes wrong from the first call to the end of the build: " + f.name)
+		counts := newCount("An action goes wrong from the first call to the end of the build: "+f.name, namesOf(forGood)...)
 		sideBySide(t, eachWithEach(actions, forGood), faulted.String, func(b *box, before []string, s faulted) {
 			rule := s.with(s.here())
 			rule["times"] = 1000
