@@ -177,10 +177,11 @@ func (s stop) record() string {
 	if name == "" {
 		return ""
 	}
-	for _, says := range saying.FindAllSubmatch(s.memory(s.args[1], int(s.args[2]), false), -1) {
-		name += " " + string(says[1])
+	says := []string{name}
+	for _, match := range saying.FindAllSubmatch(s.memory(s.args[1], int(s.args[2]), false), -1) {
+		says = append(says, string(match[1]))
 	}
-	return name
+	return strings.Join(says, " ")
 }
 
 // pathAt is the path that one argument names in the directory that another one is.

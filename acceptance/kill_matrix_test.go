@@ -489,8 +489,8 @@ func TestKillMatrix(t *testing.T) {
 }
 
 // matrix kills at all points, or at a sample of them.
-func (first *killing) matrix(name string, every []spot, sample int) {
-	t, f := first.t.(*testing.T), first.flavor
+func (k *killing) matrix(name string, every []spot, sample int) {
+	t, f := k.t.(*testing.T), k.flavor
 	spots := chosen(f, every, sample)
 	var mu sync.Mutex
 	var next, differing, kept, passed int
@@ -500,7 +500,7 @@ func (first *killing) matrix(name string, every []spot, sample int) {
 		defer work.Wait()
 		for range boxes {
 			work.Go(func() {
-				var k *killing
+				var own *killing
 				for {
 					mu.Lock()
 					i := next
@@ -509,15 +509,15 @@ func (first *killing) matrix(name string, every []spot, sample int) {
 					if i >= len(spots) {
 						return
 					}
-					if k == nil {
-						k = newKilling(t, f)
-						k.done = first.done
+					if own == nil {
+						own = newKilling(t, f)
+						own.done = k.done
 					}
 					ok := t.Run(spots[i].String(), func(t *testing.T) {
-						outer := k.t
-						k.t = t
-						defer func() { k.t = outer }()
-						stays, reached := k.insist(spots[i], i%3 == 2)
+						outer := own.t
+						own.t = t
+						defer func() { own.t = outer }()
+						stays, reached := own.insist(spots[i], i%3 == 2)
 						mu.Lock()
 						defer mu.Unlock()
 						if !reached {
@@ -531,7 +531,7 @@ func (first *killing) matrix(name string, every []spot, sample int) {
 						mu.Lock()
 						differing++
 						mu.Unlock()
-						k = nil // what is left there is not the next one's
+						own = nil // what is left there is not the next one's
 					}
 				}
 			})

@@ -82,7 +82,7 @@ func (c *Cloud) compareBilling(made types.Image) {
 		return
 	}
 	was, is := billingOf(*source), billingOf(made)
-	if was != (billing{}) && was != is && !(was.plain() && is.plain()) {
+	if was != (billing{}) && was != is && (!was.plain() || !is.plain()) {
 		c.logf("warning: instances of image %s are billed as %s, but those of its source as %s. AWS says to discard an image whose billing is not right, "+
 			"and to make it from an instance: package updates that ask for the billing code may be refused, and Reserved Instances for the one do not apply to the other",
 			aws.ToString(made.ImageId), is, was)
