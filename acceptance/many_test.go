@@ -261,7 +261,7 @@ func (b *box) comes(n int) {
 	b.t.Helper()
 	var held []call
 	for begun := time.Now(); len(held) < n; time.Sleep(20 * time.Millisecond) {
-		if time.Since(begun) > time.Minute {
+		if time.Since(begun) > deadline {
 			b.t.Errorf("%d calls are held, not %d: %v", len(held), n, held)
 			return
 		}
