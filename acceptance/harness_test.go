@@ -52,13 +52,14 @@ func testMain(m *testing.M) (int, error) {
 	if err := os.Setenv("TMPDIR", dir); err != nil {
 		return 1, err
 	}
-	if os.Getenv(partEnv) != "" {
+	switch {
+	case os.Getenv(partEnv) != "":
 		prepared()
-	} else if os.Geteuid() == 0 {
+	case os.Geteuid() == 0:
 		if err := prepare(dir); err != nil {
 			return 1, err
 		}
-	} else if ci {
+	case ci:
 		return 1, fmt.Errorf("cannot run without root in CI")
 	}
 	before := staleEntries()

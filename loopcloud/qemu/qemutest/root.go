@@ -72,7 +72,7 @@ func (r Root) Path(name string) string { return filepath.Join(string(r), name) }
 // follows its other arguments. It needs no libraries.
 func (r Root) Go(t testing.TB, name string, args ...string) {
 	t.Helper()
-	cmd := exec.Command("go", append(args[:1:1], append([]string{"-o", r.Path(name)}, args[1:]...)...)...)
+	cmd := exec.CommandContext(t.Context(), "go", append(args[:1:1], append([]string{"-o", r.Path(name)}, args[1:]...)...)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", cmd, err, out)
@@ -89,7 +89,7 @@ func (r Root) Pack(t testing.TB) string {
 // Run runs a command that must succeed.
 func Run(t testing.TB, name string, args ...string) {
 	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 }
