@@ -146,7 +146,7 @@ var names = map[string]string{
 	"CreateVolume": "create a volume", "CreateTags": "tag (vol|snap|ami)-",
 	"AttachVolume": "attach vol-", "LinkVolume": "attach volume vol-",
 	"CreateSnapshot": "snapshot of", "RegisterImage": "register", "CreateImage": "image",
-	"DescribeRegions": "ami_regions exist", "DescribeImageAttribute": "read who may launch image ami-",
+	"DescribeRegions": "ami_regions", "DescribeImageAttribute": "read who may launch image ami-",
 	"DeregisterImage": "deregister image ami-", "DeleteImage": "deregister image ami-", "CopyImage": "copy image ami-",
 	"ModifyImageAttribute": "share image ami-", "ModifySnapshotAttribute": "share snapshot snap-",
 	"UpdateImage": "image ami-", "UpdateSnapshot": "snapshot snap-",
