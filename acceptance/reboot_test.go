@@ -135,7 +135,7 @@ func (h hardware) boot(t *testing.T, part string) {
 			"-device", fmt.Sprintf("nvme-ns,drive=disk%d,bus=disks,nsid=%d", i, i+1))
 	}
 	m := qemutest.Machine{
-		Kernel: h.kernel, Initramfs: h.initramfs, MemoryMiB: 2048, Command: partEnv + "=" + part, Args: args, Limit: 10 * time.Minute,
+		Kernel: h.kernel, Initramfs: h.initramfs, MemoryMiB: 2048, Command: partEnv + "=" + part, Args: args, Limit: 20 * time.Minute,
 	}.Boot(t)
 	want, said := saidDone, false
 	if part == partCrash {
@@ -216,12 +216,26 @@ const (
 	nameHeld  = "held"
 )
 
+// here is a builder that is told which machine this is: the metadata is given seconds to
+// answer, and where QEMU translates and all cores are busy that may be too little.
+func (g *guest) here(f flavor, more o) o {
+	out, err := g.client().DescribeInstances(context.Background(), &ec2.DescribeInstancesInput{})
+	g.must(err)
+	builder, id := f.basic(more), aws.ToString(out.Reservations[0].Instances[0].InstanceId)
+	if f.name == "osc-chroot" {
+		builder["vm_id"] = id
+	} else {
+		builder["instance_id"], builder["skip_metadata_api_check"] = id, true
+	}
+	return builder
+}
+
 // begins starts the two builds of a flavor, and waits until the machine has so many at
 // work in their roots.
 func (g *guest) begins(f flavor, all int) *underway {
 	var builders []string
 	for _, name := range []string{nameStops, nameHeld} {
-		builders = append(builders, toJSON(f.basic(o{"name": name, "PREFIX_name": f.name + " " + name})))
+		builders = append(builders, toJSON(g.here(f, o{"name": name, "PREFIX_name": f.name + " " + name})))
 	}
 	waiting := shell("echo $PACKER_BUILD_NAME > /at-work", "until [ -e /go-on ]; do sleep 1; done")
 	template := g.write(f.name+".json", fmt.Sprintf(`{"builders": [%s], "provisioners": [%s]}`, strings.Join(builders, ","), toJSON(waiting)))
@@ -229,7 +243,7 @@ func (g *guest) begins(f flavor, all int) *underway {
 	u.cmd = g.command(context.Background(), "build", "-color=false", template)
 	u.cmd.Stdout, u.cmd.Stderr = u.out, u.out
 	g.must(u.cmd.Start())
-	u.until(4*time.Minute, "at work", func() bool {
+	u.until(8*time.Minute, "at work", func() bool {
 		time.Sleep(300 * time.Millisecond)
 		return len(g.atWork("")) == all
 	})
@@ -264,7 +278,7 @@ func (g *guest) crash() {
 	for _, root := range g.atWork(nameHeld) {
 		g.must(os.WriteFile(filepath.Join(root, "go-on"), nil, 0o600))
 	}
-	u.until(4*time.Minute, "where they are held", func() bool {
+	u.until(8*time.Minute, "where they are held", func() bool {
 		time.Sleep(300 * time.Millisecond)
 		var held []struct{ Action string }
 		g.control(http.MethodGet, "held", nil, &held)
@@ -359,7 +373,7 @@ func (g *guest) cleanByBuilds() {
 	k := g.booted()
 	var builders []string
 	for _, f := range flavors {
-		builders = append(builders, toJSON(f.basic(nil)))
+		builders = append(builders, toJSON(g.here(f, nil)))
 	}
 	cmd := g.command(context.Background(), "build", "-color=false", g.write("template.json", `{"builders": [`+strings.Join(builders, ",")+`]}`))
 	out, err := cmd.CombinedOutput()

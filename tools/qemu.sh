@@ -38,4 +38,4 @@ fi
 [ -n "$kernel" ] || { echo "$package has no kernel with the module loop" >&2; exit 1; }
 export PACKER_CHROOT_KERNEL=$kernel
 go test -count=1 -run '^TestQEMU' -v ./disk ./loopcloud/qemu ./cmd/loopcloud
-go test -count=1 -timeout 40m -run '^TestQEMU' -v ./acceptance # by itself: it builds four images at once
+go test -count=1 -timeout 70m -run '^TestQEMU' -v ./acceptance # by itself: it builds four images at once
