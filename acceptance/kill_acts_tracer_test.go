@@ -204,7 +204,7 @@ func (t *tracer) becomes(pid int) {
 	name := filepath.Base(exe)
 	t.roles[pid] = ""
 	switch {
-	case name == "packer":
+	case isPacker(exe):
 		t.roles[pid] = packerRole
 	case strings.HasPrefix(name, "packer-plugin-") && len(args) > 1 && (args[1] == "start" || args[1] == "reap"):
 		t.roles[pid] = pluginRole

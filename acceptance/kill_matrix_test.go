@@ -409,13 +409,19 @@ func (u *underway) killOnly(f flavor, whom killed) {
 	case onlyPacker:
 		for _, pid := range pidsWith(u.marker) {
 			exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-			if name := filepath.Base(exe); strings.HasPrefix(name, "packer") && !strings.HasPrefix(name, "packer-plugin") {
+			if isPacker(exe) {
 				u.end(pid)
 			}
 		}
 	default:
 		u.kill(f, whom)
 	}
+}
+
+// isPacker says whether a program is Packer itself, which is cached by another name.
+func isPacker(exe string) bool {
+	name := filepath.Base(exe)
+	return strings.HasPrefix(name, "packer") && !strings.HasPrefix(name, "packer-plugin-")
 }
 
 func (u *underway) end(pid int) {
