@@ -323,7 +323,7 @@ func TestFaultOfOneCall(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		spots := eachWithEach(newBox(t).points(f), callFaults)
 		counts := newCount("One call of a build goes wrong: "+f.name, namesOf(callFaults)...)
-		sideBySide(t, share(spots, 5), faulted.String, func(b *box, before []string, s faulted) {
+		sideBySide(t, share(spots, 7), faulted.String, func(b *box, before []string, s faulted) {
 			outcome := missed
 			for n := 0; n < tries && outcome == missed; n++ {
 				out, ok, met := b.faulty(b.template(f.basic(nil), shell("true")), s.with(s.here()))

@@ -11,7 +11,7 @@ import (
 )
 
 // sampledActs is how many local acts of each cloud are killed at otherwise.
-const sampledActs = 12
+const sampledActs = 8
 
 // sampledReaps is the same of the command reap.
 const sampledReaps = 4
