@@ -290,6 +290,8 @@ func (g *guest) crash() {
 	g.must(os.WriteFile(guestKept, []byte(toJSON(k)), 0o600))
 	g.syncCloud()
 	say("crashes now, with %d journals and %d mount points", len(filesBelow(guestJournals)), len(g.mountPoints()))
+	const drain = 1
+	g.must(unix.IoctlSetInt(int(os.Stdout.Fd()), unix.TCSBRK, drain)) // or what was said is lost as well
 	g.must(os.WriteFile("/proc/sysrq-trigger", []byte("b"), 0o200))
 	time.Sleep(time.Minute)
 	g.t.Fatal("the machine runs on")
