@@ -62,7 +62,7 @@ const (
 		"mount -t devtmpfs dev /dev\n" +
 		"mount -t proc proc /proc\n" +
 		"mount -t sysfs sys /sys\n"
-	end = "\npoweroff -f\n"
+	end = "\nsleep 1 # what was said is on its way\npoweroff -f\n"
 )
 
 // Path is where a file of the root is on this host.
