@@ -109,7 +109,7 @@ func TestRepartitioned(t *testing.T) {
 		{"extended, by parted", "parted -s $D rm 6", " 1 2 5 6"},
 		{"an image is written", "dd status=none conv=fsync of=$D if=" + image, " 15"},
 		{"the table is wiped", "wipefs --quiet --all --force $D", ""},
-		{"mkfs as soon as it can be", "parted -s $D mklabel msdos mkpart primary 1M 20M; until [ -b ${D}1 ]; do sleep 0.01; done; mkfs.ext4 -q ${D}1", " 1"},
+		{"mkfs as soon as it can be", "parted -s $D mklabel msdos mkpart primary 1M 20M; timeout 30 sh -c 'until [ -b ${D}1 ]; do sleep 0.01; done'; mkfs.ext4 -q ${D}1", " 1"},
 	}
 	for _, tt := range steps {
 		t.Run(tt.name, func(t *testing.T) {
