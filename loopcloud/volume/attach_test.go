@@ -295,6 +295,30 @@ func TestAttachWithLink(t *testing.T) {
 	expectLink(t, link, device)
 }
 
+// TestAttachBesideAnotherNaming: two clouds on one machine name devices in two ways,
+// and whoever looks for the device of some letters may look for either name.
+func TestAttachBesideAnotherNaming(t *testing.T) {
+	const link, node = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_sdqo", "/dev/xvdqo"
+	for first, then := range map[volume.Naming]volume.Naming{volume.Xen: volume.SCSI, volume.SCSI: volume.Xen} {
+		t.Run(string(first)+" first", func(t *testing.T) {
+			s, device := attached(t, first, "/dev/sdqo")
+			dir := t.TempDir()
+			other := open(t, dir, then)
+			must(t, other.CreateVolume("vol-2", gib, ""))
+			_, err := other.AttachVolume("vol-2", "/dev/sdqo")
+			wantError(t, err, state.ErrDeviceTaken, "exists")
+			if exists(node) != (first == volume.Xen) || exists(link) != (first == volume.SCSI) || !exists(device) {
+				t.Error("the names are not as they were")
+			}
+			if left := loopDevices(t, dir); len(left) > 0 {
+				t.Errorf("loop devices are left: %v", left)
+			}
+			must(t, s.DetachVolume("vol-1", false))
+			attach(t, other, "vol-2", "/dev/sdqo")
+		})
+	}
+}
+
 // TestRaceForName has stores attach under one name at once: one gets it.
 func TestRaceForName(t *testing.T) {
 	needRoot(t)

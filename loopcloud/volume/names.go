@@ -44,6 +44,9 @@ func ParseNaming(s string) (Naming, error) {
 const (
 	devDir  = "/dev"
 	linkDir = "/dev/disk/by-id"
+	// How the names of links begin, before a volume's id and the letters.
+	nvmeLink = "nvme-Amazon_Elastic_Block_Store_"
+	scsiLink = "scsi-0QEMU_QEMU_HARDDISK_sd"
 )
 
 // nodes are the names of an attached volume.
@@ -66,29 +69,58 @@ func letters(name string) (string, error) {
 }
 
 // claim makes the node of a device under the name that the naming gives a volume
-// that was asked for with these letters, and its link. It wraps state.ErrDeviceTaken, and leaves nothing, when the name exists.
+// that was asked for with these letters, and its link. It wraps state.ErrDeviceTaken,
+// and leaves nothing, when the name exists, or one that another naming gives these
+// letters: other clouds may run on this machine, and whoever looks for the device of
+// the letters looks for the names of all.
 func (n Naming) claim(volume, letters string, dev uint64) (nodes, error) {
 	var named nodes
 	var err error
 	switch n {
 	case NVMe:
-		named.link = "nvme-Amazon_Elastic_Block_Store_" + strings.Replace(volume, "-", "", 1)
+		named.link = filepath.Join(linkDir, nvmeLink+strings.Replace(volume, "-", "", 1))
 		named.base, err = claimFree(nvmeNames, dev)
 	case SCSI:
-		named.link = "scsi-0QEMU_QEMU_HARDDISK_sd" + letters
+		named.link = filepath.Join(linkDir, scsiLink+letters)
 		named.base, err = claimFree(scsiNames, dev)
 	default:
 		named.base = filepath.Join(devDir, "xvd"+letters)
 		err = claimNode(named.base, dev)
 	}
-	if err != nil || named.link == "" {
-		return named, err
+	if err == nil && named.link != "" {
+		err = makeLink(named.link, named.base)
+		if err != nil {
+			err = errors.Join(err, os.Remove(named.base))
+		}
 	}
-	named.link = filepath.Join(linkDir, named.link)
-	if err := makeLink(named.link, named.base); err != nil {
-		return nodes{}, errors.Join(err, os.Remove(named.base))
+	if err == nil {
+		// Each makes its own names first and looks then: of two at once, one sees the other.
+		err = n.onlyOne(letters)
+		if err != nil {
+			err = errors.Join(err, named.remove())
+		}
+	}
+	if err != nil {
+		return nodes{}, err
 	}
 	return named, nil
+}
+
+// onlyOne fails when another naming has given these letters.
+func (n Naming) onlyOne(letters string) error {
+	var other string
+	switch n {
+	case Xen:
+		other = filepath.Join(linkDir, scsiLink+letters)
+	case SCSI:
+		other = filepath.Join(devDir, "xvd"+letters)
+	default:
+		return nil // what it gives is found by the volume's id
+	}
+	if _, err := os.Stat(other); err == nil {
+		return fmt.Errorf("%s exists: %w", other, state.ErrDeviceTaken)
+	}
+	return nil
 }
 
 // nvmeNames are the names of NVMe disks; nvme0n1 is the machine's own root.
@@ -340,7 +372,7 @@ func nodesOf(l loop) ([]nodes, error) {
 
 // linkTo finds the link to a node among those that a naming gives.
 func linkTo(base string) string {
-	for _, prefix := range []string{"nvme-Amazon_Elastic_Block_Store_", "scsi-0QEMU_QEMU_HARDDISK_"} {
+	for _, prefix := range []string{nvmeLink, scsiLink} {
 		links, _ := filepath.Glob(filepath.Join(linkDir, prefix+"*"))
 		for _, link := range links {
 			target, err := os.Readlink(link)
