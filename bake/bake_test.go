@@ -563,7 +563,7 @@ func TestWhatTheCloudIsAskedFor(t *testing.T) {
 				Snapshot: "snap-1", Source: &w.source, SizeGiB: 8, VolumeType: "gp3", IOPS: 3000,
 			},
 			chroot.MountSpec{Device: "/dev/xvdf1", Type: "ext4", Path: "/mnt/root", Options: []string{"noatime"}},
-			disk.Query{Volume: "vol-1", Device: "/dev/sdf", Bytes: 8 << 30, Before: []string{"xvda"}},
+			disk.Query{Volume: "vol-1", Device: "/dev/sdf", Bytes: 8 << 30, Before: disk.Seen{"xvda": "1"}},
 			disk.Choice{Partition: "2", Path: "/dev/nvme1n1p", Options: []string{"noatime"}},
 			&w.source,
 		}

@@ -103,35 +103,22 @@ func (l local) Sweep(dir string) error {
 	return err
 }
 
-// disks answers more than one value, for those of a host without disks are known as
-// well, and gob knows no empty list.
-var disks = chroot.NewOperation("disks", func(context.Context, none) ([]string, error) {
+var disks = chroot.NewOperation("disks", func(context.Context, none) (disk.Seen, error) {
 	return disk.Disks(), nil
 })
 
-func (l local) Disks() []string {
+func (l local) Disks() disk.Seen {
 	all, err := disks.Call(context.Background(), l.keeper, false)
 	if err != nil {
 		return nil // they are not known
 	}
-	return append([]string{}, all...)
+	return all
 }
 
-// findQuery keeps apart a host that had no disks and one whose disks are not known.
-type findQuery struct {
-	disk.Query
-	Known bool
-}
-
-var find = chroot.NewOperation("find", func(ctx context.Context, q findQuery) (string, error) {
-	if q.Known && q.Before == nil {
-		q.Before = []string{}
-	}
-	return disk.Find(ctx, q.Query)
-})
+var find = chroot.NewOperation("find", disk.Find)
 
 func (l local) Find(ctx context.Context, q disk.Query) (DevicePath, error) {
-	path, err := find.Call(ctx, l.keeper, findQuery{q, q.Before != nil})
+	path, err := find.Call(ctx, l.keeper, q)
 	return DevicePath(path), err
 }
 

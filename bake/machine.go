@@ -43,7 +43,7 @@ type Machine interface {
 	Sweep(lockDir string) error
 
 	// Disks lists the disks that the kernel shows, for Find to see what is new.
-	Disks() []string
+	Disks() disk.Seen
 	// Find waits until the kernel shows the attached volume.
 	Find(context.Context, disk.Query) (DevicePath, error)
 	// Settle waits until the partitions of the disk's table have their nodes.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
 // volume is the root volume of the image to be.
@@ -27,7 +28,7 @@ type attachment struct {
 	// sizeGiB is the volume's, and before are the disks that were there before it:
 	// the last resort to find it by.
 	sizeGiB int64
-	before  []string
+	before  disk.Seen
 	// gone detaches it.
 	gone *armed
 }

@@ -439,7 +439,7 @@ func (m machine) Reserve(_ string, names []bake.DeviceName) (name bake.DeviceNam
 	}, err
 }
 
-func (m machine) Disks() []string { return []string{"xvda"} }
+func (m machine) Disks() disk.Seen { return disk.Seen{"xvda": "1"} }
 
 func (m machine) Find(ctx context.Context, q disk.Query) (bake.DevicePath, error) {
 	path, id := bake.DevicePath("/dev/xvd"+strings.TrimPrefix(q.Device, "/dev/sd")), bake.VolumeID(q.Volume)

@@ -59,7 +59,7 @@ func GrowUnmounted(_ context.Context, node string) error { return unsupported("g
 func GrowMounted(_, device string) error { return unsupported("grow " + device) }
 
 // Disks lists the disks of this host; Linux only.
-func Disks() []string { return nil }
+func Disks() Seen { return nil }
 
 // Flush writes what is cached of a device to it; Linux only.
 func Flush(device string) error {

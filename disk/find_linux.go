@@ -1,14 +1,16 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Find waits for the device of an attached volume and answers its node: the
@@ -16,21 +18,25 @@ import (
 // with ctx.
 //
 // In this order it trusts: the serial number of an NVMe disk, which on EC2 is
-// the volume's id; udev's link of that name, unless the serial number says
-// otherwise, for such links can be stale; on Outscale udev's link with the letter
-// that was asked for; the name asked for, as Xen has it (xvdf for sdf) and as it
-// is. When none of them has been seen for a while, the one disk is taken that has
-// appeared since before the attachment and has the volume's size: some kernels
-// name disks as they like.
+// the volume's id; udev's link of that name, for a kernel that cannot tell the serial
+// number; on Outscale the name that was asked for, as the disk itself has it, or
+// udev's link with its letter; the name asked for, as Xen has it (xvdf for sdf) and as
+// it is. When none of them has been seen for a while, the one disk is taken that has
+// appeared since before the attachment: some kernels name disks as they like.
+//
+// A disk that was there before the attachment, that has another size, or that says of
+// itself that it is another volume's or was asked for under another name, is not the
+// one, whatever it is called: links can be stale, and the kernel gives the name that
+// one build has asked for to the disk of another.
 //
 // https://docs.aws.amazon.com/ebs/latest/userguide/identify-nvme-ebs-device.html
 func Find(ctx context.Context, q Query) (string, error) {
 	return here.find(ctx, q)
 }
 
-// Disks lists the disks of this host, by the kernel's names. What only software
-// makes, such as loop devices, is no disk.
-func Disks() []string { return here.disks() }
+// Disks lists the disks of this host, those too that only software makes, such as loop
+// devices.
+func Disks() Seen { return here.seen() }
 
 // host is where the nodes and sysfs are, how NVMe disks are asked, and how long the
 // last resort waits.
@@ -67,8 +73,37 @@ func (h host) once(q Query, candidates []string) (found string, lacks []string) 
 	if node := h.bySerial(q.Volume); node != "" {
 		return firstDevice([]string{node})
 	}
-	found, lacks = h.firstOf(q, candidates)
+	found, lacks = h.firstOf(q, append(h.askedFor(q.Device), candidates...))
 	return found, append([]string{"no NVMe disk has its serial number"}, lacks...)
+}
+
+// askedFor are the nodes of the SCSI disks that say that they were asked for under a
+// name.
+func (h host) askedFor(device string) (nodes []string) {
+	letters := lettersOf(filepath.Base(device))
+	if letters == "" {
+		return nil
+	}
+	disks, _ := filepath.Glob(filepath.Join(h.sys, "block", "sd*"))
+	for _, d := range disks {
+		if name := filepath.Base(d); h.lettersFor(name) == letters {
+			nodes = append(nodes, filepath.Join(h.dev, name))
+		}
+	}
+	return nodes
+}
+
+// lettersFor are the letters that a SCSI disk says it was asked for under; empty if it
+// says nothing, as a disk that is not QEMU's.
+func (h host) lettersFor(name string) string {
+	device := filepath.Join(h.sys, "block", name, "device")
+	vendor, _ := os.ReadFile(filepath.Join(device, "vendor"))
+	if trimmed(bytes.TrimSpace(vendor)) != "QEMU" {
+		return ""
+	}
+	page83, _ := os.ReadFile(filepath.Join(device, "vpd_pg83"))
+	page80, _ := os.ReadFile(filepath.Join(device, "vpd_pg80"))
+	return lettersOf(identificationOf(page83, page80))
 }
 
 // candidates are the paths that can be the volume's, best first.
@@ -77,14 +112,11 @@ func (h host) candidates(q Query) []string {
 	if q.Volume != "" {
 		paths = append(paths, filepath.Join(h.dev, "disk/by-id", "nvme-Amazon_Elastic_Block_Store_"+serial(q.Volume)))
 	}
-	name := filepath.Base(q.Device)
-	for _, prefix := range []string{"xvd", "sd"} {
-		if letters, ok := strings.CutPrefix(name, prefix); ok {
-			paths = append(paths,
-				filepath.Join(h.dev, "disk/by-id", "scsi-0QEMU_QEMU_HARDDISK_sd"+letters),
-				filepath.Join(h.dev, "xvd"+letters),
-				filepath.Join(h.dev, "sd"+letters))
-		}
+	if letters := lettersOf(filepath.Base(q.Device)); letters != "" {
+		paths = append(paths,
+			filepath.Join(h.dev, "disk/by-id", "scsi-0QEMU_QEMU_HARDDISK_sd"+letters),
+			filepath.Join(h.dev, "xvd"+letters),
+			filepath.Join(h.dev, "sd"+letters))
 	}
 	return paths
 }
@@ -134,27 +166,51 @@ func (h host) confirmed(node, serial string) bool {
 // disks lists what is in sysfs, in its order.
 func (h host) disks() []string {
 	entries, _ := filepath.Glob(filepath.Join(h.sys, "block", "*"))
-	names := make([]string, 0, len(entries))
-	for _, e := range entries {
-		name := filepath.Base(e)
-		target, err := filepath.EvalSymlinks(e)
-		// NVMe disks with several paths are virtual, too.
-		if err != nil || strings.Contains(target, "/devices/virtual/") && !strings.HasPrefix(name, "nvme") {
-			continue
-		}
-		names = append(names, name)
+	for i, e := range entries {
+		entries[i] = filepath.Base(e)
 	}
-	return names
+	return entries
 }
 
-// appeared answers the node of the only disk that is new and has the volume's size.
+// isVirtual says whether only software makes a disk. NVMe disks with several paths are
+// made by software, too, and are disks all the same.
+func (h host) isVirtual(name string) bool {
+	target, err := filepath.EvalSymlinks(filepath.Join(h.sys, "block", name))
+	return err != nil || strings.Contains(target, "/devices/virtual/") && !strings.HasPrefix(name, "nvme")
+}
+
+func (h host) seen() Seen {
+	seen := Seen{}
+	for _, name := range h.disks() {
+		seen[name] = h.identity(name)
+	}
+	return seen
+}
+
+// identity tells a disk from another one that has its name later. Linux 5.15 counts
+// disks. Before that the directory of a real one in sysfs is another with every disk,
+// and what software makes keeps its directory.
+func (h host) identity(name string) string {
+	dir := filepath.Join(h.sys, "block", name)
+	if count, err := os.ReadFile(filepath.Join(dir, "diskseq")); err == nil {
+		return strings.TrimSpace(string(count))
+	}
+	var st unix.Stat_t
+	if h.isVirtual(name) || unix.Stat(dir, &st) != nil {
+		return ""
+	}
+	return fmt.Sprintf("directory %d", st.Ino)
+}
+
+// appeared answers the node of the only real disk that is new and has the volume's size.
 func (h host) appeared(q Query) string {
 	if q.Before == nil || q.Bytes == 0 {
 		return ""
 	}
 	var fit []string
 	for _, name := range h.disks() {
-		if slices.Contains(q.Before, name) || h.bytes(name) != q.Bytes {
+		was, there := q.Before[name]
+		if h.isVirtual(name) || there && (was == "" || was == h.identity(name)) || h.bytes(name) != q.Bytes {
 			continue
 		}
 		if node, err := h.verify(q, filepath.Join(h.dev, name)); err == nil && isDevice(node) == nil {
@@ -194,18 +250,40 @@ func (h host) firstOf(q Query, candidates []string) (found string, lacks []strin
 	return "", lacks
 }
 
-// verify resolves a candidate. An NVMe disk of EC2 with the serial number of
-// another volume is not it.
+// verify resolves a candidate, and fails when it cannot be the volume's.
 func (h host) verify(q Query, path string) (string, error) {
 	node, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return "", reason(err)
 	}
-	s, ok := h.serialOf(filepath.Base(node))
-	if ok && q.Volume != "" && strings.HasPrefix(s, "vol") && s != serial(q.Volume) {
-		return "", fmt.Errorf("it is %s, the device of %s%s", node, s, h.requested(node))
+	name := h.kernelName(node)
+	if s, ok := h.serialOf(name); ok && q.Volume != "" && strings.HasPrefix(s, "vol") {
+		if s != serial(q.Volume) {
+			return "", fmt.Errorf("it is %s, the device of %s%s", node, s, h.requested(node))
+		}
+		return node, nil
+	}
+	asked, says := lettersOf(filepath.Base(q.Device)), h.lettersFor(name)
+	if says != "" && says != asked {
+		return "", fmt.Errorf("it is %s, which was asked for as sd%s", node, says)
+	}
+	if was := q.Before[name]; was != "" && was == h.identity(name) {
+		return "", fmt.Errorf("it is %s, which was there before the attachment", node)
+	}
+	if has := h.bytes(name); has != 0 && q.Bytes != 0 && has != q.Bytes {
+		return "", fmt.Errorf("it is %s, which has %d bytes, and the volume has %d", node, has, q.Bytes)
 	}
 	return node, nil
+}
+
+// kernelName is what the kernel calls the disk of a node, which may have another name.
+func (h host) kernelName(node string) string {
+	if dev, err := number(node); err == nil {
+		if dir, err := os.Readlink(filepath.Join(h.sys, "dev/block", dev)); err == nil {
+			return filepath.Base(dir)
+		}
+	}
+	return filepath.Base(node)
 }
 
 // requested tells under which name a disk was asked for, if it is known.

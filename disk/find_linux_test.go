@@ -1,8 +1,10 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -160,11 +162,133 @@ func TestFind(t *testing.T) {
 // disk makes a disk in sysfs of this many bytes.
 func (h *fakeHost) disk(name string, bytes int64) {
 	h.t.Helper()
-	dir := filepath.Join(h.sys, "block", name)
-	h.mkdir(dir)
-	if err := os.WriteFile(filepath.Join(dir, "size"), []byte(strconv.FormatInt(bytes/512, 10)+"\n"), 0o600); err != nil {
+	h.tell(name, "size", strconv.FormatInt(bytes/512, 10)+"\n")
+}
+
+// tell puts into sysfs what the kernel tells of a disk.
+func (h *fakeHost) tell(name, what, told string) {
+	h.t.Helper()
+	path := filepath.Join(h.sys, "block", name, what)
+	h.mkdir(filepath.Dir(path))
+	if err := os.WriteFile(path, []byte(told), 0o600); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// scsi makes a disk of QEMU's, which was asked for under a name.
+func (h *fakeHost) scsi(name, asked string) {
+	h.t.Helper()
+	h.tell(name, "device/vendor", "QEMU    \n")
+	h.tell(name, "device/vpd_pg83", "\x00\x83\x00"+string(rune(4+len(asked)))+"\x02\x00\x00"+string(rune(len(asked)))+asked)
+}
+
+// TestFindNotAnother has the names lead to disks that cannot be the volume's.
+func TestFindNotAnother(t *testing.T) {
+	const gib, link = 1 << 30, "scsi-0QEMU_QEMU_HARDDISK_sdf"
+	known := Seen{"sdb": "17"}
+	tests := []struct {
+		name  string
+		build func(h *fakeHost)
+		want  string // a node, or what the error tells of it
+	}{
+		{"one that was there before, by a link", func(h *fakeHost) {
+			h.link(link, "sdb")
+			h.disk("sdb", gib)
+			h.tell("sdb", "diskseq", "17\n")
+		}, "sdb, which was there before the attachment"},
+		{"a new one of that name", func(h *fakeHost) {
+			h.link(link, "sdb")
+			h.disk("sdb", gib)
+			h.tell("sdb", "diskseq", "18\n")
+		}, ""},
+		{"one that was there before, and then the one", func(h *fakeHost) {
+			h.link(link, "sdb")
+			h.disk("sdb", gib)
+			h.tell("sdb", "diskseq", "17\n")
+			h.disk("xvdf", gib)
+			h.tell("xvdf", "diskseq", "18\n")
+			h.node("xvdf")
+		}, ""},
+		{"of another size", func(h *fakeHost) { h.link(link, "sdb"); h.disk("sdb", 2*gib) }, "sdb, which has 2147483648 bytes, and the volume has 1073741824"},
+		{"asked for under another name", func(h *fakeHost) { h.node("sdf"); h.scsi("sdf", "sdc") }, "sdf, which was asked for as sdc"},
+		{"asked for under another name, and the one beside it", func(h *fakeHost) {
+			h.node("sdf")
+			h.scsi("sdf", "sdb")
+			h.scsi("sdb", "sdf")
+		}, ""},
+		{"before udev has made the link", func(h *fakeHost) { h.scsi("sdb", "sdf") }, ""},
+		{"by the serial number's page", func(h *fakeHost) {
+			h.tell("sdb", "device/vendor", "QEMU    \n")
+			h.tell("sdb", "device/vpd_pg80", "\x00\x80\x00\x04sdf ")
+		}, ""},
+		{"of another maker", func(h *fakeHost) { h.scsi("sdb", "sdf"); h.tell("sdb", "device/vendor", "ATA     \n") }, "sdf"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newFakeHost(t)
+			h.node("sdb")
+			tt.build(h)
+			found, lacks := h.once(Query{Volume: "vol-1", Device: "/dev/xvdf", Bytes: gib, Before: known}, h.candidates(Query{Device: "/dev/xvdf"}))
+			switch all := strings.Join(lacks, ", "); {
+			case tt.want == "" && found == "":
+				t.Errorf("it is not found: %s", all)
+			case tt.want != "" && (found != "" || !strings.Contains(all, tt.want)):
+				t.Errorf("found %q: %s; want none, for %q", found, all, tt.want)
+			}
+		})
+	}
+}
+
+// TestSeen sees what this machine has, and what a disk is told from another by.
+func TestSeen(t *testing.T) {
+	h := newFakeHost(t)
+	loop := fmt.Sprintf("loop%d", unix.Minor(h.device.Rdev))
+	before := Disks()
+	if _, there := before[loop]; !there || here.kernelName("/dev/"+loop) != loop {
+		t.Fatalf("%s is not among %v", loop, before)
+	}
+	file := filepath.Join(t.TempDir(), "another")
+	if err := errors.Join(os.WriteFile(file, make([]byte, 1<<20), 0o600), exec.Command("losetup", "--detach", "/dev/"+loop).Run()); err != nil {
+		t.Fatal(err)
+	}
+	var out []byte
+	var err error
+	for range 100 { // the kernel detaches it a moment later
+		if out, err = exec.Command("losetup", "/dev/"+loop, file).CombinedOutput(); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		t.Fatalf("losetup: %v\n%s", err, out)
+	}
+	if after := Disks(); after[loop] == before[loop] && before[loop] != "" {
+		t.Errorf("%s is another disk now, and counts as the same: %q", loop, after[loop])
+	}
+	// A kernel that does not count, with a real disk.
+	h.disk("xvdk", 1<<30)
+	was := h.identity("xvdk")
+	if err := os.Rename(filepath.Join(h.sys, "block/xvdk"), filepath.Join(h.sys, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	h.disk("xvdk", 1<<30)
+	if is := h.identity("xvdk"); was == "" || is == was {
+		t.Errorf("another xvdk is %q, as the one before was (%q)", is, was)
+	}
+}
+
+func FuzzIdentification(f *testing.F) {
+	f.Add([]byte("\x00\x83\x00\x07\x02\x00\x00\x03sdf"), []byte("\x00\x80\x00\x03sdf"))
+	f.Add([]byte("\x00\x83\xff\xff\x61\x03\x00\x08naanaana\x02\x00\x00\x03sdf"), []byte(nil))
+	f.Fuzz(func(t *testing.T, page83, page80 []byte) {
+		said := identificationOf(page83, page80)
+		if said != "" && !bytes.Contains(page83, []byte(said)) && !bytes.Contains(page80, []byte(said)) {
+			t.Errorf("%q is in no page", said)
+		}
+		if l := lettersOf(said); len(l) > 2 {
+			t.Errorf("letters %q", l)
+		}
+	})
 }
 
 // TestFindLastResort has a kernel name the disk as nobody asked.
@@ -176,13 +300,13 @@ func TestFindLastResort(t *testing.T) {
 		build func(h *fakeHost)
 		want  string
 	}{
-		{"the only new one", Query{Bytes: 8 * gib, Before: []string{"xvda"}}, func(h *fakeHost) { h.disk("xvdk", 8*gib) }, "xvdk"},
-		{"the only one of its size", Query{Bytes: 8 * gib, Before: []string{"xvda"}}, func(h *fakeHost) { h.disk("xvdj", 9*gib); h.disk("xvdk", 8*gib) }, "xvdk"},
-		{"two of its size", Query{Bytes: 8 * gib, Before: []string{"xvda"}}, func(h *fakeHost) { h.disk("xvdj", 8*gib); h.disk("xvdk", 8*gib) }, ""},
-		{"another size", Query{Bytes: 8 * gib, Before: []string{"xvda"}}, func(h *fakeHost) { h.disk("xvdk", 9*gib) }, ""},
-		{"nothing new", Query{Bytes: 8 * gib, Before: []string{"xvda", "xvdk"}}, func(h *fakeHost) { h.disk("xvdk", 8*gib) }, ""},
+		{"the only new one", Query{Bytes: 8 * gib, Before: Seen{"xvda": ""}}, func(h *fakeHost) { h.disk("xvdk", 8*gib) }, "xvdk"},
+		{"the only one of its size", Query{Bytes: 8 * gib, Before: Seen{"xvda": ""}}, func(h *fakeHost) { h.disk("xvdj", 9*gib); h.disk("xvdk", 8*gib) }, "xvdk"},
+		{"two of its size", Query{Bytes: 8 * gib, Before: Seen{"xvda": ""}}, func(h *fakeHost) { h.disk("xvdj", 8*gib); h.disk("xvdk", 8*gib) }, ""},
+		{"another size", Query{Bytes: 8 * gib, Before: Seen{"xvda": ""}}, func(h *fakeHost) { h.disk("xvdk", 9*gib) }, ""},
+		{"nothing new", Query{Bytes: 8 * gib, Before: Seen{"xvda": "", "xvdk": ""}}, func(h *fakeHost) { h.disk("xvdk", 8*gib) }, ""},
 		{"nobody knows what was there", Query{Bytes: 8 * gib}, func(h *fakeHost) { h.disk("xvdk", 8*gib) }, ""},
-		{"of another volume", Query{Bytes: 8 * gib, Before: []string{"xvda"}}, func(h *fakeHost) { h.disk("nvme1n1", 8*gib); h.nvme("nvme1n1", "vol0fff") }, ""},
+		{"of another volume", Query{Bytes: 8 * gib, Before: Seen{"xvda": ""}}, func(h *fakeHost) { h.disk("nvme1n1", 8*gib); h.nvme("nvme1n1", "vol0fff") }, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

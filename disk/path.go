@@ -21,6 +21,11 @@ type Query struct {
 	// Bytes is its size; 0 if it is not known.
 	Bytes int64
 	// Before are the disks that the host had before the attachment, as Disks lists
-	// them; nil if that is not known.
-	Before []string
+	// them; nil if that is not known. None of them is the volume's.
+	Before Seen
 }
+
+// Seen are the disks of a host at one time, by the kernel's names. The value tells a
+// disk from another one that has its name later; it is empty where the kernel has
+// nothing to tell them by.
+type Seen map[string]string

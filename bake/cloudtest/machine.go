@@ -28,7 +28,7 @@ func (idle) Reserve(_ string, names []bake.DeviceName) (bake.DeviceName, func() 
 	return names[0], func() error { return nil }, nil
 }
 func (idle) Sweep(string) error { return nil }
-func (idle) Disks() []string    { return nil }
+func (idle) Disks() disk.Seen   { return nil }
 func (idle) Find(context.Context, disk.Query) (bake.DevicePath, error) {
 	return "/dev/none", nil
 }
