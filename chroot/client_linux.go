@@ -119,7 +119,7 @@ func (c *Client) Revive(ctx context.Context) error {
 		return err
 	}
 	for _, root := range c.roots {
-		legacy := inheritance{Keeper: c.current.pid, Path: root.path, Device: root.device, Made: root.made}
+		legacy := inheritance{Keeper: c.current.pid, Path: root.path, Device: root.device, Block: root.block, Made: root.made}
 		if _, err := callAdopt.on(ctx, s, legacy); err != nil {
 			return errors.Join(err, s.link.conn.Close())
 		}
@@ -133,11 +133,12 @@ type inheritance struct {
 	// Keeper is its process id.
 	Keeper       int
 	Path, Device string
+	Block        blockDevice
 	Made         []string
 }
 
 var callAdopt = operation("adopt", func(_ context.Context, s served, i inheritance) (none, error) {
-	m := &Mounted{keeper: s.keeper, path: i.Path, device: i.Device, made: i.Made, groups: groupsOf(i.Keeper)}
+	m := &Mounted{keeper: s.keeper, path: i.Path, device: i.Device, block: i.Block, made: i.Made, groups: groupsOf(i.Keeper)}
 	path, err := filepath.EvalSymlinks(i.Path)
 	if err == nil {
 		m.real = path
@@ -147,9 +148,12 @@ var callAdopt = operation("adopt", func(_ context.Context, s served, i inheritan
 	return none{}, ignoreMissing(err)
 })
 
-var callMount = operation("mount", func(ctx context.Context, s served, spec MountSpec) (none, error) {
-	_, err := s.keeper.Mount(ctx, spec)
-	return none{}, err
+var callMount = operation("mount", func(ctx context.Context, s served, spec MountSpec) (blockDevice, error) {
+	m, err := s.keeper.Mount(ctx, spec)
+	if err != nil {
+		return blockDevice{}, err
+	}
+	return m.block, nil
 })
 
 // Mount mounts a root, as Keeper.Mount does.
@@ -159,12 +163,16 @@ func (c *Client) Mount(ctx context.Context, spec MountSpec) (*Remote, error) {
 	c.mu.Lock()
 	c.roots[r.path] = r
 	c.mu.Unlock()
-	if _, err := callMount.on(ctx, s, spec); err != nil {
+	block, err := callMount.on(ctx, s, spec)
+	if err != nil {
 		if !s.isLost() { // else nobody has undone what there was of it
 			c.forget(r.path)
 		}
 		return nil, err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.block = block
 	return r, nil
 }
 

@@ -178,18 +178,14 @@ func isGone(err error) bool {
 // released makes sure that the kernel itself has let go of a block device. It may
 // still be mounted elsewhere, even in a namespace that this process cannot see.
 func (m *Mounted) released() error {
-	var st unix.Stat_t
-	if err := unix.Stat(m.device, &st); err != nil {
-		return ignoreGone(err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
-		return nil
-	}
-	err := tryAlone(m.device)
-	if !errors.Is(err, unix.EBUSY) {
+	number, err := m.present()
+	if err != nil || number == 0 {
 		return err
 	}
-	return cmp.Or(m.unmountElsewhere(st.Rdev), error(&busyError{m.device, func() []string { return mountsOf(st.Rdev) }}))
+	if err := tryAlone(m.device); !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	return cmp.Or(m.unmountElsewhere(number), error(&busyError{m.device, func() []string { return mountsOf(number) }}))
 }
 
 // tryAlone opens a device as its only user; the error is EBUSY if it is not.

@@ -485,6 +485,53 @@ func TestLeaveAfterALazyUnmount(t *testing.T) {
 	}
 }
 
+// TestLeaveSparesWhoGotTheName takes a root's device away and gives its node to
+// another disk, as a cloud may when somebody detaches a volume by force.
+func TestLeaveSparesWhoGotTheName(t *testing.T) {
+	k, j, spec := cage(t)
+	another := loop(t, disk(t, 16, "mkfs.ext4", "-q"))
+	var ours, theirs unix.Stat_t
+	if err := errors.Join(unix.Stat(spec.Device, &ours), unix.Stat(another, &theirs)); err != nil {
+		t.Fatal(err)
+	}
+	node := filepath.Join(stage(t), "disk1")
+	become := func(number uint64) {
+		t.Helper()
+		if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(number)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	become(ours.Rdev)
+	spec.Device = node
+	mount(t, k, spec)
+	if err := os.Remove(node); err != nil {
+		t.Fatal(err)
+	}
+	become(theirs.Rdev)
+	root := filepath.Join(stage(t), "another")
+	mount(t, start(t, nil), chroot.MountSpec{Device: node, Path: root})
+	furnish(t, root)
+	pid, over := begin(t, busybox(root, nil, sleeper...))
+	defer func() {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		<-over
+	}()
+	if err := k.Leave(t.Context(), spec.Path); err != nil {
+		t.Errorf("%v\n%s", err, j)
+	}
+	select {
+	case <-over:
+		t.Errorf("who works in another root was ended:\n%s", j)
+	default:
+	}
+	if left := mountsBelow(t, spec.Path); len(left) > 0 {
+		t.Errorf("left mounted: %v", left)
+	}
+	if len(mountsBelow(t, root)) == 0 {
+		t.Error("another root was unmounted")
+	}
+}
+
 // TestLeaveEndsSwapping has a provisioner leave a swap file in use.
 func TestLeaveEndsSwapping(t *testing.T) {
 	k, j, spec := cage(t)

@@ -23,7 +23,9 @@ type Mounted struct {
 	// path is where the user wants it, real the same without links: the kernel
 	// tells of mounts by such paths.
 	path, real string
-	device     string
+	// device is the node of block, or what else was mounted.
+	device string
+	block  blockDevice
 	// made are the directories that were made to mount on, outermost first.
 	made    []string
 	copies  []copied
@@ -84,6 +86,7 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) (err error) {
 	if m.real, err = filepath.EvalSymlinks(m.path); err != nil {
 		return err
 	}
+	m.block, _ = deviceAt(m.device) // what is no path is no block device
 	if err := mountDevice(m.device, m.real, kind, flags, data); err != nil {
 		return explain(err, kind)
 	}

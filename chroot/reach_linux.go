@@ -38,9 +38,8 @@ type reach struct {
 // reach looks at what is mounted now. Who has detached the mount meanwhile may still
 // use its file system.
 func (m *Mounted) reach() (reach, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(m.device, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK {
-		return reachOf(m.real, st.Rdev)
+	if number, err := m.present(); err == nil && number != 0 {
+		return reachOf(m.real, number)
 	}
 	return reachOf(m.real)
 }

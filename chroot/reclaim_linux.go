@@ -44,13 +44,11 @@ func recordOf(spec MountSpec) (r RootRecord, err error) {
 	if r.Device, err = filepath.EvalSymlinks(spec.Device); err != nil {
 		return r, err
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(r.Device, &st); err != nil {
-		return r, &os.PathError{Op: "stat", Path: r.Device, Err: err}
+	block, err := deviceAt(r.Device)
+	if err != nil {
+		return r, err
 	}
-	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-		r.Number = st.Rdev
-	}
+	r.Number, r.Count = block.Number, block.Count
 	if r.Boot, err = bootID(); err != nil {
 		return r, err
 	}
@@ -102,7 +100,7 @@ func (k *Keeper) reclaim(ctx context.Context, r RootRecord) error {
 	if err != nil {
 		return err
 	}
-	m := &Mounted{keeper: k, path: r.Path, real: there, device: r.Device, made: r.Made, groups: r.groups()}
+	m := &Mounted{keeper: k, path: r.Path, real: there, device: r.Device, block: r.block(), made: r.Made, groups: r.groups()}
 	if there != "" && k.at(r.Path) != nil {
 		return errors.New("it is this keeper's own")
 	}
@@ -177,9 +175,11 @@ func (r RootRecord) isOf(m *mountinfo.Info) bool {
 	if r.Number == 0 {
 		return false
 	}
-	if unix.Mkdev(uint32(m.Major), uint32(m.Minor)) == r.Number {
-		return true
+	if number := deviceOf(m); number == r.Number {
+		return r.block().is(blockDeviceOf(number))
 	}
-	var st unix.Stat_t
-	return unix.Stat(m.Source, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == r.Number
+	source, err := deviceAt(m.Source)
+	return err == nil && r.block().is(source)
 }
+
+func (r RootRecord) block() blockDevice { return blockDevice{r.Number, r.Count} }

@@ -11,6 +11,9 @@ type RootRecord struct {
 	// that it has (dev_t) until the next boot.
 	Device string `json:"device,omitempty"`
 	Number uint64 `json:"number,omitempty"`
+	// Count is the kernel's number of the disk (diskseq, Linux 5.15), which no other one
+	// gets until the next boot; empty if it has none.
+	Count string `json:"count,omitempty"`
 	// Boot is the kernel's boot_id: a mount does not outlive a boot.
 	Boot string `json:"boot"`
 	// Keeper is the process id of the keeper, Since when that was started, in clock

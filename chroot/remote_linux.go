@@ -18,6 +18,7 @@ import (
 type Remote struct {
 	session      *session
 	path, device string
+	block        blockDevice
 	// made are directories that may have been made for it.
 	made []string
 }
