@@ -100,24 +100,48 @@ func (b *box) disk(id string) string {
 	return path
 }
 
-// debugfs asks the ext4 file system at an offset of a disk.
+// debugfs asks the ext4 file system at an offset of a disk. Whatever it complains of
+// fails the test: it ends with 0 all the same.
 func (b *box) debugfs(disk string, offset int, request string) string {
+	b.t.Helper()
+	out, complaint := b.askDebugfs(disk, offset, request)
+	if complaint != "" {
+		b.t.Fatalf("debugfs %s: %s", request, complaint)
+	}
+	return out
+}
+
+// askDebugfs answers what debugfs prints, and what it complains of beside its name.
+func (b *box) askDebugfs(disk string, offset int, request string) (out, complaint string) {
 	b.t.Helper()
 	where := disk
 	if offset > 0 {
 		where = fmt.Sprintf("%s?offset=%d", disk, offset)
 	}
-	out, err := exec.Command("debugfs", "-R", request, where).Output()
-	if err != nil {
-		b.t.Fatalf("debugfs %s: %v", request, err)
+	cmd := exec.Command("debugfs", "-R", request, where)
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		b.t.Fatalf("debugfs %s: %v\n%s", request, err, &stderr)
 	}
-	return string(out)
+	_, complaint, _ = strings.Cut(stderr.String(), "\n") // the first line is its version
+	return stdout.String(), strings.TrimSpace(complaint)
 }
 
 // content reads a file of the first partition of an image.
 func (b *box) content(disk, path string) string {
 	b.t.Helper()
 	return b.debugfs(disk, 1<<20, "cat "+path)
+}
+
+// has tells whether the first partition of an image has a file.
+func (b *box) has(disk, path string) bool {
+	b.t.Helper()
+	_, complaint := b.askDebugfs(disk, 1<<20, "stat "+path)
+	if complaint != "" && !strings.Contains(complaint, "File not found") {
+		b.t.Fatalf("debugfs cannot look for %s: %s", path, complaint)
+	}
+	return complaint == ""
 }
 
 var manifestID = regexp.MustCompile(`^[a-z0-9-]+:ami-[0-9a-f]{8,17}$`)

@@ -59,13 +59,16 @@ var (
 // leads. It is empty if there is none.
 func (b *box) describe(disk, path string) string {
 	b.t.Helper()
+	if !b.has(disk, path) {
+		return ""
+	}
 	told := b.debugfs(disk, 1<<20, "stat "+path)
 	if link := debugfsLink.FindStringSubmatch(told); link != nil {
 		return "symlink " + link[1]
 	}
 	mode := debugfsMode.FindStringSubmatch(told)
 	if mode == nil {
-		return ""
+		b.t.Fatalf("debugfs tells no mode of %s: %s", path, told)
 	}
 	return mode[1] + " " + b.content(disk, path)
 }
