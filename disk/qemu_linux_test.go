@@ -3,9 +3,12 @@ package disk_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,38 +28,61 @@ import (
 func TestQEMU(t *testing.T) {
 	kernel := qemutest.Kernel(t)
 	volumes := []string{"vol-0123456789abcdef0", "vol-0fedcba9876543210", "vol-0aaaaaaaaaaaaaaaa"}
-	m := boot(t, kernel, volumes)
-	for line := range m.Lines {
-		if strings.Contains(line, "guest: ready") {
-			break
-		}
+	m := boot(t, kernel, qemutest.NewRoot(t, "/guest "+strings.Join(volumes, " ")), volumes)
+	for _, volume := range slices.Backward(volumes) {
+		serial := strings.Replace(volume, "-", "", 1)
+		m.attach(map[string]any{"driver": "nvme", "id": serial, "drive": volume, "serial": serial})
 	}
-	for i := len(volumes) - 1; i >= 0; i-- {
-		m.attach(volumes[i])
-	}
-	found, nodes := map[string]string{}, map[string]bool{}
-	for line := range m.Lines {
-		_, line, ok := strings.Cut(line, "guest: ")
-		if line == "done" {
-			break
-		}
-		if volume, what, is := strings.Cut(line, ": "); ok && is {
-			found[volume] = what
-			nodes[strings.Fields(what)[0]] = true
-		}
-	}
-	for _, volume := range volumes {
+	nodes := map[string]bool{}
+	for volume, found := range m.found() {
 		want := fmt.Sprintf("serial=%s vendor=1b36 begins=%s", strings.Replace(volume, "-", "", 1), volume)
-		if got := found[volume]; !strings.HasPrefix(got, "/dev/nvme") || !strings.HasSuffix(got, want) {
-			t.Errorf("%s: %q; want a disk with %q", volume, got, want)
+		if !strings.HasPrefix(found, "/dev/nvme") || !strings.HasSuffix(found, want) {
+			t.Errorf("%s: %q; want a disk with %q", volume, found, want)
 		}
+		nodes[strings.Fields(found)[0]] = true
 	}
 	if len(nodes) != len(volumes) {
 		t.Errorf("the volumes have the nodes %v", nodes)
 	}
-	if t.Failed() {
-		t.Logf("the machine said:\n%s", m.Said())
+}
+
+// TestQEMUSCSI finds SCSI disks by what they say of themselves, as Outscale has it: there
+// is no udev to make links of it, and the kernel gives the second disk the name that the
+// third is asked for under.
+func TestQEMUSCSI(t *testing.T) {
+	kernel := qemutest.Kernel(t)
+	asked := map[string]string{"vol-00000001": "sdc", "vol-00000002": "sdd", "vol-00000003": "sdb"}
+	volumes := slices.Sorted(maps.Keys(asked))
+	want := map[string]string{}
+	var init strings.Builder
+	for _, module := range scsi {
+		fmt.Fprintf(&init, "insmod /%s.ko\n", path.Base(module))
 	}
+	init.WriteString("/guest")
+	for i, volume := range volumes {
+		fmt.Fprintf(&init, " %s=/dev/xvd%s", volume, strings.TrimPrefix(asked[volume], "sd"))
+		want[volume] = fmt.Sprintf("/dev/sd%c begins=%s", 'a'+i, volume)
+	}
+	root := qemutest.NewRoot(t, init.String())
+	for _, module := range scsi {
+		qemutest.Run(t, "cp", qemutest.Module(t, kernel, module), root.Path(path.Base(module)+".ko"))
+	}
+	m := boot(t, kernel, root, volumes, "-device", "virtio-scsi-pci")
+	for _, volume := range volumes {
+		m.attach(map[string]any{"driver": "scsi-hd", "id": asked[volume], "drive": volume, "serial": asked[volume]})
+		time.Sleep(500 * time.Millisecond) // the kernel looks at several in any order
+	}
+	if found := m.found(); !maps.Equal(found, want) {
+		t.Errorf("found %q, want %q", found, want)
+	}
+}
+
+// scsi are the modules of a kernel for disks of virtio's SCSI controller, in the order in
+// which they need each other.
+var scsi = []string{
+	"drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_modern_dev",
+	"drivers/virtio/virtio_pci_legacy_dev", "drivers/virtio/virtio_pci",
+	"drivers/scsi/scsi_common", "drivers/scsi/scsi_mod", "drivers/scsi/sd_mod", "drivers/scsi/virtio_scsi",
 }
 
 // machine is a virtual machine that runs.
@@ -67,15 +93,14 @@ type machine struct {
 	reply *json.Decoder
 }
 
-// boot starts a machine with the guest, which is built as it is now. Every volume is a
-// file that begins with its id, and is attached nowhere yet.
-func boot(t *testing.T, kernel string, volumes []string) *machine {
+// boot starts a machine with the guest, which is built as it is now, until that is ready.
+// Every volume is a file that begins with its id, and is attached nowhere yet.
+func boot(t *testing.T, kernel string, root qemutest.Root, volumes []string, args ...string) *machine {
 	t.Helper()
 	dir := t.TempDir()
-	root := qemutest.NewRoot(t, "/guest "+strings.Join(volumes, " "))
 	root.Go(t, "guest", "build", "./testdata/guest")
 	socket := filepath.Join(dir, "qmp")
-	args := []string{"-qmp", "unix:" + socket + ",server=on,wait=off"}
+	args = append(args, "-qmp", "unix:"+socket+",server=on,wait=off")
 	for _, volume := range volumes {
 		file := filepath.Join(dir, volume)
 		if err := os.WriteFile(file, append([]byte(volume), make([]byte, mib)...)[:mib], 0o600); err != nil {
@@ -86,7 +111,32 @@ func boot(t *testing.T, kernel string, volumes []string) *machine {
 	running := qemutest.Machine{Kernel: kernel, Initramfs: root.Pack(t), MemoryMiB: 512, Args: args, Limit: 3 * time.Minute}.Boot(t)
 	m := &machine{t: t, Running: running}
 	m.connect(socket)
+	for line := range m.Lines {
+		if strings.Contains(line, "guest: ready") {
+			break
+		}
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the machine said:\n%s", m.Said())
+		}
+	})
 	return m
+}
+
+// found is what the guest says of each volume.
+func (m *machine) found() map[string]string {
+	found := map[string]string{}
+	for line := range m.Lines {
+		_, line, ok := strings.Cut(line, "guest: ")
+		if line == "done" {
+			break
+		}
+		if volume, what, is := strings.Cut(line, ": "); ok && is {
+			found[volume] = what
+		}
+	}
+	return found
 }
 
 // connect speaks to the machine's monitor.
@@ -133,8 +183,7 @@ func (m *machine) execute(command string, arguments map[string]any) {
 }
 
 // attach plugs a disk in.
-func (m *machine) attach(volume string) {
+func (m *machine) attach(device map[string]any) {
 	m.t.Helper()
-	serial := strings.Replace(volume, "-", "", 1)
-	m.execute("device_add", map[string]any{"driver": "nvme", "id": serial, "drive": volume, "serial": serial})
+	m.execute("device_add", device)
 }

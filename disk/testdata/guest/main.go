@@ -1,11 +1,13 @@
-// The guest of TestQEMU: it looks for each of the volumes that it is given while
-// they are being attached, and tells what it found on its standard output.
+// The guest of the tests that run a virtual machine: it looks for each of the volumes
+// that it is given, by its id or as ID=NAME with the name that it is asked for under,
+// while they are being attached, and tells what it found on its standard output.
 package main
 
 import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,36 +15,42 @@ import (
 )
 
 func main() {
+	before := disk.Disks()
 	var all sync.WaitGroup
-	for _, volume := range os.Args[1:] {
-		all.Go(func() { fmt.Println(find(volume)) })
+	for _, arg := range os.Args[1:] {
+		volume, device, named := strings.Cut(arg, "=")
+		if !named {
+			device = "/dev/sdf"
+		}
+		q := disk.Query{Volume: volume, Device: device, Before: before}
+		all.Go(func() { fmt.Printf("guest: %s: %s\n", volume, find(q)) })
 	}
 	fmt.Println("guest: ready")
 	all.Wait()
 	fmt.Println("guest: done")
 }
 
-// find answers the line for a volume: its node, what the controller says, and what
-// the disk begins with.
-func find(volume string) string {
+// find answers what there is to say of a volume: its node, what the controller says if it
+// is an NVMe disk, and what the disk begins with.
+func find(q disk.Query) string {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	node, err := disk.Find(ctx, disk.Query{Volume: volume, Device: "/dev/sdf"})
+	node, err := disk.Find(ctx, q)
 	if err != nil {
-		return fmt.Sprintf("guest: %s: error: %v", volume, err)
+		return fmt.Sprintf("error: %v", err)
 	}
-	c, err := disk.Identify(node)
-	if err != nil {
-		return fmt.Sprintf("guest: %s: error: %v", volume, err)
+	said := node
+	if c, err := disk.Identify(node); err == nil {
+		said += fmt.Sprintf(" serial=%s vendor=%04x", c.Serial, c.Vendor)
 	}
 	f, err := os.Open(node)
 	if err != nil {
-		return fmt.Sprintf("guest: %s: error: %v", volume, err)
+		return fmt.Sprintf("error: %v", err)
 	}
 	defer f.Close()
-	begin := make([]byte, len(volume))
+	begin := make([]byte, len(q.Volume))
 	if _, err := f.Read(begin); err != nil {
-		return fmt.Sprintf("guest: %s: error: %v", volume, err)
+		return fmt.Sprintf("error: %v", err)
 	}
-	return fmt.Sprintf("guest: %s: %s serial=%s vendor=%04x begins=%s", volume, node, c.Serial, c.Vendor, begin)
+	return fmt.Sprintf("%s begins=%s", said, begin)
 }
