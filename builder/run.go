@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/hashicorp/packer-plugin-sdk/common"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
@@ -89,6 +90,8 @@ type run struct {
 	onError *onError
 	// generated is what provisioners were told.
 	generated map[string]any
+	// alone says that there is nobody to ask.
+	alone atomic.Bool
 }
 
 // Run makes the image. On failure the artifact is nil.
@@ -200,11 +203,17 @@ func (c *Config) wrap(command string) (string, error) {
 }
 
 // pause stops after a step until the user has seen enough (-debug). Where there
-// is nobody to ask it goes on.
+// is nobody to ask it goes on, and asks no more.
 func (r *run) pause(ctx context.Context, step string) error {
+	if r.alone.Load() {
+		return nil
+	}
 	_, err := ask(ctx, r.ui, fmt.Sprintf("Pausing after %q. Press enter to continue.", step))
 	if ctxErr := ctx.Err(); err != nil && ctxErr != nil {
 		return fmt.Errorf("cannot go on after %q: %w", step, ctxErr)
+	}
+	if err != nil && !r.alone.Swap(true) {
+		r.report.Detail("nobody can be asked: going on without pauses (%v)", err)
 	}
 	return nil
 }

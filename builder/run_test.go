@@ -359,12 +359,14 @@ func TestDebugPausesAfterEachStep(t *testing.T) {
 }
 
 func TestDebugWithoutATerminalGoesOn(t *testing.T) {
-	_, err := build(t.Context(), t, &screen{mute: true}, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
-		return plan.Pause(ctx, "step")
+	ui := &screen{mute: true}
+	_, err := build(t.Context(), t, ui, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
+		return errors.Join(plan.Pause(ctx, "attach the volume"), plan.Pause(ctx, "mount the root"))
 	})
-	if err != nil {
-		t.Error(err)
+	if err != nil || len(ui.asked) != 1 {
+		t.Errorf("%v; asked %q, want once", err, ui.asked)
 	}
+	mustContain(t, ui.text(), "going on without pauses", "no terminal")
 }
 
 func TestDebugPauseCanBeCancelled(t *testing.T) {
