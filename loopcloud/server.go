@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
@@ -199,7 +200,8 @@ const grace = 5 * time.Second
 // Serve answers the listener's connections until the context ends. Requests that
 // are then under way are let finish, within a bound.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	server := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
+	var unused connections
+	server := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute, ConnState: unused.follow}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	select {
@@ -208,12 +210,48 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.end() // what is held or hangs would never finish
+	unused.close()
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	if err := server.Shutdown(bounded); err != nil {
 		return errors.Join(fmt.Errorf("cannot let all requests finish: %w", err), server.Close())
 	}
 	return nil
+}
+
+// connections are those on which no request has come yet. Shutdown would wait for them
+// for five seconds, and clients keep some in reserve.
+type connections struct {
+	mu    sync.Mutex
+	all   map[net.Conn]bool
+	ended bool
+}
+
+// follow is a server's ConnState.
+func (c *connections) follow(conn net.Conn, now http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case now != http.StateNew:
+		delete(c.all, conn)
+	case c.ended:
+		_ = conn.Close()
+	default:
+		if c.all == nil {
+			c.all = map[net.Conn]bool{}
+		}
+		c.all[conn] = true
+	}
+}
+
+// close closes them, and those that are still to come.
+func (c *connections) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	for conn := range c.all {
+		_ = conn.Close()
+	}
 }
 
 // Close takes away all devices and gives the directory up. The server must have

@@ -320,6 +320,35 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// TestServeEndsWithConnectionsInReserve: clients open more connections than they use.
+func TestServeEndsWithConnectionsInReserve(t *testing.T) {
+	s := newServer(t, loopcloud.Options{})
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, l) }()
+	for range 3 {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	resp, err := http.Get("http://" + l.Addr().String() + "/_loopcloud/health") // so that all were accepted
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRegionOfOnesOwn(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Region: "mars-north-1"})
 	if s.Cloud().DefaultRegion() != "mars-north-1" || len(s.Cloud().Regions()) != 8 {
