@@ -16,8 +16,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// soakTime is how long TestSoak goes on; it is left out without.
-var soakTime, _ = time.ParseDuration(os.Getenv("SOAK"))
+// soakTime is how long TestSoak goes on: as SOAK says, and else a little, beside others.
+func soakTime(t *testing.T) time.Duration {
+	t.Helper()
+	wanted := os.Getenv("SOAK")
+	if wanted == "" {
+		t.Parallel()
+		return 15 * time.Second
+	}
+	d, err := time.ParseDuration(wanted)
+	if err != nil || d <= 0 {
+		t.Fatalf("SOAK is %q, which is no time to go on, such as 10m", wanted)
+	}
+	return d
+}
 
 // troubles are the faults that a soak has builds meet.
 var troubles = []map[string]any{
@@ -61,11 +73,9 @@ func (c *counts) add(what string, n int) {
 // Two boxes of each cloud share the machine.
 func TestSoak(t *testing.T) {
 	needRoot(t)
-	if soakTime == 0 {
-		t.Skip("make soak runs it")
-	}
+	during := soakTime(t)
 	c := &counts{of: map[string]int{}}
-	until := time.Now().Add(soakTime)
+	until := time.Now().Add(during)
 	var work sync.WaitGroup
 	for n := range 4 {
 		f := flavors[n%len(flavors)]
@@ -83,7 +93,7 @@ func TestSoak(t *testing.T) {
 		})
 	}
 	work.Wait()
-	fmt.Fprintf(os.Stderr, "soak: seed %d, %v\n", seed, soakTime)
+	fmt.Fprintf(os.Stderr, "soak: seed %d, %v\n", seed, during)
 	for _, what := range slices.Sorted(maps.Keys(c.of)) {
 		fmt.Fprintf(os.Stderr, "soak: %6d %s\n", c.of[what], what)
 	}
