@@ -297,54 +297,56 @@ func TestImportParameters(t *testing.T) {
 	}
 }
 
-func TestServeEndsWithItsContext(t *testing.T) {
+// served serves on a free port until it is stopped, which answers what Serve did.
+func served(t *testing.T) (address string, stop func() error) {
+	t.Helper()
 	s := newServer(t, loopcloud.Options{})
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
+	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, l) }()
-	resp, err := http.Get("http://" + l.Addr().String() + "/_loopcloud/health")
+	return l.Addr().String(), func() error {
+		cancel()
+		return <-ended
+	}
+}
+
+// healthy asks a server how it is.
+func healthy(t *testing.T, address string) {
+	t.Helper()
+	resp, err := http.Get("http://" + address + "/_loopcloud/health")
 	if err != nil {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	cancel()
-	if err := <-ended; err != nil {
+}
+
+func TestServeEndsWithItsContext(t *testing.T) {
+	address, stop := served(t)
+	healthy(t, address)
+	if err := stop(); err != nil {
 		t.Error(err)
 	}
-	if _, err := http.Get("http://" + l.Addr().String()); err == nil {
+	if _, err := http.Get("http://" + address); err == nil {
 		t.Error("it still answers")
 	}
 }
 
 // TestServeEndsWithConnectionsInReserve: clients open more connections than they use.
 func TestServeEndsWithConnectionsInReserve(t *testing.T) {
-	s := newServer(t, loopcloud.Options{})
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(ctx, l) }()
+	address, stop := served(t)
 	for range 3 {
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
 	}
-	resp, err := http.Get("http://" + l.Addr().String() + "/_loopcloud/health") // so that all were accepted
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	cancel()
-	if err := <-ended; err != nil {
+	healthy(t, address) // all were accepted
+	if err := stop(); err != nil {
 		t.Error(err)
 	}
 }
