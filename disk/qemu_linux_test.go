@@ -34,7 +34,7 @@ func TestQEMU(t *testing.T) {
 		m.attach(map[string]any{"driver": "nvme", "id": serial, "drive": volume, "serial": serial})
 	}
 	nodes := map[string]bool{}
-	for volume, found := range m.found() {
+	for volume, found := range m.found(len(volumes)) {
 		want := fmt.Sprintf("serial=%s vendor=1b36 begins=%s", strings.Replace(volume, "-", "", 1), volume)
 		if !strings.HasPrefix(found, "/dev/nvme") || !strings.HasSuffix(found, want) {
 			t.Errorf("%s: %q; want a disk with %q", volume, found, want)
@@ -68,11 +68,12 @@ func TestQEMUSCSI(t *testing.T) {
 		qemutest.Run(t, "cp", qemutest.Module(t, kernel, module), root.Path(path.Base(module)+".ko"))
 	}
 	m := boot(t, kernel, root, volumes, "-device", "virtio-scsi-pci")
-	for _, volume := range volumes {
+	found := map[string]string{}
+	for _, volume := range volumes { // one by one: the kernel names several in any order
 		m.attach(map[string]any{"driver": "scsi-hd", "id": asked[volume], "drive": volume, "serial": asked[volume]})
-		time.Sleep(500 * time.Millisecond) // the kernel looks at several in any order
+		maps.Copy(found, m.found(1))
 	}
-	if found := m.found(); !maps.Equal(found, want) {
+	if !maps.Equal(found, want) {
 		t.Errorf("found %q, want %q", found, want)
 	}
 }
@@ -124,15 +125,16 @@ func boot(t *testing.T, kernel string, root qemutest.Root, volumes []string, arg
 	return m
 }
 
-// found is what the guest says of each volume.
-func (m *machine) found() map[string]string {
+// found is what the guest says next, of so many volumes.
+func (m *machine) found(n int) map[string]string {
 	found := map[string]string{}
-	for line := range m.Lines {
-		_, line, ok := strings.Cut(line, "guest: ")
-		if line == "done" {
+	for len(found) < n {
+		line, more := <-m.Lines
+		if !more {
 			break
 		}
-		if volume, what, is := strings.Cut(line, ": "); ok && is {
+		_, said, _ := strings.Cut(line, "guest: ")
+		if volume, what, is := strings.Cut(said, ": "); is {
 			found[volume] = what
 		}
 	}

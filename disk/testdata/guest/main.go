@@ -27,7 +27,6 @@ func main() {
 	}
 	fmt.Println("guest: ready")
 	all.Wait()
-	fmt.Println("guest: done")
 }
 
 // find answers what there is to say of a volume: its node, what the controller says if it
