@@ -59,6 +59,19 @@ func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
 	})
 }
 
+// TestRestoredImageFails has the new image fail, and the old one too when it is registered
+// again: it is registered once more, and is there in the end.
+func TestRestoredImageFails(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		k := newKilling(t, f)
+		out, ok, met := k.faulty(k.full(f, k.source, ""), map[string]any{"action": "RegisterImage", "outcome": "error", "times": 2})
+		if ok || !met {
+			t.Errorf("succeeded: %t, with both failures: %t", ok, met)
+		}
+		k.asDoneOrBefore(out, ok, "RegisterImage")
+	})
+}
+
 // asDoneOrBefore fails the test unless the box is as after a full build that succeeded or
 // as before one that failed, once what the build says is left has been reaped.
 func (k *killing) asDoneOrBefore(out string, ok bool, action string) {

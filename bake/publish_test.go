@@ -20,6 +20,11 @@ type wish func(*world, *bake.Plan)
 var wishes = map[string]wish{
 	"plain":    func(*world, *bake.Plan) {},
 	"replaced": replaced,
+	// unfit fails to be made when it is registered again, the first time.
+	"unfit": func(w *world, p *bake.Plan) {
+		replaced(w, p)
+		w.unfit = 1
+	},
 	// everywhere is in two regions, with images to replace in both.
 	"everywhere": func(w *world, p *bake.Plan) {
 		replaced(w, p)
@@ -180,6 +185,39 @@ func TestRestoredInPart(t *testing.T) {
 			t.Errorf("no warning among %q", w.told)
 		}
 	})
+}
+
+// TestRestoredAtLast: an image that is registered again, and that the cloud then fails to
+// make, is removed and registered once more, three times in all, and three times in the end.
+func TestRestoredAtLast(t *testing.T) {
+	in3 := func(from int) (events string) {
+		for n := range 3 {
+			events += "restore ami-old, ~image ami-old" + strings.Repeat(again, from+n) + ", "
+		}
+		return events
+	}
+	for _, test := range []struct {
+		unfit int
+		back  bool
+		want  string
+	}{
+		{1, true, "restore ami-old, ~image ami-old-again, restore ami-old, ~snapshot, ~reserve /dev/sdf"},
+		{6, false, in3(1) + "~reserve /dev/sdf, " + strings.TrimSuffix(in3(4), ", ")},
+	} {
+		t.Run(fmt.Sprint(test.unfit), func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				plan := w.plan()
+				replaced(w, &plan)
+				w.faults["image#1"] = fault{act: "image#1", err: errInjected}
+				w.unfit = test.unfit
+				_, err := w.build(t.Context(), plan)
+				if err == nil || strings.Contains(err.Error(), "out of ink") == test.back || strings.Contains(err.Error(), "snap-old") == test.back {
+					t.Errorf("the build ended with %v", err)
+				}
+				w.happenedBy("~image ami-old, "+test.want, "")
+			})
+		})
+	}
 }
 
 // TestGoneBeforeItIsReplaced: an image that another build replaces while this one begins

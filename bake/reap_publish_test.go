@@ -84,6 +84,7 @@ func TestReaperKilledWhilePublishing(t *testing.T) {
 		"passing":    {act: "publish#1"},
 		"guarded":    {act: "there: publish#1", after: true},
 		"replaced":   {act: "image#1"},
+		"unfit":      {act: "image#1"},
 		"locked":     {act: "volume#1"},
 	} {
 		var all []string

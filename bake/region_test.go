@@ -31,7 +31,13 @@ func (w *world) had(region string, id bake.ImageID, name string, snapshots ...ba
 }
 
 // old tells whether a thing was there before the build.
-func (w *world) old(id string) bool { return slices.Contains(w.before, strings.TrimSuffix(id, again)) }
+func (w *world) old(id string) bool { return slices.Contains(w.before, original(id)) }
+
+// original is the id that a restored image had first.
+func original(id string) string {
+	first, _, _ := strings.Cut(id, again)
+	return first
+}
 
 // named is wrong where an image already has the name.
 func (w *world) named(region, name string) {
@@ -201,8 +207,11 @@ func (r region) Image(ctx context.Context, id bake.ImageID) (img bake.Image, err
 		}
 		if time.Since(known.born) > known.takes {
 			img.State = bake.ImageAvailable
-			if r.imageState != "" {
+			if r.imageState != "" && !r.old(string(id)) {
 				img.State, img.Reason = r.imageState, "out of paper"
+			}
+			if known.fails {
+				img.State, img.Reason = bake.ImageFailed, "out of ink"
 			}
 		}
 		return nil
@@ -341,10 +350,20 @@ func (r region) Restore(ctx context.Context, record bake.Record) (id bake.ImageI
 				r.wrong("%s is restored without %s", record.Image, s)
 			}
 		}
+		for there, img := range r.images {
+			if img.region == r.name && img.name == record.Name && img.snapshots[0] == record.Snapshots[0] {
+				id = there
+				return nil
+			}
+		}
 		r.named(r.name, record.Name)
 		r.happened("%s", r.is("restore "+string(record.Image)))
-		id = record.Image + again
-		r.images[id] = &worldImage{region: r.name, name: record.Name, snapshots: record.Snapshots, born: time.Now(), takes: time.Second}
+		for id = record.Image + again; r.ghosts[id] != nil; id += again {
+		}
+		r.images[id] = &worldImage{
+			region: r.name, name: record.Name, snapshots: record.Snapshots, born: time.Now(), takes: time.Second, fails: r.unfit > 0,
+		}
+		r.unfit--
 		return nil
 	})
 	if err != nil {

@@ -94,8 +94,12 @@ func (b *build) replace(ctx context.Context, stack *undo.Stack, region string, r
 	return nil
 }
 
+// restorations is how often an image is registered again that the cloud then fails to
+// make.
+const restorations = 3
+
 // restore undoes a replacement: the old image is registered again, unless it never
-// went. What had its name meanwhile is gone, for it came later.
+// went, and is available. What had its name meanwhile is gone, for it came later.
 func (b *build) restore(ctx context.Context, a act) error {
 	if a.Record == nil {
 		return fmt.Errorf("cannot register %s again: what it was is not recorded", a.Image)
@@ -105,22 +109,48 @@ func (b *build) restore(ctx context.Context, a act) error {
 	if err != nil || stands {
 		return err
 	}
-	id, err := cloud.Restore(ctx, *a.Record)
-	if err != nil && id == "" {
-		return fmt.Errorf("image %s in %s is deregistered, and its snapshots %v are there, but it cannot be registered again: %w",
-			a.Image, a.Region, a.Record.Snapshots, err)
+	for n := 1; ; n++ {
+		failed, err := b.registerAgain(ctx, cloud, a)
+		if err == nil {
+			return nil
+		}
+		if !failed || n == restorations {
+			return fmt.Errorf("image %s in %s is deregistered, and its snapshots %v are there, but it cannot be registered again: %w",
+				a.Image, a.Region, a.Record.Snapshots, err)
+		}
+		b.report.Detail("trying again: %v", err)
 	}
-	if err != nil { // it is there: trying again would find so, and give it no more
-		b.report.Warn("%q in %s is registered again as %s, which was %s, but without all that it had: %v", a.Record.Name, a.Region, id, a.Image, err)
-		return nil
+}
+
+// registerAgain registers a replaced image again, or finds that this was done before, and
+// waits until it is available. One that the cloud has failed to make is removed, so that
+// it can be tried again.
+func (b *build) registerAgain(ctx context.Context, cloud Cloud, a act) (failed bool, err error) {
+	id, lacks := cloud.Restore(ctx, *a.Record)
+	if id == "" {
+		return false, lacks
+	}
+	img, err := b.imageAvailable(ctx, cloud, b.waits.Image, id)
+	if img.State == ImageFailed {
+		if left := b.deregister(ctx, cloud, id); left != nil {
+			return false, errors.Join(err, left)
+		}
+		return true, err
+	}
+	if err != nil {
+		return false, err
+	}
+	if lacks != nil { // it is there, and trying again would give it no more
+		b.report.Warn("%q in %s is registered again as %s, which was %s, but without all that it had: %v", a.Record.Name, a.Region, id, a.Image, lacks)
+		return false, nil
 	}
 	b.report.Detail("%q in %s is registered again as %s, which was %s", a.Record.Name, a.Region, id, a.Image)
-	return nil
+	return false, nil
 }
 
 // stands tells whether the image that was to be replaced is there, or another of its
-// name: it was restored before, or somebody else replaced it. What the old one was made
-// of is left then: who has the name may need it, to have the old one back.
+// name, for somebody else has replaced it. What the old one was made of is left then:
+// who has the name may need it, to have the old one back.
 func (b *build) stands(ctx context.Context, cloud Cloud, a act) (bool, error) {
 	if stays, err := b.stays(ctx, cloud, a); err != nil || stays {
 		return stays, err
@@ -133,17 +163,23 @@ func (b *build) stands(ctx context.Context, cloud Cloud, a act) (bool, error) {
 	return named, err
 }
 
-// hasName tells whether an image has the name of one that was deregistered. One that
-// a killed process has just restored may not be seen at once.
+// hasName tells whether another image has the name of one that was deregistered, and not
+// that one itself, registered again: a killed process may have done so. Either may not be
+// seen at once.
 func (b *build) hasName(ctx context.Context, cloud Cloud, a act) (bool, error) {
 	ids, err := lost(ctx, b.waits.Lost, func(ctx context.Context) ([]ImageID, error) {
 		ids, err := cloud.Named(ctx, a.Record.Name)
 		return slices.DeleteFunc(ids, func(id ImageID) bool {
-			_, gone := cloud.Image(ctx, id) // lists lag behind: they may tell of what is gone
-			return id == a.Image || errors.Is(gone, ErrNotFound)
+			img, gone := cloud.Image(ctx, id) // lists lag behind: they may tell of what is gone
+			return id == a.Image || errors.Is(gone, ErrNotFound) || isRestored(img, *a.Record)
 		}), err
 	})
 	return len(ids) > 0, err
+}
+
+// isRestored tells whether an image was registered of the snapshots of an older one.
+func isRestored(img Image, of Record) bool {
+	return len(of.Snapshots) > 0 && slices.Contains(img.Snapshots, of.Snapshots[0])
 }
 
 // rescue restores replaced images where undoing has failed before their turn came,

@@ -51,6 +51,8 @@ type world struct {
 	kept bool
 	// bare, if not nil, is what an image lacks that is registered again.
 	bare error
+	// unfit is how many images fail that are registered again.
+	unfit int
 	safe map[string]bool
 
 	// moment, if set, is called before and after every effect; an error of it keeps
@@ -134,6 +136,8 @@ type worldImage struct {
 	born, gone time.Time
 	takes      time.Duration
 	guarded    bool
+	// fails says that the cloud does not manage to make it.
+	fails bool
 }
 
 func newWorld(t *testing.T) *world {
@@ -197,8 +201,12 @@ func (w *world) left() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var left []string
-	for id := range w.images {
-		left = append(left, strings.TrimSuffix(string(id), again))
+	for id, img := range w.images {
+		name := original(string(id))
+		if img.fails {
+			name += " (failed)"
+		}
+		left = append(left, name)
 	}
 	for id := range w.snapshots {
 		left = append(left, string(id))
