@@ -53,7 +53,7 @@ type world struct {
 	bare error
 	// unfit is how many images fail that are registered again.
 	unfit int
-	safe map[string]bool
+	safe  map[string]bool
 
 	// moment, if set, is called before and after every effect; an error of it keeps
 	// the effect from coming about, or its answer from arriving.
