@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -190,21 +191,22 @@ func TestRestoredInPart(t *testing.T) {
 // TestRestoredAtLast: an image that is registered again, and that the cloud then fails to
 // make, is removed and registered once more, three times in all, and three times in the end.
 func TestRestoredAtLast(t *testing.T) {
-	in3 := func(from int) (events string) {
-		for n := range 3 {
-			events += "restore ami-old, ~image ami-old" + strings.Repeat(again, from+n) + ", "
+	failures := func(first, last int) string {
+		var events []string
+		for n := first; n <= last; n++ {
+			events = append(events, "restore ami-old", "~image ami-old"+strings.Repeat(again, n))
 		}
-		return events
+		return strings.Join(events, ", ")
 	}
 	for _, test := range []struct {
 		unfit int
 		back  bool
 		want  string
 	}{
-		{1, true, "restore ami-old, ~image ami-old-again, restore ami-old, ~snapshot, ~reserve /dev/sdf"},
-		{6, false, in3(1) + "~reserve /dev/sdf, " + strings.TrimSuffix(in3(4), ", ")},
+		{1, true, failures(1, 1) + ", restore ami-old, ~snapshot, ~reserve /dev/sdf"},
+		{6, false, failures(1, 3) + ", ~reserve /dev/sdf, " + failures(4, 6)},
 	} {
-		t.Run(fmt.Sprint(test.unfit), func(t *testing.T) {
+		t.Run(strconv.Itoa(test.unfit), func(t *testing.T) {
 			in(t, func(t *testing.T, w *world) {
 				plan := w.plan()
 				replaced(w, &plan)
