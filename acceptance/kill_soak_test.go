@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -13,17 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	difference "github.com/google/go-cmp/cmp"
 )
 
-// soakTime is how long TestSoak goes on: as SOAK says, and else a little, beside others.
+// soakTime is how long TestSoak goes on: as SOAK says, and else a little.
 func soakTime(t *testing.T) time.Duration {
 	t.Helper()
-	wanted := os.Getenv("SOAK")
-	if wanted == "" {
-		t.Parallel()
-		return 15 * time.Second
-	}
+	wanted := cmp.Or(os.Getenv("SOAK"), "15s")
 	d, err := time.ParseDuration(wanted)
 	if err != nil || d <= 0 {
 		t.Fatalf("SOAK is %q, which is no time to go on, such as 10m", wanted)
@@ -74,6 +71,9 @@ func (c *counts) add(what string, n int) {
 func TestSoak(t *testing.T) {
 	needRoot(t)
 	during := soakTime(t)
+	if os.Getenv("SOAK") == "" {
+		t.Parallel() // beside the others of make test
+	}
 	c := &counts{of: map[string]int{}}
 	until := time.Now().Add(during)
 	var work sync.WaitGroup
@@ -128,14 +128,14 @@ func (k *killing) soak(random *rand.Rand, c *counts) {
 	k.emptyTmp()
 	k.cleanUp(random.IntN(4) == 0)
 	now, left := k.things(k.known), k.leftovers()
-	if !cmp.Equal(now, k.done) && !cmp.Equal(now, k.before) {
-		left = append(left, cmp.Diff(k.before, now))
+	if !difference.Equal(now, k.done) && !difference.Equal(now, k.before) {
+		left = append(left, difference.Diff(k.before, now))
 	}
 	c.add("leftovers", len(left))
 	if len(left) > 0 || k.t.Failed() {
 		k.t.Errorf("a build %s, with %q, leaves:\n%s\nit said:\n%s", did, story, strings.Join(left, "\n"), u.out)
 	}
-	if cmp.Equal(now, k.done) {
+	if difference.Equal(now, k.done) {
 		k.reset()
 	}
 }

@@ -74,8 +74,19 @@ func letters(name string) (string, error) {
 // letters: other clouds may run on this machine, and whoever looks for the device of
 // the letters looks for the names of all.
 func (n Naming) claim(volume, letters string, dev uint64) (nodes, error) {
-	var named nodes
-	var err error
+	named, err := n.give(volume, letters, dev)
+	if err != nil {
+		return nodes{}, err
+	}
+	// Each gives its own names first and looks then: of two at once, one sees the other.
+	if err := n.onlyOne(letters); err != nil {
+		return nodes{}, errors.Join(err, named.remove())
+	}
+	return named, nil
+}
+
+// give makes the node and the link.
+func (n Naming) give(volume, letters string, dev uint64) (named nodes, err error) {
 	switch n {
 	case NVMe:
 		named.link = filepath.Join(linkDir, nvmeLink+strings.Replace(volume, "-", "", 1))
@@ -87,21 +98,11 @@ func (n Naming) claim(volume, letters string, dev uint64) (nodes, error) {
 		named.base = filepath.Join(devDir, "xvd"+letters)
 		err = claimNode(named.base, dev)
 	}
-	if err == nil && named.link != "" {
-		err = makeLink(named.link, named.base)
-		if err != nil {
-			err = errors.Join(err, os.Remove(named.base))
-		}
+	if err != nil || named.link == "" {
+		return named, err
 	}
-	if err == nil {
-		// Each makes its own names first and looks then: of two at once, one sees the other.
-		err = n.onlyOne(letters)
-		if err != nil {
-			err = errors.Join(err, named.remove())
-		}
-	}
-	if err != nil {
-		return nodes{}, err
+	if err := makeLink(named.link, named.base); err != nil {
+		return nodes{}, errors.Join(err, os.Remove(named.base))
 	}
 	return named, nil
 }
