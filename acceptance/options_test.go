@@ -113,8 +113,9 @@ func TestCommandWrapper(t *testing.T) {
 func TestDevicePath(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
-		device := map[string]string{"amazon-chroot": "/dev/sdp", "osc-chroot": "/dev/xvdq"}[f.name]
-		node := map[string]string{"amazon-chroot": "/dev/xvdp", "osc-chroot": "/dev/xvdq"}[f.name]
+		// names that no other test has, and that builders do not try by themselves
+		device := map[string]string{"amazon-chroot": "/dev/sddp", "osc-chroot": "/dev/xvddq"}[f.name]
+		node := map[string]string{"amazon-chroot": "/dev/xvddp", "osc-chroot": "/dev/xvddq"}[f.name]
 		out := b.build(b.template(f.basic(map[string]any{"device_path": device}),
 			map[string]any{"type": "shell-local", "inline": []string{"echo it is {{build `Device`}}"}}))
 		if !strings.Contains(out, "it is "+node) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -64,12 +65,15 @@ func (b *box) forPeer(more o) o {
 	return flavors[0].basic(all)
 }
 
-// freeDevice is a device name that nothing on the host has, from the end of the
-// alphabet, where builds do not begin.
+// devices counts the names that freeDevice has given.
+var devices atomic.Int32
+
+// freeDevice is a device name that nothing on the host has, that no other test is given,
+// and that builders do not try by themselves: those end with xvdaz and xvdbz.
 func freeDevice(t testing.TB) string {
 	t.Helper()
-	for letter := 'p'; letter >= 'f'; letter-- {
-		if name := "/dev/xvd" + string(letter); !exists(name) {
+	for range 26 {
+		if name := "/dev/xvdc" + string('a'+devices.Add(1)%26); !exists(name) {
 			return name
 		}
 	}
