@@ -53,6 +53,8 @@ var (
 	btrfs = []string{"mkfs.btrfs", "-q"}
 	vfat  = []string{"mkfs.vfat"}
 	swap  = []string{"mkswap"}
+	// lvm writes what a physical volume is known by: this host has no device mapper.
+	lvm = []string{`sh -c 'printf "LVM2 001" | dd conv=notrunc status=none bs=1 seek=536 of=$0'`}
 )
 
 func rootOf(start, size int, mkfs []string) part {
@@ -112,6 +114,27 @@ var layouts = []layout{
 			{start: 360, size: 320, mkfs: xfs, root: true, files: map[string]string{"etc/fstab": "LABEL=boot /boot xfs defaults 0 0\n"}},
 		},
 		mark: "/boot/mark", markPart: 1, markPath: "mark",
+	},
+	{
+		name: "MBR, /boot first", script: "label: dos\n1: start=1MiB, size=32MiB, type=83, bootable\n2: start=40MiB, size=100MiB, type=83\n",
+		parts: []part{
+			{start: 1, size: 32, mkfs: []string{"mkfs.ext4", "-q", "-L", "boot"}, files: map[string]string{"grub/grub.cfg": "x", "vmlinuz": "x"}},
+			{start: 40, size: 100, mkfs: ext4, root: true, files: map[string]string{"etc/fstab": "LABEL=boot /boot ext4 defaults 0 2\n"}},
+		},
+		mark: "/root/mark && echo built > /boot/mark && cp /boot/vmlinuz /etc/copied", markPart: 1,
+	},
+	{
+		name: "GPT, /boot first, the root marked", script: "label: gpt\n1: start=1MiB, size=32MiB\n2: start=40MiB, size=32MiB\n3: start=80MiB, size=100MiB, type=" + rootType + "\n",
+		parts: []part{
+			{start: 1, size: 32, mkfs: ext4, files: map[string]string{"grub/grub.cfg": "x"}}, {start: 40, size: 32, mkfs: ext4, files: map[string]string{"etc/fstab": "x"}},
+			rootOf(80, 100, ext4),
+		},
+		markPart: 2,
+	},
+	{
+		name: "MBR, /boot first, LVM second", script: "label: dos\n1: start=1MiB, size=32MiB, type=83\n2: start=40MiB, size=100MiB, type=8e\n",
+		parts: []part{{start: 1, size: 32, mkfs: ext4, files: map[string]string{"grub/grub.cfg": "x"}}, {start: 40, size: 100, mkfs: lvm}},
+		fails: []string{"no partition looks like a root", "mount_partition", "partition 1 (type 83, ext4, 32 MiB)", "partition 2 (type 8e, LVM, 100 MiB)"},
 	},
 	{name: "xfs, first", script: "label: gpt\n1: start=1MiB, size=320MiB\n", parts: []part{rootOf(1, 320, xfs)}},
 	{

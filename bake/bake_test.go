@@ -564,12 +564,31 @@ func TestWhatTheCloudIsAskedFor(t *testing.T) {
 			},
 			chroot.MountSpec{Device: "/dev/xvdf1", Type: "ext4", Path: "/mnt/root", Options: []string{"noatime"}},
 			disk.Query{Volume: "vol-1", Device: "/dev/sdf", Bytes: 8 << 30, Before: disk.Seen{"xvda": "1"}},
-			disk.Choice{Partition: "2", Path: "/dev/nvme1n1p", Options: []string{"noatime"}},
+			disk.Choice{Partition: "2", Path: "/dev/nvme1n1p", Options: []string{"noatime"}, Source: true},
 			&w.source,
 		}
 		got := []any{w.volSpec, w.snapSpec, w.imageSpec, w.mountSpec, w.query, w.choice, result.Source}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("asked for (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestDoubtsOfTheRoot: a warning of disk.Root reaches the user, and what a build from
+// scratch has made is no source image.
+func TestDoubtsOfTheRoot(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.doubt = "it is /boot"
+		plan := w.plan()
+		plan.FromScratch, plan.RootSizeGiB, plan.Labels = true, 8, nil
+		if _, err := w.build(t.Context(), plan); err != nil {
+			t.Fatal(err)
+		}
+		if w.choice.Source {
+			t.Error("a disk made from scratch is taken for a source image")
+		}
+		if want := "warn: this may not be the root: it is /boot"; !slices.Contains(w.told, want) {
+			t.Errorf("%q is not among %q", want, w.told)
 		}
 	})
 }

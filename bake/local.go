@@ -141,9 +141,8 @@ var findRoot = chroot.NewOperation("root", func(ctx context.Context, q rootQuery
 	return disk.Root(ctx, q.Disk, q.Choice)
 })
 
-func (l local) Root(ctx context.Context, device DevicePath, choice disk.Choice) (chroot.MountSpec, error) {
-	root, err := findRoot.Call(ctx, l.keeper, rootQuery{string(device), choice})
-	return chroot.MountSpec{Device: root.Device, Type: root.Type, Options: root.Options}, err
+func (l local) Root(ctx context.Context, device DevicePath, choice disk.Choice) (disk.RootFS, error) {
+	return findRoot.Call(ctx, l.keeper, rootQuery{string(device), choice})
 }
 
 // growth is what to grow: a partition of a disk, mounted on Path if it is.

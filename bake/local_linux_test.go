@@ -214,11 +214,10 @@ func TestMachineOnARealDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	spec, err := m.Root(t.Context(), device, disk.Choice{Options: []string{"noatime"}})
-	if want := (chroot.MountSpec{Device: string(device) + "p1", Type: "ext4", Options: []string{"noatime"}}); err != nil || !cmp.Equal(spec, want) {
+	if want := (disk.RootFS{Device: string(device) + "p1", Partition: 1, Type: "ext4", Options: []string{"noatime"}}); err != nil || !cmp.Equal(spec, want) {
 		t.Fatalf("the root is %+v, %v", spec, err)
 	}
-	spec.Path = path
-	root, err := m.Mount(t.Context(), spec)
+	root, err := m.Mount(t.Context(), chroot.MountSpec{Device: spec.Device, Type: spec.Type, Options: spec.Options, Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}

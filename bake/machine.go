@@ -48,8 +48,8 @@ type Machine interface {
 	Find(context.Context, disk.Query) (DevicePath, error)
 	// Settle waits until the partitions of the disk's table have their nodes.
 	Settle(context.Context, DevicePath) error
-	// Root answers what to mount as the root: device, type and options.
-	Root(context.Context, DevicePath, disk.Choice) (chroot.MountSpec, error)
+	// Root returns what to mount as the root, as disk.Root does.
+	Root(context.Context, DevicePath, disk.Choice) (disk.RootFS, error)
 	// GrowPartition makes the root's partition reach to the end of the disk, and a
 	// file system that grows while it is not mounted fill it. It answers whether the
 	// partition grew.

@@ -65,7 +65,7 @@ func (b *build) shell(ctx context.Context, option, command string) error {
 
 // mount mounts the root partition.
 func (b *build) mount(ctx context.Context, a attachment, device DevicePath) (place, error) {
-	spec, err := b.machine.Root(ctx, device, disk.Choice{Partition: b.plan.Partition, Path: b.plan.NVMePath, Options: b.plan.MountOptions})
+	spec, err := b.root(ctx, device)
 	if err != nil {
 		return place{}, err
 	}
@@ -101,6 +101,17 @@ func (b *build) mount(ctx context.Context, a attachment, device DevicePath) (pla
 		}
 	}
 	return p, b.done(ctx, "mount root")
+}
+
+// root finds what to mount as the root. It warns if that may be something else.
+func (b *build) root(ctx context.Context, device DevicePath) (chroot.MountSpec, error) {
+	found, err := b.machine.Root(ctx, device, disk.Choice{
+		Partition: b.plan.Partition, Path: b.plan.NVMePath, Options: b.plan.MountOptions, Source: !b.plan.FromScratch,
+	})
+	if found.Warning != "" {
+		b.report.Warn("this may not be the root: %s", found.Warning)
+	}
+	return chroot.MountSpec{Device: found.Device, Type: found.Type, Options: found.Options}, err
 }
 
 // growPartition makes room for the root before it is mounted; its file system

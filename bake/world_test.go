@@ -109,6 +109,8 @@ type world struct {
 	mountSpec chroot.MountSpec
 	query     disk.Query
 	choice    disk.Choice
+	// doubt is what is said against the root.
+	doubt string
 	// fstab is the image's, and boot what the disk has of it.
 	fstab string
 	boot  []disk.BootMount
@@ -465,9 +467,9 @@ func (m machine) Settle(ctx context.Context, _ bake.DevicePath) error {
 	return m.act(ctx, "settle", func() error { m.happened("settle"); return nil })
 }
 
-func (m machine) Root(ctx context.Context, device bake.DevicePath, choice disk.Choice) (chroot.MountSpec, error) {
+func (m machine) Root(ctx context.Context, device bake.DevicePath, choice disk.Choice) (disk.RootFS, error) {
 	m.choice = choice
-	return chroot.MountSpec{Device: string(device) + "1", Type: "ext4", Options: choice.Options}, m.act(ctx, "root", func() error { return nil })
+	return disk.RootFS{Device: string(device) + "1", Type: "ext4", Options: choice.Options, Warning: m.doubt}, m.act(ctx, "root", func() error { return nil })
 }
 
 func (m machine) GrowPartition(ctx context.Context, _ bake.DevicePath, root chroot.MountSpec) (bool, error) {

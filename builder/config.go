@@ -51,13 +51,16 @@ type Config struct {
 	// `/mnt/packer-amazon-chroot-volumes/{{.Device}}`.
 	MountPath string `mapstructure:"mount_path"`
 	// The number of the partition that holds `/`, as a string or a number. `"0"`
-	// means the whole device. By default it is the whole device where that has no
+	// means the whole device. By default it is the whole device if that has no
 	// partition table, and else the first partition, unless that is plainly no root:
-	// an EFI system, BIOS boot or swap partition, or one without a file system for a
-	// root. Then it is the partition whose GPT type says so, or else the one that has
-	// an `/etc/os-release` or `/etc/fstab`; if more than one has, the build fails and
-	// lists them. On btrfs the subvolume that holds the root is found, too, unless
-	// `mount_options` names one.
+	// an EFI system, BIOS boot or swap partition, one without a file system for a
+	// root, or, of a source image, one that holds files but none of `/etc`, `/usr`,
+	// `/bin` and `/sbin`, such as a `/boot` that comes first. Then it is the partition
+	// whose GPT type says so, or else the one that has an `/etc/os-release` or
+	// `/etc/fstab`; if more than one has, or none, the build fails and lists them. On
+	// btrfs the subvolume that holds the root is found, too, unless `mount_options`
+	// names one. A partition that is named here is used whatever it holds, with a
+	// warning if that does not look like a root.
 	MountPartition string `mapstructure:"mount_partition"`
 	// Make the root partition reach to the end of the device, and its file system
 	// fill it, before anything else is done with it: for an image that is larger than

@@ -16,32 +16,43 @@ import (
 
 // look looks into the file system on a device, and leaves it as it is: it is
 // mounted read-only, without recovery, and where no path leads to. A kernel that
-// ends this process ends the mount too.
-func look(ctx context.Context, node, kind string) (glance, error) {
-	g, err := lookAt(node, kind)
+// ends this process ends the mount too. subvolume is the user's choice of one, if
+// there is any: then nothing else is looked at, and one that is not there holds
+// nothing.
+func look(ctx context.Context, node, kind string, subvolume []string) (glance, error) {
+	if kind != "btrfs" {
+		subvolume = nil
+	}
+	g, err := lookAt(node, kind, subvolume)
+	if len(subvolume) > 0 && errors.Is(err, unix.ENOENT) {
+		g, err = glance{}, nil
+	}
 	// The kernel lets go of a file system a moment after it is closed, and it
 	// cannot be mounted to be written to before that.
 	return g, errors.Join(err, idle(ctx, node))
 }
 
-func lookAt(node, kind string) (glance, error) {
+func lookAt(node, kind string, subvolume []string) (glance, error) {
 	var g glance
-	err := peek(node, kind, nil, func(dir *os.File) (err error) {
+	err := peek(node, kind, subvolume, func(dir *os.File) (err error) {
 		g.fits = isRoot(dir)
+		g.sign = g.fits || hasSign(dir)
 		g.blank, err = isBlank(dir)
 		return err
 	})
-	if err != nil || g.fits || kind != "btrfs" {
+	if err != nil || g.fits || kind != "btrfs" || len(subvolume) > 0 {
 		return g, err
 	}
 	err = peek(node, kind, []string{"subvolid=5"}, func(top *os.File) error {
 		name, err := rootSubvolume(top)
 		switch {
 		case errors.Is(err, errSeveral):
-			g = glance{fits: true, several: err}
+			g = glance{fits: true, sign: true, several: err}
 			return nil
 		case name != "":
-			g = glance{fits: true, options: []string{"subvol=" + name}}
+			g = glance{fits: true, sign: true, options: []string{"subvol=" + name}}
+		case !g.sign:
+			g.sign = hasSignBelow(top)
 		}
 		return err
 	})
@@ -155,6 +166,42 @@ func isRoot(dir *os.File) bool {
 	return false
 }
 
+// signs are directories that only a root has at its top; a file system for /usr has
+// the second kind too, beside a share.
+var signs, signsOfUsr = []string{"etc", "usr", "ostree", "nix"}, []string{"bin", "sbin"}
+
+// signsText names the signs of a root for people.
+const signsText = "no /etc, /usr, /bin or /sbin"
+
+// hasSign reports whether there is any sign that a directory is that of a root file
+// system.
+func hasSign(dir *os.File) bool {
+	has := func(name string) bool { return isDirectory(dir, name) }
+	return slices.ContainsFunc(signs, has) || slices.ContainsFunc(signsOfUsr, has) && !has("share")
+}
+
+// hasSignBelow is hasSign of any subvolume at the top of a btrfs.
+func hasSignBelow(top *os.File) bool {
+	names, _ := entries(top)
+	return slices.ContainsFunc(names, func(name string) bool {
+		dir, err := openBelow(top, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+		if err != nil {
+			return false
+		}
+		defer dir.Close()
+		return isSubvolume(dir) && hasSign(dir)
+	})
+}
+
+// isDirectory reports whether a name leads to a directory within a file system.
+func isDirectory(dir *os.File, name string) bool {
+	f, err := openBelow(dir, name, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return false
+	}
+	return f.Close() == nil
+}
+
 // entries are the names in a directory, not more than anybody would put there.
 func entries(dir *os.File) ([]string, error) {
 	const most = 4096
@@ -223,8 +270,7 @@ func asSubvolume(top *os.File, name string) (root, says bool) {
 		return false, false
 	}
 	defer dir.Close()
-	var st unix.Stat_t
-	if unix.Fstat(int(dir.Fd()), &st) != nil || st.Ino != subvolumeInode || !isRoot(dir) {
+	if !isSubvolume(dir) || !isRoot(dir) {
 		return false, false
 	}
 	for _, e := range ParseFstab(smallFile(dir, "etc/fstab")) {
@@ -233,6 +279,12 @@ func asSubvolume(top *os.File, name string) (root, says bool) {
 		}
 	}
 	return true, says
+}
+
+// isSubvolume reports whether a directory of a btrfs is the top of a subvolume.
+func isSubvolume(dir *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(dir.Fd()), &st) == nil && st.Ino == subvolumeInode
 }
 
 // smallFile reads a regular file; what cannot be read is empty.

@@ -18,6 +18,10 @@ type Choice struct {
 	Path string
 	// Options are what it is to be mounted with.
 	Options []string
+	// Source says that the disk is a copy of a source image's: what it holds is
+	// evidence of where the root is. A disk that the build itself has filled is
+	// taken at its word.
+	Source bool
 }
 
 // RootFS is a root file system to be mounted.
@@ -31,12 +35,17 @@ type RootFS struct {
 	// Options are what it is to be mounted with: those that were given, and what
 	// it takes to get to the root, such as subvol=@.
 	Options []string
+	// Warning says why this may not be the root after all; it is empty if there is
+	// no doubt.
+	Warning string
 }
 
 // glance is what a look into a file system has found.
 type glance struct {
 	// fits says that a root lies there: it has an os-release or an fstab.
 	fits bool
+	// sign says that there is any sign of a root, however weak.
+	sign bool
 	// blank says that nothing lies there yet.
 	blank bool
 	// options lead to the root, where mounting without does not: subvol=@.
@@ -53,6 +62,8 @@ type candidate struct {
 	seen    glance
 	// why says why it is not the root, where that is known.
 	why string
+	// warning says why it may not be the root although it was chosen.
+	warning string
 }
 
 // noRoot says why a partition is plainly no root; it is empty if it may be one.

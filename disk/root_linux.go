@@ -14,18 +14,21 @@ import (
 
 // Root finds the root file system of a disk. The partition is what mount_partition
 // says: "0" is the whole disk, a number that partition. Empty means that it is to
-// be found: the whole disk where there is no partition table; else the first
+// be found: the whole disk if there is no partition table; else the first
 // partition, unless that is plainly no root (an EFI system, BIOS boot, boot loader
-// or swap partition by its type, or without a file system that can be one); else
-// the one whose type says that it is a root; else the one that has an
+// or swap partition by its type, or without a file system that can be one), or the
+// disk is a source image's and the partition holds files without any sign of a
+// root; else the one whose type says that it is a root; else the one that has an
 // /etc/os-release or /etc/fstab. More than one such is an error that lists them.
 //
-// Where the choice has a path, it and the partition (1 if there is none) name the
+// If the choice has a path, it and the partition (1 if there is none) name the
 // node.
 //
-// On a btrfs whose
-// default subvolume holds no root the options that the user wants are preceded by
-// the subvolume that does, unless they name one.
+// A partition that the user has named is used whatever it holds. RootFS.Warning
+// says if that does not look like a root.
+//
+// On a btrfs whose default subvolume holds no root, the options that the user wants
+// are preceded by the subvolume that does, unless they name one.
 //
 // The device must have settled. Nothing on it is changed.
 func Root(ctx context.Context, device string, choice Choice) (RootFS, error) {
@@ -35,9 +38,9 @@ func Root(ctx context.Context, device string, choice Choice) (RootFS, error) {
 	}
 	var c candidate
 	if choice.Path != "" {
-		c, err = rootAt(device, choice)
+		c, err = rootAt(ctx, device, choice)
 	} else {
-		c, err = root(ctx, device, choice.Partition)
+		c, err = root(ctx, device, choice)
 	}
 	options := choice.Options
 	if err == nil {
@@ -46,12 +49,12 @@ func Root(ctx context.Context, device string, choice Choice) (RootFS, error) {
 	if err != nil {
 		return RootFS{}, fmt.Errorf("cannot find the root partition of %s: %w", device, err)
 	}
-	return RootFS{Device: c.node, Partition: c.Number, Type: c.fileSystem(), Options: options}, nil
+	return RootFS{Device: c.node, Partition: c.Number, Type: c.fileSystem(), Options: options, Warning: c.warning}, nil
 }
 
 // rootAt is the node that nvme_device_path and mount_partition name, to the letter;
 // but it must be the volume's, whose snapshot the image will be.
-func rootAt(device string, choice Choice) (candidate, error) {
+func rootAt(ctx context.Context, device string, choice Choice) (candidate, error) {
 	node := choice.Path + cmp.Or(choice.Partition, "1")
 	if choice.Partition == "0" {
 		node = choice.Path
@@ -61,30 +64,53 @@ func rootAt(device string, choice Choice) (candidate, error) {
 		return candidate{}, fmt.Errorf("nvme_device_path %q with mount_partition %q is %s, and the volume is %s: %w",
 			choice.Path, choice.Partition, node, device, err)
 	}
-	return candidateOn(device, Partition{Number: n})
+	c, err := candidateOn(device, Partition{Number: n})
+	if err == nil {
+		c.doubt(ctx, choice.Options, fmt.Sprintf("nvme_device_path %q with mount_partition %q is", choice.Path, choice.Partition))
+	}
+	return c, err
 }
 
-func root(ctx context.Context, device, partition string) (candidate, error) {
-	whole := Partition{}
-	if partition == "0" {
-		return candidateOn(device, whole)
+// root finds the root if no path names its node.
+func root(ctx context.Context, device string, choice Choice) (candidate, error) {
+	t, err := Table{}, error(nil)
+	if choice.Partition != "0" {
+		t, err = ReadDevice(device)
 	}
-	t, err := ReadDevice(device)
 	if err != nil {
 		return candidate{}, err
 	}
-	if partition != "" {
-		n, err := t.named(partition)
+	var p Partition // the whole disk
+	if choice.Partition != "" && choice.Partition != "0" {
+		n, err := t.named(choice.Partition)
 		if err != nil {
 			return candidate{}, err
 		}
-		named, _ := t.Partition(n)
-		return candidateOn(device, named)
+		p, _ = t.Partition(n)
+	} else if t.Kind != None {
+		return t.choose(ctx, device, choice)
 	}
-	if t.Kind == None {
-		return candidateOn(device, whole)
+	c, err := candidateOn(device, p)
+	switch {
+	case err != nil:
+	case choice.Partition != "":
+		c.doubt(ctx, choice.Options, fmt.Sprintf("mount_partition %q is", choice.Partition))
+	case choice.Source:
+		c.doubt(ctx, choice.Options, "there is no partition table, so that the root is")
 	}
-	return t.choose(ctx, device)
+	return c, err
+}
+
+// doubt looks into a root that is used in any case, and warns if it holds files and
+// none of them is a sign of a root. what says why it is used. If the look fails, the
+// mount will tell.
+func (c *candidate) doubt(ctx context.Context, options []string, what string) {
+	if !c.content.FileSystem {
+		return
+	}
+	if err := c.examine(ctx, options); err == nil && !c.seen.sign && !c.seen.blank {
+		c.warning = fmt.Sprintf("%s %s, whose %s has no sign of a root (%s)", what, c.node, c.content.Type, signsText)
+	}
 }
 
 // candidateOn reads what a partition holds, through its own node: the whole disk
@@ -114,20 +140,23 @@ func (c candidate) options(ctx context.Context, wanted []string) ([]string, erro
 	}
 	seen := c.seen
 	if !seen.fits {
-		seen, _ = look(ctx, c.node, c.content.Type)
+		seen, _ = look(ctx, c.node, c.content.Type, nil)
 	}
 	return append(seen.options, wanted...), seen.several
 }
 
-// namesSubvolume tells whether the user has chosen a subvolume.
-func namesSubvolume(options []string) bool {
-	return slices.ContainsFunc(strings.Split(strings.Join(options, ","), ","), func(o string) bool {
-		return strings.HasPrefix(o, "subvol=") || strings.HasPrefix(o, "subvolid=")
+// namesSubvolume reports whether the user has chosen a subvolume.
+func namesSubvolume(options []string) bool { return len(subvolumeIn(options)) > 0 }
+
+// subvolumeIn returns the options that choose a subvolume.
+func subvolumeIn(options []string) []string {
+	return slices.DeleteFunc(strings.Split(strings.Join(options, ","), ","), func(o string) bool {
+		return !strings.HasPrefix(o, "subvol=") && !strings.HasPrefix(o, "subvolid=")
 	})
 }
 
 // choose finds the root among the partitions.
-func (t Table) choose(ctx context.Context, device string) (candidate, error) {
+func (t Table) choose(ctx context.Context, device string, choice Choice) (candidate, error) {
 	all, err := t.candidates(device)
 	if err != nil {
 		return candidate{}, err
@@ -135,19 +164,49 @@ func (t Table) choose(ctx context.Context, device string) (candidate, error) {
 	if len(all) == 0 {
 		return candidate{}, fmt.Errorf("its %s table has no partition for a file system", t.Kind)
 	}
-	if all[0].why == "" {
+	unseen := all[0].why == ""
+	if unseen && (!choice.Source || all[0].byDefault(ctx, choice.Options, all[1:])) {
 		return all[0], nil
 	}
 	possible := keep(all, func(c candidate) bool { return c.why == "" })
 	marked := keep(possible, func(c candidate) bool { return rootTypes[c.Type] != "" })
 	switch len(marked) {
 	case 0:
-		return probe(ctx, all, possible)
 	case 1:
 		return marked[0], nil
 	default:
-		return probe(ctx, all, marked)
+		possible = marked
 	}
+	c, err := probe(ctx, all, possible, choice.Options)
+	if err == nil && c.seen.blank && unseen {
+		err = noneLooks(all, possible) // an empty one is no better than the first
+	}
+	return c, err
+}
+
+// byDefault reports whether the first partition of a source image is its root: it
+// holds any sign of one, or nothing yet, or no other partition can be the root. If it
+// cannot be looked into it is taken with a warning.
+func (c *candidate) byDefault(ctx context.Context, options []string, others []candidate) bool {
+	err := c.examine(ctx, options)
+	alone := len(keep(others, candidate.mayHoldRoot)) == 0
+	switch {
+	case err != nil:
+		c.warning = fmt.Sprintf("%s is taken for the root only because it is the first partition: %v; if the root is another one, say which by mount_partition", c.node, err)
+	case c.seen.sign || c.seen.blank:
+	case alone:
+		c.warning = fmt.Sprintf("%s is taken for the root because no other partition can be: its %s has no sign of a root (%s)", c.node, c.content.Type, signsText)
+	default:
+		return false
+	}
+	c.why = ""
+	return true
+}
+
+// mayHoldRoot reports whether a root may lie in a partition, be it in a way that is
+// not known here.
+func (c candidate) mayHoldRoot() bool {
+	return notRoots[c.Type] == "" && c.content.Type != "swap" && c.content.Type != "vfat"
 }
 
 // candidates are the partitions in the order of their numbers, without those that
@@ -170,12 +229,16 @@ func (t Table) candidates(device string) ([]candidate, error) {
 
 // probe looks into those that may be the root, largest first. One that is alone
 // and empty is to be filled. The error lists all.
-func probe(ctx context.Context, all, possible []candidate) (candidate, error) {
+func probe(ctx context.Context, all, possible []candidate, options []string) (candidate, error) {
 	slices.SortStableFunc(possible, func(a, b candidate) int { return cmp.Compare(b.Length, a.Length) })
 	for i := range possible {
-		possible[i].examine(ctx)
+		_ = possible[i].examine(ctx, options) // it is in why
 	}
 	fit := keep(possible, func(c candidate) bool { return c.seen.fits })
+	if len(fit) == 0 {
+		fit = keep(possible, func(c candidate) bool { return c.seen.sign })
+	}
+	fit = slices.CompactFunc(fit, candidate.sameBtrfs)
 	switch {
 	case len(fit) == 1:
 		return fit[0], nil
@@ -184,14 +247,17 @@ func probe(ctx context.Context, all, possible []candidate) (candidate, error) {
 	case len(possible) == 1 && possible[0].seen.blank:
 		return possible[0], nil
 	default:
-		return candidate{}, fmt.Errorf("no partition looks like a root; say which it is by mount_partition:%s", list(all, possible))
+		return candidate{}, noneLooks(all, possible)
 	}
 }
 
-// examine looks into a candidate.
-func (c *candidate) examine(ctx context.Context) {
-	var err error
-	c.seen, err = look(ctx, c.node, c.content.Type)
+func noneLooks(all, possible []candidate) error {
+	return fmt.Errorf("no partition looks like a root; say which it is by mount_partition:%s", list(all, possible))
+}
+
+// examine looks into a candidate. The error says that this was not possible.
+func (c *candidate) examine(ctx context.Context, options []string) (err error) {
+	c.seen, err = look(ctx, c.node, c.content.Type, subvolumeIn(options))
 	switch {
 	case err != nil:
 		c.why = err.Error()
@@ -202,6 +268,12 @@ func (c *candidate) examine(ctx context.Context) {
 	default:
 		c.why = "it has no /etc/os-release and no /etc/fstab"
 	}
+	return err
+}
+
+// sameBtrfs reports whether two partitions are parts of one btrfs.
+func (c candidate) sameBtrfs(other candidate) bool {
+	return c.content.Devices > 1 && other.content.Devices > 1 && c.content.UUID == other.content.UUID
 }
 
 // fileSystem is the type to mount it by; what is none, a mount tells best.

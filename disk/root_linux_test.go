@@ -50,25 +50,41 @@ var fills = map[string]func(t *testing.T, node string){
 	"data": func(t *testing.T, node string) {
 		run(t, "", "mkfs.ext4", "-q", "-L", "data", "-d", tree(t, map[string]string{"file": "x"}), node)
 	},
+	"boot": func(t *testing.T, node string) { // what grub and a kernel's package put there
+		run(t, "", "mkfs.ext4", "-q", "-L", "boot", "-d", tree(t, map[string]string{"boot": "->.", "grub/grub.cfg": "x", "efi/x": "", "vmlinuz": "x"}), node)
+	},
+	"usr": func(t *testing.T, node string) {
+		run(t, "", "mkfs.ext4", "-q", "-d", tree(t, map[string]string{"bin/sh": "x", "lib/os-release": "x", "share/x": "x"}), node)
+	},
+	"bare root": func(t *testing.T, node string) { // no os-release and no fstab
+		run(t, "", "mkfs.ext4", "-q", "-d", tree(t, map[string]string{"bin/sh": "x", "sbin/init": "x"}), node)
+	},
 	"trap": func(t *testing.T, node string) { // a link out of it makes no root
 		run(t, "", "mkfs.ext4", "-q", "-d", tree(t, map[string]string{"etc": "->/etc", "file": "x"}), node)
 	},
-	"blank": func(t *testing.T, node string) { run(t, "", "mkfs.ext4", "-q", node) },
-	"swap":  func(t *testing.T, node string) { run(t, "", "mkswap", node) },
-	"fat":   func(t *testing.T, node string) { fat(t, node) },
+	"blank":  func(t *testing.T, node string) { run(t, "", "mkfs.ext4", "-q", node) },
+	"lvm":    func(t *testing.T, node string) { imprint(t, node, 0x218, "LVM2 001") },
+	"broken": func(t *testing.T, node string) { imprint(t, node, 0x438, "\x53\xef") },
+	"jfs":    func(t *testing.T, node string) { imprint(t, node, 0x8000, "JFS1") },
+	"swap":   func(t *testing.T, node string) { run(t, "", "mkswap", node) },
+	"fat":    func(t *testing.T, node string) { fat(t, node) },
 }
 
 // fat writes what is known of a FAT: nothing here can make or mount one.
 func fat(t *testing.T, node string) {
 	t.Helper()
-	sector := make([]byte, 512)
-	copy(sector[0x27:], "\x78\x56\x34\x12UEFI       FAT16   ")
+	imprint(t, node, 0x27, "\x78\x56\x34\x12UEFI       FAT16   ")
+}
+
+// imprint writes a mark at an offset.
+func imprint(t *testing.T, node string, at int64, mark string) {
+	t.Helper()
 	f, err := os.OpenFile(node, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.Write(sector); err != nil {
+	if _, err := f.WriteAt([]byte(mark), at); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -114,7 +130,17 @@ func TestRootOfLayouts(t *testing.T) {
 	}{
 		{"whole disk", "", []string{"0 root"}, 0, nil},
 		{"first of an MBR", "label: dos\n size=20MiB\n", []string{"1 root"}, 1, nil},
-		{"the first is taken, whatever it holds", "label: dos\n size=20MiB\n size=20MiB\n", []string{"1 data", "2 root"}, 1, nil},
+		{"the first shows no sign of a root", "label: dos\n size=20MiB\n size=20MiB\n", []string{"1 data", "2 root"}, 2, nil},
+		{"the first is /boot", "label: dos\n size=8MiB\n size=20MiB\n", []string{"1 boot", "2 bare root"}, 2, nil},
+		{"the first is /boot, the root has its type", "label: gpt\n size=8MiB\n size=8MiB\n size=20MiB, " + rootType + "\n", []string{"1 boot", "2 data", "3 root"}, 3, nil},
+		{"the first is /usr", "label: gpt\n size=8MiB\n size=20MiB\n", []string{"1 usr", "2 root by fstab"}, 2, nil},
+		{"the first is a root, and so are others", "label: gpt\n size=8MiB\n size=20MiB\n size=20MiB, " + rootType + "\n", []string{"1 bare root", "2 root", "3 root"}, 1, nil},
+		{"behind data, two roots", "label: dos\n size=8MiB\n size=20MiB\n size=16MiB\n", []string{"1 data", "2 root", "3 root"}, 0, []string{"more than one root", `partition 1 (type 83, ext4, label "data", 8 MiB): it has no /etc/os-release`}},
+		{
+			"behind /boot, LVM", "label: dos\n size=8MiB\n size=20MiB\n", []string{"1 boot", "2 lvm"}, 0,
+			[]string{"no partition looks like a root", `partition 2 (type 83, LVM, 20 MiB): LVM is no file system for a root`},
+		},
+		{"behind /boot, an empty one", "label: dos\n size=8MiB\n size=20MiB\n", []string{"1 boot", "2 blank"}, 0, []string{"no partition looks like a root", "partition 2 (type 83, ext4, 20 MiB): it is empty"}},
 		{"the first is taken, a fresh one too", "label: dos\n size=20MiB\n size=20MiB\n", []string{"1 blank", "2 root"}, 1, nil},
 		{"behind swap", "label: dos\n size=8MiB, type=82\n size=20MiB\n", []string{"1 swap", "2 root"}, 2, nil},
 		{"behind swap without its type", "label: dos\n size=8MiB\n size=20MiB\n", []string{"1 swap", "2 root"}, 2, nil},
@@ -159,7 +185,7 @@ func TestRootOfLayouts(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			before := checksums(t, device, tt.parts)
-			got, err := disk.Root(ctx, device, disk.Choice{Options: []string{"noatime"}})
+			got, err := disk.Root(ctx, device, disk.Choice{Options: []string{"noatime"}, Source: true})
 			for _, says := range tt.fails {
 				if err == nil || !strings.Contains(err.Error(), says) {
 					t.Errorf("error %v; want %q in it", err, says)
@@ -178,6 +204,49 @@ func TestRootOfLayouts(t *testing.T) {
 			want := disk.RootFS{Device: node, Partition: tt.want, Type: "ext4", Options: []string{"noatime"}}
 			if diff := cmp.Diff(want, got); err != nil || diff != "" {
 				t.Errorf("%v %s", err, diff)
+			}
+		})
+	}
+}
+
+// TestRootIsDoubted is about partitions that are taken for the root although they
+// show no sign of one.
+func TestRootIsDoubted(t *testing.T) {
+	device := loopDevice(t, partitioned(t, 64, "label: gpt\n").Name())
+	const two = "label: dos\n size=8MiB\n size=20MiB\n"
+	source := disk.Choice{Source: true}
+	tests := []struct {
+		name, script string
+		parts        []string
+		choice       disk.Choice
+		want         int
+		warns        []string
+	}{
+		{"the build has filled it", two, []string{"1 data", "2 root"}, disk.Choice{}, 1, nil},
+		{"named", two, []string{"1 boot", "2 root"}, disk.Choice{Source: true, Partition: "1"}, 1, []string{`mount_partition "1"`, device + "p1", "ext4 has no sign of a root (no /etc, /usr, /bin or /sbin)"}},
+		{"named from scratch", two, []string{"1 data", "2 root"}, disk.Choice{Partition: "1"}, 1, []string{`mount_partition "1"`}},
+		{"named and right", two, []string{"1 boot", "2 root"}, disk.Choice{Source: true, Partition: "2"}, 2, nil},
+		{"named and empty", two, []string{"1 root", "2 blank"}, disk.Choice{Source: true, Partition: "2"}, 2, nil},
+		{"a path", two, []string{"1 boot", "2 root"}, disk.Choice{Source: true, Path: device + "p"}, 1, []string{"nvme_device_path", device + "p1"}},
+		{"whole disk", "", []string{"0 data"}, source, 0, []string{"no partition table", device, "no sign of a root"}},
+		{"whole disk, empty", "", []string{"0 blank"}, source, 0, nil},
+		{"whole disk, named", "", []string{"0 data"}, disk.Choice{Partition: "0"}, 0, []string{`mount_partition "0"`}},
+		{"alone", "label: gpt\n size=20MiB\n size=4MiB, " + esp + "\n", []string{"1 data", "2 fat"}, source, 1, []string{device + "p1", "no other partition can be", "no sign of a root"}},
+		{"not to be looked into", two, []string{"1 broken", "2 root"}, source, 1, []string{device + "p1", "only because it is the first", "cannot look into the ext4", "mount_partition"}},
+		{"not to be looked into, and named", two, []string{"1 broken", "2 root"}, disk.Choice{Source: true, Partition: "1"}, 1, nil},
+		{"of a type that this kernel lacks", two, []string{"1 jfs", "2 root"}, source, 1, []string{device + "p1", "cannot look into the jfs", "mount_partition"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			fill(t, device, tt.script, tt.parts...)
+			got, err := disk.Root(t.Context(), device, tt.choice)
+			if err != nil || got.Partition != tt.want || (got.Warning == "") != (tt.warns == nil) {
+				t.Errorf("%+v, %v; want partition %d and a warning of %q", got, err, tt.want, tt.warns)
+			}
+			for _, says := range tt.warns {
+				if !strings.Contains(got.Warning, says) {
+					t.Errorf("warning %q; want %q in it", got.Warning, says)
+				}
 			}
 		})
 	}
@@ -271,6 +340,7 @@ func TestRootOfBtrfs(t *testing.T) {
 		{"a directory is no subvolume", map[string]map[string]string{"": {"@/etc/os-release": "x"}, "root": root}, "", nil, []string{"subvol=root"}, ""},
 		{"the one that its fstab names", map[string]map[string]string{"@": fstab, "@old": fstab}, "", nil, []string{"subvol=@"}, ""},
 		{"two", map[string]map[string]string{"a": root, "b": root}, "", nil, nil, "a, b"},
+		{"no sign, and the user knows a nested one", map[string]map[string]string{"a": {"x": ""}}, "mkdir a/b && btrfs subvolume create a/b/c && mkdir a/b/c/usr", []string{"subvol=a/b/c"}, []string{"subvol=a/b/c"}, ""},
 		{"two, and the user knows", map[string]map[string]string{"a": root, "b": root}, "", []string{"ro,subvol=b"}, []string{"ro,subvol=b"}, ""},
 	}
 	for _, tt := range tests {
@@ -280,7 +350,10 @@ func TestRootOfBtrfs(t *testing.T) {
 				commands = append(commands, tt.command)
 			}
 			device := btrfs(t, tt.subvolumes, commands...)
-			got, err := disk.Root(t.Context(), device, disk.Choice{Options: tt.given})
+			got, err := disk.Root(t.Context(), device, disk.Choice{Options: tt.given, Source: true})
+			if err == nil && got.Warning != "" {
+				t.Errorf("warning %q", got.Warning)
+			}
 			if tt.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.fails) {
 					t.Errorf("%+v, %v; want an error with %q", got, err, tt.fails)

@@ -33,8 +33,8 @@ func (idle) Find(context.Context, disk.Query) (bake.DevicePath, error) {
 	return "/dev/none", nil
 }
 func (idle) Settle(context.Context, bake.DevicePath) error { return nil }
-func (idle) Root(context.Context, bake.DevicePath, disk.Choice) (chroot.MountSpec, error) {
-	return chroot.MountSpec{Device: "/dev/none1", Type: "ext4"}, nil
+func (idle) Root(context.Context, bake.DevicePath, disk.Choice) (disk.RootFS, error) {
+	return disk.RootFS{Device: "/dev/none1", Type: "ext4"}, nil
 }
 func (idle) GrowPartition(context.Context, bake.DevicePath, chroot.MountSpec) (bool, error) {
 	return false, nil

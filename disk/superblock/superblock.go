@@ -23,6 +23,9 @@ type Content struct {
 	UUID, Label string
 	// FileSystem tells a file system from other things, such as swap space.
 	FileSystem bool
+	// Devices is the number of devices that a btrfs has, all with its UUID and
+	// label; it is 0 for other types.
+	Devices uint64
 }
 
 // unixLike are the types of file system that can hold a root: they know owners,
@@ -135,6 +138,13 @@ func (s superblock) read(r io.ReaderAt) (Content, error) {
 			return Content{}, err
 		}
 		c.Label = UTF16(raw)
+	}
+	if s.kind == "btrfs" {
+		raw, err := readAt(r, 0x10088, 8)
+		if err != nil {
+			return Content{}, err
+		}
+		c.Devices = binary.LittleEndian.Uint64(append(raw, make([]byte, 8)...))
 	}
 	return c, nil
 }
