@@ -195,7 +195,7 @@ func rightTemplates() []template {
 		{name: "mapping of io1", options: mapped(sdh(o{"volume_type": "io1", "iops": 400}))},
 		{name: "mapping of io2", options: mapped(sdh(o{"volume_type": "io2", "iops": 4000}))},
 		{name: "mapping of st1", options: mapped(sdh(o{"volume_type": "st1", "volume_size": 500}))},
-		{name: "mapping encrypted", options: mapped(sdh(o{"encrypted": true, "kms_key_id": kmsKey}))},
+		{name: "mapping encrypted", options: mapped(sdh(o{"encrypted": true}), o{"device_name": "xvda", "encrypted": true, "kms_key_id": kmsKey})},
 		{name: "mapping not encrypted", options: mapped(sdh(o{"encrypted": false}))},
 		{name: "the page's NVMe example", options: o{
 			"region": "us-east-2", "source_ami": nil, "ena_support": true, "nvme_device_path": "/dev/nvme1n1p", "device_path": "/dev/sdf",
@@ -282,6 +282,7 @@ func refusedTemplates() []template {
 		{name: "a mapping of gp3 with few iops", refused: "ami_block_device_mappings", options: mapped(sdh(o{"volume_type": "gp3", "iops": 100}))},
 		{name: "a mapping of gp2 with throughput", refused: "ami_block_device_mappings", options: mapped(sdh(o{"volume_type": "gp2", "throughput": 200}))},
 		{name: "a mapping with a key alone", refused: "ami_block_device_mappings", options: mapped(sdh(o{"kms_key_id": kmsKey}))},
+		{name: "a mapping of another volume with a key", refused: "ami_block_device_mappings", options: mapped(sdh(o{"encrypted": true, "kms_key_id": kmsKey}))},
 		{name: "a mapping twice", refused: "ami_block_device_mappings", options: mapped(sdh(nil), sdh(nil))},
 		{name: "a root with a snapshot", refused: "ami_block_device_mappings", options: mapped(o{"device_name": "xvda", "snapshot_id": "snap-1"})},
 		{name: "a scratch root that is not mapped", refused: "ami_block_device_mappings", options: scratch(o{"root_device_name": "xvdb"})},

@@ -29,13 +29,15 @@ type BlockDevice struct {
 	// Delete the volume when the instance is terminated. Defaults to `false`: such
 	// volumes stay, and cost, until somebody deletes them.
 	DeleteOnTermination bool `mapstructure:"delete_on_termination"`
-	// Encrypt the volume. Defaults to `false`, which leaves a volume from an
-	// encrypted snapshot encrypted.
+	// Encrypt the volume. A snapshot that is not encrypted cannot become an encrypted
+	// volume without `encrypt_boot`. Defaults to `false`, which leaves a volume from an
+	// encrypted snapshot encrypted; `encrypt_boot` encrypts every volume all the same.
 	Encrypted bool `mapstructure:"encrypted"`
 	// The KMS key to encrypt the root volume with: an id, an alias or an ARN. Needs
-	// `encrypted`. EC2 takes none for the other volumes of an image, and a build with
-	// one is refused: they have the account's key for EBS, which is the default, unless
-	// `encrypt_boot` says otherwise.
+	// `encrypted`. It is an error for other volumes, for EC2 takes no key for them: blank
+	// ones are encrypted with the account's default key for EBS, and those of a snapshot
+	// with its key or that of `encrypt_boot`. Defaults to the key of the source AMI's root
+	// volume, or else to the default key.
 	KMSKeyID string `mapstructure:"kms_key_id"`
 	// The throughput in MiB/s that a `gp3` volume is provisioned for. Defaults to
 	// what AWS gives.
@@ -134,6 +136,10 @@ func (b BlockDevice) checkVolume(root bool) error {
 	}
 	if b.KMSKeyID != "" && !b.Encrypted {
 		return errors.New("kms_key_id needs encrypted")
+	}
+	if b.KMSKeyID != "" && !root {
+		return fmt.Errorf("kms_key_id is %q, but EC2 takes a key for the root device of an image alone: "+
+			"remove it (or, if %s is the root device, set root_device_name)", b.KMSKeyID, b.DeviceName)
 	}
 	if err := checkKey("kms_key_id", b.KMSKeyID, ""); err != nil {
 		return err

@@ -18,23 +18,48 @@ type EncryptionConfig struct {
 	// it. Defaults to `false`, and to `true` with `root_volume_kms_key_id`.
 	RootVolumeEncryptBoot config.Trilean `mapstructure:"root_volume_encrypt_boot"`
 	// The KMS key that `root_volume_encrypt_boot` encrypts with: an id, an alias such
-	// as `alias/images`, or an ARN of either. Defaults to the region's default key for
-	// EBS.
+	// as `alias/images`, or an ARN of either. Defaults to the key of the source AMI's
+	// root volume if that is encrypted and belongs to the account, and else to the
+	// region's default key for EBS. With `encrypt_boot` the AMI has the key of that.
 	RootVolumeKMSKeyID string `mapstructure:"root_volume_kms_key_id"`
-	// Encrypt every volume of the AMI, in every region. Where the source AMI is not
-	// encrypted with the same key already, that takes one copy of the whole AMI, which
-	// `root_volume_encrypt_boot` spares if there is only the root volume. Defaults to
-	// what the source AMI has.
+	// Encrypt every volume of the AMI, in every region, whatever its block device
+	// mapping says. One copy of the whole AMI is made for this if another volume than
+	// the root has a snapshot, unless that is known to be encrypted with the same key
+	// (given by its id or ARN), and if the source AMI is encrypted and the default key
+	// is wanted. EC2 takes no key for blank volumes: they are encrypted with the default
+	// key for EBS. By default, and with `false`, volumes are encrypted as the source AMI
+	// and the mappings say.
 	EncryptBoot config.Trilean `mapstructure:"encrypt_boot"`
 	// The KMS key that `encrypt_boot` encrypts with in the region of the build: an id,
 	// an alias such as `alias/images`, or an ARN of either. Copies in other regions
 	// are encrypted with their region's default key, unless `region_kms_key_ids` says
-	// otherwise. Defaults to the region's default key for EBS.
+	// otherwise. Defaults to the region's default key for EBS, also if the source AMI is
+	// encrypted with another key.
 	KMSKeyID string `mapstructure:"kms_key_id"`
 	// The KMS keys that copies are encrypted with, as a map from regions to keys. Its
 	// regions are those of `ami_regions`; an empty key means the region's default key.
-	// Needs `encrypt_boot`. For the region of the build it goes before `kms_key_id`.
+	// Needs `encrypt_boot`. An entry for the region of the build takes precedence over
+	// `kms_key_id`.
 	RegionKMSKeyIDs map[string]string `mapstructure:"region_kms_key_ids"`
+}
+
+// encryptionWarnings names the keys that encrypt_boot replaces with its own.
+func (c *Config) encryptionWarnings() []string {
+	if !c.EncryptBoot.True() {
+		return nil
+	}
+	var warnings []string
+	warn := func(option, key string) {
+		if key != "" && key != c.KMSKeyID {
+			warnings = append(warnings, fmt.Sprintf(
+				"%s is %q, but encrypt_boot encrypts every volume with kms_key_id, which is %q (empty is the region's default key)", option, key, c.KMSKeyID))
+		}
+	}
+	warn("root_volume_kms_key_id", c.RootVolumeKMSKeyID)
+	for i, device := range c.AMIBlockDeviceMappings {
+		warn(fmt.Sprintf("%s[%d]: kms_key_id", mappingsOption, i), device.KMSKeyID)
+	}
+	return warnings
 }
 
 // keyID and keyARN are the forms of a KMS key.

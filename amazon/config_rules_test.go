@@ -102,6 +102,7 @@ func TestRulesOfTheOptions(t *testing.T) {
 		{"root with throughput below 0", give{"root_volume_throughput": -1}, []string{"root_volume_throughput is -1"}},
 		{"root too large", give{"root_volume_type": "standard", "root_volume_size": 2000}, []string{"root_volume_size is 2000", "1 to 1024"}},
 		{"key of a mapping", give{"ami_block_device_mappings": []any{buildertest.Device(give{"encrypted": true, "kms_key_id": "K"})}}, []string{"ami_block_device_mappings[0]", "kms_key_id", `"K"`}},
+		{"key of a mapping that is not the root's", give{"root_device_name": "/dev/sda1", "ami_block_device_mappings": []any{buildertest.Device(give{"encrypted": true, "kms_key_id": "alias/k"})}}, []string{"ami_block_device_mappings[0]", `kms_key_id is "alias/k"`, "root device"}},
 		{"a mapping with iops and no type", give{"ami_block_device_mappings": []any{buildertest.Device(give{"iops": 3000})}}, []string{"iops needs volume_type"}},
 		{"a mapping of st1 that is small", give{"ami_block_device_mappings": []any{buildertest.Device(give{"volume_type": "st1"})}}, []string{"volume_size is 8", "125 to 16384"}},
 		{"the root's mapping on a hard disk", give{"ami_block_device_mappings": []any{give{"device_name": "xvda", "volume_type": "sc1"}}}, []string{"volume_type is sc1", "hard disk"}},
@@ -139,6 +140,31 @@ func TestWhatTheRulesLeave(t *testing.T) {
 			var c Config
 			if _, err := c.Prepare(with(t, more)); err != nil {
 				t.Errorf("refused: %v", err)
+			}
+		})
+	}
+}
+
+// TestReplacedKeysWarn: encrypt_boot has one key for every volume.
+func TestReplacedKeysWarn(t *testing.T) {
+	type give = map[string]any
+	root := func(key string) []any {
+		return []any{give{"device_name": "/dev/xvda", "encrypted": true, "kms_key_id": key}}
+	}
+	for name, test := range map[string]struct {
+		give give
+		want string
+	}{
+		"the root's":         {give{"encrypt_boot": true, "root_volume_kms_key_id": "alias/r"}, `root_volume_kms_key_id is "alias/r"`},
+		"a mapping's":        {give{"encrypt_boot": true, "kms_key_id": "alias/k", "ami_block_device_mappings": root("alias/r")}, `ami_block_device_mappings[0]: kms_key_id is "alias/r"`},
+		"the same":           {give{"encrypt_boot": true, "kms_key_id": "alias/k", "ami_block_device_mappings": root("alias/k")}, ""},
+		"without encryption": {give{"root_volume_kms_key_id": "alias/r"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var c Config
+			warnings := strings.Join(buildertest.Prepared(t, &c, with(t, test.give)), "; ")
+			if (warnings != "") != (test.want != "") || !strings.Contains(warnings, test.want) {
+				t.Errorf("warnings %q, want %q", warnings, test.want)
 			}
 		})
 	}

@@ -99,16 +99,16 @@ func TestPrepareTwiceIsAsOnce(t *testing.T) {
 func TestMappingsReachTheCloud(t *testing.T) {
 	var c Config
 	buildertest.Prepared(t, &c, with(t, map[string]any{"ami_block_device_mappings": []any{
-		buildertest.Device(map[string]any{"volume_type": "gp3", "iops": 4000, "throughput": 200, "encrypted": true, "kms_key_id": "alias/k", "snapshot_id": "snap-1", "delete_on_termination": true}),
+		buildertest.Device(map[string]any{"volume_type": "gp3", "iops": 4000, "throughput": 200, "encrypted": true, "snapshot_id": "snap-1", "delete_on_termination": true}),
 		map[string]any{"device_name": "sdi", "virtual_name": "ephemeral0"},
 		map[string]any{"device_name": "sdj", "no_device": true},
-		map[string]any{"device_name": "/dev/xvda", "delete_on_termination": true},
+		map[string]any{"device_name": "/dev/xvda", "delete_on_termination": true, "encrypted": true, "kms_key_id": "alias/k"},
 	}}))
 	want := []Mapping{
-		{DeviceName: "/dev/sdh", VolumeSizeGiB: 8, VolumeType: "gp3", IOPS: 4000, Throughput: 200, Encrypted: true, KMSKeyID: "alias/k", SnapshotID: "snap-1", DeleteOnTermination: true},
+		{DeviceName: "/dev/sdh", VolumeSizeGiB: 8, VolumeType: "gp3", IOPS: 4000, Throughput: 200, Encrypted: true, SnapshotID: "snap-1", DeleteOnTermination: true},
 		{DeviceName: "sdi", VirtualName: "ephemeral0"},
 		{DeviceName: "sdj", NoDevice: true},
-		{DeviceName: "/dev/xvda", DeleteOnTermination: true},
+		{DeviceName: "/dev/xvda", DeleteOnTermination: true, Encrypted: true, KMSKeyID: "alias/k"},
 	}
 	for i, got := range c.options().Mappings {
 		if got != want[i] {

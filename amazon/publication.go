@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -34,19 +35,18 @@ func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publica
 	if err != nil {
 		return bake.Publication{}, err
 	}
-	return c.publication(others, snapshots)
+	return c.publication(ctx, others, snapshots)
 }
 
-// publication is the plan of copies. In the build's own region one is needed only
-// where encryption is wanted of what is not made here: the root is encrypted
-// when its volume is created.
-func (c *Cloud) publication(others []string, snapshots map[string]types.Snapshot) (bake.Publication, error) {
+// publication returns the plan of copies. In the build's own region a copy is needed
+// only if creating the root's volume does not give every volume the wanted key.
+func (c *Cloud) publication(ctx context.Context, others []string, snapshots map[string]types.Snapshot) (bake.Publication, error) {
 	home, skip := c.client.Region(), c.opts.SkipSaveBuildRegion
 	if skip && len(others) == 0 {
 		return bake.Publication{}, fmt.Errorf("skip_save_build_region leaves no image at all: ami_regions has no region but %s", home)
 	}
 	var p bake.Publication
-	if !skip && c.encryptsIn(home) && c.leavesPlain(snapshots) {
+	if !skip && c.encryptsIn(home) && (c.keepsSourceKey() || c.leavesOtherKeys(ctx, snapshots)) {
 		p.Copies = append(p.Copies, bake.Copy{Region: home, Encrypted: true, KMSKeyID: c.homeKey()})
 	}
 	p.Passing = skip || len(p.Copies) > 0
@@ -69,9 +69,32 @@ func (c *Cloud) encryptsIn(region string) bool {
 	return keyed || aws.ToBool(c.opts.EncryptBoot)
 }
 
-// homeKey is the key of an encrypted image in the build's own region.
+// encryptsAnywhere reports whether all of the image is to be encrypted in the build's
+// region or in one that it is copied to.
+func (c *Cloud) encryptsAnywhere() bool {
+	return c.encryptsIn(c.client.Region()) || slices.ContainsFunc(c.opts.Regions, c.encryptsIn)
+}
+
+// homeKey returns the key of an encrypted image in the build's own region; empty means
+// the region's default key.
 func (c *Cloud) homeKey() string {
-	return cmp.Or(c.opts.KMSKeyID, c.opts.RegionKMSKeyIDs[c.client.Region()])
+	if key, given := c.opts.RegionKMSKeyIDs[c.client.Region()]; given {
+		return key
+	}
+	return c.opts.KMSKeyID
+}
+
+// keepsSourceKey reports whether a volume of the source's root snapshot would have the
+// source's key although the region's default key is wanted: EC2 takes the default key
+// only for what was not encrypted before, and for the copy of an image.
+// Source: https://docs.aws.amazon.com/ebs/latest/userguide/encryption-parameters.html
+func (c *Cloud) keepsSourceKey() bool {
+	source := c.known()
+	if source == nil || c.homeKey() != "" {
+		return false
+	}
+	root, _ := find(mappingsOf(source), aws.ToString(source.RootDeviceName))
+	return root.Encrypted
 }
 
 // rootEncryption is how the volume that the image is built on is encrypted: its
@@ -94,19 +117,53 @@ func (c *Cloud) rootEncryption() (encrypted bool, key string) {
 	}
 }
 
-// leavesPlain tells whether the image would have a snapshot beside its root's
-// that is not encrypted.
-func (c *Cloud) leavesPlain(snapshots map[string]types.Snapshot) bool {
+// leavesOtherKeys reports whether the image would have a snapshot beside its root's that
+// is not encrypted, or not known to be encrypted with the wanted key.
+func (c *Cloud) leavesOtherKeys(ctx context.Context, snapshots map[string]types.Snapshot) bool {
+	var unread []string
 	for _, m := range c.otherMappings(c.known(), c.rootName()) {
-		encrypted := m.Encrypted
-		if s, mine := snapshots[m.SnapshotID]; mine {
-			encrypted = aws.ToBool(s.Encrypted)
-		}
-		if m.SnapshotID != "" && !encrypted {
+		s, read := snapshots[m.SnapshotID]
+		switch {
+		case m.SnapshotID == "":
+		case read && !sameKey(c.homeKey(), s):
 			return true
+		case !read && !m.Encrypted:
+			return true
+		case !read:
+			unread = append(unread, m.SnapshotID)
 		}
 	}
-	return false
+	return len(unread) > 0 && !c.haveHomeKey(ctx, unread)
+}
+
+// haveHomeKey reports whether these snapshots are known to be encrypted with the
+// wanted key. The account may not be allowed to read those of a source image.
+func (c *Cloud) haveHomeKey(ctx context.Context, ids []string) bool {
+	if !comparableKey(c.homeKey()) {
+		return false
+	}
+	out, err := c.client.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{
+		Filters: []types.Filter{{Name: aws.String("snapshot-id"), Values: ids}},
+	})
+	if err != nil {
+		c.logf("the keys of %s are not known, so the image is copied to encrypt it: %v", strings.Join(ids, ", "), err)
+		return false
+	}
+	same := map[string]bool{}
+	for _, s := range out.Snapshots {
+		same[aws.ToString(s.SnapshotId)] = sameKey(c.homeKey(), s)
+	}
+	return !slices.ContainsFunc(ids, func(id string) bool { return !same[id] })
+}
+
+// comparableKey reports whether a key is given by its id or ARN. The default key and what
+// an alias stands for are not known here.
+func comparableKey(key string) bool { return key != "" && !strings.Contains(key, "alias/") }
+
+// sameKey reports whether a snapshot is known to be encrypted with a key.
+func sameKey(key string, s types.Snapshot) bool {
+	bare := func(key string) string { return key[strings.LastIndex(key, "/")+1:] }
+	return aws.ToBool(s.Encrypted) && comparableKey(key) && bare(key) == bare(aws.ToString(s.KmsKeyId))
 }
 
 // checkHVM refuses for a paravirtual image what EC2 has for hvm alone.

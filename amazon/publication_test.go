@@ -25,6 +25,9 @@ func plainSource(encrypted string) string {
 
 const plain, sealed = "<encrypted>false</encrypted>", "<encrypted>true</encrypted>"
 
+// keyK is the ARN of the key k, which the further device of plainSource(sealed) has.
+const keyK = "arn:aws:kms:eu-west-1:123456789012:key/k"
+
 // aSnapshot is a snapshot of 8 GiB.
 func aSnapshot(id, state, more string) string {
 	return "<snapshotId>" + id + "</snapshotId><status>" + state + "</status><volumeSize>8</volumeSize>" + more
@@ -87,7 +90,12 @@ func TestEncryption(t *testing.T) {
 		{"the root's mapping", Options{Mappings: []Mapping{{DeviceName: "xvda", Encrypted: true, KMSKeyID: "k-map"}}}, plainSource(plain),
 			bake.Publication{}, "true", "k-map"},
 		{"encrypt_boot of what is encrypted", Options{EncryptBoot: yes, KMSKeyID: "k"}, plainSource(sealed), bake.Publication{}, "true", "k"},
-		{"encrypt_boot under the default key", Options{EncryptBoot: yes}, plainSource(sealed), bake.Publication{}, "true", ""},
+		{"encrypt_boot under another key", Options{EncryptBoot: yes, KMSKeyID: "other"}, plainSource(sealed),
+			own(bake.Copy{Region: "eu-west-1", Encrypted: true, KMSKeyID: "other"}), "", ""},
+		{"encrypt_boot by an alias", Options{EncryptBoot: yes, KMSKeyID: "alias/k"}, plainSource(sealed),
+			own(bake.Copy{Region: "eu-west-1", Encrypted: true, KMSKeyID: "alias/k"}), "", ""},
+		{"encrypt_boot by the key's ARN", Options{EncryptBoot: yes, KMSKeyID: keyK}, plainSource(sealed), bake.Publication{}, "true", keyK},
+		{"encrypt_boot under the default key", Options{EncryptBoot: yes}, plainSource(sealed), own(bake.Copy{Region: "eu-west-1", Encrypted: true}), "", ""},
 		{"encrypt_boot from scratch", Options{EncryptBoot: yes, KMSKeyID: "k", RootDeviceName: "xvda"}, "", bake.Publication{}, "true", "k"},
 		{"encrypt_boot beats the root's", Options{EncryptBoot: yes, KMSKeyID: "k", RootVolumeEncrypt: true, RootVolumeKMSKeyID: "k-root"},
 			plainSource(sealed), bake.Publication{}, "true", "k"},
@@ -101,7 +109,9 @@ func TestEncryption(t *testing.T) {
 		{"a plain device of the user", Options{EncryptBoot: yes, Mappings: []Mapping{{DeviceName: "/dev/sdf", SnapshotID: "snap-plain"}}}, plainSource(sealed),
 			own(bake.Copy{Region: "eu-west-1", Encrypted: true}), "", ""},
 		{"an encrypted device of the user", Options{EncryptBoot: yes, Mappings: []Mapping{{DeviceName: "/dev/sdf", SnapshotID: "snap-sealed"}}}, plainSource(plain),
-			bake.Publication{}, "true", ""},
+			own(bake.Copy{Region: "eu-west-1", Encrypted: true}), "", ""},
+		{"a device of the user with the key", Options{EncryptBoot: yes, KMSKeyID: "k", Mappings: []Mapping{{DeviceName: "/dev/sdf", SnapshotID: "snap-2"}}}, plainSource(plain),
+			bake.Publication{}, "true", "k"},
 		{"a blank device of the user", Options{EncryptBoot: yes, Mappings: []Mapping{{DeviceName: "/dev/sdf", VolumeSizeGiB: 1}}}, plainSource(plain),
 			bake.Publication{}, "true", ""},
 		{"copies of an encrypted image", Options{EncryptBoot: yes, KMSKeyID: "k", Regions: []string{"us-east-1", "eu-south-1"}, RegionKMSKeyIDs: map[string]string{"us-east-1": "k-us"}},
@@ -111,13 +121,14 @@ func TestEncryption(t *testing.T) {
 		{"no image here", Options{EncryptBoot: yes, KMSKeyID: "k", Regions: []string{"us-east-1"}, SkipSaveBuildRegion: true},
 			plainSource(plain), own(bake.Copy{Region: "us-east-1", Encrypted: true}), "", ""},
 		{"the build's region among the others", Options{Regions: []string{"eu-west-1"}, RegionKMSKeyIDs: map[string]string{"eu-west-1": "k-eu"}},
-			plainSource(sealed), bake.Publication{}, "true", "k-eu"},
+			plainSource(sealed), own(bake.Copy{Region: "eu-west-1", Encrypted: true, KMSKeyID: "k-eu"}), "", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{
-				"DescribeRegions":   regionsKnown,
-				"DescribeSnapshots": snapshots(aSnapshot("snap-plain", "completed", plain), aSnapshot("snap-sealed", "completed", sealed)),
+				"DescribeRegions": regionsKnown,
+				"DescribeSnapshots": snapshots(aSnapshot("snap-plain", "completed", plain), aSnapshot("snap-sealed", "completed", sealed),
+					aSnapshot("snap-2", "completed", sealed+"<kmsKeyId>"+keyK+"</kmsKeyId>")),
 			}}
 			got, volume, err := planned(t, s, tt.opts, tt.source)
 			if err != nil {

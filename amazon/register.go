@@ -212,8 +212,24 @@ func (c *Cloud) blocks(spec bake.ImageSpec, source *types.Image, root string) ([
 	return all, nil
 }
 
-// otherMappings are the block devices beside the root.
+// otherMappings returns the block devices beside the root. If the image is encrypted
+// anywhere, its blank volumes are too: a copy encrypts snapshots only.
 func (c *Cloud) otherMappings(source *types.Image, root string) []Mapping {
+	all := c.mergedMappings(source, root)
+	if !c.encryptsAnywhere() {
+		return all
+	}
+	for i, m := range all {
+		if m.SnapshotID == "" && m.VirtualName == "" && !m.NoDevice {
+			all[i].Encrypted = true
+		}
+	}
+	return all
+}
+
+// mergedMappings returns the source's block devices beside the root, with the user's
+// over them.
+func (c *Cloud) mergedMappings(source *types.Image, root string) []Mapping {
 	var all []Mapping
 	for _, m := range mappingsOf(source) {
 		_, replaced := find(c.opts.Mappings, m.DeviceName)

@@ -122,12 +122,14 @@ func (o *op) inZone(caller Caller, zone string) error {
 	return nil
 }
 
-// inherit takes over a snapshot's encryption: what is made of an encrypted one is
-// encrypted, with its key if no other is given.
+// inherit takes over a snapshot's encryption: a volume of an encrypted one is
+// encrypted. If no key is given it has the snapshot's, unless that belongs to another
+// account: then it has the default key.
+// https://docs.aws.amazon.com/ebs/latest/userguide/encryption-parameters.html
 func (r *volumeRecord) inherit(s *snapshotRecord) {
 	if s.Encrypted {
 		r.Encrypted = true
-		if r.KMSKeyID == "" {
+		if r.KMSKeyID == "" && s.Account == r.Account {
 			r.KMSKeyID = s.KMSKeyID
 		}
 	}
