@@ -193,11 +193,11 @@ func (b *build) hold(stack *undo.Stack, a act, note *undo.Note) *armed {
 	it.entry = stack.Arm(a.String(), func(ctx context.Context) error {
 		ctx, stop := b.bounded(ctx)
 		defer stop()
-		if err := b.undo(ctx, it.value(), it.known); err != nil {
-			return err
+		err := b.undo(ctx, it.value(), it.known)
+		if err == nil || errors.Is(err, undo.ErrNothing) {
+			it.over()
 		}
-		it.over()
-		return nil
+		return err
 	})
 	b.armedMu.Lock()
 	defer b.armedMu.Unlock()
@@ -284,7 +284,15 @@ func (b *build) unmount(ctx context.Context, a act) error {
 	err := b.machine.Leave(ctx, a.Path)
 	if errors.Is(err, chroot.ErrNotWritten) {
 		b.report.Warn("%v", err)
-		return nil
+		err = nil
+	}
+	return nothingIf(!a.Answered, err)
+}
+
+// nothingIf is undo.ErrNothing in the place of success, if there was nothing to undo.
+func nothingIf(none bool, err error) error {
+	if none && err == nil {
+		return undo.ErrNothing
 	}
 	return err
 }
@@ -305,7 +313,7 @@ func (b *build) releaseNames(a act) error {
 	if b.nameLost {
 		return b.machine.Sweep(a.LockDir)
 	}
-	return nil
+	return nothingIf(len(a.Reserved) == 0, nil)
 }
 
 // detach undoes an attachment. When the cloud has not answered the request for
@@ -314,7 +322,7 @@ func (b *build) detach(ctx context.Context, a act) error {
 	if !a.Answered {
 		there, err := lost(ctx, b.patience(a), func(ctx context.Context) ([]VolumeID, error) { return b.attached(ctx, a.Volume) })
 		if err != nil || len(there) == 0 {
-			return err
+			return nothingIf(true, err)
 		}
 	}
 	if err := b.cloud.Detach(ctx, a.Volume, a.Host); err != nil {
@@ -348,7 +356,7 @@ func (b *build) deleteVolumes(ctx context.Context, a act) error {
 	for _, id := range ids {
 		err = errors.Join(err, b.deleteVolume(ctx, id))
 	}
-	return err
+	return nothingIf(len(ids) == 0, err)
 }
 
 // deleteSnapshots undoes a snapshot. When the cloud has not answered with an id,
@@ -360,7 +368,7 @@ func (b *build) deleteSnapshots(ctx context.Context, a act) error {
 	for _, id := range ids {
 		err = errors.Join(err, b.deleteSnapshot(ctx, b.cloud, id))
 	}
-	return err
+	return nothingIf(len(ids) == 0, err)
 }
 
 // deregisterImages undoes an image. When the cloud has not answered with an id,
@@ -372,7 +380,7 @@ func (b *build) deregisterImages(ctx context.Context, a act) error {
 	for _, id := range ids {
 		err = errors.Join(err, b.takeBack(ctx, b.cloud, a, id))
 	}
-	return err
+	return nothingIf(len(ids) == 0, err)
 }
 
 // takeBack deregisters an image that the act has made, also if it is protected.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
@@ -126,8 +127,10 @@ type build struct {
 	journal *undo.Journal
 	// reaping ends the undoing of another build's acts; nil in a build of one's own.
 	reaping context.Context
-	// beside is the cleaning up after killed builds, until stopReaping.
+	// beside is the cleaning up after other builds, until stopReaping; reaps says that it
+	// goes on.
 	beside      sync.WaitGroup
+	reaps       atomic.Bool
 	stopReaping context.CancelFunc
 }
 

@@ -97,6 +97,8 @@ type Cloud interface {
 
 // Host is the virtual machine that a build runs on.
 type Host struct {
+	// Cloud is the identity of the cloud, empty if it does not tell one: see undo.Header.
+	Cloud  string
 	ID     HostID
 	Region string
 	// Account is the id of the account that the build's keys belong to.

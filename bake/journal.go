@@ -31,7 +31,7 @@ func (b *build) surveyed(ctx context.Context) (basis, error) {
 func (b *build) header(host Host) undo.Header {
 	return undo.Header{
 		Build: string(b.plan.Build), Program: b.plan.Program,
-		Account: host.Account, Region: host.Region, Endpoint: b.plan.Endpoint, Host: string(host.ID),
+		Account: host.Account, Region: host.Region, Endpoint: b.plan.Endpoint, Cloud: host.Cloud, Host: string(host.ID),
 		Start: time.Now().UTC(),
 	}
 }
@@ -65,7 +65,9 @@ func (b *build) reapBeside(ctx context.Context, host Host) {
 		return
 	}
 	ctx, b.stopReaping = context.WithCancel(ctx)
+	b.reaps.Store(true)
 	b.beside.Go(func() {
+		defer b.reaps.Store(false)
 		b.tell(reaper{b.cloud, b.machine, b.report, b.reapingOfPlan(), host}.reap(ctx, paths))
 	})
 }
@@ -75,18 +77,21 @@ func (b *build) tell(all []Remains) {
 	for _, r := range all {
 		switch r.Fate {
 		case Stuck:
-			b.report.Warn("something is left of the killed build %s, and will be tried again: %s", r.Build, r.Problem)
+			b.report.Warn("something is left of build %s, and will be tried again: %s", r.Build, r.Problem)
 		case Unreadable:
-			b.report.Warn("something may be left of a killed build: %s", r.Problem)
+			b.report.Warn("something may be left of a build: %s", r.Problem)
 		case Elsewhere:
 			b.report.Detail("the journal of build %s stays: %s", r.Build, r.Problem)
-		case Removed, Due, Living:
+		case Removed, Due, Living, Forgotten:
 		}
 	}
 }
 
 // closed ends the journal, and what is done beside the build.
 func (b *build) closed() {
+	if b.reaps.Load() {
+		b.report.Detail("waiting up to %s for the clean-up after other builds", reapingGrace)
+	}
 	late := time.AfterFunc(reapingGrace, b.stopReaping)
 	b.beside.Wait()
 	late.Stop()

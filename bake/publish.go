@@ -156,7 +156,7 @@ func (b *build) removeCopies(ctx context.Context, a act, learn func(func(*act)))
 			return err
 		}
 	}
-	return nil
+	return nothingIf(len(ids) == 0, nil)
 }
 
 // ownSnapshots are those of a copy's snapshots that were made with it, and that no

@@ -44,8 +44,10 @@ const (
 	Stuck Fate = "stuck"
 	// Living: the build lives, or somebody else is cleaning up after it.
 	Living Fate = "living"
-	// Elsewhere: it is of another program, account, region, endpoint or host.
+	// Elsewhere: it is of another program, account, region, cloud or host.
 	Elsewhere Fate = "elsewhere"
+	// Forgotten: its journal was removed, and nothing was undone.
+	Forgotten Fate = "forgotten"
 	// Unreadable: its journal is damaged or of a newer version, and is never acted
 	// on.
 	Unreadable Fate = "unreadable"
@@ -87,11 +89,47 @@ func Reap(ctx context.Context, cloud Cloud, machine Machine, report Reporter, r 
 	return reaper{cloud, machine, report, r, host}.reap(ctx, paths), nil
 }
 
-// Remembered says whether a directory holds any journal, of a build that lives or
-// not.
-func Remembered(stateDir string) (bool, error) {
+// Running lists the builds of a directory's journals that live, and reports whether there
+// are others. It asks no cloud.
+func Running(stateDir string) (living []Remains, others bool, err error) {
 	paths, err := undo.Journals(stateDir)
-	return len(paths) > 0, cannotReap(stateDir, err)
+	for _, path := range paths {
+		if alive, err := undo.Alive(path); err != nil || !alive {
+			others = others || !errors.Is(err, os.ErrNotExist)
+			continue
+		}
+		h, _ := undo.Peek(path)
+		found := remainsOf(path, h)
+		found.Fate = Living
+		living = append(living, found)
+	}
+	return living, others, cannotReap(stateDir, err)
+}
+
+// Forget removes the journal of a build that does not live, and undoes nothing. It
+// names what the journal holds in Remains.Pending. It asks no cloud.
+func Forget(stateDir, build string, dryRun bool) (Remains, error) {
+	path, err := undo.Find(stateDir, build)
+	if err != nil {
+		return Remains{}, fmt.Errorf("cannot forget build %s: %w", build, err)
+	}
+	h, _, _ := undo.Inspect(path)
+	h.Build = build
+	found, err := reaper{}.inspect(path, remainsOf(path, h))
+	if found.Fate == Living {
+		return found, fmt.Errorf("build %s is running, or is being cleaned up after: its journal stays", build)
+	}
+	if err != nil { // what cannot be read can be forgotten all the same
+		found.Problem = err.Error()
+	}
+	if dryRun {
+		return found, nil
+	}
+	if err := undo.Forget(path); err != nil {
+		return found, fmt.Errorf("cannot forget build %s: %w", build, err)
+	}
+	found.Fate = Forgotten
+	return found, nil
 }
 
 func cannotReap(dir string, err error) error {
@@ -134,8 +172,7 @@ func (r reaper) look(ctx context.Context, path string) (Remains, error) {
 	found := remainsOf(path, h)
 	if err == nil || errors.Is(err, undo.ErrNewer) {
 		if err := r.concerns(h); err != nil {
-			found.Fate = Elsewhere
-			return found, err
+			return elsewhere(found, err)
 		}
 	} // else it may be about to be begun: whoever can lock it knows better
 	if r.DryRun {
@@ -154,6 +191,21 @@ func (r reaper) look(ctx context.Context, path string) (Remains, error) {
 	return r.clean(ctx, j, found)
 }
 
+// elsewhere is the fate of a journal that does not concern this reaper. If its build
+// lives nothing is left of it, wherever it is.
+func elsewhere(found Remains, why error) (Remains, error) {
+	alive, err := undo.Alive(found.Journal)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return found, err
+	case alive:
+		found.Fate = Living
+		return found, nil
+	}
+	found.Fate = Elsewhere
+	return found, why
+}
+
 func remainsOf(path string, h undo.Header) Remains {
 	if h.Build == "" {
 		h.Build = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
@@ -166,11 +218,16 @@ func remainsOf(path string, h undo.Header) Remains {
 
 // concerns fails when a build was another program's, or at work elsewhere.
 func (r reaper) concerns(h undo.Header) error {
-	for _, is := range []struct{ what, its, mine string }{
+	type is struct{ what, its, mine string }
+	cloud := is{"endpoint", h.Endpoint, r.Endpoint}
+	if h.Cloud != "" && r.host.Cloud != "" {
+		cloud = is{"cloud", h.Cloud, r.host.Cloud}
+	}
+	for _, is := range []is{
 		{"program", h.Program, r.Program},
 		{"account", h.Account, r.host.Account},
 		{"region", h.Region, r.host.Region},
-		{"endpoint", h.Endpoint, r.Endpoint},
+		cloud,
 		{"host", h.Host, string(r.host.ID)},
 	} {
 		if is.its != is.mine {
@@ -220,7 +277,11 @@ func (r reaper) clean(ctx context.Context, j *undo.Journal, found Remains) (Rema
 		found.Fate = Stuck
 		return found, err
 	}
-	r.report.Detail("cleaning up after the killed build %s", found.Build)
+	if j.Ended() {
+		r.report.Detail("cleaning up after build %s, which failed to clean up", found.Build)
+	} else {
+		r.report.Detail("cleaning up after the killed build %s", found.Build)
+	}
 	undone, err := b.undoAll(ctx)
 	found.Undone, found.Fate = undone, Removed
 	for _, stack := range b.stacks() {
@@ -248,7 +309,9 @@ func (b *build) inherit(j *undo.Journal) error {
 			}
 			continue
 		}
-		a.Asked = p.At
+		if !j.Ended() {
+			a.Asked = p.At
+		}
 		b.hold(stack, a, note)
 	}
 	return nil
@@ -260,7 +323,11 @@ func (b *build) patience(a act) time.Duration {
 	if a.Answered || a.Asked.IsZero() {
 		return b.waits.Lost
 	}
-	return max(b.waits.Lost, min(b.waits.InFlight, b.waits.InFlight-time.Since(a.Asked)))
+	limit := max(b.waits.Lost, min(b.waits.InFlight, b.waits.InFlight-time.Since(a.Asked)))
+	if limit > b.waits.Lost {
+		b.report.Detail("looking up to %s for the %s: the request for it may still be under way", limit.Round(time.Second), a)
+	}
+	return limit
 }
 
 // stackCalled finds a stack by the name that it has in journals.
@@ -371,13 +438,13 @@ func (b *build) undoAsHeir(ctx context.Context, a act) (done bool, err error) {
 		return true, b.reclaim(ctx, a)
 	case actAttachment:
 		there, err := b.attachedHere(ctx, a)
-		return !there, err
+		return !there, nothingIf(!there, err)
 	case actVolume:
 		if a.Volume == "" {
 			return false, nil // those with the build's tag are looked for
 		}
 		tagged, err := b.tagged(ctx, a.Volume)
-		return !tagged, err
+		return !tagged, nothingIf(!tagged, err)
 	}
 	return false, nil
 }
@@ -449,10 +516,10 @@ func (q quietly) Step(format string, args ...any) { q.Detail(format, args...) }
 
 // Detail implements Reporter.
 func (q quietly) Detail(format string, args ...any) {
-	q.to.Detail("killed build %s: %s", q.build, fmt.Sprintf(format, args...))
+	q.to.Detail("build %s: %s", q.build, fmt.Sprintf(format, args...))
 }
 
 // Warn implements Reporter.
 func (q quietly) Warn(format string, args ...any) {
-	q.to.Warn("killed build %s: %s", q.build, fmt.Sprintf(format, args...))
+	q.to.Warn("build %s: %s", q.build, fmt.Sprintf(format, args...))
 }

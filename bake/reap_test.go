@@ -399,7 +399,7 @@ func (w *world) rewrite(dir string, how error) {
 	}
 	text = text[:len(text)-3]
 	if errors.Is(how, undo.ErrNewer) {
-		const header = `{"verb":"build","header":{"version":2,"build":"build-1","program":"test-chroot","endpoint":"http://here","region":"here","host":"i-1"}}`
+		const header = `{"verb":"build","header":{"version":3,"build":"build-1","program":"test-chroot","endpoint":"http://here","region":"here","host":"i-1"}}`
 		text = fmt.Appendf(nil, "%08x %s\n", crc32.Checksum([]byte(header), crc32.MakeTable(crc32.Castagnoli)), header)
 	}
 	if err := os.WriteFile(paths[0], text, 0o600); err != nil {

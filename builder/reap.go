@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -102,6 +103,7 @@ type reapFlags struct {
 	dryRun, json bool
 	stateDir     string
 	wrapper      string
+	forget       string
 }
 
 const reapUsage = `Usage: %s reap [flags]
@@ -118,6 +120,9 @@ touched. Keys come from the environment or a profile, as in a template without a
   --profile NAME          the profile to take keys from
   --endpoint URL          where the cloud's API is, as in the template
   --command-wrapper TEXT  how to become root, such as "sudo {{.Command}}"
+  --forget BUILD          print what the journal of one build names, and remove the
+                          journal; nothing is undone, and no cloud is asked. With
+                          --dry-run the journal stays. A running build is refused
 
 The exit status is 0 when nothing is left, 1 when something is, which may be another
 region's or account's, and 2 when the command line is wrong.
@@ -132,12 +137,21 @@ func (r Reaper) parse(args []string) (f reapFlags, err error) {
 	set.StringVar(&f.Region, "region", "", "")
 	set.StringVar(&f.Profile, "profile", "", "")
 	set.StringVar(&f.Endpoint, "endpoint", "", "")
+	set.StringVar(&f.forget, "forget", "", "")
 	set.StringVar(&f.wrapper, "command-wrapper", defaultCommandWrapper, "")
 	if err := set.Parse(args); err != nil {
 		return f, err
 	}
 	if set.NArg() > 0 {
 		return f, fmt.Errorf("%q is one argument too many", set.Arg(0))
+	}
+	set.Visit(func(given *flag.Flag) {
+		if given.Name == "forget" && f.forget == "" {
+			err = errors.New("--forget needs the id of a build, as reap --dry-run prints it")
+		}
+	})
+	if err != nil {
+		return f, err
 	}
 	if f.stateDir != "" {
 		f.stateDir, err = filepath.Abs(f.stateDir)
@@ -173,18 +187,22 @@ func (r Reaper) Run(ctx context.Context, args []string, stdout, stderr io.Writer
 	return statusOf(all)
 }
 
-// reap reaches the cloud and root's rights only if there is something to do. What was
-// for a keeper to come is in no journal.
+// reap reaches the cloud and root's rights only if there is something to do: a journal
+// whose build does not run. What was for a keeper to come is in no journal.
 func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (all []bake.Remains, err error) {
+	if f.forget != "" {
+		found, err := bake.Forget(f.stateDir, f.forget, f.dryRun)
+		return []bake.Remains{found}, err
+	}
 	if !f.dryRun {
 		chroot.SweepSockets()
 	}
 	if f.Patience, err = patience(); err != nil {
 		return nil, err
 	}
-	some, err := bake.Remembered(f.stateDir)
-	if err != nil || !some {
-		return nil, err
+	running, others, err := bake.Running(f.stateDir)
+	if err != nil || !others {
+		return running, err
 	}
 	session, err := r.Connect(ctx, f.Reach)
 	if err != nil {
@@ -211,7 +229,7 @@ func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (al
 // statusOf is 0 when nothing is left but of builds that live.
 func statusOf(all []bake.Remains) int {
 	for _, remains := range all {
-		if remains.Fate != bake.Removed && remains.Fate != bake.Living {
+		if !slices.Contains([]bake.Fate{bake.Removed, bake.Living, bake.Forgotten}, remains.Fate) {
 			return ReapLeft
 		}
 	}
@@ -244,12 +262,20 @@ func describe(r bake.Remains) string {
 		parts = append(parts, "undone: "+strings.Join(r.Undone, ", "))
 	}
 	if len(r.Pending) > 0 {
-		parts = append(parts, "to undo: "+strings.Join(r.Pending, ", "))
+		parts = append(parts, pendingTitle(r.Fate)+strings.Join(r.Pending, ", "))
 	}
 	if r.Problem != "" {
 		parts = append(parts, r.Problem)
 	}
 	return strings.Join(parts, "; ")
+}
+
+// pendingTitle introduces what a journal names.
+func pendingTitle(fate bake.Fate) string {
+	if fate == bake.Forgotten {
+		return "not undone: "
+	}
+	return "to undo: "
 }
 
 // terminal reports to who has started the command.

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
+	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
 // hosted is a cloud that knows where it is, and nothing else.
@@ -64,6 +66,10 @@ func TestReapCommandLine(t *testing.T) {
 		{name: "no cloud", args: []string{"--state-dir", journals(t)}, connect: errors.New("no keys"), status: builder.ReapLeft, stderr: "no keys"},
 		{name: "something is left", args: []string{"--state-dir", journals(t)}, status: builder.ReapLeft, stdout: "build BUILD1: unreadable; build BUILD1: the journal is damaged"},
 		{name: "a dry run", args: []string{"--dry-run", "--state-dir", journals(t)}, status: builder.ReapLeft, stdout: "build BUILD1: unreadable"},
+		{name: "nothing to forget", args: []string{"--forget", "BUILD9", "--state-dir", journals(t)}, status: builder.ReapLeft, stderr: "no journal of build BUILD9"},
+		{name: "forget no build", args: []string{"--forget", ""}, status: builder.ReapUsage, stderr: "--forget needs the id of a build"},
+		{name: "forget what is no build", args: []string{"--forget", "../BUILD1", "--state-dir", journals(t)}, status: builder.ReapLeft, stderr: `"../BUILD1" is not the id of a build`},
+		{name: "forget a damaged journal", args: []string{"--forget", "BUILD1", "--state-dir", journals(t)}, connect: errors.New("never asked"), stdout: "build BUILD1: forgotten; the journal is damaged"},
 		{name: "no directory", args: []string{"--state-dir", "/dev/null"}, status: builder.ReapLeft, stderr: "/dev/null"},
 	}
 	for _, test := range tests {
@@ -74,6 +80,70 @@ func TestReapCommandLine(t *testing.T) {
 				t.Errorf("status %d\n%s\n%s", status, stdout, stderr)
 			}
 		})
+	}
+}
+
+// remembered is a directory with the journal of a build that has a volume, and the
+// journal, which lives.
+func remembered(t *testing.T) (dir string, j *undo.Journal) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "state")
+	j, err := undo.Create(dir, undo.Header{Build: "BUILD1", Program: "another-chroot", Region: "there"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Arm("scaffold", map[string]any{"kind": "volume", "build": "BUILD1", "volume": "vol-1", "answered": true}); err != nil {
+		t.Fatal(err)
+	}
+	return dir, j
+}
+
+// TestReapForget removes the journal of one build, wherever that was, and names what it
+// holds.
+func TestReapForget(t *testing.T) {
+	dir, j := remembered(t)
+	args := []string{"--forget", "BUILD1", "--state-dir", dir, "--json"}
+	status, stdout, stderr, reach := reap(t, nil, args...)
+	if status != builder.ReapLeft || stdout != "" || !strings.Contains(stderr, "build BUILD1 is running") {
+		t.Errorf("a running build: %d\n%s\n%s", status, stdout, stderr)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		args   []string
+		status int
+		fate   bake.Fate
+		left   int
+	}{
+		{append(args, "--dry-run"), builder.ReapLeft, bake.Due, 1},
+		{args, builder.ReapClean, bake.Forgotten, 0},
+	} {
+		status, stdout, stderr, more := reap(t, errors.New("never asked"), step.args...)
+		var all []bake.Remains
+		if err := json.Unmarshal([]byte(stdout), &all); err != nil || len(all) != 1 {
+			t.Fatalf("%v\n%s\n%s", err, stdout, stderr)
+		}
+		if status != step.status || all[0].Fate != step.fate || all[0].Region != "there" || !slices.Equal(all[0].Pending, []string{"volume vol-1"}) {
+			t.Errorf("status %d, %+v", status, all[0])
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != step.left {
+			t.Errorf("%v: journals %v, %v", step.fate, left, err)
+		}
+		reach = append(reach, more...)
+	}
+	if len(reach) > 0 {
+		t.Errorf("a cloud was reached: %v", reach)
+	}
+}
+
+// TestReapBesideTheRunning: while all builds run there is nothing to reach a cloud for.
+func TestReapBesideTheRunning(t *testing.T) {
+	dir, j := remembered(t)
+	defer j.Close()
+	status, stdout, stderr, reach := reap(t, errors.New("never asked"), "--state-dir", dir)
+	if status != builder.ReapClean || !strings.Contains(stdout, "build BUILD1") || !strings.Contains(stdout, "living") || len(reach) > 0 {
+		t.Errorf("status %d, reached %v\n%s\n%s", status, reach, stdout, stderr)
 	}
 }
 

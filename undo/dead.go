@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // ErrAlive is wrapped when a journal's build lives, or somebody else is cleaning up
@@ -34,6 +35,45 @@ func Peek(path string) (Header, error) {
 	line, _, _ := bytes.Cut(text, []byte("\n"))
 	l, _, err := decode(append(line, '\n'), "")
 	return l.header, err
+}
+
+// Alive reports whether the build of a journal lives, or somebody else is cleaning up
+// after it.
+func Alive(path string) (bool, error) {
+	f, err := openJournal(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if err := share(f); !isHeld(err) {
+		return false, err
+	}
+	return true, nil
+}
+
+// Find returns the path of a build's journal, or of what is set aside of it. An error
+// wraps os.ErrNotExist if there is none.
+func Find(dir, build string) (string, error) {
+	if !validBuild.MatchString(build) {
+		return "", fmt.Errorf("%q is not the id of a build", build)
+	}
+	for _, end := range []string{suffix, suffixTorn, suffixNewer} {
+		path := filepath.Join(dir, build+end)
+		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+			return path, errors.Join(err, checkDir(dir))
+		}
+	}
+	return "", fmt.Errorf("there is no journal of build %s in %s: %w", build, dir, os.ErrNotExist)
+}
+
+// Forget removes a journal, damaged or not, without undoing anything. An error wraps
+// ErrAlive if its build lives.
+func Forget(path string) error {
+	j, err := take(path)
+	if j == nil {
+		return err
+	}
+	return errors.Join(os.Remove(path), j.file.Close())
 }
 
 // Inherit takes the journal of a dead build, to undo what is outstanding. An error
@@ -73,6 +113,17 @@ func Inspect(path string) (Header, []Pending, error) {
 // errEmpty is a journal whose build ended before it had begun anything.
 var errEmpty = fmt.Errorf("the journal is empty: %w", os.ErrNotExist)
 
+// lockSoon locks a file that is not locked for long: Alive may have it for a moment.
+func lockSoon(f *os.File) (err error) {
+	for range 3 {
+		if err = lock(f, false); !isHeld(err) {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return err
+}
+
 // take locks a journal and reads it. It is answered, locked, with an error too, if
 // the lock could be had.
 func take(path string) (*Journal, error) {
@@ -80,7 +131,7 @@ func take(path string) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = lock(f, false)
+	err = lockSoon(f)
 	if isHeld(err) {
 		err = fmt.Errorf("%w: %s", ErrAlive, path)
 	} else if err == nil && !isAt(f, path) { // its owner has removed it meanwhile
@@ -107,7 +158,7 @@ func take(path string) (*Journal, error) {
 // decodeOf reads the journal that is named after its build.
 func decodeOf(path string, text []byte) (ledger, int, error) {
 	l, size, err := decode(text, bootID())
-	if err == nil && l.header.Build+suffix != filepath.Base(path) {
+	if name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)); err == nil && l.header.Build != name {
 		err = fmt.Errorf("%w: it is of build %s", ErrTorn, l.header.Build)
 	}
 	return l, size, err
@@ -146,9 +197,9 @@ func readBounded(f *os.File) ([]byte, error) {
 func setAside(path string, h Header, why error) error {
 	aside := strings.TrimSuffix(path, suffix)
 	if errors.Is(why, ErrNewer) {
-		aside += ".newer"
+		aside += suffixNewer
 	} else {
-		aside += ".torn"
+		aside += suffixTorn
 	}
 	build := h.Build
 	if build == "" {

@@ -16,6 +16,12 @@ import (
 // suffix ends the names of journals; a journal is named after its build.
 const suffix = ".journal"
 
+// suffixTorn and suffixNewer end the names of journals that are set aside.
+const (
+	suffixTorn  = ".torn"
+	suffixNewer = ".newer"
+)
+
 // validBuild is what the id of a build may be: it becomes the name of a file.
 var validBuild = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,63}$`)
 
@@ -143,6 +149,14 @@ func (j *Journal) Pending() []Pending {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return slices.Clone(j.ledger.pending)
+}
+
+// Ended reports whether the build ended by itself, and was not killed. It is false if
+// that is not known.
+func (j *Journal) Ended() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.ledger.ended
 }
 
 // A Note is one act in a journal. A nil Note is in none.
@@ -273,14 +287,18 @@ func (j *Journal) append(line []byte, durable bool) error {
 	return syncData(j.file)
 }
 
-// Close ends the journal: it is removed when nothing is outstanding, and otherwise
-// stays for who comes later. Nothing may be written any more.
+// Close ends the journal. It is removed if nothing is outstanding. Otherwise it stays
+// for a later process, with a record that this one was not killed. Nothing may be
+// written any more.
 func (j *Journal) Close() error {
 	if j == nil {
 		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.header.Version > 1 && len(j.ledger.pending) > 0 && !j.ledger.ended {
+		_ = j.write(record{Verb: verbEnded}, false) // without it the build counts as killed
+	}
 	j.broken = fmt.Errorf("%s: %w", j.path, os.ErrClosed)
 	var err error
 	if len(j.ledger.pending) == 0 && isAt(j.file, j.path) {

@@ -232,6 +232,45 @@ func TestJournalAtEveryMoment(t *testing.T) {
 	}
 }
 
+// TestEndedIsNotKilled: a journal says whether its build ended by itself.
+func TestEndedIsNotKilled(t *testing.T) {
+	j := begun(t, "build-1")
+	armed(t, j, "scaffold", "volume")
+	if heir := inherited(t, killed(t, j)); heir.Ended() {
+		t.Error("a killed build has ended by itself")
+	}
+	if alive, err := undo.Alive(j.Path()); err != nil || !alive {
+		t.Errorf("alive: %v, %v", alive, err)
+	}
+	if err := undo.Forget(j.Path()); !errors.Is(err, undo.ErrAlive) {
+		t.Errorf("forgetting a living build: %v", err)
+	}
+	must(t, j.Close())
+	if alive, err := undo.Alive(j.Path()); err != nil || alive {
+		t.Errorf("alive when it has ended: %v, %v", alive, err)
+	}
+	heir := inherited(t, j.Path())
+	if !heir.Ended() || len(heir.Pending()) != 1 {
+		t.Errorf("ended %v, pending %v", heir.Ended(), heir.Pending())
+	}
+	must(t, heir.Close())
+	must(t, undo.Forget(j.Path()))
+	if _, err := os.Stat(j.Path()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("forgotten: %v", err)
+	}
+}
+
+// TestOldFormat: a journal of the first version is read, and goes on to be one.
+func TestOldFormat(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "build-1.journal")
+	text := undo.Sealed(`{"verb":"build","header":{"version":1,"build":"build-1"}}`) + undo.Sealed(`{"verb":"armed","seq":1,"stack":"scaffold","act":{"of":"volume"}}`)
+	must(t, os.WriteFile(path, []byte(text), 0o600))
+	must(t, inherited(t, path).Close())
+	if got := read(t, path); got != text {
+		t.Errorf("an heir has written %q", got)
+	}
+}
+
 // TestHeirGoesOn: what an heir undoes is over for the next one.
 func TestHeirGoesOn(t *testing.T) {
 	j := begun(t, "build-1")
@@ -397,7 +436,7 @@ func TestDamaged(t *testing.T) {
 		"another build's":         {text: strings.Replace(lines[0], "build-1", "build-2", 1)},
 		"of another build":        {text: sum(`{"verb":"build","header":{"version":1,"build":"build-2"}}`)},
 		"a build with a path":     {text: sum(`{"verb":"build","header":{"version":1,"build":"../../etc/passwd"}}`)},
-		"of a newer version":      {text: sum(`{"verb":"build","header":{"version":2,"build":"build-1","moon":"full"}}`) + "???", newer: true},
+		"of a newer version":      {text: sum(`{"verb":"build","header":{"version":3,"build":"build-1","moon":"full"}}`) + "???", newer: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := killed(t, j)

@@ -13,10 +13,16 @@ import (
 // lock locks a file until it is closed, or its process ends; wait says whether to
 // wait for who has it. Otherwise the error is EWOULDBLOCK.
 func lock(f *os.File, wait bool) error {
-	how := unix.LOCK_EX | unix.LOCK_NB
 	if wait {
-		how = unix.LOCK_EX
+		return flock(f, unix.LOCK_EX)
 	}
+	return flock(f, unix.LOCK_EX|unix.LOCK_NB)
+}
+
+// share locks a file together with others that share it. It does not wait.
+func share(f *os.File) error { return flock(f, unix.LOCK_SH|unix.LOCK_NB) }
+
+func flock(f *os.File, how int) error {
 	for {
 		err := unix.Flock(int(f.Fd()), how)
 		if errors.Is(err, unix.EINTR) {

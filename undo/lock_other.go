@@ -11,6 +11,8 @@ import (
 
 func lock(*os.File, bool) error { return errors.ErrUnsupported }
 
+func share(*os.File) error { return errors.ErrUnsupported }
+
 func isHeld(error) bool { return false }
 
 func syncData(f *os.File) error { return f.Sync() }

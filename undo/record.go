@@ -13,7 +13,7 @@ import (
 
 // FormatVersion is the version of the journals that this package writes. It grows
 // with every change that an older program would misread.
-const FormatVersion = 1
+const FormatVersion = 2
 
 // ErrTorn is wrapped when a journal is damaged otherwise than by a crash of the
 // machine: nothing that it says is acted on.
@@ -34,6 +34,9 @@ type Header struct {
 	Account  string `json:"account"`
 	Region   string `json:"region"`
 	Endpoint string `json:"endpoint,omitempty"`
+	// Cloud is the identity of a cloud that tells one. Such a cloud is recognized by it,
+	// and any other one by its Endpoint.
+	Cloud string `json:"cloud,omitempty"`
 	// Host is the virtual machine that the build runs on.
 	Host string `json:"host"`
 	// Start is when the build began.
@@ -68,6 +71,9 @@ const (
 	verbOver verb = "over"
 	// verbKept says it of all acts of some stacks at once.
 	verbKept verb = "kept"
+	// verbEnded says that the process ended by itself with acts outstanding: it was not
+	// killed, so that none of its requests is under way. Since version 2.
+	verbEnded verb = "ended"
 )
 
 // record is one line of a journal.
@@ -122,6 +128,8 @@ type ledger struct {
 	last    uint64
 	// kept are the stacks of which nothing is to be undone.
 	kept []string
+	// ended says that the build was not killed.
+	ended bool
 }
 
 // decode reads a journal in a boot of the machine, and answers how many of its bytes are
@@ -219,6 +227,9 @@ func (l *ledger) apply(r record) error {
 	case verbKept:
 		l.kept = append(l.kept, r.Stacks...)
 		l.pending = slices.DeleteFunc(l.pending, func(p Pending) bool { return slices.Contains(r.Stacks, p.Stack) })
+		return nil
+	case verbEnded:
+		l.ended = true
 		return nil
 	case verbKnown, verbOver:
 		return l.change(r)

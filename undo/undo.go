@@ -13,6 +13,7 @@ package undo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,8 +21,13 @@ import (
 	"time"
 )
 
-// A Func undoes an act. It answers nil when there is nothing left to undo.
+// A Func undoes an act. It returns nil if there is nothing left to undo, and may
+// return ErrNothing if there never was anything.
 type Func func(context.Context) error
+
+// ErrNothing is returned by a Func if the act had no effect, such as a request that
+// was refused. The entry is then over, and is not reported as undone.
+var ErrNothing = errors.New("there was nothing to undo")
 
 // Stack holds undoings in the order of their acts. It may be used by several
 // goroutines.
@@ -73,16 +79,24 @@ func (e *Entry) Rename(what string) {
 // Undo undoes the act now and takes the entry off the stack. An entry that is
 // over answers nil; one that fails stays armed, for Release to try again.
 func (e *Entry) Undo(ctx context.Context) error {
+	_, err := e.run(ctx)
+	return err
+}
+
+// run is Undo, and reports whether there was anything to undo.
+func (e *Entry) run(ctx context.Context) (some bool, err error) {
 	e.once.Lock()
 	defer e.once.Unlock()
 	if e.over {
-		return nil
+		return true, nil
 	}
-	if err := e.undo(ctx); err != nil {
-		return err
+	err = e.undo(ctx)
+	none := errors.Is(err, ErrNothing)
+	if err != nil && !none {
+		return false, err
 	}
 	e.end()
-	return nil
+	return !none, nil
 }
 
 // Disarm takes the entry off the stack without undoing its act.
@@ -116,11 +130,12 @@ func (s *Stack) Release(ctx context.Context, limit time.Duration, told func(what
 		if e == nil {
 			return nil
 		}
-		if err := e.Undo(ctx); err != nil {
+		some, err := e.run(ctx)
+		if err != nil {
 			return fmt.Errorf("cannot undo the %s: %s: %w; left as it is: %s",
 				s.name, what, err, strings.Join(s.Pending(), ", "))
 		}
-		if told != nil {
+		if told != nil && some {
 			told(what)
 		}
 	}

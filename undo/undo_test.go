@@ -86,6 +86,25 @@ func TestReleaseStopsAtTheFirstFailure(t *testing.T) {
 	d.want(t, "~files", "~mount", "~volume")
 }
 
+// TestNothingToUndo: what never was is over, and is not reported as undone.
+func TestNothingToUndo(t *testing.T) {
+	var d diary
+	var told []string
+	s := undo.NewStack("scaffold")
+	s.Arm("volume", d.note("~volume"))
+	s.Arm("attachment", func(context.Context) error { return undo.ErrNothing })
+	early := s.Arm("mount", func(context.Context) error { return undo.ErrNothing })
+	if err := early.Undo(t.Context()); err != nil {
+		t.Errorf("undone early: %v", err)
+	}
+	if err := s.Release(t.Context(), time.Minute, func(what string) { told = append(told, what) }); err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(told, []string{"volume"}) || len(s.Pending()) > 0 {
+		t.Errorf("told %q, pending %q", told, s.Pending())
+	}
+}
+
 func TestUndoEarlyIsDoneOnce(t *testing.T) {
 	var d diary
 	s := undo.NewStack("scaffold")

@@ -1,0 +1,143 @@
+package bake_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// TestUndoneIsOnlyWhatWasThere lets one call of a build fail. What the call did not
+// create is not reported as undone; what it did, although it failed, is.
+func TestUndoneIsOnlyWhatWasThere(t *testing.T) {
+	for act, of := range map[string]string{
+		"volume#1": "volume", "attach#1": "attachment", "reserve#1": "reservation", "mount#1": "mount", "snapshot#1": "snapshot", "image#1": "image",
+	} {
+		for _, effect := range []bool{false, true} {
+			if effect && (act == "reserve#1" || act == "mount#1") {
+				continue // local acts that fail have no effect
+			}
+			t.Run(act, func(t *testing.T) {
+				in(t, func(t *testing.T, w *world) {
+					w.faults[act] = fault{err: errInjected, effect: effect}
+					_, err := w.build(t.Context(), w.plan())
+					if !errors.Is(err, errInjected) {
+						t.Fatal(err)
+					}
+					_, undone, _ := strings.Cut(err.Error(), "undone: ")
+					told := slices.ContainsFunc(strings.Split(undone, ", "), func(what string) bool { return strings.HasPrefix(what, of+" ") })
+					if told != effect {
+						t.Errorf("effect %v, and the error is %q", effect, err)
+					}
+					for _, line := range w.told {
+						if !effect && strings.HasPrefix(line, "detail: undone: "+of+" ") {
+							t.Errorf("told %q", line)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// failedToCleanUp is a world in which the cloud refused a volume and then the question
+// for it, so that the build could not clean up.
+func (w *world) failedToCleanUp() (dir string) {
+	dir = stateDir(w.t)
+	w.faults["volume#1"] = fault{err: errInjected}
+	w.faults["find volumes#1"] = fault{err: errInjected}
+	if _, err := w.build(w.t.Context(), w.remembered(dir)); !errors.Is(err, errInjected) {
+		w.t.Fatal(err)
+	}
+	w.told = nil
+	return dir
+}
+
+// TestReapAfterAFailedCleanUp: a build that ended by itself has no request under way,
+// so that nothing is waited for, and it was not killed.
+func TestReapAfterAFailedCleanUp(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		dir := w.failedToCleanUp()
+		begun := time.Now()
+		w.reaped(dir)
+		if took, inFlight := time.Since(begun), bake.DefaultWaits().InFlight; took >= inFlight/2 {
+			t.Errorf("it took %s", took)
+		}
+		told := strings.Join(w.told, "\n")
+		if strings.Contains(told, "killed") || !strings.Contains(told, "build build-1, which failed to clean up") {
+			t.Errorf("told:\n%s", told)
+		}
+	})
+}
+
+// TestWaitForTheReaperIsTold: a build that ends while it cleans up after another one
+// says so.
+func TestWaitForTheReaperIsTold(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		dir := stateDir(t)
+		journals := w.kill(death{act: "volume#1"}, dir)
+		_, _ = w.build(t.Context(), w.remembered(dir))
+		plan := w.remembered(journals())
+		plan.Build, w.told = "build-2", nil
+		w.faults["volume#2"] = fault{err: errInjected}
+		if _, err := w.build(t.Context(), plan); !errors.Is(err, errInjected) {
+			t.Fatal(err)
+		}
+		told := strings.Join(w.told, "\n")
+		if !strings.Contains(told, "waiting up to 30s for the clean-up after other builds") || !strings.Contains(told, "up to 15s") {
+			t.Errorf("told:\n%s", told)
+		}
+	})
+}
+
+// TestReapKnowsTheCloud: a cloud that says who it is is the same at another endpoint,
+// and another one at the same.
+func TestReapKnowsTheCloud(t *testing.T) {
+	for name, test := range map[string]struct {
+		endpoint, cloud string
+		fate            bake.Fate
+	}{
+		"at another port":                 {"http://there", "cloud-1", bake.Removed},
+		"another cloud at the same port":  {"http://here", "cloud-2", bake.Elsewhere},
+		"one that does not say, the same": {"http://here", "", bake.Removed},
+		"one that does not say, another":  {"http://there", "", bake.Elsewhere},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				w.host.Cloud = "cloud-1"
+				r := reaping(w.orphaned())
+				r.Endpoint, w.host.Cloud = test.endpoint, test.cloud
+				all, err := bake.Reap(t.Context(), w, machine{w}, w, r)
+				if err != nil || len(all) != 1 || all[0].Fate != test.fate {
+					t.Errorf("%+v, %v", all, err)
+				}
+			})
+		})
+	}
+}
+
+// TestLivingSiblingIsNoLeftover: a running build of another region is a running build.
+func TestLivingSiblingIsNoLeftover(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		dir := stateDir(t)
+		plan := w.remembered(dir)
+		plan.Provision = func(ctx context.Context, _ bake.Workplace) error {
+			for _, dry := range []bool{true, false} {
+				r := reaping(dir)
+				r.Endpoint, r.Program, r.DryRun = "http://there", "other-chroot", dry
+				all, err := bake.Reap(ctx, w, machine{w}, w, r)
+				if err != nil || len(all) != 1 || all[0].Fate != bake.Living || all[0].Problem != "" {
+					t.Errorf("dry run %v: %+v, %v", dry, all, err)
+				}
+			}
+			return nil
+		}
+		if _, err := w.build(t.Context(), plan); err != nil {
+			t.Error(err)
+		}
+	})
+}
