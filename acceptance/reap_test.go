@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -248,6 +249,48 @@ func TestNextBuildReaps(t *testing.T) {
 			t.Errorf("the build does not tell:\n%s", out)
 		}
 		b.remove(b.made().ID)
+		b.unchanged(before)
+	})
+}
+
+// TestReapOnAnotherPort: a cloud that is started again elsewhere is still the same.
+func TestReapOnAnotherPort(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		b.killAt(f, moment{"AttachVolume", "before"}, everybody)
+		endpoint := b.endpoint
+		b.stop()
+		hold, err := net.Listen("tcp", strings.TrimPrefix(endpoint, "http://")) // so that it gets another port
+		b.must(err)
+		defer hold.Close()
+		b.serve()
+		b.env = b.environment(b.described())
+		all, status := b.reap(f)
+		if status != 0 || len(all) != 1 || all[0].Fate != "removed" {
+			t.Errorf("status %d, %+v", status, all)
+		}
+		b.unchanged(before)
+	})
+}
+
+// TestReapForgets: the journal of a cloud that is no more can be removed.
+func TestReapForgets(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		b.killAt(f, moment{"CreateVolume", "before"}, everybody)
+		all, status := b.reap(f, "--dry-run")
+		if status != 1 || len(all) != 1 || all[0].Fate != "due" {
+			t.Fatalf("status %d, %+v", status, all)
+		}
+		all, status = b.reap(f, "--forget", all[0].Build)
+		if status != 0 || len(all) != 1 || all[0].Fate != "forgotten" || len(all[0].Pending) != 1 {
+			t.Errorf("status %d, %+v", status, all)
+		}
+		if all, status = b.reap(f); status != 0 || len(all) > 0 {
+			t.Errorf("then: status %d, %+v", status, all)
+		}
 		b.unchanged(before)
 	})
 }

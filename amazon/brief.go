@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // longestAnswer is the most that is read of an answer, in bytes, when it is
@@ -14,13 +16,20 @@ const longestAnswer = 128 << 20
 
 // brief is an HTTP client whose answers have an end: what is read of them is kept in
 // memory, in the SDK too.
-type brief struct{ next aws.HTTPClient }
+type brief struct {
+	next aws.HTTPClient
+	// heard, if not nil, is told the identity of the cloud.
+	heard *builder.Identity
+}
 
 // Do implements aws.HTTPClient.
 func (b brief) Do(r *http.Request) (*http.Response, error) {
 	resp, err := b.next.Do(r)
 	if err != nil {
 		return nil, err
+	}
+	if b.heard != nil {
+		b.heard.Note(resp.Header)
 	}
 	resp.Body = &briefBody{ReadCloser: resp.Body, left: longestAnswer}
 	return resp, nil

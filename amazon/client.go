@@ -38,6 +38,8 @@ type Client struct {
 	ec2      *calls
 	policy   policy
 	keys     *keyring
+	// cloud is the identity that EC2's answers tell, if any.
+	cloud *builder.Identity
 }
 
 // Dial makes a client. It finds the credentials and the region, for which it
@@ -48,7 +50,7 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{access: access, endpoint: endpoint, policy: newPolicy(firstPause, access.MaxRetries)}
+	c := &Client{access: access, endpoint: endpoint, policy: newPolicy(firstPause, access.MaxRetries), cloud: new(builder.Identity)}
 	if err := c.load(ctx); err != nil {
 		return nil, err
 	}
@@ -111,7 +113,7 @@ func (c *Client) transport() aws.HTTPClient {
 	if !ok {
 		base = c.access.bounded()
 	}
-	return brief{base.WithTransportOptions(func(t *http.Transport) {
+	return brief{heard: c.cloud, next: base.WithTransportOptions(func(t *http.Transport) {
 		if c.access.InsecureSkipTLSVerify {
 			t.TLSClientConfig = trusting(t.TLSClientConfig)
 		}

@@ -193,6 +193,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	c.mu.Unlock()
 	host := bake.Host{
 		ID: bake.HostID(here.instance), Account: account, Region: c.client.Region(), Zone: here.zone, Taken: taken(instance),
+		Cloud: c.client.cloud.String(),
 	}
 	if p := instance.Placement; p != nil && aws.ToString(p.AvailabilityZone) != "" {
 		host.Zone = aws.ToString(p.AvailabilityZone)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"testing"
 	"time"
@@ -67,6 +68,24 @@ func TestHost(t *testing.T) {
 				t.Errorf("EC2 was asked for %q", asked)
 			}
 		})
+	}
+}
+
+// TestHostTellsItsCloud: an identity in EC2's answers is the host's cloud.
+func TestHostTellsItsCloud(t *testing.T) {
+	s := &fake{t: t, metadata: map[string]string{"dynamic/instance-identity/document": document},
+		actions: map[string]action{"DescribeInstances": answer("DescribeInstances", instance)}}
+	alone(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Loopcloud-Id", "CLOUD-1234")
+		s.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.URL)
+	host, err := NewCloud(Options{Client: dial(t, access(server.URL))}).Host(t.Context())
+	if err != nil || host.Cloud != "CLOUD-1234" {
+		t.Errorf("%+v, %v", host, err)
 	}
 }
 

@@ -25,7 +25,7 @@ const metadataAttempts = 2
 func newMetadata(cfg aws.Config) *imds.Client {
 	return imds.NewFromConfig(cfg, func(o *imds.Options) {
 		o.Retryer = retry.AddWithMaxAttempts(retry.NewStandard(), metadataAttempts)
-		o.HTTPClient = brief{awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.Proxy = nil })}
+		o.HTTPClient = brief{next: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.Proxy = nil })}
 	})
 }
 

@@ -31,6 +31,8 @@ type Dialect interface {
 // are to go wrong, and records them all.
 type front struct {
 	name string
+	// identity is the cloud's, which every answer tells.
+	identity string
 	Dialect
 	*faults
 }
@@ -44,6 +46,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	action := f.Action(r, body)
 	rule := f.rules.Meet(f.name, action)
+	w.Header().Set("Loopcloud-Id", f.identity)
 	w.Header().Set("Date", f.wireTime().UTC().Format(http.TimeFormat))
 
 	who := &state.Caller{}

@@ -152,7 +152,7 @@ func accountsWith(id string) []state.Account {
 // EC2 and STS, which versions tell apart.
 func (s *Server) routes(dialects map[string]Dialect) http.Handler {
 	front := func(name string) http.Handler {
-		return &front{name: name, Dialect: dialects[name], faults: s.faults}
+		return &front{name: name, identity: s.cloud.Identity(), Dialect: dialects[name], faults: s.faults}
 	}
 	ways := []struct {
 		prefix string
@@ -188,7 +188,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // also among what the Server answers itself; the others each need an address of their
 // own, for the path is the service's.
 func (s *Server) Metadata(host int) http.Handler {
-	return &front{name: "imds", Dialect: imds.NewOf(s.cloud, host), faults: s.faults}
+	return &front{name: "imds", identity: s.cloud.Identity(), Dialect: imds.NewOf(s.cloud, host), faults: s.faults}
 }
 
 // Cloud is the state behind the server, for tests that look at it or drive it.

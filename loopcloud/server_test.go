@@ -87,6 +87,28 @@ func TestWays(t *testing.T) {
 	}
 }
 
+// TestIdentity: every answer of every dialect tells which cloud it is of, also when it
+// is opened again.
+func TestIdentity(t *testing.T) {
+	dir, told := t.TempDir(), map[string]bool{}
+	for range 2 {
+		s, err := loopcloud.New(loopcloud.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range []string{"/?Action=DescribeRegions&Version=2016-11-15", "/?Action=GetCallerIdentity&Version=2011-06-15",
+			"/latest/meta-data/instance-id", "/api/v1/ReadVms"} {
+			told[ask(s, "POST", target, "{}").Header().Get("Loopcloud-Id")] = true
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := newServer(t, loopcloud.Options{}); len(told) != 1 || told[""] || told[s.Cloud().Identity()] {
+		t.Errorf("told %v, and another cloud is %q", told, s.Cloud().Identity())
+	}
+}
+
 func TestControlIsLocal(t *testing.T) {
 	s := newServer(t, loopcloud.Options{})
 	for name, change := range map[string]func(*http.Request){

@@ -28,6 +28,8 @@ type Client struct {
 	version string
 	// account is the id of the account that the keys belong to.
 	account string
+	// cloud is the identity that answers tell, if any.
+	cloud *builder.Identity
 }
 
 // Dial finds out how to reach the API, and reaches it once, so that refused keys
@@ -77,8 +79,10 @@ func newClient(access Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := refusing{newTransport(access, shown)}
+	cloud := new(builder.Identity)
+	base := refusing{newTransport(access, shown), cloud}
 	return &Client{
+		cloud:     cloud,
 		base:      base,
 		transport: signed(access, base),
 		metadata:  newMetadata(access),

@@ -212,6 +212,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 		ID:      bake.HostID(id),
 		Region:  c.opts.Region,
 		Account: c.client.account,
+		Cloud:   c.client.cloud.String(),
 		Zone:    vm.Placement.SubregionName,
 		Taken:   takenDevices(vm),
 	}, nil

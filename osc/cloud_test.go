@@ -3,6 +3,8 @@ package osc
 import (
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
@@ -19,6 +21,21 @@ func TestHost(t *testing.T) {
 	want := bake.Host{ID: bake.HostID(vm.ID), Region: home, Account: me, Zone: home + "a", Taken: []bake.DeviceName{"/dev/sda1", "/dev/xvda1"}}
 	if err != nil || !reflect.DeepEqual(host, want) {
 		t.Errorf("%+v, %v; want %+v", host, err, want)
+	}
+
+	telling := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Loopcloud-Id", "CLOUD-1234")
+		o.wire.ServeHTTP(w, r)
+	}))
+	t.Cleanup(telling.Close)
+	there := o.access()
+	there.Endpoint = strings.Replace(there.Endpoint, o.server.URL, telling.URL, 1)
+	told, err := Dial(t.Context(), there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if host, err := NewCloud(Options{Client: told}).Host(t.Context()); err != nil || host.Cloud != "CLOUD-1234" {
+		t.Errorf("%+v, %v", host, err)
 	}
 
 	access := o.access()

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // refusal is an answer that is not a success, of any status. The codes are at
@@ -123,7 +125,11 @@ const maxAnswer = 64 << 20
 
 // refusing turns every answer but a success into a refusal, and every answer that
 // did not come into a transportError.
-type refusing struct{ next http.RoundTripper }
+type refusing struct {
+	next http.RoundTripper
+	// heard is told the identity of the cloud.
+	heard *builder.Identity
+}
 
 // RoundTrip answers an error for a refusal, which is more than the contract of
 // http.RoundTripper grants; operation.once, through the signer, is its only caller.
@@ -133,6 +139,7 @@ func (t refusing) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, &transportError{err}
 	}
+	t.heard.Note(resp.Header)
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	resp.Body.Close()
 	if err != nil {

@@ -105,6 +105,9 @@ type Cloud struct {
 	once sync.Once
 }
 
+// Identity tells the cloud from every other one. It is kept in the directory.
+func (c *Cloud) Identity() string { return c.store.identity }
+
 // Open reads the state in the configuration's directory, or starts a new one.
 // Devices that an earlier process left behind are released, volumes that were
 // attached to this machine are available again, and what an earlier process had

@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ const version = 1
 type store struct {
 	dir  string
 	lock *os.File
+	// identity is the cloud's.
+	identity string
 }
 
 // Kept tells whether a directory holds a state.
@@ -42,7 +45,25 @@ func openStore(dir string) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock %s: %w", dir, err)
 	}
-	return &store{dir: dir, lock: lock}, nil
+	identity, err := identityIn(dir)
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("cannot tell the cloud's identity: %w", err)
+	}
+	return &store{dir: dir, lock: lock, identity: identity}, nil
+}
+
+// identityIn reads the identity of the cloud in a directory that is locked. A new cloud
+// gets one.
+func identityIn(dir string) (string, error) {
+	name := filepath.Join(dir, "identity")
+	text, err := os.ReadFile(name)
+	identity := strings.TrimSpace(string(text))
+	if identity != "" || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return identity, err
+	}
+	identity = rand.Text()
+	return identity, os.WriteFile(name, []byte(identity+"\n"), 0o644)
 }
 
 // lockFile takes the lock, which the kernel gives up when the process ends, and
