@@ -110,33 +110,83 @@ func ownGroup() (string, error) {
 	return "", fmt.Errorf("no cgroup v2 hierarchy: %w", errors.ErrUnsupported)
 }
 
-// kill ends everything in the group, and waits for that.
-func (g *group) kill() {
-	for begun := time.Now(); g.populated() && time.Since(begun) < lastBreath; time.Sleep(time.Millisecond) {
-		if os.WriteFile(filepath.Join(g.dir.Name(), "cgroup.kill"), []byte("1"), 0) != nil {
-			g.killEach() // Linux before 5.14
+// kill kills every process in the group, and waits until they have ended, but not
+// longer than given.
+func (g *group) kill(within time.Duration) {
+	for begun := time.Now(); g.populated() && time.Since(begun) < within; time.Sleep(time.Millisecond) {
+		if g.write("cgroup.kill", "1") != nil { // Linux before 5.14
+			g.killEach()
+		}
+		if time.Since(begun) > retryAfter { // others have ended by now
+			for _, pid := range g.processes() {
+				thaw(pid)
+			}
 		}
 	}
 }
 
+func (g *group) write(file, text string) error {
+	return os.WriteFile(filepath.Join(g.dir.Name(), file), []byte(text), 0)
+}
+
+// killEach kills one process after the other. Meanwhile the group is frozen (Linux
+// 5.2), so that none of them forks: in this hierarchy a frozen process can be killed.
 func (g *group) killEach() {
-	pids, _ := os.ReadFile(filepath.Join(g.dir.Name(), "cgroup.procs"))
-	for _, word := range bytes.Fields(pids) {
-		if pid, err := strconv.Atoi(string(word)); err == nil {
-			_ = unix.Kill(pid, unix.SIGKILL)
+	if g.write("cgroup.freeze", "1") == nil {
+		defer func() { _ = g.write("cgroup.freeze", "0") }()
+		for range 100 {
+			if g.event("frozen") {
+				break
+			}
+			time.Sleep(time.Millisecond)
 		}
+	}
+	for _, pid := range g.processes() {
+		_ = unix.Kill(pid, unix.SIGKILL)
 	}
 }
 
-// populated says whether any process lives in the group, or below it.
-func (g *group) populated() bool {
+// processes lists the processes in the group and in those below it.
+func (g *group) processes() []int {
+	var found []int
+	for _, dir := range g.dirs() {
+		pids, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		for _, word := range bytes.Fields(pids) {
+			if pid, err := strconv.Atoi(string(word)); err == nil && pid > 0 {
+				found = append(found, pid)
+			}
+		}
+	}
+	return found
+}
+
+// has reports whether a process is in the group or in one below it.
+func (g *group) has(pid int) bool { return slices.Contains(g.processes(), pid) }
+
+// dirs lists the directories of the group and of those below it, parents first.
+func (g *group) dirs() []string {
+	var dirs []string
+	_ = filepath.WalkDir(g.dir.Name(), func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil
+	})
+	return dirs
+}
+
+// populated reports whether any process lives in the group, or below it.
+func (g *group) populated() bool { return g.event("populated") }
+
+// event reports whether a state of the group is on.
+func (g *group) event(name string) bool {
 	events, err := os.Open(filepath.Join(g.dir.Name(), "cgroup.events"))
 	if err != nil {
 		return false
 	}
 	defer events.Close()
 	for lines := bufio.NewScanner(events); lines.Scan(); {
-		if lines.Text() == "populated 1" {
+		if lines.Text() == name+" 1" {
 			return true
 		}
 	}
@@ -149,15 +199,7 @@ func (g *group) remove() bool {
 	if g.populated() {
 		return false
 	}
-	var dirs []string
-	_ = filepath.WalkDir(g.dir.Name(), func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			dirs = append(dirs, path)
-		}
-		return nil
-	})
-	slices.Reverse(dirs)
-	for _, dir := range dirs {
+	for _, dir := range slices.Backward(g.dirs()) {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return false
 		}

@@ -17,9 +17,10 @@ import (
 // lastGasp is how long the kernel may take to end what was killed.
 const lastGasp = time.Second
 
-// endAll ends every process that holds the root, until there is none. They are
-// asked first (SIGTERM), once, and those that have not ended after a grace are
-// killed, as is what comes up meanwhile. Each is named in the log.
+// endAll ends every process that holds the root or was started by one of the root's
+// commands, until there is none. It sends each of them SIGTERM once. After a grace
+// period it kills the commands' cgroups, which ends processes that fork all the time
+// too, and every remaining holder. The log names each process.
 //
 // This process and its parents are not ended, though the shell that started
 // Packer may have its directory in the root, and what sleeps in the kernel
@@ -33,7 +34,7 @@ func (m *Mounted) endAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(others) == 0 && thorough {
+		if len(others) == 0 && thorough && !m.keeper.killGroups(m, lastGasp) {
 			return stillHeld(m.real, kin)
 		}
 		thorough = len(others) == 0 // those that have no more than a mapped file are few
@@ -48,8 +49,8 @@ func (m *Mounted) endAll(ctx context.Context) error {
 	}
 }
 
-// look finds the holders, and sets this process and its parents apart. Thoroughly, it
-// looks at mapped files too.
+// look finds the holders and the processes of the commands' cgroups. It returns this
+// process and its parents separately. If thorough, it looks at mapped files too.
 func (m *Mounted) look(thorough bool, relatives family) (kin, others []holder, err error) {
 	r, err := m.reach()
 	if err != nil {
@@ -57,7 +58,7 @@ func (m *Mounted) look(thorough bool, relatives family) (kin, others []holder, e
 	}
 	r.maps = thorough
 	kin, others = findOthers(r, relatives)
-	return kin, others, nil
+	return kin, append(others, m.keeper.members(m, relatives, others)...), nil
 }
 
 // findOthers finds the holders, and sets this process and its parents apart.
@@ -90,6 +91,12 @@ func (m *Mounted) end(ctx context.Context, all []holder) []holder {
 		}
 	}
 	m.signal(all, unix.SIGKILL, "killing")
+	m.keeper.killGroups(m, lastGasp)
+	for _, h := range all {
+		if unix.PidfdSendSignal(h.fd, 0, nil, 0) == nil {
+			thaw(h.pid)
+		}
+	}
 	return ended(ctx, all, lastGasp)
 }
 

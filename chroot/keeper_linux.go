@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // busyLimit is how long a root that is in use is tried to be left.
@@ -150,19 +152,58 @@ func (k *Keeper) graceNow() time.Duration {
 	return k.grace
 }
 
-// end ends at once whatever commands have left behind in a root, and everything
-// else that is inside of it.
+// end kills every process that commands have left in a root, and everything else
+// that is inside of it.
 func (k *Keeper) end(m *Mounted) {
-	k.mu.Lock()
-	groups := slices.Clone(m.groups)
-	k.mu.Unlock()
-	for _, g := range groups {
-		g.kill()
-	}
+	k.killGroups(m, lastBreath)
 	if m.real != "" {
 		killInside(m.real)
 	}
 	k.dissolve(m)
+}
+
+// killGroups kills the cgroups of the commands that have run in a root. Each may take
+// as long as given to end. It reports whether there was any process in them.
+func (k *Keeper) killGroups(m *Mounted, within time.Duration) (some bool) {
+	for _, g := range k.groupsOf(m) {
+		if g.populated() {
+			some = true
+			g.kill(within)
+		}
+	}
+	return some
+}
+
+// groupsOf returns the cgroups that the root's commands have left processes in.
+func (k *Keeper) groupsOf(m *Mounted) []*group {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(m.groups)
+}
+
+// members returns the processes of the root's cgroups that are neither relatives nor
+// known already.
+func (k *Keeper) members(m *Mounted, relatives family, known []holder) []holder {
+	var found []holder
+	for _, g := range k.groupsOf(m) {
+		for _, pid := range g.processes() {
+			same := func(h holder) bool { return h.pid == pid }
+			if relatives.has(pid) || slices.ContainsFunc(known, same) {
+				continue
+			}
+			h := holder{pid: pid, name: processName(pid), how: "a command of the build has started"}
+			fd, err := unix.PidfdOpen(pid, 0)
+			if err != nil {
+				continue // it has ended
+			}
+			if h.fd = fd; !g.has(pid) { // another process has its ID
+				unix.Close(fd)
+				continue
+			}
+			found = append(found, h)
+		}
+	}
+	return found
 }
 
 // all are the roots that are mounted.

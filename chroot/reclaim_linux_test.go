@@ -20,6 +20,7 @@ import (
 type orphan struct {
 	chroot.RootRecord
 	client *chroot.Client
+	root   *chroot.Remote
 	// top is the first directory that was made for it.
 	top string
 }
@@ -47,6 +48,7 @@ func orphaned(t *testing.T, kill bool) orphan {
 	if err != nil {
 		t.Fatal(err)
 	}
+	o.root = r
 	furnish(t, spec.Path)
 	if err := r.MountBelow(t.Context(), chroot.ExtraMount{Type: "tmpfs", Source: "tmpfs", Target: "/below"}); err != nil {
 		t.Fatal(err)
@@ -58,11 +60,17 @@ func orphaned(t *testing.T, kill bool) orphan {
 		}
 	})
 	if kill {
-		if err := unix.Kill(c.PID(), unix.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
+		o.kill(t)
 	}
 	return o
+}
+
+// kill kills the keeper.
+func (o orphan) kill(t *testing.T) {
+	t.Helper()
+	if err := unix.Kill(o.client.PID(), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // gone fails the test if anything of the root is left.

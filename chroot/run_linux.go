@@ -23,7 +23,7 @@ func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
 	p.otherwise = func() { killInside(m.real) }
 	p.kill = p.otherwise
 	if group, err := m.keeper.newGroup(); err == nil {
-		p.group, p.kill = group, group.kill
+		p.group, p.kill = group, func() { group.kill(lastBreath) }
 		defer m.keeper.done(m, group)
 	}
 	status, err := p.run(ctx)
