@@ -130,3 +130,39 @@ func TestDirectoriesAreKeptWhole(t *testing.T) {
 			test "$(stat -c '%a %h' one)" = '4750 2'; test "$(stat -c %Y sub)" = 981173106; test "$(stat -c %b holes)" -lt 1000`)
 	})
 }
+
+// TestUploadsAsOtherCommunicators uploads onto directories and existing files, and
+// replaces /etc/resolv.conf as a package does.
+func TestUploadsAsOtherCommunicators(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		up := b.write("app.conf", "uploaded\n")
+		b.build(b.template(f.basic(map[string]any{"chroot_mounts": []any{
+			[]any{"proc", "proc", "/proc"}, []any{"tmpfs", "cache", "/var/cache/build"},
+		}}),
+			shell("echo old > /etc/secret", "chmod 600 /etc/secret", "chown 12:34 /etc/secret", "ln -s /etc /configs"),
+			file(up, "/configs"),
+			file(up, "/etc/secret"),
+			shell("ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf"),
+			shell("grep -q nameserver /etc/resolv.conf", "touch /var/cache/build/file"),
+		))
+		disk := b.disk(b.builtFrom(sourceID).ID)
+		if got := b.content(disk, "/etc/app.conf"); got != "uploaded\n" {
+			t.Errorf("/etc/app.conf holds %q", got)
+		}
+		if got := b.debugfs(disk, 1<<20, "stat /etc/secret"); !strings.Contains(got, "Mode:  0600") || !strings.Contains(flat(got), "User: 12 Group: 34") {
+			t.Errorf("/etc/secret lost its mode or its owner:\n%s", got)
+		}
+		if got := b.content(disk, "/etc/secret"); got != "uploaded\n" {
+			t.Errorf("/etc/secret holds %q", got)
+		}
+		if got := b.describe(disk, "/etc/resolv.conf"); got != "symlink ../run/systemd/resolve/stub-resolv.conf" {
+			t.Errorf("/etc/resolv.conf is %q", got)
+		}
+		for _, path := range []string{"/run/systemd", "/var/cache/build"} {
+			if b.has(disk, path) {
+				t.Errorf("%s is in the image", path)
+			}
+		}
+	})
+}

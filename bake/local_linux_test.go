@@ -221,7 +221,7 @@ func TestMachineOnARealDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := root.Upload(t.Context(), "/hello", strings.NewReader("world"), 0o644); err != nil {
+	if err := root.Upload(t.Context(), "/hello", strings.NewReader("world"), chroot.NewFile{Mode: 0o644}); err != nil {
 		t.Error(err)
 	}
 	if err := m.Flush(device); err == nil || !strings.Contains(err.Error(), "in use") {

@@ -566,7 +566,7 @@ func (r *worldRoot) PutBack(ctx context.Context) error {
 
 func (r *worldRoot) Run(context.Context, chroot.Command) (int, error) { return 0, nil }
 
-func (r *worldRoot) Upload(context.Context, string, io.Reader, os.FileMode) error { return nil }
+func (r *worldRoot) Upload(context.Context, string, io.Reader, chroot.NewFile) error { return nil }
 
 func (r *worldRoot) UploadDir(context.Context, string, string, []string) error { return nil }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -116,13 +117,21 @@ func (c *communicator) do(act func(context.Context) error) error {
 	return act(c.ctx)
 }
 
-// Upload implements packersdk.Communicator. Without file info the mode is 0644.
+// contentPrefix begins the name of the temporary file in which Packer's file
+// provisioner keeps its option content: no name for a file of an image.
+const contentPrefix = "pkr-file-content"
+
+// Upload implements packersdk.Communicator. Without file info a created file has the
+// mode 0644, and dst must not be a directory.
 func (c *communicator) Upload(dst string, src io.Reader, info *os.FileInfo) error {
-	mode := os.FileMode(0o644)
+	file := chroot.NewFile{Mode: 0o644}
 	if info != nil && *info != nil {
-		mode = (*info).Mode().Perm()
+		file.Mode = (*info).Mode().Perm()
+		if name := path.Base((*info).Name()); !strings.HasPrefix(name, contentPrefix) {
+			file.Name = name
+		}
 	}
-	return c.do(func(ctx context.Context) error { return c.root.Upload(ctx, inside(dst), src, mode) })
+	return c.do(func(ctx context.Context) error { return c.root.Upload(ctx, inside(dst), src, file) })
 }
 
 // UploadDir implements packersdk.Communicator.

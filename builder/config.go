@@ -26,7 +26,9 @@ type Config struct {
 	Sharing   `mapstructure:",squash"`
 
 	// File systems to mount below the root of the image while it is provisioned,
-	// as a list of three strings each: type, source and target. See
+	// as a list of three strings each: type, source and target. A missing target is
+	// created; afterwards it is removed from the image again if it is empty, except for
+	// the standard directories at the top, such as `/proc`. See
 	// [Chroot Mounts](#chroot-mounts) for the default and for an example.
 	ChrootMounts [][]string `mapstructure:"chroot_mounts"`
 	// How to run commands: `pre_mount_commands`, `post_mount_commands` and
@@ -39,7 +41,8 @@ type Config struct {
 	// Files of the host that are copied to the same path of the image before it is
 	// provisioned; each takes the place of what the image has there until
 	// provisioning is over. Defaults to `["/etc/resolv.conf"]`, so that names
-	// resolve in the chroot. An empty list copies nothing.
+	// resolve in the chroot, also after a package, such as systemd-resolved, has
+	// replaced that file by a link. An empty list copies nothing.
 	CopyFiles []string `mapstructure:"copy_files"`
 	// The device name to attach the root volume under, such as `/dev/sdf`. By
 	// default a free one is found. The kernel may know the device by another name:
@@ -106,7 +109,7 @@ type Config struct {
 	// Remove, when provisioning is over, what provisioners uploaded below `/tmp` and
 	// `/var/tmp` and left there unchanged, such as the script of a shell provisioner
 	// that could not remove it. What was there before, and what provisioners made
-	// otherwise, stays. Defaults to `false`.
+	// otherwise or moved elsewhere, stays. Defaults to `false`.
 	CleanUploads bool `mapstructure:"clean_uploads"`
 	// Start from an empty volume instead of a source image. Requires
 	// `pre_mount_commands`, `root_volume_size`, `root_device_name`, the
@@ -278,7 +281,7 @@ func (c *Config) mounts() []chroot.ExtraMount {
 	}
 	mounts := make([]chroot.ExtraMount, 0, len(c.ChrootMounts))
 	for _, m := range c.ChrootMounts {
-		mounts = append(mounts, chroot.ExtraMount{Type: m[0], Source: m[1], Target: m[2]})
+		mounts = append(mounts, chroot.ExtraMount{Type: m[0], Source: m[1], Target: m[2], Temporary: true})
 	}
 	return mounts
 }

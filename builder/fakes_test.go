@@ -107,12 +107,12 @@ func (r *root) Run(ctx context.Context, c chroot.Command) (int, error) {
 	return r.run(ctx, c)
 }
 
-func (r *root) Upload(_ context.Context, dst string, src io.Reader, mode os.FileMode) error {
+func (r *root) Upload(_ context.Context, dst string, src io.Reader, file chroot.NewFile) error {
 	content, err := io.ReadAll(src)
 	if err != nil {
 		return err
 	}
-	return r.note("upload %s %o %s", dst, mode, content)
+	return r.note("upload %s %s %o %s", dst, file.Name, file.Mode, content)
 }
 
 func (r *root) UploadDir(_ context.Context, dst, src string, exclude []string) error {

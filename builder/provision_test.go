@@ -165,8 +165,8 @@ func TestFilesGoInAndOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "calls", r.calls, []string{
-		"upload /a b 640 one",
-		"upload /relative/c 644 two",
+		"upload /a b f 640 one",
+		"upload /relative/c  644 two",
 		"uploaddir /dir/ from /src/ without [x]",
 		"downloaddir /from to /to without [y]",
 	})

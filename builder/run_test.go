@@ -39,7 +39,7 @@ func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
 	}
 	equal(t, "mount options", plan.MountOptions, []string{"ro"})
 	equal(t, "copied files", plan.CopyFiles, []string{"/etc/hosts"})
-	equal(t, "mounts", plan.Mounts, []chroot.ExtraMount{{Type: "bind", Source: "/srv", Target: "/srv"}})
+	equal(t, "mounts", plan.Mounts, []chroot.ExtraMount{{Type: "bind", Source: "/srv", Target: "/srv", Temporary: true}})
 	if !plan.MountBoot || planOf(t, job(t, map[string]any{"mount_boot": false})).MountBoot {
 		t.Error("/boot is to be mounted unless mount_boot is false")
 	}

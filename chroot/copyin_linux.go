@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -98,7 +100,7 @@ func (m *Mounted) CopyIn(ctx context.Context, path string) error {
 	src, mode, err := openFile(path)
 	if err == nil {
 		defer src.Close()
-		err = m.put(ctx, path, src, mode)
+		err = m.putAlone(ctx, path, src, mode)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot copy %s into %s: %w", path, m.path, err)
@@ -120,13 +122,90 @@ const (
 // BlockServices keeps packages and commands from starting services, until PutBack.
 func (m *Mounted) BlockServices(ctx context.Context) error {
 	m.env = append(m.env, offline)
-	if err := m.put(ctx, policyFile, strings.NewReader(policy), 0o755); err != nil {
+	if err := m.putAlone(ctx, policyFile, strings.NewReader(policy), 0o755); err != nil {
 		return fmt.Errorf("cannot block services in %s: %w", m.path, err)
 	}
 	return nil
 }
 
-// put writes a file inside, until PutBack.
+// supplyNames gives commands name servers again after a package, such as
+// systemd-resolved, has replaced the copied /etc/resolv.conf by a link to a file that
+// only a running daemon makes. The file is written where the link leads, until PutBack;
+// the link stays. It does nothing if /etc/resolv.conf was not copied in, or is not such a
+// link, or if no file can be made where it leads.
+func (m *Mounted) supplyNames(ctx context.Context) error {
+	m.copying.Lock()
+	defer m.copying.Unlock()
+	if !slices.ContainsFunc(m.copies, func(c copied) bool { return c.dir+c.name == resolvConf }) {
+		return nil
+	}
+	target, err := m.missingTarget(resolvConf)
+	if err != nil || target == "" {
+		return err
+	}
+	src, mode, err := openFile(resolvConf)
+	if err != nil {
+		return fmt.Errorf("cannot copy %s into %s: %w", resolvConf, m.path, err)
+	}
+	defer src.Close()
+	if err := m.put(ctx, target, src, mode); err != nil {
+		m.keeper.log("no name servers in %s: %s leads to %s: %v", m.path, resolvConf, target, err)
+	}
+	return nil
+}
+
+// mostLinks is how many links the kernel follows in one path; path_resolution(7).
+const mostLinks = 40
+
+// missingTarget returns the path of the missing file that a link leads to, or an empty
+// string if the path is not a link or leads somewhere.
+func (m *Mounted) missingTarget(name string) (string, error) {
+	in, err := m.open()
+	if err != nil {
+		return "", err
+	}
+	defer in.close()
+	f, err := in.open(name, unix.O_PATH, 0)
+	if err == nil {
+		return "", f.Close()
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", ignoreLinks(err)
+	}
+	for links := range mostLinks {
+		target, err := in.readLink(name)
+		if err != nil { // the end of the chain
+			if links == 0 {
+				return "", nil
+			}
+			return name, nil
+		}
+		if !path.IsAbs(target) {
+			target = path.Dir(name) + "/" + target
+		}
+		name = target
+	}
+	return "", nil
+}
+
+// readLink reads a link; the path up to its last name is resolved as in the chroot.
+func (in *inside) readLink(name string) (string, error) {
+	f, err := in.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return readLink(f)
+}
+
+// putAlone is put for one caller at a time.
+func (m *Mounted) putAlone(ctx context.Context, path string, src io.Reader, mode os.FileMode) error {
+	m.copying.Lock()
+	defer m.copying.Unlock()
+	return m.put(ctx, path, src, mode)
+}
+
+// put writes a file inside, until PutBack. The caller holds m.copying.
 func (m *Mounted) put(ctx context.Context, path string, src io.Reader, mode os.FileMode) error {
 	in, err := m.open()
 	if err != nil {
@@ -218,6 +297,8 @@ func (c *copied) write(ctx context.Context, dir *os.File, src io.Reader, mode os
 // there before. A file that was changed since, removed or given to somebody else,
 // is somebody's wish, and stays so.
 func (m *Mounted) PutBack(context.Context) error {
+	m.copying.Lock()
+	defer m.copying.Unlock()
 	for last := len(m.copies) - 1; last >= 0; last-- {
 		c := m.copies[last]
 		if err := m.putBack(c); err != nil {

@@ -18,7 +18,7 @@ func TestMountTwinOfXFS(t *testing.T) {
 	mount(t, k, chroot.MountSpec{Device: loop(t, file), Path: filepath.Join(dir, "one")})
 	device := loop(t, twin)
 	other := mount(t, k, chroot.MountSpec{Device: device, Path: filepath.Join(dir, "two"), Options: []string{"noatime"}})
-	if err := other.Upload(t.Context(), "/file", strings.NewReader("twin"), 0o600); err != nil {
+	if err := other.Upload(t.Context(), "/file", strings.NewReader("twin"), chroot.NewFile{Mode: 0o600}); err != nil {
 		t.Error(err)
 	}
 	if exists(filepath.Join(dir, "one", "file")) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,7 +38,7 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 		return err
 	}
 	defer in.close()
-	target, err := in.mountPoint(extra.Target, onto)
+	target, err := m.mountPoint(in, extra, onto)
 	if err != nil {
 		return err
 	}
@@ -104,8 +106,10 @@ func known(kind string) error {
 	return nil
 }
 
-// mountPoint opens a target, and makes it if it is missing.
-func (in *inside) mountPoint(path string, onto os.FileMode) (*os.File, error) {
+// mountPoint opens a target. It creates a missing one, and remembers it if it is
+// temporary.
+func (m *Mounted) mountPoint(in *inside, extra ExtraMount, onto os.FileMode) (*os.File, error) {
+	path := extra.Target
 	target, err := in.open(path, unix.O_PATH, 0)
 	if !errors.Is(err, os.ErrNotExist) {
 		return target, err
@@ -115,17 +119,85 @@ func (in *inside) mountPoint(path string, onto os.FileMode) (*os.File, error) {
 	} else {
 		err = in.touch(path)
 	}
+	created := in.made
+	if err == nil && !onto.IsDir() {
+		created = append(created, path)
+	}
+	if extra.Temporary {
+		m.pointsMu.Lock()
+		m.points = append(m.points, created...)
+		m.pointsMu.Unlock()
+	}
 	if err != nil {
 		return nil, err
 	}
 	return in.open(path, unix.O_PATH, 0)
 }
 
-// touch makes an empty file.
+// standardDirs are the directories at the top of every Linux system. A package that
+// holds one finds it there if it was created to mount on, and relies on it;
+// Filesystem Hierarchy Standard 3.0, section 3, and hier(7).
+var standardDirs = []string{
+	"bin", "boot", "dev", "etc", "home", "lib", "lib64", "media", "mnt", "opt", "proc", "root", "run", "sbin", "srv",
+	"sys", "tmp", "usr", "var",
+}
+
+// touch creates an empty file.
 func (in *inside) touch(path string) error {
 	f, _, err := in.create(path, 0o644)
 	if err != nil {
 		return err
 	}
 	return f.Close()
+}
+
+// clearPoints unmounts what is mounted below the root, if there are temporary mount
+// points, and removes these.
+func (m *Mounted) clearPoints() error {
+	m.pointsMu.Lock()
+	defer m.pointsMu.Unlock()
+	if len(m.points) == 0 {
+		return nil
+	}
+	if err := unmountInside(m.real); err != nil {
+		return err
+	}
+	m.removePoints()
+	m.points = nil
+	return nil
+}
+
+// removePoints removes the empty temporary mount points, once nothing is mounted below
+// the root. One that cannot be removed stays.
+func (m *Mounted) removePoints() {
+	in, err := m.open()
+	if err != nil {
+		return
+	}
+	defer in.close()
+	for _, point := range slices.Backward(m.points) {
+		if !slices.Contains(standardDirs, strings.Trim(point, "/")) {
+			in.removeEmpty(point)
+		}
+	}
+}
+
+// removeEmpty removes a directory or a file that is empty.
+func (in *inside) removeEmpty(path string) {
+	parent, name := split(path)
+	dir, err := in.open(parent, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	var st unix.Stat_t
+	if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return
+	}
+	switch {
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		_ = unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR)
+	case st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == 0:
+		_ = unix.Unlinkat(int(dir.Fd()), name, 0)
+	}
 }

@@ -12,30 +12,78 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Upload implements Root. Missing directories are made. A file that is there is
-// written over, so that it keeps its owner and its other names; a link is followed
-// as in the chroot.
-func (m *Mounted) Upload(ctx context.Context, dst string, src io.Reader, mode os.FileMode) error {
-	if err := m.upload(ctx, dst, src, mode); err != nil {
+// Upload implements Root. It creates missing directories. An existing file is
+// written over, so that it keeps its mode, its owner and its other names. A link is
+// followed as in the chroot. A file that Upload created is removed if its content
+// cannot be written.
+func (m *Mounted) Upload(ctx context.Context, dst string, src io.Reader, file NewFile) error {
+	if err := m.upload(ctx, dst, src, file); err != nil {
 		return fmt.Errorf("cannot upload to %s: %w", dst, err)
 	}
 	return nil
 }
 
-func (m *Mounted) upload(ctx context.Context, dst string, src io.Reader, mode os.FileMode) error {
+func (m *Mounted) upload(ctx context.Context, dst string, src io.Reader, file NewFile) error {
 	in, err := m.open()
 	if err != nil {
 		return err
 	}
 	defer in.close()
-	f, made, err := in.create(dst, mode)
+	dst, err = in.destination(dst, file.Name)
+	if err != nil {
+		return err
+	}
+	f, made, err := in.create(dst, file.Mode)
 	if err != nil {
 		return err
 	}
 	err = fill(ctx, f, src)
+	if err != nil && made {
+		in.discard(dst, f)
+	}
 	m.uploads.note(dst, f, made)
 	m.uploads.noteDirs(in)
 	return errors.Join(err, f.Close())
+}
+
+// destination returns the path of the file to write: dst itself or, if a directory is
+// there and the file has a name, that name in it, as cp(1) does.
+func (in *inside) destination(dst, name string) (string, error) {
+	dir, err := in.open(dst, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil || name == "" {
+		if err == nil {
+			err = dir.Close()
+		}
+		return dst, ignoreMissing(ignoreLinks(err))
+	}
+	if name == "." || name == ".." || strings.Contains(name, "/") {
+		return "", errors.Join(fmt.Errorf("%q is not a file name", name), dir.Close())
+	}
+	return strings.TrimRight(dst, "/") + "/" + name, dir.Close()
+}
+
+// discard removes a file that was created and could not be filled, unless another
+// file has taken its place.
+func (in *inside) discard(path string, f *os.File) {
+	parent, name := split(path)
+	dir, err := in.open(parent, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	discardAt(dir, name, f)
+}
+
+// discardAt is discard for an entry of an open directory.
+func discardAt(dir *os.File, name string, f *os.File) {
+	var made, there unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &made) != nil {
+		return
+	}
+	err := unix.Fstatat(int(dir.Fd()), name, &there, unix.AT_SYMLINK_NOFOLLOW)
+	if err == nil && inodeOf(&there) == inodeOf(&made) {
+		_ = unix.Unlinkat(int(dir.Fd()), name, 0)
+	}
 }
 
 // fill writes a file that is empty.
@@ -84,7 +132,8 @@ func (m *Mounted) download(ctx context.Context, src string, dst io.Writer) error
 
 // UploadDir implements Root. Links are copied as links, and files with several
 // names as such; modes, times and holes are kept, and what is made belongs to
-// root. What is there already is added to. An entry is left out if its name, or
+// root. Existing directories are added to, and existing files keep their mode and
+// owner. An entry is left out if its name, or
 // its path below src, matches a pattern of exclude (path.Match); a directory with
 // all it holds. A device, a named pipe or a socket is an error.
 func (m *Mounted) UploadDir(ctx context.Context, dst, src string, exclude []string) error {

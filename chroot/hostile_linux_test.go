@@ -299,7 +299,7 @@ func FuzzPathsStayInside(f *testing.F) {
 		dst := t.TempDir()
 		_ = m.Download(t.Context(), path, &got)
 		_ = m.DownloadDir(t.Context(), path, dst, nil)
-		_ = m.Upload(t.Context(), path, strings.NewReader("overwritten"), 0o600)
+		_ = m.Upload(t.Context(), path, strings.NewReader("overwritten"), chroot.NewFile{Mode: 0o600})
 		_ = m.UploadDir(t.Context(), path, src+"/", nil)
 		noSecret(t, dst)
 		names, err := os.ReadDir(outside)

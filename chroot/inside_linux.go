@@ -91,8 +91,9 @@ func (in *inside) regular(path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// create opens a file to be written from its beginning: an existing one is
-// emptied, a missing one is made, with its directories, and then made is true.
+// create opens a file to be written from its beginning. An existing file is emptied
+// and keeps its mode; a missing one is created with mode, with its directories, and
+// then made is true.
 func (in *inside) create(path string, mode os.FileMode) (f *os.File, made bool, err error) {
 	dir, name := split(path)
 	if name == "" {
@@ -106,14 +107,14 @@ func (in *inside) create(path string, mode os.FileMode) (f *os.File, made bool, 
 		}
 		f, err = in.make(path)
 	}
-	if err != nil {
-		return nil, false, err
+	if err != nil || !made {
+		return f, false, err
 	}
 	if err := f.Chmod(mode); err != nil {
 		f.Close()
 		return nil, false, err
 	}
-	return f, made, nil
+	return f, true, nil
 }
 
 // make makes a file, also where a link leads that leads nowhere yet. Something

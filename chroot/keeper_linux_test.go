@@ -391,7 +391,7 @@ func TestCloseAfterLeaveFailed(t *testing.T) {
 func TestRemoveUploadsOfThePlugin(t *testing.T) {
 	m := far(t, nil)
 	for _, path := range []string{"/tmp/script", "/root/kept"} {
-		if err := m.Upload(t.Context(), path, strings.NewReader("content"), 0o644); err != nil {
+		if err := m.Upload(t.Context(), path, strings.NewReader("content"), chroot.NewFile{Mode: 0o644}); err != nil {
 			t.Fatal(err)
 		}
 	}

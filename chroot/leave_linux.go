@@ -80,7 +80,10 @@ func (m *Mounted) clear(ctx context.Context) error {
 // unmount unmounts everything, and makes sure that the device is free. Somebody may
 // have come since all were ended, or hold what others have detached.
 func (m *Mounted) unmount(ctx context.Context) error {
-	err := unmountBelow(m.real)
+	err := m.clearPoints()
+	if err == nil {
+		err = unmountBelow(m.real)
+	}
 	if err == nil {
 		err = m.released()
 	}
@@ -135,9 +138,19 @@ func (k *Keeper) patiently(ctx context.Context, try func() error) error {
 
 // unmountBelow unmounts a path and everything below it, deepest first, until
 // nothing is left.
-func unmountBelow(root string) error {
+func unmountBelow(root string) error { return unmountFound(root, mountinfo.PrefixFilter(root)) }
+
+// unmountInside unmounts everything below a path, and not what is mounted on it.
+func unmountInside(root string) error {
+	return unmountFound(root, func(m *mountinfo.Info) (skip, stop bool) {
+		return !strings.HasPrefix(m.Mountpoint, root+"/"), false
+	})
+}
+
+// unmountFound unmounts what a filter of the mount table leaves, until nothing is left.
+func unmountFound(root string, filter mountinfo.FilterFunc) error {
 	for {
-		mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(root))
+		mounts, err := mountinfo.GetMounts(filter)
 		if err != nil || len(mounts) == 0 {
 			return err
 		}

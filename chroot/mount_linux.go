@@ -27,9 +27,14 @@ type Mounted struct {
 	device string
 	block  blockDevice
 	// made are the directories that were made to mount on, outermost first.
-	made    []string
+	made []string
+	// copying guards copies.
+	copying sync.Mutex
 	copies  []copied
-	uploads uploads
+	// points are the temporary mount points that were created, in order.
+	pointsMu sync.Mutex
+	points   []string
+	uploads  uploads
 	// groups are those of commands that have ended and left something behind.
 	groups []*group
 	// env is added to the environment of commands.

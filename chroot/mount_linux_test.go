@@ -57,7 +57,7 @@ func TestMountAndLeave(t *testing.T) {
 			if got := read(t, filepath.Join(path, "file")); got != "kept" {
 				t.Errorf("the file holds %q", got)
 			}
-			if err := again.Upload(t.Context(), "/x", strings.NewReader(""), 0o644); !errors.Is(err, unix.EROFS) {
+			if err := again.Upload(t.Context(), "/x", strings.NewReader(""), chroot.NewFile{Mode: 0o644}); !errors.Is(err, unix.EROFS) {
 				t.Errorf("writing to a read-only root: %v", err)
 			}
 		})

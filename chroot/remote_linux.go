@@ -96,7 +96,7 @@ func (r *Remote) Run(ctx context.Context, c Command) (int, error) {
 }
 
 // Upload implements Root.
-func (r *Remote) Upload(ctx context.Context, dst string, src io.Reader, mode os.FileMode) error {
+func (r *Remote) Upload(ctx context.Context, dst string, src io.Reader, file NewFile) error {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (r *Remote) Upload(ctx context.Context, dst string, src io.Reader, mode os.
 		fed <- err
 		write.Close()
 	}()
-	_, err = callUpload.on(ctx, r.session, at[uploadArgs]{r.path, uploadArgs{dst, mode}}, read)
+	_, err = callUpload.on(ctx, r.session, at[uploadArgs]{r.path, uploadArgs{dst, file}}, read)
 	read.Close()
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (r *Remote) Upload(ctx context.Context, dst string, src io.Reader, mode os.
 
 type uploadArgs struct {
 	Dst  string
-	Mode os.FileMode
+	File NewFile
 }
 
 var callUpload = inRoot("upload", func(ctx context.Context, s served, m *Mounted, a uploadArgs) (none, error) {
@@ -130,7 +130,7 @@ var callUpload = inRoot("upload", func(ctx context.Context, s served, m *Mounted
 		return none{}, err
 	}
 	defer src.Close()
-	return none{}, m.Upload(ctx, a.Dst, src, a.Mode)
+	return none{}, m.Upload(ctx, a.Dst, src, a.File)
 })
 
 // pipe is the pipe that came with a call, which ends with ctx.

@@ -29,8 +29,10 @@ type Root interface {
 	// Run runs a command and answers its exit status. An error means that the
 	// command could not be run, or that ctx ended it.
 	Run(context.Context, Command) (status int, err error)
-	// Upload writes a file, replacing what a regular file held.
-	Upload(ctx context.Context, dst string, src io.Reader, mode os.FileMode) error
+	// Upload writes a file. A regular file at dst keeps its mode and owner; only its
+	// content is replaced. If dst is a directory, the file is written into it under
+	// file.Name.
+	Upload(ctx context.Context, dst string, src io.Reader, file NewFile) error
 	// UploadDir copies a directory of the host. Without a trailing slash on src
 	// the directory itself is created in dst, with one only its content is, as
 	// rsync does.
@@ -39,6 +41,15 @@ type Root interface {
 	Download(ctx context.Context, src string, dst io.Writer) error
 	// DownloadDir copies a directory to the host, by the rule of UploadDir.
 	DownloadDir(ctx context.Context, src, dst string, exclude []string) error
+}
+
+// NewFile describes the file that Upload creates if there is none.
+type NewFile struct {
+	// Name is the name of the file if the destination is a directory. If it is
+	// empty, the destination must not be a directory.
+	Name string
+	// Mode is the permissions of a created file.
+	Mode os.FileMode
 }
 
 // ExtraMount is one entry of chroot_mounts: a file system mounted below the
@@ -54,6 +65,10 @@ type ExtraMount struct {
 	Options []string
 	// Unless says to do nothing when something is mounted at the target already.
 	Unless bool
+	// Temporary says that a mount point that has to be created is only for the build:
+	// Leave removes it if it is empty, unless it is one of the standard top-level
+	// directories, such as /proc, which an image needs in order to boot.
+	Temporary bool
 	// Optional says that a build can do without it where the kernel does not have
 	// the file system's type.
 	Optional bool

@@ -117,7 +117,7 @@ func furnish(t testing.TB, root string) {
 	if err := unix.Mknod(filepath.Join(root, "dev/null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
 		t.Fatal(err)
 	}
-	for _, tool := range []string{"sh", "cat", "echo", "kill", "ls", "printf", "setsid", "sleep", "stat", "touch", "env", "id", "true"} {
+	for _, tool := range []string{"sh", "cat", "echo", "kill", "ls", "printf", "setsid", "sleep", "stat", "touch", "env", "id", "true", "ln", "rm", "mv", "mkdir", "readlink", "find"} {
 		link(t, "busybox", filepath.Join(root, "bin", tool))
 	}
 }

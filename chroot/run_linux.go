@@ -19,6 +19,9 @@ const shell = "/bin/sh"
 // makes sense in an image: see environment. What a signal ended is told on Stderr.
 // Streams that are files are the command's own; others are pumped through pipes.
 func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
+	if err := m.supplyNames(ctx); err != nil {
+		return 0, err
+	}
 	p := process{cmd: m.command(c.Line), stdin: c.Stdin, stdout: c.Stdout, stderr: c.Stderr}
 	p.otherwise = func() { killInside(m.real) }
 	p.kill = p.otherwise

@@ -97,7 +97,7 @@ func TestSlowReaderHoldsUpNobody(t *testing.T) {
 		if got := sh(t, m, "echo quick"); got != "quick\n" {
 			t.Errorf("printed %q", got)
 		}
-		if err := m.Upload(t.Context(), "/tmp/beside", strings.NewReader("content"), 0o600); err != nil {
+		if err := m.Upload(t.Context(), "/tmp/beside", strings.NewReader("content"), chroot.NewFile{Mode: 0o600}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -113,7 +113,7 @@ func TestManyAtOnce(t *testing.T) {
 	for i := range 16 {
 		all.Go(func() {
 			path, want := fmt.Sprintf("/tmp/f%d", i), strings.Repeat(strconv.Itoa(i), 100_000)
-			if err := m.Upload(t.Context(), path, strings.NewReader(want), 0o640); err != nil {
+			if err := m.Upload(t.Context(), path, strings.NewReader(want), chroot.NewFile{Mode: 0o640}); err != nil {
 				t.Error(err)
 			}
 			var ran, got bytes.Buffer
@@ -144,7 +144,7 @@ func TestBothOutputsInOrder(t *testing.T) {
 func TestUploadWhoseSourceFails(t *testing.T) {
 	m := far(t, nil)
 	broken := errors.New("the source is broken")
-	err := m.Upload(t.Context(), "/tmp/half", io.MultiReader(strings.NewReader("half"), failingReader{broken}), 0o644)
+	err := m.Upload(t.Context(), "/tmp/half", io.MultiReader(strings.NewReader("half"), failingReader{broken}), chroot.NewFile{Mode: 0o644})
 	if !errors.Is(err, broken) {
 		t.Errorf("error %v", err)
 	}
@@ -164,7 +164,7 @@ func TestUploadCancelled(t *testing.T) {
 		_, _ = never.Write([]byte("begun"))
 		cancel(why)
 	}()
-	if err := m.Upload(ctx, "/tmp/begun", source, 0o644); !errors.Is(err, why) {
+	if err := m.Upload(ctx, "/tmp/begun", source, chroot.NewFile{Mode: 0o644}); !errors.Is(err, why) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -239,6 +239,8 @@ func (c *copier) file(ctx context.Context, found *os.File, st *unix.Stat_t, from
 	err = content{dst: dst, src: src}.copy(ctx, st)
 	if err == nil {
 		err = c.finish(dst, st, to, made)
+	} else if made {
+		discardAt(to.dir, to.name, dst)
 	}
 	err = errors.Join(err, dst.Close())
 	var told *os.PathError
@@ -305,10 +307,12 @@ func (c *copier) linked(st *unix.Stat_t, to spot) bool {
 	return unix.Linkat(unix.AT_FDCWD, procPath(f), to.fd(), to.name, unix.AT_SYMLINK_FOLLOW) == nil
 }
 
-// finish gives a copy the mode and the times of what it was copied from.
+// finish gives a copy the times of its source and, if the copy was created, its mode.
 func (c *copier) finish(dst *os.File, st *unix.Stat_t, to spot, made bool) error {
-	if err := unix.Fchmod(int(dst.Fd()), st.Mode&^unix.S_IFMT); err != nil {
-		return &os.PathError{Op: "chmod", Path: c.to + "/" + to.path, Err: err}
+	if made {
+		if err := unix.Fchmod(int(dst.Fd()), st.Mode&^unix.S_IFMT); err != nil {
+			return &os.PathError{Op: "chmod", Path: c.to + "/" + to.path, Err: err}
+		}
 	}
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(dst), []unix.Timespec{st.Atim, st.Mtim}, 0); err != nil {
 		return &os.PathError{Op: "set the times of", Path: c.to + "/" + to.path, Err: err}

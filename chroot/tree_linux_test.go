@@ -136,7 +136,7 @@ func TestLargeFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := m.Upload(t.Context(), "/tmp/stream", f, 0o644); err != nil || read(t, m.Path()+"/tmp/stream") != content {
+		if err := m.Upload(t.Context(), "/tmp/stream", f, chroot.NewFile{Mode: 0o644}); err != nil || read(t, m.Path()+"/tmp/stream") != content {
 			t.Errorf("an open file of %d bytes: %v", size, err)
 		}
 		f.Close()
@@ -164,7 +164,7 @@ func TestUploadGoesOnWhereAFileIsRead(t *testing.T) {
 	if _, err := f.Seek(6, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Upload(t.Context(), "/tmp/x", f, 0o644); err != nil || read(t, m.Path()+"/tmp/x") != "tail" {
+	if err := m.Upload(t.Context(), "/tmp/x", f, chroot.NewFile{Mode: 0o644}); err != nil || read(t, m.Path()+"/tmp/x") != "tail" {
 		t.Errorf("uploaded %q, %v", read(t, m.Path()+"/tmp/x"), err)
 	}
 }

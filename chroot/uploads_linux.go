@@ -104,8 +104,9 @@ func (m *Mounted) RemoveUploads(ctx context.Context) error {
 	return nil
 }
 
-// removeUpload removes one entry if it is what it was. Its path is looked up
-// again, as in the chroot: wherever that leads, only what was uploaded is removed.
+// removeUpload removes one entry if it is unchanged. Its path is looked up again, as in
+// the chroot. If a link on the way leads out of the directories for temporary files, a
+// provisioner has moved the upload to keep it.
 func (in *inside) removeUpload(u uploaded) error {
 	parent, name := split(u.path)
 	dir, err := in.open(parent, unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -113,6 +114,9 @@ func (in *inside) removeUpload(u uploaded) error {
 		return ignoreMissing(ignoreLinks(err))
 	}
 	defer dir.Close()
+	if kept, err := in.isOutsideTemporary(dir); err != nil || kept {
+		return err
+	}
 	var st unix.Stat_t
 	err = unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil || inodeOf(&st) != u.is {
@@ -129,6 +133,30 @@ func (in *inside) removeUpload(u uploaded) error {
 		return nil
 	}
 	return remove(dir, name)
+}
+
+// isOutsideTemporary reports whether an open directory of the root is neither in /tmp
+// nor in /var/tmp, wherever links lead these two.
+func (in *inside) isOutsideTemporary(dir *os.File) (bool, error) {
+	at, err := os.Readlink(procPath(dir))
+	if err != nil {
+		return false, err
+	}
+	for _, temporary := range []string{"/tmp", "/var/tmp"} {
+		top, err := in.open(temporary, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			continue
+		}
+		real, err := os.Readlink(procPath(top))
+		top.Close()
+		if err != nil {
+			return false, err
+		}
+		if at == real || strings.HasPrefix(at, real+"/") {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // ignoreLinks lets be a path that leads nowhere any more.

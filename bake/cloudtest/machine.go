@@ -57,17 +57,17 @@ func (idle) Flush(bake.DevicePath) error                      { return nil }
 // root is where a root would be mounted.
 type root string
 
-func (r root) Path() string                                               { return string(r) }
-func (root) MountBelow(context.Context, chroot.ExtraMount) error          { return nil }
-func (root) CopyIn(context.Context, string) error                         { return nil }
-func (root) BlockServices(context.Context) error                          { return nil }
-func (root) PutBack(context.Context) error                                { return nil }
-func (root) RemoveUploads(context.Context) error                          { return nil }
-func (root) Run(context.Context, chroot.Command) (int, error)             { return 0, nil }
-func (root) Upload(context.Context, string, io.Reader, os.FileMode) error { return nil }
-func (root) UploadDir(context.Context, string, string, []string) error    { return nil }
-func (root) Download(context.Context, string, io.Writer) error            { return os.ErrNotExist }
-func (root) DownloadDir(context.Context, string, string, []string) error  { return nil }
+func (r root) Path() string                                                  { return string(r) }
+func (root) MountBelow(context.Context, chroot.ExtraMount) error             { return nil }
+func (root) CopyIn(context.Context, string) error                            { return nil }
+func (root) BlockServices(context.Context) error                             { return nil }
+func (root) PutBack(context.Context) error                                   { return nil }
+func (root) RemoveUploads(context.Context) error                             { return nil }
+func (root) Run(context.Context, chroot.Command) (int, error)                { return 0, nil }
+func (root) Upload(context.Context, string, io.Reader, chroot.NewFile) error { return nil }
+func (root) UploadDir(context.Context, string, string, []string) error       { return nil }
+func (root) Download(context.Context, string, io.Writer) error               { return os.ErrNotExist }
+func (root) DownloadDir(context.Context, string, string, []string) error     { return nil }
 
 // Log is a bake.Reporter that writes to a test's log.
 type Log func(format string, args ...any)
