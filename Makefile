@@ -95,4 +95,4 @@ plugin-check: build sdc
 	@cd bin && for p in $(PLUGINS); do ./packer-sdc plugin-check $$p; done
 
 clean:
-	@rm -rf bin dist
+	@. tools/remove.sh && remove_tree bin dist

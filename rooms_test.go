@@ -5,8 +5,10 @@ package rooms
 import (
 	"bytes"
 	"encoding/json"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,7 +22,7 @@ const module = "github.com/packer-chroot/packer-plugin-chroot"
 var mayImport = map[string][]string{
 	"cmd/packer-plugin-amazon-chroot": {"amazon"},
 	"cmd/packer-plugin-osc-chroot":    {"osc"},
-	"cmd/loopcloud":                   {"loopcloud", "loopcloud/...", "version"},
+	"cmd/loopcloud":                   {"loopcloud", "loopcloud/...", "remove", "version"},
 
 	"amazon":  {"builder", "bake", "chroot", "version"},
 	"osc":     {"builder", "bake", "chroot", "version"},
@@ -32,14 +34,17 @@ var mayImport = map[string][]string{
 	"version": {},
 
 	"bake/cloudtest":      {"bake", "chroot", "disk"},
-	"builder/buildertest": {"bake", "builder", "version"},
+	"builder/buildertest": {"bake", "builder", "testdir", "version"},
 	"disk/inotify":        {},
 
 	"disk/superblock": {},
 
-	"loopcloud":        {"loopcloud/..."},
+	"remove":  {},
+	"testdir": {"remove"},
+
+	"loopcloud":        {"loopcloud/...", "remove"},
 	"loopcloud/state":  {},
-	"loopcloud/volume": {"loopcloud/state", "disk", "disk/inotify"},
+	"loopcloud/volume": {"loopcloud/state", "disk", "disk/inotify", "remove"},
 	"loopcloud/fault":  {},
 	"loopcloud/qemu":   {},
 	"loopcloud/sigv4":  {"loopcloud/state"},
@@ -51,7 +56,7 @@ var mayImport = map[string][]string{
 
 	"loopcloud/state/statetest": {"loopcloud/state"},
 	"loopcloud/oapi/apitest":    {},
-	"loopcloud/qemu/qemutest":   {"loopcloud/qemu"},
+	"loopcloud/qemu/qemutest":   {"loopcloud/qemu", "testdir"},
 
 	"acceptance": {},
 }
@@ -179,5 +184,41 @@ func TestDirectRequirements(t *testing.T) {
 		if !isDecided && !slices.Contains(forTests, m[1]) {
 			t.Errorf("go.mod requires %s directly: not a dependency that was decided", m[1])
 		}
+	}
+}
+
+// TestRecursiveRemovals allows recursive removals only by package remove, and temporary
+// directories of tests only by package testdir: everything else deletes also what is
+// mounted below, such as the host's /dev.
+func TestRecursiveRemovals(t *testing.T) {
+	code := regexp.MustCompile(`\.(go|sh|hcl|ya?ml)$|^Makefile$|^\.ci/`)
+	goCode := regexp.MustCompile(`\bos\.RemoveAll\b|(\w+)\.TempDir\(\)`)
+	script := regexp.MustCompile(`\brm\s+(-\w+\s+)*(-\w*[rR]|--recursive)`)
+	// files are found by walking, not by git: what a test reads is what go test's cache knows
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && slices.Contains([]string{".git", "bin", "dist", "remove", "testdir"}, file):
+			return fs.SkipDir
+		case d.IsDir() || file == "rooms_test.go" || !code.MatchString(file):
+			return nil
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			if m := goCode.FindStringSubmatch(line); m != nil && m[1] != "os" && strings.HasSuffix(file, ".go") {
+				t.Errorf("%s:%d: %s: use remove.All, or testdir.New in a test", file, i+1, m[0])
+			}
+			if script.MatchString(line) && !strings.HasSuffix(file, ".go") {
+				t.Errorf("%s:%d: rm -r: use remove_tree of tools/remove.sh", file, i+1)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

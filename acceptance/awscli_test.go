@@ -14,6 +14,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // awscli is the AWS CLI on an EC2 endpoint of the test's own, over disks without
@@ -37,7 +38,7 @@ func newAWSCLI(t *testing.T) *awscli {
 		t.Fatal(err)
 	}
 	st, err := state.Open(state.Config{
-		Dir: t.TempDir(), Disks: statetest.NewDisks(), Keys: []state.Key{{ID: keyID, Secret: secret}}, DefaultRegion: region,
+		Dir: testdir.New(t), Disks: statetest.NewDisks(), Keys: []state.Key{{ID: keyID, Secret: secret}}, DefaultRegion: region,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +51,7 @@ func newAWSCLI(t *testing.T) *awscli {
 		}
 	})
 	return &awscli{t: t, program: program, args: []string{"--endpoint-url", server.URL, "--output", "text", "ec2"}, env: []string{
-		"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH"), "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=1",
+		"HOME=" + testdir.New(t), "PATH=" + os.Getenv("PATH"), "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=1",
 		"AWS_DEFAULT_REGION=" + region, "AWS_ACCESS_KEY_ID=" + keyID, "AWS_SECRET_ACCESS_KEY=" + secret, "NO_PROXY=127.0.0.1",
 	}}
 }

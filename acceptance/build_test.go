@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // flavor is what differs between the two builders in a test that both pass.
@@ -333,7 +335,7 @@ func TestAbortLeavesEverything(t *testing.T) {
 			t.Fatalf("umount: %v\n%s", err, out)
 		}
 		b.detachAll()
-		_ = os.RemoveAll(filepath.Join(b.dir, "lock"))
+		b.must(remove.All(filepath.Join(b.dir, "lock")))
 	})
 }
 

@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // part is a file system of a layout: where it is in MiB, and what makes it.
@@ -276,7 +278,7 @@ func (b *box) inPart(raw string, p part, path string) (content string) {
 // mounted mounts what begins at so many MiB of a file, for a moment.
 func (b *box) mounted(file string, mib int, see func(dir string)) {
 	b.t.Helper()
-	dir := b.t.TempDir()
+	dir := testdir.New(b.t)
 	loop := b.onHost("losetup --find --show --offset %d %s", mib<<20, file)
 	defer b.onHost("losetup --detach %s", loop)
 	b.onHost("mount %s %s", loop, dir)

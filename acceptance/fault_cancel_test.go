@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // A cancel is where a build gets Ctrl-C: while a call of the cloud is held before or
@@ -259,6 +261,6 @@ func TestCancelTwiceAnywhere(t *testing.T) {
 // emptied removes what is in a directory of the box.
 func (b *box) emptied(dir string) {
 	b.t.Helper()
-	b.must(os.RemoveAll(filepath.Join(b.dir, dir)))
+	b.must(remove.All(filepath.Join(b.dir, dir)))
 	b.must(os.Mkdir(filepath.Join(b.dir, dir), 0o700))
 }

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // BenchmarkFiles copies into a root and out of it, beside cp -a between the same
@@ -21,7 +23,7 @@ import (
 func BenchmarkFiles(b *testing.B) {
 	needRoot(b)
 	root := benchRoot(b)
-	host := b.TempDir()
+	host := testdir.New(b)
 	trees := map[string]string{"512 MB": largeFile(b, host), "10000 files": smallFiles(b, host)}
 	for name, src := range trees {
 		in := filepath.Join(root.Path(), filepath.Base(src))
@@ -44,7 +46,7 @@ func BenchmarkFiles(b *testing.B) {
 func besideCp(b *testing.B, from, to string, ours func(to string) error) {
 	b.Helper()
 	fresh := func(copying func() error) time.Duration {
-		must(b, os.RemoveAll(to))
+		must(b, remove.All(to))
 		unix.Sync()
 		start := time.Now()
 		must(b, copying())
@@ -61,7 +63,7 @@ func besideCp(b *testing.B, from, to string, ours func(to string) error) {
 		}
 		slices.Reverse(turns) // whoever is first meets another disk
 	}
-	must(b, os.RemoveAll(to))
+	must(b, remove.All(to))
 	b.ReportMetric(float64(us.Milliseconds())/float64(b.N), "ms/copy")
 	b.ReportMetric(float64(cp.Milliseconds())/float64(b.N), "ms/cp")
 	b.ReportMetric(cp.Seconds()/us.Seconds(), "×cp's-speed")
@@ -70,7 +72,7 @@ func besideCp(b *testing.B, from, to string, ours func(to string) error) {
 // benchRoot is a root of 4 GiB on a block device.
 func benchRoot(b *testing.B) *chroot.Mounted {
 	b.Helper()
-	dir := b.TempDir()
+	dir := testdir.New(b)
 	disk := filepath.Join(dir, "disk")
 	must(b, os.WriteFile(disk, nil, 0o600))
 	must(b, os.Truncate(disk, 4<<30))

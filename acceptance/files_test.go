@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // changed imports an image that is the usual one and what change does to its root.
@@ -16,7 +18,7 @@ func (b *box) changed(change func(root string)) string {
 	b.sh("cp -a '" + programs.root + "' '" + root + "'")
 	change(root)
 	id := b.loopcloud("image", "import", "--endpoint", b.endpoint, "--name", "changed", root)
-	b.must(os.RemoveAll(root))
+	b.must(remove.All(root))
 	return id
 }
 

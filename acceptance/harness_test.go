@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +18,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // Where the programs under test and their tools are; TestMain fills it.
@@ -41,12 +45,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func testMain(m *testing.M) (int, error) {
+func testMain(m *testing.M) (code int, err error) {
 	dir, err := os.MkdirTemp("", "acc")
 	if err != nil {
 		return 1, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, remove.All(dir)) }()
 	// every test's directory lies below it: what a test leaves can be told from
 	// what others do on this host meanwhile
 	if err := os.Setenv("TMPDIR", dir); err != nil {
@@ -63,7 +67,7 @@ func testMain(m *testing.M) (int, error) {
 		return 1, fmt.Errorf("cannot run without root in CI")
 	}
 	before := staleEntries()
-	code := m.Run()
+	code = m.Run()
 	if left := leftOnHost(dir, before); len(left) > 0 {
 		return 1, fmt.Errorf("the tests left on the host:\n%s", strings.Join(left, "\n"))
 	}
@@ -162,16 +166,7 @@ func newBoxOn(t testing.TB, dir, cloud string, args ...string) *box {
 // makes its sockets below it, and a socket's path is 107 bytes at most (unix(7)).
 func shortDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "b")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Errorf("cannot remove the test's directory: %v", err)
-		}
-	})
-	return dir
+	return testdir.New(t)
 }
 
 func (b *box) serve(args ...string) {

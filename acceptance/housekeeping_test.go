@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // TestResolvConfComesBack: whatever the image has there, link or file, it has
@@ -254,19 +256,20 @@ var (
 // done then. After that nothing is left.
 func (b *box) followAdvice(out string) {
 	b.t.Helper()
-	look, remove := lookAdvice.FindStringSubmatch(flat(out)), removeAdvice.FindStringSubmatch(flat(out))
-	if look == nil || remove == nil {
+	look, undo := lookAdvice.FindStringSubmatch(flat(out)), removeAdvice.FindStringSubmatch(flat(out))
+	if look == nil || undo == nil {
 		b.t.Fatalf("no advice how to look and how to remove:\n%s", out)
 	}
 	if got := b.sh("echo 'echo in $(cat /etc/hostname)' | " + look[1]); got != "in busybox\n" {
 		b.t.Errorf("a look shows %q", got)
 	}
-	b.sh(remove[1])
-	if remove[2] != remove[4] {
-		b.t.Errorf("%s is to be detached, and %s deleted", remove[2], remove[4])
+	b.sh(undo[1])
+	if undo[2] != undo[4] {
+		b.t.Errorf("%s is to be detached, and %s deleted", undo[2], undo[4])
 	}
-	b.detach(remove[2])
-	b.sh(fmt.Sprintf("rm -rf '%s/lock' && rmdir $(echo '%s' | cut -d' ' -f3) 2>/dev/null || true", b.dir, remove[1]))
+	b.detach(undo[2])
+	b.must(remove.All(filepath.Join(b.dir, "lock")))
+	_ = os.Remove(strings.Fields(undo[1])[2]) // the mount path, if the build made it
 }
 
 // TestOnErrorKeepsEverything: with abort and with run-cleanup-provisioner; only the

@@ -19,6 +19,8 @@ import (
 	"github.com/outscale/osc-sdk-go/v3/pkg/options"
 	"github.com/outscale/osc-sdk-go/v3/pkg/osc"
 	"github.com/outscale/osc-sdk-go/v3/pkg/profile"
+
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // volume creates a volume and waits until it is available.
@@ -209,7 +211,7 @@ func TestKilledLoopcloud(t *testing.T) {
 func TestRunGivesTheExitStatus(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": 128 + 15} {
 		err := exec.Command(programs.loopcloud, "run", "--dir", dir, "--", "sh", "-c", script).Run()
 		got := 0
@@ -262,12 +264,12 @@ func TestUsageErrors(t *testing.T) {
 	}{
 		{[]string{}, "serve"},
 		{[]string{"serve"}, "--dir"},
-		{[]string{"serve", "--dir", t.TempDir(), "--profile", "slow"}, "slow"},
-		{[]string{"serve", "--dir", t.TempDir(), "--naming", "ide"}, "ide"},
-		{[]string{"run", "--dir", t.TempDir()}, "COMMAND"},
-		{[]string{"image", "import", "--dir", t.TempDir(), "/does/not/exist"}, "--name"},
-		{[]string{"image", "import", "--dir", t.TempDir(), "--name", "xyz", "/does/not/exist"}, "/does/not/exist"},
-		{[]string{"image", "export", "--dir", t.TempDir(), "ami-00000bad", "/dev/null"}, "no cloud in"},
+		{[]string{"serve", "--dir", testdir.New(t), "--profile", "slow"}, "slow"},
+		{[]string{"serve", "--dir", testdir.New(t), "--naming", "ide"}, "ide"},
+		{[]string{"run", "--dir", testdir.New(t)}, "COMMAND"},
+		{[]string{"image", "import", "--dir", testdir.New(t), "/does/not/exist"}, "--name"},
+		{[]string{"image", "import", "--dir", testdir.New(t), "--name", "xyz", "/does/not/exist"}, "/does/not/exist"},
+		{[]string{"image", "export", "--dir", testdir.New(t), "ami-00000bad", "/dev/null"}, "no cloud in"},
 		{[]string{"fly"}, "fly"},
 	} {
 		out, err := exec.Command(programs.loopcloud, c.args...).CombinedOutput()

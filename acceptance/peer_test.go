@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // TestPeer builds an image with the public amazon plugin, unmodified: loopcloud
@@ -61,7 +63,7 @@ func (b *box) forPeer(more o) o {
 	}
 	maps.Copy(all, more)
 	// it leaves its mount directory
-	b.t.Cleanup(func() { _ = os.RemoveAll(filepath.Join(b.dir, "mnt")) })
+	b.t.Cleanup(func() { b.must(remove.All(filepath.Join(b.dir, "mnt"))) })
 	return flavors[0].basic(all)
 }
 

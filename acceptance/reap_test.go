@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // A moment is where a build is killed: at a call of the cloud, before or after that
@@ -90,7 +92,7 @@ func (b *box) emptyTmp() {
 	files, _ := filepath.Glob(filepath.Join(b.dir, "tmp", "*"))
 	for _, file := range files {
 		if !slices.Contains(b.keepersTmp(), file) {
-			b.must(os.RemoveAll(file))
+			b.must(remove.All(file))
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/qemu/qemutest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // TestQEMUReboot has a machine crash in the middle of builds, and cleans up after it was
@@ -69,7 +70,7 @@ type hardware struct {
 
 func newHardware(t *testing.T, kernel string) hardware {
 	t.Helper()
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	h := hardware{kernel: kernel, initramfs: memory(t, kernel), cloud: filepath.Join(dir, "cloud.raw"), journals: filepath.Join(dir, "journals.raw")}
 	b := &box{t: t, cloud: filepath.Join(dir, guestDir, "cloud")}
 	b.loopcloud("image", "import", "--dir", b.cloud, "--name", "busybox", "--id", sourceID, programs.root)
@@ -119,7 +120,7 @@ mkdir -p /var/lib
 // copied is another machine with the same disks.
 func (h hardware) copied(t *testing.T) hardware {
 	t.Helper()
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	qemutest.Run(t, "cp", "--sparse=always", h.cloud, h.journals, dir)
 	h.cloud, h.journals = filepath.Join(dir, filepath.Base(h.cloud)), filepath.Join(dir, filepath.Base(h.journals))
 	return h

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // fake is an EC2 and a metadata service that answer what a test says.
@@ -142,7 +143,7 @@ func alone(t *testing.T) {
 			t.Setenv(name, "")
 		}
 	}
-	t.Setenv("HOME", t.TempDir())
+	t.Setenv("HOME", testdir.New(t))
 	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")

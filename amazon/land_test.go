@@ -20,6 +20,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sts"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // A land is a cloud with EC2, STS, metadata, a container's credentials and Vault,
@@ -42,7 +43,7 @@ func newLand(t *testing.T) *land {
 	alone(t)
 	l := &land{T: t, home: os.Getenv("HOME")}
 	l.st = open(t, state.Config{
-		Dir: t.TempDir(), Disks: statetest.NewDisks(), DefaultRegion: "eu-west-1",
+		Dir: testdir.New(t), Disks: statetest.NewDisks(), DefaultRegion: "eu-west-1",
 		Keys: []state.Key{{ID: "AKIATEST", Secret: "not-to-be-printed"}},
 	})
 	t.Cleanup(func() { closed(t, l.st) })

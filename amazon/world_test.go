@@ -14,6 +14,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // account is whose keys the tests have, and where.
@@ -31,7 +32,7 @@ func newWorld(t *testing.T, timing state.Timing) *world {
 	t.Helper()
 	alone(t)
 	cfg := state.Config{
-		Dir: t.TempDir(), Disks: statetest.NewDisks(), DefaultRegion: account.Region,
+		Dir: testdir.New(t), Disks: statetest.NewDisks(), DefaultRegion: account.Region,
 		Keys: []state.Key{{ID: "AKIATEST", Secret: "not-to-be-printed"}},
 	}
 	source := makeSource(t, cfg)

@@ -17,6 +17,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func TestMain(m *testing.M) {
@@ -46,7 +47,7 @@ func here(t *testing.T) bake.Machine {
 }
 
 func TestReserve(t *testing.T) {
-	m, dir := here(t), filepath.Join(t.TempDir(), "made", "when needed")
+	m, dir := here(t), filepath.Join(testdir.New(t), "made", "when needed")
 	reserve := func(names ...bake.DeviceName) (bake.DeviceName, func() error, error) {
 		t.Helper()
 		return m.Reserve(dir, names)
@@ -82,7 +83,7 @@ func TestReserve(t *testing.T) {
 
 // TestReserveAlone has many want one name: nobody ever holds it beside another.
 func TestReserveAlone(t *testing.T) {
-	m, dir := here(t), t.TempDir()
+	m, dir := here(t), testdir.New(t)
 	var holders, turns atomic.Int32
 	var wg sync.WaitGroup
 	for range 8 {
@@ -112,7 +113,7 @@ func TestReserveAlone(t *testing.T) {
 // TestReservationIsNotInherited starts a child while a name is held: released is
 // released, for all that the child still runs.
 func TestReservationIsNotInherited(t *testing.T) {
-	m, dir := here(t), t.TempDir()
+	m, dir := here(t), testdir.New(t)
 	_, release, err := m.Reserve(dir, []bake.DeviceName{"/dev/sdzzx"})
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +136,7 @@ func TestReservationIsNotInherited(t *testing.T) {
 
 // TestSweep removes what is left of reservations, and nothing else.
 func TestSweep(t *testing.T) {
-	m, dir := here(t), t.TempDir()
+	m, dir := here(t), testdir.New(t)
 	if err := m.Sweep(filepath.Join(dir, "missing")); err != nil {
 		t.Error(err)
 	}
@@ -173,7 +174,7 @@ func TestSweep(t *testing.T) {
 // the kernel may not know yet.
 func partitioned(t *testing.T) (device string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	file, root := filepath.Join(dir, "disk"), filepath.Join(dir, "root")
 	run := func(stdin, name string, args ...string) string {
 		t.Helper()
@@ -209,7 +210,7 @@ func partitioned(t *testing.T) (device string) {
 func TestMachineOnARealDisk(t *testing.T) {
 	m := here(t)
 	device := bake.DevicePath(partitioned(t))
-	path := filepath.Join(t.TempDir(), "root")
+	path := filepath.Join(testdir.New(t), "root")
 	if err := m.Settle(t.Context(), device); err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +247,7 @@ func TestMachineOnARealDisk(t *testing.T) {
 
 func TestMachineChecksPaths(t *testing.T) {
 	m := here(t)
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	if err := m.CheckMountPath(filepath.Join(dir, "new")); err != nil {
 		t.Error(err)
 	}
@@ -260,7 +261,7 @@ func TestMachineChecksPaths(t *testing.T) {
 
 // TestMachineChecksTheLockDir: what cannot be reserved is known before anything is made.
 func TestMachineChecksTheLockDir(t *testing.T) {
-	m, dir := here(t), t.TempDir()
+	m, dir := here(t), testdir.New(t)
 	if err := m.CheckLockDir(filepath.Join(dir, "of", "locks")); err != nil {
 		t.Error(err)
 	}

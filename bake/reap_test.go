@@ -17,6 +17,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
@@ -74,7 +75,7 @@ func (m machine) Sweep(dir string) error {
 // stateDir is a directory for journals.
 func stateDir(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "state")
+	dir := filepath.Join(testdir.New(t), "state")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

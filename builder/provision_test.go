@@ -15,6 +15,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // provision runs one build whose provisioners are the hook.
@@ -135,7 +136,7 @@ func TestStartDoesNotWait(t *testing.T) {
 }
 
 func TestFilesGoInAndOut(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "f")
+	path := filepath.Join(testdir.New(t), "f")
 	if err := os.WriteFile(path, nil, 0o640); err != nil {
 		t.Fatal(err)
 	}

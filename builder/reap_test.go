@@ -13,6 +13,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
@@ -38,7 +39,7 @@ func reap(t *testing.T, connect error, args ...string) (status int, stdout, stde
 // journals is a directory that holds one torn journal.
 func journals(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "state")
+	dir := filepath.Join(testdir.New(t), "state")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func journals(t *testing.T) string {
 }
 
 func TestReapCommandLine(t *testing.T) {
-	empty := t.TempDir()
+	empty := testdir.New(t)
 	tests := []struct {
 		name           string
 		args           []string
@@ -87,7 +88,7 @@ func TestReapCommandLine(t *testing.T) {
 // journal, which lives.
 func remembered(t *testing.T) (dir string, j *undo.Journal) {
 	t.Helper()
-	dir = filepath.Join(t.TempDir(), "state")
+	dir = filepath.Join(testdir.New(t), "state")
 	j, err := undo.Create(dir, undo.Header{Build: "BUILD1", Program: "another-chroot", Region: "there"})
 	if err != nil {
 		t.Fatal(err)
@@ -202,13 +203,13 @@ func TestStateDir(t *testing.T) {
 
 // TestReapSweepsSockets: a build that was killed before its keeper came has no journal.
 func TestReapSweepsSockets(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
+	t.Setenv("TMPDIR", testdir.New(t))
 	porch := filepath.Join(os.TempDir(), "packer-chroot-keeper-1")
 	if err := os.Mkdir(porch, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"--dry-run"}, nil} {
-		status, _, stderr, _ := reap(t, nil, append(args, "--state-dir", t.TempDir())...)
+		status, _, stderr, _ := reap(t, nil, append(args, "--state-dir", testdir.New(t))...)
 		_, err := os.Stat(porch)
 		if status != builder.ReapClean || (err == nil) != (args != nil) {
 			t.Errorf("reap %q ends with %d, says %q, and then %s: %v", args, status, stderr, porch, err)

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // TestKillEach kills what forks all the time on a kernel without cgroup.kill.
@@ -18,7 +20,7 @@ func TestKillEach(t *testing.T) {
 	if err != nil {
 		t.Skipf("no cgroups here: %v", err)
 	}
-	script := filepath.Join(t.TempDir(), "hydra")
+	script := filepath.Join(testdir.New(t), "hydra")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\ntrap '' TERM HUP INT\n\"$0\" &\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}

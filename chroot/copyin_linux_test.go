@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // onDisk is a root on ext4, which has what a tmpfs has not.
@@ -37,7 +38,7 @@ func everything(t *testing.T, path string) string {
 
 // TestPutBackExactly compares to the last attribute.
 func TestPutBackExactly(t *testing.T) {
-	src := t.TempDir()
+	src := testdir.New(t)
 	for _, name := range []string{"file", "link"} {
 		write(t, filepath.Join(src, name), "of the host", 0o644)
 	}
@@ -92,7 +93,7 @@ func TestPutBackKeepsWhatChanged(t *testing.T) {
 		"mode": "chmod 600", "owner": "chown 5:6", "a directory": "rm %s; busybox mkdir", "a pipe": "rm %s; busybox mkfifo",
 	} {
 		t.Run(name, func(t *testing.T) {
-			src := t.TempDir() + "/file"
+			src := testdir.New(t) + "/file"
 			write(t, src, "of the host", 0o644)
 			m := tiny(t, nil)
 			write(t, m.Path()+src, "of the image", 0o644)
@@ -116,7 +117,7 @@ func TestPutBackKeepsWhatChanged(t *testing.T) {
 
 // TestCopyInRemovesItsDirectories, but not those that something else is in now.
 func TestCopyInRemovesItsDirectories(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	write(t, dir+"/a/b/file", "x", 0o644)
 	for used, want := range map[string]bool{"": false, dir + "/a/mine": true} {
 		m := tiny(t, nil)
@@ -160,7 +161,7 @@ func TestResolvConfOfAStub(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := testdir.New(t)
 			write(t, dir+"/conf", test.conf+"\n", 0o644)
 			script := "mount --bind " + dir + "/conf /etc/resolv.conf && mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/resolve"
 			if test.upstream != "" {
@@ -251,7 +252,7 @@ func chattr(t *testing.T, change, path string) {
 func TestCopyInOverALockedFile(t *testing.T) {
 	for change, want := range map[string]uint64{"+i": unix.STATX_ATTR_IMMUTABLE, "+a": unix.STATX_ATTR_APPEND} {
 		t.Run(change, func(t *testing.T) {
-			src := t.TempDir() + "/resolv.conf"
+			src := testdir.New(t) + "/resolv.conf"
 			write(t, src, "of the host", 0o644)
 			m := onDisk(t)
 			inside := m.Path() + src
@@ -276,7 +277,7 @@ func TestCopyInOverALockedFile(t *testing.T) {
 
 // TestPutBackKeepsALockedCopy: who locks what was copied in, wants it kept.
 func TestPutBackKeepsALockedCopy(t *testing.T) {
-	src := t.TempDir() + "/resolv.conf"
+	src := testdir.New(t) + "/resolv.conf"
 	write(t, src, "of the host", 0o644)
 	m := onDisk(t)
 	inside := m.Path() + src
@@ -298,7 +299,7 @@ func TestPutBackKeepsALockedCopy(t *testing.T) {
 
 // TestCopyInIntoALockedDirectory says what is in the way.
 func TestCopyInIntoALockedDirectory(t *testing.T) {
-	src := t.TempDir() + "/resolv.conf"
+	src := testdir.New(t) + "/resolv.conf"
 	write(t, src, "of the host", 0o644)
 	m := onDisk(t)
 	inside := m.Path() + src

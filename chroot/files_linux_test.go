@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func upload(t *testing.T, m *chroot.Mounted, dst, content string, mode os.FileMode) error {
@@ -65,7 +67,7 @@ func TestUploadRefuses(t *testing.T) {
 // TestFilesStayInside gives an image links that lead out of it: nothing of the host
 // may be written or read, and what the links mean in the chroot must be.
 func TestFilesStayInside(t *testing.T) {
-	outside := t.TempDir()
+	outside := testdir.New(t)
 	canary := filepath.Join(outside, "canary")
 	for name, to := range map[string]string{
 		"an absolute link":      outside,
@@ -82,7 +84,7 @@ func TestFilesStayInside(t *testing.T) {
 			if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "proc", Source: "proc", Target: "/proc"}); err != nil {
 				t.Fatal(err)
 			}
-			src := t.TempDir()
+			src := testdir.New(t)
 			write(t, filepath.Join(src, "canary"), "overwritten", 0o644)
 
 			for _, path := range []string{"/evil/canary", "/evilfile", "/evil/new", "/evil/../" + canary, "/proc/self/root" + canary, "/proc/1/root" + canary, "/proc/self/cwd/canary"} {
@@ -94,7 +96,7 @@ func TestFilesStayInside(t *testing.T) {
 			}
 			for _, path := range []string{"/evil", "/evil/", "/evilfile"} {
 				t.Log(m.UploadDir(t.Context(), path, src+"/", nil))
-				dst := t.TempDir()
+				dst := testdir.New(t)
 				if err := m.DownloadDir(t.Context(), path, dst, nil); err == nil {
 					_ = filepath.WalkDir(dst, func(path string, _ fs.DirEntry, _ error) error {
 						if raw, _ := os.ReadFile(path); string(raw) == "untouched" {
@@ -130,7 +132,7 @@ func TestLinksMeanWhatTheyMeanInside(t *testing.T) {
 			t.Errorf("%s holds %q", where, got)
 		}
 	}
-	src := t.TempDir()
+	src := testdir.New(t)
 	write(t, src+"/sub/file", "x", 0o644)
 	if err := m.UploadDir(t.Context(), "/var/run", src+"/", nil); err != nil || !exists(m.Path()+"/run/sub/file") {
 		t.Error(err)
@@ -191,7 +193,7 @@ func sample(t *testing.T, dir string) {
 
 func TestDirectoriesUpAndDown(t *testing.T) {
 	m := tiny(t, nil)
-	src := filepath.Join(t.TempDir(), "tree")
+	src := filepath.Join(testdir.New(t), "tree")
 	sample(t, src)
 	want := listing(t, src)
 	tests := []struct{ dst, src, lands string }{
@@ -210,7 +212,7 @@ func TestDirectoriesUpAndDown(t *testing.T) {
 			t.Errorf("upload of %s to %s (-want +got):\n%s", test.src, test.dst, diff)
 		}
 	}
-	host := t.TempDir()
+	host := testdir.New(t)
 	for _, test := range []struct{ dst, src, lands string }{
 		{host + "/content", "/new/place/", host + "/content"},
 		{host + "/below", "/named/tree", host + "/below/tree"},
@@ -229,7 +231,7 @@ func TestDirectoriesUpAndDown(t *testing.T) {
 
 func TestDirectoriesThatAreThereKeepTheirMode(t *testing.T) {
 	m := tiny(t, nil)
-	src := t.TempDir()
+	src := testdir.New(t)
 	write(t, src+"/etc/new", "", 0o644)
 	if err := os.Chmod(src+"/etc", 0o700); err != nil {
 		t.Fatal(err)
@@ -249,7 +251,7 @@ func TestDownloadByPattern(t *testing.T) {
 	for _, name := range []string{"a.log", "b.log", "c.txt"} {
 		write(t, m.Path()+"/var/log/"+name, name, 0o644)
 	}
-	dst := t.TempDir()
+	dst := testdir.New(t)
 	if err := m.DownloadDir(t.Context(), "/var/log/*.log", dst, []string{"b*"}); err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +264,7 @@ func TestDownloadByPattern(t *testing.T) {
 
 func TestExclude(t *testing.T) {
 	m := tiny(t, nil)
-	src := t.TempDir()
+	src := testdir.New(t)
 	for _, path := range []string{"keep", "skip.tmp", "sub/skip.tmp", "sub/keep", "cache/x/y", "sub/cache"} {
 		write(t, filepath.Join(src, path), "", 0o644)
 	}
@@ -279,19 +281,19 @@ func TestExclude(t *testing.T) {
 
 func TestDirectoriesRefuse(t *testing.T) {
 	m := tiny(t, nil)
-	src := t.TempDir()
+	src := testdir.New(t)
 	if err := unix.Mkfifo(src+"/pipe", 0o600); err != nil {
 		t.Fatal(err)
 	}
 	says(t, m.UploadDir(t.Context(), "/up", src, nil), "pipe", "a named pipe")
 	says(t, m.UploadDir(t.Context(), "/up", src+"/none", nil), src+"/none", "no such file")
 	says(t, m.UploadDir(t.Context(), "/bin/busybox", src, nil), "/bin/busybox", "not a directory")
-	says(t, m.DownloadDir(t.Context(), "/none", t.TempDir(), nil), "/none", "no such file")
-	says(t, m.DownloadDir(t.Context(), "/dev/", t.TempDir(), nil), "null", "a device")
+	says(t, m.DownloadDir(t.Context(), "/none", testdir.New(t), nil), "/none", "no such file")
+	says(t, m.DownloadDir(t.Context(), "/dev/", testdir.New(t), nil), "null", "a device")
 	write(t, src+"/in the way", "", 0o644)
 	says(t, m.DownloadDir(t.Context(), "/etc", src+"/in the way", nil), "in the way")
 	write(t, m.Path()+"/up/x/file", "", 0o644)
-	other := t.TempDir()
+	other := testdir.New(t)
 	link(t, "nowhere", other+"/x")
 	says(t, m.UploadDir(t.Context(), "/up", other+"/", nil), "x", "file exists")
 }
@@ -299,7 +301,7 @@ func TestDirectoriesRefuse(t *testing.T) {
 // TestDownloadStaysInItsDirectory downloads links, and then files in their place.
 func TestDownloadStaysInItsDirectory(t *testing.T) {
 	m := tiny(t, nil)
-	outside, dst := t.TempDir(), t.TempDir()
+	outside, dst := testdir.New(t), testdir.New(t)
 	write(t, outside+"/canary", "untouched", 0o600)
 	link(t, outside, dst+"/dir")
 	link(t, outside+"/canary", dst+"/file")
@@ -318,7 +320,7 @@ func TestDownloadStaysInItsDirectory(t *testing.T) {
 
 func TestCancelledCopies(t *testing.T) {
 	m := tiny(t, nil)
-	src := t.TempDir()
+	src := testdir.New(t)
 	write(t, src+"/file", "x", 0o644)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -326,7 +328,7 @@ func TestCancelledCopies(t *testing.T) {
 		"upload":       m.Upload(ctx, "/tmp/x", strings.NewReader("x"), chroot.NewFile{Mode: 0o644}),
 		"download":     m.Download(ctx, "/bin/busybox", io.Discard),
 		"upload dir":   m.UploadDir(ctx, "/tmp", src, nil),
-		"download dir": m.DownloadDir(ctx, "/bin", t.TempDir(), nil),
+		"download dir": m.DownloadDir(ctx, "/bin", testdir.New(t), nil),
 	} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", name, err)
@@ -337,7 +339,7 @@ func TestCancelledCopies(t *testing.T) {
 // TestCopyInAndPutBack says what is in the image before, what provisioners do, and
 // what is there after.
 func TestCopyInAndPutBack(t *testing.T) {
-	hostFile := filepath.Join(t.TempDir(), "resolv.conf")
+	hostFile := filepath.Join(testdir.New(t), "resolv.conf")
 	write(t, hostFile, "of the host", 0o644)
 	const during = "-rw-r--r-- of the host"
 	tests := []struct {
@@ -375,7 +377,7 @@ func TestCopyInAndPutBack(t *testing.T) {
 		},
 		{
 			name:  "removed with its directory",
-			while: func(_ *testing.T, path string) { _ = os.RemoveAll(filepath.Dir(path)) },
+			while: func(_ *testing.T, path string) { _ = remove.All(filepath.Dir(path)) },
 		},
 	}
 	for _, test := range tests {
@@ -415,7 +417,7 @@ func TestCopyInAndPutBack(t *testing.T) {
 // TestCopyInStaysInside has the image's directory of the file lead elsewhere, and
 // the file itself.
 func TestCopyInStaysInside(t *testing.T) {
-	src, outside := t.TempDir(), t.TempDir()
+	src, outside := testdir.New(t), testdir.New(t)
 	write(t, src+"/file", "of the host", 0o644)
 	for _, links := range []map[string]string{{src: outside}, {src: strings.Repeat("../", 40) + outside}, {src + "/file": outside + "/file"}} {
 		m := tiny(t, nil)
@@ -436,7 +438,7 @@ func TestCopyInStaysInside(t *testing.T) {
 }
 
 func TestCopyInTwice(t *testing.T) {
-	hostFile := filepath.Join(t.TempDir(), "hosts")
+	hostFile := filepath.Join(testdir.New(t), "hosts")
 	write(t, hostFile, "of the host", 0o644)
 	m := tiny(t, nil)
 	path := m.Path() + hostFile
@@ -456,7 +458,7 @@ func TestCopyInTwice(t *testing.T) {
 
 func TestCopyInRefuses(t *testing.T) {
 	m := tiny(t, nil)
-	hostFile := filepath.Join(t.TempDir(), "file")
+	hostFile := filepath.Join(testdir.New(t), "file")
 	write(t, hostFile, "", 0o644)
 	if err := os.MkdirAll(m.Path()+hostFile, 0o755); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // freezers freeze a process: in each cgroup hierarchy of the host that can.
@@ -35,7 +37,7 @@ func hierarchy(t *testing.T, kind, option string) string {
 			return m.Mountpoint
 		}
 	}
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	if err := unix.Mount(kind, dir, kind, 0, option); err != nil {
 		t.Skipf("this kernel has no %s %s hierarchy: %v", kind, option, err)
 	}

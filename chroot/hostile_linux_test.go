@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // race exchanges two names until the test's part is over.
@@ -56,16 +58,16 @@ func bounded(t *testing.T) context.Context {
 func TestRacingLinks(t *testing.T) {
 	for name, to := range map[string]string{"absolute": "", "relative": strings.Repeat("../", 40)} {
 		t.Run(name, func(t *testing.T) {
-			outside := t.TempDir()
+			outside := testdir.New(t)
 			write(t, outside+"/sub/file", "secret", 0o600)
 			want := listing(t, outside)
 			m := tiny(t, nil)
 			write(t, m.Path()+"/desk/dir/sub/file", "public", 0o644)
 			link(t, to+outside, m.Path()+"/desk/swap")
-			src := t.TempDir()
+			src := testdir.New(t)
 			write(t, src+"/dir/sub/file", "uploaded", 0o644)
 			write(t, src+"/dir/sub/new", "uploaded", 0o644)
-			ctx, dst := bounded(t), t.TempDir()
+			ctx, dst := bounded(t), testdir.New(t)
 			stop := race(t, m.Path()+"/desk/dir", m.Path()+"/desk/swap")
 			failed := 0
 			for range 200 {
@@ -112,7 +114,7 @@ func noSecret(t *testing.T, dir string) {
 // TestRacingMkdir puts links in the place of directories as soon as they are made:
 // what they lead to may not get the mode of a new directory.
 func TestRacingMkdir(t *testing.T) {
-	outside := t.TempDir()
+	outside := testdir.New(t)
 	if err := os.Chmod(outside, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -123,9 +125,9 @@ func TestRacingMkdir(t *testing.T) {
 	stop := race(t, work+"/new", spare)
 	for range 3000 {
 		_ = upload(t, m, "/desk/new/file", "x", 0o644)
-		_ = os.RemoveAll(work + "/new")
+		_ = remove.All(work + "/new")
 		if fi, err := os.Lstat(spare); err != nil || fi.Mode()&fs.ModeSymlink == 0 {
-			_ = os.RemoveAll(spare)
+			_ = remove.All(spare)
 			_ = os.Symlink(outside, spare)
 		}
 	}
@@ -153,9 +155,9 @@ func TestRacingNodes(t *testing.T) {
 			if err := node(m.Path() + "/swap"); err != nil {
 				t.Fatal(err)
 			}
-			src := t.TempDir()
+			src := testdir.New(t)
 			write(t, src+"/file", "uploaded", 0o644)
-			ctx, dst := bounded(t), t.TempDir()
+			ctx, dst := bounded(t), testdir.New(t)
 			stop := race(t, m.Path()+"/desk/file", m.Path()+"/swap")
 			for range 200 {
 				for _, err := range []error{
@@ -201,23 +203,23 @@ func TestNodesInTheWay(t *testing.T) {
 	for name, kind := range map[string]string{
 		"pipe": "a named pipe", "char": "a device", "block": "a device", "directory": "a directory", "socket": "a socket",
 	} {
-		src := t.TempDir()
+		src := testdir.New(t)
 		write(t, src+"/"+name, "x", 0o644)
 		says(t, m.UploadDir(ctx, "/desk", src+"/", nil), "/desk/"+name, kind)
 		says(t, upload(t, m, "/desk/"+name, "x", 0o644), "/desk/"+name, kind)
 		says(t, m.Download(ctx, "/desk/"+name, io.Discard), "/desk/"+name, kind)
 		if name != "directory" {
-			says(t, m.DownloadDir(ctx, "/desk/"+name[:1]+"*", t.TempDir(), nil), "/desk/"+name, kind)
+			says(t, m.DownloadDir(ctx, "/desk/"+name[:1]+"*", testdir.New(t), nil), "/desk/"+name, kind)
 		}
 		// and what is in the way of a directory, as a file is
-		other := t.TempDir()
+		other := testdir.New(t)
 		write(t, other+"/"+name+"/below", "x", 0o644)
 		if err := m.UploadDir(ctx, "/desk", other+"/", nil); name != "directory" {
 			says(t, err, "/desk/"+name, "not a directory")
 		}
 	}
-	write(t, t.TempDir()+"/x", "", 0o644)
-	other := t.TempDir()
+	write(t, testdir.New(t)+"/x", "", 0o644)
+	other := testdir.New(t)
 	write(t, other+"/ok/below", "x", 0o644)
 	says(t, m.UploadDir(ctx, "/desk", other+"/", nil), "/desk/ok", "not a directory")
 }
@@ -225,7 +227,7 @@ func TestNodesInTheWay(t *testing.T) {
 // TestNames uses every kind of name, one by one and in a directory.
 func TestNames(t *testing.T) {
 	m := tiny(t, nil)
-	src := t.TempDir()
+	src := testdir.New(t)
 	for _, name := range []string{
 		"a space", " leading", "trailing ", "'single'", `"double"`, "$HOME", "`id`", "new\nline", "tab\t", `back\slash`, "-rf", "*", "[a]",
 		"\xff\xfe not utf-8", "ünïcode", "\x01", strings.Repeat("x", 255), "...", "{{.Device}}", "%s", "a;b|c&d",
@@ -247,7 +249,7 @@ func TestNames(t *testing.T) {
 	if err := m.UploadDir(t.Context(), "/all", src+"/", nil); err != nil {
 		t.Fatal(err)
 	}
-	dst := t.TempDir()
+	dst := testdir.New(t)
 	if err := m.DownloadDir(t.Context(), "/all/", dst, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +267,7 @@ func FuzzPathsStayInside(f *testing.F) {
 	if os.Geteuid() != 0 {
 		f.Skip("mounting needs root")
 	}
-	outside, dir := f.TempDir(), f.TempDir()
+	outside, dir := testdir.New(f), testdir.New(f)
 	canary := filepath.Join(outside, "canary")
 	if err := os.WriteFile(canary, []byte("secret"), 0o600); err != nil {
 		f.Fatal(err)
@@ -290,13 +292,13 @@ func FuzzPathsStayInside(f *testing.F) {
 			f.Fatal(err)
 		}
 	}
-	src := f.TempDir()
+	src := testdir.New(f)
 	if err := os.WriteFile(src+"/canary", []byte("overwritten"), 0o644); err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
 		var got bytes.Buffer
-		dst := t.TempDir()
+		dst := testdir.New(t)
 		_ = m.Download(t.Context(), path, &got)
 		_ = m.DownloadDir(t.Context(), path, dst, nil)
 		_ = m.Upload(t.Context(), path, strings.NewReader("overwritten"), chroot.NewFile{Mode: 0o600})
@@ -319,7 +321,7 @@ func emptied(t *testing.T, root string) {
 	}
 	for _, e := range entries {
 		if e.Type()&fs.ModeSymlink == 0 {
-			_ = os.RemoveAll(filepath.Join(root, e.Name()))
+			_ = remove.All(filepath.Join(root, e.Name()))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // hydra starts processes in a root that fork and exit all the time: each has another
@@ -42,7 +43,7 @@ func TestLeaveAsksDaemonsBeforeTheirGroupIsKilled(t *testing.T) {
 	spec := chroot.MountSpec{Device: loop(t, disk(t, 16, "mkfs.ext4", "-q")), Path: filepath.Join(stage(t), "root")}
 	m := mount(t, k, spec)
 	furnish(t, spec.Path)
-	proof := filepath.Join(t.TempDir(), "proof")
+	proof := filepath.Join(testdir.New(t), "proof")
 	write(t, proof, "", 0o644)
 	if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "bind", Source: filepath.Dir(proof), Target: "/proof"}); err != nil {
 		t.Fatal(err)

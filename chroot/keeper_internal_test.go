@@ -11,11 +11,13 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // TestMakeGroupBesideOthers: a keeper with the same process id was killed.
 func TestMakeGroupBesideOthers(t *testing.T) {
-	parent := t.TempDir()
+	parent := testdir.New(t)
 	first, err := makeGroup(parent)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // launch starts a keeper's process, which ends with the test.
@@ -93,7 +94,8 @@ func TestLaunchSaysWhyNoKeeperCame(t *testing.T) {
 // TestLaunchSweepsSockets: killed plugins have left the directories that keepers were
 // to come to. Others are nobody's to remove.
 func TestLaunchSweepsSockets(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
+	outside := testdir.New(t)
+	t.Setenv("TMPDIR", testdir.New(t))
 	at := func(name string) string { return filepath.Join(os.TempDir(), "packer-chroot-keeper-"+name) }
 	for _, name := range []string{"1", "2", "held", "full"} {
 		if err := os.Mkdir(at(name), 0o700); err != nil {
@@ -110,7 +112,7 @@ func TestLaunchSweepsSockets(t *testing.T) {
 	if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(t.TempDir(), at("link")); err != nil {
+	if err := os.Symlink(outside, at("link")); err != nil {
 		t.Fatal(err)
 	}
 	launch(t, nil)
@@ -126,7 +128,7 @@ func TestLaunchSweepsSockets(t *testing.T) {
 
 // TestLaunchInADeepDirectory has a path longer than a socket's name may be.
 func TestLaunchInADeepDirectory(t *testing.T) {
-	deep := filepath.Join(t.TempDir(), strings.Repeat("deep and far away/", 10))
+	deep := filepath.Join(testdir.New(t), strings.Repeat("deep and far away/", 10))
 	if err := os.MkdirAll(deep, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -433,13 +435,15 @@ func TestInheritedFilesStayOutOfTheKeeper(t *testing.T) {
 // socket in it.
 func TestLaunchWithoutRoom(t *testing.T) {
 	for files, what := range map[string]string{"1": "cannot make a directory for the keeper's socket", "2": "cannot make a socket for the keeper"} {
-		tmp := filepath.Join(stage(t), "tmp")
-		mount(t, start(t, nil), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: tmp, Options: []string{"nr_inodes=" + files}})
-		t.Setenv("TMPDIR", tmp)
-		_, err := chroot.Launch(t.Context(), chroot.Options{})
-		if left, _ := os.ReadDir(tmp); len(left) > 0 {
-			t.Errorf("left: %v", left)
-		}
-		says(t, err, what, tmp, unix.ENOSPC.Error())
+		t.Run(files, func(t *testing.T) {
+			tmp := filepath.Join(stage(t), "tmp")
+			mount(t, start(t, nil), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: tmp, Options: []string{"nr_inodes=" + files}})
+			t.Setenv("TMPDIR", tmp)
+			_, err := chroot.Launch(t.Context(), chroot.Options{})
+			if left, _ := os.ReadDir(tmp); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+			says(t, err, what, tmp, unix.ENOSPC.Error())
+		})
 	}
 }

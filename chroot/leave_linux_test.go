@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // holdEnv makes this program one that holds something in a way that no shell can;
@@ -330,7 +331,7 @@ func TestLeaveEndsDaemons(t *testing.T) {
 func TestLeaveSparesTheHost(t *testing.T) {
 	k, _, spec := cage(t)
 	m := mount(t, k, spec)
-	shared := t.TempDir()
+	shared := testdir.New(t)
 	write(t, shared+"/file", "", 0o644)
 	for _, extra := range []chroot.ExtraMount{
 		{Type: "bind", Source: "/dev", Target: "/dev"},
@@ -396,7 +397,7 @@ func TestLeaveFailsWhileAParentHolds(t *testing.T) {
 "$0" <"$1/in" >"$1/out" & exec 3>"$1/in" 4<"$1/out"
 read word <&4 && cd "$2" && echo there >&3
 while read -r line <&4; do echo "$line"; done; wait`
-	cmd := exec.Command("/bin/sh", "-c", script, os.Args[0], t.TempDir(), root)
+	cmd := exec.Command("/bin/sh", "-c", script, os.Args[0], testdir.New(t), root)
 	cmd.Env = append(os.Environ(), buildEnv+"="+root)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func TestStartNeedsRoot(t *testing.T) {
@@ -384,7 +385,7 @@ func TestShell(t *testing.T) {
 func TestShellCancelled(t *testing.T) {
 	k := start(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	marker := filepath.Join(t.TempDir(), "child")
+	marker := filepath.Join(testdir.New(t), "child")
 	err := k.Shell(ctx, "sh -c 'trap \"\" TERM; echo $$ > "+marker+"; echo ready; sleep 1000; sleep 1000' & wait", func(string) { cancel() })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)

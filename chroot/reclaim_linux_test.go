@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // orphan is a root whose build is killed: what its journal says of it, and the
@@ -210,7 +211,7 @@ func TestReclaimDirectories(t *testing.T) {
 // TestReclaimSomeDirectories: the keeper was killed while it made them, or removed them.
 func TestReclaimSomeDirectories(t *testing.T) {
 	heir := launch(t, nil)
-	top := filepath.Join(t.TempDir(), "made")
+	top := filepath.Join(testdir.New(t), "made")
 	made := []string{top, filepath.Join(top, "for"), filepath.Join(top, "for", "it")}
 	for n := range made {
 		if err := os.MkdirAll(made[n], 0o755); err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func TestMain(m *testing.M) {
@@ -39,7 +40,7 @@ func needRoot(t testing.TB) {
 func stage(t testing.TB) string {
 	t.Helper()
 	needRoot(t)
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	t.Cleanup(func() {
 		for _, path := range mountsBelow(t, dir) {
 			t.Errorf("%s is still mounted", path)
@@ -180,7 +181,7 @@ func host(t testing.TB, name string, args ...string) string {
 // disk makes a file with a file system.
 func disk(t testing.TB, mib int64, mkfs ...string) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "disk")
+	file := filepath.Join(testdir.New(t), "disk")
 	f, err := os.Create(file)
 	if err != nil {
 		t.Fatal(err)

@@ -9,10 +9,12 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func TestSocketsOn(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
 		t.Fatal(err)

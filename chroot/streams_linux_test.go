@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // counter counts what is written, and holds that it is all zeroes.
@@ -178,7 +179,7 @@ func TestDownloadWhoseReaderFails(t *testing.T) {
 
 func TestDirectoriesThroughTheKeeper(t *testing.T) {
 	m := far(t, nil)
-	src, dst := t.TempDir(), t.TempDir()
+	src, dst := testdir.New(t), testdir.New(t)
 	write(t, filepath.Join(src, "sub/a file"), "content", 0o640)
 	t.Chdir(filepath.Dir(src)) // a path of this process's directory, not of the keeper's
 	if err := m.UploadDir(t.Context(), "/tmp/up", filepath.Base(src)+"/", nil); err != nil {

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func stat(t *testing.T, path string) unix.Stat_t {
@@ -30,7 +32,7 @@ func upAndDown(t *testing.T, m *chroot.Mounted, src string) []string {
 	if err := m.UploadDir(t.Context(), "/up", src+"/", nil); err != nil {
 		t.Fatal(err)
 	}
-	down := t.TempDir()
+	down := testdir.New(t)
 	if err := m.DownloadDir(t.Context(), "/up/", down, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +40,7 @@ func upAndDown(t *testing.T, m *chroot.Mounted, src string) []string {
 }
 
 func TestCopiesKeepTimes(t *testing.T) {
-	src := t.TempDir()
+	src := testdir.New(t)
 	sample(t, src)
 	then := time.Unix(981173106, 123456789)
 	paths := []string{"a file", "sub/.hidden", "sub/deep", "sub", "empty", "link", "dangling"}
@@ -58,7 +60,7 @@ func TestCopiesKeepTimes(t *testing.T) {
 
 func TestCopiesKeepHoles(t *testing.T) {
 	const size = 40 << 20
-	src := t.TempDir()
+	src := testdir.New(t)
 	for name, data := range map[string][]int64{"all hole": nil, "data first": {0}, "data in the middle": {8 << 20, 24 << 20}, "data last": {size - 8192}} {
 		f, err := os.Create(filepath.Join(src, name))
 		if err != nil {
@@ -93,7 +95,7 @@ func TestCopiesKeepHoles(t *testing.T) {
 }
 
 func TestCopiesKeepHardLinks(t *testing.T) {
-	src := t.TempDir()
+	src := testdir.New(t)
 	write(t, src+"/one", "shared", 0o644)
 	write(t, src+"/alone", "alone", 0o644)
 	for _, name := range []string{"/two", "/sub/three"} {
@@ -123,7 +125,7 @@ func TestCopiesKeepHardLinks(t *testing.T) {
 // TestLargeFiles crosses every size at which the way of copying changes.
 func TestLargeFiles(t *testing.T) {
 	m := tiny(t, nil)
-	src := t.TempDir()
+	src := testdir.New(t)
 	for _, size := range []int{0, 1, 256<<10 - 1, 256 << 10, 256<<10 + 1, 17 << 20} {
 		content := strings.Repeat("0123456789abcdef", size/16+1)[:size]
 		write(t, src+"/file", content, 0o600)
@@ -154,7 +156,7 @@ func TestLargeFiles(t *testing.T) {
 // TestUploadGoesOnWhereAFileIsRead has a reader that has been read from.
 func TestUploadGoesOnWhereAFileIsRead(t *testing.T) {
 	m := tiny(t, nil)
-	path := t.TempDir() + "/file"
+	path := testdir.New(t) + "/file"
 	write(t, path, "head, tail", 0o644)
 	f, err := os.Open(path)
 	if err != nil {
@@ -177,7 +179,7 @@ func TestFilesOfNoKnownSize(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dst := t.TempDir()
+	dst := testdir.New(t)
 	for _, dir := range []string{"/proc/sys/kernel/", "/sys/kernel/mm/transparent_hugepage/"} {
 		_ = m.DownloadDir(t.Context(), dir, dst, []string{"usermodehelper", "ns_last_pid", "*_huge_pages"}) // some are for writing alone
 	}
@@ -197,7 +199,7 @@ func TestCopyIntoItself(t *testing.T) {
 }
 
 func TestManyFilesInOneDirectory(t *testing.T) {
-	src := t.TempDir()
+	src := testdir.New(t)
 	for i := range 2500 {
 		write(t, filepath.Join(src, "f"+strings.Repeat("x", i%50)+string(rune('a'+i/50%26))+string(rune('a'+i/1300))), "", 0o644)
 	}
@@ -235,7 +237,7 @@ func TestRemoveUploads(t *testing.T) {
 	m := tiny(t, nil)
 	tmp := m.Path() + "/tmp"
 	write(t, tmp+"/of the image", "before", 0o644)
-	src := t.TempDir()
+	src := testdir.New(t)
 	write(t, src+"/tree/kept by another file/x", "x", 0o644)
 	write(t, src+"/tree/y", "y", 0o644)
 	for _, path := range []string{
@@ -275,12 +277,12 @@ func TestRemoveUploads(t *testing.T) {
 // TestRemoveUploadsStaysInside has the way to an upload replaced by links.
 func TestRemoveUploadsStaysInside(t *testing.T) {
 	m := tiny(t, nil)
-	outside := t.TempDir()
+	outside := testdir.New(t)
 	write(t, outside+"/file", "uploaded", 0o755)
 	if err := upload(t, m, "/tmp/dir/file", "uploaded", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(m.Path() + "/tmp/dir"); err != nil {
+	if err := remove.All(m.Path() + "/tmp/dir"); err != nil {
 		t.Fatal(err)
 	}
 	link(t, outside, m.Path()+"/tmp/dir")

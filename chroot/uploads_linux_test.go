@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // mode returns the permissions and the owner of a file.
@@ -39,7 +40,7 @@ func TestUploadOntoDirectory(t *testing.T) {
 
 func TestUploadKeepsModeAndOwner(t *testing.T) {
 	m := tiny(t, nil)
-	src := t.TempDir()
+	src := testdir.New(t)
 	write(t, src+"/secret", "new", 0o666)
 	write(t, src+"/fresh", "new", 0o751)
 	for _, name := range []string{"/etc/alone", "/etc/secret"} {
@@ -75,7 +76,7 @@ func TestUploadKeepsModeAndOwner(t *testing.T) {
 func TestDownloadKeepsMode(t *testing.T) {
 	m := tiny(t, nil)
 	write(t, m.Path()+"/srv/key", "new", 0o644)
-	dst := t.TempDir()
+	dst := testdir.New(t)
 	write(t, dst+"/key", "old", 0o600)
 	if err := m.DownloadDir(t.Context(), "/srv/", dst, nil); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"golang.org/x/sys/unix"
 )
 
@@ -151,7 +152,7 @@ func TestSyncPartitionsInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, "", "mkfs.ext4", "-q", device+"p1")
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	run(t, "", "mount", device+"p1", dir)
 	t.Cleanup(func() { run(t, "", "umount", dir) })
 
@@ -245,7 +246,7 @@ func TestSettleTellsTheKernel(t *testing.T) {
 // makes until later.
 func TestSettleWaitsForNode(t *testing.T) {
 	device := loopDevice(t, partitioned(t, 64, gptScript).Name())
-	alias := filepath.Join(t.TempDir(), "xvdq")
+	alias := filepath.Join(testdir.New(t), "xvdq")
 	mknod(t, alias, device)
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -288,7 +289,7 @@ func mknod(t *testing.T, path, device string) {
 
 func TestWaitNode(t *testing.T) {
 	device := loopDevice(t, partitioned(t, 64, gptScript).Name())
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	late := filepath.Join(dir, "by-id", "late")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -317,7 +318,7 @@ func TestWaitNode(t *testing.T) {
 }
 
 func TestWaitNodeEnds(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
@@ -342,7 +343,7 @@ func TestWaitNodeEnds(t *testing.T) {
 
 func TestRoot(t *testing.T) {
 	device := loopDevice(t, partitioned(t, 64, mbrScript).Name())
-	link := filepath.Join(t.TempDir(), "volume-1")
+	link := filepath.Join(testdir.New(t), "volume-1")
 	if err := os.Symlink(device, link); err != nil {
 		t.Fatal(err)
 	}
@@ -424,7 +425,7 @@ func TestFlush(t *testing.T) {
 
 func TestNotADevice(t *testing.T) {
 	file := partitioned(t, 64, gptScript).Name()
-	gone := filepath.Join(t.TempDir(), "gone")
+	gone := filepath.Join(testdir.New(t), "gone")
 	for _, path := range []string{file, gone} {
 		_, readErr := disk.ReadDevice(path)
 		_, rootErr := disk.Root(t.Context(), path, disk.Choice{})

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // fakeHost is a host in a directory: nodes of one real device under any name.
@@ -31,7 +33,7 @@ func newFakeHost(t *testing.T) *fakeHost {
 		}
 		t.Skip("device nodes need root")
 	}
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	file := filepath.Join(dir, "disk.raw")
 	if err := os.WriteFile(file, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
@@ -247,7 +249,7 @@ func TestSeen(t *testing.T) {
 	if _, there := before[loop]; !there || here.kernelName("/dev/"+loop) != loop {
 		t.Fatalf("%s is not among %v", loop, before)
 	}
-	file := filepath.Join(t.TempDir(), "another")
+	file := filepath.Join(testdir.New(t), "another")
 	if err := errors.Join(os.WriteFile(file, make([]byte, 1<<20), 0o600), exec.Command("losetup", "--detach", "/dev/"+loop).Run()); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // dump is the table as sfdisk tells it.
@@ -143,7 +144,7 @@ func TestGrowFileSystem(t *testing.T) {
 			if grown, err := disk.GrowPartition(device, node); !grown || err != nil {
 				t.Fatalf("grown %v, %v", grown, err)
 			}
-			dir := t.TempDir()
+			dir := testdir.New(t)
 			if tt.fails != nil {
 				if err := disk.GrowMounted(dir, node); !errors.Is(err, tt.fails) || !strings.Contains(err.Error(), "vfat") {
 					t.Errorf("error %v", err)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/qemu/qemutest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // TestQEMU finds disks of a real NVMe driver: a virtual machine with Debian's
@@ -98,7 +99,7 @@ type machine struct {
 // Every volume is a file that begins with its id, and is attached nowhere yet.
 func boot(t *testing.T, kernel string, root qemutest.Root, volumes []string, args ...string) *machine {
 	t.Helper()
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	root.Go(t, "guest", "build", "./testdata/guest")
 	socket := filepath.Join(dir, "qmp")
 	args = append(args, "-qmp", "unix:"+socket+",server=on,wait=off")

@@ -13,13 +13,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // tree makes a directory with these files, each of its own content or, where that
 // begins with ->, a link.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	for name, content := range files {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -294,7 +295,7 @@ func checksums(t *testing.T, device string, parts []string) []string {
 func btrfs(t *testing.T, subvolumes map[string]map[string]string, commands ...string) string {
 	t.Helper()
 	needRoot(t)
-	file := filepath.Join(t.TempDir(), "btrfs")
+	file := filepath.Join(testdir.New(t), "btrfs")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +304,7 @@ func btrfs(t *testing.T, subvolumes map[string]map[string]string, commands ...st
 	}
 	run(t, "", "mkfs.btrfs", "-q", file)
 	device := loopDevice(t, file)
-	top := t.TempDir()
+	top := testdir.New(t)
 	run(t, "", "mount", device, top)
 	defer run(t, "", "umount", top)
 	for name, files := range subvolumes {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 const mib = 1 << 20
@@ -22,7 +23,7 @@ const mib = 1 << 20
 // partitioned makes a sparse disk of this many MiB and has sfdisk write a table.
 func partitioned(t testing.TB, sizeMiB int64, script string) *os.File {
 	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "disk.raw"))
+	f, err := os.Create(filepath.Join(testdir.New(t), "disk.raw"))
 	if err != nil {
 		t.Fatal(err)
 	}

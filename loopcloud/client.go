@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // Client asks the control of a running loopcloud for what a Server has as methods.
@@ -34,12 +35,12 @@ func (c Client) Images(ctx context.Context) ([]Image, error) {
 
 // Import makes an image of a source: a directory that holds a root file system, a
 // tar of one, or a raw disk.
-func (c Client) Import(ctx context.Context, imp Import, source string) (Image, error) {
+func (c Client) Import(ctx context.Context, imp Import, source string) (img Image, err error) {
 	dir, err := os.MkdirTemp("", "loopcloud-import-*")
 	if err != nil {
 		return Image{}, fmt.Errorf("cannot import an image: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, remove.All(dir)) }()
 	disk := filepath.Join(dir, "disk")
 	if err := volume.Import(ctx, source, disk, volume.ImportOptions{SizeGiB: imp.SizeGiB}); err != nil {
 		return Image{}, err
@@ -51,7 +52,6 @@ func (c Client) Import(ctx context.Context, imp Import, source string) (Image, e
 	defer f.Close()
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(WriteDisk(w, f)) }()
-	var img Image
 	err = c.call(ctx, http.MethodPost, "images?"+imp.Query().Encode(), r, decodeJSON(&img))
 	r.CloseWithError(errors.New("the import has ended"))
 	return img, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 const (
@@ -108,7 +109,7 @@ func imageOf(img state.Image) Image {
 
 // Import makes an image of a source: a directory that holds a root file system, a
 // tar of one, or a raw disk.
-func (s *Server) Import(ctx context.Context, imp Import, source string) (Image, error) {
+func (s *Server) Import(ctx context.Context, imp Import, source string) (_ Image, err error) {
 	if err := s.checkImport(imp); err != nil {
 		return Image{}, err
 	}
@@ -119,7 +120,7 @@ func (s *Server) Import(ctx context.Context, imp Import, source string) (Image, 
 	if err != nil {
 		return Image{}, fmt.Errorf("cannot import an image: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, remove.All(dir)) }()
 	disk := filepath.Join(dir, "disk")
 	if err := volume.Import(ctx, source, disk, volume.ImportOptions{SizeGiB: imp.SizeGiB}); err != nil {
 		return Image{}, err

@@ -23,6 +23,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sts"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // Options are what a Server is made of. A zero field other than Dir has the
@@ -90,7 +91,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.cloud = cloud
-	if err := os.RemoveAll(s.tmp); err != nil { // what a killed process was importing
+	if err := remove.All(s.tmp); err != nil { // what a killed process was importing
 		return nil, errors.Join(fmt.Errorf("cannot clear %s: %w", s.tmp, err), cloud.Close())
 	}
 	authorize := noting(sigv4.NewAuthorizer(timed{cloud, s.faults}))

@@ -20,6 +20,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 var key = state.Key{ID: "AKIATEST", Secret: "secret"}
@@ -27,7 +28,7 @@ var key = state.Key{ID: "AKIATEST", Secret: "secret"}
 func newServer(t *testing.T, o loopcloud.Options) *loopcloud.Server {
 	t.Helper()
 	if o.Dir == "" {
-		o.Dir = t.TempDir()
+		o.Dir = testdir.New(t)
 	}
 	o.Keys = []state.Key{key}
 	s, err := loopcloud.New(o)
@@ -90,7 +91,7 @@ func TestWays(t *testing.T) {
 // TestIdentity: every answer of every dialect tells which cloud it is of, also when it
 // is opened again.
 func TestIdentity(t *testing.T) {
-	dir, told := t.TempDir(), map[string]bool{}
+	dir, told := testdir.New(t), map[string]bool{}
 	for range 2 {
 		s, err := loopcloud.New(loopcloud.Options{Dir: dir})
 		if err != nil {
@@ -172,7 +173,7 @@ func TestControlOfFaults(t *testing.T) {
 // testDisk is a raw disk of three MiB of which a little holds data.
 func testDisk(t *testing.T) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "disk")
+	file := filepath.Join(testdir.New(t), "disk")
 	f, err := os.Create(file)
 	if err != nil {
 		t.Fatal(err)
@@ -235,7 +236,7 @@ func TestImportAndExport(t *testing.T) {
 // wantExport checks that the exported disk is the test disk and sparse.
 func wantExport(t *testing.T, all images, id string) {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), "out")
+	out := filepath.Join(testdir.New(t), "out")
 	if err := all.Export(t.Context(), id, out); err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +286,7 @@ func TestImportsThatAreRefused(t *testing.T) {
 		if n := len(s.Cloud().Snapshots(state.Caller{Account: state.DefaultAccount, Region: "eu-west-2"})); n != 1 {
 			t.Errorf("%d snapshots are left", n)
 		}
-		if err := all.Export(t.Context(), "ami-00000bad", filepath.Join(t.TempDir(), "out")); err == nil || !strings.Contains(err.Error(), "ami-00000bad") {
+		if err := all.Export(t.Context(), "ami-00000bad", filepath.Join(testdir.New(t), "out")); err == nil || !strings.Contains(err.Error(), "ami-00000bad") {
 			t.Errorf("the error of an unknown image is %v", err)
 		}
 		if err := all.Export(t.Context(), list0(t, all), os.DevNull); err == nil || !strings.Contains(err.Error(), "regular") {
@@ -381,14 +382,14 @@ func TestRegionOfOnesOwn(t *testing.T) {
 }
 
 func TestServersThatCannotBe(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	newServer(t, loopcloud.Options{Dir: dir})
 	for name, o := range map[string]loopcloud.Options{
 		"no directory":    {},
-		"no cloud there":  {Dir: t.TempDir(), Existing: true},
+		"no cloud there":  {Dir: testdir.New(t), Existing: true},
 		"no place for it": {Dir: "/dev/null/there", Existing: true},
 		"directory taken": {Dir: dir},
-		"naming unknown":  {Dir: t.TempDir(), Naming: "ide"},
+		"naming unknown":  {Dir: testdir.New(t), Naming: "ide"},
 	} {
 		if s, err := loopcloud.New(o); err == nil {
 			s.Close()
@@ -398,13 +399,13 @@ func TestServersThatCannotBe(t *testing.T) {
 }
 
 func TestRegionsOfOnesOwn(t *testing.T) {
-	s := newServer(t, loopcloud.Options{Dir: t.TempDir(), Regions: []state.Region{
+	s := newServer(t, loopcloud.Options{Dir: testdir.New(t), Regions: []state.Region{
 		state.NewRegion("us-east-1"), {Name: "me-south-1", OptIn: state.NotOptedIn},
 	}})
 	if got := s.Cloud().Regions(); s.Cloud().DefaultRegion() != "us-east-1" || len(got) != 1 || len(s.Cloud().AllRegions()) != 2 {
 		t.Errorf("the regions are %v", got)
 	}
-	if _, err := loopcloud.New(loopcloud.Options{Dir: t.TempDir(), Regions: []state.Region{{Name: "me-south-1", OptIn: state.NotOptedIn}}}); err == nil {
+	if _, err := loopcloud.New(loopcloud.Options{Dir: testdir.New(t), Regions: []state.Region{{Name: "me-south-1", OptIn: state.NotOptedIn}}}); err == nil {
 		t.Error("the default region is one that nobody has opted in to")
 	}
 }

@@ -11,11 +11,12 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func emptyFile(t *testing.T) *os.File {
 	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	f, err := os.Create(filepath.Join(testdir.New(t), "disk"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +27,7 @@ func emptyFile(t *testing.T) *os.File {
 // stream is what WriteDisk writes of a disk with data at these places.
 func stream(t testing.TB, size int64, at ...int64) []byte {
 	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	f, err := os.Create(filepath.Join(testdir.New(t), "disk"))
 	if err != nil {
 		t.Fatal(err)
 	}

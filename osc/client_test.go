@@ -12,6 +12,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi/apitest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // environment sets all the variables that Access looks at.
@@ -27,7 +28,7 @@ func environment(t *testing.T, set map[string]string) {
 	if _, err := apitest.Load(); err != nil { // asks the go command, which needs the real home
 		t.Fatal(err)
 	}
-	t.Setenv("HOME", t.TempDir())
+	t.Setenv("HOME", testdir.New(t))
 }
 
 func TestResolve(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 const (
@@ -46,7 +47,7 @@ type outscale struct {
 func newOutscale(t *testing.T, timing state.Timing) *outscale {
 	t.Helper()
 	st, err := state.Open(state.Config{
-		Dir: filepath.Join(t.TempDir(), "state"), Disks: statetest.NewDisks(), Timing: timing,
+		Dir: filepath.Join(testdir.New(t), "state"), Disks: statetest.NewDisks(), Timing: timing,
 		Accounts: []state.Account{{ID: me}, {ID: other, Alias: "somebody"}},
 		Keys:     []state.Key{{ID: myKey, Secret: secret, Account: me}, {ID: "AKOTHER", Secret: secret, Account: other}},
 	})
@@ -111,7 +112,7 @@ func (o *outscale) image(t *testing.T, owner state.Caller, name string, attribut
 // imported is a snapshot made of a file.
 func (o *outscale) imported(t *testing.T, owner state.Caller) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "disk.raw")
+	file := filepath.Join(testdir.New(t), "disk.raw")
 	if err := os.WriteFile(file, []byte("disk"), 0o600); err != nil {
 		t.Fatal(err)
 	}

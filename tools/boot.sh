@@ -5,6 +5,7 @@
 set -euo pipefail
 cache=$1
 cd "$(dirname "$0")/.."
+. tools/remove.sh
 repo=$PWD
 
 if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then
@@ -12,7 +13,7 @@ if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then
   exit 1
 fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/packer-chroot-boot.XXXXXX")
-trap 'kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$work"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; wait; remove_tree "$work"' EXIT
 export PACKER_PLUGIN_PATH=$work/plugins PACKER_CONFIG_DIR=$work/config CHECKPOINT_DISABLE=1
 tools/install.sh bin/packer packer-plugin-osc-chroot packer-plugin-amazon-chroot
 mkdir -p "$cache/debian"

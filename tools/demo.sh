@@ -3,6 +3,7 @@
 # osc-chroot and one with amazon-chroot by the real packer, and both shown.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tools/remove.sh
 repo=$PWD
 
 if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then
@@ -12,7 +13,7 @@ fi
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/packer-chroot-demo.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+trap 'remove_tree "$work"' EXIT
 export PACKER_PLUGIN_PATH=$work/plugins PACKER_CONFIG_DIR=$work/config CHECKPOINT_DISABLE=1
 export LOOPCLOUD_DIR=$work/cloud
 

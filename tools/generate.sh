@@ -6,6 +6,7 @@
 # struct-markdown looks for an ancestor so named, and for ever if there is none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tools/remove.sh
 repo=$PWD
 mode=${1:-}
 
@@ -13,7 +14,7 @@ sdc=${PACKER_SDC:-$repo/bin/packer-sdc}
 [ -x "$sdc" ] || { echo "no $sdc: make sdc builds it" >&2; exit 1; }
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'remove_tree "$work"' EXIT
 copy=$work/packer-plugin-chroot
 mkdir -p "$copy" "$work/bin"
 ln -s "$(readlink -f "$sdc")" "$work/bin/packer-sdc"

@@ -5,6 +5,7 @@ set -euo pipefail
 cache=$1
 export AWS_EC2_METADATA_DISABLED=true
 cd "$(dirname "$0")/.."
+. tools/remove.sh
 
 command -v qemu-system-x86_64 >/dev/null && command -v busybox >/dev/null || {
   echo 'missing: qemu-system-x86_64 and busybox (apt-get install qemu-system-x86 busybox-static)' >&2
@@ -30,7 +31,7 @@ kernel() {
 kernel=$(kernel)
 if [ -z "$kernel" ]; then
   dir=$(mktemp -d)
-  trap 'rm -rf "$dir"' EXIT
+  trap 'remove_tree "$dir"' EXIT
   package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-\)/\1/p' | head -1)
   [ -n "$package" ] || { echo 'apt knows no linux-image-cloud-amd64: run apt-get update' >&2; exit 1; }
   chmod 755 "$dir"

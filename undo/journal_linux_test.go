@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
@@ -127,7 +128,7 @@ func header(build string) undo.Header {
 // begun is a journal whose build lives in this process.
 func begun(t *testing.T, build string) *undo.Journal {
 	t.Helper()
-	j, err := undo.Create(filepath.Join(t.TempDir(), "made", "when needed"), header(build))
+	j, err := undo.Create(filepath.Join(testdir.New(t), "made", "when needed"), header(build))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +157,7 @@ func killed(t *testing.T, j *undo.Journal) (path string) {
 	t.Helper()
 	text, err := os.ReadFile(j.Path())
 	must(t, err)
-	path = filepath.Join(t.TempDir(), filepath.Base(j.Path()))
+	path = filepath.Join(testdir.New(t), filepath.Base(j.Path()))
 	must(t, os.Chmod(filepath.Dir(path), 0o700))
 	must(t, os.WriteFile(path, text, 0o600))
 	return path
@@ -262,7 +263,7 @@ func TestEndedIsNotKilled(t *testing.T) {
 
 // TestOldFormat: a journal of the first version is read, and goes on to be one.
 func TestOldFormat(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "build-1.journal")
+	path := filepath.Join(testdir.New(t), "build-1.journal")
 	text := undo.Sealed(`{"verb":"build","header":{"version":1,"build":"build-1"}}`) + undo.Sealed(`{"verb":"armed","seq":1,"stack":"scaffold","act":{"of":"volume"}}`)
 	must(t, os.WriteFile(path, []byte(text), 0o600))
 	must(t, inherited(t, path).Close())
@@ -302,7 +303,7 @@ func TestNoJournal(t *testing.T) {
 
 // TestLivingAndDead: another process's journal cannot be had while that lives.
 func TestLivingAndDead(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
 	other := as(t, "live", dir)
 	out, err := other.StdoutPipe()
@@ -336,7 +337,7 @@ func TestLivingAndDead(t *testing.T) {
 // TestNoRoom: an act whose record does not fit is not begun, and what was written
 // before it stays readable.
 func TestNoRoom(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
 	out, _ := as(t, "full", dir).Output()
 	var fit int
@@ -353,7 +354,7 @@ func TestNoRoom(t *testing.T) {
 
 // TestKeptInVain: what would be undone by somebody later is told to whoever can help it.
 func TestKeptInVain(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
+	dir := filepath.Join(testdir.New(t), "state")
 	out, err := as(t, "stuck", dir).Output()
 	must(t, err)
 	for _, word := range []string{"the products stay", "file too large", "remove " + filepath.Join(dir, "stuck.journal") + " by hand", "no such file"} {
@@ -365,7 +366,7 @@ func TestKeptInVain(t *testing.T) {
 
 // TestBeginningBesideReapers: nobody inherits from, or removes, what is just begun.
 func TestBeginningBesideReapers(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
 	other := as(t, "race", dir)
 	ended := make(chan struct{})
@@ -534,7 +535,7 @@ func TestCrashed(t *testing.T) {
 // TestHalfBorn: a build that was killed before it had written anything leaves
 // nothing to inherit.
 func TestHalfBorn(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "build-1.journal")
+	path := filepath.Join(testdir.New(t), "build-1.journal")
 	must(t, os.WriteFile(path, nil, 0o600))
 	if _, _, err := undo.Inspect(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("inspected: %v", err)
@@ -568,7 +569,7 @@ func TestNotTrusted(t *testing.T) {
 			t.Errorf("%s: read", name)
 		}
 	}
-	open := filepath.Join(t.TempDir(), "open")
+	open := filepath.Join(testdir.New(t), "open")
 	must(t, os.Mkdir(open, 0o700))
 	must(t, os.Chmod(open, 0o777))
 	if _, err := undo.Create(open, header("build-2")); err == nil || !strings.Contains(err.Error(), "0777") {
@@ -582,7 +583,7 @@ func TestNotTrusted(t *testing.T) {
 }
 
 func TestCreateRefuses(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
 	for _, build := range []string{"", "..", "a/b", ".hidden", "a b", strings.Repeat("a", 100)} {
 		if _, err := undo.Create(dir, header(build)); err == nil {
@@ -622,7 +623,7 @@ func FuzzInherit(f *testing.F) {
 				}
 				text = []byte(lines.String())
 			}
-			path := filepath.Join(t.TempDir(), "build-1.journal")
+			path := filepath.Join(testdir.New(t), "build-1.journal")
 			must(t, os.WriteFile(path, text, 0o600))
 			j, err := undo.Inherit(path)
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
@@ -18,7 +19,7 @@ func TestPluginIsADevelopmentVersionUnlessTheLinkerSaysOtherwise(t *testing.T) {
 // TestLinkerSetsTheVersion builds a plugin as a release does.
 func TestLinkerSetsTheVersion(t *testing.T) {
 	const path = "github.com/packer-chroot/packer-plugin-chroot/version"
-	binary := filepath.Join(t.TempDir(), "packer-plugin-osc-chroot")
+	binary := filepath.Join(testdir.New(t), "packer-plugin-osc-chroot")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary,
 		"-ldflags", "-X "+path+".Version=2.3.4 -X "+path+".Prerelease=",
 		"github.com/packer-chroot/packer-plugin-chroot/cmd/packer-plugin-osc-chroot")

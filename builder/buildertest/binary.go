@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
@@ -72,7 +73,7 @@ func run(t *testing.T, binary string, args ...string) (stdout, stderr string, er
 // release builds the plugin as it is released.
 func release(t *testing.T) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "plugin")
+	binary := filepath.Join(testdir.New(t), "plugin")
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

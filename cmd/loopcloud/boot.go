@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/qemu"
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // What a machine has that is not told otherwise.
@@ -121,12 +123,12 @@ func imageIn(ctx context.Context, all images, id string) (loopcloud.Image, error
 }
 
 // exported is a copy of an image's disk that goes when it is closed.
-func exported(ctx context.Context, all images, id string) (*os.File, error) {
+func exported(ctx context.Context, all images, id string) (_ *os.File, err error) {
 	dir, err := os.MkdirTemp("", "loopcloud-boot-*")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, remove.All(dir)) }()
 	file := filepath.Join(dir, "disk")
 	if err := all.Export(ctx, id, file); err != nil {
 		return nil, err

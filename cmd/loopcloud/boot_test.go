@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // talking is a disk whose boot sector writes a text to the first serial port.
@@ -48,7 +49,7 @@ func needQEMU(t *testing.T) {
 // imported is a cloud with one image of a disk.
 func imported(t *testing.T, disk []byte, more ...string) (dir, id string) {
 	t.Helper()
-	dir, source := t.TempDir(), filepath.Join(t.TempDir(), "disk.raw")
+	dir, source := testdir.New(t), filepath.Join(testdir.New(t), "disk.raw")
 	if err := os.WriteFile(source, disk, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -65,8 +66,8 @@ func TestQEMUBoots(t *testing.T) {
 	const greeting = "first line\r\nmy machine login: "
 	dir, id := imported(t, talking(greeting))
 	uefi, withUEFI := imported(t, talking(greeting), "--boot-mode", "uefi")
-	running := serve(t, t.TempDir())
-	source := filepath.Join(t.TempDir(), "disk.raw")
+	running := serve(t, testdir.New(t))
+	source := filepath.Join(testdir.New(t), "disk.raw")
 	if err := os.WriteFile(source, talking(greeting), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -11,10 +11,11 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func TestFaultFlags(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "rules.json")
+	file := filepath.Join(testdir.New(t), "rules.json")
 	if err := os.WriteFile(file, []byte(`[{"error":"throttled"},{"drop":"after"}]`), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,7 @@ func TestServedFaults(t *testing.T) {
 	var cloud cloudFlags
 	fs := newFlags("serve")
 	cloud.register(fs)
-	if err := fs.Parse([]string{"--dir", t.TempDir(), "--fault", `{"dialect":"imds","status":418}`}); err != nil {
+	if err := fs.Parse([]string{"--dir", testdir.New(t), "--fault", `{"dialect":"imds","status":418}`}); err != nil {
 		t.Fatal(err)
 	}
 	s, err := loopcloud.New(cloud.options())

@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/smithy-go"
+
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // client is the real EC2 client of a served cloud.
@@ -57,7 +59,7 @@ func (s *served) attached(t *testing.T) {
 
 // TestImportIsInterrupted: an import that is told to stop leaves no disk behind.
 func TestImportIsInterrupted(t *testing.T) {
-	tools, root, dir := t.TempDir(), t.TempDir(), t.TempDir()
+	tools, root, dir := testdir.New(t), testdir.New(t), testdir.New(t)
 	begun := filepath.Join(tools, "begun")
 	script := "#!/bin/sh\n: > " + begun + "\nexec sleep 60\n"
 	if err := os.WriteFile(filepath.Join(tools, "mkfs.ext4"), []byte(script), 0o755); err != nil {
@@ -113,7 +115,7 @@ func TestEndsReleaseDevices(t *testing.T) {
 		leaves int
 	}{{syscall.SIGTERM, 0}, {syscall.SIGKILL, 1}} {
 		t.Run(test.signal.String(), func(t *testing.T) {
-			dir := t.TempDir()
+			dir := testdir.New(t)
 			first := serve(t, dir)
 			first.attached(t)
 			if n := len(loopsIn(t, dir)); n != 1 {

@@ -18,13 +18,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // TestKilledUnderLoad kills a loopcloud again and again while clients ask it for all
 // kinds of things, some of which it was told to let go wrong. Whatever moment that is,
 // the next one starts, and what it tells of is what it has the bytes of.
 func TestKilledUnderLoad(t *testing.T) {
-	dir, made := t.TempDir(), 0
+	dir, made := testdir.New(t), 0
 	for round := range uint64(3) {
 		running := serve(t, dir, "--seed", strconv.FormatUint(round, 10),
 			"--fault", `{"dialect":"ec2","probability":0.05,"drop":"after"}`,

@@ -21,6 +21,7 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // asProgram makes the test's binary be the program.
@@ -43,7 +44,7 @@ func programWith(t *testing.T, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1", "AWS_EC2_METADATA_DISABLED=true", "AWS_PROFILE=someone", "AWS_USE_FIPS_ENDPOINT=true", "NO_PROXY=example.com", "TMPDIR="+t.TempDir())
+	cmd.Env = append(os.Environ(), asProgram+"=1", "AWS_EC2_METADATA_DISABLED=true", "AWS_PROFILE=someone", "AWS_USE_FIPS_ENDPOINT=true", "NO_PROXY=example.com", "TMPDIR="+testdir.New(t))
 	return cmd
 }
 
@@ -71,7 +72,7 @@ func outcomeOf(t *testing.T, cmd *exec.Cmd) outcome {
 }
 
 func TestUsage(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	for _, test := range []struct {
 		args []string
 		says string
@@ -136,7 +137,7 @@ func TestHelpAndVersion(t *testing.T) {
 }
 
 func TestFailures(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	for _, test := range []struct {
 		args []string
 		says string
@@ -155,10 +156,10 @@ func TestFailures(t *testing.T) {
 
 // TestNoCloudThere: what only looks makes no cloud.
 func TestNoCloudThere(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "mistyped")
+	dir := filepath.Join(testdir.New(t), "mistyped")
 	for _, args := range [][]string{
 		{"image", "list", "--dir", dir},
-		{"image", "export", "--dir", dir, "ami-00000bad", filepath.Join(t.TempDir(), "out")},
+		{"image", "export", "--dir", dir, "ami-00000bad", filepath.Join(testdir.New(t), "out")},
 	} {
 		if got := runProgram(t, args...); got.status != statusFailed || !strings.Contains(got.stderr, "no cloud in "+dir) {
 			t.Errorf("%q: %+v", args, got)
@@ -170,7 +171,7 @@ func TestNoCloudThere(t *testing.T) {
 }
 
 func TestRunStatus(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": 143, "kill -KILL $$": 137} {
 		if got := runProgram(t, "run", "--dir", dir, "--", "sh", "-c", script); got.status != want || got.stderr != "" {
 			t.Errorf("%q: status %d, not %d: %s", script, got.status, want, got.stderr)
@@ -287,7 +288,7 @@ func (s *served) stop(how syscall.Signal) int {
 }
 
 func TestServeEndsCleanly(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		running := serve(t, dir)
 		resp, err := http.Get(running.endpoint + "/_loopcloud/health")
@@ -305,7 +306,7 @@ func TestServeEndsCleanly(t *testing.T) {
 }
 
 func TestImages(t *testing.T) {
-	dir, source := t.TempDir(), filepath.Join(t.TempDir(), "disk.raw")
+	dir, source := testdir.New(t), filepath.Join(testdir.New(t), "disk.raw")
 	if err := os.WriteFile(source, append([]byte("a raw disk"), make([]byte, 1<<20-10)...), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -335,7 +336,7 @@ func TestImages(t *testing.T) {
 			t.Errorf("the JSON does not tell %s:\n%s%s", want, list.stdout, list.stderr)
 		}
 	}
-	out := filepath.Join(t.TempDir(), "out.raw")
+	out := filepath.Join(testdir.New(t), "out.raw")
 	if got := runProgram(t, "image", "export", id, out, "--dir", dir); got.status != 0 || got.stdout != "" {
 		t.Fatalf("the export is %+v", got)
 	}
@@ -356,7 +357,7 @@ func TestImages(t *testing.T) {
 // TestImageOfAnAccount: the account that is named owns the image; a running
 // loopcloud takes the accounts that it has.
 func TestImageOfAnAccount(t *testing.T) {
-	dir, source := t.TempDir(), filepath.Join(t.TempDir(), "disk.raw")
+	dir, source := testdir.New(t), filepath.Join(testdir.New(t), "disk.raw")
 	if err := os.WriteFile(source, make([]byte, 1<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -421,7 +422,7 @@ func TestPlacesOfImages(t *testing.T) {
 		_, err := all.Images(context.Background())
 		return err
 	}
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	for _, use := range []func() error{
 		func() error { return place{dir: dir}.change("", "", look) },
 		func() error { return place{dir: dir}.look(look) },

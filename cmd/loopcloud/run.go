@@ -19,6 +19,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // The exit statuses of a command that could not be run, as shells have them.
@@ -50,7 +51,7 @@ func (p *program) run(ctx context.Context, args []string) (err error) {
 			return fmt.Errorf("cannot make a directory for the cloud: %w", err)
 		}
 		cloud.dir = dir
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		defer func() { err = errors.Join(err, remove.All(dir)) }()
 	}
 	return p.runBeside(ctx, cloud.options(), key, command)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/packer-chroot/packer-plugin-chroot/disk/inotify"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func open(t *testing.T) *inotify.Watcher {
@@ -23,7 +24,7 @@ func open(t *testing.T) *inotify.Watcher {
 
 func TestEvents(t *testing.T) {
 	w := open(t)
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -78,7 +79,7 @@ func TestReadEnds(t *testing.T) {
 }
 
 func TestAddWhatIsNotThere(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "gone")
+	path := filepath.Join(testdir.New(t), "gone")
 	err := open(t).Add(path, inotify.Create)
 	if p, ok := errors.AsType[*os.PathError](err); !ok || p.Path != path {
 		t.Errorf("got error %v; want one of the path", err)

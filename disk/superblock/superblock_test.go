@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // blank is a device of a MiB with something at an offset.
@@ -74,7 +75,7 @@ func TestRead(t *testing.T) {
 		{[]string{"mkfs.vfat", "-F", "32", "-n", "A LABEL", "-i", "12ab34cd"}, "vfat", true},
 	} {
 		t.Run(strings.Join(tt.mkfs, " "), func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "fs")
+			file := filepath.Join(testdir.New(t), "fs")
 			if err := os.WriteFile(file, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // FuzzAnyRequest: whatever forms are sent, one after the other, each is answered with
@@ -36,7 +37,7 @@ func FuzzAnyRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, forms string) {
 		st, err := state.Open(state.Config{
-			Dir: t.TempDir(), Disks: statetest.NewDisks(), NewID: statetest.CountingIDs(),
+			Dir: testdir.New(t), Disks: statetest.NewDisks(), NewID: statetest.CountingIDs(),
 			Clock: statetest.NewClock(time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)).Now,
 		})
 		if err != nil {

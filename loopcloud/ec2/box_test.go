@@ -20,6 +20,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 const (
@@ -56,7 +57,7 @@ func newSlowBox(t *testing.T, timing state.Timing) *box {
 	t.Helper()
 	b := &box{T: t, disks: statetest.NewDisks(), clock: statetest.NewClock(time.Date(2026, 3, 4, 5, 6, 7, 890_000_000, time.UTC))}
 	st, err := state.Open(state.Config{
-		Dir: t.TempDir(), Clock: b.clock.Now, Disks: b.disks, Timing: timing, Keys: keys,
+		Dir: testdir.New(t), Clock: b.clock.Now, Disks: b.disks, Timing: timing, Keys: keys,
 		Accounts: []state.Account{{ID: alice}, {ID: bob}, {ID: amazon, Alias: "amazon"}},
 	})
 	if err != nil {

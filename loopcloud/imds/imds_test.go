@@ -16,6 +16,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/imds"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 var ctx = context.Background()
@@ -33,7 +34,7 @@ func newBox(t *testing.T) *box {
 	t.Helper()
 	b := &box{T: t, clock: statetest.NewClock(time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC))}
 	st, err := state.Open(state.Config{
-		Dir: t.TempDir(), Disks: statetest.NewDisks(), Clock: b.clock.Now,
+		Dir: testdir.New(t), Disks: statetest.NewDisks(), Clock: b.clock.Now,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // FuzzAnyRequest: whatever calls are made, one after the other, each is answered with
@@ -30,7 +31,7 @@ func FuzzAnyRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, calls string) {
 		st, err := state.Open(state.Config{
-			Dir: t.TempDir(), Disks: statetest.NewDisks(), NewID: statetest.CountingIDs(),
+			Dir: testdir.New(t), Disks: statetest.NewDisks(), NewID: statetest.CountingIDs(),
 			Clock: statetest.NewClock(time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)).Now,
 		})
 		if err != nil {

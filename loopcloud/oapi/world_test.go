@@ -21,6 +21,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 const (
@@ -50,7 +51,7 @@ func newWorld(t *testing.T, timing state.Timing) *world {
 	w := &world{t: t, clock: statetest.NewClock(time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC))}
 	var err error
 	w.state, err = state.Open(state.Config{
-		Dir: filepath.Join(t.TempDir(), "state"), Disks: statetest.NewDisks(), Clock: w.clock.Now, Timing: timing,
+		Dir: filepath.Join(testdir.New(t), "state"), Disks: statetest.NewDisks(), Clock: w.clock.Now, Timing: timing,
 		Accounts: []state.Account{{ID: me}, {ID: other, Alias: "somebody"}},
 		Keys:     []state.Key{{ID: myKey, Secret: secret, Account: me}, {ID: "AKOTHER", Secret: secret, Account: other}},
 	})
@@ -172,7 +173,7 @@ func (w *world) host() string {
 // imported is the snapshot of a file, as an account's image import makes it.
 func (w *world) imported(caller state.Caller) state.Snapshot {
 	w.t.Helper()
-	file := filepath.Join(w.t.TempDir(), "disk.raw")
+	file := filepath.Join(testdir.New(w.t), "disk.raw")
 	if err := os.WriteFile(file, []byte("disk"), 0o600); err != nil {
 		w.t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 const (
@@ -37,7 +38,7 @@ type world struct {
 func newWorld(t *testing.T, timing state.Timing) *world {
 	t.Helper()
 	w := &world{
-		t: t, dir: filepath.Join(t.TempDir(), "state"), disks: statetest.NewDisks(),
+		t: t, dir: filepath.Join(testdir.New(t), "state"), disks: statetest.NewDisks(),
 		clock: statetest.NewClock(time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)),
 	}
 	w.cfg = state.Config{

@@ -15,6 +15,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func TestRestart(t *testing.T) {
@@ -112,7 +113,7 @@ func (w *world) afterKill() state.Config {
 	w.t.Helper()
 	text := must[[]byte](w.t)(os.ReadFile(filepath.Join(w.dir, "state.json")))
 	cfg := w.cfg
-	cfg.Dir, cfg.Disks = w.t.TempDir(), statetest.NewDisks()
+	cfg.Dir, cfg.Disks = testdir.New(w.t), statetest.NewDisks()
 	if err := os.WriteFile(filepath.Join(cfg.Dir, "state.json"), text, 0o644); err != nil {
 		w.t.Fatal(err)
 	}
@@ -160,7 +161,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := w.cfg
-			cfg.Dir = t.TempDir()
+			cfg.Dir = testdir.New(t)
 			file := filepath.Join(cfg.Dir, "state.json")
 			if err := os.WriteFile(file, text, 0o644); err != nil {
 				t.Fatal(err)
@@ -196,9 +197,9 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	failing.Fail("ReleaseAll", errors.New("a device is mounted"))
 	for name, cfg := range map[string]state.Config{
 		"no directory":   {Disks: statetest.NewDisks()},
-		"no disks":       {Dir: t.TempDir()},
-		"region unknown": {Dir: t.TempDir(), Disks: statetest.NewDisks(), DefaultRegion: "mars-1"},
-		"devices stay":   {Dir: t.TempDir(), Disks: failing},
+		"no disks":       {Dir: testdir.New(t)},
+		"region unknown": {Dir: testdir.New(t), Disks: statetest.NewDisks(), DefaultRegion: "mars-1"},
+		"devices stay":   {Dir: testdir.New(t), Disks: failing},
 	} {
 		if _, err := state.Open(cfg); err == nil {
 			t.Errorf("%s: it was opened", name)
@@ -208,7 +209,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	c, err := state.Open(state.Config{
-		Dir: t.TempDir(), Disks: statetest.NewDisks(),
+		Dir: testdir.New(t), Disks: statetest.NewDisks(),
 		Keys: []state.Key{{ID: "a", Secret: "s"}, {ID: "b", Secret: "s", Account: "210987654321"}},
 	})
 	if err != nil {
@@ -236,7 +237,7 @@ func TestDefaults(t *testing.T) {
 
 func TestImportAndExport(t *testing.T) {
 	w := newWorld(t, state.AWS(1))
-	file := filepath.Join(t.TempDir(), "disk")
+	file := filepath.Join(testdir.New(t), "disk")
 	if err := os.WriteFile(file, []byte("a disk"), 0o644); err != nil {
 		t.Fatal(err)
 	}

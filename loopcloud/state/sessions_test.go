@@ -7,10 +7,11 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func TestSessions(t *testing.T) {
-	c, err := state.Open(state.Config{Dir: t.TempDir(), Disks: statetest.NewDisks()})
+	c, err := state.Open(state.Config{Dir: testdir.New(t), Disks: statetest.NewDisks()})
 	if err != nil {
 		t.Fatal(err)
 	}

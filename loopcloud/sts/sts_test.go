@@ -23,6 +23,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sts"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 var ctx = context.Background()
@@ -42,7 +43,7 @@ type box struct {
 func newBox(t *testing.T) *box {
 	t.Helper()
 	st, err := state.Open(state.Config{
-		Dir: t.TempDir(), Disks: statetest.NewDisks(), DefaultRegion: "eu-west-1",
+		Dir: testdir.New(t), Disks: statetest.NewDisks(), DefaultRegion: "eu-west-1",
 		Accounts: []state.Account{{ID: state.DefaultAccount}, {ID: other}},
 		Keys:     []state.Key{{ID: "AKIDALICE", Secret: "alice"}},
 	})
@@ -311,7 +312,7 @@ func TestDispatch(t *testing.T) {
 
 // FuzzRequest sends forms of any kind: what is wrong is the sender's.
 func FuzzRequest(f *testing.F) {
-	st, err := state.Open(state.Config{Dir: f.TempDir(), Disks: statetest.NewDisks()})
+	st, err := state.Open(state.Config{Dir: testdir.New(f), Disks: statetest.NewDisks()})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -19,6 +19,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"golang.org/x/sys/unix"
 )
 
@@ -75,7 +77,7 @@ func expectLink(t *testing.T, link, node string) {
 
 func TestWrongNames(t *testing.T) {
 	needRoot(t)
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	for _, naming := range []volume.Naming{volume.Xen, volume.NVMe, volume.SCSI} {
 		s := open(t, dir, naming)
 		_ = s.CreateVolume("vol-1", gib, "")
@@ -96,7 +98,7 @@ func TestWrongNames(t *testing.T) {
 // TestRepartitioned changes the table of an attached device by each kind of tool.
 func TestRepartitioned(t *testing.T) {
 	_, device := attached(t, volume.Xen, "/dev/sdqb")
-	image := filepath.Join(t.TempDir(), "image")
+	image := filepath.Join(testdir.New(t), "image")
 	run(t, "", "truncate", "-s", "64M", image)
 	run(t, "label: gpt\n15: size=4MiB\n", "sfdisk", "--quiet", image)
 	steps := []struct{ name, command, want string }{
@@ -177,7 +179,7 @@ func TestRepartitionedWhileMounted(t *testing.T) {
 
 func TestPartitionsAtAttach(t *testing.T) {
 	needRoot(t)
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	must(t, s.CreateVolume("vol-1", gib, ""))
 	run(t, "label: gpt\n,64MiB\n,\n", "sfdisk", "--quiet", filepath.Join(dir, "volumes/vol-1.raw"))
@@ -258,7 +260,7 @@ func TestAttachTwice(t *testing.T) {
 
 func TestAttachNameOfSomeoneElse(t *testing.T) {
 	_, other := attached(t, volume.NVMe, "/dev/sdqk")
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	must(t, s.CreateVolume("vol-1", gib, ""))
 	for _, node := range []string{"/dev/xvdql", "/dev/xvdql1"} {
@@ -276,7 +278,7 @@ func TestAttachNameOfSomeoneElse(t *testing.T) {
 // TestAttachWithLink: a link that leads nowhere is a leftover, another is taken.
 func TestAttachWithLink(t *testing.T) {
 	needRoot(t)
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	s := open(t, dir, volume.SCSI)
 	must(t, s.CreateVolume("vol-1", gib, ""))
 	link := "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_sdqm"
@@ -302,7 +304,7 @@ func TestAttachBesideAnotherNaming(t *testing.T) {
 	for first, then := range map[volume.Naming]volume.Naming{volume.Xen: volume.SCSI, volume.SCSI: volume.Xen} {
 		t.Run(string(first)+" first", func(t *testing.T) {
 			s, device := attached(t, first, "/dev/sdqo")
-			dir := t.TempDir()
+			dir := testdir.New(t)
 			other := open(t, dir, then)
 			must(t, other.CreateVolume("vol-2", gib, ""))
 			_, err := other.AttachVolume("vol-2", "/dev/sdqo")
@@ -326,7 +328,7 @@ func TestRaceForName(t *testing.T) {
 	var stores [n]*volume.Store
 	var dirs [n]string
 	for i := range stores {
-		dirs[i] = t.TempDir()
+		dirs[i] = testdir.New(t)
 		stores[i] = open(t, dirs[i], volume.Xen)
 		must(t, stores[i].CreateVolume("vol-1", gib, ""))
 	}
@@ -360,7 +362,7 @@ func TestRaceForName(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	needRoot(t)
 	for _, naming := range []volume.Naming{volume.NVMe, volume.SCSI} {
-		dir := t.TempDir()
+		dir := testdir.New(t)
 		s := open(t, dir, naming)
 		var all sync.WaitGroup
 		var mu sync.Mutex
@@ -402,7 +404,7 @@ func TestResizeAttached(t *testing.T) {
 // TestKilled has another process attach a volume, mount it and be killed.
 func TestKilled(t *testing.T) {
 	needRoot(t)
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	s := open(t, dir, volume.NVMe)
 	must(t, s.CreateVolume("vol-1", gib, ""))
 	run(t, "label: gpt\n,64MiB\n,\n", "sfdisk", "--quiet", filepath.Join(dir, "volumes/vol-1.raw"))
@@ -438,7 +440,7 @@ func attachInChild(t *testing.T, dir string) (device string) {
 
 func TestReleaseAllMounted(t *testing.T) {
 	needRoot(t)
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	for i, id := range []string{"vol-1", "vol-2"} {
 		must(t, s.CreateVolume(id, gib, ""))
@@ -467,7 +469,7 @@ func TestReleaseAllMounted(t *testing.T) {
 
 func TestReleaseAllOfDeletedFile(t *testing.T) {
 	needRoot(t)
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	must(t, s.CreateVolume("vol-1", gib, ""))
 	device := attach(t, s, "vol-1", "/dev/sdqs")
@@ -478,7 +480,7 @@ func TestReleaseAllOfDeletedFile(t *testing.T) {
 
 func TestReleaseAllLeavesOthers(t *testing.T) {
 	s, device := attached(t, volume.Xen, "/dev/sdqt")
-	other := open(t, t.TempDir(), volume.Xen)
+	other := open(t, testdir.New(t), volume.Xen)
 	must(t, other.ReleaseAll())
 	expectNames(t, device, "")
 	must(t, s.DetachVolume("vol-1", false))
@@ -488,7 +490,7 @@ func TestReleaseAllLeavesOthers(t *testing.T) {
 // stayed. The next volume on that device does not inherit them.
 func TestLeftoverNodes(t *testing.T) {
 	needRoot(t)
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	must(t, s.CreateVolume("vol-1", gib, ""))
 	device := attach(t, s, "vol-1", "/dev/sdqu")
@@ -508,7 +510,7 @@ func TestWithoutRoot(t *testing.T) {
 	needRoot(t)
 	dir, err := os.MkdirTemp("", "volume")
 	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { must(t, remove.All(dir)) })
 	program := filepath.Join(dir, "program")
 	run(t, "", "cp", os.Args[0], program)
 	run(t, "", "chmod", "0755", dir, program)

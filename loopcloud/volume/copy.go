@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // unfinished is how the name of a file begins that is still being written.
@@ -58,7 +60,7 @@ func sweep(dir string) error {
 	var errs []error
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), unfinished) {
-			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+			errs = append(errs, remove.All(filepath.Join(dir, e.Name())))
 		}
 	}
 	return errors.Join(errs...)

@@ -19,6 +19,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // ImportOptions say what disk to make.
@@ -154,7 +156,7 @@ func copyRaw(out *os.File, src string, size int64) error {
 func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
 
 // importTar unpacks beside the disk to be, where there is room for it.
-func importTar(ctx context.Context, f *os.File, src string, opts ImportOptions) error {
+func importTar(ctx context.Context, f *os.File, src string, opts ImportOptions) (err error) {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("unpacking a root file system with its owners and devices needs root: %w", fs.ErrPermission)
 	}
@@ -166,8 +168,7 @@ func importTar(ctx context.Context, f *os.File, src string, opts ImportOptions) 
 	if err != nil {
 		return err
 	}
-	// Nothing was ever mounted in it, and links are not followed.
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, remove.All(dir)) }()
 	if err := os.Chmod(dir, 0o755); err != nil { // for a tar without an entry of the root
 		return err
 	}

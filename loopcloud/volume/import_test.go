@@ -19,13 +19,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"golang.org/x/sys/unix"
 )
 
 // rootOf is a directory with all that a root file system can hold.
 func rootOf(t testing.TB) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o755))
 	script := `
 		mkdir -m 755 bin etc empty
@@ -82,9 +83,9 @@ func describe(t testing.TB, dir string) map[string]string {
 // imported makes a disk of a source, and answers it and the tree of its root.
 func imported(t testing.TB, src string, opts volume.ImportOptions) (file string, tree map[string]string) {
 	t.Helper()
-	file = filepath.Join(t.TempDir(), "disk.raw")
+	file = filepath.Join(testdir.New(t), "disk.raw")
 	must(t, volume.Import(t.Context(), src, file, opts))
-	s := open(t, t.TempDir(), volume.Xen)
+	s := open(t, testdir.New(t), volume.Xen)
 	must(t, s.ImportSnapshot("snap-1", file))
 	must(t, s.CreateVolume("vol-1", 2*gib, "snap-1"))
 	device := attach(t, s, "vol-1", "/dev/sdsa")
@@ -100,10 +101,10 @@ func TestImportRoot(t *testing.T) {
 	needRoot(t)
 	dir := rootOf(t)
 	want := describe(t, dir)
-	archive := filepath.Join(t.TempDir(), "root.tar.gz")
+	archive := filepath.Join(testdir.New(t), "root.tar.gz")
 	run(t, "", "tar", "--create", "--gzip", "--file", archive, "--directory", dir,
 		"--sparse", "--xattrs", "--xattrs-include=*", ".")
-	link := filepath.Join(t.TempDir(), "link")
+	link := filepath.Join(testdir.New(t), "link")
 	must(t, os.Symlink(dir, link))
 	for name, src := range map[string]string{"directory": dir, "tar": archive, "link to a directory": link} {
 		t.Run(name, func(t *testing.T) {
@@ -138,7 +139,7 @@ func TestImportRoot(t *testing.T) {
 // TestImportHostileTar: nothing is written outside.
 func TestImportHostileTar(t *testing.T) {
 	needRoot(t)
-	victim := t.TempDir()
+	victim := testdir.New(t)
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	add := func(name, link, content string) {
@@ -153,20 +154,20 @@ func TestImportHostileTar(t *testing.T) {
 	add("way", victim, "")
 	add("way/through", "", "evil")
 	must(t, w.Close())
-	archive := filepath.Join(t.TempDir(), "root.tar")
+	archive := filepath.Join(testdir.New(t), "root.tar")
 	must(t, os.WriteFile(archive, b.Bytes(), 0o600))
-	dst := filepath.Join(t.TempDir(), "disk.raw")
+	dst := filepath.Join(testdir.New(t), "disk.raw")
 	_ = volume.Import(t.Context(), archive, dst, volume.ImportOptions{}) // may fail
 	expectFiles(t, victim)
 }
 
 func TestImportSizes(t *testing.T) {
 	needRoot(t)
-	small := t.TempDir()
+	small := testdir.New(t)
 	must(t, os.WriteFile(filepath.Join(small, "file"), []byte("x"), 0o600))
-	large := t.TempDir()
+	large := testdir.New(t)
 	run(t, "", "fallocate", "-l", "900M", filepath.Join(large, "file")) // takes room, and needs no writing
-	raw := filepath.Join(t.TempDir(), "raw")
+	raw := filepath.Join(testdir.New(t), "raw")
 	must(t, os.WriteFile(raw, make([]byte, 10*mib), 0o600))
 	tests := []struct {
 		name string
@@ -182,7 +183,7 @@ func TestImportSizes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dst := filepath.Join(t.TempDir(), "disk.raw")
+			dst := filepath.Join(testdir.New(t), "disk.raw")
 			must(t, volume.Import(t.Context(), tt.src, dst, tt.opts))
 			info, err := os.Stat(dst)
 			must(t, err)
@@ -194,14 +195,14 @@ func TestImportSizes(t *testing.T) {
 			}
 		})
 	}
-	dst := filepath.Join(t.TempDir(), "disk.raw")
+	dst := filepath.Join(testdir.New(t), "disk.raw")
 	run(t, "", "fallocate", "-l", "200M", filepath.Join(large, "more"))
 	wantError(t, volume.Import(t.Context(), large, dst, volume.ImportOptions{SizeGiB: 1}), nil, "does not fit into 1 GiB")
 	expectFiles(t, filepath.Dir(dst))
 }
 
 func TestImportRefused(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	file := func(name, content string) string {
 		path := filepath.Join(dir, name)
 		must(t, os.WriteFile(path, []byte(content+strings.Repeat("\x00", 1024-len(content))), 0o600))
@@ -224,9 +225,9 @@ func TestImportRefused(t *testing.T) {
 		{"qcow2", import1(t.Context(), file("qcow2", "QFI\xfb"), volume.ImportOptions{}), nil, "qemu-img convert"},
 		{"vmdk", import1(t.Context(), file("vmdk", "KDMV"), volume.ImportOptions{}), nil, "vmdk image"},
 		{"broken gzip", import1(t.Context(), file("gz", "\x1f\x8bnonsense"), volume.ImportOptions{}), nil, "tar: "},
-		{"destination exists", volume.Import(t.Context(), t.TempDir(), exists, volume.ImportOptions{}), fs.ErrExist, exists},
-		{"cancelled", import1(cancelled, t.TempDir(), volume.ImportOptions{}), context.Canceled, ""},
-		{"label too long", import1(t.Context(), t.TempDir(), volume.ImportOptions{Label: strings.Repeat("x", 17)}), nil, "label"},
+		{"destination exists", volume.Import(t.Context(), testdir.New(t), exists, volume.ImportOptions{}), fs.ErrExist, exists},
+		{"cancelled", import1(cancelled, testdir.New(t), volume.ImportOptions{}), context.Canceled, ""},
+		{"label too long", import1(t.Context(), testdir.New(t), volume.ImportOptions{Label: strings.Repeat("x", 17)}), nil, "label"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { wantError(t, tt.err, tt.target, tt.says) })
@@ -238,11 +239,11 @@ func TestImportRefused(t *testing.T) {
 
 // BenchmarkImport is of a root of about 5 MB.
 func BenchmarkImport(b *testing.B) {
-	dir := b.TempDir()
+	dir := testdir.New(b)
 	for i := range 50 {
 		must(b, os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), bytes.Repeat([]byte{byte(i + 1)}, 100_000), 0o600))
 	}
-	dst := filepath.Join(b.TempDir(), "disk.raw")
+	dst := filepath.Join(testdir.New(b), "disk.raw")
 	for b.Loop() {
 		must(b, volume.Import(b.Context(), dir, dst, volume.ImportOptions{}))
 		must(b, os.Remove(dst))

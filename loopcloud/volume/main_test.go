@@ -15,6 +15,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"golang.org/x/sys/unix"
 )
 
@@ -79,7 +80,7 @@ func open(t testing.TB, dir string, naming volume.Naming) *volume.Store {
 func attached(t testing.TB, naming volume.Naming, name string) (*volume.Store, string) {
 	t.Helper()
 	needRoot(t)
-	s := open(t, t.TempDir(), naming)
+	s := open(t, testdir.New(t), naming)
 	must(t, s.CreateVolume("vol-1", gib, ""))
 	return s, attach(t, s, "vol-1", name)
 }
@@ -200,7 +201,7 @@ func expectNothing(t testing.TB, dir, base string) {
 // mount mounts a device until the test ends, or the answered function is called.
 func mount(t testing.TB, device string) (dir string, unmount func()) {
 	t.Helper()
-	dir = t.TempDir()
+	dir = testdir.New(t)
 	run(t, "", "mount", device, dir)
 	done := false
 	unmount = func() {

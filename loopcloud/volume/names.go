@@ -227,7 +227,7 @@ func makeLink(link, node string) error {
 		if _, statErr := os.Stat(link); !errors.Is(statErr, fs.ErrNotExist) {
 			break
 		}
-		if err := remove(link); err != nil {
+		if err := removeFile(link); err != nil {
 			return err
 		}
 	}
@@ -237,7 +237,7 @@ func makeLink(link, node string) error {
 // removeLink removes a link, and the directories of links with the last of them:
 // a host without udev has none.
 func removeLink(link string) error {
-	if err := remove(link); err != nil {
+	if err := removeFile(link); err != nil {
 		return err
 	}
 	if os.Remove(filepath.Dir(link)) == nil {
@@ -319,7 +319,7 @@ func (n nodes) removePartition(part partitionNode) error {
 			return err
 		}
 	}
-	return remove(part.path)
+	return removeFile(part.path)
 }
 
 func (n nodes) partitionLink(number int) string { return fmt.Sprintf("%s-part%d", n.link, number) }
@@ -341,7 +341,7 @@ func (n nodes) remove() error {
 			return err
 		}
 	}
-	return remove(n.base)
+	return removeFile(n.base)
 }
 
 // Names that a naming gives. Only these are taken for a loop device's other nodes:

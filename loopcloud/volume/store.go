@@ -140,7 +140,7 @@ func (s *Store) DeleteVolume(id string) error {
 		})
 	}
 	if err == nil {
-		err = remove(file)
+		err = removeFile(file)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot delete volume %s: %w", id, err)
@@ -194,7 +194,7 @@ func (s *Store) CopySnapshot(id, source string) error {
 func (s *Store) DeleteSnapshot(id string) error {
 	file, err := s.path("snapshots", id)
 	if err == nil {
-		err = remove(file)
+		err = removeFile(file)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot delete snapshot %s: %w", id, err)
@@ -258,8 +258,8 @@ func (s *Store) exportSnapshot(id, file string, bytes int64) error {
 	})
 }
 
-// remove removes a file, if it is there.
-func remove(file string) error {
+// removeFile removes a file, if it is there.
+func removeFile(file string) error {
 	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // written is a file of this size with bytes here and there, and at its end.
@@ -47,12 +48,9 @@ func equal(t testing.TB, want, got string) {
 }
 
 func TestLifeOfBytes(t *testing.T) {
-	memory, err := os.MkdirTemp("/dev/shm", "volume")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(memory) })
-	for name, away := range map[string]string{"one file system": t.TempDir(), "across file systems": memory} {
+	for name, away := range map[string]string{"one file system": testdir.New(t), "across file systems": testdir.NewIn(t, "/dev/shm")} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := testdir.New(t)
 			s := open(t, dir, volume.Xen)
 			file := func(sub, id string) string { return filepath.Join(dir, sub, id+".raw") }
 			must(t, s.CreateVolume("vol-1", 100*mib+512, ""))
@@ -102,11 +100,11 @@ func expectFiles(t testing.TB, dir string, want ...string) {
 }
 
 func TestRefused(t *testing.T) {
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	must(t, s.CreateVolume("vol-1", gib, ""))
 	must(t, s.CreateSnapshot("snap-1", "vol-1"))
-	odd := filepath.Join(t.TempDir(), "odd")
+	odd := filepath.Join(testdir.New(t), "odd")
 	must(t, os.WriteFile(odd, make([]byte, 1000), 0o600))
 	tests := []struct {
 		name   string
@@ -141,7 +139,7 @@ func TestRefused(t *testing.T) {
 }
 
 func TestOpenWhereNothingCanBe(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
+	file := filepath.Join(testdir.New(t), "file")
 	must(t, os.WriteFile(file, nil, 0o600))
 	if _, err := volume.Open(filepath.Join(file, "dir"), volume.Xen, volume.Options{}); err == nil {
 		t.Error("a directory below a file was opened")
@@ -183,7 +181,7 @@ func TestSnapshotHasWhatThePartitionCaches(t *testing.T) {
 	_, err = part.WriteString("in the cache")
 	must(t, err)
 	must(t, s.CreateSnapshot("snap-1", "vol-1"))
-	out := filepath.Join(t.TempDir(), "disk.raw")
+	out := filepath.Join(testdir.New(t), "disk.raw")
 	must(t, s.ExportSnapshot("snap-1", out, 0))
 	f, err := os.Open(out)
 	must(t, err)
@@ -196,7 +194,7 @@ func TestSnapshotHasWhatThePartitionCaches(t *testing.T) {
 
 func TestSnapshotCostsWhatWasWritten(t *testing.T) {
 	needRoot(t)
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	must(t, s.CreateVolume("vol-1", 8*gib, ""))
 	device := attach(t, s, "vol-1", "/dev/sdrd")
@@ -223,10 +221,10 @@ func TestSnapshotCostsWhatWasWritten(t *testing.T) {
 // TestSnapshotSharesBlocks keeps the store on a file system that can clone.
 func TestSnapshotSharesBlocks(t *testing.T) {
 	needRoot(t)
-	image := filepath.Join(t.TempDir(), "xfs.raw")
+	image := filepath.Join(testdir.New(t), "xfs.raw")
 	run(t, "", "truncate", "-s", "1G", image)
 	run(t, "", "mkfs.xfs", "-q", "-m", "reflink=1", image)
-	dir := t.TempDir()
+	dir := testdir.New(t)
 	run(t, "", "mount", "-o", "loop", image, dir)
 	t.Cleanup(func() { run(t, "", "umount", dir) })
 	s := open(t, dir, volume.Xen)
@@ -250,7 +248,7 @@ func TestSnapshotSharesBlocks(t *testing.T) {
 
 // BenchmarkSnapshot is of an 8 GiB volume that holds 200 MB.
 func BenchmarkSnapshot(b *testing.B) {
-	dir := b.TempDir()
+	dir := testdir.New(b)
 	s := open(b, dir, volume.Xen)
 	must(b, s.CreateVolume("vol-1", 8*gib, ""))
 	f, err := os.OpenFile(filepath.Join(dir, "volumes/vol-1.raw"), os.O_WRONLY, 0)
@@ -272,7 +270,7 @@ func BenchmarkSnapshot(b *testing.B) {
 // BenchmarkAttach attaches and detaches a volume with one partition.
 func BenchmarkAttach(b *testing.B) {
 	needRoot(b)
-	dir := b.TempDir()
+	dir := testdir.New(b)
 	s := open(b, dir, volume.Xen)
 	must(b, s.CreateVolume("vol-1", gib, ""))
 	run(b, ",", "sfdisk", "--quiet", filepath.Join(dir, "volumes/vol-1.raw"))

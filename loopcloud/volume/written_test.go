@@ -9,16 +9,17 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 var _ state.Measurer = (*volume.Store)(nil)
 
 func TestSnapshotBytes(t *testing.T) {
-	s, err := volume.Open(t.TempDir(), volume.Xen, volume.Options{})
+	s, err := volume.Open(testdir.New(t), volume.Xen, volume.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "disk")
+	file := filepath.Join(testdir.New(t), "disk")
 	content := make([]byte, 1<<20)
 	for i := range content {
 		content[i] = 'x'

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // Kernel is the kernel that machines run. Without one the test is left out.
@@ -37,7 +39,7 @@ type Root string
 // NewRoot is a root with busybox, and with Init as what the kernel starts.
 func NewRoot(t testing.TB, init string) Root {
 	t.Helper()
-	r := Root(filepath.Join(t.TempDir(), "root"))
+	r := Root(filepath.Join(testdir.New(t), "root"))
 	for _, dir := range []string{"bin", "dev", "proc", "sys"} {
 		if err := os.MkdirAll(r.Path(dir), 0o755); err != nil {
 			t.Fatal(err)

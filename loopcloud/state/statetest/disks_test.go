@@ -13,10 +13,11 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func TestTextsGoWhereBytesWould(t *testing.T) {
-	dir, d := t.TempDir(), statetest.NewDisks()
+	dir, d := testdir.New(t), statetest.NewDisks()
 	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
 	if err := os.WriteFile(in, []byte("text"), 0o600); err != nil {
 		t.Fatal(err)

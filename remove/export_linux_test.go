@@ -1,0 +1,3 @@
+package remove
+
+var Entry = entry

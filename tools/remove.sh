@@ -1,0 +1,23 @@
+# remove.sh, to be sourced: remove_tree DIR… removes directories with everything below them, but
+# nothing if something is mounted at one of them or below it. Links are not followed.
+remove_tree() {
+  local dir mounts
+  for dir; do
+    if [ -L "$dir" ]; then
+      rm -- "$dir" || return
+      continue
+    fi
+    [ -e "$dir" ] || continue
+    dir=$(cd "$dir" && pwd -P) || return
+    mounts=
+    if [ -r /proc/self/mountinfo ]; then # it writes a space as \040
+      mounts=$(cut -d' ' -f5 /proc/self/mountinfo | while IFS= read -r m; do printf '%b\n' "${m//\\/\\0}"; done |
+        REMOVE_TREE=$dir awk 'index($0 "/", ENVIRON["REMOVE_TREE"] "/") == 1')
+    fi
+    if [ -n "$mounts" ]; then
+      printf 'not removed: %s, something is mounted there:\n%s\n' "$dir" "$mounts" >&2
+      return 1
+    fi
+    find "$dir" -xdev -delete || return
+  done
+}
