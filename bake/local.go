@@ -43,6 +43,15 @@ func (l local) CheckMountPath(path string) error {
 	return err
 }
 
+var checkMountParents = chroot.NewOperation("check mount parents", func(_ context.Context, path string) (none, error) {
+	return false, chroot.CheckMountParents(path)
+})
+
+func (l local) CheckMountParents(path string) error {
+	_, err := checkMountParents.Call(context.Background(), l.keeper, path)
+	return err
+}
+
 var checkFile = chroot.NewOperation("check file", func(_ context.Context, path string) (none, error) {
 	return false, chroot.CheckFile(path)
 })

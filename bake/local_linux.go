@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/safedir"
 )
 
 // held are the locks of the reservations that this process holds, by the path of
@@ -18,18 +20,31 @@ var held sync.Map
 // lockPrefix begins the names of the files that device names are reserved by.
 const lockPrefix = "device-"
 
-// lockPath is the file that a device name is reserved by.
-func lockPath(dir string, name DeviceName) string {
-	return filepath.Join(dir, lockPrefix+filepath.Base(name.letters()))
+// lockName is the name of the file that a device name is reserved by.
+func lockName(name DeviceName) string { return lockPrefix + filepath.Base(name.letters()) }
+
+// lockMode lets nobody else open the file of a reservation: whoever can, can lock it.
+const lockMode = 0o600
+
+// openLocks opens the directory of reservations and creates it if it is missing. Its
+// parent, such as /run/lock, may be writable by every user.
+func openLocks(dir string) (*safedir.Dir, error) {
+	d, err := safedir.Make(dir, 0o755)
+	if err != nil {
+		return nil, fmt.Errorf("cannot reserve device names in the lock directory %s: %w; remove it, or name another one in PACKER_CHROOT_LOCK_DIR", dir, err)
+	}
+	return d, nil
 }
 
-// roomIn fails when no file can be made in the directory of reservations, as on a full
-// disk. It tries one that has no name, where the file system knows such.
+// roomIn fails if no file can be created in the directory of reservations, as on a full
+// disk. It tries one without a name, if the file system has such.
 func roomIn(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("cannot reserve device names: %w", err)
+	d, err := openLocks(dir)
+	if err != nil {
+		return err
 	}
-	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	defer d.Close()
+	fd, err := unix.Openat(d.Fd(), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {
 		return nil
 	}
@@ -42,14 +57,16 @@ func roomIn(dir string) error {
 // reserve takes the first free name. A reservation is a lock on a file, which ends
 // with the process that holds it, however that ends.
 func reserve(dir string, names []DeviceName) (DeviceName, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("cannot reserve a device name: %w", err)
+	d, err := openLocks(dir)
+	if err != nil {
+		return "", err
 	}
+	defer d.Close()
 	for _, name := range names {
 		if node := name.node(); node != "" {
 			continue
 		}
-		lock, err := lockFile(lockPath(dir, name))
+		lock, err := lockFile(d, lockName(name), os.O_CREATE)
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			continue
 		}
@@ -65,34 +82,53 @@ func reserve(dir string, names []DeviceName) (DeviceName, error) {
 // release gives a name back. When the process that had reserved it is gone, so is
 // the lock, and what is left to remove is the file, unless another build has it.
 func release(dir string, name DeviceName) error {
-	path := lockPath(dir, name)
-	if lock, ok := held.LoadAndDelete(path); ok {
-		return errors.Join(os.Remove(path), lock.(*os.File).Close())
+	lock, ours := held.LoadAndDelete(filepath.Join(dir, lockName(name)))
+	if ours {
+		defer lock.(*os.File).Close()
 	}
-	return removeUnheld(path)
-}
-
-// removeUnheld removes a reservation, unless somebody holds it.
-func removeUnheld(path string) error {
-	lock, err := lockFile(path)
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	d, err := safedir.Open(dir)
+	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.Remove(path), lock.Close())
+	defer d.Close()
+	if !ours {
+		return removeUnheld(d, lockName(name))
+	}
+	if !d.Holds(lockName(name), lock.(*os.File)) {
+		return nil // somebody has removed it
+	}
+	return d.Remove(lockName(name))
+}
+
+// removeUnheld removes a reservation, unless somebody holds it.
+func removeUnheld(d *safedir.Dir, name string) error {
+	lock, err := lockFile(d, name, 0)
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Remove(name), lock.Close())
 }
 
 // sweepNames removes the reservations that nobody holds.
 func sweepNames(dir string) error {
-	entries, err := os.ReadDir(dir)
+	d, err := safedir.Open(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	entries, err := d.Entries()
 	for _, entry := range entries {
 		if entry.Type().IsRegular() && strings.HasPrefix(entry.Name(), lockPrefix) {
-			err = errors.Join(err, removeUnheld(filepath.Join(dir, entry.Name())))
+			err = errors.Join(err, removeUnheld(d, entry.Name()))
 		}
 	}
 	return err
@@ -111,35 +147,24 @@ func (n DeviceName) node() string {
 	return ""
 }
 
-// lockFile makes a file if it is missing and locks it; the error is EWOULDBLOCK
-// when somebody else has.
-func lockFile(path string) (*os.File, error) {
+// lockFile opens a file and locks it; the error is EWOULDBLOCK if somebody else has
+// locked it. A holder removes the file before it unlocks it: whoever opened it before
+// that, and locks it after, holds nothing that others can see, and tries again.
+func lockFile(d *safedir.Dir, name string, create int) (*os.File, error) {
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		f, err := d.OpenFile(name, os.O_RDWR|create, lockMode)
 		if err != nil {
 			return nil, err
 		}
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			f.Close()
-			return nil, &os.PathError{Op: "lock", Path: path, Err: err}
+			return nil, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
 		}
-		if isAt(f, path) {
+		if d.Holds(name, f) {
 			return f, nil
 		}
 		f.Close()
 	}
-}
-
-// isAt says whether a path still leads to the file. A holder removes it before it
-// lets go of the lock: who opened it before that, and locks it after, holds
-// nothing that others can see.
-func isAt(f *os.File, path string) bool {
-	opened, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	there, err := os.Stat(path)
-	return err == nil && os.SameFile(opened, there)
 }
 
 // inUse fails while the kernel holds a disk: while one of its file systems is

@@ -2,6 +2,7 @@ package bake_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -273,6 +274,102 @@ func TestMachineChecksTheLockDir(t *testing.T) {
 		if err := m.CheckLockDir(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("of %s it says %v", path, err)
 		}
+	}
+}
+
+// TestLockDirOfOthers: another user was there first, in a directory that everybody can
+// write to, such as /run/lock. Nothing is made or opened through what that user left.
+func TestLockDirOfOthers(t *testing.T) {
+	const mallory = 45001
+	m := here(t)
+	names := []bake.DeviceName{"/dev/sdzzx"}
+	for name, c := range map[string]struct {
+		make func(dir, other string) error
+		says string
+	}{
+		"a link in place of the directory": {func(dir, other string) error {
+			return errors.Join(os.Symlink(other, dir), os.Lchown(dir, mallory, mallory))
+		}, "belongs to user 45001"},
+		"the directory is another user's": {func(dir, other string) error {
+			return errors.Join(os.Mkdir(dir, 0o755), os.Chown(dir, mallory, mallory), os.Symlink(other+"/made", dir+"/device-zzx"))
+		}, "belongs to user 45001"},
+		"everybody can write to the directory": {func(dir, other string) error {
+			return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o777), os.Symlink(other+"/made", dir+"/device-zzx"))
+		}, "its mode is 0777"},
+		"a link in place of the reservation": {func(dir, other string) error {
+			return errors.Join(os.Mkdir(dir, 0o755), os.Symlink(other+"/made", dir+"/device-zzx"))
+		}, "device-zzx is a symbolic link"},
+		"a pipe in place of the reservation": {func(dir, _ string) error {
+			return errors.Join(os.Mkdir(dir, 0o755), unix.Mkfifo(dir+"/device-zzx", 0o644))
+		}, "device-zzx is not a regular file"},
+		"another file's name in place of the reservation": {func(dir, other string) error {
+			return errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(other+"/there", nil, 0o600), os.Link(other+"/there", dir+"/device-zzx"))
+		}, "device-zzx has another name"},
+		"the reservation is another user's": {func(dir, _ string) error {
+			return errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(dir+"/device-zzx", nil, 0o644), os.Chown(dir+"/device-zzx", mallory, mallory))
+		}, "device-zzx belongs to user 45001"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shared, other := filepath.Join(t.TempDir(), "lock"), t.TempDir()
+			dir := filepath.Join(shared, "packer-chroot")
+			if err := errors.Join(os.Mkdir(shared, 0o755), os.Chmod(shared, os.ModeSticky|0o777), c.make(dir, other)); err != nil {
+				t.Fatal(err)
+			}
+			before, _ := os.ReadDir(other)
+			name, _, err := m.Reserve(dir, names)
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("reserved %q, %v, and it does not say %q", name, err, c.says)
+			}
+			if checkErr := m.CheckLockDir(dir); strings.Contains(c.says, "device-zzx") != (checkErr == nil) {
+				t.Errorf("the check of the directory says %v", checkErr)
+			}
+			_ = m.Sweep(dir)
+			if after, err := os.ReadDir(other); err != nil || len(after) != len(before) {
+				t.Errorf("there was %v and is %v, %v", before, after, err)
+			}
+		})
+	}
+}
+
+// TestReservationIsNotForOthers: whoever can open the file of a reservation can lock it.
+func TestReservationIsNotForOthers(t *testing.T) {
+	m, shared := here(t), filepath.Join(t.TempDir(), "lock")
+	if err := errors.Join(os.Mkdir(shared, 0o755), os.Chmod(shared, os.ModeSticky|0o777)); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(shared, "packer-chroot")
+	_, release, err := m.Reserve(dir, []bake.DeviceName{"/dev/sdzzx"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(dir, "device-zzx"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("its mode is %v, %v", info.Mode(), err)
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMachineChecksMountParents: another user could replace a part of the path.
+func TestMachineChecksMountParents(t *testing.T) {
+	m, dir := here(t), t.TempDir()
+	open := filepath.Join(dir, "open")
+	if err := errors.Join(os.Mkdir(open, 0o755), os.Chmod(open, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.CheckMountParents(filepath.Join(open, "of", "root")); err == nil || !strings.Contains(err.Error(), "its mode is 0777") {
+		t.Errorf("it says %v", err)
+	}
+	if err := m.CheckMountParents(filepath.Join(dir, "of", "root")); err != nil {
+		t.Error(err)
+	}
+	_, err := m.Mount(t.Context(), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: filepath.Join(open, "of", "root")})
+	if err == nil || !strings.Contains(err.Error(), "its mode is 0777") {
+		t.Errorf("mounted: %v", err)
+	}
+	if left, err := os.ReadDir(open); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
 

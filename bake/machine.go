@@ -21,6 +21,8 @@ type Options struct {
 type Machine interface {
 	// CheckMountPath fails when a root cannot be mounted there.
 	CheckMountPath(path string) error
+	// CheckMountParents fails if another user could replace a part of the path.
+	CheckMountParents(path string) error
 	// CheckFile fails when a file of the host cannot be copied into a root.
 	CheckFile(path string) error
 	// CheckLockDir fails when device names cannot be reserved there.

@@ -110,28 +110,27 @@ func (b *build) checkPaths() error {
 	if err := b.machine.CheckLockDir(b.plan.LockDir); err != nil {
 		return err
 	}
-	path, err := b.plan.fixedMountPath()
-	if err != nil || path == "" {
+	return b.checkMountPath()
+}
+
+// checkMountPath checks what can be known of the mount path before there is a device: its
+// parents, and all of it if it is the same for every device.
+func (b *build) checkMountPath() error {
+	one, err := b.plan.MountPath("xvdf")
+	if err != nil {
 		return err
 	}
-	if err := b.machine.CheckMountPath(path); err != nil {
+	if err := b.machine.CheckMountParents(one); err != nil {
+		return fmt.Errorf("mount_path: %w", err)
+	}
+	other, err := b.plan.MountPath("nvme1n1")
+	if err != nil || one != other {
+		return err
+	}
+	if err := b.machine.CheckMountPath(one); err != nil {
 		return fmt.Errorf("mount_path: %w", err)
 	}
 	return nil
-}
-
-// fixedMountPath is the mount path if it is the same for every device, and empty
-// otherwise.
-func (p Plan) fixedMountPath() (string, error) {
-	one, err := p.MountPath("xvdf")
-	if err != nil {
-		return "", err
-	}
-	other, err := p.MountPath("nvme1n1")
-	if err != nil || one != other {
-		return "", err
-	}
-	return one, nil
 }
 
 // volumeSpec decides on the root volume.

@@ -414,6 +414,8 @@ func (m machine) CheckMountPath(string) error {
 	return m.act(context.Background(), "check mount path", func() error { return nil })
 }
 
+func (m machine) CheckMountParents(string) error { return nil }
+
 func (m machine) CheckFile(string) error {
 	return m.act(context.Background(), "check file", func() error { return nil })
 }

@@ -5,14 +5,12 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -39,25 +37,6 @@ type greeting struct {
 	Busy, Grace time.Duration
 }
 
-// invitation tells a keeper where to come to, and what to say there. The socket is
-// in a directory that only this user and root may enter.
-type invitation struct{ dir, secret string }
-
-// arg is written in letters that no shell and no template of a wrapper can
-// misunderstand.
-func (i invitation) arg() string {
-	return base64.RawURLEncoding.EncodeToString([]byte(i.dir)) + "." + i.secret
-}
-
-func readInvitation(arg string) (invitation, error) {
-	dir, secret, _ := strings.Cut(arg, ".")
-	raw, err := base64.RawURLEncoding.DecodeString(dir)
-	if err != nil {
-		return invitation{}, fmt.Errorf("%s: %w", keepArg, err)
-	}
-	return invitation{string(raw), secret}, nil
-}
-
 // launcher starts keepers.
 type launcher struct {
 	hostCommands
@@ -73,7 +52,10 @@ func (l launcher) launch(ctx context.Context) (*session, error) {
 		return nil, fmt.Errorf("cannot make a directory for the keeper's socket: %w", err)
 	}
 	defer porch.remove()
-	inv := invitation{porch.path(), rand.Text()}
+	inv, err := invite(porch.path(), rand.Text())
+	if err != nil {
+		return nil, err
+	}
 	door, err := porch.open()
 	if err != nil {
 		return nil, err
@@ -132,6 +114,7 @@ func (l launcher) start(inv invitation) (*program, error) {
 			return nil, err
 		}
 		p.cmd = hostShell(line)
+		p.cmd.Env = withoutInvoker(os.Environ())
 		p.line = fmt.Sprintf("with command_wrapper as %q", strings.ReplaceAll(line, inv.arg(), "…"))
 	}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.WaitDelay = p.said, p.said, time.Second
@@ -286,14 +269,4 @@ func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return string(bytes.TrimSpace(t.last))
-}
-
-// dial comes to the socket that an invitation names.
-func (i invitation) dial() (*net.UnixConn, error) {
-	fd, err := unix.Open(filepath.Clean(i.dir), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: i.dir, Err: err}
-	}
-	defer unix.Close(fd)
-	return net.DialUnix("unix", nil, socketIn(fd))
 }

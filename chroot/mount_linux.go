@@ -75,6 +75,9 @@ func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 	if err := CheckMountPath(spec.Path); err != nil {
 		return nil, err
 	}
+	if err := CheckMountParents(spec.Path); err != nil {
+		return nil, err
+	}
 	m := &Mounted{keeper: k, path: filepath.Clean(spec.Path), device: spec.Device}
 	k.keep(m)
 	if err := m.attach(kind, flags, data); err != nil {

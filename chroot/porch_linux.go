@@ -1,6 +1,7 @@
 package chroot
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
@@ -35,14 +36,22 @@ func newPorch() (porch, error) {
 	}
 }
 
-// lockPorch opens and locks one that is there. The error is EWOULDBLOCK when somebody
-// else has locked it.
+// errForeign is the error for the directory of another user.
+var errForeign = errors.New("it belongs to another user")
+
+// lockPorch opens and locks an existing one of this user. The error is EWOULDBLOCK if
+// another process has locked it.
 func lockPorch(path string) (porch, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return porch{}, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	p := porch{os.NewFile(uintptr(fd), path)}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Uid != uint32(os.Geteuid()) {
+		p.dir.Close()
+		return porch{}, &os.PathError{Op: "lock", Path: path, Err: cmp.Or(err, errForeign)}
+	}
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		p.dir.Close()
 		return porch{}, &os.PathError{Op: "lock", Path: path, Err: err}
@@ -65,8 +74,7 @@ func (p porch) remove() {
 }
 
 // SweepSockets removes the sockets, with their directories, that keepers of killed
-// builds were to come to. Those of builds that live, or that this user may not enter,
-// stay.
+// builds were to connect to. Those of running builds and of other users stay.
 func SweepSockets() {
 	entries, _ := os.ReadDir(os.TempDir())
 	for _, entry := range entries {

@@ -49,9 +49,9 @@ func keep(arg string) error {
 	}
 	inv, err := readInvitation(arg)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", keepArg, err)
 	}
-	conn, err := inv.dial()
+	conn, err := inv.accept()
 	if err != nil {
 		return fmt.Errorf("cannot come to the plugin: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -31,18 +32,35 @@ func TestQuote(t *testing.T) {
 }
 
 func TestInvitationIsPlain(t *testing.T) {
-	for _, inv := range []invitation{{"/tmp/a b", "ABC"}, {"/tmp/x.y$z\xff\n", "234"}} {
+	for _, inv := range []invitation{{"/tmp/a b", 0, "ABC"}, {"/tmp/x.y$z\xff\n", 1<<32 - 1, "234"}} {
 		arg := inv.arg()
 		if got, err := readInvitation(arg); err != nil || got != inv {
-			t.Errorf("%q came back as %q, %v", inv, got, err)
+			t.Errorf("%+v came back as %+v, %v", inv, got, err)
 		}
 		if quote(arg) != arg {
 			t.Errorf("%q means something to a shell", arg)
 		}
 	}
 	if inv, err := readInvitation("!.x"); err == nil {
-		t.Errorf("it was read as %q", inv)
+		t.Errorf("it was read as %+v", inv)
 	}
+}
+
+// FuzzReadInvitation: what is read as an invitation is one, and is written as it was read.
+func FuzzReadInvitation(f *testing.F) {
+	f.Add(invitation{"/tmp/a b", 1000, "ABC"}.arg())
+	f.Add("L3RtcA.00.x")
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, arg string) {
+		inv, err := readInvitation(arg)
+		if err != nil {
+			return
+		}
+		again, err := readInvitation(inv.arg())
+		if err != nil || again != inv || inv.secret == "" || !filepath.IsAbs(inv.dir) {
+			t.Errorf("%q is read as %+v, and that as %+v, %v", arg, inv, again, err)
+		}
+	})
 }
 
 func TestFramesKeepEveryByte(t *testing.T) {
@@ -219,7 +237,7 @@ func TestOverlay(t *testing.T) {
 
 // TestStrangersAreSentAway: whoever does not know the word is not greeted.
 func TestStrangersAreSentAway(t *testing.T) {
-	inv := invitation{"/tmp", "the word"}
+	inv := invitation{"/tmp", 0, "the word"}
 	for word, welcome := range map[string]bool{"the word": true, "another word": false, "": false} {
 		here, there := linked(t)
 		if err := there.send(frame{kind: call, body: []byte(word)}); err != nil {

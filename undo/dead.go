@@ -2,6 +2,7 @@ package undo
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/safedir"
 )
 
 // ErrAlive is wrapped when a journal's build lives, or somebody else is cleaning up
@@ -23,10 +26,11 @@ const mostBytes = 16 << 20
 // when it is gone, ErrTorn when it cannot be read, or when its build has not begun it
 // yet, and ErrNewer.
 func Peek(path string) (Header, error) {
-	f, err := openJournal(path)
+	d, f, err := openJournal(path)
 	if err != nil {
 		return Header{}, err
 	}
+	defer d.Close()
 	defer f.Close()
 	text, err := readBounded(f)
 	if err != nil {
@@ -40,10 +44,11 @@ func Peek(path string) (Header, error) {
 // Alive reports whether the build of a journal lives, or somebody else is cleaning up
 // after it.
 func Alive(path string) (bool, error) {
-	f, err := openJournal(path)
+	d, f, err := openJournal(path)
 	if err != nil {
 		return false, err
 	}
+	defer d.Close()
 	defer f.Close()
 	if err := share(f); !isHeld(err) {
 		return false, err
@@ -57,11 +62,17 @@ func Find(dir, build string) (string, error) {
 	if !validBuild.MatchString(build) {
 		return "", fmt.Errorf("%q is not the id of a build", build)
 	}
-	for _, end := range []string{suffix, suffixTorn, suffixNewer} {
-		path := filepath.Join(dir, build+end)
-		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-			return path, errors.Join(err, checkDir(dir))
+	d, err := trustedDir(safedir.Open(dir))
+	if err == nil {
+		defer d.Close()
+		for _, end := range []string{suffix, suffixTorn, suffixNewer} {
+			if _, err := os.Lstat(d.Child(build + end)); !errors.Is(err, os.ErrNotExist) {
+				return d.Child(build + end), err
+			}
 		}
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
 	}
 	return "", fmt.Errorf("there is no journal of build %s in %s: %w", build, dir, os.ErrNotExist)
 }
@@ -73,7 +84,8 @@ func Forget(path string) error {
 	if j == nil {
 		return err
 	}
-	return errors.Join(os.Remove(path), j.file.Close())
+	defer j.letGo()
+	return j.remove()
 }
 
 // Inherit takes the journal of a dead build, to undo what is outstanding. An error
@@ -89,12 +101,12 @@ func Inherit(path string) (*Journal, error) {
 	case err == nil:
 		return j, nil
 	case errors.Is(err, ErrTorn), errors.Is(err, ErrNewer):
-		err = setAside(path, j.header, err)
+		err = j.setAside(err)
 	case errors.Is(err, errEmpty):
-		err = errors.Join(err, os.Remove(path))
+		err = errors.Join(err, j.remove())
 	}
 	if j != nil {
-		j.file.Close()
+		j.letGo()
 	}
 	return nil, err
 }
@@ -106,7 +118,7 @@ func Inspect(path string) (Header, []Pending, error) {
 	if j == nil {
 		return Header{}, nil, err
 	}
-	defer j.file.Close()
+	defer j.letGo()
 	return j.header, j.ledger.pending, err
 }
 
@@ -127,21 +139,21 @@ func lockSoon(f *os.File) (err error) {
 // take locks a journal and reads it. It is answered, locked, with an error too, if
 // the lock could be had.
 func take(path string) (*Journal, error) {
-	f, err := openJournal(path)
+	d, f, err := openJournal(path)
 	if err != nil {
 		return nil, err
 	}
+	j := &Journal{path: path, dir: d, file: f}
 	err = lockSoon(f)
 	if isHeld(err) {
 		err = fmt.Errorf("%w: %s", ErrAlive, path)
-	} else if err == nil && !isAt(f, path) { // its owner has removed it meanwhile
+	} else if err == nil && !d.Holds(j.name(), f) { // its owner has removed it meanwhile
 		err = &os.PathError{Op: "open", Path: path, Err: os.ErrNotExist}
 	}
 	if err != nil {
-		f.Close()
+		j.letGo()
 		return nil, err
 	}
-	j := &Journal{path: path, file: f}
 	text, err := readBounded(f)
 	if err != nil {
 		return j, err
@@ -164,24 +176,31 @@ func decodeOf(path string, text []byte) (ledger, int, error) {
 	return l, size, err
 }
 
-// openJournal opens what must be a file of this user's own.
-func openJournal(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|noFollow, 0)
+// letGo closes a journal that is left as it is.
+func (j *Journal) letGo() {
+	j.file.Close()
+	j.dir.Close()
+}
+
+// openJournal opens a journal, which must be a file of this user's own in a directory of
+// this user's own.
+func openJournal(path string) (*safedir.Dir, *os.File, error) {
+	d, err := trustedDir(safedir.Open(filepath.Dir(path)))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	f, err := d.OpenFile(filepath.Base(path), os.O_RDWR, 0)
+	if err != nil {
+		return nil, nil, errors.Join(err, d.Close())
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", path)
-	}
 	if err == nil {
 		err = trusted(path, info)
 	}
 	if err != nil {
-		f.Close()
-		return nil, err
+		return nil, nil, errors.Join(err, f.Close(), d.Close())
 	}
-	return f, nil
+	return d, f, nil
 }
 
 func readBounded(f *os.File) ([]byte, error) {
@@ -194,19 +213,16 @@ func readBounded(f *os.File) ([]byte, error) {
 
 // setAside gives a journal that cannot be trusted another name, under which nobody
 // looks for it but a person.
-func setAside(path string, h Header, why error) error {
-	aside := strings.TrimSuffix(path, suffix)
+func (j *Journal) setAside(why error) error {
+	aside := strings.TrimSuffix(j.name(), suffix)
+	build := cmp.Or(j.header.Build, aside)
 	if errors.Is(why, ErrNewer) {
 		aside += suffixNewer
 	} else {
 		aside += suffixTorn
 	}
-	build := h.Build
-	if build == "" {
-		build = strings.TrimSuffix(filepath.Base(path), suffix)
-	}
-	if err := os.Rename(path, aside); err != nil {
+	if err := j.dir.Rename(j.name(), aside); err != nil {
 		return fmt.Errorf("build %s: %w; it cannot be set aside: %w", build, why, err)
 	}
-	return fmt.Errorf("build %s: %w; it is set aside as %s", build, why, aside)
+	return fmt.Errorf("build %s: %w; it is set aside as %s", build, why, j.dir.Child(aside))
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/safedir"
 )
 
 // suffix ends the names of journals; a journal is named after its build.
@@ -34,6 +36,8 @@ var validBuild = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,63}$`)
 type Journal struct {
 	header Header
 	path   string
+	// dir is the directory of the journal.
+	dir *safedir.Dir
 
 	mu   sync.Mutex
 	file *os.File
@@ -59,74 +63,62 @@ func (j *Journal) create(dir string) error {
 	if !validBuild.MatchString(j.header.Build) {
 		return fmt.Errorf("%q is not the id of a build", j.header.Build)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	if err := checkDir(dir); err != nil {
+	var err error
+	if j.dir, err = trustedDir(safedir.Make(dir, 0o700)); err != nil {
 		return err
 	}
 	if err := j.open(); err != nil {
-		return err
+		return errors.Join(err, j.dir.Close())
 	}
-	err := j.write(record{Verb: verbBuild, Header: &j.header}, true)
+	err = j.write(record{Verb: verbBuild, Header: &j.header}, true)
 	if err == nil {
-		err = syncDir(dir)
+		err = j.dir.Sync()
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(j.path), j.file.Close())
+		return errors.Join(err, j.remove(), j.file.Close(), j.dir.Close())
 	}
 	return nil
 }
 
-// checkDir makes sure that nobody else puts journals there.
-func checkDir(dir string) error {
-	info, err := os.Stat(dir)
+// name is that of the journal's file in its directory.
+func (j *Journal) name() string { return filepath.Base(j.path) }
+
+// remove removes the journal's file.
+func (j *Journal) remove() error { return j.dir.Remove(j.name()) }
+
+// trustedDir closes a directory, and fails, if somebody else could put journals there, or
+// has: a directory of root's is not good enough for another user.
+func trustedDir(d *safedir.Dir, err error) (*safedir.Dir, error) {
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is no directory", dir)
+	info, err := d.Stat()
+	if err == nil {
+		err = trusted(d.Path(), info)
 	}
-	return trusted(dir, info)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
 }
 
 // open makes the file and locks it. Who looks for journals of dead builds may have
 // seen the new file before it was locked, and removed it because it is empty.
 func (j *Journal) open() error {
 	for {
-		f, err := os.OpenFile(j.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err := j.dir.OpenFile(j.name(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return err
 		}
 		if err := lock(f, true); err != nil {
-			return errors.Join(err, os.Remove(j.path), f.Close())
+			return errors.Join(err, j.remove(), f.Close())
 		}
-		if isAt(f, j.path) {
+		if j.dir.Holds(j.name(), f) {
 			j.file = f
 			return nil
 		}
 		f.Close()
 	}
-}
-
-// isAt says whether a path leads to the file.
-func isAt(f *os.File, path string) bool {
-	opened, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	there, err := os.Lstat(path)
-	return err == nil && os.SameFile(opened, there)
-}
-
-// syncDir brings the entries of a directory to the disk.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // Header says whose journal it is.
@@ -250,7 +242,7 @@ func (j *Journal) Keep(stacks ...string) error {
 		return nil
 	}
 	err = fmt.Errorf("cannot write to the journal that the %s stay: %w", strings.Join(stacks, " and "), err)
-	if removeErr := os.Remove(j.path); removeErr != nil {
+	if removeErr := j.remove(); removeErr != nil {
 		return fmt.Errorf("%w; remove %s by hand, or the next build will take them for a dead build's and undo them: %w", err, j.path, removeErr)
 	}
 	j.ledger.pending = nil
@@ -301,22 +293,24 @@ func (j *Journal) Close() error {
 	}
 	j.broken = fmt.Errorf("%s: %w", j.path, os.ErrClosed)
 	var err error
-	if len(j.ledger.pending) == 0 && isAt(j.file, j.path) {
-		err = os.Remove(j.path) // while it is locked: nobody takes it for a dead build's
+	if len(j.ledger.pending) == 0 && j.dir.Holds(j.name(), j.file) {
+		err = j.remove() // while it is locked: nobody takes it for a dead build's
 	}
-	return errors.Join(err, j.file.Close())
+	return errors.Join(err, j.file.Close(), j.dir.Close())
 }
 
 // Journals lists the journals in a directory; none where there is no directory.
 func Journals(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
+	d, err := trustedDir(safedir.Open(dir))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := checkDir(dir); err != nil {
+	defer d.Close()
+	entries, err := d.Entries()
+	if err != nil {
 		return nil, err
 	}
 	var paths []string

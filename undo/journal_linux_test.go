@@ -71,7 +71,7 @@ func play(role, dir string) error {
 		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1, Max: unix.RLIM_INFINITY}); err != nil {
 			return err
 		}
-		if err := os.Rename(dir, dir+".away"); err != nil {
+		if err := errors.Join(os.Rename(j.Path(), j.Path()+".away"), os.Mkdir(j.Path(), 0o700)); err != nil {
 			return err
 		}
 		fmt.Println(j.Keep("products"))
@@ -357,7 +357,7 @@ func TestKeptInVain(t *testing.T) {
 	dir := filepath.Join(testdir.New(t), "state")
 	out, err := as(t, "stuck", dir).Output()
 	must(t, err)
-	for _, word := range []string{"the products stay", "file too large", "remove " + filepath.Join(dir, "stuck.journal") + " by hand", "no such file"} {
+	for _, word := range []string{"the products stay", "file too large", "remove " + filepath.Join(dir, "stuck.journal") + " by hand", "is a directory"} {
 		if !strings.Contains(string(out), word) {
 			t.Errorf("the build says %q, and not %q", out, word)
 		}
@@ -557,8 +557,9 @@ func TestNotTrusted(t *testing.T) {
 		"a link": func(path string) error {
 			return errors.Join(os.Rename(path, path+"-there"), os.Symlink(path+"-there", path))
 		},
-		"a pipe":      func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o600)) },
-		"a directory": func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
+		"another file": func(path string) error { return os.Link(path, path+"-there") },
+		"a pipe":       func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o600)) },
+		"a directory":  func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
 	} {
 		path := killed(t, j)
 		must(t, change(path))
@@ -580,6 +581,45 @@ func TestNotTrusted(t *testing.T) {
 	}
 	must(t, j.Keep("scaffold"))
 	must(t, j.Close())
+}
+
+// TestNotTheirs: root acts on no journal that another user could have written.
+func TestNotTheirs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("giving files to other users needs root")
+		}
+		t.Skip("giving files to other users needs root")
+	}
+	const mallory = 45001
+	for name, change := range map[string]func(path string) error{
+		"the journal":   func(path string) error { return os.Lchown(path, mallory, mallory) },
+		"the directory": func(path string) error { return os.Lchown(filepath.Dir(path), mallory, mallory) },
+		"a link to the directory": func(path string) error {
+			dir := filepath.Dir(path)
+			return errors.Join(os.Rename(dir, dir+"-there"), os.Symlink(dir+"-there", dir), os.Lchown(dir, mallory, mallory))
+		},
+	} {
+		for _, invoker := range []string{"", "45001"} { // mallory may use sudo for something else
+			t.Setenv("SUDO_UID", invoker)
+			j := begun(t, "build-1")
+			armed(t, j, "scaffold", "volume")
+			path := killed(t, j)
+			must(t, change(path))
+			if _, err := undo.Inherit(path); err == nil || errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s is another user's: inherited, %v", name, err)
+			}
+			if _, _, err := undo.Inspect(path); err == nil || errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s is another user's: inspected, %v", name, err)
+			}
+			if _, err := undo.Journals(filepath.Dir(path)); err == nil && name != "the journal" {
+				t.Errorf("%s is another user's: it is listed", name)
+			}
+			if _, err := undo.Create(filepath.Dir(path), header("build-2")); err == nil && name != "the journal" {
+				t.Errorf("%s is another user's: a journal is begun there", name)
+			}
+		}
+	}
 }
 
 func TestCreateRefuses(t *testing.T) {

@@ -53,8 +53,8 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// trusted fails when a file or directory is somebody else's, or somebody else can
-// write to it: what a journal says is acted on.
+// trusted fails if a file or directory belongs to anybody but this user, be it root, or
+// if a group or everybody can write to it: what a journal says is acted on.
 func trusted(path string, info os.FileInfo) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	switch {
@@ -67,6 +67,3 @@ func trusted(path string, info os.FileInfo) error {
 	}
 	return nil
 }
-
-// noFollow has a link not be opened.
-const noFollow = unix.O_NOFOLLOW | unix.O_NONBLOCK

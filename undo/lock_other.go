@@ -20,5 +20,3 @@ func syncData(f *os.File) error { return f.Sync() }
 func bootID() string { return "" }
 
 func trusted(string, os.FileInfo) error { return errors.ErrUnsupported }
-
-const noFollow = 0

@@ -16,9 +16,10 @@ func Machine() bake.Machine { return idle{} }
 
 type idle struct{}
 
-func (idle) CheckMountPath(string) error { return nil }
-func (idle) CheckLockDir(string) error   { return nil }
-func (idle) CheckFile(string) error      { return nil }
+func (idle) CheckMountPath(string) error    { return nil }
+func (idle) CheckMountParents(string) error { return nil }
+func (idle) CheckLockDir(string) error      { return nil }
+func (idle) CheckFile(string) error         { return nil }
 func (idle) Guard(ctx context.Context) (guarded context.Context, stop func()) {
 	return ctx, func() {}
 }
