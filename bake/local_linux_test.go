@@ -310,7 +310,7 @@ func TestLockDirOfOthers(t *testing.T) {
 		}, "device-zzx belongs to user 45001"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			shared, other := filepath.Join(t.TempDir(), "lock"), t.TempDir()
+			shared, other := filepath.Join(testdir.New(t), "lock"), testdir.New(t)
 			dir := filepath.Join(shared, "packer-chroot")
 			if err := errors.Join(os.Mkdir(shared, 0o755), os.Chmod(shared, os.ModeSticky|0o777), c.make(dir, other)); err != nil {
 				t.Fatal(err)
@@ -333,7 +333,7 @@ func TestLockDirOfOthers(t *testing.T) {
 
 // TestReservationIsNotForOthers: whoever can open the file of a reservation can lock it.
 func TestReservationIsNotForOthers(t *testing.T) {
-	m, shared := here(t), filepath.Join(t.TempDir(), "lock")
+	m, shared := here(t), filepath.Join(testdir.New(t), "lock")
 	if err := errors.Join(os.Mkdir(shared, 0o755), os.Chmod(shared, os.ModeSticky|0o777)); err != nil {
 		t.Fatal(err)
 	}
@@ -353,7 +353,7 @@ func TestReservationIsNotForOthers(t *testing.T) {
 
 // TestMachineChecksMountParents: another user could replace a part of the path.
 func TestMachineChecksMountParents(t *testing.T) {
-	m, dir := here(t), t.TempDir()
+	m, dir := here(t), testdir.New(t)
 	open := filepath.Join(dir, "open")
 	if err := errors.Join(os.Mkdir(open, 0o755), os.Chmod(open, 0o777)); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // alice builds with sudo, and mallory is another user of the host.
@@ -36,7 +37,7 @@ func newPorch(t *testing.T, owner int, mode uint32) porch {
 	t.Helper()
 	needRoot(t)
 	t.Setenv("SUDO_UID", "")
-	shared := filepath.Join(t.TempDir(), "tmp")
+	shared := filepath.Join(testdir.New(t), "tmp")
 	p := porch{T: t, dir: filepath.Join(shared, "porch")}
 	p.must(errors.Join(
 		os.MkdirAll(p.dir, 0o755), unix.Chmod(shared, 0o1777),
@@ -207,7 +208,7 @@ func TestKeeperWithoutPlugin(t *testing.T) {
 	if said, err := p.invited(alice); err == nil || !strings.Contains(said, "cannot come to the plugin") {
 		t.Errorf("the keeper ended with %v and said %q", err, said)
 	}
-	p.must(os.RemoveAll(p.dir))
+	p.must(errors.Join(os.Remove(filepath.Join(p.dir, "keeper")), os.Remove(p.dir)))
 	if said, err := p.invited(alice); err == nil || !strings.Contains(said, "no such file") {
 		t.Errorf("the keeper ended with %v and said %q", err, said)
 	}
@@ -238,7 +239,7 @@ func TestLaunchBySudo(t *testing.T) {
 // TestSweepingLeavesOthersAlone: root removes no directory of another user.
 func TestSweepingLeavesOthersAlone(t *testing.T) {
 	needRoot(t)
-	t.Setenv("TMPDIR", t.TempDir())
+	t.Setenv("TMPDIR", testdir.New(t))
 	theirs := filepath.Join(os.TempDir(), "packer-chroot-keeper-1")
 	if err := errors.Join(os.Mkdir(theirs, 0o700), os.Chown(theirs, mallory, mallory)); err != nil {
 		t.Fatal(err)

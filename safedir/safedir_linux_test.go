@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/safedir"
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // mallory is a user who is neither root nor the one who builds, and alice is the one
@@ -40,7 +41,7 @@ type stage struct {
 func newStage(t *testing.T) stage {
 	needRoot(t)
 	t.Setenv("SUDO_UID", "")
-	return stage{t, t.TempDir()}
+	return stage{t, testdir.New(t)}
 }
 
 func (s stage) must(err error) {
