@@ -6,8 +6,6 @@ import (
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-
-	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // longestAnswer is the most that is read of an answer, in bytes, when it is
@@ -18,8 +16,8 @@ const longestAnswer = 128 << 20
 // memory, in the SDK too.
 type brief struct {
 	next aws.HTTPClient
-	// heard, if not nil, is told the identity of the cloud.
-	heard *builder.Identity
+	// answered, if not nil, is called with each answer.
+	answered func(*http.Response)
 }
 
 // Do implements aws.HTTPClient.
@@ -28,8 +26,8 @@ func (b brief) Do(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.heard != nil {
-		b.heard.Note(resp.Header)
+	if b.answered != nil {
+		b.answered(resp)
 	}
 	resp.Body = &briefBody{ReadCloser: resp.Body, left: longestAnswer}
 	return resp, nil

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -40,6 +41,10 @@ type Client struct {
 	keys     *keyring
 	// cloud is the identity that EC2's answers tell, if any.
 	cloud *builder.Identity
+	// accepted says that EC2 has accepted the keys.
+	accepted *atomic.Bool
+	// regionFrom says where the region was named, for a region of the image's copies.
+	regionFrom string
 }
 
 // Dial makes a client. It finds the credentials and the region, for which it
@@ -50,7 +55,7 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{access: access, endpoint: endpoint, policy: newPolicy(firstPause, access.MaxRetries), cloud: new(builder.Identity)}
+	c := &Client{access: access, endpoint: endpoint, policy: newPolicy(firstPause, access.MaxRetries), cloud: new(builder.Identity), accepted: new(atomic.Bool)}
 	if err := c.load(ctx); err != nil {
 		return nil, err
 	}
@@ -113,11 +118,19 @@ func (c *Client) transport() aws.HTTPClient {
 	if !ok {
 		base = c.access.bounded()
 	}
-	return brief{heard: c.cloud, next: base.WithTransportOptions(func(t *http.Transport) {
+	return brief{answered: c.answered, next: base.WithTransportOptions(func(t *http.Transport) {
 		if c.access.InsecureSkipTLSVerify {
 			t.TLSClientConfig = trusting(t.TLSClientConfig)
 		}
 	})}
+}
+
+// answered takes from an answer of EC2 what all of them tell.
+func (c *Client) answered(answer *http.Response) {
+	c.cloud.Note(answer.Header)
+	if answer.StatusCode == http.StatusOK {
+		c.accepted.Store(true)
+	}
 }
 
 // bounded is an HTTP client that waits no longer than it must, for whatever the SDK

@@ -81,7 +81,23 @@ func (c *Client) decode(ctx context.Context, refusal error) error {
 		err = json.Unmarshal([]byte(aws.ToString(out.DecodedMessage)), d)
 	}
 	if err != nil {
-		return fmt.Errorf("%w; decode_authorization_messages has no effect, as it needs the permission sts:DecodeAuthorizationMessage: %w", refusal, err)
+		return fmt.Errorf("%w; decode_authorization_messages has no effect: %s: %w", refusal, undecoded(err), err)
 	}
 	return d
+}
+
+// undecoded says why there is no decoded message.
+// Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_DecodeAuthorizationMessage.html
+func undecoded(err error) string {
+	var unreadable *json.SyntaxError
+	var unsuited *json.UnmarshalTypeError
+	switch {
+	case hasCode(err, "AccessDenied", "AccessDeniedException"):
+		return "it needs the permission sts:DecodeAuthorizationMessage"
+	case hasCode(err, "InvalidAuthorizationMessageException", "InvalidAuthorizationMessage"):
+		return "the message cannot be decoded, such as one of another account"
+	case errors.As(err, &unreadable), errors.As(err, &unsuited):
+		return "STS answered what is no decoded message"
+	}
+	return "STS could not be asked"
 }

@@ -4,13 +4,18 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // Codes with which EC2 refuses a request.
@@ -79,7 +84,7 @@ func (c *Client) advice(err error) string {
 	case hasCode(err, expiredCodes...):
 		return fmt.Sprintf("access key %s has expired, or this machine's clock is wrong: check %s", c.keyID(), c.keyOrigin())
 	case hasCode(err, refusedCodes...) || statusOf(err) == http.StatusUnauthorized:
-		return fmt.Sprintf("AWS refused access key %s: check %s", c.keyID(), c.keyOrigin())
+		return c.adviceOnKeys()
 	case hasCode(err, codeNotOwner):
 		return "its owner has not shared it with this account, or only the owner may do that"
 	case hasCode(err, codeUnauthorized, "AccessDenied"):
@@ -87,6 +92,42 @@ func (c *Client) advice(err error) string {
 	default:
 		return c.adviceOnTransport(err)
 	}
+}
+
+// adviceOnKeys says why AWS may have refused the keys.
+func (c *Client) adviceOnKeys() string {
+	if c.accepted.Load() {
+		return fmt.Sprintf("AWS refused access key %s, which it accepted before: it was disabled or deleted, or its session was revoked; check %s",
+			c.keyID(), c.keyOrigin())
+	}
+	advice := fmt.Sprintf("AWS refused access key %s: check %s", c.keyID(), c.keyOrigin())
+	if !slices.Contains(enabledRegions, c.Region()) {
+		advice += fmt.Sprintf("; %s: AWS refuses all keys of an account that has not enabled it", c.regionOrigin())
+	}
+	return advice
+}
+
+// enabledRegions are the regions that every account has. AWS's later ones have to be
+// enabled.
+// Source: https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html
+var enabledRegions = []string{
+	"us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "sa-east-1",
+	"eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3",
+	"ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-southeast-1", "ap-southeast-2",
+}
+
+// regionOrigin says which region it is, and where it was named.
+func (c *Client) regionOrigin() string {
+	from := "the profile's or the metadata's region is"
+	switch c.Region() {
+	case c.access.Region:
+		from = "region is"
+	case os.Getenv("AWS_REGION"):
+		from = "AWS_REGION is"
+	case os.Getenv("AWS_DEFAULT_REGION"):
+		from = "AWS_DEFAULT_REGION is"
+	}
+	return fmt.Sprintf("%s %q", cmp.Or(c.regionFrom, from), c.Region())
 }
 
 // adviceOnDenial names the permission that is missing.
@@ -192,10 +233,34 @@ func (c *Client) adviceOnTransport(err error) string {
 	if !errors.As(err, &sending) || !errors.As(err, &request) {
 		return ""
 	}
+	if fault := builder.TLSFault(err, trust(err)); fault != "" {
+		return fmt.Sprintf("%s: %s%s", request.URL, fault, c.orEndpoint())
+	}
+	var unknown *net.DNSError
+	if errors.As(err, &unknown) && unknown.IsNotFound && c.endpoint == "" {
+		return fmt.Sprintf("there is no host %s: %s; check the region's name, and AWS_ENDPOINT_URL if it is set", unknown.Name, c.regionOrigin())
+	}
 	if c.endpoint != "" {
 		return fmt.Sprintf("no answer from %s: check custom_endpoint_ec2", request.URL)
 	}
 	return fmt.Sprintf("no answer from %s: check region %s, AWS_ENDPOINT_URL and the network", request.URL, c.Region())
+}
+
+// trust says how to accept another certificate: insecure_skip_tls_verify is for EC2 alone.
+func trust(err error) string {
+	var operation *smithy.OperationError
+	if errors.As(err, &operation) && operation.Service() == ec2.ServiceID {
+		return "name its authority in AWS_CA_BUNDLE, or set insecure_skip_tls_verify, which accepts any certificate"
+	}
+	return "name its authority in AWS_CA_BUNDLE"
+}
+
+// orEndpoint names the option of the endpoint, if that was given.
+func (c *Client) orEndpoint() string {
+	if c.endpoint == "" {
+		return ""
+	}
+	return " (custom_endpoint_ec2)"
 }
 
 // statusOf is the HTTP status of an answer, or 0 if there was none.

@@ -212,7 +212,7 @@ func TestDecodedDenial(t *testing.T) {
 		"no policy": {true, document(false), []string{plain, "user/ci may not ec2:CreateVolume on arn:aws:ec2:eu-west-1:123456789012:volume/*: no policy", "r-1"}, document(false), 1},
 		"a policy":  {true, document(true), []string{"a policy denies that explicitly"}, document(true), 1},
 		"may not be decoded": {true, "unreadable", []string{"UnauthorizedOperation", "Encoded authorization failure message: unreadable",
-			"sts:DecodeAuthorizationMessage", "do not allow ec2:CreateVolume"}, "may tell more", 1},
+			"the message cannot be decoded", "do not allow ec2:CreateVolume"}, "may tell more", 1},
 		"not asked for":         {false, document(false), []string{document(false), "decode_authorization_messages may tell more"}, "may not", 0},
 		"nothing to be decoded": {true, "", []string{plain, "do not allow ec2:CreateVolume"}, "may tell more", 0},
 	}

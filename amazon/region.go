@@ -45,7 +45,7 @@ func (c *Cloud) In(region string) bake.Cloud {
 func (c *Client) elsewhere(region string) *Client {
 	there := *c
 	there.ec2 = c.in(region)
-	there.config.Region = region
+	there.config.Region, there.regionFrom = region, "ami_regions has"
 	if !strings.Contains(c.endpoint, regionPlace) {
 		there.endpoint = ""
 	}

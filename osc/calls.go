@@ -44,7 +44,7 @@ const (
 // call makes a call under the client's policy of making calls again.
 func (o operation[Req, Resp]) call(ctx context.Context, c *Client, req Req) (*Resp, error) {
 	var got *Resp
-	err := c.retry.do(ctx, func(ctx context.Context) (err error) {
+	err := c.do(ctx, string(o), func(ctx context.Context) (err error) {
 		got, err = o.once(ctx, c, req)
 		return err
 	})

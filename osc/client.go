@@ -3,7 +3,6 @@ package osc
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -124,27 +123,6 @@ func (c *Client) readAccount(ctx context.Context) (string, error) {
 	}
 	return "", fmt.Errorf("the Outscale API at %s does not say which account the access key %s belongs to",
 		c.access.Endpoint, c.access.AccessKey)
-}
-
-// explain adds what the user can do about an error of the first call.
-func (c *Client) explain(err error) error {
-	var no *refusal
-	switch {
-	case errors.As(err, &no) && no.untimely():
-		return fmt.Errorf("the clock of this machine is %s the one of the Outscale API at %s, which refuses requests of another time: "+
-			"set it (NTP): %w", no.lag(), c.access.Endpoint, err)
-	case errors.As(err, &no) && no.locked():
-		return fmt.Errorf("the account of access key %s is locked after too many refused signatures: "+
-			"wait a minute, then check secret_key (or OSC_SECRET_KEY): %w", c.access.AccessKey, err)
-	case errors.As(err, &no) && no.badKeys():
-		return fmt.Errorf("the Outscale API at %s refuses the access key %s: check access_key and secret_key "+
-			"(or OSC_ACCESS_KEY and OSC_SECRET_KEY), and that they belong to region %s: %w",
-			c.access.Endpoint, c.access.AccessKey, c.access.Region, err)
-	case errors.As(err, &no), errors.Is(err, context.Canceled):
-		return err
-	}
-	return fmt.Errorf("cannot reach the Outscale API at %s: check custom_endpoint_oapi (or OSC_ENDPOINT_API), "+
-		"region, and the network: %w", c.access.Endpoint, err)
 }
 
 // value is what p points to, or the zero value: an answer may lack any field.

@@ -61,8 +61,11 @@ func (r *refusal) failed() bool { return r.Status == http.StatusInternalServerEr
 // conflict means that the state of a thing is against it, for now or for good.
 func (r *refusal) conflict() bool { return r.Status == http.StatusConflict }
 
-// wrongRequest means that the request, or the state that it meets, is wrong.
-func (r *refusal) wrongRequest() bool { return r.conflict() || r.Status == http.StatusBadRequest }
+// wrongRequest means that the request, or the state that it meets, is wrong. It is not if
+// the keys are.
+func (r *refusal) wrongRequest() bool {
+	return r.conflict() || r.Status == http.StatusBadRequest && !r.refusedKeys()
+}
 
 // notFound means that there is no thing of that id: the codes from 5000 to 5999
 // have this type.
@@ -72,11 +75,13 @@ func (r *refusal) notFound() bool { return r.Type == "InvalidResource" }
 // minute.
 func (r *refusal) locked() bool { return r.Code == "11" || r.Code == "13" }
 
-// badKeys means that the signature is wrong (code 1), or that there is no such
-// access key (4120, and 4000 where the API is older).
-func (r *refusal) badKeys() bool {
-	return r.Code == "1" || r.Code == "4120" || r.Code == "4000"
-}
+// refusedKeys means that the signature is wrong (code 1), or that there is no such access
+// key (4120).
+func (r *refusal) refusedKeys() bool { return r.Code == "1" || r.Code == "4120" }
+
+// badKeys is refusedKeys for the first call, of which an older API may say so with the
+// code 4000 of any wrong value.
+func (r *refusal) badKeys() bool { return r.refusedKeys() || r.Code == "4000" }
 
 // allowedSkew is how far clocks may be apart, as far as a user can tell: the API
 // allows for a little more.

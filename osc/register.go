@@ -42,7 +42,7 @@ func (c *Cloud) createImage(
 	ctx context.Context, req api.CreateImageRequest, before bool, made func(context.Context) (*api.Image, error),
 ) (api.Image, error) {
 	var img *api.Image
-	err := c.client.retry.do(ctx, func(ctx context.Context) (err error) {
+	err := c.client.do(ctx, string(createImage), func(ctx context.Context) (err error) {
 		if before {
 			if img, err = made(ctx); img != nil || err != nil {
 				return err

@@ -14,7 +14,7 @@ import (
 func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bake.SnapshotID, error) {
 	token := c.clientToken(spec.Build, tokenSnapshot, []any{spec.Volume, spec.Description})
 	var got *api.CreateSnapshotResponse
-	err := c.client.retry.do(ctx, func(ctx context.Context) (err error) {
+	err := c.client.do(ctx, string(createSnapshot), func(ctx context.Context) (err error) {
 		got, err = createSnapshot.once(ctx, c.client, api.CreateSnapshotRequest{
 			VolumeId:    optional(string(spec.Volume)),
 			Description: optional(spec.Description),
@@ -106,7 +106,7 @@ func (c *Cloud) FindSnapshots(ctx context.Context, id bake.VolumeID) ([]bake.Sna
 // DeleteSnapshot removes a snapshot. One whose image has just been removed is
 // refused for a moment, and tried again.
 func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
-	err := c.client.retry.do(ctx, func(ctx context.Context) error {
+	err := c.client.do(ctx, string(deleteSnapshot), func(ctx context.Context) error {
 		_, err := deleteSnapshot.once(ctx, c.client, api.DeleteSnapshotRequest{SnapshotId: string(id)})
 		switch {
 		case is(err, (*refusal).notFound):

@@ -130,7 +130,7 @@ func madeBy(v api.Volume, build bake.BuildID, tokens []string) bool {
 
 // DeleteVolume removes a volume.
 func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
-	err := c.client.retry.do(ctx, func(ctx context.Context) error {
+	err := c.client.do(ctx, string(deleteVolume), func(ctx context.Context) error {
 		_, err := deleteVolume.once(ctx, c.client, api.DeleteVolumeRequest{VolumeId: string(id)})
 		if is(err, (*refusal).notFound) {
 			return nil
@@ -161,7 +161,7 @@ func (c *Cloud) whyNotDeleted(ctx context.Context, id bake.VolumeID, refused err
 
 // Attach asks for a volume to be linked to the host.
 func (c *Cloud) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, device bake.DeviceName) error {
-	err := c.client.retry.do(ctx, func(ctx context.Context) error {
+	err := c.client.do(ctx, string(linkVolume), func(ctx context.Context) error {
 		_, err := linkVolume.once(ctx, c.client, api.LinkVolumeRequest{
 			VolumeId: string(id), VmId: string(host), DeviceName: string(device),
 		})
@@ -217,7 +217,7 @@ func (c *Cloud) whyNotLinked(
 
 // Detach asks for a volume to be unlinked from the host.
 func (c *Cloud) Detach(ctx context.Context, id bake.VolumeID, host bake.HostID) error {
-	err := c.client.retry.do(ctx, func(ctx context.Context) error {
+	err := c.client.do(ctx, string(unlinkVolume), func(ctx context.Context) error {
 		_, err := unlinkVolume.once(ctx, c.client, api.UnlinkVolumeRequest{VolumeId: string(id)})
 		if is(err, (*refusal).notFound) {
 			return nil
