@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -76,6 +77,22 @@ func mountsOf(device uint64) []string {
 	add(task{dir: "/proc/thread-self"}.mounts(), "")
 	for _, t := range otherNamespaces() {
 		add(t.mounts(), " in the mount namespace of "+processName(t.pid))
+	}
+	return found
+}
+
+// overlaysOver names the overlay file systems that have a directory of the root as one of
+// their layers. They use its file system, also when the root is unmounted.
+func overlaysOver(root string) []string {
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("overlay"))
+	if err != nil {
+		return nil
+	}
+	var found []string
+	for _, m := range mounts {
+		if strings.Contains(m.VFSOptions, root+"/") || strings.Contains(m.VFSOptions, root+":") || strings.Contains(m.VFSOptions+",", root+",") {
+			found = append(found, "the overlay mount on "+m.Mountpoint)
+		}
 	}
 	return found
 }

@@ -159,7 +159,7 @@ func (m *Mounted) clearPoints() error {
 	if len(m.points) == 0 {
 		return nil
 	}
-	if err := unmountInside(m.real); err != nil {
+	if err := m.unmountInside(); err != nil {
 		return err
 	}
 	m.removePoints()

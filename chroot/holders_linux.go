@@ -26,9 +26,9 @@ type holder struct {
 	fd int
 }
 
-// holders names what keeps a root in use, for an error.
-func holders(root string) []string {
-	r, err := reachOf(root)
+// holders names what keeps the root in use, for an error.
+func (m *Mounted) holders() []string {
+	r, err := m.reach()
 	if err != nil {
 		return nil
 	}
@@ -37,7 +37,11 @@ func holders(root string) []string {
 	for _, h := range r.processes() {
 		found = append(found, h.String())
 	}
-	return slices.Concat(found, loopsOn(r), swapsIn(root))
+	found = slices.Concat(found, loopsOn(r), swapsIn(m.real))
+	if len(found) == 0 {
+		found = m.suspects()
+	}
+	return found
 }
 
 // String names the process as a log or an error does.
@@ -102,7 +106,11 @@ func (m *Mounted) letGo() error {
 			return err
 		}
 	}
-	return nil
+	if err := m.unregisterFormats(); err != nil || m.probed {
+		return err
+	}
+	m.probed = true
+	return m.removeProbes(func() bool { return m.tryUnmount() == nil })
 }
 
 // detachLoop ends a loop device, now or when its last user goes.

@@ -46,6 +46,8 @@ func (k *Keeper) Leave(ctx context.Context, path string) error {
 // leave ends what runs, writes everything, and unmounts. That writing fails is
 // kept to be told, but is no reason to stay.
 func (m *Mounted) leave(ctx context.Context) error {
+	m.probed = false
+	m.unfreeze()
 	m.lost = cmp.Or(m.lost, m.witnesses.ask())
 	if m.real == "" {
 		return nil
@@ -72,25 +74,57 @@ func (m *Mounted) clear(ctx context.Context) error {
 	if err := m.keeper.patiently(ctx, func() error { return m.endAll(ctx) }); err != nil {
 		return err
 	}
+	if err := m.unregisterFormats(); err != nil {
+		return err
+	}
 	lost, err := m.sync()
 	m.lost = cmp.Or(m.lost, lost)
 	return err
 }
 
+// unfreeze thaws the root's file systems, which a provisioner may have frozen
+// (fsfreeze(8)): who writes to them sleeps in the kernel, and a frozen one keeps its disk
+// in use after it was unmounted.
+func (m *Mounted) unfreeze() {
+	const fithaw = 0xC0045878 // FITHAW of linux/fs.h
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(m.real))
+	if err != nil || m.real == "" {
+		return
+	}
+	for _, mount := range mounts {
+		if mount.Mountpoint != m.real && !(hasDisk(mount) && mount.Root == "/") {
+			continue
+		}
+		fd, err := unix.Open(mount.Mountpoint, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			continue
+		}
+		if unix.IoctlSetInt(fd, fithaw, 0) == nil {
+			m.keeper.log("thawed the file system on %s, which was frozen", mount.Mountpoint)
+		}
+		unix.Close(fd)
+	}
+}
+
 // unmount unmounts everything, and makes sure that the device is free. Somebody may
 // have come since all were ended, or hold what others have detached.
 func (m *Mounted) unmount(ctx context.Context) error {
-	err := m.clearPoints()
-	if err == nil {
-		err = unmountBelow(m.real)
-	}
-	if err == nil {
-		err = m.released()
-	}
+	err := m.tryUnmount()
 	if !errors.Is(err, unix.EBUSY) {
 		return err
 	}
 	return cmp.Or(m.endAll(ctx), m.letGo(), err)
+}
+
+func (m *Mounted) tryUnmount() error {
+	err := m.clearPoints()
+	if err == nil {
+		err = m.unmountBelow()
+	}
+	if err == nil {
+		err = m.released()
+	}
+	return err
 }
 
 func ignoreMissing(err error) error {
@@ -136,25 +170,25 @@ func (k *Keeper) patiently(ctx context.Context, try func() error) error {
 	}
 }
 
-// unmountBelow unmounts a path and everything below it, deepest first, until
+// unmountBelow unmounts the root and everything below it, deepest first, until
 // nothing is left.
-func unmountBelow(root string) error { return unmountFound(root, mountinfo.PrefixFilter(root)) }
+func (m *Mounted) unmountBelow() error { return m.unmountFound(mountinfo.PrefixFilter(m.real)) }
 
-// unmountInside unmounts everything below a path, and not what is mounted on it.
-func unmountInside(root string) error {
-	return unmountFound(root, func(m *mountinfo.Info) (skip, stop bool) {
-		return !strings.HasPrefix(m.Mountpoint, root+"/"), false
+// unmountInside unmounts everything below the root, and not the root itself.
+func (m *Mounted) unmountInside() error {
+	return m.unmountFound(func(mount *mountinfo.Info) (skip, stop bool) {
+		return !strings.HasPrefix(mount.Mountpoint, m.real+"/"), false
 	})
 }
 
 // unmountFound unmounts what a filter of the mount table leaves, until nothing is left.
-func unmountFound(root string, filter mountinfo.FilterFunc) error {
+func (m *Mounted) unmountFound(filter mountinfo.FilterFunc) error {
 	for {
 		mounts, err := mountinfo.GetMounts(filter)
 		if err != nil || len(mounts) == 0 {
 			return err
 		}
-		if err := unmountAll(root, mounts); err != nil {
+		if err := m.unmountAll(mounts); err != nil {
 			return err
 		}
 	}
@@ -162,13 +196,13 @@ func unmountFound(root string, filter mountinfo.FilterFunc) error {
 
 // unmountAll unmounts each. One that is busy keeps none of the others, but those
 // that it is in.
-func unmountAll(root string, mounts []*mountinfo.Info) error {
+func (m *Mounted) unmountAll(mounts []*mountinfo.Info) error {
 	var busy error
 	for _, mount := range deepestFirst(mounts) {
 		switch err := unix.Unmount(mount.Mountpoint, unix.UMOUNT_NOFOLLOW); {
 		case err == nil || isGone(err):
 		case errors.Is(err, unix.EBUSY):
-			busy = cmp.Or(busy, error(&busyError{mount.Mountpoint, func() []string { return holders(root) }}))
+			busy = cmp.Or(busy, error(&busyError{mount.Mountpoint, m.holders}))
 		default:
 			return &os.PathError{Op: "unmount", Path: mount.Mountpoint, Err: err}
 		}
@@ -198,7 +232,7 @@ func (m *Mounted) released() error {
 	if err := tryAlone(m.device); !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	return cmp.Or(m.unmountElsewhere(number), error(&busyError{m.device, func() []string { return mountsOf(number) }}))
+	return cmp.Or(m.unmountElsewhere(number), error(&busyError{m.device, func() []string { return append(mountsOf(number), overlaysOver(m.real)...) }}))
 }
 
 // tryAlone opens a device as its only user; the error is EBUSY if it is not.

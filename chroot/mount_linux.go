@@ -46,6 +46,10 @@ type Mounted struct {
 	leaving sync.Mutex
 	// asked says that who uses the root has been asked to end.
 	asked bool
+	// known lists what was registered in the kernel before the root was mounted; nil if
+	// that is not known. probed says that uprobes have been tried as holders.
+	known  []string
+	probed bool
 }
 
 var _ Root = (*Mounted)(nil)
@@ -95,6 +99,7 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) (err error) {
 		return err
 	}
 	m.block, _ = deviceAt(m.device) // what is no path is no block device
+	m.known = knownToKernel()
 	if err := mountDevice(m.device, m.real, kind, flags, data); err != nil {
 		return explain(err, kind)
 	}

@@ -40,7 +40,7 @@ var callReclaim = operation("reclaim", func(ctx context.Context, s served, r Roo
 
 // recordOf writes down a root that this process is going to mount.
 func recordOf(spec MountSpec) (r RootRecord, err error) {
-	r = RootRecord{Path: filepath.Clean(spec.Path), Made: missing(spec.Path), Keeper: os.Getpid()}
+	r = RootRecord{Path: filepath.Clean(spec.Path), Made: missing(spec.Path), Keeper: os.Getpid(), Known: knownToKernel()}
 	if r.Device, err = filepath.EvalSymlinks(spec.Device); err != nil {
 		return r, err
 	}
@@ -100,7 +100,7 @@ func (k *Keeper) reclaim(ctx context.Context, r RootRecord) error {
 	if err != nil {
 		return err
 	}
-	m := &Mounted{keeper: k, path: r.Path, real: there, device: r.Device, block: r.block(), made: r.Made, groups: r.groups()}
+	m := &Mounted{keeper: k, path: r.Path, real: there, device: r.Device, block: r.block(), made: r.Made, groups: r.groups(), known: r.Known}
 	if there != "" && k.at(r.Path) != nil {
 		return errors.New("it is this keeper's own")
 	}

@@ -21,4 +21,7 @@ type RootRecord struct {
 	Keeper int    `json:"keeper"`
 	Since  uint64 `json:"since"`
 	Group  string `json:"group,omitempty"`
+	// Known lists what was registered in the kernel by paths of files before the root was
+	// mounted, as entries of binfmt_misc are; nil if that is not known.
+	Known []string `json:"known"`
 }
