@@ -138,7 +138,9 @@ type box struct {
 	env        []string
 	cmd        *exec.Cmd
 	log        *bytes.Buffer
-	marker     string
+	// marker is in the environment of builds and, as its name is one that commands in
+	// a chroot get, of their commands.
+	marker string
 }
 
 // newBox starts a loopcloud that holds the source image. At the test's end it is
@@ -154,7 +156,7 @@ func newBox(t testing.TB, args ...string) *box {
 // cloud's.
 func newBoxOn(t testing.TB, dir, cloud string, args ...string) *box {
 	t.Helper()
-	b := &box{t: t, dir: dir, cloud: cloud, log: &bytes.Buffer{}, marker: "ACCEPTANCE_TEST=" + dir}
+	b := &box{t: t, dir: dir, cloud: cloud, log: &bytes.Buffer{}, marker: "PACKER_BUILD_TEST=" + dir}
 	b.loopcloud("image", "import", "--dir", b.cloud, "--name", "busybox", "--id", sourceID, programs.root)
 	b.serve(args...)
 	b.env = b.environment(b.described())

@@ -203,7 +203,7 @@ func TestSudo(t *testing.T) {
 			"pre_mount_commands":  []string{"blockdev --getsize64 {{.Device}}"},
 			"post_mount_commands": []string{"mkdir {{.MountPath}}/from-the-host"},
 		}),
-			shell("id -u > /root/uid", `printf '%s' "$ACCEPTANCE_TEST" > /root/env`, "echo '$HOME `id`' > /root/quoted"),
+			shell("id -u > /root/uid", `printf '%s' "$PACKER_BUILD_TEST" > /root/env`, "echo '$HOME `id`' > /root/quoted"),
 			map[string]any{"type": "file", "source": up, "destination": "/root/up"},
 			map[string]any{"type": "file", "source": filepath.Dir(filepath.Dir(tree)), "destination": "/root"},
 			map[string]any{"type": "file", "direction": "download", "source": "/root/uid", "destination": down},
@@ -217,7 +217,7 @@ func TestSudo(t *testing.T) {
 		disk := b.disk(b.made().ID)
 		for path, want := range map[string]string{
 			"/root/uid": "0\n", "/root/up": "uploaded\n", "/root/quoted": "$HOME `id`\n", "/root/tree/sub/file": "in a directory\n",
-			"/root/env": strings.TrimPrefix(b.marker, "ACCEPTANCE_TEST="),
+			"/root/env": strings.TrimPrefix(b.marker, "PACKER_BUILD_TEST="),
 		} {
 			if got := b.content(disk, path); got != want {
 				t.Errorf("%s holds %q, want %q", path, got, want)

@@ -172,7 +172,7 @@ const (
 type guest struct{ *box }
 
 func newGuest(t *testing.T) *guest {
-	b := &box{t: t, dir: guestDir, cloud: filepath.Join(guestDir, "cloud"), log: &bytes.Buffer{}, marker: "ACCEPTANCE_TEST=" + guestDir}
+	b := &box{t: t, dir: guestDir, cloud: filepath.Join(guestDir, "cloud"), log: &bytes.Buffer{}, marker: "PACKER_BUILD_TEST=" + guestDir}
 	b.serve("--listen", "127.0.0.1:4600") // the same after a boot: journals are of an endpoint
 	b.env = append(b.environment(b.endpoint), "TMPDIR=/tmp", "PACKER_CHROOT_STATE_DIR=", "PACKER_CHROOT_LOCK_DIR=")
 	t.Cleanup(b.stop)

@@ -78,6 +78,7 @@ func (b *build) mount(ctx context.Context, a attachment, device DevicePath) (pla
 	if err != nil {
 		return place{}, err
 	}
+	spec.PassEnvironment = b.plan.PassEnvironment
 	b.report.Step("Mounting %s on %s", spec.Device, spec.Path)
 	root, err := b.machine.Record(ctx, spec)
 	if err != nil {
@@ -165,11 +166,11 @@ func (b *build) furnish(ctx context.Context, root place) error {
 	return b.done(ctx, "furnish root")
 }
 
-// mountBelow makes one of the further mounts. An optional one of a type that the
-// kernel does not have is done without.
+// mountBelow makes one of the further mounts. The build goes without an optional one
+// if the kernel does not have its type, or there is no directory to mount it on.
 func (b *build) mountBelow(ctx context.Context, root place, mount chroot.ExtraMount) error {
 	err := root.MountBelow(ctx, mount)
-	if mount.Optional && errors.Is(err, chroot.ErrNoFileSystem) {
+	if mount.Optional && (errors.Is(err, chroot.ErrNoFileSystem) || errors.Is(err, chroot.ErrNoMountPoint)) {
 		b.report.Warn("going on without %s: %v", mount.Target, err)
 		return nil
 	}

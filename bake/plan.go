@@ -64,6 +64,9 @@ type Plan struct {
 	MountBoot bool
 	// Mounts are made below the root, in order.
 	Mounts []chroot.ExtraMount
+	// PassEnvironment names environment variables that commands in the root get besides
+	// the usual ones.
+	PassEnvironment []string
 	// CopyFiles are copied from the host to the same path in the root.
 	CopyFiles []string
 	// BlockServices keeps what provisioning runs in the root from starting services.

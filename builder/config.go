@@ -38,6 +38,15 @@ type Config struct {
 	// its user run the plugin, and does so without a password in unattended builds.
 	// No shell of the host sees a provisioner's command. Defaults to `{{.Command}}`.
 	CommandWrapper string `mapstructure:"command_wrapper"`
+	// Names of environment variables that Packer was started with and that commands in
+	// the chroot get too, such as `["DEBIAN_FRONTEND"]`. Without it they get proxies
+	// (`http_proxy`, `https_proxy`, `ftp_proxy`, `all_proxy` and `no_proxy`, in lower or
+	// upper case), `TERM`, `TZ`, `LANG`, `LANGUAGE`, `LC_*`, `PACKER_BUILD_*`,
+	// `PACKER_HTTP_*`, and variables that `command_wrapper` sets by name. A variable
+	// that is not set, is not set in the chroot either. `PATH`, `HOME`, `USER`,
+	// `LOGNAME` and `SHELL` are root's own, unless they are listed here. Anything but
+	// the name of a variable is refused.
+	PassEnvironment []string `mapstructure:"pass_environment"`
 	// Files of the host that are copied to the same path of the image before it is
 	// provisioned; each takes the place of what the image has there until
 	// provisioning is over. Defaults to `["/etc/resolv.conf"]`, so that names
@@ -203,6 +212,7 @@ func (c *Config) Prepare(kind Kind) []error {
 	errs = append(errs, c.checkTemplates()...)
 	errs = append(errs, c.checkMounts()...)
 	errs = append(errs, c.checkFiles()...)
+	errs = append(errs, c.checkEnvironment()...)
 	errs = append(errs, c.checkVolume(kind.VolumeTypes)...)
 	errs = append(errs, c.checkSharing()...)
 	var err error
@@ -264,26 +274,29 @@ func (c *Config) checkMounts() []error {
 	return errs
 }
 
-// defaultMounts are chroot_mounts when the user gives none. A kernel may well
-// lack binfmt_misc; the image does not need it.
-var defaultMounts = []chroot.ExtraMount{
-	{Type: "proc", Source: "proc", Target: "/proc"},
-	{Type: "sysfs", Source: "sysfs", Target: "/sys"},
-	{Type: "bind", Source: "/dev", Target: "/dev"},
-	{Type: "devpts", Source: "devpts", Target: "/dev/pts"},
-	{Type: "binfmt_misc", Source: "binfmt_misc", Target: "/proc/sys/fs/binfmt_misc", Optional: true},
-}
-
 // mounts are chroot_mounts as the chroot takes them.
 func (c *Config) mounts() []chroot.ExtraMount {
 	if c.ChrootMounts == nil {
-		return slices.Clone(defaultMounts)
+		return chroot.DefaultMounts()
 	}
 	mounts := make([]chroot.ExtraMount, 0, len(c.ChrootMounts))
 	for _, m := range c.ChrootMounts {
 		mounts = append(mounts, chroot.ExtraMount{Type: m[0], Source: m[1], Target: m[2], Temporary: true})
 	}
 	return mounts
+}
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+func (c *Config) checkEnvironment() []error {
+	var errs []error
+	for i, name := range c.PassEnvironment {
+		if !variableName.MatchString(name) {
+			errs = append(errs, fmt.Errorf("%s is %q, but must be the name of an environment variable, such as DEBIAN_FRONTEND",
+				entry("pass_environment", i), name))
+		}
+	}
+	return errs
 }
 
 func (c *Config) checkFiles() []error {

@@ -147,9 +147,12 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		MountBoot:    !c.MountBoot.False(),
 		Mounts:       c.mounts(),
 		CopyFiles:    c.CopyFiles,
-		PreMount:     c.renderPreMount,
-		PostMount:    c.renderPostMount,
-		PreUnmount:   c.renderPreUnmount,
+
+		PassEnvironment: c.PassEnvironment,
+
+		PreMount:   c.renderPreMount,
+		PostMount:  c.renderPostMount,
+		PreUnmount: c.renderPreUnmount,
 
 		RootThroughput: r.RootThroughput,
 		Replace:        c.ForceDeregister || r.Packer.PackerForce,

@@ -31,7 +31,7 @@ func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
 	t.Setenv("PACKER_CHROOT_LOCK_DIR", "")
 	plan := planOf(t, job(t, map[string]any{
 		"name": "web", "device_path": "/dev/sdg", "mount_partition": 2, "nvme_device_path": "/dev/nvme1n1p", "mount_options": []any{"ro"},
-		"copy_files": []any{"/etc/hosts"}, "chroot_mounts": []any{[]any{"bind", "/srv", "/srv"}},
+		"copy_files": []any{"/etc/hosts"}, "pass_environment": []any{"DEBIAN_FRONTEND"}, "chroot_mounts": []any{[]any{"bind", "/srv", "/srv"}},
 		"root_volume_size": 7, "root_volume_type": "io1",
 	}))
 	if plan.ImageName != "web" || plan.Device != "/dev/sdg" || plan.Partition != "2" || plan.NVMePath != "/dev/nvme1n1p" || plan.RootSizeGiB != 7 || plan.RootType != "io1" || plan.FromScratch {
@@ -39,6 +39,7 @@ func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
 	}
 	equal(t, "mount options", plan.MountOptions, []string{"ro"})
 	equal(t, "copied files", plan.CopyFiles, []string{"/etc/hosts"})
+	equal(t, "passed variables", plan.PassEnvironment, []string{"DEBIAN_FRONTEND"})
 	equal(t, "mounts", plan.Mounts, []chroot.ExtraMount{{Type: "bind", Source: "/srv", Target: "/srv", Temporary: true}})
 	if !plan.MountBoot || planOf(t, job(t, map[string]any{"mount_boot": false})).MountBoot {
 		t.Error("/boot is to be mounted unless mount_boot is false")
@@ -89,8 +90,8 @@ func TestDefaultMounts(t *testing.T) {
 			optional = append(optional, m.Target)
 		}
 	}
-	equal(t, "mounts", targets, []string{"proc /proc", "sysfs /sys", "bind /dev", "devpts /dev/pts", "binfmt_misc /proc/sys/fs/binfmt_misc"})
-	equal(t, "mounts that can be missing", optional, []string{"/proc/sys/fs/binfmt_misc"})
+	equal(t, "mounts", targets, []string{"proc /proc", "sysfs /sys", "bind /dev", "devpts /dev/pts", "tmpfs /dev/shm", "binfmt_misc /proc/sys/fs/binfmt_misc"})
+	equal(t, "mounts that can be missing", optional, []string{"/dev/pts", "/dev/shm", "/proc/sys/fs/binfmt_misc"})
 }
 
 func TestBuildsHaveIDsOfTheirOwn(t *testing.T) {

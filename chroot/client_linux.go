@@ -163,6 +163,7 @@ func (c *Client) Mount(ctx context.Context, spec MountSpec) (*Remote, error) {
 	c.mu.Lock()
 	c.roots[r.path] = r
 	c.mu.Unlock()
+	spec.PassEnvironment = slices.Concat(spec.PassEnvironment, c.setByWrapper())
 	block, err := callMount.on(ctx, s, spec)
 	if err != nil {
 		if !s.isLost() { // else nobody has undone what there was of it
@@ -174,6 +175,15 @@ func (c *Client) Mount(ctx context.Context, spec MountSpec) (*Remote, error) {
 	defer c.mu.Unlock()
 	r.block = block
 	return r, nil
+}
+
+// setByWrapper returns the names of the variables that the user's wrapper sets.
+func (c *Client) setByWrapper() []string {
+	line, err := c.wrap("")
+	if err != nil {
+		return nil // it was good enough to start the keeper
+	}
+	return assigned(line)
 }
 
 // missing are the directories that have to be made for a path, outermost first.

@@ -11,16 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bind is the type of an extra mount that shows a directory of the host.
-const bind = "bind"
-
 // MountBelow mounts a further file system inside the root. The target is found as
 // in the chroot, so that no link of the image leads the mount elsewhere, and is
 // made where it is missing. Leave unmounts it. The error wraps ErrNoFileSystem
 // when the kernel does not have the type.
 //
 // A bind mount shows the one file system that its source is on, as mount --bind
-// does, and what is mounted on it later stays in the root.
+// does, and what is mounted on it later stays in the root. Its options are flags of
+// the mount, such as ro; those of the source's mount stay in force.
 func (m *Mounted) MountBelow(_ context.Context, extra ExtraMount) error {
 	if err := m.mountBelow(extra); err != nil {
 		return fmt.Errorf("cannot mount %s %s on %s in %s: %w", extra.Type, extra.Source, extra.Target, m.path, err)
@@ -50,13 +48,19 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 	if err != nil {
 		return err
 	}
-	kind := extra.Type
-	if kind == bind {
-		kind, flags = "", flags|unix.MS_BIND
+	if extra.Type == bind {
+		err = unix.Mount(extra.Source, procPath(target), "", unix.MS_BIND, "")
+	} else {
+		err = mountDevice(extra.Source, procPath(target), extra.Type, flags, data)
 	}
-	if err := mountDevice(extra.Source, procPath(target), kind, flags, data); err != nil {
+	if err != nil {
 		return explain(err, extra.Type)
 	}
+	return m.settle(in, extra, flags)
+}
+
+// settle sets the propagation of a new mount and, on a bind mount, the flags.
+func (m *Mounted) settle(in *inside, extra ExtraMount, flags uintptr) error {
 	// The open target lies below the mount; the path leads onto it.
 	top, err := in.open(extra.Target, unix.O_PATH, 0)
 	if err != nil {
@@ -66,10 +70,26 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 	if err := unix.Mount("", procPath(top), "", unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	if extra.Type != bind {
-		m.witnesses.call(procPath(top), top.Name())
+	if extra.Type == bind {
+		return restrict(top, flags)
 	}
+	m.witnesses.call(procPath(top), top.Name())
 	return nil
+}
+
+// restrict adds flags to a bind mount, which mount(2) ignores when it is created. A
+// remount replaces all flags, so those that it has from its source are repeated.
+func restrict(mount *os.File, flags uintptr) error {
+	if flags == 0 {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(mount.Fd()), &st); err != nil {
+		return err
+	}
+	// statfs(2) and mount(2) have the same numbers for these.
+	const kept = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	return unix.Mount("", procPath(mount), "", unix.MS_REMOUNT|unix.MS_BIND|flags|uintptr(st.Flags)&kept, "")
 }
 
 // isMountPoint tells whether something is mounted there. Kernels before 5.8 do not
@@ -127,6 +147,9 @@ func (m *Mounted) mountPoint(in *inside, extra ExtraMount, onto os.FileMode) (*o
 		m.pointsMu.Lock()
 		m.points = append(m.points, created...)
 		m.pointsMu.Unlock()
+	}
+	if errors.Is(err, unix.EROFS) {
+		err = fmt.Errorf("%w: %w", ErrNoMountPoint, err)
 	}
 	if err != nil {
 		return nil, err

@@ -117,6 +117,7 @@ func (k *Keeper) forget(m *Mounted) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.roots, m.path)
+	m.namespaces.close()
 }
 
 // at is the root that this keeper mounted at a path, or nil.

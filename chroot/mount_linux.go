@@ -37,8 +37,11 @@ type Mounted struct {
 	uploads  uploads
 	// groups are those of commands that have ended and left something behind.
 	groups []*group
-	// env is added to the environment of commands.
-	env []string
+	// env is added to the environment of commands, and pass names variables of the
+	// keeper's environment that they get besides the usual ones.
+	env, pass []string
+	// namespaces are those that commands run in.
+	namespaces *namespaces
 	// witnesses know what could not be written, and lost is what they, and others, told.
 	witnesses witnesses
 	lost      error
@@ -82,11 +85,12 @@ func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 	if err := CheckMountParents(spec.Path); err != nil {
 		return nil, err
 	}
-	m := &Mounted{keeper: k, path: filepath.Clean(spec.Path), device: spec.Device}
+	m := &Mounted{keeper: k, path: filepath.Clean(spec.Path), device: spec.Device, pass: spec.PassEnvironment}
 	k.keep(m)
 	if err := m.attach(kind, flags, data); err != nil {
 		return nil, errors.Join(err, k.Leave(context.WithoutCancel(ctx), m.path))
 	}
+	m.namespaces = newNamespaces(k.log)
 	return m, nil
 }
 

@@ -34,6 +34,8 @@ type process struct {
 	// in one, otherwise is what kills.
 	group     *group
 	otherwise func()
+	// within are the namespaces to start it in; nil means this process's own.
+	within *namespaces
 }
 
 // run runs the process and answers its exit status, which is 128+n after signal n,
@@ -49,7 +51,7 @@ func (p *process) run(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	err = p.start()
+	err = p.within.do(p.start)
 	pipes.started()
 	if err == nil {
 		err = p.wait(ctx)

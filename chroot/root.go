@@ -69,8 +69,8 @@ type ExtraMount struct {
 	// Leave removes it if it is empty, unless it is one of the standard top-level
 	// directories, such as /proc, which an image needs in order to boot.
 	Temporary bool
-	// Optional says that a build can do without it where the kernel does not have
-	// the file system's type.
+	// Optional reports whether a build can go without it, if the kernel does not have
+	// the file system's type or there is no directory to mount it on.
 	Optional bool
 }
 
@@ -85,10 +85,17 @@ type MountSpec struct {
 	Type string
 	// Options are as in mount -o, several in one string allowed.
 	Options []string
+	// PassEnvironment names environment variables of the plugin that commands in the
+	// root get besides the usual ones.
+	PassEnvironment []string
 }
 
 // ErrNoFileSystem is wrapped when the kernel does not have a file system's type.
 var ErrNoFileSystem = errors.New("the kernel does not have this type of file system")
+
+// ErrNoMountPoint is wrapped if the directory to mount on is missing and cannot be
+// created, because it would be in a file system that is mounted read-only.
+var ErrNoMountPoint = errors.New("there is no directory to mount it on, and none can be created there")
 
 // ErrNotWritten is wrapped when a root was left, and not everything in it could be
 // written to its disk.

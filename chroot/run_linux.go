@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"syscall"
 )
@@ -15,14 +14,15 @@ import (
 // its provisioners'.
 const shell = "/bin/sh"
 
-// Run implements Root. The command has the environment of the keeper, as far as it
-// makes sense in an image: see environment. What a signal ended is told on Stderr.
-// Streams that are files are the command's own; others are pumped through pipes.
+// Run implements Root. The command gets the part of the keeper's environment that
+// environment selects, and runs in the root's namespaces. A signal that ended it is
+// reported on Stderr. Streams that are files are the command's own; others are pumped
+// through pipes.
 func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
 	if err := m.supplyNames(ctx); err != nil {
 		return 0, err
 	}
-	p := process{cmd: m.command(c.Line), stdin: c.Stdin, stdout: c.Stdout, stderr: c.Stderr}
+	p := process{cmd: m.command(c.Line), stdin: c.Stdin, stdout: c.Stdout, stderr: c.Stderr, within: m.namespaces}
 	p.otherwise = func() { killInside(m.real) }
 	p.kill = p.otherwise
 	if group, err := m.keeper.newGroup(); err == nil {
@@ -39,7 +39,7 @@ func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
 // command is a shell of the image.
 func (m *Mounted) command(line string) *exec.Cmd {
 	return &exec.Cmd{
-		Path: shell, Args: []string{shell, "-c", line}, Dir: "/", Env: append(environment(m.keeper.environ()), m.env...),
+		Path: shell, Args: []string{shell, "-c", line}, Dir: "/", Env: append(environment(m.keeper.environ(), m.pass), m.env...),
 		SysProcAttr: &syscall.SysProcAttr{Chroot: m.real},
 	}
 }
@@ -125,24 +125,4 @@ func (w *lineWriter) tell(line []byte) {
 	if w.out != nil {
 		w.out(strings.TrimRight(string(line), "\r"))
 	}
-}
-
-// environment is what a command in an image gets of a process's environment:
-// everything, such as proxies and what the user exported, but not what speaks of
-// the host's files or of who runs Packer there.
-func environment(of []string) []string {
-	env := slices.DeleteFunc(slices.Clone(of), func(entry string) bool {
-		name, _, _ := strings.Cut(entry, "=")
-		return strings.HasPrefix(name, "LD_") || slices.Contains(hostOnly, name)
-	})
-	env = append(env, "HOME=/root", "USER=root", "LOGNAME=root", "SHELL="+shell)
-	if !slices.ContainsFunc(env, func(entry string) bool { return strings.HasPrefix(entry, "PATH=") }) {
-		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-	}
-	return env
-}
-
-var hostOnly = []string{
-	"HOME", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "TMPDIR", "MAIL",
-	"XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "SSH_AUTH_SOCK",
 }

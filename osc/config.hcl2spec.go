@@ -32,6 +32,7 @@ type FlatConfig struct {
 	SkipRegionValidation   *bool                   `mapstructure:"skip_region_validation" cty:"skip_region_validation" hcl:"skip_region_validation"`
 	ChrootMounts           [][]string              `mapstructure:"chroot_mounts" cty:"chroot_mounts" hcl:"chroot_mounts"`
 	CommandWrapper         *string                 `mapstructure:"command_wrapper" cty:"command_wrapper" hcl:"command_wrapper"`
+	PassEnvironment        []string                `mapstructure:"pass_environment" cty:"pass_environment" hcl:"pass_environment"`
 	CopyFiles              []string                `mapstructure:"copy_files" cty:"copy_files" hcl:"copy_files"`
 	DevicePath             *string                 `mapstructure:"device_path" cty:"device_path" hcl:"device_path"`
 	MountPath              *string                 `mapstructure:"mount_path" cty:"mount_path" hcl:"mount_path"`
@@ -109,6 +110,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"skip_region_validation":     &hcldec.AttrSpec{Name: "skip_region_validation", Type: cty.Bool, Required: false},
 		"chroot_mounts":              &hcldec.AttrSpec{Name: "chroot_mounts", Type: cty.List(cty.List(cty.String)), Required: false},
 		"command_wrapper":            &hcldec.AttrSpec{Name: "command_wrapper", Type: cty.String, Required: false},
+		"pass_environment":           &hcldec.AttrSpec{Name: "pass_environment", Type: cty.List(cty.String), Required: false},
 		"copy_files":                 &hcldec.AttrSpec{Name: "copy_files", Type: cty.List(cty.String), Required: false},
 		"device_path":                &hcldec.AttrSpec{Name: "device_path", Type: cty.String, Required: false},
 		"mount_path":                 &hcldec.AttrSpec{Name: "mount_path", Type: cty.String, Required: false},

@@ -1,0 +1,79 @@
+package acceptance
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestWhatTheHostShares does to the host what a provisioner can by way of the default
+// mounts, the environment, and the host's name. docs/design.md has the list.
+func TestWhatTheHostShares(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		b.env = append(b.env, "http_proxy=http://proxy.invalid:3128", "PASSED=by name", "HOSTNAME=host", "BASH_ENV=/x", "APT_CONFIG=/x", "PYTHONHOME=/x")
+		before, err := os.Hostname()
+		b.must(err)
+		probe := filepath.Base(b.dir) // in /dev and /dev/shm of the host nothing else has this name
+		for _, dir := range []string{"/dev", "/dev/shm"} {
+			path := filepath.Join(dir, probe)
+			t.Cleanup(func() {
+				if err := os.Remove(path); err == nil {
+					t.Errorf("the build made %s on the host", path)
+				}
+			})
+		}
+		source := b.source(layout{
+			script: "label: dos\n1: start=1MiB, size=100MiB, type=83\n2: start=120MiB, size=16MiB, type=82\n", parts: []part{rootOf(1, 100, ext4)},
+		})
+		b.build(b.template(f.basic(map[string]any{"source_PREFIX": source, "pass_environment": []string{"PASSED"}}),
+			shell(
+				"env > /root/env", "awk '$2 ~ \"^/dev\"' /proc/mounts > /root/mounts",
+				"! touch /dev/"+probe, "! mknod /dev/"+probe+" c 1 3", "! chmod 600 /dev/null", "echo x > /dev/null",
+				"echo 'app:x:1234:1234::/:/bin/sh' >> /etc/passwd", "su app -c 'echo x > /dev/shm/"+probe+"'",
+				"mkswap {{build `Device`}}2", "hostname of-the-image",
+			),
+			shell("hostname > /root/hostname", "cat /dev/shm/"+probe+" > /root/shm"),
+			map[string]any{"type": "shell-local", "inline": []string{"hostname > " + b.dir + "/hostname"}},
+		))
+		raw, root := b.disk(b.latest().ID), rootOf(1, 100, nil)
+		env := "\n" + b.inPart(raw, root, "root/env")
+		for _, entry := range []string{"http_proxy=http://proxy.invalid:3128", "PASSED=by name", "HOME=/root", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"} {
+			if !strings.Contains(env, "\n"+entry+"\n") {
+				t.Errorf("%s is missing in the environment%s", entry, env)
+			}
+		}
+		for _, name := range []string{"AWS_", "OSC_", "HOSTNAME", "BASH_ENV", "APT_CONFIG", "PYTHONHOME", "PACKER_PLUGIN", "TMPDIR", secret} {
+			if strings.Contains(env, name) {
+				t.Errorf("%s is in the environment%s", name, env)
+			}
+		}
+		if mounts := b.inPart(raw, root, "root/mounts"); !strings.Contains(mounts, " /dev devtmpfs ro,") || !strings.Contains(mounts, "tmpfs /dev/shm tmpfs rw,nosuid,nodev,") {
+			t.Errorf("mounted is\n%s", mounts)
+		}
+		if got := b.inPart(raw, root, "root/hostname") + b.inPart(raw, root, "root/shm"); got != "of-the-image\nx\n" {
+			t.Errorf("the second provisioner found %q", got)
+		}
+		if after, err := os.Hostname(); read(b.dir+"/hostname") != before+"\n" || after != before || err != nil {
+			t.Errorf("the host is named %q, and was %q", after, before)
+		}
+		b.onHost("dd if=%s of=%s.swap bs=1M skip=120 count=16 status=none", raw, raw)
+		if kind := b.onHost("blkid -p -o value -s TYPE %s.swap", raw); kind != "swap" {
+			t.Errorf("the second partition holds %q", kind)
+		}
+	})
+}
+
+// TestOwnChrootMountsAreAsWritten: who lists the mounts gets those, and a /dev that can
+// be written to.
+func TestOwnChrootMountsAreAsWritten(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		b.build(b.template(f.basic(map[string]any{"chroot_mounts": [][]string{{"proc", "proc", "/proc"}, {"bind", "/dev", "/dev"}}}),
+			shell("awk '$2 ~ \"^/dev\" { print $1, $2, substr($4, 1, 3) }' /proc/mounts > /root/mounts")))
+		if got := b.content(b.disk(b.made().ID), "/root/mounts"); got != "devtmpfs /dev rw,\n" {
+			t.Errorf("mounted is\n%s", got)
+		}
+	})
+}

@@ -1,0 +1,87 @@
+package chroot
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// This file lists what commands in a chroot share with the host, together with
+// namespaces_linux.go. docs/design.md, "What the host shares with the chroot", gives
+// the reasons.
+
+// DefaultMounts returns the file systems that are mounted below a root if the user
+// lists none.
+//
+// /dev is the host's own, so that every disk of the build is there, but it is mounted
+// read-only: devices can be read and written, and no node can be created, changed or
+// removed. /dev/pts and /dev/shm belong to the root. gid 5 is the group tty wherever
+// glibc is used. A kernel may lack binfmt_misc; the image does not need it.
+func DefaultMounts() []ExtraMount {
+	return []ExtraMount{
+		{Type: "proc", Source: "proc", Target: "/proc"},
+		{Type: "sysfs", Source: "sysfs", Target: "/sys"},
+		{Type: bind, Source: "/dev", Target: "/dev", Options: []string{"ro"}},
+		{Type: "devpts", Source: "devpts", Target: "/dev/pts", Optional: true,
+			Options: []string{"nosuid,noexec,newinstance,gid=5,mode=620,ptmxmode=666"}},
+		{Type: "tmpfs", Source: "tmpfs", Target: "/dev/shm", Optional: true, Options: []string{"nosuid,nodev,mode=1777"}},
+		{Type: "binfmt_misc", Source: "binfmt_misc", Target: "/proc/sys/fs/binfmt_misc", Optional: true},
+	}
+}
+
+// bind is the type of an extra mount that shows a directory of the host.
+const bind = "bind"
+
+// ownVariables are those that every command in a root has, whatever the host has.
+var ownVariables = []string{
+	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh",
+}
+
+// sharedVariables are those of the host that every command in a root gets, and
+// sharedPrefixes begin the names of others. curl(1) and others read the proxies in
+// lower case, many programs in upper case.
+var (
+	sharedVariables = []string{
+		"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy",
+		"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY",
+		"TERM", "TZ", "LANG", "LANGUAGE",
+	}
+	sharedPrefixes = []string{"LC_", "PACKER_BUILD_", "PACKER_HTTP_"}
+)
+
+// environment returns the environment of a command in a root: the root's own
+// variables, and those of the host that are shared, or that the user lists.
+func environment(host, listed []string) []string {
+	env := slices.Clone(ownVariables)
+	for _, entry := range host {
+		name, _, _ := strings.Cut(entry, "=")
+		if isShared(name) || slices.Contains(listed, name) {
+			env = append(env, entry)
+		}
+	}
+	return env
+}
+
+func isShared(name string) bool {
+	return slices.Contains(sharedVariables, name) ||
+		slices.ContainsFunc(sharedPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+}
+
+// assignment is a variable that a shell command sets: for itself, or by env(1) or sudo(8).
+var assignment = regexp.MustCompile(`(?:^|[\s;&|('"])([A-Za-z_][A-Za-z0-9_]*)=`)
+
+// assigned returns the names of the variables that a command_wrapper sets. Those that
+// concern only the host are left out: where it looks for programs and libraries, and
+// who runs them.
+func assigned(wrapper string) []string {
+	var names []string
+	for _, match := range assignment.FindAllStringSubmatch(wrapper, -1) {
+		name := match[1]
+		own := slices.ContainsFunc(ownVariables, func(entry string) bool { return strings.HasPrefix(entry, name+"=") })
+		if !own && !strings.HasPrefix(name, "LD_") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
