@@ -13,7 +13,7 @@ import (
 // Linux, and, wrapping chroot.ErrNotRoot, where root's rights cannot be had. What
 // needs them is done by a keeper, which ends with Close or with this process.
 func NewMachine(ctx context.Context, o Options) (Machine, error) {
-	keeper, err := chroot.Launch(ctx, chroot.Options{Wrapper: o.Wrapper, Log: o.Log})
+	keeper, err := chroot.Launch(ctx, chroot.Options{Wrapper: o.Wrapper, Log: o.Log, Patience: o.Patience})
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package bake
 
 import (
 	"context"
+	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
@@ -14,6 +15,9 @@ type Options struct {
 	Wrapper func(command string) (string, error)
 	// Log is told what ends when a root is left; nil tells nobody.
 	Log func(format string, args ...any)
+	// Patience is how long the keeper of a killed build may take to leave its root; 0
+	// means a little more than a minute.
+	Patience time.Duration
 }
 
 // A Machine does the local acts of a build: those that need the host's kernel,

@@ -63,7 +63,11 @@ func (h Host) orThis(log func(format string, args ...any)) Host {
 	h.GOOS = cmp.Or(h.GOOS, runtime.GOOS)
 	if h.Machine == nil {
 		h.Machine = func(ctx context.Context, wrapper func(string) (string, error)) (bake.Machine, error) {
-			return bake.NewMachine(ctx, bake.Options{Wrapper: wrapper, Log: log})
+			limit, err := patience()
+			if err != nil {
+				return nil, err
+			}
+			return bake.NewMachine(ctx, bake.Options{Wrapper: wrapper, Log: log, Patience: limit})
 		}
 	}
 	if h.Bake == nil {

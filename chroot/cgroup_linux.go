@@ -90,8 +90,11 @@ func groupsIn(parent, prefix string) []*group {
 
 // ownGroup is the directory of the group that this process is in. The hierarchy
 // can be mounted anywhere, and from any place of it on.
-func ownGroup() (string, error) {
-	own, err := os.ReadFile("/proc/self/cgroup")
+func ownGroup() (string, error) { return groupOf(os.Getpid()) }
+
+// groupOf is the directory of the group that a process is in.
+func groupOf(pid int) (string, error) {
+	own, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return "", err
 	}
@@ -179,8 +182,11 @@ func (g *group) dirs() []string {
 func (g *group) populated() bool { return g.event("populated") }
 
 // event reports whether a state of the group is on.
-func (g *group) event(name string) bool {
-	events, err := os.Open(filepath.Join(g.dir.Name(), "cgroup.events"))
+func (g *group) event(name string) bool { return groupEvent(g.dir.Name(), name) }
+
+// groupEvent reports whether a state of the group with a directory is on.
+func groupEvent(dir, name string) bool {
+	events, err := os.Open(filepath.Join(dir, "cgroup.events"))
 	if err != nil {
 		return false
 	}

@@ -115,3 +115,14 @@ func stateOf(t *testing.T, pid int) string {
 	_, rest, _ := strings.Cut(read(t, "/proc/"+strconv.Itoa(pid)+"/stat"), ") ")
 	return rest[:1]
 }
+
+// startTime is when a process was started, as proc_pid_stat(5) has it.
+func startTime(t *testing.T, pid int) uint64 {
+	t.Helper()
+	_, rest, _ := strings.Cut(read(t, "/proc/"+strconv.Itoa(pid)+"/stat"), ") ")
+	start, err := strconv.ParseUint(strings.Fields(rest)[19], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start
+}

@@ -33,6 +33,9 @@ type Options struct {
 	// Grace is how long what Leave asks to end may take, before it is killed; 0 means
 	// two seconds.
 	Grace time.Duration
+	// Patience is how long the keeper of a killed build may take to leave its root before
+	// Reclaim gives up; 0 means a little more than a keeper tries to.
+	Patience time.Duration
 	// Log is told what Leave ends, and how; nil tells nobody.
 	Log func(format string, args ...any)
 	// UID answers the effective user; nil means this process's.
@@ -44,9 +47,10 @@ type Options struct {
 // its own, which a Client speaks to.
 type Keeper struct {
 	hostCommands
-	busy  time.Duration
-	grace time.Duration
-	log   func(format string, args ...any)
+	busy     time.Duration
+	grace    time.Duration
+	patience time.Duration
+	log      func(format string, args ...any)
 	// environ is what commands get their environment from.
 	environ func() []string
 	// newGroup makes a group for a command.
@@ -74,7 +78,7 @@ func Start(o Options) (*Keeper, error) {
 		return nil, err
 	}
 	return &Keeper{
-		hostCommands: hostCommands{wrapper}, busy: o.Busy, grace: o.Grace, log: o.Log,
+		hostCommands: hostCommands{wrapper}, busy: o.Busy, grace: o.Grace, patience: o.Patience, log: o.Log,
 		environ: os.Environ, newGroup: newGroup, family: ancestors(), roots: map[string]*Mounted{},
 	}, nil
 }

@@ -33,8 +33,8 @@ const socketName = "keeper"
 type greeting struct {
 	// Env is the plugin's environment: wrappers such as sudo do not pass it on.
 	Env []string
-	// Busy and Grace are as in Options.
-	Busy, Grace time.Duration
+	// Busy, Grace and Patience are as in Options.
+	Busy, Grace, Patience time.Duration
 }
 
 // launcher starts keepers.
@@ -224,7 +224,7 @@ func (l launcher) greet(conn *net.UnixConn, inv invitation) (*session, error) {
 		return nil, fmt.Errorf("%w, and this command_wrapper gives the rights of user %d", ErrNotRoot, peer.Uid)
 	}
 	s.pid = int(peer.Pid)
-	body, err := pack(greeting{Env: os.Environ(), Busy: l.options.Busy, Grace: l.options.Grace})
+	body, err := pack(greeting{Env: os.Environ(), Busy: l.options.Busy, Grace: l.options.Grace, Patience: l.options.Patience})
 	if err != nil {
 		return nil, err
 	}

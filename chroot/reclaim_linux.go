@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -93,7 +92,7 @@ func (k *Keeper) reclaim(ctx context.Context, r RootRecord) error {
 		removeDirs(r.Made)
 		return nil
 	}
-	if err := r.keeperEnded(ctx); err != nil {
+	if err := k.keeperEnded(ctx, r); err != nil {
 		return err
 	}
 	there, err := r.mounted()
@@ -111,23 +110,6 @@ func (k *Keeper) reclaim(ctx context.Context, r RootRecord) error {
 	}
 	k.keep(m)
 	return k.Leave(ctx, m.path)
-}
-
-// keeperEnded waits until the keeper that mounted the root is no more: it leaves by
-// itself.
-func (r RootRecord) keeperEnded(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, abandonedLimit+lastBreath)
-	defer cancel()
-	for {
-		if since, err := startOf(r.Keeper); err != nil || since != r.Since {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("its keeper, process %d, does not end: %w", r.Keeper, context.Cause(ctx))
-		case <-time.After(retryAfter):
-		}
-	}
 }
 
 // groups finds the groups of commands that the keeper has left.

@@ -99,7 +99,7 @@ func (l *link) introduce(inv invitation) (*Keeper, error) {
 	if err := unpack(f.body, &g); err != nil {
 		return nil, err
 	}
-	k, err := Start(Options{Busy: g.Busy, Grace: g.Grace, Log: l.note})
+	k, err := Start(Options{Busy: g.Busy, Grace: g.Grace, Patience: g.Patience, Log: l.note})
 	if err != nil {
 		return nil, err
 	}
