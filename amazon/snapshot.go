@@ -129,7 +129,12 @@ func (c *Client) snapshot(ctx context.Context, id bake.SnapshotID) (types.Snapsh
 	if len(out.Snapshots) == 0 {
 		return types.Snapshot{}, notFound("snapshot", string(id))
 	}
-	return out.Snapshots[0], is("snapshot", string(id), out.Snapshots[0].SnapshotId)
+	snapshot := out.Snapshots[0]
+	if err := is("snapshot", string(id), snapshot.SnapshotId); err != nil {
+		return types.Snapshot{}, err
+	}
+	snapshot.SnapshotId = aws.String(string(id))
+	return snapshot, nil
 }
 
 // snapshotsOf lists the account's snapshots of a volume.

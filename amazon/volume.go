@@ -127,7 +127,12 @@ func (c *Client) volume(ctx context.Context, id bake.VolumeID) (types.Volume, er
 	if len(out.Volumes) == 0 || out.Volumes[0].State == types.VolumeStateDeleted {
 		return types.Volume{}, notFound("volume", string(id))
 	}
-	return out.Volumes[0], is("volume", string(id), out.Volumes[0].VolumeId)
+	volume := out.Volumes[0]
+	if err := is("volume", string(id), volume.VolumeId); err != nil {
+		return types.Volume{}, err
+	}
+	volume.VolumeId = aws.String(string(id))
+	return volume, nil
 }
 
 // volumeOf translates what EC2 tells of a volume. The states have bake's words.

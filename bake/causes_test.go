@@ -141,3 +141,18 @@ func TestLivingSiblingIsNoLeftover(t *testing.T) {
 		}
 	})
 }
+
+// TestStatesOfTheirOwn: a wait in vain names a state as the cloud does, also one that is
+// not known here, and says so if the cloud names none.
+func TestStatesOfTheirOwn(t *testing.T) {
+	for state, want := range map[bake.VolumeState]string{"hibernating": "it is still hibernating", "nameless": "in a state that the cloud does not name"} {
+		in(t, func(t *testing.T, w *world) {
+			w.volumeState = state
+			w.nameless = state == "nameless"
+			_, err := w.build(t.Context(), w.plan())
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", state, err)
+			}
+		})
+	}
+}

@@ -192,6 +192,9 @@ type Snapshot struct {
 	Begun time.Time
 }
 
+// settled reports whether the snapshot's state does not change by itself any more.
+func (s Snapshot) settled() bool { return s.State == SnapshotCompleted || s.State == SnapshotError }
+
 // ImageSpec is what an image is registered from. What only one cloud knows
 // (enhanced networking, product codes, further block devices) its Cloud adds.
 type ImageSpec struct {

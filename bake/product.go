@@ -129,13 +129,13 @@ func (b *build) deleteSnapshot(ctx context.Context, cloud Cloud, id SnapshotID) 
 	if refused == nil {
 		return nil
 	}
-	if s, err := cloud.Snapshot(ctx, id); err != nil || s.State != SnapshotPending {
+	if s, err := cloud.Snapshot(ctx, id); err != nil || s.settled() {
 		return refused
 	}
 	what := fmt.Sprintf("snapshot %s to be ready to be deleted", id)
 	err := b.waits.Snapshot.until(ctx, what, going(func(ctx context.Context) (sight, error) {
 		s, err := cloud.Snapshot(ctx, id)
-		return sight{state: string(s.State), percent: s.Percent, done: s.State != SnapshotPending}, err
+		return sight{state: string(s.State), percent: s.Percent, done: s.settled()}, err
 	}))
 	if err != nil {
 		return errors.Join(refused, err)

@@ -136,6 +136,9 @@ type sight struct {
 	done bool
 }
 
+// named is the state as an error has it.
+func (s sight) named() string { return cmp.Or(s.state, "in a state that the cloud does not name") }
+
 // look reads a thing's state. An error ends the wait: the thing cannot get
 // better, or a Cloud has already tried again what was worth it.
 type look func(context.Context) (sight, error)
@@ -157,10 +160,10 @@ func (p Pace) until(ctx context.Context, what string, look look) error {
 		}
 		if p.spent(attempt, time.Since(progress)) {
 			return fmt.Errorf("gave up on %s after %s and %d looks: it is still %s",
-				what, time.Since(begun).Round(time.Second), attempt, seen.state)
+				what, time.Since(begun).Round(time.Second), attempt, seen.named())
 		}
 		if err := sleep(ctx, p.jitter(interval)); err != nil {
-			return fmt.Errorf("stopped waiting for %s, which was %s: %w", what, seen.state, err)
+			return fmt.Errorf("stopped waiting for %s, which was %s: %w", what, seen.named(), err)
 		}
 		interval = min(interval+interval/2, p.Longest)
 	}

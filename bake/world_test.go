@@ -69,7 +69,9 @@ type world struct {
 	// picky clouds do not delete a snapshot that is pending.
 	picky bool
 	// volumeState, snapshotState and imageState, if set, are where things end.
-	volumeState   bake.VolumeState
+	volumeState bake.VolumeState
+	// nameless clouds do not tell the state of a volume.
+	nameless      bool
 	snapshotState bake.SnapshotState
 	imageState    bake.ImageState
 	snapshotTakes time.Duration
@@ -270,6 +272,8 @@ func (w *world) Volume(ctx context.Context, id bake.VolumeID) (v bake.Volume, er
 		v = bake.Volume{ID: id, State: bake.VolumeAvailable, Attach: known.at(time.Now(), w.detachTakes), Device: known.name}
 		v.Host = cmp.Or(w.attachedTo, w.host.ID)
 		switch {
+		case w.nameless:
+			v.State = ""
 		case w.volumeState != "":
 			v.State = w.volumeState
 		case v.Attach != bake.Detached:

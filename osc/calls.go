@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 )
@@ -76,8 +77,44 @@ func (o operation[Req, Resp]) once(ctx context.Context, c *Client, req Req) (*Re
 		return nil, err
 	}
 	got := new(Resp)
-	if err := json.Unmarshal(text, got); err != nil {
+	if err := json.Unmarshal(withoutNulls(text), got); err != nil {
 		return nil, fmt.Errorf("the answer cannot be read: %w", err)
 	}
 	return got, nil
+}
+
+// withoutNulls removes the null elements of all lists in a JSON text: the SDK's types
+// would make empty things of them. A text that is not JSON stays as it is.
+func withoutNulls(text []byte) []byte {
+	if !bytes.Contains(text, []byte("null")) {
+		return text
+	}
+	var tree any
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	if err := dec.Decode(&tree); err != nil || dec.More() {
+		return text
+	}
+	less, err := json.Marshal(prune(tree))
+	if err != nil {
+		return text
+	}
+	return less
+}
+
+// prune removes the null elements of the lists in a JSON value.
+func prune(value any) any {
+	switch value := value.(type) {
+	case []any:
+		some := slices.DeleteFunc(value, func(element any) bool { return element == nil })
+		for i := range some {
+			some[i] = prune(some[i])
+		}
+		return some
+	case map[string]any:
+		for key := range value {
+			value[key] = prune(value[key])
+		}
+	}
+	return value
 }

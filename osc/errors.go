@@ -167,7 +167,8 @@ func newRefusal(resp *http.Response, body []byte) *refusal {
 			RequestID string `json:"RequestId"`
 		}
 	}
-	if json.Unmarshal(body, &answer) != nil || len(answer.Errors) == 0 {
+	none := struct{ Code, Type, Details string }{}
+	if json.Unmarshal(withoutNulls(body), &answer) != nil || len(answer.Errors) == 0 || answer.Errors[0] == none {
 		r.Details = "the answer is not of the Outscale API: " + excerpt(body)
 		return r
 	}

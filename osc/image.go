@@ -58,7 +58,7 @@ func (c *Cloud) Named(ctx context.Context, name string) ([]bake.ImageID, error) 
 	var named []bake.ImageID
 	for _, i := range all {
 		// The filter takes * for any characters, so it may find others too.
-		if value(i.ImageName) == name && i.AccountId == c.client.account {
+		if value(i.ImageName) == name && i.AccountId == c.client.account && i.ImageId != "" {
 			named = append(named, bake.ImageID(i.ImageId))
 		}
 	}
@@ -147,7 +147,9 @@ func (c *Cloud) FindImages(ctx context.Context, id bake.SnapshotID) ([]bake.Imag
 	}
 	var found []bake.ImageID
 	for _, i := range all {
-		found = append(found, bake.ImageID(i.ImageId))
+		if i.ImageId != "" {
+			found = append(found, bake.ImageID(i.ImageId))
+		}
 	}
 	return found, nil
 }

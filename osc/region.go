@@ -18,7 +18,9 @@ func (c *Cloud) checkRegion(ctx context.Context) error {
 	}
 	var names []string
 	for _, r := range value(got.Regions) {
-		names = append(names, value(r.RegionName))
+		if name := value(r.RegionName); name != "" {
+			names = append(names, name)
+		}
 	}
 	if !slices.Contains(names, c.opts.Region) {
 		return fmt.Errorf("region is %s, which the API at %s does not have: it has %s (skip_region_validation does not ask)",

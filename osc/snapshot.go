@@ -68,18 +68,15 @@ func (c *Cloud) readSnapshots(ctx context.Context, f *api.FiltersSnapshot) ([]ap
 	})
 }
 
-// snapshot translates a snapshot. What is in a queue or pending is pending, and
-// so is a state that is not known here.
+// snapshot translates a snapshot. A state that is not known here keeps its name.
 func snapshot(s api.Snapshot) bake.Snapshot {
-	b := bake.Snapshot{ID: bake.SnapshotID(s.SnapshotId), State: bake.SnapshotPending, Percent: -1, Begun: s.CreationDate.Time}
+	b := bake.Snapshot{ID: bake.SnapshotID(s.SnapshotId), State: bake.SnapshotState(s.State), Percent: -1, Begun: s.CreationDate.Time}
 	if s.Progress != nil {
 		b.Percent = *s.Progress
 	}
 	switch s.State {
-	case api.SnapshotStateCompleted:
-		b.State = bake.SnapshotCompleted
-	case api.SnapshotStateError:
-		b.State = bake.SnapshotError
+	case api.SnapshotStateInQueue:
+		b.State = bake.SnapshotPending
 	case api.SnapshotStateDeleting:
 		b.State, b.Reason = bake.SnapshotError, "it is being deleted"
 	}
@@ -96,7 +93,7 @@ func (c *Cloud) FindSnapshots(ctx context.Context, id bake.VolumeID) ([]bake.Sna
 	}
 	var found []bake.SnapshotID
 	for _, s := range all {
-		if s.VolumeId == string(id) && s.State != api.SnapshotStateDeleting {
+		if s.VolumeId == string(id) && s.SnapshotId != "" && s.State != api.SnapshotStateDeleting {
 			found = append(found, bake.SnapshotID(s.SnapshotId))
 		}
 	}

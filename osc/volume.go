@@ -1,6 +1,7 @@
 package osc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,10 +89,10 @@ func volume(v api.Volume) bake.Volume {
 		Attach:  bake.Detached,
 	}
 	for _, l := range v.LinkedVolumes {
-		if l.State == api.LinkedVolumeStateDetached {
+		if l.State == api.LinkedVolumeStateDetached || l.State == "" && l.VmId == "" {
 			continue
 		}
-		b.Attach = bake.AttachState(l.State)
+		b.Attach = bake.AttachState(cmp.Or(l.State, "linked"))
 		b.Host = bake.HostID(l.VmId)
 		b.Device = bake.DeviceName(l.DeviceName)
 	}
@@ -114,7 +115,7 @@ func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.Vol
 		}
 		for _, v := range all {
 			id := bake.VolumeID(v.VolumeId)
-			if v.State != api.VolumeStateDeleting && madeBy(v, build, tokens) && !slices.Contains(found, id) {
+			if id != "" && v.State != api.VolumeStateDeleting && madeBy(v, build, tokens) && !slices.Contains(found, id) {
 				found = append(found, id)
 			}
 		}
