@@ -28,3 +28,8 @@ func (m *Mounted) TakeForAParent(pid int) { m.keeper.family[pid] = "long ago" }
 
 // Leave leaves the root through its own keeper.
 func (m *Mounted) Leave(ctx context.Context) error { return m.keeper.Leave(ctx, m.path) }
+
+// DownloadDirFor is DownloadDir by the keeper of another user's plugin.
+func (m *Mounted) DownloadDirFor(ctx context.Context, src, dst string, uid int) error {
+	return m.downloadDirFor(ctx, src, dst, nil, owner{uid, uid})
+}

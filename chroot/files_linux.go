@@ -174,13 +174,18 @@ func (m *Mounted) uploadDir(ctx context.Context, dst, src string, exclude []stri
 // may be a pattern (path.Match), as Packer's file provisioner passes it; every
 // entry that matches is copied into dst.
 func (m *Mounted) DownloadDir(ctx context.Context, src, dst string, exclude []string) error {
-	if err := m.downloadDir(ctx, src, dst, exclude); err != nil {
+	return m.downloadDirFor(ctx, src, dst, exclude, owner{})
+}
+
+// downloadDirFor is DownloadDir for a user: what it creates belongs to that user.
+func (m *Mounted) downloadDirFor(ctx context.Context, src, dst string, exclude []string, whose owner) error {
+	if err := m.downloadDir(ctx, src, dst, exclude, whose); err != nil {
 		return fmt.Errorf("cannot download the directory %s to %s: %w", src, dst, err)
 	}
 	return nil
 }
 
-func (m *Mounted) downloadDir(ctx context.Context, src, dst string, exclude []string) error {
+func (m *Mounted) downloadDir(ctx context.Context, src, dst string, exclude []string, whose owner) error {
 	in, err := m.open()
 	if err != nil {
 		return err
@@ -195,7 +200,7 @@ func (m *Mounted) downloadDir(ctx context.Context, src, dst string, exclude []st
 		return err
 	}
 	defer from.Close()
-	if err := os.MkdirAll(dst, 0o755); err != nil {
+	if err := whose.mkdirAll(dst); err != nil {
 		return err
 	}
 	to, err := openDir(dst)
@@ -203,7 +208,7 @@ func (m *Mounted) downloadDir(ctx context.Context, src, dst string, exclude []st
 		return err
 	}
 	defer to.Close()
-	c := &copier{from: trimmed(from.Name()), to: trimmed(dst), exclude: exclude}
+	c := &copier{from: trimmed(from.Name()), to: trimmed(dst), exclude: exclude, owner: whose}
 	if err := c.start(to); err != nil {
 		return err
 	}

@@ -2,64 +2,80 @@ package chroot
 
 import (
 	"errors"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// owner is whom files belong to that the keeper makes on the host for its plugin.
+// owner is the user that files belong to that the keeper, which is root, creates on the
+// host for its plugin.
 type owner struct{ uid, gid int }
 
 // ownerOf is the plugin's user.
 func ownerOf(peer *unix.Ucred) owner { return owner{int(peer.Uid), int(peer.Gid)} }
 
-// gift is what a plugin's user gets of a directory that the keeper, which is root,
-// writes into.
-type gift struct {
-	owner
-	dir string
-	// made are the directories that were missing; what has changed since begun and
-	// is root's is the keeper's work too.
-	made  []string
-	begun time.Time
-}
+// isRoot reports whether files stay as this process creates them.
+func (o owner) isRoot() bool { return o.uid == 0 }
 
-// gift begins one. The kernel's clock of files lags a little behind.
-func (o owner) gift(dir string) gift {
-	return gift{owner: o, dir: dir, made: missing(dir), begun: time.Now().Add(-time.Second)}
-}
-
-// give gives away what was made. Links are neither followed nor led out by.
-func (g gift) give() error {
-	if g.uid == 0 {
+// take makes the user the owner of an open file or directory that was just created. It
+// goes by the descriptor: others may be able to rename what is in the directory.
+func (o owner) take(f *os.File) error {
+	if o.isRoot() {
 		return nil
 	}
-	var failed error
-	for _, dir := range g.made {
-		failed = errors.Join(failed, ignoreMissing(os.Lchown(dir, g.uid, g.gid)))
-	}
-	root, err := os.OpenRoot(g.dir)
-	if err != nil {
-		return errors.Join(failed, ignoreMissing(err))
-	}
-	defer root.Close()
-	return errors.Join(failed, fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := root.Lstat(name)
-		if err != nil || !g.isOurs(info) {
-			return err
-		}
-		return root.Lchown(filepath.FromSlash(name), g.uid, g.gid)
-	}))
+	return unix.Fchownat(int(f.Fd()), "", o.uid, o.gid, unix.AT_EMPTY_PATH)
 }
 
-func (g gift) isOurs(info fs.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && st.Uid == 0 && time.Unix(st.Ctim.Unix()).After(g.begun)
+// takeLink is take for a symbolic link that was just created.
+func (o owner) takeLink(to spot) error {
+	if o.isRoot() {
+		return nil
+	}
+	f, st, err := to.peek()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if st.Mode&unix.S_IFMT != unix.S_IFLNK || st.Uid != 0 {
+		return unix.ESTALE // somebody has put something else in its place
+	}
+	return o.take(f)
+}
+
+// mode returns the mode of a copied file. A program of an image must not run with the
+// rights of the user who downloads it, whoever starts it.
+func (o owner) mode(st *unix.Stat_t) uint32 {
+	mode := st.Mode &^ unix.S_IFMT
+	if !o.isRoot() && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		mode &^= unix.S_ISUID | unix.S_ISGID
+	}
+	return mode
+}
+
+// mkdirAll creates a directory and its parents if they are missing.
+func (o owner) mkdirAll(path string) error {
+	made := missing(path)
+	if err := os.MkdirAll(path, 0o755); err != nil || o.isRoot() {
+		return err
+	}
+	var failed error
+	for _, dir := range made {
+		failed = errors.Join(failed, o.takeDir(dir))
+	}
+	return failed
+}
+
+// takeDir is take for a directory of root's. Only an empty one was just created.
+func (o owner) takeDir(path string) error {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Uid != 0 {
+		return err
+	}
+	return o.take(f)
 }

@@ -223,12 +223,7 @@ func (r *Remote) DownloadDir(ctx context.Context, src, dst string, exclude []str
 }
 
 var callDownloadDir = inRoot("download directory", func(ctx context.Context, s served, m *Mounted, a dirArgs) (none, error) {
-	gift := s.owner.gift(a.Dst)
-	err := m.DownloadDir(ctx, a.Src, a.Dst, a.Exclude)
-	if giveErr := gift.give(); err == nil && giveErr != nil {
-		err = fmt.Errorf("cannot give %s to user %d: %w", a.Dst, s.owner.uid, giveErr)
-	}
-	return none{}, err
+	return none{}, m.downloadDirFor(ctx, a.Src, a.Dst, a.Exclude, s.owner)
 })
 
 // MountBelow mounts a further file system inside, as Mounted.MountBelow does.

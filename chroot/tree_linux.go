@@ -20,7 +20,7 @@ import (
 // is never opened.
 //
 // Links are copied as links, hard links among the files as such; modes, times and
-// holes are kept. What is made belongs to whom this process runs as. A directory
+// holes are kept. Created files belong to owner. A directory
 // that is there stays as it is and is added to.
 type copier struct {
 	// from and to are the paths of both directories, for errors.
@@ -33,6 +33,8 @@ type copier struct {
 	// dst is the destination's path in the image.
 	dst     string
 	exclude []string
+	// owner is the user that created files belong to; root leaves them as they are.
+	owner owner
 	// note, if not nil, is told of every file and directory copied, a directory after
 	// what it holds; made says that it was not there.
 	note func(path string, f *os.File, made bool)
@@ -216,6 +218,11 @@ func (c *copier) mkdir(to spot) (dir *os.File, made bool, err error) {
 	if !made && c.image != nil && isLink(err) {
 		dir, err = c.image.open(c.inImage(to), unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	}
+	if err == nil && made {
+		if err = c.owner.take(dir); err != nil {
+			dir.Close()
+		}
+	}
 	return dir, made, err
 }
 
@@ -280,7 +287,15 @@ func (c *copier) create(to spot) (f *os.File, made bool, err error) {
 }
 
 func (c *copier) createNew(to spot) (*os.File, error) {
-	return openAt(to.dir, to.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW)
+	f, err := openAt(to.dir, to.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.owner.take(f); err != nil {
+		discardAt(to.dir, to.name, f)
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // linked makes a further name of a file that was copied under another one. It
@@ -310,7 +325,7 @@ func (c *copier) linked(st *unix.Stat_t, to spot) bool {
 // finish gives a copy the times of its source and, if the copy was created, its mode.
 func (c *copier) finish(dst *os.File, st *unix.Stat_t, to spot, made bool) error {
 	if made {
-		if err := unix.Fchmod(int(dst.Fd()), st.Mode&^unix.S_IFMT); err != nil {
+		if err := unix.Fchmod(int(dst.Fd()), c.owner.mode(st)); err != nil {
 			return &os.PathError{Op: "chmod", Path: c.to + "/" + to.path, Err: err}
 		}
 	}
@@ -341,6 +356,9 @@ func (c *copier) link(found *os.File, st *unix.Stat_t, from, to spot) error {
 	}
 	if err == nil {
 		err = unix.UtimesNanoAt(to.fd(), to.name, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err == nil {
+		err = c.owner.takeLink(to)
 	}
 	if err != nil {
 		return c.writing("symlink", to, err)

@@ -69,7 +69,7 @@ func identityIn(dir string) (string, error) {
 // lockFile takes the lock, which the kernel gives up when the process ends, and
 // writes down who has it.
 func lockFile(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) // whoever can open it can lock it
 	if err != nil {
 		return nil, err
 	}
