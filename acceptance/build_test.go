@@ -174,8 +174,10 @@ func TestSeedsBasicExamplesAsPrinted(t *testing.T) {
 			b.stop()
 			b.loopcloud("image", "import", "--dir", b.cloud, "--name", "second", "--id", "ami-3e158364", programs.root)
 			template := b.write("template.json", `{"builders": [`+builder+`]}`)
-			// what a user types: loopcloud run sets the environment
-			cmd := exec.Command(programs.loopcloud, "run", "--dir", b.cloud, "--", programs.packer, "build", "-color=false", template)
+			// what a user types: loopcloud run sets the environment, and the examples name
+			// no region, which is then that of the metadata
+			cmd := exec.Command(programs.loopcloud, "run", "--dir", b.cloud, "--",
+				"env", "-u", "OSC_REGION", "-u", "AWS_REGION", "-u", "AWS_DEFAULT_REGION", programs.packer, "build", "-color=false", template)
 			cmd.Dir = b.dir
 			cmd.Env = slices.DeleteFunc(slices.Clone(b.env), func(e string) bool {
 				return strings.HasPrefix(e, "AWS_") || strings.HasPrefix(e, "OSC_")
@@ -191,6 +193,9 @@ func TestSeedsBasicExamplesAsPrinted(t *testing.T) {
 			}
 			if len(names) != 3 || !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "packer-") }) {
 				t.Errorf("the cloud holds %q\n%s", names, out)
+			}
+			if name == "osc-chroot" && !strings.Contains(string(out), "region "+region+", from the metadata service") {
+				t.Errorf("the build does not say where its region is from:\n%s", out)
 			}
 		})
 	}

@@ -266,6 +266,12 @@ func refusedTemplates() []template {
 		{name: "a tag of what is not known", refused: "tags", options: o{"tags": o{"a": "{{.SourceName}}"}}},
 		{name: "a description of what is not known", refused: "ami_description", options: o{"ami_description": "{{.SourceName}}"}},
 		{name: "commands of what is not known", refused: "pre_mount_commands", options: o{"pre_mount_commands": []string{"ls {{.Path}}"}}},
+		{name: "a description that is long", refused: "ami_description", options: o{"ami_description": strings.Repeat("x", 256)}},
+		{name: "a reserved tag", refused: "tags", options: o{"tags": o{"aws:name": "x"}}},
+		{name: "a tag of the environment", refused: "tags", options: o{"tags": o{"a": "{{env `HOME`}}"}}},
+		{name: "a wrapper of nothing", refused: "command_wrapper", options: o{"command_wrapper": "sudo"}},
+		{name: "a device of the kernel", refused: "device_path", options: o{"device_path": "/dev/nvme1n1"}},
+		{name: "a mapping of no device", refused: "ami_block_device_mappings", options: mapped(sdh(o{"device_name": "/dev/nvme1n1"}))},
 		{name: "a partition that is none", refused: "mount_partition", options: o{"mount_partition": "root"}},
 		{name: "a relative mount_path", refused: "mount_path", options: o{"mount_path": "mnt"}},
 		{name: "a relative file", refused: "copy_files", options: o{"copy_files": []string{"hosts"}}},
@@ -440,4 +446,57 @@ func TestTheDocsSayWhatIsRefused(t *testing.T) {
 	if refused = slices.Compact(refused); !slices.Equal(told, refused) {
 		t.Errorf("the docs tell of %q, and the corpus has %q", told, refused)
 	}
+}
+
+// TestErrorsAreSaidOnce: each error of a template is printed once, on a line of its own
+// and without Go's words, in both of Packer's languages.
+func TestErrorsAreSaidOnce(t *testing.T) {
+	needRoot(t)
+	judge := newJudge(t, programs.plugins)
+	for name, options := range map[string]o{
+		"amazon-chroot": {"source_ami": "ami-e81d5881", "ami_name": "a", "ami_users": []string{"me"}},
+		"osc-chroot":    {"source_omi": "ami-e81d5881", "omi_name": "a", "omi_account_ids": []string{"me"}},
+	} {
+		maps.Copy(options, o{"snapshot_users": []string{"me"}, "mount_partition": "one", "command_wrapper": "sudo"})
+		for file, template := range map[string]any{
+			"t.json":     o{"builders": []o{merged(options, o{"type": name})}},
+			"t.pkr.json": o{"source": o{name: o{"x": options}}, "build": o{"sources": []string{"source." + name + ".x"}}},
+		} {
+			ok, out := judge.accepts(file, template)
+			if ok {
+				t.Errorf("%s: %s is accepted", name, file)
+			}
+			for _, text := range []string{"snapshot_users[0] is ", "mount_partition is ", "command_wrapper is ", "_name \"a\" has ", "[0] is \"me\""} {
+				want := 1
+				if text == "[0] is \"me\"" {
+					want = 2
+				}
+				if got := strings.Count(out, text); got != want {
+					t.Errorf("%s: %s says %q %d times:\n%s", name, file, text, got, out)
+				}
+			}
+			for line := range strings.Lines(out) {
+				if strings.Count(line, ", but must ") > 1 {
+					t.Errorf("%s: %s has two errors on a line: %s", name, file, line)
+				}
+			}
+		}
+		_, out := judge.accepts("types.json", o{"builders": []o{merged(options, o{"type": name, "root_volume_size": "ten", "tags": "x", "snapshot_users": o{"a": o{"b": "c"}}})}})
+		for _, text := range []string{`root_volume_size must be a whole number, and is "ten"`, "tags must be a map, and is a string", "snapshot_users[0] must be a string, and is a map"} {
+			if strings.Count(out, text) != 1 {
+				t.Errorf("%s: %q is not said once:\n%s", name, text, out)
+			}
+		}
+		_, out = judge.accepts("unknown.json", o{"builders": []o{merged(options, o{"type": name, "mont_path": "/x"})}})
+		if strings.Count(out, "mont_path is not an option: did you mean mount_path?") != 1 {
+			t.Errorf("%s: no suggestion:\n%s", name, out)
+		}
+	}
+}
+
+// merged returns options with others over them.
+func merged(options, more o) o {
+	all := maps.Clone(options)
+	maps.Copy(all, more)
+	return all
 }

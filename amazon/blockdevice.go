@@ -59,6 +59,14 @@ func (c *Config) isRoot(device string) bool {
 	return sameDevice(device, c.RootDeviceName)
 }
 
+// deviceName is what EC2 takes as the name of a device of a Linux instance, and
+// mappedName what it takes in an image too.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
+var (
+	deviceName = regexp.MustCompile(`^/dev/(sd|xvd|hd)[a-z]{1,2}([1-9]|1[0-5])?$`)
+	mappedName = regexp.MustCompile(`^(/dev/)?(sd|xvd|hd)[a-z]{1,2}([1-9]|1[0-5])?$`)
+)
+
 var ephemeralName = regexp.MustCompile(`^ephemeral[0-9]+$`)
 
 // mapping is the block device as Cloud takes it.
@@ -100,6 +108,8 @@ func (b BlockDevice) check(root bool) error {
 	switch {
 	case b.DeviceName == "":
 		return errors.New("device_name is required")
+	case !mappedName.MatchString(b.DeviceName):
+		return fmt.Errorf("device_name is %q, but must be a name such as /dev/sdh or xvdh", b.DeviceName)
 	case b.NoDevice:
 		return b.checkAlone(root, "no_device", BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: b.DeviceName, NoDevice: true}})
 	case b.VirtualName != "" && !ephemeralName.MatchString(b.VirtualName):

@@ -48,6 +48,9 @@ func connect(ctx context.Context, access Access, options Options) (builder.Sessi
 		return builder.Session{}, err
 	}
 	options.Client = client
+	if access.MFACode != "" && !client.wantsCode && options.Log != nil {
+		options.Log("Warning: mfa_code is not used: no profile with an mfa_serial gives the keys")
+	}
 	return builder.Session{Cloud: NewCloud(options), Endpoint: client.Endpoint()}, nil
 }
 

@@ -45,6 +45,8 @@ type Client struct {
 	accepted *atomic.Bool
 	// regionFrom says where the region was named, for a region of the image's copies.
 	regionFrom string
+	// wantsCode says that a profile asks for the code of a device.
+	wantsCode bool
 }
 
 // Dial makes a client. It finds the credentials and the region, for which it

@@ -34,6 +34,8 @@ var kind = builder.Kind{
 	Limits: builder.Limits{
 		Name:        regexp.MustCompile(`^[a-zA-Z0-9 ()\[\]./\-'@_]+$`),
 		NameSet:     "letters, digits, spaces and ()[]./-'@_",
+		Device:      deviceName,
+		DeviceSet:   "/dev/sdX or /dev/xvdX",
 		Description: 255,
 		TagKey:      128,
 		TagValue:    256,

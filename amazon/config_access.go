@@ -35,7 +35,7 @@ type AccessConfig struct {
 	SharedCredentialsFile string `mapstructure:"shared_credentials_file"`
 	// The six digits that a device for multi-factor authentication shows, for a
 	// profile that has an `mfa_serial`. As they change all the time, they should be a
-	// variable.
+	// variable. The build warns if nothing asks for it.
 	MFACode string `mapstructure:"mfa_code"`
 	// A role to assume with the credentials; the build then works as that role. See
 	// [Assuming a role](#assuming-a-role).
@@ -192,6 +192,10 @@ func (c *AccessConfig) accessWarnings() []string {
 	var warnings []string
 	if !c.AssumeRole.isZero() && c.AssumeRole.RoleARN == "" {
 		warnings = append(warnings, "assume_role has no role_arn: no role is assumed")
+	}
+	if c.MFACode != "" && (c.AccessKey != "" || c.VaultAWSEngine != (VaultConfig{})) {
+		warnings = append(warnings, "mfa_code is not used: it is for the role of a profile that has an mfa_serial, "+
+			"and keys from elsewhere are given")
 	}
 	return warnings
 }

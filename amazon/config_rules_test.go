@@ -28,6 +28,25 @@ func TestRulesOfTheOptions(t *testing.T) {
 	for _, test := range []buildertest.Refusal{
 		{"no metadata and no instance", give{"skip_metadata_api_check": true}, []string{"instance_id is required with skip_metadata_api_check"}},
 		{"token alone", give{"access_key": nil, "secret_key": nil, "token": "t"}, []string{"token is given without access_key"}},
+		{"an unknown option", give{"souce_ami": "ami-1"}, []string{"souce_ami is not an option: did you mean source_ami?"}},
+		{"an unknown option of a mapping", give{"ami_block_device_mappings": []any{buildertest.Device(give{"encryptd": true})}}, []string{"ami_block_device_mappings[0].encryptd is not an option: did you mean encrypted?"}},
+		{"an unknown option of a block", give{"assume_role": give{"role_am": "x"}}, []string{"role_am is not an option: did you mean role_arn?"}},
+		{"a size that is no number", give{"root_volume_size": "ten"}, []string{`root_volume_size must be a whole number, and is "ten"`}},
+		{"a size with a fraction", give{"root_volume_size": 10.7}, []string{"root_volume_size must be a whole number, and is 10.7"}},
+		{"a mapping's size with a fraction", give{"ami_block_device_mappings": []any{buildertest.Device(give{"volume_size": 1.5})}}, []string{"ami_block_device_mappings[0].volume_size must be a whole number, and is 1.5"}},
+		{"encryption that is none", give{"encrypt_boot": "yes please"}, []string{`encrypt_boot must be true or false, and is "yes please"`}},
+		{"a wrapper of nothing", give{"command_wrapper": "sudo"}, []string{"command_wrapper", "must have {{.Command}}"}},
+		{"the kernel's name as device_path", give{"device_path": "/dev/nvme1n1"}, []string{`device_path is "/dev/nvme1n1"`, "/dev/sdX"}},
+		{"a device_path below a directory", give{"device_path": "/dev/disk"}, []string{`device_path is "/dev/disk"`}},
+		{"env in a tag", give{"tags": give{"a": "{{env `HOME`}}"}}, []string{`tags "a" calls the function env`}},
+		{"env in the description", give{"ami_description": "{{env `HOME`}}"}, []string{"ami_description calls the function env"}},
+		{"env in the name", give{"ami_name": "{{env `HOME`}}"}, []string{"ami_name calls the function env"}},
+		{"a field in the name", give{"ami_name": "of {{.SourceAMI}}"}, []string{"ami_name uses .SourceAMI"}},
+		{"a long description", give{"ami_description": strings.Repeat("x", 256)}, []string{"ami_description", "256 characters", "255"}},
+		{"a reserved tag", give{"snapshot_tags": give{"aws:name": "x"}}, []string{"snapshot_tags: tag", `"aws:name"`, `"aws:"`}},
+		{"a tag with a long key", give{"tags": give{strings.Repeat("x", 129): "a"}}, []string{"tags: tag", "more than 128"}},
+		{"a tag with a long value", give{"tag": []any{give{"key": "a", "value": strings.Repeat("x", 257)}}}, []string{"tags: tag", "more than 256"}},
+		{"a mapping of no device", give{"ami_block_device_mappings": []any{buildertest.Device(give{"device_name": "/dev/nvme1n1"})}}, []string{"ami_block_device_mappings[0]", `device_name is "/dev/nvme1n1"`}},
 		{"mfa_code", give{"mfa_code": "12345"}, []string{"mfa_code", "six digits"}},
 		{"instance_id", give{"instance_id": "web"}, []string{"instance_id", `"web"`, "i-0123456789abcdef0"}},
 		{"max_retries", give{"max_retries": -1}, []string{"max_retries is -1"}},
@@ -145,8 +164,9 @@ func TestWhatTheRulesLeave(t *testing.T) {
 	}
 }
 
-// TestReplacedKeysWarn: encrypt_boot has one key for every volume.
-func TestReplacedKeysWarn(t *testing.T) {
+// TestUnusedOptionsWarn: encrypt_boot has one key for every volume, and a code is for
+// the role of a profile.
+func TestUnusedOptionsWarn(t *testing.T) {
 	type give = map[string]any
 	root := func(key string) []any {
 		return []any{give{"device_name": "/dev/xvda", "encrypted": true, "kms_key_id": key}}
@@ -155,10 +175,12 @@ func TestReplacedKeysWarn(t *testing.T) {
 		give give
 		want string
 	}{
-		"the root's":         {give{"encrypt_boot": true, "root_volume_kms_key_id": "alias/r"}, `root_volume_kms_key_id is "alias/r"`},
-		"a mapping's":        {give{"encrypt_boot": true, "kms_key_id": "alias/k", "ami_block_device_mappings": root("alias/r")}, `ami_block_device_mappings[0]: kms_key_id is "alias/r"`},
-		"the same":           {give{"encrypt_boot": true, "kms_key_id": "alias/k", "ami_block_device_mappings": root("alias/k")}, ""},
-		"without encryption": {give{"root_volume_kms_key_id": "alias/r"}, ""},
+		"the root's":          {give{"encrypt_boot": true, "root_volume_kms_key_id": "alias/r"}, `root_volume_kms_key_id is "alias/r"`},
+		"a mapping's":         {give{"encrypt_boot": true, "kms_key_id": "alias/k", "ami_block_device_mappings": root("alias/r")}, `ami_block_device_mappings[0]: kms_key_id is "alias/r"`},
+		"the same":            {give{"encrypt_boot": true, "kms_key_id": "alias/k", "ami_block_device_mappings": root("alias/k")}, ""},
+		"a code":              {give{"mfa_code": "123456"}, "mfa_code is not used"},
+		"a code of a profile": {give{"mfa_code": "123456", "access_key": nil, "secret_key": nil}, ""},
+		"without encryption":  {give{"root_volume_kms_key_id": "alias/r"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c Config

@@ -77,6 +77,7 @@ func (c *Client) loadIn(ctx context.Context, region string) error {
 		return c.access.misconfigured(err)
 	}
 	c.config.RetryMaxAttempts = 0 // of AWS_MAX_ATTEMPTS: see newPolicy
+	c.wantsCode = chain.wantsCode
 	c.metadata = newMetadata(c.config)
 	chain.Client, chain.endpoint = c.metadata, c.config.BaseEndpoint
 	return nil
@@ -88,6 +89,8 @@ func (c *Client) loadIn(ctx context.Context, region string) error {
 type later struct {
 	*imds.Client
 	endpoint *string
+	// wantsCode says that a role of the chain asks for the code of a device.
+	wantsCode bool
 }
 
 // options make the chain ask the metadata and STS as we do, and give it the code.
@@ -97,6 +100,7 @@ func (l *later) options(a Access) []func(*config.LoadOptions) error {
 		config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = l }),
 		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
 			mfa(o)
+			l.wantsCode = l.wantsCode || o.SerialNumber != nil
 			if client := o.Client; client != nil {
 				o.Client = assumeRole(func(ctx context.Context, in *sts.AssumeRoleInput, opts ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
 					return client.AssumeRole(ctx, in, append(opts, l.place)...)

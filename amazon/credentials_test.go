@@ -221,6 +221,23 @@ func TestFieldsOfAssumeRole(t *testing.T) {
 	}
 }
 
+// A code that nothing asks for is told of.
+func TestCodeWithoutUse(t *testing.T) {
+	for name, unused := range map[string]bool{"mfa_code": false, "instance role": true} {
+		l := newLand(t)
+		a := sources[name].set(l)
+		a.MFACode = "123456"
+		var said []string
+		log := func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }
+		if _, err := connect(t.Context(), a, Options{Log: log}); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(strings.Join(said, ""), "mfa_code is not used"); got != unused {
+			t.Errorf("%s: the build says %q", name, said)
+		}
+	}
+}
+
 // A session that a code began is long, as it cannot be renewed.
 func TestMFASession(t *testing.T) {
 	l := newLand(t)

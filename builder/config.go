@@ -2,16 +2,13 @@
 package builder
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"text/template"
 	"time"
 
-	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
 
@@ -158,51 +155,6 @@ const (
 // lateOptions are rendered when what they speak of is known.
 var lateOptions = []string{"command_wrapper", "mount_path", "pre_mount_commands", "post_mount_commands", "pre_unmount_commands"}
 
-// Decode reads the options that Packer gives into target, of which common is a
-// part, and renders all but those of late and the common ones that are rendered
-// later. After an unknown option the rest is decoded none the less: then usable
-// is true, and what else is wrong can be told in the same breath.
-func Decode(target any, common *Config, kind Kind, late []string, raws ...any) (usable bool, err error) {
-	ictx := interpolate.Context{Funcs: template.FuncMap{"clean_resource_name": kind.cleanName}}
-	err = config.Decode(target, &config.DecodeOpts{
-		PluginType:         kind.ID,
-		Interpolate:        true,
-		InterpolateContext: &ictx,
-		InterpolateFilter:  &interpolate.RenderFilter{Exclude: slices.Concat(lateOptions, tagOptions, late)},
-	}, raws...)
-	common.ictx = ictx
-	return err == nil || unknownOptions(err), err
-}
-
-// unknownOptions tells the error for unknown options from the others of
-// config.Decode: it is the only one that is a go-multierror, which is not worth
-// a dependency to name it.
-func unknownOptions(err error) bool {
-	var multi interface {
-		ErrorOrNil() error
-		WrappedErrors() []error
-	}
-	return errors.As(err, &multi)
-}
-
-// Join makes one error of many for Packer to print, and nil of none. Errors that
-// hold several are opened.
-func Join(errs []error) error {
-	var all *packersdk.MultiError
-	for _, err := range errs {
-		var multi interface{ WrappedErrors() []error }
-		if errors.As(err, &multi) {
-			all = packersdk.MultiErrorAppend(all, multi.WrappedErrors()...)
-		} else if err != nil {
-			all = packersdk.MultiErrorAppend(all, err)
-		}
-	}
-	if all == nil {
-		return nil
-	}
-	return all
-}
-
 // Prepare fills in the defaults and answers everything that is wrong with the
 // common options.
 func (c *Config) Prepare(kind Kind) []error {
@@ -213,7 +165,7 @@ func (c *Config) Prepare(kind Kind) []error {
 	errs = append(errs, c.checkMounts()...)
 	errs = append(errs, c.checkFiles()...)
 	errs = append(errs, c.checkEnvironment()...)
-	errs = append(errs, c.checkVolume(kind.VolumeTypes)...)
+	errs = append(errs, c.checkVolume(kind)...)
 	errs = append(errs, c.checkSharing()...)
 	var err error
 	if c.patience, err = patience(); err != nil {
@@ -243,7 +195,7 @@ func (c *Config) setDefaults() {
 func (c *Config) checkTemplates() []error {
 	device, mountPath := sample{fieldDevice, "/dev/xvdf"}, sample{fieldMountPath, "/mnt/xvdf"}
 	errs := []error{
-		tryTemplate("command_wrapper", c.CommandWrapper, c.ictx, sample{fieldCommand, "true"}),
+		c.checkWrapper(),
 		tryTemplate("mount_path", c.MountPath, c.ictx, sample{fieldDevice, "xvdf"}),
 	}
 	for i, command := range c.PreMountCommands {
@@ -253,9 +205,21 @@ func (c *Config) checkTemplates() []error {
 		errs = append(errs, tryTemplate(entry("post_mount_commands", i), command, c.ictx, device, mountPath))
 	}
 	for i, command := range c.PreUnmountCommands {
-		errs = append(errs, checkTemplate(entry("pre_unmount_commands", i), command, &c.ictx, fieldDevice, fieldMountPath))
+		errs = append(errs, tryTemplate(entry("pre_unmount_commands", i), command, c.ictx, device, mountPath))
 	}
 	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+}
+
+// checkWrapper refuses a wrapper that would run nothing of what it is given.
+func (c *Config) checkWrapper() error {
+	if err := tryTemplate("command_wrapper", c.CommandWrapper, c.ictx, sample{fieldCommand, "true"}); err != nil {
+		return err
+	}
+	if !strings.Contains(c.CommandWrapper, "{{") || !usesField("command_wrapper", c.CommandWrapper, &c.ictx, fieldCommand) {
+		return fmt.Errorf("command_wrapper is %q, but must have {{.Command}}, which stands for the command that it wraps, such as %q",
+			c.CommandWrapper, strings.TrimSpace(c.CommandWrapper+" {{.Command}}"))
+	}
+	return nil
 }
 
 func entry(option string, i int) string { return fmt.Sprintf("%s[%d]", option, i) }
@@ -317,12 +281,11 @@ func (c *Config) checkFiles() []error {
 	return errs
 }
 
-var deviceName = regexp.MustCompile(`^/dev/[a-z0-9]+$`)
-
-func (c *Config) checkVolume(types VolumeTypes) []error {
+func (c *Config) checkVolume(kind Kind) []error {
 	var errs []error
-	if c.DevicePath != "" && !deviceName.MatchString(c.DevicePath) {
-		errs = append(errs, fmt.Errorf("device_path is %q, but must be a device name such as /dev/sdf", c.DevicePath))
+	if c.DevicePath != "" && !kind.Limits.Device.MatchString(c.DevicePath) {
+		errs = append(errs, fmt.Errorf("device_path is %q, but the cloud attaches volumes as %s, such as /dev/sdf "+
+			"(the kernel's own name for the device is found out)", c.DevicePath, kind.Limits.DeviceSet))
 	}
 	if c.NVMEDevicePath != "" && !strings.HasPrefix(c.NVMEDevicePath, "/dev/") {
 		errs = append(errs, fmt.Errorf("nvme_device_path is %q, but must be a path such as /dev/nvme1n1p", c.NVMEDevicePath))
@@ -336,7 +299,7 @@ func (c *Config) checkVolume(types VolumeTypes) []error {
 	if c.RootVolumeIOPS < 0 {
 		errs = append(errs, fmt.Errorf("root_volume_iops is %d, but must be a number of operations per second", c.RootVolumeIOPS))
 	}
-	if err := types.Check("root_volume_type", c.RootVolumeType); err != nil {
+	if err := kind.VolumeTypes.Check("root_volume_type", c.RootVolumeType); err != nil {
 		errs = append(errs, err)
 	}
 	return errs

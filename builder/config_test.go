@@ -1,6 +1,7 @@
 package builder_test
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -25,6 +26,7 @@ var kind = builder.Kind{
 	Type: "test-chroot", ID: "test.chroot", Provider: "test", Image: "TMI",
 	Limits: builder.Limits{
 		Name: regexp.MustCompile(`^[a-z ]+$`), NameSet: "small letters and spaces",
+		Device: regexp.MustCompile(`^/dev/(sd|xvd)[a-z]$`), DeviceSet: "/dev/sdX or /dev/xvdX",
 		Description: 40, TagKey: 10, TagValue: 20, Tags: 5, ReservedTag: "test:",
 	},
 	VolumeTypes: builder.VolumeTypes{"gp2", "io1"},
@@ -96,6 +98,49 @@ func TestScratchDefaultsToGP2(t *testing.T) {
 	}
 }
 
+// numbered returns tags with different keys.
+func numbered(prefix string, n int) map[string]any {
+	tags := map[string]any{}
+	for i := range n {
+		tags[fmt.Sprint(prefix, i)] = "x"
+	}
+	return tags
+}
+
+// TestSeveralWrongTypesAreSeveralErrors: each is said by itself, and once.
+func TestSeveralWrongTypesAreSeveralErrors(t *testing.T) {
+	_, errs := decode(t, map[string]any{"root_volume_size": "ten", "mount_boot": "maybe", "tags": "x"})
+	if len(errs) != 3 {
+		t.Errorf("%d errors: %q", len(errs), errs)
+	}
+	for _, err := range errs {
+		for _, jargon := range []string{"int64", "unconvertible", "strconv", "Trilean", "interface", "decoding"} {
+			if strings.Contains(err, jargon) {
+				t.Errorf("%q is of Go: %s", jargon, err)
+			}
+		}
+	}
+}
+
+// TestAnErrorIsSaidOnce, however it comes.
+func TestAnErrorIsSaidOnce(t *testing.T) {
+	one, two := errors.New("one"), errors.New("two")
+	for name, errs := range map[string][]error{
+		"twice":  {one, two, one},
+		"joined": {errors.Join(one, two), one},
+		"deep":   {errors.Join(errors.Join(one, nil), two), nil},
+	} {
+		err := builder.Join(errs)
+		if text := err.Error(); strings.Count(text, "* one") != 1 || strings.Count(text, "* two") != 1 || !strings.Contains(text, "2 error(s)") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	wrapped := builder.Join([]error{fmt.Errorf("both: %w", errors.Join(one, two))})
+	if !strings.Contains(wrapped.Error(), "both: one") {
+		t.Errorf("an error with words of its own lost them: %v", wrapped)
+	}
+}
+
 // TestWrongOptions gives one wrong thing at a time; the one error must name it.
 func TestWrongOptions(t *testing.T) {
 	tests := []struct {
@@ -103,7 +148,40 @@ func TestWrongOptions(t *testing.T) {
 		give map[string]any
 		want []string
 	}{
-		{"unknown option", map[string]any{"mont_path": "/x"}, []string{"mont_path", "unknown"}},
+		{"unknown option", map[string]any{"mont_path": "/x"}, []string{"mont_path is not an option"}},
+		{"unknown option like none", map[string]any{"frobnicate": "/x"}, []string{"frobnicate is not an option"}},
+		{"unknown option of a block", map[string]any{"tag": []any{map[string]any{"kee": "a", "value": "b", "key": "c"}}}, []string{"tag[0].kee is not an option"}},
+		{"wrapper of nothing", map[string]any{"command_wrapper": "sudo -n"}, []string{`command_wrapper is "sudo -n"`, "{{.Command}}", `"sudo -n {{.Command}}"`}},
+		{"wrapper of a function", map[string]any{"command_wrapper": "sudo {{timestamp}}"}, []string{"command_wrapper", "must have {{.Command}}"}},
+		{"the kernel's name as device_path", map[string]any{"device_path": "/dev/nvme1n1"}, []string{`device_path is "/dev/nvme1n1"`, "/dev/sdX or /dev/xvdX"}},
+		{"device_path of a partition", map[string]any{"device_path": "/dev/sdf1"}, []string{`device_path is "/dev/sdf1"`}},
+		{"env in mount_path", map[string]any{"mount_path": "/{{env `HOME`}}"}, []string{"mount_path calls the function env", "variable"}},
+		{"env in pre_unmount_commands", map[string]any{"pre_unmount_commands": []any{"{{env `HOME`}}"}}, []string{"pre_unmount_commands[0] calls the function env"}},
+		{"env in a tag", map[string]any{"tags": map[string]any{"a": "{{if true}}{{env `HOME` | upper}}{{end}}"}}, []string{`tags "a" calls the function env`}},
+		{"env in a tag's block", map[string]any{"snapshot_tag": []any{map[string]any{"key": "a", "value": "{{env `HOME`}}"}}}, []string{`snapshot_tags "a" calls the function env`}},
+		{"env in the description", map[string]any{"description": "{{env `HOME`}}"}, []string{"description calls the function env"}},
+		{"env in the name", map[string]any{"name": "{{env `HOME`}}"}, []string{"name calls the function env", "variable"}},
+		{"build in the description", map[string]any{"description": "{{build `ID`}}"}, []string{"description calls the function build", "{{.BuildRegion}}"}},
+		{"build in a list", map[string]any{"copy_files": []any{"/a", "/{{build `ID`}}"}}, []string{"copy_files[1] calls the function build"}},
+		{"a field in the name", map[string]any{"name": "of {{.SourceTMI}}"}, []string{"name uses .SourceTMI", "no fields"}},
+		{"a field of a field", map[string]any{"description": "{{.SourceTMI.Name}}"}, []string{"description speaks of .SourceTMI.Name", ".SourceTMI has no fields"}},
+		{"a field of a tag's", map[string]any{"description": "{{.SourceTMITags.Name.First}}"}, []string{".SourceTMITags.Name has no fields"}},
+		{"a long description", map[string]any{"description": strings.Repeat("x", 41)}, []string{"description: the description has 41 characters, but may have 40"}},
+		{"a reserved tag", map[string]any{"tags": map[string]any{"Test:name": "x"}}, []string{"tags: tag", `"Test:name"`, `"test:"`}},
+		{"a reserved tag of the volume", map[string]any{"root_volume_tag": []any{map[string]any{"key": "test:name", "value": "{{.BuildRegion}}"}}}, []string{"root_volume_tags: tag", `"test:name"`}},
+		{"a long key", map[string]any{"snapshot_tags": map[string]any{strings.Repeat("k", 11): "x"}}, []string{"snapshot_tags: tag", "more than 10"}},
+		{"a long value", map[string]any{"tags": map[string]any{"k": strings.Repeat("v", 21)}}, []string{"tags: tag", "more than 20"}},
+		{"many tags", map[string]any{"tags": numbered("a", 6)}, []string{"tags: ", "6 tags", "5"}},
+		{"many tags of a snapshot", map[string]any{"tags": numbered("a", 3), "snapshot_tags": numbered("b", 3)}, []string{"tags and snapshot_tags: ", "6 tags", "5"}},
+		{"many tags of the volume", map[string]any{"root_volume_tags": numbered("a", 5)}, []string{"root_volume_tags: ", "6 tags", "the build's own"}},
+		{"a number that is none", map[string]any{"root_volume_size": "ten"}, []string{`root_volume_size must be a whole number, and is "ten"`}},
+		{"a number that is a list", map[string]any{"root_volume_iops": []any{"secret"}}, []string{"root_volume_iops must be a whole number, and is a list"}},
+		{"a boolean that is none", map[string]any{"from_scratch": "maybe"}, []string{`from_scratch must be true or false, and is "maybe"`}},
+		{"a tri-state that is none", map[string]any{"mount_boot": "maybe"}, []string{`mount_boot must be true or false, and is "maybe"`}},
+		{"a tri-state that is a list", map[string]any{"mount_boot": []any{"a"}}, []string{"mount_boot must be true or false, and is a list"}},
+		{"a string that is a map", map[string]any{"mount_path": map[string]any{"a": "secret"}}, []string{"mount_path must be a string, and is a map"}},
+		{"a map that is a string", map[string]any{"tags": "x"}, []string{"tags must be a map, and is a string"}},
+		{"an entry that is a list", map[string]any{"copy_files": []any{[]any{"x"}}}, []string{"copy_files[0] must be a string, and is a list"}},
 		{"mount of two", map[string]any{"chroot_mounts": []any{[]any{"proc", "proc", "/proc"}, []any{"bind", "/dev"}}}, []string{"chroot_mounts[1]", "2 strings", "three", `["bind" "/dev"]`}},
 		{"mount of four", map[string]any{"chroot_mounts": []any{[]any{"a", "b", "c", "d"}}}, []string{"chroot_mounts[0]", "4 strings"}},
 		{"mount without type", map[string]any{"chroot_mounts": []any{[]any{"", "/dev", "/dev"}}}, []string{"chroot_mounts[0]", "type"}},
@@ -208,17 +286,18 @@ func TestCleanResourceName(t *testing.T) {
 // TestTemplateThatCannotBeRendered is told before there is a volume.
 func TestTemplateThatCannotBeRendered(t *testing.T) {
 	for option, give := range map[string]any{
-		"pre_mount_commands[1]":  []any{"true", "echo {{env `HOME`}}"},
-		"post_mount_commands[0]": []any{"echo {{env `HOME`}}"},
-		"mount_path":             "/mnt/{{env `HOME`}}",
-		"command_wrapper":        "{{env `SUDO`}} {{.Command}}",
+		"pre_mount_commands[1]":   []any{"true", "echo {{template_dir}}"},
+		"post_mount_commands[0]":  []any{"echo {{template_dir}}"},
+		"pre_unmount_commands[0]": []any{"echo {{template_dir}}"},
+		"mount_path":              "/mnt/{{template_dir}}",
+		"command_wrapper":         "{{template_dir}} {{.Command}}",
 	} {
 		name, _, _ := strings.Cut(option, "[")
 		_, errs := decode(t, map[string]any{name: give})
 		if len(errs) != 1 {
 			t.Fatalf("%s: %q", option, errs)
 		}
-		mustContain(t, errs[0], "cannot render "+option, "env vars are not allowed here")
+		mustContain(t, errs[0], "cannot render "+option, "template path not available")
 	}
 }
 

@@ -37,6 +37,10 @@ type Limits struct {
 	Description, TagKey, TagValue int
 	// Tags is how many tags a thing may have; 0 is no limit.
 	Tags int
+	// Device matches the names that a volume can be attached under, and DeviceSet tells
+	// them to the user.
+	Device    *regexp.Regexp
+	DeviceSet string
 	// ReservedTag is the beginning of the keys that only the cloud itself gives.
 	ReservedTag string
 }
@@ -121,6 +125,9 @@ func (k Kind) sourceFields(source *bake.Image) map[string]any {
 
 const fieldRegion = "BuildRegion"
 
+// sourceTags is the name of the field of the source image's tags.
+func (k Kind) sourceTags() string { return "Source" + k.Image + tagsSuffix }
+
 // labelData is what the templates of the description and of tags may speak of.
 func (k Kind) labelData(facts bake.Facts) map[string]any {
 	data := k.sourceFields(facts.Source)
@@ -129,7 +136,7 @@ func (k Kind) labelData(facts bake.Facts) map[string]any {
 	if facts.Source != nil && facts.Source.Tags != nil {
 		tags = facts.Source.Tags
 	}
-	data["Source"+k.Image+"Tags"] = tags
+	data[k.sourceTags()] = tags
 	return data
 }
 

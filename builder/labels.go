@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 
@@ -66,13 +67,88 @@ func (k Kind) CheckLabels(c *Config, option, description string) []error {
 			check(fmt.Sprintf("%s %q", set.option, key), set.tags[key])
 		}
 	}
+	return append(errs, k.Limits.checkLiterals(c.Tagging, option, description)...)
+}
+
+// checkLiterals holds what is no template against what the cloud takes. The rest is
+// checked when it is rendered.
+func (l Limits) checkLiterals(tagging Tagging, option, description string) []error {
+	var errs []error
+	tell := func(option string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", option, err))
+		}
+	}
+	if literal(description) {
+		tell(option, l.checkDescription(description))
+	}
+	var plain [3]map[string]string
+	for i, set := range tagging.sets() {
+		plain[i] = literals(set.tags)
+		tell(set.option, l.checkTags([]string{"the image", "its snapshots", "the volume"}[i], plain[i]))
+	}
+	image, snapshot, volume := plain[0], plain[1], plain[2]
+	if all := overlay(image, snapshot); len(all) > max(len(image), len(snapshot)) {
+		tell("tags and snapshot_tags", l.checkCount("each snapshot", len(all)))
+	}
+	if len(volume) <= l.Tags {
+		tell("root_volume_tags", l.checkCount(volumeWithTag, len(volume)+1))
+	}
 	return errs
+}
+
+// volumeWithTag names the volume that the build itself gives a tag to.
+const volumeWithTag = "the volume, with the build's own tag,"
+
+// literals returns the tags whose keys are no templates, with an empty value if that is
+// one.
+func literals(tags map[string]string) map[string]string {
+	plain := map[string]string{}
+	for key, value := range tags {
+		if !literal(key) {
+			continue
+		}
+		if !literal(value) {
+			value = ""
+		}
+		plain[key] = value
+	}
+	return plain
+}
+
+// missingTags tells of the source image's tags that templates speak of, and that it
+// does not have: they are rendered as nothing.
+func (r *run) missingTags(facts bake.Facts) {
+	field, tags := r.sourceTags(), map[string]string{}
+	of := "a build from scratch"
+	if facts.Source != nil {
+		tags, of = facts.Source.Tags, fmt.Sprintf("source image %s", facts.Source.ID)
+	}
+	warn := func(option, text string) {
+		parsed, err := parseTemplate(option, text, &r.Config.ictx)
+		if err != nil || parsed.Tree == nil {
+			return
+		}
+		for _, key := range tagKeysUsed(parsed.Root, field) {
+			if _, known := tags[key]; !known {
+				r.report.Warn("Warning: %s speaks of .%s.%s, but %s has no tag %q: it is empty", option, field, key, of, key)
+			}
+		}
+	}
+	warn(strings.ToLower(r.Image)+"_description", r.Description)
+	for _, set := range r.Config.sets() {
+		for _, key := range slices.Sorted(maps.Keys(set.tags)) {
+			warn(fmt.Sprintf("%s %q", set.option, key), key)
+			warn(fmt.Sprintf("%s %q", set.option, key), set.tags[key])
+		}
+	}
 }
 
 // labels renders description and tags, and holds them against what the cloud
 // takes.
 func (r *run) labels(facts bake.Facts) (bake.Labels, error) {
 	data := r.labelData(facts)
+	r.missingTags(facts)
 	description, err := render(r.Description, r.Config.ictx, data)
 	if err != nil {
 		return bake.Labels{}, fmt.Errorf("cannot render the description: %w", err)
@@ -108,7 +184,7 @@ func (r *run) checkTags(labels bake.Labels) error {
 		return err
 	}
 	all := overlay(labels.VolumeTags, map[string]string{bake.BuildTag: ""})
-	if err := r.Limits.checkCount("the volume, with the build's own tag,", len(all)); err != nil {
+	if err := r.Limits.checkCount(volumeWithTag, len(all)); err != nil {
 		return err
 	}
 	return r.Limits.checkTags("the volume", labels.VolumeTags)

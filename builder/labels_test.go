@@ -1,8 +1,10 @@
 package builder_test
 
 import (
+	"context"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
@@ -78,11 +80,12 @@ func TestLabelsThatSpeakOfTheUnknown(t *testing.T) {
 }
 
 func TestTagsThatTheCloudWouldRefuse(t *testing.T) {
+	// keys that are templates: others are refused before the source is known
 	many := map[string]any{}
 	for i := range 6 {
-		many[fmt.Sprint("k", i)] = ""
+		many[fmt.Sprint("{{.SourceTMI}}", i)] = ""
 	}
-	half := map[string]any{"x": "", "y": "", "z": ""}
+	half := map[string]any{"x{{.SourceTMI}}": "", "y{{.SourceTMI}}": "", "z{{.SourceTMI}}": ""}
 	for name, test := range map[string]struct {
 		give map[string]any
 		want []string
@@ -90,8 +93,8 @@ func TestTagsThatTheCloudWouldRefuse(t *testing.T) {
 		"too many":              {map[string]any{"tags": many}, []string{"the image", "6 tags", "5"}},
 		"too many together":     {map[string]any{"tags": map[string]any{"a": "", "b": "", "c": ""}, "snapshot_tags": half}, []string{"its snapshots", "6 tags"}},
 		"too many of a volume":  {map[string]any{"root_volume_tags": many}, []string{"the volume", "7 tags"}},
-		"too many of the build": {map[string]any{"root_volume_tags": map[string]any{"a": "", "b": "", "x": "", "y": "", "z": ""}}, []string{"the volume", "the build's own tag", "6 tags", "5"}},
-		"reserved of a volume":  {map[string]any{"root_volume_tags": map[string]any{"test:a": ""}}, []string{"test:a"}},
+		"too many of the build": {map[string]any{"root_volume_tags": map[string]any{"a{{.SourceTMI}}": "", "b": "", "x": "", "y": "", "z": ""}}, []string{"the volume", "the build's own tag", "6 tags", "5"}},
+		"reserved of a volume":  {map[string]any{"root_volume_tags": map[string]any{"test:{{.SourceTMI}}": ""}}, []string{"test:ami-1"}},
 		"long of a snapshot":    {map[string]any{"snapshot_tags": map[string]any{"k": "{{.SourceTMIName}} {{.SourceTMIName}} {{.SourceTMIName}} {{.SourceTMIName}}"}}, []string{`"k"`, "20"}},
 		"one key for two":       {map[string]any{"tags": map[string]any{"{{.SourceTMI}}": "", "ami-1": ""}}, []string{"tags", `"ami-1"`}},
 		"one key for two there": {map[string]any{"root_volume_tags": map[string]any{"{{.SourceTMI}}": "", "ami-1": ""}}, []string{"root_volume_tags", `"ami-1"`}},
@@ -102,6 +105,37 @@ func TestTagsThatTheCloudWouldRefuse(t *testing.T) {
 				t.Fatal("accepted")
 			}
 			mustContain(t, err.Error(), test.want...)
+		})
+	}
+}
+
+// TestMissingTagsWarn: a tag that the source does not have is rendered as nothing, and
+// the build says so.
+func TestMissingTagsWarn(t *testing.T) {
+	for name, test := range map[string]struct {
+		give map[string]any
+		want string // empty for no warning
+	}{
+		"there":          {map[string]any{"tags": map[string]any{"a": "{{.SourceTMITags.Release}}"}}, ""},
+		"not there":      {map[string]any{"tags": map[string]any{"a": "{{.SourceTMITags.release}}"}}, `tags "a" speaks of .SourceTMITags.release, but source image ami-1 has no tag "release"`},
+		"by index":       {map[string]any{"root_volume_tags": map[string]any{"a": "{{index .SourceTMITags \"a b\"}}"}}, `root_volume_tags "a" speaks of .SourceTMITags.a b`},
+		"by index there": {map[string]any{"root_volume_tags": map[string]any{"a": "{{index .SourceTMITags \"Release\"}}"}}, ""},
+		"a key":          {map[string]any{"snapshot_tag": []any{block("x{{$.SourceTMITags.Name}}", "b")}}, `snapshot_tags "x{{$.SourceTMITags.Name}}" speaks of .SourceTMITags.Name`},
+		"description":    {map[string]any{"description": "{{if true}}{{.SourceTMITags.Name | upper}}{{end}}"}, `tmi_description speaks of .SourceTMITags.Name`},
+		"something else": {map[string]any{"description": "{{.SourceTMIName}}"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ui := &screen{}
+			_, err := build(t.Context(), t, ui, noProvisioner, job(t, test.give), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
+				_, err := plan.Labels(facts)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if said := strings.Join(ui.lines, "\n"); (test.want == "") == strings.Contains(said, "Warning") || !strings.Contains(said, test.want) {
+				t.Errorf("the build says\n%s\nwant %q", said, test.want)
+			}
 		})
 	}
 }

@@ -48,7 +48,8 @@ func (b *Builder) Prepare(raws ...any) (generated, warnings []string, err error)
 func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook) (packersdk.Artifact, error) {
 	job := b.Options.Job()
 	job.Host = b.Host
-	return Run(ctx, ui, hook, job)
+	artifact, err := Run(ctx, ui, hook, job)
+	return artifact, redacted(err)
 }
 
 // Plugin is a Packer plugin with the builder of one cloud.

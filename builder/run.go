@@ -100,6 +100,9 @@ type run struct {
 
 // Run makes the image. On failure the artifact is nil.
 func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (packersdk.Artifact, error) {
+	for _, name := range job.Packer.PackerSensitiveVars {
+		Hide(job.Packer.PackerUserVars[name])
+	}
 	report := &reporter{ui: ui}
 	report.Step("%s %s (github.com/packer-chroot/packer-plugin-chroot)", job.Type, version.Plugin)
 	host := job.Host.orThis(report.Detail)

@@ -236,9 +236,9 @@ func TestLabelsThatTheCloudWouldRefuse(t *testing.T) {
 	}{
 		"description":      {map[string]any{"description": "{{.SourceTMI}}" + strings.Repeat("x", 36)}, "41 characters"},
 		"key":              {map[string]any{"tags": map[string]any{"{{.SourceTMIName}}12345": ""}}, "debian12345"},
-		"value":            {map[string]any{"tags": map[string]any{"k": strings.Repeat("v", 21)}}, `"k"`},
+		"value":            {map[string]any{"tags": map[string]any{"k": strings.Repeat("v", 20) + "{{.SourceTMI}}"}}, `"k"`},
 		"empty key":        {map[string]any{"tags": map[string]any{"{{.SourceTMITags.none}}": "v"}}, "empty key"},
-		"reserved key":     {map[string]any{"tags": map[string]any{"Test:x": "v"}}, "Test:x"},
+		"reserved key":     {map[string]any{"tags": map[string]any{"Test:{{.SourceTMI}}": "v"}}, "Test:ami-1"},
 		"not rendered":     {map[string]any{"description": "{{index `a` .BuildRegion}}"}, "description"},
 		"tag not rendered": {map[string]any{"tags": map[string]any{"k": "{{index `a` .BuildRegion}}"}}, `"k"`},
 	} {

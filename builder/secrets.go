@@ -18,6 +18,21 @@ func Hide(these ...string) { hidden.add(these...) }
 // Redact strikes what Hide was told out of a text.
 func Redact(text string) string { return hidden.strike(text) }
 
+// redacted returns an error without secrets: what a wrapper or a command said may be
+// part of it.
+func redacted(err error) error {
+	if err == nil || Redact(err.Error()) == err.Error() {
+		return err
+	}
+	return redactedError{err}
+}
+
+// redactedError is an error whose text has no secrets.
+type redactedError struct{ error }
+
+func (e redactedError) Error() string { return Redact(e.error.Error()) }
+func (e redactedError) Unwrap() error { return e.error }
+
 // struckOut stands in the place of a secret, as in Packer's own log.
 const struckOut = "<sensitive>"
 

@@ -18,6 +18,9 @@ const (
 	fieldMountPath = "MountPath"
 )
 
+// tagsSuffix ends the name of the field of the source image's tags.
+const tagsSuffix = "Tags"
+
 // parseTemplate reads a template. A tag that the source image does not have is empty.
 func parseTemplate(option, text string, ictx *interpolate.Context) (*template.Template, error) {
 	return template.New(option).Option("missingkey=zero").Funcs(interpolate.Funcs(ictx)).Parse(text)
@@ -67,9 +70,10 @@ func renderMap(option string, texts map[string]string, ictx interpolate.Context,
 	return rendered, nil
 }
 
-// checkTemplate fails when text is no template or speaks of a field that it will
-// not be given, so that a slip of the pen is told before a volume is made. It
-// does not render: a function may well fail on made-up data and not on the real.
+// checkTemplate fails when text is no template, speaks of a field that it will not be
+// given, or calls a function that works elsewhere only, so that a slip of the pen is
+// told before a volume is made. It does not render: a function may well fail on made-up
+// data and not on the real.
 func checkTemplate(option, text string, ictx *interpolate.Context, fields ...string) error {
 	parsed, err := parseTemplate(option, text, ictx)
 	if err != nil {
@@ -79,12 +83,55 @@ func checkTemplate(option, text string, ictx *interpolate.Context, fields ...str
 		return nil
 	}
 	for _, used := range fieldsUsed(parsed.Root, true) {
-		if !slices.Contains(fields, used) {
-			return fmt.Errorf("%s speaks of .%s, but knows only .%s", option, used, strings.Join(fields, ", ."))
+		if err := checkField(option, used, fields); err != nil {
+			return err
+		}
+	}
+	for _, name := range functionsUsed(parsed.Root) {
+		if remedy, elsewhere := elsewhereOnly[name]; elsewhere {
+			return fmt.Errorf("%s calls the function %s, which %s", option, name, remedy)
 		}
 	}
 	return nil
 }
+
+// elsewhereOnly are the functions that Packer has, and that fail in the options of a
+// builder, with what to do instead.
+var elsewhereOnly = map[string]string{
+	"env":   "is for the defaults of variables: define a variable with it, and use that here",
+	"build": "is for provisioners and post-processors: what a builder knows is in fields, such as {{.BuildRegion}} in tags",
+}
+
+// checkField fails when a field is none of those that a template is given, or has no
+// fields of its own. A map of tags has any.
+func checkField(option string, used []string, fields []string) error {
+	deepest := 1
+	if strings.HasSuffix(used[0], tagsSuffix) {
+		deepest = 2
+	}
+	switch {
+	case len(fields) == 0:
+		return fmt.Errorf("%s uses .%s, but this option has no fields: functions, such as {{timestamp}}, are all that works in it",
+			option, strings.Join(used, "."))
+	case !slices.Contains(fields, used[0]):
+		return fmt.Errorf("%s speaks of .%s, but knows only .%s", option, used[0], strings.Join(fields, ", ."))
+	case len(used) > deepest:
+		return fmt.Errorf("%s speaks of .%s, but .%s has no fields", option, strings.Join(used, "."), strings.Join(used[:deepest], "."))
+	}
+	return nil
+}
+
+// usesField reports whether a template uses a field.
+func usesField(option, text string, ictx *interpolate.Context, field string) bool {
+	parsed, err := parseTemplate(option, text, ictx)
+	if err != nil || parsed.Tree == nil {
+		return false
+	}
+	return slices.ContainsFunc(fieldsUsed(parsed.Root, true), func(used []string) bool { return used[0] == field })
+}
+
+// literal reports whether a text is the same when it is rendered.
+func literal(text string) bool { return !strings.Contains(text, "{{") }
 
 // sample is what a field may well hold when its template is rendered.
 type sample struct{ field, value string }
@@ -107,13 +154,43 @@ func tryTemplate(option, text string, ictx interpolate.Context, samples ...sampl
 	return nil
 }
 
-// fieldsUsed lists the fields of the template's data that a node speaks of.
-// Below a range or a with the dot is something else: then only $ is the data.
-func fieldsUsed(node parse.Node, dotIsData bool) []string {
+// fieldsUsed lists the fields of the template's data that a node speaks of, with the
+// fields of these. Below a range or a with the dot is something else: then only $ is
+// the data.
+func fieldsUsed(node parse.Node, dotIsData bool) [][]string {
+	var used [][]string
+	walk(node, dotIsData, func(n parse.Node, dotIsData bool) {
+		switch n := n.(type) {
+		case *parse.FieldNode:
+			if dotIsData {
+				used = append(used, n.Ident)
+			}
+		case *parse.VariableNode:
+			if n.Ident[0] == "$" && len(n.Ident) > 1 {
+				used = append(used, n.Ident[1:])
+			}
+		}
+	})
+	return used
+}
+
+// functionsUsed lists the functions that a node calls.
+func functionsUsed(node parse.Node) []string {
 	var used []string
+	walk(node, true, func(n parse.Node, _ bool) {
+		if n, ok := n.(*parse.IdentifierNode); ok {
+			used = append(used, n.Ident)
+		}
+	})
+	return used
+}
+
+// walk visits the nodes below one. dotIsData says whether the dot is the template's
+// data there.
+func walk(node parse.Node, dotIsData bool, visit func(n parse.Node, dotIsData bool)) {
 	below := func(dotIsData bool, nodes ...parse.Node) {
 		for _, n := range nodes {
-			used = append(used, fieldsUsed(n, dotIsData)...)
+			walk(n, dotIsData, visit)
 		}
 	}
 	branch := func(b *parse.BranchNode, dotInList bool) {
@@ -121,6 +198,7 @@ func fieldsUsed(node parse.Node, dotIsData bool) []string {
 		below(dotInList, b.List)
 		below(dotIsData, b.ElseList)
 	}
+	visit(node, dotIsData)
 	switch n := node.(type) {
 	case *parse.ListNode:
 		if n != nil { // an else that is not there
@@ -130,8 +208,10 @@ func fieldsUsed(node parse.Node, dotIsData bool) []string {
 		below(dotIsData, n.Pipe)
 	case *parse.PipeNode:
 		for _, command := range n.Cmds {
-			below(dotIsData, command.Args...)
+			below(dotIsData, command)
 		}
+	case *parse.CommandNode:
+		below(dotIsData, n.Args...)
 	case *parse.ChainNode:
 		below(dotIsData, n.Node)
 	case *parse.IfNode:
@@ -140,14 +220,28 @@ func fieldsUsed(node parse.Node, dotIsData bool) []string {
 		branch(&n.BranchNode, false)
 	case *parse.RangeNode:
 		branch(&n.BranchNode, false)
-	case *parse.FieldNode:
-		if dotIsData {
-			used = append(used, n.Ident[0])
-		}
-	case *parse.VariableNode:
-		if n.Ident[0] == "$" && len(n.Ident) > 1 {
-			used = append(used, n.Ident[1])
+	}
+}
+
+// tagKeysUsed lists the keys of a field of tags that a node speaks of: .Field.key, and
+// index .Field "key".
+func tagKeysUsed(node parse.Node, field string) []string {
+	var keys []string
+	for _, used := range fieldsUsed(node, true) {
+		if used[0] == field && len(used) > 1 {
+			keys = append(keys, used[1])
 		}
 	}
-	return used
+	walk(node, true, func(n parse.Node, dotIsData bool) {
+		command, ok := n.(*parse.CommandNode)
+		if !ok || len(command.Args) != 3 || command.Args[0].String() != "index" {
+			return
+		}
+		of := command.Args[1].String()
+		key, ok := command.Args[2].(*parse.StringNode)
+		if ok && (of == "$."+field || dotIsData && of == "."+field) {
+			keys = append(keys, key.Text)
+		}
+	})
+	return keys
 }

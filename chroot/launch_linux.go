@@ -251,6 +251,8 @@ func peerOf(conn *net.UnixConn) (*unix.Ucred, error) {
 type tail struct {
 	mu   sync.Mutex
 	last []byte
+	// cut says that there was more before.
+	cut bool
 }
 
 // tailSize is enough for the message that a program ends with.
@@ -261,12 +263,23 @@ func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.last = append(t.last, p...)
-	t.last = t.last[max(0, len(t.last)-tailSize):]
+	if over := len(t.last) - tailSize; over > 0 {
+		t.last, t.cut = t.last[over:], true
+	}
 	return len(p), nil
 }
 
+// String returns the end of what was said. Of a line that was cut it has nothing, or of
+// a long one no part of a word: the end of a secret would not be known for one.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return string(bytes.TrimSpace(t.last))
+	if !t.cut {
+		return string(bytes.TrimSpace(t.last))
+	}
+	_, whole, found := bytes.Cut(t.last, []byte("\n"))
+	if whole = bytes.TrimSpace(whole); !found || len(whole) == 0 {
+		_, whole, _ = bytes.Cut(t.last, []byte(" "))
+	}
+	return "… " + string(bytes.TrimSpace(whole))
 }

@@ -2,6 +2,7 @@ package osc
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -42,6 +43,9 @@ type Access struct {
 	// Patience is how long a call may be waited for, tries included; 0 leaves it to
 	// the policy of tries.
 	Patience time.Duration
+
+	// regionFrom says where Region was found, if it was not given.
+	regionFrom string
 }
 
 // secrets are what no log may show.
@@ -94,8 +98,8 @@ func pemOf(path, encoded string) ([]byte, error) {
 // origin is one place where access is told, in the words of its own names.
 type origin struct {
 	access Access
-	// accessKey and secretKey are what the two keys are called there.
-	accessKey, secretKey string
+	// accessKey, secretKey and region are what these are called there.
+	accessKey, secretKey, region string
 }
 
 // fromEnvironment are the variables of today, and the names that they had
@@ -111,7 +115,7 @@ func fromEnvironment() origin {
 	}
 	skip, _ := strconv.ParseBool(strings.ToLower(os.Getenv("OSC_TLS_SKIP_VERIFY")))
 	return origin{
-		accessKey: "OSC_ACCESS_KEY", secretKey: "OSC_SECRET_KEY",
+		accessKey: "OSC_ACCESS_KEY", secretKey: "OSC_SECRET_KEY", region: "the environment (OSC_REGION)",
 		access: Access{
 			AccessKey: env("OSC_ACCESS_KEY", "OUTSCALE_ACCESSKEYID"),
 			SecretKey: env("OSC_SECRET_KEY", "OUTSCALE_SECRETKEYID"),
@@ -145,14 +149,17 @@ func (a *Access) fill(from origin) error {
 	if a.Certificate.isZero() {
 		a.Certificate = other.Certificate
 	}
-	a.Region = cmp.Or(a.Region, other.Region)
+	if a.Region == "" && other.Region != "" {
+		a.Region, a.regionFrom = other.Region, from.region
+	}
 	a.Endpoint = cmp.Or(a.Endpoint, other.Endpoint)
 	a.MetadataEndpoint = cmp.Or(a.MetadataEndpoint, other.MetadataEndpoint)
 	a.InsecureSkipTLSVerify = a.InsecureSkipTLSVerify || other.InsecureSkipTLSVerify
 	return nil
 }
 
-// resolve fills what is empty, and checks what is there.
+// resolve fills what is empty, and checks what is there. The region may still be empty
+// then: see settle.
 func (a Access) resolve() (Access, error) {
 	err := a.fill(origin{accessKey: "access_key", secretKey: "secret_key"})
 	for _, next := range a.origins() {
@@ -218,22 +225,34 @@ func (a *Access) findEndpoint() error {
 		}
 		*e.to = u.String()
 		if m := outscaleHost.FindStringSubmatch(u.Hostname()); m != nil && a.Region == "" {
-			a.Region = m[1]
+			a.Region, a.regionFrom = m[1], "the endpoint "+a.Endpoint
 		}
 	}
-	return errors.Join(append(errs, a.checkRegion())...)
+	if a.Region != "" && !regionName.MatchString(a.Region) {
+		errs = append(errs, fmt.Errorf("region (or OSC_REGION) is %q: not the name of a region", a.Region))
+	}
+	return errors.Join(errs...)
 }
 
-func (a *Access) checkRegion() error {
-	switch {
-	case a.Region == "":
-		return errors.New("no region: set region, or OSC_REGION, such as eu-west-2")
-	case !regionName.MatchString(a.Region):
-		return fmt.Errorf("region (or OSC_REGION) is %q: not the name of a region", a.Region)
-	case a.Endpoint == "":
+// defaultRegion is the region of a build that nothing else names one for, as with
+// Outscale's own tools.
+const defaultRegion = "eu-west-2"
+
+// settle finds the region that is not said anywhere: it is that of the VM, as its
+// metadata say, or else the default one. It also completes the endpoint.
+func (a Access) settle(ctx context.Context) Access {
+	if a.Region == "" {
+		m := newMetadata(a)
+		region, err := m.region(ctx)
+		a.Region, a.regionFrom = region, "the metadata service at "+m.endpoint
+		if err != nil {
+			a.Region, a.regionFrom = defaultRegion, fmt.Sprintf("the default: set region, or OSC_REGION, for another one (%v)", err)
+		}
+	}
+	if a.Endpoint == "" {
 		a.Endpoint = outscaleEndpoint(a.Region)
 	}
-	return nil
+	return a
 }
 
 // outscaleEndpoint is the URL of Outscale's own API in a region.

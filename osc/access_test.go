@@ -102,6 +102,10 @@ func TestOrigins(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			environment(t, test.env)
 			got, err := test.in.resolve()
+			if err == nil {
+				got = got.settle(t.Context())
+			}
+			got.regionFrom = ""
 			switch {
 			case test.err == "" && (err != nil || !reflect.DeepEqual(got, test.want)):
 				t.Errorf("got %+v, %v\nwant %+v", got, err, test.want)

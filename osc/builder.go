@@ -45,6 +45,9 @@ func connect(ctx context.Context, access Access, options Options) (builder.Sessi
 		return builder.Session{}, err
 	}
 	options.Client = client
+	if from := client.RegionFrom(); from != "" {
+		options.log("region %s, from %s", client.Region(), from)
+	}
 	return builder.Session{Cloud: NewCloud(options), Endpoint: client.Endpoint()}, nil
 }
 

@@ -38,6 +38,7 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	access = access.settle(ctx)
 	builder.Hide(access.secrets()...)
 	c, err := newClient(access)
 	if err != nil {
@@ -51,6 +52,9 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 
 // Region is the name of the region that the client speaks to.
 func (c *Client) Region() string { return c.access.Region }
+
+// RegionFrom says where the region was found; it is empty if the template names it.
+func (c *Client) RegionFrom() string { return c.access.regionFrom }
 
 // Endpoint is the URL of the API.
 func (c *Client) Endpoint() string { return c.access.Endpoint }

@@ -13,6 +13,7 @@ import (
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // Options are what the user says that only Outscale understands.
@@ -100,25 +101,9 @@ func (o Options) checkImage() []error {
 	return errs
 }
 
-// checkSharing finds what the API would refuse of who may use image and snapshots.
+// checkSharing finds what the API would refuse of who may launch the image.
 func (o Options) checkSharing() []error {
-	var errs []error
-	for _, list := range []struct {
-		option string
-		ids    []string
-	}{{"omi_account_ids", o.AccountIDs}, {"snapshot_users", o.SnapshotUsers}} {
-		for i, id := range list.ids {
-			if !accountID.MatchString(id) {
-				errs = append(errs, fmt.Errorf("%s[%d] is %q, but must be an account id of 12 digits", list.option, i, id))
-			}
-		}
-	}
-	for i, group := range o.SnapshotGroups {
-		if group != everybody {
-			errs = append(errs, fmt.Errorf("snapshot_groups[%d] is %q: there is only the group %s", i, group, everybody))
-		}
-	}
-	return errs
+	return builder.CheckAccounts("omi_account_ids", o.AccountIDs)
 }
 
 // checkMappings finds what the API would refuse of the block devices.

@@ -128,8 +128,6 @@ func TestValidate(t *testing.T) {
 		"boot modes":           {Options{BootModes: []string{"uefi", "legacy"}}, ""},
 		"product code":         {Options{ProductCodes: []string{""}}, "product_codes has an empty code"},
 		"account":              {Options{AccountIDs: []string{me, "somebody"}}, `omi_account_ids[1] is "somebody"`},
-		"snapshot user":        {Options{SnapshotUsers: []string{"all"}}, `snapshot_users[0] is "all"`},
-		"snapshot group":       {Options{SnapshotGroups: []string{"all", "some"}}, `snapshot_groups[1] is "some"`},
 		"root by two names":    {Options{RootDeviceName: "xvdf", Mappings: []Mapping{{DeviceName: "xvdf"}, {DeviceName: "/dev/sdf"}}}, "twice"},
 		"filter":               {Options{SourceFilter: SourceFilter{Filters: map[string]string{"x": "y"}, Owners: []string{"self"}}}, `filters has "x"`},
 		"no owners":            {Options{SourceFilter: SourceFilter{Filters: map[string]string{"image-name": "y"}}}, "owners is required"},

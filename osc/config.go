@@ -19,6 +19,7 @@ type Config struct {
 	SourceConfig        `mapstructure:",squash"`
 	ImageConfig         `mapstructure:",squash"`
 	PublishConfig       `mapstructure:",squash"`
+	MovedConfig         `mapstructure:",squash"`
 }
 
 // kind is osc-chroot toward Packer. The limits are those of CreateImage,
@@ -32,6 +33,8 @@ var kind = builder.Kind{
 	Limits: builder.Limits{
 		Name:        regexp.MustCompile(`^[a-zA-Z0-9 ()/._-]+$`),
 		NameSet:     "letters, digits, spaces and ()/._-",
+		Device:      dataDevice,
+		DeviceSet:   "/dev/sdX, /dev/sdXX, /dev/xvdX or /dev/xvdXX, with a first letter from b to z",
 		Description: 255,
 		TagKey:      255,
 		TagValue:    255,
@@ -50,6 +53,7 @@ func (c *Config) Prepare(raws ...any) (warnings []string, err error) {
 	errs := []error{err}
 	warnings, aliasErrs := c.resolveAliases()
 	errs = append(errs, aliasErrs...)
+	errs = append(errs, c.checkMoved()...)
 	errs = append(errs, c.Config.Prepare(kind)...)
 	errs = append(errs, c.checkAccess()...)
 	if !c.FromScratch {

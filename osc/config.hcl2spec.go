@@ -75,6 +75,13 @@ type FlatConfig struct {
 	AMIBlockDeviceMappings []FlatBlockDevice       `mapstructure:"ami_block_device_mappings" undocumented:"true" cty:"ami_block_device_mappings" hcl:"ami_block_device_mappings"`
 	OMIAccountIDs          []string                `mapstructure:"omi_account_ids" cty:"omi_account_ids" hcl:"omi_account_ids"`
 	GlobalPermission       *bool                   `mapstructure:"global_permission" cty:"global_permission" hcl:"global_permission"`
+	MFACode                *string                 `mapstructure:"mfa_code" undocumented:"true" cty:"mfa_code" hcl:"mfa_code"`
+	Token                  *string                 `mapstructure:"token" undocumented:"true" cty:"token" hcl:"token"`
+	SkipMetadataAPICheck   *bool                   `mapstructure:"skip_metadata_api_check" undocumented:"true" cty:"skip_metadata_api_check" hcl:"skip_metadata_api_check"`
+	SnapshotAccountIDs     []string                `mapstructure:"snapshot_account_ids" undocumented:"true" cty:"snapshot_account_ids" hcl:"snapshot_account_ids"`
+	OMIGroups              []string                `mapstructure:"omi_groups" undocumented:"true" cty:"omi_groups" hcl:"omi_groups"`
+	OMIProductCodes        []string                `mapstructure:"omi_product_codes" undocumented:"true" cty:"omi_product_codes" hcl:"omi_product_codes"`
+	OMIRegions             []string                `mapstructure:"omi_regions" undocumented:"true" cty:"omi_regions" hcl:"omi_regions"`
 }
 
 // FlatMapstructure returns a new FlatConfig.
@@ -153,6 +160,13 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"ami_block_device_mappings":  &hcldec.BlockListSpec{TypeName: "ami_block_device_mappings", Nested: hcldec.ObjectSpec((*FlatBlockDevice)(nil).HCL2Spec())},
 		"omi_account_ids":            &hcldec.AttrSpec{Name: "omi_account_ids", Type: cty.List(cty.String), Required: false},
 		"global_permission":          &hcldec.AttrSpec{Name: "global_permission", Type: cty.Bool, Required: false},
+		"mfa_code":                   &hcldec.AttrSpec{Name: "mfa_code", Type: cty.String, Required: false},
+		"token":                      &hcldec.AttrSpec{Name: "token", Type: cty.String, Required: false},
+		"skip_metadata_api_check":    &hcldec.AttrSpec{Name: "skip_metadata_api_check", Type: cty.Bool, Required: false},
+		"snapshot_account_ids":       &hcldec.AttrSpec{Name: "snapshot_account_ids", Type: cty.List(cty.String), Required: false},
+		"omi_groups":                 &hcldec.AttrSpec{Name: "omi_groups", Type: cty.List(cty.String), Required: false},
+		"omi_product_codes":          &hcldec.AttrSpec{Name: "omi_product_codes", Type: cty.List(cty.String), Required: false},
+		"omi_regions":                &hcldec.AttrSpec{Name: "omi_regions", Type: cty.List(cty.String), Required: false},
 	}
 	return s
 }

@@ -24,8 +24,10 @@ type AccessConfig struct {
 	// of the file, and comes after the environment.
 	Profile string `mapstructure:"profile"`
 	// The region to build in, such as `eu-west-2`: that of the VM which Packer runs
-	// on. By default it comes from the environment variable `OSC_REGION`, a profile,
-	// or an endpoint of Outscale's own.
+	// on. By default it comes from the environment variable `OSC_REGION`, a profile, an
+	// endpoint of Outscale's own or the metadata service of the VM, in this order, and
+	// is `eu-west-2` if none of them says it. A `profile` that the template names goes
+	// before the environment. The build says which region it takes, and from where.
 	Region string `mapstructure:"region"`
 	// The URL of another service that speaks the Outscale API, such as
 	// `https://api.example.com/api/v1`. Without a scheme `https` is meant, without

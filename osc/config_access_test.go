@@ -25,5 +25,5 @@ func TestAllOfAccessReachesTheClient(t *testing.T) {
 	if got := c.access(); !reflect.DeepEqual(got, want) {
 		t.Errorf("the API is reached by\n%+v, want\n%+v", got, want)
 	}
-	buildertest.EveryField(t, want, "Patience") // which is an option of both clouds
+	buildertest.EveryField(t, want, "Patience", "regionFrom") // which is an option of both clouds
 }

@@ -119,6 +119,19 @@ func TestWrongOptions(t *testing.T) {
 		{"no name", with(t, map[string]any{"omi_name": nil}), []string{"omi_name is required"}},
 		{"a name of two characters", with(t, map[string]any{"omi_name": "ab"}), []string{"omi_name", `"ab"`, "3"}},
 		{"a name with a colon", with(t, map[string]any{"omi_name": "a:b"}), []string{"omi_name", `"a:b"`}},
+		{"an unknown option", with(t, map[string]any{"souce_omi_filter": map[string]any{}}), []string{"souce_omi_filter is not an option: did you mean source_omi_filter?"}},
+		{"an unknown option of a mapping", mappings(map[string]any{"device_name": "xvdc", "volume_size": 1, "volume_tpe": "gp2"}), []string{"omi_block_device_mappings[0].volume_tpe is not an option: did you mean volume_type?"}},
+		{"a size that is no number", with(t, map[string]any{"root_volume_size": "ten"}), []string{`root_volume_size must be a whole number, and is "ten"`}},
+		{"a wrapper of nothing", with(t, map[string]any{"command_wrapper": "sudo"}), []string{"command_wrapper", "must have {{.Command}}"}},
+		{"the root's name as device_path", with(t, map[string]any{"device_path": "/dev/xvda"}), []string{`device_path is "/dev/xvda"`, "from b to z"}},
+		{"a kernel's name as device_path", with(t, map[string]any{"device_path": "/dev/vdb"}), []string{`device_path is "/dev/vdb"`}},
+		{"env in a tag", with(t, map[string]any{"tags": map[string]any{"a": "{{env `HOME`}}"}}), []string{"tags", "env"}},
+		{"env in the description", with(t, map[string]any{"omi_description": "{{env `HOME`}}"}), []string{"omi_description calls the function env"}},
+		{"a long description", with(t, map[string]any{"omi_description": strings.Repeat("x", 256)}), []string{"omi_description", "256 characters", "255"}},
+		{"a long tag", with(t, map[string]any{"tags": map[string]any{strings.Repeat("x", 256): "a"}}), []string{"tags: ", "more than 255"}},
+		{"a wrong account", with(t, map[string]any{"omi_account_ids": []any{"me"}}), []string{`omi_account_ids[0] is "me"`, "12 digits"}},
+		{"a wrong user of snapshots", with(t, map[string]any{"snapshot_users": []any{"me"}}), []string{`snapshot_users[0] is "me"`, "12 digits"}},
+		{"a wrong group of snapshots", with(t, map[string]any{"snapshot_groups": []any{"some"}}), []string{`snapshot_groups[0] is "some"`, "all"}},
 		{"no source", with(t, map[string]any{"source_omi": nil}), []string{"source_omi is required"}},
 		{"a source that is no id", with(t, map[string]any{"source_omi": "debian"}), []string{"source_omi", `"debian"`}},
 		{"half an id", with(t, map[string]any{"source_omi": "ami-3e15836"}), []string{"source_omi"}},
@@ -203,4 +216,11 @@ func TestHCL2(t *testing.T) {
 	if len(c.OMIBlockDeviceMappings) != 2 || c.OMIBlockDeviceMappings[0] != want || !c.OMIBlockDeviceMappings[1].NoDevice {
 		t.Errorf("mappings %+v", c.OMIBlockDeviceMappings)
 	}
+}
+
+// TestFractionsOfHCL2: the SDK's own words have its types.
+func TestFractionsOfHCL2(t *testing.T) {
+	var c Config
+	_, err := c.Prepare(buildertest.HCL2(t, &c, "root_volume_size = 10.7"))
+	buildertest.Says(t, err, "1 error(s)", "root_volume_size must be a whole number")
 }

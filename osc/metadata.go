@@ -65,6 +65,26 @@ func (m metadata) instanceID(ctx context.Context) (string, error) {
 	return id, nil
 }
 
+// zoneName matches the name of a zone, which is a letter after that of its region.
+var zoneName = regexp.MustCompile(`^([a-z0-9]+(?:-[a-z0-9]+)*-[0-9]+)[a-z]$`)
+
+// region asks for the region of this VM. It is an error if the metadata are not to be
+// asked.
+func (m metadata) region(ctx context.Context) (string, error) {
+	if m.vm != "" {
+		return "", errors.New("vm_id is set, so the metadata service is not asked")
+	}
+	zone, err := m.patiently(ctx, "/latest/meta-data/placement/availability-zone")
+	if err != nil {
+		return "", fmt.Errorf("the metadata service at %s does not answer: %w", m.endpoint, err)
+	}
+	found := zoneName.FindStringSubmatch(zone)
+	if found == nil {
+		return "", fmt.Errorf("the metadata service at %s says that the zone is %q", m.endpoint, excerpt([]byte(zone)))
+	}
+	return found[1], nil
+}
+
 // patiently asks again where the service had a moment of weakness. Where there is none,
 // the user is to hear of it at once.
 func (m metadata) patiently(ctx context.Context, path string) (string, error) {

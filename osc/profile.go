@@ -125,6 +125,7 @@ func (p profile) origin(name string) origin {
 	return origin{
 		accessKey: fmt.Sprintf("access_key of profile %q", name),
 		secretKey: fmt.Sprintf("secret_key of profile %q", name),
+		region:    fmt.Sprintf("profile %q", name),
 		access: Access{
 			AccessKey: p.AccessKey, SecretKey: p.SecretKey, Region: p.Region, Endpoint: p.Endpoints.API,
 			Certificate: Certificate{

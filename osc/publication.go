@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
@@ -14,6 +16,9 @@ import (
 // a region only. The region must be one that the API has.
 func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publication, error) {
 	if err := errors.Join(c.checkDevices(facts), c.checkSpeed(facts)); err != nil {
+		return bake.Publication{}, err
+	}
+	if err := c.checkSnapshots(ctx); err != nil {
 		return bake.Publication{}, err
 	}
 	if c.opts.SkipRegionValidation {
@@ -34,6 +39,49 @@ func (c *Cloud) checkDevices(facts bake.Facts) error {
 	if n := 1 + len(c.dataMappings(inherited)); n > maxVolumes {
 		return fmt.Errorf("omi_block_device_mappings and the source's devices are %d, its root included, but a VM can have %d volumes",
 			n, maxVolumes)
+	}
+	return nil
+}
+
+// checkSnapshots fails if a snapshot of the user's block devices cannot be used.
+func (c *Cloud) checkSnapshots(ctx context.Context) error {
+	var ids []string
+	for _, m := range c.opts.Mappings {
+		if m.SnapshotID != "" && !slices.Contains(ids, m.SnapshotID) {
+			ids = append(ids, m.SnapshotID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	found, err := c.readSnapshots(ctx, &api.FiltersSnapshot{SnapshotIds: &ids})
+	if err != nil && !is(err, (*refusal).notFound) {
+		return fmt.Errorf("cannot read the snapshots of omi_block_device_mappings: %s: %w", strings.Join(ids, ", "), err)
+	}
+	var errs []error
+	for _, m := range c.opts.Mappings {
+		if err := m.checkSnapshot(found); err != nil {
+			errs = append(errs, fmt.Errorf("omi_block_device_mappings: device %s: %w in region %s", m.DeviceName, err, c.opts.Region))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkSnapshot fails if the mapping's snapshot is none of those that were found, or of
+// no use.
+func (m Mapping) checkSnapshot(found []api.Snapshot) error {
+	if m.SnapshotID == "" {
+		return nil
+	}
+	at := slices.IndexFunc(found, func(s api.Snapshot) bool { return s.SnapshotId == m.SnapshotID })
+	if at < 0 {
+		return fmt.Errorf("snapshot_id is %s, which does not exist, or is not shared with this account,", m.SnapshotID)
+	}
+	switch s := found[at]; {
+	case s.State != api.SnapshotStateCompleted:
+		return fmt.Errorf("snapshot_id is %s, whose state is %q, and must be completed,", m.SnapshotID, s.State)
+	case m.VolumeSizeGiB != 0 && m.VolumeSizeGiB < int64(s.VolumeSize):
+		return fmt.Errorf("volume_size is %d GiB, but snapshot %s has %d GiB", m.VolumeSizeGiB, m.SnapshotID, s.VolumeSize)
 	}
 	return nil
 }

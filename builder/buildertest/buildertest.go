@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hcldec"
 	"github.com/hashicorp/hcl/v2/hclparse"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+	"github.com/zclconf/go-cty/cty"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
@@ -101,6 +102,14 @@ func EveryField(t *testing.T, want any, but ...string) {
 // right, and without a warning.
 func PrepareHCL2(t *testing.T, options builder.Options, template string) {
 	t.Helper()
+	if warnings := Prepared(t, options, HCL2(t, options, template)); len(warnings) > 0 {
+		t.Errorf("warnings %q", warnings)
+	}
+}
+
+// HCL2 returns options as Packer gives them of an HCL2 template.
+func HCL2(t *testing.T, options builder.Options, template string) cty.Value {
+	t.Helper()
 	file, diags := hclparse.NewParser().ParseHCL([]byte(template), "template.pkr.hcl")
 	if diags.HasErrors() {
 		t.Fatal(diags)
@@ -110,9 +119,7 @@ func PrepareHCL2(t *testing.T, options builder.Options, template string) {
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
-	if warnings := Prepared(t, options, value); len(warnings) > 0 {
-		t.Errorf("warnings %q", warnings)
-	}
+	return value
 }
 
 // idle is a machine that is only closed.

@@ -1,0 +1,42 @@
+package osc
+
+import "fmt"
+
+// MovedConfig is options that the public builder outscale-chroot has, and this one has
+// not. They are known so that the refusal says what to write instead.
+type MovedConfig struct {
+	MFACode              string   `mapstructure:"mfa_code" undocumented:"true"`
+	Token                string   `mapstructure:"token" undocumented:"true"`
+	SkipMetadataAPICheck bool     `mapstructure:"skip_metadata_api_check" undocumented:"true"`
+	SnapshotAccountIDs   []string `mapstructure:"snapshot_account_ids" undocumented:"true"`
+	OMIGroups            []string `mapstructure:"omi_groups" undocumented:"true"`
+	OMIProductCodes      []string `mapstructure:"omi_product_codes" undocumented:"true"`
+	OMIRegions           []string `mapstructure:"omi_regions" undocumented:"true"`
+}
+
+// movingPage is where the options of outscale-chroot are listed.
+const movingPage = "docs/moving-from-outscale-chroot.md"
+
+// checkMoved refuses the options of outscale-chroot that are not here.
+func (m MovedConfig) checkMoved() []error {
+	const idle = "it has no effect in outscale-chroot: remove it"
+	var errs []error
+	for _, option := range []struct {
+		name   string
+		given  bool
+		remedy string
+	}{
+		{"mfa_code", m.MFACode != "", idle},
+		{"token", m.Token != "", idle},
+		{"skip_metadata_api_check", m.SkipMetadataAPICheck, idle},
+		{"snapshot_account_ids", m.SnapshotAccountIDs != nil, "use snapshot_users"},
+		{"omi_groups", m.OMIGroups != nil, "use global_permission"},
+		{"omi_product_codes", m.OMIProductCodes != nil, "use product_codes"},
+		{"omi_regions", m.OMIRegions != nil, "an OMI cannot leave its region: remove it"},
+	} {
+		if option.given {
+			errs = append(errs, fmt.Errorf("%s is an option of outscale-chroot only: %s (see %s)", option.name, option.remedy, movingPage))
+		}
+	}
+	return errs
+}
