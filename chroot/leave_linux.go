@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -61,7 +63,7 @@ func (m *Mounted) leave(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.keeper.patiently(ctx, func() error { return m.unmount(ctx) })
+	return m.keeper.patiently(ctx, m.mountCount, func() error { return m.unmount(ctx) })
 }
 
 // clear ends what runs, and writes what is cached.
@@ -71,7 +73,7 @@ func (m *Mounted) clear(ctx context.Context) error {
 	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil && !isGone(err) {
 		return err
 	}
-	if err := m.keeper.patiently(ctx, func() error { return m.endAll(ctx) }); err != nil {
+	if err := m.keeper.patiently(ctx, nil, func() error { return m.endAll(ctx) }); err != nil {
 		return err
 	}
 	if err := m.unregisterFormats(); err != nil {
@@ -151,14 +153,22 @@ func (e *busyError) Error() string {
 // Is makes it an EBUSY.
 func (e *busyError) Is(target error) bool { return target == unix.EBUSY }
 
-// patiently tries again while something is busy, within the keeper's bound.
-func (k *Keeper) patiently(ctx context.Context, try func() error) error {
+// patiently tries again while something is busy, within the keeper's bound. That starts
+// again whenever there is less left to do; without left it does not.
+func (k *Keeper) patiently(ctx context.Context, left func() int, try func() error) error {
 	limit := time.NewTimer(k.busy)
 	defer limit.Stop()
+	least := math.MaxInt
 	for after := retryAfter / 25; ; after = min(2*after, retryAfter) {
 		err := try()
 		if err == nil || !errors.Is(err, unix.EBUSY) {
 			return err
+		}
+		if left != nil {
+			if n := left(); n < least {
+				least = n
+				limit.Reset(k.busy)
+			}
 		}
 		select {
 		case <-time.After(after):
@@ -199,7 +209,7 @@ func (m *Mounted) unmountFound(filter mountinfo.FilterFunc) error {
 func (m *Mounted) unmountAll(mounts []*mountinfo.Info) error {
 	var busy error
 	for _, mount := range deepestFirst(mounts) {
-		switch err := unix.Unmount(mount.Mountpoint, unix.UMOUNT_NOFOLLOW); {
+		switch err := unmountAt(mount.Mountpoint); {
 		case err == nil || isGone(err):
 		case errors.Is(err, unix.EBUSY):
 			busy = cmp.Or(busy, error(&busyError{mount.Mountpoint, m.holders}))
@@ -208,6 +218,48 @@ func (m *Mounted) unmountAll(mounts []*mountinfo.Info) error {
 		}
 	}
 	return busy
+}
+
+// mountCount counts the mounts on the root and below it.
+func (m *Mounted) mountCount() int {
+	mounts, _ := mountinfo.GetMounts(mountinfo.PrefixFilter(m.real))
+	return len(mounts)
+}
+
+// unmountAt unmounts what is on a path, which may be longer than the kernel takes: mounts
+// can be nested deeper than that.
+func unmountAt(path string) error {
+	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+	if !errors.Is(err, unix.ENAMETOOLONG) {
+		return err
+	}
+	dir, err := openDeep(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	return unix.Unmount(fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path)), unix.UMOUNT_NOFOLLOW)
+}
+
+// openDeep opens a directory by an absolute path of any length, without following links.
+func openDeep(path string) (dir int, err error) {
+	const most = unix.PathMax / 2
+	dir = unix.AT_FDCWD
+	for path != "" {
+		part := path
+		if len(part) > most {
+			part = part[:strings.LastIndex(part[:most], "/")+1]
+		}
+		next, err := unix.Openat(dir, part, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if dir != unix.AT_FDCWD {
+			unix.Close(dir)
+		}
+		if err != nil {
+			return -1, err
+		}
+		dir, path = next, strings.TrimLeft(path[len(part):], "/")
+	}
+	return dir, nil
 }
 
 // deepestFirst orders by depth. At the same place the kernel takes the latest.
