@@ -3,9 +3,12 @@ package builder_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/hcl/v2/hcldec"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
@@ -220,6 +223,28 @@ func TestTagsOfTheSourceAreText(t *testing.T) {
 		t.Errorf("tag is %q, %v", labels.ImageTags["t"], err)
 	}
 }
+
+// TestErrorsHaveNoSecrets: what a command_wrapper says is part of an error, and may have
+// what the build itself knows.
+func TestErrorsHaveNoSecrets(t *testing.T) {
+	builder.Hide("the-hidden-key")
+	b := builder.Builder{Options: prepared{job(t, map[string]any{
+		"packer_user_variables": map[string]any{"word": "the-sensitive-word"}, "packer_sensitive_variables": []any{"word"},
+	})}, Host: builder.Host{GOOS: "linux", Machine: func(context.Context, func(string) (string, error)) (bake.Machine, error) {
+		return nil, fmt.Errorf("it said the-hidden-key and the-sensitive-word: %w", context.DeadlineExceeded)
+	}}}
+	_, err := b.Run(t.Context(), &screen{}, hookFunc(noProvisioner))
+	if err == nil || err.Error() != "it said <sensitive> and <sensitive>: context deadline exceeded" || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// prepared is options with nothing left to decode.
+type prepared struct{ job builder.Job }
+
+func (p prepared) Job() builder.Job                                               { return p.job }
+func (prepared) Prepare(...any) ([]string, error)                                 { return nil, nil }
+func (prepared) FlatMapstructure() interface{ HCL2Spec() map[string]hcldec.Spec } { return nil }
 
 func TestLabelsFromScratch(t *testing.T) {
 	plan := planOf(t, job(t, map[string]any{"description": "[{{.SourceTMI}}{{.SourceTMITags.x}}] {{.BuildRegion}}"}))
