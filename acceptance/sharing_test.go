@@ -77,3 +77,39 @@ func TestOwnChrootMountsAreAsWritten(t *testing.T) {
 		}
 	})
 }
+
+// TestSELinuxLabels: new files of an image that needs labels, on a host that gives none,
+// are named once, unless the image is to label them itself.
+func TestSELinuxLabels(t *testing.T) {
+	if strings.Contains(read("/proc/filesystems"), "\tselinuxfs\n") {
+		const why = "this host uses SELinux, and labels new files"
+		if os.Getenv("CI") == "true" {
+			t.Fatal(why)
+		}
+		t.Skip(why)
+	}
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		source := b.source(layout{parts: []part{{size: 100, mkfs: ext4, root: true, files: map[string]string{"etc/selinux/config": "SELINUX=enforcing\n"}}}})
+		out := flat(b.build(b.template(f.basic(map[string]any{"source_PREFIX": source}), shell("true"))))
+		if strings.Count(out, "this host, which does not use SELinux, gives it none") != 1 || !strings.Contains(out, "touch /.autorelabel") {
+			t.Errorf("nothing is said of labels:\n%s", out)
+		}
+		raw := b.disk(b.latest().ID)
+		b.mounted(raw, 0, func(dir string) {
+			b.onHost("find %s -exec setfattr -h -n security.selinux -v system_u:object_r:etc_t:s0 {} +", dir)
+		})
+		labelled := b.loopcloud("image", "import", "--endpoint", b.endpoint, "--name", "labelled", raw)
+		for _, test := range []struct{ line, says string }{
+			{"echo x > /etc/by-the-build", `"/etc/by-the-build"`}, {"true", ""}, {"echo x > /etc/by-the-build; touch /.autorelabel", ""},
+		} {
+			out := flat(b.build(b.template(f.basic(map[string]any{"source_PREFIX": labelled, "force_deregister": true, "PREFIX_name": "labelled again"}), shell(test.line))))
+			if !strings.Contains(out, "this host does not: files that the build creates get no labels") {
+				t.Errorf("%s: nothing is said before provisioning:\n%s", test.line, out)
+			}
+			if told := strings.Contains(out, "no SELinux label, for"); told != (test.says != "") || !strings.Contains(out, test.says) {
+				t.Errorf("%s: it is said of labels\n%s", test.line, out)
+			}
+		}
+	})
+}

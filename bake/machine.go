@@ -93,6 +93,9 @@ type Mounted interface {
 	// MountBelow mounts a further file system inside. The error wraps
 	// chroot.ErrNoFileSystem when the kernel has no such type.
 	MountBelow(context.Context, chroot.ExtraMount) error
+	// Labels returns what the build means for the image's SELinux labels; if search is
+	// true, with a file that was created without one.
+	Labels(ctx context.Context, search bool) (chroot.Labels, error)
 	// CopyIn copies a file of the host to the same path inside.
 	CopyIn(ctx context.Context, path string) error
 	// BlockServices keeps what runs inside from starting services.

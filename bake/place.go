@@ -183,6 +183,7 @@ func (b *build) mountBelow(ctx context.Context, root place, mount chroot.ExtraMo
 
 // provision lets the user's provisioners at it.
 func (b *build) provision(ctx context.Context, from basis, root place) error {
+	b.announceLabels(ctx, root)
 	b.report.Step("Provisioning in %s", root.Path())
 	if err := b.plan.Provision(ctx, Workplace{Facts: from.Facts, Root: root.Mounted, Device: root.device}); err != nil {
 		return err
@@ -215,6 +216,9 @@ func (b *build) finish(ctx context.Context, root place) error {
 func (b *build) leave(ctx context.Context, root place) error {
 	b.report.Step("Unmounting %s", root.Path())
 	if err := root.PutBack(ctx); err != nil {
+		return err
+	}
+	if err := b.warnOfLabels(ctx, root); err != nil {
 		return err
 	}
 	if err := b.machine.Leave(ctx, root.Path()); err != nil {

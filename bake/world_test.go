@@ -554,6 +554,10 @@ func (r *worldRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) err
 	})
 }
 
+func (r *worldRoot) Labels(context.Context, bool) (chroot.Labels, error) {
+	return chroot.Labels{}, nil
+}
+
 func (r *worldRoot) CopyIn(ctx context.Context, path string) error {
 	return r.act(ctx, "copy", func() error { r.happened("copy %s", path); return nil })
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -40,6 +41,8 @@ type Mounted struct {
 	// env is added to the environment of commands, and pass names variables of the
 	// keeper's environment that they get besides the usual ones.
 	env, pass []string
+	// since is when it was mounted.
+	since time.Time
 	// namespaces are those that commands run in.
 	namespaces *namespaces
 	// witnesses know what could not be written, and lost is what they, and others, told.
@@ -103,6 +106,8 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) (err error) {
 		return err
 	}
 	m.block, _ = deviceAt(m.device) // what is no path is no block device
+	// File systems take times from a clock that lags behind by a tick.
+	m.since = time.Now().Add(-time.Second)
 	m.known = knownToKernel()
 	if err := mountDevice(m.device, m.real, kind, flags, data); err != nil {
 		return explain(err, kind)

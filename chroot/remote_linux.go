@@ -236,6 +236,15 @@ var callMountBelow = inRoot("mount below", func(ctx context.Context, _ served, m
 	return none{}, m.MountBelow(ctx, extra)
 })
 
+// Labels returns what the build means for SELinux labels, as Mounted.Labels does.
+func (r *Remote) Labels(ctx context.Context, search bool) (Labels, error) {
+	return callLabels.on(ctx, r.session, at[bool]{r.path, search})
+}
+
+var callLabels = inRoot("labels", func(ctx context.Context, _ served, m *Mounted, search bool) (Labels, error) {
+	return m.Labels(ctx, search)
+})
+
 // CopyIn copies a file of the host in, as Mounted.CopyIn does.
 func (r *Remote) CopyIn(ctx context.Context, path string) error {
 	_, err := callCopyIn.on(ctx, r.session, at[string]{r.path, path})

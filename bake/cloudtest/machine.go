@@ -60,6 +60,7 @@ type root string
 
 func (r root) Path() string                                                  { return string(r) }
 func (root) MountBelow(context.Context, chroot.ExtraMount) error             { return nil }
+func (root) Labels(context.Context, bool) (chroot.Labels, error)             { return chroot.Labels{}, nil }
 func (root) CopyIn(context.Context, string) error                            { return nil }
 func (root) BlockServices(context.Context) error                             { return nil }
 func (root) PutBack(context.Context) error                                   { return nil }

@@ -1,0 +1,53 @@
+package bake
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+)
+
+// announceLabels tells, before provisioning, that new files get no SELinux labels. An
+// error is left to warnOfLabels, which meets it again.
+func (b *build) announceLabels(ctx context.Context, root place) {
+	labels, err := root.Labels(ctx, false)
+	if err == nil && labels.Mode != "" {
+		b.report.Detail("the image uses SELinux (%s) and this host does not: files that the build creates get no labels, "+
+			"unless a provisioner runs setfiles or touch /.autorelabel", labels.Mode)
+	}
+}
+
+// warnOfLabels warns of files without SELinux labels, when nothing of the build changes
+// the root any more. Labels that cannot be checked are no reason to fail.
+func (b *build) warnOfLabels(ctx context.Context, root place) error {
+	labels, err := root.Labels(ctx, true)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		b.report.Warn("cannot tell whether new files have SELinux labels: %v", err)
+	default:
+		if problem := missingLabels(labels); problem != "" {
+			b.report.Warn("%s. Have the last provisioner run touch /.autorelabel, so that the image labels its files at its first boot, "+
+				"or setfiles -F /etc/selinux/%s/contexts/files/file_contexts /", problem, labels.Policy)
+		}
+	}
+	return nil
+}
+
+// missingLabels is what is wrong with an image's labels, or empty.
+func missingLabels(l chroot.Labels) string {
+	switch {
+	case l.Mode == "":
+		return ""
+	case l.Unlabelled == "/":
+		return fmt.Sprintf("the image is to use SELinux (%s), but it has no labels, and this host, which does not use SELinux, gives it none", l.Mode)
+	case l.Unlabelled != "":
+		return fmt.Sprintf("%q, and perhaps other files that this build created, have no SELinux label, for this host does not use SELinux; "+
+			"the image does (%s), and its programs may not be allowed to use them", l.Unlabelled, l.Mode)
+	case l.Unsearched:
+		return fmt.Sprintf("the image uses SELinux (%s) and this host does not: files that this build created may have no labels, "+
+			"but not all could be looked at in time", l.Mode)
+	}
+	return ""
+}

@@ -1,0 +1,31 @@
+package bake
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+)
+
+func TestMissingLabels(t *testing.T) {
+	for name, test := range map[string]struct {
+		labels chroot.Labels
+		says   []string
+	}{
+		"no SELinux":       {chroot.Labels{}, nil},
+		"all have labels":  {chroot.Labels{Mode: "enforcing", Policy: "targeted"}, nil},
+		"one has none":     {chroot.Labels{Mode: "enforcing", Policy: "targeted", Unlabelled: "/etc/%d\n"}, []string{`"/etc/%d\n"`, "no SELinux label", "enforcing"}},
+		"there are none":   {chroot.Labels{Mode: "enforcing", Policy: "mls", Unlabelled: "/"}, []string{"it has no labels"}},
+		"not all searched": {chroot.Labels{Mode: "permissive", Policy: "targeted", Unsearched: true}, []string{"may have no labels", "permissive"}},
+	} {
+		got := missingLabels(test.labels)
+		if len(test.says) == 0 && got != "" {
+			t.Errorf("%s: %q", name, got)
+		}
+		for _, text := range test.says {
+			if !strings.Contains(got, text) {
+				t.Errorf("%s: %q does not say %q", name, got, text)
+			}
+		}
+	}
+}
