@@ -131,7 +131,7 @@ func everyCallOfImages(ctx context.Context, c *Cloud) []string {
 	}
 	_ = c.Publish(ctx, bake.PublishSpec{Image: "ami-1", Snapshots: []bake.SnapshotID{"snap-new"}})
 	if record, err := c.Record(ctx, "ami-1"); err == nil {
-		again, err := c.Restore(ctx, record)
+		again, err := restored(ctx, c, record)
 		note(err, again)
 	}
 	_ = c.Deregister(ctx, "ami-1")

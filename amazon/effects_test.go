@@ -233,7 +233,7 @@ func TestImageComesBack(t *testing.T) {
 	}
 	var again bake.ImageID
 	for range 2 {
-		if again, err = NewCloud(Options{Client: cloud.client}).Restore(ctx, record); err != nil {
+		if again, err = restored(ctx, NewCloud(Options{Client: cloud.client}), record); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
@@ -37,7 +39,8 @@ func newLiar(t *testing.T) *liar {
 	t.Helper()
 	w := newWorld(t, state.Instant())
 	l := &liar{world: w, theirs: victims{image: w.source}}
-	volume, err := w.state.CreateVolume(account, state.VolumeRequest{Zone: "eu-west-1a", SizeGiB: 1, Type: "gp2", IDDigits: 17})
+	root := w.find(t, bake.ImageID(w.source)).Mappings[0].Volume.SnapshotID
+	volume, err := w.state.CreateVolume(account, state.VolumeRequest{Zone: "eu-west-1a", SnapshotID: root, Type: "gp3", IDDigits: 17})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +134,59 @@ func TestLies(t *testing.T) {
 	}
 }
 
+// TestWrongAnswers has a creating call answer with the id of an existing resource that
+// is not the build's, and as like it as can be: it is told of, and nothing is done with it.
+func TestWrongAnswers(t *testing.T) {
+	tests := []struct {
+		name, action, with string
+		opts               Options
+	}{
+		{"another volume", "CreateVolume", "THEIR-VOLUME", Options{}},
+		{"another image's snapshot", "CreateSnapshot", "THEIR-SNAPSHOT", Options{}},
+		{"the source's snapshot", "CreateSnapshot", "SOURCE-SNAPSHOT", Options{}},
+		{"another image", "RegisterImage", "THEIR-IMAGE", Options{Users: []string{"222222222222"}}},
+		{"another image, as a copy", "CopyImage", "THEIR-IMAGE", Options{EncryptBoot: aws.Bool(true), Users: []string{"222222222222"}}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			l := newLiar(t)
+			source := l.find(t, bake.ImageID(l.source)).Mappings[0].Volume.SnapshotID
+			with := strings.NewReplacer("THEIR-VOLUME", l.theirs.volume, "SOURCE-SNAPSHOT", source,
+				"THEIR-SNAPSHOT", l.theirs.snapshot, "THEIR-IMAGE", l.theirs.image).Replace(test.with)
+			l.lie(test.action, `(vol|snap|ami)-[0-9a-f]+`, with, "")
+			t.Setenv("AWS_ENDPOINT_URL", l.url)
+			before := l.things()
+			says(t, l.bakes(t, test.opts, nil), with)
+			l.unharmed(t)
+			for _, request := range l.Requests() {
+				if strings.Contains(request, with) && !strings.Contains(request, "Action=Describe") && !(with == source && strings.Contains(request, "Action=CreateVolume")) {
+					t.Errorf("asked: %s", request)
+				}
+			}
+			if after := l.things(); !slices.Equal(before, after) {
+				t.Errorf("there were %v, and are %v", before, after)
+			}
+		})
+	}
+}
+
+// things are the ids of all that is there.
+func (l *liar) things() (ids []string) {
+	for _, v := range l.state.Volumes(account) {
+		if v.State != state.VolumeDeleting {
+			ids = append(ids, v.ID)
+		}
+	}
+	for _, s := range l.state.Snapshots(account) {
+		ids = append(ids, s.ID)
+	}
+	for _, i := range l.state.Images(account) {
+		ids = append(ids, i.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // TestFoundThatIsNotOurs has the lists by which a build finds what it has lost hold
 // things of others.
 func TestFoundThatIsNotOurs(t *testing.T) {
@@ -159,7 +215,7 @@ func TestFoundThatIsNotOurs(t *testing.T) {
 				case form.Get("Action") == test.lost:
 					asked = true
 					return []byte("<R/>") // made, and not told of
-				case asked && form.Get("Action") == test.list:
+				case asked && form.Get("Action") == test.list && !strings.Contains(string(request), "Id.1="):
 					end := []byte("</" + test.set + ">")
 					return bytes.Replace(answer, end, append([]byte("<item>"+test.of(l.theirs)+"</item>"), end...), 1)
 				}

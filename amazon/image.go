@@ -86,6 +86,8 @@ func imageOf(i types.Image) bake.Image {
 		Owner:          aws.ToString(i.OwnerId),
 		OwnerName:      aws.ToString(i.ImageOwnerAlias),
 		Created:        aws.ToString(i.CreationDate),
+		Begun:          moment(aws.ToString(i.CreationDate)),
+		CopyOf:         bake.ImageID(aws.ToString(i.SourceImageId)),
 		Architecture:   string(i.Architecture),
 		Virtualization: string(i.VirtualizationType),
 		RootDevice:     aws.ToString(i.RootDeviceName),

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -133,18 +134,53 @@ func (c *Client) launchersOf(ctx context.Context, image string) ([]types.LaunchP
 	return out.LaunchPermissions, nil
 }
 
+// CheckRecord returns why a record is not of one image.
+func (c *Cloud) CheckRecord(old bake.Record) error {
+	_, err := readRecord(old)
+	return err
+}
+
 // Restore registers an image again. A repeated call finds the image that an
 // earlier one made by its name and its root's snapshot.
 func (c *Cloud) Restore(ctx context.Context, old bake.Record) (bake.ImageID, error) {
-	var r record
-	if err := json.Unmarshal(old.Data, &r); err != nil {
-		return "", fmt.Errorf("cannot register image %s (%s) again: its record cannot be read: %w", old.Image, old.Name, err)
-	}
-	id, err := c.registerAgain(ctx, old, &r.Registration)
+	r, err := readRecord(old)
 	if err != nil {
 		return "", err
 	}
-	return id, errors.Join(c.share(ctx, string(id), r.Launchers), c.deprecateAgain(ctx, string(id), r.DeprecateAt))
+	return c.registerAgain(ctx, old, &r.Registration)
+}
+
+// Regain gives an image that was registered again its launch permissions and its time
+// of deprecation.
+func (c *Cloud) Regain(ctx context.Context, old bake.Record, id bake.ImageID) error {
+	r, err := readRecord(old)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.share(ctx, string(id), r.Launchers), c.deprecateAgain(ctx, string(id), r.DeprecateAt))
+}
+
+// readRecord reads a record, whose two halves must be of the same image.
+func readRecord(old bake.Record) (r record, err error) {
+	if err := json.Unmarshal(old.Data, &r); err != nil {
+		return r, fmt.Errorf("cannot register image %s (%s) again: its record cannot be read: %w", old.Image, old.Name, err)
+	}
+	var snapshots []bake.SnapshotID
+	for _, m := range r.Registration.BlockDeviceMappings {
+		if m.Ebs != nil && aws.ToString(m.Ebs.SnapshotId) != "" {
+			snapshots = append(snapshots, bake.SnapshotID(*m.Ebs.SnapshotId))
+		}
+	}
+	if aws.ToString(r.Registration.Name) != old.Name || !sameSet(snapshots, old.Snapshots) {
+		return r, fmt.Errorf("cannot register image %s (%s) again: its record is of the image %q with the snapshots %v, and not with %v",
+			old.Image, old.Name, aws.ToString(r.Registration.Name), snapshots, old.Snapshots)
+	}
+	return r, nil
+}
+
+// sameSet reports whether two lists have the same elements, in any order.
+func sameSet[T ~string](one, other []T) bool {
+	return slices.Equal(slices.Sorted(slices.Values(one)), slices.Sorted(slices.Values(other)))
 }
 
 func (c *Cloud) registerAgain(ctx context.Context, old bake.Record, in *ec2.RegisterImageInput) (bake.ImageID, error) {

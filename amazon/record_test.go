@@ -14,6 +14,15 @@ const recorded = richImage + `<description>old</description><deprecationTime>202
 	<deregistrationProtection>disabled</deregistrationProtection>
 	<tagSet><item><key>os</key><value>debian</value></item><item><key>aws:x</key><value>y</value></item></tagSet>`
 
+// restored registers an image again, and gives it what it had.
+func restored(ctx context.Context, c *Cloud, record bake.Record) (bake.ImageID, error) {
+	id, err := c.Restore(ctx, record)
+	if err != nil {
+		return id, err
+	}
+	return id, c.Regain(ctx, record, id)
+}
+
 func TestRecordAndRestore(t *testing.T) {
 	ctx := context.Background()
 	s := publisher()
@@ -36,7 +45,7 @@ func TestRecordAndRestore(t *testing.T) {
 
 	another := NewCloud(Options{Client: first.client})
 	another.now = func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
-	if id, err := another.Restore(ctx, record); err != nil || id != "ami-again" {
+	if id, err := restored(ctx, another, record); err != nil || id != "ami-again" {
 		t.Fatalf("image %q, %v", id, err)
 	}
 	const dev = "BlockDeviceMapping."
@@ -124,7 +133,7 @@ func TestRestoreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			tt.change(s)
-			id, err := cloud.Restore(ctx, record)
+			id, err := restored(ctx, cloud, record)
 			if tt.words != nil {
 				says(t, err, tt.words...)
 			}
@@ -148,7 +157,7 @@ func TestRestoreOfADeprecatedImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := cloud.Restore(ctx, record); err != nil {
+	if _, err := restored(ctx, cloud, record); err != nil {
 		t.Error(err)
 	}
 	if got := s.order(); slices.Contains(got, "EnableImageDeprecation") || slices.Contains(got, "ModifyImageAttribute") {

@@ -161,6 +161,9 @@ func snapshotOf(s types.Snapshot) bake.Snapshot {
 		Percent: percent(aws.ToString(s.Progress)),
 		Reason:  aws.ToString(s.StateMessage),
 		Begun:   aws.ToTime(s.StartTime),
+		Volume:  bake.VolumeID(aws.ToString(s.VolumeId)),
+
+		Description: aws.ToString(s.Description),
 	}
 }
 

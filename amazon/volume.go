@@ -139,10 +139,14 @@ func (c *Client) volume(ctx context.Context, id bake.VolumeID) (types.Volume, er
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Volume.html
 func volumeOf(v types.Volume) bake.Volume {
 	volume := bake.Volume{
-		ID:      bake.VolumeID(aws.ToString(v.VolumeId)),
-		State:   bake.VolumeState(v.State),
-		SizeGiB: number(v.Size),
-		Attach:  bake.Detached,
+		ID:       bake.VolumeID(aws.ToString(v.VolumeId)),
+		State:    bake.VolumeState(v.State),
+		SizeGiB:  number(v.Size),
+		Snapshot: bake.SnapshotID(aws.ToString(v.SnapshotId)),
+		Zone:     aws.ToString(v.AvailabilityZone),
+		Created:  aws.ToTime(v.CreateTime),
+		Build:    bake.BuildID(tagsOf(v.Tags)[bake.BuildTag]),
+		Attach:   bake.Detached,
 	}
 	for _, a := range v.Attachments {
 		state := attachState(a.State)
@@ -187,6 +191,9 @@ func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.Vol
 	own := slices.DeleteFunc(all, func(v types.Volume) bool { return tagsOf(v.Tags)[bake.BuildTag] != string(build) })
 	return idsOf[bake.VolumeID](own, func(v types.Volume) *string { return v.VolumeId }), nil
 }
+
+// Tag does nothing: EC2 takes tags in its creating calls.
+func (c *Cloud) Tag(context.Context, string, map[string]string) error { return nil }
 
 // DeleteVolume removes a volume.
 func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
@@ -43,8 +44,17 @@ type act struct {
 	Guarded bool `json:"guarded,omitempty"`
 	// Record is what a replaced Image can be restored from.
 	Record *Record `json:"record,omitempty"`
-	// Begun is when a copy was begun: older snapshots are not its own.
+	// Begun is when the act was begun: nothing that is older was made by it.
 	Begun time.Time `json:"begun,omitzero"`
+	// SizeGiB, Zone and From, the snapshot, are what a volume was asked for with.
+	SizeGiB int64      `json:"size_gib,omitempty"`
+	Zone    string     `json:"zone,omitempty"`
+	From    SnapshotID `json:"from,omitempty"`
+	// Described says that a snapshot was asked for with Description.
+	Described   bool   `json:"described,omitempty"`
+	Description string `json:"description,omitempty"`
+	// Before are the disks that were there before the volume was attached.
+	Before disk.Seen `json:"before,omitempty"`
 	// Host and Device are where the volume is attached.
 	Host   HostID     `json:"host,omitempty"`
 	Device DeviceName `json:"device,omitempty"`
@@ -347,40 +357,35 @@ func (b *build) attached(ctx context.Context, id VolumeID) ([]VolumeID, error) {
 	return []VolumeID{id}, err
 }
 
-// deleteVolumes undoes a creation. When the cloud has not answered with an id,
-// the volumes of the build are looked for.
+// deleteVolumes undoes a creation.
 func (b *build) deleteVolumes(ctx context.Context, a act) error {
-	ids, err := made(ctx, b.patience(a), a.Volume, func(ctx context.Context) ([]VolumeID, error) {
-		return b.cloud.FindVolumes(ctx, a.Build)
-	})
-	for _, id := range ids {
-		err = errors.Join(err, b.deleteVolume(ctx, id))
-	}
-	return nothingIf(len(ids) == 0, err)
+	return undoing[VolumeID]{
+		own:    func(ctx context.Context, id VolumeID) error { return b.ownVolume(ctx, a, id) },
+		find:   func(ctx context.Context) ([]VolumeID, error) { return b.cloud.FindVolumes(ctx, a.Build) },
+		remove: b.deleteVolume,
+	}.of(ctx, b, a, a.Volume)
 }
 
-// deleteSnapshots undoes a snapshot. When the cloud has not answered with an id,
-// the snapshots of the volume, which is the build's own, are looked for.
+// deleteSnapshots undoes a snapshot: it is found through its volume, which is the
+// build's own.
 func (b *build) deleteSnapshots(ctx context.Context, a act) error {
-	ids, err := made(ctx, b.patience(a), a.Snapshot, func(ctx context.Context) ([]SnapshotID, error) {
-		return b.cloud.FindSnapshots(ctx, a.Volume)
-	})
-	for _, id := range ids {
-		err = errors.Join(err, b.deleteSnapshot(ctx, b.cloud, id))
-	}
-	return nothingIf(len(ids) == 0, err)
+	return undoing[SnapshotID]{
+		own:    func(ctx context.Context, id SnapshotID) error { return b.ownSnapshot(ctx, a, id) },
+		basis:  func(ctx context.Context) error { return b.ofOwnVolume(ctx, a.Volume) },
+		find:   func(ctx context.Context) ([]SnapshotID, error) { return b.cloud.FindSnapshots(ctx, a.Volume) },
+		remove: func(ctx context.Context, id SnapshotID) error { return b.deleteSnapshot(ctx, b.cloud, id) },
+	}.of(ctx, b, a, a.Snapshot)
 }
 
-// deregisterImages undoes an image. When the cloud has not answered with an id,
-// the images of the snapshot, which is the build's own, are looked for.
+// deregisterImages undoes an image: it is found through its snapshot, which is the
+// build's own.
 func (b *build) deregisterImages(ctx context.Context, a act) error {
-	ids, err := made(ctx, b.patience(a), a.Image, func(ctx context.Context) ([]ImageID, error) {
-		return b.cloud.FindImages(ctx, a.Snapshot)
-	})
-	for _, id := range ids {
-		err = errors.Join(err, b.takeBack(ctx, b.cloud, a, id))
-	}
-	return nothingIf(len(ids) == 0, err)
+	return undoing[ImageID]{
+		own:    func(ctx context.Context, id ImageID) error { return b.ownImage(ctx, a, id) },
+		basis:  func(ctx context.Context) error { return b.ofOwnSnapshot(ctx, a.Snapshot) },
+		find:   func(ctx context.Context) ([]ImageID, error) { return b.cloud.FindImages(ctx, a.Snapshot) },
+		remove: func(ctx context.Context, id ImageID) error { return b.takeBack(ctx, b.cloud, a, id) },
+	}.of(ctx, b, a, a.Image)
 }
 
 // takeBack deregisters an image that the act has made, also if it is protected.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
@@ -115,6 +116,14 @@ type build struct {
 	// armed are the acts of all stacks in their order, those that are over included.
 	armedMu sync.Mutex
 	armed   []*armed
+	// past are, of another build, all acts of its journal.
+	past []act
+	// since is when the journal of another build was begun.
+	since time.Time
+	// account is the account's id, and shown are the resources that the cloud has shown
+	// to be the build's: keys of shownKey.
+	account string
+	shown   sync.Map
 	// free are volumes that were seen to be available after they were detached: keys
 	// of VolumeID.
 	free sync.Map

@@ -56,12 +56,17 @@ type Cloud interface {
 	// from scratch.
 	Source(context.Context) (Image, error)
 
-	// CreateVolume asks for a volume, tagged with its BuildID.
+	// CreateVolume asks for a volume that carries its BuildID from the first moment: as
+	// a tag, or as what else the cloud keeps of the creating call.
 	CreateVolume(context.Context, VolumeSpec) (VolumeID, error)
 	// Volume reads a volume; an error wraps ErrNotFound if there is none.
 	Volume(context.Context, VolumeID) (Volume, error)
-	// FindVolumes lists the volumes tagged with the build.
+	// FindVolumes lists the volumes that carry the build's id.
 	FindVolumes(context.Context, BuildID) ([]VolumeID, error)
+	// Tag gives a resource, which the cloud has shown to be the build's, the tags that
+	// its creating call could not give it. It makes no request if creating calls give
+	// all tags, or if there are none.
+	Tag(ctx context.Context, id string, tags map[string]string) error
 	// DeleteVolume removes a volume that is attached nowhere.
 	DeleteVolume(context.Context, VolumeID) error
 
@@ -156,6 +161,15 @@ type Volume struct {
 	ID      VolumeID
 	State   VolumeState
 	SizeGiB int64
+	// Snapshot is what it was created from; empty if it was created blank.
+	Snapshot SnapshotID
+	Zone     string
+	// Created is when it was created; the zero time if the cloud does not tell of it
+	// yet.
+	Created time.Time
+	// Build is the build whose id it carries, as far as this Cloud can tell; empty if
+	// none is known.
+	Build BuildID
 	// Attach is the state of the attachment to Host under Device.
 	Attach AttachState
 	Host   HostID
@@ -190,6 +204,11 @@ type Snapshot struct {
 	Reason string
 	// Begun is when it was asked for; the zero time where the cloud does not say.
 	Begun time.Time
+	// Volume is what it was taken of; empty if the cloud does not tell of it yet, or if
+	// it was copied.
+	Volume VolumeID
+	// Description is what it was described as when it was asked for.
+	Description string
 }
 
 // settled reports whether the snapshot's state does not change by itself any more.
@@ -230,8 +249,12 @@ type Image struct {
 	Reason string
 	// Owner is the account id; OwnerName the alias, if there is one.
 	Owner, OwnerName string
-	// Created is the creation date as the cloud writes it.
+	// Created is the creation date as the cloud writes it, and Begun the same as a
+	// time; zero if the cloud does not say.
 	Created string
+	Begun   time.Time
+	// CopyOf is the image that it was copied from; empty if the cloud does not say.
+	CopyOf ImageID
 	// Architecture and Virtualization are in the cloud's words: x86_64, hvm.
 	Architecture, Virtualization string
 	// RootDevice is the root device's name, such as /dev/sda1.

@@ -20,6 +20,7 @@ func (b *build) surveyed(ctx context.Context) (basis, error) {
 	if err != nil && ctx.Err() == nil && b.reapedSome(ctx) {
 		from, err = b.survey(ctx)
 	}
+	b.account = from.Host.Account
 	if err != nil || b.plan.StateDir == "" {
 		return from, err
 	}
@@ -54,7 +55,10 @@ func (b *build) reapedSome(ctx context.Context) bool {
 }
 
 func (b *build) reapingOfPlan() Reaping {
-	return Reaping{StateDir: b.plan.StateDir, Program: b.plan.Program, Endpoint: b.plan.Endpoint, Waits: b.plan.Waits}
+	return Reaping{
+		StateDir: b.plan.StateDir, LockDir: b.plan.LockDir,
+		Program: b.plan.Program, Endpoint: b.plan.Endpoint, Waits: b.plan.Waits,
+	}
 }
 
 // reapBeside cleans up after killed builds beside this one, until closing ends.

@@ -207,8 +207,8 @@ func (l local) Record(ctx context.Context, spec chroot.MountSpec) (chroot.RootRe
 	return l.keeper.Record(ctx, spec)
 }
 
-func (l local) Reclaim(ctx context.Context, root chroot.RootRecord) error {
-	return l.keeper.Reclaim(ctx, root)
+func (l local) Reclaim(ctx context.Context, root chroot.RootRecord, claim chroot.Claim) ([]string, error) {
+	return l.keeper.Reclaim(ctx, root, claim)
 }
 
 var flush = chroot.NewOperation("flush", func(_ context.Context, device DevicePath) (none, error) {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +19,9 @@ var held sync.Map
 
 // lockPrefix begins the names of the files that device names are reserved by.
 const lockPrefix = "device-"
+
+// lockFileName is what the file of a reservation can be called.
+var lockFileName = regexp.MustCompile(`^` + lockPrefix + `[a-z]+$`)
 
 // lockName is the name of the file that a device name is reserved by.
 func lockName(name DeviceName) string { return lockPrefix + filepath.Base(name.letters()) }
@@ -127,7 +130,7 @@ func sweepNames(dir string) error {
 	defer d.Close()
 	entries, err := d.Entries()
 	for _, entry := range entries {
-		if entry.Type().IsRegular() && strings.HasPrefix(entry.Name(), lockPrefix) {
+		if entry.Type().IsRegular() && lockFileName.MatchString(entry.Name()) {
 			err = errors.Join(err, removeUnheld(d, entry.Name()))
 		}
 	}

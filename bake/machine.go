@@ -78,10 +78,10 @@ type Machine interface {
 	// Record tells what Reclaim must know of a root that Mount is about to mount.
 	Record(context.Context, chroot.MountSpec) (chroot.RootRecord, error)
 	// Reclaim leaves a root that a process mounted which has ended since, as Leave
-	// does. It answers nil when the root is not mounted any more, and touches nothing
-	// else that is mounted there by now. Without a device there is nothing but the
-	// directories to remove.
-	Reclaim(context.Context, chroot.RootRecord) error
+	// does, if it is mounted from the claimed disk; else the error wraps
+	// chroot.ErrNotClaimed. It returns nil if the root is not mounted any more, and
+	// touches nothing else that is mounted there by now. left says what stays, and why.
+	Reclaim(context.Context, chroot.RootRecord, chroot.Claim) (left []string, err error)
 	// Flush brings everything written to the disk, and fails while the disk is
 	// mounted.
 	Flush(DevicePath) error

@@ -86,7 +86,7 @@ func (b *build) mount(ctx context.Context, a attachment, device DevicePath) (pla
 	}
 	p := place{device: device}
 	p.gone, err = b.arm(b.scaffold, act{
-		Kind: actMount, Volume: a.volume, Host: a.host, Node: spec.Device, Path: spec.Path, Root: &root,
+		Kind: actMount, Volume: a.volume, Host: a.host, Node: spec.Device, Path: spec.Path, Root: &root, Before: a.before,
 	})
 	if err != nil {
 		return place{}, err

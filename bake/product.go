@@ -5,27 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
 // snapshot asks for a snapshot of the root volume. It does not wait for it: what
 // the snapshot holds is settled when the cloud has answered.
-func (b *build) snapshot(ctx context.Context, from basis, v volume) (SnapshotID, error) {
+func (b *build) snapshot(ctx context.Context, from basis, v volume) (act, error) {
 	b.report.Step("Taking a snapshot of %s", v.id)
-	made, err := b.arm(b.stack(from), act{Kind: actSnapshot, Volume: v.id})
+	made, err := b.arm(b.stack(from), act{
+		Kind: actSnapshot, Volume: v.id, Begun: time.Now(), Described: true, Description: from.labels.Description,
+	})
 	if err != nil {
-		return "", err
+		return act{}, err
 	}
 	id, err := sound(b.cloud.CreateSnapshot(ctx, SnapshotSpec{
 		Build: b.plan.Build, Volume: v.id, Description: from.labels.Description, Tags: from.labels.SnapshotTags,
 	}))
 	if err != nil {
-		return "", err
+		return act{}, err
 	}
 	made.answered(func(a *act) { a.Snapshot = id })
 	b.report.Detail("snapshot %s", id)
-	return id, b.done(ctx, "create snapshot")
+	return made.value(), b.done(ctx, "create snapshot")
 }
 
 // stack is where snapshot and image are armed: an image that is there only to be
@@ -39,9 +42,12 @@ func (b *build) stack(from basis) *undo.Stack {
 
 // register makes an image of the snapshot as soon as it is complete. An image that
 // has its name makes way no earlier than that.
-func (b *build) register(ctx context.Context, from basis, snapshot SnapshotID) (Product, error) {
-	none := Product{}
-	if err := b.snapshotCompleted(ctx, snapshot); err != nil {
+func (b *build) register(ctx context.Context, from basis, taken act) (Product, error) {
+	none, snapshot := Product{}, taken.Snapshot
+	if err := b.snapshotCompleted(ctx, taken); err != nil {
+		return none, err
+	}
+	if err := b.cloud.Tag(ctx, string(snapshot), from.labels.SnapshotTags); err != nil {
 		return none, err
 	}
 	spec := b.plan.imageSpec(from, snapshot)
@@ -51,7 +57,7 @@ func (b *build) register(ctx context.Context, from basis, snapshot SnapshotID) (
 		}
 	}
 	b.report.Step("Registering the image %q", spec.Name)
-	made, err := b.arm(b.stack(from), act{Kind: actImage, Snapshot: snapshot})
+	made, err := b.arm(b.stack(from), act{Kind: actImage, Snapshot: snapshot, Name: spec.Name, Begun: time.Now()})
 	if err != nil {
 		return none, err
 	}
@@ -61,8 +67,12 @@ func (b *build) register(ctx context.Context, from basis, snapshot SnapshotID) (
 	}
 	made.answered(func(a *act) { a.Image = id })
 	b.report.Detail("image %s", id)
-	img, err := b.imageAvailable(ctx, b.cloud, b.waits.Image, id)
+	img, err := b.imageAvailable(ctx, b.cloud, b.waits.Image, id, func(i Image) error { return b.unlikeImage(made.value(), i) })
 	if err != nil {
+		return none, err
+	}
+	b.show("", string(id))
+	if err := b.cloud.Tag(ctx, string(id), spec.Tags); err != nil {
 		return none, err
 	}
 	product := Product{Region: from.Host.Region, Image: id, Snapshots: append([]SnapshotID{snapshot}, from.furtherOf(img)...)}
@@ -86,11 +96,17 @@ func (p Plan) imageSpec(from basis, snapshot SnapshotID) ImageSpec {
 	}
 }
 
-// snapshotCompleted waits for a snapshot and tells how far it is.
-func (b *build) snapshotCompleted(ctx context.Context, id SnapshotID) error {
-	told := -1
+// snapshotCompleted waits for a snapshot and tells how far it is. The snapshot must
+// show that it is the one that was asked for.
+func (b *build) snapshotCompleted(ctx context.Context, taken act) error {
+	id, told := taken.Snapshot, -1
 	return b.waits.Snapshot.until(ctx, fmt.Sprintf("snapshot %s", id), newborn(b.waits.Unseen, func(ctx context.Context) (sight, error) {
 		s, err := b.cloud.Snapshot(ctx, id)
+		if err == nil && (s.Volume != "" || s.State != SnapshotPending) {
+			if err = b.unlikeSnapshot(taken, s); err == nil {
+				b.show("", string(id))
+			}
+		}
 		if err == nil && s.State == SnapshotError {
 			err = failure(string(s.State), s.Reason)
 		}
@@ -102,10 +118,14 @@ func (b *build) snapshotCompleted(ctx context.Context, id SnapshotID) error {
 	}))
 }
 
-// imageAvailable waits for an image and answers it.
-func (b *build) imageAvailable(ctx context.Context, cloud Cloud, pace Pace, id ImageID) (img Image, err error) {
+// imageAvailable waits for an image and returns it. unlike returns why it cannot be the
+// one that was asked for.
+func (b *build) imageAvailable(ctx context.Context, cloud Cloud, pace Pace, id ImageID, unlike func(Image) error) (img Image, err error) {
 	err = pace.until(ctx, fmt.Sprintf("image %s", id), newborn(b.waits.Unseen, func(ctx context.Context) (sight, error) {
 		img, err = cloud.Image(ctx, id)
+		if err == nil {
+			err = unlike(img)
+		}
 		if err == nil && img.State == ImageFailed {
 			err = failure(string(img.State), img.Reason)
 		}
@@ -207,10 +227,17 @@ func others(ctx context.Context, cloud Cloud, img ImageID, snapshot SnapshotID) 
 // deleteFurther deletes the snapshot of a further device that was copied with the
 // source. While the copy is there, it goes with that.
 func (b *build) deleteFurther(ctx context.Context, a act) error {
-	if _, err := b.cloud.In(a.Region).Image(ctx, a.Image); !errors.Is(err, ErrNotFound) {
+	cloud := b.cloudOf(a)
+	if _, err := cloud.Image(ctx, a.Image); !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	return b.deleteOld(ctx, a)
+	copied, ok := b.actOf(actCopy, func(c act) bool { return c.Image == a.Image && slices.Contains(c.Snapshots, a.Snapshot) })
+	if !ok {
+		return foreign(a.Snapshot, "is of no copy that build %s is known to have made", b.plan.Build)
+	}
+	users, err := b.deleteCopied(ctx, cloud, copied, a.Snapshot)
+	b.tellUsers(a, users)
+	return err
 }
 
 // deleteAll deletes snapshots, as many as it can.

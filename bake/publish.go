@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 
@@ -120,43 +121,124 @@ func (b *build) copyImage(ctx context.Context, stack *undo.Stack, region string,
 	}
 	made.answered(func(a *act) { a.Image = id })
 	b.report.Detail("image %s in %s", id, region)
-	img, err := b.imageAvailable(ctx, cloud, b.waits.Copy, id)
+	img, err := b.imageAvailable(ctx, cloud, b.waits.Copy, id, func(i Image) error { return b.unlikeCopy(made.value(), i) })
 	if err != nil {
 		return Image{}, err
 	}
+	b.show(region, string(id))
 	made.known(func(a *act) { a.Snapshots = img.Snapshots })
-	return img, nil
+	return img, b.tagCopy(ctx, cloud, img, spec)
 }
 
-// removeCopies undoes a copy, with the snapshots that were made for it. When the cloud
-// has not answered with an id, copies of that name are looked for.
+// tagCopy gives a copy, and the snapshots that were made with it, the tags that copying
+// could not.
+func (b *build) tagCopy(ctx context.Context, cloud Cloud, copied Image, spec CopySpec) error {
+	if err := cloud.Tag(ctx, string(copied.ID), spec.ImageTags); err != nil {
+		return err
+	}
+	for _, id := range copied.Snapshots {
+		if slices.Contains(spec.Shared, id) {
+			continue
+		}
+		if err := cloud.Tag(ctx, string(id), spec.SnapshotTags); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeCopies undoes a copy, with the snapshots that were made for it. It is found
+// through what it was copied from and its name.
 func (b *build) removeCopies(ctx context.Context, a act, learn func(func(*act))) error {
-	cloud := b.cloud.In(a.Region)
-	ids, err := made(ctx, b.patience(a), a.Image, func(ctx context.Context) ([]ImageID, error) {
-		return cloud.FindCopies(ctx, a.Source, a.Name)
-	})
+	cloud := b.cloudOf(a)
+	return undoing[ImageID]{
+		own:    func(ctx context.Context, id ImageID) error { return b.ownCopy(ctx, a, id) },
+		basis:  func(ctx context.Context) error { return b.ofOwnImage(ctx, a) },
+		find:   func(ctx context.Context) ([]ImageID, error) { return cloud.FindCopies(ctx, a.Source, a.Name) },
+		remove: func(ctx context.Context, id ImageID) error { return b.removeCopy(ctx, cloud, a, id, learn) },
+		gone:   func(ctx context.Context) error { return b.removeCopied(ctx, cloud, a) },
+	}.of(ctx, b, a, a.Image)
+}
+
+// removeCopy removes a copy that is the act's, and the snapshots that were made with it.
+func (b *build) removeCopy(ctx context.Context, cloud Cloud, a act, id ImageID, learn func(func(*act))) error {
+	snapshots, err := b.snapshotsOf(ctx, cloud, id)
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		snapshots, err := b.snapshotsOf(ctx, cloud, id)
-		if err != nil {
-			return err
-		}
-		a.Image, a.Snapshots = id, union(a.Snapshots, snapshots)
+	if len(snapshots) > 0 {
+		a.Image, a.Snapshots = id, snapshots
 		learn(func(known *act) { known.Image, known.Snapshots = a.Image, a.Snapshots })
-		own, err := b.ownSnapshots(ctx, cloud, a)
-		if err != nil {
-			return err
-		}
-		if err := b.takeBack(ctx, cloud, a, a.Image); err != nil {
-			return err
-		}
-		if err := b.deleteAll(ctx, cloud, own); err != nil {
-			return err
-		}
 	}
-	return nothingIf(len(ids) == 0, nil)
+	own, err := b.ownSnapshots(ctx, cloud, a)
+	if err != nil {
+		return err
+	}
+	if err := b.takeBack(ctx, cloud, a, id); err != nil {
+		return err
+	}
+	return b.deleteAll(ctx, cloud, own)
+}
+
+// removeCopied removes the snapshots of a copy that is gone already.
+func (b *build) removeCopied(ctx context.Context, cloud Cloud, a act) error {
+	var errs []error
+	for _, id := range a.Snapshots {
+		_, err := b.deleteCopied(ctx, cloud, a, id)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// deleteCopied deletes a snapshot of a copy that is gone, if the cloud shows that it was
+// made for it and that no other image uses it. It returns the images that do.
+func (b *build) deleteCopied(ctx context.Context, cloud Cloud, gone act, id SnapshotID) (users []ImageID, err error) {
+	made, err := b.madeFor(ctx, cloud, gone, id, b.isShown(gone.Region, string(gone.Image)))
+	if err != nil || !made {
+		return nil, err
+	}
+	return b.deleteUnused(ctx, cloud, gone.Image, id)
+}
+
+// madeFor reports whether the cloud shows that a snapshot was made for a copy. listed says
+// that the cloud has shown it among the copy's. One that is older is the source's own.
+func (b *build) madeFor(ctx context.Context, cloud Cloud, copied act, id SnapshotID, listed bool) (bool, error) {
+	s, err := cloud.Snapshot(ctx, id)
+	if err != nil || older(s.Begun, b.begun(copied)) {
+		return false, ignoreGone(err)
+	}
+	err = b.unlikeCopied(ctx, cloud, copied.Image, s, listed)
+	if errors.Is(err, errForeign) {
+		b.report.Warn("%v", err)
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// anImage is what the ids of images look like in a description.
+var anImage = regexp.MustCompile(`\bami-[0-9a-z-]+`)
+
+// unlikeCopied returns why a snapshot was not made for a copy. Clouds describe such
+// snapshots by the copy; if one does not, the copy must have been seen to list it, and it
+// must be of no volume that is there.
+func (b *build) unlikeCopied(ctx context.Context, cloud Cloud, copied ImageID, s Snapshot, listed bool) error {
+	if named := anImage.FindString(s.Description); named != "" {
+		if named != string(copied) {
+			return foreign(s.ID, "was made for %s, and not for the copy %s", named, copied)
+		}
+		return nil
+	}
+	if !listed {
+		return foreign(s.ID, "does not say that it was made for the copy %s", copied)
+	}
+	if s.Volume == "" {
+		return nil
+	}
+	_, err := cloud.Volume(ctx, s.Volume)
+	if err == nil {
+		return foreign(s.ID, "is of %s, and was not made for the copy %s", s.Volume, copied)
+	}
+	return ignoreGone(err)
 }
 
 // ownSnapshots are those of a copy's snapshots that were made with it, and that no
@@ -168,28 +250,24 @@ func (b *build) ownSnapshots(ctx context.Context, cloud Cloud, copied act) ([]Sn
 		if err != nil {
 			return nil, err
 		}
-		older, err := begunBefore(ctx, cloud, id, copied.Begun)
+		made, err := b.madeFor(ctx, cloud, copied, id, true)
 		if err != nil {
 			return nil, err
 		}
-		if !older && len(users) == 0 {
+		if made && len(users) == 0 {
 			own = append(own, id)
 		}
 	}
 	return own, nil
 }
 
-// clocksDiffer is more than this host's clock can differ from the cloud's: both
-// clouds refuse requests that were signed at another time.
-const clocksDiffer = 20 * time.Minute
-
-// begunBefore tells whether a snapshot was certainly there before a time.
+// begunBefore reports whether a snapshot was certainly there before a time.
 func begunBefore(ctx context.Context, cloud Cloud, id SnapshotID, at time.Time) (bool, error) {
 	s, err := cloud.Snapshot(ctx, id)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
-	return !s.Begun.IsZero() && s.Begun.Before(at.Add(-clocksDiffer)), err
+	return older(s.Begun, at), err
 }
 
 // snapshotsOf reads the snapshots of a copy, which are shown some time after it. One
@@ -201,15 +279,4 @@ func (b *build) snapshotsOf(ctx context.Context, cloud Cloud, id ImageID) (ids [
 		return sight{state: string(img.State), done: len(ids) > 0 || img.State != ImagePending}, err
 	})))
 	return ids, err
-}
-
-// union is all of the one and the other.
-func union[T comparable](one, other []T) []T {
-	all := slices.Clone(one)
-	for _, x := range other {
-		if !slices.Contains(all, x) {
-			all = append(all, x)
-		}
-	}
-	return all
 }

@@ -41,10 +41,15 @@ type Publisher interface {
 	// image cannot be deregistered or could not be restored; the error wraps ErrNotFound
 	// when it is gone.
 	Record(context.Context, ImageID) (Record, error)
-	// Restore registers an image again as it was recorded, with its permissions and
-	// tags. Its snapshots must still be there. The new image has another id; with an
-	// error it says that the image is there, and lacks something that it had.
+	// CheckRecord returns why a record cannot be of the image that it names; nil if it
+	// can. It makes no request.
+	CheckRecord(Record) error
+	// Restore registers an image again as it was recorded. Its snapshots must still be
+	// there. The new image has another id.
 	Restore(context.Context, Record) (ImageID, error)
+	// Regain gives an image that was registered again the permissions, tags and times
+	// that it had and that registering could not give it.
+	Regain(context.Context, Record, ImageID) error
 }
 
 // Publication is where an image is to be had.
@@ -80,6 +85,8 @@ type CopySpec struct {
 	SnapshotTags map[string]string
 	Encrypted    bool
 	KMSKeyID     string
+	// Shared are snapshots of the source: a copy that uses one has not made it.
+	Shared []SnapshotID
 }
 
 // PublishSpec is an image that is to be published.

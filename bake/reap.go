@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
@@ -21,6 +22,8 @@ import (
 type Reaping struct {
 	// StateDir holds the journals.
 	StateDir string
+	// LockDir holds the reservations of device names; empty means DefaultLockDir.
+	LockDir string
 	// Program and Endpoint are as in Plan: the journals of other programs, and of
 	// clouds elsewhere, are left.
 	Program  string
@@ -271,8 +274,8 @@ func (r reaper) inspect(path string, found Remains) (Remains, error) {
 
 // clean undoes what is outstanding, in the order in which the build would have.
 func (r reaper) clean(ctx context.Context, j *undo.Journal, found Remains) (Remains, error) {
-	b := newBuild(r.cloud, r.machine, Plan{Build: found.Build, Waits: r.Waits}, quietly{r.report, found.Build})
-	b.journal, b.reaping = j, ctx
+	b := newBuild(r.cloud, r.machine, Plan{Build: found.Build, Waits: r.Waits, LockDir: r.LockDir}, quietly{r.report, found.Build})
+	b.journal, b.reaping, b.account, b.since = j, ctx, r.host.Account, j.Begun()
 	if err := b.inherit(j); err != nil {
 		found.Fate = Stuck
 		return found, err
@@ -295,6 +298,11 @@ func (r reaper) clean(ctx context.Context, j *undo.Journal, found Remains) (Rema
 
 // inherit arms what is outstanding of another build.
 func (b *build) inherit(j *undo.Journal) error {
+	for _, p := range j.Acts() {
+		if a, err := readAct(b.plan.Build, p); err == nil {
+			b.past = append(b.past, a)
+		}
+	}
 	for _, p := range j.Pending() {
 		a, err := readAct(b.plan.Build, p)
 		if err != nil {
@@ -433,75 +441,78 @@ func checkPath(path string) error {
 func (b *build) undoAsHeir(ctx context.Context, a act) (done bool, err error) {
 	switch a.Kind {
 	case actReservation:
-		return true, b.machine.Sweep(a.LockDir)
+		if a.LockDir != b.plan.LockDir {
+			b.report.Warn("the %s is left in %s: builds on this host reserve names in %s", a, a.LockDir, b.plan.LockDir)
+			return true, nil
+		}
+		return true, b.machine.Sweep(b.plan.LockDir)
 	case actMount:
 		return true, b.reclaim(ctx, a)
 	case actAttachment:
-		there, err := b.attachedHere(ctx, a)
+		_, there, err := b.attachedHere(ctx, a)
 		return !there, nothingIf(!there, err)
-	case actVolume:
-		if a.Volume == "" {
-			return false, nil // those with the build's tag are looked for
-		}
-		tagged, err := b.tagged(ctx, a.Volume)
-		return !tagged, nothingIf(!tagged, err)
 	}
 	return false, nil
 }
 
-// reclaim leaves the root of a dead build. A device name can be another disk's by
-// now, unless the volume is still attached.
+// findAgain is how long the kernel may take to show a volume that was attached before.
+const findAgain = 20 * time.Second
+
+// reclaim leaves the root of a dead build, if it is mounted from the disk of the
+// build's volume, which is found again.
 func (b *build) reclaim(ctx context.Context, a act) error {
-	root := *a.Root
-	there, err := b.attachedHere(ctx, a)
+	v, there, err := b.attachedHere(ctx, a)
 	if err != nil {
 		return err
 	}
-	if !there {
-		root.Device = ""
+	claim := chroot.Claim{Since: b.since}
+	var lacks error
+	if there {
+		finding, stop := context.WithTimeout(ctx, min(findAgain, b.waits.Device))
+		defer stop()
+		var found DevicePath
+		found, lacks = b.machine.Find(finding, disk.Query{
+			Volume: string(v.ID), Device: string(v.Device), Bytes: v.SizeGiB << 30, Before: a.Before,
+		})
+		claim.Disk = string(found)
 	}
-	return b.machine.Reclaim(ctx, root)
+	left, err := b.machine.Reclaim(ctx, *a.Root, claim)
+	for _, what := range left {
+		b.report.Warn("%s", what)
+	}
+	if errors.Is(err, chroot.ErrNotClaimed) && !there {
+		b.report.Warn("%v", err) // a mount whose disk was taken away keeps nothing from being removed
+		return nil
+	}
+	return errors.Join(err, ifBoth(err, lacks))
 }
 
-// attachedHere says whether the act's volume, which must be the build's, is attached
-// to the host that it was attached to.
-func (b *build) attachedHere(ctx context.Context, a act) (bool, error) {
-	if tagged, err := b.tagged(ctx, a.Volume); err != nil || !tagged {
-		return false, err
+// ifBoth returns the second error, if there is a first one.
+func ifBoth(first, second error) error {
+	if first == nil {
+		return nil
 	}
-	v, err := b.cloud.Volume(ctx, a.Volume)
+	return second
+}
+
+// attachedHere returns the act's volume, which must be the build's, and reports whether
+// it is attached to the host that it was attached to.
+func (b *build) attachedHere(ctx context.Context, a act) (v Volume, there bool, err error) {
+	if err := b.ownVolume(ctx, b.creation(a.Volume), a.Volume); err != nil {
+		return Volume{}, false, ignoreGone(err)
+	}
+	v, err = b.cloud.Volume(ctx, a.Volume)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return false, nil
+		return v, false, nil
 	case err != nil:
-		return false, err
+		return v, false, err
 	case v.Attach == Detached:
-		return a.Kind == actAttachment && !a.Answered, nil // it may come about yet
+		return v, a.Kind == actAttachment && !a.Answered, nil // it may come about yet
 	case v.Host != a.Host:
-		return false, fmt.Errorf("%s is attached to %s by now, not to %s: it is left alone", a.Volume, v.Host, a.Host)
+		return v, false, fmt.Errorf("%s is attached to %s by now, not to %s: it is left alone", a.Volume, v.Host, a.Host)
 	}
-	return true, nil
-}
-
-// tagged says whether a volume is there. It fails when it is, and does not carry
-// the build's tag.
-func (b *build) tagged(ctx context.Context, id VolumeID) (bool, error) {
-	ids, err := lost(ctx, b.plan.Waits.orDefault().Lost, func(ctx context.Context) ([]VolumeID, error) {
-		return b.cloud.FindVolumes(ctx, b.plan.Build)
-	})
-	if err != nil || slices.Contains(ids, id) {
-		return err == nil, err
-	}
-	v, err := b.cloud.Volume(ctx, id)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return false, nil
-	case err != nil:
-		return false, err
-	case v.State == VolumeDeleting: // some clouds take the tags first
-		return false, nil
-	}
-	return false, fmt.Errorf("%s does not carry the tag of build %s: it is left alone", id, b.plan.Build)
+	return v, true, nil
 }
 
 // quietly tells of another build's undoing without taking it for a step of one's

@@ -46,16 +46,21 @@ func (m machine) Record(ctx context.Context, spec chroot.MountSpec) (chroot.Root
 	return r, m.act(ctx, "record", func() error { return nil })
 }
 
-func (m machine) Reclaim(ctx context.Context, r chroot.RootRecord) error {
-	return m.act(ctx, "reclaim", func() error {
-		if !m.mounted[r.Path] {
+func (m machine) Reclaim(ctx context.Context, r chroot.RootRecord, claim chroot.Claim) ([]string, error) {
+	return nil, m.act(ctx, "reclaim", func() error {
+		device := m.theirs[r.Path] + m.from[r.Path]
+		if device == "" {
 			return nil
 		}
-		if r.Device == "" {
-			m.wrong("%s is mounted, and its device is not there", r.Path)
+		if claim.Disk == "" || !strings.HasPrefix(device, claim.Disk) {
+			return fmt.Errorf("%s is mounted on %s: %w", device, r.Path, chroot.ErrNotClaimed)
+		}
+		if m.theirs[r.Path] != "" {
+			m.wrong("others' %s is unmounted", r.Path)
 		}
 		m.happened("~mount")
 		delete(m.mounted, r.Path)
+		delete(m.from, r.Path)
 		return nil
 	})
 }
@@ -137,6 +142,7 @@ func (w *world) kill(d death, dir string) (journals func() string) {
 			w.stale = maps.Clone(w.reserved)
 			if !d.keeper {
 				clear(w.mounted)
+				clear(w.from)
 			}
 		}
 		if dead {
@@ -400,7 +406,7 @@ func (w *world) rewrite(dir string, how error) {
 	}
 	text = text[:len(text)-3]
 	if errors.Is(how, undo.ErrNewer) {
-		const header = `{"verb":"build","header":{"version":3,"build":"build-1","program":"test-chroot","endpoint":"http://here","region":"here","host":"i-1"}}`
+		const header = `{"verb":"build","header":{"version":3,"build":"build-1","program":"test-chroot","account":"123456789012","endpoint":"http://here","region":"here","host":"i-1"}}`
 		text = fmt.Appendf(nil, "%08x %s\n", crc32.Checksum([]byte(header), crc32.MakeTable(crc32.Castagnoli)), header)
 	}
 	if err := os.WriteFile(paths[0], text, 0o600); err != nil {
@@ -537,7 +543,7 @@ func TestReapDistrustsJournals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, w *world) {
 				dir := stateDir(t)
-				j, err := undo.Create(dir, undo.Header{Build: "build-1", Program: "test-chroot", Endpoint: "http://here", Region: "here", Host: "i-1"})
+				j, err := undo.Create(dir, undo.Header{Build: "build-1", Program: "test-chroot", Account: me, Endpoint: "http://here", Region: "here", Host: "i-1"})
 				if err != nil {
 					t.Fatal(err)
 				}

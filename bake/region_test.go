@@ -1,6 +1,7 @@
 package bake_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -120,6 +121,10 @@ func (w *world) Restore(ctx context.Context, r bake.Record) (bake.ImageID, error
 	return w.home().Restore(ctx, r)
 }
 
+func (w *world) Regain(ctx context.Context, r bake.Record, id bake.ImageID) error {
+	return w.home().Regain(ctx, r, id)
+}
+
 func (w *world) Publication(ctx context.Context, _ bake.Facts) (bake.Publication, error) {
 	return w.publication, w.act(ctx, "publication", func() error { return nil })
 }
@@ -130,7 +135,10 @@ func (r region) Snapshot(ctx context.Context, id bake.SnapshotID) (s bake.Snapsh
 		if !ok || known.region != r.name || time.Since(known.born) < r.lag {
 			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
 		}
-		s = bake.Snapshot{ID: id, Begun: known.born, State: bake.SnapshotPending, Percent: int(100 * time.Since(known.born) / r.snapshotTakes)}
+		s = bake.Snapshot{
+			ID: id, Begun: known.born, State: bake.SnapshotPending, Percent: int(100 * time.Since(known.born) / r.snapshotTakes),
+			Volume: known.volume, Description: known.description,
+		}
 		if s.Percent >= 100 {
 			s.State, s.Percent = bake.SnapshotCompleted, 100
 			if r.snapshotState != "" {
@@ -199,7 +207,7 @@ func (r region) Image(ctx context.Context, id bake.ImageID) (img bake.Image, err
 		if !slices.Contains(r.seen(func(i *worldImage) bool { return i == known }), id) {
 			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
 		}
-		img = bake.Image{ID: id, Name: known.name, State: bake.ImagePending}
+		img = bake.Image{ID: id, Name: known.name, State: bake.ImagePending, Owner: me, Begun: known.born, CopyOf: known.of}
 		// The snapshots of a copy are shown after it.
 		if time.Since(known.born) > r.lag+200*time.Millisecond {
 			img.Snapshots = known.snapshots
@@ -275,13 +283,14 @@ func (r region) Copy(ctx context.Context, spec bake.CopySpec) (id bake.ImageID, 
 		snapshots := []bake.SnapshotID{bake.SnapshotID("snap-" + suffix), bake.SnapshotID("snap-data-" + suffix)}
 		r.images[id] = &worldImage{region: r.name, name: spec.Name, snapshots: snapshots, of: spec.Source, born: time.Now(), takes: r.copyTakes}
 		for _, s := range snapshots {
-			r.snapshots[s] = &worldSnapshot{region: r.name, born: time.Now()}
+			r.snapshots[s] = &worldSnapshot{region: r.name, born: time.Now(), description: "Copied for DestinationAmi " + string(id)}
 		}
 		if r.shares {
 			r.snapshots[snapshots[1]].born = time.Now().Add(-time.Hour)
 		}
 		return nil
 	})
+	id = lie(r.world, "copy", id)
 	if err != nil {
 		id = ""
 	}
@@ -324,12 +333,26 @@ func (r region) Unguard(ctx context.Context, id bake.ImageID) error {
 }
 
 // worldRecord is what the world's cloud writes into a record.
-type worldRecord struct{ Region string }
+type worldRecord struct {
+	Region    string
+	Snapshots []bake.SnapshotID
+}
+
+func (w *world) CheckRecord(r bake.Record) error {
+	var data worldRecord
+	if err := json.Unmarshal(r.Data, &data); err != nil {
+		return err
+	}
+	if !slices.Equal(data.Snapshots, r.Snapshots) {
+		return fmt.Errorf("the record of %s is of %v and %v", r.Image, data.Snapshots, r.Snapshots)
+	}
+	return nil
+}
 
 func (r region) Record(ctx context.Context, id bake.ImageID) (record bake.Record, err error) {
 	err = r.act(ctx, r.is("record"), func() error {
 		img := r.images[id]
-		data, err := json.Marshal(worldRecord{Region: r.name})
+		data, err := json.Marshal(worldRecord{r.name, img.snapshots})
 		record = bake.Record{Image: id, Name: img.name, Snapshots: img.snapshots, Data: data}
 		return err
 	})
@@ -366,10 +389,20 @@ func (r region) Restore(ctx context.Context, record bake.Record) (id bake.ImageI
 		r.unfit--
 		return nil
 	})
+	id = lie(r.world, "restore", id)
 	if err != nil {
 		return "", err
 	}
-	return id, r.bare
+	return id, nil
+}
+
+func (r region) Regain(ctx context.Context, _ bake.Record, id bake.ImageID) error {
+	return cmp.Or(r.act(ctx, r.is("regain"), func() error {
+		if !strings.Contains(string(id), again) {
+			r.wrong("%s is given what another image had", id)
+		}
+		return nil
+	}), r.bare)
 }
 
 // names lists the images of a name, and of the world, by region.

@@ -1,6 +1,7 @@
 package bake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,6 +106,9 @@ func (b *build) restore(ctx context.Context, a act) error {
 		return fmt.Errorf("cannot register %s again: what it was is not recorded", a.Image)
 	}
 	cloud := b.cloud.In(a.Region)
+	if err := cloud.CheckRecord(*a.Record); err != nil {
+		return err
+	}
 	stands, err := b.stands(ctx, cloud, a)
 	if err != nil || stands {
 		return err
@@ -126,12 +130,13 @@ func (b *build) restore(ctx context.Context, a act) error {
 // waits until it is available. One that the cloud has failed to make is removed, so that
 // it can be tried again.
 func (b *build) registerAgain(ctx context.Context, cloud Cloud, a act) (failed bool, err error) {
-	id, lacks := cloud.Restore(ctx, *a.Record)
-	if id == "" {
-		return false, lacks
+	id, err := sound(cloud.Restore(ctx, *a.Record))
+	if err != nil {
+		return false, err
 	}
-	img, err := b.imageAvailable(ctx, cloud, b.waits.Image, id)
-	if img.State == ImageFailed {
+	unlike := func(i Image) error { return b.unlikeRestored(*a.Record, i) }
+	img, err := b.imageAvailable(ctx, cloud, b.waits.Image, id, unlike)
+	if img.State == ImageFailed && img.told() && unlike(img) == nil {
 		if left := b.deregister(ctx, cloud, id); left != nil {
 			return false, errors.Join(err, left)
 		}
@@ -140,12 +145,23 @@ func (b *build) registerAgain(ctx context.Context, cloud Cloud, a act) (failed b
 	if err != nil {
 		return false, err
 	}
-	if lacks != nil { // it is there, and trying again would give it no more
+	if lacks := cloud.Regain(ctx, *a.Record, id); lacks != nil { // it is there, and trying again would give it no more
 		b.report.Warn("%q in %s is registered again as %s, which was %s, but without all that it had: %v", a.Record.Name, a.Region, id, a.Image, lacks)
 		return false, nil
 	}
 	b.report.Detail("%q in %s is registered again as %s, which was %s", a.Record.Name, a.Region, id, a.Image)
 	return false, nil
+}
+
+// unlikeRestored returns why an image cannot be one that was registered again.
+func (b *build) unlikeRestored(r Record, i Image) error {
+	if err := b.unlike(i, r.Name, time.Time{}); err != nil || !i.told() {
+		return err
+	}
+	if len(r.Snapshots) > 0 && i.Root.Snapshot != r.Snapshots[0] {
+		return foreign(i.ID, "is of %q, and not of %s", i.Root.Snapshot, r.Snapshots[0])
+	}
+	return nil
 }
 
 // stands tells whether the image that was to be replaced is there, or another of its
@@ -206,15 +222,19 @@ func (b *build) rescue(ctx context.Context) {
 // stays tells whether an image was not deregistered. When the cloud has not answered
 // the request for it, what it shows may lag behind, and is believed only after a while.
 func (b *build) stays(ctx context.Context, cloud Cloud, a act) (bool, error) {
-	if a.Answered {
+	if a.Answered && b.reaping == nil {
 		return false, b.gone(ctx, cloud, a.Image)
+	}
+	limit := b.patience(a)
+	if a.Answered { // it was there when the journal said that it had gone
+		limit = max(limit, b.waits.Unseen)
 	}
 	for begun := time.Now(); ; {
 		_, err := cloud.Image(ctx, a.Image)
 		if errors.Is(err, ErrNotFound) {
 			return false, nil
 		}
-		if err != nil || time.Since(begun) >= b.patience(a) {
+		if err != nil || time.Since(begun) >= limit {
 			return err == nil, err
 		}
 		if err := sleep(ctx, min(b.waits.Lost/4, mostBetween)); err != nil {
@@ -262,9 +282,73 @@ func (b *build) dropReplaced(ctx context.Context, old []*armed) {
 // deleteOld deletes a snapshot of an image that made way, unless another image uses it
 // too.
 func (b *build) deleteOld(ctx context.Context, a act) error {
-	users, err := b.deleteUnused(ctx, b.cloud.In(a.Region), a.Image, a.Snapshot)
+	if err := b.ownOld(ctx, a); err != nil {
+		return ignoreGone(err)
+	}
+	users, err := b.deleteUnused(ctx, b.cloudOf(a), a.Image, a.Snapshot)
+	b.tellUsers(a, users)
+	return err
+}
+
+// tellUsers tells that other images use a snapshot, which therefore stays.
+func (b *build) tellUsers(a act, users []ImageID) {
 	if len(users) > 0 {
 		b.report.Detail("the %s is left: %v uses it too", a, users)
 	}
-	return err
+}
+
+// ownOld returns nil if a snapshot is one of an image that this build has replaced. A
+// build itself knows; of another one the cloud must show that the old image is gone,
+// that the snapshot was there before the build, and that an image which is shown to be
+// the build's has the old one's name.
+func (b *build) ownOld(ctx context.Context, a act) error {
+	if b.reaping == nil {
+		return nil
+	}
+	replaced, ok := b.actOf(actReplaced, func(r act) bool {
+		return r.Region == a.Region && r.Image == a.Image && r.Record != nil && slices.Contains(r.Record.Snapshots, a.Snapshot)
+	})
+	if !ok {
+		return foreign(a.Snapshot, "is of no image that build %s is known to have replaced", b.plan.Build)
+	}
+	cloud := b.cloudOf(a)
+	if _, err := cloud.Image(ctx, a.Image); !errors.Is(err, ErrNotFound) {
+		return cmp.Or(err, foreign(a.Snapshot, "is of %s, which is there", a.Image))
+	}
+	if err := cloud.CheckRecord(*replaced.Record); err != nil {
+		return foreign(a.Snapshot, "is of an image whose record is wrong (%v)", err)
+	}
+	s, err := cloud.Snapshot(ctx, a.Snapshot)
+	if err != nil {
+		return err
+	}
+	if s.Begun.After(b.since.Add(clocksDiffer)) {
+		return foreign(a.Snapshot, "was begun at %s, after build %s", s.Begun.UTC().Format(time.RFC3339), b.plan.Build)
+	}
+	return b.succeeded(ctx, a, replaced.Record.Name)
+}
+
+// succeeded returns nil if an image that is shown to be the build's has a name in the
+// region of an act.
+func (b *build) succeeded(ctx context.Context, a act, name string) error {
+	ids, err := b.cloudOf(a).Named(ctx, name)
+	if err != nil {
+		return err
+	}
+	for _, made := range b.acts() {
+		for _, id := range ids {
+			switch {
+			case made.Kind == actImage && (made.Image == id || made.Image == ""):
+				err = b.ownImage(ctx, made, id)
+			case made.Kind == actCopy && made.Region == a.Region && (made.Image == id || made.Image == ""):
+				err = b.ownCopy(ctx, made, id)
+			default:
+				continue
+			}
+			if err == nil || !errors.Is(err, errForeign) && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+		}
+	}
+	return foreign(a.Snapshot, "is of a replaced image, and no image named %q in %s is shown to be of build %s", name, a.Region, b.plan.Build)
 }

@@ -196,8 +196,8 @@ func (b *build) unlock(ctx context.Context, from basis) (basis, error) {
 	b.report.Step("Copying the source image %s, whose snapshots this account may not use", from.Source.ID)
 	begun := time.Now()
 	copied, err := b.copyImage(ctx, b.scaffold, from.Host.Region, CopySpec{
-		Build: b.plan.Build, Source: from.Source.ID, SourceRegion: from.Host.Region, Name: "packer-chroot-source-" + string(b.plan.Build),
-		SnapshotTags: from.labels.SnapshotTags,
+		Build: b.plan.Build, Source: from.Source.ID, SourceRegion: from.Host.Region, Name: sourceCopyName(b.plan.Build),
+		SnapshotTags: from.labels.SnapshotTags, Shared: from.Source.Snapshots,
 	})
 	if err != nil {
 		return basis{}, err

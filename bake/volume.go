@@ -1,9 +1,11 @@
 package bake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +18,7 @@ import (
 type volume struct {
 	id      VolumeID
 	sizeGiB int64
+	tags    map[string]string
 	// gone deletes it.
 	gone *armed
 }
@@ -38,8 +41,12 @@ type attachment struct {
 func (b *build) createVolume(ctx context.Context, from basis) (volume, error) {
 	spec := from.volume
 	b.report.Step("Creating the root volume: %d GiB of %s in %s%s", spec.SizeGiB, spec.Type, spec.Zone, from.origin())
-	v := volume{sizeGiB: spec.SizeGiB}
-	gone, err := b.arm(b.scaffold, act{Kind: actVolume, Build: spec.Build})
+	v := volume{sizeGiB: spec.SizeGiB, tags: map[string]string{}}
+	maps.Copy(v.tags, spec.Tags)
+	v.tags[BuildTag] = string(spec.Build)
+	gone, err := b.arm(b.scaffold, act{
+		Kind: actVolume, Build: spec.Build, SizeGiB: spec.SizeGiB, Zone: spec.Zone, From: spec.Snapshot, Begun: time.Now(),
+	})
 	if err != nil {
 		return volume{}, err
 	}
@@ -64,7 +71,10 @@ func (from basis) origin() string {
 // attach attaches the volume to the host, under the first name that nobody uses.
 func (b *build) attach(ctx context.Context, host Host, v volume) (attachment, error) {
 	b.report.Step("Attaching %s to %s", v.id, host.ID)
-	if err := b.volumeAvailable(ctx, v.id); err != nil {
+	if err := b.volumeAvailable(ctx, v); err != nil {
+		return attachment{}, err
+	}
+	if err := b.cloud.Tag(ctx, string(v.id), v.tags); err != nil {
 		return attachment{}, err
 	}
 	held, err := b.arm(b.scaffold, act{Kind: actReservation, LockDir: b.plan.LockDir})
@@ -72,7 +82,7 @@ func (b *build) attach(ctx context.Context, host Host, v volume) (attachment, er
 		return attachment{}, err
 	}
 	a := attachment{volume: v.id, host: host.ID, sizeGiB: v.sizeGiB, before: b.machine.Disks()}
-	a.gone, err = b.arm(b.scaffold, act{Kind: actAttachment, Volume: v.id, Host: host.ID})
+	a.gone, err = b.arm(b.scaffold, act{Kind: actAttachment, Volume: v.id, Host: host.ID, Begun: time.Now()})
 	if err != nil {
 		return attachment{}, err
 	}
@@ -175,16 +185,38 @@ func (b *build) deleteVolume(ctx context.Context, id VolumeID) error {
 	return nil
 }
 
-// volumeAvailable waits for a new volume.
-func (b *build) volumeAvailable(ctx context.Context, id VolumeID) error {
-	what := fmt.Sprintf("volume %s", id)
+// volumeAvailable waits for a new volume, which must show that it is the build's. A tag
+// may be shown some time after the volume.
+func (b *build) volumeAvailable(ctx context.Context, v volume) error {
+	created, unmarked := v.gone.value(), time.Time{}
+	what := fmt.Sprintf("volume %s", v.id)
 	return b.waits.Volume.until(ctx, what, newborn(b.waits.Unseen, func(ctx context.Context) (sight, error) {
-		v, err := b.cloud.Volume(ctx, id)
-		if err == nil && (v.State == VolumeError || v.State == VolumeDeleting || v.State == VolumeInUse) {
-			err = fmt.Errorf("it is in the state %s", v.State)
+		now, err := b.cloud.Volume(ctx, v.id)
+		if err == nil {
+			err = cmp.Or(b.unlikeVolume(created, now), now.usable())
 		}
-		return sight{state: string(v.State), done: v.State == VolumeAvailable}, err
+		if err == nil && now.Build != "" {
+			b.show("", string(v.id))
+		}
+		done := now.State == VolumeAvailable
+		if err == nil && done && now.Build != created.Build {
+			if done = false; unmarked.IsZero() {
+				unmarked = time.Now()
+			}
+			if time.Since(unmarked) >= b.waits.Unseen {
+				err = foreign(v.id, "does not carry the tag of build %s", created.Build)
+			}
+		}
+		return sight{state: string(now.State), done: done}, err
 	}))
+}
+
+// usable returns why a new volume cannot become available and free; nil if it can.
+func (v Volume) usable() error {
+	if v.State == VolumeError || v.State == VolumeDeleting || v.State == VolumeInUse {
+		return fmt.Errorf("it is in the state %s", v.State)
+	}
+	return nil
 }
 
 // volumeAttached waits for a new attachment.
@@ -200,15 +232,6 @@ func (b *build) volumeAttached(ctx context.Context, a attachment) error {
 		}
 		return sight{state: string(v.Attach), done: v.Attach == Attached}, err
 	})
-}
-
-// made is what a creating call has made: the id that it answered or, when it
-// answered an error and id is empty, whatever can be found of it.
-func made[ID ~string](ctx context.Context, limit time.Duration, id ID, find func(context.Context) ([]ID, error)) ([]ID, error) {
-	if id != "" {
-		return []ID{id}, nil
-	}
-	return lost(ctx, limit, find)
 }
 
 // mostBetween is the longest interval at which something lost is looked for.

@@ -85,7 +85,11 @@ type world struct {
 	// ghosts are deregistered images that reading calls still tell of for a while.
 	ghosts  map[bake.ImageID]*worldImage
 	mounted map[string]bool
-	dirty   bool
+	// from are the devices that are mounted, by path, and theirs those that others have
+	// mounted.
+	from, theirs map[string]string
+
+	dirty bool
 	// lose ends the machine; stays says that mounts are to outlive it.
 	lose  context.CancelCauseFunc
 	stays bool
@@ -116,10 +120,39 @@ type world struct {
 	// fstab is the image's, and boot what the disk has of it.
 	fstab string
 	boot  []disk.BootMount
+	// lies are ids that creating calls answer with in place of the right ones.
+	lies map[string]string
+	// tagged are the resources that were given tags after their creation.
+	tagged []string
+}
+
+// me is the account that builds.
+const me = "123456789012"
+
+// lie returns the id that a creating call answers with.
+func lie[ID ~string](w *world, call string, id ID) ID {
+	if wrong := w.lies[call]; wrong != "" && id != "" {
+		return ID(wrong)
+	}
+	return id
+}
+
+// Tag notes what was given tags after its creation.
+func (w *world) Tag(ctx context.Context, id string, tags map[string]string) error {
+	if len(tags) == 0 {
+		return nil
+	}
+	return w.act(ctx, "tag", func() error {
+		w.tagged = append(w.tagged, id)
+		return nil
+	})
 }
 
 type worldVolume struct {
 	build             bake.BuildID
+	size              int64
+	from              bake.SnapshotID
+	zone              string
 	born              time.Time
 	attach            bake.AttachState
 	attached, leaving time.Time
@@ -127,9 +160,10 @@ type worldVolume struct {
 }
 
 type worldSnapshot struct {
-	region string
-	volume bake.VolumeID
-	born   time.Time
+	region      string
+	volume      bake.VolumeID
+	born        time.Time
+	description string
 }
 
 type worldImage struct {
@@ -146,12 +180,13 @@ type worldImage struct {
 
 func newWorld(t *testing.T) *world {
 	return &world{
-		t: t, counts: map[string]int{}, faults: map[string]fault{}, struck: map[string]bool{}, safe: map[string]bool{},
+		from: map[string]string{},
+		t:    t, counts: map[string]int{}, faults: map[string]fault{}, struck: map[string]bool{}, safe: map[string]bool{},
 		lag: 120 * time.Millisecond, goes: map[string]bool{}, reserved: map[bake.DeviceName]bool{},
 		snapshotTakes: 30 * time.Second, detachTakes: 300 * time.Millisecond,
 		volumes: map[bake.VolumeID]*worldVolume{}, snapshots: map[bake.SnapshotID]*worldSnapshot{},
 		images: map[bake.ImageID]*worldImage{}, ghosts: map[bake.ImageID]*worldImage{}, copyTakes: time.Minute, mounted: map[string]bool{},
-		host: bake.Host{ID: "i-1", Region: "here", Zone: "here-a", Taken: []bake.DeviceName{"/dev/sda1"}},
+		host: bake.Host{ID: "i-1", Account: me, Region: "here", Zone: "here-a", Taken: []bake.DeviceName{"/dev/sda1"}},
 		source: bake.Image{
 			ID: "ami-source", Name: "base", State: bake.ImageAvailable,
 			Root: bake.RootVolume{Snapshot: "snap-source", SizeGiB: 8, Type: "gp3", IOPS: 3000},
@@ -242,10 +277,15 @@ func (w *world) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (id bake
 	err = w.act(ctx, "volume", func() error {
 		w.happened("volume")
 		w.volSpec = spec
-		id = bake.VolumeID(fmt.Sprintf("vol-%d", len(w.volumes)+1))
-		w.volumes[id] = &worldVolume{build: spec.Build, born: time.Now(), attach: bake.Detached}
+		for n := 1; id == "" || w.volumes[id] != nil; n++ {
+			id = bake.VolumeID(fmt.Sprintf("vol-%d", n))
+		}
+		w.volumes[id] = &worldVolume{
+			build: spec.Build, size: spec.SizeGiB, from: spec.Snapshot, zone: spec.Zone, born: time.Now(), attach: bake.Detached,
+		}
 		return nil
 	})
+	id = lie(w, "volume", id)
 	if err != nil {
 		id = ""
 	}
@@ -269,7 +309,10 @@ func (w *world) Volume(ctx context.Context, id bake.VolumeID) (v bake.Volume, er
 		if !ok || time.Since(known.born) < w.lag {
 			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
 		}
-		v = bake.Volume{ID: id, State: bake.VolumeAvailable, Attach: known.at(time.Now(), w.detachTakes), Device: known.name}
+		v = bake.Volume{
+			ID: id, State: bake.VolumeAvailable, Attach: known.at(time.Now(), w.detachTakes), Device: known.name,
+			SizeGiB: known.size, Snapshot: known.from, Zone: known.zone, Created: known.born, Build: known.build,
+		}
 		v.Host = cmp.Or(w.attachedTo, w.host.ID)
 		switch {
 		case w.nameless:
@@ -307,7 +350,7 @@ func (w *world) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 		if v.at(time.Now(), w.detachTakes) != bake.Detached {
 			return fmt.Errorf("%s is in use", id)
 		}
-		w.happened("~volume")
+		w.happened("%s", w.home().event("~volume", string(id)))
 		delete(w.volumes, id)
 		return nil
 	})
@@ -355,9 +398,10 @@ func (w *world) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (id 
 		w.happened("snapshot")
 		w.snapSpec = spec
 		id = "snap-1"
-		w.snapshots[id] = &worldSnapshot{region: home, volume: spec.Volume, born: time.Now()}
+		w.snapshots[id] = &worldSnapshot{region: home, volume: spec.Volume, born: time.Now(), description: spec.Description}
 		return nil
 	})
+	id = lie(w, "snapshot", id)
 	if err != nil {
 		id = ""
 	}
@@ -392,6 +436,7 @@ func (w *world) Register(ctx context.Context, spec bake.ImageSpec) (id bake.Imag
 		w.images[id] = &worldImage{region: home, name: spec.Name, snapshots: snapshots, born: time.Now(), takes: time.Second}
 		return nil
 	})
+	id = lie(w, "image", id)
 	if err != nil {
 		id = ""
 	}
@@ -461,6 +506,9 @@ func (m machine) Find(ctx context.Context, q disk.Query) (bake.DevicePath, error
 	path, id := bake.DevicePath("/dev/xvd"+strings.TrimPrefix(q.Device, "/dev/sd")), bake.VolumeID(q.Volume)
 	m.query = q
 	return path, m.act(ctx, "find", func() error {
+		if m.volumes[id] == nil {
+			return fmt.Errorf("no device for %s", id)
+		}
 		if m.volumes[id].at(time.Now(), m.detachTakes) != bake.Attached {
 			m.wrong("%s is looked for before it is attached", id)
 		}
@@ -508,6 +556,7 @@ func (m machine) Mount(ctx context.Context, spec chroot.MountSpec) (bake.Mounted
 		m.happened("mount")
 		m.mountSpec = spec
 		m.mounted[spec.Path], m.dirty = true, true
+		m.from[spec.Path] = spec.Device
 		return nil
 	})
 	return &worldRoot{m, spec.Path}, err
@@ -520,6 +569,7 @@ func (m machine) Leave(ctx context.Context, path string) error {
 		}
 		m.happened("~mount")
 		delete(m.mounted, path)
+		delete(m.from, path)
 		return nil
 	})
 }

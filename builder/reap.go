@@ -221,7 +221,7 @@ func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (al
 		}()
 	}
 	return bake.Reap(ctx, session.Cloud, machine, report, bake.Reaping{
-		StateDir: f.stateDir, Program: r.Kind.Type, Endpoint: place(session.Endpoint), DryRun: f.dryRun,
+		StateDir: f.stateDir, LockDir: os.Getenv(lockDirEnv), Program: r.Kind.Type, Endpoint: place(session.Endpoint), DryRun: f.dryRun,
 		Waits: bake.Waits{}.Patient(f.Patience),
 	})
 }

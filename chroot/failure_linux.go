@@ -21,7 +21,7 @@ type failure struct {
 // knownErrors are what callers look for in an error. Both ends of the wire are
 // one program, so that a place in this list means the same on both.
 var knownErrors = []error{
-	ErrNoFileSystem, ErrNotRoot, ErrNotWritten,
+	ErrNoFileSystem, ErrNotRoot, ErrNotWritten, ErrNotClaimed,
 	os.ErrNotExist, os.ErrExist, os.ErrPermission,
 	context.Canceled, context.DeadlineExceeded,
 	unix.EBUSY,

@@ -47,7 +47,7 @@ func TestReclaimFromAStoppedKeeper(t *testing.T) {
 			go o.client.Close() // as the kernel does for a killed plugin
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
-			if err := heir.Reclaim(ctx, o.RootRecord); err != nil {
+			if err := o.reclaim(ctx, heir); err != nil {
 				t.Errorf("%v; the log says\n%s", err, j)
 				_ = unix.Kill(keeper, unix.SIGKILL)
 				_ = unix.Kill(keeper, unix.SIGCONT)
@@ -81,7 +81,7 @@ func TestReclaimNeverKillsAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer heir.Close()
-	err = heir.Reclaim(t.Context(), o.RootRecord)
+	err = o.reclaim(t.Context(), heir)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}

@@ -20,21 +20,30 @@ func (c *Client) Record(ctx context.Context, spec MountSpec) (RootRecord, error)
 }
 
 // Reclaim leaves a root whose keeper is gone, as Leave does, and removes the
-// directories made for it. It answers nil when it is not mounted any more. What
-// else is mounted there by now, or was after another boot, is not touched.
-func (c *Client) Reclaim(ctx context.Context, r RootRecord) error {
-	if _, err := callReclaim.Call(ctx, c, r); err != nil {
-		return fmt.Errorf("cannot reclaim %s: %w", r.Path, err)
+// directories made for it. It returns nil if it is not mounted any more. What
+// else is mounted there by now, or was after another boot, is not touched. The error
+// wraps ErrNotClaimed if the root is not mounted from the claimed disk. left says which
+// directories stay, and why.
+func (c *Client) Reclaim(ctx context.Context, r RootRecord, claim Claim) (left []string, err error) {
+	left, err = callReclaim.Call(ctx, c, reclaiming{r, claim})
+	if err != nil {
+		return left, fmt.Errorf("cannot reclaim %s: %w", r.Path, err)
 	}
-	return nil
+	return left, nil
+}
+
+// reclaiming is a root that is to be left, and what shows that it is the build's.
+type reclaiming struct {
+	Root  RootRecord
+	Claim Claim
 }
 
 var callRecord = operation("record", func(_ context.Context, _ served, spec MountSpec) (RootRecord, error) {
 	return recordOf(spec)
 })
 
-var callReclaim = operation("reclaim", func(ctx context.Context, s served, r RootRecord) (none, error) {
-	return none{}, s.keeper.reclaim(ctx, r)
+var callReclaim = operation("reclaim", func(ctx context.Context, s served, r reclaiming) ([]string, error) {
+	return s.keeper.reclaim(ctx, r.Root, r.Claim)
 })
 
 // recordOf writes down a root that this process is going to mount.
@@ -83,33 +92,35 @@ func startOf(pid int) (uint64, error) {
 
 // reclaim leaves a root that another keeper mounted, unless the machine was booted
 // since. That keeper may still be about to.
-func (k *Keeper) reclaim(ctx context.Context, r RootRecord) error {
+func (k *Keeper) reclaim(ctx context.Context, r RootRecord, claim Claim) (left []string, err error) {
 	boot, err := bootID()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if boot != r.Boot || r.Device == "" {
-		removeDirs(r.Made)
-		return nil
+		return r.leaveDirs(), nil
 	}
 	if err := k.keeperEnded(ctx, r); err != nil {
-		return err
+		return nil, err
 	}
 	there, err := r.mounted()
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if there == "" {
+		k.end(&Mounted{keeper: k, path: r.Path, groups: r.groups()})
+		return r.removeYoung(claim.Since), nil
+	}
+	if err := r.claimed(claim); err != nil {
+		return nil, err
 	}
 	m := &Mounted{keeper: k, path: r.Path, real: there, device: r.Device, block: r.block(), made: r.Made, groups: r.groups(), known: r.Known}
-	if there != "" && k.at(r.Path) != nil {
-		return errors.New("it is this keeper's own")
+	if k.at(r.Path) != nil {
+		return nil, errors.New("it is this keeper's own")
 	}
 	k.end(m)
-	if there == "" {
-		removeDirs(r.Made)
-		return nil
-	}
 	k.keep(m)
-	return k.Leave(ctx, m.path)
+	return nil, k.Leave(ctx, m.path)
 }
 
 // groups finds the groups of commands that the keeper has left.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +76,12 @@ func (o orphan) kill(t *testing.T) {
 	}
 }
 
+// reclaim has another keeper leave the root, which is mounted from the build's disk.
+func (o orphan) reclaim(ctx context.Context, heir *chroot.Client) error {
+	_, err := heir.Reclaim(ctx, o.RootRecord, chroot.Claim{Disk: o.Device})
+	return err
+}
+
 // gone fails the test if anything of the root is left.
 func (o orphan) gone(t *testing.T) {
 	t.Helper()
@@ -105,7 +113,7 @@ func TestReclaim(t *testing.T) {
 	o := orphaned(t, true)
 	heir := launch(t, nil)
 	for range 2 { // nothing left to do is no error
-		if err := heir.Reclaim(t.Context(), o.RootRecord); err != nil {
+		if err := o.reclaim(t.Context(), heir); err != nil {
 			t.Fatal(err)
 		}
 		o.gone(t)
@@ -118,7 +126,7 @@ func TestReclaimFromAKeeperThatLeaves(t *testing.T) {
 	heir := launch(t, nil)
 	closed := make(chan error, 1)
 	go func() { closed <- o.client.Close() }()
-	if err := heir.Reclaim(t.Context(), o.RootRecord); err != nil {
+	if err := o.reclaim(t.Context(), heir); err != nil {
 		t.Fatal(err)
 	}
 	o.gone(t)
@@ -133,7 +141,7 @@ func TestReclaimFromTheLiving(t *testing.T) {
 	heir := launch(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if err := heir.Reclaim(ctx, o.RootRecord); !errors.Is(err, context.DeadlineExceeded) {
+	if err := o.reclaim(ctx, heir); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("reclaimed: %v", err)
 	}
 	o.untouched(t)
@@ -171,7 +179,7 @@ func TestReclaimLeavesOthersAlone(t *testing.T) {
 			heir := launch(t, nil)
 			truth := o.RootRecord
 			test.change(t, &o)
-			switch err := heir.Reclaim(t.Context(), o.RootRecord); {
+			switch err := o.reclaim(t.Context(), heir); {
 			case test.says == "" && err != nil:
 				t.Error(err)
 			case test.says != "":
@@ -181,47 +189,123 @@ func TestReclaimLeavesOthersAlone(t *testing.T) {
 			if test.says != "" {
 				_ = unix.Unmount(o.Path, 0)
 			}
-			if err := heir.Reclaim(t.Context(), truth); err != nil {
+			o.RootRecord = truth
+			if err := o.reclaim(t.Context(), heir); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// TestReclaimDirectories: after a boot they are all that is left.
-func TestReclaimDirectories(t *testing.T) {
-	o := orphaned(t, true)
+// TestReclaimOfAnotherDisk has a record name a mount of a disk that is not the claimed one.
+func TestReclaimOfAnotherDisk(t *testing.T) {
 	heir := launch(t, nil)
-	if err := heir.Reclaim(t.Context(), o.RootRecord); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(o.Path, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(o.top, "mine"), "a user's", 0o644)
-	o.Boot = "before"
-	if err := heir.Reclaim(t.Context(), o.RootRecord); err != nil {
-		t.Fatal(err)
-	}
-	if exists(o.Path) || !exists(filepath.Join(o.top, "mine")) {
-		t.Error("not only the empty directories are removed")
+	other := loop(t, disk(t, 16, "mkfs.ext4", "-q"))
+	for _, claim := range []chroot.Claim{{}, {Disk: other}, {Disk: "/dev/null"}} {
+		o := orphaned(t, true)
+		inside := processes(t, o.Path)
+		if _, err := heir.Reclaim(t.Context(), o.RootRecord, claim); !errors.Is(err, chroot.ErrNotClaimed) {
+			t.Errorf("claimed from %q: %v", claim.Disk, err)
+		}
+		o.untouched(t)
+		if now := processes(t, o.Path); len(inside) == 0 || !slices.Equal(inside, now) {
+			t.Errorf("processes %v were in it, and now %v are", inside, now)
+		}
+		if err := o.reclaim(t.Context(), heir); err != nil {
+			t.Error(err)
+		}
+		o.gone(t)
 	}
 }
 
-// TestReclaimSomeDirectories: the keeper was killed while it made them, or removed them.
-func TestReclaimSomeDirectories(t *testing.T) {
+// processes lists those that have a directory as their root.
+func processes(t *testing.T, root string) (pids []string) {
+	t.Helper()
+	links, _ := filepath.Glob("/proc/[0-9]*/root")
+	for _, link := range links {
+		if to, err := os.Readlink(link); err == nil && to == root {
+			pids = append(pids, filepath.Base(filepath.Dir(link)))
+		}
+	}
+	return pids
+}
+
+// TestReclaimOfAPartition: a root is of the disk that its partition is of, and not of
+// the disk beside it.
+func TestReclaimOfAPartition(t *testing.T) {
+	whole := loop(t, disk(t, 32, "mkfs.ext4", "-q"))
+	host(t, "addpart", whole, "1", "2048", "40960")
+	t.Cleanup(func() { host(t, "delpart", whole, "1") })
+	part := whole + "p1"
+	host(t, "mkfs.ext4", "-q", part)
+	c, heir := launch(t, nil), launch(t, nil)
+	spec := chroot.MountSpec{Device: part, Type: "ext4", Path: filepath.Join(stage(t), "root")}
+	record, err := c.Record(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Mount(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(spec.Path, unix.MNT_DETACH) })
+	if err := unix.Kill(c.PID(), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	beside := loop(t, disk(t, 16, "mkfs.ext4", "-q"))
+	if _, err := heir.Reclaim(t.Context(), record, chroot.Claim{Disk: beside}); !errors.Is(err, chroot.ErrNotClaimed) {
+		t.Errorf("claimed from %s: %v", beside, err)
+	}
+	if _, err := heir.Reclaim(t.Context(), record, chroot.Claim{Disk: whole}); err != nil {
+		t.Error(err)
+	}
+	if left := mountsBelow(t, spec.Path); len(left) > 0 {
+		t.Errorf("left mounted: %v", left)
+	}
+}
+
+// TestReclaimDirectories: those that were made by the build, in this boot, are removed if
+// nothing is in them; others are left, and told of.
+func TestReclaimDirectories(t *testing.T) {
 	heir := launch(t, nil)
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
 	top := filepath.Join(testdir.New(t), "made")
 	made := []string{top, filepath.Join(top, "for"), filepath.Join(top, "for", "it")}
-	for n := range made {
+	record := chroot.RootRecord{Path: made[2], Made: made, Device: "/dev/none", Boot: strings.TrimSpace(string(boot)), Keeper: 1 << 30}
+	reclaim := func(since time.Time) (left []string) {
+		t.Helper()
+		left, err := heir.Reclaim(t.Context(), record, chroot.Claim{Since: since})
+		if err != nil {
+			t.Error(err)
+		}
+		return left
+	}
+	for n := range made { // the keeper was killed while it made them, or removed them
+		begun := time.Now()
 		if err := os.MkdirAll(made[n], 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := heir.Reclaim(t.Context(), chroot.RootRecord{Path: made[2], Made: made, Boot: "before"}); err != nil {
-			t.Error(err)
+		if left := reclaim(begun); len(left) > 0 || exists(top) {
+			t.Errorf("of %v, %s is left: %v", made[:n+1], top, left)
 		}
-		if exists(top) {
-			t.Errorf("of %v, %s is left", made[:n+1], top)
-		}
+	}
+	begun := time.Now()
+	if err := os.MkdirAll(record.Path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if left := reclaim(begun.Add(time.Hour)); len(left) != 3 || !exists(record.Path) {
+		t.Errorf("directories that are older than the build: %v", left)
+	}
+	now := record.Boot
+	record.Boot = "before"
+	if left := reclaim(begun); len(left) != 3 || !exists(record.Path) {
+		t.Errorf("directories of another boot: %v", left)
+	}
+	record.Boot = now
+	write(t, filepath.Join(top, "mine"), "a user's", 0o644)
+	if reclaim(begun); exists(record.Path) || !exists(filepath.Join(top, "mine")) {
+		t.Error("not only the empty directories are removed")
 	}
 }

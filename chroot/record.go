@@ -1,5 +1,7 @@
 package chroot
 
+import "time"
+
 // RootRecord is what must be known to leave a root when the keeper that mounted it
 // is gone, and its plugin too. It can be written down.
 type RootRecord struct {
@@ -24,4 +26,14 @@ type RootRecord struct {
 	// Known lists what was registered in the kernel by paths of files before the root was
 	// mounted, as entries of binfmt_misc are; nil if that is not known.
 	Known []string `json:"known"`
+}
+
+// Claim is what shows that a recorded root is a build's: a record can name any mount.
+type Claim struct {
+	// Disk is the kernel's name of the disk of the build's volume, as it was found again.
+	// The root must be mounted from it or from what is made of it; without one, nothing
+	// is unmounted.
+	Disk string
+	// Since is when the build began: a directory that is older was not made by it.
+	Since time.Time
 }

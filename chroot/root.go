@@ -115,6 +115,10 @@ var ErrNoMountPoint = errors.New("there is no directory to mount it on, and none
 // written to its disk.
 var ErrNotWritten = errors.New("not everything could be written")
 
+// ErrNotClaimed is wrapped if a root is mounted, and not shown to be the build's whose
+// journal names it.
+var ErrNotClaimed = errors.New("it is left mounted")
+
 // ErrKeeperLost is wrapped when the keeper has ended, or was ended, before its
 // plugin.
 var ErrKeeperLost = errors.New("the keeper, which has the build's mounts, is gone")

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
@@ -300,6 +301,27 @@ func (c *Cloud) clientToken(build bake.BuildID, kind string, spec any) string {
 		c.asked[of] = append(c.asked[of], said)
 	}
 	return token(build, kind, at)
+}
+
+// know has Volume recognize what a build, maybe of another process, has created.
+func (c *Cloud) know(build bake.BuildID, kind string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := kind + " " + string(build)
+	c.asked[of] = append([]string{}, c.asked[of]...)
+}
+
+// buildsOf are the builds that this Cloud was asked about a kind of resources of.
+func (c *Cloud) buildsOf(kind string) []bake.BuildID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var builds []bake.BuildID
+	for of := range c.asked {
+		if build, ok := strings.CutPrefix(of, kind+" "); ok {
+			builds = append(builds, bake.BuildID(build))
+		}
+	}
+	return builds
 }
 
 // buildTokens are the tokens of the things of a kind that a build may have asked for.

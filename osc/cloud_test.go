@@ -6,10 +6,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -69,7 +71,14 @@ func TestUntaggedVolume(t *testing.T) {
 	c := o.cloud(t, Options{})
 	c.client.retry.tries = 1
 	o.wire.Next = dropping(o.wire.Next, "/CreateTags")
-	if _, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: "b1", Zone: home + "a", SizeGiB: 1}); err == nil {
+	id, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: "b1", Zone: home + "a", SizeGiB: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := c.Volume(t.Context(), id); err != nil || v.Build != "b1" {
+		t.Errorf("volume %+v, %v", v, err)
+	}
+	if err := c.Tag(t.Context(), string(id), map[string]string{bake.BuildTag: "b1"}); err == nil {
 		t.Fatal("the tags were refused, and nobody says so")
 	}
 	found, err := o.cloud(t, Options{}).FindVolumes(t.Context(), "b1") // as another process would
@@ -81,16 +90,26 @@ func TestUntaggedVolume(t *testing.T) {
 	}
 }
 
-// TestTagOfTheBuildStays: a user's tag does not make the volume another build's.
-func TestTagOfTheBuildStays(t *testing.T) {
+// TestTokensThatAreNotShown: a cloud that keeps client tokens and does not show them is
+// asked which volumes have them.
+func TestTokensThatAreNotShown(t *testing.T) {
 	o := newOutscale(t, state.Instant())
+	shown := regexp.MustCompile(`,?"ClientToken":"[^"]*"`)
+	l := &cloudtest.Liar{Next: o.wire.Next, Lie: func(_ *http.Request, _, answer []byte) []byte { return shown.ReplaceAll(answer, nil) }}
+	o.wire.Next = l
 	c := o.cloud(t, Options{})
-	spec := bake.VolumeSpec{Build: "b1", Zone: home + "a", SizeGiB: 1, Tags: map[string]string{bake.BuildTag: "b2"}}
-	if _, err := c.CreateVolume(t.Context(), spec); err != nil {
+	own, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: "b1", Zone: home + "a", SizeGiB: 1})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if found, err := c.FindVolumes(t.Context(), "b2"); err != nil || len(found) != 0 {
-		t.Errorf("the other build has %v, %v", found, err)
+	theirs, err := o.cloud(t, Options{}).CreateVolume(t.Context(), bake.VolumeSpec{Build: "b2", Zone: home + "a", SizeGiB: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[bake.VolumeID]bake.BuildID{own: "b1", theirs: ""} {
+		if v, err := c.Volume(t.Context(), id); err != nil || v.Build != want {
+			t.Errorf("volume %+v of build %q, %v", v, want, err)
+		}
 	}
 }
 

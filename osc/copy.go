@@ -12,7 +12,7 @@ import (
 
 // Copy asks for a copy of an image of this region: the API has no others. Neither
 // does it take a client token, so before it is asked a second time the copy is
-// looked for. The copy's snapshots get their tags as far as they are there already.
+// looked for.
 func (c *Cloud) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, error) {
 	if spec.Encrypted || spec.KMSKeyID != "" {
 		return "", fmt.Errorf("cannot copy image %s: Outscale does not encrypt images", spec.Source)
@@ -31,14 +31,6 @@ func (c *Cloud) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, err
 	c.mu.Lock()
 	c.copied[string(spec.Source)] = made.ImageId
 	c.mu.Unlock()
-	if err := c.tag(ctx, made.ImageId, spec.ImageTags); err != nil {
-		return "", err
-	}
-	for _, id := range imageSnapshots(made) {
-		if err := c.tag(ctx, string(id), spec.SnapshotTags); err != nil {
-			return "", err
-		}
-	}
 	return bake.ImageID(made.ImageId), nil
 }
 

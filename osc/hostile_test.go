@@ -3,6 +3,7 @@ package osc
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path"
@@ -220,6 +221,72 @@ func TestLies(t *testing.T) {
 			l.unharmed(t)
 		})
 	}
+}
+
+// TestWrongAnswers has a creating call answer with the id of an existing resource that
+// is not the build's, and as like it as can be: it is told of, and nothing is done with
+// it, not even tagged.
+func TestWrongAnswers(t *testing.T) {
+	for name, test := range map[string]struct{ action, with string }{
+		"another volume":           {"CreateVolume", "THEIR-VOLUME"},
+		"another image's snapshot": {"CreateSnapshot", "THEIR-SNAPSHOT"},
+		"the source's snapshot":    {"CreateSnapshot", "SOURCE-SNAPSHOT"},
+		"another image":            {"CreateImage", "THEIR-IMAGE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLiar(t)
+			root := l.find(t, l.source).Mappings[0].Volume
+			theirs, err := l.state.CreateVolume(mine, state.VolumeRequest{Zone: home + "a", SnapshotID: root.SnapshotID, SizeGiB: root.SizeGiB, Type: "gp2"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.volume = theirs.ID
+			with := strings.NewReplacer("THEIR-VOLUME", l.volume, "SOURCE-SNAPSHOT", root.SnapshotID, "THEIR-SNAPSHOT", l.snapshot, "THEIR-IMAGE", l.source).Replace(test.with)
+			id := regexp.MustCompile(`"(Volume|Snapshot|Image)Id":"(?:vol|snap|ami)-[0-9a-f]+"`)
+			l.Lie = func(r *http.Request, _, answer []byte) []byte {
+				if path.Base(r.URL.Path) != test.action {
+					return answer
+				}
+				return id.ReplaceAllFunc(answer, func(found []byte) []byte {
+					if bytes.HasPrefix(found, []byte(`"`+strings.TrimPrefix(test.action, "Create"))) {
+						return []byte(`"` + strings.TrimPrefix(test.action, "Create") + `Id":"` + with + `"`)
+					}
+					return found
+				})
+			}
+			tags := map[string]string{"k": "v"}
+			labels := bake.Labels{VolumeTags: tags, SnapshotTags: tags, ImageTags: tags}
+			before := l.things()
+			_, err = bake.Build(t.Context(), l.cloud(t, Options{AccountIDs: []string{other}}), cloudtest.Machine(), bake.Plan{
+				Build: "build-1", ImageName: "new", Waits: cloudtest.Impatient(),
+				Labels: func(bake.Facts) (bake.Labels, error) { return labels, nil },
+			}, cloudtest.Log(t.Logf))
+			if err == nil || !strings.Contains(err.Error(), with) {
+				t.Errorf("%s is not told of: %v", with, err)
+			}
+			l.unharmed(t)
+			if after := l.things(); !slices.Equal(before, after) {
+				t.Errorf("there were\n%q, and are\n%q", before, after)
+			}
+		})
+	}
+}
+
+// things are all that is there, with its tags.
+func (l *liar) things() (all []string) {
+	for _, v := range l.state.Volumes(mine) {
+		if v.State != state.VolumeDeleting {
+			all = append(all, fmt.Sprint(v.ID, v.Tags))
+		}
+	}
+	for _, s := range l.state.Snapshots(mine) {
+		all = append(all, fmt.Sprint(s.ID, s.Tags))
+	}
+	for _, i := range l.state.Images(mine) {
+		all = append(all, fmt.Sprint(i.ID, i.Tags, i.Launch))
+	}
+	slices.Sort(all)
+	return all
 }
 
 // TestListWithoutEnd has the API answer ever new pages.

@@ -81,7 +81,7 @@ func image(i api.Image) bake.Image {
 		Tags:           tagMap(i.Tags),
 	}
 	if !i.CreationDate.IsZero() {
-		img.Created = i.CreationDate.String()
+		img.Created, img.Begun = i.CreationDate.String(), i.CreationDate.Time
 	}
 	if m := rootMapping(i); m != nil {
 		bsu := value(m.Bsu)

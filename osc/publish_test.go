@@ -1,6 +1,7 @@
 package osc
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"reflect"
@@ -118,10 +119,10 @@ func TestCopy(t *testing.T) {
 				t.Errorf("found %v, %v", found, err)
 			}
 			got := o.find(t, string(id))
-			if got.Account != me || got.Description != "a copy" || got.Tags["i"] != "1" {
+			if got.Account != me || got.Description != "a copy" || len(got.Tags) > 0 { // tags come when it was looked at
 				t.Errorf("the copy is %+v", got)
 			}
-			if s := o.snapshot(t, got.Mappings[0].Volume.SnapshotID); s.Tags["s"] != "1" {
+			if s := o.snapshot(t, got.Mappings[0].Volume.SnapshotID); len(s.Tags) > 0 {
 				t.Errorf("its snapshot is tagged %v", s.Tags)
 			}
 		})
@@ -195,6 +196,15 @@ func samePermissions(a, b state.Permissions) bool {
 
 // TestRecordAndRestore: a deregistered image comes back as it was, with another id,
 // and only once.
+// restored registers an image again, and gives it what it had.
+func restored(ctx context.Context, c *Cloud, record bake.Record) (bake.ImageID, error) {
+	id, err := c.Restore(ctx, record)
+	if err != nil {
+		return id, err
+	}
+	return id, c.Regain(ctx, record, id)
+}
+
 func TestRecordAndRestore(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	c := o.cloud(t, Options{})
@@ -222,11 +232,11 @@ func TestRecordAndRestore(t *testing.T) {
 	if err := json.Unmarshal(text, &read); err != nil {
 		t.Fatal(err)
 	}
-	id, err := o.cloud(t, Options{}).Restore(t.Context(), read)
+	id, err := restored(t.Context(), o.cloud(t, Options{}), read)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := o.cloud(t, Options{}).Restore(t.Context(), read); err != nil || again != id {
+	if again, err := restored(t.Context(), o.cloud(t, Options{}), read); err != nil || again != id {
 		t.Errorf("restored again as %s, %v; want %s", again, err, id)
 	}
 	got := o.find(t, string(id))

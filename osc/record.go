@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
@@ -77,21 +78,48 @@ func shared(i api.Image) *api.PermissionsOnResource {
 	return permissions(value(have.AccountIds), value(have.GlobalPermission))
 }
 
+// readRecord reads a record, whose two halves must be of the same image.
+func readRecord(record bake.Record) (was recorded, err error) {
+	if err := json.Unmarshal(record.Data, &was); err != nil {
+		return was, fmt.Errorf("the record of image %s (%s) cannot be read: %w", record.Image, record.Name, err)
+	}
+	if len(record.Snapshots) == 0 {
+		return was, fmt.Errorf("the record of image %s (%s) has no snapshot to register it again from", record.Image, record.Name)
+	}
+	snapshots := imageSnapshots(api.Image{RootDeviceName: was.Request.RootDeviceName, BlockDeviceMappings: was.Request.BlockDeviceMappings})
+	if value(was.Request.ImageName) != record.Name || !slices.Equal(snapshots, record.Snapshots) {
+		return was, fmt.Errorf("the record of image %s (%s) is of the image %q with the snapshots %v, and not with %v",
+			record.Image, record.Name, value(was.Request.ImageName), snapshots, record.Snapshots)
+	}
+	return was, nil
+}
+
+// CheckRecord returns why a record is not of one image.
+func (c *Cloud) CheckRecord(record bake.Record) error {
+	_, err := readRecord(record)
+	return err
+}
+
 // Restore registers an image again. It looks first whether that was done before,
 // by another process even.
 func (c *Cloud) Restore(ctx context.Context, record bake.Record) (bake.ImageID, error) {
-	var was recorded
-	if err := json.Unmarshal(record.Data, &was); err != nil {
-		return "", fmt.Errorf("the record of image %s (%s) cannot be read: %w", record.Image, record.Name, err)
-	}
-	if len(record.Snapshots) == 0 {
-		return "", fmt.Errorf("the record of image %s (%s) has no snapshot to register it again from", record.Image, record.Name)
+	was, err := readRecord(record)
+	if err != nil {
+		return "", err
 	}
 	key := imageKey{string(record.Snapshots[0]), record.Name}
 	made, err := c.createImage(ctx, was.Request, true, func(ctx context.Context) (*api.Image, error) { return c.registered(ctx, key) })
 	if err != nil {
 		return "", fmt.Errorf("cannot register image %q again: %w", record.Name, err)
 	}
-	id := bake.ImageID(made.ImageId)
-	return id, errors.Join(c.share(ctx, id, was.Permissions), c.tag(ctx, made.ImageId, was.Tags))
+	return bake.ImageID(made.ImageId), nil
+}
+
+// Regain gives an image that was registered again its permissions and tags.
+func (c *Cloud) Regain(ctx context.Context, record bake.Record, id bake.ImageID) error {
+	was, err := readRecord(record)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.share(ctx, id, was.Permissions), c.tag(ctx, string(id), was.Tags))
 }

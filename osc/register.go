@@ -30,9 +30,6 @@ func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID
 	if err != nil {
 		return "", fmt.Errorf("cannot register image %q of snapshot %s: %w", spec.Name, spec.Snapshot, err)
 	}
-	if err := c.tag(ctx, made.ImageId, spec.Tags); err != nil {
-		return "", err
-	}
 	return bake.ImageID(made.ImageId), nil
 }
 

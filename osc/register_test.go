@@ -170,7 +170,7 @@ func TestInheritance(t *testing.T) {
 		}
 		got := o.find(t, string(id))
 		if got.Architecture != "i386" || !slices.Equal(got.BootModes, []string{"uefi"}) || !got.TPMMandatory ||
-			!slices.Equal(got.ProductCodes, []string{"0002"}) || got.Description != "made" || got.Tags["k"] != "v" {
+			!slices.Equal(got.ProductCodes, []string{"0002"}) || got.Description != "made" || len(got.Tags) > 0 {
 			t.Errorf("read %v: %+v", reads, got)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// CreateSnapshot asks for a snapshot of a volume, and tags it with the user's tags.
+// CreateSnapshot asks for a snapshot of a volume.
 func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bake.SnapshotID, error) {
 	token := c.clientToken(spec.Build, tokenSnapshot, []any{spec.Volume, spec.Description})
 	var got *api.CreateSnapshotResponse
@@ -28,11 +28,7 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 	if got.Snapshot == nil || got.Snapshot.SnapshotId == "" {
 		return "", fmt.Errorf("cannot create a snapshot of volume %s: CreateSnapshot answers no snapshot id", spec.Volume)
 	}
-	id := got.Snapshot.SnapshotId
-	if err := c.tag(ctx, id, spec.Tags); err != nil {
-		return "", err
-	}
-	return bake.SnapshotID(id), nil
+	return bake.SnapshotID(got.Snapshot.SnapshotId), nil
 }
 
 // unsettled marks a conflict as one that will pass: a volume or an image that is
@@ -70,7 +66,10 @@ func (c *Cloud) readSnapshots(ctx context.Context, f *api.FiltersSnapshot) ([]ap
 
 // snapshot translates a snapshot. A state that is not known here keeps its name.
 func snapshot(s api.Snapshot) bake.Snapshot {
-	b := bake.Snapshot{ID: bake.SnapshotID(s.SnapshotId), State: bake.SnapshotState(s.State), Percent: -1, Begun: s.CreationDate.Time}
+	b := bake.Snapshot{
+		ID: bake.SnapshotID(s.SnapshotId), State: bake.SnapshotState(s.State), Percent: -1, Begun: s.CreationDate.Time,
+		Volume: bake.VolumeID(s.VolumeId), Description: value(s.Description),
+	}
 	if s.Progress != nil {
 		b.Percent = *s.Progress
 	}

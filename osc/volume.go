@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
@@ -13,8 +12,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// CreateVolume asks for a volume and tags it: the API has no tags at creation.
-// Between the two calls the volume is known by its client token.
+// CreateVolume asks for a volume. The API has no tags at creation: until the volume is
+// tagged it is known by its client token, which the API keeps and tells.
 func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.VolumeID, error) {
 	if spec.Type != io1 {
 		spec.IOPS = 0 // an image may tell the speed of its gp2 volume: CreateVolume takes it of io1 only
@@ -37,14 +36,13 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 	if got.Volume == nil || got.Volume.VolumeId == "" {
 		return "", errors.New("cannot create a volume: CreateVolume answers no volume id")
 	}
-	tags := map[string]string{}
-	maps.Copy(tags, spec.Tags)
-	tags[bake.BuildTag] = string(spec.Build)
-	id := got.Volume.VolumeId
-	if err := c.tag(ctx, id, tags); err != nil {
-		return "", err
-	}
-	return bake.VolumeID(id), nil
+	return bake.VolumeID(got.Volume.VolumeId), nil
+}
+
+// Tag writes tags on a resource: the API takes none in its creating calls, and what
+// they answer with is not believed to be the build's before it was looked at.
+func (c *Cloud) Tag(ctx context.Context, id string, tags map[string]string) error {
+	return c.tag(ctx, id, tags)
 }
 
 // optional is nil for a zero value, which the API is not to be sent.
@@ -63,11 +61,39 @@ func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, erro
 		return bake.Volume{}, fmt.Errorf("cannot read volume %s: %w", id, err)
 	}
 	for _, v := range all {
-		if v.VolumeId == string(id) {
-			return volume(v), nil
+		if v.VolumeId != string(id) {
+			continue
 		}
+		b := volume(v)
+		b.Build, err = c.builder(ctx, v)
+		return b, err
 	}
 	return bake.Volume{}, fmt.Errorf("volume %s: %w", id, bake.ErrNotFound)
+}
+
+// builder returns the build whose tag or client token a volume carries. A cloud that
+// keeps client tokens but does not show them is asked which volumes have them.
+func (c *Cloud) builder(ctx context.Context, v api.Volume) (bake.BuildID, error) {
+	if build := tagMap(v.Tags)[bake.BuildTag]; build != "" {
+		return bake.BuildID(build), nil
+	}
+	for _, build := range c.buildsOf(tokenVolume) {
+		tokens := buildTokens(build, tokenVolume)
+		if slices.Contains(tokens, value(v.ClientToken)) {
+			return build, nil
+		}
+		if value(v.ClientToken) != "" {
+			continue
+		}
+		found, err := c.readVolumes(ctx, &api.FiltersVolume{ClientTokens: &tokens, VolumeIds: &[]string{v.VolumeId}})
+		if err != nil {
+			return "", fmt.Errorf("cannot tell whether build %s has created volume %s: %w", build, v.VolumeId, err)
+		}
+		if slices.ContainsFunc(found, func(f api.Volume) bool { return f.VolumeId == v.VolumeId }) {
+			return build, nil
+		}
+	}
+	return "", nil
 }
 
 func (c *Cloud) readVolumes(ctx context.Context, f *api.FiltersVolume) ([]api.Volume, error) {
@@ -83,10 +109,13 @@ func (c *Cloud) readVolumes(ctx context.Context, f *api.FiltersVolume) ([]api.Vo
 // volume translates a volume. The API's states have the names that bake gives them.
 func volume(v api.Volume) bake.Volume {
 	b := bake.Volume{
-		ID:      bake.VolumeID(v.VolumeId),
-		State:   bake.VolumeState(v.State),
-		SizeGiB: int64(v.Size),
-		Attach:  bake.Detached,
+		ID:       bake.VolumeID(v.VolumeId),
+		State:    bake.VolumeState(v.State),
+		SizeGiB:  int64(v.Size),
+		Snapshot: bake.SnapshotID(value(v.SnapshotId)),
+		Zone:     v.SubregionName,
+		Created:  v.CreationDate.Time,
+		Attach:   bake.Detached,
 	}
 	for _, l := range v.LinkedVolumes {
 		if l.State == api.LinkedVolumeStateDetached || l.State == "" && l.VmId == "" {
@@ -103,6 +132,7 @@ func volume(v api.Volume) bake.Volume {
 // of its client tokens, which it may have been killed before it could tag, and
 // those with its tag. Filters of one request must all hold: it takes two.
 func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.VolumeID, error) {
+	c.know(build, tokenVolume)
 	tokens := buildTokens(build, tokenVolume)
 	var found []bake.VolumeID
 	for _, filter := range []api.FiltersVolume{

@@ -151,6 +151,26 @@ func (j *Journal) Ended() bool {
 	return j.ledger.ended
 }
 
+// Acts lists all acts that were begun, those that are over included, in their order.
+func (j *Journal) Acts() []Pending {
+	if j == nil {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.ledger.acts)
+}
+
+// Begun returns when the build began: never before its journal's file was made, if the
+// file system tells that.
+func (j *Journal) Begun() time.Time {
+	born := born(j.file)
+	if born.After(j.header.Start) && !born.After(time.Now()) {
+		return born
+	}
+	return j.header.Start
+}
+
 // A Note is one act in a journal. A nil Note is in none.
 type Note struct {
 	journal *Journal

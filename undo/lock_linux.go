@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,4 +67,14 @@ func trusted(path string, info os.FileInfo) error {
 		return fmt.Errorf("%s can be written to by others: its mode is %04o", path, info.Mode().Perm())
 	}
 	return nil
+}
+
+// born returns when a file was made; the zero time if the file system does not tell.
+func born(f *os.File) time.Time {
+	var st unix.Statx_t
+	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st)
+	if err != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return time.Time{}
+	}
+	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec))
 }

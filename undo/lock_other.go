@@ -5,6 +5,7 @@ package undo
 import (
 	"errors"
 	"os"
+	"time"
 )
 
 // Chroot builds need Linux: where it is not, there is no journal.
@@ -18,5 +19,7 @@ func isHeld(error) bool { return false }
 func syncData(f *os.File) error { return f.Sync() }
 
 func bootID() string { return "" }
+
+func born(*os.File) time.Time { return time.Time{} }
 
 func trusted(string, os.FileInfo) error { return errors.ErrUnsupported }

@@ -125,7 +125,9 @@ func readLine(line []byte, lenient bool) (r record, err error) {
 type ledger struct {
 	header  Header
 	pending []Pending
-	last    uint64
+	// acts are all that were armed, as far as they are known, what is over included.
+	acts []Pending
+	last uint64
 	// kept are the stacks of which nothing is to be undone.
 	kept []string
 	// ended says that the build was not killed.
@@ -222,7 +224,8 @@ func (l *ledger) apply(r record) error {
 			return fmt.Errorf("act %d cannot follow act %d", r.Seq, l.last)
 		}
 		l.last = r.Seq
-		l.pending = append(l.pending, Pending{Seq: r.Seq, Stack: r.Stack, Act: r.Act, At: r.At})
+		p := Pending{Seq: r.Seq, Stack: r.Stack, Act: r.Act, At: r.At}
+		l.pending, l.acts = append(l.pending, p), append(l.acts, p)
 		return nil
 	case verbKept:
 		l.kept = append(l.kept, r.Stacks...)
@@ -249,6 +252,8 @@ func (l *ledger) change(r record) error {
 		return fmt.Errorf("nothing is known of act %d", r.Seq)
 	default:
 		l.pending[i].Act = r.Act
+		at := slices.IndexFunc(l.acts, func(p Pending) bool { return p.Seq == r.Seq })
+		l.acts[at].Act = r.Act
 	}
 	return nil
 }

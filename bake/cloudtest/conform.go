@@ -80,9 +80,7 @@ func life(t *testing.T, env Env, how manner) {
 		return s.cloud.CreateVolume(s.ctx, s.volumeSpec())
 	})
 	got := s.volumeIs(volume, available)
-	if got.SizeGiB != s.source.Root.SizeGiB {
-		t.Errorf("volume of %d GiB, asked for %d", got.SizeGiB, s.source.Root.SizeGiB)
-	}
+	s.checkVolume(got, s.volumeSpec())
 	only(t, "volumes of the build", volume)(s.cloud.FindVolumes(s.ctx, s.build))
 
 	device := s.freeDevice()
@@ -97,7 +95,7 @@ func life(t *testing.T, env Env, how manner) {
 	snapshot := create(s, how, "create snapshot", func() (bake.SnapshotID, error) {
 		return s.cloud.CreateSnapshot(s.ctx, s.snapshotSpec(volume))
 	})
-	s.snapshotIs(snapshot, completed)
+	s.checkSnapshot(s.snapshotIs(snapshot, completed), s.snapshotSpec(volume))
 	only(t, "snapshots of the volume", snapshot)(s.cloud.FindSnapshots(s.ctx, volume))
 	act(s, how, "delete volume", func() error { return s.cloud.DeleteVolume(s.ctx, volume) })
 	s.volumeIsGone(volume)
@@ -111,6 +109,8 @@ func lifeOfImage(s *stage, how manner, snapshot bake.SnapshotID) {
 	spec := s.imageSpec(snapshot)
 	only[bake.ImageID](s.t, "images of a free name")(s.cloud.Named(s.ctx, spec.Name))
 	image := create(s, how, "register", func() (bake.ImageID, error) { return s.cloud.Register(s.ctx, spec) })
+	s.imageIs(image, usable)
+	s.tag(s.cloud, string(image), spec.Tags)
 	s.checkImage(s.imageIs(image, usable), spec)
 	only(s.t, "images of the snapshot", image)(s.cloud.FindImages(s.ctx, snapshot))
 	act(s, how, "publish", func() error {

@@ -52,8 +52,10 @@ func (idle) Leave(context.Context, string) error { return nil }
 func (idle) Record(context.Context, chroot.MountSpec) (chroot.RootRecord, error) {
 	return chroot.RootRecord{}, nil
 }
-func (idle) Reclaim(context.Context, chroot.RootRecord) error { return nil }
-func (idle) Flush(bake.DevicePath) error                      { return nil }
+func (idle) Reclaim(context.Context, chroot.RootRecord, chroot.Claim) ([]string, error) {
+	return nil, nil
+}
+func (idle) Flush(bake.DevicePath) error { return nil }
 
 // root is where a root would be mounted.
 type root string

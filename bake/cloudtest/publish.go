@@ -17,7 +17,12 @@ func lifeOfCopy(t *testing.T, env Env, how manner, region string) {
 	there := s.cloud.In(region)
 	spec := s.copySpec()
 	id := create(s, how, "copy", func() (bake.ImageID, error) { return there.Copy(s.ctx, spec) })
+	s.tag(there, string(s.imageIsIn(there, id, usable).ID), spec.ImageTags)
 	copied := s.imageIsIn(there, id, usable)
+	if copied.Owner != s.host.Account || copied.CopyOf != "" && copied.CopyOf != spec.Source {
+		t.Errorf("the copy of %s in account %s: %+v", spec.Source, s.host.Account, copied)
+	}
+	s.recent("copy", copied.Begun)
 	if copied.Name != spec.Name || copied.ID == s.source.ID || copied.RootDevice != s.source.RootDevice {
 		t.Errorf("a copy %+v of %+v, asked for as %+v", copied, s.source, spec)
 	}
@@ -64,6 +69,8 @@ func replacement(t *testing.T, env Env, how manner) {
 	if restored == old {
 		t.Errorf("the restored image has the id of the one that is gone, %s", old)
 	}
+	s.imageIs(restored, usable)
+	act(s, how, "regain", func() error { return s.cloud.Regain(s.ctx, record, restored) })
 	s.checkImage(s.imageIs(restored, usable), spec)
 	only(t, "images of the name", restored)(s.cloud.Named(s.ctx, spec.Name))
 	s.snapshotIs(snapshot, completed)
@@ -125,6 +132,11 @@ func recordsOfNothing(t *testing.T, env Env) {
 	snapshot := s.snapshot(s.volume())
 	image := s.image(s.imageSpec(snapshot))
 	record := s.record(image)
+	other := record
+	other.Name += "-2"
+	if id, err := s.cloud.Restore(s.ctx, other); err == nil {
+		t.Errorf("%s was restored from a record that is of %q and of %q", id, record.Name, other.Name)
+	}
 	s.removed("image", s.cloud.Deregister(s.ctx, image))
 	s.imageIsGone(image)
 	if got, err := s.cloud.Record(s.ctx, image); !errors.Is(err, bake.ErrNotFound) {

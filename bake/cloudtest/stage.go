@@ -138,6 +138,7 @@ func (s *stage) image(spec bake.ImageSpec) bake.ImageID {
 	}
 	s.atEnd("deregister", func(ctx context.Context) error { return s.cloud.Deregister(ctx, id) })
 	s.imageIs(id, usable)
+	s.tag(s.cloud, string(id), spec.Tags)
 	return id
 }
 
@@ -202,12 +203,13 @@ func (s *stage) volumeIs(id bake.VolumeID, is func(bake.Volume) (bool, error)) b
 	return await(s.ctx, s.t, "volume "+string(id), func() (bake.Volume, error) { return s.cloud.Volume(s.ctx, id) }, is)
 }
 
-func (s *stage) snapshotIs(id bake.SnapshotID, is func(bake.Snapshot) (bool, error)) {
+func (s *stage) snapshotIs(id bake.SnapshotID, is func(bake.Snapshot) (bool, error)) bake.Snapshot {
 	s.t.Helper()
 	got := await(s.ctx, s.t, "snapshot "+string(id), func() (bake.Snapshot, error) { return s.cloud.Snapshot(s.ctx, id) }, is)
 	if got.Percent < -1 || got.Percent > 100 {
 		s.t.Errorf("snapshot %s is at %d percent", id, got.Percent)
 	}
+	return got
 }
 
 func (s *stage) imageIs(id bake.ImageID, is func(bake.Image) (bool, error)) bake.Image {
@@ -269,12 +271,55 @@ func (s *stage) removed(what string, err error) {
 	}
 }
 
+// skew is how far the clocks of the test and of the cloud may be apart.
+const skew = 20 * time.Minute
+
+// recent checks that a resource says that it was created by this test.
+func (s *stage) recent(what string, created time.Time) {
+	s.t.Helper()
+	if age := time.Since(created); age < -skew || age > skew+patience {
+		s.t.Errorf("the %s says that it was created at %s", what, created)
+	}
+}
+
+// checkVolume checks what shows that a volume is a build's.
+func (s *stage) checkVolume(got bake.Volume, spec bake.VolumeSpec) {
+	s.t.Helper()
+	if got.SizeGiB != spec.SizeGiB || got.Snapshot != spec.Snapshot || got.Zone != spec.Zone || got.Build != spec.Build {
+		s.t.Errorf("volume %+v of the specification %+v", got, spec)
+	}
+	s.recent("volume", got.Created)
+}
+
+// checkSnapshot checks what shows that a snapshot is a build's.
+func (s *stage) checkSnapshot(got bake.Snapshot, spec bake.SnapshotSpec) {
+	s.t.Helper()
+	if got.Volume != spec.Volume || got.Description != spec.Description {
+		s.t.Errorf("snapshot %+v of the specification %+v", got, spec)
+	}
+	s.recent("snapshot", got.Begun)
+}
+
+// tag gives a resource the tags that creating it could not.
+func (s *stage) tag(cloud bake.Cloud, id string, tags map[string]string) {
+	s.t.Helper()
+	for range 2 {
+		if err := cloud.Tag(s.ctx, id, tags); err != nil {
+			s.t.Errorf("tag %s: %v", id, err)
+		}
+	}
+}
+
 // checkImage compares an image with what it was asked to be.
 func (s *stage) checkImage(got bake.Image, spec bake.ImageSpec) {
 	s.t.Helper()
 	if got.Name != spec.Name || got.Root.Snapshot != spec.Snapshot || got.RootDevice == "" {
 		s.t.Errorf("image %+v of the specification %+v", got, spec)
 	}
+	if got.Owner != s.host.Account || len(got.Snapshots) == 0 || got.Snapshots[0] != spec.Snapshot {
+		s.t.Errorf("image %+v of account %s, asked for as %+v", got, s.host.Account, spec)
+	}
+	s.recent("image", got.Begun)
 	s.tagged(got, spec.Tags)
 	if got.Architecture != s.source.Architecture {
 		s.t.Errorf("image for %q made of one for %q", got.Architecture, s.source.Architecture)
