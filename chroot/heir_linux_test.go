@@ -90,7 +90,8 @@ func TestReclaimNeverKillsAnother(t *testing.T) {
 		t.Errorf("the process is in the state %s", state)
 	}
 	o.untouched(t)
-	if err := heir.Reclaim(t.Context(), truth); err != nil {
+	o.RootRecord = truth
+	if err := o.reclaim(t.Context(), heir); err != nil {
 		t.Error(err)
 	}
 }
