@@ -62,7 +62,7 @@ func TestReclaimEndsWhatForksAllTheTime(t *testing.T) {
 	o := orphaned(t, false)
 	hydra(t, o.Path, func(line string) { sh(t, o.root, line) })
 	o.kill(t)
-	if err := launch(t, nil).Reclaim(t.Context(), o.RootRecord); err != nil {
+	if err := o.reclaim(t.Context(), launch(t, nil)); err != nil {
 		t.Fatal(err)
 	}
 	o.gone(t)

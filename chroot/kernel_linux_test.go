@@ -118,7 +118,7 @@ func TestReclaimRemovesFormats(t *testing.T) {
 	name := formatName("orphaned")
 	f.registerInside(o.root, name, "/interpreter", "F")
 	o.kill(t)
-	if err := launch(t, nil).Reclaim(t.Context(), o.RootRecord); err != nil {
+	if err := o.reclaim(t.Context(), launch(t, nil)); err != nil {
 		t.Fatal(err)
 	}
 	o.gone(t)
