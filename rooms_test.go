@@ -43,7 +43,7 @@ var mayImport = map[string][]string{
 	"remove":  {},
 	"testdir": {"remove"},
 
-	"loopcloud":        {"loopcloud/...", "remove"},
+	"loopcloud":        {"loopcloud/...", "remove", "safedir"},
 	"loopcloud/state":  {},
 	"loopcloud/volume": {"loopcloud/state", "disk", "disk/inotify", "remove"},
 	"loopcloud/fault":  {},

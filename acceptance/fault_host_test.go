@@ -265,7 +265,7 @@ func TestClocksJump(t *testing.T) {
 					if when == "before" {
 						b.control(http.MethodPost, "clock?"+jump, nil, nil)
 					} else {
-						move := fmt.Sprintf("curl -sf -X POST '%s/_loopcloud/clock?%s' >/dev/null", b.endpoint, jump)
+						move := fmt.Sprintf("curl -sf -X POST -H 'Authorization: Bearer %s' '%s/_loopcloud/clock?%s' >/dev/null", b.token(), b.endpoint, jump)
 						step = map[string]any{"type": "shell-local", "inline": []string{move}}
 					}
 					raw, err := b.packer("build", "-color=false", b.template(f.basic(nil), step))

@@ -270,6 +270,9 @@ func (b *box) clean() {
 func (b *box) loopcloud(args ...string) string {
 	b.t.Helper()
 	cmd := exec.Command(programs.loopcloud, args...)
+	if slices.Contains(args, "--endpoint") {
+		cmd.Env = append(os.Environ(), "LOOPCLOUD_TOKEN="+b.token())
+	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -381,6 +384,14 @@ type call struct {
 	Status  int    `json:"status"`
 }
 
+// token is that of the control.
+func (b *box) token() string {
+	b.t.Helper()
+	text, err := os.ReadFile(filepath.Join(b.cloud, "token"))
+	b.must(err)
+	return strings.TrimSpace(string(text))
+}
+
 // control makes a request of loopcloud's control interface.
 func (b *box) control(method, path string, body, answer any) {
 	b.t.Helper()
@@ -396,6 +407,7 @@ func (b *box) control(method, path string, body, answer any) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	req.Header.Set("Authorization", "Bearer "+b.token())
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		b.t.Fatal(err)

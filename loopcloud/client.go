@@ -24,6 +24,8 @@ import (
 type Client struct {
 	// Endpoint is where it listens, such as http://127.0.0.1:4600.
 	Endpoint string
+	// Token is the control token: see ReadToken.
+	Token string
 }
 
 // Images lists the images of all accounts and regions, oldest first.
@@ -94,6 +96,7 @@ func (c Client) call(ctx context.Context, method, path string, body io.Reader, r
 	if err != nil {
 		return fmt.Errorf("cannot ask loopcloud at %s: %w", c.Endpoint, err)
 	}
+	req.Header.Set("Authorization", "Bearer "+c.Token)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return fmt.Errorf("cannot ask loopcloud: %w", err)

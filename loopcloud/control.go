@@ -20,12 +20,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// control is the part of the server that is no cloud's.
+// control is the part of the server that is no cloud's. All of it but the health needs
+// the control token.
 func (s *Server) control() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /_loopcloud/health", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, map[string]string{"status": "ok"})
-	})
 	mux.HandleFunc("GET /_loopcloud/calls", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.calls.List()) })
 	mux.HandleFunc("DELETE /_loopcloud/calls", func(w http.ResponseWriter, _ *http.Request) {
 		s.calls.Clear()
@@ -53,14 +51,18 @@ func (s *Server) control() http.Handler {
 	mux.HandleFunc("GET /_loopcloud/images", s.listImages)
 	mux.HandleFunc("POST /_loopcloud/images", s.importImage)
 	mux.HandleFunc("GET /_loopcloud/images/{id}/disk", s.exportImage)
-	return onlyLocal(mux)
+	all := http.NewServeMux()
+	all.HandleFunc("GET /_loopcloud/health", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, map[string]string{"status": "ok"})
+	})
+	all.Handle("/_loopcloud/", s.withToken(mux))
+	return onlyLocal(s.strangers.before(all, forbid))
 }
 
-// onlyLocal answers peers on this machine, and no web page that a browser there
-// shows.
+// onlyLocal answers peers on this machine.
 func onlyLocal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !isLoopback(r.RemoteAddr) || isOfPage(r) {
+		if !isLoopback(r.RemoteAddr) {
 			http.Error(w, "the control of loopcloud is for programs on its own machine", http.StatusForbidden)
 			return
 		}
@@ -72,18 +74,6 @@ func isLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	ip := net.ParseIP(host)
 	return err == nil && ip != nil && ip.IsLoopback()
-}
-
-// isOfPage tells whether a web page makes a request. A page is of its own origin
-// when its host's name has come to lead here; such a name is neither an address nor
-// localhost.
-func isOfPage(r *http.Request) bool {
-	site := r.Header.Get("Sec-Fetch-Site")
-	if r.Header.Get("Origin") != "" || site != "" && site != "none" {
-		return true
-	}
-	host := (&url.URL{Host: r.Host}).Hostname()
-	return !strings.EqualFold(host, "localhost") && net.ParseIP(host) == nil
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

@@ -74,7 +74,7 @@ func TestEndReleases(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			fmt.Fprintf(conn, "GET /latest/meta-data/ HTTP/1.1\r\nHost: x\r\n\r\n")
+			fmt.Fprintf(conn, "GET /latest/meta-data/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
 			go func() {
 				_, _ = io.ReadAll(conn)
 				close(asked)

@@ -24,6 +24,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sts"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
+	"github.com/packer-chroot/packer-plugin-chroot/safedir"
 )
 
 // Options are what a Server is made of. A zero field other than Dir has the
@@ -46,6 +47,12 @@ type Options struct {
 	Timing state.Timing
 	// Naming is how devices are named: as on Xen.
 	Naming volume.Naming
+	// AllowedHosts are names of this machine that requests may have in their Host header,
+	// beside localhost and IP addresses: none.
+	AllowedHosts []string
+	// PublicKeys says that one of the Keys is known to everybody, so that a signature does
+	// not tell who signed. Requests of all dialects are then checked for their Host.
+	PublicKeys bool
 	// Hosts is how many machines this one stands for: one.
 	Hosts int
 	// Clock tells the time: time.Now.
@@ -62,10 +69,14 @@ type Options struct {
 type Server struct {
 	cloud *state.Cloud
 	*faults
-	handler  http.Handler
-	tmp      string
-	advanced skew
-	end      context.CancelFunc
+	handler http.Handler
+	tmp     string
+	dir     string
+	// token is what the control wants.
+	token     string
+	strangers strangers
+	advanced  skew
+	end       context.CancelFunc
 }
 
 // New opens the cloud in a directory. Devices that an earlier process left there
@@ -74,12 +85,18 @@ func New(o Options) (*Server, error) {
 	if err := o.there(); err != nil {
 		return nil, err
 	}
+	dir, err := o.open()
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	o.Dir = dir.Path()
 	disks, err := o.disks()
 	if err != nil {
 		return nil, err
 	}
 	ending, end := context.WithCancel(context.Background())
-	s := &Server{faults: &faults{ending: ending}, end: end, tmp: filepath.Join(o.Dir, "tmp")}
+	s := &Server{faults: &faults{ending: ending}, end: end, tmp: filepath.Join(o.Dir, "tmp"), dir: o.Dir, strangers: strangers{o.AllowedHosts}}
 	s.rules.Seed(o.Seed)
 	s.rules.Add(o.Faults...)
 	cloud, err := state.Open(state.Config{
@@ -94,8 +111,11 @@ func New(o Options) (*Server, error) {
 	if err := remove.All(s.tmp); err != nil { // what a killed process was importing
 		return nil, errors.Join(fmt.Errorf("cannot clear %s: %w", s.tmp, err), cloud.Close())
 	}
+	if s.token, err = tokenIn(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot make the control token: %w", err), cloud.Close())
+	}
 	authorize := noting(sigv4.NewAuthorizer(timed{cloud, s.faults}))
-	s.handler = s.routes(map[string]Dialect{
+	s.handler = s.routes(o.PublicKeys, map[string]Dialect{
 		"ec2": ec2.New(cloud, authorize), "sts": sts.New(cloud, authorize),
 		"imds": imds.New(cloud), "oapi": oapi.New(cloud, authorize),
 	})
@@ -114,12 +134,32 @@ func (o Options) there() error {
 	return err
 }
 
+// open opens the directory, which is made if it does not exist. It fails if another user
+// owns it or can write to it: such a user could exchange the disks and the token. A
+// symbolic link to the directory is followed if nobody else can replace it.
+func (o Options) open() (*safedir.Dir, error) {
+	if o.Dir == "" {
+		return nil, errors.New("cannot open a cloud without a directory")
+	}
+	path := o.Dir
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSymlink != 0 {
+		if err := safedir.Fixed(path); err != nil {
+			return nil, fmt.Errorf("cannot keep a cloud in --dir %s: %w", o.Dir, err)
+		}
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return nil, fmt.Errorf("cannot keep a cloud in --dir %s: %w", o.Dir, err)
+		}
+	}
+	dir, err := safedir.Make(path, 0o700)
+	if err != nil {
+		return nil, fmt.Errorf("cannot keep a cloud in --dir %s: %w", o.Dir, err)
+	}
+	return dir, nil
+}
+
 func (o Options) disks() (state.Disks, error) {
 	if o.Disks != nil {
 		return o.Disks, nil
-	}
-	if o.Dir == "" {
-		return nil, errors.New("cannot open a cloud without a directory")
 	}
 	if o.Naming == "" {
 		o.Naming = volume.Xen
@@ -151,15 +191,21 @@ func accountsWith(id string) []state.Account {
 
 // routes joins the dialects, by name. Their paths do not overlap but for those of
 // EC2 and STS, which versions tell apart.
-func (s *Server) routes(dialects map[string]Dialect) http.Handler {
+func (s *Server) routes(publicKeys bool, dialects map[string]Dialect) http.Handler {
 	front := func(name string) http.Handler {
-		return &front{name: name, identity: s.cloud.Identity(), Dialect: dialects[name], faults: s.faults}
+		f := &front{name: name, identity: s.cloud.Identity(), Dialect: dialects[name], faults: s.faults}
+		if !publicKeys {
+			return f
+		}
+		return s.strangers.before(f, func(w http.ResponseWriter, why string) {
+			f.Refuse(w, http.StatusForbidden, "AccessDenied", why)
+		})
 	}
 	ways := []struct {
 		prefix string
 		to     http.Handler
 	}{
-		{"/latest/", front("imds")},
+		{"/latest/", s.metadata(dialects["imds"])},
 		{"/api/v1/", front("oapi")},
 		{"/api/latest/", front("oapi")},
 		{"/_loopcloud/", s.control()},
@@ -189,8 +235,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // also among what the Server answers itself; the others each need an address of their
 // own, for the path is the service's.
 func (s *Server) Metadata(host int) http.Handler {
-	return &front{name: "imds", identity: s.cloud.Identity(), Dialect: imds.NewOf(s.cloud, host), faults: s.faults}
+	return s.metadata(imds.NewOf(s.cloud, host))
 }
+
+// metadata is a metadata service. Nobody signs requests to it.
+func (s *Server) metadata(d Dialect) http.Handler {
+	return s.strangers.before(&front{name: "imds", identity: s.cloud.Identity(), Dialect: d, faults: s.faults}, forbid)
+}
+
+// Token returns the control token, and the file that holds it.
+func (s *Server) Token() (token, file string) { return s.token, TokenFile(s.dir) }
 
 // Cloud is the state behind the server, for tests that look at it or drive it.
 func (s *Server) Cloud() *state.Cloud { return s.cloud }

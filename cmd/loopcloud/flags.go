@@ -66,6 +66,7 @@ type cloudFlags struct {
 	timing      state.Timing
 	naming      volume.Naming
 	keys        []state.Key
+	names       []string
 	faults      []fault.Rule
 	seed        uint64
 	hosts       int
@@ -94,6 +95,18 @@ func (c *cloudFlags) register(fs *flag.FlagSet) {
 		c.keys = append(c.keys, key)
 		return err
 	})
+	fs.Func("key-file", "", func(s string) error {
+		keys, err := readKeys(s)
+		c.keys = append(c.keys, keys...)
+		return err
+	})
+	fs.Func("allow-host", "", func(s string) error {
+		if strings.ContainsAny(s, ":/ ") || s == "" {
+			return errors.New("a host is a name without a port, such as build-host.example.com")
+		}
+		c.names = append(c.names, s)
+		return nil
+	})
 	fs.Func("fault", "", func(s string) error {
 		rules, err := parseFaults(s)
 		c.faults = append(c.faults, rules...)
@@ -106,7 +119,8 @@ func (c *cloudFlags) register(fs *flag.FlagSet) {
 func (c *cloudFlags) options() loopcloud.Options {
 	return loopcloud.Options{
 		Dir: c.dir, Region: c.region, Regions: c.regions, Timing: c.timing, Naming: c.naming, Keys: c.keys,
-		Faults: c.faults, Seed: c.seed, Hosts: c.hosts,
+		Faults: c.faults, Seed: c.seed, Hosts: c.hosts, AllowedHosts: c.names,
+		PublicKeys: slices.ContainsFunc(c.keys, func(k state.Key) bool { return k == ownKey || k == printedKey }),
 	}
 }
 
@@ -191,7 +205,74 @@ func parseKey(s string) (state.Key, error) {
 	key := state.Key{ID: parts[0], Secret: parts[1]}
 	var err error
 	if len(parts) == 3 {
-		key.Account, err = parseAccount(parts[2])
+		if key.Account, err = parseAccount(parts[2]); err != nil {
+			err = errors.New("the account of a key has twelve digits") // what stands there may be a part of the secret
+		}
 	}
 	return key, err
+}
+
+// keyVariable is the environment variable that holds further keys.
+const keyVariable = "LOOPCLOUD_KEY"
+
+// readKeys reads a file of keys, one a line. Empty lines and lines that begin with # are
+// left out. Nobody else may be able to read the file.
+func readKeys(file string) ([]state.Key, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the keys: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the keys: %w", err)
+	}
+	if mode := info.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("others can read the keys in %s: its mode is %04o, and must be 0600 or 0400", file, mode.Perm())
+	}
+	text, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the keys: %w", err)
+	}
+	keys, err := parseKeys(string(text))
+	if err == nil && len(keys) == 0 {
+		err = errors.New("it holds no key")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the keys in %s: %w", file, err)
+	}
+	return keys, nil
+}
+
+// parseKeys reads keys, one a line. An error names the line, and not what it holds.
+func parseKeys(text string) ([]state.Key, error) {
+	var keys []state.Key
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, err := parseKey(line)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// addKeysOf adds the keys of the environment, after those of the command line.
+func (c *cloudFlags) addKeysOf(env []string) error {
+	for _, entry := range env {
+		if value, ok := strings.CutPrefix(entry, keyVariable+"="); ok {
+			keys, err := parseKeys(value)
+			if err != nil {
+				return misused("%s: %v", keyVariable, err)
+			}
+			c.keys = append(c.keys, keys...)
+		}
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"net/url"
+	"os"
 	"os/signal"
 	"syscall"
 	"text/tabwriter"
@@ -24,19 +25,28 @@ type images interface {
 	Export(ctx context.Context, id, file string) error
 }
 
-// place is where a cloud's images are.
-type place struct{ dir, endpoint string }
+// tokenVariable is the environment variable that holds the control token.
+const tokenVariable = "LOOPCLOUD_TOKEN"
+
+// place is where a cloud's images are. Of a running loopcloud, dir is only where the
+// control token is.
+type place struct{ dir, endpoint, tokenFile string }
 
 func (at *place) register(fs *flag.FlagSet) {
 	fs.StringVar(&at.dir, "dir", "", "")
 	fs.StringVar(&at.endpoint, "endpoint", "", "")
+	fs.StringVar(&at.tokenFile, "token-file", "", "")
 }
 
 func (at place) check(command string) error {
-	if (at.dir == "") == (at.endpoint == "") {
-		return misused("%s: either --dir or --endpoint is needed", command)
-	}
-	if at.endpoint == "" {
+	switch {
+	case at.dir == "" && at.endpoint == "":
+		return misused("%s: --dir or --endpoint is needed", command)
+	case at.endpoint == "" && at.tokenFile != "":
+		return misused("%s: --token-file goes with --endpoint", command)
+	case at.dir != "" && at.tokenFile != "":
+		return misused("%s: --endpoint takes the token from --dir or from --token-file, not from both", command)
+	case at.endpoint == "":
 		return nil
 	}
 	if u, err := url.Parse(at.endpoint); err != nil || u.Scheme != "http" || u.Host == "" {
@@ -58,13 +68,30 @@ func (at place) look(do func(images) error) error {
 
 func (at place) with(o loopcloud.Options, do func(images) error) error {
 	if at.endpoint != "" {
-		return do(loopcloud.Client{Endpoint: at.endpoint})
+		token, err := at.token()
+		if err != nil {
+			return err
+		}
+		return do(loopcloud.Client{Endpoint: at.endpoint, Token: token})
 	}
 	s, err := loopcloud.New(o)
 	if err != nil {
 		return err
 	}
 	return errors.Join(do(s), s.Close())
+}
+
+// token finds the control token of a running loopcloud.
+func (at place) token() (string, error) {
+	switch token := os.Getenv(tokenVariable); {
+	case at.tokenFile != "":
+		return loopcloud.ReadToken(at.tokenFile)
+	case at.dir != "":
+		return loopcloud.ReadToken(loopcloud.TokenFile(at.dir))
+	case token != "":
+		return token, nil
+	}
+	return "", fmt.Errorf("loopcloud at %s wants its control token: add --dir (that of loopcloud serve) or --token-file, or set %s", at.endpoint, tokenVariable)
 }
 
 func (p *program) image(ctx context.Context, args []string) error {

@@ -15,19 +15,22 @@ const usage = `loopcloud is a cloud on one machine: EC2, its metadata service an
 
   loopcloud serve  --dir DIR [--listen HOST:PORT] [CLOUD]    on 127.0.0.1:4600, until it is told to stop
   loopcloud run    [--dir DIR] [CLOUD] -- COMMAND…           run COMMAND with a cloud of its own
-  loopcloud image import (--dir DIR | --endpoint URL) --name NAME [IMAGE] SOURCE
+  loopcloud image import PLACE --name NAME [IMAGE] SOURCE
                                 SOURCE: a root directory, a tar of one, or a raw disk; prints the image's id
-  loopcloud image export (--dir DIR | --endpoint URL) ID FILE
-  loopcloud image list   (--dir DIR | --endpoint URL) [--json]
-  loopcloud image boot   (--dir DIR | --endpoint URL) ID [BOOT]
+  loopcloud image export PLACE ID FILE
+  loopcloud image list   PLACE [--json]
+  loopcloud image boot   PLACE ID [BOOT]
                                 boot a copy of the image's disk in QEMU, with its serial console on the standard output,
                                 until there is a login prompt; 1 if none came
   loopcloud version
 
---dir keeps everything; without it, run has a cloud that goes when COMMAND ends. COMMAND's environment has
-what points AWS's and Outscale's clients to the cloud, and LOOPCLOUD_ENDPOINT; its exit status is run's.
---endpoint is that of a loopcloud that serves, such as http://127.0.0.1:4600.
+--dir keeps everything; without it, run has a cloud that goes when COMMAND ends. It is created with mode 0700, and is
+refused if another user owns it or can write to it. COMMAND's environment has what points AWS's and Outscale's clients
+to the cloud, LOOPCLOUD_ENDPOINT and LOOPCLOUD_TOKEN; its exit status is run's.
 
+PLACE: --dir DIR                of a cloud that nothing serves now
+       --endpoint URL           of one that is served, such as http://127.0.0.1:4600. It wants the control token, which
+                                the file DIR/token holds: from --dir DIR, --token-file FILE, or LOOPCLOUD_TOKEN
 CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
                                 how long things take: none, or as long as there; aws:0.1 takes a tenth of it
        --naming xen|nvme|scsi   devices as /dev/xvdf, or as /dev/nvme1n1 or /dev/sdb with a link in /dev/disk/by-id
@@ -37,6 +40,10 @@ CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
        --key ID:SECRET[:ACCOUNT]…
                                 who may sign requests, run's COMMAND with the first of them; without it
                                 AKIALOOPCLOUD0000000:loopcloud/not/a/secret/of/any/real/cloud
+                                Other users of this machine can read a command line: give secrets in
+       --key-file FILE…         a file (mode 0600) of such keys, one a line, or in the variable LOOPCLOUD_KEY, likewise
+       --allow-host NAME…       a name of this machine that clients use: without it, requests that are not signed by a
+                                key of your own are refused unless they name localhost or an IP address
        --fault JSON|@FILE…      what goes wrong from the beginning: see docs/loopcloud.md
        --seed N                 for faults left to probability: 0
        --hosts N                how many machines this one stands for, with serve: 1; it says where the metadata

@@ -98,7 +98,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"image", "import", "--name", "xyz", "a"}, "--dir"},
 		{[]string{"image", "import", "--name", "xyz", "a", "--dir", dir, "--size", "big"}, "size"},
 		{[]string{"image", "import", "--name", "xyz", "a", "--dir", dir, "--tag", "x"}, "tag"},
-		{[]string{"image", "import", "--name", "xyz", "a", "--dir", dir, "--endpoint", "http://127.0.0.1:1"}, "--endpoint"},
+		{[]string{"image", "import", "--name", "xyz", "a", "--dir", dir, "--token-file", "file"}, "--endpoint"},
+		{[]string{"image", "list", "--dir", dir, "--token-file", "file", "--endpoint", "http://127.0.0.1:1"}, "not from both"},
 		{[]string{"image", "list", "--endpoint", "127.0.0.1:1"}, "http://"},
 		{[]string{"image", "list", "--dir", dir, "more"}, `"more"`},
 		{[]string{"image", "export", "--dir", dir, "ami-01234567"}, "FILE"},
@@ -269,6 +270,10 @@ func serve(t *testing.T, dir string, args ...string) *served {
 	}
 	lines := bufio.NewReader(stderr)
 	line, _ := lines.ReadString('\n')
+	if file := strings.TrimPrefix(line, "loopcloud: the control token is in "); strings.TrimSpace(file) != filepath.Join(dir, "token") {
+		t.Errorf("it said %q", line)
+	}
+	line, _ = lines.ReadString('\n')
 	s.read.Go(func() { _, _ = io.Copy(s.rest, lines) })
 	var ok bool
 	if s.endpoint, ok = strings.CutPrefix(strings.TrimSpace(line), "loopcloud: listening on "); !ok {
@@ -316,7 +321,7 @@ func TestImages(t *testing.T) {
 		t.Fatalf("the import is %+v", imported)
 	}
 	running := serve(t, dir)
-	at = []string{"--endpoint", running.endpoint}
+	at = []string{"--endpoint", running.endpoint, "--dir", dir}
 	second := runProgram(t, append([]string{"image", "import", "--name", "running", "--size", "2", source}, at...)...)
 	id := strings.TrimSpace(second.stdout)
 	if !strings.HasPrefix(id, "ami-") {
@@ -366,7 +371,7 @@ func TestImageOfAnAccount(t *testing.T) {
 		t.Fatalf("the import is %+v", rest)
 	}
 	running := serve(t, dir)
-	at := []string{"--endpoint", running.endpoint}
+	at := []string{"--endpoint", running.endpoint, "--token-file", filepath.Join(dir, "token")}
 	for account, want := range map[string]int{"111111111111": 0, "333333333333": statusFailed} {
 		got := runProgram(t, append([]string{"image", "import", "--name", "running", "--account", account, source}, at...)...)
 		if got.status != want {
@@ -376,6 +381,42 @@ func TestImageOfAnAccount(t *testing.T) {
 	list := runProgram(t, append([]string{"image", "list", "--json"}, at...)...)
 	if n := strings.Count(list.stdout, `"account": "111111111111"`); n != 2 {
 		t.Errorf("%d images are the account's:\n%s", n, list.stdout)
+	}
+}
+
+// TestTokenOfClients: where image finds the control token of a running loopcloud.
+func TestTokenOfClients(t *testing.T) {
+	dir := testdir.New(t)
+	running := serve(t, dir)
+	text, err := os.ReadFile(filepath.Join(dir, "token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := strings.TrimSpace(string(text))
+	for _, test := range []struct {
+		args   []string
+		env    string
+		status int
+		says   string
+	}{
+		{nil, "", statusFailed, "LOOPCLOUD_TOKEN"},
+		{nil, token, 0, ""},
+		{nil, "wrong", statusFailed, "401"},
+		{[]string{"--dir", dir}, "wrong", 0, ""},
+		{[]string{"--token-file", filepath.Join(dir, "token")}, "wrong", 0, ""},
+		{[]string{"--token-file", filepath.Join(dir, "identity")}, token, statusFailed, "401"},
+		{[]string{"--token-file", filepath.Join(dir, "none")}, token, statusFailed, "none"},
+		{[]string{"--dir", filepath.Join(dir, "none")}, token, statusFailed, "none"},
+	} {
+		cmd := programWith(t, append([]string{"image", "list", "--endpoint", running.endpoint}, test.args...)...)
+		cmd.Env = append(cmd.Env, "LOOPCLOUD_TOKEN="+test.env)
+		got := outcomeOf(t, cmd)
+		if got.status != test.status || !strings.Contains(got.stderr, test.says) || strings.Contains(got.stderr, token) {
+			t.Errorf("%q with %q in the environment: %+v", test.args, test.env, got)
+		}
+	}
+	if running.stop(syscall.SIGTERM); strings.Contains(running.rest.String(), token) {
+		t.Errorf("the log holds the token: %s", running.rest)
 	}
 }
 

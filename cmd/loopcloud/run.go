@@ -40,6 +40,9 @@ func (p *program) run(ctx context.Context, args []string) (err error) {
 	if len(command) == 0 {
 		return misused("run: no COMMAND to run: loopcloud run [options] -- COMMAND…")
 	}
+	if err := cloud.addKeysOf(p.env); err != nil {
+		return err
+	}
 	if len(cloud.keys) == 0 {
 		cloud.keys = []state.Key{ownKey}
 	}
@@ -75,7 +78,8 @@ func (p *program) runBeside(ctx context.Context, o loopcloud.Options, key state.
 	serving, stop := context.WithCancel(ctx)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(serving, l) }()
-	env := environment(p.env, "http://"+l.Addr().String(), s.Cloud().DefaultRegion(), key)
+	token, _ := s.Token()
+	env := environment(p.env, "http://"+l.Addr().String(), s.Cloud().DefaultRegion(), token, key)
 	commandErr := p.command(ctx, command, env, signals)
 	stop()
 	if err := errors.Join(<-served, s.Close()); err != nil {
@@ -145,9 +149,10 @@ func inForeground() bool {
 }
 
 // pointers are what points clients of both clouds to an endpoint.
-func pointers(endpoint, region string, key state.Key) map[string]string {
+func pointers(endpoint, region, token string, key state.Key) map[string]string {
 	return map[string]string{
 		"LOOPCLOUD_ENDPOINT": endpoint,
+		tokenVariable:        token,
 
 		"AWS_ENDPOINT_URL":                  endpoint,
 		"AWS_ENDPOINT_URL_EC2":              endpoint,
@@ -165,8 +170,10 @@ func pointers(endpoint, region string, key state.Key) map[string]string {
 	}
 }
 
-// elsewhere are variables that would point clients to something else.
+// elsewhere are variables that would point clients to something else, or that hold keys
+// of others.
 var elsewhere = []string{
+	keyVariable,
 	"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_EC2_METADATA_DISABLED",
 	"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT",
 	"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "OSC_PROFILE",
@@ -175,8 +182,8 @@ var elsewhere = []string{
 
 // environment is an environment that points clients of both clouds to the endpoint,
 // and keeps proxies out of the way.
-func environment(env []string, endpoint, region string, key state.Key) []string {
-	set := pointers(endpoint, region, key)
+func environment(env []string, endpoint, region, token string, key state.Key) []string {
+	set := pointers(endpoint, region, token, key)
 	var out []string
 	proxies := map[string]string{"NO_PROXY": "", "no_proxy": ""}
 	for _, entry := range env {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
@@ -35,6 +37,9 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	if cloud.dir == "" {
 		return misused("serve: --dir is needed: where everything is kept")
 	}
+	if err := cloud.addKeysOf(p.env); err != nil {
+		return err
+	}
 	if len(cloud.keys) == 0 {
 		cloud.keys = []state.Key{ownKey, printedKey}
 	}
@@ -52,10 +57,21 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return errors.Join(err, l.Close(), s.Close())
 	}
+	p.sayToken(s)
 	fmt.Fprintf(p.stderr, "loopcloud: listening on http://%s\n", l.Addr())
 	err = s.Serve(ctx, l)
 	closeHosts()
 	return errors.Join(err, s.Close())
+}
+
+// sayToken says where the control token is. The token itself is shown on a terminal only:
+// others may be able to read a log.
+func (p *program) sayToken(s *loopcloud.Server) {
+	token, file := s.Token()
+	fmt.Fprintf(p.stderr, "loopcloud: the control token is in %s\n", file)
+	if _, err := unix.IoctlGetTermios(int(p.stderr.Fd()), unix.TCGETS); err == nil {
+		fmt.Fprintf(p.stderr, "loopcloud: %s=%s\n", tokenVariable, token)
+	}
 }
 
 // serveHosts answers for the metadata of the second host and those after it, each on a
