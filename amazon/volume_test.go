@@ -174,7 +174,7 @@ func TestVolume(t *testing.T) {
 		name, xml string
 		want      bake.Volume
 	}{
-		{"no fields", "", bake.Volume{Attach: bake.Detached}},
+		{"no fields", "", bake.Volume{ID: "vol-1", Attach: bake.Detached}},
 		{"free", "<volumeId>vol-1</volumeId><size>8</size><status>available</status>",
 			bake.Volume{ID: "vol-1", State: bake.VolumeAvailable, SizeGiB: 8, Attach: bake.Detached}},
 		{"attached", attachment("in-use", "i-1", "/dev/sdf", "attached"),
@@ -183,8 +183,8 @@ func TestVolume(t *testing.T) {
 			bake.Volume{ID: "vol-1", State: bake.VolumeInUse, SizeGiB: 8, Attach: bake.Detaching, Host: "i-1", Device: "/dev/sdf"}},
 		{"was attached", attachment("available", "i-1", "/dev/sdf", "detached"),
 			bake.Volume{ID: "vol-1", State: bake.VolumeAvailable, SizeGiB: 8, Attach: bake.Detached}},
-		{"attachment without fields", "<attachmentSet><item/></attachmentSet>", bake.Volume{Attach: bake.Detached}},
-		{"failed", "<status>error</status>", bake.Volume{State: bake.VolumeError, Attach: bake.Detached}},
+		{"attachment without fields", "<attachmentSet><item/></attachmentSet>", bake.Volume{ID: "vol-1", Attach: bake.Detached}},
+		{"failed", "<status>error</status>", bake.Volume{ID: "vol-1", State: bake.VolumeError, Attach: bake.Detached}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

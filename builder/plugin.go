@@ -66,11 +66,12 @@ type Plugin struct {
 func (p Plugin) program() string { return "packer-plugin-" + p.Kind.Type }
 
 // Main is the whole of the plugin's program: what Packer starts, the keeper of a
-// build, or the command reap. It does not return in the latter two.
+// build, or a command of a person. It returns only from the first.
 func (p Plugin) Main() {
 	log.SetOutput(hidden.writer(os.Stderr))
 	chroot.MaybeKeep()
 	MaybeReap(Reaper{Program: p.program(), Kind: p.Kind, Connect: p.Reach})
+	p.MaybeAnswer()
 
 	set := plugin.NewSet()
 	set.RegisterBuilder(plugin.DEFAULT_NAME, &Builder{Options: p.Options()})
