@@ -24,6 +24,7 @@ import (
 	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
@@ -134,6 +135,7 @@ func (a Access) loading(region string) ([]func(*config.LoadOptions) error, error
 		config.WithCredentialsCacheOptions(renewedEarly),
 		config.WithLogger(logging.NewStandardLogger(log.Writer())), // where secrets are struck out
 		config.WithHTTPClient(a.bounded()),
+		config.WithAPIOptions([]func(*middleware.Stack) error{telling}),
 	}
 	if a.SkipMetadata {
 		options = append(options, config.WithEC2IMDSClientEnableState(imds.ClientDisabled))

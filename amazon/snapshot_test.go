@@ -84,11 +84,11 @@ func TestSnapshot(t *testing.T) {
 		name, xml string
 		want      bake.Snapshot
 	}{
-		{"no fields", "", bake.Snapshot{Percent: -1}},
+		{"no fields", "", bake.Snapshot{ID: "snap-1", Percent: -1}},
 		{"pending", "<snapshotId>snap-1</snapshotId><status>pending</status><progress>37%</progress>",
 			bake.Snapshot{ID: "snap-1", State: bake.SnapshotPending, Percent: 37}},
 		{"failed", "<status>error</status><statusMessage>no key</statusMessage>",
-			bake.Snapshot{State: bake.SnapshotError, Percent: -1, Reason: "no key"}},
+			bake.Snapshot{ID: "snap-1", State: bake.SnapshotError, Percent: -1, Reason: "no key"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

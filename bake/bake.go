@@ -145,7 +145,7 @@ type build struct {
 
 func newBuild(cloud Cloud, machine Machine, plan Plan, report Reporter) *build {
 	return &build{
-		cloud: cloud, machine: machine, plan: plan.orDefault(), waits: plan.Waits.orDefault(), report: report,
+		cloud: cloud, machine: overhear(machine), plan: plan.orDefault(), waits: plan.Waits.orDefault(), report: report,
 		scaffold: undo.NewStack("scaffold"), products: undo.NewStack("products"),
 		replaced: undo.NewStack("snapshots of replaced images"),
 		releases: map[DeviceName]func() error{}, stopReaping: func() {},

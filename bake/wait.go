@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
 // Pace is how a thing that changes by itself is waited for: it is looked at
@@ -147,8 +149,15 @@ type look func(context.Context) (sight, error)
 // with ctx, with an error of look, and when patience or attempts are used up.
 func (p Pace) until(ctx context.Context, what string, look look) error {
 	interval, begun, progress, highest := p.First, time.Now(), time.Now(), 0
+	told := sight{percent: -1}
 	for attempt := 1; ; attempt++ {
 		seen, err := p.once(ctx, look)
+		if err != nil || seen != told {
+			event.Emit(ctx, event.Wait{
+				What: what, State: seen.named(), Percent: seen.percent, Looks: attempt, Took: time.Since(begun), Done: seen.done, Err: err,
+			})
+			told = seen
+		}
 		if err != nil {
 			return fmt.Errorf("cannot wait for %s: %w", what, err)
 		}

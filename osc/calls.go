@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"time"
 
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
+
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
 // operation is one call of the API, by the name that it has in the URL, with what
@@ -55,32 +59,61 @@ func (o operation[Req, Resp]) call(ctx context.Context, c *Client, req Req) (*Re
 	return got, nil
 }
 
-// once makes a call once, signed now.
+// once makes a call once, signed now, which is an event.
 func (o operation[Req, Resp]) once(ctx context.Context, c *Client, req Req) (*Resp, error) {
+	begun := time.Now()
+	got, id, err := o.send(ctx, c, req)
+	try, _ := ctx.Value(attemptKey{}).(attempt)
+	event.Emit(ctx, event.Call{
+		Service: "OAPI", Action: string(o), RequestID: id, Attempt: max(try.n, 1), Pause: try.pause, Took: time.Since(begun), Err: err,
+	})
+	return got, err
+}
+
+// send makes a call once, and also returns the API's id of the request.
+func (o operation[Req, Resp]) send(ctx context.Context, c *Client, req Req) (got *Resp, id string, err error) {
 	body, err := json.Marshal(req)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, c.access.Endpoint+"/"+string(o), bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	post.Header.Set("Content-Type", "application/json")
 	post.Header.Set("User-Agent", "packer-plugin-osc-chroot/"+c.version)
 	resp, err := c.transport.RoundTrip(post)
-	if err != nil {
-		return nil, err
+	var no *refusal
+	switch {
+	case errors.As(err, &no):
+		return nil, no.RequestID, err
+	case err != nil:
+		return nil, "", err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	got := new(Resp)
+	got = new(Resp)
 	if err := json.Unmarshal(withoutNulls(text), got); err != nil {
-		return nil, fmt.Errorf("the answer cannot be read: %w", err)
+		return nil, "", fmt.Errorf("the answer cannot be read: %w", err)
 	}
-	return got, nil
+	return got, requestID(ctx, text), nil
+}
+
+// requestID is the API's id of an answered request. It is only looked for if somebody
+// listens.
+func requestID(ctx context.Context, answer []byte) string {
+	var told struct {
+		ResponseContext struct {
+			RequestID string `json:"RequestId"`
+		}
+	}
+	if !event.Heard(ctx) || json.Unmarshal(answer, &told) != nil {
+		return ""
+	}
+	return told.ResponseContext.RequestID
 }
 
 // withoutNulls removes the null elements of all lists in a JSON text: the SDK's types

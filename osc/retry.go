@@ -68,9 +68,10 @@ const tryLimit = 2 * time.Minute
 
 // do makes a call until it succeeds or is refused for good.
 func (r retry) do(ctx context.Context, try func(context.Context) error) error {
-	conflicts, failures, begun := 0, 0, time.Now()
+	conflicts, failures, begun, ended := 0, 0, time.Now(), time.Now()
 	for n := 1; ; n++ {
-		err := r.once(ctx, try)
+		err := r.once(context.WithValue(ctx, attemptKey{}, attempt{n, time.Since(ended)}), try)
+		ended = time.Now()
 		if is(err, (*refusal).failed) {
 			failures++
 		}
@@ -91,6 +92,14 @@ func (r retry) do(ctx context.Context, try func(context.Context) error) error {
 		}
 	}
 }
+
+// attempt is which try of a call it is, and the time since the one before.
+type attempt struct {
+	n     int
+	pause time.Duration
+}
+
+type attemptKey struct{}
 
 func (r retry) once(ctx context.Context, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, r.try)

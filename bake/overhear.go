@@ -1,0 +1,71 @@
+package bake
+
+import (
+	"context"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/event"
+)
+
+// overheard is a Machine whose mounts and commands are events. They are told in this
+// process, also if a keeper does them.
+type overheard struct{ Machine }
+
+// overhear makes the mounts and commands of a machine events, once.
+func overhear(m Machine) Machine {
+	if o, ok := m.(overheard); ok {
+		return o
+	}
+	return overheard{m}
+}
+
+// Mount implements Machine.
+func (o overheard) Mount(ctx context.Context, spec chroot.MountSpec) (Mounted, error) {
+	begun := time.Now()
+	root, err := o.Machine.Mount(ctx, spec)
+	event.Emit(ctx, event.Mount{
+		Source: spec.Device, Target: spec.Path, Type: spec.Type, Options: spec.Options, Took: time.Since(begun), Err: err,
+	})
+	if err != nil {
+		return root, err
+	}
+	return overheardRoot{root}, nil
+}
+
+// Leave implements Machine.
+func (o overheard) Leave(ctx context.Context, path string) error {
+	begun := time.Now()
+	err := o.Machine.Leave(ctx, path)
+	event.Emit(ctx, event.Mount{Target: path, Took: time.Since(begun), Err: err})
+	return err
+}
+
+// Shell implements Machine.
+func (o overheard) Shell(ctx context.Context, command string, out func(string)) error {
+	begun := time.Now()
+	err := o.Machine.Shell(ctx, command, out)
+	event.Emit(ctx, event.Command{Place: "host", Line: command, Took: time.Since(begun), Err: err})
+	return err
+}
+
+// overheardRoot is a Mounted whose mounts and commands are events.
+type overheardRoot struct{ Mounted }
+
+// MountBelow implements Mounted.
+func (o overheardRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) error {
+	begun := time.Now()
+	err := o.Mounted.MountBelow(ctx, mount)
+	event.Emit(ctx, event.Mount{
+		Source: mount.Source, Target: mount.Target, Type: mount.Type, Options: mount.Options, Took: time.Since(begun), Err: err,
+	})
+	return err
+}
+
+// Run implements chroot.Root.
+func (o overheardRoot) Run(ctx context.Context, c chroot.Command) (int, error) {
+	begun := time.Now()
+	status, err := o.Mounted.Run(ctx, c)
+	event.Emit(ctx, event.Command{Place: "chroot", Line: c.Line, Status: status, Took: time.Since(begun), Err: err})
+	return status, err
+}
