@@ -8,6 +8,7 @@ import (
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
@@ -51,6 +52,9 @@ func tellAttempt(ctx context.Context, in middleware.FinalizeInput, next middlewa
 	call := event.Call{
 		Service: awsmiddleware.GetServiceID(ctx), Action: awsmiddleware.GetOperationName(ctx), RequestID: requestID(metadata, err),
 		Attempt: of.n, Took: time.Since(begun), Err: err,
+	}
+	if r, ok := in.Request.(*smithyhttp.Request); ok && call.Action == "" {
+		call.Service, call.Action = "metadata", r.URL.Path // it has no named operations
 	}
 	if of.n > 1 {
 		call.Pause = begun.Sub(of.last)

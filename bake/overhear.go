@@ -2,6 +2,7 @@ package bake
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
@@ -30,7 +31,7 @@ func (o overheard) Mount(ctx context.Context, spec chroot.MountSpec) (Mounted, e
 	if err != nil {
 		return root, err
 	}
-	return overheardRoot{root}, nil
+	return overheardRoot{root, event.Of(ctx)}, nil
 }
 
 // Leave implements Machine.
@@ -49,15 +50,19 @@ func (o overheard) Shell(ctx context.Context, command string, out func(string)) 
 	return err
 }
 
-// overheardRoot is a Mounted whose mounts and commands are events.
-type overheardRoot struct{ Mounted }
+// overheardRoot is a Mounted whose mounts and commands are events. Its listener is that of
+// the build: provisioners have contexts of their own.
+type overheardRoot struct {
+	Mounted
+	listener event.Listener
+}
 
 // MountBelow implements Mounted.
 func (o overheardRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) error {
 	begun := time.Now()
 	err := o.Mounted.MountBelow(ctx, mount)
-	event.Emit(ctx, event.Mount{
-		Source: mount.Source, Target: mount.Target, Type: mount.Type, Options: mount.Options, Took: time.Since(begun), Err: err,
+	o.listener.Hear(event.Mount{
+		Source: mount.Source, Target: filepath.Join(o.Path(), mount.Target), Type: mount.Type, Options: mount.Options, Took: time.Since(begun), Err: err,
 	})
 	return err
 }
@@ -66,6 +71,6 @@ func (o overheardRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) 
 func (o overheardRoot) Run(ctx context.Context, c chroot.Command) (int, error) {
 	begun := time.Now()
 	status, err := o.Mounted.Run(ctx, c)
-	event.Emit(ctx, event.Command{Place: "chroot", Line: c.Line, Status: status, Took: time.Since(begun), Err: err})
+	o.listener.Hear(event.Command{Place: "chroot", Line: c.Line, Status: status, Took: time.Since(begun), Err: err})
 	return status, err
 }

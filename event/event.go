@@ -26,11 +26,22 @@ func Listen(ctx context.Context, l Listener) context.Context {
 // Heard reports whether anybody listens.
 func Heard(ctx context.Context) bool { return ctx.Value(listenerKey{}) != nil }
 
+// Of returns the context's listener, or one that does nothing.
+func Of(ctx context.Context) Listener {
+	if l, ok := ctx.Value(listenerKey{}).(Listener); ok {
+		return l
+	}
+	return nobody{}
+}
+
+type nobody struct{}
+
+// Hear implements Listener.
+func (nobody) Hear(Event) {}
+
 // Emit tells the context's listener, if there is one, of an event.
 func Emit(ctx context.Context, e Event) {
-	if l, ok := ctx.Value(listenerKey{}).(Listener); ok {
-		l.Hear(e)
-	}
+	Of(ctx).Hear(e)
 }
 
 // Call is one attempt of a call of an API.
@@ -99,7 +110,10 @@ type Mount struct {
 func (m Mount) String() string {
 	text := "unmount " + m.Target
 	if m.Source != "" {
-		text = fmt.Sprintf("mount %s on %s, type %s, options %s", m.Source, m.Target, m.Type, strings.Join(m.Options, ","))
+		text = fmt.Sprintf("mount %s on %s, type %s", m.Source, m.Target, m.Type)
+	}
+	if len(m.Options) > 0 {
+		text += ", options " + strings.Join(m.Options, ",")
 	}
 	return line(text) + end(m.Took, m.Err)
 }
