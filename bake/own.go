@@ -69,6 +69,10 @@ func reading[T any](ctx context.Context, limit time.Duration, read func() (T, er
 	}
 }
 
+// untold returns the error about a resource of which a Cloud knows only that its creating
+// call was answered.
+func untold[ID ~string](id ID) error { return fmt.Errorf("%s is not shown yet: %w", id, ErrNotFound) }
+
 // told reports whether the cloud tells of a volume: right after the creating call a
 // Cloud may know no more than that there is one.
 func (v Volume) told() bool { return v.SizeGiB != 0 || !v.Created.IsZero() }
@@ -100,6 +104,9 @@ func (b *build) ownVolume(ctx context.Context, a act, id VolumeID) error {
 		return nil
 	}
 	v, err := reading(ctx, b.unseen(a), func() (Volume, error) { return b.cloud.Volume(ctx, id) }, Volume.told)
+	if err == nil && !v.told() {
+		err = untold(id)
+	}
 	if err == nil && v.State == VolumeDeleting { // some clouds take the tags first
 		err = fmt.Errorf("%s is being deleted: %w", id, ErrNotFound)
 	}
@@ -201,6 +208,9 @@ func (b *build) ownSnapshot(ctx context.Context, a act, id SnapshotID) error {
 		return nil
 	}
 	s, err := reading(ctx, b.unseen(a), func() (Snapshot, error) { return b.cloud.Snapshot(ctx, id) }, func(s Snapshot) bool { return s.Volume != "" })
+	if err == nil && s.Volume == "" && s.Begun.IsZero() {
+		err = untold(id)
+	}
 	if err == nil {
 		err = b.unlikeSnapshot(a, s)
 	}
@@ -303,7 +313,7 @@ func (b *build) ownImageIn(ctx context.Context, a act, id ImageID, check func(Im
 	cloud := b.cloudOf(a)
 	i, err := reading(ctx, b.unseen(a), func() (Image, error) { return cloud.Image(ctx, id) }, Image.told)
 	if err == nil && i.Name == "" {
-		err = foreign(id, "is not shown with any name")
+		err = untold(id)
 	}
 	if err == nil {
 		err = check(i)

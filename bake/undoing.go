@@ -3,7 +3,6 @@ package bake
 import (
 	"context"
 	"errors"
-	"fmt"
 )
 
 // undoing removes what a creating call has made. Nothing is removed that is not shown to
@@ -48,15 +47,16 @@ func (u undoing[ID]) of(ctx context.Context, b *build, a act, answered ID) error
 	return nothingIf(!some, err)
 }
 
-// missing deals with a resource that the cloud does not tell of. If the answer to this
-// process was right, it may still appear.
+// missing deals with a resource that the cloud does not tell of. What this process was
+// answered with, and nothing else was found, is asked to be removed all the same: a new
+// resource may not be shown yet, and one of somebody else is.
 func (u undoing[ID]) missing(ctx context.Context, b *build, a act, id ID) error {
 	some, err := u.found(ctx, b, a)
 	switch {
 	case err != nil || some:
 		return err
 	case b.reaping == nil:
-		return fmt.Errorf("the cloud answered with %s, and does not show it: it is left, for the next build to look for", id)
+		return u.remove(ctx, id)
 	case u.gone != nil:
 		return u.gone(ctx)
 	}
