@@ -197,8 +197,8 @@ func (g *guest) host() []string {
 	for _, line := range strings.Split(strings.TrimSpace(read("/proc/self/mountinfo")), "\n") {
 		all = append(all, "mount on "+strings.Fields(line)[4])
 	}
-	for _, dir := range g.mountPoints() {
-		all = append(all, "directory "+dir)
+	for _, dir := range g.mountPoints() { // empty ones stay: after a boot nothing shows whose they are
+		all = append(all, filesBelow(dir)...)
 	}
 	slices.Sort(all)
 	return all
