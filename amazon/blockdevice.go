@@ -115,13 +115,28 @@ func (b BlockDevice) check(root bool) error {
 	case b.VirtualName != "" && !ephemeralName.MatchString(b.VirtualName):
 		return fmt.Errorf("virtual_name is %q, but must be ephemeral and a number, such as ephemeral0", b.VirtualName)
 	case b.VirtualName != "":
-		return b.checkAlone(root, "virtual_name", BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: b.DeviceName, VirtualName: b.VirtualName}})
+		return b.checkAlone(root, "virtual_name", BlockDevice{
+			BlockDevice: builder.BlockDevice{DeviceName: b.DeviceName, VirtualName: b.VirtualName}, DeleteOnTermination: b.DeleteOnTermination,
+		})
 	case root && b.SnapshotID != "":
 		return errors.New("the root device cannot have a snapshot_id: its snapshot is what the build makes")
 	case !root && b.VolumeSize == 0 && b.SnapshotID == "":
 		return errors.New("volume_size is required without snapshot_id")
 	}
 	return b.checkVolume(root)
+}
+
+// terminationWarnings names the instance store volumes that have an option of EBS
+// volumes: an instance store volume never outlives its instance.
+func (c *Config) terminationWarnings() []string {
+	var warnings []string
+	for i, device := range c.AMIBlockDeviceMappings {
+		if device.VirtualName != "" && device.DeleteOnTermination {
+			warnings = append(warnings, fmt.Sprintf("%s[%d]: delete_on_termination is ignored: %s is an instance store volume, "+
+				"which is always gone with its instance", mappingsOption, i, device.VirtualName))
+		}
+	}
+	return warnings
 }
 
 // checkAlone wants an option to stand alone beside device_name.

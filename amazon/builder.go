@@ -63,6 +63,7 @@ func (c *Config) options() Options {
 		SourceFilter:             c.SourceAMIFilter.filter(),
 		Architecture:             c.AMIArchitecture,
 		VirtualizationType:       c.AMIVirtualizationType,
+		Repartitions:             len(c.PreMountCommands) > 0,
 		RootDeviceName:           c.RootDeviceName,
 		ENASupport:               c.ENASupport.ToBoolPointer(),
 		SRIOVSupport:             c.SRIOVSupport,

@@ -36,6 +36,9 @@ type Options struct {
 	Architecture string
 	// VirtualizationType is hvm or paravirtual.
 	VirtualizationType string
+	// Repartitions says that pre_mount_commands are given, which can make an hvm image
+	// of a paravirtual one.
+	Repartitions bool
 	// RootDeviceName is the image's root device, such as /dev/sda1 or xvda.
 	RootDeviceName string
 	// Mappings are the image's block devices. They replace the source's of the

@@ -68,5 +68,5 @@ func (c *Config) Prepare(raws ...any) (warnings []string, err error) {
 		errs = append(errs, c.checkSource()...)
 	}
 	builder.Hide(c.secrets()...)
-	return slices.Concat(c.accessWarnings(), c.sourceWarnings(), c.encryptionWarnings(), c.publishWarnings()), builder.Join(errs)
+	return slices.Concat(c.accessWarnings(), c.sourceWarnings(), c.terminationWarnings(), c.encryptionWarnings(), c.publishWarnings()), builder.Join(errs)
 }

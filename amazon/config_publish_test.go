@@ -36,7 +36,7 @@ func TestAllOptionsReachTheCloud(t *testing.T) {
 		"ami_regions":               []any{"eu-central-1", "us-east-1", "us-east-1"},
 		"region_kms_key_ids":        map[string]any{"eu-central-1": "alias/images", "us-east-1": "arn:aws:kms:us-east-1:123456789012:alias/images"},
 		"skip_region_validation":    true, "skip_save_build_region": true, "snapshot_copy_duration_minutes": 30,
-		"ami_block_device_mappings": []any{buildertest.Device(nil)},
+		"ami_block_device_mappings": []any{buildertest.Device(nil)}, "pre_mount_commands": []any{"true"},
 	})
 	at, err := time.Parse(time.RFC3339, deprecation)
 	if err != nil {
@@ -48,7 +48,7 @@ func TestAllOptionsReachTheCloud(t *testing.T) {
 		SourceFilter: SourceFilter{
 			Filters: map[string]string{"name": "debian-*"}, Owners: []string{"self", "amazon", "123456789012"}, MostRecent: true, IncludeDeprecated: true,
 		},
-		Architecture: "arm64", VirtualizationType: "hvm", RootDeviceName: "xvda", ENASupport: &no, SRIOVSupport: true,
+		Architecture: "arm64", VirtualizationType: "hvm", RootDeviceName: "xvda", Repartitions: true, ENASupport: &no, SRIOVSupport: true,
 		BootMode: "uefi", UEFIData: "QU1aTg==", TPMSupport: "v2.0", IMDSSupport: "v2.0",
 		RootVolumeEncrypt: true, RootVolumeKMSKeyID: "alias/root", EncryptBoot: &yes, KMSKeyID: "alias/images",
 		Users: []string{"123456789012"}, OrgARNs: []string{organization}, OUARNs: []string{unit},

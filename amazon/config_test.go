@@ -1,6 +1,7 @@
 package amazon
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -213,5 +214,17 @@ func TestHCL2(t *testing.T) {
 	want := BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 3}, DeleteOnTermination: true}
 	if len(c.AMIBlockDeviceMappings) != 2 || c.AMIBlockDeviceMappings[0] != want || !c.AMIBlockDeviceMappings[1].NoDevice {
 		t.Errorf("mappings %+v", c.AMIBlockDeviceMappings)
+	}
+}
+
+func TestTerminationOfInstanceStore(t *testing.T) {
+	var c Config
+	warnings, err := c.Prepare(with(t, map[string]any{"ami_block_device_mappings": []any{
+		map[string]any{"device_name": "/dev/sdb", "virtual_name": "ephemeral0", "delete_on_termination": true},
+	}}))
+	if err != nil || !slices.ContainsFunc(warnings, func(w string) bool {
+		return strings.Contains(w, "ami_block_device_mappings[0]: delete_on_termination is ignored")
+	}) {
+		t.Errorf("%v, warnings %q", err, warnings)
 	}
 }

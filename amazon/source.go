@@ -192,10 +192,27 @@ func (c *Cloud) usable(image types.Image) error {
 		return fmt.Errorf("its state is %q, and must be available", image.State)
 	case !hasRoot || aws.ToString(root.SnapshotId) == "":
 		return fmt.Errorf("its root device %q has no snapshot", aws.ToString(image.RootDeviceName))
-	case wanted != "" && found != "" && wanted != found:
-		return fmt.Errorf("its virtualization is %q, and ami_virtualization_type is %q", found, wanted)
 	default:
+		return c.converts(found, wanted)
+	}
+}
+
+// converts returns an error if the image cannot become one of the wanted virtualization
+// type. A paravirtual image becomes an hvm one if pre_mount_commands give its disk a
+// partition table and a boot loader; that they do is the user's word.
+func (c *Cloud) converts(found, wanted string) error {
+	const hvm, paravirtual = string(types.VirtualizationTypeHvm), string(types.VirtualizationTypeParavirtual)
+	switch {
+	case wanted == "" || found == "" || wanted == found:
 		return nil
+	case found == paravirtual && wanted == hvm && c.opts.Repartitions:
+		c.logf("The source image is paravirtual, and the AMI will be hvm: it boots only if pre_mount_commands make a partition table, and a boot loader is installed")
+		return nil
+	case found == paravirtual && wanted == hvm:
+		return fmt.Errorf("its virtualization is %q, and ami_virtualization_type is %q: that takes pre_mount_commands which make a partition table",
+			found, wanted)
+	default:
+		return fmt.Errorf("its virtualization is %q, and ami_virtualization_type is %q", found, wanted)
 	}
 }
 

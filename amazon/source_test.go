@@ -355,3 +355,31 @@ func TestUnknownSourceIsNotFound(t *testing.T) {
 		}
 	}
 }
+
+// A paravirtual image becomes an hvm one if something gives its disk a partition table.
+func TestParavirtualBecomesHVM(t *testing.T) {
+	paravirtual := strings.Replace(imageXML, "<virtualizationType>hvm", "<virtualizationType>paravirtual", 1)
+	for _, tt := range []struct {
+		name, wanted string
+		repartitions bool
+		source, want string
+	}{
+		{"repartitioned", "hvm", true, paravirtual, ""},
+		{"as it is", "hvm", false, paravirtual, "pre_mount_commands"},
+		{"the other way", "paravirtual", true, imageXML, `ami_virtualization_type is "paravirtual"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var log string
+			s := &fake{actions: map[string]action{"DescribeImages": images(tt.source)}}
+			_, err := faked(t, s, Options{
+				SourceAMI: "ami-1", VirtualizationType: tt.wanted, Repartitions: tt.repartitions,
+				Log: func(format string, args ...any) { log += fmt.Sprintf(format, args...) },
+			}).Source(context.Background())
+			if tt.want != "" {
+				says(t, err, tt.want)
+			} else if err != nil || !strings.Contains(log, "paravirtual") {
+				t.Errorf("%v, and the log says %q", err, log)
+			}
+		})
+	}
+}

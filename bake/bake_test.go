@@ -47,8 +47,8 @@ func TestOrder(t *testing.T) {
 	}
 	housekeeping := func(_ *world, p *bake.Plan) {
 		p.BlockServices, p.CleanUploads = true, true
-		p.PreUnmount = func(device bake.DevicePath, mountPath string) ([]string, error) {
-			return []string{"du " + mountPath, "lsblk " + string(device)}, nil
+		p.PreUnmount = func(disk bake.Disk, mountPath string) ([]string, error) {
+			return []string{"du " + mountPath, "lsblk " + string(disk.Name)}, nil
 		}
 	}
 	const untilFinish = untilMount + ", mount, shell ls /mnt/root, mount /proc, mount /dev, copy /etc/resolv.conf, block services, provision, remove uploads"

@@ -20,7 +20,7 @@ func (b *build) mountBoot(ctx context.Context, root place) error {
 	if err != nil || fstab == "" {
 		return err
 	}
-	mounts, err := b.machine.Boot(root.device, fstab)
+	mounts, err := b.machine.Boot(root.disk.Node, fstab)
 	if err != nil {
 		return err
 	}

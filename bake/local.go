@@ -70,6 +70,15 @@ func (l local) CheckLockDir(dir string) error {
 	return err
 }
 
+var checkDevice = chroot.NewOperation("check device", func(_ context.Context, name DeviceName) (none, error) {
+	return false, disk.CheckName(string(name))
+})
+
+func (l local) CheckDevice(name DeviceName) error {
+	_, err := checkDevice.Call(context.Background(), l.keeper, name)
+	return err
+}
+
 // reservation is a name that is wanted, one of many, or that is held.
 type reservation struct {
 	Dir   string
@@ -129,6 +138,21 @@ var find = chroot.NewOperation("find", disk.Find)
 func (l local) Find(ctx context.Context, q disk.Query) (DevicePath, error) {
 	path, err := find.Call(ctx, l.keeper, q)
 	return DevicePath(path), err
+}
+
+// calling asks for the name to call a disk by.
+type calling struct{ Requested, Disk string }
+
+var called = chroot.NewOperation("called", func(ctx context.Context, c calling) (string, error) {
+	return disk.Called(ctx, c.Requested, c.Disk), nil
+})
+
+func (l local) Called(ctx context.Context, requested DeviceName, device DevicePath) DevicePath {
+	name, err := called.Call(ctx, l.keeper, calling{string(requested), string(device)})
+	if err != nil {
+		return device
+	}
+	return DevicePath(name)
 }
 
 var settle = chroot.NewOperation("settle", func(ctx context.Context, device string) (none, error) {

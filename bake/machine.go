@@ -31,6 +31,8 @@ type Machine interface {
 	CheckFile(path string) error
 	// CheckLockDir fails when device names cannot be reserved there.
 	CheckLockDir(lockDir string) error
+	// CheckDevice returns an error if something in /dev has a device name already.
+	CheckDevice(DeviceName) error
 	// Guard is a context that ends with the machine's ability to do these acts, with
 	// the reason as its cause; stop ends the guarding.
 	Guard(context.Context) (guarded context.Context, stop func())
@@ -52,6 +54,8 @@ type Machine interface {
 	Disks() disk.Seen
 	// Find waits until the kernel shows the attached volume.
 	Find(context.Context, disk.Query) (DevicePath, error)
+	// Called returns the name to call the disk by, as disk.Called does.
+	Called(ctx context.Context, requested DeviceName, disk DevicePath) DevicePath
 	// Settle waits until the partitions of the disk's table have their nodes.
 	Settle(context.Context, DevicePath) error
 	// Root returns what to mount as the root, as disk.Root does.

@@ -13,44 +13,49 @@ import (
 // place is the mounted root.
 type place struct {
 	Mounted
-	device DevicePath
+	disk Disk
 	// gone unmounts it, with everything below it.
 	gone *armed
 }
 
 // prepare finds the disk in the kernel and has the user's commands work on it.
-func (b *build) prepare(ctx context.Context, a attachment) (DevicePath, error) {
+func (b *build) prepare(ctx context.Context, a attachment) (Disk, error) {
 	b.report.Step("Waiting for the device of %s", a.volume)
 	disk, err := b.find(ctx, a)
 	if err != nil {
-		return "", err
+		return Disk{}, err
 	}
 	b.report.Detail("device %s", disk)
-	if err := b.machine.Settle(ctx, disk); err != nil {
-		return "", err
+	if err := b.machine.Settle(ctx, disk.Node); err != nil {
+		return Disk{}, err
 	}
 	commands, err := b.plan.PreMount(disk)
 	if err != nil {
-		return "", err
+		return Disk{}, err
 	}
 	for _, command := range commands {
 		if err := b.shell(ctx, "pre_mount_commands", command); err != nil {
-			return "", err
+			return Disk{}, err
 		}
-		if err := b.machine.Settle(ctx, disk); err != nil {
-			return "", err
+		if err := b.machine.Settle(ctx, disk.Node); err != nil {
+			return Disk{}, err
 		}
 	}
 	return disk, b.done(ctx, "prepare device")
 }
 
-// find waits for the device no longer than a kernel may take.
-func (b *build) find(ctx context.Context, a attachment) (DevicePath, error) {
+// find waits for the device no longer than a kernel may take. A name that the user gave
+// is the disk's, if it leads there.
+func (b *build) find(ctx context.Context, a attachment) (Disk, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.waits.Device)
 	defer cancel()
-	return b.machine.Find(ctx, disk.Query{
+	node, err := b.machine.Find(ctx, disk.Query{
 		Volume: string(a.volume), Device: string(a.name), Bytes: a.sizeGiB << 30, Before: a.before,
 	})
+	if err != nil || b.plan.Device == "" {
+		return Disk{Node: node, Name: node}, err
+	}
+	return Disk{Node: node, Name: b.machine.Called(ctx, b.plan.Device, node)}, nil
 }
 
 // shell runs one of the user's commands on the host.
@@ -64,17 +69,17 @@ func (b *build) shell(ctx context.Context, option, command string) error {
 }
 
 // mount mounts the root partition.
-func (b *build) mount(ctx context.Context, a attachment, device DevicePath) (place, error) {
-	spec, err := b.root(ctx, device)
+func (b *build) mount(ctx context.Context, a attachment, disk Disk) (place, error) {
+	spec, err := b.root(ctx, disk.Node)
 	if err != nil {
 		return place{}, err
 	}
 	if b.plan.GrowRoot {
-		if err := b.growPartition(ctx, device, spec); err != nil {
+		if err := b.growPartition(ctx, disk.Node, spec); err != nil {
 			return place{}, err
 		}
 	}
-	spec.Path, err = b.plan.MountPath(filepath.Base(string(device)))
+	spec.Path, err = b.plan.MountPath(filepath.Base(string(disk.Name)))
 	if err != nil {
 		return place{}, err
 	}
@@ -84,7 +89,7 @@ func (b *build) mount(ctx context.Context, a attachment, device DevicePath) (pla
 	if err != nil {
 		return place{}, err
 	}
-	p := place{device: device}
+	p := place{disk: disk}
 	p.gone, err = b.arm(b.scaffold, act{
 		Kind: actMount, Volume: a.volume, Host: a.host, Node: spec.Device, Path: spec.Path, Root: &root, Before: a.before,
 	})
@@ -132,7 +137,7 @@ func (b *build) growPartition(ctx context.Context, device DevicePath, root chroo
 // own: leaving the root unmounts what lies below it, and copied files go with
 // the volume when the build fails.
 func (b *build) furnish(ctx context.Context, root place) error {
-	commands, err := b.plan.PostMount(root.device, root.Path())
+	commands, err := b.plan.PostMount(root.disk, root.Path())
 	if err != nil {
 		return err
 	}
@@ -185,7 +190,7 @@ func (b *build) mountBelow(ctx context.Context, root place, mount chroot.ExtraMo
 func (b *build) provision(ctx context.Context, from basis, root place) error {
 	b.announceLabels(ctx, root)
 	b.report.Step("Provisioning in %s", root.Path())
-	if err := b.plan.Provision(ctx, Workplace{Facts: from.Facts, Root: root.Mounted, Device: root.device}); err != nil {
+	if err := b.plan.Provision(ctx, Workplace{Facts: from.Facts, Root: root.Mounted, Device: root.disk.Name}); err != nil {
 		return err
 	}
 	return b.done(ctx, "provision")
@@ -199,7 +204,7 @@ func (b *build) finish(ctx context.Context, root place) error {
 			return fmt.Errorf("clean_uploads: %w", err)
 		}
 	}
-	commands, err := b.plan.PreUnmount(root.device, root.Path())
+	commands, err := b.plan.PreUnmount(root.disk, root.Path())
 	if err != nil {
 		return err
 	}
@@ -227,7 +232,7 @@ func (b *build) leave(ctx context.Context, root place) error {
 	if err := root.gone.Undo(ctx); err != nil {
 		return err
 	}
-	if err := b.machine.Flush(root.device); err != nil {
+	if err := b.machine.Flush(root.disk.Node); err != nil {
 		return err
 	}
 	return b.done(ctx, "unmount root")

@@ -75,9 +75,9 @@ type Plan struct {
 	CleanUploads bool
 	// PreMount, PostMount and PreUnmount render the user's shell commands for the
 	// host.
-	PreMount   func(device DevicePath) ([]string, error)
-	PostMount  func(device DevicePath, mountPath string) ([]string, error)
-	PreUnmount func(device DevicePath, mountPath string) ([]string, error)
+	PreMount   func(Disk) ([]string, error)
+	PostMount  func(disk Disk, mountPath string) ([]string, error)
+	PreUnmount func(disk Disk, mountPath string) ([]string, error)
 
 	// Labels renders what the user wants written on the things made. It is called
 	// before anything is created.
@@ -98,13 +98,13 @@ func (p Plan) orDefault() Plan {
 		p.MountPath = func(device string) (string, error) { return "/mnt/packer-chroot/" + device, nil }
 	}
 	if p.PreMount == nil {
-		p.PreMount = func(DevicePath) ([]string, error) { return nil, nil }
+		p.PreMount = func(Disk) ([]string, error) { return nil, nil }
 	}
 	if p.PostMount == nil {
-		p.PostMount = func(DevicePath, string) ([]string, error) { return nil, nil }
+		p.PostMount = func(Disk, string) ([]string, error) { return nil, nil }
 	}
 	if p.PreUnmount == nil {
-		p.PreUnmount = func(DevicePath, string) ([]string, error) { return nil, nil }
+		p.PreUnmount = func(Disk, string) ([]string, error) { return nil, nil }
 	}
 	if p.Labels == nil {
 		p.Labels = func(Facts) (Labels, error) { return Labels{}, nil }

@@ -110,6 +110,11 @@ func (b *build) checkPaths() error {
 	if err := b.machine.CheckLockDir(b.plan.LockDir); err != nil {
 		return err
 	}
+	if b.plan.Device != "" {
+		if err := b.machine.CheckDevice(b.plan.Device); err != nil {
+			return fmt.Errorf("device_path: %w", err)
+		}
+	}
 	return b.checkMountPath()
 }
 

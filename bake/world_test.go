@@ -517,6 +517,14 @@ func (m machine) Find(ctx context.Context, q disk.Query) (bake.DevicePath, error
 	})
 }
 
+func (m machine) CheckDevice(bake.DeviceName) error {
+	return m.act(context.Background(), "check device", func() error { return nil })
+}
+
+func (m machine) Called(_ context.Context, _ bake.DeviceName, disk bake.DevicePath) bake.DevicePath {
+	return disk
+}
+
 func (m machine) Settle(ctx context.Context, _ bake.DevicePath) error {
 	return m.act(ctx, "settle", func() error { m.happened("settle"); return nil })
 }
@@ -663,10 +671,10 @@ func (w *world) plan() bake.Plan {
 		MountOptions: []string{"noatime"},
 		Mounts:       []chroot.ExtraMount{{Type: "proc", Source: "proc", Target: "/proc"}, {Type: "bind", Source: "/dev", Target: "/dev"}},
 		CopyFiles:    []string{"/etc/resolv.conf"},
-		PreMount: func(device bake.DevicePath) ([]string, error) {
-			return []string{"mkfs " + string(device)}, w.act(context.Background(), "render pre-mount", func() error { return nil })
+		PreMount: func(disk bake.Disk) ([]string, error) {
+			return []string{"mkfs " + string(disk.Name)}, w.act(context.Background(), "render pre-mount", func() error { return nil })
 		},
-		PostMount: func(_ bake.DevicePath, path string) ([]string, error) {
+		PostMount: func(_ bake.Disk, path string) ([]string, error) {
 			return []string{"ls " + path}, w.act(context.Background(), "render post-mount", func() error { return nil })
 		},
 		Labels: func(facts bake.Facts) (bake.Labels, error) {

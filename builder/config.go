@@ -3,6 +3,7 @@ package builder
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -25,7 +26,8 @@ type Config struct {
 	// File systems to mount below the root of the image while it is provisioned,
 	// as a list of three strings each: type, source and target. A missing target is
 	// created; afterwards it is removed from the image again if it is empty, except for
-	// the standard directories at the top, such as `/proc`. See
+	// the standard directories at the top, such as `/proc`. The source of a `bind` may be
+	// relative to the directory that Packer was started in. See
 	// [Chroot Mounts](#chroot-mounts) for the default and for an example.
 	ChrootMounts [][]string `mapstructure:"chroot_mounts"`
 	// How to run commands: `pre_mount_commands`, `post_mount_commands` and
@@ -52,9 +54,12 @@ type Config struct {
 	CopyFiles []string `mapstructure:"copy_files"`
 	// The device name to attach the root volume under, such as `/dev/sdf`. By
 	// default a free one is found. The kernel may know the device by another name:
-	// that is found out in either case.
+	// that is found out in either case. A name that a device or a link of the host has
+	// already is refused.
 	DevicePath string `mapstructure:"device_path"`
-	// The directory of the host where the root of the image is mounted.
+	// The directory of the host where the root of the image is mounted. It is created if
+	// it is missing. If it holds files, they are hidden until the build ends, with a
+	// warning; a directory that something is mounted on is refused.
 	// `{{.Device}}` stands for the name of the device, such as `xvdf`, so that
 	// builds side by side do not meet. Defaults to
 	// `/mnt/packer-amazon-chroot-volumes/{{.Device}}`.
@@ -245,7 +250,7 @@ func (c *Config) mounts() []chroot.ExtraMount {
 	}
 	mounts := make([]chroot.ExtraMount, 0, len(c.ChrootMounts))
 	for _, m := range c.ChrootMounts {
-		mounts = append(mounts, chroot.ExtraMount{Type: m[0], Source: m[1], Target: m[2], Temporary: true})
+		mounts = append(mounts, chroot.ExtraMount{Type: m[0], Source: bindSource(m[0], m[1]), Target: m[2], Temporary: true})
 	}
 	return mounts
 }
@@ -261,6 +266,19 @@ func (c *Config) checkEnvironment() []error {
 		}
 	}
 	return errs
+}
+
+// bindSource returns the source of a mount. That of a bind mount is relative to the
+// directory that Packer was started in, as the paths in pre_mount_commands are; the
+// process that mounts works in another one.
+func bindSource(kind, source string) string {
+	if kind != "bind" || source == "" {
+		return source
+	}
+	if abs, err := filepath.Abs(source); err == nil {
+		return abs
+	}
+	return source // the directory that Packer was started in is gone: mounting says so
 }
 
 func (c *Config) checkFiles() []error {

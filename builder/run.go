@@ -190,18 +190,26 @@ func (c *Config) renderMountPath(device string) (string, error) {
 	return filepath.Clean(path), nil
 }
 
-func (c *Config) renderPreMount(device bake.DevicePath) ([]string, error) {
-	return renderAll("pre_mount_commands", c.PreMountCommands, c.ictx, map[string]any{fieldDevice: string(device)})
+func (c *Config) renderPreMount(disk bake.Disk) ([]string, error) {
+	return c.renderCommands("pre_mount_commands", c.PreMountCommands, disk, map[string]any{})
 }
 
-func (c *Config) renderPostMount(device bake.DevicePath, mountPath string) ([]string, error) {
-	return renderAll("post_mount_commands", c.PostMountCommands, c.ictx,
-		map[string]any{fieldDevice: string(device), fieldMountPath: mountPath})
+func (c *Config) renderPostMount(disk bake.Disk, mountPath string) ([]string, error) {
+	return c.renderCommands("post_mount_commands", c.PostMountCommands, disk, map[string]any{fieldMountPath: mountPath})
 }
 
-func (c *Config) renderPreUnmount(device bake.DevicePath, mountPath string) ([]string, error) {
-	return renderAll("pre_unmount_commands", c.PreUnmountCommands, c.ictx,
-		map[string]any{fieldDevice: string(device), fieldMountPath: mountPath})
+func (c *Config) renderPreUnmount(disk bake.Disk, mountPath string) ([]string, error) {
+	return c.renderCommands("pre_unmount_commands", c.PreUnmountCommands, disk, map[string]any{fieldMountPath: mountPath})
+}
+
+// renderCommands renders commands that speak of the disk and of its partitions.
+func (c *Config) renderCommands(option string, texts []string, disk bake.Disk, data map[string]any) ([]string, error) {
+	data[fieldDevice] = string(disk.Name)
+	commands, err := renderAll(option, texts, c.ictx, data)
+	for i, command := range commands {
+		commands[i] = disk.Partitions(command)
+	}
+	return commands, err
 }
 
 // wrap puts a shell command into the user's command_wrapper.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
 	t.Setenv("PACKER_CHROOT_LOCK_DIR", "")
 	plan := planOf(t, job(t, map[string]any{
 		"name": "web", "device_path": "/dev/sdg", "mount_partition": 2, "nvme_device_path": "/dev/nvme1n1p", "mount_options": []any{"ro"},
-		"copy_files": []any{"/etc/hosts"}, "pass_environment": []any{"DEBIAN_FRONTEND"}, "chroot_mounts": []any{[]any{"bind", "/srv", "/srv"}},
+		"copy_files": []any{"/etc/hosts"}, "pass_environment": []any{"DEBIAN_FRONTEND"}, "chroot_mounts": []any{[]any{"bind", "/srv", "/srv"}, []any{"bind", "provisioning", "/provisioning"}, []any{"proc", "proc", "/proc"}},
 		"root_volume_size": 7, "root_volume_type": "io1",
 	}))
 	if plan.ImageName != "web" || plan.Device != "/dev/sdg" || plan.Partition != "2" || plan.NVMePath != "/dev/nvme1n1p" || plan.RootSizeGiB != 7 || plan.RootType != "io1" || plan.FromScratch {
@@ -43,7 +44,15 @@ func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
 	equal(t, "mount options", plan.MountOptions, []string{"ro"})
 	equal(t, "copied files", plan.CopyFiles, []string{"/etc/hosts"})
 	equal(t, "passed variables", plan.PassEnvironment, []string{"DEBIAN_FRONTEND"})
-	equal(t, "mounts", plan.Mounts, []chroot.ExtraMount{{Type: "bind", Source: "/srv", Target: "/srv", Temporary: true}})
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "mounts", plan.Mounts, []chroot.ExtraMount{
+		{Type: "bind", Source: "/srv", Target: "/srv", Temporary: true},
+		{Type: "bind", Source: here + "/provisioning", Target: "/provisioning", Temporary: true},
+		{Type: "proc", Source: "proc", Target: "/proc", Temporary: true},
+	})
 	if !plan.MountBoot || planOf(t, job(t, map[string]any{"mount_boot": false})).MountBoot {
 		t.Error("/boot is to be mounted unless mount_boot is false")
 	}
@@ -130,6 +139,11 @@ func TestMountPath(t *testing.T) {
 	}
 }
 
+var (
+	xvdf = bake.Disk{Node: "/dev/xvdf", Name: "/dev/xvdf"}
+	nvme = bake.Disk{Node: "/dev/nvme1n1", Name: "/dev/nvme1n1"}
+)
+
 func TestCommandsAreRendered(t *testing.T) {
 	plan := planOf(t, job(t, map[string]any{
 		"command_wrapper":       "sudo {{.Command}}",
@@ -138,17 +152,22 @@ func TestCommandsAreRendered(t *testing.T) {
 		"pre_unmount_commands":  []any{"fstrim {{.MountPath}}", "lsblk {{.Device}}"},
 		"packer_user_variables": map[string]any{"who": "me"},
 	}))
-	pre, err := plan.PreMount("/dev/xvdf")
+	pre, err := plan.PreMount(xvdf)
 	if err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "pre_mount_commands", pre, []string{"mkfs /dev/xvdf1", "echo 'me'"})
-	post, err := plan.PostMount("/dev/xvdf", "/mnt/xvdf")
+	pre, err = plan.PreMount(nvme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "pre_mount_commands on an NVMe disk", pre, []string{"mkfs /dev/nvme1n1p1", "echo 'me'"})
+	post, err := plan.PostMount(xvdf, "/mnt/xvdf")
 	if err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "post_mount_commands", post, []string{"ls /dev/xvdf /mnt/xvdf"})
-	last, err := plan.PreUnmount("/dev/xvdf", "/mnt/xvdf")
+	last, err := plan.PreUnmount(xvdf, "/mnt/xvdf")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,13 +181,13 @@ func TestCommandsThatCannotBeRendered(t *testing.T) {
 		"post_mount_commands":  []any{fails},
 		"pre_unmount_commands": []any{fails},
 	}))
-	if _, err := plan.PreMount("/dev/nvme1n1"); err == nil || !strings.Contains(err.Error(), "pre_mount_commands[1]") {
+	if _, err := plan.PreMount(nvme); err == nil || !strings.Contains(err.Error(), "pre_mount_commands[1]") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := plan.PostMount("/dev/nvme1n1", "/mnt"); err == nil || !strings.Contains(err.Error(), "post_mount_commands[0]") {
+	if _, err := plan.PostMount(nvme, "/mnt"); err == nil || !strings.Contains(err.Error(), "post_mount_commands[0]") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := plan.PreUnmount("/dev/nvme1n1", "/mnt"); err == nil || !strings.Contains(err.Error(), "pre_unmount_commands[0]") {
+	if _, err := plan.PreUnmount(nvme, "/mnt"); err == nil || !strings.Contains(err.Error(), "pre_unmount_commands[0]") {
 		t.Errorf("got %v", err)
 	}
 }

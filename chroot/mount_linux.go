@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,8 +62,8 @@ var _ Root = (*Mounted)(nil)
 // Path implements Root.
 func (m *Mounted) Path() string { return m.path }
 
-// Mount mounts a root where nothing else is: the path must be missing, or an
-// empty directory. What is done inside does not spread to other mounts.
+// Mount mounts a root where nothing else is mounted: the path must be missing, or a
+// directory. What is done inside does not spread to other mounts.
 func (k *Keeper) Mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 	m, err := k.mount(ctx, spec)
 	if err != nil {
@@ -87,6 +86,9 @@ func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 	}
 	if err := CheckMountParents(spec.Path); err != nil {
 		return nil, err
+	}
+	if held := firstIn(spec.Path); held != "" {
+		k.log("warning: %s is not empty: %s, and what else is there, is hidden until the build ends", spec.Path, held)
 	}
 	m := &Mounted{keeper: k, path: filepath.Clean(spec.Path), device: spec.Device, pass: spec.PassEnvironment}
 	k.keep(m)
@@ -156,8 +158,9 @@ func explain(err error, kind string) error {
 	}
 }
 
-// CheckMountPath fails when a root cannot be mounted there: the path must be
-// missing, or an empty directory that nothing is mounted on.
+// CheckMountPath returns an error if a root cannot be mounted there: the path must be
+// missing, or a directory that nothing is mounted on. What the directory holds is hidden
+// while the root is mounted.
 func CheckMountPath(path string) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) == "/" {
 		return fmt.Errorf("%q is not an absolute path of a directory to mount on", path)
@@ -179,22 +182,18 @@ func CheckMountPath(path string) error {
 	if mounted {
 		return fmt.Errorf("%s is in use: something is mounted on it", path)
 	}
-	return checkEmpty(path)
+	return nil
 }
 
-func checkEmpty(path string) error {
+// firstIn returns the name of an entry of a directory; empty if there is none.
+func firstIn(path string) string {
 	dir, err := os.Open(path)
 	if err != nil {
-		return err
+		return ""
 	}
 	defer dir.Close()
-	switch names, err := dir.Readdirnames(1); {
-	case len(names) > 0:
-		return fmt.Errorf("%s is in use: the directory holds %s", path, names[0])
-	case err != nil && !errors.Is(err, io.EOF):
-		return err
-	}
-	return nil
+	names, _ := dir.Readdirnames(1)
+	return strings.Join(names, "")
 }
 
 // makeDirs makes a directory and its parents, and answers those it made,

@@ -78,8 +78,8 @@ type ExtraMount struct {
 type MountSpec struct {
 	// Device is the block device that holds the root file system.
 	Device string
-	// Path is where to mount it. It must be absolute; it is made if it is missing,
-	// and must be an empty directory otherwise.
+	// Path is where to mount it. It must be absolute; it is created if it is missing, and
+	// must be a directory that nothing is mounted on otherwise.
 	Path string
 	// Type is the file system's type; empty means whatever the device holds.
 	Type string

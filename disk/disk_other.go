@@ -34,6 +34,12 @@ func Find(_ context.Context, q Query) (string, error) {
 	return "", unsupported("find the device of " + q.Volume)
 }
 
+// Called returns the name to call an attached disk by; Linux only.
+func Called(_ context.Context, _, node string) string { return node }
+
+// CheckName returns an error if a device name is taken; Linux only.
+func CheckName(name string) error { return unsupported("look for " + name) }
+
 // Settle waits for the nodes of a device's partitions; Linux only.
 func Settle(_ context.Context, device string) error {
 	return unsupported("wait for the partitions of " + device)

@@ -38,16 +38,17 @@ func Find(ctx context.Context, q Query) (string, error) {
 // devices.
 func Disks() Seen { return here.seen() }
 
-// host is where the nodes and sysfs are, how NVMe disks are asked, and how long the
+// host is where the nodes, sysfs and the files of udevd are, how NVMe disks are asked, and how long the
 // last resort waits.
 type host struct {
 	dev, sys   string
+	run        string
 	identify   func(node string) (Controller, error)
 	lastResort time.Duration
 }
 
 // here is this host. A name takes less than lastResort to appear after its disk.
-var here = host{dev: "/dev", sys: "/sys", identify: Identify, lastResort: 10 * time.Second}
+var here = host{dev: "/dev", sys: "/sys", run: "/run", identify: Identify, lastResort: 10 * time.Second}
 
 func (h host) find(ctx context.Context, q Query) (string, error) {
 	candidates := h.candidates(q)

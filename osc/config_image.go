@@ -2,7 +2,6 @@
 package osc
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
@@ -17,8 +16,8 @@ type ImageConfig struct {
 	// The description of the OMI, and of its snapshot. By default there is none. A
 	// template: see [Build template data](#build-template-data).
 	OMIDescription string `mapstructure:"omi_description"`
-	// The virtualization type of the OMI. Outscale has `hvm` only. Defaults to that
-	// of the source OMI, and must be the same. Required with `from_scratch`.
+	// The virtualization type of the OMI. Defaults to `hvm`, the only one that
+	// Outscale has.
 	OMIVirtualizationType string `mapstructure:"omi_virtualization_type"`
 	// How VMs of the OMI can boot: `legacy`, `uefi` or both. Defaults to the boot
 	// modes of the source OMI, and to those of the API with `from_scratch`.
@@ -65,9 +64,6 @@ func (c *ImageConfig) resolveAliases() (warnings []string, errs []error) {
 
 func (c *Config) checkImage() []error {
 	errs := []error{kind.CheckName("omi_name", c.OMIName)}
-	if c.FromScratch && c.OMIVirtualizationType == "" {
-		errs = append(errs, errors.New("omi_virtualization_type is required with from_scratch"))
-	}
 	if c.RootVolumeIOPS != 0 && c.RootVolumeType != "" && c.RootVolumeType != io1 {
 		errs = append(errs, fmt.Errorf("root_volume_iops is for the root_volume_type io1, which is %s", c.RootVolumeType))
 	} else if c.RootVolumeIOPS >= 0 && c.RootVolumeSize >= 0 {

@@ -151,7 +151,6 @@ func TestWrongOptions(t *testing.T) {
 		{"mapping without a size", mappings(buildertest.Device(map[string]any{"volume_size": nil})), []string{"omi_block_device_mappings", "volume_size"}},
 		{"one device twice", mappings(buildertest.Device(nil), buildertest.Device(map[string]any{"device_name": "xvdh"})), []string{"omi_block_device_mappings", "xvdh", "twice"}},
 		{"root with no_device", mappings(map[string]any{"device_name": "xvda", "no_device": true}), []string{"root device", "no_device"}},
-		{"scratch without virtualization", scratch(t, map[string]any{"ami_virtualization_type": nil}), []string{"omi_virtualization_type is required"}},
 		{"scratch without mappings", scratch(t, map[string]any{"ami_block_device_mappings": nil}), []string{"omi_block_device_mappings is required"}},
 		{"scratch without commands", scratch(t, map[string]any{"pre_mount_commands": nil}), []string{"pre_mount_commands is required"}},
 		{"scratch without a size", scratch(t, map[string]any{"root_volume_size": nil}), []string{"root_volume_size is required"}},

@@ -33,6 +33,10 @@ func (idle) Disks() disk.Seen   { return nil }
 func (idle) Find(context.Context, disk.Query) (bake.DevicePath, error) {
 	return "/dev/none", nil
 }
+func (idle) CheckDevice(bake.DeviceName) error { return nil }
+func (idle) Called(_ context.Context, _ bake.DeviceName, disk bake.DevicePath) bake.DevicePath {
+	return disk
+}
 func (idle) Settle(context.Context, bake.DevicePath) error { return nil }
 func (idle) Root(context.Context, bake.DevicePath, disk.Choice) (disk.RootFS, error) {
 	return disk.RootFS{Device: "/dev/none1", Type: "ext4"}, nil

@@ -33,7 +33,9 @@ PLACE: --dir DIR                of a cloud that nothing serves now
                                 the file DIR/token holds: from --dir DIR, --token-file FILE, or LOOPCLOUD_TOKEN
 CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
                                 how long things take: none, or as long as there; aws:0.1 takes a tenth of it
-       --naming xen|nvme|scsi   devices as /dev/xvdf, or as /dev/nvme1n1 or /dev/sdb with a link in /dev/disk/by-id
+       --naming xen|nvme|nvme-links|scsi
+                                devices as /dev/xvdf, or as /dev/nvme1n1 or /dev/sdb with a link in /dev/disk/by-id;
+                                nvme-links adds links under the names asked for, as Amazon Linux does
        --region REGION          the default region: the first of --regions
        --regions REGION[:off],… the regions that there are, those with :off not opted in to:
                                 eu-west-2, us-east-1, us-west-2, eu-west-1, us-east-2, cloudgouv-eu-west-1, eu-south-1, me-south-1:off

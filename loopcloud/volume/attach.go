@@ -37,7 +37,7 @@ func (s *Store) attach(id, name string) (_ string, err error) {
 	if err != nil {
 		return "", err
 	}
-	letters, err := letters(name)
+	asked, err := parseName(name)
 	if err != nil {
 		return "", err
 	}
@@ -51,7 +51,7 @@ func (s *Store) attach(id, name string) (_ string, err error) {
 	if err != nil {
 		return "", err
 	}
-	f, err := s.follow(l, id, letters)
+	f, err := s.follow(l, id, asked)
 	if err != nil {
 		return "", errors.Join(err, release(l, false))
 	}
@@ -59,7 +59,7 @@ func (s *Store) attach(id, name string) (_ string, err error) {
 }
 
 // follow names a new loop device, and follows its partitions from now on.
-func (s *Store) follow(l loop, id, letters string) (*follower, error) {
+func (s *Store) follow(l loop, id string, name asked) (*follower, error) {
 	// The device was free a moment ago: nodes that it has by now are leftovers of
 	// one whose file someone else took away.
 	if err := removeNodes(l); err != nil {
@@ -69,7 +69,7 @@ func (s *Store) follow(l loop, id, letters string) (*follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	named, err := s.naming.claim(id, letters, dev)
+	named, err := s.naming.claim(id, name, dev)
 	if err != nil {
 		return nil, err
 	}

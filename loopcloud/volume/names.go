@@ -27,6 +27,9 @@ const (
 	// NVMe gives the next free /dev/nvmeXn1, and a link with the volume's id, as
 	// EC2's Nitro instances do.
 	NVMe Naming = "nvme"
+	// NVMeLinks gives what NVMe gives, and links under the name asked for, /dev/sdf and
+	// /dev/sdf1, as the udev rules of Amazon Linux make them.
+	NVMeLinks Naming = "nvme-links"
 	// SCSI gives the next free /dev/sdX, and a link with the letter asked for, as
 	// Outscale does.
 	SCSI Naming = "scsi"
@@ -35,10 +38,10 @@ const (
 // ParseNaming reads the name of a naming.
 func ParseNaming(s string) (Naming, error) {
 	switch n := Naming(s); n {
-	case Xen, NVMe, SCSI:
+	case Xen, NVMe, NVMeLinks, SCSI:
 		return n, nil
 	}
-	return "", fmt.Errorf("%q is no device naming: use %s, %s or %s", s, Xen, NVMe, SCSI)
+	return "", fmt.Errorf("%q is no device naming: use %s, %s, %s or %s", s, Xen, NVMe, NVMeLinks, SCSI)
 }
 
 const (
@@ -53,42 +56,51 @@ const (
 type nodes struct {
 	base string // /dev/xvdf
 	link string // /dev/disk/by-id/…; empty when the naming has none
+	// alias is a link under the name asked for, /dev/sdf; empty when the naming has none.
+	alias string
 }
 
 // requested is a device name that can be asked for: EC2 and Outscale take one or
 // two letters after sd or xvd, and EC2 also takes it without its directory.
-var requested = regexp.MustCompile(`^(?:/dev/)?(?:sd|xvd)([a-z]{1,2})$`)
+var requested = regexp.MustCompile(`^(?:/dev/)?(sd|xvd)([a-z]{1,2})$`)
 
-// letters are those of a requested name: qa of /dev/sdqa.
-func letters(name string) (string, error) {
+// asked is a name that was asked for: sd or xvd, and the letters.
+type asked struct{ prefix, letters string }
+
+// parseName reads a requested name.
+func parseName(name string) (asked, error) {
 	m := requested.FindStringSubmatch(name)
 	if m == nil {
-		return "", fmt.Errorf("%q is no device name: use /dev/sdX or /dev/xvdX, X one or two letters", name)
+		return asked{}, fmt.Errorf("%q is no device name: use /dev/sdX or /dev/xvdX, X one or two letters", name)
 	}
-	return m[1], nil
+	return asked{m[1], m[2]}, nil
 }
+
+// path returns the name as a path below /dev.
+func (a asked) path() string { return filepath.Join(devDir, a.prefix+a.letters) }
 
 // claim makes the node of a device under the name that the naming gives a volume
 // that was asked for with these letters, and its link. It wraps state.ErrDeviceTaken,
 // and leaves nothing, when the name exists, or one that another naming gives these
 // letters: other clouds may run on this machine, and whoever looks for the device of
 // the letters looks for the names of all.
-func (n Naming) claim(volume, letters string, dev uint64) (nodes, error) {
-	named, err := n.give(volume, letters, dev)
+func (n Naming) claim(volume string, name asked, dev uint64) (nodes, error) {
+	named, err := n.give(volume, name, dev)
 	if err != nil {
 		return nodes{}, err
 	}
 	// Each gives its own names first and looks then: of two at once, one sees the other.
-	if err := n.onlyOne(letters); err != nil {
+	if err := n.onlyOne(name.letters); err != nil {
 		return nodes{}, errors.Join(err, named.remove())
 	}
 	return named, nil
 }
 
-// give makes the node and the link.
-func (n Naming) give(volume, letters string, dev uint64) (named nodes, err error) {
+// give makes the node and the links.
+func (n Naming) give(volume string, name asked, dev uint64) (named nodes, err error) {
+	letters := name.letters
 	switch n {
-	case NVMe:
+	case NVMe, NVMeLinks:
 		named.link = filepath.Join(linkDir, nvmeLink+strings.Replace(volume, "-", "", 1))
 		named.base, err = claimFree(nvmeNames, dev)
 	case SCSI:
@@ -104,6 +116,13 @@ func (n Naming) give(volume, letters string, dev uint64) (named nodes, err error
 	if err := makeLink(named.link, named.base); err != nil {
 		return nodes{}, errors.Join(err, os.Remove(named.base))
 	}
+	if n != NVMeLinks {
+		return named, nil
+	}
+	if err := makeLink(name.path(), named.base); err != nil {
+		return nodes{}, errors.Join(err, named.remove())
+	}
+	named.alias = name.path()
 	return named, nil
 }
 
@@ -310,12 +329,21 @@ func (n nodes) addPartition(number int, dev string) error {
 	if n.link == "" {
 		return nil
 	}
-	return makeLink(n.partitionLink(number), node)
+	err := makeLink(n.partitionLink(number), node)
+	if err == nil && n.alias != "" {
+		err = makeLink(disk.PartitionPath(n.alias, number), node)
+	}
+	return err
 }
 
 func (n nodes) removePartition(part partitionNode) error {
 	if n.link != "" {
 		if err := removeLink(n.partitionLink(part.number)); err != nil {
+			return err
+		}
+	}
+	if n.alias != "" {
+		if err := removeFile(disk.PartitionPath(n.alias, part.number)); err != nil {
 			return err
 		}
 	}
@@ -338,6 +366,11 @@ func (n nodes) remove() error {
 	}
 	if n.link != "" {
 		if err := removeLink(n.link); err != nil {
+			return err
+		}
+	}
+	if n.alias != "" {
+		if err := removeFile(n.alias); err != nil {
 			return err
 		}
 	}
@@ -365,7 +398,7 @@ func nodesOf(l loop) ([]nodes, error) {
 			continue
 		}
 		if d, err := deviceOf(base); err == nil && d == dev {
-			found = append(found, nodes{base: base, link: linkTo(base)})
+			found = append(found, nodes{base: base, link: linkTo(base), alias: aliasOf(base)})
 		}
 	}
 	return found, nil
@@ -378,6 +411,20 @@ func linkTo(base string) string {
 		for _, link := range links {
 			target, err := os.Readlink(link)
 			if err == nil && filepath.Join(linkDir, target) == base {
+				return link
+			}
+		}
+	}
+	return ""
+}
+
+// aliasOf returns the link to a node under a name that was asked for; empty if there is
+// none.
+func aliasOf(base string) string {
+	for _, prefix := range []string{"sd", "xvd"} {
+		links, _ := filepath.Glob(filepath.Join(devDir, prefix+"*"))
+		for _, link := range links {
+			if target, err := os.Readlink(link); err == nil && target == filepath.Base(base) {
 				return link
 			}
 		}
