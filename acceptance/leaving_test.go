@@ -103,3 +103,21 @@ func TestPolicyRcD(t *testing.T) {
 		}
 	})
 }
+
+// TestProvisionersHideTheRoot: a build whose next script cannot be uploaded any more fails
+// with the cause, and does not try again for five minutes.
+func TestProvisionersHideTheRoot(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		for line, says := range map[string]string{
+			"mount -t tmpfs t /":          "something is mounted over the root of the image",
+			"mount -o remount,ro /":       "read-only file system",
+			"rm -rf /tmp; touch /tmp":     "not a directory",
+			"mount -t tmpfs -o ro t /tmp": "read-only file system",
+		} {
+			before := b.inventory()
+			b.fails(b.template(f.basic(nil), shell(line), shell("true")), "provisioning was stopped: ", says)
+			b.unchanged(before)
+		}
+	})
+}

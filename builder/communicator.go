@@ -1,14 +1,17 @@
 package builder
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
@@ -38,6 +41,10 @@ type communicator struct {
 	mu      sync.Mutex
 	closed  bool
 	running sync.WaitGroup
+	// failed is the act that cannot succeed, if the last one was such, and giveUp ends the
+	// provisioners when it is tried again.
+	failed string
+	giveUp context.CancelCauseFunc
 }
 
 var _ packersdk.Communicator = (*communicator)(nil)
@@ -91,7 +98,7 @@ func (c *communicator) Start(ctx context.Context, remote *packersdk.RemoteCmd) e
 		defer c.running.Done()
 		defer cancel()
 		defer stop()
-		remote.SetExited(c.run(ctx, command))
+		remote.SetExited(c.runOrGiveUp(ctx, command))
 	}()
 	return nil
 }
@@ -131,7 +138,69 @@ func (c *communicator) Upload(dst string, src io.Reader, info *os.FileInfo) erro
 			file.Name = name
 		}
 	}
-	return c.do(func(ctx context.Context) error { return c.root.Upload(ctx, inside(dst), src, file) })
+	err := c.do(func(ctx context.Context) error { return c.root.Upload(ctx, inside(dst), src, file) })
+	c.judge(dst, err)
+	return err
+}
+
+// hopeless sets what is called when it is in vain to try again.
+func (c *communicator) hopeless(giveUp context.CancelCauseFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed, c.giveUp = "", giveUp
+}
+
+// lasting are the errors of an upload that time does not mend: the root is hidden, or
+// read-only, or full, or its directories are not directories.
+var lasting = []error{
+	chroot.ErrHidden, syscall.EROFS, syscall.ENOTDIR, syscall.EPERM, syscall.EACCES, syscall.ELOOP, syscall.ENOSPC, syscall.EDQUOT,
+}
+
+// judge gives up if an upload fails for the second time in a row with an error that lasts.
+// A provisioner that tries it once only says itself what is wrong.
+func (c *communicator) judge(dst string, err error) {
+	if !slices.ContainsFunc(lasting, func(is error) bool { return errors.Is(err, is) }) {
+		err = nil
+	}
+	c.again("upload "+dst, err)
+}
+
+// again reports whether an act has failed twice in a row, and then gives up.
+func (c *communicator) again(act string, err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.failed
+	if c.failed = ""; err == nil {
+		return false
+	}
+	if c.failed = act; before != act || c.giveUp == nil {
+		return false
+	}
+	c.giveUp(err)
+	return true
+}
+
+// removal begins the command by which Packer's shell provisioner removes its script.
+const removal = "rm -f "
+
+// runOrGiveUp returns the exit status of a command. Packer's shell provisioner removes its
+// script again and again for five minutes, and hears of no cancel meanwhile: if that fails
+// twice in a row, the provisioners end, and the removal counts as done.
+func (c *communicator) runOrGiveUp(ctx context.Context, command chroot.Command) int {
+	if !strings.HasPrefix(command.Line, removal) || command.Stderr != nil {
+		return c.run(ctx, command)
+	}
+	var said bytes.Buffer
+	command.Stderr = &said
+	status := c.run(ctx, command)
+	var err error
+	if status != 0 && ctx.Err() == nil {
+		err = fmt.Errorf("%q failed with status %d: %.500s", command.Line, status, bytes.TrimSpace(said.Bytes()))
+	}
+	if c.again(command.Line, err) {
+		return 0
+	}
+	return status
 }
 
 // UploadDir implements packersdk.Communicator.

@@ -88,6 +88,8 @@ type root struct {
 	calls []string
 	files map[string]string
 	run   func(context.Context, chroot.Command) (int, error)
+	// upload is asked first, if it is not nil.
+	upload func() error
 }
 
 func (r *root) Path() string { return "/mnt/xvdf" }
@@ -111,6 +113,11 @@ func (r *root) Upload(_ context.Context, dst string, src io.Reader, file chroot.
 	content, err := io.ReadAll(src)
 	if err != nil {
 		return err
+	}
+	if r.upload != nil {
+		if err := r.upload(); err != nil {
+			return err
+		}
 	}
 	return r.note("upload %s %s %o %s", dst, file.Name, file.Mode, content)
 }

@@ -59,11 +59,19 @@ func (r *run) cleanUpProvisioning(ctx context.Context, comm packersdk.Communicat
 // fire runs a hook. When ctx ends the hook is told so; it is waited for, so that
 // nobody works in a root that is being left, but not for ever.
 //
+// It also ends, with the cause, if the communicator finds that trying again is in vain:
+// Packer's shell provisioner would do so for five minutes, and not say why.
+//
 // A hook that is fired and cancelled in one breath may miss the cancel: Packer's
 // RPC drops one that comes before the call. So after a cancel none is fired.
 func (r *run) fire(ctx context.Context, name string, comm packersdk.Communicator) error {
 	if ctx.Err() != nil {
 		return stopped(ctx)
+	}
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	if c, ok := comm.(*communicator); ok {
+		c.hopeless(giveUp)
 	}
 	done := make(chan error, 1)
 	data := maps.Clone(r.generated)

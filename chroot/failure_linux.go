@@ -25,7 +25,7 @@ var knownErrors = []error{
 	os.ErrNotExist, os.ErrExist, os.ErrPermission,
 	context.Canceled, context.DeadlineExceeded,
 	unix.EBUSY,
-	ErrNoMountPoint,
+	ErrNoMountPoint, ErrHidden,
 }
 
 // failed puts an error on the wire; nil stays nil.

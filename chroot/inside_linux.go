@@ -22,6 +22,9 @@ type inside struct {
 
 // open opens the root itself. It must be closed before the root can be left.
 func (m *Mounted) open() (*inside, error) {
+	if err := m.visible(); err != nil {
+		return nil, err
+	}
 	fd, err := unix.Open(m.real, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: m.path, Err: err}

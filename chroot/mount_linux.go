@@ -55,6 +55,8 @@ type Mounted struct {
 	// that is not known. probed says that uprobes have been tried as holders.
 	known  []string
 	probed bool
+	// id is the kernel's id of the root's mount; 0 if that is not known.
+	id uint64
 }
 
 var _ Root = (*Mounted)(nil)
@@ -117,7 +119,28 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) (err error) {
 	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
+	m.id = mountAt(m.real)
 	m.witnesses.call(m.real, m.path)
+	return nil
+}
+
+// mountAt returns the kernel's id of the mount that a path leads to; 0 if the kernel does
+// not tell (before Linux 5.8).
+func mountAt(path string) uint64 {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
+	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return 0
+	}
+	return st.Mnt_id
+}
+
+// visible fails if something was mounted over the root: what is done by its path would
+// be done to that.
+func (m *Mounted) visible() error {
+	if now := mountAt(m.real); m.id != 0 && now != 0 && now != m.id {
+		return fmt.Errorf("%w, on %s: a command has hidden it", ErrHidden, m.path)
+	}
 	return nil
 }
 

@@ -119,6 +119,10 @@ var ErrNotWritten = errors.New("not everything could be written")
 // journal names it.
 var ErrNotClaimed = errors.New("it is left mounted")
 
+// ErrHidden is wrapped when something was mounted over a root, so that it cannot be
+// reached any more.
+var ErrHidden = errors.New("something is mounted over the root of the image")
+
 // ErrKeeperLost is wrapped when the keeper has ended, or was ended, before its
 // plugin.
 var ErrKeeperLost = errors.New("the keeper, which has the build's mounts, is gone")

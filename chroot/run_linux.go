@@ -19,6 +19,9 @@ const shell = "/bin/sh"
 // reported on Stderr. Streams that are files are the command's own; others are pumped
 // through pipes.
 func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
+	if err := m.visible(); err != nil {
+		return 0, fmt.Errorf("cannot run %s in %s: %w", shell, m.path, err)
+	}
 	if err := m.supplyNames(ctx); err != nil {
 		return 0, err
 	}
