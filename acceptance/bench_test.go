@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -146,4 +147,31 @@ func (b *box) leaving(template string) time.Duration {
 		b.t.Fatal("the steps are not told")
 	}
 	return to.Sub(from)
+}
+
+// BenchmarkKilled takes the time from SIGKILL of the plugin until its keeper has ended the
+// processes in the chroot, unmounted it, and removed its directory. One of the processes
+// does not listen to SIGTERM.
+func BenchmarkKilled(b *testing.B) {
+	box := newBox(b)
+	var took, longest time.Duration
+	for b.Loop() {
+		u := box.begin(flavors[0], shell("(setsid sleep 1000 &) ; trap '' HUP INT TERM; sleep 1000 & sleep 1000"))
+		u.until(deadline, "at work", func() bool { return u.inside() >= 4 })
+		plugin := u.process("packer-plugin-"+flavors[0].name, "start")
+		if plugin == 0 {
+			b.Fatalf("the plugin is not found:\n%s", u.out)
+		}
+		begun := time.Now()
+		box.must(syscall.Kill(plugin, syscall.SIGKILL))
+		u.until(deadline, "left", u.left)
+		took, longest = took+time.Since(begun), max(longest, time.Since(begun))
+		_ = u.cmd.Wait() // Packer tells that its plugin was killed
+		box.emptyTmp()
+		if _, status := box.reap(flavors[0]); status != 0 {
+			b.Fatalf("reap ended with %d", status)
+		}
+	}
+	b.ReportMetric(float64(took.Milliseconds())/float64(b.N), "ms/clean")
+	b.ReportMetric(float64(longest.Milliseconds()), "ms/longest")
 }

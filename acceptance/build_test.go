@@ -347,7 +347,7 @@ func TestAbortLeavesEverything(t *testing.T) {
 func TestDebugPausesBetweenSteps(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), deadline)
 		defer cancel()
 		// Packer asks on a terminal only: script(1) gives it one; its Enter key is \r
 		line := fmt.Sprintf("exec %s build -color=false -debug %s", programs.packer, b.template(f.basic(nil)))

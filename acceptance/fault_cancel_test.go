@@ -229,7 +229,7 @@ func (c cancel) undone() string {
 func (b *box) gone() {
 	b.t.Helper()
 	for begun := time.Now(); len(processesWith(b.marker)) > 0; time.Sleep(20 * time.Millisecond) {
-		if time.Since(begun) > time.Minute {
+		if time.Since(begun) > deadline {
 			b.t.Fatalf("still running: %v", processesWith(b.marker))
 		}
 	}

@@ -182,7 +182,7 @@ func (b *box) serve(args ...string) {
 	}
 	select {
 	case b.endpoint = <-lines.found:
-	case <-time.After(time.Minute):
+	case <-time.After(deadline):
 		b.t.Fatalf("loopcloud is not ready:\n%s", b.log)
 	}
 }
@@ -297,7 +297,7 @@ func (b *box) command(ctx context.Context, args ...string) *exec.Cmd {
 // packer runs packer and answers everything it printed.
 func (b *box) packer(args ...string) (string, error) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	cmd := b.command(ctx, args...)
 	out, err := cmd.CombinedOutput()

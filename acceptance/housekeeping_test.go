@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
@@ -183,7 +182,7 @@ func TestPreUnmountCommands(t *testing.T) {
 // answer as soon as its question is asked.
 func (b *box) terminal(args string, questions, answers []string) (string, error) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "script", "-qec", "exec "+programs.packer+" "+args, "/dev/null")
 	cmd.Env, cmd.Dir = b.env, b.dir

@@ -17,9 +17,6 @@ import (
 // nobody is a user without rights.
 const nobody = 65534
 
-// promised is how long after its plugin's death a keeper may take.
-const promised = 2 * time.Second
-
 // underway is a build that has reached its last provisioner.
 type underway struct {
 	*box
@@ -86,22 +83,26 @@ func (u *underway) inside() (n int) {
 
 func (u *underway) mounted() bool { return strings.Contains(read("/proc/self/mountinfo"), u.mount) }
 
+// left reports whether nothing runs in the chroot, nothing is mounted, and the directory
+// that was made for the mount is gone.
+func (u *underway) left() bool {
+	_, err := os.Stat(u.mount)
+	return u.inside() == 0 && !u.mounted() && err != nil
+}
+
 // TestPluginKilled: nothing runs in the chroot, and nothing is mounted.
 func TestPluginKilled(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
 		before := b.inventory()
 		u := b.begin(f, shell("(setsid sleep 1000 &) ; trap '' HUP INT TERM; sleep 1000 & sleep 1000"))
-		u.until(time.Minute, "at work", func() bool { return u.inside() >= 4 })
+		u.until(deadline, "at work", func() bool { return u.inside() >= 4 })
 		plugin := u.process("packer-plugin-"+f.name, "start")
 		if plugin == 0 {
 			t.Error("the plugin is not found")
 		}
 		b.must(syscall.Kill(plugin, syscall.SIGKILL))
-		u.until(promised, "left", func() bool {
-			_, err := os.Stat(u.mount)
-			return u.inside() == 0 && !u.mounted() && err != nil
-		})
+		u.until(deadline, "left", u.left)
 		if err := u.cmd.Wait(); err == nil {
 			t.Errorf("packer ended well:\n%s", u.out)
 		}
@@ -124,12 +125,14 @@ func TestKeeperKilled(t *testing.T) {
 				before := b.inventory()
 				started := filepath.Join(b.dir, "started")
 				u := b.begin(f, map[string]any{"type": "shell-local", "inline": []string{"touch " + started}}, provisioner(started))
-				u.until(time.Minute, "at work", func() bool { _, err := os.Stat(started); return err == nil })
+				u.until(deadline, "at work", func() bool { _, err := os.Stat(started); return err == nil })
 				keeper := u.process("packer-plugin-"+f.name, "keep-chroot")
 				if keeper == 0 {
 					t.Error("the keeper is not found")
 				}
-				time.Sleep(300 * time.Millisecond) // the sleep is running by now
+				if name == "in a command" {
+					u.until(deadline, "at work", func() bool { return u.inside() >= 3 })
+				}
 				b.must(syscall.Kill(keeper, syscall.SIGKILL))
 				failed := make(chan error, 1)
 				go func() { failed <- u.cmd.Wait() }()
@@ -138,7 +141,7 @@ func TestKeeperKilled(t *testing.T) {
 					if err == nil {
 						t.Errorf("packer ended well:\n%s", u.out)
 					}
-				case <-time.After(30 * time.Second):
+				case <-time.After(deadline):
 					_ = u.cmd.Process.Kill()
 					t.Errorf("the build goes on:\n%s", <-failed)
 				}
@@ -147,7 +150,7 @@ func TestKeeperKilled(t *testing.T) {
 				}
 				// Packer ends the shell of a shell-local, not what that started
 				b.must(os.Remove(started))
-				u.until(time.Minute, "ended", func() bool { return len(processesWith(b.marker)) == 0 })
+				u.until(deadline, "ended", func() bool { return len(processesWith(b.marker)) == 0 })
 				b.clean()
 				b.unchanged(before)
 			})

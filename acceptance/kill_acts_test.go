@@ -118,7 +118,7 @@ func (k *killing) reachAct(s spot) (u *underway, reached bool) {
 	k.traced(u, order{Act: s.action, Skip: s.skip, When: s.when, Whom: s.whom})
 	select {
 	case <-u.over:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(deadline):
 		for _, pid := range pidsWith(k.marker) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}

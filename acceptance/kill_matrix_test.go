@@ -298,7 +298,7 @@ func (k *killing) reach(s spot) (u *underway, reached bool) {
 		}
 		return exists(started)
 	}
-	for begun := time.Now(); time.Since(begun) < 2*time.Minute; time.Sleep(20 * time.Millisecond) {
+	for begun := time.Now(); time.Since(begun) < deadline; time.Sleep(20 * time.Millisecond) {
 		if there() {
 			return u, true
 		}
@@ -372,7 +372,7 @@ func (k *killing) settle(s spot) {
 		return
 	}
 	for begun := time.Now(); len(processesWith(k.marker)) > 0; time.Sleep(20 * time.Millisecond) {
-		if time.Since(begun) > 2*time.Minute {
+		if time.Since(begun) > deadline {
 			k.t.Errorf("still there: %q", processesWith(k.marker))
 			return
 		}

@@ -33,7 +33,7 @@ func (b *box) volume(gib int32, snapshot string) string {
 	}
 	out, err := c.CreateVolume(context.Background(), in)
 	b.must(err)
-	b.must(ec2.NewVolumeAvailableWaiter(c, quickly).Wait(context.Background(), &ec2.DescribeVolumesInput{VolumeIds: []string{*out.VolumeId}}, 20*time.Second))
+	b.must(ec2.NewVolumeAvailableWaiter(c, quickly).Wait(context.Background(), &ec2.DescribeVolumesInput{VolumeIds: []string{*out.VolumeId}}, deadline))
 	return *out.VolumeId
 }
 
@@ -71,7 +71,7 @@ func (b *box) detach(volume string) {
 	c := b.client()
 	_, err := c.DetachVolume(context.Background(), &ec2.DetachVolumeInput{VolumeId: aws.String(volume)})
 	b.must(err)
-	b.must(ec2.NewVolumeAvailableWaiter(c, quickly).Wait(context.Background(), &ec2.DescribeVolumesInput{VolumeIds: []string{volume}}, 20*time.Second))
+	b.must(ec2.NewVolumeAvailableWaiter(c, quickly).Wait(context.Background(), &ec2.DescribeVolumesInput{VolumeIds: []string{volume}}, deadline))
 }
 
 func (b *box) sh(script string) string {
@@ -85,11 +85,10 @@ func (b *box) sh(script string) string {
 
 func waitFor(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for range 200 {
+	for begun := time.Now(); time.Since(begun) < deadline; time.Sleep(25 * time.Millisecond) {
 		if holds() {
 			return
 		}
-		time.Sleep(25 * time.Millisecond)
 	}
 	t.Errorf("waited in vain until %s", what)
 }

@@ -275,7 +275,7 @@ func (b *box) stoppedAt(action, when, template string) *underway {
 	b.control(http.MethodPost, "faults", o{"action": action, "hold": when, "times": 1}, nil)
 	u := &underway{box: b, out: &syncedText{}}
 	u.cmd = b.command(context.Background(), "build", "-color=false", template)
-	u.cmd.Stdout, u.cmd.Stderr, u.cmd.WaitDelay = u.out, u.out, time.Second
+	u.cmd.Stdout, u.cmd.Stderr, u.cmd.WaitDelay = u.out, u.out, deadline
 	b.must(u.cmd.Start())
 	b.comes(1)
 	return u

@@ -287,13 +287,12 @@ func TestOSCRootVolumeTags(t *testing.T) {
 	found := make(chan map[string]string, 1)
 	go func() {
 		defer b.write("seen", "")
-		for range 200 {
+		for begun := time.Now(); time.Since(begun) < deadline; time.Sleep(50 * time.Millisecond) {
 			got, err := b.outscale().ReadVolumes(t.Context(), osc.ReadVolumesRequest{Filters: &osc.FiltersVolume{TagKeys: &[]string{"of"}}})
 			if err == nil && len(*got.Volumes) == 1 {
 				found <- outscaleTags((*got.Volumes)[0].Tags)
 				return
 			}
-			time.Sleep(50 * time.Millisecond)
 		}
 		found <- nil
 	}()

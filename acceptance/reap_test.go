@@ -16,7 +16,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
@@ -69,7 +68,7 @@ func (b *box) killAt(f flavor, m moment, whom killed) {
 	}
 	u := b.begin(f, steps...)
 	if m == provisioning {
-		u.until(time.Minute, "at work", func() bool { return u.inside() >= 3 })
+		u.until(deadline, "at work", func() bool { return u.inside() >= 3 })
 	} else {
 		var held []struct{ Action string }
 		b.control(http.MethodGet, "held?wait=60s", nil, &held)
@@ -150,7 +149,7 @@ type remains struct {
 // reap runs the plugin's command, and answers what it tells and its exit status.
 func (b *box) reap(f flavor, args ...string) (all []remains, status int) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(programs.loopcloud), "packer-plugin-"+f.name), append([]string{"reap", "--json"}, args...)...)
 	cmd.Env = b.env
@@ -306,7 +305,7 @@ func TestReapLeavesTheLiving(t *testing.T) {
 		u := b.begin(f,
 			map[string]any{"type": "shell-local", "inline": []string{"touch " + started + "; while [ ! -e " + done + " ]; do sleep 0.1; done"}},
 			shell("echo alive > /root/alive"))
-		u.until(time.Minute, "at work", func() bool { _, err := os.Stat(started); return err == nil })
+		u.until(deadline, "at work", func() bool { _, err := os.Stat(started); return err == nil })
 		for _, args := range [][]string{nil, {"--dry-run"}} {
 			if all, status := b.reap(f, args...); status != 0 || len(all) != 1 || all[0].Fate != "living" {
 				t.Errorf("%v: status %d, %+v", args, status, all)

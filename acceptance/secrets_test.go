@@ -182,7 +182,7 @@ func (b *box) asked() (all []map[string]any) {
 func (b *box) whispered(w *whispers, template string, succeeds bool) {
 	b.t.Helper()
 	started, done := filepath.Join(b.dir, "started"), filepath.Join(b.dir, "done")
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	cmd := b.command(ctx, "build", "-debug", "-color=false", template)
 	var out bytes.Buffer

@@ -76,7 +76,7 @@ func freeze(t *testing.T, way string, pids ...int) {
 	if err := os.WriteFile(filepath.Join(dir, f.file), []byte(f.value), 0); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 10*time.Second, "frozen", func() bool { return read(t, filepath.Join(dir, f.file)) == f.state })
+	eventually(t, "frozen", func() bool { return read(t, filepath.Join(dir, f.file)) == f.state })
 }
 
 // TestLeaveEndsFrozenProcesses: a frozen process of the root ends, and another one that

@@ -45,7 +45,7 @@ func TestReclaimFromAStoppedKeeper(t *testing.T) {
 			defer heir.Close()
 			stop(t, keeper)
 			go o.client.Close() // as the kernel does for a killed plugin
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), atMost)
 			defer cancel()
 			if err := o.reclaim(ctx, heir); err != nil {
 				t.Errorf("%v; the log says\n%s", err, j)

@@ -54,13 +54,16 @@ func farAt(t testing.TB, c *chroot.Client, path string) *chroot.Remote {
 	return r
 }
 
-// within fails the test unless a state comes about in the time; it is the promise
-// to users, and generous to a busy machine.
-func within(t *testing.T, limit time.Duration, what string, is func() bool) {
+// atMost is how long tests wait for what takes a moment on an idle machine. How long it
+// takes is measured by benchmarks.
+const atMost = 2 * time.Minute
+
+// eventually fails the test unless a state comes about.
+func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for begun := time.Now(); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(begun) > limit {
-			t.Fatalf("not %s within %v", what, limit)
+		if time.Since(begun) > atMost {
+			t.Fatalf("not %s within %v", what, atMost)
 		}
 	}
 }
@@ -223,9 +226,9 @@ func TestPluginGone(t *testing.T) {
 		_, err := m.Run(context.Background(), chroot.Command{Line: "trap '' TERM HUP; sleep 1000"})
 		running <- err
 	}()
-	within(t, 10*time.Second, "running", func() bool { return len(processesIn(t, path)) >= 3 })
+	eventually(t, "running", func() bool { return len(processesIn(t, path)) >= 3 })
 	go func() { _ = c.Close() }()
-	within(t, 2*time.Second, "unmounted and ended", func() bool {
+	eventually(t, "unmounted and ended", func() bool {
 		return len(mountsBelow(t, dir)) == 0 && len(processesIn(t, path)) == 0 && !exists(path)
 	})
 	if err := <-running; err == nil {
@@ -316,7 +319,7 @@ func TestLeaveIsLoggedByThePlugin(t *testing.T) {
 func TestPluginGoneWithHolders(t *testing.T) {
 	dir := stage(t)
 	path := filepath.Join(dir, "root")
-	c, err := chroot.Launch(t.Context(), chroot.Options{Grace: time.Minute})
+	c, err := chroot.Launch(t.Context(), chroot.Options{Grace: time.Hour}) // which a killed build does not wait for
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +334,7 @@ func TestPluginGoneWithHolders(t *testing.T) {
 		ends = append(ends, over)
 	}
 	go func() { _ = c.Close() }()
-	within(t, 2*time.Second, "unmounted", func() bool { return !exists(path) })
+	eventually(t, "unmounted", func() bool { return !exists(path) })
 	for _, over := range ends {
 		<-over
 	}
@@ -383,7 +386,7 @@ func TestCloseAfterLeaveFailed(t *testing.T) {
 	}
 	closed := make(chan error, 1)
 	go func() { closed <- c.Close() }()
-	within(t, 20*time.Second, "closed", func() bool { return len(closed) == 1 })
+	eventually(t, "closed", func() bool { return len(closed) == 1 })
 	if err := errors.Join(<-closed, held.Close(), unix.Unmount(path, 0)); err != nil {
 		t.Error(err)
 	}

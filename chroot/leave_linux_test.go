@@ -292,7 +292,7 @@ func TestLeaveEndsWhoHoldsTheRoot(t *testing.T) {
 			}
 			select {
 			case <-over:
-			case <-time.After(10 * time.Second):
+			case <-time.After(atMost):
 				t.Error("it still runs")
 			}
 			if line := "ending process " + strconv.Itoa(pid) + " ("; !strings.Contains(j.String(), line) {
@@ -356,7 +356,7 @@ func TestLeaveSparesTheHost(t *testing.T) {
 	case <-copied:
 		t.Error("a process that has a copy of the mounts, and uses none, was ended")
 	case <-gone:
-	case <-time.After(10 * time.Second):
+	case <-time.After(atMost):
 		t.Errorf("process %d holds a mount of the root, and still runs", inside)
 	}
 }

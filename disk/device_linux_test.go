@@ -223,7 +223,7 @@ func TestSyncPartitionsThatOverlap(t *testing.T) {
 
 func TestSettleTellsTheKernel(t *testing.T) {
 	device := loopDevice(t, partitioned(t, 64, "label: gpt\n").Name())
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for _, script := range []string{gptScript, mbrScript} {
 		table(t, device, script)
@@ -255,7 +255,7 @@ func TestSettleWaitsForNode(t *testing.T) {
 		t.Errorf("got error %v; want one that names %s1", err, alias)
 	}
 	done := make(chan error)
-	long, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	long, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	go func() { done <- disk.Settle(long, alias) }()
 	mknod(t, alias+"1", device+"p1")
@@ -291,7 +291,7 @@ func TestWaitNode(t *testing.T) {
 	device := loopDevice(t, partitioned(t, 64, gptScript).Name())
 	dir := testdir.New(t)
 	late := filepath.Join(dir, "by-id", "late")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	type answer struct {
 		path string
@@ -366,7 +366,7 @@ func TestRoot(t *testing.T) {
 		{"", "0", device, ""},
 		{"", "1", "", "no partition table"},
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for _, tt := range tests {
 		t.Run(tt.table+tt.partition, func(t *testing.T) {

@@ -411,7 +411,7 @@ func TestIdentifyOfWhatIsNoNVMe(t *testing.T) {
 
 func TestFindWaits(t *testing.T) {
 	h := newFakeHost(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	found := make(chan string)
 	go func() {

@@ -183,7 +183,7 @@ func TestRootOfLayouts(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			fill(t, device, tt.script, tt.parts...)
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			before := checksums(t, device, tt.parts)
 			got, err := disk.Root(ctx, device, disk.Choice{Options: []string{"noatime"}, Source: true})

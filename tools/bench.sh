@@ -51,7 +51,9 @@ block device (`up`) and out of it (`down`), in turn with `cp -a` between the sam
 `×cp's-speed` above 1 is faster than `cp`. `LoopcloudStart` is from exec until a request
 is answered. `Run` is a command of the chroot from its request to its exit status, through the keeper and
 without one: the difference is what the keeper adds. `Leaving` is from the end of provisioning to a
-flushed disk; ten deaf daemons do not listen to SIGTERM, so that the two seconds of grace are in it.
+flushed disk; ten deaf daemons do not listen to SIGTERM, so that the two seconds of grace are in it. `Killed` is
+from SIGKILL of the plugin until nothing runs in the chroot, nothing is mounted, and the mount's directory is gone; the
+promise is two seconds.
 
 `Many` is sixteen builds at once, as sixteen Packers, against one, on `--profile aws`: what is above 1 is mostly
 the sixteen starts of Packer and plugin, which take a processor each. `Calls`
