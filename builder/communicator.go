@@ -45,6 +45,8 @@ type communicator struct {
 	// provisioners when it is tried again.
 	failed string
 	giveUp context.CancelCauseFunc
+	// doomed is why provisioning cannot succeed any more.
+	doomed error
 }
 
 var _ packersdk.Communicator = (*communicator)(nil)
@@ -138,6 +140,12 @@ func (c *communicator) Upload(dst string, src io.Reader, info *os.FileInfo) erro
 			file.Name = name
 		}
 	}
+	if err := c.doomedBy(); err != nil {
+		if c.again("upload "+dst, err) {
+			c.giveUp(err)
+		}
+		return err
+	}
 	err := c.do(func(ctx context.Context) error { return c.root.Upload(ctx, inside(dst), src, file) })
 	c.judge(dst, err)
 	return err
@@ -147,7 +155,7 @@ func (c *communicator) Upload(dst string, src io.Reader, info *os.FileInfo) erro
 func (c *communicator) hopeless(giveUp context.CancelCauseFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.failed, c.giveUp = "", giveUp
+	c.failed, c.doomed, c.giveUp = "", nil, giveUp
 }
 
 // lasting are the errors of an upload that time does not mend: the root is hidden, or
@@ -162,22 +170,34 @@ func (c *communicator) judge(dst string, err error) {
 	if !slices.ContainsFunc(lasting, func(is error) bool { return errors.Is(err, is) }) {
 		err = nil
 	}
-	c.again("upload "+dst, err)
+	if c.again("upload "+dst, err) {
+		c.giveUp(err)
+	}
 }
 
-// again reports whether an act has failed twice in a row, and then gives up.
+// again reports whether an act has failed twice in a row.
 func (c *communicator) again(act string, err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.failed
-	if c.failed = ""; err == nil {
-		return false
+	if c.failed = ""; err != nil {
+		c.failed = act
 	}
-	if c.failed = act; before != act || c.giveUp == nil {
-		return false
-	}
-	c.giveUp(err)
-	return true
+	return err != nil && before == act && c.giveUp != nil
+}
+
+// doom has every upload fail from now on.
+func (c *communicator) doom(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.doomed = err
+}
+
+// doomedBy returns why provisioning cannot succeed any more; nil if it can.
+func (c *communicator) doomedBy() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.doomed
 }
 
 // removal begins the command by which Packer's shell provisioner removes its script.
@@ -185,7 +205,9 @@ const removal = "rm -f "
 
 // runOrGiveUp returns the exit status of a command. Packer's shell provisioner removes its
 // script again and again for five minutes, and hears of no cancel meanwhile: if that fails
-// twice in a row, the provisioners end, and the removal counts as done.
+// twice in a row, it counts as done, and provisioning fails with the next upload or at its
+// end. A cancel right now could reach the next provisioner before it starts, and Packer's
+// RPC panics then.
 func (c *communicator) runOrGiveUp(ctx context.Context, command chroot.Command) int {
 	if !strings.HasPrefix(command.Line, removal) || command.Stderr != nil {
 		return c.run(ctx, command)
@@ -198,6 +220,7 @@ func (c *communicator) runOrGiveUp(ctx context.Context, command chroot.Command) 
 		err = fmt.Errorf("%q failed with status %d: %.500s", command.Line, status, bytes.TrimSpace(said.Bytes()))
 	}
 	if c.again(command.Line, err) {
+		c.doom(err)
 		return 0
 	}
 	return status

@@ -71,13 +71,22 @@ func TestOtherUploadsAreTriedAgain(t *testing.T) {
 // TestHopelessRemovalEndsTheBuild: Packer's shell provisioner removes its script until that
 // succeeds, and no cancel reaches it meanwhile.
 func TestHopelessRemovalEndsTheBuild(t *testing.T) {
+	for name, next := range map[string]func(context.Context, packersdk.Communicator) error{
+		"the last one":     func(context.Context, packersdk.Communicator) error { return nil },
+		"one more follows": func(ctx context.Context, comm packersdk.Communicator) error { return retrying(ctx, 1000, comm) },
+	} {
+		t.Run(name, func(t *testing.T) { hopelessRemoval(t, next) })
+	}
+}
+
+func hopelessRemoval(t *testing.T, next func(context.Context, packersdk.Communicator) error) {
 	tried := 0
 	r := &root{run: func(_ context.Context, c chroot.Command) (int, error) {
 		tried++
 		fmt.Fprintln(c.Stderr, "rm: can't remove '/tmp/script.sh': Read-only file system")
 		return 1, nil
 	}}
-	_, err := provision(t, &screen{}, r, nil, func(_ context.Context, name string, comm packersdk.Communicator, _ map[string]any) error {
+	_, err := provision(t, &screen{}, r, nil, func(ctx context.Context, name string, comm packersdk.Communicator, _ map[string]any) error {
 		for range 1000 {
 			if name != packersdk.HookProvision {
 				return nil
@@ -87,7 +96,7 @@ func TestHopelessRemovalEndsTheBuild(t *testing.T) {
 				return err
 			}
 			if cmd.Wait() == 0 {
-				return nil
+				return next(ctx, comm)
 			}
 		}
 		return errors.New("retried in vain")

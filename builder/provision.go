@@ -81,6 +81,9 @@ func (r *run) fire(ctx context.Context, name string, comm packersdk.Communicator
 		if err != nil && ctx.Err() != nil {
 			return stopped(ctx)
 		}
+		if c, ok := comm.(*communicator); ok && err == nil {
+			err = c.doomedBy()
+		}
 		return err
 	case <-ctx.Done():
 	}
