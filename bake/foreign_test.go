@@ -241,7 +241,7 @@ func TestWrongJournals(t *testing.T) {
 		name := names[chance.IntN(len(names))]
 		d := deaths[name][chance.IntN(len(deaths[name]))]
 		ok := t.Run(fmt.Sprintf("%d %s %v", n, name, d), func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(_ *testing.T, w *world) {
 				dir := w.orphanedAmong(name, d)
 				if dir == "" {
 					return

@@ -226,7 +226,7 @@ func (m *Mounted) pathInside(path string) string {
 func (m *Mounted) unregisterFormats() error {
 	files, err := binfmtMisc()
 	if err != nil {
-		return nil //nolint:nilerr // without binfmt_misc there are no entries
+		return nil // without binfmt_misc there are no entries
 	}
 	defer files.close()
 	for _, f := range files.formats() {
@@ -292,7 +292,7 @@ func (m *Mounted) removeProbes(free func() bool) error {
 	}
 	files, err := tracing()
 	if err != nil {
-		return nil //nolint:nilerr // without tracefs there are no probes
+		return nil // without tracefs there are no probes
 	}
 	defer files.close()
 	for _, p := range files.probes() {

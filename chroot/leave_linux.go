@@ -94,7 +94,7 @@ func (m *Mounted) unfreeze() {
 		return
 	}
 	for _, mount := range mounts {
-		if mount.Mountpoint != m.real && !(hasDisk(mount) && mount.Root == "/") {
+		if mount.Mountpoint != m.real && (!hasDisk(mount) || mount.Root != "/") {
 			continue
 		}
 		fd, err := unix.Open(mount.Mountpoint, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)

@@ -68,7 +68,7 @@ func TestLabels(t *testing.T) {
 // TestLabelsOfOldFiles: what a source image has without a label is its own affair.
 func TestLabelsOfOldFiles(t *testing.T) {
 	k, device, path := start(t, nil), loop(t, disk(t, 64, "mkfs.ext4", "-q")), filepath.Join(stage(t), "root")
-	m := mount(t, k, chroot.MountSpec{Device: device, Path: path})
+	mount(t, k, chroot.MountSpec{Device: device, Path: path})
 	furnish(t, path)
 	write(t, path+"/etc/selinux/config", "SELINUX=enforcing\n", 0o644)
 	label(t, path)
@@ -77,7 +77,7 @@ func TestLabelsOfOldFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(1100 * time.Millisecond) // older than what counts as new
-	m = mount(t, k, chroot.MountSpec{Device: device, Path: path})
+	m := mount(t, k, chroot.MountSpec{Device: device, Path: path})
 	for _, step := range []struct{ line, want string }{{"true", ""}, {"echo x > /etc/old", "/etc/old"}} {
 		sh(t, m, step.line)
 		if strings.Contains(read(t, "/proc/filesystems"), "\tselinuxfs\n") {

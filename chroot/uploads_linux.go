@@ -147,12 +147,12 @@ func (in *inside) isOutsideTemporary(dir *os.File) (bool, error) {
 		if err != nil {
 			continue
 		}
-		real, err := os.Readlink(procPath(top))
+		dir, err := os.Readlink(procPath(top))
 		top.Close()
 		if err != nil {
 			return false, err
 		}
-		if at == real || strings.HasPrefix(at, real+"/") {
+		if at == dir || strings.HasPrefix(at, dir+"/") {
 			return false, nil
 		}
 	}

@@ -122,7 +122,7 @@ func TestPublicKeys(t *testing.T) {
 func TestFurtherMetadata(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Hosts: 2})
 	for host, want := range map[string]int{"127.0.0.1:4601": http.StatusOK, "page.example:4601": http.StatusForbidden} {
-		r := httptest.NewRequest("GET", "/latest/meta-data/instance-id", http.NoBody)
+		r := httptest.NewRequest(http.MethodGet, "/latest/meta-data/instance-id", http.NoBody)
 		r.Host = host
 		w := httptest.NewRecorder()
 		s.Metadata(1).ServeHTTP(w, r)
@@ -136,7 +136,7 @@ func TestControlWantsTheToken(t *testing.T) {
 	s := newServer(t, loopcloud.Options{})
 	token, _ := s.Token()
 	for given, want := range map[string]int{
-		"": http.StatusUnauthorized, "Bearer": http.StatusUnauthorized, "Bearer ": http.StatusUnauthorized, token: http.StatusUnauthorized,
+		"": http.StatusUnauthorized, "Bearer": http.StatusUnauthorized, token: http.StatusUnauthorized,
 		"Basic " + token: http.StatusUnauthorized, "Bearer " + token[:63]: http.StatusUnauthorized,
 		"Bearer " + token + "0": http.StatusUnauthorized, "Bearer " + strings.Repeat("0", 64): http.StatusUnauthorized,
 		"Bearer " + token: http.StatusOK, "bearer " + token: http.StatusOK,
