@@ -25,6 +25,8 @@ type part struct {
 	// root says that it holds the root file system, at the path below.
 	root      bool
 	subvolume string
+	// further are other subvolumes, beside one for /boot.
+	further []string
 	// files are written into it; %UUID of the part that is named so is put in.
 	files map[string]string
 }
@@ -193,7 +195,7 @@ func or(s, other string) string {
 	return s
 }
 
-// TestMountBootTurnedOff leaves /boot of the image's fstab alone.
+// TestMountBootTurnedOff leaves the image's fstab alone, by both names of the option.
 func TestMountBootTurnedOff(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
@@ -201,7 +203,7 @@ func TestMountBootTurnedOff(t *testing.T) {
 			if l.mark != "/boot/mark" || l.parts[0].mkfs[0] != "mkfs.vfat" {
 				continue
 			}
-			b.build(b.template(f.basic(map[string]any{"source_PREFIX": b.source(l), "mount_boot": false}), shell("mkdir -p /boot", "echo built > /boot/mark")))
+			b.build(b.template(f.basic(map[string]any{"source_PREFIX": b.source(l), "mount_boot": false, "mount_fstab": false}), shell("mkdir -p /boot", "echo built > /boot/mark")))
 			raw, root := b.disk(b.latest().ID), l.parts[len(l.parts)-1]
 			if got := b.inPart(raw, root, "boot/mark"); got != "built\n" {
 				t.Errorf("%s: the root's own /boot holds %q", l.name, got)
@@ -249,7 +251,9 @@ func (b *box) partition(i int, p part) string {
 	}
 	b.mounted(file, 0, func(dir string) {
 		if p.subvolume != "" {
-			b.onHost("cd %s && btrfs -q subvolume create %s && btrfs -q subvolume create boot", dir, p.subvolume)
+			for _, name := range append([]string{p.subvolume, "boot"}, p.further...) {
+				b.onHost("cd %s && btrfs -q subvolume create %s", dir, name)
+			}
 		}
 		top := filepath.Join(dir, p.subvolume)
 		if p.root {

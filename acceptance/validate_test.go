@@ -182,7 +182,7 @@ func rightTemplates() []template {
 		{name: "root_volume_size", options: o{"root_volume_size": 20}},
 		{name: "root_volume_type", options: o{"root_volume_type": "gp3"}},
 		{name: "root_volume_type io1", options: o{"root_volume_type": "io1"}},
-		{name: "housekeeping", newer: true, options: o{"block_services": true, "clean_uploads": true, "mount_boot": false, "grow_root_filesystem": true, "pre_unmount_commands": []string{"fstrim {{.MountPath}}"}}},
+		{name: "housekeeping", newer: true, options: o{"block_services": true, "clean_uploads": true, "mount_boot": false, "mount_fstab": false, "grow_root_filesystem": true, "pre_unmount_commands": []string{"fstrim {{.MountPath}}"}}},
 		{name: "root performance", newer: true, options: o{"root_volume_type": "gp3", "root_volume_iops": 4000, "root_volume_throughput": 500}},
 
 		{name: "scratch", options: scratch(nil)},

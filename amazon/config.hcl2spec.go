@@ -38,6 +38,7 @@ type FlatConfig struct {
 	MountPath                   *string                 `mapstructure:"mount_path" cty:"mount_path" hcl:"mount_path"`
 	MountPartition              *string                 `mapstructure:"mount_partition" cty:"mount_partition" hcl:"mount_partition"`
 	GrowRootFilesystem          *bool                   `mapstructure:"grow_root_filesystem" cty:"grow_root_filesystem" hcl:"grow_root_filesystem"`
+	MountFstab                  *bool                   `mapstructure:"mount_fstab" cty:"mount_fstab" hcl:"mount_fstab"`
 	MountBoot                   *bool                   `mapstructure:"mount_boot" cty:"mount_boot" hcl:"mount_boot"`
 	MountOptions                []string                `mapstructure:"mount_options" cty:"mount_options" hcl:"mount_options"`
 	NVMEDevicePath              *string                 `mapstructure:"nvme_device_path" cty:"nvme_device_path" hcl:"nvme_device_path"`
@@ -141,6 +142,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"mount_path":                     &hcldec.AttrSpec{Name: "mount_path", Type: cty.String, Required: false},
 		"mount_partition":                &hcldec.AttrSpec{Name: "mount_partition", Type: cty.String, Required: false},
 		"grow_root_filesystem":           &hcldec.AttrSpec{Name: "grow_root_filesystem", Type: cty.Bool, Required: false},
+		"mount_fstab":                    &hcldec.AttrSpec{Name: "mount_fstab", Type: cty.Bool, Required: false},
 		"mount_boot":                     &hcldec.AttrSpec{Name: "mount_boot", Type: cty.Bool, Required: false},
 		"mount_options":                  &hcldec.AttrSpec{Name: "mount_options", Type: cty.List(cty.String), Required: false},
 		"nvme_device_path":               &hcldec.AttrSpec{Name: "nvme_device_path", Type: cty.String, Required: false},

@@ -202,15 +202,15 @@ func (l local) GrowFileSystem(root chroot.MountSpec) error {
 	return err
 }
 
-// bootQuery asks for what an fstab wants mounted of a disk.
-type bootQuery struct{ Disk, Fstab string }
+// fstabQuery asks for what an fstab mounts of a disk.
+type fstabQuery struct{ Disk, Fstab string }
 
-var findBoot = chroot.NewOperation("boot", func(_ context.Context, q bootQuery) ([]disk.BootMount, error) {
-	return disk.Boot(q.Disk, q.Fstab)
+var findMounts = chroot.NewOperation("fstab mounts", func(_ context.Context, q fstabQuery) ([]disk.FstabMount, error) {
+	return disk.FstabMounts(q.Disk, q.Fstab)
 })
 
-func (l local) Boot(device DevicePath, fstab string) ([]disk.BootMount, error) {
-	return findBoot.Call(context.Background(), l.keeper, bootQuery{string(device), fstab})
+func (l local) FstabMounts(device DevicePath, fstab string) ([]disk.FstabMount, error) {
+	return findMounts.Call(context.Background(), l.keeper, fstabQuery{string(device), fstab})
 }
 
 func (l local) Shell(ctx context.Context, command string, out func(string)) error {

@@ -67,9 +67,9 @@ type Machine interface {
 	// GrowFileSystem makes the mounted root's file system fill its partition, if it
 	// does not yet.
 	GrowFileSystem(root chroot.MountSpec) error
-	// Boot answers what the image's fstab wants at /boot and /boot/efi, as disk.Boot
-	// does.
-	Boot(device DevicePath, fstab string) ([]disk.BootMount, error)
+	// FstabMounts returns what the image's fstab mounts below the root, as
+	// disk.FstabMounts does.
+	FstabMounts(device DevicePath, fstab string) ([]disk.FstabMount, error)
 	// Shell has the host's shell run a user's command, and calls out with every
 	// line that it prints. A status other than 0 is an error.
 	Shell(ctx context.Context, command string, out func(line string)) error
@@ -100,6 +100,8 @@ type Mounted interface {
 	// Labels returns what the build means for the image's SELinux labels; if search is
 	// true, with a file that was created without one.
 	Labels(ctx context.Context, search bool) (chroot.Labels, error)
+	// IsMounted reports whether something is mounted at a path inside.
+	IsMounted(ctx context.Context, path string) (bool, error)
 	// CopyIn copies a file of the host to the same path inside.
 	CopyIn(ctx context.Context, path string) error
 	// BlockServices keeps what runs inside from starting services.

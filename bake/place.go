@@ -146,8 +146,8 @@ func (b *build) furnish(ctx context.Context, root place) error {
 			return err
 		}
 	}
-	if b.plan.MountBoot {
-		if err := b.mountBoot(ctx, root); err != nil {
+	if b.plan.MountFstab {
+		if err := b.mountFstab(ctx, root); err != nil {
 			return err
 		}
 	}

@@ -60,8 +60,8 @@ type Plan struct {
 	// GrowRoot makes the root's partition and file system as large as the disk
 	// allows.
 	GrowRoot bool
-	// MountBoot mounts /boot and /boot/efi of the image's fstab below the root.
-	MountBoot bool
+	// MountFstab mounts below the root what the image's fstab has on the same disk.
+	MountFstab bool
 	// Mounts are made below the root, in order.
 	Mounts []chroot.ExtraMount
 	// PassEnvironment names environment variables that commands in the root get besides

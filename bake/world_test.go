@@ -117,9 +117,11 @@ type world struct {
 	choice    disk.Choice
 	// doubt is what is said against the root.
 	doubt string
-	// fstab is the image's, and boot what the disk has of it.
-	fstab string
-	boot  []disk.BootMount
+	// fstab is the image's, mounts what the disk has of it, and mountedBelow where
+	// something is mounted already.
+	fstab        string
+	mounts       []disk.FstabMount
+	mountedBelow []string
 	// lies are ids that creating calls answer with in place of the right ones.
 	lies map[string]string
 	// tagged are the resources that were given tags after their creation.
@@ -546,8 +548,8 @@ func (m machine) GrowFileSystem(root chroot.MountSpec) error {
 	return m.act(context.Background(), "grow file system", func() error { m.happened("grow %s", root.Path); return nil })
 }
 
-func (m machine) Boot(_ bake.DevicePath, fstab string) ([]disk.BootMount, error) {
-	return m.boot, m.act(context.Background(), "boot", func() error { m.happened("fstab %q", fstab); return nil })
+func (m machine) FstabMounts(_ bake.DevicePath, fstab string) ([]disk.FstabMount, error) {
+	return m.mounts, m.act(context.Background(), "fstab mounts", func() error { m.happened("fstab %q", fstab); return nil })
 }
 
 func (m machine) Shell(ctx context.Context, command string, out func(string)) error {
@@ -607,6 +609,9 @@ func (r *worldRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) err
 		if mount.Type == "unknown" {
 			return fmt.Errorf("%s: %w", mount.Type, chroot.ErrNoFileSystem)
 		}
+		if mount.Type == "torn" {
+			return errors.New("structure needs cleaning")
+		}
 		r.happened("mount %s", mount.Target)
 		return nil
 	})
@@ -614,6 +619,10 @@ func (r *worldRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) err
 
 func (r *worldRoot) Labels(context.Context, bool) (chroot.Labels, error) {
 	return chroot.Labels{}, nil
+}
+
+func (r *worldRoot) IsMounted(ctx context.Context, path string) (bool, error) {
+	return slices.Contains(r.mountedBelow, path), r.act(ctx, "is mounted", func() error { return nil })
 }
 
 func (r *worldRoot) CopyIn(ctx context.Context, path string) error {

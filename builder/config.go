@@ -82,11 +82,20 @@ type Config struct {
 	// and the file system ext4, xfs or btrfs. ext4 takes `e2fsck` and `resize2fs`
 	// on the host. Defaults to `false`.
 	GrowRootFilesystem bool `mapstructure:"grow_root_filesystem"`
-	// Mount `/boot` and `/boot/efi` below the root, as `/etc/fstab` of the image
-	// has them, if they are partitions of the same device. They are mounted after
-	// `post_mount_commands`, unless those, or `chroot_mounts`, do it. A `/boot/efi`
-	// whose file system the kernel does not have is done without, with a warning.
-	// Defaults to `true`.
+	// Mount below the root what `/etc/fstab` of the image mounts from the same device:
+	// partitions, by label, UUID or path, and btrfs subvolumes. They are mounted after
+	// `post_mount_commands`, unless those or `chroot_mounts` mount there, and with
+	// those options of the fstab that are safe for the host, but without `noexec`.
+	// What is on another device, in LVM or LUKS, on the network, a bind mount, or
+	// cannot be mounted for any other reason, is left out with a warning: files written
+	// there are hidden once the image has booted. Without its `/usr`, or a `/boot` of
+	// the device that the kernel cannot mount, the build fails; an entry with `nofail`
+	// and `/boot/efi` may be of a type that the kernel does not have. `noauto`, swap,
+	// and file systems of no device are ignored. Defaults to `true`.
+	MountFstab config.Trilean `mapstructure:"mount_fstab"`
+	// The old name of `mount_fstab`, from when only `/boot` and `/boot/efi` were
+	// mounted: `false` mounts nothing of the fstab. It is an error if both are given
+	// and differ.
 	MountBoot config.Trilean `mapstructure:"mount_boot"`
 	// Options for mounting the root, each as `mount -o` takes it, such as
 	// `nouuid` or `subvol=root`. By default there are none.
@@ -169,6 +178,7 @@ func (c *Config) Prepare(kind Kind) []error {
 	errs = append(errs, c.checkTemplates()...)
 	errs = append(errs, c.checkMounts()...)
 	errs = append(errs, c.checkFiles()...)
+	errs = append(errs, c.checkFstab()...)
 	errs = append(errs, c.checkEnvironment()...)
 	errs = append(errs, c.checkVolume(kind)...)
 	errs = append(errs, c.checkSharing()...)
@@ -297,6 +307,15 @@ func (c *Config) checkFiles() []error {
 		errs = append(errs, fmt.Errorf("mount_path is %q, but must be an absolute path", c.MountPath))
 	}
 	return errs
+}
+
+// checkFstab has both names of the one option say the same.
+func (c *Config) checkFstab() []error {
+	fstab, boot := c.MountFstab.ToBoolPointer(), c.MountBoot.ToBoolPointer()
+	if fstab == nil || boot == nil || *fstab == *boot {
+		return nil
+	}
+	return []error{fmt.Errorf("mount_fstab is %v and mount_boot is %v, but mount_boot is the old name of mount_fstab: give only mount_fstab", *fstab, *boot)}
 }
 
 func (c *Config) checkVolume(kind Kind) []error {

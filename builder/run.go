@@ -152,7 +152,7 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		NVMePath:     c.NVMEDevicePath,
 		MountOptions: c.MountOptions,
 		GrowRoot:     c.GrowRootFilesystem,
-		MountBoot:    !c.MountBoot.False(),
+		MountFstab:   !c.MountFstab.False() && !c.MountBoot.False(),
 		Mounts:       c.mounts(),
 		CopyFiles:    c.CopyFiles,
 

@@ -53,8 +53,13 @@ func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
 		{Type: "bind", Source: here + "/provisioning", Target: "/provisioning", Temporary: true},
 		{Type: "proc", Source: "proc", Target: "/proc", Temporary: true},
 	})
-	if !plan.MountBoot || planOf(t, job(t, map[string]any{"mount_boot": false})).MountBoot {
-		t.Error("/boot is to be mounted unless mount_boot is false")
+	for _, off := range []map[string]any{{"mount_fstab": false}, {"mount_boot": false}, {"mount_boot": false, "mount_fstab": false}} {
+		if !plan.MountFstab || planOf(t, job(t, off)).MountFstab {
+			t.Errorf("the fstab is to be mounted unless %v", off)
+		}
+	}
+	if !planOf(t, job(t, map[string]any{"mount_boot": true})).MountFstab {
+		t.Error("the fstab is not mounted with mount_boot")
 	}
 	if plan.GrowRoot || !planOf(t, job(t, map[string]any{"grow_root_filesystem": true})).GrowRoot {
 		t.Error("the root grows when grow_root_filesystem is true, and else not")

@@ -1,9 +1,12 @@
 package chroot
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,12 +49,49 @@ func (d blockDevice) is(other blockDevice) bool {
 	return d.Number == other.Number && (d.Count == other.Count || d.Count == "" || other.Count == "")
 }
 
-// present answers the number of the root's block device, and 0 when its node is gone or
-// is another one's by now.
-func (m *Mounted) present() (uint64, error) {
-	now, err := deviceAt(m.device)
-	if err != nil || m.block.Number != 0 && !m.block.is(now) {
+// present returns the number of the block device that was seen at a path, and 0 if the
+// node is gone or is another one's by now.
+func (d blockDevice) present(path string) (uint64, error) {
+	now, err := deviceAt(path)
+	if err != nil || d.Number != 0 && !d.is(now) {
 		return 0, ignoreGone(err)
 	}
 	return now.Number, nil
+}
+
+// further are block devices whose file systems were mounted below a root, by path.
+type further struct {
+	mu      sync.Mutex
+	devices map[string]blockDevice
+}
+
+func (f *further) add(path string) {
+	block, err := deviceAt(path)
+	if err != nil || block.Number == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.devices == nil {
+		f.devices = map[string]blockDevice{}
+	}
+	f.devices[path] = block
+}
+
+// present returns the numbers of the root's block devices that are still there, by
+// path.
+func (m *Mounted) present() (map[string]uint64, error) {
+	m.further.mu.Lock()
+	defer m.further.mu.Unlock()
+	all := map[string]blockDevice{m.device: m.block}
+	maps.Copy(all, m.further.devices)
+	numbers := map[string]uint64{}
+	var errs []error
+	for path, block := range all {
+		number, err := block.present(path)
+		if errs = append(errs, err); number != 0 {
+			numbers[path] = number
+		}
+	}
+	return numbers, errors.Join(errs...)
 }

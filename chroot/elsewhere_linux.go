@@ -57,7 +57,7 @@ func (t task) mounts() []*mountinfo.Info {
 
 // copiesOf are the mounts of some file systems, and those below them.
 func copiesOf(mounts []*mountinfo.Info, devices map[uint64]bool) []*mountinfo.Info {
-	copies := slices.DeleteFunc(slices.Clone(mounts), func(m *mountinfo.Info) bool { return !devices[deviceOf(m)] })
+	copies := slices.DeleteFunc(slices.Clone(mounts), func(m *mountinfo.Info) bool { return !isOn(m, devices) })
 	return slices.DeleteFunc(slices.Clone(mounts), func(m *mountinfo.Info) bool {
 		return !slices.ContainsFunc(copies, func(c *mountinfo.Info) bool { return below(m.Mountpoint, c.Mountpoint) })
 	})
@@ -69,7 +69,7 @@ func mountsOf(device uint64) []string {
 	var found []string
 	add := func(mounts []*mountinfo.Info, whose string) {
 		for _, m := range mounts {
-			if deviceOf(m) == device {
+			if isOn(m, map[uint64]bool{device: true}) {
 				found = append(found, "a mount on "+m.Mountpoint+whose)
 			}
 		}
@@ -101,14 +101,14 @@ func overlaysOver(root string) []string {
 // service of the host that starts during a build, and every command that makes a
 // namespace, gets a copy of all mounts, and the disk stays in use for as long as
 // the copy is there. Whoever uses nothing of it need not be ended for that.
-func (m *Mounted) unmountElsewhere(device uint64) error {
-	devices := map[uint64]bool{device: true}
+func (m *Mounted) unmountElsewhere(device string, number uint64) error {
+	devices := map[uint64]bool{number: true}
 	var stuck []error
 	for _, t := range otherNamespaces() {
 		if len(copiesOf(t.mounts(), devices)) == 0 {
 			continue
 		}
-		m.keeper.log("unmounting %s in the mount namespace of %s", m.device, processName(t.pid))
+		m.keeper.log("unmounting %s in the mount namespace of %s", device, processName(t.pid))
 		if err := t.inNamespace(func(own *os.File) error { return unmountCopies(own, devices) }); err != nil {
 			stuck = append(stuck, fmt.Errorf("in the mount namespace of %s: %w", processName(t.pid), err))
 		}

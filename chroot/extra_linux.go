@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,8 +42,15 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 		return err
 	}
 	defer target.Close()
-	if extra.Unless && isMountPoint(target) {
-		return nil
+	if extra.OfDisk {
+		if isMountPoint(target) {
+			return nil
+		}
+		// What the user has mounted may be shared with the host: mounting below it
+		// must not mount there too.
+		if err := unix.Mount("", m.real, "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+			return err
+		}
 	}
 	flags, data, err := parseOptions(extra.Options)
 	if err != nil {
@@ -70,6 +78,9 @@ func (m *Mounted) settle(in *inside, extra ExtraMount, flags uintptr) error {
 	if err := unix.Mount("", procPath(top), "", unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
+	if extra.OfDisk {
+		m.further.add(extra.Source)
+	}
 	if extra.Type == bind {
 		return restrict(top, flags)
 	}
@@ -90,6 +101,25 @@ func restrict(mount *os.File, flags uintptr) error {
 	// statfs(2) and mount(2) have the same numbers for these.
 	const kept = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	return unix.Mount("", procPath(mount), "", unix.MS_REMOUNT|unix.MS_BIND|flags|uintptr(st.Flags)&kept, "")
+}
+
+// IsMounted reports whether something is mounted at a path inside. Nothing is mounted
+// at a path that leads nowhere.
+func (m *Mounted) IsMounted(_ context.Context, path string) (bool, error) {
+	in, err := m.open()
+	if err != nil {
+		return false, err
+	}
+	defer in.close()
+	if target, err := in.open(path, unix.O_PATH, 0); err == nil {
+		defer target.Close()
+		at, err := os.Readlink(procPath(target))
+		if err != nil {
+			return false, err
+		}
+		return mountinfo.Mounted(at)
+	}
+	return false, nil
 }
 
 // isMountPoint tells whether something is mounted there. Kernels before 5.8 do not

@@ -274,17 +274,21 @@ func isGone(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)
 }
 
-// released makes sure that the kernel itself has let go of a block device. It may
+// released makes sure that the kernel itself has let go of the block devices. They may
 // still be mounted elsewhere, even in a namespace that this process cannot see.
 func (m *Mounted) released() error {
-	number, err := m.present()
-	if err != nil || number == 0 {
+	numbers, err := m.present()
+	for device, number := range numbers {
+		err = cmp.Or(m.releasedBy(device, number), err)
+	}
+	return err
+}
+
+func (m *Mounted) releasedBy(device string, number uint64) error {
+	if err := tryAlone(device); !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	if err := tryAlone(m.device); !errors.Is(err, unix.EBUSY) {
-		return err
-	}
-	return cmp.Or(m.unmountElsewhere(number), error(&busyError{m.device, func() []string { return append(mountsOf(number), overlaysOver(m.real)...) }}))
+	return cmp.Or(m.unmountElsewhere(device, number), error(&busyError{device, func() []string { return append(mountsOf(number), overlaysOver(m.real)...) }}))
 }
 
 // tryAlone opens a device as its only user; the error is EBUSY if it is not.

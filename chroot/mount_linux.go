@@ -26,6 +26,8 @@ type Mounted struct {
 	// device is the node of block, or what else was mounted.
 	device string
 	block  blockDevice
+	// further are other block devices of the root's disk.
+	further further
 	// made are the directories that were made to mount on, outermost first.
 	made []string
 	// copying guards copies.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -38,10 +39,8 @@ type reach struct {
 // reach looks at what is mounted now. Who has detached the mount meanwhile may still
 // use its file system.
 func (m *Mounted) reach() (reach, error) {
-	if number, err := m.present(); err == nil && number != 0 {
-		return reachOf(m.real, number)
-	}
-	return reachOf(m.real)
+	numbers, _ := m.present() // without those that cannot be asked for
+	return reachOf(m.real, slices.Collect(maps.Values(numbers))...)
 }
 
 // reachOf looks at what is mounted at a path now, and at further devices.
@@ -91,6 +90,24 @@ func (r reach) addCopies() {
 
 // deviceOf is the number of a mount's file system.
 func deviceOf(m *mountinfo.Info) uint64 { return unix.Mkdev(uint32(m.Major), uint32(m.Minor)) }
+
+// isOn reports whether a mount is of one of some file systems or block devices. A btrfs
+// has a number of its own, and its mounts name one of its devices.
+func isOn(m *mountinfo.Info, devices map[uint64]bool) bool {
+	if devices[deviceOf(m)] || m.FSType != "btrfs" {
+		return devices[deviceOf(m)]
+	}
+	source, err := deviceAt(m.Source)
+	if err != nil || source.Number == 0 {
+		return false
+	}
+	for device := range devices {
+		if device == source.Number || sharesBtrfs(device, source.Number) {
+			return true
+		}
+	}
+	return false
+}
 
 // processes are those that hold something, and how.
 func (r reach) processes() []holder {

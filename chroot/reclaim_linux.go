@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -172,7 +173,23 @@ func (r RootRecord) isOf(m *mountinfo.Info) bool {
 		return r.block().is(blockDeviceOf(number))
 	}
 	source, err := deviceAt(m.Source)
-	return err == nil && r.block().is(source)
+	return err == nil && (r.block().is(source) || m.FSType == "btrfs" && sharesBtrfs(r.Number, source.Number) && r.block().is(blockDeviceOf(r.Number)))
+}
+
+// sharesBtrfs reports whether two block devices are of one mounted btrfs, whose mounts
+// name either.
+func sharesBtrfs(one, other uint64) bool {
+	all, _ := filepath.Glob("/sys/fs/btrfs/*/devices")
+	return slices.ContainsFunc(all, func(devices string) bool { return isAmong(devices, one) && isAmong(devices, other) })
+}
+
+// isAmong reports whether sysfs lists a block device in a directory.
+func isAmong(dir string, number uint64) bool {
+	want := fmt.Sprintf("%d:%d", unix.Major(number), unix.Minor(number))
+	return slices.ContainsFunc(namesIn(dir), func(name string) bool {
+		dev, err := os.ReadFile(filepath.Join(dir, name, "dev"))
+		return err == nil && strings.TrimSpace(string(dev)) == want
+	})
 }
 
 func (r RootRecord) block() blockDevice { return blockDevice{r.Number, r.Count} }

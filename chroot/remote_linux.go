@@ -226,6 +226,15 @@ var callDownloadDir = inRoot("download directory", func(ctx context.Context, s s
 	return none{}, m.downloadDirFor(ctx, a.Src, a.Dst, a.Exclude, s.owner)
 })
 
+// IsMounted reports whether something is mounted at a path inside.
+func (r *Remote) IsMounted(ctx context.Context, path string) (bool, error) {
+	return callIsMounted.on(ctx, r.session, at[string]{r.path, path})
+}
+
+var callIsMounted = inRoot("is mounted", func(ctx context.Context, _ served, m *Mounted, path string) (bool, error) {
+	return m.IsMounted(ctx, path)
+})
+
 // MountBelow mounts a further file system inside, as Mounted.MountBelow does.
 func (r *Remote) MountBelow(ctx context.Context, extra ExtraMount) error {
 	_, err := callMountBelow.on(ctx, r.session, at[ExtraMount]{r.path, extra})

@@ -63,8 +63,11 @@ type ExtraMount struct {
 	Target string
 	// Options are as in mount -o, several in one string allowed.
 	Options []string
-	// Unless says to do nothing when something is mounted at the target already.
-	Unless bool
+	// OfDisk says that the source is a partition of the root's own disk: leaving the
+	// root waits until the kernel has let go of it, too. Nothing is done if something is
+	// mounted at the target already, and nothing is mounted on the host if the user has
+	// bound a shared tree of it there.
+	OfDisk bool
 	// Temporary says that a mount point that has to be created is only for the build:
 	// Leave removes it if it is empty, unless it is one of the standard top-level
 	// directories, such as /proc, which an image needs in order to boot.

@@ -50,8 +50,8 @@ func Root(_ context.Context, device string, _ Choice) (RootFS, error) {
 	return RootFS{}, unsupported("find the root partition of " + device)
 }
 
-// Boot finds what an image's fstab wants at /boot and /boot/efi; Linux only.
-func Boot(device, _ string) ([]BootMount, error) {
+// FstabMounts finds what an image's fstab wants at /boot and /boot/efi; Linux only.
+func FstabMounts(device, _ string) ([]FstabMount, error) {
 	return nil, unsupported("find /boot on " + device)
 }
 

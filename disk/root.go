@@ -66,6 +66,11 @@ type candidate struct {
 	warning string
 }
 
+// sameBtrfs reports whether two partitions are parts of one btrfs.
+func (c candidate) sameBtrfs(other candidate) bool {
+	return c.content.Devices > 1 && other.content.Devices > 1 && c.content.UUID == other.content.UUID
+}
+
 // noRoot says why a partition is plainly no root; it is empty if it may be one.
 func (c candidate) noRoot() string {
 	switch what, ok := notRoots[c.Type]; {

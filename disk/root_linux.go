@@ -271,11 +271,6 @@ func (c *candidate) examine(ctx context.Context, options []string) (err error) {
 	return err
 }
 
-// sameBtrfs reports whether two partitions are parts of one btrfs.
-func (c candidate) sameBtrfs(other candidate) bool {
-	return c.content.Devices > 1 && other.content.Devices > 1 && c.content.UUID == other.content.UUID
-}
-
 // fileSystem is the type to mount it by; what is none, a mount tells best.
 func (c candidate) fileSystem() string {
 	if c.content.FileSystem {

@@ -45,7 +45,7 @@ func (idle) GrowPartition(context.Context, bake.DevicePath, chroot.MountSpec) (b
 	return false, nil
 }
 func (idle) GrowFileSystem(chroot.MountSpec) error { return nil }
-func (idle) Boot(bake.DevicePath, string) ([]disk.BootMount, error) {
+func (idle) FstabMounts(bake.DevicePath, string) ([]disk.FstabMount, error) {
 	return nil, nil
 }
 func (idle) Shell(context.Context, string, func(string)) error { return nil }
@@ -67,6 +67,7 @@ type root string
 func (r root) Path() string                                                  { return string(r) }
 func (root) MountBelow(context.Context, chroot.ExtraMount) error             { return nil }
 func (root) Labels(context.Context, bool) (chroot.Labels, error)             { return chroot.Labels{}, nil }
+func (root) IsMounted(context.Context, string) (bool, error)                 { return false, nil }
 func (root) CopyIn(context.Context, string) error                            { return nil }
 func (root) BlockServices(context.Context) error                             { return nil }
 func (root) PutBack(context.Context) error                                   { return nil }
