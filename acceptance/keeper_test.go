@@ -238,6 +238,24 @@ func TestSudo(t *testing.T) {
 	})
 }
 
+// TestWrapperThatPrintsSecrets: the wrapper runs before the build reads its keys, and the
+// error that repeats its output has none of them.
+func TestWrapperThatPrintsSecrets(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		out := b.fails(b.template(f.basic(o{"command_wrapper": "env; exit 3; {{.Command}}"})), "exit status 3")
+		if !strings.Contains(out, "SECRET_ACCESS_KEY=<sensitive>") && !strings.Contains(out, "OSC_SECRET_KEY=<sensitive>") {
+			t.Errorf("no secret was printed and hidden:\n%s", out)
+		}
+		for _, line := range strings.Split(out, "\n") {
+			if name, value, ok := strings.Cut(line, "="); ok && strings.Contains(name, "SECRET") && value != "<sensitive>" {
+				t.Errorf("the output has the secret %s", name)
+			}
+		}
+		b.clean()
+	})
+}
+
 // TestWrapperWithoutRoot: nothing is asked of the cloud.
 func TestWrapperWithoutRoot(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {

@@ -281,6 +281,7 @@ func refusedTemplates() []template {
 		{name: "a root of st1", refused: "root_volume_type", options: o{"root_volume_type": "st1"}},
 		{name: "a root of io1 from scratch", refused: "root_volume_type", options: scratch(o{"root_volume_type": "io1"})},
 		{name: "a root of less than nothing", refused: "root_volume_size", options: o{"root_volume_size": -1}},
+		{name: "a root of a fraction", refused: "root_volume_size", options: o{"root_volume_size": 10.5}},
 		{name: "a mapping without a size", refused: "ami_block_device_mappings", options: mapped(o{"device_name": "/dev/sdh"})},
 		{name: "a mapping of an unknown type", refused: "ami_block_device_mappings", options: mapped(sdh(o{"volume_type": "ssd"}))},
 		{name: "a mapping of io1 without iops", refused: "ami_block_device_mappings", options: mapped(sdh(o{"volume_type": "io1"}))},

@@ -102,7 +102,7 @@ func (c *Client) adviceOnKeys() string {
 	}
 	advice := fmt.Sprintf("AWS refused access key %s: check %s", c.keyID(), c.keyOrigin())
 	if !slices.Contains(enabledRegions, c.Region()) {
-		advice += fmt.Sprintf("; %s: AWS refuses all keys of an account that has not enabled it", c.regionOrigin())
+		advice += fmt.Sprintf("; %s: AWS refuses every key in a region that the account has not enabled, or that does not exist", c.regionOrigin())
 	}
 	return advice
 }

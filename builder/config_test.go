@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/common"
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
+	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
 // options are those of a cloud that is none.
@@ -36,7 +37,7 @@ var kind = builder.Kind{
 func decode(t *testing.T, raw map[string]any) (*options, []string) {
 	t.Helper()
 	var o options
-	usable, err := builder.Decode(&o, &o.Config, kind, []string{"description"}, raw)
+	usable, err := builder.Decode(&o, &o.Config, kind, []string{"description"}, buildertest.Wire(raw))
 	errs := []error{err}
 	if usable {
 		errs = append(errs, o.Prepare(kind)...)
@@ -180,6 +181,7 @@ func TestWrongOptions(t *testing.T) {
 		{"a tri-state that is none", map[string]any{"mount_boot": "maybe"}, []string{`mount_boot must be true or false, and is "maybe"`}},
 		{"a tri-state that is a list", map[string]any{"mount_boot": []any{"a"}}, []string{"mount_boot must be true or false, and is a list"}},
 		{"a string that is a map", map[string]any{"mount_path": map[string]any{"a": "secret"}}, []string{"mount_path must be a string, and is a map"}},
+		{"a tag that is a map", map[string]any{"tags": map[string]any{"a": map[string]any{"b": "c"}}}, []string{"tags[a] must be a string, and is a map"}},
 		{"a map that is a string", map[string]any{"tags": "x"}, []string{"tags must be a map, and is a string"}},
 		{"an entry that is a list", map[string]any{"copy_files": []any{[]any{"x"}}}, []string{"copy_files[0] must be a string, and is a list"}},
 		{"mount of two", map[string]any{"chroot_mounts": []any{[]any{"proc", "proc", "/proc"}, []any{"bind", "/dev"}}}, []string{"chroot_mounts[1]", "2 strings", "three", `["bind" "/dev"]`}},

@@ -20,6 +20,7 @@ import (
 // is true, and what else is wrong can be told in the same breath.
 func Decode(target any, common *Config, kind Kind, late []string, raws ...any) (usable bool, err error) {
 	ictx := interpolate.Context{Funcs: template.FuncMap{"clean_resource_name": kind.cleanName}}
+	raws, _ = named(raws).([]any)
 	later := slices.Concat(lateOptions, tagOptions, late)
 	if errs := append(checkEarly(raws, later, &ictx), checkWhole(raws, specOf(target))...); len(errs) > 0 {
 		return false, errors.Join(errs...)

@@ -31,6 +31,32 @@ func checkEarly(raws []any, later []string, ictx *interpolate.Context) []error {
 	return errs
 }
 
+// named returns a value with names as the keys of its maps. Packer's RPC delivers maps
+// with keys of type any, which the decoder accepts but cannot name in its errors.
+func named(value any) any {
+	switch value := value.(type) {
+	case map[any]any:
+		options := make(map[string]any, len(value))
+		for name, v := range value {
+			options[fmt.Sprint(name)] = named(v)
+		}
+		return options
+	case map[string]any:
+		options := make(map[string]any, len(value))
+		for name, v := range value {
+			options[name] = named(v)
+		}
+		return options
+	case []any:
+		list := make([]any, len(value))
+		for i, v := range value {
+			list[i] = named(v)
+		}
+		return list
+	}
+	return value
+}
+
 // checkWhole refuses fractions in a JSON template: no option takes one, and the decoder
 // would cut it off.
 func checkWhole(raws []any, known hcldec.ObjectSpec) []error {
@@ -74,10 +100,6 @@ func eachString(option string, value any, with func(option, text string)) {
 	case map[string]any:
 		for name, v := range value {
 			eachString(below(name), v, with)
-		}
-	case map[any]any:
-		for name, v := range value {
-			eachString(below(fmt.Sprint(name)), v, with)
 		}
 	case []any:
 		for i, v := range value {

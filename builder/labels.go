@@ -135,7 +135,7 @@ func (r *run) missingTags(facts bake.Facts) {
 			}
 		}
 	}
-	warn(strings.ToLower(r.Image)+"_description", r.Description)
+	warn(r.descriptionOption(), r.Description)
 	for _, set := range r.Config.sets() {
 		for _, key := range slices.Sorted(maps.Keys(set.tags)) {
 			warn(fmt.Sprintf("%s %q", set.option, key), key)
@@ -144,6 +144,9 @@ func (r *run) missingTags(facts bake.Facts) {
 	}
 }
 
+// descriptionOption returns the name of the option for the image's description.
+func (r *run) descriptionOption() string { return strings.ToLower(r.Image) + "_description" }
+
 // labels renders description and tags, and holds them against what the cloud
 // takes.
 func (r *run) labels(facts bake.Facts) (bake.Labels, error) {
@@ -151,10 +154,10 @@ func (r *run) labels(facts bake.Facts) (bake.Labels, error) {
 	r.missingTags(facts)
 	description, err := render(r.Description, r.Config.ictx, data)
 	if err != nil {
-		return bake.Labels{}, fmt.Errorf("cannot render the description: %w", err)
+		return bake.Labels{}, fmt.Errorf("cannot render %s: %w", r.descriptionOption(), err)
 	}
 	if err := r.Limits.checkDescription(description); err != nil {
-		return bake.Labels{}, err
+		return bake.Labels{}, fmt.Errorf("%s: %w", r.descriptionOption(), err)
 	}
 	var rendered [3]map[string]string
 	for i, set := range r.Config.sets() {

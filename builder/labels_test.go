@@ -97,6 +97,7 @@ func TestTagsThatTheCloudWouldRefuse(t *testing.T) {
 		"reserved of a volume":  {map[string]any{"root_volume_tags": map[string]any{"test:{{.SourceTMI}}": ""}}, []string{"test:ami-1"}},
 		"long of a snapshot":    {map[string]any{"snapshot_tags": map[string]any{"k": "{{.SourceTMIName}} {{.SourceTMIName}} {{.SourceTMIName}} {{.SourceTMIName}}"}}, []string{`"k"`, "20"}},
 		"one key for two":       {map[string]any{"tags": map[string]any{"{{.SourceTMI}}": "", "ami-1": ""}}, []string{"tags", `"ami-1"`}},
+		"a long description":    {map[string]any{"description": "{{.SourceTMI}}" + strings.Repeat("x", 40)}, []string{"tmi_description: the description has 45 characters, but may have 40"}},
 		"one key for two there": {map[string]any{"root_volume_tags": map[string]any{"{{.SourceTMI}}": "", "ami-1": ""}}, []string{"root_volume_tags", `"ami-1"`}},
 	} {
 		t.Run(name, func(t *testing.T) {

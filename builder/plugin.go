@@ -68,6 +68,7 @@ func (p Plugin) program() string { return "packer-plugin-" + p.Kind.Type }
 // Main is the whole of the plugin's program: what Packer starts, the keeper of a
 // build, or a command of a person. It returns only from the first.
 func (p Plugin) Main() {
+	hideEnvironment()
 	log.SetOutput(hidden.writer(os.Stderr))
 	chroot.MaybeKeep()
 	MaybeReap(Reaper{Program: p.program(), Kind: p.Kind, Connect: p.Reach})

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,27 @@ func Hide(these ...string) { hidden.add(these...) }
 
 // Redact strikes what Hide was told out of a text.
 func Redact(text string) string { return hidden.strike(text) }
+
+// secretVariables are the environment variables whose values are secrets.
+var secretVariables = []string{
+	"AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_SESSION_TOKEN",
+	"OSC_SECRET_KEY", "OUTSCALE_SECRETKEYID", "OSC_X509_CLIENT_KEY_B64",
+	"VAULT_TOKEN", "LOOPCLOUD_TOKEN",
+}
+
+// minSecret is the length in bytes from which the value of such a variable is hidden even
+// if the build does not use it. A shorter one may be an ordinary word.
+const minSecret = 16
+
+// hideEnvironment hides the secrets in the environment: a command_wrapper runs before the
+// build reads its keys, and an error repeats what the wrapper prints.
+func hideEnvironment() {
+	for _, name := range secretVariables {
+		if value := os.Getenv(name); len(value) >= minSecret {
+			Hide(value)
+		}
+	}
+}
 
 // redacted returns an error without secrets: what a wrapper or a command said may be
 // part of it.

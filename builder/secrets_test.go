@@ -3,6 +3,7 @@ package builder
 import (
 	"fmt"
 	"log"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -50,5 +51,28 @@ func TestSecretsThatComeWhileOthersLog(t *testing.T) {
 	all.Wait()
 	if got, want := to.text.String(), strings.Repeat("signed with <sensitive>\n", 8*200); got != want {
 		t.Errorf("%d bytes were logged, want %d", len(got), len(want))
+	}
+}
+
+// TestSecretsOfTheEnvironment: they are hidden before anything uses them, and short words
+// are not.
+func TestSecretsOfTheEnvironment(t *testing.T) {
+	before := hidden.known
+	t.Cleanup(func() { hidden.known = before })
+	for _, name := range secretVariables {
+		t.Setenv(name, "a secret of "+name)
+	}
+	t.Setenv("OSC_SECRET_KEY", "build")
+	hideEnvironment()
+	for _, name := range secretVariables {
+		if name == "OSC_SECRET_KEY" {
+			continue
+		}
+		if got := Redact("it is " + os.Getenv(name) + "."); got != "it is "+struckOut+"." {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if got := Redact("build"); got != "build" {
+		t.Errorf("a word is hidden: %q", got)
 	}
 }

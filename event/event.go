@@ -85,7 +85,7 @@ type Wait struct {
 func (w Wait) String() string {
 	text := fmt.Sprintf("wait for %s: %s", w.What, w.State)
 	if w.Percent > 0 {
-		text += fmt.Sprintf(" (%d%%)", w.Percent)
+		text += fmt.Sprintf(" (%d percent)", w.Percent) // Packer's log takes "%" for a verb
 	}
 	text += fmt.Sprintf(", look %d, %s", w.Looks, round(w.Took))
 	switch {

@@ -62,12 +62,31 @@ type Refusal = struct {
 	Want []string
 }
 
+// Wire returns a value with maps as Packer's RPC delivers them: with keys of type any.
+func Wire(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		options := make(map[any]any, len(value))
+		for name, v := range value {
+			options[name] = Wire(v)
+		}
+		return options
+	case []any:
+		list := make([]any, len(value))
+		for i, v := range value {
+			list[i] = Wire(v)
+		}
+		return list
+	}
+	return value
+}
+
 // Refuses fails the test unless each of the options is refused with one error.
 func Refuses(t *testing.T, plugin builder.Plugin, refusals []Refusal) {
 	t.Helper()
 	for _, r := range refusals {
 		t.Run(r.Name, func(t *testing.T) {
-			_, err := plugin.Options().Prepare(r.Give)
+			_, err := plugin.Options().Prepare(Wire(r.Give))
 			Says(t, err, append([]string{"1 error(s)"}, r.Want...)...)
 		})
 	}
