@@ -50,9 +50,9 @@ func Root(_ context.Context, device string, _ Choice) (RootFS, error) {
 	return RootFS{}, unsupported("find the root partition of " + device)
 }
 
-// FstabMounts finds what an image's fstab wants at /boot and /boot/efi; Linux only.
+// FstabMounts finds what an image's fstab mounts below the root; Linux only.
 func FstabMounts(device, _ string) ([]FstabMount, error) {
-	return nil, unsupported("find /boot on " + device)
+	return nil, unsupported("find what the fstab mounts on " + device)
 }
 
 // GrowPartition makes a partition reach to the end of its device; Linux only.
