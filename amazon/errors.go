@@ -102,7 +102,7 @@ func (c *Client) adviceOnKeys() string {
 	}
 	advice := fmt.Sprintf("AWS refused access key %s: check %s", c.keyID(), c.keyOrigin())
 	if !slices.Contains(enabledRegions, c.Region()) {
-		advice += fmt.Sprintf("; %s: AWS refuses every key in a region that the account has not enabled, or that does not exist", c.regionOrigin())
+		advice += fmt.Sprintf("; %s: AWS refuses every key if the region does not exist, or if the account has not enabled it", c.regionOrigin())
 	}
 	return advice
 }
