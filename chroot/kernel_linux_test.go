@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -229,7 +230,7 @@ func TestLeaveRemovesProbes(t *testing.T) {
 // TestLeaveNamesProbes: a uprobe that somebody uses cannot be removed.
 func TestLeaveNamesProbes(t *testing.T) {
 	u := tracing(t)
-	k, _, spec := cage(t)
+	k, _, spec := cageFor(t, 2*time.Second)
 	m := mount(t, k, spec)
 	u.registerInside(m, "used", "/bin/busybox")
 	id, err := strconv.ParseUint(strings.TrimSpace(read(t, u.dir+"/events/"+group()+"used/id")), 10, 64)
@@ -297,7 +298,7 @@ func TestLeaveEndsAccounting(t *testing.T) {
 
 // TestLeaveNamesOverlays: one of the host has a directory of the root as its layer.
 func TestLeaveNamesOverlays(t *testing.T) {
-	k, _, spec := cage(t)
+	k, _, spec := cageFor(t, 2*time.Second)
 	m := mount(t, k, spec)
 	over := stage(t)
 	if err := unix.Mount("overlay", over, "overlay", 0, "lowerdir="+m.Path()+"/bin:"+m.Path()+"/etc"); err != nil {

@@ -260,12 +260,19 @@ func (j *journal) String() string {
 	return strings.Join(j.lines, "\n")
 }
 
-// cage is a keeper that logs, and a root on a block device with busybox in it.
+// cage returns a keeper that logs, and a root on a block device with busybox in it. The
+// keeper has the patience that a busy machine may need.
 func cage(t *testing.T) (*chroot.Keeper, *journal, chroot.MountSpec) {
+	t.Helper()
+	return cageFor(t, 2*time.Minute)
+}
+
+// cageFor is cage with a keeper that gives up on what stays in use after a while.
+func cageFor(t *testing.T, busy time.Duration) (*chroot.Keeper, *journal, chroot.MountSpec) {
 	t.Helper()
 	needRoot(t)
 	j := &journal{}
-	k, err := chroot.Start(chroot.Options{Busy: 2 * time.Second, Grace: 300 * time.Millisecond, Log: j.log})
+	k, err := chroot.Start(chroot.Options{Busy: busy, Grace: 300 * time.Millisecond, Log: j.log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +370,7 @@ func TestLeaveSparesTheHost(t *testing.T) {
 
 // TestLeaveFailsWhileItsOwnProcessHolds keeps everything mounted meanwhile.
 func TestLeaveFailsWhileItsOwnProcessHolds(t *testing.T) {
-	k, _, spec := cage(t)
+	k, _, spec := cageFor(t, 2*time.Second)
 	m := mount(t, k, spec)
 	if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "tmpfs", Source: "tmpfs", Target: "/tmp"}); err != nil {
 		t.Fatal(err)

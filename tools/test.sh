@@ -21,10 +21,10 @@ if [ "$what" = all ]; then
   # Tests that mount go one package after the other: a mount namespace that one of them makes
   # holds, for its moment, what the others have mounted.
   mounting='/(bake|chroot|disk|loopcloud/volume)$'
-  go test $(go list ./... | grep -vE "/acceptance\$|$mounting")
-  go test -p 1 $(go list ./... | grep -E "$mounting")
+  go test -timeout 40m $(go list ./... | grep -vE "/acceptance\$|$mounting")
+  go test -timeout 40m -p 1 $(go list ./... | grep -E "$mounting")
   # where goroutines meet
-  go test -race ./undo/... ./bake/... ./builder/... ./loopcloud ./loopcloud/state/... ./loopcloud/fault/...
+  go test -timeout 40m -race ./undo/... ./bake/... ./builder/... ./loopcloud ./loopcloud/state/... ./loopcloud/fault/...
 fi
 # Builds wait more than they work: there is room for more of them than cores.
 LOOPCLOUD_CACHE="$cache" go test -count=1 -timeout 40m -parallel 6 ./acceptance/...

@@ -371,7 +371,7 @@ func TestManyAtOnce(t *testing.T) {
 			id := fmt.Sprintf("vol-%d", i)
 			must(t, s.CreateVolume(id, gib, ""))
 			all.Go(func() {
-				path, err := s.AttachVolume(id, fmt.Sprintf("/dev/sdr%c", 'a'+i))
+				path, err := attachWhenFree(s, id, fmt.Sprintf("/dev/sdr%c", 'a'+i))
 				if err != nil {
 					t.Error(err)
 				}

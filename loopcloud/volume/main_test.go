@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"golang.org/x/sys/unix"
@@ -87,11 +88,22 @@ func attached(t testing.TB, naming volume.Naming, name string) (*volume.Store, s
 
 func attach(t testing.TB, s *volume.Store, id, name string) string {
 	t.Helper()
-	path, err := s.AttachVolume(id, name)
+	path, err := attachWhenFree(s, id, name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// attachWhenFree attaches a volume under a name that tests elsewhere on this machine may
+// have for a moment.
+func attachWhenFree(s *volume.Store, id, name string) (path string, err error) {
+	for begun := time.Now(); time.Since(begun) < 2*time.Minute; time.Sleep(50 * time.Millisecond) {
+		if path, err = s.AttachVolume(id, name); !errors.Is(err, state.ErrDeviceTaken) {
+			break
+		}
+	}
+	return path, err
 }
 
 func must(t testing.TB, err error) {
