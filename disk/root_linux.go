@@ -3,6 +3,7 @@ package disk
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -177,23 +178,27 @@ func (t Table) choose(ctx context.Context, device string, choice Choice) (candid
 	default:
 		possible = marked
 	}
+	blank := all[0].seen.blank // probe sorts possible, not all
 	c, err := probe(ctx, all, possible, choice.Options)
-	if err == nil && c.seen.blank && unseen {
+	switch {
+	case blank && !errors.Is(err, errSeveral) && !c.seen.sign:
+		return all[0], nil // no other is a root: the empty one is to be filled
+	case err == nil && c.seen.blank && unseen:
 		err = noneLooks(all, possible) // an empty one is no better than the first
 	}
 	return c, err
 }
 
-// byDefault reports whether the first partition of a source image is its root: it
-// holds any sign of one, or nothing yet, or no other partition can be the root. If it
-// cannot be looked into it is taken with a warning.
+// byDefault reports whether the first partition of a source image is its root whatever
+// the others hold: it has a sign of a root, or no other partition can be the root. If
+// it cannot be looked into, it is the root, with a warning.
 func (c *candidate) byDefault(ctx context.Context, options []string, others []candidate) bool {
 	err := c.examine(ctx, options)
 	alone := len(keep(others, candidate.mayHoldRoot)) == 0
 	switch {
 	case err != nil:
 		c.warning = fmt.Sprintf("%s is taken for the root only because it is the first partition: %v; if the root is another one, say which by mount_partition", c.node, err)
-	case c.seen.sign || c.seen.blank:
+	case c.seen.sign, alone && c.seen.blank:
 	case alone:
 		c.warning = fmt.Sprintf("%s is taken for the root because no other partition can be: its %s has no sign of a root (%s)", c.node, c.content.Type, signsText)
 	default:
