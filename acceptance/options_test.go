@@ -202,7 +202,7 @@ func TestFromScratchAsTheSeedsPrintIt(t *testing.T) {
 			t.Parallel()
 			b := newBox(t)
 			template := b.write("template.json", fmt.Sprintf(`{"builders": [%s], "provisioners": [
-				{"type": "shell-local", "inline": ["tar -C %s -c --exclude=./dev . | tar -C {{build `+"`MountPath`"+`}} -x"]},
+				{"type": "shell-local", "inline": ["cp -a %s/. {{build `+"`MountPath`"+`}}/"]},
 				{"type": "shell", "inline": ["echo scratch > /root/made"]}]}`, builder, programs.root))
 			out := b.build(template)
 			made := b.made()

@@ -115,3 +115,38 @@ func TestDevicePathIsALeftLink(t *testing.T) {
 		}
 	})
 }
+
+// TestHostProgramsUnpackTheRoot unpacks a root by commands of the host, in provisioners,
+// while the default mounts are there. They set the times of /dev and create nodes in it.
+func TestHostProgramsUnpackTheRoot(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		probe := "/dev/" + filepath.Base(b.dir) // the host has no such node
+		t.Cleanup(func() {
+			if err := os.Remove(probe); err == nil {
+				t.Errorf("the build created %s on the host", probe)
+			}
+		})
+		options := map[string]any{
+			"pre_mount_commands": []string{"parted -s {{.Device}} mklabel msdos mkpart primary 1M 200M", "mkfs.ext4 -q {{.Device}}1"},
+		}
+		if f.prefix == "ami" {
+			options["ami_virtualization_type"] = "hvm"
+		}
+		root := "{{build `MountPath`}}"
+		b.build(b.template(f.scratch(options),
+			map[string]any{"type": "shell-local", "inline": []string{
+				"mkdir " + b.dir + "/tree && cp -a " + programs.root + "/. " + b.dir + "/tree/ && mkdir -p " + b.dir + "/tree/dev",
+				"rm -f " + b.dir + "/tree" + probe + " && mknod " + b.dir + "/tree" + probe + " c 1 3",
+				"tar -C " + b.dir + "/tree -c . | tar -C " + root + " -xp",
+				"cp -a " + b.dir + "/tree/. " + root + "/",
+				"chown 0 " + root + "/dev && chmod 755 " + root + "/dev && touch " + root + "/dev",
+				"chroot " + root + " sh -c 'test -b {{build `Device`}}1 && echo x > /dev/null'",
+			}},
+			shell("test ! -e "+probe, "! mknod "+probe+" c 1 3", "echo x > /dev/null", "test -b {{build `Device`}}1",
+				"grep -c ' /dev devtmpfs ro,' /proc/mounts > /root/mounts")))
+		if got := b.content(b.disk(b.made().ID), "/root/mounts"); got != "1\n" {
+			t.Errorf("of the host's /dev there are %q read-only mounts", got)
+		}
+	})
+}

@@ -21,10 +21,15 @@ import (
 // does, and what is mounted on it later stays in the root. Its options are flags of
 // the mount, such as ro; those of the source's mount stay in force.
 func (m *Mounted) MountBelow(_ context.Context, extra ExtraMount) error {
-	if err := m.mountBelow(extra); err != nil {
-		return fmt.Errorf("cannot mount %s %s on %s in %s: %w", extra.Type, extra.Source, extra.Target, m.path, err)
+	if err := m.mountNow(extra); err != nil {
+		return extra.explain(err, m.path)
 	}
 	return nil
+}
+
+// explain returns the error of a mount with what was to be mounted where.
+func (e ExtraMount) explain(err error, root string) error {
+	return fmt.Errorf("cannot mount %s %s on %s in %s: %w", e.Type, e.Source, e.Target, root, err)
 }
 
 func (m *Mounted) mountBelow(extra ExtraMount) error {

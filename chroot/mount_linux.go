@@ -37,6 +37,9 @@ type Mounted struct {
 	pointsMu sync.Mutex
 	points   []string
 	uploads  uploads
+	// postponed are the mounts that the first command in the root waits for.
+	postponedMu sync.Mutex
+	postponed   []ExtraMount
 	// groups are those of commands that have ended and left something behind.
 	groups []*group
 	// env is added to the environment of commands, and pass names variables of the

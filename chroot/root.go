@@ -72,6 +72,10 @@ type ExtraMount struct {
 	// Leave removes it if it is empty, unless it is one of the standard top-level
 	// directories, such as /proc, which an image needs in order to boot.
 	Temporary bool
+	// CopyFirst says that a root without a shell gets a copy of the source's
+	// directories, links and device nodes, which programs of the host can change
+	// without reaching the source. The first command in the root finds the mount itself.
+	CopyFirst bool
 	// Optional reports whether a build can go without it, if the kernel does not have
 	// the file system's type or there is no directory to mount it on.
 	Optional bool

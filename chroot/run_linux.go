@@ -22,6 +22,9 @@ func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
 	if err := m.visible(); err != nil {
 		return 0, fmt.Errorf("cannot run %s in %s: %w", shell, m.path, err)
 	}
+	if err := m.mountPostponed(); err != nil {
+		return 0, err
+	}
 	if err := m.supplyNames(ctx); err != nil {
 		return 0, err
 	}

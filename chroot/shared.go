@@ -15,13 +15,14 @@ import (
 //
 // /dev is the host's own, so that every disk of the build is there, but it is mounted
 // read-only: devices can be read and written, and no node can be created, changed or
-// removed. /dev/pts and /dev/shm belong to the root. gid 5 is the group tty wherever
+// removed. A root that has no shell yet gets a copy of /dev until the first command runs
+// in it, so that tar(1) or debootstrap(8) can unpack one there. /dev/pts and /dev/shm belong to the root. gid 5 is the group tty wherever
 // glibc is used. A kernel may lack binfmt_misc; the image does not need it.
 func DefaultMounts() []ExtraMount {
 	return []ExtraMount{
 		{Type: "proc", Source: "proc", Target: "/proc"},
 		{Type: "sysfs", Source: "sysfs", Target: "/sys"},
-		{Type: bind, Source: "/dev", Target: "/dev", Options: []string{"ro"}},
+		{Type: bind, Source: "/dev", Target: "/dev", Options: []string{"ro"}, CopyFirst: true},
 		{Type: "devpts", Source: "devpts", Target: "/dev/pts", Optional: true,
 			Options: []string{"nosuid,noexec,newinstance,gid=5,mode=620,ptmxmode=666"}},
 		{Type: "tmpfs", Source: "tmpfs", Target: "/dev/shm", Optional: true, Options: []string{"nosuid,nodev,mode=1777"}},
