@@ -168,3 +168,18 @@ func TestUploadsAsOtherCommunicators(t *testing.T) {
 		}
 	})
 }
+
+// TestFailedDownloadLeavesNothing: Packer creates the destination before it asks for the
+// file.
+func TestFailedDownloadLeavesNothing(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		old := b.write("old", "before\n")
+		for _, dst := range []string{filepath.Join(b.dir, "new"), old} {
+			b.fails(b.template(f.basic(nil), download("/none", dst)), "/none")
+			if _, err := os.Lstat(dst); err == nil {
+				t.Errorf("%s is there, and holds %q", dst, read(dst))
+			}
+		}
+	})
+}

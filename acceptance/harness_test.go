@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -295,7 +296,22 @@ func (b *box) command(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 // packer runs packer and answers everything it printed.
+// A build that asks for a device name is made again while somebody else on this machine,
+// such as another run of these tests, has that name.
 func (b *box) packer(args ...string) (string, error) {
+	b.t.Helper()
+	for begun := time.Now(); ; time.Sleep(500 * time.Millisecond) {
+		out, err := b.packerOnce(args...)
+		if err == nil || !nameInUse.MatchString(flat(out)) || time.Since(begun) > deadline {
+			return out, err
+		}
+	}
+}
+
+// nameInUse matches what a build says whose one device name is in use.
+var nameInUse = regexp.MustCompile(`no device name is free on this host: tried \[\S+\],|device_path: \S+ is taken`)
+
+func (b *box) packerOnce(args ...string) (string, error) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()

@@ -114,6 +114,7 @@ func TestProvisionersHideTheRoot(t *testing.T) {
 			"mount -o remount,ro /":       "read-only file system",
 			"rm -rf /tmp; touch /tmp":     "not a directory",
 			"mount -t tmpfs -o ro t /tmp": "read-only file system",
+			"rm -rf /tmp; ln -s /no /tmp": "a link is there that leads nowhere",
 		} {
 			before := b.inventory()
 			b.fails(b.template(f.basic(nil), shell(line), shell("true")), says)

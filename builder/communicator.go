@@ -233,7 +233,13 @@ func (c *communicator) UploadDir(dst, src string, exclude []string) error {
 
 // Download implements packersdk.Communicator.
 func (c *communicator) Download(src string, dst io.Writer) error {
-	return c.do(func(ctx context.Context) error { return c.root.Download(ctx, inside(src), dst) })
+	return c.do(func(ctx context.Context) error {
+		err := c.root.Download(ctx, inside(src), dst)
+		if err != nil {
+			discardDestination()
+		}
+		return err
+	})
 }
 
 // DownloadDir implements packersdk.Communicator.

@@ -37,7 +37,13 @@ func (m *Mounted) upload(ctx context.Context, dst string, src io.Reader, file Ne
 	if err != nil {
 		return err
 	}
-	err = fill(ctx, f, src)
+	was, err := f.Stat()
+	if err == nil {
+		err = fill(ctx, f, src)
+	}
+	if err == nil { // writing takes set-uid and set-gid away
+		err = f.Chmod(was.Mode())
+	}
 	if err != nil && made {
 		in.discard(dst, f)
 	}

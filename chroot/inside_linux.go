@@ -172,7 +172,7 @@ func (in *inside) mkdir(parent, name string, mode os.FileMode) error {
 		err = chmodDir(dir, name, mode)
 	}
 	if errors.Is(err, unix.EEXIST) {
-		err = errors.New("a link is there that leads nowhere")
+		err = fmt.Errorf("a link is there that leads nowhere: %w", unix.ENOTDIR)
 	}
 	if err != nil {
 		return &os.PathError{Op: "mkdir", Path: in.where + ":" + parent + "/" + name, Err: err}

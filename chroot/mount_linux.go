@@ -186,12 +186,22 @@ func explain(err error, kind string) error {
 	}
 }
 
+// hostDirs are the directories that a host needs while a build runs, and that nothing may
+// be mounted over.
+var hostDirs = []string{
+	"/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr",
+	"/usr/bin", "/usr/lib", "/usr/sbin", "/var", "/var/lib", "/var/tmp",
+}
+
 // CheckMountPath returns an error if a root cannot be mounted there: the path must be
 // missing, or a directory that nothing is mounted on. What the directory holds is hidden
 // while the root is mounted.
 func CheckMountPath(path string) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) == "/" {
 		return fmt.Errorf("%q is not an absolute path of a directory to mount on", path)
+	}
+	if slices.Contains(hostDirs, filepath.Clean(path)) {
+		return fmt.Errorf("%s is a directory of the host's system: mount on another one, such as /mnt/chroot", path)
 	}
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {

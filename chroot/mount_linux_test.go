@@ -100,6 +100,7 @@ func TestMountRefuses(t *testing.T) {
 	}{
 		{"a file", chroot.MountSpec{Type: "tmpfs", Path: file}, []string{file, "in use"}},
 		{"a mount point", chroot.MountSpec{Type: "tmpfs", Path: mounted}, []string{mounted, "in use", "mounted"}},
+		{"a directory of the system", chroot.MountSpec{Type: "tmpfs", Path: "/var/lib/"}, []string{"/var/lib/", "host's system"}},
 		{"a relative path", chroot.MountSpec{Type: "tmpfs", Path: "mnt"}, []string{`"mnt"`, "absolute"}},
 		{"the host's root", chroot.MountSpec{Type: "tmpfs", Path: "/x/.."}, []string{"/x/.."}},
 		{"no device", chroot.MountSpec{Device: "/dev/none", Path: filepath.Join(dir, "new")}, []string{"/dev/none", "no such file"}},

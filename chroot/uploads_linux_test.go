@@ -52,6 +52,16 @@ func TestUploadKeepsModeAndOwner(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	write(t, m.Path()+"/etc/suid", "old", 0o755)
+	if err := os.Chmod(m.Path()+"/etc/suid", 0o755|os.ModeSetuid|os.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
+	if err := upload(t, m, "/etc/suid", "new", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if mode, _, _ := modeOf(t, m.Path()+"/etc/suid"); mode != 0o6755 {
+		t.Errorf("a set-uid file has the mode %o", mode)
+	}
 	write(t, m.Path()+"/etc/shorter", "a longer content", 0o755)
 	if err := errors.Join(upload(t, m, "/etc/alone", "new", 0o666), upload(t, m, "/etc/shorter", "short", 0o600)); err != nil {
 		t.Fatal(err)
