@@ -70,7 +70,7 @@ func needed(m disk.FstabMount, err error) bool {
 	case "/usr":
 		return true
 	case "/boot", "/boot/efi":
-		return m.Lack == "" && !(m.Optional && errors.Is(err, chroot.ErrNoFileSystem))
+		return m.Lack == "" && (!m.Optional || !errors.Is(err, chroot.ErrNoFileSystem))
 	}
 	return false
 }
