@@ -59,7 +59,8 @@ type Config struct {
 	DevicePath string `mapstructure:"device_path"`
 	// The directory of the host where the root of the image is mounted. It is created if
 	// it is missing. If it holds files, they are hidden until the build ends, with a
-	// warning; a directory that something is mounted on is refused.
+	// warning; a directory that something is mounted on, or that the host itself needs,
+	// such as `/var`, is refused.
 	// `{{.Device}}` stands for the name of the device, such as `xvdf`, so that
 	// builds side by side do not meet. Defaults to
 	// `/mnt/packer-amazon-chroot-volumes/{{.Device}}`.
