@@ -26,6 +26,8 @@ type act struct {
 	Answered bool `json:"answered,omitempty"`
 	// Asked is when a process that is dead has asked for it.
 	Asked time.Time `json:"-"`
+	// Over says that the journal has it undone, or done with: what it made is gone.
+	Over bool `json:"-"`
 
 	Build    BuildID    `json:"build,omitempty"`
 	Volume   VolumeID   `json:"volume,omitempty"`
@@ -373,8 +375,34 @@ func (b *build) deleteSnapshots(ctx context.Context, a act) error {
 		own:    func(ctx context.Context, id SnapshotID) error { return b.ownSnapshot(ctx, a, id) },
 		basis:  func(ctx context.Context) error { return b.ofOwnVolume(ctx, a.Volume) },
 		find:   func(ctx context.Context) ([]SnapshotID, error) { return b.cloud.FindSnapshots(ctx, a.Volume) },
-		remove: func(ctx context.Context, id SnapshotID) error { return b.deleteSnapshot(ctx, b.cloud, id) },
+		remove: func(ctx context.Context, id SnapshotID) error {
+			if err := b.unused(ctx, id); err != nil {
+				return err
+			}
+			return b.deleteSnapshot(ctx, b.cloud, id)
+		},
 	}.of(ctx, b, a, a.Snapshot)
+}
+
+// unused returns an error if a dead build's snapshot is still that of an image: then the
+// journal is wrong about the image, which would be left without its root. An image that
+// was just deregistered may be shown for a while.
+func (b *build) unused(ctx context.Context, id SnapshotID) error {
+	if b.reaping == nil {
+		return nil
+	}
+	for begun := time.Now(); ; {
+		images, err := b.cloud.FindImages(ctx, id)
+		if err != nil || len(images) == 0 {
+			return ignoreGone(err)
+		}
+		if time.Since(begun) >= b.waits.Lost {
+			return foreign(id, "is in use by the image %s", images[0])
+		}
+		if err := sleep(ctx, min(b.waits.Lost/4, mostBetween)); err != nil {
+			return err
+		}
+	}
 }
 
 // deregisterImages undoes an image: it is found through its snapshot, which is the

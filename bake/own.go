@@ -50,6 +50,9 @@ func (b *build) begun(a act) time.Time {
 
 // unseen returns how long the reading calls may still not tell of what an act has made.
 func (b *build) unseen(a act) time.Duration {
+	if a.Over {
+		return 0
+	}
 	if a.Begun.IsZero() {
 		return b.waits.Lost
 	}

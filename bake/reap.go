@@ -300,6 +300,7 @@ func (r reaper) clean(ctx context.Context, j *undo.Journal, found Remains) (Rema
 func (b *build) inherit(j *undo.Journal) error {
 	for _, p := range j.Acts() {
 		if a, err := readAct(b.plan.Build, p); err == nil {
+			a.Over = !slices.ContainsFunc(j.Pending(), func(q undo.Pending) bool { return q.Seq == p.Seq })
 			b.past = append(b.past, a)
 		}
 	}
