@@ -53,7 +53,7 @@ func (b *build) unseen(a act) time.Duration {
 	if a.Over {
 		return 0
 	}
-	if a.Begun.IsZero() {
+	if a.Begun.IsZero() || len(a.Snapshots) > 0 { // its snapshots were read when it was shown
 		return b.waits.Lost
 	}
 	return max(b.waits.Lost, min(b.waits.Unseen, b.waits.Unseen-time.Since(a.Begun)))
