@@ -372,9 +372,9 @@ func (b *build) deleteVolumes(ctx context.Context, a act) error {
 // build's own.
 func (b *build) deleteSnapshots(ctx context.Context, a act) error {
 	return undoing[SnapshotID]{
-		own:    func(ctx context.Context, id SnapshotID) error { return b.ownSnapshot(ctx, a, id) },
-		basis:  func(ctx context.Context) error { return b.ofOwnVolume(ctx, a.Volume) },
-		find:   func(ctx context.Context) ([]SnapshotID, error) { return b.cloud.FindSnapshots(ctx, a.Volume) },
+		own:   func(ctx context.Context, id SnapshotID) error { return b.ownSnapshot(ctx, a, id) },
+		basis: func(ctx context.Context) error { return b.ofOwnVolume(ctx, a.Volume) },
+		find:  func(ctx context.Context) ([]SnapshotID, error) { return b.cloud.FindSnapshots(ctx, a.Volume) },
 		remove: func(ctx context.Context, id SnapshotID) error {
 			if err := b.unused(ctx, id); err != nil {
 				return err
