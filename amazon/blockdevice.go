@@ -60,7 +60,7 @@ func (c *Config) isRoot(device string) bool {
 }
 
 // deviceName is what EC2 takes as the name of a device of a Linux instance, and
-// mappedName what it takes in an image too.
+// mappedName matches the names that EC2 also accepts in an image.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
 var (
 	deviceName = regexp.MustCompile(`^/dev/(sd|xvd|hd)[a-z]{1,2}([1-9]|1[0-5])?$`)

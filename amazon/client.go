@@ -39,7 +39,7 @@ type Client struct {
 	ec2      *calls
 	policy   policy
 	keys     *keyring
-	// cloud is the identity that EC2's answers tell, if any.
+	// cloud is the identity in EC2's responses; empty for AWS itself.
 	cloud *builder.Identity
 	// accepted says that EC2 has accepted the keys.
 	accepted *atomic.Bool

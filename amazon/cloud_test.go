@@ -71,7 +71,7 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// TestHostTellsItsCloud: an identity in EC2's answers is the host's cloud.
+// TestHostTellsItsCloud checks that the identity in EC2's responses becomes Host.Cloud.
 func TestHostTellsItsCloud(t *testing.T) {
 	s := &fake{t: t, metadata: map[string]string{"dynamic/instance-identity/document": document},
 		actions: map[string]action{"DescribeInstances": answer("DescribeInstances", instance)}}

@@ -9,7 +9,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
-// ear is a listener that keeps what it hears.
+// ear is a listener that records events.
 type ear struct {
 	mu    sync.Mutex
 	calls []event.Call

@@ -14,7 +14,7 @@ const recorded = richImage + `<description>old</description><deprecationTime>202
 	<deregistrationProtection>disabled</deregistrationProtection>
 	<tagSet><item><key>os</key><value>debian</value></item><item><key>aws:x</key><value>y</value></item></tagSet>`
 
-// restored registers an image again, and gives it what it had.
+// restored registers an image again from its record, with its permissions and tags.
 func restored(ctx context.Context, c *Cloud, record bake.Record) (bake.ImageID, error) {
 	id, err := c.Restore(ctx, record)
 	if err != nil {

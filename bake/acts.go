@@ -26,7 +26,7 @@ type act struct {
 	Answered bool `json:"answered,omitempty"`
 	// Asked is when a process that is dead has asked for it.
 	Asked time.Time `json:"-"`
-	// Over says that the journal has it undone, or done with: what it made is gone.
+	// Over says that the journal records the act as finished: its resource is gone.
 	Over bool `json:"-"`
 
 	Build    BuildID    `json:"build,omitempty"`

@@ -12,7 +12,7 @@ import (
 )
 
 // TestUndoneIsOnlyWhatWasThere lets one call of a build fail. What the call did not
-// create is not reported as undone; what it did, although it failed, is.
+// create is not reported as undone; a resource that a failed call created is.
 func TestUndoneIsOnlyWhatWasThere(t *testing.T) {
 	for act, of := range map[string]string{
 		"volume#1": "volume", "attach#1": "attachment", "reserve#1": "reservation", "mount#1": "mount", "snapshot#1": "snapshot", "image#1": "image",

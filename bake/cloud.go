@@ -161,7 +161,7 @@ type Volume struct {
 	ID      VolumeID
 	State   VolumeState
 	SizeGiB int64
-	// Snapshot is what it was created from; empty if it was created blank.
+	// Snapshot is the snapshot that the volume was created from; empty for a blank volume.
 	Snapshot SnapshotID
 	Zone     string
 	// Created is when it was created; the zero time if the cloud does not tell of it
@@ -204,10 +204,10 @@ type Snapshot struct {
 	Reason string
 	// Begun is when it was asked for; the zero time where the cloud does not say.
 	Begun time.Time
-	// Volume is what it was taken of; empty if the cloud does not tell of it yet, or if
-	// it was copied.
+	// Volume is the volume that the snapshot was taken of; empty if it is not known yet, or if
+	// the snapshot is a copy.
 	Volume VolumeID
-	// Description is what it was described as when it was asked for.
+	// Description is the description that the snapshot was requested with.
 	Description string
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
-// ear is a listener that keeps what it hears.
+// ear is a listener that records events.
 type ear []event.Call
 
 func (e *ear) Hear(heard event.Event) {

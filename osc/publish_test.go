@@ -196,7 +196,7 @@ func samePermissions(a, b state.Permissions) bool {
 
 // TestRecordAndRestore: a deregistered image comes back as it was, with another id,
 // and only once.
-// restored registers an image again, and gives it what it had.
+// restored registers an image again from its record, with its permissions and tags.
 func restored(ctx context.Context, c *Cloud, record bake.Record) (bake.ImageID, error) {
 	id, err := c.Restore(ctx, record)
 	if err != nil {
