@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -291,8 +292,12 @@ func (m *Mounted) releasedBy(device string, number uint64) error {
 	return cmp.Or(m.unmountElsewhere(device, number), error(&busyError{device, func() []string { return append(mountsOf(number), overlaysOver(m.real)...) }}))
 }
 
-// tryAlone opens a device as its only user; the error is EBUSY if it is not.
+// tryAlone opens a device as its only user; the error is EBUSY if it is not. Meanwhile
+// nothing is forked: a child that has the file too would keep the device from being
+// mounted again.
 func tryAlone(device string) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
 	if err == nil {
 		err = unix.Close(fd)

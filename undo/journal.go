@@ -232,14 +232,19 @@ func (n *Note) Over() error {
 	return n.journal.note(record{Verb: verbOver, Seq: n.seq}, false)
 }
 
-// note writes a record about an act, unless that is over.
+// note writes a record about an act, unless that is over. That an act is over is so even
+// where it cannot be written: a disk that is full must not keep the journal.
 func (j *Journal) note(r record, durable bool) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !slices.ContainsFunc(j.ledger.pending, func(p Pending) bool { return p.Seq == r.Seq }) {
 		return nil
 	}
-	return j.write(r, durable)
+	err := j.write(r, durable)
+	if err != nil && r.Verb == verbOver {
+		return errors.Join(err, j.ledger.apply(r))
+	}
+	return err
 }
 
 // Kept says whether nothing of a stack is to be undone, for its build has succeeded.

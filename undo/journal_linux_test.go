@@ -63,6 +63,27 @@ func play(role, dir string) error {
 				_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 			}
 		}
+	case "undone": // has no room for what it says of the acts that it undid
+		j, err := undo.Create(dir, header("undone"))
+		if err != nil {
+			return err
+		}
+		var notes []*undo.Note
+		for _, stack := range []string{"scaffold", "products"} {
+			note, err := j.Arm(stack, act{"volume"})
+			if err != nil {
+				return err
+			}
+			notes = append(notes, note)
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1, Max: unix.RLIM_INFINITY}); err != nil {
+			return err
+		}
+		for _, note := range notes {
+			fmt.Println(note.Over())
+		}
+		fmt.Println(len(j.Pending()), "outstanding")
+		return j.Close()
 	case "stuck": // can neither write to its journal nor remove it
 		j, err := undo.Create(dir, header("stuck"))
 		if err != nil {
@@ -350,6 +371,21 @@ func TestNoRoom(t *testing.T) {
 		t.Errorf("%d acts fitted, and %q are outstanding", fit, got)
 	}
 	must(t, heir.Close())
+}
+
+// TestUndoneWithoutRoom: a journal goes when nothing is outstanding, even if there was no
+// room to write that down.
+func TestUndoneWithoutRoom(t *testing.T) {
+	dir := testdir.New(t)
+	must(t, os.Chmod(dir, 0o700))
+	out, err := as(t, "undone", dir).Output()
+	must(t, err)
+	if !strings.Contains(string(out), "file too large") || !strings.Contains(string(out), "\n0 outstanding\n") {
+		t.Errorf("the build says %q", out)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
 }
 
 // TestKeptInVain: what would be undone by somebody later is told to whoever can help it.

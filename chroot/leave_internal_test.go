@@ -1,0 +1,67 @@
+//go:build linux
+
+package chroot
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+)
+
+// TestAloneBesideForks: a device that was found free is free, though this program starts
+// others meanwhile, which have its files for a moment: longest those with a mount
+// namespace of their own.
+func TestAloneBesideForks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("loop devices need root")
+	}
+	device := blank(t)
+	var over atomic.Bool
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for !over.Load() {
+				cmd := exec.Command("true")
+				cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+				_ = cmd.Run()
+			}
+		})
+	}
+	for range 2000 {
+		if err := tryAlone(device); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	over.Store(true)
+	wg.Wait()
+}
+
+// blank is a loop device of nothing.
+func blank(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(testdir.New(t), "blank")
+	if err := os.WriteFile(file, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("losetup", "--find", "--show", file).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	device := strings.TrimSpace(string(out))
+	t.Cleanup(func() {
+		if err := exec.Command("losetup", "--detach", device).Run(); err != nil {
+			t.Error(err)
+		}
+	})
+	return device
+}
