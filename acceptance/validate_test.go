@@ -188,7 +188,7 @@ func rightTemplates() []template {
 		{name: "scratch", options: scratch(nil)},
 		{name: "scratch with a source", options: scratch(o{"source_ami": "ami-e81d5881", "source_ami_filter": debian})},
 		{name: "mapping", options: mapped(o{"device_name": "xvda", "delete_on_termination": true}, sdh(nil))},
-		{name: "mapping of a snapshot", options: mapped(sdh(o{"volume_size": 0, "snapshot_id": "snap-1"}))},
+		{name: "mapping of a snapshot", options: mapped(sdh(o{"volume_size": 0, "snapshot_id": "snap-11111111"}))},
 		{name: "mapping of an instance store", options: mapped(o{"device_name": "/dev/sdb", "virtual_name": "ephemeral0"})},
 		{name: "mapping of none", options: mapped(o{"device_name": "/dev/sdb", "no_device": true})},
 		{name: "mapping of gp3", options: mapped(sdh(o{"volume_type": "gp3", "iops": 4000, "throughput": 500}))},
@@ -291,6 +291,7 @@ func refusedTemplates() []template {
 		{name: "a mapping with a key alone", refused: "ami_block_device_mappings", options: mapped(sdh(o{"kms_key_id": kmsKey}))},
 		{name: "a mapping of another volume with a key", refused: "ami_block_device_mappings", options: mapped(sdh(o{"encrypted": true, "kms_key_id": kmsKey}))},
 		{name: "a mapping twice", refused: "ami_block_device_mappings", options: mapped(sdh(nil), sdh(nil))},
+		{name: "a mapping of what is no snapshot", refused: "snapshot_id", options: mapped(sdh(o{"snapshot_id": "foo"}))},
 		{name: "a root with a snapshot", refused: "ami_block_device_mappings", options: mapped(o{"device_name": "xvda", "snapshot_id": "snap-1"})},
 		{name: "a scratch root that is not mapped", refused: "ami_block_device_mappings", options: scratch(o{"root_device_name": "xvdb"})},
 	}

@@ -122,6 +122,8 @@ func (b BlockDevice) check(root bool) error {
 		return errors.New("the root device cannot have a snapshot_id: its snapshot is what the build makes")
 	case !root && b.VolumeSize == 0 && b.SnapshotID == "":
 		return errors.New("volume_size is required without snapshot_id")
+	case b.SnapshotID != "" && !snapshotID.MatchString(b.SnapshotID):
+		return fmt.Errorf("snapshot_id is %q, but must be the id of a snapshot such as snap-e81d5881", b.SnapshotID)
 	}
 	return b.checkVolume(root)
 }

@@ -39,7 +39,8 @@ type SourceFilterConfig struct {
 }
 
 var (
-	amiID = regexp.MustCompile(`^ami-([0-9a-f]{8}|[0-9a-f]{17})$`)
+	amiID      = regexp.MustCompile(`^ami-([0-9a-f]{8}|[0-9a-f]{17})$`)
+	snapshotID = regexp.MustCompile(`^snap-([0-9a-f]{8}|[0-9a-f]{17})$`)
 	// ownerName is an account's id, self or an alias.
 	ownerName = regexp.MustCompile(`^([0-9]{12}|[a-z][a-z0-9-]*)$`)
 )

@@ -100,13 +100,13 @@ func TestPrepareTwiceIsAsOnce(t *testing.T) {
 func TestMappingsReachTheCloud(t *testing.T) {
 	var c Config
 	buildertest.Prepared(t, &c, with(t, map[string]any{"ami_block_device_mappings": []any{
-		buildertest.Device(map[string]any{"volume_type": "gp3", "iops": 4000, "throughput": 200, "encrypted": true, "snapshot_id": "snap-1", "delete_on_termination": true}),
+		buildertest.Device(map[string]any{"volume_type": "gp3", "iops": 4000, "throughput": 200, "encrypted": true, "snapshot_id": "snap-11111111", "delete_on_termination": true}),
 		map[string]any{"device_name": "sdi", "virtual_name": "ephemeral0"},
 		map[string]any{"device_name": "sdj", "no_device": true},
 		map[string]any{"device_name": "/dev/xvda", "delete_on_termination": true, "encrypted": true, "kms_key_id": "alias/k"},
 	}}))
 	want := []Mapping{
-		{DeviceName: "/dev/sdh", VolumeSizeGiB: 8, VolumeType: "gp3", IOPS: 4000, Throughput: 200, Encrypted: true, SnapshotID: "snap-1", DeleteOnTermination: true},
+		{DeviceName: "/dev/sdh", VolumeSizeGiB: 8, VolumeType: "gp3", IOPS: 4000, Throughput: 200, Encrypted: true, SnapshotID: "snap-11111111", DeleteOnTermination: true},
 		{DeviceName: "sdi", VirtualName: "ephemeral0"},
 		{DeviceName: "sdj", NoDevice: true},
 		{DeviceName: "/dev/xvda", DeleteOnTermination: true, Encrypted: true, KMSKeyID: "alias/k"},
@@ -157,6 +157,7 @@ func TestWrongOptions(t *testing.T) {
 		{"one device twice", mappings(buildertest.Device(nil), buildertest.Device(map[string]any{"device_name": "sdh"})), []string{"ami_block_device_mappings[1]", "sdh", "entry 0"}},
 		{"root with no_device", mappings(map[string]any{"device_name": "xvda", "no_device": true}), []string{"root device", "no_device"}},
 		{"root with virtual_name", mappings(map[string]any{"device_name": "/dev/sda1", "virtual_name": "ephemeral0"}), []string{"root device", "virtual_name"}},
+		{"snapshot that is none", mappings(map[string]any{"device_name": "xvdh", "snapshot_id": "vol-e81d5881"}), []string{"snapshot_id", `"vol-e81d5881"`, "snap-e81d5881"}},
 		{"root with a snapshot", mappings(map[string]any{"device_name": "xvda", "snapshot_id": "snap-1"}), []string{"root device", "snapshot_id"}},
 		{"scratch without virtualization", scratch(t, map[string]any{"ami_virtualization_type": nil}), []string{"ami_virtualization_type is required"}},
 		{"scratch without mappings", scratch(t, map[string]any{"ami_block_device_mappings": nil}), []string{"ami_block_device_mappings is required"}},

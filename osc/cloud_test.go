@@ -130,6 +130,7 @@ func TestValidate(t *testing.T) {
 		"device name":          {mapped(Mapping{DeviceName: "/dev/nvme0n1", VolumeSizeGiB: 1}), "/dev/nvme0n1"},
 		"no device name":       {mapped(Mapping{VolumeSizeGiB: 1}), "omi_block_device_mappings[0]: device_name is required"},
 		"no size":              {mapped(Mapping{DeviceName: "/dev/sdb"}), "volume_size or snapshot_id"},
+		"snapshot":             {mapped(Mapping{DeviceName: "/dev/sdb", SnapshotID: "foo"}), `snapshot_id of device /dev/sdb is "foo"`},
 		"virtual name":         {mapped(Mapping{DeviceName: "/dev/sdb", VirtualName: "disk"}), `virtual_name "disk"`},
 		"type":                 {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1, VolumeType: "gp3"}), `volume_type "gp3"`},
 		"size":                 {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 14902}), "volume_size 14902"},

@@ -34,9 +34,12 @@ type SourceFilterConfig struct {
 	MostRecent bool `mapstructure:"most_recent"`
 }
 
-// omiID is Outscale's form of an id, or the longer one that AWS gives: an image
-// made through EC2 on the same loopcloud has it.
-var omiID = regexp.MustCompile(`^ami-[0-9a-f]{8}([0-9a-f]{9})?$`)
+// Outscale's form of an id, or the longer one that AWS gives: an image made through EC2
+// on the same loopcloud has it.
+var (
+	omiID      = regexp.MustCompile(`^ami-[0-9a-f]{8}([0-9a-f]{9})?$`)
+	snapshotID = regexp.MustCompile(`^snap-[0-9a-f]{8}([0-9a-f]{9})?$`)
+)
 
 // checkSource answers what is wrong with the source of a build that has one.
 func (s SourceConfig) checkSource() []error {

@@ -92,13 +92,13 @@ func TestPrepareTwiceIsAsOnce(t *testing.T) {
 func TestMappingsReachTheCloud(t *testing.T) {
 	var c Config
 	buildertest.Prepared(t, &c, with(t, map[string]any{"omi_block_device_mappings": []any{
-		buildertest.Device(map[string]any{"volume_type": "io1", "iops": 400, "snapshot_id": "snap-1", "delete_on_vm_deletion": true}),
+		buildertest.Device(map[string]any{"volume_type": "io1", "iops": 400, "snapshot_id": "snap-11111111", "delete_on_vm_deletion": true}),
 		map[string]any{"device_name": "xvdi", "virtual_name": "ephemeral0"},
 		map[string]any{"device_name": "xvdj", "no_device": true},
 		map[string]any{"device_name": "/dev/sda1", "delete_on_vm_deletion": true},
 	}}))
 	want := []Mapping{
-		{DeviceName: "/dev/sdh", VolumeSizeGiB: 8, VolumeType: "io1", IOPS: 400, SnapshotID: "snap-1", DeleteOnVMDeletion: true},
+		{DeviceName: "/dev/sdh", VolumeSizeGiB: 8, VolumeType: "io1", IOPS: 400, SnapshotID: "snap-11111111", DeleteOnVMDeletion: true},
 		{DeviceName: "xvdi", VirtualName: "ephemeral0"},
 		{DeviceName: "xvdj", NoDevice: true},
 		{DeviceName: "/dev/sda1", DeleteOnVMDeletion: true},

@@ -91,6 +91,8 @@ func (m Mapping) check() error {
 		return nil
 	case m.VolumeSizeGiB == 0 && m.SnapshotID == "":
 		return fmt.Errorf("device %s needs volume_size or snapshot_id", m.DeviceName)
+	case m.SnapshotID != "" && !snapshotID.MatchString(m.SnapshotID):
+		return fmt.Errorf("snapshot_id of device %s is %q, but must be the id of a snapshot such as snap-3e158364", m.DeviceName, m.SnapshotID)
 	}
 	return m.checkVolume()
 }
