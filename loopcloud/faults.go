@@ -38,7 +38,7 @@ func (f *faults) fate(act state.Act) state.Fate {
 	rule := f.rules.Befall(string(act))
 	return state.Fate{
 		Ending: state.Ending(rule.Outcome),
-		Stale:  state.Stale{Reads: rule.Stale.Reads, For: time.Duration(rule.Stale.For)},
+		Stale:  state.Stale{Reads: rule.Stale.Reads, For: time.Duration(rule.Stale.For), Changes: rule.Stale.Changes},
 	}
 }
 

@@ -31,7 +31,7 @@ func TestExamplesAreRules(t *testing.T) {
 	shown := all.String()
 	for _, field := range []string{
 		"action", "times", "error", "status", "code", "message", "delay", "drop", "hang", "hold",
-		"trickle", "body", "rewrite", "outcome", "stale", "reads", "for",
+		"trickle", "body", "rewrite", "outcome", "stale", "reads", "for", "changes",
 	} {
 		if !strings.Contains(shown, `"`+field+`":`) {
 			t.Errorf("no example has %s", field)

@@ -72,7 +72,7 @@ type Rule struct {
 	Rewrite []Rewrite `json:"rewrite,omitempty"`
 	// Outcome is how what the call begins ends: error, never, no-device, disk-full.
 	Outcome string `json:"outcome,omitempty"`
-	// Stale is for how long describing calls tell what was before.
+	// Stale is for how long calls see a thing as it was before the act.
 	Stale Stale `json:"stale,omitzero"`
 }
 
@@ -83,10 +83,12 @@ type Rewrite struct {
 	With  string  `json:"with"`
 }
 
-// Stale is a number of describing calls, or a time, or whichever lasts longer.
+// Stale is a number of describing calls, or a time, or whichever lasts longer; and a number
+// of refusals of changing calls.
 type Stale struct {
-	Reads int      `json:"reads,omitempty"`
-	For   Duration `json:"for,omitzero"`
+	Reads   int      `json:"reads,omitempty"`
+	For     Duration `json:"for,omitzero"`
+	Changes int      `json:"changes,omitempty"`
 }
 
 // Pattern is a regular expression whose JSON is its text.
@@ -220,8 +222,8 @@ func (r Rule) Check() error {
 
 func (r Rule) checkNumbers() error {
 	switch {
-	case r.Skip < 0 || r.Times < 0 || r.Stale.Reads < 0:
-		return errors.New("skip, times and reads cannot be negative")
+	case r.Skip < 0 || r.Times < 0 || r.Stale.Reads < 0 || r.Stale.Changes < 0:
+		return errors.New("skip, times, reads and changes cannot be negative")
 	case !(r.Probability >= 0 && r.Probability <= 1):
 		return fmt.Errorf("the probability %v is not from 0 to 1", r.Probability)
 	case r.Status != 0 && (r.Status < 400 || r.Status > 599):

@@ -76,9 +76,10 @@ func (o *op) attachable(caller Caller, req AttachRequest) (*volumeRecord, *vmRec
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := o.unattached(r, caller); err != nil {
+		return nil, nil, err
+	}
 	switch s, vs := r.state(o.now), vm.view(o.now).State; {
-	case r.Link != nil:
-		err = refuse(InUse, "volume", r.ID, "it is attached to %s", r.Link.VMID)
 	case s != VolumeAvailable:
 		err = refuse(WrongState, "volume", r.ID, "it is %s", s)
 	case vs != VMRunning:
@@ -175,6 +176,9 @@ func (o *op) detachable(caller Caller, req DetachRequest) (*volumeRecord, error)
 		return nil, err
 	}
 	l := r.Link
+	if was, stale := o.volumePasts.former(r.ID, caller, func(v Volume) bool { return l != nil && v.Attachment == nil }); stale {
+		return nil, refuse(WrongState, "volume", r.ID, "it is %s", was.State)
+	}
 	switch {
 	case l == nil:
 		return nil, refuse(WrongState, "volume", r.ID, "it is %s", r.state(o.now))

@@ -50,12 +50,14 @@ type Fate struct {
 	Stale  Stale
 }
 
-// Stale is for how many describing calls of the owner's, or for how long, the thing
-// that was acted on is told of as it was before: a new one is not there, a deleted one
-// still is.
+// Stale is for how long the owner's calls see a thing as it was before an act: a new one
+// does not exist, a deleted one still does. Describing calls do so for a number of calls
+// or for a time, whichever is longer, and changing calls for a number of refusals, whatever
+// describing calls tell meanwhile.
 type Stale struct {
-	Reads int
-	For   time.Duration
+	Reads   int
+	For     time.Duration
+	Changes int
 }
 
 // forever is longer than anything waits.
@@ -100,12 +102,14 @@ type noun interface {
 	born() time.Time
 }
 
-// past is what they still tell of a thing after it was acted on.
+// past is what calls still see of a thing after it was acted on.
 type past[T noun] struct {
-	before *T // nil: it was not there
-	at     Caller
-	reads  int
-	until  time.Time
+	before  *T // nil: it did not exist
+	at      Caller
+	reads   int
+	until   time.Time
+	changes int
+	several bool // changes was more than one
 }
 
 // pasts are by id. They are not saved.
@@ -114,8 +118,51 @@ type pasts[T noun] map[string]*past[T]
 // keep keeps what a thing of this id was before an act.
 func (p pasts[T]) keep(s Stale, id string, at Caller, before *T, now time.Time) {
 	if s != (Stale{}) {
-		p[id] = &past[T]{before: before, at: at, reads: s.Reads, until: now.Add(s.For)}
+		p[id] = &past[T]{before: before, at: at, reads: s.Reads, until: now.Add(s.For), changes: s.Changes, several: s.Changes > 1}
 	}
+}
+
+// refused counts one refusal and returns the past for which a changing call is refused;
+// nil if changing calls see the thing as it is.
+func (p pasts[T]) refused(id string, caller Caller, stale func(*past[T]) bool) *past[T] {
+	was := p[id]
+	if was == nil || was.at != caller || was.changes <= 0 || !stale(was) {
+		return nil
+	}
+	was.changes--
+	return was
+}
+
+// unborn returns the refusal of a changing call that does not know a new thing yet. The last
+// of several refusals knows it, in the state in which things are created.
+func (p pasts[T]) unborn(resource, id string, caller Caller, created string) error {
+	was := p.refused(id, caller, func(was *past[T]) bool { return was.before == nil })
+	switch {
+	case was == nil:
+		return nil
+	case was.changes > 0 || !was.several:
+		return refuse(NotFound, resource, id, "it does not exist")
+	}
+	return refuse(WrongState, resource, id, "it is %s", created)
+}
+
+// untold returns the refusal of a call that may change a thing in any state, but does not
+// know this new one yet.
+func (p pasts[T]) untold(resource, id string, caller Caller) error {
+	if p.refused(id, caller, func(was *past[T]) bool { return was.before == nil }) != nil {
+		return refuse(NotFound, resource, id, "it does not exist")
+	}
+	return nil
+}
+
+// former returns what changing calls still see of a thing that was changed or deleted, if
+// that is a reason to refuse.
+func (p pasts[T]) former(id string, caller Caller, reason func(T) bool) (before T, ok bool) {
+	was := p.refused(id, caller, func(was *past[T]) bool { return was.before != nil && reason(*was.before) })
+	if was == nil {
+		return before, false
+	}
+	return *was.before, true
 }
 
 // told is a list of things as a describing call of the caller's tells it.
@@ -125,7 +172,9 @@ func (p pasts[T]) told(list []T, caller Caller, now time.Time) []T {
 			continue
 		}
 		if was.reads <= 0 && !now.Before(was.until) {
-			delete(p, id)
+			if was.changes <= 0 {
+				delete(p, id)
+			}
 			continue
 		}
 		was.reads--

@@ -249,3 +249,112 @@ func TestImportHasNoFate(t *testing.T) {
 		t.Errorf("it is %s", i.State)
 	}
 }
+
+// TestStaleChanges: changing calls are refused for what they do not see, as often as asked
+// for, while describing calls tell of it as it is.
+func TestStaleChanges(t *testing.T) {
+	for name, test := range map[string]struct {
+		act state.Act
+		// do performs the act and returns a call that meets its result.
+		do   func(w *world) (again func() error)
+		want []state.Kind
+	}{
+		"attach a new volume": {state.ActCreateVolume, func(w *world) func() error {
+			v := w.volume()
+			if got := w.readVolume(v.ID).State; got != state.VolumeAvailable {
+				w.t.Errorf("the volume reads %s", got)
+			}
+			return func() error {
+				_, err := w.AttachVolume(mine, state.AttachRequest{VolumeID: v.ID, VMID: w.host(), Device: "/dev/sdf"})
+				return err
+			}
+		}, []state.Kind{state.NotFound, state.WrongState}},
+		"delete a new volume": {state.ActCreateVolume, func(w *world) func() error {
+			v := w.volume()
+			return func() error { return w.DeleteVolume(mine, v.ID, false) }
+		}, []state.Kind{state.NotFound, state.WrongState}},
+		"tag a new volume": {state.ActCreateVolume, func(w *world) func() error {
+			v := w.volume()
+			return func() error { return w.AddTags(mine, []string{v.ID}, map[string]string{"a": "b"}, false) }
+		}, []state.Kind{state.NotFound, state.NotFound}},
+		"detach a new attachment": {state.ActAttachVolume, func(w *world) func() error {
+			v := w.volume()
+			w.attach(v.ID, "/dev/sdf")
+			return func() error {
+				_, err := w.DetachVolume(mine, state.DetachRequest{VolumeID: v.ID})
+				return err
+			}
+		}, []state.Kind{state.WrongState, state.WrongState}},
+		"delete a detached volume": {state.ActDetachVolume, func(w *world) func() error {
+			v := w.volume()
+			w.attach(v.ID, "/dev/sdf")
+			w.detach(v.ID)
+			return func() error { return w.DeleteVolume(mine, v.ID, false) }
+		}, []state.Kind{state.InUse, state.InUse}},
+		"register a new snapshot": {state.ActCreateSnapshot, func(w *world) func() error {
+			s := w.snapshot()
+			return func() error {
+				_, err := w.CreateImage(mine, imageOf("made", s.ID))
+				return err
+			}
+		}, []state.Kind{state.NotFound, state.WrongState}},
+		"share a new image": {state.ActRegisterImage, func(w *world) func() error {
+			i := w.image("made")
+			return func() error {
+				_, err := w.ShareImage(mine, i.ID, state.PermissionChange{}, false)
+				return err
+			}
+		}, []state.Kind{state.NotFound, state.WrongState}},
+		"copy a new image": {state.ActRegisterImage, func(w *world) func() error {
+			i := w.image("made")
+			return func() error {
+				_, err := w.CopyImage(state.Caller{Account: mine.Account, Region: "us-east-1"},
+					state.ImageCopyRequest{SourceID: i.ID, SourceRegion: mine.Region, Name: "copy"})
+				return err
+			}
+		}, []state.Kind{state.NotFound, state.WrongState}},
+		"share the snapshot of a copy": {state.ActCopyImage, func(w *world) func() error {
+			i := w.image("made")
+			c := must[state.Image](w.t)(w.CopyImage(mine, state.ImageCopyRequest{SourceID: i.ID, Name: "copy"}))
+			return func() error {
+				_, err := w.ShareSnapshot(mine, c.Mappings[0].Volume.SnapshotID, state.PermissionChange{}, false)
+				return err
+			}
+		}, []state.Kind{state.NotFound, state.WrongState}},
+		"delete the snapshot of a deregistered image": {state.ActDeleteImage, func(w *world) func() error {
+			i := w.deregistered("made")
+			return func() error { return w.DeleteSnapshot(mine, i.Mappings[0].Volume.SnapshotID, false) }
+		}, []state.Kind{state.InUse, state.InUse}},
+		"take the name of a deregistered image": {state.ActDeleteImage, func(w *world) func() error {
+			i := w.deregistered("made")
+			return func() error {
+				_, err := w.CreateImage(mine, imageOf("made", i.Mappings[0].Volume.SnapshotID))
+				return err
+			}
+		}, []state.Kind{state.Duplicate, state.Duplicate}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newFatedWorld(t, test.act, state.Fate{Stale: state.Stale{Changes: 2}})
+			call := test.do(w)
+			for i, want := range test.want {
+				var refused *state.Error
+				if err := call(); !errors.As(err, &refused) || refused.Kind != want {
+					t.Errorf("call %d: the error is %v, and must be of the kind %q", i+1, err, want)
+				}
+			}
+			if err := call(); err != nil {
+				t.Errorf("in the end: %v", err)
+			}
+		})
+	}
+}
+
+// deregistered returns an image that was deregistered.
+func (w *world) deregistered(name string) state.Image {
+	w.t.Helper()
+	i := w.image(name)
+	if err := w.DeleteImage(mine, i.ID, false); err != nil {
+		w.t.Fatal(err)
+	}
+	return i
+}

@@ -24,8 +24,17 @@ func (r *imageRecord) visible(caller Caller) bool {
 	return r.Region == caller.Region && (r.Account == caller.Account || r.Launch.allow(caller.Account))
 }
 
-// image finds an image that the caller can see.
+// image returns an image that the caller can see and that changing calls know.
 func (o *op) image(caller Caller, id string) (*imageRecord, error) {
+	r, err := o.anyImage(caller, id)
+	if err == nil {
+		err = o.imagePasts.unborn("image", id, caller, string(ImagePending))
+	}
+	return r, err
+}
+
+// anyImage returns an image that the caller can see.
+func (o *op) anyImage(caller Caller, id string) (*imageRecord, error) {
 	return found(o.db.Images, imagePrefix, "image", id, func(r *imageRecord) bool { return r.visible(caller) })
 }
 
@@ -127,7 +136,21 @@ func (o *op) imageName(caller Caller, name string) error {
 			return refuse(Duplicate, "image", name, "%s has this name", id)
 		}
 	}
+	if id := o.formerImage(caller, func(i Image) bool { return i.Name == name }); id != "" {
+		return refuse(Duplicate, "image", name, "%s has this name", id)
+	}
 	return nil
+}
+
+// formerImage returns the id of a deleted image that changing calls still see, if that is a
+// reason to refuse; "" otherwise.
+func (o *op) formerImage(caller Caller, reason func(Image) bool) string {
+	for _, id := range slices.Sorted(maps.Keys(o.imagePasts)) {
+		if _, stale := o.imagePasts.former(id, caller, reason); stale {
+			return id
+		}
+	}
+	return ""
 }
 
 // imageID refuses an id asked for that is taken or cannot be one.
@@ -248,6 +271,9 @@ func (c *Cloud) CopyImage(caller Caller, req ImageCopyRequest) (Image, error) {
 	fate := o.fate(ActCopyImage)
 	r.Failed = either(r.Failed, fate.failed())
 	c.imagePasts.keep(fate.Stale, r.ID, caller, nil, o.now)
+	for _, made := range copies {
+		c.snapshotPasts.keep(Stale{Changes: fate.Stale.Changes}, made.to.ID, caller, nil, o.now)
+	}
 	if err := o.produceCopy(r, copies, t, fate); err != nil {
 		return Image{}, fmt.Errorf("cannot copy %s to %s: %w", source.ID, r.ID, err)
 	}
@@ -258,7 +284,7 @@ func (o *op) imageAgain(caller Caller, ids []string, err error) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	r, err := o.image(caller, ids[0])
+	r, err := o.anyImage(caller, ids[0])
 	if err != nil {
 		return Image{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -23,8 +24,17 @@ func (r *snapshotRecord) visible(caller Caller) bool {
 		(r.Account == caller.Account || r.CreateVolume.allow(caller.Account))
 }
 
-// snapshot finds a snapshot that the caller can see.
+// snapshot returns a snapshot that the caller can see and that changing calls know.
 func (o *op) snapshot(caller Caller, id string) (*snapshotRecord, error) {
+	r, err := o.anySnapshot(caller, id)
+	if err == nil {
+		err = o.snapshotPasts.unborn("snapshot", id, caller, string(SnapshotPending))
+	}
+	return r, err
+}
+
+// anySnapshot returns a snapshot that the caller can see.
+func (o *op) anySnapshot(caller Caller, id string) (*snapshotRecord, error) {
 	return found(o.db.Snapshots, snapshotPrefix, "snapshot", id, func(r *snapshotRecord) bool { return r.visible(caller) })
 }
 
@@ -80,7 +90,7 @@ func (o *op) snapshotAgain(caller Caller, ids []string, err error) (Snapshot, er
 	if err != nil {
 		return Snapshot{}, err
 	}
-	r, err := o.snapshot(caller, ids[0])
+	r, err := o.anySnapshot(caller, ids[0])
 	if err != nil {
 		return Snapshot{}, err
 	}
@@ -210,7 +220,7 @@ func (c *Cloud) DeleteSnapshot(caller Caller, id string, dry bool) error {
 	if err != nil {
 		return err
 	}
-	if user := o.imageUsing(id); user != "" {
+	if user := o.imageUsing(caller, id); user != "" {
 		return refuse(InUse, "snapshot", id, "image %s uses it", user)
 	}
 	if dry {
@@ -236,17 +246,18 @@ func (o *op) removeSnapshot(r *snapshotRecord) error {
 	return o.save()
 }
 
-// imageUsing is the id of an image that has the snapshot in its mappings, "" if
-// there is none.
-func (o *op) imageUsing(snapshot string) string {
+// imageUsing returns the id of an image that has the snapshot in its mappings, or that
+// changing calls still see; "" if there is none.
+func (o *op) imageUsing(caller Caller, snapshot string) string {
+	uses := func(i Image) bool {
+		return slices.ContainsFunc(i.Mappings, func(m Mapping) bool { return m.Volume != nil && m.Volume.SnapshotID == snapshot })
+	}
 	for id, r := range o.db.Images {
-		for _, m := range r.Mappings {
-			if m.Volume != nil && m.Volume.SnapshotID == snapshot {
-				return id
-			}
+		if uses(r.Image) {
+			return id
 		}
 	}
-	return ""
+	return o.formerImage(caller, uses)
 }
 
 // ShareSnapshot changes who may make volumes of a snapshot.

@@ -94,11 +94,24 @@ func (o *op) taggableOne(caller Caller, id string) (tagged, error) {
 	t, ok := o.tagged(id)
 	switch {
 	case ok && t.place == caller:
-		return t, nil
+		return t, o.unknown(resource, caller, id)
 	case ok && o.sees(caller, id):
 		return tagged{}, refuse(NotAllowed, resource, id, "account %s is not its owner", caller.Account)
 	}
 	return tagged{}, refuse(NotFound, resource, id, "it does not exist")
+}
+
+// unknown returns the refusal of a changing call that does not know a new thing yet.
+func (o *op) unknown(resource string, caller Caller, id string) error {
+	switch resource {
+	case "volume":
+		return o.volumePasts.untold(resource, id, caller)
+	case "snapshot":
+		return o.snapshotPasts.untold(resource, id, caller)
+	case "image":
+		return o.imagePasts.untold(resource, id, caller)
+	}
+	return nil
 }
 
 // sees tells whether a caller can see another one's snapshot or image.

@@ -68,7 +68,7 @@ func (o *op) volumeAgain(caller Caller, ids []string, err error) (Volume, error)
 	if err != nil {
 		return Volume{}, err
 	}
-	r, err := o.volume(caller, ids[0])
+	r, err := o.anyVolume(caller, ids[0])
 	if err != nil {
 		return Volume{}, err
 	}
@@ -155,8 +155,17 @@ func sizeFrom(s *snapshotRecord, size int64) (int64, error) {
 	return size, nil
 }
 
-// volume finds a volume of the caller's that is not deleted.
+// volume returns a volume of the caller's that is not deleted and that changing calls know.
 func (o *op) volume(caller Caller, id string) (*volumeRecord, error) {
+	r, err := o.anyVolume(caller, id)
+	if err == nil {
+		err = o.volumePasts.unborn("volume", id, caller, string(VolumeCreating))
+	}
+	return r, err
+}
+
+// anyVolume returns a volume of the caller's that is not deleted.
+func (o *op) anyVolume(caller Caller, id string) (*volumeRecord, error) {
 	return found(o.db.Volumes, volumePrefix, "volume", id, func(r *volumeRecord) bool {
 		return r.place() == caller && r.Removed.IsZero()
 	})
@@ -242,8 +251,8 @@ func (c *Cloud) DeleteVolume(caller Caller, id string, dry bool) error {
 	if err != nil {
 		return err
 	}
-	if r.Link != nil {
-		return refuse(InUse, "volume", id, "it is attached to %s", r.Link.VMID)
+	if err := o.unattached(r, caller); err != nil {
+		return err
 	}
 	if s := r.state(o.now); s == VolumeCreating && !r.Stuck {
 		return refuse(WrongState, "volume", id, "it is %s", s)
@@ -254,6 +263,17 @@ func (c *Cloud) DeleteVolume(caller Caller, id string, dry bool) error {
 	before := r.view(o.now)
 	c.volumePasts.keep(o.fate(ActDeleteVolume).Stale, id, caller, &before, o.now)
 	return o.removeVolume(r)
+}
+
+// unattached refuses a volume that is attached, or that changing calls still see attached.
+func (o *op) unattached(r *volumeRecord, caller Caller) error {
+	if r.Link != nil {
+		return refuse(InUse, "volume", r.ID, "it is attached to %s", r.Link.VMID)
+	}
+	if was, stale := o.volumePasts.former(r.ID, caller, func(v Volume) bool { return v.Attachment != nil }); stale {
+		return refuse(InUse, "volume", r.ID, "it is attached to %s", was.Attachment.VMID)
+	}
+	return nil
 }
 
 func (o *op) removeVolume(r *volumeRecord) error {
