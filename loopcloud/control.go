@@ -48,6 +48,8 @@ func (s *Server) control() http.Handler {
 		s.skew.set(0)
 		w.WriteHeader(http.StatusNoContent)
 	})
+	mux.HandleFunc("GET /_loopcloud/settings", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Settings()) })
+	mux.HandleFunc("POST /_loopcloud/settings", s.setSettings)
 	mux.HandleFunc("GET /_loopcloud/images", s.listImages)
 	mux.HandleFunc("POST /_loopcloud/images", s.importImage)
 	mux.HandleFunc("GET /_loopcloud/images/{id}/disk", s.exportImage)
@@ -198,7 +200,7 @@ func (s *Server) exportImage(w http.ResponseWriter, r *http.Request) {
 func refuse(w http.ResponseWriter, err error) {
 	var refusal *state.Error
 	status := http.StatusInternalServerError
-	if errors.As(err, &refusal) || errors.Is(err, errImport) {
+	if errors.As(err, &refusal) || errors.Is(err, errImport) || errors.Is(err, errSetting) {
 		status = http.StatusBadRequest
 	}
 	http.Error(w, err.Error(), status)

@@ -3,6 +3,7 @@
 package loopcloud
 
 import (
+	"encoding/json"
 	"net/url"
 	"reflect"
 	"testing"
@@ -34,6 +35,27 @@ func FuzzControlQueries(f *testing.F) {
 		}
 		if err != nil && (advance != 0 || skew != 0) {
 			t.Errorf("%q: refused, it is %s and %s", text, advance, skew)
+		}
+	})
+}
+
+// FuzzSettings: whatever is given as settings is refused, or read without a panic and
+// with as many settings as the text lists.
+func FuzzSettings(f *testing.F) {
+	for _, seed := range []string{
+		`{"region":"us-east-1","encrypt_by_default":true}`, `[{"public_images":5},{"allowed_images":"enabled","allowed_providers":["amazon"]}]`,
+		`{}`, `[]`, `null`, `{"encrypt":1}`, `{"public_images":"x"}`, `[1]`, ``,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		settings, err := ParseSettings([]byte(text))
+		if err != nil && settings != nil {
+			t.Errorf("%q is refused, and is %+v", text, settings)
+		}
+		var list []any
+		if err == nil && json.Unmarshal([]byte(text), &list) == nil && len(list) != len(settings) {
+			t.Errorf("%q is %+v", text, settings)
 		}
 	})
 }

@@ -61,6 +61,8 @@ type Options struct {
 	Disks state.Disks
 	// Faults are in force from the beginning: none. Their Check must be nil.
 	Faults []fault.Rule
+	// Settings are what accounts have set in regions: what was set before.
+	Settings []Setting
 	// Seed is for the faults that are left to probability.
 	Seed uint64
 }
@@ -108,6 +110,9 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.cloud = cloud
+	if err := s.Set(o.Settings...); err != nil {
+		return nil, errors.Join(err, cloud.Close())
+	}
 	if err := remove.All(s.tmp); err != nil { // what a killed process was importing
 		return nil, errors.Join(fmt.Errorf("cannot clear %s: %w", s.tmp, err), cloud.Close())
 	}

@@ -144,6 +144,48 @@ func TestControlOfFaults(t *testing.T) {
 	}
 }
 
+// TestControlOfSettings: settings are given at the start and changed later, in one place
+// or in all, and are kept.
+func TestControlOfSettings(t *testing.T) {
+	const settings = "/_loopcloud/settings"
+	given, err := loopcloud.ParseSettings([]byte(`{"region":"us-east-1","encrypt_by_default":true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := testdir.New(t)
+	s := newServer(t, loopcloud.Options{Dir: dir, Settings: given})
+	in := func(s *loopcloud.Server, region string) state.Settings {
+		return s.Cloud().Settings(state.Caller{Account: state.DefaultAccount, Region: region})
+	}
+	if !in(s, "us-east-1").EncryptByDefault || in(s, "eu-west-2").EncryptByDefault {
+		t.Errorf("set were %+v and %+v", in(s, "us-east-1"), in(s, "eu-west-2"))
+	}
+	if w := ask(s, "POST", settings, `[{"public_images":5},{"region":"us-east-1","default_key":"alias/own"}]`); w.Code != http.StatusNoContent {
+		t.Fatalf("the settings were answered with %d %s", w.Code, w.Body)
+	}
+	if now := in(s, "us-east-1"); !now.EncryptByDefault || now.DefaultKey != "alias/own" || in(s, "eu-west-2").PublicImages != 5 {
+		t.Errorf("set are %+v and %+v", now, in(s, "eu-west-2"))
+	}
+	for text, why := range map[string]string{
+		`{"encrypt":true}`: "encrypt", `{"region":"moon-1"}`: "moon-1", `{"account":"1"}`: `"1"`, `{"block_public_snapshots":"perhaps"}`: "perhaps",
+		`{"default_key":"no key"}`: "no key", `{"allowed_providers":["x"]}`: "x", `[{"public_images":-1}]`: "-1", `[1]`: "not a list of settings",
+	} {
+		if w := ask(s, "POST", settings, text); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), why) {
+			t.Errorf("%s was answered with %d %s", text, w.Code, w.Body)
+		}
+	}
+	var list []loopcloud.Setting
+	if err := json.Unmarshal(ask(s, "GET", settings, "").Body.Bytes(), &list); err != nil || len(list) != len(s.Cloud().Regions()) {
+		t.Errorf("listed are %+v, %v", list, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if again := newServer(t, loopcloud.Options{Dir: dir}); in(again, "us-east-1").DefaultKey != "alias/own" {
+		t.Error("the settings were not kept")
+	}
+}
+
 // testDisk is a raw disk of three MiB of which a little holds data.
 func testDisk(t *testing.T) string {
 	t.Helper()

@@ -68,6 +68,7 @@ type cloudFlags struct {
 	keys        []state.Key
 	names       []string
 	faults      []fault.Rule
+	settings    []loopcloud.Setting
 	seed        uint64
 	hosts       int
 }
@@ -112,6 +113,11 @@ func (c *cloudFlags) register(fs *flag.FlagSet) {
 		c.faults = append(c.faults, rules...)
 		return err
 	})
+	fs.Func("setting", "", func(s string) error {
+		settings, err := parseSettings(s)
+		c.settings = append(c.settings, settings...)
+		return err
+	})
 	fs.Uint64Var(&c.seed, "seed", 0, "")
 	fs.IntVar(&c.hosts, "hosts", 1, "")
 }
@@ -119,7 +125,7 @@ func (c *cloudFlags) register(fs *flag.FlagSet) {
 func (c *cloudFlags) options() loopcloud.Options {
 	return loopcloud.Options{
 		Dir: c.dir, Region: c.region, Regions: c.regions, Timing: c.timing, Naming: c.naming, Keys: c.keys,
-		Faults: c.faults, Seed: c.seed, Hosts: c.hosts, AllowedHosts: c.names,
+		Faults: c.faults, Settings: c.settings, Seed: c.seed, Hosts: c.hosts, AllowedHosts: c.names,
 		PublicKeys: slices.ContainsFunc(c.keys, func(k state.Key) bool { return k == ownKey || k == printedKey }),
 	}
 }
@@ -135,14 +141,28 @@ func parseRegion(s string) (string, error) {
 
 // parseFaults reads one rule or a list of them, as JSON or, after @, from a file.
 func parseFaults(s string) ([]fault.Rule, error) {
-	text := []byte(s)
-	if name, ok := strings.CutPrefix(s, "@"); ok {
-		var err error
-		if text, err = os.ReadFile(name); err != nil {
-			return nil, fmt.Errorf("cannot read the rules: %w", err)
-		}
+	text, err := textOrFile(s)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the rules: %w", err)
 	}
 	return fault.ParseRules(text)
+}
+
+// parseSettings reads the settings of accounts as parseFaults does rules.
+func parseSettings(s string) ([]loopcloud.Setting, error) {
+	text, err := textOrFile(s)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the settings: %w", err)
+	}
+	return loopcloud.ParseSettings(text)
+}
+
+// textOrFile returns the text itself or, after @, what the file of that name holds.
+func textOrFile(s string) ([]byte, error) {
+	if name, ok := strings.CutPrefix(s, "@"); ok {
+		return os.ReadFile(name)
+	}
+	return []byte(s), nil
 }
 
 // parseRegions reads regions between commas. One that nobody has opted in to has

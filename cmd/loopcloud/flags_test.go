@@ -37,6 +37,33 @@ func TestFaultFlags(t *testing.T) {
 	}
 }
 
+func TestSettingFlags(t *testing.T) {
+	var cloud cloudFlags
+	fs := newFlags("serve")
+	cloud.register(fs)
+	file := filepath.Join(testdir.New(t), "settings.json")
+	if err := os.WriteFile(file, []byte(`[{"public_images":5},{"block_public_images":true}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := fs.Parse([]string{"--dir", testdir.New(t), "--setting", "@" + file, "--setting", `{"encrypt_by_default":true}`}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := loopcloud.New(cloud.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	got := s.Cloud().Settings(state.Caller{Account: state.DefaultAccount, Region: s.Cloud().DefaultRegion()})
+	if got.PublicImages != 5 || !got.BlockPublicImages || !got.EncryptByDefault {
+		t.Errorf("the settings are %+v", got)
+	}
+	for text, why := range map[string]string{`{"encrypt":true}`: "encrypt", "@" + file + ".not": "cannot read the settings", "": "not a setting"} {
+		if _, err := parseSettings(text); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%q: the error is %v", text, err)
+		}
+	}
+}
+
 // TestServedFaults: what the flags ask for goes wrong.
 func TestServedFaults(t *testing.T) {
 	var cloud cloudFlags

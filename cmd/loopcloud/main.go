@@ -47,6 +47,7 @@ CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
        --allow-host NAME…       a name of this machine that clients use: without it, requests that are not signed by a
                                 key of your own are refused unless they name localhost or an IP address
        --fault JSON|@FILE…      what goes wrong from the beginning: see docs/loopcloud.md
+       --setting JSON|@FILE…    what accounts have set, such as encryption by default: see docs/loopcloud.md
        --seed N                 for faults left to probability: 0
        --hosts N                how many machines this one stands for, with serve: 1; it says where the metadata
                                 of the second are, and of those after it

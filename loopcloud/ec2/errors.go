@@ -87,6 +87,11 @@ var codes = map[what]string{
 
 	{state.Protected, ""}: "OperationNotPermitted",
 
+	{state.Secret, "image"}:         "UnsupportedOperation",
+	{state.Secret, "snapshot"}:      "OperationNotPermitted",
+	{state.Unshareable, "image"}:    "InvalidParameter",
+	{state.Unshareable, "snapshot"}: "OperationNotPermitted",
+
 	{state.Unsuited, ""}:   "InvalidParameterCombination",
 	{state.Unreadable, ""}: "InvalidRequest",
 
@@ -113,6 +118,10 @@ var texts = map[what]string{
 	{state.Missing, "size"}:            "The request must contain the parameter size or snapshotId",
 	{state.NotAllowed, "image"}:        "Not authorized for image:{id} ({why})",
 	{state.NotAllowed, "snapshot"}:     "Not authorized for snapshot:{id} ({why})",
+	{state.Secret, "image"}:            "{why}",
+	{state.Secret, "snapshot"}:         "{why}",
+	{state.Unshareable, "image"}:       "{why}",
+	{state.Unshareable, "snapshot"}:    "{why}",
 	{state.TokenMismatch, "token"}:     "The client token {id} is not the token of this request: {why}",
 	{state.InvalidValue, "key"}:        "The parameter KmsKeyId requires the parameter Encrypted to be set.",
 	{state.Malformed, "key"}:           "Value ({id}) for parameter kmsKeyId is invalid: {why}",

@@ -76,6 +76,9 @@ func (c *call) modifyImageAttribute(in *modifyImageAttributeInput) (*done, error
 
 func (c *call) shareImage(in *modifyImageAttributeInput) (*done, error) {
 	ch, err := readChange(in.Operation, in.grantees, in.Launch)
+	if err == nil && ch.Add.Public {
+		err = c.mayPublish(string(in.ImageID))
+	}
 	if err != nil {
 		return nil, err
 	}

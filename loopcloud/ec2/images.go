@@ -176,6 +176,7 @@ type imageItem struct {
 	Protection     string                `xml:"deregistrationProtection"`
 	SourceImageID  string                `xml:"sourceImageId,omitempty"`
 	SourceRegion   string                `xml:"sourceImageRegion,omitempty"`
+	Allowed        *bool                 `xml:"imageAllowed"`
 	Reason         *stateReason          `xml:"stateReason"`
 }
 
@@ -221,7 +222,7 @@ func (c *call) describeImage(i state.Image) imageItem {
 		Virtualization: i.Virtualization, Tags: tagSet(i.Tags), Hypervisor: hypervisor,
 		ENA: i.ENA, SRIOV: i.SRIOV, BootMode: i.BootMode, TPM: i.TPM, IMDS: i.IMDS,
 		Deprecated: stampOrNone(i.Deprecated), LastLaunched: stampOrNone(i.LastLaunched), Protection: string(i.Protection),
-		SourceImageID: i.SourceImageID, SourceRegion: i.SourceRegion,
+		SourceImageID: i.SourceImageID, SourceRegion: i.SourceRegion, Allowed: c.imageAllowed(i),
 	}
 	if len(i.ProductCodes) > 0 {
 		item.Products = productCodeSet(i.ProductCodes)
@@ -367,7 +368,7 @@ func isDeprecated(i state.Image, now time.Time) bool {
 
 // namedImages are the images that the caller can see, or those named by id.
 func (c *call) namedImages(ids []imageID) ([]state.Image, error) {
-	found, missing := named(c.st.Images(c.caller), plain(ids), func(i state.Image) string { return i.ID })
+	found, missing := named(c.withoutHidden(c.st.Images(c.caller)), plain(ids), func(i state.Image) string { return i.ID })
 	switch len(missing) {
 	case 0:
 		return found, nil
@@ -402,7 +403,7 @@ func (c *call) copyImage(in *copyImageInput) (*imageIDOutput, error) {
 	}
 	image, err := c.st.CopyImage(c.caller, state.ImageCopyRequest{
 		SourceID: string(in.SourceID), SourceRegion: in.SourceRegion, Name: in.Name, Description: in.Description,
-		Encrypted: in.Encrypted, KMSKeyID: in.KMSKeyID, CopyTags: in.CopyTags,
+		Encrypted: in.Encrypted, KMSKeyID: in.KMSKeyID, Defaults: true, CopyTags: in.CopyTags,
 		Tags: tags["image"], SnapshotTags: tags["snapshot"], Readable: true,
 		Token: in.Token, IDDigits: idDigits, DryRun: in.DryRun,
 	})

@@ -31,7 +31,7 @@ type regionItem struct {
 
 // endpoint is the name that EC2 has in a region. It is not where this cloud
 // listens.
-func endpoint(region string) string { return "ec2." + region + ".amazonaws.com" }
+func endpoint(region string) string { return "ec2." + region + "." + state.Domain(region) }
 
 var regionFilters = attributes[state.Region]{
 	"endpoint":      one(func(r state.Region) string { return endpoint(r.Name) }),

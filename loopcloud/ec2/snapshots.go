@@ -199,7 +199,7 @@ func (c *call) copySnapshot(in *copySnapshotInput) (*copySnapshotOutput, error) 
 	}
 	s, err := c.st.CopySnapshot(c.caller, state.SnapshotCopyRequest{
 		SourceID: string(in.SourceID), SourceRegion: in.SourceRegion, Description: in.Description,
-		Encrypted: in.Encrypted, KMSKeyID: in.KMSKeyID,
+		Encrypted: in.Encrypted, KMSKeyID: in.KMSKeyID, Defaults: true,
 		Tags: tags["snapshot"], IDDigits: idDigits, DryRun: in.DryRun,
 	})
 	return &copySnapshotOutput{SnapshotID: s.ID, Tags: tagSet(s.Tags)}, err
@@ -247,6 +247,9 @@ func (c *call) modifySnapshotAttribute(in *modifySnapshotAttributeInput) (*done,
 		return nil, badAttribute(in.Attribute)
 	}
 	ch, err := readChange(in.Operation, in.grantees, in.Permission)
+	if err == nil && ch.Add.Public {
+		err = c.mayPublishSnapshots()
+	}
 	if err != nil {
 		return nil, err
 	}

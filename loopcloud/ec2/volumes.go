@@ -77,7 +77,7 @@ func (c *call) createVolume(in *createVolumeInput) (*volumeOutput, error) {
 	v, err := c.st.CreateVolume(c.caller, state.VolumeRequest{
 		Zone: in.Zone, SnapshotID: string(in.SnapshotID), Type: cmp.Or(in.Type, defaultVolumeType),
 		SizeGiB: in.SizeGiB, IOPS: in.IOPS, Throughput: in.Throughput,
-		Encrypted: in.Encrypted, KMSKeyID: in.KMSKeyID,
+		Encrypted: in.Encrypted, KMSKeyID: in.KMSKeyID, Defaults: true,
 		Tags: tags["volume"], Token: in.Token, IDDigits: idDigits, DryRun: in.DryRun,
 	})
 	return &volumeOutput{volumeItem: describeVolume(v)}, err

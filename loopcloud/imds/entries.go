@@ -54,8 +54,8 @@ func (h *Handler) entries(vm state.VM) entries {
 		"meta-data/placement/availability-zone":    vm.Zone,
 		"meta-data/placement/availability-zone-id": state.ZoneID(vm.Zone),
 		"meta-data/placement/region":               vm.Region,
-		"meta-data/services/domain":                "amazonaws.com",
-		"meta-data/services/partition":             "aws",
+		"meta-data/services/domain":                state.Domain(vm.Region),
+		"meta-data/services/partition":             state.Partition(vm.Region),
 	}
 	if vm.ImageID != "" {
 		out["meta-data/ami-id"] = vm.ImageID

@@ -35,7 +35,7 @@ func (r *role) entries(st *state.Cloud, vm state.VM) map[string]string {
 	return map[string]string{
 		"info": object(map[string]string{
 			"Code": "Success", "LastUpdated": stamp(since),
-			"InstanceProfileArn": fmt.Sprintf("arn:aws:iam::%s:instance-profile/%s", vm.Account, roleName),
+			"InstanceProfileArn": fmt.Sprintf("arn:%s:iam::%s:instance-profile/%s", state.Partition(vm.Region), vm.Account, roleName),
 			"InstanceProfileId":  "AIPALOOPCLOUD00000000",
 		}),
 		"security-credentials/" + roleName: object(map[string]string{
@@ -54,7 +54,7 @@ func (r *role) current(st *state.Cloud, vm state.VM, now time.Time) (state.Key, 
 	if r.key.Session != nil && now.Add(roleRenewed).Before(r.key.Session.Until) {
 		return r.key, r.since, nil
 	}
-	arn := fmt.Sprintf("arn:aws:sts::%s:assumed-role/%s/%s", vm.Account, roleName, vm.ID)
+	arn := fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/%s", state.Partition(vm.Region), vm.Account, roleName, vm.ID)
 	key, err := st.NewSession(vm.Account, arn, now.Add(roleLife))
 	if err == nil {
 		r.key, r.since = key, now

@@ -14,10 +14,13 @@ type VolumeRequest struct {
 	IOPS, Throughput       int64
 	Encrypted              bool
 	KMSKeyID               string
-	Tags                   map[string]string
-	Token                  string `json:"-"`
-	IDDigits               int    `json:"-"`
-	DryRun                 bool   `json:"-"`
+	// Defaults has the account's Settings decide what is encrypted beside what is asked
+	// for, as EC2 does. Outscale has no such settings.
+	Defaults bool `json:"-"`
+	Tags     map[string]string
+	Token    string `json:"-"`
+	IDDigits int    `json:"-"`
+	DryRun   bool   `json:"-"`
 }
 
 // VolumeChange asks for a volume to be other than it is; zero keeps.
@@ -55,6 +58,7 @@ type SnapshotCopyRequest struct {
 	SourceID, SourceRegion, Description string
 	Encrypted                           bool
 	KMSKeyID                            string
+	Defaults                            bool `json:"-"` // as of a VolumeRequest
 	Tags                                map[string]string
 	Token                               string `json:"-"`
 	IDDigits                            int    `json:"-"`
@@ -81,6 +85,7 @@ type ImageCopyRequest struct {
 	Name, Description      string
 	Encrypted              bool
 	KMSKeyID               string
+	Defaults               bool `json:"-"` // as of a VolumeRequest
 	CopyTags               bool
 	Tags                   map[string]string
 	SnapshotTags           map[string]string

@@ -21,6 +21,8 @@ const (
 	Unsuited      Kind = "unsuited"       // a parameter that does not go with another
 	Unreadable    Kind = "unreadable"     // what a thing that can be seen consists of
 	Limit         Kind = "limit"          // too many or too large
+	Secret        Kind = "secret"         // encrypted, and so nothing for everybody
+	Unshareable   Kind = "unshareable"    // encrypted with a key that nobody else can use
 	DryRun        Kind = "dry run"        // it would have been done
 )
 

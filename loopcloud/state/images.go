@@ -230,7 +230,7 @@ func (o *op) completeVolume(caller Caller, m *Mapping) error {
 	if volumeKinds[p.Type].provisioned {
 		v.IOPS, v.Throughput = p.IOPS, p.Throughput
 	}
-	v.KMSKeyID, err = encryptionKey(caller, v.Encrypted, v.KMSKeyID)
+	v.KMSKeyID, err = o.encryptionKey(caller, v.Encrypted, v.KMSKeyID)
 	return err
 }
 
@@ -256,6 +256,7 @@ func (c *Cloud) CopyImage(caller Caller, req ImageCopyRequest) (Image, error) {
 	if ids, err := o.repeated(t); err != nil || ids != nil {
 		return o.imageAgain(caller, ids, err)
 	}
+	req.Encrypted = req.Encrypted || req.Defaults && o.settings(caller).EncryptByDefault
 	source, err := o.imageSource(caller, req)
 	if err == nil {
 		err = errors.Join(checkTags(req.Tags), checkTags(req.SnapshotTags))
@@ -310,7 +311,7 @@ func (o *op) imageSource(caller Caller, req ImageCopyRequest) (*imageRecord, err
 	if req.Readable && !o.readable(there, source) {
 		return nil, refuse(Unreadable, "image", source.ID, "You do not have permission to access the storage of this ami")
 	}
-	if _, err := encryptionKey(caller, req.Encrypted || source.encrypted(), req.KMSKeyID); err != nil {
+	if _, err := o.encryptionKey(caller, req.Encrypted || source.encrypted(), req.KMSKeyID); err != nil {
 		return nil, err
 	}
 	return source, nil
@@ -363,7 +364,7 @@ func (o *op) copyMappings(caller Caller, req ImageCopyRequest, source, r *imageR
 			continue
 		}
 		if from := o.db.Snapshots[m.Volume.SnapshotID]; from != nil {
-			s, failed := copyOf(from, caller, req.Encrypted, req.KMSKeyID)
+			s, failed := o.copyOf(from, caller, req.Encrypted, req.KMSKeyID)
 			s.Description = fmt.Sprintf("Copied for image %s from image %s and snapshot %s", r.ID, source.ID, from.ID)
 			s.Tags = req.SnapshotTags
 			to := o.newSnapshot(caller, req.IDDigits, s)
@@ -371,7 +372,7 @@ func (o *op) copyMappings(caller Caller, req ImageCopyRequest, source, r *imageR
 			copies = append(copies, snapshotCopy{to, from.ID})
 			m.Volume.SnapshotID, m.Volume.Encrypted, m.Volume.KMSKeyID = to.ID, s.Encrypted, s.KMSKeyID
 		} else if m.Volume.Encrypted { // blank: by a key of where it goes to
-			m.Volume.KMSKeyID = KeyARN(caller, either(req.KMSKeyID, DefaultKeyAlias))
+			m.Volume.KMSKeyID = KeyARN(caller, either(req.KMSKeyID, o.defaultKey(caller)))
 		}
 	}
 	return copies
@@ -489,14 +490,34 @@ func (c *Cloud) ShareImage(caller Caller, id string, ch PermissionChange, dry bo
 	if err != nil {
 		return Image{}, err
 	}
-	if next.Public && r.encrypted() {
-		return Image{}, refuse(NotAllowed, "image", id, "it is encrypted and cannot be public")
+	if err := o.shareable(r, next); err != nil {
+		return Image{}, err
 	}
 	if dry {
 		return Image{}, dryRun("image", id)
 	}
 	r.Launch = next
 	return r.view(o.now), o.save()
+}
+
+// shareable refuses what EC2 refuses of encrypted images: to be public, and to be shared
+// if AWS manages the key of a snapshot.
+func (o *op) shareable(r *imageRecord, p Permissions) error {
+	if p.Public && r.encrypted() {
+		return refuse(Secret, "image", r.ID, "Encrypted snapshots can't be shared publicly. Specify another snapshot.")
+	}
+	if len(p.Accounts)+len(p.Organizations)+len(p.OrganizationalUnits) == 0 {
+		return nil
+	}
+	for _, m := range r.Mappings {
+		if m.Volume == nil {
+			continue
+		}
+		if s := o.db.Snapshots[m.Volume.SnapshotID]; s != nil && Managed(s.KMSKeyID) {
+			return refuse(Unshareable, "image", r.ID, "Snapshots encrypted with the AWS Managed CMK can't be shared. Specify another snapshot.")
+		}
+	}
+	return nil
 }
 
 // UpdateImage lets change alter a copy of the image, and takes over the copy's

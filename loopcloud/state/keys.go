@@ -16,7 +16,8 @@ var (
 	keyARNs    = regexp.MustCompile(`^arn:aws[a-z-]*:kms:([a-z0-9-]+):([0-9]{12}):(.+)$`)
 )
 
-// DefaultKeyAlias is the alias of the key that EC2 takes when none is given.
+// DefaultKeyAlias is the alias of the key that AWS manages, which EC2 takes if none is
+// given and the account has set no other.
 const DefaultKeyAlias = "alias/aws/ebs"
 
 // KeyARN is how a key reads once something is encrypted with it: the ARN that
@@ -31,7 +32,7 @@ func KeyARN(at Caller, name string) string {
 		sum := sha256.Sum256([]byte(at.Account + " " + at.Region + " " + name))
 		id = fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 	}
-	return "arn:aws:kms:" + at.Region + ":" + at.Account + ":key/" + id
+	return "arn:" + Partition(at.Region) + ":kms:" + at.Region + ":" + at.Account + ":key/" + id
 }
 
 // checkKey refuses what cannot name a key.
@@ -69,16 +70,16 @@ func keyExists(at Caller, name string) bool {
 // noKey is why something failed whose key does not exist, as EC2 says it.
 const noKey = "Given key ID is not accessible"
 
-// encryptionKey is the key that something is encrypted with: the account's own
-// for volumes if none was given.
-func encryptionKey(caller Caller, encrypted bool, key string) (string, error) {
+// encryptionKey is the key that something is encrypted with: the account's default
+// key for volumes if none was given.
+func (o *op) encryptionKey(caller Caller, encrypted bool, key string) (string, error) {
 	switch {
 	case !encrypted && key != "":
 		return "", refuse(InvalidValue, "key", key, "a key is for what is encrypted")
 	case !encrypted:
 		return "", nil
 	case key == "":
-		return defaultKey(caller), nil
+		return o.defaultKey(caller), nil
 	}
 	if err := checkKey(key); err != nil {
 		return "", err
@@ -86,4 +87,13 @@ func encryptionKey(caller Caller, encrypted bool, key string) (string, error) {
 	return KeyARN(caller, key), nil
 }
 
-func defaultKey(caller Caller) string { return KeyARN(caller, DefaultKeyAlias) }
+// defaultKey is the ARN of the key that the account has set for volumes, or else of the
+// key that AWS manages.
+func (o *op) defaultKey(caller Caller) string { return KeyARN(caller, o.settings(caller).DefaultKey) }
+
+// Managed reports whether AWS manages a key, given by its ARN: nobody else can use it,
+// whatever the account allows.
+func Managed(arn string) bool {
+	parts := keyARNs.FindStringSubmatch(arn)
+	return parts != nil && KeyARN(Caller{parts[2], parts[1]}, DefaultKeyAlias) == KeyARN(Caller{}, arn)
+}

@@ -16,6 +16,8 @@ type database struct {
 	Snapshots map[string]*snapshotRecord
 	Images    map[string]*imageRecord
 	Tokens    map[string]tokenRecord
+	// Settings are those that an account has changed, by settingsKey.
+	Settings map[string]Settings `json:",omitempty"`
 }
 
 func newDatabase() database {

@@ -253,10 +253,12 @@ func TestEncryption(t *testing.T) {
 	if m := img.Mappings[0].Volume; !m.Encrypted || m.KMSKeyID != v.KMSKeyID {
 		t.Errorf("an image of that has %+v", m)
 	}
-	for name, ch := range map[string]state.Permissions{"public": {Public: true}, "default key": {Accounts: []string{other}}} {
-		t.Run(name, func(t *testing.T) {
+	for kind, ch := range map[state.Kind]state.Permissions{state.Secret: {Public: true}, state.Unshareable: {Accounts: []string{other}}} {
+		t.Run(string(kind), func(t *testing.T) {
 			_, err := w.ShareSnapshot(mine, s.ID, state.PermissionChange{Add: ch}, false)
-			wantRefusal(t, err, state.NotAllowed, "snapshot")
+			wantRefusal(t, err, kind, "snapshot")
+			_, err = w.ShareImage(mine, img.ID, state.PermissionChange{Add: ch}, false)
+			wantRefusal(t, err, kind, "image")
 		})
 	}
 	own := must[state.Snapshot](t)(w.CopySnapshot(mine, state.SnapshotCopyRequest{SourceID: s.ID, KMSKeyID: "alias/mine"}))

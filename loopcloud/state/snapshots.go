@@ -160,6 +160,7 @@ func (c *Cloud) CopySnapshot(caller Caller, req SnapshotCopyRequest) (Snapshot, 
 	if ids, err := o.repeated(t); err != nil || ids != nil {
 		return o.snapshotAgain(caller, ids, err)
 	}
+	req.Encrypted = req.Encrypted || req.Defaults && o.settings(caller).EncryptByDefault
 	source, err := o.copySource(caller, req)
 	if err == nil {
 		err = checkTags(req.Tags)
@@ -170,7 +171,7 @@ func (c *Cloud) CopySnapshot(caller Caller, req SnapshotCopyRequest) (Snapshot, 
 	if req.DryRun {
 		return Snapshot{}, dryRun("snapshot", "")
 	}
-	copied, failed := copyOf(source, caller, req.Encrypted, req.KMSKeyID)
+	copied, failed := o.copyOf(source, caller, req.Encrypted, req.KMSKeyID)
 	copied.Description, copied.Token, copied.Tags = req.Description, req.Token, req.Tags
 	r := o.newSnapshot(caller, req.IDDigits, copied)
 	r.Failed = failed
@@ -191,20 +192,20 @@ func (o *op) copySource(caller Caller, req SnapshotCopyRequest) (*snapshotRecord
 	if err != nil {
 		return nil, err
 	}
-	_, err = encryptionKey(caller, req.Encrypted || source.Encrypted, req.KMSKeyID)
+	_, err = o.encryptionKey(caller, req.Encrypted || source.Encrypted, req.KMSKeyID)
 	return source, err
 }
 
 // copyOf is what a copy takes over, and why it will fail, if it will. Its key is
 // the one given, or else the default one of where it goes to: keys belong to a
 // region.
-func copyOf(source *snapshotRecord, to Caller, encrypted bool, key string) (s Snapshot, failed string) {
+func (o *op) copyOf(source *snapshotRecord, to Caller, encrypted bool, key string) (s Snapshot, failed string) {
 	s = Snapshot{
 		VolumeID: source.VolumeID, SizeGiB: source.SizeGiB, Description: source.Description,
 		Encrypted: source.Encrypted || encrypted, ProductCodes: source.ProductCodes,
 	}
 	if s.Encrypted {
-		s.KMSKeyID = KeyARN(to, either(key, DefaultKeyAlias))
+		s.KMSKeyID = KeyARN(to, either(key, o.defaultKey(to)))
 	}
 	if key != "" && !keyExists(to, key) {
 		failed = noKey
@@ -272,7 +273,7 @@ func (c *Cloud) ShareSnapshot(caller Caller, id string, ch PermissionChange, dry
 	if err != nil {
 		return Snapshot{}, err
 	}
-	if err := r.shareable(caller, next); err != nil {
+	if err := r.shareable(next); err != nil {
 		return Snapshot{}, err
 	}
 	if dry {
@@ -283,13 +284,13 @@ func (c *Cloud) ShareSnapshot(caller Caller, id string, ch PermissionChange, dry
 }
 
 // shareable refuses what EC2 refuses of encrypted snapshots: to be public, and to
-// be shared under the account's default key, which nobody else can use.
-func (r *snapshotRecord) shareable(caller Caller, p Permissions) error {
+// be shared under the key that AWS manages, which nobody else can use.
+func (r *snapshotRecord) shareable(p Permissions) error {
 	switch {
 	case r.Encrypted && p.Public:
-		return refuse(NotAllowed, "snapshot", r.ID, "it is encrypted and cannot be public")
-	case r.Encrypted && len(p.Accounts) > 0 && r.KMSKeyID == defaultKey(caller):
-		return refuse(NotAllowed, "snapshot", r.ID, "it is encrypted with the default key and cannot be shared")
+		return refuse(Secret, "snapshot", r.ID, "Encrypted snapshots cannot be made public")
+	case r.Encrypted && len(p.Accounts) > 0 && Managed(r.KMSKeyID):
+		return refuse(Unshareable, "snapshot", r.ID, "Encrypted snapshots with EBS default key cannot be shared")
 	}
 	return nil
 }

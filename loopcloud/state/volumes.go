@@ -82,7 +82,7 @@ func (o *op) newVolume(caller Caller, req VolumeRequest) (*volumeRecord, error) 
 	}
 	r := &volumeRecord{Volume: Volume{
 		Region: caller.Region, Zone: req.Zone, Account: caller.Account,
-		SnapshotID: req.SnapshotID, Encrypted: req.Encrypted, KMSKeyID: req.KMSKeyID,
+		SnapshotID: req.SnapshotID, Encrypted: req.Encrypted || req.Defaults && o.settings(caller).EncryptByDefault, KMSKeyID: req.KMSKeyID,
 		Created: o.now, Token: req.Token, Tags: maps.Clone(req.Tags),
 	}}
 	size := req.SizeGiB
@@ -104,7 +104,7 @@ func (o *op) newVolume(caller Caller, req VolumeRequest) (*volumeRecord, error) 
 		return nil, err
 	}
 	r.set(p)
-	r.KMSKeyID, err = encryptionKey(caller, r.Encrypted, r.KMSKeyID)
+	r.KMSKeyID, err = o.encryptionKey(caller, r.Encrypted, r.KMSKeyID)
 	return r, err
 }
 

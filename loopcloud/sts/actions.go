@@ -66,7 +66,7 @@ func (c *call) arn() string {
 	if c.key.Session != nil {
 		return c.key.Session.ARN
 	}
-	return fmt.Sprintf("arn:aws:iam::%s:user/loopcloud", c.caller.Account)
+	return fmt.Sprintf("arn:%s:iam::%s:user/loopcloud", state.Partition(c.caller.Region), c.caller.Account)
 }
 
 // uniqueID is an id such as AIDA… or AROA… that follows from a name.

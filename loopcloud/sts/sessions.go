@@ -80,7 +80,7 @@ func (c *call) assumeRole() (any, error) {
 }
 
 var (
-	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::(\d{12}):role/([\w+=,.@/-]*/)?([\w+=,.@-]{1,64})$`)
+	roleARN     = regexp.MustCompile(`^arn:(aws[a-z-]*):iam::(\d{12}):role/([\w+=,.@/-]*/)?([\w+=,.@-]{1,64})$`)
 	sessionName = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
 	externalID  = regexp.MustCompile(`^[\w+=,.@:/-]+$`)
 	mfaCode     = regexp.MustCompile(`^\d{6}$`)
@@ -113,8 +113,8 @@ func (c *call) assume(permission, who string, longest time.Duration) (*roleResul
 	if err := c.done(); err != nil {
 		return nil, err
 	}
-	session := fmt.Sprintf("arn:aws:sts::%s:assumed-role/%s/%s", role[1], role[3], name)
-	key, err := c.st.NewSession(role[1], session, time.Now().Add(life))
+	session := fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/%s", role[1], role[2], role[4], name)
+	key, err := c.st.NewSession(role[2], session, time.Now().Add(life))
 	if err != nil {
 		return nil, query.Forbid("AccessDenied", "User: %s is not authorized to perform: %s on resource: %s", who, permission, arn)
 	}
