@@ -58,6 +58,7 @@ var mayImport = map[string][]string{
 
 	"loopcloud/state/statetest": {"loopcloud/state"},
 	"loopcloud/oapi/apitest":    {},
+	"loopcloud/query/apitest":   {},
 	"loopcloud/qemu/qemutest":   {"loopcloud/qemu", "testdir"},
 
 	"acceptance": {},

@@ -6,19 +6,30 @@ import (
 	"net/http/httputil"
 	"net/url"
 
+	query "github.com/packer-chroot/packer-plugin-chroot/loopcloud/query/apitest"
+
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi/apitest"
 )
 
-// described is the address of the box's cloud behind a proxy that holds every call
-// of the Outscale API, and every answer, against Outscale's description of it. A
-// call that the cloud does not answer is not answered here either.
-func (b *box) described() string {
+// checking says what of the calls is held against the models of the APIs.
+type checking int
+
+const (
+	// onlyRequests is for clouds whose answers a test spoils.
+	onlyRequests checking = iota
+	everything
+)
+
+// described returns the address of a proxy before the box's cloud. It holds the calls of all
+// builds, parameter by parameter, against the models of the EC2, STS and Outscale APIs. A call
+// that the cloud does not answer is not answered here either.
+func (b *box) described(what checking) string {
 	b.t.Helper()
-	description, err := apitest.Load()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	proxy := &httputil.ReverseProxy{
+	outscale, err := apitest.Load()
+	b.must(err)
+	amazon, err := query.Load()
+	b.must(err)
+	var next http.Handler = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			to, err := url.Parse(b.endpoint)
 			if err != nil {
@@ -30,7 +41,15 @@ func (b *box) described() string {
 		},
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
-	server := httptest.NewServer(description.Checked(b.t, proxy))
+	if what == everything {
+		next = outscale.Answers(b.t, amazon.Answers(b.t, next))
+	}
+	server := httptest.NewServer(outscale.Requests(b.t, amazon.Requests(b.t, next)))
 	b.t.Cleanup(server.Close)
 	return server.URL
+}
+
+// through sends the calls of the box's builds to an address.
+func (b *box) through(address string) {
+	b.env = append(b.env, "AWS_ENDPOINT_URL="+address, "OSC_ENDPOINT_API="+address+"/api/v1")
 }

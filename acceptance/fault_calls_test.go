@@ -235,10 +235,11 @@ func sideBySide[T any](t *testing.T, all []T, name func(T) string, test func(b *
 	})
 }
 
-// impatient has builds give up soon, and Outscale's calls go the direct way: not through
-// who holds answers against the API's description.
+// impatient has builds give up soon. Their answers may be spoiled, and are not held against
+// the models of the APIs.
 func (b *box) impatient() {
-	b.env = append(b.env, "PACKER_CHROOT_PATIENCE="+patience.String(), "OSC_ENDPOINT_API="+b.endpoint+"/api/v1")
+	b.env = append(b.env, "PACKER_CHROOT_PATIENCE="+patience.String())
+	b.through(b.described(onlyRequests))
 }
 
 // spread runs a test for each of many, in one of a few places.

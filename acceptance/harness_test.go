@@ -160,7 +160,7 @@ func newBoxOn(t testing.TB, dir, cloud string, args ...string) *box {
 	b := &box{t: t, dir: dir, cloud: cloud, log: &bytes.Buffer{}, marker: "PACKER_BUILD_TEST=" + dir}
 	b.loopcloud("image", "import", "--dir", b.cloud, "--name", "busybox", "--id", sourceID, programs.root)
 	b.serve(args...)
-	b.env = b.environment(b.described())
+	b.env = b.environment(b.described(everything))
 	t.Cleanup(b.close)
 	return b
 }
@@ -188,9 +188,8 @@ func (b *box) serve(args ...string) {
 	}
 }
 
-// environment is what builds on the box are started with. oapi is where they find the
-// Outscale API.
-func (b *box) environment(oapi string) []string {
+// environment is what builds on the box are started with. api is where they find the APIs.
+func (b *box) environment(api string) []string {
 	for _, dir := range []string{"tmp", "lock", "state", "home"} {
 		if err := os.MkdirAll(filepath.Join(b.dir, dir), 0o700); err != nil {
 			b.t.Fatal(err)
@@ -205,12 +204,12 @@ func (b *box) environment(oapi string) []string {
 		"PACKER_CONFIG_DIR=" + filepath.Join(b.dir, "home"),
 		"PACKER_CHROOT_LOCK_DIR=" + filepath.Join(b.dir, "lock"),
 		"PACKER_CHROOT_STATE_DIR=" + filepath.Join(b.dir, "state"),
-		"AWS_ENDPOINT_URL=" + b.endpoint,
+		"AWS_ENDPOINT_URL=" + api,
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + b.endpoint,
 		"AWS_REGION=" + region,
 		"AWS_ACCESS_KEY_ID=" + keyID,
 		"AWS_SECRET_ACCESS_KEY=" + secret,
-		"OSC_ENDPOINT_API=" + oapi + "/api/v1",
+		"OSC_ENDPOINT_API=" + api + "/api/v1",
 		"OSC_METADATA_ENDPOINT=" + b.endpoint,
 		"OSC_REGION=" + region,
 		"OSC_ACCESS_KEY=" + keyID,

@@ -136,7 +136,7 @@ type killing struct {
 func newKilling(t testing.TB, f flavor) *killing {
 	t.Helper()
 	k := &killing{box: newBox(t, "--key", otherKeyID+":"+secret+":"+otherAccount), flavor: f, source: sourceID}
-	k.env = append(k.env, "OSC_ENDPOINT_API="+k.endpoint+"/api/v1") // not described: answers may be garbage
+	k.through(k.described(onlyRequests)) // answers may be garbage
 	if f.name == "osc-chroot" {
 		k.source = k.foreign("locked", false)
 	}

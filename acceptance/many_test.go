@@ -396,7 +396,7 @@ func (b *box) onHostNumber(number int) *box {
 		at, _, _ = strings.Cut(at, "\n")
 	}
 	h.dir = filepath.Join(b.dir, fmt.Sprintf("h%d", number))
-	h.env = append(h.environment(h.described()),
+	h.env = append(h.environment(h.described(everything)),
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT="+at, "OSC_METADATA_ENDPOINT="+at)
 	return &h
 }

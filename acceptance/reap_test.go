@@ -266,7 +266,7 @@ func TestReapOnAnotherPort(t *testing.T) {
 		b.must(err)
 		defer hold.Close()
 		b.serve()
-		b.env = b.environment(b.described())
+		b.env = b.environment(b.described(everything))
 		all, status := b.reap(f)
 		if status != 0 || len(all) != 1 || all[0].Fate != "removed" {
 			t.Errorf("status %d, %+v", status, all)

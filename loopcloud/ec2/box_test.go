@@ -17,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query/apitest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
@@ -63,7 +64,11 @@ func newSlowBox(t *testing.T, timing state.Timing) *box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(ec2.New(st, sigv4.NewAuthorizer(st)))
+	model, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(model.Answers(t, ec2.New(st, sigv4.NewAuthorizer(st))))
 	t.Cleanup(func() {
 		server.Close()
 		if err := st.Close(); err != nil {

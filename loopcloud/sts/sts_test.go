@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query/apitest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
@@ -50,7 +51,11 @@ func newBox(t *testing.T) *box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(sts.New(st, sigv4.NewAuthorizer(st)))
+	model, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(model.Answers(t, sts.New(st, sigv4.NewAuthorizer(st))))
 	t.Cleanup(func() {
 		server.Close()
 		if err := st.Close(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -38,8 +39,29 @@ var Load = sync.OnceValues(func() (*Description, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the description of the API: %w", err)
 	}
+	for _, schema := range doc.Components.Schemas {
+		enumerate(schema.Value)
+	}
 	return &Description{doc}, nil
 })
+
+// documented matches the first words of a property's description that list its values.
+var documented = regexp.MustCompile("^[^.(]*\\(`([a-z0-9.-]+`(?: \\\\?\\| `[a-z0-9.-]+`)+)\\)")
+
+// enumerate makes the values that descriptions list enumerations of the properties below a
+// schema: Outscale's document has few enumerations. Filters list the values of their
+// elements, but there a value may also have wildcards.
+func enumerate(s *openapi3.Schema) {
+	for _, p := range s.Properties {
+		m := documented.FindStringSubmatch(strings.Join(strings.Fields(p.Value.Description), " "))
+		if m == nil || p.Value.Enum != nil || !p.Value.Type.Is("string") {
+			continue
+		}
+		for _, value := range regexp.MustCompile("[a-z0-9.-]+").FindAllString(m[1], -1) {
+			p.Value.Enum = append(p.Value.Enum, value)
+		}
+	}
+}
 
 // isDate takes a date with or without a time wherever the description says either:
 // its own examples of fields that are a "date" have a time.
@@ -112,33 +134,69 @@ type T interface {
 	Errorf(format string, args ...any)
 }
 
-// Checked is a handler of the Outscale API all of whose calls are held against the
-// description: each answer, and each request that was not refused, for a refused
-// one may be wrong on purpose. It fails the test where they differ.
+// Requests returns a handler that checks every request before next sees it, and fails the
+// test if one does not conform to the description.
+func (d *Description) Requests(t T, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if call := path.Base(r.URL.Path); d.has(call) {
+			if err := d.Request(call, bodyOf(t, r)); err != nil {
+				t.Errorf("%v", err)
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Answers returns a handler that checks every answer of next, and fails the test if one does
+// not conform to the description.
+func (d *Description) Answers(t T, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.answers(t, next, w, r) })
+}
+
+// answers is Answers for one request. It returns the status of the answer, 0 if the request
+// is no call.
+func (d *Description) answers(t T, next http.Handler, w http.ResponseWriter, r *http.Request) (status int) {
+	call := path.Base(r.URL.Path)
+	if !d.has(call) {
+		next.ServeHTTP(w, r)
+		return 0
+	}
+	seen := &recorder{ResponseWriter: w, status: http.StatusOK}
+	next.ServeHTTP(seen, r)
+	if err := d.Answer(call, seen.status, seen.body.Bytes()); err != nil {
+		t.Errorf("%v", err)
+	}
+	return seen.status
+}
+
+// Checked returns a handler that checks every answer of next, and each request that was not
+// refused: a test may send a wrong request to see it refused.
 func (d *Description) Checked(t T, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		call := path.Base(r.URL.Path)
-		if _, err := d.operation(call); err != nil {
-			next.ServeHTTP(w, r)
+		asked := bodyOf(t, r)
+		if d.answers(t, next, w, r) != http.StatusOK {
 			return
 		}
-		asked, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Errorf("cannot read the request of %s: %v", call, err)
-		}
-		r.Body = io.NopCloser(bytes.NewReader(asked))
-		seen := &recorder{ResponseWriter: w, status: http.StatusOK}
-		next.ServeHTTP(seen, r)
-		if err := d.Answer(call, seen.status, seen.body.Bytes()); err != nil {
-			t.Errorf("%v", err)
-		}
-		if seen.status != http.StatusOK {
-			return
-		}
-		if err := d.Request(call, asked); err != nil {
+		if err := d.Request(path.Base(r.URL.Path), asked); err != nil {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// has reports whether the API has a call.
+func (d *Description) has(call string) bool {
+	_, err := d.operation(call)
+	return err == nil
+}
+
+// bodyOf returns the body of a request, which can be read again.
+func bodyOf(t T, r *http.Request) []byte {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Errorf("cannot read the request of %s: %v", r.URL.Path, err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return body
 }
 
 // recorder keeps what is answered.
