@@ -91,14 +91,16 @@ func (c *Cloud) shareSnapshot(ctx context.Context, snapshot string) error {
 }
 
 // giveProductCodes associates the product codes with an image, which RegisterImage
-// cannot. Those of the source's snapshots an image has by itself.
-// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RegisterImage.html
+// cannot. Those of the source's snapshots an image has by itself. The attribute is not named:
+// productCodes is none of its documented values.
+// Sources: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RegisterImage.html and
+// https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyImageAttribute.html
 func (c *Cloud) giveProductCodes(ctx context.Context, image string) error {
 	if len(c.opts.ProductCodes) == 0 {
 		return nil
 	}
 	_, err := c.client.ec2.ModifyImageAttribute(ctx, &ec2.ModifyImageAttributeInput{
-		ImageId: aws.String(image), Attribute: aws.String("productCodes"), ProductCodes: c.opts.ProductCodes,
+		ImageId: aws.String(image), ProductCodes: c.opts.ProductCodes,
 	}, c.client.fresh)
 	if err != nil {
 		return c.client.cannot(err, "give image %s its ami_product_codes", image)

@@ -66,7 +66,7 @@ func TestPublish(t *testing.T) {
 		"LaunchPermission.Add.5.OrganizationalUnitArn": "arn:aws:organizations::1:ou/o-1/ou-1", "LaunchPermission.Add.6.UserId": "",
 	})
 	check(t, s.made("ModifyImageAttribute")[1], map[string]string{
-		"ImageId": "ami-1", "Attribute": "productCodes", "ProductCode.1": "code-1", "ProductCode.2": "code-2",
+		"ImageId": "ami-1", "Attribute": "", "ProductCode.1": "code-1", "ProductCode.2": "code-2",
 	})
 	for i, id := range []string{"snap-1", "snap-2"} {
 		check(t, s.made("ModifySnapshotAttribute")[i], map[string]string{
