@@ -144,8 +144,9 @@ type build struct {
 }
 
 func newBuild(cloud Cloud, machine Machine, plan Plan, report Reporter) *build {
+	waits := plan.Waits.orDefault()
 	return &build{
-		cloud: cloud, machine: overhear(machine), plan: plan.orDefault(), waits: plan.Waits.orDefault(), report: report,
+		cloud: settled(cloud, waits.Settling, report), machine: overhear(machine), plan: plan.orDefault(), waits: waits, report: report,
 		scaffold: undo.NewStack("scaffold"), products: undo.NewStack("products"),
 		replaced: undo.NewStack("snapshots of replaced images"),
 		releases: map[DeviceName]func() error{}, stopReaping: func() {},

@@ -46,7 +46,9 @@ var ErrNotFound = errors.New("not found")
 // Every creating call is repeatable: made twice with the same specification by
 // the same Cloud value it creates one thing. Every removing call answers nil
 // when the thing is already gone. An implementation retries throttling and
-// transport faults by itself; an error that it returns is final.
+// transport faults by itself. An error of a changing call that wraps ErrUnsettled may be
+// gone if the call is made again; any other is final. What a removing call does not find
+// is gone only if it is not shown either.
 type Cloud interface {
 	// Host tells which virtual machine this program runs on, and which device
 	// names are taken there.
@@ -73,7 +75,8 @@ type Cloud interface {
 	// DeviceNames lists the names that may be asked for, best first.
 	DeviceNames() []DeviceName
 	// Attach asks for the volume to be attached to the host. An error wraps
-	// ErrDeviceTaken when another name may work.
+	// ErrDeviceTaken if another name may work, and ErrUnsettled as well if it cannot be
+	// told whether the name is the reason.
 	Attach(context.Context, VolumeID, HostID, DeviceName) error
 	// Detach asks for the volume to be detached from the host.
 	Detach(context.Context, VolumeID, HostID) error
@@ -87,7 +90,9 @@ type Cloud interface {
 	// DeleteSnapshot removes a snapshot that no image uses.
 	DeleteSnapshot(context.Context, SnapshotID) error
 
-	// Register asks for an image whose root device is the snapshot.
+	// Register asks for an image whose root device is the snapshot. An error wraps
+	// ErrNameTaken if another image may have the name, and ErrUnsettled as well if none is
+	// shown to have it.
 	Register(context.Context, ImageSpec) (ImageID, error)
 	// Image reads an image; an error wraps ErrNotFound if there is none, or if it
 	// has been deregistered.

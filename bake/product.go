@@ -57,11 +57,10 @@ func (b *build) register(ctx context.Context, from basis, taken act) (Product, e
 		}
 	}
 	b.report.Step("Registering the image %q", spec.Name)
-	made, err := b.arm(b.stack(from), act{Kind: actImage, Snapshot: snapshot, Name: spec.Name, Begun: time.Now()})
-	if err != nil {
-		return none, err
-	}
-	id, err := sound(b.cloud.Register(ctx, spec))
+	made, id, err := naming{
+		build: b, stack: b.stack(from), act: act{Kind: actImage, Snapshot: snapshot, Name: spec.Name}, region: from.Host.Region,
+		ask: func() (ImageID, error) { return b.cloud.Register(ctx, spec) },
+	}.made(ctx)
 	if err != nil {
 		return none, err
 	}

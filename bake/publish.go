@@ -111,11 +111,10 @@ func (b *build) guard(image ImageID) error {
 // copyImage makes a copy in a region and waits for it.
 func (b *build) copyImage(ctx context.Context, stack *undo.Stack, region string, spec CopySpec) (Image, error) {
 	cloud := b.cloud.In(region)
-	made, err := b.arm(stack, act{Kind: actCopy, Region: region, Source: spec.Source, Name: spec.Name, Begun: time.Now()})
-	if err != nil {
-		return Image{}, err
-	}
-	id, err := sound(cloud.Copy(ctx, spec))
+	made, id, err := naming{
+		build: b, stack: stack, act: act{Kind: actCopy, Region: region, Source: spec.Source, Name: spec.Name}, region: region,
+		ask: func() (ImageID, error) { return cloud.Copy(ctx, spec) },
+	}.made(ctx)
 	if err != nil {
 		return Image{}, err
 	}

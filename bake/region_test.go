@@ -40,13 +40,17 @@ func original(id string) string {
 	return first
 }
 
-// named is wrong where an image already has the name.
-func (w *world) named(region, name string) {
+// named fails if an image has the name, which is wrong unless others make images.
+func (w *world) named(region, name string) error {
 	for id, img := range w.images {
 		if img.region == region && img.name == name {
+			if w.crowded {
+				return bake.NameTaken(fmt.Errorf("%s is in use", name))
+			}
 			w.wrong("a second image is to be named %s in %s, beside %s", name, region, id)
 		}
 	}
+	return nil
 }
 
 // region is the world's cloud as seen in one region.
@@ -272,7 +276,9 @@ func (r region) Copy(ctx context.Context, spec bake.CopySpec) (id bake.ImageID, 
 		if spec.Source != r.source.ID && (from == nil || time.Since(from.born) < from.takes || from.region != spec.SourceRegion) {
 			r.wrong("%s of %s is copied before it is available there", spec.Source, spec.SourceRegion)
 		}
-		r.named(r.name, spec.Name)
+		if err := r.named(r.name, spec.Name); err != nil {
+			return err
+		}
 		suffix := r.name
 		if strings.HasPrefix(spec.Name, "packer-chroot-source-") {
 			suffix = "unlocked"
@@ -352,6 +358,9 @@ func (w *world) CheckRecord(r bake.Record) error {
 func (r region) Record(ctx context.Context, id bake.ImageID) (record bake.Record, err error) {
 	err = r.act(ctx, r.is("record"), func() error {
 		img := r.images[id]
+		if r.crowded && time.Since(img.born) < img.takes {
+			return fmt.Errorf("%s is pending", id)
+		}
 		data, err := json.Marshal(worldRecord{r.name, img.snapshots})
 		record = bake.Record{Image: id, Name: img.name, Snapshots: img.snapshots, Data: data}
 		return err
@@ -379,7 +388,9 @@ func (r region) Restore(ctx context.Context, record bake.Record) (id bake.ImageI
 				return nil
 			}
 		}
-		r.named(r.name, record.Name)
+		if err := r.named(r.name, record.Name); err != nil {
+			return err
+		}
 		r.happened("%s", r.is("restore "+string(record.Image)))
 		for id = record.Image + again; r.ghosts[id] != nil; id += again {
 		}

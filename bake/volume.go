@@ -102,24 +102,42 @@ func (b *build) attach(ctx context.Context, host Host, v volume) (attachment, er
 // askToAttach tries one name after the other until the cloud takes one. Those that
 // it refused stay reserved: the cloud lists a name as taken only after a while.
 func (b *build) askToAttach(ctx context.Context, host Host, id VolumeID, held *armed) (DeviceName, error) {
-	names := b.names(host)
+	names, tries, refused := b.names(host), b.waits.Settling.try(), error(nil)
 	for {
 		name, release, err := b.machine.Reserve(b.plan.LockDir, names)
 		if err != nil {
 			b.nameLost = errors.Is(err, chroot.ErrKeeperLost)
-			return "", fmt.Errorf("cannot attach %s to %s: %w", id, host.ID, err)
+			return "", fmt.Errorf("cannot attach %s to %s: %w", id, host.ID, errors.Join(err, refused))
 		}
 		b.releases[name] = release
 		held.answered(func(a *act) { a.Reserved = append(a.Reserved, name) })
-		err = b.cloud.Attach(ctx, id, host.ID, name)
-		if err == nil {
+		refused = b.attachAs(ctx, id, host.ID, name, tries)
+		if refused == nil {
 			return name, nil
 		}
-		if b.plan.Device != "" || !errors.Is(err, ErrDeviceTaken) {
-			return "", err
+		if b.plan.Device != "" || !errors.Is(refused, ErrDeviceTaken) {
+			return "", refused
 		}
 		b.report.Detail("%s is taken, trying another name", name)
 		names = names[slices.Index(names, name)+1:]
+	}
+}
+
+// attachAs asks for one name. If a cloud cannot tell whether the name is taken or the volume
+// is not ready, there is a pause after the refusal, and a name that the user gave is asked
+// for again.
+func (b *build) attachAs(ctx context.Context, id VolumeID, host HostID, name DeviceName, tries *tries) error {
+	for {
+		err := b.cloud.Attach(ctx, id, host, name)
+		if !errors.Is(err, ErrDeviceTaken) || !errors.Is(err, ErrUnsettled) {
+			return err
+		}
+		if stop := tries.again(ctx, "the attachment of "+string(id), err); stop != nil {
+			return stop
+		}
+		if b.plan.Device == "" {
+			return err
+		}
 	}
 }
 

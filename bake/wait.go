@@ -42,6 +42,9 @@ type Waits struct {
 	// Copy is for a copy of an image to become available; between regions it takes
 	// long.
 	Copy Pace
+	// Settling is for changing calls to know what reading calls have shown. It has no
+	// Attempts: those are numbers of looks.
+	Settling Pace
 	// Unseen is how long a thing that was just created may be unknown to the
 	// cloud's reading calls, which can lag behind its creating ones.
 	Unseen time.Duration
@@ -65,6 +68,7 @@ func DefaultWaits() Waits {
 		Snapshot:   Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Patience: 2 * time.Hour},
 		Image:      Pace{First: 100 * time.Millisecond, Longest: 5 * time.Second, Patience: 30 * time.Minute},
 		Copy:       Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Patience: 2 * time.Hour},
+		Settling:   Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Patience: 2 * time.Minute},
 		Unseen:     30 * time.Second,
 		Lost:       2 * time.Second,
 		InFlight:   15 * time.Second,
@@ -91,6 +95,7 @@ func (w Waits) Patient(limit time.Duration) Waits {
 	for _, p := range w.paces() {
 		p.Patience = cmp.Or(p.Patience, limit)
 	}
+	w.Settling.Patience = cmp.Or(w.Settling.Patience, min(limit, DefaultWaits().Settling.Patience))
 	w.Device = cmp.Or(w.Device, limit)
 	w.Unseen = cmp.Or(w.Unseen, min(limit, DefaultWaits().Unseen))
 	return w
@@ -110,6 +115,7 @@ func (w Waits) orDefault() Waits {
 		Snapshot:   w.Snapshot.or(d.Snapshot),
 		Image:      w.Image.or(d.Image),
 		Copy:       w.Copy.or(d.Copy),
+		Settling:   w.Settling.or(d.Settling),
 		Unseen:     cmp.Or(w.Unseen, d.Unseen),
 		Lost:       cmp.Or(w.Lost, d.Lost),
 		InFlight:   cmp.Or(w.InFlight, d.InFlight),

@@ -59,6 +59,10 @@ type world struct {
 	// the effect from coming about, or its answer from arriving.
 	moment func(key string, after bool) error
 
+	// refusals are errors that the next calls of an act are refused with, before a fault strikes.
+	refusals map[string][]error
+	// crowded says that others may name images as the build does.
+	crowded bool
 	// lag is how long the reading calls do not know of what was created.
 	lag time.Duration
 	// taken names are refused by the cloud; reserved ones are held on the host.
@@ -213,6 +217,10 @@ func (w *world) act(ctx context.Context, name string, effect func() error) error
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if refused := w.refusals[name]; len(refused) > 0 {
+		w.refusals[name] = refused[1:]
+		return refused[0]
+	}
 	if !strikes {
 		return effect()
 	}
@@ -427,7 +435,9 @@ func (w *world) Register(ctx context.Context, spec bake.ImageSpec) (id bake.Imag
 		if s := w.snapshots[spec.Snapshot]; s == nil || time.Since(s.born) < w.snapshotTakes {
 			w.wrong("an image is made of %s, which is not complete", spec.Snapshot)
 		}
-		w.named(home, spec.Name)
+		if err := w.named(home, spec.Name); err != nil {
+			return err
+		}
 		w.happened("image")
 		w.imageSpec = spec
 		id = "ami-1"

@@ -1,0 +1,174 @@
+package bake_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// changing are the acts of a build that change something in the cloud, and of its undoing.
+var changing = []string{
+	"volume", "attach", "~attach", "~volume", "snapshot", "~snapshot", "image", "~image", "there: copy", "there: ~image",
+	"publish", "there: publish", "tag", "there: tag", "restore", "there: restore", "regain", "unguard",
+}
+
+// unsettled returns that many refusals for a reason that passes.
+func unsettled(n int) []error {
+	return slices.Repeat([]error{bake.Unsettled(errors.New("it does not exist"))}, n)
+}
+
+// TestUnsettledCalls: each changing call is made again until the cloud knows what it is
+// about, in a build that succeeds and in the undoing of one that fails.
+func TestUnsettledCalls(t *testing.T) {
+	for _, wish := range []string{"plain", "replaced", "everywhere", "passing", "guarded"} {
+		for _, last := range []string{"", "publish#1"} {
+			for _, act := range changing {
+				t.Run(strings.Join([]string{wish, last, act}, ", "), func(t *testing.T) {
+					in(t, func(t *testing.T, w *world) {
+						plan := w.plan()
+						wishes[wish](w, &plan)
+						w.refusals = map[string][]error{act: unsettled(4)}
+						if last != "" {
+							w.faults[last] = fault{err: errInjected}
+							if act == "publish" {
+								w.faults = map[string]fault{"publish#5": {err: errInjected}}
+							}
+						}
+						result, err := w.build(t.Context(), plan)
+						if (err == nil) != (last == "") {
+							t.Errorf("the build ended with %v", err)
+						}
+						w.asItShould(result, err)
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestNeverSettled: the refusal is the error when the patience is used up, and all is undone.
+func TestNeverSettled(t *testing.T) {
+	for _, act := range []string{"volume", "attach", "snapshot", "image", "publish"} {
+		t.Run(act, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				w.refusals = map[string][]error{act: unsettled(1000)}
+				begun := time.Now()
+				result, err := w.build(t.Context(), w.plan())
+				if err == nil || !strings.Contains(err.Error(), "it does not exist; gave up after ") {
+					t.Errorf("the build ended with %v", err)
+				}
+				if took := time.Since(begun); took < 2*time.Minute || took > 4*time.Minute {
+					t.Errorf("it took %s", took)
+				}
+				w.refusals = nil
+				w.asItShould(result, err)
+			})
+		})
+	}
+}
+
+// TestUnsettledAndCancelled: a cancel ends the wait at once.
+func TestUnsettledAndCancelled(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.refusals = map[string][]error{"attach": unsettled(1000)}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		begun := time.Now()
+		result, err := w.build(ctx, w.plan())
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > 10*time.Second {
+			t.Errorf("after %s it ended with %v", time.Since(begun), err)
+		}
+		w.asItShould(result, err)
+	})
+}
+
+// comes puts an image into the world that is somebody else's, and is shown only after a time.
+func (w *world) comes(region string, after time.Duration) {
+	w.had(region, "ami-late", "golden", "snap-late")
+	w.images["ami-late"].born = time.Now().Add(after)
+	w.images["ami-late"].takes = 10 * time.Second
+	w.crowded = true
+}
+
+// TestNamesThatAppear: what has the image's name and was not shown at the beginning makes
+// way when it is shown and available, or is told of.
+func TestNamesThatAppear(t *testing.T) {
+	replace := func(w *world, p *bake.Plan) {
+		p.Replace, p.DeleteReplaced = true, true
+		w.goes["ami-late"], w.goes["snap-late"] = true, true
+	}
+	there := func(w *world, p *bake.Plan) {
+		replace(w, p)
+		w.publication.Copies = []bake.Copy{{Region: "there"}}
+		w.comes("there", 2*time.Minute)
+	}
+	ghost := func(region string) func(w *world, p *bake.Plan) {
+		act := map[string]string{home: "image", "there": "there: copy"}[region]
+		return func(w *world, p *bake.Plan) {
+			wishes["everywhere"](w, p)
+			err := bake.NameTaken(fmt.Errorf("golden is in use"))
+			w.refusals = map[string][]error{act: {err, err, err, err}}
+		}
+	}
+	for name, test := range map[string]struct {
+		setUp       func(*world, *bake.Plan)
+		home, there string
+		says        []string
+	}{
+		"replaced": {func(w *world, p *bake.Plan) { replace(w, p); w.comes(home, time.Minute) },
+			"~image ami-late, image, ~reserve /dev/sdf, ~snapshot snap-late", "", nil},
+		"replaced in another region": {there, "image, ~reserve /dev/sdf", "~image ami-late, copy, ~snapshot snap-late", nil},
+		"replaced, and restored after a failure": {func(w *world, p *bake.Plan) {
+			replace(w, p)
+			w.comes(home, time.Minute)
+			w.faults["publish#1"] = fault{err: errInjected}
+		}, "~image ami-late, image, ~image, restore ami-late, ~snapshot, ~reserve /dev/sdf", "", []string{"injected"}},
+		"replaced in another region, and restored": {func(w *world, p *bake.Plan) {
+			there(w, p)
+			w.faults["there: publish#1"] = fault{err: errInjected}
+		}, "image, ~image, ~snapshot, ~reserve /dev/sdf",
+			"~image ami-late, copy, ~image, ~snapshot, ~snapshot, restore ami-late", []string{"injected"}},
+		"not to be replaced": {func(w *world, _ *bake.Plan) { w.comes(home, time.Minute) },
+			"~snapshot, ~reserve /dev/sdf", "", []string{`"golden" is in use by ami-late`, "force_deregister"}},
+		"cannot be replaced": {func(w *world, p *bake.Plan) {
+			there(w, p)
+			w.images["ami-late"].takes = 0
+			w.faults["there: record#1"] = fault{err: errors.New("it is protected")}
+		}, "image, ~image, ~snapshot, ~reserve /dev/sdf", "", []string{"ami-late", "it is protected"}},
+		"never shown": {func(w *world, p *bake.Plan) { replace(w, p); w.comes(home, time.Hour) },
+			"~snapshot, ~reserve /dev/sdf", "", []string{"golden is in use; gave up after"}},
+		"being created for ever": {func(w *world, p *bake.Plan) {
+			replace(w, p)
+			w.comes(home, time.Minute)
+			w.images["ami-late"].takes = time.Hour
+		}, "~snapshot, ~reserve /dev/sdf", "", []string{"ami-late", "is pending; gave up after"}},
+		"a name that is still counted": {ghost(home), "~image ami-old, image, publish, ~reserve /dev/sdf, ~snapshot snap-old",
+			"~image ami-older, copy, publish, ~snapshot snap-older", nil},
+		"a name that is still counted, there": {ghost("there"), "~image ami-old, image, publish, ~reserve /dev/sdf, ~snapshot snap-old",
+			"~image ami-older, copy, publish, ~snapshot snap-older", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				plan := w.plan()
+				test.setUp(w, &plan)
+				result, err := w.build(t.Context(), plan)
+				w.asItShould(result, err)
+				if (err == nil) != (test.says == nil) {
+					t.Fatalf("the build ended with %v", err)
+				}
+				for _, part := range test.says {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("error %q does not say %q", err, part)
+					}
+				}
+				w.happenedBy(test.home, test.there)
+			})
+		})
+	}
+}
