@@ -232,6 +232,8 @@ func (w *world) mustTell(act string, f fault, result bake.Result, err error) {
 	w.t.Helper()
 	name, _, _ := strings.Cut(act, "#")
 	late := slices.Contains([]string{"~attach", "~volume", "look at volume", "~reserve"}, name) && slices.Contains(w.events, "snapshot")
+	// How far a copy is need not be known.
+	late = late || strings.HasSuffix(name, "look at progress")
 	// What only serves the build, and what the user wants removed, goes in the end.
 	late = late || w.safe[act]
 	switch {

@@ -66,7 +66,7 @@ func (b *build) register(ctx context.Context, from basis, taken act) (Product, e
 	}
 	made.answered(func(a *act) { a.Image = id })
 	b.report.Detail("image %s", id)
-	img, err := b.imageAvailable(ctx, b.cloud, b.waits.Image, id, func(i Image) error { return b.unlikeImage(made.value(), i) })
+	img, err := b.imageAvailable(ctx, b.cloud, id, func(i Image) error { return b.unlikeImage(made.value(), i) })
 	if err != nil {
 		return none, err
 	}
@@ -98,7 +98,7 @@ func (p Plan) imageSpec(from basis, snapshot SnapshotID) ImageSpec {
 // snapshotCompleted waits for a snapshot and tells how far it is. The snapshot must
 // show that it is the one that was asked for.
 func (b *build) snapshotCompleted(ctx context.Context, taken act) error {
-	id, told := taken.Snapshot, -1
+	id, told := taken.Snapshot, pacer{}
 	return b.waits.Snapshot.until(ctx, fmt.Sprintf("snapshot %s", id), newborn(b.waits.Unseen, func(ctx context.Context) (sight, error) {
 		s, err := b.cloud.Snapshot(ctx, id)
 		if err == nil && (s.Volume != "" || s.State != SnapshotPending) {
@@ -109,9 +109,8 @@ func (b *build) snapshotCompleted(ctx context.Context, taken act) error {
 		if err == nil && s.State == SnapshotError {
 			err = failure(string(s.State), s.Reason)
 		}
-		if err == nil && s.Percent > told {
+		if err == nil && told.due(s.Percent, time.Now()) {
 			b.report.Detail("snapshot %s: %d%%", id, s.Percent)
-			told = s.Percent
 		}
 		return sight{state: string(s.State), percent: s.Percent, done: s.State == SnapshotCompleted}, err
 	}))
@@ -119,18 +118,44 @@ func (b *build) snapshotCompleted(ctx context.Context, taken act) error {
 
 // imageAvailable waits for an image and returns it. unlike returns why it cannot be the
 // one that was asked for.
-func (b *build) imageAvailable(ctx context.Context, cloud Cloud, pace Pace, id ImageID, unlike func(Image) error) (img Image, err error) {
-	err = pace.until(ctx, fmt.Sprintf("image %s", id), newborn(b.waits.Unseen, func(ctx context.Context) (sight, error) {
-		img, err = cloud.Image(ctx, id)
-		if err == nil {
-			err = unlike(img)
-		}
-		if err == nil && img.State == ImageFailed {
-			err = failure(string(img.State), img.Reason)
-		}
-		return sight{state: string(img.State), done: img.State == ImageAvailable}, err
+func (b *build) imageAvailable(ctx context.Context, cloud Cloud, id ImageID, unlike func(Image) error) (img Image, err error) {
+	err = b.waits.Image.until(ctx, fmt.Sprintf("image %s", id), newborn(b.waits.Unseen, func(ctx context.Context) (sight, error) {
+		var seen sight
+		img, seen, err = lookAtImage(ctx, cloud, id, unlike)
+		return seen, err
 	}))
 	return img, err
+}
+
+// copyAvailable waits for a copy of an image, tells how far it is, and returns it.
+func (b *build) copyAvailable(ctx context.Context, copied act, cloud Cloud, shared []SnapshotID, unlike func(Image) error) (img Image, err error) {
+	far, told := newCopying(cloud, shared, b.waits.Copy.Patience), pacer{}
+	what := fmt.Sprintf("image %s, a copy of %s", copied.Image, copied.Source)
+	err = b.waits.Copy.until(ctx, what, newborn(b.waits.Unseen, func(ctx context.Context) (sight, error) {
+		var seen sight
+		img, seen, err = lookAtImage(ctx, cloud, copied.Image, unlike)
+		if err == nil && !seen.done {
+			seen.percent, seen.finer = far.look(ctx, img)
+			if seen.percent > 0 && told.due(seen.percent, time.Now()) {
+				b.report.Detail("image %s in %s: %d%% copied", copied.Image, copied.Region, seen.percent)
+			}
+		}
+		return seen, err
+	}))
+	return img, err
+}
+
+// lookAtImage looks at an image once. unlike returns why it cannot be the one that was
+// asked for.
+func lookAtImage(ctx context.Context, cloud Cloud, id ImageID, unlike func(Image) error) (Image, sight, error) {
+	img, err := cloud.Image(ctx, id)
+	if err == nil {
+		err = unlike(img)
+	}
+	if err == nil && img.State == ImageFailed {
+		err = failure(string(img.State), img.Reason)
+	}
+	return img, sight{state: string(img.State), done: img.State == ImageAvailable}, err
 }
 
 // failure is a state that cannot get better.

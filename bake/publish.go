@@ -120,7 +120,7 @@ func (b *build) copyImage(ctx context.Context, stack *undo.Stack, region string,
 	}
 	made.answered(func(a *act) { a.Image = id })
 	b.report.Detail("image %s in %s", id, region)
-	img, err := b.imageAvailable(ctx, cloud, b.waits.Copy, id, func(i Image) error { return b.unlikeCopy(made.value(), i) })
+	img, err := b.copyAvailable(ctx, made.value(), cloud, spec.Shared, func(i Image) error { return b.unlikeCopy(made.value(), i) })
 	if err != nil {
 		return Image{}, err
 	}

@@ -505,3 +505,44 @@ func TestDestroyTriesEverySnapshot(t *testing.T) {
 		}
 	})
 }
+
+// TestCopiesThatTakeLong: a copy may take many times as long as its wait goes without
+// progress, and its progress is told in steps.
+func TestCopiesThatTakeLong(t *testing.T) {
+	for name, test := range map[string]struct {
+		setUp func(*world)
+		ok    bool
+	}{
+		"getting on": {func(*world) {}, true},
+		"progress that cannot be read once": {func(w *world) {
+			w.faults["there: look at progress#3"] = fault{err: errInjected}
+		}, true},
+		"not getting on": {func(w *world) { w.still = true }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				plan := w.plan()
+				w.publication.Copies = []bake.Copy{{Region: "there"}}
+				w.copyTakes = 10 * time.Hour
+				plan.Waits.Copy.Patience = time.Hour
+				test.setUp(w)
+				_, err := w.build(t.Context(), plan)
+				if (err == nil) != test.ok {
+					t.Fatalf("the build ended with %v", err)
+				}
+				if err != nil && !strings.Contains(err.Error(), "gave up on image ami-there, a copy of ami-1 after 1h") {
+					t.Errorf("error %v", err)
+				}
+				var told []string
+				for _, line := range w.told {
+					if _, percent, ok := strings.Cut(line, "detail: image ami-there in there: "); ok && percent != "" {
+						told = append(told, percent)
+					}
+				}
+				if test.ok && (len(told) < 10 || len(told) > 100 || !slices.Contains(told, "50% copied")) {
+					t.Errorf("told %q", told)
+				}
+			})
+		})
+	}
+}

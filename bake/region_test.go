@@ -133,15 +133,31 @@ func (w *world) Publication(ctx context.Context, _ bake.Facts) (bake.Publication
 	return w.publication, w.act(ctx, "publication", func() error { return nil })
 }
 
+// looksAt tells what is looked at, by the name of an act: a snapshot, or the progress of
+// an image that is being copied.
+func (r region) looksAt(id bake.SnapshotID) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, img := range r.images {
+		if img.of != "" && slices.Contains(img.snapshots, id) && time.Since(img.born) <= img.takes {
+			return "look at progress"
+		}
+	}
+	return "look at snapshot"
+}
+
 func (r region) Snapshot(ctx context.Context, id bake.SnapshotID) (s bake.Snapshot, err error) {
-	err = r.act(ctx, r.is("look at snapshot"), func() error {
+	err = r.act(ctx, r.is(r.looksAt(id)), func() error {
 		known, ok := r.snapshots[id]
 		if !ok || known.region != r.name || time.Since(known.born) < r.lag {
 			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
 		}
 		s = bake.Snapshot{
-			ID: id, Begun: known.born, State: bake.SnapshotPending, Percent: int(100 * time.Since(known.born) / r.snapshotTakes),
+			ID: id, Begun: known.born, State: bake.SnapshotPending, Percent: int(100 * time.Since(known.born) / cmp.Or(known.takes, r.snapshotTakes)),
 			Volume: known.volume, Description: known.description,
+		}
+		if known.takes > 0 && r.still {
+			s.Percent = 3
 		}
 		if s.Percent >= 100 {
 			s.State, s.Percent = bake.SnapshotCompleted, 100
@@ -289,7 +305,7 @@ func (r region) Copy(ctx context.Context, spec bake.CopySpec) (id bake.ImageID, 
 		snapshots := []bake.SnapshotID{bake.SnapshotID("snap-" + suffix), bake.SnapshotID("snap-data-" + suffix)}
 		r.images[id] = &worldImage{region: r.name, name: spec.Name, snapshots: snapshots, of: spec.Source, born: time.Now(), takes: r.copyTakes}
 		for _, s := range snapshots {
-			r.snapshots[s] = &worldSnapshot{region: r.name, born: time.Now(), description: "Copied for DestinationAmi " + string(id)}
+			r.snapshots[s] = &worldSnapshot{region: r.name, born: time.Now(), description: "Copied for DestinationAmi " + string(id), takes: r.copyTakes}
 		}
 		if r.shares {
 			r.snapshots[snapshots[1]].born = time.Now().Add(-time.Hour)

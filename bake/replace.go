@@ -135,7 +135,7 @@ func (b *build) registerAgain(ctx context.Context, cloud Cloud, a act) (failed b
 		return false, err
 	}
 	unlike := func(i Image) error { return b.unlikeRestored(*a.Record, i) }
-	img, err := b.imageAvailable(ctx, cloud, b.waits.Image, id, unlike)
+	img, err := b.imageAvailable(ctx, cloud, id, unlike)
 	if img.State == ImageFailed && img.told() && unlike(img) == nil {
 		if left := b.deregister(ctx, cloud, id); left != nil {
 			return false, errors.Join(err, left)

@@ -20,9 +20,9 @@ type Pace struct {
 	// Longest is what intervals grow to. Where it is First, every interval is
 	// exactly that.
 	Longest time.Duration
-	// Patience is how long the wait goes on without progress. Where the cloud
-	// tells a percentage, each new height of it is progress; a snapshot of a
-	// terabyte may take hours and be well.
+	// Patience is how long the wait goes on without progress. If the cloud tells a
+	// percentage, of a snapshot or of the snapshots of a copy, each new height of it
+	// is progress: a terabyte may take hours and be well.
 	Patience time.Duration
 	// Attempts, if not 0, is how many looks there are, and Patience is not
 	// considered.
@@ -140,6 +140,8 @@ type sight struct {
 	state string
 	// percent is the progress; 0 where there is none to tell.
 	percent int
+	// finer, if not 0, is a measure of progress that grows with each percent of a part.
+	finer int
 	// done says that the wait is over.
 	done bool
 }
@@ -170,8 +172,8 @@ func (p Pace) until(ctx context.Context, what string, look look) error {
 		if seen.done {
 			return nil
 		}
-		if seen.percent > highest {
-			highest, progress = seen.percent, time.Now()
+		if far := max(seen.percent, seen.finer); far > highest {
+			highest, progress = far, time.Now()
 		}
 		if p.spent(attempt, time.Since(progress)) {
 			return fmt.Errorf("gave up on %s after %s and %d looks: it is still %s",

@@ -102,6 +102,8 @@ type world struct {
 	publication bake.Publication
 	users       bool
 	copyTakes   time.Duration
+	// still says that the snapshots of copies do not get on.
+	still bool
 	// shares says that a copy has the snapshots of further devices from its source.
 	shares    bool
 	copySpecs []bake.CopySpec
@@ -170,6 +172,8 @@ type worldSnapshot struct {
 	volume      bake.VolumeID
 	born        time.Time
 	description string
+	// takes is how long a copy's takes; of others it is the world's snapshotTakes.
+	takes time.Duration
 }
 
 type worldImage struct {
