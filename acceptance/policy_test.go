@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"maps"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
 // statement is one of a policy's.
@@ -181,6 +184,11 @@ func plainBuilds() []permitted {
 	return []permitted{
 		{"basic", nil, building("basic", o{"tags": o{"a": "b"}, "snapshot_tags": o{"a": "b"}, "root_volume_tags": o{"a": "b"}})},
 		{"source_ami_filter", nil, building("filter", o{"source_ami": nil, "source_ami_filter": o{"owners": []string{"self"}, "filters": o{"name": "busybox"}}})},
+		{"a source that boots by UEFI", nil, func(b *box) {
+			keyed := b.secured("with keys")
+			b.forget()
+			b.build(b.ours("secured", o{"source_ami": keyed}))
+		}},
 		{"a source and its snapshot as a further device", nil, func(b *box) {
 			device := o{"device_name": "/dev/sdh", "snapshot_id": b.sourceSnapshot()}
 			b.forget()
@@ -259,6 +267,72 @@ func undoneBuilds() []permitted {
 var encodedRefusal = "You are not authorized to perform this operation. Encoded authorization failure message: " +
 	base64.StdEncoding.EncodeToString([]byte(`{"explicitDeny": true, "context": {"principal": {"arn": "arn:aws:iam::123456789012:user/ci"},
 		"action": "ec2:CreateVolume", "resource": "arn:aws:ec2:eu-west-2:123456789012:volume/*"}}`))
+
+// uefiVariables are an image's, in base64.
+const uefiVariables = "QU1aTlVFRkk="
+
+// secured registers an image of the account that boots by UEFI, with a TPM and with the
+// keys of Secure Boot.
+func (b *box) secured(name string) string {
+	b.t.Helper()
+	out, err := b.client().RegisterImage(context.Background(), &ec2.RegisterImageInput{
+		Name: aws.String(name), Architecture: b.image(sourceID).Architecture, VirtualizationType: aws.String("hvm"), RootDeviceName: aws.String("/dev/sda1"),
+		BootMode: types.BootModeValuesUefi, TpmSupport: types.TpmSupportValuesV20, UefiData: aws.String(uefiVariables),
+		BlockDeviceMappings: []types.BlockDeviceMapping{{
+			DeviceName: aws.String("/dev/sda1"), Ebs: &types.EbsBlockDevice{SnapshotId: aws.String(b.sourceSnapshot())},
+		}},
+	})
+	b.must(err)
+	return aws.ToString(out.ImageId)
+}
+
+// uefiData are the UEFI variables of an image, in base64.
+func (b *box) uefiData(image string) string {
+	b.t.Helper()
+	out, err := b.client().DescribeImageAttribute(context.Background(), &ec2.DescribeImageAttributeInput{
+		ImageId: aws.String(image), Attribute: types.ImageAttributeNameUefiData,
+	})
+	b.must(err)
+	return aws.ToString(out.UefiData.Value)
+}
+
+// called is the id of the image of a name.
+func (b *box) called(name string) string {
+	b.t.Helper()
+	for _, img := range b.images() {
+		if img.Name == name {
+			return img.ID
+		}
+	}
+	b.t.Fatalf("there is no image %q", name)
+	return ""
+}
+
+// TestAmazonSecureBootIsNotLost: an image has the UEFI variables and the TPM of its
+// source. A policy that lacks the permission to read the UEFI
+// variables of the account's own source image fails the build before anything is
+// created, unless the template says that the image needs none.
+func TestAmazonSecureBootIsNotLost(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	b := newBox(t)
+	keyed := b.secured("with keys")
+	b.build(b.ours("secured", o{"source_ami": keyed}))
+	made := b.called("secured")
+	want(b, "UEFI variables", b.uefiData(made), uefiVariables)
+	want(b, "TPM", b.image(made).TpmSupport, types.TpmSupportValuesV20)
+	b.control(http.MethodPost, "faults", o{"action": "DescribeImageAttribute", "status": 403, "code": "UnauthorizedOperation", "message": "no"}, nil)
+	b.forget()
+	b.fails(b.ours("refused", o{"source_ami": keyed}), "ec2:DescribeImageAttribute", "Secure Boot", "uefi_data")
+	for _, c := range b.calls() {
+		if strings.HasPrefix(c.Action, "Create") || strings.HasPrefix(c.Action, "Register") {
+			t.Errorf("%s was called", c.Action)
+		}
+	}
+	b.build(b.ours("without", o{"source_ami": keyed, "uefi_data": "none"}))
+	b.control(http.MethodDelete, "faults", nil, nil)
+	want(b, "UEFI variables", b.uefiData(b.called("without")), "")
+}
 
 // sourceSnapshot is the snapshot of the source image.
 func (b *box) sourceSnapshot() string {

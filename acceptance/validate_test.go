@@ -122,6 +122,7 @@ func rightTemplates() []template {
 		{name: "imds_support", options: o{"imds_support": "v2.0"}},
 		{name: "tpm_support", newer: true, options: o{"boot_mode": "uefi", "tpm_support": "v2.0"}},
 		{name: "uefi-preferred", newer: true, options: o{"boot_mode": "uefi-preferred"}},
+		{name: "uefi_data of none", options: o{"uefi_data": "none"}},
 
 		{name: "tags", options: o{"tags": o{"a": "b", "{{.BuildRegion}}": "{{.SourceAMIName}}"}}},
 		{name: "tag", options: o{"tag": []o{{"key": "a", "value": "{{.SourceAMITags.x}}"}, {"key": "b", "value": ""}}}},
@@ -261,6 +262,7 @@ func refusedTemplates() []template {
 		{name: "an unknown virtualization", refused: "ami_virtualization_type", options: o{"ami_virtualization_type": "xen"}},
 		{name: "ENA on paravirtual", refused: "ami_virtualization_type", options: o{"ami_virtualization_type": "paravirtual", "ena_support": true}},
 		{name: "arm64 on BIOS", refused: "boot_mode", options: o{"ami_architecture": "arm64", "boot_mode": "legacy-bios"}},
+		{name: "a TPM with uefi-preferred", newer: true, refused: "tpm_support", options: o{"boot_mode": "uefi-preferred", "tpm_support": "v2.0"}},
 		{name: "UEFI data of no base64", refused: "uefi_data", options: o{"boot_mode": "uefi", "uefi_data": "!"}},
 		{name: "a tag twice", refused: "tag", options: o{"tag": []o{{"key": "a", "value": "b"}, {"key": "a", "value": "c"}}}},
 		{name: "a tag of what is not known", refused: "tags", options: o{"tags": o{"a": "{{.SourceName}}"}}},

@@ -50,7 +50,7 @@ type Options struct {
 	SRIOVSupport bool
 	// BootMode is legacy-bios, uefi or uefi-preferred.
 	BootMode string
-	// UEFIData is the UEFI variable store, in base64.
+	// UEFIData is the UEFI variable store, in base64, or "none".
 	UEFIData string
 	// TPMSupport is v2.0.
 	TPMSupport string
@@ -146,13 +146,14 @@ type Cloud struct {
 	family *family
 	now    func() time.Time
 
-	mu      sync.Mutex
-	host    hostFacts            // what Host found
-	source  *types.Image         // what Source found
-	passing bool                 // as Publication has said
-	begun   map[string]bool      // creating calls without a client token that were made
-	unseen  map[string]time.Time // things that EC2 made, and has not yet told of
-	guarded map[string]bool      // images that Publish has protected
+	mu       sync.Mutex
+	host     hostFacts            // what Host found
+	source   *types.Image         // what Source found
+	passing  bool                 // as Publication has said
+	firmware *firmware            // what Publication has settled
+	begun    map[string]bool      // creating calls without a client token that were made
+	unseen   map[string]time.Time // things that EC2 made, and has not yet told of
+	guarded  map[string]bool      // images that Publish has protected
 
 	unbilled string // what Register made, until its billing is compared
 

@@ -38,11 +38,16 @@ type ImageConfig struct {
 	// decides.
 	BootMode string `mapstructure:"boot_mode"`
 	// The UEFI variables that instances of the AMI start with, such as the keys of
-	// Secure Boot, in base64. Needs a `boot_mode` with UEFI. Defaults to those of the
-	// source AMI.
+	// Secure Boot, in base64, or `none`. Needs the `boot_mode` `uefi` or `uefi-preferred`.
+	// Defaults to those of the source AMI, which EC2 tells to its owner only: of another
+	// account's source AMI none are inherited, and the build warns. If the source AMI is the
+	// account's own and its variables cannot be read, the build fails before anything is
+	// created.
 	UEFIData string `mapstructure:"uefi_data"`
-	// `v2.0` gives instances of the AMI a NitroTPM. Needs the `boot_mode` `uefi`.
-	// Defaults to what the source AMI has.
+	// `v2.0` gives instances of the AMI a NitroTPM. Needs the `boot_mode` `uefi`, which may
+	// be that of the source AMI; any other is refused before anything is created. Defaults
+	// to what the source AMI has if the AMI's boot mode is `uefi`, and otherwise to none,
+	// with a warning.
 	TPMSupport string `mapstructure:"tpm_support"`
 	// `v2.0` makes instances of the AMI ask for a token at their metadata service
 	// (IMDSv2). Defaults to what the source AMI has.
@@ -77,6 +82,9 @@ func (c *Config) checkImage() []error {
 }
 
 func (c *Config) checkUEFIData() error {
+	if c.UEFIData == noUEFIData {
+		return nil
+	}
 	if n := len(c.UEFIData); n > maxUEFIData {
 		return fmt.Errorf("uefi_data has %d characters, but may have %d", n, maxUEFIData)
 	}
@@ -86,20 +94,24 @@ func (c *Config) checkUEFIData() error {
 	return nil
 }
 
-// checkFirmware wants UEFI where something needs it. With a source the boot mode
-// that is not said may well be UEFI.
+// checkFirmware refuses what the named boot mode excludes. A boot mode that is not
+// named may be the source's, and is checked when that is known.
 func (c *Config) checkFirmware() error {
+	named := c.BootMode != "" || c.FromScratch
 	legacy := c.BootMode == legacyBIOS || c.BootMode == "" && c.FromScratch && c.AMIArchitecture != arm64
 	switch {
-	case legacy && c.UEFIData != "":
+	case legacy && c.givesUEFIData():
 		return errors.New("uefi_data needs boot_mode uefi or uefi-preferred")
-	case legacy && c.TPMSupport != "":
-		return errors.New("tpm_support needs boot_mode uefi")
+	case named && c.BootMode != uefi && c.TPMSupport != "":
+		return fmt.Errorf("tpm_support needs boot_mode uefi, and boot_mode is %q", c.BootMode)
 	case c.BootMode == legacyBIOS && c.AMIArchitecture == arm64:
 		return errors.New("boot_mode is legacy-bios, but ami_architecture arm64 boots by uefi only")
 	}
 	return nil
 }
+
+// givesUEFIData reports whether uefi_data names variables.
+func (c *Config) givesUEFIData() bool { return c.UEFIData != "" && c.UEFIData != noUEFIData }
 
 // checkParavirtual refuses what only hvm has.
 func (c *Config) checkParavirtual() error {
@@ -113,7 +125,7 @@ func (c *Config) checkParavirtual() error {
 		{"ena_support", c.ENASupport.True()},
 		{"sriov_support", c.SRIOVSupport},
 		{"boot_mode", c.BootMode == uefi || c.BootMode == uefiPreferred},
-		{"uefi_data", c.UEFIData != ""},
+		{"uefi_data", c.givesUEFIData()},
 		{"tpm_support", c.TPMSupport != ""},
 		{"ami_architecture", c.AMIArchitecture == arm64},
 	} {

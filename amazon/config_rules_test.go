@@ -78,7 +78,8 @@ func TestRulesOfTheOptions(t *testing.T) {
 		{"uefi_data", give{"boot_mode": "uefi", "uefi_data": "not base64!"}, []string{"uefi_data must be base64"}},
 		{"uefi_data too long", give{"boot_mode": "uefi", "uefi_data": strings.Repeat("A", 64004)}, []string{"uefi_data has 64004 characters", "64000"}},
 		{"uefi_data on BIOS", give{"boot_mode": "legacy-bios", "uefi_data": "QUFB"}, []string{"uefi_data needs boot_mode uefi"}},
-		{"a TPM on BIOS", give{"boot_mode": "legacy-bios", "tpm_support": "v2.0"}, []string{"tpm_support needs boot_mode uefi"}},
+		{"a TPM on BIOS", give{"boot_mode": "legacy-bios", "tpm_support": "v2.0"}, []string{"tpm_support needs boot_mode uefi", `"legacy-bios"`}},
+		{"a TPM with uefi-preferred", give{"boot_mode": "uefi-preferred", "tpm_support": "v2.0"}, []string{"tpm_support needs boot_mode uefi", `"uefi-preferred"`}},
 		{"arm64 on BIOS", give{"boot_mode": "legacy-bios", "ami_architecture": "arm64"}, []string{"boot_mode", "arm64"}},
 		{"paravirtual with ENA", give{"ami_virtualization_type": "paravirtual", "ena_support": true}, []string{"ena_support", "paravirtual"}},
 		{"paravirtual with SR-IOV", give{"ami_virtualization_type": "paravirtual", "sriov_support": true}, []string{"sriov_support", "paravirtual"}},
@@ -142,7 +143,8 @@ func TestWhatTheRulesLeave(t *testing.T) {
 		"an unknown region":              {"ami_regions": []any{"mars-north-1"}},
 		"UEFI data of the source's mode": {"uefi_data": "QUFB"},
 		"ENA turned off on paravirtual":  {"ami_virtualization_type": "paravirtual", "ena_support": false, "boot_mode": "legacy-bios"},
-		"a TPM with uefi-preferred":      {"boot_mode": "uefi-preferred", "tpm_support": "v2.0"},
+		"no UEFI data on BIOS":           {"boot_mode": "legacy-bios", "uefi_data": "none"},
+		"no UEFI data of paravirtual":    {"ami_virtualization_type": "paravirtual", "uefi_data": "none"},
 		"a key by its id":                {"encrypt_boot": true, "kms_key_id": "1234abcd-12ab-34cd-56ef-1234567890ab"},
 		"a key of China":                 {"encrypt_boot": true, "region": "cn-north-1", "kms_key_id": "arn:aws-cn:kms:cn-north-1:123456789012:key/mrk-1234abcd"},
 		"a key of the government":        {"encrypt_boot": true, "kms_key_id": "arn:aws-us-gov:kms:us-gov-west-1:123456789012:alias/a"},
@@ -200,7 +202,8 @@ func TestNoUEFIFromScratchUnlessSaid(t *testing.T) {
 	}{
 		{map[string]any{"uefi_data": "QUFB"}, false},
 		{map[string]any{"tpm_support": "v2.0"}, false},
-		{map[string]any{"tpm_support": "v2.0", "ami_architecture": "arm64"}, true},
+		{map[string]any{"tpm_support": "v2.0", "ami_architecture": "arm64"}, false},
+		{map[string]any{"uefi_data": "QUFB", "ami_architecture": "arm64"}, true},
 		{map[string]any{"uefi_data": "QUFB", "tpm_support": "v2.0", "boot_mode": "uefi"}, true},
 	} {
 		var c Config

@@ -24,6 +24,9 @@ func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publica
 	if err := c.checkHVM(facts.Source); err != nil {
 		return bake.Publication{}, err
 	}
+	if _, err := c.firmwareOf(ctx, c.known()); err != nil {
+		return bake.Publication{}, err
+	}
 	snapshots, err := c.givenSnapshots(ctx)
 	if err != nil {
 		return bake.Publication{}, err
@@ -182,7 +185,7 @@ func (c *Cloud) checkHVM(source *bake.Image) error {
 		{"ena_support", aws.ToBool(c.opts.ENASupport)},
 		{"sriov_support", c.opts.SRIOVSupport},
 		{"boot_mode", c.opts.BootMode != ""},
-		{"uefi_data", c.opts.UEFIData != ""},
+		{"uefi_data", c.opts.UEFIData != "" && c.opts.UEFIData != noUEFIData},
 		{"tpm_support", c.opts.TPMSupport != ""},
 	} {
 		if o.set {

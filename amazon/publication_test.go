@@ -251,6 +251,9 @@ func TestParavirtualImage(t *testing.T) {
 		t.Run(option, func(t *testing.T) {
 			for _, virtualization := range []string{"paravirtual", "hvm"} {
 				opts.VirtualizationType = virtualization
+				if virtualization == "hvm" && (opts.UEFIData != "" || opts.TPMSupport != "") {
+					opts.BootMode = "uefi"
+				}
 				_, _, err := planned(t, &fake{actions: map[string]action{}}, opts, "")
 				if option != "" && virtualization == "paravirtual" {
 					says(t, err, option, "paravirtual")

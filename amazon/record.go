@@ -49,7 +49,7 @@ func (c *Cloud) Record(ctx context.Context, id bake.ImageID) (bake.Record, error
 // readAttributes reads what an image has that a list of images does not tell.
 func (c *Cloud) readAttributes(ctx context.Context, image types.Image, r *record) (err error) {
 	id := aws.ToString(image.ImageId)
-	if r.Launchers, err = c.client.launchersOf(ctx, id); err != nil || !byUEFI(image.BootMode) {
+	if r.Launchers, err = c.client.launchersOf(ctx, id); err != nil || !byUEFI(image.BootMode, image.Architecture) {
 		return err
 	}
 	if r.Registration.UefiData, err = c.client.uefiData(ctx, id); err != nil {

@@ -51,7 +51,7 @@ func TestRecordAndRestore(t *testing.T) {
 	const dev = "BlockDeviceMapping."
 	check(t, s.made("RegisterImage")[0], map[string]string{
 		"Name": "base", "Description": "old", "Architecture": "arm64", "VirtualizationType": "hvm", "RootDeviceName": "/dev/sda1",
-		"EnaSupport": "true", "SriovNetSupport": "simple", "BootMode": "uefi-preferred", "TpmSupport": "v2.0", "ImdsSupport": "v2.0",
+		"EnaSupport": "true", "SriovNetSupport": "simple", "BootMode": "uefi", "TpmSupport": "v2.0", "ImdsSupport": "v2.0",
 		"KernelId": "aki-1", "RamdiskId": "ari-1", "UefiData": "QQ==",
 		"TagSpecification.1.Tag.1.Key": "os", "TagSpecification.1.Tag.2.Key": "",
 		dev + "1.VirtualName": "ephemeral0", dev + "2.Ebs.SnapshotId": "snap-old", dev + "2.Ebs.VolumeType": "gp3", dev + "2.Ebs.Iops": "4000",

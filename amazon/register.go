@@ -32,12 +32,13 @@ func (c *Cloud) register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID
 	if err != nil {
 		return "", err
 	}
-	in, err := c.registration(spec, source)
+	firmware, err := c.firmwareOf(ctx, source)
 	if err != nil {
 		return "", fmt.Errorf("cannot register image %q: %w", spec.Name, err)
 	}
-	if err := c.inheritUEFI(ctx, in, source); err != nil {
-		return "", err
+	in, err := c.registration(spec, source, firmware)
+	if err != nil {
+		return "", fmt.Errorf("cannot register image %q: %w", spec.Name, err)
 	}
 	out, err := c.client.ec2.RegisterImage(ctx, in)
 	if hasCode(err, codeNameDuplicate) {
@@ -94,7 +95,7 @@ func (c *Cloud) sourceOf(ctx context.Context, spec bake.ImageSpec) (*types.Image
 // registration is the request for an image: what the user says, else what the
 // source has.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RegisterImage.html
-func (c *Cloud) registration(spec bake.ImageSpec, source *types.Image) (*ec2.RegisterImageInput, error) {
+func (c *Cloud) registration(spec bake.ImageSpec, source *types.Image, boots firmware) (*ec2.RegisterImageInput, error) {
 	in := &ec2.RegisterImageInput{
 		Name:               aws.String(spec.Name),
 		Description:        given(spec.Description),
@@ -102,9 +103,9 @@ func (c *Cloud) registration(spec bake.ImageSpec, source *types.Image) (*ec2.Reg
 		VirtualizationType: given(c.opts.VirtualizationType),
 		RootDeviceName:     given(c.opts.RootDeviceName),
 		EnaSupport:         c.opts.ENASupport,
-		BootMode:           types.BootModeValues(c.opts.BootMode),
-		UefiData:           given(c.opts.UEFIData),
-		TpmSupport:         types.TpmSupportValues(c.opts.TPMSupport),
+		BootMode:           boots.mode,
+		UefiData:           boots.data,
+		TpmSupport:         boots.tpm,
 		ImdsSupport:        types.ImdsSupportValues(c.opts.IMDSSupport),
 		TagSpecifications:  tagging(types.ResourceTypeImage, spec.Tags),
 	}
@@ -152,49 +153,6 @@ func inherit(in *ec2.RegisterImageInput, source *types.Image) {
 	// EC2 takes these for hvm only.
 	in.EnaSupport = cmp.Or(in.EnaSupport, source.EnaSupport)
 	in.SriovNetSupport = cmp.Or(in.SriovNetSupport, source.SriovNetSupport)
-	in.BootMode = cmp.Or(in.BootMode, source.BootMode)
-	in.TpmSupport = cmp.Or(in.TpmSupport, source.TpmSupport)
-}
-
-// byUEFI tells whether instances may boot by UEFI, and so have its variables.
-func byUEFI(mode types.BootModeValues) bool {
-	return mode == types.BootModeValuesUefi || mode == types.BootModeValuesUefiPreferred
-}
-
-// inheritUEFI gives the image its source's UEFI variables, Secure Boot's keys
-// among them, where the user gives none. EC2 tells them to the image's owner
-// alone: without them the image starts as one that has none.
-func (c *Cloud) inheritUEFI(ctx context.Context, in *ec2.RegisterImageInput, source *types.Image) error {
-	if source == nil || in.UefiData != nil || !byUEFI(in.BootMode) || !byUEFI(source.BootMode) {
-		return nil
-	}
-	id, owner, account := aws.ToString(source.ImageId), aws.ToString(source.OwnerId), c.on().account
-	if owner != "" && account != "" && owner != account {
-		c.logf("the UEFI data of source image %s are not inherited: it belongs to account %s (uefi_data gives them)", id, owner)
-		return nil
-	}
-	data, err := c.client.uefiData(ctx, id)
-	if hasCode(err, codeNotOwner, codeUnauthorized, codeUnknownAction, codeUnsupported, codeInvalidValue) {
-		c.logf("the UEFI data of source image %s are not inherited: EC2 does not tell them (uefi_data gives them): %v", id, err)
-		return nil
-	}
-	if err != nil {
-		return c.client.cannot(err, "read the UEFI data of source image %s", id)
-	}
-	in.UefiData = data
-	return nil
-}
-
-// uefiData reads an image's UEFI variables, in base64; nil if it has none.
-// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImageAttribute.html
-func (c *Client) uefiData(ctx context.Context, image string) (*string, error) {
-	out, err := c.ec2.DescribeImageAttribute(ctx, &ec2.DescribeImageAttributeInput{
-		ImageId: aws.String(image), Attribute: types.ImageAttributeNameUefiData,
-	})
-	if err != nil || out.UefiData == nil {
-		return nil, err
-	}
-	return given(aws.ToString(out.UefiData.Value)), nil
 }
 
 // blocks are the block devices of the image to be: the root, made of the

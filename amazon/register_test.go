@@ -13,7 +13,7 @@ import (
 const richImage = `<imageId>ami-1</imageId><name>base</name><imageState>available</imageState>
 	<architecture>arm64</architecture><virtualizationType>hvm</virtualizationType>
 	<rootDeviceType>ebs</rootDeviceType><rootDeviceName>/dev/sda1</rootDeviceName>
-	<enaSupport>true</enaSupport><sriovNetSupport>simple</sriovNetSupport><bootMode>uefi-preferred</bootMode>
+	<enaSupport>true</enaSupport><sriovNetSupport>simple</sriovNetSupport><bootMode>uefi</bootMode>
 	<tpmSupport>v2.0</tpmSupport><imdsSupport>v2.0</imdsSupport><kernelId>aki-1</kernelId><ramdiskId>ari-1</ramdiskId>
 	<blockDeviceMapping>
 		<item><deviceName>/dev/sdb</deviceName><virtualName>ephemeral0</virtualName></item>
@@ -58,7 +58,7 @@ func TestRegisterAsks(t *testing.T) {
 	}{
 		{"all that the source has", Options{}, richImage, "gp3", map[string]string{
 			"Name": "new", "Description": "of a test", "Architecture": "arm64", "VirtualizationType": "hvm", "RootDeviceName": "/dev/sda1",
-			"EnaSupport": "true", "SriovNetSupport": "simple", "BootMode": "uefi-preferred", "TpmSupport": "v2.0", "ImdsSupport": "v2.0",
+			"EnaSupport": "true", "SriovNetSupport": "simple", "BootMode": "uefi", "TpmSupport": "v2.0", "ImdsSupport": "v2.0",
 			"UefiData": "QU1aTlVFRkk=",
 			"KernelId": "", "RamdiskId": "",
 			"TagSpecification.1.ResourceType": "image", "TagSpecification.1.Tag.1.Key": "a",
@@ -80,10 +80,16 @@ func TestRegisterAsks(t *testing.T) {
 			"Architecture": "x86_64", "EnaSupport": "false", "SriovNetSupport": "simple", "BootMode": "uefi", "UefiData": "bWluZQ==",
 		}},
 		{"what the source has not", Options{
-			RootDeviceName: "xvda", ENASupport: aws.Bool(true), SRIOVSupport: true, TPMSupport: "v2.0", IMDSSupport: "v2.0",
+			RootDeviceName: "xvda", ENASupport: aws.Bool(true), SRIOVSupport: true, BootMode: "uefi", TPMSupport: "v2.0", IMDSSupport: "v2.0",
 		}, " ", "", map[string]string{"EnaSupport": "true", "SriovNetSupport": "simple", "TpmSupport": "v2.0", "ImdsSupport": "v2.0"}},
-		{"legacy BIOS has no UEFI data", Options{BootMode: "legacy-bios"}, richImage, "", map[string]string{
-			"BootMode": "legacy-bios", "UefiData": "",
+		{"legacy BIOS has neither UEFI data nor a TPM", Options{BootMode: "legacy-bios", Architecture: "x86_64"}, richImage, "", map[string]string{
+			"BootMode": "legacy-bios", "UefiData": "", "TpmSupport": "",
+		}},
+		{"uefi-preferred has no TPM", Options{BootMode: "uefi-preferred"}, richImage, "", map[string]string{
+			"BootMode": "uefi-preferred", "UefiData": "QU1aTlVFRkk=", "TpmSupport": "",
+		}},
+		{"no UEFI data, if the user says so", Options{UEFIData: "none"}, richImage, "", map[string]string{
+			"BootMode": "uefi", "UefiData": "", "TpmSupport": "v2.0",
 		}},
 		{"a source without optional fields", Options{RootDeviceName: "xvda"}, " ", "", map[string]string{
 			"Architecture": "", "VirtualizationType": "", "EnaSupport": "", "BootMode": "", dev + "1.DeviceName": "xvda",
@@ -168,7 +174,7 @@ func TestRegisterKnowsTheSource(t *testing.T) {
 	if _, err := cloud.Register(ctx, bake.ImageSpec{Name: "new", Snapshot: "snap-new", Source: &source}); err != nil {
 		t.Fatal(err)
 	}
-	check(t, s.made("RegisterImage")[0], map[string]string{"BootMode": "uefi-preferred", "UefiData": ""})
+	check(t, s.made("RegisterImage")[0], map[string]string{"BootMode": "uefi", "UefiData": ""})
 	if n := len(s.made("DescribeImages")); n != 1 {
 		t.Errorf("the source was read %d times", n)
 	}
@@ -191,7 +197,7 @@ func TestRegisterRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &fake{actions: map[string]action{"DescribeImages": tt.images}}
+			s := &fake{actions: map[string]action{"DescribeImages": tt.images, "DescribeImageAttribute": answer("DescribeImageAttribute", "")}}
 			_, err := faked(t, s, tt.opts).Register(context.Background(), bake.ImageSpec{Name: "new", Snapshot: "snap-new", Source: tt.source})
 			says(t, err, tt.want...)
 		})

@@ -305,7 +305,8 @@ func TestMoment(t *testing.T) {
 	}
 }
 
-// UEFI data are the owner's to read; a build goes on without them, and says so.
+// UEFI data are the owner's to read: a build goes on without another account's, and
+// says so, and fails if the account's own cannot be read.
 func TestUEFIDataThatAreNotTold(t *testing.T) {
 	tests := []struct {
 		name, owner string
@@ -316,9 +317,10 @@ func TestUEFIDataThatAreNotTold(t *testing.T) {
 	}{
 		{"of somebody else", "210987654321", nil, 0, true, ""},
 		{"refused", "123456789012", refuse("AuthFailure"), 1, true, ""},
-		{"not allowed", "", refuse("UnauthorizedOperation"), 1, true, ""},
+		{"not allowed", "123456789012", refuse("UnauthorizedOperation"), 1, false, "do not allow ec2:DescribeImageAttribute"},
+		{"unknown in the region", "123456789012", refuse("InvalidParameterValue"), 1, true, ""},
 		{"none", "123456789012", answer("DescribeImageAttribute", "<uefiData/>"), 1, false, ""},
-		{"no answer", "123456789012", refuse("InternalError"), 1, false, "read the UEFI data of source image ami-1"},
+		{"no answer", "123456789012", refuse("InternalError"), 1, false, "read the UEFI variables of source image ami-1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -339,7 +341,7 @@ func TestUEFIDataThatAreNotTold(t *testing.T) {
 			if n := len(s.made("DescribeImageAttribute")); n != tt.asked {
 				t.Errorf("asked %d times, want %d", n, tt.asked)
 			}
-			if told := strings.Contains(strings.Join(log, ""), "UEFI data of source image ami-1 are not inherited"); told != tt.told {
+			if told := strings.Contains(strings.Join(log, ""), "UEFI variables of source image ami-1 (base), such as the keys of Secure Boot, are not inherited"); told != tt.told {
 				t.Errorf("log %q", log)
 			}
 		})

@@ -85,7 +85,7 @@ func makeSource(t *testing.T, cfg state.Config) string {
 	image, err := st.CreateImage(account, state.ImageRequest{
 		Name: "base", IDDigits: 17,
 		Attributes: state.ImageAttributes{
-			Architecture: "x86_64", Virtualization: "hvm", RootDevice: "/dev/xvda", BootMode: "uefi-preferred",
+			Architecture: "x86_64", Virtualization: "hvm", RootDevice: "/dev/xvda", BootMode: "uefi",
 			TPM: "v2.0", IMDS: "v2.0", UEFIData: "QU1aTlVFRkk=", ENA: true, SRIOV: "simple",
 		},
 		Mappings: []state.Mapping{

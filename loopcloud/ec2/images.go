@@ -101,11 +101,12 @@ func (in *registerImageInput) attributes() (state.ImageAttributes, error) {
 	if _, err := base64.StdEncoding.DecodeString(in.UEFIData); err != nil {
 		return state.ImageAttributes{}, query.Refuse("InvalidParameterValue", "The UefiData is not base64: %v", err)
 	}
-	return state.ImageAttributes{
+	out := state.ImageAttributes{
 		Architecture: cmp.Or(in.Architecture, "i386"), Virtualization: cmp.Or(in.Virtualization, "paravirtual"),
 		RootDevice: in.RootDevice, BootMode: in.BootMode, TPM: in.TPM, IMDS: in.IMDS, UEFIData: in.UEFIData,
 		ENA: in.ENA, SRIOV: in.SRIOV, KernelID: in.KernelID, RamdiskID: in.RamdiskID,
-	}, nil
+	}
+	return out, checkFirmware(out)
 }
 
 func stateMappings(in []mapping) ([]state.Mapping, error) {

@@ -90,14 +90,32 @@ func TestRegisterImageRefusals(t *testing.T) {
 		"encrypted, key": {func(in *sdk.RegisterImageInput) {
 			ebs(in).Encrypted, ebs(in).KmsKeyId = aws.Bool(true), aws.String("alias/k")
 		}, "InvalidBlockDeviceMapping"},
-		"encrypted":       {func(in *sdk.RegisterImageInput) { ebs(in).Encrypted = aws.Bool(false) }, "InvalidBlockDeviceMapping"},
-		"absent snapshot": {func(in *sdk.RegisterImageInput) { ebs(in).SnapshotId = aws.String("snap-00000000") }, "InvalidSnapshot.NotFound"},
-		"snapshot id":     {func(in *sdk.RegisterImageInput) { ebs(in).SnapshotId = aws.String("snap-1") }, "InvalidSnapshotID.Malformed"},
-		"architecture":    {func(in *sdk.RegisterImageInput) { in.Architecture = "vax" }, "InvalidParameterValue"},
-		"virtualization":  {func(in *sdk.RegisterImageInput) { in.VirtualizationType = aws.String("full") }, "InvalidParameterValue"},
-		"boot mode":       {func(in *sdk.RegisterImageInput) { in.BootMode = "bios" }, "InvalidParameterValue"},
-		"tpm":             {func(in *sdk.RegisterImageInput) { in.TpmSupport = "v1.2" }, "InvalidParameterValue"},
-		"uefi data":       {func(in *sdk.RegisterImageInput) { in.UefiData = aws.String("not base64") }, "InvalidParameterValue"},
+		"encrypted":               {func(in *sdk.RegisterImageInput) { ebs(in).Encrypted = aws.Bool(false) }, "InvalidBlockDeviceMapping"},
+		"absent snapshot":         {func(in *sdk.RegisterImageInput) { ebs(in).SnapshotId = aws.String("snap-00000000") }, "InvalidSnapshot.NotFound"},
+		"snapshot id":             {func(in *sdk.RegisterImageInput) { ebs(in).SnapshotId = aws.String("snap-1") }, "InvalidSnapshotID.Malformed"},
+		"architecture":            {func(in *sdk.RegisterImageInput) { in.Architecture = "vax" }, "InvalidParameterValue"},
+		"virtualization":          {func(in *sdk.RegisterImageInput) { in.VirtualizationType = aws.String("full") }, "InvalidParameterValue"},
+		"boot mode":               {func(in *sdk.RegisterImageInput) { in.BootMode = "bios" }, "InvalidParameterValue"},
+		"tpm":                     {func(in *sdk.RegisterImageInput) { in.TpmSupport = "v1.2" }, "InvalidParameterValue"},
+		"uefi data":               {func(in *sdk.RegisterImageInput) { in.UefiData = aws.String("not base64") }, "InvalidParameterValue"},
+		"TPM, no boot mode":       {func(in *sdk.RegisterImageInput) { in.TpmSupport = "v2.0" }, "InvalidParameterValue"},
+		"TPM, preferred":          {func(in *sdk.RegisterImageInput) { in.TpmSupport, in.BootMode = "v2.0", "uefi-preferred" }, "InvalidParameterValue"},
+		"TPM, BIOS":               {func(in *sdk.RegisterImageInput) { in.TpmSupport, in.BootMode = "v2.0", "legacy-bios" }, "InvalidParameterValue"},
+		"arm64, BIOS":             {func(in *sdk.RegisterImageInput) { in.Architecture, in.BootMode = "arm64", "legacy-bios" }, "InvalidParameterValue"},
+		"UEFI data, BIOS":         {func(in *sdk.RegisterImageInput) { in.UefiData, in.BootMode = aws.String("QUJD"), "legacy-bios" }, "InvalidParameterValue"},
+		"UEFI data, no boot mode": {func(in *sdk.RegisterImageInput) { in.UefiData, in.Architecture = aws.String("QUJD"), "x86_64" }, "InvalidParameterValue"},
+		"paravirtual, ENA": {func(in *sdk.RegisterImageInput) {
+			in.VirtualizationType, in.EnaSupport = aws.String("paravirtual"), aws.Bool(true)
+		}, "InvalidParameterValue"},
+		"paravirtual, SR-IOV": {func(in *sdk.RegisterImageInput) {
+			in.VirtualizationType, in.SriovNetSupport = aws.String("paravirtual"), aws.String("simple")
+		}, "InvalidParameterValue"},
+		"paravirtual, UEFI": {func(in *sdk.RegisterImageInput) {
+			in.VirtualizationType, in.BootMode = aws.String("paravirtual"), "uefi"
+		}, "InvalidParameterValue"},
+		"paravirtual, arm64": {func(in *sdk.RegisterImageInput) {
+			in.VirtualizationType, in.Architecture = aws.String("paravirtual"), "arm64"
+		}, "InvalidParameterValue"},
 		"tags for snapshot": {func(in *sdk.RegisterImageInput) {
 			in.TagSpecifications = []types.TagSpecification{{ResourceType: "snapshot"}}
 		}, "InvalidParameterValue"},
