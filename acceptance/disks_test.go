@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
@@ -286,8 +288,22 @@ func (b *box) mounted(file string, mib int, see func(dir string)) {
 	loop := b.onHost("losetup --find --show --offset %d %s", mib<<20, file)
 	defer b.onHost("losetup --detach %s", loop)
 	b.onHost("mount %s %s", loop, dir)
-	defer b.onHost("umount %s", dir)
+	defer b.unmount(loop, dir)
 	see(dir)
+}
+
+// unmount unmounts a loop device, and waits until all is written: a mount namespace that
+// another build has made meanwhile holds the file system for its moment.
+func (b *box) unmount(loop, dir string) {
+	b.t.Helper()
+	b.onHost("umount %s", dir)
+	waitFor(b.t, loop+" is free", func() bool {
+		fd, err := unix.Open(loop, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+		if err == nil {
+			b.must(unix.Close(fd))
+		}
+		return !errors.Is(err, unix.EBUSY)
+	})
 }
 
 // onHost runs a command of the host.

@@ -25,7 +25,7 @@ func TestLogShowsTheBuild(t *testing.T) {
 		attach := f.nameOf("AttachVolume")
 		for _, line := range []string{
 			`call \S+ ` + attach + `: attempt 1(, request \S+)?, \S+, failed: `,
-			`call \S+ ` + attach + `: attempt 2 after \S+, request \S+, \S+, ok`,
+			`call \S+ ` + attach + `: attempt 2 after \S+, request \S+, \S+, `,
 			`wait for volume vol-\S+: available, look \d+, \S+, done`,
 			`wait for snapshot snap-\S+: completed`,
 			`wait for image ami-\S+: available`,

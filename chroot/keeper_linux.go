@@ -161,7 +161,7 @@ func (k *Keeper) graceNow() time.Duration {
 // that is inside of it.
 func (k *Keeper) end(m *Mounted) {
 	k.killGroups(m, lastBreath)
-	if m.real != "" {
+	if m.real != "" && !m.replaced() {
 		killInside(m.real)
 	}
 	k.dissolve(m)

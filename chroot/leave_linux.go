@@ -59,7 +59,7 @@ func (m *Mounted) leave(ctx context.Context) error {
 	if err != nil {
 		return ignoreMissing(err)
 	}
-	if mounted {
+	if mounted && !m.replaced() {
 		if err := m.clear(ctx); err != nil {
 			return err
 		}
@@ -112,6 +112,10 @@ func (m *Mounted) unfreeze() {
 // unmount unmounts everything, and makes sure that the device is free. Somebody may
 // have come since all were ended, or hold what others have detached.
 func (m *Mounted) unmount(ctx context.Context) error {
+	if m.replaced() {
+		m.keeper.log("what is mounted on %s by now is not this build's, and stays", m.path)
+		return m.released()
+	}
 	err := m.tryUnmount()
 	if !errors.Is(err, unix.EBUSY) {
 		return err
@@ -196,7 +200,7 @@ func (m *Mounted) unmountInside() error {
 func (m *Mounted) unmountFound(filter mountinfo.FilterFunc) error {
 	for {
 		mounts, err := mountinfo.GetMounts(filter)
-		if err != nil || len(mounts) == 0 {
+		if err != nil || len(mounts) == 0 || m.replaced() {
 			return err
 		}
 		if err := m.unmountAll(mounts); err != nil {

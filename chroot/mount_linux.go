@@ -60,8 +60,10 @@ type Mounted struct {
 	// that is not known. probed says that uprobes have been tried as holders.
 	known  []string
 	probed bool
-	// id is the kernel's id of the root's mount; 0 if that is not known.
-	id uint64
+	// id is that of the root's mount, and fs the number of its file system in the mount
+	// table. Both are zero if they are not known.
+	id mountID
+	fs uint64
 }
 
 var _ Root = (*Mounted)(nil)
@@ -106,44 +108,139 @@ func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 	return m, nil
 }
 
-// attach makes the mount point and mounts.
-func (m *Mounted) attach(kind string, flags uintptr, data string) (err error) {
-	if m.made, err = makeDirs(m.path); err != nil {
-		return err
-	}
-	if m.real, err = filepath.EvalSymlinks(m.path); err != nil {
-		return err
-	}
+// attach mounts, and takes hold of what is mounted.
+func (m *Mounted) attach(kind string, flags uintptr, data string) error {
 	m.block, _ = deviceAt(m.device) // what is no path is no block device
 	// File systems take times from a clock that lags behind by a tick.
 	m.since = time.Now().Add(-time.Second)
 	m.known = knownToKernel()
-	if err := mountDevice(m.device, m.real, kind, flags, data); err != nil {
+	if err := m.mountHere(kind, flags, data); err != nil {
 		return explain(err, kind)
 	}
 	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
 	m.id = mountAt(m.real)
+	m.fs = m.numberInTable()
 	m.witnesses.call(m.real, m.path)
 	return nil
 }
 
-// mountAt returns the kernel's id of the mount that a path leads to; 0 if the kernel does
-// not tell (before Linux 5.8).
-func mountAt(path string) uint64 {
+// mountHere makes the mount point and mounts. Another build that is refused there may
+// remove the directory that both have made: then it is made again.
+func (m *Mounted) mountHere(kind string, flags uintptr, data string) (err error) {
+	const tries = 10
+	for range tries {
+		if m.made, err = makeDirs(m.path); err != nil {
+			return err
+		}
+		if err = m.mountOn(kind, flags, data); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		removeDirs(m.made)
+	}
+	return err
+}
+
+// mountOn mounts on the directory that is there.
+func (m *Mounted) mountOn(kind string, flags uintptr, data string) error {
+	point, err := claimPoint(m.path)
+	if err != nil {
+		return err
+	}
+	defer point.Close()
+	if err := mountDevice(m.device, point.Name(), kind, flags, data); err != nil {
+		return err
+	}
+	m.real = point.Name()
+	return nil
+}
+
+// claimPoint locks a directory to mount on, until it is closed: of two builds that would
+// mount on it at one moment, one is refused. Its name is the path without links.
+func claimPoint(path string) (*os.File, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, err
+	}
+	point, err := os.OpenFile(real, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(point.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s is in use: another build is about to mount on it (%w)", path, err), point.Close())
+	}
+	if err := stillEmpty(point); err != nil {
+		return nil, errors.Join(err, point.Close())
+	}
+	return point, nil
+}
+
+// stillEmpty fails if something was mounted on a directory, or it was replaced, before it
+// was locked.
+func stillEmpty(point *os.File) error {
+	locked, err := point.Stat()
+	if err != nil {
+		return err
+	}
+	now, err := os.Stat(point.Name())
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(locked, now) {
+		return fmt.Errorf("%s is in use: another build has just mounted on it, or left it", point.Name())
+	}
+	return unmounted(point.Name())
+}
+
+// mountID tells a mount from others: the kernel's id, which the next mount may have when
+// this one is gone, and the number of the file system that is seen there.
+type mountID struct {
+	id           uint64
+	major, minor uint32
+}
+
+// mountAt returns what tells the mount that a path leads to; it is zero if the kernel does
+// not say (before Linux 5.8).
+func mountAt(path string) mountID {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
 	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
-		return 0
+		return mountID{}
 	}
-	return st.Mnt_id
+	return mountID{st.Mnt_id, st.Dev_major, st.Dev_minor}
+}
+
+// numberInTable returns the number of the root's file system as the mount table has it,
+// which for a btrfs is another one than its files have.
+func (m *Mounted) numberInTable() uint64 {
+	for _, mount := range m.stack() {
+		if uint64(mount.ID) == m.id.id {
+			return deviceOf(mount)
+		}
+	}
+	return 0
+}
+
+// stack returns what is mounted on the root's path now, one over the other.
+func (m *Mounted) stack() []*mountinfo.Info {
+	stack, _ := mountinfo.GetMounts(func(mount *mountinfo.Info) (skip, stop bool) { return mount.Mountpoint != m.real, false })
+	return stack
+}
+
+// replaced reports whether the root is not mounted any more, and something else is
+// mounted in its place, as by another build that has the same mount path.
+func (m *Mounted) replaced() bool {
+	stack := m.stack()
+	return len(stack) > 0 && m.fs != 0 && !slices.ContainsFunc(stack, func(mount *mountinfo.Info) bool {
+		return uint64(mount.ID) == m.id.id && deviceOf(mount) == m.fs
+	})
 }
 
 // visible fails if something was mounted over the root: what is done by its path would
 // be done to that.
 func (m *Mounted) visible() error {
-	if now := mountAt(m.real); m.id != 0 && now != 0 && now != m.id {
+	if now := mountAt(m.real); m.id != (mountID{}) && now != (mountID{}) && now != m.id {
 		return fmt.Errorf("%w, on %s: a command has hidden it", ErrHidden, m.path)
 	}
 	return nil
@@ -213,14 +310,16 @@ func CheckMountPath(path string) error {
 	if !info.IsDir() {
 		return fmt.Errorf("%s is in use: it is not a directory", path)
 	}
+	return unmounted(path)
+}
+
+// unmounted fails if something is mounted on a path.
+func unmounted(path string) error {
 	mounted, err := mountinfo.Mounted(path)
-	if err != nil {
-		return err
+	if err == nil && mounted {
+		err = fmt.Errorf("%s is in use: something is mounted on it", path)
 	}
-	if mounted {
-		return fmt.Errorf("%s is in use: something is mounted on it", path)
-	}
-	return nil
+	return err
 }
 
 // firstIn returns the name of an entry of a directory; empty if there is none.

@@ -2,10 +2,12 @@ package chroot_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -428,5 +430,61 @@ func TestShellGoesThroughTheWrapper(t *testing.T) {
 	var out bytes.Buffer
 	if err := k.Shell(t.Context(), "echo $WRAPPED", func(line string) { out.WriteString(line) }); err != nil || out.String() != "yes" {
 		t.Errorf("printed %q, %v", &out, err)
+	}
+}
+
+// TestMountsAtOneMoment has two builds mount on one path at the same moment: one of them
+// is refused, and the other's root is its own.
+func TestMountsAtOneMoment(t *testing.T) {
+	first, _, spec := cage(t)
+	second, _, other := cage(t)
+	other.Path = spec.Path
+	for range 30 {
+		var wg sync.WaitGroup
+		var errs [2]error
+		wg.Go(func() { _, errs[0] = first.Mount(t.Context(), spec) })
+		wg.Go(func() { _, errs[1] = second.Mount(t.Context(), other) })
+		wg.Wait()
+		if (errs[0] == nil) == (errs[1] == nil) {
+			t.Errorf("the one: %v, the other: %v", errs[0], errs[1])
+		}
+		if err := cmp.Or(errs[0], errs[1]); err != nil {
+			says(t, err, spec.Path+" is in use")
+		}
+		if err := errors.Join(first.Leave(t.Context(), spec.Path), second.Leave(t.Context(), spec.Path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLeaveWhatIsNotItsOwn: what others have mounted in the place of a root that is gone
+// stays, and so does who works there.
+func TestLeaveWhatIsNotItsOwn(t *testing.T) {
+	k, j, spec := cage(t)
+	mount(t, k, spec)
+	if err := errors.Join(unix.Unmount(spec.Path, unix.MNT_DETACH), unix.Mount("tmpfs", spec.Path, "tmpfs", 0, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(spec.Path, 0) })
+	cmd := exec.Command("sleep", "1000")
+	cmd.Dir = spec.Path
+	_, over := begin(t, cmd)
+	if err := k.Leave(t.Context(), spec.Path); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-over:
+		t.Errorf("who worked in the other mount was ended; the log says\n%s", j)
+	default:
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(spec.Path, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
+		t.Errorf("the other mount is gone (%v); the log says\n%s", err, j)
+	}
+	if !strings.Contains(j.String(), "not this build's") {
+		t.Errorf("the log says\n%s", j)
+	}
+	if err := errors.Join(cmd.Process.Kill(), unix.Unmount(spec.Path, unix.MNT_DETACH)); err != nil {
+		t.Error(err)
 	}
 }
