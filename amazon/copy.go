@@ -21,7 +21,7 @@ func (c *Cloud) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, err
 	}
 	what := fmt.Sprintf("copy image %s of %s to %s", spec.Source, spec.SourceRegion, c.client.Region())
 	if err != nil {
-		return "", c.client.cannot(err, "%s", what)
+		return "", unsettledIf(unknownSource(err), c.client.cannot(err, "%s", what))
 	}
 	return made[bake.ImageID](c, out.ImageId, what)
 }
@@ -50,17 +50,17 @@ func (c *Cloud) copyInput(spec bake.CopySpec) *ec2.CopyImageInput {
 	return in
 }
 
-// copied finds the copy that an earlier call made. If another image has the
-// name, the answer is EC2's refusal.
+// copied returns the copy that an earlier call made. If another image has the name, or none
+// is shown to have it, the error wraps bake.ErrNameTaken.
 func (c *Cloud) copied(ctx context.Context, spec bake.CopySpec, refusal error) (bake.ImageID, error) {
-	ids, err := c.FindCopies(ctx, spec.Source, spec.Name)
+	images, err := c.named(ctx, spec.Name)
 	if err != nil {
 		return "", err
 	}
-	if len(ids) == 0 {
-		return "", c.client.cannot(refusal, "copy image %s of %s to %s as %q", spec.Source, spec.SourceRegion, c.client.Region(), spec.Name)
+	if ids := copiesOf(images, spec.Source); len(ids) > 0 {
+		return ids[0], nil
 	}
-	return ids[0], nil
+	return "", nameTaken(images, c.client.cannot(refusal, "copy image %s of %s to %s as %q", spec.Source, spec.SourceRegion, c.client.Region(), spec.Name))
 }
 
 // FindCopies lists the account's images of the name that say that they are
@@ -71,6 +71,11 @@ func (c *Cloud) FindCopies(ctx context.Context, source bake.ImageID, name string
 	if err != nil {
 		return nil, err
 	}
-	copies := slices.DeleteFunc(images, func(image types.Image) bool { return aws.ToString(image.SourceImageId) != string(source) })
-	return idsOf[bake.ImageID](copies, imageID), nil
+	return copiesOf(images, source), nil
+}
+
+// copiesOf returns the images that say that they are copies of one.
+func copiesOf(images []types.Image, source bake.ImageID) []bake.ImageID {
+	other := func(image types.Image) bool { return aws.ToString(image.SourceImageId) != string(source) }
+	return idsOf[bake.ImageID](slices.DeleteFunc(slices.Clone(images), other), imageID)
 }

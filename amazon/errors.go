@@ -36,6 +36,7 @@ const (
 	codeIncorrectState    = "IncorrectState"
 	codeDeviceInUse       = "InvalidDevice.InUse"
 	codeInvalidValue      = "InvalidParameterValue"
+	codeInvalidRequest    = "InvalidRequest"
 	codeUnauthorized      = "UnauthorizedOperation"
 	codeThrottled         = "RequestLimitExceeded"
 )

@@ -53,9 +53,18 @@ func list(name, set string, items []string) action {
 func refuse(code string) action { return refuseWith(http.StatusBadRequest, code) }
 
 func refuseWith(status int, code string) action {
+	return refuseInWords(status, code, "the fake refuses")
+}
+
+// refuseSaying is an action that EC2 always refuses with a code and these words.
+func refuseSaying(code, words string) action {
+	return refuseInWords(http.StatusBadRequest, code, words)
+}
+
+func refuseInWords(status int, code, words string) action {
 	return func(url.Values) (int, string) {
-		return status, fmt.Sprintf("<Response><Errors><Error><Code>%s</Code><Message>the fake refuses</Message></Error></Errors>"+
-			"<RequestID>r-1</RequestID></Response>", code)
+		return status, fmt.Sprintf("<Response><Errors><Error><Code>%s</Code><Message>%s</Message></Error></Errors>"+
+			"<RequestID>r-1</RequestID></Response>", code, words)
 	}
 }
 

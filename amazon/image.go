@@ -200,8 +200,9 @@ func (c *Cloud) Deregister(ctx context.Context, id bake.ImageID) error {
 		return err
 	}
 	_, err := c.client.ec2.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: aws.String(string(id))})
-	if err != nil && !hasCode(err, codeImageNotFound, codeImageUnavailable) {
-		return c.cooling(c.client.cannot(err, "deregister image %s", id))
+	late := hasCode(err, codeImageNotFound, codeImageUnavailable) && c.hasImage(ctx, id)
+	if err != nil && (late || !hasCode(err, codeImageNotFound, codeImageUnavailable)) {
+		return unsettledIf(late, c.cooling(c.client.cannot(err, "deregister image %s", id)))
 	}
 	c.seen(string(id))
 	return nil

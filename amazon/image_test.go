@@ -51,10 +51,17 @@ func TestFindImages(t *testing.T) {
 }
 
 func TestDeregister(t *testing.T) {
-	for code, want := range map[string]error{
-		"InvalidAMIID.NotFound": nil, "InvalidAMIID.Unavailable": nil, "OperationNotPermitted": errAny,
+	shown := images(`<imageId>ami-1</imageId><imageState>available</imageState>`)
+	for _, tt := range []struct {
+		code   string
+		images action
+		want   error
+	}{
+		{"InvalidAMIID.NotFound", images(), nil}, {"InvalidAMIID.Unavailable", refuse("InvalidAMIID.Unavailable"), nil},
+		{"InvalidAMIID.NotFound", shown, bake.ErrUnsettled}, {"InvalidAMIID.Unavailable", shown, bake.ErrUnsettled},
+		{"OperationNotPermitted", shown, errAny},
 	} {
-		s := &fake{actions: map[string]action{"DeregisterImage": refuse(code)}}
-		checkError(t, faked(t, s, Options{}).Deregister(context.Background(), "ami-1"), want)
+		s := &fake{actions: map[string]action{"DeregisterImage": refuse(tt.code), "DescribeImages": tt.images}}
+		checkError(t, faked(t, s, Options{}).Deregister(context.Background(), "ami-1"), tt.want)
 	}
 }

@@ -15,6 +15,10 @@ import (
 // them: each in one request, and protection last, for an image that is
 // protected with a cooldown cannot be undone.
 func (c *Cloud) Publish(ctx context.Context, spec bake.PublishSpec) error {
+	return unknownToEC2(c.publish(ctx, spec))
+}
+
+func (c *Cloud) publish(ctx context.Context, spec bake.PublishSpec) error {
 	id := string(spec.Image)
 	if err := c.share(ctx, id, c.launchers()); err != nil {
 		return err
@@ -32,9 +36,6 @@ func (c *Cloud) Publish(ctx context.Context, spec bake.PublishSpec) error {
 	}
 	return c.protect(ctx, id)
 }
-
-// fresh is for a request that changes what has just been made.
-func (c *Client) fresh(o *ec2.Options) { o.Retryer = c.policy.fresh }
 
 // launchers are those who may launch the image.
 func (c *Cloud) launchers() []types.LaunchPermission {
@@ -61,7 +62,7 @@ func (c *Cloud) share(ctx context.Context, image string, with []types.LaunchPerm
 	}
 	_, err := c.client.ec2.ModifyImageAttribute(ctx, &ec2.ModifyImageAttributeInput{
 		ImageId: aws.String(image), LaunchPermission: &types.LaunchPermissionModifications{Add: with},
-	}, c.client.fresh)
+	})
 	if err != nil {
 		return c.client.cannot(err, "share image %s (ami_users, ami_groups, ami_org_arns, ami_ou_arns)", image)
 	}
@@ -83,7 +84,7 @@ func (c *Cloud) shareSnapshot(ctx context.Context, snapshot string) error {
 	_, err := c.client.ec2.ModifySnapshotAttribute(ctx, &ec2.ModifySnapshotAttributeInput{
 		SnapshotId: aws.String(snapshot), Attribute: types.SnapshotAttributeNameCreateVolumePermission,
 		CreateVolumePermission: &types.CreateVolumePermissionModifications{Add: with},
-	}, c.client.fresh)
+	})
 	if err != nil {
 		return c.client.cannot(err, "share snapshot %s (snapshot_users, snapshot_groups)", snapshot)
 	}
@@ -101,7 +102,7 @@ func (c *Cloud) giveProductCodes(ctx context.Context, image string) error {
 	}
 	_, err := c.client.ec2.ModifyImageAttribute(ctx, &ec2.ModifyImageAttributeInput{
 		ImageId: aws.String(image), ProductCodes: c.opts.ProductCodes,
-	}, c.client.fresh)
+	})
 	if err != nil {
 		return c.client.cannot(err, "give image %s its ami_product_codes", image)
 	}
@@ -115,7 +116,7 @@ func (c *Cloud) deprecate(ctx context.Context, image string) error {
 	}
 	_, err := c.client.ec2.EnableImageDeprecation(ctx, &ec2.EnableImageDeprecationInput{
 		ImageId: aws.String(image), DeprecateAt: aws.Time(c.opts.DeprecateAt),
-	}, c.client.fresh)
+	})
 	if err != nil {
 		return c.client.cannot(err, "let image %s be deprecated at %s (deprecate_at)", image, c.opts.DeprecateAt)
 	}
@@ -137,7 +138,7 @@ func (c *Cloud) protect(ctx context.Context, image string) error {
 	if protection.WithCooldown {
 		in.WithCooldown = aws.Bool(true)
 	}
-	_, err := c.client.ec2.EnableImageDeregistrationProtection(ctx, in, c.client.fresh)
+	_, err := c.client.ec2.EnableImageDeregistrationProtection(ctx, in)
 	if codeOf(err) != "" {
 		c.unguarded(image)
 	}
@@ -157,8 +158,9 @@ func (c *Cloud) unprotect(ctx context.Context, image string) error {
 		return nil
 	}
 	_, err := c.client.ec2.DisableImageDeregistrationProtection(ctx, &ec2.DisableImageDeregistrationProtectionInput{ImageId: aws.String(image)})
-	if err != nil && !hasCode(err, codeImageNotFound, codeImageUnavailable) {
-		return c.client.cannot(err, "end the protection of image %s", image)
+	late := hasCode(err, codeImageNotFound, codeImageUnavailable) && c.hasImage(ctx, bake.ImageID(image))
+	if err != nil && (late || !hasCode(err, codeImageNotFound, codeImageUnavailable)) {
+		return unsettledIf(late, c.client.cannot(err, "end the protection of image %s", image))
 	}
 	c.unguarded(image)
 	return nil

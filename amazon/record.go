@@ -157,7 +157,7 @@ func (c *Cloud) Regain(ctx context.Context, old bake.Record, id bake.ImageID) er
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.share(ctx, string(id), r.Launchers), c.deprecateAgain(ctx, string(id), r.DeprecateAt))
+	return unknownToEC2(errors.Join(c.share(ctx, string(id), r.Launchers), c.deprecateAgain(ctx, string(id), r.DeprecateAt)))
 }
 
 // readRecord reads a record, whose two halves must be of the same image.
@@ -208,7 +208,7 @@ func (c *Cloud) deprecateAgain(ctx context.Context, image, at string) error {
 	}
 	_, err := c.client.ec2.EnableImageDeprecation(ctx, &ec2.EnableImageDeprecationInput{
 		ImageId: aws.String(image), DeprecateAt: aws.Time(when),
-	}, c.client.fresh)
+	})
 	if err != nil {
 		return c.client.cannot(err, "let image %s be deprecated at %s again", image, at)
 	}

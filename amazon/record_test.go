@@ -108,7 +108,7 @@ func TestRestoreRefused(t *testing.T) {
 		{"not known everywhere", func(s *fake) {
 			s.actions["ModifyImageAttribute"] = inTurn(refuse("InvalidAMIID.NotFound"), refuse("InvalidAMIID.Unavailable"), done("ModifyImageAttribute"))
 			s.actions["EnableImageDeprecation"] = inTurn(refuse("InvalidAMIID.Unavailable"), done("EnableImageDeprecation"))
-		}, nil, false},
+		}, []string{"share image ami-again", "InvalidAMIID.NotFound"}, true},
 		{"its name has another", func(s *fake) {
 			s.actions["RegisterImage"] = refuse("InvalidAMIName.Duplicate")
 			s.actions["DescribeImages"] = images(strings.Replace(again, "snap-old", "snap-new", 1))

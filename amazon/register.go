@@ -46,33 +46,44 @@ func (c *Cloud) register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID
 	}
 	what := fmt.Sprintf("register image %q of %s", spec.Name, spec.Snapshot)
 	if err != nil {
-		return "", c.client.cannot(err, "%s", what)
+		return "", unsettledIf(c.isUnknown(ctx, spec.Snapshot, err), c.client.cannot(err, "%s", what))
 	}
 	return made[bake.ImageID](c, out.ImageId, what)
 }
 
-// registered finds the image that an earlier call made of the same
-// specification. If another image has the name, the answer is EC2's refusal; as long
-// as none is seen to have it, EC2 may not tell of it yet.
+// isUnknown reports whether RegisterImage was refused because EC2 does not know yet that the
+// image's own snapshot is complete.
+func (c *Cloud) isUnknown(ctx context.Context, id bake.SnapshotID, err error) bool {
+	switch {
+	case namesOther(err, "snap-", string(id)):
+		return false
+	case hasCode(err, codeSnapshotNotFound):
+		return true
+	}
+	return hasCode(err, codeIncorrectState) && c.isCompleted(ctx, id)
+}
+
+// registered returns the image that an earlier call made of the same specification. If
+// another image has the name, or none is shown to have it, the error wraps
+// bake.ErrNameTaken.
 func (c *Cloud) registered(ctx context.Context, spec bake.ImageSpec, refusal error) (bake.ImageID, error) {
-	for attempt := 1; ; attempt++ {
-		images, err := c.named(ctx, spec.Name)
-		if err != nil {
-			return "", err
-		}
-		for _, image := range images {
-			root, ok := rootDevice(image)
-			if ok && aws.ToString(root.SnapshotId) == string(spec.Snapshot) && image.ImageId != nil {
-				return bake.ImageID(*image.ImageId), nil
-			}
-		}
-		if len(images) > 0 || attempt >= c.client.policy.attempts {
-			return "", c.client.cannot(refusal, "register image %q of %s", spec.Name, spec.Snapshot)
-		}
-		if err := c.client.rest(ctx, attempt); err != nil {
-			return "", c.client.cannot(err, "register image %q of %s", spec.Name, spec.Snapshot)
+	images, err := c.named(ctx, spec.Name)
+	if err != nil {
+		return "", err
+	}
+	for _, image := range images {
+		root, ok := rootDevice(image)
+		if ok && aws.ToString(root.SnapshotId) == string(spec.Snapshot) && image.ImageId != nil {
+			return bake.ImageID(*image.ImageId), nil
 		}
 	}
+	return "", nameTaken(images, c.client.cannot(refusal, "register image %q of %s", spec.Name, spec.Snapshot))
+}
+
+// nameTaken marks a refusal because of an image's name. As long as no image is shown to have
+// the name, the reason may pass.
+func nameTaken(by []types.Image, refusal error) error {
+	return unsettledIf(len(by) == 0, bake.NameTaken(refusal))
 }
 
 // sourceOf answers all that EC2 tells of the image the build started from, or

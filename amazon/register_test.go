@@ -2,7 +2,9 @@ package amazon
 
 import (
 	"context"
+	"errors"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -215,24 +217,35 @@ func TestRegisterWhoseNameIsInUse(t *testing.T) {
 		images   action
 		want     bake.ImageID
 		words    string
+		wraps    []error
 	}{
-		{"by an earlier call", refuse("InvalidAMIName.Duplicate"), images(ours), "ami-9", ""},
-		{"by a call whose answer is lost", inTurn(breakOff, refuse("InvalidAMIName.Duplicate")), images(ours), "ami-9", ""},
-		{"by a call that EC2 tells of late", inTurn(breakOff, refuse("InvalidAMIName.Duplicate")), inTurn(images(), images(), images(ours)), "ami-9", ""},
-		{"by one that is never told of", refuse("InvalidAMIName.Duplicate"), images(), "", "InvalidAMIName.Duplicate"},
-		{"by another image", refuse("InvalidAMIName.Duplicate"), images(others), "", "InvalidAMIName.Duplicate"},
-		{"by one without fields", refuse("InvalidAMIName.Duplicate"), images(""), "", "InvalidAMIName.Duplicate"},
-		{"and cannot look", refuse("InvalidAMIName.Duplicate"), refuse("UnauthorizedOperation"), "", "UnauthorizedOperation"},
-		{"not at all", refuse("InvalidSnapshot.NotFound"), nil, "", "InvalidSnapshot.NotFound"},
+		{"by an earlier call", refuse("InvalidAMIName.Duplicate"), images(ours), "ami-9", "", nil},
+		{"by a call whose answer is lost", inTurn(breakOff, refuse("InvalidAMIName.Duplicate")), images(ours), "ami-9", "", nil},
+		{"by one that is not shown", refuse("InvalidAMIName.Duplicate"), images(), "", "InvalidAMIName.Duplicate",
+			[]error{bake.ErrNameTaken, bake.ErrUnsettled}},
+		{"by another image", refuse("InvalidAMIName.Duplicate"), images(others), "", "InvalidAMIName.Duplicate", []error{bake.ErrNameTaken}},
+		{"by one without fields", refuse("InvalidAMIName.Duplicate"), images(""), "", "InvalidAMIName.Duplicate",
+			[]error{bake.ErrNameTaken, bake.ErrUnsettled}},
+		{"and cannot look", refuse("InvalidAMIName.Duplicate"), refuse("UnauthorizedOperation"), "", "UnauthorizedOperation", nil},
+		{"not at all, its snapshot not known yet", refuse("InvalidSnapshot.NotFound"), nil, "", "InvalidSnapshot.NotFound", []error{bake.ErrUnsettled}},
+		{"not at all, its snapshot seen pending", refuse("IncorrectState"), nil, "", "IncorrectState", []error{bake.ErrUnsettled}},
+		{"not at all, another snapshot gone", refuseSaying("InvalidSnapshot.NotFound", "The snapshot 'snap-9' does not exist."), nil, "",
+			"InvalidSnapshot.NotFound", nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &fake{actions: map[string]action{"RegisterImage": tt.register, "DescribeImages": tt.images}}
+			s := &fake{actions: map[string]action{"RegisterImage": tt.register, "DescribeImages": tt.images,
+				"DescribeSnapshots": snapshots("<snapshotId>snap-new</snapshotId><status>completed</status>")}}
 			got, err := faked(t, s, Options{RootDeviceName: "xvda"}).Register(context.Background(), bake.ImageSpec{Name: "new", Snapshot: "snap-new"})
 			if tt.words != "" {
 				says(t, err, tt.words, `"new"`)
 			} else if err != nil || got != tt.want {
 				t.Errorf("image %q, %v; want %q", got, err, tt.want)
+			}
+			for _, mark := range []error{bake.ErrNameTaken, bake.ErrUnsettled} {
+				if errors.Is(err, mark) != slices.Contains(tt.wraps, mark) {
+					t.Errorf("whether %v wraps %q is %t", err, mark, errors.Is(err, mark))
+				}
 			}
 		})
 	}

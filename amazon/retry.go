@@ -34,12 +34,6 @@ type policy struct {
 	// throttled, or no connection came about. It is for calls that create a second
 	// thing when made twice.
 	sure aws.Retryer
-	// fresh tries again like full, at a slower pace, and also where EC2 says that there
-	// is no such image or snapshot, or none that can be changed yet. It is for calls
-	// that change what has just been made: the part of EC2 that makes them may learn of
-	// it later than the part that has told of it.
-	// Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
-	fresh aws.Retryer
 	// first is the pause after the first attempt, about.
 	first time.Duration
 	// attempts is how often a request is made at most.
@@ -56,8 +50,6 @@ func newPolicy(first time.Duration, retries int) policy {
 	hopeful := append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(hope)}, retry.DefaultRetryables...)
 	p.full = p.retryer(hopeful)
 	p.sure = p.retryer([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(unsure)})
-	slow := policy{first: slower * first, attempts: p.attempts}
-	p.fresh = retry.AddWithErrorCodes(slow.retryer(hopeful), codeImageNotFound, codeImageUnavailable, codeSnapshotNotFound)
 	return p
 }
 

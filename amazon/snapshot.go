@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -33,7 +32,8 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 			return made[bake.SnapshotID](c, id, what)
 		}
 		if attempt == c.client.policy.attempts || !c.client.policy.lost(err) {
-			return "", c.client.cannot(err, "%s", what)
+			late := hasCode(err, codeVolumeNotFound, codeIncorrectState) && c.isShown(ctx, spec.Volume)
+			return "", unsettledIf(late, c.client.cannot(err, "%s", what))
 		}
 		c.logf("the answer to creating a snapshot of %s is lost; looking for it: %v", spec.Volume, err)
 		if err := c.client.rest(ctx, attempt); err != nil {
@@ -189,21 +189,20 @@ func (c *Cloud) FindSnapshots(ctx context.Context, volume bake.VolumeID) ([]bake
 	return idsOf[bake.SnapshotID](all, func(s types.Snapshot) *string { return s.SnapshotId }), nil
 }
 
-// DeleteSnapshot removes a snapshot. One whose image is gone EC2 may for a moment
-// still believe to be in use.
+// DeleteSnapshot removes a snapshot. One whose image is gone EC2 may for a while still
+// believe to be in use.
 func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
-	in := &ec2.DeleteSnapshotInput{SnapshotId: aws.String(string(id))}
-	_, err := c.client.ec2.DeleteSnapshot(ctx, in)
-	if hasCode(err, codeSnapshotInUse) {
-		if users, unread := c.FindImages(ctx, id); unread == nil && len(users) == 0 {
-			_, err = c.client.ec2.DeleteSnapshot(ctx, in, func(o *ec2.Options) {
-				o.Retryer = retry.AddWithErrorCodes(c.client.policy.full, codeSnapshotInUse)
-			})
-		}
+	_, err := c.client.ec2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(string(id))})
+	late := false
+	switch {
+	case err == nil, hasCode(err, codeSnapshotNotFound) && !c.hasSnapshot(ctx, id):
+		c.seen(string(id))
+		return nil
+	case hasCode(err, codeSnapshotNotFound):
+		late = true
+	case hasCode(err, codeSnapshotInUse):
+		users, unread := c.FindImages(ctx, id)
+		late = unread == nil && len(users) == 0
 	}
-	if err != nil && !hasCode(err, codeSnapshotNotFound) {
-		return c.client.cannot(err, "delete snapshot %s", id)
-	}
-	c.seen(string(id))
-	return nil
+	return unsettledIf(late, c.client.cannot(err, "delete snapshot %s", id))
 }

@@ -126,29 +126,26 @@ func TestDeleteSnapshot(t *testing.T) {
 	deleted := answer("DeleteSnapshot", "<return>true</return>")
 	used := `<imageId>ami-9</imageId><imageState>available</imageState>` + uses("snap-1")
 	tests := []struct {
-		name   string
-		images action
-		delete action
-		times  int
-		words  string // of the error
+		name     string
+		images   action
+		delete   action
+		snapshot action
+		want     error
 	}{
-		{"deleted", nil, deleted, 1, ""},
-		{"gone", nil, refuse("InvalidSnapshot.NotFound"), 1, ""},
-		{"still in use for a moment", images(), inTurn(refuse("InvalidSnapshot.InUse"), refuse("InvalidSnapshot.InUse"), deleted), 3, ""},
-		{"in use", images(used), refuse("InvalidSnapshot.InUse"), 1, "cannot delete snapshot snap-1"},
-		{"not ours", nil, refuse("UnauthorizedOperation"), 1, "cannot delete snapshot snap-1"},
+		{"deleted", nil, deleted, nil, nil},
+		{"gone", nil, refuse("InvalidSnapshot.NotFound"), refuse("InvalidSnapshot.NotFound"), nil},
+		{"not known yet", nil, refuse("InvalidSnapshot.NotFound"), snapshots("<snapshotId>snap-1</snapshotId>"), bake.ErrUnsettled},
+		{"still in use for a moment", images(), refuse("InvalidSnapshot.InUse"), nil, bake.ErrUnsettled},
+		{"in use", images(used), refuse("InvalidSnapshot.InUse"), nil, errAny},
+		{"not ours", nil, refuse("UnauthorizedOperation"), nil, errAny},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &fake{actions: map[string]action{"DescribeImages": tt.images, "DeleteSnapshot": tt.delete}}
+			s := &fake{actions: map[string]action{"DescribeImages": tt.images, "DeleteSnapshot": tt.delete, "DescribeSnapshots": tt.snapshot}}
 			err := faked(t, s, Options{}).DeleteSnapshot(context.Background(), "snap-1")
-			if tt.words != "" {
-				says(t, err, tt.words)
-			} else if err != nil {
-				t.Error(err)
-			}
-			if calls := len(s.made("DeleteSnapshot")); calls != tt.times {
-				t.Errorf("asked %d times, want %d", calls, tt.times)
+			checkError(t, err, tt.want)
+			if err != nil {
+				says(t, err, "cannot delete snapshot snap-1")
 			}
 		})
 	}

@@ -198,14 +198,16 @@ func (c *Cloud) Tag(context.Context, string, map[string]string) error { return n
 // DeleteVolume removes a volume.
 func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 	_, err := c.client.ec2.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: aws.String(string(id))})
-	if hasCode(err, codeIncorrectState) && c.isGoing(ctx, id) {
-		err = nil
+	switch {
+	case err == nil,
+		hasCode(err, codeIncorrectState) && c.isGoing(ctx, id),
+		hasCode(err, codeVolumeNotFound) && !c.isShown(ctx, id):
+		c.seen(string(id))
+		return nil
 	}
-	if err != nil && !hasCode(err, codeVolumeNotFound) {
-		return c.client.cannot(err, "delete volume %s", id)
-	}
-	c.seen(string(id))
-	return nil
+	late := hasCode(err, codeVolumeNotFound) ||
+		hasCode(err, codeVolumeInUse, codeIncorrectState) && c.isFree(ctx, id)
+	return unsettledIf(late, c.client.cannot(err, "delete volume %s", id))
 }
 
 // isGoing tells whether a volume is being deleted, or is gone.
@@ -225,13 +227,12 @@ func (c *Cloud) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, 
 		return nil
 	case hasCode(err, codeVolumeInUse, codeIncorrectState, codeDeviceInUse, codeInvalidValue) && c.isAttached(ctx, id, host, device):
 		return nil
-	case hasCode(err, codeDeviceInUse, codeInvalidValue):
-		// EC2 answers InvalidParameterValue for a name that is taken as for one that
-		// the instance type does not take. The ids being EC2's own, the name is the
-		// only value that it can mean.
+	case refusesName(err):
 		err = fmt.Errorf("%w: %w", bake.ErrDeviceTaken, err)
 	}
-	return c.client.cannot(err, "attach %s to %s as %s", id, host, device)
+	late := hasCode(err, codeVolumeNotFound) ||
+		hasCode(err, codeIncorrectState) && !namesOther(err, "i-", string(id)) && c.isReadyToAttach(ctx, id)
+	return unsettledIf(late, c.client.cannot(err, "attach %s to %s as %s", id, host, device))
 }
 
 // isAttached tells whether the attachment is there, or on its way.
@@ -251,12 +252,14 @@ func (c *Cloud) Detach(ctx context.Context, id bake.VolumeID, host bake.HostID) 
 		VolumeId: aws.String(string(id)), InstanceId: aws.String(string(host)),
 	})
 	switch {
-	case err == nil, hasCode(err, codeAttachmentMissing, codeVolumeNotFound, codeInstanceNotFound):
+	case err == nil, hasCode(err, codeInstanceNotFound):
 		return nil
-	case hasCode(err, codeIncorrectState) && c.isDetached(ctx, id, host):
+	case !hasCode(err, codeAttachmentMissing, codeVolumeNotFound, codeIncorrectState):
+		return c.client.cannot(err, "detach %s from %s", id, host)
+	case c.isDetached(ctx, id, host):
 		return nil
 	}
-	return c.client.cannot(err, "detach %s from %s", id, host)
+	return bake.Unsettled(c.client.cannot(err, "detach %s from %s", id, host))
 }
 
 // isDetached tells whether the volume is not attached to the host, or will soon

@@ -210,6 +210,9 @@ func TestFindVolumesReadsAllPages(t *testing.T) {
 	check(t, calls[1], map[string]string{"NextToken": "more"})
 }
 
+// nameInUse is how EC2 refuses a device name that the instance uses.
+const nameInUse = "InvalidParameterValue: Invalid value '/dev/sdf' for unixDevice. Attachment point /dev/sdf is already in use"
+
 func TestAttachRefused(t *testing.T) {
 	mine := volumes(attachment("in-use", "i-1", "/dev/sdf", "attaching"))
 	free := volumes("<volumeId>vol-1</volumeId><status>available</status>")
@@ -220,24 +223,31 @@ func TestAttachRefused(t *testing.T) {
 		want   error // nil: it is attached; errAny: another error
 	}{
 		{"attached by an earlier call", "VolumeInUse", mine, nil},
-		{"name in use by an earlier call", "InvalidParameterValue", mine, nil},
+		{"name in use by an earlier call", nameInUse, mine, nil},
 		{"attached under another name", "VolumeInUse", volumes(attachment("in-use", "i-1", "/dev/sdg", "attached")), errAny},
 		{"attached elsewhere", "VolumeInUse", volumes(attachment("in-use", "i-2", "/dev/sdf", "attached")), errAny},
 		{"on its way out", "VolumeInUse", volumes(attachment("in-use", "i-1", "/dev/sdf", "detaching")), errAny},
 		{"name in use", "InvalidDevice.InUse", free, bake.ErrDeviceTaken},
-		{"name refused", "InvalidParameterValue", free, bake.ErrDeviceTaken},
-		{"name in use, and nothing more known", "InvalidParameterValue", refuse("UnauthorizedOperation"), bake.ErrDeviceTaken},
-		{"not available", "IncorrectState", free, errAny},
+		{"name in use, as an invalid value", nameInUse, free, bake.ErrDeviceTaken},
+		{"name invalid", "InvalidParameterValue: Value (/dev/sdf) for parameter device is invalid. /dev/sdf is not a valid EBS device name.",
+			free, bake.ErrDeviceTaken},
+		{"name in use, and nothing more known", nameInUse, refuse("UnauthorizedOperation"), bake.ErrDeviceTaken},
+		{"another value refused", "InvalidParameterValue: The volume cannot be attached to this instance type", free, errAny},
+		{"not known yet", "InvalidVolume.NotFound", free, bake.ErrUnsettled},
+		{"not known to be available yet", "IncorrectState: vol-1 is not 'available'.", free, bake.ErrUnsettled},
+		{"not available", "IncorrectState", volumes("<volumeId>vol-1</volumeId><status>error</status>"), errAny},
+		{"the instance not running", "IncorrectState: Instance 'i-1' is not 'running'.", free, errAny},
 		{"in another zone", "InvalidVolume.ZoneMismatch", free, errAny},
 		{"too many", "AttachmentLimitExceeded", free, errAny},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &fake{actions: map[string]action{"AttachVolume": refuse(tt.code), "DescribeVolumes": tt.volume}}
+			code, words, _ := strings.Cut(tt.code, ": ")
+			s := &fake{actions: map[string]action{"AttachVolume": refuseSaying(code, words), "DescribeVolumes": tt.volume}}
 			err := faked(t, s, Options{}).Attach(context.Background(), "vol-1", "i-1", "/dev/sdf")
 			checkError(t, err, tt.want)
 			if err != nil {
-				says(t, err, "cannot attach vol-1 to i-1 as /dev/sdf", tt.code)
+				says(t, err, "cannot attach vol-1 to i-1 as /dev/sdf", code, words)
 			}
 		})
 	}
@@ -249,7 +259,7 @@ var errAny = errors.New("any error")
 func checkError(t *testing.T, err, want error) {
 	t.Helper()
 	if errors.Is(want, errAny) {
-		if err == nil || errors.Is(err, bake.ErrDeviceTaken) || errors.Is(err, bake.ErrNotFound) {
+		if err == nil || errors.Is(err, bake.ErrDeviceTaken) || errors.Is(err, bake.ErrNotFound) || errors.Is(err, bake.ErrUnsettled) {
 			t.Errorf("error %v, want another one", err)
 		}
 	} else if !errors.Is(err, want) {
@@ -267,11 +277,13 @@ func TestDetachRefused(t *testing.T) {
 		{"never attached", "IncorrectState", volumes("<status>available</status>"), nil},
 		{"on its way out", "IncorrectState", volumes(attachment("in-use", "i-1", "/dev/sdf", "detaching")), nil},
 		{"attached to another host", "IncorrectState", volumes(attachment("in-use", "i-2", "/dev/sdf", "attached")), nil},
-		{"not yet attached", "IncorrectState", volumes(attachment("in-use", "i-1", "/dev/sdf", "attaching")), errAny},
+		{"not yet attached", "IncorrectState", volumes(attachment("in-use", "i-1", "/dev/sdf", "attaching")), bake.ErrUnsettled},
 		{"gone while looking", "IncorrectState", refuse("InvalidVolume.NotFound"), nil},
-		{"state unknown", "IncorrectState", refuse("UnauthorizedOperation"), errAny},
-		{"no such attachment", "InvalidAttachment.NotFound", nil, nil},
-		{"no such volume", "InvalidVolume.NotFound", nil, nil},
+		{"state unknown", "IncorrectState", refuse("UnauthorizedOperation"), bake.ErrUnsettled},
+		{"no such attachment", "InvalidAttachment.NotFound", volumes("<status>available</status>"), nil},
+		{"no such volume", "InvalidVolume.NotFound", refuse("InvalidVolume.NotFound"), nil},
+		{"attachment not known yet", "InvalidAttachment.NotFound", volumes(attachment("in-use", "i-1", "/dev/sdf", "attached")), bake.ErrUnsettled},
+		{"volume not known yet", "InvalidVolume.NotFound", volumes(attachment("in-use", "i-1", "/dev/sdf", "attached")), bake.ErrUnsettled},
 		{"no such instance", "InvalidInstanceID.NotFound", nil, nil},
 		{"not allowed", "UnauthorizedOperation", nil, errAny},
 	}
@@ -290,11 +302,14 @@ func TestDeleteVolumeRefused(t *testing.T) {
 		volume action
 		want   error
 	}{
-		{"gone", "InvalidVolume.NotFound", nil, nil},
+		{"gone", "InvalidVolume.NotFound", refuse("InvalidVolume.NotFound"), nil},
+		{"not known yet", "InvalidVolume.NotFound", volumes("<status>available</status>"), bake.ErrUnsettled},
+		{"not known to be detached yet", "VolumeInUse", volumes("<status>available</status>"), bake.ErrUnsettled},
+		{"not known to be available yet", "IncorrectState", volumes("<status>available</status>"), bake.ErrUnsettled},
 		{"on its way out", "IncorrectState", volumes("<status>deleting</status>"), nil},
 		{"gone while looking", "IncorrectState", volumes(), nil},
 		{"creating", "IncorrectState", volumes("<status>creating</status>"), errAny},
-		{"in use", "VolumeInUse", nil, errAny},
+		{"in use", "VolumeInUse", volumes(attachment("in-use", "i-1", "/dev/sdf", "attached")), errAny},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,0 +1,107 @@
+package amazon
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// unknownToEC2 marks an error of a changing call on an image and its snapshots that the
+// build has seen available. EC2's changing calls may not know yet what its describing calls
+// have shown.
+// Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
+func unknownToEC2(err error) error {
+	return unsettledIf(hasCode(err, codeImageNotFound, codeImageUnavailable, codeSnapshotNotFound, codeIncorrectState), err)
+}
+
+// unsettledIf marks an error as one that may be gone when the call is made again.
+func unsettledIf(unsettled bool, err error) error {
+	if err == nil || !unsettled {
+		return err
+	}
+	return bake.Unsettled(err)
+}
+
+// messageOf returns the words with which AWS refused a request, or "".
+func messageOf(err error) string {
+	var refusal smithy.APIError
+	if !errors.As(err, &refusal) {
+		return ""
+	}
+	return refusal.ErrorMessage()
+}
+
+// namesOther reports whether a refusal names another resource of a kind, such as snap-, than this
+// one. Only what the build has just made can be unknown to EC2 for a while.
+func namesOther(err error, prefix, id string) bool {
+	message := messageOf(err)
+	return strings.Contains(message, prefix) && !strings.Contains(message, id)
+}
+
+// isReadyToAttach reports whether a volume is shown to be attached nowhere, and on its way to
+// be available at least.
+func (c *Cloud) isReadyToAttach(ctx context.Context, id bake.VolumeID) bool {
+	v, err := c.client.volume(ctx, id)
+	return err == nil && volumeOf(v).Attach == bake.Detached &&
+		(v.State == types.VolumeStateAvailable || v.State == types.VolumeStateCreating)
+}
+
+// isShown reports whether a volume is shown, and not being deleted.
+func (c *Cloud) isShown(ctx context.Context, id bake.VolumeID) bool {
+	v, err := c.client.volume(ctx, id)
+	return err == nil && v.State != types.VolumeStateDeleting
+}
+
+// isFree reports whether a volume is shown to be available, or being detached.
+func (c *Cloud) isFree(ctx context.Context, id bake.VolumeID) bool {
+	v, err := c.client.volume(ctx, id)
+	return err == nil && (v.State == types.VolumeStateAvailable || volumeOf(v).Attach == bake.Detaching)
+}
+
+// isCompleted reports whether a snapshot is shown to be complete.
+func (c *Cloud) isCompleted(ctx context.Context, id bake.SnapshotID) bool {
+	s, err := c.client.snapshot(ctx, id)
+	return err == nil && s.State == types.SnapshotStateCompleted
+}
+
+// hasSnapshot reports whether a snapshot is shown.
+func (c *Cloud) hasSnapshot(ctx context.Context, id bake.SnapshotID) bool {
+	_, err := c.client.snapshot(ctx, id)
+	return err == nil
+}
+
+// hasImage reports whether an image is shown.
+func (c *Cloud) hasImage(ctx context.Context, id bake.ImageID) bool {
+	_, err := c.client.image(ctx, string(id))
+	return err == nil
+}
+
+// Words of EC2 that tell apart what has one code.
+const (
+	// A device name is refused with InvalidParameterValue, as other parameters are.
+	wordsNameTaken   = "already in use"
+	wordsNameInvalid = "is not a valid EBS device name"
+	// An image whose snapshots are not known to be complete in its region is refused with
+	// InvalidRequest, as others are.
+	wordsNoStorage = "storage for the ami is not available"
+)
+
+// refusesName reports whether AttachVolume was refused for the device name: another one may
+// do.
+func refusesName(err error) bool {
+	message := messageOf(err)
+	return hasCode(err, codeDeviceInUse) ||
+		hasCode(err, codeInvalidValue) && (strings.Contains(message, wordsNameTaken) || strings.Contains(message, wordsNameInvalid))
+}
+
+// unknownSource reports whether CopyImage was refused because the region that it copies to
+// does not know that the image is available.
+func unknownSource(err error) bool {
+	return hasCode(err, codeImageNotFound, codeImageUnavailable) ||
+		hasCode(err, codeInvalidRequest) && strings.Contains(messageOf(err), wordsNoStorage)
+}
