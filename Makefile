@@ -1,9 +1,9 @@
 # What a plugin author expects of make: build dev test testacc generate plugin-check; and
-# demo peer public qemu boot packer lint bench fuzz matrix soak. Every target gets what it needs by itself.
+# demo peer public qemu boot packer lint bench fuzz matrix soak real-aws real-osc. Every target gets what it needs by itself.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build packer sdc dev demo test testacc matrix peer public qemu boot generate lint bench fuzz soak plugin-check setup clean FORCE
+.PHONY: build packer sdc dev demo test testacc matrix real-aws real-osc peer public qemu boot generate lint bench fuzz soak plugin-check setup clean FORCE
 
 # What is slow to make lives here, outside the checkout, and is made again when missing.
 CACHE := $(or $(PACKER_CHROOT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/packer-plugin-chroot)
@@ -54,6 +54,15 @@ PUBLIC := bin/peer/packer-plugin-amazon
 
 public:
 	@tools/tool.sh "$(CACHE)" peer github.com/hashicorp/packer-plugin-amazon $(PUBLIC)
+
+# Builds on a real cloud, which cost money: docs/real-clouds.md. ONLY, REPORT, TEMPLATES
+# and CLEAN are its options. A build there asks the instance's metadata which one it is on.
+real-aws real-osc: export AWS_EC2_METADATA_DISABLED := false
+real-aws real-osc: real-%: packer dev bin/real
+	@bin/real $(if $(ONLY),-only "$(ONLY)") $(if $(REPORT),-report "$(REPORT)") $(if $(CLEAN),-clean "$(CLEAN)") $* $(or $(TEMPLATES),examples/real/$*)
+
+bin/real: FORCE
+	@$(GOBUILD) -o $@ ./tools/real
 
 # The public amazon plugin, unmodified, builds an image on loopcloud, and is held
 # against this one.

@@ -22,6 +22,7 @@ const module = "github.com/packer-chroot/packer-plugin-chroot"
 var mayImport = map[string][]string{
 	"cmd/packer-plugin-amazon-chroot": {"amazon"},
 	"cmd/packer-plugin-osc-chroot":    {"osc"},
+	"tools/real":                      {},
 	"cmd/loopcloud":                   {"loopcloud", "loopcloud/...", "remove", "version"},
 
 	"amazon":  {"builder", "bake", "chroot", "event", "version"},

@@ -90,7 +90,7 @@ func prepare(dir string) error {
 	programs.loopcloud = filepath.Join(dir, "loopcloud")
 	programs.plugins = filepath.Join(dir, "plugins")
 	programs.root = filepath.Join(dir, "root")
-	if err := run("go", "build", "-ldflags", "-s -w", "-o", dir, "./cmd/..."); err != nil {
+	if err := run("go", "build", "-ldflags", "-s -w", "-o", dir, "./cmd/...", "./tools/real"); err != nil {
 		return err
 	}
 	for _, name := range []string{"amazon-chroot", "osc-chroot"} {

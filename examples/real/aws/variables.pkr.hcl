@@ -1,0 +1,72 @@
+# What all builds of this directory share. make sets the variables: run, region and the
+# budget's are the run's, and every other variable is REAL_ and its name in the environment.
+packer {
+  required_plugins {
+    amazon-chroot = {
+      source  = "github.com/packer-chroot/amazon-chroot"
+      version = ">= 1.0.0"
+    }
+  }
+}
+
+variable "run" {
+  type        = string
+  description = "The id of the run, which everything is tagged with."
+}
+
+variable "region" {
+  type        = string
+  description = "The region that this host is in."
+}
+
+variable "budget_key" {
+  type        = string
+  description = "The key of the tag for the bill."
+}
+
+variable "budget_value" {
+  type        = string
+  description = "The value of the tag for the bill."
+}
+
+variable "source" {
+  type        = string
+  description = "The image to build from: of a Linux with a shell, for this host's architecture."
+}
+
+variable "second_region" {
+  type        = string
+  default     = ""
+  description = "Another region of the account, for copies."
+}
+
+variable "kms_key" {
+  type        = string
+  default     = ""
+  description = "A customer managed key of the region, as an ARN or an alias."
+}
+
+variable "second_kms_key" {
+  type        = string
+  default     = ""
+  description = "A customer managed key of the other region."
+}
+
+variable "other_account" {
+  type        = string
+  default     = ""
+  description = "The id of an account to share with."
+}
+
+variable "secure_boot_source" {
+  type        = string
+  default     = ""
+  description = "An image with UEFI data that has keys of Secure Boot."
+}
+
+locals {
+  tags = {
+    "packer-chroot-real" = var.run
+    (var.budget_key)     = var.budget_value
+  }
+}

@@ -1,0 +1,118 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// runTag is the key of the tag that holds a run's id.
+const runTag = "packer-chroot-real"
+
+// runID matches the id of a run.
+var runID = regexp.MustCompile(`^real-\d{8}-\d{6}-[0-9a-f]{4}$`)
+
+// cloud is what a run asks of a cloud beside its builds.
+type cloud interface {
+	// account returns the account's id.
+	account(ctx context.Context) (string, error)
+	// image returns an image as the API has it, and the id of its first snapshot.
+	image(ctx context.Context, region, id string) (image any, snapshot string, err error)
+	snapshot(ctx context.Context, region, id string) (any, error)
+	// tagged lists the resources with a run's tag in all regions: images, then snapshots,
+	// then volumes.
+	tagged(ctx context.Context, run string) ([]thing, error)
+	// remove removes a resource. What is gone already is no error.
+	remove(ctx context.Context, t thing) error
+	// ask makes a call that counts for the limits of the API, and reports whether it was
+	// throttled.
+	ask(ctx context.Context) (throttled bool, err error)
+}
+
+// thing is a resource of a run.
+type thing struct{ kind, id, region, state string }
+
+func (t thing) String() string {
+	s := t.kind + " " + t.id + " in " + t.region
+	if t.state != "" {
+		s += " (" + t.state + ")"
+	}
+	return s
+}
+
+// environment is what a run needs of the process's environment.
+type environment struct {
+	// builder is the builder's name, and currency that of costs.
+	builder, currency string
+	region            string
+	budgetKey, budget string
+	dial              func(ctx context.Context) (cloud, error)
+}
+
+// needed are variables of which one set must be complete.
+type needed struct {
+	sets  [][]string
+	about string
+}
+
+// missing returns what has to be set, empty if nothing has.
+func (n needed) missing() string {
+	var ways []string
+	for _, set := range n.sets {
+		if !slices.ContainsFunc(set, func(name string) bool { return os.Getenv(name) == "" }) {
+			return ""
+		}
+		ways = append(ways, strings.Join(set, " and "))
+	}
+	return strings.Join(ways, ", or ") + ": " + n.about
+}
+
+var budget = needed{[][]string{{"REAL_BUDGET_TAG"}}, "the tag that everything gets for the bill, as KEY=VALUE"}
+var source = needed{[][]string{{"REAL_SOURCE"}}, "the id of the image to build from"}
+
+// clouds are the clouds by their names.
+var clouds = map[string]struct {
+	needs       []needed
+	environment environment
+}{
+	"aws": {[]needed{
+		{[][]string{{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}, {"AWS_PROFILE"}}, "the keys to build with; an instance's role is not used"},
+		{[][]string{{"AWS_REGION"}}, "the region that this host is in"}, budget, source,
+	}, environment{builder: "amazon-chroot", currency: "USD", dial: dialAWS}},
+	"osc": {[]needed{
+		{[][]string{{"OSC_ACCESS_KEY", "OSC_SECRET_KEY"}}, "the keys to build with"},
+		{[][]string{{"OSC_REGION"}}, "the region that this host is in"}, budget, source,
+	}, environment{builder: "osc-chroot", currency: "EUR", dial: dialOSC}},
+}
+
+// environmentOf returns a cloud's environment, and fails with all variables that are missing.
+func environmentOf(name string) (environment, error) {
+	c, ok := clouds[name]
+	if !ok {
+		return environment{}, fmt.Errorf("the cloud %q is none of %q", name, slices.Sorted(maps.Keys(clouds)))
+	}
+	var lines []string
+	for _, n := range c.needs {
+		if m := n.missing(); m != "" {
+			lines = append(lines, "  "+m)
+		}
+	}
+	if lines != nil {
+		return environment{}, errors.New("builds on a real cloud cost money, and begin only if these variables are set:\n" + strings.Join(lines, "\n"))
+	}
+	e := c.environment
+	e.region = os.Getenv(strings.ToUpper(name) + "_REGION")
+	key, value, ok := strings.Cut(os.Getenv("REAL_BUDGET_TAG"), "=")
+	if !ok || key == "" || value == "" || key == runTag {
+		return e, fmt.Errorf("REAL_BUDGET_TAG is %q, and must be a tag such as CostCenter=1234", os.Getenv("REAL_BUDGET_TAG"))
+	}
+	e.budgetKey, e.budget = key, value
+	return e, nil
+}

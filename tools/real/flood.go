@@ -1,0 +1,58 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// flood asks the API all the time, as a busy account does.
+type flood struct {
+	cancel           context.CancelFunc
+	work             sync.WaitGroup
+	mu               sync.Mutex
+	asked, throttled int
+}
+
+// atOnce is how many calls of a flood are under way.
+const atOnce = 20
+
+// flooded begins a flood, if there is to be one.
+func (r *runner) flooded(ctx context.Context, wanted bool) *flood {
+	ctx, cancel := context.WithCancel(ctx)
+	f := &flood{cancel: cancel}
+	if !wanted {
+		return f
+	}
+	for range atOnce {
+		f.work.Go(func() {
+			for ctx.Err() == nil {
+				f.count(r.cloud.ask(ctx))
+			}
+		})
+	}
+	return f
+}
+
+func (f *flood) count(throttled bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil || throttled {
+		f.asked++
+	}
+	if throttled {
+		f.throttled++
+	}
+}
+
+// stop ends the flood.
+func (f *flood) stop() {
+	f.cancel()
+	f.work.Wait()
+}
+
+func (f *flood) String() string {
+	return fmt.Sprintf("%d of %d calls beside the build were throttled", f.throttled, f.asked)
+}

@@ -1,0 +1,140 @@
+//go:build unix
+
+// Command real runs a directory of templates on a real cloud, one build after the other, and
+// writes one report. It tags everything that the builds create with the id of the run and
+// with the tag for the budget, and removes at the end what carries the run's tag, also after
+// an interrupt. docs/real-clouds.md has its use.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second interrupt ends at once
+	err := run(ctx, os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "real:", err)
+		os.Exit(1)
+	}
+}
+
+// arguments are the command line.
+type arguments struct {
+	cloud, templates string
+	only             string
+	report, clean    string
+	packer, plugins  string
+	list             bool
+}
+
+func parse(args []string) (arguments, error) {
+	var o arguments
+	f := flag.NewFlagSet("real", flag.ContinueOnError)
+	f.Usage = func() {
+		fmt.Fprintln(f.Output(), "usage: real [options] aws|osc TEMPLATES")
+		f.PrintDefaults()
+	}
+	beside, _ := os.Executable()
+	f.StringVar(&o.only, "only", "", "run only these builds, by their names, separated by commas")
+	f.StringVar(&o.report, "report", "", "a directory to be made for the report and the logs (default real-CLOUD-TIME)")
+	f.StringVar(&o.clean, "clean", "", "build nothing, and remove what a run left: its report's directory, or its id")
+	f.StringVar(&o.packer, "packer", filepath.Join(filepath.Dir(beside), "packer"), "the packer to run")
+	f.StringVar(&o.plugins, "plugins", filepath.Dir(beside), "the directory of the plugins' binaries, for reap")
+	f.BoolVar(&o.list, "list", false, "list the builds as rows of a table, and do nothing else")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() != 2 {
+		f.Usage()
+		return o, errors.New("a cloud and a directory of templates are needed")
+	}
+	o.cloud, o.templates = f.Arg(0), f.Arg(1)
+	return o, nil
+}
+
+func run(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	templates, err := readTemplates(o.templates)
+	if err != nil {
+		return err
+	}
+	if templates, err = pick(templates, o.only); err != nil {
+		return err
+	}
+	if o.list {
+		list(os.Stdout, templates)
+		return nil
+	}
+	env, err := environmentOf(o.cloud)
+	if err != nil {
+		return err
+	}
+	c, err := env.dial(ctx)
+	if err != nil {
+		return err
+	}
+	if o.clean != "" {
+		return cleanUp(ctx, o, c)
+	}
+	r, err := begin(o, env, c)
+	if err != nil {
+		return err
+	}
+	return r.all(ctx, templates)
+}
+
+// cleanUp removes what another run left.
+func cleanUp(ctx context.Context, o arguments, c cloud) error {
+	r := &runner{arguments: o, cloud: c, id: o.clean}
+	if text, err := os.ReadFile(filepath.Join(o.clean, runFile)); err == nil {
+		r.id, r.dir = strings.TrimSpace(string(text)), o.clean
+	}
+	if !runID.MatchString(r.id) {
+		return fmt.Errorf("-clean %s: there is no run's report there, and it is no id of a run such as real-20260304-050607-abcd", o.clean)
+	}
+	removed, left, err := r.clean(ctx)
+	for _, t := range removed {
+		fmt.Println("removed", t)
+	}
+	for _, t := range left {
+		fmt.Println("left", t)
+	}
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("%d resources are left", len(left))
+	}
+	return err
+}
+
+// pick returns the templates that are named, all without names.
+func pick(all []template, only string) ([]template, error) {
+	if only == "" {
+		return all, nil
+	}
+	var picked []template
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(all, func(t template) bool { return t.name == name || t.file == name })
+		if i < 0 {
+			return nil, fmt.Errorf("-only %s: no template is called %q", only, name)
+		}
+		picked = append(picked, all[i])
+	}
+	return picked, nil
+}
+
+// now is the time in names.
+func now() string { return time.Now().UTC().Format("20060102-150405") }

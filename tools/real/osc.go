@@ -1,0 +1,134 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/outscale/osc-sdk-go/v3/pkg/options"
+	"github.com/outscale/osc-sdk-go/v3/pkg/osc"
+	"github.com/outscale/osc-sdk-go/v3/pkg/profile"
+)
+
+// onOSC is Outscale for one account in one region.
+type onOSC struct {
+	client *osc.Client
+	region string
+}
+
+func dialOSC(context.Context) (cloud, error) {
+	region := os.Getenv("OSC_REGION")
+	p := &profile.Profile{AccessKey: os.Getenv("OSC_ACCESS_KEY"), SecretKey: os.Getenv("OSC_SECRET_KEY"), Region: region}
+	p.Endpoints.API = os.Getenv("OSC_ENDPOINT_API")
+	client, err := osc.NewClient(p, options.WithoutLogging(), options.WithoutRetry(), options.WithoutRatelimit())
+	if err != nil {
+		return nil, err
+	}
+	return &onOSC{client, region}, nil
+}
+
+func (o *onOSC) account(ctx context.Context) (string, error) {
+	out, err := o.client.ReadAccounts(ctx, osc.ReadAccountsRequest{})
+	if err != nil {
+		return "", err
+	}
+	for _, a := range value(out.Accounts) {
+		return value(a.AccountId), nil
+	}
+	return "", errors.New("the API names no account")
+}
+
+// value is what a pointer points to, or the zero value.
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+func (o *onOSC) image(ctx context.Context, region, id string) (any, string, error) {
+	out, err := o.client.ReadImages(ctx, osc.ReadImagesRequest{Filters: &osc.FiltersImage{ImageIds: &[]string{id}}})
+	if err != nil {
+		return nil, "", err
+	}
+	for _, i := range value(out.Images) {
+		for _, m := range value(i.BlockDeviceMappings) {
+			if m.Bsu != nil && m.Bsu.SnapshotId != nil {
+				return i, *m.Bsu.SnapshotId, nil
+			}
+		}
+	}
+	return nil, "", fmt.Errorf("image %s in %s is not there, or has no snapshot", id, region)
+}
+
+func (o *onOSC) snapshot(ctx context.Context, region, id string) (any, error) {
+	out, err := o.client.ReadSnapshots(ctx, osc.ReadSnapshotsRequest{Filters: &osc.FiltersSnapshot{SnapshotIds: &[]string{id}}})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range value(out.Snapshots) {
+		return s, nil
+	}
+	return nil, fmt.Errorf("snapshot %s in %s is not there", id, region)
+}
+
+func (o *onOSC) tagged(ctx context.Context, run string) ([]thing, error) {
+	tags := &[]string{runTag + "=" + run}
+	var all []thing
+	images, err := o.client.ReadImages(ctx, osc.ReadImagesRequest{Filters: &osc.FiltersImage{Tags: tags}})
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range value(images.Images) {
+		all = append(all, thing{"image", i.ImageId, o.region, ""})
+	}
+	snapshots, err := o.client.ReadSnapshots(ctx, osc.ReadSnapshotsRequest{Filters: &osc.FiltersSnapshot{Tags: tags}})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range value(snapshots.Snapshots) {
+		all = append(all, thing{"snapshot", s.SnapshotId, o.region, ""})
+	}
+	volumes, err := o.client.ReadVolumes(ctx, osc.ReadVolumesRequest{Filters: &osc.FiltersVolume{Tags: tags}})
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range value(volumes.Volumes) {
+		if v.State != osc.VolumeStateDeleting {
+			all = append(all, thing{"volume", v.VolumeId, o.region, linked(v)})
+		}
+	}
+	return all, nil
+}
+
+func linked(v osc.Volume) string {
+	if v.State == osc.VolumeStateInUse {
+		return attached
+	}
+	return ""
+}
+
+func (o *onOSC) remove(ctx context.Context, t thing) error {
+	var err error
+	switch {
+	case t.state == attached:
+		return errors.New("it is linked to a VM: unmount and unlink it, and clean up again")
+	case t.kind == "image":
+		_, err = o.client.DeleteImage(ctx, osc.DeleteImageRequest{ImageId: t.id})
+	case t.kind == "snapshot":
+		_, err = o.client.DeleteSnapshot(ctx, osc.DeleteSnapshotRequest{SnapshotId: t.id})
+	case t.kind == "volume":
+		_, err = o.client.DeleteVolume(ctx, osc.DeleteVolumeRequest{VolumeId: t.id})
+	}
+	return err
+}
+
+func (o *onOSC) ask(ctx context.Context) (bool, error) {
+	_, err := o.client.ReadVolumes(ctx, osc.ReadVolumesRequest{})
+	throttled := err != nil && (strings.Contains(err.Error(), "429") || strings.Contains(err.Error(), "503"))
+	return throttled, err
+}

@@ -1,0 +1,210 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// runFile holds a run's id in the directory of its report.
+const runFile = "run"
+
+// runner is a run.
+type runner struct {
+	arguments
+	environment
+	cloud cloud
+	id    string
+	// dir is the report's directory, absolute.
+	dir    string
+	report report
+}
+
+// begin makes the report's directory.
+func begin(o arguments, env environment, c cloud) (*runner, error) {
+	var random [2]byte
+	rand.Read(random[:]) // never fails
+	r := &runner{arguments: o, environment: env, cloud: c, id: fmt.Sprintf("real-%s-%x", now(), random)}
+	dir := o.report
+	if dir == "" {
+		dir = "real-" + o.cloud + "-" + now()
+	}
+	var err error
+	if r.dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	// a directory of another run may be all that tells what is left of it
+	if err := os.Mkdir(r.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the directory of the report: %w", err)
+	}
+	if err := os.Mkdir(filepath.Join(r.dir, "state"), 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, runFile), []byte(r.id+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	r.report = report{path: filepath.Join(r.dir, "report.md"), cloud: o.cloud, run: r.id, region: env.region, currency: env.currency, begun: time.Now()}
+	return r, nil
+}
+
+// all runs the builds, and cleans up whatever happens.
+func (r *runner) all(ctx context.Context, templates []template) error {
+	var err error
+	if r.report.account, err = r.cloud.account(ctx); err != nil {
+		return err
+	}
+	fmt.Printf("run %s in account %s; the report is %s\n", r.id, r.report.account, r.report.path)
+	for _, t := range templates {
+		res := result{template: t, verdict: "running"}
+		r.report.results = append(r.report.results, res)
+		r.report.write()
+		res = r.one(ctx, t)
+		r.report.results[len(r.report.results)-1] = res
+		fmt.Printf("%-9s %s %s\n", res.verdict, t.file, res.reason)
+	}
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Minute)
+	defer cancel()
+	r.report.removed, r.report.left, err = r.clean(clean)
+	r.report.ended = time.Now()
+	return errors.Join(ctx.Err(), err, r.report.write(), r.report.failed())
+}
+
+// one runs one template, and judges it.
+func (r *runner) one(ctx context.Context, t template) result {
+	res := result{template: t, verdict: "skipped"}
+	missing := t.missing()
+	switch {
+	case ctx.Err() != nil:
+		res.reason = "interrupted"
+		return res
+	case len(missing) > 0:
+		res.reason = strings.Join(missing, ", ") + " is not set"
+		return res
+	case t.host != "" && t.host != runtime.GOARCH:
+		res.reason = "the host is " + runtime.GOARCH
+		return res
+	}
+	begun := time.Now()
+	err := r.judged(ctx, t, &res)
+	res.took = time.Since(begun)
+	switch {
+	case ctx.Err() != nil:
+		res.verdict, res.reason = "failed", "interrupted"
+	case err != nil:
+		res.verdict, res.reason = "failed", err.Error()
+	default:
+		res.verdict = "passed"
+	}
+	return res
+}
+
+// judged builds a template as often as it says, and checks what it shows.
+func (r *runner) judged(ctx context.Context, t template, res *result) error {
+	f := r.flooded(ctx, t.flood)
+	defer f.stop()
+	for n := range t.runs {
+		b := build{runner: r, template: t, log: fmt.Sprintf("%s-%d.log", t.file, n+1)}
+		res.logs = append(res.logs, b.log)
+		err := b.run(ctx)
+		res.images = b.artifacts()
+		if err := b.judge(err); err != nil {
+			return err
+		}
+	}
+	if t.flood {
+		f.stop()
+		res.note = f.String()
+		if f.throttled == 0 {
+			return fmt.Errorf("the account was not throttled: %s", f)
+		}
+	}
+	return r.checks(ctx, t, res.images)
+}
+
+// checks checks the images and their snapshots.
+func (r *runner) checks(ctx context.Context, t template, images []artifact) error {
+	var wrong []error
+	for _, a := range images {
+		image, id, err := r.cloud.image(ctx, a.region, a.id)
+		if err != nil {
+			return err
+		}
+		snapshot, err := r.cloud.snapshot(ctx, a.region, id)
+		if err != nil {
+			return err
+		}
+		for _, c := range t.checks {
+			home := a.region == r.region
+			switch {
+			case c.of == "Image" && home, c.of == "Copy" && !home:
+				wrong = append(wrong, c.holds(image))
+			case c.of == "Snapshot" && home:
+				wrong = append(wrong, c.holds(snapshot))
+			}
+		}
+	}
+	for _, c := range t.checks {
+		if c.of == "Copy" && len(images) < 2 {
+			wrong = append(wrong, fmt.Errorf("there is no copy for %s", c))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// clean removes what the run left: what builds that were killed have in their journals, and
+// then everything with the run's tag.
+func (r *runner) clean(ctx context.Context) (removed, left []thing, err error) {
+	if r.dir != "" {
+		if err := r.reap(ctx, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "real:", err)
+		}
+	}
+	for tries := 0; ; tries++ {
+		if left, err = r.cloud.tagged(ctx, r.id); err != nil || len(left) == 0 || tries > 30 {
+			return removed, left, err
+		}
+		for _, t := range left {
+			if err := r.cloud.remove(ctx, t); err != nil {
+				fmt.Fprintf(os.Stderr, "real: cannot remove %s: %v\n", t, err)
+				continue
+			}
+			if !slices.Contains(removed, t) {
+				removed = append(removed, t)
+			}
+		}
+		if err := pause(ctx, time.Duration(min(tries, 10))*time.Second); err != nil {
+			return removed, left, err
+		}
+	}
+}
+
+// reap undoes builds of the run that were killed.
+func (r *runner) reap(ctx context.Context, out *os.File) error {
+	builder := clouds[r.arguments.cloud].environment.builder
+	cmd := exec.CommandContext(ctx, filepath.Join(r.plugins, "packer-plugin-"+builder), "reap")
+	cmd.Env = append(os.Environ(), "PACKER_CHROOT_STATE_DIR="+filepath.Join(r.dir, "state"))
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("cannot undo the builds that were killed: %w", err)
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
