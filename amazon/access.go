@@ -26,7 +26,7 @@ type Access struct {
 	// Region is where to build; empty means AWS_REGION, AWS_DEFAULT_REGION, the
 	// profile's region, or else the region of this instance.
 	Region string
-	// MaxRetries is how often a request is tried again at most; 0 means 6 times.
+	// MaxRetries is how often a request is made again at most; with 0 time decides.
 	MaxRetries int
 	// AssumeRole is a role to work as; nil means none.
 	AssumeRole *AssumeRole

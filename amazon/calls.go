@@ -6,8 +6,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 )
 
-// call is one operation of EC2, as the SDK's client has it.
-type call[In, Out any] func(context.Context, *In, ...func(*ec2.Options)) (*Out, error)
+// call is one operation of EC2, which is made again by the client's policy.
+type call[In, Out any] func(context.Context, *In, ...func(*manner)) (*Out, error)
 
 // calls are the operations of EC2 that a build makes, in one region.
 //
@@ -38,27 +38,27 @@ type calls struct {
 	RegisterImage                        call[ec2.RegisterImageInput, ec2.RegisterImageOutput]
 }
 
-func callsOf(c *ec2.Client) *calls {
+func (c *Client) callsOf(sdk *ec2.Client) *calls {
 	return &calls{
-		AttachVolume:                         c.AttachVolume,
-		CopyImage:                            c.CopyImage,
-		CreateSnapshot:                       c.CreateSnapshot,
-		CreateVolume:                         c.CreateVolume,
-		DeleteSnapshot:                       c.DeleteSnapshot,
-		DeleteVolume:                         c.DeleteVolume,
-		DeregisterImage:                      c.DeregisterImage,
-		DescribeImageAttribute:               c.DescribeImageAttribute,
-		DescribeImages:                       c.DescribeImages,
-		DescribeInstances:                    c.DescribeInstances,
-		DescribeRegions:                      c.DescribeRegions,
-		DescribeSnapshots:                    c.DescribeSnapshots,
-		DescribeVolumes:                      c.DescribeVolumes,
-		DetachVolume:                         c.DetachVolume,
-		DisableImageDeregistrationProtection: c.DisableImageDeregistrationProtection,
-		EnableImageDeprecation:               c.EnableImageDeprecation,
-		EnableImageDeregistrationProtection:  c.EnableImageDeregistrationProtection,
-		ModifyImageAttribute:                 c.ModifyImageAttribute,
-		ModifySnapshotAttribute:              c.ModifySnapshotAttribute,
-		RegisterImage:                        c.RegisterImage,
+		AttachVolume:                         again(c, sdk.AttachVolume),
+		CopyImage:                            again(c, sdk.CopyImage),
+		CreateSnapshot:                       again(c, sdk.CreateSnapshot),
+		CreateVolume:                         again(c, sdk.CreateVolume),
+		DeleteSnapshot:                       again(c, sdk.DeleteSnapshot),
+		DeleteVolume:                         again(c, sdk.DeleteVolume),
+		DeregisterImage:                      again(c, sdk.DeregisterImage),
+		DescribeImageAttribute:               again(c, sdk.DescribeImageAttribute),
+		DescribeImages:                       again(c, sdk.DescribeImages),
+		DescribeInstances:                    again(c, sdk.DescribeInstances),
+		DescribeRegions:                      again(c, sdk.DescribeRegions),
+		DescribeSnapshots:                    again(c, sdk.DescribeSnapshots),
+		DescribeVolumes:                      again(c, sdk.DescribeVolumes),
+		DetachVolume:                         again(c, sdk.DetachVolume),
+		DisableImageDeregistrationProtection: again(c, sdk.DisableImageDeregistrationProtection),
+		EnableImageDeprecation:               again(c, sdk.EnableImageDeprecation),
+		EnableImageDeregistrationProtection:  again(c, sdk.EnableImageDeregistrationProtection),
+		ModifyImageAttribute:                 again(c, sdk.ModifyImageAttribute),
+		ModifySnapshotAttribute:              again(c, sdk.ModifySnapshotAttribute),
+		RegisterImage:                        again(c, sdk.RegisterImage),
 	}
 }

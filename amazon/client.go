@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
 const (
@@ -37,12 +38,12 @@ type Client struct {
 	endpoint string // with a scheme; empty for the SDK's choice
 	metadata *imds.Client
 	ec2      *calls
-	policy   policy
+	policy   retry.Policy
 	keys     *keyring
 	// cloud is the identity in EC2's responses; empty for AWS itself.
 	cloud *builder.Identity
-	// accepted says that EC2 has accepted the keys.
-	accepted *atomic.Bool
+	// accepted says that EC2 has accepted the keys, and reached that it has answered.
+	accepted, reached *atomic.Bool
 	// regionFrom says where the region was named, for a region of the image's copies.
 	regionFrom string
 	// wantsCode says that a profile asks for the code of a device.
@@ -57,7 +58,8 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{access: access, endpoint: endpoint, policy: newPolicy(firstPause, access.MaxRetries), cloud: new(builder.Identity), accepted: new(atomic.Bool)}
+	c := &Client{access: access, endpoint: endpoint, cloud: new(builder.Identity), accepted: new(atomic.Bool), reached: new(atomic.Bool)}
+	c.policy = c.newPolicy()
 	if err := c.load(ctx); err != nil {
 		return nil, err
 	}
@@ -79,14 +81,14 @@ func (c *Client) Endpoint() string {
 
 // in answers EC2 of a region.
 func (c *Client) in(region string) *calls {
-	return callsOf(ec2.NewFromConfig(c.config, c.settings(region)))
+	return c.callsOf(ec2.NewFromConfig(c.config, c.settings(region)))
 }
 
 // settings are the SDK's options for EC2 of a region.
 func (c *Client) settings(region string) func(*ec2.Options) {
 	return func(o *ec2.Options) {
 		o.Region = region
-		o.Retryer = c.policy.full
+		o.Retryer = aws.NopRetryer{} // see again
 		o.HTTPClient = c.transport()
 		if c.access.DecodeAuthorizationMessages {
 			o.APIOptions = append(o.APIOptions, c.decoding)
@@ -130,6 +132,7 @@ func (c *Client) transport() aws.HTTPClient {
 // answered takes from an answer of EC2 what all of them tell.
 func (c *Client) answered(answer *http.Response) {
 	c.cloud.Note(answer.Header)
+	c.reached.Store(true)
 	if answer.StatusCode == http.StatusOK {
 		c.accepted.Store(true)
 	}

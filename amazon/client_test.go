@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
 const document = `{"instanceId":"i-0123","availabilityZone":"eu-west-1b","region":"eu-west-1"}`
@@ -213,19 +216,15 @@ func TestTransientFaultsAreTriedAgain(t *testing.T) {
 
 func TestThrottledForEver(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")}}
-	says(t, look(context.Background(), faked(t, s, Options{})), "RequestLimitExceeded")
-	if n := len(s.made("DescribeImages")); n != 1+maxRetries {
-		t.Errorf("%d attempts, want %d", n, 1+maxRetries)
+	cloud := faked(t, s, Options{})
+	says(t, look(context.Background(), cloud), "RequestLimitExceeded", "AWS throttles", "throttled since 07:00:00 UTC, for 10m0s")
+	if passed := clockOf(cloud).Passed(); passed != retry.ThrottledFor {
+		t.Errorf("gave up after %v, want %v", passed, retry.ThrottledFor)
 	}
 }
 
-func TestPauses(t *testing.T) {
-	for attempt := range 100 {
-		if p := pause(firstPause, attempt); p < firstPause/2 || p > longestPause {
-			t.Errorf("pause %v after attempt %d", p, attempt)
-		}
-	}
-}
+// clockOf returns the clock on which a test's client pauses.
+func clockOf(cloud *Cloud) *cloudtest.Clock { return cloud.client.policy.Clock.(*cloudtest.Clock) }
 
 func TestCancelEndsTheAttempts(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -234,8 +233,7 @@ func TestCancelEndsTheAttempts(t *testing.T) {
 		return refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")(form)
 	}}}
 	cloud := faked(t, s, Options{})
-	cloud.client.policy = newPolicy(time.Hour, 0)
-	cloud.client.ec2 = cloud.client.in("eu-west-1")
+	cloud.client.policy.Clock, cloud.client.policy.First = nil, time.Hour
 	if err := look(ctx, cloud); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want %v", err, context.Canceled)
 	}

@@ -78,8 +78,11 @@ type AccessConfig struct {
 	// Use the endpoints of AWS that can be reached by IPv6, too. Defaults to the
 	// environment variable `AWS_USE_DUALSTACK_ENDPOINT`, or else `false`.
 	UseDualStackEndpoint bool `mapstructure:"use_dualstack_endpoint"`
-	// How often a request is tried again that AWS throttles, or that fails on the
-	// way. Defaults to `6`, which takes about seven seconds.
+	// How often a request is made again that AWS throttles, fails at (HTTP 5xx) or
+	// does not answer. The intervals double from a quarter of a second to 15 seconds:
+	// `20` takes about two and a half minutes. Defaults to `0`, with which time decides:
+	// 10 minutes if AWS throttles, otherwise 2 minutes. A low number makes builds on
+	// busy accounts fail.
 	MaxRetries int `mapstructure:"max_retries"`
 	// Ask STS what the encoded message means that comes with a refusal. It needs the
 	// permission `sts:DecodeAuthorizationMessage`. Defaults to `false`.

@@ -60,7 +60,7 @@ func (c *Client) load(ctx context.Context) error {
 		}
 	}
 	if c.access.AssumeRole != nil {
-		c.config.Credentials = c.access.AssumeRole.provider(tokenCallsOf(c.config).AssumeRole)
+		c.config.Credentials = c.access.AssumeRole.provider(c.tokenCalls().AssumeRole)
 	}
 	c.keys = &keyring{chain: c.config.Credentials}
 	c.config.Credentials = c.keys
@@ -74,10 +74,10 @@ func (c *Client) loadIn(ctx context.Context, region string) error {
 		return err
 	}
 	var chain later
-	if c.config, err = config.LoadDefaultConfig(ctx, append(options, chain.options(c.access)...)...); err != nil {
+	if c.config, err = config.LoadDefaultConfig(ctx, append(options, chain.options(c)...)...); err != nil {
 		return c.access.misconfigured(err)
 	}
-	c.config.RetryMaxAttempts = 0 // of AWS_MAX_ATTEMPTS: see newPolicy
+	c.config.RetryMaxAttempts = 0 // of AWS_MAX_ATTEMPTS: see Client.newPolicy
 	c.wantsCode = chain.wantsCode
 	c.metadata = newMetadata(c.config)
 	chain.Client, chain.endpoint = c.metadata, c.config.BaseEndpoint
@@ -95,23 +95,27 @@ type later struct {
 }
 
 // options make the chain ask the metadata and STS as we do, and give it the code.
-func (l *later) options(a Access) []func(*config.LoadOptions) error {
-	mfa := a.withMFA()
+func (l *later) options(c *Client) []func(*config.LoadOptions) error {
+	mfa := c.access.withMFA()
 	return []func(*config.LoadOptions) error{
 		config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = l }),
 		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
 			mfa(o)
 			l.wantsCode = l.wantsCode || o.SerialNumber != nil
 			if client := o.Client; client != nil {
-				o.Client = assumeRole(func(ctx context.Context, in *sts.AssumeRoleInput, opts ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
+				o.Client = c.assuming(func(ctx context.Context, in *sts.AssumeRoleInput, opts ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
 					return client.AssumeRole(ctx, in, append(opts, l.place)...)
 				})
 			}
 		}),
 		config.WithWebIdentityRoleCredentialOptions(func(o *stscreds.WebIdentityRoleOptions) {
 			if client := o.Client; client != nil {
-				o.Client = assumeIdentity(func(ctx context.Context, in *sts.AssumeRoleWithWebIdentityInput, opts ...func(*sts.Options)) (*sts.AssumeRoleWithWebIdentityOutput, error) {
-					return client.AssumeRoleWithWebIdentity(ctx, in, append(opts, l.place)...)
+				o.Client = assumeIdentity(func(ctx context.Context, in *sts.AssumeRoleWithWebIdentityInput, opts ...func(*sts.Options)) (out *sts.AssumeRoleWithWebIdentityOutput, err error) {
+					err = c.againSTS(ctx, "AssumeRoleWithWebIdentity", func(ctx context.Context) error {
+						out, err = client.AssumeRoleWithWebIdentity(ctx, in, append(opts, l.place)...)
+						return err
+					})
+					return out, err
 				})
 			}
 		}),

@@ -74,7 +74,7 @@ func (c *Client) decode(ctx context.Context, refusal error) error {
 		return refusal
 	}
 	d := &denial{refusal: refusal, encoded: encoded}
-	out, err := tokenCallsOf(c.config).DecodeAuthorizationMessage(ctx, &sts.DecodeAuthorizationMessageInput{
+	out, err := c.tokenCalls().DecodeAuthorizationMessage(ctx, &sts.DecodeAuthorizationMessageInput{
 		EncodedMessage: aws.String(strings.TrimSpace(encoded)),
 	})
 	if err == nil {

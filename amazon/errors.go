@@ -209,8 +209,9 @@ var helps = map[string]string{
 
 const (
 	manyPending = "too many snapshots are being made at the same time in {region}: build again when others are completed"
-	throttled   = "AWS throttles {permission} for the account in {region}: raise max_retries, or build fewer images at the same time"
-	vanished    = "it is gone: did something else, such as a clean-up, delete it during the build?"
+	throttled   = "AWS throttles {permission} for the account in {region}: build fewer images at the same time, ask AWS for a higher " +
+		"request rate, or be more patient with PACKER_CHROOT_PATIENCE or max_retries"
+	vanished = "it is gone: did something else, such as a clean-up, delete it during the build?"
 )
 
 // keyID is the access key in use, for messages.

@@ -12,9 +12,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
@@ -175,15 +175,14 @@ func access(endpoint string) Access {
 	return Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", Region: "eu-west-1", Endpoint: endpoint}
 }
 
-// dial makes a client that does not pause long between attempts.
+// dial makes a client whose pauses between attempts take no time.
 func dial(t *testing.T, a Access) *Client {
 	t.Helper()
 	c, err := Dial(context.Background(), a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.policy = newPolicy(2*time.Millisecond, a.MaxRetries)
-	c.ec2 = c.in(c.Region())
+	c.policy.Clock = new(cloudtest.Clock)
 	return c
 }
 

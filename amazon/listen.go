@@ -11,9 +11,10 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/packer-chroot/packer-plugin-chroot/event"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
-// attempts are those of one call.
+// attempts are those that the SDK itself makes of one call.
 type attempts struct {
 	n int
 	// last is when the one before ended.
@@ -49,9 +50,10 @@ func tellAttempt(ctx context.Context, in middleware.FinalizeInput, next middlewa
 	begun := time.Now()
 	out, metadata, err := next.HandleFinalize(ctx, in)
 	of.n++
+	before, pause := retry.AttemptOf(ctx, awsmiddleware.GetOperationName(ctx))
 	call := event.Call{
 		Service: awsmiddleware.GetServiceID(ctx), Action: awsmiddleware.GetOperationName(ctx), RequestID: requestID(metadata, err),
-		Attempt: of.n, Took: time.Since(begun), Err: err,
+		Attempt: before - 1 + of.n, Pause: pause, Took: time.Since(begun), Err: err,
 	}
 	if r, ok := in.Request.(*smithyhttp.Request); ok && call.Action == "" {
 		call.Service, call.Action = "metadata", r.URL.Path // it has no named operations

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -20,36 +19,41 @@ import (
 // for again.
 func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bake.SnapshotID, error) {
 	what := fmt.Sprintf("create a snapshot of %s", spec.Volume)
-	for attempt := 1; ; attempt++ {
+	var found bake.SnapshotID
+	var asked *string
+	var unsure error
+	err := c.client.afterLooking(ctx, "CreateSnapshot", func(ctx context.Context) (err error) {
 		if c.begin("snapshot of " + string(spec.Volume)) {
-			id, err := c.findSnapshot(ctx, spec)
-			if id != "" || err != nil {
-				return id, err
+			if found, unsure = c.findSnapshot(ctx, spec); found != "" || unsure != nil {
+				return unsure
 			}
 		}
-		id, err := c.askForSnapshot(ctx, spec)
-		if err == nil {
-			return made[bake.SnapshotID](c, id, what)
+		asked, err = c.askForSnapshot(ctx, spec)
+		if kindOf(err).Doubtful() {
+			c.logf("the answer to creating a snapshot of %s is lost; looking for it: %v", spec.Volume, err)
 		}
-		if attempt == c.client.policy.attempts || !c.client.policy.lost(err) {
-			late := hasCode(err, codeVolumeNotFound, codeIncorrectState) && c.isShown(ctx, spec.Volume)
-			return "", unsettledIf(late, c.client.cannot(err, "%s", what))
-		}
-		c.logf("the answer to creating a snapshot of %s is lost; looking for it: %v", spec.Volume, err)
-		if err := c.client.rest(ctx, attempt); err != nil {
-			return "", c.client.cannot(err, "%s", what)
-		}
+		return err
+	})
+	switch {
+	case unsure != nil:
+		return "", unsure
+	case err != nil:
+		late := hasCode(err, codeVolumeNotFound, codeIncorrectState) && c.isShown(ctx, spec.Volume)
+		return "", unsettledIf(late, c.client.cannot(err, "%s", what))
+	case found != "":
+		return found, nil
 	}
+	return made[bake.SnapshotID](c, asked, what)
 }
 
-// askForSnapshot makes one request, and answers the id that it was answered, if any; it
-// is tried again only where that cannot make two snapshots.
+// askForSnapshot makes one request, and returns the id that it was answered, if any; it
+// is tried again only if that cannot make two snapshots.
 func (c *Cloud) askForSnapshot(ctx context.Context, spec bake.SnapshotSpec) (*string, error) {
 	out, err := c.client.ec2.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{
 		VolumeId:          aws.String(string(spec.Volume)),
 		Description:       given(spec.Description),
 		TagSpecifications: tagging(types.ResourceTypeSnapshot, spec.Tags),
-	}, func(o *ec2.Options) { o.Retryer = c.client.policy.sure })
+	}, surely)
 	if err != nil {
 		return nil, err
 	}
@@ -64,19 +68,6 @@ func (c *Cloud) begin(call string) (again bool) {
 	again = c.begun[call]
 	c.begun[call] = true
 	return again
-}
-
-// rest waits before a lost creating call is looked for, longer than before other
-// attempts: EC2 does not tell at once of what it has made.
-func (c *Client) rest(ctx context.Context, attempt int) error {
-	timer := time.NewTimer(pause(slower*c.policy.first, attempt))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // findSnapshot finds the snapshot that the specification describes, if there

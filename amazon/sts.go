@@ -13,11 +13,23 @@ type tokenCalls struct {
 	DecodeAuthorizationMessage func(context.Context, *sts.DecodeAuthorizationMessageInput, ...func(*sts.Options)) (*sts.DecodeAuthorizationMessageOutput, error)
 }
 
-// tokenCallsOf are STS's in the region of the configuration. Its endpoint is its
+// tokenCalls are STS's in the region of the configuration. Its endpoint is its
 // own (AWS_ENDPOINT_URL_STS), whatever serves EC2.
-func tokenCallsOf(cfg aws.Config) tokenCalls {
-	c := sts.NewFromConfig(cfg)
-	return tokenCalls{AssumeRole: c.AssumeRole, DecodeAuthorizationMessage: c.DecodeAuthorizationMessage}
+func (c *Client) tokenCalls() tokenCalls {
+	client := sts.NewFromConfig(c.config)
+	return tokenCalls{AssumeRole: c.assuming(client.AssumeRole), DecodeAuthorizationMessage: client.DecodeAuthorizationMessage}
+}
+
+// assuming returns a way to assume a role that goes on by the client's policy.
+func (c *Client) assuming(assume assumeRole) assumeRole {
+	return func(ctx context.Context, in *sts.AssumeRoleInput, opts ...func(*sts.Options)) (out *sts.AssumeRoleOutput, err error) {
+		opts = append(opts, func(o *sts.Options) { o.Retryer = aws.NopRetryer{} })
+		err = c.againSTS(ctx, "AssumeRole", func(ctx context.Context) error {
+			out, err = assume(ctx, in, opts...)
+			return err
+		})
+		return out, err
+	}
 }
 
 // assumeRole and assumeIdentity have the methods that the SDK's providers ask for.

@@ -256,10 +256,13 @@ func (b *build) volumeAttached(ctx context.Context, a attachment) error {
 const mostBetween = 500 * time.Millisecond
 
 // lost looks for the effect of a call that answered an error. The reading calls
-// may lag behind, so that nothing found is asked again for a while.
+// may lag behind, so that if nothing is found, they are asked again for a while.
 func lost[ID ~string](ctx context.Context, limit time.Duration, find func(context.Context) ([]ID, error)) ([]ID, error) {
-	for begun := time.Now(); ; {
+	for begun := (time.Time{}); ; {
 		ids, err := find(ctx)
+		if begun.IsZero() {
+			begun = time.Now() // the first answer may have come late
+		}
 		if err != nil || len(ids) > 0 || time.Since(begun) >= limit {
 			return ids, err
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/event"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
 // Pace is how a thing that changes by itself is waited for: it is looked at
@@ -149,45 +150,119 @@ type sight struct {
 // named is the state as an error has it.
 func (s sight) named() string { return cmp.Or(s.state, "in a state that the cloud does not name") }
 
-// look reads a thing's state. An error ends the wait: the thing cannot get
-// better, or a Cloud has already tried again what was worth it.
+// look reads a resource's state. An error ends the wait, unless it is trouble of the cloud:
+// see retry.Trouble.
 type look func(context.Context) (sight, error)
 
-// until looks until it is done. what names the thing in errors. The wait ends
-// with ctx, with an error of look, and when patience or attempts are used up.
+// until looks until it is done. what names the resource in errors. The wait ends with ctx,
+// with an error of look, and when patience or attempts are used up. A look that the cloud
+// throttles, fails at or does not answer shows nothing: the next one may.
 func (p Pace) until(ctx context.Context, what string, look look) error {
-	interval, begun, progress, highest := p.First, time.Now(), time.Now(), 0
-	told := sight{percent: -1}
+	interval := p.First
+	w := waiting{what: what, begun: time.Now(), progress: time.Now(), told: sight{percent: -1}}
 	for attempt := 1; ; attempt++ {
 		seen, err := p.once(ctx, look)
-		if err != nil || seen != told {
-			event.Emit(ctx, event.Wait{
-				What: what, State: seen.named(), Percent: seen.percent, Looks: attempt, Took: time.Since(begun), Done: seen.done, Err: err,
-			})
-			told = seen
-		}
-		if err != nil {
+		if err = w.took(ctx, seen, err, attempt); err != nil {
 			return fmt.Errorf("cannot wait for %s: %w", what, err)
 		}
-		if seen.done {
+		if w.seen.done {
 			return nil
 		}
-		if far := max(seen.percent, seen.finer); far > highest {
-			highest, progress = far, time.Now()
+		if p.spent(attempt, time.Since(w.progress)) {
+			return w.gaveUp(attempt)
 		}
-		if p.spent(attempt, time.Since(progress)) {
-			return fmt.Errorf("gave up on %s after %s and %d looks: it is still %s",
-				what, time.Since(begun).Round(time.Second), attempt, seen.named())
-		}
-		if err := sleep(ctx, p.jitter(interval)); err != nil {
-			return fmt.Errorf("stopped waiting for %s, which was %s: %w", what, seen.named(), err)
+		pause := p.jitter(interval)
+		w.tell(ctx, pause, p)
+		if err := sleep(ctx, pause); err != nil {
+			return fmt.Errorf("stopped waiting for %s, which was %s: %w", what, w.seen.named(), err)
 		}
 		interval = min(interval+interval/2, p.Longest)
 	}
 }
 
-// once looks once, for no longer than the whole wait may go without progress.
+// waiting is a wait under way.
+type waiting struct {
+	what string
+	// begun is when the wait began, and progress when there was progress last.
+	begun, progress time.Time
+	highest         int
+	// seen is what the last look saw that the cloud answered, and told what was emitted.
+	seen, told sight
+	// trouble is the failure in err, which the last look had, since since; nil if that was
+	// answered.
+	trouble  *retry.Failure
+	err      error
+	since    time.Time
+	troubled bool // told of
+}
+
+// took takes note of a look. It returns an error that ends the wait.
+func (w *waiting) took(ctx context.Context, seen sight, err error, attempt int) error {
+	if w.trouble, w.err = troubleOf(ctx, err), err; w.trouble != nil {
+		if w.since.IsZero() {
+			w.since = time.Now()
+		}
+		return nil
+	}
+	w.since = time.Time{}
+	if err != nil || seen != w.told {
+		event.Emit(ctx, event.Wait{
+			What: w.what, State: seen.named(), Percent: seen.percent, Looks: attempt, Took: time.Since(w.begun), Done: seen.done, Err: err,
+		})
+		w.told = seen
+	}
+	if err != nil {
+		return err
+	}
+	w.seen = seen
+	if far := max(seen.percent, seen.finer); far > w.highest {
+		w.highest, w.progress = far, time.Now()
+	}
+	return nil
+}
+
+// troubleOf returns why a look was not answered although the wait goes on; nil if it was.
+func troubleOf(ctx context.Context, err error) *retry.Failure {
+	trouble := retry.Trouble(err)
+	if trouble == nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return &retry.Failure{Kind: retry.Lost, Err: err} // it has taken all the patience
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return trouble
+}
+
+// heldAfter is how long looks are not answered before that is told.
+const heldAfter = 5 * time.Second
+
+// tell makes an event of looks that are not answered for long, once.
+func (w *waiting) tell(ctx context.Context, pause time.Duration, p Pace) {
+	if w.trouble == nil || w.troubled || time.Since(w.since)+pause < heldAfter {
+		return
+	}
+	w.troubled = true
+	held := event.Held{What: "looking at " + w.what, Why: w.trouble.Kind.String(), Since: w.since, Limit: p.Patience}
+	if p.Attempts > 0 {
+		held.Limit = 0
+	}
+	event.Emit(ctx, held)
+}
+
+// gaveUp is the error of a wait that has taken too long.
+func (w *waiting) gaveUp(attempts int) error {
+	lasted := time.Since(w.begun).Round(time.Second)
+	if w.trouble != nil {
+		return fmt.Errorf("gave up on %s after %s and %d looks, which were %s since %s: %w",
+			w.what, lasted, attempts, w.trouble.Kind, retry.Clocktime(w.since), w.err)
+	}
+	return fmt.Errorf("gave up on %s after %s and %d looks: it is still %s", w.what, lasted, attempts, w.seen.named())
+}
+
+// once looks once, for no longer than the whole wait may go without progress. Calls are
+// not made again within it.
 func (p Pace) once(ctx context.Context, look look) (sight, error) {
+	ctx = retry.Once(ctx)
 	if p.Attempts == 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, p.Patience)
@@ -224,14 +299,19 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// newborn lets a look at a thing that was just created not find it for a while.
-// Once seen, a thing that is gone is an error.
+// newborn lets a look at a thing that was just created not find it for a while, which
+// does not count as long as looks are not answered. Once seen, a thing that is gone is an
+// error.
 func newborn(unseen time.Duration, look look) look {
 	born, seen := time.Now(), false
 	return func(ctx context.Context) (sight, error) {
 		s, err := look(ctx)
 		if !seen && errors.Is(err, ErrNotFound) && time.Since(born) < unseen {
 			return sight{state: "not to be seen yet"}, nil
+		}
+		if troubleOf(ctx, err) != nil {
+			born = time.Now()
+			return s, err
 		}
 		seen = seen || err == nil
 		return s, err

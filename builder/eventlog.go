@@ -4,15 +4,31 @@ import (
 	"context"
 	"log"
 
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
 // eventLog writes events to the log, which Packer shows with PACKER_LOG=1. Secrets are
-// struck out by the log itself.
-type eventLog struct{}
+// struck out by the log itself. What is held up is also reported to the user.
+type eventLog struct{ held }
 
 // Hear implements event.Listener.
-func (eventLog) Hear(e event.Event) { log.Printf("[INFO] %s", e) }
+func (l eventLog) Hear(e event.Event) {
+	log.Printf("[INFO] %s", e)
+	l.held.Hear(e)
+}
+
+// held reports to the user what a cloud holds up.
+type held struct{ report bake.Reporter }
+
+// Hear implements event.Listener.
+func (h held) Hear(e event.Event) {
+	if what, ok := e.(event.Held); ok {
+		h.report.Detail("%s", what)
+	}
+}
 
 // logged returns a context whose events are logged.
-func logged(ctx context.Context) context.Context { return event.Listen(ctx, eventLog{}) }
+func logged(ctx context.Context, report bake.Reporter) context.Context {
+	return event.Listen(ctx, eventLog{held{report}})
+}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
 // stateDirEnv names the directory of the builds' journals, if it is not the default.
@@ -175,7 +176,7 @@ func (r Reaper) Run(ctx context.Context, args []string, stdout, stderr io.Writer
 		fmt.Fprintf(stderr, "%s reap: %v\n", r.Program, dirErr)
 		return ReapLeft
 	}
-	all, err := r.reap(ctx, f, terminal{stderr})
+	all, err := r.reap(event.Listen(ctx, held{terminal{stderr}}), f, terminal{stderr})
 	if err != nil {
 		fmt.Fprintf(stderr, "%s reap: %v\n", r.Program, err)
 		return ReapLeft

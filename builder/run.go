@@ -103,8 +103,8 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	for _, name := range job.Packer.PackerSensitiveVars {
 		Hide(job.Packer.PackerUserVars[name])
 	}
-	ctx = logged(ctx)
 	report := &reporter{ui: ui}
+	ctx = logged(ctx, report)
 	report.Step("%s %s (github.com/packer-chroot/packer-plugin-chroot)", job.Type, version.Plugin)
 	host := job.Host.orThis(report.Detail)
 	machine, err := host.machine(ctx, job.Config.wrap)

@@ -157,3 +157,23 @@ func end(took time.Duration, err error) string {
 }
 
 func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+
+// Held is a call or a wait that a cloud holds up for some seconds, by throttling or
+// otherwise. It is told once.
+type Held struct {
+	// What is held up, and Why is such as "throttled".
+	What, Why string
+	// Since is when that began, and Limit is how long it may last before what is held up
+	// fails; 0 if it is not a time that decides.
+	Since time.Time
+	Limit time.Duration
+}
+
+// String implements Event.
+func (h Held) String() string {
+	text := fmt.Sprintf("%s: %s since %s; trying again", h.What, h.Why, h.Since.Format("15:04:05 MST"))
+	if h.Limit > 0 {
+		text += fmt.Sprintf(" for up to %s", h.Limit)
+	}
+	return text
+}

@@ -75,7 +75,7 @@ func (f *front) refusal(rule fault.Rule) (status int, code, message string) {
 		return d.Fault(rule.Error)
 	}
 	switch rule.Error {
-	case "throttled":
+	case fault.Throttled, fault.ThrottledAccount, fault.ThrottledCall:
 		return http.StatusBadRequest, "Throttling", "Rate exceeded"
 	case "unavailable":
 		return http.StatusServiceUnavailable, "ServiceUnavailable", "The service is unavailable"

@@ -157,7 +157,11 @@ func TestOutcomesAndWords(t *testing.T) {
 		t.Errorf("the volumes are %+v", all)
 	}
 	for kind, codes := range map[string][3]string{
-		"throttled":   {"503 RequestLimitExceeded", "429 TooManyRequests", "503"},
+		"throttled": {"503 RequestLimitExceeded", `503 "Code":"6","Type":"AccessDenied","Details":"Request rate exceeded."`, "503"},
+
+		"throttled-account": {"503 RequestLimitExceeded", `429 "Code":"24"`, "503"},
+		"throttled-call":    {"503 RequestLimitExceeded", `429 "Code":"25"`, "503"},
+
 		"unavailable": {"503 Unavailable", "503 ServiceUnavailable", "503"},
 		"internal":    {"500 InternalError", "500 2000", "500"},
 		"denied":      {"403 UnauthorizedOperation", "403 4", "403"},

@@ -91,6 +91,8 @@ func (c *Client) adviceOnRefusal(no *refusal, call string) string {
 	case no.refusedKeys():
 		return fmt.Sprintf("the Outscale API at %s refuses the access key %s, which it accepted before: it has expired, or was disabled or deleted; "+
 			"check access_key and secret_key (or OSC_ACCESS_KEY and OSC_SECRET_KEY)", c.access.Endpoint, c.access.AccessKey)
+	case no.throttled():
+		return fmt.Sprintf("Outscale throttles %s: build fewer images at the same time, or be more patient with PACKER_CHROOT_PATIENCE", no.limit())
 	case no.denied() && call != "":
 		return fmt.Sprintf("the EIM policies of access key %s do not allow %s, or the owner of the resource does not", c.access.AccessKey, call)
 	}
@@ -99,9 +101,3 @@ func (c *Client) adviceOnRefusal(no *refusal, call string) string {
 
 // denied means that the keys are good, and may not do that.
 func (r *refusal) denied() bool { return r.Status == http.StatusForbidden }
-
-// do makes a call until it succeeds or is refused for good, under the client's policy of
-// making calls again. It says of an error what the user can do about it.
-func (c *Client) do(ctx context.Context, call string, try func(context.Context) error) error {
-	return c.advise(call, c.retry.do(ctx, try))
-}

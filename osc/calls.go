@@ -14,6 +14,7 @@ import (
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
 	"github.com/packer-chroot/packer-plugin-chroot/event"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
 // operation is one call of the API, by the name that it has in the URL, with what
@@ -63,9 +64,9 @@ func (o operation[Req, Resp]) call(ctx context.Context, c *Client, req Req) (*Re
 func (o operation[Req, Resp]) once(ctx context.Context, c *Client, req Req) (*Resp, error) {
 	begun := time.Now()
 	got, id, err := o.send(ctx, c, req)
-	try, _ := ctx.Value(attemptKey{}).(attempt)
+	attempt, pause := retry.AttemptOf(ctx, string(o))
 	event.Emit(ctx, event.Call{
-		Service: "OAPI", Action: string(o), RequestID: id, Attempt: max(try.n, 1), Pause: try.pause, Took: time.Since(begun), Err: err,
+		Service: service, Action: string(o), RequestID: id, Attempt: attempt, Pause: pause, Took: time.Since(begun), Err: err,
 	})
 	return got, err
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
@@ -55,7 +56,7 @@ func TestRegionThatIsNone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.retry.sleep = hurry
+	c.retry.Clock = new(cloudtest.Clock)
 	_, err = c.readAccount(t.Context())
 	says(t, err, "no host api.example.invalid", "custom_endpoint_oapi")
 	if strings.Contains(err.Error(), "region is") {

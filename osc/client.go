@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/outscale/osc-sdk-go/v3/pkg/middleware/auth"
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
@@ -21,12 +23,14 @@ type Client struct {
 	// the region before.
 	base, transport http.RoundTripper
 	metadata        metadata
-	retry           retry
+	retry           retry.Policy
 	access          Access
 	// version is the plugin's, which the API is told.
 	version string
 	// account is the id of the account that the keys belong to.
 	account string
+	// reached is set by the first answer.
+	reached *atomic.Bool
 	// cloud is the identity that answers tell, if any.
 	cloud *builder.Identity
 }
@@ -82,14 +86,15 @@ func newClient(access Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	cloud := new(builder.Identity)
+	cloud, reached := new(builder.Identity), new(atomic.Bool)
 	base := refusing{newTransport(access, shown), cloud}
 	return &Client{
 		cloud:     cloud,
 		base:      base,
 		transport: signed(access, base),
 		metadata:  newMetadata(access),
-		retry:     defaultRetry().within(access.Patience),
+		retry:     retry.Policy{Patience: access.Patience, Reached: reached.Load},
+		reached:   reached,
 		access:    access,
 		version:   version.Version,
 	}, nil

@@ -69,7 +69,7 @@ func TestDeviceNames(t *testing.T) {
 func TestUntaggedVolume(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	c := o.cloud(t, Options{})
-	c.client.retry.tries = 1
+	c.client.retry.Attempts = 1
 	o.wire.Next = dropping(o.wire.Next, "/CreateTags")
 	id, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: "b1", Zone: home + "a", SizeGiB: 1})
 	if err != nil {

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
 // refusal is an answer that is not a success, of any status. The codes are at
@@ -44,22 +46,49 @@ func (r *refusal) Error() string {
 	return b.String()
 }
 
-// throttled means that the call was not made and may be made again.
+// throttled reports whether the API refused the call because of too many: of the whole
+// platform (code 6, with status 503), of the account (24) or of this call (25).
+// Source: https://docs.outscale.com/en/userguide/API-Throttling.html
 func (r *refusal) throttled() bool {
-	return r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable
+	return r.Status == http.StatusTooManyRequests || r.Code == "6" || r.Code == "24" || r.Code == "25"
 }
 
-// lost means that something on the way to the API failed: the call may have
-// been made.
-func (r *refusal) lost() bool {
-	return r.Status == http.StatusBadGateway || r.Status == http.StatusGatewayTimeout
+// limit names the limit that a throttled call has met.
+func (r *refusal) limit() string {
+	switch r.Code {
+	case "6":
+		return "the whole platform"
+	case "25":
+		return "this call of the account"
+	}
+	return "the account"
 }
 
-// failed means that the API itself failed: the call may have been made.
-func (r *refusal) failed() bool { return r.Status == http.StatusInternalServerError }
+// kind classifies the refusal.
+func (r *refusal) kind() retry.Kind {
+	if r.throttled() {
+		return retry.Throttled
+	}
+	switch r.Status {
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
+		return retry.Lost // on the way to the API
+	case http.StatusInternalServerError, http.StatusServiceUnavailable:
+		return retry.Fault
+	}
+	return retry.Permanent
+}
 
-// conflict means that the state of a thing is against it, for now or for good.
-func (r *refusal) conflict() bool { return r.Status == http.StatusConflict }
+// conflict reports whether the state of a resource is against the call, for now or for
+// good. The type says so, or the thousand of the code: the status is not always 409.
+func (r *refusal) conflict() bool {
+	switch {
+	case r.Status == http.StatusConflict, r.Type == "ResourceConflict":
+		return true
+	case strings.HasPrefix(r.Type, "Invalid") && strings.HasSuffix(r.Type, "State"):
+		return true
+	}
+	return len(r.Code) == 4 && (r.Code[0] == '6' || r.Code[0] == '9')
+}
 
 // wrongRequest means that the request, or the state that it meets, is wrong. It is not if
 // the keys are.
@@ -123,6 +152,12 @@ func (f *transportError) wrongTLS() bool {
 		header tls.RecordHeaderError
 	)
 	return errors.As(f.err, &cert) || errors.As(f.err, &header) || errors.Is(f.err, http.ErrSchemeMismatch)
+}
+
+// wrongHost reports whether the endpoint's host does not exist.
+func (f *transportError) wrongHost() bool {
+	var unknown *net.DNSError
+	return errors.As(f.err, &unknown) && unknown.IsNotFound
 }
 
 // maxAnswer bounds how much of an answer is read, in bytes.

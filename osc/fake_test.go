@@ -9,6 +9,8 @@ import (
 	"path"
 	"sync"
 	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
 )
 
 // fake is an API that answers what it is told, call by call: the last answer to
@@ -100,7 +102,7 @@ func (s *fake) cloud(o Options) *Cloud {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	client.retry.sleep = hurry
+	client.retry.Clock = new(cloudtest.Clock)
 	o.Client = client
 	return NewCloud(o)
 }

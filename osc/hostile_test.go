@@ -106,7 +106,7 @@ func FuzzAnswers(f *testing.F) {
 		if err != nil {
 			return // the answer's kind is not JSON
 		}
-		client.retry.sleep, client.retry.tries, client.retry.settling = hurry, 2, 1
+		client.retry.Clock, client.retry.Patience = new(cloudtest.Clock), time.Second
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if ids := everyCall(ctx, NewCloud(Options{Client: client, SourceOMI: "ami-00000001"})); slices.Contains(ids, "") {

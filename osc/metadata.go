@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
 // linkLocal is where every VM finds its metadata.
@@ -93,7 +95,7 @@ func (m metadata) patiently(ctx context.Context, path string) (string, error) {
 		if err == nil || n == metadataTries || !weak(err) {
 			return text, err
 		}
-		if err := sleep(ctx, metadataWait); err != nil {
+		if err := new(retry.Policy).Sleep(ctx, metadataWait); err != nil {
 			return "", err
 		}
 	}

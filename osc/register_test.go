@@ -284,7 +284,7 @@ func TestConflictingImages(t *testing.T) {
 	}{
 		"in the way": {[]reply{inTheWay}, []reply{image}, `image ami-12345678 has the name "made"`, 1},
 		"going":      {[]reply{inTheWay, inTheWay, made}, []reply{none}, "", 3},
-		"no reason":  {[]reply{inTheWay}, []reply{none}, "not yet", 6},
+		"no reason":  {[]reply{inTheWay}, []reply{none}, "not yet", many},
 		"refused":    {[]reply{refused(400, "InvalidParameterValue", "4999", "no")}, []reply{none}, "4999", 1},
 	}
 	for name, test := range tests {
@@ -294,7 +294,7 @@ func TestConflictingImages(t *testing.T) {
 			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) || err == nil && id != "ami-87654321" {
 				t.Errorf("%s, %v; want %q", id, err, test.err)
 			}
-			if n := s.count("CreateImage"); n != test.calls {
+			if n := s.count("CreateImage"); n != test.calls && (test.calls != many || n < 6) {
 				t.Errorf("%d calls, want %d", n, test.calls)
 			}
 		})

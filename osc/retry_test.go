@@ -8,23 +8,30 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
 var (
-	busy     = refused(503, "AccessDenied", "6", "Request rate exceeded")
-	perCall  = refused(429, "AccessDenied", "25", "Request rate exceeded")
-	gateway  = reply{502, "<html>bad gateway"}
-	sorry    = refused(500, "InternalError", "2000", "sorry")
-	lost     = reply{}
-	noVolume = refused(400, "InvalidResource", "5064", "no such volume")
-	inTheWay = refused(409, "ResourceConflict", "9999", "in the way")
-	done     = reply{200, `{"ResponseContext":{"RequestId":"x"}}`}
-	found    = reply{200, `{"Volumes":[{"VolumeId":"vol-12345678","State":"available","Size":1}]}`}
+	busy       = refused(503, "AccessDenied", "6", "Request rate exceeded")
+	perCall    = refused(429, "AccessDenied", "25", "Request rate exceeded")
+	perAccount = refused(429, "AccessDenied", "24", "Request rate exceeded")
+	gateway    = reply{502, "<html>bad gateway"}
+	sorry      = refused(500, "InternalError", "2000", "sorry")
+	lost       = reply{}
+	noVolume   = refused(400, "InvalidResource", "5064", "no such volume")
+	inTheWay   = refused(409, "ResourceConflict", "9999", "in the way")
+	done       = reply{200, `{"ResponseContext":{"RequestId":"x"}}`}
+	found      = reply{200, `{"Volumes":[{"VolumeId":"vol-12345678","State":"available","Size":1}]}`}
 )
+
+// many stands for a number of attempts that only the time limits.
+const many = -1
 
 // TestRetry: what is answered to a reading call, how often it is made, and what
 // comes of it.
@@ -34,16 +41,17 @@ func TestRetry(t *testing.T) {
 		tries   int
 		err     string
 	}{
-		"at once":             {[]reply{found}, 1, ""},
-		"throttled":           {[]reply{busy, perCall, busy, found}, 4, ""},
-		"connection lost":     {[]reply{lost, lost, found}, 3, ""},
-		"gateway":             {[]reply{gateway, found}, 2, ""},
-		"refused":             {[]reply{refused(400, "InvalidParameter", "3001", "no filter Colour")}, 1, "ReadVolumes: HTTP 400, InvalidParameter (code 3001): no filter Colour [request 0475ca1e]"},
-		"a fault of theirs":   {[]reply{sorry, sorry, found}, 3, ""},
-		"broken for good":     {[]reply{sorry}, 6, "given up after 6 tries: HTTP 500"},
-		"broken now and then": {[]reply{sorry, busy, sorry, lost, sorry, found}, 6, ""},
-		"not JSON":            {[]reply{{200, "<html>"}}, 1, "ReadVolumes"},
-		"throttled for good":  {[]reply{busy}, 10, "given up after 10 tries: HTTP 503"},
+		"at once":                 {[]reply{found}, 1, ""},
+		"throttled":               {[]reply{busy, perCall, busy, found}, 4, ""},
+		"connection lost":         {[]reply{lost, lost, found}, 3, ""},
+		"gateway":                 {[]reply{gateway, found}, 2, ""},
+		"refused":                 {[]reply{refused(400, "InvalidParameter", "3001", "no filter Colour")}, 1, "ReadVolumes: HTTP 400, InvalidParameter (code 3001): no filter Colour [request 0475ca1e]"},
+		"a fault of theirs":       {[]reply{sorry, sorry, found}, 3, ""},
+		"broken for good":         {[]reply{sorry}, many, "failing inside the cloud since 07:00:00 UTC, for 2m0s"},
+		"broken now and then":     {[]reply{sorry, busy, sorry, lost, sorry, found}, 6, ""},
+		"not JSON":                {[]reply{{200, "<html>"}}, 1, "ReadVolumes"},
+		"throttled for good":      {[]reply{busy}, many, "throttled since 07:00:00 UTC, for 10m0s"},
+		"throttled as an account": {[]reply{perAccount, perAccount, found}, 3, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -55,7 +63,7 @@ func TestRetry(t *testing.T) {
 			case test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)):
 				t.Errorf("the error is %v, not about %q", err, test.err)
 			}
-			if n := s.count("ReadVolumes"); n != test.tries {
+			if n := s.count("ReadVolumes"); n != test.tries && (test.tries != many || n < 6) {
 				t.Errorf("%d tries, want %d", n, test.tries)
 			}
 		})
@@ -95,9 +103,10 @@ func TestFaultsOfTheirs(t *testing.T) {
 // TestFaultsWithinATry are not multiplied by the tries.
 func TestFaultsWithinATry(t *testing.T) {
 	s := newFake(t, map[string][]reply{"CreateImage": {sorry}, "ReadImages": {sorry}})
-	_, err := s.cloud(Options{}).Register(t.Context(), bake.ImageSpec{Build: "b", Name: "made", Snapshot: "snap-12345678"})
-	if !errors.Is(err, errGivenUp) || s.count("ReadImages") != 6 {
-		t.Errorf("%v after %d ReadImages", err, s.count("ReadImages"))
+	c := s.cloud(Options{})
+	_, err := c.Register(t.Context(), bake.ImageSpec{Build: "b", Name: "made", Snapshot: "snap-12345678"})
+	if passed := c.client.retry.Clock.(*cloudtest.Clock).Passed(); retry.Trouble(err) == nil || passed > retry.FailingFor+time.Second {
+		t.Errorf("%v after %v", err, passed)
 	}
 }
 
@@ -105,9 +114,9 @@ func TestFaultsWithinATry(t *testing.T) {
 func TestEveryTryIsSigned(t *testing.T) {
 	s := newFake(t, map[string][]reply{"ReadVolumes": {busy, found}})
 	c := s.cloud(Options{})
-	c.client.retry.sleep = func(ctx context.Context, _ time.Duration) error {
-		return sleep(ctx, time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
-	}
+	c.client.retry.Clock = sleeper(func(ctx context.Context, _ time.Duration) error {
+		return retry.Policy{}.Sleep(ctx, time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+	})
 	if _, err := c.Volume(t.Context(), "vol-12345678"); err != nil {
 		t.Fatal(err)
 	}
@@ -117,58 +126,80 @@ func TestEveryTryIsSigned(t *testing.T) {
 	}
 }
 
+// sleeper is a clock that sleeps in its own way.
+type sleeper func(context.Context, time.Duration) error
+
+func (sleeper) Now() time.Time { return time.Now() }
+
+func (s sleeper) Sleep(ctx context.Context, d time.Duration) error { return s(ctx, d) }
+
 func TestRetryEndsWithContext(t *testing.T) {
 	s := newFake(t, map[string][]reply{"ReadVolumes": {busy}})
 	c := s.cloud(Options{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("the user has enough")
-	c.client.retry.sleep = func(ctx context.Context, d time.Duration) error {
+	c.client.retry.Clock = sleeper(func(ctx context.Context, d time.Duration) error {
 		cancel(why)
-		return sleep(ctx, d)
-	}
+		return retry.Policy{}.Sleep(ctx, d)
+	})
 	if _, err := c.Volume(ctx, "vol-12345678"); !errors.Is(err, why) || s.count("ReadVolumes") != 1 {
 		t.Errorf("%v after %d tries", err, s.count("ReadVolumes"))
 	}
 }
 
-// TestPassing: which errors may be gone at the next try.
-func TestPassing(t *testing.T) {
+// TestKinds: what an error means for making the call again.
+func TestKinds(t *testing.T) {
 	refusedDial := &transportError{&net.OpError{Op: "dial", Err: errors.New("connection refused")}}
+	noHost := &transportError{&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}}
 	tests := map[string]struct {
 		err             error
-		before, reached bool // before anything was reached, and after
+		before, reached retry.Kind // before anything was reached, and after
 	}{
-		"dial":                      {refusedDial, false, true},
-		"broken connection":         {&transportError{io.ErrUnexpectedEOF}, true, true},
-		"time-out":                  {&transportError{context.DeadlineExceeded}, true, true},
-		"bad request":               {&refusal{Status: 400}, false, false},
-		"conflict":                  {&refusal{Status: 409}, false, false},
-		"throttled":                 {&refusal{Status: 429}, true, true},
-		"a fault of theirs":         {&refusal{Status: 500}, true, true},
-		"not implemented":           {&refusal{Status: 501}, false, false},
-		"given up":                  {errors.Join(errGivenUp, &refusal{Status: 429}), false, false},
-		"no fault of the transport": {errors.New("something"), false, false},
+		"dial":                        {refusedDial, retry.Unreached, retry.Unreached},
+		"no such host":                {noHost, retry.Permanent, retry.Unreached},
+		"broken connection":           {&transportError{io.ErrUnexpectedEOF}, retry.Lost, retry.Lost},
+		"time-out":                    {&transportError{context.DeadlineExceeded}, retry.Lost, retry.Lost},
+		"bad request":                 {&refusal{Status: 400}, retry.Permanent, retry.Permanent},
+		"conflict":                    {&refusal{Status: 409}, retry.Permanent, retry.Permanent},
+		"a conflict that passes":      {unsettled(&refusal{Status: 409}), retry.Unsettled, retry.Unsettled},
+		"throttled":                   {&refusal{Status: 429}, retry.Throttled, retry.Throttled},
+		"the platform is throttled":   {&refusal{Status: 503, Code: "6"}, retry.Throttled, retry.Throttled},
+		"the platform is not well":    {&refusal{Status: 503}, retry.Fault, retry.Fault},
+		"a fault of theirs":           {&refusal{Status: 500}, retry.Fault, retry.Fault},
+		"a gateway without an answer": {&refusal{Status: 504}, retry.Lost, retry.Lost},
+		"not implemented":             {&refusal{Status: 501}, retry.Permanent, retry.Permanent},
+		"no fault of the transport":   {errors.New("something"), retry.Permanent, retry.Permanent},
 	}
 	for name, test := range tests {
-		r := defaultRetry()
-		if got := r.passing(test.err); got != test.before {
+		c := Client{reached: new(atomic.Bool)}
+		if got := c.kindOf(test.err); got != test.before {
 			t.Errorf("%s at first: %v", name, got)
 		}
-		r.reached.Store(true)
-		if got := r.passing(test.err); got != test.reached {
+		c.reached.Store(true)
+		if got := c.kindOf(test.err); got != test.reached {
 			t.Errorf("%s later: %v", name, got)
 		}
 	}
 }
 
-// TestWait: the waits double up to a bound, and each is at least half of itself.
-func TestWait(t *testing.T) {
-	r := defaultRetry()
-	for n, full := range map[int]time.Duration{1: r.first, 2: 2 * r.first, 3: 4 * r.first, 9: r.longest, 1000: r.longest} {
-		for range 100 {
-			if d := r.wait(n); d < full/2 || d > full {
-				t.Fatalf("wait %d is %v, not from %v to %v", n, d, full/2, full)
-			}
+// TestConflictsByType: a conflict is known by its type or code, whatever its status.
+func TestConflictsByType(t *testing.T) {
+	for _, test := range []struct {
+		no   refusal
+		want bool
+	}{
+		{refusal{Status: 409}, true},
+		{refusal{Status: 400, Code: "9029", Type: "ResourceConflict"}, true},
+		{refusal{Status: 400, Code: "6003", Type: "InvalidState"}, true},
+		{refusal{Status: 424, Type: "InvalidVolumeState"}, true},
+		{refusal{Status: 400, Code: "6007"}, true},
+		{refusal{Status: 400, Code: "5064", Type: "InvalidResource"}, false},
+		{refusal{Status: 400, Code: "4120", Type: "InvalidParameterValue"}, false},
+		{refusal{Status: 503, Code: "6", Type: "AccessDenied"}, false},
+		{refusal{Status: 400, Code: "10001", Type: "InsufficientCapacity"}, false},
+	} {
+		if got := test.no.conflict(); got != test.want {
+			t.Errorf("%v: %t", &test.no, got)
 		}
 	}
 }
@@ -201,7 +232,7 @@ func TestConflicts(t *testing.T) {
 	}{
 		"linked by an earlier try": {attach, "LinkVolume", []reply{lost, inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "attaching")), reply{}, 2, nil},
 		"still creating":           {attach, "LinkVolume", []reply{inTheWay, done}, volume("creating", ""), reply{}, 2, nil},
-		"creating for good":        {attach, "LinkVolume", []reply{inTheWay}, volume("creating", ""), reply{}, 6, errUnsettled},
+		"creating for good":        {attach, "LinkVolume", []reply{inTheWay}, volume("creating", ""), reply{}, many, errUnsettled},
 		"linked elsewhere":         {attach, "LinkVolume", []reply{inTheWay}, volume("in-use", link("i-00000000", "/dev/xvdf", "attached")), reply{}, 1, errRefused},
 		"device taken": {attach, "LinkVolume", []reply{inTheWay}, volume("available", ""),
 			vm("running", `{"DeviceName":"/dev/sdf","Bsu":{"VolumeId":"vol-0000000f"}}`), 1, bake.ErrDeviceTaken},
@@ -232,7 +263,7 @@ func TestConflicts(t *testing.T) {
 				test.err != nil && !errors.Is(test.err, errRefused) && !errors.Is(err, test.err):
 				t.Errorf("the error is %v, want %v", err, test.err)
 			}
-			if n := s.count(test.call); n != test.tries {
+			if n := s.count(test.call); n != test.tries && (test.tries != many || n < 6) {
 				t.Errorf("%d tries, want %d", n, test.tries)
 			}
 		})
@@ -256,7 +287,7 @@ func TestDeleteSnapshotInUse(t *testing.T) {
 		"by an image":               {[]reply{inTheWay}, there, used, 1, "image ami-12345678 uses it"},
 		"by an image that is going": {[]reply{inTheWay, inTheWay, done}, there, none, 3, ""},
 		"gone meanwhile":            {[]reply{inTheWay}, reply{200, `{"Snapshots":[]}`}, none, 1, ""},
-		"for no reason, for good":   {[]reply{inTheWay}, there, none, 6, "not yet"},
+		"for no reason, for good":   {[]reply{inTheWay}, there, none, many, "not yet"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -265,7 +296,7 @@ func TestDeleteSnapshotInUse(t *testing.T) {
 			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("the error is %v, want %q", err, test.err)
 			}
-			if n := s.count("DeleteSnapshot"); n != test.tries {
+			if n := s.count("DeleteSnapshot"); n != test.tries && (test.tries != many || n < 6) {
 				t.Errorf("%d tries, want %d", n, test.tries)
 			}
 		})
@@ -301,7 +332,7 @@ func TestPatience(t *testing.T) {
 	for _, server := range []*httptest.Server{silent, busy} {
 		access := Access{AccessKey: myKey, SecretKey: secret, Region: home, Endpoint: server.URL, Patience: time.Second}
 		_, err := Dial(t.Context(), access)
-		if !errors.Is(err, errGivenUp) {
+		if retry.Trouble(err) == nil {
 			t.Errorf("it ended with %v", err)
 		}
 	}

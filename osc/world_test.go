@@ -1,7 +1,6 @@
 package osc
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -135,16 +134,13 @@ func (o *outscale) cloud(t *testing.T, options Options) *Cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client.retry.sleep = hurry
+	client.retry.Clock = new(cloudtest.Clock)
 	options.Client = client
 	if options.SourceOMI == "" {
 		options.SourceOMI = o.source
 	}
 	return NewCloud(options)
 }
-
-// hurry is a sleep that lets others run, and ends with its context.
-func hurry(ctx context.Context, _ time.Duration) error { return sleep(ctx, time.Millisecond) }
 
 // count is how often a call was made.
 func (o *outscale) count(call string) int {

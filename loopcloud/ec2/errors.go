@@ -163,8 +163,9 @@ var faultWords = map[string]*query.Error{
 }
 
 // Fault tells how EC2 says that a call is throttled, failed inside (internal), met an
-// unavailable service, or is denied.
+// unavailable service, or is denied. It throttles in one way only.
 func (h *Handler) Fault(name string) (status int, code, message string) {
+	name, _, _ = strings.Cut(name, "-")
 	e, ok := faultWords[name]
 	if !ok {
 		e = faultWords["internal"]

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
@@ -71,6 +72,29 @@ func TestListTellsWhatIsLeft(t *testing.T) {
 	}
 }
 
+// TestLasts: a rule that lasts begins with the first call that it is for, and is spent
+// when its time is over.
+func TestLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var rules fault.Rules
+		rules.Add(fault.Rule{Action: "CreateVolume", Skip: 1, Lasts: fault.Duration(30 * time.Second), Error: fault.Throttled})
+		met := func(after time.Duration, want string, left int) {
+			t.Helper()
+			time.Sleep(after)
+			if got := rules.Meet("ec2", "CreateVolume").Error; got != want || len(rules.List()) != left {
+				t.Errorf("after another %v it is %q, and left are %v", after, got, rules.List())
+			}
+		}
+		met(time.Hour, "", 1) // skipped
+		met(time.Hour, "throttled", 1)
+		met(29*time.Second, "throttled", 1)
+		if left := rules.List()[0].Lasts; left != fault.Duration(time.Second) {
+			t.Errorf("%v are left", time.Duration(left))
+		}
+		met(time.Second, "", 0)
+	})
+}
+
 func TestParseRules(t *testing.T) {
 	got, err := fault.ParseRules([]byte(`{"action":"CreateVolume","times":1,"skip":2,"delay":"1.5s","drop":"after"}`))
 	want := []fault.Rule{{Action: "CreateVolume", Times: 1, Skip: 2, Delay: fault.Duration(1500 * time.Millisecond), Drop: fault.After}}
@@ -91,6 +115,7 @@ func TestParseRules(t *testing.T) {
 		`{"delay":"soon"}`:                       "soon",
 		`{"delay":"-1s"}`:                        "negative",
 		`{"status":500,"times":-1}`:              "negative",
+		`{"status":500,"lasts":"-1s"}`:           "negative",
 		`[{"status":500},{"status":1}]`:          "rule 2",
 		`{"status":500}{"status":500}`:           "follows",
 		`[{"status":500,"unknown":"x"}]`:         "not a rule",
@@ -122,7 +147,7 @@ func TestParseRules(t *testing.T) {
 func FuzzParseRules(f *testing.F) {
 	for _, text := range []string{
 		`[{"status":503},{"delay":"1s"}]`, `{"rewrite":[{"match":"vol-(.*)","with":"$1"}]}`,
-		`{"outcome":"never","action":"LinkVolume","stale":{"reads":2,"for":"1s"}}`, `{"hold":"after","probability":0.5}`,
+		`{"outcome":"never","action":"LinkVolume","stale":{"reads":2,"for":"1s"}}`, `{"hold":"after","probability":0.5}`, `{"error":"throttled-call","lasts":"30s"}`,
 	} {
 		f.Add([]byte(text))
 	}

@@ -34,6 +34,14 @@ const (
 	Empty     Body = "empty"
 )
 
+// The words for refusals because of too many calls: of everybody, of an account, and of an
+// account for one action.
+const (
+	Throttled        = "throttled"
+	ThrottledAccount = "throttled-account"
+	ThrottledCall    = "throttled-call"
+)
+
 // Rule is what is to happen to some calls: one thing, after a delay if there is one.
 type Rule struct {
 	// Action is the action that the rule is for, as the dialect names it: any if
@@ -45,6 +53,9 @@ type Rule struct {
 	Skip int `json:"skip,omitempty"`
 	// Times is how many calls the rule is for: all if 0.
 	Times int `json:"times,omitempty"`
+	// Lasts is how long the rule is in force, from the first call on that it is for:
+	// without an end if 0.
+	Lasts Duration `json:"lasts,omitzero"`
 	// Probability, from 0 to 1, is the share of calls that the rule is for: all if 0.
 	Probability float64 `json:"probability,omitempty"`
 
@@ -52,7 +63,8 @@ type Rule struct {
 	Delay Duration `json:"delay,omitzero"`
 
 	// Error refuses the call with the dialect's own status, code and message:
-	// throttled, internal, unavailable, denied.
+	// throttled, throttled-account, throttled-call, internal, unavailable, denied. If a
+	// dialect has one way to throttle only, the three are the same.
 	Error string `json:"error,omitempty"`
 	// Status, from 400 to 599, refuses the call, with the dialect's form of Code
 	// and Message.
@@ -126,7 +138,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 
 // The words that a rule may have.
 var (
-	errorWords   = []string{"throttled", "internal", "unavailable", "denied"}
+	errorWords   = []string{Throttled, ThrottledAccount, ThrottledCall, "internal", "unavailable", "denied"}
 	outcomeWords = []string{"error", "never", "no-device", "disk-full"}
 	// acts are what may have an outcome or go stale, by EC2's names.
 	acts = []string{

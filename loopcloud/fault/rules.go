@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Rules are the rules in force. The zero value has none; it may be used from many
@@ -15,10 +16,12 @@ type Rules struct {
 	dice *rand.Rand
 }
 
-// counted is a rule, how many calls it let pass at first, and how many it was for.
+// counted is a rule, how many calls it let pass at first, how many it was for, and when
+// the first of these was.
 type counted struct {
 	Rule
 	passed, hit int
+	first       time.Time
 }
 
 // Seed makes what is left to probability the same again: the same calls in the same
@@ -45,7 +48,7 @@ func (s *Rules) Clear() {
 	s.list = nil
 }
 
-// List tells the rules that may still apply. Skip and Times are what is left of
+// List tells the rules that may still apply. Skip, Times and Lasts are what is left of
 // them.
 func (s *Rules) List() []Rule {
 	s.mu.Lock()
@@ -59,12 +62,17 @@ func (s *Rules) List() []Rule {
 	return out
 }
 
-func (c counted) spent() bool { return c.Times > 0 && c.hit >= c.Times }
+func (c counted) spent() bool {
+	return c.Times > 0 && c.hit >= c.Times || c.Lasts > 0 && c.hit > 0 && time.Since(c.first) >= time.Duration(c.Lasts)
+}
 
 func (c counted) rest() Rule {
 	r := c.Rule
 	if r.Times > 0 {
 		r.Times -= c.hit
+	}
+	if r.Lasts > 0 && c.hit > 0 {
+		r.Lasts -= Duration(time.Since(c.first))
 	}
 	r.Skip -= c.passed
 	return r
@@ -98,7 +106,9 @@ func (s *Rules) first(applies func(Rule) bool) Rule {
 		case c.passed < c.Skip:
 			c.passed++
 		case c.Probability == 0 || s.chance() < c.Probability:
-			c.hit++
+			if c.hit++; c.hit == 1 {
+				c.first = time.Now()
+			}
 			return c.Rule
 		}
 	}

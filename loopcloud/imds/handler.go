@@ -152,6 +152,7 @@ var faultStatuses = map[string]int{
 // Fault tells how the service says that a call is throttled, failed inside (internal),
 // met an unavailable service, or is denied. Its errors have no code.
 func (h *Handler) Fault(name string) (status int, code, message string) {
+	name, _, _ = strings.Cut(name, "-") // it throttles in one way only
 	if status, ok := faultStatuses[name]; ok {
 		return status, "", ""
 	}

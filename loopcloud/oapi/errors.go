@@ -144,13 +144,19 @@ func typeOf(code string) string {
 }
 
 // faultWords are what the API answers when it is not well, or the caller not
-// allowed. That it throttles with 429 is known, with which words is not.
+// allowed. It has one limit for the whole platform, one for each account, and one for an
+// account's calls of one name.
+// Source: https://docs.outscale.com/en/userguide/API-Throttling.html
 var faultWords = map[string]apiError{
-	"throttled":   {http.StatusTooManyRequests, "TooManyRequests", "", "too many requests"},
-	"internal":    internal,
-	"unavailable": {http.StatusServiceUnavailable, "ServiceUnavailable", "", "the service is unavailable"},
-	"denied":      notAllowed,
+	"throttled":         {http.StatusServiceUnavailable, "6", "", rateExceeded},
+	"throttled-account": {http.StatusTooManyRequests, "24", "", rateExceeded},
+	"throttled-call":    {http.StatusTooManyRequests, "25", "", rateExceeded},
+	"internal":          internal,
+	"unavailable":       {http.StatusServiceUnavailable, "ServiceUnavailable", "", "the service is unavailable"},
+	"denied":            notAllowed,
 }
+
+const rateExceeded = "Request rate exceeded."
 
 // Fault tells how the API says that a call is throttled, failed inside (internal), met
 // an unavailable service, or is denied.

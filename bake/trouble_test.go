@@ -1,0 +1,150 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/event"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
+)
+
+// busy is the error of a look that the cloud throttles.
+var busy = fmt.Errorf("cannot read it: %w", &retry.Failure{Kind: retry.Throttled, Err: errNo})
+
+// between is a look that meets busy for a time, and is done after another.
+func between(from, to, done time.Duration) look {
+	begun := time.Now()
+	return func(context.Context) (sight, error) {
+		if age := time.Since(begun); age >= from && age < to {
+			return sight{}, busy
+		}
+		return sight{state: "pending", done: time.Since(begun) >= done}, nil
+	}
+}
+
+// TestLooksThatAreThrottled count as "not yet", within the patience of the wait.
+func TestLooksThatAreThrottled(t *testing.T) {
+	for name, test := range map[string]struct {
+		pace           Pace
+		from, to, done time.Duration
+		says           string // empty if the wait succeeds
+	}{
+		"for 30 seconds":            {DefaultWaits().Volume, time.Second, 31 * time.Second, 20 * time.Second, ""},
+		"from the first look on":    {DefaultWaits().Image, 0, 5 * time.Minute, time.Minute, ""},
+		"for an hour of a snapshot": {DefaultWaits().Snapshot, time.Minute, time.Hour, 2 * time.Hour, ""},
+		"for ever": {Pace{First: time.Second, Longest: time.Second, Patience: time.Minute}, 0, time.Hour, time.Hour,
+			"gave up on it after 1m0s and 61 looks, which were throttled since 00:00:00 UTC: cannot read it: no"},
+		"in all attempts": {Pace{First: time.Second, Longest: time.Second, Attempts: 3}, time.Second, time.Hour, time.Hour,
+			"gave up on it after 2s and 3 looks, which were throttled since 00:00:01 UTC: cannot read it: no"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				err := test.pace.until(t.Context(), "it", between(test.from, test.to, test.done))
+				if test.says == "" && err != nil || test.says != "" && (err == nil || err.Error() != test.says || !errors.Is(err, errNo)) {
+					t.Errorf("%v after %v", err, time.Now())
+				}
+			})
+		})
+	}
+}
+
+// TestCancelOfThrottledLooks ends the wait at once.
+func TestCancelOfThrottledLooks(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		begun := time.Now()
+		time.AfterFunc(time.Minute, func() { cancel(errNo) })
+		err := DefaultWaits().Volume.until(ctx, "it", between(0, time.Hour, time.Hour))
+		if !errors.Is(err, errNo) || time.Since(begun) != time.Minute {
+			t.Errorf("%v after %v", err, time.Since(begun))
+		}
+	})
+}
+
+// TestLooksAreNotMadeAgain: calls within a wait are made once for each look.
+func TestLooksAreNotMadeAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		call := retry.Call{Kind: func(error) retry.Kind { return retry.Throttled }}
+		tries, looks := 0, 0
+		err := DefaultWaits().Volume.until(t.Context(), "it", func(ctx context.Context) (sight, error) {
+			looks++
+			return sight{done: true}, retry.Policy{}.Do(ctx, call, func(context.Context) error {
+				if tries++; tries < 4 {
+					return errNo
+				}
+				return nil
+			})
+		})
+		if err != nil || tries != 4 || looks != 4 {
+			t.Errorf("%v after %d looks, with %d tries", err, looks, tries)
+		}
+	})
+}
+
+// TestNewbornThatIsThrottled may be unseen for as long after the throttling.
+func TestNewbornThatIsThrottled(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		begun := time.Now()
+		err := DefaultWaits().Volume.until(t.Context(), "it", newborn(30*time.Second, func(context.Context) (sight, error) {
+			switch age := time.Since(begun); {
+			case age < time.Minute:
+				return sight{}, busy
+			case age < 80*time.Second:
+				return sight{}, ErrNotFound
+			}
+			return sight{done: true}, nil
+		}))
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// heldUp is a listener to what is held up.
+type heldUp []string
+
+func (h *heldUp) Hear(e event.Event) {
+	if held, ok := e.(event.Held); ok {
+		*h = append(*h, held.String())
+	}
+}
+
+// TestThrottledLooksAreTold once, when they have lasted for some seconds.
+func TestThrottledLooksAreTold(t *testing.T) {
+	for lasts, want := range map[time.Duration][]string{
+		3 * time.Second: nil,
+		time.Minute:     {"looking at it: throttled since 00:00:00 UTC; trying again for up to 10m0s"},
+	} {
+		bubble(t, func(t *testing.T) {
+			var h heldUp
+			if err := DefaultWaits().Volume.until(event.Listen(t.Context(), &h), "it", between(0, lasts, 0)); err != nil {
+				t.Error(err)
+			}
+			if !slices.Equal(h, want) {
+				t.Errorf("told %q, want %q", h, want)
+			}
+		})
+	}
+}
+
+// TestLostEffectIsLookedForAfterALateAnswer: what a lost call has made may be shown later
+// than the first answer, however late that came.
+func TestLostEffectIsLookedForAfterALateAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		looks := 0
+		ids, err := lost(t.Context(), 2*time.Second, func(context.Context) ([]VolumeID, error) {
+			if looks++; looks == 1 {
+				time.Sleep(time.Minute)
+				return nil, nil
+			}
+			return []VolumeID{"vol-1"}, nil
+		})
+		if err != nil || len(ids) != 1 {
+			t.Errorf("%v, %v", ids, err)
+		}
+	})
+}

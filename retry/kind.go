@@ -1,0 +1,98 @@
+package retry
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Kind says what the failure of a call means for making the call again.
+type Kind int
+
+// The kinds of failures.
+const (
+	// Permanent is a failure that the same call would meet again.
+	Permanent Kind = iota
+	// Throttled is a refusal because of too many calls. The call had no effect.
+	Throttled
+	// Fault is a failure of the cloud itself. The call may have had its effect.
+	Fault
+	// Lost is an answer that did not arrive, or not whole. The call may have had its
+	// effect.
+	Lost
+	// Unreached is a connection that was not established. The call had no effect.
+	Unreached
+	// Unsettled is a refusal because of a state that changes by itself. The call had no
+	// effect.
+	Unsettled
+)
+
+// Doubtful reports whether the failed call may have had its effect.
+func (k Kind) Doubtful() bool { return k == Fault || k == Lost }
+
+// trouble reports whether the failure is about the cloud, and not about the call's
+// subject.
+func (k Kind) trouble() bool { return k != Permanent && k != Unsettled }
+
+// String returns what happens to calls, for a sentence that goes on with "since".
+func (k Kind) String() string {
+	switch k {
+	case Permanent:
+		return "refused"
+	case Throttled:
+		return "throttled"
+	case Fault:
+		return "failing inside the cloud"
+	case Lost:
+		return "not answered"
+	case Unreached:
+		return "without a connection"
+	case Unsettled:
+		return "not possible yet"
+	}
+	return fmt.Sprintf("Kind(%d)", int(k))
+}
+
+// Failure is the error of a call that was made again in vain, or that could be made
+// again.
+type Failure struct {
+	Kind Kind
+	// Since is when the first attempt of this kind failed, and Attempts is how many of any
+	// kind there were until At.
+	Since, At time.Time
+	Attempts  int
+	// Err is the error of the last attempt.
+	Err error
+}
+
+// Error implements error.
+func (f *Failure) Error() string {
+	if f.Attempts < 2 {
+		return f.Err.Error()
+	}
+	return fmt.Sprintf("%v (%s since %s, for %s, %d attempts)", f.Err, f.Kind, Clocktime(f.Since), length(f.At.Sub(f.Since)), f.Attempts)
+}
+
+// Unwrap returns the cloud's error.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Clocktime returns a time of the day for a message.
+func Clocktime(t time.Time) string { return t.Format("15:04:05 MST") }
+
+// length returns a duration for a message.
+func length(d time.Duration) time.Duration {
+	if d < time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(time.Second)
+}
+
+// Trouble returns the failure in err that is about the cloud and not about the call's
+// subject, such as throttling; nil if there is none.
+func Trouble(err error) *Failure {
+	var failure *Failure
+	if errors.As(err, &failure) && failure.Kind.trouble() {
+		return failure
+	}
+	return nil
+}
