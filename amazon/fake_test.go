@@ -15,6 +15,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query/apitest"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
@@ -158,12 +159,24 @@ func alone(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 }
 
+// model is loaded before any test changes the environment, in which go finds it.
+var model, errModel = apitest.Load()
+
+// modelled is a server whose requests are held against the models of EC2 and STS.
+func modelled(t *testing.T, next http.Handler) http.Handler {
+	t.Helper()
+	if errModel != nil {
+		t.Fatal(errModel)
+	}
+	return model.Requests(t, next)
+}
+
 // serve starts a fake, and points the metadata service at it.
 func serve(t *testing.T, s *fake) *httptest.Server {
 	t.Helper()
 	alone(t)
 	s.t = t
-	server := httptest.NewServer(s)
+	server := httptest.NewServer(modelled(t, s))
 	t.Cleanup(server.Close)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.URL)

@@ -41,7 +41,7 @@ func newWorld(t *testing.T, timing state.Timing) *world {
 	t.Cleanup(func() { closed(t, st) })
 
 	w := &world{state: st, source: source, wire: wireTo(st)}
-	server := httptest.NewServer(w.wire)
+	server := httptest.NewServer(modelled(t, w.wire))
 	t.Cleanup(server.Close)
 	w.url = server.URL
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi/apitest"
 )
 
 // fake is an API that answers what it is told, call by call: the last answer to
@@ -38,13 +39,23 @@ func refused(status int, kind, code, details string) reply {
 	return reply{status, fmt.Sprintf(`{"Errors":[{"Code":%q,"Type":%q,"Details":%q}],"ResponseContext":{"RequestId":"0475ca1e"}}`, code, kind, details)}
 }
 
+// described is a server whose requests are held against Outscale's description of its API.
+func described(t *testing.T, next http.Handler) http.Handler {
+	t.Helper()
+	description, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return description.Requests(t, next)
+}
+
 func newFake(t *testing.T, answers map[string][]reply) *fake {
 	t.Helper()
 	s := &fake{t: t, answers: answers, seen: map[string][]*http.Request{}}
 	if s.answers["ReadAccounts"] == nil {
 		s.answers["ReadAccounts"] = []reply{account}
 	}
-	s.server = httptest.NewServer(s)
+	s.server = httptest.NewServer(described(t, s))
 	t.Cleanup(s.server.Close)
 	return s
 }

@@ -80,7 +80,7 @@ func newOutscale(t *testing.T, timing state.Timing) *outscale {
 		o.mu.Unlock()
 		mux.ServeHTTP(w, r)
 	})
-	o.server = httptest.NewServer(o.wire)
+	o.server = httptest.NewServer(described(t, o.wire))
 	t.Cleanup(o.server.Close)
 	o.source = o.image(t, mine, "source", state.ImageAttributes{}).ID
 	return o
