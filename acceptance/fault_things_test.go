@@ -150,7 +150,11 @@ func TestFaultForGood(t *testing.T) {
 			b.control(http.MethodDelete, "faults", nil, nil)
 			counts.add(s.name, map[bool]int{true: succeeded, false: failedClearly}[err == nil])
 			b.reapedAll(f)
-			b.as(before, flat(raw), err == nil, names[s.action])
+			out := flat(raw)
+			if err != nil && s.name == "throttled" && s.dialect != "imds" && !strings.Contains(out, "throttled since") {
+				b.t.Errorf("the error does not say since when it was throttled:\n%s", out)
+			}
+			b.as(before, out, err == nil, names[s.action])
 		})
 		counts.print(t)
 	})

@@ -31,6 +31,7 @@ func soakTime(t *testing.T) time.Duration {
 // troubles are the faults that a soak has builds meet.
 var troubles = []map[string]any{
 	{"error": "throttled"},
+	{"error": "throttled-call", "lasts": "10s"},
 	{"error": "internal"},
 	{"error": "unavailable"},
 	{"drop": "before"},
@@ -108,6 +109,9 @@ func (k *killing) soak(random *rand.Rand, c *counts) {
 		rule := map[string]any{"skip": random.IntN(30), "times": 1 + random.IntN(2)}
 		for key, v := range troubles[random.IntN(len(troubles))] {
 			rule[key] = v
+		}
+		if rule["lasts"] != nil {
+			delete(rule, "times")
 		}
 		k.control(http.MethodPost, "faults", rule, nil)
 		story = append(story, fmt.Sprint(rule))

@@ -1,0 +1,53 @@
+package acceptance
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// throttles are the ways in which the clouds throttle. EC2 has one only.
+var throttles = []fault{
+	{"throttled", map[string]any{"error": "throttled"}},
+	{"throttled as an account", map[string]any{"error": "throttled-account"}},
+	{"throttled for one call", map[string]any{"error": "throttled-call"}},
+}
+
+// TestLongThrottle has the cloud throttle each call of a build, and those of its action that
+// follow, for longer than a few attempts take: every build must succeed, and say what it
+// waits for.
+func TestLongThrottle(t *testing.T) {
+	lasts := "6s"
+	if matrices {
+		lasts = "30s"
+	}
+	both(t, func(t *testing.T, f flavor) {
+		points := slices.DeleteFunc(newBox(t).points(f), func(p point) bool { return p.dialect == "imds" })
+		var spots []faulted
+		for i, p := range points {
+			spots = append(spots, faulted{p, throttles[i%len(throttles)]})
+		}
+		counts := newCount("A call is throttled for "+lasts+": "+f.name, namesOf(throttles)...)
+		sideBySide(t, share(spots, 7), faulted.String, func(b *box, before []string, s faulted) {
+			b.env = append(b.env, "PACKER_CHROOT_PATIENCE=2m")
+			rule := s.with(s.here())
+			delete(rule, "times")
+			rule["lasts"] = lasts
+			outcome := missed
+			for n := 0; n < tries && outcome == missed; n++ {
+				out, ok, met := b.faulty(b.template(f.basic(nil), shell("true")), rule)
+				switch {
+				case met && ok && strings.Contains(out, "throttled since"):
+					outcome = succeeded
+				case met && ok:
+					t.Errorf("%s: nothing is said of it:\n%s", s, out)
+				case !ok:
+					t.Errorf("%s: the build failed", s)
+				}
+				b.as(before, out, ok, "the build must succeed")
+			}
+			counts.add(s.name, outcome)
+		})
+		counts.print(t)
+	})
+}

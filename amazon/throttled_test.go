@@ -1,0 +1,60 @@
+package amazon
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+)
+
+// TestThrottledForLong throttles each call of a full build for 30 seconds, and some for
+// ever.
+func TestThrottledForLong(t *testing.T) {
+	l := newLiar(t)
+	clock := new(cloudtest.Clock)
+	throttle := &cloudtest.Throttle{Next: l.wire, Refuse: l.wire.Refuse, Clock: clock, Action: func(_ *http.Request, body []byte) string {
+		form, _ := url.ParseQuery(string(body))
+		return form.Get("Action")
+	}}
+	server := httptest.NewServer(throttle)
+	defer server.Close()
+	build := func(t *testing.T, waits bake.Waits) error {
+		t.Helper()
+		cloud := l.cloud(t, Options{SourceAMI: l.source, Users: []string{"222222222222"}, SnapshotUsers: []string{"222222222222"}, DeregistrationProtection: &Protection{}})
+		cloud.client.policy.Clock, cloud.client.endpoint = clock, server.URL
+		cloud.client.ec2 = cloud.client.in(cloud.client.Region())
+		_, err := bake.Build(t.Context(), cloud, cloudtest.Machine(), bake.Plan{
+			Build: bake.BuildID(rand.Text()), ImageName: "new", Waits: waits,
+			Provision: func(context.Context, bake.Workplace) error { return nil },
+		}, cloudtest.Log(t.Logf))
+		return err
+	}
+	throttle.Throttled(t, build, l.things, l.removeNew, "CreateVolume", "AttachVolume", "CreateSnapshot", "RegisterImage", "DescribeInstances", "ModifyImageAttribute")
+}
+
+// removeNew removes the image that a build has made, and its snapshot.
+func (l *liar) removeNew(t *testing.T) {
+	t.Helper()
+	for _, image := range l.state.Images(account) {
+		if image.Name != "new" {
+			continue
+		}
+		if _, err := l.state.ProtectImage(account, image.ID, state.Unprotected, false); err != nil {
+			t.Error(err)
+		}
+		if err := l.state.DeleteImage(account, image.ID, false); err != nil {
+			t.Error(err)
+		}
+		root := image.Mappings[slices.IndexFunc(image.Mappings, func(m state.Mapping) bool { return m.Device == image.RootDevice })]
+		if err := l.state.DeleteSnapshot(account, root.Volume.SnapshotID, false); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package cloudtest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// Throttle stands before the HTTP handler of a cloud, and throttles an action for a time on
+// a clock. Each refusal lets a second pass, for waits that go by the real time.
+type Throttle struct {
+	// Next is the cloud, and Refuse its answer to one request too many.
+	Next   http.Handler
+	Refuse http.HandlerFunc
+	// Clock is the one on which clients pause.
+	Clock *Clock
+	// Action names the action of a request; "" lets it pass.
+	Action func(r *http.Request, body []byte) string
+
+	mu    sync.Mutex
+	calls []string
+	rule  ThrottleRule
+	begun time.Duration
+	hits  int
+}
+
+// ThrottleRule says what is throttled.
+type ThrottleRule struct {
+	// Action is throttled from its Nth call on, from 1, for this long.
+	Action string
+	Nth    int
+	Lasts  time.Duration
+}
+
+// String names the rule.
+func (r ThrottleRule) String() string { return fmt.Sprintf("%s %d", r.Action, r.Nth) }
+
+// Begin puts a rule in force in place of another.
+func (h *Throttle) Begin(rule ThrottleRule) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls, h.rule, h.begun, h.hits = nil, rule, 0, 0
+}
+
+// Hits returns how many calls the rule has refused.
+func (h *Throttle) Hits() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.hits
+}
+
+// Points returns the first and second calls of each action since Begin, to be throttled for
+// a time.
+func (h *Throttle) Points(lasts time.Duration) (all []ThrottleRule) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seen := map[string]int{}
+	for _, action := range h.calls {
+		if seen[action]++; seen[action] <= 2 {
+			all = append(all, ThrottleRule{action, seen[action], lasts})
+		}
+	}
+	return all
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Throttle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if h.refuses(h.Action(r, body)) {
+		h.Refuse(w, r)
+		return
+	}
+	h.Next.ServeHTTP(w, r)
+}
+
+func (h *Throttle) refuses(action string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if action == "" {
+		return false
+	}
+	nth := 1
+	for _, call := range h.calls {
+		if call == action {
+			nth++
+		}
+	}
+	h.calls = append(h.calls, action)
+	if action != h.rule.Action || nth < h.rule.Nth {
+		return false
+	}
+	if h.hits == 0 {
+		h.begun = h.Clock.Passed()
+	}
+	if h.Clock.Passed()-h.begun >= h.rule.Lasts {
+		return false
+	}
+	h.hits++
+	h.Clock.Pass(time.Second)
+	return true
+}
+
+// Throttled tests that builds outlast 30 seconds of throttling at each of their calls, and
+// that one that is throttled for ever at one of the creating actions says so, and leaves
+// nothing. build makes a build with these waits, and things lists what there is in the
+// cloud; a successful build's image is removed by remove.
+func (h *Throttle) Throttled(t *testing.T, build func(*testing.T, bake.Waits) error, things func() []string, remove func(*testing.T), creating ...string) {
+	t.Helper()
+	patient := Impatient()
+	for _, pace := range []*bake.Pace{&patient.Volume, &patient.Attachment, &patient.Snapshot, &patient.Image, &patient.Copy} {
+		pace.Patience = time.Minute
+	}
+	before := fmt.Sprint(things())
+	same := func(t *testing.T) {
+		t.Helper()
+		if after := fmt.Sprint(things()); after != before {
+			t.Errorf("there were %s, and are %s", before, after)
+		}
+	}
+	h.Begin(ThrottleRule{})
+	if err := build(t, patient); err != nil {
+		t.Fatal(err)
+	}
+	points := h.Points(30 * time.Second)
+	remove(t)
+	for _, point := range points {
+		t.Run(point.String(), func(t *testing.T) {
+			h.Begin(point)
+			if err := build(t, patient); err != nil {
+				t.Fatalf("after %d refusals: %v", h.Hits(), err)
+			}
+			if n := h.Hits(); n < 3 {
+				t.Errorf("%d calls were refused", n)
+			}
+			h.Begin(ThrottleRule{})
+			remove(t)
+			same(t)
+		})
+	}
+	for _, action := range creating {
+		t.Run(action+" for ever", func(t *testing.T) {
+			h.Begin(ThrottleRule{action, 1, 24 * time.Hour})
+			err := build(t, Impatient())
+			if err == nil || !strings.Contains(err.Error(), "throttled since ") {
+				t.Errorf("the build ended with %v", err)
+			}
+			h.Begin(ThrottleRule{})
+			same(t)
+		})
+	}
+}
