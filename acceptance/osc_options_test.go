@@ -364,7 +364,8 @@ func TestOSCForeignSource(t *testing.T) {
 }
 
 // foreignOf is an image of the other account with these devices beside its root, of
-// which this account may use no snapshot.
+// which this account may use no snapshot. It has all other attributes that an image can
+// inherit.
 func (b *box) foreignOf(name string, devices ...string) string {
 	b.t.Helper()
 	ctx, theirs, root, all := b.t.Context(), b.outscaleAs(otherKeyID), "/dev/sda1", true
@@ -376,7 +377,10 @@ func (b *box) foreignOf(name string, devices ...string) string {
 	for _, device := range append([]string{root}, devices...) {
 		mappings = append(mappings, osc.BlockDeviceMappingImage{DeviceName: &device, Bsu: &osc.BsuToCreate{SnapshotId: &snapshot}})
 	}
-	many, err := theirs.CreateImage(ctx, osc.CreateImageRequest{ImageName: &name, RootDeviceName: &root, BlockDeviceMappings: &mappings})
+	many, err := theirs.CreateImage(ctx, osc.CreateImageRequest{
+		ImageName: &name, RootDeviceName: &root, BlockDeviceMappings: &mappings,
+		TpmMandatory: &all, BootModes: &[]osc.BootMode{"uefi"}, ProductCodes: &[]string{"0002"},
+	})
 	b.must(err)
 	_, err = theirs.UpdateImage(ctx, osc.UpdateImageRequest{ImageId: many.Image.ImageId, PermissionsToLaunch: &osc.PermissionsOnResourceCreation{
 		Additions: &osc.PermissionsOnResource{GlobalPermission: &all},
@@ -398,6 +402,9 @@ func TestOSCForeignSourceOfManyDevices(t *testing.T) {
 		"source_omi": two, "omi_name": "made of two", "snapshot_tags": opts{"of": "two"}, "snapshot_users": []string{otherAccount},
 	}), shell("true")))
 	made := b.omi("made of two")
+	want(b, "boot modes", made.BootModes, []osc.BootMode{"uefi"})
+	want(b, "TPM", aws.ToBool(made.TpmMandatory), true)
+	want(b, "product codes", *made.ProductCodes, []string{"0002"})
 	want(b, "devices", deviceList(made), []string{
 		"/dev/sda1 1 GiB standard iops=0 snapshot=true deleted=true", "/dev/sdb 1 GiB standard iops=0 snapshot=true deleted=true",
 	})

@@ -273,7 +273,10 @@ func TestDevicesOfACopiedSource(t *testing.T) {
 
 // TestConflictingImages: an image of the name is in the way for good; one that is
 // just going is not.
-func TestConflictingImages(t *testing.T) {
+func TestConflictingImages(t *testing.T) { eachConflict(t, conflictingImages) }
+
+func conflictingImages(t *testing.T, inTheWay reply) {
+	t.Helper()
 	image := reply{200, `{"Images":[{"ImageId":"ami-12345678","ImageName":"made","AccountId":"` + me + `"}]}`}
 	none := reply{200, `{"Images":[]}`}
 	made := reply{200, `{"Image":{"ImageId":"ami-87654321"}}`}

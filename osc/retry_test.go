@@ -3,6 +3,7 @@ package osc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -182,6 +183,19 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// eachConflict runs a test with a conflict in each of the forms that it can have.
+func eachConflict(t *testing.T, test func(*testing.T, reply)) {
+	t.Helper()
+	for _, no := range []reply{
+		inTheWay,
+		refused(400, "ResourceConflict", "9029", "in the way"),
+		refused(400, "InvalidState", "6003", "in the way"),
+		refused(424, "InvalidVolumeState", "", "in the way"),
+	} {
+		t.Run(fmt.Sprint(no.status, " ", no.body[:40]), func(t *testing.T) { test(t, no) })
+	}
+}
+
 // TestConflictsByType: a conflict is known by its type or code, whatever its status.
 func TestConflictsByType(t *testing.T) {
 	for _, test := range []struct {
@@ -206,7 +220,10 @@ func TestConflictsByType(t *testing.T) {
 
 // TestConflicts: a refusal because of a state is looked into, not taken for an
 // outcome.
-func TestConflicts(t *testing.T) {
+func TestConflicts(t *testing.T) { eachConflict(t, conflicting) }
+
+func conflicting(t *testing.T, inTheWay reply) {
+	t.Helper()
 	const id = "vol-12345678"
 	volume := func(state, link string) reply {
 		return reply{200, `{"Volumes":[{"VolumeId":"` + id + `","State":"` + state + `","LinkedVolumes":[` + link + `]}]}`}
@@ -273,7 +290,10 @@ func TestConflicts(t *testing.T) {
 // errRefused stands for the API's own refusal.
 var errRefused = errors.New("a refusal")
 
-func TestDeleteSnapshotInUse(t *testing.T) {
+func TestDeleteSnapshotInUse(t *testing.T) { eachConflict(t, snapshotInUse) }
+
+func snapshotInUse(t *testing.T, inTheWay reply) {
+	t.Helper()
 	const id = "snap-12345678"
 	there := reply{200, `{"Snapshots":[{"SnapshotId":"` + id + `","State":"completed"}]}`}
 	used := reply{200, `{"Images":[{"ImageId":"ami-12345678","AccountId":"` + me + `","BlockDeviceMappings":[{"Bsu":{"SnapshotId":"` + id + `"}}]}]}`}
