@@ -14,16 +14,17 @@ func TestConformance(t *testing.T) { conform(t, state.Instant()) }
 func TestConformanceOfASlowCloud(t *testing.T) { conform(t, state.AWS(1.0/2000)) }
 
 func conform(t *testing.T, timing state.Timing) {
-	wires := map[bake.Cloud]*cloudtest.Wire{}
+	worlds := map[bake.Cloud]*world{}
 	cloudtest.Conform(t, cloudtest.Env{
 		New: func(t *testing.T) bake.Cloud {
 			w := newWorld(t, timing)
 			t.Setenv("AWS_ENDPOINT_URL", w.url)
 			cloud := NewCloud(Options{Client: dial(t, access("")), SourceAMI: w.source, Log: t.Logf})
-			wires[cloud] = w.wire
+			worlds[cloud] = w
 			return cloud
 		},
 		Elsewhere: "us-east-1",
-		Fail:      func(_ *testing.T, cloud bake.Cloud, fault cloudtest.Fault) { wires[cloud].Fail(fault) },
+		Fail:      func(_ *testing.T, cloud bake.Cloud, fault cloudtest.Fault) { worlds[cloud].wire.Fail(fault) },
+		Late:      func(cloud bake.Cloud) cloudtest.Late { return worlds[cloud].fates.Late },
 	})
 }

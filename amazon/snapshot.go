@@ -191,6 +191,8 @@ func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 		return nil
 	case hasCode(err, codeSnapshotNotFound):
 		late = true
+	case hasCode(err, codeIncorrectState):
+		late = c.isCompleted(ctx, id)
 	case hasCode(err, codeSnapshotInUse):
 		users, unread := c.FindImages(ctx, id)
 		late = unread == nil && len(users) == 0

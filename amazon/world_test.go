@@ -24,6 +24,7 @@ var account = state.Caller{Account: state.DefaultAccount, Region: "eu-west-1"}
 type world struct {
 	state  *state.Cloud
 	wire   *cloudtest.Wire
+	fates  statetest.Fates
 	url    string
 	source string // the id of an image with two disks
 }
@@ -36,11 +37,12 @@ func newWorld(t *testing.T, timing state.Timing) *world {
 		Keys: []state.Key{{ID: "AKIATEST", Secret: "not-to-be-printed"}},
 	}
 	source := makeSource(t, cfg)
-	cfg.Timing = timing
-	st := open(t, cfg)
-	t.Cleanup(func() { closed(t, st) })
+	w := &world{source: source}
+	cfg.Timing, cfg.Fate = timing, w.fates.Fate
+	w.state = open(t, cfg)
+	t.Cleanup(func() { closed(t, w.state) })
 
-	w := &world{state: st, source: source, wire: wireTo(st)}
+	w.wire = wireTo(w.state)
 	server := httptest.NewServer(modelled(t, w.wire))
 	t.Cleanup(server.Close)
 	w.url = server.URL

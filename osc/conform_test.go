@@ -22,15 +22,16 @@ func TestConformance(t *testing.T) {
 	}
 	for name, timing := range timings {
 		t.Run(name, func(t *testing.T) {
-			wires := map[bake.Cloud]*cloudtest.Wire{}
+			worlds := map[bake.Cloud]*outscale{}
 			cloudtest.Conform(t, cloudtest.Env{
 				New: func(t *testing.T) bake.Cloud {
 					o := newOutscale(t, timing)
 					cloud := o.cloud(t, Options{})
-					wires[cloud] = o.wire
+					worlds[cloud] = o
 					return cloud
 				},
-				Fail: func(_ *testing.T, cloud bake.Cloud, fault cloudtest.Fault) { wires[cloud].Fail(fault) },
+				Fail: func(_ *testing.T, cloud bake.Cloud, fault cloudtest.Fault) { worlds[cloud].wire.Fail(fault) },
+				Late: func(cloud bake.Cloud) cloudtest.Late { return worlds[cloud].fates.Late },
 			})
 		})
 	}

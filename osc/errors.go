@@ -100,6 +100,16 @@ func (r *refusal) wrongRequest() bool {
 // have this type.
 func (r *refusal) notFound() bool { return r.Type == "InvalidResource" }
 
+// noVM means that there is no VM of that id.
+func (r *refusal) noVM() bool { return r.Code == "5063" }
+
+// wrongState means that the state of the resource that the call is about is against it.
+func (r *refusal) wrongState() bool { return r.Type == "InvalidState" }
+
+// late means that a changing call may not know yet what reading calls have shown: it does not
+// know a resource, or knows it in an earlier state.
+func (r *refusal) late() bool { return r.notFound() || r.conflict() }
+
 // locked means that too many signatures were wrong: code 11 for good, 13 for a
 // minute.
 func (r *refusal) locked() bool { return r.Code == "11" || r.Code == "13" }

@@ -2,6 +2,7 @@ package osc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -169,8 +170,20 @@ func (c *Cloud) imagesOf(ctx context.Context, id bake.SnapshotID) ([]api.Image, 
 // Deregister removes an image.
 func (c *Cloud) Deregister(ctx context.Context, id bake.ImageID) error {
 	_, err := deleteImage.call(ctx, c.client, api.DeleteImageRequest{ImageId: string(id)})
-	if err != nil && !is(err, (*refusal).notFound) {
+	if is(err, (*refusal).late) {
+		err = c.whyNotDeregistered(ctx, id, err)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot deregister image %s: %w", id, err)
 	}
 	return nil
+}
+
+// whyNotDeregistered looks at an image whose deleting was refused: it may be gone already, or
+// not known to the API's changing calls yet.
+func (c *Cloud) whyNotDeregistered(ctx context.Context, id bake.ImageID, refused error) error {
+	if _, err := c.readImage(ctx, string(id)); errors.Is(err, bake.ErrNotFound) {
+		return nil
+	}
+	return unknown(refused)
 }

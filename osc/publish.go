@@ -16,6 +16,10 @@ const everybody = "all"
 // Publish says who may launch the image, and who may use the snapshots made for
 // it. Each has its own options: to share an image is not to share its snapshots.
 func (c *Cloud) Publish(ctx context.Context, spec bake.PublishSpec) error {
+	return unknown(c.publish(ctx, spec))
+}
+
+func (c *Cloud) publish(ctx context.Context, spec bake.PublishSpec) error {
 	if err := c.share(ctx, spec.Image, permissions(c.opts.AccountIDs, c.opts.GlobalPermission)); err != nil {
 		return err
 	}

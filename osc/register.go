@@ -50,6 +50,8 @@ func (c *Cloud) createImage(
 		switch {
 		case is(err, (*refusal).conflict):
 			return c.whyNotCreated(ctx, value(req.ImageName), err)
+		case is(err, (*refusal).notFound) && req.SourceImageId == nil:
+			return unknown(err) // the image's own snapshot is new
 		case err != nil:
 			return err
 		case got.Image == nil || got.Image.ImageId == "":
@@ -72,7 +74,7 @@ func (c *Cloud) whyNotCreated(ctx context.Context, name string, refused error) e
 	case err != nil:
 		return errors.Join(refused, err)
 	case len(named) > 0:
-		return fmt.Errorf("image %s has the name %q: %w", named[0], name, refused)
+		return bake.NameTaken(fmt.Errorf("image %s has the name %q: %w", named[0], name, refused))
 	}
 	return unsettled(refused)
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
@@ -17,7 +18,7 @@ const service = "OAPI"
 const tryLimit = 2 * time.Minute
 
 // errUnsettled is wrapped by an error about a state that will change by itself.
-var errUnsettled = errors.New("not yet")
+var errUnsettled = bake.ErrUnsettled
 
 // do makes a call until it succeeds or is refused for good, by the policy that both
 // clouds share. All calls can be made again: those that create carry a client token, or

@@ -20,7 +20,7 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 			Description: optional(spec.Description),
 			ClientToken: &token,
 		})
-		return unsettled(err)
+		return unknown(unsettled(err))
 	})
 	if err != nil {
 		return "", fmt.Errorf("cannot create a snapshot of volume %s: %w", spec.Volume, err)
@@ -36,6 +36,14 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 func unsettled(err error) error {
 	if is(err, (*refusal).conflict) {
 		return fmt.Errorf("%w: %w", errUnsettled, err)
+	}
+	return err
+}
+
+// unknown marks a refusal of a changing call on what reading calls have shown to be ready.
+func unknown(err error) error {
+	if is(err, (*refusal).late) {
+		return bake.Unsettled(err)
 	}
 	return err
 }
@@ -104,10 +112,7 @@ func (c *Cloud) FindSnapshots(ctx context.Context, id bake.VolumeID) ([]bake.Sna
 func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 	err := c.client.do(ctx, string(deleteSnapshot), func(ctx context.Context) error {
 		_, err := deleteSnapshot.once(ctx, c.client, api.DeleteSnapshotRequest{SnapshotId: string(id)})
-		switch {
-		case is(err, (*refusal).notFound):
-			return nil
-		case is(err, (*refusal).conflict):
+		if is(err, (*refusal).late) {
 			return c.whyNotDeletedSnapshot(ctx, id, err)
 		}
 		return err
@@ -122,8 +127,11 @@ func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 // that uses it is a reason that does not pass.
 func (c *Cloud) whyNotDeletedSnapshot(ctx context.Context, id bake.SnapshotID, refused error) error {
 	_, err := c.Snapshot(ctx, id)
-	if errors.Is(err, bake.ErrNotFound) {
+	switch {
+	case errors.Is(err, bake.ErrNotFound):
 		return nil
+	case is(refused, (*refusal).notFound):
+		return unknown(refused)
 	}
 	images, err := c.FindImages(ctx, id)
 	if err != nil {

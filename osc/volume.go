@@ -31,7 +31,7 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 		Iops:          optional(int(spec.IOPS)),
 	})
 	if err != nil {
-		return "", fmt.Errorf("cannot create a volume in %s: %w", spec.Zone, err)
+		return "", fmt.Errorf("cannot create a volume in %s: %w", spec.Zone, c.ofCopy(err))
 	}
 	if got.Volume == nil || got.Volume.VolumeId == "" {
 		return "", errors.New("cannot create a volume: CreateVolume answers no volume id")
@@ -39,10 +39,21 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 	return bake.VolumeID(got.Volume.VolumeId), nil
 }
 
+// ofCopy marks a refusal to create a volume of a snapshot that was just made: that of a copied
+// source.
+func (c *Cloud) ofCopy(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.copied) == 0 {
+		return err
+	}
+	return unknown(err)
+}
+
 // Tag writes tags on a resource: the API takes none in its creating calls, and what
 // they answer with is not believed to be the build's before it was looked at.
 func (c *Cloud) Tag(ctx context.Context, id string, tags map[string]string) error {
-	return c.tag(ctx, id, tags)
+	return unknown(c.tag(ctx, id, tags))
 }
 
 // optional is nil for a zero value, which the API is not to be sent.
@@ -163,10 +174,7 @@ func madeBy(v api.Volume, build bake.BuildID, tokens []string) bool {
 func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 	err := c.client.do(ctx, string(deleteVolume), func(ctx context.Context) error {
 		_, err := deleteVolume.once(ctx, c.client, api.DeleteVolumeRequest{VolumeId: string(id)})
-		if is(err, (*refusal).notFound) {
-			return nil
-		}
-		if !is(err, (*refusal).conflict) {
+		if !is(err, (*refusal).late) {
 			return err
 		}
 		return c.whyNotDeleted(ctx, id, err)
@@ -178,13 +186,14 @@ func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 }
 
 // whyNotDeleted looks at a volume whose deleting was refused: it may be gone
-// already, or still on its way off the VM.
+// already, still on its way off the VM, or not known to the API's changing calls yet.
 func (c *Cloud) whyNotDeleted(ctx context.Context, id bake.VolumeID, refused error) error {
 	v, err := c.Volume(ctx, id)
 	switch {
 	case errors.Is(err, bake.ErrNotFound), err == nil && v.State == bake.VolumeDeleting:
 		return nil
-	case err == nil && v.Attach == bake.Detaching, err == nil && v.State == bake.VolumeCreating:
+	case err == nil && v.Attach != bake.Attached && v.Attach != bake.Attaching && v.State != bake.VolumeError,
+		err == nil && is(refused, (*refusal).notFound):
 		return fmt.Errorf("%w: %w", errUnsettled, refused)
 	}
 	return refused
@@ -214,6 +223,9 @@ func (c *Cloud) whyNotLinked(
 	ctx context.Context, id bake.VolumeID, host bake.HostID, device bake.DeviceName, refused error,
 ) error {
 	v, err := c.Volume(ctx, id)
+	if errors.Is(err, bake.ErrNotFound) && is(refused, (*refusal).notFound) {
+		return fmt.Errorf("%w: %w", errUnsettled, refused) // the build has seen it available
+	}
 	if err != nil {
 		return errors.Join(refused, err)
 	}
@@ -221,7 +233,7 @@ func (c *Cloud) whyNotLinked(
 	switch {
 	case linking && v.Host == host && v.Device == device:
 		return nil
-	case v.State == bake.VolumeCreating:
+	case v.State == bake.VolumeCreating, is(refused, (*refusal).notFound) && !is(refused, (*refusal).noVM):
 		return fmt.Errorf("%w: %w", errUnsettled, refused)
 	case v.Attach != bake.Detached:
 		return refused
@@ -238,10 +250,12 @@ func (c *Cloud) whyNotLinked(
 	switch {
 	case vm.State == api.VmStatePending:
 		return fmt.Errorf("%w: %w", errUnsettled, refused)
+	case vm.State == api.VmStateRunning && is(refused, (*refusal).wrongState):
+		return fmt.Errorf("%w: %w", errUnsettled, refused)
 	case vm.State == api.VmStateRunning && is(refused, (*refusal).conflict):
-		// With a free volume and a running VM there is nothing else to be in conflict
-		// with: the VM's mappings may lag behind another build's.
-		return fmt.Errorf("%w: %w", bake.ErrDeviceTaken, refused)
+		// The volume is free and the VM runs, as far as they are shown: the VM's mappings may
+		// lag behind another build's, or the call may not know that the volume is available.
+		return fmt.Errorf("%w: %w: %w", bake.ErrDeviceTaken, errUnsettled, refused)
 	}
 	return refused
 }
@@ -250,9 +264,6 @@ func (c *Cloud) whyNotLinked(
 func (c *Cloud) Detach(ctx context.Context, id bake.VolumeID, host bake.HostID) error {
 	err := c.client.do(ctx, string(unlinkVolume), func(ctx context.Context) error {
 		_, err := unlinkVolume.once(ctx, c.client, api.UnlinkVolumeRequest{VolumeId: string(id)})
-		if is(err, (*refusal).notFound) {
-			return nil
-		}
 		if is(err, (*refusal).wrongRequest) {
 			return c.whyNotUnlinked(ctx, id, host, err)
 		}
@@ -275,7 +286,7 @@ func (c *Cloud) whyNotUnlinked(ctx context.Context, id bake.VolumeID, host bake.
 		return errors.Join(refused, err)
 	case v.Attach == bake.Detached, v.Attach == bake.Detaching, v.Host != host:
 		return nil
-	case v.Attach == bake.Attaching:
+	case v.Attach == bake.Attaching, is(refused, (*refusal).late):
 		return fmt.Errorf("%w: %w", errUnsettled, refused)
 	}
 	return refused

@@ -36,6 +36,7 @@ var mine, theirs = state.Caller{Account: me, Region: home}, state.Caller{Account
 type outscale struct {
 	state  *state.Cloud
 	wire   *cloudtest.Wire
+	fates  statetest.Fates
 	server *httptest.Server
 	source string // an image of the account's
 
@@ -45,8 +46,10 @@ type outscale struct {
 
 func newOutscale(t *testing.T, timing state.Timing) *outscale {
 	t.Helper()
+	o := &outscale{}
 	st, err := state.Open(state.Config{
-		Dir: filepath.Join(testdir.New(t), "state"), Disks: statetest.NewDisks(), Timing: timing,
+		Fate: o.fates.Fate,
+		Dir:  filepath.Join(testdir.New(t), "state"), Disks: statetest.NewDisks(), Timing: timing,
 		Accounts: []state.Account{{ID: me}, {ID: other, Alias: "somebody"}},
 		Keys:     []state.Key{{ID: myKey, Secret: secret, Account: me}, {ID: "AKOTHER", Secret: secret, Account: other}},
 	})
@@ -59,11 +62,11 @@ func newOutscale(t *testing.T, timing state.Timing) *outscale {
 		}
 	})
 	handler := oapi.New(st, sigv4.NewAuthorizer(st))
-	o := &outscale{state: st, wire: &cloudtest.Wire{
+	o.state, o.wire = st, &cloudtest.Wire{
 		Refuse: func(w http.ResponseWriter, _ *http.Request) {
 			handler.Refuse(w, http.StatusServiceUnavailable, "6", "Request rate exceeded")
 		},
-	}}
+	}
 	mux := http.NewServeMux()
 	description, err := apitest.Load()
 	if err != nil {

@@ -24,6 +24,8 @@ type Env struct {
 	Elsewhere string
 	// Fail, if not nil, makes the next request of a Cloud that New answered fail.
 	Fail func(t *testing.T, cloud bake.Cloud, fault Fault)
+	// Late, if not nil, lets the changing calls of a Cloud that New answered lag behind.
+	Late func(cloud bake.Cloud) Late
 }
 
 // Fault is a way in which a request fails that an implementation must bear by
@@ -45,6 +47,9 @@ func Conform(t *testing.T, env Env) {
 		if env.Fail != nil {
 			t.Run("every call "+string(fault), func(t *testing.T) { inManner(t, env, failing(env, fault)) })
 		}
+	}
+	if env.Late != nil {
+		t.Run("changing calls that lag behind", func(t *testing.T) { changingLags(t, env) })
 	}
 	t.Run("names", func(t *testing.T) { namesAreExact(t, env) })
 	t.Run("publication", func(t *testing.T) { publication(t, env) })
