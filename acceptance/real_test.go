@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/outscale/osc-sdk-go/v3/pkg/osc"
 )
 
 // realClouds are the names that builders' clouds have for the real program.
@@ -120,32 +121,67 @@ func TestRealTargets(t *testing.T) {
 	}
 }
 
-// TestRealBuilds runs builds of the checklist, and finds them in the report and nothing of
-// them in the cloud.
+// passes runs builds of the checklist, and checks that all passed, that the report has them,
+// and that nothing of them is in the cloud. It returns the report.
+func (b *box) passes(f flavor, only string, env ...string) string {
+	b.t.Helper()
+	before := b.bothRegions()
+	cloud := realClouds[f.name]
+	cmd := b.real("-report", "report", "-only", only, cloud, filepath.Join(programs.repo, "examples", "real", cloud))
+	cmd.Env = append(cmd.Env, env...)
+	out, err := cmd.CombinedOutput()
+	report := read(filepath.Join(b.dir, "report", "report.md"))
+	if err != nil {
+		b.t.Fatalf("%v\n%s\n%s\n%s", err, out, report, b.realLogs())
+	}
+	b.emptyTmp() // of a Packer that was killed
+	for _, text := range []string{strconv.Itoa(strings.Count(report, "| passed")) + " passed, 0 failed", "is left.", "estimated cost", "Removed: image ami-"} {
+		if !strings.Contains(report, text) {
+			b.t.Errorf("the report lacks %q:\n%s", text, report)
+		}
+	}
+	if diff := cmp.Diff(before, b.bothRegions()); diff != "" {
+		b.t.Errorf("the cloud is not as before (-before +after):\n%s", diff)
+	}
+	return report
+}
+
+// TestRealBuilds runs builds of the checklist, one of which lacks a variable and is skipped.
 func TestRealBuilds(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
-		b := newBox(t, "--naming", "nvme")
-		before := b.bothRegions()
-		cloud := realClouds[f.name]
 		only := map[string]string{
 			"aws": "nitro,copy,sharing,tpm,imds,gp3,from-scratch,tags,force-deregister,spot-kill,deprecation,kms-key",
 			"osc": "device,gp2,io1,sharing,boot-modes,tags,from-scratch,force-deregister,kill,product-codes",
-		}[cloud]
-		cmd := b.real("-report", "report", "-only", only, cloud, filepath.Join(programs.repo, "examples", "real", cloud))
-		out, err := cmd.CombinedOutput()
-		report := read(filepath.Join(b.dir, "report", "report.md"))
-		if err != nil {
-			t.Fatalf("%v\n%s\n%s\n%s", err, out, report, b.realLogs())
+		}[realClouds[f.name]]
+		b := newBox(t, "--naming", "nvme")
+		report := b.passes(f, only)
+		if !strings.Contains(report, strconv.Itoa(strings.Count(only, ","))+" passed, 0 failed, 1 skipped") {
+			t.Errorf("the report:\n%s", report)
 		}
-		b.emptyTmp() // of the Packer that was killed
-		built := strings.Count(only, ",")
-		for _, text := range []string{strconv.Itoa(built) + " passed, 0 failed, 1 skipped", "is left.", "estimated cost", "Removed: image ami-"} {
-			if !strings.Contains(report, text) {
-				t.Errorf("the report lacks %q:\n%s", text, report)
+	})
+}
+
+// TestRealAccounts runs the builds that need something of the account.
+func TestRealAccounts(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t, "--key", otherKeyID+":"+secret+":"+otherAccount)
+		only, env := "foreign-source,product-codes", []string(nil)
+		if f.name == "amazon-chroot" {
+			b.control("POST", "settings", map[string]any{"encrypt_by_default": true, "block_public_images": true}, nil)
+			only = "default-encryption,kms-key,encrypted-copy,secure-boot,block-public-access"
+			env = []string{
+				"REAL_DEFAULT_ENCRYPTION=yes", "REAL_BLOCK_PUBLIC_ACCESS=yes", "REAL_KMS_KEY=alias/images", "REAL_SECOND_KMS_KEY=alias/images",
+				"REAL_SECURE_BOOT_SOURCE=" + b.secured("secured"),
 			}
+		} else {
+			licensed := b.foreign("licensed", true)
+			_, err := b.outscaleAs(otherKeyID).UpdateImage(t.Context(), osc.UpdateImageRequest{ImageId: licensed, ProductCodes: &[]string{"0002"}})
+			b.must(err)
+			env = []string{"REAL_FOREIGN_SOURCE=" + b.foreign("foreign", false), "REAL_LICENSED_SOURCE=" + licensed}
 		}
-		if diff := cmp.Diff(before, b.bothRegions()); diff != "" {
-			t.Errorf("the cloud is not as before (-before +after):\n%s", diff)
+		report := b.passes(f, only, env...)
+		if !strings.Contains(report, "0 failed, 0 skipped") {
+			t.Errorf("the report:\n%s", report)
 		}
 	})
 }
@@ -168,6 +204,7 @@ func TestRealVerdicts(t *testing.T) {
 		for n, test := range []struct{ name, head, command, says string }{
 			{"another image", "# Shows: it\n# Cost: 0.01\n# Image: State = green", "true", `image State is "available", and should be "green"`},
 			{"another output", "# Shows: it\n# Cost: 0.01\n# Says: hello moon", "echo hello world", `the output lacks "hello moon"`},
+			{"too much", "# Shows: it\n# Cost: 0.01\n# Lacks: hello world", "echo hello world", `the output has "hello world"`},
 			{"a failure", "# Shows: it\n# Cost: 0.01", "false", "exit status 1"},
 			{"no failure", "# Shows: it\n# Cost: 0.01\n# Fails: by design", "true", "the build succeeded, and should have failed"},
 			{"not killed", "# Shows: it\n# Cost: 0.01\n# Kill: now", "true", `the build ended before it said "now"`},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -91,13 +92,28 @@ func (a *onAWS) tagged(ctx context.Context, run string) ([]thing, error) {
 	}
 	var all []thing
 	for _, r := range regions.Regions {
-		for _, list := range []func(context.Context, string, types.Filter) ([]thing, error){a.images, a.snapshots, a.volumes} {
-			found, err := list(ctx, aws.ToString(r.RegionName), types.Filter{Name: aws.String("tag:" + runTag), Values: []string{run}})
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, found...)
+		region := aws.ToString(r.RegionName)
+		found, err := a.taggedIn(ctx, region, run)
+		if err != nil && (region == a.config.Region || region == os.Getenv("REAL_SECOND_REGION")) {
+			return nil, err
 		}
+		if err != nil { // an organization may forbid the region
+			fmt.Fprintf(os.Stderr, "real: %s is not searched: %v\n", region, err)
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+// taggedIn is tagged for one region.
+func (a *onAWS) taggedIn(ctx context.Context, region, run string) ([]thing, error) {
+	var all []thing
+	for _, list := range []func(context.Context, string, types.Filter) ([]thing, error){a.images, a.snapshots, a.volumes} {
+		found, err := list(ctx, region, types.Filter{Name: aws.String("tag:" + runTag), Values: []string{run}})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
 	}
 	return all, nil
 }

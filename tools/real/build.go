@@ -52,7 +52,21 @@ func (b *build) run(ctx context.Context) error {
 	cmd.Stdout, cmd.Stderr = &b.output, &b.output
 	err = cmd.Run()
 	if b.killed && ctx.Err() == nil {
-		return b.reap(ctx, file)
+		return b.reaped(ctx, file)
+	}
+	return err
+}
+
+// reaped undoes the build that was killed, and returns an error if a volume of it is left.
+func (b *build) reaped(ctx context.Context, log *os.File) error {
+	if err := b.reap(ctx, log); err != nil {
+		return err
+	}
+	left, err := b.cloud.tagged(ctx, b.id)
+	for _, t := range left {
+		if t.kind == "volume" {
+			err = errors.Join(err, fmt.Errorf("reap left %s", t))
+		}
 	}
 	return err
 }
@@ -84,6 +98,11 @@ func (b *build) judge(err error) error {
 		return fmt.Errorf("the build failed without %q: see %s", b.fails, b.log)
 	case b.fails == "" && err != nil:
 		return fmt.Errorf("%w: see %s", err, b.log)
+	}
+	for _, text := range b.lacks {
+		if strings.Contains(said, flat(text)) {
+			return fmt.Errorf("the output has %q: see %s", text, b.log)
+		}
 	}
 	for _, text := range b.says {
 		if !strings.Contains(said, flat(text)) {

@@ -24,6 +24,7 @@ import (
 //	# Kill: TEXT                         is killed when its output has the text, and then reaped
 //	# Flood: yes                         the API is asked all the time meanwhile
 //	# Says: TEXT                         is in the output
+//	# Lacks: TEXT                        is not in the output
 //	# Fails: TEXT                        the build must fail, with the text in its output
 //	# Image: BootMode = uefi             is so of the image,
 //	# Copy: BootMode = uefi              of each copy in another region,
@@ -38,7 +39,7 @@ type template struct {
 	runs         int
 	kill, fails  string
 	flood        bool
-	says         []string
+	says, lacks  []string
 	checks       []check
 }
 
@@ -123,6 +124,8 @@ func (t *template) set(key, value string) (err error) {
 		t.flood = value == "yes"
 	case "Says":
 		t.says = append(t.says, value)
+	case "Lacks":
+		t.lacks = append(t.lacks, value)
 	case "Fails":
 		t.fails = value
 	case "Image", "Copy", "Snapshot":
