@@ -37,9 +37,11 @@ type Client struct {
 	access   Access
 	endpoint string // with a scheme; empty for the SDK's choice
 	metadata *imds.Client
-	ec2      *calls
-	policy   retry.Policy
-	keys     *keyring
+	// asked is how metadata is asked.
+	asked  *metadataTransport
+	ec2    *calls
+	policy retry.Policy
+	keys   *keyring
 	// cloud is the identity in EC2's responses; empty for AWS itself.
 	cloud *builder.Identity
 	// accepted says that EC2 has accepted the keys, and reached that it has answered.

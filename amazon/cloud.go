@@ -193,7 +193,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 		return bake.Host{}, err
 	}
 	c.mu.Lock()
-	c.host = hostFacts{account: account, architecture: instance.Architecture}
+	c.host = hostFacts{account: account, architecture: instance.Architecture, outpost: aws.ToString(instance.OutpostArn)}
 	c.mu.Unlock()
 	host := bake.Host{
 		ID: bake.HostID(here.instance), Account: account, Region: c.client.Region(), Zone: here.zone, Taken: taken(instance),
@@ -205,6 +205,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	if host.Zone == "" {
 		return bake.Host{}, fmt.Errorf("neither the metadata nor EC2 say in which zone instance %s is", host.ID)
 	}
+	c.sayOutpost(host)
 	return host, nil
 }
 
@@ -213,6 +214,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 type hostFacts struct {
 	account      string
 	architecture types.ArchitectureValues
+	outpost      string // its ARN; empty in a Region
 }
 
 // on is what is known of the host, as far as Host has found it.

@@ -122,16 +122,26 @@ func TestMetadataServiceThatIsNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { silent.Close() })
-	for name, set := range map[string]func(){
-		"silent":   func() { t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://"+silent.Addr().String()) },
-		"disabled": func() { t.Setenv("AWS_EC2_METADATA_DISABLED", "true") },
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := gone.Addr().String()
+	gone.Close()
+	for name, test := range map[string]struct {
+		set  func()
+		says string
+	}{
+		"silent":       {func() { t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://"+silent.Addr().String()) }, "did not answer within 2s"},
+		"nobody there": {func() { t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://"+closed) }, "AWS_EC2_METADATA_SERVICE_ENDPOINT if it is elsewhere"},
+		"disabled":     {func() { t.Setenv("AWS_EC2_METADATA_DISABLED", "true") }, "AWS_EC2_METADATA_DISABLED is true"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cloud := faked(t, &fake{}, Options{})
-			set()
+			test.set()
 			cloud.client = dial(t, cloud.client.access)
 			_, err := cloud.Host(context.Background())
-			says(t, err, "no metadata service", "must run on an EC2 instance", "AWS_EC2_METADATA_SERVICE_ENDPOINT")
+			says(t, err, "no metadata service", "instance_id", test.says)
 		})
 	}
 }

@@ -79,7 +79,7 @@ func (c *Client) loadIn(ctx context.Context, region string) error {
 	}
 	c.config.RetryMaxAttempts = 0 // of AWS_MAX_ATTEMPTS: see Client.newPolicy
 	c.wantsCode = chain.wantsCode
-	c.metadata = newMetadata(c.config)
+	c.metadata, c.asked = newMetadata(c.config, c.access.Patience)
 	chain.Client, chain.endpoint = c.metadata, c.config.BaseEndpoint
 	return nil
 }
@@ -284,8 +284,18 @@ func (c *Client) findKey(ctx context.Context) error {
 		return c.cannot(err, "get keys %s", c.access.role())
 	default:
 		return fmt.Errorf("no AWS credentials: set access_key and secret_key, profile, "+
-			"or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the instance a role: %w", err)
+			"or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the instance a role%s: %w", c.roleFault(err), err)
 	}
+}
+
+// roleFault says why the metadata service did not give out the keys of the instance's
+// role, if that was the last to be asked.
+func (c *Client) roleFault(err error) string {
+	var asked *smithy.OperationError
+	if !errors.As(err, &asked) || asked.Service() != imds.ServiceID || absent(err) {
+		return ""
+	}
+	return fmt.Sprintf(" (the metadata service, which has the role's keys: %s)", c.metadataFault(err))
 }
 
 // role says which role's keys are wanted.

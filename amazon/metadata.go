@@ -5,28 +5,95 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// metadataAttempts is low: the service is on the same machine, and where it is
-// not, the user should hear of it soon. The SDK bounds each attempt.
-const metadataAttempts = 2
+// The service is on the same machine, so that a user hears of its faults soon. A question
+// is a request for a token and one for the entry, and neither is repeated when it times
+// out: an answer with the token that is lost on its way to a container is lost every time.
+const (
+	// metadataAnswer bounds a request. A service that is busy takes a second now and then.
+	metadataAnswer = 2 * time.Second
+	// metadataDial bounds the connection: who takes longer is not on this machine.
+	metadataDial = time.Second
+	// metadataAttempts is how often a request is made that the service could not answer
+	// for the moment.
+	metadataAttempts = 2
+)
+
+// A metadataTransport asks the instance metadata service, and remembers what the SDK does
+// not tell: what became of the request for a token, without which it goes on, as version 1
+// of the service has it, and whether the service wants one.
+type metadataTransport struct {
+	brief
+	limit time.Duration
+	// lost says that the answer with the token did not come.
+	lost atomic.Bool
+	// wanted says that the last question was refused for want of a token.
+	wanted atomic.Bool
+}
+
+// Do implements aws.HTTPClient.
+func (m *metadataTransport) Do(r *http.Request) (*http.Response, error) {
+	resp, err := m.brief.Do(r)
+	if r.Method == http.MethodPut {
+		m.lost.Store(late(err))
+	} else {
+		m.wanted.Store(err == nil && resp.StatusCode == http.StatusUnauthorized)
+	}
+	return resp, err
+}
+
+// late reports whether a request was sent and not answered in time.
+func late(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout() && !unreached(err)
+}
+
+// unreached reports whether no connection came about.
+func unreached(err error) bool {
+	var dialing *net.OpError
+	return errors.As(err, &dialing) && dialing.Op == "dial"
+}
 
 // newMetadata makes a client of the instance metadata service. Its endpoint is
 // its own (AWS_EC2_METADATA_SERVICE_ENDPOINT), whatever serves EC2, and it is
 // asked without a proxy: behind one there would be another machine's.
-func newMetadata(cfg aws.Config) *imds.Client {
+func newMetadata(cfg aws.Config, patience time.Duration) (*imds.Client, *metadataTransport) {
+	transport := &metadataTransport{limit: builder.AnswerLimit(metadataAnswer, patience)}
+	transport.next = awshttp.NewBuildableClient().WithTimeout(transport.limit).
+		WithDialerOptions(func(d *net.Dialer) { d.Timeout = builder.AnswerLimit(metadataDial, patience) }).
+		WithTransportOptions(func(t *http.Transport) { t.Proxy = nil })
 	return imds.NewFromConfig(cfg, func(o *imds.Options) {
-		o.Retryer = retry.AddWithMaxAttempts(retry.NewStandard(), metadataAttempts)
-		o.HTTPClient = brief{next: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.Proxy = nil })}
-	})
+		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts = metadataAttempts
+			o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(transport.hopeless)}, o.Retryables...)
+		})
+		o.HTTPClient = transport
+	}), transport
+}
+
+// hopeless ends what the SDK would try again although it cannot get better: a request
+// that timed out, and one without the token that could not be had.
+func (m *metadataTransport) hopeless(err error) aws.Ternary {
+	var timeout net.Error
+	if m.wanted.Load() || unreached(err) || errors.As(err, &timeout) && timeout.Timeout() {
+		return aws.FalseTernary
+	}
+	return aws.UnknownTernary
 }
 
 // identity is what the metadata say of this instance. Only instance is always
@@ -62,7 +129,7 @@ func (c *Client) identity(ctx context.Context) (identity, error) {
 		return identity{instance: doc.InstanceID, zone: doc.AvailabilityZone, region: doc.Region}, nil
 	}
 	if err != nil && !absent(err) {
-		return identity{}, noMetadata(err)
+		return identity{}, c.noMetadata(err)
 	}
 	return c.identityByEntry(ctx)
 }
@@ -80,7 +147,7 @@ func (c *Client) identityByEntry(ctx context.Context) (identity, error) {
 	for _, e := range entries {
 		value, err := c.entry(ctx, e.path)
 		if err != nil && !absent(err) {
-			return identity{}, noMetadata(err)
+			return identity{}, c.noMetadata(err)
 		}
 		*e.value = value
 	}
@@ -107,8 +174,35 @@ func absent(err error) bool {
 	return errors.As(err, &answer) && answer.HTTPStatusCode() == http.StatusNotFound
 }
 
-// noMetadata says what to do when the metadata service does not answer.
-func noMetadata(err error) error {
-	return fmt.Errorf("no metadata service: amazon-chroot must run on an EC2 instance; in a container, raise the instance's "+
-		"metadata hop limit to 2, or give instance_id and region; set AWS_EC2_METADATA_SERVICE_ENDPOINT where the service is elsewhere: %w", err)
+// noMetadata says why the metadata do not tell which instance this is, and what to do.
+func (c *Client) noMetadata(err error) error {
+	return fmt.Errorf("no metadata service: %s; or give instance_id and region, with which it is not asked: %w", c.metadataFault(err), err)
 }
+
+// metadataFault says what is wrong with the metadata service, and the cure.
+// Sources: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html,
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-IMDS-existing-instances.html
+func (c *Client) metadataFault(err error) string {
+	const modify = "aws ec2 modify-instance-metadata-options --instance-id ID"
+	status := statusOf(err)
+	switch {
+	case strings.EqualFold(os.Getenv(noMetadataEnv), "true"):
+		return "it is not asked, because " + noMetadataEnv + " is true: amazon-chroot must run on an EC2 instance; unset the variable"
+	case c.asked.wanted.Load() && c.asked.lost.Load():
+		return fmt.Sprintf("it wants a token (IMDSv2), and its answer with the token did not arrive within %s. In a container that is because of "+
+			"the hop limit: raise it with `%s --http-put-response-hop-limit 2`, or give the container the host's network", c.asked.limit, modify)
+	case c.asked.wanted.Load():
+		return "it wants a token (IMDSv2), and gives none: check what stands between, such as a proxy of metadata"
+	case status == http.StatusForbidden:
+		return fmt.Sprintf("it is turned off for this instance, or a proxy of metadata refuses the question: turn it on with `%s --http-endpoint enabled`", modify)
+	case status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
+		return fmt.Sprintf("it is overloaded (HTTP status %d): try again, and have fewer programs ask it", status)
+	case late(err):
+		return fmt.Sprintf("it takes connections, and did not answer within %s: it is overloaded, or a firewall drops its answers. "+
+			"In a container, raise the hop limit with `%s --http-put-response-hop-limit 2`", c.asked.limit, modify)
+	}
+	return "amazon-chroot must run on an EC2 instance, from which the service can be reached; set AWS_EC2_METADATA_SERVICE_ENDPOINT if it is elsewhere"
+}
+
+// noMetadataEnv is the SDK's variable that turns the metadata off.
+const noMetadataEnv = "AWS_EC2_METADATA_DISABLED"

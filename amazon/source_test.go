@@ -271,8 +271,9 @@ func TestSourceThatDoesNotFitTheHost(t *testing.T) {
 			s := &fake{
 				metadata: map[string]string{"dynamic/instance-identity/document": document},
 				actions: map[string]action{
-					"DescribeInstances": answer("DescribeInstances", strings.Replace(host(tt.host), "<item>", "<item><ownerId>"+tt.account+"</ownerId>", 1)),
-					"DescribeImages":    images(strings.Replace(imageXML, ">arm64<", ">"+tt.image+"<", 1)),
+					"DescribeImageAttribute": answer("DescribeImageAttribute", ""), // arm64 boots by UEFI
+					"DescribeInstances":      answer("DescribeInstances", strings.Replace(host(tt.host), "<item>", "<item><ownerId>"+tt.account+"</ownerId>", 1)),
+					"DescribeImages":         images(strings.Replace(imageXML, ">arm64<", ">"+tt.image+"<", 1)),
 				},
 			}
 			cloud := faked(t, s, tt.opts)

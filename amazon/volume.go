@@ -26,7 +26,7 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 	}
 	what := fmt.Sprintf("create a volume in %s%s", spec.Zone, from(spec.Snapshot))
 	if err != nil {
-		return "", c.client.cannot(err, "%s", what)
+		return "", c.lacksType(spec, c.client.cannot(err, "%s", what))
 	}
 	return made[bake.VolumeID](c, out.VolumeId, what)
 }
@@ -42,6 +42,7 @@ func from(snapshot bake.SnapshotID) string {
 func (c *Cloud) volumeInput(spec bake.VolumeSpec) *ec2.CreateVolumeInput {
 	in := &ec2.CreateVolumeInput{
 		AvailabilityZone:  given(spec.Zone),
+		OutpostArn:        given(c.on().outpost), // volumes elsewhere cannot be attached
 		SnapshotId:        given(string(spec.Snapshot)),
 		Size:              count(spec.SizeGiB),
 		VolumeType:        types.VolumeType(spec.Type),

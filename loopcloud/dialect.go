@@ -70,6 +70,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *front) answer(w http.ResponseWriter, r *http.Request, action string, rule fault.Rule) bool {
 	ctx, cancel := f.untilTheEnd(r.Context())
 	defer cancel()
+	r = r.WithContext(ctx)
 	call := fault.Held{Dialect: f.name, Action: action}
 
 	pause(ctx, time.Duration(rule.Delay))

@@ -55,6 +55,14 @@ type Options struct {
 	PublicKeys bool
 	// Hosts is how many machines this one stands for: one.
 	Hosts int
+	// HostZone is the zone of the machine in the default region, which may be a Local Zone
+	// such as us-west-2-lax-1a: the region's first.
+	HostZone string
+	// Outpost is the ARN of the Outpost that the machine runs on: none.
+	Outpost string
+	// MetadataHops is how many hops clients are from the metadata service: one. In a
+	// container with a network of its own it would be two.
+	MetadataHops int
 	// Clock tells the time: time.Now.
 	Clock func() time.Time
 	// Disks keeps the bytes: a volume.Store in Dir.
@@ -74,6 +82,7 @@ type Server struct {
 	handler http.Handler
 	tmp     string
 	dir     string
+	hops    int
 	// token is what the control wants.
 	token     string
 	strangers strangers
@@ -98,12 +107,13 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	ending, end := context.WithCancel(context.Background())
-	s := &Server{faults: &faults{ending: ending}, end: end, tmp: filepath.Join(o.Dir, "tmp"), dir: o.Dir, strangers: strangers{o.AllowedHosts}}
+	s := &Server{faults: &faults{ending: ending}, end: end, tmp: filepath.Join(o.Dir, "tmp"), dir: o.Dir, hops: o.MetadataHops, strangers: strangers{o.AllowedHosts}}
 	s.rules.Seed(o.Seed)
 	s.rules.Add(o.Faults...)
 	cloud, err := state.Open(state.Config{
 		Dir: o.Dir, Clock: s.clock(o.Clock), Fate: s.fate, Disks: disks, Timing: o.Timing, Keys: o.Keys,
 		Regions: o.regions(), DefaultRegion: o.Region, Hosts: o.Hosts, Accounts: accountsWith(o.Account),
+		HostZone: o.HostZone, Outpost: o.Outpost,
 	})
 	if err != nil {
 		end()
@@ -122,7 +132,7 @@ func New(o Options) (*Server, error) {
 	authorize := noting(sigv4.NewAuthorizer(timed{cloud, s.faults}))
 	s.handler = s.routes(o.PublicKeys, map[string]Dialect{
 		"ec2": ec2.New(cloud, authorize), "sts": sts.New(cloud, authorize),
-		"imds": imds.New(cloud), "oapi": oapi.New(cloud, authorize),
+		"imds": s.instanceMetadata(0), "oapi": oapi.New(cloud, authorize),
 	})
 	return s, nil
 }
@@ -240,7 +250,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // also among what the Server answers itself; the others each need an address of their
 // own, for the path is the service's.
 func (s *Server) Metadata(host int) http.Handler {
-	return s.metadata(imds.NewOf(s.cloud, host))
+	return s.metadata(s.instanceMetadata(host))
+}
+
+// instanceMetadata is the metadata service of a host.
+func (s *Server) instanceMetadata(host int) *imds.Handler {
+	h := imds.NewOf(s.cloud, host)
+	h.Hops = s.hops
+	return h
 }
 
 // metadata is a metadata service. Nobody signs requests to it.

@@ -57,8 +57,8 @@ func (m metadata) instanceID(ctx context.Context) (string, error) {
 	}
 	id, err := m.patiently(ctx, "/latest/meta-data/instance-id")
 	if err != nil {
-		return "", fmt.Errorf("cannot find out which VM this is: the metadata service at %s does not answer: "+
-			"osc-chroot builds on an Outscale VM; elsewhere, set vm_id, or custom_endpoint_metadata (or OSC_METADATA_ENDPOINT): %w", m.endpoint, err)
+		return "", fmt.Errorf("cannot find out which VM this is: the metadata service at %s %s: "+
+			"osc-chroot builds on an Outscale VM; elsewhere, set vm_id, or custom_endpoint_metadata (or OSC_METADATA_ENDPOINT): %w", m.endpoint, m.fault(err), err)
 	}
 	if !vmID.MatchString(id) {
 		return "", fmt.Errorf("cannot find out which VM this is: the metadata service at %s says %q, which is no VM's id",
@@ -78,7 +78,7 @@ func (m metadata) region(ctx context.Context) (string, error) {
 	}
 	zone, err := m.patiently(ctx, "/latest/meta-data/placement/availability-zone")
 	if err != nil {
-		return "", fmt.Errorf("the metadata service at %s does not answer: %w", m.endpoint, err)
+		return "", fmt.Errorf("the metadata service at %s %s: %w", m.endpoint, m.fault(err), err)
 	}
 	found := zoneName.FindStringSubmatch(zone)
 	if found == nil {
@@ -101,23 +101,55 @@ func (m metadata) patiently(ctx context.Context, path string) (string, error) {
 	}
 }
 
+// fault says what is wrong with the metadata service.
+func (m metadata) fault(err error) string {
+	var status *statusError
+	switch {
+	case errors.As(err, &status) && status.busy():
+		return fmt.Sprintf("is overloaded (HTTP status %d): try again, and have fewer programs ask it", status.code)
+	case errors.As(err, &status):
+		return "refuses the question, or does not know it"
+	case late(err):
+		return fmt.Sprintf("takes connections, and did not answer within %s: it is overloaded, or a firewall drops its answers", m.http.Timeout)
+	}
+	return "does not answer"
+}
+
+// late reports whether a question was sent and not answered in time.
+func late(err error) bool {
+	var (
+		timeout net.Error
+		dial    *net.OpError
+	)
+	return errors.As(err, &timeout) && timeout.Timeout() && (!errors.As(err, &dial) || dial.Op != "dial")
+}
+
 // statusError is an answer that is none.
 type statusError struct {
 	path, status string
 	code         int
 }
 
+// busy reports whether the service could not answer for the moment.
+func (e *statusError) busy() bool {
+	return e.code >= http.StatusInternalServerError || e.code == http.StatusTooManyRequests
+}
+
 func (e *statusError) Error() string { return fmt.Sprintf("GET %s: HTTP %s", e.path, e.status) }
 
-// weak tells whether an error may be gone at the next try: the service is there, and is
-// overloaded, or has broken off.
+// weak reports whether an error may be gone at the next try: the service is there, and is
+// overloaded, or has broken off. A user who waits for a service that does not answer is
+// told so soon: that question is not repeated.
 func weak(err error) bool {
 	var (
 		status *statusError
 		dial   *net.OpError
 	)
 	if errors.As(err, &status) {
-		return status.code >= http.StatusInternalServerError || status.code == http.StatusTooManyRequests
+		return status.busy()
+	}
+	if late(err) {
+		return false
 	}
 	return !errors.As(err, &dial) || dial.Op != "dial"
 }

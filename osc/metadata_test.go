@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -28,7 +29,8 @@ func TestInstanceID(t *testing.T) {
 		"nobody there":   {"http://" + closedPort(t), "", "OSC_METADATA_ENDPOINT"},
 		"something else": {serve(200, "<html>"), "", `"<html>", which is no VM's id`},
 		"much":           {serve(200, strings.Repeat("i-", 10000)), "", "no VM's id"},
-		"none":           {serve(404, ""), "", "HTTP 404"},
+		"none":           {serve(404, ""), "", "refuses the question, or does not know it"},
+		"overloaded":     {serve(503, ""), "", "overloaded (HTTP status 503): try again"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -71,10 +73,18 @@ func TestMetadataTakenUpAgain(t *testing.T) {
 	}
 }
 
-// TestMetadataThatHang: a service that takes the question and never answers is given up.
+// TestMetadataThatHang: a service that takes the question and never answers is asked once,
+// and given up within five seconds.
 func TestMetadataThatHang(t *testing.T) {
+	if metadataLimit >= 5*time.Second || metadataDial > metadataLimit {
+		t.Errorf("it is given up after %v", metadataLimit)
+	}
 	release := make(chan struct{})
-	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	var asked atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked.Add(1)
+		<-release
+	}))
 	t.Cleanup(s.Close)
 	t.Cleanup(func() { close(release) })
 	m := newMetadata(Access{MetadataEndpoint: s.URL})
@@ -83,8 +93,12 @@ func TestMetadataThatHang(t *testing.T) {
 	}
 	m.http.Timeout = 10 * time.Millisecond
 	var late net.Error
-	if _, err := m.instanceID(t.Context()); !errors.As(err, &late) || !late.Timeout() || !strings.Contains(err.Error(), "vm_id") {
+	if _, err := m.instanceID(t.Context()); !errors.As(err, &late) || !late.Timeout() ||
+		!strings.Contains(err.Error(), "vm_id") || !strings.Contains(err.Error(), "did not answer within 10ms") {
 		t.Errorf("the error is %v", err)
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("it was asked %d times", n)
 	}
 }
 

@@ -71,6 +71,9 @@ type cloudFlags struct {
 	settings    []loopcloud.Setting
 	seed        uint64
 	hosts       int
+	zone        string
+	outpost     string
+	hops        int
 }
 
 func (c *cloudFlags) register(fs *flag.FlagSet) {
@@ -120,12 +123,22 @@ func (c *cloudFlags) register(fs *flag.FlagSet) {
 	})
 	fs.Uint64Var(&c.seed, "seed", 0, "")
 	fs.IntVar(&c.hosts, "hosts", 1, "")
+	fs.IntVar(&c.hops, "metadata-hops", 1, "")
+	fs.Func("zone", "", func(s string) (err error) {
+		c.zone, err = parseZone(s)
+		return err
+	})
+	fs.Func("outpost", "", func(s string) (err error) {
+		c.outpost, err = parseOutpost(s)
+		return err
+	})
 }
 
 func (c *cloudFlags) options() loopcloud.Options {
 	return loopcloud.Options{
 		Dir: c.dir, Region: c.region, Regions: c.regions, Timing: c.timing, Naming: c.naming, Keys: c.keys,
 		Faults: c.faults, Settings: c.settings, Seed: c.seed, Hosts: c.hosts, AllowedHosts: c.names,
+		HostZone: c.zone, Outpost: c.outpost, MetadataHops: c.hops,
 		PublicKeys: slices.ContainsFunc(c.keys, func(k state.Key) bool { return k == ownKey || k == printedKey }),
 	}
 }
@@ -135,6 +148,25 @@ var regionNames = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+$`)
 func parseRegion(s string) (string, error) {
 	if !regionNames.MatchString(s) {
 		return "", fmt.Errorf("a region is named like eu-west-2")
+	}
+	return s, nil
+}
+
+var (
+	zoneNames = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+(-[a-z]{3}-[0-9]+)?[a-z]$`)
+	outposts  = regexp.MustCompile(`^arn:aws[a-z-]*:outposts:[a-z0-9-]+:[0-9]{12}:outpost/op-[0-9a-f]{17}$`)
+)
+
+func parseZone(s string) (string, error) {
+	if !zoneNames.MatchString(s) {
+		return "", errors.New("a zone is named like eu-west-2a, or a Local Zone like us-west-2-lax-1a")
+	}
+	return s, nil
+}
+
+func parseOutpost(s string) (string, error) {
+	if !outposts.MatchString(s) {
+		return "", errors.New("an Outpost is named by its ARN, like arn:aws:outposts:eu-west-2:123456789012:outpost/op-0123456789abcdef0")
 	}
 	return s, nil
 }

@@ -49,6 +49,9 @@ CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
        --fault JSON|@FILE…      what goes wrong from the beginning: see docs/loopcloud.md
        --setting JSON|@FILE…    what accounts have set, such as encryption by default: see docs/loopcloud.md
        --seed N                 for faults left to probability: 0
+       --zone ZONE              where in the default region this machine is: its first zone. It may be a Local Zone
+       --outpost ARN            the Outpost in that zone that this machine runs on: none
+       --metadata-hops N        how far builds are from the metadata service: 1, in a container 2
        --hosts N                how many machines this one stands for, with serve: 1; it says where the metadata
                                 of the second are, and of those after it
 IMAGE: --id ami-…  --description TEXT  --boot-mode legacy-bios|uefi|uefi-preferred  --arch i386|x86_64|arm64

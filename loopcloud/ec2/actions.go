@@ -9,6 +9,8 @@ var actions = map[string]action{
 	"RunInstances":       changing((*call).runInstances),
 	"TerminateInstances": changing((*call).terminateInstances),
 
+	"ModifyInstanceMetadataOptions": changing((*call).modifyMetadata),
+
 	"CreateVolume":                 changing((*call).createVolume),
 	"DescribeVolumes":              reading((*call).describeVolumes),
 	"ModifyVolume":                 changing((*call).modifyVolume),

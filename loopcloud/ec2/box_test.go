@@ -56,11 +56,16 @@ func newBox(t *testing.T) *box { return newSlowBox(t, state.Timing{}) }
 // newSlowBox is a cloud that takes time, on a clock that the test moves.
 func newSlowBox(t *testing.T, timing state.Timing) *box {
 	t.Helper()
+	return newBoxOf(t, state.Config{Timing: timing})
+}
+
+// newBoxOf is a cloud of a configuration, which is completed.
+func newBoxOf(t *testing.T, cfg state.Config) *box {
+	t.Helper()
 	b := &box{T: t, disks: statetest.NewDisks(), clock: statetest.NewClock(time.Date(2026, 3, 4, 5, 6, 7, 890_000_000, time.UTC))}
-	st, err := state.Open(state.Config{
-		Dir: testdir.New(t), Clock: b.clock.Now, Disks: b.disks, Timing: timing, Keys: keys,
-		Accounts: []state.Account{{ID: alice}, {ID: bob}, {ID: amazon, Alias: "amazon"}},
-	})
+	cfg.Dir, cfg.Clock, cfg.Disks, cfg.Keys = testdir.New(t), b.clock.Now, b.disks, keys
+	cfg.Accounts = []state.Account{{ID: alice}, {ID: bob}, {ID: amazon, Alias: "amazon"}}
+	st, err := state.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

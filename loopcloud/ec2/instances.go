@@ -53,6 +53,8 @@ type instanceItem struct {
 	Hypervisor     string               `xml:"hypervisor"`
 	Details        string               `xml:"platformDetails"`
 	Usage          string               `xml:"usageOperation"`
+	Outpost        string               `xml:"outpostArn,omitempty"`
+	Metadata       metadataItem         `xml:"metadataOptions"`
 }
 
 type instanceState struct {
@@ -139,6 +141,7 @@ func describeInstance(i instance) instanceItem {
 		Architecture: i.Architecture, RootDeviceType: rootDeviceType, RootDevice: i.RootDevice,
 		Devices: convert(i.Attachments, describeDevice), Virtualization: i.Virtualization,
 		Tags: tagSet(i.Tags), Hypervisor: hypervisor, Details: platform, Usage: usageOperation,
+		Outpost: i.Outpost, Metadata: describeMetadata(i.Metadata),
 	}
 }
 
@@ -162,6 +165,9 @@ var instanceFilters = attributes[instance]{
 	"instance-id":                                one(func(i instance) string { return i.ID }),
 	"instance-state-code":                        one(func(i instance) string { return strconv.Itoa(stateCodes[i.State]) }),
 	"instance-state-name":                        one(func(i instance) string { return string(i.State) }),
+	"metadata-options.http-endpoint":             one(func(i instance) string { return describeMetadata(i.Metadata).Endpoint }),
+	"metadata-options.http-tokens":               one(func(i instance) string { return describeMetadata(i.Metadata).Tokens }),
+	"outpost-arn":                                one(func(i instance) string { return i.Outpost }),
 	"instance-type":                              one(func(i instance) string { return i.Type }),
 	"launch-time":                                one(func(i instance) string { return stamp(i.Launched) }),
 	"owner-id":                                   one(func(i instance) string { return i.Account }),

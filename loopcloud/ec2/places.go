@@ -79,6 +79,7 @@ type zoneItem struct {
 	ID     string `xml:"zoneId"`
 	State  string `xml:"zoneState"`
 	Region string `xml:"regionName"`
+	Parent string `xml:"parentZoneName,omitempty"`
 }
 
 // zoneName is a zone of the caller's region.
@@ -87,18 +88,46 @@ type zoneName string
 const (
 	zoneAvailable = "available"
 	zoneType      = "availability-zone"
+	localZoneType = "local-zone"
 )
+
+// group is what a zone is asked for with: its region, or for a Local Zone a group of
+// its own.
+// https://docs.aws.amazon.com/local-zones/latest/ug/available-local-zones.html
+func (c *call) group(z zoneName) string {
+	if state.IsLocalZone(string(z)) {
+		return string(z[:len(z)-1])
+	}
+	return c.caller.Region
+}
+
+// kindOf is the type of a zone.
+func kindOf(z zoneName) string {
+	if state.IsLocalZone(string(z)) {
+		return localZoneType
+	}
+	return zoneType
+}
+
+// parentOf is the zone whose control plane a Local Zone uses, "" for another zone.
+func (c *call) parentOf(z zoneName) string {
+	if state.IsLocalZone(string(z)) {
+		return c.region().Zones[0]
+	}
+	return ""
+}
 
 func (c *call) zoneFilters() attributes[zoneName] {
 	region := one(func(zoneName) string { return c.caller.Region })
 	return attributes[zoneName]{
-		"group-name":    region,
-		"opt-in-status": one(func(zoneName) string { return c.optIn() }),
-		"region-name":   region,
-		"state":         one(func(zoneName) string { return zoneAvailable }),
-		"zone-id":       one(func(z zoneName) string { return state.ZoneID(string(z)) }),
-		"zone-name":     one(func(z zoneName) string { return string(z) }),
-		"zone-type":     one(func(zoneName) string { return zoneType }),
+		"group-name":       one(c.group),
+		"opt-in-status":    one(func(zoneName) string { return c.optIn() }),
+		"region-name":      region,
+		"state":            one(func(zoneName) string { return zoneAvailable }),
+		"zone-id":          one(func(z zoneName) string { return state.ZoneID(string(z)) }),
+		"zone-name":        one(func(z zoneName) string { return string(z) }),
+		"zone-type":        one(kindOf),
+		"parent-zone-name": one(c.parentOf),
 	}
 }
 
@@ -142,7 +171,7 @@ func (c *call) zones() []zoneName {
 
 func (c *call) describeZone(z zoneName) zoneItem {
 	return zoneItem{
-		OptIn: c.optIn(), Group: c.caller.Region, Border: c.caller.Region, Type: zoneType,
+		OptIn: c.optIn(), Group: c.group(z), Border: c.group(z), Type: kindOf(z), Parent: c.parentOf(z),
 		Name: string(z), ID: state.ZoneID(string(z)), State: zoneAvailable, Region: c.caller.Region,
 	}
 }

@@ -30,6 +30,7 @@ type createVolumeInput struct {
 	Encrypted  bool       `query:"Encrypted"`
 	KMSKeyID   string     `query:"KmsKeyId"`
 	Token      string     `query:"ClientToken"`
+	Outpost    string     `query:"OutpostArn"`
 }
 
 // volumeItem is a volume in a response.
@@ -50,6 +51,7 @@ type volumeItem struct {
 	KMSKeyID     string              `xml:"kmsKeyId,omitempty"`
 	MultiAttach  bool                `xml:"multiAttachEnabled"`
 	FastRestored bool                `xml:"fastRestored"`
+	Outpost      string              `xml:"outpostArn,omitempty"`
 }
 
 type attachmentItem struct {
@@ -77,7 +79,7 @@ func (c *call) createVolume(in *createVolumeInput) (*volumeOutput, error) {
 	v, err := c.st.CreateVolume(c.caller, state.VolumeRequest{
 		Zone: in.Zone, SnapshotID: string(in.SnapshotID), Type: cmp.Or(in.Type, defaultVolumeType),
 		SizeGiB: in.SizeGiB, IOPS: in.IOPS, Throughput: in.Throughput,
-		Encrypted: in.Encrypted, KMSKeyID: in.KMSKeyID, Defaults: true,
+		Encrypted: in.Encrypted, KMSKeyID: in.KMSKeyID, Outpost: in.Outpost, Defaults: true,
 		Tags: tags["volume"], Token: in.Token, IDDigits: idDigits, DryRun: in.DryRun,
 	})
 	return &volumeOutput{volumeItem: describeVolume(v)}, err
@@ -108,7 +110,7 @@ func describeVolume(v state.Volume) volumeItem {
 		Zone: v.Zone, ZoneID: state.ZoneID(v.Zone), State: string(v.State), Created: stamp(v.Created),
 		Attachments: convert(attachments(v), describeAttachment), Tags: tagSet(v.Tags),
 		Type: v.Type, IOPS: v.IOPS, Throughput: v.Throughput,
-		Encrypted: v.Encrypted, KMSKeyID: v.KMSKeyID,
+		Encrypted: v.Encrypted, KMSKeyID: v.KMSKeyID, Outpost: v.Outpost,
 	}
 }
 

@@ -60,6 +60,9 @@ func (h *Handler) entries(vm state.VM) entries {
 	if vm.ImageID != "" {
 		out["meta-data/ami-id"] = vm.ImageID
 	}
+	if vm.Outpost != "" {
+		out["meta-data/outpost-arn"] = vm.Outpost
+	}
 	for path, text := range h.role.entries(h.st, vm) {
 		out["meta-data/iam/"+path] = text
 	}

@@ -34,6 +34,9 @@ var versions = []string{"1.0", "2009-04-04", "2016-09-02", "2018-09-24", "2021-0
 type Handler struct {
 	st     *state.Cloud
 	number int
+	// Hops is how many hops the clients are away: 1 on the machine itself, more in a
+	// container with a network of its own. 0 is 1.
+	Hops   int
 	tokens tokens
 	role   role
 }
@@ -78,15 +81,20 @@ const errorPage = `<?xml version="1.0" encoding="iso-8859-1"?>
 // refuse answers with a status that says all.
 func (h *Handler) refuse(w http.ResponseWriter, status int) { h.Refuse(w, status, "", "") }
 
-// ServeHTTP answers one request.
+// ServeHTTP answers one request. A service that is turned off refuses all.
+// Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	isToken := h.Action(r, nil) == tokenPath
-	switch {
+	switch options := h.options(); {
+	case options.Disabled:
+		h.refuse(w, http.StatusForbidden)
+	case r.Method == http.MethodPut && isToken && max(h.Hops, 1) > options.Hops():
+		<-r.Context().Done() // the answer is lost on its way
 	case r.Method == http.MethodPut && isToken:
 		h.giveToken(w, r)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead, isToken:
 		h.refuse(w, http.StatusMethodNotAllowed)
-	case !h.mayRead(r):
+	case !h.mayRead(r, options):
 		h.refuse(w, http.StatusUnauthorized)
 	default:
 		h.read(w, r)
@@ -109,10 +117,20 @@ func (h *Handler) giveToken(w http.ResponseWriter, r *http.Request) {
 	writeText(w, h.tokens.make(h.st.Now().Add(time.Duration(seconds)*time.Second)))
 }
 
-// mayRead tells whether a request has no token, as in version 1, or a good one.
-func (h *Handler) mayRead(r *http.Request) bool {
+// options are the machine's.
+func (h *Handler) options() state.MetadataOptions {
+	vm, _ := h.st.HostVMs(h.st.DefaultRegion(), h.number)
+	return vm.Metadata
+}
+
+// mayRead reports whether a request has a good token, or none, as in version 1, if none
+// is required.
+func (h *Handler) mayRead(r *http.Request, options state.MetadataOptions) bool {
 	token, given := r.Header[tokenHeader]
-	return !given || h.tokens.good(token[0], h.st.Now())
+	if !given {
+		return !options.TokensRequired
+	}
+	return h.tokens.good(token[0], h.st.Now())
 }
 
 func (h *Handler) read(w http.ResponseWriter, r *http.Request) {

@@ -149,6 +149,72 @@ func (b *box) send(method, path string, headers ...string) (int, string) {
 	return response.StatusCode, string(text)
 }
 
+// TestOptions: the service answers as the machine's options say.
+func TestOptions(t *testing.T) {
+	for name, test := range map[string]struct {
+		options     state.MetadataOptions
+		bare, token int
+	}{
+		"default":         {state.MetadataOptions{}, http.StatusOK, http.StatusOK},
+		"tokens required": {state.MetadataOptions{TokensRequired: true}, http.StatusUnauthorized, http.StatusOK},
+		"turned off":      {state.MetadataOptions{Disabled: true}, http.StatusForbidden, http.StatusForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			b.set(test.options)
+			if status, _ := b.send(http.MethodGet, "/latest/meta-data/instance-id"); status != test.bare {
+				t.Errorf("without a token: %d", status)
+			}
+			status, token := b.send(http.MethodPut, "/latest/api/token", "X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "60")
+			if status != test.token {
+				t.Errorf("for a token: %d", status)
+			}
+			if status != http.StatusOK {
+				token = "none"
+			}
+			if status, _ := b.send(http.MethodGet, "/latest/meta-data/instance-id", "X-Aws-Ec2-Metadata-Token", token); status != test.token {
+				t.Errorf("with a token: %d", status)
+			}
+		})
+	}
+}
+
+// set sets the machine's metadata options.
+func (b *box) set(options state.MetadataOptions) {
+	b.Helper()
+	at := state.Caller{Account: b.vm.Account, Region: b.vm.Region}
+	if _, err := b.st.SetMetadata(at, b.vm.ID, func(m *state.MetadataOptions) { *m = options }, false); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// TestHopLimit: a token travels as many hops as the machine says, and no other answer
+// has a limit.
+func TestHopLimit(t *testing.T) {
+	b := newBox(t)
+	far := imds.New(b.st)
+	far.Hops = 2
+	ask := func(ctx context.Context, method, path string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(ctx, method, path, nil)
+		r.Header.Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "60")
+		w := httptest.NewRecorder()
+		far.ServeHTTP(w, r)
+		return w
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if w := ask(gone, http.MethodPut, "/latest/api/token"); w.Body.Len() > 0 {
+		t.Errorf("the token has travelled: %s", w.Body)
+	}
+	if w := ask(t.Context(), http.MethodGet, "/latest/meta-data/instance-id"); w.Code != http.StatusOK {
+		t.Errorf("an entry: %d", w.Code)
+	}
+	b.set(state.MetadataOptions{HopLimit: 2})
+	if w := ask(t.Context(), http.MethodPut, "/latest/api/token"); w.Code != http.StatusOK || w.Body.Len() == 0 {
+		t.Errorf("with a limit of 2: %d", w.Code)
+	}
+}
+
 // TestVersion1 reads as clients do that know of no tokens.
 func TestVersion1(t *testing.T) {
 	b := newBox(t)

@@ -86,6 +86,8 @@ func (o *op) attachable(caller Caller, req AttachRequest) (*volumeRecord, *vmRec
 		err = refuse(WrongState, "instance", vm.ID, "it is %s", vs)
 	case r.Zone != vm.Zone:
 		err = refuse(InvalidValue, "zone", r.Zone, "%s is in %s", vm.ID, vm.Zone)
+	case r.Outpost != vm.Outpost:
+		err = refuse(InvalidValue, "zone", r.Zone, "%s and %s are not on the same Outpost, or not both in the Region", r.ID, vm.ID)
 	case r.RecordOnly && vm.Host:
 		err = refuse(WrongState, "volume", r.ID, "it is of a machine that loopcloud does not run, and has no bytes")
 	case req.Device == "":

@@ -14,6 +14,8 @@ type VolumeRequest struct {
 	IOPS, Throughput       int64
 	Encrypted              bool
 	KMSKeyID               string
+	// Outpost is the ARN of the Outpost to create the volume on, "" in the Region.
+	Outpost string
 	// Defaults has the account's Settings decide what is encrypted beside what is asked
 	// for, as EC2 does. Outscale has no such settings.
 	Defaults bool `json:"-"`

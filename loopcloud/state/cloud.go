@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -34,6 +35,11 @@ type Config struct {
 	Accounts []Account
 	// Hosts is how many machines this one stands for, in every place: one.
 	Hosts int
+	// HostZone is the zone of this machine in the default region, which may be a Local
+	// Zone: the region's first. It is added to the region's zones if it is none of them.
+	HostZone string
+	// Outpost is the ARN of the Outpost in that zone that this machine runs on: none.
+	Outpost string
 	// Fate decides what becomes of acts: all is well. It is asked once for each that
 	// has an effect, and must not call the Cloud.
 	Fate func(Act) Fate
@@ -85,6 +91,8 @@ type Cloud struct {
 	defaultRegion string
 	accounts      []Account
 	hosts         int
+	hostZone      string
+	outpost       string
 	keys          map[string]Key
 	fates         func(Act) Fate
 	sessions      sessions
@@ -137,7 +145,7 @@ func configured(cfg Config) (*Cloud, error) {
 	}
 	c := &Cloud{
 		clock: cfg.Clock, newID: cfg.NewID, disks: cfg.Disks, timing: cfg.Timing,
-		hosts: max(cfg.Hosts, 1), regions: cfg.Regions, defaultRegion: cfg.DefaultRegion, accounts: slices.Clone(cfg.Accounts),
+		hosts: max(cfg.Hosts, 1), hostZone: cfg.HostZone, outpost: cfg.Outpost, regions: cfg.Regions, defaultRegion: cfg.DefaultRegion, accounts: slices.Clone(cfg.Accounts),
 		keys: map[string]Key{}, claims: map[string]int{}, fates: cfg.Fate,
 		volumePasts: pasts[Volume]{}, snapshotPasts: pasts[Snapshot]{}, imagePasts: pasts[Image]{},
 		wake: make(chan struct{}, 1), quit: make(chan struct{}),
@@ -146,6 +154,9 @@ func configured(cfg Config) (*Cloud, error) {
 	c.fillDefaults()
 	if r := c.region(c.defaultRegion); r == nil || r.OptIn == NotOptedIn {
 		return nil, fmt.Errorf("cannot open a cloud: its default region %s is none of its regions", c.defaultRegion)
+	}
+	if !strings.HasPrefix(c.hostZone, c.defaultRegion) {
+		return nil, fmt.Errorf("cannot open a cloud: zone %s is none of region %s", c.hostZone, c.defaultRegion)
 	}
 	c.addKeys(cfg.Keys)
 	return c, nil
@@ -166,6 +177,21 @@ func (c *Cloud) fillDefaults() {
 	}
 	if len(c.accounts) == 0 {
 		c.accounts = []Account{{ID: DefaultAccount}}
+	}
+	c.addHostZone()
+}
+
+// addHostZone makes the zone of this machine one of the default region's.
+func (c *Cloud) addHostZone() {
+	r := c.region(c.defaultRegion)
+	if r == nil || len(r.Zones) == 0 {
+		return
+	}
+	c.hostZone = either(c.hostZone, r.Zones[0])
+	if !slices.Contains(r.Zones, c.hostZone) {
+		c.regions = slices.Clone(c.regions)
+		r = c.region(c.defaultRegion)
+		r.Zones = append(slices.Clone(r.Zones), c.hostZone)
 	}
 }
 

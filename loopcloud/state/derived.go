@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 )
 
@@ -24,14 +25,25 @@ func (vm VM) PrivateDNS() string {
 
 // ZoneID is EC2's name of a zone that is the same for every account, such as
 // use1-az1 for us-east-1a: the region in short, and the zone's letter as a
-// number. It is "" for a zone whose name has no letter at its end.
+// number. That of the Local Zone us-west-2-lax-1a is usw2-lax1-az1. It is "" for a
+// zone whose name has no letter at its end.
 func ZoneID(zone string) string {
 	if zone == "" || zone[len(zone)-1] < 'a' || zone[len(zone)-1] > 'z' {
 		return ""
 	}
-	region, letter := zone[:len(zone)-1], zone[len(zone)-1]
-	return fmt.Sprintf("%s-az%d", shortRegion(region), letter-'a'+1)
+	region, letter, place := zone[:len(zone)-1], zone[len(zone)-1], ""
+	if found := localZone.FindStringSubmatch(zone); found != nil {
+		region, place = found[1], "-"+found[2]+found[3]
+	}
+	return fmt.Sprintf("%s%s-az%d", shortRegion(region), place, letter-'a'+1)
 }
+
+// localZone matches the name of a Local Zone: its region, a city and a number.
+// https://docs.aws.amazon.com/local-zones/latest/ug/available-local-zones.html
+var localZone = regexp.MustCompile(`^([a-z]+(?:-[a-z]+)+-[0-9]+)-([a-z]{3})-([0-9]+)[a-z]$`)
+
+// IsLocalZone reports whether a zone's name is that of a Local Zone.
+func IsLocalZone(zone string) bool { return localZone.MatchString(zone) }
 
 // shortRegion is a region's name with its middle parts cut to their initials;
 // those with two directions have two.

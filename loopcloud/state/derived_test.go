@@ -17,6 +17,8 @@ func TestZoneID(t *testing.T) {
 		"ca-central-1a":        "cac1-az1",
 		"us-gov-west-1b":       "usgw1-az2",
 		"cloudgouv-eu-west-1a": "cloudgouvew1-az1",
+		"us-west-2-lax-1a":     "usw2-lax1-az1",
+		"us-east-1-atl-2a":     "use1-atl2-az1",
 		"zone1":                "",
 		"":                     "",
 		"a":                    "-az1",

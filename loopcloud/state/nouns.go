@@ -70,8 +70,26 @@ type VM struct {
 	Host bool
 	// Number tells the hosts of one place apart: 0 is the first.
 	Number int `json:",omitempty"`
-	Tags   map[string]string
+	// Outpost is the ARN of the Outpost that it runs on, "" in a Region.
+	Outpost string `json:",omitempty"`
+	// Metadata says how its metadata service answers.
+	Metadata MetadataOptions `json:",omitzero"`
+	Tags     map[string]string
 }
+
+// MetadataOptions say how the metadata service of a VM answers. The zero value is
+// EC2's default.
+type MetadataOptions struct {
+	// Disabled refuses everything.
+	Disabled bool
+	// TokensRequired refuses questions without a token (IMDSv2 only).
+	TokensRequired bool
+	// HopLimit is how many hops an answer with a token travels; 0 is 1.
+	HopLimit int
+}
+
+// Hops is how many hops an answer with a token travels.
+func (m MetadataOptions) Hops() int { return max(m.HopLimit, 1) }
 
 // VMState is pending, running, shutting-down or terminated.
 type VMState string
@@ -112,7 +130,9 @@ type Volume struct {
 	Modification *Modification
 	// Token is the client token that it was created with.
 	Token string
-	Tags  map[string]string
+	// Outpost is the ARN of the Outpost that it is on, "" in a Region.
+	Outpost string `json:",omitempty"`
+	Tags    map[string]string
 }
 
 // AttachState is where an attachment is in its life.

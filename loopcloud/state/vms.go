@@ -18,7 +18,8 @@ const (
 )
 
 // addHosts gives every account a record of this machine in every region that it
-// has none in. All accounts' records are the same machine.
+// has none in. All accounts' records are the same machine. It may have been elsewhere
+// when the cloud was served before.
 func (c *Cloud) addHosts() {
 	for _, a := range c.accounts {
 		for _, region := range c.regions {
@@ -27,19 +28,43 @@ func (c *Cloud) addHosts() {
 			}
 			at := Caller{a.ID, region.Name}
 			for number := range c.hosts {
-				if c.host(at, number) == nil {
-					c.addHost(at, region.Zones[0], number)
+				if host := c.host(at, number); host == nil {
+					c.addHost(at, c.placeIn(region), number)
+				} else {
+					c.move(host, c.placeIn(region))
 				}
 			}
 		}
 	}
 }
 
+// site is where in a region a machine is.
+type site struct{ zone, outpost string }
+
+// placeIn is where in a region this machine is: at HostZone and Outpost in the default
+// one.
+func (c *Cloud) placeIn(r Region) site {
+	if r.Name == c.defaultRegion {
+		return site{c.hostZone, c.outpost}
+	}
+	return site{zone: r.Zones[0]}
+}
+
+// move has a machine, and the volumes of its own, be at a site.
+func (c *Cloud) move(vm *vmRecord, to site) {
+	vm.Zone, vm.Outpost = to.zone, to.outpost
+	for _, r := range c.db.Volumes {
+		if r.RecordOnly && r.Link != nil && r.Link.VMID == vm.ID {
+			r.Zone, r.Outpost = to.zone, to.outpost
+		}
+	}
+}
+
 // addHost makes this machine's record and its root volume's, which has no bytes.
-func (c *Cloud) addHost(at Caller, zone string, number int) {
+func (c *Cloud) addHost(at Caller, in site, number int) {
 	now := c.clock()
 	vm := &vmRecord{VM: VM{
-		ID: c.freshID(vmPrefix, hostDigits), Region: at.Region, Zone: zone, Account: at.Account,
+		ID: c.freshID(vmPrefix, hostDigits), Region: at.Region, Zone: in.zone, Outpost: in.outpost, Account: at.Account,
 		Type: hostType, Architecture: architecture(), Virtualization: hvm, RootDevice: rootDevice,
 		Launched: now, Host: true, Number: number,
 	}, Ready: now}
@@ -67,7 +92,7 @@ func (c *Cloud) addRecordVolume(vm *vmRecord, m Mapping, digits int) *volumeReco
 		Volume: Volume{
 			ID: c.freshID(volumePrefix, digits), Region: vm.Region, Zone: vm.Zone, Account: vm.Account,
 			SizeGiB: v.SizeGiB, Type: v.Type, IOPS: v.IOPS, Throughput: v.Throughput,
-			SnapshotID: v.SnapshotID, Encrypted: v.Encrypted, KMSKeyID: v.KMSKeyID, Created: vm.Launched,
+			SnapshotID: v.SnapshotID, Encrypted: v.Encrypted, KMSKeyID: v.KMSKeyID, Created: vm.Launched, Outpost: vm.Outpost,
 		},
 		Ready:      vm.Launched,
 		RecordOnly: true,
@@ -111,6 +136,21 @@ func (c *Cloud) HostVMs(region string, number int) (VM, bool) {
 		return VM{}, false
 	}
 	return r.view(o.now), true
+}
+
+// SetMetadata lets change alter how the metadata service of a VM answers.
+func (c *Cloud) SetMetadata(caller Caller, id string, change func(*MetadataOptions), dry bool) (VM, error) {
+	o := c.begin()
+	defer o.end()
+	r, err := o.vm(caller, id)
+	if err != nil {
+		return VM{}, err
+	}
+	if dry {
+		return VM{}, dryRun("instance", id)
+	}
+	change(&r.Metadata)
+	return r.view(o.now), o.save()
 }
 
 // VMs lists the caller's VMs; terminated ones for an hour.

@@ -80,8 +80,11 @@ func (o *op) newVolume(caller Caller, req VolumeRequest) (*volumeRecord, error) 
 	if err := o.inZone(caller, req.Zone); err != nil {
 		return nil, err
 	}
+	if err := o.onOutpost(caller, req); err != nil {
+		return nil, err
+	}
 	r := &volumeRecord{Volume: Volume{
-		Region: caller.Region, Zone: req.Zone, Account: caller.Account,
+		Region: caller.Region, Zone: req.Zone, Outpost: req.Outpost, Account: caller.Account,
 		SnapshotID: req.SnapshotID, Encrypted: req.Encrypted || req.Defaults && o.settings(caller).EncryptByDefault, KMSKeyID: req.KMSKeyID,
 		Created: o.now, Token: req.Token, Tags: maps.Clone(req.Tags),
 	}}
@@ -106,6 +109,25 @@ func (o *op) newVolume(caller Caller, req VolumeRequest) (*volumeRecord, error) 
 	r.set(p)
 	r.KMSKeyID, err = o.encryptionKey(caller, r.Encrypted, r.KMSKeyID)
 	return r, err
+}
+
+// outpostTypes are the volume types that an Outpost has. Newer racks have more.
+// Source: github.com/kubernetes-sigs/aws-ebs-csi-driver issue 662.
+var outpostTypes = []string{"gp2"}
+
+// onOutpost refuses a volume on an Outpost that does not exist or does not have its type.
+func (o *op) onOutpost(caller Caller, req VolumeRequest) error {
+	switch {
+	case req.Outpost == "":
+		return nil
+	case req.Outpost != o.outpost || caller.Region != o.defaultRegion:
+		return refuse(InvalidValue, "outpost", req.Outpost, "there is no such Outpost in %s", caller.Region)
+	case req.Zone != o.hostZone:
+		return refuse(InvalidValue, "outpost", req.Outpost, "it is in zone %s, and not in %s", o.hostZone, req.Zone)
+	case !slices.Contains(outpostTypes, either(req.Type, defaultVolumeType)):
+		return refuse(InvalidValue, "volume", req.Type, "Outpost %s does not have this volume type", req.Outpost)
+	}
+	return nil
 }
 
 // inZone refuses a zone that is not one of the caller's region.

@@ -1,0 +1,36 @@
+package amazon
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// localZone matches the name of a Local Zone, such as us-west-2-lax-1a.
+// Source: https://docs.aws.amazon.com/local-zones/latest/ug/available-local-zones.html
+var localZone = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+-[a-z]{3}-[0-9]+[a-z]$`)
+
+// sayOutpost says what becomes of the data if the host is on an Outpost: EC2 creates
+// snapshots in the Region unless it is asked for local ones, and only an image of the
+// Region can be used everywhere.
+// Source: https://docs.aws.amazon.com/ebs/latest/userguide/snapshots-outposts.html
+func (c *Cloud) sayOutpost(host bake.Host) {
+	if outpost := c.on().outpost; outpost != "" {
+		c.logf("the host is on %s: the root volume is created there, and the snapshot in region %s", outpost, host.Region)
+	}
+}
+
+// lacksType adds to a refusal of a volume what places near the user often lack.
+// Source: github.com/kubernetes-sigs/aws-ebs-csi-driver issue 662.
+func (c *Cloud) lacksType(spec bake.VolumeSpec, err error) error {
+	outpost := c.on().outpost
+	if !hasCode(err, "UnknownVolumeType", codeInvalidValue, codeUnsupported) || outpost == "" && !localZone.MatchString(spec.Zone) {
+		return err
+	}
+	where := "Local Zone " + spec.Zone
+	if outpost != "" {
+		where = "Outpost " + outpost
+	}
+	return fmt.Errorf(`%w (%s may not have volumes of type %q: if so, set root_volume_type = "gp2")`, err, where, spec.Type)
+}
