@@ -81,7 +81,8 @@ func TestBillingOfTheImage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			made := "<imageId>ami-new</imageId><imageState>%s</imageState>"
 			s := &fake{actions: map[string]action{
-				"RegisterImage": answer("RegisterImage", "<imageId>ami-new</imageId>"),
+				"RegisterImage":          answer("RegisterImage", "<imageId>ami-new</imageId>"),
+				"DescribeImageAttribute": answer("DescribeImageAttribute", ""), // arm64 boots by UEFI
 				"DescribeImages": inTurn(images(imageXML+test.source), images(fmt.Sprintf(made, "pending")),
 					images(fmt.Sprintf(made, "available")+test.made)),
 			}}
