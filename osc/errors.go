@@ -103,9 +103,6 @@ func (r *refusal) notFound() bool { return r.Type == "InvalidResource" }
 // noVM means that there is no VM of that id.
 func (r *refusal) noVM() bool { return r.Code == "5063" }
 
-// wrongState means that the state of the resource that the call is about is against it.
-func (r *refusal) wrongState() bool { return r.Type == "InvalidState" }
-
 // late means that a changing call may not know yet what reading calls have shown: it does not
 // know a resource, or knows it in an earlier state.
 func (r *refusal) late() bool { return r.notFound() || r.conflict() }

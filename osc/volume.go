@@ -250,8 +250,6 @@ func (c *Cloud) whyNotLinked(
 	switch {
 	case vm.State == api.VmStatePending:
 		return fmt.Errorf("%w: %w", errUnsettled, refused)
-	case vm.State == api.VmStateRunning && is(refused, (*refusal).wrongState):
-		return fmt.Errorf("%w: %w", errUnsettled, refused)
 	case vm.State == api.VmStateRunning && is(refused, (*refusal).conflict):
 		// The volume is free and the VM runs, as far as they are shown: the VM's mappings may
 		// lag behind another build's, or the call may not know that the volume is available.
