@@ -55,6 +55,7 @@ var mayImport = map[string][]string{
 	"loopcloud/query":  {"loopcloud/state", "loopcloud/sigv4"},
 	"loopcloud/ec2":    {"loopcloud/state", "loopcloud/sigv4", "loopcloud/query"},
 	"loopcloud/sts":    {"loopcloud/state", "loopcloud/sigv4", "loopcloud/query"},
+	"loopcloud/kms":    {"loopcloud/state", "loopcloud/sigv4"},
 	"loopcloud/imds":   {"loopcloud/state"},
 	"loopcloud/oapi":   {"loopcloud/state", "loopcloud/sigv4"},
 

@@ -154,13 +154,13 @@ func TestAmazonPolicy(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	k := keyring{
-		page: "iam-policy.md", prefixes: map[string]string{"ec2": "ec2:", "sts": "sts:"}, beyond: "kms:",
+		page: "iam-policy.md", prefixes: map[string]string{"ec2": "ec2:", "sts": "sts:", "kms": "kms:"}, beyond: "kms:",
 		implied: map[string]string{
 			"ec2:CreateVolume": "ec2:CreateTags", "ec2:CreateSnapshot": "ec2:CreateTags", "ec2:RegisterImage": "ec2:CreateTags", "ec2:CopyImage": "ec2:CreateTags",
 			"sts:AssumeRole": "sts:TagSession",
 		},
 	}
-	k.proves(newBox(t), slices.Concat(plainBuilds(), featuredBuilds(), undoneBuilds()))
+	k.proves(newBox(t), slices.Concat(plainBuilds(), featuredBuilds(), askingBuilds(), undoneBuilds()))
 }
 
 // building is a build of amazon-chroot that succeeds.
@@ -238,6 +238,41 @@ func featuredBuilds() []permitted {
 		{"assume_role", []string{"Assuming a role"}, building("assumed", o{
 			"access_key": keyID, "secret_key": secret, "assume_role": o{"role_arn": role, "session_name": "packer", "tags": o{"team": "a"}},
 		})},
+	}
+}
+
+// askingBuilds ask for settings of the account, and do without an answer.
+func askingBuilds() []permitted {
+	const there = "us-east-1"
+	asking := []string{"Sharing", "Account settings"}
+	users := o{"ami_users": []string{account}, "snapshot_users": []string{account}}
+	with := func(more o) o {
+		all := maps.Clone(users)
+		maps.Copy(all, more)
+		return all
+	}
+	public := o{"ami_groups": []string{"all"}, "snapshot_groups": []string{"all"}}
+	return []permitted{
+		{"copies that are shared", append(asking, "Copies"), building("shared copies", with(o{"ami_regions": []string{there}}))},
+		{"the default key, shared", append(asking, "Encryption"), func(b *box) {
+			b.fails(b.ours("default key", with(o{"root_volume_encrypt_boot": true})), "root_volume_encrypt_boot is true")
+		}},
+		{"a source with a key, shared", append(asking, "Encryption"), func(b *box) {
+			b.build(b.ours("base", o{"root_volume_kms_key_id": "alias/images"}))
+			source := aws.ToString(b.named(region, "base").ImageId)
+			b.forget()
+			b.build(b.ours("on the base", with(o{"source_ami": source})))
+		}},
+		{"public", asking, building("public", public)},
+		{"public, and no answer", asking, func(b *box) {
+			for _, action := range []string{"GetImageBlockPublicAccessState", "GetSnapshotBlockPublicAccessState"} {
+				b.refuse(action, "no")
+			}
+			b.build(b.ours("public unasked", public))
+		}},
+		{"a source that is not found", []string{"Account settings"}, func(b *box) {
+			b.fails(b.ours("of nothing", o{"source_ami": "ami-00000000000000bad"}), "not found")
+		}},
 	}
 }
 
@@ -352,8 +387,12 @@ func TestAmazonPolicyOfKeys(t *testing.T) {
 			if !strings.HasPrefix(s.Action[0], "kms:") {
 				continue
 			}
+			if heading == "Account settings" && slices.Equal(s.Action, []string{"kms:DescribeKey"}) && s.Condition == nil {
+				continue // which the builder asks itself
+			}
 			allowed = append(allowed, s.Action...)
-			if heading != "Encryption" || s.Condition["StringLike"]["kms:ViaService"] != "ec2.*.amazonaws.com" {
+			via := []any{"ec2.*.amazonaws.com", "ec2.*.amazonaws.com.cn"}
+			if heading != "Encryption" || !reflect.DeepEqual(s.Condition["StringLike"]["kms:ViaService"], via) {
 				t.Errorf("%v are allowed under %q with the condition %v", s.Action, heading, s.Condition)
 			}
 		}

@@ -257,6 +257,19 @@ func refusedTemplates() []template {
 		{name: "no image left", refused: "skip_save_build_region", options: o{"skip_save_build_region": true}},
 		{name: "public and encrypted", refused: "encrypt_boot", options: o{"encrypt_boot": true, "kms_key_id": kmsKey, "ami_groups": []string{"all"}}},
 		{name: "shared with a default key elsewhere", refused: "encrypt_boot", options: o{"encrypt_boot": true, "kms_key_id": kmsKey, "ami_users": []string{account}, "ami_regions": []string{"us-east-1"}}},
+		{name: "public and a root that is encrypted", refused: "ami_groups", options: o{"root_volume_encrypt_boot": true, "ami_groups": []string{"all"}}},
+		{name: "public and a device that is encrypted", refused: "ami_groups", options: func() o {
+			all := mapped(sdh(o{"encrypted": true}))
+			all["ami_groups"] = []string{"all"}
+			return all
+		}()},
+		{name: "public snapshots of an encrypted device", refused: "snapshot_groups", options: func() o {
+			all := mapped(sdh(o{"encrypted": true}))
+			all["snapshot_groups"] = []string{"all"}
+			return all
+		}()},
+		{name: "shared with AWS's key", refused: "kms_key_id", options: o{"encrypt_boot": true, "kms_key_id": "alias/aws/ebs", "ami_users": []string{account}}},
+		{name: "a root shared with AWS's key", refused: "root_volume_kms_key_id", options: o{"root_volume_kms_key_id": "alias/aws/ebs", "ami_users": []string{account}}},
 		{name: "a key of another region", refused: "kms_key_id", options: o{"region": "us-east-2", "encrypt_boot": true, "kms_key_id": "arn:aws:kms:us-east-1:123456789012:key/" + kmsKey}},
 		{name: "a root key that is none", refused: "root_volume_kms_key_id", options: o{"root_volume_kms_key_id": "images"}},
 		{name: "an unknown virtualization", refused: "ami_virtualization_type", options: o{"ami_virtualization_type": "xen"}},

@@ -35,6 +35,11 @@ type calls struct {
 	EnableImageDeregistrationProtection  call[ec2.EnableImageDeregistrationProtectionInput, ec2.EnableImageDeregistrationProtectionOutput]
 	ModifyImageAttribute                 call[ec2.ModifyImageAttributeInput, ec2.ModifyImageAttributeOutput]
 	ModifySnapshotAttribute              call[ec2.ModifySnapshotAttributeInput, ec2.ModifySnapshotAttributeOutput]
+	GetAllowedImagesSettings             call[ec2.GetAllowedImagesSettingsInput, ec2.GetAllowedImagesSettingsOutput]
+	GetEbsDefaultKmsKeyId                call[ec2.GetEbsDefaultKmsKeyIdInput, ec2.GetEbsDefaultKmsKeyIdOutput]
+	GetEbsEncryptionByDefault            call[ec2.GetEbsEncryptionByDefaultInput, ec2.GetEbsEncryptionByDefaultOutput]
+	GetImageBlockPublicAccessState       call[ec2.GetImageBlockPublicAccessStateInput, ec2.GetImageBlockPublicAccessStateOutput]
+	GetSnapshotBlockPublicAccessState    call[ec2.GetSnapshotBlockPublicAccessStateInput, ec2.GetSnapshotBlockPublicAccessStateOutput]
 	RegisterImage                        call[ec2.RegisterImageInput, ec2.RegisterImageOutput]
 }
 
@@ -59,6 +64,11 @@ func (c *Client) callsOf(sdk *ec2.Client) *calls {
 		EnableImageDeregistrationProtection:  again(c, sdk.EnableImageDeregistrationProtection),
 		ModifyImageAttribute:                 again(c, sdk.ModifyImageAttribute),
 		ModifySnapshotAttribute:              again(c, sdk.ModifySnapshotAttribute),
+		GetAllowedImagesSettings:             again(c, sdk.GetAllowedImagesSettings),
+		GetEbsDefaultKmsKeyId:                again(c, sdk.GetEbsDefaultKmsKeyId),
+		GetEbsEncryptionByDefault:            again(c, sdk.GetEbsEncryptionByDefault),
+		GetImageBlockPublicAccessState:       again(c, sdk.GetImageBlockPublicAccessState),
+		GetSnapshotBlockPublicAccessState:    again(c, sdk.GetSnapshotBlockPublicAccessState),
 		RegisterImage:                        again(c, sdk.RegisterImage),
 	}
 }

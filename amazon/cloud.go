@@ -151,6 +151,8 @@ type Cloud struct {
 	source   *types.Image         // what Source found
 	passing  bool                 // as Publication has said
 	firmware *firmware            // what Publication has settled
+	plan     bake.Publication     // what Publication has said, if the image is to be shared
+	root     *encryptedVolume     // the volume to be, if Publication knows that it will be encrypted and shared
 	begun    map[string]bool      // creating calls without a client token that were made
 	unseen   map[string]time.Time // things that EC2 made, and has not yet told of
 	guarded  map[string]bool      // images that Publish has protected

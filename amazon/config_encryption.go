@@ -20,7 +20,8 @@ type EncryptionConfig struct {
 	// The KMS key that `root_volume_encrypt_boot` encrypts with: an id, an alias such
 	// as `alias/images`, or an ARN of either. Defaults to the key of the source AMI's
 	// root volume if that is encrypted and belongs to the account, and else to the
-	// region's default key for EBS. With `encrypt_boot` the AMI has the key of that.
+	// region's default key for EBS. With `encrypt_boot` the AMI has the key of that. An
+	// AMI that is shared needs a customer managed key: see [Sharing](#sharing).
 	RootVolumeKMSKeyID string `mapstructure:"root_volume_kms_key_id"`
 	// Encrypt every volume of the AMI, in every region, whatever its block device
 	// mapping says. One copy of the whole AMI is made for this if another volume than
@@ -34,7 +35,7 @@ type EncryptionConfig struct {
 	// an alias such as `alias/images`, or an ARN of either. Copies in other regions
 	// are encrypted with their region's default key, unless `region_kms_key_ids` says
 	// otherwise. Defaults to the region's default key for EBS, also if the source AMI is
-	// encrypted with another key.
+	// encrypted with another key. An AMI that is shared needs a customer managed key.
 	KMSKeyID string `mapstructure:"kms_key_id"`
 	// The KMS keys that copies are encrypted with, as a map from regions to keys. Its
 	// regions are those of `ami_regions`; an empty key means the region's default key.
@@ -122,73 +123,8 @@ func (c *Config) checkRegionKeys() []error {
 	return errs
 }
 
-// checkSharedKeys refuses to share what is encrypted with a key that cannot be
-// shared: a region's default key, and with everybody any key at all.
-// Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/sharingamis-intro.html
-func (c *Config) checkSharedKeys() []error {
-	var errs []error
-	if option := firstOf(shares{{"ami_groups", c.AMIGroups}, {"snapshot_groups", c.SnapshotGroups}}); option != "" && c.encrypts() {
-		errs = append(errs, fmt.Errorf("%s shares with everybody, and that cannot be done with what is encrypted", option))
-	}
-	option := firstOf(shares{
-		{"ami_users", c.AMIUsers}, {"ami_org_arns", c.AMIOrgARNs}, {"ami_ou_arns", c.AMIOUARNs}, {"snapshot_users", c.SnapshotUsers},
-	})
-	if remedy := c.defaultKey(); option != "" && remedy != "" {
-		errs = append(errs, fmt.Errorf("%s cannot share what is encrypted with a region's default key: %s", option, remedy))
-	}
-	return errs
-}
-
-// shares are options and whom they share with.
-type shares []struct {
-	option string
-	with   []string
-}
-
-// firstOf is the first option that shares with anybody.
-func firstOf(all shares) string {
-	for _, s := range all {
-		if len(s.with) > 0 {
-			return s.option
-		}
-	}
-	return ""
-}
-
-// encrypts says that the user wants anything encrypted.
-func (c *Config) encrypts() bool {
-	return c.EncryptBoot.True() || c.encryptsRoot()
-}
-
 // encryptsRoot says that the build's volume is to be encrypted: a key asks for it
 // as well.
 func (c *Config) encryptsRoot() bool {
 	return c.RootVolumeEncryptBoot.True() || c.RootVolumeKMSKeyID != ""
-}
-
-// defaultKey tells what to give where encrypt_boot would take a region's default
-// key; it is empty where that is nowhere.
-func (c *Config) defaultKey() string {
-	switch {
-	case !c.EncryptBoot.True():
-		return ""
-	case c.KMSKeyID == "" && len(c.RegionKMSKeyIDs) == 0:
-		return "give kms_key_id"
-	case len(c.RegionKMSKeyIDs) == 0:
-		for _, region := range c.regions() {
-			if region != c.Region {
-				return "give region_kms_key_ids, with a key of " + region
-			}
-		}
-		return ""
-	}
-	for _, region := range slices.Sorted(maps.Keys(c.RegionKMSKeyIDs)) {
-		if c.RegionKMSKeyIDs[region] == "" {
-			return fmt.Sprintf("region_kms_key_ids[%q] is empty", region)
-		}
-	}
-	if _, here := c.RegionKMSKeyIDs[c.Region]; !here && c.Region != "" && c.KMSKeyID == "" && !c.SkipSaveBuildRegion {
-		return "give kms_key_id for " + c.Region
-	}
-	return ""
 }

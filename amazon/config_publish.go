@@ -20,7 +20,9 @@ type PublishConfig struct {
 	// account itself.
 	AMIUsers []string `mapstructure:"ami_users"`
 	// The groups that may launch the AMI. There is one, `all`: it makes the AMI public.
-	// By default there are none.
+	// By default there are none. The build fails before anything is created if the AMI
+	// would be encrypted, or if the account blocks public access to AMIs in one of its
+	// regions.
 	AMIGroups []string `mapstructure:"ami_groups"`
 	// The ARNs of the organizations whose accounts may launch the AMI. By default
 	// there are none.

@@ -39,6 +39,8 @@ const (
 	codeInvalidRequest    = "InvalidRequest"
 	codeUnauthorized      = "UnauthorizedOperation"
 	codeThrottled         = "RequestLimitExceeded"
+	codeNotPermitted      = "OperationNotPermitted"
+	codeLimitExceeded     = "ResourceLimitExceeded"
 )
 
 // Codes that say the same of the credentials in EC2's words and in those of
@@ -78,7 +80,11 @@ func (c *Client) cannot(err error, format string, args ...any) error {
 
 // advice says what the user should check after an error, or nothing.
 func (c *Client) advice(err error) string {
-	if help, known := helps[codeOf(err)]; known {
+	help, known := sharingHelps[codeOf(err)+" "+permission(err)]
+	if !known {
+		help, known = helps[codeOf(err)]
+	}
+	if known {
 		return strings.NewReplacer("{region}", c.Region(), "{permission}", permission(err)).Replace(help)
 	}
 	switch {
@@ -181,7 +187,7 @@ var helps = map[string]string{
 	"ConcurrentSnapshotLimitExceeded": manyPending,
 	"AttachmentLimitExceeded": "the instance has all the volumes that its type takes: " +
 		"detach some, build fewer images at the same time, or use a larger instance",
-	"ResourceLimitExceeded": "a limit of the account in {region} is reached: " +
+	codeLimitExceeded: "a limit of the account in {region} is reached: " +
 		"wait until other copies are done, or ask Service Quotas for more",
 	"InsufficientVolumeCapacity": "the zone lacks room for this volume type now: try later, or set root_volume_type",
 	"TagLimitExceeded":           "a thing can have 50 tags: give fewer",

@@ -22,7 +22,8 @@ import (
 // fake is an EC2 and a metadata service that answer what a test says.
 type fake struct {
 	t *testing.T
-	// actions answer EC2's actions; one without an entry fails the test.
+	// actions answer EC2's actions; one without an entry fails the test, unless it is one
+	// of settingQuestions.
 	actions map[string]action
 	// metadata are the entries below /latest; others are not found.
 	metadata map[string]string
@@ -88,6 +89,12 @@ func cutOff(url.Values) (int, string) { return cut, "<DescribeImagesResponse><im
 // cut is no status: it stands for an answer that is shorter than it says.
 const cut = 0
 
+// settingQuestions are actions that a build can do without: a fake that is told nothing of
+// them does not allow them.
+var settingQuestions = []string{
+	"GetAllowedImagesSettings", "GetEbsDefaultKmsKeyId", "GetEbsEncryptionByDefault", "GetImageBlockPublicAccessState", "GetSnapshotBlockPublicAccessState",
+}
+
 func (s *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		s.serveMetadata(w, r)
@@ -98,6 +105,9 @@ func (s *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	name := r.PostForm.Get("Action")
 	act, ok := s.actions[name]
+	if !ok && slices.Contains(settingQuestions, name) {
+		act, ok = refuse("UnauthorizedOperation"), true
+	}
 	if !ok {
 		s.t.Errorf("unexpected action %s", name)
 		act = refuse("InvalidAction")

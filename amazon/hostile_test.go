@@ -145,7 +145,7 @@ func TestWrongAnswers(t *testing.T) {
 		{"another image's snapshot", "CreateSnapshot", "THEIR-SNAPSHOT", Options{}},
 		{"the source's snapshot", "CreateSnapshot", "SOURCE-SNAPSHOT", Options{}},
 		{"another image", "RegisterImage", "THEIR-IMAGE", Options{Users: []string{"222222222222"}}},
-		{"another image, as a copy", "CopyImage", "THEIR-IMAGE", Options{EncryptBoot: aws.Bool(true), Users: []string{"222222222222"}}},
+		{"another image, as a copy", "CopyImage", "THEIR-IMAGE", Options{EncryptBoot: aws.Bool(true), KMSKeyID: "alias/own", Users: []string{"222222222222"}}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

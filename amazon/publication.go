@@ -38,7 +38,11 @@ func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publica
 	if err != nil {
 		return bake.Publication{}, err
 	}
-	return c.publication(ctx, others, snapshots)
+	p, err := c.publication(ctx, others, snapshots)
+	if err != nil {
+		return bake.Publication{}, err
+	}
+	return p, c.checkSharing(ctx, p, snapshots)
 }
 
 // publication returns the plan of copies. In the build's own region a copy is needed
@@ -100,24 +104,54 @@ func (c *Cloud) keepsSourceKey() bool {
 	return root.Encrypted
 }
 
-// rootEncryption is how the volume that the image is built on is encrypted: its
+// wish is what the options say of the encryption of the build's volume.
+type wish struct {
+	encrypted bool
+	// key is the key given; empty means the one that EC2 chooses.
+	key string
+	// cause is the option and value that asks for it, and option gives the key.
+	cause, option string
+}
+
+// rootEncryption is how the volume that the image is built on is encrypted, as far as
+// the options say.
+func (c *Cloud) rootEncryption() (encrypted bool, key string) {
+	w := c.rootWish()
+	return w.encrypted, w.key
+}
+
+// rootWish returns how the volume that the image is built on is to be encrypted: its
 // snapshot and the image have it from there, and EC2 takes no other word for it.
 // An image that is there only to be copied is encrypted by the copying.
-func (c *Cloud) rootEncryption() (encrypted bool, key string) {
+func (c *Cloud) rootWish() wish {
 	root, _ := find(c.opts.Mappings, c.rootName())
 	c.mu.Lock()
 	passing := c.passing
 	c.mu.Unlock()
+	const option = "root_volume_kms_key_id"
 	switch all := c.encryptsIn(c.client.Region()); {
 	case all && !passing:
-		return true, c.homeKey()
+		return c.homeWish()
+	case c.opts.RootVolumeEncrypt && c.opts.RootVolumeKMSKeyID != "":
+		return wish{true, c.opts.RootVolumeKMSKeyID, fmt.Sprintf("%s is %q", option, c.opts.RootVolumeKMSKeyID), option}
 	case c.opts.RootVolumeEncrypt:
-		return true, c.opts.RootVolumeKMSKeyID
+		return wish{true, "", "root_volume_encrypt_boot is true, and no key is given", option}
 	case root.Encrypted && !all:
-		return true, root.KMSKeyID
+		return wish{true, root.KMSKeyID, fmt.Sprintf("ami_block_device_mappings has encrypted for %s, with the kms_key_id %q", root.DeviceName, root.KMSKeyID),
+			"kms_key_id of " + root.DeviceName + " in ami_block_device_mappings"}
 	default:
-		return false, ""
+		return wish{option: option}
 	}
+}
+
+// homeWish returns how the volume is to be encrypted if all of the image is.
+func (c *Cloud) homeWish() wish {
+	key := c.homeKey()
+	option, given := c.copyKey(c.client.Region())
+	if !given {
+		return wish{true, key, "encrypt_boot is true, and no key is given", option}
+	}
+	return wish{true, key, fmt.Sprintf("%s is %q", option, key), option}
 }
 
 // leavesOtherKeys reports whether the image would have a snapshot beside its root's that

@@ -79,13 +79,16 @@ func (c *Cloud) findSource(ctx context.Context) (types.Image, error) {
 	if err != nil {
 		return types.Image{}, err
 	}
+	if len(images) == 0 {
+		return types.Image{}, fmt.Errorf("no image in region %s fulfils %s%s", c.client.Region(), c.sought(), c.client.hiding(ctx))
+	}
 	return c.choose(images)
 }
 
 func (c *Cloud) sourceByID(ctx context.Context) (types.Image, error) {
 	found, err := c.client.image(ctx, c.opts.SourceAMI)
 	if errors.Is(err, bake.ErrNotFound) {
-		return types.Image{}, fmt.Errorf("source %w in region %s, or not shared with this account", err, c.client.Region())
+		return types.Image{}, fmt.Errorf("source %w in region %s, or not shared with this account%s", err, c.client.Region(), c.client.hiding(ctx))
 	}
 	if err != nil {
 		return types.Image{}, fmt.Errorf("source_ami: %w", err)
@@ -110,7 +113,8 @@ func (c *Cloud) search(ctx context.Context) ([]types.Image, error) {
 	}
 	images, err := c.client.images(ctx, in)
 	if hasCode(err, codeImageNotFound, codeImageUnavailable) {
-		return nil, fmt.Errorf("source image %s: %w in region %s, or not shared with this account", c.opts.SourceAMI, bake.ErrNotFound, c.client.Region())
+		return nil, fmt.Errorf("source image %s: %w in region %s, or not shared with this account%s",
+			c.opts.SourceAMI, bake.ErrNotFound, c.client.Region(), c.client.hiding(ctx))
 	}
 	if err != nil {
 		return nil, c.client.cannot(err, "search for the image of source_ami_filter")
@@ -130,10 +134,7 @@ func (f SourceFilter) filters() []types.Filter {
 // that. Of those created at one time it is the one with the least id, so that
 // every build takes the same.
 func (c *Cloud) choose(images []types.Image) (types.Image, error) {
-	switch {
-	case len(images) == 0:
-		return types.Image{}, fmt.Errorf("no image in region %s fulfils %s", c.client.Region(), c.sought())
-	case len(images) > 1 && !c.opts.SourceFilter.MostRecent:
+	if len(images) > 1 && !c.opts.SourceFilter.MostRecent {
 		return types.Image{}, fmt.Errorf("%d images fulfil %s, and one is wanted: %s; narrow the filter, or set most_recent to take the newest",
 			len(images), c.sought(), calledAll(images))
 	}

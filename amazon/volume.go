@@ -28,7 +28,11 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 	if err != nil {
 		return "", c.lacksType(spec, c.client.cannot(err, "%s", what))
 	}
-	return made[bake.VolumeID](c, out.VolumeId, what)
+	id, err := made[bake.VolumeID](c, out.VolumeId, what)
+	if err != nil {
+		return "", err
+	}
+	return id, c.checkVolume(ctx, out)
 }
 
 func from(snapshot bake.SnapshotID) string {

@@ -11,6 +11,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/imds"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/kms"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
@@ -69,9 +70,15 @@ func closed(t *testing.T, st *state.Cloud) {
 
 // wireTo is EC2 and the metadata service of a cloud.
 func wireTo(st *state.Cloud) *cloudtest.Wire {
-	handler := ec2.New(st, sigv4.NewAuthorizer(st))
+	handler, keys := ec2.New(st, sigv4.NewAuthorizer(st)), kms.New(sigv4.NewAuthorizer(st))
 	mux := http.NewServeMux()
-	mux.Handle("POST /{$}", handler)
+	mux.HandleFunc("POST /{$}", func(w http.ResponseWriter, r *http.Request) {
+		if kms.Asked(r) {
+			keys.ServeHTTP(w, r)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
 	mux.Handle("/latest/", imds.New(st))
 	return &cloudtest.Wire{Next: mux, Refuse: func(rw http.ResponseWriter, _ *http.Request) {
 		handler.Refuse(rw, http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded.")

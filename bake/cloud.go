@@ -59,7 +59,8 @@ type Cloud interface {
 	Source(context.Context) (Image, error)
 
 	// CreateVolume asks for a volume that carries its BuildID from the first moment: as
-	// a tag, or as what else the cloud keeps of the creating call.
+	// a tag, or as what else the cloud keeps of the creating call. An id beside an error
+	// is that of a volume that was created and is not what the build needs.
 	CreateVolume(context.Context, VolumeSpec) (VolumeID, error)
 	// Volume reads a volume; an error wraps ErrNotFound if there is none.
 	Volume(context.Context, VolumeID) (Volume, error)

@@ -12,8 +12,11 @@ var soundID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,127}$`)
 // sound refuses what is no id in the answer to a creating call. What it has made is
 // then looked for, as if there had been no answer.
 func sound[ID ~string](id ID, err error) (ID, error) {
-	if err == nil && !soundID.MatchString(string(id)) {
-		return "", fmt.Errorf("the cloud answered with %.200q, which is no id", id)
+	switch {
+	case soundID.MatchString(string(id)):
+		return id, err
+	case err == nil:
+		err = fmt.Errorf("the cloud answered with %.200q, which is no id", id)
 	}
-	return id, err
+	return "", err
 }

@@ -52,11 +52,13 @@ func (b *build) createVolume(ctx context.Context, from basis) (volume, error) {
 	}
 	v.gone = gone
 	id, err := sound(b.cloud.CreateVolume(ctx, spec))
+	if id != "" {
+		v.gone.answered(func(a *act) { a.Volume = id })
+	}
 	if err != nil {
 		return volume{}, err
 	}
 	v.id = id
-	v.gone.answered(func(a *act) { a.Volume = id })
 	b.report.Detail("volume %s", id)
 	return v, b.done(ctx, "create volume")
 }

@@ -8,13 +8,18 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/kms"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sts"
 )
 
-// queries tells apart the two services that are asked by POST /: by the version of
-// the API, which every such request names.
-func queries(ec2, other http.Handler) http.Handler {
+// queries tells apart the services that are asked by POST /: KMS by its header, the other
+// two by the version of the API, which every request to them names.
+func queries(ec2, other, keys http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if kms.Asked(r) {
+			keys.ServeHTTP(w, r)
+			return
+		}
 		read, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		// What could be read is read again; then the error comes again, too.
 		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(read), failing{err}))

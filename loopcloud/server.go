@@ -18,6 +18,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/imds"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/kms"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
@@ -131,7 +132,7 @@ func New(o Options) (*Server, error) {
 	}
 	authorize := noting(sigv4.NewAuthorizer(timed{cloud, s.faults}))
 	s.handler = s.routes(o.PublicKeys, map[string]Dialect{
-		"ec2": ec2.New(cloud, authorize), "sts": sts.New(cloud, authorize),
+		"ec2": ec2.New(cloud, authorize), "sts": sts.New(cloud, authorize), "kms": kms.New(authorize),
 		"imds": s.instanceMetadata(0), "oapi": oapi.New(cloud, authorize),
 	})
 	return s, nil
@@ -205,7 +206,7 @@ func accountsWith(id string) []state.Account {
 }
 
 // routes joins the dialects, by name. Their paths do not overlap but for those of
-// EC2 and STS, which versions tell apart.
+// EC2, STS and KMS, which queries tells apart.
 func (s *Server) routes(publicKeys bool, dialects map[string]Dialect) http.Handler {
 	front := func(name string) http.Handler {
 		f := &front{name: name, identity: s.cloud.Identity(), Dialect: dialects[name], faults: s.faults}
@@ -225,7 +226,7 @@ func (s *Server) routes(publicKeys bool, dialects map[string]Dialect) http.Handl
 		{"/api/latest/", front("oapi")},
 		{"/_loopcloud/", s.control()},
 	}
-	root := queries(front("ec2"), front("sts"))
+	root := queries(front("ec2"), front("sts"), front("kms"))
 	// Not a ServeMux: it would redirect paths that it finds unclean, and a
 	// redirected request has lost its signature.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -47,7 +47,7 @@ type Rule struct {
 	// Action is the action that the rule is for, as the dialect names it: any if
 	// empty. Of Outcome and Stale it is an act's name.
 	Action string `json:"action,omitempty"`
-	// Dialect is ec2, imds, oapi or sts: any if empty.
+	// Dialect is ec2, imds, kms, oapi or sts: any if empty.
 	Dialect string `json:"dialect,omitempty"`
 	// Skip lets this many calls pass first.
 	Skip int `json:"skip,omitempty"`

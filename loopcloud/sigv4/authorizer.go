@@ -11,15 +11,16 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// The services that clients of EC2 and of STS sign for.
+// The services that clients of EC2, STS and KMS sign for.
 const (
 	EC2 = "ec2"
 	STS = "sts"
+	KMS = "kms"
 )
 
 // An Authorizer says on whose behalf, and where, a request is made, or refuses
 // it with an error of this package. Service names the wire format that asks:
-// EC2, STS, or anything else for the Outscale API.
+// EC2, STS, KMS, or anything else for the Outscale API.
 type Authorizer = func(r *http.Request, body []byte, service string) (state.Caller, error)
 
 // Directory knows the keys and the regions: *state.Cloud.
@@ -32,7 +33,7 @@ type Directory interface {
 // NewAuthorizer makes an Authorizer that maps an access key to its account, and
 // the scope's region to one of the cloud's.
 //
-// EC2 and STS are strict about the scope: their service and a region that exists.
+// EC2, STS and KMS are strict about the scope: their service and a region that exists.
 // The Outscale API is not, for clients in use sign with the region and service osc
 // as with the fixed eu-west-2 and oapi: a region unknown there is the default
 // one.
@@ -75,7 +76,7 @@ func timeBy(dir Directory) time.Time {
 // regionOf is the region that a scope names, as far as the service minds.
 func regionOf(dir Directory, credential Credential, service string) (string, error) {
 	known := slices.ContainsFunc(dir.Regions(), func(r state.Region) bool { return r.Name == credential.Region })
-	strict := service == EC2 || service == STS
+	strict := service == EC2 || service == STS || service == KMS
 	switch {
 	case strict && (credential.Service != service || !known):
 		return "", fmt.Errorf("%w: %s", ErrScope, credential.scope())

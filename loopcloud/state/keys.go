@@ -52,6 +52,9 @@ func checkKey(name string) error {
 	return refuse(Malformed, "key", name, "it is no key id, no alias and no ARN of either")
 }
 
+// KeyExists reports whether a name is that of a key that can be used in a region.
+func KeyExists(at Caller, name string) bool { return checkKey(name) == nil && keyExists(at, name) }
+
 // keyExists tells whether a well-formed name is that of a key that can be used
 // in a region. There is no key service here, so any key exists, but for those of
 // other regions, aliases that begin with missing, and the id of zeros only. EC2

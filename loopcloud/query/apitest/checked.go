@@ -48,9 +48,10 @@ func (m *Model) Answers(t T, next http.Handler) http.Handler {
 	})
 }
 
-// formOf returns the form of a call, nil if the request is none. Its body can be read again.
+// formOf returns the form of a call, nil if the request is none, or is one of KMS, which names
+// its action in a header. Its body can be read again.
 func formOf(r *http.Request) (url.Values, error) {
-	if r.Method != http.MethodPost || r.URL.Path != "/" {
+	if r.Method != http.MethodPost || r.URL.Path != "/" || r.Header.Get("X-Amz-Target") != "" {
 		return nil, nil
 	}
 	body, err := io.ReadAll(r.Body)

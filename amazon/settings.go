@@ -1,0 +1,105 @@
+package amazon
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+)
+
+// settingPatience bounds a question for a setting of the account. A build goes on without
+// an answer: the permission may be missing, and EC2 refuses later what it has to.
+const settingPatience = 20 * time.Second
+
+// ask makes a call that asks for a setting of the account in the region. It returns nil
+// if there is no answer.
+func ask[In, Out any](ctx context.Context, do call[In, Out]) *Out {
+	ctx, cancel := context.WithTimeout(ctx, settingPatience)
+	defer cancel()
+	out, err := do(ctx, new(In))
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+// encryptsByDefault reports whether the account is known to encrypt all new volumes and
+// copies in the region.
+func (c *Client) encryptsByDefault(ctx context.Context) bool {
+	out := ask(ctx, c.ec2.GetEbsEncryptionByDefault)
+	return out != nil && aws.ToBool(out.EbsEncryptionByDefault)
+}
+
+// defaultKey returns the key of what is encrypted without one in the region; empty if it
+// is not known.
+func (c *Client) defaultKey(ctx context.Context) string {
+	out := ask(ctx, c.ec2.GetEbsDefaultKmsKeyId)
+	if out == nil {
+		return ""
+	}
+	return aws.ToString(out.KmsKeyId)
+}
+
+// imagesBlocked returns why no AMI can be made public in the region; empty if nothing is
+// known to prevent it.
+func (c *Client) imagesBlocked(ctx context.Context) string {
+	out := ask(ctx, c.ec2.GetImageBlockPublicAccessState)
+	if out == nil || !blocks(aws.ToString(out.ImageBlockPublicAccessState)) {
+		return ""
+	}
+	return c.blocked("AMIs", *out.ImageBlockPublicAccessState, out.ManagedBy, "ec2:DisableImageBlockPublicAccess")
+}
+
+// snapshotsBlocked is imagesBlocked for snapshots.
+func (c *Client) snapshotsBlocked(ctx context.Context) string {
+	out := ask(ctx, c.ec2.GetSnapshotBlockPublicAccessState)
+	if out == nil || !blocks(string(out.State)) {
+		return ""
+	}
+	return c.blocked("snapshots", string(out.State), out.ManagedBy, "ec2:DisableSnapshotBlockPublicAccess")
+}
+
+// blocks reports whether a state of block public access prevents new sharing. Both kinds
+// of things have the word for the state that does not.
+func blocks(state string) bool {
+	return state != "" && state != string(types.SnapshotBlockPublicAccessStateUnblocked)
+}
+
+// blocked says what blocks public access, and how it is turned off.
+func (c *Client) blocked(things, state string, by types.ManagedBy, permission string) string {
+	off := fmt.Sprintf("turn it off there (%s)", permission)
+	if by == types.ManagedByDeclarativePolicy {
+		off = "have the declarative policy of the organization changed that sets it"
+	}
+	return fmt.Sprintf("the account's setting Block public access for %s is %q in %s: %s", things, state, c.Region(), off)
+}
+
+// hiding returns what may hide the AMIs of other accounts in the region, for an error
+// about an AMI that was not found; empty if nothing is known to hide any.
+func (c *Client) hiding(ctx context.Context) string {
+	out := ask(ctx, c.ec2.GetAllowedImagesSettings)
+	if out == nil || aws.ToString(out.State) != string(types.AllowedImagesSettingsEnabledStateEnabled) {
+		return ""
+	}
+	by := "ec2:ReplaceImageCriteriaInAllowedImagesSettings"
+	if out.ManagedBy == types.ManagedByDeclarativePolicy {
+		by = "a declarative policy of the organization"
+	}
+	return fmt.Sprintf("; the account's setting Allowed AMIs is enabled in %s, and hides the AMIs of other accounts that do not meet its criteria%s: "+
+		"if the AMI is hidden, have it allowed there by %s", c.Region(), providers(out.ImageCriteria), by)
+}
+
+// providers names the image providers of criteria.
+func providers(criteria []types.ImageCriterion) string {
+	var names []string
+	for _, c := range criteria {
+		names = append(names, c.ImageProviders...)
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (image providers: %s)", strings.Join(names, ", "))
+}

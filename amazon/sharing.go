@@ -1,0 +1,411 @@
+package amazon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// audience is whom an option shares with.
+type audience struct {
+	option string
+	with   []string
+	// public says that it is everybody.
+	public bool
+	// created says that only the snapshots are shared that the build creates; otherwise
+	// it is the image, and with it all of its snapshots.
+	created bool
+}
+
+// audiences returns whom the image and its snapshots are shared with.
+func (o Options) audiences() []audience {
+	return slices.DeleteFunc([]audience{
+		{"ami_groups", o.Groups, true, false},
+		{"snapshot_groups", o.SnapshotGroups, true, true},
+		{"ami_users", o.Users, false, false},
+		{"ami_org_arns", o.OrgARNs, false, false},
+		{"ami_ou_arns", o.OUARNs, false, false},
+		{"snapshot_users", o.SnapshotUsers, false, true},
+	}, func(a audience) bool { return len(a.with) == 0 })
+}
+
+// encryptedVolume is a volume of the image, or all of those of a copy, that will be encrypted.
+type encryptedVolume struct {
+	region string
+	// what names it in a message.
+	what string
+	// key is the key as an option names it, or as EC2 tells it; empty is the region's
+	// default key, and unread one that EC2 does not tell.
+	key string
+	// told says that EC2 tells the key: which of the account's keys it is, an option did
+	// not decide.
+	told bool
+	// cause says what encrypts it, and remedy how it gets another key.
+	cause, remedy string
+	// created says that the build creates its snapshot, and blank that it has none.
+	created, blank bool
+	// later says that EC2 tells the key when it has made the volume.
+	later bool
+}
+
+// unread stands for a key that is not known.
+const unread = "unknown"
+
+// customer is what a key must be for others to use it.
+const customer = "a customer managed key that they may use"
+
+// managedKey matches the alias of the key that AWS manages for EBS, and an ARN of it.
+var managedKey = regexp.MustCompile(`^(arn:aws[a-z-]*:kms:[a-z0-9-]*:[0-9]{12}:)?alias/aws/ebs$`)
+
+// checkSharing refuses what EC2 would refuse to share after all the work: what is blocked
+// from being public, and what is encrypted with a key that others cannot use. A key or a
+// setting that is not known is not refused.
+func (c *Cloud) checkSharing(ctx context.Context, p bake.Publication, snapshots map[string]types.Snapshot) error {
+	if len(c.opts.audiences()) == 0 {
+		return nil
+	}
+	registered, err := c.encryptedVolumes(ctx, snapshots)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.plan, c.root = p, nil
+	if i := slices.IndexFunc(registered, func(s encryptedVolume) bool { return s.created }); i >= 0 {
+		c.root = &registered[i]
+	}
+	c.mu.Unlock()
+	return errors.Join(c.checkPublicAccess(ctx, regionsOf(c.client.Region(), p)), c.checkEncrypted(ctx, p, registered))
+}
+
+// regionsOf returns the regions in which there will be an image.
+func regionsOf(home string, p bake.Publication) []string {
+	var regions []string
+	if !p.Passing {
+		regions = append(regions, home)
+	}
+	for _, wanted := range p.Copies {
+		regions = append(regions, wanted.Region)
+	}
+	return regions
+}
+
+// checkPublicAccess asks each region whether it lets the image and its snapshots become
+// public, if they are to be.
+func (c *Cloud) checkPublicAccess(ctx context.Context, regions []string) error {
+	if len(c.opts.Groups)+len(c.opts.SnapshotGroups) == 0 {
+		return nil
+	}
+	blocks := make([]error, len(regions))
+	var work errgroup.Group
+	for i, region := range regions {
+		work.Go(func() error {
+			blocks[i] = c.there(region).publicAccess(ctx)
+			return nil
+		})
+	}
+	_ = work.Wait() // what is not known is no error
+	return errors.Join(blocks...)
+}
+
+func (c *Cloud) publicAccess(ctx context.Context) error {
+	var errs []error
+	if len(c.opts.Groups) > 0 {
+		if why := c.client.imagesBlocked(ctx); why != "" {
+			errs = append(errs, fmt.Errorf("ami_groups is %q, but %s, or share with accounts by ami_users", c.opts.Groups, why))
+		}
+	}
+	if len(c.opts.SnapshotGroups) > 0 {
+		if why := c.client.snapshotsBlocked(ctx); why != "" {
+			errs = append(errs, fmt.Errorf("snapshot_groups is %q, but %s, or share with accounts by snapshot_users", c.opts.SnapshotGroups, why))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// there is the Cloud of a region.
+func (c *Cloud) there(region string) *Cloud { return c.In(region).(*Cloud) }
+
+// checkEncrypted refuses to share encrypted volumes of the image, and those of its copies,
+// with whom EC2 would not share them.
+func (c *Cloud) checkEncrypted(ctx context.Context, p bake.Publication, registered []encryptedVolume) error {
+	all := slices.Clone(registered)
+	if p.Passing {
+		all = nil
+	}
+	for _, wanted := range p.Copies {
+		if s, encrypted := c.encryptedCopy(ctx, wanted, registered); encrypted {
+			all = append(all, s)
+		}
+	}
+	var errs []error
+	for _, s := range all {
+		errs = append(errs, c.shareable(ctx, s))
+	}
+	return errors.Join(errs...)
+}
+
+// shareable returns why EC2 would not share an encrypted volume with whom the options
+// name, if it would not.
+func (c *Cloud) shareable(ctx context.Context, s encryptedVolume) error {
+	for _, a := range c.opts.audiences() {
+		switch {
+		case a.created && !s.created, s.blank && !a.public:
+		case a.public:
+			return fmt.Errorf("%s is %q, but nothing encrypted can be public, and %s in %s will be encrypted: %s; "+
+				"leave %s out, or build without encryption", a.option, a.with, s.what, s.region, s.cause, a.option)
+		default:
+			return c.shareableByKey(ctx, a, s)
+		}
+	}
+	return nil
+}
+
+// shareableByKey returns an error if AWS manages the key of an encrypted volume. If
+// that is not known, the user is warned.
+func (c *Cloud) shareableByKey(ctx context.Context, a audience, s encryptedVolume) error {
+	if s.later {
+		return nil
+	}
+	key, managed := c.there(s.region).custody(ctx, s)
+	switch managed {
+	case byAWS:
+		return fmt.Errorf("%s is %q, but %s in %s will be encrypted with the key %s, which AWS manages and no other account can use: %s; %s",
+			a.option, a.with, s.what, s.region, key, s.cause, s.remedy)
+	case byNobodyKnown:
+		c.logf("warning: %s is %q, and %s in %s will be encrypted with a key that may be one that AWS manages (%s): %s. "+
+			"If it is, EC2 refuses to share it at the end of the build: %s", a.option, a.with, s.what, s.region, key, s.cause, s.remedy)
+	}
+	return nil
+}
+
+// custodian is who manages a key.
+type custodian int
+
+const (
+	byNobodyKnown custodian = iota
+	byAWS
+	byCustomer
+)
+
+// custody tells who manages the key of an encrypted volume in the region, and names it.
+// EC2 tells the default key by its alias if AWS manages it.
+func (c *Cloud) custody(ctx context.Context, s encryptedVolume) (key string, by custodian) {
+	key = s.key
+	if key == "" {
+		key = c.client.defaultKey(ctx)
+	}
+	switch {
+	case key == "":
+		return "the region's default key for EBS, which ec2:GetEbsDefaultKmsKeyId would tell", byNobodyKnown
+	case managedKey.MatchString(key):
+		return key, byAWS
+	case s.told && key == unread:
+		return "the key of a snapshot that EC2 does not tell", byNobodyKnown
+	case s.told:
+		by = c.client.keyManager(ctx, key)
+	default:
+		by = byCustomer
+	}
+	if by == byNobodyKnown {
+		key += ", of which kms:DescribeKey would tell"
+	}
+	return key, by
+}
+
+// encryptedVolumes returns the volumes of the registered image that will be encrypted, as far
+// as that is known before they are made.
+func (c *Cloud) encryptedVolumes(ctx context.Context, snapshots map[string]types.Snapshot) ([]encryptedVolume, error) {
+	further := c.otherMappings(c.known(), c.rootName())
+	read, err := c.encryptedSnapshots(ctx, further, snapshots)
+	if err != nil {
+		return nil, err
+	}
+	var all []encryptedVolume
+	if root, encrypted := c.encryptedRoot(ctx, read); encrypted {
+		all = append(all, root)
+	}
+	for _, m := range further {
+		if s, encrypted := c.encryptedDevice(m, read); encrypted {
+			all = append(all, s)
+		}
+	}
+	return all, nil
+}
+
+// encryptedSnapshots reads the source's encrypted snapshots, beside those of the user's
+// block devices, which are read already. One that the account may not read is left out.
+func (c *Cloud) encryptedSnapshots(ctx context.Context, further []Mapping, given map[string]types.Snapshot) (map[string]types.Snapshot, error) {
+	read := map[string]types.Snapshot{}
+	var ids []string
+	for _, m := range append(slices.Clone(further), c.sourceRoot()) {
+		s, known := given[m.SnapshotID]
+		if known {
+			read[m.SnapshotID] = s
+		} else if m.SnapshotID != "" && m.Encrypted {
+			ids = append(ids, m.SnapshotID)
+		}
+	}
+	if len(ids) == 0 {
+		return read, nil
+	}
+	out, err := c.client.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{
+		Filters: []types.Filter{{Name: aws.String("snapshot-id"), Values: ids}},
+	})
+	if err != nil {
+		return nil, c.client.cannot(err, "read the keys of the source's snapshots %s", strings.Join(ids, ", "))
+	}
+	for _, s := range out.Snapshots {
+		read[aws.ToString(s.SnapshotId)] = s
+	}
+	return read, nil
+}
+
+// sourceRoot is the root device of the source; the zero value from scratch.
+func (c *Cloud) sourceRoot() Mapping {
+	source := c.known()
+	if source == nil {
+		return Mapping{}
+	}
+	root, _ := find(mappingsOf(source), aws.ToString(source.RootDeviceName))
+	return root
+}
+
+// encryptedRoot tells how the volume that the image is built on will be encrypted, if it
+// will. If no key is given it has that of a snapshot of the account's own, and else the
+// default key.
+// Source: https://docs.aws.amazon.com/ebs/latest/userguide/encryption-parameters.html
+func (c *Cloud) encryptedRoot(ctx context.Context, read map[string]types.Snapshot) (s encryptedVolume, encrypted bool) {
+	wish, root := c.rootWish(), c.sourceRoot()
+	snapshot, known := read[root.SnapshotID]
+	own := known && aws.ToString(snapshot.OwnerId) == c.on().account
+	s = encryptedVolume{
+		region: c.client.Region(), what: "the root volume", key: wish.key, cause: wish.cause, created: true,
+		remedy: fmt.Sprintf("give %s, %s", wish.option, customer),
+	}
+	switch {
+	case wish.key != "":
+	case root.Encrypted && (own || !known):
+		s.key, s.told, s.cause = keyOf(snapshot.KmsKeyId), true, fmt.Sprintf("that is the key of the source's root snapshot %s, and none is given", root.SnapshotID)
+	case wish.encrypted:
+	case root.Encrypted:
+		s.cause = fmt.Sprintf("the source's root snapshot %s is encrypted, and no key is given", root.SnapshotID)
+	default:
+		return encryptedVolume{}, false // or it will be by default: checkVolume sees it
+	}
+	if s.key == "" {
+		s.key = c.client.defaultKey(ctx)
+		s.later = s.key == ""
+	}
+	return s, true
+}
+
+// byDefault says that the account encrypts all that is new in a region.
+func byDefault(region string) string {
+	return fmt.Sprintf("the account's setting for EBS encryption by default is on in %s, and no key is given", region)
+}
+
+// keyOf is a key as EC2 tells it, or unread.
+func keyOf(told *string) string { return cmp.Or(aws.ToString(told), unread) }
+
+// encryptedDevice tells how another device of the image will be encrypted, if it will.
+func (c *Cloud) encryptedDevice(m Mapping, read map[string]types.Snapshot) (s encryptedVolume, encrypted bool) {
+	snapshot := read[m.SnapshotID]
+	if m.NoDevice || m.VirtualName != "" || !m.Encrypted && !aws.ToBool(snapshot.Encrypted) {
+		return encryptedVolume{}, false
+	}
+	s = encryptedVolume{
+		region: c.client.Region(), what: "the device " + m.DeviceName, key: keyOf(snapshot.KmsKeyId), told: true, cause: "it is so in ami_block_device_mappings, or in the source",
+		remedy: "set encrypt_boot, and give kms_key_id, " + customer, blank: m.SnapshotID == "",
+	}
+	if !s.blank {
+		s.cause = fmt.Sprintf("its snapshot %s is encrypted with it", m.SnapshotID)
+	}
+	return s, true
+}
+
+// encryptedCopy tells how the volumes of a copy will be encrypted, if any will.
+func (c *Cloud) encryptedCopy(ctx context.Context, wanted bake.Copy, registered []encryptedVolume) (s encryptedVolume, encrypted bool) {
+	s = encryptedVolume{region: wanted.Region, what: "the copy", key: wanted.KMSKeyID, created: true, remedy: c.copyRemedy(wanted.Region)}
+	option, given := c.copyKey(wanted.Region)
+	withSnapshot := slices.IndexFunc(registered, func(s encryptedVolume) bool { return !s.blank })
+	switch {
+	case wanted.KMSKeyID != "":
+		s.cause = fmt.Sprintf("%s is %q", option, wanted.KMSKeyID)
+	case wanted.Encrypted && given:
+		s.cause = fmt.Sprintf("%s is empty, which is the region's default key", option)
+	case wanted.Encrypted:
+		s.cause = "encrypt_boot is true, and no key is given for the region"
+	case withSnapshot >= 0:
+		s.cause = fmt.Sprintf("the copy of what is encrypted has its region's default key if none is given for the region, and %s in %s will be encrypted (%s)",
+			registered[withSnapshot].what, registered[withSnapshot].region, registered[withSnapshot].cause)
+	case c.there(wanted.Region).client.encryptsByDefault(ctx):
+		s.cause = byDefault(wanted.Region)
+	case len(registered) > 0:
+		s.blank, s.cause = true, registered[0].cause
+	default:
+		return encryptedVolume{}, false
+	}
+	return s, true
+}
+
+// copyKey names the option of the key of a copy, and reports whether it is given.
+func (c *Cloud) copyKey(region string) (option string, given bool) {
+	_, given = c.opts.RegionKMSKeyIDs[region]
+	if !given && region == c.client.Region() {
+		return "kms_key_id", c.opts.KMSKeyID != ""
+	}
+	return fmt.Sprintf("region_kms_key_ids[%q]", region), given
+}
+
+// copyRemedy says how a copy gets a key that can be shared.
+func (c *Cloud) copyRemedy(region string) string {
+	option, _ := c.copyKey(region)
+	if aws.ToBool(c.opts.EncryptBoot) {
+		return fmt.Sprintf("give %s, %s", option, customer)
+	}
+	return fmt.Sprintf("set encrypt_boot, and give kms_key_id and %s, each %s", option, customer)
+}
+
+// checkVolume refuses to go on with a volume that cannot be shared: one that is encrypted
+// although nothing asked for it, or with a key that only EC2's answer tells.
+func (c *Cloud) checkVolume(ctx context.Context, out *ec2.CreateVolumeOutput) error {
+	if !aws.ToBool(out.Encrypted) || len(c.opts.audiences()) == 0 {
+		return nil
+	}
+	c.mu.Lock()
+	plan, expected := c.plan, c.root
+	c.mu.Unlock()
+	if expected == nil {
+		return c.checkEncrypted(ctx, plan, []encryptedVolume{c.encryptedUnasked(ctx, out)})
+	}
+	if !expected.later || plan.Passing {
+		return nil
+	}
+	now := *expected
+	now.key, now.told, now.later = keyOf(out.KmsKeyId), true, false
+	return c.shareable(ctx, now)
+}
+
+// encryptedUnasked is a volume that is encrypted by the account's setting. Its key is the
+// default key, which EC2 tells better than the volume does.
+func (c *Cloud) encryptedUnasked(ctx context.Context, out *ec2.CreateVolumeOutput) encryptedVolume {
+	s := encryptedVolume{
+		region: c.client.Region(), what: "the root volume", key: c.client.defaultKey(ctx), created: true,
+		cause: byDefault(c.client.Region()), remedy: "give root_volume_kms_key_id, " + customer,
+	}
+	if s.key == "" {
+		s.key, s.told = keyOf(out.KmsKeyId), true
+	}
+	return s
+}
