@@ -61,6 +61,7 @@ func (c *Config) Prepare(raws ...any) (warnings []string, err error) {
 		c.checkMappings(),
 		c.checkEncryption(),
 		c.checkSharedKeys(),
+		c.checkPartitions(),
 		c.checkPublishing(time.Now()),
 		kind.CheckLabels(&c.Config, "ami_description", c.AMIDescription),
 	)

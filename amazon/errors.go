@@ -108,6 +108,9 @@ func (c *Client) adviceOnKeys() string {
 			c.keyID(), c.keyOrigin())
 	}
 	advice := fmt.Sprintf("AWS refused access key %s: check %s", c.keyID(), c.keyOrigin())
+	if partition := partitionOf(c.Region()); partition != ordinary {
+		return advice + fmt.Sprintf("; %s, which is of the partition %s: it has accounts and keys of its own", c.regionOrigin(), partition)
+	}
 	if !slices.Contains(enabledRegions, c.Region()) {
 		advice += fmt.Sprintf("; %s: AWS refuses every key if the region does not exist, or if the account has not enabled it", c.regionOrigin())
 	}
