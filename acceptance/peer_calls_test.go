@@ -97,11 +97,11 @@ func TestCalls(t *testing.T) {
 		"ec2:DescribeInstances": 1, "ec2:DescribeSnapshots": 1, "ec2:DescribeVolumes": 3, "ec2:DetachVolume": 1, "ec2:RegisterImage": 1,
 	}
 	// the copy is looked for, asked for and waited for; what is replaced in each region
-	// is read and seen to be gone
+	// is read and seen to be gone; the other region is asked whether it encrypts
 	published := maps.Clone(basic)
 	maps.Copy(published, tally{
 		"ec2:CopyImage": 1, "ec2:DeregisterImage": 2, "ec2:DescribeImageAttribute": 2, "ec2:DescribeImages": 7,
-		"ec2:ModifyImageAttribute": 2, "ec2:ModifySnapshotAttribute": 2,
+		"ec2:GetEbsEncryptionByDefault": 1, "ec2:ModifyImageAttribute": 2, "ec2:ModifySnapshotAttribute": 2,
 	})
 	for i, want := range []tally{basic, published} {
 		c := bothBuild[i]

@@ -4,21 +4,15 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// settingPatience bounds a question for a setting of the account. A build goes on without
-// an answer: the permission may be missing, and EC2 refuses later what it has to.
-const settingPatience = 20 * time.Second
-
 // ask makes a call that asks for a setting of the account in the region. It returns nil
-// if there is no answer.
+// if there is no answer. A build goes on without one: the permission may be missing, and
+// EC2 refuses later what it has to.
 func ask[In, Out any](ctx context.Context, do call[In, Out]) *Out {
-	ctx, cancel := context.WithTimeout(ctx, settingPatience)
-	defer cancel()
 	out, err := do(ctx, new(In))
 	if err != nil {
 		return nil
