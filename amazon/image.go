@@ -65,6 +65,9 @@ func (c *Client) ownImages(ctx context.Context, filters ...types.Filter) ([]type
 
 // images lists all the images that a request asks for.
 func (c *Client) images(ctx context.Context, in *ec2.DescribeImagesInput) ([]types.Image, error) {
+	if len(in.ImageIds) == 0 {
+		in.MaxResults = aws.Int32(pageSize)
+	}
 	all, err := pages(func(token *string) ([]types.Image, *string, error) {
 		in.NextToken = token
 		out, err := c.ec2.DescribeImages(ctx, in)

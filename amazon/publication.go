@@ -179,7 +179,7 @@ func (c *Cloud) haveHomeKey(ctx context.Context, ids []string) bool {
 	if !comparableKey(c.homeKey()) {
 		return false
 	}
-	out, err := c.client.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{
+	found, err := c.client.snapshots(ctx, &ec2.DescribeSnapshotsInput{
 		Filters: []types.Filter{{Name: aws.String("snapshot-id"), Values: ids}},
 	})
 	if err != nil {
@@ -187,7 +187,7 @@ func (c *Cloud) haveHomeKey(ctx context.Context, ids []string) bool {
 		return false
 	}
 	same := map[string]bool{}
-	for _, s := range out.Snapshots {
+	for _, s := range found {
 		same[aws.ToString(s.SnapshotId)] = sameKey(c.homeKey(), s)
 	}
 	return !slices.ContainsFunc(ids, func(id string) bool { return !same[id] })

@@ -130,16 +130,23 @@ func (c *Client) snapshot(ctx context.Context, id bake.SnapshotID) (types.Snapsh
 
 // snapshotsOf lists the account's snapshots of a volume.
 func (c *Client) snapshotsOf(ctx context.Context, volume bake.VolumeID) ([]types.Snapshot, error) {
-	all, err := pages(func(token *string) ([]types.Snapshot, *string, error) {
-		out, err := c.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{
-			OwnerIds: []string{"self"}, Filters: []types.Filter{filter("volume-id", string(volume))}, NextToken: token,
-		})
+	all, err := c.snapshots(ctx, &ec2.DescribeSnapshotsInput{
+		OwnerIds: []string{"self"}, Filters: []types.Filter{filter("volume-id", string(volume))},
+	})
+	return slices.DeleteFunc(all, func(s types.Snapshot) bool { return aws.ToString(s.VolumeId) != string(volume) }), err
+}
+
+// snapshots lists all the snapshots that a request without ids asks for.
+func (c *Client) snapshots(ctx context.Context, in *ec2.DescribeSnapshotsInput) ([]types.Snapshot, error) {
+	in.MaxResults = aws.Int32(pageSize)
+	return pages(func(token *string) ([]types.Snapshot, *string, error) {
+		in.NextToken = token
+		out, err := c.ec2.DescribeSnapshots(ctx, in)
 		if err != nil {
 			return nil, nil, err
 		}
 		return out.Snapshots, out.NextToken, nil
 	})
-	return slices.DeleteFunc(all, func(s types.Snapshot) bool { return aws.ToString(s.VolumeId) != string(volume) }), err
 }
 
 // snapshotOf translates what EC2 tells of a snapshot. The states have bake's

@@ -199,6 +199,8 @@ func TestVolume(t *testing.T) {
 func TestFindVolumesReadsAllPages(t *testing.T) {
 	tag := "<tagSet><item><key>" + bake.BuildTag + "</key><value>build-1</value></item></tagSet>"
 	s := &fake{actions: map[string]action{"DescribeVolumes": inTurn(
+		// EC2 may find nothing on a page, and more on the next.
+		answer("DescribeVolumes", "<volumeSet/><nextToken>first</nextToken>"),
 		answer("DescribeVolumes", "<volumeSet><item><volumeId>vol-1</volumeId>"+tag+"</item></volumeSet><nextToken>more</nextToken>"),
 		volumes("<volumeId>vol-2</volumeId>"+tag, "<volumeId>vol-3</volumeId>", "<volumeId>vol-4</volumeId>"+strings.Replace(tag, "build-1", "build-2", 1)))}}
 	got, err := faked(t, s, Options{}).FindVolumes(context.Background(), "build-1")
@@ -206,8 +208,8 @@ func TestFindVolumesReadsAllPages(t *testing.T) {
 		t.Errorf("volumes %v, %v", got, err)
 	}
 	calls := s.made("DescribeVolumes")
-	check(t, calls[0], map[string]string{"Filter.1.Name": "tag:" + bake.BuildTag, "Filter.1.Value.1": "build-1"})
-	check(t, calls[1], map[string]string{"NextToken": "more"})
+	check(t, calls[0], map[string]string{"Filter.1.Name": "tag:" + bake.BuildTag, "Filter.1.Value.1": "build-1", "MaxResults": "1000"})
+	check(t, calls[2], map[string]string{"NextToken": "more", "MaxResults": "1000"})
 }
 
 // nameInUse is how EC2 refuses a device name that the instance uses.

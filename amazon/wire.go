@@ -103,6 +103,12 @@ func is(what, id string, told *string) error {
 	return nil
 }
 
+// pageSize is how many results a listing call asks for at a time. EC2 pages only if it is
+// asked for a number, and refuses to list many results at once. It takes no number
+// together with ids.
+// Source: https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-pagination.html
+const pageSize = 1000
+
 // mostPages bounds a list. EC2's pages have up to a thousand things.
 const mostPages = 1000
 

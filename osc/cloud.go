@@ -231,6 +231,9 @@ func takenDevices(vm api.Vm) []bake.DeviceName {
 	return taken
 }
 
+// pageSize is how many results a listing call asks for at a time: the most that the API takes.
+var pageSize = 1000
+
 // mostPages bounds a list. The API's pages have up to a thousand things.
 const mostPages = 1000
 

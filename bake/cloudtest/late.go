@@ -13,7 +13,7 @@ import (
 type Late func(act string, refusals int)
 
 // lateRefusals is more than an implementation tries by itself, so that the error is seen.
-const lateRefusals = 9
+const lateRefusals = 60
 
 // changingLags tests that refusals of changing calls which do not know yet what reading calls
 // show wrap bake.ErrUnsettled, and that nothing is taken for gone because of them.

@@ -13,6 +13,11 @@ import (
 // maxPage is the most things that a page has, whatever was asked for.
 const maxPage = 1000
 
+// maxUnpaged is the most things that an answer without pages has. EC2 does not publish its
+// limit; that there is one is known from
+// https://github.com/aws/aws-tools-for-powershell/issues/147
+const maxUnpaged = 1000
+
 // paging is how much of an answer is wanted, and from where on.
 type paging struct {
 	MaxResults *int64 `query:"MaxResults"`
@@ -47,6 +52,10 @@ func page[T any](c *call, p paging, things []T, place func(T) string) (shown []T
 		things = slices.DeleteFunc(things, func(thing T) bool { return place(thing) <= after })
 	}
 	size := int64(len(things))
+	if p.MaxResults == nil && size > maxUnpaged {
+		return nil, "", query.Refuse("OperationNotPermitted",
+			"You have exceeded the output limit for an unpaginated response. Retry your request using pagination parameters.")
+	}
 	if p.MaxResults != nil {
 		size = min(*p.MaxResults, maxPage, size)
 	}
