@@ -66,12 +66,18 @@ func TestQEMUBoots(t *testing.T) {
 	const greeting = "first line\r\nmy machine login: "
 	dir, id := imported(t, talking(greeting))
 	uefi, withUEFI := imported(t, talking(greeting), "--boot-mode", "uefi")
-	running := serve(t, testdir.New(t))
+	cloud := testdir.New(t)
+	running := serve(t, cloud)
 	source := filepath.Join(testdir.New(t), "disk.raw")
 	if err := os.WriteFile(source, talking(greeting), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	there := strings.TrimSpace(runProgram(t, "image", "import", "--endpoint", running.endpoint, "--name", "xyz", source).stdout)
+	at := []string{"--endpoint", running.endpoint, "--dir", cloud}
+	got := runProgram(t, append([]string{"image", "import", source, "--name", "xyz"}, at...)...)
+	if got.status != 0 {
+		t.Fatalf("%+v", got)
+	}
+	there := strings.TrimSpace(got.stdout)
 
 	for _, test := range []struct {
 		name   string
@@ -83,7 +89,7 @@ func TestQEMUBoots(t *testing.T) {
 		{"login prompt", []string{id, "--dir", dir}, 0, "my machine login:", nil},
 		{"text", []string{id, "--dir", dir, "--until", "my machine"}, 0, "my machine", nil},
 		{"memory", []string{id, "--dir", dir, "--memory", "64", "--kvm", "no"}, 0, "login:", nil},
-		{"of a running cloud", []string{there, "--endpoint", running.endpoint, "--kvm=no"}, 0, "login:", nil},
+		{"of a running cloud", append([]string{there, "--kvm=no"}, at...), 0, "login:", nil},
 		{"silence", []string{id, "--dir", dir, "--until", "good bye", "--timeout", "10s", "--kvm", "no"}, statusFailed, "login:", []string{id, `"good bye"`, "10s", "first line\nmy machine login:"}},
 		{"against its boot mode", []string{withUEFI, "--dir", uefi, "--uefi=false", "--kvm", "no"}, 0, "login:", nil},
 	} {
