@@ -3,10 +3,12 @@ package amazon
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
@@ -25,18 +27,21 @@ func TestThrottledForLong(t *testing.T) {
 	}}
 	server := httptest.NewServer(throttle)
 	defer server.Close()
-	build := func(t *testing.T, waits bake.Waits) error {
+	build := func(ctx context.Context, t *testing.T, waits bake.Waits) error {
 		t.Helper()
 		cloud := l.cloud(t, Options{SourceAMI: l.source, Users: []string{"222222222222"}, SnapshotUsers: []string{"222222222222"}, DeregistrationProtection: &Protection{}})
 		cloud.client.policy.Clock, cloud.client.endpoint = clock, server.URL
 		cloud.client.ec2 = cloud.client.in(cloud.client.Region())
-		_, err := bake.Build(t.Context(), cloud, cloudtest.Machine(), bake.Plan{
+		_, err := bake.Build(ctx, cloud, cloudtest.Machine(), bake.Plan{
 			Build: bake.BuildID(rand.Text()), ImageName: "new", Waits: waits,
 			Provision: func(context.Context, bake.Workplace) error { return nil },
 		}, cloudtest.Log(t.Logf))
 		return err
 	}
-	throttle.Throttled(t, build, l.things, l.removeNew, "CreateVolume", "AttachVolume", "CreateSnapshot", "RegisterImage", "DescribeInstances", "ModifyImageAttribute")
+	throttle.Throttled(t, cloudtest.Subject{
+		Build: build, Things: l.things, Remove: l.removeNew,
+		Creating: []string{"CreateVolume", "AttachVolume", "CreateSnapshot", "RegisterImage", "DescribeInstances", "ModifyImageAttribute"},
+	})
 }
 
 // removeNew removes the image that a build has made, and its snapshot.
@@ -56,5 +61,27 @@ func (l *liar) removeNew(t *testing.T) {
 		if err := l.state.DeleteSnapshot(account, root.Volume.SnapshotID, false); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestThrottledSTS: STS is asked more often than the SDK itself would if it throttles, by
+// each way to assume a role. A code for multi-factor authentication is not used up by that.
+func TestThrottledSTS(t *testing.T) {
+	for _, name := range []string{"assume_role", "mfa_code", "web identity of a profile"} {
+		t.Run(name, func(t *testing.T) {
+			l := newLand(t)
+			tokens, asked := l.queries(), new(atomic.Int32)
+			l.Setenv("AWS_ENDPOINT_URL_STS", l.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if asked.Add(1) > 3 {
+					tokens.ServeHTTP(w, r)
+					return
+				}
+				w.WriteHeader(http.StatusBadRequest)
+				fmt.Fprint(w, "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>")
+			})))
+			if _, err := Dial(t.Context(), sources[name].set(l)); err != nil || asked.Load() != 4 {
+				t.Errorf("after %d requests: %v", asked.Load(), err)
+			}
+		})
 	}
 }

@@ -39,11 +39,11 @@ func TestThrottledForLong(t *testing.T) {
 			}
 			server := httptest.NewServer(throttle)
 			defer server.Close()
-			build := func(t *testing.T, waits bake.Waits) error {
+			build := func(ctx context.Context, t *testing.T, waits bake.Waits) error {
 				t.Helper()
 				cloud := o.cloud(t, Options{AccountIDs: []string{other}, SnapshotUsers: []string{other}})
 				cloud.client.retry.Clock, cloud.client.access.Endpoint = clock, server.URL+"/api/v1"
-				_, err := bake.Build(t.Context(), cloud, cloudtest.Machine(), bake.Plan{
+				_, err := bake.Build(ctx, cloud, cloudtest.Machine(), bake.Plan{
 					Build: bake.BuildID(rand.Text()), ImageName: "new", Waits: waits,
 					Labels: func(bake.Facts) (bake.Labels, error) {
 						return bake.Labels{ImageTags: map[string]string{"a": "b"}}, nil
@@ -52,7 +52,10 @@ func TestThrottledForLong(t *testing.T) {
 				}, cloudtest.Log(t.Logf))
 				return err
 			}
-			throttle.Throttled(t, build, (&liar{outscale: o}).things, o.removeNew, "CreateVolume", "CreateTags", "LinkVolume", "CreateSnapshot", "CreateImage", "ReadVms", "UpdateImage")
+			throttle.Throttled(t, cloudtest.Subject{
+				Build: build, Things: (&liar{outscale: o}).things, Remove: o.removeNew,
+				Creating: []string{"CreateVolume", "CreateTags", "LinkVolume", "CreateSnapshot", "CreateImage", "ReadVms", "UpdateImage"},
+			})
 		})
 	}
 }

@@ -2,6 +2,8 @@ package cloudtest
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,6 +31,8 @@ type Throttle struct {
 	rule  ThrottleRule
 	begun time.Duration
 	hits  int
+	// refused, if not nil, is called at the first refusal.
+	refused func()
 }
 
 // ThrottleRule says what is throttled.
@@ -46,7 +50,7 @@ func (r ThrottleRule) String() string { return fmt.Sprintf("%s %d", r.Action, r.
 func (h *Throttle) Begin(rule ThrottleRule) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.calls, h.rule, h.begun, h.hits = nil, rule, 0, 0
+	h.calls, h.rule, h.begun, h.hits, h.refused = nil, rule, 0, 0, nil
 }
 
 // Hits returns how many calls the rule has refused.
@@ -102,6 +106,9 @@ func (h *Throttle) refuses(action string) bool {
 	}
 	if h.hits == 0 {
 		h.begun = h.Clock.Passed()
+		if h.refused != nil {
+			h.refused()
+		}
 	}
 	if h.Clock.Passed()-h.begun >= h.rule.Lasts {
 		return false
@@ -111,49 +118,73 @@ func (h *Throttle) refuses(action string) bool {
 	return true
 }
 
+// A Subject is what Throttled tests.
+type Subject struct {
+	// Build makes a build with these waits.
+	Build func(context.Context, *testing.T, bake.Waits) error
+	// Things lists what there is in the cloud.
+	Things func() []string
+	// Remove removes the image of a successful build.
+	Remove func(*testing.T)
+	// Creating are actions that create something, or are before that: without them a
+	// build fails, and nothing of the undoing needs them.
+	Creating []string
+}
+
 // Throttled tests that builds outlast 30 seconds of throttling at each of their calls, and
 // that one that is throttled for ever at one of the creating actions says so, and leaves
-// nothing. build makes a build with these waits, and things lists what there is in the
-// cloud; a successful build's image is removed by remove.
-func (h *Throttle) Throttled(t *testing.T, build func(*testing.T, bake.Waits) error, things func() []string, remove func(*testing.T), creating ...string) {
+// nothing; and that a build that is cancelled meanwhile ends, and leaves nothing.
+func (h *Throttle) Throttled(t *testing.T, s Subject) {
 	t.Helper()
 	patient := Impatient()
 	for _, pace := range []*bake.Pace{&patient.Volume, &patient.Attachment, &patient.Snapshot, &patient.Image, &patient.Copy} {
 		pace.Patience = time.Minute
 	}
-	before := fmt.Sprint(things())
+	before := fmt.Sprint(s.Things())
 	same := func(t *testing.T) {
 		t.Helper()
-		if after := fmt.Sprint(things()); after != before {
+		if after := fmt.Sprint(s.Things()); after != before {
 			t.Errorf("there were %s, and are %s", before, after)
 		}
 	}
 	h.Begin(ThrottleRule{})
-	if err := build(t, patient); err != nil {
+	if err := s.Build(t.Context(), t, patient); err != nil {
 		t.Fatal(err)
 	}
 	points := h.Points(30 * time.Second)
-	remove(t)
+	s.Remove(t)
 	for _, point := range points {
 		t.Run(point.String(), func(t *testing.T) {
 			h.Begin(point)
-			if err := build(t, patient); err != nil {
+			if err := s.Build(t.Context(), t, patient); err != nil {
 				t.Fatalf("after %d refusals: %v", h.Hits(), err)
 			}
 			if n := h.Hits(); n < 3 {
 				t.Errorf("%d calls were refused", n)
 			}
 			h.Begin(ThrottleRule{})
-			remove(t)
+			s.Remove(t)
 			same(t)
 		})
 	}
-	for _, action := range creating {
+	for _, action := range s.Creating {
+		forever := ThrottleRule{action, 1, 24 * time.Hour}
 		t.Run(action+" for ever", func(t *testing.T) {
-			h.Begin(ThrottleRule{action, 1, 24 * time.Hour})
-			err := build(t, Impatient())
+			h.Begin(forever)
+			err := s.Build(t.Context(), t, Impatient())
 			if err == nil || !strings.Contains(err.Error(), "throttled since ") {
 				t.Errorf("the build ended with %v", err)
+			}
+			h.Begin(ThrottleRule{})
+			same(t)
+		})
+		t.Run(action+", cancelled", func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			h.Begin(forever)
+			h.refused = cancel
+			if err := s.Build(ctx, t, patient); !errors.Is(err, context.Canceled) || h.Hits() > 2 {
+				t.Errorf("after %d refusals the build ended with %v", h.Hits(), err)
 			}
 			h.Begin(ThrottleRule{})
 			same(t)

@@ -1,0 +1,82 @@
+package amazon
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
+)
+
+// answered is an error of EC2's answer.
+func answered(status int, code string) error {
+	return &smithyhttp.ResponseError{
+		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: &smithy.GenericAPIError{Code: code},
+	}
+}
+
+// TestKinds: what an error means for making the call again.
+func TestKinds(t *testing.T) {
+	broken := func(err error) error { return &smithyhttp.RequestSendError{Err: err} }
+	for _, test := range []struct {
+		err  error
+		want retry.Kind
+	}{
+		{answered(503, "RequestLimitExceeded"), retry.Throttled},
+		{answered(400, "Throttling"), retry.Throttled},
+		{answered(400, "ThrottlingException"), retry.Throttled},
+		{answered(429, ""), retry.Throttled},
+		{fmt.Errorf("no keys: %w", answered(400, "Throttling")), retry.Throttled},
+		{answered(500, "InternalError"), retry.Fault},
+		{answered(502, ""), retry.Fault},
+		{answered(503, "Unavailable"), retry.Fault},
+		{answered(504, ""), retry.Fault},
+		{answered(500, "InsufficientVolumeCapacity"), retry.Permanent},
+		{answered(501, ""), retry.Permanent},
+		{answered(400, "InvalidVolume.NotFound"), retry.Permanent},
+		{answered(403, "UnauthorizedOperation"), retry.Permanent},
+		{answered(400, "RequestTimeout"), retry.Lost},
+		{broken(io.ErrUnexpectedEOF), retry.Lost},
+		{broken(context.DeadlineExceeded), retry.Lost},
+		{broken(&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}), retry.Lost},
+		{broken(&net.OpError{Op: "dial", Err: errors.New("connection refused")}), retry.Unreached},
+		{broken(&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}), retry.Permanent},
+		{broken(&tls.CertificateVerificationError{}), retry.Permanent},
+		{broken(http.ErrSchemeMismatch), retry.Permanent},
+		{&smithy.DeserializationError{Err: errors.New("no XML")}, retry.Permanent},
+		{errors.New("something"), retry.Permanent},
+		{nil, retry.Permanent},
+	} {
+		if got := kindOf(test.err); got != test.want {
+			t.Errorf("%v: %v, want %v", test.err, got, test.want)
+		}
+	}
+}
+
+// TestEndpointThatIsGone: one that has answered before is asked for longer.
+func TestEndpointThatIsGone(t *testing.T) {
+	server := serve(t, &fake{actions: map[string]action{"DescribeImages": answer("DescribeImages", "<imagesSet/>")}})
+	for _, reached := range []bool{false, true} {
+		cloud := NewCloud(Options{Client: dial(t, access(server.URL))})
+		want := retry.UnreachedFor
+		if reached {
+			want = retry.FailingFor
+			cloud.client.reached.Store(true)
+		}
+		if !reached {
+			server.Close()
+		}
+		says(t, look(t.Context(), cloud), "without a connection since 07:00:00 UTC", server.URL)
+		if passed := clockOf(cloud).Passed(); passed != want {
+			t.Errorf("reached before %t: gave up after %v, want %v", reached, passed, want)
+		}
+	}
+}
