@@ -13,10 +13,10 @@ var throttles = []fault{
 	{"throttled for one call", map[string]any{"error": "throttled-call"}},
 }
 
-// TestLongThrottle has the cloud throttle each call of a build, and those of its action that
+// TestFaultOfLongThrottling has the cloud throttle each call of a build, and those of its action that
 // follow, for longer than a few attempts take: every build must succeed, and say what it
 // waits for.
-func TestLongThrottle(t *testing.T) {
+func TestFaultOfLongThrottling(t *testing.T) {
 	lasts := "6s"
 	if matrices {
 		lasts = "30s"
