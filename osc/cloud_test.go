@@ -121,7 +121,7 @@ func TestValidate(t *testing.T) {
 		err     string
 	}{
 		"nothing":              {Options{}, ""},
-		"much":                 {Options{VirtualizationType: "hvm", RootDeviceName: "xvda", Mappings: []Mapping{ok, {DeviceName: "xvdzz", SnapshotID: "snap-1", VolumeType: "gp2"}}}, ""},
+		"much":                 {Options{VirtualizationType: "hvm", RootDeviceName: "xvda", Mappings: []Mapping{ok, {DeviceName: "xvdzz", SnapshotID: "snap-12345678", VolumeType: "gp2"}}}, ""},
 		"no device":            {mapped(Mapping{DeviceName: "/dev/sdb", NoDevice: true}), ""},
 		"ephemeral":            {mapped(Mapping{DeviceName: "/dev/sdb", VirtualName: "ephemeral0"}), ""},
 		"paravirtual":          {Options{VirtualizationType: "paravirtual"}, "Outscale has hvm only"},

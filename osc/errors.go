@@ -81,14 +81,12 @@ func (r *refusal) kind() retry.Kind {
 // conflict reports whether the state of a resource is against the call, for now or for
 // good. The type says so, or the thousand of the code: the status is not always 409.
 func (r *refusal) conflict() bool {
-	switch {
-	case r.Status == http.StatusConflict, r.Type == "ResourceConflict":
-		return true
-	case strings.HasPrefix(r.Type, "Invalid") && strings.HasSuffix(r.Type, "State"):
-		return true
-	}
-	return len(r.Code) == 4 && (r.Code[0] == '6' || r.Code[0] == '9')
+	ofState := strings.HasPrefix(r.Type, "Invalid") && strings.HasSuffix(r.Type, "State")
+	return r.Status == http.StatusConflict || r.Type == "ResourceConflict" || ofState || r.ofThousand('6') || r.ofThousand('9')
 }
+
+// ofThousand reports whether the code has four digits and begins with this one.
+func (r *refusal) ofThousand(digit byte) bool { return len(r.Code) == 4 && r.Code[0] == digit }
 
 // wrongRequest means that the request, or the state that it meets, is wrong. It is not if
 // the keys are.

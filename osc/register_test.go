@@ -293,7 +293,10 @@ func conflictingImages(t *testing.T, inTheWay reply) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := newFake(t, map[string][]reply{"CreateImage": test.answers, "ReadImages": test.images})
-			id, err := s.cloud(Options{}).Register(t.Context(), bake.ImageSpec{Name: "made", Snapshot: "snap-12345678"})
+			cloud := s.cloud(Options{})
+			id, err := settled(func() (bake.ImageID, error) {
+				return cloud.Register(t.Context(), bake.ImageSpec{Name: "made", Snapshot: "snap-12345678"})
+			})
 			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) || err == nil && id != "ami-87654321" {
 				t.Errorf("%s, %v; want %q", id, err, test.err)
 			}

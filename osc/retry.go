@@ -17,7 +17,8 @@ const service = "OAPI"
 // tryLimit bounds one attempt: the SDK has no time-out of its own.
 const tryLimit = 2 * time.Minute
 
-// errUnsettled is wrapped by an error about a state that will change by itself.
+// errUnsettled is wrapped by an error about a state that will change by itself: bake makes
+// the call again.
 var errUnsettled = bake.ErrUnsettled
 
 // do makes a call until it succeeds or is refused for good, by the policy that both
@@ -51,8 +52,6 @@ func (c *Client) kindOf(err error) retry.Kind {
 		dial  *net.OpError
 	)
 	switch {
-	case errors.Is(err, errUnsettled):
-		return retry.Unsettled
 	case errors.As(err, &no):
 		return no.kind()
 	case !errors.As(err, &fault), fault.wrongTLS(), fault.wrongHost() && !c.reached.Load():

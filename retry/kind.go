@@ -22,8 +22,8 @@ const (
 	Lost
 	// Unreached is a connection that was not established. The call had no effect.
 	Unreached
-	// Unsettled is a refusal because of a state that changes by itself. The call had no
-	// effect.
+	// Unsettled is a refusal whose reason passes by itself, such as a signature of a wrong
+	// time when the right time is known by now. The call had no effect.
 	Unsettled
 )
 

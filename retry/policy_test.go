@@ -172,7 +172,7 @@ func TestHeldIsTold(t *testing.T) {
 		"long":            {retry.Policy{}, retry.Throttled, time.Minute, []string{"EC2 CreateVolume: throttled since 07:00:00 UTC; trying again for up to 10m0s"}},
 		"failing":         {retry.Policy{}, retry.Fault, time.Minute, []string{"EC2 CreateVolume: failing inside the cloud since 07:00:00 UTC; trying again for up to 2m0s"}},
 		"by attempts":     {retry.Policy{Attempts: 50}, retry.Lost, time.Minute, []string{"EC2 CreateVolume: not answered since 07:00:00 UTC; trying again"}},
-		"a state":         {retry.Policy{}, retry.Unsettled, 20 * time.Second, nil},
+		"a state":         {retry.Policy{}, retry.Unsettled, 4 * time.Second, nil},
 		"without an end":  {retry.Policy{Patience: time.Minute}, retry.Unreached, time.Hour, []string{"EC2 CreateVolume: without a connection since 07:00:00 UTC; trying again for up to 1m0s"}},
 		"at an end first": {retry.Policy{Patience: 4 * time.Second}, retry.Throttled, time.Hour, nil},
 	}
