@@ -77,13 +77,13 @@ func (res result) row() string {
 	for _, a := range res.images {
 		images = append(images, a.region+": "+a.id)
 	}
-	verdict := res.verdict
+	verdict := []string{res.verdict}
 	for _, more := range []string{res.reason, res.note} {
 		if more != "" {
-			verdict += ": " + cell(more)
+			verdict = append(verdict, cell(more))
 		}
 	}
-	return fmt.Sprintf("| `%s` | %s | %s | %s | %s | %s | %.2f |\n", res.file, cell(res.shows), verdict,
+	return fmt.Sprintf("| `%s` | %s | %s | %s | %s | %s | %.2f |\n", res.file, cell(res.shows), strings.Join(verdict, ": "),
 		res.took.Round(time.Second), strings.Join(images, " "), strings.Join(res.logs, " "), res.cost)
 }
 

@@ -64,19 +64,26 @@ func (r *runner) all(ctx context.Context, templates []template) error {
 		return err
 	}
 	fmt.Printf("run %s in account %s; the report is %s\n", r.id, r.report.account, r.report.path)
-	for _, t := range templates {
-		res := result{template: t, verdict: "running"}
-		r.report.results = append(r.report.results, res)
-		r.report.write()
-		res = r.one(ctx, t)
-		r.report.results[len(r.report.results)-1] = res
-		fmt.Printf("%-9s %s %s\n", res.verdict, t.file, res.reason)
-	}
+	built := r.each(ctx, templates)
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Minute)
 	defer cancel()
 	r.report.removed, r.report.left, err = r.clean(clean)
 	r.report.ended = time.Now()
-	return errors.Join(ctx.Err(), err, r.report.write(), r.report.failed())
+	return errors.Join(ctx.Err(), built, err, r.report.write(), r.report.failed())
+}
+
+// each runs the builds one after the other, and ends if the report cannot be written.
+func (r *runner) each(ctx context.Context, templates []template) error {
+	for _, t := range templates {
+		r.report.results = append(r.report.results, result{template: t, verdict: "running"})
+		if err := r.report.write(); err != nil {
+			return err
+		}
+		res := r.one(ctx, t)
+		r.report.results[len(r.report.results)-1] = res
+		fmt.Printf("%-9s %s %s\n", res.verdict, t.file, res.reason)
+	}
+	return nil
 }
 
 // one runs one template, and judges it.

@@ -1,6 +1,7 @@
 package apitest
 
 import (
+	"context"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -26,7 +27,7 @@ type docs struct {
 
 func loadDocs(service string) (*docs, error) {
 	module := "github.com/aws/aws-sdk-go-v2/service/" + service
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	dir, err := exec.CommandContext(context.Background(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	if err != nil {
 		return nil, fmt.Errorf("cannot find the module %s: %w", module, err)
 	}
