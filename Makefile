@@ -55,11 +55,11 @@ PUBLIC := bin/peer/packer-plugin-amazon
 public:
 	@tools/tool.sh "$(CACHE)" peer github.com/hashicorp/packer-plugin-amazon $(PUBLIC)
 
-# Builds on a real cloud, which cost money: docs/real-clouds.md. ONLY, REPORT, TEMPLATES
+# Builds on a real cloud, which cost money: docs/real-clouds.md. ONLY, REPORT, TEMPLATES, KEEP
 # and CLEAN are its options. A build there asks the instance's metadata which one it is on.
 real-aws real-osc: export AWS_EC2_METADATA_DISABLED := false
 real-aws real-osc: real-%: packer dev bin/real
-	@bin/real $(if $(ONLY),-only "$(ONLY)") $(if $(REPORT),-report "$(REPORT)") $(if $(CLEAN),-clean "$(CLEAN)") $* $(or $(TEMPLATES),examples/real/$*)
+	@bin/real $(if $(ONLY),-only "$(ONLY)") $(if $(REPORT),-report "$(REPORT)") $(if $(KEEP),-keep) $(if $(CLEAN),-clean "$(CLEAN)") $* $(or $(TEMPLATES),examples/real/$*)
 
 bin/real: FORCE
 	@$(GOBUILD) -o $@ ./tools/real

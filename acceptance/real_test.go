@@ -116,7 +116,7 @@ func TestRealTargets(t *testing.T) {
 	cmd := exec.Command("make", "-n", "real-osc", "ONLY=device,kill", "REPORT=a report", "CLEAN=real-1", "TEMPLATES=mine")
 	cmd.Dir = programs.repo
 	out, err := cmd.CombinedOutput()
-	if want := `bin/real -only "device,kill" -report "a report" -clean "real-1" osc mine`; err != nil || !strings.Contains(string(out), want) {
+	if want := `bin/real -only "device,kill" -report "a report" -clean "real-1" osc mine`; err != nil || !strings.Contains(flat(string(out)), want) {
 		t.Errorf("%v, it should run %s:\n%s", err, want, out)
 	}
 }
@@ -165,7 +165,8 @@ func TestRealBuilds(t *testing.T) {
 func TestRealAccounts(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t, "--key", otherKeyID+":"+secret+":"+otherAccount)
-		only, env := "foreign-source,product-codes", []string(nil)
+		var only string
+		var env []string
 		if f.name == "amazon-chroot" {
 			b.control("POST", "settings", map[string]any{"encrypt_by_default": true, "block_public_images": true}, nil)
 			only = "default-encryption,kms-key,encrypted-copy,secure-boot,block-public-access"
@@ -177,6 +178,7 @@ func TestRealAccounts(t *testing.T) {
 			licensed := b.foreign("licensed", true)
 			_, err := b.outscaleAs(otherKeyID).UpdateImage(t.Context(), osc.UpdateImageRequest{ImageId: licensed, ProductCodes: &[]string{"0002"}})
 			b.must(err)
+			only = "foreign-source,product-codes"
 			env = []string{"REAL_FOREIGN_SOURCE=" + b.foreign("foreign", false), "REAL_LICENSED_SOURCE=" + licensed}
 		}
 		report := b.passes(f, only, env...)
@@ -232,6 +234,27 @@ func TestRealThrottled(t *testing.T) {
 		report := read(filepath.Join(b.dir, "report", "report.md"))
 		if err != nil || !strings.Contains(report, "calls beside the build were throttled") {
 			t.Errorf("%v\n%s\n%s\n%s", err, out, report, b.realLogs())
+		}
+	})
+}
+
+// TestRealKept: what is kept is removed later by the run's id.
+func TestRealKept(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		before := b.inventory()
+		templates := b.realTemplates(f, "# Shows: it\n# Cost: 0.01", "true")
+		out, err := b.real("-report", "report", "-keep", realClouds[f.name], templates).CombinedOutput()
+		if report := read(filepath.Join(b.dir, "report", "report.md")); err != nil || !strings.Contains(report, "Not cleaned up") {
+			t.Errorf("%v\n%s\n%s", err, out, report)
+		}
+		id := strings.TrimSpace(read(filepath.Join(b.dir, "report", "run")))
+		for round, want := range []string{"removed image ami-", ""} {
+			out, err := b.real("-clean", id, realClouds[f.name], templates).CombinedOutput()
+			if err != nil || !strings.Contains(string(out), want) || want == "" && len(out) > 0 {
+				t.Errorf("round %d: %v\n%s", round, err, out)
+			}
+			b.unchanged(before)
 		}
 	})
 }
@@ -305,7 +328,7 @@ func (b *box) killAll() {
 func (b *box) realCleans(dir string, f flavor) {
 	b.t.Helper()
 	report := read(filepath.Join(b.dir, dir, "report.md"))
-	if !strings.Contains(report, "Not ended") || !strings.Contains(report, "running") {
+	if !strings.Contains(report, "Not cleaned up") || !strings.Contains(report, "running") {
 		b.t.Errorf("the report of a run that was killed:\n%s", report)
 	}
 	out, err := b.real("-clean", dir, realClouds[f.name], filepath.Join(b.dir, "templates")).CombinedOutput()

@@ -36,7 +36,7 @@ type arguments struct {
 	only             string
 	report, clean    string
 	packer, plugins  string
-	list             bool
+	list, keep       bool
 }
 
 func parse(args []string) (arguments, error) {
@@ -52,6 +52,7 @@ func parse(args []string) (arguments, error) {
 	f.StringVar(&o.clean, "clean", "", "build nothing, and remove what a run left: its report's directory, or its id")
 	f.StringVar(&o.packer, "packer", filepath.Join(filepath.Dir(beside), "packer"), "the packer to run")
 	f.StringVar(&o.plugins, "plugins", filepath.Dir(beside), "the directory of the plugins' binaries, for reap")
+	f.BoolVar(&o.keep, "keep", false, "keep what was built, unless the run is interrupted; -clean removes it")
 	f.BoolVar(&o.list, "list", false, "list the builds as rows of a table, and do nothing else")
 	if err := f.Parse(args); err != nil {
 		return o, err

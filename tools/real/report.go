@@ -34,7 +34,7 @@ func (r *report) write() error {
 	fmt.Fprintf(&b, "# Builds on %s\n\n", r.cloud)
 	fmt.Fprintf(&b, "- Run: `%s`, account %s, region %s\n- Begun: %s\n", r.run, r.account, r.region, r.begun.UTC().Format(time.RFC3339))
 	if r.ended.IsZero() {
-		fmt.Fprintf(&b, "- Not ended: resources with the tag `%s=%s` may be left\n", runTag, r.run)
+		fmt.Fprintf(&b, "- Not cleaned up: resources with the tag `%s=%s` may be left\n", runTag, r.run)
 	} else {
 		fmt.Fprintf(&b, "- Ended: %s\n", r.ended.UTC().Format(time.RFC3339))
 	}

@@ -65,6 +65,10 @@ func (r *runner) all(ctx context.Context, templates []template) error {
 	}
 	fmt.Printf("run %s in account %s; the report is %s\n", r.id, r.report.account, r.report.path)
 	built := r.each(ctx, templates)
+	if r.keep && ctx.Err() == nil {
+		fmt.Printf("kept; -clean %s removes it\n", r.dir)
+		return errors.Join(built, r.report.write(), r.report.failed())
+	}
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Minute)
 	defer cancel()
 	r.report.removed, r.report.left, err = r.clean(clean)
