@@ -44,6 +44,12 @@ var troubles = []map[string]any{
 	{"outcome": "error", "action": "RegisterImage"},
 	{"stale": map[string]any{"reads": 2}, "action": "CreateVolume"},
 	{"stale": map[string]any{"reads": 2}, "action": "CreateSnapshot"},
+	{"stale": map[string]any{"changes": 3}, "action": "CreateVolume"},
+	{"stale": map[string]any{"changes": 3}, "action": "AttachVolume"},
+	{"stale": map[string]any{"changes": 3}, "action": "DetachVolume"},
+	{"stale": map[string]any{"changes": 3}, "action": "CreateSnapshot"},
+	{"stale": map[string]any{"changes": 3}, "action": "RegisterImage"},
+	{"stale": map[string]any{"changes": 3}, "action": "DeregisterImage"},
 }
 
 // nameOfTrouble is what a fault of things is counted as.
