@@ -34,6 +34,9 @@ func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publica
 	if err := c.checkDevices(snapshots); err != nil {
 		return bake.Publication{}, err
 	}
+	if err := c.checkFurther(ctx, facts.Host.Account); err != nil {
+		return bake.Publication{}, err
+	}
 	others, err := c.otherRegions(ctx)
 	if err != nil {
 		return bake.Publication{}, err

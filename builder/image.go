@@ -32,7 +32,8 @@ type Tagging struct {
 type Replacing struct {
 	// Put the new image in the place of those of the account that have its name. The
 	// old ones are deregistered when the new snapshots are complete, and registered
-	// again if the new image then cannot be. `packer build -force` does the same.
+	// again if the new image then cannot be. An image that gets the name during the build
+	// is replaced too, once it is available. `packer build -force` does the same.
 	// Defaults to `false`: a build fails when the name is in use.
 	ForceDeregister bool `mapstructure:"force_deregister"`
 	// Delete the snapshots of the images that `force_deregister` deregisters, once the

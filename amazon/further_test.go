@@ -1,0 +1,57 @@
+package amazon
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
+
+// TestFurtherSnapshotsOfASharedSource: that the account may not use one is told before
+// anything is created.
+func TestFurtherSnapshotsOfASharedSource(t *testing.T) {
+	const root = `<item><deviceName>xvda</deviceName><ebs><snapshotId>snap-root</snapshotId></ebs></item>`
+	const data = `<item><deviceName>/dev/sdf</deviceName><ebs><snapshotId>snap-data</snapshotId></ebs></item>`
+	source := func(owner, devices string) string {
+		return `<imageId>ami-1</imageId><name>base</name><imageState>available</imageState><imageOwnerId>` + owner + `</imageOwnerId>
+			<rootDeviceType>ebs</rootDeviceType><rootDeviceName>xvda</rootDeviceName><blockDeviceMapping>` + devices + `</blockDeviceMapping>`
+	}
+	visible := snapshots(aSnapshot("snap-data", "completed", ""))
+	for name, test := range map[string]struct {
+		opts      Options
+		image     string
+		snapshots action
+		asked     int
+		words     string // of the error
+	}{
+		"shared":                   {Options{}, source("other", root+data), visible, 1, ""},
+		"not shared":               {Options{}, source("other", root+data), snapshots(), 1, "ami-1 (base) of account other has the device /dev/sdf of snapshot snap-data"},
+		"one of two is not shared": {Options{}, source("other", root+data+strings.NewReplacer("sdf", "sdg", "snap-data", "snap-more").Replace(data)), visible, 1, "the device /dev/sdg of snapshot snap-more"},
+		"left out":                 {Options{Mappings: []Mapping{{DeviceName: "sdf", NoDevice: true}}}, source("other", root+data), nil, 0, ""},
+		"the root only":            {Options{}, source("other", root), nil, 0, ""},
+		"the account's own":        {Options{}, source("me", root+data), nil, 0, ""},
+		"may not be asked":         {Options{}, source("other", root+data), refuse("UnauthorizedOperation"), 1, ""},
+		"cannot be asked":          {Options{}, source("other", root+data), refuse("InvalidParameterValue"), 1, "may be used"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.Background()
+			s := &fake{actions: map[string]action{"DescribeImages": images(test.image), "DescribeSnapshots": test.snapshots}}
+			test.opts.SourceAMI = "ami-1"
+			cloud := faked(t, s, test.opts)
+			found, err := cloud.Source(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = cloud.Publication(ctx, bake.Facts{Host: bake.Host{Account: "me"}, Source: &found})
+			if test.words != "" {
+				says(t, err, test.words)
+			} else if err != nil {
+				t.Error(err)
+			}
+			if n := len(s.made("DescribeSnapshots")); n != test.asked {
+				t.Errorf("asked %d times for snapshots, want %d", n, test.asked)
+			}
+		})
+	}
+}
