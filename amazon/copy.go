@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -62,6 +63,30 @@ func (c *Cloud) copied(ctx context.Context, spec bake.CopySpec, refusal error) (
 	}
 	return "", nameTaken(images, c.client.cannot(refusal, "copy image %s of %s to %s as %q", spec.Source, spec.SourceRegion, c.client.Region(), spec.Name))
 }
+
+// FindCopied lists the snapshots that are made with a copy. A pending image does not
+// list them (observed in github.com/lstein/LibVM-EC2-Perl pull 17), but EC2 describes
+// them by it.
+func (c *Cloud) FindCopied(ctx context.Context, copied bake.ImageID) ([]bake.SnapshotID, error) {
+	made := "Copied for DestinationAmi " + string(copied) + " "
+	all, err := pages(func(token *string) ([]types.Snapshot, *string, error) {
+		out, err := c.client.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{
+			OwnerIds: []string{"self"}, Filters: []types.Filter{filter("description", made+"*")}, MaxResults: aws.Int32(mostListed), NextToken: token,
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		return out.Snapshots, out.NextToken, nil
+	})
+	if err != nil {
+		return nil, c.client.cannot(err, "list the snapshots of the copy %s", copied)
+	}
+	own := slices.DeleteFunc(all, func(s types.Snapshot) bool { return !strings.HasPrefix(aws.ToString(s.Description), made) })
+	return idsOf[bake.SnapshotID](own, func(s types.Snapshot) *string { return s.SnapshotId }), nil
+}
+
+// mostListed is how many things EC2 lists on a page at most.
+const mostListed = 1000
 
 // FindCopies lists the account's images of the name that say that they are
 // copies of the image. One that does not say what it was copied from, as in

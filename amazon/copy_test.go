@@ -76,6 +76,28 @@ func TestTokenOfACopy(t *testing.T) {
 
 const copyOfOurs = `<imageId>ami-2</imageId><name>web</name><sourceImageId>ami-1</sourceImageId><imageState>pending</imageState>`
 
+// A copy's snapshots are found by their description while the image does not list them.
+func TestFindCopied(t *testing.T) {
+	described := func(id, description string) string {
+		return "<snapshotId>" + id + "</snapshotId><description>" + description + "</description>"
+	}
+	s := &fake{actions: map[string]action{"DescribeSnapshots": snapshots(
+		described("snap-1", "Copied for DestinationAmi ami-1 from SourceAmi ami-0 for SourceSnapshot snap-0. Task created on 1,600,000,000,000."),
+		described("snap-2", "Copied for DestinationAmi ami-12 from SourceAmi ami-1 for SourceSnapshot snap-0."),
+		described("snap-3", ""),
+	)}}
+	got, err := faked(t, s, Options{}).FindCopied(context.Background(), "ami-1")
+	if err != nil || !slices.Equal(got, []bake.SnapshotID{"snap-1"}) {
+		t.Errorf("found %v, %v", got, err)
+	}
+	check(t, s.made("DescribeSnapshots")[0], map[string]string{
+		"Owner.1": "self", "Filter.1.Name": "description", "Filter.1.Value.1": "Copied for DestinationAmi ami-1 *", "MaxResults": "1000",
+	})
+	s.actions["DescribeSnapshots"] = refuse("UnauthorizedOperation")
+	_, err = faked(t, s, Options{}).FindCopied(context.Background(), "ami-1")
+	says(t, err, "snapshots of the copy ami-1", "ec2:DescribeSnapshots")
+}
+
 func TestFindCopies(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": images(
 		copyOfOurs,

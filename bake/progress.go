@@ -46,6 +46,7 @@ type copying struct {
 	every  time.Duration
 
 	asked time.Time
+	ids   []SnapshotID
 	far   map[SnapshotID]int
 }
 
@@ -58,21 +59,29 @@ func newCopying(cloud Cloud, shared []SnapshotID, patience time.Duration) *copyi
 // percentages, which tells progress that the first is too coarse for. What cannot be
 // read counts as no progress: it is the image that is waited for.
 func (c *copying) look(ctx context.Context, img Image) (percent, sum int) {
-	ids := slices.DeleteFunc(slices.Clone(img.Snapshots), func(id SnapshotID) bool { return slices.Contains(c.shared, id) })
-	if len(ids) == 0 {
-		return 0, 0
-	}
-	ask := time.Since(c.asked) >= c.every
-	if ask {
+	if time.Since(c.asked) >= c.every {
 		c.asked = time.Now()
+		c.ask(ctx, img)
 	}
-	for _, id := range ids {
-		if ask && c.far[id] < 100 {
-			if s, err := c.cloud.Snapshot(ctx, id); err == nil {
-				c.far[id] = max(c.far[id], s.Percent)
-			}
-		}
+	for _, id := range c.ids {
 		sum += c.far[id]
 	}
-	return sum / len(ids), sum
+	return sum / max(1, len(c.ids)), sum
+}
+
+// ask asks which snapshots are made with a copy, and how far they are.
+func (c *copying) ask(ctx context.Context, img Image) {
+	ids := slices.Clone(img.Snapshots)
+	if len(ids) == 0 {
+		ids, _ = c.cloud.FindCopied(ctx, img.ID)
+	}
+	c.ids = slices.DeleteFunc(ids, func(id SnapshotID) bool { return slices.Contains(c.shared, id) })
+	for _, id := range c.ids {
+		if c.far[id] == 100 {
+			continue
+		}
+		if s, err := c.cloud.Snapshot(ctx, id); err == nil {
+			c.far[id] = max(c.far[id], s.Percent)
+		}
+	}
 }

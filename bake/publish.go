@@ -269,12 +269,16 @@ func begunBefore(ctx context.Context, cloud Cloud, id SnapshotID, at time.Time) 
 	return older(s.Begun, at), err
 }
 
-// snapshotsOf reads the snapshots of a copy, which are shown some time after it. One
-// that is gone has none.
+// snapshotsOf reads the snapshots of a copy, which are shown some time after it, or
+// only when it is complete: then they are found otherwise. One that is gone has none.
 func (b *build) snapshotsOf(ctx context.Context, cloud Cloud, id ImageID) (ids []SnapshotID, err error) {
+	begun := time.Now()
 	err = b.waits.Image.until(ctx, "the snapshots of "+string(id), going(newborn(b.waits.Lost, func(ctx context.Context) (sight, error) {
 		img, err := cloud.Image(ctx, id)
 		ids = img.Snapshots
+		if err == nil && len(ids) == 0 && img.State == ImagePending && time.Since(begun) >= b.waits.Lost {
+			ids, _ = cloud.FindCopied(ctx, id) // if they cannot be found, the image is waited for
+		}
 		return sight{state: string(img.State), done: len(ids) > 0 || img.State != ImagePending}, err
 	})))
 	return ids, err

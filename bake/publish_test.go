@@ -513,7 +513,11 @@ func TestCopiesThatTakeLong(t *testing.T) {
 		setUp func(*world)
 		ok    bool
 	}{
-		"getting on": {func(*world) {}, true},
+		"getting on":                             {func(*world) {}, true},
+		"snapshots that the image does not list": {func(w *world) { w.secretive = true }, true},
+		"snapshots that cannot be found once": {func(w *world) {
+			w.secretive, w.faults["there: find copied#2"] = true, fault{err: errInjected}
+		}, true},
 		"progress that cannot be read once": {func(w *world) {
 			w.faults["there: look at progress#3"] = fault{err: errInjected}
 		}, true},
@@ -545,4 +549,22 @@ func TestCopiesThatTakeLong(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPendingCopyIsUndone: a copy that is pending, and does not list its snapshots, is
+// removed with them, and not waited for.
+func TestPendingCopyIsUndone(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		ctx, cancel := context.WithCancel(t.Context())
+		plan := w.plan()
+		w.publication.Copies = []bake.Copy{{Region: "there"}}
+		w.secretive, w.copyTakes = true, 10*time.Hour
+		time.AfterFunc(time.Hour, cancel)
+		begun := time.Now()
+		result, err := w.build(ctx, plan)
+		w.asItShould(result, err)
+		if err == nil || time.Since(begun) > 2*time.Hour {
+			t.Errorf("the build ended after %s with %v", time.Since(begun), err)
+		}
+	})
 }

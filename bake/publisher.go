@@ -26,6 +26,9 @@ type Publisher interface {
 	// FindCopies lists the account's images in this cloud's region that were copied
 	// from the image and have the name.
 	FindCopies(ctx context.Context, source ImageID, name string) ([]ImageID, error)
+	// FindCopied lists the snapshots in this cloud's region that are made with a copy of an
+	// image, if the cloud's image does not list them while it is pending.
+	FindCopied(ctx context.Context, copied ImageID) ([]SnapshotID, error)
 
 	// Publish gives an available image, and the snapshots made for it, what could
 	// not be given at creation: permissions, deprecation, protection. What is

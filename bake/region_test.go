@@ -109,6 +109,10 @@ func (w *world) FindCopies(ctx context.Context, of bake.ImageID, name string) ([
 	return w.home().FindCopies(ctx, of, name)
 }
 
+func (w *world) FindCopied(ctx context.Context, id bake.ImageID) ([]bake.SnapshotID, error) {
+	return w.home().FindCopied(ctx, id)
+}
+
 func (w *world) Publish(ctx context.Context, spec bake.PublishSpec) error {
 	return w.home().Publish(ctx, spec)
 }
@@ -229,7 +233,8 @@ func (r region) Image(ctx context.Context, id bake.ImageID) (img bake.Image, err
 		}
 		img = bake.Image{ID: id, Name: known.name, State: bake.ImagePending, Owner: me, Begun: known.born, CopyOf: known.of}
 		// The snapshots of a copy are shown after it.
-		if time.Since(known.born) > r.lag+200*time.Millisecond {
+		done := time.Since(known.born) > known.takes
+		if time.Since(known.born) > r.lag+200*time.Millisecond && (done || known.of == "" || !r.secretive) {
 			img.Snapshots = known.snapshots
 			img.Root.Snapshot = known.snapshots[0]
 		}
@@ -322,6 +327,19 @@ func (r region) Copy(ctx context.Context, spec bake.CopySpec) (id bake.ImageID, 
 func (r region) FindCopies(ctx context.Context, of bake.ImageID, name string) (ids []bake.ImageID, err error) {
 	err = r.act(ctx, r.is("find copies"), func() error {
 		ids = r.seen(func(i *worldImage) bool { return i.of == of && i.name == name })
+		return nil
+	})
+	return ids, err
+}
+
+func (r region) FindCopied(ctx context.Context, id bake.ImageID) (ids []bake.SnapshotID, err error) {
+	err = r.act(ctx, r.is("find copied"), func() error {
+		for snapshot, known := range r.snapshots {
+			if known.region == r.name && strings.HasSuffix(known.description, " "+string(id)) {
+				ids = append(ids, snapshot)
+			}
+		}
+		slices.Sort(ids)
 		return nil
 	})
 	return ids, err

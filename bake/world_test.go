@@ -102,6 +102,8 @@ type world struct {
 	publication bake.Publication
 	users       bool
 	copyTakes   time.Duration
+	// secretive clouds do not list the snapshots of a pending copy.
+	secretive bool
 	// still says that the snapshots of copies do not get on.
 	still bool
 	// shares says that a copy has the snapshots of further devices from its source.

@@ -35,6 +35,10 @@ func lifeOfCopy(t *testing.T, env Env, how manner, region string) {
 			t.Errorf("the copy uses the source's %s", snapshot)
 		}
 	}
+	// a cloud whose pending images list their snapshots finds none otherwise
+	if found, err := there.FindCopied(s.ctx, id); err != nil || len(found) > 0 && !slices.Equal(slices.Sorted(slices.Values(found)), slices.Sorted(slices.Values(copied.Snapshots))) {
+		t.Errorf("the snapshots of the copy are %v, %v, and not %v", found, err, copied.Snapshots)
+	}
 	only(t, "copies of the name", id)(there.FindCopies(s.ctx, spec.Source, spec.Name))
 	only[bake.ImageID](t, "copies of another name")(there.FindCopies(s.ctx, spec.Source, spec.Name+"-2"))
 	only[bake.ImageID](t, "copies of a copy")(there.FindCopies(s.ctx, id, spec.Name))

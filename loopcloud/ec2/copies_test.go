@@ -45,6 +45,39 @@ func TestCopyInherits(t *testing.T) {
 	}
 }
 
+// TestProgressOfCopy: a pending copy does not list its snapshots; they are described by
+// it, and tell how far it is.
+func TestProgressOfCopy(t *testing.T) {
+	b := newSlowBox(t, state.Timing{Copy: time.Hour})
+	id := b.image("source")
+	there := b.as(alice, other)
+	copied := *must(there.CopyImage(ctx, &sdk.CopyImageInput{SourceImageId: &id, SourceRegion: aws.String(region), Name: aws.String("copy")}))(b).ImageId
+	listed := func() string {
+		b.Helper()
+		i := must(there.DescribeImages(ctx, &sdk.DescribeImagesInput{ImageIds: []string{copied}}))(b).Images[0]
+		return aws.ToString(i.BlockDeviceMappings[0].Ebs.SnapshotId)
+	}
+	made := func() types.Snapshot {
+		b.Helper()
+		all := must(there.DescribeSnapshots(ctx, &sdk.DescribeSnapshotsInput{
+			OwnerIds: []string{"self"}, Filters: []types.Filter{filter("description", "Copied for DestinationAmi "+copied+" *")},
+		}))(b).Snapshots
+		if len(all) != 1 {
+			b.Fatalf("the copy has the snapshots %+v", all)
+		}
+		return all[0]
+	}
+	for _, progress := range []string{"0%", "50%"} {
+		if s := made(); listed() != "" || *s.Progress != progress || s.State != types.SnapshotStatePending {
+			t.Errorf("at %s, the image lists %q, and its snapshot is %s at %s", progress, listed(), s.State, *s.Progress)
+		}
+		b.clock.Pass(30 * time.Minute)
+	}
+	if s := made(); listed() != *s.SnapshotId || *s.Progress != "100%" {
+		t.Errorf("the image lists %q, and its snapshot is %s at %s", listed(), *s.SnapshotId, *s.Progress)
+	}
+}
+
 // TestCopyOfShared: who may launch an image may not copy it unless the snapshots
 // are shared too.
 func TestCopyOfShared(t *testing.T) {

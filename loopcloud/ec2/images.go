@@ -225,6 +225,9 @@ func (c *call) describeImage(i state.Image) imageItem {
 		Deprecated: stampOrNone(i.Deprecated), LastLaunched: stampOrNone(i.LastLaunched), Protection: string(i.Protection),
 		SourceImageID: i.SourceImageID, SourceRegion: i.SourceRegion, Allowed: c.imageAllowed(i),
 	}
+	if i.State == state.ImagePending && i.SourceImageID != "" {
+		hideSnapshots(item.Mappings.Items)
+	}
 	if len(i.ProductCodes) > 0 {
 		item.Products = productCodeSet(i.ProductCodes)
 	}
@@ -232,6 +235,17 @@ func (c *call) describeImage(i state.Image) imageItem {
 		item.Reason = &stateReason{Code: "Client.InternalError", Message: i.Reason}
 	}
 	return item
+}
+
+// hideSnapshots takes the snapshots out of the block devices of an image that is being
+// copied: EC2 does not tell them before the copy is complete.
+// Source: github.com/lstein/LibVM-EC2-Perl pull 17.
+func hideSnapshots(mappings []mappingItem) {
+	for _, m := range mappings {
+		if m.Volume != nil {
+			m.Volume.SnapshotID = ""
+		}
+	}
 }
 
 // location is an image's old path name: the owner and the name.

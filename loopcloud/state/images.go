@@ -365,7 +365,7 @@ func (o *op) copyMappings(caller Caller, req ImageCopyRequest, source, r *imageR
 		}
 		if from := o.db.Snapshots[m.Volume.SnapshotID]; from != nil {
 			s, failed := o.copyOf(from, caller, req.Encrypted, req.KMSKeyID)
-			s.Description = fmt.Sprintf("Copied for image %s from image %s and snapshot %s", r.ID, source.ID, from.ID)
+			s.Description = copiedFor(r.ID, source.ID, from.ID, o.now)
 			s.Tags = req.SnapshotTags
 			to := o.newSnapshot(caller, req.IDDigits, s)
 			to.Failed, r.Failed = failed, failed
@@ -376,6 +376,12 @@ func (o *op) copyMappings(caller Caller, req ImageCopyRequest, source, r *imageR
 		}
 	}
 	return copies
+}
+
+// copiedFor describes a snapshot that is made with the copy of an image, as EC2 does: it
+// is all that says so while the image is pending.
+func copiedFor(image, source, snapshot string, now time.Time) string {
+	return fmt.Sprintf("Copied for DestinationAmi %s from SourceAmi %s for SourceSnapshot %s. Task created on %d.", image, source, snapshot, now.UnixMilli())
 }
 
 // produceCopy makes the snapshots' bytes and enters them and the image. When one
