@@ -79,8 +79,8 @@ type AccessConfig struct {
 	// environment variable `AWS_USE_DUALSTACK_ENDPOINT`, or else `false`.
 	UseDualStackEndpoint bool `mapstructure:"use_dualstack_endpoint"`
 	// How often a request is made again that AWS throttles, fails at (HTTP 5xx) or
-	// does not answer. The intervals double from a quarter of a second to 15 seconds:
-	// `20` takes about two and a half minutes. Defaults to `0`, with which time decides:
+	// does not answer. The intervals grow from a quarter of a second to 15 seconds:
+	// `20` takes about two minutes. Defaults to `0`, with which time decides:
 	// 10 minutes if AWS throttles, otherwise 2 minutes. A low number makes builds on
 	// busy accounts fail.
 	MaxRetries int `mapstructure:"max_retries"`

@@ -32,9 +32,9 @@ const (
 
 // Policy says how often and how long a call is made again. The zero value is the default.
 type Policy struct {
-	// First is the pause after the first attempt; 0 means 250 ms. Pauses double up to 15
-	// seconds; each is shortened by up to a half at random, so that builds that were
-	// throttled together do not come back together.
+	// First is the pause after the first attempt; 0 means 250 ms. Pauses grow by a half
+	// each up to 15 seconds, and are shortened by up to a half at random, so that builds
+	// that were throttled together do not come back together.
 	First time.Duration
 	// Patience, if not 0, is the limit in place of ThrottledFor and FailingFor, and an
 	// upper bound of the others.
@@ -218,7 +218,9 @@ func (r *run) pause() time.Duration {
 	if full == 0 {
 		full = first
 	}
-	full = min(full<<min(r.attempts-1, 16), max(longest, full))
+	for n := 1; n < r.attempts && full < longest; n++ {
+		full = min(full+full/2, longest)
+	}
 	return full - rand.N(full/2+1)
 }
 

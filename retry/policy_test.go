@@ -64,7 +64,7 @@ func TestHowLong(t *testing.T) {
 		"unsettled, patient":                {retry.Policy{Patience: time.Hour}, retry.Unsettled, forever, retry.UnsettledFor, false},
 		"unsettled, impatient":              {retry.Policy{Patience: time.Second}, retry.Unsettled, forever, time.Second, false},
 		"unsettled, in one attempt":         {retry.Policy{Attempts: 1}, retry.Unsettled, forever, retry.UnsettledFor, false},
-		"throttled, twenty retries":         {retry.Policy{Attempts: 21}, retry.Throttled, 100 * time.Second, 4 * time.Minute, true},
+		"throttled, twenty retries":         {retry.Policy{Attempts: 21}, retry.Throttled, 80 * time.Second, 4 * time.Minute, true},
 		"throttled, many retries, patience": {retry.Policy{Attempts: 1000, Patience: time.Minute}, retry.Throttled, forever, time.Minute, false},
 	}
 	for name, test := range tests {
@@ -185,6 +185,26 @@ func TestHeldIsTold(t *testing.T) {
 				t.Errorf("heard %q, want %q", *h, test.want)
 			}
 		})
+	}
+}
+
+// TestPauses: pauses grow to 15 seconds, and are never shorter than half of themselves.
+func TestPauses(t *testing.T) {
+	clock := new(cloudtest.Clock)
+	last, longest := time.Duration(0), time.Duration(0)
+	_ = retry.Policy{Clock: clock}.Do(t.Context(), create, func(ctx context.Context) error {
+		n, pause := retry.AttemptOf(ctx, "CreateVolume")
+		if n > 1 && (pause < last/2 || pause > 15*time.Second || n == 2 && pause > 250*time.Millisecond) {
+			t.Errorf("a pause of %v after one of %v, before attempt %d", pause, last, n)
+		}
+		last, longest = pause, max(longest, pause)
+		if n == 40 {
+			return nil
+		}
+		return kindError(retry.Throttled)
+	})
+	if longest < 10*time.Second {
+		t.Errorf("the longest pause was %v", longest)
 	}
 }
 
