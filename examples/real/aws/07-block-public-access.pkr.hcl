@@ -4,6 +4,7 @@
 # Cost: 0.00
 # Needs: REAL_BLOCK_PUBLIC_ACCESS
 # Fails: block public access
+# Lacks: Creating the root volume
 
 source "amazon-chroot" "block-public-access" {
   region           = var.region
