@@ -1,10 +1,14 @@
 package acceptance
 
 import (
+	"context"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -69,4 +73,45 @@ func (k *killing) onlyNewImages() {
 			}
 		}
 	}
+}
+
+// TestFaultOfALateName: an image that has the name and is not shown when the build begins is
+// replaced when it is shown, if the user wants that, and named otherwise.
+func TestFaultOfALateName(t *testing.T) {
+	both(t, func(t *testing.T, f flavor) {
+		b := newBox(t)
+		b.control(http.MethodPost, "faults", map[string]any{"action": "RegisterImage", "times": 1, "stale": map[string]any{"reads": 12}}, nil)
+		old := b.registered("made by " + f.name)
+		out := b.build(b.template(f.basic(o{"force_deregister": true, "force_delete_snapshot": true}), shell("true")))
+		if made := b.made().ID; made == old || !strings.Contains(out, "Deregistering "+old) {
+			t.Errorf("the image is %s, which was %s:\n%s", made, old, out)
+		}
+		if !matrices {
+			return
+		}
+		b.remove(b.made().ID)
+		b.control(http.MethodPost, "faults", map[string]any{"action": "RegisterImage", "times": 1, "stale": map[string]any{"reads": 12}}, nil)
+		old = b.registered("made by " + f.name)
+		b.fails(b.template(f.basic(nil), shell("true")), "is in use by "+old, "force_deregister")
+	})
+}
+
+// registered makes an image of the source's snapshot.
+func (b *box) registered(name string) string {
+	b.t.Helper()
+	ctx := context.Background()
+	root := b.image(sourceID).BlockDeviceMappings[0]
+	copied, err := b.client().CopySnapshot(ctx, &ec2.CopySnapshotInput{SourceSnapshotId: root.Ebs.SnapshotId, SourceRegion: aws.String(region)})
+	b.must(err)
+	for state := types.SnapshotState(""); state != types.SnapshotStateCompleted; {
+		found, err := b.client().DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{*copied.SnapshotId}})
+		b.must(err)
+		state = found.Snapshots[0].State
+	}
+	made, err := b.client().RegisterImage(ctx, &ec2.RegisterImageInput{
+		Name: &name, RootDeviceName: root.DeviceName,
+		BlockDeviceMappings: []types.BlockDeviceMapping{{DeviceName: root.DeviceName, Ebs: &types.EbsBlockDevice{SnapshotId: copied.SnapshotId}}},
+	})
+	b.must(err)
+	return *made.ImageId
 }
