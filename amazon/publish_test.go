@@ -119,6 +119,8 @@ func TestPublishOfWhatIsNotKnownEverywhere(t *testing.T) {
 		s.actions[name] = inTurn(refuse("InvalidAMIID.NotFound"), refuse("InvalidAMIID.Unavailable"), answers)
 	}
 	s.actions["ModifySnapshotAttribute"] = inTurn(refuse("InvalidSnapshot.NotFound"), done("ModifySnapshotAttribute"))
+	s.actions["DescribeImages"] = images(`<imageId>ami-1</imageId><imageState>available</imageState>`)
+	s.actions["DescribeSnapshots"] = snapshots("<snapshotId>snap-1</snapshotId>")
 	cloud := faked(t, s, everything())
 	publish := func() error {
 		return cloud.Publish(context.Background(), bake.PublishSpec{Image: "ami-1", Snapshots: []bake.SnapshotID{"snap-1"}})

@@ -157,7 +157,7 @@ func (c *Cloud) Regain(ctx context.Context, old bake.Record, id bake.ImageID) er
 	if err != nil {
 		return err
 	}
-	return unknownToEC2(errors.Join(c.share(ctx, string(id), r.Launchers), c.deprecateAgain(ctx, string(id), r.DeprecateAt)))
+	return c.unknownToEC2(ctx, id, nil, errors.Join(c.share(ctx, string(id), r.Launchers), c.deprecateAgain(ctx, string(id), r.DeprecateAt)))
 }
 
 // readRecord reads a record, whose two halves must be of the same image.

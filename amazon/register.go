@@ -58,7 +58,7 @@ func (c *Cloud) isUnknown(ctx context.Context, id bake.SnapshotID, err error) bo
 	case namesOther(err, "snap-", string(id)):
 		return false
 	case hasCode(err, codeSnapshotNotFound):
-		return true
+		return c.hasSnapshot(ctx, id)
 	}
 	return hasCode(err, codeIncorrectState) && c.isCompleted(ctx, id)
 }

@@ -3,6 +3,7 @@ package amazon
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -11,12 +12,19 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// unknownToEC2 marks an error of a changing call on an image and its snapshots that the
-// build has seen available. EC2's changing calls may not know yet what its describing calls
-// have shown.
+// unknownToEC2 marks an error of a changing call on an image and its snapshots. EC2's changing
+// calls may not know yet what its describing calls show. What these do not show either is
+// gone.
 // Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
-func unknownToEC2(err error) error {
-	return unsettledIf(hasCode(err, codeImageNotFound, codeImageUnavailable, codeSnapshotNotFound, codeIncorrectState), err)
+func (c *Cloud) unknownToEC2(ctx context.Context, image bake.ImageID, snapshots []bake.SnapshotID, err error) error {
+	switch {
+	case hasCode(err, codeImageNotFound, codeImageUnavailable):
+		return unsettledIf(c.hasImage(ctx, image), err)
+	case hasCode(err, codeSnapshotNotFound, codeIncorrectState):
+		gone := slices.ContainsFunc(snapshots, func(id bake.SnapshotID) bool { return !c.hasSnapshot(ctx, id) })
+		return unsettledIf(!gone, err)
+	}
+	return err
 }
 
 // unsettledIf marks an error as one that may be gone when the call is made again.

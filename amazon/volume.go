@@ -235,7 +235,7 @@ func (c *Cloud) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, 
 	case refusesName(err):
 		err = fmt.Errorf("%w: %w", bake.ErrDeviceTaken, err)
 	}
-	late := hasCode(err, codeVolumeNotFound) ||
+	late := hasCode(err, codeVolumeNotFound) && c.isShown(ctx, id) ||
 		hasCode(err, codeIncorrectState) && !namesOther(err, "i-", string(id)) && c.isReadyToAttach(ctx, id)
 	return unsettledIf(late, c.client.cannot(err, "attach %s to %s as %s", id, host, device))
 }

@@ -121,5 +121,5 @@ func (c *Cloud) Regain(ctx context.Context, record bake.Record, id bake.ImageID)
 	if err != nil {
 		return err
 	}
-	return unknown(errors.Join(c.share(ctx, id, was.Permissions), c.tag(ctx, string(id), was.Tags)))
+	return c.unknownImage(ctx, id, errors.Join(c.share(ctx, id, was.Permissions), c.tag(ctx, string(id), was.Tags)))
 }

@@ -274,7 +274,7 @@ func conflicting(t *testing.T, inTheWay reply) {
 		"attachment not known yet":      {detach, "UnlinkVolume", []reply{noVolume, inTheWay, done}, volume("in-use", link("i-12345678", "/dev/xvdf", "attached")), reply{}, 3, nil},
 		"deleted, not known yet":        {remove, "DeleteVolume", []reply{noVolume, inTheWay, done}, volume("available", ""), reply{}, 3, nil},
 		"VM stops":                      {attach, "LinkVolume", []reply{inTheWay}, volume("available", ""), vm("stopping", ""), 1, errRefused},
-		"no volume":                     {attach, "LinkVolume", []reply{noVolume}, none, reply{}, many, errUnsettled},
+		"no volume":                     {attach, "LinkVolume", []reply{noVolume}, none, reply{}, 1, bake.ErrNotFound},
 		"detached":                      {detach, "UnlinkVolume", []reply{inTheWay}, volume("available", ""), reply{}, 1, nil},
 		"detaching":                     {detach, "UnlinkVolume", []reply{inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "detaching")), reply{}, 1, nil},
 		"another's":                     {detach, "UnlinkVolume", []reply{inTheWay}, volume("in-use", link("i-00000000", "/dev/xvdf", "attached")), reply{}, 1, nil},

@@ -223,9 +223,6 @@ func (c *Cloud) whyNotLinked(
 	ctx context.Context, id bake.VolumeID, host bake.HostID, device bake.DeviceName, refused error,
 ) error {
 	v, err := c.Volume(ctx, id)
-	if errors.Is(err, bake.ErrNotFound) && is(refused, (*refusal).notFound) {
-		return fmt.Errorf("%w: %w", errUnsettled, refused) // the build has seen it available
-	}
 	if err != nil {
 		return errors.Join(refused, err)
 	}
