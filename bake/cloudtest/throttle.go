@@ -136,34 +136,23 @@ type Subject struct {
 // nothing; and that a build that is cancelled meanwhile ends, and leaves nothing.
 func (h *Throttle) Throttled(t *testing.T, s Subject) {
 	t.Helper()
-	patient := Impatient()
-	for _, pace := range []*bake.Pace{&patient.Volume, &patient.Attachment, &patient.Snapshot, &patient.Image, &patient.Copy} {
-		pace.Patience = time.Minute
-	}
 	before := fmt.Sprint(s.Things())
 	same := func(t *testing.T) {
 		t.Helper()
+		h.Begin(ThrottleRule{})
 		if after := fmt.Sprint(s.Things()); after != before {
 			t.Errorf("there were %s, and are %s", before, after)
 		}
 	}
 	h.Begin(ThrottleRule{})
-	if err := s.Build(t.Context(), t, patient); err != nil {
+	if err := s.Build(t.Context(), t, patient()); err != nil {
 		t.Fatal(err)
 	}
 	points := h.Points(30 * time.Second)
 	s.Remove(t)
 	for _, point := range points {
 		t.Run(point.String(), func(t *testing.T) {
-			h.Begin(point)
-			if err := s.Build(t.Context(), t, patient); err != nil {
-				t.Fatalf("after %d refusals: %v", h.Hits(), err)
-			}
-			if n := h.Hits(); n < 3 {
-				t.Errorf("%d calls were refused", n)
-			}
-			h.Begin(ThrottleRule{})
-			s.Remove(t)
+			h.outlasted(t, s, point)
 			same(t)
 		})
 	}
@@ -175,19 +164,45 @@ func (h *Throttle) Throttled(t *testing.T, s Subject) {
 			if err == nil || !strings.Contains(err.Error(), "throttled since ") {
 				t.Errorf("the build ended with %v", err)
 			}
-			h.Begin(ThrottleRule{})
 			same(t)
 		})
 		t.Run(action+", cancelled", func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			h.Begin(forever)
-			h.refused = cancel
-			if err := s.Build(ctx, t, patient); !errors.Is(err, context.Canceled) || h.Hits() > 2 {
-				t.Errorf("after %d refusals the build ended with %v", h.Hits(), err)
-			}
-			h.Begin(ThrottleRule{})
+			h.cancelled(t, s, forever)
 			same(t)
 		})
+	}
+}
+
+// patient are waits that outlast a throttling.
+func patient() bake.Waits {
+	w := Impatient()
+	for _, pace := range []*bake.Pace{&w.Volume, &w.Attachment, &w.Snapshot, &w.Image, &w.Copy} {
+		pace.Patience = time.Minute
+	}
+	return w
+}
+
+// outlasted makes a build that meets a throttling, and removes its image.
+func (h *Throttle) outlasted(t *testing.T, s Subject, rule ThrottleRule) {
+	t.Helper()
+	h.Begin(rule)
+	if err := s.Build(t.Context(), t, patient()); err != nil {
+		t.Fatalf("after %d refusals: %v", h.Hits(), err)
+	}
+	if n := h.Hits(); n < 3 {
+		t.Errorf("%d calls were refused", n)
+	}
+	s.Remove(t)
+}
+
+// cancelled makes a build that is cancelled at its first throttled call.
+func (h *Throttle) cancelled(t *testing.T, s Subject, rule ThrottleRule) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h.Begin(rule)
+	h.refused = cancel
+	if err := s.Build(ctx, t, patient()); !errors.Is(err, context.Canceled) || h.Hits() > 2 {
+		t.Errorf("after %d refusals the build ended with %v", h.Hits(), err)
 	}
 }
