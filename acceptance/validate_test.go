@@ -306,7 +306,7 @@ func refusedTemplates() []template {
 		{name: "a mapping with a key alone", refused: "ami_block_device_mappings", options: mapped(sdh(o{"kms_key_id": kmsKey}))},
 		{name: "a mapping of another volume with a key", refused: "ami_block_device_mappings", options: mapped(sdh(o{"encrypted": true, "kms_key_id": kmsKey}))},
 		{name: "a mapping twice", refused: "ami_block_device_mappings", options: mapped(sdh(nil), sdh(nil))},
-		{name: "a mapping of what is no snapshot", refused: "snapshot_id", options: mapped(sdh(o{"snapshot_id": "foo"}))},
+		{name: "a mapping of what is no snapshot", refused: "ami_block_device_mappings", options: mapped(sdh(o{"snapshot_id": "foo"}))},
 		{name: "a root with a snapshot", refused: "ami_block_device_mappings", options: mapped(o{"device_name": "xvda", "snapshot_id": "snap-1"})},
 		{name: "a scratch root that is not mapped", refused: "ami_block_device_mappings", options: scratch(o{"root_device_name": "xvdb"})},
 	}

@@ -23,10 +23,10 @@ import (
 
 // keyManager asks KMS of the region who manages a key. It is asked once and not for long:
 // the permission may be missing, and KMS need not be reachable where EC2 is.
-func (c *Client) keyManager(ctx context.Context, key string) custodian {
+func (c *Client) keyManager(ctx context.Context, key string) keyHolder {
 	endpoint := c.keyService(ctx)
 	if endpoint == "" {
-		return byNobodyKnown
+		return managerUnknown
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -35,11 +35,11 @@ func (c *Client) keyManager(ctx context.Context, key string) custodian {
 	event.Emit(ctx, event.Call{Service: "KMS", Action: "DescribeKey", Attempt: 1, Took: time.Since(begun), Err: err})
 	switch manager {
 	case "AWS":
-		return byAWS
+		return managedByAWS
 	case "CUSTOMER":
-		return byCustomer
+		return managedByCustomer
 	default:
-		return byNobodyKnown
+		return managerUnknown
 	}
 }
 

@@ -50,15 +50,15 @@ func TestWhereKeysAre(t *testing.T) {
 
 // TestAnswersAboutKeys: only what KMS clearly says of a key counts.
 func TestAnswersAboutKeys(t *testing.T) {
-	for body, want := range map[string]custodian{
-		`{"KeyMetadata":{"KeyManager":"AWS"}}`:      byAWS,
-		`{"KeyMetadata":{"KeyManager":"CUSTOMER"}}`: byCustomer,
-		`{"KeyMetadata":{"KeyManager":"ME"}}`:       byNobodyKnown,
-		`{"KeyMetadata":{}}`:                        byNobodyKnown,
-		`{"KeyMetadata":[]}`:                        byNobodyKnown,
-		``:                                          byNobodyKnown,
-		`<html>`:                                    byNobodyKnown,
-		"\x00400":                                   byNobodyKnown, // with the status 400
+	for body, want := range map[string]keyHolder{
+		`{"KeyMetadata":{"KeyManager":"AWS"}}`:      managedByAWS,
+		`{"KeyMetadata":{"KeyManager":"CUSTOMER"}}`: managedByCustomer,
+		`{"KeyMetadata":{"KeyManager":"ME"}}`:       managerUnknown,
+		`{"KeyMetadata":{}}`:                        managerUnknown,
+		`{"KeyMetadata":[]}`:                        managerUnknown,
+		``:                                          managerUnknown,
+		`<html>`:                                    managerUnknown,
+		"\x00400":                                   managerUnknown, // with the status 400
 	} {
 		t.Run(body, func(t *testing.T) {
 			alone(t)
@@ -81,7 +81,7 @@ func TestAnswersAboutKeys(t *testing.T) {
 	t.Run("nobody answers", func(t *testing.T) {
 		alone(t)
 		t.Setenv("AWS_ENDPOINT_URL_KMS", "http://127.0.0.1:1")
-		if got := dial(t, access("")).keyManager(context.Background(), "key"); got != byNobodyKnown {
+		if got := dial(t, access("")).keyManager(context.Background(), "key"); got != managerUnknown {
 			t.Errorf("%d", got)
 		}
 	})

@@ -62,7 +62,7 @@ func blocks(state string) bool {
 	return state != "" && state != string(types.SnapshotBlockPublicAccessStateUnblocked)
 }
 
-// blocked says what blocks public access, and how it is turned off.
+// blocked returns what blocks public access, and how it is turned off.
 func (c *Client) blocked(things, state string, by types.ManagedBy, permission string) string {
 	off := fmt.Sprintf("turn it off there (%s)", permission)
 	if by == types.ManagedByDeclarativePolicy {
@@ -86,7 +86,7 @@ func (c *Client) hiding(ctx context.Context) string {
 		"if the AMI is hidden, have it allowed there by %s", c.Region(), providers(out.ImageCriteria), by)
 }
 
-// providers names the image providers of criteria.
+// providers returns the image providers of criteria, in words.
 func providers(criteria []types.ImageCriterion) string {
 	var names []string
 	for _, c := range criteria {

@@ -21,10 +21,10 @@ import (
 type audience struct {
 	option string
 	with   []string
-	// public says that it is everybody.
+	// public reports whether it is everybody.
 	public bool
-	// created says that only the snapshots are shared that the build creates; otherwise
-	// it is the image, and with it all of its snapshots.
+	// created reports whether only the snapshots are shared that the build creates;
+	// otherwise the image is, and with it all of its snapshots.
 	created bool
 }
 
@@ -45,17 +45,16 @@ type encryptedVolume struct {
 	region string
 	// what names it in a message.
 	what string
-	// key is the key as an option names it, or as EC2 tells it; empty is the region's
-	// default key, and unread one that EC2 does not tell.
+	// key is the key as an option or EC2 names it; empty is the region's default key, and
+	// unread a key that EC2 does not name.
 	key string
-	// told says that EC2 tells the key: which of the account's keys it is, an option did
-	// not decide.
+	// told reports whether EC2 named the key, and not an option.
 	told bool
-	// cause says what encrypts it, and remedy how it gets another key.
+	// cause is what encrypts it, and remedy how it gets another key.
 	cause, remedy string
-	// created says that the build creates its snapshot, and blank that it has none.
+	// created reports whether the build creates its snapshot; a blank volume has none.
 	created, blank bool
-	// later says that EC2 tells the key when it has made the volume.
+	// later reports whether the key is known only when the volume exists.
 	later bool
 }
 
@@ -177,47 +176,47 @@ func (c *Cloud) shareableByKey(ctx context.Context, a audience, s encryptedVolum
 	if s.later {
 		return nil
 	}
-	key, managed := c.there(s.region).custody(ctx, s)
+	key, managed := c.there(s.region).managerOf(ctx, s)
 	switch managed {
-	case byAWS:
+	case managedByAWS:
 		return fmt.Errorf("%s is %q, but %s in %s will be encrypted with the key %s, which AWS manages and no other account can use: %s; %s",
 			a.option, a.with, s.what, s.region, key, s.cause, s.remedy)
-	case byNobodyKnown:
+	case managerUnknown:
 		c.logf("warning: %s is %q, and %s in %s will be encrypted with a key that may be one that AWS manages (%s): %s. "+
 			"If it is, EC2 refuses to share it at the end of the build: %s", a.option, a.with, s.what, s.region, key, s.cause, s.remedy)
 	}
 	return nil
 }
 
-// custodian is who manages a key.
-type custodian int
+// keyHolder is who manages a key.
+type keyHolder int
 
 const (
-	byNobodyKnown custodian = iota
-	byAWS
-	byCustomer
+	managerUnknown keyHolder = iota
+	managedByAWS
+	managedByCustomer
 )
 
-// custody tells who manages the key of an encrypted volume in the region, and names it.
-// EC2 tells the default key by its alias if AWS manages it.
-func (c *Cloud) custody(ctx context.Context, s encryptedVolume) (key string, by custodian) {
+// managerOf returns the key of an encrypted volume, in words, and who manages it. EC2 names
+// the default key by its alias if AWS manages it.
+func (c *Cloud) managerOf(ctx context.Context, s encryptedVolume) (key string, by keyHolder) {
 	key = s.key
 	if key == "" {
 		key = c.client.defaultKey(ctx)
 	}
 	switch {
 	case key == "":
-		return "the region's default key for EBS, which ec2:GetEbsDefaultKmsKeyId would tell", byNobodyKnown
+		return "the region's default key for EBS, which ec2:GetEbsDefaultKmsKeyId would tell", managerUnknown
 	case managedKey.MatchString(key):
-		return key, byAWS
+		return key, managedByAWS
 	case s.told && key == unread:
-		return "the key of a snapshot that EC2 does not tell", byNobodyKnown
+		return "the key of a snapshot that EC2 does not tell", managerUnknown
 	case s.told:
 		by = c.client.keyManager(ctx, key)
 	default:
-		by = byCustomer
+		by = managedByCustomer
 	}
-	if by == byNobodyKnown {
+	if by == managerUnknown {
 		key += ", of which kms:DescribeKey would tell"
 	}
 	return key, by
@@ -281,8 +280,8 @@ func (c *Cloud) sourceRoot() Mapping {
 	return root
 }
 
-// encryptedRoot tells how the volume that the image is built on will be encrypted, if it
-// will. If no key is given it has that of a snapshot of the account's own, and else the
+// encryptedRoot returns how the volume that the image is built on will be encrypted, and
+// whether it will. If no key is given it has that of a snapshot of the account's own, and else the
 // default key.
 // Source: https://docs.aws.amazon.com/ebs/latest/userguide/encryption-parameters.html
 func (c *Cloud) encryptedRoot(ctx context.Context, read map[string]types.Snapshot) (s encryptedVolume, encrypted bool) {
@@ -310,15 +309,16 @@ func (c *Cloud) encryptedRoot(ctx context.Context, read map[string]types.Snapsho
 	return s, true
 }
 
-// byDefault says that the account encrypts all that is new in a region.
+// byDefault is the cause if the account encrypts all new volumes in a region.
 func byDefault(region string) string {
 	return fmt.Sprintf("the account's setting for EBS encryption by default is on in %s, and no key is given", region)
 }
 
-// keyOf is a key as EC2 tells it, or unread.
+// keyOf returns a key as EC2 names it, or unread.
 func keyOf(told *string) string { return cmp.Or(aws.ToString(told), unread) }
 
-// encryptedDevice tells how another device of the image will be encrypted, if it will.
+// encryptedDevice returns how another device of the image will be encrypted, and whether it
+// will.
 func (c *Cloud) encryptedDevice(m Mapping, read map[string]types.Snapshot) (s encryptedVolume, encrypted bool) {
 	snapshot := read[m.SnapshotID]
 	if m.NoDevice || m.VirtualName != "" || !m.Encrypted && !aws.ToBool(snapshot.Encrypted) {
@@ -334,7 +334,7 @@ func (c *Cloud) encryptedDevice(m Mapping, read map[string]types.Snapshot) (s en
 	return s, true
 }
 
-// encryptedCopy tells how the volumes of a copy will be encrypted, if any will.
+// encryptedCopy returns how the volumes of a copy will be encrypted, and whether any will.
 func (c *Cloud) encryptedCopy(ctx context.Context, wanted bake.Copy, registered []encryptedVolume) (s encryptedVolume, encrypted bool) {
 	s = encryptedVolume{region: wanted.Region, what: "the copy", key: wanted.KMSKeyID, created: true, remedy: c.copyRemedy(wanted.Region)}
 	option, given := c.copyKey(wanted.Region)
@@ -359,7 +359,7 @@ func (c *Cloud) encryptedCopy(ctx context.Context, wanted bake.Copy, registered 
 	return s, true
 }
 
-// copyKey names the option of the key of a copy, and reports whether it is given.
+// copyKey returns the option of a copy's key, and reports whether it is given.
 func (c *Cloud) copyKey(region string) (option string, given bool) {
 	_, given = c.opts.RegionKMSKeyIDs[region]
 	if !given && region == c.client.Region() {
@@ -368,7 +368,7 @@ func (c *Cloud) copyKey(region string) (option string, given bool) {
 	return fmt.Sprintf("region_kms_key_ids[%q]", region), given
 }
 
-// copyRemedy says how a copy gets a key that can be shared.
+// copyRemedy returns how a copy gets a key that can be shared.
 func (c *Cloud) copyRemedy(region string) string {
 	option, _ := c.copyKey(region)
 	if aws.ToBool(c.opts.EncryptBoot) {
@@ -378,7 +378,7 @@ func (c *Cloud) copyRemedy(region string) string {
 }
 
 // checkVolume refuses to go on with a volume that cannot be shared: one that is encrypted
-// although nothing asked for it, or with a key that only EC2's answer tells.
+// although no option asks for it, or with a key that only EC2's answer names.
 func (c *Cloud) checkVolume(ctx context.Context, out *ec2.CreateVolumeOutput) error {
 	if !aws.ToBool(out.Encrypted) || len(c.opts.audiences()) == 0 {
 		return nil
@@ -397,8 +397,8 @@ func (c *Cloud) checkVolume(ctx context.Context, out *ec2.CreateVolumeOutput) er
 	return c.shareable(ctx, now)
 }
 
-// encryptedUnasked is a volume that is encrypted by the account's setting. Its key is the
-// default key, which EC2 tells better than the volume does.
+// encryptedUnasked returns the volume that was encrypted by the account's setting. Its key is
+// the default key, which GetEbsDefaultKmsKeyId names more clearly than the volume does.
 func (c *Cloud) encryptedUnasked(ctx context.Context, out *ec2.CreateVolumeOutput) encryptedVolume {
 	s := encryptedVolume{
 		region: c.client.Region(), what: "the root volume", key: c.client.defaultKey(ctx), created: true,

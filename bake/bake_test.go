@@ -347,6 +347,26 @@ func TestKeepOnErrorLeavesEverything(t *testing.T) {
 
 // TestLostMachine loses the machine while provisioners are at work: the build ends
 // with the reason, and undoes what it did.
+// TestVolumeThatWillNotDo: a volume that was created and is not what the build needs is
+// deleted by its id, and nothing is attached.
+func TestVolumeThatWillNotDo(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.unwanted = true
+		w.lag = time.Second
+		result, err := w.build(t.Context(), w.plan())
+		if !errors.Is(err, errInjected) || !strings.Contains(err.Error(), "undone: volume vol-1") {
+			t.Errorf("the build ended with %v", err)
+		}
+		if got := strings.Join(w.events, ", "); got != "volume, ~volume" {
+			t.Errorf("happened: %s", got)
+		}
+		if slices.ContainsFunc(w.acts, func(act string) bool { return strings.HasPrefix(act, "find volume") }) {
+			t.Errorf("it was looked for: %q", w.acts)
+		}
+		w.asItShould(result, err)
+	})
+}
+
 func TestLostMachine(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		gone := errors.New("the machine is gone")

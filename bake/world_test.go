@@ -74,6 +74,8 @@ type world struct {
 	picky bool
 	// volumeState, snapshotState and imageState, if set, are where things end.
 	volumeState bake.VolumeState
+	// unwanted says that the cloud creates a volume and tells that it will not do.
+	unwanted bool
 	// nameless clouds do not tell the state of a volume.
 	nameless      bool
 	snapshotState bake.SnapshotState
@@ -304,6 +306,9 @@ func (w *world) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (id bake
 	id = lie(w, "volume", id)
 	if err != nil {
 		id = ""
+	}
+	if err == nil && w.unwanted {
+		err = errInjected
 	}
 	return id, err
 }
