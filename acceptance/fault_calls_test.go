@@ -20,7 +20,7 @@ var matrices = os.Getenv("ALL") != ""
 
 // patience is the limit of the waits in matrices: a build that waits for what never
 // comes is to end soon.
-const patience = 6 * time.Second
+const patience = 10 * time.Second
 
 // A fault is a rule of loopcloud's, for all points of a matrix.
 type fault struct {

@@ -36,7 +36,7 @@ type calls struct {
 	ModifyImageAttribute                 call[ec2.ModifyImageAttributeInput, ec2.ModifyImageAttributeOutput]
 	ModifySnapshotAttribute              call[ec2.ModifySnapshotAttributeInput, ec2.ModifySnapshotAttributeOutput]
 	GetAllowedImagesSettings             call[ec2.GetAllowedImagesSettingsInput, ec2.GetAllowedImagesSettingsOutput]
-	GetEbsDefaultKmsKeyId                call[ec2.GetEbsDefaultKmsKeyIdInput, ec2.GetEbsDefaultKmsKeyIdOutput]
+	GetEbsDefaultKmsKeyId                call[ec2.GetEbsDefaultKmsKeyIdInput, ec2.GetEbsDefaultKmsKeyIdOutput] //nolint:revive // the SDK's spelling
 	GetEbsEncryptionByDefault            call[ec2.GetEbsEncryptionByDefaultInput, ec2.GetEbsEncryptionByDefaultOutput]
 	GetImageBlockPublicAccessState       call[ec2.GetImageBlockPublicAccessStateInput, ec2.GetImageBlockPublicAccessStateOutput]
 	GetSnapshotBlockPublicAccessState    call[ec2.GetSnapshotBlockPublicAccessStateInput, ec2.GetSnapshotBlockPublicAccessStateOutput]

@@ -12,15 +12,15 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
-// busy is the error of a look that the cloud throttles.
-var busy = fmt.Errorf("cannot read it: %w", &retry.Failure{Kind: retry.Throttled, Err: errNo})
+// errBusy is the error of a look that the cloud throttles.
+var errBusy = fmt.Errorf("cannot read it: %w", &retry.CallError{Kind: retry.Throttled, Err: errNo})
 
-// between is a look that meets busy for a time, and is done after another.
+// between is a look that meets errBusy for a time, and is done after another.
 func between(from, to, done time.Duration) look {
 	begun := time.Now()
 	return func(context.Context) (sight, error) {
 		if age := time.Since(begun); age >= from && age < to {
-			return sight{}, busy
+			return sight{}, errBusy
 		}
 		return sight{state: "pending", done: time.Since(begun) >= done}, nil
 	}
@@ -92,7 +92,7 @@ func TestNewbornThatIsThrottled(t *testing.T) {
 		err := DefaultWaits().Volume.until(t.Context(), "it", newborn(30*time.Second, func(context.Context) (sight, error) {
 			switch age := time.Since(begun); {
 			case age < time.Minute:
-				return sight{}, busy
+				return sight{}, errBusy
 			case age < 80*time.Second:
 				return sight{}, ErrNotFound
 			}

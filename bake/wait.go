@@ -190,7 +190,7 @@ type waiting struct {
 	seen, told sight
 	// trouble is the failure in err, which the last look had, since since; nil if that was
 	// answered.
-	trouble  *retry.Failure
+	trouble  *retry.CallError
 	err      error
 	since    time.Time
 	troubled bool // told of
@@ -222,13 +222,13 @@ func (w *waiting) took(ctx context.Context, seen sight, err error, attempt int) 
 }
 
 // troubleOf returns why a look was not answered although the wait goes on; nil if it was.
-func troubleOf(ctx context.Context, err error) *retry.Failure {
+func troubleOf(ctx context.Context, err error) *retry.CallError {
 	trouble := retry.Trouble(err)
 	if trouble == nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		return &retry.Failure{Kind: retry.Lost, Err: err} // it has taken all the patience
+		return &retry.CallError{Kind: retry.Lost, Err: err} // it has taken all the patience
 	}
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // it is the wait that has ended
 	}
 	return trouble
 }

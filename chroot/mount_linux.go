@@ -159,11 +159,11 @@ func (m *Mounted) mountOn(kind string, flags uintptr, data string) error {
 // claimPoint locks a directory to mount on, until it is closed: of two builds that would
 // mount on it at one moment, one is refused. Its name is the path without links.
 func claimPoint(path string) (*os.File, error) {
-	real, err := filepath.EvalSymlinks(path)
+	plain, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, err
 	}
-	point, err := os.OpenFile(real, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	point, err := os.OpenFile(plain, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}

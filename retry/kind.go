@@ -53,9 +53,9 @@ func (k Kind) String() string {
 	return fmt.Sprintf("Kind(%d)", int(k))
 }
 
-// Failure is the error of a call that was made again in vain, or that could be made
+// CallError is the error of a call that was made again in vain, or that could be made
 // again.
-type Failure struct {
+type CallError struct {
 	Kind Kind
 	// Since is when the first attempt of this kind failed, and Attempts is how many of any
 	// kind there were until At.
@@ -66,7 +66,7 @@ type Failure struct {
 }
 
 // Error implements error.
-func (f *Failure) Error() string {
+func (f *CallError) Error() string {
 	if f.Attempts < 2 {
 		return f.Err.Error()
 	}
@@ -74,7 +74,7 @@ func (f *Failure) Error() string {
 }
 
 // Unwrap returns the cloud's error.
-func (f *Failure) Unwrap() error { return f.Err }
+func (f *CallError) Unwrap() error { return f.Err }
 
 // Clocktime returns a time of the day for a message.
 func Clocktime(t time.Time) string { return t.Format("15:04:05 MST") }
@@ -89,8 +89,8 @@ func length(d time.Duration) time.Duration {
 
 // Trouble returns the failure in err that is about the cloud and not about the call's
 // subject, such as throttling; nil if there is none.
-func Trouble(err error) *Failure {
-	var failure *Failure
+func Trouble(err error) *CallError {
+	var failure *CallError
 	if errors.As(err, &failure) && failure.Kind.trouble() {
 		return failure
 	}

@@ -108,7 +108,7 @@ func AttemptOf(ctx context.Context, action string) (n int, pause time.Duration) 
 type onceKey struct{}
 
 // Once returns a context in which calls are not made again: whoever asks anyway at
-// intervals needs no second loop inside. An error that may pass is a *Failure.
+// intervals needs no second loop inside. An error that may pass is a *CallError.
 func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
 
 // Do makes a call until it succeeds, fails permanently, or is at the policy's limit. It
@@ -140,14 +140,14 @@ type run struct {
 	attempts int
 	// since holds when the first attempt failed of each kind.
 	since map[Kind]time.Time
-	last  *Failure
+	last  *CallError
 	told  bool
 }
 
 // failed takes note of a failed attempt. It returns the pause before the next one, or the
 // error that ends the call.
 func (r *run) failed(ctx context.Context, err error) (time.Duration, error) {
-	var given *Failure
+	var given *CallError
 	kind := r.call.Kind(err)
 	switch {
 	case ctx.Err() != nil:
@@ -159,7 +159,7 @@ func (r *run) failed(ctx context.Context, err error) (time.Duration, error) {
 	if r.since[kind].IsZero() {
 		r.since[kind] = now
 	}
-	r.last = &Failure{Kind: kind, Since: r.since[kind], At: now, Attempts: r.attempts, Err: err}
+	r.last = &CallError{Kind: kind, Since: r.since[kind], At: now, Attempts: r.attempts, Err: err}
 	left, spent := r.left(kind, now.Sub(r.since[kind]))
 	if spent || ctx.Value(onceKey{}) != nil {
 		return 0, r.last

@@ -40,10 +40,10 @@ type lateStage struct {
 	late Late
 }
 
-// unsettled makes a call until it is settled, which it must not be at once, and returns the
-// last error but one.
-func (s *lateStage) unsettled(what string, call func() error) (refused error) {
+// unsettled makes a call until it is settled, which it must not be at once.
+func (s *lateStage) unsettled(what string, call func() error) {
 	s.t.Helper()
+	var refused error
 	err := call()
 	for ; errors.Is(err, bake.ErrUnsettled); err = call() {
 		refused = err
@@ -51,7 +51,6 @@ func (s *lateStage) unsettled(what string, call func() error) (refused error) {
 	if err != nil || refused == nil {
 		s.t.Errorf("%s: refused with %v, and then with %v", what, refused, err)
 	}
-	return refused
 }
 
 func lateVolume(s *lateStage) {

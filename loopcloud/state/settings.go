@@ -1,8 +1,8 @@
 package state
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -47,7 +47,7 @@ func (s Settings) check() error {
 		}
 	}
 	if s.PublicImages < 0 {
-		return refuse(InvalidValue, "setting", fmt.Sprint(s.PublicImages), "the number of public images is 0 or more")
+		return refuse(InvalidValue, "setting", strconv.Itoa(s.PublicImages), "the number of public images is 0 or more")
 	}
 	for _, is := range []struct {
 		value string
