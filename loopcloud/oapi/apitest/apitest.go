@@ -139,7 +139,7 @@ type T interface {
 func (d *Description) Requests(t T, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if call := path.Base(r.URL.Path); d.has(call) {
-			if err := d.Request(call, bodyOf(t, r)); err != nil {
+			if err := d.Request(call, bodyOf(r)); err != nil {
 				t.Errorf("%v", err)
 			}
 		}
@@ -173,7 +173,7 @@ func (d *Description) answers(t T, next http.Handler, w http.ResponseWriter, r *
 // refused: a test may send a wrong request to see it refused.
 func (d *Description) Checked(t T, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked := bodyOf(t, r)
+		asked := bodyOf(r)
 		if d.answers(t, next, w, r) != http.StatusOK {
 			return
 		}
@@ -189,11 +189,12 @@ func (d *Description) has(call string) bool {
 	return err == nil
 }
 
-// bodyOf returns the body of a request, which can be read again.
-func bodyOf(t T, r *http.Request) []byte {
+// bodyOf returns the body of a request, which can be read again. A request whose client goes
+// away in the middle, as one that is killed does, ends here.
+func bodyOf(r *http.Request) []byte {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		t.Errorf("cannot read the request of %s: %v", r.URL.Path, err)
+		panic(http.ErrAbortHandler)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return body

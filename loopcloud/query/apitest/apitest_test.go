@@ -1,10 +1,12 @@
 package apitest_test
 
 import (
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query/apitest"
 )
@@ -147,6 +149,23 @@ func TestHandlers(t *testing.T) {
 	if len(f.texts) != 2 {
 		t.Errorf("%d failures are reported: %q", len(f.texts), f.texts)
 	}
+}
+
+// TestClientThatGoesAway in the middle of a request is no fault of the request.
+func TestClientThatGoesAway(t *testing.T) {
+	m, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := request("Action=CreateVolume")
+	r.Body = io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF))
+	var f failures
+	defer func() {
+		if end := recover(); end != http.ErrAbortHandler || len(f.texts) > 0 {
+			t.Errorf("it ends with %v, and failures %q", end, f.texts)
+		}
+	}()
+	m.Requests(&f, http.NotFoundHandler()).ServeHTTP(new(nobody), r)
 }
 
 func request(form string) *http.Request {

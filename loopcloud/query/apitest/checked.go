@@ -49,14 +49,15 @@ func (m *Model) Answers(t T, next http.Handler) http.Handler {
 }
 
 // formOf returns the form of a call, nil if the request is none, or is one of KMS, which names
-// its action in a header. Its body can be read again.
+// its action in a header. Its body can be read again. A request whose client goes away in the
+// middle, as one that is killed does, ends here.
 func formOf(r *http.Request) (url.Values, error) {
 	if r.Method != http.MethodPost || r.URL.Path != "/" || r.Header.Get("X-Amz-Target") != "" {
 		return nil, nil
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return nil, err
+		panic(http.ErrAbortHandler)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return url.ParseQuery(string(body))
