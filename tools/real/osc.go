@@ -6,8 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
-	"strings"
 
 	"github.com/outscale/osc-sdk-go/v3/pkg/options"
 	"github.com/outscale/osc-sdk-go/v3/pkg/osc"
@@ -124,11 +125,24 @@ func (o *onOSC) remove(ctx context.Context, t thing) error {
 	case t.kind == "volume":
 		_, err = o.client.DeleteVolume(ctx, osc.DeleteVolumeRequest{VolumeId: t.id})
 	}
+	if osc.IsNotFound(err) {
+		return nil
+	}
 	return err
 }
 
 func (o *onOSC) ask(ctx context.Context) (bool, error) {
-	_, err := o.client.ReadVolumes(ctx, osc.ReadVolumesRequest{})
-	throttled := err != nil && (strings.Contains(err.Error(), "429") || strings.Contains(err.Error(), "503"))
-	return throttled, err
+	answer, err := o.client.ReadVolumesRaw(ctx, osc.ReadVolumesRequest{})
+	if err != nil {
+		return false, err
+	}
+	defer answer.Body.Close()
+	switch answer.StatusCode {
+	case http.StatusOK:
+		_, err = io.Copy(io.Discard, answer.Body) // the connection is used again
+		return false, err
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return true, nil
+	}
+	return false, fmt.Errorf("the API answers %s", answer.Status)
 }

@@ -71,9 +71,18 @@ func (r *runner) all(ctx context.Context, templates []template) error {
 	}
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Minute)
 	defer cancel()
-	r.report.removed, r.report.left, err = r.clean(clean)
-	r.report.ended = time.Now()
+	err = r.finish(clean)
 	return errors.Join(ctx.Err(), built, err, r.report.write(), r.report.failed())
+}
+
+// finish cleans up, and notes the result in the report. Without an error, the report says
+// what is left.
+func (r *runner) finish(ctx context.Context) (err error) {
+	r.report.removed, r.report.left, err = r.clean(ctx)
+	if err == nil {
+		r.report.ended = time.Now()
+	}
+	return err
 }
 
 // each runs the builds one after the other, and ends if the report cannot be written.
@@ -142,34 +151,45 @@ func (r *runner) judged(ctx context.Context, t template, res *result) error {
 	return r.checks(ctx, t, res.images)
 }
 
-// checks checks the images and their snapshots.
+// checks checks the images and their snapshots. A check that nothing was held against has
+// failed.
 func (r *runner) checks(ctx context.Context, t template, images []artifact) error {
 	var wrong []error
+	checked := map[string]bool{}
 	for _, a := range images {
-		image, id, err := r.cloud.image(ctx, a.region, a.id)
-		if err != nil {
-			return err
-		}
-		snapshot, err := r.cloud.snapshot(ctx, a.region, id)
+		resources, err := r.resources(ctx, a)
 		if err != nil {
 			return err
 		}
 		for _, c := range t.checks {
-			home := a.region == r.region
-			switch {
-			case c.of == "Image" && home, c.of == "Copy" && !home:
-				wrong = append(wrong, c.holds(image))
-			case c.of == "Snapshot" && home:
-				wrong = append(wrong, c.holds(snapshot))
+			if resource, ok := resources[c.of]; ok {
+				checked[c.of] = true
+				wrong = append(wrong, c.holds(resource))
 			}
 		}
 	}
 	for _, c := range t.checks {
-		if c.of == "Copy" && len(images) < 2 {
-			wrong = append(wrong, fmt.Errorf("there is no copy for %s", c))
+		if !checked[c.of] {
+			wrong = append(wrong, fmt.Errorf("there is no %s for %s", strings.ToLower(c.of), c))
 		}
 	}
 	return errors.Join(wrong...)
+}
+
+// resources returns an image and its snapshot by the words that checks have for them.
+func (r *runner) resources(ctx context.Context, a artifact) (map[string]any, error) {
+	image, id, err := r.cloud.image(ctx, a.region, a.id)
+	if err != nil {
+		return nil, err
+	}
+	if a.region != r.region {
+		return map[string]any{"Copy": image}, nil
+	}
+	snapshot, err := r.cloud.snapshot(ctx, a.region, id)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"Image": image, "Snapshot": snapshot}, nil
 }
 
 // clean removes what the run left: what builds that were killed have in their journals, and
@@ -181,8 +201,12 @@ func (r *runner) clean(ctx context.Context) (removed, left []thing, err error) {
 		}
 	}
 	for tries := 0; ; tries++ {
-		if left, err = r.cloud.tagged(ctx, r.id); err != nil || len(left) == 0 || tries > 30 {
+		left, err = r.cloud.tagged(ctx, r.id)
+		if err == nil && len(left) == 0 || tries > 30 {
 			return removed, left, err
+		}
+		if err != nil { // the account may still be throttled by the builds
+			fmt.Fprintf(os.Stderr, "real: cannot list what is left: %v\n", err)
 		}
 		for _, t := range left {
 			if err := r.cloud.remove(ctx, t); err != nil {

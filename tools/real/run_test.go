@@ -1,0 +1,77 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+)
+
+// fakeCloud lists what a test says, one list for each call and the last one for ever.
+type fakeCloud struct {
+	cloud
+	lists []func() ([]thing, error)
+}
+
+func (f *fakeCloud) tagged(context.Context, string) ([]thing, error) {
+	list := f.lists[0]
+	if len(f.lists) > 1 {
+		f.lists = f.lists[1:]
+	}
+	return list()
+}
+
+func (f *fakeCloud) remove(context.Context, thing) error { return nil }
+
+func throttledList() ([]thing, error) { return nil, errors.New("RequestLimitExceeded") }
+
+func listOf(all ...thing) func() ([]thing, error) {
+	return func() ([]thing, error) { return all, nil }
+}
+
+// TestCleanIsThrottled: cleaning up goes on if a list is throttled, as after a flood.
+func TestCleanIsThrottled(t *testing.T) {
+	volume := thing{kind: "volume", id: "vol-1", region: "r"}
+	r := &runner{cloud: &fakeCloud{lists: []func() ([]thing, error){throttledList, listOf(volume), listOf()}}}
+	if removed, left, err := r.clean(t.Context()); err != nil || len(removed) != 1 || removed[0] != volume || len(left) > 0 {
+		t.Errorf("removed %v, left %v, %v", removed, left, err)
+	}
+}
+
+// TestCleanFails: a report never says that nothing is left if that is not known.
+func TestCleanFails(t *testing.T) {
+	r := &runner{cloud: &fakeCloud{lists: []func() ([]thing, error){throttledList}}, id: "real-1"}
+	r.report = report{path: filepath.Join(testdir.New(t), "report.md"), run: r.id}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := r.finish(ctx); err == nil {
+		t.Error("cleaning up succeeded")
+	}
+	if err := r.report.write(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(r.report.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "may be left") || strings.Contains(string(text), "is left.") {
+		t.Errorf("the report says:\n%s", text)
+	}
+}
+
+// TestChecksOfNothing: a check fails if the output names no resource to hold it against.
+func TestChecksOfNothing(t *testing.T) {
+	for _, of := range []string{"Image", "Snapshot", "Copy"} {
+		err := new(runner).checks(t.Context(), template{checks: []check{{of, "State", "*"}}}, nil)
+		if err == nil || !strings.Contains(err.Error(), "there is no "+strings.ToLower(of)+" for") {
+			t.Errorf("%s: %v", of, err)
+		}
+	}
+}
