@@ -69,14 +69,8 @@ func (c *Cloud) copied(ctx context.Context, spec bake.CopySpec, refusal error) (
 // them by it.
 func (c *Cloud) FindCopied(ctx context.Context, copied bake.ImageID) ([]bake.SnapshotID, error) {
 	made := "Copied for DestinationAmi " + string(copied) + " "
-	all, err := pages(func(token *string) ([]types.Snapshot, *string, error) {
-		out, err := c.client.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{
-			OwnerIds: []string{"self"}, Filters: []types.Filter{filter("description", made+"*")}, MaxResults: aws.Int32(mostListed), NextToken: token,
-		})
-		if err != nil {
-			return nil, nil, err
-		}
-		return out.Snapshots, out.NextToken, nil
+	all, err := c.client.snapshots(ctx, &ec2.DescribeSnapshotsInput{
+		OwnerIds: []string{"self"}, Filters: []types.Filter{filter("description", made+"*")},
 	})
 	if err != nil {
 		return nil, c.client.cannot(err, "list the snapshots of the copy %s", copied)
@@ -84,9 +78,6 @@ func (c *Cloud) FindCopied(ctx context.Context, copied bake.ImageID) ([]bake.Sna
 	own := slices.DeleteFunc(all, func(s types.Snapshot) bool { return !strings.HasPrefix(aws.ToString(s.Description), made) })
 	return idsOf[bake.SnapshotID](own, func(s types.Snapshot) *string { return s.SnapshotId }), nil
 }
-
-// mostListed is how many things EC2 lists on a page at most.
-const mostListed = 1000
 
 // FindCopies lists the account's images of the name that say that they are
 // copies of the image. One that does not say what it was copied from, as in

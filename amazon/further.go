@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
@@ -24,9 +23,7 @@ func (c *Cloud) checkFurther(ctx context.Context, account string) error {
 	if len(needed) == 0 {
 		return nil
 	}
-	found, err := c.client.snapshots(ctx, &ec2.DescribeSnapshotsInput{
-		Filters: []types.Filter{{Name: aws.String("snapshot-id"), Values: snapshotIDs(needed)}},
-	})
+	found, err := c.client.snapshotsAmong(ctx, snapshotIDs(needed))
 	if hasCode(err, codeUnauthorized) {
 		c.logf("whether the snapshots of %s may be used is not known: %v", called(*source), err)
 		return nil

@@ -49,6 +49,11 @@ func TestListsArePaged(t *testing.T) {
 			_, err := c.Source(ctx)
 			return err
 		},
+		"FindCopied": func(c *Cloud) error { _, err := c.FindCopied(ctx, "ami-1"); return err },
+		"the encrypted snapshots of a source": func(c *Cloud) error {
+			_, err := c.encryptedSnapshots(ctx, []Mapping{{SnapshotID: "snap-1", Encrypted: true}}, nil)
+			return err
+		},
 		"the keys of snapshots": func(c *Cloud) error {
 			c.haveHomeKey(ctx, []string{"snap-1"})
 			if n := len(s.made("DescribeSnapshots")); n == 0 || s.made("DescribeSnapshots")[n-1].Get("MaxResults") == "" {

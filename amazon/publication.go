@@ -182,9 +182,7 @@ func (c *Cloud) haveHomeKey(ctx context.Context, ids []string) bool {
 	if !comparableKey(c.homeKey()) {
 		return false
 	}
-	found, err := c.client.snapshots(ctx, &ec2.DescribeSnapshotsInput{
-		Filters: []types.Filter{{Name: aws.String("snapshot-id"), Values: ids}},
-	})
+	found, err := c.client.snapshotsAmong(ctx, ids)
 	if err != nil {
 		c.logf("the keys of %s are not known, so the image is copied to encrypt it: %v", strings.Join(ids, ", "), err)
 		return false

@@ -258,13 +258,11 @@ func (c *Cloud) encryptedSnapshots(ctx context.Context, further []Mapping, given
 	if len(ids) == 0 {
 		return read, nil
 	}
-	out, err := c.client.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{
-		Filters: []types.Filter{{Name: aws.String("snapshot-id"), Values: ids}},
-	})
+	found, err := c.client.snapshotsAmong(ctx, ids)
 	if err != nil {
 		return nil, c.client.cannot(err, "read the keys of the source's snapshots %s", strings.Join(ids, ", "))
 	}
-	for _, s := range out.Snapshots {
+	for _, s := range found {
 		read[aws.ToString(s.SnapshotId)] = s
 	}
 	return read, nil

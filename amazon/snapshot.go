@@ -136,6 +136,12 @@ func (c *Client) snapshotsOf(ctx context.Context, volume bake.VolumeID) ([]types
 	return slices.DeleteFunc(all, func(s types.Snapshot) bool { return aws.ToString(s.VolumeId) != string(volume) }), err
 }
 
+// snapshotsAmong lists those of the snapshots that the account may read. A request by their
+// ids would fail if it may not read one of them.
+func (c *Client) snapshotsAmong(ctx context.Context, ids []string) ([]types.Snapshot, error) {
+	return c.snapshots(ctx, &ec2.DescribeSnapshotsInput{Filters: []types.Filter{{Name: aws.String("snapshot-id"), Values: ids}}})
+}
+
 // snapshots lists all the snapshots that a request without ids asks for.
 func (c *Client) snapshots(ctx context.Context, in *ec2.DescribeSnapshotsInput) ([]types.Snapshot, error) {
 	in.MaxResults = aws.Int32(pageSize)
