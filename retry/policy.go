@@ -107,8 +107,9 @@ func AttemptOf(ctx context.Context, action string) (n int, pause time.Duration) 
 
 type onceKey struct{}
 
-// Once returns a context in which calls are not made again: whoever asks anyway at
-// intervals needs no second loop inside. An error that may pass is a *CallError.
+// Once returns a context in which calls are not made again, for callers that ask at
+// intervals anyway. Only an Unsettled call still is: its limit is short, and a wait would take
+// its refusal for one of the call's subject. An error that may pass is a *CallError.
 func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
 
 // Do makes a call until it succeeds, fails permanently, or is at the policy's limit. It
@@ -161,7 +162,7 @@ func (r *run) failed(ctx context.Context, err error) (time.Duration, error) {
 	}
 	r.last = &CallError{Kind: kind, Since: r.since[kind], At: now, Attempts: r.attempts, Err: err}
 	left, spent := r.left(kind, now.Sub(r.since[kind]))
-	if spent || ctx.Value(onceKey{}) != nil {
+	if spent || kind != Unsettled && ctx.Value(onceKey{}) != nil {
 		return 0, r.last
 	}
 	pause := min(r.pause(), left)

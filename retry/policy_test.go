@@ -106,10 +106,25 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
+// TestOnceSettles: a refusal that passes by itself, such as that of a signature after the
+// clock was set, does not end a wait.
+func TestOnceSettles(t *testing.T) {
+	clock := new(cloudtest.Clock)
+	err := retry.Policy{Clock: clock}.Do(retry.Once(t.Context()), create, during(clock, time.Second, kindError(retry.Unsettled)))
+	if err != nil {
+		t.Error(err)
+	}
+	clock = new(cloudtest.Clock)
+	err = retry.Policy{Clock: clock}.Do(retry.Once(t.Context()), create, during(clock, time.Hour, kindError(retry.Unsettled)))
+	if err == nil || retry.Trouble(err) != nil || clock.Passed() != retry.UnsettledFor {
+		t.Errorf("%v after %v", err, clock.Passed())
+	}
+}
+
 // TestOnce: who asks at intervals anyway gets every answer, and learns what it means.
 func TestOnce(t *testing.T) {
 	for kind, passes := range map[retry.Kind]bool{
-		retry.Throttled: true, retry.Fault: true, retry.Lost: true, retry.Unreached: true, retry.Unsettled: false, retry.Permanent: false,
+		retry.Throttled: true, retry.Fault: true, retry.Lost: true, retry.Unreached: true, retry.Permanent: false,
 	} {
 		n := 0
 		err := retry.Policy{}.Do(retry.Once(t.Context()), create, func(context.Context) error { n++; return kindError(kind) })
