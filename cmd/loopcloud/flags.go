@@ -78,14 +78,6 @@ type cloudFlags struct {
 
 func (c *cloudFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&c.dir, "dir", "", "")
-	fs.Func("region", "", func(s string) (err error) {
-		c.region, err = parseRegion(s)
-		return err
-	})
-	fs.Func("regions", "", func(s string) (err error) {
-		c.regions, err = parseRegions(s)
-		return err
-	})
 	fs.Func("profile", "", func(s string) (err error) {
 		c.timing, err = parseProfile(s)
 		return err
@@ -122,6 +114,19 @@ func (c *cloudFlags) register(fs *flag.FlagSet) {
 		return err
 	})
 	fs.Uint64Var(&c.seed, "seed", 0, "")
+	c.registerPlace(fs)
+}
+
+// registerPlace registers the flags that say where the machines are.
+func (c *cloudFlags) registerPlace(fs *flag.FlagSet) {
+	fs.Func("region", "", func(s string) (err error) {
+		c.region, err = parseRegion(s)
+		return err
+	})
+	fs.Func("regions", "", func(s string) (err error) {
+		c.regions, err = parseRegions(s)
+		return err
+	})
 	fs.IntVar(&c.hosts, "hosts", 1, "")
 	fs.IntVar(&c.hops, "metadata-hops", 1, "")
 	fs.Func("zone", "", func(s string) (err error) {
