@@ -101,7 +101,7 @@ func TestHostIsUnknown(t *testing.T) {
 		{"no reservation", here, answer("DescribeInstances", "<reservationSet/>"), []string{"i-0123", "unknown in region eu-west-1"}},
 		{"no zone", here, answer("DescribeInstances", bareInstance), []string{"i-0123", "zone"}},
 		{"not allowed", here, refuse("UnauthorizedOperation"), []string{"cannot read instance i-0123", "do not allow"}},
-		{"metadata without an id", map[string]string{}, answer("DescribeInstances", instance), []string{"instance-id"}},
+		{"metadata without an id", map[string]string{}, answer("DescribeInstances", instance), []string{"instance-id", "EC2 instance", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "give instance_id and region"}},
 		{"metadata without sense", map[string]string{"dynamic/instance-identity/document": "<html>"}, answer("DescribeInstances", instance),
 			[]string{"no metadata service"}},
 	}

@@ -152,7 +152,7 @@ func (c *Client) identityByEntry(ctx context.Context) (identity, error) {
 		*e.value = value
 	}
 	if here.instance == "" {
-		return identity{}, errors.New("the metadata service does not say which instance this is (instance-id)")
+		return identity{}, c.noMetadata(errors.New("it does not say which instance this is (instance-id)"))
 	}
 	return here, nil
 }

@@ -79,40 +79,55 @@ var source = needed{[][]string{{"REAL_SOURCE"}}, "the id of the image to build f
 
 // clouds are the clouds by their names.
 var clouds = map[string]struct {
+	// needs are the variables that cleaning up needs, too.
 	needs       []needed
 	environment environment
 }{
 	"aws": {[]needed{
 		{[][]string{{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}, {"AWS_PROFILE"}}, "the keys to build with; an instance's role is not used"},
-		{[][]string{{"AWS_REGION"}}, "the region that this host is in"}, budget, source,
+		{[][]string{{"AWS_REGION"}}, "the region that this host is in"},
 	}, environment{builder: "amazon-chroot", currency: "USD", dial: dialAWS}},
 	"osc": {[]needed{
 		{[][]string{{"OSC_ACCESS_KEY", "OSC_SECRET_KEY"}}, "the keys to build with"},
-		{[][]string{{"OSC_REGION"}}, "the region that this host is in"}, budget, source,
+		{[][]string{{"OSC_REGION"}}, "the region that this host is in"},
 	}, environment{builder: "osc-chroot", currency: "EUR", dial: dialOSC}},
 }
 
 // environmentOf returns a cloud's environment, and fails with all variables that are missing.
-func environmentOf(name string) (environment, error) {
+// Cleaning up needs no budget and no source.
+func environmentOf(name string, cleaning bool) (environment, error) {
 	c, ok := clouds[name]
 	if !ok {
 		return environment{}, fmt.Errorf("the cloud %q is none of %q", name, slices.Sorted(maps.Keys(clouds)))
 	}
+	needs, refusal := slices.Concat(c.needs, []needed{budget, source}), "builds on a real cloud cost money, and begin only if these variables are set:\n"
+	if cleaning {
+		needs, refusal = c.needs, "a run is cleaned up only if these variables are set:\n"
+	}
 	var lines []string
-	for _, n := range c.needs {
+	for _, n := range needs {
 		if m := n.missing(); m != "" {
 			lines = append(lines, "  "+m)
 		}
 	}
 	if lines != nil {
-		return environment{}, errors.New("builds on a real cloud cost money, and begin only if these variables are set:\n" + strings.Join(lines, "\n"))
+		return environment{}, errors.New(refusal + strings.Join(lines, "\n"))
 	}
 	e := c.environment
 	e.region = os.Getenv(strings.ToUpper(name) + "_REGION")
-	key, value, ok := strings.Cut(os.Getenv("REAL_BUDGET_TAG"), "=")
-	if !ok || key == "" || value == "" || key == runTag {
-		return e, fmt.Errorf("REAL_BUDGET_TAG is %q, and must be a tag such as CostCenter=1234", os.Getenv("REAL_BUDGET_TAG"))
+	if cleaning {
+		return e, nil
+	}
+	err := e.readBudget(os.Getenv("REAL_BUDGET_TAG"))
+	return e, err
+}
+
+// readBudget takes the tag for the bill.
+func (e *environment) readBudget(tag string) error {
+	key, value, ok := strings.Cut(tag, "=")
+	if !ok || key == "" || value == "" || key == runTag || strings.HasPrefix(strings.ToLower(key), "aws:") {
+		return fmt.Errorf("REAL_BUDGET_TAG is %q, and must be a tag such as CostCenter=1234, whose key is not %s and does not begin with aws:", tag, runTag)
 	}
 	e.budgetKey, e.budget = key, value
-	return e, nil
+	return nil
 }

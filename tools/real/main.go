@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string) error {
 		list(os.Stdout, templates)
 		return nil
 	}
-	env, err := environmentOf(o.cloud)
+	env, err := environmentOf(o.cloud, o.clean != "")
 	if err != nil {
 		return err
 	}

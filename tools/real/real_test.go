@@ -137,3 +137,41 @@ func TestForeignRuns(t *testing.T) {
 		}
 	}
 }
+
+// TestCleaningNeedsKeysOnly: after the loss of an instance a run is cleaned up from any
+// machine, with the keys and the region only.
+func TestCleaningNeedsKeysOnly(t *testing.T) {
+	for name, keys := range map[string]string{"aws": "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_REGION", "osc": "OSC_ACCESS_KEY OSC_SECRET_KEY OSC_REGION"} {
+		for _, key := range strings.Fields(keys + " AWS_PROFILE REAL_SOURCE REAL_BUDGET_TAG") {
+			t.Setenv(key, "")
+		}
+		if _, err := environmentOf(name, true); err == nil || strings.Contains(err.Error(), "REAL_") || !strings.Contains(err.Error(), strings.Fields(keys)[1]) {
+			t.Errorf("%s, nothing set: %v", name, err)
+		}
+		for _, key := range strings.Fields(keys) {
+			t.Setenv(key, "x")
+		}
+		if e, err := environmentOf(name, true); err != nil || e.region != "x" {
+			t.Errorf("%s, keys set: %+v, %v", name, e, err)
+		}
+		if _, err := environmentOf(name, false); err == nil || !strings.Contains(err.Error(), "REAL_BUDGET_TAG") {
+			t.Errorf("%s, builds without a tag: %v", name, err)
+		}
+	}
+}
+
+// TestBudgetTag refuses, before anything begins, tags that no resource can have.
+func TestBudgetTag(t *testing.T) {
+	for _, key := range strings.Fields("AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_REGION REAL_SOURCE") {
+		t.Setenv(key, "x")
+	}
+	for tag, right := range map[string]bool{
+		"CostCenter=1234": true, "a=b=c": true, "awsome=1": true,
+		"money": false, "=1": false, "a=": false, runTag + "=1": false, "aws:cost=1": false, "AWS:cost=1": false,
+	} {
+		t.Setenv("REAL_BUDGET_TAG", tag)
+		if _, err := environmentOf("aws", false); (err == nil) != right || err != nil && !strings.Contains(err.Error(), tag) {
+			t.Errorf("%q: %v", tag, err)
+		}
+	}
+}
