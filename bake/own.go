@@ -56,7 +56,11 @@ func (b *build) unseen(a act) time.Duration {
 	if a.Begun.IsZero() || len(a.Snapshots) > 0 { // its snapshots were read when it was shown
 		return b.waits.Lost
 	}
-	return max(b.waits.Lost, min(b.waits.Unseen, b.waits.Unseen-time.Since(a.Begun)))
+	since := time.Since(a.Begun)
+	if b.reaping != nil {
+		since = b.sinceLast(a.Begun)
+	}
+	return max(b.waits.Lost, min(b.waits.Unseen, b.waits.Unseen-since))
 }
 
 // reading reads a resource until the cloud tells of it, or until the limit.

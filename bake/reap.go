@@ -15,6 +15,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
@@ -332,11 +333,18 @@ func (b *build) patience(a act) time.Duration {
 	if a.Answered || a.Asked.IsZero() {
 		return b.waits.Lost
 	}
-	limit := max(b.waits.Lost, min(b.waits.InFlight, b.waits.InFlight-time.Since(a.Asked)))
+	limit := max(b.waits.Lost, b.waits.InFlight-b.sinceLast(a.Asked))
 	if limit > b.waits.Lost {
 		b.report.Detail("looking up to %s for the %s: the request for it may still be under way", limit.Round(time.Second), a)
 	}
 	return limit
+}
+
+// sinceLast returns how long ago, at least, a killed build made the last attempt of a call
+// that it began at a time. A call is made again for the longest if it is throttled; a limit
+// that the user has set is the limit of the waits, too.
+func (b *build) sinceLast(begun time.Time) time.Duration {
+	return max(0, time.Since(begun)-max(retry.ThrottledFor, b.waits.Volume.Patience))
 }
 
 // stackCalled finds a stack by the name that it has in journals.

@@ -600,3 +600,32 @@ func TestStuckBuildIsRemembered(t *testing.T) {
 		w.reaped(dir)
 	})
 }
+
+// TestKilledAfterManyAttempts: what the last attempt of a call made is found although the act
+// was begun long before, and the resource is shown only some time after the kill.
+func TestKilledAfterManyAttempts(t *testing.T) {
+	const attempts = 12
+	for _, test := range []struct{ refused, killed string }{
+		{"volume", fmt.Sprintf("volume#%d", attempts+1)},
+		{"volume", "look at volume#1"}, // after the answer
+		{"snapshot", fmt.Sprintf("snapshot#%d", attempts+1)},
+		{"image", fmt.Sprintf("image#%d", attempts+1)},
+	} {
+		t.Run(test.killed, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				w.lag, w.refusals = 10*time.Second, map[string][]error{test.refused: unsettled(attempts)}
+				dir := stateDir(t)
+				journals := w.kill(death{act: test.killed, after: true}, dir)
+				begun := time.Now()
+				if _, err := w.build(t.Context(), w.remembered(dir)); err == nil {
+					t.Error("a killed build succeeded")
+				}
+				snapshot := journals()
+				if snapshot == "" || time.Since(begun) < bake.DefaultWaits().InFlight {
+					t.Fatalf("it was not killed, or soon: %s", time.Since(begun))
+				}
+				w.reaped(snapshot)
+			})
+		})
+	}
+}
