@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // flood asks the API all the time, as a busy account does.
@@ -29,7 +30,11 @@ func (r *runner) flooded(ctx context.Context, wanted bool) *flood {
 	for range atOnce {
 		f.work.Go(func() {
 			for ctx.Err() == nil {
-				f.count(r.cloud.ask(ctx))
+				throttled, err := r.cloud.ask(ctx)
+				f.count(throttled, err)
+				if err != nil && !throttled {
+					_ = pause(ctx, time.Second) // the API is not reached
+				}
 			}
 		})
 	}
