@@ -51,8 +51,9 @@ func refusedBy(t *testing.T, operation string, refusal action) (*fake, error) {
 		// what is looked at after some refusals
 		"DescribeVolumes": answer("DescribeVolumes", "<volumeSet><item><volumeId>vol-1</volumeId><status>in-use</status>"+
 			"<attachmentSet><item><instanceId>i-1</instanceId><device>/dev/sdz</device><status>attached</status></item></attachmentSet></item></volumeSet>"),
-		"DescribeImages": answer("DescribeImages", "<imagesSet/>"),
-		operation:        refusal,
+		"DescribeImages":    answer("DescribeImages", "<imagesSet/>"),
+		"DescribeSnapshots": refuse("InvalidSnapshot.NotFound"),
+		operation:           refusal,
 	}}
 	cloud := faked(t, s, Options{FromScratch: true, RootDeviceName: "xvda", VirtualizationType: "hvm"})
 	return s, acts[operation](context.Background(), cloud)

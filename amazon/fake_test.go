@@ -3,6 +3,7 @@ package amazon
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
@@ -206,7 +209,24 @@ func dial(t *testing.T, a Access) *Client {
 		t.Fatal(err)
 	}
 	c.policy.Clock = new(cloudtest.Clock)
+	if base, ok := c.config.HTTPClient.(*awshttp.BuildableClient); ok {
+		c.config.HTTPClient = base.WithTransportOptions(func(t *http.Transport) { t.DialContext = here })
+		c.ec2 = c.in(c.Region())
+	}
 	return c
+}
+
+// here connects to this machine only. A client with an endpoint of its own asks another
+// region's EC2 at its real address.
+func here(ctx context.Context, network, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err == nil && (ip == nil || !ip.IsLoopback()) && !strings.HasSuffix(host, ".invalid") {
+		err = &net.DNSError{Err: "tests ask no other machine", Name: host, IsNotFound: true}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return new(net.Dialer).DialContext(ctx, network, address)
 }
 
 // faked makes a Cloud on a fake.
