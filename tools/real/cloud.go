@@ -126,7 +126,7 @@ func environmentOf(name string, cleaning bool) (environment, error) {
 func (e *environment) readBudget(tag string) error {
 	key, value, ok := strings.Cut(tag, "=")
 	if !ok || key == "" || value == "" || key == runTag || strings.HasPrefix(strings.ToLower(key), "aws:") {
-		return fmt.Errorf("REAL_BUDGET_TAG is %q, and must be a tag such as CostCenter=1234, whose key is not %s and does not begin with aws:", tag, runTag)
+		return fmt.Errorf("REAL_BUDGET_TAG is %q, and must be a tag such as CostCenter=1234, whose key is not %s and not one of aws:…", tag, runTag)
 	}
 	e.budgetKey, e.budget = key, value
 	return nil

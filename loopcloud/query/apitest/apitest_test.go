@@ -1,6 +1,7 @@
 package apitest_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -161,7 +162,7 @@ func TestClientThatGoesAway(t *testing.T) {
 	r.Body = io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF))
 	var f failures
 	defer func() {
-		if end := recover(); end != http.ErrAbortHandler || len(f.texts) > 0 {
+		if end, _ := recover().(error); !errors.Is(end, http.ErrAbortHandler) || len(f.texts) > 0 {
 			t.Errorf("it ends with %v, and failures %q", end, f.texts)
 		}
 	}()
