@@ -204,7 +204,7 @@ var helps = map[string]string{
 	"IncorrectInstanceState":     "the instance is not in a state for {permission}: it must be running",
 	codeVolumeInUse:              "it is attached already: did something else attach it during the build?",
 	codeSnapshotInUse:            "an image uses it: deregister that first",
-	codeNameDuplicate:            "give another ami_name, or force_deregister, which replaces what is there when a build begins",
+	codeNameDuplicate:            "give another ami_name, or set force_deregister, which replaces an image of this account",
 	"InvalidVolume.ZoneMismatch": "volume and instance must be in one zone: check region, and instance_id if it is given",
 	"UnknownVolumeType":          "check root_volume_type: {region} does not have it",
 	"OptInRequired": "the account has not enabled region {region}, or has not subscribed to the product of the source image " +

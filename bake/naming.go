@@ -59,7 +59,11 @@ func (n naming) asked(ctx context.Context, tries *tries) (id ImageID, taken []Re
 		if len(taken) > 0 || why != nil && !errors.Is(why, ErrUnsettled) {
 			return "", taken, why
 		}
-		if stop := tries.again(ctx, fmt.Sprintf("the image name %q", n.act.Name), cmp.Or(why, err)); stop != nil {
+		why = cmp.Or(why, err)
+		if tries.n == 0 {
+			n.report.Detail("trying again: %v", why)
+		}
+		if stop := tries.again(ctx, fmt.Sprintf("the image name %q", n.act.Name), why); stop != nil {
 			return "", nil, stop
 		}
 	}

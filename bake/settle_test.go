@@ -168,6 +168,10 @@ func TestNamesThatAppear(t *testing.T) {
 					}
 				}
 				w.happenedBy(test.home, test.there)
+				told := strings.Join(w.told, "\n")
+				if n := strings.Count(told, "detail: trying again"); n < 1 || n > 2 {
+					t.Errorf("%d lines tell that the name is asked for again:\n%s", n, told)
+				}
 			})
 		})
 	}
