@@ -89,7 +89,7 @@ func repeat[T any](ctx context.Context, s settling, what string, final error, ca
 			return x, err
 		}
 		if s.say != nil && tries.n == 0 {
-			s.say("trying again: %v", err)
+			s.say("trying again for up to %s: the cloud does not know yet what it has shown (%s)", s.pace.Patience, what)
 		}
 		if stop := tries.again(ctx, what, err); stop != nil {
 			return x, stop

@@ -113,11 +113,12 @@ func (h *heldUp) Hear(e event.Event) {
 	}
 }
 
-// TestThrottledLooksAreTold once, when they have lasted for some seconds.
+// TestThrottledLooksAreTold when they have lasted for some seconds, and each minute.
 func TestThrottledLooksAreTold(t *testing.T) {
 	for lasts, want := range map[time.Duration][]string{
 		3 * time.Second: nil,
 		time.Minute:     {"looking at it: throttled since 00:00:00 UTC; trying again for up to 10m0s"},
+		3 * time.Minute: slices.Repeat([]string{"looking at it: throttled since 00:00:00 UTC; trying again for up to 10m0s"}, 3),
 	} {
 		bubble(t, func(t *testing.T) {
 			var h heldUp

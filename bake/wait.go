@@ -193,7 +193,7 @@ type waiting struct {
 	trouble  *retry.CallError
 	err      error
 	since    time.Time
-	troubled bool // told of
+	troubled time.Time // told of last
 }
 
 // took takes note of a look. It returns an error that ends the wait.
@@ -236,12 +236,12 @@ func troubleOf(ctx context.Context, err error) *retry.CallError {
 // heldAfter is how long looks are not answered before that is told.
 const heldAfter = 5 * time.Second
 
-// tell makes an event of looks that are not answered for long, once.
+// tell makes an event of looks that are not answered for long, and again at intervals.
 func (w *waiting) tell(ctx context.Context, pause time.Duration, p Pace) {
-	if w.trouble == nil || w.troubled || time.Since(w.since)+pause < heldAfter {
+	if w.trouble == nil || time.Since(w.since)+pause < heldAfter || !w.troubled.IsZero() && time.Since(w.troubled) < retry.TellEvery {
 		return
 	}
-	w.troubled = true
+	w.troubled = time.Now()
 	held := event.Held{What: "looking at " + w.what, Why: w.trouble.Kind.String(), Since: w.since, Limit: p.Patience}
 	if p.Attempts > 0 {
 		held.Limit = 0

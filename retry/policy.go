@@ -30,6 +30,9 @@ const (
 	tellAfter = 5 * time.Second
 )
 
+// TellEvery is the interval at which a user is told again that something is held up.
+const TellEvery = time.Minute
+
 // Policy says how often and how long a call is made again. The zero value is the default.
 type Policy struct {
 	// First is the pause after the first attempt; 0 means 250 ms. Pauses grow by a half
@@ -142,7 +145,7 @@ type run struct {
 	// since holds when the first attempt failed of each kind.
 	since map[Kind]time.Time
 	last  *CallError
-	told  bool
+	told  time.Time
 }
 
 // failed takes note of a failed attempt. It returns the pause before the next one, or the
@@ -225,13 +228,13 @@ func (r *run) pause() time.Duration {
 	return full - rand.N(full/2+1)
 }
 
-// tell makes an event of a call that is held up for long, once.
+// tell makes an event of a call that is held up for long, and again each tellEvery.
 func (r *run) tell(ctx context.Context, now time.Time, pause time.Duration) {
 	f := r.last
-	if r.told || !f.Kind.trouble() || now.Add(pause).Sub(f.Since) < tellAfter {
+	if !f.Kind.trouble() || now.Add(pause).Sub(f.Since) < tellAfter || !r.told.IsZero() && now.Sub(r.told) < TellEvery {
 		return
 	}
-	r.told = true
+	r.told = now
 	limit := r.limit(f.Kind)
 	if r.Attempts > 0 {
 		limit = r.Patience

@@ -175,7 +175,7 @@ type heard []string
 
 func (h *heard) Hear(e event.Event) { *h = append(*h, e.String()) }
 
-// TestHeldIsTold once, when it has lasted for some seconds, and not otherwise.
+// TestHeldIsTold when it has lasted for some seconds, and not otherwise, and each minute.
 func TestHeldIsTold(t *testing.T) {
 	tests := map[string]struct {
 		policy retry.Policy
@@ -183,8 +183,10 @@ func TestHeldIsTold(t *testing.T) {
 		lasts  time.Duration
 		want   []string
 	}{
-		"short":           {retry.Policy{}, retry.Throttled, 2 * time.Second, nil},
-		"long":            {retry.Policy{}, retry.Throttled, time.Minute, []string{"EC2 CreateVolume: throttled since 07:00:00 UTC; trying again for up to 10m0s"}},
+		"short": {retry.Policy{}, retry.Throttled, 2 * time.Second, nil},
+		"long":  {retry.Policy{}, retry.Throttled, time.Minute, []string{"EC2 CreateVolume: throttled since 07:00:00 UTC; trying again for up to 10m0s"}},
+		"longer": {retry.Policy{}, retry.Throttled, 3 * time.Minute, slices.Repeat(
+			[]string{"EC2 CreateVolume: throttled since 07:00:00 UTC; trying again for up to 10m0s"}, 3)},
 		"failing":         {retry.Policy{}, retry.Fault, time.Minute, []string{"EC2 CreateVolume: failing inside the cloud since 07:00:00 UTC; trying again for up to 2m0s"}},
 		"by attempts":     {retry.Policy{Attempts: 50}, retry.Lost, time.Minute, []string{"EC2 CreateVolume: not answered since 07:00:00 UTC; trying again"}},
 		"a state":         {retry.Policy{}, retry.Unsettled, 4 * time.Second, nil},
