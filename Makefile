@@ -48,6 +48,7 @@ testacc: setup build packer
 # Every fault, Ctrl-C and SIGKILL at every point; prints what became of the builds, which
 # go test would keep to itself if it were told the package from outside.
 matrix: setup build packer
+	@cd chroot && ALL=1 go test -count=1 -timeout 2h -run '^TestLeaves$$'
 	@cd acceptance && ALL=1 go test -count=1 -timeout 2h -run '^(TestFault|TestCancel|TestKillMatrix)'
 
 PUBLIC := bin/peer/packer-plugin-amazon

@@ -577,12 +577,13 @@ func TestVisitorsAreNotTakenForHolders(t *testing.T) {
 	}
 }
 
-// TestAThousandLeaves leaves small roots that hold every animal of the zoo.
-func TestAThousandLeaves(t *testing.T) {
+// TestLeaves leaves small roots that hold every animal of the zoo: hundreds, and thousands
+// with ALL=1.
+func TestLeaves(t *testing.T) {
 	const keepers = 8
-	leaves := 1000
-	if testing.Short() {
-		leaves = 100
+	leaves := 250
+	if os.Getenv("ALL") == "1" {
+		leaves = 4000
 	}
 	names := slices.Sorted(maps.Keys(zoo))
 	work := make(chan string, leaves)
