@@ -107,7 +107,7 @@ func TestInstanceID(t *testing.T) {
 	b := newBox(t)
 	id := b.host()
 	b.env = append(b.env, "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:1")
-	b.fails(b.template(flavors[0].basic(nil), shell("true")), "metadata", "instance_id", "hop limit", "AWS_EC2_METADATA_SERVICE_ENDPOINT")
+	b.fails(b.template(flavors[0].basic(nil), shell("true")), "no metadata service", "instance_id", "AWS_EC2_METADATA_SERVICE_ENDPOINT")
 	b.build(b.template(flavors[0].basic(map[string]any{"instance_id": id}), shell("true")))
 }
 

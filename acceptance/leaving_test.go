@@ -28,7 +28,7 @@ func TestLeavingEndsWhatRuns(t *testing.T) {
 			),
 			local("cd '{{build `MountPath`}}' && setsid sleep 4006"+apart+"&"),
 			local("exec 3<'{{build `MountPath`}}/etc/passwd'; setsid sleep 4007"+apart+"&"),
-			local("setsid unshare --mount sh -c 'mount -t tmpfs tmpfs {{build `MountPath`}}/tmp && exec sleep 4008'"+apart+"& sleep 0.5"),
+			local("setsid unshare --mount sh -c 'mount -t tmpfs tmpfs {{build `MountPath`}}/tmp && exec sleep 4008'"+apart+"& until tr '\\000' ' ' </proc/$!/cmdline | grep -q '^sleep 4008'; do sleep 0.1; done"),
 			local("setsid chroot '{{build `MountPath`}}' sh -c 'trap \"\" TERM; sleep 4009'"+apart+"& sleep 0.5"),
 		))
 		for _, want := range []string{"4001", "4002", "4003", "4004", "4005", "4006", "4007", "4008", "4009"} {
