@@ -45,7 +45,7 @@ test: setup build packer
 testacc: setup build packer
 	@tools/test.sh "$(CACHE)" acceptance
 
-# Every fault, Ctrl-C and SIGKILL at every point; prints what became of the builds, which
+# Every fault, Ctrl-C and SIGKILL at every point, and thousands of roots left; prints what became of the builds, which
 # go test would keep to itself if it were told the package from outside.
 matrix: setup build packer
 	@cd chroot && ALL=1 go test -count=1 -timeout 2h -run '^TestLeaves$$'

@@ -88,7 +88,7 @@ func TestWaitForTheReaperIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 		told := strings.Join(w.told, "\n")
-		if !strings.Contains(told, "waiting up to 30s for the clean-up after other builds") || !strings.Contains(told, "up to 15s") {
+		if !strings.Contains(told, "waiting up to 1m30s for the clean-up after other builds") || !strings.Contains(told, "up to 15s") {
 			t.Errorf("told:\n%s", told)
 		}
 	})

@@ -9,7 +9,7 @@ import (
 
 // reapingGrace is how long a build that has ended waits for the cleaning up after
 // killed ones.
-const reapingGrace = 30 * time.Second
+const reapingGrace = 90 * time.Second
 
 // surveyed is survey, with the journal begun. What a killed build has left can be in
 // the way, such as an image of the same name, or something mounted on the same path:
