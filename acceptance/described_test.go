@@ -15,7 +15,7 @@ import (
 type checking int
 
 const (
-	// onlyRequests is for clouds whose answers a test spoils.
+	// onlyRequests checks no responses. It is for tests that corrupt them.
 	onlyRequests checking = iota
 	everything
 )

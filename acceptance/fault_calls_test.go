@@ -235,8 +235,8 @@ func sideBySide[T any](t *testing.T, all []T, name func(T) string, test func(b *
 	})
 }
 
-// impatient has builds give up soon. Their answers may be spoiled, and are not held against
-// the models of the APIs.
+// impatient shortens the time limits of the builds. Responses may be corrupted by faults, so
+// only requests are checked against the API models.
 func (b *box) impatient() {
 	b.env = append(b.env, "PACKER_CHROOT_PATIENCE="+patience.String())
 	b.through(b.described(onlyRequests))

@@ -13,9 +13,8 @@ var throttles = []fault{
 	{"throttled for one call", map[string]any{"error": "throttled-call"}},
 }
 
-// TestFaultOfLongThrottling has the cloud throttle each call of a build, and those of its action that
-// follow, for longer than a few attempts take: every build must succeed, and say what it
-// waits for.
+// TestFaultOfLongThrottling throttles one action at a time, from one of its calls on, for longer
+// than a few attempts take. Every build must succeed and print which call is throttled.
 func TestFaultOfLongThrottling(t *testing.T) {
 	lasts := "6s"
 	if matrices {

@@ -67,8 +67,8 @@ func (b *box) bothRegions() []string {
 	return all
 }
 
-// TestRealRefuses: without keys, region, source and the tag for the budget nothing begins,
-// and what is missing is named.
+// TestRealRefuses: a run without credentials, region, source image or budget tag fails before
+// the first call, with a message that names each missing variable.
 func TestRealRefuses(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
@@ -198,7 +198,8 @@ func (b *box) realLogs() string {
 	return all.String()
 }
 
-// TestRealVerdicts: a build that does not show what it must has failed, and is cleaned up.
+// TestRealVerdicts: a build whose output lacks an expected line is reported as failed, and its
+// resources are removed.
 func TestRealVerdicts(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
@@ -238,7 +239,7 @@ func TestRealThrottled(t *testing.T) {
 	})
 }
 
-// TestRealKept: what is kept is removed later by the run's id.
+// TestRealKept: resources kept by KEEP=yes are removed later by the id of the run.
 func TestRealKept(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)

@@ -39,10 +39,9 @@ type ImageConfig struct {
 	BootMode string `mapstructure:"boot_mode"`
 	// The UEFI variables that instances of the AMI start with, such as the keys of
 	// Secure Boot, in base64, or `none`. Needs the `boot_mode` `uefi` or `uefi-preferred`.
-	// Defaults to those of the source AMI, which EC2 tells to its owner only: of another
-	// account's source AMI none are inherited, and the build warns. If the source AMI is the
-	// account's own and its variables cannot be read, the build fails before anything is
-	// created.
+	// Defaults to those of the source AMI if the account owns it; if they cannot be read,
+	// the build fails before anything is created. EC2 does not let other accounts read them,
+	// so an AMI made from another account's source AMI has none, and the build warns.
 	UEFIData string `mapstructure:"uefi_data"`
 	// `v2.0` gives instances of the AMI a NitroTPM. Needs the `boot_mode` `uefi`, which may
 	// be that of the source AMI; any other is refused before anything is created. Defaults

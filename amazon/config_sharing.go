@@ -6,10 +6,11 @@ import (
 	"slices"
 )
 
-// checkSharedKeys refuses to share what the template encrypts with a key that cannot be
-// shared: one that AWS manages, a region's default key with encrypt_boot, and with
-// everybody any key at all. Whether another default key can be shared, only EC2 tells:
-// see Cloud.checkSharing.
+// checkSharedKeys returns errors for templates that share an image or its snapshots and
+// encrypt them with a key that other accounts cannot use: a key that AWS manages, or, with
+// encrypt_boot, the region's default key. An image shared with everybody must not be
+// encrypted at all. Default keys that the template does not show are checked by
+// Cloud.checkSharing.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/sharingamis-intro.html
 func (c *Config) checkSharedKeys() []error {
 	var errs []error
@@ -100,8 +101,8 @@ func (c *Config) managedKeys() []string {
 	return given
 }
 
-// defaultKey tells what to give where encrypt_boot would take a region's default
-// key; it is empty where that is nowhere.
+// defaultKey returns which option to set so that encrypt_boot does not use a region's
+// default key. It is empty if encrypt_boot uses none.
 func (c *Config) defaultKey() string {
 	switch {
 	case !c.EncryptBoot.True():

@@ -15,7 +15,7 @@ import (
 // its source has. No variable store begins so: they begin with AMZNUEFI, in base64.
 const noUEFIData = "none"
 
-// firmware is how instances of an image boot, and what they find then.
+// firmware holds the boot settings of an image: boot mode, TPM and UEFI variables.
 type firmware struct {
 	mode types.BootModeValues
 	tpm  types.TpmSupportValues

@@ -177,7 +177,7 @@ func TestKinds(t *testing.T) {
 		"the platform is not well":    {&refusal{Status: 503}, retry.Fault, retry.Fault},
 		"a fault of theirs":           {&refusal{Status: 500}, retry.Fault, retry.Fault},
 		"a gateway without an answer": {&refusal{Status: 504}, retry.Lost, retry.Lost},
-		"not implemented":             {&refusal{Status: 501}, retry.Permanent, retry.Permanent},
+		"a call that the API has not": {&refusal{Status: 501}, retry.Permanent, retry.Permanent},
 		"no fault of the transport":   {errors.New("something"), retry.Permanent, retry.Permanent},
 	}
 	for name, test := range tests {
