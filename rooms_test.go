@@ -28,9 +28,9 @@ var mayImport = map[string][]string{
 	"amazon":  {"builder", "bake", "chroot", "event", "retry", "version"},
 	"osc":     {"builder", "bake", "chroot", "event", "retry", "version"},
 	"builder": {"bake", "chroot", "event", "version"},
-	"bake":    {"chroot", "disk", "event", "retry", "safedir", "undo"},
-	"chroot":  {"disk/superblock", "safedir"},
-	"disk":    {"disk/inotify", "disk/superblock"},
+	"bake":    {"chroot", "disk", "disk/exclusive", "event", "retry", "safedir", "undo"},
+	"chroot":  {"disk/exclusive", "disk/superblock", "safedir"},
+	"disk":    {"disk/exclusive", "disk/inotify", "disk/superblock"},
 	"undo":    {"safedir"},
 	"safedir": {},
 	"event":   {},
@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 
 	"bake/cloudtest":      {"bake", "chroot", "disk"},
 	"builder/buildertest": {"bake", "builder", "testdir", "version"},
+	"disk/exclusive":      {},
 	"disk/inotify":        {},
 
 	"disk/superblock": {},

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/packer-chroot/packer-plugin-chroot/disk/exclusive"
 	"github.com/packer-chroot/packer-plugin-chroot/safedir"
 )
 
@@ -173,12 +174,9 @@ func lockFile(d *safedir.Dir, name string, create int) (*os.File, error) {
 // inUse fails while the kernel holds a disk: while one of its file systems is
 // mounted, in any namespace, or it is swapped to or part of a volume group.
 func inUse(disk DevicePath) error {
-	fd, err := unix.Open(string(disk), unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	err := exclusive.Check(string(disk))
 	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("%s is still in use: one of its partitions is mounted, swapped to, or part of another device: %w", disk, err)
 	}
-	if err != nil {
-		return &os.PathError{Op: "open", Path: string(disk), Err: err}
-	}
-	return unix.Close(fd)
+	return err
 }

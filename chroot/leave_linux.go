@@ -10,11 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk/exclusive"
 )
 
 // retryAfter is the longest interval at which something busy is tried again.
@@ -290,23 +291,10 @@ func (m *Mounted) released() error {
 }
 
 func (m *Mounted) releasedBy(device string, number uint64) error {
-	if err := tryAlone(device); !errors.Is(err, unix.EBUSY) {
+	if err := ignoreGone(exclusive.Check(device)); !errors.Is(err, unix.EBUSY) {
 		return err
 	}
 	return cmp.Or(m.unmountElsewhere(device, number), error(&busyError{device, func() []string { return append(mountsOf(number), overlaysOver(m.real)...) }}))
-}
-
-// tryAlone opens a device as its only user; the error is EBUSY if it is not. Meanwhile
-// nothing is forked: a child that has the file too would keep the device from being
-// mounted again.
-func tryAlone(device string) error {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
-	if err == nil {
-		err = unix.Close(fd)
-	}
-	return ignoreGone(err)
 }
 
 // ignoreGone lets a device be that has no disk any more, as one that was taken

@@ -9,10 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk/exclusive"
 )
 
 // look looks into the file system on a device, and leaves it as it is: it is
@@ -121,24 +122,11 @@ func withLog(err error, fs int) error {
 	return err
 }
 
-// tryAlone opens a device as its only user; the error is EBUSY if it is not. Meanwhile
-// nothing is forked: a child that has the file too would keep the device from being
-// mounted.
-func tryAlone(node string) error {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	fd, err := unix.Open(node, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: node, Err: err}
-	}
-	return unix.Close(fd)
-}
-
 // idle waits until nothing has the device mounted, for a moment: what holds it for
 // longer is told by the mount that comes after.
 func idle(ctx context.Context, node string) error {
 	for pause := time.Millisecond; pause < 2*time.Second; pause *= 2 {
-		if err := tryAlone(node); !errors.Is(err, unix.EBUSY) {
+		if err := exclusive.Check(node); !errors.Is(err, unix.EBUSY) {
 			return err
 		}
 		select {

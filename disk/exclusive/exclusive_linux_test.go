@@ -1,6 +1,4 @@
-//go:build linux
-
-package chroot
+package exclusive
 
 import (
 	"os"
@@ -17,10 +15,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// TestAloneBesideForks: a device that was found free is free, though this program starts
-// others meanwhile, which have its files for a moment: longest those with a mount
-// namespace of their own.
-func TestAloneBesideForks(t *testing.T) {
+// TestCheckBesideForks checks a free device while this process forks others, which have its
+// files until they execute their programs. That takes longest with a new mount namespace.
+func TestCheckBesideForks(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("loop devices need root")
 	}
@@ -37,7 +34,7 @@ func TestAloneBesideForks(t *testing.T) {
 		})
 	}
 	for range 2000 {
-		if err := tryAlone(device); err != nil {
+		if err := Check(device); err != nil {
 			t.Error(err)
 			break
 		}

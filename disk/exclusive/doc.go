@@ -1,0 +1,2 @@
+// Package exclusive tells whether anything uses a block device. It is Linux only.
+package exclusive
