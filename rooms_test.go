@@ -61,8 +61,9 @@ var mayImport = map[string][]string{
 	"loopcloud/oapi":   {"loopcloud/state", "loopcloud/sigv4"},
 
 	"loopcloud/state/statetest": {"loopcloud/state"},
-	"loopcloud/oapi/apitest":    {},
-	"loopcloud/query/apitest":   {},
+	"loopcloud/oapi/apitest":    {"loopcloud/wiretest"},
+	"loopcloud/query/apitest":   {"loopcloud/wiretest"},
+	"loopcloud/wiretest":        {},
 	"loopcloud/qemu/qemutest":   {"loopcloud/qemu", "testdir"},
 
 	"acceptance": {},

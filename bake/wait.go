@@ -254,7 +254,7 @@ func (w *waiting) gaveUp(attempts int) error {
 	lasted := time.Since(w.begun).Round(time.Second)
 	if w.trouble != nil {
 		return fmt.Errorf("gave up on %s after %s and %d looks, which were %s since %s: %w",
-			w.what, lasted, attempts, w.trouble.Kind, retry.Clocktime(w.since), w.err)
+			w.what, lasted, attempts, w.trouble.Kind, event.Clocktime(w.since), w.err)
 	}
 	return fmt.Errorf("gave up on %s after %s and %d looks: it is still %s", w.what, lasted, attempts, w.seen.named())
 }

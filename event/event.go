@@ -158,8 +158,11 @@ func end(took time.Duration, err error) string {
 
 func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 
+// Clocktime returns a time of the day for a message.
+func Clocktime(t time.Time) string { return t.Format("15:04:05 MST") }
+
 // Held is a call or a wait that a cloud holds up for some seconds, by throttling or
-// otherwise. It is told once.
+// otherwise. It is told again each minute.
 type Held struct {
 	// What is held up, and Why is such as "throttled".
 	What, Why string
@@ -171,7 +174,7 @@ type Held struct {
 
 // String implements Event.
 func (h Held) String() string {
-	text := fmt.Sprintf("%s: %s since %s; trying again", h.What, h.Why, h.Since.Format("15:04:05 MST"))
+	text := fmt.Sprintf("%s: %s since %s; trying again", h.What, h.Why, Clocktime(h.Since))
 	if h.Limit > 0 {
 		text += fmt.Sprintf(" for up to %s", h.Limit)
 	}

@@ -185,5 +185,5 @@ func (c *Cloud) whyNotDeregistered(ctx context.Context, id bake.ImageID, refused
 	if _, err := c.readImage(ctx, string(id)); errors.Is(err, bake.ErrNotFound) {
 		return nil
 	}
-	return unknown(refused)
+	return unsettledIf(refused, (*refusal).late)
 }

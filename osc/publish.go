@@ -29,7 +29,7 @@ func (c *Cloud) unknownImage(ctx context.Context, id bake.ImageID, err error) er
 	if _, unread := c.readImage(ctx, string(id)); errors.Is(unread, bake.ErrNotFound) {
 		return err
 	}
-	return unknown(err)
+	return unsettledIf(err, (*refusal).late)
 }
 
 func (c *Cloud) publish(ctx context.Context, spec bake.PublishSpec) error {

@@ -51,7 +51,7 @@ func (c *Cloud) createImage(
 		case is(err, (*refusal).conflict):
 			return c.whyNotCreated(ctx, value(req.ImageName), err)
 		case is(err, (*refusal).notFound) && req.SourceImageId == nil:
-			return unknown(err) // the image's own snapshot is new
+			return unsettledIf(err, (*refusal).late) // the image's own snapshot is new
 		case err != nil:
 			return err
 		case got.Image == nil || got.Image.ImageId == "":
@@ -76,7 +76,7 @@ func (c *Cloud) whyNotCreated(ctx context.Context, name string, refused error) e
 	case len(named) > 0:
 		return bake.NameTaken(fmt.Errorf("image %s has the name %q: %w", named[0], name, refused))
 	}
-	return unsettled(refused)
+	return unsettledIf(refused, (*refusal).conflict)
 }
 
 // begin notes that CreateImage is about to be called, and tells whether it has

@@ -1,6 +1,7 @@
 package osc
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -287,7 +288,7 @@ func conflictingImages(t *testing.T, inTheWay reply) {
 	}{
 		"in the way": {[]reply{inTheWay}, []reply{image}, `image ami-12345678 has the name "made"`, 1},
 		"going":      {[]reply{inTheWay, inTheWay, made}, []reply{none}, "", 3},
-		"no reason":  {[]reply{inTheWay}, []reply{none}, "not yet", many},
+		"no reason":  {[]reply{inTheWay}, []reply{none}, "cannot ", many},
 		"refused":    {[]reply{refused(400, "InvalidParameterValue", "4999", "no")}, []reply{none}, "4999", 1},
 	}
 	for name, test := range tests {
@@ -299,6 +300,9 @@ func conflictingImages(t *testing.T, inTheWay reply) {
 			})
 			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) || err == nil && id != "ami-87654321" {
 				t.Errorf("%s, %v; want %q", id, err, test.err)
+			}
+			if again := test.calls == many; again != errors.Is(err, bake.ErrUnsettled) {
+				t.Errorf("it is marked as unsettled: %t", !again)
 			}
 			if n := s.count("CreateImage"); n != test.calls && (test.calls != many || n < 6) {
 				t.Errorf("%d calls, want %d", n, test.calls)

@@ -6,7 +6,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
@@ -16,10 +15,6 @@ const service = "OAPI"
 
 // tryLimit bounds one attempt: the SDK has no time-out of its own.
 const tryLimit = 2 * time.Minute
-
-// errUnsettled is wrapped by an error about a state that will change by itself: bake makes
-// the call again.
-var errUnsettled = bake.ErrUnsettled
 
 // do makes a call until it succeeds or is refused for good, by the policy that both
 // clouds share. All calls can be made again: those that create carry a client token, or

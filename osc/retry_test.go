@@ -258,7 +258,7 @@ func conflicting(t *testing.T, inTheWay reply) {
 	}{
 		"linked by an earlier try": {attach, "LinkVolume", []reply{lost, inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "attaching")), reply{}, 2, nil},
 		"still creating":           {attach, "LinkVolume", []reply{inTheWay, done}, volume("creating", ""), reply{}, 2, nil},
-		"creating for good":        {attach, "LinkVolume", []reply{inTheWay}, volume("creating", ""), reply{}, many, errUnsettled},
+		"creating for good":        {attach, "LinkVolume", []reply{inTheWay}, volume("creating", ""), reply{}, many, bake.ErrUnsettled},
 		"linked elsewhere":         {attach, "LinkVolume", []reply{inTheWay}, volume("in-use", link("i-00000000", "/dev/xvdf", "attached")), reply{}, 1, errRefused},
 		"device taken": {attach, "LinkVolume", []reply{inTheWay}, volume("available", ""),
 			vm("running", `{"DeviceName":"/dev/sdf","Bsu":{"VolumeId":"vol-0000000f"}}`), 1, bake.ErrDeviceTaken},
@@ -279,7 +279,7 @@ func conflicting(t *testing.T, inTheWay reply) {
 		"detaching":                     {detach, "UnlinkVolume", []reply{inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "detaching")), reply{}, 1, nil},
 		"another's":                     {detach, "UnlinkVolume", []reply{inTheWay}, volume("in-use", link("i-00000000", "/dev/xvdf", "attached")), reply{}, 1, nil},
 		"attaching":                     {detach, "UnlinkVolume", []reply{inTheWay, done}, volume("in-use", link("i-12345678", "/dev/xvdf", "attaching")), reply{}, 2, nil},
-		"cannot detach":                 {detach, "UnlinkVolume", []reply{inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "attached")), reply{}, many, errUnsettled},
+		"cannot detach":                 {detach, "UnlinkVolume", []reply{inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "attached")), reply{}, many, bake.ErrUnsettled},
 		"detached, gone":                {detach, "UnlinkVolume", []reply{noVolume}, none, reply{}, 1, nil},
 		"deleted":                       {remove, "DeleteVolume", []reply{noVolume}, none, reply{}, 1, nil},
 		"deleting":                      {remove, "DeleteVolume", []reply{inTheWay}, volume("deleting", ""), reply{}, 1, nil},
@@ -324,7 +324,7 @@ func snapshotInUse(t *testing.T, inTheWay reply) {
 		"by an image":               {[]reply{inTheWay}, there, used, 1, "image ami-12345678 uses it"},
 		"by an image that is going": {[]reply{inTheWay, inTheWay, done}, there, none, 3, ""},
 		"gone meanwhile":            {[]reply{inTheWay}, reply{200, `{"Snapshots":[]}`}, none, 1, ""},
-		"for no reason, for good":   {[]reply{inTheWay}, there, none, many, "not yet"},
+		"for no reason, for good":   {[]reply{inTheWay}, there, none, many, "cannot delete snapshot"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -333,6 +333,9 @@ func snapshotInUse(t *testing.T, inTheWay reply) {
 			_, err := settled(func() (bool, error) { return true, cloud.DeleteSnapshot(t.Context(), id) })
 			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("the error is %v, want %q", err, test.err)
+			}
+			if again := test.tries == many; again != errors.Is(err, bake.ErrUnsettled) {
+				t.Errorf("it is marked as unsettled: %t", !again)
 			}
 			if n := s.count("DeleteSnapshot"); n != test.tries && (test.tries != many || n < 6) {
 				t.Errorf("%d tries, want %d", n, test.tries)

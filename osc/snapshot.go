@@ -20,7 +20,7 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 			Description: optional(spec.Description),
 			ClientToken: &token,
 		})
-		return unknown(unsettled(err))
+		return unsettledIf(err, (*refusal).late)
 	})
 	if err != nil {
 		return "", fmt.Errorf("cannot create a snapshot of volume %s: %w", spec.Volume, err)
@@ -31,18 +31,10 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 	return bake.SnapshotID(got.Snapshot.SnapshotId), nil
 }
 
-// unsettled marks a conflict as one that will pass: a volume or an image that is
-// still on its way from one state to another.
-func unsettled(err error) error {
-	if is(err, (*refusal).conflict) {
-		return fmt.Errorf("%w: %w", errUnsettled, err)
-	}
-	return err
-}
-
-// unknown marks a refusal of a changing call on what reading calls have shown to be ready.
-func unknown(err error) error {
-	if is(err, (*refusal).late) {
+// unsettledIf marks a refusal that the predicate holds for as one that may be gone when the
+// call is made again.
+func unsettledIf(err error, holds func(*refusal) bool) error {
+	if is(err, holds) {
 		return bake.Unsettled(err)
 	}
 	return err
@@ -131,7 +123,7 @@ func (c *Cloud) whyNotDeletedSnapshot(ctx context.Context, id bake.SnapshotID, r
 	case errors.Is(err, bake.ErrNotFound):
 		return nil
 	case is(refused, (*refusal).notFound):
-		return unknown(refused)
+		return unsettledIf(refused, (*refusal).late)
 	}
 	images, err := c.FindImages(ctx, id)
 	if err != nil {
@@ -140,5 +132,5 @@ func (c *Cloud) whyNotDeletedSnapshot(ctx context.Context, id bake.SnapshotID, r
 	if len(images) > 0 {
 		return fmt.Errorf("image %s uses it: %w", images[0], refused)
 	}
-	return unsettled(refused)
+	return unsettledIf(refused, (*refusal).conflict)
 }

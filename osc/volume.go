@@ -47,13 +47,13 @@ func (c *Cloud) ofCopy(err error) error {
 	if len(c.copied) == 0 {
 		return err
 	}
-	return unknown(err)
+	return unsettledIf(err, (*refusal).late)
 }
 
 // Tag writes tags on a resource: the API takes none in its creating calls, and what
 // they answer with is not believed to be the build's before it was looked at.
 func (c *Cloud) Tag(ctx context.Context, id string, tags map[string]string) error {
-	return unknown(c.tag(ctx, id, tags))
+	return unsettledIf(c.tag(ctx, id, tags), (*refusal).late)
 }
 
 // optional is nil for a zero value, which the API is not to be sent.
@@ -194,7 +194,7 @@ func (c *Cloud) whyNotDeleted(ctx context.Context, id bake.VolumeID, refused err
 		return nil
 	case err == nil && v.Attach != bake.Attached && v.Attach != bake.Attaching && v.State != bake.VolumeError,
 		err == nil && is(refused, (*refusal).notFound):
-		return fmt.Errorf("%w: %w", errUnsettled, refused)
+		return bake.Unsettled(refused)
 	}
 	return refused
 }
@@ -231,7 +231,7 @@ func (c *Cloud) whyNotLinked(
 	case linking && v.Host == host && v.Device == device:
 		return nil
 	case v.State == bake.VolumeCreating, is(refused, (*refusal).notFound) && !is(refused, (*refusal).noVM):
-		return fmt.Errorf("%w: %w", errUnsettled, refused)
+		return bake.Unsettled(refused)
 	case v.Attach != bake.Detached:
 		return refused
 	}
@@ -246,11 +246,11 @@ func (c *Cloud) whyNotLinked(
 	}
 	switch {
 	case vm.State == api.VmStatePending:
-		return fmt.Errorf("%w: %w", errUnsettled, refused)
+		return bake.Unsettled(refused)
 	case vm.State == api.VmStateRunning && is(refused, (*refusal).conflict):
 		// The volume is free and the VM runs, as far as they are shown: the VM's mappings may
 		// lag behind another build's, or the call may not know that the volume is available.
-		return fmt.Errorf("%w: %w: %w", bake.ErrDeviceTaken, errUnsettled, refused)
+		return fmt.Errorf("%w: %w", bake.ErrDeviceTaken, bake.Unsettled(refused))
 	}
 	return refused
 }
@@ -282,7 +282,7 @@ func (c *Cloud) whyNotUnlinked(ctx context.Context, id bake.VolumeID, host bake.
 	case v.Attach == bake.Detached, v.Attach == bake.Detaching, v.Host != host:
 		return nil
 	case v.Attach == bake.Attaching, is(refused, (*refusal).late):
-		return fmt.Errorf("%w: %w", errUnsettled, refused)
+		return bake.Unsettled(refused)
 	}
 	return refused
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
 // Kind says what the failure of a call means for making the call again.
@@ -70,14 +72,11 @@ func (f *CallError) Error() string {
 	if f.Attempts < 2 {
 		return f.Err.Error()
 	}
-	return fmt.Sprintf("%v (%s since %s, for %s, %d attempts)", f.Err, f.Kind, Clocktime(f.Since), length(f.At.Sub(f.Since)), f.Attempts)
+	return fmt.Sprintf("%v (%s since %s, for %s, %d attempts)", f.Err, f.Kind, event.Clocktime(f.Since), length(f.At.Sub(f.Since)), f.Attempts)
 }
 
 // Unwrap returns the cloud's error.
 func (f *CallError) Unwrap() error { return f.Err }
-
-// Clocktime returns a time of the day for a message.
-func Clocktime(t time.Time) string { return t.Format("15:04:05 MST") }
 
 // length returns a duration for a message.
 func length(d time.Duration) time.Duration {

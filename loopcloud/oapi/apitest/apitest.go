@@ -3,10 +3,8 @@
 package apitest
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os/exec"
 	"path"
@@ -17,6 +15,8 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wiretest"
 )
 
 // sdk is the module that carries the description.
@@ -139,7 +139,7 @@ type T interface {
 func (d *Description) Requests(t T, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if call := path.Base(r.URL.Path); d.has(call) {
-			if err := d.Request(call, bodyOf(r)); err != nil {
+			if err := d.Request(call, wiretest.Body(r)); err != nil {
 				t.Errorf("%v", err)
 			}
 		}
@@ -161,19 +161,19 @@ func (d *Description) answers(t T, next http.Handler, w http.ResponseWriter, r *
 		next.ServeHTTP(w, r)
 		return 0
 	}
-	seen := &recorder{ResponseWriter: w, status: http.StatusOK}
+	seen := wiretest.Record(w)
 	next.ServeHTTP(seen, r)
-	if err := d.Answer(call, seen.status, seen.body.Bytes()); err != nil {
+	if err := d.Answer(call, seen.Status, seen.Body.Bytes()); err != nil {
 		t.Errorf("%v", err)
 	}
-	return seen.status
+	return seen.Status
 }
 
 // Checked returns a handler that checks every answer of next, and each request that was not
 // refused: a test may send a wrong request to see it refused.
 func (d *Description) Checked(t T, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked := bodyOf(r)
+		asked := wiretest.Body(r)
 		if d.answers(t, next, w, r) != http.StatusOK {
 			return
 		}
@@ -187,32 +187,4 @@ func (d *Description) Checked(t T, next http.Handler) http.Handler {
 func (d *Description) has(call string) bool {
 	_, err := d.operation(call)
 	return err == nil
-}
-
-// bodyOf returns the body of a request, which can be read again. A request whose client goes
-// away in the middle, as one that is killed does, ends here.
-func bodyOf(r *http.Request) []byte {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return body
-}
-
-// recorder keeps what is answered.
-type recorder struct {
-	http.ResponseWriter
-	status int
-	body   bytes.Buffer
-}
-
-func (r *recorder) WriteHeader(status int) {
-	r.status = status
-	r.ResponseWriter.WriteHeader(status)
-}
-
-func (r *recorder) Write(p []byte) (int, error) {
-	r.body.Write(p)
-	return r.ResponseWriter.Write(p)
 }

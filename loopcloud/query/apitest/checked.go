@@ -1,10 +1,10 @@
 package apitest
 
 import (
-	"bytes"
-	"io"
 	"net/http"
 	"net/url"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wiretest"
 )
 
 // T is the part of testing.TB that Checked reports to.
@@ -40,42 +40,19 @@ func (m *Model) Answers(t T, next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		seen := &recorder{ResponseWriter: w, status: http.StatusOK}
+		seen := wiretest.Record(w)
 		next.ServeHTTP(seen, r)
-		if err := m.Answer(form.Get("Version"), form.Get("Action"), seen.status, seen.body.Bytes()); err != nil {
-			t.Errorf("%v: %s", err, &seen.body)
+		if err := m.Answer(form.Get("Version"), form.Get("Action"), seen.Status, seen.Body.Bytes()); err != nil {
+			t.Errorf("%v: %s", err, &seen.Body)
 		}
 	})
 }
 
 // formOf returns the form of a call, nil if the request is none, or is one of KMS, which names
-// its action in a header. Its body can be read again. A request whose client goes away in the
-// middle, as one that is killed does, ends here.
+// its action in a header. Its body can be read again.
 func formOf(r *http.Request) (url.Values, error) {
 	if r.Method != http.MethodPost || r.URL.Path != "/" || r.Header.Get("X-Amz-Target") != "" {
 		return nil, nil
 	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return url.ParseQuery(string(body))
-}
-
-// recorder keeps an answer.
-type recorder struct {
-	http.ResponseWriter
-	status int
-	body   bytes.Buffer
-}
-
-func (r *recorder) WriteHeader(status int) {
-	r.status = status
-	r.ResponseWriter.WriteHeader(status)
-}
-
-func (r *recorder) Write(p []byte) (int, error) {
-	r.body.Write(p)
-	return r.ResponseWriter.Write(p)
+	return url.ParseQuery(string(wiretest.Body(r)))
 }
