@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"cmd/packer-plugin-amazon-chroot": {"amazon"},
 	"cmd/packer-plugin-osc-chroot":    {"osc"},
 	"tools/real":                      {},
+	"tools/testsummary":               {},
 	"cmd/loopcloud":                   {"loopcloud", "loopcloud/...", "remove", "version"},
 
 	"amazon":  {"builder", "bake", "chroot", "event", "retry", "version"},

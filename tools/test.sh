@@ -1,38 +1,66 @@
 #!/usr/bin/env bash
-# test.sh CACHE [acceptance]: everything, or the acceptance tests alone.
+# test.sh CACHE [acceptance]: runs all tests, or only the acceptance tests. If a stage fails, the last lines of the output
+# name it, the tests that failed and, after a timeout, the tests that were running, and for how long.
 set -euo pipefail
 cache=$1 what=${2:-all}
 cd "$(dirname "$0")/.."
+. tools/remove.sh
 
 left_out=()
 if [ "$(id -u)" != 0 ]; then
   left_out+=("tests with block devices, mounts and real builds (not root)")
 fi
 for need in parted sfdisk mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.vfat busybox /usr/bin/aws gcc ansible-playbook curl openssl; do
-  command -v "$need" >/dev/null || left_out+=("what needs $need (not installed)")
+  command -v "$need" >/dev/null || left_out+=("tests that need $need (not installed)")
 done
 if [ "${CI:-}" = true ] && [ ${#left_out[@]} -gt 0 ]; then
   printf 'cannot be left out in CI: %s\n' "${left_out[@]}" >&2
   exit 1
 fi
 
+CGO_ENABLED=0 go build -o bin/testsummary ./tools/testsummary
+summaries=$(mktemp -d)
+# finish prints the summaries of the failed stages, whatever ends this script.
+finish() {
+  local status=$?
+  set +e
+  if compgen -G "$summaries/*" >/dev/null; then
+    echo
+    cat "$summaries"/*
+  elif [ $status != 0 ]; then
+    echo "tests ended with exit status $status"
+  fi
+  remove_tree "$summaries"
+}
+trap finish EXIT
+
+# stage NAME ARGS: runs go test with the arguments.
+stage() {
+  local name=$1 failed=
+  shift
+  go test -json "$@" | bin/testsummary "$name" "$summaries/$name" || failed=yes
+  [ -z "$failed" ] && return
+  [ -e "$summaries/$name" ] || echo "$name failed: go test ended with an error" >"$summaries/$name"
+  return 1
+}
+
 if [ "$what" = all ]; then
-  go vet ./...
-  # Tests that mount go one package after the other: a mount namespace that one of them makes
+  go vet ./... || { echo 'vet failed' >"$summaries/vet"; exit 1; }
+  # Tests that mount run one package after the other: a mount namespace that one of them makes
   # holds, for its moment, what the others have mounted. They wait for the kernel more than
-  # they work, so there is room for the rest beside them.
+  # they work, so that the rest can run beside them.
   mounting='/(bake|chroot|disk|loopcloud/volume)$' failed=
-  go test -timeout 40m -p 1 $(go list ./... | grep -E "$mounting") &
+  stage mounting -timeout 40m -p 1 $(go list ./... | grep -E "$mounting") &
   mounting_tests=$!
-  go test -timeout 40m $(go list ./... | grep -vE "/acceptance\$|$mounting") || failed=yes
+  stage unit -timeout 40m $(go list ./... | grep -vE "/acceptance(/|\$)|$mounting") || failed=yes
   # where goroutines meet, but for what mounts
-  go test -timeout 40m -race -skip '^TestMachineOnARealDisk$' \
+  stage race -timeout 40m -race -skip '^TestMachineOnARealDisk$' \
     ./undo/... ./bake/... ./retry/... ./builder/... ./loopcloud ./loopcloud/state/... ./loopcloud/fault/... || failed=yes
   wait "$mounting_tests" || failed=yes
   [ -z "$failed" ] || exit 1
 fi
-# Builds wait more than they work: there is room for more of them than cores.
-LOOPCLOUD_CACHE="$cache" go test -count=1 -timeout 40m -parallel 6 ./acceptance/...
+# Builds wait more than they work: more of them than cores can run at once.
+LOOPCLOUD_CACHE="$cache" stage acceptance -count=1 -timeout 25m -parallel 6 ./acceptance/... || exit 1
 
 if [ ${#left_out[@]} -gt 0 ]; then
   printf 'left out: %s\n' "${left_out[@]}"
