@@ -1,6 +1,6 @@
-// Package rooms holds the plan of the house: which room may import which, and
-// which modules the house stands on. docs/design.md gives the reasons.
-package rooms
+// Package imports tests the imports of the module: which package may import which other
+// package, and which other modules are used. docs/design.md gives the reasons.
+package imports
 
 import (
 	"bytes"
@@ -17,8 +17,8 @@ import (
 
 const module = "github.com/packer-chroot/packer-plugin-chroot"
 
-// mayImport says for each room which other rooms of the house it may import.
-// A room that is not listed here does not exist.
+// mayImport lists, for each package, the other packages of this module that it may import.
+// Every package must be listed.
 var mayImport = map[string][]string{
 	"cmd/packer-plugin-amazon-chroot": {"amazon"},
 	"cmd/packer-plugin-osc-chroot":    {"osc"},
@@ -70,8 +70,7 @@ var mayImport = map[string][]string{
 	"acceptance": {},
 }
 
-// decided are the modules that non-test code may import, each with its reason in
-// docs/design.md.
+// decided lists the modules that code may import. docs/design.md gives a reason for each.
 var decided = []string{
 	"github.com/aws/aws-sdk-go-v2",
 	"github.com/aws/smithy-go",
@@ -92,7 +91,7 @@ type listed struct {
 	Standard   bool
 }
 
-// packages lists the house's packages as they are built for Linux, tests left out.
+// packages returns the packages of this module as they are built for Linux, without tests.
 func packages(t *testing.T) []listed {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
@@ -112,7 +111,9 @@ func packages(t *testing.T) []listed {
 	return all
 }
 
-func room(importPath string) (string, bool) {
+// relative returns the path of a package below the module, and reports whether the package
+// belongs to the module.
+func relative(importPath string) (string, bool) {
 	return strings.CutPrefix(importPath, module+"/")
 }
 
@@ -125,26 +126,29 @@ func allowed(rules []string, to string) bool {
 	})
 }
 
-func TestImportsRunOneWay(t *testing.T) {
+// TestImports checks every import of a package of this module.
+func TestImports(t *testing.T) {
 	for _, p := range packages(t) {
-		from, ok := room(p.ImportPath)
+		from, ok := relative(p.ImportPath)
 		if !ok {
 			continue
 		}
 		rules, known := mayImport[from]
 		if !known {
-			t.Errorf("%s is no room of the house: see docs/design.md, and add it to mayImport with its arrows", from)
+			t.Errorf("%s is not listed: add it to mayImport with its imports, and to the packages in docs/design.md", from)
 			continue
 		}
 		for _, imported := range p.Imports {
-			if to, ok := room(imported); ok && !allowed(rules, to) {
-				t.Errorf("%s imports %s: the design has no such arrow", from, to)
+			if to, ok := relative(imported); ok && !allowed(rules, to) {
+				t.Errorf("%s imports %s, which mayImport does not allow", from, to)
 			}
 		}
 	}
 }
 
-func TestDependenciesAreDecided(t *testing.T) {
+// TestDependencies checks that every imported module is in decided and has a reason in
+// docs/design.md, and that every module in decided is used.
+func TestDependencies(t *testing.T) {
 	design, err := os.ReadFile("docs/design.md")
 	if err != nil {
 		t.Fatal(err)
@@ -157,14 +161,14 @@ func TestDependenciesAreDecided(t *testing.T) {
 	used := map[string]bool{}
 	for _, p := range packages(t) {
 		for _, imported := range p.Imports {
-			if _, own := room(imported); own || imported == module || !strings.Contains(strings.SplitN(imported, "/", 2)[0], ".") {
+			if _, own := relative(imported); own || imported == module || !strings.Contains(strings.SplitN(imported, "/", 2)[0], ".") {
 				continue
 			}
 			i := slices.IndexFunc(decided, func(dep string) bool {
 				return imported == dep || strings.HasPrefix(imported, dep+"/")
 			})
 			if i < 0 {
-				t.Errorf("%s imports %s: not a dependency that was decided", p.ImportPath, imported)
+				t.Errorf("%s imports %s, which is not in decided", p.ImportPath, imported)
 				continue
 			}
 			used[decided[i]] = true
@@ -172,13 +176,13 @@ func TestDependenciesAreDecided(t *testing.T) {
 	}
 	for _, dep := range decided {
 		if !used[dep] {
-			t.Errorf("%s is decided but nothing imports it", dep)
+			t.Errorf("%s is in decided, but nothing imports it", dep)
 		}
 	}
 }
 
-// TestDirectRequirements holds go.mod's direct requirements to what the code and
-// its tests import, so that nothing is required that nobody chose.
+// TestDirectRequirements checks that each direct requirement in go.mod is listed in decided
+// or in forTests.
 func TestDirectRequirements(t *testing.T) {
 	forTests := []string{"github.com/google/go-cmp"}
 	mod, err := os.ReadFile("go.mod")
@@ -191,26 +195,26 @@ func TestDirectRequirements(t *testing.T) {
 			return m[1] == dep || strings.HasPrefix(m[1], dep+"/")
 		})
 		if !isDecided && !slices.Contains(forTests, m[1]) {
-			t.Errorf("go.mod requires %s directly: not a dependency that was decided", m[1])
+			t.Errorf("go.mod requires %s directly, which is not in decided", m[1])
 		}
 	}
 }
 
-// TestRecursiveRemovals allows recursive removals only by package remove, and temporary
-// directories of tests only by package testdir: everything else deletes also what is
-// mounted below, such as the host's /dev.
+// TestRecursiveRemovals checks that only package remove removes directories recursively, and
+// that only package testdir creates temporary directories of tests. Other functions also
+// delete files below mount points, such as the host's /dev.
 func TestRecursiveRemovals(t *testing.T) {
 	code := regexp.MustCompile(`\.(go|sh|hcl|ya?ml)$|^Makefile$|^\.ci/`)
 	goCode := regexp.MustCompile(`\bos\.RemoveAll\b|(\w+)\.TempDir\(\)`)
 	script := regexp.MustCompile(`\brm\s+(-\w+\s+)*(-\w*[rR]|--recursive)`)
-	// files are found by walking, not by git: what a test reads is what go test's cache knows
+	// WalkDir, not git: the cache of go test only notices files that the test itself opens
 	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
 		case d.IsDir() && slices.Contains([]string{".git", "bin", "dist", "remove", "testdir"}, file):
 			return fs.SkipDir
-		case d.IsDir() || file == "rooms_test.go" || !code.MatchString(file):
+		case d.IsDir() || file == "imports_test.go" || !code.MatchString(file):
 			return nil
 		}
 		text, err := os.ReadFile(file)
