@@ -13,12 +13,12 @@ import (
 
 // VolumeConfig is the volumes of the image.
 type VolumeConfig struct {
-	// The throughput in MiB/s that the root volume is provisioned for, in the build
-	// and in the image; for `gp3`. Defaults to that of the source AMI's root volume.
+	// The provisioned throughput of the root volume in MiB/s, during the build and in the
+	// image. For `gp3` only. Defaults to that of the source AMI's root volume.
 	RootVolumeThroughput int64 `mapstructure:"root_volume_throughput"`
-	// Block devices that instances of the AMI start with, added to those of the
-	// source AMI or in place of those with the same name. Required with
-	// `from_scratch`. See [Block device mappings](#block-device-mappings).
+	// The block devices of instances of the AMI. They are added to those of the source AMI
+	// and replace those with the same name. Required with `from_scratch`. See
+	// [Block device mappings](#block-device-mappings).
 	AMIBlockDeviceMappings []BlockDevice `mapstructure:"ami_block_device_mappings"`
 }
 
@@ -26,21 +26,21 @@ type VolumeConfig struct {
 type BlockDevice struct {
 	builder.BlockDevice `mapstructure:",squash"`
 
-	// Delete the volume when the instance is terminated. Defaults to `false`: such
-	// volumes stay, and cost, until somebody deletes them.
+	// Delete the volume when the instance is terminated. Defaults to `false`: the volume
+	// remains, and is billed, until it is deleted.
 	DeleteOnTermination bool `mapstructure:"delete_on_termination"`
 	// Encrypt the volume. A snapshot that is not encrypted cannot become an encrypted
-	// volume without `encrypt_boot`. Defaults to `false`, which leaves a volume from an
-	// encrypted snapshot encrypted; `encrypt_boot` encrypts every volume all the same.
+	// volume without `encrypt_boot`. Defaults to `false`: a volume is still encrypted if
+	// its snapshot is, or if `encrypt_boot` is set.
 	Encrypted bool `mapstructure:"encrypted"`
-	// The KMS key to encrypt the root volume with: an id, an alias or an ARN. Needs
-	// `encrypted`. It is an error for other volumes, for EC2 takes no key for them: blank
-	// ones are encrypted with the account's default key for EBS, and those of a snapshot
-	// with its key or that of `encrypt_boot`. Defaults to the key of the source AMI's root
-	// volume, or else to the default key.
+	// The KMS key of the root volume: an ID, an alias or an ARN. Requires `encrypted`.
+	// Defaults to the key of the source AMI's root volume, or to the default key if that
+	// has none. It is an error for other volumes, because EC2 accepts no key for them:
+	// blank volumes are encrypted with the account's default key for EBS, and volumes from
+	// a snapshot with the snapshot's key or the key of `encrypt_boot`.
 	KMSKeyID string `mapstructure:"kms_key_id"`
-	// The throughput in MiB/s that a `gp3` volume is provisioned for. Defaults to
-	// what AWS gives.
+	// The provisioned throughput of a `gp3` volume in MiB/s. Defaults to the default of
+	// AWS.
 	Throughput int64 `mapstructure:"throughput"`
 }
 

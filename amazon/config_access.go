@@ -18,124 +18,134 @@ import (
 
 // AccessConfig is how AWS is reached, and as whom.
 type AccessConfig struct {
-	// The access key that requests to AWS are signed with; `secret_key` goes with
-	// it. By default both come from the environment (`AWS_ACCESS_KEY_ID` and
-	// `AWS_SECRET_ACCESS_KEY`), the shared configuration files, a web identity, the
-	// container's role or the role of the instance, in this order.
+	// The access key that signs requests to AWS. Requires `secret_key`. Defaults to the
+	// first of these that has a key pair: the environment (`AWS_ACCESS_KEY_ID` and
+	// `AWS_SECRET_ACCESS_KEY`), the shared configuration files, a web identity, the role of
+	// the container, the role of the instance.
 	AccessKey string `mapstructure:"access_key"`
-	// The secret key that belongs to `access_key`.
+	// The secret key of `access_key`. It is an error to set only one of the two.
 	SecretKey string `mapstructure:"secret_key"`
-	// The session token that belongs to `access_key`, where that is a temporary one.
+	// The session token of `access_key`, if the keys are temporary. It is an error without
+	// `access_key`.
 	Token string `mapstructure:"token"`
-	// The profile of the shared configuration files to take keys and region from.
-	// Defaults to the environment variable `AWS_PROFILE`, or else `default`.
+	// The profile of the shared configuration files that provides keys and region. Defaults
+	// to the environment variable `AWS_PROFILE`, or `default` if it is not set.
 	Profile string `mapstructure:"profile"`
-	// The shared credentials file. Defaults to the environment variable
-	// `AWS_SHARED_CREDENTIALS_FILE`, or else `~/.aws/credentials`.
+	// The path of the shared credentials file. Defaults to the environment variable
+	// `AWS_SHARED_CREDENTIALS_FILE`, or `~/.aws/credentials` if it is not set.
 	SharedCredentialsFile string `mapstructure:"shared_credentials_file"`
-	// The six digits that a device for multi-factor authentication shows, for a
-	// profile that has an `mfa_serial`. As they change all the time, they should be a
-	// variable. The build warns if nothing asks for it.
+	// The six digits that a device for multi-factor authentication shows, for a profile
+	// with an `mfa_serial`. Use a variable, because each code is valid only for a short
+	// time. By default there is no code. Any other value is refused. The build warns if no
+	// profile needs the code.
 	MFACode string `mapstructure:"mfa_code"`
-	// A role to assume with the credentials; the build then works as that role. See
-	// [Assuming a role](#assuming-a-role).
+	// A role to assume with the credentials. The build then has the permissions of that
+	// role. By default no role is assumed. See [Assuming a role](#assuming-a-role).
 	AssumeRole AssumeRoleConfig `mapstructure:"assume_role"`
-	// Take the keys from an AWS secrets engine of HashiCorp Vault, in place of
-	// `access_key`. See [Keys from Vault](#keys-from-vault).
+	// Read the keys from an AWS secrets engine of HashiCorp Vault instead of `access_key`.
+	// By default Vault is not used. It is an error to set both. See
+	// [Keys from Vault](#keys-from-vault).
 	VaultAWSEngine VaultConfig `mapstructure:"vault_aws_engine"`
-	// Do not fail before the first request where no credentials are found. Defaults
-	// to `false`.
+	// Do not check before the first request that there are credentials. Defaults to
+	// `false`: the build fails at once if it finds none.
 	SkipCredentialValidation bool `mapstructure:"skip_credential_validation"`
-	// Do not ask the instance's metadata for anything: not for keys, so that the
-	// instance's role is not used, not for the region, and not which instance this is,
-	// so that `instance_id` is required. For services that speak the EC2 API and have
-	// no metadata. Defaults to `false`: the metadata are asked for what is said nowhere
-	// else.
+	// Never use the metadata service of the instance: neither for the keys of the
+	// instance's role, nor for the region, nor for the ID of the instance. Requires
+	// `instance_id`. It is meant for services that implement the EC2 API and have no
+	// metadata service. Defaults to `false`: the metadata service provides values that are
+	// set nowhere else.
 	SkipMetadataAPICheck bool `mapstructure:"skip_metadata_api_check"`
-	// The region to build in, such as `eu-west-1`: that of the instance which
-	// Packer runs on. By default it comes from the environment (`AWS_REGION` or
-	// `AWS_DEFAULT_REGION`), the shared configuration file or the instance's
-	// metadata, in this order.
+	// The region to build in, such as `eu-west-1`. It must be the region of the instance
+	// that Packer runs on. Defaults to the first of these that is set: the environment
+	// (`AWS_REGION` or `AWS_DEFAULT_REGION`), the shared configuration file, the metadata
+	// of the instance.
 	Region string `mapstructure:"region"`
-	// The id of the instance that Packer runs on, such as `i-0123456789abcdef0`. By
-	// default the instance's metadata say it; in a container they often cannot be
-	// reached.
+	// The ID of the instance that Packer runs on, such as `i-0123456789abcdef0`. Defaults
+	// to the ID from the metadata service of the instance, which a container often cannot
+	// reach. A value that is not an instance ID is refused.
 	InstanceID string `mapstructure:"instance_id"`
-	// The URL of another service that speaks the EC2 API, such as
-	// `https://ec2.example.com`. Without a scheme `https` is meant. It serves the
-	// build's region alone, unless it has `{region}` in it, which then stands for the
-	// name of each. By default it is AWS's own in the region.
+	// The URL of another service that implements the EC2 API, such as
+	// `https://ec2.example.com`. The scheme defaults to `https`. The URL is used for the
+	// region of the build only, unless it contains `{region}`, which is replaced by the
+	// name of each region. Defaults to the endpoint of AWS for the region. An invalid URL
+	// is refused.
 	CustomEndpointEC2 string `mapstructure:"custom_endpoint_ec2"`
-	// The URL of the instance's metadata. Defaults to the environment variable
-	// `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or else to the address that every instance
-	// has.
+	// The URL of the metadata service of the instance. Defaults to the environment variable
+	// `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or to the same address as on every instance if
+	// it is not set. An invalid URL is refused.
 	CustomEndpointMetadata string `mapstructure:"custom_endpoint_metadata"`
-	// Accept any certificate of the EC2 endpoint. Defaults to `false`.
+	// Accept any certificate from the EC2 endpoint. Defaults to `false`.
 	InsecureSkipTLSVerify bool `mapstructure:"insecure_skip_tls_verify"`
-	// Use the endpoints of AWS whose cryptography is validated by FIPS 140. Defaults
-	// to the environment variable `AWS_USE_FIPS_ENDPOINT`, or else `false`.
+	// Use the AWS endpoints whose cryptography is validated for FIPS 140. Defaults to the
+	// environment variable `AWS_USE_FIPS_ENDPOINT`, or `false` if it is not set.
 	UseFIPSEndpoint bool `mapstructure:"use_fips_endpoint"`
-	// Use the endpoints of AWS that can be reached by IPv6, too. Defaults to the
-	// environment variable `AWS_USE_DUALSTACK_ENDPOINT`, or else `false`.
+	// Use the AWS endpoints that accept both IPv4 and IPv6. Defaults to the environment
+	// variable `AWS_USE_DUALSTACK_ENDPOINT`, or `false` if it is not set.
 	UseDualStackEndpoint bool `mapstructure:"use_dualstack_endpoint"`
-	// How often a request is made again that AWS throttles, fails at (HTTP 5xx) or
-	// does not answer. The intervals grow from a quarter of a second to 15 seconds:
-	// `20` takes about two minutes. Defaults to `0`, with which time decides:
-	// 10 minutes if AWS throttles, otherwise 2 minutes. A low number makes builds on
-	// busy accounts fail.
+	// The number of times that a request is retried if AWS throttles it, fails (HTTP 5xx)
+	// or does not respond. The intervals grow from a quarter of a second to 15 seconds, so
+	// `20` takes about two minutes. Defaults to `0`, which limits the time instead: 10
+	// minutes if AWS throttles, otherwise 2 minutes. With a low number, builds on busy
+	// accounts fail. A negative number is refused.
 	MaxRetries int `mapstructure:"max_retries"`
-	// Ask STS what the encoded message means that comes with a refusal. It needs the
-	// permission `sts:DecodeAuthorizationMessage`. Defaults to `false`.
+	// Decode the encoded message of a denied request with STS. Requires the permission
+	// `sts:DecodeAuthorizationMessage`. Defaults to `false`.
 	DecodeAuthorizationMessages bool `mapstructure:"decode_authorization_messages"`
-	// How to look whether volumes, snapshots and images are done. See
+	// How often and how long to poll the state of volumes, snapshots and images. See
 	// [Waiting](#waiting).
 	AWSPolling PollingConfig `mapstructure:"aws_polling"`
 }
 
 // AssumeRoleConfig is the block assume_role.
 type AssumeRoleConfig struct {
-	// The ARN of the role.
+	// The ARN of the role. Without it no role is assumed, and the build warns.
 	RoleARN string `mapstructure:"role_arn"`
-	// How long a session lasts, in seconds, from 900 to 43200; it is renewed while
-	// the build runs. Defaults to 900.
+	// The length of a session in seconds, from 900 to 43200. The session is renewed while
+	// the build runs. Defaults to 900. A number out of range is refused.
 	DurationSeconds int `mapstructure:"duration_seconds"`
-	// The external id that the role's owner asks for.
+	// The external ID that the trust policy of the role requires. By default there is none.
 	ExternalID string `mapstructure:"external_id"`
-	// A policy, in JSON, that narrows what the role may do.
+	// A policy in JSON that further restricts the permissions of the session. By default
+	// there is none.
 	Policy string `mapstructure:"policy"`
-	// The ARNs of managed policies that narrow what the role may do.
+	// The ARNs of managed policies that further restrict the permissions of the session. By
+	// default there are none.
 	PolicyARNs []string `mapstructure:"policy_arns"`
-	// The name of the session, by which the role's owner sees it in logs.
+	// The name of the session, which appears in the logs of the role's owner: 2 to 64
+	// letters, digits and characters of `_+=,.@-`. Defaults to `packer-amazon-chroot`. Any
+	// other value is refused.
 	SessionName string `mapstructure:"session_name"`
-	// The tags of the session.
+	// The tags of the session. By default there are none.
 	Tags map[string]string `mapstructure:"tags"`
-	// The keys of those tags that are passed on to further roles.
+	// The keys of the session tags that are passed on if the session assumes another role.
+	// By default there are none.
 	TransitiveTagKeys []string `mapstructure:"transitive_tag_keys"`
 }
 
 // VaultConfig is the block vault_aws_engine.
 type VaultConfig struct {
-	// The name of the role in Vault.
+	// The name of the role in Vault. Required in this block.
 	Name string `mapstructure:"name"`
-	// The path that the engine is mounted at. Defaults to `aws`.
+	// The path where the secrets engine is mounted. Defaults to `aws`.
 	EngineName string `mapstructure:"engine_name"`
-	// The ARN of the AWS role to assume, where the role in Vault allows more than one.
+	// The ARN of the AWS role to assume. Vault requires it if its role allows more than
+	// one. By default there is none. A value that is not the ARN of a role is refused.
 	RoleARN string `mapstructure:"role_arn"`
-	// How long the keys are good, such as `3600s` or `1h`. Defaults to what the engine
-	// has.
+	// The time that the keys are valid, such as `3600s` or `1h`. Defaults to the TTL of the
+	// secrets engine. A value that is not a duration is refused.
 	TTL string `mapstructure:"ttl"`
 }
 
 // PollingConfig is the block aws_polling.
 type PollingConfig struct {
-	// The seconds from one look to the next. Defaults to the environment variable
-	// `AWS_POLL_DELAY_SECONDS`; without either the looks begin after a fraction of a
-	// second and grow rarer.
+	// The polling interval in seconds. Defaults to the environment variable
+	// `AWS_POLL_DELAY_SECONDS`. If neither is set, the interval starts at a fraction of a
+	// second and grows. A negative number is refused.
 	DelaySeconds int `mapstructure:"delay_seconds"`
-	// How many looks there are before the build gives up; without `delay_seconds`
-	// they count as 15 seconds each. Defaults to the environment variable
-	// `AWS_MAX_ATTEMPTS`; without either the build is patient as long as something
-	// still moves.
+	// The number of polls before the build gives up. Without `delay_seconds` each poll
+	// counts as 15 seconds. Defaults to the environment variable `AWS_MAX_ATTEMPTS`. If
+	// neither is set, the build waits as long as the cloud reports progress. A negative
+	// number is refused.
 	MaxAttempts int `mapstructure:"max_attempts"`
 }
 

@@ -13,34 +13,35 @@ import (
 
 // EncryptionConfig is how the image and its copies are encrypted.
 type EncryptionConfig struct {
-	// Encrypt the volume that the AMI is built on, and so the root of the AMI: that
-	// takes no copy at the end. `false` leaves the encryption as the source AMI has
-	// it. Defaults to `false`, and to `true` with `root_volume_kms_key_id`.
+	// Encrypt the volume that the AMI is built on, and so the root of the AMI, without a
+	// copy at the end. `false` keeps the encryption of the source AMI. Defaults to `false`,
+	// or to `true` if `root_volume_kms_key_id` is set.
 	RootVolumeEncryptBoot config.Trilean `mapstructure:"root_volume_encrypt_boot"`
-	// The KMS key that `root_volume_encrypt_boot` encrypts with: an id, an alias such
-	// as `alias/images`, or an ARN of either. Defaults to the key of the source AMI's
-	// root volume if that is encrypted and belongs to the account, and else to the
-	// region's default key for EBS. With `encrypt_boot` the AMI has the key of that. An
-	// AMI that is shared needs a customer managed key: see [Sharing](#sharing).
+	// The KMS key for `root_volume_encrypt_boot`: an ID, an alias such as `alias/images`,
+	// or an ARN of either. Defaults to the key of the source AMI's root volume if that
+	// volume is encrypted and belongs to the account, otherwise to the region's default key
+	// for EBS. With `encrypt_boot`, the AMI has the key of `encrypt_boot` instead. A shared
+	// AMI needs a customer managed key: see [Sharing](#sharing). It is an error if
+	// `root_volume_encrypt_boot` is `false`, or if the key belongs to another region.
 	RootVolumeKMSKeyID string `mapstructure:"root_volume_kms_key_id"`
-	// Encrypt every volume of the AMI, in every region, whatever its block device
-	// mapping says. One copy of the whole AMI is made for this if another volume than
-	// the root has a snapshot, unless that is known to be encrypted with the same key
-	// (given by its id or ARN), and if the source AMI is encrypted and the default key
-	// is wanted. EC2 takes no key for blank volumes: they are encrypted with the default
-	// key for EBS. By default, and with `false`, volumes are encrypted as the source AMI
-	// and the mappings say.
+	// Encrypt every volume of the AMI, in every region, whatever its block device mapping
+	// says. This copies the whole AMI once in two cases: if another volume than the root
+	// has a snapshot that is not known to be encrypted with the same key (set by its ID or
+	// ARN), and if the source AMI is encrypted and the default key is wanted. EC2 accepts
+	// no key for blank volumes: they are encrypted with the default key for EBS. Defaults
+	// to `false`: the source AMI and the mappings decide which volumes are encrypted.
 	EncryptBoot config.Trilean `mapstructure:"encrypt_boot"`
-	// The KMS key that `encrypt_boot` encrypts with in the region of the build: an id,
-	// an alias such as `alias/images`, or an ARN of either. Copies in other regions
-	// are encrypted with their region's default key, unless `region_kms_key_ids` says
-	// otherwise. Defaults to the region's default key for EBS, also if the source AMI is
-	// encrypted with another key. An AMI that is shared needs a customer managed key.
+	// The KMS key for `encrypt_boot` in the region of the build: an ID, an alias such as
+	// `alias/images`, or an ARN of either. Copies in other regions are encrypted with the
+	// default key of their region, unless `region_kms_key_ids` sets another. Defaults to
+	// the region's default key for EBS, even if the source AMI is encrypted with another
+	// key. A shared AMI needs a customer managed key. It is an error without
+	// `encrypt_boot`, or if the key belongs to another region.
 	KMSKeyID string `mapstructure:"kms_key_id"`
-	// The KMS keys that copies are encrypted with, as a map from regions to keys. Its
-	// regions are those of `ami_regions`; an empty key means the region's default key.
-	// Needs `encrypt_boot`. An entry for the region of the build takes precedence over
-	// `kms_key_id`.
+	// The KMS keys for copies, as a map from regions to keys. An empty key means the
+	// region's default key. By default every copy has its region's default key. Requires
+	// `encrypt_boot`. The regions must be the same as in `ami_regions`. An entry for the
+	// region of the build takes precedence over `kms_key_id`.
 	RegionKMSKeyIDs map[string]string `mapstructure:"region_kms_key_ids"`
 }
 

@@ -13,43 +13,43 @@ import (
 
 // ImageConfig is what the image is. What is not said it has from its source.
 type ImageConfig struct {
-	// The name of the AMI: 3 to 128 letters, digits, spaces and characters of
-	// `()[]./-'@_`. No other AMI of the account in the region may have it, unless
-	// `force_deregister` is given; a function like `{{timestamp}}` makes it unique.
+	// The name of the AMI: 3 to 128 letters, digits, spaces and characters of `()[]./-'@_`.
+	// The build fails if another AMI of the account in the region has this name, unless
+	// `force_deregister` is set. A function such as `{{timestamp}}` makes the name unique.
 	AMIName string `mapstructure:"ami_name" required:"true"`
-	// The description of the AMI, of at most 255 characters. By default there is
-	// none. A template: see [Build template data](#build-template-data).
+	// The description of the AMI, of at most 255 characters. It is a template: see
+	// [Build template data](#build-template-data). By default there is none.
 	AMIDescription string `mapstructure:"ami_description"`
-	// The architecture of the AMI: `x86_64`, `arm64`, `i386`, `x86_64_mac` or
-	// `arm64_mac`. Defaults to that of the source AMI, which it must be, and with
-	// `from_scratch` to that of this host.
+	// The architecture of the AMI: `x86_64`, `arm64`, `i386`, `x86_64_mac` or `arm64_mac`.
+	// Defaults to the architecture of the source AMI, or to that of this host with
+	// `from_scratch`. The build fails if it differs from the source AMI's.
 	AMIArchitecture string `mapstructure:"ami_architecture"`
-	// The virtualization type of the AMI, `hvm` or `paravirtual`. Defaults to that
-	// of the source AMI. Required with `from_scratch`.
+	// The virtualization type of the AMI, `hvm` or `paravirtual`. Defaults to that of the
+	// source AMI. Required with `from_scratch`.
 	AMIVirtualizationType string `mapstructure:"ami_virtualization_type"`
-	// Whether instances of the AMI have enhanced networking by ENA. `false` turns it
-	// off where the source AMI has it. Defaults to what the source AMI has.
+	// Give instances of the AMI enhanced networking by ENA. `false` turns it off. Defaults
+	// to the setting of the source AMI.
 	ENASupport config.Trilean `mapstructure:"ena_support"`
-	// Whether instances of the AMI have enhanced networking by SR-IOV (the Intel 82599
-	// interface). EC2 cannot turn it off. Defaults to what the source AMI has.
+	// Give instances of the AMI enhanced networking by SR-IOV (the Intel 82599 interface).
+	// EC2 cannot turn it off. Defaults to the setting of the source AMI.
 	SRIOVSupport bool `mapstructure:"sriov_support"`
-	// How instances of the AMI boot: `legacy-bios`, `uefi`, or `uefi-preferred`.
-	// Defaults to that of the source AMI; without any, the type of the instance
-	// decides.
+	// The boot mode of instances of the AMI: `legacy-bios`, `uefi` or `uefi-preferred`.
+	// Defaults to that of the source AMI. If the AMI has none, the instance type decides.
 	BootMode string `mapstructure:"boot_mode"`
-	// The UEFI variables that instances of the AMI start with, such as the keys of
-	// Secure Boot, in base64, or `none`. Needs the `boot_mode` `uefi` or `uefi-preferred`.
-	// Defaults to those of the source AMI if the account owns it; if they cannot be read,
-	// the build fails before anything is created. EC2 does not let other accounts read them,
-	// so an AMI made from another account's source AMI has none, and the build warns.
+	// The UEFI variables of new instances of the AMI, such as the keys of Secure Boot, in
+	// base64, or `none`. Requires the `boot_mode` `uefi` or `uefi-preferred`. Defaults to
+	// the variables of the source AMI if the account owns it; if they cannot be read, the
+	// build fails before anything is created. EC2 does not let other accounts read them, so
+	// an AMI made from another account's source AMI has none, and the build warns.
 	UEFIData string `mapstructure:"uefi_data"`
-	// `v2.0` gives instances of the AMI a NitroTPM. Needs the `boot_mode` `uefi`, which may
-	// be that of the source AMI; any other is refused before anything is created. Defaults
-	// to what the source AMI has if the AMI's boot mode is `uefi`, and otherwise to none,
-	// with a warning.
+	// `v2.0` gives instances of the AMI a NitroTPM. Requires the `boot_mode` `uefi`, which
+	// may be inherited from the source AMI; any other mode is refused before anything is
+	// created. Defaults to the setting of the source AMI if the AMI's boot mode is `uefi`.
+	// With any other boot mode the AMI has no TPM, and the build warns if the source AMI
+	// has one.
 	TPMSupport string `mapstructure:"tpm_support"`
-	// `v2.0` makes instances of the AMI ask for a token at their metadata service
-	// (IMDSv2). Defaults to what the source AMI has.
+	// `v2.0` requires a token at the metadata service of instances of the AMI (IMDSv2).
+	// Defaults to the setting of the source AMI.
 	IMDSSupport string `mapstructure:"imds_support"`
 }
 

@@ -16,38 +16,40 @@ import (
 
 // PublishConfig is where the image is to be had, by whom, and for how long.
 type PublishConfig struct {
-	// The ids of the accounts that may launch the AMI. By default none may but the
-	// account itself.
+	// The IDs of the accounts that may launch the AMI. By default only the account itself
+	// may. An ID that does not have 12 digits is refused.
 	AMIUsers []string `mapstructure:"ami_users"`
-	// The groups that may launch the AMI. There is one, `all`: it makes the AMI public.
-	// By default there are none. The build fails before anything is created if the AMI
-	// would be encrypted, or if the account blocks public access to AMIs in one of its
+	// The groups that may launch the AMI. The only group is `all`, which makes the AMI
+	// public. By default there are none. The build fails before anything is created if the
+	// AMI would be encrypted, or if the account blocks public access to AMIs in one of its
 	// regions.
 	AMIGroups []string `mapstructure:"ami_groups"`
-	// The ARNs of the organizations whose accounts may launch the AMI. By default
-	// there are none.
+	// The ARNs of the organizations whose accounts may launch the AMI. By default there are
+	// none.
 	AMIOrgARNs []string `mapstructure:"ami_org_arns"`
-	// The ARNs of the organizational units whose accounts may launch the AMI. By
-	// default there are none.
-	AMIOUARNs []string `mapstructure:"ami_ou_arns"`
-	// The product codes of AWS Marketplace that go with the AMI. By default there
-	// are none.
-	AMIProductCodes []string `mapstructure:"ami_product_codes"`
-	// The regions that the AMI is copied to, side by side. Each copy gets the tags, the
-	// permissions, the deprecation and the protection that the AMI has. By default
+	// The ARNs of the organizational units whose accounts may launch the AMI. By default
 	// there are none.
+	AMIOUARNs []string `mapstructure:"ami_ou_arns"`
+	// The AWS Marketplace product codes of the AMI. By default there are none.
+	AMIProductCodes []string `mapstructure:"ami_product_codes"`
+	// The regions that the AMI is copied to, in parallel. Each copy gets the tags,
+	// permissions, deprecation and deregistration protection of the AMI. By default the AMI
+	// is not copied.
 	AMIRegions []string `mapstructure:"ami_regions"`
-	// Leave no AMI in the region of the build: there it has a passing name, and is
-	// removed when it has been copied to `ami_regions`. Defaults to `false`.
+	// Keep no AMI in the region of the build. The AMI has a temporary name there and is
+	// removed after it has been copied to `ami_regions`. Defaults to `false`. It is an
+	// error if `ami_regions` names no other region.
 	SkipSaveBuildRegion bool `mapstructure:"skip_save_build_region"`
-	// The minutes within which AWS must have copied each snapshot: from 15 to 2880, in
-	// steps of 15. AWS charges for that. By default a copy takes as long as it takes.
+	// The time in which AWS must complete each copy of a snapshot, in minutes: from 15 to
+	// 2880, in steps of 15. AWS charges for it. By default there is no such limit. Any
+	// other number is refused.
 	SnapshotCopyDurationMinutes int64 `mapstructure:"snapshot_copy_duration_minutes"`
-	// When the AMI becomes deprecated, so that searches no longer show it to others: a
-	// time such as `2030-01-31T12:00:00Z`, not later than ten years from now, or two for
-	// an AMI that is public. By default it never does.
+	// The time when the AMI becomes deprecated and searches no longer show it to other
+	// accounts, such as `2030-01-31T12:00:00Z`. By default the AMI is not deprecated. A
+	// time in the past is refused, and so is one more than ten years from now, or two years
+	// if the AMI is public.
 	DeprecateAt string `mapstructure:"deprecate_at"`
-	// Protect the AMI from being deregistered. See
+	// Protect the AMI from being deregistered. By default it is not protected. See
 	// [Deregistration protection](#deregistration-protection).
 	DeregistrationProtection ProtectionConfig `mapstructure:"deregistration_protection"`
 }
@@ -56,7 +58,8 @@ type PublishConfig struct {
 type ProtectionConfig struct {
 	// Protect the AMI. Defaults to `false`.
 	Enabled bool `mapstructure:"enabled"`
-	// Keep the protection for 24 hours after it is turned off. Defaults to `false`.
+	// Keep the protection for 24 hours after it is turned off. Defaults to `false`. It is
+	// an error without `enabled`.
 	WithCooldown bool `mapstructure:"with_cooldown"`
 }
 

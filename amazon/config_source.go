@@ -12,29 +12,29 @@ import (
 
 // SourceConfig is the image that a build starts from.
 type SourceConfig struct {
-	// The AMI whose root volume is copied and provisioned, such as
-	// `ami-e81d5881`. Its root device must be an EBS volume with a snapshot that
-	// the account may use. Not used with `from_scratch`; else it is required, or
-	// `source_ami_filter` is.
+	// The ID of the AMI whose root volume is copied and provisioned, such as
+	// `ami-e81d5881`. Required, unless `source_ami_filter` or `from_scratch` is set. The
+	// root device must be an EBS volume with a snapshot that the account may use. A value
+	// that is not the ID of an AMI is refused.
 	SourceAMI string `mapstructure:"source_ami"`
-	// A search for the AMI to start from, in place of `source_ami`. With both, the AMI
-	// must be that one and meet the filter too. See [Source AMI](#source-ami).
+	// A search for the source AMI. With `source_ami` too, that AMI must also match the
+	// filter. By default there is none. See [Source AMI](#source-ami).
 	SourceAMIFilter SourceFilterConfig `mapstructure:"source_ami_filter"`
 }
 
 // SourceFilterConfig is the block source_ami_filter.
 type SourceFilterConfig struct {
-	// The filters that the AMI must meet, as a map: any that `DescribeImages` of the
-	// EC2 API has, such as `name` or `virtualization-type`. In a value `*` stands for
-	// any characters and `?` for one.
+	// A map of filters that the AMI must match. These are the filters of `DescribeImages`
+	// in the EC2 API, such as `name` or `virtualization-type`. In a value `*` matches any
+	// characters and `?` matches one.
 	Filters map[string]string `mapstructure:"filters"`
-	// The owners of the AMIs to look among: account ids, `self`, or an alias such as
-	// `amazon` or `aws-marketplace`. Required, because anybody can give an AMI any name.
+	// The owners of the AMIs to search: account IDs, `self`, or an alias such as `amazon`
+	// or `aws-marketplace`. Required, because anybody can give an AMI any name.
 	Owners []string `mapstructure:"owners"`
-	// Take the newest of the AMIs that meet the filters. Defaults to `false`: if more
-	// than one does, the build fails.
+	// Choose the newest AMI that matches. Defaults to `false`: the build fails if more than
+	// one matches.
 	MostRecent bool `mapstructure:"most_recent"`
-	// Consider AMIs that their owner has deprecated, too. Defaults to `false`.
+	// Include AMIs that their owner has deprecated. Defaults to `false`.
 	IncludeDeprecated bool `mapstructure:"include_deprecated"`
 }
 

@@ -9,26 +9,26 @@ import (
 
 // BlockDevice is what both clouds let an image say of a block device.
 type BlockDevice struct {
-	// The name of the device in an instance of the image, such as `/dev/sdh` or
-	// `xvdh`. Required for every mapping.
+	// The name of the device in an instance of the image, such as `/dev/sdh` or `xvdh`.
+	// Required for every mapping.
 	DeviceName string `mapstructure:"device_name" required:"true"`
-	// Leave this device of the source image out of the image. Defaults to `false`.
+	// Omit this device of the source image from the image. Defaults to `false`.
 	NoDevice bool `mapstructure:"no_device"`
-	// The snapshot that the volume is made from. The root device has none: its
-	// snapshot is what the build makes.
+	// The ID of the snapshot that the volume is created from. By default the volume is
+	// blank. It is an error for the root device, which gets the snapshot of the build.
 	SnapshotID string `mapstructure:"snapshot_id"`
-	// The instance store volume that the device stands for, such as `ephemeral0`,
-	// in place of a volume.
+	// The name of an instance store volume, such as `ephemeral0`, which the device is
+	// mapped to instead of an EBS or BSU volume. By default there is none.
 	VirtualName string `mapstructure:"virtual_name"`
-	// The size of the volume in GiB. Defaults to that of the snapshot, and is
-	// required without `snapshot_id`. The root device is at least as large as
-	// `root_volume_size`.
+	// The size of the volume in GiB. Defaults to the size of the snapshot. Required without
+	// `snapshot_id`. The root device has at least `root_volume_size`.
 	VolumeSize int64 `mapstructure:"volume_size"`
-	// The type of the volume, such as `gp2`, `io1` or `standard`. Defaults to the
-	// cloud's default, and for the root device to `root_volume_type`.
+	// The type of the volume, such as `gp2`, `io1` or `standard`. Defaults to
+	// `root_volume_type` for the root device, and to the default of the cloud for others.
+	// An unknown type is refused.
 	VolumeType string `mapstructure:"volume_type"`
-	// The number of I/O operations per second that the volume is provisioned for.
-	// Only for types that are provisioned, such as `io1`, and required there.
+	// The provisioned IOPS (I/O operations per second) of the volume. Only for provisioned
+	// types such as `io1`, which require it.
 	IOPS int64 `mapstructure:"iops"`
 }
 

@@ -23,134 +23,137 @@ type Config struct {
 	Replacing `mapstructure:",squash"`
 	Sharing   `mapstructure:",squash"`
 
-	// File systems to mount below the root of the image while it is provisioned,
-	// as a list of three strings each: type, source and target. A missing target is
-	// created; afterwards it is removed from the image again if it is empty, except for
-	// the standard directories at the top, such as `/proc`. The source of a `bind` may be
-	// relative to the directory that Packer was started in. See
-	// [Chroot Mounts](#chroot-mounts) for the default and for an example.
+	// The file systems to mount below the root of the image while it is provisioned, as a
+	// list of three strings each: type, source and target. A missing target directory is
+	// created. It is removed again afterwards if it is empty, except for the standard
+	// top-level directories such as `/proc`. The source of a `bind` may be relative to the
+	// directory that Packer was started in. See [Chroot Mounts](#chroot-mounts) for the
+	// default and for an example.
 	ChrootMounts [][]string `mapstructure:"chroot_mounts"`
-	// How to run commands: `pre_mount_commands`, `post_mount_commands` and
-	// `pre_unmount_commands` on the host, each in a shell, and the build's one
-	// process that mounts the image and runs the commands of provisioners in it.
-	// `{{.Command}}` stands for the command. With `sudo {{.Command}}`, Packer need not run as root: sudo must let
-	// its user run the plugin, and does so without a password in unattended builds.
-	// No shell of the host sees a provisioner's command. Defaults to `{{.Command}}`.
+	// A template for running commands, in which `{{.Command}}` stands for the command. It
+	// is used for `pre_mount_commands`, `post_mount_commands` and `pre_unmount_commands`,
+	// each in a shell of the host, and for the one process of the build that mounts the
+	// image and runs the commands of provisioners in it. With `sudo {{.Command}}` Packer
+	// need not run as root: sudo must allow its user to run the plugin, without a password
+	// in unattended builds. No shell of the host sees a provisioner's command. Defaults to
+	// `{{.Command}}`. A wrapper without `{{.Command}}` is refused.
 	CommandWrapper string `mapstructure:"command_wrapper"`
-	// Names of environment variables that Packer was started with and that commands in
-	// the chroot get too, such as `["DEBIAN_FRONTEND"]`. Without it they get proxies
-	// (`http_proxy`, `https_proxy`, `ftp_proxy`, `all_proxy` and `no_proxy`, in lower or
-	// upper case), `TERM`, `TZ`, `LANG`, `LANGUAGE`, `LC_*`, `PACKER_BUILD_*`,
-	// `PACKER_HTTP_*`, and variables that `command_wrapper` sets by name. A variable
-	// that is not set, is not set in the chroot either. `PATH`, `HOME`, `USER`,
-	// `LOGNAME` and `SHELL` are root's own, unless they are listed here. Anything but
-	// the name of a variable is refused.
+	// The names of environment variables of Packer that are passed to commands in the
+	// chroot, such as `["DEBIAN_FRONTEND"]`, in addition to those that are always passed:
+	// proxies (`http_proxy`, `https_proxy`, `ftp_proxy`, `all_proxy` and `no_proxy`, in
+	// lower or upper case), `TERM`, `TZ`, `LANG`, `LANGUAGE`, `LC_*`, `PACKER_BUILD_*`,
+	// `PACKER_HTTP_*`, and variables that `command_wrapper` sets by name. A variable that
+	// is not set is not set in the chroot either. `PATH`, `HOME`, `USER`, `LOGNAME` and
+	// `SHELL` are root's own, unless they are listed here. By default the list is empty. An
+	// entry that is not the name of a variable is refused.
 	PassEnvironment []string `mapstructure:"pass_environment"`
-	// Files of the host that are copied to the same path of the image before it is
-	// provisioned; each takes the place of what the image has there until
-	// provisioning is over. Defaults to `["/etc/resolv.conf"]`, so that names
-	// resolve in the chroot, also after a package, such as systemd-resolved, has
-	// replaced that file by a link. An empty list copies nothing.
+	// Files of the host to copy to the same path in the image while it is provisioned. Each
+	// temporarily replaces the file at that path in the image. Defaults to
+	// `["/etc/resolv.conf"]`, so that names resolve in the chroot, even after a package
+	// such as systemd-resolved has replaced that file by a link. An empty list copies
+	// nothing. A relative path is refused.
 	CopyFiles []string `mapstructure:"copy_files"`
-	// The device name to attach the root volume under, such as `/dev/sdf`. By
-	// default a free one is found. The kernel may know the device by another name:
-	// that is found out in either case. A name that a device or a link of the host has
-	// already is refused.
+	// The device name for attaching the root volume, such as `/dev/sdf`. By default the
+	// build chooses a free name. The kernel may use another name for the device, which the
+	// build finds in either case. A name that already belongs to a device or a link of the
+	// host is refused.
 	DevicePath string `mapstructure:"device_path"`
-	// The directory of the host where the root of the image is mounted. It is created if
-	// it is missing. If it holds files, they are hidden until the build ends, with a
-	// warning; a directory that something is mounted on, or that the host itself needs,
-	// such as `/var`, is refused.
-	// `{{.Device}}` stands for the name of the device, such as `xvdf`, so that
-	// builds side by side do not meet. Defaults to
-	// `/mnt/packer-amazon-chroot-volumes/{{.Device}}`.
+	// The directory of the host where the root of the image is mounted. It is created if it
+	// does not exist. If it contains files, they are hidden until the build ends, and the
+	// build warns. `{{.Device}}` stands for the name of the device, such as `xvdf`, and
+	// keeps parallel builds apart. Defaults to
+	// `/mnt/packer-amazon-chroot-volumes/{{.Device}}`. A mount point is refused, and so is
+	// a directory that the host itself needs, such as `/var`.
 	MountPath string `mapstructure:"mount_path"`
-	// The number of the partition that holds `/`, as a string or a number. `"0"`
-	// means the whole device. By default it is the whole device if that has no
-	// partition table, and else the first partition, unless that is plainly no root:
-	// an EFI system, BIOS boot or swap partition, one without a file system for a
-	// root, or, of a source image, one that holds files but none of `/etc`, `/usr`,
-	// `/bin` and `/sbin`, such as a `/boot` that comes first. Then it is the partition
-	// whose GPT type says so, or else the one that has an `/etc/os-release` or
-	// `/etc/fstab`; if more than one has, or none, the build fails and lists them. On
-	// btrfs the subvolume that holds the root is found, too, unless `mount_options`
-	// names one. A partition that is named here is used whatever it holds, with a
-	// warning if that does not look like a root.
+	// The number of the root partition, as a string or a number; `"0"` means the whole
+	// device. A partition that is set here is always used, with a warning if it does not
+	// look like a root. By default the build uses the whole device if it has no partition
+	// table, and otherwise the first partition, unless that cannot be the root: an EFI
+	// system, BIOS boot or swap partition, a partition without a suitable file system, or,
+	// in a source image, one that contains files but none of `/etc`, `/usr`, `/bin` and
+	// `/sbin`, such as a separate `/boot`. In that case it uses the partition whose GPT
+	// type is that of a root, or otherwise the one that contains `/etc/os-release` or
+	// `/etc/fstab`. If several or none qualify, the build fails and lists them. On btrfs it
+	// also finds the subvolume that contains the root, unless `mount_options` sets one.
 	MountPartition string `mapstructure:"mount_partition"`
-	// Make the root partition reach to the end of the device, and its file system
-	// fill it, before anything else is done with it: for an image that is larger than
-	// its source, by `root_volume_size`. The partition must be the last on the device,
-	// and the file system ext4, xfs or btrfs. ext4 takes `e2fsck` and `resize2fs`
-	// on the host. Defaults to `false`.
+	// Grow the root partition to the end of the device, and its file system to the size of
+	// the partition, before anything else is done with it. Use it with `root_volume_size`
+	// for an image that is larger than its source. The partition must be the last on the
+	// device, and the file system must be ext4, xfs or btrfs. ext4 requires `e2fsck` and
+	// `resize2fs` on the host. Defaults to `false`.
 	GrowRootFilesystem bool `mapstructure:"grow_root_filesystem"`
-	// Mount below the root what `/etc/fstab` of the image mounts from the same device:
-	// partitions, by label, UUID or path, and btrfs subvolumes. They are mounted after
-	// `post_mount_commands`, unless those or `chroot_mounts` mount there, and with
-	// those options of the fstab that are safe for the host, but without `noexec`.
-	// What is on another device, in LVM or LUKS, on the network, a bind mount, or
-	// cannot be mounted for any other reason, is left out with a warning: files written
-	// there are hidden once the image has booted. Without its `/usr`, or a `/boot` of
-	// the device that the kernel cannot mount, the build fails; an entry with `nofail`
-	// and `/boot/efi` may be of a type that the kernel does not have. `noauto`, swap,
-	// and file systems of no device are ignored. Defaults to `true`.
+	// Mount the entries of the image's `/etc/fstab` that are on the same device below the
+	// root: partitions, by label, UUID or path, and btrfs subvolumes. They are mounted
+	// after `post_mount_commands`, unless those or `chroot_mounts` mount something there.
+	// The options of the fstab are used if they are safe for the host, but never `noexec`.
+	// Defaults to `true`. Entries on another device, in LVM or LUKS, on the network, bind
+	// mounts, and entries that cannot be mounted for another reason are skipped with a
+	// warning: files that provisioners write there are hidden once the image has booted.
+	// The build fails if it cannot mount `/usr`, or a `/boot` on the device whose file
+	// system the kernel does not support. The kernel need not support the file systems of
+	// `/boot/efi` and of entries with `nofail`. `noauto`, swap, and file systems without a
+	// device are ignored.
 	MountFstab config.Trilean `mapstructure:"mount_fstab"`
-	// The old name of `mount_fstab`, from when only `/boot` and `/boot/efi` were
-	// mounted: `false` mounts nothing of the fstab. It is an error if both are given
-	// and differ.
+	// The former name of `mount_fstab`, from when only `/boot` and `/boot/efi` were
+	// mounted. `false` mounts no entries of the fstab. Defaults to the value of
+	// `mount_fstab`. It is an error if both are set and differ.
 	MountBoot config.Trilean `mapstructure:"mount_boot"`
-	// Options for mounting the root, each as `mount -o` takes it, such as
-	// `nouuid` or `subvol=root`. By default there are none.
+	// Options for mounting the root, in the form of `mount -o`, such as `nouuid` or
+	// `subvol=root`. By default there are none. An empty entry is refused.
 	MountOptions []string `mapstructure:"mount_options"`
-	// What takes the place of the device when the root is mounted, such as
-	// `/dev/nvme1n1p`: `mount_partition`, or 1, is appended to it, so it must end with
-	// the `p`; with `"mount_partition": "0"` it is mounted as it is. It is not needed:
-	// the device is found by default. A build fails when it is not the volume's.
+	// The device path to mount the root from, such as `/dev/nvme1n1p`. `mount_partition`,
+	// or 1, is appended to it, so it must end with `p`; with `"mount_partition": "0"` it is
+	// used unchanged. By default the build finds the device, so this is rarely needed. A
+	// path that does not begin with `/dev/` is refused, and the build fails if the device
+	// is not the build's volume.
 	NVMEDevicePath string `mapstructure:"nvme_device_path"`
-	// Shell commands to run on the host, in order, when the volume is attached and
-	// nothing is mounted yet. `{{.Device}}` stands for the device, such as
-	// `/dev/xvdf`. Required with `from_scratch`: they partition the device and make
-	// its file system.
+	// Shell commands to run on the host, in order, after the volume is attached and before
+	// it is mounted. `{{.Device}}` stands for the device, such as `/dev/xvdf`. By default
+	// there are none. Required with `from_scratch`: they partition the device and create
+	// its file system. The build fails if a command fails.
 	PreMountCommands []string `mapstructure:"pre_mount_commands"`
-	// Shell commands to run on the host, in order, when the root is mounted and
-	// before anything is mounted below it or copied to it. `{{.Device}}` stands for
-	// the device and `{{.MountPath}}` for the directory where the root is mounted.
+	// Shell commands to run on the host, in order, after the root is mounted and before
+	// anything is mounted below it or copied to it. `{{.Device}}` stands for the device and
+	// `{{.MountPath}}` for the directory where the root is mounted. By default there are
+	// none. The build fails if a command fails.
 	PostMountCommands []string `mapstructure:"post_mount_commands"`
-	// Shell commands to run on the host, in order, when provisioning is over and the
-	// root is still mounted, with everything below it. `{{.Device}}` stands for the
-	// device and `{{.MountPath}}` for the directory where the root is mounted. A
-	// command that fails, fails the build. They must not leave anything running in
-	// the root.
+	// Shell commands to run on the host, in order, after provisioning, while the root and
+	// everything below it is still mounted. `{{.Device}}` stands for the device and
+	// `{{.MountPath}}` for the directory where the root is mounted. By default there are
+	// none. The build fails if a command fails. The commands must not leave processes
+	// running in the root.
 	PreUnmountCommands []string `mapstructure:"pre_unmount_commands"`
-	// Keep what provisioners do from starting services in the chroot: while they run
-	// there is a `/usr/sbin/policy-rc.d` that forbids it to Debian's packages, and
-	// commands have `SYSTEMD_OFFLINE=1` in their environment. Afterwards the image's
-	// own file is back, or none; a file that a provisioner has put there instead is
+	// Prevent packages from starting services in the chroot. While provisioners run, a
+	// `/usr/sbin/policy-rc.d` forbids it to Debian packages, and commands have
+	// `SYSTEMD_OFFLINE=1` in their environment. Afterwards the image's own file is
+	// restored, or removed if there was none; a file that a provisioner has put there is
 	// kept. Defaults to `false`.
 	BlockServices bool `mapstructure:"block_services"`
-	// Remove, when provisioning is over, what provisioners uploaded below `/tmp` and
-	// `/var/tmp` and left there unchanged, such as the script of a shell provisioner
-	// that could not remove it. What was there before, and what provisioners made
-	// otherwise or moved elsewhere, stays. Defaults to `false`.
+	// Remove files that provisioners uploaded below `/tmp` and `/var/tmp` and left there
+	// unchanged, such as the script of a shell provisioner that could not remove it. They
+	// are removed after provisioning. Files that existed before, and files that
+	// provisioners created otherwise or moved elsewhere, remain. Defaults to `false`.
 	CleanUploads bool `mapstructure:"clean_uploads"`
-	// Start from an empty volume instead of a source image. Requires
-	// `pre_mount_commands`, `root_volume_size`, `root_device_name`, the
-	// virtualization type and the block device mappings. Defaults to `false`.
+	// Start from an empty volume instead of a source image. Requires `pre_mount_commands`,
+	// `root_volume_size`, `root_device_name`, the virtualization type and the block device
+	// mappings. Defaults to `false`.
 	FromScratch bool `mapstructure:"from_scratch"`
-	// The size of the root volume in GiB, for the build and in the image. Defaults
-	// to the size of the source image's root volume, and may not be smaller.
-	// Required with `from_scratch`.
+	// The size of the root volume in GiB, during the build and in the image. Defaults to
+	// the size of the source image's root volume. Required with `from_scratch`. A smaller
+	// size than the source image's is refused.
 	RootVolumeSize int64 `mapstructure:"root_volume_size"`
-	// The type of the root volume, for the build and in the image. Defaults to the
-	// type of the source image's root volume, and to `gp2` with `from_scratch`.
-	// `io1` needs `root_volume_iops`, or a source image whose root volume is `io1` too.
+	// The type of the root volume, during the build and in the image. Defaults to the type
+	// of the source image's root volume, or to `gp2` with `from_scratch`. `io1` requires
+	// `root_volume_iops`, or a source image whose root volume is `io1` too. An unknown type
+	// is refused.
 	RootVolumeType string `mapstructure:"root_volume_type"`
-	// The number of I/O operations per second that the root volume is provisioned
-	// for, in the build and in the image; for types that are provisioned, such as
-	// `io1`. Defaults to that of the source image's root volume.
+	// The provisioned IOPS (I/O operations per second) of the root volume, during the build
+	// and in the image. For provisioned types such as `io1`. Defaults to that of the source
+	// image's root volume.
 	RootVolumeIOPS int64 `mapstructure:"root_volume_iops"`
-	// The name of the root device in the image, such as `xvda`. Defaults to that of
-	// the source image. Required with `from_scratch`, and then it is the
-	// `device_name` of one of the block device mappings.
+	// The name of the root device in the image, such as `xvda`. Defaults to that of the
+	// source image. Required with `from_scratch`, where it must be the `device_name` of one
+	// of the block device mappings.
 	RootDeviceName string `mapstructure:"root_device_name"`
 
 	ictx interpolate.Context

@@ -12,8 +12,8 @@ import (
 type BlockDevice struct {
 	builder.BlockDevice `mapstructure:",squash"`
 
-	// Delete the volume when the VM is deleted. Defaults to `false`: such volumes
-	// stay, and cost, until somebody deletes them.
+	// Delete the volume when the VM is deleted. Defaults to `false`: the volume remains,
+	// and is billed, until it is deleted.
 	DeleteOnVMDeletion bool `mapstructure:"delete_on_vm_deletion"`
 
 	// The spelling of the page's own example of a build from scratch.

@@ -10,46 +10,49 @@ import (
 
 // AccessConfig is how Outscale is reached, and as whom.
 type AccessConfig struct {
-	// The access key that requests to Outscale are signed with; `secret_key` goes
-	// with it. By default both come from `profile`, the environment
-	// (`OSC_ACCESS_KEY` and `OSC_SECRET_KEY`) or the default profile, in this order.
+	// The access key that signs requests to Outscale. Requires `secret_key`. Defaults to
+	// the first of these that has a key pair: `profile`, the environment (`OSC_ACCESS_KEY`
+	// and `OSC_SECRET_KEY`), the default profile.
 	AccessKey string `mapstructure:"access_key"`
-	// The secret key that belongs to `access_key`.
+	// The secret key of `access_key`. It is an error to set only one of the two.
 	SecretKey string `mapstructure:"secret_key"`
-	// The profile to take keys, region, endpoint and client certificate from, as far
-	// as the template does not say them. It is looked for in the file
-	// `~/.osc/config.json`, or in that which the environment variable
-	// `OSC_CONFIG_FILE` names, and goes before the environment. By default it is the
-	// one that the environment variable `OSC_PROFILE` names, or else the default one
-	// of the file, and comes after the environment.
+	// The profile that provides keys, region, endpoint and client certificate if the
+	// template does not set them. It is read from the file that the environment variable
+	// `OSC_CONFIG_FILE` names, or from `~/.osc/config.json`. A profile that is set here
+	// takes precedence over the environment. Defaults to the profile that the environment
+	// variable `OSC_PROFILE` names, or to the default profile of the file; the environment
+	// takes precedence over these.
 	Profile string `mapstructure:"profile"`
-	// The region to build in, such as `eu-west-2`: that of the VM which Packer runs
-	// on. By default it comes from the environment variable `OSC_REGION`, a profile, an
-	// endpoint of Outscale's own or the metadata service of the VM, in this order, and
-	// is `eu-west-2` if none of them says it. A `profile` that the template names goes
-	// before the environment. The build says which region it takes, and from where.
+	// The region to build in, such as `eu-west-2`. It must be the region of the VM that
+	// Packer runs on. Defaults to the first of these that is set: the environment variable
+	// `OSC_REGION`, a profile, the region of an Outscale endpoint, the metadata service of
+	// the VM, `eu-west-2`. A `profile` that is set in the template takes precedence over
+	// the environment. The build prints the region and its origin. A value that is not the
+	// name of a region is refused.
 	Region string `mapstructure:"region"`
-	// The URL of another service that speaks the Outscale API, such as
-	// `https://api.example.com/api/v1`. Without a scheme `https` is meant, without
-	// a path `/api/v1`. Defaults to the environment variable `OSC_ENDPOINT_API`, or
-	// else to Outscale's own in the region.
+	// The URL of another service that implements the Outscale API, such as
+	// `https://api.example.com/api/v1`. The scheme defaults to `https` and the path to
+	// `/api/v1`. Defaults to the environment variable `OSC_ENDPOINT_API`, or to the
+	// endpoint of Outscale for the region if it is not set. An invalid URL is refused.
 	CustomEndpointOAPI string `mapstructure:"custom_endpoint_oapi"`
-	// The URL of the metadata service, which says on which VM Packer runs. Defaults
-	// to the environment variable `OSC_METADATA_ENDPOINT`, or else to the address
-	// that every VM has, `http://169.254.169.254`.
+	// The URL of the metadata service, which identifies the VM that Packer runs on.
+	// Defaults to the environment variable `OSC_METADATA_ENDPOINT`, or to the same address
+	// as on every VM, `http://169.254.169.254`, if it is not set. An invalid URL is
+	// refused.
 	CustomEndpointMetadata string `mapstructure:"custom_endpoint_metadata"`
-	// The id of the VM that Packer runs on, such as `i-12345678`. By default the
-	// metadata service says it; in a container it often cannot be reached.
+	// The ID of the VM that Packer runs on, such as `i-12345678`. Defaults to the ID from
+	// the metadata service, which a container often cannot reach. A value that is not a VM
+	// ID is refused.
 	VMID string `mapstructure:"vm_id"`
-	// The file of the client certificate that is shown to the API, in PEM;
-	// `x509_key_path` goes with it. It is shown beside the signature of the keys.
-	// Defaults to the environment variable `OSC_X509_CLIENT_CERT`.
+	// The path of a client certificate in PEM, which is presented to the API in addition to
+	// the signature of the keys. Requires `x509_key_path`. Defaults to the environment
+	// variable `OSC_X509_CLIENT_CERT`.
 	X509CertPath string `mapstructure:"x509_cert_path"`
-	// The file of the key of that certificate, in PEM. Defaults to the environment
-	// variable `OSC_X509_CLIENT_KEY`.
+	// The path of the private key of the client certificate, in PEM. Defaults to the
+	// environment variable `OSC_X509_CLIENT_KEY`. It is an error without `x509_cert_path`.
 	X509KeyPath string `mapstructure:"x509_key_path"`
-	// Accept any certificate of the API's endpoint. Defaults to the environment
-	// variable `OSC_TLS_SKIP_VERIFY`, or else `false`.
+	// Accept any certificate from the API endpoint. Defaults to the environment variable
+	// `OSC_TLS_SKIP_VERIFY`, or `false` if it is not set.
 	InsecureSkipTLSVerify bool `mapstructure:"insecure_skip_tls_verify"`
 }
 

@@ -9,28 +9,27 @@ import (
 
 // ImageConfig is what the image is.
 type ImageConfig struct {
-	// The name of the OMI: 3 to 128 letters, digits, spaces and characters of
-	// `()/._-`. No other OMI of the account in the region may have it, unless
-	// `force_deregister` is set; a function like `{{timestamp}}` makes it unique.
+	// The name of the OMI: 3 to 128 letters, digits, spaces and characters of `()/._-`. The
+	// build fails if another OMI of the account in the region has this name, unless
+	// `force_deregister` is set. A function such as `{{timestamp}}` makes the name unique.
 	OMIName string `mapstructure:"omi_name" required:"true"`
-	// The description of the OMI, and of its snapshot. By default there is none. A
-	// template: see [Build template data](#build-template-data).
+	// The description of the OMI and of its snapshot, of at most 255 characters. It is a
+	// template: see [Build template data](#build-template-data). By default there is none.
 	OMIDescription string `mapstructure:"omi_description"`
-	// The virtualization type of the OMI. Defaults to `hvm`, the only one that
-	// Outscale has.
+	// The virtualization type of the OMI. Defaults to `hvm`, the only type of Outscale.
 	OMIVirtualizationType string `mapstructure:"omi_virtualization_type"`
-	// How VMs of the OMI can boot: `legacy`, `uefi` or both. Defaults to the boot
-	// modes of the source OMI, and to those of the API with `from_scratch`.
+	// The boot modes of VMs of the OMI: `legacy`, `uefi` or both. Defaults to those of the
+	// source OMI, or to the default of the API with `from_scratch`.
 	OMIBootModes []string `mapstructure:"omi_boot_modes"`
-	// Whether VMs of the OMI must have a virtual TPM. Defaults to what the source OMI
-	// says, and to `false` with `from_scratch`.
+	// Require a virtual TPM for VMs of the OMI. Defaults to the setting of the source OMI,
+	// or to `false` with `from_scratch`.
 	TPMMandatory config.Trilean `mapstructure:"tpm_mandatory"`
-	// The product codes of the OMI, which say what its VMs cost. Defaults to those of
-	// the source OMI, and to that of Linux with `from_scratch`.
+	// The product codes of the OMI, which determine the price of its VMs. Defaults to those
+	// of the source OMI, or to the product code of Linux with `from_scratch`.
 	ProductCodes []string `mapstructure:"product_codes"`
-	// Block devices that VMs of the OMI start with, added to those of the source
-	// OMI or in place of those with the same name. Required with `from_scratch`.
-	// See [Block device mappings](#block-device-mappings).
+	// The block devices of VMs of the OMI. They are added to those of the source OMI and
+	// replace those with the same name. Required with `from_scratch`. See
+	// [Block device mappings](#block-device-mappings).
 	OMIBlockDeviceMappings []BlockDevice `mapstructure:"omi_block_device_mappings"`
 
 	// The spelling of the page's own example of a build from scratch.

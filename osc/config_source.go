@@ -10,27 +10,27 @@ import (
 
 // SourceConfig is the image that a build starts from.
 type SourceConfig struct {
-	// The OMI whose root volume is copied and provisioned, such as `ami-3e158364`.
-	// Not used with `from_scratch`; else it is required, or `source_omi_filter` is.
-	// If it is somebody else's, who shares the OMI and not its snapshots, the build
-	// starts from a copy, which is gone at its end.
+	// The ID of the OMI whose root volume is copied and provisioned, such as
+	// `ami-3e158364`. Required, unless `source_omi_filter` or `from_scratch` is set. If
+	// another account owns the OMI and shares it without its snapshots, the build starts
+	// from a temporary copy. A value that is not the ID of an OMI is refused.
 	SourceOMI string `mapstructure:"source_omi"`
-	// A search for the OMI to start from, in place of `source_omi`. With both, the OMI
-	// must be that one and meet the filter too. See [Source OMI](#source-omi).
+	// A search for the source OMI. With `source_omi` too, that OMI must also match the
+	// filter. By default there is none. See [Source OMI](#source-omi).
 	SourceOMIFilter SourceFilterConfig `mapstructure:"source_omi_filter"`
 }
 
 // SourceFilterConfig is the block source_omi_filter.
 type SourceFilterConfig struct {
-	// The filters that the OMI must meet, as a map: any that `ReadImages` of the
-	// Outscale API has, such as `image-name` (or `ImageNames`), and `tag:KEY`. In
-	// names `*` stands for any characters. All must hold.
+	// A map of filters that the OMI must match. These are the filters of `ReadImages` in
+	// the Outscale API, such as `image-name` (or `ImageNames`), and `tag:KEY`. In names `*`
+	// matches any characters. All filters must match.
 	Filters map[string]string `mapstructure:"filters"`
-	// The owners of the OMIs to look among: account ids, `self`, or an alias such as
+	// The owners of the OMIs to search: account IDs, `self`, or an alias such as
 	// `Outscale`. Required, because anybody can give an OMI any name.
 	Owners []string `mapstructure:"owners"`
-	// Take the newest of the OMIs that meet the filters, by their creation date.
-	// Defaults to `false`: if more than one does, the build fails.
+	// Choose the most recently created OMI that matches. Defaults to `false`: the build
+	// fails if more than one matches.
 	MostRecent bool `mapstructure:"most_recent"`
 }
 
