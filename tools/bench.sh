@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# bench.sh: measures, and writes docs/benchmarks.md with the machine that was measured on.
+# bench.sh: runs the benchmarks and writes docs/benchmarks.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [ "$(id -u)" != 0 ]; then
-  echo "benchmarks make block devices: they need root" >&2
+  echo "the benchmarks need root, because they create block devices" >&2
   exit 1
 fi
 if [ -z "${PEER_PLUGIN:-}" ]; then
-  echo "the public plugin is measured too: make bench names it in PEER_PLUGIN" >&2
+  echo "PEER_PLUGIN is not set: run make bench, which sets it to the public plugin" >&2
   exit 1
 fi
 measure() { go test -run '^$' "$@" | tee /dev/stderr | grep ^Benchmark; }
-# Many takes minutes a round, and its ratio differs little from one to the next.
+# A round of Many takes minutes, and its ratio varies little between rounds.
 results=$(
   measure -bench . -skip '^BenchmarkMany$' -benchtime "${BENCHTIME:-10x}" -timeout 30m ./acceptance ./chroot
   measure -bench '^BenchmarkMany$' -benchtime "${MANYTIME:-3x}" -timeout 30m ./acceptance
@@ -23,8 +23,8 @@ calls=$(go test -count=1 -run '^TestPeerCalls$' -v ./acceptance | tee /dev/stder
   cat <<'HEAD'
 # Benchmarks
 
-Written by `make bench`. Times are of one machine; what carries over is the ratios, which are of one
-run.
+Written by `make bench`. The times are those of one machine. The ratios, each from a single run, also apply to other
+machines.
 
 HEAD
   echo "Machine: $(nproc) cores ($(sed -nE 's/^model name\s*: //p' /proc/cpuinfo | head -n 1)), $(awk '/MemTotal/ {printf "%.0f GiB", $2/1048576}' /proc/meminfo), Linux $(uname -r | cut -d. -f1-2), root file system $(stat -f -c %T .), $(go version | cut -d' ' -f3), $(bin/packer version | head -n 1)."
@@ -43,31 +43,31 @@ HEAD
   done
   cat <<'TAIL'
 
-`Build` is a whole `packer build` of a basic template with one shell provisioner, from an image of 64 MiB, on
-`--profile instant`, Packer's own start included; `ms/packer-alone` is `packer build` of the null
-builder in the same run, and `%ours` what is left. `Snapshot` is of an 8 GiB volume that holds 200 MB,
-and `×cp` its ratio to a `cp` of a file of these 200 MB. `Files` copies a directory into a root on a
-block device (`up`) and out of it (`down`), in turn with `cp -a` between the same two file systems;
-`×cp's-speed` above 1 is faster than `cp`. `LoopcloudStart` is from exec until a request
-is answered. `Run` is a command of the chroot from its request to its exit status, through the keeper and
-without one: the difference is what the keeper adds. `Leaving` is from the end of provisioning to a
-flushed disk; ten deaf daemons do not listen to SIGTERM, so that the two seconds of grace are in it. `Killed` is
-from SIGKILL of the plugin until nothing runs in the chroot, nothing is mounted, and the mount's directory is gone; the
-promise is two seconds.
+`Build` is a complete `packer build` of a basic template with one shell provisioner, from an image of 64 MiB, on
+`--profile instant`, including Packer's own start. `ms/packer-alone` is `packer build` of the null builder in the same
+run, and `%ours` is the rest. `Snapshot` is a snapshot of an 8 GiB volume that contains 200 MB, and `×cp` its ratio to
+a `cp` of a file of these 200 MB. `Files` copies a directory into a root on a block device (`up`) and out of it
+(`down`), alternating with `cp -a` between the same two file systems; `×cp's-speed` above 1 is faster than `cp`.
+`LoopcloudStart` is the time from exec to the first response. `Run` is the time of a command in the chroot from its
+request to its exit status, through the keeper and without one; the difference is the cost of the keeper. `Leaving` is
+the time from the end of provisioning to a flushed disk; ten deaf daemons ignore SIGTERM, so it includes the grace
+period of two seconds. `Killed` is the time from SIGKILL of the plugin until nothing runs in the chroot, nothing is
+mounted, and the mount's directory is removed; the limit is two seconds.
 
-`Many` is sixteen builds at once, as sixteen Packers, against one, on `--profile aws`: what is above 1 is mostly
-the sixteen starts of Packer and plugin, which take a processor each. `Calls`
-is how often a basic build calls the cloud where that takes a tenth of AWS's time, and how long it takes;
-the public amazon plugin (1.2.1) then looks every second, where it would look every ten.
+`Many` compares sixteen parallel builds, as sixteen Packer processes, with one, on `--profile aws`. The excess over 1
+is mostly the sixteen starts of Packer and plugin, which use one processor each. `Calls` is the number of calls of a
+basic build, and its duration, with a tenth of AWS's times. The public amazon plugin (1.2.1) then polls every second,
+instead of every ten.
 
 ## Calls of the cloud
 
-What `amazon-chroot` and the public amazon plugin (1.2.1) call in one build of the same template, where the
-cloud is ready at once. `basic` has the example's options; `published` has `tags`, `ami_users`,
-`snapshot_users`, one region in `ami_regions` and `force_deregister` of an AMI in both. A test fails when there
-are more calls in all than the public plugin's. `DescribeImageAttribute` is new: who may launch an AMI is read
-before it is replaced, so that it can be had back. `CreateTags` is not called: tags are given at creation.
+These tables list the calls of `amazon-chroot` and of the public amazon plugin (1.2.1) in one build of the same
+template, if the cloud is ready at once. `basic` has the options of the basic example; `published` has `tags`,
+`ami_users`, `snapshot_users`, one region in `ami_regions` and `force_deregister` of an AMI in both regions. A test
+fails if the total is higher than the public plugin's. `DescribeImageAttribute` reads the launch permissions of an
+image before it is replaced, so that they can be restored. `GetEbsEncryptionByDefault` shows whether a shared copy
+would be encrypted. `CreateTags` is not called, because tags are set at creation.
 TAIL
   echo "$calls" | sed -nE 's/.*in one build, (.*):$/\n### \1\n/p; s/^ +(\|.*)$/\1/p'
 } >docs/benchmarks.md
-echo "docs/benchmarks.md is written"
+echo "wrote docs/benchmarks.md"
