@@ -3,9 +3,7 @@
 package loopcloud
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"net"
 	"net/http"
 	"time"
@@ -13,45 +11,69 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
-// maxBody is more than any call of a dialect has in its body.
+// maxBody is the largest body of a request, in bytes. The limits of the dialects are lower.
 const maxBody = 16 << 20
 
-// Dialect is a wire format that the cloud speaks.
+// Dialect is an API that the server speaks.
 type Dialect interface {
-	http.Handler
-	// Action names what a request asks for, empty if it does not tell.
-	Action(r *http.Request, body []byte) string
-	// Refuse answers with an error in the dialect's form.
+	// Action returns the name of the requested action, "" if the request names none.
+	Action(r *wire.Request) string
+	// Serve responds to a request.
+	Serve(w http.ResponseWriter, r *wire.Request)
+	// Refuse responds with an error in the dialect's form.
 	Refuse(w http.ResponseWriter, status int, code, message string)
 }
 
-// front stands before a dialect: it reads the body once, lets calls go wrong that
-// are to go wrong, and records them all.
+// front is the handler of a dialect. It reads requests, injects faults and records calls.
 type front struct {
 	name string
-	// identity is the cloud's, which every answer tells.
+	// identity is the cloud's identity, which is in a header of every response.
 	identity string
+	// strangers refuses requests of web pages; nil if requests need not be checked.
+	strangers *strangers
 	Dialect
 	*faults
 }
 
+// ServeHTTP reads a request and responds to it.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if f.refuseStranger(w, r) {
+		return
+	}
+	in, err := wire.Read(w, r, maxBody)
+	f.serve(w, in, err)
+}
+
+// refuseStranger refuses a request that a web page may have made, and reports whether it
+// did.
+func (f *front) refuseStranger(w http.ResponseWriter, r *http.Request) bool {
+	if f.strangers == nil {
+		return false
+	}
+	reason := f.strangers.refusal(r)
+	if reason != "" {
+		f.Refuse(w, http.StatusForbidden, "AccessDenied", reason)
+	}
+	return reason != ""
+}
+
+// serve responds to a request; err is the error of reading it.
+func (f *front) serve(w http.ResponseWriter, r *wire.Request, err error) {
 	if err != nil {
 		f.Refuse(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "The body cannot be read: "+err.Error())
 		return
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	action := f.Action(r, body)
+	action := f.Action(r)
 	rule := f.rules.Meet(f.name, action)
 	w.Header().Set("Loopcloud-Id", f.identity)
 	w.Header().Set("Date", f.wireTime().UTC().Format(http.TimeFormat))
 
 	who := &state.Caller{}
 	watched := &watcher{ResponseWriter: w}
-	answered := f.answer(watched, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)), action, rule)
+	answered := f.answer(watched, r.WithContext(context.WithValue(r.HTTP.Context(), callerKey{}, who)), action, rule)
 	f.calls.Record(fault.Call{
 		Dialect: f.name, Action: action, Account: who.Account, Region: who.Region,
 		Fault: rule.Name(), Status: watched.status, Time: time.Now(),
@@ -67,8 +89,8 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer answers as the rule has it, and tells whether it did: if not, the
 // connection is to be ended.
-func (f *front) answer(w http.ResponseWriter, r *http.Request, action string, rule fault.Rule) bool {
-	ctx, cancel := f.untilTheEnd(r.Context())
+func (f *front) answer(w http.ResponseWriter, r *wire.Request, action string, rule fault.Rule) bool {
+	ctx, cancel := f.untilTheEnd(r.HTTP.Context())
 	defer cancel()
 	r = r.WithContext(ctx)
 	call := fault.Held{Dialect: f.name, Action: action}
@@ -82,11 +104,11 @@ func (f *front) answer(w http.ResponseWriter, r *http.Request, action string, ru
 		return true
 	}
 	if !changesAnswer(rule) {
-		f.Dialect.ServeHTTP(w, r)
+		f.Serve(w, r)
 		return true
 	}
 	a := &keptAnswer{header: w.Header(), status: http.StatusOK}
-	f.Dialect.ServeHTTP(a, r)
+	f.Serve(a, r)
 	return f.stop(ctx, call, rule, fault.After) && a.send(ctx, w, rule)
 }
 

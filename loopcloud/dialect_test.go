@@ -20,6 +20,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
 // echo is a dialect whose action is the body, and which counts what it did.
@@ -28,24 +29,20 @@ type echo struct {
 	did       atomic.Int32
 }
 
-func (e *echo) Action(_ *http.Request, body []byte) string { return string(body) }
+func (e *echo) Action(r *wire.Request) string { return string(r.Body) }
 
 func (e *echo) Refuse(w http.ResponseWriter, status int, code, message string) {
 	w.WriteHeader(status)
 	fmt.Fprintf(w, "%s: %s", code, message)
 }
 
-func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err == nil {
-		_, err = e.authorize(r, body, "echo")
-	}
-	if err != nil {
+func (e *echo) Serve(w http.ResponseWriter, r *wire.Request) {
+	if _, err := e.authorize(r.HTTP, r.Body, "echo"); err != nil {
 		e.Refuse(w, http.StatusForbidden, "AuthFailure", err.Error())
 		return
 	}
 	e.did.Add(1)
-	fmt.Fprintf(w, "done %s", body)
+	fmt.Fprintf(w, "done %s", r.Body)
 }
 
 // authorizeAll knows everybody who does not say that he is nobody.

@@ -205,17 +205,15 @@ func accountsWith(id string) []state.Account {
 	return accounts
 }
 
-// routes joins the dialects, by name. Their paths do not overlap but for those of
-// EC2, STS and KMS, which queries tells apart.
+// routes returns a handler that finds the dialect of a request by its path. EC2, STS and
+// KMS share one path: see queries.
 func (s *Server) routes(publicKeys bool, dialects map[string]Dialect) http.Handler {
-	front := func(name string) http.Handler {
+	front := func(name string) *front {
 		f := &front{name: name, identity: s.cloud.Identity(), Dialect: dialects[name], faults: s.faults}
-		if !publicKeys {
-			return f
+		if publicKeys {
+			f.strangers = &s.strangers
 		}
-		return s.strangers.before(f, func(w http.ResponseWriter, why string) {
-			f.Refuse(w, http.StatusForbidden, "AccessDenied", why)
-		})
+		return f
 	}
 	ways := []struct {
 		prefix string
@@ -226,7 +224,7 @@ func (s *Server) routes(publicKeys bool, dialects map[string]Dialect) http.Handl
 		{"/api/latest/", front("oapi")},
 		{"/_loopcloud/", s.control()},
 	}
-	root := queries(front("ec2"), front("sts"), front("kms"))
+	root := queries{ec2: front("ec2"), sts: front("sts"), kms: front("kms")}
 	// Not a ServeMux: it would redirect paths that it finds unclean, and a
 	// redirected request has lost its signature.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -18,6 +18,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
@@ -79,7 +80,7 @@ func newOutscale(t *testing.T, timing state.Timing) *outscale {
 	})
 	o.wire.Next = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o.mu.Lock()
-		o.calls = append(o.calls, handler.Action(r, nil))
+		o.calls = append(o.calls, handler.Action(wire.New(r, nil)))
 		o.mu.Unlock()
 		mux.ServeHTTP(w, r)
 	})

@@ -19,6 +19,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
 // request is a signed request with a body, or, for a GET, a query.
@@ -198,7 +199,7 @@ func TestDispatch(t *testing.T) {
 		{"POST", "", "Action=%zz", ""},
 	} {
 		r := httptest.NewRequest(test.method, "/?"+test.query, bytes.NewReader(nil))
-		if got := h.Action(r, []byte(test.body)); got != test.want {
+		if got := h.Action(wire.New(r, []byte(test.body))); got != test.want {
 			t.Errorf("%+v: got %q", test, got)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
 // The headers of version 2.
@@ -50,10 +51,12 @@ func NewOf(st *state.Cloud, number int) *Handler {
 	return &Handler{st: st, number: number, tokens: newTokens()}
 }
 
-// Action tells what a request asks for, as its path without the version: such as
-// meta-data/instance-id or api/token. It is "" if the path is none of the
-// service's.
-func (h *Handler) Action(r *http.Request, _ []byte) string {
+// Action returns the path of a request without the version, such as meta-data/instance-id
+// or api/token. It is "" if the service has no such path.
+func (h *Handler) Action(r *wire.Request) string { return entryPath(r.HTTP) }
+
+// entryPath returns the path below the version, "" if the version is unknown.
+func entryPath(r *http.Request) string {
 	version, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	if !slices.Contains(versions, version) {
 		return ""
@@ -81,10 +84,13 @@ const errorPage = `<?xml version="1.0" encoding="iso-8859-1"?>
 // refuse answers with a status that says all.
 func (h *Handler) refuse(w http.ResponseWriter, status int) { h.Refuse(w, status, "", "") }
 
-// ServeHTTP answers one request. A service that is turned off refuses all.
+// Serve responds to a request.
+func (h *Handler) Serve(w http.ResponseWriter, r *wire.Request) { h.ServeHTTP(w, r.HTTP) }
+
+// ServeHTTP responds to a request. A service that is turned off refuses all requests.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	isToken := h.Action(r, nil) == tokenPath
+	isToken := entryPath(r) == tokenPath
 	switch options := h.options(); {
 	case options.Disabled:
 		h.refuse(w, http.StatusForbidden)
@@ -144,7 +150,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, http.StatusNotFound)
 		return
 	}
-	text, ok := h.entries(vm).at(h.Action(r, nil))
+	text, ok := h.entries(vm).at(entryPath(r))
 	if !ok {
 		h.refuse(w, http.StatusNotFound)
 		return

@@ -16,6 +16,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/imds"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
@@ -327,7 +328,7 @@ func TestDispatch(t *testing.T) {
 		"/api/v1/ReadVms":                "",
 		"/1999-01-01/meta-data/hostname": "",
 	} {
-		if got := h.Action(httptest.NewRequest(http.MethodGet, path, nil), nil); got != want {
+		if got := h.Action(wire.New(httptest.NewRequest(http.MethodGet, path, nil), nil)); got != want {
 			t.Errorf("%s: got %q, want %q", path, got, want)
 		}
 	}

@@ -3,12 +3,12 @@ package kms
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
 const (
@@ -31,12 +31,12 @@ func New(authorize sigv4.Authorizer) *Handler { return &Handler{authorize} }
 // Asked reports whether a request is one of KMS.
 func Asked(r *http.Request) bool { return strings.HasPrefix(r.Header.Get("X-Amz-Target"), target) }
 
-// Action names what a request asks for.
-func (h *Handler) Action(r *http.Request, _ []byte) string {
-	return strings.TrimPrefix(r.Header.Get("X-Amz-Target"), target)
+// Action returns the name of the requested action.
+func (h *Handler) Action(r *wire.Request) string {
+	return strings.TrimPrefix(r.HTTP.Header.Get("X-Amz-Target"), target)
 }
 
-// Refuse answers with an error in KMS's form.
+// Refuse responds with an error in KMS's form.
 func (h *Handler) Refuse(w http.ResponseWriter, status int, code, message string) {
 	send(w, status, map[string]string{"__type": code, "message": message})
 }
@@ -57,24 +57,33 @@ type key struct {
 	Enabled bool
 }
 
-// ServeHTTP answers DescribeKey.
+// ServeHTTP reads a request and serves it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	in, err := wire.Read(w, r, maxBody)
 	if err != nil {
 		h.Refuse(w, http.StatusRequestEntityTooLarge, "ValidationException", err.Error())
 		return
 	}
-	caller, err := h.authorize(r, body, sigv4.KMS)
+	h.Serve(w, in)
+}
+
+// Serve responds to a request. The only action is DescribeKey.
+func (h *Handler) Serve(w http.ResponseWriter, r *wire.Request) {
+	if err := r.CheckSize(maxBody); err != nil {
+		h.Refuse(w, http.StatusRequestEntityTooLarge, "ValidationException", err.Error())
+		return
+	}
+	caller, err := h.authorize(r.HTTP, r.Body, sigv4.KMS)
 	if err != nil {
 		h.Refuse(w, http.StatusBadRequest, "UnrecognizedClientException", "The security token included in the request is invalid: "+err.Error())
 		return
 	}
-	if action := h.Action(r, body); action != "DescribeKey" {
+	if action := h.Action(r); action != "DescribeKey" {
 		h.Refuse(w, http.StatusBadRequest, "UnknownOperationException", "There is no action "+action)
 		return
 	}
 	var in struct{ KeyId string } //nolint:revive // the wire's name
-	if err := json.Unmarshal(body, &in); err != nil || in.KeyId == "" {
+	if err := json.Unmarshal(r.Body, &in); err != nil || in.KeyId == "" {
 		h.Refuse(w, http.StatusBadRequest, "ValidationException", "keyId must not be null")
 		return
 	}

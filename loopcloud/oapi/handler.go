@@ -5,12 +5,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
 // service is what the Authorizer is asked for. It minds no scope.
@@ -78,20 +78,32 @@ func decoded[P any](do func(*Handler, request, P) (answer, error)) func(*Handler
 // answer is the fields of a successful answer, to which the context is added.
 type answer map[string]any
 
-// Action is the name of the call that a request makes, such as ReadVolumes; of
-// a request that is none of this API's, it is empty. The body does not matter.
-func (h *Handler) Action(r *http.Request, _ []byte) string {
+// Action returns the name of the call that a request makes, such as ReadVolumes, "" if the
+// path is not one of this API.
+func (h *Handler) Action(r *wire.Request) string {
 	for _, prefix := range []string{"/api/v1/", "/api/latest/"} {
-		if name, ok := strings.CutPrefix(r.URL.Path, prefix); ok && !strings.Contains(name, "/") {
+		if name, ok := strings.CutPrefix(r.HTTP.URL.Path, prefix); ok && !strings.Contains(name, "/") {
 			return name
 		}
 	}
 	return ""
 }
 
-// ServeHTTP answers one call.
+// ServeHTTP reads a request and serves it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	got, err := h.serve(w, r)
+	in, err := wire.Read(w, r, maxBody)
+	if err != nil {
+		writeError(w, unreadable(err))
+		return
+	}
+	h.Serve(w, in)
+}
+
+func unreadable(err error) *apiError { return badJSON.with("the request cannot be read: %v", err) }
+
+// Serve responds to a request.
+func (h *Handler) Serve(w http.ResponseWriter, r *wire.Request) {
+	got, err := h.call(w, r)
 	switch {
 	case errors.Is(err, errDryRun):
 		write(w, http.StatusOK, answer{})
@@ -102,25 +114,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (answer, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		return nil, badJSON.with("the request cannot be read: %v", err)
+func (h *Handler) call(w http.ResponseWriter, r *wire.Request) (answer, error) {
+	if err := r.CheckSize(maxBody); err != nil {
+		return nil, unreadable(err)
 	}
-	name := h.Action(r, body)
-	do, ok := calls[name]
+	do, ok := calls[h.Action(r)]
 	switch {
 	case !ok:
-		return nil, unknownCall.with("there is no call %q", r.URL.Path)
-	case r.Method != http.MethodPost:
+		return nil, unknownCall.with("there is no call %q", r.HTTP.URL.Path)
+	case r.HTTP.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
 		return nil, wrongMethod.with("the method is POST")
 	}
-	caller, err := h.authorize(r, body)
+	caller, err := h.authorize(r.HTTP, r.Body)
 	if err != nil {
 		return nil, err
 	}
-	got, err := do(h, request{caller: caller, host: r.Host, body: body})
+	got, err := do(h, request{caller: caller, host: r.HTTP.Host, body: r.Body})
 	var refused *state.Error
 	if errors.As(err, &refused) && refused.Kind == state.DryRun {
 		err = errDryRun

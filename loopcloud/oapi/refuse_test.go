@@ -17,6 +17,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
 func contains(s string, parts ...string) bool {
@@ -370,7 +371,7 @@ func TestAction(t *testing.T) {
 		"/api/v1/ReadVolumes": "ReadVolumes", "/api/latest/CreateImage": "CreateImage",
 		"/api/v1/": "", "/": "", "/api/v1/a/b": "", "/latest/meta-data": "",
 	} {
-		if got := h.Action(httptest.NewRequest(http.MethodPost, path, nil), nil); got != want {
+		if got := h.Action(wire.New(httptest.NewRequest(http.MethodPost, path, nil), nil)); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}
 	}

@@ -11,33 +11,39 @@ import (
 // Form is the parameters of a request, by name, that nothing has taken yet.
 type Form map[string]string
 
-// Form reads the parameters from the query and, of a POST, from the body. Those that
-// carry a signature are left out.
+// Form returns the parameters of the URL and, for a POST, of the body. Those that carry a
+// signature are left out.
 func (r *Request) Form() (Form, error) {
 	const malformed = "MalformedQueryString"
-	values, err := url.ParseQuery(r.HTTP.URL.RawQuery)
-	if err != nil {
+	if r.QueryErr != nil {
 		return nil, Refuse(malformed, "The query string contains a syntax error.")
 	}
+	all := url.Values{}
+	add(all, r.Query)
 	if r.HTTP.Method == http.MethodPost {
-		more, err := url.ParseQuery(string(r.Body))
+		body, err := r.BodyForm()
 		if err != nil {
 			return nil, Refuse(malformed, "The %s contains a syntax error.", r.service.BodyName)
 		}
-		for name, list := range more {
-			values[name] = append(values[name], list...)
-		}
+		add(all, body)
 	}
 	f := Form{}
-	for name, list := range values {
-		if len(list) > 1 {
+	for name, values := range all {
+		if len(values) > 1 {
 			return nil, Refuse(r.service.Repeated, "The parameter %s is given more than once", name)
 		}
 		if !strings.HasPrefix(name, "X-Amz-") {
-			f[name] = list[0]
+			f[name] = values[0]
 		}
 	}
 	return f, nil
+}
+
+// add appends the values of each name in from to those in to.
+func add(to, from url.Values) {
+	for name, values := range from {
+		to[name] = append(to[name], values...)
+	}
 }
 
 // Take answers a parameter, empty if it is not given.

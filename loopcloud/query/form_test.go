@@ -4,12 +4,14 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
 // form is that of a request to a service.
 func form(method, target, body string) (Form, error) {
 	h := New(Service{BodyName: "body", Repeated: "Twice"})
-	return h.request(httptest.NewRequest(method, target, nil), []byte(body)).Form()
+	return h.request(wire.New(httptest.NewRequest(method, target, nil), []byte(body))).Form()
 }
 
 func TestForm(t *testing.T) {

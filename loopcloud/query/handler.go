@@ -6,12 +6,12 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
 // Service is what a service has of its own.
@@ -43,11 +43,10 @@ type Service struct {
 	Failure func(e *Error, id string) Document
 }
 
-// Request is one request, whose body has been read.
+// Request is one request to a service.
 type Request struct {
-	HTTP *http.Request
-	Body []byte
-	// ID is made up, in the form of AWS's.
+	*wire.Request
+	// ID is random, in the form of AWS's request ids.
 	ID string
 
 	service *Service
@@ -84,9 +83,9 @@ type Handler struct{ service Service }
 // New makes a Handler of a service.
 func New(s Service) *Handler { return &Handler{s} }
 
-// Action tells which action a request asks for, "" if none.
-func (h *Handler) Action(r *http.Request, body []byte) string {
-	f, err := h.request(r, body).Form()
+// Action returns the name of the requested action, "" if the request names none.
+func (h *Handler) Action(r *wire.Request) string {
+	f, err := h.request(r).Form()
 	if err != nil {
 		return ""
 	}
@@ -98,12 +97,25 @@ func (h *Handler) Refuse(w http.ResponseWriter, status int, code, message string
 	h.fail(w, newID(), &Error{Status: status, Code: code, Message: message})
 }
 
-// ServeHTTP answers one request.
+// ServeHTTP reads a request and serves it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.service.MaxBody))
-	in := h.request(r, body)
+	in, err := wire.Read(w, r, h.service.MaxBody)
 	if err != nil {
-		h.fail(w, in.ID, Refuse("MalformedQueryString", "The request body cannot be read: %v", err))
+		h.fail(w, newID(), unreadable(err))
+		return
+	}
+	h.Serve(w, in)
+}
+
+func unreadable(err error) *Error {
+	return Refuse("MalformedQueryString", "The request body cannot be read: %v", err)
+}
+
+// Serve responds to a request.
+func (h *Handler) Serve(w http.ResponseWriter, r *wire.Request) {
+	in := h.request(r)
+	if err := in.CheckSize(h.service.MaxBody); err != nil {
+		h.fail(w, in.ID, unreadable(err))
 		return
 	}
 	out, err := h.service.Answer(in)
@@ -122,8 +134,8 @@ func (h *Handler) refusal(err error) *Error {
 	return h.service.Refusal(err)
 }
 
-func (h *Handler) request(r *http.Request, body []byte) *Request {
-	return &Request{HTTP: r, Body: body, ID: newID(), service: &h.service}
+func (h *Handler) request(r *wire.Request) *Request {
+	return &Request{Request: r, ID: newID(), service: &h.service}
 }
 
 func (h *Handler) fail(w http.ResponseWriter, id string, e *Error) {

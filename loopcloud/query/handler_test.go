@@ -9,6 +9,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
 // echo is a service that answers what it is asked for.
@@ -77,7 +78,7 @@ func TestCaller(t *testing.T) {
 			Authorize:    func(*http.Request, []byte, string) (state.Caller, error) { return alice, err },
 			Unauthorized: func(err error) *Error { return Refuse("Own", "%v", err) },
 		})
-		caller, got := h.request(httptest.NewRequest(http.MethodPost, "/", nil), nil).Caller()
+		caller, got := h.request(wire.New(httptest.NewRequest(http.MethodPost, "/", nil), nil)).Caller()
 		if caller != alice || (got == nil) != (err == nil) || got != nil && got.Error() != want {
 			t.Errorf("%v: got %v, %v", err, caller, got)
 		}

@@ -1,7 +1,6 @@
 package sts_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -24,6 +23,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sts"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
@@ -304,7 +304,7 @@ func TestDispatch(t *testing.T) {
 	b := newBox(t)
 	h := sts.New(b.st, sigv4.NewAuthorizer(b.st))
 	for body, want := range map[string]string{"Action=AssumeRole": "AssumeRole", "": "", "Action=%zz": ""} {
-		if got := h.Action(httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(nil)), []byte(body)); got != want {
+		if got := h.Action(wire.New(httptest.NewRequest(http.MethodPost, "/", nil), []byte(body))); got != want {
 			t.Errorf("%q: got %q", body, got)
 		}
 	}
