@@ -7,23 +7,25 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// accountID is what an account id looks like.
+// accountID matches account IDs.
 var accountID = regexp.MustCompile(`^[0-9]{12}$`)
 
 type accountView struct {
 	AccountID string `json:"AccountId"`
 }
 
-func (h *Handler) readAccounts(r request, p common) (answer, error) {
-	if p.DryRun {
-		return nil, errDryRun
-	}
-	return answer{"Accounts": []accountView{{r.caller.Account}}}, nil
+type readAccountsResponse struct {
+	Accounts []accountView `json:"Accounts"`
+	baseResponse
 }
 
-// alias is an account's alias, if it has one.
-func (h *Handler) alias(account string) string {
-	accounts := h.state.Accounts()
+func (c *call) readAccounts(*baseRequest) (*readAccountsResponse, error) {
+	return &readAccountsResponse{Accounts: []accountView{{c.caller.Account}}}, nil
+}
+
+// alias returns the alias of an account, "" if it has none.
+func (c *call) alias(account string) string {
+	accounts := c.st.Accounts()
 	i := slices.IndexFunc(accounts, func(a state.Account) bool { return a.ID == account })
 	if i < 0 {
 		return ""
@@ -36,16 +38,18 @@ type regionView struct {
 	Endpoint   string `json:"Endpoint"`
 }
 
-// readRegions names this process as the endpoint of every region: it is.
-func (h *Handler) readRegions(r request, p common) (answer, error) {
-	if p.DryRun {
-		return nil, errDryRun
+type readRegionsResponse struct {
+	Regions []regionView `json:"Regions"`
+	baseResponse
+}
+
+// readRegions returns this server as the endpoint of every region.
+func (c *call) readRegions(*baseRequest) (*readRegionsResponse, error) {
+	out := &readRegionsResponse{Regions: []regionView{}}
+	for _, region := range c.st.Regions() {
+		out.Regions = append(out.Regions, regionView{region.Name, c.host})
 	}
-	views := []regionView{}
-	for _, region := range h.state.Regions() {
-		views = append(views, regionView{region.Name, r.host})
-	}
-	return answer{"Regions": views}, nil
+	return out, nil
 }
 
 type subregionView struct {
@@ -54,35 +58,33 @@ type subregionView struct {
 	State         string `json:"State"`
 }
 
-type readSubregionsParams struct {
-	paging
-	Filters filters `json:"Filters"`
+type readSubregionsResponse struct {
+	nextPage
+	baseResponse
+	Subregions []subregionView `json:"Subregions"`
 }
 
-var subregionFilters = map[string]property[subregionView]{
+var subregionFilters = map[string]filter[subregionView]{
 	"RegionNames":    {text, one(func(v subregionView) string { return v.RegionName })},
 	"SubregionNames": {text, one(func(v subregionView) string { return v.SubregionName })},
 	"States":         {text, one(func(v subregionView) string { return v.State })},
 }
 
-// readSubregions lists those of the caller's region.
-func (h *Handler) readSubregions(r request, p readSubregionsParams) (answer, error) {
+// readSubregions lists the subregions of the caller's region.
+func (c *call) readSubregions(in *listRequest) (*readSubregionsResponse, error) {
 	var views []subregionView
-	for _, region := range h.state.Regions() {
+	for _, region := range c.st.Regions() {
 		for _, zone := range region.Zones {
-			if region.Name == r.caller.Region {
+			if region.Name == c.caller.Region {
 				views = append(views, subregionView{region.Name, zone, "available"})
 			}
 		}
 	}
-	views, err := selected(views, p.Filters, subregionFilters)
-	if err != nil {
-		return nil, err
-	}
-	return page(p.paging, "Subregions", views)
+	subregions, next, err := list(in, subregionFilters, views)
+	return &readSubregionsResponse{Subregions: subregions, nextPage: next}, err
 }
 
-// permissions is with whom a thing is shared, as a request and an answer has it.
+// permissions are the accounts that a resource is shared with, in requests and responses.
 type permissions struct {
 	AccountIDs       []string `json:"AccountIds"`
 	GlobalPermission bool     `json:"GlobalPermission"`
@@ -97,11 +99,11 @@ func permissionsView(p state.Permissions) permissions {
 	return permissions{AccountIDs: append([]string{}, p.Accounts...), GlobalPermission: p.Public}
 }
 
-// change is what the state is asked for.
-func (c permissionChange) change() (state.PermissionChange, error) {
+// stateChange checks the account IDs of a change and returns the change for the state.
+func (c permissionChange) stateChange() (state.PermissionChange, error) {
 	for _, id := range slices.Concat(c.Additions.AccountIDs, c.Removals.AccountIDs) {
 		if !accountID.MatchString(id) {
-			return state.PermissionChange{}, badValue.with("the value %q is no account id", id)
+			return state.PermissionChange{}, badValue.with("the value %q is not an account ID", id)
 		}
 	}
 	return state.PermissionChange{

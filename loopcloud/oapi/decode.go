@@ -9,15 +9,9 @@ import (
 	"strings"
 )
 
-// common is what every call takes.
-type common struct {
-	DryRun bool `json:"DryRun"`
-}
-
-// decode reads the parameters of a call into a struct. It is as strict as the
-// API: names are spelled exactly, every name is known, every value has its type,
-// null is no value, and a field with the tag need:"yes" is there. An empty body
-// has no parameters.
+// decode decodes the parameters of a call into a struct. It is as strict as the API: it refuses
+// unknown names, names in another case, values of another type, null, and a request without a
+// field that has the tag need:"yes". An empty body is an empty object.
 func decode(body []byte, params any) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		body = []byte("{}")
@@ -28,7 +22,7 @@ func decode(body []byte, params any) error {
 	return decodeValue(body, "", reflect.ValueOf(params).Elem())
 }
 
-// decodeValue reads valid JSON into v; name is the parameter's, for the error.
+// decodeValue decodes valid JSON into v. The name of the parameter is for errors.
 func decodeValue(raw json.RawMessage, name string, v reflect.Value) error {
 	if string(bytes.TrimSpace(raw)) == "null" {
 		return wrongType(name)
@@ -102,7 +96,7 @@ func decodeList(raw json.RawMessage, name string, v reflect.Value) error {
 	return nil
 }
 
-// below is the name of a parameter in a parameter.
+// below returns the full name of a parameter inside another one.
 func below(name, key string) string {
 	if name == "" {
 		return key

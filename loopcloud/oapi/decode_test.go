@@ -17,7 +17,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var p createImageParams
+		var p createImageRequest
 		if err := decode(body, &p); err != nil {
 			var refused *apiError
 			if !errors.As(err, &refused) || refused.Status != 400 || refused.Details == "" {
@@ -32,7 +32,7 @@ func FuzzDecode(f *testing.F) {
 		if p.Mappings == nil {
 			return
 		}
-		var again createImageParams
+		var again createImageRequest
 		if err := decode([]byte(`{"BlockDeviceMappings":`+string(text)+`}`), &again); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
@@ -53,7 +53,7 @@ func FuzzFilters(f *testing.F) {
 		if json.Unmarshal(raw, &given) != nil {
 			return
 		}
-		got, err := selected(things, given, volumeFilters)
+		got, err := selectBy(given, volumeFilters, things)
 		var refused *apiError
 		if err != nil && !errors.As(err, &refused) {
 			t.Fatalf("the error is %v", err)

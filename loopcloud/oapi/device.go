@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// rootDevice is the name of every image's root device.
+// rootDevice is the root device name of every image.
 const rootDevice = "/dev/sda1"
 
-// dataDevice is every other device's, as the API's description has it.
+// dataDevice matches the names of the other devices, as the API's description defines them.
 var dataDevice = regexp.MustCompile(`^/dev/(sd|xvd)[b-z][a-z]?$`)
 
 func isDevice(name string) bool { return name == rootDevice || dataDevice.MatchString(name) }
 
-// diskName is one name for /dev/sdf and /dev/xvdf, which are the same place.
+// diskName returns the same name for /dev/sdf and /dev/xvdf, which are one device.
 func diskName(device string) string {
 	return strings.Replace(device, "/dev/xvd", "/dev/sd", 1)
 }

@@ -1,13 +1,12 @@
-// Package oapi speaks the Outscale API, version 1, for loopcloud: it decodes
-// JSON, calls the state, and encodes JSON. It keeps nothing but who signs wrongly.
+// Package oapi implements the Outscale API, version 1, for loopcloud. A call decodes JSON into a
+// request struct, calls the state, and returns a response struct. The package keeps no state but
+// the count of wrong signatures.
 //
-// It has the calls that making images needs, and of each call the parameters and
-// filters that mean something here. Everything else is refused as the API
-// refuses what it does not know, so that nobody believes to have asked for
-// something.
+// It implements the calls that creating images needs, with the parameters and filters that have
+// an effect in loopcloud. It refuses everything else as the API refuses unknown calls and
+// parameters, so that no request is ignored silently.
 //
-// Sources of the facts: the API's description
-// (https://docs.outscale.com/api.html), its page of errors
-// (https://docs.outscale.com/api-errors.html), and answers of the real cloud that
-// users have recorded. errors.go says which code is from where.
+// Sources: the API's description (https://docs.outscale.com/api.html), its error page
+// (https://docs.outscale.com/api-errors.html), and responses of the real cloud that users
+// recorded. errors.go names the source of each error code.
 package oapi

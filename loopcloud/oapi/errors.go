@@ -10,7 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// apiError is a refusal as the wire has it.
+// apiError is an error response.
 type apiError struct {
 	Status              int
 	Code, Type, Details string
@@ -18,20 +18,19 @@ type apiError struct {
 
 func (e *apiError) Error() string { return e.Type + "/" + e.Code + ": " + e.Details }
 
-// with is the refusal with its reason.
+// with returns the error with details.
 func (e apiError) with(format string, args ...any) *apiError {
 	e.Details = fmt.Sprintf(format, args...)
 	return &e
 }
 
-// errDryRun ends a call that would have succeeded. The API answers it with
-// status 200 and the context only.
+// errDryRun is the error of a dry run that succeeded. The response has status 200 and holds the
+// context only.
 var errDryRun = errors.New("dry run")
 
-// The refusals. Those marked published are on the API's page of errors with
-// this code, type and status; those marked recorded were seen from the real
-// cloud; the others have a type that the page has, and a number of that type's
-// thousand that the page has not, so that they cannot be taken for one of its own.
+// The errors. Those marked published are on the API's error page with this code, type and status;
+// those marked recorded are from recorded responses of the real cloud. The others have a type of
+// the error page and a code in that type's range that the page does not use.
 var (
 	badSignature = apiError{http.StatusUnauthorized, "1", "AccessDenied", ""}           // published
 	wrongMethod  = apiError{http.StatusMethodNotAllowed, "2", "AccessDenied", ""}       // published
@@ -63,14 +62,15 @@ var (
 	internal      = apiError{http.StatusInternalServerError, "2000", "InternalError", ""}
 )
 
-// what is a kind of refusal of one resource; of any resource if that is empty.
-type what struct {
+// refusalKey is a kind of refusal of the state and the resource that is refused; "" is any
+// resource.
+type refusalKey struct {
 	kind     state.Kind
 	resource string
 }
 
-// refusals are the API's words for the refusals of the state.
-var refusals = map[what]apiError{
+// refusals maps the refusals of the state to errors of the API.
+var refusals = map[refusalKey]apiError{
 	{state.NotFound, "image"}:      noImage,
 	{state.NotFound, "snapshot"}:   noSnapshot,
 	{state.NotFound, "instance"}:   noVM,
@@ -92,7 +92,7 @@ var refusals = map[what]apiError{
 	{state.Limit, ""}:              tooMany,
 }
 
-// wireError is any error as the wire has it.
+// wireError returns the error response for any error.
 func wireError(err error) *apiError {
 	var (
 		api     *apiError
@@ -104,9 +104,9 @@ func wireError(err error) *apiError {
 	case !errors.As(err, &refused):
 		return internal.with("%v", err)
 	}
-	words, ok := refusals[what{refused.Kind, refused.Resource}]
+	words, ok := refusals[refusalKey{refused.Kind, refused.Resource}]
 	if !ok {
-		words, ok = refusals[what{refused.Kind, ""}]
+		words, ok = refusals[refusalKey{refused.Kind, ""}]
 	}
 	if !ok {
 		words = internal
@@ -114,7 +114,7 @@ func wireError(err error) *apiError {
 	return words.with("%v", refused)
 }
 
-// authError is the answer to a request whose signature is not good.
+// authError returns the error response for an error of the Authorizer.
 func authError(err error) *apiError {
 	switch {
 	case errors.Is(err, sigv4.ErrUnknownKey):
@@ -125,8 +125,8 @@ func authError(err error) *apiError {
 	return badSignature.with("%v", err)
 }
 
-// typeOf is the type of the errors of a code's thousand. A code that is no
-// number is a type itself.
+// typeOf returns the error type that belongs to the range of a code. A code that is not a number
+// is itself the type.
 func typeOf(code string) string {
 	n, err := strconv.Atoi(code)
 	if err != nil {
@@ -143,11 +143,10 @@ func typeOf(code string) string {
 	return "DefaultError"
 }
 
-// faultWords are what the API answers when it is not well, or the caller not
-// allowed. It has one limit for the whole platform, one for each account, and one for an
-// account's calls of one name.
+// faults are the errors of a throttled, failed, unavailable or forbidden call, by the name of the
+// fault. The API throttles the whole platform, one account, or one account's calls of one name.
 // Source: https://docs.outscale.com/en/userguide/API-Throttling.html
-var faultWords = map[string]apiError{
+var faults = map[string]apiError{
 	"throttled":         {http.StatusServiceUnavailable, "6", "", rateExceeded},
 	"throttled-account": {http.StatusTooManyRequests, "24", "", rateExceeded},
 	"throttled-call":    {http.StatusTooManyRequests, "25", "", rateExceeded},
@@ -158,10 +157,10 @@ var faultWords = map[string]apiError{
 
 const rateExceeded = "Request rate exceeded."
 
-// Fault tells how the API says that a call is throttled, failed inside (internal), met
-// an unavailable service, or is denied.
+// Fault returns the error response for a named fault: throttled, throttled-account,
+// throttled-call, internal, unavailable or denied.
 func (h *Handler) Fault(name string) (status int, code, message string) {
-	e, ok := faultWords[name]
+	e, ok := faults[name]
 	if !ok {
 		e = internal
 	}

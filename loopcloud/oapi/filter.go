@@ -11,52 +11,54 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// filters is the parameter Filters of a reading call.
+// filters is the parameter Filters of a call that lists resources. The type of a value depends
+// on the filter: see filterKind.
 type filters map[string]json.RawMessage
 
-// property is what one filter looks at in a thing, in the words of the wire.
-type property[T any] struct {
-	kind kind
-	of   func(T) []string
+// filter compares a property of a resource with the values of a filter.
+type filter[T any] struct {
+	kind filterKind
+	// of returns the values of the property, as the API encodes them.
+	of func(T) []string
 }
 
-// kind is how a filter's value is written, and how it matches.
-type kind int
+// filterKind is the type of a filter's value and the way it is compared.
+type filterKind int
 
 const (
-	text      kind = iota // a list of strings
-	wild                  // the same, where * stands for anything
-	ids                   // the same, and ids
-	number                // a list of integers
-	truth                 // a boolean
-	date                  // a list of dates, or times
-	notBefore             // a date or time
-	notAfter              // a date or time
+	text      filterKind = iota // a list of strings
+	pattern                     // a list of strings in which * matches any characters
+	ids                         // a list of IDs
+	number                      // a list of integers
+	boolean                     // a boolean
+	date                        // a list of dates or times
+	notBefore                   // a date or time
+	notAfter                    // a date or time
 )
 
-// select answers those things that all filters hold for.
-func selected[T any](all []T, given filters, known map[string]property[T]) ([]T, error) {
+// selectBy returns the resources that all filters match.
+func selectBy[T any](given filters, known map[string]filter[T], all []T) ([]T, error) {
 	out := all
 	for _, name := range slices.Sorted(maps.Keys(given)) {
-		p, ok := known[name]
+		f, ok := known[name]
 		if !ok {
 			return nil, unknownParam.with("there is no filter %s", name)
 		}
-		want, err := p.kind.decode(given[name], below("Filters", name))
+		want, err := f.kind.decode(given[name], below("Filters", name))
 		if err != nil {
 			return nil, err
 		}
-		out = slices.DeleteFunc(slices.Clone(out), func(thing T) bool { return !p.kind.match(want, p.of(thing)) })
+		out = slices.DeleteFunc(slices.Clone(out), func(resource T) bool { return !f.kind.match(want, f.of(resource)) })
 	}
 	return out, nil
 }
 
-// decode reads the values of a filter as they are to be compared.
-func (k kind) decode(raw json.RawMessage, name string) ([]string, error) {
+// decode returns the values of a filter as strings to compare.
+func (k filterKind) decode(raw json.RawMessage, name string) ([]string, error) {
 	switch k {
 	case number:
 		return decodeTo(raw, name, func(n int64) (string, error) { return strconv.FormatInt(n, 10), nil })
-	case truth:
+	case boolean:
 		return decodeOne(raw, name, func(b bool) (string, error) { return strconv.FormatBool(b), nil })
 	case ids:
 		return decodeTo(raw, name, func(id string) (string, error) { return id, checkID("", id) })
@@ -87,12 +89,12 @@ func decodeOne[V any](raw json.RawMessage, name string, convert func(V) (string,
 	return decodeTo(json.RawMessage("["+string(raw)+"]"), name, convert)
 }
 
-// match tells whether any value is what is wanted.
-func (k kind) match(want, have []string) bool {
+// match reports whether any of the values that a resource has matches any that the filter wants.
+func (k filterKind) match(want, have []string) bool {
 	return slices.ContainsFunc(have, func(h string) bool {
 		return slices.ContainsFunc(want, func(w string) bool {
 			switch k {
-			case wild:
+			case pattern:
 				return state.Match([]string{w}, h)
 			case date:
 				return h == w || len(w) == len(time.DateOnly) && len(h) > len(w) && h[:len(w)] == w
@@ -106,47 +108,49 @@ func (k kind) match(want, have []string) bool {
 	})
 }
 
-// timeFormat is how the API writes times. Of two times in it the later one is
-// the greater string.
+// timeFormat is the API's format of times. Times in it sort as strings.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
 func wireTime(t time.Time) string { return t.UTC().Format(timeFormat) }
 
-// parseDate reads a date, or a time, which it writes as the API does.
+// parseDate checks a date or time. It returns a time in the API's format.
 func parseDate(s, name string) (string, error) {
 	if _, err := time.Parse(time.DateOnly, s); err == nil {
 		return s, nil
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		return "", badValue.with("the value %q of the parameter %s is no date", s, name)
+		return "", badValue.with("the value %q of the parameter %s is not a date", s, name)
 	}
 	return wireTime(t), nil
 }
 
-// one is the values of a property that has one value, none if it is empty.
+// one returns the values of a property with one value. An empty value is none.
 func one[T any](of func(T) string) func(T) []string {
-	return func(thing T) []string {
-		if s := of(thing); s != "" {
+	return func(resource T) []string {
+		if s := of(resource); s != "" {
 			return []string{s}
 		}
 		return nil
 	}
 }
 
+// flag returns the values of a boolean property.
 func flag[T any](of func(T) bool) func(T) []string {
-	return func(thing T) []string { return []string{strconv.FormatBool(of(thing))} }
+	return func(resource T) []string { return []string{strconv.FormatBool(of(resource))} }
 }
 
+// integer returns the values of an integer property.
 func integer[T any](of func(T) int64) func(T) []string {
-	return func(thing T) []string { return []string{strconv.FormatInt(of(thing), 10)} }
+	return func(resource T) []string { return []string{strconv.FormatInt(of(resource), 10)} }
 }
 
-// each is the values of a property that a thing has several times.
+// each returns the values of a property that every part of a resource has. Empty values are
+// left out.
 func each[T, P any](parts func(T) []P, of func(P) string) func(T) []string {
-	return func(thing T) []string {
+	return func(resource T) []string {
 		var out []string
-		for _, p := range parts(thing) {
+		for _, p := range parts(resource) {
 			if s := of(p); s != "" {
 				out = append(out, s)
 			}
@@ -155,13 +159,13 @@ func each[T, P any](parts func(T) []P, of func(P) string) func(T) []string {
 	}
 }
 
-// withTags adds the filters of everything that has tags.
-func withTags[T any](tags func(T) []tag, known map[string]property[T]) map[string]property[T] {
-	known["Tags"] = property[T]{text, each(tags, func(t tag) string { return t.Key + "=" + t.Value })}
-	known["TagKeys"] = property[T]{text, each(tags, func(t tag) string { return t.Key })}
-	known["TagValues"] = property[T]{text, func(thing T) []string {
+// withTags adds the filters of resources with tags.
+func withTags[T any](tags func(T) []tag, known map[string]filter[T]) map[string]filter[T] {
+	known["Tags"] = filter[T]{text, each(tags, func(t tag) string { return t.Key + "=" + t.Value })}
+	known["TagKeys"] = filter[T]{text, each(tags, func(t tag) string { return t.Key })}
+	known["TagValues"] = filter[T]{text, func(resource T) []string {
 		var values []string
-		for _, t := range tags(thing) {
+		for _, t := range tags(resource) {
 			values = append(values, t.Value)
 		}
 		return values

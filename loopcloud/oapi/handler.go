@@ -1,8 +1,6 @@
 package oapi
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -13,70 +11,23 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
-// service is what the Authorizer is asked for. It minds no scope.
+// service is the service name passed to the Authorizer, which ignores the scope for it.
 const service = "oapi"
 
-// maxBody bounds a request, in bytes.
+// maxBody is the largest body of a request, in bytes.
 const maxBody = 1 << 20
 
-// Handler answers the calls of the Outscale API: POST /api/v1/CALL, and the same
-// under /api/latest.
+// Handler is the endpoint of the Outscale API: POST /api/v1/CALL and POST /api/latest/CALL.
 type Handler struct {
-	state *state.Cloud
-	auth  sigv4.Authorizer
-	guard guard
+	state   *state.Cloud
+	auth    sigv4.Authorizer
+	lockout lockout
 }
 
-// New makes a Handler over a state; auth says on whose behalf a request is made.
+// New returns a Handler of a cloud. It accepts requests whose signature the Authorizer accepts.
 func New(st *state.Cloud, auth sigv4.Authorizer) *Handler {
-	return &Handler{state: st, auth: auth, guard: guard{now: st.Now}}
+	return &Handler{state: st, auth: auth, lockout: lockout{now: st.Now}}
 }
-
-// request is a call under way.
-type request struct {
-	caller state.Caller
-	host   string // that the client asked
-	body   []byte
-}
-
-// calls are all that the API here has.
-var calls = map[string]func(*Handler, request) (answer, error){
-	"ReadAccounts":   decoded((*Handler).readAccounts),
-	"ReadRegions":    decoded((*Handler).readRegions),
-	"ReadSubregions": decoded((*Handler).readSubregions),
-	"ReadVms":        decoded((*Handler).readVMs),
-	"CreateVolume":   decoded((*Handler).createVolume),
-	"ReadVolumes":    decoded((*Handler).readVolumes),
-	"UpdateVolume":   decoded((*Handler).updateVolume),
-	"LinkVolume":     decoded((*Handler).linkVolume),
-	"UnlinkVolume":   decoded((*Handler).unlinkVolume),
-	"DeleteVolume":   decoded((*Handler).deleteVolume),
-	"CreateSnapshot": decoded((*Handler).createSnapshot),
-	"ReadSnapshots":  decoded((*Handler).readSnapshots),
-	"UpdateSnapshot": decoded((*Handler).updateSnapshot),
-	"DeleteSnapshot": decoded((*Handler).deleteSnapshot),
-	"CreateImage":    decoded((*Handler).createImage),
-	"ReadImages":     decoded((*Handler).readImages),
-	"UpdateImage":    decoded((*Handler).updateImage),
-	"DeleteImage":    decoded((*Handler).deleteImage),
-	"CreateTags":     decoded((*Handler).createTags),
-	"ReadTags":       decoded((*Handler).readTags),
-	"DeleteTags":     decoded((*Handler).deleteTags),
-}
-
-// decoded makes a call of a method that takes its parameters as a struct.
-func decoded[P any](do func(*Handler, request, P) (answer, error)) func(*Handler, request) (answer, error) {
-	return func(h *Handler, r request) (answer, error) {
-		var params P
-		if err := decode(r.body, &params); err != nil {
-			return nil, err
-		}
-		return do(h, r, params)
-	}
-}
-
-// answer is the fields of a successful answer, to which the context is added.
-type answer map[string]any
 
 // Action returns the name of the call that a request makes, such as ReadVolumes, "" if the
 // path is not one of this API.
@@ -103,22 +54,23 @@ func unreadable(err error) *apiError { return badJSON.with("the request cannot b
 
 // Serve responds to a request.
 func (h *Handler) Serve(w http.ResponseWriter, r *wire.Request) {
-	got, err := h.call(w, r)
+	out, err := h.run(w, r)
 	switch {
-	case errors.Is(err, errDryRun):
-		write(w, http.StatusOK, answer{})
+	case isDryRun(err):
+		write(w, http.StatusOK, &emptyResponse{})
 	case err != nil:
 		writeError(w, wireError(err))
 	default:
-		write(w, http.StatusOK, got)
+		write(w, http.StatusOK, out)
 	}
 }
 
-func (h *Handler) call(w http.ResponseWriter, r *wire.Request) (answer, error) {
+// run finds the call that a request makes, authorizes the request and runs the call.
+func (h *Handler) run(w http.ResponseWriter, r *wire.Request) (response, error) {
 	if err := r.CheckSize(maxBody); err != nil {
 		return nil, unreadable(err)
 	}
-	do, ok := calls[h.Action(r)]
+	act, ok := actions[h.Action(r)]
 	switch {
 	case !ok:
 		return nil, unknownCall.with("there is no call %q", r.HTTP.URL.Path)
@@ -130,42 +82,32 @@ func (h *Handler) call(w http.ResponseWriter, r *wire.Request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, err := do(h, request{caller: caller, host: r.HTTP.Host, body: r.Body})
-	var refused *state.Error
-	if errors.As(err, &refused) && refused.Kind == state.DryRun {
-		err = errDryRun
-	}
-	return got, err
+	return act(&call{st: h.state, caller: caller, host: r.HTTP.Host}, r.Body)
 }
 
-// Refuse answers a call with an error of the API. Code is a number of the API's
-// page of errors, of which the type follows, or a type.
+// isDryRun reports whether an error stands for the success of a dry run.
+func isDryRun(err error) bool {
+	var refused *state.Error
+	return errors.Is(err, errDryRun) || errors.As(err, &refused) && refused.Kind == state.DryRun
+}
+
+// Refuse responds with an error. The code is a number of the API's error page, from which the
+// type follows, or a type.
 func (h *Handler) Refuse(w http.ResponseWriter, status int, code, message string) {
 	writeError(w, &apiError{Status: status, Code: code, Type: typeOf(code), Details: message})
 }
 
 func writeError(w http.ResponseWriter, e *apiError) {
-	type wire struct{ Code, Type, Details string }
-	write(w, e.Status, answer{"Errors": []wire{{e.Code, e.Type, e.Details}}})
+	write(w, e.Status, &errorResponse{Errors: []errorView{{e.Code, e.Type, e.Details}}})
 }
 
-func write(w http.ResponseWriter, status int, a answer) {
-	a["ResponseContext"] = map[string]string{"RequestId": newUUID()}
-	body, err := json.Marshal(a)
+func write(w http.ResponseWriter, status int, out response) {
+	out.setRequestID(newUUID())
+	body, err := json.Marshal(out)
 	if err != nil {
-		panic("an answer of this package has no JSON: " + err.Error())
+		panic("a response cannot be encoded as JSON: " + err.Error())
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a client that is gone needs no answer
-}
-
-// newUUID makes up a random UUID (RFC 9562, version 4).
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	s := hex.EncodeToString(b[:])
-	return strings.Join([]string{s[:8], s[8:12], s[12:16], s[16:20], s[20:]}, "-")
+	_, _ = w.Write(append(body, '\n')) // an error means that the client is gone
 }

@@ -8,43 +8,48 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// defaultProductCode is that of Linux and Unix, which an image has that is not
-// given another one.
+// defaultProductCode is the product code of Linux and Unix, the default for images.
 const defaultProductCode = "0001"
 
+// imageView is an image in a response.
 type imageView struct {
-	ImageID        string            `json:"ImageId"`
-	ImageName      string            `json:"ImageName"`
-	Description    string            `json:"Description"`
-	State          string            `json:"State"`
-	StateComment   map[string]string `json:"StateComment"`
-	AccountID      string            `json:"AccountId"`
-	AccountAlias   string            `json:"AccountAlias,omitempty"`
-	Architecture   string            `json:"Architecture"`
-	BootModes      []string          `json:"BootModes"`
-	CreationDate   string            `json:"CreationDate"`
-	FileLocation   string            `json:"FileLocation"`
-	ImageType      string            `json:"ImageType"`
-	ProductCodes   []string          `json:"ProductCodes"`
-	RootDeviceName string            `json:"RootDeviceName"`
-	RootDeviceType string            `json:"RootDeviceType"`
-	SecureBoot     bool              `json:"SecureBoot"`
-	TPMMandatory   bool              `json:"TpmMandatory"`
-	Mappings       []imageMapping    `json:"BlockDeviceMappings"`
-	Permissions    permissions       `json:"PermissionsToLaunch"`
-	Tags           []tag             `json:"Tags"`
+	ImageID        string         `json:"ImageId"`
+	ImageName      string         `json:"ImageName"`
+	Description    string         `json:"Description"`
+	State          string         `json:"State"`
+	StateComment   stateComment   `json:"StateComment"`
+	AccountID      string         `json:"AccountId"`
+	AccountAlias   string         `json:"AccountAlias,omitempty"`
+	Architecture   string         `json:"Architecture"`
+	BootModes      []string       `json:"BootModes"`
+	CreationDate   string         `json:"CreationDate"`
+	FileLocation   string         `json:"FileLocation"`
+	ImageType      string         `json:"ImageType"`
+	ProductCodes   []string       `json:"ProductCodes"`
+	RootDeviceName string         `json:"RootDeviceName"`
+	RootDeviceType string         `json:"RootDeviceType"`
+	SecureBoot     bool           `json:"SecureBoot"`
+	TPMMandatory   bool           `json:"TpmMandatory"`
+	Mappings       []imageMapping `json:"BlockDeviceMappings"`
+	Permissions    permissions    `json:"PermissionsToLaunch"`
+	Tags           []tag          `json:"Tags"`
 
-	virtualization string // for the filter only: the API does not tell of it
+	virtualization string // for the filter: it is not in responses
 }
 
-// imageMapping is a block device of an image, in requests and answers.
+// stateComment explains the state of an image.
+type stateComment struct {
+	StateMessage string `json:"StateMessage,omitempty"`
+}
+
+// imageMapping is a block device of an image in requests and responses.
 type imageMapping struct {
 	DeviceName        string    `json:"DeviceName"                  need:"yes"`
 	VirtualDeviceName string    `json:"VirtualDeviceName,omitempty"`
 	Bsu               *imageBsu `json:"Bsu,omitempty"`
 }
 
-// imageBsu is the volume that a mapping makes.
+// imageBsu describes the volume of a block device.
 type imageBsu struct {
 	SnapshotID         string `json:"SnapshotId,omitempty"`
 	VolumeSize         *int64 `json:"VolumeSize,omitempty"`
@@ -53,11 +58,11 @@ type imageBsu struct {
 	DeleteOnVMDeletion *bool  `json:"DeleteOnVmDeletion,omitempty"`
 }
 
-func (h *Handler) viewImage(i state.Image) imageView {
+func (c *call) viewImage(i state.Image) imageView {
 	view := imageView{
 		ImageID: i.ID, ImageName: i.Name, Description: i.Description,
-		State: string(i.State), StateComment: map[string]string{},
-		AccountID: i.Account, AccountAlias: h.alias(i.Account),
+		State: string(i.State), StateComment: stateComment{i.Reason},
+		AccountID: i.Account, AccountAlias: c.alias(i.Account),
 		Architecture: i.Architecture, BootModes: bootModes(i), CreationDate: wireTime(i.Created),
 		FileLocation: i.Account + "/" + i.Name, ImageType: "machine",
 		ProductCodes:   i.ProductCodes,
@@ -68,9 +73,6 @@ func (h *Handler) viewImage(i state.Image) imageView {
 	if len(view.ProductCodes) == 0 {
 		view.ProductCodes = []string{defaultProductCode}
 	}
-	if i.Reason != "" {
-		view.StateComment["StateMessage"] = i.Reason
-	}
 	for _, m := range i.Mappings {
 		if !m.NoDevice {
 			view.Mappings = append(view.Mappings, viewMapping(m))
@@ -79,8 +81,8 @@ func (h *Handler) viewImage(i state.Image) imageView {
 	return view
 }
 
-// bootModes are an image's, in the API's words also where EC2 made it. One that
-// says nothing answers legacy.
+// bootModes returns the boot modes of an image, also of one that was created through EC2. The
+// default is legacy.
 func bootModes(i state.Image) []string {
 	if len(i.BootModes) > 0 {
 		return i.BootModes
@@ -94,6 +96,7 @@ func bootModes(i state.Image) []string {
 	return []string{"legacy"}
 }
 
+// viewMapping returns a block device of an image in a response.
 func viewMapping(m state.Mapping) imageMapping {
 	view := imageMapping{DeviceName: m.Device, VirtualDeviceName: m.VirtualName}
 	if v := m.Volume; v != nil {
@@ -109,8 +112,14 @@ func viewMapping(m state.Mapping) imageMapping {
 	return view
 }
 
-type createImageParams struct {
-	common
+// imageResponse is the response of the calls that return one image.
+type imageResponse struct {
+	Image imageView `json:"Image"`
+	baseResponse
+}
+
+type createImageRequest struct {
+	baseRequest
 	ImageName        string         `json:"ImageName"`
 	Description      string         `json:"Description"`
 	Architecture     string         `json:"Architecture"`
@@ -123,53 +132,54 @@ type createImageParams struct {
 	SourceRegionName string         `json:"SourceRegionName"`
 }
 
-// imageName is what the API's description says an image's name is.
+// imageName matches the image names that the API's description allows.
 var imageName = regexp.MustCompile(`^[A-Za-z0-9_ ()/.-]{3,128}$`)
 
-// createImage registers an image of snapshots, or copies one.
-func (h *Handler) createImage(r request, p createImageParams) (answer, error) {
+// createImage registers an image of snapshots or copies an image.
+func (c *call) createImage(in *createImageRequest) (*imageResponse, error) {
 	var (
 		img state.Image
 		err error
 	)
 	switch {
-	case p.ImageName != "" && !imageName.MatchString(p.ImageName):
-		return nil, badValue.with("the value %q of the parameter ImageName is not 3 to 128 letters, digits and _ ()/.-", p.ImageName)
-	case p.SourceImageID != "":
-		img, err = h.copyImage(r, p)
+	case in.ImageName != "" && !imageName.MatchString(in.ImageName):
+		return nil, badValue.with("the value %q of the parameter ImageName is not 3 to 128 letters, digits and _ ()/.-", in.ImageName)
+	case in.SourceImageID != "":
+		img, err = c.copyImage(in)
 	default:
-		img, err = h.registerImage(r, p)
+		img, err = c.registerImage(in)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return answer{"Image": h.viewImage(img)}, nil
+	return &imageResponse{Image: c.viewImage(img)}, nil
 }
 
-// copyImage copies an image that the caller may use, which need not be its own,
-// with its snapshots. A copy that is not given a name gets the source's.
-func (h *Handler) copyImage(r request, p createImageParams) (state.Image, error) {
-	if len(p.Mappings) > 0 || p.RootDeviceName != "" || p.Architecture != "" || len(p.BootModes) > 0 || len(p.ProductCodes) > 0 {
+// copyImage copies an image that the caller owns or may use, with its snapshots. The name of
+// the copy defaults to the name of the source.
+func (c *call) copyImage(in *createImageRequest) (state.Image, error) {
+	if len(in.Mappings) > 0 || in.RootDeviceName != "" || in.Architecture != "" || len(in.BootModes) > 0 || len(in.ProductCodes) > 0 {
 		return state.Image{}, badValue.with("SourceImageId goes with ImageName, Description and SourceRegionName only")
 	}
-	source, err := h.visibleImage(r.caller, p.SourceImageID)
+	source, err := c.visibleImage(in.SourceImageID)
 	if err != nil {
 		return state.Image{}, err
 	}
-	if err := checkSourceRegion(r, p.SourceRegionName); err != nil {
+	if err := c.checkSourceRegion(in.SourceRegionName); err != nil {
 		return state.Image{}, err
 	}
-	return h.state.CopyImage(r.caller, state.ImageCopyRequest{
-		SourceID: p.SourceImageID, SourceRegion: p.SourceRegionName,
-		Name: or(p.ImageName, source.Name), Description: p.Description, IDDigits: idDigits, DryRun: p.DryRun,
+	return c.st.CopyImage(c.caller, state.ImageCopyRequest{
+		SourceID: in.SourceImageID, SourceRegion: in.SourceRegionName,
+		Name: or(in.ImageName, source.Name), Description: in.Description, IDDigits: idDigits, DryRun: in.DryRun,
 	})
 }
 
-func (h *Handler) visibleImage(caller state.Caller, id string) (state.Image, error) {
+// visibleImage returns an image that the caller owns or may use.
+func (c *call) visibleImage(id string) (state.Image, error) {
 	if err := checkID("ami", id); err != nil {
 		return state.Image{}, err
 	}
-	all := h.state.Images(caller)
+	all := c.st.Images(c.caller)
 	i := slices.IndexFunc(all, func(img state.Image) bool { return img.ID == id })
 	if i < 0 {
 		return state.Image{}, noImage.with("the image %s does not exist", id)
@@ -177,63 +187,63 @@ func (h *Handler) visibleImage(caller state.Caller, id string) (state.Image, err
 	return all[i], nil
 }
 
-func (h *Handler) registerImage(r request, p createImageParams) (state.Image, error) {
-	if err := p.checkRegistration(); err != nil {
+func (c *call) registerImage(in *createImageRequest) (state.Image, error) {
+	if err := in.checkRegistration(); err != nil {
 		return state.Image{}, err
 	}
 	want := state.ImageRequest{
-		Name: p.ImageName, Description: p.Description, IDDigits: idDigits, DryRun: p.DryRun,
+		Name: in.ImageName, Description: in.Description, IDDigits: idDigits, DryRun: in.DryRun,
 		Attributes: state.ImageAttributes{
-			Architecture: or(p.Architecture, "x86_64"), Virtualization: "hvm", RootDevice: p.RootDeviceName,
-			BootModes: p.BootModes, TPMMandatory: p.TPMMandatory, ProductCodes: p.ProductCodes,
+			Architecture: or(in.Architecture, "x86_64"), Virtualization: "hvm", RootDevice: in.RootDeviceName,
+			BootModes: in.BootModes, TPMMandatory: in.TPMMandatory, ProductCodes: in.ProductCodes,
 		},
 	}
-	for _, m := range p.Mappings {
-		mapping, err := h.mapping(r.caller, m)
+	for _, m := range in.Mappings {
+		mapping, err := c.mapping(m)
 		if err != nil {
 			return state.Image{}, err
 		}
 		want.Mappings = append(want.Mappings, mapping)
 	}
-	return h.state.CreateImage(r.caller, want)
+	return c.st.CreateImage(c.caller, want)
 }
 
-// checkRegistration refuses a registration that lacks something, or whose root
-// device is not what the API takes.
-func (p createImageParams) checkRegistration() error {
-	root := slices.IndexFunc(p.Mappings, func(m imageMapping) bool { return m.DeviceName == p.RootDeviceName })
+// checkRegistration returns an error if a registration lacks a parameter or has an invalid one.
+func (in *createImageRequest) checkRegistration() error {
+	root := slices.IndexFunc(in.Mappings, func(m imageMapping) bool { return m.DeviceName == in.RootDeviceName })
 	switch {
-	case p.SourceRegionName != "":
+	case in.SourceRegionName != "":
 		return missing.with("the parameter SourceImageId is required with SourceRegionName")
-	case p.ImageName == "":
+	case in.ImageName == "":
 		return missing.with("the parameter ImageName is required")
-	case len(p.Mappings) == 0:
+	case len(in.Mappings) == 0:
 		return missing.with("the parameter BlockDeviceMappings or SourceImageId is required")
-	case p.RootDeviceName == "":
+	case in.RootDeviceName == "":
 		return missing.with("the parameter RootDeviceName is required")
-	case p.RootDeviceName != rootDevice:
-		return badValue.with("the value %q of the parameter RootDeviceName is not %s", p.RootDeviceName, rootDevice)
-	case root < 0 || p.Mappings[root].Bsu == nil || p.Mappings[root].Bsu.SnapshotID == "":
+	case in.RootDeviceName != rootDevice:
+		return badValue.with("the value %q of the parameter RootDeviceName is not %s", in.RootDeviceName, rootDevice)
+	case root < 0 || in.Mappings[root].Bsu == nil || in.Mappings[root].Bsu.SnapshotID == "":
 		return badValue.with("BlockDeviceMappings has no snapshot for the root device %s", rootDevice)
-	case p.Architecture != "" && p.Architecture != "x86_64" && p.Architecture != "i386":
-		return badValue.with("the value %q of the parameter Architecture is neither i386 nor x86_64", p.Architecture)
+	case in.Architecture != "" && in.Architecture != "x86_64" && in.Architecture != "i386":
+		return badValue.with("the value %q of the parameter Architecture is neither i386 nor x86_64", in.Architecture)
 	}
-	for _, mode := range p.BootModes {
+	for _, mode := range in.BootModes {
 		if mode != "legacy" && mode != "uefi" {
 			return badValue.with("the value %q of the parameter BootModes is neither legacy nor uefi", mode)
 		}
 	}
-	return checkDevices(p.Mappings)
+	return checkDevices(in.Mappings)
 }
 
-// checkDevices refuses devices that do not exist, or that are there twice.
+// checkDevices returns an error if a device name is invalid or repeated, or a device lacks its
+// volume.
 func checkDevices(mappings []imageMapping) error {
 	seen := map[string]bool{}
 	for _, m := range mappings {
 		name := diskName(m.DeviceName)
 		switch {
 		case !isDevice(m.DeviceName):
-			return badValue.with("the value %q of the parameter BlockDeviceMappings.DeviceName is no device", m.DeviceName)
+			return badValue.with("the value %q of the parameter BlockDeviceMappings.DeviceName is not a device name", m.DeviceName)
 		case seen[name]:
 			return badValue.with("the device %s is in BlockDeviceMappings twice", m.DeviceName)
 		case m.Bsu == nil && m.VirtualDeviceName == "":
@@ -246,9 +256,9 @@ func checkDevices(mappings []imageMapping) error {
 	return nil
 }
 
-// mapping is a mapping as the state keeps it. The size of one that has a snapshot
-// and no size is the snapshot's.
-func (h *Handler) mapping(caller state.Caller, m imageMapping) (state.Mapping, error) {
+// mapping returns a block device as the state holds it. The size defaults to that of the
+// snapshot.
+func (c *call) mapping(m imageMapping) (state.Mapping, error) {
 	out := state.Mapping{Device: m.DeviceName, VirtualName: m.VirtualDeviceName}
 	if m.Bsu == nil {
 		return out, nil
@@ -262,7 +272,7 @@ func (h *Handler) mapping(caller state.Caller, m imageMapping) (state.Mapping, e
 		if err := checkID("snap", b.SnapshotID); err != nil {
 			return out, err
 		}
-		least := h.snapshotSize(caller, b.SnapshotID)
+		least := c.snapshotSize(b.SnapshotID)
 		if v.SizeGiB == 0 {
 			v.SizeGiB = least
 		}
@@ -273,15 +283,10 @@ func (h *Handler) mapping(caller state.Caller, m imageMapping) (state.Mapping, e
 		return out, missing.with("the parameter VolumeSize or SnapshotId is required for the device %s", m.DeviceName)
 	}
 	out.Volume = &v
-	return out, checkShape(shape{size: v.SizeGiB, iops: v.IOPS, kind: v.Type})
+	return out, volumeSpec{size: v.SizeGiB, iops: v.IOPS, kind: v.Type}.check()
 }
 
-type readImagesParams struct {
-	paging
-	Filters filters `json:"Filters"`
-}
-
-// volumes are an image's mappings that make a volume.
+// volumes returns the block devices of an image that have a volume.
 func volumes(v imageView) []imageBsu {
 	var out []imageBsu
 	for _, m := range v.Mappings {
@@ -292,22 +297,28 @@ func volumes(v imageView) []imageBsu {
 	return out
 }
 
-var imageFilters = withTags(func(v imageView) []tag { return v.Tags }, map[string]property[imageView]{
+type readImagesResponse struct {
+	Images []imageView `json:"Images"`
+	nextPage
+	baseResponse
+}
+
+var imageFilters = withTags(func(v imageView) []tag { return v.Tags }, map[string]filter[imageView]{
 	"ImageIds":            {ids, one(func(v imageView) string { return v.ImageID })},
-	"ImageNames":          {wild, one(func(v imageView) string { return v.ImageName })},
-	"Descriptions":        {wild, func(v imageView) []string { return []string{v.Description} }},
+	"ImageNames":          {pattern, one(func(v imageView) string { return v.ImageName })},
+	"Descriptions":        {pattern, func(v imageView) []string { return []string{v.Description} }},
 	"AccountIds":          {text, one(func(v imageView) string { return v.AccountID })},
 	"AccountAliases":      {text, one(func(v imageView) string { return v.AccountAlias })},
 	"Architectures":       {text, one(func(v imageView) string { return v.Architecture })},
 	"BootModes":           {text, func(v imageView) []string { return v.BootModes }},
-	"FileLocations":       {wild, one(func(v imageView) string { return v.FileLocation })},
+	"FileLocations":       {pattern, one(func(v imageView) string { return v.FileLocation })},
 	"Hypervisors":         {text, func(imageView) []string { return []string{"xen"} }},
 	"ProductCodes":        {text, func(v imageView) []string { return v.ProductCodes }},
 	"RootDeviceNames":     {text, one(func(v imageView) string { return v.RootDeviceName })},
 	"RootDeviceTypes":     {text, func(imageView) []string { return []string{"bsu", "ebs"} }},
-	"SecureBoot":          {truth, flag(func(v imageView) bool { return v.SecureBoot })},
+	"SecureBoot":          {boolean, flag(func(v imageView) bool { return v.SecureBoot })},
 	"States":              {text, one(func(v imageView) string { return v.State })},
-	"TpmMandatory":        {truth, flag(func(v imageView) bool { return v.TPMMandatory })},
+	"TpmMandatory":        {boolean, flag(func(v imageView) bool { return v.TPMMandatory })},
 	"VirtualizationTypes": {text, one(func(v imageView) string { return or(v.virtualization, "hvm") })},
 	"BlockDeviceMappingDeviceNames": {text, each(func(v imageView) []imageMapping { return v.Mappings },
 		func(m imageMapping) string { return m.DeviceName })},
@@ -316,70 +327,67 @@ var imageFilters = withTags(func(v imageView) []tag { return v.Tags }, map[strin
 	"BlockDeviceMappingVolumeSizes": {number, each(volumes, func(b imageBsu) string {
 		return strconv.FormatInt(deref(b.VolumeSize), 10)
 	})},
-	"BlockDeviceMappingDeleteOnVmDeletion": {truth, each(volumes, func(b imageBsu) string {
+	"BlockDeviceMappingDeleteOnVmDeletion": {boolean, each(volumes, func(b imageBsu) string {
 		return strconv.FormatBool(deref(b.DeleteOnVMDeletion))
 	})},
 	"PermissionsToLaunchAccountIds":       {text, func(v imageView) []string { return v.Permissions.AccountIDs }},
-	"PermissionsToLaunchGlobalPermission": {truth, flag(func(v imageView) bool { return v.Permissions.GlobalPermission })},
+	"PermissionsToLaunchGlobalPermission": {boolean, flag(func(v imageView) bool { return v.Permissions.GlobalPermission })},
 })
 
-func (h *Handler) readImages(r request, p readImagesParams) (answer, error) {
-	views, err := selected(mapped(h.state.Images(r.caller), h.viewImage), p.Filters, imageFilters)
-	if err != nil {
-		return nil, err
-	}
-	return page(p.paging, "Images", views)
+func (c *call) readImages(in *listRequest) (*readImagesResponse, error) {
+	images, next, err := list(in, imageFilters, mapped(c.st.Images(c.caller), c.viewImage))
+	return &readImagesResponse{Images: images, nextPage: next}, err
 }
 
-type updateImageParams struct {
-	common
+type updateImageRequest struct {
+	baseRequest
 	ImageID      string            `json:"ImageId" need:"yes"`
 	Description  *string           `json:"Description"`
 	ProductCodes *[]string         `json:"ProductCodes"`
 	Permissions  *permissionChange `json:"PermissionsToLaunch"`
 }
 
-// updateImage changes what it is given. To share an image is not to share its
-// snapshots.
-func (h *Handler) updateImage(r request, p updateImageParams) (answer, error) {
-	if err := checkID("ami", p.ImageID); err != nil {
+// updateImage changes the given attributes. Sharing an image does not share its snapshots.
+func (c *call) updateImage(in *updateImageRequest) (*imageResponse, error) {
+	if err := checkID("ami", in.ImageID); err != nil {
 		return nil, err
 	}
-	if p.Description == nil && p.ProductCodes == nil && p.Permissions == nil {
+	if in.Description == nil && in.ProductCodes == nil && in.Permissions == nil {
 		return nil, missing.with("the parameter Description, ProductCodes or PermissionsToLaunch is required")
 	}
-	change, err := deref(p.Permissions).change()
+	change, err := deref(in.Permissions).stateChange()
 	if err != nil {
 		return nil, err
 	}
-	img, err := h.state.UpdateImage(r.caller, p.ImageID, p.apply, p.DryRun)
-	if err == nil && p.Permissions != nil {
-		img, err = h.state.ShareImage(r.caller, p.ImageID, change, p.DryRun)
+	img, err := c.st.UpdateImage(c.caller, in.ImageID, in.apply, in.DryRun)
+	if err == nil && in.Permissions != nil {
+		img, err = c.st.ShareImage(c.caller, in.ImageID, change, in.DryRun)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return answer{"Image": h.viewImage(img)}, nil
+	return &imageResponse{Image: c.viewImage(img)}, nil
 }
 
-func (p updateImageParams) apply(img *state.Image) error {
-	if p.Description != nil {
-		img.Description = *p.Description
+// apply changes the description and the product codes of an image.
+func (in *updateImageRequest) apply(img *state.Image) error {
+	if in.Description != nil {
+		img.Description = *in.Description
 	}
-	if p.ProductCodes != nil {
-		img.ProductCodes = *p.ProductCodes
+	if in.ProductCodes != nil {
+		img.ProductCodes = *in.ProductCodes
 	}
 	return nil
 }
 
-type deleteImageParams struct {
-	common
+type deleteImageRequest struct {
+	baseRequest
 	ImageID string `json:"ImageId" need:"yes"`
 }
 
-func (h *Handler) deleteImage(r request, p deleteImageParams) (answer, error) {
-	if err := checkID("ami", p.ImageID); err != nil {
+func (c *call) deleteImage(in *deleteImageRequest) (*emptyResponse, error) {
+	if err := checkID("ami", in.ImageID); err != nil {
 		return nil, err
 	}
-	return answer{}, h.state.DeleteImage(r.caller, p.ImageID, p.DryRun)
+	return succeeded(c.st.DeleteImage(c.caller, in.ImageID, in.DryRun))
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
+// snapshotView is a snapshot in a response.
 type snapshotView struct {
 	SnapshotID   string      `json:"SnapshotId"`
 	State        string      `json:"State"`
@@ -22,17 +23,27 @@ type snapshotView struct {
 	ClientToken  string      `json:"ClientToken,omitempty"`
 }
 
-func (h *Handler) viewSnapshot(s state.Snapshot) snapshotView {
+func (c *call) viewSnapshot(s state.Snapshot) snapshotView {
 	return snapshotView{
 		SnapshotID: s.ID, State: string(s.State), Progress: s.Progress, Description: s.Description,
-		VolumeID: s.VolumeID, VolumeSize: s.SizeGiB, AccountID: s.Account, AccountAlias: h.alias(s.Account),
+		VolumeID: s.VolumeID, VolumeSize: s.SizeGiB, AccountID: s.Account, AccountAlias: c.alias(s.Account),
 		CreationDate: wireTime(s.Started), Permissions: permissionsView(s.CreateVolume),
 		Tags: tagsView(s.Tags), ClientToken: s.Token,
 	}
 }
 
-type createSnapshotParams struct {
-	common
+// snapshotResponse is the response of the calls that return one snapshot.
+type snapshotResponse struct {
+	baseResponse
+	Snapshot snapshotView `json:"Snapshot"`
+}
+
+func (c *call) snapshotResponse(s state.Snapshot) *snapshotResponse {
+	return &snapshotResponse{Snapshot: c.viewSnapshot(s)}
+}
+
+type createSnapshotRequest struct {
+	baseRequest
 	VolumeID         string `json:"VolumeId"`
 	SourceSnapshotID string `json:"SourceSnapshotId"`
 	SourceRegionName string `json:"SourceRegionName"`
@@ -40,22 +51,22 @@ type createSnapshotParams struct {
 	ClientToken      string `json:"ClientToken"`
 }
 
-// createSnapshot makes a snapshot of a volume, or copies one.
-func (h *Handler) createSnapshot(r request, p createSnapshotParams) (answer, error) {
-	if p.VolumeID == "" {
-		return h.copySnapshot(r, p)
+// createSnapshot creates a snapshot of a volume or copies a snapshot.
+func (c *call) createSnapshot(in *createSnapshotRequest) (*snapshotResponse, error) {
+	if in.VolumeID == "" {
+		return c.copySnapshot(in)
 	}
 	switch {
-	case p.SourceSnapshotID != "" || p.SourceRegionName != "":
+	case in.SourceSnapshotID != "" || in.SourceRegionName != "":
 		return nil, badValue.with("VolumeId goes with neither SourceSnapshotId nor SourceRegionName")
-	case len([]rune(p.Description)) > maxDescription:
+	case len([]rune(in.Description)) > maxDescription:
 		return nil, badValue.with("the parameter Description has more than %d characters", maxDescription)
 	}
-	if err := checkID("vol", p.VolumeID); err != nil {
+	if err := checkID("vol", in.VolumeID); err != nil {
 		return nil, err
 	}
-	s, err := h.state.CreateSnapshot(r.caller, state.SnapshotRequest{
-		VolumeID: p.VolumeID, Description: p.Description, Token: p.ClientToken, IDDigits: idDigits, DryRun: p.DryRun,
+	s, err := c.st.CreateSnapshot(c.caller, state.SnapshotRequest{
+		VolumeID: in.VolumeID, Description: in.Description, Token: in.ClientToken, IDDigits: idDigits, DryRun: in.DryRun,
 	})
 	var refused *state.Error
 	if errors.As(err, &refused) && refused.Kind == state.WrongState {
@@ -64,54 +75,55 @@ func (h *Handler) createSnapshot(r request, p createSnapshotParams) (answer, err
 	if err != nil {
 		return nil, err
 	}
-	return answer{"Snapshot": h.viewSnapshot(s)}, nil
+	return c.snapshotResponse(s), nil
 }
 
-// maxDescription is the length of a description, in characters.
+// maxDescription is the largest length of a description, in characters.
 const maxDescription = 255
 
-func (h *Handler) copySnapshot(r request, p createSnapshotParams) (answer, error) {
-	if p.SourceSnapshotID == "" {
+func (c *call) copySnapshot(in *createSnapshotRequest) (*snapshotResponse, error) {
+	if in.SourceSnapshotID == "" {
 		return nil, missing.with("the parameter VolumeId or SourceSnapshotId is required")
 	}
-	if err := checkID("snap", p.SourceSnapshotID); err != nil {
+	if err := checkID("snap", in.SourceSnapshotID); err != nil {
 		return nil, err
 	}
-	if err := checkSourceRegion(r, p.SourceRegionName); err != nil {
+	if err := c.checkSourceRegion(in.SourceRegionName); err != nil {
 		return nil, err
 	}
-	s, err := h.state.CopySnapshot(r.caller, state.SnapshotCopyRequest{
-		SourceID: p.SourceSnapshotID, SourceRegion: p.SourceRegionName, Description: p.Description,
-		Token: p.ClientToken, IDDigits: idDigits, DryRun: p.DryRun,
+	s, err := c.st.CopySnapshot(c.caller, state.SnapshotCopyRequest{
+		SourceID: in.SourceSnapshotID, SourceRegion: in.SourceRegionName, Description: in.Description,
+		Token: in.ClientToken, IDDigits: idDigits, DryRun: in.DryRun,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return answer{"Snapshot": h.viewSnapshot(s)}, nil
+	return c.snapshotResponse(s), nil
 }
 
-// checkSourceRegion refuses a copy from another region than the caller's: the
-// API has none.
-func checkSourceRegion(r request, name string) error {
+// checkSourceRegion returns an error if a copy has another source region than the caller's
+// region: the API does not copy between regions.
+func (c *call) checkSourceRegion(name string) error {
 	switch name {
 	case "":
 		return missing.with("the parameter SourceRegionName is required")
-	case r.caller.Region:
+	case c.caller.Region:
 		return nil
 	}
-	return badValue.with("the value %q of the parameter SourceRegionName is not the account's region %s", name, r.caller.Region)
+	return badValue.with("the value %q of the parameter SourceRegionName is not the account's region %s", name, c.caller.Region)
 }
 
-type readSnapshotsParams struct {
-	paging
-	Filters filters `json:"Filters"`
+type readSnapshotsResponse struct {
+	nextPage
+	baseResponse
+	Snapshots []snapshotView `json:"Snapshots"`
 }
 
-var snapshotFilters = withTags(func(v snapshotView) []tag { return v.Tags }, map[string]property[snapshotView]{
+var snapshotFilters = withTags(func(v snapshotView) []tag { return v.Tags }, map[string]filter[snapshotView]{
 	"SnapshotIds":                         {ids, one(func(v snapshotView) string { return v.SnapshotID })},
 	"AccountIds":                          {text, one(func(v snapshotView) string { return v.AccountID })},
 	"AccountAliases":                      {text, one(func(v snapshotView) string { return v.AccountAlias })},
-	"Descriptions":                        {wild, func(v snapshotView) []string { return []string{v.Description} }},
+	"Descriptions":                        {pattern, func(v snapshotView) []string { return []string{v.Description} }},
 	"States":                              {text, one(func(v snapshotView) string { return v.State })},
 	"Progresses":                          {number, integer(func(v snapshotView) int64 { return int64(v.Progress) })},
 	"VolumeIds":                           {ids, one(func(v snapshotView) string { return v.VolumeID })},
@@ -120,56 +132,53 @@ var snapshotFilters = withTags(func(v snapshotView) []tag { return v.Tags }, map
 	"FromCreationDate":                    {notBefore, one(func(v snapshotView) string { return v.CreationDate })},
 	"ToCreationDate":                      {notAfter, one(func(v snapshotView) string { return v.CreationDate })},
 	"PermissionsToCreateVolumeAccountIds": {text, func(v snapshotView) []string { return v.Permissions.AccountIDs }},
-	"PermissionsToCreateVolumeGlobalPermission": {truth, flag(func(v snapshotView) bool { return v.Permissions.GlobalPermission })},
+	"PermissionsToCreateVolumeGlobalPermission": {boolean, flag(func(v snapshotView) bool { return v.Permissions.GlobalPermission })},
 })
 
-func (h *Handler) readSnapshots(r request, p readSnapshotsParams) (answer, error) {
-	views, err := selected(mapped(h.state.Snapshots(r.caller), h.viewSnapshot), p.Filters, snapshotFilters)
-	if err != nil {
-		return nil, err
-	}
-	return page(p.paging, "Snapshots", views)
+func (c *call) readSnapshots(in *listRequest) (*readSnapshotsResponse, error) {
+	snapshots, next, err := list(in, snapshotFilters, mapped(c.st.Snapshots(c.caller), c.viewSnapshot))
+	return &readSnapshotsResponse{Snapshots: snapshots, nextPage: next}, err
 }
 
-type updateSnapshotParams struct {
-	common
+type updateSnapshotRequest struct {
+	baseRequest
 	SnapshotID  string           `json:"SnapshotId" need:"yes"`
 	Permissions permissionChange `json:"PermissionsToCreateVolume" need:"yes"`
 }
 
-func (h *Handler) updateSnapshot(r request, p updateSnapshotParams) (answer, error) {
-	if err := checkID("snap", p.SnapshotID); err != nil {
+func (c *call) updateSnapshot(in *updateSnapshotRequest) (*snapshotResponse, error) {
+	if err := checkID("snap", in.SnapshotID); err != nil {
 		return nil, err
 	}
-	change, err := p.Permissions.change()
+	change, err := in.Permissions.stateChange()
 	if err != nil {
 		return nil, err
 	}
-	s, err := h.state.ShareSnapshot(r.caller, p.SnapshotID, change, p.DryRun)
+	s, err := c.st.ShareSnapshot(c.caller, in.SnapshotID, change, in.DryRun)
 	if err != nil {
 		return nil, err
 	}
-	return answer{"Snapshot": h.viewSnapshot(s)}, nil
+	return c.snapshotResponse(s), nil
 }
 
-type deleteSnapshotParams struct {
-	common
+type deleteSnapshotRequest struct {
+	baseRequest
 	SnapshotID string `json:"SnapshotId" need:"yes"`
 }
 
-func (h *Handler) deleteSnapshot(r request, p deleteSnapshotParams) (answer, error) {
-	if err := checkID("snap", p.SnapshotID); err != nil {
+func (c *call) deleteSnapshot(in *deleteSnapshotRequest) (*emptyResponse, error) {
+	if err := checkID("snap", in.SnapshotID); err != nil {
 		return nil, err
 	}
-	if err := h.checkUnused(r.caller, p.SnapshotID); err != nil {
+	if err := c.checkUnused(in.SnapshotID); err != nil {
 		return nil, err
 	}
-	return answer{}, h.state.DeleteSnapshot(r.caller, p.SnapshotID, p.DryRun)
+	return succeeded(c.st.DeleteSnapshot(c.caller, in.SnapshotID, in.DryRun))
 }
 
-// checkUnused refuses a snapshot that an image uses.
-func (h *Handler) checkUnused(caller state.Caller, id string) error {
-	images := h.state.Images(caller)
+// checkUnused returns an error if an image uses a snapshot.
+func (c *call) checkUnused(id string) error {
+	images := c.st.Images(c.caller)
 	i := slices.IndexFunc(images, func(img state.Image) bool {
 		return slices.ContainsFunc(img.Mappings, func(m state.Mapping) bool { return m.Volume != nil && m.Volume.SnapshotID == id })
 	})

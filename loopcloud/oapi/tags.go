@@ -7,13 +7,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// tag is a tag as requests and answers have it.
+// tag is a tag in requests and responses.
 type tag struct {
 	Key   string `json:"Key"   need:"yes"`
 	Value string `json:"Value" need:"yes"`
 }
 
-// tagsView are a thing's tags, in the order of their keys.
+// tagsView returns tags sorted by key.
 func tagsView(tags map[string]string) []tag {
 	out := []tag{}
 	for _, k := range slices.Sorted(maps.Keys(tags)) {
@@ -22,29 +22,29 @@ func tagsView(tags map[string]string) []tag {
 	return out
 }
 
-type tagParams struct {
-	common
+type tagsRequest struct {
+	baseRequest
 	ResourceIDs []string `json:"ResourceIds" need:"yes"`
 	Tags        []tag    `json:"Tags"        need:"yes"`
 }
 
-// The lengths of a tag's key and value, in characters.
+// maxTagText is the largest length of a tag's key and value, in characters.
 const maxTagText = 255
 
-// check refuses what is no id or no tag.
-func (p tagParams) check() error {
+// check returns an error if a resource ID or a tag is invalid.
+func (in *tagsRequest) check() error {
 	switch {
-	case len(p.ResourceIDs) == 0:
+	case len(in.ResourceIDs) == 0:
 		return missing.with("the parameter ResourceIds is required")
-	case len(p.Tags) == 0:
+	case len(in.Tags) == 0:
 		return missing.with("the parameter Tags is required")
 	}
-	for _, id := range p.ResourceIDs {
+	for _, id := range in.ResourceIDs {
 		if err := checkID("", id); err != nil {
 			return err
 		}
 	}
-	for _, t := range p.Tags {
+	for _, t := range in.Tags {
 		if k := len([]rune(t.Key)); k < 1 || k > maxTagText {
 			return badValue.with("the key %q of a tag does not have 1 to %d characters", t.Key, maxTagText)
 		}
@@ -55,28 +55,29 @@ func (p tagParams) check() error {
 	return nil
 }
 
-func (h *Handler) createTags(r request, p tagParams) (answer, error) {
-	if err := p.check(); err != nil {
+func (c *call) createTags(in *tagsRequest) (*emptyResponse, error) {
+	if err := in.check(); err != nil {
 		return nil, err
 	}
 	tags := map[string]string{}
-	for _, t := range p.Tags {
+	for _, t := range in.Tags {
 		tags[t.Key] = t.Value
 	}
-	return answer{}, h.state.AddTags(r.caller, p.ResourceIDs, tags, p.DryRun)
+	return succeeded(c.st.AddTags(c.caller, in.ResourceIDs, tags, in.DryRun))
 }
 
-func (h *Handler) deleteTags(r request, p tagParams) (answer, error) {
-	if err := p.check(); err != nil {
+func (c *call) deleteTags(in *tagsRequest) (*emptyResponse, error) {
+	if err := in.check(); err != nil {
 		return nil, err
 	}
 	tags := map[string]*string{}
-	for _, t := range p.Tags {
+	for _, t := range in.Tags {
 		tags[t.Key] = &t.Value
 	}
-	return answer{}, h.state.RemoveTags(r.caller, p.ResourceIDs, tags, p.DryRun)
+	return succeeded(c.st.RemoveTags(c.caller, in.ResourceIDs, tags, in.DryRun))
 }
 
+// tagView is a tag of a resource in a response.
 type tagView struct {
 	ResourceID   string `json:"ResourceId"`
 	ResourceType string `json:"ResourceType"`
@@ -84,34 +85,32 @@ type tagView struct {
 	Value        string `json:"Value"`
 }
 
-type readTagsParams struct {
-	paging
-	Filters filters `json:"Filters"`
+type readTagsResponse struct {
+	nextPage
+	baseResponse
+	Tags []tagView `json:"Tags"`
 }
 
-var tagFilters = map[string]property[tagView]{
+var tagFilters = map[string]filter[tagView]{
 	"ResourceIds":   {ids, one(func(v tagView) string { return v.ResourceID })},
 	"ResourceTypes": {text, one(func(v tagView) string { return v.ResourceType })},
 	"Keys":          {text, one(func(v tagView) string { return v.Key })},
 	"Values":        {text, func(v tagView) []string { return []string{v.Value} }},
 }
 
-func (h *Handler) readTags(r request, p readTagsParams) (answer, error) {
-	views := mapped(h.state.Tags(r.caller), func(t state.Tag) tagView {
+func (c *call) readTags(in *listRequest) (*readTagsResponse, error) {
+	views := mapped(c.st.Tags(c.caller), func(t state.Tag) tagView {
 		return tagView{t.ResourceID, t.ResourceType, t.Key, t.Value}
 	})
-	views, err := selected(views, p.Filters, tagFilters)
-	if err != nil {
-		return nil, err
-	}
-	return page(p.paging, "Tags", views)
+	tags, next, err := list(in, tagFilters, views)
+	return &readTagsResponse{Tags: tags, nextPage: next}, err
 }
 
-// mapped is the views of things.
-func mapped[T, V any](things []T, view func(T) V) []V {
-	out := make([]V, len(things))
-	for i, thing := range things {
-		out[i] = view(thing)
+// mapped returns the views of resources.
+func mapped[T, V any](resources []T, view func(T) V) []V {
+	out := make([]V, len(resources))
+	for i, resource := range resources {
+		out[i] = view(resource)
 	}
 	return out
 }

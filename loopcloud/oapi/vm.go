@@ -6,8 +6,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// vmView is a VM. The fields about networks, key pairs and groups, of which
-// loopcloud knows nothing, are empty where the API always has them.
+// vmView is a VM in a response. loopcloud has no networks, key pairs and groups: those of their
+// fields that the API always has are empty.
 type vmView struct {
 	VMID                string       `json:"VmId"`
 	State               string       `json:"State"`
@@ -48,7 +48,7 @@ type nextBootView struct {
 	SecureBoot string `json:"SecureBoot"`
 }
 
-// vmMapping is a volume that is linked to a VM.
+// vmMapping is a volume linked to a VM.
 type vmMapping struct {
 	DeviceName string `json:"DeviceName"`
 	Bsu        vmBsu  `json:"Bsu"`
@@ -75,6 +75,7 @@ func viewVM(vm state.VM, volumes []state.Volume) vmView {
 	}
 }
 
+// vmMappings returns the volumes linked to a VM.
 func vmMappings(vmID string, volumes []state.Volume) []vmMapping {
 	out := []vmMapping{}
 	for _, v := range volumes {
@@ -85,14 +86,15 @@ func vmMappings(vmID string, volumes []state.Volume) []vmMapping {
 	return out
 }
 
-type readVMsParams struct {
-	paging
-	Filters filters `json:"Filters"`
+type readVMsResponse struct {
+	nextPage
+	baseResponse
+	VMs []vmView `json:"Vms"`
 }
 
 func vmLinks(v vmView) []vmMapping { return v.BlockDeviceMappings }
 
-var vmFilters = withTags(func(v vmView) []tag { return v.Tags }, map[string]property[vmView]{
+var vmFilters = withTags(func(v vmView) []tag { return v.Tags }, map[string]filter[vmView]{
 	"VmIds":                         {ids, one(func(v vmView) string { return v.VMID })},
 	"VmStateNames":                  {text, one(func(v vmView) string { return v.State })},
 	"VmTypes":                       {text, one(func(v vmView) string { return v.VMType })},
@@ -106,18 +108,15 @@ var vmFilters = withTags(func(v vmView) []tag { return v.Tags }, map[string]prop
 	"ProductCodes":                  {text, func(v vmView) []string { return v.ProductCodes }},
 	"BlockDeviceMappingVolumeIds":   {ids, each(vmLinks, func(m vmMapping) string { return m.Bsu.VolumeID })},
 	"BlockDeviceMappingDeviceNames": {text, each(vmLinks, func(m vmMapping) string { return m.DeviceName })},
-	"BlockDeviceMappingDeleteOnVmDeletion": {truth, each(vmLinks, func(m vmMapping) string {
+	"BlockDeviceMappingDeleteOnVmDeletion": {boolean, each(vmLinks, func(m vmMapping) string {
 		return strconv.FormatBool(m.Bsu.DeleteOnVMDeletion)
 	})},
 	"BlockDeviceMappingStates": {text, each(vmLinks, func(m vmMapping) string { return m.Bsu.State })},
 })
 
-func (h *Handler) readVMs(r request, p readVMsParams) (answer, error) {
-	volumes := h.state.Volumes(r.caller)
-	views := mapped(h.state.VMs(r.caller), func(vm state.VM) vmView { return viewVM(vm, volumes) })
-	views, err := selected(views, p.Filters, vmFilters)
-	if err != nil {
-		return nil, err
-	}
-	return page(p.paging, "Vms", views)
+func (c *call) readVMs(in *listRequest) (*readVMsResponse, error) {
+	volumes := c.st.Volumes(c.caller)
+	views := mapped(c.st.VMs(c.caller), func(vm state.VM) vmView { return viewVM(vm, volumes) })
+	vms, next, err := list(in, vmFilters, views)
+	return &readVMsResponse{VMs: vms, nextPage: next}, err
 }

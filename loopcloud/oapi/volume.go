@@ -7,8 +7,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// volumeView is a volume. Standard volumes have no Iops, and those that were
-// made blank no SnapshotId: so the real cloud was seen to answer.
+// volumeView is a volume in a response. A standard volume has no Iops, and a blank one no
+// SnapshotId, as in recorded responses of the real cloud.
 type volumeView struct {
 	VolumeID      string       `json:"VolumeId"`
 	State         string       `json:"State"`
@@ -44,8 +44,8 @@ func viewVolume(v state.Volume) volumeView {
 	return view
 }
 
-// iopsOf is a volume's operations per second: what was asked for, or of gp2 the
-// baseline of 3 for each GiB, from 100 to 10000.
+// iopsOf returns the IOPS of a volume. A gp2 volume has 3 for each GiB, but at least 100 and at
+// most 10000.
 func iopsOf(v state.Volume) int64 {
 	switch typeView(v.Type) {
 	case typeGP2:
@@ -56,8 +56,8 @@ func iopsOf(v state.Volume) int64 {
 	return min(v.IOPS, maxIOPS)
 }
 
-// typeView is a volume's type in the API's words: one that only EC2 has is shown
-// as the one that is most like it.
+// typeView returns the type of a volume. A type that only EC2 has becomes the most similar one
+// of this API.
 func typeView(name string) string {
 	switch name {
 	case "gp3":
@@ -70,7 +70,7 @@ func typeView(name string) string {
 	return name
 }
 
-// The types of volumes.
+// The volume types.
 const (
 	typeStandard = "standard"
 	typeGP2      = "gp2"
@@ -84,18 +84,17 @@ const (
 	maxIOPSPerGiB = 300
 )
 
-// shape is what a request says of a volume's kind.
-type shape struct {
+// volumeSpec is the type, size and speed of a volume. A size of 0 is unknown.
+type volumeSpec struct {
 	size, iops int64
 	kind       string
 }
 
-// checkShape refuses a volume of a kind, a size or a speed that there is none of.
-// A size of 0 is not known yet.
-func checkShape(s shape) error {
+// check returns an error if no volume can have this type, size and speed.
+func (s volumeSpec) check() error {
 	switch {
 	case !slices.Contains([]string{typeStandard, typeGP2, typeIO1}, s.kind):
-		return badValue.with("the value %q of the parameter VolumeType is none of standard, gp2 and io1", s.kind)
+		return badValue.with("the value %q of the parameter VolumeType is not standard, gp2 or io1", s.kind)
 	case s.size < 0 || s.size > maxSizeGiB:
 		return badValue.with("the value %d of the parameter Size is not from 1 to %d", s.size, maxSizeGiB)
 	case s.kind != typeIO1 && s.iops != 0:
@@ -110,8 +109,14 @@ func checkShape(s shape) error {
 	return nil
 }
 
-type createVolumeParams struct {
-	common
+// volumeResponse is the response of the calls that return one volume.
+type volumeResponse struct {
+	baseResponse
+	Volume volumeView `json:"Volume"`
+}
+
+type createVolumeRequest struct {
+	baseRequest
 	SubregionName string `json:"SubregionName" need:"yes"`
 	Size          *int64 `json:"Size"`
 	SnapshotID    string `json:"SnapshotId"`
@@ -120,46 +125,46 @@ type createVolumeParams struct {
 	ClientToken   string `json:"ClientToken"`
 }
 
-func (h *Handler) createVolume(r request, p createVolumeParams) (answer, error) {
-	want, err := h.wantedVolume(r.caller, p)
+func (c *call) createVolume(in *createVolumeRequest) (*volumeResponse, error) {
+	want, err := c.volumeRequest(in)
 	if err != nil {
 		return nil, err
 	}
-	v, err := h.state.CreateVolume(r.caller, want)
+	v, err := c.st.CreateVolume(c.caller, want)
 	if err != nil {
 		return nil, err
 	}
-	return answer{"Volume": viewVolume(v)}, nil
+	return &volumeResponse{Volume: viewVolume(v)}, nil
 }
 
-// wantedVolume is the request to the state, or what is wrong with the call.
-func (h *Handler) wantedVolume(caller state.Caller, p createVolumeParams) (state.VolumeRequest, error) {
+// volumeRequest checks a request and returns the one to the state.
+func (c *call) volumeRequest(in *createVolumeRequest) (state.VolumeRequest, error) {
 	want := state.VolumeRequest{
-		Zone: p.SubregionName, SnapshotID: p.SnapshotID, Type: or(p.VolumeType, typeStandard),
-		SizeGiB: deref(p.Size), IOPS: deref(p.Iops), Token: p.ClientToken, IDDigits: idDigits, DryRun: p.DryRun,
+		Zone: in.SubregionName, SnapshotID: in.SnapshotID, Type: or(in.VolumeType, typeStandard),
+		SizeGiB: deref(in.Size), IOPS: deref(in.Iops), Token: in.ClientToken, IDDigits: idDigits, DryRun: in.DryRun,
 	}
 	size := want.SizeGiB
-	if p.SnapshotID != "" {
-		if err := checkID("snap", p.SnapshotID); err != nil {
+	if in.SnapshotID != "" {
+		if err := checkID("snap", in.SnapshotID); err != nil {
 			return want, err
 		}
-		size = max(size, h.snapshotSize(caller, p.SnapshotID))
-	} else if p.Size == nil {
+		size = max(size, c.snapshotSize(in.SnapshotID))
+	} else if in.Size == nil {
 		return want, missing.with("the parameter Size or SnapshotId is required")
 	}
 	switch {
-	case p.Size != nil && *p.Size < 1:
-		return want, badValue.with("the value %d of the parameter Size is not from 1 to %d", *p.Size, maxSizeGiB)
-	case p.Iops != nil && *p.Iops < 1:
-		return want, badValue.with("the value %d of the parameter Iops is not from 1 to %d", *p.Iops, maxIOPS)
+	case in.Size != nil && *in.Size < 1:
+		return want, badValue.with("the value %d of the parameter Size is not from 1 to %d", *in.Size, maxSizeGiB)
+	case in.Iops != nil && *in.Iops < 1:
+		return want, badValue.with("the value %d of the parameter Iops is not from 1 to %d", *in.Iops, maxIOPS)
 	}
-	return want, checkShape(shape{size: size, iops: want.IOPS, kind: want.Type})
+	return want, volumeSpec{size: size, iops: want.IOPS, kind: want.Type}.check()
 }
 
-// snapshotSize is a snapshot's size in GiB; 0 if the caller cannot see it, which
-// the state will say.
-func (h *Handler) snapshotSize(caller state.Caller, id string) int64 {
-	all := h.state.Snapshots(caller)
+// snapshotSize returns the size of a snapshot in GiB. It is 0 if the caller cannot see the
+// snapshot; the state then refuses the request.
+func (c *call) snapshotSize(id string) int64 {
+	all := c.st.Snapshots(c.caller)
 	i := slices.IndexFunc(all, func(s state.Snapshot) bool { return s.ID == id })
 	if i < 0 {
 		return 0
@@ -167,7 +172,7 @@ func (h *Handler) snapshotSize(caller state.Caller, id string) int64 {
 	return all[i].SizeGiB
 }
 
-// or is s, or another if s is empty.
+// or returns s, or other if s is empty.
 func or(s, other string) string {
 	if s == "" {
 		return other
@@ -175,6 +180,7 @@ func or(s, other string) string {
 	return s
 }
 
+// deref returns the value that p points to, the zero value if p is nil.
 func deref[T any](p *T) T {
 	if p == nil {
 		var zero T
@@ -183,14 +189,15 @@ func deref[T any](p *T) T {
 	return *p
 }
 
-type readVolumesParams struct {
-	paging
-	Filters filters `json:"Filters"`
+type readVolumesResponse struct {
+	nextPage
+	baseResponse
+	Volumes []volumeView `json:"Volumes"`
 }
 
 func links(v volumeView) []linkedView { return v.LinkedVolumes }
 
-var volumeFilters = withTags(func(v volumeView) []tag { return v.Tags }, map[string]property[volumeView]{
+var volumeFilters = withTags(func(v volumeView) []tag { return v.Tags }, map[string]filter[volumeView]{
 	"VolumeIds":             {ids, one(func(v volumeView) string { return v.VolumeID })},
 	"VolumeSizes":           {number, integer(func(v volumeView) int64 { return v.Size })},
 	"VolumeStates":          {text, one(func(v volumeView) string { return v.State })},
@@ -202,69 +209,65 @@ var volumeFilters = withTags(func(v volumeView) []tag { return v.Tags }, map[str
 	"LinkVolumeVmIds":       {ids, each(links, func(l linkedView) string { return l.VMID })},
 	"LinkVolumeDeviceNames": {text, each(links, func(l linkedView) string { return l.DeviceName })},
 	"LinkVolumeLinkStates":  {text, each(links, func(l linkedView) string { return l.State })},
-	"LinkVolumeDeleteOnVmDeletion": {truth, each(links, func(l linkedView) string {
+	"LinkVolumeDeleteOnVmDeletion": {boolean, each(links, func(l linkedView) string {
 		return strconv.FormatBool(l.DeleteOnVMDeletion)
 	})},
 })
 
-func (h *Handler) readVolumes(r request, p readVolumesParams) (answer, error) {
-	views, err := selected(mapped(h.state.Volumes(r.caller), viewVolume), p.Filters, volumeFilters)
-	if err != nil {
-		return nil, err
-	}
-	return page(p.paging, "Volumes", views)
+func (c *call) readVolumes(in *listRequest) (*readVolumesResponse, error) {
+	volumes, next, err := list(in, volumeFilters, mapped(c.st.Volumes(c.caller), viewVolume))
+	return &readVolumesResponse{Volumes: volumes, nextPage: next}, err
 }
 
-type updateVolumeParams struct {
-	common
+type updateVolumeRequest struct {
+	baseRequest
 	VolumeID   string `json:"VolumeId" need:"yes"`
 	Size       *int64 `json:"Size"`
 	VolumeType string `json:"VolumeType"`
 	Iops       *int64 `json:"Iops"`
 }
 
-func (h *Handler) updateVolume(r request, p updateVolumeParams) (answer, error) {
-	have, err := h.ownVolume(r.caller, p.VolumeID)
+func (c *call) updateVolume(in *updateVolumeRequest) (*volumeResponse, error) {
+	have, err := c.ownVolume(in.VolumeID)
 	switch {
 	case err != nil:
 		return nil, err
-	case p.Size == nil && p.VolumeType == "" && p.Iops == nil:
+	case in.Size == nil && in.VolumeType == "" && in.Iops == nil:
 		return nil, missing.with("the parameter Size, VolumeType or Iops is required")
 	}
-	if err := checkUpdate(have, p); err != nil {
+	if err := checkUpdate(have, in); err != nil {
 		return nil, err
 	}
-	v, err := h.state.ModifyVolume(r.caller, p.VolumeID, state.VolumeChange{
-		SizeGiB: deref(p.Size), Type: p.VolumeType, IOPS: deref(p.Iops), DryRun: p.DryRun,
+	v, err := c.st.ModifyVolume(c.caller, in.VolumeID, state.VolumeChange{
+		SizeGiB: deref(in.Size), Type: in.VolumeType, IOPS: deref(in.Iops), DryRun: in.DryRun,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return answer{"Volume": viewVolume(v)}, nil
+	return &volumeResponse{Volume: viewVolume(v)}, nil
 }
 
-// checkUpdate refuses what a volume cannot become: smaller, or of another shape
-// than there is.
-func checkUpdate(have state.Volume, p updateVolumeParams) error {
-	to := shape{size: have.SizeGiB, kind: or(p.VolumeType, typeView(have.Type)), iops: deref(p.Iops)}
-	if p.Size != nil {
-		if *p.Size < have.SizeGiB {
-			return badValue.with("the value %d of the parameter Size is less than the volume's %d", *p.Size, have.SizeGiB)
+// checkUpdate returns an error if a volume cannot be changed as requested.
+func checkUpdate(have state.Volume, in *updateVolumeRequest) error {
+	to := volumeSpec{size: have.SizeGiB, kind: or(in.VolumeType, typeView(have.Type)), iops: deref(in.Iops)}
+	if in.Size != nil {
+		if *in.Size < have.SizeGiB {
+			return badValue.with("the value %d of the parameter Size is less than the volume's %d", *in.Size, have.SizeGiB)
 		}
-		to.size = *p.Size
+		to.size = *in.Size
 	}
-	if to.kind == typeIO1 && have.Type == typeIO1 && p.Iops == nil {
+	if to.kind == typeIO1 && have.Type == typeIO1 && in.Iops == nil {
 		to.iops = have.IOPS
 	}
-	return checkShape(to)
+	return to.check()
 }
 
-// ownVolume finds a volume of the caller's that is not being deleted.
-func (h *Handler) ownVolume(caller state.Caller, id string) (state.Volume, error) {
+// ownVolume returns a volume of the caller that is not being deleted.
+func (c *call) ownVolume(id string) (state.Volume, error) {
 	if err := checkID("vol", id); err != nil {
 		return state.Volume{}, err
 	}
-	all := h.state.Volumes(caller)
+	all := c.st.Volumes(c.caller)
 	i := slices.IndexFunc(all, func(v state.Volume) bool { return v.ID == id && v.State != state.VolumeDeleting })
 	if i < 0 {
 		return state.Volume{}, noVolume.with("the volume %s does not exist", id)
@@ -272,71 +275,71 @@ func (h *Handler) ownVolume(caller state.Caller, id string) (state.Volume, error
 	return all[i], nil
 }
 
-type linkVolumeParams struct {
-	common
+type linkVolumeRequest struct {
+	baseRequest
 	DeviceName string `json:"DeviceName" need:"yes"`
 	VMID       string `json:"VmId"       need:"yes"`
 	VolumeID   string `json:"VolumeId"   need:"yes"`
 }
 
-func (h *Handler) linkVolume(r request, p linkVolumeParams) (answer, error) {
-	if err := checkID("vol", p.VolumeID); err != nil {
+func (c *call) linkVolume(in *linkVolumeRequest) (*emptyResponse, error) {
+	if err := checkID("vol", in.VolumeID); err != nil {
 		return nil, err
 	}
-	if err := checkID("i", p.VMID); err != nil {
+	if err := checkID("i", in.VMID); err != nil {
 		return nil, err
 	}
-	if !isDevice(p.DeviceName) {
-		return nil, badValue.with("the value %q of the parameter DeviceName is no device", p.DeviceName)
+	if !isDevice(in.DeviceName) {
+		return nil, badValue.with("the value %q of the parameter DeviceName is not a device name", in.DeviceName)
 	}
-	if err := h.checkPlace(r.caller, p); err != nil {
+	if err := c.checkDevice(in); err != nil {
 		return nil, err
 	}
-	_, err := h.state.AttachVolume(r.caller, state.AttachRequest{
-		VolumeID: p.VolumeID, VMID: p.VMID, Device: p.DeviceName, DryRun: p.DryRun,
+	_, err := c.st.AttachVolume(c.caller, state.AttachRequest{
+		VolumeID: in.VolumeID, VMID: in.VMID, Device: in.DeviceName, DryRun: in.DryRun,
 	})
-	return answer{}, err
+	return succeeded(err)
 }
 
-// checkPlace refuses a device of the VM that is in use under its other name: the
-// state takes /dev/sdf and /dev/xvdf for two.
-func (h *Handler) checkPlace(caller state.Caller, p linkVolumeParams) error {
-	for _, m := range vmMappings(p.VMID, h.state.Volumes(caller)) {
-		if diskName(m.DeviceName) == diskName(p.DeviceName) {
-			return conflict.with("the device %s of the VM %s is in use by the volume %s", p.DeviceName, p.VMID, m.Bsu.VolumeID)
+// checkDevice returns an error if the device is in use under its other name: for the state
+// /dev/sdf and /dev/xvdf are two devices.
+func (c *call) checkDevice(in *linkVolumeRequest) error {
+	for _, m := range vmMappings(in.VMID, c.st.Volumes(c.caller)) {
+		if diskName(m.DeviceName) == diskName(in.DeviceName) {
+			return conflict.with("the device %s of the VM %s is in use by the volume %s", in.DeviceName, in.VMID, m.Bsu.VolumeID)
 		}
 	}
 	return nil
 }
 
-type unlinkVolumeParams struct {
-	common
+type unlinkVolumeRequest struct {
+	baseRequest
 	VolumeID    string `json:"VolumeId" need:"yes"`
 	ForceUnlink bool   `json:"ForceUnlink"`
 }
 
-func (h *Handler) unlinkVolume(r request, p unlinkVolumeParams) (answer, error) {
-	v, err := h.ownVolume(r.caller, p.VolumeID)
+func (c *call) unlinkVolume(in *unlinkVolumeRequest) (*emptyResponse, error) {
+	v, err := c.ownVolume(in.VolumeID)
 	switch {
 	case err != nil:
 		return nil, err
 	case v.Attachment == nil:
-		return nil, conflict.with("the volume %s is linked to no VM", p.VolumeID)
+		return nil, conflict.with("the volume %s is linked to no VM", in.VolumeID)
 	}
-	_, err = h.state.DetachVolume(r.caller, state.DetachRequest{
-		VolumeID: p.VolumeID, Force: p.ForceUnlink, DryRun: p.DryRun,
+	_, err = c.st.DetachVolume(c.caller, state.DetachRequest{
+		VolumeID: in.VolumeID, Force: in.ForceUnlink, DryRun: in.DryRun,
 	})
-	return answer{}, err
+	return succeeded(err)
 }
 
-type deleteVolumeParams struct {
-	common
+type deleteVolumeRequest struct {
+	baseRequest
 	VolumeID string `json:"VolumeId" need:"yes"`
 }
 
-func (h *Handler) deleteVolume(r request, p deleteVolumeParams) (answer, error) {
-	if err := checkID("vol", p.VolumeID); err != nil {
+func (c *call) deleteVolume(in *deleteVolumeRequest) (*emptyResponse, error) {
+	if err := checkID("vol", in.VolumeID); err != nil {
 		return nil, err
 	}
-	return answer{}, h.state.DeleteVolume(r.caller, p.VolumeID, p.DryRun)
+	return succeeded(c.st.DeleteVolume(c.caller, in.VolumeID, in.DryRun))
 }
