@@ -11,9 +11,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // without lists what is left of an answer when one element, and all within it,
@@ -148,22 +149,22 @@ func TestAnswersThatLeaveSomethingOut(t *testing.T) {
 		s.actions[name] = func(url.Values) (int, string) { return http.StatusOK, now[name] }
 	}
 	opts := everything()
-	opts.SourceFilter = SourceFilter{Filters: map[string]string{"name": "*"}, Owners: []string{"1"}, MostRecent: true}
-	opts.Architecture, opts.EncryptBoot, opts.Regions = "arm64", aws.Bool(true), []string{"us-east-1"}
-	opts.Mappings = []Mapping{{DeviceName: "/dev/sdh", SnapshotID: "snap-mine"}}
-	opts.Client = faked(t, s, Options{}).client
+	opts.SourceAMIFilter = SourceFilterConfig{Filters: map[string]string{"name": "*"}, Owners: []string{"1"}, MostRecent: true}
+	opts.AMIArchitecture, opts.EncryptBoot, opts.AMIRegions = "arm64", config.TriTrue, []string{"us-east-1"}
+	opts.AMIBlockDeviceMappings = []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdh", SnapshotID: "snap-mine"}}}
+	client := faked(t, s, Config{}).client
 
 	try := func(action, body string) {
 		for name := range full {
 			now[name] = full[name]
 		}
 		now[action] = body
-		if ids := everyCall(context.Background(), NewCloud(opts)); slices.Contains(ids, "") {
+		if ids := everyCall(context.Background(), NewCloud(client, &opts, nil)); slices.Contains(ids, "") {
 			t.Errorf("something without an id, where %s answers %s", action, body)
 		}
 	}
 	try("", "")
-	if ids := everyCall(context.Background(), NewCloud(opts)); len(ids) != 10 {
+	if ids := everyCall(context.Background(), NewCloud(client, &opts, nil)); len(ids) != 10 {
 		t.Errorf("ids of full answers: %v", ids)
 	}
 	for action, body := range full {

@@ -87,7 +87,7 @@ func (c *Cloud) compareBilling(made types.Image) {
 			"and to make it from an instance: package updates that ask for the billing code may be refused, and Reserved Instances for the one do not apply to the other",
 			aws.ToString(made.ImageId), is, was)
 	}
-	have := append(productCodesOf(made), c.opts.ProductCodes...)
+	have := append(productCodesOf(made), c.config.AMIProductCodes...)
 	lost := slices.DeleteFunc(productCodesOf(*source), func(code string) bool { return slices.Contains(have, code) })
 	if len(lost) > 0 {
 		c.logf("warning: image %s lacks product codes of its source, %s; ami_product_codes gives those that are the account's own",

@@ -51,7 +51,7 @@ func TestBilledSourceIsToldOf(t *testing.T) {
 		t.Run(xml, func(t *testing.T) {
 			var lines []string
 			s := &fake{actions: map[string]action{"DescribeImages": images(imageXML + xml)}}
-			if _, err := faked(t, s, Options{SourceAMI: "ami-1", Log: told(&lines)}).Source(context.Background()); err != nil {
+			if _, err := logged(faked(t, s, Config{SourceConfig: SourceConfig{SourceAMI: "ami-1"}}), told(&lines)).Source(context.Background()); err != nil {
 				t.Fatal(err)
 			}
 			warned(t, lines, words...)
@@ -87,7 +87,7 @@ func TestBillingOfTheImage(t *testing.T) {
 					images(fmt.Sprintf(made, "available")+test.made)),
 			}}
 			var lines []string
-			cloud := faked(t, s, Options{SourceAMI: "ami-1", ProductCodes: test.codes, Log: told(&lines)})
+			cloud := logged(faked(t, s, Config{SourceConfig: SourceConfig{SourceAMI: "ami-1"}, PublishConfig: PublishConfig{AMIProductCodes: test.codes}}), told(&lines))
 			source, err := cloud.Source(context.Background())
 			if err != nil {
 				t.Fatal(err)

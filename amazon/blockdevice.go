@@ -69,23 +69,6 @@ var (
 
 var ephemeralName = regexp.MustCompile(`^ephemeral[0-9]+$`)
 
-// mapping is the block device as Cloud takes it.
-func (b BlockDevice) mapping() Mapping {
-	return Mapping{
-		DeviceName:          b.DeviceName,
-		VirtualName:         b.VirtualName,
-		SnapshotID:          b.SnapshotID,
-		VolumeType:          b.VolumeType,
-		KMSKeyID:            b.KMSKeyID,
-		VolumeSizeGiB:       b.VolumeSize,
-		IOPS:                b.IOPS,
-		Throughput:          b.Throughput,
-		DeleteOnTermination: b.DeleteOnTermination,
-		NoDevice:            b.NoDevice,
-		Encrypted:           b.Encrypted,
-	}
-}
-
 // checkMappings answers everything that is wrong with the block devices.
 func (c *Config) checkMappings() []error {
 	var errs []error
@@ -104,28 +87,28 @@ func (c *Config) checkMappings() []error {
 }
 
 // check answers what is wrong with a device; root says that it is the root's.
-func (b BlockDevice) check(root bool) error {
+func (m BlockDevice) check(root bool) error {
 	switch {
-	case b.DeviceName == "":
+	case m.DeviceName == "":
 		return errors.New("device_name is required")
-	case !mappedName.MatchString(b.DeviceName):
-		return fmt.Errorf("device_name is %q, but must be a name such as /dev/sdh or xvdh", b.DeviceName)
-	case b.NoDevice:
-		return b.checkAlone(root, "no_device", BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: b.DeviceName, NoDevice: true}})
-	case b.VirtualName != "" && !ephemeralName.MatchString(b.VirtualName):
-		return fmt.Errorf("virtual_name is %q, but must be ephemeral and a number, such as ephemeral0", b.VirtualName)
-	case b.VirtualName != "":
-		return b.checkAlone(root, "virtual_name", BlockDevice{
-			BlockDevice: builder.BlockDevice{DeviceName: b.DeviceName, VirtualName: b.VirtualName}, DeleteOnTermination: b.DeleteOnTermination,
+	case !mappedName.MatchString(m.DeviceName):
+		return fmt.Errorf("device_name is %q, but must be a name such as /dev/sdh or xvdh", m.DeviceName)
+	case m.NoDevice:
+		return m.checkAlone(root, "no_device", BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: m.DeviceName, NoDevice: true}})
+	case m.VirtualName != "" && !ephemeralName.MatchString(m.VirtualName):
+		return fmt.Errorf("virtual_name is %q, but must be ephemeral and a number, such as ephemeral0", m.VirtualName)
+	case m.VirtualName != "":
+		return m.checkAlone(root, "virtual_name", BlockDevice{
+			BlockDevice: builder.BlockDevice{DeviceName: m.DeviceName, VirtualName: m.VirtualName}, DeleteOnTermination: m.DeleteOnTermination,
 		})
-	case root && b.SnapshotID != "":
+	case root && m.SnapshotID != "":
 		return errors.New("the root device cannot have a snapshot_id: its snapshot is what the build makes")
-	case !root && b.VolumeSize == 0 && b.SnapshotID == "":
+	case !root && m.VolumeSize == 0 && m.SnapshotID == "":
 		return errors.New("volume_size is required without snapshot_id")
-	case b.SnapshotID != "" && !snapshotID.MatchString(b.SnapshotID):
-		return fmt.Errorf("snapshot_id is %q, but must be the id of a snapshot such as snap-e81d5881", b.SnapshotID)
+	case m.SnapshotID != "" && !snapshotID.MatchString(m.SnapshotID):
+		return fmt.Errorf("snapshot_id is %q, but must be the id of a snapshot such as snap-e81d5881", m.SnapshotID)
 	}
-	return b.checkVolume(root)
+	return m.checkVolume(root)
 }
 
 // terminationWarnings names the instance store volumes that have an option of EBS
@@ -142,11 +125,11 @@ func (c *Config) terminationWarnings() []string {
 }
 
 // checkAlone wants an option to stand alone beside device_name.
-func (b BlockDevice) checkAlone(root bool, option string, alone BlockDevice) error {
+func (m BlockDevice) checkAlone(root bool, option string, alone BlockDevice) error {
 	if root {
 		return fmt.Errorf("the root device cannot have %s", option)
 	}
-	if b != alone {
+	if m != alone {
 		return fmt.Errorf("%s goes with device_name alone", option)
 	}
 	return nil
@@ -154,24 +137,24 @@ func (b BlockDevice) checkAlone(root bool, option string, alone BlockDevice) err
 
 // checkVolume answers what is wrong with the device's volume. That of the root has
 // from elsewhere what is not said here.
-func (b BlockDevice) checkVolume(root bool) error {
-	if err := kind.VolumeTypes.Check("volume_type", b.VolumeType); err != nil {
+func (m BlockDevice) checkVolume(root bool) error {
+	if err := kind.VolumeTypes.Check("volume_type", m.VolumeType); err != nil {
 		return err
 	}
-	if root && hardDisks[b.VolumeType] {
-		return fmt.Errorf("volume_type is %s, but a root volume cannot be a hard disk", b.VolumeType)
+	if root && hardDisks[m.VolumeType] {
+		return fmt.Errorf("volume_type is %s, but a root volume cannot be a hard disk", m.VolumeType)
 	}
-	if b.KMSKeyID != "" && !b.Encrypted {
+	if m.KMSKeyID != "" && !m.Encrypted {
 		return errors.New("kms_key_id needs encrypted")
 	}
-	if b.KMSKeyID != "" && !root {
+	if m.KMSKeyID != "" && !root {
 		return fmt.Errorf("kms_key_id is %q, but EC2 takes a key for the root device of an image alone: "+
-			"remove it (or, if %s is the root device, set root_device_name)", b.KMSKeyID, b.DeviceName)
+			"remove it (or, if %s is the root device, set root_device_name)", m.KMSKeyID, m.DeviceName)
 	}
-	if err := checkKey("kms_key_id", b.KMSKeyID, ""); err != nil {
+	if err := checkKey("kms_key_id", m.KMSKeyID, ""); err != nil {
 		return err
 	}
-	return wanted{volumeType: b.VolumeType, sizeGiB: b.VolumeSize, iops: b.IOPS, throughput: b.Throughput, given: root}.check()
+	return wanted{volumeType: m.VolumeType, sizeGiB: m.VolumeSize, iops: m.IOPS, throughput: m.Throughput, given: root}.check()
 }
 
 // hardDisks are the types that no instance can boot from.

@@ -40,8 +40,8 @@ func TestTheCloudIsToldTheOptions(t *testing.T) {
 	if got := cloud.client.access; got != want {
 		t.Errorf("AWS is reached by %+v, want %+v", got, want)
 	}
-	o := cloud.opts
-	if o.ImageName != "web" || o.SourceAMI != "ami-e81d5881" || o.VirtualizationType != "hvm" || o.RootDeviceName != "xvda" || o.FromScratch || o.Log == nil || len(o.Mappings) != 1 {
+	o := cloud.config
+	if o.AMIName != "web" || o.SourceAMI != "ami-e81d5881" || o.AMIVirtualizationType != "hvm" || o.RootDeviceName != "xvda" || o.FromScratch || cloud.log == nil || len(o.AMIBlockDeviceMappings) != 1 {
 		t.Errorf("the cloud is told %+v", o)
 	}
 	if id := artifact.Id(); id != "eu-west-1:ami-00000002" {

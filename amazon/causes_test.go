@@ -18,7 +18,7 @@ func TestFaultsOfACertificate(t *testing.T) {
 		t.Run(fault.Name, func(t *testing.T) {
 			alone(t)
 			url := fault.Serve(t, http.NotFoundHandler())
-			err := look(t.Context(), NewCloud(Options{Client: dial(t, access(url))}))
+			err := look(t.Context(), NewCloud(dial(t, access(url)), &Config{}, nil))
 			says(t, err, append(fault.Words, url, "insecure_skip_tls_verify")...)
 			t.Setenv("AWS_ENDPOINT_URL_STS", url)
 			a := access("")
@@ -36,7 +36,7 @@ func TestFaultsOfACertificate(t *testing.T) {
 func TestPlainEndpoint(t *testing.T) {
 	s := &fake{t: t}
 	url := strings.Replace(serve(t, s).URL, "http:", "https:", 1)
-	err := look(t.Context(), NewCloud(Options{Client: dial(t, access(url))}))
+	err := look(t.Context(), NewCloud(dial(t, access(url)), &Config{}, nil))
 	says(t, err, "does not speak TLS", "http://", "custom_endpoint_ec2")
 }
 
@@ -59,7 +59,7 @@ func TestRegionThatIsNone(t *testing.T) {
 			c.endpoint = "http://ec2." + c.Region() + ".invalid" // a name that no resolver has
 			c.ec2 = c.in(c.Region())
 			c.endpoint = ""
-			err := look(t.Context(), NewCloud(Options{Client: c}))
+			err := look(t.Context(), NewCloud(c, &Config{}, nil))
 			says(t, err, append(test.want, "no host ec2.eu-wset-1.invalid", "check the region's name")...)
 		})
 	}
@@ -72,7 +72,7 @@ func TestRegionThatIsNotEnabled(t *testing.T) {
 		s := &fake{actions: map[string]action{"DescribeImages": refuseWith(http.StatusUnauthorized, "AuthFailure")}}
 		a := access(serve(t, s).URL)
 		a.Region = region
-		err := look(t.Context(), NewCloud(Options{Client: dial(t, a)}))
+		err := look(t.Context(), NewCloud(dial(t, a), &Config{}, nil))
 		says(t, err, "check access_key and secret_key")
 		if got := strings.Contains(err.Error(), `region is "eu-south-1"`) && strings.Contains(err.Error(), "enabled it"); got != optIn {
 			t.Errorf("%s: %v", region, err)
@@ -83,7 +83,7 @@ func TestRegionThatIsNotEnabled(t *testing.T) {
 // TestKeysThatBecomeBad: keys that EC2 took before are not misspelt.
 func TestKeysThatBecomeBad(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": inTurn(answer("DescribeImages", "<imagesSet/>"), refuseWith(http.StatusUnauthorized, "AuthFailure"))}}
-	cloud := faked(t, s, Options{})
+	cloud := faked(t, s, Config{})
 	if err := look(t.Context(), cloud); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestCauseOfAnUndecodedDenial(t *testing.T) {
 			t.Setenv("AWS_MAX_ATTEMPTS", "1")
 			a := access(endpoint)
 			a.DecodeAuthorizationMessages = true
-			_, err := NewCloud(Options{Client: dial(t, a)}).CreateVolume(context.Background(), bake.VolumeSpec{Zone: "eu-west-1a", SizeGiB: 1})
+			_, err := NewCloud(dial(t, a), &Config{}, nil).CreateVolume(context.Background(), bake.VolumeSpec{Zone: "eu-west-1a", SizeGiB: 1})
 			says(t, err, "UnauthorizedOperation", "decode_authorization_messages has no effect", test.want, "do not allow ec2:CreateVolume")
 			if strings.Contains(err.Error(), test.not) {
 				t.Errorf("%v", err)

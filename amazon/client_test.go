@@ -84,7 +84,7 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-printed")
 	t.Setenv("AWS_ENDPOINT_URL", server.URL)
-	cloud := NewCloud(Options{Client: dial(t, Access{Region: "eu-west-1"})})
+	cloud := NewCloud(dial(t, Access{Region: "eu-west-1"}), &Config{}, nil)
 	says(t, look(context.Background(), cloud), "AKIAENV", "EnvConfigCredentials", "access_key and secret_key")
 }
 
@@ -104,11 +104,11 @@ func TestCustomEndpointServesEC2OfItsRegionAlone(t *testing.T) {
 	t.Cleanup(server.Close)
 
 	client := dial(t, access(server.URL))
-	host, err := NewCloud(Options{Client: client}).Host(context.Background())
+	host, err := NewCloud(client, &Config{}, nil).Host(context.Background())
 	if err != nil || host.ID != "i-0123" {
 		t.Fatalf("host %+v, %v", host, err)
 	}
-	if err := look(context.Background(), NewCloud(Options{Client: client}).In("us-east-1")); err != nil {
+	if err := look(context.Background(), NewCloud(client, &Config{}, nil).In("us-east-1")); err != nil {
 		t.Fatal(err)
 	}
 	if len(elsewhere.made("DescribeImages")) != 1 || len(custom.made("DescribeInstances")) != 1 {
@@ -135,7 +135,7 @@ func TestRefusals(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.code, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeImages": refuseWith(tt.status, tt.code)}}
-			err := look(context.Background(), faked(t, s, Options{}))
+			err := look(context.Background(), faked(t, s, Config{}))
 			says(t, err, tt.want...)
 			if n := len(s.made("DescribeImages")); n != 1 {
 				t.Errorf("asked %d times what cannot get better", n)
@@ -165,7 +165,7 @@ func TestUnreachableEndpoint(t *testing.T) {
 			}
 			url := "http://" + listener.Addr().String()
 			listener.Close()
-			err = look(context.Background(), NewCloud(Options{Client: dial(t, tt.access(url))}))
+			err = look(context.Background(), NewCloud(dial(t, tt.access(url)), &Config{}, nil))
 			says(t, err, url, tt.want)
 		})
 	}
@@ -185,14 +185,14 @@ func TestCertificateOfEC2(t *testing.T) {
 	server.StartTLS()
 	t.Cleanup(server.Close)
 
-	distrusting := NewCloud(Options{Client: dial(t, access(server.URL))})
+	distrusting := NewCloud(dial(t, access(server.URL)), &Config{}, nil)
 	says(t, look(context.Background(), distrusting), "certificate", server.URL)
 	if n := handshakes.Load(); n != 1 {
 		t.Errorf("%d handshakes over a certificate that will not become trusted", n)
 	}
 	a := access(server.URL)
 	a.InsecureSkipTLSVerify = true
-	if err := look(context.Background(), NewCloud(Options{Client: dial(t, a)})); err != nil {
+	if err := look(context.Background(), NewCloud(dial(t, a), &Config{}, nil)); err != nil {
 		t.Error(err)
 	}
 }
@@ -207,7 +207,7 @@ func TestTransientFaultsAreTriedAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeImages": inTurn(fault, fault, found)}}
-			if err := look(context.Background(), faked(t, s, Options{})); err != nil {
+			if err := look(context.Background(), faked(t, s, Config{})); err != nil {
 				t.Error(err)
 			}
 		})
@@ -216,7 +216,7 @@ func TestTransientFaultsAreTriedAgain(t *testing.T) {
 
 func TestThrottledForEver(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")}}
-	cloud := faked(t, s, Options{})
+	cloud := faked(t, s, Config{})
 	says(t, look(context.Background(), cloud), "RequestLimitExceeded", "AWS throttles", "throttled since 07:00:00 UTC, for 10m0s")
 	if passed := clockOf(cloud).Passed(); passed != retry.ThrottledFor {
 		t.Errorf("gave up after %v, want %v", passed, retry.ThrottledFor)
@@ -232,7 +232,7 @@ func TestCancelEndsTheAttempts(t *testing.T) {
 		cancel()
 		return refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")(form)
 	}}}
-	cloud := faked(t, s, Options{})
+	cloud := faked(t, s, Config{})
 	cloud.client.policy.Clock, cloud.client.policy.First = nil, time.Hour
 	if err := look(ctx, cloud); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want %v", err, context.Canceled)
@@ -272,7 +272,7 @@ func TestPatience(t *testing.T) {
 			t.Errorf("the error is not one of time: %v", err)
 		}
 	}
-	late(look(t.Context(), NewCloud(Options{Client: dial(t, a)})))
+	late(look(t.Context(), NewCloud(dial(t, a), &Config{}, nil)))
 	t.Setenv("AWS_ENDPOINT_URL_STS", silent.URL)
 	a.AssumeRole = &AssumeRole{RoleARN: "arn:aws:iam::123456789012:role/builder"}
 	_, err := Dial(t.Context(), a)

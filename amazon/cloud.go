@@ -14,135 +14,12 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// Options are what a Cloud knows beside what bake tells it.
-type Options struct {
-	Client *Client
-	// ImageName is the name of the image to be; the volume that it is built on is
-	// named after it.
-	ImageName string
-
-	// FromScratch says that there is no source image.
-	FromScratch bool
-	// SourceAMI is the id of the image to start from; unused from scratch. With
-	// SourceFilter the image must fulfil both.
-	SourceAMI string
-	// SourceFilter looks for the image to start from.
-	SourceFilter SourceFilter
-
-	// What follows describes the image. Empty means the source's, and from scratch
-	// EC2's default.
-
-	// Architecture is such as x86_64 or arm64; from scratch it is the host's.
-	Architecture string
-	// VirtualizationType is hvm or paravirtual.
-	VirtualizationType string
-	// Repartitions says that pre_mount_commands are given, which can make an hvm image
-	// of a paravirtual one.
-	Repartitions bool
-	// RootDeviceName is the image's root device, such as /dev/sda1 or xvda.
-	RootDeviceName string
-	// Mappings are the image's block devices. They replace the source's of the
-	// same device name.
-	Mappings []Mapping
-	// ENASupport turns enhanced networking by ENA on or off; nil means the source's.
-	ENASupport *bool
-	// SRIOVSupport turns enhanced networking by SR-IOV on; it cannot be turned off.
-	SRIOVSupport bool
-	// BootMode is legacy-bios, uefi or uefi-preferred.
-	BootMode string
-	// UEFIData is the UEFI variable store, in base64, or "none".
-	UEFIData string
-	// TPMSupport is v2.0.
-	TPMSupport string
-	// IMDSSupport is v2.0.
-	IMDSSupport string
-
-	// RootVolumeEncrypt encrypts the volume that the image is built on, and with it
-	// the image's root, under RootVolumeKMSKeyID; empty means the region's default
-	// key.
-	RootVolumeEncrypt  bool
-	RootVolumeKMSKeyID string
-	// EncryptBoot encrypts all of the image under KMSKeyID, and its copies in other
-	// regions; nil and false leave everything as the source has it.
-	EncryptBoot *bool
-	KMSKeyID    string
-
-	// Users (account ids), Groups ("all"), OrgARNs and OUARNs may launch the image.
-	Users, Groups, OrgARNs, OUARNs []string
-	// SnapshotUsers and SnapshotGroups may create volumes of its snapshots.
-	SnapshotUsers, SnapshotGroups []string
-	// ProductCodes are associated with the image.
-	ProductCodes []string
-	// DeprecateAt is when the image becomes deprecated; the zero time means never.
-	DeprecateAt time.Time
-	// DeregistrationProtection keeps the image from being deregistered; nil does
-	// not.
-	DeregistrationProtection *Protection
-
-	// Regions are where the image is copied to. The build's own may be among them.
-	Regions []string
-	// RegionKMSKeyIDs are the keys of the copies' snapshots, by region; an empty one
-	// means the region's default key.
-	RegionKMSKeyIDs map[string]string
-	// SkipRegionValidation does not ask EC2 whether it knows the regions.
-	SkipRegionValidation bool
-	// SkipSaveBuildRegion leaves no image in the build's own region.
-	SkipSaveBuildRegion bool
-	// SnapshotCopyMinutes is within which time the copies' snapshots are to be
-	// complete; 0 leaves it to EC2.
-	SnapshotCopyMinutes int64
-
-	// Log, if not nil, is told what a user need not know.
-	Log func(format string, args ...any)
-}
-
-// SourceFilter is a search for the image to start from; the zero value is none.
-type SourceFilter struct {
-	// Filters are DescribeImages' own, by name. A value takes * and ?.
-	Filters map[string]string
-	// Owners are account ids, "self" and aliases such as amazon.
-	Owners []string
-	// MostRecent takes the newest of several images.
-	MostRecent bool
-	// IncludeDeprecated considers deprecated images too.
-	IncludeDeprecated bool
-}
-
-// Protection keeps an image from being deregistered.
-type Protection struct {
-	// WithCooldown keeps the protection for 24 hours after it is turned off.
-	WithCooldown bool
-}
-
-// Mapping is one block device of the image to be: an EBS volume, an instance
-// store volume (VirtualName), or none (NoDevice).
-// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_BlockDeviceMapping.html
-type Mapping struct {
-	DeviceName string
-	// VirtualName is an instance store volume, such as ephemeral0.
-	VirtualName string
-	// SnapshotID is the volume's content; empty for a blank volume.
-	SnapshotID string
-	// VolumeType is such as gp3; empty means EC2's default.
-	VolumeType string
-	// KMSKeyID is the key of an Encrypted volume; empty means the account's default.
-	KMSKeyID string
-	// VolumeSizeGiB is in GiB; 0 means the snapshot's.
-	VolumeSizeGiB int64
-	// IOPS is for io1, io2 and gp3; 0 means the type's default.
-	IOPS int64
-	// Throughput is in MiB/s, for gp3; 0 means the type's default.
-	Throughput          int64
-	DeleteOnTermination bool
-	// NoDevice suppresses the device.
-	NoDevice  bool
-	Encrypted bool
-}
-
 // Cloud is bake's view of EC2, for one build.
 type Cloud struct {
 	client *Client
-	opts   Options
+	config *Config
+	// log, if not nil, is told of choices that the user need not make.
+	log    func(format string, args ...any)
 	family *family
 	now    func() time.Time
 
@@ -164,11 +41,12 @@ type Cloud struct {
 
 var _ bake.Cloud = (*Cloud)(nil)
 
-// NewCloud makes a Cloud for one build.
-func NewCloud(opts Options) *Cloud {
+// NewCloud returns the Cloud of one build. The zero Config does for undoing another build.
+func NewCloud(client *Client, config *Config, log func(format string, args ...any)) *Cloud {
 	return &Cloud{
-		client:  opts.Client,
-		opts:    opts,
+		client:  client,
+		config:  config,
+		log:     log,
 		family:  &family{members: map[string]*Cloud{}},
 		now:     time.Now,
 		begun:   map[string]bool{},
@@ -179,8 +57,8 @@ func NewCloud(opts Options) *Cloud {
 }
 
 func (c *Cloud) logf(format string, args ...any) {
-	if c.opts.Log != nil {
-		c.opts.Log(format, args...)
+	if c.log != nil {
+		c.log(format, args...)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 const instance = `<reservationSet><item><instancesSet><item>
@@ -57,7 +58,7 @@ func TestHost(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{metadata: tt.metadata, actions: map[string]action{"DescribeInstances": answer("DescribeInstances", tt.instance)}}
-			got, err := faked(t, s, Options{}).Host(context.Background())
+			got, err := faked(t, s, Config{}).Host(context.Background())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +84,7 @@ func TestHostTellsItsCloud(t *testing.T) {
 	t.Cleanup(server.Close)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.URL)
-	host, err := NewCloud(Options{Client: dial(t, access(server.URL))}).Host(t.Context())
+	host, err := NewCloud(dial(t, access(server.URL)), &Config{}, nil).Host(t.Context())
 	if err != nil || host.Cloud != "CLOUD-1234" {
 		t.Errorf("%+v, %v", host, err)
 	}
@@ -108,7 +109,7 @@ func TestHostIsUnknown(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{metadata: tt.metadata, actions: map[string]action{"DescribeInstances": tt.instance}}
-			_, err := faked(t, s, Options{}).Host(context.Background())
+			_, err := faked(t, s, Config{}).Host(context.Background())
 			says(t, err, tt.want...)
 		})
 	}
@@ -137,7 +138,7 @@ func TestMetadataServiceThatIsNone(t *testing.T) {
 		"disabled":     {func() { t.Setenv("AWS_EC2_METADATA_DISABLED", "true") }, "AWS_EC2_METADATA_DISABLED is true"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cloud := faked(t, &fake{}, Options{})
+			cloud := faked(t, &fake{}, Config{})
 			test.set()
 			cloud.client = dial(t, cloud.client.access)
 			_, err := cloud.Host(context.Background())
@@ -163,7 +164,7 @@ func TestNamed(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeImages": tt.images}}
-			got, err := faked(t, s, Options{}).Named(context.Background(), "mine")
+			got, err := faked(t, s, Config{}).Named(context.Background(), "mine")
 			if err != nil || !slices.Equal(got, tt.want) {
 				t.Errorf("found %v, %v; want %v", got, err, tt.want)
 			}
@@ -200,7 +201,7 @@ func TestNewThingsAreNotYetVisible(t *testing.T) {
 		"RegisterImage":     answer("RegisterImage", "<imageId>ami-1</imageId>"),
 		"DescribeImages":    refuse("InvalidAMIID.NotFound"),
 	}}
-	cloud := faked(t, s, Options{RootDeviceName: "xvda"})
+	cloud := faked(t, s, Config{Config: builder.Config{RootDeviceName: "xvda"}})
 	now := time.Unix(0, 0)
 	cloud.now = func() time.Time { return now }
 
@@ -251,7 +252,7 @@ func TestFactsThatEC2DoesNotKnow(t *testing.T) {
 		"DescribeSnapshots": answer("DescribeSnapshots", "<snapshotSet/>"),
 		"DescribeImages":    refuseWith(http.StatusBadRequest, "InvalidAMIID.Unavailable"),
 	}}
-	cloud := faked(t, s, Options{})
+	cloud := faked(t, s, Config{})
 	_, volume := cloud.Volume(ctx, "vol-1")
 	_, snapshot := cloud.Snapshot(ctx, "snap-1")
 	_, image := cloud.Image(ctx, "ami-1")

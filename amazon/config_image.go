@@ -112,11 +112,23 @@ func (c *Config) checkFirmware() error {
 // givesUEFIData reports whether uefi_data names variables.
 func (c *Config) givesUEFIData() bool { return c.UEFIData != "" && c.UEFIData != noUEFIData }
 
-// checkParavirtual refuses what only hvm has.
+// checkParavirtual returns an error if an option is given that paravirtual images do not have.
 func (c *Config) checkParavirtual() error {
 	if c.AMIVirtualizationType != paravirtual {
 		return nil
 	}
+	option := c.hvmOnly()
+	if option == "" && c.AMIArchitecture == arm64 {
+		option = "ami_architecture"
+	}
+	if option != "" {
+		return fmt.Errorf("%s needs ami_virtualization_type hvm, and it is paravirtual", option)
+	}
+	return nil
+}
+
+// hvmOnly returns the first given option that only hvm images have; empty if none is given.
+func (c *Config) hvmOnly() string {
 	for _, o := range []struct {
 		option string
 		given  bool
@@ -126,11 +138,10 @@ func (c *Config) checkParavirtual() error {
 		{"boot_mode", c.BootMode == uefi || c.BootMode == uefiPreferred},
 		{"uefi_data", c.givesUEFIData()},
 		{"tpm_support", c.TPMSupport != ""},
-		{"ami_architecture", c.AMIArchitecture == arm64},
 	} {
 		if o.given {
-			return fmt.Errorf("%s needs ami_virtualization_type hvm, and it is paravirtual", o.option)
+			return o.option
 		}
 	}
-	return nil
+	return ""
 }

@@ -161,14 +161,6 @@ func (p PublishConfig) deprecation() time.Time {
 	return at.UTC()
 }
 
-// protection is the block as Cloud takes it; nil is none.
-func (p ProtectionConfig) protection() *Protection {
-	if !p.Enabled {
-		return nil
-	}
-	return &Protection{WithCooldown: p.WithCooldown}
-}
-
 // regions are ami_regions, each once.
 func (p PublishConfig) regions() []string {
 	var once []string

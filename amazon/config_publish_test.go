@@ -3,11 +3,15 @@ package amazon
 import (
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
+
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
@@ -19,8 +23,8 @@ const (
 // fromNow is a time that is so many days away, as deprecate_at takes it.
 func fromNow(days int) string { return time.Now().AddDate(0, 0, days).UTC().Format(time.RFC3339) }
 
-// TestAllOptionsReachTheCloud: no option is accepted and goes nowhere.
-func TestAllOptionsReachTheCloud(t *testing.T) {
+// TestEveryOptionIsDecoded: each option has the field that is named after it.
+func TestEveryOptionIsDecoded(t *testing.T) {
 	deprecation := fromNow(30)
 	c, _ := prepared(t, map[string]any{
 		"ami_name": "web", "region": "eu-west-1",
@@ -36,48 +40,56 @@ func TestAllOptionsReachTheCloud(t *testing.T) {
 		"ami_regions":               []any{"eu-central-1", "us-east-1", "us-east-1"},
 		"region_kms_key_ids":        map[string]any{"eu-central-1": "alias/images", "us-east-1": "arn:aws:kms:us-east-1:123456789012:alias/images"},
 		"skip_region_validation":    true, "skip_save_build_region": true, "snapshot_copy_duration_minutes": 30,
-		"ami_block_device_mappings": []any{buildertest.Device(nil)}, "pre_mount_commands": []any{"true"},
+		"ami_block_device_mappings": []any{buildertest.Device(nil)}, "ami_description": "a web server",
+		"root_volume_type": "gp3", "root_volume_throughput": 200,
 	})
-	at, err := time.Parse(time.RFC3339, deprecation)
-	if err != nil {
-		t.Fatal(err)
-	}
-	yes, no := true, false
-	want := Options{
-		ImageName: "web", SourceAMI: "ami-e81d5881",
-		SourceFilter: SourceFilter{
+	for part, want := range map[any]any{
+		&c.SourceConfig: SourceConfig{SourceAMI: "ami-e81d5881", SourceAMIFilter: SourceFilterConfig{
 			Filters: map[string]string{"name": "debian-*"}, Owners: []string{"self", "amazon", "123456789012"}, MostRecent: true, IncludeDeprecated: true,
+		}},
+		&c.ImageConfig: ImageConfig{
+			AMIName: "web", AMIDescription: "a web server", AMIArchitecture: "arm64", AMIVirtualizationType: "hvm", ENASupport: config.TriFalse, SRIOVSupport: true,
+			BootMode: "uefi", UEFIData: "QU1aTg==", TPMSupport: "v2.0", IMDSSupport: "v2.0",
 		},
-		Architecture: "arm64", VirtualizationType: "hvm", RootDeviceName: "xvda", Repartitions: true, ENASupport: &no, SRIOVSupport: true,
-		BootMode: "uefi", UEFIData: "QU1aTg==", TPMSupport: "v2.0", IMDSSupport: "v2.0",
-		RootVolumeEncrypt: true, RootVolumeKMSKeyID: "alias/root", EncryptBoot: &yes, KMSKeyID: "alias/images",
-		Users: []string{"123456789012"}, OrgARNs: []string{organization}, OUARNs: []string{unit},
-		SnapshotUsers: []string{"210987654321"}, ProductCodes: []string{"abc"}, DeprecateAt: at,
-		DeregistrationProtection: &Protection{WithCooldown: true},
-		Regions:                  []string{"eu-central-1", "us-east-1"},
-		RegionKMSKeyIDs:          map[string]string{"eu-central-1": "alias/images", "us-east-1": "arn:aws:kms:us-east-1:123456789012:alias/images"},
-		SkipRegionValidation:     true, SkipSaveBuildRegion: true, SnapshotCopyMinutes: 30,
-		Mappings: []Mapping{{DeviceName: "/dev/sdh", VolumeSizeGiB: 8}},
+		&c.VolumeConfig: VolumeConfig{
+			RootVolumeThroughput: 200, AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdh", VolumeSize: 8}}},
+		},
+		&c.EncryptionConfig: EncryptionConfig{
+			RootVolumeEncryptBoot: config.TriTrue, RootVolumeKMSKeyID: "alias/root", EncryptBoot: config.TriTrue, KMSKeyID: "alias/images",
+			RegionKMSKeyIDs: map[string]string{"eu-central-1": "alias/images", "us-east-1": "arn:aws:kms:us-east-1:123456789012:alias/images"},
+		},
+		&c.PublishConfig: PublishConfig{
+			AMIUsers: []string{"123456789012"}, AMIOrgARNs: []string{organization}, AMIOUARNs: []string{unit}, AMIProductCodes: []string{"abc"},
+			AMIRegions: []string{"eu-central-1", "us-east-1", "us-east-1"}, SkipSaveBuildRegion: true, SnapshotCopyDurationMinutes: 30,
+			DeprecateAt: deprecation, DeregistrationProtection: ProtectionConfig{Enabled: true, WithCooldown: true},
+		},
+		&c.Sharing: builder.Sharing{SnapshotUsers: []string{"210987654321"}, SkipRegionValidation: true},
+	} {
+		if got := reflect.ValueOf(part).Elem().Interface(); !reflect.DeepEqual(got, want) {
+			t.Errorf("prepared as\n%+v, want\n%+v", got, want)
+		}
+		buildertest.EveryField(t, want, "AMIGroups", "SnapshotGroups") // these go with no encryption
 	}
-	if got := c.options(); !reflect.DeepEqual(got, want) {
-		t.Errorf("the cloud is told\n%+v, want\n%+v", got, want)
+	if at := c.deprecation().Format(time.RFC3339); at != deprecation || !slices.Equal(c.regions(), []string{"eu-central-1", "us-east-1"}) {
+		t.Errorf("deprecated at %s, copied to %s", at, c.regions())
 	}
-	// the groups go with no encryption, and the rest is not the user's
-	buildertest.EveryField(t, want, "Groups", "SnapshotGroups", "FromScratch", "Client", "Log")
 }
+
+// TestEveryOptionIsRead: no option is accepted and goes nowhere.
+func TestEveryOptionIsRead(t *testing.T) { buildertest.EveryOptionRead(t, Config{}, ".", "../builder") }
 
 func TestPublicImages(t *testing.T) {
 	c, _ := prepared(t, map[string]any{"ami_groups": []any{"all"}, "snapshot_groups": []any{"all"}})
-	if o := c.options(); len(o.Groups) != 1 || len(o.SnapshotGroups) != 1 || o.EncryptBoot != nil || o.DeregistrationProtection != nil || !o.DeprecateAt.IsZero() {
-		t.Errorf("the cloud is told %+v", o)
+	if len(c.AMIGroups) != 1 || len(c.SnapshotGroups) != 1 || c.EncryptBoot != config.TriUnset || c.DeregistrationProtection.Enabled || !c.deprecation().IsZero() {
+		t.Errorf("prepared as %+v", c)
 	}
 }
 
 // TestAKeyAsksForEncryption: it would be ignored otherwise.
 func TestAKeyAsksForEncryption(t *testing.T) {
 	c, _ := prepared(t, map[string]any{"root_volume_kms_key_id": "mrk-1234abcd12ab34cd56ef1234567890ab"})
-	if o := c.options(); !o.RootVolumeEncrypt || o.RootVolumeKMSKeyID == "" {
-		t.Errorf("the cloud is told %+v", o)
+	if !c.encryptsRoot() || c.RootVolumeKMSKeyID == "" {
+		t.Errorf("prepared as %+v", c)
 	}
 }
 

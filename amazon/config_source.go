@@ -88,9 +88,6 @@ func (f SourceFilterConfig) check(pinned bool) []error {
 	return errs
 }
 
-// filter is the filter as Cloud takes it.
-func (f SourceFilterConfig) filter() SourceFilter { return SourceFilter(f) }
-
 func (c *Config) sourceWarnings() []string {
 	var warnings []string
 	if c.FromScratch && c.SourceAMI != "" {

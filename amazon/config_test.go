@@ -73,12 +73,12 @@ func TestScratchExample(t *testing.T) {
 	if warnings := buildertest.Prepared(t, &c, scratch(t, nil)); len(warnings) > 0 {
 		t.Errorf("warnings %q", warnings)
 	}
-	o := c.options()
-	if !o.FromScratch || o.RootDeviceName != "xvda" || o.VirtualizationType != "hvm" || len(o.Mappings) != 1 {
-		t.Fatalf("the cloud is told %+v", o)
+	if !c.FromScratch || c.RootDeviceName != "xvda" || c.AMIVirtualizationType != "hvm" || len(c.AMIBlockDeviceMappings) != 1 {
+		t.Fatalf("prepared as %+v", c)
 	}
-	if want := (Mapping{DeviceName: "xvda", VolumeType: "gp2", DeleteOnTermination: true}); o.Mappings[0] != want {
-		t.Errorf("the mapping is %+v", o.Mappings[0])
+	want := BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "xvda", VolumeType: "gp2"}, DeleteOnTermination: true}
+	if got := c.AMIBlockDeviceMappings[0]; got != want {
+		t.Errorf("the mapping is %+v", got)
 	}
 }
 
@@ -105,13 +105,16 @@ func TestMappingsReachTheCloud(t *testing.T) {
 		map[string]any{"device_name": "sdj", "no_device": true},
 		map[string]any{"device_name": "/dev/xvda", "delete_on_termination": true, "encrypted": true, "kms_key_id": "alias/k"},
 	}}))
-	want := []Mapping{
-		{DeviceName: "/dev/sdh", VolumeSizeGiB: 8, VolumeType: "gp3", IOPS: 4000, Throughput: 200, Encrypted: true, SnapshotID: "snap-11111111", DeleteOnTermination: true},
-		{DeviceName: "sdi", VirtualName: "ephemeral0"},
-		{DeviceName: "sdj", NoDevice: true},
-		{DeviceName: "/dev/xvda", DeleteOnTermination: true, Encrypted: true, KMSKeyID: "alias/k"},
+	want := []BlockDevice{
+		{
+			BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdh", VolumeSize: 8, VolumeType: "gp3", IOPS: 4000, SnapshotID: "snap-11111111"},
+			Throughput:  200, Encrypted: true, DeleteOnTermination: true,
+		},
+		{BlockDevice: builder.BlockDevice{DeviceName: "sdi", VirtualName: "ephemeral0"}},
+		{BlockDevice: builder.BlockDevice{DeviceName: "sdj", NoDevice: true}},
+		{BlockDevice: builder.BlockDevice{DeviceName: "/dev/xvda"}, DeleteOnTermination: true, Encrypted: true, KMSKeyID: "alias/k"},
 	}
-	for i, got := range c.options().Mappings {
+	for i, got := range c.AMIBlockDeviceMappings {
 		if got != want[i] {
 			t.Errorf("mapping %d is %+v, want %+v", i, got, want[i])
 		}

@@ -19,7 +19,7 @@ func conform(t *testing.T, timing state.Timing) {
 		New: func(t *testing.T) bake.Cloud {
 			w := newWorld(t, timing)
 			t.Setenv("AWS_ENDPOINT_URL", w.url)
-			cloud := NewCloud(Options{Client: dial(t, access("")), SourceAMI: w.source, Log: t.Logf})
+			cloud := NewCloud(dial(t, access("")), &Config{SourceConfig: SourceConfig{SourceAMI: w.source}}, t.Logf)
 			worlds[cloud] = w
 			return cloud
 		},

@@ -45,8 +45,8 @@ func (c *Cloud) copyInput(spec bake.CopySpec) *ec2.CopyImageInput {
 	if spec.Encrypted || spec.KMSKeyID != "" {
 		in.Encrypted = aws.Bool(true) // EC2 takes no key without it
 	}
-	if c.opts.SnapshotCopyMinutes != 0 {
-		in.SnapshotCopyCompletionDurationMinutes = aws.Int64(c.opts.SnapshotCopyMinutes)
+	if c.config.SnapshotCopyDurationMinutes != 0 {
+		in.SnapshotCopyCompletionDurationMinutes = aws.Int64(c.config.SnapshotCopyDurationMinutes)
 	}
 	return in
 }

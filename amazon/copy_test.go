@@ -18,22 +18,22 @@ func copySpec() bake.CopySpec {
 func TestCopyAsks(t *testing.T) {
 	tests := []struct {
 		name   string
-		opts   Options
+		opts   Config
 		change func(*bake.CopySpec)
 		want   map[string]string
 	}{
-		{"plain", Options{}, func(*bake.CopySpec) {}, map[string]string{
+		{"plain", Config{}, func(*bake.CopySpec) {}, map[string]string{
 			"SourceImageId": "ami-1", "SourceRegion": "us-east-1", "Name": "web", "Description": "of a test", "Encrypted": "", "KmsKeyId": "",
 			"TagSpecification.1.ResourceType": "image", "TagSpecification.1.Tag.1.Key": "a",
 			"TagSpecification.2.ResourceType": "snapshot", "TagSpecification.2.Tag.1.Key": "c", "TagSpecification.3.ResourceType": "",
 			"SnapshotCopyCompletionDurationMinutes": "",
 		}},
-		{"no tags", Options{}, func(s *bake.CopySpec) { s.ImageTags, s.Description = nil, "" }, map[string]string{
+		{"no tags", Config{}, func(s *bake.CopySpec) { s.ImageTags, s.Description = nil, "" }, map[string]string{
 			"TagSpecification.1.ResourceType": "snapshot", "TagSpecification.2.ResourceType": "", "Description": "",
 		}},
-		{"encrypted", Options{}, func(s *bake.CopySpec) { s.Encrypted = true }, map[string]string{"Encrypted": "true", "KmsKeyId": ""}},
-		{"with a key", Options{}, func(s *bake.CopySpec) { s.KMSKeyID = "k" }, map[string]string{"Encrypted": "true", "KmsKeyId": "k"}},
-		{"in time", Options{SnapshotCopyMinutes: 30}, func(*bake.CopySpec) {}, map[string]string{"SnapshotCopyCompletionDurationMinutes": "30"}},
+		{"encrypted", Config{}, func(s *bake.CopySpec) { s.Encrypted = true }, map[string]string{"Encrypted": "true", "KmsKeyId": ""}},
+		{"with a key", Config{}, func(s *bake.CopySpec) { s.KMSKeyID = "k" }, map[string]string{"Encrypted": "true", "KmsKeyId": "k"}},
+		{"in time", Config{PublishConfig: PublishConfig{SnapshotCopyDurationMinutes: 30}}, func(*bake.CopySpec) {}, map[string]string{"SnapshotCopyCompletionDurationMinutes": "30"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestCopyAsks(t *testing.T) {
 func TestTokenOfACopy(t *testing.T) {
 	asks := func(spec bake.CopySpec) string {
 		s := &fake{actions: map[string]action{"CopyImage": answer("CopyImage", "<imageId>ami-2</imageId>")}}
-		if _, err := faked(t, s, Options{}).Copy(context.Background(), spec); err != nil {
+		if _, err := faked(t, s, Config{}).Copy(context.Background(), spec); err != nil {
 			t.Fatal(err)
 		}
 		return s.made("CopyImage")[0].Get("ClientToken")
@@ -86,7 +86,7 @@ func TestFindCopied(t *testing.T) {
 		described("snap-2", "Copied for DestinationAmi ami-12 from SourceAmi ami-1 for SourceSnapshot snap-0."),
 		described("snap-3", ""),
 	)}}
-	got, err := faked(t, s, Options{}).FindCopied(context.Background(), "ami-1")
+	got, err := faked(t, s, Config{}).FindCopied(context.Background(), "ami-1")
 	if err != nil || !slices.Equal(got, []bake.SnapshotID{"snap-1"}) {
 		t.Errorf("found %v, %v", got, err)
 	}
@@ -94,7 +94,7 @@ func TestFindCopied(t *testing.T) {
 		"Owner.1": "self", "Filter.1.Name": "description", "Filter.1.Value.1": "Copied for DestinationAmi ami-1 *", "MaxResults": "1000",
 	})
 	s.actions["DescribeSnapshots"] = refuse("UnauthorizedOperation")
-	_, err = faked(t, s, Options{}).FindCopied(context.Background(), "ami-1")
+	_, err = faked(t, s, Config{}).FindCopied(context.Background(), "ami-1")
 	says(t, err, "snapshots of the copy ami-1", "ec2:DescribeSnapshots")
 }
 
@@ -105,7 +105,7 @@ func TestFindCopies(t *testing.T) {
 		`<imageId>ami-4</imageId><name>web two</name><sourceImageId>ami-1</sourceImageId>`,
 		`<imageId>ami-5</imageId><name>web</name>`, ``,
 	)}}
-	got, err := faked(t, s, Options{}).FindCopies(context.Background(), "ami-1", "web")
+	got, err := faked(t, s, Config{}).FindCopies(context.Background(), "ami-1", "web")
 	if err != nil || !slices.Equal(got, []bake.ImageID{"ami-2"}) {
 		t.Errorf("copies %v, %v", got, err)
 	}
@@ -130,7 +130,7 @@ func TestCopyRefused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"CopyImage": tt.copy, "DescribeImages": tt.images}}
-			got, err := faked(t, s, Options{}).Copy(context.Background(), copySpec())
+			got, err := faked(t, s, Config{}).Copy(context.Background(), copySpec())
 			if tt.words != nil {
 				says(t, err, tt.words...)
 			} else if err != nil || got != tt.want {
@@ -142,7 +142,7 @@ func TestCopyRefused(t *testing.T) {
 
 // One build has one Cloud in each region, however it is come by.
 func TestCloudsOfOneBuild(t *testing.T) {
-	home := faked(t, &fake{}, Options{})
+	home := faked(t, &fake{}, Config{})
 	there := home.In("us-east-1")
 	if home.In("eu-west-1") != bake.Cloud(home) || there == bake.Cloud(home) {
 		t.Error("a cloud does not answer itself for its own region")

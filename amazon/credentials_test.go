@@ -162,7 +162,7 @@ func TestSourcesOfCredentials(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLand(t)
 			client := dial(t, source.set(l))
-			host, err := NewCloud(Options{Client: client}).Host(context.Background())
+			host, err := NewCloud(client, &Config{}, nil).Host(context.Background())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -229,7 +229,7 @@ func TestCodeWithoutUse(t *testing.T) {
 		a.MFACode = "123456"
 		var said []string
 		log := func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }
-		if _, err := connect(t.Context(), a, Options{Log: log}); err != nil {
+		if _, err := connect(t.Context(), a, new(Config), log); err != nil {
 			t.Fatal(err)
 		}
 		if got := strings.Contains(strings.Join(said, ""), "mfa_code is not used"); got != unused {
@@ -380,6 +380,6 @@ func TestSkipCredentialValidation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = NewCloud(Options{Client: client}).Host(context.Background())
+	_, err = NewCloud(client, &Config{}, nil).Host(context.Background())
 	says(t, err, "read instance i-0123", "IMDS")
 }

@@ -5,21 +5,19 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
 // worldwide makes a Cloud that reaches every region of the world.
-func (w *world) worldwide(t *testing.T, opts Options) *Cloud {
+func (w *world) worldwide(t *testing.T, opts Config) *Cloud {
 	t.Helper()
 	t.Setenv("AWS_ENDPOINT_URL", w.url)
-	opts.Client = dial(t, access(""))
-	opts.Log = t.Logf
-	return NewCloud(opts)
+	return NewCloud(dial(t, access("")), &opts, t.Logf)
 }
 
 // survey finds what a build knows before it makes anything.
@@ -90,11 +88,11 @@ func TestImageInTwoRegions(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, state.Instant())
 	opts := everything()
-	opts.SourceAMI, opts.Regions = w.source, []string{"us-east-1", account.Region}
-	opts.OrgARNs = []string{"arn:aws:organizations::111111111111:organization/o-abcdefghij"}
-	opts.OUARNs = []string{"arn:aws:organizations::111111111111:ou/o-abcdefghij/ou-ab12-abcdefgh"}
-	opts.Groups, opts.SnapshotGroups = nil, nil // what is encrypted cannot be public
-	opts.DeprecateAt = time.Now().AddDate(1, 0, 0)
+	opts.SourceAMI, opts.AMIRegions = w.source, []string{"us-east-1", account.Region}
+	opts.AMIOrgARNs = []string{"arn:aws:organizations::111111111111:organization/o-abcdefghij"}
+	opts.AMIOUARNs = []string{"arn:aws:organizations::111111111111:ou/o-abcdefghij/ou-ab12-abcdefgh"}
+	opts.AMIGroups, opts.SnapshotGroups = nil, nil // what is encrypted cannot be public
+	opts.DeprecateAt = fromNow(365)
 	opts.RegionKMSKeyIDs = map[string]string{"us-east-1": "alias/web"}
 	cloud := w.worldwide(t, opts)
 	facts := survey(t, cloud)
@@ -169,11 +167,11 @@ func (w *world) isEncryptedCopy(t *testing.T, image state.Image) {
 // encrypt_boot: what the image has is encrypted under the key, by one copy where
 // a further device is not, and else by none.
 func TestEncryptBoot(t *testing.T) {
-	for name, mappings := range map[string][]Mapping{"with a copy": nil, "without": {{DeviceName: "/dev/sdf", VolumeSizeGiB: 1}}} {
+	for name, mappings := range map[string][]BlockDevice{"with a copy": nil, "without": {{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf", VolumeSize: 1}}}} {
 		t.Run(name, func(t *testing.T) {
 			ctx := context.Background()
 			w := newWorld(t, state.Instant())
-			cloud := w.worldwide(t, Options{SourceAMI: w.source, EncryptBoot: aws.Bool(true), KMSKeyID: "alias/boot", Mappings: mappings})
+			cloud := w.worldwide(t, Config{SourceConfig: SourceConfig{SourceAMI: w.source}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: mappings}, EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "alias/boot"}})
 			facts := survey(t, cloud)
 			plan, err := cloud.Publication(ctx, facts)
 			if err != nil {
@@ -213,11 +211,11 @@ func TestEncryptBoot(t *testing.T) {
 func TestImageComesBack(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, state.Instant())
-	cloud := w.worldwide(t, Options{SourceAMI: w.source})
+	cloud := w.worldwide(t, Config{SourceConfig: SourceConfig{SourceAMI: w.source}})
 	facts := survey(t, cloud)
 	id := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 8}, facts.Source)
-	opts := Options{Client: cloud.client, Users: []string{"111111111111"}, DeprecateAt: time.Now().AddDate(1, 0, 0)}
-	if err := NewCloud(opts).Publish(ctx, bake.PublishSpec{Image: id}); err != nil {
+	opts := Config{PublishConfig: PublishConfig{AMIUsers: []string{"111111111111"}, DeprecateAt: fromNow(365)}}
+	if err := NewCloud(cloud.client, &opts, nil).Publish(ctx, bake.PublishSpec{Image: id}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.state.AddTags(account, []string{string(id)}, map[string]string{"os": "debian"}, false); err != nil {
@@ -233,7 +231,7 @@ func TestImageComesBack(t *testing.T) {
 	}
 	var again bake.ImageID
 	for range 2 {
-		if again, err = restored(ctx, NewCloud(Options{Client: cloud.client}), record); err != nil {
+		if again, err = restored(ctx, NewCloud(cloud.client, &Config{}, nil), record); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -271,9 +269,10 @@ func (w *world) protected(t *testing.T, cloud *Cloud, id bake.ImageID) {
 func TestFilteredSourceAndPerformance(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, state.Instant())
-	cloud := w.worldwide(t, Options{
-		SourceFilter: SourceFilter{Filters: map[string]string{"name": "ba*", "architecture": "x86_64"}, Owners: []string{"self"}, MostRecent: true},
-		ENASupport:   aws.Bool(false), BootMode: "legacy-bios", Regions: []string{"moon-1"},
+	cloud := w.worldwide(t, Config{
+		SourceConfig:  SourceConfig{SourceAMIFilter: SourceFilterConfig{Filters: map[string]string{"name": "ba*", "architecture": "x86_64"}, Owners: []string{"self"}, MostRecent: true}},
+		ImageConfig:   ImageConfig{ENASupport: config.TriFalse, BootMode: "legacy-bios"},
+		PublishConfig: PublishConfig{AMIRegions: []string{"moon-1"}},
 	})
 	facts := survey(t, cloud)
 	if string(facts.Source.ID) != w.source || facts.Host.Account != account.Account {

@@ -57,7 +57,7 @@ func (c *Cloud) encryptedVolumes(ctx context.Context, snapshots map[string]types
 
 // encryptedSnapshots reads the source's encrypted snapshots, beside those of the user's
 // block devices, which are read already. One that the account may not read is left out.
-func (c *Cloud) encryptedSnapshots(ctx context.Context, further []Mapping, given map[string]types.Snapshot) (map[string]types.Snapshot, error) {
+func (c *Cloud) encryptedSnapshots(ctx context.Context, further []BlockDevice, given map[string]types.Snapshot) (map[string]types.Snapshot, error) {
 	read := map[string]types.Snapshot{}
 	var ids []string
 	for _, m := range append(slices.Clone(further), c.sourceRoot()) {
@@ -82,10 +82,10 @@ func (c *Cloud) encryptedSnapshots(ctx context.Context, further []Mapping, given
 }
 
 // sourceRoot is the root device of the source; the zero value from scratch.
-func (c *Cloud) sourceRoot() Mapping {
+func (c *Cloud) sourceRoot() BlockDevice {
 	source := c.known()
 	if source == nil {
-		return Mapping{}
+		return BlockDevice{}
 	}
 	root, _ := find(mappingsOf(source), aws.ToString(source.RootDeviceName))
 	return root
@@ -130,7 +130,7 @@ func keyOf(told *string) string { return cmp.Or(aws.ToString(told), unread) }
 
 // encryptedDevice returns how another device of the image will be encrypted, and whether it
 // will.
-func (c *Cloud) encryptedDevice(m Mapping, read map[string]types.Snapshot) (s encryptedVolume, encrypted bool) {
+func (c *Cloud) encryptedDevice(m BlockDevice, read map[string]types.Snapshot) (s encryptedVolume, encrypted bool) {
 	snapshot := read[m.SnapshotID]
 	if m.NoDevice || m.VirtualName != "" || !m.Encrypted && !aws.ToBool(snapshot.Encrypted) {
 		return encryptedVolume{}, false
@@ -172,9 +172,9 @@ func (c *Cloud) encryptedCopy(ctx context.Context, wanted bake.Copy, registered 
 
 // copyKey returns the option of a copy's key, and reports whether it is given.
 func (c *Cloud) copyKey(region string) (option string, given bool) {
-	_, given = c.opts.RegionKMSKeyIDs[region]
+	_, given = c.config.RegionKMSKeyIDs[region]
 	if !given && region == c.client.Region() {
-		return "kms_key_id", c.opts.KMSKeyID != ""
+		return "kms_key_id", c.config.KMSKeyID != ""
 	}
 	return fmt.Sprintf("region_kms_key_ids[%q]", region), given
 }
@@ -182,7 +182,7 @@ func (c *Cloud) copyKey(region string) (option string, given bool) {
 // copyRemedy returns how a copy gets a key that can be shared.
 func (c *Cloud) copyRemedy(region string) string {
 	option, _ := c.copyKey(region)
-	if aws.ToBool(c.opts.EncryptBoot) {
+	if c.config.EncryptBoot.True() {
 		return fmt.Sprintf("give %s, %s", option, customer)
 	}
 	return fmt.Sprintf("set encrypt_boot, and give kms_key_id and %s, each %s", option, customer)

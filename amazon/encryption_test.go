@@ -65,7 +65,7 @@ func (w *world) publishedImages(t *testing.T, options map[string]any) map[string
 	ctx := context.Background()
 	var c Config
 	buildertest.Prepared(t, &c, with(t, options))
-	cloud := w.worldwide(t, c.options())
+	cloud := w.worldwide(t, c)
 	facts := survey(t, cloud)
 	plan, err := cloud.Publication(ctx, facts)
 	if err != nil {

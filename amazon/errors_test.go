@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // acts are the requests that a build makes, by EC2's name of the operation.
@@ -55,7 +56,7 @@ func refusedBy(t *testing.T, operation string, refusal action) (*fake, error) {
 		"DescribeSnapshots": refuse("InvalidSnapshot.NotFound"),
 		operation:           refusal,
 	}}
-	cloud := faked(t, s, Options{FromScratch: true, RootDeviceName: "xvda", VirtualizationType: "hvm"})
+	cloud := faked(t, s, Config{Config: builder.Config{FromScratch: true, RootDeviceName: "xvda"}, ImageConfig: ImageConfig{AMIVirtualizationType: "hvm"}})
 	return s, acts[operation](context.Background(), cloud)
 }
 
@@ -153,7 +154,7 @@ func TestMaxRetries(t *testing.T) {
 		a := access(serve(t, s).URL)
 		a.MaxRetries = retries
 		t.Setenv("AWS_MAX_ATTEMPTS", "2")
-		_, err := NewCloud(Options{Client: dial(t, a)}).Volume(context.Background(), "vol-1")
+		_, err := NewCloud(dial(t, a), &Config{}, nil).Volume(context.Background(), "vol-1")
 		says(t, err, "RequestLimitExceeded")
 		if n := len(s.made("DescribeVolumes")); n != 1+retries {
 			t.Errorf("%d attempts with %d retries", n, retries)
@@ -167,7 +168,7 @@ func TestDeniedLookEndsTheWait(t *testing.T) {
 		"CreateVolume":    answer("CreateVolume", "<volumeId>vol-1</volumeId>"),
 		"DescribeVolumes": refuse("UnauthorizedOperation"),
 	}}
-	cloud := faked(t, s, Options{})
+	cloud := faked(t, s, Config{})
 	if _, err := cloud.CreateVolume(context.Background(), bake.VolumeSpec{Zone: "eu-west-1a", SizeGiB: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +229,7 @@ func TestDecodedDenial(t *testing.T) {
 			s := &fake{t: t, actions: map[string]action{"CreateVolume": denied(message)}}
 			a := access(l.serve(s))
 			a.DecodeAuthorizationMessages = tt.decode
-			_, err := NewCloud(Options{Client: dial(t, a)}).CreateVolume(context.Background(), bake.VolumeSpec{Zone: "eu-west-1a", SizeGiB: 1})
+			_, err := NewCloud(dial(t, a), &Config{}, nil).CreateVolume(context.Background(), bake.VolumeSpec{Zone: "eu-west-1a", SizeGiB: 1})
 			says(t, err, tt.want...)
 			if strings.Contains(err.Error(), tt.not) {
 				t.Errorf("error %q says %q", err, tt.not)
@@ -306,7 +307,7 @@ func TestWhoIsAsked(t *testing.T) {
 			t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", h.add(t, "metadata"))
 			a := tt.set(func(name string) string { return h.add(t, name) })
 			client := dial(t, a)
-			cloud := NewCloud(Options{Client: client})
+			cloud := NewCloud(client, &Config{}, nil)
 			if _, err := cloud.Host(context.Background()); err != nil {
 				t.Fatal(err)
 			}

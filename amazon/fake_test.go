@@ -230,10 +230,15 @@ func here(ctx context.Context, network, address string) (net.Conn, error) {
 }
 
 // faked makes a Cloud on a fake.
-func faked(t *testing.T, s *fake, opts Options) *Cloud {
+func faked(t *testing.T, s *fake, opts Config) *Cloud {
 	t.Helper()
-	opts.Client = dial(t, access(serve(t, s).URL))
-	return NewCloud(opts)
+	return NewCloud(dial(t, access(serve(t, s).URL)), &opts, nil)
+}
+
+// logged has a Cloud tell log of its choices.
+func logged(c *Cloud, log func(format string, args ...any)) *Cloud {
+	c.log = log
+	return c
 }
 
 // says checks that an error has come, and holds all of the words.

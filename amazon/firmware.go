@@ -48,20 +48,20 @@ func (c *Cloud) settleFirmware(ctx context.Context, source *types.Image) (firmwa
 	if source == nil {
 		source = &types.Image{Architecture: hostArchitecture()}
 	}
-	if cmp.Or(c.opts.VirtualizationType, string(source.VirtualizationType)) == paravirtual {
-		return firmware{mode: types.BootModeValues(c.opts.BootMode)}, nil
+	if cmp.Or(c.config.AMIVirtualizationType, string(source.VirtualizationType)) == paravirtual {
+		return firmware{mode: types.BootModeValues(c.config.BootMode)}, nil
 	}
 	f := firmware{
-		mode: cmp.Or(types.BootModeValues(c.opts.BootMode), source.BootMode),
-		tpm:  types.TpmSupportValues(c.opts.TPMSupport),
-		data: given(c.opts.UEFIData),
+		mode: cmp.Or(types.BootModeValues(c.config.BootMode), source.BootMode),
+		tpm:  types.TpmSupportValues(c.config.TPMSupport),
+		data: given(c.config.UEFIData),
 	}
-	architecture := cmp.Or(types.ArchitectureValues(c.opts.Architecture), source.Architecture)
+	architecture := cmp.Or(types.ArchitectureValues(c.config.AMIArchitecture), source.Architecture)
 	if err := c.checkFirmware(f, architecture); err != nil {
 		return firmware{}, err
 	}
 	f.tpm = cmp.Or(f.tpm, c.inheritedTPM(f, source))
-	if c.opts.UEFIData == noUEFIData {
+	if c.config.UEFIData == noUEFIData {
 		f.data = nil
 		return f, nil
 	}
@@ -81,12 +81,12 @@ func (c *Cloud) settleFirmware(ctx context.Context, source *types.Image) (firmwa
 // observation in github.com/flatcar/mantle pull 582.
 func (c *Cloud) checkFirmware(f firmware, architecture types.ArchitectureValues) error {
 	is := "is not set, and the source image has none"
-	if c.opts.FromScratch {
+	if c.config.FromScratch {
 		is = "is not set"
 	}
 	if f.mode != "" {
 		is = fmt.Sprintf("is %q", f.mode)
-		if c.opts.BootMode == "" {
+		if c.config.BootMode == "" {
 			is = fmt.Sprintf("of the source image is %q", f.mode)
 		}
 	}

@@ -43,14 +43,14 @@ func (c *Cloud) checkFurther(ctx context.Context, account string) error {
 
 // furtherOf returns the source's devices beside the root that the image has of it, as far as
 // they are made of snapshots. Those of the user's mappings are checked otherwise.
-func (c *Cloud) furtherOf(source *types.Image) []Mapping {
-	return slices.DeleteFunc(c.mergedMappings(source, c.rootName()), func(m Mapping) bool {
-		_, given := find(c.opts.Mappings, m.DeviceName)
+func (c *Cloud) furtherOf(source *types.Image) []BlockDevice {
+	return slices.DeleteFunc(c.mergedMappings(source, c.rootName()), func(m BlockDevice) bool {
+		_, given := find(c.config.AMIBlockDeviceMappings, m.DeviceName)
 		return given || m.SnapshotID == ""
 	})
 }
 
-func snapshotIDs(mappings []Mapping) (ids []string) {
+func snapshotIDs(mappings []BlockDevice) (ids []string) {
 	for _, m := range mappings {
 		if !slices.Contains(ids, m.SnapshotID) {
 			ids = append(ids, m.SnapshotID)

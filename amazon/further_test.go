@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // TestFurtherSnapshotsOfASharedSource: that the account may not use one is told before
@@ -19,20 +20,20 @@ func TestFurtherSnapshotsOfASharedSource(t *testing.T) {
 	}
 	visible := snapshots(aSnapshot("snap-data", "completed", ""))
 	for name, test := range map[string]struct {
-		opts      Options
+		opts      Config
 		image     string
 		snapshots action
 		asked     int
 		words     string // of the error
 	}{
-		"shared":                   {Options{}, source("other", root+data), visible, 1, ""},
-		"not shared":               {Options{}, source("other", root+data), snapshots(), 1, "ami-1 (base) of account other has the device /dev/sdf of snapshot snap-data"},
-		"one of two is not shared": {Options{}, source("other", root+data+strings.NewReplacer("sdf", "sdg", "snap-data", "snap-more").Replace(data)), visible, 1, "the device /dev/sdg of snapshot snap-more"},
-		"left out":                 {Options{Mappings: []Mapping{{DeviceName: "sdf", NoDevice: true}}}, source("other", root+data), nil, 0, ""},
-		"the root only":            {Options{}, source("other", root), nil, 0, ""},
-		"the account's own":        {Options{}, source("me", root+data), nil, 0, ""},
-		"may not be asked":         {Options{}, source("other", root+data), refuse("UnauthorizedOperation"), 1, ""},
-		"cannot be asked":          {Options{}, source("other", root+data), refuse("InvalidParameterValue"), 1, "may be used"},
+		"shared":                   {Config{}, source("other", root+data), visible, 1, ""},
+		"not shared":               {Config{}, source("other", root+data), snapshots(), 1, "ami-1 (base) of account other has the device /dev/sdf of snapshot snap-data"},
+		"one of two is not shared": {Config{}, source("other", root+data+strings.NewReplacer("sdf", "sdg", "snap-data", "snap-more").Replace(data)), visible, 1, "the device /dev/sdg of snapshot snap-more"},
+		"left out":                 {Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "sdf", NoDevice: true}}}}}, source("other", root+data), nil, 0, ""},
+		"the root only":            {Config{}, source("other", root), nil, 0, ""},
+		"the account's own":        {Config{}, source("me", root+data), nil, 0, ""},
+		"may not be asked":         {Config{}, source("other", root+data), refuse("UnauthorizedOperation"), 1, ""},
+		"cannot be asked":          {Config{}, source("other", root+data), refuse("InvalidParameterValue"), 1, "may be used"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := context.Background()

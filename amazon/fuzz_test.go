@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // everySeed are answers that a fuzzer begins with.
@@ -34,13 +36,13 @@ func FuzzAnswers(f *testing.F) {
 		a := access(server.URL)
 		a.InstanceID, a.MaxRetries = "i-0123", 1
 		opts := everything()
-		opts.SourceFilter = SourceFilter{Filters: map[string]string{"name": "*"}, MostRecent: true}
-		opts.Architecture, opts.EncryptBoot, opts.Regions = "arm64", aws.Bool(true), []string{"us-east-1"}
-		opts.Mappings = []Mapping{{DeviceName: "/dev/sdh", SnapshotID: "snap-mine"}}
-		opts.Client = dial(t, a)
+		opts.SourceAMIFilter = SourceFilterConfig{Filters: map[string]string{"name": "*"}, MostRecent: true}
+		opts.AMIArchitecture, opts.EncryptBoot, opts.AMIRegions = "arm64", config.TriTrue, []string{"us-east-1"}
+		opts.AMIBlockDeviceMappings = []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdh", SnapshotID: "snap-mine"}}}
+		client := dial(t, a)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if ids := everyCall(ctx, NewCloud(opts)); slices.Contains(ids, "") {
+		if ids := everyCall(ctx, NewCloud(client, &opts, nil)); slices.Contains(ids, "") {
 			t.Errorf("something without an id: %q", ids)
 		}
 		if ctx.Err() != nil {

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
@@ -84,7 +84,7 @@ func (l *liar) removals() []string {
 }
 
 // bakes builds an image with every wait short, and fails in provisioning if it is to.
-func (l *liar) bakes(t *testing.T, opts Options, fail error) error {
+func (l *liar) bakes(t *testing.T, opts Config, fail error) error {
 	t.Helper()
 	opts.SourceAMI = l.source
 	_, err := bake.Build(t.Context(), l.cloud(t, opts), cloudtest.Machine(), bake.Plan{
@@ -123,7 +123,7 @@ func TestLies(t *testing.T) {
 			l := newLiar(t)
 			names := strings.NewReplacer("THEIR-VOLUME", l.theirs.volume, "THEIR-SNAPSHOT", l.theirs.snapshot, "THEIR-IMAGE", l.theirs.image)
 			l.lie(test.action, test.pattern, names.Replace(test.with), test.after)
-			err := l.bakes(t, Options{}, nil)
+			err := l.bakes(t, Config{}, nil)
 			if test.says != "" {
 				says(t, err, names.Replace(test.says))
 			} else if err != nil {
@@ -139,13 +139,13 @@ func TestLies(t *testing.T) {
 func TestWrongAnswers(t *testing.T) {
 	tests := []struct {
 		name, action, with string
-		opts               Options
+		opts               Config
 	}{
-		{"another volume", "CreateVolume", "THEIR-VOLUME", Options{}},
-		{"another image's snapshot", "CreateSnapshot", "THEIR-SNAPSHOT", Options{}},
-		{"the source's snapshot", "CreateSnapshot", "SOURCE-SNAPSHOT", Options{}},
-		{"another image", "RegisterImage", "THEIR-IMAGE", Options{Users: []string{"222222222222"}}},
-		{"another image, as a copy", "CopyImage", "THEIR-IMAGE", Options{EncryptBoot: aws.Bool(true), KMSKeyID: "alias/own", Users: []string{"222222222222"}}},
+		{"another volume", "CreateVolume", "THEIR-VOLUME", Config{}},
+		{"another image's snapshot", "CreateSnapshot", "THEIR-SNAPSHOT", Config{}},
+		{"the source's snapshot", "CreateSnapshot", "SOURCE-SNAPSHOT", Config{}},
+		{"another image", "RegisterImage", "THEIR-IMAGE", Config{PublishConfig: PublishConfig{AMIUsers: []string{"222222222222"}}}},
+		{"another image, as a copy", "CopyImage", "THEIR-IMAGE", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "alias/own"}, PublishConfig: PublishConfig{AMIUsers: []string{"222222222222"}}}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -221,7 +221,7 @@ func TestFoundThatIsNotOurs(t *testing.T) {
 				}
 				return answer
 			}
-			says(t, l.bakes(t, Options{}, nil), "without an id")
+			says(t, l.bakes(t, Config{}, nil), "without an id")
 			l.unharmed(t)
 			lost := func(id string) bool { return strings.HasPrefix(id, test.prefix) }
 			if removals := l.removals(); !slices.ContainsFunc(removals, lost) {
@@ -267,8 +267,7 @@ func TestCopyThatClaimsOldSnapshots(t *testing.T) {
 		return answer
 	}
 	t.Setenv("AWS_ENDPOINT_URL", l.url)
-	opts := Options{EncryptBoot: new(bool), DeregistrationProtection: &Protection{}}
-	*opts.EncryptBoot = true
+	opts := Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue}, PublishConfig: PublishConfig{DeregistrationProtection: ProtectionConfig{Enabled: true}}}
 	says(t, l.bakes(t, opts, nil), "protect image")
 	if !copied {
 		t.Fatal("nothing was copied")
@@ -299,7 +298,7 @@ func TestAnswersWithoutEnd(t *testing.T) {
 			for _, list := range lists {
 				s.actions[list] = test.act
 			}
-			cloud := faked(t, s, Options{})
+			cloud := faked(t, s, Config{})
 			_, err := cloud.FindVolumes(t.Context(), "build-1")
 			says(t, err, test.says)
 			if strings.Contains(name, "without") {

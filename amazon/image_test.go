@@ -24,7 +24,7 @@ func TestImageStates(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.xml, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeImages": images(tt.xml)}}
-			got, err := faked(t, s, Options{}).Image(context.Background(), "ami-1")
+			got, err := faked(t, s, Config{}).Image(context.Background(), "ami-1")
 			if err != nil || got.State != tt.state || got.Reason != tt.reason {
 				t.Errorf("image %+v, %v; want state %s for %q", got, err, tt.state, tt.reason)
 			}
@@ -41,7 +41,7 @@ func TestFindImages(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": images(
 		"<imageId>ami-1</imageId><imageState>available</imageState>"+uses("snap-1"), "<imageId>ami-2</imageId><imageState>deregistered</imageState>"+uses("snap-1"),
 		"<imageId>ami-3</imageId><imageState>available</imageState>"+uses("snap-2"), "<imageId>ami-4</imageId><imageState>available</imageState>")}}
-	got, err := faked(t, s, Options{}).FindImages(context.Background(), "snap-1")
+	got, err := faked(t, s, Config{}).FindImages(context.Background(), "snap-1")
 	if err != nil || len(got) != 1 || got[0] != "ami-1" {
 		t.Errorf("images %v, %v", got, err)
 	}
@@ -62,6 +62,6 @@ func TestDeregister(t *testing.T) {
 		{"OperationNotPermitted", shown, errAny},
 	} {
 		s := &fake{actions: map[string]action{"DeregisterImage": refuse(tt.code), "DescribeImages": tt.images}}
-		checkError(t, faked(t, s, Options{}).Deregister(context.Background(), "ami-1"), tt.want)
+		checkError(t, faked(t, s, Config{}).Deregister(context.Background(), "ami-1"), tt.want)
 	}
 }

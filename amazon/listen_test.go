@@ -27,7 +27,7 @@ func (e *ear) Hear(heard event.Event) {
 func TestEveryAttemptIsTold(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": inTurn(
 		refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded"), breakOff, answer("DescribeImages", "<requestId>r-2</requestId><imagesSet/>"))}}
-	cloud, heard := faked(t, s, Options{}), &ear{}
+	cloud, heard := faked(t, s, Config{}), &ear{}
 	if err := look(event.Listen(t.Context(), heard), cloud); err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func (c *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func metadataOf(t *testing.T, service http.Handler, limit time.Duration) (*Cloud, *counting) {
 	t.Helper()
 	s := &fake{t: t, actions: map[string]action{"DescribeInstances": answer("DescribeInstances", instance)}}
-	cloud := faked(t, s, Options{})
+	cloud := faked(t, s, Config{})
 	counted := &counting{next: service, made: map[string]int{}}
 	server := httptest.NewServer(counted)
 	t.Cleanup(server.Close)
@@ -150,7 +150,7 @@ func TestOutpost(t *testing.T) {
 				"DescribeInstances": answer("DescribeInstances", test.instance), "CreateVolume": test.create,
 			}}
 			var log string
-			cloud := faked(t, s, Options{Log: func(format string, args ...any) { log += fmt.Sprintf(format, args...) }})
+			cloud := logged(faked(t, s, Config{}), func(format string, args ...any) { log += fmt.Sprintf(format, args...) })
 			host, err := cloud.Host(context.Background())
 			if err != nil {
 				t.Fatal(err)

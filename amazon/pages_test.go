@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // TestListsArePaged: EC2 refuses long lists that are not asked for page by page, and numbers
@@ -45,13 +47,13 @@ func TestListsArePaged(t *testing.T) {
 		"Image":         func(c *Cloud) error { _, err := c.Image(ctx, "ami-1"); return err },
 		"Source":        func(c *Cloud) error { _, err := c.Source(ctx); return err },
 		"Source, by its id too": func(c *Cloud) error {
-			c.opts.SourceAMI = "ami-1"
+			c.config.SourceAMI = "ami-1"
 			_, err := c.Source(ctx)
 			return err
 		},
 		"FindCopied": func(c *Cloud) error { _, err := c.FindCopied(ctx, "ami-1"); return err },
 		"the encrypted snapshots of a source": func(c *Cloud) error {
-			_, err := c.encryptedSnapshots(ctx, []Mapping{{SnapshotID: "snap-1", Encrypted: true}}, nil)
+			_, err := c.encryptedSnapshots(ctx, []BlockDevice{{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1"}, Encrypted: true}}, nil)
 			return err
 		},
 		"the keys of snapshots": func(c *Cloud) error {
@@ -63,7 +65,7 @@ func TestListsArePaged(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cloud := faked(t, s, Options{SourceFilter: SourceFilter{Owners: []string{"1"}, Filters: map[string]string{"name": "*"}}, KMSKeyID: "key-1"})
+			cloud := faked(t, s, Config{SourceConfig: SourceConfig{SourceAMIFilter: SourceFilterConfig{Owners: []string{"1"}, Filters: map[string]string{"name": "*"}}}, EncryptionConfig: EncryptionConfig{KMSKeyID: "key-1"}})
 			if err := call(cloud); err != nil {
 				t.Error(err)
 			}

@@ -104,6 +104,6 @@ func TestKeysOfAnotherPartition(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": refuseWith(401, "AuthFailure")}}
 	a := access(serve(t, s).URL)
 	a.Region = "cn-north-1"
-	err := look(context.Background(), NewCloud(Options{Client: dial(t, a)}))
+	err := look(context.Background(), NewCloud(dial(t, a), &Config{}, nil))
 	says(t, err, "cn-north-1", "partition aws-cn", "keys of its own")
 }

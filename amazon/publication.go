@@ -51,7 +51,7 @@ func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publica
 // publication returns the plan of copies. In the build's own region a copy is needed
 // only if creating the root's volume does not give every volume the wanted key.
 func (c *Cloud) publication(ctx context.Context, others []string, snapshots map[string]types.Snapshot) (bake.Publication, error) {
-	home, skip := c.client.Region(), c.opts.SkipSaveBuildRegion
+	home, skip := c.client.Region(), c.config.SkipSaveBuildRegion
 	if skip && len(others) == 0 {
 		return bake.Publication{}, fmt.Errorf("skip_save_build_region leaves no image at all: ami_regions has no region but %s", home)
 	}
@@ -60,10 +60,10 @@ func (c *Cloud) publication(ctx context.Context, others []string, snapshots map[
 		p.Copies = append(p.Copies, bake.Copy{Region: home, Encrypted: true, KMSKeyID: c.homeKey()})
 	}
 	p.Passing = skip || len(p.Copies) > 0
-	p.Guarded = c.opts.DeregistrationProtection != nil
+	p.Guarded = c.config.DeregistrationProtection.Enabled
 	for _, region := range others {
 		p.Copies = append(p.Copies, bake.Copy{
-			Region: region, Encrypted: c.encryptsIn(region), KMSKeyID: c.opts.RegionKMSKeyIDs[region],
+			Region: region, Encrypted: c.encryptsIn(region), KMSKeyID: c.config.RegionKMSKeyIDs[region],
 		})
 	}
 	c.mu.Lock()
@@ -75,23 +75,23 @@ func (c *Cloud) publication(ctx context.Context, others []string, snapshots map[
 // encryptsIn tells whether all of the image is to be encrypted in a region: for
 // encrypt_boot, or for a key that is given for the region.
 func (c *Cloud) encryptsIn(region string) bool {
-	_, keyed := c.opts.RegionKMSKeyIDs[region]
-	return keyed || aws.ToBool(c.opts.EncryptBoot)
+	_, keyed := c.config.RegionKMSKeyIDs[region]
+	return keyed || c.config.EncryptBoot.True()
 }
 
 // encryptsAnywhere reports whether all of the image is to be encrypted in the build's
 // region or in one that it is copied to.
 func (c *Cloud) encryptsAnywhere() bool {
-	return c.encryptsIn(c.client.Region()) || slices.ContainsFunc(c.opts.Regions, c.encryptsIn)
+	return c.encryptsIn(c.client.Region()) || slices.ContainsFunc(c.config.regions(), c.encryptsIn)
 }
 
 // homeKey returns the key of an encrypted image in the build's own region; empty means
 // the region's default key.
 func (c *Cloud) homeKey() string {
-	if key, given := c.opts.RegionKMSKeyIDs[c.client.Region()]; given {
+	if key, given := c.config.RegionKMSKeyIDs[c.client.Region()]; given {
 		return key
 	}
-	return c.opts.KMSKeyID
+	return c.config.KMSKeyID
 }
 
 // keepsSourceKey reports whether a volume of the source's root snapshot would have the
@@ -127,7 +127,7 @@ func (c *Cloud) rootEncryption() (encrypted bool, key string) {
 // snapshot and the image have it from there, and EC2 takes no other word for it.
 // An image that is there only to be copied is encrypted by the copying.
 func (c *Cloud) rootWish() wish {
-	root, _ := find(c.opts.Mappings, c.rootName())
+	root, _ := find(c.config.AMIBlockDeviceMappings, c.rootName())
 	c.mu.Lock()
 	passing := c.passing
 	c.mu.Unlock()
@@ -135,9 +135,9 @@ func (c *Cloud) rootWish() wish {
 	switch all := c.encryptsIn(c.client.Region()); {
 	case all && !passing:
 		return c.homeWish()
-	case c.opts.RootVolumeEncrypt && c.opts.RootVolumeKMSKeyID != "":
-		return wish{true, c.opts.RootVolumeKMSKeyID, fmt.Sprintf("%s is %q", option, c.opts.RootVolumeKMSKeyID), option}
-	case c.opts.RootVolumeEncrypt:
+	case c.config.RootVolumeKMSKeyID != "":
+		return wish{true, c.config.RootVolumeKMSKeyID, fmt.Sprintf("%s is %q", option, c.config.RootVolumeKMSKeyID), option}
+	case c.config.encryptsRoot():
 		return wish{true, "", "root_volume_encrypt_boot is true, and no key is given", option}
 	case root.Encrypted && !all:
 		return wish{true, root.KMSKeyID, fmt.Sprintf("ami_block_device_mappings has encrypted for %s, with the kms_key_id %q", root.DeviceName, root.KMSKeyID),
@@ -204,28 +204,22 @@ func sameKey(key string, s types.Snapshot) bool {
 	return aws.ToBool(s.Encrypted) && comparableKey(key) && bare(key) == bare(aws.ToString(s.KmsKeyId))
 }
 
-// checkHVM refuses for a paravirtual image what EC2 has for hvm alone.
+// checkHVM returns an error if an option is given that EC2 has for hvm images only, and the
+// image will be paravirtual.
 func (c *Cloud) checkHVM(source *bake.Image) error {
-	virtualization := c.opts.VirtualizationType
+	virtualization := c.config.AMIVirtualizationType
 	if virtualization == "" && source != nil {
 		virtualization = source.Virtualization
 	}
-	if virtualization != string(types.VirtualizationTypeParavirtual) {
+	if virtualization != paravirtual {
 		return nil
 	}
-	for _, o := range []struct {
-		option string
-		set    bool
-	}{
-		{"ena_support", aws.ToBool(c.opts.ENASupport)},
-		{"sriov_support", c.opts.SRIOVSupport},
-		{"boot_mode", c.opts.BootMode != ""},
-		{"uefi_data", c.opts.UEFIData != "" && c.opts.UEFIData != noUEFIData},
-		{"tpm_support", c.opts.TPMSupport != ""},
-	} {
-		if o.set {
-			return fmt.Errorf("%s is for hvm, and the image will be paravirtual", o.option)
-		}
+	option := c.config.hvmOnly()
+	if option == "" && c.config.BootMode != "" {
+		option = "boot_mode"
+	}
+	if option != "" {
+		return fmt.Errorf("%s is for hvm, and the image will be paravirtual", option)
 	}
 	return nil
 }
@@ -233,7 +227,7 @@ func (c *Cloud) checkHVM(source *bake.Image) error {
 // givenSnapshots reads the snapshots of the user's block devices.
 func (c *Cloud) givenSnapshots(ctx context.Context) (map[string]types.Snapshot, error) {
 	var ids []string
-	for _, m := range c.opts.Mappings {
+	for _, m := range c.config.AMIBlockDeviceMappings {
 		if m.SnapshotID != "" {
 			ids = append(ids, m.SnapshotID)
 		}
@@ -258,7 +252,7 @@ func (c *Cloud) givenSnapshots(ctx context.Context) (map[string]types.Snapshot, 
 // checkDevices refuses what RegisterImage would, of the user's block devices.
 func (c *Cloud) checkDevices(snapshots map[string]types.Snapshot) error {
 	var errs []error
-	for _, m := range c.opts.Mappings {
+	for _, m := range c.config.AMIBlockDeviceMappings {
 		if sameDevice(m.DeviceName, c.rootName()) {
 			continue
 		}
@@ -272,7 +266,7 @@ func (c *Cloud) checkDevices(snapshots map[string]types.Snapshot) error {
 // checkDevice checks one that is not the root. EC2 takes a key of encryption when
 // an instance is started, and none for an image.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html
-func (c *Cloud) checkDevice(m Mapping, snapshots map[string]types.Snapshot) error {
+func (c *Cloud) checkDevice(m BlockDevice, snapshots map[string]types.Snapshot) error {
 	if m.KMSKeyID != "" {
 		return fmt.Errorf("kms_key_id is %q, but EC2 takes a key for an image's root device alone: without it, encrypted uses the account's default key",
 			m.KMSKeyID)
@@ -286,8 +280,8 @@ func (c *Cloud) checkDevice(m Mapping, snapshots map[string]types.Snapshot) erro
 		return fmt.Errorf("snapshot_id is %s: %w in region %s, or not shared with this account", m.SnapshotID, bake.ErrNotFound, c.client.Region())
 	case s.State != types.SnapshotStateCompleted:
 		return fmt.Errorf("snapshot_id is %s, whose state is %q, and must be completed", m.SnapshotID, s.State)
-	case m.VolumeSizeGiB != 0 && m.VolumeSizeGiB < size:
-		return fmt.Errorf("volume_size is %d GiB, but snapshot %s has %d GiB", m.VolumeSizeGiB, m.SnapshotID, size)
+	case m.VolumeSize != 0 && m.VolumeSize < size:
+		return fmt.Errorf("volume_size is %d GiB, but snapshot %s has %d GiB", m.VolumeSize, m.SnapshotID, size)
 	case m.Encrypted && !aws.ToBool(s.Encrypted) && !c.encryptsIn(c.client.Region()):
 		return fmt.Errorf("encrypted is set, but snapshot %s is not encrypted, and EC2 encrypts a device as its snapshot is: "+
 			"copy the snapshot with encryption, or set encrypt_boot", m.SnapshotID)

@@ -7,9 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // plainSource is an image with a further device; encrypted says of which kind.
@@ -43,7 +44,7 @@ var regionsKnown = answer("DescribeRegions", `<regionInfo>
 
 // planned answers the publication of a build from the source, or from scratch,
 // and the volume that is asked for after it.
-func planned(t *testing.T, s *fake, opts Options, source string) (bake.Publication, map[string][]string, error) {
+func planned(t *testing.T, s *fake, opts Config, source string) (bake.Publication, map[string][]string, error) {
 	t.Helper()
 	ctx := context.Background()
 	s.actions["CreateVolume"] = answer("CreateVolume", "<volumeId>vol-1</volumeId>")
@@ -73,54 +74,53 @@ func planned(t *testing.T, s *fake, opts Options, source string) (bake.Publicati
 // How encryption comes about: at the volume's creation, and by a copy only of
 // what is not made here.
 func TestEncryption(t *testing.T) {
-	yes, no := aws.Bool(true), aws.Bool(false)
 	own := func(c ...bake.Copy) bake.Publication { return bake.Publication{Copies: c, Passing: true} }
 	abroad := func(c ...bake.Copy) bake.Publication { return bake.Publication{Copies: c} }
 	tests := []struct {
 		name      string
-		opts      Options
+		opts      Config
 		source    string
 		want      bake.Publication
 		encrypted string // "" for not
 		key       string
 	}{
-		{"nothing asked", Options{}, plainSource(plain), bake.Publication{}, "", ""},
-		{"encrypt_boot is false", Options{EncryptBoot: no}, plainSource(plain), bake.Publication{}, "", ""},
-		{"the root's own", Options{RootVolumeEncrypt: true, RootVolumeKMSKeyID: "k-root"}, plainSource(plain), bake.Publication{}, "true", "k-root"},
-		{"the root's mapping", Options{Mappings: []Mapping{{DeviceName: "xvda", Encrypted: true, KMSKeyID: "k-map"}}}, plainSource(plain),
+		{"nothing asked", Config{}, plainSource(plain), bake.Publication{}, "", ""},
+		{"encrypt_boot is false", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriFalse}}, plainSource(plain), bake.Publication{}, "", ""},
+		{"the root's own", Config{EncryptionConfig: EncryptionConfig{RootVolumeEncryptBoot: config.TriTrue, RootVolumeKMSKeyID: "k-root"}}, plainSource(plain), bake.Publication{}, "true", "k-root"},
+		{"the root's mapping", Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "xvda"}, Encrypted: true, KMSKeyID: "k-map"}}}}, plainSource(plain),
 			bake.Publication{}, "true", "k-map"},
-		{"encrypt_boot of what is encrypted", Options{EncryptBoot: yes, KMSKeyID: "k"}, plainSource(sealed), bake.Publication{}, "true", "k"},
-		{"encrypt_boot under another key", Options{EncryptBoot: yes, KMSKeyID: "other"}, plainSource(sealed),
+		{"encrypt_boot of what is encrypted", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "k"}}, plainSource(sealed), bake.Publication{}, "true", "k"},
+		{"encrypt_boot under another key", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "other"}}, plainSource(sealed),
 			own(bake.Copy{Region: "eu-west-1", Encrypted: true, KMSKeyID: "other"}), "", ""},
-		{"encrypt_boot by an alias", Options{EncryptBoot: yes, KMSKeyID: "alias/k"}, plainSource(sealed),
+		{"encrypt_boot by an alias", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "alias/k"}}, plainSource(sealed),
 			own(bake.Copy{Region: "eu-west-1", Encrypted: true, KMSKeyID: "alias/k"}), "", ""},
-		{"encrypt_boot by the key's ARN", Options{EncryptBoot: yes, KMSKeyID: keyK}, plainSource(sealed), bake.Publication{}, "true", keyK},
-		{"encrypt_boot under the default key", Options{EncryptBoot: yes}, plainSource(sealed), own(bake.Copy{Region: "eu-west-1", Encrypted: true}), "", ""},
-		{"encrypt_boot from scratch", Options{EncryptBoot: yes, KMSKeyID: "k", RootDeviceName: "xvda"}, "", bake.Publication{}, "true", "k"},
-		{"encrypt_boot beats the root's", Options{EncryptBoot: yes, KMSKeyID: "k", RootVolumeEncrypt: true, RootVolumeKMSKeyID: "k-root"},
+		{"encrypt_boot by the key's ARN", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: keyK}}, plainSource(sealed), bake.Publication{}, "true", keyK},
+		{"encrypt_boot under the default key", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue}}, plainSource(sealed), own(bake.Copy{Region: "eu-west-1", Encrypted: true}), "", ""},
+		{"encrypt_boot from scratch", Config{Config: builder.Config{RootDeviceName: "xvda"}, EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "k"}}, "", bake.Publication{}, "true", "k"},
+		{"encrypt_boot beats the root's", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "k", RootVolumeEncryptBoot: config.TriTrue, RootVolumeKMSKeyID: "k-root"}},
 			plainSource(sealed), bake.Publication{}, "true", "k"},
-		{"encrypt_boot of a plain device", Options{EncryptBoot: yes, KMSKeyID: "k"}, plainSource(plain),
+		{"encrypt_boot of a plain device", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "k"}}, plainSource(plain),
 			own(bake.Copy{Region: "eu-west-1", Encrypted: true, KMSKeyID: "k"}), "", ""},
-		{"one that does not tell is plain", Options{EncryptBoot: yes}, plainSource(""), own(bake.Copy{Region: "eu-west-1", Encrypted: true}), "", ""},
-		{"a plain device that goes", Options{EncryptBoot: yes, Mappings: []Mapping{{DeviceName: "sdf", NoDevice: true}}}, plainSource(plain),
+		{"one that does not tell is plain", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue}}, plainSource(""), own(bake.Copy{Region: "eu-west-1", Encrypted: true}), "", ""},
+		{"a plain device that goes", Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "sdf", NoDevice: true}}}}, EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue}}, plainSource(plain),
 			bake.Publication{}, "true", ""},
-		{"a plain device that is copied", Options{EncryptBoot: yes, RootVolumeEncrypt: true, RootVolumeKMSKeyID: "k-root"}, plainSource(plain),
+		{"a plain device that is copied", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, RootVolumeEncryptBoot: config.TriTrue, RootVolumeKMSKeyID: "k-root"}}, plainSource(plain),
 			own(bake.Copy{Region: "eu-west-1", Encrypted: true}), "true", "k-root"},
-		{"a plain device of the user", Options{EncryptBoot: yes, Mappings: []Mapping{{DeviceName: "/dev/sdf", SnapshotID: "snap-plain"}}}, plainSource(sealed),
+		{"a plain device of the user", Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf", SnapshotID: "snap-plain"}}}}, EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue}}, plainSource(sealed),
 			own(bake.Copy{Region: "eu-west-1", Encrypted: true}), "", ""},
-		{"an encrypted device of the user", Options{EncryptBoot: yes, Mappings: []Mapping{{DeviceName: "/dev/sdf", SnapshotID: "snap-sealed"}}}, plainSource(plain),
+		{"an encrypted device of the user", Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf", SnapshotID: "snap-sealed"}}}}, EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue}}, plainSource(plain),
 			own(bake.Copy{Region: "eu-west-1", Encrypted: true}), "", ""},
-		{"a device of the user with the key", Options{EncryptBoot: yes, KMSKeyID: "k", Mappings: []Mapping{{DeviceName: "/dev/sdf", SnapshotID: "snap-2"}}}, plainSource(plain),
+		{"a device of the user with the key", Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf", SnapshotID: "snap-2"}}}}, EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "k"}}, plainSource(plain),
 			bake.Publication{}, "true", "k"},
-		{"a blank device of the user", Options{EncryptBoot: yes, Mappings: []Mapping{{DeviceName: "/dev/sdf", VolumeSizeGiB: 1}}}, plainSource(plain),
+		{"a blank device of the user", Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf", VolumeSize: 1}}}}, EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue}}, plainSource(plain),
 			bake.Publication{}, "true", ""},
-		{"copies of an encrypted image", Options{EncryptBoot: yes, KMSKeyID: "k", Regions: []string{"us-east-1", "eu-south-1"}, RegionKMSKeyIDs: map[string]string{"us-east-1": "k-us"}},
+		{"copies of an encrypted image", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "k", RegionKMSKeyIDs: map[string]string{"us-east-1": "k-us"}}, PublishConfig: PublishConfig{AMIRegions: []string{"us-east-1", "eu-south-1"}}},
 			plainSource(sealed), abroad(bake.Copy{Region: "us-east-1", Encrypted: true, KMSKeyID: "k-us"}, bake.Copy{Region: "eu-south-1", Encrypted: true}), "true", "k"},
-		{"copies that alone are encrypted", Options{Regions: []string{"us-east-1", "eu-south-1"}, RegionKMSKeyIDs: map[string]string{"us-east-1": ""}},
+		{"copies that alone are encrypted", Config{EncryptionConfig: EncryptionConfig{RegionKMSKeyIDs: map[string]string{"us-east-1": ""}}, PublishConfig: PublishConfig{AMIRegions: []string{"us-east-1", "eu-south-1"}}},
 			plainSource(plain), abroad(bake.Copy{Region: "us-east-1", Encrypted: true}, bake.Copy{Region: "eu-south-1"}), "", ""},
-		{"no image here", Options{EncryptBoot: yes, KMSKeyID: "k", Regions: []string{"us-east-1"}, SkipSaveBuildRegion: true},
+		{"no image here", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "k"}, PublishConfig: PublishConfig{AMIRegions: []string{"us-east-1"}, SkipSaveBuildRegion: true}},
 			plainSource(plain), own(bake.Copy{Region: "us-east-1", Encrypted: true}), "", ""},
-		{"the build's region among the others", Options{Regions: []string{"eu-west-1"}, RegionKMSKeyIDs: map[string]string{"eu-west-1": "k-eu"}},
+		{"the build's region among the others", Config{EncryptionConfig: EncryptionConfig{RegionKMSKeyIDs: map[string]string{"eu-west-1": "k-eu"}}, PublishConfig: PublishConfig{AMIRegions: []string{"eu-west-1"}}},
 			plainSource(sealed), own(bake.Copy{Region: "eu-west-1", Encrypted: true, KMSKeyID: "k-eu"}), "", ""},
 	}
 	for _, tt := range tests {
@@ -145,21 +145,21 @@ func TestEncryption(t *testing.T) {
 func TestRegions(t *testing.T) {
 	tests := []struct {
 		name    string
-		opts    Options
+		opts    Config
 		regions action
 		want    []string // of the copies
 		asked   int
 		words   []string // of the error
 	}{
-		{"none", Options{}, nil, nil, 0, nil},
-		{"the build's own", Options{Regions: []string{"eu-west-1"}}, nil, nil, 0, nil},
-		{"others", Options{Regions: []string{"us-east-1", "eu-west-1", "eu-south-1", "us-east-1"}}, regionsKnown, []string{"us-east-1", "eu-south-1"}, 1, nil},
-		{"unasked", Options{Regions: []string{"moon-1"}, SkipRegionValidation: true}, nil, []string{"moon-1"}, 0, nil},
-		{"unknown", Options{Regions: []string{"moon-1", "us-east-1", "mars-1"}}, regionsKnown, nil, 1, []string{`"moon-1"`, `"mars-1"`, "skip_region_validation"}},
-		{"not enabled", Options{Regions: []string{"me-south-1"}}, regionsKnown, nil, 1, []string{"me-south-1", "not enabled"}},
-		{"not allowed to ask", Options{Regions: []string{"us-east-1"}}, refuse("UnauthorizedOperation"), nil, 1, []string{"ami_regions", "UnauthorizedOperation", "skip_region_validation"}},
-		{"no image anywhere", Options{SkipSaveBuildRegion: true}, nil, nil, 0, []string{"skip_save_build_region", "ami_regions", "eu-west-1"}},
-		{"no image but here", Options{SkipSaveBuildRegion: true, Regions: []string{"eu-west-1"}}, nil, nil, 0, []string{"skip_save_build_region"}},
+		{"none", Config{}, nil, nil, 0, nil},
+		{"the build's own", Config{PublishConfig: PublishConfig{AMIRegions: []string{"eu-west-1"}}}, nil, nil, 0, nil},
+		{"others", Config{PublishConfig: PublishConfig{AMIRegions: []string{"us-east-1", "eu-west-1", "eu-south-1", "us-east-1"}}}, regionsKnown, []string{"us-east-1", "eu-south-1"}, 1, nil},
+		{"unasked", Config{Config: builder.Config{Sharing: builder.Sharing{SkipRegionValidation: true}}, PublishConfig: PublishConfig{AMIRegions: []string{"moon-1"}}}, nil, []string{"moon-1"}, 0, nil},
+		{"unknown", Config{PublishConfig: PublishConfig{AMIRegions: []string{"moon-1", "us-east-1", "mars-1"}}}, regionsKnown, nil, 1, []string{`"moon-1"`, `"mars-1"`, "skip_region_validation"}},
+		{"not enabled", Config{PublishConfig: PublishConfig{AMIRegions: []string{"me-south-1"}}}, regionsKnown, nil, 1, []string{"me-south-1", "not enabled"}},
+		{"not allowed to ask", Config{PublishConfig: PublishConfig{AMIRegions: []string{"us-east-1"}}}, refuse("UnauthorizedOperation"), nil, 1, []string{"ami_regions", "UnauthorizedOperation", "skip_region_validation"}},
+		{"no image anywhere", Config{PublishConfig: PublishConfig{SkipSaveBuildRegion: true}}, nil, nil, 0, []string{"skip_save_build_region", "ami_regions", "eu-west-1"}},
+		{"no image but here", Config{PublishConfig: PublishConfig{SkipSaveBuildRegion: true, AMIRegions: []string{"eu-west-1"}}}, nil, nil, 0, []string{"skip_save_build_region"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -186,31 +186,31 @@ func TestRegions(t *testing.T) {
 func TestDevicesThatEC2WouldRefuse(t *testing.T) {
 	tests := []struct {
 		name      string
-		mapping   Mapping
+		mapping   BlockDevice
 		snapshots action
 		words     []string // none: it is taken
 	}{
-		{"a blank one", Mapping{VolumeSizeGiB: 1, Encrypted: true}, nil, nil},
-		{"of a snapshot", Mapping{SnapshotID: "snap-1"}, snapshots(aSnapshot("snap-1", "completed", plain)), nil},
-		{"larger than its snapshot", Mapping{SnapshotID: "snap-1", VolumeSizeGiB: 9}, snapshots(aSnapshot("snap-1", "completed", plain)), nil},
-		{"as encrypted as its snapshot", Mapping{SnapshotID: "snap-1", Encrypted: true}, snapshots(aSnapshot("snap-1", "completed", sealed)), nil},
-		{"with a key", Mapping{VolumeSizeGiB: 1, Encrypted: true, KMSKeyID: "k"}, nil, []string{"kms_key_id", `"k"`, "root device"}},
-		{"smaller than its snapshot", Mapping{SnapshotID: "snap-1", VolumeSizeGiB: 7}, snapshots(aSnapshot("snap-1", "completed", plain)),
+		{"a blank one", BlockDevice{BlockDevice: builder.BlockDevice{VolumeSize: 1}, Encrypted: true}, nil, nil},
+		{"of a snapshot", BlockDevice{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1"}}, snapshots(aSnapshot("snap-1", "completed", plain)), nil},
+		{"larger than its snapshot", BlockDevice{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1", VolumeSize: 9}}, snapshots(aSnapshot("snap-1", "completed", plain)), nil},
+		{"as encrypted as its snapshot", BlockDevice{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1"}, Encrypted: true}, snapshots(aSnapshot("snap-1", "completed", sealed)), nil},
+		{"with a key", BlockDevice{BlockDevice: builder.BlockDevice{VolumeSize: 1}, Encrypted: true, KMSKeyID: "k"}, nil, []string{"kms_key_id", `"k"`, "root device"}},
+		{"smaller than its snapshot", BlockDevice{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1", VolumeSize: 7}}, snapshots(aSnapshot("snap-1", "completed", plain)),
 			[]string{"volume_size is 7 GiB", "snap-1 has 8 GiB"}},
-		{"of an incomplete snapshot", Mapping{SnapshotID: "snap-1"}, snapshots(aSnapshot("snap-1", "pending", plain)), []string{"snap-1", `"pending"`, "completed"}},
-		{"of a snapshot that does not tell", Mapping{SnapshotID: "snap-1"}, snapshots("<snapshotId>snap-1</snapshotId>"), []string{"snap-1", `""`}},
-		{"more encrypted than its snapshot", Mapping{SnapshotID: "snap-1", Encrypted: true}, snapshots(aSnapshot("snap-1", "completed", plain)),
+		{"of an incomplete snapshot", BlockDevice{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1"}}, snapshots(aSnapshot("snap-1", "pending", plain)), []string{"snap-1", `"pending"`, "completed"}},
+		{"of a snapshot that does not tell", BlockDevice{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1"}}, snapshots("<snapshotId>snap-1</snapshotId>"), []string{"snap-1", `""`}},
+		{"more encrypted than its snapshot", BlockDevice{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1"}, Encrypted: true}, snapshots(aSnapshot("snap-1", "completed", plain)),
 			[]string{"encrypted", "snap-1", "encrypt_boot"}},
-		{"of an unknown snapshot", Mapping{SnapshotID: "snap-1"}, refuse("InvalidSnapshot.NotFound"),
+		{"of an unknown snapshot", BlockDevice{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1"}}, refuse("InvalidSnapshot.NotFound"),
 			[]string{"snapshot_id is unknown in region eu-west-1", "not shared", "InvalidSnapshot.NotFound"}},
-		{"of one that is not told of", Mapping{SnapshotID: "snap-1"}, snapshots(), []string{"snap-1", "not found", "eu-west-1"}},
-		{"of one that may not be read", Mapping{SnapshotID: "snap-1"}, refuse("UnauthorizedOperation"), []string{"snap-1", "do not allow"}},
+		{"of one that is not told of", BlockDevice{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1"}}, snapshots(), []string{"snap-1", "not found", "eu-west-1"}},
+		{"of one that may not be read", BlockDevice{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1"}}, refuse("UnauthorizedOperation"), []string{"snap-1", "do not allow"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.mapping.DeviceName = "/dev/sdh"
 			s := &fake{actions: map[string]action{"DescribeSnapshots": tt.snapshots}}
-			_, _, err := planned(t, s, Options{Mappings: []Mapping{tt.mapping}}, plainSource(sealed))
+			_, _, err := planned(t, s, Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{tt.mapping}}}, plainSource(sealed))
 			if tt.words != nil {
 				says(t, err, append(tt.words, "ami_block_device_mappings")...)
 				if strings.Contains(err.Error(), "during the build") {
@@ -227,7 +227,7 @@ func TestSnapshotsAreReadInOneCall(t *testing.T) {
 	s := &fake{actions: map[string]action{
 		"DescribeSnapshots": snapshots(aSnapshot("snap-1", "completed", ""), aSnapshot("snap-2", "completed", "")),
 	}}
-	opts := Options{Mappings: []Mapping{{DeviceName: "sdf", SnapshotID: "snap-1"}, {DeviceName: "sdg", SnapshotID: "snap-2"}}}
+	opts := Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "sdf", SnapshotID: "snap-1"}}, {BlockDevice: builder.BlockDevice{DeviceName: "sdg", SnapshotID: "snap-2"}}}}}
 	if _, _, err := planned(t, s, opts, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -240,17 +240,17 @@ func TestSnapshotsAreReadInOneCall(t *testing.T) {
 
 // What EC2 has for hvm alone is refused where the image will be paravirtual.
 func TestParavirtualImage(t *testing.T) {
-	for option, opts := range map[string]Options{
-		"ena_support":   {ENASupport: aws.Bool(true)},
-		"sriov_support": {SRIOVSupport: true},
-		"boot_mode":     {BootMode: "uefi"},
-		"uefi_data":     {UEFIData: "QQ=="},
-		"tpm_support":   {TPMSupport: "v2.0"},
-		"":              {ENASupport: aws.Bool(false), IMDSSupport: "v2.0"},
+	for option, opts := range map[string]Config{
+		"ena_support":   {ImageConfig: ImageConfig{ENASupport: config.TriTrue}},
+		"sriov_support": {ImageConfig: ImageConfig{SRIOVSupport: true}},
+		"boot_mode":     {ImageConfig: ImageConfig{BootMode: "uefi"}},
+		"uefi_data":     {ImageConfig: ImageConfig{UEFIData: "QQ=="}},
+		"tpm_support":   {ImageConfig: ImageConfig{TPMSupport: "v2.0"}},
+		"":              {ImageConfig: ImageConfig{ENASupport: config.TriFalse, IMDSSupport: "v2.0"}},
 	} {
 		t.Run(option, func(t *testing.T) {
 			for _, virtualization := range []string{"paravirtual", "hvm"} {
-				opts.VirtualizationType = virtualization
+				opts.AMIVirtualizationType = virtualization
 				if virtualization == "hvm" && (opts.UEFIData != "" || opts.TPMSupport != "") {
 					opts.BootMode = "uefi"
 				}
@@ -269,11 +269,11 @@ func TestParavirtualImage(t *testing.T) {
 func TestVolumeWhoseKeyIsOfNoUse(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeVolumes": refuse("InvalidVolume.NotFound")}}
 	for key, word := range map[string]string{"alias/gone": "alias/gone", "": "default key"} {
-		cloud := faked(t, s, Options{RootVolumeEncrypt: true, RootVolumeKMSKeyID: key})
+		cloud := faked(t, s, Config{EncryptionConfig: EncryptionConfig{RootVolumeEncryptBoot: config.TriTrue, RootVolumeKMSKeyID: key}})
 		_, err := cloud.Volume(context.Background(), "vol-1")
 		says(t, err, "vol-1", "not found", word)
 	}
-	_, err := faked(t, s, Options{}).Volume(context.Background(), "vol-1")
+	_, err := faked(t, s, Config{}).Volume(context.Background(), "vol-1")
 	if fmt.Sprint(err) != "volume vol-1: not found" {
 		t.Errorf("%v", err)
 	}

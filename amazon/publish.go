@@ -40,16 +40,16 @@ func (c *Cloud) publish(ctx context.Context, spec bake.PublishSpec) error {
 // launchers are those who may launch the image.
 func (c *Cloud) launchers() []types.LaunchPermission {
 	var all []types.LaunchPermission
-	for _, user := range c.opts.Users {
+	for _, user := range c.config.AMIUsers {
 		all = append(all, types.LaunchPermission{UserId: aws.String(user)})
 	}
-	for _, group := range c.opts.Groups {
+	for _, group := range c.config.AMIGroups {
 		all = append(all, types.LaunchPermission{Group: types.PermissionGroup(group)})
 	}
-	for _, arn := range c.opts.OrgARNs {
+	for _, arn := range c.config.AMIOrgARNs {
 		all = append(all, types.LaunchPermission{OrganizationArn: aws.String(arn)})
 	}
-	for _, arn := range c.opts.OUARNs {
+	for _, arn := range c.config.AMIOUARNs {
 		all = append(all, types.LaunchPermission{OrganizationalUnitArn: aws.String(arn)})
 	}
 	return all
@@ -72,10 +72,10 @@ func (c *Cloud) share(ctx context.Context, image string, with []types.LaunchPerm
 // shareSnapshot lets others create volumes of a snapshot.
 func (c *Cloud) shareSnapshot(ctx context.Context, snapshot string) error {
 	var with []types.CreateVolumePermission
-	for _, user := range c.opts.SnapshotUsers {
+	for _, user := range c.config.SnapshotUsers {
 		with = append(with, types.CreateVolumePermission{UserId: aws.String(user)})
 	}
-	for _, group := range c.opts.SnapshotGroups {
+	for _, group := range c.config.SnapshotGroups {
 		with = append(with, types.CreateVolumePermission{Group: types.PermissionGroup(group)})
 	}
 	if len(with) == 0 {
@@ -97,11 +97,11 @@ func (c *Cloud) shareSnapshot(ctx context.Context, snapshot string) error {
 // Sources: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RegisterImage.html and
 // https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyImageAttribute.html
 func (c *Cloud) giveProductCodes(ctx context.Context, image string) error {
-	if len(c.opts.ProductCodes) == 0 {
+	if len(c.config.AMIProductCodes) == 0 {
 		return nil
 	}
 	_, err := c.client.ec2.ModifyImageAttribute(ctx, &ec2.ModifyImageAttributeInput{
-		ImageId: aws.String(image), ProductCodes: c.opts.ProductCodes,
+		ImageId: aws.String(image), ProductCodes: c.config.AMIProductCodes,
 	})
 	if err != nil {
 		return c.client.cannot(err, "give image %s its ami_product_codes", image)
@@ -111,14 +111,15 @@ func (c *Cloud) giveProductCodes(ctx context.Context, image string) error {
 
 // deprecate sets when an image becomes deprecated.
 func (c *Cloud) deprecate(ctx context.Context, image string) error {
-	if c.opts.DeprecateAt.IsZero() {
+	at := c.config.deprecation()
+	if at.IsZero() {
 		return nil
 	}
 	_, err := c.client.ec2.EnableImageDeprecation(ctx, &ec2.EnableImageDeprecationInput{
-		ImageId: aws.String(image), DeprecateAt: aws.Time(c.opts.DeprecateAt),
+		ImageId: aws.String(image), DeprecateAt: aws.Time(at),
 	})
 	if err != nil {
-		return c.client.cannot(err, "let image %s be deprecated at %s (deprecate_at)", image, c.opts.DeprecateAt)
+		return c.client.cannot(err, "let image %s be deprecated at %s (deprecate_at)", image, at)
 	}
 	return nil
 }
@@ -127,8 +128,8 @@ func (c *Cloud) deprecate(ctx context.Context, image string) error {
 // request, whose answer may be lost: what this build has protected, it may
 // deregister.
 func (c *Cloud) protect(ctx context.Context, image string) error {
-	protection := c.opts.DeregistrationProtection
-	if protection == nil {
+	protection := c.config.DeregistrationProtection
+	if !protection.Enabled {
 		return nil
 	}
 	c.mu.Lock()
@@ -183,7 +184,7 @@ func (c *Cloud) unguarded(image string) {
 
 // cooling says why an image may not go yet.
 func (c *Cloud) cooling(err error) error {
-	if p := c.opts.DeregistrationProtection; p == nil || !p.WithCooldown {
+	if !c.config.DeregistrationProtection.WithCooldown {
 		return err
 	}
 	return fmt.Errorf("%w (deregistration_protection has with_cooldown: EC2 keeps an image for 24 hours after its protection has ended)", err)

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // done is an action that succeeds and tells nothing.
@@ -37,13 +37,10 @@ func (s *fake) order() []string {
 }
 
 // everything is all that can be wanted of an image once it is there.
-func everything() Options {
-	return Options{
-		Users: []string{"111111111111", "222222222222"}, Groups: []string{"all"},
-		OrgARNs: []string{"arn:aws:organizations::1:organization/o-1"}, OUARNs: []string{"arn:aws:organizations::1:ou/o-1/ou-1"},
-		SnapshotUsers: []string{"333333333333"}, SnapshotGroups: []string{"all"}, ProductCodes: []string{"code-1", "code-2"},
-		DeprecateAt:              time.Date(2027, 1, 2, 3, 4, 0, 0, time.UTC),
-		DeregistrationProtection: &Protection{},
+func everything() Config {
+	return Config{
+		Config:        builder.Config{Sharing: builder.Sharing{SnapshotUsers: []string{"333333333333"}, SnapshotGroups: []string{"all"}}},
+		PublishConfig: PublishConfig{AMIUsers: []string{"111111111111", "222222222222"}, AMIGroups: []string{"all"}, AMIOrgARNs: []string{"arn:aws:organizations::1:organization/o-1"}, AMIOUARNs: []string{"arn:aws:organizations::1:ou/o-1/ou-1"}, AMIProductCodes: []string{"code-1", "code-2"}, DeprecateAt: "2027-01-02T03:04:00Z", DeregistrationProtection: ProtectionConfig{Enabled: true}},
 	}
 }
 
@@ -80,7 +77,7 @@ func TestPublish(t *testing.T) {
 
 func TestNothingToPublishIsNoRequest(t *testing.T) {
 	s := publisher()
-	if err := faked(t, s, Options{}).Publish(context.Background(), bake.PublishSpec{Image: "ami-1", Snapshots: []bake.SnapshotID{"snap-1"}}); err != nil {
+	if err := faked(t, s, Config{}).Publish(context.Background(), bake.PublishSpec{Image: "ami-1", Snapshots: []bake.SnapshotID{"snap-1"}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.order(); len(got) != 0 {
@@ -92,14 +89,14 @@ func TestNothingToPublishIsNoRequest(t *testing.T) {
 func TestPublishRefused(t *testing.T) {
 	tests := []struct {
 		action string
-		opts   Options
+		opts   Config
 		words  []string
 	}{
-		{"ModifyImageAttribute", Options{Users: []string{"1"}}, []string{"ami-1", "ami_users"}},
-		{"ModifyImageAttribute", Options{ProductCodes: []string{"1"}}, []string{"ami-1", "ami_product_codes"}},
-		{"ModifySnapshotAttribute", Options{SnapshotUsers: []string{"1"}}, []string{"snap-1", "snapshot_users"}},
-		{"EnableImageDeprecation", Options{DeprecateAt: time.Date(2027, 1, 2, 3, 4, 0, 0, time.UTC)}, []string{"ami-1", "deprecate_at", "2027-01-02"}},
-		{"EnableImageDeregistrationProtection", Options{DeregistrationProtection: &Protection{}}, []string{"ami-1", "deregistration_protection"}},
+		{"ModifyImageAttribute", Config{PublishConfig: PublishConfig{AMIUsers: []string{"1"}}}, []string{"ami-1", "ami_users"}},
+		{"ModifyImageAttribute", Config{PublishConfig: PublishConfig{AMIProductCodes: []string{"1"}}}, []string{"ami-1", "ami_product_codes"}},
+		{"ModifySnapshotAttribute", Config{Config: builder.Config{Sharing: builder.Sharing{SnapshotUsers: []string{"1"}}}}, []string{"snap-1", "snapshot_users"}},
+		{"EnableImageDeprecation", Config{PublishConfig: PublishConfig{DeprecateAt: "2027-01-02T03:04:00Z"}}, []string{"ami-1", "deprecate_at", "2027-01-02"}},
+		{"EnableImageDeregistrationProtection", Config{PublishConfig: PublishConfig{DeregistrationProtection: ProtectionConfig{Enabled: true}}}, []string{"ami-1", "deregistration_protection"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.words[1], func(t *testing.T) {
@@ -141,25 +138,25 @@ func TestDeregisterWhatIsProtected(t *testing.T) {
 	const protect, unprotect, deregister = "EnableImageDeregistrationProtection", "DisableImageDeregistrationProtection", "DeregisterImage"
 	kept := refuse("OperationNotPermitted")
 	tests := []struct {
-		name       string
-		protection Protection
-		image      bake.ImageID
-		change     func(*fake)
-		want       []string
-		words      []string
+		name     string
+		cooldown bool
+		image    bake.ImageID
+		change   func(*fake)
+		want     []string
+		words    []string
 	}{
-		{"this build's", Protection{}, "ami-1", func(*fake) {}, []string{protect, unprotect, deregister}, nil},
-		{"another image", Protection{}, "ami-2", func(*fake) {}, []string{protect, deregister}, nil},
-		{"protection was refused", Protection{}, "ami-1", func(s *fake) { s.actions[protect] = refuse("UnauthorizedOperation") }, []string{protect, deregister}, nil},
-		{"gone", Protection{}, "ami-1", func(s *fake) {
+		{"this build's", false, "ami-1", func(*fake) {}, []string{protect, unprotect, deregister}, nil},
+		{"another image", false, "ami-2", func(*fake) {}, []string{protect, deregister}, nil},
+		{"protection was refused", false, "ami-1", func(s *fake) { s.actions[protect] = refuse("UnauthorizedOperation") }, []string{protect, deregister}, nil},
+		{"gone", false, "ami-1", func(s *fake) {
 			s.actions[unprotect], s.actions[deregister] = refuse("InvalidAMIID.NotFound"), refuse("InvalidAMIID.NotFound")
 			s.actions["DescribeImages"] = images()
 		}, []string{protect, unprotect, "DescribeImages", deregister, "DescribeImages"}, nil},
-		{"not allowed", Protection{}, "ami-1", func(s *fake) { s.actions[unprotect] = refuse("UnauthorizedOperation") }, []string{protect, unprotect},
+		{"not allowed", false, "ami-1", func(s *fake) { s.actions[unprotect] = refuse("UnauthorizedOperation") }, []string{protect, unprotect},
 			[]string{"end the protection of image ami-1", "UnauthorizedOperation"}},
-		{"in its cooldown", Protection{WithCooldown: true}, "ami-1", func(s *fake) { s.actions[deregister] = kept }, []string{protect, unprotect, deregister},
+		{"in its cooldown", true, "ami-1", func(s *fake) { s.actions[deregister] = kept }, []string{protect, unprotect, deregister},
 			[]string{"deregister image ami-1", "with_cooldown", "24 hours"}},
-		{"protected by somebody", Protection{}, "ami-2", func(s *fake) { s.actions[deregister] = kept }, []string{protect, deregister},
+		{"protected by somebody", false, "ami-2", func(s *fake) { s.actions[deregister] = kept }, []string{protect, deregister},
 			[]string{"deregister image ami-2", "OperationNotPermitted"}},
 	}
 	for _, tt := range tests {
@@ -167,7 +164,7 @@ func TestDeregisterWhatIsProtected(t *testing.T) {
 			ctx := context.Background()
 			s := publisher()
 			tt.change(s)
-			cloud := faked(t, s, Options{DeregistrationProtection: &tt.protection})
+			cloud := faked(t, s, Config{PublishConfig: PublishConfig{DeregistrationProtection: ProtectionConfig{Enabled: true, WithCooldown: tt.cooldown}}})
 			if err := cloud.Publish(ctx, bake.PublishSpec{Image: "ami-1"}); (err != nil) != (tt.name == "protection was refused") {
 				t.Fatal(err)
 			}
@@ -189,7 +186,7 @@ func TestLostProtectionIsTakenBack(t *testing.T) {
 	ctx := context.Background()
 	s := publisher()
 	s.actions["EnableImageDeregistrationProtection"] = breakOff
-	cloud := faked(t, s, Options{DeregistrationProtection: &Protection{}})
+	cloud := faked(t, s, Config{PublishConfig: PublishConfig{DeregistrationProtection: ProtectionConfig{Enabled: true}}})
 	says(t, cloud.Publish(ctx, bake.PublishSpec{Image: "ami-1"}), "protect image ami-1")
 	if err := cloud.Deregister(ctx, "ami-1"); err != nil {
 		t.Error(err)

@@ -31,7 +31,7 @@ func TestRecordAndRestore(t *testing.T) {
 		answer("DescribeImageAttribute", `<launchPermission><item><userId>111111111111</userId></item><item><group>all</group></item></launchPermission>`),
 		answer("DescribeImageAttribute", `<uefiData><value>QQ==</value></uefiData>`))
 	s.actions["RegisterImage"] = answer("RegisterImage", "<imageId>ami-again</imageId>")
-	first := faked(t, s, Options{})
+	first := faked(t, s, Config{})
 	record, err := first.Record(ctx, "ami-1")
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestRecordAndRestore(t *testing.T) {
 		check(t, s.made("DescribeImageAttribute")[i], map[string]string{"ImageId": "ami-1", "Attribute": attribute})
 	}
 
-	another := NewCloud(Options{Client: first.client})
+	another := NewCloud(first.client, &Config{}, nil)
 	another.now = func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
 	if id, err := restored(ctx, another, record); err != nil || id != "ami-again" {
 		t.Fatalf("image %q, %v", id, err)
@@ -86,7 +86,7 @@ func TestRecordRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeImages": tt.images, "DescribeImageAttribute": tt.attribute}}
-			_, err := faked(t, s, Options{}).Record(context.Background(), "ami-1")
+			_, err := faked(t, s, Config{}).Record(context.Background(), "ami-1")
 			says(t, err, tt.words...)
 		})
 	}
@@ -126,7 +126,7 @@ func TestRestoreRefused(t *testing.T) {
 			s := publisher()
 			s.actions["DescribeImages"], s.actions["RegisterImage"] = images(recorded), good
 			s.actions["DescribeImageAttribute"] = answer("DescribeImageAttribute", `<launchPermission><item><group>all</group></item></launchPermission>`)
-			cloud := faked(t, s, Options{})
+			cloud := faked(t, s, Config{})
 			cloud.now = func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
 			record, err := cloud.Record(ctx, "ami-1")
 			if err != nil {
@@ -151,7 +151,7 @@ func TestRestoreOfADeprecatedImage(t *testing.T) {
 	s.actions["DescribeImages"] = images(recorded)
 	s.actions["DescribeImageAttribute"] = answer("DescribeImageAttribute", "")
 	s.actions["RegisterImage"] = answer("RegisterImage", "<imageId>ami-again</imageId>")
-	cloud := faked(t, s, Options{})
+	cloud := faked(t, s, Config{})
 	cloud.now = func() time.Time { return time.Date(2028, 1, 1, 0, 0, 0, 0, time.UTC) }
 	record, err := cloud.Record(ctx, "ami-1")
 	if err != nil {
@@ -173,7 +173,7 @@ func FuzzRestore(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := publisher()
 		s.actions["RegisterImage"] = refuse("InvalidParameterValue")
-		_, err := faked(t, s, Options{}).Restore(context.Background(), bake.Record{Image: "ami-1", Name: "base", Data: data})
+		_, err := faked(t, s, Config{}).Restore(context.Background(), bake.Record{Image: "ami-1", Name: "base", Data: data})
 		says(t, err, "ami-1 (base) again")
 	})
 }

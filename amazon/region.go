@@ -31,9 +31,7 @@ func (c *Cloud) In(region string) bake.Cloud {
 	c.family.members[home] = c
 	there, ok := c.family.members[region]
 	if !ok {
-		opts := c.opts
-		opts.Client = c.client.elsewhere(region)
-		there = NewCloud(opts)
+		there = NewCloud(c.client.elsewhere(region), c.config, c.log)
 		there.family = c.family
 		c.family.members[region] = there
 	}
@@ -52,16 +50,11 @@ func (c *Client) elsewhere(region string) *Client {
 	return &there
 }
 
-// otherRegions are those that the image is copied to, the build's own not among
-// them, each once. They are known to EC2, and the account may use them.
+// otherRegions returns the regions that the image is copied to, without the build's own, each
+// once. EC2 knows them, and the account may use them.
 func (c *Cloud) otherRegions(ctx context.Context) ([]string, error) {
-	var others []string
-	for _, region := range c.opts.Regions {
-		if region != c.client.Region() && !slices.Contains(others, region) {
-			others = append(others, region)
-		}
-	}
-	if len(others) == 0 || c.opts.SkipRegionValidation {
+	others := slices.DeleteFunc(c.config.regions(), func(region string) bool { return region == c.client.Region() })
+	if len(others) == 0 || c.config.SkipRegionValidation {
 		return others, nil
 	}
 	known, err := c.client.regions(ctx)

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // Register asks for an image, whose billing is compared with its source's when it is
@@ -110,17 +111,17 @@ func (c *Cloud) registration(spec bake.ImageSpec, source *types.Image, boots fir
 	in := &ec2.RegisterImageInput{
 		Name:               aws.String(spec.Name),
 		Description:        given(spec.Description),
-		Architecture:       types.ArchitectureValues(c.opts.Architecture),
-		VirtualizationType: given(c.opts.VirtualizationType),
-		RootDeviceName:     given(c.opts.RootDeviceName),
-		EnaSupport:         c.opts.ENASupport,
+		Architecture:       types.ArchitectureValues(c.config.AMIArchitecture),
+		VirtualizationType: given(c.config.AMIVirtualizationType),
+		RootDeviceName:     given(c.config.RootDeviceName),
+		EnaSupport:         c.config.ENASupport.ToBoolPointer(),
 		BootMode:           boots.mode,
 		UefiData:           boots.data,
 		TpmSupport:         boots.tpm,
-		ImdsSupport:        types.ImdsSupportValues(c.opts.IMDSSupport),
+		ImdsSupport:        types.ImdsSupportValues(c.config.IMDSSupport),
 		TagSpecifications:  tagging(types.ResourceTypeImage, spec.Tags),
 	}
-	if c.opts.SRIOVSupport {
+	if c.config.SRIOVSupport {
 		in.SriovNetSupport = aws.String("simple")
 	}
 	if source != nil {
@@ -183,7 +184,7 @@ func (c *Cloud) blocks(spec bake.ImageSpec, source *types.Image, root string) ([
 
 // otherMappings returns the block devices beside the root. If the image is encrypted
 // anywhere, its blank volumes are too: a copy encrypts snapshots only.
-func (c *Cloud) otherMappings(source *types.Image, root string) []Mapping {
+func (c *Cloud) otherMappings(source *types.Image, root string) []BlockDevice {
 	all := c.mergedMappings(source, root)
 	if !c.encryptsAnywhere() {
 		return all
@@ -198,15 +199,15 @@ func (c *Cloud) otherMappings(source *types.Image, root string) []Mapping {
 
 // mergedMappings returns the source's block devices beside the root, with the user's
 // over them.
-func (c *Cloud) mergedMappings(source *types.Image, root string) []Mapping {
-	var all []Mapping
+func (c *Cloud) mergedMappings(source *types.Image, root string) []BlockDevice {
+	var all []BlockDevice
 	for _, m := range mappingsOf(source) {
-		_, replaced := find(c.opts.Mappings, m.DeviceName)
+		_, replaced := find(c.config.AMIBlockDeviceMappings, m.DeviceName)
 		if !replaced && !sameDevice(m.DeviceName, aws.ToString(source.RootDeviceName)) && !sameDevice(m.DeviceName, root) {
 			all = append(all, m)
 		}
 	}
-	for _, m := range c.opts.Mappings {
+	for _, m := range c.config.AMIBlockDeviceMappings {
 		if !sameDevice(m.DeviceName, root) {
 			all = append(all, m)
 		}
@@ -216,14 +217,14 @@ func (c *Cloud) mergedMappings(source *types.Image, root string) []Mapping {
 
 // rootMapping is the root device: the user's words, else bake's, else the
 // source's; the content is always the snapshot.
-func (c *Cloud) rootMapping(spec bake.ImageSpec, source *types.Image, name string) (Mapping, error) {
-	var old Mapping
+func (c *Cloud) rootMapping(spec bake.ImageSpec, source *types.Image, name string) (BlockDevice, error) {
+	var old BlockDevice
 	if source != nil {
 		old, _ = find(mappingsOf(source), aws.ToString(source.RootDeviceName))
 	}
-	m, said := find(c.opts.Mappings, name)
+	m, said := find(c.config.AMIBlockDeviceMappings, name)
 	if err := m.checkRoot(); err != nil {
-		return Mapping{}, err
+		return BlockDevice{}, err
 	}
 	if !said {
 		// From scratch too the volume should go with its instance.
@@ -231,14 +232,14 @@ func (c *Cloud) rootMapping(spec bake.ImageSpec, source *types.Image, name strin
 	}
 	m.DeviceName = name
 	m.SnapshotID = string(spec.Snapshot)
-	m.VolumeSizeGiB = max(m.VolumeSizeGiB, spec.SizeGiB)
+	m.VolumeSize = max(m.VolumeSize, spec.SizeGiB)
 	m.VolumeType = cmp.Or(m.VolumeType, spec.VolumeType, old.VolumeType)
-	built := Mapping{VolumeType: spec.VolumeType, IOPS: spec.IOPS, Throughput: spec.Throughput}
+	built := BlockDevice{BlockDevice: builder.BlockDevice{VolumeType: spec.VolumeType, IOPS: spec.IOPS}, Throughput: spec.Throughput}
 	return withPerformanceOf(old, withPerformanceOf(built, m)), nil
 }
 
 // checkRoot tells why a mapping cannot be the root device's, if so.
-func (m Mapping) checkRoot() error {
+func (m BlockDevice) checkRoot() error {
 	if m.NoDevice || m.VirtualName != "" || m.SnapshotID != "" {
 		return fmt.Errorf("block device mapping %s is the root device's: it takes no no_device, virtual_name or snapshot_id", m.DeviceName)
 	}
@@ -247,7 +248,7 @@ func (m Mapping) checkRoot() error {
 
 // withPerformanceOf keeps the IOPS and the throughput of another volume, where
 // this one is of the same type and nothing else is said.
-func withPerformanceOf(old, m Mapping) Mapping {
+func withPerformanceOf(old, m BlockDevice) BlockDevice {
 	if old.VolumeType != m.VolumeType {
 		return m
 	}
@@ -261,17 +262,17 @@ func withPerformanceOf(old, m Mapping) Mapping {
 }
 
 // mappingsOf are an image's block devices in the user's terms.
-func mappingsOf(image *types.Image) []Mapping {
+func mappingsOf(image *types.Image) []BlockDevice {
 	if image == nil {
 		return nil
 	}
-	var all []Mapping
+	var all []BlockDevice
 	for _, b := range image.BlockDeviceMappings {
-		m := Mapping{
+		m := BlockDevice{BlockDevice: builder.BlockDevice{
 			DeviceName:  aws.ToString(b.DeviceName),
 			VirtualName: aws.ToString(b.VirtualName),
 			NoDevice:    b.NoDevice != nil,
-		}
+		}}
 		if b.Ebs != nil {
 			m = m.withVolume(*b.Ebs)
 		}
@@ -281,10 +282,10 @@ func mappingsOf(image *types.Image) []Mapping {
 }
 
 // withVolume adds what EC2 tells of the mapping's volume.
-func (m Mapping) withVolume(e types.EbsBlockDevice) Mapping {
+func (m BlockDevice) withVolume(e types.EbsBlockDevice) BlockDevice {
 	m.SnapshotID = aws.ToString(e.SnapshotId)
 	m.VolumeType = string(e.VolumeType)
-	m.VolumeSizeGiB = number(e.VolumeSize)
+	m.VolumeSize = number(e.VolumeSize)
 	m.DeleteOnTermination = aws.ToBool(e.DeleteOnTermination)
 	if takesIOPS(m.VolumeType) {
 		m.IOPS = number(e.Iops)
@@ -298,7 +299,7 @@ func (m Mapping) withVolume(e types.EbsBlockDevice) Mapping {
 }
 
 // block is the mapping as EC2 wants it.
-func (m Mapping) block() types.BlockDeviceMapping {
+func (m BlockDevice) block() types.BlockDeviceMapping {
 	b := types.BlockDeviceMapping{DeviceName: aws.String(m.DeviceName)}
 	switch {
 	case m.NoDevice:
@@ -313,11 +314,11 @@ func (m Mapping) block() types.BlockDeviceMapping {
 
 // volume is the mapping's volume as RegisterImage wants it: of a snapshot it
 // takes the encryption that it has, and refuses another word; it takes no key.
-func (m Mapping) volume() *types.EbsBlockDevice {
+func (m BlockDevice) volume() *types.EbsBlockDevice {
 	e := &types.EbsBlockDevice{
 		SnapshotId:          given(m.SnapshotID),
 		VolumeType:          types.VolumeType(m.VolumeType),
-		VolumeSize:          count(m.VolumeSizeGiB),
+		VolumeSize:          count(m.VolumeSize),
 		Iops:                count(m.IOPS),
 		Throughput:          count(m.Throughput),
 		DeleteOnTermination: aws.Bool(m.DeleteOnTermination),
@@ -329,13 +330,13 @@ func (m Mapping) volume() *types.EbsBlockDevice {
 }
 
 // find finds the mapping of a device name.
-func find(mappings []Mapping, device string) (Mapping, bool) {
+func find(mappings []BlockDevice, device string) (BlockDevice, bool) {
 	for _, m := range mappings {
 		if sameDevice(m.DeviceName, device) {
 			return m, true
 		}
 	}
-	return Mapping{}, false
+	return BlockDevice{}, false
 }
 
 // sameDevice compares device names: xvda is /dev/xvda.

@@ -7,9 +7,10 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 const richImage = `<imageId>ami-1</imageId><name>base</name><imageState>available</imageState>
@@ -27,7 +28,7 @@ const richImage = `<imageId>ami-1</imageId><name>base</name><imageState>availabl
 	</blockDeviceMapping>`
 
 // registering answers what is sent for an image of snap-new, of 10 GiB.
-func registering(t *testing.T, opts Options, source string, volumeType string) map[string][]string {
+func registering(t *testing.T, opts Config, source string, volumeType string) map[string][]string {
 	t.Helper()
 	s := &fake{actions: map[string]action{
 		"DescribeImages":         images(source),
@@ -53,12 +54,12 @@ func TestRegisterAsks(t *testing.T) {
 	const dev = "BlockDeviceMapping."
 	tests := []struct {
 		name       string
-		opts       Options
+		opts       Config
 		source     string
 		volumeType string
 		want       map[string]string
 	}{
-		{"all that the source has", Options{}, richImage, "gp3", map[string]string{
+		{"all that the source has", Config{}, richImage, "gp3", map[string]string{
 			"Name": "new", "Description": "of a test", "Architecture": "arm64", "VirtualizationType": "hvm", "RootDeviceName": "/dev/sda1",
 			"EnaSupport": "true", "SriovNetSupport": "simple", "BootMode": "uefi", "TpmSupport": "v2.0", "ImdsSupport": "v2.0",
 			"UefiData": "QU1aTlVFRkk=",
@@ -73,45 +74,48 @@ func TestRegisterAsks(t *testing.T) {
 			dev + "4.DeviceName": "/dev/sdg", dev + "4.Ebs.DeleteOnTermination": "",
 			dev + "5.DeviceName": "",
 		}},
-		{"another type keeps no IOPS of the old one", Options{}, richImage, "io1", map[string]string{
+		{"another type keeps no IOPS of the old one", Config{}, richImage, "io1", map[string]string{
 			dev + "1.Ebs.VolumeType": "io1", dev + "1.Ebs.Iops": "", dev + "1.Ebs.Throughput": "",
 		}},
-		{"what the user says instead", Options{
-			Architecture: "x86_64", ENASupport: aws.Bool(false), BootMode: "uefi", UEFIData: "bWluZQ==",
+		{"what the user says instead", Config{
+			ImageConfig: ImageConfig{AMIArchitecture: "x86_64", ENASupport: config.TriFalse, BootMode: "uefi", UEFIData: "bWluZQ=="},
 		}, richImage, "gp3", map[string]string{
 			"Architecture": "x86_64", "EnaSupport": "false", "SriovNetSupport": "simple", "BootMode": "uefi", "UefiData": "bWluZQ==",
 		}},
-		{"what the source has not", Options{
-			RootDeviceName: "xvda", ENASupport: aws.Bool(true), SRIOVSupport: true, BootMode: "uefi", TPMSupport: "v2.0", IMDSSupport: "v2.0",
+		{"what the source has not", Config{
+			Config:      builder.Config{RootDeviceName: "xvda"},
+			ImageConfig: ImageConfig{ENASupport: config.TriTrue, SRIOVSupport: true, BootMode: "uefi", TPMSupport: "v2.0", IMDSSupport: "v2.0"},
 		}, " ", "", map[string]string{"EnaSupport": "true", "SriovNetSupport": "simple", "TpmSupport": "v2.0", "ImdsSupport": "v2.0"}},
-		{"legacy BIOS has neither UEFI data nor a TPM", Options{BootMode: "legacy-bios", Architecture: "x86_64"}, richImage, "", map[string]string{
+		{"legacy BIOS has neither UEFI data nor a TPM", Config{ImageConfig: ImageConfig{BootMode: "legacy-bios", AMIArchitecture: "x86_64"}}, richImage, "", map[string]string{
 			"BootMode": "legacy-bios", "UefiData": "", "TpmSupport": "",
 		}},
-		{"uefi-preferred has no TPM", Options{BootMode: "uefi-preferred"}, richImage, "", map[string]string{
+		{"uefi-preferred has no TPM", Config{ImageConfig: ImageConfig{BootMode: "uefi-preferred"}}, richImage, "", map[string]string{
 			"BootMode": "uefi-preferred", "UefiData": "QU1aTlVFRkk=", "TpmSupport": "",
 		}},
-		{"no UEFI data, if the user says so", Options{UEFIData: "none"}, richImage, "", map[string]string{
+		{"no UEFI data, if the user says so", Config{ImageConfig: ImageConfig{UEFIData: "none"}}, richImage, "", map[string]string{
 			"BootMode": "uefi", "UefiData": "", "TpmSupport": "v2.0",
 		}},
-		{"a source without optional fields", Options{RootDeviceName: "xvda"}, " ", "", map[string]string{
+		{"a source without optional fields", Config{Config: builder.Config{RootDeviceName: "xvda"}}, " ", "", map[string]string{
 			"Architecture": "", "VirtualizationType": "", "EnaSupport": "", "BootMode": "", dev + "1.DeviceName": "xvda",
 			dev + "1.Ebs.SnapshotId": "snap-new", dev + "1.Ebs.VolumeType": "", dev + "1.Ebs.DeleteOnTermination": "false",
 			dev + "2.DeviceName": "",
 		}},
-		{"paravirtual takes kernels, and nothing of hvm", Options{VirtualizationType: "paravirtual"}, richImage, "", map[string]string{
+		{"paravirtual takes kernels, and nothing of hvm", Config{ImageConfig: ImageConfig{AMIVirtualizationType: "paravirtual"}}, richImage, "", map[string]string{
 			"VirtualizationType": "paravirtual", "KernelId": "aki-1", "RamdiskId": "ari-1", "ImdsSupport": "v2.0",
 			"EnaSupport": "", "SriovNetSupport": "", "BootMode": "", "TpmSupport": "", "UefiData": "",
 		}},
-		{"another root device", Options{RootDeviceName: "/dev/xvda"}, richImage, "gp3", map[string]string{
+		{"another root device", Config{Config: builder.Config{RootDeviceName: "/dev/xvda"}}, richImage, "gp3", map[string]string{
 			"RootDeviceName": "/dev/xvda", dev + "1.DeviceName": "/dev/xvda", dev + "1.Ebs.Iops": "4000",
 			dev + "2.DeviceName": "/dev/sdb", dev + "3.DeviceName": "/dev/sdf", dev + "4.DeviceName": "/dev/sdg", dev + "5.DeviceName": "",
 		}},
-		{"the user's devices", Options{Mappings: []Mapping{
-			{DeviceName: "/dev/sdf", NoDevice: true},
-			{DeviceName: "/dev/sdh", VolumeSizeGiB: 5, VolumeType: "io2", IOPS: 500, Encrypted: true, KMSKeyID: "key-2"},
-			{DeviceName: "/dev/sdc", VirtualName: "ephemeral1"},
-			{DeviceName: "/dev/sdi", SnapshotID: "snap-mine", DeleteOnTermination: true},
-		}}, richImage, "gp3", map[string]string{
+		{"the user's devices", Config{
+			VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{
+				{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf", NoDevice: true}},
+				{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdh", VolumeSize: 5, VolumeType: "io2", IOPS: 500}, Encrypted: true, KMSKeyID: "key-2"},
+				{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdc", VirtualName: "ephemeral1"}},
+				{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdi", SnapshotID: "snap-mine"}, DeleteOnTermination: true},
+			}},
+		}, richImage, "gp3", map[string]string{
 			dev + "1.DeviceName": "/dev/sda1", dev + "2.DeviceName": "/dev/sdb", dev + "3.DeviceName": "/dev/sdg",
 			dev + "4.DeviceName": "/dev/sdf", dev + "4.Ebs.SnapshotId": "",
 			dev + "5.DeviceName": "/dev/sdh", dev + "5.Ebs.VolumeSize": "5", dev + "5.Ebs.Iops": "500", dev + "5.Ebs.Encrypted": "true",
@@ -120,32 +124,35 @@ func TestRegisterAsks(t *testing.T) {
 			dev + "7.Ebs.SnapshotId": "snap-mine", dev + "7.Ebs.DeleteOnTermination": "true", dev + "7.Ebs.Encrypted": "",
 			dev + "8.DeviceName": "",
 		}},
-		{"the user's root device", Options{Mappings: []Mapping{
-			{DeviceName: "/dev/sda1", VolumeType: "io1", IOPS: 900, VolumeSizeGiB: 30, Encrypted: true, KMSKeyID: "key-3"},
-		}}, richImage, "gp3", map[string]string{
+		{"the user's root device", Config{
+			VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{
+				{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sda1", VolumeType: "io1", IOPS: 900, VolumeSize: 30}, Encrypted: true, KMSKeyID: "key-3"},
+			}},
+		}, richImage, "gp3", map[string]string{
 			dev + "1.DeviceName": "/dev/sda1", dev + "1.Ebs.SnapshotId": "snap-new", dev + "1.Ebs.VolumeSize": "30",
 			dev + "1.Ebs.VolumeType": "io1", dev + "1.Ebs.Iops": "900", dev + "1.Ebs.Throughput": "",
 			dev + "1.Ebs.Encrypted": "", dev + "1.Ebs.KmsKeyId": "", dev + "1.Ebs.DeleteOnTermination": "false",
 		}},
-		{"a root device smaller than its content", Options{Mappings: []Mapping{{DeviceName: "/dev/sda1", VolumeSizeGiB: 1}}}, richImage, "",
+		{"a root device smaller than its content", Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sda1", VolumeSize: 1}}}}}, richImage, "",
 			map[string]string{dev + "1.Ebs.VolumeSize": "10"}},
 		{"from scratch, as the reference prints it",
-			Options{
-				FromScratch: true, VirtualizationType: "hvm", RootDeviceName: "xvda",
-				Mappings: []Mapping{{DeviceName: "xvda", DeleteOnTermination: true, VolumeType: "gp2"}},
+			Config{
+				Config:       builder.Config{FromScratch: true, RootDeviceName: "xvda"},
+				ImageConfig:  ImageConfig{AMIVirtualizationType: "hvm"},
+				VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "xvda", VolumeType: "gp2"}, DeleteOnTermination: true}}},
 			}, "", "gp2", map[string]string{
 				"RootDeviceName": "xvda", "VirtualizationType": "hvm", "Architecture": string(hostArchitecture()),
 				dev + "1.DeviceName": "xvda", dev + "1.Ebs.SnapshotId": "snap-new", dev + "1.Ebs.VolumeSize": "10",
 				dev + "1.Ebs.VolumeType": "gp2", dev + "1.Ebs.DeleteOnTermination": "true", dev + "2.DeviceName": "",
 			}},
 		{"from scratch, the root not among the mappings",
-			Options{FromScratch: true, RootDeviceName: "/dev/xvda", Mappings: []Mapping{{DeviceName: "/dev/sdf", VolumeSizeGiB: 1}}},
+			Config{Config: builder.Config{FromScratch: true, RootDeviceName: "/dev/xvda"}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf", VolumeSize: 1}}}}},
 			"", "gp2", map[string]string{
 				dev + "1.DeviceName": "/dev/xvda", dev + "1.Ebs.SnapshotId": "snap-new", dev + "1.Ebs.DeleteOnTermination": "true",
 				dev + "2.DeviceName": "/dev/sdf", dev + "3.DeviceName": "",
 			}},
 		{"one root device with and without its path",
-			Options{FromScratch: true, RootDeviceName: "xvda", Mappings: []Mapping{{DeviceName: "/dev/xvda", VolumeType: "gp3"}}},
+			Config{Config: builder.Config{FromScratch: true, RootDeviceName: "xvda"}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/xvda", VolumeType: "gp3"}}}}},
 			"", "gp2", map[string]string{dev + "1.DeviceName": "xvda", dev + "1.Ebs.VolumeType": "gp3", dev + "2.DeviceName": ""}},
 	}
 	for _, tt := range tests {
@@ -155,7 +162,7 @@ func TestRegisterAsks(t *testing.T) {
 
 // NoDevice is an empty text: it must be there all the same.
 func TestSuppressedDeviceIsSent(t *testing.T) {
-	sent := registering(t, Options{Mappings: []Mapping{{DeviceName: "/dev/sdf", NoDevice: true}}}, richImage, "gp3")
+	sent := registering(t, Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf", NoDevice: true}}}}}, richImage, "gp3")
 	if value, ok := sent["BlockDeviceMapping.4.NoDevice"]; !ok || value[0] != "" {
 		t.Errorf("no_device was not sent: %v", sent)
 	}
@@ -168,7 +175,7 @@ func TestRegisterKnowsTheSource(t *testing.T) {
 		"DescribeImageAttribute": answer("DescribeImageAttribute", ""),
 		"RegisterImage":          answer("RegisterImage", "<imageId>ami-new</imageId>"),
 	}}
-	cloud := faked(t, s, Options{SourceAMI: "ami-1"})
+	cloud := faked(t, s, Config{SourceConfig: SourceConfig{SourceAMI: "ami-1"}})
 	source, err := cloud.Source(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -185,17 +192,17 @@ func TestRegisterKnowsTheSource(t *testing.T) {
 func TestRegisterRefuses(t *testing.T) {
 	tests := []struct {
 		name   string
-		opts   Options
+		opts   Config
 		source *bake.Image
 		images action
 		want   []string
 	}{
-		{"no root device", Options{}, nil, nil, []string{`"new"`, "root_device_name"}},
-		{"no volume at the root", Options{RootDeviceName: "xvda", Mappings: []Mapping{{DeviceName: "/dev/xvda", NoDevice: true}}},
+		{"no root device", Config{}, nil, nil, []string{`"new"`, "root_device_name"}},
+		{"no volume at the root", Config{Config: builder.Config{RootDeviceName: "xvda"}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/xvda", NoDevice: true}}}}},
 			nil, nil, []string{"/dev/xvda is the root device's"}},
-		{"instance store at the root", Options{Mappings: []Mapping{{DeviceName: "sda1", VirtualName: "ephemeral0"}}},
+		{"instance store at the root", Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "sda1", VirtualName: "ephemeral0"}}}}},
 			&bake.Image{ID: "ami-1"}, images(richImage), []string{"sda1 is the root device's"}},
-		{"the source is gone", Options{}, &bake.Image{ID: "ami-1"}, images(), []string{"inherits", "ami-1", "not found"}},
+		{"the source is gone", Config{}, &bake.Image{ID: "ami-1"}, images(), []string{"inherits", "ami-1", "not found"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -236,7 +243,7 @@ func TestRegisterWhoseNameIsInUse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"RegisterImage": tt.register, "DescribeImages": tt.images,
 				"DescribeSnapshots": snapshots("<snapshotId>snap-new</snapshotId><status>completed</status>")}}
-			got, err := faked(t, s, Options{RootDeviceName: "xvda"}).Register(context.Background(), bake.ImageSpec{Name: "new", Snapshot: "snap-new"})
+			got, err := faked(t, s, Config{Config: builder.Config{RootDeviceName: "xvda"}}).Register(context.Background(), bake.ImageSpec{Name: "new", Snapshot: "snap-new"})
 			if tt.words != "" {
 				says(t, err, tt.words, `"new"`)
 			} else if err != nil || got != tt.want {

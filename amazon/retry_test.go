@@ -65,7 +65,7 @@ func TestKinds(t *testing.T) {
 func TestEndpointThatIsGone(t *testing.T) {
 	server := serve(t, &fake{actions: map[string]action{"DescribeImages": answer("DescribeImages", "<imagesSet/>")}})
 	for _, reached := range []bool{false, true} {
-		cloud := NewCloud(Options{Client: dial(t, access(server.URL))})
+		cloud := NewCloud(dial(t, access(server.URL)), &Config{}, nil)
 		want := retry.UnreachedFor
 		if reached {
 			want = retry.FailingFor

@@ -27,14 +27,14 @@ type audience struct {
 }
 
 // audiences returns whom the image and its snapshots are shared with.
-func (o Options) audiences() []audience {
+func (c *Config) audiences() []audience {
 	return slices.DeleteFunc([]audience{
-		{"ami_groups", o.Groups, true, false},
-		{"snapshot_groups", o.SnapshotGroups, true, true},
-		{"ami_users", o.Users, false, false},
-		{"ami_org_arns", o.OrgARNs, false, false},
-		{"ami_ou_arns", o.OUARNs, false, false},
-		{"snapshot_users", o.SnapshotUsers, false, true},
+		{"ami_groups", c.AMIGroups, true, false},
+		{"snapshot_groups", c.SnapshotGroups, true, true},
+		{"ami_users", c.AMIUsers, false, false},
+		{"ami_org_arns", c.AMIOrgARNs, false, false},
+		{"ami_ou_arns", c.AMIOUARNs, false, false},
+		{"snapshot_users", c.SnapshotUsers, false, true},
 	}, func(a audience) bool { return len(a.with) == 0 })
 }
 
@@ -48,7 +48,7 @@ var managedKey = regexp.MustCompile(`^(arn:aws[a-z-]*:kms:[a-z0-9-]*:[0-9]{12}:)
 // from being public, and what is encrypted with a key that others cannot use. A key or a
 // setting that is not known is not refused.
 func (c *Cloud) checkSharing(ctx context.Context, p bake.Publication, snapshots map[string]types.Snapshot) error {
-	if len(c.opts.audiences()) == 0 {
+	if len(c.config.audiences()) == 0 {
 		return nil
 	}
 	registered, err := c.encryptedVolumes(ctx, snapshots)
@@ -79,7 +79,7 @@ func regionsOf(home string, p bake.Publication) []string {
 // checkPublicAccess asks each region whether it lets the image and its snapshots become
 // public, if they are to be.
 func (c *Cloud) checkPublicAccess(ctx context.Context, regions []string) error {
-	if len(c.opts.Groups)+len(c.opts.SnapshotGroups) == 0 {
+	if len(c.config.AMIGroups)+len(c.config.SnapshotGroups) == 0 {
 		return nil
 	}
 	blocks := make([]error, len(regions))
@@ -96,14 +96,14 @@ func (c *Cloud) checkPublicAccess(ctx context.Context, regions []string) error {
 
 func (c *Cloud) publicAccess(ctx context.Context) error {
 	var errs []error
-	if len(c.opts.Groups) > 0 {
+	if len(c.config.AMIGroups) > 0 {
 		if why := c.client.imagesBlocked(ctx); why != "" {
-			errs = append(errs, fmt.Errorf("ami_groups is %q, but %s, or share with accounts by ami_users", c.opts.Groups, why))
+			errs = append(errs, fmt.Errorf("ami_groups is %q, but %s, or share with accounts by ami_users", c.config.AMIGroups, why))
 		}
 	}
-	if len(c.opts.SnapshotGroups) > 0 {
+	if len(c.config.SnapshotGroups) > 0 {
 		if why := c.client.snapshotsBlocked(ctx); why != "" {
-			errs = append(errs, fmt.Errorf("snapshot_groups is %q, but %s, or share with accounts by snapshot_users", c.opts.SnapshotGroups, why))
+			errs = append(errs, fmt.Errorf("snapshot_groups is %q, but %s, or share with accounts by snapshot_users", c.config.SnapshotGroups, why))
 		}
 	}
 	return errors.Join(errs...)
@@ -134,7 +134,7 @@ func (c *Cloud) checkEncrypted(ctx context.Context, p bake.Publication, register
 // shareable returns why EC2 would not share an encrypted volume with whom the options
 // name, if it would not.
 func (c *Cloud) shareable(ctx context.Context, s encryptedVolume) error {
-	for _, a := range c.opts.audiences() {
+	for _, a := range c.config.audiences() {
 		switch {
 		case a.created && !s.created, s.blank && !a.public:
 		case a.public:
@@ -202,7 +202,7 @@ func (c *Cloud) managerOf(ctx context.Context, s encryptedVolume) (key string, b
 // checkVolume refuses to go on with a volume that cannot be shared: one that is encrypted
 // although no option asks for it, or with a key that only EC2's answer names.
 func (c *Cloud) checkVolume(ctx context.Context, out *ec2.CreateVolumeOutput) error {
-	if !aws.ToBool(out.Encrypted) || len(c.opts.audiences()) == 0 {
+	if !aws.ToBool(out.Encrypted) || len(c.config.audiences()) == 0 {
 		return nil
 	}
 	c.mu.Lock()

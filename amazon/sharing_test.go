@@ -63,8 +63,8 @@ func (w *world) share(t *testing.T, options map[string]any) (b sharedBuild) {
 	ctx := context.Background()
 	var c Config
 	buildertest.Prepared(t, &c, with(t, options))
-	cloud := w.worldwide(t, c.options())
-	cloud.opts.Log = func(format string, args ...any) { b.warnings = append(b.warnings, fmt.Sprintf(format, args...)) }
+	cloud := w.worldwide(t, c)
+	cloud.log = func(format string, args ...any) { b.warnings = append(b.warnings, fmt.Sprintf(format, args...)) }
 	facts := survey(t, cloud)
 	var plan bake.Publication
 	if plan, b.surveyed = cloud.Publication(ctx, facts); b.surveyed != nil {
@@ -261,7 +261,7 @@ func TestPolicyThatBlocks(t *testing.T) {
 		"GetImageBlockPublicAccessState": answer("GetImageBlockPublicAccessState",
 			"<imageBlockPublicAccessState>block-new-sharing</imageBlockPublicAccessState><managedBy>declarative-policy</managedBy>"),
 	}}
-	_, _, err := planned(t, s, Options{Groups: []string{"all"}}, plainSource(plain))
+	_, _, err := planned(t, s, Config{PublishConfig: PublishConfig{AMIGroups: []string{"all"}}}, plainSource(plain))
 	says(t, err, "ami_groups", "declarative policy")
 	if strings.Contains(err.Error(), "ec2:DisableImageBlockPublicAccess") {
 		t.Errorf("the account cannot do that: %v", err)
@@ -271,7 +271,7 @@ func TestPolicyThatBlocks(t *testing.T) {
 // TestHiddenSource: where the account sees only allowed AMIs, an error about an AMI that
 // was not found names that setting, whichever way the AMI is looked for.
 func TestHiddenSource(t *testing.T) {
-	byFilter := Options{SourceFilter: SourceFilter{Filters: map[string]string{"name": "theirs"}, Owners: []string{"222222222222"}}}
+	byFilter := Config{SourceConfig: SourceConfig{SourceAMIFilter: SourceFilterConfig{Filters: map[string]string{"name": "theirs"}, Owners: []string{"222222222222"}}}}
 	pinned := byFilter
 	for name, test := range map[string]struct {
 		set  func(*state.Settings)
@@ -290,7 +290,7 @@ func TestHiddenSource(t *testing.T) {
 			pinned.SourceAMI = id
 			w.set(t, account.Region, test.set)
 			w.deny(test.deny...)
-			for way, opts := range map[string]Options{"id": {SourceAMI: id}, "filter": byFilter, "both": pinned} {
+			for way, opts := range map[string]Config{"id": {SourceConfig: SourceConfig{SourceAMI: id}}, "filter": byFilter, "both": pinned} {
 				_, err := w.cloud(t, opts).Source(context.Background())
 				if seen != (err == nil) {
 					t.Errorf("by %s: %v, want it found: %t", way, err, seen)

@@ -27,7 +27,7 @@ func TestClockIsSet(t *testing.T) {
 		fmt.Fprint(w, "<DescribeImagesResponse><imagesSet/></DescribeImagesResponse>")
 	}))
 	t.Cleanup(server.Close)
-	cloud := NewCloud(Options{Client: dial(t, access(server.URL))})
+	cloud := NewCloud(dial(t, access(server.URL)), &Config{}, nil)
 	if err := look(retry.Once(t.Context()), cloud); err != nil || refused != 1 {
 		t.Errorf("%v after %d refusals", err, refused)
 	}

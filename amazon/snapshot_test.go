@@ -42,7 +42,7 @@ func TestCreateSnapshotWhoseAnswerIsLost(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"CreateSnapshot": tt.create, "DescribeSnapshots": tt.look}}
-			cloud := faked(t, s, Options{Log: t.Logf})
+			cloud := logged(faked(t, s, Config{}), t.Logf)
 			got, err := cloud.CreateSnapshot(context.Background(),
 				bake.SnapshotSpec{Volume: "vol-1", Description: "ours", Tags: map[string]string{"a": "b"}})
 			if tt.wantErrorWords != "" {
@@ -60,7 +60,7 @@ func TestCreateSnapshotWhoseAnswerIsLost(t *testing.T) {
 // Where no connection came about nothing was made, and nothing is looked for.
 func TestCreateSnapshotWithoutConnection(t *testing.T) {
 	server := serve(t, &fake{})
-	cloud := NewCloud(Options{Client: dial(t, access(server.URL))})
+	cloud := NewCloud(dial(t, access(server.URL)), &Config{}, nil)
 	server.Close()
 	_, err := cloud.CreateSnapshot(context.Background(), bake.SnapshotSpec{Volume: "vol-1"})
 	says(t, err, "cannot create a snapshot of vol-1", "custom_endpoint_ec2", server.URL)
@@ -68,7 +68,7 @@ func TestCreateSnapshotWithoutConnection(t *testing.T) {
 
 func TestCreateSnapshotAsks(t *testing.T) {
 	s := &fake{actions: map[string]action{"CreateSnapshot": answer("CreateSnapshot", "<snapshotId>snap-1</snapshotId>")}}
-	_, err := faked(t, s, Options{}).CreateSnapshot(context.Background(),
+	_, err := faked(t, s, Config{}).CreateSnapshot(context.Background(),
 		bake.SnapshotSpec{Volume: "vol-1", Description: "ours", Tags: map[string]string{"a": "b"}})
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestSnapshot(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeSnapshots": snapshots(tt.xml)}}
-			if got, err := faked(t, s, Options{}).Snapshot(context.Background(), "snap-1"); err != nil || got != tt.want {
+			if got, err := faked(t, s, Config{}).Snapshot(context.Background(), "snap-1"); err != nil || got != tt.want {
 				t.Errorf("snapshot %+v, %v; want %+v", got, err, tt.want)
 			}
 		})
@@ -142,7 +142,7 @@ func TestDeleteSnapshot(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeImages": tt.images, "DeleteSnapshot": tt.delete, "DescribeSnapshots": tt.snapshot}}
-			err := faked(t, s, Options{}).DeleteSnapshot(context.Background(), "snap-1")
+			err := faked(t, s, Config{}).DeleteSnapshot(context.Background(), "snap-1")
 			checkError(t, err, tt.want)
 			if err != nil {
 				says(t, err, "cannot delete snapshot snap-1")

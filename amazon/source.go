@@ -34,7 +34,7 @@ func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 		c.logf("warning: source image %s is deprecated since %s", called(found), since)
 	}
 	c.warnOfBilling(found)
-	if root, said := find(c.opts.Mappings, c.rootName()); said {
+	if root, said := find(c.config.AMIBlockDeviceMappings, c.rootName()); said {
 		// Register would say so, after all the work.
 		return imageOf(found), root.checkRoot()
 	}
@@ -64,15 +64,15 @@ func (c *Cloud) known() *types.Image {
 // not known yet.
 func (c *Cloud) rootName() string {
 	source := c.known()
-	if c.opts.RootDeviceName != "" || source == nil {
-		return c.opts.RootDeviceName
+	if c.config.RootDeviceName != "" || source == nil {
+		return c.config.RootDeviceName
 	}
 	return aws.ToString(source.RootDeviceName)
 }
 
 // findSource finds the one image by its id, by the filter, or by both.
 func (c *Cloud) findSource(ctx context.Context) (types.Image, error) {
-	if c.opts.SourceFilter.none() {
+	if c.config.SourceAMIFilter.none() {
 		return c.sourceByID(ctx)
 	}
 	images, err := c.search(ctx)
@@ -86,7 +86,7 @@ func (c *Cloud) findSource(ctx context.Context) (types.Image, error) {
 }
 
 func (c *Cloud) sourceByID(ctx context.Context) (types.Image, error) {
-	found, err := c.client.image(ctx, c.opts.SourceAMI)
+	found, err := c.client.image(ctx, c.config.SourceAMI)
 	if errors.Is(err, bake.ErrNotFound) {
 		return types.Image{}, fmt.Errorf("source %w in region %s, or not shared with this account%s", err, c.client.Region(), c.client.hiding(ctx))
 	}
@@ -97,24 +97,26 @@ func (c *Cloud) sourceByID(ctx context.Context) (types.Image, error) {
 }
 
 // none tells whether there is nothing to search for.
-func (f SourceFilter) none() bool { return len(f.Filters) == 0 && len(f.Owners) == 0 && !f.MostRecent }
+func (f SourceFilterConfig) none() bool {
+	return len(f.Filters) == 0 && len(f.Owners) == 0 && !f.MostRecent
+}
 
 // search lists the images that fulfil the filter. An image that is named by its
 // id may be deprecated: whoever names it knows it.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImages.html
 func (c *Cloud) search(ctx context.Context) ([]types.Image, error) {
-	f := c.opts.SourceFilter
+	f := c.config.SourceAMIFilter
 	in := &ec2.DescribeImagesInput{Owners: f.Owners, Filters: f.filters()}
-	if f.IncludeDeprecated || c.opts.SourceAMI != "" {
+	if f.IncludeDeprecated || c.config.SourceAMI != "" {
 		in.IncludeDeprecated = aws.Bool(true)
 	}
-	if c.opts.SourceAMI != "" {
-		in.ImageIds = []string{c.opts.SourceAMI}
+	if c.config.SourceAMI != "" {
+		in.ImageIds = []string{c.config.SourceAMI}
 	}
 	images, err := c.client.images(ctx, in)
 	if hasCode(err, codeImageNotFound, codeImageUnavailable) {
 		return nil, fmt.Errorf("source image %s: %w in region %s, or not shared with this account%s",
-			c.opts.SourceAMI, bake.ErrNotFound, c.client.Region(), c.client.hiding(ctx))
+			c.config.SourceAMI, bake.ErrNotFound, c.client.Region(), c.client.hiding(ctx))
 	}
 	if err != nil {
 		return nil, c.client.cannot(err, "search for the image of source_ami_filter")
@@ -122,7 +124,7 @@ func (c *Cloud) search(ctx context.Context) ([]types.Image, error) {
 	return images, nil
 }
 
-func (f SourceFilter) filters() []types.Filter {
+func (f SourceFilterConfig) filters() []types.Filter {
 	var all []types.Filter
 	for _, name := range slices.Sorted(maps.Keys(f.Filters)) {
 		all = append(all, filter(name, f.Filters[name]))
@@ -134,7 +136,7 @@ func (f SourceFilter) filters() []types.Filter {
 // that. Of those created at one time it is the one with the least id, so that
 // every build takes the same.
 func (c *Cloud) choose(images []types.Image) (types.Image, error) {
-	if len(images) > 1 && !c.opts.SourceFilter.MostRecent {
+	if len(images) > 1 && !c.config.SourceAMIFilter.MostRecent {
 		return types.Image{}, fmt.Errorf("%d images fulfil %s, and one is wanted: %s; narrow the filter, or set most_recent to take the newest",
 			len(images), c.sought(), calledAll(images))
 	}
@@ -142,7 +144,7 @@ func (c *Cloud) choose(images []types.Image) (types.Image, error) {
 		return cmp.Or(created(b).Compare(created(a)), cmp.Compare(aws.ToString(a.ImageId), aws.ToString(b.ImageId)))
 	})
 	chosen := images[0]
-	if !c.opts.SourceFilter.owns(chosen, "") {
+	if !c.config.SourceAMIFilter.owns(chosen, "") {
 		return types.Image{}, c.strange(chosen)
 	}
 	return chosen, nil
@@ -150,7 +152,7 @@ func (c *Cloud) choose(images []types.Image) (types.Image, error) {
 
 // sought is the search in words.
 func (c *Cloud) sought() string {
-	f := c.opts.SourceFilter
+	f := c.config.SourceAMIFilter
 	var words []string
 	for _, name := range slices.Sorted(maps.Keys(f.Filters)) {
 		words = append(words, fmt.Sprintf("%s = %q", name, f.Filters[name]))
@@ -158,8 +160,8 @@ func (c *Cloud) sought() string {
 	if len(f.Owners) > 0 {
 		words = append(words, "owners "+strings.Join(f.Owners, ", "))
 	}
-	if c.opts.SourceAMI != "" {
-		words = append(words, "source_ami "+c.opts.SourceAMI)
+	if c.config.SourceAMI != "" {
+		words = append(words, "source_ami "+c.config.SourceAMI)
 	}
 	return "source_ami_filter (" + strings.Join(words, ", ") + ")"
 }
@@ -168,7 +170,7 @@ func (c *Cloud) sought() string {
 // itself: a cloud that ignores the request's owners must not choose for the
 // user. Whether the image is the account's own can be told when the account is
 // known.
-func (f SourceFilter) owns(image types.Image, account string) bool {
+func (f SourceFilterConfig) owns(image types.Image, account string) bool {
 	return len(f.Owners) == 0 || slices.ContainsFunc(f.Owners, func(owner string) bool {
 		if owner == "self" {
 			return account == "" || aws.ToString(image.OwnerId) == account
@@ -179,13 +181,13 @@ func (f SourceFilter) owns(image types.Image, account string) bool {
 
 func (c *Cloud) strange(image types.Image) error {
 	return fmt.Errorf("source image %s belongs to %q (%q), and to none of the owners of source_ami_filter: %s",
-		called(image), aws.ToString(image.OwnerId), aws.ToString(image.ImageOwnerAlias), strings.Join(c.opts.SourceFilter.Owners, ", "))
+		called(image), aws.ToString(image.OwnerId), aws.ToString(image.ImageOwnerAlias), strings.Join(c.config.SourceAMIFilter.Owners, ", "))
 }
 
 // usable tells why an image cannot be started from, if so.
 func (c *Cloud) usable(image types.Image) error {
 	root, hasRoot := rootDevice(image)
-	wanted, found := c.opts.VirtualizationType, string(image.VirtualizationType)
+	wanted, found := c.config.AMIVirtualizationType, string(image.VirtualizationType)
 	switch {
 	case image.RootDeviceType != types.DeviceTypeEbs:
 		return fmt.Errorf("its root device is on %q, and must be on ebs", image.RootDeviceType)
@@ -206,7 +208,7 @@ func (c *Cloud) converts(found, wanted string) error {
 	switch {
 	case wanted == "" || found == "" || wanted == found:
 		return nil
-	case found == paravirtual && wanted == hvm && c.opts.Repartitions:
+	case found == paravirtual && wanted == hvm && len(c.config.PreMountCommands) > 0:
 		c.logf("The source image is paravirtual, and the AMI will be hvm: it boots only if pre_mount_commands make a partition table, and a boot loader is installed")
 		return nil
 	case found == paravirtual && wanted == hvm:
@@ -224,11 +226,11 @@ func (c *Cloud) fits(host types.ArchitectureValues, account string) error {
 	if source == nil {
 		return nil
 	}
-	if !c.opts.SourceFilter.none() && !c.opts.SourceFilter.owns(*source, account) {
+	if !c.config.SourceAMIFilter.none() && !c.config.SourceAMIFilter.owns(*source, account) {
 		return c.strange(*source)
 	}
 	found := source.Architecture
-	if found == "" || string(found) == c.opts.Architecture || runs(host, found) {
+	if found == "" || string(found) == c.config.AMIArchitecture || runs(host, found) {
 		return nil
 	}
 	return fmt.Errorf("source image %s is of architecture %s, and this host is %s, which cannot run its programs: "+

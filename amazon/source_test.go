@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // imageXML is an image that can be built from.
@@ -32,7 +33,7 @@ func images(items ...string) action {
 
 func TestSource(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": images(imageXML)}}
-	got, err := faked(t, s, Options{SourceAMI: "ami-1"}).Source(context.Background())
+	got, err := faked(t, s, Config{SourceConfig: SourceConfig{SourceAMI: "ami-1"}}).Source(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +84,7 @@ func TestSourceThatCannotBeUsed(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeImages": tt.images}}
-			_, err := faked(t, s, Options{SourceAMI: "ami-1"}).Source(context.Background())
+			_, err := faked(t, s, Config{SourceConfig: SourceConfig{SourceAMI: "ami-1"}}).Source(context.Background())
 			says(t, err, tt.want...)
 		})
 	}
@@ -95,19 +96,19 @@ func TestMappingThatCannotBeTheRoot(t *testing.T) {
 	tests := []struct {
 		name    string
 		root    string
-		mapping Mapping
+		mapping BlockDevice
 		refused bool
 	}{
-		{"suppressed", "", Mapping{DeviceName: "xvda", NoDevice: true}, true},
-		{"of a snapshot", "", Mapping{DeviceName: "/dev/xvda", SnapshotID: "snap-2"}, true},
-		{"an instance store volume", "/dev/sda1", Mapping{DeviceName: "/dev/sda1", VirtualName: "ephemeral0"}, true},
-		{"no longer the root", "/dev/sda1", Mapping{DeviceName: "/dev/xvda", NoDevice: true}, false},
-		{"a volume", "", Mapping{DeviceName: "/dev/xvda", VolumeType: "gp3"}, false},
+		{"suppressed", "", BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "xvda", NoDevice: true}}, true},
+		{"of a snapshot", "", BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/xvda", SnapshotID: "snap-2"}}, true},
+		{"an instance store volume", "/dev/sda1", BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sda1", VirtualName: "ephemeral0"}}, true},
+		{"no longer the root", "/dev/sda1", BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/xvda", NoDevice: true}}, false},
+		{"a volume", "", BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/xvda", VolumeType: "gp3"}}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeImages": images(imageXML)}}
-			opts := Options{SourceAMI: "ami-1", RootDeviceName: tt.root, Mappings: []Mapping{tt.mapping}}
+			opts := Config{Config: builder.Config{RootDeviceName: tt.root}, SourceConfig: SourceConfig{SourceAMI: "ami-1"}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{tt.mapping}}}
 			_, err := faked(t, s, opts).Source(context.Background())
 			if tt.refused {
 				says(t, err, tt.mapping.DeviceName, "root device")
@@ -125,23 +126,26 @@ func candidate(id, created, more string) string {
 }
 
 // debian is a search for images of an account.
-func debian(more func(*Options)) Options {
-	o := Options{SourceFilter: SourceFilter{
-		Filters: map[string]string{"name": "debian-*", "architecture": "arm64"}, Owners: []string{"123456789012", "amazon"},
-	}}
+func debian(more func(*Config)) Config {
+	o := Config{
+		SourceConfig: SourceConfig{SourceAMIFilter: SourceFilterConfig{
+			Filters: map[string]string{"name": "debian-*", "architecture": "arm64"},
+			Owners:  []string{"123456789012", "amazon"},
+		}},
+	}
 	if more != nil {
 		more(&o)
 	}
 	return o
 }
 
-func mostRecent(o *Options) { o.SourceFilter.MostRecent = true }
+func mostRecent(o *Config) { o.SourceAMIFilter.MostRecent = true }
 
 func TestSearchForASource(t *testing.T) {
 	const early, late = "2026-01-02T03:04:05.000Z", "2026-01-02T03:04:05.001Z"
 	tests := []struct {
 		name   string
-		opts   Options
+		opts   Config
 		images action
 		want   bake.ImageID
 		asked  map[string]string
@@ -158,10 +162,10 @@ func TestSearchForASource(t *testing.T) {
 			images(candidate("ami-2", late, "")),
 		), "ami-2", nil},
 		{"not the deregistered one", debian(nil), images(imageXML, "<imageId>ami-2</imageId><imageState>deregistered</imageState>"), "ami-1", nil},
-		{"by its owner's alias", debian(func(o *Options) { o.SourceFilter.Owners = []string{"amazon"} }), images(imageXML), "ami-1", nil},
-		{"deprecated ones too", debian(func(o *Options) { o.SourceFilter.IncludeDeprecated = true }), images(imageXML), "ami-1",
+		{"by its owner's alias", debian(func(o *Config) { o.SourceAMIFilter.Owners = []string{"amazon"} }), images(imageXML), "ami-1", nil},
+		{"deprecated ones too", debian(func(o *Config) { o.SourceAMIFilter.IncludeDeprecated = true }), images(imageXML), "ami-1",
 			map[string]string{"IncludeDeprecated": "true"}},
-		{"pinned by its id", debian(func(o *Options) { o.SourceAMI = "ami-1" }), images(imageXML), "ami-1", map[string]string{
+		{"pinned by its id", debian(func(o *Config) { o.SourceAMI = "ami-1" }), images(imageXML), "ami-1", map[string]string{
 			"ImageId.1": "ami-1", "Filter.2.Value.1": "debian-*", "Owner.1": "123456789012", "IncludeDeprecated": "true",
 		}},
 	}
@@ -182,10 +186,10 @@ func TestSearchThatFindsNoSource(t *testing.T) {
 	for i := range 7 {
 		many = append(many, candidate(fmt.Sprintf("ami-%d", i), "2026-01-02T03:04:05.000Z", ""))
 	}
-	pinned := func(o *Options) { o.SourceAMI = "ami-1" }
+	pinned := func(o *Config) { o.SourceAMI = "ami-1" }
 	tests := []struct {
 		name   string
-		opts   Options
+		opts   Config
 		images action
 		want   []string
 	}{
@@ -194,11 +198,11 @@ func TestSearchThatFindsNoSource(t *testing.T) {
 		{"many", debian(nil), images(many...), []string{"7 images", "ami-4 (base), and 2 more"}},
 		{"the pinned one is unknown", debian(pinned), refuse("InvalidAMIID.NotFound"), []string{"source image ami-1", "not found in region eu-west-1"}},
 		{"the pinned one is another", debian(pinned), images(), []string{"no image", "source_ami ami-1", `name = "debian-*"`}},
-		{"of somebody else", debian(func(o *Options) { o.SourceFilter.Owners = []string{"210987654321", "aws-marketplace"} }), images(imageXML),
+		{"of somebody else", debian(func(o *Config) { o.SourceAMIFilter.Owners = []string{"210987654321", "aws-marketplace"} }), images(imageXML),
 			[]string{"ami-1 (base)", `"123456789012"`, `"amazon"`, "210987654321, aws-marketplace"}},
 		{"not allowed", debian(nil), refuse("UnauthorizedOperation"), []string{"source_ami_filter", "UnauthorizedOperation"}},
 		{"a filter that EC2 does not know", debian(nil), refuse("InvalidParameterValue"), []string{"source_ami_filter", "InvalidParameterValue"}},
-		{"of another virtualization", debian(func(o *Options) { o.VirtualizationType = "paravirtual" }), images(imageXML),
+		{"of another virtualization", debian(func(o *Config) { o.AMIVirtualizationType = "paravirtual" }), images(imageXML),
 			[]string{"ami-1 (base)", `virtualization is "hvm"`, `ami_virtualization_type is "paravirtual"`}},
 		{"instance store", debian(nil), images(strings.Replace(imageXML, "<rootDeviceType>ebs", "<rootDeviceType>instance-store", 1)),
 			[]string{"ami-1 (base)", `"instance-store"`}},
@@ -232,7 +236,7 @@ func TestDeprecatedSourceIsToldOf(t *testing.T) {
 		t.Run(at, func(t *testing.T) {
 			var log []string
 			s := &fake{actions: map[string]action{"DescribeImages": images(imageXML + "<deprecationTime>" + at + "</deprecationTime>")}}
-			cloud := faked(t, s, Options{SourceAMI: "ami-1", Log: func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) }})
+			cloud := logged(faked(t, s, Config{SourceConfig: SourceConfig{SourceAMI: "ami-1"}}), func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) })
 			cloud.now = func() time.Time { return now }
 			if _, err := cloud.Source(context.Background()); err != nil {
 				t.Fatal(err)
@@ -249,17 +253,17 @@ func TestSourceThatDoesNotFitTheHost(t *testing.T) {
 	host := func(arch string) string {
 		return strings.Replace(instance, "<instanceId>", "<architecture>"+arch+"</architecture><instanceId>", 1)
 	}
-	self := func(o *Options) { o.SourceFilter.Owners = []string{"self"} }
+	self := func(o *Config) { o.SourceAMIFilter.Owners = []string{"self"} }
 	tests := []struct {
 		name, image, host, account string
-		opts                       Options
+		opts                       Config
 		want                       []string
 	}{
 		{"the same", "arm64", "arm64", "123456789012", debian(nil), nil},
 		{"32 bits on 64", "i386", "x86_64", "123456789012", debian(nil), nil},
 		{"another", "arm64", "x86_64", "123456789012", debian(nil), []string{"ami-1 (base)", "arm64", "x86_64", "ami_architecture"}},
 		{"64 bits on 32", "x86_64", "i386", "123456789012", debian(nil), []string{"x86_64", "i386"}},
-		{"another, and the user knows", "arm64", "x86_64", "123456789012", debian(func(o *Options) { o.Architecture = "arm64" }), nil},
+		{"another, and the user knows", "arm64", "x86_64", "123456789012", debian(func(o *Config) { o.AMIArchitecture = "arm64" }), nil},
 		{"one that is not told", "", "x86_64", "123456789012", debian(nil), nil},
 		{"a host that does not tell", string(hostArchitecture()), "", "123456789012", debian(nil), nil},
 		{"the account's own", "arm64", "arm64", "123456789012", debian(self), nil},
@@ -331,7 +335,7 @@ func TestUEFIDataThatAreNotTold(t *testing.T) {
 				"DescribeImageAttribute": tt.attribute,
 				"RegisterImage":          answer("RegisterImage", "<imageId>ami-new</imageId>"),
 			}}
-			cloud := faked(t, s, Options{Log: func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) }})
+			cloud := logged(faked(t, s, Config{}), func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) })
 			cloud.host = hostFacts{account: "123456789012", architecture: types.ArchitectureValuesArm64}
 			_, err := cloud.Register(context.Background(), bake.ImageSpec{Name: "new", Snapshot: "snap-new", Source: &bake.Image{ID: "ami-1"}})
 			if tt.words != "" {
@@ -351,7 +355,7 @@ func TestUEFIDataThatAreNotTold(t *testing.T) {
 
 // A source is unknown by one error, however it was looked for.
 func TestUnknownSourceIsNotFound(t *testing.T) {
-	for _, opts := range []Options{{SourceAMI: "ami-1"}, debian(func(o *Options) { o.SourceAMI = "ami-1" })} {
+	for _, opts := range []Config{{SourceConfig: SourceConfig{SourceAMI: "ami-1"}}, debian(func(o *Config) { o.SourceAMI = "ami-1" })} {
 		s := &fake{actions: map[string]action{"DescribeImages": refuse("InvalidAMIID.NotFound")}}
 		if _, err := faked(t, s, opts).Source(context.Background()); !errors.Is(err, bake.ErrNotFound) {
 			t.Errorf("%v, want %v", err, bake.ErrNotFound)
@@ -364,20 +368,21 @@ func TestParavirtualBecomesHVM(t *testing.T) {
 	paravirtual := strings.Replace(imageXML, "<virtualizationType>hvm", "<virtualizationType>paravirtual", 1)
 	for _, tt := range []struct {
 		name, wanted string
-		repartitions bool
+		commands     []string
 		source, want string
 	}{
-		{"repartitioned", "hvm", true, paravirtual, ""},
-		{"as it is", "hvm", false, paravirtual, "pre_mount_commands"},
-		{"the other way", "paravirtual", true, imageXML, `ami_virtualization_type is "paravirtual"`},
+		{"repartitioned", "hvm", []string{"parted"}, paravirtual, ""},
+		{"as it is", "hvm", nil, paravirtual, "pre_mount_commands"},
+		{"the other way", "paravirtual", []string{"parted"}, imageXML, `ami_virtualization_type is "paravirtual"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var log string
 			s := &fake{actions: map[string]action{"DescribeImages": images(tt.source)}}
-			_, err := faked(t, s, Options{
-				SourceAMI: "ami-1", VirtualizationType: tt.wanted, Repartitions: tt.repartitions,
-				Log: func(format string, args ...any) { log += fmt.Sprintf(format, args...) },
-			}).Source(context.Background())
+			_, err := logged(faked(t, s, Config{
+				Config:       builder.Config{PreMountCommands: tt.commands},
+				SourceConfig: SourceConfig{SourceAMI: "ami-1"},
+				ImageConfig:  ImageConfig{AMIVirtualizationType: tt.wanted},
+			}), func(format string, args ...any) { log += fmt.Sprintf(format, args...) }).Source(context.Background())
 			if tt.want != "" {
 				says(t, err, tt.want)
 			} else if err != nil || !strings.Contains(log, "paravirtual") {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -29,7 +30,7 @@ func TestThrottledForLong(t *testing.T) {
 	defer server.Close()
 	build := func(ctx context.Context, t *testing.T, waits bake.Waits) error {
 		t.Helper()
-		cloud := l.cloud(t, Options{SourceAMI: l.source, Users: []string{"222222222222"}, SnapshotUsers: []string{"222222222222"}, DeregistrationProtection: &Protection{}})
+		cloud := l.cloud(t, Config{Config: builder.Config{Sharing: builder.Sharing{SnapshotUsers: []string{"222222222222"}}}, SourceConfig: SourceConfig{SourceAMI: l.source}, PublishConfig: PublishConfig{AMIUsers: []string{"222222222222"}, DeregistrationProtection: ProtectionConfig{Enabled: true}}})
 		cloud.client.policy.Clock, cloud.client.endpoint = clock, server.URL
 		cloud.client.ec2 = cloud.client.in(cloud.client.Region())
 		_, err := bake.Build(ctx, cloud, cloudtest.Machine(), bake.Plan{

@@ -70,8 +70,8 @@ func (c *Cloud) volumeInput(spec bake.VolumeSpec) *ec2.CreateVolumeInput {
 // the account meanwhile, if there is room for it.
 func (c *Cloud) volumeTags(spec bake.VolumeSpec) map[string]string {
 	tags := map[string]string{}
-	if c.opts.ImageName != "" && len(spec.Tags)+1 < kind.Limits.Tags {
-		tags["Name"] = "packer-chroot " + c.opts.ImageName
+	if c.config.AMIName != "" && len(spec.Tags)+1 < kind.Limits.Tags {
+		tags["Name"] = "packer-chroot " + c.config.AMIName
 	}
 	maps.Copy(tags, spec.Tags)
 	tags[bake.BuildTag] = string(spec.Build)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 func volumes(items ...string) action {
@@ -57,7 +58,7 @@ func TestCreateVolumeAsks(t *testing.T) {
 			s := &fake{actions: map[string]action{"CreateVolume": answer("CreateVolume", "<volumeId>vol-1</volumeId>")}}
 			want := spec()
 			tt.change(&want)
-			if id, err := faked(t, s, Options{}).CreateVolume(context.Background(), want); err != nil || id != "vol-1" {
+			if id, err := faked(t, s, Config{}).CreateVolume(context.Background(), want); err != nil || id != "vol-1" {
 				t.Fatalf("volume %q, %v", id, err)
 			}
 			check(t, s.made("CreateVolume")[0], tt.want)
@@ -68,7 +69,7 @@ func TestCreateVolumeAsks(t *testing.T) {
 // An image may be shared without its snapshots.
 func TestVolumeOfASnapshotThatIsNotShared(t *testing.T) {
 	s := &fake{actions: map[string]action{"CreateVolume": refuse("InvalidSnapshot.NotFound")}}
-	_, err := faked(t, s, Options{}).CreateVolume(context.Background(), spec())
+	_, err := faked(t, s, Config{}).CreateVolume(context.Background(), spec())
 	says(t, err, "create a volume in eu-west-1a from snap-1", "InvalidSnapshot.NotFound", "share")
 	if strings.Contains(err.Error(), "during the build") {
 		t.Errorf("error %q tells of two causes", err)
@@ -88,15 +89,15 @@ func check(t *testing.T, call url.Values, want map[string]string) {
 
 // The root device's encryption is asked of the volume that it is built on.
 func TestVolumeOfAnEncryptedRoot(t *testing.T) {
-	encrypted := Mapping{DeviceName: "/dev/xvda", Encrypted: true, KMSKeyID: "key-1"}
+	encrypted := BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/xvda"}, Encrypted: true, KMSKeyID: "key-1"}
 	tests := []struct {
 		name      string
-		opts      Options
+		opts      Config
 		encrypted string
 	}{
-		{"of the source's name", Options{SourceAMI: "ami-1", Mappings: []Mapping{encrypted}}, "true"},
-		{"from scratch", Options{RootDeviceName: "xvda", Mappings: []Mapping{encrypted}}, "true"},
-		{"of another device", Options{RootDeviceName: "/dev/sda1", Mappings: []Mapping{encrypted}}, ""},
+		{"of the source's name", Config{SourceConfig: SourceConfig{SourceAMI: "ami-1"}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{encrypted}}}, "true"},
+		{"from scratch", Config{Config: builder.Config{RootDeviceName: "xvda"}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{encrypted}}}, "true"},
+		{"of another device", Config{Config: builder.Config{RootDeviceName: "/dev/sda1"}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{encrypted}}}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -123,7 +124,7 @@ func TestVolumeOfAnEncryptedRoot(t *testing.T) {
 }
 
 func TestVolumeIsNamedAfterTheImage(t *testing.T) {
-	cloud := NewCloud(Options{ImageName: "web"})
+	cloud := NewCloud(nil, &Config{ImageConfig: ImageConfig{AMIName: "web"}}, nil)
 	if got := cloud.volumeTags(bake.VolumeSpec{})["Name"]; got != "packer-chroot web" {
 		t.Errorf("volume is named %q", got)
 	}
@@ -145,7 +146,7 @@ func TestClientTokens(t *testing.T) {
 		s := &fake{actions: map[string]action{"CreateVolume": answer("CreateVolume", "<volumeId>vol-1</volumeId>")}}
 		a := access(serve(t, s).URL)
 		a.Region = region
-		if _, err := NewCloud(Options{Client: dial(t, a)}).CreateVolume(context.Background(), spec); err != nil {
+		if _, err := NewCloud(dial(t, a), &Config{}, nil).CreateVolume(context.Background(), spec); err != nil {
 			t.Fatal(err)
 		}
 		return s.made("CreateVolume")[0].Get("ClientToken")
@@ -189,7 +190,7 @@ func TestVolume(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DescribeVolumes": volumes(tt.xml)}}
-			if got, err := faked(t, s, Options{}).Volume(context.Background(), "vol-1"); err != nil || got != tt.want {
+			if got, err := faked(t, s, Config{}).Volume(context.Background(), "vol-1"); err != nil || got != tt.want {
 				t.Errorf("volume %+v, %v; want %+v", got, err, tt.want)
 			}
 		})
@@ -203,7 +204,7 @@ func TestFindVolumesReadsAllPages(t *testing.T) {
 		answer("DescribeVolumes", "<volumeSet/><nextToken>first</nextToken>"),
 		answer("DescribeVolumes", "<volumeSet><item><volumeId>vol-1</volumeId>"+tag+"</item></volumeSet><nextToken>more</nextToken>"),
 		volumes("<volumeId>vol-2</volumeId>"+tag, "<volumeId>vol-3</volumeId>", "<volumeId>vol-4</volumeId>"+strings.Replace(tag, "build-1", "build-2", 1)))}}
-	got, err := faked(t, s, Options{}).FindVolumes(context.Background(), "build-1")
+	got, err := faked(t, s, Config{}).FindVolumes(context.Background(), "build-1")
 	if err != nil || len(got) != 2 || got[0] != "vol-1" || got[1] != "vol-2" {
 		t.Errorf("volumes %v, %v", got, err)
 	}
@@ -246,7 +247,7 @@ func TestAttachRefused(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			code, words, _ := strings.Cut(tt.code, ": ")
 			s := &fake{actions: map[string]action{"AttachVolume": refuseSaying(code, words), "DescribeVolumes": tt.volume}}
-			err := faked(t, s, Options{}).Attach(context.Background(), "vol-1", "i-1", "/dev/sdf")
+			err := faked(t, s, Config{}).Attach(context.Background(), "vol-1", "i-1", "/dev/sdf")
 			checkError(t, err, tt.want)
 			if err != nil {
 				says(t, err, "cannot attach vol-1 to i-1 as /dev/sdf", code, words)
@@ -292,7 +293,7 @@ func TestDetachRefused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DetachVolume": refuse(tt.code), "DescribeVolumes": tt.volume}}
-			checkError(t, faked(t, s, Options{}).Detach(context.Background(), "vol-1", "i-1"), tt.want)
+			checkError(t, faked(t, s, Config{}).Detach(context.Background(), "vol-1", "i-1"), tt.want)
 		})
 	}
 }
@@ -316,7 +317,7 @@ func TestDeleteVolumeRefused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &fake{actions: map[string]action{"DeleteVolume": refuse(tt.code), "DescribeVolumes": tt.volume}}
-			checkError(t, faked(t, s, Options{}).DeleteVolume(context.Background(), "vol-1"), tt.want)
+			checkError(t, faked(t, s, Config{}).DeleteVolume(context.Background(), "vol-1"), tt.want)
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/imds"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/kms"
@@ -128,11 +129,9 @@ func blankSnapshot(t *testing.T, st *state.Cloud) string {
 }
 
 // cloud makes a Cloud for one build.
-func (w *world) cloud(t *testing.T, opts Options) *Cloud {
+func (w *world) cloud(t *testing.T, opts Config) *Cloud {
 	t.Helper()
-	opts.Client = dial(t, access(w.url))
-	opts.Log = t.Logf
-	return NewCloud(opts)
+	return NewCloud(dial(t, access(w.url)), &opts, t.Logf)
 }
 
 // build makes an image the way bake does, in one go.
@@ -175,7 +174,7 @@ func (w *world) find(t *testing.T, id bake.ImageID) state.Image {
 
 func TestImageInheritsFromItsSource(t *testing.T) {
 	w := newWorld(t, state.Instant())
-	cloud := w.cloud(t, Options{SourceAMI: w.source, Mappings: []Mapping{{DeviceName: "/dev/sdb", NoDevice: true}}})
+	cloud := w.cloud(t, Config{SourceConfig: SourceConfig{SourceAMI: w.source}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", NoDevice: true}}}}})
 	source, err := cloud.Source(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -202,9 +201,10 @@ func TestImageInheritsFromItsSource(t *testing.T) {
 
 func TestImageFromScratch(t *testing.T) {
 	w := newWorld(t, state.Instant())
-	cloud := w.cloud(t, Options{
-		FromScratch: true, VirtualizationType: "hvm", RootDeviceName: "xvda",
-		Mappings: []Mapping{{DeviceName: "xvda", DeleteOnTermination: true, VolumeType: "gp2", Encrypted: true}},
+	cloud := w.cloud(t, Config{
+		Config:       builder.Config{FromScratch: true, RootDeviceName: "xvda"},
+		ImageConfig:  ImageConfig{AMIVirtualizationType: "hvm"},
+		VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "xvda", VolumeType: "gp2"}, DeleteOnTermination: true, Encrypted: true}}},
 	})
 	built := w.find(t, build(t, cloud, bake.VolumeSpec{SizeGiB: 15, Type: "gp2"}, nil))
 	if built.RootDevice != "xvda" || built.Virtualization != "hvm" || built.Architecture != string(hostArchitecture()) {
@@ -228,7 +228,7 @@ func TestDestroyLeavesTheRest(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	before := len(w.state.Snapshots(account))
 	t.Setenv("AWS_ENDPOINT_URL", w.url)
-	cloud := NewCloud(Options{Client: dial(t, access("")), SourceAMI: w.source})
+	cloud := NewCloud(dial(t, access("")), &Config{SourceConfig: SourceConfig{SourceAMI: w.source}}, nil)
 	source, err := cloud.Source(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -272,6 +272,6 @@ func TestWrongSecretKey(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	a := access(w.url)
 	a.SecretKey = "another"
-	err := look(context.Background(), NewCloud(Options{Client: dial(t, a)}))
+	err := look(context.Background(), NewCloud(dial(t, a), &Config{}, nil))
 	says(t, err, "AuthFailure", "AKIATEST", "check access_key and secret_key")
 }

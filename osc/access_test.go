@@ -283,7 +283,7 @@ func TestVMID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, err := NewCloud(Options{Client: client}).Host(t.Context())
+	host, err := NewCloud(client, &Config{}, nil).Host(t.Context())
 	if err != nil || host.ID != bake.HostID(vm.ID) || host.Account != me {
 		t.Errorf("%+v, %v", host, err)
 	}
@@ -312,7 +312,7 @@ func TestFullVM(t *testing.T) {
 			"ReadVms":     {{200, `{"Vms":[{"VmId":"i-12345678","BlockDeviceMappings":[` + strings.Join(mappings[:n], ",") + `]}]}`}},
 			"instance-id": {{200, "i-12345678"}},
 		})
-		if _, err := s.cloud(Options{}).Host(t.Context()); (err != nil) != full || full && !strings.Contains(err.Error(), "has 40 volumes") {
+		if _, err := s.cloud(Config{}).Host(t.Context()); (err != nil) != full || full && !strings.Contains(err.Error(), "has 40 volumes") {
 			t.Errorf("%d volumes: %v", n, err)
 		}
 	}

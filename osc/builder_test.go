@@ -62,8 +62,8 @@ func TestTheCloudIsToldTheOptions(t *testing.T) {
 	if got.AccessKey != "YOUR KEY HERE" || got.SecretKey != "YOUR SECRET KEY HERE" || got.Region != "eu-west-2" || !strings.HasPrefix(got.Endpoint, url) || !got.InsecureSkipTLSVerify {
 		t.Errorf("the API is reached by %+v", got)
 	}
-	o := cloud.opts
-	if o.ImageName != "web" || o.SourceOMI != "ami-3e158364" || o.VirtualizationType != "hvm" || o.RootDeviceName != "xvda" || o.FromScratch || o.Log == nil || len(o.Mappings) != 1 {
+	o := cloud.config
+	if o.OMIName != "web" || o.SourceOMI != "ami-3e158364" || o.OMIVirtualizationType != "hvm" || o.RootDeviceName != "xvda" || o.FromScratch || cloud.log == nil || len(o.OMIBlockDeviceMappings) != 1 {
 		t.Errorf("the cloud is told %+v", o)
 	}
 	if id := artifact.Id(); id != "eu-west-2:ami-00000002" {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
@@ -107,7 +108,7 @@ func TestEveryCallOfKeysThatBecomeBad(t *testing.T) {
 				// what is looked at before, or after some refusals
 				answers := map[string][]reply{"ReadVolumes": {found}, "ReadImages": {{200, "{}"}}, "ReadVms": {{200, "{}"}}}
 				answers[call] = []reply{refused(refusal.status, refusal.kind, refusal.code, "no")}
-				err := act(t, newFake(t, answers).cloud(Options{FromScratch: true, RootDeviceName: "/dev/sda1"}))
+				err := act(t, newFake(t, answers).cloud(Config{Config: builder.Config{FromScratch: true, RootDeviceName: "/dev/sda1"}}))
 				says(t, err, append(refusal.words, "code "+refusal.code)...)
 				if err != nil && strings.Count(err.Error(), refusal.words[0]) > 1 {
 					t.Errorf("told twice: %v", err)

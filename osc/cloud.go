@@ -14,141 +14,14 @@ import (
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
-	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
-
-// Options are what the user says that only Outscale understands.
-type Options struct {
-	Client *Client
-	// ImageName is the name of the image to be.
-	ImageName string
-
-	// FromScratch says that there is no source image.
-	FromScratch bool
-	// SourceOMI is the id of the image to start from; empty from scratch. With
-	// SourceFilter the image must fulfil both.
-	SourceOMI string
-	// SourceFilter looks for the image to start from.
-	SourceFilter SourceFilter
-
-	// What follows describes the image. Empty means the source's, and from scratch
-	// the API's default.
-
-	// VirtualizationType must be the source's, if it is given. Outscale has hvm only.
-	VirtualizationType string
-	// RootDeviceName is whatever the user calls the root device. The API takes
-	// /dev/sda1 only, and gets that.
-	RootDeviceName string
-	// RootVolumeType and RootVolumeIOPS are those of the root volume. IOPS are for
-	// io1 only.
-	RootVolumeType string
-	RootVolumeIOPS int64
-	// Mappings are merged over the source image's block devices.
-	Mappings []Mapping
-	// BootModes are legacy, uefi or both.
-	BootModes []string
-	// TPMMandatory says whether machines made from the image must have a TPM.
-	TPMMandatory *bool
-	// ProductCodes are the image's, and what its machines cost.
-	ProductCodes []string
-
-	// AccountIDs may launch the image; with GlobalPermission everybody may.
-	AccountIDs       []string
-	GlobalPermission bool
-	// SnapshotUsers (account ids) and SnapshotGroups ("all") may create volumes of
-	// its snapshots.
-	SnapshotUsers, SnapshotGroups []string
-
-	// SkipRegionValidation does not ask the API whether it knows the region.
-	SkipRegionValidation bool
-	// Region is the name of the region, for the artifact and the user's templates;
-	// empty means the client's.
-	Region string
-	// Log, if not nil, is told what is done otherwise than the user wrote it.
-	Log func(format string, args ...any)
-}
-
-// Validate finds what is wrong with the options before anything is reached. It
-// needs no Client.
-func (o Options) Validate() error {
-	var errs []error
-	switch o.VirtualizationType {
-	case "", hvm:
-	case "paravirtual":
-		errs = append(errs, errors.New("omi_virtualization_type is paravirtual: Outscale has hvm only"))
-	default:
-		errs = append(errs, fmt.Errorf("omi_virtualization_type is %q: it can be hvm", o.VirtualizationType))
-	}
-	if root := withDev(o.RootDeviceName); root != "" && !firstDisk.MatchString(root) && !dataDevice.MatchString(root) {
-		errs = append(errs, fmt.Errorf("root_device_name is %q: not the name of a disk, such as xvda", o.RootDeviceName))
-	}
-	errs = append(errs, o.SourceFilter.check(o.SourceOMI != "")...)
-	errs = append(errs, o.checkImage()...)
-	errs = append(errs, o.checkSharing()...)
-	return errors.Join(append(errs, o.checkMappings()...)...)
-}
-
-// checkImage finds what the API would refuse of the image.
-func (o Options) checkImage() []error {
-	var errs []error
-	for i, mode := range o.BootModes {
-		if mode != string(api.BootModeLegacy) && mode != string(api.BootModeUefi) {
-			errs = append(errs, fmt.Errorf("omi_boot_modes[%d] is %q: it can be legacy or uefi", i, mode))
-		}
-	}
-	if slices.Contains(o.ProductCodes, "") {
-		errs = append(errs, errors.New("product_codes has an empty code"))
-	}
-	return errs
-}
-
-// checkSharing finds what the API would refuse of who may launch the image.
-func (o Options) checkSharing() []error {
-	return builder.CheckAccounts("omi_account_ids", o.AccountIDs)
-}
-
-// checkMappings finds what the API would refuse of the block devices.
-func (o Options) checkMappings() []error {
-	var errs []error
-	if n := len(o.Mappings); n > maxVolumes {
-		errs = append(errs, fmt.Errorf("omi_block_device_mappings has %d devices, but a VM can have %d volumes, its root included", n, maxVolumes))
-	}
-	seen := map[string]bool{}
-	for i, m := range o.Mappings {
-		name, check := kernelName(o.imageDevice(m.DeviceName)), m.check
-		if name == kernelName(rootDevice) {
-			check = m.checkRoot
-		}
-		if err := check(); err != nil {
-			errs = append(errs, fmt.Errorf("omi_block_device_mappings[%d]: %w", i, err))
-		}
-		if seen[name] {
-			errs = append(errs, fmt.Errorf("omi_block_device_mappings[%d]: device %s is there twice", i, m.DeviceName))
-		}
-		seen[name] = true
-	}
-	return errs
-}
-
-// imageDevice is the API's name of a device of the image that the user calls name.
-func (o Options) imageDevice(name string) string {
-	name = withDev(name)
-	if firstDisk.MatchString(name) || o.RootDeviceName != "" && sameDevice(name, withDev(o.RootDeviceName)) {
-		return rootDevice
-	}
-	return name
-}
-
-func (o Options) log(format string, args ...any) {
-	if o.Log != nil {
-		o.Log(format, args...)
-	}
-}
 
 // Cloud is Outscale as a build sees it.
 type Cloud struct {
-	opts   Options
+	config *Config
 	client *Client
+	// log, if not nil, is told of choices that differ from the user's words.
+	log func(format string, args ...any)
 
 	mu sync.Mutex
 	// source is the source image with all that bake has no field for.
@@ -168,12 +41,18 @@ var (
 	_ bake.Publisher = (*Cloud)(nil)
 )
 
-// NewCloud gives a build its cloud. The options are valid.
-func NewCloud(o Options) *Cloud {
-	if o.Region == "" && o.Client != nil {
-		o.Region = o.Client.Region()
+// NewCloud returns the Cloud of one build. The zero Config does for undoing another build.
+func NewCloud(client *Client, config *Config, log func(format string, args ...any)) *Cloud {
+	return &Cloud{
+		config: config, client: client, log: log,
+		registering: map[imageKey]bool{}, copied: map[string]string{}, asked: map[string][]string{},
 	}
-	return &Cloud{opts: o, client: o.Client, registering: map[imageKey]bool{}, copied: map[string]string{}, asked: map[string][]string{}}
+}
+
+func (c *Cloud) logf(format string, args ...any) {
+	if c.log != nil {
+		c.log(format, args...)
+	}
 }
 
 // Host asks the metadata service which VM this is, unless the user says so, and the API
@@ -186,7 +65,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	vm, err := c.readVM(ctx, id)
 	if errors.Is(err, bake.ErrNotFound) {
 		return bake.Host{}, fmt.Errorf("this is VM %s, as its metadata says, but account %s has no such VM in region %s: "+
-			"are the keys those of the VM's account, and is the region right? %w", id, c.client.account, c.opts.Region, err)
+			"are the keys those of the VM's account, and is the region right? %w", id, c.client.account, c.client.Region(), err)
 	}
 	if err != nil {
 		return bake.Host{}, err
@@ -196,7 +75,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	}
 	return bake.Host{
 		ID:      bake.HostID(id),
-		Region:  c.opts.Region,
+		Region:  c.client.Region(),
 		Account: c.client.account,
 		Cloud:   c.client.cloud.String(),
 		Zone:    vm.Placement.SubregionName,

@@ -12,12 +12,13 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
 func TestHost(t *testing.T) {
 	o := newOutscale(t, state.Instant())
-	c := o.cloud(t, Options{})
+	c := o.cloud(t, Config{})
 	host, err := c.Host(t.Context())
 	vm, _ := o.state.HostVM(home)
 	want := bake.Host{ID: bake.HostID(vm.ID), Region: home, Account: me, Zone: home + "a", Taken: []bake.DeviceName{"/dev/sda1", "/dev/xvda1"}}
@@ -36,7 +37,7 @@ func TestHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if host, err := NewCloud(Options{Client: told}).Host(t.Context()); err != nil || host.Cloud != "CLOUD-1234" {
+	if host, err := NewCloud(told, &Config{}, nil).Host(t.Context()); err != nil || host.Cloud != "CLOUD-1234" {
 		t.Errorf("%+v, %v", host, err)
 	}
 
@@ -46,7 +47,7 @@ func TestHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = NewCloud(Options{Client: client}).Host(t.Context())
+	_, err = NewCloud(client, &Config{}, nil).Host(t.Context())
 	if !errors.Is(err, bake.ErrNotFound) || !strings.Contains(err.Error(), "are the keys those of the VM's account") {
 		t.Errorf("with the keys of another account: %v", err)
 	}
@@ -68,7 +69,7 @@ func TestDeviceNames(t *testing.T) {
 // tagging it finds the volume again.
 func TestUntaggedVolume(t *testing.T) {
 	o := newOutscale(t, state.Instant())
-	c := o.cloud(t, Options{})
+	c := o.cloud(t, Config{})
 	c.client.retry.Attempts = 1
 	o.wire.Next = dropping(o.wire.Next, "/CreateTags")
 	id, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: "b1", Zone: home + "a", SizeGiB: 1})
@@ -81,7 +82,7 @@ func TestUntaggedVolume(t *testing.T) {
 	if err := c.Tag(t.Context(), string(id), map[string]string{bake.BuildTag: "b1"}); err == nil {
 		t.Fatal("the tags were refused, and nobody says so")
 	}
-	found, err := o.cloud(t, Options{}).FindVolumes(t.Context(), "b1") // as another process would
+	found, err := o.cloud(t, Config{}).FindVolumes(t.Context(), "b1") // as another process would
 	if err != nil || len(found) != 1 {
 		t.Errorf("found %v, %v", found, err)
 	}
@@ -97,12 +98,12 @@ func TestTokensThatAreNotShown(t *testing.T) {
 	shown := regexp.MustCompile(`,?"ClientToken":"[^"]*"`)
 	l := &cloudtest.Liar{Next: o.wire.Next, Lie: func(_ *http.Request, _, answer []byte) []byte { return shown.ReplaceAll(answer, nil) }}
 	o.wire.Next = l
-	c := o.cloud(t, Options{})
+	c := o.cloud(t, Config{})
 	own, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: "b1", Zone: home + "a", SizeGiB: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := o.cloud(t, Options{}).CreateVolume(t.Context(), bake.VolumeSpec{Build: "b2", Zone: home + "a", SizeGiB: 1})
+	theirs, err := o.cloud(t, Config{}).CreateVolume(t.Context(), bake.VolumeSpec{Build: "b2", Zone: home + "a", SizeGiB: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,50 +115,50 @@ func TestTokensThatAreNotShown(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	ok := Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1}
-	mapped := func(m ...Mapping) Options { return Options{Mappings: m} }
+	ok := BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1}}
+	mapped := func(m ...BlockDevice) Config { return Config{ImageConfig: ImageConfig{OMIBlockDeviceMappings: m}} }
 	tests := map[string]struct {
-		options Options
+		options Config
 		err     string
 	}{
-		"nothing":              {Options{}, ""},
-		"much":                 {Options{VirtualizationType: "hvm", RootDeviceName: "xvda", Mappings: []Mapping{ok, {DeviceName: "xvdzz", SnapshotID: "snap-12345678", VolumeType: "gp2"}}}, ""},
-		"no device":            {mapped(Mapping{DeviceName: "/dev/sdb", NoDevice: true}), ""},
-		"ephemeral":            {mapped(Mapping{DeviceName: "/dev/sdb", VirtualName: "ephemeral0"}), ""},
-		"paravirtual":          {Options{VirtualizationType: "paravirtual"}, "Outscale has hvm only"},
-		"other virtualization": {Options{VirtualizationType: "xen"}, `"xen"`},
-		"root name":            {Options{RootDeviceName: "nvme0n1"}, `root_device_name is "nvme0n1"`},
-		"device name":          {mapped(Mapping{DeviceName: "/dev/nvme0n1", VolumeSizeGiB: 1}), "/dev/nvme0n1"},
-		"no device name":       {mapped(Mapping{VolumeSizeGiB: 1}), "omi_block_device_mappings[0]: device_name is required"},
-		"no size":              {mapped(Mapping{DeviceName: "/dev/sdb"}), "volume_size or snapshot_id"},
-		"snapshot":             {mapped(Mapping{DeviceName: "/dev/sdb", SnapshotID: "foo"}), `snapshot_id of device /dev/sdb is "foo"`},
-		"virtual name":         {mapped(Mapping{DeviceName: "/dev/sdb", VirtualName: "disk"}), `virtual_name "disk"`},
-		"type":                 {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1, VolumeType: "gp3"}), `volume_type "gp3"`},
-		"size":                 {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 14902}), "volume_size 14902"},
-		"negative size":        {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: -1}), "volume_size -1"},
-		"iops without io1":     {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1, IOPS: 100}), "not io1"},
-		"io1 without iops":     {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1, VolumeType: "io1"}), "iops is required for device /dev/sdb"},
-		"iops":                 {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1000, VolumeType: "io1", IOPS: 13001}), "iops 13001"},
-		"iops for each":        {mapped(Mapping{DeviceName: "/dev/sdb", VolumeSizeGiB: 1, VolumeType: "io1", IOPS: 301}), "300 for each"},
-		"twice":                {mapped(ok, Mapping{DeviceName: "xvdb", VolumeSizeGiB: 2}), "omi_block_device_mappings[1]: device xvdb is there twice"},
-		"root twice":           {Options{RootDeviceName: "xvdf", Mappings: []Mapping{{DeviceName: "/dev/sda1"}, {DeviceName: "xvdf"}}}, "twice"},
-		"root without device":  {mapped(Mapping{DeviceName: "xvda", NoDevice: true}), "no_device"},
-		"root of a snapshot":   {mapped(Mapping{DeviceName: "xvda", SnapshotID: "snap-1"}), "snapshot_id"},
-		"root ephemeral":       {mapped(Mapping{DeviceName: "xvda", VirtualName: "ephemeral0"}), "virtual_name"},
-		"boot mode":            {Options{BootModes: []string{"uefi", "bios"}}, `omi_boot_modes[1] is "bios"`},
-		"boot modes":           {Options{BootModes: []string{"uefi", "legacy"}}, ""},
-		"product code":         {Options{ProductCodes: []string{""}}, "product_codes has an empty code"},
-		"account":              {Options{AccountIDs: []string{me, "somebody"}}, `omi_account_ids[1] is "somebody"`},
-		"root by two names":    {Options{RootDeviceName: "xvdf", Mappings: []Mapping{{DeviceName: "xvdf"}, {DeviceName: "/dev/sdf"}}}, "twice"},
-		"filter":               {Options{SourceFilter: SourceFilter{Filters: map[string]string{"x": "y"}, Owners: []string{"self"}}}, `filters has "x"`},
-		"no owners":            {Options{SourceFilter: SourceFilter{Filters: map[string]string{"image-name": "y"}}}, "owners is required"},
-		"empty owner":          {Options{SourceFilter: SourceFilter{Filters: map[string]string{"image-name": "y"}, Owners: []string{""}}}, "owners[0] is empty"},
-		"no filters":           {Options{SourceFilter: SourceFilter{Owners: []string{"self"}}}, "filters is required"},
-		"all at once":          {Options{VirtualizationType: "xen", RootDeviceName: "x y"}, `"x y"`},
+		"nothing":              {Config{}, ""},
+		"much":                 {Config{Config: builder.Config{RootDeviceName: "xvda"}, ImageConfig: ImageConfig{OMIVirtualizationType: "hvm", OMIBlockDeviceMappings: []BlockDevice{ok, {BlockDevice: builder.BlockDevice{DeviceName: "xvdzz", SnapshotID: "snap-12345678", VolumeType: "gp2"}}}}}, ""},
+		"no device":            {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", NoDevice: true}}), ""},
+		"ephemeral":            {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VirtualName: "ephemeral0"}}), ""},
+		"paravirtual":          {Config{ImageConfig: ImageConfig{OMIVirtualizationType: "paravirtual"}}, "Outscale has hvm only"},
+		"other virtualization": {Config{ImageConfig: ImageConfig{OMIVirtualizationType: "xen"}}, `"xen"`},
+		"root name":            {Config{Config: builder.Config{RootDeviceName: "nvme0n1"}}, `root_device_name is "nvme0n1"`},
+		"device name":          {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/nvme0n1", VolumeSize: 1}}), "/dev/nvme0n1"},
+		"no device name":       {mapped(BlockDevice{BlockDevice: builder.BlockDevice{VolumeSize: 1}}), "omi_block_device_mappings[0]: device_name is required"},
+		"no size":              {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb"}}), "volume_size or snapshot_id"},
+		"snapshot":             {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", SnapshotID: "foo"}}), `snapshot_id of device /dev/sdb is "foo"`},
+		"virtual name":         {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VirtualName: "disk"}}), `virtual_name "disk"`},
+		"type":                 {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1, VolumeType: "gp3"}}), `volume_type "gp3"`},
+		"size":                 {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 14902}}), "volume_size 14902"},
+		"negative size":        {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: -1}}), "volume_size -1"},
+		"iops without io1":     {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1, IOPS: 100}}), "not io1"},
+		"io1 without iops":     {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1, VolumeType: "io1"}}), "iops is required for device /dev/sdb"},
+		"iops":                 {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1000, VolumeType: "io1", IOPS: 13001}}), "iops 13001"},
+		"iops for each":        {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1, VolumeType: "io1", IOPS: 301}}), "300 for each"},
+		"twice":                {mapped(ok, BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "xvdb", VolumeSize: 2}}), "omi_block_device_mappings[1]: device xvdb is there twice"},
+		"root twice":           {Config{Config: builder.Config{RootDeviceName: "xvdf"}, ImageConfig: ImageConfig{OMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sda1"}}, {BlockDevice: builder.BlockDevice{DeviceName: "xvdf"}}}}}, "twice"},
+		"root without device":  {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "xvda", NoDevice: true}}), "no_device"},
+		"root of a snapshot":   {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "xvda", SnapshotID: "snap-1"}}), "snapshot_id"},
+		"root ephemeral":       {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "xvda", VirtualName: "ephemeral0"}}), "virtual_name"},
+		"boot mode":            {Config{ImageConfig: ImageConfig{OMIBootModes: []string{"uefi", "bios"}}}, `omi_boot_modes[1] is "bios"`},
+		"boot modes":           {Config{ImageConfig: ImageConfig{OMIBootModes: []string{"uefi", "legacy"}}}, ""},
+		"product code":         {Config{ImageConfig: ImageConfig{ProductCodes: []string{""}}}, "product_codes has an empty code"},
+		"account":              {Config{PublishConfig: PublishConfig{OMIAccountIDs: []string{me, "somebody"}}}, `omi_account_ids[1] is "somebody"`},
+		"root by two names":    {Config{Config: builder.Config{RootDeviceName: "xvdf"}, ImageConfig: ImageConfig{OMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "xvdf"}}, {BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf"}}}}}, "twice"},
+		"filter":               {Config{SourceConfig: SourceConfig{SourceOMIFilter: SourceFilterConfig{Filters: map[string]string{"x": "y"}, Owners: []string{"self"}}}}, `filters has "x"`},
+		"no owners":            {Config{SourceConfig: SourceConfig{SourceOMIFilter: SourceFilterConfig{Filters: map[string]string{"image-name": "y"}}}}, "owners is required"},
+		"empty owner":          {Config{SourceConfig: SourceConfig{SourceOMIFilter: SourceFilterConfig{Filters: map[string]string{"image-name": "y"}, Owners: []string{""}}}}, "owners[0] is empty"},
+		"no filters":           {Config{SourceConfig: SourceConfig{SourceOMIFilter: SourceFilterConfig{Owners: []string{"self"}}}}, "filters is required"},
+		"all at once":          {Config{Config: builder.Config{RootDeviceName: "x y"}, ImageConfig: ImageConfig{OMIVirtualizationType: "xen"}}, `"x y"`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := test.options.Validate()
+			err := errors.Join(test.options.checkRequest()...)
 			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("the error is %v, want %q", err, test.err)
 			}
@@ -174,7 +175,7 @@ func TestSparseAnswers(t *testing.T) {
 		"CreateVolume": empty, "CreateSnapshot": empty, "CreateImage": empty,
 		"instance-id": {{200, "i-12345678"}},
 	})
-	c := s.cloud(Options{SourceOMI: "ami-12345678"})
+	c := s.cloud(Config{SourceConfig: SourceConfig{SourceOMI: "ami-12345678"}})
 	ctx := t.Context()
 	for name, call := range map[string]func() error{
 		"Host":           func() error { _, err := c.Host(ctx); return err },
@@ -196,7 +197,7 @@ func TestSparseAnswers(t *testing.T) {
 		"ReadVolumes":   {{200, `{"Volumes":[{"VolumeId":"vol-12345678"},{}]}`}},
 		"ReadSnapshots": {{200, `{"Snapshots":[{"SnapshotId":"snap-12345678"},{}]}`}},
 		"instance-id":   {{200, "i-12345678"}},
-	}).cloud(Options{})
+	}).cloud(Config{})
 	if host, err := bare.Host(ctx); err != nil || host.Zone != "" {
 		t.Errorf("%+v, %v", host, err)
 	}
@@ -218,7 +219,7 @@ func TestSnapshotStates(t *testing.T) {
 		"completed": bake.SnapshotCompleted, "error": bake.SnapshotError, "deleting": bake.SnapshotError,
 	} {
 		s := newFake(t, map[string][]reply{"ReadSnapshots": {{200, `{"Snapshots":[{"SnapshotId":"snap-12345678","Progress":7,"State":"` + word + `"}]}`}}})
-		got, err := s.cloud(Options{}).Snapshot(t.Context(), "snap-12345678")
+		got, err := s.cloud(Config{}).Snapshot(t.Context(), "snap-12345678")
 		if err != nil || got.State != want || got.Percent != 7 {
 			t.Errorf("%s: %+v, %v", word, got, err)
 		}
@@ -228,9 +229,9 @@ func TestSnapshotStates(t *testing.T) {
 // TestTokens: a build's client tokens can be told by another process, are never
 // another build's, and are short enough for the API.
 func TestTokens(t *testing.T) {
-	c := NewCloud(Options{})
+	c := NewCloud(nil, &Config{}, nil)
 	first, second := c.clientToken("b", tokenVolume, "x"), c.clientToken("b", tokenVolume, "y")
-	if first == second || first != c.clientToken("b", tokenVolume, "x") || first != NewCloud(Options{}).clientToken("b", tokenVolume, "else") {
+	if first == second || first != c.clientToken("b", tokenVolume, "x") || first != NewCloud(nil, &Config{}, nil).clientToken("b", tokenVolume, "else") {
 		t.Errorf("the tokens are %s and %s", first, second)
 	}
 	all := append(buildTokens("b", tokenVolume), buildTokens("c", tokenVolume)...)
@@ -256,7 +257,7 @@ func TestVolumeLimits(t *testing.T) {
 		"300 for each":      {SizeGiB: 1, Type: "io1", IOPS: 301},
 		"volume_type":       {SizeGiB: 1, Type: "gp3"},
 	} {
-		if _, err := s.cloud(Options{}).CreateVolume(t.Context(), spec); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := s.cloud(Config{}).CreateVolume(t.Context(), spec); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", spec, err, want)
 		}
 	}
@@ -269,7 +270,7 @@ func TestVolumeSpeed(t *testing.T) {
 		s := newFake(t, map[string][]reply{
 			"CreateVolume": {{200, `{"Volume":{"VolumeId":"vol-12345678"}}`}}, "CreateTags": {{200, `{}`}},
 		})
-		_, err := s.cloud(Options{}).CreateVolume(t.Context(), bake.VolumeSpec{Build: "b", Zone: "a", SizeGiB: 4, Type: kind, IOPS: 300})
+		_, err := s.cloud(Config{}).CreateVolume(t.Context(), bake.VolumeSpec{Build: "b", Zone: "a", SizeGiB: 4, Type: kind, IOPS: 300})
 		if err != nil {
 			t.Fatal(err)
 		}

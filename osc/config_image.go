@@ -2,9 +2,14 @@
 package osc
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
+	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // ImageConfig is what the image is.
@@ -73,6 +78,46 @@ func (c *Config) checkImage() []error {
 		names = append(names, device.DeviceName)
 	}
 	errs = append(errs, c.CheckScratchRoot("omi_block_device_mappings", names))
-	errs = append(errs, joined(c.options().Validate())...)
+	errs = append(errs, c.checkRequest()...)
 	return append(errs, kind.CheckLabels(&c.Config, "omi_description", c.OMIDescription)...)
+}
+
+// checkRequest returns what the API would refuse of the search for the source and of the image.
+func (c *Config) checkRequest() []error {
+	errs := []error{c.checkVirtualization(), c.checkRootName()}
+	if !c.FromScratch {
+		errs = append(errs, c.SourceOMIFilter.check(c.SourceOMI != "")...)
+	}
+	return slices.Concat(errs, c.checkBoot(), builder.CheckAccounts("omi_account_ids", c.OMIAccountIDs), c.checkMappings())
+}
+
+func (c *Config) checkVirtualization() error {
+	switch c.OMIVirtualizationType {
+	case "", hvm:
+		return nil
+	case "paravirtual":
+		return errors.New("omi_virtualization_type is paravirtual: Outscale has hvm only")
+	}
+	return fmt.Errorf("omi_virtualization_type is %q: it can be hvm", c.OMIVirtualizationType)
+}
+
+func (c *Config) checkRootName() error {
+	if root := withDev(c.RootDeviceName); root != "" && !firstDisk.MatchString(root) && !dataDevice.MatchString(root) {
+		return fmt.Errorf("root_device_name is %q: not the name of a disk, such as xvda", c.RootDeviceName)
+	}
+	return nil
+}
+
+// checkBoot returns what the API would refuse of the image's boot modes and product codes.
+func (c *Config) checkBoot() []error {
+	var errs []error
+	for i, mode := range c.OMIBootModes {
+		if mode != string(api.BootModeLegacy) && mode != string(api.BootModeUefi) {
+			errs = append(errs, fmt.Errorf("omi_boot_modes[%d] is %q: it can be legacy or uefi", i, mode))
+		}
+	}
+	if slices.Contains(c.ProductCodes, "") {
+		errs = append(errs, errors.New("product_codes has an empty code"))
+	}
+	return errs
 }

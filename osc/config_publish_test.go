@@ -4,14 +4,17 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
-// TestAllOptionsReachTheCloud: no option is accepted and goes nowhere.
-func TestAllOptionsReachTheCloud(t *testing.T) {
+// TestEveryOptionIsDecoded: each option has the field that is named after it.
+func TestEveryOptionIsDecoded(t *testing.T) {
 	var c Config
 	buildertest.Prepared(t, &c, with(t, map[string]any{
-		"omi_name": "web",
+		"omi_name": "web", "omi_description": "a web server",
 		"source_omi_filter": map[string]any{
 			"filters": map[string]any{"image-name": "debian-*"}, "owners": []any{"self", "Outscale"}, "most_recent": true,
 		},
@@ -21,19 +24,28 @@ func TestAllOptionsReachTheCloud(t *testing.T) {
 		"snapshot_users": []any{"210987654321"}, "snapshot_groups": []any{"all"}, "skip_region_validation": true,
 		"omi_block_device_mappings": []any{buildertest.Device(nil)},
 	}))
-	no := false
-	want := Options{
-		ImageName: "web", SourceOMI: "ami-3e158364",
-		SourceFilter:       SourceFilter{Filters: map[string]string{"image-name": "debian-*"}, Owners: []string{"self", "Outscale"}, MostRecent: true},
-		VirtualizationType: "hvm", RootDeviceName: "xvda", RootVolumeType: "io1", RootVolumeIOPS: 300,
-		BootModes: []string{"uefi"}, TPMMandatory: &no, ProductCodes: []string{"0001"},
-		AccountIDs: []string{"123456789012"}, GlobalPermission: true,
-		SnapshotUsers: []string{"210987654321"}, SnapshotGroups: []string{"all"}, SkipRegionValidation: true,
-		Mappings: []Mapping{{DeviceName: "/dev/sdh", VolumeSizeGiB: 8}},
+	for part, want := range map[any]any{
+		&c.SourceConfig: SourceConfig{SourceOMI: "ami-3e158364", SourceOMIFilter: SourceFilterConfig{
+			Filters: map[string]string{"image-name": "debian-*"}, Owners: []string{"self", "Outscale"}, MostRecent: true,
+		}},
+		&c.ImageConfig: ImageConfig{
+			OMIName: "web", OMIDescription: "a web server", OMIVirtualizationType: "hvm", OMIBootModes: []string{"uefi"}, TPMMandatory: config.TriFalse,
+			ProductCodes: []string{"0001"}, OMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdh", VolumeSize: 8}}},
+		},
+		&c.PublishConfig: PublishConfig{OMIAccountIDs: []string{"123456789012"}, GlobalPermission: true},
+		&c.Sharing: builder.Sharing{
+			SnapshotUsers: []string{"210987654321"}, SnapshotGroups: []string{"all"}, SkipRegionValidation: true,
+		},
+	} {
+		if got := reflect.ValueOf(part).Elem().Interface(); !reflect.DeepEqual(got, want) {
+			t.Errorf("prepared as\n%+v, want\n%+v", got, want)
+		}
+		buildertest.EveryField(t, want, "AMIName", "AMIVirtualizationType", "AMIBlockDeviceMappings") // other spellings
 	}
-	if got := c.options(); !reflect.DeepEqual(got, want) {
-		t.Errorf("the cloud is told\n%+v, want\n%+v", got, want)
+	if c.RootDeviceName != "xvda" || c.RootVolumeType != "io1" || c.RootVolumeIOPS != 300 {
+		t.Errorf("prepared as %+v", c.Config)
 	}
-	// the client knows the region, and the rest is not the user's
-	buildertest.EveryField(t, want, "FromScratch", "Client", "Region", "Log")
 }
+
+// TestEveryOptionIsRead: no option is accepted and goes nowhere.
+func TestEveryOptionIsRead(t *testing.T) { buildertest.EveryOptionRead(t, Config{}, ".", "../builder") }

@@ -53,12 +53,12 @@ func TestScratchExample(t *testing.T) {
 			t.Errorf("no warning names %s: %q", want, warnings)
 		}
 	}
-	o := c.options()
-	if !o.FromScratch || o.RootDeviceName != "xvdf" || o.VirtualizationType != "hvm" || len(o.Mappings) != 1 || !strings.HasPrefix(o.ImageName, "packer-from-scratch ") {
-		t.Fatalf("the cloud is told %+v", o)
+	if !c.FromScratch || c.RootDeviceName != "xvdf" || c.OMIVirtualizationType != "hvm" || len(c.OMIBlockDeviceMappings) != 1 || !strings.HasPrefix(c.OMIName, "packer-from-scratch ") {
+		t.Fatalf("prepared as %+v", c)
 	}
-	if want := (Mapping{DeviceName: "xvdf", VolumeType: "gp2", DeleteOnVMDeletion: true}); o.Mappings[0] != want {
-		t.Errorf("the mapping is %+v", o.Mappings[0])
+	want := BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "xvdf", VolumeType: "gp2"}, DeleteOnVMDeletion: true, DeleteOnTermination: true}
+	if got := c.OMIBlockDeviceMappings[0]; got != want {
+		t.Errorf("the mapping is %+v", got)
 	}
 }
 
@@ -97,13 +97,13 @@ func TestMappingsReachTheCloud(t *testing.T) {
 		map[string]any{"device_name": "xvdj", "no_device": true},
 		map[string]any{"device_name": "/dev/sda1", "delete_on_vm_deletion": true},
 	}}))
-	want := []Mapping{
-		{DeviceName: "/dev/sdh", VolumeSizeGiB: 8, VolumeType: "io1", IOPS: 400, SnapshotID: "snap-11111111", DeleteOnVMDeletion: true},
-		{DeviceName: "xvdi", VirtualName: "ephemeral0"},
-		{DeviceName: "xvdj", NoDevice: true},
-		{DeviceName: "/dev/sda1", DeleteOnVMDeletion: true},
+	want := []BlockDevice{
+		{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdh", VolumeSize: 8, VolumeType: "io1", IOPS: 400, SnapshotID: "snap-11111111"}, DeleteOnVMDeletion: true},
+		{BlockDevice: builder.BlockDevice{DeviceName: "xvdi", VirtualName: "ephemeral0"}},
+		{BlockDevice: builder.BlockDevice{DeviceName: "xvdj", NoDevice: true}},
+		{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sda1"}, DeleteOnVMDeletion: true},
 	}
-	for i, got := range c.options().Mappings {
+	for i, got := range c.OMIBlockDeviceMappings {
 		if got != want[i] {
 			t.Errorf("mapping %d is %+v, want %+v", i, got, want[i])
 		}

@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 			cloudtest.Conform(t, cloudtest.Env{
 				New: func(t *testing.T) bake.Cloud {
 					o := newOutscale(t, timing)
-					cloud := o.cloud(t, Options{})
+					cloud := o.cloud(t, Config{})
 					worlds[cloud] = o
 					return cloud
 				},

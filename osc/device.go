@@ -52,23 +52,6 @@ func kernelName(name string) string {
 	return name
 }
 
-// Mapping is what the user says of one block device of the image.
-type Mapping struct {
-	// DeviceName is the name on the machines made from the image: /dev/xvdh or xvdh.
-	DeviceName string
-	// VirtualName is that of an ephemeral device, such as ephemeral0.
-	VirtualName string
-	SnapshotID  string
-	// VolumeType is standard, gp2, io1, or empty for the API's default (standard).
-	VolumeType    string
-	VolumeSizeGiB int64
-	// IOPS is for io1 only.
-	IOPS               int64
-	DeleteOnVMDeletion bool
-	// NoDevice leaves out the device of this name that the source image has.
-	NoDevice bool
-}
-
 // io1 is the only volume type whose IOPS the user provisions.
 const io1 = "io1"
 
@@ -76,7 +59,7 @@ var ephemeral = regexp.MustCompile(`^ephemeral[0-9]+$`)
 
 // check finds what the API would refuse in the mapping of a device that is not
 // the root's.
-func (m Mapping) check() error {
+func (m BlockDevice) check() error {
 	switch {
 	case m.DeviceName == "":
 		return errors.New("device_name is required")
@@ -89,7 +72,7 @@ func (m Mapping) check() error {
 		return fmt.Errorf("virtual_name %q is not of the form ephemeral0", m.VirtualName)
 	case m.VirtualName != "":
 		return nil
-	case m.VolumeSizeGiB == 0 && m.SnapshotID == "":
+	case m.VolumeSize == 0 && m.SnapshotID == "":
 		return fmt.Errorf("device %s needs volume_size or snapshot_id", m.DeviceName)
 	case m.SnapshotID != "" && !snapshotID.MatchString(m.SnapshotID):
 		return fmt.Errorf("snapshot_id of device %s is %q, but must be the id of a snapshot such as snap-3e158364", m.DeviceName, m.SnapshotID)
@@ -99,7 +82,7 @@ func (m Mapping) check() error {
 
 // checkRoot finds what is wrong in the mapping of the root device, whose snapshot
 // is the build's.
-func (m Mapping) checkRoot() error {
+func (m BlockDevice) checkRoot() error {
 	switch {
 	case m.NoDevice:
 		return fmt.Errorf("no_device is set for %s, which is the root device", m.DeviceName)
@@ -112,12 +95,12 @@ func (m Mapping) checkRoot() error {
 }
 
 // checkVolume finds what the API would refuse in a mapping's volume.
-func (m Mapping) checkVolume() error {
+func (m BlockDevice) checkVolume() error {
 	if m.VolumeType == io1 && m.IOPS == 0 {
 		return fmt.Errorf("iops is required for device %s, whose volume_type is io1", m.DeviceName)
 	}
 	if m.VolumeType != io1 && m.IOPS != 0 {
 		return fmt.Errorf("iops is set for device %s, whose volume_type is not io1", m.DeviceName)
 	}
-	return checkVolume("device "+m.DeviceName, m.VolumeType, m.VolumeSizeGiB, m.IOPS)
+	return checkVolume("device "+m.DeviceName, m.VolumeType, m.VolumeSize, m.IOPS)
 }

@@ -107,13 +107,12 @@ func (s *fake) access() Access {
 }
 
 // cloud is a Cloud that speaks to the fake, and does not wait.
-func (s *fake) cloud(o Options) *Cloud {
+func (s *fake) cloud(o Config) *Cloud {
 	s.t.Helper()
 	client, err := Dial(s.t.Context(), s.access())
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	client.retry.Clock = new(cloudtest.Clock)
-	o.Client = client
-	return NewCloud(o)
+	return NewCloud(client, &o, nil)
 }

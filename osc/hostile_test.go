@@ -109,7 +109,7 @@ func FuzzAnswers(f *testing.F) {
 		client.retry.Clock, client.retry.Patience = new(cloudtest.Clock), time.Second
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if ids := everyCall(ctx, NewCloud(Options{Client: client, SourceOMI: "ami-00000001"})); slices.Contains(ids, "") {
+		if ids := everyCall(ctx, NewCloud(client, &Config{SourceConfig: SourceConfig{SourceOMI: "ami-00000001"}}, nil)); slices.Contains(ids, "") {
 			t.Errorf("something without an id: %q", ids)
 		}
 		if ctx.Err() != nil {
@@ -143,7 +143,7 @@ type liar struct {
 func newLiar(t *testing.T) *liar {
 	t.Helper()
 	l := &liar{outscale: newOutscale(t, state.Instant())}
-	c := l.cloud(t, Options{})
+	c := l.cloud(t, Config{})
 	volume, snapshot := snapshotOf(t, c, "of-another")
 	l.volume, l.snapshot = string(volume), string(snapshot)
 	l.Liar = &cloudtest.Liar{Next: l.wire}
@@ -213,7 +213,7 @@ func TestLies(t *testing.T) {
 				}
 				return answer
 			}
-			_, err := bake.Build(t.Context(), l.cloud(t, Options{}), cloudtest.Machine(),
+			_, err := bake.Build(t.Context(), l.cloud(t, Config{}), cloudtest.Machine(),
 				bake.Plan{Build: "build-1", ImageName: "new", Waits: cloudtest.Impatient()}, cloudtest.Log(t.Logf))
 			if (err == nil) != (test.says == "-") || err != nil && !strings.Contains(err.Error(), test.says) {
 				t.Errorf("the build ended with %v, want %q", err, test.says)
@@ -257,7 +257,7 @@ func TestWrongAnswers(t *testing.T) {
 			tags := map[string]string{"k": "v"}
 			labels := bake.Labels{VolumeTags: tags, SnapshotTags: tags, ImageTags: tags}
 			before := l.things()
-			_, err = bake.Build(t.Context(), l.cloud(t, Options{AccountIDs: []string{other}}), cloudtest.Machine(), bake.Plan{
+			_, err = bake.Build(t.Context(), l.cloud(t, Config{PublishConfig: PublishConfig{OMIAccountIDs: []string{other}}}), cloudtest.Machine(), bake.Plan{
 				Build: "build-1", ImageName: "new", Waits: cloudtest.Impatient(),
 				Labels: func(bake.Facts) (bake.Labels, error) { return labels, nil },
 			}, cloudtest.Log(t.Logf))

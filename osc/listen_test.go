@@ -20,7 +20,7 @@ func (e *ear) Hear(heard event.Event) {
 func TestEveryAttemptIsTold(t *testing.T) {
 	environment(t, nil)
 	answered := reply{200, `{"Volumes":[{"VolumeId":"vol-12345678","State":"available"}],"ResponseContext":{"RequestId":"r-3"}}`}
-	c := newFake(t, map[string][]reply{"ReadVolumes": {busy, lost, answered}}).cloud(Options{})
+	c := newFake(t, map[string][]reply{"ReadVolumes": {busy, lost, answered}}).cloud(Config{})
 	var heard ear
 	if _, err := c.Volume(event.Listen(t.Context(), &heard), "vol-12345678"); err != nil {
 		t.Fatal(err)

@@ -23,7 +23,8 @@ func TestNullElements(t *testing.T) {
 		"ReadRegions": {{200, `{"Regions":[null,{"RegionName":"here"}]}`}},
 		"instance-id": {{200, "i-12345678"}},
 	})
-	c := s.cloud(Options{Region: "elsewhere"})
+	c := s.cloud(Config{})
+	c.client.access.Region = "elsewhere"
 	if host, err := c.Host(t.Context()); err != nil || !slices.Contains(host.Taken, "/dev/sda1") {
 		t.Errorf("%+v, %v", host, err)
 	}
@@ -48,7 +49,7 @@ func TestNullElements(t *testing.T) {
 func TestNullError(t *testing.T) {
 	for _, body := range []string{`{"Errors":[null]}`, `{"Errors":[{}]}`} {
 		s := newFake(t, map[string][]reply{"ReadVolumes": {{400, body}}})
-		_, err := s.cloud(Options{}).Volume(t.Context(), "vol-1")
+		_, err := s.cloud(Config{}).Volume(t.Context(), "vol-1")
 		says(t, err, "HTTP 400", "not of the Outscale API", body)
 	}
 }
@@ -62,7 +63,7 @@ func TestUnknownStates(t *testing.T) {
 		"ReadSnapshots": {{200, `{"Snapshots":[{"SnapshotId":"snap-1","State":"archived"}]}`}},
 		"ReadImages":    {{200, `{"Images":[{"ImageId":"ami-1","State":"withdrawn"}]}`}},
 	})
-	c := s.cloud(Options{})
+	c := s.cloud(Config{})
 	if v, err := c.Volume(t.Context(), "vol-1"); err != nil || v.State != "hibernating" || v.Attach != "floating" {
 		t.Errorf("%+v, %v", v, err)
 	}

@@ -21,7 +21,7 @@ func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publica
 	if err := c.checkSnapshots(ctx); err != nil {
 		return bake.Publication{}, err
 	}
-	if c.opts.SkipRegionValidation {
+	if c.config.SkipRegionValidation {
 		return bake.Publication{}, nil
 	}
 	return bake.Publication{}, c.checkRegion(ctx)
@@ -46,7 +46,7 @@ func (c *Cloud) checkDevices(facts bake.Facts) error {
 // checkSnapshots fails if a snapshot of the user's block devices cannot be used.
 func (c *Cloud) checkSnapshots(ctx context.Context) error {
 	var ids []string
-	for _, m := range c.opts.Mappings {
+	for _, m := range c.config.OMIBlockDeviceMappings {
 		if m.SnapshotID != "" && !slices.Contains(ids, m.SnapshotID) {
 			ids = append(ids, m.SnapshotID)
 		}
@@ -59,9 +59,9 @@ func (c *Cloud) checkSnapshots(ctx context.Context) error {
 		return fmt.Errorf("cannot read the snapshots of omi_block_device_mappings: %s: %w", strings.Join(ids, ", "), err)
 	}
 	var errs []error
-	for _, m := range c.opts.Mappings {
+	for _, m := range c.config.OMIBlockDeviceMappings {
 		if err := m.checkSnapshot(found); err != nil {
-			errs = append(errs, fmt.Errorf("omi_block_device_mappings: device %s: %w in region %s", m.DeviceName, err, c.opts.Region))
+			errs = append(errs, fmt.Errorf("omi_block_device_mappings: device %s: %w in region %s", m.DeviceName, err, c.client.Region()))
 		}
 	}
 	return errors.Join(errs...)
@@ -69,7 +69,7 @@ func (c *Cloud) checkSnapshots(ctx context.Context) error {
 
 // checkSnapshot fails if the mapping's snapshot is none of those that were found, or of
 // no use.
-func (m Mapping) checkSnapshot(found []api.Snapshot) error {
+func (m BlockDevice) checkSnapshot(found []api.Snapshot) error {
 	if m.SnapshotID == "" {
 		return nil
 	}
@@ -80,20 +80,20 @@ func (m Mapping) checkSnapshot(found []api.Snapshot) error {
 	switch s := found[at]; {
 	case s.State != api.SnapshotStateCompleted:
 		return fmt.Errorf("snapshot_id is %s, whose state is %q, and must be completed,", m.SnapshotID, s.State)
-	case m.VolumeSizeGiB != 0 && m.VolumeSizeGiB < int64(s.VolumeSize):
-		return fmt.Errorf("volume_size is %d GiB, but snapshot %s has %d GiB", m.VolumeSizeGiB, m.SnapshotID, s.VolumeSize)
+	case m.VolumeSize != 0 && m.VolumeSize < int64(s.VolumeSize):
+		return fmt.Errorf("volume_size is %d GiB, but snapshot %s has %d GiB", m.VolumeSize, m.SnapshotID, s.VolumeSize)
 	}
 	return nil
 }
 
 // checkSpeed fails when IOPS are wanted of a root volume that takes none.
 func (c *Cloud) checkSpeed(facts bake.Facts) error {
-	rootType := c.opts.RootVolumeType
+	rootType := c.config.RootVolumeType
 	if rootType == "" && facts.Source != nil {
 		rootType = facts.Source.Root.Type
 	}
-	if c.opts.RootVolumeIOPS != 0 && rootType != io1 {
-		return fmt.Errorf("root_volume_iops is %d, but the root volume is %s: only io1 takes it", c.opts.RootVolumeIOPS, rootType)
+	if c.config.RootVolumeIOPS != 0 && rootType != io1 {
+		return fmt.Errorf("root_volume_iops is %d, but the root volume is %s: only io1 takes it", c.config.RootVolumeIOPS, rootType)
 	}
 	return nil
 }

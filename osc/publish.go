@@ -33,10 +33,10 @@ func (c *Cloud) unknownImage(ctx context.Context, id bake.ImageID, err error) er
 }
 
 func (c *Cloud) publish(ctx context.Context, spec bake.PublishSpec) error {
-	if err := c.share(ctx, spec.Image, permissions(c.opts.AccountIDs, c.opts.GlobalPermission)); err != nil {
+	if err := c.share(ctx, spec.Image, permissions(c.config.OMIAccountIDs, c.config.GlobalPermission)); err != nil {
 		return err
 	}
-	wanted := permissions(c.opts.SnapshotUsers, slices.Contains(c.opts.SnapshotGroups, everybody))
+	wanted := permissions(c.config.SnapshotUsers, slices.Contains(c.config.SnapshotGroups, everybody))
 	for _, id := range spec.Snapshots {
 		if wanted == nil {
 			return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -18,11 +19,11 @@ import (
 func TestPublication(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	elsewhere := func(skip bool) *Cloud {
-		c := o.cloud(t, Options{SkipRegionValidation: skip})
-		c.opts.Region = "mars-1"
+		c := o.cloud(t, Config{Config: builder.Config{Sharing: builder.Sharing{SkipRegionValidation: skip}}})
+		c.client.access.Region = "mars-1"
 		return c
 	}
-	source, err := o.cloud(t, Options{}).Source(t.Context())
+	source, err := o.cloud(t, Config{}).Source(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,12 +32,12 @@ func TestPublication(t *testing.T) {
 		from  *bake.Image
 		err   string
 	}{
-		"own region":                   {o.cloud(t, Options{}), &source, ""},
+		"own region":                   {o.cloud(t, Config{}), &source, ""},
 		"no such region":               {elsewhere(false), nil, "region is mars-1, which the API at " + o.server.URL},
 		"no such region, but skipped":  {elsewhere(true), nil, ""},
-		"IOPS of a root of gp2":        {o.cloud(t, Options{RootVolumeIOPS: 300}), &source, "root_volume_iops is 300, but the root volume is gp2"},
-		"IOPS of a root of io1":        {o.cloud(t, Options{RootVolumeIOPS: 300, RootVolumeType: "io1"}), &source, ""},
-		"IOPS of no root's type known": {o.cloud(t, Options{RootVolumeIOPS: 300, RootVolumeType: "standard"}), nil, "only io1 takes it"},
+		"IOPS of a root of gp2":        {o.cloud(t, Config{Config: builder.Config{RootVolumeIOPS: 300}}), &source, "root_volume_iops is 300, but the root volume is gp2"},
+		"IOPS of a root of io1":        {o.cloud(t, Config{Config: builder.Config{RootVolumeIOPS: 300, RootVolumeType: "io1"}}), &source, ""},
+		"IOPS of no root's type known": {o.cloud(t, Config{Config: builder.Config{RootVolumeIOPS: 300, RootVolumeType: "standard"}}), nil, "only io1 takes it"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -51,11 +52,11 @@ func TestPublication(t *testing.T) {
 // TestTooManyVolumes: the user's devices and the source's are counted together.
 func TestTooManyVolumes(t *testing.T) {
 	o := newOutscale(t, state.Instant())
-	var many []Mapping
+	var many []BlockDevice
 	for _, name := range new(Cloud).DeviceNames()[2 : 2+maxVolumes-2] { // after sdb and sdc, which the source has
-		many = append(many, Mapping{DeviceName: string(name), VolumeSizeGiB: 1})
+		many = append(many, BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: string(name), VolumeSize: 1}})
 	}
-	c := o.cloud(t, Options{Mappings: many})
+	c := o.cloud(t, Config{ImageConfig: ImageConfig{OMIBlockDeviceMappings: many}})
 	source, err := c.Source(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -66,14 +67,14 @@ func TestTooManyVolumes(t *testing.T) {
 	if _, err := c.Publication(t.Context(), bake.Facts{}); err != nil {
 		t.Errorf("without the source's: %v", err)
 	}
-	if err := (Options{Mappings: append(many, many[:3]...)}).Validate(); err == nil || !strings.Contains(err.Error(), "41 devices") {
+	if err := errors.Join((&Config{ImageConfig: ImageConfig{OMIBlockDeviceMappings: append(many, many[:3]...)}}).checkRequest()...); err == nil || !strings.Contains(err.Error(), "41 devices") {
 		t.Errorf("given alone: %v", err)
 	}
 }
 
 func TestIn(t *testing.T) {
 	o := newOutscale(t, state.Instant())
-	c := o.cloud(t, Options{})
+	c := o.cloud(t, Config{})
 	if c.In(home) != bake.Cloud(c) {
 		t.Error("its own region is another cloud's")
 	}
@@ -98,7 +99,7 @@ func TestCopy(t *testing.T) {
 			if _, err := o.state.ShareImage(theirs, shared.ID, everyone, false); err != nil {
 				t.Fatal(err)
 			}
-			c := o.cloud(t, Options{})
+			c := o.cloud(t, Config{})
 			spec := bake.CopySpec{
 				Build: "b", Source: bake.ImageID(shared.ID), SourceRegion: home, Name: "passing", Description: "a copy",
 				ImageTags: map[string]string{"i": "1"}, SnapshotTags: map[string]string{"s": "1"},
@@ -114,7 +115,7 @@ func TestCopy(t *testing.T) {
 			if err != nil || again != id {
 				t.Errorf("copied again as %s, %v; want %s", again, err, id)
 			}
-			found, err := o.cloud(t, Options{}).FindCopies(t.Context(), bake.ImageID(shared.ID), "passing")
+			found, err := o.cloud(t, Config{}).FindCopies(t.Context(), bake.ImageID(shared.ID), "passing")
 			if err != nil || !slices.Equal(found, []bake.ImageID{id}) {
 				t.Errorf("found %v, %v", found, err)
 			}
@@ -131,7 +132,7 @@ func TestCopy(t *testing.T) {
 
 func TestNoEncryptedCopy(t *testing.T) {
 	s := newFake(t, map[string][]reply{})
-	if _, err := s.cloud(Options{}).Copy(t.Context(), bake.CopySpec{Source: "ami-12345678", Encrypted: true}); err == nil || !strings.Contains(err.Error(), "does not encrypt") {
+	if _, err := s.cloud(Config{}).Copy(t.Context(), bake.CopySpec{Source: "ami-12345678", Encrypted: true}); err == nil || !strings.Contains(err.Error(), "does not encrypt") {
 		t.Errorf("%v", err)
 	}
 }
@@ -151,17 +152,17 @@ func (o *outscale) snapshot(t *testing.T, id string) state.Snapshot {
 // about where nothing is wanted.
 func TestPublish(t *testing.T) {
 	tests := map[string]struct {
-		options         Options
+		options         Config
 		image, snapshot state.Permissions
 		calls           int
 	}{
 		"nothing":          {},
-		"image":            {Options{AccountIDs: []string{other}}, state.Permissions{Accounts: []string{other}}, state.Permissions{}, 1},
-		"image for all":    {Options{GlobalPermission: true}, state.Permissions{Public: true}, state.Permissions{}, 1},
-		"snapshot":         {Options{SnapshotUsers: []string{other}}, state.Permissions{}, state.Permissions{Accounts: []string{other}}, 1},
-		"snapshot for all": {Options{SnapshotGroups: []string{"all"}}, state.Permissions{}, state.Permissions{Public: true}, 1},
+		"image":            {Config{PublishConfig: PublishConfig{OMIAccountIDs: []string{other}}}, state.Permissions{Accounts: []string{other}}, state.Permissions{}, 1},
+		"image for all":    {Config{PublishConfig: PublishConfig{GlobalPermission: true}}, state.Permissions{Public: true}, state.Permissions{}, 1},
+		"snapshot":         {Config{Config: builder.Config{Sharing: builder.Sharing{SnapshotUsers: []string{other}}}}, state.Permissions{}, state.Permissions{Accounts: []string{other}}, 1},
+		"snapshot for all": {Config{Config: builder.Config{Sharing: builder.Sharing{SnapshotGroups: []string{"all"}}}}, state.Permissions{}, state.Permissions{Public: true}, 1},
 		"both": {
-			Options{AccountIDs: []string{other}, GlobalPermission: true, SnapshotUsers: []string{other}, SnapshotGroups: []string{"all"}},
+			Config{Config: builder.Config{Sharing: builder.Sharing{SnapshotUsers: []string{other}, SnapshotGroups: []string{"all"}}}, PublishConfig: PublishConfig{OMIAccountIDs: []string{other}, GlobalPermission: true}},
 			state.Permissions{Accounts: []string{other}, Public: true}, state.Permissions{Accounts: []string{other}, Public: true}, 2,
 		},
 	}
@@ -207,7 +208,7 @@ func restored(ctx context.Context, c *Cloud, record bake.Record) (bake.ImageID, 
 
 func TestRecordAndRestore(t *testing.T) {
 	o := newOutscale(t, state.Instant())
-	c := o.cloud(t, Options{})
+	c := o.cloud(t, Config{})
 	img := o.image(t, mine, "old", state.ImageAttributes{BootModes: []string{"uefi"}, TPMMandatory: true, ProductCodes: []string{"0002"}, Architecture: "i386"})
 	change := state.PermissionChange{Add: state.Permissions{Public: true, Accounts: []string{other}}}
 	if _, err := o.state.ShareImage(mine, img.ID, change, false); err != nil {
@@ -232,11 +233,11 @@ func TestRecordAndRestore(t *testing.T) {
 	if err := json.Unmarshal(text, &read); err != nil {
 		t.Fatal(err)
 	}
-	id, err := restored(t.Context(), o.cloud(t, Options{}), read)
+	id, err := restored(t.Context(), o.cloud(t, Config{}), read)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := restored(t.Context(), o.cloud(t, Options{}), read); err != nil || again != id {
+	if again, err := restored(t.Context(), o.cloud(t, Config{}), read); err != nil || again != id {
 		t.Errorf("restored again as %s, %v; want %s", again, err, id)
 	}
 	got := o.find(t, string(id))
@@ -258,17 +259,17 @@ func TestRecordRefuses(t *testing.T) {
 		`"State":"available","SecureBoot":false,"AccountId":"` + me + `",` + device: "",
 	} {
 		s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[{"ImageId":"ami-12345678","ImageName":"old",` + fields + `}]}`}}})
-		_, err := s.cloud(Options{}).Record(t.Context(), "ami-12345678")
+		_, err := s.cloud(Config{}).Record(t.Context(), "ami-12345678")
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", fields, err, want)
 		}
 	}
 	s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[]}`}}})
-	if _, err := s.cloud(Options{}).Record(t.Context(), "ami-12345678"); !errors.Is(err, bake.ErrNotFound) {
+	if _, err := s.cloud(Config{}).Record(t.Context(), "ami-12345678"); !errors.Is(err, bake.ErrNotFound) {
 		t.Errorf("an image that is not there: %v", err)
 	}
 	for _, record := range []bake.Record{{Data: []byte("{")}, {Data: []byte("{}")}} {
-		if _, err := s.cloud(Options{}).Restore(t.Context(), record); err == nil {
+		if _, err := s.cloud(Config{}).Restore(t.Context(), record); err == nil {
 			t.Errorf("%+v is restored", record)
 		}
 	}
@@ -285,7 +286,7 @@ func FuzzRestore(f *testing.F) {
 			"CreateImage": {refused(400, "InvalidParameterValue", "4047", "no such thing")},
 		})
 		record := bake.Record{Image: "ami-1", Name: "base", Snapshots: []bake.SnapshotID{"snap-1"}, Data: data}
-		_, err := s.cloud(Options{}).Restore(t.Context(), record)
+		_, err := s.cloud(Config{}).Restore(t.Context(), record)
 		if err == nil || !strings.Contains(err.Error(), "base") {
 			t.Errorf("the old image is not named: %v", err)
 		}

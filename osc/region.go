@@ -14,7 +14,7 @@ import (
 func (c *Cloud) checkRegion(ctx context.Context) error {
 	got, err := readRegions.call(ctx, c.client, api.ReadRegionsRequest{})
 	if err != nil {
-		return fmt.Errorf("cannot find out whether there is a region %s (skip_region_validation does without): %w", c.opts.Region, err)
+		return fmt.Errorf("cannot find out whether there is a region %s (skip_region_validation does without): %w", c.client.Region(), err)
 	}
 	var names []string
 	for _, r := range value(got.Regions) {
@@ -22,19 +22,17 @@ func (c *Cloud) checkRegion(ctx context.Context) error {
 			names = append(names, name)
 		}
 	}
-	if !slices.Contains(names, c.opts.Region) {
+	if !slices.Contains(names, c.client.Region()) {
 		return fmt.Errorf("region is %s, which the API at %s does not have: it has %s (skip_region_validation does not ask)",
-			c.opts.Region, c.client.access.Endpoint, strings.Join(names, ", "))
+			c.client.Region(), c.client.access.Endpoint, strings.Join(names, ", "))
 	}
 	return nil
 }
 
 // In is the account's cloud in another region.
 func (c *Cloud) In(region string) bake.Cloud {
-	if region == c.opts.Region {
+	if region == c.client.Region() {
 		return c
 	}
-	o := c.opts
-	o.Client, o.Region = c.client.in(region), region
-	return NewCloud(o)
+	return NewCloud(c.client.in(region), c.config, c.log)
 }

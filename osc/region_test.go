@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
@@ -60,18 +61,18 @@ func TestRegionIsFound(t *testing.T) {
 // TestSnapshotsOfMappings: those that cannot be used are told before a volume is made.
 func TestSnapshotsOfMappings(t *testing.T) {
 	o := newOutscale(t, state.Instant())
-	c := o.cloud(t, Options{})
+	c := o.cloud(t, Config{})
 	_, good := snapshotOf(t, c, "b")
 	for name, test := range map[string]struct {
-		mapping Mapping
+		mapping BlockDevice
 		want    string
 	}{
-		"there":     {Mapping{DeviceName: "xvdc", SnapshotID: string(good)}, ""},
-		"not there": {Mapping{DeviceName: "xvdc", SnapshotID: "snap-00000000"}, "device xvdc: snapshot_id is snap-00000000, which does not exist"},
-		"too large": {Mapping{DeviceName: "xvdc", SnapshotID: string(good), VolumeSizeGiB: 1}, "volume_size is 1 GiB"},
+		"there":     {BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "xvdc", SnapshotID: string(good)}}, ""},
+		"not there": {BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "xvdc", SnapshotID: "snap-00000000"}}, "device xvdc: snapshot_id is snap-00000000, which does not exist"},
+		"too large": {BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "xvdc", SnapshotID: string(good), VolumeSize: 1}}, "volume_size is 1 GiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := o.cloud(t, Options{Mappings: []Mapping{test.mapping}}).Publication(t.Context(), bake.Facts{})
+			_, err := o.cloud(t, Config{ImageConfig: ImageConfig{OMIBlockDeviceMappings: []BlockDevice{test.mapping}}}).Publication(t.Context(), bake.Facts{})
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v, want %q", err, test.want)
 			}

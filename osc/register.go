@@ -9,6 +9,7 @@ import (
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // imageKey names the one image that a specification asks for.
@@ -122,10 +123,10 @@ func (c *Cloud) imageRequest(ctx context.Context, spec bake.ImageSpec) (api.Crea
 			return req, err
 		}
 	}
-	c.opts.override(&req)
-	if name := withDev(c.opts.RootDeviceName); name != "" && name != rootDevice {
-		c.opts.log("Outscale calls the root device of every image %s: root_device_name %s stands for it, in the mappings too",
-			rootDevice, c.opts.RootDeviceName)
+	c.config.override(&req)
+	if name := withDev(c.config.RootDeviceName); name != "" && name != rootDevice {
+		c.logf("Outscale calls the root device of every image %s: root_device_name %s stands for it, in the mappings too",
+			rootDevice, c.config.RootDeviceName)
 	}
 	mappings := append([]api.BlockDeviceMappingImage{c.rootMapping(spec)}, c.dataMappings(inherited)...)
 	req.BlockDeviceMappings = &mappings
@@ -152,19 +153,19 @@ func (c *Cloud) inherit(ctx context.Context, req *api.CreateImageRequest, source
 }
 
 // override lays what the user says of the image over what it inherits.
-func (o Options) override(req *api.CreateImageRequest) {
-	if len(o.BootModes) > 0 {
-		modes := make([]api.BootMode, 0, len(o.BootModes))
-		for _, mode := range o.BootModes {
+func (c *Config) override(req *api.CreateImageRequest) {
+	if len(c.OMIBootModes) > 0 {
+		modes := make([]api.BootMode, 0, len(c.OMIBootModes))
+		for _, mode := range c.OMIBootModes {
 			modes = append(modes, api.BootMode(mode))
 		}
 		req.BootModes = &modes
 	}
-	if len(o.ProductCodes) > 0 {
-		req.ProductCodes = &o.ProductCodes
+	if len(c.ProductCodes) > 0 {
+		req.ProductCodes = &c.ProductCodes
 	}
-	if o.TPMMandatory != nil {
-		req.TpmMandatory = o.TPMMandatory
+	if tpm := c.TPMMandatory.ToBoolPointer(); tpm != nil {
+		req.TpmMandatory = tpm
 	}
 }
 
@@ -215,8 +216,8 @@ func requestable(m api.BlockDeviceMappingImage) api.BlockDeviceMappingImage {
 // aside.
 func (c *Cloud) dataMappings(inherited []api.BlockDeviceMappingImage) []api.BlockDeviceMappingImage {
 	data := slices.Clone(inherited)
-	for _, m := range c.opts.Mappings {
-		name := c.opts.imageDevice(m.DeviceName)
+	for _, m := range c.config.OMIBlockDeviceMappings {
+		name := c.config.imageDevice(m.DeviceName)
 		if name == rootDevice {
 			continue
 		}
@@ -233,15 +234,12 @@ func (c *Cloud) dataMappings(inherited []api.BlockDeviceMappingImage) []api.Bloc
 // rootMapping is the mapping of the root device: what the build knows, and over it
 // what the user says.
 func (c *Cloud) rootMapping(spec bake.ImageSpec) api.BlockDeviceMappingImage {
-	root := Mapping{
-		SnapshotID:         string(spec.Snapshot),
-		VolumeSizeGiB:      spec.SizeGiB,
-		VolumeType:         spec.VolumeType,
-		IOPS:               spec.IOPS,
+	root := BlockDevice{
+		BlockDevice:        builder.BlockDevice{SnapshotID: string(spec.Snapshot), VolumeSize: spec.SizeGiB, VolumeType: spec.VolumeType, IOPS: spec.IOPS},
 		DeleteOnVMDeletion: true,
 	}
-	for _, m := range c.opts.Mappings {
-		if c.opts.imageDevice(m.DeviceName) == rootDevice {
+	for _, m := range c.config.OMIBlockDeviceMappings {
+		if c.config.imageDevice(m.DeviceName) == rootDevice {
 			root = m.overRoot(root)
 		}
 	}
@@ -250,20 +248,20 @@ func (c *Cloud) rootMapping(spec bake.ImageSpec) api.BlockDeviceMappingImage {
 
 // overRoot lays what the user says of the root device over what the build knows.
 // The snapshot stays the build's, and the size at least its volume's.
-func (m Mapping) overRoot(root Mapping) Mapping {
+func (m BlockDevice) overRoot(root BlockDevice) BlockDevice {
 	if m.VolumeType != "" && m.VolumeType != root.VolumeType {
 		root.VolumeType, root.IOPS = m.VolumeType, 0
 	}
 	if m.IOPS != 0 {
 		root.IOPS = m.IOPS
 	}
-	root.VolumeSizeGiB = max(root.VolumeSizeGiB, m.VolumeSizeGiB)
+	root.VolumeSize = max(root.VolumeSize, m.VolumeSize)
 	root.DeleteOnVMDeletion = m.DeleteOnVMDeletion
 	return root
 }
 
 // request is the mapping in the API's form, under the API's name of the device.
-func (m Mapping) request(device string) api.BlockDeviceMappingImage {
+func (m BlockDevice) request(device string) api.BlockDeviceMappingImage {
 	req := api.BlockDeviceMappingImage{DeviceName: &device}
 	if m.VirtualName != "" {
 		req.VirtualDeviceName = &m.VirtualName
@@ -271,7 +269,7 @@ func (m Mapping) request(device string) api.BlockDeviceMappingImage {
 	}
 	req.Bsu = &api.BsuToCreate{
 		SnapshotId:         optional(m.SnapshotID),
-		VolumeSize:         optional(int(m.VolumeSizeGiB)),
+		VolumeSize:         optional(int(m.VolumeSize)),
 		VolumeType:         optional(api.VolumeType(m.VolumeType)),
 		DeleteOnVmDeletion: &m.DeleteOnVMDeletion,
 	}

@@ -8,8 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
+
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -17,7 +20,7 @@ import (
 // found and not made again; when nothing is lost, nothing is looked for.
 func TestRegisterLooksFirst(t *testing.T) {
 	o := newOutscale(t, state.Instant())
-	c := o.cloud(t, Options{})
+	c := o.cloud(t, Config{})
 	_, snapshot := snapshotOf(t, c, "b")
 	before := o.count("ReadImages")
 	plain := bake.ImageSpec{Build: "b", Name: "plain", Snapshot: snapshot, SizeGiB: 4}
@@ -35,7 +38,7 @@ func TestRegisterLooksFirst(t *testing.T) {
 // TestRegister: what an image says of its block devices, and what it inherits.
 func TestRegister(t *testing.T) {
 	tests := map[string]struct {
-		options Options
+		options Config
 		spec    bake.ImageSpec
 		scratch bool
 		want    []string // device snapshot size type iops delete
@@ -50,35 +53,39 @@ func TestRegister(t *testing.T) {
 			want: []string{"/dev/sda1 build 6 standard 0 true", "/dev/sdb - 2 standard 0 false", "/dev/sdc ephemeral0"},
 		},
 		"mappings over the source's": {
-			options: Options{Mappings: []Mapping{
-				{DeviceName: "/dev/xvdb", VolumeSizeGiB: 9, VolumeType: "io1", IOPS: 300, DeleteOnVMDeletion: true},
-				{DeviceName: "/dev/sdc", NoDevice: true},
-				{DeviceName: "xvdd", VirtualName: "ephemeral1"},
-				{DeviceName: "/dev/sda1", VolumeSizeGiB: 8, VolumeType: "io1", IOPS: 200},
-			}},
+			options: Config{
+				ImageConfig: ImageConfig{OMIBlockDeviceMappings: []BlockDevice{
+					{BlockDevice: builder.BlockDevice{DeviceName: "/dev/xvdb", VolumeSize: 9, VolumeType: "io1", IOPS: 300}, DeleteOnVMDeletion: true},
+					{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdc", NoDevice: true}},
+					{BlockDevice: builder.BlockDevice{DeviceName: "xvdd", VirtualName: "ephemeral1"}},
+					{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sda1", VolumeSize: 8, VolumeType: "io1", IOPS: 200}},
+				}},
+			},
 			spec: bake.ImageSpec{SizeGiB: 4, VolumeType: "gp2"},
 			want: []string{"/dev/sda1 build 8 io1 200 false", "/dev/xvdb - 9 io1 300 true", "/dev/xvdd ephemeral1"},
 		},
 		"a root smaller than its volume": {
-			options: Options{Mappings: []Mapping{{DeviceName: "/dev/sda1", VolumeSizeGiB: 1, DeleteOnVMDeletion: true}}},
+			options: Config{ImageConfig: ImageConfig{OMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sda1", VolumeSize: 1}, DeleteOnVMDeletion: true}}}},
 			spec:    bake.ImageSpec{SizeGiB: 4, VolumeType: "gp2"},
 			want:    []string{"/dev/sda1 build 4 gp2 0 true", "/dev/sdb - 2 standard 0 false", "/dev/sdc ephemeral0"},
 		},
 		"from scratch, as the reference's example": {
-			options: Options{FromScratch: true, RootDeviceName: "xvdf", VirtualizationType: "hvm",
-				Mappings: []Mapping{{DeviceName: "xvdf", DeleteOnVMDeletion: true, VolumeType: "gp2"}}},
+			options: Config{
+				Config:      builder.Config{FromScratch: true, RootDeviceName: "xvdf"},
+				ImageConfig: ImageConfig{OMIVirtualizationType: "hvm", OMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "xvdf", VolumeType: "gp2"}, DeleteOnVMDeletion: true}}},
+			},
 			spec: bake.ImageSpec{SizeGiB: 15, VolumeType: "gp2"}, scratch: true,
 			want: []string{"/dev/sda1 build 15 gp2 0 true"},
 			log:  "root_device_name xvdf",
 		},
 		"from scratch without mappings": {
-			options: Options{FromScratch: true, RootDeviceName: "xvda"},
+			options: Config{Config: builder.Config{FromScratch: true, RootDeviceName: "xvda"}},
 			spec:    bake.ImageSpec{SizeGiB: 5}, scratch: true,
 			want: []string{"/dev/sda1 build 5 standard 0 true"},
 			log:  "root_device_name xvda",
 		},
 		"from scratch with another device": {
-			options: Options{FromScratch: true, RootDeviceName: "/dev/sda1", Mappings: []Mapping{{DeviceName: "sdh", VolumeSizeGiB: 3}}},
+			options: Config{Config: builder.Config{FromScratch: true, RootDeviceName: "/dev/sda1"}, ImageConfig: ImageConfig{OMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "sdh", VolumeSize: 3}}}}},
 			spec:    bake.ImageSpec{SizeGiB: 5}, scratch: true,
 			want: []string{"/dev/sda1 build 5 standard 0 true", "/dev/sdh - 3 standard 0 false"},
 		},
@@ -87,11 +94,11 @@ func TestRegister(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := newOutscale(t, state.Instant())
 			var logged []string
-			test.options.Log = func(format string, args ...any) { logged = append(logged, fmt.Sprintf(format, args...)) }
-			if err := test.options.Validate(); err != nil {
+			if err := errors.Join(test.options.checkRequest()...); err != nil {
 				t.Fatal(err)
 			}
 			c := o.cloud(t, test.options)
+			c.log = func(format string, args ...any) { logged = append(logged, fmt.Sprintf(format, args...)) }
 			_, snapshot := snapshotOf(t, c, "b")
 			spec := test.spec
 			spec.Build, spec.Name, spec.Snapshot = "b", "an image", snapshot
@@ -156,7 +163,7 @@ func TestInheritance(t *testing.T) {
 		o := newOutscale(t, state.Instant())
 		source := o.image(t, mine, "uefi only", state.ImageAttributes{
 			Architecture: "i386", BootModes: []string{"uefi"}, TPMMandatory: true, ProductCodes: []string{"0002"}})
-		c := o.cloud(t, Options{SourceOMI: source.ID})
+		c := o.cloud(t, Config{SourceConfig: SourceConfig{SourceOMI: source.ID}})
 		_, snapshot := snapshotOf(t, c, "b")
 		from := bake.Image{ID: bake.ImageID(source.ID)}
 		if reads {
@@ -182,7 +189,7 @@ func TestInheritedSpeed(t *testing.T) {
 	for kind, want := range map[string]string{"gp2": "<nil>", "io1": "300"} {
 		s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[{"ImageId":"ami-12345678","RootDeviceName":"/dev/sda1",
 			"BlockDeviceMappings":[{"DeviceName":"/dev/sda1","Bsu":{}},{"DeviceName":"/dev/sdb","Bsu":{"VolumeType":"` + kind + `","Iops":300,"VolumeSize":10}}]}]}`}}})
-		req, err := s.cloud(Options{}).imageRequest(t.Context(), bake.ImageSpec{Source: &bake.Image{ID: "ami-12345678"}})
+		req, err := s.cloud(Config{}).imageRequest(t.Context(), bake.ImageSpec{Source: &bake.Image{ID: "ami-12345678"}})
 		if err != nil || len(*req.BlockDeviceMappings) != 2 {
 			t.Fatalf("%+v, %v", req, err)
 		}
@@ -198,18 +205,17 @@ func TestInheritedSpeed(t *testing.T) {
 
 // TestOverriding: what the user says of the image goes before what it inherits.
 func TestOverriding(t *testing.T) {
-	yes, no := true, false
 	tests := map[string]struct {
-		options Options
+		options Config
 		modes   []string
 		tpm     bool
 		codes   []string
 	}{
-		"inherited":    {Options{}, []string{"uefi"}, true, []string{"0002"}},
-		"boot modes":   {Options{BootModes: []string{"legacy", "uefi"}}, []string{"legacy", "uefi"}, true, []string{"0002"}},
-		"no TPM":       {Options{TPMMandatory: &no}, []string{"uefi"}, false, []string{"0002"}},
-		"TPM":          {Options{TPMMandatory: &yes}, []string{"uefi"}, true, []string{"0002"}},
-		"product code": {Options{ProductCodes: []string{"0001", "0003"}}, []string{"uefi"}, true, []string{"0001", "0003"}},
+		"inherited":    {Config{}, []string{"uefi"}, true, []string{"0002"}},
+		"boot modes":   {Config{ImageConfig: ImageConfig{OMIBootModes: []string{"legacy", "uefi"}}}, []string{"legacy", "uefi"}, true, []string{"0002"}},
+		"no TPM":       {Config{ImageConfig: ImageConfig{TPMMandatory: config.TriFalse}}, []string{"uefi"}, false, []string{"0002"}},
+		"TPM":          {Config{ImageConfig: ImageConfig{TPMMandatory: config.TriTrue}}, []string{"uefi"}, true, []string{"0002"}},
+		"product code": {Config{ImageConfig: ImageConfig{ProductCodes: []string{"0001", "0003"}}}, []string{"uefi"}, true, []string{"0001", "0003"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -252,7 +258,7 @@ func TestDevicesOfACopiedSource(t *testing.T) {
 	if _, err := o.state.ShareImage(theirs, img.ID, everyone, false); err != nil {
 		t.Fatal(err)
 	}
-	c := o.cloud(t, Options{SourceOMI: img.ID})
+	c := o.cloud(t, Config{SourceConfig: SourceConfig{SourceOMI: img.ID}})
 	source, err := c.Source(t.Context())
 	if err != nil || !source.Locked {
 		t.Fatalf("%+v, %v", source, err)
@@ -294,7 +300,7 @@ func conflictingImages(t *testing.T, inTheWay reply) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := newFake(t, map[string][]reply{"CreateImage": test.answers, "ReadImages": test.images})
-			cloud := s.cloud(Options{})
+			cloud := s.cloud(Config{})
 			id, err := settled(func() (bake.ImageID, error) {
 				return cloud.Register(t.Context(), bake.ImageSpec{Name: "made", Snapshot: "snap-12345678"})
 			})
@@ -314,7 +320,7 @@ func conflictingImages(t *testing.T, inTheWay reply) {
 // TestFailedImage: a failed image says why.
 func TestFailedImage(t *testing.T) {
 	s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[{"ImageId":"ami-12345678","State":"failed","StateComment":{"StateMessage":"no room"}}]}`}}})
-	got, err := s.cloud(Options{}).Image(t.Context(), "ami-12345678")
+	got, err := s.cloud(Config{}).Image(t.Context(), "ami-12345678")
 	if err != nil || got.State != bake.ImageFailed || got.Reason != "no room" {
 		t.Errorf("%+v, %v", got, err)
 	}

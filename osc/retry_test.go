@@ -67,7 +67,7 @@ func TestRetry(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := newFake(t, map[string][]reply{"ReadVolumes": test.answers})
-			v, err := s.cloud(Options{}).Volume(t.Context(), "vol-12345678")
+			v, err := s.cloud(Config{}).Volume(t.Context(), "vol-12345678")
 			switch {
 			case test.err == "" && (err != nil || v.State != bake.VolumeAvailable):
 				t.Errorf("%+v, %v", v, err)
@@ -91,7 +91,7 @@ func TestFaultsOfTheirs(t *testing.T) {
 		"CreateVolume": {sorry, volume}, "CreateTags": {sorry, done}, "CreateSnapshot": {sorry, snapshot},
 		"CreateImage": {sorry, {200, `{"Image":` + image + `}`}}, "ReadImages": {sorry, {200, `{"Images":[` + image + `]}`}},
 	})
-	c := s.cloud(Options{})
+	c := s.cloud(Config{})
 	if id, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: "b", SizeGiB: 1}); err != nil || id != "vol-12345678" {
 		t.Errorf("volume %q, %v", id, err)
 	}
@@ -114,7 +114,7 @@ func TestFaultsOfTheirs(t *testing.T) {
 // TestFaultsWithinATry are not multiplied by the tries.
 func TestFaultsWithinATry(t *testing.T) {
 	s := newFake(t, map[string][]reply{"CreateImage": {sorry}, "ReadImages": {sorry}})
-	c := s.cloud(Options{})
+	c := s.cloud(Config{})
 	_, err := c.Register(t.Context(), bake.ImageSpec{Build: "b", Name: "made", Snapshot: "snap-12345678"})
 	if passed := c.client.retry.Clock.(*cloudtest.Clock).Passed(); retry.Trouble(err) == nil || passed > retry.FailingFor+time.Second {
 		t.Errorf("%v after %v", err, passed)
@@ -124,7 +124,7 @@ func TestFaultsWithinATry(t *testing.T) {
 // TestEveryTryIsSigned: a try that comes later carries a later signature.
 func TestEveryTryIsSigned(t *testing.T) {
 	s := newFake(t, map[string][]reply{"ReadVolumes": {busy, found}})
-	c := s.cloud(Options{})
+	c := s.cloud(Config{})
 	c.client.retry.Clock = sleeper(func(ctx context.Context, _ time.Duration) error {
 		return retry.Policy{}.Sleep(ctx, time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 	})
@@ -146,7 +146,7 @@ func (s sleeper) Sleep(ctx context.Context, d time.Duration) error { return s(ct
 
 func TestRetryEndsWithContext(t *testing.T) {
 	s := newFake(t, map[string][]reply{"ReadVolumes": {busy}})
-	c := s.cloud(Options{})
+	c := s.cloud(Config{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("the user has enough")
 	c.client.retry.Clock = sleeper(func(ctx context.Context, d time.Duration) error {
@@ -289,7 +289,7 @@ func conflicting(t *testing.T, inTheWay reply) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := newFake(t, map[string][]reply{test.call: test.answers, "ReadVolumes": {test.volume}, "ReadVms": {test.vm}})
-			cloud := s.cloud(Options{})
+			cloud := s.cloud(Config{})
 			_, err := settled(func() (bool, error) { return true, test.act(cloud) })
 			switch {
 			case test.err == nil && err != nil,
@@ -329,7 +329,7 @@ func snapshotInUse(t *testing.T, inTheWay reply) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := newFake(t, map[string][]reply{"DeleteSnapshot": test.answers, "ReadSnapshots": {test.snapshot}, "ReadImages": {test.images}})
-			cloud := s.cloud(Options{})
+			cloud := s.cloud(Config{})
 			_, err := settled(func() (bool, error) { return true, cloud.DeleteSnapshot(t.Context(), id) })
 			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("the error is %v, want %q", err, test.err)
@@ -351,7 +351,7 @@ func TestPages(t *testing.T) {
 		return reply{200, `{"Volumes":[{"VolumeId":"` + id + `","Tags":[{"Key":"packer-chroot-build","Value":"b"}]}],"NextPageToken":"` + next + `"}`}
 	}
 	s := newFake(t, map[string][]reply{"ReadVolumes": {page("vol-00000001", "a"), page("vol-00000002", "b"), page("vol-00000003", "b")}})
-	got, err := s.cloud(Options{}).readVolumes(t.Context(), nil)
+	got, err := s.cloud(Config{}).readVolumes(t.Context(), nil)
 	if err != nil || len(got) != 3 {
 		t.Errorf("%v, %v", got, err)
 	}

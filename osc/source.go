@@ -15,18 +15,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// SourceFilter is a search for the image to start from; the zero value is none.
-type SourceFilter struct {
-	// Filters are ReadImages' own, by name: image-name or ImageNames.
-	Filters map[string]string
-	// Owners are account ids, "self" and aliases such as Outscale.
-	Owners []string
-	// MostRecent takes the newest of several images.
-	MostRecent bool
-}
-
 // given tells whether there is something to search for.
-func (f SourceFilter) given() bool { return len(f.Filters) > 0 || len(f.Owners) > 0 || f.MostRecent }
+func (f SourceFilterConfig) given() bool {
+	return len(f.Filters) > 0 || len(f.Owners) > 0 || f.MostRecent
+}
 
 // self is the owner that stands for the account whose keys are used.
 const self = "self"
@@ -37,7 +29,7 @@ var accountID = regexp.MustCompile(`^[0-9]{12}$`)
 // owners are who may own the source image, in the API's two ways to say it.
 type owners struct{ ids, aliases []string }
 
-func (f SourceFilter) owners(account string) owners {
+func (f SourceFilterConfig) owners(account string) owners {
 	var o owners
 	for _, name := range f.Owners {
 		switch {
@@ -59,7 +51,7 @@ func (o owners) own(i api.Image) bool {
 
 // check finds what is wrong with the search before anything is reached; pinned says
 // that the image's id is given too.
-func (f SourceFilter) check(pinned bool) []error {
+func (f SourceFilterConfig) check(pinned bool) []error {
 	if !f.given() {
 		return nil
 	}
@@ -100,14 +92,14 @@ func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 }
 
 func (c *Cloud) findSource(ctx context.Context) (api.Image, error) {
-	if c.opts.SourceFilter.given() {
+	if c.config.SourceOMIFilter.given() {
 		return c.searchSource(ctx)
 	}
-	found, err := c.readImage(ctx, c.opts.SourceOMI)
+	found, err := c.readImage(ctx, c.config.SourceOMI)
 	switch {
 	case errors.Is(err, bake.ErrNotFound):
 		return found, fmt.Errorf("source_omi %s is no image in region %s that account %s can use: %w",
-			c.opts.SourceOMI, c.opts.Region, c.client.account, err)
+			c.config.SourceOMI, c.client.Region(), c.client.account, err)
 	case err != nil:
 		return found, fmt.Errorf("source_omi: %w", err)
 	}
@@ -116,14 +108,14 @@ func (c *Cloud) findSource(ctx context.Context) (api.Image, error) {
 
 // searchSource finds the one image that source_omi_filter wants.
 func (c *Cloud) searchSource(ctx context.Context) (api.Image, error) {
-	search := c.opts.SourceFilter
+	search := c.config.SourceOMIFilter
 	from := search.owners(c.client.account)
 	found, err := c.matches(ctx, from)
 	if err != nil {
 		return api.Image{}, fmt.Errorf("source_omi_filter: %w", err)
 	}
 	found = slices.DeleteFunc(found, func(i api.Image) bool {
-		other := c.opts.SourceOMI != "" && i.ImageId != c.opts.SourceOMI
+		other := c.config.SourceOMI != "" && i.ImageId != c.config.SourceOMI
 		return other || !from.own(i) || i.State != api.ImageStateAvailable || !tagged(i, search.Filters)
 	})
 	newest := func(a, b api.Image) int {
@@ -154,15 +146,15 @@ func (c *Cloud) matches(ctx context.Context, from owners) ([]api.Image, error) {
 		if len(narrow.values) == 0 {
 			continue
 		}
-		filter, err := imageFilter(c.opts.SourceFilter.Filters)
+		filter, err := imageFilter(c.config.SourceOMIFilter.Filters)
 		if err != nil {
 			return nil, err
 		}
 		if by := narrow.by(&filter); *by == nil {
 			*by = &narrow.values
 		}
-		if c.opts.SourceOMI != "" && filter.ImageIds == nil {
-			filter.ImageIds = &[]string{c.opts.SourceOMI}
+		if c.config.SourceOMI != "" && filter.ImageIds == nil {
+			filter.ImageIds = &[]string{c.config.SourceOMI}
 		}
 		found, err := c.readImages(ctx, &filter)
 		if err != nil {
@@ -186,15 +178,15 @@ func distinct(all []api.Image) []api.Image {
 // nothingFound says what was looked for.
 func (c *Cloud) nothingFound() error {
 	var wanted []string
-	for _, name := range slices.Sorted(maps.Keys(c.opts.SourceFilter.Filters)) {
-		wanted = append(wanted, fmt.Sprintf("%s %q", name, c.opts.SourceFilter.Filters[name]))
+	for _, name := range slices.Sorted(maps.Keys(c.config.SourceOMIFilter.Filters)) {
+		wanted = append(wanted, fmt.Sprintf("%s %q", name, c.config.SourceOMIFilter.Filters[name]))
 	}
-	search := fmt.Sprintf("available in region %s and of the owners %s", c.opts.Region, strings.Join(c.opts.SourceFilter.Owners, ", "))
+	search := fmt.Sprintf("available in region %s and of the owners %s", c.client.Region(), strings.Join(c.config.SourceOMIFilter.Owners, ", "))
 	if len(wanted) > 0 {
 		search += ", with " + strings.Join(wanted, " and ")
 	}
-	if c.opts.SourceOMI != "" {
-		return fmt.Errorf("source_omi %s is not what source_omi_filter wants: no such image is %s", c.opts.SourceOMI, search)
+	if c.config.SourceOMI != "" {
+		return fmt.Errorf("source_omi %s is not what source_omi_filter wants: no such image is %s", c.config.SourceOMI, search)
 	}
 	return fmt.Errorf("source_omi_filter finds no image that is %s", search)
 }
@@ -216,9 +208,9 @@ func (c *Cloud) checkSource(img bake.Image) error {
 	switch {
 	case img.State != bake.ImageAvailable:
 		return fmt.Errorf("it is %s, not available", img.State)
-	case c.opts.VirtualizationType != "" && c.opts.VirtualizationType != img.Virtualization:
+	case c.config.OMIVirtualizationType != "" && c.config.OMIVirtualizationType != img.Virtualization:
 		return fmt.Errorf("its virtualization type is %s, but omi_virtualization_type is %s",
-			img.Virtualization, c.opts.VirtualizationType)
+			img.Virtualization, c.config.OMIVirtualizationType)
 	case img.Root.Snapshot == "":
 		return fmt.Errorf("its root device %s has no snapshot", img.RootDevice)
 	}

@@ -1,12 +1,14 @@
 package osc
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -25,17 +27,17 @@ func TestSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	tests := map[string]struct {
-		options Options
+		options Config
 		locked  bool
 		err     string
 	}{
-		"own":            {Options{}, false, ""},
-		"own, hvm":       {Options{VirtualizationType: "hvm"}, false, ""},
-		"open":           {Options{SourceOMI: open.ID}, false, ""},
-		"snapshot kept":  {Options{SourceOMI: shared.ID}, true, ""},
-		"none":           {Options{SourceOMI: "ami-00000000"}, false, "source_omi ami-00000000 is no image in region " + home},
-		"malformed":      {Options{SourceOMI: "debian"}, false, "4104"},
-		"virtualization": {Options{VirtualizationType: "paravirtual"}, false, "omi_virtualization_type is paravirtual"},
+		"own":            {Config{}, false, ""},
+		"own, hvm":       {Config{ImageConfig: ImageConfig{OMIVirtualizationType: "hvm"}}, false, ""},
+		"open":           {Config{SourceConfig: SourceConfig{SourceOMI: open.ID}}, false, ""},
+		"snapshot kept":  {Config{SourceConfig: SourceConfig{SourceOMI: shared.ID}}, true, ""},
+		"none":           {Config{SourceConfig: SourceConfig{SourceOMI: "ami-00000000"}}, false, "source_omi ami-00000000 is no image in region " + home},
+		"malformed":      {Config{SourceConfig: SourceConfig{SourceOMI: "debian"}}, false, "4104"},
+		"virtualization": {Config{ImageConfig: ImageConfig{OMIVirtualizationType: "paravirtual"}}, false, "omi_virtualization_type is paravirtual"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -61,7 +63,7 @@ func TestSourceThatCannotBe(t *testing.T) {
 		`"State":"available","BlockDeviceMappings":[{"DeviceName":"/dev/sdb","Bsu":{"SnapshotId":"snap-12345678"}}]`: "has no snapshot",
 	} {
 		s := newFake(t, map[string][]reply{"ReadImages": {image(fields)}})
-		_, err := s.cloud(Options{SourceOMI: "ami-12345678"}).Source(t.Context())
+		_, err := s.cloud(Config{SourceConfig: SourceConfig{SourceOMI: "ami-12345678"}}).Source(t.Context())
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", fields, err, want)
 		}
@@ -71,7 +73,7 @@ func TestSourceThatCannotBe(t *testing.T) {
 func TestSourceOfTwoMatches(t *testing.T) {
 	const one = `{"ImageId":"ami-12345678","AccountId":"` + me + `","State":"available"}`
 	s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[` + one + `,` + one + `]}`}}})
-	_, err := s.cloud(Options{SourceOMI: "ami-12345678"}).Source(t.Context())
+	_, err := s.cloud(Config{SourceConfig: SourceConfig{SourceOMI: "ami-12345678"}}).Source(t.Context())
 	if want := "source_omi: 2 images answer to the id ami-12345678, not one"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %q", err, want)
 	}
@@ -108,41 +110,41 @@ func TestSourceFilter(t *testing.T) {
 	type filters = map[string]string
 	tests := map[string]struct {
 		pin    string
-		search SourceFilter
+		search SourceFilterConfig
 		want   string
 		err    []string
 	}{
-		"name":                   {"", SourceFilter{Filters: filters{"image-name": "debian 1"}, Owners: []string{"self"}}, "debian 1", nil},
-		"the API's own name":     {"", SourceFilter{Filters: filters{"ImageNames": "debian 1"}, Owners: []string{me}}, "debian 1", nil},
-		"the seed's filters":     {"", SourceFilter{Filters: filters{"virtualization-type": "hvm", "image-name": "deb*n 2", "root-device-type": "ebs"}, Owners: []string{"self"}}, "debian 2", nil},
-		"newest":                 {"", SourceFilter{Filters: filters{"image-name": "debian*"}, Owners: []string{"self"}, MostRecent: true}, "debian 2", nil},
-		"newest of all owners":   {"", SourceFilter{Filters: filters{"image-name": "debian*"}, Owners: []string{"self", other}, MostRecent: true}, "debian 3", nil},
-		"alias":                  {"", SourceFilter{Filters: filters{"image-name": "debian*"}, Owners: []string{"somebody"}}, "debian 3", nil},
-		"alias and id":           {"", SourceFilter{Filters: filters{"image-name": "debian*"}, Owners: []string{"somebody", "self", other}, MostRecent: true}, "debian 3", nil},
-		"boot mode":              {"", SourceFilter{Filters: filters{"boot-mode": "uefi"}, Owners: []string{"self"}}, "debian 1", nil},
-		"true or false":          {"", SourceFilter{Filters: filters{"tpm-mandatory": "true"}, Owners: []string{"self"}}, "debian 2", nil},
-		"architecture":           {"", SourceFilter{Filters: filters{"architecture": "i386"}, Owners: []string{"somebody", "self"}}, "debian 3", nil},
-		"number":                 {"", SourceFilter{Filters: filters{"block-device-mapping-volume-size": "4", "image-name": "source"}, Owners: []string{"self"}}, "source", nil},
-		"all tags":               {"", SourceFilter{Filters: filters{"tag:os": "debian", "tag:n": "1"}, Owners: []string{"self"}}, "debian 1", nil},
-		"tag as the API has it":  {"", SourceFilter{Filters: filters{"tags": "n=2"}, Owners: []string{"self"}}, "debian 2", nil},
-		"an owner among filters": {"", SourceFilter{Filters: filters{"account-id": other, "image-name": "twin"}, Owners: []string{"self", other}}, "twin", nil},
-		"pinned":                 {"debian 1", SourceFilter{Filters: filters{"image-name": "debian*"}, Owners: []string{"self"}}, "debian 1", nil},
-		"pinned, owner alone":    {"debian 1", SourceFilter{Owners: []string{"self"}}, "debian 1", nil},
-		"pinned, not so":         {"source", SourceFilter{Filters: filters{"image-name": "debian*"}, Owners: []string{"self"}}, "", []string{"source_omi " + o.source, "image-name \"debian*\"", "self"}},
-		"pinned, another owner":  {"twin", SourceFilter{Filters: filters{"image-name": "twin"}, Owners: []string{"self"}}, "", []string{"is not what source_omi_filter wants"}},
-		"somebody else's":        {"", SourceFilter{Filters: filters{"image-name": "twin"}, Owners: []string{"self"}}, "", []string{"finds no image", "of the owners self", "image-name \"twin\""}},
-		"owner by filter alone":  {"", SourceFilter{Filters: filters{"account-id": other, "image-name": "twin"}, Owners: []string{"self"}}, "", []string{"finds no image"}},
-		"not all tags":           {"", SourceFilter{Filters: filters{"tag:os": "debian", "tag:n": "3"}, Owners: []string{"self"}}, "", []string{"finds no image"}},
-		"two":                    {"", SourceFilter{Filters: filters{"image-name": "debian*"}, Owners: []string{"self"}}, "", []string{"finds 2 images", made["debian 1"], made["debian 2"], "debian 1", "most_recent"}},
+		"name":                   {"", SourceFilterConfig{Filters: filters{"image-name": "debian 1"}, Owners: []string{"self"}}, "debian 1", nil},
+		"the API's own name":     {"", SourceFilterConfig{Filters: filters{"ImageNames": "debian 1"}, Owners: []string{me}}, "debian 1", nil},
+		"the seed's filters":     {"", SourceFilterConfig{Filters: filters{"virtualization-type": "hvm", "image-name": "deb*n 2", "root-device-type": "ebs"}, Owners: []string{"self"}}, "debian 2", nil},
+		"newest":                 {"", SourceFilterConfig{Filters: filters{"image-name": "debian*"}, Owners: []string{"self"}, MostRecent: true}, "debian 2", nil},
+		"newest of all owners":   {"", SourceFilterConfig{Filters: filters{"image-name": "debian*"}, Owners: []string{"self", other}, MostRecent: true}, "debian 3", nil},
+		"alias":                  {"", SourceFilterConfig{Filters: filters{"image-name": "debian*"}, Owners: []string{"somebody"}}, "debian 3", nil},
+		"alias and id":           {"", SourceFilterConfig{Filters: filters{"image-name": "debian*"}, Owners: []string{"somebody", "self", other}, MostRecent: true}, "debian 3", nil},
+		"boot mode":              {"", SourceFilterConfig{Filters: filters{"boot-mode": "uefi"}, Owners: []string{"self"}}, "debian 1", nil},
+		"true or false":          {"", SourceFilterConfig{Filters: filters{"tpm-mandatory": "true"}, Owners: []string{"self"}}, "debian 2", nil},
+		"architecture":           {"", SourceFilterConfig{Filters: filters{"architecture": "i386"}, Owners: []string{"somebody", "self"}}, "debian 3", nil},
+		"number":                 {"", SourceFilterConfig{Filters: filters{"block-device-mapping-volume-size": "4", "image-name": "source"}, Owners: []string{"self"}}, "source", nil},
+		"all tags":               {"", SourceFilterConfig{Filters: filters{"tag:os": "debian", "tag:n": "1"}, Owners: []string{"self"}}, "debian 1", nil},
+		"tag as the API has it":  {"", SourceFilterConfig{Filters: filters{"tags": "n=2"}, Owners: []string{"self"}}, "debian 2", nil},
+		"an owner among filters": {"", SourceFilterConfig{Filters: filters{"account-id": other, "image-name": "twin"}, Owners: []string{"self", other}}, "twin", nil},
+		"pinned":                 {"debian 1", SourceFilterConfig{Filters: filters{"image-name": "debian*"}, Owners: []string{"self"}}, "debian 1", nil},
+		"pinned, owner alone":    {"debian 1", SourceFilterConfig{Owners: []string{"self"}}, "debian 1", nil},
+		"pinned, not so":         {"source", SourceFilterConfig{Filters: filters{"image-name": "debian*"}, Owners: []string{"self"}}, "", []string{"source_omi " + o.source, "image-name \"debian*\"", "self"}},
+		"pinned, another owner":  {"twin", SourceFilterConfig{Filters: filters{"image-name": "twin"}, Owners: []string{"self"}}, "", []string{"is not what source_omi_filter wants"}},
+		"somebody else's":        {"", SourceFilterConfig{Filters: filters{"image-name": "twin"}, Owners: []string{"self"}}, "", []string{"finds no image", "of the owners self", "image-name \"twin\""}},
+		"owner by filter alone":  {"", SourceFilterConfig{Filters: filters{"account-id": other, "image-name": "twin"}, Owners: []string{"self"}}, "", []string{"finds no image"}},
+		"not all tags":           {"", SourceFilterConfig{Filters: filters{"tag:os": "debian", "tag:n": "3"}, Owners: []string{"self"}}, "", []string{"finds no image"}},
+		"two":                    {"", SourceFilterConfig{Filters: filters{"image-name": "debian*"}, Owners: []string{"self"}}, "", []string{"finds 2 images", made["debian 1"], made["debian 2"], "debian 1", "most_recent"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			options := Options{SourceOMI: made[test.pin], SourceFilter: test.search}
-			if err := options.Validate(); err != nil {
+			options := Config{SourceConfig: SourceConfig{SourceOMI: made[test.pin], SourceOMIFilter: test.search}}
+			if err := errors.Join(options.checkRequest()...); err != nil {
 				t.Fatal(err)
 			}
-			c := o.cloud(t, Options{})
-			c.opts.SourceOMI, c.opts.SourceFilter = options.SourceOMI, options.SourceFilter
+			c := o.cloud(t, Config{})
+			c.config.SourceConfig = options.SourceConfig
 			img, err := c.Source(t.Context())
 			if test.err == nil && (err != nil || string(img.ID) != made[test.want]) {
 				t.Errorf("%s (%s), %v; want %s", img.ID, img.Name, err, test.want)
@@ -212,14 +214,14 @@ func TestLockedByOtherDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {
-		mappings []Mapping
+		mappings []BlockDevice
 		locked   bool
 	}{
 		"inherited": {nil, true},
-		"left out":  {[]Mapping{{DeviceName: "/dev/sdb", NoDevice: true}}, false},
-		"replaced":  {[]Mapping{{DeviceName: "xvdb", VolumeSizeGiB: 1}}, false},
+		"left out":  {[]BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", NoDevice: true}}}, false},
+		"replaced":  {[]BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "xvdb", VolumeSize: 1}}}, false},
 	} {
-		got, err := o.cloud(t, Options{SourceOMI: img.ID, Mappings: test.mappings}).Source(t.Context())
+		got, err := o.cloud(t, Config{SourceConfig: SourceConfig{SourceOMI: img.ID}, ImageConfig: ImageConfig{OMIBlockDeviceMappings: test.mappings}}).Source(t.Context())
 		if err != nil || got.Locked != test.locked {
 			t.Errorf("%s: locked %v, %v", name, got.Locked, err)
 		}

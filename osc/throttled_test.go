@@ -12,6 +12,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -41,7 +42,7 @@ func TestThrottledForLong(t *testing.T) {
 			defer server.Close()
 			build := func(ctx context.Context, t *testing.T, waits bake.Waits) error {
 				t.Helper()
-				cloud := o.cloud(t, Options{AccountIDs: []string{other}, SnapshotUsers: []string{other}})
+				cloud := o.cloud(t, Config{Config: builder.Config{Sharing: builder.Sharing{SnapshotUsers: []string{other}}}, PublishConfig: PublishConfig{OMIAccountIDs: []string{other}}})
 				cloud.client.retry.Clock, cloud.client.access.Endpoint = clock, server.URL+"/api/v1"
 				_, err := bake.Build(ctx, cloud, cloudtest.Machine(), bake.Plan{
 					Build: bake.BuildID(rand.Text()), ImageName: "new", Waits: waits,

@@ -132,18 +132,17 @@ func (o *outscale) access() Access {
 }
 
 // cloud is the Cloud under test, whose retries do not wait.
-func (o *outscale) cloud(t *testing.T, options Options) *Cloud {
+func (o *outscale) cloud(t *testing.T, options Config) *Cloud {
 	t.Helper()
 	client, err := Dial(t.Context(), o.access())
 	if err != nil {
 		t.Fatal(err)
 	}
 	client.retry.Clock = new(cloudtest.Clock)
-	options.Client = client
 	if options.SourceOMI == "" {
 		options.SourceOMI = o.source
 	}
-	return NewCloud(options)
+	return NewCloud(client, &options, nil)
 }
 
 // count is how often a call was made.
