@@ -1,24 +1,24 @@
-# What a plugin author expects of make: build dev test testacc generate plugin-check; and
-# demo peer public qemu boot packer lint bench fuzz matrix soak real-aws real-osc. Every target gets what it needs by itself.
+# The usual targets of a Packer plugin: build dev test testacc generate plugin-check; and demo peer public qemu boot packer
+# lint bench fuzz matrix soak real-aws real-osc. Every target installs or builds its requirements.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .PHONY: build packer sdc dev demo test testacc matrix real-aws real-osc peer public qemu boot generate lint bench fuzz soak plugin-check setup clean FORCE
 
-# What is slow to make lives here, outside the checkout, and is made again when missing.
+# The cache for tools that are slow to build. It is outside the checkout, and is refilled if it is missing.
 CACHE := $(or $(PACKER_CHROOT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/packer-plugin-chroot)
 PLUGINS := packer-plugin-amazon-chroot packer-plugin-osc-chroot
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w"
 FUZZTIME ?= 20s
 
-# Nothing here may fall back to the real metadata service, and Packer need not phone home.
+# No test may use the real metadata service, and Packer must not check for updates.
 export AWS_EC2_METADATA_DISABLED := true
 export CHECKPOINT_DISABLE := 1
 export GOFLAGS := $(filter-out -mod=%,$(GOFLAGS))
 
 build: $(addprefix bin/,$(PLUGINS) loopcloud)
 
-# Go decides what is stale; the link step costs little when nothing changed.
+# Go decides which packages are stale. Linking is cheap if nothing has changed.
 bin/%: FORCE
 	@$(GOBUILD) -o $@ ./cmd/$*
 
@@ -28,7 +28,7 @@ packer:
 sdc:
 	@tools/tool.sh "$(CACHE)" sdc github.com/hashicorp/packer-plugin-sdk/cmd/packer-sdc bin/packer-sdc
 
-# The plugins, for the packer in use.
+# Builds the plugins and installs them for bin/packer.
 dev: build packer
 	@tools/install.sh bin/packer $(PLUGINS)
 
@@ -41,12 +41,12 @@ demo: setup build packer
 test: setup build packer
 	@tools/test.sh "$(CACHE)"
 
-# The name that plugin authors know for the tests that need more than Go.
+# The usual name for tests that need more than Go.
 testacc: setup build packer
 	@tools/test.sh "$(CACHE)" acceptance
 
-# Every fault, Ctrl-C and SIGKILL at every point, and thousands of roots left; prints what became of the builds, which
-# go test would keep to itself if it were told the package from outside.
+# Tests every fault, Ctrl-C and SIGKILL at every point, and leaves thousands of roots. It runs in the package's directory,
+# because go test prints the output of a successful run only there.
 matrix: setup build packer
 	@cd chroot && ALL=1 go test -count=1 -timeout 2h -run '^TestLeaves$$'
 	@cd acceptance && ALL=1 go test -count=1 -timeout 2h -run '^(TestFault|TestCancel|TestKillMatrix)'
@@ -56,8 +56,8 @@ PUBLIC := bin/peer/packer-plugin-amazon
 public:
 	@tools/tool.sh "$(CACHE)" peer github.com/hashicorp/packer-plugin-amazon $(PUBLIC)
 
-# Builds on a real cloud, which cost money: docs/real-clouds.md. ONLY, REPORT, TEMPLATES, KEEP
-# and CLEAN are its options. A build there asks the instance's metadata which one it is on.
+# Builds on a real cloud, which cost money: see docs/real-clouds.md. ONLY, REPORT, TEMPLATES, KEEP and CLEAN are options.
+# A build on a real cloud needs the metadata service to identify the instance.
 real-aws real-osc: export AWS_EC2_METADATA_DISABLED := false
 real-aws real-osc: real-%: packer dev bin/real
 	@bin/real $(if $(ONLY),-only "$(ONLY)") $(if $(REPORT),-report "$(REPORT)") $(if $(KEEP),-keep) $(if $(CLEAN),-clean "$(CLEAN)") $* $(or $(TEMPLATES),examples/real/$*)
@@ -65,18 +65,16 @@ real-aws real-osc: real-%: packer dev bin/real
 bin/real: FORCE
 	@$(GOBUILD) -o $@ ./tools/real
 
-# The public amazon plugin, unmodified, builds an image on loopcloud, and is held
-# against this one.
+# Builds images on loopcloud with the unmodified public amazon plugin and compares the results.
 peer: setup build packer public
 	@PEER_PLUGIN="$$PWD/$(PUBLIC)" go test -count=1 -run '^TestPeer' -v ./acceptance
 
-# In virtual machines: disks are found on real NVMe controllers, and a host crashes in the
-# middle of builds.
+# Runs virtual machines: to find disks on real NVMe controllers, and to crash a host in the middle of builds.
 qemu: packer
 	@QEMU=yes tools/setup.sh
 	@tools/qemu.sh "$(CACHE)"
 
-# The examples that make a Debian from nothing, until their images ask who logs in.
+# Builds the examples of a Debian from scratch and boots their images until the login prompt appears.
 boot: build packer
 	@BOOT=yes tools/setup.sh
 	@tools/boot.sh "$(CACHE)"
@@ -96,7 +94,7 @@ bench: setup build packer public
 fuzz:
 	@tools/fuzz.sh $(FUZZTIME)
 
-# Random builds, kills, faults and cancels for SOAK; SEED makes the choices again.
+# Runs random builds, kills, faults and cancels for the time SOAK. SEED repeats a run.
 SOAK ?= 10m
 soak: setup build packer
 	@cd acceptance && SOAK=$(SOAK) go test -count=1 -timeout 3h -run '^TestSoak$$'

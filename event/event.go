@@ -1,5 +1,5 @@
-// Package event tells a listener what a build does: calls of the cloud's API, waits,
-// mounts and commands. The listener travels in the context.
+// Package event passes the events of a build to a listener in the context: calls of the
+// cloud's API, waits, mounts and commands.
 package event
 
 import (
@@ -10,23 +10,23 @@ import (
 	"time"
 )
 
-// An Event is something that has happened. Its String is one line for a log.
+// An Event is one event of a build. Its String is one line of a log.
 type Event interface{ fmt.Stringer }
 
-// A Listener is told of events, by several goroutines. It must not keep them waiting.
+// A Listener receives events. Hear is called by several goroutines and must not block.
 type Listener interface{ Hear(Event) }
 
 type listenerKey struct{}
 
-// Listen returns a context whose events the listener is told of.
+// Listen returns a context whose events go to the listener.
 func Listen(ctx context.Context, l Listener) context.Context {
 	return context.WithValue(ctx, listenerKey{}, l)
 }
 
-// Heard reports whether anybody listens.
+// Heard reports whether the context has a listener.
 func Heard(ctx context.Context) bool { return ctx.Value(listenerKey{}) != nil }
 
-// Of returns the context's listener, or one that does nothing.
+// Of returns the context's listener, or one that ignores events.
 func Of(ctx context.Context) Listener {
 	if l, ok := ctx.Value(listenerKey{}).(Listener); ok {
 		return l
@@ -39,15 +39,15 @@ type nobody struct{}
 // Hear implements Listener.
 func (nobody) Hear(Event) {}
 
-// Emit tells the context's listener, if there is one, of an event.
+// Emit passes an event to the context's listener, if there is one.
 func Emit(ctx context.Context, e Event) {
 	Of(ctx).Hear(e)
 }
 
-// Call is one attempt of a call of an API.
+// Call is one attempt of an API call.
 type Call struct {
 	Service, Action, RequestID string
-	// Attempt counts from 1. Pause is the time since the attempt before.
+	// Attempt counts from 1. Pause is the time since the previous attempt.
 	Attempt     int
 	Pause, Took time.Duration
 	// Err is nil if the call succeeded.
@@ -67,15 +67,15 @@ func (c Call) String() string {
 	return b.String() + end(c.Took, c.Err)
 }
 
-// Wait is a state that was seen while something was waited for. A state is told once.
+// Wait is a new state during a wait. Each state is reported once.
 type Wait struct {
-	// What is waited for, and State what the cloud calls its state.
+	// What names the resource. State is its state, in the cloud's term.
 	What, State string
 	// Percent is the progress; 0 if there is none.
 	Percent int
-	// Looks is how often it was looked at.
+	// Looks is the number of polls.
 	Looks int
-	// Took is the time since the wait began; Done says that it is over.
+	// Took is the time since the wait began. Done is true at the end of the wait.
 	Took time.Duration
 	Done bool
 	Err  error
@@ -85,7 +85,7 @@ type Wait struct {
 func (w Wait) String() string {
 	text := fmt.Sprintf("wait for %s: %s", w.What, w.State)
 	if w.Percent > 0 {
-		text += fmt.Sprintf(" (%d percent)", w.Percent) // Packer's log takes "%" for a verb
+		text += fmt.Sprintf(" (%d percent)", w.Percent) // Packer's log treats "%" as a verb
 	}
 	text += fmt.Sprintf(", look %d, %s", w.Looks, round(w.Took))
 	switch {
@@ -97,8 +97,7 @@ func (w Wait) String() string {
 	return text
 }
 
-// Mount is a change of what is mounted: a mount or, without a source, the end of all
-// mounts at the target.
+// Mount is a mount or, if Source is empty, the unmounting of all mounts at the target.
 type Mount struct {
 	Source, Target, Type string
 	Options              []string
@@ -118,13 +117,13 @@ func (m Mount) String() string {
 	return line(text) + end(m.Took, m.Err)
 }
 
-// Command is a command that has ended.
+// Command is the end of a command.
 type Command struct {
-	// Place is where it ran: the host, or the chroot.
+	// Place is "host" or "chroot".
 	Place, Line string
 	Status      int
 	Took        time.Duration
-	// Err is nil if the command ran, whatever its status.
+	// Err is nil if the command ran, with any exit status.
 	Err error
 }
 
@@ -133,13 +132,13 @@ func (c Command) String() string {
 	return fmt.Sprintf("command in the %s: %s: status %d", c.Place, line(assignment.ReplaceAllString(c.Line, "$1=…")), c.Status) + end(c.Took, c.Err)
 }
 
-// assignment is a variable that a shell is given: its value may be a secret.
+// assignment matches an assignment of a shell variable, whose value may be a secret.
 var assignment = regexp.MustCompile(`\b([A-Za-z_][A-Za-z0-9_]*)=('[^']*'|"(?:[^"\\]|\\.)*"|[^\s'"]+)`)
 
-// longest is how much of a text is in a line of the log, in bytes.
+// longest is the maximum length of a text in a line of the log, in bytes.
 const longest = 500
 
-// line is a text on one line, which is not too long.
+// line returns a text on one line, shortened to the maximum length.
 func line(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > longest {
@@ -148,7 +147,7 @@ func line(text string) string {
 	return text
 }
 
-// end says how long something took, and what came of it.
+// end returns the duration and the result of an event.
 func end(took time.Duration, err error) string {
 	if err != nil {
 		return fmt.Sprintf(", %s, failed: %s", round(took), line(err.Error()))
@@ -158,16 +157,16 @@ func end(took time.Duration, err error) string {
 
 func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 
-// Clocktime returns a time of the day for a message.
+// Clocktime returns the time of day for a message.
 func Clocktime(t time.Time) string { return t.Format("15:04:05 MST") }
 
-// Held is a call or a wait that a cloud holds up for some seconds, by throttling or
-// otherwise. It is told again each minute.
+// Held is a call or a wait that a cloud delays for some seconds, by throttling or otherwise.
+// It is reported again each minute.
 type Held struct {
-	// What is held up, and Why is such as "throttled".
+	// What names the call or the wait. Why is the reason, such as "throttled".
 	What, Why string
-	// Since is when that began, and Limit is how long it may last before what is held up
-	// fails; 0 if it is not a time that decides.
+	// Since is the time when the delay began. Limit is the time after which the call or the
+	// wait fails; 0 if no time limit decides.
 	Since time.Time
 	Limit time.Duration
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// alone gives the test a mount namespace of its own, so that its mounts end with it. The
-// thread is never unlocked, so that the runtime does not use it again.
+// alone moves the test to a new mount namespace, so its mounts end with it. The thread is
+// never unlocked, so the runtime does not reuse it.
 func alone(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -37,7 +37,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// tree makes a directory with a file, a subdirectory that holds one, and links.
+// tree creates a directory with a file, a subdirectory with a file, and links.
 func tree(t *testing.T, dir string) {
 	t.Helper()
 	must(t, os.MkdirAll(filepath.Join(dir, "sub", "deep"), 0o755))
@@ -47,7 +47,7 @@ func tree(t *testing.T, dir string) {
 	must(t, os.Symlink("nowhere", filepath.Join(dir, "dangling")))
 }
 
-// names lists everything below a directory.
+// names returns the paths below a directory.
 func names(t *testing.T, dir string) []string {
 	t.Helper()
 	var all []string
@@ -80,7 +80,7 @@ func TestAllRemovesWhatIsNotMounted(t *testing.T) {
 	}
 }
 
-// TestAllLinkItself removes a link and not the directory that it leads to.
+// TestAllLinkItself: All removes a symbolic link and not its target.
 func TestAllLinkItself(t *testing.T) {
 	outside, link := testdir.New(t), filepath.Join(testdir.New(t), "link")
 	tree(t, outside)
@@ -91,11 +91,11 @@ func TestAllLinkItself(t *testing.T) {
 	}
 }
 
-// TestAllStopsAtMounts has each kind of mount left in a directory. Nothing may be missing
-// on the other side, and nothing in the directory.
+// TestAllStopsAtMounts leaves each kind of mount in a directory. No file may be missing, on
+// either side of the mount.
 func TestAllStopsAtMounts(t *testing.T) {
 	tests := map[string]struct {
-		// leave mounts outside in dir, and returns the mount points.
+		// leave mounts outside in dir and returns the mount points.
 		leave func(t *testing.T, dir, outside string) []string
 	}{
 		"a bind of the same file system": {func(t *testing.T, dir, outside string) []string {
@@ -164,7 +164,7 @@ func TestAllStopsAtMounts(t *testing.T) {
 	}
 }
 
-// TestEntryStopsAtMounts is what the kernel does if the mount table was read too early.
+// TestEntryStopsAtMounts: the kernel refuses mounts that appear after the mount table was read.
 func TestEntryStopsAtMounts(t *testing.T) {
 	alone(t)
 	outside, dir := testdir.New(t), testdir.New(t)

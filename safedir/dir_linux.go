@@ -39,8 +39,8 @@ func open(path string, mode uint32) (*Dir, error) {
 	return &Dir{os.NewFile(uintptr(fd), path)}, nil
 }
 
-// Fixed fails if somebody else could replace a part of a path. What is missing of the
-// path counts as created by a trusted user.
+// Fixed returns an error if another user could replace a part of a path. A missing part
+// counts as created by a trusted user.
 func Fixed(path string) error {
 	w, err := walk(path, 0, true)
 	if errors.Is(err, os.ErrNotExist) {
@@ -61,7 +61,7 @@ func (d *Dir) Path() string { return d.f.Name() }
 // Fd returns the descriptor, which is valid until Close.
 func (d *Dir) Fd() int { return int(d.f.Fd()) }
 
-// Stat returns what the directory is.
+// Stat returns the directory's file info.
 func (d *Dir) Stat() (os.FileInfo, error) { return d.f.Stat() }
 
 // Sync writes the directory's entries to the disk.
@@ -84,7 +84,8 @@ func (d *Dir) Entries() ([]os.DirEntry, error) {
 func (d *Dir) Child(name string) string { return filepath.Join(d.Path(), name) }
 
 // OpenFile opens a file in the directory, with the flags of os.OpenFile. It must be a
-// regular file of a trusted user, with no other name, that nobody else can write to.
+// regular file with a single link that belongs to a trusted user, and that nobody else can
+// write to.
 func (d *Dir) OpenFile(name string, flag int, mode os.FileMode) (*os.File, error) {
 	if name != filepath.Base(name) || name == ".." || name == "." || name == "/" {
 		return nil, &os.PathError{Op: "open", Path: d.Child(name), Err: unix.EINVAL}
@@ -104,8 +105,8 @@ func (d *Dir) OpenFile(name string, flag int, mode os.FileMode) (*os.File, error
 	return f, nil
 }
 
-// check fails unless an open file is one that only trusted users can change. A file
-// that was removed since it was opened has no name left.
+// check returns an error unless only trusted users can change an open file. A file that was
+// removed since it was opened has no links.
 func check(f *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -124,7 +125,7 @@ func check(f *os.File) error {
 	return nil
 }
 
-// Holds reports whether a name in the directory is that of an open file.
+// Holds reports whether a name in the directory refers to an open file.
 func (d *Dir) Holds(name string, f *os.File) bool {
 	var opened, there unix.Stat_t
 	return unix.Fstat(int(f.Fd()), &opened) == nil &&
@@ -140,7 +141,7 @@ func (d *Dir) Remove(name string) error {
 	return nil
 }
 
-// Rename gives a file in the directory another name there.
+// Rename renames a file within the directory.
 func (d *Dir) Rename(from, to string) error {
 	if err := unix.Renameat(d.Fd(), from, d.Fd(), to); err != nil {
 		return &os.LinkError{Op: "rename", Old: d.Child(from), New: d.Child(to), Err: err}

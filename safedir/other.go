@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// Chroot builds need Linux: elsewhere there is no directory that can be trusted.
+// Chroot builds need Linux. On other systems every function fails.
 
 // Dir is an open directory that only trusted users can write to.
 type Dir struct{}
@@ -42,7 +42,7 @@ func (*Dir) Child(name string) string { return name }
 // OpenFile fails: this system is not supported.
 func (*Dir) OpenFile(string, int, os.FileMode) (*os.File, error) { return nil, errors.ErrUnsupported }
 
-// Holds reports whether a name in the directory is that of an open file.
+// Holds reports false: this system is not supported.
 func (*Dir) Holds(string, *os.File) bool { return false }
 
 // Remove fails: this system is not supported.

@@ -13,14 +13,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// mallory is a user who is neither root nor the one who builds, and alice is the one
-// who builds with sudo.
+// alice is the user who builds with sudo. mallory is another user, and not root.
 const (
 	mallory = 45001
 	alice   = 45002
 )
 
-// needRoot says why a test cannot run. Where everything must run that is a failure.
+// needRoot skips a test without root privileges. In CI it fails the test.
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() == 0 {
@@ -32,7 +31,7 @@ func needRoot(t *testing.T) {
 	t.Skip("giving files to other users needs root")
 }
 
-// stage is a directory in which tests can have directories of any mode and owner.
+// stage is a directory for directories of any mode and owner.
 type stage struct {
 	*testing.T
 	root string
@@ -53,7 +52,7 @@ func (s stage) must(err error) {
 
 func (s stage) at(name string) string { return filepath.Join(s.root, name) }
 
-// mkdir makes a directory.
+// mkdir creates a directory.
 func (s stage) mkdir(name string, mode uint32, owner int) string {
 	s.Helper()
 	s.must(os.Mkdir(s.at(name), 0o700))
@@ -62,7 +61,7 @@ func (s stage) mkdir(name string, mode uint32, owner int) string {
 	return s.at(name)
 }
 
-// file makes a file.
+// file creates a file.
 func (s stage) file(name string, mode uint32, owner int) string {
 	s.Helper()
 	s.must(os.WriteFile(s.at(name), []byte("content"), 0o600))
@@ -71,7 +70,7 @@ func (s stage) file(name string, mode uint32, owner int) string {
 	return s.at(name)
 }
 
-// link makes a symbolic link.
+// link creates a symbolic link.
 func (s stage) link(name, target string, owner int) string {
 	s.Helper()
 	s.must(os.Symlink(target, s.at(name)))
@@ -79,7 +78,7 @@ func (s stage) link(name, target string, owner int) string {
 	return s.at(name)
 }
 
-// refused fails the test unless an error says all of it.
+// refused fails the test unless an error contains all of the texts.
 func (s stage) refused(err error, says ...string) {
 	s.Helper()
 	if err == nil {
@@ -93,7 +92,7 @@ func (s stage) refused(err error, says ...string) {
 	}
 }
 
-// TestMakeRefuses has for each case a path below a directory, and what makes it unsafe.
+// TestMakeRefuses: Make refuses unsafe paths. Each case prepares one below a directory.
 func TestMakeRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		path func(s stage) string
@@ -167,7 +166,7 @@ func TestMakeRefuses(t *testing.T) {
 	}
 }
 
-// TestMake has the paths of ordinary use.
+// TestMake: Make accepts the paths of ordinary use.
 func TestMake(t *testing.T) {
 	for name, path := range map[string]func(s stage) string{
 		"missing":                  func(s stage) string { return s.at("made/when/needed") },
@@ -212,7 +211,8 @@ func TestOpenMissing(t *testing.T) {
 	}
 }
 
-// TestTrust: a user whom this process acts for, or who started it with sudo, is trusted.
+// TestTrust: the user named by Trust, and the user who started this process with sudo, are
+// trusted.
 func TestTrust(t *testing.T) {
 	s := newStage(t)
 	path := s.mkdir("dir", 0o755, alice)
@@ -233,7 +233,7 @@ func TestTrust(t *testing.T) {
 	s.must(opens())
 }
 
-// TestOpenFileRefuses has what another user, or an old mistake, put in a file's place.
+// TestOpenFileRefuses: OpenFile refuses unsafe entries in place of a file.
 func TestOpenFileRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		make func(s stage)
@@ -279,7 +279,7 @@ func TestOpenFileRefuses(t *testing.T) {
 	}
 }
 
-// TestDirAfterASwap: what takes the directory's name afterwards changes nothing.
+// TestDirAfterASwap: a directory that replaces an open one has no effect.
 func TestDirAfterASwap(t *testing.T) {
 	s := newStage(t)
 	s.mkdir("shared", 0o777, 0)

@@ -10,25 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mostLinks is how many symbolic links a path may lead through, as in the kernel.
+// mostLinks is the maximum number of symbolic links in a path, as in the kernel.
 const mostLinks = 40
 
-// walker is on its way along a path.
+// walker walks a path one name at a time.
 type walker struct {
-	// fd is the directory that was reached, path its name, and st what it is.
+	// fd is the current directory, path its name, and st its status.
 	fd   int
 	path string
 	st   unix.Stat_t
-	// rest holds the names that remain.
+	// rest holds the remaining names.
 	rest  []string
 	links int
-	// mode is that of directories to create; 0 creates none.
+	// mode is the mode of directories to create; 0 creates none.
 	mode uint32
-	// fixed refuses what somebody else could replace later.
+	// fixed refuses entries that another user could replace later.
 	fixed bool
 }
 
-// walk follows a path to its end. The caller closes the walker's directory.
+// walk walks a path to its end. The caller closes the walker's directory.
 func walk(path string, mode uint32, fixed bool) (*walker, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -66,14 +66,14 @@ func (w *walker) restart() error {
 	return w.enter(fd, "/")
 }
 
-// enter makes an open directory the one that was reached.
+// enter makes an open directory the current one.
 func (w *walker) enter(fd int, path string) error {
 	w.close()
 	w.fd, w.path = fd, path
 	return unix.Fstat(fd, &w.st)
 }
 
-// step takes the next name of the path.
+// step walks to the next name of the path.
 func (w *walker) step() error {
 	name := w.rest[0]
 	path := filepath.Join(w.path, name)
@@ -98,7 +98,7 @@ func (w *walker) step() error {
 	return errors.Join(fmt.Errorf("%s is not a directory: %w", path, unix.ENOTDIR), unix.Close(fd))
 }
 
-// open opens an entry without following it, and creates a missing directory if it may.
+// open opens an entry without following it. If mode is set, it creates a missing directory.
 func (w *walker) open(name, path string) (int, error) {
 	const flags = unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(w.fd, name, flags, 0)
@@ -117,7 +117,7 @@ func (w *walker) open(name, path string) (int, error) {
 	return fd, nil
 }
 
-// follow puts the target of a symbolic link in the place of its name.
+// follow replaces the name of a symbolic link by its target.
 func (w *walker) follow(fd int, path string) error {
 	buffer := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, "", buffer)
@@ -138,8 +138,8 @@ func (w *walker) follow(fd int, path string) error {
 	return nil
 }
 
-// accept fails if somebody else could have put an entry into the directory that was
-// reached, or if the path must be fixed, could replace it.
+// accept returns an error if another user could have created an entry of the current
+// directory or, if fixed is set, could replace it.
 func (w *walker) accept(path string, entry *unix.Stat_t) error {
 	if filepath.Dir(path) != w.path || !exposed(&w.st) { // the first: the name was ".."
 		return nil
@@ -153,7 +153,7 @@ func (w *walker) accept(path string, entry *unix.Stat_t) error {
 	return nil
 }
 
-// why says who can write to the directory that was reached.
+// why names the users who can write to the current directory.
 func (w *walker) why() string {
 	if !trusted(w.st.Uid) {
 		return fmt.Sprintf("the directory %s belongs to user %d", w.path, w.st.Uid)
@@ -161,14 +161,15 @@ func (w *walker) why() string {
 	return fmt.Sprintf("the directory %s can be written to by others: its mode is %04o", w.path, w.st.Mode&0o7777)
 }
 
-// sticky reports whether only trusted users can rename what trusted users put there.
+// sticky reports whether only trusted users can rename entries of trusted users in the
+// current directory.
 func (w *walker) sticky() bool { return w.st.Mode&unix.S_ISVTX != 0 && trusted(w.st.Uid) }
 
-// exposed reports whether others than trusted users can write to a directory.
+// exposed reports whether users who are not trusted can write to a directory.
 func exposed(st *unix.Stat_t) bool { return !trusted(st.Uid) || shared(st) }
 
-// shared reports whether others than its owner can write to a file or directory. The
-// group that has the number of its user is that user's own, as useradd makes it.
+// shared reports whether users other than the owner can write to a file or directory. A group
+// with the same ID as the owner is assumed to be private to the owner, as useradd creates it.
 func shared(st *unix.Stat_t) bool {
 	return st.Mode&0o002 != 0 || st.Mode&0o020 != 0 && st.Gid != st.Uid
 }

@@ -1,5 +1,4 @@
-// Package testdir makes temporary directories for tests. All tests of this module use it
-// instead of testing.T.TempDir, which removes also what is mounted in the directory: a
-// test that failed before it unmounted a bind of /dev then deletes the device nodes of
-// the host.
+// Package testdir creates temporary directories for tests. All tests of this module use it
+// instead of testing.T.TempDir, which also removes files below mount points: after a test
+// that failed before it unmounted a bind mount of /dev, it deletes the host's device nodes.
 package testdir

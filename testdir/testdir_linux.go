@@ -9,17 +9,17 @@ import (
 )
 
 // New returns a new empty directory that is removed when the test and its subtests are
-// complete. If something is mounted in it then, New fails the test, names the mounts and
-// leaves the directory as it is.
+// complete. If the directory contains mounts by then, the test fails with their names, and
+// the directory remains.
 func New(t testing.TB) string {
 	t.Helper()
 	return NewIn(t, "")
 }
 
-// NewIn is New with the parent directory; "" stands for os.TempDir.
+// NewIn is like New, with a parent directory; "" is os.TempDir.
 func NewIn(t testing.TB, parent string) string {
 	t.Helper()
-	// the outer directory keeps other users away, whatever mode a test gives the inner one
+	// the outer directory keeps other users out, whatever mode the inner one gets
 	outer, err := os.MkdirTemp(parent, "t")
 	if err != nil {
 		t.Fatalf("cannot make a directory for the test: %v", err)

@@ -16,7 +16,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// recorder is a test that records its failures, and ends when it is told to.
+// recorder is a testing.TB that records failures. Its end method runs the cleanups.
 type recorder struct {
 	testing.TB
 	failures []string
@@ -47,7 +47,7 @@ func TestNewIsRemoved(t *testing.T) {
 	}
 }
 
-// TestNewWithMounts is a test that leaves a bind of a directory of the host.
+// TestNewWithMounts leaves a bind mount of a directory of the host.
 func TestNewWithMounts(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {

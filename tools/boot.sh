@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# boot.sh CACHE: the examples that make a Debian from nothing are built by the real packer on
-# loopcloud, and their images booted until they ask who logs in. The packages of Debian are kept
-# in CACHE.
+# boot.sh CACHE: builds the examples of a Debian from scratch on loopcloud, and boots their images
+# until the login prompt appears. Debian's packages are cached in CACHE.
 set -euo pipefail
 cache=$1
 cd "$(dirname "$0")/.."
@@ -9,7 +8,7 @@ cd "$(dirname "$0")/.."
 repo=$PWD
 
 if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then
-  echo "make boot needs Linux and root: it makes block devices and mounts them" >&2
+  echo "make boot needs Linux and root, because it creates and mounts block devices" >&2
   exit 1
 fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/packer-chroot-boot.XXXXXX")
@@ -18,7 +17,7 @@ export PACKER_PLUGIN_PATH=$work/plugins PACKER_CONFIG_DIR=$work/config CHECKPOIN
 tools/install.sh bin/packer packer-plugin-osc-chroot packer-plugin-amazon-chroot
 mkdir -p "$cache/debian"
 
-# build EXAMPLE: each has a cloud of its own, in which its image is the only one.
+# build EXAMPLE: builds an example in its own cloud, which then contains only its image.
 build() {
   local example=$1 begun=$SECONDS
   mkdir -p "$work/$example"
@@ -28,15 +27,15 @@ build() {
   echo "$example: built in $((SECONDS - begun)) s"
 }
 
-# boot EXAMPLE, with what its console said at last if it did not come up.
+# boot EXAMPLE: boots the image of an example and prints the last line of its console.
 boot() {
   local example=$1 begun=$SECONDS id
   id=$(bin/loopcloud image list --dir "$work/$example/cloud" --json | sed -nE 's/.*"id": *"(ami-[0-9a-f]+)".*/\1/p')
   bin/loopcloud image boot --dir "$work/$example/cloud" --timeout 10m "$id" >"$work/$example/console"
-  echo "$example: $id asked who logs in after $((SECONDS - begun)) s: $(tail -n 1 "$work/$example/console")"
+  echo "$example: $id showed the login prompt after $((SECONDS - begun)) s: $(tail -n 1 "$work/$example/console")"
 }
 
-# Side by side, but for the first time: one after the other fills the cache.
+# In parallel, except the first time, when the cache is filled.
 filled=$(ls "$cache/debian")
 jobs=()
 for example in amazon-chroot/debian-bios amazon-chroot/debian-uefi osc-chroot/debian-bios; do

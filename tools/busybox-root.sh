@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# busybox-root.sh DIR: makes a root file system of one static busybox in DIR.
+# busybox-root.sh DIR: creates a root file system with one static busybox in DIR.
 set -euo pipefail
 root=$1
 mkdir -p "$root"/{bin,dev,etc,proc,root,run,sys,tmp,usr/bin,usr/sbin,var/tmp}

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The demo: one image imported into a cloud on this machine, one image built from it with
-# osc-chroot and one with amazon-chroot by the real packer, and both shown.
+# demo.sh: imports an image into a cloud on this machine, builds one image from it with
+# osc-chroot and one with amazon-chroot, and shows both.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/remove.sh
 repo=$PWD
 
 if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then
-  echo "the demo needs Linux and root: it makes block devices and mounts them" >&2
+  echo "the demo needs Linux and root, because it creates and mounts block devices" >&2
   exit 1
 fi
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
@@ -33,7 +33,7 @@ done
 say "the images of the cloud"
 bin/loopcloud image list --dir "$LOOPCLOUD_DIR"
 
-say "what the provisioners wrote, read back from the images' exported disks"
+say "the files of the provisioners, read from the images' exported disks"
 bin/loopcloud image list --dir "$LOOPCLOUD_DIR" --json |
   sed -nE 's/.*"id": *"(ami-[0-9a-f]+)".*/\1/p' | while read -r id; do
     [ "$id" != ami-e81d5881 ] || continue

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# generate.sh [--check]: makes the generated files: *.hcl2spec.go, docs-partials and .web-docs.
-# --check changes nothing, and fails when a generated file is not what it would be.
+# generate.sh [--check]: writes the generated files: *.hcl2spec.go, docs-partials and .web-docs.
+# --check changes nothing, and fails if a generated file is stale.
 #
 # It works on a copy of the checkout whose name begins with packer-plugin-, because packer-sdc's
-# struct-markdown looks for an ancestor so named, and for ever if there is none.
+# struct-markdown searches for a parent directory with such a name, and never ends without one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/remove.sh
@@ -20,13 +20,13 @@ mkdir -p "$copy" "$work/bin"
 ln -s "$(readlink -f "$sdc")" "$work/bin/packer-sdc"
 git ls-files -z --cached --others --exclude-standard -- '*.go' '*go.mod' '*go.sum' 'docs/builders' '.web-docs/metadata.hcl' |
   while IFS= read -r -d '' file; do
-    # what is generated is made from nothing, so that what is no longer made goes
+    # generated files are not copied, so a file that is no longer generated disappears
     case $file in *.hcl2spec.go) continue ;; esac
     [ ! -e "$file" ] || { mkdir -p "$copy/$(dirname "$file")" && cp "$file" "$copy/$file"; }
   done
 
 cd "$copy"
-# Without the generated methods a package does not type-check; packer-sdc only warns of that.
+# Without the generated methods a package does not type-check; packer-sdc only warns about it.
 PATH=$work/bin:$PATH go generate ./builder/... ./amazon/... ./osc/...
 
 packer-sdc() { "$work/bin/packer-sdc" "$@"; }
@@ -40,7 +40,7 @@ for page in "$work"/rendered/*.mdx; do
 done
 gofmt -l . | { ! grep . ; }
 
-# everything that this makes, as the checkout has it and as it should be
+# made DIR: lists the generated files of a checkout
 made() { (cd "$1" && find . \( -path ./bin -o -path ./.git \) -prune -o -type f \( -name '*.hcl2spec.go' -o -path './docs-partials/*' -o -path './.web-docs/components/*' \) -print | sort); }
 
 if [ "$mode" = --check ]; then

@@ -1,5 +1,5 @@
-# remove.sh, to be sourced: remove_tree DIR… removes directories with everything below them, but
-# nothing if something is mounted at one of them or below it. Links are not followed.
+# remove.sh, to be sourced: remove_tree DIR… removes directories recursively. It removes nothing of
+# a directory with a mount at or below it, and does not follow symbolic links.
 remove_tree() {
   local dir mounts
   for dir; do
@@ -10,7 +10,7 @@ remove_tree() {
     [ -e "$dir" ] || continue
     dir=$(cd "$dir" && pwd -P) || return
     mounts=
-    if [ -r /proc/self/mountinfo ]; then # it writes a space as \040
+    if [ -r /proc/self/mountinfo ]; then # a space is \040 there
       mounts=$(cut -d' ' -f5 /proc/self/mountinfo | while IFS= read -r m; do printf '%b\n' "${m//\\/\\0}"; done |
         REMOVE_TREE=$dir awk 'index($0 "/", ENVIRON["REMOVE_TREE"] "/") == 1')
     fi

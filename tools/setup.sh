@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that what the demo and the tests run is on this machine: on Debian as root by
-# installing it, elsewhere by saying what is missing.
+# setup.sh: installs the programs that the demo and the tests need, on Debian as root. On other
+# systems it lists the missing programs.
 set -euo pipefail
 
 # command:package
@@ -9,7 +9,7 @@ needs=(
   losetup:mount setfattr:attr gcc:gcc git:git /usr/bin/aws:awscli setsid:util-linux ansible-playbook:ansible
   sudo:sudo curl:curl openssl:openssl
 )
-# what only make qemu and make boot run
+# only for make qemu and make boot
 [ -z "${QEMU:-}${BOOT:-}" ] || needs+=(qemu-system-x86_64:qemu-system-x86)
 [ -z "${BOOT:-}" ] || needs+=(debootstrap:debootstrap mcopy:mtools)
 missing=()

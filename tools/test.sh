@@ -20,7 +20,7 @@ fi
 
 CGO_ENABLED=0 go build -o bin/testsummary ./tools/testsummary
 summaries=$(mktemp -d)
-# finish prints the summaries of the failed stages, whatever ends this script.
+# finish prints the summaries of the failed stages. It runs however this script ends.
 finish() {
   local status=$?
   set +e
@@ -46,20 +46,20 @@ stage() {
 
 if [ "$what" = all ]; then
   go vet ./... || { echo 'vet failed' >"$summaries/vet"; exit 1; }
-  # Tests that mount run one package after the other: a mount namespace that one of them makes
-  # holds, for its moment, what the others have mounted. They wait for the kernel more than
-  # they work, so that the rest can run beside them.
+  # Tests that mount run one package after the other, because a new mount namespace of one test
+  # holds the mounts of the others as long as it exists. They mostly wait for the kernel, so the
+  # other tests run in parallel.
   mounting='/(bake|chroot|disk|loopcloud/volume)$' failed=
   stage mounting -timeout 40m -p 1 $(go list ./... | grep -E "$mounting") &
   mounting_tests=$!
   stage unit -timeout 40m $(go list ./... | grep -vE "/acceptance(/|\$)|$mounting") || failed=yes
-  # where goroutines meet, but for what mounts
+  # packages with shared state between goroutines, without the tests that mount
   stage race -timeout 40m -race -skip '^TestMachineOnARealDisk$' \
     ./undo/... ./bake/... ./retry/... ./builder/... ./loopcloud ./loopcloud/state/... ./loopcloud/fault/... || failed=yes
   wait "$mounting_tests" || failed=yes
   [ -z "$failed" ] || exit 1
 fi
-# Builds wait more than they work: more of them than cores can run at once.
+# Builds mostly wait, so more of them run in parallel than there are cores.
 LOOPCLOUD_CACHE="$cache" stage acceptance -count=1 -timeout 25m -parallel 6 ./acceptance/... || exit 1
 
 if [ ${#left_out[@]} -gt 0 ]; then

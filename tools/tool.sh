@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tool.sh CACHE MODULE PACKAGE OUT: builds a tool from its module under tools/ into the cache,
-# named by what it is built from, and links it to OUT.
+# under a name with a hash of its source, and links it to OUT.
 set -euo pipefail
 cache=$1 module=$2 package=$3 out=$4
 cd "$(dirname "$0")/.."

@@ -1,9 +1,9 @@
-// Package version says which version of the plugins this is.
+// Package version holds the version of the plugins.
 package version
 
 import "github.com/hashicorp/packer-plugin-sdk/version"
 
-// These are set by the linker in a release:
+// The linker sets these variables in a release:
 //
 //	-ldflags "-X …/version.Version=1.2.3 -X …/version.Prerelease="
 var (
@@ -14,5 +14,5 @@ var (
 	Prerelease = "dev"
 )
 
-// Plugin is the version that the plugins tell to Packer.
+// Plugin is the version that the plugins report to Packer.
 var Plugin = version.NewPluginVersion(Version, Prerelease, "")

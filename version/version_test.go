@@ -10,13 +10,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
-func TestPluginIsADevelopmentVersionUnlessTheLinkerSaysOtherwise(t *testing.T) {
+func TestPluginVersionDefault(t *testing.T) {
 	if got, want := version.Plugin.String(), version.Version+"-dev"; got != want {
 		t.Errorf("version is %s, want %s", got, want)
 	}
 }
 
-// TestLinkerSetsTheVersion builds a plugin as a release does.
+// TestLinkerSetsTheVersion builds a plugin like a release.
 func TestLinkerSetsTheVersion(t *testing.T) {
 	const path = "github.com/packer-chroot/packer-plugin-chroot/version"
 	binary := filepath.Join(testdir.New(t), "packer-plugin-osc-chroot")
@@ -35,7 +35,7 @@ func TestLinkerSetsTheVersion(t *testing.T) {
 		Builders []string
 	}
 	if err := json.Unmarshal(out, &described); err != nil {
-		t.Fatalf("describe answered %q: %v", out, err)
+		t.Fatalf("describe printed %q: %v", out, err)
 	}
 	if described.Version != "2.3.4" {
 		t.Errorf("described version is %s, want 2.3.4", described.Version)

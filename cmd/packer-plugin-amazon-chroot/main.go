@@ -1,5 +1,5 @@
-// Command packer-plugin-amazon-chroot is the Packer plugin with the builder
-// amazon-chroot. Packer starts it; standard output is its channel to Packer.
+// Command packer-plugin-amazon-chroot is the Packer plugin that contains the builder
+// amazon-chroot. Packer starts it and communicates with it through standard output.
 package main
 
 import "github.com/packer-chroot/packer-plugin-chroot/amazon"

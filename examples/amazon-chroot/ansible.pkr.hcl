@@ -1,5 +1,5 @@
-# Provisions with Ansible: docs/ansible.md says how it works. The image needs
-# Python, as every machine does that Ansible manages.
+# Provisions with Ansible: see docs/ansible.md. The image needs Python, like every machine that
+# Ansible manages.
 packer {
   required_plugins {
     amazon-chroot = {
@@ -22,7 +22,7 @@ source "amazon-chroot" "ansible" {
 build {
   sources = ["source.amazon-chroot.ansible"]
 
-  # The inventory is one host: the directory where the root is mounted.
+  # The inventory contains one host, named after the directory where the root is mounted.
   provisioner "shell-local" {
     environment_vars = ["LC_ALL=C.UTF-8"]
     inline = [

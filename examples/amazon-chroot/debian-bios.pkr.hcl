@@ -1,5 +1,5 @@
-# A Debian that boots, made from nothing: a partition table of the old kind, one
-# ext4, and GRUB for a BIOS. The host needs debootstrap and parted.
+# A Debian from scratch that boots by a BIOS, with an MBR partition table, one ext4 file system and
+# GRUB. The host needs debootstrap and parted.
 packer {
   required_plugins {
     amazon-chroot = {
@@ -45,7 +45,7 @@ source "amazon-chroot" "debian-bios" {
     volume_type           = "gp2"
   }
 
-  # Where disks are NVMe, the partition is {{.Device}}p1.
+  # On NVMe disks the partition is {{.Device}}p1.
   pre_mount_commands = [
     "parted --script {{.Device}} mklabel msdos mkpart primary ext4 1MiB 100% set 1 boot on",
     "mkfs.ext4 -q -L root {{.Device}}1"
@@ -58,8 +58,8 @@ source "amazon-chroot" "debian-bios" {
 build {
   sources = ["source.amazon-chroot.debian-bios"]
 
-  # The root is found by its label, whatever the disk is called where it boots. The
-  # console is the one that the cloud shows.
+  # The root is found by its label, because its disk may have any name when it boots. The console
+  # is the one that the cloud shows.
   provisioner "shell" {
     environment_vars = ["DEVICE=${build.Device}"]
     inline = [

@@ -1,6 +1,6 @@
-# A Debian that boots by UEFI, made from nothing: an EFI system partition, one ext4,
-# and GRUB. The host needs debootstrap, parted, dosfstools, and mtools, which write
-# to the EFI system partition without mounting it.
+# A Debian from scratch that boots by UEFI, with an EFI system partition, one ext4 file system and
+# GRUB. The host needs debootstrap, parted, dosfstools, and mtools, which write to the EFI system
+# partition without mounting it.
 packer {
   required_plugins {
     amazon-chroot = {
@@ -47,8 +47,8 @@ source "amazon-chroot" "debian-uefi" {
     volume_type           = "gp2"
   }
 
-  # Where disks are NVMe, the partitions are {{.Device}}p1 and {{.Device}}p2. The first
-  # one is plainly no root, so that the second one is mounted.
+  # On NVMe disks the partitions are {{.Device}}p1 and {{.Device}}p2. The first one cannot be the
+  # root, so the second one is mounted.
   pre_mount_commands = [
     "parted --script {{.Device}} mklabel gpt mkpart EFI fat32 1MiB 65MiB set 1 esp on mkpart root ext4 65MiB 100%",
     "mkfs.vfat -F 32 -n EFI {{.Device}}1",
@@ -66,10 +66,10 @@ source "amazon-chroot" "debian-uefi" {
 build {
   sources = ["source.amazon-chroot.debian-uefi"]
 
-  # The root is found by its label, whatever the disk is called where it boots. The
-  # console is the one that the cloud shows. A firmware that knows nothing of the disk
-  # starts /EFI/BOOT/BOOTX64.EFI, which has all of GRUB and reads the root's own menu:
-  # what updates the kernel need not touch the EFI system partition.
+  # The root is found by its label, because its disk may have any name when it boots. The console
+  # is the one that the cloud shows. A firmware without a boot entry for the disk starts
+  # /EFI/BOOT/BOOTX64.EFI, which contains all of GRUB and reads the root's own menu, so a kernel
+  # update need not change the EFI system partition.
   provisioner "shell" {
     inline = [
       "echo 'LABEL=root / ext4 errors=remount-ro 0 1' > /etc/fstab",

@@ -1,5 +1,5 @@
-# A Debian that boots, made from nothing: a partition table of the old kind, one
-# ext4, and GRUB for a BIOS. The host needs debootstrap and parted.
+# A Debian from scratch that boots by a BIOS, with an MBR partition table, one ext4 file system and
+# GRUB. The host needs debootstrap and parted.
 packer {
   required_plugins {
     osc-chroot = {
@@ -57,8 +57,8 @@ source "osc-chroot" "debian-bios" {
 build {
   sources = ["source.osc-chroot.debian-bios"]
 
-  # The root is found by its label, whatever the disk is called where it boots. The
-  # console is the one that the cloud shows.
+  # The root is found by its label, because its disk may have any name when it boots. The console
+  # is the one that the cloud shows.
   provisioner "shell" {
     environment_vars = ["DEVICE=${build.Device}"]
     inline = [

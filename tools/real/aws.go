@@ -18,11 +18,11 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// onAWS is AWS for one account.
+// onAWS implements cloud for one account on AWS.
 type onAWS struct{ config aws.Config }
 
-// dialAWS takes keys from the environment or the profile that it names, and from nowhere
-// else.
+// dialAWS connects to AWS. The keys come only from the environment, or from the profile that
+// it names.
 func dialAWS(ctx context.Context) (cloud, error) {
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithEC2IMDSClientEnableState(imds.ClientDisabled))
 	if err != nil {
@@ -31,7 +31,7 @@ func dialAWS(ctx context.Context) (cloud, error) {
 	return &onAWS{cfg}, nil
 }
 
-// at is the client of a region.
+// at returns a client for a region.
 func (a *onAWS) at(region string) *ec2.Client {
 	return ec2.NewFromConfig(a.config, func(o *ec2.Options) { o.Region = region })
 }
@@ -68,7 +68,7 @@ func (a *onAWS) image(ctx context.Context, region, id string) (any, string, erro
 	return nil, "", fmt.Errorf("image %s in %s has no snapshot", id, region)
 }
 
-// awsImage is an image with its UEFI data, which EC2 has apart.
+// awsImage is an image with its UEFI data, which EC2 returns separately.
 type awsImage struct {
 	types.Image
 	UefiData string
@@ -105,7 +105,7 @@ func (a *onAWS) tagged(ctx context.Context, run string) ([]thing, error) {
 	return all, nil
 }
 
-// taggedIn is tagged for one region.
+// taggedIn is like tagged, for one region.
 func (a *onAWS) taggedIn(ctx context.Context, region, run string) ([]thing, error) {
 	var all []thing
 	for _, list := range []func(context.Context, string, types.Filter) ([]thing, error){a.images, a.snapshots, a.volumes} {
@@ -181,8 +181,8 @@ func (a *onAWS) volumes(ctx context.Context, region string, tag types.Filter) ([
 	return all, nil
 }
 
-// attached is the state of a volume that nobody but reap, or its user, may detach: it may be
-// mounted.
+// attached is the state of a volume that only reap, or its user, may detach, because it may
+// be mounted.
 const attached = "attached"
 
 func (a *onAWS) remove(ctx context.Context, t thing) error {
@@ -210,7 +210,7 @@ func (a *onAWS) remove(ctx context.Context, t thing) error {
 	return err
 }
 
-// ask lists volumes without naming any, which is what EC2 limits most.
+// ask lists volumes without IDs, the call with the lowest limit.
 func (a *onAWS) ask(ctx context.Context) (bool, error) {
 	client := ec2.NewFromConfig(a.config, func(o *ec2.Options) { o.Retryer = aws.NopRetryer{} })
 	_, err := client.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{MaxResults: aws.Int32(5)})

@@ -22,7 +22,7 @@ import (
 type build struct {
 	*runner
 	template
-	// log is the name of the file with its output.
+	// log is the name of the file for its output.
 	log    string
 	output output
 	killed bool
@@ -31,7 +31,7 @@ type build struct {
 // artifact is an image in a region.
 type artifact struct{ region, id string }
 
-// run runs Packer. Its end is what it shows, and an interrupt is passed on.
+// run runs Packer and passes interrupts on to it.
 func (b *build) run(ctx context.Context) error {
 	file, err := os.Create(filepath.Join(b.dir, b.log))
 	if err != nil {
@@ -41,7 +41,7 @@ func (b *build) run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, b.packer, "build", "-color=false", "-only="+b.builder+"."+b.name, ".")
 	cmd.Dir = b.templates
 	cmd.Env = b.environ()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C comes through here
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C reaches it through this program
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 15 * time.Minute
 	b.output.until, b.output.to = b.kill, file
@@ -57,7 +57,7 @@ func (b *build) run(ctx context.Context) error {
 	return err
 }
 
-// reaped undoes the build that was killed, and returns an error if a volume of it is left.
+// reaped undoes the killed build. It returns an error if a volume of the build remains.
 func (b *build) reaped(ctx context.Context, log *os.File) error {
 	if err := b.reap(ctx, log); err != nil {
 		return err
@@ -71,7 +71,7 @@ func (b *build) reaped(ctx context.Context, log *os.File) error {
 	return err
 }
 
-// environ is the environment of Packer: each REAL_X is the variable x.
+// environ returns the environment of Packer: each REAL_X sets the variable x.
 func (b *build) environ() []string {
 	env := append(os.Environ(),
 		"PACKER_CHROOT_STATE_DIR="+filepath.Join(b.dir, "state"), "PKR_VAR_run="+b.id, "PKR_VAR_region="+b.region,
@@ -86,7 +86,7 @@ func (b *build) environ() []string {
 	return env
 }
 
-// judge returns what is wrong with how the build ended.
+// judge returns an error unless the build ended as its template expects.
 func (b *build) judge(err error) error {
 	said := flat(b.output.String())
 	switch {
@@ -112,10 +112,10 @@ func (b *build) judge(err error) error {
 	return nil
 }
 
-// artifactLine matches an image in what Packer prints at the end.
+// artifactLine matches an image in the last lines of Packer's output.
 var artifactLine = regexp.MustCompile(`(?m)^\s*([a-z]+-[a-z0-9-]+): (ami-[0-9a-f]+)\s*$`)
 
-// artifacts returns the images that the build made.
+// artifacts returns the images of the build.
 func (b *build) artifacts() []artifact {
 	var all []artifact
 	for _, m := range artifactLine.FindAllStringSubmatch(b.output.String(), -1) {
@@ -124,10 +124,10 @@ func (b *build) artifacts() []artifact {
 	return all
 }
 
-// flat is a text with single spaces and in lower case.
+// flat returns a text in lower case and with single spaces.
 func flat(s string) string { return strings.ToLower(strings.Join(strings.Fields(s), " ")) }
 
-// output keeps what is written, passes it on, and calls found when the text until has come.
+// output stores the output, copies it to a writer, and calls found when it contains until.
 type output struct {
 	mu    sync.Mutex
 	text  bytes.Buffer

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// holds returns an error if a resource is not as the check has it.
+// holds returns an error if a resource does not meet the check.
 func (c check) holds(resource any) error {
 	text, err := json.Marshal(resource)
 	if err != nil {
@@ -26,8 +26,8 @@ func (c check) holds(resource any) error {
 	return fmt.Errorf("%s %s is %q, and should be %q", strings.ToLower(c.of), c.path, got, c.want)
 }
 
-// lookUp returns the value at a path, empty if there is none: of an object by a member's
-// name, of a list by a number from 0 or by the key of a tag.
+// lookUp returns the value at a path, or "" if there is none. An element of an object is
+// named by its member, one of a list by its index or by the key of a tag.
 func lookUp(at any, path []string) string {
 	if len(path) == 0 {
 		if at == nil {

@@ -13,26 +13,26 @@ import (
 	"strings"
 )
 
-// runTag is the key of the tag that holds a run's id.
+// runTag is the key of the tag with the ID of a run.
 const runTag = "packer-chroot-real"
 
-// runID matches the id of a run.
+// runID matches the ID of a run.
 var runID = regexp.MustCompile(`^real-\d{8}-\d{6}-[0-9a-f]{4}$`)
 
-// cloud is what a run asks of a cloud beside its builds.
+// cloud holds the requests that a run makes itself, in addition to those of its builds.
 type cloud interface {
-	// account returns the account's id.
+	// account returns the account's ID.
 	account(ctx context.Context) (string, error)
-	// image returns an image as the API has it, and the id of its first snapshot.
+	// image returns an image in the API's form, and the ID of its first snapshot.
 	image(ctx context.Context, region, id string) (image any, snapshot string, err error)
 	snapshot(ctx context.Context, region, id string) (any, error)
 	// tagged lists the resources with a run's tag in all regions: images, then snapshots,
 	// then volumes.
 	tagged(ctx context.Context, run string) ([]thing, error)
-	// remove removes a resource. What is gone already is no error.
+	// remove removes a resource. It returns nil if the resource does not exist.
 	remove(ctx context.Context, t thing) error
-	// ask makes a call that counts for the limits of the API, and reports whether it was
-	// throttled.
+	// ask makes a call that counts towards the limits of the API, and reports whether it
+	// was throttled.
 	ask(ctx context.Context) (throttled bool, err error)
 }
 
@@ -47,22 +47,22 @@ func (t thing) String() string {
 	return s
 }
 
-// environment is what a run needs of the process's environment.
+// environment holds a cloud's settings from the process's environment.
 type environment struct {
-	// builder is the builder's name, and currency that of costs.
+	// builder is the builder's name, and currency the currency of costs.
 	builder, currency string
 	region            string
 	budgetKey, budget string
 	dial              func(ctx context.Context) (cloud, error)
 }
 
-// needed are variables of which one set must be complete.
+// needed is a requirement that one of several sets of variables is complete.
 type needed struct {
 	sets  [][]string
 	about string
 }
 
-// missing returns what has to be set, empty if nothing has.
+// missing returns the variables that must be set, or "" if none is missing.
 func (n needed) missing() string {
 	var ways []string
 	for _, set := range n.sets {
@@ -74,12 +74,12 @@ func (n needed) missing() string {
 	return strings.Join(ways, ", or ") + ": " + n.about
 }
 
-var budget = needed{[][]string{{"REAL_BUDGET_TAG"}}, "the tag that everything gets for the bill, as KEY=VALUE"}
+var budget = needed{[][]string{{"REAL_BUDGET_TAG"}}, "the tag of all resources for the bill, as KEY=VALUE"}
 var source = needed{[][]string{{"REAL_SOURCE"}}, "the id of the image to build from"}
 
-// clouds are the clouds by their names.
+// clouds holds the clouds by name.
 var clouds = map[string]struct {
-	// needs are the variables that cleaning up needs, too.
+	// needs holds the requirements of builds and of cleaning up.
 	needs       []needed
 	environment environment
 }{
@@ -93,8 +93,8 @@ var clouds = map[string]struct {
 	}, environment{builder: "osc-chroot", currency: "EUR", dial: dialOSC}},
 }
 
-// environmentOf returns a cloud's environment, and fails with all variables that are missing.
-// Cleaning up needs no budget and no source.
+// environmentOf returns a cloud's environment, or an error with all missing variables.
+// Cleaning up needs no budget tag and no source.
 func environmentOf(name string, cleaning bool) (environment, error) {
 	c, ok := clouds[name]
 	if !ok {
@@ -122,7 +122,7 @@ func environmentOf(name string, cleaning bool) (environment, error) {
 	return e, err
 }
 
-// readBudget takes the tag for the bill.
+// readBudget parses the budget tag.
 func (e *environment) readBudget(tag string) error {
 	key, value, ok := strings.Cut(tag, "=")
 	if !ok || key == "" || value == "" || key == runTag || strings.HasPrefix(strings.ToLower(key), "aws:") {

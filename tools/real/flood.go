@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// flood asks the API all the time, as a busy account does.
+// flood calls the API without pause, like a busy account.
 type flood struct {
 	cancel           context.CancelFunc
 	work             sync.WaitGroup
@@ -17,10 +17,10 @@ type flood struct {
 	asked, throttled int
 }
 
-// atOnce is how many calls of a flood are under way.
+// atOnce is the number of concurrent calls of a flood.
 const atOnce = 20
 
-// flooded begins a flood, if there is to be one.
+// flooded starts a flood if wanted is true.
 func (r *runner) flooded(ctx context.Context, wanted bool) *flood {
 	ctx, cancel := context.WithCancel(ctx)
 	f := &flood{cancel: cancel}
@@ -33,7 +33,7 @@ func (r *runner) flooded(ctx context.Context, wanted bool) *flood {
 				throttled, err := r.cloud.ask(ctx)
 				f.count(throttled, err)
 				if err != nil && !throttled {
-					_ = pause(ctx, time.Second) // the API is not reached
+					_ = pause(ctx, time.Second) // the API cannot be reached
 				}
 			}
 		})

@@ -1,9 +1,9 @@
 //go:build unix
 
 // Command real runs a directory of templates on a real cloud, one build after the other, and
-// writes one report. It tags everything that the builds create with the id of the run and
-// with the tag for the budget, and removes at the end what carries the run's tag, also after
-// an interrupt. docs/real-clouds.md has its use.
+// writes one report. It tags all resources of the builds with the ID of the run and with the
+// budget tag, and removes the resources with the run's tag at the end, even after an
+// interrupt. docs/real-clouds.md describes its use.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the second interrupt ends at once
+	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
 	err := run(ctx, os.Args[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "real:", err)
@@ -30,7 +30,7 @@ func main() {
 	}
 }
 
-// arguments are the command line.
+// arguments holds the command line.
 type arguments struct {
 	cloud, templates string
 	only             string
@@ -48,11 +48,11 @@ func parse(args []string) (arguments, error) {
 	}
 	beside, _ := os.Executable()
 	f.StringVar(&o.only, "only", "", "run only these builds, by their names, separated by commas")
-	f.StringVar(&o.report, "report", "", "a directory to be made for the report and the logs (default real-CLOUD-TIME)")
-	f.StringVar(&o.clean, "clean", "", "build nothing, and remove what a run left: its report's directory, or its id")
+	f.StringVar(&o.report, "report", "", "the directory to create for the report and the logs (default real-CLOUD-TIME)")
+	f.StringVar(&o.clean, "clean", "", "build nothing, and remove the resources of a run, given the directory of its report or its id")
 	f.StringVar(&o.packer, "packer", filepath.Join(filepath.Dir(beside), "packer"), "the packer to run")
 	f.StringVar(&o.plugins, "plugins", filepath.Dir(beside), "the directory of the plugins' binaries, for reap")
-	f.BoolVar(&o.keep, "keep", false, "keep what was built, unless the run is interrupted; -clean removes it")
+	f.BoolVar(&o.keep, "keep", false, "keep the images, unless the run is interrupted; -clean removes them")
 	f.BoolVar(&o.list, "list", false, "list the builds as rows of a table, and do nothing else")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -99,7 +99,7 @@ func run(ctx context.Context, args []string) error {
 	return r.all(ctx, templates)
 }
 
-// cleanUp removes what another run left.
+// cleanUp removes the remaining resources of another run.
 func cleanUp(ctx context.Context, o arguments, c cloud) error {
 	r := &runner{arguments: o, cloud: c, id: o.clean}
 	if text, err := os.ReadFile(filepath.Join(o.clean, runFile)); err == nil {
@@ -121,7 +121,7 @@ func cleanUp(ctx context.Context, o arguments, c cloud) error {
 	return err
 }
 
-// pick returns the templates that are named, all without names.
+// pick returns the named templates, or all if there are no names.
 func pick(all []template, only string) ([]template, error) {
 	if only == "" {
 		return all, nil
@@ -137,5 +137,5 @@ func pick(all []template, only string) ([]template, error) {
 	return picked, nil
 }
 
-// now is the time in names.
+// now returns the time for use in names.
 func now() string { return time.Now().UTC().Format("20060102-150405") }

@@ -15,7 +15,7 @@ import (
 	"github.com/outscale/osc-sdk-go/v3/pkg/profile"
 )
 
-// onOSC is Outscale for one account in one region.
+// onOSC implements cloud for one account in one region of Outscale.
 type onOSC struct {
 	client *osc.Client
 	region string
@@ -40,10 +40,10 @@ func (o *onOSC) account(ctx context.Context) (string, error) {
 	for _, a := range value(out.Accounts) {
 		return value(a.AccountId), nil
 	}
-	return "", errors.New("the API names no account")
+	return "", errors.New("the API returned no account")
 }
 
-// value is what a pointer points to, or the zero value.
+// value returns the value of a pointer, or the zero value if it is nil.
 func value[T any](p *T) (v T) {
 	if p != nil {
 		v = *p
@@ -132,17 +132,17 @@ func (o *onOSC) remove(ctx context.Context, t thing) error {
 }
 
 func (o *onOSC) ask(ctx context.Context) (bool, error) {
-	answer, err := o.client.ReadVolumesRaw(ctx, osc.ReadVolumesRequest{})
+	response, err := o.client.ReadVolumesRaw(ctx, osc.ReadVolumesRequest{})
 	if err != nil {
 		return false, err
 	}
-	defer answer.Body.Close()
-	switch answer.StatusCode {
+	defer response.Body.Close()
+	switch response.StatusCode {
 	case http.StatusOK:
-		_, err = io.Copy(io.Discard, answer.Body) // the connection is used again
+		_, err = io.Copy(io.Discard, response.Body) // lets the connection be reused
 		return false, err
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return true, nil
 	}
-	return false, fmt.Errorf("the API answers %s", answer.Status)
+	return false, fmt.Errorf("the API returned %s", response.Status)
 }

@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// examples are the templates of both clouds.
+// examples holds the template directories of both clouds.
 var examples = map[string]string{"aws": "../../examples/real/aws", "osc": "../../examples/real/osc"}
 
-// TestPage: docs/real-clouds.md lists every build as its template has it.
+// TestPage: docs/real-clouds.md lists every build with the header of its template.
 func TestPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/real-clouds.md")
 	if err != nil {
@@ -27,12 +27,12 @@ func TestPage(t *testing.T) {
 		var rows bytes.Buffer
 		list(&rows, templates)
 		if !strings.Contains(string(page), rows.String()) {
-			t.Errorf("the page has not the builds on %s; bin/real -list %s %s prints them:\n%s", cloud, cloud, strings.TrimPrefix(dir, "../../"), &rows)
+			t.Errorf("the page lacks the builds on %s; bin/real -list %s %s prints them:\n%s", cloud, cloud, strings.TrimPrefix(dir, "../../"), &rows)
 		}
 	}
 }
 
-// TestExamplesAreTagged: every template tags what it creates, so that it can be cleaned up.
+// TestExamplesAreTagged: every template tags its resources, so that they can be cleaned up.
 func TestExamplesAreTagged(t *testing.T) {
 	for cloud, dir := range examples {
 		files, _ := filepath.Glob(filepath.Join(dir, "[0-9]*.pkr.hcl"))
@@ -58,9 +58,9 @@ func TestExamplesAreTagged(t *testing.T) {
 	}
 }
 
-// TestHeads reads heads, right and wrong.
-func TestHeads(t *testing.T) {
-	got, ok, err := parseTemplate("07-some-thing.pkr.hcl", "# Shows: one\n#   and two\n# Cost: 0.05\n# Runs: 2\n# Needs: REAL_A REAL_B\n# Says: a: b\n# Image: Tags.a = b = c\n\nsource {}\n# Fails: no head any more\n")
+// TestHeaders parses valid and invalid headers.
+func TestHeaders(t *testing.T) {
+	got, ok, err := parseTemplate("07-some-thing.pkr.hcl", "# Shows: one\n#   and two\n# Cost: 0.05\n# Runs: 2\n# Needs: REAL_A REAL_B\n# Says: a: b\n# Image: Tags.a = b = c\n\nsource {}\n# Fails: not in the header\n")
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
@@ -80,7 +80,7 @@ func TestHeads(t *testing.T) {
 		}
 	}
 	if _, ok, err := parseTemplate("a.pkr.hcl", "# A comment\nvariable {}"); ok || err != nil {
-		t.Errorf("a file without a head: %v, %v", ok, err)
+		t.Errorf("a file without a header: %v, %v", ok, err)
 	}
 }
 
@@ -118,7 +118,7 @@ func TestChecks(t *testing.T) {
 	}
 }
 
-// TestPick picks templates by their names, and refuses others.
+// TestPick: templates are selected by name, and unknown names are refused.
 func TestPick(t *testing.T) {
 	all := []template{{file: "01-a", name: "a"}, {file: "02-b", name: "b"}}
 	if got, err := pick(all, "b,01-a"); err != nil || len(got) != 2 || got[0].name != "b" {
@@ -129,7 +129,7 @@ func TestPick(t *testing.T) {
 	}
 }
 
-// TestForeignRuns: only the id of a run, or its report, is cleaned up.
+// TestForeignRuns: -clean accepts only the ID of a run, or the directory of its report.
 func TestForeignRuns(t *testing.T) {
 	for _, clean := range []string{"production", "*", "real-1", "../..", "/"} {
 		if err := cleanUp(t.Context(), arguments{cloud: "aws", clean: clean}, nil); err == nil || !strings.Contains(err.Error(), clean) {
@@ -138,8 +138,8 @@ func TestForeignRuns(t *testing.T) {
 	}
 }
 
-// TestCleaningNeedsKeysOnly: after the loss of an instance a run is cleaned up from any
-// machine, with the keys and the region only.
+// TestCleaningNeedsKeysOnly: cleaning up requires only the keys and the region, so that it
+// works on any machine after the instance is lost.
 func TestCleaningNeedsKeysOnly(t *testing.T) {
 	for name, keys := range map[string]string{"aws": "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_REGION", "osc": "OSC_ACCESS_KEY OSC_SECRET_KEY OSC_REGION"} {
 		for _, key := range strings.Fields(keys + " AWS_PROFILE REAL_SOURCE REAL_BUDGET_TAG") {
@@ -160,7 +160,7 @@ func TestCleaningNeedsKeysOnly(t *testing.T) {
 	}
 }
 
-// TestBudgetTag refuses, before anything begins, tags that no resource can have.
+// TestBudgetTag: a tag that no resource can have is refused before the first build.
 func TestBudgetTag(t *testing.T) {
 	for _, key := range strings.Fields("AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_REGION REAL_SOURCE") {
 		t.Setenv(key, "x")

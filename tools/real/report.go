@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// report is the report of a run, as Markdown.
+// report is the report of a run, in Markdown.
 type report struct {
 	path                        string
 	cloud, run, account, region string
@@ -19,7 +19,7 @@ type report struct {
 	removed, left               []thing
 }
 
-// result is what became of a template.
+// result is the result of a template.
 type result struct {
 	template
 	verdict, reason, note string
@@ -28,7 +28,7 @@ type result struct {
 	logs                  []string
 }
 
-// write writes the report as far as it is known.
+// write writes the report with the results so far.
 func (r *report) write() error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Builds on %s\n\n", r.cloud)
@@ -39,7 +39,7 @@ func (r *report) write() error {
 		fmt.Fprintf(&b, "- Ended: %s\n", r.ended.UTC().Format(time.RFC3339))
 	}
 	fmt.Fprintf(&b, "- %s\n\n", r.counts())
-	fmt.Fprintf(&b, "| Build | Must show | Verdict | Took | Images | Log | Estimate (%s) |\n|---|---|---|---|---|---|---|\n", r.currency)
+	fmt.Fprintf(&b, "| Build | Expected result | Verdict | Duration | Images | Log | Estimate (%s) |\n|---|---|---|---|---|---|---|\n", r.currency)
 	for _, res := range r.results {
 		b.WriteString(res.row())
 	}
@@ -60,7 +60,7 @@ func (r *report) cleaning(b *strings.Builder) {
 	}
 }
 
-// counts counts the verdicts, and adds the estimates of what was built.
+// counts returns the numbers of verdicts and the estimated cost of the builds.
 func (r *report) counts() string {
 	n, cost := map[string]int{}, 0.0
 	for _, res := range r.results {
@@ -87,12 +87,12 @@ func (res result) row() string {
 		res.took.Round(time.Second), strings.Join(images, " "), strings.Join(res.logs, " "), res.cost)
 }
 
-// cell is a text in a cell of a table.
+// cell returns a text for a cell of a table.
 func cell(s string) string {
 	return strings.ReplaceAll(strings.Join(strings.Fields(s), " "), "|", `\|`)
 }
 
-// failed returns an error if a build failed or something is left.
+// failed returns an error if a build failed or resources remain.
 func (r *report) failed() error {
 	failed := 0
 	for _, res := range r.results {

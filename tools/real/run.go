@@ -16,21 +16,21 @@ import (
 	"time"
 )
 
-// runFile holds a run's id in the directory of its report.
+// runFile is the file with a run's ID in the directory of its report.
 const runFile = "run"
 
-// runner is a run.
+// runner is one run.
 type runner struct {
 	arguments
 	environment
 	cloud cloud
 	id    string
-	// dir is the report's directory, absolute.
+	// dir is the absolute path of the report's directory.
 	dir    string
 	report report
 }
 
-// begin makes the report's directory.
+// begin creates the report's directory.
 func begin(o arguments, env environment, c cloud) (*runner, error) {
 	var random [2]byte
 	rand.Read(random[:]) // never fails
@@ -43,9 +43,9 @@ func begin(o arguments, env environment, c cloud) (*runner, error) {
 	if r.dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	// a directory of another run may be all that tells what is left of it
+	// the directory of another run may be the only record of its remaining resources
 	if err := os.Mkdir(r.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make the directory of the report: %w", err)
+		return nil, fmt.Errorf("cannot create the directory of the report: %w", err)
 	}
 	if err := os.Mkdir(filepath.Join(r.dir, "state"), 0o700); err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func begin(o arguments, env environment, c cloud) (*runner, error) {
 	return r, nil
 }
 
-// all runs the builds, and cleans up whatever happens.
+// all runs the builds and cleans up in every case.
 func (r *runner) all(ctx context.Context, templates []template) error {
 	var err error
 	if r.report.account, err = r.cloud.account(ctx); err != nil {
@@ -75,8 +75,8 @@ func (r *runner) all(ctx context.Context, templates []template) error {
 	return errors.Join(ctx.Err(), built, err, r.report.write(), r.report.failed())
 }
 
-// finish cleans up, and notes the result in the report. Without an error, the report says
-// what is left.
+// finish cleans up and adds the result to the report. If it returns nil, the report lists all
+// remaining resources.
 func (r *runner) finish(ctx context.Context) (err error) {
 	r.report.removed, r.report.left, err = r.clean(ctx)
 	if err == nil {
@@ -85,7 +85,7 @@ func (r *runner) finish(ctx context.Context) (err error) {
 	return err
 }
 
-// each runs the builds one after the other, and ends if the report cannot be written.
+// each runs the builds one after the other. It stops if the report cannot be written.
 func (r *runner) each(ctx context.Context, templates []template) error {
 	for _, t := range templates {
 		r.report.results = append(r.report.results, result{template: t, verdict: "running"})
@@ -99,7 +99,7 @@ func (r *runner) each(ctx context.Context, templates []template) error {
 	return nil
 }
 
-// one runs one template, and judges it.
+// one runs one template and returns its result.
 func (r *runner) one(ctx context.Context, t template) result {
 	res := result{template: t, verdict: "skipped"}
 	missing := t.missing()
@@ -128,7 +128,7 @@ func (r *runner) one(ctx context.Context, t template) result {
 	return res
 }
 
-// judged builds a template as often as it says, and checks what it shows.
+// judged runs the builds of a template and checks their results.
 func (r *runner) judged(ctx context.Context, t template, res *result) error {
 	f := r.flooded(ctx, t.flood)
 	defer f.stop()
@@ -151,8 +151,7 @@ func (r *runner) judged(ctx context.Context, t template, res *result) error {
 	return r.checks(ctx, t, res.images)
 }
 
-// checks checks the images and their snapshots. A check that nothing was held against has
-// failed.
+// checks runs the checks on the images and their snapshots. A check without a resource fails.
 func (r *runner) checks(ctx context.Context, t template, images []artifact) error {
 	var wrong []error
 	checked := map[string]bool{}
@@ -176,7 +175,7 @@ func (r *runner) checks(ctx context.Context, t template, images []artifact) erro
 	return errors.Join(wrong...)
 }
 
-// resources returns an image and its snapshot by the words that checks have for them.
+// resources returns an image and its snapshot by the names that checks use.
 func (r *runner) resources(ctx context.Context, a artifact) (map[string]any, error) {
 	image, id, err := r.cloud.image(ctx, a.region, a.id)
 	if err != nil {
@@ -192,8 +191,8 @@ func (r *runner) resources(ctx context.Context, a artifact) (map[string]any, err
 	return map[string]any{"Image": image, "Snapshot": snapshot}, nil
 }
 
-// clean removes what the run left: what builds that were killed have in their journals, and
-// then everything with the run's tag.
+// clean removes the remaining resources of the run: it undoes killed builds by their
+// journals, and then removes everything with the run's tag.
 func (r *runner) clean(ctx context.Context) (removed, left []thing, err error) {
 	if r.dir != "" {
 		if err := r.reap(ctx, os.Stdout); err != nil {
@@ -206,7 +205,7 @@ func (r *runner) clean(ctx context.Context) (removed, left []thing, err error) {
 			return removed, left, err
 		}
 		if err != nil { // the account may still be throttled by the builds
-			fmt.Fprintf(os.Stderr, "real: cannot list what is left: %v\n", err)
+			fmt.Fprintf(os.Stderr, "real: cannot list the remaining resources: %v\n", err)
 		}
 		for _, t := range left {
 			if err := r.cloud.remove(ctx, t); err != nil {
@@ -223,14 +222,14 @@ func (r *runner) clean(ctx context.Context) (removed, left []thing, err error) {
 	}
 }
 
-// reap undoes builds of the run that were killed.
+// reap undoes the killed builds of the run.
 func (r *runner) reap(ctx context.Context, out *os.File) error {
 	builder := clouds[r.arguments.cloud].environment.builder
 	cmd := exec.CommandContext(ctx, filepath.Join(r.plugins, "packer-plugin-"+builder), "reap")
 	cmd.Env = append(os.Environ(), "PACKER_CHROOT_STATE_DIR="+filepath.Join(r.dir, "state"))
 	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("cannot undo the builds that were killed: %w", err)
+		return fmt.Errorf("cannot undo the killed builds: %w", err)
 	}
 	return nil
 }

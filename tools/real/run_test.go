@@ -14,7 +14,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// fakeCloud lists what a test says, one list for each call and the last one for ever.
+// fakeCloud returns prepared lists, one per call, and repeats the last one.
 type fakeCloud struct {
 	cloud
 	lists []func() ([]thing, error)
@@ -36,7 +36,7 @@ func listOf(all ...thing) func() ([]thing, error) {
 	return func() ([]thing, error) { return all, nil }
 }
 
-// TestCleanIsThrottled: cleaning up goes on if a list is throttled, as after a flood.
+// TestCleanIsThrottled: cleaning up continues if a list is throttled, as after a flood.
 func TestCleanIsThrottled(t *testing.T) {
 	volume := thing{kind: "volume", id: "vol-1", region: "r"}
 	r := &runner{cloud: &fakeCloud{lists: []func() ([]thing, error){throttledList, listOf(volume), listOf()}}}
@@ -45,7 +45,8 @@ func TestCleanIsThrottled(t *testing.T) {
 	}
 }
 
-// TestCleanFails: a report never says that nothing is left if that is not known.
+// TestCleanFails: if the list of remaining resources fails, the report does not say that
+// nothing is left.
 func TestCleanFails(t *testing.T) {
 	r := &runner{cloud: &fakeCloud{lists: []func() ([]thing, error){throttledList}}, id: "real-1"}
 	r.report = report{path: filepath.Join(testdir.New(t), "report.md"), run: r.id}
@@ -66,7 +67,7 @@ func TestCleanFails(t *testing.T) {
 	}
 }
 
-// TestChecksOfNothing: a check fails if the output names no resource to hold it against.
+// TestChecksOfNothing: a check fails if the output names no resource.
 func TestChecksOfNothing(t *testing.T) {
 	for _, of := range []string{"Image", "Snapshot", "Copy"} {
 		err := new(runner).checks(t.Context(), template{checks: []check{{of, "State", "*"}}}, nil)

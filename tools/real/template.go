@@ -14,24 +14,24 @@ import (
 	"strings"
 )
 
-// template is one file of the directory, by the comment at its head:
+// template is one template of the directory, with the declarations in its header:
 //
-//	# Shows: what the build must show, in words
-//	# Cost: what it costs, in the currency of the cloud
-//	# Needs: REAL_KMS_KEY                variables without which it is skipped
-//	# Host: arm64                        the architecture of the host
-//	# Runs: 2                            how often it is built
-//	# Kill: TEXT                         is killed when its output has the text, and then reaped
-//	# Flood: yes                         the API is asked all the time meanwhile
-//	# Says: TEXT                         is in the output
-//	# Lacks: TEXT                        is not in the output
+//	# Shows: the expected result, in words
+//	# Cost: 0.01                         the cost, in the currency of the cloud
+//	# Needs: REAL_KMS_KEY                required variables; without them it is skipped
+//	# Host: arm64                        the required architecture of the host
+//	# Runs: 2                            the number of builds
+//	# Kill: TEXT                         the build is killed at this output, and then reaped
+//	# Flood: yes                         the API is called without pause during the build
+//	# Says: TEXT                         the output must contain the text
+//	# Lacks: TEXT                        the output must not contain the text
 //	# Fails: TEXT                        the build must fail, with the text in its output
-//	# Image: BootMode = uefi             is so of the image,
+//	# Image: BootMode = uefi             a required value of the image,
 //	# Copy: BootMode = uefi              of each copy in another region,
-//	# Snapshot: Encrypted = true         and of the image's first snapshot
+//	# Snapshot: Encrypted = true         or of the image's first snapshot
 type template struct {
-	// file is the file's name without its extensions, and name that without its number,
-	// which is the name of its source.
+	// file is the file's name without extensions. name is the same without the number, and
+	// is the name of the template's source.
 	file, name   string
 	shows, needs string
 	cost         float64
@@ -43,15 +43,15 @@ type template struct {
 	checks       []check
 }
 
-// check is an expectation of a resource: the value at a path.
+// check is a required value at a path of a resource.
 type check struct{ of, path, want string }
 
 func (c check) String() string { return fmt.Sprintf("%s %s = %s", c.of, c.path, c.want) }
 
 var headLine = regexp.MustCompile(`^# ([A-Z][a-z]+): (.+)$`)
 
-// readTemplates reads the heads of a directory's templates. Files without a head, such as
-// those of variables, are left to Packer.
+// readTemplates reads the headers of a directory's templates. It ignores files without a
+// header, such as those with variables.
 func readTemplates(dir string) ([]template, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.pkr.hcl"))
 	if err != nil {
@@ -72,12 +72,12 @@ func readTemplates(dir string) ([]template, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("%s has no template with a head such as \"# Shows: …\"", dir)
+		return nil, fmt.Errorf("%s has no template with a header such as \"# Shows: …\"", dir)
 	}
 	return all, nil
 }
 
-// parseTemplate reads a head, and reports whether there is one.
+// parseTemplate parses a header, and reports whether there is one.
 func parseTemplate(file, text string) (t template, ok bool, err error) {
 	t.file = strings.TrimSuffix(file, ".pkr.hcl")
 	t.name = strings.TrimLeft(t.file, "0123456789-")
@@ -135,7 +135,7 @@ func (t *template) set(key, value string) (err error) {
 		}
 		t.checks = append(t.checks, check{key, path, want})
 	default:
-		return fmt.Errorf("a head has no line %q", key)
+		return fmt.Errorf("a header has no line %q", key)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", key, err)
@@ -143,7 +143,7 @@ func (t *template) set(key, value string) (err error) {
 	return nil
 }
 
-// missing returns the variables that a template needs and that are not set.
+// missing returns the required variables that are not set.
 func (t template) missing() []string {
 	return slices.DeleteFunc(strings.Fields(t.needs), func(name string) bool { return os.Getenv(name) != "" })
 }

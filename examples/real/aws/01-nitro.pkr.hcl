@@ -1,5 +1,5 @@
-# Shows: On a Nitro instance the disk is found by its NVMe serial number, and provisioners are
-#   told its real name.
+# Shows: On a Nitro instance the disk is found by its NVMe serial number, and provisioners get
+#   its kernel name.
 # Cost: 0.01
 # Says: the disk is /dev/nvme
 # Image: State = available

@@ -1,5 +1,6 @@
-# Shows: In an account with encryption by default, a build that asks for none makes an encrypted
-#   image and says nothing wrong. Set REAL_DEFAULT_ENCRYPTION=yes if the account has it.
+# Shows: In an account with encryption by default, a build without encryption options creates an
+#   encrypted image and prints no wrong message. Set REAL_DEFAULT_ENCRYPTION=yes if the account
+#   has it.
 # Cost: 0.01
 # Needs: REAL_DEFAULT_ENCRYPTION
 # Image: BlockDeviceMappings.0.Ebs.Encrypted = true

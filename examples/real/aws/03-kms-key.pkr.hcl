@@ -1,5 +1,5 @@
 # Shows: The root volume, and so the snapshot, is encrypted with a customer managed key; the
-#   policy of docs/iam-policy.md suffices for it.
+#   policy of docs/iam-policy.md is sufficient.
 # Cost: 0.01
 # Needs: REAL_KMS_KEY
 # Snapshot: Encrypted = true

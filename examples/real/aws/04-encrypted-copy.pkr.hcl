@@ -1,5 +1,5 @@
-# Shows: encrypt_boot with a key per region: both images are encrypted, and the unencrypted one
-#   between is gone.
+# Shows: encrypt_boot with a key per region: both images are encrypted, and the intermediate
+#   unencrypted image is removed.
 # Cost: 0.06
 # Needs: REAL_SECOND_REGION REAL_KMS_KEY REAL_SECOND_KMS_KEY
 # Image: BlockDeviceMappings.0.Ebs.Encrypted = true

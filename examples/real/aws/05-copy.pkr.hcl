@@ -1,4 +1,5 @@
-# Shows: The image is copied to a second region with its tags; progress is shown while it lasts.
+# Shows: The image is copied to a second region with its tags, and the build prints the
+#   progress.
 # Cost: 0.05
 # Needs: REAL_SECOND_REGION
 # Copy: State = available

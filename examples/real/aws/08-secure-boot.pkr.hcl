@@ -1,4 +1,4 @@
-# Shows: Boot mode and UEFI data, with the keys of Secure Boot, are those of the source.
+# Shows: Boot mode and UEFI data, including the keys of Secure Boot, are those of the source.
 # Cost: 0.01
 # Needs: REAL_SECURE_BOOT_SOURCE
 # Image: BootMode = *

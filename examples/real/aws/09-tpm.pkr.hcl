@@ -1,5 +1,5 @@
-# Shows: An image with NitroTPM and UEFI. It must start, and show /dev/tpm0, on an instance type
-#   that has it.
+# Shows: An image with NitroTPM and UEFI. It must start, and have /dev/tpm0, on an instance type
+#   that supports it.
 # Cost: 0.01
 # Image: TpmSupport = v2.0
 # Image: BootMode = uefi

@@ -1,5 +1,5 @@
-# Shows: On an instance with IMDSv2 only and a hop limit of 1 the build finds its instance; and
-#   the image has IMDSv2 only.
+# Shows: On an instance that requires IMDSv2, with a hop limit of 1, the build identifies its
+#   instance; the image requires IMDSv2 too.
 # Cost: 0.01
 # Image: ImdsSupport = v2.0
 

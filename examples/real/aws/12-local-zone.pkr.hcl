@@ -1,5 +1,5 @@
-# Shows: On an instance in a Local Zone the volume is made in that zone, and the snapshot in the
-#   region. Set REAL_LOCAL_ZONE=yes if this host is in one.
+# Shows: On an instance in a Local Zone the volume is created in that zone, and the snapshot in
+#   the region. Set REAL_LOCAL_ZONE=yes if this host is in a Local Zone.
 # Cost: 0.01
 # Needs: REAL_LOCAL_ZONE
 # Image: State = available

@@ -1,5 +1,5 @@
-# Shows: On an instance on an Outpost the volume is made on it. Set REAL_OUTPOST=yes if this host
-#   is on one.
+# Shows: On an instance on an Outpost the volume is created on the Outpost. Set REAL_OUTPOST=yes
+#   if this host is on one.
 # Cost: 0.01
 # Needs: REAL_OUTPOST
 # Image: State = available

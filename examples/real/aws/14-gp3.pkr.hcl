@@ -1,4 +1,4 @@
-# Shows: A gp3 root with more throughput and operations than the baseline; the image has both.
+# Shows: A gp3 root with throughput and IOPS above the baseline; the image has both.
 # Cost: 0.01
 # Image: BlockDeviceMappings.0.Ebs.VolumeType = gp3
 # Image: BlockDeviceMappings.0.Ebs.Iops = 4000

@@ -1,5 +1,5 @@
-# Shows: From an empty volume with a file system of its own; the image has what the provisioner of
-#   the host has copied.
+# Shows: A build from an empty volume with a new file system; the image contains the files that
+#   the shell-local provisioner has copied.
 # Cost: 0.01
 # Image: BootMode = uefi
 # Image: EnaSupport = true

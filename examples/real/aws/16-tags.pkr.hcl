@@ -1,5 +1,5 @@
-# Shows: Image, snapshot and volume have their tags from their creation on, with what templates
-#   know of the source.
+# Shows: Image, snapshot and volume have their tags from their creation on, with the template
+#   fields of the source.
 # Cost: 0.01
 # Image: Tags.source = *
 # Image: Tags.packer-chroot-real = *

@@ -1,5 +1,5 @@
 # Shows: The build is killed while it provisions, as by the loss of a spot instance; reap
-#   unmounts, detaches and deletes what it made.
+#   unmounts, detaches and deletes its resources.
 # Cost: 0.01
 # Kill: ready to be killed
 

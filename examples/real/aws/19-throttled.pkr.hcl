@@ -1,4 +1,4 @@
-# Shows: While other programs of the account are throttled, the build is only slower.
+# Shows: While other programs of the account are throttled, the build is slower but succeeds.
 # Cost: 0.01
 # Flood: yes
 # Image: State = available

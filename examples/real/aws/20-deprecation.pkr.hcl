@@ -1,4 +1,4 @@
-# Shows: The image is deprecated at a time, and protected from being deregistered.
+# Shows: The image has a deprecation time and deregistration protection.
 # Cost: 0.01
 # Image: DeprecationTime = *
 # Image: DeregistrationProtection = *

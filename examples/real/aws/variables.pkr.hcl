@@ -1,5 +1,5 @@
-# What all builds of this directory share. make sets the variables: run, region and the
-# budget's are the run's, and every other variable is REAL_ and its name in the environment.
+# The variables of all builds in this directory. make sets run, region and the budget's for the
+# run. Every other variable is read from the environment, where its name begins with REAL_.
 packer {
   required_plugins {
     amazon-chroot = {

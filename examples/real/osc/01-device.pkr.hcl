@@ -1,4 +1,4 @@
-# Shows: The disk is found although the kernel names it otherwise than asked for.
+# Shows: The disk is found although the kernel gives it another name than requested.
 # Cost: 0.01
 # Says: the disk is /dev/
 # Image: State = available

@@ -1,4 +1,4 @@
-# Shows: A root volume of the type gp2, larger than the source.
+# Shows: A root volume of type gp2, larger than the source.
 # Cost: 0.01
 # Image: BlockDeviceMappings.0.Bsu.VolumeType = gp2
 

@@ -1,4 +1,4 @@
-# Shows: A root volume of the type io1 with 500 operations per second.
+# Shows: A root volume of type io1 with 500 IOPS.
 # Cost: 0.01
 # Image: BlockDeviceMappings.0.Bsu.VolumeType = io1
 # Image: BlockDeviceMappings.0.Bsu.Iops = 500

@@ -1,4 +1,4 @@
-# Shows: A source of another account is copied first, and the copy is gone afterwards.
+# Shows: A source of another account is copied first, and the copy is removed afterwards.
 # Cost: 0.02
 # Needs: REAL_FOREIGN_SOURCE
 # Image: State = available

@@ -1,4 +1,5 @@
-# Shows: Image and snapshot are shared with another account, which sees and launches it.
+# Shows: Image and snapshot are shared with another account, which can describe and launch the
+#   image.
 # Cost: 0.01
 # Needs: REAL_OTHER_ACCOUNT
 # Image: PermissionsToLaunch.AccountIds.0 = *

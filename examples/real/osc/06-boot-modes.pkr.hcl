@@ -1,4 +1,4 @@
-# Shows: An image with both boot modes, which starts by either.
+# Shows: An image with both boot modes, which starts in either.
 # Cost: 0.01
 # Image: BootModes.0 = *
 # Image: BootModes.1 = *

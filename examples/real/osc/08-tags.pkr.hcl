@@ -1,4 +1,4 @@
-# Shows: Image and snapshot have their tags, with what templates know of the source.
+# Shows: Image and snapshot have their tags, with the template fields of the source.
 # Cost: 0.01
 # Image: Tags.source = *
 # Image: Tags.packer-chroot-real = *

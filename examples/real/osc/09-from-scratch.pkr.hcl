@@ -1,4 +1,4 @@
-# Shows: From an empty volume with a file system of its own.
+# Shows: A build from an empty volume with a new file system.
 # Cost: 0.01
 # Image: State = available
 

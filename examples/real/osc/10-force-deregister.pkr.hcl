@@ -1,4 +1,4 @@
-# Shows: The second build replaces the image of the first, which is gone with its snapshot.
+# Shows: The second build replaces the image of the first, and deletes its snapshot.
 # Cost: 0.01
 # Runs: 2
 # Image: State = available

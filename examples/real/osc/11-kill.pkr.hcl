@@ -1,4 +1,5 @@
-# Shows: The build is killed while it provisions; reap unmounts, unlinks and deletes what it made.
+# Shows: The build is killed while it provisions; reap unmounts, unlinks and deletes its
+#   resources.
 # Cost: 0.01
 # Kill: ready to be killed
 

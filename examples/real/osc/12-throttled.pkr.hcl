@@ -1,5 +1,5 @@
-# Shows: While other programs of the account are throttled (503 with code 6, 429 with codes 24 and
-#   25), the build is only slower.
+# Shows: While other programs of the account are throttled (503 with code 6, 429 with codes 24
+#   and 25), the build is slower but succeeds.
 # Cost: 0.01
 # Flood: yes
 # Image: State = available
