@@ -143,7 +143,7 @@ func (o Options) there() error {
 	if !o.Existing {
 		return nil
 	}
-	kept, err := state.Kept(o.Dir)
+	kept, err := state.Exists(o.Dir)
 	if err == nil && !kept {
 		err = fmt.Errorf("there is no cloud in %s", o.Dir)
 	}

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// volumesPerVM is how many volumes a VM can have, its root included: Outscale's
-// limit, and the number up to which EC2 supports Xen instances.
+// volumesPerVM is the largest number of volumes of a VM, including its root volume. It is
+// Outscale's limit, and the number up to which EC2 supports Xen instances.
 const volumesPerVM = 40
 
-// AttachVolume attaches a volume to a running VM of its zone. The device is there
-// when it returns, if the VM is the machine that loopcloud runs on.
+// AttachVolume attaches a volume to a running VM in its zone. If the VM is the machine that
+// loopcloud runs on, the device exists when AttachVolume returns.
 func (c *Cloud) AttachVolume(caller Caller, req AttachRequest) (Attachment, error) {
 	o := c.begin(writing(req.VolumeID))
 	defer o.end()
@@ -28,11 +28,11 @@ func (c *Cloud) AttachVolume(caller Caller, req AttachRequest) (Attachment, erro
 		Host:       vm.Host,
 		Ready:      fate.ready(o.now, o.timing.Attach),
 	}
-	c.volumePasts.keep(fate.Stale, r.ID, caller, &before, o.now)
+	c.volumeStale.add(fate.Stale, r.ID, caller, &before, o.now)
 	r.Link = l
 	if err := o.connect(r, fate); err != nil {
 		r.Link = nil
-		_ = o.save() // the first error tells more
+		_ = o.save() // the first error is more informative
 		return Attachment{}, err
 	}
 	out := l.view(o.now)
@@ -40,8 +40,7 @@ func (c *Cloud) AttachVolume(caller Caller, req AttachRequest) (Attachment, erro
 	return out, o.save()
 }
 
-// connect makes the device, if the attachment is to this machine and fated to have
-// one.
+// connect creates the device if the attachment is to this machine and its fate includes a device.
 func (o *op) connect(r *volumeRecord, fate Fate) error {
 	if !r.Link.Host || fate.Ending == NeverEnds || fate.Ending == NoDevice {
 		return nil
@@ -66,7 +65,7 @@ func (o *op) connect(r *volumeRecord, fate Fate) error {
 	return nil
 }
 
-// attachable finds the volume and the VM, and refuses what cannot come together.
+// attachable returns the volume and the VM, or an error if the volume cannot be attached.
 func (o *op) attachable(caller Caller, req AttachRequest) (*volumeRecord, *vmRecord, error) {
 	r, err := o.volume(caller, req.VolumeID)
 	if err != nil {
@@ -98,7 +97,7 @@ func (o *op) attachable(caller Caller, req AttachRequest) (*volumeRecord, *vmRec
 	return r, vm, err
 }
 
-// deviceFree refuses a device name that the VM has, and one volume too many.
+// deviceFree returns an error if the VM already uses the device name or has too many volumes.
 func (o *op) deviceFree(vmID, device string) error {
 	count := 0
 	for _, r := range o.db.Volumes {
@@ -116,9 +115,9 @@ func (o *op) deviceFree(vmID, device string) error {
 	return nil
 }
 
-// DetachVolume asks for an attachment to end. It reads detaching until it has:
-// for the time that the cloud takes, and on this machine for as long as the
-// device is in use, unless by force.
+// DetachVolume starts to detach a volume. The attachment stays in the state detaching for the
+// configured time and, on this machine, as long as the device is in use. Force does not wait for
+// the device.
 func (c *Cloud) DetachVolume(caller Caller, req DetachRequest) (Attachment, error) {
 	o := c.begin(writing(req.VolumeID))
 	defer o.end()
@@ -132,7 +131,7 @@ func (c *Cloud) DetachVolume(caller Caller, req DetachRequest) (Attachment, erro
 	l := r.Link
 	if !l.Detaching {
 		fate, before := o.fate(ActDetachVolume), r.view(o.now)
-		c.volumePasts.keep(fate.Stale, r.ID, caller, &before, o.now)
+		c.volumeStale.add(fate.Stale, r.ID, caller, &before, o.now)
 		l.Detaching, l.Due = true, fate.ready(o.now, o.timing.Detach)
 	}
 	if req.Force {
@@ -149,8 +148,7 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// startDetach ends an attachment that may end at once, and leaves any other to
-// later tries.
+// startDetach ends an attachment that is due at once, and leaves others to later attempts.
 func (o *op) startDetach(r *volumeRecord) error {
 	if err := o.save(); err != nil {
 		return err
@@ -166,19 +164,19 @@ func (o *op) startDetach(r *volumeRecord) error {
 	}
 	select {
 	case o.wake <- struct{}{}:
-	default: // it is awake
+	default: // it is already awake
 	}
 	return nil
 }
 
-// detachable finds an attached volume whose attachment is the one that is meant.
+// detachable returns a volume with the requested attachment.
 func (o *op) detachable(caller Caller, req DetachRequest) (*volumeRecord, error) {
 	r, err := o.volume(caller, req.VolumeID)
 	if err != nil {
 		return nil, err
 	}
 	l := r.Link
-	if was, stale := o.volumePasts.former(r.ID, caller, func(v Volume) bool { return l != nil && v.Attachment == nil }); stale {
+	if was, stale := o.volumeStale.outdated(r.ID, caller, func(v Volume) bool { return l != nil && v.Attachment == nil }); stale {
 		return nil, refuse(WrongState, "volume", r.ID, "it is %s", was.State)
 	}
 	switch {

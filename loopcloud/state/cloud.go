@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,47 +11,46 @@ import (
 	"time"
 )
 
-// DefaultAccount owns what is made by a key that names no account.
+// DefaultAccount owns the resources of keys without an account.
 const DefaultAccount = "123456789012"
 
-// Config is what a Cloud is made of. A zero field has the default that its
-// comment names; Dir and Disks have none.
+// Config configures a Cloud. Dir and Disks are required; the comments of the other fields name
+// their defaults.
 type Config struct {
-	// Dir holds state.json and the lock. It is made if it does not exist.
+	// Dir holds state.json and the lock. It is created if it does not exist.
 	Dir string
-	// Clock tells the time: time.Now.
+	// Clock returns the time. The default is time.Now.
 	Clock func() time.Time
-	// NewID makes up an id such as vol-0123456789abcdef0 of a prefix and a number
-	// of hexadecimal digits: random ones.
+	// NewID returns a new ID such as vol-0123456789abcdef0 for a prefix and a number of
+	// hexadecimal digits. The default is a random one.
 	NewID func(prefix string, digits int) string
-	// Disks keeps the bytes.
+	// Disks stores the data.
 	Disks Disks
-	// Timing is how long things take: no time.
+	// Timing is the duration of state changes. The default is 0.
 	Timing Timing
-	// Regions are DefaultRegions.
+	// Regions defaults to DefaultRegions.
 	Regions []Region
-	// DefaultRegion is the first region.
+	// DefaultRegion defaults to the first region.
 	DefaultRegion string
-	// Accounts are DefaultAccount; accounts that only a key names are added.
+	// Accounts defaults to DefaultAccount. Accounts of Keys are added.
 	Accounts []Account
-	// Hosts is how many machines this one stands for, in every place: one.
+	// Hosts is the number of VMs in each region that stand for this machine. The default is 1.
 	Hosts int
-	// HostZone is the zone of this machine in the default region, which may be a Local
-	// Zone: the region's first. It is added to the region's zones if it is none of them.
+	// HostZone is the zone of this machine in the default region. It may be a Local Zone and is
+	// added to the region's zones. The default is the region's first zone.
 	HostZone string
-	// Outpost is the ARN of the Outpost in that zone that this machine runs on: none.
+	// Outpost is the ARN of this machine's Outpost in that zone. The default is no Outpost.
 	Outpost string
-	// Fate decides what becomes of acts: all is well. It is asked once for each that
-	// has an effect, and must not call the Cloud.
+	// Fate returns the outcome of an act. It is called once for each act that has an effect, and
+	// must not call the Cloud. By default every act succeeds.
 	Fate func(Act) Fate
-	// Keys are the key pairs that requests may be signed with. One that names no
-	// account is the first account's.
+	// Keys are the key pairs that requests may be signed with. A key without an account belongs
+	// to the first account.
 	Keys []Key
 }
 
-// DefaultRegions are the regions of a Cloud that is not told otherwise. The
-// first one has zones of the same names at AWS and at Outscale, the last one is
-// one that no account has opted in to.
+// DefaultRegions returns the default regions. The first one has zones of the same names at AWS
+// and at Outscale; the last one is a region that no account has opted in to.
 func DefaultRegions() []Region {
 	names := []string{"eu-west-2", "us-east-1", "us-west-2", "eu-west-1", "us-east-2", "cloudgouv-eu-west-1"}
 	regions := make([]Region, len(names))
@@ -62,26 +62,23 @@ func DefaultRegions() []Region {
 	return append(regions, optedIn, notOptedIn)
 }
 
-// NewRegion is a region of this name with the zones a and b, which every account
-// uses without asking.
+// NewRegion returns a region with the zones a and b that needs no opt-in.
 func NewRegion(name string) Region {
 	return Region{Name: name, Zones: []string{name + "a", name + "b"}, OptIn: OptInNotRequired}
 }
 
-// Cloud is the state of a cloud. Its methods may be called from many goroutines
-// at once.
+// Cloud is the state of a cloud. Its methods may be called concurrently.
 //
-// What a thing is at a time follows from its record and the clock: a volume
-// reads creating until the time it is said to take has passed, with nobody
-// having to change it then. Only the end of an attachment needs an act, which is
-// tried on every call and now and then in between.
+// The state of a resource follows from its record and the clock: a volume is creating until its
+// time has passed, and no timer changes it. Only detaching needs an action, which is attempted on
+// every call and periodically.
 //
-// The methods that make or change something answer an *Error when they refuse;
-// any other error is a fault of loopcloud or its machine. DryRun in a request
-// makes a call that would succeed answer an *Error of the kind DryRun.
+// Methods that change something return an *Error if they refuse the request; any other error is a
+// fault of loopcloud or of its machine. With DryRun, a request that would succeed returns an
+// *Error of the kind DryRun.
 //
-// The methods that read answer what the caller may see in its region, ordered by
-// creation time and then id.
+// Methods that read return the resources that the caller can see in its region, ordered by
+// creation time and ID.
 type Cloud struct {
 	clock         func() time.Time
 	newID         func(string, int) string
@@ -99,30 +96,30 @@ type Cloud struct {
 	store         *store
 
 	mu     sync.Mutex
-	freed  *sync.Cond     // a claim was given up
-	claims map[string]int // by id: -1 is being written, n being read by n
+	freed  *sync.Cond     // signalled when a claim is released
+	claims map[string]int // by ID: -1 for a writer, n for n readers
 	db     database
-	// What describing calls tell of what was acted on.
-	volumePasts   pasts[Volume]
-	snapshotPasts pasts[Snapshot]
-	imagePasts    pasts[Image]
+	// The outdated states that describing calls still return.
+	volumeStale   staleStates[Volume]
+	snapshotStale staleStates[Snapshot]
+	imageStale    staleStates[Image]
 
-	wake chan struct{} // something is detaching
+	wake chan struct{} // signalled when a volume starts detaching
 	quit chan struct{}
 	idle sync.WaitGroup
 	once sync.Once
 }
 
-// Identity tells the cloud from every other one. It is kept in the directory.
+// Identity returns the identity of this cloud, which differs from that of every other cloud. The
+// directory holds it.
 func (c *Cloud) Identity() string { return c.store.identity }
 
-// Open reads the state in the configuration's directory, or starts a new one.
-// Devices that an earlier process left behind are released, volumes that were
-// attached to this machine are available again, and what an earlier process had
-// half made is removed.
+// Open reads the state in the configured directory, or starts an empty one. It releases the
+// devices of an earlier process, makes volumes that were attached to this machine available
+// again, and removes resources that were not completed.
 //
-// It fails when another process has the directory open, and when state.json is
-// torn or was written by another version.
+// It fails if another process has the directory open, or if state.json is damaged or has another
+// version.
 func Open(cfg Config) (*Cloud, error) {
 	c, err := configured(cfg)
 	if err != nil {
@@ -147,7 +144,7 @@ func configured(cfg Config) (*Cloud, error) {
 		clock: cfg.Clock, newID: cfg.NewID, disks: cfg.Disks, timing: cfg.Timing,
 		hosts: max(cfg.Hosts, 1), hostZone: cfg.HostZone, outpost: cfg.Outpost, regions: cfg.Regions, defaultRegion: cfg.DefaultRegion, accounts: slices.Clone(cfg.Accounts),
 		keys: map[string]Key{}, claims: map[string]int{}, fates: cfg.Fate,
-		volumePasts: pasts[Volume]{}, snapshotPasts: pasts[Snapshot]{}, imagePasts: pasts[Image]{},
+		volumeStale: staleStates[Volume]{}, snapshotStale: staleStates[Snapshot]{}, imageStale: staleStates[Image]{},
 		wake: make(chan struct{}, 1), quit: make(chan struct{}),
 	}
 	c.freed = sync.NewCond(&c.mu)
@@ -181,13 +178,13 @@ func (c *Cloud) fillDefaults() {
 	c.addHostZone()
 }
 
-// addHostZone makes the zone of this machine one of the default region's.
+// addHostZone adds the zone of this machine to the default region.
 func (c *Cloud) addHostZone() {
 	r := c.region(c.defaultRegion)
 	if r == nil || len(r.Zones) == 0 {
 		return
 	}
-	c.hostZone = either(c.hostZone, r.Zones[0])
+	c.hostZone = cmp.Or(c.hostZone, r.Zones[0])
 	if !slices.Contains(r.Zones, c.hostZone) {
 		c.regions = slices.Clone(c.regions)
 		r = c.region(c.defaultRegion)
@@ -225,8 +222,8 @@ func (c *Cloud) start() error {
 	return c.save()
 }
 
-// Close takes away all devices, saves the state and gives the directory up. A
-// device that is in use may outlive it; the error says so.
+// Close removes all devices, saves the state and unlocks the directory. If a device in use cannot
+// be removed, it returns an error.
 func (c *Cloud) Close() error {
 	var err error
 	c.once.Do(func() { err = c.close() })
@@ -248,16 +245,15 @@ func (c *Cloud) close() error {
 	return errors.Join(err, c.save(), c.store.close())
 }
 
-// Now is the time by the cloud's clock.
+// Now returns the time of the cloud's clock.
 func (c *Cloud) Now() time.Time { return c.clock() }
 
-// Regions lists the regions that there is something in, the default one not
-// necessarily first.
+// Regions returns the regions that are in use. The default region is not necessarily the first.
 func (c *Cloud) Regions() []Region {
 	return slices.DeleteFunc(c.AllRegions(), func(r Region) bool { return r.OptIn == NotOptedIn })
 }
 
-// AllRegions are the Regions and those that nobody has opted in to.
+// AllRegions returns Regions and the regions that no account has opted in to.
 func (c *Cloud) AllRegions() []Region {
 	out := slices.Clone(c.regions)
 	for i := range out {
@@ -266,13 +262,13 @@ func (c *Cloud) AllRegions() []Region {
 	return out
 }
 
-// DefaultRegion is the region of a request that names none.
+// DefaultRegion returns the region of requests that name none.
 func (c *Cloud) DefaultRegion() string { return c.defaultRegion }
 
-// Accounts lists the accounts, the default one first.
+// Accounts returns the accounts, the default one first.
 func (c *Cloud) Accounts() []Account { return slices.Clone(c.accounts) }
 
-// Key finds a key pair by its id, temporary ones included, which may have ended.
+// Key returns a key pair by its ID. It may be a temporary one that has expired.
 func (c *Cloud) Key(id string) (Key, bool) {
 	if k, ok := c.keys[id]; ok {
 		return k, true
@@ -280,12 +276,11 @@ func (c *Cloud) Key(id string) (Key, bool) {
 	return c.sessions.find(id)
 }
 
-// adopt adds the accounts and regions that hold something and that the
-// configuration, unlike an earlier one, does not name. Every place that was ever
-// configured has a VM: its host.
+// adopt adds the accounts and regions of existing resources that the configuration does not name.
+// Every account and region has a VM that stands for this machine.
 func (c *Cloud) adopt() {
 	for _, id := range slices.Sorted(maps.Keys(c.db.VMs)) {
-		at := c.db.VMs[id].place()
+		at := c.db.VMs[id].scope()
 		if !slices.ContainsFunc(c.accounts, func(a Account) bool { return a.ID == at.Account }) {
 			c.accounts = append(c.accounts, Account{ID: at.Account})
 		}
@@ -303,7 +298,7 @@ func (c *Cloud) region(name string) *Region {
 	return &c.regions[i]
 }
 
-// inRegion refuses a caller whose region is none.
+// inRegion returns an error if the caller's region does not exist.
 func (c *Cloud) inRegion(caller Caller) error {
 	if r := c.region(caller.Region); r == nil || r.OptIn == NotOptedIn {
 		return refuse(NotFound, "region", caller.Region, "there is no such region")

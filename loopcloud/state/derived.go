@@ -8,25 +8,24 @@ import (
 	"strings"
 )
 
-// What clouds tell of a thing and loopcloud does not keep, because it follows
-// from a name.
+// Attributes that follow from a name and are not stored.
 
-// PrivateIP is a VM's address within its cloud: one in 10.0.0.0/8 that follows
-// from its id. Nothing answers there.
+// PrivateIP returns a VM's address in its cloud, in 10.0.0.0/8. It follows from the ID. Nothing
+// listens there.
 func (vm VM) PrivateIP() netip.Addr {
 	sum := sha256.Sum256([]byte(vm.ID))
 	return netip.AddrFrom4([4]byte{10, sum[0], sum[1], 4 + sum[2]%250})
 }
 
-// PrivateDNS is the name that EC2 gives to that address.
+// PrivateDNS returns the name that EC2 gives to the private address.
 func (vm VM) PrivateDNS() string {
 	return "ip-" + strings.ReplaceAll(vm.PrivateIP().String(), ".", "-") + "." + vm.Region + ".compute.internal"
 }
 
-// ZoneID is EC2's name of a zone that is the same for every account, such as
-// use1-az1 for us-east-1a: the region in short, and the zone's letter as a
-// number. That of the Local Zone us-west-2-lax-1a is usw2-lax1-az1. It is "" for a
-// zone whose name has no letter at its end.
+// ZoneID returns the name that EC2 gives a zone in every account, such as use1-az1 for
+// us-east-1a: the short name of the region, and the letter of the zone as a number. The ID of the
+// Local Zone us-west-2-lax-1a is usw2-lax1-az1. It is "" if the name of the zone does not end in
+// a letter.
 func ZoneID(zone string) string {
 	if zone == "" || zone[len(zone)-1] < 'a' || zone[len(zone)-1] > 'z' {
 		return ""
@@ -42,11 +41,11 @@ func ZoneID(zone string) string {
 // https://docs.aws.amazon.com/local-zones/latest/ug/available-local-zones.html
 var localZone = regexp.MustCompile(`^([a-z]+(?:-[a-z]+)+-[0-9]+)-([a-z]{3})-([0-9]+)[a-z]$`)
 
-// IsLocalZone reports whether a zone's name is that of a Local Zone.
+// IsLocalZone reports whether a zone is a Local Zone.
 func IsLocalZone(zone string) bool { return localZone.MatchString(zone) }
 
-// shortRegion is a region's name with its middle parts cut to their initials;
-// those with two directions have two.
+// shortRegion returns a region's name with its middle parts cut to their initials. A part of two
+// directions has two initials.
 func shortRegion(region string) string {
 	parts := strings.Split(region, "-")
 	for i := 1; i < len(parts)-1; i++ {

@@ -2,35 +2,34 @@ package state
 
 import "errors"
 
-// ErrBusy is what Disks.Detach wraps when the device is still in use (mounted).
+// ErrBusy is wrapped by the error of Disks.Detach if the device is in use (mounted).
 var ErrBusy = errors.New("device is in use")
 
-// ErrDeviceTaken is what Disks.Attach wraps when the device name exists.
+// ErrDeviceTaken is wrapped by the error of Disks.Attach if the device name exists.
 var ErrDeviceTaken = errors.New("device name is in use")
 
-// Disks keeps the bytes. Its methods may be called from many goroutines, never
-// two at once for the same id.
+// Disks stores the data of volumes and snapshots. Its methods may be called concurrently, but
+// never twice at once for the same ID.
 type Disks interface {
-	// CreateVolume makes a volume's bytes: blank, or the snapshot's, of this size.
+	// CreateVolume creates a volume of this size, blank or with the content of a snapshot.
 	CreateVolume(id string, bytes int64, snapshot string) error
 	// ResizeVolume grows a volume, attached or not.
 	ResizeVolume(id string, bytes int64) error
 	DeleteVolume(id string) error
-	// AttachVolume makes the block device and answers its node. The name is the
-	// one asked for (/dev/sdf); the naming scheme may make it another.
+	// AttachVolume creates the block device and returns its node. The name is the requested one
+	// (/dev/sdf); the naming scheme may change it.
 	AttachVolume(id, name string) (path string, err error)
-	// DetachVolume takes the device away. It wraps ErrBusy, and changes nothing,
-	// while the device is open, unless force.
+	// DetachVolume removes the device. If the device is open and force is not set, it changes
+	// nothing and returns an error that wraps ErrBusy.
 	DetachVolume(id string, force bool) error
-	// CreateSnapshot keeps what has been flushed to the volume.
+	// CreateSnapshot stores the flushed data of a volume.
 	CreateSnapshot(id, volume string) error
 	CopySnapshot(id, source string) error
 	DeleteSnapshot(id string) error
-	// ImportSnapshot takes a raw disk.
+	// ImportSnapshot stores a raw disk.
 	ImportSnapshot(id, file string) error
 	// ExportSnapshot writes a sparse raw disk of this size.
 	ExportSnapshot(id, file string, bytes int64) error
-	// ReleaseAll takes away every device that this or an earlier process made for
-	// this directory.
+	// ReleaseAll removes every device that this or an earlier process created for this directory.
 	ReleaseAll() error
 }

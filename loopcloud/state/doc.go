@@ -1,6 +1,6 @@
-// Package state is what loopcloud knows: volumes, snapshots, images, virtual
-// machines, accounts and regions. The wire formats beside it decode a request,
-// call a method of Cloud, and encode the answer; they keep nothing.
+// Package state holds the state of loopcloud: volumes, snapshots, images, virtual machines,
+// accounts and regions. The dialects decode a request, call a method of Cloud, and encode the
+// result; they hold no state.
 //
 //	volume     creating → available ⇄ in-use → deleting
 //	attachment attaching → attached → detaching → (gone)
@@ -8,7 +8,6 @@
 //	image      pending → available → (gone)
 //	VM         pending → running → shutting-down → terminated
 //
-// An arrow is passed when its time has come by the clock that the Cloud is
-// given. The bytes behind a thing are kept by a Disks; they are there as soon as
-// the call that makes them returns, whatever state the thing still reads.
+// A resource changes its state when its time has come by the Cloud's clock. Its data, which a
+// Disks stores, exists as soon as the call that creates it returns, whatever the state.
 package state

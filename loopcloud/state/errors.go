@@ -2,28 +2,27 @@ package state
 
 import "fmt"
 
-// Kind is what kind of refusal an Error is; each wire format has its own code
-// for it.
+// Kind is the kind of a refusal. Each dialect has its own error codes for it.
 type Kind string
 
 // The kinds of refusal.
 const (
-	NotFound      Kind = "not found"      // no such thing, or not the caller's to see
-	Malformed     Kind = "malformed"      // an id that cannot be one
-	WrongState    Kind = "wrong state"    // the thing's state does not allow it
-	InUse         Kind = "in use"         // attached, used by an image, or a device name taken
-	Duplicate     Kind = "duplicate"      // an image name that the account has
+	NotFound      Kind = "not found"      // the resource does not exist, or the caller cannot see it
+	Malformed     Kind = "malformed"      // an invalid ID
+	WrongState    Kind = "wrong state"    // the resource's state does not allow it
+	InUse         Kind = "in use"         // attached, used by an image, or a device name that is in use
+	Duplicate     Kind = "duplicate"      // an image name that the account already has
 	InvalidValue  Kind = "invalid value"  // a parameter's value
 	Missing       Kind = "missing"        // a parameter
-	TokenMismatch Kind = "token mismatch" // a client token with other parameters
-	NotAllowed    Kind = "not allowed"    // not the caller's to change
-	Protected     Kind = "protected"      // from being deleted
+	TokenMismatch Kind = "token mismatch" // a client token used with other parameters
+	NotAllowed    Kind = "not allowed"    // the caller may not change the resource
+	Protected     Kind = "protected"      // the resource is protected from deletion
 	Unsuited      Kind = "unsuited"       // a parameter that does not go with another
-	Unreadable    Kind = "unreadable"     // what a thing that can be seen consists of
+	Unreadable    Kind = "unreadable"     // a part of a visible resource that the caller may not read
 	Limit         Kind = "limit"          // too many or too large
-	Secret        Kind = "secret"         // encrypted, and so nothing for everybody
-	Unshareable   Kind = "unshareable"    // encrypted with a key that nobody else can use
-	DryRun        Kind = "dry run"        // it would have been done
+	Secret        Kind = "secret"         // encrypted, so it cannot be public
+	Unshareable   Kind = "unshareable"    // encrypted with a key that other accounts cannot use
+	DryRun        Kind = "dry run"        // a dry run that would have succeeded
 )
 
 // Error is a refusal. Any other error of this package is a fault of loopcloud.
@@ -31,7 +30,7 @@ type Error struct {
 	Kind Kind
 	// Resource is volume, snapshot, image, instance, zone, region, device, tag.
 	Resource string
-	// ID is the thing's id, or the value refused.
+	// ID is the resource's ID, or the refused value.
 	ID      string
 	Message string
 }

@@ -7,27 +7,26 @@ import (
 	"time"
 )
 
-// Ending is how something that a call begins is to end.
+// Ending is the way in which a started operation ends.
 type Ending string
 
 // The endings.
 const (
 	EndsWell Ending = ""
-	// EndsInError makes a volume or a snapshot error, and an image failed, when it
-	// would have been ready.
+	// EndsInError puts a volume or a snapshot into the state error, and an image into failed,
+	// when it would have been ready.
 	EndsInError Ending = "error"
-	// NeverEnds leaves a volume creating, a snapshot or an image pending, an
-	// attachment attaching (without a device) or detaching. All of these can still be
-	// deleted, or detached by force.
+	// NeverEnds leaves a volume creating, a snapshot or an image pending, and an attachment
+	// attaching (without a device) or detaching. Such resources can be deleted, or detached by
+	// force.
 	NeverEnds Ending = "never"
-	// NoDevice makes an attachment that reads attached and has no device.
+	// NoDevice creates an attachment that is attached but has no device.
 	NoDevice Ending = "no-device"
-	// DiskFull makes the call fail for want of room for the bytes.
+	// DiskFull fails the call because there is no space for the data.
 	DiskFull Ending = "disk-full"
 )
 
-// Act is what a fate is asked for: a call that changes something, by EC2's name of
-// it whoever asks.
+// Act is a call that changes something, by its name in EC2, whichever dialect makes it.
 type Act string
 
 // The acts.
@@ -44,26 +43,26 @@ const (
 	ActDeleteImage    Act = "DeregisterImage"
 )
 
-// Fate is what becomes of an act. The zero one is that all is well.
+// Fate is the outcome of an act. The zero value is success.
 type Fate struct {
 	Ending Ending
 	Stale  Stale
 }
 
-// Stale is for how long the owner's calls see a thing as it was before an act: a new one
-// does not exist, a deleted one still does. Describing calls do so for a number of calls
-// or for a time, whichever is longer, and changing calls for a number of refusals, whatever
-// describing calls tell meanwhile.
+// Stale describes eventual consistency: how long the owner's calls see a resource as it was
+// before an act. A new resource does not exist yet; a deleted one still does. Describing calls
+// see the old state for a number of calls or for a time, whichever is longer. Changing calls see
+// it for a number of refusals, independently of the describing calls.
 type Stale struct {
 	Reads   int
 	For     time.Duration
 	Changes int
 }
 
-// forever is longer than anything waits.
+// forever is longer than any wait.
 const forever = 100 * 365 * 24 * time.Hour
 
-// fate is what is to become of an act that is about to have its effect.
+// fate returns the outcome of an act that is about to take effect.
 func (o *op) fate(act Act) Fate {
 	if o.fates == nil {
 		return Fate{}
@@ -71,7 +70,7 @@ func (o *op) fate(act Act) Fate {
 	return o.fates(act)
 }
 
-// ready is when something is that takes a time.
+// ready returns the time at which an operation of this duration ends.
 func (f Fate) ready(now time.Time, takes time.Duration) time.Time {
 	if f.Ending == NeverEnds {
 		return now.Add(forever)
@@ -79,7 +78,7 @@ func (f Fate) ready(now time.Time, takes time.Duration) time.Time {
 	return now.Add(takes)
 }
 
-// failed is why something fails, "" if it does not.
+// failed returns the reason of a failure, "" if there is none.
 func (f Fate) failed() string {
 	if f.Ending == EndsInError {
 		return "An internal error has occurred"
@@ -87,7 +86,7 @@ func (f Fate) failed() string {
 	return ""
 }
 
-// bytes are the work that makes bytes, or what fails in its place.
+// bytes returns the function that writes the data, or one that fails in its place.
 func (f Fate) bytes(work func() error) func() error {
 	if f.Ending == DiskFull {
 		return func() error { return fmt.Errorf("cannot write the bytes: %w", syscall.ENOSPC) }
@@ -95,16 +94,16 @@ func (f Fate) bytes(work func() error) func() error {
 	return work
 }
 
-// noun is what describing calls tell of.
-type noun interface {
+// resource is anything that describing calls return.
+type resource interface {
 	key() string
-	place() Caller
-	born() time.Time
+	scope() Caller
+	createdAt() time.Time
 }
 
-// past is what calls still see of a thing after it was acted on.
-type past[T noun] struct {
-	before  *T // nil: it did not exist
+// staleState is the outdated state of a resource that calls still see after an act.
+type staleState[T resource] struct {
+	before  *T // nil if it did not exist
 	at      Caller
 	reads   int
 	until   time.Time
@@ -112,19 +111,19 @@ type past[T noun] struct {
 	several bool // changes was more than one
 }
 
-// pasts are by id. They are not saved.
-type pasts[T noun] map[string]*past[T]
+// staleStates holds outdated states by ID. They are not saved.
+type staleStates[T resource] map[string]*staleState[T]
 
-// keep keeps what a thing of this id was before an act.
-func (p pasts[T]) keep(s Stale, id string, at Caller, before *T, now time.Time) {
+// add records the state before an act.
+func (p staleStates[T]) add(s Stale, id string, at Caller, before *T, now time.Time) {
 	if s != (Stale{}) {
-		p[id] = &past[T]{before: before, at: at, reads: s.Reads, until: now.Add(s.For), changes: s.Changes, several: s.Changes > 1}
+		p[id] = &staleState[T]{before: before, at: at, reads: s.Reads, until: now.Add(s.For), changes: s.Changes, several: s.Changes > 1}
 	}
 }
 
-// refused counts one refusal and returns the past for which a changing call is refused;
-// nil if changing calls see the thing as it is.
-func (p pasts[T]) refused(id string, caller Caller, stale func(*past[T]) bool) *past[T] {
+// refused counts one refusal and returns the outdated state for which a changing call is refused,
+// nil if changing calls see the current state.
+func (p staleStates[T]) refused(id string, caller Caller, stale func(*staleState[T]) bool) *staleState[T] {
 	was := p[id]
 	if was == nil || was.at != caller || was.changes <= 0 || !stale(was) {
 		return nil
@@ -133,10 +132,10 @@ func (p pasts[T]) refused(id string, caller Caller, stale func(*past[T]) bool) *
 	return was
 }
 
-// unborn returns the refusal of a changing call that does not know a new thing yet. The last
-// of several refusals knows it, in the state in which things are created.
-func (p pasts[T]) unborn(resource, id string, caller Caller, created string) error {
-	was := p.refused(id, caller, func(was *past[T]) bool { return was.before == nil })
+// checkCreated returns the refusal of a changing call that does not see a new resource yet. The
+// last of several refusals sees the resource, in the state of a resource that is being created.
+func (p staleStates[T]) checkCreated(resource, id string, caller Caller, created string) error {
+	was := p.refused(id, caller, func(was *staleState[T]) bool { return was.before == nil })
 	switch {
 	case was == nil:
 		return nil
@@ -146,27 +145,27 @@ func (p pasts[T]) unborn(resource, id string, caller Caller, created string) err
 	return refuse(WrongState, resource, id, "it is %s", created)
 }
 
-// untold returns the refusal of a call that may change a thing in any state, but does not
-// know this new one yet.
-func (p pasts[T]) untold(resource, id string, caller Caller) error {
-	if p.refused(id, caller, func(was *past[T]) bool { return was.before == nil }) != nil {
+// checkVisible returns the refusal of a call that may change a resource in any state, but does
+// not see this new one yet.
+func (p staleStates[T]) checkVisible(resource, id string, caller Caller) error {
+	if p.refused(id, caller, func(was *staleState[T]) bool { return was.before == nil }) != nil {
 		return refuse(NotFound, resource, id, "it does not exist")
 	}
 	return nil
 }
 
-// former returns what changing calls still see of a thing that was changed or deleted, if
-// that is a reason to refuse.
-func (p pasts[T]) former(id string, caller Caller, reason func(T) bool) (before T, ok bool) {
-	was := p.refused(id, caller, func(was *past[T]) bool { return was.before != nil && reason(*was.before) })
+// outdated returns the outdated state that changing calls still see of a resource, if it is a
+// reason to refuse the call.
+func (p staleStates[T]) outdated(id string, caller Caller, reason func(T) bool) (before T, ok bool) {
+	was := p.refused(id, caller, func(was *staleState[T]) bool { return was.before != nil && reason(*was.before) })
 	if was == nil {
 		return before, false
 	}
 	return *was.before, true
 }
 
-// told is a list of things as a describing call of the caller's tells it.
-func (p pasts[T]) told(list []T, caller Caller, now time.Time) []T {
+// list returns the resources as a describing call of the caller sees them.
+func (p staleStates[T]) list(list []T, caller Caller, now time.Time) []T {
 	for id, was := range p {
 		if was.at != caller {
 			continue
@@ -178,7 +177,7 @@ func (p pasts[T]) told(list []T, caller Caller, now time.Time) []T {
 			continue
 		}
 		was.reads--
-		list = slices.DeleteFunc(list, func(thing T) bool { return thing.key() == id })
+		list = slices.DeleteFunc(list, func(r T) bool { return r.key() == id })
 		if was.before != nil {
 			list = append(list, *was.before)
 		}
@@ -187,9 +186,9 @@ func (p pasts[T]) told(list []T, caller Caller, now time.Time) []T {
 	return list
 }
 
-// older orders things by age, then by id.
-func older[T noun](a, b T) int {
-	if d := a.born().Compare(b.born()); d != 0 {
+// older compares resources by age, then by ID.
+func older[T resource](a, b T) int {
+	if d := a.createdAt().Compare(b.createdAt()); d != 0 {
 		return d
 	}
 	return compareIDs(a.key(), b.key())

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// The prefixes of ids, by the resource that an Error names.
+// The prefixes of IDs, by the resource that an Error names.
 const (
 	volumePrefix   = "vol"
 	snapshotPrefix = "snap"
@@ -16,14 +16,14 @@ const (
 	vmPrefix       = "i"
 )
 
-// randomID is what Config.NewID is by default.
+// randomID is the default of Config.NewID.
 func randomID(prefix string, digits int) string {
 	raw := make([]byte, (digits+1)/2)
 	rand.Read(raw) // never fails: crypto/rand ends the program instead
 	return prefix + "-" + hex.EncodeToString(raw)[:digits]
 }
 
-// freshID makes up an id that nothing has.
+// freshID returns a new ID that no resource has.
 func (c *Cloud) freshID(prefix string, digits int) string {
 	if digits == 0 {
 		digits = 17
@@ -39,8 +39,8 @@ func (db *database) has(id string) bool {
 	return db.VMs[id] != nil || db.Volumes[id] != nil || db.Snapshots[id] != nil || db.Images[id] != nil
 }
 
-// checkID refuses what cannot be an id: eight to seventeen hexadecimal digits
-// follow the prefix.
+// checkID returns an error if a text is not an ID: a prefix and eight to seventeen hexadecimal
+// digits.
 func checkID(prefix, resource, id string) error {
 	if id == "" {
 		return refuse(Missing, resource, id, "no %s id was given", resource)
@@ -52,7 +52,7 @@ func checkID(prefix, resource, id string) error {
 	return nil
 }
 
-// resourceOf tells the resource of an id by its prefix, "" if none has it.
+// resourceOf returns the resource and the prefix of an ID, "" if the prefix is unknown.
 func resourceOf(id string) (resource, prefix string) {
 	prefix, _, _ = strings.Cut(id, "-")
 	switch prefix {
@@ -78,8 +78,8 @@ func dryRun(resource, id string) error {
 	return refuse(DryRun, resource, id, "the request would have succeeded")
 }
 
-// found looks an id up for a caller: it refuses malformed ids and things that the
-// caller cannot see.
+// found returns the record of an ID. It returns an error if the ID is malformed or the caller
+// cannot see the resource.
 func found[R record](table map[string]R, prefix, resource, id string, visible func(R) bool) (R, error) {
 	var none R
 	if err := checkID(prefix, resource, id); err != nil {
@@ -92,9 +92,9 @@ func found[R record](table map[string]R, prefix, resource, id string, visible fu
 	return r, nil
 }
 
-// owned refuses a thing that the caller can see but not change.
+// owned returns an error if the caller can see a resource but does not own it.
 func owned[R record](r R, caller Caller, resource string) error {
-	if r.place().Account != caller.Account {
+	if r.scope().Account != caller.Account {
 		return refuse(NotAllowed, resource, r.key(), "account %s is not its owner", caller.Account)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,26 +10,26 @@ import (
 	"time"
 )
 
-// Images lists the caller's images, those shared with it and the public ones;
-// deprecated ones too.
+// Images returns the caller's images, including deprecated ones, those shared with the caller,
+// and the public ones.
 func (c *Cloud) Images(caller Caller) []Image {
 	o := c.begin()
 	defer o.end()
 	all := listed(c.db.Images,
 		func(r *imageRecord) bool { return r.visible(caller) },
 		func(r *imageRecord) Image { return r.view(o.now) })
-	return c.imagePasts.told(all, caller, o.now)
+	return c.imageStale.list(all, caller, o.now)
 }
 
 func (r *imageRecord) visible(caller Caller) bool {
 	return r.Region == caller.Region && (r.Account == caller.Account || r.Launch.allow(caller.Account))
 }
 
-// image returns an image that the caller can see and that changing calls know.
+// image returns an image that the caller and its changing calls can see.
 func (o *op) image(caller Caller, id string) (*imageRecord, error) {
 	r, err := o.anyImage(caller, id)
 	if err == nil {
-		err = o.imagePasts.unborn("image", id, caller, string(ImagePending))
+		err = o.imageStale.checkCreated("image", id, caller, string(ImagePending))
 	}
 	return r, err
 }
@@ -38,7 +39,7 @@ func (o *op) anyImage(caller Caller, id string) (*imageRecord, error) {
 	return found(o.db.Images, imagePrefix, "image", id, func(r *imageRecord) bool { return r.visible(caller) })
 }
 
-// ownImage finds an image that the caller may change.
+// ownImage returns an image that the caller may change.
 func (o *op) ownImage(caller Caller, id string) (*imageRecord, error) {
 	r, err := o.image(caller, id)
 	if err != nil {
@@ -47,7 +48,7 @@ func (o *op) ownImage(caller Caller, id string) (*imageRecord, error) {
 	return r, owned(r, caller, "image")
 }
 
-// CreateImage makes an image of completed snapshots that the caller may use.
+// CreateImage creates an image of completed snapshots that the caller may use.
 func (c *Cloud) CreateImage(caller Caller, req ImageRequest) (Image, error) {
 	o := c.begin(snapshotClaims(req.Mappings)...)
 	defer o.end()
@@ -69,7 +70,7 @@ func (c *Cloud) CreateImage(caller Caller, req ImageRequest) (Image, error) {
 		fate = o.fate(ActRegisterImage)
 	}
 	r.Ready, r.Failed = fate.ready(o.now, o.timing.ImageCreate), fate.failed()
-	c.imagePasts.keep(fate.Stale, r.ID, caller, nil, o.now)
+	c.imageStale.add(fate.Stale, r.ID, caller, nil, o.now)
 	c.db.Images[r.ID] = r
 	if err := o.save(); err != nil {
 		delete(c.db.Images, r.ID)
@@ -78,7 +79,7 @@ func (c *Cloud) CreateImage(caller Caller, req ImageRequest) (Image, error) {
 	return r.view(o.now), nil
 }
 
-// snapshotClaims keep an image's snapshots from being deleted meanwhile.
+// snapshotClaims returns claims that prevent the deletion of an image's snapshots.
 func snapshotClaims(mappings []Mapping) []claim {
 	var out []claim
 	for _, m := range mappings {
@@ -89,7 +90,7 @@ func snapshotClaims(mappings []Mapping) []claim {
 	return out
 }
 
-// newImage makes the record that a request asks for.
+// newImage returns the record of a requested image.
 func (o *op) newImage(caller Caller, req ImageRequest) (*imageRecord, error) {
 	if err := o.imageName(caller, req.Name); err != nil {
 		return nil, err
@@ -105,8 +106,8 @@ func (o *op) newImage(caller Caller, req ImageRequest) (*imageRecord, error) {
 		return nil, err
 	}
 	attributes := req.Attributes
-	attributes.Architecture = either(attributes.Architecture, "x86_64")
-	attributes.Virtualization = either(attributes.Virtualization, "hvm")
+	attributes.Architecture = cmp.Or(attributes.Architecture, "x86_64")
+	attributes.Virtualization = cmp.Or(attributes.Virtualization, "hvm")
 	return &imageRecord{
 		Image: Image{
 			ID: req.ID, Region: caller.Region, Account: caller.Account,
@@ -116,11 +117,11 @@ func (o *op) newImage(caller Caller, req ImageRequest) (*imageRecord, error) {
 	}, nil
 }
 
-// imageNames are the names that EC2 takes (API reference of RegisterImage), of
-// which Outscale's are a part.
+// imageNames matches the names that EC2 allows (API reference of RegisterImage). They include
+// those that Outscale allows.
 var imageNames = regexp.MustCompile(`^[a-zA-Z0-9()\[\]. /'@_-]{3,128}$`)
 
-// imageName refuses a name that cannot be one, and one that the account has.
+// imageName returns an error if a name is invalid or the account already has it.
 func (o *op) imageName(caller Caller, name string) error {
 	if err := o.inRegion(caller); err != nil {
 		return err
@@ -132,28 +133,28 @@ func (o *op) imageName(caller Caller, name string) error {
 		return refuse(InvalidValue, "name", name, "an image's name has 3 to 128 letters, digits, spaces and ()[]./-'@_")
 	}
 	for id, r := range o.db.Images {
-		if r.place() == caller && r.Name == name {
+		if r.scope() == caller && r.Name == name {
 			return refuse(Duplicate, "image", name, "%s has this name", id)
 		}
 	}
-	if id := o.formerImage(caller, func(i Image) bool { return i.Name == name }); id != "" {
+	if id := o.outdatedImage(caller, func(i Image) bool { return i.Name == name }); id != "" {
 		return refuse(Duplicate, "image", name, "%s has this name", id)
 	}
 	return nil
 }
 
-// formerImage returns the id of a deleted image that changing calls still see, if that is a
+// outdatedImage returns the ID of a deleted image that changing calls still see, if it is a
 // reason to refuse; "" otherwise.
-func (o *op) formerImage(caller Caller, reason func(Image) bool) string {
-	for _, id := range slices.Sorted(maps.Keys(o.imagePasts)) {
-		if _, stale := o.imagePasts.former(id, caller, reason); stale {
+func (o *op) outdatedImage(caller Caller, reason func(Image) bool) string {
+	for _, id := range slices.Sorted(maps.Keys(o.imageStale)) {
+		if _, stale := o.imageStale.outdated(id, caller, reason); stale {
 			return id
 		}
 	}
 	return ""
 }
 
-// imageID refuses an id asked for that is taken or cannot be one.
+// imageID returns an error if a requested ID is invalid or in use.
 func (o *op) imageID(id string) error {
 	if id == "" {
 		return nil
@@ -167,7 +168,7 @@ func (o *op) imageID(id string) error {
 	return nil
 }
 
-// mappings completes the mappings asked for.
+// mappings returns the requested block devices with all values filled in.
 func (o *op) mappings(caller Caller, in []Mapping) ([]Mapping, error) {
 	out := cloneMappings(in)
 	seen := map[string]bool{}
@@ -203,7 +204,7 @@ func (o *op) completeMapping(caller Caller, m *Mapping) error {
 	return o.completeVolume(caller, m)
 }
 
-// completeVolume fills in what the mapped volume has from its snapshot and type.
+// completeVolume fills in the values that follow from the snapshot and the volume type.
 func (o *op) completeVolume(caller Caller, m *Mapping) error {
 	v := m.Volume
 	if v.SnapshotID != "" {
@@ -217,7 +218,7 @@ func (o *op) completeVolume(caller Caller, m *Mapping) error {
 		if v.Encrypted && !s.Encrypted {
 			return refuse(InvalidValue, "device", m.Device, "%s is not encrypted", s.ID)
 		}
-		v.Encrypted, v.KMSKeyID = s.Encrypted, either(v.KMSKeyID, s.KMSKeyID)
+		v.Encrypted, v.KMSKeyID = s.Encrypted, cmp.Or(v.KMSKeyID, s.KMSKeyID)
 	}
 	if v.SizeGiB == 0 {
 		return refuse(Missing, "size", m.Device, "a mapping needs a snapshot or a size")
@@ -227,14 +228,14 @@ func (o *op) completeVolume(caller Caller, m *Mapping) error {
 		return err
 	}
 	v.Type = p.Type
-	if volumeKinds[p.Type].provisioned {
+	if volumeTypes[p.Type].provisioned {
 		v.IOPS, v.Throughput = p.IOPS, p.Throughput
 	}
 	v.KMSKeyID, err = o.encryptionKey(caller, v.Encrypted, v.KMSKeyID)
 	return err
 }
 
-// hasRoot refuses mappings among which the root device is not a volume.
+// hasRoot returns an error if the root device is not among the volumes.
 func hasRoot(mappings []Mapping, root string) error {
 	if root == "" {
 		return refuse(Missing, "device", "", "no root device name was given")
@@ -246,11 +247,11 @@ func hasRoot(mappings []Mapping, root string) error {
 	return nil
 }
 
-// CopyImage copies an available image that the caller can see in the source
-// region, with its snapshots, into the caller's region. Who may launch it, its
-// deprecation and its protection are not copied.
+// CopyImage copies an available image that the caller can see in the source region, with its
+// snapshots, into the caller's region. Launch permissions, deprecation and protection are not
+// copied.
 func (c *Cloud) CopyImage(caller Caller, req ImageCopyRequest) (Image, error) {
-	t := ticketFor(caller, "CopyImage", req.Token, req)
+	t := clientTokenOf(caller, "CopyImage", req.Token, req)
 	o := c.begin(t.claim(), reading(req.SourceID))
 	defer o.end()
 	if ids, err := o.repeated(t); err != nil || ids != nil {
@@ -270,10 +271,10 @@ func (c *Cloud) CopyImage(caller Caller, req ImageCopyRequest) (Image, error) {
 	r := o.newCopy(caller, req, source)
 	copies := o.copyMappings(caller, req, source, r)
 	fate := o.fate(ActCopyImage)
-	r.Failed = either(r.Failed, fate.failed())
-	c.imagePasts.keep(fate.Stale, r.ID, caller, nil, o.now)
+	r.Failed = cmp.Or(r.Failed, fate.failed())
+	c.imageStale.add(fate.Stale, r.ID, caller, nil, o.now)
 	for _, made := range copies {
-		c.snapshotPasts.keep(Stale{Changes: fate.Stale.Changes}, made.to.ID, caller, nil, o.now)
+		c.snapshotStale.add(Stale{Changes: fate.Stale.Changes}, made.to.ID, caller, nil, o.now)
 	}
 	if err := o.produceCopy(r, copies, t, fate); err != nil {
 		return Image{}, fmt.Errorf("cannot copy %s to %s: %w", source.ID, r.ID, err)
@@ -292,12 +293,12 @@ func (o *op) imageAgain(caller Caller, ids []string, err error) (Image, error) {
 	return r.view(o.now), nil
 }
 
-// imageSource finds the image to be copied, and refuses a copy that cannot be.
+// imageSource returns the image to copy, or an error if it cannot be copied.
 func (o *op) imageSource(caller Caller, req ImageCopyRequest) (*imageRecord, error) {
 	if err := o.imageName(caller, req.Name); err != nil {
 		return nil, err
 	}
-	there := Caller{caller.Account, either(req.SourceRegion, caller.Region)}
+	there := Caller{caller.Account, cmp.Or(req.SourceRegion, caller.Region)}
 	if err := o.inRegion(there); err != nil {
 		return nil, err
 	}
@@ -317,7 +318,7 @@ func (o *op) imageSource(caller Caller, req ImageCopyRequest) (*imageRecord, err
 	return source, nil
 }
 
-// readable tells whether a caller may use all snapshots of an image.
+// readable reports whether a caller may use all snapshots of an image.
 func (o *op) readable(caller Caller, r *imageRecord) bool {
 	return !slices.ContainsFunc(r.Mappings, func(m Mapping) bool {
 		if m.Volume == nil {
@@ -332,7 +333,7 @@ func (r *imageRecord) encrypted() bool {
 	return slices.ContainsFunc(r.Mappings, func(m Mapping) bool { return m.Volume != nil && m.Volume.Encrypted })
 }
 
-// newCopy is the record of a copy, its mappings still the source's.
+// newCopy returns the record of a copy. Its mappings are still those of the source.
 func (o *op) newCopy(caller Caller, req ImageCopyRequest, source *imageRecord) *imageRecord {
 	r := &imageRecord{Image: source.view(o.now), Ready: o.now}
 	r.ID = o.freshID(imagePrefix, req.IDDigits)
@@ -350,13 +351,13 @@ func (o *op) newCopy(caller Caller, req ImageCopyRequest, source *imageRecord) *
 	return r
 }
 
-// snapshotCopy is one snapshot that is copied along with an image.
+// snapshotCopy is a snapshot that is copied with an image.
 type snapshotCopy struct {
 	to     *snapshotRecord
 	source string
 }
 
-// copyMappings points the copy's mappings to new snapshots, and answers those.
+// copyMappings points the copy's mappings to new snapshots, and returns these.
 func (o *op) copyMappings(caller Caller, req ImageCopyRequest, source, r *imageRecord) []snapshotCopy {
 	var copies []snapshotCopy
 	for _, m := range r.Mappings {
@@ -371,22 +372,22 @@ func (o *op) copyMappings(caller Caller, req ImageCopyRequest, source, r *imageR
 			to.Failed, r.Failed = failed, failed
 			copies = append(copies, snapshotCopy{to, from.ID})
 			m.Volume.SnapshotID, m.Volume.Encrypted, m.Volume.KMSKeyID = to.ID, s.Encrypted, s.KMSKeyID
-		} else if m.Volume.Encrypted { // blank: by a key of where it goes to
-			m.Volume.KMSKeyID = KeyARN(caller, either(req.KMSKeyID, o.defaultKey(caller)))
+		} else if m.Volume.Encrypted { // blank: encrypted with a key of the target region
+			m.Volume.KMSKeyID = KeyARN(caller, cmp.Or(req.KMSKeyID, o.defaultKey(caller)))
 		}
 	}
 	return copies
 }
 
-// copiedFor describes a snapshot that is made with the copy of an image, as EC2 does: it
-// is all that says so while the image is pending.
+// copiedFor returns the description of a snapshot that was copied with an image, as EC2 sets it.
+// Only the description connects the two while the image is pending.
 func copiedFor(image, source, snapshot string, now time.Time) string {
 	return fmt.Sprintf("Copied for DestinationAmi %s from SourceAmi %s for SourceSnapshot %s. Task created on %d.", image, source, snapshot, now.UnixMilli())
 }
 
-// produceCopy makes the snapshots' bytes and enters them and the image. When one
-// fails, all go again.
-func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket, fate Fate) error {
+// produceCopy creates the snapshots' data and records the snapshots and the image. If one fails,
+// all are removed.
+func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t clientToken, fate Fate) error {
 	done := 0
 	undo := func() error {
 		for _, c := range copies[:done] {
@@ -398,7 +399,7 @@ func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket, fate F
 		c.to.Work = creating
 		o.db.Snapshots[c.to.ID] = c.to
 	}
-	err := produce(o, o.db.Images, r, t, making{
+	err := produce(o, o.db.Images, r, t, creation{
 		bytes: fate.bytes(func() error {
 			for _, c := range copies {
 				if err := o.disks.CopySnapshot(c.to.ID, c.source); err != nil {
@@ -416,12 +417,12 @@ func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t ticket, fate F
 		for _, c := range copies {
 			delete(o.db.Snapshots, c.to.ID)
 		}
-		_ = o.save() // the first error tells more
+		_ = o.save() // the first error is more informative
 	}
 	return err
 }
 
-// copied sets when the copies are complete, and the image with the last of them.
+// copied sets the times at which the copies are complete, and the image with the last of them.
 func (o *op) copied(r *imageRecord, copies []snapshotCopy, fate Fate) {
 	r.Ready = o.now.Add(o.timing.ImageCreate)
 	for _, c := range copies {
@@ -451,15 +452,15 @@ func (c *Cloud) DeleteImage(caller Caller, id string, dry bool) error {
 		return dryRun("image", id)
 	}
 	before := r.view(o.now)
-	c.imagePasts.keep(o.fate(ActDeleteImage).Stale, id, caller, &before, o.now)
+	c.imageStale.add(o.fate(ActDeleteImage).Stale, id, caller, &before, o.now)
 	delete(c.db.Images, r.ID)
 	return o.save()
 }
 
-// deletable refuses an image that is protected, or was until a short while ago.
+// deletable returns an error if an image is protected or was protected until recently.
 func (r *imageRecord) deletable(now time.Time) error {
 	switch {
-	case either(r.Protection, Unprotected) != Unprotected:
+	case cmp.Or(r.Protection, Unprotected) != Unprotected:
 		return refuse(Protected, "image", r.ID, "its deregistration protection is %s", r.Protection)
 	case now.Before(r.ProtectedUntil):
 		return refuse(Protected, "image", r.ID, "the cooldown of its deregistration protection lasts until %s",
@@ -468,12 +469,12 @@ func (r *imageRecord) deletable(now time.Time) error {
 	return nil
 }
 
-// protectionCooldown is for how long an image stays protected whose protection was
-// to have one (API reference of EnableImageDeregistrationProtection).
+// protectionCooldown is how long an image stays protected after a protection with a cooldown was
+// disabled (API reference of EnableImageDeregistrationProtection).
 const protectionCooldown = 24 * time.Hour
 
-// ProtectImage sets whether an image may be deleted. A protection with a cooldown
-// that is taken away holds for a day more.
+// ProtectImage sets the protection of an image from deletion. Disabling a protection with a
+// cooldown takes effect after a day.
 func (c *Cloud) ProtectImage(caller Caller, id string, p Protection, dry bool) (Image, error) {
 	return c.UpdateImage(caller, id, func(i *Image) error {
 		if p == Unprotected && i.Protection == ProtectedWithCooldown {
@@ -484,7 +485,7 @@ func (c *Cloud) ProtectImage(caller Caller, id string, p Protection, dry bool) (
 	}, dry)
 }
 
-// ShareImage changes who may launch an image.
+// ShareImage changes an image's launch permissions.
 func (c *Cloud) ShareImage(caller Caller, id string, ch PermissionChange, dry bool) (Image, error) {
 	o := c.begin(writing(id))
 	defer o.end()
@@ -506,8 +507,8 @@ func (c *Cloud) ShareImage(caller Caller, id string, ch PermissionChange, dry bo
 	return r.view(o.now), o.save()
 }
 
-// shareable refuses what EC2 refuses of encrypted images: to be public, and to be shared
-// if AWS manages the key of a snapshot.
+// shareable returns an error if EC2 does not let an encrypted image be shared: it cannot be
+// public, and it cannot be shared if AWS manages the key of a snapshot.
 func (o *op) shareable(r *imageRecord, p Permissions) error {
 	if p.Public && r.encrypted() {
 		return refuse(Secret, "image", r.ID, "Encrypted snapshots can't be shared publicly. Specify another snapshot.")
@@ -526,10 +527,9 @@ func (o *op) shareable(r *imageRecord, p Permissions) error {
 	return nil
 }
 
-// UpdateImage lets change alter a copy of the image, and takes over the copy's
-// description, deprecation, protection, whether it is disabled, and attributes.
-// What else it alters is dropped; an error of change is answered as it is, and
-// nothing changes. One that is disabled is shared with nobody any more.
+// UpdateImage calls change with a copy of the image, and stores the copy's description,
+// deprecation, protection, disabled flag and attributes. It ignores other changes. An error of
+// change is returned as it is, and nothing changes. A disabled image is no longer shared.
 func (c *Cloud) UpdateImage(caller Caller, id string, change func(*Image) error, dry bool) (Image, error) {
 	o := c.begin(writing(id))
 	defer o.end()

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// What EC2 takes for a key: an id, an alias, or the ARN of either. Multi-region
-// keys have ids of their own form.
+// The forms of a key that EC2 accepts: an ID, an alias, or the ARN of either. Multi-region keys
+// have another form of ID.
 // https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
 var (
 	keyIDs     = regexp.MustCompile(`^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32})$`)
@@ -16,13 +16,12 @@ var (
 	keyARNs    = regexp.MustCompile(`^arn:aws[a-z-]*:kms:([a-z0-9-]+):([0-9]{12}):(.+)$`)
 )
 
-// DefaultKeyAlias is the alias of the key that AWS manages, which EC2 takes if none is
-// given and the account has set no other.
+// DefaultKeyAlias is the alias of the key that AWS manages for EBS. It is the default if the
+// account has not set another key.
 const DefaultKeyAlias = "alias/aws/ebs"
 
-// KeyARN is how a key reads once something is encrypted with it: the ARN that
-// the name given stands for in the account and region. An alias has a key behind
-// it whose id follows from the alias.
+// KeyARN returns the ARN of a key in an account and region. For an alias it is the ARN of a key
+// whose ID follows from the alias.
 func KeyARN(at Caller, name string) string {
 	if parts := keyARNs.FindStringSubmatch(name); parts != nil {
 		at, name = Caller{parts[2], parts[1]}, parts[3]
@@ -35,7 +34,7 @@ func KeyARN(at Caller, name string) string {
 	return "arn:" + Partition(at.Region) + ":kms:" + at.Region + ":" + at.Account + ":key/" + id
 }
 
-// checkKey refuses what cannot name a key.
+// checkKey returns an error if a text cannot name a key.
 func checkKey(name string) error {
 	within := name
 	if parts := keyARNs.FindStringSubmatch(name); parts != nil {
@@ -52,14 +51,13 @@ func checkKey(name string) error {
 	return refuse(Malformed, "key", name, "it is no key id, no alias and no ARN of either")
 }
 
-// KeyExists reports whether a name is that of a key that can be used in a region.
+// KeyExists reports whether a key with this name can be used in a region.
 func KeyExists(at Caller, name string) bool { return checkKey(name) == nil && keyExists(at, name) }
 
-// keyExists tells whether a well-formed name is that of a key that can be used
-// in a region. There is no key service here, so any key exists, but for those of
-// other regions, aliases that begin with missing, and the id of zeros only. EC2
-// looks this up after it has answered: what was begun with a key that does not
-// exist ends badly.
+// keyExists reports whether a well-formed name is a key that can be used in a region. There is no
+// key service: every key exists, except those of other regions, aliases that begin with missing,
+// and the ID of zeros only. EC2 checks this after its response: an operation with a key that does
+// not exist fails later.
 func keyExists(at Caller, name string) bool {
 	if parts := keyARNs.FindStringSubmatch(name); parts != nil {
 		if parts[1] != at.Region {
@@ -70,11 +68,11 @@ func keyExists(at Caller, name string) bool {
 	return !strings.HasPrefix(name, "alias/missing") && strings.Trim(name, "0-") != ""
 }
 
-// noKey is why something failed whose key does not exist, as EC2 says it.
+// noKey is EC2's reason for a failure because of a key that does not exist.
 const noKey = "Given key ID is not accessible"
 
-// encryptionKey is the key that something is encrypted with: the account's default
-// key for volumes if none was given.
+// encryptionKey returns the key to encrypt with: the given one, or the account's default key for
+// volumes.
 func (o *op) encryptionKey(caller Caller, encrypted bool, key string) (string, error) {
 	switch {
 	case !encrypted && key != "":
@@ -90,12 +88,12 @@ func (o *op) encryptionKey(caller Caller, encrypted bool, key string) (string, e
 	return KeyARN(caller, key), nil
 }
 
-// defaultKey is the ARN of the key that the account has set for volumes, or else of the
-// key that AWS manages.
+// defaultKey returns the ARN of the account's default key for volumes, or of the key that AWS
+// manages.
 func (o *op) defaultKey(caller Caller) string { return KeyARN(caller, o.settings(caller).DefaultKey) }
 
-// Managed reports whether AWS manages a key, given by its ARN: nobody else can use it,
-// whatever the account allows.
+// Managed reports whether AWS manages the key with this ARN. Other accounts cannot use such a
+// key.
 func Managed(arn string) bool {
 	parts := keyARNs.FindStringSubmatch(arn)
 	return parts != nil && KeyARN(Caller{parts[2], parts[1]}, DefaultKeyAlias) == KeyARN(Caller{}, arn)

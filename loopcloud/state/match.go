@@ -5,18 +5,17 @@ import (
 	"unicode/utf8"
 )
 
-// Match tells whether any value matches any pattern. In a pattern * stands for
-// any text, ? for any one character, and a backslash takes the meaning from the
-// character after it, as in the filters of EC2's Describe calls.
+// Match reports whether any value matches any pattern. In a pattern * matches any text, ? matches
+// any character, and a backslash escapes the next character, as in the filters of EC2's Describe
+// calls.
 func Match(patterns []string, values ...string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
 		return slices.ContainsFunc(values, func(value string) bool { return matchOne(pattern, value) })
 	})
 }
 
-// matchOne goes along both texts. On a mismatch it returns to the last * and
-// lets that stand for one character more, which is enough: an earlier * never has to
-// be tried again.
+// matchOne matches one value. On a mismatch it backtracks to the last * and lets it match one
+// more character. This is sufficient: an earlier * never has to be tried again.
 func matchOne(pattern, value string) bool {
 	p, v := 0, 0
 	star, starValue := -1, 0
@@ -43,8 +42,8 @@ func matchOne(pattern, value string) bool {
 	return p == len(pattern)
 }
 
-// matchNext matches one element of the pattern that is no *, and answers what
-// comes after it in both texts.
+// matchNext matches one element of the pattern other than *. It returns the positions after it in
+// both texts.
 func matchNext(pattern string, p int, value string, v int) (int, int, bool) {
 	if p == len(pattern) {
 		return 0, 0, false

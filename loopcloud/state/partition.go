@@ -2,17 +2,17 @@ package state
 
 import "strings"
 
-// partition is a part of AWS with accounts, ARNs and names of hosts of its own.
+// partition is a part of AWS with its own accounts, ARNs and host names.
 type partition struct {
-	// prefix begins the names of its regions; empty for all others.
+	// prefix is the beginning of its region names; empty matches all others.
 	prefix string
-	// name is the second field of an ARN.
+	// name is the second field of its ARNs.
 	name string
-	// domain ends the names of its hosts.
+	// domain is the domain of its hosts.
 	domain string
 }
 
-// partitions are those of AWS, the ordinary one last.
+// partitions are the partitions of AWS, the default one last.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
 var partitions = []partition{
 	{"cn-", "aws-cn", "amazonaws.com.cn"},
@@ -34,7 +34,7 @@ func partitionOf(region string) partition {
 	return partition{}
 }
 
-// Partition returns the partition of a region as ARNs name it, such as aws-cn.
+// Partition returns the partition of a region, as in ARNs, such as aws-cn.
 func Partition(region string) string { return partitionOf(region).name }
 
 // Domain returns the domain of AWS's hosts in a region, such as amazonaws.com.cn.

@@ -12,13 +12,13 @@ func (p Permissions) clone() Permissions {
 	return p
 }
 
-// allow tells whether an account that is not the owner is let in. Which accounts
-// an organization has is not known here, so those let nobody in.
+// allow reports whether an account that is not the owner has permission. The accounts of an
+// organization are unknown, so organizations give permission to no account.
 func (p Permissions) allow(account string) bool {
 	return p.Public || slices.Contains(p.Accounts, account)
 }
 
-// changed is p with the change made: additions first.
+// changed returns the permissions after a change. Additions are applied first.
 func (p Permissions) changed(ch PermissionChange) (Permissions, error) {
 	for _, account := range slices.Concat(ch.Add.Accounts, ch.Remove.Accounts) {
 		if len(account) != 12 || strings.Trim(account, "0123456789") != "" {
@@ -36,7 +36,7 @@ func (p Permissions) changed(ch PermissionChange) (Permissions, error) {
 	}, nil
 }
 
-// changedSet is a sorted set with some added and some removed.
+// changedSet returns a sorted set with some elements added and others removed.
 func changedSet(set, add, remove []string) []string {
 	out := slices.Concat(set, add)
 	slices.Sort(out)

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -8,7 +9,7 @@ import (
 	"time"
 )
 
-// database is all that is kept, by id.
+// database holds everything that is saved, by ID.
 type database struct {
 	Version   int
 	VMs       map[string]*vmRecord
@@ -16,7 +17,7 @@ type database struct {
 	Snapshots map[string]*snapshotRecord
 	Images    map[string]*imageRecord
 	Tokens    map[string]tokenRecord
-	// Settings are those that an account has changed, by settingsKey.
+	// Settings holds the settings that accounts have changed, by settingsKey.
 	Settings map[string]Settings `json:",omitempty"`
 }
 
@@ -31,7 +32,7 @@ func newDatabase() database {
 	}
 }
 
-// check refuses tables that are missing or whose entries are not under their id.
+// check returns an error if a table is missing or an entry is not under its ID.
 func (db *database) check() error {
 	if db.VMs == nil || db.Volumes == nil || db.Snapshots == nil || db.Images == nil || db.Tokens == nil {
 		return errors.New("it lacks a table")
@@ -59,8 +60,8 @@ func checkTable[R interface {
 	return nil
 }
 
-// work says that a thing's bytes are being made or removed. It is saved, so that
-// a start after a kill can finish what was begun.
+// work is the unfinished work on a resource's data. It is saved, so that a restart after a kill
+// can complete it.
 type work string
 
 const (
@@ -69,69 +70,69 @@ const (
 	deleting work = "deleting"
 )
 
-// record is what the tables hold. They are nouns because they embed one.
-type record interface{ noun }
+// record is an entry of a table.
+type record interface{ resource }
 
-// The records keep the noun that they show, without what follows from the clock.
+// A record embeds the resource without the attributes that follow from the clock.
 
 type vmRecord struct {
 	VM
-	Ready time.Time // when it runs
-	Ended time.Time // when it is terminated; zero while nobody asked
+	Ready time.Time // when it is running
+	Ended time.Time // when it is terminated; zero if not requested
 }
 
 type volumeRecord struct {
 	Volume
 	Ready   time.Time // when it is available
-	Removed time.Time // when its deletion was asked for
-	Gone    time.Time // when it is listed no more
+	Removed time.Time // when its deletion was requested
+	Gone    time.Time // when it is no longer listed
 	Work    work
-	Failed  string // why it ends in error instead
+	Failed  string // the reason for the state error
 	Stuck   bool   // it will never be available
 	Link    *link
 	Change  *change
-	// RecordOnly marks a volume of a VM that is a record: it has no bytes.
+	// RecordOnly marks a volume without data, of a VM that is not this machine.
 	RecordOnly bool
 }
 
-// link is an attachment's record.
+// link is the record of an attachment.
 type link struct {
 	Attachment
 	Host      bool      // to the machine that loopcloud runs on
-	Making    bool      // its device is being made
+	Making    bool      // its device is being created
 	Ready     time.Time // when it is attached
 	Detaching bool
 	Due       time.Time // when it may end
 	Force     bool
-	tried     bool // to end it
-	Remove    bool // the volume goes with it
+	tried     bool // ending it was attempted
+	Remove    bool // the volume is deleted with it
 }
 
-// change is a modification's record.
+// change is the record of a modification.
 type change struct {
 	Modification
-	Optimizing time.Time // when its second part begins
+	Optimizing time.Time // when the state optimizing begins
 }
 
 type snapshotRecord struct {
 	Snapshot
 	Ready  time.Time // when it is completed
 	Work   work
-	Failed string // why it ends in error instead
+	Failed string // the reason for the state error
 }
 
 type imageRecord struct {
 	Image
 	Ready  time.Time // when it is available
 	Work   work
-	Failed string // why it ends failed instead
+	Failed string // the reason for the state failed
 }
 
 func (r *volumeRecord) working() *work   { return &r.Work }
 func (r *snapshotRecord) working() *work { return &r.Work }
 func (r *imageRecord) working() *work    { return &r.Work }
 
-// view is the VM as it is seen at a time.
+// view returns the VM at a time.
 func (r *vmRecord) view(now time.Time) VM {
 	out := r.VM
 	out.Tags = maps.Clone(r.Tags)
@@ -148,7 +149,7 @@ func (r *vmRecord) view(now time.Time) VM {
 	return out
 }
 
-// view is the volume as it is seen at a time.
+// view returns the volume at a time.
 func (r *volumeRecord) view(now time.Time) Volume {
 	out := r.Volume
 	out.Tags = maps.Clone(r.Tags)
@@ -208,7 +209,7 @@ func (m *change) view(now time.Time) Modification {
 	return out
 }
 
-// view is the snapshot as it is seen at a time.
+// view returns the snapshot at a time.
 func (r *snapshotRecord) view(now time.Time) Snapshot {
 	out := r.Snapshot
 	out.Tags = maps.Clone(r.Tags)
@@ -223,7 +224,7 @@ func (r *snapshotRecord) view(now time.Time) Snapshot {
 	return out
 }
 
-// view is the image as it is seen at a time.
+// view returns the image at a time.
 func (r *imageRecord) view(now time.Time) Image {
 	out := r.Image
 	out.Tags = maps.Clone(r.Tags)
@@ -231,7 +232,7 @@ func (r *imageRecord) view(now time.Time) Image {
 	out.Mappings = cloneMappings(r.Mappings)
 	out.BootModes = slices.Clone(r.BootModes)
 	out.ProductCodes = slices.Clone(r.ProductCodes)
-	out.Protection = either(r.Protection, Unprotected)
+	out.Protection = cmp.Or(r.Protection, Unprotected)
 	switch {
 	case r.Work == creating || now.Before(r.Ready):
 		out.State = ImagePending
@@ -256,7 +257,7 @@ func cloneMappings(in []Mapping) []Mapping {
 	return out
 }
 
-// percent is how much of the way from one time to another has gone by.
+// percent returns the elapsed part of the time between from and to.
 func percent(from, to, now time.Time) int64 {
 	whole, gone := to.Sub(from), now.Sub(from)
 	if gone >= whole {
@@ -265,7 +266,7 @@ func percent(from, to, now time.Time) int64 {
 	return max(0, int64(100*float64(gone)/float64(whole)))
 }
 
-// listed answers the views of those records that are wanted, oldest first.
+// listed returns the views of the selected records, oldest first.
 func listed[R record, V any](table map[string]R, want func(R) bool, view func(R) V) []V {
 	var found []R
 	for _, r := range table {

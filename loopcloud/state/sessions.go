@@ -8,12 +8,10 @@ import (
 	"time"
 )
 
-// remembered is how long the keys of a session that has ended are told from
-// unknown ones.
+// remembered is how long expired keys are distinguished from unknown ones.
 const remembered = time.Hour
 
-// sessions are the temporary keys that were given out. They are not kept: with the
-// process, they end.
+// sessions holds the temporary keys. They are not saved.
 type sessions struct {
 	mu   sync.Mutex
 	keys map[string]Key
@@ -26,7 +24,7 @@ func (s *sessions) find(id string) (Key, bool) {
 	return k, ok
 }
 
-// add remembers keys, and forgets those that ended long ago.
+// add adds a key and removes those that expired long ago.
 func (s *sessions) add(k Key, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -37,13 +35,13 @@ func (s *sessions) add(k Key, now time.Time) {
 	s.keys[k.ID] = k
 }
 
-// NewSession gives out keys of an account that are good until a time, by the
-// machine's clock. It refuses an account that is none of the cloud's.
+// NewSession returns temporary keys of an account that expire at a time by the machine's clock.
+// It returns an error if the account does not exist.
 func (c *Cloud) NewSession(account, arn string, until time.Time) (Key, error) {
 	if !slices.ContainsFunc(c.accounts, func(a Account) bool { return a.ID == account }) {
 		return Key{}, refuse(NotFound, "account", account, "there is no such account")
 	}
-	// Temporary access keys begin with ASIA, and have the length of others:
+	// Temporary access keys begin with ASIA and are as long as others:
 	// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
 	k := Key{
 		ID: "ASIA" + rand.Text()[:16], Secret: rand.Text() + rand.Text()[:14], Account: account,

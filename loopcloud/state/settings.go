@@ -1,34 +1,33 @@
 package state
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// Settings are what an account has set for all of its things in a region, as EC2 has
-// them. Outscale has none of these.
+// Settings are EC2's settings of an account in a region. Outscale has none of them.
 type Settings struct {
 	// EncryptByDefault encrypts every new volume and copy.
 	EncryptByDefault bool `json:"encrypt_by_default"`
-	// DefaultKey is the key of what is encrypted without one; empty is DefaultKeyAlias.
+	// DefaultKey is the key to encrypt with if the request has none; empty means DefaultKeyAlias.
 	DefaultKey string `json:"default_key"`
-	// BlockPublicImages refuses to make an image public.
+	// BlockPublicImages prevents images from becoming public.
 	BlockPublicImages bool `json:"block_public_images"`
-	// BlockPublicSnapshots refuses to make a snapshot public, unless it is Unblocked or
+	// BlockPublicSnapshots prevents snapshots from becoming public, unless it is Unblocked or
 	// empty.
 	BlockPublicSnapshots string `json:"block_public_snapshots"`
-	// PublicImages is how many images may be public at once; 0 is no limit.
+	// PublicImages limits the number of public images; 0 means no limit.
 	PublicImages int `json:"public_images"`
-	// AllowedImages says whether images of others are hidden that have none of the
-	// AllowedProviders; empty is Disabled.
+	// AllowedImages controls whether images of owners other than AllowedProviders are hidden;
+	// empty means Disabled.
 	AllowedImages string `json:"allowed_images"`
-	// AllowedProviders are account ids and amazon, aws-marketplace, aws-backup-vault and
-	// none.
+	// AllowedProviders are account IDs and amazon, aws-marketplace, aws-backup-vault and none.
 	AllowedProviders []string `json:"allowed_providers"`
 }
 
-// The states of BlockPublicSnapshots and AllowedImages, in EC2's words.
+// EC2's values of BlockPublicSnapshots and AllowedImages.
 const (
 	Unblocked       = "unblocked"
 	BlockNewSharing = "block-new-sharing"
@@ -39,7 +38,7 @@ const (
 	Enabled   = "enabled"
 )
 
-// check refuses what cannot be a setting.
+// check returns an error if a setting is invalid.
 func (s Settings) check() error {
 	if s.DefaultKey != "" {
 		if err := checkKey(s.DefaultKey); err != nil {
@@ -63,7 +62,7 @@ func (s Settings) check() error {
 	return checkProviders(s.AllowedProviders)
 }
 
-// checkProviders refuses what EC2 does not take for a provider of images.
+// checkProviders returns an error if EC2 does not accept a provider of images.
 // https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ImageCriterion.html
 func checkProviders(providers []string) error {
 	for _, p := range providers {
@@ -75,11 +74,11 @@ func checkProviders(providers []string) error {
 	return nil
 }
 
-// defaults returns the settings with the words of what is not set.
+// defaults returns the settings with the empty values filled in.
 func (s Settings) defaults() Settings {
-	s.DefaultKey = either(s.DefaultKey, DefaultKeyAlias)
-	s.BlockPublicSnapshots = either(s.BlockPublicSnapshots, Unblocked)
-	s.AllowedImages = either(s.AllowedImages, Disabled)
+	s.DefaultKey = cmp.Or(s.DefaultKey, DefaultKeyAlias)
+	s.BlockPublicSnapshots = cmp.Or(s.BlockPublicSnapshots, Unblocked)
+	s.AllowedImages = cmp.Or(s.AllowedImages, Disabled)
 	s.AllowedProviders = slices.Clone(s.AllowedProviders)
 	return s
 }
@@ -87,10 +86,10 @@ func (s Settings) defaults() Settings {
 // DefaultSettings returns the settings of an account that has changed none.
 func DefaultSettings() Settings { return Settings{}.defaults() }
 
-// settingsKey is where the settings of an account in a region are kept.
+// settingsKey returns the key of an account's settings in a region.
 func settingsKey(at Caller) string { return at.Account + " " + at.Region }
 
-// Settings returns what the caller's account has set in the caller's region.
+// Settings returns the settings of the caller's account in the caller's region.
 func (c *Cloud) Settings(caller Caller) Settings {
 	o := c.begin()
 	defer o.end()
@@ -99,8 +98,8 @@ func (c *Cloud) Settings(caller Caller) Settings {
 
 func (o *op) settings(caller Caller) Settings { return o.db.Settings[settingsKey(caller)].defaults() }
 
-// ChangeSettings lets change alter the settings of the caller's account in the caller's
-// region, and returns them. An error of change is returned as it is, and nothing changes.
+// ChangeSettings calls change with the settings of the caller's account in the caller's region,
+// stores and returns them. An error of change is returned as it is, and nothing changes.
 func (c *Cloud) ChangeSettings(caller Caller, change func(*Settings) error, dry bool) (Settings, error) {
 	o := c.begin()
 	defer o.end()
@@ -124,8 +123,8 @@ func (c *Cloud) ChangeSettings(caller Caller, change func(*Settings) error, dry 
 	return next.defaults(), o.save()
 }
 
-// Allows reports whether an account with these settings sees an image of a provider, who
-// has an account and perhaps an alias.
+// Allows reports whether an account with these settings sees images of an owner, who has an
+// account and perhaps an alias.
 func (s Settings) Allows(account, alias string) bool {
 	return slices.Contains(s.AllowedProviders, account) || alias != "" && slices.Contains(s.AllowedProviders, alias)
 }

@@ -8,19 +8,18 @@ import (
 )
 
 const (
-	// detachRetry is how often a busy device is tried again when nobody asks.
+	// detachRetry is the interval at which detaching a busy device is retried.
 	detachRetry = 250 * time.Millisecond
-	// terminatedShown is how long a terminated VM stays listed: EC2 says "a short
-	// while", usually one hour.
+	// terminatedShown is how long a terminated VM is listed. EC2 documents "a short while",
+	// usually an hour.
 	terminatedShown = time.Hour
 )
 
-// settle does what has fallen due by the clock. The lock is held, and given up
-// while devices are taken away.
+// settle applies the changes that are due by the clock. The caller holds the lock, which is
+// released while devices are removed.
 //
-// A device that is busy, or whose removal fails, is tried again, and its
-// attachment reads detaching until it is gone. That takes its time, so it is not
-// done within other calls, only when retry is set.
+// With retry, it also retries devices that were busy or could not be removed; their attachments
+// are detaching until the device is gone. Because this takes time, other calls do not do it.
 func (c *Cloud) settle(retry bool) {
 	now := c.clock()
 	for id := range c.db.Volumes {
@@ -34,8 +33,7 @@ func (c *Cloud) settle(retry bool) {
 	c.forgetOld(now)
 }
 
-// due tells whether a volume's attachment may end now, with nobody at work on
-// the volume.
+// due reports whether a volume's attachment may end now and no call has claimed the volume.
 func (c *Cloud) due(id string, now time.Time, retry bool) bool {
 	r := c.db.Volumes[id]
 	if r == nil || r.Link == nil || c.claims[id] != 0 {
@@ -45,8 +43,8 @@ func (c *Cloud) due(id string, now time.Time, retry bool) bool {
 	return l.Detaching && !now.Before(l.Due) && (retry || !l.tried)
 }
 
-// endLink takes the device away and then the attachment. The caller holds the
-// lock, which is given up for the first part, and a claim on the volume.
+// endLink removes the device and then the attachment. The caller holds a claim on the volume and
+// the lock, which is released while the device is removed.
 func (c *Cloud) endLink(r *volumeRecord) error {
 	l := r.Link
 	l.tried = true
@@ -81,7 +79,7 @@ func (c *Cloud) forgetOld(now time.Time) {
 	}
 }
 
-// retryDetaches tries busy devices again while there are any, until Close.
+// retryDetaches retries busy devices until none is left or the Cloud is closed.
 func (c *Cloud) retryDetaches() {
 	defer c.idle.Done()
 	tick := time.NewTicker(detachRetry)
@@ -102,7 +100,7 @@ func (c *Cloud) retryDetaches() {
 	}
 }
 
-// settleDetaches settles, and tells whether something is still detaching.
+// settleDetaches settles with retry, and reports whether any volume is still detaching.
 func (c *Cloud) settleDetaches() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,9 +113,8 @@ func (c *Cloud) settleDetaches() bool {
 	return false
 }
 
-// recover brings what an earlier process left to a state that it could have
-// ended in: half made things go, half removed ones too, and this machine has no
-// device attached.
+// recover completes the work of an earlier process: it removes incomplete and partly deleted
+// resources, and detaches all volumes from this machine.
 func (c *Cloud) recover() error {
 	c.dropHostLinks()
 	for id, r := range c.db.Images {
@@ -150,7 +147,7 @@ func (c *Cloud) recoverVolumes() error {
 	return nil
 }
 
-// dropHostLinks forgets the attachments of devices that were released.
+// dropHostLinks removes the attachments of released devices.
 func (c *Cloud) dropHostLinks() {
 	for _, r := range c.db.Volumes {
 		if r.Link != nil && r.Link.Host && !r.RecordOnly {

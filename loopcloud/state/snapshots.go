@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -8,15 +9,14 @@ import (
 	"time"
 )
 
-// Snapshots lists the caller's snapshots, those shared with it and the public
-// ones.
+// Snapshots returns the caller's snapshots, those shared with the caller, and the public ones.
 func (c *Cloud) Snapshots(caller Caller) []Snapshot {
 	o := c.begin()
 	defer o.end()
 	all := listed(c.db.Snapshots,
 		func(r *snapshotRecord) bool { return r.visible(caller) },
 		func(r *snapshotRecord) Snapshot { return r.view(o.now) })
-	return c.snapshotPasts.told(all, caller, o.now)
+	return c.snapshotStale.list(all, caller, o.now)
 }
 
 func (r *snapshotRecord) visible(caller Caller) bool {
@@ -24,11 +24,11 @@ func (r *snapshotRecord) visible(caller Caller) bool {
 		(r.Account == caller.Account || r.CreateVolume.allow(caller.Account))
 }
 
-// snapshot returns a snapshot that the caller can see and that changing calls know.
+// snapshot returns a snapshot that the caller and its changing calls can see.
 func (o *op) snapshot(caller Caller, id string) (*snapshotRecord, error) {
 	r, err := o.anySnapshot(caller, id)
 	if err == nil {
-		err = o.snapshotPasts.unborn("snapshot", id, caller, string(SnapshotPending))
+		err = o.snapshotStale.checkCreated("snapshot", id, caller, string(SnapshotPending))
 	}
 	return r, err
 }
@@ -38,7 +38,7 @@ func (o *op) anySnapshot(caller Caller, id string) (*snapshotRecord, error) {
 	return found(o.db.Snapshots, snapshotPrefix, "snapshot", id, func(r *snapshotRecord) bool { return r.visible(caller) })
 }
 
-// ownSnapshot finds a snapshot that the caller may change.
+// ownSnapshot returns a snapshot that the caller may change.
 func (o *op) ownSnapshot(caller Caller, id string) (*snapshotRecord, error) {
 	r, err := o.snapshot(caller, id)
 	if err != nil {
@@ -47,7 +47,7 @@ func (o *op) ownSnapshot(caller Caller, id string) (*snapshotRecord, error) {
 	return r, owned(r, caller, "snapshot")
 }
 
-// usableSnapshot finds a snapshot that something can be made of.
+// usableSnapshot returns a snapshot that volumes and images can be created from.
 func (o *op) usableSnapshot(caller Caller, id string) (*snapshotRecord, error) {
 	r, err := o.snapshot(caller, id)
 	if err != nil {
@@ -59,10 +59,9 @@ func (o *op) usableSnapshot(caller Caller, id string) (*snapshotRecord, error) {
 	return r, nil
 }
 
-// CreateSnapshot makes a snapshot of what has been flushed to a volume when it
-// returns.
+// CreateSnapshot creates a snapshot of the flushed data of a volume.
 func (c *Cloud) CreateSnapshot(caller Caller, req SnapshotRequest) (Snapshot, error) {
-	t := ticketFor(caller, "CreateSnapshot", req.Token, req)
+	t := clientTokenOf(caller, "CreateSnapshot", req.Token, req)
 	o := c.begin(t.claim(), reading(req.VolumeID))
 	defer o.end()
 	if ids, err := o.repeated(t); err != nil || ids != nil {
@@ -97,7 +96,7 @@ func (o *op) snapshotAgain(caller Caller, ids []string, err error) (Snapshot, er
 	return r.view(o.now), nil
 }
 
-// snappable finds a volume that a snapshot can be made of.
+// snappable returns a volume in a state that allows snapshots.
 func (o *op) snappable(caller Caller, id string) (*volumeRecord, error) {
 	v, err := o.volume(caller, id)
 	if err != nil {
@@ -112,7 +111,7 @@ func (o *op) snappable(caller Caller, id string) (*volumeRecord, error) {
 	return v, nil
 }
 
-// newSnapshot completes the record of a new snapshot and claims its id.
+// newSnapshot returns the record of a new snapshot and claims its ID.
 func (o *op) newSnapshot(caller Caller, digits int, s Snapshot) *snapshotRecord {
 	s.ID = o.freshID(snapshotPrefix, digits)
 	s.Region, s.Account, s.Started = caller.Region, caller.Account, o.now
@@ -121,13 +120,13 @@ func (o *op) newSnapshot(caller Caller, digits int, s Snapshot) *snapshotRecord 
 	return &snapshotRecord{Snapshot: s, Ready: o.now}
 }
 
-// produceSnapshot makes the bytes of a snapshot, and lets it be complete when the
-// cloud would be done with so many of them.
-func (o *op) produceSnapshot(r *snapshotRecord, t ticket, fate Fate, takes func(Timing, int64) time.Duration, bytes func() error) error {
+// produceSnapshot creates the data of a snapshot, and sets the time at which the snapshot
+// completes by the amount of data.
+func (o *op) produceSnapshot(r *snapshotRecord, t clientToken, fate Fate, takes func(Timing, int64) time.Duration, bytes func() error) error {
 	var size int64
-	r.Failed = either(r.Failed, fate.failed())
-	o.snapshotPasts.keep(fate.Stale, r.ID, r.place(), nil, o.now)
-	err := produce(o, o.db.Snapshots, r, t, making{
+	r.Failed = cmp.Or(r.Failed, fate.failed())
+	o.snapshotStale.add(fate.Stale, r.ID, r.scope(), nil, o.now)
+	err := produce(o, o.db.Snapshots, r, t, creation{
 		bytes: fate.bytes(func() error {
 			if err := bytes(); err != nil {
 				return err
@@ -144,17 +143,17 @@ func (o *op) produceSnapshot(r *snapshotRecord, t ticket, fate Fate, takes func(
 	return nil
 }
 
-// pending is the view in the answer to the creating call.
+// pending returns the snapshot for the response of the call that creates it.
 func (o *op) pending(r *snapshotRecord) Snapshot {
 	out := r.view(r.Started)
 	out.State, out.Progress = SnapshotPending, 0
 	return out
 }
 
-// CopySnapshot copies a completed snapshot that the caller can see in the source
-// region into the caller's region.
+// CopySnapshot copies a completed snapshot that the caller can see in the source region into the
+// caller's region.
 func (c *Cloud) CopySnapshot(caller Caller, req SnapshotCopyRequest) (Snapshot, error) {
-	t := ticketFor(caller, "CopySnapshot", req.Token, req)
+	t := clientTokenOf(caller, "CopySnapshot", req.Token, req)
 	o := c.begin(t.claim(), reading(req.SourceID))
 	defer o.end()
 	if ids, err := o.repeated(t); err != nil || ids != nil {
@@ -179,12 +178,12 @@ func (c *Cloud) CopySnapshot(caller Caller, req SnapshotCopyRequest) (Snapshot, 
 	return o.pending(r), err
 }
 
-// copySource finds the snapshot to be copied.
+// copySource returns the snapshot to copy.
 func (o *op) copySource(caller Caller, req SnapshotCopyRequest) (*snapshotRecord, error) {
 	if err := o.inRegion(caller); err != nil {
 		return nil, err
 	}
-	there := Caller{caller.Account, either(req.SourceRegion, caller.Region)}
+	there := Caller{caller.Account, cmp.Or(req.SourceRegion, caller.Region)}
 	if err := o.inRegion(there); err != nil {
 		return nil, err
 	}
@@ -196,16 +195,15 @@ func (o *op) copySource(caller Caller, req SnapshotCopyRequest) (*snapshotRecord
 	return source, err
 }
 
-// copyOf is what a copy takes over, and why it will fail, if it will. Its key is
-// the one given, or else the default one of where it goes to: keys belong to a
-// region.
+// copyOf returns the attributes of a copy, and the reason if the copy will fail. The key is the
+// given one or the default one of the target region: keys belong to a region.
 func (o *op) copyOf(source *snapshotRecord, to Caller, encrypted bool, key string) (s Snapshot, failed string) {
 	s = Snapshot{
 		VolumeID: source.VolumeID, SizeGiB: source.SizeGiB, Description: source.Description,
 		Encrypted: source.Encrypted || encrypted, ProductCodes: source.ProductCodes,
 	}
 	if s.Encrypted {
-		s.KMSKeyID = KeyARN(to, either(key, o.defaultKey(to)))
+		s.KMSKeyID = KeyARN(to, cmp.Or(key, o.defaultKey(to)))
 	}
 	if key != "" && !keyExists(to, key) {
 		failed = noKey
@@ -228,7 +226,7 @@ func (c *Cloud) DeleteSnapshot(caller Caller, id string, dry bool) error {
 		return dryRun("snapshot", id)
 	}
 	before := r.view(o.now)
-	c.snapshotPasts.keep(o.fate(ActDeleteSnapshot).Stale, id, caller, &before, o.now)
+	c.snapshotStale.add(o.fate(ActDeleteSnapshot).Stale, id, caller, &before, o.now)
 	return o.removeSnapshot(r)
 }
 
@@ -240,15 +238,15 @@ func (o *op) removeSnapshot(r *snapshotRecord) error {
 	}
 	if err != nil {
 		r.Work = noWork
-		_ = o.save() // the first error tells more
+		_ = o.save() // the first error is more informative
 		return fmt.Errorf("cannot delete %s: %w", r.ID, err)
 	}
 	delete(o.db.Snapshots, r.ID)
 	return o.save()
 }
 
-// imageUsing returns the id of an image that has the snapshot in its mappings, or that
-// changing calls still see; "" if there is none.
+// imageUsing returns the ID of an image that has the snapshot in its mappings, or that changing
+// calls still see; "" if there is none.
 func (o *op) imageUsing(caller Caller, snapshot string) string {
 	uses := func(i Image) bool {
 		return slices.ContainsFunc(i.Mappings, func(m Mapping) bool { return m.Volume != nil && m.Volume.SnapshotID == snapshot })
@@ -258,10 +256,10 @@ func (o *op) imageUsing(caller Caller, snapshot string) string {
 			return id
 		}
 	}
-	return o.formerImage(caller, uses)
+	return o.outdatedImage(caller, uses)
 }
 
-// ShareSnapshot changes who may make volumes of a snapshot.
+// ShareSnapshot changes the permissions to create volumes of a snapshot.
 func (c *Cloud) ShareSnapshot(caller Caller, id string, ch PermissionChange, dry bool) (Snapshot, error) {
 	o := c.begin(writing(id))
 	defer o.end()
@@ -283,8 +281,8 @@ func (c *Cloud) ShareSnapshot(caller Caller, id string, ch PermissionChange, dry
 	return r.view(o.now), o.save()
 }
 
-// shareable refuses what EC2 refuses of encrypted snapshots: to be public, and to
-// be shared under the key that AWS manages, which nobody else can use.
+// shareable returns an error if EC2 does not let an encrypted snapshot be shared: it cannot be
+// public, and it cannot be shared if it is encrypted with the key that AWS manages.
 func (r *snapshotRecord) shareable(p Permissions) error {
 	switch {
 	case r.Encrypted && p.Public:
@@ -295,7 +293,7 @@ func (r *snapshotRecord) shareable(p Permissions) error {
 	return nil
 }
 
-// ImportSnapshot makes a completed snapshot of a file on this machine.
+// ImportSnapshot creates a completed snapshot of a file on this machine.
 func (c *Cloud) ImportSnapshot(caller Caller, req SnapshotImport) (Snapshot, error) {
 	o := c.begin()
 	defer o.end()
@@ -307,17 +305,17 @@ func (c *Cloud) ImportSnapshot(caller Caller, req SnapshotImport) (Snapshot, err
 		return Snapshot{}, err
 	}
 	r := o.newSnapshot(caller, req.IDDigits, Snapshot{
-		VolumeID: volumePrefix + "-ffffffff", // as EC2 says of snapshots that no volume was behind
+		VolumeID: volumePrefix + "-ffffffff", // EC2's ID of the volume of snapshots without a volume
 		SizeGiB:  size, Description: req.Description, Tags: req.Tags,
 	})
 	atOnce := func(Timing, int64) time.Duration { return 0 }
-	if err := o.produceSnapshot(r, ticket{}, Fate{}, atOnce, func() error { return c.disks.ImportSnapshot(r.ID, req.File) }); err != nil {
+	if err := o.produceSnapshot(r, clientToken{}, Fate{}, atOnce, func() error { return c.disks.ImportSnapshot(r.ID, req.File) }); err != nil {
 		return Snapshot{}, err
 	}
 	return r.view(o.now), nil
 }
 
-// importSize is the size in GiB of the snapshot of a file.
+// importSize returns the size in GiB of the snapshot of a file.
 func importSize(req SnapshotImport) (int64, error) {
 	info, err := os.Stat(req.File)
 	if err != nil {
@@ -335,8 +333,7 @@ func importSize(req SnapshotImport) (int64, error) {
 	return req.SizeGiB, nil
 }
 
-// ExportSnapshot writes a snapshot that the caller can see into a file, as a
-// sparse raw disk of the snapshot's size.
+// ExportSnapshot writes a snapshot that the caller can see into a file, as a sparse raw disk.
 func (c *Cloud) ExportSnapshot(caller Caller, id, file string) error {
 	o := c.begin(reading(id))
 	defer o.end()

@@ -15,19 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// version is of state.json's form. A file of another version is refused.
+// version is the version of the format of state.json. A file of another version is refused.
 const version = 1
 
 // store is the directory that holds the state.
 type store struct {
 	dir  string
 	lock *os.File
-	// identity is the cloud's.
+	// identity is the identity of the cloud.
 	identity string
 }
 
-// Kept tells whether a directory holds a state.
-func Kept(dir string) (bool, error) {
+// Exists reports whether a directory holds a state.
+func Exists(dir string) (bool, error) {
 	_, err := os.Stat((&store{dir: dir}).file())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -35,8 +35,7 @@ func Kept(dir string) (bool, error) {
 	return err == nil, err
 }
 
-// openStore makes the directory if need be, and holds it against every other
-// process until close.
+// openStore creates the directory if needed and locks it until close.
 func openStore(dir string) (*store, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("cannot make the state's directory: %w", err)
@@ -53,8 +52,7 @@ func openStore(dir string) (*store, error) {
 	return &store{dir: dir, lock: lock, identity: identity}, nil
 }
 
-// identityIn reads the identity of the cloud in a directory that is locked. A new cloud
-// gets one.
+// identityIn returns the identity of the cloud in a locked directory. A new cloud gets a new one.
 func identityIn(dir string) (string, error) {
 	name := filepath.Join(dir, "identity")
 	text, err := os.ReadFile(name)
@@ -66,10 +64,10 @@ func identityIn(dir string) (string, error) {
 	return identity, os.WriteFile(name, []byte(identity+"\n"), 0o644)
 }
 
-// lockFile takes the lock, which the kernel gives up when the process ends, and
-// writes down who has it.
+// lockFile locks a file and writes the process ID into it. The kernel releases the lock when the
+// process ends.
 func lockFile(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) // whoever can open it can lock it
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) // every process that can open the file can lock it
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +91,7 @@ func writeAt(f *os.File, text string) error {
 	return err
 }
 
-// close gives the directory up. Nothing can be saved any more.
+// close unlocks the directory. Nothing can be saved afterwards.
 func (s *store) close() error {
 	lock := s.lock
 	s.lock = nil
@@ -102,7 +100,7 @@ func (s *store) close() error {
 
 func (s *store) file() string { return filepath.Join(s.dir, "state.json") }
 
-// load reads state.json; without one, the state is empty.
+// load reads state.json. If there is none, the state is empty.
 func (s *store) load() (database, error) {
 	text, err := os.ReadFile(s.file())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -118,10 +116,10 @@ func (s *store) load() (database, error) {
 	return db, nil
 }
 
-// decode reads what save wrote, and refuses everything else.
+// decode decodes the output of save and refuses everything else.
 func decode(text []byte) (database, error) {
 	db := newDatabase()
-	db.Version = 0 // a file that has none is none of ours
+	db.Version = 0 // a file without a version is refused
 	if err := json.Unmarshal(text, &db); err != nil {
 		return database{}, err
 	}
@@ -131,9 +129,9 @@ func decode(text []byte) (database, error) {
 	return db, db.check()
 }
 
-// save replaces state.json: a reader, and a start after a kill, sees the old one
-// or the new one. The new one is written over the one before the old one: on a full
-// disk it can still be recorded that something goes and makes room.
+// save replaces state.json atomically: a reader, or a restart after a kill, sees the old or the
+// new content. The new content is written over the previous version but one, so that a full disk
+// does not prevent saving a deletion that frees space.
 func (s *store) save(db *database) error {
 	if s.lock == nil {
 		return errors.New("cannot save the state: it is closed")
@@ -149,14 +147,14 @@ func (s *store) save(db *database) error {
 	if unix.Renameat2(unix.AT_FDCWD, next, unix.AT_FDCWD, s.file(), unix.RENAME_EXCHANGE) == nil {
 		return nil
 	}
-	if err := os.Rename(next, s.file()); err != nil { // there was none, or the file system cannot exchange
+	if err := os.Rename(next, s.file()); err != nil { // there was no previous version, or the file system cannot exchange files
 		return fmt.Errorf("cannot save the state: %w", err)
 	}
 	return nil
 }
 
-// writeOver gives a file this content, and blank lines behind it where it was longer.
-// One that is too short becomes twice as long as need be.
+// writeOver overwrites a file with this content, padded with blank lines. A file that is too
+// short becomes twice as long as needed.
 func writeOver(name string, text []byte) error {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {

@@ -7,15 +7,15 @@ import (
 )
 
 const (
-	// tagsPerThing is how many tags a thing can have (EC2 User Guide, "Tag
+	// tagsPerResource is the largest number of tags of a resource (EC2 User Guide, "Tag
 	// restrictions").
-	tagsPerThing = 50
-	// The lengths of a key and a value: the longer of EC2's and Outscale's.
+	tagsPerResource = 50
+	// The lengths of a key and a value: the larger of EC2's and Outscale's limits.
 	maxTagKey   = 255
 	maxTagValue = 256
 )
 
-// tagged is a thing by whose tags pointer its tags can be changed.
+// tagged is a resource with a pointer to its tags.
 type tagged struct {
 	resource string
 	id       string
@@ -23,24 +23,24 @@ type tagged struct {
 	tags     *map[string]string
 }
 
-// tagged finds a thing of any kind, whosever it is.
+// tagged returns a resource of any kind and owner.
 func (o *op) tagged(id string) (tagged, bool) {
 	if r := o.db.VMs[id]; r != nil {
-		return tagged{"instance", id, r.place(), &r.Tags}, true
+		return tagged{"instance", id, r.scope(), &r.Tags}, true
 	}
 	if r := o.db.Volumes[id]; r != nil {
-		return tagged{"volume", id, r.place(), &r.Tags}, r.Removed.IsZero()
+		return tagged{"volume", id, r.scope(), &r.Tags}, r.Removed.IsZero()
 	}
 	if r := o.db.Snapshots[id]; r != nil {
-		return tagged{"snapshot", id, r.place(), &r.Tags}, r.Work != deleting
+		return tagged{"snapshot", id, r.scope(), &r.Tags}, r.Work != deleting
 	}
 	if r := o.db.Images[id]; r != nil {
-		return tagged{"image", id, r.place(), &r.Tags}, true
+		return tagged{"image", id, r.scope(), &r.Tags}, true
 	}
 	return tagged{}, false
 }
 
-// Tags lists the tags of the caller's things, ordered by their ids and keys.
+// Tags returns the tags of the caller's resources, ordered by ID and key.
 func (c *Cloud) Tags(caller Caller) []Tag {
 	o := c.begin()
 	defer o.end()
@@ -57,7 +57,7 @@ func (c *Cloud) Tags(caller Caller) []Tag {
 	return out
 }
 
-// ids lists every thing's id in order.
+// ids returns the IDs of all resources, sorted.
 func (db *database) ids() []string {
 	out := slices.Collect(maps.Keys(db.VMs))
 	out = slices.AppendSeq(out, maps.Keys(db.Volumes))
@@ -67,7 +67,7 @@ func (db *database) ids() []string {
 	return out
 }
 
-// taggable finds the caller's things of these ids, all or none.
+// taggable returns the caller's resources with these IDs, or an error if one is missing.
 func (o *op) taggable(caller Caller, ids []string) ([]tagged, error) {
 	if len(ids) == 0 {
 		return nil, refuse(Missing, "tag", "", "no resource id was given")
@@ -94,33 +94,33 @@ func (o *op) taggableOne(caller Caller, id string) (tagged, error) {
 	t, ok := o.tagged(id)
 	switch {
 	case ok && t.place == caller:
-		return t, o.unknown(resource, caller, id)
+		return t, o.checkSeen(resource, caller, id)
 	case ok && o.sees(caller, id):
 		return tagged{}, refuse(NotAllowed, resource, id, "account %s is not its owner", caller.Account)
 	}
 	return tagged{}, refuse(NotFound, resource, id, "it does not exist")
 }
 
-// unknown returns the refusal of a changing call that does not know a new thing yet.
-func (o *op) unknown(resource string, caller Caller, id string) error {
+// checkSeen returns the refusal of a changing call that does not see a new resource yet.
+func (o *op) checkSeen(resource string, caller Caller, id string) error {
 	switch resource {
 	case "volume":
-		return o.volumePasts.untold(resource, id, caller)
+		return o.volumeStale.checkVisible(resource, id, caller)
 	case "snapshot":
-		return o.snapshotPasts.untold(resource, id, caller)
+		return o.snapshotStale.checkVisible(resource, id, caller)
 	case "image":
-		return o.imagePasts.untold(resource, id, caller)
+		return o.imageStale.checkVisible(resource, id, caller)
 	}
 	return nil
 }
 
-// sees tells whether a caller can see another one's snapshot or image.
+// sees reports whether a caller can see a snapshot or an image of another account.
 func (o *op) sees(caller Caller, id string) bool {
 	s, i := o.db.Snapshots[id], o.db.Images[id]
 	return s != nil && s.visible(caller) || i != nil && i.visible(caller)
 }
 
-// AddTags sets tags on things, all or none.
+// AddTags sets tags on all of the resources, or on none of them.
 func (c *Cloud) AddTags(caller Caller, ids []string, tags map[string]string, dry bool) error {
 	o := c.begin()
 	defer o.end()
@@ -138,8 +138,8 @@ func (c *Cloud) AddTags(caller Caller, ids []string, tags map[string]string, dry
 			next[i] = map[string]string{}
 		}
 		maps.Copy(next[i], tags)
-		if len(next[i]) > tagsPerThing {
-			return refuse(Limit, "tag", t.id, "it would have more than %d tags", tagsPerThing)
+		if len(next[i]) > tagsPerResource {
+			return refuse(Limit, "tag", t.id, "it would have more than %d tags", tagsPerResource)
 		}
 	}
 	if dry {
@@ -151,10 +151,10 @@ func (c *Cloud) AddTags(caller Caller, ids []string, tags map[string]string, dry
 	return o.save()
 }
 
-// checkTags refuses tags that no thing can have.
+// checkTags returns an error if tags are invalid.
 func checkTags(tags map[string]string) error {
-	if len(tags) > tagsPerThing {
-		return refuse(Limit, "tag", "", "a thing has at most %d tags", tagsPerThing)
+	if len(tags) > tagsPerResource {
+		return refuse(Limit, "tag", "", "a thing has at most %d tags", tagsPerResource)
 	}
 	for key, value := range tags {
 		if err := checkTag(key, value); err != nil {
@@ -176,8 +176,8 @@ func checkTag(key, value string) error {
 	return nil
 }
 
-// RemoveTags removes tags from things. Of each key only a tag with the value given
-// goes; with nil for a value, whatever value it has. Without tags, all go.
+// RemoveTags removes tags from resources. With a value, it removes the tag only if the tag has
+// this value; with nil it removes the key. Without tags, it removes all.
 func (c *Cloud) RemoveTags(caller Caller, ids []string, tags map[string]*string, dry bool) error {
 	o := c.begin()
 	defer o.end()

@@ -2,33 +2,32 @@ package state
 
 import "time"
 
-// Timing is how long a cloud takes for things, from the answer to the request
-// until the thing is in the state that was asked for. Zero is at once.
+// Timing is how long the cloud takes to put a resource into the requested state. Zero is at once.
 type Timing struct {
 	VolumeCreate time.Duration
 	VolumeDelete time.Duration
-	// VolumeModify is for each of its two parts, modifying and optimizing.
+	// VolumeModify is the duration of each of the states modifying and optimizing.
 	VolumeModify time.Duration
 	Attach       time.Duration
 	Detach       time.Duration
-	// A snapshot takes a base and then by what it holds.
+	// A snapshot takes a fixed time and a time for each GiB of data.
 	Snapshot       time.Duration
 	SnapshotPerGiB time.Duration
-	// ImageCreate is from registering to available.
+	// ImageCreate is the time from registering to available.
 	ImageCreate time.Duration
-	// A copy of a snapshot takes a base and then by what it holds; a copy of an
-	// image as long as its slowest snapshot.
+	// A copy of a snapshot takes a fixed time and a time for each GiB of data; a copy of an image
+	// takes as long as its slowest snapshot.
 	Copy       time.Duration
 	CopyPerGiB time.Duration
 	VMStart    time.Duration
 	VMStop     time.Duration
 }
 
-// Instant is a cloud that takes no time.
+// Instant returns the timing of a cloud in which everything is immediate.
 func Instant() Timing { return Timing{} }
 
-// AWS is about how long EC2 takes, times scale. EC2 promises none of these
-// figures, and two have a public observation behind them:
+// AWS returns approximately the timing of EC2, multiplied by scale. EC2 documents none of these
+// durations, and two are based on public observations:
 //
 //   - a small snapshot: "about 3 minutes" in github.com/aws/aws-sdk-ruby issue 978
 //     (2015), one minute to nine by the volume's throughput in
@@ -54,10 +53,9 @@ func AWS(scale float64) Timing {
 	}.times(scale)
 }
 
-// Outscale is about how long Outscale's cloud takes, times scale. The one figure
-// with a public observation behind it is a snapshot's: more than 20 s for a small
-// volume in github.com/outscale/terraform-provider-outscale issue 514 (2025). The
-// others are estimates.
+// Outscale returns approximately the timing of Outscale's cloud, multiplied by scale. One
+// duration is based on a public observation: a snapshot of a small volume took more than 20 s in
+// github.com/outscale/terraform-provider-outscale issue 514 (2025). The others are estimates.
 func Outscale(scale float64) Timing {
 	return Timing{
 		VolumeCreate: 3 * time.Second,
@@ -95,13 +93,13 @@ func byData(perGiB time.Duration, bytes int64) time.Duration {
 	return time.Duration(float64(perGiB) * float64(bytes) / (1 << 30))
 }
 
-// Measurer is what a Disks may also be: it tells how many bytes a snapshot holds
-// that were written. Of another Disks every snapshot is taken to be full.
+// Measurer is an optional interface of Disks: it returns the number of written bytes in a
+// snapshot. Without it, every snapshot counts as full.
 type Measurer interface {
 	SnapshotBytes(id string) (int64, error)
 }
 
-// written is how much a snapshot holds, for the time that it takes.
+// written returns the amount of data in a snapshot, which determines how long the snapshot takes.
 func (c *Cloud) written(id string, sizeGiB int64) int64 {
 	if m, ok := c.disks.(Measurer); ok {
 		if n, err := m.SnapshotBytes(id); err == nil {

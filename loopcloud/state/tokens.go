@@ -8,25 +8,25 @@ import (
 	"time"
 )
 
-// tokenLife is how long a client token is remembered: EC2 promises at least this
-// (EC2 Developer Guide, "Ensuring idempotency").
+// tokenLife is how long a client token is remembered, the minimum that EC2 documents (EC2
+// Developer Guide, "Ensuring idempotency").
 const tokenLife = 24 * time.Hour
 
-// tokenRecord is what a client token was used for.
+// tokenRecord is the use of a client token.
 type tokenRecord struct {
 	Request string // a digest of the parameters
 	IDs     []string
 	Until   time.Time
 }
 
-// ticket is a client token as a request carries it; one without a key is none.
-type ticket struct{ key, request string }
+// clientToken is the client token of a request. Without a key, the request has none.
+type clientToken struct{ key, request string }
 
-// ticketFor makes the ticket of a call. Two requests are the same when their JSON
-// is.
-func ticketFor(caller Caller, call, token string, request any) ticket {
+// clientTokenOf returns the client token of a call. Requests with the same JSON are the same
+// request.
+func clientTokenOf(caller Caller, call, token string, request any) clientToken {
 	if token == "" {
-		return ticket{}
+		return clientToken{}
 	}
 	text, err := json.Marshal(request)
 	if err != nil {
@@ -34,15 +34,15 @@ func ticketFor(caller Caller, call, token string, request any) ticket {
 	}
 	sum := sha256.Sum256(text)
 	key := strings.Join([]string{"token", caller.Account, caller.Region, call, token}, "/")
-	return ticket{key: key, request: hex.EncodeToString(sum[:])}
+	return clientToken{key: key, request: hex.EncodeToString(sum[:])}
 }
 
-// claim makes two requests of one token follow each other.
-func (t ticket) claim() claim { return writing(t.key) }
+// claim returns a claim that makes requests with the same token wait for each other.
+func (t clientToken) claim() claim { return writing(t.key) }
 
-// repeated answers the ids that the ticket's first use made, none if this is the
+// repeated returns the IDs that the first request with the token created, none if this is the
 // first.
-func (o *op) repeated(t ticket) ([]string, error) {
+func (o *op) repeated(t clientToken) ([]string, error) {
 	known, ok := o.db.Tokens[t.key]
 	if t.key == "" || !ok {
 		return nil, nil
@@ -54,10 +54,10 @@ func (o *op) repeated(t ticket) ([]string, error) {
 	return known.IDs, nil
 }
 
-func (o *op) remember(t ticket, ids ...string) {
+func (o *op) remember(t clientToken, ids ...string) {
 	if t.key != "" {
 		o.db.Tokens[t.key] = tokenRecord{Request: t.request, IDs: ids, Until: o.now.Add(tokenLife)}
 	}
 }
 
-func (o *op) forget(t ticket) { delete(o.db.Tokens, t.key) }
+func (o *op) forget(t clientToken) { delete(o.db.Tokens, t.key) }

@@ -1,14 +1,15 @@
 package state
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"runtime"
 )
 
 const (
-	// hostDigits are an id's that is seen through every wire format: the Outscale
-	// API has eight, EC2 had them first and still takes them.
+	// hostDigits is the number of digits in the ID of a host. Every dialect accepts eight: the
+	// Outscale API uses them, and EC2 used them first.
 	hostDigits   = 8
 	hostType     = "m5.large"
 	hostRootGiB  = 8
@@ -17,9 +18,8 @@ const (
 	smallestType = "m1.small"
 )
 
-// addHosts gives every account a record of this machine in every region that it
-// has none in. All accounts' records are the same machine. It may have been elsewhere
-// when the cloud was served before.
+// addHosts gives every account a VM in every region that stands for this machine. The machine may
+// have had another zone when the cloud was served before.
 func (c *Cloud) addHosts() {
 	for _, a := range c.accounts {
 		for _, region := range c.regions {
@@ -29,29 +29,29 @@ func (c *Cloud) addHosts() {
 			at := Caller{a.ID, region.Name}
 			for number := range c.hosts {
 				if host := c.host(at, number); host == nil {
-					c.addHost(at, c.placeIn(region), number)
+					c.addHost(at, c.locationIn(region), number)
 				} else {
-					c.move(host, c.placeIn(region))
+					c.move(host, c.locationIn(region))
 				}
 			}
 		}
 	}
 }
 
-// site is where in a region a machine is.
-type site struct{ zone, outpost string }
+// location is a zone and an Outpost in a region.
+type location struct{ zone, outpost string }
 
-// placeIn is where in a region this machine is: at HostZone and Outpost in the default
-// one.
-func (c *Cloud) placeIn(r Region) site {
+// locationIn returns the location of this machine in a region: HostZone and Outpost in the
+// default region.
+func (c *Cloud) locationIn(r Region) location {
 	if r.Name == c.defaultRegion {
-		return site{c.hostZone, c.outpost}
+		return location{c.hostZone, c.outpost}
 	}
-	return site{zone: r.Zones[0]}
+	return location{zone: r.Zones[0]}
 }
 
-// move has a machine, and the volumes of its own, be at a site.
-func (c *Cloud) move(vm *vmRecord, to site) {
+// move changes the location of a VM and of the volumes created with it.
+func (c *Cloud) move(vm *vmRecord, to location) {
 	vm.Zone, vm.Outpost = to.zone, to.outpost
 	for _, r := range c.db.Volumes {
 		if r.RecordOnly && r.Link != nil && r.Link.VMID == vm.ID {
@@ -60,8 +60,8 @@ func (c *Cloud) move(vm *vmRecord, to site) {
 	}
 }
 
-// addHost makes this machine's record and its root volume's, which has no bytes.
-func (c *Cloud) addHost(at Caller, in site, number int) {
+// addHost adds the record of this machine, and of its root volume, which has no data.
+func (c *Cloud) addHost(at Caller, in location, number int) {
 	now := c.clock()
 	vm := &vmRecord{VM: VM{
 		ID: c.freshID(vmPrefix, hostDigits), Region: at.Region, Zone: in.zone, Outpost: in.outpost, Account: at.Account,
@@ -74,7 +74,7 @@ func (c *Cloud) addHost(at Caller, in site, number int) {
 	}}, hostDigits)
 }
 
-// architecture is this machine's, by the clouds' name.
+// architecture returns the architecture of this machine by its name in the clouds.
 func architecture() string {
 	switch runtime.GOARCH {
 	case "amd64":
@@ -85,7 +85,7 @@ func architecture() string {
 	return runtime.GOARCH
 }
 
-// addRecordVolume gives a VM that is a record a volume that is one too.
+// addRecordVolume adds a volume without data to a VM.
 func (c *Cloud) addRecordVolume(vm *vmRecord, m Mapping, digits int) *volumeRecord {
 	v := m.Volume
 	r := &volumeRecord{
@@ -98,7 +98,7 @@ func (c *Cloud) addRecordVolume(vm *vmRecord, m Mapping, digits int) *volumeReco
 		RecordOnly: true,
 	}
 	if r.Type == "gp2" {
-		p, _ := r.performance().complete() // only fills in the iops
+		p, _ := r.performance().complete() // only fills in the IOPS
 		r.set(p)
 	}
 	r.Link = &link{
@@ -113,21 +113,21 @@ func (c *Cloud) addRecordVolume(vm *vmRecord, m Mapping, digits int) *volumeReco
 	return r
 }
 
-// host is one of this machine's records at a place, nil if there is none.
+// host returns the record of this machine in an account and region, nil if there is none.
 func (c *Cloud) host(at Caller, number int) *vmRecord {
 	for _, r := range c.db.VMs {
-		if r.Host && r.place() == at && r.Number == number {
+		if r.Host && r.scope() == at && r.Number == number {
 			return r
 		}
 	}
 	return nil
 }
 
-// HostVM is the record of the machine that loopcloud runs on, as the first
-// account has it in a region. The other accounts have records of their own.
+// HostVM returns the VM that stands for this machine in a region, as the first account sees it.
+// Other accounts have their own VM.
 func (c *Cloud) HostVM(region string) (VM, bool) { return c.HostVMs(region, 0) }
 
-// HostVMs is HostVM of one of several hosts, from 0 on.
+// HostVMs is like HostVM, for one of several hosts, from 0 on.
 func (c *Cloud) HostVMs(region string, number int) (VM, bool) {
 	o := c.begin()
 	defer o.end()
@@ -138,7 +138,7 @@ func (c *Cloud) HostVMs(region string, number int) (VM, bool) {
 	return r.view(o.now), true
 }
 
-// SetMetadata lets change alter how the metadata service of a VM answers.
+// SetMetadata calls change with the metadata options of a VM and stores them.
 func (c *Cloud) SetMetadata(caller Caller, id string, change func(*MetadataOptions), dry bool) (VM, error) {
 	o := c.begin()
 	defer o.end()
@@ -153,23 +153,22 @@ func (c *Cloud) SetMetadata(caller Caller, id string, change func(*MetadataOptio
 	return r.view(o.now), o.save()
 }
 
-// VMs lists the caller's VMs; terminated ones for an hour.
+// VMs returns the caller's VMs, and terminated ones for an hour.
 func (c *Cloud) VMs(caller Caller) []VM {
 	o := c.begin()
 	defer o.end()
 	return listed(c.db.VMs,
-		func(r *vmRecord) bool { return r.place() == caller },
+		func(r *vmRecord) bool { return r.scope() == caller },
 		func(r *vmRecord) VM { return r.view(o.now) })
 }
 
 func (o *op) vm(caller Caller, id string) (*vmRecord, error) {
-	return found(o.db.VMs, vmPrefix, "instance", id, func(r *vmRecord) bool { return r.place() == caller })
+	return found(o.db.VMs, vmPrefix, "instance", id, func(r *vmRecord) bool { return r.scope() == caller })
 }
 
-// RunVMs makes VMs that are records: nothing runs, and their volumes have no
-// bytes.
+// RunVMs creates VM records. No machine runs, and their volumes have no data.
 func (c *Cloud) RunVMs(caller Caller, req VMRequest) ([]VM, error) {
-	t := ticketFor(caller, "RunVMs", req.Token, req)
+	t := clientTokenOf(caller, "RunVMs", req.Token, req)
 	o := c.begin(t.claim(), reading(req.ImageID))
 	defer o.end()
 	ids, err := o.repeated(t)
@@ -223,7 +222,7 @@ func (o *op) runVMs(caller Caller, req VMRequest) ([]string, error) {
 	return ids, nil
 }
 
-// launchable finds the image, and completes the request.
+// launchable returns the image of a request and fills in the defaults of the request.
 func (o *op) launchable(caller Caller, req *VMRequest) (*imageRecord, error) {
 	if err := o.inRegion(caller); err != nil {
 		return nil, err
@@ -234,8 +233,8 @@ func (o *op) launchable(caller Caller, req *VMRequest) (*imageRecord, error) {
 	if err := o.inZone(caller, req.Zone); err != nil {
 		return nil, err
 	}
-	req.Type = either(req.Type, smallestType)
-	req.Count = either(req.Count, 1)
+	req.Type = cmp.Or(req.Type, smallestType)
+	req.Count = cmp.Or(req.Count, 1)
 	if req.Count < 0 {
 		return nil, refuse(InvalidValue, "instance", "", "it cannot be run %d times", req.Count)
 	}
@@ -249,8 +248,8 @@ func (o *op) launchable(caller Caller, req *VMRequest) (*imageRecord, error) {
 	return img, nil
 }
 
-// TerminateVMs ends VMs, all or none. Their volumes are detached, or go with them
-// if they were made to.
+// TerminateVMs terminates all of the VMs, or none of them. Their volumes are detached, or deleted
+// if they are marked for deletion on termination.
 func (c *Cloud) TerminateVMs(caller Caller, ids []string, dry bool) ([]VM, error) {
 	o := c.begin()
 	defer o.end()

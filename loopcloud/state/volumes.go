@@ -1,31 +1,32 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 )
 
-// deletedShown is for how long at least a deleted volume is listed as deleting:
-// the Outscale API was seen to show it for about that long.
+// deletedShown is the minimum time for which a deleted volume is listed as deleting. It was
+// observed in the Outscale API.
 const deletedShown = time.Minute
 
-// Volumes lists the caller's volumes. A deleted one is listed as VolumeDeleting
-// for a while: EC2 hides these, the Outscale API shows them.
+// Volumes returns the caller's volumes. A deleted one is listed as VolumeDeleting for a while:
+// EC2 hides these, the Outscale API shows them.
 func (c *Cloud) Volumes(caller Caller) []Volume {
 	o := c.begin()
 	defer o.end()
 	all := listed(c.db.Volumes,
-		func(r *volumeRecord) bool { return r.place() == caller },
+		func(r *volumeRecord) bool { return r.scope() == caller },
 		func(r *volumeRecord) Volume { return r.view(o.now) })
-	return c.volumePasts.told(all, caller, o.now)
+	return c.volumeStale.list(all, caller, o.now)
 }
 
-// CreateVolume makes a volume, blank or of a completed snapshot that the caller
-// may use. The bytes are there when it returns.
+// CreateVolume creates a volume, blank or from a completed snapshot that the caller may use. Its
+// data exists when CreateVolume returns.
 func (c *Cloud) CreateVolume(caller Caller, req VolumeRequest) (Volume, error) {
-	t := ticketFor(caller, "CreateVolume", req.Token, req)
+	t := clientTokenOf(caller, "CreateVolume", req.Token, req)
 	o := c.begin(t.claim(), reading(req.SnapshotID))
 	defer o.end()
 	if ids, err := o.repeated(t); err != nil || ids != nil {
@@ -43,7 +44,7 @@ func (c *Cloud) CreateVolume(caller Caller, req VolumeRequest) (Volume, error) {
 	}
 	r.ID = o.freshID(volumePrefix, req.IDDigits)
 	if req.KMSKeyID != "" && !keyExists(caller, req.KMSKeyID) {
-		// EC2 answers as if all were well, and the volume is never seen again.
+		// EC2 responds with success, and the volume disappears.
 		out := r.view(o.now)
 		out.State = VolumeCreating
 		return out, nil
@@ -51,8 +52,8 @@ func (c *Cloud) CreateVolume(caller Caller, req VolumeRequest) (Volume, error) {
 	o.take(writing(r.ID))
 	fate := o.fate(ActCreateVolume)
 	r.Ready, r.Failed, r.Stuck = fate.ready(o.now, o.timing.VolumeCreate), fate.failed(), fate.Ending == NeverEnds
-	c.volumePasts.keep(fate.Stale, r.ID, caller, nil, o.now)
-	err = produce(o, c.db.Volumes, r, t, making{
+	c.volumeStale.add(fate.Stale, r.ID, caller, nil, o.now)
+	err = produce(o, c.db.Volumes, r, t, creation{
 		bytes: fate.bytes(func() error { return c.disks.CreateVolume(r.ID, r.SizeGiB<<30, r.SnapshotID) }),
 		undo:  func() error { return c.disks.DeleteVolume(r.ID) },
 	})
@@ -75,7 +76,7 @@ func (o *op) volumeAgain(caller Caller, ids []string, err error) (Volume, error)
 	return r.view(o.now), nil
 }
 
-// newVolume makes the record that a request asks for, without its id.
+// newVolume returns the record of a requested volume, without an ID.
 func (o *op) newVolume(caller Caller, req VolumeRequest) (*volumeRecord, error) {
 	if err := o.inZone(caller, req.Zone); err != nil {
 		return nil, err
@@ -111,11 +112,11 @@ func (o *op) newVolume(caller Caller, req VolumeRequest) (*volumeRecord, error) 
 	return r, err
 }
 
-// outpostTypes are the volume types that an Outpost has. Newer racks have more.
-// Source: github.com/kubernetes-sigs/aws-ebs-csi-driver issue 662.
+// outpostTypes are the volume types of an Outpost. Newer racks have more. Source:
+// github.com/kubernetes-sigs/aws-ebs-csi-driver issue 662.
 var outpostTypes = []string{"gp2"}
 
-// onOutpost refuses a volume on an Outpost that does not exist or does not have its type.
+// onOutpost returns an error if the Outpost does not exist or does not offer the volume type.
 func (o *op) onOutpost(caller Caller, req VolumeRequest) error {
 	switch {
 	case req.Outpost == "":
@@ -124,13 +125,13 @@ func (o *op) onOutpost(caller Caller, req VolumeRequest) error {
 		return refuse(InvalidValue, "outpost", req.Outpost, "there is no such Outpost in %s", caller.Region)
 	case req.Zone != o.hostZone:
 		return refuse(InvalidValue, "outpost", req.Outpost, "it is in zone %s, and not in %s", o.hostZone, req.Zone)
-	case !slices.Contains(outpostTypes, either(req.Type, defaultVolumeType)):
+	case !slices.Contains(outpostTypes, cmp.Or(req.Type, defaultVolumeType)):
 		return refuse(InvalidValue, "volume", req.Type, "Outpost %s does not have this volume type", req.Outpost)
 	}
 	return nil
 }
 
-// inZone refuses a zone that is not one of the caller's region.
+// inZone returns an error if a zone is not in the caller's region.
 func (o *op) inZone(caller Caller, zone string) error {
 	if err := o.inRegion(caller); err != nil {
 		return err
@@ -144,9 +145,9 @@ func (o *op) inZone(caller Caller, zone string) error {
 	return nil
 }
 
-// inherit takes over a snapshot's encryption: a volume of an encrypted one is
-// encrypted. If no key is given it has the snapshot's, unless that belongs to another
-// account: then it has the default key.
+// inherit takes over the encryption of a snapshot: a volume of an encrypted snapshot is
+// encrypted. Its default key is the snapshot's key, or the account's default key if the snapshot
+// belongs to another account.
 // https://docs.aws.amazon.com/ebs/latest/userguide/encryption-parameters.html
 func (r *volumeRecord) inherit(s *snapshotRecord) {
 	if s.Encrypted {
@@ -165,8 +166,8 @@ func (r *volumeRecord) performance() performance {
 	return performance{r.Type, r.SizeGiB, r.IOPS, r.Throughput}
 }
 
-// sizeFrom is the size of a volume of a snapshot: the snapshot's, or a larger
-// one.
+// sizeFrom returns the size of a volume of a snapshot: the given size if it is not smaller, or
+// the snapshot's size.
 func sizeFrom(s *snapshotRecord, size int64) (int64, error) {
 	if size == 0 {
 		return s.SizeGiB, nil
@@ -177,24 +178,24 @@ func sizeFrom(s *snapshotRecord, size int64) (int64, error) {
 	return size, nil
 }
 
-// volume returns a volume of the caller's that is not deleted and that changing calls know.
+// volume returns a volume of the caller that is not deleted and that its changing calls can see.
 func (o *op) volume(caller Caller, id string) (*volumeRecord, error) {
 	r, err := o.anyVolume(caller, id)
 	if err == nil {
-		err = o.volumePasts.unborn("volume", id, caller, string(VolumeCreating))
+		err = o.volumeStale.checkCreated("volume", id, caller, string(VolumeCreating))
 	}
 	return r, err
 }
 
-// anyVolume returns a volume of the caller's that is not deleted.
+// anyVolume returns a volume of the caller that is not deleted.
 func (o *op) anyVolume(caller Caller, id string) (*volumeRecord, error) {
 	return found(o.db.Volumes, volumePrefix, "volume", id, func(r *volumeRecord) bool {
-		return r.place() == caller && r.Removed.IsZero()
+		return r.scope() == caller && r.Removed.IsZero()
 	})
 }
 
-// ModifyVolume makes a volume larger or of another type, attached or not. The
-// device has its new size when it returns.
+// ModifyVolume grows a volume or changes its type, attached or not. The device has its new size
+// when ModifyVolume returns.
 func (c *Cloud) ModifyVolume(caller Caller, id string, ch VolumeChange) (Volume, error) {
 	o := c.begin(writing(id))
 	defer o.end()
@@ -219,7 +220,7 @@ func (c *Cloud) ModifyVolume(caller Caller, id string, ch VolumeChange) (Volume,
 	return r.view(o.now), o.save()
 }
 
-// changed is what the volume is to become.
+// changed returns the attributes of a volume after a change.
 func (o *op) changed(r *volumeRecord, ch VolumeChange) (performance, error) {
 	if s := r.state(o.now); s != VolumeAvailable && s != VolumeInUse {
 		return performance{}, refuse(WrongState, "volume", r.ID, "it is %s", s)
@@ -234,23 +235,14 @@ func (o *op) changed(r *volumeRecord, ch VolumeChange) (performance, error) {
 	if ch.Type != "" && ch.Type != p.Type || p.Type == "gp2" {
 		p.IOPS, p.Throughput = 0, 0
 	}
-	p.Type = either(ch.Type, p.Type)
-	p.SizeGiB = either(ch.SizeGiB, p.SizeGiB)
-	p.IOPS = either(ch.IOPS, p.IOPS)
-	p.Throughput = either(ch.Throughput, p.Throughput)
+	p.Type = cmp.Or(ch.Type, p.Type)
+	p.SizeGiB = cmp.Or(ch.SizeGiB, p.SizeGiB)
+	p.IOPS = cmp.Or(ch.IOPS, p.IOPS)
+	p.Throughput = cmp.Or(ch.Throughput, p.Throughput)
 	if p.IOPS == 0 && (p.Type == "io1" || p.Type == "io2") {
-		p.IOPS = gp3IOPS // ModifyVolume's default on a change of type
+		p.IOPS = gp3IOPS // the default of ModifyVolume when the type changes
 	}
 	return p.complete()
-}
-
-// either is the first one that is not zero.
-func either[T comparable](first, second T) T {
-	var zero T
-	if first != zero {
-		return first
-	}
-	return second
 }
 
 func (o *op) newChange(from, to performance) *change {
@@ -265,7 +257,7 @@ func (o *op) newChange(from, to performance) *change {
 	}
 }
 
-// DeleteVolume removes a volume that is attached nowhere.
+// DeleteVolume deletes a volume that is not attached.
 func (c *Cloud) DeleteVolume(caller Caller, id string, dry bool) error {
 	o := c.begin(writing(id))
 	defer o.end()
@@ -283,16 +275,17 @@ func (c *Cloud) DeleteVolume(caller Caller, id string, dry bool) error {
 		return dryRun("volume", id)
 	}
 	before := r.view(o.now)
-	c.volumePasts.keep(o.fate(ActDeleteVolume).Stale, id, caller, &before, o.now)
+	c.volumeStale.add(o.fate(ActDeleteVolume).Stale, id, caller, &before, o.now)
 	return o.removeVolume(r)
 }
 
-// unattached refuses a volume that is attached, or that changing calls still see attached.
+// unattached returns an error if a volume is attached, or if changing calls still see it
+// attached.
 func (o *op) unattached(r *volumeRecord, caller Caller) error {
 	if r.Link != nil {
 		return refuse(InUse, "volume", r.ID, "it is attached to %s", r.Link.VMID)
 	}
-	if was, stale := o.volumePasts.former(r.ID, caller, func(v Volume) bool { return v.Attachment != nil }); stale {
+	if was, stale := o.volumeStale.outdated(r.ID, caller, func(v Volume) bool { return v.Attachment != nil }); stale {
 		return refuse(InUse, "volume", r.ID, "it is attached to %s", was.Attachment.VMID)
 	}
 	return nil
@@ -308,7 +301,7 @@ func (o *op) removeVolume(r *volumeRecord) error {
 	r.Work = noWork
 	if err != nil {
 		r.Removed = time.Time{}
-		_ = o.save() // the first error tells more
+		_ = o.save() // the first error is more informative
 		return fmt.Errorf("cannot delete %s: %w", r.ID, err)
 	}
 	return o.save()

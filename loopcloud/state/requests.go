@@ -1,13 +1,12 @@
 package state
 
-// The requests that state takes from the wire formats. A zero field is one that
-// the caller did not give. IDDigits is how many hexadecimal digits a new id
-// has: 17 for EC2, 8 for the Outscale API; 0 is 17.
+// The requests that the dialects pass to the state. A zero field was not given. IDDigits is the
+// number of hexadecimal digits in a new ID: 17 for EC2 and 8 for the Outscale API; 0 means 17.
 //
-// The fields that JSON leaves out do not count when a client token is compared
-// with the request that it was first used for.
+// A client token that is used again must come with the same request. Fields that JSON leaves out
+// are not compared.
 
-// VolumeRequest asks for a volume.
+// VolumeRequest requests a volume.
 type VolumeRequest struct {
 	Zone, SnapshotID, Type string
 	SizeGiB                int64
@@ -16,8 +15,8 @@ type VolumeRequest struct {
 	KMSKeyID               string
 	// Outpost is the ARN of the Outpost to create the volume on, "" in the Region.
 	Outpost string
-	// Defaults has the account's Settings decide what is encrypted beside what is asked
-	// for, as EC2 does. Outscale has no such settings.
+	// Defaults applies the account's Settings to encryption, as EC2 does. Outscale has no such
+	// settings.
 	Defaults bool `json:"-"`
 	Tags     map[string]string
 	Token    string `json:"-"`
@@ -25,7 +24,7 @@ type VolumeRequest struct {
 	DryRun   bool   `json:"-"`
 }
 
-// VolumeChange asks for a volume to be other than it is; zero keeps.
+// VolumeChange requests a change of a volume. Zero fields stay as they are.
 type VolumeChange struct {
 	SizeGiB          int64
 	Type             string
@@ -33,20 +32,20 @@ type VolumeChange struct {
 	DryRun           bool `json:"-"`
 }
 
-// AttachRequest asks for an attachment.
+// AttachRequest requests an attachment.
 type AttachRequest struct {
 	VolumeID, VMID, Device string
 	DryRun                 bool `json:"-"`
 }
 
-// DetachRequest asks for an attachment to end. VMID and Device, if given, must
-// be the attachment's. Force detaches what is in use.
+// DetachRequest requests the end of an attachment. VMID and Device, if given, must match the
+// attachment. Force detaches a device that is in use.
 type DetachRequest struct {
 	VolumeID, VMID, Device string
 	Force, DryRun          bool
 }
 
-// SnapshotRequest asks for a snapshot of a volume.
+// SnapshotRequest requests a snapshot of a volume.
 type SnapshotRequest struct {
 	VolumeID, Description string
 	Tags                  map[string]string
@@ -55,56 +54,56 @@ type SnapshotRequest struct {
 	DryRun                bool   `json:"-"`
 }
 
-// SnapshotCopyRequest asks for a copy in the caller's region.
+// SnapshotCopyRequest requests a copy in the caller's region.
 type SnapshotCopyRequest struct {
 	SourceID, SourceRegion, Description string
 	Encrypted                           bool
 	KMSKeyID                            string
-	Defaults                            bool `json:"-"` // as of a VolumeRequest
+	Defaults                            bool `json:"-"` // as in VolumeRequest
 	Tags                                map[string]string
 	Token                               string `json:"-"`
 	IDDigits                            int    `json:"-"`
 	DryRun                              bool   `json:"-"`
 }
 
-// ImageRequest asks for an image of snapshots.
+// ImageRequest requests an image of snapshots.
 type ImageRequest struct {
 	Name, Description string
 	Mappings          []Mapping
 	Attributes        ImageAttributes
 	Tags              map[string]string
-	// ID, if given, is the id to be: imports only.
+	// ID, if given, is the ID of the new image. Only imports set it.
 	ID string
-	// Imported marks an import, which no fate is asked for.
+	// Imported marks an import, which is not subject to a Fate.
 	Imported bool `json:"-"`
 	IDDigits int  `json:"-"`
 	DryRun   bool `json:"-"`
 }
 
-// ImageCopyRequest asks for a copy, snapshots included, in the caller's region.
+// ImageCopyRequest requests a copy of an image and its snapshots in the caller's region.
 type ImageCopyRequest struct {
 	SourceID, SourceRegion string
 	Name, Description      string
 	Encrypted              bool
 	KMSKeyID               string
-	Defaults               bool `json:"-"` // as of a VolumeRequest
+	Defaults               bool `json:"-"` // as in VolumeRequest
 	CopyTags               bool
 	Tags                   map[string]string
 	SnapshotTags           map[string]string
-	// Readable asks for the snapshots to be shared with the caller too, as EC2 does.
-	// Outscale copies whatever image it lets an account see.
+	// Readable requires that the snapshots are shared with the caller as well, as EC2 does.
+	// Outscale copies any image that the account can see.
 	Readable bool
 	Token    string `json:"-"`
 	IDDigits int    `json:"-"`
 	DryRun   bool   `json:"-"`
 }
 
-// VMRequest asks for VM records.
+// VMRequest requests VM records.
 type VMRequest struct {
 	ImageID, Type, Zone string
 	Count               int
 	Tags                map[string]string
-	VolumeTags          map[string]string // of the volumes that come with them
+	VolumeTags          map[string]string // of the volumes created with them
 	Token               string            `json:"-"`
 	IDDigits            int               `json:"-"`
 	DryRun              bool              `json:"-"`
@@ -113,15 +112,15 @@ type VMRequest struct {
 // PermissionChange adds to and removes from Permissions.
 type PermissionChange struct {
 	Add, Remove Permissions
-	// RemoveAll removes whatever there was before.
+	// RemoveAll removes all permissions first.
 	RemoveAll bool
 }
 
-// SnapshotImport asks for a snapshot of a file on the machine.
+// SnapshotImport requests a snapshot of a file on this machine.
 type SnapshotImport struct {
 	// File is a raw disk. It is read before the call returns.
 	File string
-	// SizeGiB is the size to be; 0 is the file's, rounded up to a GiB.
+	// SizeGiB is the size of the snapshot; 0 means the size of the file, rounded up to a GiB.
 	SizeGiB     int64
 	Description string
 	Tags        map[string]string

@@ -2,8 +2,8 @@ package state
 
 import "time"
 
-// claim is one call's hold on an id while it works on the bytes behind it: alone
-// when it writes, beside other readers when it reads.
+// claim is a call's claim on an ID while it works on the data: exclusive for writing, shared for
+// reading.
 type claim struct {
 	id    string
 	write bool
@@ -12,16 +12,15 @@ type claim struct {
 func writing(id string) claim { return claim{id, true} }
 func reading(id string) claim { return claim{id, false} }
 
-// op is one call under way. From begin to end it holds the lock, but for the
-// time that bytes takes.
+// op is a call in progress. It holds the lock from begin to end, except while bytes runs.
 type op struct {
 	*Cloud
 	now    time.Time
 	claims []claim
 }
 
-// begin waits until all claims can be had, takes them at once (so that two calls
-// never wait for each other), and answers with the lock held.
+// begin waits until all claims are free, takes them at once (so that two calls never wait for
+// each other), and returns with the lock held.
 func (c *Cloud) begin(claims ...claim) *op {
 	c.mu.Lock()
 	c.settle(false)
@@ -44,7 +43,7 @@ func (c *Cloud) allFree(claims []claim) bool {
 	return true
 }
 
-// take adds a claim that is known to be free, such as a new id's.
+// take adds a claim that is known to be free, such as one on a new ID.
 func (o *op) take(cl claim) {
 	if cl.id == "" {
 		return
@@ -67,29 +66,27 @@ func (o *op) end() {
 	o.mu.Unlock()
 }
 
-// bytes runs work on Disks without the lock; the claims are what keeps others
-// away meanwhile.
+// bytes runs work on Disks without the lock. The claims exclude other calls.
 func (c *Cloud) bytes(work func() error) error {
 	c.mu.Unlock()
 	defer c.mu.Lock()
 	return work()
 }
 
-// making is how a thing's bytes come to be.
-type making struct {
+// creation describes how the data of a resource is created.
+type creation struct {
 	bytes func() error
-	undo  func() error // takes them away, when they could not be recorded
+	undo  func() error // removes the data if the resource cannot be recorded
 	done  func()       // completes the record; may be nil
 }
 
-// produce enters a record into its table while its bytes come to be: first as
-// half made, so that a start after a kill knows to remove it, then whole and
-// together with its client token. When the bytes cannot be made the record goes
-// again.
+// produce creates a resource's data and records the resource: first as incomplete, so that a
+// restart after a kill removes it, then as complete together with its client token. If the data
+// cannot be created, the record is removed.
 func produce[R interface {
 	record
 	working() *work
-}](o *op, table map[string]R, r R, t ticket, m making) error {
+}](o *op, table map[string]R, r R, t clientToken, m creation) error {
 	*r.working() = creating
 	table[r.key()] = r
 	err := o.save()
@@ -98,7 +95,7 @@ func produce[R interface {
 	}
 	if err != nil {
 		delete(table, r.key())
-		_ = o.save() // the first error tells more
+		_ = o.save() // the first error is more informative
 		return err
 	}
 	*r.working() = noWork

@@ -2,20 +2,20 @@ package state
 
 import "strconv"
 
-// volumeKind is what a volume type allows.
-type volumeKind struct {
+// volumeType holds the limits of a volume type.
+type volumeType struct {
 	minGiB, maxGiB   int64
-	provisioned      bool  // its IOPS can be asked for
-	minIOPS, maxIOPS int64 // of those
-	perGiB           int64 // IOPS at most per GiB
-	maxThroughput    int64 // MiB/s; 0: cannot be asked for
+	provisioned      bool  // the request may set the IOPS
+	minIOPS, maxIOPS int64 // the limits of the IOPS
+	perGiB           int64 // the largest IOPS for each GiB
+	maxThroughput    int64 // in MiB/s; 0: the request must not set it
 }
 
-// The bounds are EC2's (API reference of CreateVolume and ModifyVolume, as in
-// aws-sdk-go-v2/service/ec2 v1.344.1; the ratios are the EBS User Guide's), or
-// Outscale's (OpenAPI 1.42) where those are wider: standard to 14901 GiB, io1 to
-// 300 IOPS per GiB. A wire format narrows them to its own cloud's.
-var volumeKinds = map[string]volumeKind{
+// The limits are those of EC2 (API reference of CreateVolume and ModifyVolume, as in
+// aws-sdk-go-v2/service/ec2 v1.344.1; the ratios are from the EBS User Guide), or those of
+// Outscale (OpenAPI 1.42) where they are wider: standard to 14901 GiB, io1 to 300 IOPS per GiB. A
+// dialect applies the limits of its own cloud.
+var volumeTypes = map[string]volumeType{
 	"standard": {minGiB: 1, maxGiB: 14901},
 	"gp2":      {minGiB: 1, maxGiB: 16384},
 	"gp3":      {minGiB: 1, maxGiB: 65536, provisioned: true, minIOPS: 3000, maxIOPS: 80000, perGiB: 500, maxThroughput: 2000},
@@ -27,24 +27,25 @@ var volumeKinds = map[string]volumeKind{
 
 const (
 	gp3IOPS       = 3000
-	gp3Throughput = 125 // MiB/s
-	// defaultVolumeType is EC2's. The Outscale API names its own.
+	gp3Throughput = 125 // in MiB/s
+	// defaultVolumeType is the default of EC2. The Outscale API passes its own.
 	defaultVolumeType = "gp2"
 )
 
-// performance is what of a volume depends on its type.
+// performance holds the attributes of a volume that depend on its type.
 type performance struct {
 	Type             string
 	SizeGiB          int64
 	IOPS, Throughput int64
 }
 
-// complete fills in what was not given and refuses what the type does not allow.
+// complete returns the attributes with defaults filled in, or an error if the type does not allow
+// them.
 func (p performance) complete() (performance, error) {
 	if p.Type == "" {
 		p.Type = defaultVolumeType
 	}
-	kind, ok := volumeKinds[p.Type]
+	kind, ok := volumeTypes[p.Type]
 	if !ok {
 		return p, refuse(InvalidValue, "volume", p.Type, "there is no such volume type")
 	}
@@ -59,7 +60,7 @@ func (p performance) complete() (performance, error) {
 	return p.completeThroughput(kind)
 }
 
-func (p performance) completeIOPS(kind volumeKind) (performance, error) {
+func (p performance) completeIOPS(kind volumeType) (performance, error) {
 	switch {
 	case !kind.provisioned && p.IOPS != 0:
 		return p, refuse(Unsuited, "iops", decimal(p.IOPS), "The parameter iops is not supported for %s volumes.", p.Type)
@@ -77,9 +78,9 @@ func (p performance) completeIOPS(kind volumeKind) (performance, error) {
 	return p, p.checkIOPS(kind)
 }
 
-// checkIOPS refuses more or fewer than the type or the size allows. The smallest
-// of a type can be asked for at any size.
-func (p performance) checkIOPS(kind volumeKind) error {
+// checkIOPS returns an error if the type or the size does not allow the IOPS. The smallest value
+// of a type is allowed at any size.
+func (p performance) checkIOPS(kind volumeType) error {
 	bad := func(format string, args ...any) error {
 		return refuse(InvalidValue, "iops", decimal(p.IOPS), "Volume iops of %d is too "+format, append([]any{p.IOPS}, args...)...)
 	}
@@ -95,7 +96,7 @@ func (p performance) checkIOPS(kind volumeKind) error {
 	return nil
 }
 
-func (p performance) completeThroughput(kind volumeKind) (performance, error) {
+func (p performance) completeThroughput(kind volumeType) (performance, error) {
 	if kind.maxThroughput == 0 {
 		if p.Throughput != 0 {
 			return p, refuse(Unsuited, "throughput", decimal(p.Throughput),

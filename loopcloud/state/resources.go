@@ -2,93 +2,92 @@ package state
 
 import "time"
 
-// Caller is on whose behalf, and where, a request is made. The wire formats
-// take it from the request's signature.
+// Caller is the account that makes a request, and the region that the request is for. The
+// dialects take both from the request's signature.
 type Caller struct {
 	Account string
 	Region  string
 }
 
-// Account is an owner of things.
+// Account is an owner of resources.
 type Account struct {
 	ID    string `json:"id"`
 	Alias string `json:"alias,omitempty"`
 }
 
-// Key is an access key pair, of an account or of a session in it.
+// Key is an access key pair of an account or of a session in it.
 type Key struct {
 	ID      string `json:"id"`
 	Secret  string `json:"secret"`
 	Account string `json:"account"`
-	// Session is nil for keys that do not end.
+	// Session is nil for keys that do not expire.
 	Session *Session `json:"-"`
 }
 
-// Session is what makes keys temporary.
+// Session holds the attributes of temporary keys.
 type Session struct {
-	// Token has to come with every request that the keys sign.
+	// Token must be sent with every request that is signed with the keys.
 	Token string
-	// Until is when the keys end, by the machine's clock, which is also the one that
-	// signatures are made and checked by.
+	// Until is when the keys expire, by the machine's clock. Signatures are created and checked
+	// by the same clock.
 	Until time.Time
-	// ARN names who has them, such as arn:aws:sts::123456789012:assumed-role/R/name.
+	// ARN is the ARN of the session, such as arn:aws:sts::123456789012:assumed-role/R/name.
 	ARN string
 }
 
-// Region is a place with zones, as DescribeRegions tells of it.
+// Region is a region and its zones.
 type Region struct {
 	Name  string   `json:"name"`
 	Zones []string `json:"zones"`
-	// OptIn is whether the accounts use it; "" is OptInNotRequired.
+	// OptIn is the opt-in status; "" means OptInNotRequired.
 	OptIn OptIn `json:"opt_in,omitempty"`
 }
 
-// OptIn is whether accounts have to ask for a region, and have, in EC2's words.
+// OptIn is EC2's opt-in status of a region.
 type OptIn string
 
-// The statuses of a region. In one that is NotOptedIn there is nothing, and no
-// request to it is answered.
+// The opt-in statuses of a region. A region that is NotOptedIn has no resources and refuses all
+// requests.
 const (
 	OptInNotRequired OptIn = "opt-in-not-required"
 	OptedIn          OptIn = "opted-in"
 	NotOptedIn       OptIn = "not-opted-in"
 )
 
-// VM is a virtual machine: a record, and for one of them per region the machine
-// that loopcloud runs on.
+// VM is a virtual machine. It is a record only; one VM in each region stands for the machine that
+// loopcloud runs on.
 type VM struct {
 	ID, Region, Zone, Account string
 	ImageID, Type             string
 	Architecture              string
 	Virtualization            string
 	RootDevice                string // /dev/sda1
-	BootMode, UEFIData        string // its image's
+	BootMode, UEFIData        string // of its image
 	State                     VMState
 	Launched                  time.Time
-	// Host marks the machine that loopcloud runs on: only to it can a volume be
-	// attached as a block device. Attaching to another one is a record.
+	// Host marks the machine that loopcloud runs on. Only attaching a volume to this VM creates a
+	// block device.
 	Host bool
-	// Number tells the hosts of one place apart: 0 is the first.
+	// Number distinguishes several hosts in one region; the first is 0.
 	Number int `json:",omitempty"`
-	// Outpost is the ARN of the Outpost that it runs on, "" in a Region.
+	// Outpost is the ARN of the VM's Outpost, "" in a Region.
 	Outpost string `json:",omitempty"`
-	// Metadata says how its metadata service answers.
+	// Metadata holds the options of its metadata service.
 	Metadata MetadataOptions `json:",omitzero"`
 	Tags     map[string]string
 }
 
-// MetadataOptions say how the metadata service of a VM answers. The zero value is
-// EC2's default.
+// MetadataOptions are the options of a VM's metadata service. The zero value is EC2's default.
 type MetadataOptions struct {
-	// Disabled refuses everything.
+	// Disabled refuses all requests.
 	Disabled bool
-	// TokensRequired refuses questions without a token (IMDSv2 only).
+	// TokensRequired refuses requests without a token (IMDSv2 only).
 	TokensRequired bool
-	// HopLimit is how many hops an answer with a token travels; 0 is 1.
+	// HopLimit is the number of network hops that a response with a token travels; 0 means 1.
 	HopLimit int
 }
 
-// Hops is how many hops an answer with a token travels.
+// Hops returns the number of network hops that a response with a token travels.
 func (m MetadataOptions) Hops() int { return max(m.HopLimit, 1) }
 
 // VMState is pending, running, shutting-down or terminated.
@@ -102,7 +101,7 @@ const (
 	VMTerminated   VMState = "terminated"
 )
 
-// VolumeState is where a volume is in its life.
+// VolumeState is the state of a volume.
 type VolumeState string
 
 // The states of a volume.
@@ -114,7 +113,7 @@ const (
 	VolumeError     VolumeState = "error"
 )
 
-// Volume is a volume as it is seen now.
+// Volume is a volume at the time of the call.
 type Volume struct {
 	ID, Region, Zone, Account string
 	SizeGiB                   int64
@@ -128,14 +127,14 @@ type Volume struct {
 	Attachment                *Attachment
 	// Modification is the last ModifyVolume, nil if there was none.
 	Modification *Modification
-	// Token is the client token that it was created with.
+	// Token is the client token of the request that created it.
 	Token string
-	// Outpost is the ARN of the Outpost that it is on, "" in a Region.
+	// Outpost is the ARN of its Outpost, "" in a Region.
 	Outpost string `json:",omitempty"`
 	Tags    map[string]string
 }
 
-// AttachState is where an attachment is in its life.
+// AttachState is the state of an attachment.
 type AttachState string
 
 // The states of an attachment.
@@ -146,12 +145,12 @@ const (
 	Detached  AttachState = "detached"
 )
 
-// Attachment ties a volume to a VM.
+// Attachment connects a volume to a VM.
 type Attachment struct {
 	VolumeID, VMID string
-	Device         string // as asked for: /dev/sdf
-	// Path is the block device's node on the host, /dev/xvdf; empty when the VM
-	// is a record only.
+	Device         string // as requested: /dev/sdf
+	// Path is the block device's node on the host, such as /dev/xvdf. It is empty if the VM is
+	// not this machine.
 	Path                string
 	State               AttachState
 	Attached            time.Time
@@ -168,7 +167,7 @@ type Modification struct {
 	FromType, ToType                   string
 }
 
-// SnapshotState is where a snapshot is in its life.
+// SnapshotState is the state of a snapshot.
 type SnapshotState string
 
 // The states of a snapshot.
@@ -178,7 +177,7 @@ const (
 	SnapshotError     SnapshotState = "error"
 )
 
-// Permissions say with whom a snapshot or an image is shared.
+// Permissions are the accounts that a snapshot or an image is shared with.
 type Permissions struct {
 	Public   bool     `json:"public,omitempty"`
 	Accounts []string `json:"accounts,omitempty"`
@@ -187,26 +186,26 @@ type Permissions struct {
 	OrganizationalUnits []string `json:"organizational_units,omitempty"`
 }
 
-// Snapshot is a snapshot as it is seen now.
+// Snapshot is a snapshot at the time of the call.
 type Snapshot struct {
 	ID, Region, Account string
 	VolumeID            string
-	SizeGiB             int64 // the volume's size
+	SizeGiB             int64 // the size of the volume
 	Description         string
 	Encrypted           bool
 	KMSKeyID            string
 	State               SnapshotState
-	Reason              string // of the state error
-	Progress            int    // percent
+	Reason              string // the reason of the state error
+	Progress            int    // in percent
 	Started             time.Time
 	CreateVolume        Permissions
 	ProductCodes        []string
-	// Token is the client token that it was created with.
+	// Token is the client token of the request that created it.
 	Token string
 	Tags  map[string]string
 }
 
-// ImageState is where an image is in its life.
+// ImageState is the state of an image.
 type ImageState string
 
 // The states of an image.
@@ -217,7 +216,7 @@ const (
 	ImageDisabled  ImageState = "disabled"
 )
 
-// Protection is whether an image may be deregistered, in EC2's words.
+// Protection is EC2's status of an image's deregistration protection.
 type Protection string
 
 // The protections of an image.
@@ -236,7 +235,7 @@ type Mapping struct {
 	Volume *MappedVolume `json:"volume,omitempty"`
 }
 
-// MappedVolume is the volume that a mapping makes.
+// MappedVolume describes the volume of a block device of an image.
 type MappedVolume struct {
 	SnapshotID          string `json:"snapshot_id,omitempty"`
 	SizeGiB             int64  `json:"size_gib,omitempty"`
@@ -248,7 +247,7 @@ type MappedVolume struct {
 	KMSKeyID            string `json:"kms_key_id,omitempty"`
 }
 
-// ImageAttributes are what an image says of the machines made from it.
+// ImageAttributes are the attributes of an image that its VMs inherit.
 type ImageAttributes struct {
 	Architecture   string   `json:"architecture,omitempty"`   // i386, x86_64, arm64
 	Virtualization string   `json:"virtualization,omitempty"` // hvm, paravirtual
@@ -266,22 +265,22 @@ type ImageAttributes struct {
 	ProductCodes   []string `json:"product_codes,omitempty"`
 }
 
-// Image is an image as it is seen now.
+// Image is an image at the time of the call.
 type Image struct {
 	ID, Region, Account string
 	Name, Description   string
 	State               ImageState
 	Reason              string
 	Created             time.Time
-	Deprecated          time.Time // zero: no deprecation set
-	LastLaunched        time.Time // zero: never
-	// Disabled keeps it from being launched, copied and, unless asked for, listed.
+	Deprecated          time.Time // zero if not set
+	LastLaunched        time.Time // zero if never
+	// Disabled prevents launching, copying and, by default, listing the image.
 	Disabled bool
-	// Protection keeps it from being deregistered; "" is Unprotected.
+	// Protection prevents deregistration; "" means Unprotected.
 	Protection Protection
-	// ProtectedUntil is when the cooldown of a protection that was taken away ends.
+	// ProtectedUntil is when the cooldown of a disabled protection ends.
 	ProtectedUntil time.Time
-	SourceImageID  string // of a copy
+	SourceImageID  string // for a copy
 	SourceRegion   string
 	Mappings       []Mapping
 	Launch         Permissions
@@ -289,7 +288,7 @@ type Image struct {
 	ImageAttributes
 }
 
-// Tag is one tag of one thing.
+// Tag is one tag of one resource.
 type Tag struct {
 	ResourceID   string
 	ResourceType string // image, instance, snapshot, volume
@@ -301,13 +300,13 @@ func (v Volume) key() string   { return v.ID }
 func (s Snapshot) key() string { return s.ID }
 func (i Image) key() string    { return i.ID }
 
-func (v VM) born() time.Time       { return v.Launched }
-func (v Volume) born() time.Time   { return v.Created }
-func (s Snapshot) born() time.Time { return s.Started }
-func (i Image) born() time.Time    { return i.Created }
+func (v VM) createdAt() time.Time       { return v.Launched }
+func (v Volume) createdAt() time.Time   { return v.Created }
+func (s Snapshot) createdAt() time.Time { return s.Started }
+func (i Image) createdAt() time.Time    { return i.Created }
 
-// place is whose and where a thing is.
-func (v VM) place() Caller       { return Caller{v.Account, v.Region} }
-func (v Volume) place() Caller   { return Caller{v.Account, v.Region} }
-func (s Snapshot) place() Caller { return Caller{s.Account, s.Region} }
-func (i Image) place() Caller    { return Caller{i.Account, i.Region} }
+// scope returns the account and the region of a resource.
+func (v VM) scope() Caller       { return Caller{v.Account, v.Region} }
+func (v Volume) scope() Caller   { return Caller{v.Account, v.Region} }
+func (s Snapshot) scope() Caller { return Caller{s.Account, s.Region} }
+func (i Image) scope() Caller    { return Caller{i.Account, i.Region} }
