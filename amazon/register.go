@@ -252,10 +252,10 @@ func withPerformanceOf(old, m BlockDevice) BlockDevice {
 	if old.VolumeType != m.VolumeType {
 		return m
 	}
-	if takesIOPS(m.VolumeType) {
+	if volumeLimits[m.VolumeType].minIOPS > 0 {
 		m.IOPS = cmp.Or(m.IOPS, old.IOPS)
 	}
-	if takesThroughput(m.VolumeType) {
+	if volumeLimits[m.VolumeType].minThroughput > 0 {
 		m.Throughput = cmp.Or(m.Throughput, old.Throughput)
 	}
 	return m
@@ -287,10 +287,10 @@ func (m BlockDevice) withVolume(e types.EbsBlockDevice) BlockDevice {
 	m.VolumeType = string(e.VolumeType)
 	m.VolumeSize = number(e.VolumeSize)
 	m.DeleteOnTermination = aws.ToBool(e.DeleteOnTermination)
-	if takesIOPS(m.VolumeType) {
+	if volumeLimits[m.VolumeType].minIOPS > 0 {
 		m.IOPS = number(e.Iops)
 	}
-	if takesThroughput(m.VolumeType) {
+	if volumeLimits[m.VolumeType].minThroughput > 0 {
 		m.Throughput = number(e.Throughput)
 	}
 	m.Encrypted = aws.ToBool(e.Encrypted)

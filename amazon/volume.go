@@ -53,10 +53,11 @@ func (c *Cloud) volumeInput(spec bake.VolumeSpec) *ec2.CreateVolumeInput {
 		ClientToken:       aws.String(token("volume", c.client.Region(), spec)),
 		TagSpecifications: tagging(types.ResourceTypeVolume, c.volumeTags(spec)),
 	}
-	if takesIOPS(spec.Type) {
+	rules := c.VolumeType(spec.Type)
+	if rules.TakesIOPS {
 		in.Iops = count(spec.IOPS)
 	}
-	if takesThroughput(spec.Type) {
+	if rules.TakesThroughput {
 		in.Throughput = count(spec.Throughput)
 	}
 	if encrypted, key := c.rootEncryption(); encrypted {

@@ -1,6 +1,11 @@
 package amazon
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
+)
 
 // volumeLimit is what EBS takes of a type of volume.
 type volumeLimit struct {
@@ -27,6 +32,13 @@ var volumeLimits = map[string]volumeLimit{
 	"st1":      {minSize: 125, maxSize: 16384},
 	"sc1":      {minSize: 125, maxSize: 16384},
 	"standard": {minSize: 1, maxSize: 1024},
+}
+
+// VolumeType implements bake.Cloud.
+func (c *Cloud) VolumeType(name string) bake.VolumeType {
+	name = cmp.Or(name, "gp2")
+	limit := volumeLimits[name]
+	return bake.VolumeType{Name: name, TakesIOPS: limit.minIOPS > 0, NeedsIOPS: limit.required, TakesThroughput: limit.minThroughput > 0}
 }
 
 const (

@@ -64,22 +64,6 @@ func count(n int64) *int32 {
 // number is a count that EC2 may have left out.
 func number(n *int32) int64 { return int64(aws.ToInt32(n)) }
 
-// takesIOPS tells whether a volume type may be given a number of operations.
-// Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html
-func takesIOPS(volumeType string) bool {
-	switch types.VolumeType(volumeType) {
-	case types.VolumeTypeIo1, types.VolumeTypeIo2, types.VolumeTypeGp3:
-		return true
-	default:
-		return false
-	}
-}
-
-// takesThroughput tells whether a volume type may be given a throughput.
-func takesThroughput(volumeType string) bool {
-	return types.VolumeType(volumeType) == types.VolumeTypeGp3
-}
-
 // idsOf are the ids of what EC2 lists, without those that it leaves out: a
 // removing call must not be made for one.
 func idsOf[ID ~string, Thing any](things []Thing, id func(Thing) *string) []ID {

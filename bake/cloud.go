@@ -58,6 +58,10 @@ type Cloud interface {
 	// from scratch.
 	Source(context.Context) (Image, error)
 
+	// VolumeType returns the rules of a volume type. The empty name stands for the type of
+	// a build from scratch that names none. A type that the cloud does not have is
+	// provisioned with nothing.
+	VolumeType(name string) VolumeType
 	// CreateVolume asks for a volume that carries its BuildID from the first moment: as
 	// a tag, or as what else the cloud keeps of the creating call. An id beside an error
 	// is that of a volume that was created and is not what the build needs.
@@ -117,8 +121,23 @@ type Host struct {
 	// Zone is the availability zone (AWS) or subregion (Outscale): volumes are
 	// created there.
 	Zone string
+	// Placement is where in the zone volumes must be created to be attached, in the cloud's
+	// own form; empty if anywhere.
+	Placement string
+	// Architecture is that of the host, in the cloud's form; empty if the cloud does not say.
+	Architecture string
 	// Taken lists the device names that the cloud says are in use.
 	Taken []DeviceName
+}
+
+// VolumeType holds the rules of a volume type.
+type VolumeType struct {
+	Name string
+	// TakesIOPS reports whether a volume is provisioned with IOPS; NeedsIOPS, whether they
+	// must be given.
+	TakesIOPS, NeedsIOPS bool
+	// TakesThroughput reports whether a volume is provisioned with a throughput.
+	TakesThroughput bool
 }
 
 // VolumeSpec is what a volume is created from.
@@ -135,7 +154,20 @@ type VolumeSpec struct {
 	IOPS int64
 	// Throughput is in MiB/s, for types that take it; 0 otherwise.
 	Throughput int64
-	Tags       map[string]string
+	// Placement is Host.Placement.
+	Placement string
+	// Encryption is Publication.Root.
+	Encryption
+	// Details is Publication.Details.
+	Details any
+	Tags    map[string]string
+}
+
+// Encryption is how a volume is encrypted. The zero value leaves it to the cloud.
+type Encryption struct {
+	Encrypted bool
+	// KMSKeyID is the key; empty means the cloud's choice.
+	KMSKeyID string
 }
 
 // VolumeState is where a volume is in its life.
@@ -234,6 +266,8 @@ type ImageSpec struct {
 	SizeGiB          int64
 	VolumeType       string
 	IOPS, Throughput int64
+	// Details is Publication.Details.
+	Details any
 }
 
 // ImageState is where an image is in its life.
@@ -273,6 +307,9 @@ type Image struct {
 	// copy of it can be built from.
 	Locked bool
 	Tags   map[string]string
+	// Details is all that the cloud says of a source image, in its own form: Cloud.Source
+	// returns it, and the Cloud reads it where the image is an argument. Nil means unknown.
+	Details any
 }
 
 // RootVolume is what an image says of its root device's volume.

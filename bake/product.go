@@ -92,6 +92,7 @@ func (p Plan) imageSpec(from basis, snapshot SnapshotID) ImageSpec {
 		Build: p.Build, Name: name, Description: from.labels.Description, Tags: from.labels.ImageTags,
 		Snapshot: snapshot, Source: from.Source, SizeGiB: from.volume.SizeGiB,
 		VolumeType: from.volume.Type, IOPS: from.volume.IOPS, Throughput: from.volume.Throughput,
+		Details: from.publication.Details,
 	}
 }
 

@@ -65,6 +65,11 @@ type Publication struct {
 	Passing bool
 	// Guarded says that Publish protects the images from being deregistered.
 	Guarded bool
+	// Root is how the root volume is encrypted when it is created.
+	Root Encryption
+	// Details are the cloud's other decisions, in its own form: CreateVolume and Register
+	// get them back.
+	Details any
 }
 
 // Copy is one copy that is wanted.

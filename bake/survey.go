@@ -10,16 +10,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// The volume types that IOPS can be given for; io1 has the name in both clouds.
-const (
-	io1 = "io1"
-	io2 = "io2"
-	gp3 = "gp3"
-)
-
-// defaultType is the volume type of a build from scratch that names none.
-const defaultType = "gp2"
-
 // basis is what is settled before anything is created.
 type basis struct {
 	Facts
@@ -41,7 +31,7 @@ func (b *build) survey(ctx context.Context) (basis, error) {
 	if err != nil {
 		return basis{}, err
 	}
-	spec, err := b.plan.volumeSpec(facts)
+	spec, err := b.volumeSpec(facts)
 	if err != nil {
 		return basis{}, err
 	}
@@ -58,6 +48,7 @@ func (b *build) survey(ctx context.Context) (basis, error) {
 	if from.publication, err = b.cloud.Publication(ctx, facts); err != nil {
 		return basis{}, err
 	}
+	from.volume.Encryption, from.volume.Details = from.publication.Root, from.publication.Details
 	if from.replaced, err = b.inTheWay(ctx, from, here); err != nil {
 		return basis{}, err
 	}
@@ -139,12 +130,14 @@ func (b *build) checkMountPath() error {
 }
 
 // volumeSpec decides on the root volume.
-func (p Plan) volumeSpec(facts Facts) (VolumeSpec, error) {
+func (b *build) volumeSpec(facts Facts) (VolumeSpec, error) {
+	p := b.plan
 	spec := VolumeSpec{
-		Build: p.Build, Zone: facts.Host.Zone, SizeGiB: p.RootSizeGiB, Type: p.RootType, IOPS: p.RootIOPS, Throughput: p.RootThroughput,
+		Build: p.Build, Zone: facts.Host.Zone, Placement: facts.Host.Placement,
+		SizeGiB: p.RootSizeGiB, Type: p.RootType, IOPS: p.RootIOPS, Throughput: p.RootThroughput,
 	}
 	if facts.Source == nil {
-		return p.blank(spec)
+		return b.blank(spec)
 	}
 	source := facts.Source.Root
 	spec.Snapshot = source.Snapshot
@@ -154,40 +147,38 @@ func (p Plan) volumeSpec(facts Facts) (VolumeSpec, error) {
 			spec.SizeGiB, facts.Source.ID, source.SizeGiB)
 	}
 	spec.Type = cmp.Or(spec.Type, source.Type)
-	if needsIOPS(spec.Type) && spec.Type != source.Type && p.RootIOPS == 0 {
+	rules := b.cloud.VolumeType(spec.Type)
+	if rules.NeedsIOPS && spec.Type != source.Type && p.RootIOPS == 0 {
 		return spec, fmt.Errorf("root_volume_type is %[1]s, but the root volume of %[2]s is %[3]q: %[1]s needs a source of %[1]s, or root_volume_iops",
 			spec.Type, facts.Source.ID, source.Type)
 	}
 	if spec.Type == source.Type {
-		spec = spec.like(source)
+		spec = spec.like(source, rules)
 	}
 	return spec, nil
 }
 
-// needsIOPS tells whether a volume type has the IOPS that it is given, and no others.
-func needsIOPS(volumeType string) bool { return volumeType == io1 || volumeType == io2 }
-
-// like takes from a volume of the same type what is not set and the type takes.
-func (s VolumeSpec) like(source RootVolume) VolumeSpec {
-	if needsIOPS(s.Type) || s.Type == gp3 {
+// like takes from a volume of the same type the provisioning that is not set.
+func (s VolumeSpec) like(source RootVolume, rules VolumeType) VolumeSpec {
+	if rules.TakesIOPS {
 		s.IOPS = cmp.Or(s.IOPS, source.IOPS)
 	}
-	if s.Type == gp3 {
+	if rules.TakesThroughput {
 		s.Throughput = cmp.Or(s.Throughput, source.Throughput)
 	}
 	return s
 }
 
 // blank decides on a root volume from scratch.
-func (p Plan) blank(spec VolumeSpec) (VolumeSpec, error) {
+func (b *build) blank(spec VolumeSpec) (VolumeSpec, error) {
 	if spec.SizeGiB <= 0 {
 		return spec, errors.New("root_volume_size must be given when building from scratch")
 	}
-	if needsIOPS(spec.Type) && spec.IOPS == 0 {
+	if b.cloud.VolumeType(spec.Type).NeedsIOPS && spec.IOPS == 0 {
 		return spec, fmt.Errorf("root_volume_type cannot be %[1]s when building from scratch without root_volume_iops: "+
 			"%[1]s needs a source of %[1]s, or root_volume_iops", spec.Type)
 	}
-	spec.Type = cmp.Or(spec.Type, defaultType)
+	spec.Type = cmp.Or(spec.Type, b.cloud.VolumeType("").Name)
 	return spec, nil
 }
 

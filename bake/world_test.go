@@ -377,6 +377,11 @@ func (w *world) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 	})
 }
 
+func (w *world) VolumeType(name string) bake.VolumeType {
+	needs := name == "io1" || name == "io2"
+	return bake.VolumeType{Name: cmp.Or(name, "gp2"), TakesIOPS: needs || name == "gp3", NeedsIOPS: needs, TakesThroughput: name == "gp3"}
+}
+
 func (w *world) DeviceNames() []bake.DeviceName {
 	return []bake.DeviceName{"/dev/sda", "/dev/sdf", "/dev/sdg", "/dev/sdh"}
 }

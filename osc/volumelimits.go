@@ -1,9 +1,12 @@
 package osc
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
 // The API's limits of a volume.
@@ -12,6 +15,11 @@ const (
 	maxIOPS       = 13000
 	maxIOPSPerGiB = 300
 )
+
+// VolumeType implements bake.Cloud.
+func (c *Cloud) VolumeType(name string) bake.VolumeType {
+	return bake.VolumeType{Name: cmp.Or(name, "gp2"), TakesIOPS: name == io1, NeedsIOPS: name == io1}
+}
 
 // maxVolumes is how many volumes a VM can have, its root included.
 const maxVolumes = 40
