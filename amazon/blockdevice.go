@@ -11,7 +11,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// VolumeConfig is the volumes of the image.
+// VolumeConfig holds the options for the volumes of the image.
 type VolumeConfig struct {
 	// The provisioned throughput of the root volume in MiB/s, during the build and in the
 	// image. For `gp3` only. Defaults to that of the source AMI's root volume.

@@ -11,8 +11,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// Config is the options of the builder amazon-chroot, topic by topic. The comments
-// of their fields are the user's documentation.
+// Config holds the options of the builder amazon-chroot, by topic. The comments of their
+// fields are the user's documentation.
 type Config struct {
 	common.PackerConfig `mapstructure:",squash"`
 	builder.Config      `mapstructure:",squash"`

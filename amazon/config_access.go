@@ -16,7 +16,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// AccessConfig is how AWS is reached, and as whom.
+// AccessConfig holds the options for access to AWS.
 type AccessConfig struct {
 	// The access key that signs requests to AWS. Requires `secret_key`. Defaults to the
 	// first of these that has a key pair: the environment (`AWS_ACCESS_KEY_ID` and
@@ -96,7 +96,7 @@ type AccessConfig struct {
 	AWSPolling PollingConfig `mapstructure:"aws_polling"`
 }
 
-// AssumeRoleConfig is the block assume_role.
+// AssumeRoleConfig holds the options of the block assume_role.
 type AssumeRoleConfig struct {
 	// The ARN of the role. Without it no role is assumed, and the build warns.
 	RoleARN string `mapstructure:"role_arn"`
@@ -122,7 +122,7 @@ type AssumeRoleConfig struct {
 	TransitiveTagKeys []string `mapstructure:"transitive_tag_keys"`
 }
 
-// VaultConfig is the block vault_aws_engine.
+// VaultConfig holds the options of the block vault_aws_engine.
 type VaultConfig struct {
 	// The name of the role in Vault. Required in this block.
 	Name string `mapstructure:"name"`
@@ -136,7 +136,7 @@ type VaultConfig struct {
 	TTL string `mapstructure:"ttl"`
 }
 
-// PollingConfig is the block aws_polling.
+// PollingConfig holds the options of the block aws_polling.
 type PollingConfig struct {
 	// The polling interval in seconds. Defaults to the environment variable
 	// `AWS_POLL_DELAY_SECONDS`. If neither is set, the interval starts at a fraction of a

@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 )
 
-// EncryptionConfig is how the image and its copies are encrypted.
+// EncryptionConfig holds the options for encrypting the image and its copies.
 type EncryptionConfig struct {
 	// Encrypt the volume that the AMI is built on, and so the root of the AMI, without a
 	// copy at the end. `false` keeps the encryption of the source AMI. Defaults to `false`,

@@ -11,7 +11,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// ImageConfig is what the image is. What is not said it has from its source.
+// ImageConfig holds the options for the attributes of the image. They default to those of
+// the source.
 type ImageConfig struct {
 	// The name of the AMI: 3 to 128 letters, digits, spaces and characters of `()[]./-'@_`.
 	// The build fails if another AMI of the account in the region has this name, unless

@@ -14,7 +14,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// PublishConfig is where the image is to be had, by whom, and for how long.
+// PublishConfig holds the options for sharing, copying, deprecating and protecting the image.
 type PublishConfig struct {
 	// The IDs of the accounts that may launch the AMI. By default only the account itself
 	// may. An ID that does not have 12 digits is refused.
@@ -54,7 +54,7 @@ type PublishConfig struct {
 	DeregistrationProtection ProtectionConfig `mapstructure:"deregistration_protection"`
 }
 
-// ProtectionConfig is the block deregistration_protection.
+// ProtectionConfig holds the options of the block deregistration_protection.
 type ProtectionConfig struct {
 	// Protect the AMI. Defaults to `false`.
 	Enabled bool `mapstructure:"enabled"`

@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// SourceConfig is the image that a build starts from.
+// SourceConfig holds the options for the source image.
 type SourceConfig struct {
 	// The ID of the AMI whose root volume is copied and provisioned, such as
 	// `ami-e81d5881`. Required, unless `source_ami_filter` or `from_scratch` is set. The
@@ -22,7 +22,7 @@ type SourceConfig struct {
 	SourceAMIFilter SourceFilterConfig `mapstructure:"source_ami_filter"`
 }
 
-// SourceFilterConfig is the block source_ami_filter.
+// SourceFilterConfig holds the options of the block source_ami_filter.
 type SourceFilterConfig struct {
 	// A map of filters that the AMI must match. These are the filters of `DescribeImages`
 	// in the EC2 API, such as `name` or `virtualization-type`. In a value `*` matches any

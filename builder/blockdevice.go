@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// BlockDevice is what both clouds let an image say of a block device.
+// BlockDevice holds the options of a block device mapping that both clouds have.
 type BlockDevice struct {
 	// The name of the device in an instance of the image, such as `/dev/sdh` or `xvdh`.
 	// Required for every mapping.

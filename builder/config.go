@@ -16,8 +16,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// Config is the options that do not depend on the cloud. The comments of its
-// fields are the user's documentation.
+// Config holds the options that do not depend on the cloud. The comments of its fields are
+// the user's documentation.
 type Config struct {
 	Tagging   `mapstructure:",squash"`
 	Replacing `mapstructure:",squash"`

@@ -3,7 +3,7 @@ package builder
 
 import "github.com/hashicorp/packer-plugin-sdk/template/config"
 
-// Tagging is what is written on the things that a build makes.
+// Tagging holds the options for the tags of the created resources.
 type Tagging struct {
 	// The tags of the image and of its snapshots. Keys and values are templates: see
 	// [Build template data](#build-template-data). By default there are none.
@@ -29,7 +29,7 @@ type Tagging struct {
 	RootVolumeTag config.KeyValues `mapstructure:"root_volume_tag"`
 }
 
-// Replacing is what becomes of an image that has the name already.
+// Replacing holds the options for an existing image with the same name.
 type Replacing struct {
 	// Replace the images of the account that have the name of the new image. The old images
 	// are deregistered when the new snapshots are complete, and registered again if the new
@@ -42,7 +42,7 @@ type Replacing struct {
 	ForceDeleteSnapshot bool `mapstructure:"force_delete_snapshot"`
 }
 
-// Sharing is who may use the snapshots, and where.
+// Sharing holds the options for sharing the snapshots.
 type Sharing struct {
 	// The IDs of the accounts that may create volumes from the snapshots of the image. By
 	// default only the account itself may.

@@ -10,7 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// Config is the options of the builder osc-chroot. The comments of its parts'
+// Config holds the options of the builder osc-chroot, by topic. The comments of their
 // fields are the user's documentation.
 type Config struct {
 	common.PackerConfig `mapstructure:",squash"`

@@ -8,7 +8,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// AccessConfig is how Outscale is reached, and as whom.
+// AccessConfig holds the options for access to Outscale.
 type AccessConfig struct {
 	// The access key that signs requests to Outscale. Requires `secret_key`. Defaults to
 	// the first of these that has a key pair: `profile`, the environment (`OSC_ACCESS_KEY`

@@ -12,7 +12,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// ImageConfig is what the image is.
+// ImageConfig holds the options for the attributes of the image.
 type ImageConfig struct {
 	// The name of the OMI: 3 to 128 letters, digits, spaces and characters of `()/._-`. The
 	// build fails if another OMI of the account in the region has this name, unless

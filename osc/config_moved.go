@@ -2,8 +2,8 @@ package osc
 
 import "fmt"
 
-// MovedConfig is options that the public builder outscale-chroot has, and this one has
-// not. They are known so that the refusal says what to write instead.
+// MovedConfig holds the options that only the public builder outscale-chroot has. They are
+// decoded so that the error can name their replacement.
 type MovedConfig struct {
 	MFACode              string   `mapstructure:"mfa_code" undocumented:"true"`
 	Token                string   `mapstructure:"token" undocumented:"true"`

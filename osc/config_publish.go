@@ -1,8 +1,8 @@
 //go:generate packer-sdc struct-markdown
 package osc
 
-// PublishConfig is who may launch the image. Who may use its snapshots has
-// options of its own, which both clouds have.
+// PublishConfig holds the options for sharing the image. Those for sharing its snapshots are
+// in builder.Sharing.
 type PublishConfig struct {
 	// The IDs of the accounts that may launch the OMI. By default only the account itself
 	// may. The permissions of the snapshot are separate: see `snapshot_users`.

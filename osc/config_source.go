@@ -8,7 +8,7 @@ import (
 	"regexp"
 )
 
-// SourceConfig is the image that a build starts from.
+// SourceConfig holds the options for the source image.
 type SourceConfig struct {
 	// The ID of the OMI whose root volume is copied and provisioned, such as
 	// `ami-3e158364`. Required, unless `source_omi_filter` or `from_scratch` is set. If
@@ -20,7 +20,7 @@ type SourceConfig struct {
 	SourceOMIFilter SourceFilterConfig `mapstructure:"source_omi_filter"`
 }
 
-// SourceFilterConfig is the block source_omi_filter.
+// SourceFilterConfig holds the options of the block source_omi_filter.
 type SourceFilterConfig struct {
 	// A map of filters that the OMI must match. These are the filters of `ReadImages` in
 	// the Outscale API, such as `image-name` (or `ImageNames`), and `tag:KEY`. In names `*`
