@@ -44,23 +44,46 @@ stage() {
   return 1
 }
 
-if [ "$what" = all ]; then
+# acceptance runs real builds. They mostly wait, so more of them run in parallel than there are cores.
+acceptance() { LOOPCLOUD_CACHE="$cache" stage acceptance -count=1 -timeout 25m -parallel 6 ./acceptance/...; }
+
+# mounting runs the tests that mount, one package after the other: a new mount namespace of one
+# test holds the mounts of the others as long as it exists.
+mounts='/(chroot(/.*)?|disk|loopcloud/volume)$'
+mounting() {
+  local failed=
+  stage mounting -timeout 40m -p 1 $(go list ./... | grep -E "$mounts") || failed=yes
+  stage machine -timeout 40m -run '^TestMachineOnARealDisk$' ./bake || failed=yes
+  [ -z "$failed" ]
+}
+
+# other runs the rest; with the race detector where goroutines share state.
+shared='/(undo|bake|retry|builder|loopcloud/state|loopcloud/fault)(/.*)?$|/packer-plugin-chroot/loopcloud$'
+other() {
+  local failed=
+  stage unit -timeout 40m $(go list ./... | grep -vE "/acceptance(/|\$)|$mounts|$shared") || failed=yes
+  stage race -timeout 40m -race -skip '^TestMachineOnARealDisk$' $(go list ./... | grep -E "$shared") || failed=yes
+  [ -z "$failed" ]
+}
+
+if [ "$what" = acceptance ]; then
+  acceptance || exit 1
+else
   go vet ./... || { echo 'vet failed' >"$summaries/vet"; exit 1; }
-  # Tests that mount run one package after the other, because a new mount namespace of one test
-  # holds the mounts of the others as long as it exists. They mostly wait for the kernel, so the
-  # other tests run in parallel.
-  mounting='/(bake|chroot|disk|loopcloud/volume)$' failed=
-  stage mounting -timeout 40m -p 1 $(go list ./... | grep -E "$mounting") &
-  mounting_tests=$!
-  stage unit -timeout 40m $(go list ./... | grep -vE "/acceptance(/|\$)|$mounting") || failed=yes
-  # packages with shared state between goroutines, without the tests that mount
-  stage race -timeout 40m -race -skip '^TestMachineOnARealDisk$' \
-    ./undo/... ./bake/... ./retry/... ./builder/... ./loopcloud ./loopcloud/state/... ./loopcloud/fault/... || failed=yes
-  wait "$mounting_tests" || failed=yes
+  # Side by side, for each of them leaves the cores idle for a good part of its time. Acceptance
+  # is in the foreground: the shell has commands in the background ignore SIGINT, and builds are
+  # tested with that.
+  running=() failed=
+  for part in mounting other; do
+    $part &
+    running+=($!)
+  done
+  acceptance || failed=yes
+  for pid in "${running[@]}"; do
+    wait "$pid" || failed=yes
+  done
   [ -z "$failed" ] || exit 1
 fi
-# Builds mostly wait, so more of them run in parallel than there are cores.
-LOOPCLOUD_CACHE="$cache" stage acceptance -count=1 -timeout 25m -parallel 6 ./acceptance/... || exit 1
 
 if [ ${#left_out[@]} -gt 0 ]; then
   printf 'left out: %s\n' "${left_out[@]}"
