@@ -36,8 +36,8 @@ type AccessConfig struct {
 	SharedCredentialsFile string `mapstructure:"shared_credentials_file"`
 	// The six digits that a device for multi-factor authentication shows, for a profile
 	// with an `mfa_serial`. Use a variable, because each code is valid only for a short
-	// time. By default there is no code. Any other value is refused. The build warns if no
-	// profile needs the code.
+	// time. By default there is no code. A value that does not have six digits is refused.
+	// The build warns if no profile needs the code.
 	MFACode string `mapstructure:"mfa_code"`
 	// A role to assume with the credentials. The build then has the permissions of that
 	// role. By default no role is assumed. See [Assuming a role](#assuming-a-role).
@@ -112,8 +112,8 @@ type AssumeRoleConfig struct {
 	// default there are none.
 	PolicyARNs []string `mapstructure:"policy_arns"`
 	// The name of the session, which appears in the logs of the role's owner: 2 to 64
-	// letters, digits and characters of `_+=,.@-`. Defaults to `packer-amazon-chroot`. Any
-	// other value is refused.
+	// letters, digits and characters of `_+=,.@-`. Defaults to `packer-amazon-chroot`. A
+	// name of another form is refused.
 	SessionName string `mapstructure:"session_name"`
 	// The tags of the session. By default there are none.
 	Tags map[string]string `mapstructure:"tags"`

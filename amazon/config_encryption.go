@@ -27,9 +27,9 @@ type EncryptionConfig struct {
 	// Encrypt every volume of the AMI, in every region, whatever its block device mapping
 	// says. This copies the whole AMI once in two cases: if another volume than the root
 	// has a snapshot that is not known to be encrypted with the same key (set by its ID or
-	// ARN), and if the source AMI is encrypted and the default key is wanted. EC2 accepts
-	// no key for blank volumes: they are encrypted with the default key for EBS. Defaults
-	// to `false`: the source AMI and the mappings decide which volumes are encrypted.
+	// ARN), and if the source AMI is encrypted and `kms_key_id` is not set. EC2 accepts no
+	// key for blank volumes: they are encrypted with the default key for EBS. Defaults to
+	// `false`: the source AMI and the mappings decide which volumes are encrypted.
 	EncryptBoot config.Trilean `mapstructure:"encrypt_boot"`
 	// The KMS key for `encrypt_boot` in the region of the build: an ID, an alias such as
 	// `alias/images`, or an ARN of either. Copies in other regions are encrypted with the
@@ -39,9 +39,9 @@ type EncryptionConfig struct {
 	// `encrypt_boot`, or if the key belongs to another region.
 	KMSKeyID string `mapstructure:"kms_key_id"`
 	// The KMS keys for copies, as a map from regions to keys. An empty key means the
-	// region's default key. By default every copy has its region's default key. Requires
-	// `encrypt_boot`. The regions must be the same as in `ami_regions`. An entry for the
-	// region of the build takes precedence over `kms_key_id`.
+	// region's default key. By default the copies are encrypted with their region's default
+	// key. Requires `encrypt_boot`. The regions must be the same as in `ami_regions`. An
+	// entry for the region of the build takes precedence over `kms_key_id`.
 	RegionKMSKeyIDs map[string]string `mapstructure:"region_kms_key_ids"`
 }
 

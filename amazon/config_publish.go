@@ -41,8 +41,8 @@ type PublishConfig struct {
 	// error if `ami_regions` names no other region.
 	SkipSaveBuildRegion bool `mapstructure:"skip_save_build_region"`
 	// The time in which AWS must complete each copy of a snapshot, in minutes: from 15 to
-	// 2880, in steps of 15. AWS charges for it. By default there is no such limit. Any
-	// other number is refused.
+	// 2880, in steps of 15. AWS charges for it. By default there is no such limit. A number
+	// out of range is refused.
 	SnapshotCopyDurationMinutes int64 `mapstructure:"snapshot_copy_duration_minutes"`
 	// The time when the AMI becomes deprecated and searches no longer show it to other
 	// accounts, such as `2030-01-31T12:00:00Z`. By default the AMI is not deprecated. A

@@ -89,8 +89,8 @@ type Config struct {
 	// Defaults to `true`. Entries on another device, in LVM or LUKS, on the network, bind
 	// mounts, and entries that cannot be mounted for another reason are skipped with a
 	// warning: files that provisioners write there are hidden once the image has booted.
-	// The build fails if it cannot mount `/usr`, or a `/boot` on the device whose file
-	// system the kernel does not support. The kernel need not support the file systems of
+	// The build fails if it cannot mount `/usr`, or if the kernel does not support the file
+	// system of a `/boot` on the device. The kernel need not support the file systems of
 	// `/boot/efi` and of entries with `nofail`. `noauto`, swap, and file systems without a
 	// device are ignored.
 	MountFstab config.Trilean `mapstructure:"mount_fstab"`
@@ -125,9 +125,9 @@ type Config struct {
 	PreUnmountCommands []string `mapstructure:"pre_unmount_commands"`
 	// Prevent packages from starting services in the chroot. While provisioners run, a
 	// `/usr/sbin/policy-rc.d` forbids it to Debian packages, and commands have
-	// `SYSTEMD_OFFLINE=1` in their environment. Afterwards the image's own file is
-	// restored, or removed if there was none; a file that a provisioner has put there is
-	// kept. Defaults to `false`.
+	// `SYSTEMD_OFFLINE=1` in their environment. Afterwards this file is removed and the
+	// image's own file, if there was one, restored; a file that a provisioner has put there
+	// is kept. Defaults to `false`.
 	BlockServices bool `mapstructure:"block_services"`
 	// Remove files that provisioners uploaded below `/tmp` and `/var/tmp` and left there
 	// unchanged, such as the script of a shell provisioner that could not remove it. They
