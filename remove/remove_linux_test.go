@@ -63,7 +63,7 @@ func bind(t *testing.T, from, to string) {
 	must(t, unix.Mount(from, to, "", unix.MS_BIND, ""))
 }
 
-func TestAllRemovesWhatIsNotMounted(t *testing.T) {
+func TestAll(t *testing.T) {
 	outside, dir := testdir.New(t), filepath.Join(testdir.New(t), "dir")
 	tree(t, outside)
 	tree(t, dir)
@@ -80,8 +80,8 @@ func TestAllRemovesWhatIsNotMounted(t *testing.T) {
 	}
 }
 
-// TestAllLinkItself: All removes a symbolic link and not its target.
-func TestAllLinkItself(t *testing.T) {
+// TestAllSymlink: All removes a symbolic link and not its target.
+func TestAllSymlink(t *testing.T) {
 	outside, link := testdir.New(t), filepath.Join(testdir.New(t), "link")
 	tree(t, outside)
 	must(t, os.Symlink(outside, link))

@@ -18,8 +18,8 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// onAWS implements cloud for one account on AWS.
-type onAWS struct{ config aws.Config }
+// awsCloud implements cloud for one account on AWS.
+type awsCloud struct{ config aws.Config }
 
 // dialAWS connects to AWS. The keys come only from the environment, or from the profile that
 // it names.
@@ -28,15 +28,15 @@ func dialAWS(ctx context.Context) (cloud, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &onAWS{cfg}, nil
+	return &awsCloud{cfg}, nil
 }
 
 // at returns a client for a region.
-func (a *onAWS) at(region string) *ec2.Client {
+func (a *awsCloud) at(region string) *ec2.Client {
 	return ec2.NewFromConfig(a.config, func(o *ec2.Options) { o.Region = region })
 }
 
-func (a *onAWS) account(ctx context.Context) (string, error) {
+func (a *awsCloud) account(ctx context.Context) (string, error) {
 	who, err := sts.NewFromConfig(a.config).GetCallerIdentity(ctx, nil)
 	if err != nil {
 		return "", err
@@ -44,7 +44,7 @@ func (a *onAWS) account(ctx context.Context) (string, error) {
 	return aws.ToString(who.Account), nil
 }
 
-func (a *onAWS) image(ctx context.Context, region, id string) (any, string, error) {
+func (a *awsCloud) image(ctx context.Context, region, id string) (any, string, error) {
 	out, err := a.at(region).DescribeImages(ctx, &ec2.DescribeImagesInput{ImageIds: []string{id}, IncludeDeprecated: aws.Bool(true)})
 	if err != nil {
 		return nil, "", err
@@ -74,7 +74,7 @@ type awsImage struct {
 	UefiData string
 }
 
-func (a *onAWS) snapshot(ctx context.Context, region, id string) (any, error) {
+func (a *awsCloud) snapshot(ctx context.Context, region, id string) (any, error) {
 	out, err := a.at(region).DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}})
 	if err != nil {
 		return nil, err
@@ -85,12 +85,12 @@ func (a *onAWS) snapshot(ctx context.Context, region, id string) (any, error) {
 	return out.Snapshots[0], nil
 }
 
-func (a *onAWS) tagged(ctx context.Context, run string) ([]thing, error) {
+func (a *awsCloud) tagged(ctx context.Context, run string) ([]resource, error) {
 	regions, err := a.at(a.config.Region).DescribeRegions(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	var all []thing
+	var all []resource
 	for _, r := range regions.Regions {
 		region := aws.ToString(r.RegionName)
 		found, err := a.taggedIn(ctx, region, run)
@@ -106,9 +106,9 @@ func (a *onAWS) tagged(ctx context.Context, run string) ([]thing, error) {
 }
 
 // taggedIn is like tagged, for one region.
-func (a *onAWS) taggedIn(ctx context.Context, region, run string) ([]thing, error) {
-	var all []thing
-	for _, list := range []func(context.Context, string, types.Filter) ([]thing, error){a.images, a.snapshots, a.volumes} {
+func (a *awsCloud) taggedIn(ctx context.Context, region, run string) ([]resource, error) {
+	var all []resource
+	for _, list := range []func(context.Context, string, types.Filter) ([]resource, error){a.images, a.snapshots, a.volumes} {
 		found, err := list(ctx, region, types.Filter{Name: aws.String("tag:" + runTag), Values: []string{run}})
 		if err != nil {
 			return nil, err
@@ -118,8 +118,8 @@ func (a *onAWS) taggedIn(ctx context.Context, region, run string) ([]thing, erro
 	return all, nil
 }
 
-func (a *onAWS) images(ctx context.Context, region string, tag types.Filter) ([]thing, error) {
-	var all []thing
+func (a *awsCloud) images(ctx context.Context, region string, tag types.Filter) ([]resource, error) {
+	var all []resource
 	pages := ec2.NewDescribeImagesPaginator(a.at(region), &ec2.DescribeImagesInput{
 		Filters: []types.Filter{tag}, Owners: []string{"self"}, IncludeDeprecated: aws.Bool(true), IncludeDisabled: aws.Bool(true), MaxResults: aws.Int32(500),
 	})
@@ -129,7 +129,7 @@ func (a *onAWS) images(ctx context.Context, region string, tag types.Filter) ([]
 			return nil, err
 		}
 		for _, i := range out.Images {
-			all = append(all, thing{"image", aws.ToString(i.ImageId), region, protection(i)})
+			all = append(all, resource{"image", aws.ToString(i.ImageId), region, protection(i)})
 		}
 	}
 	return all, nil
@@ -145,8 +145,8 @@ func protection(i types.Image) string {
 	return ""
 }
 
-func (a *onAWS) snapshots(ctx context.Context, region string, tag types.Filter) ([]thing, error) {
-	var all []thing
+func (a *awsCloud) snapshots(ctx context.Context, region string, tag types.Filter) ([]resource, error) {
+	var all []resource
 	pages := ec2.NewDescribeSnapshotsPaginator(a.at(region), &ec2.DescribeSnapshotsInput{
 		Filters: []types.Filter{tag}, OwnerIds: []string{"self"}, MaxResults: aws.Int32(500),
 	})
@@ -156,14 +156,14 @@ func (a *onAWS) snapshots(ctx context.Context, region string, tag types.Filter) 
 			return nil, err
 		}
 		for _, s := range out.Snapshots {
-			all = append(all, thing{"snapshot", aws.ToString(s.SnapshotId), region, ""})
+			all = append(all, resource{"snapshot", aws.ToString(s.SnapshotId), region, ""})
 		}
 	}
 	return all, nil
 }
 
-func (a *onAWS) volumes(ctx context.Context, region string, tag types.Filter) ([]thing, error) {
-	var all []thing
+func (a *awsCloud) volumes(ctx context.Context, region string, tag types.Filter) ([]resource, error) {
+	var all []resource
 	pages := ec2.NewDescribeVolumesPaginator(a.at(region), &ec2.DescribeVolumesInput{Filters: []types.Filter{tag}, MaxResults: aws.Int32(500)})
 	for pages.HasMorePages() {
 		out, err := pages.NextPage(ctx)
@@ -171,7 +171,7 @@ func (a *onAWS) volumes(ctx context.Context, region string, tag types.Filter) ([
 			return nil, err
 		}
 		for _, v := range out.Volumes {
-			t := thing{"volume", aws.ToString(v.VolumeId), region, ""}
+			t := resource{"volume", aws.ToString(v.VolumeId), region, ""}
 			if v.State == types.VolumeStateInUse {
 				t.state = attached
 			}
@@ -185,7 +185,7 @@ func (a *onAWS) volumes(ctx context.Context, region string, tag types.Filter) ([
 // be mounted.
 const attached = "attached"
 
-func (a *onAWS) remove(ctx context.Context, t thing) error {
+func (a *awsCloud) remove(ctx context.Context, t resource) error {
 	var err error
 	client := a.at(t.region)
 	switch {
@@ -210,8 +210,8 @@ func (a *onAWS) remove(ctx context.Context, t thing) error {
 	return err
 }
 
-// ask lists volumes without IDs, the call with the lowest limit.
-func (a *onAWS) ask(ctx context.Context) (bool, error) {
+// probe lists volumes without IDs, the call with the lowest limit.
+func (a *awsCloud) probe(ctx context.Context) (bool, error) {
 	client := ec2.NewFromConfig(a.config, func(o *ec2.Options) { o.Retryer = aws.NopRetryer{} })
 	_, err := client.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{MaxResults: aws.Int32(5)})
 	var refused smithy.APIError

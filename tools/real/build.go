@@ -86,8 +86,8 @@ func (b *build) environ() []string {
 	return env
 }
 
-// judge returns an error unless the build ended as its template expects.
-func (b *build) judge(err error) error {
+// verdict returns an error unless the build ended as its template expects.
+func (b *build) verdict(err error) error {
 	said := flat(b.output.String())
 	switch {
 	case b.kill != "" && !b.killed:

@@ -28,18 +28,18 @@ type cloud interface {
 	snapshot(ctx context.Context, region, id string) (any, error)
 	// tagged lists the resources with a run's tag in all regions: images, then snapshots,
 	// then volumes.
-	tagged(ctx context.Context, run string) ([]thing, error)
+	tagged(ctx context.Context, run string) ([]resource, error)
 	// remove removes a resource. It returns nil if the resource does not exist.
-	remove(ctx context.Context, t thing) error
-	// ask makes a call that counts towards the limits of the API, and reports whether it
+	remove(ctx context.Context, t resource) error
+	// probe makes a call that counts towards the limits of the API, and reports whether it
 	// was throttled.
-	ask(ctx context.Context) (throttled bool, err error)
+	probe(ctx context.Context) (throttled bool, err error)
 }
 
-// thing is a resource of a run.
-type thing struct{ kind, id, region, state string }
+// resource is a resource of a run.
+type resource struct{ kind, id, region, state string }
 
-func (t thing) String() string {
+func (t resource) String() string {
 	s := t.kind + " " + t.id + " in " + t.region
 	if t.state != "" {
 		s += " (" + t.state + ")"
@@ -56,14 +56,14 @@ type environment struct {
 	dial              func(ctx context.Context) (cloud, error)
 }
 
-// needed is a requirement that one of several sets of variables is complete.
-type needed struct {
+// requirement holds sets of variables, one of which must be complete.
+type requirement struct {
 	sets  [][]string
 	about string
 }
 
 // missing returns the variables that must be set, or "" if none is missing.
-func (n needed) missing() string {
+func (n requirement) missing() string {
 	var ways []string
 	for _, set := range n.sets {
 		if !slices.ContainsFunc(set, func(name string) bool { return os.Getenv(name) == "" }) {
@@ -74,20 +74,20 @@ func (n needed) missing() string {
 	return strings.Join(ways, ", or ") + ": " + n.about
 }
 
-var budget = needed{[][]string{{"REAL_BUDGET_TAG"}}, "the tag of all resources for the bill, as KEY=VALUE"}
-var source = needed{[][]string{{"REAL_SOURCE"}}, "the id of the image to build from"}
+var budget = requirement{[][]string{{"REAL_BUDGET_TAG"}}, "the tag of all resources for the bill, as KEY=VALUE"}
+var source = requirement{[][]string{{"REAL_SOURCE"}}, "the id of the image to build from"}
 
 // clouds holds the clouds by name.
 var clouds = map[string]struct {
 	// needs holds the requirements of builds and of cleaning up.
-	needs       []needed
+	needs       []requirement
 	environment environment
 }{
-	"aws": {[]needed{
+	"aws": {[]requirement{
 		{[][]string{{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}, {"AWS_PROFILE"}}, "the keys to build with; an instance's role is not used"},
 		{[][]string{{"AWS_REGION"}}, "the region that this host is in"},
 	}, environment{builder: "amazon-chroot", currency: "USD", dial: dialAWS}},
-	"osc": {[]needed{
+	"osc": {[]requirement{
 		{[][]string{{"OSC_ACCESS_KEY", "OSC_SECRET_KEY"}}, "the keys to build with"},
 		{[][]string{{"OSC_REGION"}}, "the region that this host is in"},
 	}, environment{builder: "osc-chroot", currency: "EUR", dial: dialOSC}},
@@ -100,7 +100,7 @@ func environmentOf(name string, cleaning bool) (environment, error) {
 	if !ok {
 		return environment{}, fmt.Errorf("the cloud %q is none of %q", name, slices.Sorted(maps.Keys(clouds)))
 	}
-	needs, refusal := slices.Concat(c.needs, []needed{budget, source}), "builds on a real cloud cost money, and begin only if these variables are set:\n"
+	needs, refusal := slices.Concat(c.needs, []requirement{budget, source}), "builds on a real cloud cost money, and begin only if these variables are set:\n"
 	if cleaning {
 		needs, refusal = c.needs, "a run is cleaned up only if these variables are set:\n"
 	}

@@ -30,7 +30,7 @@ func (r *runner) flooded(ctx context.Context, wanted bool) *flood {
 	for range atOnce {
 		f.work.Go(func() {
 			for ctx.Err() == nil {
-				throttled, err := r.cloud.ask(ctx)
+				throttled, err := r.cloud.probe(ctx)
 				f.count(throttled, err)
 				if err != nil && !throttled {
 					_ = pause(ctx, time.Second) // the API cannot be reached

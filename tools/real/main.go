@@ -59,7 +59,7 @@ func parse(args []string) (arguments, error) {
 	}
 	if f.NArg() != 2 {
 		f.Usage()
-		return o, errors.New("a cloud and a directory of templates are needed")
+		return o, errors.New("a cloud and a directory of templates are requirement")
 	}
 	o.cloud, o.templates = f.Arg(0), f.Arg(1)
 	return o, nil
@@ -96,7 +96,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return r.all(ctx, templates)
+	return r.run(ctx, templates)
 }
 
 // cleanUp removes the remaining resources of another run.

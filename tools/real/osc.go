@@ -15,8 +15,8 @@ import (
 	"github.com/outscale/osc-sdk-go/v3/pkg/profile"
 )
 
-// onOSC implements cloud for one account in one region of Outscale.
-type onOSC struct {
+// oscCloud implements cloud for one account in one region of Outscale.
+type oscCloud struct {
 	client *osc.Client
 	region string
 }
@@ -29,10 +29,10 @@ func dialOSC(context.Context) (cloud, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &onOSC{client, region}, nil
+	return &oscCloud{client, region}, nil
 }
 
-func (o *onOSC) account(ctx context.Context) (string, error) {
+func (o *oscCloud) account(ctx context.Context) (string, error) {
 	out, err := o.client.ReadAccounts(ctx, osc.ReadAccountsRequest{})
 	if err != nil {
 		return "", err
@@ -51,7 +51,7 @@ func value[T any](p *T) (v T) {
 	return v
 }
 
-func (o *onOSC) image(ctx context.Context, region, id string) (any, string, error) {
+func (o *oscCloud) image(ctx context.Context, region, id string) (any, string, error) {
 	out, err := o.client.ReadImages(ctx, osc.ReadImagesRequest{Filters: &osc.FiltersImage{ImageIds: &[]string{id}}})
 	if err != nil {
 		return nil, "", err
@@ -66,7 +66,7 @@ func (o *onOSC) image(ctx context.Context, region, id string) (any, string, erro
 	return nil, "", fmt.Errorf("image %s in %s is not there, or has no snapshot", id, region)
 }
 
-func (o *onOSC) snapshot(ctx context.Context, region, id string) (any, error) {
+func (o *oscCloud) snapshot(ctx context.Context, region, id string) (any, error) {
 	out, err := o.client.ReadSnapshots(ctx, osc.ReadSnapshotsRequest{Filters: &osc.FiltersSnapshot{SnapshotIds: &[]string{id}}})
 	if err != nil {
 		return nil, err
@@ -77,22 +77,22 @@ func (o *onOSC) snapshot(ctx context.Context, region, id string) (any, error) {
 	return nil, fmt.Errorf("snapshot %s in %s is not there", id, region)
 }
 
-func (o *onOSC) tagged(ctx context.Context, run string) ([]thing, error) {
+func (o *oscCloud) tagged(ctx context.Context, run string) ([]resource, error) {
 	tags := &[]string{runTag + "=" + run}
-	var all []thing
+	var all []resource
 	images, err := o.client.ReadImages(ctx, osc.ReadImagesRequest{Filters: &osc.FiltersImage{Tags: tags}})
 	if err != nil {
 		return nil, err
 	}
 	for _, i := range value(images.Images) {
-		all = append(all, thing{"image", i.ImageId, o.region, ""})
+		all = append(all, resource{"image", i.ImageId, o.region, ""})
 	}
 	snapshots, err := o.client.ReadSnapshots(ctx, osc.ReadSnapshotsRequest{Filters: &osc.FiltersSnapshot{Tags: tags}})
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range value(snapshots.Snapshots) {
-		all = append(all, thing{"snapshot", s.SnapshotId, o.region, ""})
+		all = append(all, resource{"snapshot", s.SnapshotId, o.region, ""})
 	}
 	volumes, err := o.client.ReadVolumes(ctx, osc.ReadVolumesRequest{Filters: &osc.FiltersVolume{Tags: tags}})
 	if err != nil {
@@ -100,7 +100,7 @@ func (o *onOSC) tagged(ctx context.Context, run string) ([]thing, error) {
 	}
 	for _, v := range value(volumes.Volumes) {
 		if v.State != osc.VolumeStateDeleting {
-			all = append(all, thing{"volume", v.VolumeId, o.region, linked(v)})
+			all = append(all, resource{"volume", v.VolumeId, o.region, linked(v)})
 		}
 	}
 	return all, nil
@@ -113,7 +113,7 @@ func linked(v osc.Volume) string {
 	return ""
 }
 
-func (o *onOSC) remove(ctx context.Context, t thing) error {
+func (o *oscCloud) remove(ctx context.Context, t resource) error {
 	var err error
 	switch {
 	case t.state == attached:
@@ -131,7 +131,7 @@ func (o *onOSC) remove(ctx context.Context, t thing) error {
 	return err
 }
 
-func (o *onOSC) ask(ctx context.Context) (bool, error) {
+func (o *oscCloud) probe(ctx context.Context) (bool, error) {
 	response, err := o.client.ReadVolumesRaw(ctx, osc.ReadVolumesRequest{})
 	if err != nil {
 		return false, err

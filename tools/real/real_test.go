@@ -60,11 +60,11 @@ func TestExamplesAreTagged(t *testing.T) {
 
 // TestHeaders parses valid and invalid headers.
 func TestHeaders(t *testing.T) {
-	got, ok, err := parseTemplate("07-some-thing.pkr.hcl", "# Shows: one\n#   and two\n# Cost: 0.05\n# Runs: 2\n# Needs: REAL_A REAL_B\n# Says: a: b\n# Image: Tags.a = b = c\n\nsource {}\n# Fails: not in the header\n")
+	got, ok, err := parseTemplate("07-some-resource.pkr.hcl", "# Shows: one\n#   and two\n# Cost: 0.05\n# Runs: 2\n# Needs: REAL_A REAL_B\n# Says: a: b\n# Image: Tags.a = b = c\n\nsource {}\n# Fails: not in the header\n")
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	if got.file != "07-some-thing" || got.name != "some-thing" || got.shows != "one and two" || got.cost != 0.05 || got.runs != 2 ||
+	if got.file != "07-some-resource" || got.name != "some-resource" || got.shows != "one and two" || got.cost != 0.05 || got.runs != 2 ||
 		got.needs != "REAL_A REAL_B" || got.says[0] != "a: b" || got.checks[0] != (check{"Image", "Tags.a", "b = c"}) || got.fails != "" {
 		t.Errorf("%+v", got)
 	}

@@ -16,7 +16,7 @@ type report struct {
 	currency                    string
 	begun, ended                time.Time
 	results                     []result
-	removed, left               []thing
+	removed, left               []resource
 }
 
 // result is the result of a template.

@@ -57,14 +57,14 @@ func begin(o arguments, env environment, c cloud) (*runner, error) {
 	return r, nil
 }
 
-// all runs the builds and cleans up in every case.
-func (r *runner) all(ctx context.Context, templates []template) error {
+// run runs the builds and cleans up in every case.
+func (r *runner) run(ctx context.Context, templates []template) error {
 	var err error
 	if r.report.account, err = r.cloud.account(ctx); err != nil {
 		return err
 	}
 	fmt.Printf("run %s in account %s; the report is %s\n", r.id, r.report.account, r.report.path)
-	built := r.each(ctx, templates)
+	built := r.runTemplates(ctx, templates)
 	if r.keep && ctx.Err() == nil {
 		fmt.Printf("kept; -clean %s removes it\n", r.dir)
 		return errors.Join(built, r.report.write(), r.report.failed())
@@ -85,22 +85,22 @@ func (r *runner) finish(ctx context.Context) (err error) {
 	return err
 }
 
-// each runs the builds one after the other. It stops if the report cannot be written.
-func (r *runner) each(ctx context.Context, templates []template) error {
+// runTemplates runs the builds one after the other. It stops if the report cannot be written.
+func (r *runner) runTemplates(ctx context.Context, templates []template) error {
 	for _, t := range templates {
 		r.report.results = append(r.report.results, result{template: t, verdict: "running"})
 		if err := r.report.write(); err != nil {
 			return err
 		}
-		res := r.one(ctx, t)
+		res := r.runTemplate(ctx, t)
 		r.report.results[len(r.report.results)-1] = res
 		fmt.Printf("%-9s %s %s\n", res.verdict, t.file, res.reason)
 	}
 	return nil
 }
 
-// one runs one template and returns its result.
-func (r *runner) one(ctx context.Context, t template) result {
+// runTemplate runs one template and returns its result.
+func (r *runner) runTemplate(ctx context.Context, t template) result {
 	res := result{template: t, verdict: "skipped"}
 	missing := t.missing()
 	switch {
@@ -115,7 +115,7 @@ func (r *runner) one(ctx context.Context, t template) result {
 		return res
 	}
 	begun := time.Now()
-	err := r.judged(ctx, t, &res)
+	err := r.buildAndCheck(ctx, t, &res)
 	res.took = time.Since(begun)
 	switch {
 	case ctx.Err() != nil:
@@ -128,8 +128,8 @@ func (r *runner) one(ctx context.Context, t template) result {
 	return res
 }
 
-// judged runs the builds of a template and checks their results.
-func (r *runner) judged(ctx context.Context, t template, res *result) error {
+// buildAndCheck runs the builds of a template and checks their results.
+func (r *runner) buildAndCheck(ctx context.Context, t template, res *result) error {
 	f := r.flooded(ctx, t.flood)
 	defer f.stop()
 	for n := range t.runs {
@@ -137,7 +137,7 @@ func (r *runner) judged(ctx context.Context, t template, res *result) error {
 		res.logs = append(res.logs, b.log)
 		err := b.run(ctx)
 		res.images = b.artifacts()
-		if err := b.judge(err); err != nil {
+		if err := b.verdict(err); err != nil {
 			return err
 		}
 	}
@@ -193,7 +193,7 @@ func (r *runner) resources(ctx context.Context, a artifact) (map[string]any, err
 
 // clean removes the remaining resources of the run: it undoes killed builds by their
 // journals, and then removes everything with the run's tag.
-func (r *runner) clean(ctx context.Context) (removed, left []thing, err error) {
+func (r *runner) clean(ctx context.Context) (removed, left []resource, err error) {
 	if r.dir != "" {
 		if err := r.reap(ctx, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "real:", err)

@@ -17,10 +17,10 @@ import (
 // fakeCloud returns prepared lists, one per call, and repeats the last one.
 type fakeCloud struct {
 	cloud
-	lists []func() ([]thing, error)
+	lists []func() ([]resource, error)
 }
 
-func (f *fakeCloud) tagged(context.Context, string) ([]thing, error) {
+func (f *fakeCloud) tagged(context.Context, string) ([]resource, error) {
 	list := f.lists[0]
 	if len(f.lists) > 1 {
 		f.lists = f.lists[1:]
@@ -28,18 +28,18 @@ func (f *fakeCloud) tagged(context.Context, string) ([]thing, error) {
 	return list()
 }
 
-func (f *fakeCloud) remove(context.Context, thing) error { return nil }
+func (f *fakeCloud) remove(context.Context, resource) error { return nil }
 
-func throttledList() ([]thing, error) { return nil, errors.New("RequestLimitExceeded") }
+func throttledList() ([]resource, error) { return nil, errors.New("RequestLimitExceeded") }
 
-func listOf(all ...thing) func() ([]thing, error) {
-	return func() ([]thing, error) { return all, nil }
+func listOf(all ...resource) func() ([]resource, error) {
+	return func() ([]resource, error) { return all, nil }
 }
 
 // TestCleanIsThrottled: cleaning up continues if a list is throttled, as after a flood.
 func TestCleanIsThrottled(t *testing.T) {
-	volume := thing{kind: "volume", id: "vol-1", region: "r"}
-	r := &runner{cloud: &fakeCloud{lists: []func() ([]thing, error){throttledList, listOf(volume), listOf()}}}
+	volume := resource{kind: "volume", id: "vol-1", region: "r"}
+	r := &runner{cloud: &fakeCloud{lists: []func() ([]resource, error){throttledList, listOf(volume), listOf()}}}
 	if removed, left, err := r.clean(t.Context()); err != nil || len(removed) != 1 || removed[0] != volume || len(left) > 0 {
 		t.Errorf("removed %v, left %v, %v", removed, left, err)
 	}
@@ -48,7 +48,7 @@ func TestCleanIsThrottled(t *testing.T) {
 // TestCleanFails: if the list of remaining resources fails, the report does not say that
 // nothing is left.
 func TestCleanFails(t *testing.T) {
-	r := &runner{cloud: &fakeCloud{lists: []func() ([]thing, error){throttledList}}, id: "real-1"}
+	r := &runner{cloud: &fakeCloud{lists: []func() ([]resource, error){throttledList}}, id: "real-1"}
 	r.report = report{path: filepath.Join(testdir.New(t), "report.md"), run: r.id}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
