@@ -70,12 +70,18 @@ func (c *Cloud) warnOfBilling(source types.Image) {
 	}
 }
 
+// unbilled is a registered image whose billing has not been compared with its source's yet.
+type unbilled struct {
+	image  string
+	source *types.Image
+}
+
 // compareBilling tells what an image that is available lacks of its source's billing.
 func (c *Cloud) compareBilling(made types.Image) {
 	c.mu.Lock()
-	source, due := c.source, c.unbilled != "" && c.unbilled == aws.ToString(made.ImageId)
+	source, due := c.unbilled.source, c.unbilled.image != "" && c.unbilled.image == aws.ToString(made.ImageId)
 	if due {
-		c.unbilled = ""
+		c.unbilled = unbilled{}
 	}
 	c.mu.Unlock()
 	if source == nil || !due {

@@ -23,20 +23,15 @@ type Cloud struct {
 	family *family
 	now    func() time.Time
 
-	mu       sync.Mutex
-	host     hostFacts            // what Host found
-	source   *types.Image         // what Source found
-	passing  bool                 // as Publication has said
-	firmware *firmware            // what Publication has settled
-	plan     bake.Publication     // what Publication has said, if the image is to be shared
-	root     *encryptedVolume     // the volume to be, if Publication knows that it will be encrypted and shared
-	begun    map[string]bool      // creating calls without a client token that were made
-	unseen   map[string]time.Time // things that EC2 made, and has not yet told of
-	guarded  map[string]bool      // images that Publish has protected
+	mu      sync.Mutex
+	begun   map[string]bool        // creating calls without a client token that were made
+	unseen  map[string]time.Time   // resources that EC2 has created and not shown yet
+	guarded map[string]bool        // images that Publish has protected
+	listed  map[string]types.Image // images that Named has read, until Record asks for them
 
-	unbilled string // what Register made, until its billing is compared
-
-	listed map[string]types.Image // what Named has read, by id
+	unbilled unbilled // the registered image, until its billing is compared
+	// keys holds how volumes are encrypted that this Cloud has created, for errors.
+	keys map[bake.VolumeID]bake.Encryption
 }
 
 var _ bake.Cloud = (*Cloud)(nil)
@@ -53,6 +48,7 @@ func NewCloud(client *Client, config *Config, log func(format string, args ...an
 		unseen:  map[string]time.Time{},
 		guarded: map[string]bool{},
 		listed:  map[string]types.Image{},
+		keys:    map[bake.VolumeID]bake.Encryption{},
 	}
 }
 
@@ -72,12 +68,9 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	if err != nil {
 		return bake.Host{}, err
 	}
-	c.mu.Lock()
-	c.host = hostFacts{account: account, architecture: instance.Architecture, outpost: aws.ToString(instance.OutpostArn)}
-	c.mu.Unlock()
 	host := bake.Host{
 		ID: bake.HostID(here.instance), Account: account, Region: c.client.Region(), Zone: here.zone, Taken: taken(instance),
-		Cloud: c.client.cloud.String(),
+		Cloud: c.client.cloud.String(), Architecture: string(instance.Architecture), Placement: aws.ToString(instance.OutpostArn),
 	}
 	if p := instance.Placement; p != nil && aws.ToString(p.AvailabilityZone) != "" {
 		host.Zone = aws.ToString(p.AvailabilityZone)
@@ -87,21 +80,6 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	}
 	c.sayOutpost(host)
 	return host, nil
-}
-
-// hostFacts are what is known of the host beside what bake needs; empty if EC2
-// does not tell.
-type hostFacts struct {
-	account      string
-	architecture types.ArchitectureValues
-	outpost      string // its ARN; empty in a Region
-}
-
-// on is what is known of the host, as far as Host has found it.
-func (c *Cloud) on() hostFacts {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.host
 }
 
 // instance reads this instance, and whose it is, from EC2.

@@ -177,7 +177,7 @@ func TestEncryptBoot(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			image := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 8}, facts.Source)
+			image := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 8, Encryption: plan.Root, Details: plan.Details}, facts.Source)
 			for _, c := range plan.Copies {
 				image, err = cloud.In(c.Region).Copy(ctx, bake.CopySpec{
 					Build: "b", Source: image, SourceRegion: account.Region, Name: "final", Encrypted: c.Encrypted, KMSKeyID: c.KMSKeyID,

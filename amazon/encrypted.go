@@ -37,8 +37,8 @@ const unread = "unknown"
 
 // encryptedVolumes returns the volumes of the registered image that will be encrypted, as far
 // as that is known before they are made.
-func (c *Cloud) encryptedVolumes(ctx context.Context, snapshots map[string]types.Snapshot) ([]encryptedVolume, error) {
-	further := c.otherMappings(c.known(), c.rootName())
+func (c imagePlan) encryptedVolumes(ctx context.Context, snapshots map[string]types.Snapshot) ([]encryptedVolume, error) {
+	further := c.otherMappings(c.source, c.rootName())
 	read, err := c.encryptedSnapshots(ctx, further, snapshots)
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (c *Cloud) encryptedVolumes(ctx context.Context, snapshots map[string]types
 
 // encryptedSnapshots reads the source's encrypted snapshots, beside those of the user's
 // block devices, which are read already. One that the account may not read is left out.
-func (c *Cloud) encryptedSnapshots(ctx context.Context, further []BlockDevice, given map[string]types.Snapshot) (map[string]types.Snapshot, error) {
+func (c imagePlan) encryptedSnapshots(ctx context.Context, further []BlockDevice, given map[string]types.Snapshot) (map[string]types.Snapshot, error) {
 	read := map[string]types.Snapshot{}
 	var ids []string
 	for _, m := range append(slices.Clone(further), c.sourceRoot()) {
@@ -82,8 +82,8 @@ func (c *Cloud) encryptedSnapshots(ctx context.Context, further []BlockDevice, g
 }
 
 // sourceRoot is the root device of the source; the zero value from scratch.
-func (c *Cloud) sourceRoot() BlockDevice {
-	source := c.known()
+func (c imagePlan) sourceRoot() BlockDevice {
+	source := c.source
 	if source == nil {
 		return BlockDevice{}
 	}
@@ -95,10 +95,10 @@ func (c *Cloud) sourceRoot() BlockDevice {
 // whether it will. If no key is given it has that of a snapshot of the account's own, and else the
 // default key.
 // Source: https://docs.aws.amazon.com/ebs/latest/userguide/encryption-parameters.html
-func (c *Cloud) encryptedRoot(ctx context.Context, read map[string]types.Snapshot) (s encryptedVolume, encrypted bool) {
+func (c imagePlan) encryptedRoot(ctx context.Context, read map[string]types.Snapshot) (s encryptedVolume, encrypted bool) {
 	wish, root := c.rootWish(), c.sourceRoot()
 	snapshot, known := read[root.SnapshotID]
-	own := known && aws.ToString(snapshot.OwnerId) == c.on().account
+	own := known && aws.ToString(snapshot.OwnerId) == c.host.Account
 	s = encryptedVolume{
 		region: c.client.Region(), what: "the root volume", key: wish.key, cause: wish.cause, created: true,
 		remedy: fmt.Sprintf("give %s, %s", wish.option, customer),

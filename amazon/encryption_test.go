@@ -71,7 +71,7 @@ func (w *world) publishedImages(t *testing.T, options map[string]any) map[string
 	if err != nil {
 		t.Fatal(err)
 	}
-	image := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 1}, facts.Source)
+	image := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 1, Encryption: plan.Root, Details: plan.Details}, facts.Source)
 	all := map[string]state.Image{}
 	if !plan.Passing {
 		all[account.Region] = w.find(t, image)

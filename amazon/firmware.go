@@ -23,28 +23,11 @@ type firmware struct {
 	data *string
 }
 
-// firmwareOf returns the firmware of the image that a source, or nil, becomes. It is
-// settled before anything is created: what EC2 would refuse when the image is registered
-// is refused then, and what cannot be inherited is said. Later calls return the same.
-func (c *Cloud) firmwareOf(ctx context.Context, source *types.Image) (firmware, error) {
-	c.mu.Lock()
-	known := c.firmware
-	c.mu.Unlock()
-	if known != nil {
-		return *known, nil
-	}
-	f, err := c.settleFirmware(ctx, source)
-	if err != nil {
-		return firmware{}, err
-	}
-	c.mu.Lock()
-	c.firmware = &f
-	c.mu.Unlock()
-	return f, nil
-}
-
-// settleFirmware decides between what the user says and what the source has.
-func (c *Cloud) settleFirmware(ctx context.Context, source *types.Image) (firmware, error) {
+// settleFirmware returns the firmware of the image: the user's options, or else the source's.
+// It returns an error for a combination that EC2 would refuse when the image is registered,
+// and logs what cannot be inherited.
+func (c imagePlan) settleFirmware(ctx context.Context) (firmware, error) {
+	source := c.source
 	if source == nil {
 		source = &types.Image{Architecture: hostArchitecture()}
 	}
@@ -122,11 +105,11 @@ func (c *Cloud) inheritedTPM(f firmware, source *types.Image) types.TpmSupportVa
 // EC2 tells them to the image's owner only. An image without them starts as one that
 // has none, and does not check signatures: the build fails if they exist for all that
 // is known, and a permission is missing.
-func (c *Cloud) inheritedUEFI(ctx context.Context, source *types.Image) (*string, error) {
+func (c imagePlan) inheritedUEFI(ctx context.Context, source *types.Image) (*string, error) {
 	if !byUEFI(source.BootMode, source.Architecture) || source.ImageId == nil {
 		return nil, nil
 	}
-	id, owner, account := *source.ImageId, aws.ToString(source.OwnerId), c.on().account
+	id, owner, account := *source.ImageId, aws.ToString(source.OwnerId), c.host.Account
 	if owner != "" && account != "" && owner != account {
 		c.warnOfUEFI(source, fmt.Sprintf("EC2 tells them to the image's owner only, which is account %s", owner))
 		return nil, nil

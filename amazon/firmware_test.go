@@ -26,16 +26,16 @@ func settled(t *testing.T, opts Config, source string) (firmware, string, error)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cloud.source = &found
 		image := imageOf(found)
+		image.Details = &found
 		facts.Source = &image
-		cloud.host.architecture = found.Architecture
+		facts.Host.Architecture = string(found.Architecture)
 	}
-	_, err := cloud.Publication(context.Background(), facts)
+	p, err := cloud.Publication(context.Background(), facts)
 	if err != nil {
 		return firmware{}, log.String(), err
 	}
-	return *cloud.firmware, log.String(), nil
+	return decisionsIn(p.Details).firmware, log.String(), nil
 }
 
 // aSource is an image of an architecture and a boot mode.

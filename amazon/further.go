@@ -14,8 +14,8 @@ import (
 // checkFurther refuses a source of another account with a further device whose snapshot this
 // account may not use: to share an image is not to share its snapshots. RegisterImage would
 // refuse it after all the work.
-func (c *Cloud) checkFurther(ctx context.Context, account string) error {
-	source := c.known()
+func (c imagePlan) checkFurther(ctx context.Context) error {
+	source, account := c.source, c.host.Account
 	if source == nil || account == "" || aws.ToString(source.OwnerId) == account {
 		return nil
 	}
@@ -43,7 +43,7 @@ func (c *Cloud) checkFurther(ctx context.Context, account string) error {
 
 // furtherOf returns the source's devices beside the root that the image has of it, as far as
 // they are made of snapshots. Those of the user's mappings are checked otherwise.
-func (c *Cloud) furtherOf(source *types.Image) []BlockDevice {
+func (c imagePlan) furtherOf(source *types.Image) []BlockDevice {
 	return slices.DeleteFunc(c.mergedMappings(source, c.rootName()), func(m BlockDevice) bool {
 		_, given := find(c.config.AMIBlockDeviceMappings, m.DeviceName)
 		return given || m.SnapshotID == ""

@@ -155,7 +155,7 @@ func TestOutpost(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = cloud.CreateVolume(context.Background(), bake.VolumeSpec{Zone: host.Zone, SizeGiB: 1, Type: "gp3"})
+			_, err = cloud.CreateVolume(context.Background(), bake.VolumeSpec{Zone: host.Zone, Placement: host.Placement, SizeGiB: 1, Type: "gp3"})
 			if test.says != nil {
 				says(t, err, test.says...)
 			} else if err != nil {

@@ -16,15 +16,15 @@ var localZone = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+-[a-z]{3}-[0-9]+[a-z
 // Region can be used everywhere.
 // Source: https://docs.aws.amazon.com/ebs/latest/userguide/snapshots-outposts.html
 func (c *Cloud) sayOutpost(host bake.Host) {
-	if outpost := c.on().outpost; outpost != "" {
-		c.logf("the host is on %s: the root volume is created there, and the snapshot in region %s", outpost, host.Region)
+	if host.Placement != "" {
+		c.logf("the host is on %s: the root volume is created there, and the snapshot in region %s", host.Placement, host.Region)
 	}
 }
 
 // lacksType adds to a refusal of a volume what places near the user often lack.
 // Source: github.com/kubernetes-sigs/aws-ebs-csi-driver issue 662.
 func (c *Cloud) lacksType(spec bake.VolumeSpec, err error) error {
-	outpost := c.on().outpost
+	outpost := spec.Placement
 	if !hasCode(err, "UnknownVolumeType", codeInvalidValue, codeUnsupported) || outpost == "" && !localZone.MatchString(spec.Zone) {
 		return err
 	}

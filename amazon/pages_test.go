@@ -53,7 +53,7 @@ func TestListsArePaged(t *testing.T) {
 		},
 		"FindCopied": func(c *Cloud) error { _, err := c.FindCopied(ctx, "ami-1"); return err },
 		"the encrypted snapshots of a source": func(c *Cloud) error {
-			_, err := c.encryptedSnapshots(ctx, []BlockDevice{{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1"}, Encrypted: true}}, nil)
+			_, err := imagePlan{Cloud: c}.encryptedSnapshots(ctx, []BlockDevice{{BlockDevice: builder.BlockDevice{SnapshotID: "snap-1"}, Encrypted: true}}, nil)
 			return err
 		},
 		"the keys of snapshots": func(c *Cloud) error {

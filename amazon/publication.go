@@ -18,39 +18,43 @@ import (
 // Publication decides where the image is copied to, and refuses what EC2 would
 // refuse, or ignore, after all the work.
 func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publication, error) {
-	if err := c.fits(cmp.Or(c.on().architecture, hostArchitecture()), facts.Host.Account); err != nil {
+	plan := c.planOf(facts)
+	if err := cmp.Or(plan.fits(), plan.checkHVM()); err != nil {
 		return bake.Publication{}, err
 	}
-	if err := c.checkHVM(facts.Source); err != nil {
-		return bake.Publication{}, err
-	}
-	if _, err := c.firmwareOf(ctx, c.known()); err != nil {
+	firmware, err := plan.settleFirmware(ctx)
+	if err != nil {
 		return bake.Publication{}, err
 	}
 	snapshots, err := c.givenSnapshots(ctx)
 	if err != nil {
 		return bake.Publication{}, err
 	}
-	if err := c.checkDevices(snapshots); err != nil {
+	if err := plan.checkDevices(snapshots); err != nil {
 		return bake.Publication{}, err
 	}
-	if err := c.checkFurther(ctx, facts.Host.Account); err != nil {
+	if err := plan.checkFurther(ctx); err != nil {
 		return bake.Publication{}, err
 	}
 	others, err := c.otherRegions(ctx)
 	if err != nil {
 		return bake.Publication{}, err
 	}
-	p, err := c.publication(ctx, others, snapshots)
+	p, err := plan.publication(ctx, others, snapshots)
 	if err != nil {
 		return bake.Publication{}, err
 	}
-	return p, c.checkSharing(ctx, p, snapshots)
+	plan.passing = p.Passing
+	p.Root = plan.rootEncryption()
+	decided := &decisions{firmware: firmware}
+	err = plan.checkSharing(ctx, p, snapshots, decided)
+	p.Details = decided
+	return p, err
 }
 
 // publication returns the plan of copies. In the build's own region a copy is needed
 // only if creating the root's volume does not give every volume the wanted key.
-func (c *Cloud) publication(ctx context.Context, others []string, snapshots map[string]types.Snapshot) (bake.Publication, error) {
+func (c imagePlan) publication(ctx context.Context, others []string, snapshots map[string]types.Snapshot) (bake.Publication, error) {
 	home, skip := c.client.Region(), c.config.SkipSaveBuildRegion
 	if skip && len(others) == 0 {
 		return bake.Publication{}, fmt.Errorf("skip_save_build_region leaves no image at all: ami_regions has no region but %s", home)
@@ -66,9 +70,6 @@ func (c *Cloud) publication(ctx context.Context, others []string, snapshots map[
 			Region: region, Encrypted: c.encryptsIn(region), KMSKeyID: c.config.RegionKMSKeyIDs[region],
 		})
 	}
-	c.mu.Lock()
-	c.passing = p.Passing
-	c.mu.Unlock()
 	return p, nil
 }
 
@@ -98,8 +99,8 @@ func (c *Cloud) homeKey() string {
 // source's key although the region's default key is wanted: EC2 takes the default key
 // only for what was not encrypted before, and for the copy of an image.
 // Source: https://docs.aws.amazon.com/ebs/latest/userguide/encryption-parameters.html
-func (c *Cloud) keepsSourceKey() bool {
-	source := c.known()
+func (c imagePlan) keepsSourceKey() bool {
+	source := c.source
 	if source == nil || c.homeKey() != "" {
 		return false
 	}
@@ -116,24 +117,21 @@ type wish struct {
 	cause, option string
 }
 
-// rootEncryption is how the volume that the image is built on is encrypted, as far as
+// rootEncryption returns how the volume that the image is built on is encrypted, as far as
 // the options say.
-func (c *Cloud) rootEncryption() (encrypted bool, key string) {
+func (c imagePlan) rootEncryption() bake.Encryption {
 	w := c.rootWish()
-	return w.encrypted, w.key
+	return bake.Encryption{Encrypted: w.encrypted, KMSKeyID: w.key}
 }
 
 // rootWish returns how the volume that the image is built on is to be encrypted: its
 // snapshot and the image have it from there, and EC2 takes no other word for it.
 // An image that is there only to be copied is encrypted by the copying.
-func (c *Cloud) rootWish() wish {
+func (c imagePlan) rootWish() wish {
 	root, _ := find(c.config.AMIBlockDeviceMappings, c.rootName())
-	c.mu.Lock()
-	passing := c.passing
-	c.mu.Unlock()
 	const option = "root_volume_kms_key_id"
 	switch all := c.encryptsIn(c.client.Region()); {
-	case all && !passing:
+	case all && !c.passing:
 		return c.homeWish()
 	case c.config.RootVolumeKMSKeyID != "":
 		return wish{true, c.config.RootVolumeKMSKeyID, fmt.Sprintf("%s is %q", option, c.config.RootVolumeKMSKeyID), option}
@@ -159,9 +157,9 @@ func (c *Cloud) homeWish() wish {
 
 // leavesOtherKeys reports whether the image would have a snapshot beside its root's that
 // is not encrypted, or not known to be encrypted with the wanted key.
-func (c *Cloud) leavesOtherKeys(ctx context.Context, snapshots map[string]types.Snapshot) bool {
+func (c imagePlan) leavesOtherKeys(ctx context.Context, snapshots map[string]types.Snapshot) bool {
 	var unread []string
-	for _, m := range c.otherMappings(c.known(), c.rootName()) {
+	for _, m := range c.otherMappings(c.source, c.rootName()) {
 		s, read := snapshots[m.SnapshotID]
 		switch {
 		case m.SnapshotID == "":
@@ -206,10 +204,10 @@ func sameKey(key string, s types.Snapshot) bool {
 
 // checkHVM returns an error if an option is given that EC2 has for hvm images only, and the
 // image will be paravirtual.
-func (c *Cloud) checkHVM(source *bake.Image) error {
+func (c imagePlan) checkHVM() error {
 	virtualization := c.config.AMIVirtualizationType
-	if virtualization == "" && source != nil {
-		virtualization = source.Virtualization
+	if virtualization == "" && c.source != nil {
+		virtualization = string(c.source.VirtualizationType)
 	}
 	if virtualization != paravirtual {
 		return nil
@@ -250,7 +248,7 @@ func (c *Cloud) givenSnapshots(ctx context.Context) (map[string]types.Snapshot, 
 }
 
 // checkDevices refuses what RegisterImage would, of the user's block devices.
-func (c *Cloud) checkDevices(snapshots map[string]types.Snapshot) error {
+func (c imagePlan) checkDevices(snapshots map[string]types.Snapshot) error {
 	var errs []error
 	for _, m := range c.config.AMIBlockDeviceMappings {
 		if sameDevice(m.DeviceName, c.rootName()) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 
@@ -65,9 +66,12 @@ func planned(t *testing.T, s *fake, opts Config, source string) (bake.Publicatio
 	if err != nil {
 		return p, nil, err
 	}
-	if _, err := cloud.CreateVolume(ctx, spec()); err != nil {
+	volume := spec()
+	volume.Encryption, volume.Details = p.Root, p.Details
+	if _, err := cloud.CreateVolume(ctx, volume); err != nil {
 		t.Fatal(err)
 	}
+	p.Root, p.Details = bake.Encryption{}, nil // the volume shows them
 	return p, s.made("CreateVolume")[0], nil
 }
 
@@ -267,10 +271,17 @@ func TestParavirtualImage(t *testing.T) {
 
 // A volume whose key cannot be used is gone as soon as it is asked for.
 func TestVolumeWhoseKeyIsOfNoUse(t *testing.T) {
-	s := &fake{actions: map[string]action{"DescribeVolumes": refuse("InvalidVolume.NotFound")}}
+	s := &fake{actions: map[string]action{
+		"CreateVolume":    answer("CreateVolume", "<volumeId>vol-1</volumeId>"),
+		"DescribeVolumes": refuse("InvalidVolume.NotFound"),
+	}}
 	for key, word := range map[string]string{"alias/gone": "alias/gone", "": "default key"} {
-		cloud := faked(t, s, Config{EncryptionConfig: EncryptionConfig{RootVolumeEncryptBoot: config.TriTrue, RootVolumeKMSKeyID: key}})
-		_, err := cloud.Volume(context.Background(), "vol-1")
+		cloud := faked(t, s, Config{})
+		if _, err := cloud.CreateVolume(t.Context(), bake.VolumeSpec{Encryption: bake.Encryption{Encrypted: true, KMSKeyID: key}}); err != nil {
+			t.Fatal(err)
+		}
+		cloud.now = func() time.Time { return time.Now().Add(visibleWithin) }
+		_, err := cloud.Volume(t.Context(), "vol-1")
 		says(t, err, "vol-1", "not found", word)
 	}
 	_, err := faked(t, s, Config{}).Volume(context.Background(), "vol-1")

@@ -18,22 +18,22 @@ import (
 // Register asks for an image, whose billing is compared with its source's when it is
 // available.
 func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID, error) {
-	id, err := c.register(ctx, spec)
+	source, err := c.sourceOf(ctx, spec)
+	if err != nil {
+		return "", err
+	}
+	id, err := c.register(ctx, spec, source)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.unbilled = string(id)
+	c.unbilled = unbilled{image: string(id), source: source}
 	return id, err
 }
 
 // register asks for an image. EC2 takes no client token for it, but no second
 // image of a name either: when the name is in use, the image that has it may be
 // the one that an earlier call made.
-func (c *Cloud) register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID, error) {
-	source, err := c.sourceOf(ctx, spec)
-	if err != nil {
-		return "", err
-	}
-	firmware, err := c.firmwareOf(ctx, source)
+func (c *Cloud) register(ctx context.Context, spec bake.ImageSpec, source *types.Image) (bake.ImageID, error) {
+	firmware, err := c.firmwareOf(ctx, spec, source)
 	if err != nil {
 		return "", fmt.Errorf("cannot register image %q: %w", spec.Name, err)
 	}
@@ -93,8 +93,7 @@ func (c *Cloud) sourceOf(ctx context.Context, spec bake.ImageSpec) (*types.Image
 	if spec.Source == nil {
 		return nil, nil
 	}
-	known := c.known()
-	if known != nil && aws.ToString(known.ImageId) == string(spec.Source.ID) {
+	if known := detailsOf(spec.Source); known != nil {
 		return known, nil
 	}
 	found, err := c.client.image(ctx, string(spec.Source.ID))
@@ -102,6 +101,15 @@ func (c *Cloud) sourceOf(ctx context.Context, spec bake.ImageSpec) (*types.Image
 		return nil, fmt.Errorf("cannot tell what image %q inherits: %w", spec.Name, err)
 	}
 	return &found, nil
+}
+
+// firmwareOf returns the firmware that Publication has decided on. Without its decisions they
+// are made now.
+func (c *Cloud) firmwareOf(ctx context.Context, spec bake.ImageSpec, source *types.Image) (firmware, error) {
+	if decided, ok := spec.Details.(*decisions); ok {
+		return decided.firmware, nil
+	}
+	return imagePlan{Cloud: c, source: source}.settleFirmware(ctx)
 }
 
 // registration is the request for an image: what the user says, else what the

@@ -47,7 +47,7 @@ var managedKey = regexp.MustCompile(`^(arn:aws[a-z-]*:kms:[a-z0-9-]*:[0-9]{12}:)
 // checkSharing refuses what EC2 would refuse to share after all the work: what is blocked
 // from being public, and what is encrypted with a key that others cannot use. A key or a
 // setting that is not known is not refused.
-func (c *Cloud) checkSharing(ctx context.Context, p bake.Publication, snapshots map[string]types.Snapshot) error {
+func (c imagePlan) checkSharing(ctx context.Context, p bake.Publication, snapshots map[string]types.Snapshot, decided *decisions) error {
 	if len(c.config.audiences()) == 0 {
 		return nil
 	}
@@ -55,12 +55,10 @@ func (c *Cloud) checkSharing(ctx context.Context, p bake.Publication, snapshots 
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	c.plan, c.root = p, nil
+	decided.shared = p
 	if i := slices.IndexFunc(registered, func(s encryptedVolume) bool { return s.created }); i >= 0 {
-		c.root = &registered[i]
+		decided.root = &registered[i]
 	}
-	c.mu.Unlock()
 	return errors.Join(c.checkPublicAccess(ctx, regionsOf(c.client.Region(), p)), c.checkEncrypted(ctx, p, registered))
 }
 
@@ -201,13 +199,11 @@ func (c *Cloud) managerOf(ctx context.Context, s encryptedVolume) (key string, b
 
 // checkVolume refuses to go on with a volume that cannot be shared: one that is encrypted
 // although no option asks for it, or with a key that only EC2's answer names.
-func (c *Cloud) checkVolume(ctx context.Context, out *ec2.CreateVolumeOutput) error {
+func (c *Cloud) checkVolume(ctx context.Context, decided decisions, out *ec2.CreateVolumeOutput) error {
 	if !aws.ToBool(out.Encrypted) || len(c.config.audiences()) == 0 {
 		return nil
 	}
-	c.mu.Lock()
-	plan, expected := c.plan, c.root
-	c.mu.Unlock()
+	plan, expected := decided.shared, decided.root
 	if expected == nil {
 		return c.checkEncrypted(ctx, plan, []encryptedVolume{c.encryptedUnasked(ctx, out)})
 	}

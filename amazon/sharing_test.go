@@ -70,7 +70,9 @@ func (w *world) share(t *testing.T, options map[string]any) (b sharedBuild) {
 	if plan, b.surveyed = cloud.Publication(ctx, facts); b.surveyed != nil {
 		return b
 	}
-	spec := bake.VolumeSpec{Build: "b", Zone: facts.Host.Zone, Snapshot: facts.Source.Root.Snapshot, SizeGiB: 1}
+	spec := bake.VolumeSpec{
+		Build: "b", Zone: facts.Host.Zone, Snapshot: facts.Source.Root.Snapshot, SizeGiB: 1, Encryption: plan.Root, Details: plan.Details,
+	}
 	id, err := cloud.CreateVolume(ctx, spec)
 	if b.created = err; err != nil {
 		if id == "" {

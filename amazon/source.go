@@ -17,8 +17,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// Source finds the image to start from. It must be available, with a root
-// device made of a snapshot, and the one that was found before.
+// Source finds the image to start from. It must be available, with a root device made of a
+// snapshot.
 func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 	found, err := c.findSource(ctx)
 	if err != nil {
@@ -27,43 +27,23 @@ func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 	if err := c.usable(found); err != nil {
 		return bake.Image{}, fmt.Errorf("source image %s cannot be used: %w", called(found), err)
 	}
-	if err := c.startFrom(found); err != nil {
-		return bake.Image{}, err
-	}
 	if since := aws.ToString(found.DeprecationTime); c.past(since) {
 		c.logf("warning: source image %s is deprecated since %s", called(found), since)
 	}
 	c.warnOfBilling(found)
-	if root, said := find(c.config.AMIBlockDeviceMappings, c.rootName()); said {
+	image := imageOf(found)
+	image.Details = &found
+	if root, said := find(c.config.AMIBlockDeviceMappings, c.planOf(bake.Facts{Source: &image}).rootName()); said {
 		// Register would say so, after all the work.
-		return imageOf(found), root.checkRoot()
+		return image, root.checkRoot()
 	}
-	return imageOf(found), nil
-}
-
-// startFrom remembers the image. Another one than before is refused: volumes may
-// have been made of that.
-func (c *Cloud) startFrom(found types.Image) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.source != nil && aws.ToString(c.source.ImageId) != aws.ToString(found.ImageId) {
-		return fmt.Errorf("the source image was %s, and is %s now: set source_ami", called(*c.source), called(found))
-	}
-	c.source = &found
-	return nil
-}
-
-// known is the image that Source found, or nil.
-func (c *Cloud) known() *types.Image {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.source
+	return image, nil
 }
 
 // rootName is the name of the root device of the image to be, empty if it is
 // not known yet.
-func (c *Cloud) rootName() string {
-	source := c.known()
+func (c imagePlan) rootName() string {
+	source := c.source
 	if c.config.RootDeviceName != "" || source == nil {
 		return c.config.RootDeviceName
 	}
@@ -221,8 +201,9 @@ func (c *Cloud) converts(found, wanted string) error {
 
 // fits tells why the image cannot be built on this host, if so. It is asked when
 // both are known.
-func (c *Cloud) fits(host types.ArchitectureValues, account string) error {
-	source := c.known()
+func (c imagePlan) fits() error {
+	source, account := c.source, c.host.Account
+	host := cmp.Or(types.ArchitectureValues(c.host.Architecture), hostArchitecture())
 	if source == nil {
 		return nil
 	}

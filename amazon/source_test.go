@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
@@ -219,15 +217,23 @@ func TestSearchThatFindsNoSource(t *testing.T) {
 // A newer image must not come in between the volume and the image made of it.
 func TestSourceThatChanges(t *testing.T) {
 	one, other := candidate("ami-1", "2026-01-02T03:04:05.000Z", ""), candidate("ami-2", "2026-02-02T03:04:05.000Z", "")
-	s := &fake{actions: map[string]action{"DescribeImages": inTurn(images(one), images(one), images(one, other))}}
+	one += "<ramdiskId>ari-1</ramdiskId><kernelId>aki-1</kernelId><virtualizationType>paravirtual</virtualizationType>"
+	s := &fake{actions: map[string]action{
+		"DescribeImages": inTurn(images(one), images(one, other)),
+		"RegisterImage":  answer("RegisterImage", "<imageId>ami-new</imageId>"),
+	}}
 	cloud := faked(t, s, debian(mostRecent))
-	for range 2 {
-		if got, err := cloud.Source(context.Background()); err != nil || got.ID != "ami-1" {
-			t.Fatalf("source %q, %v", got.ID, err)
-		}
+	source, err := cloud.Source(t.Context())
+	if err != nil || source.ID != "ami-1" {
+		t.Fatalf("source %q, %v", source.ID, err)
 	}
-	_, err := cloud.Source(context.Background())
-	says(t, err, "ami-1 (base)", "ami-2 (base)", "source_ami")
+	if later, err := cloud.Source(t.Context()); err != nil || later.ID != "ami-2" {
+		t.Fatalf("source %q, %v", later.ID, err)
+	}
+	if _, err := cloud.Register(t.Context(), bake.ImageSpec{Name: "new", Snapshot: "snap-new", Source: &source}); err != nil {
+		t.Fatal(err)
+	}
+	check(t, s.made("RegisterImage")[0], map[string]string{"KernelId": "aki-1", "RamdiskId": "ari-1"})
 }
 
 func TestDeprecatedSourceIsToldOf(t *testing.T) {
@@ -333,11 +339,19 @@ func TestUEFIDataThatAreNotTold(t *testing.T) {
 			s := &fake{actions: map[string]action{
 				"DescribeImages":         images(richImage + "<imageOwnerId>" + tt.owner + "</imageOwnerId>"),
 				"DescribeImageAttribute": tt.attribute,
+				"DescribeSnapshots":      refuse("UnauthorizedOperation"),
 				"RegisterImage":          answer("RegisterImage", "<imageId>ami-new</imageId>"),
 			}}
 			cloud := logged(faked(t, s, Config{}), func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) })
-			cloud.host = hostFacts{account: "123456789012", architecture: types.ArchitectureValuesArm64}
-			_, err := cloud.Register(context.Background(), bake.ImageSpec{Name: "new", Snapshot: "snap-new", Source: &bake.Image{ID: "ami-1"}})
+			found, err := cloud.client.image(t.Context(), "ami-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			source := &bake.Image{ID: "ami-1", Details: &found}
+			p, err := cloud.Publication(t.Context(), bake.Facts{Host: bake.Host{Account: "123456789012", Architecture: "arm64"}, Source: source})
+			if err == nil {
+				_, err = cloud.Register(t.Context(), bake.ImageSpec{Name: "new", Snapshot: "snap-new", Source: source, Details: p.Details})
+			}
 			if tt.words != "" {
 				says(t, err, tt.words)
 			} else if err != nil {

@@ -32,7 +32,10 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 	if err != nil {
 		return "", err
 	}
-	return id, c.checkVolume(ctx, out)
+	c.mu.Lock()
+	c.keys[id] = spec.Encryption
+	c.mu.Unlock()
+	return id, c.checkVolume(ctx, decisionsIn(spec.Details), out)
 }
 
 func from(snapshot bake.SnapshotID) string {
@@ -44,9 +47,10 @@ func from(snapshot bake.SnapshotID) string {
 
 // volumeInput is the request for a volume.
 func (c *Cloud) volumeInput(spec bake.VolumeSpec) *ec2.CreateVolumeInput {
+	spec.Details = nil // it has pointers, which the token must not be made of
 	in := &ec2.CreateVolumeInput{
 		AvailabilityZone:  given(spec.Zone),
-		OutpostArn:        given(c.on().outpost), // volumes elsewhere cannot be attached
+		OutpostArn:        given(spec.Placement), // volumes elsewhere cannot be attached
 		SnapshotId:        given(string(spec.Snapshot)),
 		Size:              count(spec.SizeGiB),
 		VolumeType:        types.VolumeType(spec.Type),
@@ -60,9 +64,9 @@ func (c *Cloud) volumeInput(spec bake.VolumeSpec) *ec2.CreateVolumeInput {
 	if rules.TakesThroughput {
 		in.Throughput = count(spec.Throughput)
 	}
-	if encrypted, key := c.rootEncryption(); encrypted {
+	if spec.Encrypted {
 		in.Encrypted = aws.Bool(true)
-		in.KmsKeyId = given(key)
+		in.KmsKeyId = given(spec.KMSKeyID)
 	}
 	return in
 }
@@ -96,7 +100,7 @@ func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, erro
 		return bake.Volume{ID: id, State: bake.VolumeCreating, Attach: bake.Detached}, nil
 	}
 	if errors.Is(err, bake.ErrNotFound) {
-		err = c.orKey(err)
+		err = c.orKey(id, err)
 	}
 	if err != nil {
 		return bake.Volume{}, err
@@ -108,15 +112,17 @@ func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, erro
 // orKey says what else it may be when a volume is unknown: EC2 looks at the key
 // after it has answered, and removes a volume that it cannot encrypt.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
-func (c *Cloud) orKey(err error) error {
-	encrypted, key := c.rootEncryption()
+func (c *Cloud) orKey(id bake.VolumeID, err error) error {
+	c.mu.Lock()
+	e := c.keys[id]
+	c.mu.Unlock()
 	switch {
-	case !encrypted:
+	case !e.Encrypted:
 		return err
-	case key == "":
+	case e.KMSKeyID == "":
 		return fmt.Errorf("%w (EC2 makes none where the region's default key for EBS cannot be used)", err)
 	default:
-		return fmt.Errorf("%w (EC2 makes none where KMS key %s does not exist or cannot be used)", err, key)
+		return fmt.Errorf("%w (EC2 makes none where KMS key %s does not exist or cannot be used)", err, e.KMSKeyID)
 	}
 }
 

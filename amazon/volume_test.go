@@ -106,12 +106,17 @@ func TestVolumeOfAnEncryptedRoot(t *testing.T) {
 				"CreateVolume":   answer("CreateVolume", "<volumeId>vol-1</volumeId>"),
 			}}
 			cloud := faked(t, s, tt.opts)
+			facts := bake.Facts{}
 			if tt.opts.SourceAMI != "" {
-				if _, err := cloud.Source(context.Background()); err != nil {
+				found, err := cloud.Source(t.Context())
+				if err != nil {
 					t.Fatal(err)
 				}
+				facts.Source, facts.Host.Architecture = &found, found.Architecture
 			}
-			if _, err := cloud.CreateVolume(context.Background(), spec()); err != nil {
+			volume := spec()
+			volume.Encryption = cloud.planOf(facts).rootEncryption()
+			if _, err := cloud.CreateVolume(t.Context(), volume); err != nil {
 				t.Fatal(err)
 			}
 			key := ""

@@ -152,7 +152,7 @@ func build(t *testing.T, cloud *Cloud, volume bake.VolumeSpec, source *bake.Imag
 		t.Fatal(err)
 	}
 	image, err := cloud.Register(ctx, bake.ImageSpec{
-		Name: "built", Snapshot: snapshot, Source: source, SizeGiB: volume.SizeGiB, VolumeType: volume.Type,
+		Name: "built", Snapshot: snapshot, Source: source, SizeGiB: volume.SizeGiB, VolumeType: volume.Type, Details: volume.Details,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -206,7 +206,11 @@ func TestImageFromScratch(t *testing.T) {
 		ImageConfig:  ImageConfig{AMIVirtualizationType: "hvm"},
 		VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "xvda", VolumeType: "gp2"}, DeleteOnTermination: true, Encrypted: true}}},
 	})
-	built := w.find(t, build(t, cloud, bake.VolumeSpec{SizeGiB: 15, Type: "gp2"}, nil))
+	plan, err := cloud.Publication(t.Context(), bake.Facts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	built := w.find(t, build(t, cloud, bake.VolumeSpec{SizeGiB: 15, Type: "gp2", Encryption: plan.Root, Details: plan.Details}, nil))
 	if built.RootDevice != "xvda" || built.Virtualization != "hvm" || built.Architecture != string(hostArchitecture()) {
 		t.Errorf("image %+v", built)
 	}

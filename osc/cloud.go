@@ -24,8 +24,6 @@ type Cloud struct {
 	log func(format string, args ...any)
 
 	mu sync.Mutex
-	// source is the source image with all that bake has no field for.
-	source *api.Image
 	// registering holds the images that CreateImage has been called for: it takes
 	// no client token.
 	registering map[imageKey]bool

@@ -31,11 +31,9 @@ func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publica
 // can have.
 func (c *Cloud) checkDevices(facts bake.Facts) error {
 	var inherited []api.BlockDeviceMappingImage
-	c.mu.Lock()
-	if c.source != nil && facts.Source != nil && c.source.ImageId == string(facts.Source.ID) {
-		inherited = dataMappings(*c.source)
+	if source := detailsOf(facts.Source); source != nil {
+		inherited = dataMappings(*source)
 	}
-	c.mu.Unlock()
 	if n := 1 + len(c.dataMappings(inherited)); n > maxVolumes {
 		return fmt.Errorf("omi_block_device_mappings and the source's devices are %d, its root included, but a VM can have %d volumes",
 			n, maxVolumes)

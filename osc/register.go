@@ -115,7 +115,7 @@ func (c *Cloud) imageRequest(ctx context.Context, spec bake.ImageSpec) (api.Crea
 	}
 	var inherited []api.BlockDeviceMappingImage
 	if spec.Source != nil {
-		source, err := c.sourceImage(ctx, spec.Source.ID)
+		source, err := c.sourceImage(ctx, spec.Source)
 		if err != nil {
 			return req, err
 		}
@@ -169,15 +169,12 @@ func (c *Config) override(req *api.CreateImageRequest) {
 	}
 }
 
-// sourceImage is the source with all its fields, as Source read it.
-func (c *Cloud) sourceImage(ctx context.Context, id bake.ImageID) (api.Image, error) {
-	c.mu.Lock()
-	kept := c.source
-	c.mu.Unlock()
-	if kept != nil && kept.ImageId == string(id) {
-		return *kept, nil
+// sourceImage returns all fields of the source image, as Source read it.
+func (c *Cloud) sourceImage(ctx context.Context, source *bake.Image) (api.Image, error) {
+	if known := detailsOf(source); known != nil {
+		return *known, nil
 	}
-	return c.readImage(ctx, string(id))
+	return c.readImage(ctx, string(source.ID))
 }
 
 func optionalSlice[T any](s []T) *[]T {

@@ -85,10 +85,18 @@ func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 	if img.Locked, err = c.locked(ctx, found); err != nil {
 		return bake.Image{}, err
 	}
-	c.mu.Lock()
-	c.source = &found
-	c.mu.Unlock()
+	img.Details = &found
 	return img, nil
+}
+
+// detailsOf returns all that the API said of a source image when Source read it; nil if there
+// is no source image, or if its details are not known.
+func detailsOf(source *bake.Image) *api.Image {
+	if source == nil {
+		return nil
+	}
+	details, _ := source.Details.(*api.Image)
+	return details
 }
 
 func (c *Cloud) findSource(ctx context.Context) (api.Image, error) {
