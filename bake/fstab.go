@@ -15,7 +15,7 @@ import (
 
 // mountFstab mounts what the image's fstab has on the disk. Whatever post_mount_commands
 // have mounted stays, and targets of chroot_mounts are left to these.
-func (b *build) mountFstab(ctx context.Context, root place) error {
+func (b *build) mountFstab(ctx context.Context, root mountedRoot) error {
 	fstab, err := b.fstab(ctx, root)
 	if err != nil || fstab == "" {
 		return err
@@ -34,7 +34,7 @@ func (b *build) mountFstab(ctx context.Context, root place) error {
 
 // mountEntry mounts one entry, unless something is or will be mounted there. An entry
 // that cannot be mounted is a warning, or an error if the build needs it.
-func (b *build) mountEntry(ctx context.Context, root place, m disk.FstabMount) error {
+func (b *build) mountEntry(ctx context.Context, root mountedRoot, m disk.FstabMount) error {
 	if b.plan.mountsOn(m.Target) {
 		return nil
 	}
@@ -86,7 +86,7 @@ func (p Plan) mountsOn(target string) bool {
 
 // fstab reads the image's fstab. One that cannot be read is done without: an image
 // may have anything in its place.
-func (b *build) fstab(ctx context.Context, root place) (string, error) {
+func (b *build) fstab(ctx context.Context, root mountedRoot) (string, error) {
 	var read bounded
 	switch err := root.Download(ctx, "/etc/fstab", &read); {
 	case err == nil:

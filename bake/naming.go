@@ -11,47 +11,48 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
-// naming is the creation of an image under a name. What had the name when the build began
-// has made way by then, but the survey may not have been shown all, an image may have come
-// later, and the cloud may still count one that was deregistered.
-type naming struct {
+// naming is the creation of an image with a name. The images that had the name when the
+// build began have been replaced by then, but the survey may not have been shown all of
+// them, another one may have come later, and the cloud may still count one that was
+// deregistered.
+type naming[A act] struct {
 	*build
-	stack *undo.Stack
-	act   act
-	// region is where the name must be free.
-	region string
-	ask    func() (ImageID, error)
+	group undo.Group
+	// name must be free in the region.
+	name, region string
+	// act returns the act of a creation that is begun now.
+	act     func(begun time.Time) A
+	request func() (ImageID, error)
 }
 
-// made asks for the image until nothing else has its name, or until the patience is used
-// up. What has the name makes way if the user wants that, and if it can be restored. It
-// returns the armed act.
-func (n naming) made(ctx context.Context) (*armed, ImageID, error) {
+// create requests the image until its name is free, or the time for settling is over.
+// Images that have the name are replaced if the user wants that, and if they can be
+// restored.
+func (n naming[A]) create(ctx context.Context) (armed[A], ImageID, error) {
 	for tries := n.waits.Settling.try(); ; {
-		n.act.Begun = time.Now()
-		it, err := n.arm(n.stack, n.act)
+		made, err := arm(n.undoer, n.group, n.act(time.Now()))
 		if err != nil {
-			return nil, "", err
+			return made, "", err
 		}
-		id, taken, err := n.asked(ctx, tries)
+		id, taken, err := n.repeat(ctx, tries)
 		if len(taken) == 0 {
-			return it, id, err
+			return made, id, err
 		}
-		// An old image comes back only when the new one is gone: its act must be the earlier one.
-		if err := it.Undo(ctx); err != nil {
-			return it, "", err
+		// An old image is restored only after the new one is gone: its act must be the earlier one.
+		if err := made.Undo(ctx); err != nil {
+			return made, "", err
 		}
-		if err := n.replace(ctx, n.stack, n.region, taken); err != nil {
-			return it, "", err
+		if err := n.replace(ctx, n.group, n.region, taken); err != nil {
+			return made, "", err
 		}
 	}
 }
 
-// asked asks for the image until the cloud takes the name, or shows images that have it and
-// can make way, which it returns.
-func (n naming) asked(ctx context.Context, tries *tries) (id ImageID, taken []Record, err error) {
+// repeat requests the image until the cloud accepts the name, or shows images that have it
+// and can be replaced, which it returns.
+func (n naming[A]) repeat(ctx context.Context, tries *tries) (id ImageID, taken []Record, err error) {
 	for {
-		id, err = sound(n.ask())
+		id, err = validID(n.request())
 		if !errors.Is(err, ErrNameTaken) {
 			return id, nil, err
 		}
@@ -63,22 +64,23 @@ func (n naming) asked(ctx context.Context, tries *tries) (id ImageID, taken []Re
 		if tries.n == 0 {
 			n.report.Detail("trying again: %v", why)
 		}
-		if stop := tries.again(ctx, fmt.Sprintf("the image name %q", n.act.Name), why); stop != nil {
+		if stop := tries.again(ctx, fmt.Sprintf("the image name %q", n.name), why); stop != nil {
 			return "", nil, stop
 		}
 	}
 }
 
-// taken returns the images that are shown to have the name and can make way, but for those
-// that have done so. An error wraps ErrUnsettled if one is not available yet.
-func (n naming) taken(ctx context.Context) ([]Record, error) {
+// taken returns the images that are shown to have the name and can be replaced, except
+// those that were replaced already. An error wraps ErrUnsettled if one is not available
+// yet.
+func (n naming[A]) taken(ctx context.Context) ([]Record, error) {
 	cloud := n.cloud.In(n.region)
-	ids, err := cloud.Named(ctx, n.act.Name)
+	ids, err := cloud.Named(ctx, n.name)
 	if err != nil {
 		return nil, err
 	}
 	ids = slices.DeleteFunc(ids, func(id ImageID) bool {
-		_, gone := n.actOf(actReplaced, func(a act) bool { return a.Image == id && a.Region == n.region })
+		_, gone := findAct(n.undoer, func(a replacedAct) bool { return a.Image == id && a.Region == n.region })
 		return gone
 	})
 	records, err := n.record(ctx, n.region, ids)

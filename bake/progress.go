@@ -55,10 +55,10 @@ func newCopying(cloud Cloud, shared []SnapshotID, patience time.Duration) *copyi
 	return &copying{cloud: cloud, shared: shared, every: min(askEvery, patience/4), asked: time.Now(), far: map[SnapshotID]int{}}
 }
 
-// look returns how far the pending copy is, in percent, and as the sum of its snapshots'
+// of returns how far the pending copy is, in percent, and as the sum of its snapshots'
 // percentages, which tells progress that the first is too coarse for. What cannot be
 // read counts as no progress: it is the image that is waited for.
-func (c *copying) look(ctx context.Context, img Image) (percent, sum int) {
+func (c *copying) of(ctx context.Context, img Image) (percent, sum int) {
 	if time.Since(c.asked) >= c.every {
 		c.asked = time.Now()
 		c.ask(ctx, img)

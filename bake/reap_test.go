@@ -505,6 +505,11 @@ func TestReapStops(t *testing.T) {
 	})
 }
 
+// written is an act as a journal can have it.
+type written map[string]any
+
+func (written) String() string { return "act" }
+
 // TestReapDistrustsJournals: what no build writes is not done with root's rights.
 func TestReapDistrustsJournals(t *testing.T) {
 	root := chroot.RootRecord{Path: "/mnt/root", Device: "/dev/xvdf1", Boot: "first"}
@@ -543,16 +548,17 @@ func TestReapDistrustsJournals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, w *world) {
 				dir := stateDir(t)
-				j, err := undo.Create(dir, undo.Header{Build: "build-1", Program: "test-chroot", Account: me, Endpoint: "http://here", Region: "here", Host: "i-1"})
+				l := undo.New[written](nil)
+				err := l.Begin(dir, undo.Header{Build: "build-1", Program: "test-chroot", Account: me, Endpoint: "http://here", Region: "here", Host: "i-1"})
 				if err != nil {
 					t.Fatal(err)
 				}
-				for _, a := range []any{map[string]any{"kind": "snapshot", "volume": "vol-1", "snapshot": "snap-1"}, act} {
-					if _, err := j.Arm("scaffold", a); err != nil {
+				for _, a := range []written{{"kind": "snapshot", "volume": "vol-1", "snapshot": "snap-1"}, act} {
+					if _, err := l.Arm("scaffold", a); err != nil {
 						t.Fatal(err)
 					}
 				}
-				if err := j.Close(); err != nil {
+				if err := l.Close(); err != nil {
 					t.Fatal(err)
 				}
 				all, err := bake.Reap(t.Context(), w, machine{w}, w, reaping(dir))

@@ -9,7 +9,7 @@ import (
 
 // announceLabels tells, before provisioning, that new files get no SELinux labels. An
 // error is left to warnOfLabels, which meets it again.
-func (b *build) announceLabels(ctx context.Context, root place) {
+func (b *build) announceLabels(ctx context.Context, root mountedRoot) {
 	labels, err := root.Labels(ctx, false)
 	if err == nil && labels.Mode != "" {
 		b.report.Detail("the image uses SELinux (%s) and this host does not: files that the build creates get no labels, "+
@@ -19,7 +19,7 @@ func (b *build) announceLabels(ctx context.Context, root place) {
 
 // warnOfLabels warns of files without SELinux labels, when nothing of the build changes
 // the root any more. Labels that cannot be checked are no reason to fail.
-func (b *build) warnOfLabels(ctx context.Context, root place) error {
+func (b *build) warnOfLabels(ctx context.Context, root mountedRoot) error {
 	labels, err := root.Labels(ctx, true)
 	switch {
 	case ctx.Err() != nil:

@@ -8,14 +8,16 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
-// basis is what is settled before anything is created.
-type basis struct {
+// findings is what a build knows before it creates anything.
+type findings struct {
 	Facts
 	labels Labels
 	volume VolumeSpec
-	// publication is where the image is to be had, and replaced are the images there
+	// publication is where the image will be available, and replaced are the images there
 	// that have its name, by region.
 	publication Publication
 	replaced    map[string][]Record
@@ -23,17 +25,45 @@ type basis struct {
 	further []SnapshotID
 }
 
-// survey asks everything that can be asked without creating anything: whatever
-// can be wrong with the user's wishes is told here.
-func (b *build) survey(ctx context.Context) (basis, error) {
-	b.report.Step("Looking at the host, the source image and the name %q", b.plan.ImageName)
+func (b *build) surveyHeading() string {
+	return fmt.Sprintf("Looking at the host, the source image and the name %q", b.plan.ImageName)
+}
+
+// surveyed is survey, and begins the journal. The remains of a killed build can be in the
+// way, such as an image of the same name, or a mount on the same path: then they are
+// cleaned up, and the survey is repeated. Otherwise they are cleaned up beside the build.
+func (b *build) surveyed(ctx context.Context) (findings, error) {
+	from, err := b.survey(ctx)
+	if err != nil && ctx.Err() == nil && b.reapedSome(ctx) {
+		b.report.Step("%s", b.surveyHeading())
+		from, err = b.survey(ctx)
+	}
+	b.account = from.Host.Account
+	if err != nil || b.plan.StateDir == "" {
+		return from, err
+	}
+	b.reapBeside(ctx, from.Host)
+	return from, b.ledger.Begin(b.plan.StateDir, b.header(from.Host))
+}
+
+func (b *build) header(host Host) undo.Header {
+	return undo.Header{
+		Build: string(b.plan.Build), Program: b.plan.Program,
+		Account: host.Account, Region: host.Region, Endpoint: b.plan.Endpoint, Cloud: host.Cloud, Host: string(host.ID),
+		Start: time.Now().UTC(),
+	}
+}
+
+// survey asks for everything that is known without creating anything: all that can be wrong
+// with the user's options is reported here.
+func (b *build) survey(ctx context.Context) (findings, error) {
 	facts, here, err := b.facts(ctx)
 	if err != nil {
-		return basis{}, err
+		return findings{}, err
 	}
 	spec, err := b.volumeSpec(facts)
 	if err != nil {
-		return basis{}, err
+		return findings{}, err
 	}
 	b.report.Detail("host %s in %s", facts.Host.ID, facts.Host.Zone)
 	if facts.Source != nil {
@@ -41,22 +71,20 @@ func (b *build) survey(ctx context.Context) (basis, error) {
 	}
 	labels, err := b.plan.Labels(facts)
 	if err != nil {
-		return basis{}, err
+		return findings{}, err
 	}
 	spec.Tags = labels.VolumeTags
-	from := basis{Facts: facts, labels: labels, volume: spec}
+	from := findings{Facts: facts, labels: labels, volume: spec}
 	if from.publication, err = b.cloud.Publication(ctx, facts); err != nil {
-		return basis{}, err
+		return findings{}, err
 	}
 	from.volume.Encryption, from.volume.Details = from.publication.Root, from.publication.Details
-	if from.replaced, err = b.inTheWay(ctx, from, here); err != nil {
-		return basis{}, err
-	}
-	return from, b.done(ctx, "survey")
+	from.replaced, err = b.replaceable(ctx, from, here)
+	return from, err
 }
 
-// facts asks the cloud and the machine side by side; the first no ends it. It also
-// answers the images in the build's own region that have the name.
+// facts asks the cloud and the machine side by side, until the first error. It also
+// returns the images in the build's own region that have the name.
 func (b *build) facts(ctx context.Context) (facts Facts, here []ImageID, err error) {
 	ask, ctx := errgroup.WithContext(ctx)
 	ask.Go(func() (err error) {
@@ -76,7 +104,7 @@ func (b *build) facts(ctx context.Context) (facts Facts, here []ImageID, err err
 	return facts, here, err
 }
 
-// source is nil from scratch.
+// source returns the source image; nil from scratch.
 func (b *build) source(ctx context.Context) (*Image, error) {
 	if b.plan.FromScratch {
 		return nil, nil
@@ -91,7 +119,7 @@ func (b *build) source(ctx context.Context) (*Image, error) {
 	return &img, nil
 }
 
-// checkPaths checks what the user names on this host.
+// checkPaths checks the paths on this host that the user gave.
 func (b *build) checkPaths() error {
 	for _, file := range b.plan.CopyFiles {
 		if err := b.machine.CheckFile(file); err != nil {
@@ -109,7 +137,7 @@ func (b *build) checkPaths() error {
 	return b.checkMountPath()
 }
 
-// checkMountPath checks what can be known of the mount path before there is a device: its
+// checkMountPath checks the mount path as far as it is known before there is a device: its
 // parents, and all of it if it is the same for every device.
 func (b *build) checkMountPath() error {
 	one, err := b.plan.MountPath("xvdf")
@@ -129,7 +157,7 @@ func (b *build) checkMountPath() error {
 	return nil
 }
 
-// volumeSpec decides on the root volume.
+// volumeSpec returns the specification of the root volume.
 func (b *build) volumeSpec(facts Facts) (VolumeSpec, error) {
 	p := b.plan
 	spec := VolumeSpec{
@@ -158,7 +186,7 @@ func (b *build) volumeSpec(facts Facts) (VolumeSpec, error) {
 	return spec, nil
 }
 
-// like takes from a volume of the same type the provisioning that is not set.
+// like inherits the settings that are not given from a volume of the same type.
 func (s VolumeSpec) like(source RootVolume, rules VolumeType) VolumeSpec {
 	if rules.TakesIOPS {
 		s.IOPS = cmp.Or(s.IOPS, source.IOPS)
@@ -169,7 +197,7 @@ func (s VolumeSpec) like(source RootVolume, rules VolumeType) VolumeSpec {
 	return s
 }
 
-// blank decides on a root volume from scratch.
+// blank returns the specification of a root volume from scratch.
 func (b *build) blank(spec VolumeSpec) (VolumeSpec, error) {
 	if spec.SizeGiB <= 0 {
 		return spec, errors.New("root_volume_size must be given when building from scratch")
@@ -180,55 +208,4 @@ func (b *build) blank(spec VolumeSpec) (VolumeSpec, error) {
 	}
 	spec.Type = cmp.Or(spec.Type, b.cloud.VolumeType("").Name)
 	return spec, nil
-}
-
-// unlock has a source image whose snapshots the account may not use copied, and the
-// volume made of the copy. The image will have the snapshots of the copy's further
-// devices, so that they are tagged as its own.
-func (b *build) unlock(ctx context.Context, from basis) (basis, error) {
-	if from.Source == nil || !from.Source.Locked {
-		return from, nil
-	}
-	b.report.Step("Copying the source image %s, whose snapshots this account may not use", from.Source.ID)
-	begun := time.Now()
-	copied, err := b.copyImage(ctx, b.scaffold, from.Host.Region, CopySpec{
-		Build: b.plan.Build, Source: from.Source.ID, SourceRegion: from.Host.Region, Name: sourceCopyName(b.plan.Build),
-		SnapshotTags: from.labels.SnapshotTags, Shared: from.Source.Snapshots,
-	})
-	if err != nil {
-		return basis{}, err
-	}
-	if copied.Root.Snapshot == "" {
-		return basis{}, fmt.Errorf("cannot start from image %s: the root device %q of its copy %s has no snapshot",
-			from.Source.ID, copied.RootDevice, copied.ID)
-	}
-	from.volume.Snapshot = copied.Root.Snapshot
-	if from.further, err = b.further(ctx, from.Host.Region, copied, begun); err != nil {
-		return basis{}, err
-	}
-	return from, b.done(ctx, "copy source image")
-}
-
-// further are the snapshots of a copy's further devices that were made with it. The
-// image that uses them may outlive the copy, or be undone after it, so that each is
-// undone by itself, too.
-func (b *build) further(ctx context.Context, region string, copied Image, begun time.Time) ([]SnapshotID, error) {
-	var own []SnapshotID
-	for _, id := range copied.Snapshots {
-		if id == copied.Root.Snapshot {
-			continue
-		}
-		older, err := begunBefore(ctx, b.cloud, id, begun)
-		if err != nil {
-			return nil, err
-		}
-		if older {
-			continue
-		}
-		if _, err := b.arm(b.products, act{Kind: actFurther, Answered: true, Region: region, Image: copied.ID, Snapshot: id}); err != nil {
-			return nil, err
-		}
-		own = append(own, id)
-	}
-	return own, nil
 }

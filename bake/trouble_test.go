@@ -18,11 +18,11 @@ var errBusy = fmt.Errorf("cannot read it: %w", &retry.CallError{Kind: retry.Thro
 // between is a look that meets errBusy for a time, and is done after another.
 func between(from, to, done time.Duration) look {
 	begun := time.Now()
-	return func(context.Context) (sight, error) {
+	return func(context.Context) (observation, error) {
 		if age := time.Since(begun); age >= from && age < to {
-			return sight{}, errBusy
+			return observation{}, errBusy
 		}
-		return sight{state: "pending", done: time.Since(begun) >= done}, nil
+		return observation{state: "pending", done: time.Since(begun) >= done}, nil
 	}
 }
 
@@ -70,9 +70,9 @@ func TestLooksAreNotMadeAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		call := retry.Call{Kind: func(error) retry.Kind { return retry.Throttled }}
 		tries, looks := 0, 0
-		err := DefaultWaits().Volume.until(t.Context(), "it", func(ctx context.Context) (sight, error) {
+		err := DefaultWaits().Volume.until(t.Context(), "it", func(ctx context.Context) (observation, error) {
 			looks++
-			return sight{done: true}, retry.Policy{}.Do(ctx, call, func(context.Context) error {
+			return observation{done: true}, retry.Policy{}.Do(ctx, call, func(context.Context) error {
 				if tries++; tries < 4 {
 					return errNo
 				}
@@ -89,14 +89,14 @@ func TestLooksAreNotMadeAgain(t *testing.T) {
 func TestNewbornThatIsThrottled(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		begun := time.Now()
-		err := DefaultWaits().Volume.until(t.Context(), "it", newborn(30*time.Second, func(context.Context) (sight, error) {
+		err := DefaultWaits().Volume.until(t.Context(), "it", tolerateUnseen(30*time.Second, func(context.Context) (observation, error) {
 			switch age := time.Since(begun); {
 			case age < time.Minute:
-				return sight{}, errBusy
+				return observation{}, errBusy
 			case age < 80*time.Second:
-				return sight{}, ErrNotFound
+				return observation{}, ErrNotFound
 			}
-			return sight{done: true}, nil
+			return observation{done: true}, nil
 		}))
 		if err != nil {
 			t.Error(err)
@@ -137,7 +137,7 @@ func TestThrottledLooksAreTold(t *testing.T) {
 func TestLostEffectIsLookedForAfterALateAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		looks := 0
-		ids, err := lost(t.Context(), 2*time.Second, func(context.Context) ([]VolumeID, error) {
+		ids, err := search(t.Context(), 2*time.Second, func(context.Context) ([]VolumeID, error) {
 			if looks++; looks == 1 {
 				time.Sleep(time.Minute)
 				return nil, nil

@@ -7,227 +7,75 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/packer-chroot/packer-plugin-chroot/chroot"
-	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
-// volume is the root volume of the image to be.
+// volume is the root volume of the new image.
 type volume struct {
 	id      VolumeID
 	sizeGiB int64
 	tags    map[string]string
-	// gone deletes it.
-	gone *armed
+	created armed[volumeAct]
 }
 
-// attachment is the root volume on the host.
-type attachment struct {
-	volume VolumeID
-	host   HostID
-	name   DeviceName
-	// sizeGiB is the volume's, and before are the disks that were there before it:
-	// the last resort to find it by.
-	sizeGiB int64
-	before  disk.Seen
-	// gone detaches it.
-	gone *armed
-}
-
-// createVolume asks for the root volume. It does not wait for it: a device name
-// is chosen meanwhile.
-func (b *build) createVolume(ctx context.Context, from basis) (volume, error) {
+// createVolume requests the root volume. It does not wait for it: a device name is chosen
+// meanwhile.
+func (b *build) createVolume(ctx context.Context, from findings) (volume, error) {
 	spec := from.volume
-	b.report.Step("Creating the root volume: %d GiB of %s in %s%s", spec.SizeGiB, spec.Type, spec.Zone, from.origin())
 	v := volume{sizeGiB: spec.SizeGiB, tags: map[string]string{}}
 	maps.Copy(v.tags, spec.Tags)
 	v.tags[BuildTag] = string(spec.Build)
-	gone, err := b.arm(b.scaffold, act{
-		Kind: actVolume, Build: spec.Build, SizeGiB: spec.SizeGiB, Zone: spec.Zone, From: spec.Snapshot, Begun: time.Now(),
+	created, err := arm(b.undoer, scaffold, volumeAct{
+		call: call{Begun: time.Now()}, Build: spec.Build, SizeGiB: spec.SizeGiB, Zone: spec.Zone, From: spec.Snapshot,
 	})
 	if err != nil {
 		return volume{}, err
 	}
-	v.gone = gone
-	id, err := sound(b.cloud.CreateVolume(ctx, spec))
+	v.created = created
+	id, err := validID(b.cloud.CreateVolume(ctx, spec))
 	if id != "" {
-		v.gone.answered(func(a *act) { a.Volume = id })
+		created.settle(func(a *volumeAct) { a.Answered, a.Volume = true, id })
 	}
 	if err != nil {
 		return volume{}, err
 	}
 	v.id = id
 	b.report.Detail("volume %s", id)
-	return v, b.done(ctx, "create volume")
+	return v, nil
 }
 
-func (from basis) origin() string {
-	if from.Source == nil {
-		return ""
+// volumeHeading describes the root volume.
+func volumeHeading(from findings) string {
+	spec, origin := from.volume, ""
+	if from.Source != nil {
+		origin = fmt.Sprintf(" from %s", spec.Snapshot)
 	}
-	return fmt.Sprintf(" from %s", from.volume.Snapshot)
-}
-
-// attach attaches the volume to the host, under the first name that nobody uses.
-func (b *build) attach(ctx context.Context, host Host, v volume) (attachment, error) {
-	b.report.Step("Attaching %s to %s", v.id, host.ID)
-	if err := b.volumeAvailable(ctx, v); err != nil {
-		return attachment{}, err
-	}
-	if err := b.cloud.Tag(ctx, string(v.id), v.tags); err != nil {
-		return attachment{}, err
-	}
-	held, err := b.arm(b.scaffold, act{Kind: actReservation, LockDir: b.plan.LockDir})
-	if err != nil {
-		return attachment{}, err
-	}
-	a := attachment{volume: v.id, host: host.ID, sizeGiB: v.sizeGiB, before: b.machine.Disks()}
-	a.gone, err = b.arm(b.scaffold, act{Kind: actAttachment, Volume: v.id, Host: host.ID, Begun: time.Now()})
-	if err != nil {
-		return attachment{}, err
-	}
-	name, err := b.askToAttach(ctx, host, v.id, held)
-	if err != nil {
-		return attachment{}, err
-	}
-	a.name = name
-	a.gone.answered(func(a *act) { a.Device = name })
-	if err := b.volumeAttached(ctx, a); err != nil {
-		return attachment{}, err
-	}
-	b.report.Detail("attached as %s", name)
-	return a, b.done(ctx, "attach volume")
-}
-
-// askToAttach tries one name after the other until the cloud takes one. Those that
-// it refused stay reserved: the cloud lists a name as taken only after a while.
-func (b *build) askToAttach(ctx context.Context, host Host, id VolumeID, held *armed) (DeviceName, error) {
-	names, tries, refused := b.names(host), b.waits.Settling.try(), error(nil)
-	for {
-		name, release, err := b.machine.Reserve(b.plan.LockDir, names)
-		if err != nil {
-			b.nameLost = errors.Is(err, chroot.ErrKeeperLost)
-			return "", fmt.Errorf("cannot attach %s to %s: %w", id, host.ID, errors.Join(err, refused))
-		}
-		b.releases[name] = release
-		held.answered(func(a *act) { a.Reserved = append(a.Reserved, name) })
-		refused = b.attachAs(ctx, id, host.ID, name, tries)
-		if refused == nil {
-			return name, nil
-		}
-		if b.plan.Device != "" || !errors.Is(refused, ErrDeviceTaken) {
-			return "", refused
-		}
-		b.report.Detail("%s is taken, trying another name", name)
-		names = names[slices.Index(names, name)+1:]
-	}
-}
-
-// attachAs asks for one name. If a cloud cannot tell whether the name is taken or the volume
-// is not ready, there is a pause after the refusal, and a name that the user gave is asked
-// for again.
-func (b *build) attachAs(ctx context.Context, id VolumeID, host HostID, name DeviceName, tries *tries) error {
-	for {
-		err := b.cloud.Attach(ctx, id, host, name)
-		if !errors.Is(err, ErrDeviceTaken) || !errors.Is(err, ErrUnsettled) {
-			return err
-		}
-		if stop := tries.again(ctx, "the attachment of "+string(id), err); stop != nil {
-			return stop
-		}
-		if b.plan.Device == "" {
-			return err
-		}
-	}
-}
-
-// names lists the device names worth asking for.
-func (b *build) names(host Host) []DeviceName {
-	if b.plan.Device != "" {
-		return []DeviceName{b.plan.Device}
-	}
-	taken := map[string]bool{}
-	for _, name := range host.Taken {
-		taken[name.letters()] = true
-	}
-	return slices.DeleteFunc(slices.Clone(b.cloud.DeviceNames()), func(name DeviceName) bool {
-		return taken[name.letters()]
-	})
-}
-
-// letters is what tells device names apart: f for /dev/sdf, /dev/xvdf and their
-// partitions, which both clouds take for the same place.
-func (n DeviceName) letters() string {
-	name := strings.TrimPrefix(string(n), "/dev/")
-	for _, prefix := range []string{"xvd", "sd"} {
-		if letters, ok := strings.CutPrefix(name, prefix); ok {
-			return strings.TrimRight(letters, "0123456789")
-		}
-	}
-	return name
-}
-
-// putAway detaches and deletes the root volume. A failure ends nothing here: the
-// scaffold's release tries again, and warns.
-func (b *build) putAway(ctx context.Context, a attachment, v volume) {
-	b.report.Step("Detaching and deleting %s", v.id)
-	err := a.gone.Undo(ctx)
-	if err == nil {
-		err = v.gone.Undo(ctx)
-	}
-	if err != nil {
-		b.report.Detail("to be tried again: %v", err)
-	}
-}
-
-// deleteVolume deletes a volume as soon as it is in a state to be deleted. One that
-// was seen to be so when it was detached is not looked at again, the first time.
-// Creating may never end: a cloud may take the deleting of it all the same.
-func (b *build) deleteVolume(ctx context.Context, id VolumeID) error {
-	if _, free := b.free.LoadAndDelete(id); free {
-		return b.cloud.DeleteVolume(ctx, id)
-	}
-	what, state := fmt.Sprintf("%s to become free", id), VolumeState("")
-	err := b.waits.Volume.until(ctx, what, going(newborn(b.waits.Lost, func(ctx context.Context) (sight, error) {
-		v, err := b.cloud.Volume(ctx, id)
-		state = v.State
-		busy := state == VolumeCreating || state == VolumeInUse
-		return sight{state: string(state), done: !busy}, err
-	})))
-	if err != nil && state != VolumeCreating {
-		return err
-	}
-	if refused := b.cloud.DeleteVolume(ctx, id); refused != nil {
-		return errors.Join(err, refused)
-	}
-	return nil
+	return fmt.Sprintf("Creating the root volume: %d GiB of %s in %s%s", spec.SizeGiB, spec.Type, spec.Zone, origin)
 }
 
 // volumeAvailable waits for a new volume, which must show that it is the build's. A tag
 // may be shown some time after the volume.
 func (b *build) volumeAvailable(ctx context.Context, v volume) error {
-	created, unmarked := v.gone.value(), time.Time{}
+	created, untagged := v.created.value(), time.Time{}
 	what := fmt.Sprintf("volume %s", v.id)
-	return b.waits.Volume.until(ctx, what, newborn(b.waits.Unseen, func(ctx context.Context) (sight, error) {
+	return b.waits.Volume.until(ctx, what, tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {
 		now, err := b.cloud.Volume(ctx, v.id)
 		if err == nil {
-			err = cmp.Or(b.unlikeVolume(created, now), now.usable())
+			err = cmp.Or(created.mismatch(b.undoer, now), now.usable())
 		}
 		if err == nil && now.Build != "" {
 			b.show("", string(v.id))
 		}
 		done := now.State == VolumeAvailable
 		if err == nil && done && now.Build != created.Build {
-			if done = false; unmarked.IsZero() {
-				unmarked = time.Now()
+			if done = false; untagged.IsZero() {
+				untagged = time.Now()
 			}
-			if time.Since(unmarked) >= b.waits.Unseen {
+			if time.Since(untagged) >= b.waits.Unseen {
 				err = foreign(v.id, "does not carry the tag of build %s", created.Build)
 			}
 		}
-		return sight{state: string(now.State), done: done}, err
+		return observation{state: string(now.State), done: done}, err
 	}))
 }
 
@@ -239,37 +87,163 @@ func (v Volume) usable() error {
 	return nil
 }
 
-// volumeAttached waits for a new attachment.
-func (b *build) volumeAttached(ctx context.Context, a attachment) error {
-	what := fmt.Sprintf("%s to be attached as %s", a.volume, a.name)
-	return b.waits.Attachment.until(ctx, what, func(ctx context.Context) (sight, error) {
-		v, err := b.cloud.Volume(ctx, a.volume)
-		if err == nil && (v.State == VolumeError || v.State == VolumeDeleting || v.Attach == Detaching) {
-			err = fmt.Errorf("it is %s and %s", v.State, v.Attach)
-		}
-		if err == nil && v.Attach != Detached && v.Host != a.host {
-			err = fmt.Errorf("it is %s to %q", v.Attach, v.Host)
-		}
-		return sight{state: string(v.Attach), done: v.Attach == Attached}, err
-	})
+// described reports whether the cloud describes a volume: right after the creating call a
+// Cloud may know no more than its id.
+func (v Volume) described() bool { return v.SizeGiB != 0 || !v.Created.IsZero() }
+
+// volumeAct is the creation of the root volume.
+type volumeAct struct {
+	call
+	Build  BuildID  `json:"build,omitempty"`
+	Volume VolumeID `json:"volume,omitempty"`
+	// SizeGiB, Zone and From, the snapshot, are those of the request.
+	SizeGiB int64      `json:"size_gib,omitempty"`
+	Zone    string     `json:"zone,omitempty"`
+	From    SnapshotID `json:"from,omitempty"`
 }
 
-// mostBetween is the longest interval at which something lost is looked for.
-const mostBetween = 500 * time.Millisecond
+func (volumeAct) kind() string { return "volume" }
 
-// lost looks for the effect of a call that answered an error. The reading calls
-// may lag behind, so that if nothing is found, they are asked again for a while.
-func lost[ID ~string](ctx context.Context, limit time.Duration, find func(context.Context) ([]ID, error)) ([]ID, error) {
-	for begun := (time.Time{}); ; {
-		ids, err := find(ctx)
-		if begun.IsZero() {
-			begun = time.Now() // the first answer may have come late
-		}
-		if err != nil || len(ids) > 0 || time.Since(begun) >= limit {
-			return ids, err
-		}
-		if err := sleep(ctx, min(limit/4, mostBetween)); err != nil {
-			return nil, err
-		}
+// String implements act.
+func (a volumeAct) String() string { return idOr("volume", a.Volume, "build "+string(a.Build)) }
+
+func (a volumeAct) check(build BuildID) error { return named(a.Build == build) }
+
+func (a volumeAct) removal([]act) string { return fmt.Sprintf("delete volume %s", a.Volume) }
+
+func (a volumeAct) undo(ctx context.Context, u *undoer, _ *entry) error {
+	return a.creation(u).undo(ctx, u)
+}
+
+func (a volumeAct) undoInherited(ctx context.Context, u *undoer, _ *entry) error {
+	return a.creation(u).undoInherited(ctx, u, nil)
+}
+
+func (a volumeAct) creation(u *undoer) creation[VolumeID] {
+	return creation[VolumeID]{
+		call: a.call, name: a.String(), id: a.Volume,
+		own:    func(ctx context.Context, id VolumeID) error { return a.own(ctx, u, id) },
+		find:   func(ctx context.Context) ([]VolumeID, error) { return u.cloud.FindVolumes(ctx, a.Build) },
+		remove: u.deleteVolume,
 	}
+}
+
+// mismatch returns why a volume cannot be the act's; nil if it can. A volume that carries
+// no build's id can be.
+func (a volumeAct) mismatch(u *undoer, v Volume) error {
+	switch {
+	case !v.described():
+		return nil
+	case v.Build != "" && v.Build != a.Build:
+		return foreign(v.ID, "does not carry the tag of build %s, but that of build %s", a.Build, v.Build)
+	case a.SizeGiB != 0 && v.SizeGiB != 0 && v.SizeGiB != a.SizeGiB:
+		return foreign(v.ID, "has %d GiB, and build %s asked for %d", v.SizeGiB, a.Build, a.SizeGiB)
+	case a.Zone != "" && v.Snapshot != a.From:
+		return foreign(v.ID, "was created from %q, and build %s asked for %q", v.Snapshot, a.Build, a.From)
+	case a.Zone != "" && v.Zone != "" && v.Zone != a.Zone:
+		return foreign(v.ID, "is in %s, and build %s asked for %s", v.Zone, a.Build, a.Zone)
+	case older(v.Created, u.begun(a.call)):
+		return foreign(v.ID, "was created at %s, before build %s was begun", v.Created.UTC().Format(time.RFC3339), a.Build)
+	}
+	return nil
+}
+
+// own returns nil if the cloud shows that a volume is the act's. An error wraps errForeign
+// if it is not, and ErrNotFound if it is gone or being deleted.
+func (a volumeAct) own(ctx context.Context, u *undoer, id VolumeID) error {
+	if u.isShown("", string(id)) {
+		return nil
+	}
+	v, err := readDescribed(ctx, u.unseenLimit(a.call, false), func() (Volume, error) { return u.cloud.Volume(ctx, id) }, Volume.described)
+	if err == nil && !v.described() {
+		err = undescribed(id)
+	}
+	if err == nil && v.State == VolumeDeleting { // some clouds take the tags first
+		err = fmt.Errorf("%s is being deleted: %w", id, ErrNotFound)
+	}
+	if err == nil {
+		err = a.mismatch(u, v)
+	}
+	if err == nil && v.Build != a.Build {
+		err = u.tagged(ctx, a.Build, id)
+	}
+	if err == nil {
+		u.show("", string(id))
+	}
+	return err
+}
+
+// tagged returns an error if a volume does not carry the build's id. A Cloud knows the
+// volumes of another build after it has listed them.
+func (u *undoer) tagged(ctx context.Context, build BuildID, id VolumeID) error {
+	ids, err := search(ctx, u.waits.Lost, func(ctx context.Context) ([]VolumeID, error) { return u.cloud.FindVolumes(ctx, build) })
+	if err != nil {
+		return err
+	}
+	v, err := u.cloud.Volume(ctx, id)
+	if err == nil && (!slices.Contains(ids, id) || v.Build != build) {
+		err = foreign(id, "does not carry the tag of build %s", build)
+	}
+	return err
+}
+
+// creationOf returns the act that created a volume, as far as it is recorded.
+func (u *undoer) creationOf(id VolumeID) (a volumeAct, recorded bool) {
+	a, recorded = findAct(u, func(a volumeAct) bool { return a.Volume == id })
+	if !recorded {
+		a = volumeAct{Build: u.build}
+	}
+	return a, recorded
+}
+
+// ownVolume returns nil if the cloud shows that a volume is the build's. Its errors are
+// those of volumeAct.own.
+func (u *undoer) ownVolume(ctx context.Context, id VolumeID) error {
+	a, _ := u.creationOf(id)
+	return a.own(ctx, u, id)
+}
+
+// ownOrGoneVolume returns nil if a volume is, or was, the build's. If it is gone, the
+// journal must record it, and the cloud must not know another volume of the build.
+func (u *undoer) ownOrGoneVolume(ctx context.Context, id VolumeID) error {
+	created, recorded := u.creationOf(id)
+	err := created.own(ctx, u, id)
+	if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if !recorded {
+		return foreign(id, "is gone, and build %s is not known to have created it", u.build)
+	}
+	others, err := u.cloud.FindVolumes(ctx, u.build)
+	others = slices.DeleteFunc(others, func(other VolumeID) bool { return other == id })
+	if err == nil && len(others) > 0 {
+		err = foreign(id, "is gone, and the volume of build %s is %s", u.build, others[0])
+	}
+	if err == nil {
+		u.show("", string(id))
+	}
+	return err
+}
+
+// deleteVolume deletes a volume as soon as its state allows that. A volume that was
+// available after it was detached is not read again, the first time. A volume may stay in
+// the state creating; the cloud may delete it all the same.
+func (u *undoer) deleteVolume(ctx context.Context, id VolumeID) error {
+	if _, free := u.free.LoadAndDelete(id); free {
+		return u.cloud.DeleteVolume(ctx, id)
+	}
+	what, state := fmt.Sprintf("%s to become free", id), VolumeState("")
+	err := u.waits.Volume.until(ctx, what, goneIsDone(tolerateUnseen(u.waits.Lost, func(ctx context.Context) (observation, error) {
+		v, err := u.cloud.Volume(ctx, id)
+		state = v.State
+		busy := state == VolumeCreating || state == VolumeInUse
+		return observation{state: string(state), done: !busy}, err
+	})))
+	if err != nil && state != VolumeCreating {
+		return err
+	}
+	if refused := u.cloud.DeleteVolume(ctx, id); refused != nil {
+		return errors.Join(err, refused)
+	}
+	return nil
 }

@@ -135,8 +135,8 @@ func (p Pace) or(d Pace) Pace {
 	}
 }
 
-// sight is what one look at a thing saw.
-type sight struct {
+// observation is what one look at a thing saw.
+type observation struct {
 	// state is in the cloud's words.
 	state string
 	// percent is the progress; 0 where there is none to tell.
@@ -148,18 +148,20 @@ type sight struct {
 }
 
 // named is the state as an error has it.
-func (s sight) named() string { return cmp.Or(s.state, "in a state that the cloud does not name") }
+func (s observation) named() string {
+	return cmp.Or(s.state, "in a state that the cloud does not name")
+}
 
 // look reads a resource's state. An error ends the wait, unless it is trouble of the cloud:
 // see retry.Trouble.
-type look func(context.Context) (sight, error)
+type look func(context.Context) (observation, error)
 
 // until looks until it is done. what names the resource in errors. The wait ends with ctx,
 // with an error of look, and when patience or attempts are used up. A look that the cloud
 // throttles, fails at or does not answer shows nothing: the next one may.
 func (p Pace) until(ctx context.Context, what string, look look) error {
 	interval := p.First
-	w := waiting{what: what, begun: time.Now(), progress: time.Now(), told: sight{percent: -1}}
+	w := waiting{what: what, begun: time.Now(), progress: time.Now(), told: observation{percent: -1}}
 	for attempt := 1; ; attempt++ {
 		seen, err := p.once(ctx, look)
 		if err = w.took(ctx, seen, err, attempt); err != nil {
@@ -187,7 +189,7 @@ type waiting struct {
 	begun, progress time.Time
 	highest         int
 	// seen is what the last look saw that the cloud answered, and told what was emitted.
-	seen, told sight
+	seen, told observation
 	// trouble is the failure in err, which the last look had, since since; nil if that was
 	// answered.
 	trouble  *retry.CallError
@@ -197,7 +199,7 @@ type waiting struct {
 }
 
 // took takes note of a look. It returns an error that ends the wait.
-func (w *waiting) took(ctx context.Context, seen sight, err error, attempt int) error {
+func (w *waiting) took(ctx context.Context, seen observation, err error, attempt int) error {
 	if w.trouble, w.err = troubleOf(ctx, err), err; w.trouble != nil {
 		if w.since.IsZero() {
 			w.since = time.Now()
@@ -261,7 +263,7 @@ func (w *waiting) gaveUp(attempts int) error {
 
 // once looks once, for no longer than the whole wait may go without progress. Calls are
 // not made again within it.
-func (p Pace) once(ctx context.Context, look look) (sight, error) {
+func (p Pace) once(ctx context.Context, look look) (observation, error) {
 	ctx = retry.Once(ctx)
 	if p.Attempts == 0 {
 		var cancel context.CancelFunc
@@ -299,15 +301,15 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// newborn lets a look at a thing that was just created not find it for a while, which
-// does not count as long as looks are not answered. Once seen, a thing that is gone is an
-// error.
-func newborn(unseen time.Duration, look look) look {
+// tolerateUnseen ignores for a while that a resource which was just created is not found.
+// The time does not pass while requests are not answered. A resource that has been found
+// and is gone is an error.
+func tolerateUnseen(unseen time.Duration, look look) look {
 	born, seen := time.Now(), false
-	return func(ctx context.Context) (sight, error) {
+	return func(ctx context.Context) (observation, error) {
 		s, err := look(ctx)
 		if !seen && errors.Is(err, ErrNotFound) && time.Since(born) < unseen {
-			return sight{state: "not to be seen yet"}, nil
+			return observation{state: "not to be seen yet"}, nil
 		}
 		if troubleOf(ctx, err) != nil {
 			born = time.Now()
@@ -318,12 +320,12 @@ func newborn(unseen time.Duration, look look) look {
 	}
 }
 
-// going makes a thing that is not found the end of a wait.
-func going(look look) look {
-	return func(ctx context.Context) (sight, error) {
+// goneIsDone ends a wait if the resource is not found.
+func goneIsDone(look look) look {
+	return func(ctx context.Context) (observation, error) {
 		s, err := look(ctx)
 		if errors.Is(err, ErrNotFound) {
-			return sight{state: "gone", done: true}, nil
+			return observation{state: "gone", done: true}, nil
 		}
 		return s, err
 	}

@@ -15,8 +15,8 @@ var errNo = errors.New("no")
 // after is a look that is done after d.
 func after(d time.Duration) look {
 	begun := time.Now()
-	return func(context.Context) (sight, error) {
-		return sight{state: "pending", done: time.Since(begun) >= d}, nil
+	return func(context.Context) (observation, error) {
+		return observation{state: "pending", done: time.Since(begun) >= d}, nil
 	}
 }
 
@@ -31,7 +31,7 @@ func TestUntilIsQuickAtFirstAndSlowLater(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			begun, looks := time.Now(), 0
 			inner := after(takes)
-			err := p.until(t.Context(), "it", func(ctx context.Context) (sight, error) { looks++; return inner(ctx) })
+			err := p.until(t.Context(), "it", func(ctx context.Context) (observation, error) { looks++; return inner(ctx) })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -49,7 +49,7 @@ func TestUntilIsQuickAtFirstAndSlowLater(t *testing.T) {
 }
 
 func TestUntilGivesUp(t *testing.T) {
-	never := func(context.Context) (sight, error) { return sight{state: "creating"}, nil }
+	never := func(context.Context) (observation, error) { return observation{state: "creating"}, nil }
 	tests := []struct {
 		name string
 		pace Pace
@@ -74,9 +74,9 @@ func TestProgressFeedsPatience(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		begun := time.Now()
 		p := Pace{First: time.Second, Longest: 5 * time.Second, Patience: time.Minute}
-		err := p.until(t.Context(), "it", func(context.Context) (sight, error) {
+		err := p.until(t.Context(), "it", func(context.Context) (observation, error) {
 			percent := int(100 * time.Since(begun) / time.Hour)
-			return sight{state: "pending", percent: min(percent, 100), done: percent >= 100}, nil
+			return observation{state: "pending", percent: min(percent, 100), done: percent >= 100}, nil
 		})
 		if err != nil {
 			t.Error(err)
@@ -88,7 +88,7 @@ func TestUntilEndsAtOnce(t *testing.T) {
 	t.Run("with an error of the look", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			begun := time.Now()
-			err := DefaultWaits().Volume.until(t.Context(), "it", func(context.Context) (sight, error) { return sight{}, errNo })
+			err := DefaultWaits().Volume.until(t.Context(), "it", func(context.Context) (observation, error) { return observation{}, errNo })
 			if !errors.Is(err, errNo) || !strings.Contains(err.Error(), "it") || time.Since(begun) > 0 {
 				t.Errorf("error %v after %s", err, time.Since(begun))
 			}
@@ -108,9 +108,9 @@ func TestUntilEndsAtOnce(t *testing.T) {
 	t.Run("when a look hangs", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			begun := time.Now()
-			err := DefaultWaits().Volume.until(t.Context(), "it", func(ctx context.Context) (sight, error) {
+			err := DefaultWaits().Volume.until(t.Context(), "it", func(ctx context.Context) (observation, error) {
 				<-ctx.Done()
-				return sight{}, ctx.Err()
+				return observation{}, ctx.Err()
 			})
 			if !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != DefaultWaits().Volume.Patience {
 				t.Errorf("error %v after %s", err, time.Since(begun))
@@ -137,12 +137,12 @@ func TestNewbornMayBeUnseenForAWhile(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				begun := time.Now()
-				err := p.until(t.Context(), "it", newborn(30*time.Second, func(context.Context) (sight, error) {
+				err := p.until(t.Context(), "it", tolerateUnseen(30*time.Second, func(context.Context) (observation, error) {
 					age := time.Since(begun)
 					if age < test.seen || age >= test.gone {
-						return sight{}, missing
+						return observation{}, missing
 					}
-					return sight{state: "creating", done: age >= time.Minute}, nil
+					return observation{state: "creating", done: age >= time.Minute}, nil
 				}))
 				if !errors.Is(err, test.err) || time.Since(begun) != test.ends {
 					t.Errorf("error %v after %s, want %v after %s", err, time.Since(begun), test.err, test.ends)

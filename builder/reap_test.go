@@ -84,19 +84,24 @@ func TestReapCommandLine(t *testing.T) {
 	}
 }
 
-// remembered is a directory with the journal of a build that has a volume, and the
-// journal, which lives.
-func remembered(t *testing.T) (dir string, j *undo.Journal) {
+// written is an act as it stands in a journal.
+type written map[string]any
+
+func (written) String() string { return "act" }
+
+// remembered returns a directory with the journal of a running build that has a volume, and
+// its ledger.
+func remembered(t *testing.T) (dir string, l *undo.Ledger[written]) {
 	t.Helper()
 	dir = filepath.Join(testdir.New(t), "state")
-	j, err := undo.Create(dir, undo.Header{Build: "BUILD1", Program: "another-chroot", Region: "there"})
-	if err != nil {
+	l = undo.New[written](nil)
+	if err := l.Begin(dir, undo.Header{Build: "BUILD1", Program: "another-chroot", Region: "there"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Arm("scaffold", map[string]any{"kind": "volume", "build": "BUILD1", "volume": "vol-1", "answered": true}); err != nil {
+	if _, err := l.Arm("scaffold", written{"kind": "volume", "build": "BUILD1", "volume": "vol-1", "answered": true}); err != nil {
 		t.Fatal(err)
 	}
-	return dir, j
+	return dir, l
 }
 
 // TestReapForget removes the journal of one build, wherever that was, and names what it

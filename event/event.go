@@ -179,3 +179,13 @@ func (h Held) String() string {
 	}
 	return text
 }
+
+// Step is a step of a build that has ended.
+type Step struct {
+	Name string
+	Took time.Duration
+	Err  error
+}
+
+// String implements Event.
+func (s Step) String() string { return "step " + s.Name + end(s.Took, s.Err) }

@@ -1,7 +1,6 @@
 package undo
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -24,16 +23,16 @@ const (
 	suffixNewer = ".newer"
 )
 
-// validBuild is what the id of a build may be: it becomes the name of a file.
+// validBuild matches the id of a build, which becomes the name of a file.
 var validBuild = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,63}$`)
 
-// A Journal is the memory of a build that outlives its process: which acts were
-// begun and are not undone. It is a file of one record a line, each written before
-// what it tells of is begun, and it is locked while its build lives. Whoever can
-// take the lock knows that the build is dead, and may undo what is outstanding.
+// A journal is the part of a ledger that outlives the process: a file of one record a
+// line, each written before what it describes is begun. It is locked while its build
+// runs. A process that can take the lock knows that the build has ended, and may undo
+// what is outstanding.
 //
-// A nil Journal remembers nothing. A Journal may be used by several goroutines.
-type Journal struct {
+// A nil journal records nothing. A journal may be used by several goroutines.
+type journal struct {
 	header Header
 	path   string
 	// dir is the directory of the journal.
@@ -42,24 +41,25 @@ type Journal struct {
 	mu   sync.Mutex
 	file *os.File
 	// size is that of the whole records, in bytes.
-	size   int64
-	ledger ledger
+	size int64
+	// replayed is the state that the records lead to.
+	replayed replay
 	// broken is why nothing more can be written, if so.
 	broken error
 }
 
-// Create begins the journal of a build in a directory, which is made, for its user
-// alone, if it is missing. No two builds may have one id.
-func Create(dir string, h Header) (*Journal, error) {
+// createJournal creates the journal of a build in a directory, which is created, for its
+// user alone, if it is missing.
+func createJournal(dir string, h Header) (*journal, error) {
 	h.Version, h.Boot = FormatVersion, bootID()
-	j := &Journal{header: h, path: filepath.Join(dir, h.Build+suffix), ledger: ledger{header: h}}
+	j := &journal{header: h, path: filepath.Join(dir, h.Build+suffix), replayed: replay{header: h}}
 	if err := j.create(dir); err != nil {
 		return nil, fmt.Errorf("cannot begin the journal of build %s: %w", h.Build, err)
 	}
 	return j, nil
 }
 
-func (j *Journal) create(dir string) error {
+func (j *journal) create(dir string) error {
 	if !validBuild.MatchString(j.header.Build) {
 		return fmt.Errorf("%q is not the id of a build", j.header.Build)
 	}
@@ -80,14 +80,14 @@ func (j *Journal) create(dir string) error {
 	return nil
 }
 
-// name is that of the journal's file in its directory.
-func (j *Journal) name() string { return filepath.Base(j.path) }
+// name returns the name of the journal's file in its directory.
+func (j *journal) name() string { return filepath.Base(j.path) }
 
 // remove removes the journal's file.
-func (j *Journal) remove() error { return j.dir.Remove(j.name()) }
+func (j *journal) remove() error { return j.dir.Remove(j.name()) }
 
-// trustedDir closes a directory, and fails, if somebody else could put journals there, or
-// has: a directory of root's is not good enough for another user.
+// trustedDir closes a directory, and fails, if another user could create journals in it,
+// or has: a directory of root's is not good enough for another user.
 func trustedDir(d *safedir.Dir, err error) (*safedir.Dir, error) {
 	if err != nil {
 		return nil, err
@@ -102,9 +102,9 @@ func trustedDir(d *safedir.Dir, err error) (*safedir.Dir, error) {
 	return d, nil
 }
 
-// open makes the file and locks it. Who looks for journals of dead builds may have
-// seen the new file before it was locked, and removed it because it is empty.
-func (j *Journal) open() error {
+// open creates the file and locks it. A process that looks for journals may have seen the
+// new file before it was locked, and removed it because it is empty.
+func (j *journal) open() error {
 	for {
 		f, err := j.dir.OpenFile(j.name(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
@@ -121,162 +121,141 @@ func (j *Journal) open() error {
 	}
 }
 
-// Header says whose journal it is.
-func (j *Journal) Header() Header { return j.header }
-
-// Path is the journal's file; empty for no journal.
-func (j *Journal) Path() string {
+// filePath returns the path of the file; empty for no journal.
+func (j *journal) filePath() string {
 	if j == nil {
 		return ""
 	}
 	return j.path
 }
 
-// Pending lists the acts that are outstanding, in the order in which they were
-// begun.
-func (j *Journal) Pending() []Pending {
-	if j == nil {
-		return nil
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.Clone(j.ledger.pending)
-}
-
-// Ended reports whether the build ended by itself, and was not killed. It is false if
-// that is not known.
-func (j *Journal) Ended() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.ledger.ended
-}
-
-// Acts lists all acts that were begun, those that are over included, in their order.
-func (j *Journal) Acts() []Pending {
-	if j == nil {
-		return nil
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.Clone(j.ledger.acts)
-}
-
-// Begun returns when the build began: never before its journal's file was made, if the
-// file system tells that.
-func (j *Journal) Begun() time.Time {
-	born := born(j.file)
-	if born.After(j.header.Start) && !born.After(time.Now()) {
-		return born
+// begun returns when the build began: never before the file was created, if the file
+// system records that.
+func (j *journal) begun() time.Time {
+	created := birthTime(j.file)
+	if created.After(j.header.Start) && !created.After(time.Now()) {
+		return created
 	}
 	return j.header.Start
 }
 
-// A Note is one act in a journal. A nil Note is in none.
-type Note struct {
-	journal *Journal
-	seq     uint64
-}
-
-// Arm writes down that an act is about to be begun, and is on the disk when it
-// returns. After an error the act must not be begun.
-func (j *Journal) Arm(stack string, act any) (*Note, error) {
+// outstanding returns the number of outstanding acts.
+func (j *journal) outstanding() int {
 	if j == nil {
-		return nil, nil
-	}
-	raw, err := json.Marshal(act)
-	if err != nil {
-		return nil, fmt.Errorf("cannot write down an act: %w", err)
+		return 0
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	seq := j.ledger.last + 1
-	if err := j.write(record{Verb: verbArmed, Seq: seq, Stack: stack, Act: raw, At: time.Now().UTC()}, true); err != nil {
-		return nil, fmt.Errorf("cannot write to the journal, so that nothing is begun: %w", err)
-	}
-	return &Note{j, seq}, nil
+	return len(j.replayed.outstanding())
 }
 
-// Note is the note of an act that is outstanding.
-func (j *Journal) Note(p Pending) *Note { return &Note{j, p.Seq} }
-
-// Known completes what is known of the act. It need not come to the disk: what the
-// cloud has made is found without it.
-func (n *Note) Known(act any) error { return n.complete(act, false) }
-
-// Extend writes down that an act is about to become more than it was, and is on the
-// disk when it returns. After an error that must not be begun.
-func (n *Note) Extend(act any) error {
-	if err := n.complete(act, true); err != nil {
-		return fmt.Errorf("cannot write to the journal, so that nothing is begun: %w", err)
-	}
-	return nil
+// acts returns all acts that were begun, in their order.
+func (j *journal) acts() []Recorded {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.replayed.acts)
 }
 
-func (n *Note) complete(act any, durable bool) error {
-	if n == nil {
+// hasEnded reports whether the build ended by itself.
+func (j *journal) hasEnded() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.replayed.ended
+}
+
+// hasKept reports whether the acts of a group are not to be undone.
+func (j *journal) hasKept(group Group) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Contains(j.replayed.kept, group)
+}
+
+// arm records that an act is about to be begun, and returns its number.
+func (j *journal) arm(group Group, act any) (seq uint64, err error) {
+	if j == nil {
+		return 0, nil
+	}
+	raw, err := marshal(act)
+	if err != nil {
+		return 0, err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	seq = j.replayed.last + 1
+	err = j.write(record{Verb: verbArmed, Seq: seq, Group: group, Act: raw, At: time.Now().UTC()}, true)
+	if err != nil {
+		return 0, fmt.Errorf("cannot write to the journal, so that nothing is begun: %w", err)
+	}
+	return seq, nil
+}
+
+// complete records what is known of an act by now.
+func (j *journal) complete(seq uint64, act any, durable bool) error {
+	if j == nil || seq == 0 {
 		return nil
 	}
-	raw, err := json.Marshal(act)
+	raw, err := marshal(act)
 	if err != nil {
 		return err
 	}
-	return n.journal.note(record{Verb: verbKnown, Seq: n.seq, Act: raw}, durable)
+	return j.change(record{Verb: verbKnown, Seq: seq, Act: raw}, durable)
 }
 
-// Over says that there is nothing left to undo of the act. Without it the act would
-// be undone once more.
-func (n *Note) Over() error {
-	if n == nil {
+// over records that nothing of an act is left to undo. Without the record it would be
+// undone once more.
+func (j *journal) over(seq uint64) error {
+	if j == nil || seq == 0 {
 		return nil
 	}
-	return n.journal.note(record{Verb: verbOver, Seq: n.seq}, false)
+	return j.change(record{Verb: verbOver, Seq: seq}, false)
 }
 
-// note writes a record about an act, unless that is over. That an act is over is so even
-// where it cannot be written: a disk that is full must not keep the journal.
-func (j *Journal) note(r record, durable bool) error {
+// change writes a record about an act, unless that is over. An act is over even if this
+// cannot be written: a full disk must not keep the journal.
+func (j *journal) change(r record, durable bool) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if !slices.ContainsFunc(j.ledger.pending, func(p Pending) bool { return p.Seq == r.Seq }) {
+	if _, outstanding := j.replayed.find(r.Seq); !outstanding {
 		return nil
 	}
 	err := j.write(r, durable)
 	if err != nil && r.Verb == verbOver {
-		return errors.Join(err, j.ledger.apply(r))
+		return errors.Join(err, j.replayed.apply(r))
 	}
 	return err
 }
 
-// Kept says whether nothing of a stack is to be undone, for its build has succeeded.
-func (j *Journal) Kept(stack string) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.Contains(j.ledger.kept, stack)
-}
-
-// Keep says that nothing of some stacks is to be undone, of all or of none. If that
-// cannot be written the journal goes altogether, for the sake of what they hold.
-func (j *Journal) Keep(stacks ...string) error {
+// keep records that nothing of some groups is to be undone, of all or of none. If that
+// cannot be written the journal is removed, for the sake of their resources.
+func (j *journal) keep(groups []Group) error {
 	if j == nil {
 		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	err := j.write(record{Verb: verbKept, Stacks: stacks}, true)
+	err := j.write(record{Verb: verbKept, Groups: groups}, true)
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("cannot write to the journal that the %s stay: %w", strings.Join(stacks, " and "), err)
+	err = fmt.Errorf("cannot write to the journal that the %s stay: %w", join(groups), err)
 	if removeErr := j.remove(); removeErr != nil {
 		return fmt.Errorf("%w; remove %s by hand, or the next build will take them for a dead build's and undo them: %w", err, j.path, removeErr)
 	}
-	j.ledger.pending = nil
+	j.replayed.acts = nil
 	return err
 }
 
-// write appends a record, and has it reach the disk if that matters. What was half
-// written is taken back. The caller holds mu, or is the only one.
-func (j *Journal) write(r record, durable bool) error {
+func join(groups []Group) string {
+	names := make([]string, len(groups))
+	for i, group := range groups {
+		names[i] = string(group)
+	}
+	return strings.Join(names, " and ")
+}
+
+// write appends a record, and syncs it if it must be durable. A record that was written
+// in part is removed. The caller holds mu, or is the only one.
+func (j *journal) write(r record, durable bool) error {
 	if j.broken != nil {
 		return j.broken
 	}
@@ -294,37 +273,38 @@ func (j *Journal) write(r record, durable bool) error {
 	if r.Verb == verbBuild {
 		return nil
 	}
-	return j.ledger.apply(r)
+	return j.replayed.apply(r)
 }
 
-func (j *Journal) append(line []byte, durable bool) error {
+func (j *journal) append(line []byte, durable bool) error {
 	if _, err := j.file.WriteAt(line, j.size); err != nil || !durable {
 		return err
 	}
 	return syncData(j.file)
 }
 
-// Close ends the journal. It is removed if nothing is outstanding. Otherwise it stays
-// for a later process, with a record that this one was not killed. Nothing may be
-// written any more.
-func (j *Journal) Close() error {
+// close ends the journal. It is removed if nothing is outstanding. Otherwise it stays for
+// a later process, with a record that this one was not killed. Nothing may be written
+// afterwards.
+func (j *journal) close() error {
 	if j == nil {
 		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.header.Version > 1 && len(j.ledger.pending) > 0 && !j.ledger.ended {
+	left := len(j.replayed.outstanding()) > 0
+	if j.header.Version > 1 && left && !j.replayed.ended {
 		_ = j.write(record{Verb: verbEnded}, false) // without it the build counts as killed
 	}
 	j.broken = fmt.Errorf("%s: %w", j.path, os.ErrClosed)
 	var err error
-	if len(j.ledger.pending) == 0 && j.dir.Holds(j.name(), j.file) {
-		err = j.remove() // while it is locked: nobody takes it for a dead build's
+	if !left && j.dir.Holds(j.name(), j.file) {
+		err = j.remove() // while it is locked: no other process takes it over
 	}
 	return errors.Join(err, j.file.Close(), j.dir.Close())
 }
 
-// Journals lists the journals in a directory; none where there is no directory.
+// Journals lists the journals in a directory; none if there is no directory.
 func Journals(dir string) ([]string, error) {
 	d, err := trustedDir(safedir.Open(dir))
 	if errors.Is(err, os.ErrNotExist) {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock locks a file until it is closed, or its process ends; wait says whether to
-// wait for who has it. Otherwise the error is EWOULDBLOCK.
+// lock locks a file until it is closed or the process ends. If another process holds the
+// lock, it waits, or returns EWOULDBLOCK.
 func lock(f *os.File, wait bool) error {
 	if wait {
 		return flock(f, unix.LOCK_EX)
@@ -20,7 +20,7 @@ func lock(f *os.File, wait bool) error {
 	return flock(f, unix.LOCK_EX|unix.LOCK_NB)
 }
 
-// share locks a file together with others that share it. It does not wait.
+// share takes a shared lock of a file. It does not wait.
 func share(f *os.File) error { return flock(f, unix.LOCK_SH|unix.LOCK_NB) }
 
 func flock(f *os.File, how int) error {
@@ -36,10 +36,10 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// isHeld says whether an error of lock means that somebody else has the lock.
+// isHeld reports whether an error of lock means that another process holds the lock.
 func isHeld(err error) bool { return errors.Is(err, unix.EWOULDBLOCK) }
 
-// syncData brings what was written to the disk, but for the times of the inode.
+// syncData writes the data of a file to the disk, without the times of its inode.
 func syncData(f *os.File) error {
 	if err := unix.Fdatasync(int(f.Fd())); err != nil {
 		return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
@@ -47,15 +47,14 @@ func syncData(f *os.File) error {
 	return nil
 }
 
-// bootID is what the kernel calls the time since it was started; empty if that cannot be
-// known.
+// bootID returns the kernel's boot_id; empty if it cannot be read.
 func bootID() string {
 	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(id))
 }
 
-// trusted fails if a file or directory belongs to anybody but this user, be it root, or
-// if a group or everybody can write to it: what a journal says is acted on.
+// trusted returns an error if a file or directory belongs to another user, root included,
+// or if a group or everybody can write to it, because journals are acted on.
 func trusted(path string, info os.FileInfo) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	switch {
@@ -69,8 +68,9 @@ func trusted(path string, info os.FileInfo) error {
 	return nil
 }
 
-// born returns when a file was made; the zero time if the file system does not tell.
-func born(f *os.File) time.Time {
+// birthTime returns when a file was created; the zero time if the file system does not
+// record that.
+func birthTime(f *os.File) time.Time {
 	var st unix.Statx_t
 	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st)
 	if err != nil || st.Mask&unix.STATX_BTIME == 0 {

@@ -20,6 +20,6 @@ func syncData(f *os.File) error { return f.Sync() }
 
 func bootID() string { return "" }
 
-func born(*os.File) time.Time { return time.Time{} }
+func birthTime(*os.File) time.Time { return time.Time{} }
 
 func trusted(string, os.FileInfo) error { return errors.ErrUnsupported }

@@ -12,52 +12,53 @@ import (
 )
 
 // FormatVersion is the version of the journals that this package writes. It grows
-// with every change that an older program would misread.
+// with each change that an older program would misread.
 const FormatVersion = 2
 
-// ErrTorn is wrapped when a journal is damaged otherwise than by a crash of the
-// machine: nothing that it says is acted on.
+// ErrTorn is wrapped if a journal is damaged otherwise than by a crash of the machine. No
+// record of it is acted on.
 var ErrTorn = errors.New("the journal is damaged")
 
-// ErrNewer is wrapped when a journal is of a later version than this program knows.
+// ErrNewer is wrapped if a journal is of a later version than this program knows.
 var ErrNewer = errors.New("the journal was written by a newer version")
 
-// Header says whose journal it is.
+// Header identifies the build of a journal.
 type Header struct {
 	// Version is that of the format.
 	Version int `json:"version"`
-	// Build is the id of the build, and Program what makes it, such as
-	// amazon-chroot.
+	// Build is the id of the build, and Program its program, such as amazon-chroot.
 	Build   string `json:"build"`
 	Program string `json:"program"`
-	// Account, Region and Endpoint are where the build's things are in the cloud.
+	// Account, Region and Endpoint locate the build's resources in the cloud.
 	Account  string `json:"account"`
 	Region   string `json:"region"`
 	Endpoint string `json:"endpoint,omitempty"`
-	// Cloud is the identity of a cloud that tells one. Such a cloud is recognized by it,
+	// Cloud is the identity of a cloud that has one. Such a cloud is recognized by it,
 	// and any other one by its Endpoint.
 	Cloud string `json:"cloud,omitempty"`
 	// Host is the virtual machine that the build runs on.
 	Host string `json:"host"`
 	// Start is when the build began.
 	Start time.Time `json:"start"`
-	// Boot is the kernel's boot_id at that time; Create knows it.
+	// Boot is the kernel's boot_id at that time; Begin sets it.
 	Boot string `json:"boot,omitempty"`
 }
 
-// Pending is an act whose undoing is outstanding.
-type Pending struct {
+// Recorded is an act in a journal.
+type Recorded struct {
 	// Seq counts the acts of a build, from 1 on.
 	Seq uint64
-	// Stack is the name of the stack that it belongs to.
-	Stack string
-	// Act is what is known of it, as it was armed or completed.
+	// Group is the group that it belongs to.
+	Group Group
+	// Act is the act as it was armed, or settled later.
 	Act json.RawMessage
 	// At is when it was armed.
 	At time.Time
+	// Over reports whether nothing of it is left to undo.
+	Over bool
 }
 
-// verb is what a record says.
+// verb is the kind of a record.
 type verb string
 
 const (
@@ -67,11 +68,11 @@ const (
 	verbArmed verb = "armed"
 	// verbKnown completes it.
 	verbKnown verb = "known"
-	// verbOver says that nothing of it is left to undo.
+	// verbOver ends it: nothing of it is left to undo.
 	verbOver verb = "over"
-	// verbKept says it of all acts of some stacks at once.
+	// verbKept ends all acts of some groups at once.
 	verbKept verb = "kept"
-	// verbEnded says that the process ended by itself with acts outstanding: it was not
+	// verbEnded means that the process ended by itself with acts outstanding: it was not
 	// killed, so that none of its requests is under way. Since version 2.
 	verbEnded verb = "ended"
 )
@@ -81,8 +82,8 @@ type record struct {
 	Verb   verb            `json:"verb"`
 	Header *Header         `json:"header,omitempty"`
 	Seq    uint64          `json:"seq,omitempty"`
-	Stack  string          `json:"stack,omitempty"`
-	Stacks []string        `json:"stacks,omitempty"`
+	Group  Group           `json:"stack,omitempty"`
+	Groups []Group         `json:"stacks,omitempty"`
 	Act    json.RawMessage `json:"act,omitempty"`
 	At     time.Time       `json:"at,omitzero"`
 }
@@ -90,8 +91,8 @@ type record struct {
 // castagnoli is the polynomial of the checksums: the one that processors compute.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// line is the record as it is written: a checksum in eight hexadecimal digits, a
-// space, JSON, and a line feed. JSON holds no line feed of its own.
+// line returns the record as it is written: a checksum in eight hexadecimal digits, a
+// space, JSON without a line feed, and a line feed.
 func (r record) line() ([]byte, error) {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -100,8 +101,8 @@ func (r record) line() ([]byte, error) {
 	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(text, castagnoli), text), nil
 }
 
-// readLine reads what line wrote, without the line feed. What it does not know is
-// an error, unless it is lenient.
+// readLine reads a line that was written by line, without the line feed. A field that it
+// does not know is an error, unless it is lenient.
 func readLine(line []byte, lenient bool) (r record, err error) {
 	sum, text, found := bytes.Cut(line, []byte(" "))
 	want, err := strconv.ParseUint(string(sum), 16, 32)
@@ -121,24 +122,35 @@ func readLine(line []byte, lenient bool) (r record, err error) {
 	return r, nil
 }
 
-// ledger is what the records of a journal come to.
-type ledger struct {
-	header  Header
-	pending []Pending
-	// acts are all that were armed, as far as they are known, what is over included.
-	acts []Pending
+// replay is the state that the records of a journal lead to.
+type replay struct {
+	header Header
+	// acts are all that were armed, those that are over included.
+	acts []Recorded
 	last uint64
-	// kept are the stacks of which nothing is to be undone.
-	kept []string
-	// ended says that the build was not killed.
+	// kept are the groups of which nothing is to be undone.
+	kept []Group
+	// ended means that the build was not killed.
 	ended bool
 }
 
-// decode reads a journal in a boot of the machine, and answers how many of its bytes are
-// records: what a crash of the machine has left behind them counts as not written. In the
-// boot that the journal was begun in there was none. An error wraps ErrTorn or ErrNewer,
-// and what could be read of the header comes with it.
-func decode(text []byte, boot string) (l ledger, size int, err error) {
+// outstanding returns the acts that are to be undone, in the order in which they were
+// begun.
+func (l replay) outstanding() []Recorded {
+	return slices.DeleteFunc(slices.Clone(l.acts), func(a Recorded) bool { return a.Over })
+}
+
+// find returns the index of an act, and reports whether it is outstanding.
+func (l replay) find(seq uint64) (i int, outstanding bool) {
+	i = slices.IndexFunc(l.acts, func(a Recorded) bool { return a.Seq == seq })
+	return i, i >= 0 && !l.acts[i].Over
+}
+
+// decode reads a journal in a boot of the machine, and returns how many of its bytes are
+// records. An incomplete end, left by a crash of the machine, counts as not written; in
+// the boot that the journal was begun in there was no crash. An error wraps ErrTorn or
+// ErrNewer, and comes with the header as far as it could be read.
+func decode(text []byte, boot string) (l replay, size int, err error) {
 	for number := 1; size < len(text); number++ {
 		line, _, whole := bytes.Cut(text[size:], []byte("\n"))
 		err := errors.New("it has no end")
@@ -162,15 +174,15 @@ func decode(text []byte, boot string) (l ledger, size int, err error) {
 	return l, size, nil
 }
 
-// crashed says whether the machine may have crashed since the journal was begun.
-func (l ledger) crashed(boot string) bool {
+// crashed reports whether the machine may have crashed since the journal was begun.
+func (l replay) crashed(boot string) bool {
 	return l.header.Boot != "" && boot != "" && l.header.Boot != boot
 }
 
-// unwritten says whether the end of a journal is what a crash leaves of records that
-// were on their way to the disk: a line that is cut short, or that has zeros where
-// nothing was written, and no record after it. Nobody relied on these records: who
-// does has them synced first, and everything before them with them.
+// unwritten reports whether the end of a journal is that of records which were on their
+// way to the disk in a crash: a line that is cut short, or that has zeros in it, and no
+// record after it. Nothing relied on these records: a record that matters is synced
+// first, and everything before it with it.
 func unwritten(end []byte) bool {
 	line, rest, whole := bytes.Cut(end, []byte("\n"))
 	if whole && !bytes.ContainsRune(line, 0) {
@@ -184,9 +196,9 @@ func unwritten(end []byte) bool {
 	return true
 }
 
-// take reads a line and does what it says. A newer version can only be told from
-// damage if its first line is read without looking at what else it holds.
-func (l *ledger) take(line []byte, first bool) error {
+// take reads a line and applies it. To tell a newer version from damage, unknown fields
+// of the first line are ignored at first.
+func (l *replay) take(line []byte, first bool) error {
 	if first {
 		r, err := readLine(line, true)
 		if err != nil {
@@ -203,7 +215,7 @@ func (l *ledger) take(line []byte, first bool) error {
 	return l.apply(r)
 }
 
-func (l *ledger) begin(r record) error {
+func (l *replay) begin(r record) error {
 	if r.Verb != verbBuild || r.Header == nil || r.Header.Version < 1 {
 		return errors.New("it is no header")
 	}
@@ -217,19 +229,17 @@ func (l *ledger) begin(r record) error {
 	return nil
 }
 
-func (l *ledger) apply(r record) error {
+func (l *replay) apply(r record) error {
 	switch r.Verb {
 	case verbArmed:
-		if r.Seq <= l.last || r.Stack == "" || len(r.Act) == 0 {
+		if r.Seq <= l.last || r.Group == "" || len(r.Act) == 0 {
 			return fmt.Errorf("act %d cannot follow act %d", r.Seq, l.last)
 		}
 		l.last = r.Seq
-		p := Pending{Seq: r.Seq, Stack: r.Stack, Act: r.Act, At: r.At}
-		l.pending, l.acts = append(l.pending, p), append(l.acts, p)
+		l.acts = append(l.acts, Recorded{Seq: r.Seq, Group: r.Group, Act: r.Act, At: r.At})
 		return nil
 	case verbKept:
-		l.kept = append(l.kept, r.Stacks...)
-		l.pending = slices.DeleteFunc(l.pending, func(p Pending) bool { return slices.Contains(r.Stacks, p.Stack) })
+		l.keep(r.Groups)
 		return nil
 	case verbEnded:
 		l.ended = true
@@ -240,20 +250,26 @@ func (l *ledger) apply(r record) error {
 	return fmt.Errorf("it says %q, which means nothing here", r.Verb)
 }
 
+// keep ends the acts of some groups.
+func (l *replay) keep(groups []Group) {
+	l.kept = append(l.kept, groups...)
+	for i, a := range l.acts {
+		l.acts[i].Over = a.Over || slices.Contains(groups, a.Group)
+	}
+}
+
 // change completes an act, or ends it.
-func (l *ledger) change(r record) error {
-	i := slices.IndexFunc(l.pending, func(p Pending) bool { return p.Seq == r.Seq })
+func (l *replay) change(r record) error {
+	i, outstanding := l.find(r.Seq)
 	switch {
-	case i < 0:
+	case !outstanding:
 		return fmt.Errorf("act %d is not outstanding", r.Seq)
 	case r.Verb == verbOver:
-		l.pending = slices.Delete(l.pending, i, i+1)
+		l.acts[i].Over = true
 	case len(r.Act) == 0:
 		return fmt.Errorf("nothing is known of act %d", r.Seq)
 	default:
-		l.pending[i].Act = r.Act
-		at := slices.IndexFunc(l.acts, func(p Pending) bool { return p.Seq == r.Seq })
-		l.acts[at].Act = r.Act
+		l.acts[i].Act = r.Act
 	}
 	return nil
 }

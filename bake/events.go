@@ -9,20 +9,20 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
-// overheard is a Machine whose mounts and commands are events. They are told in this
-// process, also if a keeper does them.
-type overheard struct{ Machine }
+// eventful is a Machine whose mounts and commands are events. They are emitted by this
+// process, also if a keeper performs them.
+type eventful struct{ Machine }
 
-// overhear makes the mounts and commands of a machine events, once.
-func overhear(m Machine) Machine {
-	if o, ok := m.(overheard); ok {
+// withEvents returns a machine whose mounts and commands are events.
+func withEvents(m Machine) Machine {
+	if o, ok := m.(eventful); ok {
 		return o
 	}
-	return overheard{m}
+	return eventful{m}
 }
 
 // Mount implements Machine.
-func (o overheard) Mount(ctx context.Context, spec chroot.MountSpec) (Mounted, error) {
+func (o eventful) Mount(ctx context.Context, spec chroot.MountSpec) (Mounted, error) {
 	begun := time.Now()
 	root, err := o.Machine.Mount(ctx, spec)
 	event.Emit(ctx, event.Mount{
@@ -31,11 +31,11 @@ func (o overheard) Mount(ctx context.Context, spec chroot.MountSpec) (Mounted, e
 	if err != nil {
 		return root, err
 	}
-	return overheardRoot{root, event.Of(ctx)}, nil
+	return eventfulRoot{root, event.Of(ctx)}, nil
 }
 
 // Leave implements Machine.
-func (o overheard) Leave(ctx context.Context, path string) error {
+func (o eventful) Leave(ctx context.Context, path string) error {
 	begun := time.Now()
 	err := o.Machine.Leave(ctx, path)
 	event.Emit(ctx, event.Mount{Target: path, Took: time.Since(begun), Err: err})
@@ -43,22 +43,22 @@ func (o overheard) Leave(ctx context.Context, path string) error {
 }
 
 // Shell implements Machine.
-func (o overheard) Shell(ctx context.Context, command string, out func(string)) error {
+func (o eventful) Shell(ctx context.Context, command string, out func(string)) error {
 	begun := time.Now()
 	err := o.Machine.Shell(ctx, command, out)
 	event.Emit(ctx, event.Command{Place: "host", Line: command, Took: time.Since(begun), Err: err})
 	return err
 }
 
-// overheardRoot is a Mounted whose mounts and commands are events. Its listener is that of
-// the build: provisioners have contexts of their own.
-type overheardRoot struct {
+// eventfulRoot is a Mounted whose mounts and commands are events. Its listener is that of
+// the build, because provisioners have contexts of their own.
+type eventfulRoot struct {
 	Mounted
 	listener event.Listener
 }
 
 // MountBelow implements Mounted.
-func (o overheardRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) error {
+func (o eventfulRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) error {
 	begun := time.Now()
 	err := o.Mounted.MountBelow(ctx, mount)
 	o.listener.Hear(event.Mount{
@@ -68,7 +68,7 @@ func (o overheardRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) 
 }
 
 // Run implements chroot.Root.
-func (o overheardRoot) Run(ctx context.Context, c chroot.Command) (int, error) {
+func (o eventfulRoot) Run(ctx context.Context, c chroot.Command) (int, error) {
 	begun := time.Now()
 	status, err := o.Mounted.Run(ctx, c)
 	o.listener.Hear(event.Command{Place: "chroot", Line: c.Line, Status: status, Took: time.Since(begun), Err: err})

@@ -14,17 +14,17 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/safedir"
 )
 
-// ErrAlive is wrapped when a journal's build lives, or somebody else is cleaning up
-// after it.
+// ErrAlive is wrapped if the build of a journal is running, or another process is
+// cleaning up after it.
 var ErrAlive = errors.New("the journal is in use")
 
-// mostBytes bounds what is read of a journal: those of the longest builds have some
-// ten thousand bytes.
+// mostBytes bounds the size of a journal: those of the longest builds have some ten
+// thousand bytes.
 const mostBytes = 16 << 20
 
-// Peek reads whose journal it is, without taking it. An error wraps os.ErrNotExist
-// when it is gone, ErrTorn when it cannot be read, or when its build has not begun it
-// yet, and ErrNewer.
+// Peek reads the header of a journal without locking it. An error wraps os.ErrNotExist
+// if it is gone, ErrTorn if it cannot be read, or if its build has not begun it yet, and
+// ErrNewer.
 func Peek(path string) (Header, error) {
 	d, f, err := openJournal(path)
 	if err != nil {
@@ -41,8 +41,8 @@ func Peek(path string) (Header, error) {
 	return l.header, err
 }
 
-// Alive reports whether the build of a journal lives, or somebody else is cleaning up
-// after it.
+// Alive reports whether the build of a journal is running, or another process is cleaning
+// up after it.
 func Alive(path string) (bool, error) {
 	d, f, err := openJournal(path)
 	if err != nil {
@@ -56,8 +56,8 @@ func Alive(path string) (bool, error) {
 	return true, nil
 }
 
-// Find returns the path of a build's journal, or of what is set aside of it. An error
-// wraps os.ErrNotExist if there is none.
+// Find returns the path of a build's journal, even if it was set aside. An error wraps
+// os.ErrNotExist if there is none.
 func Find(dir, build string) (string, error) {
 	if !validBuild.MatchString(build) {
 		return "", fmt.Errorf("%q is not the id of a build", build)
@@ -78,7 +78,7 @@ func Find(dir, build string) (string, error) {
 }
 
 // Forget removes a journal, damaged or not, without undoing anything. An error wraps
-// ErrAlive if its build lives.
+// ErrAlive if its build is running.
 func Forget(path string) error {
 	j, err := take(path)
 	if j == nil {
@@ -88,14 +88,12 @@ func Forget(path string) error {
 	return j.remove()
 }
 
-// Inherit takes the journal of a dead build, to undo what is outstanding. An error
-// wraps ErrAlive when the build lives, os.ErrNotExist when there is nothing to
-// inherit, and ErrTorn or ErrNewer when the journal cannot be trusted: it has then
-// been set aside, and the error names the file.
-func Inherit(path string) (*Journal, error) {
+// inherit takes over the journal of a build that has ended. Its errors are those of
+// Resume.
+func inherit(path string) (*journal, error) {
 	j, err := take(path)
 	if err == nil {
-		err = j.file.Truncate(j.size) // what follows is written behind what stands
+		err = j.file.Truncate(j.size) // further records are written behind the last whole one
 	}
 	switch {
 	case err == nil:
@@ -111,21 +109,21 @@ func Inherit(path string) (*Journal, error) {
 	return nil, err
 }
 
-// Inspect reads the journal of a dead build and changes nothing. Its errors are
-// those of Inherit.
-func Inspect(path string) (Header, []Pending, error) {
+// Inspect reads the journal of a build that has ended, and returns its outstanding acts in
+// the order in which they were begun. It changes nothing. Its errors are those of Resume.
+func Inspect(path string) (Header, []Recorded, error) {
 	j, err := take(path)
 	if j == nil {
 		return Header{}, nil, err
 	}
 	defer j.letGo()
-	return j.header, j.ledger.pending, err
+	return j.header, j.replayed.outstanding(), err
 }
 
-// errEmpty is a journal whose build ended before it had begun anything.
+// errEmpty is the error for a journal whose build ended before it had begun anything.
 var errEmpty = fmt.Errorf("the journal is empty: %w", os.ErrNotExist)
 
-// lockSoon locks a file that is not locked for long: Alive may have it for a moment.
+// lockSoon locks a file that Alive may have locked for a moment.
 func lockSoon(f *os.File) (err error) {
 	for range 3 {
 		if err = lock(f, false); !isHeld(err) {
@@ -136,14 +134,14 @@ func lockSoon(f *os.File) (err error) {
 	return err
 }
 
-// take locks a journal and reads it. It is answered, locked, with an error too, if
-// the lock could be had.
-func take(path string) (*Journal, error) {
+// take locks a journal and reads it. If it could be locked, the journal is returned also
+// beside an error.
+func take(path string) (*journal, error) {
 	d, f, err := openJournal(path)
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{path: path, dir: d, file: f}
+	j := &journal{path: path, dir: d, file: f}
 	err = lockSoon(f)
 	if isHeld(err) {
 		err = fmt.Errorf("%w: %s", ErrAlive, path)
@@ -162,13 +160,13 @@ func take(path string) (*Journal, error) {
 		return j, errEmpty
 	}
 	var size int
-	j.ledger, size, err = decodeOf(path, text)
-	j.header, j.size = j.ledger.header, int64(size)
+	j.replayed, size, err = decodeOf(path, text)
+	j.header, j.size = j.replayed.header, int64(size)
 	return j, err
 }
 
-// decodeOf reads the journal that is named after its build.
-func decodeOf(path string, text []byte) (ledger, int, error) {
+// decodeOf reads a journal, which must be named after its build.
+func decodeOf(path string, text []byte) (replay, int, error) {
 	l, size, err := decode(text, bootID())
 	if name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)); err == nil && l.header.Build != name {
 		err = fmt.Errorf("%w: it is of build %s", ErrTorn, l.header.Build)
@@ -176,14 +174,13 @@ func decodeOf(path string, text []byte) (ledger, int, error) {
 	return l, size, err
 }
 
-// letGo closes a journal that is left as it is.
-func (j *Journal) letGo() {
+// letGo closes a journal and leaves it unchanged.
+func (j *journal) letGo() {
 	j.file.Close()
 	j.dir.Close()
 }
 
-// openJournal opens a journal, which must be a file of this user's own in a directory of
-// this user's own.
+// openJournal opens a journal. The file and its directory must belong to this user.
 func openJournal(path string) (*safedir.Dir, *os.File, error) {
 	d, err := trustedDir(safedir.Open(filepath.Dir(path)))
 	if err != nil {
@@ -211,9 +208,9 @@ func readBounded(f *os.File) ([]byte, error) {
 	return text, err
 }
 
-// setAside gives a journal that cannot be trusted another name, under which nobody
-// looks for it but a person.
-func (j *Journal) setAside(why error) error {
+// setAside renames a journal that cannot be trusted, so that no process looks at it
+// again.
+func (j *journal) setAside(why error) error {
 	aside := strings.TrimSuffix(j.name(), suffix)
 	build := cmp.Or(j.header.Build, aside)
 	if errors.Is(why, ErrNewer) {

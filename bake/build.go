@@ -1,0 +1,156 @@
+package bake
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/packer-chroot/packer-plugin-chroot/undo"
+)
+
+// Build makes an image. After an error, or if ctx is cancelled, everything that was created
+// is undone first; the error describes the failure, lists the acts that were undone, and
+// those that could not be.
+//
+// Scaffold that cannot be removed after the image was made does not fail the build: the
+// image is complete, because its snapshot was taken of an unmounted and flushed disk, and
+// deleting it would cost the user the build and repair nothing. It is reported as a warning
+// and in Result.Leftovers.
+func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report Reporter) (Result, error) {
+	guarded, stop := machine.Guard(ctx)
+	defer stop()
+	b := newBuild(cloud, machine, plan, report)
+	defer b.closed()
+	var result Result
+	err := b.inOrder(guarded, b.steps(&result))
+	if err == nil {
+		err = b.cleared(ctx)
+	}
+	if err != nil {
+		return Result{}, b.failed(ctx, err)
+	}
+	b.deleteOldSnapshots(ctx, b.keep())
+	result.Leftovers = b.ledger.Names(scaffold, replacedSnapshots)
+	return result, nil
+}
+
+// build is the state that all steps share. The results of a step are passed on by steps.
+type build struct {
+	*undoer
+	plan Plan
+
+	// beside is the clean-up after other builds, until stopReaping; reaps is set while it is
+	// under way.
+	beside      sync.WaitGroup
+	reaps       atomic.Bool
+	stopReaping context.CancelFunc
+}
+
+func newBuild(cloud Cloud, machine Machine, plan Plan, report Reporter) *build {
+	waits, plan := plan.Waits.orDefault(), plan.orDefault()
+	u := &undoer{
+		cloud: settled(cloud, waits.Settling, report), machine: withEvents(machine), waits: waits, report: report,
+		build: plan.Build, lockDir: plan.LockDir,
+	}
+	u.ledger = undo.New(func(ctx context.Context, e *entry) error { return e.Act().undo(ctx, u, e) })
+	return &build{undoer: u, plan: plan, stopReaping: func() {}}
+}
+
+// keep settles that the created resources stay: the build has succeeded. It returns the acts
+// by which the snapshots of replaced images are deleted, which is settled at the same
+// moment.
+func (b *build) keep() []armed[oldSnapshotAct] {
+	kept := append(slices.Clone(b.regions), products)
+	old := b.armOldSnapshots(b.ledger.Outstanding(kept...))
+	b.leaveOut(kept...)
+	return old
+}
+
+// leaveOut settles that the acts of some groups are never undone, neither by this process
+// nor by another.
+func (b *build) leaveOut(groups ...undo.Group) {
+	if err := b.ledger.Keep(groups...); err != nil {
+		b.report.Warn("%v", err)
+	}
+}
+
+// failed undoes everything, unless the user wants it left, and adds that to the error.
+func (b *build) failed(ctx context.Context, cause error) error {
+	left := b.ledger.Names(b.groups()...)
+	if len(left) == 0 {
+		return cause
+	}
+	if b.plan.KeepOnError != nil && b.plan.KeepOnError(cause) {
+		b.leaveAll(ctx)
+		return fmt.Errorf("%w%s", cause, listing("left as it is", left))
+	}
+	undone, stuck := b.undoAll(context.WithoutCancel(ctx))
+	cause = fmt.Errorf("%w%s", cause, listing("undone", undone))
+	if stuck != nil {
+		b.report.Warn("%v", stuck)
+		return fmt.Errorf("%w; %w", cause, stuck)
+	}
+	return cause
+}
+
+// leaveAll leaves everything as it is, and tells the user how to inspect and remove it.
+func (b *build) leaveAll(ctx context.Context) {
+	var acts []act
+	for _, e := range b.ledger.Outstanding(b.groups()...) {
+		acts = append(acts, e.Act().act)
+	}
+	b.leaveOut(b.groups()...)
+	if err := b.machine.Stay(context.WithoutCancel(ctx)); err != nil {
+		b.report.Warn("what is mounted may not stay: %v", err)
+	}
+	for _, line := range advice(acts) {
+		b.report.Warn("%s", line)
+	}
+}
+
+// advice tells a user how to inspect the resources of some acts, and how to remove them in
+// the right order, which is that of the acts. It leaves out requests that were not
+// answered, because their resources may not exist.
+func advice(acts []act) []string {
+	var advice, removals []string
+	for _, a := range acts {
+		if !a.isAnswered() {
+			continue
+		}
+		if seen, ok := a.(interface{ inspection() string }); ok {
+			advice = append(advice, seen.inspection())
+		}
+		if removal := a.removal(acts); removal != "" {
+			removals = append(removals, removal)
+		}
+	}
+	if len(removals) > 0 {
+		advice = append(advice, "To remove what is left, in this order: "+strings.Join(removals, "; "))
+	}
+	return advice
+}
+
+// cleared removes the rest of the scaffold after a success, and warns of resources that
+// cannot be removed. It returns an error if the build was cancelled by now, which is the
+// last moment to heed that: a user who cancels does not want the image, and Packer forgets
+// it.
+func (b *build) cleared(ctx context.Context) error {
+	if err := b.ledger.Release(context.WithoutCancel(ctx), scaffold, b.waits.Release, nil); err != nil {
+		b.report.Warn("the image is made, but %v", err)
+	}
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("cancelled when the image was made: %w", err)
+	}
+	return nil
+}
+
+// listing returns a clause that lists names; empty if there are none.
+func listing(title string, names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return "; " + title + ": " + strings.Join(names, ", ")
+}

@@ -1,0 +1,204 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
+)
+
+// rootSource is what is mounted as the root, and where.
+type rootSource = chroot.MountSpec
+
+// mountedRoot is the mounted root.
+type mountedRoot struct {
+	Mounted
+	disk  Disk
+	mount armed[mountAct]
+}
+
+// findRoot chooses the partition of the root, grows it if the user wants that, and chooses
+// its mount point.
+func (b *build) findRoot(ctx context.Context, disk Disk) (rootSource, error) {
+	spec, err := b.root(ctx, disk.Node)
+	if err != nil {
+		return rootSource{}, err
+	}
+	if b.plan.GrowRoot {
+		if err := b.growPartition(ctx, disk.Node, spec); err != nil {
+			return rootSource{}, err
+		}
+	}
+	spec.Path, err = b.plan.MountPath(filepath.Base(string(disk.Name)))
+	spec.PassEnvironment = b.plan.PassEnvironment
+	return spec, err
+}
+
+// root finds the file system to mount as the root. It warns if that may be another one.
+func (b *build) root(ctx context.Context, device DevicePath) (rootSource, error) {
+	found, err := b.machine.Root(ctx, device, disk.Choice{
+		Partition: b.plan.Partition, Path: b.plan.NVMePath, Options: b.plan.MountOptions, Source: !b.plan.FromScratch,
+	})
+	if found.Warning != "" {
+		b.report.Warn("this may not be the root: %s", found.Warning)
+	}
+	return rootSource{Device: found.Device, Type: found.Type, Options: found.Options}, err
+}
+
+// growPartition grows the root's partition before it is mounted; the file system follows
+// afterwards.
+func (b *build) growPartition(ctx context.Context, device DevicePath, root rootSource) error {
+	grown, err := b.machine.GrowPartition(ctx, device, root)
+	if err != nil {
+		return fmt.Errorf("grow_root_filesystem: %w", err)
+	}
+	if grown {
+		b.report.Detail("%s has grown to the end of the disk", root.Device)
+	}
+	return nil
+}
+
+// mount mounts the root.
+func (b *build) mount(ctx context.Context, a attachment, disk Disk, spec rootSource) (mountedRoot, error) {
+	record, err := b.machine.Record(ctx, spec)
+	if err != nil {
+		return mountedRoot{}, err
+	}
+	m := mountedRoot{disk: disk}
+	m.mount, err = arm(b.undoer, scaffold, mountAct{
+		Volume: a.volume, Host: a.host, Node: spec.Device, Path: spec.Path, Root: &record, Before: a.before,
+	})
+	if err != nil {
+		return mountedRoot{}, err
+	}
+	m.Mounted, err = b.machine.Mount(ctx, spec)
+	if err != nil {
+		return mountedRoot{}, err
+	}
+	m.mount.settle(func(a *mountAct) { a.Answered = true })
+	if b.plan.GrowRoot {
+		if err := b.machine.GrowFileSystem(spec); err != nil {
+			return mountedRoot{}, fmt.Errorf("grow_root_filesystem: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// mountAct is the mount of the root.
+type mountAct struct {
+	call
+	// Volume is attached to Host. Before are the disks that existed before that.
+	Volume VolumeID  `json:"volume,omitempty"`
+	Before disk.Seen `json:"before,omitempty"`
+	Host   HostID    `json:"host,omitempty"`
+	// Node is mounted on Path. Root is what another process needs to unmount it.
+	Node string             `json:"node,omitempty"`
+	Path string             `json:"path,omitempty"`
+	Root *chroot.RootRecord `json:"root,omitempty"`
+}
+
+func (mountAct) kind() string { return "mount" }
+
+// String implements act.
+func (a mountAct) String() string { return fmt.Sprintf("mount of %s on %s", a.Node, a.Path) }
+
+func (a mountAct) removal([]act) string { return "run: sudo umount -R " + a.Path }
+
+// inspection tells the user how to look at the root.
+func (a mountAct) inspection() string {
+	return fmt.Sprintf("To look at the root: sudo chroot %s /bin/sh", a.Path)
+}
+
+func (a mountAct) check(BuildID) error {
+	if a.Root == nil {
+		return errUnnamed
+	}
+	return checkRoot(*a.Root)
+}
+
+// blockDevice matches the kernel's name of a block device.
+var blockDevice = regexp.MustCompile(`^/dev/[A-Za-z0-9-]+$`)
+
+func checkRoot(r chroot.RootRecord) error {
+	if r.Device != "" && !blockDevice.MatchString(r.Device) {
+		return fmt.Errorf("%q is not the name of a block device", r.Device)
+	}
+	for _, path := range r.Made {
+		if path != r.Path && !strings.HasPrefix(r.Path, path+"/") {
+			return fmt.Errorf("%q was not made for %q", path, r.Path)
+		}
+		if err := checkPath(path); err != nil {
+			return err
+		}
+	}
+	if r.Group != "" {
+		if err := checkPath(r.Group); err != nil {
+			return err
+		}
+	}
+	return checkPath(r.Path)
+}
+
+func checkPath(path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" {
+		return fmt.Errorf("%q is not the absolute path of a file or directory", path)
+	}
+	return nil
+}
+
+// undo unmounts the root. Data that could not be written to its disk is reported, and is no
+// reason to leave the disk attached: it is not used any more.
+func (a mountAct) undo(ctx context.Context, u *undoer, _ *entry) error {
+	err := u.machine.Leave(ctx, a.Path)
+	if errors.Is(err, chroot.ErrNotWritten) {
+		u.report.Warn("%v", err)
+		err = nil
+	}
+	return nothingIf(!a.Answered, err)
+}
+
+// undoInherited unmounts the root, if it is mounted from the disk of the build's volume,
+// which is found again.
+func (a mountAct) undoInherited(ctx context.Context, u *undoer, _ *entry) error {
+	v, err := u.attachedTo(ctx, a.Volume, a.Host)
+	if err != nil {
+		return err
+	}
+	claim, attached := chroot.Claim{Since: u.since}, v != nil && v.Attach != Detached
+	var notFound error
+	if attached {
+		claim.Disk, notFound = a.findAgain(ctx, u, v)
+	}
+	left, err := u.machine.Reclaim(ctx, *a.Root, claim)
+	for _, what := range left {
+		u.report.Warn("%s", what)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, chroot.ErrNotClaimed) && !attached:
+		u.report.Warn("%v", err) // a mount without its disk prevents no removal
+		return nil
+	}
+	return errors.Join(err, notFound)
+}
+
+// longestFindAgain is how long the kernel may take to show a volume that was attached
+// before.
+const longestFindAgain = 20 * time.Second
+
+// findAgain finds the disk of a volume.
+func (a mountAct) findAgain(ctx context.Context, u *undoer, v *Volume) (string, error) {
+	ctx, stop := context.WithTimeout(ctx, min(longestFindAgain, u.waits.Device))
+	defer stop()
+	found, err := u.machine.Find(ctx, disk.Query{
+		Volume: string(v.ID), Device: string(v.Device), Bytes: v.SizeGiB << 30, Before: a.Before,
+	})
+	return string(found), err
+}

@@ -1,0 +1,206 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/undo"
+)
+
+// snapshot requests a snapshot of the root volume. It does not wait for it: its content is
+// fixed when the cloud has answered.
+func (b *build) snapshot(ctx context.Context, from findings, v volume) (armed[snapshotAct], error) {
+	taken, err := arm(b.undoer, from.group(), snapshotAct{
+		call: call{Begun: time.Now()}, Volume: v.id, Described: true, Description: from.labels.Description,
+	})
+	if err != nil {
+		return taken, err
+	}
+	id, err := validID(b.cloud.CreateSnapshot(ctx, SnapshotSpec{
+		Build: b.plan.Build, Volume: v.id, Description: from.labels.Description, Tags: from.labels.SnapshotTags,
+	}))
+	if err != nil {
+		return taken, err
+	}
+	taken.settle(func(a *snapshotAct) { a.Answered, a.Snapshot = true, id })
+	b.report.Detail("snapshot %s", id)
+	return taken, nil
+}
+
+// group returns the group of the snapshot and the image. An image that is only copied, and
+// its snapshot, are removed at the end in any case.
+func (from findings) group() undo.Group {
+	if from.publication.Passing {
+		return scaffold
+	}
+	return products
+}
+
+// completeSnapshot waits for the snapshot, and gives it the tags that its request could
+// not.
+func (b *build) completeSnapshot(ctx context.Context, from findings, taken snapshotAct) error {
+	if err := b.snapshotCompleted(ctx, taken); err != nil {
+		return err
+	}
+	return b.cloud.Tag(ctx, string(taken.Snapshot), from.labels.SnapshotTags)
+}
+
+// snapshotCompleted waits for a snapshot and reports its progress. The snapshot must show
+// that it is the requested one.
+func (b *build) snapshotCompleted(ctx context.Context, taken snapshotAct) error {
+	id, told := taken.Snapshot, pacer{}
+	return b.waits.Snapshot.until(ctx, fmt.Sprintf("snapshot %s", id), tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {
+		s, err := b.cloud.Snapshot(ctx, id)
+		if err == nil && (s.Volume != "" || s.State != SnapshotPending) {
+			if err = taken.mismatch(b.undoer, s); err == nil {
+				b.show("", string(id))
+			}
+		}
+		if err == nil && s.State == SnapshotError {
+			err = failure(string(s.State), s.Reason)
+		}
+		if err == nil && told.due(s.Percent, time.Now()) {
+			b.report.Detail("snapshot %s: %d%%", id, s.Percent)
+		}
+		return observation{state: string(s.State), percent: s.Percent, done: s.State == SnapshotCompleted}, err
+	}))
+}
+
+// snapshotAct is the creation of the root volume's snapshot.
+type snapshotAct struct {
+	call
+	Volume   VolumeID   `json:"volume,omitempty"`
+	Snapshot SnapshotID `json:"snapshot,omitempty"`
+	// Described means that Description is that of the request.
+	Described   bool   `json:"described,omitempty"`
+	Description string `json:"description,omitempty"`
+}
+
+func (snapshotAct) kind() string { return "snapshot" }
+
+// String implements act.
+func (a snapshotAct) String() string { return idOr("snapshot", a.Snapshot, string(a.Volume)) }
+
+func (a snapshotAct) check(BuildID) error { return named(a.Volume != "") }
+
+func (a snapshotAct) removal([]act) string { return fmt.Sprintf("delete snapshot %s", a.Snapshot) }
+
+func (a snapshotAct) undo(ctx context.Context, u *undoer, _ *entry) error {
+	return a.creation(u).undo(ctx, u)
+}
+
+// undoInherited deletes the snapshot, unless it is still that of an image: then the journal
+// is wrong about the image, which would lose its root.
+func (a snapshotAct) undoInherited(ctx context.Context, u *undoer, _ *entry) error {
+	c := a.creation(u)
+	remove := c.remove
+	c.remove = func(ctx context.Context, id SnapshotID) error {
+		if err := u.unused(ctx, id); err != nil {
+			return err
+		}
+		return remove(ctx, id)
+	}
+	return c.undoInherited(ctx, u, nil)
+}
+
+// creation finds the snapshot by its volume, which is the build's own.
+func (a snapshotAct) creation(u *undoer) creation[SnapshotID] {
+	return creation[SnapshotID]{
+		call: a.call, name: a.String(), id: a.Snapshot,
+		own:    func(ctx context.Context, id SnapshotID) error { return a.own(ctx, u, id) },
+		source: func(ctx context.Context) error { return u.ownOrGoneVolume(ctx, a.Volume) },
+		find:   func(ctx context.Context) ([]SnapshotID, error) { return u.cloud.FindSnapshots(ctx, a.Volume) },
+		remove: func(ctx context.Context, id SnapshotID) error { return u.deleteSnapshot(ctx, u.cloud, id) },
+	}
+}
+
+// unused returns an error if a snapshot is that of an image. An image that was just
+// deregistered may be shown for a while.
+func (u *undoer) unused(ctx context.Context, id SnapshotID) error {
+	for begun := time.Now(); ; {
+		images, err := u.cloud.FindImages(ctx, id)
+		if err != nil || len(images) == 0 {
+			return ignoreGone(err)
+		}
+		if time.Since(begun) >= u.waits.Lost {
+			return foreign(id, "is in use by the image %s", images[0])
+		}
+		if err := sleep(ctx, min(u.waits.Lost/4, longestInterval)); err != nil {
+			return err
+		}
+	}
+}
+
+// mismatch returns why a snapshot cannot be the act's; nil if it can.
+func (a snapshotAct) mismatch(u *undoer, s Snapshot) error {
+	switch {
+	case s.Volume != a.Volume:
+		return foreign(s.ID, "is of the volume %q, and not of %s", s.Volume, a.Volume)
+	case older(s.Begun, u.begun(a.call)):
+		return foreign(s.ID, "was begun at %s, before build %s asked for it", s.Begun.UTC().Format(time.RFC3339), u.build)
+	case a.Described && s.Description != a.Description:
+		return foreign(s.ID, "is described as %.100q, and build %s asked for %.100q", s.Description, u.build, a.Description)
+	}
+	return nil
+}
+
+// own returns nil if the cloud shows that a snapshot is the act's. Its errors are those of
+// volumeAct.own.
+func (a snapshotAct) own(ctx context.Context, u *undoer, id SnapshotID) error {
+	if u.isShown("", string(id)) {
+		return nil
+	}
+	s, err := readDescribed(ctx, u.unseenLimit(a.call, false), func() (Snapshot, error) { return u.cloud.Snapshot(ctx, id) }, func(s Snapshot) bool { return s.Volume != "" })
+	if err == nil && s.Volume == "" && s.Begun.IsZero() {
+		err = undescribed(id)
+	}
+	if err == nil {
+		err = a.mismatch(u, s)
+	}
+	if err == nil {
+		err = u.ownOrGoneVolume(ctx, a.Volume)
+	}
+	if err == nil {
+		u.show("", string(id))
+	}
+	return err
+}
+
+// ownSnapshot returns nil if the cloud shows that a snapshot is the build's.
+func (u *undoer) ownSnapshot(ctx context.Context, id SnapshotID) error {
+	if u.isShown("", string(id)) {
+		return nil
+	}
+	s, err := u.cloud.Snapshot(ctx, id)
+	if err != nil {
+		return err
+	}
+	a, ok := findAct(u, func(a snapshotAct) bool { return a.Snapshot == id || a.Snapshot == "" && a.Volume == s.Volume })
+	if !ok {
+		return foreign(id, "is not a snapshot that build %s asked for", u.build)
+	}
+	return a.own(ctx, u, id)
+}
+
+// deleteSnapshot deletes a snapshot. If a cloud refuses that while it is pending, the call
+// is repeated afterwards.
+func (u *undoer) deleteSnapshot(ctx context.Context, cloud Cloud, id SnapshotID) error {
+	refused := cloud.DeleteSnapshot(ctx, id)
+	if refused == nil {
+		return nil
+	}
+	if s, err := cloud.Snapshot(ctx, id); err != nil || s.settled() {
+		return refused
+	}
+	what := fmt.Sprintf("snapshot %s to be ready to be deleted", id)
+	err := u.waits.Snapshot.until(ctx, what, goneIsDone(func(ctx context.Context) (observation, error) {
+		s, err := cloud.Snapshot(ctx, id)
+		return observation{state: string(s.State), percent: s.Percent, done: s.settled()}, err
+	}))
+	if err != nil {
+		return errors.Join(refused, err)
+	}
+	return cloud.DeleteSnapshot(ctx, id)
+}

@@ -1,0 +1,137 @@
+package bake
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/event"
+)
+
+// A step is a part of a build.
+type step struct {
+	// name names the step in events, in errors and for Plan.Pause.
+	name string
+	// heading returns the line that announces the step; nil if the work announces itself.
+	heading func() string
+	// when reports whether the build has the step; nil means that it always has.
+	when func() bool
+	run  func(context.Context) error
+	// pauses means that Plan.Pause is called after the step.
+	pauses bool
+	// aside means that the next step begins before this one has ended. Its failure does not
+	// end the build: whatever it could not do is tried again at the end.
+	aside bool
+}
+
+// steps returns the steps of a build in their order, with the values that each of them
+// needs and returns.
+func (b *build) steps(result *Result) []step {
+	var (
+		from     findings
+		root     volume
+		attached attachment
+		disk     Disk
+		source   rootSource
+		mounted  mountedRoot
+		taken    armed[snapshotAct]
+		image    Product
+	)
+	return []step{
+		{name: "survey", pauses: true, heading: b.surveyHeading,
+			run: func(ctx context.Context) (err error) {
+				from, err = b.surveyed(ctx)
+				result.Source = from.Source
+				return err
+			}},
+		{name: "copy source image", pauses: true, when: func() bool { return from.locked() },
+			heading: func() string { return sourceCopyHeading(from) },
+			run:     func(ctx context.Context) (err error) { from, err = b.copySource(ctx, from); return err }},
+		{name: "create volume", pauses: true, heading: func() string { return volumeHeading(from) },
+			run: func(ctx context.Context) (err error) { root, err = b.createVolume(ctx, from); return err }},
+		{name: "attach volume", pauses: true, heading: func() string { return fmt.Sprintf("Attaching %s to %s", root.id, from.Host.ID) },
+			run: func(ctx context.Context) (err error) { attached, err = b.attach(ctx, from.Host, root); return err }},
+		{name: "prepare device", pauses: true, heading: func() string { return fmt.Sprintf("Waiting for the device of %s", root.id) },
+			run: func(ctx context.Context) (err error) { disk, err = b.prepare(ctx, attached); return err }},
+		{name: "find root",
+			run: func(ctx context.Context) (err error) { source, err = b.findRoot(ctx, disk); return err }},
+		{name: "mount root", pauses: true, heading: func() string { return fmt.Sprintf("Mounting %s on %s", source.Device, source.Path) },
+			run: func(ctx context.Context) (err error) { mounted, err = b.mount(ctx, attached, disk, source); return err }},
+		{name: "furnish root", pauses: true,
+			run: func(ctx context.Context) error { return b.furnish(ctx, mounted) }},
+		{name: "provision", pauses: true, heading: func() string { return "Provisioning in " + mounted.Path() },
+			run: func(ctx context.Context) error { return b.provision(ctx, from, mounted) }},
+		{name: "finish root", pauses: true,
+			run: func(ctx context.Context) error { return b.finish(ctx, mounted) }},
+		{name: "unmount root", pauses: true, heading: func() string { return "Unmounting " + mounted.Path() },
+			run: func(ctx context.Context) error { return b.leave(ctx, mounted) }},
+		{name: "create snapshot", pauses: true, heading: func() string { return fmt.Sprintf("Taking a snapshot of %s", root.id) },
+			run: func(ctx context.Context) (err error) { taken, err = b.snapshot(ctx, from, root); return err }},
+		{name: "remove volume", aside: true, heading: func() string { return fmt.Sprintf("Detaching and deleting %s", root.id) },
+			run: func(ctx context.Context) error { return b.removeVolume(ctx, attached, root) }},
+		{name: "complete snapshot",
+			run: func(ctx context.Context) error { return b.completeSnapshot(ctx, from, taken.value()) }},
+		{name: "replace images", when: func() bool { return !from.publication.Passing },
+			run: func(ctx context.Context) error { return b.replaceHome(ctx, from) }},
+		{name: "register image", pauses: true, heading: func() string { return fmt.Sprintf("Registering the image %q", b.plan.registeredName(from)) },
+			run: func(ctx context.Context) (err error) {
+				image, err = b.register(ctx, from, taken.value().Snapshot)
+				return err
+			}},
+		{name: "publish image", pauses: true,
+			run: func(ctx context.Context) (err error) { result.Products, err = b.publish(ctx, from, image); return err }},
+	}
+}
+
+// inOrder runs steps in their order, until one fails.
+func (b *build) inOrder(ctx context.Context, steps []step) error {
+	var aside sync.WaitGroup
+	defer aside.Wait()
+	for _, s := range steps {
+		if s.aside {
+			aside.Go(func() {
+				if err := b.perform(ctx, s); err != nil {
+					b.report.Detail("to be tried again: %v", err)
+				}
+			})
+			continue
+		}
+		if err := b.perform(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// perform runs one step: it announces the step, does the work, emits an event with the time
+// that it took, and pauses if the user wants that.
+func (b *build) perform(ctx context.Context, s step) error {
+	if s.when != nil && !s.when() {
+		return nil
+	}
+	if s.heading != nil {
+		b.report.Step("%s", s.heading())
+	}
+	begun := time.Now()
+	err := s.run(ctx)
+	event.Emit(ctx, event.Step{Name: s.name, Took: time.Since(begun), Err: err})
+	if err != nil || !s.pauses {
+		return err
+	}
+	return b.pause(ctx, s.name)
+}
+
+// pause ends a step with a pause if the user wants one, and with an error if the build was
+// cancelled meanwhile.
+func (b *build) pause(ctx context.Context, step string) error {
+	if b.plan.Pause != nil {
+		if err := b.plan.Pause(ctx, step); err != nil {
+			return err
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("cancelled after the step %q: %w", step, err)
+	}
+	return nil
+}
