@@ -49,7 +49,10 @@ testacc: setup build packer
 # because go test prints the output of a successful run only there.
 matrix: setup build packer
 	@cd chroot && ALL=1 go test -count=1 -timeout 2h -run '^TestLeaves$$'
-	@cd acceptance && ALL=1 go test -count=1 -timeout 2h -run '^(TestFault|TestCancel|TestKillMatrix)'
+	@failed=; \
+	(cd acceptance/faults && ALL=1 go test -count=1 -timeout 2h -run '^(TestFault|TestCancel)') || failed=yes; \
+	(cd acceptance/kills && ALL=1 go test -count=1 -timeout 2h -run '^TestKillMatrix') || failed=yes; \
+	[ -z "$$failed" ]
 
 PUBLIC := bin/peer/packer-plugin-amazon
 
@@ -67,7 +70,7 @@ bin/real: FORCE
 
 # Builds images on loopcloud with the unmodified public amazon plugin and compares the results.
 peer: setup build packer public
-	@PEER_PLUGIN="$$PWD/$(PUBLIC)" go test -count=1 -run '^TestPeer' -v ./acceptance
+	@PEER_PLUGIN="$$PWD/$(PUBLIC)" go test -count=1 -run '^TestPeer' -p 1 -v ./acceptance/build ./acceptance/options
 
 # Runs virtual machines: to find disks on real NVMe controllers, and to crash a host in the middle of builds.
 qemu: packer
@@ -97,7 +100,7 @@ fuzz:
 # Runs random builds, kills, faults and cancels for the time SOAK. SEED repeats a run.
 SOAK ?= 10m
 soak: setup build packer
-	@cd acceptance && SOAK=$(SOAK) go test -count=1 -timeout 3h -run '^TestSoak$$'
+	@cd acceptance/kills && SOAK=$(SOAK) go test -count=1 -timeout 3h -run '^TestSoak$$'
 
 plugin-check: build sdc
 	@cd bin && for p in $(PLUGINS); do ./packer-sdc plugin-check $$p; done

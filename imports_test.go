@@ -68,7 +68,13 @@ var mayImport = map[string][]string{
 	"loopcloud/wiretest":        {},
 	"loopcloud/qemu/qemutest":   {"loopcloud/qemu", "testdir"},
 
-	"acceptance": {},
+	"acceptance/build":     {},
+	"acceptance/chroot":    {},
+	"acceptance/faults":    {},
+	"acceptance/kills":     {},
+	"acceptance/loopcloud": {},
+	"acceptance/options":   {},
+	"acceptance/harness":   {"loopcloud/oapi/apitest", "loopcloud/query/apitest", "remove", "testdir"},
 }
 
 // decided lists the modules that code may import. docs/design.md gives a reason for each.

@@ -14,10 +14,10 @@ fi
 measure() { go test -run '^$' "$@" | tee /dev/stderr | grep ^Benchmark; }
 # A round of Many takes minutes, and its ratio varies little between rounds.
 results=$(
-  measure -bench . -skip '^BenchmarkMany$' -benchtime "${BENCHTIME:-10x}" -timeout 30m ./acceptance ./chroot
-  measure -bench '^BenchmarkMany$' -benchtime "${MANYTIME:-3x}" -timeout 30m ./acceptance
+  measure -p 1 -bench . -skip '^BenchmarkMany$' -benchtime "${BENCHTIME:-10x}" -timeout 30m ./acceptance/build ./acceptance/chroot ./chroot
+  measure -bench '^BenchmarkMany$' -benchtime "${MANYTIME:-3x}" -timeout 30m ./acceptance/build
 )
-calls=$(go test -count=1 -run '^TestPeerCalls$' -v ./acceptance | tee /dev/stderr)
+calls=$(go test -count=1 -run '^TestPeerCalls$' -v ./acceptance/build | tee /dev/stderr)
 
 {
   cat <<'HEAD'

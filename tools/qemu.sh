@@ -48,4 +48,4 @@ fi
 [ -n "$kernel" ] || { echo "$package has no kernel with the modules ${modules[*]}" >&2; exit 1; }
 export PACKER_CHROOT_KERNEL=$kernel
 go test -count=1 -run '^TestQEMU' -v ./disk ./loopcloud/qemu ./cmd/loopcloud
-go test -count=1 -timeout 70m -run '^TestQEMU' -v ./acceptance # separately, because it builds four images in parallel
+go test -count=1 -timeout 70m -run '^TestQEMU' -v ./acceptance/kills # separately, because it builds four images in parallel

@@ -45,14 +45,14 @@ stage() {
 }
 
 # acceptance runs real builds. They mostly wait, so more of them run in parallel than there are cores.
-acceptance() { LOOPCLOUD_CACHE="$cache" stage acceptance -count=1 -timeout 25m -parallel 6 ./acceptance/...; }
+acceptance() { LOOPCLOUD_CACHE="$cache" stage acceptance -count=1 -timeout 25m -p 3 -parallel 3 ./acceptance/...; }
 
 # mounting runs the tests that mount, one package after the other: a new mount namespace of one
 # test holds the mounts of the others as long as it exists.
 mounts='/(chroot(/.*)?|disk|loopcloud/volume)$'
 mounting() {
   local failed=
-  stage mounting -timeout 40m -p 1 $(go list ./... | grep -E "$mounts") || failed=yes
+  stage mounting -timeout 40m -p 1 $(go list ./... | grep -v /acceptance/ | grep -E "$mounts") || failed=yes
   stage machine -timeout 40m -run '^TestMachineOnARealDisk$' ./bake || failed=yes
   [ -z "$failed" ]
 }
@@ -61,7 +61,7 @@ mounting() {
 shared='/(undo|bake|retry|builder|loopcloud/state|loopcloud/fault)(/.*)?$|/packer-plugin-chroot/loopcloud$'
 other() {
   local failed=
-  stage unit -timeout 40m $(go list ./... | grep -vE "/acceptance(/|\$)|$mounts|$shared") || failed=yes
+  stage unit -timeout 40m $(go list ./... | grep -vE "/acceptance/|$mounts|$shared") || failed=yes
   stage race -timeout 40m -race -skip '^TestMachineOnARealDisk$' $(go list ./... | grep -E "$shared") || failed=yes
   [ -z "$failed" ]
 }

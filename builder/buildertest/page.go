@@ -67,7 +67,7 @@ func optionsOf(spec hcldec.ObjectSpec, before string, aliases []string) []string
 
 var testName = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 
-// testsBelow lists the tests below a directory, as package.Test.
+// testsBelow lists the tests below a directory, each with its package's path, such as acceptance/build.TestExamples.
 func testsBelow(t *testing.T, dir string) []string {
 	t.Helper()
 	dir, err := filepath.Abs(dir)
@@ -79,9 +79,10 @@ func testsBelow(t *testing.T, dir string) []string {
 		if err != nil || !strings.HasSuffix(path, "_test.go") || entry.IsDir() {
 			return err
 		}
+		pkg, _ := filepath.Rel(dir, filepath.Dir(path))
 		source, err := os.ReadFile(path)
 		for _, match := range testName.FindAllSubmatch(source, -1) {
-			all = append(all, filepath.Base(filepath.Dir(path))+"."+string(match[1]))
+			all = append(all, filepath.ToSlash(pkg)+"."+string(match[1]))
 		}
 		return err
 	})

@@ -1,0 +1,260 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
+)
+
+// A cancel is where a build gets Ctrl-C: while a call of the cloud is held before or
+// after its effect, or while something that the template says is at work on the host.
+type cancel struct {
+	point
+	// when is "before" or "after" the effect, or empty.
+	when string
+	// step is what is at work in place of a call.
+	step string
+}
+
+func (c cancel) String() string {
+	if c.step != "" {
+		return c.step
+	}
+	return c.point.String() + ", " + c.when
+}
+
+// steps are what a template can have at work when nothing is asked of the cloud, and
+// what is undone first then.
+var steps = map[string]string{
+	"pre_mount_commands":   "attachment of vol-",
+	"post_mount_commands":  "mount of /dev/",
+	"provisioner":          "mount of /dev/",
+	"shell-local":          "mount of /dev/",
+	"pre_unmount_commands": "mount of /dev/",
+}
+
+// created says what must be undone if the build is cancelled after the effect of a
+// call.
+var created = map[string]string{
+	"CreateVolume": "volume", "CreateTags": "volume", "AttachVolume": "attachment of vol-", "LinkVolume": "attachment of vol-",
+	"CreateSnapshot": "snapshot", "RegisterImage": "image", "CreateImage": "image",
+}
+
+// template is one that comes to what is to be cancelled. What is at work there tells
+// of it by a file.
+func (c cancel) template(b *harness.Box, f harness.Flavor) (template, started string) {
+	started = filepath.Join(b.Dir, "started")
+	wait := "touch " + started + "; sleep 1000"
+	switch c.step {
+	case "":
+		return b.Template(f.Basic(nil), harness.Shell("true")), started
+	case "provisioner":
+		return b.Template(f.Basic(nil), map[string]any{"type": "shell-local", "inline": []string{"touch " + started}}, harness.Shell("(setsid sleep 1000 &); sleep 1000")), started
+	case "shell-local":
+		return b.Template(f.Basic(nil), map[string]any{"type": "shell-local", "inline": []string{"touch " + started + "; exec sleep 1000"}}), started
+	}
+	return b.Template(f.Basic(map[string]any{c.step: []string{wait}}), harness.Shell("true")), started
+}
+
+// An interrupted build is one that has come to where it gets Ctrl-C.
+type interrupted struct {
+	*harness.Box
+	cmd *exec.Cmd
+	out *bytes.Buffer
+	end context.CancelFunc
+}
+
+// comeTo begins a build, and answers it when it is where it is to be cancelled; nil if
+// it has ended without.
+func comeTo(b *harness.Box, f harness.Flavor, c cancel) *interrupted {
+	b.Helper()
+	if c.step == "" {
+		rule := c.here()
+		rule["hold"] = c.when
+		b.Control(http.MethodPost, "faults", rule, nil)
+	}
+	template, started := c.template(b, f)
+	_ = os.Remove(started)
+	ctx, end := context.WithTimeout(context.Background(), harness.Deadline)
+	i := &interrupted{Box: b, cmd: b.Command(ctx, "build", "-color=false", template), out: &bytes.Buffer{}, end: end}
+	i.cmd.Stdout, i.cmd.Stderr, i.cmd.WaitDelay = i.out, i.out, 5*time.Second
+	i.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	b.Must(i.cmd.Start())
+	for begun := time.Now(); time.Since(begun) < harness.Deadline; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(started); err == nil {
+			time.Sleep(200 * time.Millisecond) // what comes after the file is at work by now
+			return i
+		}
+		var held []harness.Call
+		if b.Control(http.MethodGet, "held", nil, &held); len(held) > 0 {
+			return i
+		}
+		if ended(i.cmd.Process.Pid) {
+			break
+		}
+	}
+	_ = i.wait()
+	return nil
+}
+
+// ended tells whether a child has ended, and nobody has waited for it yet.
+func ended(pid int) bool {
+	_, state, _ := strings.Cut(harness.Read(fmt.Sprintf("/proc/%d/stat", pid)), ") ")
+	return state == "" || state[0] == 'Z'
+}
+
+// strike does what Ctrl-C in a terminal does.
+func (i *interrupted) strike() {
+	i.Helper()
+	i.Must(syscall.Kill(-i.cmd.Process.Pid, syscall.SIGINT))
+}
+
+// wait waits for the end of packer.
+func (i *interrupted) wait() error {
+	defer i.end()
+	return i.cmd.Wait()
+}
+
+// cancels are all the places where a build can be cancelled.
+func cancels(b *harness.Box, f harness.Flavor) []cancel {
+	b.Helper()
+	var all []cancel
+	for _, step := range slices.Sorted(maps.Keys(steps)) {
+		all = append(all, cancel{step: step})
+	}
+	for _, p := range points(b, f) {
+		for _, when := range []string{"before", "after"} {
+			all = append(all, cancel{point: p, when: when})
+		}
+	}
+	return all
+}
+
+// steps come first, and are done every time.
+func shareOfCancels(all []cancel, one int) []cancel {
+	return append(all[:len(steps):len(steps)], share(all[len(steps):], one)...)
+}
+
+// atCancels has a build come to each point of a share of them, and acts there. A point
+// that the build does not come to is counted as missed.
+func atCancels(t *testing.T, f harness.Flavor, one int, counts *faultCount, act func(*harness.Box, []string, cancel, *interrupted)) {
+	t.Helper()
+	sideBySide(t, shareOfCancels(cancels(harness.New(t), f), one), cancel.String, func(b *harness.Box, before []string, c cancel) {
+		for range tries {
+			if i := comeTo(b, f, c); i != nil {
+				act(b, before, c, i)
+				return
+			}
+			b.GoOn()
+			as(b, before, "", true, "")
+		}
+		counts.add(c.kind(), missed)
+	})
+}
+
+// TestCancelAnywhere has Ctrl-C pressed once at every point: everything is undone, and
+// the build says what.
+func TestCancelAnywhere(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		counts := countCancels("Ctrl-C, once (what succeeded had its image by then): " + f.Name)
+		atCancels(t, f, 5, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
+			i.strike()
+			if c.when == "after" {
+				time.Sleep(50 * time.Millisecond) // the plugin has gone from the call, or is about to
+			}
+			b.GoOn()
+			err := i.wait()
+			out := harness.Flat(i.out.String())
+			counts.add(c.kind(), map[bool]int{true: succeeded, false: failedClearly}[err == nil])
+			if want := c.undone(); err == nil && c.step != "" || want != "" && err != nil && !strings.Contains(out, "undone: "+want) {
+				b.Errorf("packer ended with %v, and does not say that it undid the %s", err, want)
+			}
+			gone(b)
+			as(b, before, out, err == nil, "(?i)cancel")
+		})
+		counts.print(t)
+	})
+}
+
+// countCancels counts the builds of each kind of cancel.
+func countCancels(title string) *faultCount {
+	counts := newCount(title)
+	for _, step := range slices.Sorted(maps.Keys(steps)) {
+		counts.order = append(counts.order, cancel{step: step}.kind())
+	}
+	counts.order = append(counts.order, cancel{when: "before"}.kind(), cancel{when: "after"}.kind())
+	return counts
+}
+
+// kind is what is counted together.
+func (c cancel) kind() string {
+	if c.step != "" {
+		return "in " + c.step
+	}
+	return c.when + " a call's effect"
+}
+
+// undone is what must be undone, if it can be told.
+func (c cancel) undone() string {
+	if c.step != "" {
+		return steps[c.step]
+	}
+	if c.when == "after" {
+		return created[c.action]
+	}
+	return ""
+}
+
+// gone waits for the end of every process of the box's builds: what a provisioner has
+// started beside the chroot is no child of the plugin's.
+func gone(b *harness.Box) {
+	b.Helper()
+	for begun := time.Now(); len(harness.ProcessesWith(b.Marker)) > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Since(begun) > harness.Deadline {
+			b.Fatalf("still running: %v", harness.ProcessesWith(b.Marker))
+		}
+	}
+}
+
+// TestCancelTwiceAnywhere has Ctrl-C pressed again at once, which makes packer end, and
+// its plugins with it, whatever they are doing: what is left then, the command reap
+// cleans up.
+func TestCancelTwiceAnywhere(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		counts := countCancels("Ctrl-C, twice, and then reap: " + f.Name)
+		atCancels(t, f, 7, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
+			i.strike()
+			time.Sleep(30 * time.Millisecond) // two at once are one
+			i.strike()
+			_ = i.wait() // however packer ends: it tells nothing of the image then
+			b.GoOn()
+			gone(b)
+			emptied(b, "tmp") // packer's own, which it has had no time for
+			reapedAll(b, f)
+			ok := len(b.Images()) > 1
+			counts.add(c.kind(), map[bool]int{true: succeeded, false: failedClearly}[ok])
+			as(b, before, harness.Flat(i.out.String()), ok, "")
+		})
+		counts.print(t)
+	})
+}
+
+// emptied removes what is in a directory of the box.
+func emptied(b *harness.Box, dir string) {
+	b.Helper()
+	b.Must(remove.All(filepath.Join(b.Dir, dir)))
+	b.Must(os.Mkdir(filepath.Join(b.Dir, dir), 0o700))
+}

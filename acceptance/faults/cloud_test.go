@@ -1,0 +1,34 @@
+package faults
+
+import (
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+)
+
+// TestFaultsOfTheCloud: at the first call of every action the cloud itself fails, and the
+// image is made and the old one replaced all the same.
+func TestFaultsOfTheCloud(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		b := harness.New(t)
+		template := b.Template(f.Basic(map[string]any{"force_deregister": true, "force_delete_snapshot": true}), harness.Shell("true"))
+		b.Build(template)
+		b.Calls()
+		b.Build(template)
+		var rules []map[string]any
+		ruled := map[string]bool{"imds": true}
+		for _, c := range b.Calls() {
+			if action := c.Dialect + " " + c.Action; !ruled[c.Dialect] && !ruled[action] {
+				ruled[action] = true
+				rules = append(rules, map[string]any{"dialect": c.Dialect, "action": c.Action, "times": 1, "error": "internal"})
+			}
+		}
+		before := len(b.Inventory())
+		out, ok, met := faulty(b, template, rules...)
+		if !ok || !met || len(rules) < 10 {
+			t.Errorf("built %v, met all of %v: %v\n%s", ok, rules, met, out)
+		}
+		b.Clean()
+		harness.Want(b, "things in the cloud", len(b.Inventory()), before)
+	})
+}

@@ -1,0 +1,96 @@
+package faults
+
+import (
+	"cmp"
+	"net/http"
+	"regexp"
+	"slices"
+	"testing"
+
+	difference "github.com/google/go-cmp/cmp"
+
+	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+)
+
+// furtherPoints are the calls that full builds have, and basic ones have not: those of
+// copying, replacing, sharing and protecting.
+func furtherPoints(k *harness.FullBox) []point {
+	k.Helper()
+	basic := points(harness.New(k.TB), k.Flavor)
+	build := func() { k.Build(k.Full(k.Flavor, k.Source, "")) }
+	all := pointsOf(k.Box, build, func() {
+		k.Done = k.Holdings(k.Known)
+		k.Reset()
+	})
+	return slices.DeleteFunc(all, func(p point) bool { return slices.Contains(basic, p) })
+}
+
+// TestFaultOfOneCallOfFullBuilds has each call go wrong once, in each way, that only full
+// builds have: then the new image is there with all that it is to have, or the old one.
+func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		first := harness.NewFullBox(t, f)
+		spots := eachWithEach(furtherPoints(first), callFaults)
+		counts := newCount("One call of a build that copies, replaces, shares and protects goes wrong: "+f.Name, namesOf(callFaults)...)
+		open := func() *harness.FullBox {
+			k := harness.NewFullBox(t, f)
+			impatient(k.Box)
+			k.Done = first.Done
+			return k
+		}
+		spread(t, open, share(spots, 43), faulted.String, func(t *testing.T, k *harness.FullBox, s faulted) {
+			own := *k
+			own.Box = k.In(t)
+			outcome := missed
+			for n := 0; n < tries && outcome == missed; n++ {
+				out, ok, met := faulty(own.Box, own.Full(f, own.Source, ""), s.with(s.here()))
+				switch {
+				case met && ok:
+					outcome = succeeded
+				case met:
+					outcome = failedClearly
+				}
+				asDoneOrBefore(&own, out, ok, s.action)
+			}
+			counts.add(s.name, outcome)
+			own.Box = k.Box
+			*k = own
+		})
+		counts.print(t)
+	})
+}
+
+// TestRestoredImageFails has the new image fail, and the old one too when it is registered
+// again: it is registered once more, and is there in the end.
+func TestRestoredImageFails(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		k := harness.NewFullBox(t, f)
+		out, ok, met := faulty(k.Box, k.Full(f, k.Source, ""), map[string]any{"action": "RegisterImage", "outcome": "error", "times": 2})
+		if ok || !met {
+			t.Errorf("succeeded: %t, with both failures: %t", ok, met)
+		}
+		asDoneOrBefore(k, out, ok, "RegisterImage")
+	})
+}
+
+// asDoneOrBefore fails the test unless the box is as after a full build that succeeded or
+// as before one that failed, once what the build says is left has been reaped.
+func asDoneOrBefore(k *harness.FullBox, out string, ok bool, action string) {
+	k.Helper()
+	reapedAll(k.Box, k.Flavor)
+	k.Clean()
+	want := k.Before
+	if ok {
+		want = k.Done
+	} else if says := cmp.Or(names[action], "no error is expected of this call"); !regexp.MustCompile(says).MatchString(out) {
+		k.Errorf("the error is not about %q", says)
+	}
+	if diff := difference.Diff(want, k.Holdings(k.Known)); diff != "" {
+		k.Errorf("success: %t; the cloud is not as it should be (-want +now):\n%s", ok, diff)
+	}
+	if k.Failed() {
+		k.Logf("packer said:\n%s", out)
+	}
+	k.Control(http.MethodDelete, "faults", nil, nil)
+	k.Reset()
+}

@@ -1,0 +1,282 @@
+package faults
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+)
+
+// filler is what makes a small file system full.
+const filler = "filler"
+
+// small puts a file system of 256 blocks of a KiB each on a directory of the box. A file
+// that has been written to can grow to its block's end, and no further when that is full.
+func small(b *harness.Box, name string) (dir string) {
+	b.Helper()
+	dir = filepath.Join(b.Dir, name)
+	mountSmall(b.TB, dir, 256)
+	return dir
+}
+
+// mountSmall puts a file system of so many KiB on a directory.
+func mountSmall(t testing.TB, dir string, kib int) {
+	t.Helper()
+	file := dir + ".ext4"
+	harness.Must(t, os.WriteFile(file, nil, 0o600))
+	harness.Must(t, os.Truncate(file, int64(kib)<<10))
+	for _, command := range [][]string{
+		{"mkfs.ext4", "-q", "-b", "1024", "-m", "0", "-O", "^has_journal", file},
+		{"mkdir", "-p", dir},
+		{"mount", "-o", "loop", file, dir},
+		{"rmdir", filepath.Join(dir, "lost+found")},
+		{"chmod", "0700", dir},
+	} {
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", command, err, out)
+		}
+	}
+}
+
+// newNarrowBox is a box whose cloud has a file system of its own, of so many MiB.
+func newNarrowBox(t testing.TB, mib int) *harness.Box {
+	t.Helper()
+	harness.NeedRoot(t)
+	cloud := filepath.Join(harness.ShortDir(t), "cloud")
+	mountSmall(t, cloud, mib<<10)
+	t.Cleanup(func() { harness.Must(t, unix.Unmount(cloud, 0)) })
+	return harness.NewOn(t, harness.ShortDir(t), cloud)
+}
+
+// large takes the small file system away. Nothing but what has filled it may be in it.
+func large(b *harness.Box, dir string) {
+	b.Helper()
+	fillers, _ := filepath.Glob(filepath.Join(dir, filler+"*"))
+	for _, path := range fillers {
+		b.Must(os.Remove(path))
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		b.Errorf("left in %s: %v, %v", dir, left, err)
+	}
+	b.Must(unix.Unmount(dir, unix.MNT_DETACH))
+}
+
+// fill is a shell command that makes a small file system full: no block is free, and no
+// file can be made.
+func fill(dir string) string {
+	path := filepath.Join(dir, filler)
+	return "dd if=/dev/zero of=" + path + " bs=1024 2>/dev/null || sync -f " + dir +
+		"; i=0; while (: >" + path + ".$i) 2>/dev/null; do i=$((i+1)); done"
+}
+
+// filled is fill, now.
+func filled(b *harness.Box, dir string) {
+	b.Helper()
+	if out, err := exec.Command("sh", "-c", fill(dir)).CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// TestJournalsDiskIsFull has no room for a build's journal, or for its next acts: what
+// cannot be written down is not begun, and what is begun is undone.
+func TestJournalsDiskIsFull(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		for _, when := range []string{"from the start", "in the middle"} {
+			t.Run(when, func(t *testing.T) {
+				b := harness.New(t)
+				// what is written of an image that is to be replaced is longer than a block
+				options := map[string]any{"force_deregister": true, "tags": map[string]string{"a": strings.Repeat("a", 250), "b": strings.Repeat("b", 250),
+					"c": strings.Repeat("c", 250), "d": strings.Repeat("d", 250)}}
+				b.Build(b.Template(f.Basic(options)))
+				before := b.Inventory()
+				dir := small(b, "state")
+				step := harness.Shell("true")
+				if when == "in the middle" {
+					step = map[string]any{"type": "shell-local", "inline": []string{fill(dir)}}
+				} else {
+					filled(b, dir)
+				}
+				b.Calls()
+				raw, err := b.Packer("build", "-color=false", b.Template(f.Basic(options), step))
+				if err == nil {
+					t.Error("the build succeeded")
+				}
+				if when == "from the start" {
+					neverCalled(b, "Create")
+				}
+				large(b, dir)
+				as(b, before, harness.Flat(raw), err == nil, dir+`\S*: no space left on device`)
+			})
+		}
+	})
+}
+
+// TestOwnDirectoriesAreFull has no room where a build makes files and directories of its
+// own on the host: it does without them, or says where there is no room.
+func TestOwnDirectoriesAreFull(t *testing.T) {
+	const full = "no space left on device"
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		for _, test := range []struct {
+			name, dir string
+			middle    bool
+			says      string
+			// never is how no call may begin, if anything.
+			never string
+		}{
+			{name: "reservations", dir: "lock", says: "cannot reserve device names: .*/lock: " + full, never: "Create"},
+			{name: "temporary files", dir: "tmp", says: "/tmp\\S*: " + full, never: "Create"},
+			{name: "temporary files, in the middle", dir: "tmp", middle: true, says: "/tmp\\S*: " + full},
+			{name: "mount point", dir: "mounts", says: "cannot mount /dev/\\w+ on .*/mounts/of/root: mkdir .*/mounts/of: " + full, never: "CreateSnapshot"},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				b := harness.New(t)
+				before := b.Inventory()
+				dir := small(b, test.dir)
+				step := harness.Shell("true")
+				if test.middle {
+					step = map[string]any{"type": "shell-local", "inline": []string{fill(dir)}}
+				} else {
+					filled(b, dir)
+				}
+				b.Calls()
+				template := b.Template(f.Basic(harness.O{"mount_path": filepath.Join(b.Dir, "mounts", "of", "root")}), step, harness.Shell("true"))
+				raw, err := b.Packer("build", "-color=false", template)
+				neverCalled(b, test.never)
+				large(b, dir)
+				as(b, before, harness.Flat(raw), err == nil, test.says)
+			})
+		}
+	})
+}
+
+// neverCalled fails the test if there was a call whose name begins so.
+func neverCalled(b *harness.Box, prefix string) {
+	b.Helper()
+	for _, c := range b.Calls() {
+		if prefix != "" && strings.HasPrefix(c.Action, prefix) {
+			b.Errorf("%s was asked for", c.Action)
+		}
+	}
+}
+
+// TestMountPointIsReadOnly cannot make the directory to mount on.
+func TestMountPointIsReadOnly(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		b := harness.New(t)
+		before := b.Inventory()
+		dir := small(b, "mounts")
+		b.Must(unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+		raw, err := b.Packer("build", "-color=false", b.Template(f.Basic(harness.O{"mount_path": filepath.Join(dir, "root")}), harness.Shell("true")))
+		if err == nil {
+			t.Error("the build succeeded")
+		}
+		large(b, dir)
+		as(b, before, harness.Flat(raw), err == nil, "cannot mount /dev/\\w+ on "+dir+"/root: mkdir "+dir+"/root: read-only file system")
+	})
+}
+
+// TestImageIsFull has no room in the image for what is to come into it.
+func TestImageIsFull(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		b := harness.New(t)
+		before := b.Inventory()
+		big := filepath.Join(b.Dir, "big")
+		b.Must(os.WriteFile(big, bytes.Repeat([]byte("full of bytes"), 20<<20), 0o600))
+		for _, test := range []struct {
+			name    string
+			options map[string]any
+			step    map[string]any
+		}{
+			{"by a command", nil, harness.Shell("dd if=/dev/zero of=/big bs=1M count=260")},
+			{"by an upload", nil, map[string]any{"type": "file", "source": big, "destination": "/big"}},
+			{"by copy_files", map[string]any{"copy_files": []string{big}}, harness.Shell("true")},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				b := b.In(t)
+				raw, err := b.Packer("build", "-color=false", b.Template(f.Basic(test.options), test.step))
+				as(b, before, harness.Flat(raw), err == nil, "(?i)no space left on device")
+			})
+		}
+	})
+}
+
+// TestStoreIsFull has no room in the cloud for what is written to its disks: an image
+// whose disk has lost writes is not made, whoever noticed.
+func TestStoreIsFull(t *testing.T) {
+	const dd = "dd if=/dev/zero of=/big bs=1M count="
+	plain := map[string]any{"pre_mount_commands": []string{"tune2fs -O ^has_journal {{.Device}}1"}}
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		b := newNarrowBox(t, 64)
+		b.Env = append(b.Env, "PACKER_CHROOT_PATIENCE="+patience.String())
+		before := b.Inventory()
+		for _, test := range []struct {
+			name    string
+			options map[string]any
+			steps   []string
+			says    string
+		}{
+			{"nobody is told", nil, []string{dd + "90"}, "not everything could be written to /dev/.*input/output error"},
+			{"nobody cares", plain, []string{dd + "90; sync -f /big || true", "true"}, "not everything could be written to /dev/.*(no space|input/output error)"},
+			{"the file system ends", nil, []string{dd + "90; sync; true"}, "(?i)read-only file system|input/output error"},
+			{"the snapshot has no room", nil, []string{dd + "36"}, `cannot create a snapshot of (volume )?vol-.*no space left on device`},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				b := b.In(t)
+				var steps []map[string]any
+				for _, inline := range test.steps {
+					step := harness.Shell(inline)
+					step["start_retry_timeout"] = "1s" // Packer's own, of what cannot be written
+					steps = append(steps, step)
+				}
+				options := f.Basic(test.options)
+				if f.Name == "amazon-chroot" {
+					options["max_retries"] = 1
+				}
+				raw, err := b.Packer("build", "-color=false", b.Template(options, steps...))
+				if err == nil {
+					t.Error("the build succeeded")
+				}
+				as(b, before, harness.Flat(raw), err == nil, test.says)
+			})
+		}
+	})
+}
+
+// TestClocksJump moves the clock of the cloud's things, and the one by which it judges
+// signatures, before a build and in the middle of one: a build that cannot go on says why,
+// and leaves nothing that the command reap does not find.
+func TestClocksJump(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		for _, jump := range []string{"advance=-10m", "advance=10m", "skew=20m", "skew=-20m"} {
+			for _, when := range []string{"before", "in the middle of"} {
+				t.Run(jump+" "+when+" the build", func(t *testing.T) {
+					b := harness.New(t)
+					b.Env = append(b.Env, "PACKER_CHROOT_PATIENCE="+patience.String())
+					before := b.Inventory()
+					step := harness.Shell("true")
+					if when == "before" {
+						b.Control(http.MethodPost, "clock?"+jump, nil, nil)
+					} else {
+						move := fmt.Sprintf("curl -sf -X POST -H 'Authorization: Bearer %s' '%s/_loopcloud/clock?%s' >/dev/null", b.Token(), b.Endpoint, jump)
+						step = map[string]any{"type": "shell-local", "inline": []string{move}}
+					}
+					raw, err := b.Packer("build", "-color=false", b.Template(f.Basic(nil), step))
+					b.Control(http.MethodDelete, "clock", nil, nil)
+					if err == nil == strings.HasPrefix(jump, "skew") && jump != "advance=-10m" {
+						t.Errorf("packer ended with %v", err)
+					}
+					reapedAll(b, f)
+					as(b, before, harness.Flat(raw), err == nil, "(?i)clock|gave up on|source image .*pending")
+				})
+			}
+		}
+	})
+}

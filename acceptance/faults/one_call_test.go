@@ -1,0 +1,343 @@
+package faults
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+)
+
+// patience is the limit of the waits in matrices: a build that waits for what never
+// comes is to end soon.
+const patience = 10 * time.Second
+
+// A fault is a rule of loopcloud's, for all points of a matrix.
+type fault struct {
+	name string
+	rule map[string]any
+}
+
+var callFaults = []fault{
+	{"throttled", map[string]any{"error": "throttled"}},
+	{"denied", map[string]any{"error": "denied"}},
+	{"internal error", map[string]any{"error": "internal"}},
+	{"unavailable", map[string]any{"error": "unavailable"}},
+	{"reset before the effect", map[string]any{"drop": "before"}},
+	{"reset after the effect", map[string]any{"drop": "after"}},
+	{"no answer, no effect", map[string]any{"hang": "before"}},
+	{"no answer, but the effect", map[string]any{"hang": "after"}},
+	{"late", map[string]any{"delay": "500ms"}},
+	{"slow", map[string]any{"trickle": "5ms"}},
+	{"garbage", map[string]any{"body": "garbage"}},
+	{"empty", map[string]any{"body": "empty"}},
+	{"truncated", map[string]any{"body": "truncated"}},
+	{"cut off", map[string]any{"body": "cut"}},
+}
+
+// with is a fault's rule, and more.
+func (f fault) with(more map[string]any) map[string]any {
+	rule := map[string]any{}
+	for _, m := range []map[string]any{f.rule, more} {
+		for key, value := range m {
+			rule[key] = value
+		}
+	}
+	return rule
+}
+
+// namesOf are the faults' names.
+func namesOf(faults []fault) (names []string) {
+	for _, f := range faults {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// A point is the nth call, from 0, of an action in a build.
+type point struct {
+	dialect, action string
+	nth             int
+}
+
+func (p point) String() string { return fmt.Sprintf("%s %s %d", p.dialect, p.action, p.nth+1) }
+
+// here says that a fault is for this point alone.
+func (p point) here() map[string]any {
+	return map[string]any{"dialect": p.dialect, "action": p.action, "skip": p.nth, "times": 1}
+}
+
+// points are the calls of basic builds.
+func points(b *harness.Box, f harness.Flavor) []point {
+	b.Helper()
+	return pointsOf(b, func() { b.Build(b.Template(f.Basic(nil), harness.Shell("true"))) }, func() { b.Remove(b.Made().ID) })
+}
+
+// faulted is a call that goes wrong.
+type faulted struct {
+	point
+	fault
+}
+
+func (f faulted) String() string { return f.point.String() + ", " + f.name }
+
+// eachWithEach has every fault at every point; where only some are done, they are of all
+// faults and of all points.
+func eachWithEach(points []point, faults []fault) (all []faulted) {
+	for i, p := range points {
+		for j := range faults {
+			all = append(all, faulted{p, faults[(i+j)%len(faults)]})
+		}
+	}
+	return all
+}
+
+// pointsOf are the calls that clean builds have in common, each followed by what removes
+// its image: how often a wait looks is another number every time.
+func pointsOf(b *harness.Box, build, remove func()) (all []point) {
+	b.Helper()
+	for n := range 3 {
+		b.Calls()
+		build()
+		points := pointsAt(b.Calls())
+		remove()
+		if n == 0 {
+			all = points
+		}
+		all = slices.DeleteFunc(all, func(p point) bool { return !slices.Contains(points, p) })
+	}
+	if len(all) < 15 {
+		b.Fatalf("a build calls more than %v", all)
+	}
+	return all
+}
+
+func pointsAt(calls []harness.Call) (all []point) {
+	seen := map[string]int{}
+	for _, c := range calls {
+		all = append(all, point{c.Dialect, c.Action, seen[c.Action]})
+		seen[c.Action]++
+	}
+	return all
+}
+
+// tries is how often a build may miss the point that it is to come to: a call that it
+// makes every time can still be another one's turn when many builds share the machine.
+const tries = 3
+
+// names are what an error must hold that is about a call: what could not be done.
+var names = map[string]string{
+	"api/token": "metadata", "dynamic/instance-identity/document": "metadata", "meta-data/instance-id": "metadata",
+	"DescribeInstances": "instance i-", "ReadVms": "read VM i-",
+	"ReadAccounts": "ReadAccounts|Outscale API", "ReadRegions": "ReadRegions|region",
+	"DescribeImages": "images?|named", "ReadImages": "image",
+	"DescribeVolumes": "vol-", "ReadVolumes": "vol-",
+	"DescribeSnapshots": "snap-", "ReadSnapshots": "snap-",
+	"CreateVolume": "create a volume", "CreateTags": "tag (vol|snap|ami)-",
+	"AttachVolume": "attach vol-", "LinkVolume": "attach volume vol-",
+	"CreateSnapshot": "snapshot of", "RegisterImage": "register", "CreateImage": "image",
+	"DescribeRegions": "ami_regions", "DescribeImageAttribute": "read who may launch image ami-",
+	"DeregisterImage": "deregister image ami-", "DeleteImage": "deregister image ami-", "CopyImage": "copy image ami-",
+	"ModifyImageAttribute": "share image ami-", "ModifySnapshotAttribute": "share snapshot snap-",
+	"UpdateImage": "image ami-", "UpdateSnapshot": "snapshot snap-",
+	"EnableImageDeprecation": "image ami-.* be deprecated", "EnableImageDeregistrationProtection": "protect image ami-",
+	"DetachVolume": "detach vol-", "UnlinkVolume": "detach volume vol-", "DeleteVolume": "delete volume vol-",
+}
+
+// A faultCount counts what became of the builds that met each fault.
+type faultCount struct {
+	title string
+	mu    sync.Mutex
+	order []string
+	count map[string]*[3]int
+}
+
+// The columns of a faultCount.
+const (
+	succeeded = iota
+	failedClearly
+	missed // the build never came to the fault
+)
+
+func newCount(title string, faults ...string) *faultCount {
+	return &faultCount{title: title, order: faults, count: map[string]*[3]int{}}
+}
+
+func (y *faultCount) add(fault string, outcome int) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.count[fault] == nil {
+		y.count[fault] = new([3]int)
+	}
+	y.count[fault][outcome]++
+	if !slices.Contains(y.order, fault) {
+		y.order = append(y.order, fault)
+	}
+}
+
+// print shows the table, and fails the test if nothing was met.
+func (y *faultCount) print(t *testing.T) {
+	t.Helper()
+	var out strings.Builder
+	fmt.Fprintf(&out, "\n%s\n\n| Fault | Points | Succeeded | Failed clearly |\n|---|---|---|---|\n", y.title)
+	var sum [3]int
+	for _, name := range y.order {
+		n := y.count[name]
+		if n == nil {
+			continue
+		}
+		fmt.Fprintf(&out, "| %s | %d | %d | %d |\n", name, n[succeeded]+n[failedClearly], n[succeeded], n[failedClearly])
+		for i := range sum {
+			sum[i] += n[i]
+		}
+	}
+	fmt.Fprintf(&out, "| all | %d | %d | %d |\n", sum[succeeded]+sum[failedClearly], sum[succeeded], sum[failedClearly])
+	if harness.All {
+		fmt.Print(out.String())
+	}
+	if sum[succeeded]+sum[failedClearly] == 0 || sum[missed] > 0 {
+		t.Errorf("%d faults were never met:\n%s", sum[missed], &out)
+	}
+}
+
+// atOnce is how many builds of a matrix run side by side, each in a box of its own:
+// most of the time they wait.
+const atOnce = 3
+
+// sideBySide runs a test for each of many, in one of a few boxes whose builds are
+// impatient.
+func sideBySide[T any](t *testing.T, all []T, name func(T) string, test func(b *harness.Box, before []string, it T)) {
+	t.Helper()
+	type ready struct {
+		*harness.Box
+		before []string
+	}
+	open := func() ready {
+		b := harness.New(t)
+		impatient(b)
+		return ready{b, b.Inventory()}
+	}
+	spread(t, open, all, name, func(t *testing.T, r ready, it T) {
+		own := r.In(t)
+		defer own.Control(http.MethodDelete, "faults", nil, nil)
+		test(own, r.before, it)
+	})
+}
+
+// impatient shortens the time limits of the builds. Responses may be corrupted by faults, so
+// only requests are checked against the API models.
+func impatient(b *harness.Box) {
+	b.Env = append(b.Env, "PACKER_CHROOT_PATIENCE="+patience.String())
+	b.Through(b.Described(harness.OnlyRequests))
+}
+
+// spread runs a test for each of many, in one of a few places.
+func spread[P, T any](t *testing.T, open func() P, all []T, name func(T) string, test func(t *testing.T, place P, it T)) {
+	t.Helper()
+	work := make(chan T)
+	var workers sync.WaitGroup
+	for range atOnce {
+		place := open()
+		workers.Go(func() {
+			for it := range work {
+				t.Run(name(it), func(t *testing.T) { test(t, place, it) })
+			}
+		})
+	}
+	for _, it := range all {
+		work <- it
+	}
+	close(work)
+	workers.Wait()
+}
+
+// share is what of a matrix is done every time: every fault and every point, but not
+// each with each.
+func share[T any](all []T, one int) []T {
+	if harness.All {
+		return all
+	}
+	var some []T
+	for i, it := range all {
+		if i%one == 0 {
+			some = append(some, it)
+		}
+	}
+	return some
+}
+
+// half returns the rows of a table that a cloud runs every time. The other cloud runs the rest.
+func half[T any](f harness.Flavor, all []T) []T {
+	if harness.All {
+		return all
+	}
+	return share(all[slices.Index(harness.Flavors, f):], 2)
+}
+
+// faulty builds under the rules, and answers what was printed, whether that was a
+// success, and whether the rules were met.
+func faulty(b *harness.Box, template string, rules ...map[string]any) (out string, ok, met bool) {
+	b.Helper()
+	b.Control(http.MethodPost, "faults", rules, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Deadline)
+	defer cancel()
+	cmd := b.Command(ctx, "build", "-color=false", template)
+	raw, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		b.Errorf("the build has not ended within %v", harness.Deadline)
+		b.EndKilled(cmd)
+	}
+	var left []any
+	b.Control(http.MethodGet, "faults", nil, &left)
+	b.Control(http.MethodDelete, "faults", nil, nil)
+	return harness.Flat(string(raw)), err == nil, len(left) == 0
+}
+
+// as fails the test unless the box is as before, but for the image of a build that
+// succeeded, and unless one that failed says what is wanted.
+func as(b *harness.Box, before []string, out string, ok bool, want string) {
+	b.Helper()
+	b.Clean()
+	if ok {
+		b.Remove(b.Made().ID)
+	} else if !regexp.MustCompile(want).MatchString(out) {
+		b.Errorf("the error is not about %q", want)
+	}
+	if strings.Contains(out, "panic: ") || strings.Contains(out, "goroutine 1") {
+		b.Error("the plugin has panicked")
+	}
+	b.Unchanged(before)
+	if b.Failed() {
+		b.Logf("packer said:\n%s", out)
+	}
+}
+
+// TestFaultOfOneCall has each call of a build go wrong once, in each way.
+func TestFaultOfOneCall(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		spots := eachWithEach(points(harness.New(t), f), callFaults)
+		counts := newCount("One call of a build goes wrong: "+f.Name, namesOf(callFaults)...)
+		sideBySide(t, share(spots, 13), faulted.String, func(b *harness.Box, before []string, s faulted) {
+			outcome := missed
+			for n := 0; n < tries && outcome == missed; n++ {
+				out, ok, met := faulty(b, b.Template(f.Basic(nil), harness.Shell("true")), s.with(s.here()))
+				switch {
+				case met && ok:
+					outcome = succeeded
+				case met:
+					outcome = failedClearly
+				}
+				as(b, before, out, ok, cmp.Or(names[s.action], "no error is expected of this call"))
+			}
+			counts.add(s.name, outcome)
+		})
+		counts.print(t)
+	})
+}

@@ -1,0 +1,175 @@
+package faults
+
+import (
+	"context"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+
+	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+)
+
+// outcome is a fault of a thing: what the cloud makes of an act, whoever asks for it.
+type outcome struct {
+	name string
+	// act is as EC2 calls it.
+	act  string
+	rule map[string]any
+	// says is what the error must hold; if it is empty, the build must succeed.
+	says string
+	// stuck says that the cloud lets nobody clean up before it is made to: then that
+	// must be told, and the next build or the command reap must do it.
+	stuck bool
+}
+
+var (
+	ends  = map[string]any{"outcome": "error"}
+	never = map[string]any{"outcome": "never"}
+	full  = map[string]any{"outcome": "disk-full", "times": 20}
+	late  = map[string]any{"stale": map[string]any{"reads": 3}}
+	blind = map[string]any{"stale": map[string]any{"for": "1h"}}
+)
+
+var outcomes = []outcome{
+	{name: "volume ends in error", act: "CreateVolume", rule: ends, says: `wait for volume vol-\w+: it is in the state error`},
+	{name: "volume is never ready", act: "CreateVolume", rule: never, says: `gave up on volume vol-\w+ after .* still creating`},
+	{name: "no room for the volume", act: "CreateVolume", rule: full, says: "cannot create a volume"},
+	{name: "attaching never ends", act: "AttachVolume", rule: never, says: `gave up on vol-\w+ to be attached as /dev/\w+ after .* still attaching`},
+	{name: "no device appears", act: "AttachVolume", rule: map[string]any{"outcome": "no-device"}, says: `vol-\w+.* as /dev/(sd|xvd)\w+`},
+	{name: "detaching never ends", act: "DetachVolume", rule: never, says: `gave up on vol-\w+ to be detached from i-\w+ after .* still detaching`, stuck: true},
+	{name: "snapshot ends in error", act: "CreateSnapshot", rule: ends, says: `wait for snapshot snap-\w+: its state is error`},
+	{name: "snapshot is never complete", act: "CreateSnapshot", rule: never, says: `gave up on snapshot snap-\w+ after .* still pending`},
+	{name: "no room for the snapshot", act: "CreateSnapshot", rule: full, says: `cannot create a snapshot of (volume )?vol-`},
+	{name: "image fails", act: "RegisterImage", rule: ends, says: `wait for image ami-\w+: its state is failed`},
+	{name: "image is never available", act: "RegisterImage", rule: never, says: `gave up on image ami-\w+ after .* still pending`},
+
+	{name: "new volume is not seen for a while", act: "CreateVolume", rule: late},
+	{name: "attachment is not seen for a while", act: "AttachVolume", rule: late},
+	{name: "new snapshot is not seen for a while", act: "CreateSnapshot", rule: late},
+	{name: "new image is not seen for a while", act: "RegisterImage", rule: late},
+	{name: "detaching is not seen for a while", act: "DetachVolume", rule: late},
+	{name: "deleted volume is listed for a while", act: "DeleteVolume", rule: late},
+	{name: "new volume is never seen", act: "CreateVolume", rule: blind, says: `volume vol-\w+`},
+	{name: "new snapshot is never seen", act: "CreateSnapshot", rule: blind, says: `snapshot snap-\w+`},
+	{name: "new image is never seen", act: "RegisterImage", rule: blind, says: `image ami-\w+`},
+}
+
+// options are those of the template. Another cloud of the tests' may have a disk of the
+// name that a build waits for: one that has nothing else to know it by takes a name that
+// no test comes to by itself.
+func (o outcome) options(f harness.Flavor) map[string]any {
+	if o.rule["outcome"] != "no-device" {
+		return nil
+	}
+	return map[string]any{"device_path": map[string]string{"ami": "/dev/xvdaz", "omi": "/dev/xvdbz"}[f.Prefix]}
+}
+
+// TestFaultOfOneThing has each thing that a build makes or does end badly, not end, or
+// be seen late.
+func TestFaultOfOneThing(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		counts := newCount("A thing ends badly, never, or is seen late: " + f.Name)
+		for _, o := range outcomes {
+			counts.order = append(counts.order, o.name)
+		}
+		sideBySide(t, half(f, outcomes), func(o outcome) string { return o.name }, func(b *harness.Box, before []string, o outcome) {
+			rule := fault{rule: o.rule}.with(map[string]any{"action": f.Action(o.act)})
+			if rule["times"] == nil {
+				rule["times"] = 1
+			}
+			out, ok, _ := faulty(b, b.Template(f.Basic(o.options(f)), harness.Shell("true")), rule)
+			for range 3 { // reads that are late are over then
+				b.Inventory()
+			}
+			if o.stuck {
+				freed(b, f, out, o.says)
+			} else if ok != (o.says == "") {
+				b.Errorf("the build succeeded: %t", ok)
+			}
+			counts.add(o.name, map[bool]int{true: succeeded, false: failedClearly}[ok])
+			as(b, before, out, ok, o.says)
+		})
+		counts.print(t)
+	})
+}
+
+// freed expects that what a build could not clean up is told, makes the cloud let go of
+// it, and has the command reap do the rest.
+func freed(b *harness.Box, f harness.Flavor, out, says string) {
+	b.Helper()
+	if !regexp.MustCompile(says).MatchString(out) {
+		b.Errorf("it does not say %q", says)
+	}
+	if !strings.Contains(out, "will be tried again by the next build on this host") {
+		b.Error("it does not say that something is left")
+	}
+	detachByForce(b)
+	if all, status := b.Reap(f); status != 0 || len(all) != 1 || all[0].Fate != "removed" {
+		b.Errorf("reap: status %d, %+v", status, all)
+	}
+}
+
+// detachByForce ends attachments that do not end by themselves.
+func detachByForce(b *harness.Box) {
+	b.Helper()
+	ctx, c := context.Background(), b.Client()
+	volumes, err := c.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{})
+	b.Must(err)
+	for _, v := range volumes.Volumes {
+		for _, a := range v.Attachments {
+			if a.State == "detaching" || a.State == "busy" {
+				_, err := c.DetachVolume(ctx, &ec2.DetachVolumeInput{VolumeId: v.VolumeId, Force: aws.Bool(true)})
+				b.Must(err)
+			}
+		}
+	}
+}
+
+// TestFaultForGood refuses every call of an action until the build has ended: what it
+// could not clean up then, the command reap does.
+func TestFaultForGood(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		var actions []point
+		for _, p := range points(harness.New(t), f) {
+			if p.nth == 0 {
+				actions = append(actions, p)
+			}
+		}
+		forGood := []fault{callFaults[1]}
+		if harness.All {
+			forGood = append(forGood, callFaults[0], callFaults[3], callFaults[5], callFaults[6], callFaults[10])
+		}
+		counts := newCount("An action goes wrong from the first call to the end of the build: "+f.Name, namesOf(forGood)...)
+		sideBySide(t, eachWithEach(actions, forGood), faulted.String, func(b *harness.Box, before []string, s faulted) {
+			rule := s.with(s.here())
+			rule["times"] = 1000
+			b.Control(http.MethodPost, "faults", rule, nil)
+			raw, err := b.Packer("build", "-color=false", b.Template(f.Basic(nil), harness.Shell("true")))
+			b.Control(http.MethodDelete, "faults", nil, nil)
+			counts.add(s.name, map[bool]int{true: succeeded, false: failedClearly}[err == nil])
+			reapedAll(b, f)
+			out := harness.Flat(raw)
+			if err != nil && s.name == "throttled" && s.dialect != "imds" && !strings.Contains(out, "throttled since") {
+				b.Errorf("the error does not say since when it was throttled:\n%s", out)
+			}
+			as(b, before, out, err == nil, names[s.action])
+		})
+		counts.print(t)
+	})
+}
+
+// reapedAll has the command reap clean up whatever there is.
+func reapedAll(b *harness.Box, f harness.Flavor) {
+	b.Helper()
+	all, status := b.Reap(f)
+	if status != 0 {
+		b.Errorf("reap: status %d, %+v", status, all)
+	}
+	if all, status := b.Reap(f); status != 0 || len(all) != 0 {
+		b.Errorf("reap, the second time: status %d, %+v", status, all)
+	}
+}

@@ -1,0 +1,120 @@
+package harness
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Through sends the calls of the box's builds to an address.
+func (b *Box) Through(address string) {
+	b.Env = append(b.Env, "AWS_ENDPOINT_URL="+address, "OSC_ENDPOINT_API="+address+"/api/v1")
+}
+
+// A Box runs Packer on a cloud of the test's own.
+type Box struct {
+	*Cloud
+	// Env is the environment of builds.
+	Env []string
+}
+
+// New starts a loopcloud with the source image. When the test ends it is stopped, and the test fails if a build left
+// anything on the host.
+func New(t testing.TB, args ...string) *Box {
+	t.Helper()
+	NeedRoot(t)
+	dir := ShortDir(t)
+	return NewOn(t, dir, filepath.Join(dir, "cloud"), args...)
+}
+
+// NewOn is New with given directories for the builds' files and for the cloud.
+func NewOn(t testing.TB, dir, store string, args ...string) *Box {
+	t.Helper()
+	b := Restored(t, dir, store)
+	b.ImportSource()
+	b.Serve(args...)
+	b.Env = b.Environment(b.Described(Everything))
+	t.Cleanup(b.Close)
+	return b
+}
+
+// Restored returns a box whose directories exist already. Its cloud is not started.
+func Restored(t testing.TB, dir, store string) *Box {
+	return &Box{Cloud: &Cloud{
+		Host: &Host{TB: t, Dir: dir, Marker: "PACKER_BUILD_TEST=" + dir}, Store: store, Output: &bytes.Buffer{},
+	}}
+}
+
+// In returns the same box for a subtest.
+func (b *Box) In(t testing.TB) *Box {
+	host, cloud, own := *b.Host, *b.Cloud, *b
+	host.TB = t
+	cloud.Host, own.Cloud = &host, &cloud
+	return &own
+}
+
+// Environment is what builds on the box are started with. api is where they find the APIs.
+func (b *Box) Environment(api string) []string {
+	for _, dir := range []string{"tmp", "lock", "state", "home"} {
+		if err := os.MkdirAll(filepath.Join(b.Dir, dir), 0o700); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=" + filepath.Join(b.Dir, "home"),
+		"TMPDIR=" + filepath.Join(b.Dir, "tmp"),
+		"CHECKPOINT_DISABLE=1",
+		"PACKER_PLUGIN_PATH=" + Programs.Plugins,
+		"PACKER_CONFIG_DIR=" + filepath.Join(b.Dir, "home"),
+		"PACKER_CHROOT_LOCK_DIR=" + filepath.Join(b.Dir, "lock"),
+		"PACKER_CHROOT_STATE_DIR=" + filepath.Join(b.Dir, "state"),
+		"AWS_ENDPOINT_URL=" + api,
+		"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + b.Endpoint,
+		"AWS_REGION=" + Region,
+		"AWS_ACCESS_KEY_ID=" + KeyID,
+		"AWS_SECRET_ACCESS_KEY=" + Secret,
+		"OSC_ENDPOINT_API=" + api + "/api/v1",
+		"OSC_METADATA_ENDPOINT=" + b.Endpoint,
+		"OSC_REGION=" + Region,
+		"OSC_ACCESS_KEY=" + KeyID,
+		"OSC_SECRET_KEY=" + Secret,
+		"NO_PROXY=127.0.0.1",
+		b.Marker,
+	}
+}
+
+// Close checks that builds left nothing, and stops the cloud.
+func (b *Box) Close() {
+	b.Clean()
+	b.Stop()
+	if loops := LoopsOf(b.Store); len(loops) > 0 {
+		b.Errorf("loopcloud stopped and left loop devices: %v", loops)
+	}
+}
+
+// Clean fails the test if anything of a build is left on the host.
+func (b *Box) Clean() {
+	b.Helper()
+	for _, p := range ProcessesWith(b.Marker) {
+		b.Errorf("left running: %s", p)
+	}
+	for _, line := range strings.Split(Read("/proc/self/mountinfo"), "\n") {
+		if strings.Contains(line, b.Dir) {
+			b.Errorf("left mounted: %s", line)
+		}
+	}
+	if loops := LoopsOf(b.Store); len(loops) > 0 {
+		b.Errorf("left attached: %v", loops)
+	}
+	for _, dir := range []string{"tmp", "lock", "state"} {
+		_ = filepath.WalkDir(filepath.Join(b.Dir, dir), func(path string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				b.Errorf("left behind: %s", path)
+			}
+			return nil
+		})
+	}
+}

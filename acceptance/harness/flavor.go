@@ -1,0 +1,57 @@
+package harness
+
+import (
+	"strings"
+	"testing"
+)
+
+// Flavor is what differs between the two builders in a test that both pass.
+type Flavor struct {
+	Name, Prefix, BuilderID string
+}
+
+var Flavors = []Flavor{
+	{"amazon-chroot", "ami", "mitchellh.amazon.chroot"},
+	{"osc-chroot", "omi", "oapi.outscale.chroot"},
+}
+
+// Both runs a test for each builder, side by side.
+func Both(t *testing.T, test func(t *testing.T, f Flavor)) {
+	t.Helper()
+	NeedRoot(t)
+	t.Parallel()
+	for _, f := range Flavors {
+		t.Run(f.Name, func(t *testing.T) {
+			t.Parallel()
+			test(t, f)
+		})
+	}
+}
+
+// Basic is the least that a template of this builder says, and more.
+func (f *Flavor) Basic(more map[string]any) map[string]any {
+	options := map[string]any{
+		"type":               f.Name,
+		"source_" + f.Prefix: SourceID,
+		f.Prefix + "_name":   "made by " + f.Name,
+	}
+	for k, v := range more {
+		if v == nil {
+			delete(options, strings.ReplaceAll(k, "PREFIX", f.Prefix))
+			continue
+		}
+		options[strings.ReplaceAll(k, "PREFIX", f.Prefix)] = v
+	}
+	return options
+}
+
+// oapiNames are the actions that Outscale's API calls otherwise.
+var oapiNames = map[string]string{"AttachVolume": "LinkVolume", "DetachVolume": "UnlinkVolume", "RegisterImage": "CreateImage"}
+
+// Action is an action in the flavor's own words.
+func (f *Flavor) Action(action string) string {
+	if name, ok := oapiNames[action]; ok && f.Name == "osc-chroot" {
+		return name
+	}
+	return action
+}

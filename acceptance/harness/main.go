@@ -1,0 +1,125 @@
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
+)
+
+// Installed names the programs under test and their tools.
+type Installed struct {
+	Repo, Loopcloud, Packer string
+	// Plugins is the PACKER_PLUGIN_PATH that holds both plugins.
+	Plugins string
+	// Root is a root file system of one busybox.
+	Root string
+}
+
+// Programs are the installed programs. Main sets it.
+var Programs Installed
+
+// CI says that no test may be left out.
+var CI = os.Getenv("CI") == "true"
+
+// Main is the TestMain of every suite: it builds and installs the programs, runs the tests, fails if they left anything on
+// the host, and exits.
+func Main(m *testing.M) {
+	exit(run(m, prepare))
+}
+
+// MainWith is Main with programs that are installed already.
+func MainWith(m *testing.M, programs Installed) {
+	exit(run(m, func(string) error {
+		Programs = programs
+		return nil
+	}))
+}
+
+func exit(code int, err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "acceptance:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// run prepares the programs and runs the tests.
+func run(m *testing.M, prepare func(dir string) error) (code int, err error) {
+	dir, err := os.MkdirTemp("", "acc")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, remove.All(dir)) }()
+	// Every test's directory lies below it, so that files that a test leaves can be told from those of other programs.
+	if err := os.Setenv("TMPDIR", dir); err != nil {
+		return 1, err
+	}
+	if os.Geteuid() == 0 {
+		if err := prepare(dir); err != nil {
+			return 1, err
+		}
+	} else if CI {
+		return 1, errors.New("cannot run without root in CI")
+	}
+	before := staleEntries()
+	code = m.Run()
+	if left := leftOnHost(dir, before); len(left) > 0 {
+		return 1, fmt.Errorf("the tests left on the host:\n%s", strings.Join(left, "\n"))
+	}
+	return code, nil
+}
+
+// prepare builds the programs from the current source, installs the plugins for Packer, and makes a root file system.
+func prepare(dir string) error {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return fmt.Errorf("cannot find the module: %w", err)
+	}
+	repo := filepath.Dir(strings.TrimSpace(string(out)))
+	Programs = Installed{
+		Repo: repo, Packer: filepath.Join(repo, "bin", "packer"),
+		Loopcloud: filepath.Join(dir, "loopcloud"), Plugins: filepath.Join(dir, "plugins"), Root: filepath.Join(dir, "root"),
+	}
+	if _, err := os.Stat(Programs.Packer); err != nil {
+		return fmt.Errorf("no packer to test with (make packer makes it): %w", err)
+	}
+	if err := Run("go", "build", "-ldflags", "-s -w", "-o", dir, "./cmd/...", "./tools/real"); err != nil {
+		return err
+	}
+	for _, f := range Flavors {
+		if err := Run(Programs.Packer, "plugins", "install", "--path", filepath.Join(dir, "packer-plugin-"+f.Name), "github.com/packer-chroot/"+f.Name); err != nil {
+			return err
+		}
+	}
+	return Run(filepath.Join(repo, "tools", "busybox-root.sh"), Programs.Root)
+}
+
+// Run runs a command in the repository. The error holds its output.
+func Run(name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = Programs.Repo
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "PACKER_PLUGIN_PATH="+Programs.Plugins, "PACKER_CONFIG_DIR="+filepath.Dir(Programs.Plugins), "CHECKPOINT_DISABLE=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// Plugin returns the path of a builder's plugin program.
+func (p Installed) Plugin(f Flavor) string {
+	return filepath.Join(filepath.Dir(p.Loopcloud), "packer-plugin-"+f.Name)
+}
+
+// NeedRoot skips a test if it does not run as root. In CI it always does.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: block devices and mounts")
+	}
+}

@@ -1,0 +1,219 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func Shell(inline ...string) map[string]any {
+	return map[string]any{"type": "shell", "inline": inline}
+}
+
+func ToJSON(v any) string {
+	raw, _ := json.Marshal(v)
+	return string(raw)
+}
+
+// Deadline is for whatever a test waits for. It is far more than anything should need: the
+// machine may be busy.
+const Deadline = 5 * time.Minute
+
+// Command is packer with the environment of the box, in a directory of its own. The end
+// of ctx is Ctrl-C; who does not end by that is left behind; killed ends them.
+func (b *Box) Command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, Programs.Packer, args...)
+	cmd.Env = b.Env
+	cmd.Dir = b.Dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = 30 * time.Second
+	return cmd
+}
+
+// Packer runs packer and answers everything it printed.
+// A build that asks for a device name is made again while somebody else on this machine,
+// such as another run of these tests, has that name.
+func (b *Box) Packer(args ...string) (string, error) {
+	b.Helper()
+	for begun := time.Now(); ; time.Sleep(500 * time.Millisecond) {
+		out, err := b.packerOnce(args...)
+		if err == nil || !nameInUse.MatchString(Flat(out)) || time.Since(begun) > Deadline {
+			return out, err
+		}
+	}
+}
+
+// nameInUse matches what a build says whose one device name is in use.
+var nameInUse = regexp.MustCompile(`no device name is free on this host: tried \[\S+\],|device_path: \S+ is taken`)
+
+func (b *Box) packerOnce(args ...string) (string, error) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Deadline)
+	defer cancel()
+	cmd := b.Command(ctx, args...)
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		b.Errorf("packer %s has not ended in time", strings.Join(args, " "))
+		b.EndKilled(cmd)
+	}
+	return string(out), err
+}
+
+// EndKilled ends what is left of a packer that did not end by Ctrl-C, and has what it made
+// cleaned up, so that later tests find the host as it was.
+func (b *Box) EndKilled(cmd *exec.Cmd) {
+	b.Helper()
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	for _, f := range Flavors {
+		if all, status := b.Reap(f); status != 0 || len(all) > 0 {
+			b.Logf("reap: status %d, %+v", status, all)
+		}
+	}
+}
+
+// Template is a JSON template of one builder and its provisioners.
+func (b *Box) Template(builder map[string]any, provisioners ...map[string]any) string {
+	b.Helper()
+	content, err := json.MarshalIndent(map[string]any{
+		"builders":     []any{builder},
+		"provisioners": append([]map[string]any{}, provisioners...),
+	}, "", "  ")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return b.Write("template.json", string(content))
+}
+
+// Build builds a template that must succeed, and checks that nothing is left.
+func (b *Box) Build(template string, args ...string) string {
+	b.Helper()
+	out, err := b.Packer(append(append([]string{"build", "-color=false"}, args...), template)...)
+	if err != nil {
+		b.Fatalf("packer build: %v\n%s\nloopcloud said:\n%s", err, out, b.Output)
+	}
+	b.Clean()
+	return out
+}
+
+// Fails builds a template that must fail with every one of the texts in what is
+// printed, and checks that nothing is left.
+func (b *Box) Fails(template string, texts ...string) string {
+	b.Helper()
+	out, err := b.Packer("build", "-color=false", template)
+	if err == nil {
+		b.Errorf("packer build succeeded, and should have said %q:\n%s", texts, out)
+	}
+	for _, text := range texts {
+		if !strings.Contains(strings.ToLower(Flat(out)), strings.ToLower(Flat(text))) {
+			b.Errorf("packer build should have said %q:\n%s", text, out)
+		}
+	}
+	b.Clean()
+	return out
+}
+
+// Flat undoes the line breaks and prefixes of Packer's ui.
+func Flat(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// Nobody is a user without rights.
+const Nobody = 65534
+
+// AsNobody is packer as a user without rights, in a box that this user may use.
+func (b *Box) AsNobody(args ...string) *exec.Cmd {
+	b.Helper()
+	for _, dir := range []string{Programs.Plugins, b.Dir} {
+		for ; dir != filepath.Dir(os.TempDir()) && dir != "/"; dir = filepath.Dir(dir) {
+			b.Must(os.Chmod(dir, 0o755))
+		}
+	}
+	for _, dir := range []string{"tmp", "state", "home"} {
+		b.Must(os.Chown(filepath.Join(b.Dir, dir), Nobody, Nobody))
+	}
+	cmd := b.Command(context.Background(), args...)
+	// bin/packer may be a link into a home that only root may enter
+	if target, err := filepath.EvalSymlinks(Programs.Packer); err == nil {
+		cmd.Path = filepath.Join(b.Dir, "packer")
+		b.Must(Run("cp", target, cmd.Path))
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: Nobody, Gid: Nobody}}
+	return cmd
+}
+
+// Sudoers lets nobody become root for the time of a test.
+func Sudoers(t *testing.T) {
+	t.Helper()
+	path := fmt.Sprintf("/etc/sudoers.d/packer-chroot-%d-%s", os.Getpid(), regexp.MustCompile(`\W`).ReplaceAllString(t.Name(), "-"))
+	if err := os.WriteFile(path, []byte("nobody ALL=(root) NOPASSWD: ALL\n"), 0o440); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Says fails the test if something is missing in what a build printed.
+func (b *Box) Says(output string, parts ...string) {
+	b.Helper()
+	for _, part := range parts {
+		if !strings.Contains(Flat(output), part) {
+			b.Errorf("the output does not say %q:\n%s", part, output)
+		}
+	}
+}
+
+// remains is what the command reap tells of a build.
+type remains struct {
+	Build, Program, Region, Fate, Problem string
+	Undone, Pending                       []string
+}
+
+// Reap runs the plugin's command, and answers what it tells and its exit status.
+func (b *Box) Reap(f Flavor, args ...string) (all []remains, status int) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Deadline)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(Programs.Loopcloud), "packer-plugin-"+f.Name), append([]string{"reap", "--json"}, args...)...)
+	cmd.Env = b.Env
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+		b.Fatal(err)
+	}
+	if err := json.Unmarshal(out, &all); err != nil {
+		b.Fatalf("reap says %q, and %s", out, &stderr)
+	}
+	return all, cmd.ProcessState.ExitCode()
+}
+
+// Reaped cleans up after one killed build, and expects the box to be as before.
+func (b *Box) Reaped(f Flavor, before []string) {
+	b.Helper()
+	all, status := b.Reap(f)
+	if status != 0 || len(all) != 1 || all[0].Fate != "removed" || all[0].Program != f.Name {
+		b.Errorf("status %d, %+v", status, all)
+	}
+	b.Unchanged(before)
+	b.Clean()
+	if _, err := os.Stat(filepath.Join(b.Dir, "mnt")); err == nil {
+		b.Error("the mount point is left")
+	}
+	if all, status := b.Reap(f); status != 0 || len(all) != 0 {
+		b.Errorf("the second time: status %d, %+v", status, all)
+	}
+}
+
+type O = map[string]any

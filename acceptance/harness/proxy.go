@@ -1,0 +1,49 @@
+package harness
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi/apitest"
+	query "github.com/packer-chroot/packer-plugin-chroot/loopcloud/query/apitest"
+)
+
+// checking says what of the calls is held against the models of the APIs.
+type checking int
+
+const (
+	// onlyRequests checks no responses. It is for tests that corrupt them.
+	OnlyRequests checking = iota
+	Everything
+)
+
+// Described returns the address of a proxy before the box's cloud. It holds the calls of all
+// builds, parameter by parameter, against the models of the EC2, STS and Outscale APIs. A call
+// that the cloud does not answer is not answered here either.
+func (b *Box) Described(what checking) string {
+	b.Helper()
+	outscale, err := apitest.Load()
+	b.Must(err)
+	amazon, err := query.Load()
+	b.Must(err)
+	var next http.Handler = &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			to, err := url.Parse(b.Endpoint)
+			if err != nil {
+				b.Errorf("loopcloud's address: %v", err)
+				return
+			}
+			r.SetURL(to)
+			r.Out.Host = r.In.Host // it is signed
+		},
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}
+	if what == Everything {
+		next = outscale.Answers(b.TB, amazon.Answers(b.TB, next))
+	}
+	server := httptest.NewServer(outscale.Requests(b.TB, amazon.Requests(b.TB, next)))
+	b.Cleanup(server.Close)
+	return server.URL
+}

@@ -1,0 +1,61 @@
+package kills
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+)
+
+// leftovers are what a build could leave on this machine, one line each.
+func leftovers(b *harness.Box) []string {
+	var left []string
+	for _, p := range harness.ProcessesWith(b.Marker) {
+		if !strings.HasPrefix(p, harness.Programs.Loopcloud+" ") {
+			left = append(left, "process "+p)
+		}
+	}
+	for _, line := range strings.Split(harness.Read("/proc/self/mountinfo"), "\n") {
+		if strings.Contains(line, b.Dir) {
+			left = append(left, "mount "+line)
+		}
+	}
+	for _, loop := range harness.LoopsOf(b.Store) {
+		left = append(left, "loop device "+loop)
+	}
+	for _, dir := range b.KeeperDirs() {
+		left = append(left, "directory "+dir)
+	}
+	for _, dir := range []string{"lock", "state", "mnt"} {
+		left = append(left, filesBelow(filepath.Join(b.Dir, dir))...)
+	}
+	return left
+}
+
+// groupsOf are the cgroups of commands that a keeper has made, whose group is this
+// process's.
+func groupsOf(keeper int) (dirs []string) {
+	_, own, _ := strings.Cut(harness.Read("/proc/self/cgroup"), "0::")
+	own, _, _ = strings.Cut(own, "\n")
+	for line := range strings.Lines(harness.Read("/proc/self/mountinfo")) {
+		if f := strings.Fields(line); strings.Contains(line, " - cgroup2 ") {
+			found, _ := filepath.Glob(filepath.Join(f[4], own, fmt.Sprintf("packer-chroot-%d-*", keeper)))
+			dirs = append(dirs, found...)
+		}
+	}
+	return dirs
+}
+
+// filesBelow are the files below a directory of journals or reservations. Of mounts,
+// no directory may be left either.
+func filesBelow(dir string) (files []string) {
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && (!d.IsDir() || filepath.Base(dir) == "mnt") {
+			files = append(files, "file "+path)
+		}
+		return nil
+	})
+	return files
+}

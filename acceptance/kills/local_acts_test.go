@@ -1,0 +1,152 @@
+package kills
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+)
+
+// sampledActs is how many local acts of each cloud are killed at otherwise.
+const sampledActs = 5
+
+// sampledReaps is the same of the command reap.
+const sampledReaps = 3
+
+// traced starts what is prepared under a tracer.
+func (k *killing) traced(u *harness.Underway, o order) {
+	k.Helper()
+	o.Box, o.Report = k.Dir, filepath.Join(k.Dir, "report")
+	raw, err := json.Marshal(o)
+	k.Must(err)
+	self, err := os.Executable()
+	k.Must(err)
+	u.Cmd.Path, u.Cmd.Args = self, append([]string{self, traceArg, string(raw)}, u.Cmd.Args...)
+	k.Must(u.Cmd.Start())
+	u.Over = make(chan struct{})
+	go func() {
+		u.Ended = u.Cmd.Wait()
+		close(u.Over)
+	}()
+}
+
+// victim is the full build that is killed at a spot or, after one that was, the reaping.
+func (k *killing) victim(s spot) *harness.Underway {
+	k.Helper()
+	u := k.prepared(k.Full(k.Flavor, k.Source, ""))
+	if s.reaping == nil {
+		return u
+	}
+	k.leave(*s.reaping)
+	u.Cmd.Path = filepath.Join(filepath.Dir(harness.Programs.Loopcloud), "packer-plugin-"+k.Name)
+	u.Cmd.Args = []string{u.Cmd.Path, "reap"}
+	return u
+}
+
+// leave kills all of a full build at a spot.
+func (k *killing) leave(s spot) {
+	k.Helper()
+	u, reached := k.reach(s)
+	if !reached {
+		k.Fatalf("the build does not come to %v:\n%s", s, u.Out)
+	}
+	k.keepers = append(k.keepers, u.Process("packer-plugin-"+k.Name, "keep-chroot"))
+	u.KillOnly(k.Flavor, harness.Everybody)
+	k.GoOn()
+	<-u.Over
+	k.EmptyTmp()
+}
+
+// sightings are what the last tracer told of. The keepers that it saw are known from
+// then on.
+func (k *killing) sightings() (all []sighting) {
+	k.Helper()
+	file, err := os.Open(filepath.Join(k.Dir, "report"))
+	k.Must(err)
+	defer file.Close()
+	for lines := json.NewDecoder(file); lines.More(); {
+		var s sighting
+		k.Must(lines.Decode(&s))
+		all = append(all, s)
+		if s.Keeper != 0 {
+			k.keepers = append(k.keepers, s.Keeper)
+		}
+	}
+	return all
+}
+
+// acts are the local acts that have an effect, of a full build or of a reaping.
+func (k *killing) acts(reaping *spot) (all []sighting) {
+	k.Helper()
+	u := k.victim(spot{reaping: reaping})
+	k.traced(u, order{})
+	if <-u.Over; u.Ended != nil {
+		k.Fatalf("%v: %v\n%s", u.Cmd.Args, u.Ended, u.Out)
+	}
+	if reaping == nil {
+		k.Done = k.Holdings(k.Known)
+		k.Reset()
+	}
+	return slices.DeleteFunc(k.sightings(), func(s sighting) bool { return s.Act == "" || s.Failed })
+}
+
+// learnActs finds the local acts, from both sides, that are there when all is done again.
+func (k *killing) learnActs(reaping *spot) (spots []spot) {
+	k.Helper()
+	again := k.acts(reaping)
+	for _, s := range k.acts(reaping) {
+		if slices.Contains(again, s) {
+			for _, when := range []string{"before", "after"} {
+				spots = append(spots, spot{action: s.Act, skip: s.Skip, when: when, local: true, reaping: reaping})
+			}
+		}
+	}
+	if len(spots) == 0 {
+		k.Fatal("the tracer sees nothing")
+	}
+	return spots
+}
+
+// reachAct has a tracer kill at a local act, and answers when nobody is left who is not
+// to be, and whether it came there.
+func (k *killing) reachAct(s spot) (u *harness.Underway, reached bool) {
+	k.Helper()
+	u = k.victim(s)
+	k.traced(u, order{Act: s.action, Skip: s.skip, When: s.when, Whom: s.whom})
+	select {
+	case <-u.Over:
+	case <-time.After(harness.Deadline):
+		for _, pid := range harness.PidsWith(k.Marker) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		<-u.Over
+		k.Fatalf("the build that is killed %v does not end:\n%s", s, u.Out)
+	}
+	return u, slices.ContainsFunc(k.sightings(), func(s sighting) bool { return s.Killed })
+}
+
+// TestKillMatrixActs kills full builds before and after every act of the plugin and of
+// its keeper on the host: mounts, directories, files, locks, the journal; then cleans
+// up, and compares the cloud and the host with what they were before.
+func TestKillMatrixActs(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		k := newKilling(t, f)
+		k.matrix(t, ", local acts", k.learnActs(nil), sampledActs)
+	})
+}
+
+// TestKillMatrixReap does the same to the command reap, after builds that were killed in
+// the chroot and when they had an image.
+func TestKillMatrixReap(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		k := newKilling(t, f)
+		every := k.learnActs(&spot{hook: "provision"})
+		every = append(every, k.learnActs(&spot{action: f.Action("RegisterImage"), when: "after"})...)
+		k.matrix(t, ", local acts of reap", every, sampledReaps)
+	})
+}

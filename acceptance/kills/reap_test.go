@@ -1,0 +1,153 @@
+package kills
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+)
+
+// TestKilledIsReaped kills builds at some of their moments, and cleans up.
+func TestKilledIsReaped(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		b := harness.New(t)
+		before := b.Inventory()
+		for _, test := range []struct {
+			harness.Moment
+			harness.Victims
+		}{
+			{harness.Before("CreateVolume"), harness.ThePlugin},
+			{harness.After("CreateVolume"), harness.Everybody},
+			{harness.Before("AttachVolume"), harness.Everybody},
+			{harness.After("AttachVolume"), harness.TheKeeper},
+			{harness.Provisioning, harness.ThePlugin},
+			{harness.Provisioning, harness.TheKeeper},
+			{harness.Provisioning, harness.Everybody},
+			{harness.After("CreateSnapshot"), harness.ThePlugin},
+			{harness.Before("DetachVolume"), harness.Everybody},
+			{harness.Before("RegisterImage"), harness.Everybody},
+			{harness.After("RegisterImage"), harness.TheKeeper},
+		} {
+			t.Run(fmt.Sprintf("%v, %s", test.Moment, test.Victims), func(t *testing.T) {
+				b := b.In(t)
+				b.KillAt(f, test.Moment, test.Victims)
+				b.Reaped(f, before)
+			})
+		}
+	})
+}
+
+// TestReapDryRun tells what would be done, and changes nothing.
+func TestReapDryRun(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		b := harness.New(t)
+		before := b.Inventory()
+		b.KillAt(f, harness.Provisioning, harness.Everybody)
+		left := b.Inventory()
+		all, status := b.Reap(f, "--dry-run")
+		if status != 1 || len(all) != 1 || all[0].Fate != "due" || len(all[0].Undone) > 0 {
+			t.Fatalf("status %d, %+v", status, all)
+		}
+		for i, part := range []string{"mount of /dev/", "attachment of vol-", "reservation of /dev/", "volume vol-"} {
+			if !strings.Contains(all[0].Pending[i], part) {
+				t.Errorf("what is %d to go is %q, not %q", i+1, all[0].Pending[i], part)
+			}
+		}
+		b.Unchanged(left)
+		if !strings.Contains(harness.Read("/proc/self/mountinfo"), filepath.Join(b.Dir, "mnt")) {
+			t.Error("the root is not mounted any more")
+		}
+		b.Reaped(f, before)
+	})
+}
+
+// TestNextBuildReaps: what a killed build has left goes with the next build, though
+// it has the mount path that this one wants.
+func TestNextBuildReaps(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		b := harness.New(t)
+		before := b.Inventory()
+		b.KillAt(f, harness.Provisioning, harness.Everybody)
+		out := b.Build(b.Template(f.Basic(map[string]any{"mount_path": filepath.Join(b.Dir, "mnt")}), harness.Shell("true")))
+		if !strings.Contains(out, "killed build") {
+			t.Errorf("the build does not tell:\n%s", out)
+		}
+		b.Remove(b.Made().ID)
+		b.Unchanged(before)
+	})
+}
+
+// TestReapOnAnotherPort: a cloud that is started again elsewhere is still the same.
+func TestReapOnAnotherPort(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		b := harness.New(t)
+		before := b.Inventory()
+		b.KillAt(f, harness.Before("AttachVolume"), harness.Everybody)
+		endpoint := b.Endpoint
+		b.Stop()
+		hold, err := net.Listen("tcp", strings.TrimPrefix(endpoint, "http://")) // so that it gets another port
+		b.Must(err)
+		defer hold.Close()
+		b.Serve()
+		b.Env = b.Environment(b.Described(harness.Everything))
+		all, status := b.Reap(f)
+		if status != 0 || len(all) != 1 || all[0].Fate != "removed" {
+			t.Errorf("status %d, %+v", status, all)
+		}
+		b.Unchanged(before)
+	})
+}
+
+// TestReapForgets: the journal of a cloud that is no more can be removed.
+func TestReapForgets(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		b := harness.New(t)
+		before := b.Inventory()
+		b.KillAt(f, harness.Before("CreateVolume"), harness.Everybody)
+		all, status := b.Reap(f, "--dry-run")
+		if status != 1 || len(all) != 1 || all[0].Fate != "due" {
+			t.Fatalf("status %d, %+v", status, all)
+		}
+		all, status = b.Reap(f, "--forget", all[0].Build)
+		if status != 0 || len(all) != 1 || all[0].Fate != "forgotten" || len(all[0].Pending) != 1 {
+			t.Errorf("status %d, %+v", status, all)
+		}
+		if all, status = b.Reap(f); status != 0 || len(all) > 0 {
+			t.Errorf("then: status %d, %+v", status, all)
+		}
+		b.Unchanged(before)
+	})
+}
+
+// TestReapLeavesTheLiving: a build next door goes on.
+func TestReapLeavesTheLiving(t *testing.T) {
+	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+		b := harness.New(t)
+		before := b.Inventory()
+		started, done := filepath.Join(b.Dir, "started"), filepath.Join(b.Dir, "done")
+		u := b.Begin(f,
+			map[string]any{"type": "shell-local", "inline": []string{"touch " + started + "; while [ ! -e " + done + " ]; do sleep 0.1; done"}},
+			harness.Shell("echo alive > /root/alive"))
+		u.Until(harness.Deadline, "at work", func() bool { _, err := os.Stat(started); return err == nil })
+		for _, args := range [][]string{nil, {"--dry-run"}} {
+			if all, status := b.Reap(f, args...); status != 0 || len(all) != 1 || all[0].Fate != "living" {
+				t.Errorf("%v: status %d, %+v", args, status, all)
+			}
+		}
+		b.Must(os.WriteFile(done, nil, 0o600))
+		if err := u.Cmd.Wait(); err != nil {
+			t.Fatalf("packer build: %v\n%s", err, u.Out)
+		}
+		b.Clean()
+		made := b.Made().ID
+		if got := b.Content(b.Disk(made), "/root/alive"); got != "alive\n" {
+			t.Errorf("the image holds %q", got)
+		}
+		b.Remove(made)
+		b.Unchanged(before)
+	})
+}

@@ -1,0 +1,354 @@
+package options
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+)
+
+// whispers are the secrets of a build, those too that come up while it runs.
+type whispers struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (w *whispers) add(secrets ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = append(w.all, secrets...)
+}
+
+// list is all of them, each once.
+func (w *whispers) list() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Compact(slices.Sorted(slices.Values(w.all)))
+}
+
+// in tells the first secret that a text holds; empty if there is none.
+func (w *whispers) in(text string) string {
+	for _, secret := range w.list() {
+		if strings.Contains(text, secret) {
+			return secret
+		}
+	}
+	return ""
+}
+
+// confidential is a build that is given secrets in some way.
+type confidential struct {
+	name   string
+	flavor harness.Flavor
+	// set prepares the box, and answers options and more environment. What it writes is
+	// the user's own, and may hold secrets.
+	set func(b *harness.Box, w *whispers) (options harness.O, env []string)
+	// fresh is how many secrets must have come up at least: with keys that are renewed
+	// there are more than those of the start.
+	fresh int
+}
+
+// confidences are all ways by which a build comes to its secrets.
+func confidences() []confidential {
+	amazon, outscale := harness.Flavors[0], harness.Flavors[1]
+	return []confidential{
+		{"keys and token of the template", amazon, func(b *harness.Box, w *whispers) (harness.O, []string) {
+			id, key, token := session(b)
+			firmware := base64.StdEncoding.EncodeToString([]byte("the platform key of " + b.Dir))
+			w.add(key, token, firmware)
+			return harness.O{"access_key": id, "secret_key": key, "token": token, "boot_mode": "uefi", "uefi_data": firmware}, nil
+		}, 3},
+		{"a role whose keys are renewed", amazon, func(b *harness.Box, w *whispers) (harness.O, []string) {
+			w.add(harness.Secret)
+			return harness.O{"assume_role": harness.O{"role_arn": role}}, []string{"AWS_ENDPOINT_URL_STS=" + hasty(b, w)}
+		}, 5},
+		{"a profile with MFA", amazon, func(b *harness.Box, w *whispers) (harness.O, []string) {
+			w.add(harness.Secret, "918273")
+			b.Write("home/.aws/credentials", "[keys]\naws_access_key_id="+harness.KeyID+"\naws_secret_access_key="+harness.Secret+"\n")
+			b.Write("home/.aws/config", "[profile build]\nrole_arn="+role+"\nsource_profile=keys\nmfa_serial=GAHT12345678\n")
+			return harness.O{"profile": "build", "mfa_code": "918273"}, []string{"AWS_ENDPOINT_URL_STS=" + tapped(b, w, nil)}
+		}, 4},
+		{"vault", amazon, func(b *harness.Box, w *whispers) (harness.O, []string) {
+			w.add("hvs.t0ken-of-vault")
+			return harness.O{"vault_aws_engine": harness.O{"name": "images"}},
+				[]string{"VAULT_ADDR=" + vault(b, w), "VAULT_TOKEN=hvs.t0ken-of-vault"}
+		}, 5},
+		{"the instance's role", amazon, func(b *harness.Box, w *whispers) (harness.O, []string) {
+			return harness.O{"custom_endpoint_metadata": tapped(b, w, nil)}, nil
+		}, 2},
+		{"keys of the template and a certificate", outscale, func(b *harness.Box, w *whispers) (harness.O, []string) {
+			host := tlsProxy(b, new(atomic.Bool))
+			b.Sh("openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=packer -keyout " + b.Dir + "/home/key.pem -out " + b.Dir + "/home/cert.pem 2>/dev/null")
+			w.add(harness.Secret, strings.Split(harness.Read(b.Dir+"/home/key.pem"), "\n")[2])
+			return harness.O{
+				"access_key": harness.KeyID, "secret_key": harness.Secret, "region": harness.Region, "custom_endpoint_oapi": host, "insecure_skip_tls_verify": true,
+				"x509_cert_path": filepath.Join(b.Dir, "home", "cert.pem"), "x509_key_path": filepath.Join(b.Dir, "home", "key.pem"),
+			}, nil
+		}, 2},
+		{"a profile with a certificate", outscale, func(b *harness.Box, w *whispers) (harness.O, []string) {
+			b.Sh("openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=packer -keyout " + b.Dir + "/home/key.pem -out " + b.Dir + "/home/cert.pem 2>/dev/null")
+			encoded := func(name string) string {
+				return base64.StdEncoding.EncodeToString([]byte(harness.Read(filepath.Join(b.Dir, "home", name))))
+			}
+			w.add(harness.Secret, encoded("key.pem"))
+			profile, err := json.Marshal(harness.O{"work": harness.O{
+				"access_key": harness.KeyID, "secret_key": harness.Secret, "region": harness.Region, "endpoints": harness.O{"api": b.Endpoint},
+				"x509_client_cert_b64": encoded("cert.pem"), "x509_client_key_b64": encoded("key.pem"),
+			}})
+			b.Must(err)
+			return harness.O{"profile": "work"}, []string{"OSC_CONFIG_FILE=" + b.Write("home/config.json", string(profile))}
+		}, 2},
+	}
+}
+
+// TestSecretsStayInside looks for the secrets of a build in all that it leaves, with
+// every log, and in what can be seen of it while it runs: its journal, the arguments
+// of its processes, its files, its image.
+func TestSecretsStayInside(t *testing.T) {
+	harness.NeedRoot(t)
+	t.Parallel()
+	for _, c := range confidences() {
+		t.Run(c.flavor.Name+" with "+c.name, func(t *testing.T) {
+			t.Parallel()
+			b, w := harness.New(t), &whispers{}
+			options, env := c.set(b, w)
+			logs := filepath.Join(b.Dir, "logs")
+			b.Must(os.Mkdir(logs, 0o700))
+			b.Env = append(without(b.Env, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "OSC_ACCESS_KEY", "OSC_SECRET_KEY"), env...)
+			if slices.Contains(w.list(), harness.Secret) && c.flavor.Prefix == "ami" && options["profile"] == nil {
+				b.Env = append(b.Env, "AWS_ACCESS_KEY_ID="+harness.KeyID, "AWS_SECRET_ACCESS_KEY="+harness.Secret)
+			}
+			b.Env = append(b.Env, "PACKER_LOG=1", "PACKER_LOG_PATH="+filepath.Join(logs, "packer.log"))
+			b.Calls()
+			template := b.Template(c.flavor.Basic(options), pause(b), harness.Shell("true"))
+
+			b.Control(http.MethodPost, "faults", harness.O{"action": c.flavor.Action("CreateVolume"), "times": 1, "error": "unavailable"}, nil)
+			whispered(b, w, template, true)
+			image := b.BuiltFrom(harness.SourceID).ID
+			holdsNone(b, w, "the image", grep(b, b.Disk(image), w.list()))
+
+			b.Control(http.MethodPost, "faults", harness.O{"action": c.flavor.Action("CreateSnapshot"), "error": "denied"}, nil)
+			options[c.flavor.Prefix+"_name"] = "refused"
+			whispered(b, w, b.Template(c.flavor.Basic(options), pause(b), harness.Shell("true")), false)
+
+			if n := len(w.list()); n < c.fresh {
+				t.Errorf("there were %d secrets, want at least %d", n, c.fresh)
+			}
+			record, err := json.Marshal(asked(b))
+			b.Must(err)
+			holdsNone(b, w, "the record of calls", string(record))
+			holdsNone(b, w, "loopcloud's log", b.Output.String())
+			if strings.Contains(string(record), "user-data") {
+				t.Error("the user data were asked for")
+			}
+		})
+	}
+}
+
+// pause is a provisioner that waits until it may go on.
+func pause(b *harness.Box) harness.O {
+	started, done := filepath.Join(b.Dir, "started"), filepath.Join(b.Dir, "done")
+	return harness.O{"type": "shell-local", "inline": []string{"touch " + started + "; while [ ! -e " + done + " ]; do sleep 0.1; done"}}
+}
+
+// asked is the record of calls, which goes on.
+func asked(b *harness.Box) (all []map[string]any) {
+	b.Helper()
+	b.Control(http.MethodGet, "calls", nil, &all)
+	return all
+}
+
+// whispered builds with -debug, and looks for secrets all the while: in what is
+// printed, in the arguments of processes, and in files.
+func whispered(b *harness.Box, w *whispers, template string, succeeds bool) {
+	b.Helper()
+	started, done := filepath.Join(b.Dir, "started"), filepath.Join(b.Dir, "done")
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Deadline)
+	defer cancel()
+	cmd := b.Command(ctx, "build", "-debug", "-color=false", template)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	b.Must(cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	watching := watched(b, w)
+	for !harness.Exists(started) {
+		select {
+		case err := <-ended:
+			watching()
+			b.Fatalf("packer build ended before it provisioned: %v\n%s\n%s", err, &out, b.Output)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if journals := leaks(b, w, "state"); journals == 0 {
+		b.Error("there is no journal to look at")
+	}
+	leaks(b, w, "tmp", "lock", "logs")
+	b.Must(os.WriteFile(done, nil, 0o600))
+	err := <-ended
+	watching()
+	b.Must(os.Remove(started))
+	b.Must(os.Remove(done))
+	if (err == nil) != succeeds {
+		b.Fatalf("packer build: %v\n%s\n%s", err, &out, b.Output)
+	}
+	holdsNone(b, w, "what is printed", out.String())
+	if leaks(b, w, "tmp", "lock", "state", "logs") == 0 {
+		b.Error("there is no log to look at")
+	}
+	if crashes, _ := filepath.Glob(filepath.Join(b.Dir, "crash*.log")); len(crashes) > 0 {
+		b.Errorf("crashed: %v", crashes)
+	}
+}
+
+// watched looks at the arguments of the build's processes, which everybody can read,
+// until it is called off. Their environment only the user and root can read.
+func watched(b *harness.Box, w *whispers) (stop func()) {
+	off := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			for _, pid := range harness.PidsWith(b.Marker) {
+				line := harness.Read(fmt.Sprintf("/proc/%d/cmdline", pid))
+				holdsNone(b, w, fmt.Sprintf("the command line %q", line), line)
+			}
+			select {
+			case <-off:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	})
+	return func() { close(off); watching.Wait() }
+}
+
+// leaks fails the test if a file below these directories of the box holds a secret,
+// or can be read by everybody where it is the build's memory, and answers how many
+// files it has looked into.
+func leaks(b *harness.Box, w *whispers, dirs ...string) (files int) {
+	b.Helper()
+	for _, dir := range dirs {
+		b.Must(filepath.WalkDir(filepath.Join(b.Dir, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return ignoreGone(err)
+			}
+			holdsNone(b, w, path, harness.Read(path))
+			if info, err := d.Info(); err == nil && dir == "state" && info.Mode()&0o077 != 0 {
+				b.Errorf("%s has mode %v", path, info.Mode())
+			}
+			files++
+			return nil
+		}))
+	}
+	return files
+}
+
+// ignoreGone is nil for what was removed meanwhile.
+func ignoreGone(err error) error {
+	if os.IsNotExist(err) {
+		return nil
+	}
+	return err
+}
+
+// holdsNone fails the test if a text holds a secret.
+func holdsNone(b *harness.Box, w *whispers, what, text string) {
+	b.Helper()
+	if secret := w.in(text); secret != "" {
+		b.Errorf("%s holds the secret %q", what, secret)
+	}
+}
+
+// grep answers what of a file, which may be large, is among the texts.
+func grep(b *harness.Box, path string, texts []string) string {
+	b.Helper()
+	cmd := exec.Command("grep", "-aoFf", "-", path)
+	cmd.Stdin = strings.NewReader(strings.Join(texts, "\n"))
+	found, err := cmd.Output()
+	var status *exec.ExitError
+	if err != nil && (!errors.As(err, &status) || status.ExitCode() != 1) {
+		b.Fatalf("grep: %v", err)
+	}
+	return string(found)
+}
+
+// issued are keys in an answer of STS or of the metadata.
+var issued = regexp.MustCompile(`(?:<SecretAccessKey>|<SessionToken>|"SecretAccessKey"\s*:\s*"|"Token"\s*:\s*")([^<"]+)`)
+
+// tapped is the box's cloud behind a proxy that notes the keys which it hands out;
+// change changes an answer.
+func tapped(b *harness.Box, w *whispers, change func([]byte) []byte) string {
+	b.Helper()
+	to, err := url.Parse(b.Endpoint)
+	b.Must(err)
+	server := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(to)
+			r.Out.Host = r.In.Host // it is signed
+		},
+		ModifyResponse: func(r *http.Response) error {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return err
+			}
+			for _, m := range issued.FindAllSubmatch(body, -1) {
+				w.add(string(m[1]))
+			}
+			if change != nil {
+				body = change(body)
+			}
+			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+			r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+			return nil
+		},
+	})
+	b.Cleanup(server.Close)
+	return server.URL
+}
+
+var expiration = regexp.MustCompile(`<Expiration>[^<]*`)
+
+// hasty hands out keys that end in a second, so that a build renews them.
+func hasty(b *harness.Box, w *whispers) string {
+	return tapped(b, w, func(body []byte) []byte {
+		soon := time.Now().Add(time.Second).UTC().Format(time.RFC3339)
+		return expiration.ReplaceAll(body, []byte("<Expiration>"+soon))
+	})
+}
+
+// vault hands out keys whose lease ends in a second.
+func vault(b *harness.Box, w *whispers) string {
+	b.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/aws/creds/images" || r.Header.Get("X-Vault-Token") == "" {
+			http.NotFound(rw, r)
+			return
+		}
+		id, key, token := session(b)
+		w.add(key, token)
+		_ = json.NewEncoder(rw).Encode(harness.O{"lease_duration": 1, "data": harness.O{"access_key": id, "secret_key": key, "security_token": token}})
+	}))
+	b.Cleanup(server.Close)
+	return server.URL
+}
