@@ -1,4 +1,4 @@
-// Command testsummary reads the events of `go test -json` from its standard input, prints what `go test` would print, and
+// Command testsummary reads the events of `go test -json` from its standard input, prints the output of `go test`, and
 // writes a summary to a file if the tests failed. tools/test.sh prints the summaries of all stages at the very end, because
 // the output of failed tests, above all the goroutines after a timeout, is thousands of lines long.
 package main
@@ -17,7 +17,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: go test -json ... | testsummary STAGE FILE")
 		os.Exit(2)
 	}
-	// Ctrl-C ends go test, whose last events are still wanted
+	// Ctrl-C ends go test, but its last events are still read
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	if err := summarize(os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, "testsummary:", err)
@@ -25,7 +25,7 @@ func main() {
 	}
 }
 
-// summarize reads the events of a stage, and writes file if the stage failed.
+// summarize reads the events of a stage and writes a file if the stage failed.
 func summarize(stage, file string) error {
 	verbose := slices.Contains(strings.Fields(os.Getenv("GOFLAGS")), "-v")
 	s := newStage(os.Stdout, verbose)

@@ -107,9 +107,9 @@ type packageRun struct {
 	lines []line
 	// result is "pass", "fail", "skip", or "" while the package runs.
 	result string
-	// unbuilt says that the tests were not run, because they do not compile.
+	// unbuilt is true if the tests were not run because they do not compile.
 	unbuilt bool
-	// death is the line by which the test program says why it ended early.
+	// death is the line with the reason why the test program ended early.
 	death string
 	last  time.Time
 }
@@ -195,7 +195,7 @@ func (p *packageRun) print(out io.Writer, verbose bool) {
 	p.lines = nil
 }
 
-// isResult reports whether a line is one that go test prints of a package that passed.
+// isResult reports whether a line is the result of a package that passed.
 func isResult(l line) bool {
 	return l.test == nil && (strings.HasPrefix(l.text, "ok  ") || strings.HasPrefix(l.text, "?   "))
 }
@@ -226,7 +226,7 @@ func (p *packageRun) summary() string {
 	return out.String()
 }
 
-// innermost returns the tests for which is holds, without those that have such a subtest.
+// innermost returns the tests that meet a condition, without those that have such a subtest.
 func (p *packageRun) innermost(is func(*test) bool) (all []*test) {
 	for _, name := range p.names {
 		t := p.tests[name]
