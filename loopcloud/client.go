@@ -18,25 +18,24 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
-// Client asks the control of a running loopcloud for what a Server has as methods.
-// Files are read and written by the client, so that it can do only what its user
-// can.
+// Client calls the control API of a running loopcloud. It has methods of Server, and reads and
+// writes files itself, so that it can do only what its user can.
 type Client struct {
-	// Endpoint is where it listens, such as http://127.0.0.1:4600.
+	// Endpoint is the URL of loopcloud, such as http://127.0.0.1:4600.
 	Endpoint string
 	// Token is the control token: see ReadToken.
 	Token string
 }
 
-// Images lists the images of all accounts and regions, oldest first.
+// Images returns the images of all accounts and regions, oldest first.
 func (c Client) Images(ctx context.Context) ([]Image, error) {
 	var all []Image
 	err := c.call(ctx, http.MethodGet, "images", nil, decodeJSON(&all))
 	return all, err
 }
 
-// Import makes an image of a source: a directory that holds a root file system, a
-// tar of one, or a raw disk.
+// Import creates an image of a source: a directory with a root file system, a tar archive of one,
+// or a raw disk.
 func (c Client) Import(ctx context.Context, imp Import, source string) (img Image, err error) {
 	dir, err := os.MkdirTemp("", "loopcloud-import-*")
 	if err != nil {
@@ -59,8 +58,8 @@ func (c Client) Import(ctx context.Context, imp Import, source string) (img Imag
 	return img, err
 }
 
-// Export writes the disk of an image's root volume into a file, as a sparse raw
-// disk. A file that is there is replaced when the whole disk has come.
+// Export writes the disk of an image's root volume into a file, as a sparse raw disk. It replaces
+// an existing file after the whole disk has been received.
 func (c Client) Export(ctx context.Context, id, file string) error {
 	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("cannot export image %s: %s exists and is no regular file", id, file)
@@ -69,7 +68,7 @@ func (c Client) Export(ctx context.Context, id, file string) error {
 	if err != nil {
 		return fmt.Errorf("cannot export image %s: %w", id, err)
 	}
-	defer os.Remove(f.Name()) // does nothing when it was renamed
+	defer os.Remove(f.Name()) // does nothing after the rename
 	defer f.Close()
 	read := func(body io.Reader) error { return ReadDisk(body, f) }
 	if err := c.call(ctx, http.MethodGet, "images/"+url.PathEscape(id)+"/disk", nil, read); err != nil {
@@ -89,7 +88,7 @@ func decodeJSON(into any) func(io.Reader) error {
 	return func(body io.Reader) error { return json.NewDecoder(body).Decode(into) }
 }
 
-// call makes one request and hands the body of a good answer on.
+// call makes one request and passes the body of a successful response to read.
 func (c Client) call(ctx context.Context, method, path string, body io.Reader, read func(io.Reader) error) error {
 	address := strings.TrimSuffix(c.Endpoint, "/") + "/_loopcloud/" + path
 	req, err := http.NewRequestWithContext(ctx, method, address, body)
@@ -103,7 +102,7 @@ func (c Client) call(ctx context.Context, method, path string, body io.Reader, r
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // what there is of it is told
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // the part that can be read is reported
 		return fmt.Errorf("loopcloud at %s: %s (%s)", c.Endpoint, strings.TrimSpace(string(text)), resp.Status)
 	}
 	if err := read(resp.Body); err != nil {

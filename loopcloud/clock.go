@@ -12,13 +12,14 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// skew is by how much a clock is off. The zero value is not.
+// skew is the deviation of a clock. The zero value is none.
 type skew struct{ d atomic.Int64 }
 
 func (s *skew) get() time.Duration  { return time.Duration(s.d.Load()) }
 func (s *skew) set(d time.Duration) { s.d.Store(int64(d)) }
 
-// clock is the time by a clock, or else the machine's, with what it was advanced by.
+// clock returns a function that returns the time of a clock, by default the machine's, plus the
+// time that it was advanced by.
 func (s *Server) clock(by func() time.Time) func() time.Time {
 	if by == nil {
 		by = time.Now
@@ -26,22 +27,22 @@ func (s *Server) clock(by func() time.Time) func() time.Time {
 	return func() time.Time { return by().Add(s.advanced.get()) }
 }
 
-// timed is a cloud whose signatures are judged by a time that may be off.
+// timed is a cloud with its own time for verifying signatures.
 type timed struct {
 	*state.Cloud
 	*faults
 }
 
-// WireTime makes it a sigv4.Clock.
+// WireTime implements sigv4.Clock.
 func (t timed) WireTime() time.Time { return t.wireTime() }
 
-// clocks is what the control tells of the two clocks.
+// clocks holds both clocks in the control API.
 type clocks struct {
-	// Now is the time of the cloud's things: when they are ready, created, deprecated.
+	// Now is the time of resources: when they are created, ready and deprecated.
 	Now time.Time `json:"now"`
-	// Wire is the time that answers are dated with and signatures are judged by.
+	// Wire is the time of the Date header and of signatures.
 	Wire time.Time `json:"wire"`
-	// Advanced and Skew are how far the two are from the machine's clock.
+	// Advanced and Skew are the differences from the machine's clock.
 	Advanced string `json:"advanced"`
 	Skew     string `json:"skew"`
 }
@@ -53,8 +54,8 @@ func (s *Server) clocks() clocks {
 	}
 }
 
-// setClock adds to the time of things (advance) and sets how far the time on the wire
-// is off (skew). Either may be negative.
+// setClock advances the time of resources (advance) and sets the deviation of the time on the
+// wire (skew). Both may be negative.
 func (s *Server) setClock(w http.ResponseWriter, r *http.Request) {
 	advance, skew, err := clockChange(r.URL.Query(), s.skew.get())
 	if err != nil {
@@ -66,8 +67,7 @@ func (s *Server) setClock(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, s.clocks())
 }
 
-// clockChange reads what is to be done to the clocks; a skew that is not given is as
-// it was.
+// clockChange parses the changes of the clocks. The default of skew is its current value.
 func clockChange(q url.Values, was time.Duration) (advance, skew time.Duration, err error) {
 	skew = was
 	if len(q) == 0 {

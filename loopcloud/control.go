@@ -20,8 +20,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// control is the part of the server that is no cloud's. All of it but the health needs
-// the control token.
+// control returns the handler of the control API. Everything but health needs the control token.
 func (s *Server) control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_loopcloud/calls", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.calls.List()) })
@@ -58,10 +57,10 @@ func (s *Server) control() http.Handler {
 		writeJSON(w, map[string]string{"status": "ok"})
 	})
 	all.Handle("/_loopcloud/", s.withToken(mux))
-	return onlyLocal(s.strangers.before(all, forbid))
+	return onlyLocal(s.origins.wrap(all, forbid))
 }
 
-// onlyLocal answers peers on this machine.
+// onlyLocal refuses requests from other machines.
 func onlyLocal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isLoopback(r.RemoteAddr) {
@@ -82,7 +81,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	_ = enc.Encode(v) // the peer has gone: there is nobody to tell
+	_ = enc.Encode(v) // an error means that the client is gone
 }
 
 func (s *Server) addFaults(w http.ResponseWriter, r *http.Request) {
@@ -100,11 +99,10 @@ func (s *Server) addFaults(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// longestWait is for how long a request waits for a call to be held.
+// longestWait is the longest time that a request waits for a call to be held.
 const longestWait = 10 * time.Minute
 
-// listHeld lists the calls that are held. With wait, it does so when there is one, or
-// that time has passed.
+// listHeld returns the held calls. With wait, it waits until there is one or the time has passed.
 func (s *Server) listHeld(w http.ResponseWriter, r *http.Request) {
 	text := r.URL.Query().Get("wait")
 	if text == "" {
@@ -116,14 +114,14 @@ func (s *Server) listHeld(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("wait is a duration such as 30s, %s at most, not %q", longestWait, text), http.StatusBadRequest)
 		return
 	}
-	ctx, cancel := s.untilTheEnd(r.Context())
+	ctx, cancel := s.withEnding(r.Context())
 	defer cancel()
 	ctx, late := context.WithTimeout(ctx, wait)
 	defer late()
 	writeJSON(w, s.holds.Await(ctx))
 }
 
-// release lets one held call go on.
+// release releases one held call.
 func (s *Server) release(w http.ResponseWriter, r *http.Request) {
 	n, err := strconv.Atoi(r.PathValue("n"))
 	if err != nil || !s.holds.Release(n) {
@@ -142,7 +140,7 @@ func (s *Server) listImages(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, all)
 }
 
-// importImage takes a disk from the body. It is kept in a file meanwhile.
+// importImage imports the disk in the body, which it stores in a temporary file.
 func (s *Server) importImage(w http.ResponseWriter, r *http.Request) {
 	imp, err := ImportOf(r.URL.Query())
 	if err == nil {
@@ -171,7 +169,7 @@ func (s *Server) importImage(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, img)
 }
 
-// exportImage writes an image's disk into the answer.
+// exportImage writes an image's disk into the response.
 func (s *Server) exportImage(w http.ResponseWriter, r *http.Request) {
 	f, err := s.temporary()
 	if err != nil {
@@ -192,11 +190,11 @@ func (s *Server) exportImage(w http.ResponseWriter, r *http.Request) {
 	defer written.Close()
 	w.Header().Set("Content-Type", diskType)
 	if err := WriteDisk(w, written); err != nil {
-		panic(http.ErrAbortHandler) // half an answer must not look whole
+		panic(http.ErrAbortHandler) // an incomplete response must not look complete
 	}
 }
 
-// refuse answers a refusal with 400 and what is loopcloud's own fault with 500.
+// refuse responds to a refusal with status 400, and to a fault of loopcloud with 500.
 func refuse(w http.ResponseWriter, err error) {
 	var refusal *state.Error
 	status := http.StatusInternalServerError
@@ -206,7 +204,7 @@ func refuse(w http.ResponseWriter, err error) {
 	http.Error(w, err.Error(), status)
 }
 
-// Query is an import's parameters as ImportOf reads them.
+// Query returns the parameters of an import for ImportOf.
 func (imp Import) Query() url.Values {
 	q := url.Values{}
 	for name, value := range map[string]string{
@@ -226,7 +224,7 @@ func (imp Import) Query() url.Values {
 	return q
 }
 
-// ImportOf reads an import's parameters, and refuses those that it does not know.
+// ImportOf parses the parameters of an import. It returns an error if one is unknown.
 func ImportOf(q url.Values) (Import, error) {
 	imp := Import{Tags: map[string]string{}}
 	for name, values := range q {

@@ -32,28 +32,27 @@ type front struct {
 	name string
 	// identity is the cloud's identity, which is in a header of every response.
 	identity string
-	// strangers refuses requests of web pages; nil if requests need not be checked.
-	strangers *strangers
+	// originPolicy refuses requests of web pages; nil if requests need not be checked.
+	origins *originPolicy
 	Dialect
 	*faults
 }
 
 // ServeHTTP reads a request and responds to it.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if f.refuseStranger(w, r) {
+	if f.refuseOrigin(w, r) {
 		return
 	}
 	in, err := wire.Read(w, r, maxBody)
 	f.serve(w, in, err)
 }
 
-// refuseStranger refuses a request that a web page may have made, and reports whether it
-// did.
-func (f *front) refuseStranger(w http.ResponseWriter, r *http.Request) bool {
-	if f.strangers == nil {
+// refuseOrigin refuses a request that a web page may have made, and reports whether it did.
+func (f *front) refuseOrigin(w http.ResponseWriter, r *http.Request) bool {
+	if f.origins == nil {
 		return false
 	}
-	reason := f.strangers.refusal(r)
+	reason := f.origins.refusal(r)
 	if reason != "" {
 		f.Refuse(w, http.StatusForbidden, "AccessDenied", reason)
 	}
@@ -67,13 +66,13 @@ func (f *front) serve(w http.ResponseWriter, r *wire.Request, err error) {
 		return
 	}
 	action := f.Action(r)
-	rule := f.rules.Meet(f.name, action)
+	rule := f.rules.MatchCall(f.name, action)
 	w.Header().Set("Loopcloud-Id", f.identity)
 	w.Header().Set("Date", f.wireTime().UTC().Format(http.TimeFormat))
 
 	who := &state.Caller{}
-	watched := &watcher{ResponseWriter: w}
-	answered := f.answer(watched, r.WithContext(context.WithValue(r.HTTP.Context(), callerKey{}, who)), action, rule)
+	watched := &statusRecorder{ResponseWriter: w}
+	answered := f.respond(watched, r.WithContext(context.WithValue(r.HTTP.Context(), callerKey{}, who)), action, rule)
 	f.calls.Record(fault.Call{
 		Dialect: f.name, Action: action, Account: who.Account, Region: who.Region,
 		Fault: rule.Name(), Status: watched.status, Time: time.Now(),
@@ -81,16 +80,16 @@ func (f *front) serve(w http.ResponseWriter, r *wire.Request, err error) {
 	switch {
 	case answered:
 	case watched.status != 0:
-		panic(http.ErrAbortHandler) // half an answer must not look whole
+		panic(http.ErrAbortHandler) // an incomplete response must not look complete
 	default:
 		reset(w)
 	}
 }
 
-// answer answers as the rule has it, and tells whether it did: if not, the
-// connection is to be ended.
-func (f *front) answer(w http.ResponseWriter, r *wire.Request, action string, rule fault.Rule) bool {
-	ctx, cancel := f.untilTheEnd(r.HTTP.Context())
+// respond responds to a call as the rule requires. It reports false if the connection must be
+// closed.
+func (f *front) respond(w http.ResponseWriter, r *wire.Request, action string, rule fault.Rule) bool {
+	ctx, cancel := f.withEnding(r.HTTP.Context())
 	defer cancel()
 	r = r.WithContext(ctx)
 	call := fault.Held{Dialect: f.name, Action: action}
@@ -103,54 +102,54 @@ func (f *front) answer(w http.ResponseWriter, r *wire.Request, action string, ru
 		f.Refuse(w, status, code, message)
 		return true
 	}
-	if !changesAnswer(rule) {
+	if !changesResponse(rule) {
 		f.Serve(w, r)
 		return true
 	}
-	a := &keptAnswer{header: w.Header(), status: http.StatusOK}
+	a := &bufferedResponse{header: w.Header(), status: http.StatusOK}
 	f.Serve(a, r)
 	return f.stop(ctx, call, rule, fault.After) && a.send(ctx, w, rule)
 }
 
-// reset closes the connection so that the peer sees it reset, not ended.
+// reset closes the connection with a reset.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil { // HTTP/2, or no connection at all: the server ends it
+	if err != nil { // HTTP/2, or no connection: the server closes it
 		panic(http.ErrAbortHandler)
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // closing then resets; if it cannot be set, it closes
+		_ = tcp.SetLinger(0) // closing then resets; without it, closing ends the connection
 	}
 	conn.Close()
 }
 
-// watcher remembers the status of an answer.
-type watcher struct {
+// statusRecorder records the status of a response.
+type statusRecorder struct {
 	http.ResponseWriter
 	status int
 }
 
-func (w *watcher) WriteHeader(status int) {
+func (w *statusRecorder) WriteHeader(status int) {
 	if w.status == 0 {
 		w.status = status
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *watcher) Write(p []byte) (int, error) {
+func (w *statusRecorder) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
 	return w.ResponseWriter.Write(p)
 }
 
-// Unwrap is for http.ResponseController.
-func (w *watcher) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+// Unwrap implements the interface of http.ResponseController.
+func (w *statusRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 type callerKey struct{}
 
-// noting is an Authorizer that also notes the caller for the record of calls.
-func noting(authorize sigv4.Authorizer) sigv4.Authorizer {
+// recordCaller returns an Authorizer that also records the caller for the log of calls.
+func recordCaller(authorize sigv4.Authorizer) sigv4.Authorizer {
 	return func(r *http.Request, body []byte, service string) (state.Caller, error) {
 		caller, err := authorize(r, body, service)
 		if who, ok := r.Context().Value(callerKey{}).(*state.Caller); ok && err == nil {

@@ -56,7 +56,7 @@ func authorizeAll(r *http.Request, _ []byte, _ string) (state.Caller, error) {
 // newFront serves the echo dialect.
 func newFront(t *testing.T) (*front, *echo, string) {
 	t.Helper()
-	e := &echo{authorize: noting(authorizeAll)}
+	e := &echo{authorize: recordCaller(authorizeAll)}
 	f := &front{name: "echo", Dialect: e, faults: &faults{ending: t.Context()}}
 	server := httptest.NewServer(f)
 	t.Cleanup(server.Close)

@@ -1,22 +1,22 @@
-// Package loopcloud is a cloud on one machine: it joins what a cloud knows
-// (state), the bytes behind it (volume), and the wire formats that are spoken
-// (ec2, imds, oapi) to one server.
+// Package loopcloud is a cloud on one machine. It combines the state of a cloud (state), the data
+// of its disks (volume) and the APIs (ec2, sts, kms, imds, oapi) in one server.
 //
-//	POST /              EC2; GET / too, with an Action in the query
+//	POST /              EC2, STS and KMS; GET / too, with an Action in the query
 //	/latest/…           the EC2 metadata service
 //	/api/v1/…           the Outscale API; /api/latest/… too
-//	/_loopcloud/…       its own control, for peers on this machine
+//	/_loopcloud/…       the control API, for clients on this machine
 //
-// The control has
+// The control API has
 //
 //	GET            health
-//	GET, DELETE    calls                 the record of calls: read it, clear it
-//	GET, DELETE    faults                the rules for calls that go wrong
-//	POST           faults                a fault.Rule, or a list of them
-//	GET, DELETE    held                  the calls that are held: read them, release them
+//	GET, DELETE    calls                 the log of calls: read it, clear it
+//	GET, DELETE    faults                the fault rules: read them, clear them
+//	POST           faults                add a fault.Rule, or a list of them
+//	GET, DELETE    held                  the held calls: read them, release them
 //	DELETE         held/{n}              release one
-//	GET, DELETE    clock                 the clocks: read them, set them right
-//	POST           clock?advance=…       move the time of things; skew=… that on the wire
+//	GET, DELETE    clock                 the clocks: read them, reset them
+//	POST           clock?advance=…       advance the time of resources; skew=… that on the wire
+//	GET, POST      settings              the settings of accounts: read them, change them
 //	GET            images                all images, as JSON
 //	POST           images?name=…         an import; the body is a disk (see WriteDisk)
 //	GET            images/{id}/disk      an export: the same kind of body

@@ -13,37 +13,36 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// faults are what goes wrong, and the record of what was asked for.
+// faults holds the fault rules, the held calls and the log of calls.
 type faults struct {
 	rules fault.Rules
-	calls fault.Calls
+	calls fault.CallLog
 	holds fault.Holds
 	skew  skew
-	// ending ends calls that nothing else would end, when the cloud does.
+	// ending is canceled when the cloud closes. It ends calls that would otherwise not end.
 	ending context.Context //nolint:containedctx // it is the server's life, not a call's
 }
 
-// untilTheEnd is ctx, which ends with the cloud as well.
-func (f *faults) untilTheEnd(ctx context.Context) (context.Context, context.CancelFunc) {
+// withEnding returns a context that is also canceled when the cloud closes.
+func (f *faults) withEnding(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(f.ending, cancel)
 	return ctx, func() { stop(); cancel() }
 }
 
-// wireTime is the time by which signatures are judged and answers are dated.
+// wireTime returns the time of the Date header and of signatures.
 func (f *faults) wireTime() time.Time { return time.Now().Add(f.skew.get()) }
 
-// fate is what becomes of an act, by the rules.
+// fate returns the outcome of an act according to the rules.
 func (f *faults) fate(act state.Act) state.Fate {
-	rule := f.rules.Befall(string(act))
+	rule := f.rules.MatchAct(string(act))
 	return state.Fate{
 		Ending: state.Ending(rule.Outcome),
 		Stale:  state.Stale{Reads: rule.Stale.Reads, For: time.Duration(rule.Stale.For), Changes: rule.Stale.Changes},
 	}
 }
 
-// stop does what the rule has for one side of the effect, and tells whether the
-// call goes on.
+// stop applies a rule on one side of the effect, and reports whether the call continues.
 func (f *faults) stop(ctx context.Context, call fault.Held, rule fault.Rule, when fault.When) bool {
 	switch when {
 	case rule.Drop:
@@ -58,20 +57,18 @@ func (f *faults) stop(ctx context.Context, call fault.Held, rule fault.Rule, whe
 	return true
 }
 
-// faulty is what a Dialect may also be: it says in its own words that a call is
-// throttled, that it failed inside (internal), that the service is unavailable, or that
-// the call is denied.
-type faulty interface {
+// faultNamer is an optional interface of Dialect. It returns the dialect's error response for a
+// named fault: throttled, internal, unavailable or denied.
+type faultNamer interface {
 	Fault(name string) (status int, code, message string)
 }
 
-// refusal is the error that a rule has calls answered with; its status is 0 if it has
-// none.
+// refusal returns the error response of a rule. The status is 0 if the rule has none.
 func (f *front) refusal(rule fault.Rule) (status int, code, message string) {
 	if rule.Error == "" {
 		return rule.Status, rule.Code, rule.Message
 	}
-	if d, ok := f.Dialect.(faulty); ok {
+	if d, ok := f.Dialect.(faultNamer); ok {
 		return d.Fault(rule.Error)
 	}
 	switch rule.Error {
@@ -85,29 +82,29 @@ func (f *front) refusal(rule fault.Rule) (status int, code, message string) {
 	return http.StatusInternalServerError, "InternalFailure", "The call has failed"
 }
 
-// changesAnswer tells whether an answer has to be complete before it is sent.
-func changesAnswer(r fault.Rule) bool {
+// changesResponse reports whether a response must be complete before it is sent.
+func changesResponse(r fault.Rule) bool {
 	return r.Drop == fault.After || r.Hang == fault.After || r.Hold == fault.After ||
 		r.Trickle != 0 || r.Body != fault.Whole || len(r.Rewrite) > 0
 }
 
-// keptAnswer is an answer that is not sent yet.
-type keptAnswer struct {
+// bufferedResponse is a response that is not sent yet.
+type bufferedResponse struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
 }
 
-func (a *keptAnswer) Header() http.Header         { return a.header }
-func (a *keptAnswer) Write(p []byte) (int, error) { return a.body.Write(p) }
-func (a *keptAnswer) WriteHeader(status int)      { a.status = status }
+func (a *bufferedResponse) Header() http.Header         { return a.header }
+func (a *bufferedResponse) Write(p []byte) (int, error) { return a.body.Write(p) }
+func (a *bufferedResponse) WriteHeader(status int)      { a.status = status }
 
-// garbage is no XML, no JSON and no UTF-8.
+// garbage is not valid XML, JSON or UTF-8.
 const garbage = "\xff\xfe<\x00}garbage]\x80>{"
 
-// send sends the answer as the rule has it. It tells whether that is all, so that the
-// connection need not be ended.
-func (a *keptAnswer) send(ctx context.Context, w http.ResponseWriter, rule fault.Rule) bool {
+// send sends the response as the rule requires. It reports false if the connection must be
+// closed.
+func (a *bufferedResponse) send(ctx context.Context, w http.ResponseWriter, rule fault.Rule) bool {
 	body := a.body.Bytes()
 	for _, rw := range rule.Rewrite {
 		body = rw.Match.ReplaceAll(body, []byte(rw.With))
@@ -133,16 +130,16 @@ func (a *keptAnswer) send(ctx context.Context, w http.ResponseWriter, rule fault
 	return rule.Body != fault.Cut
 }
 
-// trickled is how many bytes of an answer come at once when they come slowly.
+// trickled is the size of the parts of a slow response, in bytes.
 const trickled = 16
 
-// trickle writes a body, with pauses if there are any. Its end is sent when the call is
-// over, so that whoever has the whole answer finds the call recorded.
+// trickle writes a body with pauses. The last part is sent when the call has ended, so that a
+// client with the whole response finds the call in the log.
 func trickle(ctx context.Context, w http.ResponseWriter, body []byte, every time.Duration) {
 	for every > 0 && len(body) > trickled {
 		pause(ctx, every)
 		if _, err := w.Write(body[:trickled]); err != nil {
-			return // a client that went away misses its answer
+			return // the client is gone
 		}
 		flush(w)
 		body = body[trickled:]
@@ -151,10 +148,10 @@ func trickle(ctx context.Context, w http.ResponseWriter, body []byte, every time
 	_, _ = w.Write(body)
 }
 
-// flush sends what has been written. What cannot be sent now is sent at the end.
+// flush sends the written data. Data that cannot be sent now is sent at the end.
 func flush(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }
 
-// pause waits for as long as it says or as the client does.
+// pause waits for a duration or until the context ends.
 func pause(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return

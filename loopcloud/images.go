@@ -18,36 +18,37 @@ import (
 )
 
 const (
-	// rootDevice is an imported image's: both clouds call it so.
+	// rootDevice is the root device of imported images. It is valid in both clouds.
 	rootDevice = "/dev/sda1"
-	// importDigits are the ids' of imported things, which both clouds take.
+	// importDigits is the number of digits in the IDs of imported resources. It is valid in both
+	// clouds.
 	importDigits = 8
 )
 
-// errImport is wrapped by the refusal of a request that asks for no import.
+// errImport is wrapped by the error for an invalid import.
 var errImport = errors.New("cannot import an image")
 
-// Import says what image a disk is to become. A zero field other than Name has a
-// default.
+// Import describes the image to create from a disk. All fields but Name have a default.
 type Import struct {
 	Name, Description string
-	// ID is the id to be, such as ami-e81d5881: a new one.
+	// ID is the ID of the image, such as ami-e81d5881. The default is a new ID.
 	ID string
-	// BootMode is legacy-bios (or legacy, as Outscale says), uefi or
-	// uefi-preferred: none is said.
+	// BootMode is legacy-bios (or legacy, the name at Outscale), uefi or uefi-preferred. The
+	// default is no boot mode.
 	BootMode string
-	// Architecture is i386, x86_64 or arm64: x86_64.
+	// Architecture is i386, x86_64 or arm64. The default is x86_64.
 	Architecture string
-	// Region is the default one.
+	// Region defaults to the default region.
 	Region string
-	// Account will own it: the first one.
+	// Account is the owner. The default is the first account.
 	Account string
-	// SizeGiB is that of volumes made of the image: the disk's, rounded up.
+	// SizeGiB is the size of volumes of the image. The default is the size of the disk, rounded
+	// up.
 	SizeGiB int64
 	Tags    map[string]string
 }
 
-// Image is an image as the control tells of it.
+// Image is an image in the control API.
 type Image struct {
 	ID           string            `json:"id"`
 	Name         string            `json:"name"`
@@ -64,10 +65,10 @@ type Image struct {
 	Tags         map[string]string `json:"tags"`
 }
 
-// Images lists the images of all accounts and regions, oldest first.
+// Images returns the images of all accounts and regions, oldest first.
 func (s *Server) Images(context.Context) ([]Image, error) {
 	out := []Image{}
-	s.eachPlace(func(at state.Caller) {
+	s.eachScope(func(at state.Caller) {
 		for _, img := range s.cloud.Images(at) {
 			if img.Account == at.Account {
 				out = append(out, imageOf(img))
@@ -78,8 +79,8 @@ func (s *Server) Images(context.Context) ([]Image, error) {
 	return out, nil
 }
 
-// eachPlace goes through every account's every region.
-func (s *Server) eachPlace(visit func(state.Caller)) {
+// eachScope calls visit for every region of every account.
+func (s *Server) eachScope(visit func(state.Caller)) {
 	for _, account := range s.cloud.Accounts() {
 		for _, region := range s.cloud.Regions() {
 			visit(state.Caller{Account: account.ID, Region: region.Name})
@@ -107,8 +108,8 @@ func imageOf(img state.Image) Image {
 	return out
 }
 
-// Import makes an image of a source: a directory that holds a root file system, a
-// tar of one, or a raw disk.
+// Import creates an image of a source: a directory with a root file system, a tar archive of one,
+// or a raw disk.
 func (s *Server) Import(ctx context.Context, imp Import, source string) (_ Image, err error) {
 	if err := s.checkImport(imp); err != nil {
 		return Image{}, err
@@ -128,9 +129,9 @@ func (s *Server) Import(ctx context.Context, imp Import, source string) (_ Image
 	return s.importDisk(imp, disk)
 }
 
-// importDisk makes an image of the raw disk in a file.
+// importDisk creates an image of the raw disk in a file.
 func (s *Server) importDisk(imp Import, disk string) (Image, error) {
-	at := s.importer(imp)
+	at := s.importScope(imp)
 	snapshot, err := s.cloud.ImportSnapshot(at, state.SnapshotImport{
 		File: disk, SizeGiB: imp.SizeGiB, Description: "Imported for " + imp.Name, IDDigits: importDigits,
 	})
@@ -147,7 +148,7 @@ func (s *Server) importDisk(imp Import, disk string) (Image, error) {
 	return imageOf(img), nil
 }
 
-// checkImport refuses an import that could not succeed, before a disk is read.
+// checkImport returns an error if an import would fail, before a disk is read.
 func (s *Server) checkImport(imp Import) error {
 	if _, ok := bootModes[imp.BootMode]; !ok {
 		return fmt.Errorf("%w: there is no boot mode %q; there are legacy-bios, uefi and uefi-preferred", errImport, imp.BootMode)
@@ -160,7 +161,7 @@ func (s *Server) checkImport(imp Import) error {
 	}
 	req := imp.request()
 	req.DryRun = true
-	_, err := s.cloud.CreateImage(s.importer(imp), req)
+	_, err := s.cloud.CreateImage(s.importScope(imp), req)
 	var refusal *state.Error
 	if errors.As(err, &refusal) && refusal.Kind == state.DryRun {
 		return nil
@@ -168,15 +169,15 @@ func (s *Server) checkImport(imp Import) error {
 	return fmt.Errorf("%w: %w", errImport, err)
 }
 
-// importer is whose the image is to be, and where.
-func (s *Server) importer(imp Import) state.Caller {
+// importScope returns the account and the region of an import.
+func (s *Server) importScope(imp Import) state.Caller {
 	return state.Caller{
 		Account: cmp.Or(imp.Account, s.cloud.Accounts()[0].ID),
 		Region:  cmp.Or(imp.Region, s.cloud.DefaultRegion()),
 	}
 }
 
-// bootMode is how each cloud says it.
+// bootMode is a boot mode by its names in both clouds.
 type bootMode struct {
 	ec2  string
 	oapi []string
@@ -190,7 +191,7 @@ var bootModes = map[string]bootMode{
 	"uefi-preferred": {"uefi-preferred", []string{"legacy", "uefi"}},
 }
 
-// bootModeOf is an image's boot mode in EC2's words, whichever cloud it was made in.
+// bootModeOf returns the boot mode of an image by EC2's name, whichever API created it.
 func bootModeOf(a state.ImageAttributes) string {
 	if a.BootMode != "" {
 		return a.BootMode
@@ -218,12 +219,11 @@ func (imp Import) request() state.ImageRequest {
 	}
 }
 
-// Export writes the disk of an image's root volume into a file, as a sparse raw
-// disk.
+// Export writes the disk of an image's root volume into a file, as a sparse raw disk.
 func (s *Server) Export(_ context.Context, id, file string) error {
 	found := false
 	var err error
-	s.eachPlace(func(at state.Caller) {
+	s.eachScope(func(at state.Caller) {
 		for _, img := range s.cloud.Images(at) {
 			if !found && img.ID == id && img.Account == at.Account {
 				found, err = true, s.exportRoot(at, img, file)

@@ -25,7 +25,7 @@ func (q queries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if versionOf(in) == sts.Version {
 		to = q.sts
 	}
-	if !to.refuseStranger(w, r) {
+	if !to.refuseOrigin(w, r) {
 		to.serve(w, in, err)
 	}
 }

@@ -28,55 +28,54 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/safedir"
 )
 
-// Options are what a Server is made of. A zero field other than Dir has the
-// default that its comment names.
+// Options configures a Server. Dir is required; the comments of the other fields name their
+// defaults.
 type Options struct {
-	// Dir holds everything: it is made if it does not exist.
+	// Dir holds all data. It is created if it does not exist.
 	Dir string
-	// Existing refuses a directory that no cloud was in, and makes none.
+	// Existing refuses a directory without a cloud.
 	Existing bool
-	// Regions are state.DefaultRegions.
+	// Regions defaults to state.DefaultRegions.
 	Regions []state.Region
-	// Region is the default region, and is added to Regions if it is none of them:
-	// the first of those.
+	// Region is the default region. It is added to Regions. The default is the first of Regions.
 	Region string
-	// Account, if given, is one more account.
+	// Account is an additional account.
 	Account string
-	// Keys are the key pairs that requests may be signed with: none.
+	// Keys are the key pairs that requests may be signed with. The default is none.
 	Keys []state.Key
-	// Timing is how long things take: no time.
+	// Timing is the duration of state changes. The default is 0.
 	Timing state.Timing
-	// Naming is how devices are named: as on Xen.
+	// Naming is the scheme of device names. The default is that of Xen.
 	Naming volume.Naming
-	// AllowedHosts are names of this machine that requests may have in their Host header,
-	// beside localhost and IP addresses: none.
+	// AllowedHosts are host names of this machine that requests may have in their Host header, in
+	// addition to localhost and IP addresses. The default is none.
 	AllowedHosts []string
-	// PublicKeys says that one of the Keys is known to everybody, so that a signature does
-	// not tell who signed. Requests of all dialects are then checked for their Host.
+	// PublicKeys means that one of the Keys is publicly known, so that a signature does not
+	// authenticate a client. The Host header of all requests is then checked.
 	PublicKeys bool
-	// Hosts is how many machines this one stands for: one.
+	// Hosts is the number of machines that this machine stands for. The default is 1.
 	Hosts int
-	// HostZone is the zone of the machine in the default region, which may be a Local Zone
-	// such as us-west-2-lax-1a: the region's first.
+	// HostZone is the zone of the machine in the default region. It may be a Local Zone such as
+	// us-west-2-lax-1a. The default is the region's first zone.
 	HostZone string
-	// Outpost is the ARN of the Outpost that the machine runs on: none.
+	// Outpost is the ARN of the machine's Outpost. The default is none.
 	Outpost string
-	// MetadataHops is how many hops clients are from the metadata service: one. In a
-	// container with a network of its own it would be two.
+	// MetadataHops is the distance of clients from the metadata service in network hops. The
+	// default is 1. In a container with its own network it is 2.
 	MetadataHops int
-	// Clock tells the time: time.Now.
+	// Clock returns the time. The default is time.Now.
 	Clock func() time.Time
-	// Disks keeps the bytes: a volume.Store in Dir.
+	// Disks stores the data. The default is a volume.Store in Dir.
 	Disks state.Disks
-	// Faults are in force from the beginning: none. Their Check must be nil.
+	// Faults are the fault rules in force from the beginning. They must be valid.
 	Faults []fault.Rule
-	// Settings are what accounts have set in regions: what was set before.
+	// Settings are changes of account settings.
 	Settings []Setting
-	// Seed is for the faults that are left to probability.
+	// Seed is the seed for faults with a probability.
 	Seed uint64
 }
 
-// Server is a cloud that answers requests.
+// Server is a cloud that serves requests.
 type Server struct {
 	cloud *state.Cloud
 	*faults
@@ -84,17 +83,17 @@ type Server struct {
 	tmp     string
 	dir     string
 	hops    int
-	// token is what the control wants.
-	token     string
-	strangers strangers
-	advanced  skew
-	end       context.CancelFunc
+	// token is the control token.
+	token    string
+	origins  originPolicy
+	advanced skew
+	end      context.CancelFunc
 }
 
-// New opens the cloud in a directory. Devices that an earlier process left there
-// are released. It fails when another process has the directory open.
+// New opens the cloud in a directory, and releases devices of an earlier process. It returns an
+// error if another process has the directory open.
 func New(o Options) (*Server, error) {
-	if err := o.there(); err != nil {
+	if err := o.checkExisting(); err != nil {
 		return nil, err
 	}
 	dir, err := o.open()
@@ -108,7 +107,10 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	ending, end := context.WithCancel(context.Background())
-	s := &Server{faults: &faults{ending: ending}, end: end, tmp: filepath.Join(o.Dir, "tmp"), dir: o.Dir, hops: o.MetadataHops, strangers: strangers{o.AllowedHosts}}
+	s := &Server{
+		faults: &faults{ending: ending}, end: end, tmp: filepath.Join(o.Dir, "tmp"), dir: o.Dir, hops: o.MetadataHops,
+		origins: originPolicy{o.AllowedHosts},
+	}
 	s.rules.Seed(o.Seed)
 	s.rules.Add(o.Faults...)
 	cloud, err := state.Open(state.Config{
@@ -124,13 +126,13 @@ func New(o Options) (*Server, error) {
 	if err := s.Set(o.Settings...); err != nil {
 		return nil, errors.Join(err, cloud.Close())
 	}
-	if err := remove.All(s.tmp); err != nil { // what a killed process was importing
+	if err := remove.All(s.tmp); err != nil { // an unfinished import of a killed process
 		return nil, errors.Join(fmt.Errorf("cannot clear %s: %w", s.tmp, err), cloud.Close())
 	}
 	if s.token, err = tokenIn(dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot make the control token: %w", err), cloud.Close())
 	}
-	authorize := noting(sigv4.NewAuthorizer(timed{cloud, s.faults}))
+	authorize := recordCaller(sigv4.NewAuthorizer(timed{cloud, s.faults}))
 	s.handler = s.routes(o.PublicKeys, map[string]Dialect{
 		"ec2": ec2.New(cloud, authorize), "sts": sts.New(cloud, authorize), "kms": kms.New(authorize),
 		"imds": s.instanceMetadata(0), "oapi": oapi.New(cloud, authorize),
@@ -138,8 +140,8 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// there refuses a directory without a cloud, if there has to be one.
-func (o Options) there() error {
+// checkExisting returns an error if there must be a cloud in the directory and there is none.
+func (o Options) checkExisting() error {
 	if !o.Existing {
 		return nil
 	}
@@ -150,9 +152,9 @@ func (o Options) there() error {
 	return err
 }
 
-// open opens the directory, which is made if it does not exist. It fails if another user
-// owns it or can write to it: such a user could exchange the disks and the token. A
-// symbolic link to the directory is followed if nobody else can replace it.
+// open opens the directory. It creates the directory if it does not exist. It returns an error if
+// another user owns it or can write to it: such a user could replace the disks and the token. It
+// follows a symbolic link to the directory if no other user can replace the link.
 func (o Options) open() (*safedir.Dir, error) {
 	if o.Dir == "" {
 		return nil, errors.New("cannot open a cloud without a directory")
@@ -183,7 +185,7 @@ func (o Options) disks() (state.Disks, error) {
 	return volume.Open(o.Dir, o.Naming, volume.Options{})
 }
 
-// regions are those asked for, or the usual ones, and the default one.
+// regions returns the configured regions or the default ones, and the default region.
 func (o Options) regions() []state.Region {
 	regions := o.Regions
 	if len(regions) == 0 {
@@ -196,7 +198,7 @@ func (o Options) regions() []state.Region {
 	return append(slices.Clone(regions), state.NewRegion(o.Region))
 }
 
-// accountsWith are the usual account and one more, if it is another.
+// accountsWith returns the default account and this one.
 func accountsWith(id string) []state.Account {
 	accounts := []state.Account{{ID: state.DefaultAccount}}
 	if id != "" && id != state.DefaultAccount {
@@ -211,7 +213,7 @@ func (s *Server) routes(publicKeys bool, dialects map[string]Dialect) http.Handl
 	front := func(name string) *front {
 		f := &front{name: name, identity: s.cloud.Identity(), Dialect: dialects[name], faults: s.faults}
 		if publicKeys {
-			f.strangers = &s.strangers
+			f.origins = &s.origins
 		}
 		return f
 	}
@@ -225,8 +227,8 @@ func (s *Server) routes(publicKeys bool, dialects map[string]Dialect) http.Handl
 		{"/_loopcloud/", s.control()},
 	}
 	root := queries{ec2: front("ec2"), sts: front("sts"), kms: front("kms")}
-	// Not a ServeMux: it would redirect paths that it finds unclean, and a
-	// redirected request has lost its signature.
+	// Not a ServeMux: it would redirect unclean paths, and a redirected request has an invalid
+	// signature.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/" {
 			root.ServeHTTP(w, r)
@@ -242,39 +244,38 @@ func (s *Server) routes(publicKeys bool, dialects map[string]Dialect) http.Handl
 	})
 }
 
-// ServeHTTP answers a request.
+// ServeHTTP responds to a request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// Metadata is the metadata service of one of the Hosts, from 0 on. That of the first is
-// also among what the Server answers itself; the others each need an address of their
-// own, for the path is the service's.
+// Metadata returns the metadata service of one of the Hosts, from 0 on. The Server itself serves
+// that of the first host; the others need their own addresses, because the paths are fixed.
 func (s *Server) Metadata(host int) http.Handler {
 	return s.metadata(s.instanceMetadata(host))
 }
 
-// instanceMetadata is the metadata service of a host.
+// instanceMetadata returns the metadata service of a host.
 func (s *Server) instanceMetadata(host int) *imds.Handler {
 	h := imds.NewOf(s.cloud, host)
 	h.Hops = s.hops
 	return h
 }
 
-// metadata is a metadata service. Nobody signs requests to it.
+// metadata returns the handler of a metadata service. Requests to it are not signed.
 func (s *Server) metadata(d Dialect) http.Handler {
-	return s.strangers.before(&front{name: "imds", identity: s.cloud.Identity(), Dialect: d, faults: s.faults}, forbid)
+	return s.origins.wrap(&front{name: "imds", identity: s.cloud.Identity(), Dialect: d, faults: s.faults}, forbid)
 }
 
-// Token returns the control token, and the file that holds it.
+// Token returns the control token and the name of the file that holds it.
 func (s *Server) Token() (token, file string) { return s.token, TokenFile(s.dir) }
 
-// Cloud is the state behind the server, for tests that look at it or drive it.
+// Cloud returns the state behind the server, for tests.
 func (s *Server) Cloud() *state.Cloud { return s.cloud }
 
-// grace is how long requests under way have when the server stops.
+// grace is how long requests in progress may take after the server stops.
 const grace = 5 * time.Second
 
-// Serve answers the listener's connections until the context ends. Requests that
-// are then under way are let finish, within a bound.
+// Serve serves the connections of a listener until the context ends. Requests in progress then
+// have a limited time to finish.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var unused connections
 	server := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute, ConnState: unused.follow}
@@ -285,7 +286,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("cannot serve %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
-	s.end() // what is held or hangs would never finish
+	s.end() // held and hanging calls would not finish
 	unused.close()
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
@@ -295,15 +296,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// connections are those on which no request has come yet. Shutdown would wait for them
-// for five seconds, and clients keep some in reserve.
+// connections holds the connections without a request. Shutdown would wait five seconds for them,
+// and clients keep some in reserve.
 type connections struct {
 	mu    sync.Mutex
 	all   map[net.Conn]bool
 	ended bool
 }
 
-// follow is a server's ConnState.
+// follow is the ConnState hook of the server.
 func (c *connections) follow(conn net.Conn, now http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -320,7 +321,7 @@ func (c *connections) follow(conn net.Conn, now http.ConnState) {
 	}
 }
 
-// close closes them, and those that are still to come.
+// close closes the connections, and those that are opened later.
 func (c *connections) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -330,14 +331,13 @@ func (c *connections) close() {
 	}
 }
 
-// Close takes away all devices and gives the directory up. The server must have
-// stopped serving.
+// Close removes all devices and unlocks the directory. The server must have stopped serving.
 func (s *Server) Close() error {
 	s.end()
 	return s.cloud.Close()
 }
 
-// temporary makes a file for a disk that passes through.
+// temporary creates a temporary file for a disk.
 func (s *Server) temporary() (*os.File, error) {
 	if err := os.MkdirAll(s.tmp, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make a temporary file: %w", err)

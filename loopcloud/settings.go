@@ -15,17 +15,17 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// Setting is what one account has set in one region. An empty account or region stands
-// for all of them.
+// Setting holds the settings of an account in a region. An empty account or region stands for
+// all.
 type Setting struct {
 	Account string `json:"account,omitempty"`
 	Region  string `json:"region,omitempty"`
 	state.Settings
-	// text is what it was read from: a field that it leaves out stays as it is.
+	// text is the JSON text. Settings that it does not contain stay as they are.
 	text []byte
 }
 
-// UnmarshalJSON reads a setting and refuses fields that it does not know.
+// UnmarshalJSON decodes a setting. It returns an error for unknown fields.
 func (s *Setting) UnmarshalJSON(text []byte) error {
 	type plain Setting
 	dec := json.NewDecoder(bytes.NewReader(text))
@@ -37,7 +37,7 @@ func (s *Setting) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// ParseSettings reads one setting or a list of them.
+// ParseSettings parses one setting or a list of settings.
 func ParseSettings(text []byte) ([]Setting, error) {
 	var many []Setting
 	var one Setting
@@ -52,10 +52,10 @@ func ParseSettings(text []byte) ([]Setting, error) {
 	return []Setting{one}, nil
 }
 
-// Set changes the settings of accounts, in the order given.
+// Set changes the settings of accounts, in the given order.
 func (s *Server) Set(settings ...Setting) error {
 	for _, setting := range settings {
-		places := slices.DeleteFunc(s.places(), func(at state.Caller) bool { return !setting.isFor(at) })
+		places := slices.DeleteFunc(s.scopes(), func(at state.Caller) bool { return !setting.isFor(at) })
 		if len(places) == 0 {
 			return fmt.Errorf("%w: there is no account %q or region %q", errSetting, setting.Account, setting.Region)
 		}
@@ -72,7 +72,7 @@ func (s Setting) isFor(at state.Caller) bool {
 	return (s.Account == "" || s.Account == at.Account) && (s.Region == "" || s.Region == at.Region)
 }
 
-// errSetting is a setting that cannot be made.
+// errSetting is wrapped by the error for an invalid setting.
 var errSetting = errors.New("cannot change the settings")
 
 func (s *Server) setAt(at state.Caller, setting Setting) error {
@@ -87,8 +87,8 @@ func (s *Server) setAt(at state.Caller, setting Setting) error {
 	return err
 }
 
-// places are all accounts in all regions.
-func (s *Server) places() []state.Caller {
+// scopes returns all regions of all accounts.
+func (s *Server) scopes() []state.Caller {
 	var all []state.Caller
 	for _, account := range s.cloud.Accounts() {
 		for _, region := range s.cloud.Regions() {
@@ -98,10 +98,10 @@ func (s *Server) places() []state.Caller {
 	return all
 }
 
-// Settings lists what accounts have set other than it is from the beginning.
+// Settings returns the settings that differ from the defaults.
 func (s *Server) Settings() []Setting {
 	all := []Setting{}
-	for _, at := range s.places() {
+	for _, at := range s.scopes() {
 		now := s.cloud.Settings(at)
 		if !reflect.DeepEqual(now, state.DefaultSettings()) {
 			all = append(all, Setting{Account: at.Account, Region: at.Region, Settings: now})
@@ -110,7 +110,7 @@ func (s *Server) Settings() []Setting {
 	return all
 }
 
-// setSettings changes settings by what is in the body.
+// setSettings changes the settings that the body contains.
 func (s *Server) setSettings(w http.ResponseWriter, r *http.Request) {
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {

@@ -12,18 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A disk goes over the wire as the parts of it that hold data, in order, each
-// after its place and length, and in the end the disk's size with the length 0.
-// So a hole costs nothing, and a stream that was cut short is not taken for a
-// whole disk.
+// The format of a disk on the wire: for each part with data, in order, its offset, its length and
+// the data; at the end the size of the disk and the length 0. Holes take no space, and a
+// truncated stream is not mistaken for a complete disk.
 
 const (
 	diskType = "application/x-loopcloud-disk"
-	// maxDisk is EC2's largest volume, 64 TiB.
+	// maxDisk is the size of EC2's largest volume, 64 TiB.
 	maxDisk = 64 << 40
 )
 
-// extent is the head of a part.
+// extent is the header of a part.
 type extent struct{ Offset, Length int64 }
 
 // WriteDisk writes a sparse file as a stream that ReadDisk reads.
@@ -51,11 +50,10 @@ func WriteDisk(w io.Writer, f *os.File) error {
 	return binary.Write(w, binary.BigEndian, extent{Offset: info.Size()})
 }
 
-// nextData finds the data of a file from a place on; its length is 0 if there is
-// none.
+// nextData returns the next part of a file with data; its length is 0 if there is none.
 func nextData(f *os.File, from, size int64) (extent, error) {
 	start, err := f.Seek(from, unix.SEEK_DATA)
-	if errors.Is(err, unix.ENXIO) { // only a hole is left
+	if errors.Is(err, unix.ENXIO) { // only a hole follows
 		return extent{}, nil
 	}
 	if err != nil {
@@ -68,10 +66,9 @@ func nextData(f *os.File, from, size int64) (extent, error) {
 	return extent{start, min(end, size) - start}, nil
 }
 
-// ReadDisk writes what WriteDisk wrote into an empty file, which gets the same
-// holes.
+// ReadDisk writes a stream of WriteDisk into an empty file, with the same holes.
 func ReadDisk(r io.Reader, f *os.File) error {
-	var end int64 // of the part before
+	var end int64 // of the previous part
 	for {
 		var e extent
 		if err := binary.Read(r, binary.BigEndian, &e); err != nil {

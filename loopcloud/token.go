@@ -19,7 +19,7 @@ import (
 
 const (
 	tokenName = "token"
-	// tokenBytes are random; the file has them as hexadecimal digits.
+	// tokenBytes is the length of the random token. The file has it as hexadecimal digits.
 	tokenBytes = 32
 )
 
@@ -45,8 +45,8 @@ func ReadToken(file string) (string, error) {
 	return token, nil
 }
 
-// tokenIn returns the control token of a cloud's directory. It creates one if there is
-// none yet, or if others could read the one that is there.
+// tokenIn returns the control token of a cloud's directory. It creates a new one if there is
+// none, or if other users could read it.
 func tokenIn(dir *safedir.Dir) (string, error) {
 	f, err := dir.OpenFile(tokenName, os.O_RDONLY, 0)
 	if err == nil {
@@ -66,7 +66,7 @@ func tokenIn(dir *safedir.Dir) (string, error) {
 	return newToken(dir)
 }
 
-// newToken puts a new token in the place of the old one, whole or not at all.
+// newToken replaces the token atomically.
 func newToken(dir *safedir.Dir) (token string, err error) {
 	raw := make([]byte, tokenBytes)
 	rand.Read(raw) // never fails: crypto/rand ends the program instead
@@ -86,7 +86,7 @@ func newToken(dir *safedir.Dir) (token string, err error) {
 	return token, dir.Rename(name, tokenName)
 }
 
-// withToken answers requests that carry the control token.
+// withToken refuses requests without the control token.
 func (s *Server) withToken(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")

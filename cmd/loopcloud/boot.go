@@ -17,16 +17,16 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
-// What a machine has that is not told otherwise.
+// The default machine.
 const (
-	bootMemory = 1024 // MiB
+	bootMemory = 1024 // in MiB
 	bootLimit  = 5 * time.Minute
 )
 
 // bootFlags are the options of booting an image.
 type bootFlags struct {
-	at place
-	// uefi is nil where the image decides.
+	at location
+	// uefi is nil if the image decides.
 	uefi    *bool
 	memory  int
 	timeout time.Duration
@@ -34,7 +34,7 @@ type bootFlags struct {
 	kvm     qemu.KVM
 }
 
-// parseBoot reads them, and the id of the image.
+// parseBoot parses the options and the ID of the image.
 func parseBoot(args []string) (flags *bootFlags, id string, err error) {
 	b := &bootFlags{kvm: qemu.Auto}
 	fs := newFlags("image boot")
@@ -67,8 +67,8 @@ func parseBoot(args []string) (flags *bootFlags, id string, err error) {
 	return b, rest[0], b.at.check("image boot")
 }
 
-// imageBoot boots a copy of an image's disk, and shows the console until it says
-// what is waited for.
+// imageBoot boots a copy of an image's disk, and shows the console until the awaited text
+// appears.
 func (p *program) imageBoot(ctx context.Context, args []string) error {
 	flags, id, err := parseBoot(args)
 	if err != nil {
@@ -76,7 +76,7 @@ func (p *program) imageBoot(ctx context.Context, args []string) error {
 	}
 	var img loopcloud.Image
 	var disk *os.File
-	err = flags.at.look(func(all images) (err error) {
+	err = flags.at.read(func(all images) (err error) {
 		if img, err = imageIn(ctx, all, id); err == nil {
 			disk, err = exported(ctx, all, id)
 		}
@@ -93,12 +93,12 @@ func (p *program) imageBoot(ctx context.Context, args []string) error {
 	if err := m.Boot(ctx, flags.until, flags.timeout); err != nil {
 		return fmt.Errorf("cannot boot %s: %w", id, err)
 	}
-	_, err = fmt.Fprintln(p.stdout) // a prompt has no end of line
+	_, err = fmt.Fprintln(p.stdout) // a prompt does not end the line
 	return err
 }
 
-// wantsUEFI is as the cloud would have it, unless an option says otherwise. Of an
-// image that would take both, what is preferred is taken.
+// wantsUEFI reports whether to boot with UEFI. Without an option the image decides, as in the
+// cloud: an image with both modes boots in the preferred one.
 func (b *bootFlags) wantsUEFI(img loopcloud.Image) bool {
 	if b.uefi != nil {
 		return *b.uefi
@@ -106,7 +106,7 @@ func (b *bootFlags) wantsUEFI(img loopcloud.Image) bool {
 	return img.BootMode == "uefi" || img.BootMode == "uefi-preferred"
 }
 
-// imageIn finds an image that a machine can run.
+// imageIn returns an image if a machine here can run it.
 func imageIn(ctx context.Context, all images, id string) (loopcloud.Image, error) {
 	list, err := all.Images(ctx)
 	if err != nil {
@@ -122,7 +122,7 @@ func imageIn(ctx context.Context, all images, id string) (loopcloud.Image, error
 	return list[i], nil
 }
 
-// exported is a copy of an image's disk that goes when it is closed.
+// exported returns a copy of an image's disk. Closing it frees its space.
 func exported(ctx context.Context, all images, id string) (_ *os.File, err error) {
 	dir, err := os.MkdirTemp("", "loopcloud-boot-*")
 	if err != nil {

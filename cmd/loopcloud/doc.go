@@ -1,2 +1,2 @@
-// Command loopcloud is a cloud on one machine: see package loopcloud.
+// Command loopcloud runs a cloud on one machine: see package loopcloud.
 package main

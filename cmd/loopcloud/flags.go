@@ -19,21 +19,21 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
 )
 
-// ownKey is the key pair of a cloud that is given none.
+// ownKey is the default key pair.
 var ownKey = state.Key{ID: "AKIALOOPCLOUD0000000", Secret: "loopcloud/not/a/secret/of/any/real/cloud"}
 
-// printedKey is the pair that the builders' documentation has in its examples, so
-// that those run as they are printed.
+// printedKey is the key pair in the examples of the builders' documentation, which therefore run
+// unchanged.
 var printedKey = state.Key{ID: "YOUR KEY HERE", Secret: "YOUR SECRET KEY HERE"}
 
 func newFlags(command string) *flag.FlagSet {
 	fs := flag.NewFlagSet(command, flag.ContinueOnError)
-	fs.SetOutput(io.Discard) // main says what is wrong
+	fs.SetOutput(io.Discard) // main prints the error
 	return fs
 }
 
-// parse reads flags up to the first argument that is none, or to --. It answers
-// flag.ErrHelp when they ask for help.
+// parse parses flags up to the first other argument or to --. It returns flag.ErrHelp if they
+// request help.
 func parse(fs *flag.FlagSet, args []string) ([]string, error) {
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -44,7 +44,7 @@ func parse(fs *flag.FlagSet, args []string) ([]string, error) {
 	return fs.Args(), nil
 }
 
-// parseAnywhere reads flags between and after the other arguments too.
+// parseAnywhere also parses flags between and after the other arguments.
 func parseAnywhere(fs *flag.FlagSet, args []string) ([]string, error) {
 	var others []string
 	for {
@@ -59,7 +59,7 @@ func parseAnywhere(fs *flag.FlagSet, args []string) ([]string, error) {
 	}
 }
 
-// cloudFlags are the options of a cloud that is served.
+// cloudFlags are the options of a served cloud.
 type cloudFlags struct {
 	dir, region string
 	regions     []state.Region
@@ -117,7 +117,7 @@ func (c *cloudFlags) register(fs *flag.FlagSet) {
 	c.registerPlace(fs)
 }
 
-// registerPlace registers the flags that say where the machines are.
+// registerPlace registers the flags for the location of the machines.
 func (c *cloudFlags) registerPlace(fs *flag.FlagSet) {
 	fs.Func("region", "", func(s string) (err error) {
 		c.region, err = parseRegion(s)
@@ -176,7 +176,7 @@ func parseOutpost(s string) (string, error) {
 	return s, nil
 }
 
-// parseFaults reads one rule or a list of them, as JSON or, after @, from a file.
+// parseFaults parses one rule or a list of rules, as JSON or, after @, from a file.
 func parseFaults(s string) ([]fault.Rule, error) {
 	text, err := textOrFile(s)
 	if err != nil {
@@ -185,7 +185,7 @@ func parseFaults(s string) ([]fault.Rule, error) {
 	return fault.ParseRules(text)
 }
 
-// parseSettings reads the settings of accounts as parseFaults does rules.
+// parseSettings parses the settings of accounts, as JSON or, after @, from a file.
 func parseSettings(s string) ([]loopcloud.Setting, error) {
 	text, err := textOrFile(s)
 	if err != nil {
@@ -194,7 +194,7 @@ func parseSettings(s string) ([]loopcloud.Setting, error) {
 	return loopcloud.ParseSettings(text)
 }
 
-// textOrFile returns the text itself or, after @, what the file of that name holds.
+// textOrFile returns the text itself or, after @, the content of the file with that name.
 func textOrFile(s string) ([]byte, error) {
 	if name, ok := strings.CutPrefix(s, "@"); ok {
 		return os.ReadFile(name)
@@ -202,8 +202,8 @@ func textOrFile(s string) ([]byte, error) {
 	return []byte(s), nil
 }
 
-// parseRegions reads regions between commas. One that nobody has opted in to has
-// ":off" after its name.
+// parseRegions parses a comma-separated list of regions. A region that no account has opted in to
+// has the suffix ":off".
 func parseRegions(s string) ([]state.Region, error) {
 	var out []state.Region
 	for part := range strings.SplitSeq(s, ",") {
@@ -223,7 +223,7 @@ func parseRegions(s string) ([]state.Region, error) {
 	return out, nil
 }
 
-// parseProfile reads a profile and its scale: aws:0.1 takes a tenth of the time.
+// parseProfile parses a profile and its scale: aws:0.1 takes a tenth of the time.
 func parseProfile(s string) (state.Timing, error) {
 	name, factor, scaled := strings.Cut(s, ":")
 	scale := 1.0
@@ -253,7 +253,7 @@ func parseAccount(s string) (string, error) {
 	return s, nil
 }
 
-// parseKey reads ID:SECRET[:ACCOUNT].
+// parseKey parses ID:SECRET[:ACCOUNT].
 func parseKey(s string) (state.Key, error) {
 	parts := strings.Split(s, ":")
 	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
@@ -263,7 +263,7 @@ func parseKey(s string) (state.Key, error) {
 	var err error
 	if len(parts) == 3 {
 		if key.Account, err = parseAccount(parts[2]); err != nil {
-			err = errors.New("the account of a key has twelve digits") // what stands there may be a part of the secret
+			err = errors.New("the account of a key has twelve digits") // the text may be a part of the secret
 		}
 	}
 	return key, err
@@ -272,8 +272,8 @@ func parseKey(s string) (state.Key, error) {
 // keyVariable is the environment variable that holds further keys.
 const keyVariable = "LOOPCLOUD_KEY"
 
-// readKeys reads a file of keys, one a line. Empty lines and lines that begin with # are
-// left out. Nobody else may be able to read the file.
+// readKeys reads a file of keys, one on each line. It skips empty lines and lines that begin with
+// #. Other users must not be able to read the file.
 func readKeys(file string) ([]state.Key, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -301,7 +301,7 @@ func readKeys(file string) ([]state.Key, error) {
 	return keys, nil
 }
 
-// parseKeys reads keys, one a line. An error names the line, and not what it holds.
+// parseKeys parses keys, one on each line. An error names the line, but not its content.
 func parseKeys(text string) ([]state.Key, error) {
 	var keys []state.Key
 	n := 0

@@ -18,7 +18,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
 )
 
-// images is a cloud's images, of a directory at rest or of a running loopcloud.
+// images accesses a cloud's images, in a directory or of a running loopcloud.
 type images interface {
 	Images(context.Context) ([]loopcloud.Image, error)
 	Import(context.Context, loopcloud.Import, string) (loopcloud.Image, error)
@@ -28,17 +28,17 @@ type images interface {
 // tokenVariable is the environment variable that holds the control token.
 const tokenVariable = "LOOPCLOUD_TOKEN"
 
-// place is where a cloud's images are. Of a running loopcloud, dir is only where the
-// control token is.
-type place struct{ dir, endpoint, tokenFile string }
+// location is a directory with a cloud, or a running loopcloud and its token file. The directory
+// of a running loopcloud is only searched for the control token.
+type location struct{ dir, endpoint, tokenFile string }
 
-func (at *place) register(fs *flag.FlagSet) {
+func (at *location) register(fs *flag.FlagSet) {
 	fs.StringVar(&at.dir, "dir", "", "")
 	fs.StringVar(&at.endpoint, "endpoint", "", "")
 	fs.StringVar(&at.tokenFile, "token-file", "", "")
 }
 
-func (at place) check(command string) error {
+func (at location) check(command string) error {
 	switch {
 	case at.dir == "" && at.endpoint == "":
 		return misused("%s: --dir or --endpoint is needed", command)
@@ -55,18 +55,18 @@ func (at place) check(command string) error {
 	return nil
 }
 
-// change does something with the images there, in a directory with a new cloud if
-// it has none. The directory is open meanwhile.
-func (at place) change(region, account string, do func(images) error) error {
+// change calls a function with the images of a location, and creates the directory and a new
+// cloud if needed. The directory is open meanwhile.
+func (at location) change(region, account string, do func(images) error) error {
 	return at.with(loopcloud.Options{Dir: at.dir, Region: region, Account: account}, do)
 }
 
-// look is change for what is content with the cloud that is there.
-func (at place) look(do func(images) error) error {
+// read is like change, but requires an existing cloud.
+func (at location) read(do func(images) error) error {
 	return at.with(loopcloud.Options{Dir: at.dir, Existing: true}, do)
 }
 
-func (at place) with(o loopcloud.Options, do func(images) error) error {
+func (at location) with(o loopcloud.Options, do func(images) error) error {
 	if at.endpoint != "" {
 		token, err := at.token()
 		if err != nil {
@@ -81,8 +81,8 @@ func (at place) with(o loopcloud.Options, do func(images) error) error {
 	return errors.Join(do(s), s.Close())
 }
 
-// token finds the control token of a running loopcloud.
-func (at place) token() (string, error) {
+// token returns the control token of a running loopcloud.
+func (at location) token() (string, error) {
 	switch token := os.Getenv(tokenVariable); {
 	case at.tokenFile != "":
 		return loopcloud.ReadToken(at.tokenFile)
@@ -97,7 +97,7 @@ func (at place) token() (string, error) {
 func (p *program) image(ctx context.Context, args []string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	context.AfterFunc(ctx, stop) // who says it twice does not wait for the tidying
+	context.AfterFunc(ctx, stop) // a second signal ends the program without cleaning up
 	if len(args) == 0 {
 		return misused("image: no command: there are import, export, list and boot")
 	}
@@ -117,9 +117,9 @@ func (p *program) image(ctx context.Context, args []string) error {
 	}
 }
 
-// imageImport makes an image and prints its id.
+// imageImport imports an image and prints its ID.
 func (p *program) imageImport(ctx context.Context, args []string) error {
-	var at place
+	var at location
 	fs := newFlags("image import")
 	at.register(fs)
 	parameters := importParameters(fs)
@@ -149,7 +149,7 @@ func (p *program) imageImport(ctx context.Context, args []string) error {
 	})
 }
 
-// importParameters are what the flags of an import will be.
+// importParameters returns the parameters that the flags of an import set.
 func importParameters(fs *flag.FlagSet) url.Values {
 	parameters := url.Values{}
 	for _, name := range []string{"name", "id", "description", "boot-mode", "arch", "size"} {
@@ -174,7 +174,7 @@ func importParameters(fs *flag.FlagSet) url.Values {
 
 // imageExport writes an image's disk into a file.
 func (p *program) imageExport(ctx context.Context, args []string) error {
-	var at place
+	var at location
 	fs := newFlags("image export")
 	at.register(fs)
 	rest, err := parseAnywhere(fs, args)
@@ -187,12 +187,12 @@ func (p *program) imageExport(ctx context.Context, args []string) error {
 	if err := at.check("image export"); err != nil {
 		return err
 	}
-	return at.look(func(all images) error { return all.Export(ctx, rest[0], rest[1]) })
+	return at.read(func(all images) error { return all.Export(ctx, rest[0], rest[1]) })
 }
 
 // imageList prints a table, or JSON.
 func (p *program) imageList(ctx context.Context, args []string) error {
-	var at place
+	var at location
 	fs := newFlags("image list")
 	at.register(fs)
 	asJSON := fs.Bool("json", false, "")
@@ -207,7 +207,7 @@ func (p *program) imageList(ctx context.Context, args []string) error {
 		return err
 	}
 	var list []loopcloud.Image
-	err = at.look(func(all images) (err error) {
+	err = at.read(func(all images) (err error) {
 		list, err = all.Images(ctx)
 		return err
 	})

@@ -61,13 +61,13 @@ BOOT:  --uefi[=false]           instead of what the image's boot mode says
        --until TEXT             what the console is to say: login:
 `
 
-// The exit statuses that are not a command's own.
+// The exit statuses, other than that of a command that was run.
 const (
 	statusFailed = 1
 	statusUsage  = 2
 )
 
-// usageError is a command line that cannot be understood.
+// usageError is the error for an invalid command line.
 type usageError struct{ message string }
 
 func (e *usageError) Error() string { return e.message }
@@ -76,13 +76,12 @@ func misused(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// statusError is the error of a command that ends with a status of its own, having
-// said all there is to say.
+// statusError is an error with an exit status and without a message.
 type statusError int
 
 func (s statusError) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
-// program is what a command line runs in.
+// program is the environment of a command line.
 type program struct {
 	env            []string
 	stdout, stderr *os.File
@@ -93,7 +92,7 @@ func main() {
 	os.Exit(p.main(context.Background(), os.Args[1:]))
 }
 
-// main runs a command line and answers the exit status.
+// main runs a command line and returns the exit status.
 func (p *program) main(ctx context.Context, args []string) int {
 	err := p.dispatch(ctx, args)
 	var status statusError

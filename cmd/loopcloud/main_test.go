@@ -453,20 +453,20 @@ func TestFlagsAnywhere(t *testing.T) {
 
 func TestPlacesOfImages(t *testing.T) {
 	var misuse *usageError
-	if err := (place{}).check("image list"); !errors.As(err, &misuse) {
-		t.Errorf("no place: %v", err)
+	if err := (location{}).check("image list"); !errors.As(err, &misuse) {
+		t.Errorf("no location: %v", err)
 	}
-	if err := (place{endpoint: "http://127.0.0.1:4600"}).check("image list"); err != nil {
+	if err := (location{endpoint: "http://127.0.0.1:4600"}).check("image list"); err != nil {
 		t.Error(err)
 	}
-	look := func(all images) error {
+	read := func(all images) error {
 		_, err := all.Images(context.Background())
 		return err
 	}
 	dir := testdir.New(t)
 	for _, use := range []func() error{
-		func() error { return place{dir: dir}.change("", "", look) },
-		func() error { return place{dir: dir}.look(look) },
+		func() error { return location{dir: dir}.change("", "", read) },
+		func() error { return location{dir: dir}.read(read) },
 	} {
 		if err := use(); err != nil {
 			t.Error(err)

@@ -22,7 +22,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
-// The exit statuses of a command that could not be run, as shells have them.
+// The exit statuses of a command that could not be run, as in shells.
 const (
 	statusNotRunnable = 126
 	statusNotFound    = 127
@@ -59,10 +59,10 @@ func (p *program) run(ctx context.Context, args []string) (err error) {
 	return p.runBeside(ctx, cloud.options(), key, command)
 }
 
-// runBeside serves a cloud while the command runs, and answers the command's exit
-// status, or what went wrong with the cloud.
+// runBeside serves a cloud while the command runs. It returns the command's exit status or the
+// error of the cloud.
 func (p *program) runBeside(ctx context.Context, o loopcloud.Options, key state.Key, command []string) error {
-	// From here on a signal is the command's: this process stays to clean up.
+	// From here on signals are passed to the command: this process stays to clean up.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
@@ -91,8 +91,7 @@ func (p *program) runBeside(ctx context.Context, o loopcloud.Options, key state.
 	return commandErr
 }
 
-// command runs the command to its end. The error is its exit status, if that is
-// not 0.
+// command runs the command to its end. The error is its exit status, if that is not 0.
 func (p *program) command(ctx context.Context, command, env []string, signals <-chan os.Signal) error {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = env
@@ -111,8 +110,8 @@ func (p *program) command(ctx context.Context, command, env []string, signals <-
 	return statusOf(cmd.ProcessState, err)
 }
 
-// statusOf is the status that a shell would give: of a process that a signal ended,
-// 128 and the signal's number.
+// statusOf returns the exit status as a shell does: for a process that a signal ended, 128 and
+// the signal's number.
 func statusOf(ps *os.ProcessState, err error) error {
 	ws, ok := ps.Sys().(syscall.WaitStatus)
 	switch {
@@ -126,8 +125,8 @@ func statusOf(ps *os.ProcessState, err error) error {
 	return fmt.Errorf("cannot wait for the command: %w", err)
 }
 
-// forward passes signals on. What is typed at a terminal it does not: the terminal
-// gives that to the command too, and for many a second interrupt is another order.
+// forward passes signals on, except those typed at a terminal: the terminal sends these to the
+// command too, and many programs treat a second interrupt differently.
 func forward(signals <-chan os.Signal, to *os.Process, ended <-chan struct{}) {
 	for {
 		select {
@@ -137,18 +136,19 @@ func forward(signals <-chan os.Signal, to *os.Process, ended <-chan struct{}) {
 			if typed := s == syscall.SIGINT || s == syscall.SIGQUIT; typed && inForeground() {
 				continue
 			}
-			_ = to.Signal(s) // it has ended: Wait tells
+			_ = to.Signal(s) // an error means that it has ended, which Wait reports
 		}
 	}
 }
 
-// inForeground tells whether this process's group has the terminal.
+// inForeground reports whether this process group has the terminal.
 func inForeground() bool {
 	group, err := unix.IoctlGetInt(int(os.Stdin.Fd()), unix.TIOCGPGRP)
 	return err == nil && group == unix.Getpgrp()
 }
 
-// pointers are what points clients of both clouds to an endpoint.
+// pointers returns the environment variables that direct the clients of both clouds to an
+// endpoint.
 func pointers(endpoint, region, token string, key state.Key) map[string]string {
 	return map[string]string{
 		"LOOPCLOUD_ENDPOINT": endpoint,
@@ -170,8 +170,7 @@ func pointers(endpoint, region, token string, key state.Key) map[string]string {
 	}
 }
 
-// elsewhere are variables that would point clients to something else, or that hold keys
-// of others.
+// elsewhere are variables that would direct clients to another endpoint, or that hold other keys.
 var elsewhere = []string{
 	keyVariable,
 	"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_EC2_METADATA_DISABLED",
@@ -180,8 +179,8 @@ var elsewhere = []string{
 	"OSC_CONFIG_FILE", "OSC_X509_CLIENT_CERT", "OSC_X509_CLIENT_KEY",
 }
 
-// environment is an environment that points clients of both clouds to the endpoint,
-// and keeps proxies out of the way.
+// environment returns an environment that directs the clients of both clouds to the endpoint,
+// without proxies.
 func environment(env []string, endpoint, region, token string, key state.Key) []string {
 	set := pointers(endpoint, region, token, key)
 	var out []string

@@ -18,10 +18,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// defaultListen is where a cloud is that was not told otherwise.
+// defaultListen is the default address of a cloud.
 const defaultListen = "127.0.0.1:4600"
 
-// serve runs a cloud until it is told to stop.
+// serve serves a cloud until it is stopped.
 func (p *program) serve(ctx context.Context, args []string) error {
 	var cloud cloudFlags
 	fs := newFlags("serve")
@@ -64,8 +64,8 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	return errors.Join(err, s.Close())
 }
 
-// sayToken says where the control token is. The token itself is shown on a terminal only:
-// others may be able to read a log.
+// sayToken prints the file of the control token. It prints the token itself on a terminal only: a
+// log may be readable for others.
 func (p *program) sayToken(s *loopcloud.Server) {
 	token, file := s.Token()
 	fmt.Fprintf(p.stderr, "loopcloud: the control token is in %s\n", file)
@@ -74,8 +74,7 @@ func (p *program) sayToken(s *loopcloud.Server) {
 	}
 }
 
-// serveHosts answers for the metadata of the second host and those after it, each on a
-// port of its own.
+// serveHosts serves the metadata of the second host and the following ones, each on its own port.
 func (p *program) serveHosts(ctx context.Context, s *loopcloud.Server, hosts int) (closeAll func(), err error) {
 	var servers []*http.Server
 	closeAll = func() {

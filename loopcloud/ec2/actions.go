@@ -1,6 +1,6 @@
 package ec2
 
-// actions are all that there are.
+// actions are the implemented actions of the API, by name.
 var actions = map[string]action{
 	"DescribeRegions":           reading((*call).describeRegions),
 	"DescribeAvailabilityZones": reading((*call).describeZones),

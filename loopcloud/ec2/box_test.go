@@ -191,11 +191,11 @@ func filter(name string, values ...string) types.Filter {
 	return types.Filter{Name: aws.String(name), Values: values}
 }
 
-// ids answers the ids of things, sorted.
-func ids[T any](things []T, id func(T) *string) []string {
-	out := make([]string, len(things))
-	for i, thing := range things {
-		out[i] = aws.ToString(id(thing))
+// ids answers the ids of resources, sorted.
+func ids[T any](resources []T, id func(T) *string) []string {
+	out := make([]string, len(resources))
+	for i, resource := range resources {
+		out[i] = aws.ToString(id(resource))
 	}
 	slices.Sort(out)
 	return out

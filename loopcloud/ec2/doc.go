@@ -1,13 +1,11 @@
-// Package ec2 speaks the EC2 Query API, version 2016-11-15, for loopcloud: it
-// takes a form from loopcloud/query, calls the state, and gives it what to encode. It
-// keeps nothing.
+// Package ec2 implements the EC2 Query API, version 2016-11-15, for loopcloud. An action decodes
+// a form of loopcloud/query into an input struct, calls the state, and returns an output struct.
+// The package keeps no state.
 //
-// It has the actions that making images needs, and of each action the
-// parameters that mean something here. Every other action or parameter is
-// refused as EC2 refuses what it does not know, so that nobody believes to have
-// asked for something.
+// It implements the actions that creating images needs, with the parameters that have an effect
+// in loopcloud. It refuses every other action and parameter as EC2 refuses unknown ones, so that
+// no request is ignored silently.
 //
-// Sources of the facts: the API reference
-// (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/) for the actions, and
-// its page errors-overview.html for the error codes.
+// Sources: the API reference (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/) for the
+// actions, and its page errors-overview.html for the error codes.
 package ec2

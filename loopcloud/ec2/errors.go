@@ -10,13 +10,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// errDryRun is the answer to a request that would have succeeded.
+// errDryRun is the error of a dry run that succeeded.
 var errDryRun = &query.Error{
 	Status: http.StatusPreconditionFailed, Code: "DryRunOperation",
 	Message: "Request would have succeeded, but DryRun flag is set.",
 }
 
-// wireError is an error of the state, or of loopcloud itself, as the wire has it.
+// wireError returns the error response for an error of the state or of loopcloud itself.
 func wireError(err error) *query.Error {
 	var refusal *state.Error
 	if errors.As(err, &refusal) {
@@ -25,8 +25,8 @@ func wireError(err error) *query.Error {
 	return &query.Error{Status: http.StatusInternalServerError, Code: "InternalError", Message: "An internal error has occurred: " + err.Error()}
 }
 
-// authError is the answer to a request whose signature is not good. EC2 does not
-// say whether it is the key or the secret that is wrong.
+// authError returns the error response for an error of the Authorizer. Like EC2, it does not
+// reveal whether the key or the secret is wrong.
 func authError(err error) *query.Error {
 	if errors.Is(err, sigv4.ErrExpired) || errors.Is(err, sigv4.ErrSessionEnded) {
 		return query.Refuse("RequestExpired", "Request has expired: %v", err)
@@ -37,14 +37,15 @@ func authError(err error) *query.Error {
 	}
 }
 
-// what is a kind of refusal of one resource; of any resource if that is empty.
-type what struct {
+// refusalKey is a kind of refusal of the state and the resource that is refused; "" is any
+// resource.
+type refusalKey struct {
 	kind     state.Kind
 	resource string
 }
 
-// codes are EC2's words for the refusals of the state.
-var codes = map[what]string{
+// codes maps the refusals of the state to EC2's error codes.
+var codes = map[refusalKey]string{
 	{state.NotFound, "volume"}:   "InvalidVolume.NotFound",
 	{state.NotFound, "snapshot"}: "InvalidSnapshot.NotFound",
 	{state.NotFound, "image"}:    "InvalidAMIID.NotFound",
@@ -70,7 +71,7 @@ var codes = map[what]string{
 	{state.Duplicate, "image"}: "InvalidAMIName.Duplicate",
 	{state.Duplicate, ""}:      "InvalidParameterValue",
 
-	{state.InvalidValue, "device"}:   "InvalidAttachment.NotFound", // of DetachVolume; in mappings it is badMapping's
+	{state.InvalidValue, "device"}:   "InvalidAttachment.NotFound", // of DetachVolume; for mappings see badMapping
 	{state.InvalidValue, "instance"}: "InvalidAttachment.NotFound",
 	{state.InvalidValue, "key"}:      "InvalidParameterDependency",
 	{state.InvalidValue, "name"}:     "InvalidAMIName.Malformed",
@@ -100,10 +101,9 @@ var codes = map[what]string{
 	{state.Limit, ""}:         "ResourceLimitExceeded",
 }
 
-// texts are the messages of EC2 that clients are known to show or to look into;
-// {id} is the id and {why} what the state says. The other refusals are told in
-// the state's words.
-var texts = map[what]string{
+// texts holds the messages of EC2 that clients are known to show or to parse; {id} is the ID and
+// {why} the message of the state. The other refusals have the message of the state.
+var texts = map[refusalKey]string{
 	{state.NotFound, "volume"}:         "The volume '{id}' does not exist.",
 	{state.NotFound, "snapshot"}:       "The snapshot '{id}' does not exist.",
 	{state.NotFound, "image"}:          "The image id '[{id}]' does not exist",
@@ -137,12 +137,12 @@ func fromState(e *state.Error) *query.Error {
 	if e.Kind == state.DryRun {
 		return errDryRun
 	}
-	code, ok := codes[what{e.Kind, e.Resource}]
+	code, ok := codes[refusalKey{e.Kind, e.Resource}]
 	if !ok {
-		code = codes[what{e.Kind, ""}]
+		code = codes[refusalKey{e.Kind, ""}]
 	}
 	message := e.Error()
-	if text, ok := texts[what{e.Kind, e.Resource}]; ok {
+	if text, ok := texts[refusalKey{e.Kind, e.Resource}]; ok {
 		message = strings.NewReplacer("{id}", e.ID, "{why}", e.Message).Replace(text)
 	}
 	out := query.Refuse(code, "%s", message)
@@ -152,9 +152,9 @@ func fromState(e *state.Error) *query.Error {
 	return out
 }
 
-// faultWords are what EC2 answers when it is not well, or the caller not allowed.
-// https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
-var faultWords = map[string]*query.Error{
+// faults are the errors of a throttled, failed, unavailable or forbidden call, by the name of the
+// fault. https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+var faults = map[string]*query.Error{
 	"throttled":   {Status: http.StatusServiceUnavailable, Code: "RequestLimitExceeded", Message: "Request limit exceeded."},
 	"internal":    {Status: http.StatusInternalServerError, Code: "InternalError", Message: "An internal error has occurred"},
 	"unavailable": {Status: http.StatusServiceUnavailable, Code: "Unavailable", Message: "The service is unavailable. Please try again shortly."},
@@ -162,13 +162,13 @@ var faultWords = map[string]*query.Error{
 		Message: "You are not authorized to perform this operation. Encoded authorization failure message: bG9vcGNsb3VkIHdhcyB0b2xkIHRv"},
 }
 
-// Fault tells how EC2 says that a call is throttled, failed inside (internal), met an
-// unavailable service, or is denied. It throttles in one way only.
+// Fault returns the error response for a named fault: throttled, internal, unavailable or denied.
+// EC2 has one kind of throttling only.
 func (h *Handler) Fault(name string) (status int, code, message string) {
 	name, _, _ = strings.Cut(name, "-")
-	e, ok := faultWords[name]
+	e, ok := faults[name]
 	if !ok {
-		e = faultWords["internal"]
+		e = faults["internal"]
 	}
 	return e.Status, e.Code, e.Message
 }

@@ -9,35 +9,34 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// maxFilterValues is how many values the filters of a request may have.
+// maxFilterValues is the largest number of values in the filters of a request.
 const maxFilterValues = 200
 
-// filter is Filter.N of a request: a thing passes if any of its values matches
-// any of the filter's.
+// filter is Filter.N of a request. It matches a resource if any value of the resource's attribute
+// matches any value of the filter.
 type filter struct {
 	Name   string   `query:"Name,required"`
 	Values []string `query:"Value"`
 }
 
-// attributes are the filters of an action: by name, the values that a thing has
-// for it.
+// attributes are the filters of an action: by name, a function that returns a resource's values.
 type attributes[T any] map[string]func(T) []string
 
-// one makes an attribute that always has one value; an empty value is none.
+// one returns an attribute with one value. An empty value is none.
 func one[T any](value func(T) string) func(T) []string {
-	return func(thing T) []string {
-		if v := value(thing); v != "" {
+	return func(resource T) []string {
+		if v := value(resource); v != "" {
 			return []string{v}
 		}
 		return nil
 	}
 }
 
-// each makes an attribute that has a value for each part of a thing.
+// each returns an attribute with a value for each part of a resource.
 func each[T, P any](parts func(T) []P, value func(P) string) func(T) []string {
-	return func(thing T) []string {
+	return func(resource T) []string {
 		var out []string
-		for _, part := range parts(thing) {
+		for _, part := range parts(resource) {
 			if v := value(part); v != "" {
 				out = append(out, v)
 			}
@@ -46,8 +45,8 @@ func each[T, P any](parts func(T) []P, value func(P) string) func(T) []string {
 	}
 }
 
-// pick answers the things that pass all filters.
-func pick[T any](filters []filter, known attributes[T], things []T) ([]T, error) {
+// pick returns the resources that all filters match.
+func pick[T any](filters []filter, known attributes[T], resources []T) ([]T, error) {
 	values := 0
 	for _, f := range filters {
 		of, err := known.of(f)
@@ -57,13 +56,12 @@ func pick[T any](filters []filter, known attributes[T], things []T) ([]T, error)
 		if values += len(f.Values); values > maxFilterValues {
 			return nil, query.Refuse("FilterLimitExceeded", "The maximum number of filter values specified on a single call is %d", maxFilterValues)
 		}
-		things = slices.DeleteFunc(things, func(thing T) bool { return !state.Match(f.Values, of(thing)...) })
+		resources = slices.DeleteFunc(resources, func(resource T) bool { return !state.Match(f.Values, of(resource)...) })
 	}
-	return things, nil
+	return resources, nil
 }
 
-// of finds the attribute that a filter is about. Those called "tag:" stand for
-// one per tag key.
+// of returns the attribute of a filter. The attribute "tag:" serves all filters tag:KEY.
 func (known attributes[T]) of(f filter) (func(T) []string, error) {
 	if of, ok := known[f.Name]; ok && f.Name != anyTag {
 		return of, f.check()
@@ -82,15 +80,14 @@ func (f filter) check() error {
 	return nil
 }
 
-// anyTag is the name under which an attribute answers a thing's tags, each as
-// key=value.
+// anyTag is the name of the attribute that returns a resource's tags, each as key=value.
 const anyTag = "tag:"
 
-// tagged keeps the values of the tag with this key.
+// tagged returns the values of the tag with this key.
 func tagged[T any](of func(T) []string, key string) func(T) []string {
-	return func(thing T) []string {
+	return func(resource T) []string {
 		var out []string
-		for _, pair := range of(thing) {
+		for _, pair := range of(resource) {
 			if value, ok := strings.CutPrefix(pair, key+"="); ok {
 				out = append(out, value)
 			}
@@ -101,16 +98,16 @@ func tagged[T any](of func(T) []string, key string) func(T) []string {
 
 // withTags adds the filters tag:KEY and tag-key.
 func (known attributes[T]) withTags(tags func(T) map[string]string) attributes[T] {
-	known[anyTag] = func(thing T) []string {
+	known[anyTag] = func(resource T) []string {
 		var pairs []string
-		for key, value := range tags(thing) {
+		for key, value := range tags(resource) {
 			pairs = append(pairs, key+"="+value)
 		}
 		return pairs
 	}
-	known["tag-key"] = func(thing T) []string {
+	known["tag-key"] = func(resource T) []string {
 		var keys []string
-		for key := range tags(thing) {
+		for key := range tags(resource) {
 			keys = append(keys, key)
 		}
 		return keys
@@ -120,7 +117,7 @@ func (known attributes[T]) withTags(tags func(T) map[string]string) attributes[T
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
-// decimalOrNone is a number, none if it is zero.
+// decimalOrNone returns a number as text, "" if it is zero.
 func decimalOrNone(n int64) string {
 	if n == 0 {
 		return ""

@@ -7,16 +7,15 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// checkFirmware refuses attributes of an image that do not go together.
+// checkFirmware returns an error if the boot attributes of an image exclude each other.
 //
-// Sources: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RegisterImage.html
-// (ENA and SR-IOV are for HVM only),
-// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ami-boot.html (Graviton boots by
-// UEFI, instances on Nitro alone do so),
-// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/enable-nitrotpm-prerequisites.html,
-// and for uefi-preferred, which that page does not mention, an observation in
-// github.com/flatcar/mantle pull 582. The form of the messages is that of one in
-// github.com/balena-os/balena-yocto-scripts pull 298.
+// Sources: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RegisterImage.html (ENA and
+// SR-IOV need HVM), https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ami-boot.html (Graviton
+// boots by UEFI, and only instances on Nitro do),
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/enable-nitrotpm-prerequisites.html, and for
+// uefi-preferred, which that page does not mention, an observation in github.com/flatcar/mantle
+// pull 582. The format of the messages is from github.com/balena-os/balena-yocto-scripts pull
+// 298.
 func checkFirmware(a state.ImageAttributes) error {
 	if a.Virtualization == "paravirtual" {
 		return checkParavirtual(a)
@@ -40,8 +39,8 @@ func bootsByUEFI(a state.ImageAttributes) bool {
 	return strings.HasPrefix(a.BootMode, "uefi") || a.BootMode == "" && a.Architecture == arm64
 }
 
-// checkParavirtual refuses what only HVM has. EC2's documentation says of some of it
-// only that the instances can be unreachable: such an image is refused here, too.
+// checkParavirtual returns an error for attributes that need HVM. EC2 documents for some of them
+// only that the instances can be unreachable; loopcloud refuses them too.
 func checkParavirtual(a state.ImageAttributes) error {
 	for _, p := range []struct {
 		name  string
@@ -61,7 +60,7 @@ func checkParavirtual(a state.ImageAttributes) error {
 	return nil
 }
 
-// unfit refuses the value of a parameter that another one excludes.
+// unfit returns the error for a value of a parameter that another parameter excludes.
 func unfit(name, value, other string) error {
 	return query.Refuse("InvalidParameterValue", "Invalid %s value '%s' for %s", name, value, other)
 }

@@ -9,25 +9,23 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// Handler is the EC2 endpoint of every region: which one is meant stands in the
-// request's signature.
+// Handler is the EC2 endpoint of every region. The signature of a request names the region.
 type Handler struct{ *query.Handler }
 
-// New makes a Handler of a cloud. It takes requests whose signature the
-// Authorizer accepts.
+// New returns a Handler of a cloud. It accepts requests whose signature the Authorizer accepts.
 func New(st *state.Cloud, authorize sigv4.Authorizer) *Handler {
 	return &Handler{query.New(query.Service{
 		Name: sigv4.EC2, Authorize: authorize, Unauthorized: authError,
 		MaxBody:  1 << 20, // RegisterImage with 64 KiB of UEFI data, escaped
 		BodyName: "request body", Repeated: "InvalidParameterCombination", Prologue: xml.Header,
 		Header:  map[string]string{"Content-Type": "text/xml;charset=UTF-8", "Cache-Control": "no-cache, no-store"},
-		Answer:  func(r *query.Request) (query.Document, error) { return answerTo(r, st) },
+		Answer:  func(r *query.Request) (query.Document, error) { return respond(r, st) },
 		Refusal: wireError, Failure: failure,
 	})}
 }
 
-// answerTo does what the request asks for.
-func answerTo(r *query.Request, st *state.Cloud) (query.Document, error) {
+// respond authorizes a request and runs its action.
+func respond(r *query.Request, st *state.Cloud) (query.Document, error) {
 	none := query.Document{}
 	caller, err := r.Caller()
 	if err != nil {
@@ -50,12 +48,12 @@ func answerTo(r *query.Request, st *state.Cloud) (query.Document, error) {
 }
 
 const (
-	// apiVersion is the only version of the API that is spoken.
+	// apiVersion is the only supported version of the API.
 	apiVersion = "2016-11-15"
 	namespace  = "http://ec2.amazonaws.com/doc/" + apiVersion + "/"
 )
 
-// choose takes the action from the form.
+// choose takes the action and the version from the form.
 func choose(f query.Form) (string, action, error) {
 	name, version, err := f.TakeAction()
 	act, ok := actions[name]
@@ -71,7 +69,7 @@ func choose(f query.Form) (string, action, error) {
 	return name, act, err
 }
 
-// call is one request: on whose behalf, where, and what for.
+// call is one authorized request.
 type call struct {
 	st      *state.Cloud
 	request *query.Request
@@ -79,36 +77,36 @@ type call struct {
 	action  string
 }
 
-// response is what an action answers: a struct that embeds answer.
+// response is the response of an action: a struct that embeds baseResponse.
 type response interface{ setRequestID(id string) }
 
-// answer is the head of every response.
-type answer struct {
+// baseResponse holds the fields of every response.
+type baseResponse struct {
 	RequestID string `xml:"requestId"`
 }
 
-func (a *answer) setRequestID(id string) { a.RequestID = id }
+func (r *baseResponse) setRequestID(id string) { r.RequestID = id }
 
-// done is the response of an action that has nothing to tell.
+// done is the response of an action that returns nothing.
 type done struct {
-	answer
+	baseResponse
 	Return bool `xml:"return"`
 }
 
-// succeeded is done, or the error that it was not.
+// succeeded returns an empty response, and the error of the action.
 func succeeded(err error) (*done, error) { return &done{Return: true}, err }
 
-// common are the parameters that every action takes.
-type common struct {
+// baseInput holds the parameters of every action.
+type baseInput struct {
 	DryRun bool `query:"DryRun"`
 }
 
-func (in common) isDryRun() bool { return in.DryRun }
+func (in baseInput) isDryRun() bool { return in.DryRun }
 
-// action decodes the parameters, does what they ask for, and answers.
+// action decodes the parameters in a form, runs an action with them and returns its response.
 type action func(*call, query.Form) (response, error)
 
-// changing makes an action of a function that changes something; it hands DryRun
+// changing returns the action for a function that changes resources. The function passes DryRun
 // on to the state.
 func changing[In any, Out response](act func(*call, *In) (Out, error)) action {
 	return func(c *call, f query.Form) (response, error) {
@@ -120,8 +118,8 @@ func changing[In any, Out response](act func(*call, *In) (Out, error)) action {
 	}
 }
 
-// reading makes an action of a function that only reads: with DryRun, it is done
-// and its answer kept back.
+// reading returns the action for a function that only reads. With DryRun the function runs, and
+// its response is discarded.
 func reading[In interface{ isDryRun() bool }, Out response](act func(*call, *In) (Out, error)) action {
 	return func(c *call, f query.Form) (response, error) {
 		in := new(In)
@@ -136,8 +134,8 @@ func reading[In interface{ isDryRun() bool }, Out response](act func(*call, *In)
 	}
 }
 
-// errorBody is the form of all of EC2's errors. Its request id is spelt unlike
-// that of the other responses.
+// errorBody is the content of an error response. The name of its request ID differs from that of
+// other responses.
 type errorBody struct {
 	Code      string `xml:"Errors>Error>Code"`
 	Message   string `xml:"Errors>Error>Message"`
@@ -148,13 +146,13 @@ func failure(e *query.Error, id string) query.Document {
 	return query.Document{Root: "Response", Content: errorBody{Code: e.Code, Message: e.Message, RequestID: id}}
 }
 
-// set is a list as EC2 writes it: <nameSet><item>…</item></nameSet>. An empty
-// one is written; one that EC2 leaves out when it is empty is a nil *set.
+// set is a list in EC2's encoding: <nameSet><item>…</item></nameSet>. An empty set is encoded. A
+// list that EC2 omits if it is empty is a nil *set.
 type set[T any] struct {
 	Items []T `xml:"item"`
 }
 
-// some is a set, nil if it is empty.
+// some returns a set, nil if it has no items.
 func some[T any](items []T) *set[T] {
 	if len(items) == 0 {
 		return nil
@@ -162,7 +160,7 @@ func some[T any](items []T) *set[T] {
 	return &set[T]{items}
 }
 
-// convert makes a set of what the function makes of each.
+// convert returns a set of converted items.
 func convert[T, U any](in []T, one func(T) U) set[U] {
 	out := set[U]{Items: make([]U, len(in))}
 	for i, v := range in {
@@ -171,10 +169,10 @@ func convert[T, U any](in []T, one func(T) U) set[U] {
 	return out
 }
 
-// stamp is a time as EC2 writes it: UTC, milliseconds.
+// stamp returns a time in EC2's encoding: UTC with milliseconds.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// stampOrNone is a time, left out when it is zero.
+// stampOrNone returns a time in EC2's encoding, "" if it is zero.
 func stampOrNone(t time.Time) string {
 	if t.IsZero() {
 		return ""

@@ -6,8 +6,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 )
 
-// The ids of requests. They are types so that the decoder can refuse what cannot
-// be an id with the code that EC2 has for it.
+// The IDs in requests. Each has a type, so that the decoder refuses a malformed ID with EC2's
+// code for it.
 type (
 	volumeID   string
 	snapshotID string
@@ -31,7 +31,8 @@ func (id instanceID) Check() error {
 	return checkID(string(id), "i-", "InvalidInstanceID.Malformed")
 }
 
-// checkID refuses what is not the prefix and 8 (old) or 17 hexadecimal digits.
+// checkID returns an error unless an ID is its prefix and 8 (the old form) or 17 hexadecimal
+// digits.
 func checkID(id, prefix, code string) error {
 	digits, ok := strings.CutPrefix(id, prefix)
 	hex := strings.Trim(digits, "0123456789abcdef") == ""
@@ -41,7 +42,7 @@ func checkID(id, prefix, code string) error {
 	return nil
 }
 
-// plain turns ids into the strings that the state takes.
+// plain returns IDs as strings.
 func plain[ID ~string](ids []ID) []string {
 	out := make([]string, len(ids))
 	for i, id := range ids {

@@ -12,14 +12,13 @@ const (
 	imdsSupport      = "imdsSupport"
 )
 
-// attributeText is an attribute with one value: Description.Value.
+// attributeText is an attribute with one value, such as Description.Value.
 type attributeText struct {
 	Value *string `query:"Value"`
 }
 
-// modifyImageAttributeInput has the two forms that the call has had: the old one
-// names the Attribute and gives its Value or items; the new one has a parameter
-// for each attribute.
+// modifyImageAttributeInput has both forms of the request: the old one has the name of the
+// Attribute and its Value or items; the new one has a parameter for each attribute.
 type modifyImageAttributeInput struct {
 	imageInput
 	grantees
@@ -32,8 +31,8 @@ type modifyImageAttributeInput struct {
 	Launch       permissionChange `query:"LaunchPermission"`
 }
 
-// attribute tells which attribute a request is about, by its name or by what it
-// gives for it. It is about one.
+// attribute returns the name of the attribute that a request changes. A request changes one
+// attribute.
 func (in *modifyImageAttributeInput) attribute() (string, error) {
 	given := map[string]bool{
 		launchPermission: !in.Launch.isEmpty() || !in.nobody(),
@@ -86,8 +85,8 @@ func (c *call) shareImage(in *modifyImageAttributeInput) (*done, error) {
 	return succeeded(err)
 }
 
-// modify changes an attribute other than the launch permission. Product codes can
-// be added only, and IMDS support cannot be taken back.
+// modify changes an attribute other than the launch permission. Product codes can only be added,
+// and IMDS support cannot be reset.
 func (in *modifyImageAttributeInput) modify(attribute string, i *state.Image) error {
 	switch attribute {
 	case productCodes:
@@ -110,7 +109,7 @@ func (in *modifyImageAttributeInput) modify(attribute string, i *state.Image) er
 	return nil
 }
 
-// set takes the value of the new form, or else of the old one.
+// set sets an attribute to the value of the new form or, without one, of the old form.
 func (in *modifyImageAttributeInput) set(value, to *string) error {
 	if value == nil {
 		value = in.Value
@@ -127,8 +126,7 @@ type resetImageAttributeInput struct {
 	Attribute string `query:"Attribute,required"`
 }
 
-// resetImageAttribute takes all launch permissions back, which is all that can be
-// reset.
+// resetImageAttribute removes all launch permissions. No other attribute can be reset.
 func (c *call) resetImageAttribute(in *resetImageAttributeInput) (*done, error) {
 	if in.Attribute != launchPermission {
 		return nil, badAttribute(in.Attribute)
@@ -142,13 +140,13 @@ type describeImageAttributeInput struct {
 	Attribute string `query:"Attribute,required"`
 }
 
-// attributeValue is an attribute in a response; empty when the image has none.
+// attributeValue is an attribute in a response, empty if the image has none.
 type attributeValue struct {
 	Value string `xml:"value,omitempty"`
 }
 
 type describeImageAttributeOutput struct {
-	answer
+	baseResponse
 	ImageID     string                `xml:"imageId"`
 	Launch      *set[permissionItem]  `xml:"launchPermission"`
 	Products    *set[productCodeItem] `xml:"productCodes"`
@@ -165,7 +163,7 @@ type describeImageAttributeOutput struct {
 	Protection  *attributeValue       `xml:"deregistrationProtection"`
 }
 
-// imageAttributes answer one attribute each.
+// imageAttributes are functions that set one attribute of a response each.
 var imageAttributes = map[string]func(*describeImageAttributeOutput, state.Image){
 	launchPermission: func(out *describeImageAttributeOutput, i state.Image) { out.Launch = permissionSet(i.Launch) },
 	productCodes:     func(out *describeImageAttributeOutput, i state.Image) { out.Products = productCodeSet(i.ProductCodes) },

@@ -13,7 +13,7 @@ import (
 )
 
 type registerImageInput struct {
-	common
+	baseInput
 	tagSpecifications
 	Name           string    `query:"Name,required"`
 	Description    string    `query:"Description"`
@@ -35,7 +35,7 @@ type registerImageInput struct {
 type mapping struct {
 	Device      string         `query:"DeviceName"`
 	VirtualName string         `query:"VirtualName"`
-	NoDevice    *string        `query:"NoDevice"` // whatever its value
+	NoDevice    *string        `query:"NoDevice"` // with any value
 	Volume      *mappingVolume `query:"Ebs"`
 }
 
@@ -51,7 +51,7 @@ type mappingVolume struct {
 }
 
 type imageIDOutput struct {
-	answer
+	baseResponse
 	ImageID string `xml:"imageId"`
 }
 
@@ -80,8 +80,8 @@ func (c *call) registerImage(in *registerImageInput) (*imageIDOutput, error) {
 	return &imageIDOutput{ImageID: image.ID}, badMapping(err)
 }
 
-// attributes checks the parameters that take one of a few words, and fills in
-// what RegisterImage takes for granted: i386 and paravirtual, as in 2009.
+// attributes checks the enumerated parameters and fills in the defaults of RegisterImage: i386
+// and paravirtual, as in 2009.
 func (in *registerImageInput) attributes() (state.ImageAttributes, error) {
 	for _, p := range []struct {
 		name, value string
@@ -133,8 +133,8 @@ func stateMappings(in []mapping) ([]state.Mapping, error) {
 	return out, nil
 }
 
-// badMapping is an error of registering: a wrong value in a mapping has a code of
-// its own.
+// badMapping returns the error for an error of registering: a wrong value in a mapping has its
+// own code.
 func badMapping(err error) error {
 	var refusal *state.Error
 	if !errors.As(err, &refusal) || refusal.Kind != state.InvalidValue || refusal.Resource == "name" {
@@ -204,11 +204,11 @@ type mappingVolumeItem struct {
 	KMSKeyID            string `xml:"kmsKeyId,omitempty"`
 }
 
-// What all images here are.
+// The attributes that all images have in common.
 const (
 	machineImage   = "machine"
 	rootDeviceType = "ebs"
-	hypervisor     = "xen" // EC2 says so of Nitro, too
+	hypervisor     = "xen" // EC2 returns it for Nitro, too
 	platform       = "Linux/UNIX"
 	usageOperation = "RunInstances"
 )
@@ -237,9 +237,9 @@ func (c *call) describeImage(i state.Image) imageItem {
 	return item
 }
 
-// hideSnapshots takes the snapshots out of the block devices of an image that is being
-// copied: EC2 does not tell them before the copy is complete.
-// Source: github.com/lstein/LibVM-EC2-Perl pull 17.
+// hideSnapshots removes the snapshots from the block devices of an image that is being copied:
+// EC2 does not return them before the copy is complete. Source: github.com/lstein/LibVM-EC2-Perl
+// pull 17.
 func hideSnapshots(mappings []mappingItem) {
 	for _, m := range mappings {
 		if m.Volume != nil {
@@ -248,7 +248,7 @@ func hideSnapshots(mappings []mappingItem) {
 	}
 }
 
-// location is an image's old path name: the owner and the name.
+// location returns an image's manifest path: the owner and the name.
 func location(i state.Image) string { return i.Account + "/" + i.Name }
 
 func describeMapping(m state.Mapping) mappingItem {
@@ -267,7 +267,7 @@ func describeMapping(m state.Mapping) mappingItem {
 
 func imageMappings(i state.Image) []state.Mapping { return i.Mappings }
 
-// ofVolume makes an attribute of an image's mapped volumes.
+// ofVolume returns an attribute of an image's mapped volumes.
 func ofVolume(value func(*state.MappedVolume) string) func(state.Image) []string {
 	return each(imageMappings, func(m state.Mapping) string {
 		if m.Volume == nil {
@@ -308,13 +308,13 @@ func (c *call) imageFilters() attributes[state.Image] {
 		"sriov-net-support":                          one(func(i state.Image) string { return i.SRIOV }),
 		"state":                                      one(func(i state.Image) string { return string(i.State) }),
 		"virtualization-type":                        one(func(i state.Image) string { return i.Virtualization }),
-		// No image here runs Windows, which is the only platform that has a name.
+		// Only Windows has a platform name, and no image here runs Windows.
 		"platform": func(state.Image) []string { return nil },
 	}.withTags(func(i state.Image) map[string]string { return i.Tags })
 }
 
 type describeImagesInput struct {
-	common
+	baseInput
 	paging
 	IDs               []imageID `query:"ImageId"`
 	Owners            []string  `query:"Owner"`
@@ -325,7 +325,7 @@ type describeImagesInput struct {
 }
 
 type describeImagesOutput struct {
-	answer
+	baseResponse
 	Images    set[imageItem] `xml:"imagesSet"`
 	NextToken string         `xml:"nextToken,omitempty"`
 }
@@ -341,12 +341,12 @@ func (c *call) describeImages(in *describeImagesInput) (*describeImagesOutput, e
 	if images, err = pick(in.Filters, c.imageFilters(), images); err != nil {
 		return nil, err
 	}
-	shown, next, err := page(c, in.paging, images, func(i state.Image) string { return born(i.Created, i.ID) })
+	shown, next, err := page(c, in.paging, images, func(i state.Image) string { return sortKey(i.Created, i.ID) })
 	return &describeImagesOutput{Images: convert(shown, c.describeImage), NextToken: next}, err
 }
 
-// images are those that the ids, the owners, the accounts that may launch them,
-// their deprecation and their being disabled leave of what the caller can see.
+// images returns the images that the caller can see and the request selects by ID, owner, launch
+// permission, deprecation and disabled state.
 func (c *call) images(in *describeImagesInput) ([]state.Image, error) {
 	found, err := c.namedImages(in.IDs)
 	if err != nil {
@@ -369,19 +369,19 @@ func (c *call) images(in *describeImagesInput) ([]state.Image, error) {
 	}), nil
 }
 
-// mayLaunch tells whether an image is shared with one of these users by name; all
-// stands for the public ones. That an owner may launch its own does not count.
+// mayLaunch reports whether an image is shared with one of these users by name; all stands for
+// public images. The owner's own right to launch does not count.
 func mayLaunch(users []string, granted state.Permissions) bool {
 	return mayUse(users, granted, "")
 }
 
-// isDeprecated tells whether an image is hidden from those who do not own it,
-// name it or ask for such ones.
+// isDeprecated reports whether an image is hidden unless the caller owns it, names it or asks for
+// deprecated images.
 func isDeprecated(i state.Image, now time.Time) bool {
 	return !i.Deprecated.IsZero() && !i.Deprecated.After(now)
 }
 
-// namedImages are the images that the caller can see, or those named by id.
+// namedImages returns the images with these IDs, or all that the caller can see.
 func (c *call) namedImages(ids []imageID) ([]state.Image, error) {
 	found, missing := named(c.withoutHidden(c.st.Images(c.caller)), plain(ids), func(i state.Image) string { return i.ID })
 	switch len(missing) {
@@ -395,7 +395,7 @@ func (c *call) namedImages(ids []imageID) ([]state.Image, error) {
 }
 
 type copyImageInput struct {
-	common
+	baseInput
 	tagSpecifications
 	SourceID     imageID `query:"SourceImageId,required"`
 	SourceRegion string  `query:"SourceRegion,required"`
@@ -425,8 +425,8 @@ func (c *call) copyImage(in *copyImageInput) (*imageIDOutput, error) {
 	return &imageIDOutput{ImageID: image.ID}, err
 }
 
-// checkMinutes refuses what cannot be how long a copy may take: a multiple of 15
-// minutes up to two days. It makes no copy here take less or more.
+// checkMinutes returns an error if the duration of a copy is not a multiple of 15 minutes up to
+// two days. The duration has no effect here.
 // https://docs.aws.amazon.com/ebs/latest/userguide/time-based-copies.html
 func checkMinutes(name string, minutes *int64) error {
 	if minutes != nil && (*minutes < 15 || *minutes > 2880 || *minutes%15 != 0) {
@@ -435,7 +435,7 @@ func checkMinutes(name string, minutes *int64) error {
 	return nil
 }
 
-// snapshotsOf are the snapshots that an image's volumes are made of.
+// snapshotsOf returns the snapshots of an image's volumes.
 func snapshotsOf(i state.Image) []string {
 	var ids []string
 	for _, m := range i.Mappings {

@@ -9,7 +9,7 @@ import (
 )
 
 type runInstancesInput struct {
-	common
+	baseInput
 	tagSpecifications
 	ImageID   imageID   `query:"ImageId,required"`
 	MinCount  int64     `query:"MinCount,required"`
@@ -23,10 +23,10 @@ type placement struct {
 	Zone string `query:"AvailabilityZone"`
 }
 
-// maxInstances is how many instances a request may ask for.
+// maxInstances is the largest number of instances in a request.
 const maxInstances = 100
 
-// reservation is what one RunInstances made.
+// reservation holds the instances of one RunInstances.
 type reservation struct {
 	ID        string            `xml:"reservationId"`
 	OwnerID   string            `xml:"ownerId"`
@@ -90,7 +90,7 @@ func describeState(s state.VMState) instanceState {
 }
 
 type runInstancesOutput struct {
-	answer
+	baseResponse
 	reservation
 }
 
@@ -122,8 +122,8 @@ type instance struct {
 
 func (i instance) attachments() []state.Attachment { return i.Attachments }
 
-// reservationID follows from the instance's id: what was launched together is not
-// kept.
+// reservationID returns an ID that follows from the instance's ID: the state does not store
+// reservations.
 func (i instance) reservationID() string { return "r-" + strings.TrimPrefix(i.ID, "i-") }
 
 func (c *call) reservation(i instance) reservation {
@@ -181,14 +181,14 @@ var instanceFilters = attributes[instance]{
 }.withTags(func(i instance) map[string]string { return i.Tags })
 
 type describeInstancesInput struct {
-	common
+	baseInput
 	paging
 	IDs     []instanceID `query:"InstanceId"`
 	Filters []filter     `query:"Filter"`
 }
 
 type describeInstancesOutput struct {
-	answer
+	baseResponse
 	Reservations set[reservation] `xml:"reservationSet"`
 	NextToken    string           `xml:"nextToken,omitempty"`
 }
@@ -204,11 +204,11 @@ func (c *call) describeInstances(in *describeInstancesInput) (*describeInstances
 	if instances, err = pick(in.Filters, instanceFilters, instances); err != nil {
 		return nil, err
 	}
-	shown, next, err := page(c, in.paging, instances, func(i instance) string { return born(i.Launched, i.ID) })
+	shown, next, err := page(c, in.paging, instances, func(i instance) string { return sortKey(i.Launched, i.ID) })
 	return &describeInstancesOutput{Reservations: convert(shown, c.reservation), NextToken: next}, err
 }
 
-// instances are the caller's, or those named by id, with their volumes.
+// instances returns the caller's instances with these IDs, or all, with their volumes.
 func (c *call) instances(ids []string) ([]instance, error) {
 	vms, missing := named(c.st.VMs(c.caller), ids, func(vm state.VM) string { return vm.ID })
 	if len(missing) > 0 {
@@ -228,12 +228,12 @@ func (c *call) instances(ids []string) ([]instance, error) {
 }
 
 type terminateInstancesInput struct {
-	common
+	baseInput
 	IDs []instanceID `query:"InstanceId,required"`
 }
 
 type terminateInstancesOutput struct {
-	answer
+	baseResponse
 	Changes set[stateChange] `xml:"instancesSet"`
 }
 
@@ -258,18 +258,18 @@ func (c *call) terminateInstances(in *terminateInstancesInput) (*terminateInstan
 }
 
 type instanceUEFIDataInput struct {
-	common
+	baseInput
 	InstanceID instanceID `query:"InstanceId,required"`
 }
 
 type instanceUEFIDataOutput struct {
-	answer
+	baseResponse
 	InstanceID string `xml:"instanceId"`
 	Data       string `xml:"uefiData,omitempty"`
 }
 
-// instanceUEFIData answers the variable store of an instance: that of the image it
-// was made of. An instance that does not boot by UEFI has none.
+// instanceUEFIData returns the UEFI variable store of an instance, which is that of its image. An
+// instance that does not boot by UEFI has none.
 func (c *call) instanceUEFIData(in *instanceUEFIDataInput) (*instanceUEFIDataOutput, error) {
 	found, missing := named(c.st.VMs(c.caller), []string{string(in.InstanceID)}, func(v state.VM) string { return v.ID })
 	if len(missing) > 0 {

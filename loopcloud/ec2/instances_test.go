@@ -198,7 +198,7 @@ func (b *box) refuseTags(id string) {
 		code string
 	}{
 		{"vol-1", []types.Tag{tag("a", "")}, "InvalidVolumeID.Malformed"},
-		{"thing-1", []types.Tag{tag("a", "")}, "InvalidID"},
+		{"resource-1", []types.Tag{tag("a", "")}, "InvalidID"},
 		{absent, []types.Tag{tag("a", "")}, "InvalidVolume.NotFound"},
 		{id, []types.Tag{tag("", "x")}, "MissingParameter"},
 		{id, []types.Tag{tag("AWS:x", "x")}, "InvalidParameterValue"},

@@ -5,7 +5,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// metadataItem is how an instance's metadata service answers, in a response.
+// metadataItem holds the options of an instance's metadata service in a response.
 type metadataItem struct {
 	State    string `xml:"state"`
 	Tokens   string `xml:"httpTokens"`
@@ -40,7 +40,7 @@ func describeMetadata(m state.MetadataOptions) metadataItem {
 }
 
 type modifyMetadataInput struct {
-	common
+	baseInput
 	InstanceID instanceID `query:"InstanceId,required"`
 	Tokens     string     `query:"HttpTokens"`
 	HopLimit   *int64     `query:"HttpPutResponseHopLimit"`
@@ -48,12 +48,12 @@ type modifyMetadataInput struct {
 }
 
 type modifyMetadataOutput struct {
-	answer
+	baseResponse
 	InstanceID string       `xml:"instanceId"`
 	Options    metadataItem `xml:"instanceMetadataOptions"`
 }
 
-// modifyMetadata changes how an instance's metadata service answers.
+// modifyMetadata changes the options of an instance's metadata service.
 // https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyInstanceMetadataOptions.html
 func (c *call) modifyMetadata(in *modifyMetadataInput) (*modifyMetadataOutput, error) {
 	if err := in.check(); err != nil {

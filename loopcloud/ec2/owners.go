@@ -9,14 +9,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// everyone is the group that stands for all accounts.
+// everyone is the group of all accounts.
 const everyone = "all"
 
-// amazonAliases are the owners that EC2 knows by name. They are good names even
-// where no account here has them.
+// amazonAliases are the owner aliases of EC2. They are valid even if no account here has them.
 var amazonAliases = []string{"amazon", "aws-marketplace", "aws-backup-vault"}
 
-// aliasOf is the alias of an account, such as amazon; most have none.
+// aliasOf returns the alias of an account, such as amazon, "" if it has none.
 func (c *call) aliasOf(account string) string {
 	accounts := c.st.Accounts()
 	i := slices.IndexFunc(accounts, func(a state.Account) bool { return a.ID == account })
@@ -26,8 +25,8 @@ func (c *call) aliasOf(account string) string {
 	return accounts[i].Alias
 }
 
-// owners turns a list of owners (ids, aliases, self) into account ids. An alias
-// that nobody here has stands for nobody.
+// owners returns the account IDs of owners (IDs, aliases, self). An alias without an account here
+// stands for no account.
 func (c *call) owners(names []string) ([]string, error) {
 	var ids []string
 	for _, name := range names {
@@ -41,7 +40,7 @@ func (c *call) owners(names []string) ([]string, error) {
 	return ids, nil
 }
 
-// accountOf is the account that a name stands for, "" if none.
+// accountOf returns the account with a name, "" if there is none.
 func (c *call) accountOf(name string) string {
 	if name == "self" {
 		return c.caller.Account
@@ -57,13 +56,13 @@ func (c *call) accountOf(name string) string {
 	return accounts[i].ID
 }
 
-// isAccount tells whether this is an account id: twelve digits.
+// isAccount reports whether a text is an account ID: twelve digits.
 func isAccount(id string) bool {
 	return len(id) == 12 && strings.Trim(id, "0123456789") == ""
 }
 
-// grantees say with whom a thing is shared, or no longer is: one of the two ways
-// that an attribute's items are given.
+// grantees lists the accounts and groups to share a resource with, or to stop sharing it with. It
+// is one of the two forms in which requests give them.
 type grantees struct {
 	Users         []string `query:"UserId"`
 	Groups        []string `query:"UserGroup"`
@@ -71,7 +70,7 @@ type grantees struct {
 	Units         []string `query:"OrganizationalUnitArn"`
 }
 
-// permission is the other way: an item with one of its fields.
+// permission is the other form: an item with one of its fields set.
 type permission struct {
 	UserID       string `query:"UserId"`
 	Group        string `query:"Group"`
@@ -91,7 +90,7 @@ func (g grantees) nobody() bool {
 
 func (p permissionChange) isEmpty() bool { return len(p.Add)+len(p.Remove) == 0 }
 
-// granteesOf gathers the items of a permission.
+// granteesOf returns the grantees in the items of a permission.
 func granteesOf(items []permission) grantees {
 	var g grantees
 	for _, item := range items {
@@ -110,7 +109,7 @@ func appendGiven(to []string, value string) []string {
 	return append(to, value)
 }
 
-// permissions checks the grantees.
+// permissions returns the grantees as permissions, or an error if they are invalid.
 func (g grantees) permissions() (state.Permissions, error) {
 	for _, user := range g.Users {
 		if !isAccount(user) {
@@ -137,19 +136,19 @@ func badItem(value, kind string) error {
 	return query.Refuse("InvalidAMIAttributeItemValue", "Invalid attribute item value %q for %s item type.", value, kind)
 }
 
-// says tells whether the change adds, or removes, the same as the other way does.
-func (p permissionChange) says(operation string, g grantees) bool {
+// matches reports whether the change adds or removes the same grantees as the other form does.
+func (p permissionChange) matches(operation string, g grantees) bool {
 	if operation == "remove" {
 		return len(p.Add) == 0 && reflect.DeepEqual(granteesOf(p.Remove), g)
 	}
 	return len(p.Remove) == 0 && reflect.DeepEqual(granteesOf(p.Add), g)
 }
 
-// readChange reads either way of changing permissions. A request uses one, or says
-// the same in both, as Packer's public builders have always done.
+// readChange returns the change in either form. A request uses one of them, or has the same
+// change in both, as Packer's public builders do.
 func readChange(operation string, g grantees, p permissionChange) (state.PermissionChange, error) {
 	switch {
-	case !g.nobody() && !p.isEmpty() && !p.says(operation, g):
+	case !g.nobody() && !p.isEmpty() && !p.matches(operation, g):
 		return state.PermissionChange{}, query.Refuse("InvalidParameterCombination", "Both forms of an attribute's items cannot be used at once")
 	case !p.isEmpty():
 		return changeOf(granteesOf(p.Add), granteesOf(p.Remove))
@@ -181,7 +180,7 @@ type permissionItem struct {
 	Unit         string `xml:"organizationalUnitArn,omitempty"`
 }
 
-// permissionSet lists the grantees of a thing.
+// permissionSet returns the grantees of a resource.
 func permissionSet(p state.Permissions) *set[permissionItem] {
 	out := &set[permissionItem]{}
 	if p.Public {

@@ -7,49 +7,49 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// byAccount is who manages the settings here: no declarative policy does.
+// byAccount is EC2's name for settings that no declarative policy manages.
 const byAccount = "account"
 
 // set changes the settings of the caller's account in its region.
-func (c *call) set(in common, change func(*state.Settings)) (state.Settings, error) {
+func (c *call) set(in baseInput, change func(*state.Settings)) (state.Settings, error) {
 	return c.st.ChangeSettings(c.caller, func(s *state.Settings) error {
 		change(s)
 		return nil
 	}, in.DryRun)
 }
 
-// settings are those of the caller's account in its region.
+// settings returns the settings of the caller's account in its region.
 func (c *call) settings() state.Settings { return c.st.Settings(c.caller) }
 
 type encryptionOutput struct {
-	answer
+	baseResponse
 	ByDefault bool `xml:"ebsEncryptionByDefault"`
 }
 
-func (c *call) encryptionByDefault(*common) (*encryptionOutput, error) {
+func (c *call) encryptionByDefault(*baseInput) (*encryptionOutput, error) {
 	return &encryptionOutput{ByDefault: c.settings().EncryptByDefault}, nil
 }
 
-func (c *call) enableEncryption(in *common) (*encryptionOutput, error) {
+func (c *call) enableEncryption(in *baseInput) (*encryptionOutput, error) {
 	return c.setEncryption(*in, true)
 }
 
-func (c *call) disableEncryption(in *common) (*encryptionOutput, error) {
+func (c *call) disableEncryption(in *baseInput) (*encryptionOutput, error) {
 	return c.setEncryption(*in, false)
 }
 
-func (c *call) setEncryption(in common, to bool) (*encryptionOutput, error) {
+func (c *call) setEncryption(in baseInput, to bool) (*encryptionOutput, error) {
 	s, err := c.set(in, func(s *state.Settings) { s.EncryptByDefault = to })
 	return &encryptionOutput{ByDefault: s.EncryptByDefault}, err
 }
 
 type defaultKeyOutput struct {
-	answer
+	baseResponse
 	KeyID string `xml:"kmsKeyId"`
 }
 
-// defaultKeyOf tells the default key as EC2 does: the alias of the one that AWS manages,
-// and the ARN of any other.
+// defaultKeyOf returns the default key as EC2 does: the alias of the key that AWS manages, or the
+// ARN of another key.
 func (c *call) defaultKeyOf(s state.Settings) *defaultKeyOutput {
 	if s.DefaultKey == state.DefaultKeyAlias {
 		return &defaultKeyOutput{KeyID: s.DefaultKey}
@@ -57,32 +57,32 @@ func (c *call) defaultKeyOf(s state.Settings) *defaultKeyOutput {
 	return &defaultKeyOutput{KeyID: state.KeyARN(c.caller, s.DefaultKey)}
 }
 
-func (c *call) defaultKey(*common) (*defaultKeyOutput, error) {
+func (c *call) defaultKey(*baseInput) (*defaultKeyOutput, error) {
 	return c.defaultKeyOf(c.settings()), nil
 }
 
 type modifyDefaultKeyInput struct {
-	common
+	baseInput
 	KeyID string `query:"KmsKeyId,required"`
 }
 
 func (c *call) modifyDefaultKey(in *modifyDefaultKeyInput) (*defaultKeyOutput, error) {
-	s, err := c.set(in.common, func(s *state.Settings) { s.DefaultKey = in.KeyID })
+	s, err := c.set(in.baseInput, func(s *state.Settings) { s.DefaultKey = in.KeyID })
 	return c.defaultKeyOf(s), err
 }
 
-func (c *call) resetDefaultKey(in *common) (*defaultKeyOutput, error) {
+func (c *call) resetDefaultKey(in *baseInput) (*defaultKeyOutput, error) {
 	s, err := c.set(*in, func(s *state.Settings) { s.DefaultKey = "" })
 	return c.defaultKeyOf(s), err
 }
 
 type imageBlockOutput struct {
-	answer
+	baseResponse
 	State     string `xml:"imageBlockPublicAccessState"`
 	ManagedBy string `xml:"managedBy,omitempty"`
 }
 
-// imageBlock is the word for whether public images are blocked.
+// imageBlock returns EC2's name for whether public images are blocked.
 func imageBlock(s state.Settings) string {
 	if s.BlockPublicImages {
 		return state.BlockNewSharing
@@ -90,12 +90,12 @@ func imageBlock(s state.Settings) string {
 	return state.Unblocked
 }
 
-func (c *call) imageBlock(*common) (*imageBlockOutput, error) {
+func (c *call) imageBlock(*baseInput) (*imageBlockOutput, error) {
 	return &imageBlockOutput{State: imageBlock(c.settings()), ManagedBy: byAccount}, nil
 }
 
 type enableImageBlockInput struct {
-	common
+	baseInput
 	State string `query:"ImageBlockPublicAccessState,required"`
 }
 
@@ -103,27 +103,27 @@ func (c *call) enableImageBlock(in *enableImageBlockInput) (*imageBlockOutput, e
 	if in.State != state.BlockNewSharing {
 		return nil, query.Refuse("InvalidParameterValue", "Value (%s) for parameter ImageBlockPublicAccessState is invalid.", in.State)
 	}
-	s, err := c.set(in.common, func(s *state.Settings) { s.BlockPublicImages = true })
+	s, err := c.set(in.baseInput, func(s *state.Settings) { s.BlockPublicImages = true })
 	return &imageBlockOutput{State: imageBlock(s)}, err
 }
 
-func (c *call) disableImageBlock(in *common) (*imageBlockOutput, error) {
+func (c *call) disableImageBlock(in *baseInput) (*imageBlockOutput, error) {
 	s, err := c.set(*in, func(s *state.Settings) { s.BlockPublicImages = false })
 	return &imageBlockOutput{State: imageBlock(s)}, err
 }
 
 type snapshotBlockOutput struct {
-	answer
+	baseResponse
 	State     string `xml:"state"`
 	ManagedBy string `xml:"managedBy,omitempty"`
 }
 
-func (c *call) snapshotBlock(*common) (*snapshotBlockOutput, error) {
+func (c *call) snapshotBlock(*baseInput) (*snapshotBlockOutput, error) {
 	return &snapshotBlockOutput{State: c.settings().BlockPublicSnapshots, ManagedBy: byAccount}, nil
 }
 
 type enableSnapshotBlockInput struct {
-	common
+	baseInput
 	State string `query:"State,required"`
 }
 
@@ -131,28 +131,29 @@ func (c *call) enableSnapshotBlock(in *enableSnapshotBlockInput) (*snapshotBlock
 	if in.State != state.BlockNewSharing && in.State != state.BlockAllSharing {
 		return nil, query.Refuse("InvalidParameterValue", "Value (%s) for parameter State is invalid.", in.State)
 	}
-	s, err := c.set(in.common, func(s *state.Settings) { s.BlockPublicSnapshots = in.State })
+	s, err := c.set(in.baseInput, func(s *state.Settings) { s.BlockPublicSnapshots = in.State })
 	return &snapshotBlockOutput{State: s.BlockPublicSnapshots}, err
 }
 
-func (c *call) disableSnapshotBlock(in *common) (*snapshotBlockOutput, error) {
+func (c *call) disableSnapshotBlock(in *baseInput) (*snapshotBlockOutput, error) {
 	s, err := c.set(*in, func(s *state.Settings) { s.BlockPublicSnapshots = state.Unblocked })
 	return &snapshotBlockOutput{State: s.BlockPublicSnapshots}, err
 }
 
 type allowedImagesOutput struct {
-	answer
+	baseResponse
 	State     string         `xml:"state"`
 	Criteria  set[criterion] `xml:"imageCriterionSet"`
 	ManagedBy string         `xml:"managedBy"`
 }
 
-// criterion is one that images of others must meet. Here it is by provider only.
+// criterion is a criterion for images of other accounts. Only the provider can be a criterion
+// here.
 type criterion struct {
 	Providers set[string] `xml:"imageProviderSet"`
 }
 
-func (c *call) allowedImages(*common) (*allowedImagesOutput, error) {
+func (c *call) allowedImages(*baseInput) (*allowedImagesOutput, error) {
 	s := c.settings()
 	out := &allowedImagesOutput{State: s.AllowedImages, ManagedBy: byAccount}
 	if len(s.AllowedProviders) > 0 {
@@ -162,12 +163,12 @@ func (c *call) allowedImages(*common) (*allowedImagesOutput, error) {
 }
 
 type enableAllowedImagesInput struct {
-	common
+	baseInput
 	State string `query:"AllowedImagesSettingsState,required"`
 }
 
 type allowedImagesStateOutput struct {
-	answer
+	baseResponse
 	State string `xml:"allowedImagesSettingsState"`
 }
 
@@ -175,25 +176,25 @@ func (c *call) enableAllowedImages(in *enableAllowedImagesInput) (*allowedImages
 	if in.State != state.Enabled && in.State != state.AuditMode {
 		return nil, query.Refuse("InvalidParameterValue", "Value (%s) for parameter AllowedImagesSettingsState is invalid.", in.State)
 	}
-	s, err := c.set(in.common, func(s *state.Settings) { s.AllowedImages = in.State })
+	s, err := c.set(in.baseInput, func(s *state.Settings) { s.AllowedImages = in.State })
 	return &allowedImagesStateOutput{State: s.AllowedImages}, err
 }
 
-func (c *call) disableAllowedImages(in *common) (*allowedImagesStateOutput, error) {
+func (c *call) disableAllowedImages(in *baseInput) (*allowedImagesStateOutput, error) {
 	s, err := c.set(*in, func(s *state.Settings) { s.AllowedImages = state.Disabled })
 	return &allowedImagesStateOutput{State: s.AllowedImages}, err
 }
 
 type replaceCriteriaInput struct {
-	common
+	baseInput
 	Criteria []struct {
 		Providers []string `query:"ImageProvider"`
 	} `query:"ImageCriterion"`
 }
 
-// replaceCriteria replaces the criteria. An image has to meet one of them.
+// replaceCriteria replaces the criteria. An image must meet one of them.
 func (c *call) replaceCriteria(in *replaceCriteriaInput) (*done, error) {
-	_, err := c.set(in.common, func(s *state.Settings) {
+	_, err := c.set(in.baseInput, func(s *state.Settings) {
 		s.AllowedProviders = nil
 		for _, criterion := range in.Criteria {
 			s.AllowedProviders = append(s.AllowedProviders, criterion.Providers...)
@@ -202,13 +203,13 @@ func (c *call) replaceCriteria(in *replaceCriteriaInput) (*done, error) {
 	return succeeded(err)
 }
 
-// allowed reports whether the caller's settings allow an image. Its own are, whatever
-// the settings are.
+// allowed reports whether the caller's settings allow an image. The caller's own images are
+// always allowed.
 func (c *call) allowed(s state.Settings, i state.Image) bool {
 	return i.Account == c.caller.Account || s.Allows(i.Account, c.aliasOf(i.Account))
 }
 
-// withoutHidden leaves out the images that the caller's settings hide.
+// withoutHidden returns the images that the caller's settings do not hide.
 func (c *call) withoutHidden(images []state.Image) []state.Image {
 	s := c.settings()
 	if s.AllowedImages != state.Enabled {
@@ -217,8 +218,8 @@ func (c *call) withoutHidden(images []state.Image) []state.Image {
 	return slices.DeleteFunc(images, func(i state.Image) bool { return !c.allowed(s, i) })
 }
 
-// imageAllowed tells whether an image is allowed, if the caller's account asks for that
-// at all.
+// imageAllowed reports whether an image is allowed. It returns nil if the caller's account does
+// not use allowed images.
 func (c *call) imageAllowed(i state.Image) *bool {
 	s := c.settings()
 	if s.AllowedImages == state.Disabled {
@@ -228,8 +229,8 @@ func (c *call) imageAllowed(i state.Image) *bool {
 	return &allowed
 }
 
-// mayPublish refuses to make an image public if the caller's settings block that, or if
-// there are too many already.
+// mayPublish returns an error if the caller's settings block public images, or if there are too
+// many.
 func (c *call) mayPublish(id string) error {
 	s := c.settings()
 	if s.BlockPublicImages {
@@ -249,8 +250,7 @@ func (c *call) mayPublish(id string) error {
 	return nil
 }
 
-// mayPublishSnapshots refuses to make a snapshot public if the caller's settings block
-// that.
+// mayPublishSnapshots returns an error if the caller's settings block public snapshots.
 func (c *call) mayPublishSnapshots() error {
 	if block := c.settings().BlockPublicSnapshots; block != state.Unblocked {
 		return query.Refuse("OperationNotPermitted", "Block public access for snapshots is %s in this Region, so the snapshot cannot be shared publicly.", block)

@@ -12,7 +12,7 @@ import (
 )
 
 type createSnapshotInput struct {
-	common
+	baseInput
 	tagSpecifications
 	VolumeID    volumeID `query:"VolumeId,required"`
 	Description string   `query:"Description"`
@@ -37,7 +37,7 @@ type snapshotItem struct {
 }
 
 type snapshotOutput struct {
-	answer
+	baseResponse
 	snapshotItem
 }
 
@@ -84,7 +84,7 @@ func (c *call) snapshotFilters() attributes[state.Snapshot] {
 }
 
 type describeSnapshotsInput struct {
-	common
+	baseInput
 	paging
 	IDs        []snapshotID `query:"SnapshotId"`
 	Owners     []string     `query:"Owner"`
@@ -93,7 +93,7 @@ type describeSnapshotsInput struct {
 }
 
 type describeSnapshotsOutput struct {
-	answer
+	baseResponse
 	Snapshots set[snapshotItem] `xml:"snapshotSet"`
 	NextToken string            `xml:"nextToken,omitempty"`
 }
@@ -109,12 +109,12 @@ func (c *call) describeSnapshots(in *describeSnapshotsInput) (*describeSnapshots
 	if snapshots, err = pick(in.Filters, c.snapshotFilters(), snapshots); err != nil {
 		return nil, err
 	}
-	shown, next, err := page(c, in.paging, snapshots, func(s state.Snapshot) string { return born(s.Started, s.ID) })
+	shown, next, err := page(c, in.paging, snapshots, func(s state.Snapshot) string { return sortKey(s.Started, s.ID) })
 	return &describeSnapshotsOutput{Snapshots: convert(shown, c.describeSnapshot), NextToken: next}, err
 }
 
-// snapshots are those that the ids, the owners and the accounts that may use them
-// leave of what the caller can see.
+// snapshots returns the snapshots that the caller can see and the request selects by ID, owner
+// and permission to create volumes.
 func (c *call) snapshots(in *describeSnapshotsInput) ([]state.Snapshot, error) {
 	found, missing := named(c.st.Snapshots(c.caller), plain(in.IDs), func(s state.Snapshot) string { return s.ID })
 	if len(missing) > 0 {
@@ -134,7 +134,7 @@ func (c *call) snapshots(in *describeSnapshotsInput) ([]state.Snapshot, error) {
 	}), nil
 }
 
-// users turns the accounts of RestorableBy (ids, self, all) into ids and all.
+// users returns the accounts of RestorableBy (IDs, self, all) as IDs and all.
 func (c *call) users(names []string) ([]string, error) {
 	var ids []string
 	for _, name := range names {
@@ -151,8 +151,8 @@ func (c *call) users(names []string) ([]string, error) {
 	return ids, nil
 }
 
-// mayUse tells whether one of these users owns a snapshot or is granted it; all
-// stands for the public ones.
+// mayUse reports whether one of these users owns a snapshot or has permission to use it; all
+// stands for public snapshots.
 func mayUse(users []string, granted state.Permissions, owner string) bool {
 	return slices.ContainsFunc(users, func(user string) bool {
 		return user == owner || user == everyone && granted.Public || slices.Contains(granted.Accounts, user)
@@ -160,7 +160,7 @@ func mayUse(users []string, granted state.Permissions, owner string) bool {
 }
 
 type deleteSnapshotInput struct {
-	common
+	baseInput
 	SnapshotID snapshotID `query:"SnapshotId,required"`
 }
 
@@ -169,22 +169,22 @@ func (c *call) deleteSnapshot(in *deleteSnapshotInput) (*done, error) {
 }
 
 type copySnapshotInput struct {
-	common
+	baseInput
 	tagSpecifications
 	SourceRegion string     `query:"SourceRegion,required"`
 	SourceID     snapshotID `query:"SourceSnapshotId,required"`
 	Description  string     `query:"Description"`
 	Encrypted    bool       `query:"Encrypted"`
 	KMSKeyID     string     `query:"KmsKeyId"`
-	// DestinationRegion and PresignedURL are what clients add by themselves, to
-	// prove to the source region that the copy is wanted.
+	// DestinationRegion and PresignedURL are added by clients, to prove to the source region that
+	// the caller requested the copy.
 	DestinationRegion string `query:"DestinationRegion"`
 	PresignedURL      string `query:"PresignedUrl"`
 	Minutes           *int64 `query:"CompletionDurationMinutes"`
 }
 
 type copySnapshotOutput struct {
-	answer
+	baseResponse
 	SnapshotID string        `xml:"snapshotId"`
 	Tags       *set[tagItem] `xml:"tagSet"`
 }
@@ -205,7 +205,7 @@ func (c *call) copySnapshot(in *copySnapshotInput) (*copySnapshotOutput, error) 
 	return &copySnapshotOutput{SnapshotID: s.ID, Tags: tagSet(s.Tags)}, err
 }
 
-// checkCopy checks what a client says of the two regions, as far as it says it.
+// checkCopy checks the regions in a request, if it has any.
 func (c *call) checkCopy(in *copySnapshotInput) error {
 	if in.DestinationRegion != "" && in.DestinationRegion != c.caller.Region {
 		return query.Refuse("InvalidParameterValue", "Invalid value '%s' for DestinationRegion: the request was sent to %s", in.DestinationRegion, c.caller.Region)
@@ -213,7 +213,7 @@ func (c *call) checkCopy(in *copySnapshotInput) error {
 	if in.PresignedURL == "" {
 		return nil
 	}
-	r, err := http.NewRequest(http.MethodGet, in.PresignedURL, nil) //nolint:noctx // never sent: only its signature is looked at
+	r, err := http.NewRequest(http.MethodGet, in.PresignedURL, nil) //nolint:noctx // never sent: only its signature is verified
 	if err != nil {
 		return query.Refuse("InvalidParameterValue", "Invalid value for PresignedUrl: %v", err)
 	}
@@ -234,7 +234,7 @@ const (
 )
 
 type modifySnapshotAttributeInput struct {
-	common
+	baseInput
 	SnapshotID snapshotID       `query:"SnapshotId,required"`
 	Attribute  string           `query:"Attribute"`
 	Operation  string           `query:"OperationType"`
@@ -261,13 +261,13 @@ func (c *call) modifySnapshotAttribute(in *modifySnapshotAttributeInput) (*done,
 }
 
 type describeSnapshotAttributeInput struct {
-	common
+	baseInput
 	SnapshotID snapshotID `query:"SnapshotId,required"`
 	Attribute  string     `query:"Attribute,required"`
 }
 
 type describeSnapshotAttributeOutput struct {
-	answer
+	baseResponse
 	SnapshotID string                `xml:"snapshotId"`
 	Permission *set[permissionItem]  `xml:"createVolumePermission"`
 	Products   *set[productCodeItem] `xml:"productCodes"`
@@ -298,7 +298,7 @@ func badAttribute(name string) error {
 	return query.Refuse("InvalidParameterValue", "Value (%s) for parameter attribute is invalid. Unknown attribute.", name)
 }
 
-// notOwner refuses what only the owner of a thing may see.
+// notOwner returns the error for an attribute that only the owner of a resource may read.
 func (c *call) notOwner(resource, id string) error {
 	return fromState(&state.Error{
 		Kind: state.NotAllowed, Resource: resource, ID: id,

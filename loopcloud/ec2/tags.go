@@ -10,17 +10,15 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// The limits of tags: how many a thing may have, and how many characters a key
-// and a value may have.
-// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
+// The limits of tags: the number of tags of a resource, and the number of characters in a key and
+// a value. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
 const (
 	maxTags     = 50
 	maxTagKey   = 128
 	maxTagValue = 256
 )
 
-// tag is Tag.N of a request. DeleteTags tells a tag without a value from one
-// whose value is empty.
+// tag is Tag.N of a request. DeleteTags distinguishes a missing value from an empty one.
 type tag struct {
 	Key   string  `query:"Key,required"`
 	Value *string `query:"Value"`
@@ -45,7 +43,7 @@ func (t tag) check() error {
 	return nil
 }
 
-// tagMap checks the tags of one thing.
+// tagMap returns the tags of one resource, or an error if they are invalid.
 func tagMap(tags []tag) (map[string]string, error) {
 	if len(tags) > maxTags {
 		return nil, query.Refuse("TagLimitExceeded", "The maximum number of tags for a resource is %d", maxTags)
@@ -63,7 +61,7 @@ func tagMap(tags []tag) (map[string]string, error) {
 	return out, nil
 }
 
-// tagSpecifications are the tags of things to be created, by their type.
+// tagSpecifications holds the tags of resources to create, by resource type.
 type tagSpecifications struct {
 	Specifications []tagSpecification `query:"TagSpecification"`
 }
@@ -73,8 +71,7 @@ type tagSpecification struct {
 	Tags         []tag  `query:"Tag"`
 }
 
-// tagsOf answers the tags for each of the types of things that an action
-// creates.
+// tagsOf returns the tags for each of the resource types that an action creates.
 func (s tagSpecifications) tagsOf(types ...string) (map[string]map[string]string, error) {
 	out := map[string]map[string]string{}
 	for _, spec := range s.Specifications {
@@ -93,13 +90,13 @@ func (s tagSpecifications) tagsOf(types ...string) (map[string]map[string]string
 	return out, nil
 }
 
-// tagItem is a tag of a thing in a response.
+// tagItem is a tag of a resource in a response.
 type tagItem struct {
 	Key   string `xml:"key"`
 	Value string `xml:"value"`
 }
 
-// tagSet lists tags by key; EC2 leaves it out when there are none.
+// tagSet returns tags sorted by key, nil if there are none: EC2 then omits the set.
 func tagSet(tags map[string]string) *set[tagItem] {
 	var items []tagItem
 	for _, key := range slices.Sorted(maps.Keys(tags)) {
@@ -109,7 +106,7 @@ func tagSet(tags map[string]string) *set[tagItem] {
 }
 
 type createTagsInput struct {
-	common
+	baseInput
 	Resources []string `query:"ResourceId,required"`
 	Tags      []tag    `query:"Tag,required"`
 }
@@ -123,12 +120,12 @@ func (c *call) createTags(in *createTagsInput) (*done, error) {
 }
 
 type deleteTagsInput struct {
-	common
+	baseInput
 	Resources []string `query:"ResourceId,required"`
 	Tags      []tag    `query:"Tag"`
 }
 
-// deleteTags removes the tags named, or, if none is, all of them.
+// deleteTags removes the named tags, or all tags if none is named.
 func (c *call) deleteTags(in *deleteTagsInput) (*done, error) {
 	tags := map[string]*string{}
 	for _, t := range in.Tags {
@@ -146,13 +143,13 @@ var tagFilters = attributes[state.Tag]{
 }
 
 type describeTagsInput struct {
-	common
+	baseInput
 	paging
 	Filters []filter `query:"Filter"`
 }
 
 type describeTagsOutput struct {
-	answer
+	baseResponse
 	Tags      set[tagDescription] `xml:"tagSet"`
 	NextToken string              `xml:"nextToken,omitempty"`
 }

@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// idDigits is how long EC2's ids have been since 2016.
+	// idDigits is the number of digits in EC2's IDs since 2016.
 	idDigits = 17
-	// defaultVolumeType is the type of a volume that is asked for without one.
+	// defaultVolumeType is the type of a volume that is requested without one.
 	defaultVolumeType = "gp2"
 )
 
 type createVolumeInput struct {
-	common
+	baseInput
 	tagSpecifications
 	Zone       string     `query:"AvailabilityZone,required"`
 	SizeGiB    int64      `query:"Size"`
@@ -64,7 +64,7 @@ type attachmentItem struct {
 }
 
 type volumeOutput struct {
-	answer
+	baseResponse
 	volumeItem
 }
 
@@ -85,12 +85,12 @@ func (c *call) createVolume(in *createVolumeInput) (*volumeOutput, error) {
 	return &volumeOutput{volumeItem: describeVolume(v)}, err
 }
 
-// io1PerGiB is how many IOPS an io1 volume can have per GiB (EBS User Guide). The
-// state allows what Outscale does: more.
+// io1PerGiB is the largest IOPS of an io1 volume for each GiB (EBS User Guide). The state allows
+// the higher limit of Outscale.
 const io1PerGiB = 50
 
-// checkIO1 refuses more IOPS than an io1 volume of this size, or else of this
-// snapshot's, can have.
+// checkIO1 returns an error if the IOPS are too high for an io1 volume of this size or, without a
+// size, of this snapshot's size.
 func (c *call) checkIO1(kind string, iops, size int64, snapshot snapshotID) error {
 	if kind != "io1" {
 		return nil
@@ -114,7 +114,7 @@ func describeVolume(v state.Volume) volumeItem {
 	}
 }
 
-// attachments are those of a volume: none or one.
+// attachments returns the attachments of a volume: none or one.
 func attachments(v state.Volume) []state.Attachment {
 	if v.Attachment == nil {
 		return nil
@@ -147,14 +147,14 @@ var volumeFilters = attributes[state.Volume]{
 }.withTags(func(v state.Volume) map[string]string { return v.Tags })
 
 type describeVolumesInput struct {
-	common
+	baseInput
 	paging
 	IDs     []volumeID `query:"VolumeId"`
 	Filters []filter   `query:"Filter"`
 }
 
 type describeVolumesOutput struct {
-	answer
+	baseResponse
 	Volumes   set[volumeItem] `xml:"volumeSet"`
 	NextToken string          `xml:"nextToken,omitempty"`
 }
@@ -170,11 +170,12 @@ func (c *call) describeVolumes(in *describeVolumesInput) (*describeVolumesOutput
 	if volumes, err = pick(in.Filters, volumeFilters, volumes); err != nil {
 		return nil, err
 	}
-	shown, next, err := page(c, in.paging, volumes, func(v state.Volume) string { return born(v.Created, v.ID) })
+	shown, next, err := page(c, in.paging, volumes, func(v state.Volume) string { return sortKey(v.Created, v.ID) })
 	return &describeVolumesOutput{Volumes: convert(shown, describeVolume), NextToken: next}, err
 }
 
-// volumes are the caller's, or those named by id. EC2 hides one that is gone.
+// volumes returns the caller's volumes with these IDs, or all. Like EC2, it hides deleted
+// volumes.
 func (c *call) volumes(ids []volumeID) ([]state.Volume, error) {
 	all := slices.DeleteFunc(c.st.Volumes(c.caller), func(v state.Volume) bool { return v.State == state.VolumeDeleting })
 	found, missing := named(all, plain(ids), func(v state.Volume) string { return v.ID })
@@ -184,34 +185,34 @@ func (c *call) volumes(ids []volumeID) ([]state.Volume, error) {
 	return found, nil
 }
 
-// named answers the things with these ids, and the ids that nothing has; with no
-// ids, it answers all things.
+// named returns the resources with these IDs, and the IDs without a resource. Without IDs, it
+// returns all resources.
 func named[T any](all []T, ids []string, id func(T) string) (found []T, missing []string) {
 	if len(ids) == 0 {
 		return all, nil
 	}
 	for _, want := range ids {
-		if !slices.ContainsFunc(all, func(thing T) bool { return id(thing) == want }) {
+		if !slices.ContainsFunc(all, func(resource T) bool { return id(resource) == want }) {
 			missing = append(missing, want)
 		}
 	}
-	return slices.DeleteFunc(all, func(thing T) bool { return !slices.Contains(ids, id(thing)) }), missing
+	return slices.DeleteFunc(all, func(resource T) bool { return !slices.Contains(ids, id(resource)) }), missing
 }
 
 type attachVolumeInput struct {
-	common
+	baseInput
 	VolumeID   volumeID   `query:"VolumeId,required"`
 	InstanceID instanceID `query:"InstanceId,required"`
 	Device     string     `query:"Device,required"`
 }
 
 type attachmentOutput struct {
-	answer
+	baseResponse
 	attachmentItem
 }
 
-// deviceNames are the names that a volume can be attached under: a disk's, or the
-// root's. Those of partitions are for paravirtual instances, which no host is.
+// deviceNames matches the device names of volumes: those of disks and of the root device. Names
+// of partitions are for paravirtual instances, and no host is one.
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
 var deviceNames = regexp.MustCompile(`^/dev/((sd|xvd)[a-z]{1,2}|sda1)$`)
 
@@ -226,7 +227,7 @@ func (c *call) attachVolume(in *attachVolumeInput) (*attachmentOutput, error) {
 }
 
 type detachVolumeInput struct {
-	common
+	baseInput
 	VolumeID   volumeID   `query:"VolumeId,required"`
 	InstanceID instanceID `query:"InstanceId"`
 	Device     string     `query:"Device"`
@@ -242,7 +243,7 @@ func (c *call) detachVolume(in *detachVolumeInput) (*attachmentOutput, error) {
 }
 
 type deleteVolumeInput struct {
-	common
+	baseInput
 	VolumeID volumeID `query:"VolumeId,required"`
 }
 
@@ -251,7 +252,7 @@ func (c *call) deleteVolume(in *deleteVolumeInput) (*done, error) {
 }
 
 type modifyVolumeInput struct {
-	common
+	baseInput
 	VolumeID   volumeID `query:"VolumeId,required"`
 	SizeGiB    int64    `query:"Size"`
 	Type       string   `query:"VolumeType"`
@@ -260,7 +261,7 @@ type modifyVolumeInput struct {
 }
 
 type modifyVolumeOutput struct {
-	answer
+	baseResponse
 	Modification modificationItem `xml:"volumeModification"`
 }
 
@@ -290,8 +291,7 @@ func (c *call) modifyVolume(in *modifyVolumeInput) (*modifyVolumeOutput, error) 
 	return &modifyVolumeOutput{Modification: describeModification(v)}, nil
 }
 
-// describeModification tells the last change of a volume; the zero one if there
-// was none.
+// describeModification returns the last change of a volume, the zero value if there was none.
 func describeModification(v state.Volume) modificationItem {
 	m := v.Modification
 	if m == nil {
@@ -305,7 +305,7 @@ func describeModification(v state.Volume) modificationItem {
 	}
 }
 
-// modificationFilters are for volumes that have a modification.
+// modificationFilters are the filters for volumes that have a modification.
 var modificationFilters = attributes[state.Volume]{
 	"modification-state":   one(func(v state.Volume) string { return v.Modification.State }),
 	"original-iops":        one(func(v state.Volume) string { return decimalOrNone(v.Modification.FromIOPS) }),
@@ -319,14 +319,14 @@ var modificationFilters = attributes[state.Volume]{
 }
 
 type describeModificationsInput struct {
-	common
+	baseInput
 	paging
 	IDs     []volumeID `query:"VolumeId"`
 	Filters []filter   `query:"Filter"`
 }
 
 type describeModificationsOutput struct {
-	answer
+	baseResponse
 	Modifications set[modificationItem] `xml:"volumeModificationSet"`
 	NextToken     string                `xml:"nextToken,omitempty"`
 }
@@ -342,12 +342,12 @@ func (c *call) describeModifications(in *describeModificationsInput) (*describeM
 	if volumes, err = pick(in.Filters, modificationFilters, volumes); err != nil {
 		return nil, err
 	}
-	shown, next, err := page(c, in.paging, volumes, func(v state.Volume) string { return born(v.Created, v.ID) })
+	shown, next, err := page(c, in.paging, volumes, func(v state.Volume) string { return sortKey(v.Created, v.ID) })
 	return &describeModificationsOutput{Modifications: convert(shown, describeModification), NextToken: next}, err
 }
 
-// modified are the volumes that were ever changed. Naming one that was not is an
-// error of its own.
+// modified returns the volumes that have a modification. Naming another one is an error with its
+// own code.
 func (c *call) modified(ids []volumeID) ([]state.Volume, error) {
 	volumes, err := c.volumes(ids)
 	if err != nil {

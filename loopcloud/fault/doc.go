@@ -1,3 +1,3 @@
-// Package fault makes calls of a cloud go wrong on request, and keeps a record of
-// the calls that were made. It knows of calls only what they are named.
+// Package fault holds the rules by which calls to a cloud fail on request, the calls that are
+// held, and a log of all calls. It knows only the names of calls.
 package fault

@@ -38,7 +38,7 @@ func TestMeet(t *testing.T) {
 			rules.Add(test.rules...)
 			var got strings.Builder
 			for range 6 {
-				if r := rules.Meet("ec2", "CreateVolume"); r.Status != 0 {
+				if r := rules.MatchCall("ec2", "CreateVolume"); r.Status != 0 {
 					fmt.Fprint(&got, r.Status/100)
 				} else {
 					got.WriteByte('.')
@@ -64,7 +64,7 @@ func TestListTellsWhatIsLeft(t *testing.T) {
 		if left() != fmt.Sprint(want) {
 			t.Errorf("left are %s, not %v", left(), want)
 		}
-		rules.Meet("ec2", "CreateVolume")
+		rules.MatchCall("ec2", "CreateVolume")
 	}
 	rules.Clear()
 	if left() != "[]" {
@@ -81,7 +81,7 @@ func TestLasts(t *testing.T) {
 		met := func(after time.Duration, want string, left int) {
 			t.Helper()
 			time.Sleep(after)
-			if got := rules.Meet("ec2", "CreateVolume").Error; got != want || len(rules.List()) != left {
+			if got := rules.MatchCall("ec2", "CreateVolume").Error; got != want || len(rules.List()) != left {
 				t.Errorf("after another %v it is %q, and left are %v", after, got, rules.List())
 			}
 		}
@@ -107,10 +107,10 @@ func TestParseRules(t *testing.T) {
 	for text, why := range map[string]string{
 		``:                                       "not a rule",
 		`{`:                                      "not a rule",
-		`{}`:                                     "nothing would happen",
+		`{}`:                                     "no effect",
 		`{"statu":500}`:                          "statu",
 		`{"status":200}`:                         "200",
-		`{"status":500,"drop":"after"}`:          "more than one thing",
+		`{"status":500,"drop":"after"}`:          "more than one effect",
 		`{"drop":"during"}`:                      "during",
 		`{"delay":"soon"}`:                       "soon",
 		`{"delay":"-1s"}`:                        "negative",
@@ -120,7 +120,7 @@ func TestParseRules(t *testing.T) {
 		`{"status":500}{"status":500}`:           "follows",
 		`[{"status":500,"unknown":"x"}]`:         "not a rule",
 		`{"error":"tired"}`:                      "tired",
-		`{"error":"throttled","hold":"before"}`:  "more than one thing: throttled, hold before",
+		`{"error":"throttled","hold":"before"}`:  "more than one effect: throttled, hold before",
 		`{"hang":"meanwhile"}`:                   "meanwhile",
 		`{"body":"odd"}`:                         "odd",
 		`{"delay":"1s","code":"x"}`:              "go with a status",
@@ -132,10 +132,10 @@ func TestParseRules(t *testing.T) {
 		`{"outcome":"error","action":"DescribeVolumes"}`:  "DescribeVolumes has no outcome",
 		`{"outcome":"no-device","action":"CreateVolume"}`: "these can: AttachVolume",
 		`{"outcome":"error","dialect":"ec2"}`:             "no dialect",
-		`{"outcome":"error","hang":"after"}`:              "more than one thing",
+		`{"outcome":"error","hang":"after"}`:              "more than one effect",
 		`{"stale":{"reads":-1}}`:                          "negative",
 		`{"stale":{"reads":1},"delay":"1s"}`:              "no delay",
-		`{"stale":{}}`:                                    "nothing would happen",
+		`{"stale":{}}`:                                    "no effect",
 		`{"status":500}]`:                                 "follows",
 	} {
 		if _, err := fault.ParseRules([]byte(text)); err == nil || !strings.Contains(err.Error(), why) {
@@ -167,7 +167,7 @@ func FuzzParseRules(f *testing.F) {
 }
 
 func TestCalls(t *testing.T) {
-	var calls fault.Calls
+	var calls fault.CallLog
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() { calls.Record(fault.Call{Action: "CreateVolume"}) })
@@ -186,14 +186,14 @@ func TestCalls(t *testing.T) {
 }
 
 func TestCallsForgetTheOldest(t *testing.T) {
-	var calls fault.Calls
+	var calls fault.CallLog
 	const many = 150_000
 	for range many {
 		calls.Record(fault.Call{})
 	}
 	got := calls.List()
 	if len(got) > 100_000 || got[len(got)-1].N != many {
-		t.Errorf("%d calls are kept, the last is %d", len(got), got[len(got)-1].N)
+		t.Errorf("%d calls are in the log, the last is %d", len(got), got[len(got)-1].N)
 	}
 }
 
@@ -210,11 +210,11 @@ func TestBefall(t *testing.T) {
 		{"AttachVolume", "outcome never"}, {"AttachVolume", "outcome no-device"}, {"AttachVolume", ""},
 		{"CreateVolume", ""}, {"CreateSnapshot", "outcome error"}, {"CreateSnapshot", ""},
 	} {
-		if got := rules.Befall(test.act).Name(); got != test.want {
+		if got := rules.MatchAct(test.act).Name(); got != test.want {
 			t.Errorf("act %d: %q befalls %s, not %q", i+1, got, test.act, test.want)
 		}
 	}
-	if got := rules.Meet("ec2", "AttachVolume").Name(); got != "internal" {
+	if got := rules.MatchCall("ec2", "AttachVolume").Name(); got != "internal" {
 		t.Errorf("the call meets %q", got)
 	}
 }
@@ -228,7 +228,7 @@ func TestProbability(t *testing.T) {
 		rules.Add(fault.Rule{Status: 500, Probability: 0.3}, fault.Rule{Status: 400})
 		var got strings.Builder
 		for range 1000 {
-			fmt.Fprint(&got, rules.Meet("ec2", "CreateVolume").Status/100)
+			fmt.Fprint(&got, rules.MatchCall("ec2", "CreateVolume").Status/100)
 		}
 		return got.String(), strings.Count(got.String(), "5")
 	}

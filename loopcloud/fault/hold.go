@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Held is a call that is stopped.
+// Held is a call that is held.
 type Held struct {
-	// N counts the holds since the start, from 1. It is what a hold is released by.
+	// N numbers the held calls since the start, from 1. Release takes it.
 	N       int       `json:"n"`
 	Dialect string    `json:"dialect"`
 	Action  string    `json:"action"`
@@ -18,16 +18,16 @@ type Held struct {
 	Since   time.Time `json:"since"`
 }
 
-// errGone ends a hold whose client went away, or whose cloud ended.
+// errGone is the error of a held call whose client is gone, or whose cloud was closed.
 var errGone = errors.New("the call was given up while it was held")
 
-// Holds are the calls that are stopped now. The zero value has none; it may be used
-// from many goroutines.
+// Holds contains the calls that are held. The zero value is empty. Its methods may be called
+// concurrently.
 type Holds struct {
 	mu      sync.Mutex
 	n       int
 	now     map[int]*hold
-	changed chan struct{} // closed when one is added; nil if nobody waits
+	changed chan struct{} // closed when a call is added; nil if nothing waits for it
 }
 
 type hold struct {
@@ -35,7 +35,7 @@ type hold struct {
 	free chan struct{}
 }
 
-// Wait stops a call until it is released. It fails when the context ends first.
+// Wait holds a call until it is released. It returns an error if the context ends first.
 func (h *Holds) Wait(ctx context.Context, call Held) error {
 	mine := h.add(call)
 	defer h.remove(mine.N)
@@ -70,7 +70,7 @@ func (h *Holds) remove(n int) {
 	delete(h.now, n)
 }
 
-// List tells the calls that are held, the longest held first.
+// List returns the held calls, the longest held first.
 func (h *Holds) List() []Held {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -86,7 +86,7 @@ func (h *Holds) list() []Held {
 	return out
 }
 
-// Await is List as soon as that has something, or when the context ends.
+// Await is like List, but waits until there is a held call or the context ends.
 func (h *Holds) Await(ctx context.Context) []Held {
 	for {
 		h.mu.Lock()
@@ -106,7 +106,7 @@ func (h *Holds) Await(ctx context.Context) []Held {
 	}
 }
 
-// Release lets a held call go on. It tells whether there was one of this number.
+// Release releases a held call, and reports whether there was one with this number.
 func (h *Holds) Release(n int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -119,7 +119,7 @@ func (h *Holds) Release(n int) bool {
 	return true
 }
 
-// ReleaseAll lets all held calls go on.
+// ReleaseAll releases all held calls.
 func (h *Holds) ReleaseAll() {
 	for _, held := range h.List() {
 		h.Release(held.N)

@@ -12,101 +12,101 @@ import (
 	"time"
 )
 
-// When says on which side of a call's effect something happens.
+// When is the side of a call's effect on which a fault happens.
 type When string
 
-// The sides.
+// The sides of a call's effect.
 const (
 	Never  When = ""
 	Before When = "before" // nothing was done
-	After  When = "after"  // what was asked for is done
+	After  When = "after"  // the request has taken effect
 )
 
-// Body says what becomes of a good answer's body.
+// Body is the change to the body of a successful response.
 type Body string
 
-// The bodies.
+// The changes of a body.
 const (
 	Whole     Body = ""
 	Garbage   Body = "garbage"   // bytes that are neither XML nor JSON
-	Truncated Body = "truncated" // the first half, as if that were all
-	Cut       Body = "cut"       // the first half, then the connection ends
+	Truncated Body = "truncated" // the first half, with a matching length
+	Cut       Body = "cut"       // the first half, then the connection is closed
 	Empty     Body = "empty"
 )
 
-// The words for refusals because of too many calls: of everybody, of an account, and of an
-// account for one action.
+// The names of throttling errors: of the whole platform, of an account, and of one action of an
+// account.
 const (
 	Throttled        = "throttled"
 	ThrottledAccount = "throttled-account"
 	ThrottledCall    = "throttled-call"
 )
 
-// Rule is what is to happen to some calls: one thing, after a delay if there is one.
+// Rule selects calls and describes their fault: one effect, after an optional delay.
 type Rule struct {
-	// Action is the action that the rule is for, as the dialect names it: any if
-	// empty. Of Outcome and Stale it is an act's name.
+	// Action is the action that the rule applies to, by its name in the dialect; empty is any.
+	// For Outcome and Stale it is the name of an act.
 	Action string `json:"action,omitempty"`
-	// Dialect is ec2, imds, kms, oapi or sts: any if empty.
+	// Dialect is ec2, imds, kms, oapi or sts; empty is any.
 	Dialect string `json:"dialect,omitempty"`
-	// Skip lets this many calls pass first.
+	// Skip is the number of calls to skip first.
 	Skip int `json:"skip,omitempty"`
-	// Times is how many calls the rule is for: all if 0.
+	// Times is the number of calls that the rule applies to; 0 is all.
 	Times int `json:"times,omitempty"`
-	// Lasts is how long the rule is in force, from the first call on that it is for:
-	// without an end if 0.
+	// Lasts is how long the rule is in force, from the first call that it applies to; 0 is
+	// without end.
 	Lasts Duration `json:"lasts,omitzero"`
-	// Probability, from 0 to 1, is the share of calls that the rule is for: all if 0.
+	// Probability, from 0 to 1, is the share of calls that the rule applies to; 0 is all.
 	Probability float64 `json:"probability,omitempty"`
 
-	// Delay comes before anything else. Its JSON is a text such as "1.5s".
+	// Delay is the delay before the effect. In JSON it is a text such as "1.5s".
 	Delay Duration `json:"delay,omitzero"`
 
-	// Error refuses the call with the dialect's own status, code and message:
-	// throttled, throttled-account, throttled-call, internal, unavailable, denied. If a
-	// dialect has one way to throttle only, the three are the same.
+	// Error refuses the call with the dialect's own status, code and message. It is throttled,
+	// throttled-account, throttled-call, internal, unavailable or denied. The first three are the
+	// same in a dialect with one kind of throttling.
 	Error string `json:"error,omitempty"`
-	// Status, from 400 to 599, refuses the call, with the dialect's form of Code
-	// and Message.
+	// Status, from 400 to 599, refuses the call with Code and Message in the dialect's form.
 	Status  int    `json:"status,omitempty"`
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
-	// Drop resets the connection instead of answering.
+	// Drop resets the connection instead of responding.
 	Drop When `json:"drop,omitempty"`
-	// Hang never answers; it ends when the client goes.
+	// Hang never responds; it ends when the client disconnects.
 	Hang When `json:"hang,omitempty"`
-	// Hold stops the call until it is released, and then lets it go on.
+	// Hold holds the call until it is released.
 	Hold When `json:"hold,omitempty"`
-	// Trickle is the pause before every few bytes of the answer's body.
+	// Trickle is the pause between small parts of the response's body.
 	Trickle Duration `json:"trickle,omitzero"`
 	Body    Body     `json:"body,omitempty"`
-	// Rewrite changes the answer's body.
+	// Rewrite changes the response's body.
 	Rewrite []Rewrite `json:"rewrite,omitempty"`
-	// Outcome is how what the call begins ends: error, never, no-device, disk-full.
+	// Outcome is how the operation that the call starts ends: error, never, no-device or
+	// disk-full.
 	Outcome string `json:"outcome,omitempty"`
-	// Stale is for how long calls see a thing as it was before the act.
+	// Stale is how long calls see a resource as it was before the act.
 	Stale Stale `json:"stale,omitzero"`
 }
 
-// Rewrite replaces all that a regular expression matches. In With, $1 stands for what
-// the first group has matched.
+// Rewrite replaces all matches of a regular expression. In With, $1 is the text of the first
+// group.
 type Rewrite struct {
 	Match Pattern `json:"match"`
 	With  string  `json:"with"`
 }
 
-// Stale is a number of describing calls, or a time, or whichever lasts longer; and a number
-// of refusals of changing calls.
+// Stale is a number of describing calls or a time, whichever lasts longer, and a number of
+// refusals of changing calls.
 type Stale struct {
 	Reads   int      `json:"reads,omitempty"`
 	For     Duration `json:"for,omitzero"`
 	Changes int      `json:"changes,omitempty"`
 }
 
-// Pattern is a regular expression whose JSON is its text.
+// Pattern is a regular expression. In JSON it is its text.
 type Pattern struct{ *regexp.Regexp }
 
-// MarshalText writes the expression.
+// MarshalText returns the text of the expression.
 func (p Pattern) MarshalText() ([]byte, error) {
 	if p.Regexp == nil {
 		return nil, errors.New("there is no expression")
@@ -114,19 +114,19 @@ func (p Pattern) MarshalText() ([]byte, error) {
 	return p.Regexp.MarshalText()
 }
 
-// UnmarshalText reads an expression of package regexp.
+// UnmarshalText parses an expression of package regexp.
 func (p *Pattern) UnmarshalText(text []byte) (err error) {
 	p.Regexp, err = regexp.Compile(string(text))
 	return err
 }
 
-// Duration is a time.Duration whose JSON is its text.
+// Duration is a time.Duration. In JSON it is its text.
 type Duration time.Duration
 
-// MarshalText writes the duration as 1.5s.
+// MarshalText returns the duration as text, such as 1.5s.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
-// UnmarshalText reads what time.ParseDuration does, if it is not negative.
+// UnmarshalText parses the input of time.ParseDuration. The duration must not be negative.
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err == nil && v < 0 {
@@ -136,31 +136,31 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// The words that a rule may have.
+// The valid values in a rule.
 var (
 	errorWords   = []string{Throttled, ThrottledAccount, ThrottledCall, "internal", "unavailable", "denied"}
 	outcomeWords = []string{"error", "never", "no-device", "disk-full"}
-	// acts are what may have an outcome or go stale, by EC2's names.
+	// acts are the acts that can have an outcome or become stale, by EC2's names.
 	acts = []string{
 		"CreateVolume", "AttachVolume", "DetachVolume", "DeleteVolume",
 		"CreateSnapshot", "CopySnapshot", "DeleteSnapshot", "RegisterImage", "CopyImage", "DeregisterImage",
 	}
-	// endings are the acts that each outcome makes sense for.
+	// endings are the acts that each outcome is possible for.
 	endings = map[string][]string{
 		"error":     {"CreateVolume", "CreateSnapshot", "CopySnapshot", "RegisterImage", "CopyImage"},
 		"never":     {"CreateVolume", "AttachVolume", "DetachVolume", "CreateSnapshot", "CopySnapshot", "RegisterImage", "CopyImage"},
 		"no-device": {"AttachVolume"},
 		"disk-full": {"CreateVolume", "AttachVolume", "CreateSnapshot", "CopySnapshot", "CopyImage"},
 	}
-	// actOf are Outscale's names of acts.
+	// actOf maps Outscale's names of acts to EC2's.
 	actOf = map[string]string{
 		"LinkVolume": "AttachVolume", "UnlinkVolume": "DetachVolume",
 		"CreateImage": "RegisterImage", "DeleteImage": "DeregisterImage",
 	}
 )
 
-// does names the things that a rule does, the delay left out.
-func (r Rule) does() []string {
+// effects returns the names of the effects of a rule, without the delay.
+func (r Rule) effects() []string {
 	var out []string
 	for _, d := range []struct {
 		is   bool
@@ -184,19 +184,19 @@ func (r Rule) does() []string {
 	return out
 }
 
-// Name is what the rule does, in a few words; "" of the zero Rule.
+// Name returns a short description of the effect; "" for the zero Rule.
 func (r Rule) Name() string {
-	does := r.does()
+	effects := r.effects()
 	if r.Delay != 0 {
-		does = append([]string{"delay"}, does...)
+		effects = append([]string{"delay"}, effects...)
 	}
-	return strings.Join(does, ", ")
+	return strings.Join(effects, ", ")
 }
 
-// ofState tells a rule about what becomes of things from one about calls.
+// ofState reports whether a rule applies to acts rather than to calls.
 func (r Rule) ofState() bool { return r.Outcome != "" || r.Stale != (Stale{}) }
 
-// act is the act that a rule of state is for.
+// act returns the act that a rule applies to.
 func (r Rule) act() string {
 	if act, ok := actOf[r.Action]; ok {
 		return act
@@ -204,13 +204,13 @@ func (r Rule) act() string {
 	return r.Action
 }
 
-// isStaleOutcome tells whether what a rule does is an outcome that is told of late:
-// the only two things that go together.
-func (r Rule) isStaleOutcome(does []string) bool {
-	return r.Outcome != "" && r.Stale != (Stale{}) && len(does) == 2
+// isStaleOutcome reports whether the effects are an outcome and a stale state. No other two
+// effects can be combined.
+func (r Rule) isStaleOutcome(effects []string) bool {
+	return r.Outcome != "" && r.Stale != (Stale{}) && len(effects) == 2
 }
 
-// Check tells what of a rule makes no sense.
+// Check returns an error if a rule is invalid.
 func (r Rule) Check() error {
 	if err := r.checkNumbers(); err != nil {
 		return err
@@ -218,12 +218,12 @@ func (r Rule) Check() error {
 	if err := r.checkWords(); err != nil {
 		return err
 	}
-	does := r.does()
+	effects := r.effects()
 	switch {
-	case len(does) == 0 && r.Delay == 0:
-		return errors.New("it has nothing to do: nothing would happen")
-	case len(does) > 1 && !r.isStaleOutcome(does):
-		return fmt.Errorf("it does more than one thing: %s", strings.Join(does, ", "))
+	case len(effects) == 0 && r.Delay == 0:
+		return errors.New("it has no effect")
+	case len(effects) > 1 && !r.isStaleOutcome(effects):
+		return fmt.Errorf("more than one effect: %s", strings.Join(effects, ", "))
 	case r.Status == 0 && (r.Code != "" || r.Message != ""):
 		return errors.New("a code and a message go with a status")
 	case r.ofState():
@@ -269,14 +269,14 @@ func (r Rule) checkWords() error {
 	return nil
 }
 
-// checkOfState refuses what an act cannot have: a dialect, for the thing is one
-// whoever made it, and a delay.
+// checkOfState checks a rule for acts. An act has no dialect, because all dialects share the
+// resource, and no delay.
 func (r Rule) checkOfState() error {
 	switch {
 	case r.Dialect != "" || r.Delay != 0:
 		return errors.New("an outcome and stale go with no dialect and no delay")
 	case r.Action != "" && !slices.Contains(acts, r.act()):
-		return fmt.Errorf("the action %s has no outcome and does not go stale; these do: %s", r.Action, strings.Join(acts, ", "))
+		return fmt.Errorf("the action %s has no outcome and does not become stale; these do: %s", r.Action, strings.Join(acts, ", "))
 	case r.Outcome != "" && r.Action != "" && !slices.Contains(endings[r.Outcome], r.act()):
 		return fmt.Errorf("the action %s cannot have the outcome %s; these can: %s",
 			r.Action, r.Outcome, strings.Join(endings[r.Outcome], ", "))
@@ -284,7 +284,7 @@ func (r Rule) checkOfState() error {
 	return nil
 }
 
-// ParseRules reads one rule or a list of them, and refuses what it does not know.
+// ParseRules parses one rule or a list of rules. It returns an error for unknown fields.
 func ParseRules(text []byte) ([]Rule, error) {
 	var many []Rule
 	one := make([]Rule, 1)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Rules are the rules in force. The zero value has none; it may be used from many
-// goroutines.
+// Rules holds the rules in force. The zero value has none. Its methods may be called
+// concurrently.
 type Rules struct {
 	mu   sync.Mutex
 	list []counted
@@ -16,23 +16,23 @@ type Rules struct {
 	dice *rand.Rand
 }
 
-// counted is a rule, how many calls it let pass at first, how many it was for, and when
-// the first of these was.
+// counted is a rule with the number of calls that it skipped and applied to, and the time of the
+// first call that it applied to.
 type counted struct {
 	Rule
 	passed, hit int
 	first       time.Time
 }
 
-// Seed makes what is left to probability the same again: the same calls in the same
-// order meet the same rules. Without it, the seed is 0.
+// Seed makes probabilities reproducible: the same calls in the same order get the same faults.
+// The default seed is 0.
 func (s *Rules) Seed(seed uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seed, s.dice = seed, nil
 }
 
-// Add puts rules in force after those that are.
+// Add adds rules after the existing ones.
 func (s *Rules) Add(rules ...Rule) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,15 +41,14 @@ func (s *Rules) Add(rules ...Rule) {
 	}
 }
 
-// Clear takes all rules out of force.
+// Clear removes all rules.
 func (s *Rules) Clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list = nil
 }
 
-// List tells the rules that may still apply. Skip, Times and Lasts are what is left of
-// them.
+// List returns the rules that may still apply. Skip, Times and Lasts are the remaining values.
 func (s *Rules) List() []Rule {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,18 +77,18 @@ func (c counted) rest() Rule {
 	return r
 }
 
-// Meet counts a call, and answers the first rule that applies to it. Rules after
-// that one do not see the call; the zero Rule means that none applies.
-func (s *Rules) Meet(dialect, action string) Rule {
+// MatchCall counts a call, and returns the first rule that applies to it, the zero Rule if none
+// does. The rules after that one do not count the call.
+func (s *Rules) MatchCall(dialect, action string) Rule {
 	return s.first(func(r Rule) bool {
 		return !r.ofState() && (r.Action == "" || r.Action == action) && (r.Dialect == "" || r.Dialect == dialect)
 	})
 }
 
-// Befall counts an act, such as CreateVolume, and answers the first rule with an
-// Outcome or a Stale that applies to it. Without an action in the rule, it applies to
-// those acts that can have its outcome.
-func (s *Rules) Befall(act string) Rule {
+// MatchAct counts an act, such as CreateVolume, and returns the first rule with an Outcome or a
+// Stale that applies to it. A rule without an action applies to all acts that can have its
+// outcome.
+func (s *Rules) MatchAct(act string) Rule {
 	return s.first(func(r Rule) bool {
 		can := r.Outcome == "" || slices.Contains(endings[r.Outcome], act)
 		return r.ofState() && can && (r.Action == "" || r.act() == act)
@@ -115,7 +114,7 @@ func (s *Rules) first(applies func(Rule) bool) Rule {
 	return Rule{}
 }
 
-// chance is the next number from 0 to 1.
+// chance returns the next random number from 0 to 1.
 func (s *Rules) chance() float64 {
 	if s.dice == nil {
 		s.dice = rand.New(rand.NewPCG(s.seed, 0))

@@ -1,11 +1,8 @@
-// Package imds speaks the instance metadata service, versions 1 and 2, for the
-// machine that loopcloud runs on. The Outscale cloud has the same service, as far
-// as its clients ask.
+// Package imds implements the instance metadata service, versions 1 and 2, of the machine that
+// loopcloud runs on. The Outscale cloud has the same service, as far as clients use it.
 //
-// The machine has an instance profile, whose role's keys the service gives out as
-// EC2's does.
+// The machine has an instance profile. The service returns the keys of its role as EC2 does.
 //
-// Sources of the facts:
-// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-categories.html
+// Sources: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-categories.html
 // and the pages beside it.
 package imds

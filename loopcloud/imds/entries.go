@@ -10,11 +10,11 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// entries are the leaves of the tree that the service shows, by path.
+// entries are the leaves of the metadata tree, by path.
 type entries map[string]string
 
-// at is the text of a leaf, or the listing of what lies below a path; in a
-// listing, what has something below it ends in a slash.
+// at returns the text of a leaf, or the listing of a path. In a listing, a name that is not a
+// leaf ends in a slash.
 func (e entries) at(path string) (string, bool) {
 	if text, ok := e[path]; ok {
 		return text, true
@@ -39,7 +39,7 @@ func (e entries) at(path string) (string, bool) {
 	return strings.Join(slices.Compact(names), "\n"), len(names) > 0
 }
 
-// entries are what the service tells of a machine.
+// entries returns the metadata of a machine.
 func (h *Handler) entries(vm state.VM) entries {
 	out := entries{
 		"dynamic/instance-identity/document":       document(vm),
@@ -72,9 +72,8 @@ func (h *Handler) entries(vm state.VM) entries {
 	return out
 }
 
-// devices are the machine's devices by what they are to it: ami and root are the
-// root device, ebs1 and so on the others. The root is named as a device, the
-// others without their directory.
+// devices returns the machine's devices by their role: ami and root are the root device, ebs1 and
+// so on the others. The root is a full device name; the others have no directory.
 func (h *Handler) devices(vm state.VM) map[string]string {
 	out := map[string]string{"root": vm.RootDevice, "ami": strings.TrimPrefix(vm.RootDevice, "/dev/")}
 	var others []string
@@ -90,8 +89,8 @@ func (h *Handler) devices(vm state.VM) map[string]string {
 	return out
 }
 
-// identity is the instance identity document, version 2017-09-30. Fields that do
-// not apply are null in it, not missing.
+// identity is the instance identity document, version 2017-09-30. Fields that do not apply are
+// null.
 type identity struct {
 	AccountID               string   `json:"accountId"`
 	Architecture            string   `json:"architecture"`
@@ -121,7 +120,7 @@ func document(vm state.VM) string {
 	}
 	text, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
-		panic("an identity document has no JSON: " + err.Error()) // it holds nothing but texts
+		panic("an identity document has no JSON: " + err.Error()) // it holds only texts
 	}
 	return string(text)
 }

@@ -20,33 +20,32 @@ const (
 	ttlHeader   = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
 )
 
-// maxTTL is the longest life of a token: six hours.
+// maxTTL is the longest lifetime of a token: six hours.
 const maxTTL = 6 * 60 * 60
 
-// tokenPath is where tokens are made.
+// tokenPath is the path that issues tokens.
 const tokenPath = "api/token"
 
-// versions are the first parts of paths that are answered, all alike: those that
-// clients in use ask for.
+// versions are the supported first parts of paths: those that clients use. All have the same
+// content.
 var versions = []string{"1.0", "2009-04-04", "2016-09-02", "2018-09-24", "2021-03-23", "latest"}
 
-// Handler is the metadata service of the machine that loopcloud runs on, as the
-// first account has it in the default region.
+// Handler is the metadata service of the machine that loopcloud runs on, as the first account
+// sees it in the default region.
 type Handler struct {
 	st     *state.Cloud
 	number int
-	// Hops is how many hops the clients are away: 1 on the machine itself, more in a
-	// container with a network of its own. 0 is 1.
+	// Hops is the distance of the clients in network hops: 1 on the machine itself, more in a
+	// container with its own network. 0 means 1.
 	Hops   int
 	tokens tokens
 	role   role
 }
 
-// New makes a Handler of a cloud. The tokens that it gives out are good for as
-// long as it lives.
+// New returns a Handler of a cloud. The tokens that it issues are valid for this Handler only.
 func New(st *state.Cloud) *Handler { return NewOf(st, 0) }
 
-// NewOf is New for one of several machines that loopcloud stands for, from 0 on.
+// NewOf is like New, for one of several hosts, from 0 on.
 func NewOf(st *state.Cloud, number int) *Handler {
 	return &Handler{st: st, number: number, tokens: newTokens()}
 }
@@ -64,13 +63,12 @@ func entryPath(r *http.Request) string {
 	return strings.Trim(path, "/")
 }
 
-// Refuse answers a request with an error, as the page that the service has for
-// it. The code is not told: the service has none.
+// Refuse responds with an error page of the service. The pages have no code.
 func (h *Handler) Refuse(w http.ResponseWriter, status int, _, message string) {
 	title := strings.TrimSpace(fmt.Sprintf("%d - %s", status, http.StatusText(status)))
 	w.Header().Set("Content-Type", "text/html")
 	w.WriteHeader(status)
-	_, _ = fmt.Fprintf(w, errorPage, title, title, html.EscapeString(message)) // a client that went away misses its answer
+	_, _ = fmt.Fprintf(w, errorPage, title, title, html.EscapeString(message)) // an error means that the client is gone
 }
 
 const errorPage = `<?xml version="1.0" encoding="iso-8859-1"?>
@@ -81,7 +79,7 @@ const errorPage = `<?xml version="1.0" encoding="iso-8859-1"?>
 </html>
 `
 
-// refuse answers with a status that says all.
+// refuse responds with a status and no message.
 func (h *Handler) refuse(w http.ResponseWriter, status int) { h.Refuse(w, status, "", "") }
 
 // Serve responds to a request.
@@ -95,9 +93,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case options.Disabled:
 		h.refuse(w, http.StatusForbidden)
 	case r.Method == http.MethodPut && isToken && max(h.Hops, 1) > options.Hops():
-		<-r.Context().Done() // the answer is lost on its way
+		<-r.Context().Done() // the response is lost on its way
 	case r.Method == http.MethodPut && isToken:
-		h.giveToken(w, r)
+		h.issueToken(w, r)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead, isToken:
 		h.refuse(w, http.StatusMethodNotAllowed)
 	case !h.mayRead(r, options):
@@ -107,9 +105,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// giveToken answers with a token. A request that came through a proxy gets none:
-// so that an open proxy on the machine does not give it away.
-func (h *Handler) giveToken(w http.ResponseWriter, r *http.Request) {
+// issueToken responds with a token. A request that came through a proxy gets none, so that an
+// open proxy on the machine does not reveal tokens.
+func (h *Handler) issueToken(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("X-Forwarded-For") != "" {
 		h.refuse(w, http.StatusForbidden)
 		return
@@ -120,23 +118,23 @@ func (h *Handler) giveToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set(ttlHeader, strconv.Itoa(seconds))
-	writeText(w, h.tokens.make(h.st.Now().Add(time.Duration(seconds)*time.Second)))
+	writeText(w, h.tokens.issue(h.st.Now().Add(time.Duration(seconds)*time.Second)))
 }
 
-// options are the machine's.
+// options returns the machine's metadata options.
 func (h *Handler) options() state.MetadataOptions {
 	vm, _ := h.st.HostVMs(h.st.DefaultRegion(), h.number)
 	return vm.Metadata
 }
 
-// mayRead reports whether a request has a good token, or none, as in version 1, if none
-// is required.
+// mayRead reports whether a request has a valid token, or none, as in version 1, if none is
+// required.
 func (h *Handler) mayRead(r *http.Request, options state.MetadataOptions) bool {
 	token, given := r.Header[tokenHeader]
 	if !given {
 		return !options.TokensRequired
 	}
-	return h.tokens.good(token[0], h.st.Now())
+	return h.tokens.isValid(token[0], h.st.Now())
 }
 
 func (h *Handler) read(w http.ResponseWriter, r *http.Request) {
@@ -162,21 +160,21 @@ func writeText(w http.ResponseWriter, text string) {
 	w.Header().Set("Content-Type", "text/plain")
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.Header().Set("Server", "EC2ws")
-	_, _ = io.WriteString(w, text) // a client that went away misses its answer
+	_, _ = io.WriteString(w, text) // an error means that the client is gone
 }
 
-// faultStatuses are what the service answers when it is not well: 503 stands for a
-// request to be tried again, 403 for a service that is turned off.
+// faultStatuses are the statuses of a throttled or unavailable service (503) and of one that is
+// turned off (403).
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 var faultStatuses = map[string]int{
 	"throttled": http.StatusServiceUnavailable, "unavailable": http.StatusServiceUnavailable,
 	"denied": http.StatusForbidden,
 }
 
-// Fault tells how the service says that a call is throttled, failed inside (internal),
-// met an unavailable service, or is denied. Its errors have no code.
+// Fault returns the error response for a named fault: throttled, internal, unavailable or denied.
+// The errors of the service have no code.
 func (h *Handler) Fault(name string) (status int, code, message string) {
-	name, _, _ = strings.Cut(name, "-") // it throttles in one way only
+	name, _, _ = strings.Cut(name, "-") // it has one kind of throttling only
 	if status, ok := faultStatuses[name]; ok {
 		return status, "", ""
 	}

@@ -10,27 +10,27 @@ import (
 )
 
 const (
-	// roleName is the instance profile's, and its role's.
+	// roleName is the name of the instance profile and of its role.
 	roleName = "loopcloud"
-	// roleLife is how long the role's keys are good, and roleRenewed how long before
-	// their end there are new ones: at least five minutes, says EC2.
+	// roleLife is the lifetime of the role's keys, and roleRenewed the time before their end at
+	// which new keys appear: at least five minutes, according to EC2.
 	roleLife    = 6 * time.Hour
 	roleRenewed = time.Hour
 )
 
-// role is the machine's role, with the keys that it has now.
+// role is the machine's role with its current keys.
 type role struct {
 	mu    sync.Mutex
 	key   state.Key
 	since time.Time
 }
 
-// entries are what the service tells of the role.
-// Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html
+// entries returns the metadata of the role. Source:
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html
 func (r *role) entries(st *state.Cloud, vm state.VM) map[string]string {
 	key, since, err := r.current(st, vm, time.Now())
 	if err != nil {
-		return nil // an account that is none of the cloud's has no role
+		return nil // an unknown account has no role
 	}
 	return map[string]string{
 		"info": object(map[string]string{
@@ -46,8 +46,7 @@ func (r *role) entries(st *state.Cloud, vm state.VM) map[string]string {
 	}
 }
 
-// current answers the keys, new ones if there are none or the old ones near their
-// end.
+// current returns the keys. It creates new ones if there are none, or if they expire soon.
 func (r *role) current(st *state.Cloud, vm state.VM, now time.Time) (state.Key, time.Time, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,7 +63,7 @@ func (r *role) current(st *state.Cloud, vm state.VM, now time.Time) (state.Key, 
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// object is a JSON object of texts.
+// object returns a JSON object of texts.
 func object(texts map[string]string) string {
 	out, err := json.MarshalIndent(texts, "", "  ")
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// tokens makes and knows tokens without keeping any: one is the time of its end,
-// and a code over it by a key that nobody else has.
+// tokens issues and verifies tokens without storing them: a token is its expiry time and a MAC of
+// it with a secret key.
 type tokens struct{ key [32]byte }
 
 func newTokens() tokens {
@@ -19,14 +19,14 @@ func newTokens() tokens {
 	return t
 }
 
-// make makes a token that is good until a time.
-func (t tokens) make(until time.Time) string {
+// issue returns a token that expires at a time.
+func (t tokens) issue(until time.Time) string {
 	end := binary.BigEndian.AppendUint64(nil, uint64(until.UnixNano()))
 	return base64.URLEncoding.EncodeToString(append(end, t.sign(end)...))
 }
 
-// good tells whether this is one of the tokens, and not yet at its end.
-func (t tokens) good(token string, now time.Time) bool {
+// isValid reports whether a token was issued here and has not expired.
+func (t tokens) isValid(token string, now time.Time) bool {
 	raw, err := base64.URLEncoding.DecodeString(token)
 	if err != nil || len(raw) < 8 || !hmac.Equal(raw[8:], t.sign(raw[:8])) {
 		return false

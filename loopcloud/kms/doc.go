@@ -1,4 +1,4 @@
-// Package kms answers the one question about keys that clients of EC2 ask: DescribeKey,
-// which tells who manages a key. There are no keys here: those that exist, and what
-// manages them, follows from their names. See state.Managed.
+// Package kms implements DescribeKey of KMS, the only call about keys that clients of EC2 make.
+// It returns who manages a key. There are no keys here: the existence and the manager of a key
+// follow from its name. See state.Managed.
 package kms

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// target begins the header that names the action.
+	// target is the beginning of the header that names the action.
 	target = "TrentService."
-	// maxBody bounds a request, in bytes.
+	// maxBody is the largest body of a request, in bytes.
 	maxBody = 1 << 16
-	// contentType is that of requests and answers.
+	// contentType is the content type of requests and responses.
 	contentType = "application/x-amz-json-1.1"
 )
 
@@ -25,10 +25,10 @@ type Handler struct {
 	authorize sigv4.Authorizer
 }
 
-// New makes a Handler. It takes requests whose signature the Authorizer accepts.
+// New returns a Handler. It accepts requests whose signature the Authorizer accepts.
 func New(authorize sigv4.Authorizer) *Handler { return &Handler{authorize} }
 
-// Asked reports whether a request is one of KMS.
+// Asked reports whether a request is for KMS.
 func Asked(r *http.Request) bool { return strings.HasPrefix(r.Header.Get("X-Amz-Target"), target) }
 
 // Action returns the name of the requested action.
@@ -44,10 +44,10 @@ func (h *Handler) Refuse(w http.ResponseWriter, status int, code, message string
 func send(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the peer has gone: there is nobody to tell
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
 }
 
-// key is a key as KMS describes it.
+// key is KMS's description of a key.
 type key struct {
 	Account string `json:"AWSAccountId"`
 	ID      string `json:"KeyId"`
@@ -95,7 +95,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *wire.Request) {
 	send(w, http.StatusOK, map[string]key{"KeyMetadata": found})
 }
 
-// describe tells of a key that a caller names.
+// describe returns the description of a key.
 func describe(caller state.Caller, name string) (key, error) {
 	if !state.KeyExists(caller, name) {
 		return key{}, fmt.Errorf("Key '%s' does not exist", name) //nolint:staticcheck // KMS's words

@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// KVM says whether a machine is to use the kernel's virtualization.
+// KVM selects the use of hardware virtualization.
 type KVM string
 
 // The values of KVM.
 const (
-	// Auto uses it where it runs a guest at the speed of the processor.
+	// Auto uses KVM if it runs a guest at the speed of the processor.
 	Auto KVM = "auto"
 	Yes  KVM = "yes"
 	No   KVM = "no"
 )
 
-// ParseKVM reads a value of KVM.
+// ParseKVM parses a value of KVM.
 func ParseKVM(s string) (KVM, error) {
 	switch k := KVM(s); k {
 	case Auto, Yes, No:
@@ -33,27 +33,26 @@ func ParseKVM(s string) (KVM, error) {
 
 // The accelerators, by QEMU's names.
 const (
-	// byKVM has the processor run the guest.
+	// byKVM runs the guest on the processor.
 	byKVM = "kvm"
-	// byTCG translates the guest's code, which works everywhere and is slower.
+	// byTCG translates the guest's code. It works everywhere and is slower.
 	byTCG = "tcg"
 )
 
-// probeLimit is what a guest may take for something that takes a processor a tenth
-// of a second.
+// probeLimit is the time limit of a guest that needs a tenth of a second on a processor.
 const probeLimit = 2 * time.Second
 
-// probeDone is the status that QEMU ends with when the probing guest has done its
-// work: isa-debug-exit makes 2n+1 of the n that is written to its port.
+// probeDone is QEMU's exit status after the probe: isa-debug-exit turns the n written to its port
+// into 2n+1.
 const (
 	probeAnswer = 0x10
 	probeDone   = 2*probeAnswer + 1
 )
 
-// probe is a boot sector that counts down from 2^26 in real mode, and then tells
-// isa-debug-exit. A /dev/kvm is not all: without virtualization in the processor
-// there are kernels that offer one and interpret what they cannot run, and nested
-// machines that hang. Both take this guest without an error, and do not end.
+// probe returns a boot sector that counts down from 2^26 in real mode and then writes to
+// isa-debug-exit. The existence of /dev/kvm is not sufficient: without virtualization in the
+// processor some kernels offer it and interpret the code that they cannot run, and some nested
+// machines hang. Both start this guest without an error, but it does not end.
 func probe() []byte {
 	code := []byte{
 		0x66, 0xb9, 0x00, 0x00, 0x00, 0x04, // mov ecx, 1<<26
@@ -66,7 +65,7 @@ func probe() []byte {
 	return bootSector(code)
 }
 
-// bootSector is what a BIOS takes for one: 512 bytes with a mark at the end.
+// bootSector returns a BIOS boot sector: 512 bytes with a signature at the end.
 func bootSector(code []byte) []byte {
 	sector := make([]byte, 512)
 	copy(sector, code)
@@ -74,8 +73,8 @@ func bootSector(code []byte) []byte {
 	return sector
 }
 
-// Accelerator is QEMU's name of the one to use, and why it is no better one. With
-// Auto, that takes a moment: a machine is run to see.
+// Accelerator returns the QEMU name of the accelerator to use, and the reason if it is not the
+// best one. With Auto it runs a probe.
 func (k KVM) Accelerator(ctx context.Context) (name, why string, err error) {
 	switch k {
 	case Yes:
@@ -93,13 +92,13 @@ func (k KVM) Accelerator(ctx context.Context) (name, why string, err error) {
 	return byTCG, fmt.Sprintf("a guest that counts to 2^26 took more than %v with KVM, or did not run", probeLimit), nil
 }
 
-// offered says whether the kernel offers KVM.
+// offered reports whether the kernel offers KVM.
 func offered() bool {
 	_, err := os.Stat("/dev/kvm")
 	return err == nil
 }
 
-// works says whether the probing guest does its work in time.
+// works reports whether the probe ends in time.
 func works(ctx context.Context, accelerator string, limit time.Duration) (bool, error) {
 	disk, err := unnamed(probe())
 	if err != nil {
@@ -122,7 +121,7 @@ func works(ctx context.Context, accelerator string, limit time.Duration) (bool, 
 	return errors.As(err, &exit) && exit.ExitCode() == probeDone, nil
 }
 
-// unnamed is a file with some content that no directory has.
+// unnamed returns a file with this content that is in no directory.
 func unnamed(content []byte) (*os.File, error) {
 	f, err := os.CreateTemp("", "loopcloud-qemu-*")
 	if err != nil {

@@ -17,43 +17,42 @@ import (
 	"time"
 )
 
-// program is what machines run in, and debian the package that has it.
+// program is QEMU, and debian the package that contains it.
 const (
 	program = "qemu-system-x86_64"
 	debian  = "qemu-system-x86"
 )
 
-// LoginPrompt is what the console of a machine says when it has come up.
+// LoginPrompt is the console text of a machine that has booted.
 const LoginPrompt = "login:"
 
 // Machine is a virtual PC with one disk.
 type Machine struct {
 	// Disk is a raw disk. The machine writes to it.
 	Disk *os.File
-	// UEFI gives it that firmware, of Debian's package ovmf, instead of a BIOS.
+	// UEFI boots with UEFI firmware, of Debian's package ovmf, instead of a BIOS.
 	UEFI bool
-	// MemoryMiB is its memory.
+	// MemoryMiB is the size of its memory.
 	MemoryMiB int
-	// KVM says how its code is run.
+	// KVM selects the use of hardware virtualization.
 	KVM KVM
-	// Console gets what the machine says on its serial port.
+	// Console receives the output of the serial port.
 	Console io.Writer
-	// Log is told how the machine is run.
+	// Log receives messages about the accelerator.
 	Log func(format string, args ...any)
 }
 
 // Errors of Boot.
 var (
-	// ErrMissing is wrapped when a program or a firmware is not installed.
+	// ErrMissing is wrapped if a program or a firmware is not installed.
 	ErrMissing = errors.New("not installed")
-	// ErrSilent is wrapped when a machine did not say what was waited for.
+	// ErrSilent is wrapped if the awaited text did not appear.
 	ErrSilent = errors.New("the machine did not come up")
 )
 
-// Boot starts the machine and ends it as soon as its console has said a text. The
-// error wraps ErrSilent, and has the last lines of the console, when the machine
-// ends or limit is over before. Nothing is left of the machine: it ends with this
-// process too.
+// Boot starts the machine and ends it as soon as the text until appears on its console. If the
+// machine ends or the limit passes first, the error wraps ErrSilent and contains the last lines
+// of the console. The machine also ends with this process.
 func (m Machine) Boot(ctx context.Context, until string, limit time.Duration) error {
 	files, drives := []*os.File{m.Disk}, disk
 	if m.UEFI {
@@ -91,7 +90,7 @@ func (m Machine) Boot(ctx context.Context, until string, limit time.Duration) er
 		ErrSilent, until, ending(err), strings.TrimSpace(complaints.String()), w.lastLines())
 }
 
-// accelerator tells the log if it is not the best one.
+// accelerator returns the accelerator, and logs a message if it is not the best one.
 func (m Machine) accelerator(ctx context.Context) (string, error) {
 	name, why, err := m.KVM.Accelerator(ctx)
 	if why != "" && m.Log != nil {
@@ -100,7 +99,7 @@ func (m Machine) accelerator(ctx context.Context) (string, error) {
 	return name, err
 }
 
-// ending says how QEMU ended.
+// ending returns a description of QEMU's end.
 func ending(err error) string {
 	if err == nil {
 		return "by itself"
@@ -108,12 +107,11 @@ func ending(err error) string {
 	return err.Error()
 }
 
-// disk is the drive of the machine's disk. QEMU gets its files open, so that they need
-// no name that somebody would have to remove: the disk is descriptor 3, the firmware's
-// variables are 4.
+// disk is the drive of the machine's disk. QEMU inherits open files, so that no names have to be
+// removed: descriptor 3 is the disk, and descriptor 4 the firmware's variables.
 var disk = []string{"-drive", "if=virtio,format=raw,cache=unsafe,file=/proc/self/fd/3"}
 
-// flash are the drives of a firmware.
+// flash returns the drives of a firmware.
 func flash(code string) []string {
 	return []string{
 		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + code,
@@ -121,15 +119,15 @@ func flash(code string) []string {
 	}
 }
 
-// firmwares are where distributions have a UEFI: its code, and its variables as
-// they are in the beginning. First Debian's, then Fedora's.
+// firmwares are the paths of UEFI firmware in distributions: the code, and the initial variables.
+// Debian's are first, then Fedora's.
 var firmwares = []struct{ code, variables string }{
 	{"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
 	{"/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"},
 	{"/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"},
 }
 
-// firmware is the code of a UEFI, and variables for one machine.
+// firmware returns the code of a UEFI firmware, and variables for one machine.
 func firmware() (code string, variables *os.File, err error) {
 	for _, firmware := range firmwares {
 		fresh, err := os.ReadFile(firmware.variables)
@@ -142,7 +140,7 @@ func firmware() (code string, variables *os.File, err error) {
 	return "", nil, fmt.Errorf("a UEFI for the machine is %w: Debian's package is ovmf", ErrMissing)
 }
 
-// command is QEMU with nothing but what the arguments say. It ends with ctx.
+// command returns a QEMU command without default devices. It ends with ctx.
 func command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	path, err := exec.LookPath(program)
 	if err != nil {
@@ -154,8 +152,8 @@ func command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// run runs it to its end. The kernel ends it with the thread that started it, which
-// therefore stays this goroutine's.
+// run runs the command to its end. The kernel ends the command with the thread that started it,
+// so the goroutine keeps its thread.
 func run(cmd *exec.Cmd) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -8,25 +8,24 @@ import (
 	"strings"
 )
 
-// watcher passes on what a console says and looks for a text in it.
+// watcher passes on the output of a console and searches it for a text.
 type watcher struct {
 	out   io.Writer
 	until []byte
-	// last is the end of what was said.
+	// last is the end of the output.
 	last []byte
-	// said is true when the text has been said, and found is called then.
+	// said is true after the text has appeared; found is then called.
 	said  bool
 	found func()
 }
 
 const (
-	// keptBytes and keptLines are how much of a console is told in an error.
+	// keptBytes and keptLines are the parts of the output in an error.
 	keptBytes = 16 << 10
 	keptLines = 20
 )
 
-// Write implements io.Writer. A reader of the console that is gone does not end the
-// watching.
+// Write implements io.Writer. It continues to search after writing to the console has failed.
 func (w *watcher) Write(p []byte) (int, error) {
 	if w.out != nil {
 		_, _ = w.out.Write(p)
@@ -41,7 +40,7 @@ func (w *watcher) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// lastLines are the last lines that are not empty.
+// lastLines returns the last lines that are not empty.
 func (w *watcher) lastLines() string {
 	var lines []string
 	for line := range strings.Lines(string(w.last)) {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// param is a node of the tree that the dots in parameter names make:
-// Filter.1.Value.2 is the node 2 of the node Value of ….
+// param is a node of the tree of parameter names, which are separated by dots: Filter.1.Value.2
+// is the node 2 of the node Value of ….
 type param struct {
 	name  string // from the root
 	value *string
@@ -23,7 +23,7 @@ func (p *param) child(name string) *param {
 	return p.below[name]
 }
 
-// tree takes the form apart at the dots.
+// tree returns the form as a tree.
 func (f Form) tree() *param {
 	root := &param{below: map[string]*param{}}
 	for name, value := range f {
@@ -40,18 +40,17 @@ func (f Form) tree() *param {
 	return root
 }
 
-// Decode fills a struct from the form, which is empty then. A field says in its query
-// tag which parameter it takes, and whether it is required:
+// Decode decodes the form into a struct and removes the decoded parameters from the form. The
+// query tag of a field is the name of its parameter, and whether it is required:
 //
 //	VolumeID volumeID `query:"VolumeId,required"`
 //
-// A slice takes Name.1, Name.2, …; a struct takes Name.Field; a slice of structs
-// Name.1.Field. A pointer tells a parameter that was not given from an empty
-// one. Embedded structs add their fields. A type with a Check method refuses
-// values by itself.
+// A slice takes Name.1, Name.2, …; a struct takes Name.Field; a slice of structs takes
+// Name.1.Field. A pointer distinguishes a missing parameter from an empty one. Embedded structs
+// add their fields. A type with a Check method validates its own values.
 //
-// What is wrong with a parameter is answered as an *Error, in EC2's codes, and so is a
-// parameter that no field takes.
+// Decode returns an *Error with EC2's code for an invalid parameter, and for a parameter that no
+// field takes.
 func (f Form) Decode(into any) error {
 	if err := f.fields(f.tree(), reflect.ValueOf(into).Elem()); err != nil {
 		return err
@@ -59,7 +58,7 @@ func (f Form) Decode(into any) error {
 	return f.Done("UnknownParameter")
 }
 
-// fields fills the struct at v from what lies below p.
+// fields decodes the parameters below p into the struct v.
 func (f Form) fields(p *param, v reflect.Value) error {
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
@@ -88,12 +87,12 @@ func (p *param) isEmpty() bool {
 	return p == nil || len(p.below) == 0 && (p.value == nil || *p.value == "")
 }
 
-// path is the full name of a parameter below p.
+// path returns the full name of a parameter below p.
 func (p *param) path(name string) string {
 	return strings.TrimPrefix(p.name+"."+name, ".")
 }
 
-// value fills one field, of any of the kinds that Decode tells of.
+// value decodes a parameter into a field of any kind that Decode supports.
 func (f Form) value(p *param, v reflect.Value) error {
 	switch {
 	case v.Kind() == reflect.Slice:
@@ -104,13 +103,13 @@ func (f Form) value(p *param, v reflect.Value) error {
 	case v.Kind() == reflect.Struct && v.Type() != reflect.TypeFor[time.Time]():
 		return f.fields(p, v)
 	case p.value == nil:
-		return nil // only parameters below it, which stay in the form
+		return nil // only parameters below it, which remain in the form
 	}
 	delete(f, p.name)
 	return assign(p.name, *p.value, v)
 }
 
-// list fills a slice from Name.1, Name.2, … in the order of the numbers.
+// list decodes Name.1, Name.2, … into a slice, in the order of the numbers.
 func (f Form) list(p *param, v reflect.Value) error {
 	var numbers []int
 	for key := range p.below {
@@ -128,10 +127,10 @@ func (f Form) list(p *param, v reflect.Value) error {
 	return nil
 }
 
-// checker is a value with a form of its own, such as an id.
+// checker is a value that validates itself, such as an ID.
 type checker interface{ Check() error }
 
-// assign writes a parameter's text to a field of a plain type.
+// assign sets a field of a plain type to a parameter's text.
 func assign(name, text string, v reflect.Value) error {
 	var err error
 	switch v.Interface().(type) {
@@ -157,8 +156,7 @@ func assign(name, text string, v reflect.Value) error {
 	return nil
 }
 
-// setBool takes true and false in any case, and nothing else: strconv would take
-// t, T and 1 too.
+// setBool accepts true and false in any case. Unlike strconv, it does not accept t, T and 1.
 func setBool(text string, v reflect.Value) error {
 	switch strings.ToLower(text) {
 	case "true":

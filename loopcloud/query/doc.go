@@ -1,7 +1,6 @@
-// Package query is AWS's Query protocol, as far as EC2 and STS have it in common: a
-// form comes in by POST or in the address, XML goes out, and a refusal is a status, a
-// code and a message. It knows no action: a Service says what it has of its own.
+// Package query implements the parts of AWS's Query protocol that EC2 and STS share: a request is
+// a form in the body or in the URL, a response is XML, and a refusal has a status, a code and a
+// message. The package has no actions: a Service provides them.
 //
-// What nobody knows is refused: a request without an action, and parameters that
-// nothing has taken from the Form.
+// It refuses a request without an action, and parameters that no code has taken from the Form.
 package query

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Form is the parameters of a request, by name, that nothing has taken yet.
+// Form holds the parameters of a request, by name. Decoding a parameter removes it.
 type Form map[string]string
 
 // Form returns the parameters of the URL and, for a POST, of the body. Those that carry a
@@ -46,15 +46,15 @@ func add(to, from url.Values) {
 	}
 }
 
-// Take answers a parameter, empty if it is not given.
+// Take removes a parameter and returns it, "" if it is missing.
 func (f Form) Take(name string) string {
 	value := f[name]
 	delete(f, name)
 	return value
 }
 
-// TakeAction takes what every request names: the action, and the version of the API,
-// which may be missing.
+// TakeAction takes the action, which every request must name, and the version of the API, which
+// may be missing.
 func (f Form) TakeAction() (action, version string, err error) {
 	action, version = f.Take("Action"), f.Take("Version")
 	if action == "" {
@@ -63,7 +63,7 @@ func (f Form) TakeAction() (action, version string, err error) {
 	return action, version, err
 }
 
-// Done refuses, in the service's code for it, parameters that nothing took.
+// Done returns an error with this code if parameters remain in the form.
 func (f Form) Done(code string) error {
 	if len(f) > 0 {
 		return Refuse(code, "The parameter %s is not recognized", slices.Min(slices.Collect(maps.Keys(f))))

@@ -14,32 +14,32 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
-// Service is what a service has of its own.
+// Service holds the differences between services.
 type Service struct {
-	// Name is the service that requests are signed for.
+	// Name is the service name in signatures.
 	Name string
-	// Authorize tells whose a request is.
+	// Authorize returns the caller of a request.
 	Authorize sigv4.Authorizer
-	// Unauthorized is an error of Authorize as the wire has it: of a signature that is
-	// there, and looks like one.
+	// Unauthorized returns the error response for an error of Authorize, if the request has a
+	// well-formed signature.
 	Unauthorized func(err error) *Error
 
-	// MaxBody is more than the largest request there is.
+	// MaxBody is the largest body of a request, in bytes.
 	MaxBody int64
-	// BodyName is what a refusal calls the body.
+	// BodyName is the name of the body in error messages.
 	BodyName string
-	// Repeated is the code that refuses a parameter which is given more than once.
+	// Repeated is the error code for a parameter that is given more than once.
 	Repeated string
-	// Prologue stands before each document.
+	// Prologue precedes each document.
 	Prologue string
-	// Header is that of every answer, but for its length and its request's id.
+	// Header is the header of every response, without the length and the request ID.
 	Header map[string]string
 
-	// Answer does what a request asks for.
+	// Answer runs the action of a request and returns the response.
 	Answer func(r *Request) (Document, error)
-	// Refusal is an error of Answer that is no *Error as the wire has it.
+	// Refusal returns the error response for an error of Answer that is not an *Error.
 	Refusal func(err error) *Error
-	// Failure is the document that tells of a refusal.
+	// Failure returns the document of an error response.
 	Failure func(e *Error, id string) Document
 }
 
@@ -52,11 +52,11 @@ type Request struct {
 	service *Service
 }
 
-// Caller tells on whose behalf, and where, the request is made, or refuses it.
+// Caller returns the caller of the request, or an error if the request is not authorized.
 func (r *Request) Caller() (state.Caller, error) { return r.CallerOf(r.HTTP, r.Body) }
 
-// CallerOf is Caller of another request to the same service, such as a presigned one
-// that stands in this one.
+// CallerOf is like Caller, for another request to the same service, such as a presigned URL
+// inside this one.
 func (r *Request) CallerOf(other *http.Request, body []byte) (state.Caller, error) {
 	caller, err := r.service.Authorize(other, body, r.service.Name)
 	switch {
@@ -70,8 +70,8 @@ func (r *Request) CallerOf(other *http.Request, body []byte) (state.Caller, erro
 	return caller, r.service.Unauthorized(err)
 }
 
-// Document is an XML document: its root, and what is encoded as that. The Namespace
-// is left out if it is empty.
+// Document is an XML document: the name of the root element and its content. An empty Namespace
+// is omitted.
 type Document struct {
 	Root, Namespace string
 	Content         any
@@ -80,7 +80,7 @@ type Document struct {
 // Handler is the endpoint of a service.
 type Handler struct{ service Service }
 
-// New makes a Handler of a service.
+// New returns a Handler of a service.
 func New(s Service) *Handler { return &Handler{s} }
 
 // Action returns the name of the requested action, "" if the request names none.
@@ -92,7 +92,7 @@ func (h *Handler) Action(r *wire.Request) string {
 	return f["Action"]
 }
 
-// Refuse answers a request with an error of the service's form.
+// Refuse responds with an error in the service's form.
 func (h *Handler) Refuse(w http.ResponseWriter, status int, code, message string) {
 	h.fail(w, newID(), &Error{Status: status, Code: code, Message: message})
 }
@@ -156,7 +156,7 @@ func (h *Handler) write(w http.ResponseWriter, status int, id string, d Document
 	header.Set("Content-Length", strconv.Itoa(buf.Len()))
 	header.Set("X-Amzn-Requestid", id)
 	w.WriteHeader(status)
-	_, _ = w.Write(buf.Bytes()) // a client that went away misses its answer
+	_, _ = w.Write(buf.Bytes()) // an error means that the client is gone
 }
 
 func (d Document) start() xml.StartElement {
@@ -167,7 +167,7 @@ func (d Document) start() xml.StartElement {
 	return start
 }
 
-// newID makes up a UUID, the form of AWS's request ids.
+// newID returns a random UUID, the form of AWS's request IDs.
 func newID() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails: crypto/rand ends the program instead

@@ -18,29 +18,26 @@ const (
 	KMS = "kms"
 )
 
-// An Authorizer says on whose behalf, and where, a request is made, or refuses
-// it with an error of this package. Service names the wire format that asks:
-// EC2, STS, KMS, or anything else for the Outscale API.
+// An Authorizer returns the account and the region of a request, or an error of this package.
+// Service is EC2, STS, KMS, or anything else for the Outscale API.
 type Authorizer = func(r *http.Request, body []byte, service string) (state.Caller, error)
 
-// Directory knows the keys and the regions: *state.Cloud.
+// Directory returns the keys and the regions. *state.Cloud is one.
 type Directory interface {
 	Key(id string) (state.Key, bool)
 	Regions() []state.Region
 	DefaultRegion() string
 }
 
-// NewAuthorizer makes an Authorizer that maps an access key to its account, and
-// the scope's region to one of the cloud's.
+// NewAuthorizer returns an Authorizer that maps an access key to its account, and the region of
+// the scope to a region of the cloud.
 //
-// EC2, STS and KMS are strict about the scope: their service and a region that exists.
-// The Outscale API is not, for clients in use sign with the region and service osc
-// as with the fixed eu-west-2 and oapi: a region unknown there is the default
-// one.
+// For EC2, STS and KMS the scope must have their service name and an existing region. The
+// Outscale API does not check the scope, because some clients sign with the region and service
+// osc, others with the fixed eu-west-2 and oapi: an unknown region becomes the default one.
 //
-// The time is the machine's, not the cloud's, whose clock a test may drive
-// while its clients sign with the real one; or it is the Directory's own, if that is
-// a Clock.
+// The time is that of the machine, because a test may advance the cloud's clock while its clients
+// sign with the real one. If the Directory is a Clock, it is the Clock's time.
 func NewAuthorizer(dir Directory) Authorizer {
 	secret := func(id string) (string, bool) {
 		key, ok := dir.Key(id)
@@ -63,7 +60,7 @@ func NewAuthorizer(dir Directory) Authorizer {
 	}
 }
 
-// Clock is a Directory that has a time of its own by which signatures are judged.
+// Clock is a Directory with its own time for verifying signatures.
 type Clock interface{ WireTime() time.Time }
 
 func timeBy(dir Directory) time.Time {
@@ -73,7 +70,7 @@ func timeBy(dir Directory) time.Time {
 	return time.Now()
 }
 
-// regionOf is the region that a scope names, as far as the service minds.
+// regionOf returns the region of a scope, or an error if the service does not accept the scope.
 func regionOf(dir Directory, credential Credential, service string) (string, error) {
 	known := slices.ContainsFunc(dir.Regions(), func(r state.Region) bool { return r.Name == credential.Region })
 	strict := service == EC2 || service == STS || service == KMS
@@ -87,12 +84,11 @@ func regionOf(dir Directory, credential Credential, service string) (string, err
 	}
 }
 
-// tokenName is the header, or the parameter of a presigned address, with the token
-// of a session.
+// tokenName is the header, or the parameter of a presigned URL, that holds a session token.
 const tokenName = "X-Amz-Security-Token"
 
-// checkSession refuses keys of a session that come without its token, or after its
-// end.
+// checkSession returns an error if a request with temporary keys lacks their token or the session
+// has expired.
 func checkSession(r *http.Request, session *state.Session, now time.Time) error {
 	if session == nil {
 		return nil
@@ -107,8 +103,7 @@ func checkSession(r *http.Request, session *state.Session, now time.Time) error 
 	return nil
 }
 
-// KeyID is the access key that a request says it was signed with, empty if it
-// says none.
+// KeyID returns the access key in a request's signature, "" if the request is not signed.
 func KeyID(r *http.Request) string {
 	s, err := signatureOf(r, r.URL.Query())
 	if err != nil {

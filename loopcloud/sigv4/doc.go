@@ -1,12 +1,9 @@
-// Package sigv4 checks the signatures that clients of EC2 and of the Outscale
-// API put on their requests: AWS Signature Version 4, with one secret
-// (AWS4-HMAC-SHA256), in the Authorization header or in the query of a
-// presigned address.
+// Package sigv4 verifies the signatures of requests to EC2, STS, KMS and the Outscale API: AWS
+// Signature Version 4 with one secret (AWS4-HMAC-SHA256), in the Authorization header or in the
+// query of a presigned URL.
 //
-// It is the server's half only, and it knows no temporary credentials: a
-// session token that a client sends is signed like any other header, and
-// otherwise means nothing.
+// It contains the server's side only.
 //
-// Source of the facts:
+// Source:
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 package sigv4

@@ -12,24 +12,23 @@ import (
 	"time"
 )
 
-// What can be wrong with a request's signature. Errors of this package wrap one
-// of them.
+// The errors of verifying a signature. Errors of this package wrap one of them.
 var (
-	// ErrMissing: the request is not signed.
+	// ErrMissing means that the request is not signed.
 	ErrMissing = errors.New("the request is not signed")
-	// ErrMalformed: it is signed, but not as Signature Version 4 says.
+	// ErrMalformed means that the signature does not conform to Signature Version 4.
 	ErrMalformed = errors.New("the signature is malformed")
-	// ErrUnknownKey: nobody has that access key.
+	// ErrUnknownKey means that the access key does not exist.
 	ErrUnknownKey = errors.New("the access key is unknown")
-	// ErrMismatch: the secret of the key gives another signature.
+	// ErrMismatch means that the secret of the key gives another signature.
 	ErrMismatch = errors.New("the signature does not match the request")
-	// ErrExpired: it was signed too long ago, or too far ahead.
+	// ErrExpired means that the request was signed too long ago, or with a time too far ahead.
 	ErrExpired = errors.New("the signature is too old or too new")
-	// ErrToken: the key is a session's, and its token did not come with the request.
+	// ErrToken means that a request with temporary keys lacks their session token.
 	ErrToken = errors.New("the session token is missing or another one")
-	// ErrSessionEnded: the session that the key is of has ended.
+	// ErrSessionEnded means that the session of the temporary keys has expired.
 	ErrSessionEnded = errors.New("the session has ended")
-	// ErrScope: it was signed for another service, or for an unknown region.
+	// ErrScope means that the request was signed for another service or for an unknown region.
 	ErrScope = errors.New("the request is signed for another service or region")
 )
 
@@ -39,12 +38,11 @@ const (
 	timeFormat = "20060102T150405Z"
 	dateFormat = "20060102"
 
-	// maxExpires is the longest life of a presigned address: seven days.
+	// maxExpires is the longest lifetime of a presigned URL in seconds: seven days.
 	maxExpires = 7 * 24 * 60 * 60
 )
 
-// Credential is what a request says it was signed with: an access key, and the
-// scope that the signature is good for.
+// Credential is the credential in a signature: an access key, and the scope of the signature.
 type Credential struct {
 	KeyID   string
 	Date    string // YYYYMMDD, UTC
@@ -52,22 +50,22 @@ type Credential struct {
 	Service string
 }
 
-// scope is the credential without the key, as it is signed.
+// scope returns the scope as it is signed: the credential without the key.
 func (c Credential) scope() string {
 	return strings.Join([]string{c.Date, c.Region, c.Service, terminator}, "/")
 }
 
-// signature is what a request says of its own signing.
+// signature is the signature of a request before verification.
 type signature struct {
 	Credential
 	at      time.Time
-	headers []string // names, lower case, sorted
+	headers []string // names in lower case, sorted
 	sum     []byte
-	// expires is the life of a presigned address; 0 if it is not said.
+	// expires is the lifetime of a presigned URL; 0 if not given.
 	expires time.Duration
 }
 
-// signatureOf reads the signature of a request, from where it is.
+// signatureOf returns the signature in a request's header or URL.
 func signatureOf(r *http.Request, query url.Values) (signature, error) {
 	if query.Has("X-Amz-Algorithm") {
 		return parseQuery(query)
@@ -83,8 +81,8 @@ func signatureOf(r *http.Request, query url.Values) (signature, error) {
 	return s, s.setTime(r.Header.Get("X-Amz-Date"))
 }
 
-// parseHeader reads the value of an Authorization header. It does not know the
-// time of signing, which is in a header of its own.
+// parseHeader parses the value of an Authorization header. The time of signing is in another
+// header.
 func parseHeader(value string) (signature, error) {
 	var s signature
 	scheme, rest, _ := strings.Cut(strings.TrimSpace(value), " ")
@@ -102,7 +100,7 @@ func parseHeader(value string) (signature, error) {
 	return s, s.set(parts["Credential"], parts["SignedHeaders"], parts["Signature"])
 }
 
-// parseQuery reads the signature of a presigned address.
+// parseQuery parses the signature of a presigned URL.
 func parseQuery(query url.Values) (signature, error) {
 	var s signature
 	if a := query.Get("X-Amz-Algorithm"); a != algorithm {
@@ -117,9 +115,8 @@ func parseQuery(query url.Values) (signature, error) {
 	return s, s.setTime(query.Get("X-Amz-Date"))
 }
 
-// setExpires takes the life of a presigned address. The AWS SDKs give none to the
-// addresses that they send to EC2 inside a request; such a one lives as long as
-// a signed header.
+// setExpires sets the lifetime of a presigned URL. The AWS SDKs give none to the URLs that they
+// send to EC2 inside a request; such a URL is valid for as long as a signed header.
 func (s *signature) setExpires(query url.Values) error {
 	if !query.Has("X-Amz-Expires") {
 		return nil
@@ -132,7 +129,7 @@ func (s *signature) setExpires(query url.Values) error {
 	return nil
 }
 
-// set takes the three parts that both places have.
+// set sets the parts that headers and URLs have in common.
 func (s *signature) set(credential, headers, sum string) error {
 	var err error
 	if s.Credential, err = parseCredential(credential); err != nil {
@@ -148,7 +145,7 @@ func (s *signature) set(credential, headers, sum string) error {
 	return nil
 }
 
-// setTime takes the time of signing, whose day must be the credential's.
+// setTime sets the time of signing. It must be on the day in the credential.
 func (s *signature) setTime(text string) error {
 	at, err := time.Parse(timeFormat, text)
 	if err != nil {
@@ -161,7 +158,7 @@ func (s *signature) setTime(text string) error {
 	return nil
 }
 
-// parseCredential reads KEY/YYYYMMDD/region/service/aws4_request.
+// parseCredential parses KEY/YYYYMMDD/region/service/aws4_request.
 func parseCredential(text string) (Credential, error) {
 	parts := strings.Split(text, "/")
 	if len(parts) != 5 || parts[4] != terminator || slices.Contains(parts, "") {

@@ -13,15 +13,14 @@ import (
 	"time"
 )
 
-// Skew is how far apart the clocks of a client and of the cloud may be.
+// Skew is the largest difference between the clocks of a client and of the cloud.
 const Skew = 15 * time.Minute
 
-// Verify checks the signature of a request whose body has been read. Keys
-// answers the secret of an access key. The credential tells the scope that the
-// client signed for; whether that scope is right is the caller's to say.
+// Verify verifies the signature of a request. The function keys returns the secret of an access
+// key. The returned credential holds the scope that the client signed for. Verify does not check
+// the scope.
 //
-// An error wraps ErrMissing, ErrMalformed, ErrUnknownKey, ErrMismatch or
-// ErrExpired.
+// An error wraps ErrMissing, ErrMalformed, ErrUnknownKey, ErrMismatch or ErrExpired.
 func Verify(r *http.Request, body []byte, now time.Time, keys func(id string) (secret string, ok bool)) (Credential, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -38,11 +37,11 @@ func Verify(r *http.Request, body []byte, now time.Time, keys func(id string) (s
 	if !hmac.Equal(s.sum, s.compute(secret, canonical(r, query, s.headers, body))) {
 		return Credential{}, ErrMismatch
 	}
-	return s.Credential, s.timely(now)
+	return s.Credential, s.checkTime(now)
 }
 
-// timely says whether now is within the life of the signature.
-func (s signature) timely(now time.Time) error {
+// checkTime returns an error if the signature is not valid at this time.
+func (s signature) checkTime(now time.Time) error {
 	last := s.at.Add(Skew)
 	if s.expires > 0 {
 		last = s.at.Add(s.expires)
@@ -53,7 +52,7 @@ func (s signature) timely(now time.Time) error {
 	return nil
 }
 
-// compute answers the signature that the secret gives to a canonical request.
+// compute returns the signature of a canonical request with this secret.
 func (s signature) compute(secret, request string) []byte {
 	sum := sha256.Sum256([]byte(request))
 	text := strings.Join([]string{algorithm, s.at.Format(timeFormat), s.scope(), hex.EncodeToString(sum[:])}, "\n")
@@ -70,7 +69,7 @@ func mac(key []byte, text string) []byte {
 	return h.Sum(nil)
 }
 
-// canonical is the one spelling of a request that both sides hash.
+// canonical returns the canonical form of a request, which both sides hash.
 func canonical(r *http.Request, query url.Values, headers []string, body []byte) string {
 	sum := sha256.Sum256(body)
 	var b strings.Builder
@@ -82,8 +81,7 @@ func canonical(r *http.Request, query url.Values, headers []string, body []byte)
 	return b.String()
 }
 
-// canonicalPath escapes the path once more than it came, as every service but
-// S3 has it.
+// canonicalPath escapes the path once more than in the request, as for every service except S3.
 func canonicalPath(u *url.URL) string {
 	path := u.EscapedPath()
 	if path == "" {
@@ -92,8 +90,7 @@ func canonicalPath(u *url.URL) string {
 	return escape(path, "/")
 }
 
-// canonicalQuery escapes the query, the signature itself left out, and sorts it
-// by escaped name, then by escaped value.
+// canonicalQuery escapes the query without the signature, and sorts it by escaped name and value.
 func canonicalQuery(query url.Values) string {
 	var pairs [][2]string
 	for name, values := range query {
@@ -112,8 +109,8 @@ func canonicalQuery(query url.Values) string {
 	return strings.Join(joined, "&")
 }
 
-// headerValue is a header as it is signed: trimmed, runs of blanks made one.
-// Host and Content-Length are fields of the request, not headers, in net/http.
+// headerValue returns a header as it is signed: trimmed, with runs of blanks replaced by one. In
+// net/http, Host and Content-Length are fields of the request, not headers.
 func headerValue(r *http.Request, name string) string {
 	switch values := r.Header.Values(name); {
 	case name == "host":
@@ -129,14 +126,13 @@ func headerValue(r *http.Request, name string) string {
 	}
 }
 
-// escape percent-encodes all but the unreserved characters of RFC 3986 and
-// those in keep.
-func escape(text, keep string) string {
+// escape percent-encodes all bytes but the unreserved characters of RFC 3986 and those in safe.
+func escape(text, safe string) string {
 	const hexDigits = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(text) {
 		c := text[i]
-		if isUnreserved(c) || strings.IndexByte(keep, c) >= 0 {
+		if isUnreserved(c) || strings.IndexByte(safe, c) >= 0 {
 			b.WriteByte(c)
 			continue
 		}

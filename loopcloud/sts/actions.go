@@ -15,11 +15,11 @@ import (
 // action is one operation of the API.
 type action struct {
 	do func(*call) (any, error)
-	// unsigned tells that the request needs no signature.
+	// unsigned means that the request needs no signature.
 	unsigned bool
 }
 
-// actions are all that there are.
+// actions are the implemented actions of the API, by name.
 var actions = map[string]action{
 	"AssumeRole":                 {do: (*call).assumeRole},
 	"AssumeRoleWithWebIdentity":  {do: (*call).assumeRoleWithWebIdentity, unsigned: true},
@@ -28,7 +28,7 @@ var actions = map[string]action{
 	"GetSessionToken":            {do: (*call).sessionToken},
 }
 
-// call is one request: by whom, and with which parameters that nobody took yet.
+// call is one request with its remaining parameters.
 type call struct {
 	st     *state.Cloud
 	caller state.Caller
@@ -36,7 +36,7 @@ type call struct {
 	form   query.Form
 }
 
-// require answers a parameter that must be given.
+// require takes a required parameter from the form.
 func (c *call) require(name string) (string, error) {
 	value := c.form.Take(name)
 	if value == "" {
@@ -45,8 +45,8 @@ func (c *call) require(name string) (string, error) {
 	return value, nil
 }
 
-// list answers a parameter that is a list of texts, or, with a field, of
-// structures with that field.
+// list takes a list of texts from the form or, with a field, a list of structures with that
+// field.
 func (c *call) list(name, field string) []string {
 	var values []string
 	for n := 1; ; n++ {
@@ -58,10 +58,10 @@ func (c *call) list(name, field string) []string {
 	}
 }
 
-// done refuses parameters that nobody took.
+// done returns an error if parameters remain in the form.
 func (c *call) done() error { return c.form.Done(validation) }
 
-// arn is who the caller is. A key that is no session's is a user's.
+// arn returns the ARN of the caller. A key that is not temporary belongs to a user.
 func (c *call) arn() string {
 	if c.key.Session != nil {
 		return c.key.Session.ARN
@@ -69,7 +69,7 @@ func (c *call) arn() string {
 	return fmt.Sprintf("arn:%s:iam::%s:user/loopcloud", state.Partition(c.caller.Region), c.caller.Account)
 }
 
-// uniqueID is an id such as AIDA… or AROA… that follows from a name.
+// uniqueID returns an ID such as AIDA… or AROA… that follows from a name.
 func uniqueID(prefix, name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]

@@ -1,14 +1,12 @@
-// Package sts speaks the wire format of AWS's Security Token Service, as far as
-// clients of EC2 need it: who they are, temporary keys, and the reason of a refusal.
+// Package sts implements the parts of AWS's Security Token Service that clients of EC2 need: the
+// identity of the caller, temporary keys, and decoded authorization messages.
 //
-// There are no users, roles or policies behind it: every key may assume every role
-// of an account that the cloud has. What a request says of policies, tags and an
-// external id is checked for its form and has no effect. Of MFA codes, 000000 is
-// wrong and any other six digits are right. A web identity token is believed whoever
-// signed it, until it ends.
+// There are no users, roles or policies: every key may assume every role of an existing account.
+// Policies, tags and an external ID are validated and have no effect. The MFA code 000000 is
+// wrong, and any other six digits are right. A web identity token is accepted until it expires,
+// with any signature.
 //
-// An encoded authorization message is the Base64 form of the document that it
-// decodes to.
+// An encoded authorization message is the decoded document in Base64.
 //
-// Sources of the facts: https://docs.aws.amazon.com/STS/latest/APIReference/.
+// Source: https://docs.aws.amazon.com/STS/latest/APIReference/.
 package sts

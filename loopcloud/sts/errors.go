@@ -8,21 +8,21 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 )
 
-// validation is the code that refuses parameters and their values.
+// validation is the error code for invalid parameters.
 const validation = "ValidationError"
 
-// invalid is the refusal of a parameter's value.
+// invalid returns the error for an invalid value of a parameter.
 func invalid(format string, args ...any) *query.Error {
 	return query.Refuse(validation, format, args...)
 }
 
-// wireError is an error of loopcloud itself as the wire has it.
+// wireError returns the error response for an error of loopcloud itself.
 func wireError(err error) *query.Error {
 	return &query.Error{Status: http.StatusInternalServerError, Code: "InternalFailure", Message: err.Error()}
 }
 
-// authError is the answer to a request whose signature is not good.
-// Source: https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+// authError returns the error response for an error of the Authorizer. Source:
+// https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
 func authError(err error) *query.Error {
 	switch {
 	case errors.Is(err, sigv4.ErrUnknownKey), errors.Is(err, sigv4.ErrToken):

@@ -9,27 +9,27 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// Version is the only version of the API that is spoken.
+// Version is the only supported version of the API.
 const Version = "2011-06-15"
 
 // Handler is the STS endpoint of every region.
 type Handler struct{ *query.Handler }
 
-// New makes a Handler of a cloud. It takes requests whose signature the Authorizer
-// accepts, and those that need none.
+// New returns a Handler of a cloud. It accepts requests whose signature the Authorizer accepts,
+// and those that need no signature.
 func New(st *state.Cloud, authorize sigv4.Authorizer) *Handler {
 	return &Handler{query.New(query.Service{
 		Name: sigv4.STS, Authorize: authorize, Unauthorized: authError,
 		MaxBody:  1 << 18, // one with a web identity token of 20 KB
 		BodyName: "query string", Repeated: "MalformedQueryString",
 		Header:  map[string]string{"Content-Type": "text/xml"},
-		Answer:  func(r *query.Request) (query.Document, error) { return answer(r, st) },
+		Answer:  func(r *query.Request) (query.Document, error) { return respond(r, st) },
 		Refusal: wireError, Failure: failure,
 	})}
 }
 
-// answer does what the request asks for.
-func answer(r *query.Request, st *state.Cloud) (query.Document, error) {
+// respond authorizes a request and runs its action.
+func respond(r *query.Request, st *state.Cloud) (query.Document, error) {
 	none := query.Document{}
 	f, err := r.Form()
 	if err != nil {
@@ -54,24 +54,24 @@ func answer(r *query.Request, st *state.Cloud) (query.Document, error) {
 	return document(name+"Response", response{Result: result{name + "Result", out}, ID: r.ID}), err
 }
 
-// response is the form of all of STS's answers.
+// response is the content of every response.
 type response struct {
 	Result result
 	ID     string `xml:"ResponseMetadata>RequestId"`
 }
 
-// result is what an action answers, as an element with the action's name.
+// result is the result of an action. The name of its element contains the action's name.
 type result struct {
 	name  string
 	value any
 }
 
-// MarshalXML gives the element its name.
+// MarshalXML encodes the result under its name.
 func (r result) MarshalXML(e *xml.Encoder, _ xml.StartElement) error {
 	return e.EncodeElement(r.value, xml.StartElement{Name: xml.Name{Local: r.name}})
 }
 
-// errorBody is the form of all of STS's errors.
+// errorBody is the content of every error response.
 type errorBody struct {
 	Type    string `xml:"Error>Type"`
 	Code    string `xml:"Error>Code"`

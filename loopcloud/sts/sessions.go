@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// keys are temporary keys as an answer has them.
+// keys are temporary keys in a response.
 type keys struct {
 	AccessKeyID     string `xml:"AccessKeyId"`
 	SecretAccessKey string
@@ -33,14 +33,14 @@ type assumed struct {
 type roleResult struct {
 	Credentials     keys
 	AssumedRoleUser assumed
-	// Of a web identity:
+	// Of AssumeRoleWithWebIdentity:
 	SubjectFromWebIdentityToken string `xml:",omitempty"`
 	Audience                    string `xml:",omitempty"`
 	Provider                    string `xml:",omitempty"`
 }
 
-// The shortest and the longest session, what it is where the request does not say,
-// and the longest of a role that a role assumes.
+// The shortest and the longest session, its default duration, and the longest session of a role
+// that another role assumes.
 const (
 	minSession     = 15 * time.Minute
 	maxSession     = 12 * time.Hour
@@ -48,7 +48,7 @@ const (
 	chainedSession = time.Hour
 )
 
-// duration takes DurationSeconds.
+// duration takes DurationSeconds from the form.
 func (c *call) duration(longest, usual time.Duration) (time.Duration, error) {
 	text := c.form.Take("DurationSeconds")
 	if text == "" {
@@ -86,7 +86,7 @@ var (
 	mfaCode     = regexp.MustCompile(`^\d{6}$`)
 )
 
-// assume gives out keys of the role that the request names.
+// assume returns keys of the role that the request names.
 func (c *call) assume(permission, who string, longest time.Duration) (*roleResult, error) {
 	arn, err := c.require("RoleArn")
 	if err != nil {
@@ -122,7 +122,7 @@ func (c *call) assume(permission, who string, longest time.Duration) (*roleResul
 	return &roleResult{Credentials: keysOf(key), AssumedRoleUser: assumed{session, uniqueID("AROA", parent) + ":" + name}}, nil
 }
 
-// checkMFA takes the device and its code.
+// checkMFA takes the MFA device and its code from the form.
 func (c *call) checkMFA() error {
 	serial, code := c.form.Take("SerialNumber"), c.form.Take("TokenCode")
 	switch {
@@ -136,7 +136,7 @@ func (c *call) checkMFA() error {
 	return nil
 }
 
-// checkTags takes the session's tags.
+// checkTags takes the session tags from the form.
 func (c *call) checkTags() error {
 	tagged := map[string]bool{}
 	for _, key := range c.list("Tags", ".Key") {
@@ -156,7 +156,7 @@ func (c *call) checkTags() error {
 	return nil
 }
 
-// checkPolicies takes the policies that narrow a session.
+// checkPolicies takes the session policies from the form.
 func (c *call) checkPolicies() error {
 	if policy := c.form.Take("Policy"); policy != "" && (!json.Valid([]byte(policy)) || len(policy) > 2048) {
 		return query.Refuse("MalformedPolicyDocument", "The policy is not in the valid JSON format, or is longer than 2048 characters.")
@@ -169,7 +169,7 @@ func (c *call) checkPolicies() error {
 	return nil
 }
 
-// claims are what a web identity token says.
+// claims are the claims of a web identity token.
 type claims struct {
 	Subject  string          `json:"sub"`
 	Issuer   string          `json:"iss"`
@@ -195,7 +195,7 @@ func (c *call) assumeRoleWithWebIdentity() (any, error) {
 	return result, nil
 }
 
-// readClaims reads the middle part of a token, and refuses one that has ended.
+// readClaims parses the payload of a token, and returns an error if the token has expired.
 func readClaims(token string) (claims, error) {
 	var said claims
 	parts := strings.Split(token, ".")

@@ -15,15 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// busyGrace is how long a device may stay open before it counts as in use: udev
-// and blkid look into every device that was written, for a moment.
+// busyGrace is how long a device may stay open before it counts as in use: udev and blkid open
+// every device for a moment after a write.
 const busyGrace = 500 * time.Millisecond
 
-// AttachVolume makes a volume a block device and answers its node. The name is
-// the one asked for, /dev/sdf or /dev/xvdf or without /dev; the naming decides which
-// one it gets. Until the volume is detached the nodes of its partitions follow its
-// table. It wraps state.ErrDeviceTaken when the name exists and state.ErrBusy when
-// the volume is attached; nothing is left of an attachment that fails.
+// AttachVolume attaches a volume to a block device and returns its node. The name is /dev/sdf,
+// /dev/xvdf, or either without /dev; the naming scheme decides the actual name. Until the volume
+// is detached, the nodes of its partitions follow its partition table. An error wraps
+// state.ErrDeviceTaken if the name exists, and state.ErrBusy if the volume is attached. A failed
+// attachment leaves nothing behind.
 func (s *Store) AttachVolume(id, name string) (string, error) {
 	path, err := s.attach(id, name)
 	if err != nil {
@@ -58,10 +58,10 @@ func (s *Store) attach(id, name string) (_ string, err error) {
 	return f.nodes.base, nil
 }
 
-// follow names a new loop device, and follows its partitions from now on.
+// follow names a new loop device and starts following its partitions.
 func (s *Store) follow(l loop, id string, name asked) (*follower, error) {
-	// The device was free a moment ago: nodes that it has by now are leftovers of
-	// one whose file someone else took away.
+	// The device was free before: its nodes are leftovers of a device whose file another process
+	// detached.
 	if err := removeNodes(l); err != nil {
 		return nil, err
 	}
@@ -83,10 +83,10 @@ func (s *Store) follow(l loop, id string, name asked) (*follower, error) {
 	return f, nil
 }
 
-// DetachVolume takes a volume's device and all its nodes away. While the device is
-// mounted or otherwise open it wraps state.ErrBusy, says by whom, and changes
-// nothing; with force the nodes go, and the device when its last user has gone. A
-// volume that is not attached is no error.
+// DetachVolume removes a volume's device and all its nodes. If the device is mounted or open, it
+// changes nothing and returns an error that wraps state.ErrBusy and names the users of the
+// device. With force it removes the nodes, and the kernel removes the device when its last user
+// closes it. Detaching a volume that is not attached succeeds.
 func (s *Store) DetachVolume(id string, force bool) error {
 	file, err := s.path("volumes", id)
 	if err == nil {
@@ -98,10 +98,9 @@ func (s *Store) DetachVolume(id string, force bool) error {
 	return nil
 }
 
-// ReleaseAll takes away every device of this directory, whichever process made it,
-// and files that were left unfinished. A device that is in use is let go, so that
-// the kernel releases it when its last user has gone; the error says which it is
-// and who uses it, and wraps state.ErrBusy.
+// ReleaseAll removes every device of this directory, of any process, and unfinished files. A
+// device in use is detached lazily: the kernel releases it when its last user closes it. The
+// error then names the device and its users, and wraps state.ErrBusy.
 func (s *Store) ReleaseAll() error {
 	errs := []error{sweep(filepath.Join(s.dir, "volumes")), sweep(filepath.Join(s.dir, "snapshots"))}
 	found, err := loops(below(s.dir))
@@ -119,7 +118,7 @@ func (s *Store) ReleaseAll() error {
 	return errors.Join(errs...)
 }
 
-// release takes a device away, with what follows it.
+// release removes a device and stops its follower.
 func (s *Store) release(l loop, force bool) error {
 	s.mu.Lock()
 	f := s.followers[l.path]
@@ -136,7 +135,7 @@ func (s *Store) release(l loop, force bool) error {
 	return nil
 }
 
-// release takes a loop device away: its partitions, its nodes, its file.
+// release removes the partitions, the nodes and the file of a loop device.
 func release(l loop, force bool) error {
 	dev, err := claimDevice(l, force)
 	if err != nil {
@@ -152,11 +151,11 @@ func release(l loop, force bool) error {
 	return err
 }
 
-// releaseOpen does it on the open device. It is lazy when the device is still in
-// use, which only force allows.
+// releaseOpen releases an open device. It returns lazy if the device is still in use, which only
+// force allows.
 func releaseOpen(l loop, dev *os.File, force bool) (lazy bool, err error) {
 	if !l.bound() {
-		return false, nil // someone else was faster; what is there now is theirs
+		return false, nil // another process detached the file; the present one is not ours
 	}
 	err = disk.RemovePartitions(l.path)
 	lazy = errors.Is(err, unix.EBUSY)
@@ -172,8 +171,8 @@ func releaseOpen(l loop, dev *os.File, force bool) (lazy bool, err error) {
 	return lazy || force, clearLoop(dev, lazy)
 }
 
-// claimDevice opens a loop device for this process alone, so that nobody can mount
-// it any more. What is mounted fails at once, what is merely open after a while.
+// claimDevice opens a loop device exclusively, so that it cannot be mounted any more. It fails at
+// once if the device is mounted, and after a while if it is open.
 func claimDevice(l loop, force bool) (*os.File, error) {
 	if force {
 		return os.Open(l.path)
@@ -206,7 +205,7 @@ func closeFile(f *os.File) error {
 	return f.Close()
 }
 
-// removeNodes removes all names of a loop device, whoever made them.
+// removeNodes removes all names of a loop device, created by any process.
 func removeNodes(l loop) error {
 	found, err := nodesOf(l)
 	if err != nil {
@@ -220,7 +219,7 @@ func removeNodes(l loop) error {
 	return nil
 }
 
-// users are who keeps a device from being detached.
+// users lists the users of a device that cannot be detached.
 type users struct {
 	mounts, processes []string
 }

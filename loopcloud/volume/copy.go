@@ -17,10 +17,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
-// unfinished is how the name of a file begins that is still being written.
+// unfinished is the prefix of the name of a file that is being written.
 const unfinished = ".unfinished-"
 
-// create makes a file that did not exist, whole or not at all.
+// create creates a file atomically. The file must not exist.
 func create(file string, write func(*os.File) error) error {
 	if _, err := os.Lstat(file); err == nil {
 		return &fs.PathError{Op: "create", Path: file, Err: fs.ErrExist}
@@ -30,7 +30,7 @@ func create(file string, write func(*os.File) error) error {
 	return replace(file, write)
 }
 
-// replace makes a file, whole or not at all, in the place of what has its name.
+// replace creates a file or replaces it, atomically.
 func replace(file string, write func(*os.File) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(file), unfinished+"*")
 	if err != nil {
@@ -51,7 +51,7 @@ func replace(file string, write func(*os.File) error) (err error) {
 	return os.Rename(f.Name(), file)
 }
 
-// sweep removes what a killed process left unfinished in a directory.
+// sweep removes the unfinished files of a killed process from a directory.
 func sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -66,13 +66,13 @@ func sweep(dir string) error {
 	return errors.Join(errs...)
 }
 
-// clone makes dst a sparse copy of src, of this size; 0 is the size of src.
+// clone creates dst as a sparse copy of src of this size; 0 means the size of src.
 func clone(dst, src string, size int64) error {
 	return create(dst, func(out *os.File) error { return copyFile(out, src, size) })
 }
 
-// copyFile fills an empty file with the content of src. What that costs depends on
-// what was written to src, not on its size.
+// copyFile copies the content of src into an empty file. Its cost depends on the written data,
+// not on the size.
 func copyFile(out *os.File, src string, size int64) error {
 	in, err := os.Open(src)
 	if err != nil {
@@ -89,7 +89,7 @@ func copyFile(out *os.File, src string, size int64) error {
 	if size < length {
 		return fmt.Errorf("%s has %d bytes, more than %d", src, length, size)
 	}
-	// Btrfs and XFS share the blocks; everything else says no in its own way.
+	// Btrfs and XFS share the blocks; every other file system returns its own error.
 	if unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) != nil {
 		if err := eachData(in, length, func(at, end int64) error { return copyRange(out, in, at, end) }); err != nil {
 			return err
@@ -98,7 +98,7 @@ func copyFile(out *os.File, src string, size int64) error {
 	return out.Truncate(size)
 }
 
-// eachData calls with every part of a file that is not a hole.
+// eachData calls a function with every part of a file that is not a hole.
 func eachData(f *os.File, length int64, call func(at, end int64) error) error {
 	for end := int64(0); end < length; {
 		at, err := f.Seek(end, unix.SEEK_DATA)
@@ -106,7 +106,7 @@ func eachData(f *os.File, length int64, call func(at, end int64) error) error {
 			return nil // a hole up to the end
 		}
 		if errors.Is(err, unix.EINVAL) {
-			at, err = end, nil // the file system knows no holes
+			at, err = end, nil // the file system has no holes
 		}
 		if err != nil {
 			return err
@@ -124,8 +124,8 @@ func eachData(f *os.File, length int64, call func(at, end int64) error) error {
 	return nil
 }
 
-// copyRange copies within the kernel, or by hand between file systems where it
-// cannot.
+// copyRange copies within the kernel, or in user space between file systems that do not support
+// this.
 func copyRange(out, in *os.File, at, end int64) error {
 	from, to := at, at
 	for from < end {
@@ -143,7 +143,7 @@ func copyRange(out, in *os.File, at, end int64) error {
 	return nil
 }
 
-// copyWritten copies what is not zero: holes come out of zeros that were written.
+// copyWritten copies the blocks that are not zero. Written zeros become holes.
 func copyWritten(out, in *os.File, at, end int64) error {
 	buf := make([]byte, 1<<20)
 	for at < end {
@@ -164,9 +164,9 @@ const block = 4096
 
 var zeros [block]byte
 
-// writeNonZero writes the blocks that are not zero, neighbours together.
+// writeNonZero writes the blocks that are not zero, adjacent ones together.
 func writeNonZero(out *os.File, chunk []byte, at int64) error {
-	start := -1 // of the run of blocks to write
+	start := -1 // of the current run of blocks
 	for i := 0; ; i += block {
 		last := i >= len(chunk)
 		zero := last || bytes.Equal(chunk[i:min(i+block, len(chunk))], zeros[:min(block, len(chunk)-i)])

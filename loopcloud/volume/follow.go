@@ -15,14 +15,14 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk/inotify"
 )
 
-// follower keeps the partitions of an attached device, and their nodes, equal to
-// its table, whoever changes it:
+// follower keeps the partitions of an attached device, and their nodes, consistent with its
+// partition table:
 //
-//	a tool that tells the kernel (parted, fdisk)   its nodes appear or go → ours do
-//	one that cannot (sfdisk, dd)                   it closes the device   → the kernel is told, and so on
+//	a tool that informs the kernel (parted, fdisk)   its nodes appear or disappear → so do ours
+//	a tool that does not (sfdisk, dd)                it closes the device → the kernel is informed, then as above
 //
-// It opens the device only to read, so it never wakes itself, and tells the kernel
-// only of what differs, so it disturbs nobody.
+// It opens the device for reading only, so it does not trigger itself, and it informs the kernel
+// only of differences, so it does not disturb other users.
 type follower struct {
 	loop  loop
 	nodes nodes
@@ -33,14 +33,14 @@ type follower struct {
 	ended bool
 }
 
-// newFollower makes the partitions and their nodes, and follows them.
+// newFollower creates the partitions and their nodes, and starts following them.
 func newFollower(l loop, named nodes, log *slog.Logger) (*follower, error) {
 	w, err := inotify.New()
 	if err != nil {
 		return nil, fmt.Errorf("cannot follow the partitions of %s: %w", l.path, err)
 	}
 	f := &follower{loop: l, nodes: named, log: log, watch: w}
-	// Both nodes are watched: an event is the node's, not the device's.
+	// Both nodes are watched: an event belongs to the node, not to the device.
 	err = errors.Join(
 		w.Add(devDir, inotify.Create|inotify.Delete),
 		w.Add(l.path, inotify.CloseWrite),
@@ -57,7 +57,7 @@ func newFollower(l loop, named nodes, log *slog.Logger) (*follower, error) {
 	return f, nil
 }
 
-// run goes on until the watcher is closed.
+// run handles events until the watcher is closed.
 func (f *follower) run() {
 	for {
 		events, err := f.watch.Read()
@@ -72,7 +72,7 @@ func (f *follower) run() {
 	}
 }
 
-// handle does once what a batch of events asks for.
+// handle handles a batch of events at once.
 func (f *follower) handle(events []inotify.Event) {
 	written, parts := f.meaning(events)
 	f.mu.Lock()
@@ -88,8 +88,8 @@ func (f *follower) handle(events []inotify.Event) {
 	}
 }
 
-// meaning tells whether the device was written and whether the kernel's nodes of
-// its partitions changed. After an overflow either may be so.
+// meaning reports whether the device was written and whether the kernel's partition nodes
+// changed. After an overflow it reports both.
 func (f *follower) meaning(events []inotify.Event) (written, parts bool) {
 	prefix := filepath.Base(f.loop.path) + "p"
 	for _, e := range events {
@@ -105,16 +105,16 @@ func (f *follower) meaning(events []inotify.Event) (written, parts bool) {
 	return written, parts
 }
 
-// sync tells the kernel of the table. A table that cannot be read, or has
-// partitions that cannot be, is the device's user's matter: what can be is there.
+// sync informs the kernel of the partition table. A table or a partition that cannot be used is
+// the responsibility of the device's user: the other partitions are created.
 func (f *follower) sync() {
 	if err := disk.SyncPartitions(f.loop.path); err != nil {
 		f.log.Warn("partitions cannot be followed", "device", f.nodes.base, "error", err)
 	}
 }
 
-// end runs release with nothing followed meanwhile, and ends following when it
-// succeeds. When it fails the partitions are followed on.
+// end calls release while nothing is followed. It stops following if release succeeds, and
+// continues otherwise.
 func (f *follower) end(release func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -23,41 +23,37 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
-// ImportOptions say what disk to make.
+// ImportOptions describes the disk to create.
 type ImportOptions struct {
-	// SizeGiB is the disk's size; 0 is the least that holds the content with some
-	// room.
+	// SizeGiB is the size of the disk; 0 is the smallest size with some free space.
 	SizeGiB int64
-	// Label is the root file system's label; empty is "root". A raw disk keeps its
-	// own.
+	// Label is the label of the root file system; empty means "root". A raw disk keeps its label.
 	Label string
 }
 
 const (
 	gib = 1 << 30
-	// partitionStart is where the partition begins, as every partitioning tool has
-	// it today.
+	// partitionStart is the start of the partition, as in current partitioning tools.
 	partitionStart = 1 << 20
-	// maxLabel is how many bytes ext4 has for a label.
+	// maxLabel is the largest length of an ext4 label, in bytes.
 	maxLabel = 16
 )
 
-// Import writes a raw disk, sparse, to dst, which must not exist. The source is
-// one of these:
+// Import writes a sparse raw disk to dst, which must not exist. The source is one of:
 //
 //   - a directory: the root file system. The disk has an MBR with one bootable
 //     partition of ext4. Owners, modes, devices, links and extended attributes are
-//     kept. Nothing is mounted.
-//   - a tar, compressed or not, of such a directory; this needs root.
-//   - a raw disk, which is copied as it is; only its size is rounded up to GiB.
+//     preserved. Nothing is mounted.
+//   - a tar archive, compressed or not, of such a directory; this needs root.
+//   - a raw disk, which is copied unchanged; only its size is rounded up to GiB.
 //
-// A directory or tar needs mkfs.ext4 (Debian's package e2fsprogs).
+// A directory or tar archive needs mkfs.ext4 (Debian's package e2fsprogs).
 func Import(ctx context.Context, src, dst string, opts ImportOptions) error {
 	err := create(dst, func(f *os.File) error {
 		if err := importTo(ctx, f, src, opts); err != nil {
 			return err
 		}
-		return ctx.Err() // a raw disk's copy does not stop for it
+		return ctx.Err() // copying a raw disk does not check the context
 	})
 	if err != nil {
 		return fmt.Errorf("cannot make a disk of %s: %w", src, err)
@@ -79,7 +75,7 @@ func importTo(ctx context.Context, f *os.File, src string, opts ImportOptions) e
 	}
 }
 
-// What a source begins with. A compressed file is taken for a compressed tar.
+// The first bytes of sources. A compressed file is assumed to be a compressed tar archive.
 var magics = []struct {
 	at    int
 	magic string
@@ -97,8 +93,8 @@ var magics = []struct {
 	{0, "<<< ", "vdi"},
 }
 
-// kindOf looks at a source: directory, tar or raw. A disk in another format is an
-// error.
+// kindOf returns the kind of a source: directory, tar or raw. It returns an error for a disk in
+// another format.
 func kindOf(src string) (string, error) {
 	f, err := os.Open(src)
 	if err != nil {
@@ -127,8 +123,8 @@ func kindOf(src string) (string, error) {
 	return "raw", nil
 }
 
-// copyRaw fills an empty file with a raw disk. Its size is at least this one, and
-// whole GiB.
+// copyRaw copies a raw disk into an empty file. The size is a whole number of GiB, and at least
+// this one.
 func copyRaw(out *os.File, src string, size int64) error {
 	in, err := os.Open(src)
 	if err != nil {
@@ -155,7 +151,7 @@ func copyRaw(out *os.File, src string, size int64) error {
 
 func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
 
-// importTar unpacks beside the disk to be, where there is room for it.
+// importTar unpacks an archive beside the new disk, where there is space for it.
 func importTar(ctx context.Context, f *os.File, src string, opts ImportOptions) (err error) {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("unpacking a root file system with its owners and devices needs root: %w", fs.ErrPermission)
@@ -169,10 +165,10 @@ func importTar(ctx context.Context, f *os.File, src string, opts ImportOptions) 
 		return err
 	}
 	defer func() { err = errors.Join(err, remove.All(dir)) }()
-	if err := os.Chmod(dir, 0o755); err != nil { // for a tar without an entry of the root
+	if err := os.Chmod(dir, 0o755); err != nil { // for an archive without an entry for the root
 		return err
 	}
-	// GNU tar makes links last, so that nothing is written through one.
+	// GNU tar creates links last, so that nothing is written through a link.
 	err = run(ctx, tar, "--extract", "--file", src, "--directory", dir,
 		"--numeric-owner", "--same-owner", "--same-permissions", "--xattrs", "--xattrs-include=*")
 	if err != nil {
@@ -181,7 +177,7 @@ func importTar(ctx context.Context, f *os.File, src string, opts ImportOptions) 
 	return importRoot(ctx, f, dir, opts)
 }
 
-// importRoot makes a partitioned disk of a directory.
+// importRoot creates a partitioned disk from a directory.
 func importRoot(ctx context.Context, f *os.File, dir string, opts ImportOptions) error {
 	content, err := measure(ctx, dir)
 	if err != nil {
@@ -203,16 +199,16 @@ func importRoot(ctx context.Context, f *os.File, dir string, opts ImportOptions)
 	return makeFileSystem(ctx, f.Name(), dir, size-partitionStart, content, opts.Label)
 }
 
-// content is what a directory holds.
+// content is the size of a directory's content.
 type content struct{ bytes, files int64 }
 
-// diskSize has room for the content, the file system's own needs (inodes, journal,
-// the blocks reserved for root) and a little more.
+// diskSize returns a size with space for the content, the file system's own data (inodes,
+// journal, blocks reserved for root) and a little more.
 func (c content) diskSize() int64 {
 	return roundUp(c.bytes+c.bytes/5+c.files*512+128<<20, gib)
 }
 
-// measure counts what a directory holds, every hard link.
+// measure returns the size of a directory's content. It counts every hard link.
 func measure(ctx context.Context, dir string) (content, error) {
 	var c content
 	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
@@ -228,18 +224,18 @@ func measure(ctx context.Context, dir string) (content, error) {
 		}
 		c.files++
 		if st, ok := info.Sys().(*syscall.Stat_t); ok && info.Size() > 0 {
-			c.bytes += max(roundUp(st.Blocks*512, block), block) // holes take no room
+			c.bytes += max(roundUp(st.Blocks*512, block), block) // holes take no space
 		}
 		return nil
 	})
 	return c, err
 }
 
-// writeMBR writes a table with one bootable Linux partition from partitionStart to
-// the end.
+// writeMBR writes a partition table with one bootable Linux partition from partitionStart to the
+// end.
 func writeMBR(f *os.File, size int64) error {
 	var sector [512]byte
-	if _, err := rand.Read(sector[440:444]); err != nil { // the disk's signature
+	if _, err := rand.Read(sector[440:444]); err != nil { // the disk signature
 		return err
 	}
 	entry := sector[446:]
@@ -251,8 +247,8 @@ func writeMBR(f *os.File, size int64) error {
 	return err
 }
 
-// makeFileSystem makes ext4 with the directory's content in the partition. What
-// can be left to the first mount is not written now.
+// makeFileSystem creates ext4 with the directory's content in the partition. It leaves to the
+// first mount everything that can be initialized then.
 func makeFileSystem(ctx context.Context, file, dir string, size int64, c content, label string) error {
 	mkfs, err := tool("mkfs.ext4", "e2fsprogs")
 	if err != nil {
@@ -261,7 +257,7 @@ func makeFileSystem(ctx context.Context, file, dir string, size int64, c content
 	if label == "" {
 		label = "root"
 	}
-	if len(label) > maxLabel { // mkfs would cut it
+	if len(label) > maxLabel { // mkfs would truncate it
 		return fmt.Errorf("the label %q has more than %d bytes", label, maxLabel)
 	}
 	args := []string{"-q", "-F", "-L", label, "-d", dir, "-E", fmt.Sprintf(
@@ -272,8 +268,8 @@ func makeFileSystem(ctx context.Context, file, dir string, size int64, c content
 	return run(ctx, mkfs, append(args, file, fmt.Sprintf("%dk", size/1024))...)
 }
 
-// inodes is how many inodes mkfs has to be told to make in a file system of this
-// size, 0 when those that it makes by itself, one for every 16 KiB, are enough.
+// inodes returns the number of inodes that mkfs must create in a file system of this size, 0 if
+// its default, one for every 16 KiB, is enough.
 func (c content) inodes(size int64) int64 {
 	if n := c.files + c.files/4 + 1024; n > size/(16<<10) {
 		return n
@@ -281,7 +277,7 @@ func (c content) inodes(size int64) int64 {
 	return 0
 }
 
-// tool finds a program, also where a user who is not root does not look.
+// tool returns the path of a program, which may be in a directory that is only in root's PATH.
 func tool(name, debianPackage string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
@@ -294,7 +290,7 @@ func tool(name, debianPackage string) (string, error) {
 	return "", fmt.Errorf("%s is missing: install %s: %w", name, debianPackage, exec.ErrNotFound)
 }
 
-// run runs a program; its error has what the program printed.
+// run runs a program. Its error contains the output of the program.
 func run(ctx context.Context, name string, args ...string) error {
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if ctx.Err() != nil {

@@ -14,15 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loop is a loop device with a file behind it.
+// loop is a loop device with its file.
 type loop struct {
 	path string // the kernel's node, /dev/loop3
-	file string // the file behind it; the kernel adds " (deleted)" when it is gone
+	file string // its file; the kernel adds " (deleted)" if it was removed
 }
 
 func (l loop) name() string { return filepath.Base(l.path) }
 
-// loops lists the loop devices whose file matches.
+// loops returns the loop devices with a matching file.
 func loops(match func(file string) bool) ([]loop, error) {
 	paths, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	if err != nil {
@@ -39,7 +39,7 @@ func loops(match func(file string) bool) ([]loop, error) {
 	return found, nil
 }
 
-// backing is the file behind a loop device, empty when it has none.
+// backing returns the file of a loop device, "" if it has none.
 func backing(name string) string {
 	raw, err := os.ReadFile("/sys/block/" + name + "/loop/backing_file")
 	if err != nil {
@@ -48,22 +48,23 @@ func backing(name string) string {
 	return strings.TrimSuffix(string(raw), "\n")
 }
 
-// is matches a file, also one that was removed since.
+// is returns a function that matches a file, also after its removal.
 func is(file string) func(string) bool {
 	return func(f string) bool { return undeleted(f) == undeleted(file) }
 }
 
 func undeleted(file string) string { return strings.TrimSuffix(file, " (deleted)") }
 
-// bound tells whether the device still has its file, and not none or another.
+// bound reports whether the device still has its file.
 func (l loop) bound() bool { return is(l.file)(backing(l.name())) }
 
-// below matches the files in a directory.
+// below returns a function that matches the files in a directory.
 func below(dir string) func(string) bool {
 	return func(f string) bool { return strings.HasPrefix(f, dir+"/") }
 }
 
-// eachLoop calls with each loop device whose file matches, up to the first error.
+// eachLoop calls a function with each loop device with a matching file, until it returns an
+// error.
 func eachLoop(match func(string) bool, call func(loop) error) error {
 	found, err := loops(match)
 	if err != nil {
@@ -77,11 +78,11 @@ func eachLoop(match func(string) bool, call func(loop) error) error {
 	return nil
 }
 
-// newLoop makes a block device of a file.
+// newLoop attaches a file to a new block device.
 //
-// It has no partition scanning of the kernel's: on a kernel without parsers a scan
-// takes all partitions away, and with them this package adds the same ones. And no
-// direct I/O: bytes that were just written are read back from memory.
+// The kernel does not scan its partitions: a kernel without parsers would remove all partitions
+// in a scan, and the package adds the same ones otherwise. Direct I/O is off: data that was just
+// written is read from memory.
 func newLoop(file string) (loop, error) {
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
@@ -96,7 +97,7 @@ func newLoop(file string) (loop, error) {
 		return loop{}, fmt.Errorf("this host has no loop devices: %w", err)
 	}
 	defer control.Close()
-	// A free device can be taken by someone else before it is ours.
+	// Another process can take a free device first.
 	for range 100 {
 		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
@@ -112,7 +113,7 @@ func newLoop(file string) (loop, error) {
 	return loop{}, fmt.Errorf("every free loop device was taken by someone else: %w", unix.EBUSY)
 }
 
-// configure puts the file behind a free device.
+// configure attaches the file to a free device.
 func (l loop) configure(f *os.File) error {
 	dev, err := os.OpenFile(l.path, os.O_RDWR, 0)
 	if err != nil {
@@ -127,7 +128,7 @@ func (l loop) configure(f *os.File) error {
 	return nil
 }
 
-// updateSize tells the device that its file has another size.
+// updateSize informs the device of the new size of its file.
 func (l loop) updateSize() error {
 	dev, err := os.Open(l.path)
 	if err != nil {
@@ -140,9 +141,9 @@ func (l loop) updateSize() error {
 	return nil
 }
 
-// clearLoop takes the file away from an open loop device. While others have it
-// open the kernel only promises to do that when the last of them is gone, and with
-// scan takes its partitions away then.
+// clearLoop detaches the file from an open loop device. While other processes have the device
+// open, the kernel delays this until the last one closes it, and with scan then removes its
+// partitions.
 func clearLoop(dev *os.File, scan bool) error {
 	if scan {
 		if err := scanAtClear(dev); err != nil {
@@ -156,8 +157,8 @@ func clearLoop(dev *os.File, scan bool) error {
 	return nil
 }
 
-// scanAtClear turns the kernel's partition scanning on. Without it partitions in
-// use now would stay on the device after its file has gone.
+// scanAtClear turns the kernel's partition scanning on. Otherwise partitions in use would remain
+// after the file is detached.
 func scanAtClear(dev *os.File) error {
 	info, err := unix.IoctlLoopGetStatus64(int(dev.Fd()))
 	if errors.Is(err, unix.ENXIO) {
@@ -173,7 +174,7 @@ func scanAtClear(dev *os.File) error {
 	return nil
 }
 
-// cleared waits a little until the kernel has taken the file away.
+// cleared waits briefly until the kernel has detached the file.
 func (l loop) cleared() bool {
 	for deadline := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
 		if !l.bound() {

@@ -17,25 +17,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Naming is how a cloud's machine names the device of an attached volume.
+// Naming is the scheme of the device names of attached volumes.
 type Naming string
 
-// The namings. Each gives a volume that was asked for as /dev/sdf or /dev/xvdf:
+// The naming schemes. Each gives a name to a volume that was requested as /dev/sdf or /dev/xvdf:
 const (
 	// Xen gives /dev/xvdf, as EC2's Xen instances do.
 	Xen Naming = "xen"
-	// NVMe gives the next free /dev/nvmeXn1, and a link with the volume's id, as
-	// EC2's Nitro instances do.
+	// NVMe gives the next free /dev/nvmeXn1, and a link with the volume's ID, as EC2's Nitro
+	// instances do.
 	NVMe Naming = "nvme"
-	// NVMeLinks gives what NVMe gives, and links under the name asked for, /dev/sdf and
-	// /dev/sdf1, as the udev rules of Amazon Linux make them.
+	// NVMeLinks is NVMe with links that have the requested names, /dev/sdf and /dev/sdf1, as the
+	// udev rules of Amazon Linux create them.
 	NVMeLinks Naming = "nvme-links"
-	// SCSI gives the next free /dev/sdX, and a link with the letter asked for, as
-	// Outscale does.
+	// SCSI gives the next free /dev/sdX, and a link with the requested letter, as Outscale does.
 	SCSI Naming = "scsi"
 )
 
-// ParseNaming reads the name of a naming.
+// ParseNaming parses the name of a naming scheme.
 func ParseNaming(s string) (Naming, error) {
 	switch n := Naming(s); n {
 	case Xen, NVMe, NVMeLinks, SCSI:
@@ -47,7 +46,7 @@ func ParseNaming(s string) (Naming, error) {
 const (
 	devDir  = "/dev"
 	linkDir = "/dev/disk/by-id"
-	// How the names of links begin, before a volume's id and the letters.
+	// The prefixes of link names, before a volume's ID and the letters.
 	nvmeLink = "nvme-Amazon_Elastic_Block_Store_"
 	scsiLink = "scsi-0QEMU_QEMU_HARDDISK_sd"
 )
@@ -55,19 +54,19 @@ const (
 // nodes are the names of an attached volume.
 type nodes struct {
 	base string // /dev/xvdf
-	link string // /dev/disk/by-id/…; empty when the naming has none
-	// alias is a link under the name asked for, /dev/sdf; empty when the naming has none.
+	link string // /dev/disk/by-id/…; empty if the scheme has none
+	// alias is a link with the requested name, /dev/sdf; empty if the scheme has none.
 	alias string
 }
 
-// requested is a device name that can be asked for: EC2 and Outscale take one or
-// two letters after sd or xvd, and EC2 also takes it without its directory.
+// requested matches the device names in requests: EC2 and Outscale accept one or two letters
+// after sd or xvd, and EC2 also accepts a name without its directory.
 var requested = regexp.MustCompile(`^(?:/dev/)?(sd|xvd)([a-z]{1,2})$`)
 
-// asked is a name that was asked for: sd or xvd, and the letters.
+// asked is a requested name: sd or xvd, and the letters.
 type asked struct{ prefix, letters string }
 
-// parseName reads a requested name.
+// parseName parses a requested name.
 func parseName(name string) (asked, error) {
 	m := requested.FindStringSubmatch(name)
 	if m == nil {
@@ -79,24 +78,24 @@ func parseName(name string) (asked, error) {
 // path returns the name as a path below /dev.
 func (a asked) path() string { return filepath.Join(devDir, a.prefix+a.letters) }
 
-// claim makes the node of a device under the name that the naming gives a volume
-// that was asked for with these letters, and its link. It wraps state.ErrDeviceTaken,
-// and leaves nothing, when the name exists, or one that another naming gives these
-// letters: other clouds may run on this machine, and whoever looks for the device of
-// the letters looks for the names of all.
+// claim creates the node of a device, and its link, under the name that the scheme gives a
+// volume with these letters. If that name exists, or the name that another scheme gives these
+// letters, claim leaves nothing behind and returns an error that wraps state.ErrDeviceTaken:
+// other clouds may run on this machine, and a program that looks for these letters tries the
+// names of all schemes.
 func (n Naming) claim(volume string, name asked, dev uint64) (nodes, error) {
 	named, err := n.give(volume, name, dev)
 	if err != nil {
 		return nodes{}, err
 	}
-	// Each gives its own names first and looks then: of two at once, one sees the other.
+	// Each scheme creates its names before it checks: of two at once, one sees the other.
 	if err := n.onlyOne(name.letters); err != nil {
 		return nodes{}, errors.Join(err, named.remove())
 	}
 	return named, nil
 }
 
-// give makes the node and the links.
+// give creates the node and the links.
 func (n Naming) give(volume string, name asked, dev uint64) (named nodes, err error) {
 	letters := name.letters
 	switch n {
@@ -126,7 +125,7 @@ func (n Naming) give(volume string, name asked, dev uint64) (named nodes, err er
 	return named, nil
 }
 
-// onlyOne fails when another naming has given these letters.
+// onlyOne returns an error if another scheme has given out these letters.
 func (n Naming) onlyOne(letters string) error {
 	var other string
 	switch n {
@@ -135,7 +134,7 @@ func (n Naming) onlyOne(letters string) error {
 	case SCSI:
 		other = filepath.Join(devDir, "xvd"+letters)
 	default:
-		return nil // what it gives is found by the volume's id
+		return nil // its names are found by the volume's ID
 	}
 	if _, err := os.Stat(other); err == nil {
 		return fmt.Errorf("%s exists: %w", other, state.ErrDeviceTaken)
@@ -143,13 +142,13 @@ func (n Naming) onlyOne(letters string) error {
 	return nil
 }
 
-// nvmeNames are the names of NVMe disks; nvme0n1 is the machine's own root.
+// nvmeNames yields the names of NVMe disks; nvme0n1 is the machine's own root.
 func nvmeNames(yield func(string) bool) {
 	for i := 1; i < 1000 && yield(fmt.Sprintf("nvme%dn1", i)); i++ {
 	}
 }
 
-// scsiNames are the names of SCSI disks; sda is the machine's own root.
+// scsiNames yields the names of SCSI disks; sda is the machine's own root.
 func scsiNames(yield func(string) bool) {
 	const letters = "abcdefghijklmnopqrstuvwxyz"
 	for i := 1; i < 27*26; i++ {
@@ -163,7 +162,7 @@ func scsiNames(yield func(string) bool) {
 	}
 }
 
-// claimFree makes the node under the first name that is free.
+// claimFree creates the node under the first free name.
 func claimFree(names func(func(string) bool), dev uint64) (string, error) {
 	for name := range names {
 		node := filepath.Join(devDir, name)
@@ -176,8 +175,8 @@ func claimFree(names func(func(string) bool), dev uint64) (string, error) {
 	return "", fmt.Errorf("there is no free device name: %w", state.ErrDeviceTaken)
 }
 
-// claimNode makes a node that must not exist, nor one of its partitions, nor the
-// kernel have a disk of that name: the node of a real one can lag behind.
+// claimNode creates a node. It returns an error if the node or one of its partitions exists, or
+// if the kernel has a disk of that name, whose node may not exist yet.
 func claimNode(node string, dev uint64) error {
 	if _, err := os.Stat("/sys/block/" + filepath.Base(node)); err == nil {
 		return fmt.Errorf("%s is a disk of this host: %w", node, state.ErrDeviceTaken)
@@ -202,18 +201,18 @@ func claimNode(node string, dev uint64) error {
 	return nil
 }
 
-// alive tells whether the kernel has a device of this number.
+// alive reports whether the kernel has a device with this number.
 func alive(dev uint64) bool {
 	_, err := os.Stat("/sys/dev/block/" + numbers(dev))
 	return err == nil
 }
 
-// numbers writes a device's number as sysfs does.
+// numbers returns a device's number in the format of sysfs.
 func numbers(dev uint64) string {
 	return fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
 }
 
-// deviceOf is the number of a block device's node.
+// deviceOf returns the device number of a block device's node.
 func deviceOf(node string) (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(node, &st); err != nil {
@@ -225,8 +224,7 @@ func deviceOf(node string) (uint64, error) {
 	return st.Rdev, nil
 }
 
-// makeLink makes udev's link to a node, relative as udev's are. A link to nothing
-// is a leftover and gives way.
+// makeLink creates udev's link to a node, a relative one. It replaces a dangling link.
 func makeLink(link, node string) error {
 	target, err := filepath.Rel(filepath.Dir(link), node)
 	if err != nil {
@@ -238,7 +236,7 @@ func makeLink(link, node string) error {
 		}
 		err = os.Symlink(target, link)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // the empty directory was removed beside us
+			continue // another process removed the empty directory
 		}
 		if !errors.Is(err, fs.ErrExist) {
 			return err
@@ -253,8 +251,8 @@ func makeLink(link, node string) error {
 	return fmt.Errorf("%s exists: %w", link, state.ErrDeviceTaken)
 }
 
-// removeLink removes a link, and the directories of links with the last of them:
-// a host without udev has none.
+// removeLink removes a link, and the directories of links after the last link: a host without
+// udev has none.
 func removeLink(link string) error {
 	if err := removeFile(link); err != nil {
 		return err
@@ -265,14 +263,14 @@ func removeLink(link string) error {
 	return nil
 }
 
-// partitionNode is a node of a partition, by its name.
+// partitionNode is a partition's node.
 type partitionNode struct {
 	path   string
 	number int
 	dev    uint64
 }
 
-// partitionNodes lists the block device nodes that are named as partitions of base.
+// partitionNodes returns the block device nodes that are named as partitions of base.
 func partitionNodes(base string) ([]partitionNode, error) {
 	prefix := strings.TrimSuffix(disk.PartitionPath(base, 1), "1")
 	paths, err := filepath.Glob(prefix + "[0-9]*")
@@ -292,8 +290,8 @@ func partitionNodes(base string) ([]partitionNode, error) {
 	return parts, nil
 }
 
-// followPartitions makes the partitions' nodes and links equal to the kernel's
-// partitions of the node.
+// followPartitions makes the nodes and links of the partitions consistent with the kernel's
+// partitions.
 func (n nodes) followPartitions() error {
 	have, err := disk.KernelPartitions(n.base)
 	if err != nil {
@@ -352,8 +350,7 @@ func (n nodes) removePartition(part partitionNode) error {
 
 func (n nodes) partitionLink(number int) string { return fmt.Sprintf("%s-part%d", n.link, number) }
 
-// remove removes all nodes and links, that of the whole device last: by it the
-// others are found.
+// remove removes all nodes and links, the node of the whole device last: it leads to the others.
 func (n nodes) remove() error {
 	parts, err := partitionNodes(n.base)
 	if err != nil {
@@ -377,11 +374,10 @@ func (n nodes) remove() error {
 	return removeFile(n.base)
 }
 
-// Names that a naming gives. Only these are taken for a loop device's other nodes:
-// what someone else made is theirs.
+// The node names of all schemes. No other nodes of a loop device are removed.
 var given = regexp.MustCompile(`^(?:xvd[a-z]{1,2}|sd[a-z]{1,2}|nvme\d+n1)$`)
 
-// nodesOf finds the names that a loop device has, from its number.
+// nodesOf returns the names of a loop device, which it finds by the device number.
 func nodesOf(l loop) ([]nodes, error) {
 	dev, err := deviceOf(l.path)
 	if err != nil {
@@ -404,7 +400,7 @@ func nodesOf(l loop) ([]nodes, error) {
 	return found, nil
 }
 
-// linkTo finds the link to a node among those that a naming gives.
+// linkTo returns the link that a naming scheme created for a node.
 func linkTo(base string) string {
 	for _, prefix := range []string{nvmeLink, scsiLink} {
 		links, _ := filepath.Glob(filepath.Join(linkDir, prefix+"*"))
@@ -418,8 +414,7 @@ func linkTo(base string) string {
 	return ""
 }
 
-// aliasOf returns the link to a node under a name that was asked for; empty if there is
-// none.
+// aliasOf returns the link to a node with a requested name, "" if there is none.
 func aliasOf(base string) string {
 	for _, prefix := range []string{"sd", "xvd"} {
 		links, _ := filepath.Glob(filepath.Join(devDir, prefix+"*"))

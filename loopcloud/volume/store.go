@@ -22,15 +22,15 @@ var (
 	_ state.Measurer = (*Store)(nil)
 )
 
-// Options are what a Store can do without.
+// Options holds the optional attributes of a Store.
 type Options struct {
-	// Log takes what goes wrong when nobody waits for an answer: a repartitioned
-	// device whose partitions cannot be followed. Nil discards it.
+	// Log receives errors that no caller waits for, such as a repartitioned device whose
+	// partitions cannot be followed. Nil discards them.
 	Log *slog.Logger
 }
 
-// Store keeps volumes and snapshots in a directory. One process at a time may use
-// a directory.
+// Store stores volumes and snapshots in a directory. Only one process at a time may use a
+// directory.
 type Store struct {
 	dir    string
 	naming Naming
@@ -40,8 +40,8 @@ type Store struct {
 	followers map[string]*follower // by loop device
 }
 
-// Open uses a directory, which is made if need be. It attaches and releases
-// nothing; a program that starts calls ReleaseAll next.
+// Open opens a directory, and creates it if needed. It neither attaches nor releases devices:
+// call ReleaseAll next.
 func Open(dir string, naming Naming, opts Options) (*Store, error) {
 	if _, err := ParseNaming(string(naming)); err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func Open(dir string, naming Naming, opts Options) (*Store, error) {
 			return nil, fmt.Errorf("cannot keep volumes: %w", err)
 		}
 	}
-	// The kernel tells the real path of a loop device's file.
+	// The kernel reports the real path of a loop device's file.
 	dir, err := filepath.Abs(dir)
 	if err == nil {
 		dir, err = filepath.EvalSymlinks(dir)
@@ -65,10 +65,10 @@ func Open(dir string, naming Naming, opts Options) (*Store, error) {
 	return &Store{dir: dir, naming: naming, log: opts.Log, followers: map[string]*follower{}}, nil
 }
 
-// An id becomes the name of a file.
+// An ID becomes the name of a file.
 var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
 
-// path is the file of a volume or snapshot.
+// path returns the file of a volume or snapshot.
 func (s *Store) path(sub, id string) (string, error) {
 	if !validID.MatchString(id) {
 		return "", fmt.Errorf("%q cannot be an id", id)
@@ -76,8 +76,8 @@ func (s *Store) path(sub, id string) (string, error) {
 	return filepath.Join(s.dir, sub, id+".raw"), nil
 }
 
-// CreateVolume makes a volume of this size: blank, or the snapshot's content and
-// zeros behind it.
+// CreateVolume creates a volume of this size, blank or with the content of a snapshot, followed
+// by zeros.
 func (s *Store) CreateVolume(id string, bytes int64, snapshot string) error {
 	err := s.createVolume(id, bytes, snapshot)
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *Store) createVolume(id string, bytes int64, snapshot string) error {
 	return clone(dst, src, bytes)
 }
 
-// ResizeVolume grows a volume. An attached one's device has the new size at once.
+// ResizeVolume grows a volume. The device of an attached volume has the new size at once.
 func (s *Store) ResizeVolume(id string, bytes int64) error {
 	if err := s.resizeVolume(id, bytes); err != nil {
 		return fmt.Errorf("cannot resize volume %s: %w", id, err)
@@ -130,8 +130,8 @@ func (s *Store) resizeVolume(id string, bytes int64) error {
 	return eachLoop(is(file), func(l loop) error { return l.updateSize() })
 }
 
-// DeleteVolume removes a volume's bytes; one that is gone is no error. It wraps
-// state.ErrBusy while the volume is attached.
+// DeleteVolume removes a volume's data. It succeeds if there is none. The error wraps
+// state.ErrBusy if the volume is attached.
 func (s *Store) DeleteVolume(id string) error {
 	file, err := s.path("volumes", id)
 	if err == nil {
@@ -148,10 +148,9 @@ func (s *Store) DeleteVolume(id string) error {
 	return nil
 }
 
-// CreateSnapshot keeps what has been flushed to the volume: of an attached one
-// what its device has taken, not what a mounted file system still holds. It is of
-// one moment where the store's file system can clone; elsewhere it is a copy, and
-// the volume must not be written to meanwhile.
+// CreateSnapshot stores the flushed data of a volume: for an attached volume the data that its
+// device has received, without the buffers of a mounted file system. It is atomic if the store's
+// file system can clone. Otherwise it is a copy, and the volume must not be written meanwhile.
 func (s *Store) CreateSnapshot(id, volume string) error {
 	if err := s.createSnapshot(id, volume); err != nil {
 		return fmt.Errorf("cannot create snapshot %s of %s: %w", id, volume, err)
@@ -174,7 +173,7 @@ func (s *Store) createSnapshot(id, volume string) error {
 	return clone(dst, src, 0)
 }
 
-// CopySnapshot makes another snapshot of the same content.
+// CopySnapshot creates a snapshot with the same content.
 func (s *Store) CopySnapshot(id, source string) error {
 	dst, err := s.path("snapshots", id)
 	if err != nil {
@@ -190,7 +189,7 @@ func (s *Store) CopySnapshot(id, source string) error {
 	return nil
 }
 
-// DeleteSnapshot removes a snapshot's bytes; one that is gone is no error.
+// DeleteSnapshot removes a snapshot's data. It succeeds if there is none.
 func (s *Store) DeleteSnapshot(id string) error {
 	file, err := s.path("snapshots", id)
 	if err == nil {
@@ -202,8 +201,8 @@ func (s *Store) DeleteSnapshot(id string) error {
 	return nil
 }
 
-// SnapshotBytes is how many bytes a snapshot takes: what was written to its volume.
-// Blocks that clones share are counted in each.
+// SnapshotBytes returns the size of the written data in a snapshot. Blocks shared by clones count
+// in each.
 func (s *Store) SnapshotBytes(id string) (int64, error) {
 	file, err := s.path("snapshots", id)
 	if err != nil {
@@ -216,8 +215,7 @@ func (s *Store) SnapshotBytes(id string) (int64, error) {
 	return st.Blocks * 512, nil
 }
 
-// ImportSnapshot takes a raw disk as a snapshot's content. Zeros in it take no
-// room.
+// ImportSnapshot stores a raw disk as a snapshot. Zeros in it take no space.
 func (s *Store) ImportSnapshot(id, file string) error {
 	dst, err := s.path("snapshots", id)
 	if err == nil {
@@ -229,8 +227,8 @@ func (s *Store) ImportSnapshot(id, file string) error {
 	return nil
 }
 
-// ExportSnapshot writes a snapshot's content as a sparse raw disk of this size,
-// or of the snapshot's own for 0. A regular file of that name is replaced.
+// ExportSnapshot writes a snapshot as a sparse raw disk of this size, or of its own size for 0.
+// It replaces a regular file.
 func (s *Store) ExportSnapshot(id, file string, bytes int64) error {
 	if err := s.exportSnapshot(id, file, bytes); err != nil {
 		return fmt.Errorf("cannot export snapshot %s to %s: %w", id, file, err)
@@ -258,7 +256,7 @@ func (s *Store) exportSnapshot(id, file string, bytes int64) error {
 	})
 }
 
-// removeFile removes a file, if it is there.
+// removeFile removes a file if it exists.
 func removeFile(file string) error {
 	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

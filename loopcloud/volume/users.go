@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usersOf finds what is mounted from a loop device or one of its partitions, and
-// which processes have one open, but for own. Mounts of other mount namespaces are
-// not seen; the exclusive open fails for them too.
+// usersOf returns the mounts of a loop device and its partitions, and the processes that have one
+// of them open, except through own. It does not find mounts in other mount namespaces; opening
+// the device exclusively fails for them too.
 func usersOf(l loop, own *os.File) (users, error) {
 	devs, err := devices(l)
 	if err != nil {
@@ -29,7 +29,7 @@ func usersOf(l loop, own *os.File) (users, error) {
 	return users{mounts: mounts, processes: processesOf(devs, own)}, nil
 }
 
-// devices are the numbers of a loop device and its partitions.
+// devices returns the device numbers of a loop device and its partitions.
 func devices(l loop) (map[string]bool, error) {
 	dev, err := deviceOf(l.path)
 	if err != nil {
@@ -46,7 +46,7 @@ func devices(l loop) (map[string]bool, error) {
 	return devs, nil
 }
 
-// mountsOf lists mounts by their device's number, and by their source: Btrfs has
+// mountsOf returns the mounts of devices, found by device number and by source: Btrfs has device
 // numbers of its own.
 func mountsOf(devs map[string]bool) ([]string, error) {
 	all, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
@@ -66,8 +66,8 @@ func mountsOf(devs map[string]bool) ([]string, error) {
 	return mounts, nil
 }
 
-// processesOf lists the processes that have one of the devices open. A process can
-// go, or not be ours to look into, at any moment.
+// processesOf returns the processes that have one of the devices open. A process may end, or be
+// unreadable, at any moment.
 func processesOf(devs map[string]bool, own *os.File) []string {
 	self := ""
 	if own != nil {

@@ -1,5 +1,5 @@
-// Package wiretest has what handlers share that check the calls of a test: a request's body
-// that can be read again, and a copy of the response.
+// Package wiretest contains parts of handlers that check the calls of a test: a request body that
+// can be read again, and a copy of the response.
 package wiretest
 
 import (
@@ -8,8 +8,8 @@ import (
 	"net/http"
 )
 
-// Body returns the body of a request, which can be read again. If the client goes away in the
-// middle of it, as one that is killed does, Body panics with http.ErrAbortHandler, which ends
+// Body returns the body of a request and lets it be read again. If the client disconnects while
+// it sends the body, as a killed client does, Body panics with http.ErrAbortHandler, which ends
 // the handler.
 func Body(r *http.Request) []byte {
 	body, err := io.ReadAll(r.Body)
@@ -20,10 +20,10 @@ func Body(r *http.Request) []byte {
 	return body
 }
 
-// Recorder passes a response on and keeps a copy of it.
+// Recorder passes a response on and keeps a copy.
 type Recorder struct {
 	http.ResponseWriter
-	// Status is that of the response; 200 if the handler sets none.
+	// Status is the status of the response; 200 if the handler sets none.
 	Status int
 	Body   bytes.Buffer
 }

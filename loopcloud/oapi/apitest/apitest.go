@@ -1,5 +1,5 @@
-// Package apitest holds what is said over the Outscale API against Outscale's own
-// description of it, an OpenAPI document that the SDK's module carries.
+// Package apitest checks requests and responses of the Outscale API against Outscale's
+// description, an OpenAPI document in the SDK's module.
 package apitest
 
 import (
@@ -19,13 +19,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wiretest"
 )
 
-// sdk is the module that carries the description.
+// sdk is the module that contains the description.
 const sdk = "github.com/outscale/osc-sdk-go/v3"
 
-// Description is what Outscale says of its API.
+// Description is Outscale's description of its API.
 type Description struct{ doc *openapi3.T }
 
-// Load reads the description, once in a process.
+// Load returns the description. It is loaded once in a process.
 var Load = sync.OnceValues(func() (*Description, error) {
 	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", sdk).Output()
 	if err != nil {
@@ -45,12 +45,12 @@ var Load = sync.OnceValues(func() (*Description, error) {
 	return &Description{doc}, nil
 })
 
-// documented matches the first words of a property's description that list its values.
+// documented matches the beginning of a property's description that lists its values.
 var documented = regexp.MustCompile("^[^.(]*\\(`([a-z0-9.-]+`(?: \\\\?\\| `[a-z0-9.-]+`)+)\\)")
 
-// enumerate makes the values that descriptions list enumerations of the properties below a
-// schema: Outscale's document has few enumerations. Filters list the values of their
-// elements, but there a value may also have wildcards.
+// enumerate adds enumerations to the properties of a schema whose descriptions list values:
+// Outscale's document has few enumerations. It leaves filters out, because their values may
+// contain wildcards.
 func enumerate(s *openapi3.Schema) {
 	for _, p := range s.Properties {
 		m := documented.FindStringSubmatch(strings.Join(strings.Fields(p.Value.Description), " "))
@@ -63,8 +63,8 @@ func enumerate(s *openapi3.Schema) {
 	}
 }
 
-// isDate takes a date with or without a time wherever the description says either:
-// its own examples of fields that are a "date" have a time.
+// isDate accepts a date with or without a time for both formats: the examples of "date" fields in
+// the description have a time.
 func isDate(s string) error {
 	if _, err := time.Parse(time.DateOnly, s); err == nil {
 		return nil
@@ -73,7 +73,7 @@ func isDate(s string) error {
 	return err
 }
 
-// Request tells what is wrong with the body of a call.
+// Request returns an error if the body of a request does not conform to the description.
 func (d *Description) Request(call string, body []byte) error {
 	op, err := d.operation(call)
 	if err != nil {
@@ -85,9 +85,9 @@ func (d *Description) Request(call string, body []byte) error {
 	return nil
 }
 
-// Answer tells what is wrong with the answer to a call. A status that the
-// description does not have for the call must have the form of an error: the
-// description is silent about throttling and the server's own faults.
+// Answer returns an error if a response does not conform to the description. A status that the
+// description does not list must have the form of an error: the description omits throttling and
+// internal errors.
 func (d *Description) Answer(call string, status int, body []byte) error {
 	op, err := d.operation(call)
 	if err != nil {
@@ -111,7 +111,7 @@ func (d *Description) operation(call string) (*openapi3.Operation, error) {
 	return item.Post, nil
 }
 
-// refusal is the form of an error.
+// refusal returns the schema of an error response.
 func (d *Description) refusal() openapi3.Content {
 	return openapi3.NewContentWithJSONSchemaRef(d.doc.Components.Schemas["ErrorResponse"])
 }
@@ -128,7 +128,7 @@ func conforms(content openapi3.Content, body []byte, as openapi3.SchemaValidatio
 	return media.Schema.Value.VisitJSON(value, as, openapi3.MultiErrors())
 }
 
-// T is what a test is told through.
+// T is the part of testing.TB that the checks use.
 type T interface {
 	Helper()
 	Errorf(format string, args ...any)
@@ -147,14 +147,13 @@ func (d *Description) Requests(t T, next http.Handler) http.Handler {
 	})
 }
 
-// Answers returns a handler that checks every answer of next, and fails the test if one does
+// Answers returns a handler that checks every response of next, and fails the test if one does
 // not conform to the description.
 func (d *Description) Answers(t T, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.answers(t, next, w, r) })
 }
 
-// answers is Answers for one request. It returns the status of the answer, 0 if the request
-// is no call.
+// answers checks one response. It returns its status, 0 if the request is not a call.
 func (d *Description) answers(t T, next http.Handler, w http.ResponseWriter, r *http.Request) (status int) {
 	call := path.Base(r.URL.Path)
 	if !d.has(call) {
@@ -169,8 +168,8 @@ func (d *Description) answers(t T, next http.Handler, w http.ResponseWriter, r *
 	return seen.Status
 }
 
-// Checked returns a handler that checks every answer of next, and each request that was not
-// refused: a test may send a wrong request to see it refused.
+// Checked returns a handler that checks every response of next, and the requests that succeeded:
+// a test may send an invalid request to see it refused.
 func (d *Description) Checked(t T, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked := wiretest.Body(r)

@@ -1,3 +1,3 @@
-// Package qemutest runs machines for tests: a distribution's kernel, a root in memory
-// with busybox and what a test puts there, and a console that is read line by line.
+// Package qemutest runs virtual machines for tests: a distribution's kernel, a root in memory
+// with busybox and files of the test, and a console that is read line by line.
 package qemutest

@@ -18,30 +18,30 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/qemu"
 )
 
-// Machine says what to boot. It ends when its Init does, and when it would boot again.
+// Machine describes a machine. It ends with its Init, or when it would reboot.
 type Machine struct {
-	// Kernel and Initramfs are files; a Root makes the second.
+	// Kernel and Initramfs are files. Root.Pack creates the second.
 	Kernel, Initramfs string
 	MemoryMiB         int
-	// Command is added to the kernel's command line. Init has NAME=VALUE of it in its
+	// Command is added to the kernel's command line. Init has its NAME=VALUE pairs in the
 	// environment.
 	Command string
-	// Args are QEMU's for what else it has.
+	// Args are additional arguments of QEMU.
 	Args []string
-	// Limit is after how long it is ended.
+	// Limit is the time limit of the machine.
 	Limit time.Duration
 }
 
-// Running is a machine that was booted.
+// Running is a running machine.
 type Running struct {
-	// Lines are what its console says, until it ends.
+	// Lines receives the lines of its console until it ends.
 	Lines <-chan string
 
 	mu   sync.Mutex
 	said strings.Builder
 }
 
-// Boot starts the machine, with KVM where that runs guests. It does not outlive the test.
+// Boot starts the machine, with KVM if available. It ends with the test.
 func (m Machine) Boot(t testing.TB) *Running {
 	t.Helper()
 	accelerator, why, err := qemu.Auto.Accelerator(t.Context())
@@ -74,7 +74,7 @@ func (m Machine) Boot(t testing.TB) *Running {
 	limit := time.AfterFunc(m.Limit, func() { _ = cmd.Process.Kill() })
 	t.Cleanup(func() {
 		limit.Stop()
-		<-ended // with the test's context
+		<-ended // together with the test's context
 	})
 	lines := make(chan string)
 	r := &Running{Lines: lines}
@@ -103,7 +103,7 @@ func (r *Running) note(line string) {
 	r.said.WriteString(line + "\n")
 }
 
-// Said is what the console has said so far.
+// Said returns the console's output so far.
 func (r *Running) Said() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

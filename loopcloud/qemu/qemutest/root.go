@@ -12,7 +12,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// Kernel is the kernel that machines run. Without one the test is left out.
+// Kernel returns the kernel for machines. Without one it skips the test, which is an error in CI.
 func Kernel(t testing.TB) string {
 	t.Helper()
 	kernel := os.Getenv("PACKER_CHROOT_KERNEL")
@@ -22,7 +22,7 @@ func Kernel(t testing.TB) string {
 	return kernel
 }
 
-// Module is the file of a module of a kernel that was unpacked, and not installed.
+// Module returns the file of a kernel module. The kernel was unpacked, not installed.
 func Module(t testing.TB, kernel, name string) string {
 	t.Helper()
 	version := strings.TrimPrefix(filepath.Base(kernel), "vmlinuz-")
@@ -33,10 +33,10 @@ func Module(t testing.TB, kernel, name string) string {
 	return module
 }
 
-// Root is the directory of a root that a machine has in memory.
+// Root is the directory of a machine's root.
 type Root string
 
-// NewRoot is a root with busybox, and with Init as what the kernel starts.
+// NewRoot returns a root with busybox and with Init as the first process.
 func NewRoot(t testing.TB, init string) Root {
 	t.Helper()
 	r := Root(filepath.Join(testdir.New(t), "root"))
@@ -56,7 +56,7 @@ func NewRoot(t testing.TB, init string) Root {
 	return r
 }
 
-// What every machine begins and ends with. Its applets are busybox's own.
+// The beginning and the end of every Init. It uses busybox's own applets.
 const (
 	begin = "#!/bin/busybox sh\n" +
 		"export PATH=/bin\n" +
@@ -67,11 +67,11 @@ const (
 	end = "\nsleep 1 # what was said is on its way\npoweroff -f\n"
 )
 
-// Path is where a file of the root is on this host.
+// Path returns the path of a root's file on this host.
 func (r Root) Path(name string) string { return filepath.Join(string(r), name) }
 
-// Go makes a program of the root by a go command, which writes it to the -o that
-// follows its other arguments. It needs no libraries.
+// Go builds a program of the root with a go command, to which it adds -o and the file. The
+// program is statically linked.
 func (r Root) Go(t testing.TB, name string, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", append(args[:1:1], append([]string{"-o", r.Path(name)}, args[1:]...)...)...)
@@ -81,14 +81,14 @@ func (r Root) Go(t testing.TB, name string, args ...string) {
 	}
 }
 
-// Pack makes the initramfs of what the root holds by now.
+// Pack creates the initramfs from the current content of the root.
 func (r Root) Pack(t testing.TB) string {
 	t.Helper()
 	Run(t, "sh", "-c", `cd "$0" && find . | busybox cpio -o -H newc > ../initramfs`, string(r))
 	return r.Path("../initramfs")
 }
 
-// Run runs a command that must succeed.
+// Run runs a command and fails the test if the command fails.
 func Run(t testing.TB, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {

@@ -12,14 +12,14 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// node is an element of an answer.
+// node is an element of a response.
 type node struct {
 	XMLName xml.Name
 	Text    string `xml:",chardata"`
 	Nodes   []node `xml:",any"`
 }
 
-// Answer returns what is wrong with the answer to a call.
+// Answer returns an error if a response does not conform to the model.
 func (m *Model) Answer(version, name string, status int, body []byte) error {
 	c, err := m.call(version, name)
 	if err == nil {
@@ -52,16 +52,16 @@ func (c *call) answer(status int, body []byte) error {
 	return errors.Join(enumerations(reflect.ValueOf(out)), c.known(root, []string{root.XMLName.Local}))
 }
 
-// read has the SDK read an answer.
+// read decodes a response with the SDK.
 func (c *call) read(status int, body []byte) (any, error) {
 	return c.invoke(c.lenient, reflect.New(c.input), &exchange{status: status, answer: body})
 }
 
-// envelope are the elements that answers have and that are no part of their output.
-// EC2 has return in the answers of calls without output.
+// envelope are the elements of responses that are not part of their output. EC2 has return in the
+// responses of calls without output.
 var envelope = []string{"requestId", "return", "ResponseMetadata"}
 
-// known returns an error for each element below a node that the SDK passes over.
+// known returns an error for each element below a node that the SDK ignores.
 func (c *call) known(n node, path []string) error {
 	var wrong []error
 	for _, below := range n.Nodes {
@@ -83,8 +83,8 @@ func (c *call) known(n node, path []string) error {
 
 var errPassedOver = errors.New("it is passed over")
 
-// notices reports whether the SDK reads the element that a path leads to: whether an answer
-// with it differs from one without.
+// notices reports whether the SDK decodes the element at a path: whether a response with it
+// differs from one without.
 func (c *call) notices(path []string, text string) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,7 +104,7 @@ func (c *call) notices(path []string, text string) (bool, error) {
 	return c.elements[key], errPassedOver
 }
 
-// output is an output without what the SDK adds to it.
+// output returns an output without the additions of the SDK.
 func output(out any) any {
 	v := reflect.ValueOf(out).Elem()
 	if m := v.FieldByName("ResultMetadata"); m.IsValid() {
@@ -113,7 +113,7 @@ func output(out any) any {
 	return v.Interface()
 }
 
-// chain is a document of elements each of which is in the one before it.
+// chain returns a document of nested elements.
 func chain(path []string, text string) []byte {
 	var b strings.Builder
 	for _, name := range path {
@@ -126,7 +126,7 @@ func chain(path []string, text string) []byte {
 	return []byte(b.String())
 }
 
-// enumerations returns an error for each value in an output that its enumeration lacks.
+// enumerations returns an error for each value in an output that is not in its enumeration.
 func enumerations(v reflect.Value) error {
 	switch {
 	case v.Kind() == reflect.Pointer && !v.IsNil():

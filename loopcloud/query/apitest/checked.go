@@ -7,14 +7,14 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wiretest"
 )
 
-// T is the part of testing.TB that Checked reports to.
+// T is the part of testing.TB that the checks use.
 type T interface {
 	Helper()
 	Errorf(format string, args ...any)
 }
 
-// Requests returns a handler that checks every request before next sees it, and fails the
-// test if one is not as the model has it.
+// Requests returns a handler that checks every request before next sees it, and fails the test if
+// one does not conform to the model.
 func (m *Model) Requests(t T, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		form, err := formOf(r)
@@ -28,8 +28,8 @@ func (m *Model) Requests(t T, next http.Handler) http.Handler {
 	})
 }
 
-// Answers returns a handler that checks every answer of next to a call of the APIs, and fails
-// the test if one is not as the model has it.
+// Answers returns a handler that checks every response of next, and fails the test if one does
+// not conform to the model.
 func (m *Model) Answers(t T, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		form, err := formOf(r)
@@ -48,8 +48,8 @@ func (m *Model) Answers(t T, next http.Handler) http.Handler {
 	})
 }
 
-// formOf returns the form of a call, nil if the request is none, or is one of KMS, which names
-// its action in a header. Its body can be read again.
+// formOf returns the form of a call, nil if the request is not a call or is for KMS, which names
+// its action in a header. The body can be read again.
 func formOf(r *http.Request) (url.Values, error) {
 	if r.Method != http.MethodPost || r.URL.Path != "/" || r.Header.Get("X-Amz-Target") != "" {
 		return nil, nil

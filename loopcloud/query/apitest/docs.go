@@ -19,8 +19,8 @@ import (
 type docs struct {
 	dir string
 	mu  sync.Mutex
-	// fields are the comments of fields by the type's name and theirs, and parsed the files
-	// that they come from.
+	// fields are the comments of fields by type and field name, and parsed the files that they
+	// come from.
 	fields map[string]string
 	parsed map[string]bool
 }
@@ -35,17 +35,17 @@ func loadDocs(service string) (*docs, error) {
 	return d, d.parse(filepath.Join("types", "types.go"))
 }
 
-// of returns the comment of a type's field, with single spaces in it.
+// of returns the comment of a type's field, with single spaces.
 func (d *docs) of(typ, field string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if operation, ok := strings.CutSuffix(typ, "Input"); ok {
-		_ = d.parse("api_op_" + operation + ".go") // a type of types.go may end so too
+		_ = d.parse("api_op_" + operation + ".go") // a type of types.go may have such a name too
 	}
 	return d.fields[typ+"."+field]
 }
 
-// parse reads the comments of a file, once.
+// parse parses the comments of a file, once.
 func (d *docs) parse(file string) error {
 	if d.parsed[file] {
 		return nil
@@ -80,8 +80,8 @@ func (d *docs) note(typ string, s *ast.StructType) {
 	}
 }
 
-// documented matches a set of values in a comment: at the comment's beginning in
-// parentheses, or as valid values.
+// documented matches a set of values in a comment: in parentheses at its beginning, or after
+// "valid values".
 var documented = regexp.MustCompile(`(?i)(?:^[^.(]*\(|valid values:) ([a-z0-9.:_-]+(?: \| [a-z0-9.:_-]+)+)(?: \)|$|\.? )`)
 
 // set returns the documented values of a field, nil if there are none.
@@ -100,8 +100,8 @@ func (d *docs) set(typ, field string) []string {
 // filter matches the name of a filter in the comment of a call's filters.
 var filter = regexp.MustCompile(`(?m)^ *- ([a-z0-9.-]+)( ?:)?(?:<key>)? - `)
 
-// filters returns a function that reports whether a call has a filter, nil if its
-// documentation lists none.
+// filters returns a function that reports whether a call has a filter, nil if its documentation
+// lists none.
 func (d *docs) filters(input string) func(name string) bool {
 	var names, prefixes []string
 	for _, m := range filter.FindAllStringSubmatch(d.of(input, "Filters"), -1) {

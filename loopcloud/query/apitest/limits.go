@@ -14,11 +14,11 @@ import (
 	"unicode/utf8"
 )
 
-// models is where Debian's awscli has the models of all APIs.
+// models is the directory of API models in Debian's awscli.
 const models = "/usr/lib/python3/dist-packages/awscli/botocore/data"
 
-// limits are what a service's model says of lengths, ranges and patterns. The model may be
-// older than the SDK: what it does not know has no limits.
+// limits holds the lengths, ranges and patterns of a service's model. The model may be older than
+// the SDK: parameters that it does not contain have no limits.
 type limits struct {
 	Operations map[string]struct{ Input struct{ Shape string } }
 	Shapes     map[string]shape
@@ -37,7 +37,7 @@ type member struct {
 	LocationName, QueryName string
 }
 
-// loadLimits reads a service's model. Without it, which is an error in CI, there are no
+// loadLimits loads a service's model. If it is missing, which is an error in CI, there are no
 // limits.
 func loadLimits(service, version string) (limits, error) {
 	var l limits
@@ -51,7 +51,7 @@ func loadLimits(service, version string) (limits, error) {
 	return l, json.Unmarshal(text, &l)
 }
 
-// check returns an error for each parameter outside of its limits.
+// check returns an error for each parameter outside its limits.
 func (l limits) check(call string, params url.Values) error {
 	var wrong []error
 	for name, values := range params {
@@ -66,7 +66,7 @@ func (l limits) check(call string, params url.Values) error {
 	return errors.Join(wrong...)
 }
 
-// below returns the shape that a part of a parameter's name leads to.
+// below returns the shape of a part of a parameter's name.
 func (l limits) below(at shape, part string) shape {
 	if at.Type == "list" {
 		if part == "member" {
@@ -92,7 +92,7 @@ func (m member) wireName(name string) string {
 	return name
 }
 
-// unicode matches a character in a pattern as Java writes it.
+// unicode matches a character in a pattern in Java's notation.
 var unicode = regexp.MustCompile(`\\u([0-9A-Fa-f]{4})`)
 
 func (s shape) check(text string) error {
@@ -124,7 +124,7 @@ func (s shape) check(text string) error {
 	return nil
 }
 
-// span writes the limits.
+// span returns the limits as text.
 func (s shape) span() string {
 	low, high := "", ""
 	if s.Min != nil {

@@ -17,9 +17,9 @@ import (
 
 // Model is the model of both APIs.
 type Model struct {
-	services map[string]*service // by the version of their API
+	services map[string]*service // by API version
 	mu       sync.Mutex
-	calls    map[string]*call // by version and name
+	calls    map[string]*call // by API version and name
 }
 
 // service is one API.
@@ -66,7 +66,7 @@ func newSTS(more ...func(*middleware.Stack) error) any {
 	})
 }
 
-// withoutValidation has a client send what lacks required members.
+// withoutValidation lets a client send a request without required members.
 func withoutValidation(stack *middleware.Stack) error {
 	const id = "OperationInputValidation"
 	if _, ok := stack.Initialize.Get(id); !ok {
@@ -76,7 +76,7 @@ func withoutValidation(stack *middleware.Stack) error {
 	return err
 }
 
-// noToken keeps the SDK from adding a random token.
+// noToken prevents the SDK from adding a random token.
 type noToken struct{}
 
 func (noToken) GetIdempotencyToken() (string, error) { return "", nil }
@@ -85,17 +85,17 @@ func (noToken) GetIdempotencyToken() (string, error) { return "", nil }
 type call struct {
 	*service
 	name string
-	// input is the type that the SDK has for its parameters.
+	// input is the SDK's type of its parameters.
 	input reflect.Type
-	// params are its parameters, by their names with N for the numbers in them.
+	// params are its parameters, by name with N for each number.
 	params map[string]param
 
 	mu sync.Mutex
-	// elements tells of the paths of elements seen in answers whether they are known.
+	// elements caches which paths of elements in responses are known.
 	elements map[string]bool
 }
 
-// call returns a call of the API's version, with its parameters.
+// call returns a call of an API version with its parameters.
 func (m *Model) call(version, name string) (*call, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,7 +120,7 @@ func (m *Model) call(version, name string) (*call, error) {
 	return c, nil
 }
 
-// invoke has a client of the SDK make the call over an exchange, and returns its output.
+// invoke makes the call with a client of the SDK over an exchange, and returns its output.
 func (c *call) invoke(client any, input reflect.Value, e *exchange) (any, error) {
 	ctx := context.WithValue(context.Background(), exchangeKey{}, e)
 	results := reflect.ValueOf(client).MethodByName(c.name).Call([]reflect.Value{reflect.ValueOf(ctx), input})
@@ -128,7 +128,7 @@ func (c *call) invoke(client any, input reflect.Value, e *exchange) (any, error)
 	return results[0].Interface(), err
 }
 
-// form returns what the SDK would send for an input.
+// form returns the form that the SDK would send for an input.
 func (c *call) form(client any, input reflect.Value) (url.Values, error) {
 	e := &exchange{status: http.StatusOK}
 	if _, err := c.invoke(client, input, e); err != nil && e.form == nil {

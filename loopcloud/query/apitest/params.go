@@ -10,28 +10,28 @@ import (
 	"time"
 )
 
-// param is one parameter: where it is in the input, and its type.
+// param is one parameter: its path in the input, and its type.
 type param struct {
 	path []step
 	typ  reflect.Type
-	// set are the documented values of a string that has no enumeration.
+	// set are the documented values of a string without an enumeration.
 	set []string
 }
 
-// step leads from a value to one below it: to a field, or to the elements of a list.
+// step leads from a value to a field or to the elements of a list.
 type step struct {
 	field   int
 	element bool
 }
 
-// Types that are leaves although they are built of others.
+// Types that are leaves although they have fields.
 var (
 	timeType = reflect.TypeFor[time.Time]()
 	blobType = reflect.TypeFor[[]byte]()
 )
 
-// learn finds the name of every parameter: the SDK serializes an input in which only that
-// one is set.
+// learn finds the name of every parameter by serializing an input in which only that parameter is
+// set.
 func (c *call) learn() (map[string]param, error) {
 	none, err := c.form(c.lenient, reflect.New(c.input))
 	if err != nil {
@@ -40,7 +40,7 @@ func (c *call) learn() (map[string]param, error) {
 	params := map[string]param{}
 	for _, p := range c.leaves(c.input, nil, nil) {
 		in := reflect.New(c.input)
-		if err := assign(place(in.Elem(), p.path, nil), sample(p.typ)); err != nil {
+		if err := assign(at(in.Elem(), p.path, nil), sample(p.typ)); err != nil {
 			return nil, err
 		}
 		form, err := c.form(c.lenient, in)
@@ -56,7 +56,7 @@ func (c *call) learn() (map[string]param, error) {
 	return params, nil
 }
 
-// leaves lists the plain values below a type. A type within itself ends a path.
+// leaves returns the plain values below a type. A recursive type ends a path.
 func (c *call) leaves(t reflect.Type, path []step, within []reflect.Type) []param {
 	switch {
 	case t.Kind() == reflect.Pointer:
@@ -89,9 +89,9 @@ func (c *call) fields(t reflect.Type, path []step, within []reflect.Type) []para
 	return all
 }
 
-// place returns the value that a path leads to, and makes what is missing on the way. The
-// numbers are those of list elements, in their order, from 1 on; the default is 1.
-func place(v reflect.Value, path []step, numbers []int) reflect.Value {
+// at returns the value at a path, and creates missing values on the way. The numbers are those of
+// list elements, in their order, from 1 on; the default is 1.
+func at(v reflect.Value, path []step, numbers []int) reflect.Value {
 	for _, s := range path {
 		v = made(v)
 		if !s.element {
@@ -110,7 +110,7 @@ func place(v reflect.Value, path []step, numbers []int) reflect.Value {
 	return made(v)
 }
 
-// made follows a pointer, and makes what it points to.
+// made dereferences a pointer, and creates its value if it is nil.
 func made(v reflect.Value) reflect.Value {
 	if v.Kind() != reflect.Pointer {
 		return v
@@ -134,7 +134,7 @@ func sample(t reflect.Type) string {
 	return "7"
 }
 
-// assign sets a value to what a text means for its type.
+// assign sets a value from its text.
 func assign(v reflect.Value, text string) error {
 	switch v.Type() {
 	case timeType:
@@ -167,7 +167,7 @@ func assign(v reflect.Value, text string) error {
 	return fmt.Errorf("a parameter of the type %s", v.Type())
 }
 
-// enumeration returns the values of a type that is one.
+// enumeration returns the values of an enumeration.
 func enumeration(v reflect.Value) []string {
 	values := v.MethodByName("Values")
 	if v.Kind() != reflect.String || !values.IsValid() {
@@ -192,7 +192,7 @@ func numbersOf(name string) []int {
 	return all
 }
 
-// maxList is more than any list in a request holds.
+// maxList is larger than any list in a request.
 const maxList = 10_000
 
 // fill sets a parameter of an input.
@@ -207,7 +207,7 @@ func (c *call) fill(in reflect.Value, name, text string) error {
 			return fmt.Errorf("%s: a list begins at 1", name)
 		}
 	}
-	v := place(in, p.path, numbers)
+	v := at(in, p.path, numbers)
 	if err := assign(v, text); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -221,8 +221,8 @@ func (c *call) fill(in reflect.Value, name, text string) error {
 	return nil
 }
 
-// same returns an error for a parameter that the SDK writes in another way. A token that the
-// SDK adds is empty here.
+// same returns an error for a parameter that the SDK serializes differently. A token that the SDK
+// adds is empty here.
 func same(sent, ours url.Values) error {
 	for name, values := range ours {
 		if _, given := sent[name]; !given && slices.Equal(values, []string{""}) {

@@ -9,7 +9,8 @@ import (
 	"slices"
 )
 
-// Request returns what is wrong with a request: its form, with Action and Version.
+// Request returns an error if a request does not conform to the model. The form includes Action
+// and Version.
 func (m *Model) Request(form url.Values) error {
 	c, err := m.call(form.Get("Version"), form.Get("Action"))
 	if err != nil {
@@ -39,7 +40,7 @@ func (c *call) request(params url.Values) error {
 	if err := errors.Join(wrong...); err != nil {
 		return err
 	}
-	written, err := c.form(c.strict, in) // which validates what is required
+	written, err := c.form(c.strict, in) // which validates required members
 	if err != nil {
 		return err
 	}

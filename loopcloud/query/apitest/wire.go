@@ -8,13 +8,13 @@ import (
 	"net/url"
 )
 
-// wire is the HTTP client of the SDK's clients here. It sends nothing: it takes the request
-// to, and the answer from, the exchange in the context.
+// wire is the HTTP client of the SDK's clients here. It sends nothing: it puts the request into,
+// and takes the response from, the exchange in the context.
 type wire struct{}
 
 type exchangeKey struct{}
 
-// exchange is a request of the SDK and the answer that it is given.
+// exchange is a request of the SDK and the response to it.
 type exchange struct {
 	form   url.Values
 	status int

@@ -6,31 +6,31 @@ import (
 	"time"
 )
 
-// Clock stands still until it is moved.
+// Clock is a clock that only Pass advances.
 type Clock struct {
 	mu  sync.Mutex
 	now time.Time
 }
 
-// NewClock is a clock that shows a time.
+// NewClock returns a clock with this time.
 func NewClock(now time.Time) *Clock { return &Clock{now: now} }
 
-// Now is the time that the clock shows.
+// Now returns the clock's time.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-// Pass moves the clock on.
+// Pass advances the clock.
 func (c *Clock) Pass(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
 }
 
-// CountingIDs is a state.Config.NewID whose ids count: vol-1, snap-2, …, filled up
-// with zeros to the digits that are asked for.
+// CountingIDs returns a state.Config.NewID that numbers IDs: vol-1, snap-2, …, with leading
+// zeros.
 func CountingIDs() func(prefix string, digits int) string {
 	var mu sync.Mutex
 	n := 0

@@ -1,6 +1,5 @@
-// Package statetest is what tests stand a state.Cloud on: disks without bytes, a
-// clock that stands still until it is moved, and ids that count. It is for tests
-// only.
+// Package statetest contains parts of a state.Cloud for tests: disks without data, a clock that
+// stands still, and numbered IDs.
 package statetest
 
 import (
@@ -16,12 +15,12 @@ import (
 
 var _ state.Disks = (*Disks)(nil)
 
-// Disks is a state.Disks that keeps a text in the place of each volume's and
-// snapshot's bytes. It notes when two calls work on one id at once, and fails with
-// fs.ErrNotExist when what a call needs is not there.
+// Disks is a state.Disks that stores a text instead of the data of each volume and snapshot. It
+// records calls that work on one ID at the same time, and returns fs.ErrNotExist if a volume or
+// snapshot is missing.
 type Disks struct {
 	mu        sync.Mutex
-	volumes   map[string]string // by id: what they hold
+	volumes   map[string]string // content by ID
 	snapshots map[string]string
 	attached  map[string]string // device name by volume
 	working   map[string]bool
@@ -40,50 +39,49 @@ func NewDisks() *Disks {
 	}
 }
 
-// Fail makes a method, such as CreateVolume, fail and do nothing from now on; nil
-// ends that.
+// Fail makes a method, such as CreateVolume, do nothing and return an error from now on; nil ends
+// that.
 func (d *Disks) Fail(method string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fail[method] = err
 }
 
-// SetBusy says whether a volume's device is in use.
+// SetBusy sets whether a volume's device is in use.
 func (d *Disks) SetBusy(volume string, busy bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.busy[volume] = busy
 }
 
-// Hold lets every call from now on wait until it can receive from the gate; nil
-// ends that.
+// Hold makes every call from now on wait until it can receive from the gate; nil ends that.
 func (d *Disks) Hold(gate <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.gate = gate
 }
 
-// Take gives a device name to something that is none of the cloud's.
+// Take makes a device name unavailable.
 func (d *Disks) Take(device string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.attached["another program's "+device] = device
 }
 
-// Write makes a volume hold a text.
+// Write sets the text of a volume.
 func (d *Disks) Write(volume, text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.volumes[volume] = text
 }
 
-// Volumes tells what each volume holds, by id.
+// Volumes returns the text of each volume, by ID.
 func (d *Disks) Volumes() map[string]string { return d.copied(&d.volumes) }
 
-// Snapshots tells what each snapshot holds, by id.
+// Snapshots returns the text of each snapshot, by ID.
 func (d *Disks) Snapshots() map[string]string { return d.copied(&d.snapshots) }
 
-// Attached tells the device name of each volume that has one, by id.
+// Attached returns the device name of each attached volume, by ID.
 func (d *Disks) Attached() map[string]string { return d.copied(&d.attached) }
 
 func (d *Disks) copied(table *map[string]string) map[string]string {
@@ -92,7 +90,7 @@ func (d *Disks) copied(table *map[string]string) map[string]string {
 	return maps.Clone(*table)
 }
 
-// Working tells how many ids are worked on now.
+// Working returns the number of IDs with a call in progress.
 func (d *Disks) Working() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -105,21 +103,21 @@ func (d *Disks) Working() int {
 	return n
 }
 
-// Released tells how often ReleaseAll was called.
+// Released returns the number of calls to ReleaseAll.
 func (d *Disks) Released() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.released
 }
 
-// Clashes are the calls that began while another one worked on the same id.
+// Clashes returns the calls that began while another call worked on the same ID.
 func (d *Disks) Clashes() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.clashes)
 }
 
-// begin notes that a call works on an id, and waits if calls are held.
+// begin records that a call works on an ID, and waits if calls are held.
 func (d *Disks) begin(method, id string) {
 	d.mu.Lock()
 	if d.working[id] {
@@ -133,7 +131,7 @@ func (d *Disks) begin(method, id string) {
 	}
 }
 
-// do is one call: it works on one id, and does nothing when it is to fail.
+// do runs one call on an ID. It does nothing if the call is to fail.
 func (d *Disks) do(method, id string, effect func() error) error {
 	d.begin(method, id)
 	d.mu.Lock()
@@ -162,7 +160,7 @@ func copyTo(to map[string]string, id string, from map[string]string, source stri
 	return nil
 }
 
-// CreateVolume makes a volume that holds the snapshot's text, or none.
+// CreateVolume creates a volume with the text of the snapshot, or with none.
 func (d *Disks) CreateVolume(id string, _ int64, snapshot string) error {
 	return d.do("CreateVolume", id, func() error {
 		if snapshot == "" {
@@ -181,12 +179,12 @@ func (d *Disks) ResizeVolume(id string, bytes int64) error {
 	})
 }
 
-// DeleteVolume forgets a volume.
+// DeleteVolume deletes a volume.
 func (d *Disks) DeleteVolume(id string) error {
 	return d.do("DeleteVolume", id, func() error { return remove(d.volumes, id) })
 }
 
-// AttachVolume answers /fake and the name, which must be nobody else's.
+// AttachVolume returns /fake and the name, which must be free.
 func (d *Disks) AttachVolume(id, name string) (string, error) {
 	err := d.do("AttachVolume", id, func() error {
 		for _, taken := range d.attached {
@@ -200,7 +198,7 @@ func (d *Disks) AttachVolume(id, name string) (string, error) {
 	return "/fake" + name, err
 }
 
-// DetachVolume gives the name up, unless the device is in use.
+// DetachVolume detaches a volume unless its device is in use.
 func (d *Disks) DetachVolume(id string, force bool) error {
 	return d.do("DetachVolume", id, func() error {
 		if d.busy[id] && !force {
@@ -210,22 +208,22 @@ func (d *Disks) DetachVolume(id string, force bool) error {
 	})
 }
 
-// CreateSnapshot keeps the volume's text.
+// CreateSnapshot copies the volume's text.
 func (d *Disks) CreateSnapshot(id, volume string) error {
 	return d.do("CreateSnapshot", id, func() error { return copyTo(d.snapshots, id, d.volumes, volume) })
 }
 
-// CopySnapshot keeps the source's text.
+// CopySnapshot copies the source's text.
 func (d *Disks) CopySnapshot(id, source string) error {
 	return d.do("CopySnapshot", id, func() error { return copyTo(d.snapshots, id, d.snapshots, source) })
 }
 
-// DeleteSnapshot forgets a snapshot.
+// DeleteSnapshot deletes a snapshot.
 func (d *Disks) DeleteSnapshot(id string) error {
 	return d.do("DeleteSnapshot", id, func() error { return remove(d.snapshots, id) })
 }
 
-// ImportSnapshot keeps the file's text.
+// ImportSnapshot stores the file's text.
 func (d *Disks) ImportSnapshot(id, file string) error {
 	return d.do("ImportSnapshot", id, func() error {
 		text, err := os.ReadFile(file)
@@ -241,7 +239,7 @@ func (d *Disks) ExportSnapshot(id, file string, bytes int64) error {
 	})
 }
 
-// ReleaseAll forgets all attachments.
+// ReleaseAll removes all attachments.
 func (d *Disks) ReleaseAll() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -6,13 +6,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// Fates decide what becomes of the next act of each kind. The zero value lets all be well.
+// Fates sets the outcome of the next act of each kind. With the zero value all acts succeed.
 type Fates struct {
 	mu   sync.Mutex
 	next map[state.Act]state.Fate
 }
 
-// Next gives the next act of a kind a fate.
+// Next sets the fate of the next act of a kind.
 func (f *Fates) Next(act state.Act, fate state.Fate) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -22,7 +22,7 @@ func (f *Fates) Next(act state.Act, fate state.Fate) {
 	f.next[act] = fate
 }
 
-// Fate is for state.Config.
+// Fate is a state.Config.Fate.
 func (f *Fates) Fate(act state.Act) state.Fate {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -31,7 +31,7 @@ func (f *Fates) Fate(act state.Act) state.Fate {
 	return fate
 }
 
-// Late makes the result of the next act of a kind unknown to changing calls for that many
+// Late makes the result of the next act of a kind invisible to changing calls for this many
 // refusals.
 func (f *Fates) Late(act string, refusals int) {
 	f.Next(state.Act(act), state.Fate{Stale: state.Stale{Changes: refusals}})

@@ -9,7 +9,7 @@ import (
 )
 
 type imageInput struct {
-	common
+	baseInput
 	ImageID imageID `query:"ImageId,required"`
 }
 
@@ -23,14 +23,14 @@ type deregisterImageOutput struct {
 	Deleted *set[deletedSnapshot] `xml:"deleteSnapshotResultSet"`
 }
 
-// deletedSnapshot is what became of a snapshot that was to go with its image.
+// deletedSnapshot is the result of deleting a snapshot with its image.
 type deletedSnapshot struct {
 	SnapshotID string `xml:"snapshotId"`
 	Code       string `xml:"returnCode"`
 }
 
-// deregisterImage removes an image, and its snapshots if that is asked for. Those
-// that another image has stay, and the call succeeds.
+// deregisterImage removes an image and, if requested, its snapshots. It keeps snapshots of other
+// images, and succeeds nevertheless.
 func (c *call) deregisterImage(in *deregisterImageInput) (*deregisterImageOutput, error) {
 	var snapshots []string
 	if found, err := c.namedImages([]imageID{in.ImageID}); err == nil && in.DeleteSnapshots {
@@ -48,7 +48,7 @@ func (c *call) deregisterImage(in *deregisterImageInput) (*deregisterImageOutput
 	return out, nil
 }
 
-// returnCode is the word for how the deletion of a snapshot ended.
+// returnCode returns EC2's name for the result of deleting a snapshot.
 func returnCode(err error) string {
 	var refusal *state.Error
 	switch {
@@ -69,8 +69,8 @@ type enableImageDeprecationInput struct {
 	At time.Time `query:"DeprecateAt,required"`
 }
 
-// enableImageDeprecation sets the time, to the minute. It is at most ten years
-// ahead, and of a public image at most two after its creation.
+// enableImageDeprecation sets the deprecation time, to the minute. It is at most ten years ahead,
+// and for a public image at most two years after its creation.
 func (c *call) enableImageDeprecation(in *enableImageDeprecationInput) (*done, error) {
 	now := c.st.Now()
 	if !in.At.After(now) || in.At.After(now.AddDate(10, 0, 0)) {
@@ -99,10 +99,10 @@ type enableProtectionInput struct {
 	Cooldown bool `query:"WithCooldown"`
 }
 
-// protectionOutput tells the protection that there is now: EC2 writes its name
-// where other actions have true.
+// protectionOutput holds the new protection: EC2 returns its name where other actions return
+// true.
 type protectionOutput struct {
-	answer
+	baseResponse
 	Return string `xml:"return"`
 }
 
@@ -123,7 +123,7 @@ func (c *call) protect(in imageInput, to state.Protection) (*protectionOutput, e
 	return &protectionOutput{Return: string(i.Protection)}, err
 }
 
-// disableImage makes an image private and keeps it from being used and listed.
+// disableImage makes an image private, unusable and unlisted.
 func (c *call) disableImage(in *imageInput) (*done, error) {
 	return c.setDisabled(in, true, state.ImageAvailable)
 }

@@ -8,18 +8,18 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// optIn is whether an account has to ask for a region, and has.
+// optIn returns the opt-in status of a region.
 func optIn(r state.Region) string { return cmp.Or(string(r.OptIn), string(state.OptInNotRequired)) }
 
 type describeRegionsInput struct {
-	common
+	baseInput
 	AllRegions bool     `query:"AllRegions"`
 	Names      []string `query:"RegionName"`
 	Filters    []filter `query:"Filter"`
 }
 
 type describeRegionsOutput struct {
-	answer
+	baseResponse
 	Regions set[regionItem] `xml:"regionInfo"`
 }
 
@@ -29,8 +29,7 @@ type regionItem struct {
 	OptIn    string `xml:"optInStatus"`
 }
 
-// endpoint is the name that EC2 has in a region. It is not where this cloud
-// listens.
+// endpoint returns the name of EC2's endpoint in a region. It is not the address of this server.
 func endpoint(region string) string { return "ec2." + region + "." + state.Domain(region) }
 
 var regionFilters = attributes[state.Region]{
@@ -58,7 +57,7 @@ func (c *call) describeRegions(in *describeRegionsInput) (*describeRegionsOutput
 }
 
 type describeZonesInput struct {
-	common
+	baseInput
 	AllZones bool     `query:"AllAvailabilityZones"`
 	Names    []string `query:"ZoneName"`
 	IDs      []string `query:"ZoneId"`
@@ -66,7 +65,7 @@ type describeZonesInput struct {
 }
 
 type describeZonesOutput struct {
-	answer
+	baseResponse
 	Zones set[zoneItem] `xml:"availabilityZoneInfo"`
 }
 
@@ -91,9 +90,8 @@ const (
 	localZoneType = "local-zone"
 )
 
-// group is what a zone is asked for with: its region, or for a Local Zone a group of
-// its own.
-// https://docs.aws.amazon.com/local-zones/latest/ug/available-local-zones.html
+// group returns the group that an account opts in to: the region of a zone, or for a Local Zone
+// its own group. https://docs.aws.amazon.com/local-zones/latest/ug/available-local-zones.html
 func (c *call) group(z zoneName) string {
 	if state.IsLocalZone(string(z)) {
 		return string(z[:len(z)-1])
@@ -101,7 +99,7 @@ func (c *call) group(z zoneName) string {
 	return c.caller.Region
 }
 
-// kindOf is the type of a zone.
+// kindOf returns the type of a zone.
 func kindOf(z zoneName) string {
 	if state.IsLocalZone(string(z)) {
 		return localZoneType
@@ -109,7 +107,7 @@ func kindOf(z zoneName) string {
 	return zoneType
 }
 
-// parentOf is the zone whose control plane a Local Zone uses, "" for another zone.
+// parentOf returns the zone whose control plane a Local Zone uses, "" for another zone.
 func (c *call) parentOf(z zoneName) string {
 	if state.IsLocalZone(string(z)) {
 		return c.region().Zones[0]
@@ -147,7 +145,7 @@ func (c *call) describeZones(in *describeZonesInput) (*describeZonesOutput, erro
 	return &describeZonesOutput{Zones: convert(zones, c.describeZone)}, nil
 }
 
-// region is the caller's.
+// region returns the caller's region.
 func (c *call) region() state.Region {
 	regions := c.st.Regions()
 	i := slices.IndexFunc(regions, func(r state.Region) bool { return r.Name == c.caller.Region })
@@ -157,10 +155,10 @@ func (c *call) region() state.Region {
 	return regions[i]
 }
 
-// optIn is the status of the caller's zones: their region's.
+// optIn returns the opt-in status of the caller's region, which is that of its zones.
 func (c *call) optIn() string { return optIn(c.region()) }
 
-// zones are those of the caller's region.
+// zones returns the zones of the caller's region.
 func (c *call) zones() []zoneName {
 	var out []zoneName
 	for _, z := range c.region().Zones {
