@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// FuzzControlQueries: whatever a request to the control has in its query, it is read or
-// refused, and an import that was read is read again from its own parameters.
+// FuzzControlQueries: every query of a control request is parsed or refused, and the parameters
+// of a parsed import parse to the same import.
 func FuzzControlQueries(f *testing.F) {
 	for _, seed := range []string{
 		"", "name=x&size=8&tag=a=b&boot-mode=uefi", "size=-1", "size=99999999999", "tag=a", "other=x",
@@ -39,8 +39,8 @@ func FuzzControlQueries(f *testing.F) {
 	})
 }
 
-// FuzzSettings: whatever is given as settings is refused, or read without a panic and
-// with as many settings as the text lists.
+// FuzzSettings: settings are refused, or parsed without a panic and with as many settings as the
+// text lists.
 func FuzzSettings(f *testing.F) {
 	for _, seed := range []string{
 		`{"region":"us-east-1","encrypt_by_default":true}`, `[{"public_images":5},{"allowed_images":"enabled","allowed_providers":["amazon"]}]`,

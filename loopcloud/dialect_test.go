@@ -23,7 +23,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
-// echo is a dialect whose action is the body, and which counts what it did.
+// echo is a dialect whose action is the body. It counts its calls.
 type echo struct {
 	authorize sigv4.Authorizer
 	did       atomic.Int32
@@ -45,7 +45,7 @@ func (e *echo) Serve(w http.ResponseWriter, r *wire.Request) {
 	fmt.Fprintf(w, "done %s", r.Body)
 }
 
-// authorizeAll knows everybody who does not say that he is nobody.
+// authorizeAll authorizes every caller whose Authorization is not "nobody".
 func authorizeAll(r *http.Request, _ []byte, _ string) (state.Caller, error) {
 	if r.Header.Get("Authorization") == "nobody" {
 		return state.Caller{}, sigv4.ErrUnknownKey
@@ -63,7 +63,7 @@ func newFront(t *testing.T) (*front, *echo, string) {
 	return f, e, server.URL
 }
 
-// post is the status and the body of an answer.
+// post returns the status and the body of a response.
 func post(t *testing.T, url, body string) (string, error) {
 	t.Helper()
 	resp, err := http.Post(url, "text/plain", strings.NewReader(body))
@@ -125,8 +125,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// afterItsRules waits until a call has met the last rule. A client that gave up by the
-// clock might not have been heard yet.
+// afterItsRules waits until a call has used the last rule. The call of a client with a deadline
+// may not have arrived yet.
 func (f *front) afterItsRules(then func()) {
 	for len(f.rules.List()) > 0 {
 		time.Sleep(time.Millisecond)
@@ -184,7 +184,7 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
-// TestCut: the client is told how much would come, and half of it does.
+// TestCut: the response has the full length in its header and half of it as body.
 func TestCut(t *testing.T) {
 	f, e, url := newFront(t)
 	f.rules.Add(fault.Rule{Body: fault.Cut})
@@ -194,7 +194,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestHang: the call ends with the client, done or not.
+// TestHang: the call ends when the client disconnects, with or without effect.
 func TestHang(t *testing.T) {
 	for when, want := range map[fault.When]int32{fault.Before: 0, fault.After: 1} {
 		t.Run(string(when), func(t *testing.T) {
@@ -219,8 +219,7 @@ func TestHang(t *testing.T) {
 	}
 }
 
-// TestHold: a held call goes on where it was stopped, and not at all when its client
-// has gone.
+// TestHold: a released call continues, and a call whose client disconnects does not.
 func TestHold(t *testing.T) {
 	for when, did := range map[fault.When]int32{fault.Before: 0, fault.After: 1} {
 		t.Run(string(when), func(t *testing.T) {

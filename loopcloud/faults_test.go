@@ -58,7 +58,7 @@ func TestControlOfHolds(t *testing.T) {
 	}
 }
 
-// TestEndReleases: a server that ends does not wait for what would never finish.
+// TestEndReleases: a server that stops does not wait for held and hanging calls.
 func TestEndReleases(t *testing.T) {
 	for name, rule := range map[string]fault.Rule{"held": {Hold: fault.After, Times: 1}, "hanging": {Hang: fault.Before, Times: 1}, "delayed": {Delay: fault.Duration(time.Hour), Times: 1}} {
 		t.Run(name, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestEndReleases(t *testing.T) {
 				_, _ = io.ReadAll(conn)
 				close(asked)
 			}()
-			for strings.TrimSpace(ask(s, "GET", "/_loopcloud/faults", "").Body.String()) != "[]" { // until the rule is met
+			for strings.TrimSpace(ask(s, "GET", "/_loopcloud/faults", "").Body.String()) != "[]" { // until the rule applies
 				runtime.Gosched()
 			}
 			stop()
@@ -92,7 +92,7 @@ func TestEndReleases(t *testing.T) {
 	}
 }
 
-// TestClocks: one clock is that of things, the other one that of the wire.
+// TestClocks: one clock is for resources, the other for the wire.
 func TestClocks(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Keys: []state.Key{key}, Timing: state.Timing{VolumeCreate: time.Hour}})
 	server := httptest.NewServer(s)
@@ -144,8 +144,8 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// TestOutcomesAndWords: a rule about a thing holds whichever dialect makes it, and each
-// dialect has its own words for one about a call.
+// TestOutcomesAndWords: a rule for acts applies to all dialects, and each dialect has its own
+// errors for a rule for calls.
 func TestOutcomesAndWords(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Faults: []fault.Rule{{Action: "CreateVolume", Outcome: "error"}}})
 	caller := state.Caller{Account: state.DefaultAccount, Region: "eu-west-2"}

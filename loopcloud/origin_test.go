@@ -14,7 +14,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// unsigned are requests that nobody signs, and their answers to a program on this machine.
+// unsigned are requests that are not signed, and the responses to a program on this machine.
 var unsigned = map[string]struct {
 	method, target string
 	status         int
@@ -26,7 +26,7 @@ var unsigned = map[string]struct {
 	"health":       {"GET", "/_loopcloud/health", http.StatusOK},
 }
 
-// pages are what the browser sends of a page that another site has.
+// pages are the headers that a browser sends for a page of another site.
 var pages = map[string]func(*http.Request){
 	"a name made to lead here":       func(r *http.Request) { r.Host = "page.example:4600" },
 	"and the origin of that name":    func(r *http.Request) { r.Host = "page.example"; r.Header.Set("Origin", "http://page.example") },
@@ -42,8 +42,8 @@ var pages = map[string]func(*http.Request){
 	"an image's tag on this machine": func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") },
 }
 
-// answerTo is the answer to a request of a program on this machine, with the control token
-// and changed.
+// answerTo returns the response to a changed request of a program on this machine, with the
+// control token.
 func answerTo(s *loopcloud.Server, method, target string, change func(*http.Request)) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, http.NoBody)
 	r.RemoteAddr, r.Host = "127.0.0.1:1234", "127.0.0.1:4600"
@@ -74,7 +74,7 @@ func TestStrangersPages(t *testing.T) {
 	}
 }
 
-// TestOwnNames are hosts that no page of another site can have.
+// TestOwnNames tests hosts that a page of another site cannot have.
 func TestOwnNames(t *testing.T) {
 	s := newServer(t, loopcloud.Options{AllowedHosts: []string{"build-host.example.com"}})
 	for name, u := range unsigned {
@@ -98,8 +98,7 @@ func TestOwnNames(t *testing.T) {
 	}
 }
 
-// TestPublicKeys: a signature by a key that is printed in the documentation says nothing of
-// who signed.
+// TestPublicKeys: a signature by a key from the documentation does not authenticate the client.
 func TestPublicKeys(t *testing.T) {
 	for _, public := range []bool{false, true} {
 		s := newServer(t, loopcloud.Options{PublicKeys: public})
@@ -118,7 +117,7 @@ func TestPublicKeys(t *testing.T) {
 	}
 }
 
-// TestFurtherMetadata is that of a second host, which has a port of its own.
+// TestFurtherMetadata tests the metadata service of a second host, which has its own port.
 func TestFurtherMetadata(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Hosts: 2})
 	for host, want := range map[string]int{"127.0.0.1:4601": http.StatusOK, "page.example:4601": http.StatusForbidden} {
@@ -177,7 +176,7 @@ func TestControlIsLocal(t *testing.T) {
 	}
 }
 
-// FuzzHost looks for a host that is answered and that a stranger could own.
+// FuzzHost searches for an accepted host that another site could own.
 func FuzzHost(f *testing.F) {
 	for _, host := range []string{"localhost", "127.0.0.1:4600", "[::1]:4600", "page.example", "127.0.0.1.page.example", "[::1%25x.example]", "localhost@page.example", ""} {
 		f.Add(host)

@@ -43,7 +43,7 @@ func newServer(t *testing.T, o loopcloud.Options) *loopcloud.Server {
 	return s
 }
 
-// ask is what a handler answers a peer on this machine.
+// ask returns the response of a handler to a client on this machine.
 func ask(h http.Handler, method, target, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	r.RemoteAddr, r.Host = "127.0.0.1:1234", "127.0.0.1:4600"
@@ -55,13 +55,13 @@ func ask(h http.Handler, method, target, body string) *httptest.ResponseRecorder
 	return w
 }
 
-// authorize gives a request the control token of a server.
+// authorize adds the control token of a server to a request.
 func authorize(r *http.Request, s *loopcloud.Server) {
 	token, _ := s.Token()
 	r.Header.Set("Authorization", "Bearer "+token)
 }
 
-// TestWays asks for something at each path: what comes tells who answered.
+// TestWays: each path leads to its dialect.
 func TestWays(t *testing.T) {
 	s := newServer(t, loopcloud.Options{})
 	host, _ := s.Cloud().HostVM("eu-west-2")
@@ -97,8 +97,8 @@ func TestWays(t *testing.T) {
 	}
 }
 
-// TestIdentity: every answer of every dialect tells which cloud it is of, also when it
-// is opened again.
+// TestIdentity: every response of every dialect has the cloud's identity, also after it is opened
+// again.
 func TestIdentity(t *testing.T) {
 	dir, told := testdir.New(t), map[string]bool{}
 	for range 2 {
@@ -144,8 +144,8 @@ func TestControlOfFaults(t *testing.T) {
 	}
 }
 
-// TestControlOfSettings: settings are given at the start and changed later, in one place
-// or in all, and are kept.
+// TestControlOfSettings: settings are set at the start and changed later, in one region or in
+// all, and are saved.
 func TestControlOfSettings(t *testing.T) {
 	const settings = "/_loopcloud/settings"
 	given, err := loopcloud.ParseSettings([]byte(`{"region":"us-east-1","encrypt_by_default":true}`))
@@ -186,7 +186,7 @@ func TestControlOfSettings(t *testing.T) {
 	}
 }
 
-// testDisk is a raw disk of three MiB of which a little holds data.
+// testDisk returns a raw disk of three MiB with a little data.
 func testDisk(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(testdir.New(t), "disk")
@@ -203,14 +203,14 @@ func testDisk(t *testing.T) string {
 	return file
 }
 
-// images is what a Server and a Client both are.
+// images is the common interface of Server and Client.
 type images interface {
 	Images(context.Context) ([]loopcloud.Image, error)
 	Import(context.Context, loopcloud.Import, string) (loopcloud.Image, error)
 	Export(ctx context.Context, id, file string) error
 }
 
-// eachImages runs a test on a server and on a client of one.
+// eachImages runs a test with a server and with a client of a server.
 func eachImages(t *testing.T, test func(t *testing.T, s *loopcloud.Server, all images)) {
 	t.Run("server", func(t *testing.T) {
 		s := newServer(t, loopcloud.Options{})
@@ -337,7 +337,7 @@ func TestImportParameters(t *testing.T) {
 	}
 }
 
-// served serves on a free port until it is stopped, which answers what Serve did.
+// served serves on a free port until stop is called, which returns the error of Serve.
 func served(t *testing.T) (address string, stop func() error) {
 	t.Helper()
 	s := newServer(t, loopcloud.Options{})
@@ -354,7 +354,7 @@ func served(t *testing.T) (address string, stop func() error) {
 	}
 }
 
-// healthy asks a server how it is.
+// healthy checks the health of a server.
 func healthy(t *testing.T, address string) {
 	t.Helper()
 	resp, err := http.Get("http://" + address + "/_loopcloud/health")
@@ -375,7 +375,8 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestServeEndsWithConnectionsInReserve: clients open more connections than they use.
+// TestServeEndsWithConnectionsInReserve: stopping does not wait for connections that clients
+// opened and do not use.
 func TestServeEndsWithConnectionsInReserve(t *testing.T) {
 	address, stop := served(t)
 	for range 3 {
@@ -385,7 +386,7 @@ func TestServeEndsWithConnectionsInReserve(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	healthy(t, address) // all were accepted
+	healthy(t, address) // all connections were accepted
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
@@ -427,7 +428,7 @@ func TestRegionsOfOnesOwn(t *testing.T) {
 	}
 }
 
-// TestHosts: each has an instance of its own, and metadata that tell of it.
+// TestHosts: each host has its own instance, and metadata of that instance.
 func TestHosts(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Hosts: 3})
 	seen := map[string]bool{}

@@ -24,7 +24,7 @@ func emptyFile(t *testing.T) *os.File {
 	return f
 }
 
-// stream is what WriteDisk writes of a disk with data at these places.
+// stream returns the output of WriteDisk for a disk with data at these offsets.
 func stream(t testing.TB, size int64, at ...int64) []byte {
 	t.Helper()
 	f, err := os.Create(filepath.Join(testdir.New(t), "disk"))

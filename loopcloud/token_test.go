@@ -51,7 +51,7 @@ func TestTokenIsKept(t *testing.T) {
 	}
 }
 
-// TestTokenIsReplaced if it is none, or if others could have read it.
+// TestTokenIsReplaced: an invalid token, and one that others could read, are replaced.
 func TestTokenIsReplaced(t *testing.T) {
 	dir := testdir.New(t)
 	old := tokenOf(t, dir)
@@ -85,7 +85,7 @@ func TestReadToken(t *testing.T) {
 	}
 }
 
-// TestDirOfOthers: who can write to a cloud's directory can exchange its disks.
+// TestDirOfOthers: users who can write to a cloud's directory can replace its disks.
 func TestDirOfOthers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -111,7 +111,7 @@ func TestDirOfOthers(t *testing.T) {
 	must(os.Symlink(at("mine"), at("link")), os.Symlink(at("elsewhere"), at("mine/token")))
 	for path, why := range map[string]string{
 		"open": "can be written to by others", "mallory's": "user 45001", "tmp/link": "user 45001",
-		"mine": "symbolic link", // its token is one
+		"mine": "symbolic link", // its token is a symbolic link
 	} {
 		s, err := loopcloud.New(loopcloud.Options{Dir: at(path), Keys: []state.Key{key}})
 		if err == nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// talking is a disk whose boot sector writes a text to the first serial port.
+// talking returns a disk whose boot sector writes a text to the first serial port.
 func talking(text string) []byte {
 	code := []byte{
 		0x31, 0xc0, // xor ax, ax
@@ -38,7 +38,7 @@ func talking(text string) []byte {
 	return disk
 }
 
-// needQEMU is for what make qemu runs, which installs it.
+// needQEMU skips a test unless make qemu, which installs QEMU, runs it.
 func needQEMU(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
@@ -46,7 +46,7 @@ func needQEMU(t *testing.T) {
 	}
 }
 
-// imported is a cloud with one image of a disk.
+// imported creates a cloud with one image of a disk.
 func imported(t *testing.T, disk []byte, more ...string) (dir, id string) {
 	t.Helper()
 	dir, source := testdir.New(t), filepath.Join(testdir.New(t), "disk.raw")
@@ -60,7 +60,7 @@ func imported(t *testing.T, disk []byte, more ...string) (dir, id string) {
 	return dir, strings.TrimSpace(got.stdout)
 }
 
-// TestQEMUBoots runs machines whose whole system is a boot sector.
+// TestQEMUBoots runs machines that consist of a boot sector.
 func TestQEMUBoots(t *testing.T) {
 	needQEMU(t)
 	const greeting = "first line\r\nmy machine login: "
@@ -109,8 +109,7 @@ func TestQEMUBoots(t *testing.T) {
 	}
 }
 
-// TestQEMUBootsUEFI: the firmware is told by what it says of a disk that has nothing
-// for it.
+// TestQEMUBootsUEFI recognizes the firmware by its message about a disk that it cannot boot.
 func TestQEMUBootsUEFI(t *testing.T) {
 	needQEMU(t)
 	if _, err := os.Stat("/usr/share/OVMF"); err != nil {
@@ -123,7 +122,7 @@ func TestQEMUBootsUEFI(t *testing.T) {
 	}
 }
 
-// TestBootMode: the image decides, unless an option does.
+// TestBootMode: the image decides unless an option overrides it.
 func TestBootMode(t *testing.T) {
 	for _, test := range []struct {
 		image, option string
@@ -146,7 +145,7 @@ func TestBootMode(t *testing.T) {
 	}
 }
 
-// wantNoneLeft wants no file in a program's directory for temporary ones.
+// wantNoneLeft checks that a program's directory for temporary files is empty.
 func wantNoneLeft(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	for _, entry := range cmd.Env {
@@ -158,7 +157,7 @@ func wantNoneLeft(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-// TestQEMUEndsWithItsProgram, however that ends.
+// TestQEMUEndsWithItsProgram: QEMU ends with loopcloud, however loopcloud ends.
 func TestQEMUEndsWithItsProgram(t *testing.T) {
 	needQEMU(t)
 	dir, id := imported(t, talking("started"))
@@ -188,13 +187,13 @@ func TestQEMUEndsWithItsProgram(t *testing.T) {
 		}
 		_ = cmd.Wait()
 		for _, err := os.Stat(machines[0] + "/exe"); err == nil; _, err = os.Stat(machines[0] + "/exe") {
-			runtime.Gosched() // the kernel is at it
+			runtime.Gosched() // the kernel is ending it
 		}
 		wantNoneLeft(t, cmd)
 	}
 }
 
-// childrenOf are the directories in /proc of what a process has started.
+// childrenOf returns the /proc directories of a process's children.
 func childrenOf(t *testing.T, pid int) (dirs []string) {
 	t.Helper()
 	all, err := filepath.Glob("/proc/[0-9]*/status")
@@ -209,7 +208,7 @@ func childrenOf(t *testing.T, pid int) (dirs []string) {
 	return dirs
 }
 
-// TestBootWithoutQEMU says what to install.
+// TestBootWithoutQEMU: the error names the package to install.
 func TestBootWithoutQEMU(t *testing.T) {
 	dir, id := imported(t, talking("login:"))
 	cmd := programWith(t, "image", "boot", "--dir", dir, id)

@@ -19,7 +19,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// client is the real EC2 client of a served cloud.
+// client returns an EC2 client of a served cloud.
 func (s *served) client() *ec2.Client {
 	return ec2.New(ec2.Options{
 		BaseEndpoint: aws.String(s.endpoint),
@@ -29,8 +29,7 @@ func (s *served) client() *ec2.Client {
 	})
 }
 
-// attached makes a volume and attaches it to this machine under a name that is
-// free here.
+// attached creates a volume and attaches it to this machine under a free name.
 func (s *served) attached(t *testing.T) {
 	t.Helper()
 	c := s.client()
@@ -57,7 +56,7 @@ func (s *served) attached(t *testing.T) {
 	}
 }
 
-// TestImportIsInterrupted: an import that is told to stop leaves no disk behind.
+// TestImportIsInterrupted: an interrupted import leaves no disk behind.
 func TestImportIsInterrupted(t *testing.T) {
 	tools, root, dir := testdir.New(t), testdir.New(t), testdir.New(t)
 	begun := filepath.Join(tools, "begun")
@@ -88,7 +87,7 @@ func TestImportIsInterrupted(t *testing.T) {
 	}
 }
 
-// loopsIn lists the loop devices of files in a directory.
+// loopsIn returns the loop devices of files in a directory.
 func loopsIn(t *testing.T, dir string) []string {
 	t.Helper()
 	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
@@ -104,8 +103,8 @@ func loopsIn(t *testing.T, dir string) []string {
 	return out
 }
 
-// TestEndsReleaseDevices ends a loopcloud that has a volume attached: told to it
-// leaves no device, killed it leaves one, which the next start releases.
+// TestEndsReleaseDevices: a loopcloud with an attached volume leaves no device when it is
+// stopped; when it is killed, the next start releases the device.
 func TestEndsReleaseDevices(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: loop devices")

@@ -22,9 +22,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// TestKilledUnderLoad kills a loopcloud again and again while clients ask it for all
-// kinds of things, some of which it was told to let go wrong. Whatever moment that is,
-// the next one starts, and what it tells of is what it has the bytes of.
+// TestKilledUnderLoad kills a loopcloud again and again while clients call it, some of whose
+// calls it makes fail. It must start again every time, and have the data of all resources that it
+// lists.
 func TestKilledUnderLoad(t *testing.T) {
 	dir, made := testdir.New(t), 0
 	for round := range uint64(3) {
@@ -45,13 +45,13 @@ func TestKilledUnderLoad(t *testing.T) {
 			<-asked
 		}
 		go func() {
-			for range asked { // let the clients come to their ends
+			for range asked { // let the clients end
 			}
 		}()
 		running.stop(syscall.SIGKILL)
 		clients.Wait()
 		close(asked)
-		if running.rest.Len() > 0 { // such as what the race detector finds
+		if running.rest.Len() > 0 { // such as a report of the race detector
 			t.Errorf("it said %s", running.rest)
 		}
 		made += wantWhole(t, dir)
@@ -61,13 +61,13 @@ func TestKilledUnderLoad(t *testing.T) {
 	}
 }
 
-// load is a client that does things at random.
+// load is a client that makes random calls.
 type load struct {
 	*ec2.Client
 	dice *rand.Rand
 }
 
-// step makes one change, if it can, and tells whether there is still somebody to ask.
+// step makes one change, and reports whether the server still responds.
 func (l load) step(ctx context.Context) bool {
 	volumes, err := l.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{Filters: []types.Filter{{Name: aws.String("size"), Values: []string{"1"}}}})
 	snapshots, snapErr := l.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{OwnerIds: []string{"self"}})
@@ -83,7 +83,7 @@ func (l load) step(ctx context.Context) bool {
 	return true
 }
 
-// change makes one change. It may be refused, for others change things meanwhile.
+// change makes one change. It may be refused, because others change resources meanwhile.
 func (l load) change(ctx context.Context, volume, snapshot, image *string) {
 	name := aws.String(fmt.Sprintf("image %x", l.dice.Uint64()))
 	switch l.dice.IntN(8) {
@@ -110,10 +110,10 @@ func (l load) change(ctx context.Context, volume, snapshot, image *string) {
 	}
 }
 
-// none is an id that nothing has.
+// none is an ID without a resource.
 const none = "vol-00000000"
 
-// pick is one of some things' ids, or one that nothing has.
+// pick returns the ID of a random resource, or one without a resource.
 func pick[T any](dice *rand.Rand, things []T, id func(T) *string) *string {
 	if len(things) == 0 {
 		return aws.String(none)
@@ -121,8 +121,8 @@ func pick[T any](dice *rand.Rand, things []T, id func(T) *string) *string {
 	return id(things[dice.IntN(len(things))])
 }
 
-// listed is an answer to a call that lists. It is asked for again where the answer is
-// quicker than the SDK's writing of the request, which then closes the connection.
+// listed returns the response of a call that lists resources. It repeats the call if the response
+// comes before the SDK has finished writing the request, which then closes the connection.
 func listed[In, Out any](t *testing.T, call func(context.Context, *In, ...func(*ec2.Options)) (*Out, error), in *In) *Out {
 	t.Helper()
 	var failed error
@@ -137,8 +137,8 @@ func listed[In, Out any](t *testing.T, call func(context.Context, *In, ...func(*
 	return nil
 }
 
-// wantWhole starts what was killed, compares what it tells of with its files, and
-// answers how many there are.
+// wantWhole starts a killed loopcloud, compares its resources with its files, and returns their
+// number.
 func wantWhole(t *testing.T, dir string) int {
 	t.Helper()
 	running := serve(t, dir)

@@ -24,19 +24,19 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// asProgram makes the test's binary be the program.
+// asProgram makes the test binary run as the program.
 const asProgram = "LOOPCLOUD_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		os.Unsetenv(asProgram) // what it runs is no such program
+		os.Unsetenv(asProgram) // its child processes are not loopcloud
 		main()
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// program is the program with arguments, ready to run.
+// programWith returns the program with arguments, ready to run.
 func programWith(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -48,7 +48,7 @@ func programWith(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// outcome is how a program ended and what it printed.
+// outcome holds the exit status and the output of a program.
 type outcome struct {
 	status         int
 	stdout, stderr string
@@ -144,7 +144,7 @@ func TestFailures(t *testing.T) {
 		says string
 	}{
 		{[]string{"image", "import", "--dir", dir, "--name", "xyz", "/does/not/exist"}, "/does/not/exist"},
-		{[]string{"image", "export", "--dir", dir, "ami-00000bad", filepath.Join(dir, "out")}, "ami-00000bad"}, // the import has made it
+		{[]string{"image", "export", "--dir", dir, "ami-00000bad", filepath.Join(dir, "out")}, "ami-00000bad"}, // created by the import
 		{[]string{"image", "list", "--endpoint", "http://127.0.0.1:1"}, "127.0.0.1:1"},
 		{[]string{"serve", "--dir", dir, "--listen", "nowhere"}, "nowhere"},
 		{[]string{"serve", "--dir", "/dev/null"}, "/dev/null"},
@@ -155,7 +155,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestNoCloudThere: what only looks makes no cloud.
+// TestNoCloudThere: reading commands create no cloud.
 func TestNoCloudThere(t *testing.T) {
 	dir := filepath.Join(testdir.New(t), "mistyped")
 	for _, args := range [][]string{
@@ -253,7 +253,7 @@ func TestRunForwardsSignals(t *testing.T) {
 type served struct {
 	cmd      *exec.Cmd
 	endpoint string
-	rest     *bytes.Buffer // what it says after it is ready
+	rest     *bytes.Buffer // its output after it is ready
 	read     sync.WaitGroup
 }
 
@@ -284,7 +284,7 @@ func serve(t *testing.T, dir string, args ...string) *served {
 	return s
 }
 
-// stop sends a signal and answers the exit status; -1 if the signal ended it.
+// stop sends a signal and returns the exit status; -1 if the signal ended the process.
 func (s *served) stop(how syscall.Signal) int {
 	_ = s.cmd.Process.Signal(how)
 	s.read.Wait()
@@ -359,8 +359,8 @@ func TestImages(t *testing.T) {
 	}
 }
 
-// TestImageOfAnAccount: the account that is named owns the image; a running
-// loopcloud takes the accounts that it has.
+// TestImageOfAnAccount: the named account owns the image; a running loopcloud accepts only its
+// own accounts.
 func TestImageOfAnAccount(t *testing.T) {
 	dir, source := testdir.New(t), filepath.Join(testdir.New(t), "disk.raw")
 	if err := os.WriteFile(source, make([]byte, 1<<20), 0o644); err != nil {
@@ -384,7 +384,7 @@ func TestImageOfAnAccount(t *testing.T) {
 	}
 }
 
-// TestTokenOfClients: where image finds the control token of a running loopcloud.
+// TestTokenOfClients: the image commands find the control token of a running loopcloud.
 func TestTokenOfClients(t *testing.T) {
 	dir := testdir.New(t)
 	running := serve(t, dir)

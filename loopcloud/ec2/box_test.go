@@ -40,26 +40,26 @@ var keys = []state.Key{
 	{ID: "AKIDAMAZON", Secret: "amazon/secret", Account: amazon},
 }
 
-// box is a cloud with an EC2 endpoint and a client for it.
+// box is a cloud with an EC2 endpoint and a client.
 type box struct {
 	*testing.T
 	st    *state.Cloud
 	clock *statetest.Clock
 	disks *statetest.Disks
 	url   string
-	// client is alice's, in the region.
+	// client is the client of alice in the region.
 	client *sdk.Client
 }
 
 func newBox(t *testing.T) *box { return newSlowBox(t, state.Timing{}) }
 
-// newSlowBox is a cloud that takes time, on a clock that the test moves.
+// newSlowBox returns a cloud with this timing and a clock that the test advances.
 func newSlowBox(t *testing.T, timing state.Timing) *box {
 	t.Helper()
 	return newBoxOf(t, state.Config{Timing: timing})
 }
 
-// newBoxOf is a cloud of a configuration, which is completed.
+// newBoxOf returns a cloud with this configuration and the defaults of the tests.
 func newBoxOf(t *testing.T, cfg state.Config) *box {
 	t.Helper()
 	b := &box{T: t, disks: statetest.NewDisks(), clock: statetest.NewClock(time.Date(2026, 3, 4, 5, 6, 7, 890_000_000, time.UTC))}
@@ -85,14 +85,14 @@ func newBoxOf(t *testing.T, cfg state.Config) *box {
 	return b
 }
 
-// in is the box in a test within the test.
+// in returns the box for a subtest.
 func (b *box) in(t *testing.T) *box {
 	inner := *b
 	inner.T = t
 	return &inner
 }
 
-// as is a client of an account in a region.
+// as returns a client of an account in a region.
 func (b *box) as(account, region string) *sdk.Client {
 	key := keys[slices.IndexFunc(keys, func(k state.Key) bool { return k.Account == account })]
 	return sdk.New(sdk.Options{
@@ -101,7 +101,7 @@ func (b *box) as(account, region string) *sdk.Client {
 	})
 }
 
-// host is the machine that volumes are attached to.
+// host returns the VM that stands for this machine.
 func (b *box) host() string {
 	b.Helper()
 	vm, ok := b.st.HostVM(region)
@@ -111,7 +111,7 @@ func (b *box) host() string {
 	return vm.ID
 }
 
-// must answers the value of a call that has to succeed.
+// must returns the value of a call that must succeed.
 func must[T any](value T, err error) func(*box) T {
 	return func(b *box) T {
 		b.Helper()
@@ -122,8 +122,8 @@ func must[T any](value T, err error) func(*box) T {
 	}
 }
 
-// refused checks that a call was refused with a code, and with a message that has
-// a text in it.
+// refused checks that a call was refused with a code, and with a message that contains these
+// texts.
 func (b *box) refused(err error, code string, parts ...string) {
 	b.Helper()
 	var api smithy.APIError
@@ -143,7 +143,7 @@ func (b *box) refused(err error, code string, parts ...string) {
 
 var ctx = context.Background()
 
-// volume makes a volume of 8 GiB.
+// volume creates a volume of 8 GiB.
 func (b *box) volume(tags ...types.Tag) string {
 	b.Helper()
 	in := &sdk.CreateVolumeInput{AvailabilityZone: aws.String(zone), Size: aws.Int32(8)}
@@ -153,7 +153,7 @@ func (b *box) volume(tags ...types.Tag) string {
 	return *must(b.client.CreateVolume(ctx, in))(b).VolumeId
 }
 
-// snapshot makes a snapshot of a new volume.
+// snapshot creates a snapshot of a new volume.
 func (b *box) snapshot() string {
 	b.Helper()
 	in := &sdk.CreateSnapshotInput{VolumeId: aws.String(b.volume())}
@@ -181,17 +181,17 @@ func (b *box) imageInput(name string, change ...func(*sdk.RegisterImageInput)) *
 	return in
 }
 
-// tag makes a tag.
+// tag returns a tag.
 func tag(key, value string) types.Tag {
 	return types.Tag{Key: aws.String(key), Value: aws.String(value)}
 }
 
-// filter makes a filter.
+// filter returns a filter.
 func filter(name string, values ...string) types.Filter {
 	return types.Filter{Name: aws.String(name), Values: values}
 }
 
-// ids answers the ids of resources, sorted.
+// ids returns the IDs of resources, sorted.
 func ids[T any](resources []T, id func(T) *string) []string {
 	out := make([]string, len(resources))
 	for i, resource := range resources {

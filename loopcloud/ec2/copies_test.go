@@ -12,8 +12,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// TestCopyInherits: a copy has what the machines of an image need, and is shared
-// with nobody.
+// TestCopyInherits: a copy has the attributes that instances need, and is not shared.
 func TestCopyInherits(t *testing.T) {
 	b := newSlowBox(t, state.Timing{Copy: time.Minute})
 	id := b.image("source", func(in *sdk.RegisterImageInput) {
@@ -45,8 +44,8 @@ func TestCopyInherits(t *testing.T) {
 	}
 }
 
-// TestProgressOfCopy: a pending copy does not list its snapshots; they are described by
-// it, and tell how far it is.
+// TestProgressOfCopy: a pending copy does not list its snapshots; their descriptions and progress
+// refer to it.
 func TestProgressOfCopy(t *testing.T) {
 	b := newSlowBox(t, state.Timing{Copy: time.Hour})
 	id := b.image("source")
@@ -78,8 +77,8 @@ func TestProgressOfCopy(t *testing.T) {
 	}
 }
 
-// TestCopyOfShared: who may launch an image may not copy it unless the snapshots
-// are shared too.
+// TestCopyOfShared: permission to launch an image does not include copying it unless the
+// snapshots are shared too.
 func TestCopyOfShared(t *testing.T) {
 	b := newBox(t)
 	id := b.image("shared")
@@ -115,7 +114,7 @@ func TestCopyTakesItsTime(t *testing.T) {
 	}
 }
 
-// TestMissingKey: EC2 answers before it has looked for a key.
+// TestMissingKey: EC2 responds before it looks up a key.
 func TestMissingKey(t *testing.T) {
 	b := newBox(t)
 	id := b.image("source")

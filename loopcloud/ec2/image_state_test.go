@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// described is an image as its owner sees it, disabled or not.
+// described returns an image as its owner sees it, disabled or not.
 func (b *box) described(id string) types.Image {
 	b.Helper()
 	in := &sdk.DescribeImagesInput{ImageIds: []string{id}, IncludeDisabled: aws.Bool(true)}
@@ -88,8 +88,8 @@ func TestCopyIsUnprotected(t *testing.T) {
 	}
 }
 
-// TestDisableImage: a disabled image is private, not listed unless asked for, and
-// not to be used, until it is enabled.
+// TestDisableImage: a disabled image is private, unlisted by default, and unusable until it is
+// enabled.
 func TestDisableImage(t *testing.T) {
 	b := newBox(t)
 	id := b.image("off")

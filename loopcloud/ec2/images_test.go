@@ -16,8 +16,7 @@ func imageIDs(images []types.Image) []string {
 	return ids(images, func(i types.Image) *string { return i.ImageId })
 }
 
-// TestImageLife registers an image with everything that one can have, and follows
-// it to its end.
+// TestImageLife registers an image with all attributes and follows it until it is removed.
 func TestImageLife(t *testing.T) {
 	b := newSlowBox(t, state.Timing{ImageCreate: time.Minute})
 	in := b.imageInput("web (1)", func(in *sdk.RegisterImageInput) {
@@ -134,8 +133,7 @@ func TestRegisterImageRefusals(t *testing.T) {
 	}
 }
 
-// TestRegisterImageDefaults: what nobody has set for years is what EC2 still
-// takes for granted.
+// TestRegisterImageDefaults: the defaults of EC2 are those of 2009.
 func TestRegisterImageDefaults(t *testing.T) {
 	b := newBox(t)
 	id := b.image("bare", func(in *sdk.RegisterImageInput) { in.Architecture, in.VirtualizationType = "", nil })

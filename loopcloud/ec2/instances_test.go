@@ -86,8 +86,8 @@ func TestInstanceRefusals(t *testing.T) {
 	b.refused(err, "InvalidInstanceID.NotFound")
 }
 
-// TestDescribeHost: the machine that loopcloud runs on is an instance with the
-// volumes that are attached to it.
+// TestDescribeHost: the machine that loopcloud runs on is an instance with the volumes attached
+// to it.
 func TestDescribeHost(t *testing.T) {
 	b := newBox(t)
 	host, volume := b.host(), b.volume()
@@ -173,7 +173,7 @@ func TestTags(t *testing.T) {
 	expect([]string{"snapshot b=", "volume b="}, filter("value", ""))
 	expect([]string{"snapshot c=3", "volume c=3"}, filter("tag:c", "3"))
 
-	// A value has to fit, an empty one too; no value fits any.
+	// A value must match exactly, an empty one too; a missing value matches any.
 	must(b.client.DeleteTags(ctx, &sdk.DeleteTagsInput{Resources: []string{volume}, Tags: []types.Tag{tag("a", ""), tag("c", "2"), {Key: aws.String("b")}}}))(b)
 	expect([]string{"volume a=1", "volume c=3"}, filter("resource-id", volume))
 	must(b.client.DeleteTags(ctx, &sdk.DeleteTagsInput{Resources: []string{volume}}))(b)
@@ -234,8 +234,8 @@ func TestTagPages(t *testing.T) {
 	}
 }
 
-// TestRegionsOptedInTo: a region that nobody asked for is told of only on request,
-// and answers nobody.
+// TestRegionsOptedInTo: a region without opt-in is listed only on request, and refuses all
+// requests.
 func TestRegionsOptedInTo(t *testing.T) {
 	b := newBox(t)
 	statuses := func(in sdk.DescribeRegionsInput) map[string]string {

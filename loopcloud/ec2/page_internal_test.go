@@ -8,7 +8,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 )
 
-// TestUnpaged: an answer that is not asked for page by page is refused if it is too large.
+// TestUnpaged: a response without paging is refused if it is too large.
 func TestUnpaged(t *testing.T) {
 	resources := make([]string, maxUnpaged+1)
 	for i := range resources {

@@ -10,12 +10,12 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// managedKey is the ARN of the key that AWS manages for an account in a region.
+// managedKey returns the ARN of the key that AWS manages for an account in a region.
 func managedKey(account, region string) string {
 	return state.KeyARN(state.Caller{Account: account, Region: region}, state.DefaultKeyAlias)
 }
 
-// shareImage asks to share an image.
+// shareImage shares an image.
 func (b *box) shareImage(id string, with types.LaunchPermission) error {
 	_, err := b.client.ModifyImageAttribute(ctx, &sdk.ModifyImageAttributeInput{
 		ImageId: aws.String(id), LaunchPermission: &types.LaunchPermissionModifications{Add: []types.LaunchPermission{with}},
@@ -23,7 +23,7 @@ func (b *box) shareImage(id string, with types.LaunchPermission) error {
 	return err
 }
 
-// shareSnapshot asks to share a snapshot.
+// shareSnapshot shares a snapshot.
 func (b *box) shareSnapshot(id string, with types.CreateVolumePermission) error {
 	_, err := b.client.ModifySnapshotAttribute(ctx, &sdk.ModifySnapshotAttributeInput{
 		SnapshotId: aws.String(id), CreateVolumePermission: &types.CreateVolumePermissionModifications{Add: []types.CreateVolumePermission{with}},
@@ -31,8 +31,8 @@ func (b *box) shareSnapshot(id string, with types.CreateVolumePermission) error 
 	return err
 }
 
-// TestEncryptionByDefault: an account that encrypts by default does so in one region, with
-// the default key that it has set there.
+// TestEncryptionByDefault: encryption by default applies to one region and uses the account's
+// default key there.
 func TestEncryptionByDefault(t *testing.T) {
 	b := newBox(t)
 	plain := b.image("plain")
@@ -67,7 +67,7 @@ func TestEncryptionByDefault(t *testing.T) {
 	}
 }
 
-// oneGiB is a request for a volume; the client gives each a token.
+// oneGiB returns a request for a volume; the client gives each request a token.
 func oneGiB() *sdk.CreateVolumeInput {
 	return &sdk.CreateVolumeInput{AvailabilityZone: aws.String(zone), Size: aws.Int32(1)}
 }
@@ -81,8 +81,8 @@ func (b *box) copyTo(to, image string) string {
 	return *found[0].BlockDeviceMappings[0].Ebs.SnapshotId
 }
 
-// TestSharingOfTheEncrypted: what the key that AWS manages encrypts is for nobody else,
-// and what any key encrypts is not for everybody.
+// TestSharingOfTheEncrypted: snapshots encrypted with the key that AWS manages cannot be shared,
+// and encrypted snapshots cannot be public.
 func TestSharingOfTheEncrypted(t *testing.T) {
 	b := newBox(t)
 	must(b.client.EnableEbsEncryptionByDefault(ctx, nil))(b)
@@ -99,8 +99,8 @@ func TestSharingOfTheEncrypted(t *testing.T) {
 	}
 }
 
-// TestBlockPublicAccess: each setting refuses new public sharing in its region, and no
-// sharing with accounts.
+// TestBlockPublicAccess: each setting prevents new public sharing in its region, but not sharing
+// with accounts.
 func TestBlockPublicAccess(t *testing.T) {
 	b := newBox(t)
 	image, snapshot := b.image("open"), b.snapshot()
@@ -135,8 +135,8 @@ func TestBlockPublicAccess(t *testing.T) {
 	}
 }
 
-// TestAllowedImages: images of others are hidden if their owner is not among the allowed
-// providers, and one's own are not.
+// TestAllowedImages: images of other owners are hidden unless the owner is an allowed provider.
+// The account's own images are visible.
 func TestAllowedImages(t *testing.T) {
 	b := newBox(t)
 	own := b.image("own")
@@ -178,7 +178,7 @@ func TestAllowedImages(t *testing.T) {
 	see(own, theirs)
 }
 
-// imageOf is the request of an account for an image of a snapshot of its own.
+// imageOf returns an account's request for an image of its own snapshot.
 func (b *box) imageOf(account string) *sdk.RegisterImageInput {
 	b.Helper()
 	client := b.as(account, region)

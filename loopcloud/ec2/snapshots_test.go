@@ -16,7 +16,7 @@ func snapshotIDs(snapshots []types.Snapshot) []string {
 	return ids(snapshots, func(s types.Snapshot) *string { return s.SnapshotId })
 }
 
-// TestSnapshotLife follows a snapshot from pending to gone.
+// TestSnapshotLife follows a snapshot from pending until it is removed.
 func TestSnapshotLife(t *testing.T) {
 	b := newSlowBox(t, state.Timing{Snapshot: 10 * time.Second})
 	volume := b.volume()
@@ -178,7 +178,7 @@ func TestCopySnapshot(t *testing.T) {
 	b := newBox(t)
 	id := b.snapshot()
 	there := b.as(alice, other)
-	// The SDK adds an address presigned for the source region, which is checked.
+	// The SDK adds a URL presigned for the source region, which is verified.
 	created := &sdk.CopySnapshotInput{
 		SourceRegion: aws.String(region), SourceSnapshotId: &id, Description: aws.String("copy"),
 		TagSpecifications: []types.TagSpecification{{ResourceType: types.ResourceTypeSnapshot, Tags: []types.Tag{tag("k", "v")}}},

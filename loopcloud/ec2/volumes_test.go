@@ -14,7 +14,7 @@ import (
 
 const absent = "vol-0123456789abcdef0"
 
-// TestVolumeLife follows a volume on a slow cloud from creating to gone.
+// TestVolumeLife follows a volume on a slow cloud from creating until it is removed.
 func TestVolumeLife(t *testing.T) {
 	b := newSlowBox(t, state.Timing{VolumeCreate: time.Second, Attach: time.Second, Detach: time.Second})
 	created := must(b.client.CreateVolume(ctx, &sdk.CreateVolumeInput{
@@ -66,7 +66,7 @@ func (b *box) expectVolume(id string, want types.VolumeState, attachment types.V
 	}
 }
 
-// TestWaiters lets the SDK's own waiters follow a volume's life.
+// TestWaiters follows a volume with the SDK's waiters.
 func TestWaiters(t *testing.T) {
 	b := newBox(t)
 	id, host := b.volume(), b.host()
@@ -286,7 +286,7 @@ func TestDescribeVolumesPages(t *testing.T) {
 		for _, v := range out.Volumes {
 			got = append(got, *v.VolumeId)
 		}
-		if len(sizes) == 1 { // the place that the token names is gone
+		if len(sizes) == 1 { // the resource that the token refers to has been removed
 			must(b.client.DeleteVolume(ctx, &sdk.DeleteVolumeInput{VolumeId: &got[4]}))(b)
 		}
 	}

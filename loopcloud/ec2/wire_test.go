@@ -22,7 +22,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
-// request is a signed request with a body, or, for a GET, a query.
+// request returns a signed request with a body or, for a GET, a query.
 func (b *box) request(method, params string) *http.Request {
 	b.Helper()
 	target, body := b.url+"/", params
@@ -47,7 +47,7 @@ func (b *box) sign(r *http.Request, body string, at time.Time) {
 	}
 }
 
-// send answers the status and the body, ids of requests made one.
+// send returns the status and the body, with all request IDs replaced.
 func (b *box) send(r *http.Request) (int, string, http.Header) {
 	b.Helper()
 	response, err := http.DefaultClient.Do(r)
@@ -147,7 +147,7 @@ func TestWireSignatures(t *testing.T) {
 	b.refused(err, "AuthFailure", "not able to validate")
 }
 
-// TestPresigned sends a whole request as a presigned address.
+// TestPresigned sends a whole request as a presigned URL.
 func TestPresigned(t *testing.T) {
 	b := newBox(t)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url+"/?Action=DescribeRegions&Version=2016-11-15&X-Amz-Expires=60", nil)
@@ -170,7 +170,7 @@ func TestPresigned(t *testing.T) {
 	}
 }
 
-// TestFault: what is wrong with loopcloud itself is no refusal.
+// TestFault: an internal error of loopcloud is not a refusal.
 func TestFault(t *testing.T) {
 	b := newBox(t)
 	b.disks.Fail("CreateVolume", errors.New("no space left"))
@@ -188,7 +188,7 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// TestDispatch tests what the server that holds the handler uses of it.
+// TestDispatch tests the methods that the server uses.
 func TestDispatch(t *testing.T) {
 	b := newBox(t)
 	h := ec2.New(b.st, sigv4.NewAuthorizer(b.st))
@@ -210,7 +210,7 @@ func TestDispatch(t *testing.T) {
 	}
 }
 
-// TestUnknownFilters sends every action that filters a name that it does not have.
+// TestUnknownFilters sends an unknown filter to every action with filters.
 func TestUnknownFilters(t *testing.T) {
 	b := newBox(t)
 	for _, action := range []string{"DescribeRegions", "DescribeAvailabilityZones", "DescribeInstances", "DescribeImages", "DescribeVolumes", "DescribeVolumesModifications", "DescribeSnapshots", "DescribeTags"} {
@@ -222,8 +222,7 @@ func TestUnknownFilters(t *testing.T) {
 	}
 }
 
-// TestUnknownParameters sends every action all that it needs, and a parameter
-// that none has.
+// TestUnknownParameters sends the required parameters and an unknown one to every action.
 func TestUnknownParameters(t *testing.T) {
 	b := newBox(t)
 	for action, needs := range map[string]string{

@@ -9,8 +9,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
 )
 
-// TestExamplesAreRules: the page about faults shows every field, in rules that are
-// taken as they are printed.
+// TestExamplesAreRules: the page about faults has examples of every field, and all are valid.
 func TestExamplesAreRules(t *testing.T) {
 	page, err := os.ReadFile("../../docs/loopcloud.md")
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
 )
 
-// TestMeet has each rule meet six calls of CreateVolume; a dot is a call that
-// passes, a digit the status of the one that does not.
-func TestMeet(t *testing.T) {
+// TestMatchCall applies each rule to six calls of CreateVolume: a dot is a call without a fault,
+// a digit the first digit of the status of another one.
+func TestMatchCall(t *testing.T) {
 	for name, test := range map[string]struct {
 		rules []fault.Rule
 		want  string
@@ -72,8 +72,8 @@ func TestListTellsWhatIsLeft(t *testing.T) {
 	}
 }
 
-// TestLasts: a rule that lasts begins with the first call that it is for, and is spent
-// when its time is over.
+// TestLasts: a limited rule begins with the first call that it applies to, and is removed when
+// its time has passed.
 func TestLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var rules fault.Rules
@@ -197,8 +197,8 @@ func TestCallsForgetTheOldest(t *testing.T) {
 	}
 }
 
-// TestBefall: rules about things are met by acts, and others by calls.
-func TestBefall(t *testing.T) {
+// TestMatchAct: rules for acts apply to acts, and the others to calls.
+func TestMatchAct(t *testing.T) {
 	var rules fault.Rules
 	rules.Add(
 		fault.Rule{Action: "LinkVolume", Outcome: "never", Times: 1},
@@ -219,8 +219,8 @@ func TestBefall(t *testing.T) {
 	}
 }
 
-// TestProbability: the same seed, the same calls, the same faults; about as many as
-// asked for; and a rule that does not apply leaves the call to the next one.
+// TestProbability: the same seed and calls give the same faults, in about the given share of
+// calls; a rule that does not apply leaves the call to the next rule.
 func TestProbability(t *testing.T) {
 	play := func(seed uint64) (string, int) {
 		var rules fault.Rules

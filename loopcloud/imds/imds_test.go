@@ -52,7 +52,7 @@ func newBox(t *testing.T) *box {
 	return b
 }
 
-// client is the SDK's; it may not fall back to version 1.
+// client returns the SDK's client, which must not fall back to version 1.
 func (b *box) client() *sdk.Client {
 	return sdk.New(sdk.Options{ClientEnableState: sdk.ClientEnabled, Endpoint: b.url, EnableFallback: aws.FalseTernary, Retryer: aws.NopRetryer{}})
 }
@@ -127,8 +127,8 @@ func (b *box) attach(devices ...string) {
 	}
 }
 
-// send answers the status and the text of a request with the headers given, name
-// and value by turns.
+// send returns the status and the text of a response. The headers are alternating names and
+// values.
 func (b *box) send(method, path string, headers ...string) (int, string) {
 	b.Helper()
 	r, err := http.NewRequestWithContext(ctx, method, b.url+path, nil)
@@ -150,7 +150,7 @@ func (b *box) send(method, path string, headers ...string) (int, string) {
 	return response.StatusCode, string(text)
 }
 
-// TestOptions: the service answers as the machine's options say.
+// TestOptions: the service behaves as the machine's options specify.
 func TestOptions(t *testing.T) {
 	for name, test := range map[string]struct {
 		options     state.MetadataOptions
@@ -189,8 +189,8 @@ func (b *box) set(options state.MetadataOptions) {
 	}
 }
 
-// TestHopLimit: a token travels as many hops as the machine says, and no other answer
-// has a limit.
+// TestHopLimit: a token travels only the configured number of hops; other responses have no
+// limit.
 func TestHopLimit(t *testing.T) {
 	b := newBox(t)
 	far := imds.New(b.st)
@@ -216,7 +216,7 @@ func TestHopLimit(t *testing.T) {
 	}
 }
 
-// TestVersion1 reads as clients do that know of no tokens.
+// TestVersion1 reads without tokens.
 func TestVersion1(t *testing.T) {
 	b := newBox(t)
 	for path, want := range map[string]string{
@@ -314,7 +314,7 @@ func TestTokenRefusals(t *testing.T) {
 	}
 }
 
-// TestDispatch tests what the server that holds the handler uses of it.
+// TestDispatch tests the methods that the server uses.
 func TestDispatch(t *testing.T) {
 	b := newBox(t)
 	h := imds.New(b.st)

@@ -7,8 +7,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 )
 
-// The keys of the machine's role are those of a session in its account, and the
-// same for as long as they are good.
+// TestRole: the keys of the machine's role are temporary keys of its account, and stay the same
+// until they are renewed.
 func TestRole(t *testing.T) {
 	b := newBox(t)
 	role := ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = b.client() })

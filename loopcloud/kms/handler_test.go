@@ -15,7 +15,7 @@ import (
 
 var caller = state.Caller{Account: "123456789012", Region: "cn-north-1"}
 
-// ask makes a request of KMS, on behalf of the caller unless it is nobody's.
+// ask makes a request to KMS. The Authorizer returns err.
 func ask(action, body string, err error) *httptest.ResponseRecorder {
 	h := kms.New(func(_ *http.Request, _ []byte, service string) (state.Caller, error) {
 		if service != sigv4.KMS {
@@ -34,7 +34,7 @@ func TestDescribeKey(t *testing.T) {
 	managed, own := state.KeyARN(caller, state.DefaultKeyAlias), state.KeyARN(caller, "alias/own")
 	for name, want := range map[string]string{state.DefaultKeyAlias: "AWS", managed: "AWS", "alias/own": "CUSTOMER", own: "CUSTOMER"} {
 		var got struct {
-			KeyMetadata struct{ Arn, KeyId, KeyManager, AWSAccountId string } //nolint:revive // the wire's names
+			KeyMetadata struct{ Arn, KeyId, KeyManager, AWSAccountId string } //nolint:revive // the names on the wire
 		}
 		w := ask("DescribeKey", `{"KeyId":"`+name+`"}`, nil)
 		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != http.StatusOK {
@@ -67,7 +67,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// FuzzDescribeKey: whatever the body is, it is answered with JSON.
+// FuzzDescribeKey: every body gets a JSON response.
 func FuzzDescribeKey(f *testing.F) {
 	for _, body := range []string{`{"KeyId":"alias/own"}`, `{"KeyId":"arn:aws:kms:::key/"}`, `{"KeyId":1}`, `null`, ``} {
 		f.Add(body)

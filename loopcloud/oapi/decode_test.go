@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzDecode: whatever is sent, it is decoded or refused with an error of the
-// API, and what was decoded is decoded again from its own JSON.
+// FuzzDecode: every body is decoded, or refused with an API error. A decoded request decodes
+// again from its own JSON.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "null", "[", `{"ImageName":"x","BlockDeviceMappings":[{"DeviceName":"/dev/sda1","Bsu":{"VolumeSize":8}}]}`,
@@ -39,7 +39,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzFilters: whatever filters are sent, they select or are refused.
+// FuzzFilters: every filter selects resources or is refused.
 func FuzzFilters(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"VolumeIds":["vol-12345678"]}`, `{"VolumeSizes":[1,2]}`, `{"LinkVolumeDeleteOnVmDeletion":true}`,

@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// zoo is a world with things that differ in everything that filters look at.
+// zoo is a world with resources that differ in every filtered property.
 type zoo struct {
 	*world
 	small, large, linked string // volumes
@@ -55,7 +55,7 @@ func (z *zoo) images() {
 
 	somebody := state.Caller{Account: other, Region: home}
 	img, err := z.state.CreateImage(somebody, state.ImageRequest{
-		Name: "public thing", IDDigits: 17, // as EC2 makes it
+		Name: "public thing", IDDigits: 17, // as EC2 creates it
 		Attributes: state.ImageAttributes{RootDevice: "/dev/sda1", BootMode: "uefi"},
 		Mappings: []state.Mapping{{Device: "/dev/sda1", Volume: &state.MappedVolume{
 			SnapshotID: z.imported(somebody).ID, Type: "gp3", DeleteOnTermination: true}}},
@@ -69,7 +69,7 @@ func (z *zoo) images() {
 	z.theirs = img.ID
 }
 
-// find makes a reading call and answers the ids that it finds, in their order.
+// find calls a listing call and returns the IDs in the response, in order.
 func (z *zoo) find(call, filters string) []string {
 	z.t.Helper()
 	status, got := z.post(call, `{"Filters":`+filters+`}`)
@@ -173,7 +173,7 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-// TestPaging reads page by page, and finds everything once and in order.
+// TestPaging reads all pages, and finds every resource once and in order.
 func TestPaging(t *testing.T) {
 	z := newZoo(t)
 	all := z.find("ReadVolumes", `{}`)
@@ -196,8 +196,8 @@ func TestPaging(t *testing.T) {
 	}
 }
 
-// TestAnswersAreDescribed: what is answered is in the API's description, of which
-// the SDK is generated.
+// TestAnswersAreDescribed: responses conform to the API's description, from which the SDK is
+// generated.
 func TestAnswersAreDescribed(t *testing.T) {
 	z := newZoo(t)
 	for call, into := range map[string]any{
@@ -219,7 +219,7 @@ func TestAnswersAreDescribed(t *testing.T) {
 	}
 }
 
-// TestOmissions: recorded answers leave out what a volume does not have.
+// TestOmissions: fields that a volume does not have are omitted, as in recorded responses.
 func TestOmissions(t *testing.T) {
 	z := newZoo(t)
 	_, got := z.post("ReadVolumes", `{}`)

@@ -91,7 +91,7 @@ func TestVolumeLife(t *testing.T) {
 	}
 }
 
-// checkLinked looks at a linked volume from the VM's side.
+// checkLinked checks a linked volume in the description of the VM.
 func (w *world) checkLinked(volume, vm string) {
 	w.t.Helper()
 	got := must[*osc.ReadVmsResponse](w.t)(w.ReadVms(w.t.Context(), osc.ReadVmsRequest{Filters: &osc.FiltersVm{VmIds: &[]string{vm}}}))
@@ -111,7 +111,7 @@ func (w *world) checkLinked(volume, vm string) {
 	}
 }
 
-// wantConflict checks an answer with status 409, for which the SDK has no type.
+// wantConflict checks for status 409, for which the SDK has no type.
 func wantConflict(t *testing.T, err error) {
 	t.Helper()
 	if err == nil || !contains(err.Error(), "409", "ResourceConflict") && !contains(err.Error(), "409", "InvalidState", "6007") {
@@ -240,8 +240,8 @@ func (w *world) readImage(c *osc.Client, id string) *osc.Image {
 	return &(*got.Images)[0]
 }
 
-// shareAndCopy shares an image with another account, which then sees the image,
-// not its snapshot, and makes a copy that has a snapshot of its own.
+// shareAndCopy shares an image with another account, which then sees the image but not its
+// snapshot, and creates a copy with its own snapshot.
 func (w *world) shareAndCopy(id, snapshot string) {
 	w.t.Helper()
 	ctx, theirs := w.t.Context(), w.client("AKOTHER", secret)

@@ -29,7 +29,7 @@ func contains(s string, parts ...string) bool {
 	return true
 }
 
-// refusal is the only error of an answer as STATUS Type/Code.
+// refusal returns the only error of a response as STATUS Type/Code.
 func refusal(status int, a map[string]any) string {
 	list, _ := a["Errors"].([]any)
 	if len(list) != 1 {
@@ -196,8 +196,7 @@ func checkContext(t *testing.T, a map[string]any) {
 	}
 }
 
-// TestDryRun: a call that would succeed answers its context only, and does
-// nothing.
+// TestDryRun: a dry run that would succeed returns only the context, and changes nothing.
 func TestDryRun(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	volume, snapshot, linked := w.volume(), w.snapshot(), w.volume()
@@ -239,7 +238,7 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-// all is everything that there is.
+// all returns all resources.
 func (w *world) all() map[string]any {
 	return map[string]any{
 		"volumes": w.state.Volumes(mine), "snapshots": w.state.Snapshots(mine),
@@ -294,7 +293,7 @@ func TestDevices(t *testing.T) {
 	for _, device := range []string{"sdb", "/dev/xvda", "/dev/sdab", "/dev/sdB", "/dev/sdbab", "/dev/vdb", "/dev/sdb1"} {
 		wantCode(t, link(device), "4999")
 	}
-	for i := range 35 { // 5 are there: the root's, and 4 of this test
+	for i := range 35 { // there are 5: the root volume, and 4 of this test
 		if err := link(fmt.Sprintf("/dev/sdc%c", 'a'+i%26)); i < 26 && err != nil {
 			t.Errorf("volume %d: %v", i, err)
 		}

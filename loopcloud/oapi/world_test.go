@@ -33,7 +33,7 @@ const (
 	secret = "a secret"
 )
 
-// world is a cloud that speaks the Outscale API, and the SDK to speak to it.
+// world is a cloud with the Outscale API, and a client of the SDK.
 type world struct {
 	*osc.Client
 	t       *testing.T
@@ -45,7 +45,7 @@ type world struct {
 
 var mine = state.Caller{Account: me, Region: home}
 
-// newWorld is a cloud where things take as long as the timing says.
+// newWorld returns a cloud with this timing.
 func newWorld(t *testing.T, timing state.Timing) *world {
 	t.Helper()
 	w := &world{t: t, clock: statetest.NewClock(time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC))}
@@ -70,7 +70,7 @@ func newWorld(t *testing.T, timing state.Timing) *world {
 	return w
 }
 
-// client is the SDK, made to make every call once.
+// client returns a client of the SDK that does not retry.
 func (w *world) client(key, secret string) *osc.Client {
 	w.t.Helper()
 	c, err := osc.NewClient(&profile.Profile{
@@ -84,7 +84,7 @@ func (w *world) client(key, secret string) *osc.Client {
 	return c
 }
 
-// post makes a call with any body, as an account that need not sign.
+// post makes a call with any body and without a signature.
 func (w *world) post(call, body string) (int, map[string]any) {
 	w.t.Helper()
 	unsigned := oapi.New(w.state, func(*http.Request, []byte, string) (state.Caller, error) { return mine, nil })
@@ -103,7 +103,7 @@ func answerOf(t *testing.T, h http.Handler, r *http.Request) (int, map[string]an
 	return rec.Code, got
 }
 
-// must is the value of a call that has to succeed.
+// must returns the value of a call that must succeed.
 func must[T any](t *testing.T) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -114,7 +114,7 @@ func must[T any](t *testing.T) func(T, error) T {
 	}
 }
 
-// wantCode checks that an error is a refusal of this code.
+// wantCode checks that an error is a refusal with this code.
 func wantCode(t *testing.T, err error, code string) {
 	t.Helper()
 	var refused *osc.ErrorResponse
@@ -131,21 +131,21 @@ func wantCode(t *testing.T, err error, code string) {
 
 func ptr[T any](v T) *T { return &v }
 
-// volume makes a volume of 8 GiB.
+// volume creates a volume of 8 GiB.
 func (w *world) volume() string {
 	w.t.Helper()
 	return must[*osc.CreateVolumeResponse](w.t)(w.CreateVolume(w.t.Context(),
 		osc.CreateVolumeRequest{SubregionName: zone, Size: ptr(8)})).Volume.VolumeId
 }
 
-// snapshot makes a snapshot of a volume of its own.
+// snapshot creates a snapshot of a new volume.
 func (w *world) snapshot() string {
 	w.t.Helper()
 	return must[*osc.CreateSnapshotResponse](w.t)(w.CreateSnapshot(w.t.Context(),
 		osc.CreateSnapshotRequest{VolumeId: ptr(w.volume())})).Snapshot.SnapshotId
 }
 
-// image makes an image of a snapshot.
+// image creates an image of a snapshot.
 func (w *world) image(name, snapshot string) string {
 	w.t.Helper()
 	return must[*osc.CreateImageResponse](w.t)(w.CreateImage(w.t.Context(), imageOf(name, snapshot))).Image.ImageId
@@ -160,7 +160,7 @@ func imageOf(name, snapshot string) osc.CreateImageRequest {
 	}
 }
 
-// host is the VM that loopcloud runs on.
+// host returns the VM that loopcloud runs on.
 func (w *world) host() string {
 	w.t.Helper()
 	vm, ok := w.state.HostVM(home)
@@ -170,7 +170,7 @@ func (w *world) host() string {
 	return vm.ID
 }
 
-// imported is the snapshot of a file, as an account's image import makes it.
+// imported returns the snapshot of a file, as an image import of the account creates it.
 func (w *world) imported(caller state.Caller) state.Snapshot {
 	w.t.Helper()
 	file := filepath.Join(testdir.New(w.t), "disk.raw")

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestWatcher finds a text however it comes in pieces.
+// TestWatcher finds a text in any partition into writes.
 func TestWatcher(t *testing.T) {
 	const text = "\x1b[0mDebian GNU/Linux 12 host ttyS0\r\n\r\nhost login: "
 	for size := 1; size <= len(text); size++ {
@@ -27,7 +27,7 @@ func TestWatcher(t *testing.T) {
 	}
 }
 
-// TestWatcherKeepsTheEnd: of a console that talks without end, in a bounded memory.
+// TestWatcherKeepsTheEnd: endless output is kept in bounded memory.
 func TestWatcherKeepsTheEnd(t *testing.T) {
 	w := &watcher{out: broken{}, until: []byte("never"), found: func() { t.Error("found") }}
 	for range 10_000 {
@@ -42,7 +42,7 @@ func TestWatcherKeepsTheEnd(t *testing.T) {
 	}
 }
 
-// broken is a reader of the console that is gone.
+// broken is a console that cannot be written to.
 type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, errors.New("gone") }

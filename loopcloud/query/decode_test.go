@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// everything has a field of each kind that a request can have.
+// everything has a field of each supported kind.
 type everything struct {
 	common
 	Name    string     `query:"Name,required"`
@@ -45,7 +45,7 @@ type tag struct {
 	Value *string `query:"Value"`
 }
 
-// volumeID is a value that knows whether it can be one.
+// volumeID is a value that validates itself.
 type volumeID string
 
 func (id volumeID) Check() error {
@@ -83,7 +83,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// clean makes empty lists nil, to compare.
+// clean sets empty lists to nil for comparison.
 func clean(e *everything) {
 	for i := range e.Filters {
 		if len(e.Filters[i].Values) == 0 {
@@ -163,8 +163,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// leaves counts the parameters that could have filled a value: the plain fields
-// of structs, and the elements of lists.
+// leaves counts the parameters that could have filled a value: the plain fields of structs, and
+// the elements of lists.
 func leaves(v reflect.Value) int {
 	switch {
 	case v.Kind() == reflect.Pointer && v.IsNil():

@@ -8,7 +8,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
-// form is that of a request to a service.
+// form returns the form of a request to a service.
 func form(method, target, body string) (Form, error) {
 	h := New(Service{BodyName: "body", Repeated: "Twice"})
 	return h.request(wire.New(httptest.NewRequest(method, target, nil), []byte(body))).Form()

@@ -12,7 +12,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
-// echo is a service that answers what it is asked for.
+// echo is a service that returns the name of the action.
 var echo = Service{
 	MaxBody: 64, BodyName: "body", Repeated: "Twice", Prologue: "<?x?>", Header: map[string]string{"Content-Type": "text/x"},
 	Answer: func(r *Request) (Document, error) {
@@ -57,7 +57,7 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// TestNoXML: what cannot be encoded is a fault of loopcloud's own.
+// TestNoXML: a response that cannot be encoded is an internal error.
 func TestNoXML(t *testing.T) {
 	w := httptest.NewRecorder()
 	New(echo).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("Action=Odd")))
@@ -85,7 +85,7 @@ func TestCaller(t *testing.T) {
 	}
 }
 
-// withoutID is the body, with the request's id made one.
+// withoutID returns the body with its request ID replaced.
 func withoutID(w *httptest.ResponseRecorder) string {
 	return strings.ReplaceAll(w.Body.String(), w.Header().Get("X-Amzn-Requestid"), "ID")
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// directory knows one key, two of sessions, and two regions.
+// directory has one key, two temporary keys, and two regions.
 type directory struct{}
 
 func (directory) Key(id string) (state.Key, bool) {

@@ -27,8 +27,8 @@ func sumOf(body string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// asReceived sends a request through a real server, which moves headers about,
-// and answers what Verify says of it there.
+// asReceived sends a request through a real server, which rearranges headers, and returns the
+// result of Verify there.
 func asReceived(t *testing.T, r *http.Request, now time.Time) (sigv4.Credential, error) {
 	t.Helper()
 	var credential sigv4.Credential
@@ -41,8 +41,8 @@ func asReceived(t *testing.T, r *http.Request, now time.Time) (sigv4.Credential,
 		credential, refusal = sigv4.Verify(r, body, now, secrets)
 	}))
 	defer server.Close()
-	// The request keeps the host that it was signed for; only the connection is
-	// the test server's.
+	// The request has the host that it was signed for; only the connection goes to the test
+	// server.
 	r.Host = r.URL.Host
 	r.URL.Host = server.Listener.Addr().String()
 	r.URL.Scheme = "http"
@@ -65,7 +65,7 @@ func newRequest(t *testing.T, method, url, body string) *http.Request {
 
 var signedAt = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 
-// signed is a request with a signature header by the AWS SDK's signer.
+// signed returns a request with a signature header by the AWS SDK's signer.
 func signed(t *testing.T, method, url, body string, headers map[string]string) *http.Request {
 	t.Helper()
 	r := newRequest(t, method, url, body)
@@ -127,7 +127,7 @@ func TestVerifyAcceptsThePresigned(t *testing.T) {
 	}
 }
 
-// TestVerifyPresignedWithoutExpires: such an address lives as long as a header.
+// TestVerifyPresignedWithoutExpires: such a URL is valid for as long as a header.
 func TestVerifyPresignedWithoutExpires(t *testing.T) {
 	r := newRequest(t, "GET", "http://ec2.example/?Action=CopySnapshot", "")
 	address, _, err := v4.NewSigner().PresignHTTP(context.Background(), pair, r, sumOf(""), "ec2", "eu-west-3", signedAt)

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// FuzzDecode checks that whatever is in state.json, it is refused or is a state
-// that can be read and saved again.
+// FuzzDecode: every state.json is refused, or is a state that can be read and saved again.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"Version":1,"Volumes":{"vol-01234567":{"ID":"vol-01234567","Link":{"VMID":"i-1"},"Change":{}}}}`))
 	f.Add([]byte(`{"Version":1,"Images":{"ami-1":{"ID":"ami-1","Mappings":[{"volume":null}]}},"Tokens":{"a":{}}}`))

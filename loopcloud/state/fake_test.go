@@ -25,7 +25,7 @@ var (
 	abroad = state.Caller{Account: me, Region: away}
 )
 
-// world is a cloud with all that it stands on.
+// world is a cloud with its disks and clock.
 type world struct {
 	*state.Cloud
 	t     *testing.T
@@ -76,7 +76,7 @@ func (w *world) restart() {
 	w.open()
 }
 
-// must is the value of a call that has to succeed.
+// must returns the value of a call that must succeed.
 func must[T any](t *testing.T) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -124,7 +124,7 @@ func (w *world) attach(volume, device string) state.Attachment {
 	return must[state.Attachment](w.t)(w.AttachVolume(mine, state.AttachRequest{VolumeID: volume, VMID: w.host(), Device: device}))
 }
 
-// find is the one of a list with this id, which must be there.
+// find returns the element of a list with this ID, which must exist.
 func find[T any](t *testing.T, list []T, id func(T) string, want string) T {
 	t.Helper()
 	for _, v := range list {
@@ -151,7 +151,7 @@ func (w *world) readImage(id string) state.Image {
 	return find(w.t, w.Images(mine), func(i state.Image) string { return i.ID }, id)
 }
 
-// wantRefusal checks that an error is a refusal of this kind about this resource.
+// wantRefusal checks that an error is a refusal of this kind for this resource.
 func wantRefusal(t *testing.T, err error, kind state.Kind, resource string) {
 	t.Helper()
 	var refusal *state.Error

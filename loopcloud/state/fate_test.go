@@ -9,7 +9,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// newFatedWorld is a world in which one act, each time, has a fate.
+// newFatedWorld returns a world in which one act always has a fate.
 func newFatedWorld(t *testing.T, act state.Act, fate state.Fate) *world {
 	t.Helper()
 	w := newWorld(t, state.Instant())
@@ -25,13 +25,13 @@ func newFatedWorld(t *testing.T, act state.Act, fate state.Fate) *world {
 
 func ending(e state.Ending) state.Fate { return state.Fate{Ending: e} }
 
-// TestBadEndings: whatever does not come to be can be taken away again.
+// TestBadEndings: resources that are never completed can be removed.
 func TestBadEndings(t *testing.T) {
 	for name, test := range map[string]struct {
 		act    state.Act
 		ending state.Ending
-		// do makes a thing, and answers the state that it is in after a day and how to
-		// take it away.
+		// do creates a resource. It returns the resource's state after a day and a function that
+		// removes it.
 		do   func(w *world) (string, func() error)
 		want string
 	}{
@@ -109,7 +109,7 @@ func doAttach(w *world) (string, func() error) {
 	}
 }
 
-// TestDetachForEver: only force ends it.
+// TestDetachForEver: only force ends the detachment.
 func TestDetachForEver(t *testing.T) {
 	w := newFatedWorld(t, state.ActDetachVolume, ending(state.NeverEnds))
 	v := w.volume()
@@ -125,7 +125,7 @@ func TestDetachForEver(t *testing.T) {
 	}
 }
 
-// TestDiskFull: what has no room leaves nothing.
+// TestDiskFull: a call without space for its data leaves nothing behind.
 func TestDiskFull(t *testing.T) {
 	full := ending(state.DiskFull)
 	for act, do := range map[state.Act]func(w *world, v string) error{
@@ -163,8 +163,8 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// TestStaleReads: describing calls tell for a while what was before; the acts
-// themselves do not.
+// TestStaleReads: describing calls return the previous state for a while; the acts themselves do
+// not.
 func TestStaleReads(t *testing.T) {
 	stale := state.Fate{Stale: state.Stale{Reads: 2}}
 	tell := func(w *world, id string) string {
@@ -186,7 +186,7 @@ func TestStaleReads(t *testing.T) {
 	t.Run("create", func(t *testing.T) {
 		w := newFatedWorld(t, state.ActCreateVolume, stale)
 		v := w.volume()
-		w.attach(v.ID, "/dev/sdf") // other calls know it
+		w.attach(v.ID, "/dev/sdf") // other calls see it
 		expect(w, v.ID, "none", "none", "in-use")
 	})
 	t.Run("attach", func(t *testing.T) {
@@ -219,7 +219,7 @@ func TestStaleReads(t *testing.T) {
 	})
 }
 
-// TestStaleImages: images and snapshots go stale as volumes do, for their owner.
+// TestStaleImages: images and snapshots become stale as volumes do, for their owner.
 func TestStaleImages(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	w.cfg.Fate = func(state.Act) state.Fate { return state.Fate{Stale: state.Stale{Reads: 1}} }
@@ -250,12 +250,12 @@ func TestImportHasNoFate(t *testing.T) {
 	}
 }
 
-// TestStaleChanges: changing calls are refused for what they do not see, as often as asked
-// for, while describing calls tell of it as it is.
+// TestStaleChanges: changing calls are refused the given number of times because they do not see
+// a resource, while describing calls return its current state.
 func TestStaleChanges(t *testing.T) {
 	for name, test := range map[string]struct {
 		act state.Act
-		// do performs the act and returns a call that meets its result.
+		// do performs the act and returns a call that depends on its result.
 		do   func(w *world) (again func() error)
 		want []state.Kind
 	}{

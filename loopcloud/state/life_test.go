@@ -87,7 +87,7 @@ func (w *world) detach(volume string) {
 	must[state.Attachment](w.t)(w.DetachVolume(mine, state.DetachRequest{VolumeID: volume}))
 }
 
-// attachState is the state of a volume's attachment, empty if it has none.
+// attachState returns the state of a volume's attachment, "" if it has none.
 func (w *world) attachState(volume string) state.AttachState {
 	w.t.Helper()
 	v := w.readVolume(volume)
@@ -127,7 +127,7 @@ func TestForcedDetach(t *testing.T) {
 	}
 }
 
-// measuring is a Disks that knows how much its snapshots hold.
+// measuring is a Disks with a fixed amount of data in snapshots.
 type measuring struct {
 	*statetest.Disks
 	bytes int64
@@ -351,7 +351,7 @@ func TestVMLife(t *testing.T) {
 	if s := w.readVolume(v.ID).State; s != state.VolumeAvailable {
 		t.Errorf("the volume is %s", s)
 	}
-	if n := len(w.Volumes(mine)); n != 3 { // the host's root, the image's source and the one attached
+	if n := len(w.Volumes(mine)); n != 3 { // the host's root volume, the image's source and the attached one
 		t.Errorf("there are %d volumes", n)
 	}
 	for _, vm := range w.VMs(mine) {

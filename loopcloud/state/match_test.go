@@ -48,7 +48,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-// plainMatch is Match for one pattern as its definition reads.
+// plainMatch implements Match for one pattern directly from its definition.
 func plainMatch(pattern, value string) bool {
 	if pattern == "" {
 		return value == ""

@@ -106,7 +106,7 @@ func TestAttachRefusals(t *testing.T) {
 
 func TestAttachLimit(t *testing.T) {
 	w := newWorld(t, state.Instant())
-	for i := range 39 { // with the root they are forty
+	for i := range 39 { // forty with the root volume
 		w.attach(w.volume().ID, fmt.Sprintf("/dev/sd%c%c", 'b'+i/26, 'a'+i%26))
 	}
 	_, err := w.AttachVolume(mine, state.AttachRequest{VolumeID: w.volume().ID, VMID: w.host(), Device: "/dev/sdz"})

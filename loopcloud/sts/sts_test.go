@@ -34,7 +34,7 @@ const (
 	roleARN = "arn:aws:iam::" + state.DefaultAccount + ":role/builders/packer"
 )
 
-// box is a cloud of two accounts with an STS.
+// box is a cloud with two accounts and an STS endpoint.
 type box struct {
 	*testing.T
 	st  *state.Cloud
@@ -65,7 +65,7 @@ func newBox(t *testing.T) *box {
 	return &box{T: t, st: st, url: server.URL}
 }
 
-// as is the SDK's client with keys.
+// as returns the SDK's client with these keys.
 func (b *box) as(id, secret, token string) *sdk.Client {
 	return sdk.New(sdk.Options{
 		BaseEndpoint: aws.String(b.url), Region: "eu-west-1", Retryer: aws.NopRetryer{},
@@ -75,12 +75,12 @@ func (b *box) as(id, secret, token string) *sdk.Client {
 
 func (b *box) alice() *sdk.Client { return b.as("AKIDALICE", "alice", "") }
 
-// with is the SDK's client with keys that STS gave out.
+// with returns the SDK's client with temporary keys.
 func (b *box) with(k *types.Credentials) *sdk.Client {
 	return b.as(aws.ToString(k.AccessKeyId), aws.ToString(k.SecretAccessKey), aws.ToString(k.SessionToken))
 }
 
-// is checks as whom a client is known.
+// is checks the identity of a client.
 func (b *box) is(c *sdk.Client, account, arn string) {
 	b.Helper()
 	got, err := c.GetCallerIdentity(ctx, nil)
@@ -231,7 +231,7 @@ func TestSessionToken(t *testing.T) {
 	refused(t, err, "ValidationError", "129601")
 }
 
-// jwt is a token that nobody signed.
+// jwt returns an unsigned token.
 func jwt(payload string) string {
 	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".c2ln"
 }
@@ -278,7 +278,7 @@ func TestDecodeAuthorizationMessage(t *testing.T) {
 	refused(t, err, "InvalidAuthorizationMessageException", "")
 }
 
-// TestWire sends what the SDK would not.
+// TestWire sends requests that the SDK would not send.
 func TestWire(t *testing.T) {
 	b := newBox(t)
 	for params, want := range map[string]string{
@@ -315,7 +315,7 @@ func TestDispatch(t *testing.T) {
 	}
 }
 
-// FuzzRequest sends forms of any kind: what is wrong is the sender's.
+// FuzzRequest: every form that is refused is the sender's fault.
 func FuzzRequest(f *testing.F) {
 	st, err := state.Open(state.Config{Dir: testdir.New(f), Disks: statetest.NewDisks()})
 	if err != nil {

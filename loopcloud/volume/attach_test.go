@@ -95,7 +95,7 @@ func TestWrongNames(t *testing.T) {
 	}
 }
 
-// TestRepartitioned changes the table of an attached device by each kind of tool.
+// TestRepartitioned changes the partition table of an attached device with each kind of tool.
 func TestRepartitioned(t *testing.T) {
 	_, device := attached(t, volume.Xen, "/dev/sdqb")
 	image := filepath.Join(testdir.New(t), "image")
@@ -121,7 +121,7 @@ func TestRepartitioned(t *testing.T) {
 	}
 }
 
-// TestPartedAgainAndAgain: nothing that follows the table gets into parted's way.
+// TestPartedAgainAndAgain: following the partition table does not disturb parted.
 func TestPartedAgainAndAgain(t *testing.T) {
 	_, device := attached(t, volume.Xen, "/dev/sdqc")
 	for range 15 {
@@ -131,8 +131,8 @@ func TestPartedAgainAndAgain(t *testing.T) {
 	expectNames(t, device, " 1 2")
 }
 
-// TestMkfsNotDisturbed has a file system made and filled in one partition while the
-// device is written and closed again and again.
+// TestMkfsNotDisturbed creates and fills a file system in one partition while the device is
+// written and closed again and again.
 func TestMkfsNotDisturbed(t *testing.T) {
 	_, device := attached(t, volume.Xen, "/dev/sdqd")
 	run(t, "label: dos\n,64MiB\n,\n", "sfdisk", "--quiet", device)
@@ -204,7 +204,7 @@ func TestDetachMounted(t *testing.T) {
 	wantError(t, s.DeleteVolume("vol-1"), state.ErrBusy, "attached")
 	unmount()
 	must(t, s.DetachVolume("vol-1", false))
-	must(t, s.DetachVolume("vol-1", false)) // is not attached any more
+	must(t, s.DetachVolume("vol-1", false)) // is no longer attached
 	must(t, s.DeleteVolume("vol-1"))
 }
 
@@ -275,7 +275,7 @@ func TestAttachNameOfSomeoneElse(t *testing.T) {
 	expectNothing(t, dir, "/dev/xvdql")
 }
 
-// TestAttachWithLink: a link that leads nowhere is a leftover, another is taken.
+// TestAttachWithLink: a dangling link is replaced, another one is not.
 func TestAttachWithLink(t *testing.T) {
 	needRoot(t)
 	dir := testdir.New(t)
@@ -297,8 +297,8 @@ func TestAttachWithLink(t *testing.T) {
 	expectLink(t, link, device)
 }
 
-// TestAttachBesideAnotherNaming: two clouds on one machine name devices in two ways,
-// and whoever looks for the device of some letters may look for either name.
+// TestAttachBesideAnotherNaming: two clouds on one machine have different naming schemes, and a
+// program that looks for a device may try the names of both.
 func TestAttachBesideAnotherNaming(t *testing.T) {
 	const link, node = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_sdqo", "/dev/xvdqo"
 	for first, then := range map[volume.Naming]volume.Naming{volume.Xen: volume.SCSI, volume.SCSI: volume.Xen} {
@@ -321,7 +321,7 @@ func TestAttachBesideAnotherNaming(t *testing.T) {
 	}
 }
 
-// TestRaceForName has stores attach under one name at once: one gets it.
+// TestRaceForName: of several stores that attach under one name at once, one succeeds.
 func TestRaceForName(t *testing.T) {
 	needRoot(t)
 	const n = 6
@@ -358,7 +358,7 @@ func TestRaceForName(t *testing.T) {
 	}
 }
 
-// TestManyAtOnce has one store attach many volumes at once.
+// TestManyAtOnce attaches many volumes of one store at once.
 func TestManyAtOnce(t *testing.T) {
 	needRoot(t)
 	for _, naming := range []volume.Naming{volume.NVMe, volume.SCSI} {
@@ -401,7 +401,7 @@ func TestResizeAttached(t *testing.T) {
 	wantError(t, s.ResizeVolume("vol-2", gib), os.ErrNotExist, "vol-2")
 }
 
-// TestKilled has another process attach a volume, mount it and be killed.
+// TestKilled kills another process that has attached and mounted a volume.
 func TestKilled(t *testing.T) {
 	needRoot(t)
 	dir := testdir.New(t)
@@ -486,8 +486,8 @@ func TestReleaseAllLeavesOthers(t *testing.T) {
 	must(t, s.DetachVolume("vol-1", false))
 }
 
-// TestLeftoverNodes: someone took the loop device's file away, so that its nodes
-// stayed. The next volume on that device does not inherit them.
+// TestLeftoverNodes: the nodes of a loop device whose file was detached by another process are
+// not used for the next volume on the device.
 func TestLeftoverNodes(t *testing.T) {
 	needRoot(t)
 	dir := testdir.New(t)
@@ -505,7 +505,7 @@ func TestLeftoverNodes(t *testing.T) {
 	_ = os.Remove(device) // the device may be another one by now
 }
 
-// TestWithoutRoot runs the other process as nobody.
+// TestWithoutRoot runs the other process as the user nobody.
 func TestWithoutRoot(t *testing.T) {
 	needRoot(t)
 	dir, err := os.MkdirTemp("", "volume")

@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rootOf is a directory with all that a root file system can hold.
+// rootOf creates a directory with every kind of file of a root file system.
 func rootOf(t testing.TB) string {
 	t.Helper()
 	dir := testdir.New(t)
@@ -46,7 +46,7 @@ a newline and "quotes"'
 	return dir
 }
 
-// describe tells all of a tree that an import has to keep.
+// describe returns the attributes of a tree that an import must preserve.
 func describe(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	tree := map[string]string{}
@@ -80,7 +80,7 @@ func describe(t testing.TB, dir string) map[string]string {
 	return tree
 }
 
-// imported makes a disk of a source, and answers it and the tree of its root.
+// imported creates a disk from a source, and returns it and the tree of its root.
 func imported(t testing.TB, src string, opts volume.ImportOptions) (file string, tree map[string]string) {
 	t.Helper()
 	file = filepath.Join(testdir.New(t), "disk.raw")
@@ -136,7 +136,7 @@ func TestImportRoot(t *testing.T) {
 	}
 }
 
-// TestImportHostileTar: nothing is written outside.
+// TestImportHostileTar: nothing is written outside the directory.
 func TestImportHostileTar(t *testing.T) {
 	needRoot(t)
 	victim := testdir.New(t)
@@ -157,7 +157,7 @@ func TestImportHostileTar(t *testing.T) {
 	archive := filepath.Join(testdir.New(t), "root.tar")
 	must(t, os.WriteFile(archive, b.Bytes(), 0o600))
 	dst := filepath.Join(testdir.New(t), "disk.raw")
-	_ = volume.Import(t.Context(), archive, dst, volume.ImportOptions{}) // may fail
+	_ = volume.Import(t.Context(), archive, dst, volume.ImportOptions{}) // it may fail
 	expectFiles(t, victim)
 }
 
@@ -166,7 +166,7 @@ func TestImportSizes(t *testing.T) {
 	small := testdir.New(t)
 	must(t, os.WriteFile(filepath.Join(small, "file"), []byte("x"), 0o600))
 	large := testdir.New(t)
-	run(t, "", "fallocate", "-l", "900M", filepath.Join(large, "file")) // takes room, and needs no writing
+	run(t, "", "fallocate", "-l", "900M", filepath.Join(large, "file")) // takes space without writing
 	raw := filepath.Join(testdir.New(t), "raw")
 	must(t, os.WriteFile(raw, make([]byte, 10*mib), 0o600))
 	tests := []struct {
@@ -237,7 +237,7 @@ func TestImportRefused(t *testing.T) {
 	}
 }
 
-// BenchmarkImport is of a root of about 5 MB.
+// BenchmarkImport imports a root of about 5 MB.
 func BenchmarkImport(b *testing.B) {
 	dir := testdir.New(b)
 	for i := range 50 {

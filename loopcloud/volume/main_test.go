@@ -25,7 +25,7 @@ const (
 	gib = 1 << 30
 )
 
-// childEnv makes this program a process that attaches a volume and never ends.
+// childEnv makes the test binary a process that attaches a volume and never ends.
 const childEnv = "VOLUME_TEST_ATTACH"
 
 func TestMain(m *testing.M) {
@@ -48,8 +48,7 @@ func attachForever(dir string) string {
 	return path
 }
 
-// needRoot says why a test of real devices cannot run. Where everything must run
-// that is a failure.
+// needRoot skips a test of real devices without root privileges. In CI it fails the test.
 func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() == 0 {
@@ -61,7 +60,7 @@ func needRoot(t testing.TB) {
 	t.Skip("real block devices need root")
 }
 
-// open opens a store; what it attached is released at the end.
+// open opens a store and releases its devices at the end of the test.
 func open(t testing.TB, dir string, naming volume.Naming) *volume.Store {
 	t.Helper()
 	s, err := volume.Open(dir, naming, volume.Options{})
@@ -76,8 +75,8 @@ func open(t testing.TB, dir string, naming volume.Naming) *volume.Store {
 	return s
 }
 
-// attached is a store with one attached volume of 1 GiB. The name is one that no
-// other test of this machine asks for.
+// attached returns a store with an attached volume of 1 GiB. No other test of this machine uses
+// the name.
 func attached(t testing.TB, naming volume.Naming, name string) (*volume.Store, string) {
 	t.Helper()
 	needRoot(t)
@@ -95,8 +94,7 @@ func attach(t testing.TB, s *volume.Store, id, name string) string {
 	return path
 }
 
-// attachWhenFree attaches a volume under a name that tests elsewhere on this machine may
-// have for a moment.
+// attachWhenFree attaches a volume under a name that other tests on this machine may use briefly.
 func attachWhenFree(s *volume.Store, id, name string) (path string, err error) {
 	for begun := time.Now(); time.Since(begun) < 2*time.Minute; time.Sleep(50 * time.Millisecond) {
 		if path, err = s.AttachVolume(id, name); !errors.Is(err, state.ErrDeviceTaken) {
@@ -113,7 +111,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// run runs a command of the host and answers what it printed.
+// run runs a command and returns its output.
 func run(t testing.TB, stdin, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)
@@ -125,7 +123,7 @@ func run(t testing.TB, stdin, name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// eventually waits for what another goroutine or the kernel brings about.
+// eventually waits for an effect of another goroutine or the kernel.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(time.Millisecond) {
@@ -135,7 +133,7 @@ func eventually(t testing.TB, what string, done func() bool) {
 	}
 }
 
-// names are the nodes of a device and its partitions.
+// names returns the nodes of a device and its partitions.
 func names(t testing.TB, base string) string {
 	t.Helper()
 	paths, err := filepath.Glob(base + "*")
@@ -146,8 +144,8 @@ func names(t testing.TB, base string) string {
 	return strings.Join(paths, " ")
 }
 
-// expectNames waits until a device has these nodes: " 1 2" are the device's own
-// and its partitions 1 and 2. Each is the kernel's partition of that number.
+// expectNames waits until a device has these nodes: " 1 2" are the device's own and those of its
+// partitions 1 and 2. Each must be the kernel's partition with that number.
 func expectNames(t testing.TB, base, want string) {
 	t.Helper()
 	got := ""
@@ -178,7 +176,7 @@ func rightNumbers(t testing.TB, base string) bool {
 	return true
 }
 
-// loopDevices lists the loop devices with a file in a directory.
+// loopDevices returns the loop devices with a file in a directory.
 func loopDevices(t testing.TB, dir string) []string {
 	t.Helper()
 	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
@@ -193,7 +191,7 @@ func loopDevices(t testing.TB, dir string) []string {
 	return found
 }
 
-// expectNothing fails if anything of a directory's devices is left.
+// expectNothing fails if any device or node of a directory remains.
 func expectNothing(t testing.TB, dir, base string) {
 	t.Helper()
 	if left := loopDevices(t, dir); len(left) > 0 {
@@ -210,7 +208,7 @@ func expectNothing(t testing.TB, dir, base string) {
 	}
 }
 
-// mount mounts a device until the test ends, or the answered function is called.
+// mount mounts a device until the test ends or unmount is called.
 func mount(t testing.TB, device string) (dir string, unmount func()) {
 	t.Helper()
 	dir = testdir.New(t)
@@ -226,7 +224,7 @@ func mount(t testing.TB, device string) (dir string, unmount func()) {
 	return dir, unmount
 }
 
-// allocated is how many bytes of the disk a file takes.
+// allocated returns the number of bytes that a file takes on its disk.
 func allocated(t testing.TB, file string) int64 {
 	t.Helper()
 	info, err := os.Stat(file)

@@ -15,7 +15,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// written is a file of this size with bytes here and there, and at its end.
+// written creates a file of this size with data in several places and at its end.
 func written(t testing.TB, file string, size int64) {
 	t.Helper()
 	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
@@ -35,7 +35,7 @@ func written(t testing.TB, file string, size int64) {
 	must(t, err)
 }
 
-// equal fails unless got has the bytes of want and zeros behind them.
+// equal fails unless got has the content of want followed by zeros.
 func equal(t testing.TB, want, got string) {
 	t.Helper()
 	a, err := os.ReadFile(want)
@@ -146,8 +146,8 @@ func TestOpenWhereNothingCanBe(t *testing.T) {
 	}
 }
 
-// TestSnapshotHasWhatWasFlushed goes the way of a build: partition, file system,
-// content, unmount, snapshot of the attached volume, a larger volume of that.
+// TestSnapshotHasWhatWasFlushed follows the steps of a build: partition, file system, content,
+// unmount, snapshot of the attached volume, a larger volume of that.
 func TestSnapshotHasWhatWasFlushed(t *testing.T) {
 	s, device := attached(t, volume.Xen, "/dev/sdra")
 	run(t, ",", "sfdisk", "--quiet", device)
@@ -169,8 +169,8 @@ func TestSnapshotHasWhatWasFlushed(t *testing.T) {
 	}
 }
 
-// TestSnapshotHasWhatThePartitionCaches: bytes written to a partition that stays
-// open, synced by nobody but the snapshot.
+// TestSnapshotHasWhatThePartitionCaches: data written to a partition that stays open is synced by
+// the snapshot alone.
 func TestSnapshotHasWhatThePartitionCaches(t *testing.T) {
 	s, device := attached(t, volume.Xen, "/dev/sdrc")
 	run(t, "start=1MiB\n", "sfdisk", "--quiet", device)
@@ -218,7 +218,7 @@ func TestSnapshotCostsWhatWasWritten(t *testing.T) {
 	wantError(t, err, fs.ErrNotExist, "snap-2")
 }
 
-// TestSnapshotSharesBlocks keeps the store on a file system that can clone.
+// TestSnapshotSharesBlocks has the store on a file system that can clone.
 func TestSnapshotSharesBlocks(t *testing.T) {
 	needRoot(t)
 	image := filepath.Join(testdir.New(t), "xfs.raw")
@@ -233,7 +233,7 @@ func TestSnapshotSharesBlocks(t *testing.T) {
 	content := make([]byte, 300*mib)
 	content[0] = 1
 	must(t, os.WriteFile(device, content, 0))
-	for _, id := range []string{"snap-1", "snap-2", "snap-3", "snap-4"} { // more than there is room for
+	for _, id := range []string{"snap-1", "snap-2", "snap-3", "snap-4"} { // more data than there is space
 		must(t, s.CreateSnapshot(id, "vol-1"))
 	}
 	must(t, s.CreateVolume("vol-2", 9*gib, "snap-4"))
@@ -246,7 +246,7 @@ func TestSnapshotSharesBlocks(t *testing.T) {
 	}
 }
 
-// BenchmarkSnapshot is of an 8 GiB volume that holds 200 MB.
+// BenchmarkSnapshot creates a snapshot of an 8 GiB volume with 200 MB of data.
 func BenchmarkSnapshot(b *testing.B) {
 	dir := testdir.New(b)
 	s := open(b, dir, volume.Xen)

@@ -6,7 +6,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi/apitest"
 )
 
-// TestDescription: the description takes what is right, and nothing else.
+// TestDescription: valid requests and responses are accepted, and invalid ones are not.
 func TestDescription(t *testing.T) {
 	d, err := apitest.Load()
 	if err != nil {

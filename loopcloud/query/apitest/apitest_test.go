@@ -17,7 +17,7 @@ const (
 	sts = "2011-06-15"
 )
 
-// TestRequest has requests of both APIs that are right, and one for each way to be wrong.
+// TestRequest tests valid requests of both APIs, and each kind of error.
 func TestRequest(t *testing.T) {
 	m, err := apitest.Load()
 	if err != nil {
@@ -30,7 +30,7 @@ func TestRequest(t *testing.T) {
 	)
 	for _, test := range []struct {
 		name, version, form string
-		// wrong is in the error, empty if there must be none.
+		// wrong is a part of the error, empty if there must be none.
 		wrong string
 	}{
 		{"a call", ec2, volume + "&VolumeType=gp3&Encrypted=true", ""},
@@ -79,7 +79,7 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// TestAnswer has answers that are right, and one for each way to be wrong.
+// TestAnswer tests valid responses, and each kind of error.
 func TestAnswer(t *testing.T) {
 	m, err := apitest.Load()
 	if err != nil {
@@ -113,7 +113,7 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestParameters learns the parameters of calls with many of them.
+// TestParameters tests the parameters of calls with many of them.
 func TestParameters(t *testing.T) {
 	m, err := apitest.Load()
 	if err != nil {
@@ -127,13 +127,13 @@ func TestParameters(t *testing.T) {
 	}
 }
 
-// failures counts what a checker reports.
+// failures records reported errors.
 type failures struct{ texts []string }
 
 func (*failures) Helper()                          {}
 func (f *failures) Errorf(format string, _ ...any) { f.texts = append(f.texts, format) }
 
-// TestHandlers sees a wrong request, and a wrong answer, through the handlers.
+// TestHandlers: the handlers report an invalid request and an invalid response.
 func TestHandlers(t *testing.T) {
 	m, err := apitest.Load()
 	if err != nil {
@@ -152,7 +152,8 @@ func TestHandlers(t *testing.T) {
 	}
 }
 
-// TestClientThatGoesAway in the middle of a request is no fault of the request.
+// TestClientThatGoesAway: a client that disconnects during a request is not an error in the
+// request.
 func TestClientThatGoesAway(t *testing.T) {
 	m, err := apitest.Load()
 	if err != nil {

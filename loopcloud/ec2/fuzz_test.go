@@ -16,8 +16,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// FuzzAnyRequest: whatever forms are sent, one after the other, each is answered with
-// XML, and none with a fault of loopcloud's own.
+// FuzzAnyRequest: every sequence of forms gets XML responses, none of which is an internal error.
 func FuzzAnyRequest(f *testing.F) {
 	for _, seed := range []string{
 		"Action=CreateVolume&AvailabilityZone=eu-west-2a&Size=1&ClientToken=t\nAction=DescribeVolumes\nAction=CreateVolume&AvailabilityZone=eu-west-2a&Size=1&ClientToken=t",

@@ -14,8 +14,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// FuzzAnyRequest: whatever calls are made, one after the other, each is answered with
-// JSON, and none with a fault of loopcloud's own. A line is a call's name and its body.
+// FuzzAnyRequest: every sequence of calls gets JSON responses, none of which is an internal
+// error. A line is a call's name and its body.
 func FuzzAnyRequest(f *testing.F) {
 	for _, seed := range []string{
 		`CreateVolume {"SubregionName":"eu-west-2a","Size":1,"ClientToken":"t"}` + "\n" + `ReadVolumes {"Filters":{"VolumeSizes":[1]}}`,

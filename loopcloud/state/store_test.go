@@ -48,13 +48,13 @@ func TestRestart(t *testing.T) {
 	if w.readImage(img.ID).State != state.ImagePending {
 		t.Error("the image became available by the restart")
 	}
-	if w.disks.Released() != 3 { // at each start and at the one end
+	if w.disks.Released() != 3 { // at each start and once at the end
 		t.Errorf("devices were released %d times", w.disks.Released())
 	}
 }
 
-// TestKilled lets a process end in the middle of each kind of work: what the file
-// then says is what it says while the work waits.
+// TestKilled ends a process in the middle of each kind of work: the content of the file is then
+// that during the work.
 func TestKilled(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	v, img := w.volume(), w.image("source")
@@ -101,14 +101,14 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// waitWorking returns when as many calls as this wait in Disks.
+// waitWorking returns when this many calls wait in Disks.
 func (w *world) waitWorking(n int) {
 	for w.disks.Working() != n {
 		runtime.Gosched()
 	}
 }
 
-// afterKill is a configuration whose directory has the file as it is now.
+// afterKill returns a configuration whose directory has a copy of the current file.
 func (w *world) afterKill() state.Config {
 	w.t.Helper()
 	text := must[[]byte](w.t)(os.ReadFile(filepath.Join(w.dir, "state.json")))
@@ -283,7 +283,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// oneBuild does what a build does, and each call twice with the same token.
+// oneBuild makes the calls of a build, each twice with the same token.
 func oneBuild(t *testing.T, w *world, source string, i int) {
 	fail := func(err error) bool {
 		if err != nil {
@@ -311,7 +311,7 @@ func oneBuild(t *testing.T, w *world, source string, i int) {
 	if _, err := w.AttachVolume(mine, state.AttachRequest{VolumeID: ids[0], VMID: w.host(), Device: device}); fail(err) {
 		return
 	}
-	var end sync.WaitGroup // the snapshot beside the detaching
+	var end sync.WaitGroup // the snapshot during the detaching
 	end.Go(func() {
 		_, err := w.DetachVolume(mine, state.DetachRequest{VolumeID: ids[0]})
 		fail(err)
