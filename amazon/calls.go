@@ -7,7 +7,7 @@ import (
 )
 
 // call is one operation of EC2, which is made again by the client's policy.
-type call[In, Out any] func(context.Context, *In, ...func(*manner)) (*Out, error)
+type call[In, Out any] func(context.Context, *In) (*Out, error)
 
 // calls are the operations of EC2 that a build makes, in one region.
 //

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
 // Cloud is bake's view of EC2, for one build.
@@ -23,8 +24,9 @@ type Cloud struct {
 	family *family
 	now    func() time.Time
 
+	begun retry.Begun[string] // creating calls without a client token
+
 	mu      sync.Mutex
-	begun   map[string]bool        // creating calls without a client token that were made
 	unseen  map[string]time.Time   // resources that EC2 has created and not shown yet
 	guarded map[string]bool        // images that Publish has protected
 	listed  map[string]types.Image // images that Named has read, until Record asks for them
@@ -44,7 +46,6 @@ func NewCloud(client *Client, config *Config, log func(format string, args ...an
 		log:     log,
 		family:  &family{members: map[string]*Cloud{}},
 		now:     time.Now,
-		begun:   map[string]bool{},
 		unseen:  map[string]time.Time{},
 		guarded: map[string]bool{},
 		listed:  map[string]types.Image{},

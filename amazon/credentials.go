@@ -111,7 +111,7 @@ func (l *later) options(c *Client) []func(*config.LoadOptions) error {
 		config.WithWebIdentityRoleCredentialOptions(func(o *stscreds.WebIdentityRoleOptions) {
 			if client := o.Client; client != nil {
 				o.Client = assumeIdentity(func(ctx context.Context, in *sts.AssumeRoleWithWebIdentityInput, opts ...func(*sts.Options)) (out *sts.AssumeRoleWithWebIdentityOutput, err error) {
-					err = c.againSTS(ctx, "AssumeRoleWithWebIdentity", func(ctx context.Context) error {
+					err = c.do(ctx, sts.ServiceID, "AssumeRoleWithWebIdentity", func(ctx context.Context) error {
 						out, err = client.AssumeRoleWithWebIdentity(ctx, in, append(opts, l.place)...)
 						return err
 					})

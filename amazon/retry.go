@@ -15,13 +15,41 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdkretry "github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
-// lookPause is the first pause before the effect of a lost call is looked for.
-const lookPause = time.Second
+// operations says how each operation of AWS that a build makes is made again. The metadata
+// service is asked by the SDK's own rules (metadata.go), KMS once (kms.go).
+var operations = retry.Table{
+	"AssumeRole":                           {Repeat: retry.Reads, Apart: true},
+	"AssumeRoleWithWebIdentity":            {Repeat: retry.Reads, Apart: true},
+	"AttachVolume":                         {Repeat: retry.IsSet},
+	"CopyImage":                            {Repeat: retry.HasToken},
+	"CreateSnapshot":                       {Repeat: retry.CreatesAnother, First: time.Second}, // EC2 shows it after a while
+	"CreateVolume":                         {Repeat: retry.HasToken},
+	"DeleteSnapshot":                       {Repeat: retry.IsSet},
+	"DeleteVolume":                         {Repeat: retry.IsSet},
+	"DeregisterImage":                      {Repeat: retry.IsSet},
+	"DescribeImageAttribute":               {Repeat: retry.Reads},
+	"DescribeImages":                       {Repeat: retry.Reads},
+	"DescribeInstances":                    {Repeat: retry.Reads},
+	"DescribeRegions":                      {Repeat: retry.Reads},
+	"DescribeSnapshots":                    {Repeat: retry.Reads},
+	"DescribeVolumes":                      {Repeat: retry.Reads},
+	"DetachVolume":                         {Repeat: retry.IsSet},
+	"DisableImageDeregistrationProtection": {Repeat: retry.IsSet},
+	"EnableImageDeprecation":               {Repeat: retry.IsSet},
+	"EnableImageDeregistrationProtection":  {Repeat: retry.IsSet},
+	"GetAllowedImagesSettings":             {Repeat: retry.Reads},
+	"GetEbsDefaultKmsKeyId":                {Repeat: retry.Reads},
+	"GetEbsEncryptionByDefault":            {Repeat: retry.Reads},
+	"GetImageBlockPublicAccessState":       {Repeat: retry.Reads},
+	"GetSnapshotBlockPublicAccessState":    {Repeat: retry.Reads},
+	"ModifyImageAttribute":                 {Repeat: retry.IsSet},
+	"ModifySnapshotAttribute":              {Repeat: retry.IsSet},
+	"RegisterImage":                        {Repeat: retry.IsUnique},
+}
 
 // newPolicy returns the policy by which calls are made again; retries is max_retries.
 //
@@ -35,34 +63,16 @@ func (c *Client) newPolicy() retry.Policy {
 	return p
 }
 
-// manner is how one call is made again, if not as most are.
-type manner struct {
-	// sure does not make a call again that may have had its effect.
-	sure bool
-}
-
-// surely is for a call that creates a second resource when it is made twice.
-func surely(m *manner) { m.sure = true }
-
-// kind classifies an error of a call that is made in this manner.
-func (m manner) kind(err error) retry.Kind {
-	kind := kindOf(err)
-	if m.sure && kind.Doubtful() {
-		return retry.Permanent
-	}
-	return kind
-}
-
 // again returns an operation of EC2 that is made again by the client's policy. The SDK
 // itself makes each attempt once: its quota of retries would end the attempts early.
 func again[In, Out any](c *Client, op func(context.Context, *In, ...func(*ec2.Options)) (*Out, error)) call[In, Out] {
 	action := strings.TrimSuffix(reflect.TypeFor[In]().Name(), "Input")
-	return func(ctx context.Context, in *In, opts ...func(*manner)) (out *Out, err error) {
-		var m manner
-		for _, opt := range opts {
-			opt(&m)
-		}
-		err = c.policy.Do(ctx, retry.Call{Service: ec2.ServiceID, Action: action, Kind: m.kind}, func(ctx context.Context) error {
+	made := retry.Call{Service: ec2.ServiceID, Action: action, Kind: kindOf}
+	if operations[action].Repeat == retry.CreatesAnother {
+		made.Kind = kindWithoutDoubt // see Client.do
+	}
+	return func(ctx context.Context, in *In) (out *Out, err error) {
+		err = c.policy.Do(ctx, made, func(ctx context.Context) error {
 			out, err = op(ctx, in)
 			return err
 		})
@@ -70,20 +80,17 @@ func again[In, Out any](c *Client, op func(context.Context, *In, ...func(*ec2.Op
 	}
 }
 
-// afterLooking does a call that must not be made twice: try looks for the effect of an
-// earlier attempt before it makes the call. The pauses are longer than others, because EC2
-// does not tell at once of what it has made.
-func (c *Client) afterLooking(ctx context.Context, action string, try func(context.Context) error) error {
-	policy := c.policy
-	policy.First = lookPause
-	return policy.Do(ctx, retry.Call{Service: ec2.ServiceID, Action: action, Kind: kindOf}, try)
+// do makes an operation by the client's policy, as the table says.
+func (c *Client) do(ctx context.Context, service, action string, try func(context.Context) error) error {
+	return operations.For(action, c.policy).Do(ctx, retry.Call{Service: service, Action: action, Kind: kindOf}, try)
 }
 
-// againSTS does a request to STS by the client's policy.
-func (c *Client) againSTS(ctx context.Context, action string, try func(context.Context) error) error {
-	policy := c.policy
-	policy.Reached = func() bool { return false } // as far as EC2's answers tell
-	return policy.Do(ctx, retry.Call{Service: sts.ServiceID, Action: action, Kind: kindOf}, try)
+// kindWithoutDoubt is kindOf for a call that is not made again if it may have had its effect.
+func kindWithoutDoubt(err error) retry.Kind {
+	if kind := kindOf(err); !kind.Doubtful() {
+		return kind
+	}
+	return retry.Permanent
 }
 
 // kindOf classifies an error of AWS.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"testing"
 
 	"github.com/aws/smithy-go"
@@ -77,6 +78,24 @@ func TestEndpointThatIsGone(t *testing.T) {
 		says(t, look(t.Context(), cloud), "without a connection since 07:00:00 UTC", server.URL)
 		if passed := clockOf(cloud).Passed(); passed != want {
 			t.Errorf("reached before %t: gave up after %v, want %v", reached, passed, want)
+		}
+	}
+}
+
+// TestTableOfOperations: each operation that a build makes has its entry, and there are no others.
+func TestTableOfOperations(t *testing.T) {
+	want := map[string]bool{"AssumeRole": true, "AssumeRoleWithWebIdentity": true}
+	for i := range reflect.TypeFor[calls]().NumField() {
+		want[reflect.TypeFor[calls]().Field(i).Name] = true
+	}
+	for action := range want {
+		if operations[action].Repeat == 0 {
+			t.Errorf("the table does not say how %s is made again", action)
+		}
+	}
+	for action := range operations {
+		if !want[action] {
+			t.Errorf("the table has %s, which no build makes", action)
 		}
 	}
 }

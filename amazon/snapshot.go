@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
 // CreateSnapshot asks for a snapshot. EC2 takes no client token for it, so
@@ -22,18 +23,19 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 	var found bake.SnapshotID
 	var asked *string
 	var unsure error
-	err := c.client.afterLooking(ctx, "CreateSnapshot", func(ctx context.Context) (err error) {
-		if c.begin("snapshot of " + string(spec.Volume)) {
-			if found, unsure = c.findSnapshot(ctx, spec); found != "" || unsure != nil {
-				return unsure
-			}
-		}
+	find := func(ctx context.Context) (bool, error) {
+		found, unsure = c.findSnapshot(ctx, spec)
+		return found != "", unsure
+	}
+	create := func(ctx context.Context) (err error) {
 		asked, err = c.askForSnapshot(ctx, spec)
 		if kindOf(err).Doubtful() {
 			c.logf("the answer to creating a snapshot of %s is lost; looking for it: %v", spec.Volume, err)
 		}
 		return err
-	})
+	}
+	begun := c.begun.Again("snapshot of " + string(spec.Volume))
+	err := c.client.do(ctx, ec2.ServiceID, "CreateSnapshot", retry.CreateOnce(begun, find, create))
 	switch {
 	case unsure != nil:
 		return "", unsure
@@ -46,28 +48,18 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 	return made[bake.SnapshotID](c, asked, what)
 }
 
-// askForSnapshot makes one request, and returns the id that it was answered, if any; it
-// is tried again only if that cannot make two snapshots.
+// askForSnapshot makes one request and returns the ID in the answer, if any. It makes the
+// request again only if that cannot create two snapshots.
 func (c *Cloud) askForSnapshot(ctx context.Context, spec bake.SnapshotSpec) (*string, error) {
 	out, err := c.client.ec2.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{
 		VolumeId:          aws.String(string(spec.Volume)),
 		Description:       given(spec.Description),
 		TagSpecifications: tagging(types.ResourceTypeSnapshot, spec.Tags),
-	}, surely)
+	})
 	if err != nil {
 		return nil, err
 	}
 	return out.SnapshotId, nil
-}
-
-// begin notes that a creating call is about to be made, and tells whether it
-// was before.
-func (c *Cloud) begin(call string) (again bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	again = c.begun[call]
-	c.begun[call] = true
-	return again
 }
 
 // findSnapshot finds the snapshot that the specification describes, if there

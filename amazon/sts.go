@@ -24,7 +24,7 @@ func (c *Client) tokenCalls() tokenCalls {
 func (c *Client) assuming(assume assumeRole) assumeRole {
 	return func(ctx context.Context, in *sts.AssumeRoleInput, opts ...func(*sts.Options)) (out *sts.AssumeRoleOutput, err error) {
 		opts = append(opts, func(o *sts.Options) { o.Retryer = aws.NopRetryer{} })
-		err = c.againSTS(ctx, "AssumeRole", func(ctx context.Context) error {
+		err = c.do(ctx, sts.ServiceID, "AssumeRole", func(ctx context.Context) error {
 			out, err = assume(ctx, in, opts...)
 			return err
 		})

@@ -14,6 +14,7 @@ import (
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
 // Cloud is Outscale as a build sees it.
@@ -23,10 +24,9 @@ type Cloud struct {
 	// log, if not nil, is told of choices that differ from the user's words.
 	log func(format string, args ...any)
 
+	begun retry.Begun[imageKey] // calls of CreateImage
+
 	mu sync.Mutex
-	// registering holds the images that CreateImage has been called for: it takes
-	// no client token.
-	registering map[imageKey]bool
 	// copied are the images that Copy made, by what they were made of.
 	copied map[string]string
 	// asked are the specifications that creating calls were made with, by build and
@@ -43,7 +43,7 @@ var (
 func NewCloud(client *Client, config *Config, log func(format string, args ...any)) *Cloud {
 	return &Cloud{
 		config: config, client: client, log: log,
-		registering: map[imageKey]bool{}, copied: map[string]string{}, asked: map[string][]string{},
+		copied: map[string]string{}, asked: map[string][]string{},
 	}
 }
 

@@ -24,7 +24,7 @@ func (c *Cloud) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, err
 		Description:      optional(spec.Description),
 	}
 	key := imageKey{string(spec.Source), spec.Name}
-	made, err := c.createImage(ctx, req, c.begin(key), func(ctx context.Context) (*api.Image, error) { return c.copyOf(ctx, key) })
+	made, err := c.createImage(ctx, req, c.begun.Again(key), func(ctx context.Context) (*api.Image, error) { return c.copyOf(ctx, key) })
 	if err != nil {
 		return "", fmt.Errorf("cannot copy image %s as %q: %w", spec.Source, spec.Name, err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
 // imageKey names the one image that a specification asks for.
@@ -27,7 +28,7 @@ func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID
 		return "", fmt.Errorf("cannot register image %q: %w", spec.Name, err)
 	}
 	key := imageKey{string(spec.Snapshot), spec.Name}
-	made, err := c.createImage(ctx, req, c.begin(key), func(ctx context.Context) (*api.Image, error) { return c.registered(ctx, key) })
+	made, err := c.createImage(ctx, req, c.begun.Again(key), func(ctx context.Context) (*api.Image, error) { return c.registered(ctx, key) })
 	if err != nil {
 		return "", fmt.Errorf("cannot register image %q of snapshot %s: %w", spec.Name, spec.Snapshot, err)
 	}
@@ -40,13 +41,11 @@ func (c *Cloud) createImage(
 	ctx context.Context, req api.CreateImageRequest, before bool, made func(context.Context) (*api.Image, error),
 ) (api.Image, error) {
 	var img *api.Image
-	err := c.client.do(ctx, string(createImage), func(ctx context.Context) (err error) {
-		if before {
-			if img, err = made(ctx); img != nil || err != nil {
-				return err
-			}
-		}
-		before = true
+	find := func(ctx context.Context) (found bool, err error) {
+		img, err = made(ctx)
+		return img != nil, err
+	}
+	err := c.client.do(ctx, string(createImage), retry.CreateOnce(before, find, func(ctx context.Context) error {
 		got, err := createImage.once(ctx, c.client, req)
 		switch {
 		case is(err, (*refusal).conflict):
@@ -60,7 +59,7 @@ func (c *Cloud) createImage(
 		}
 		img = got.Image
 		return nil
-	})
+	}))
 	if err != nil {
 		return api.Image{}, err
 	}
@@ -78,16 +77,6 @@ func (c *Cloud) whyNotCreated(ctx context.Context, name string, refused error) e
 		return bake.NameTaken(fmt.Errorf("image %s has the name %q: %w", named[0], name, refused))
 	}
 	return unsettledIf(refused, (*refusal).conflict)
-}
-
-// begin notes that CreateImage is about to be called, and tells whether it has
-// been before.
-func (c *Cloud) begin(key imageKey) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before := c.registering[key]
-	c.registering[key] = true
-	return before
 }
 
 // registered looks for the image that an earlier CreateImage may have made.

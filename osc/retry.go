@@ -16,11 +16,32 @@ const service = "OAPI"
 // tryLimit bounds one attempt: the SDK has no time-out of its own.
 const tryLimit = 2 * time.Minute
 
-// do makes a call until it succeeds or is refused for good, by the policy that both
-// clouds share. All calls can be made again: those that create carry a client token, or
-// look first. Each attempt is signed anew. The error says what the user can do about it.
+// operations says how each call of the API that a build makes is made again. The metadata
+// service is asked by rules of its own (metadata.go).
+var operations = retry.Table{
+	string(createImage):    {Repeat: retry.CreatesAnother}, // it takes no client token
+	string(createSnapshot): {Repeat: retry.HasToken},
+	string(createTags):     {Repeat: retry.IsSet},
+	string(createVolume):   {Repeat: retry.HasToken},
+	string(deleteImage):    {Repeat: retry.IsSet},
+	string(deleteSnapshot): {Repeat: retry.IsSet},
+	string(deleteVolume):   {Repeat: retry.IsSet},
+	string(linkVolume):     {Repeat: retry.IsSet},
+	string(readAccounts):   {Repeat: retry.Reads},
+	string(readImages):     {Repeat: retry.Reads},
+	string(readRegions):    {Repeat: retry.Reads},
+	string(readSnapshots):  {Repeat: retry.Reads},
+	string(readVMs):        {Repeat: retry.Reads},
+	string(readVolumes):    {Repeat: retry.Reads},
+	string(unlinkVolume):   {Repeat: retry.IsSet},
+	string(updateImage):    {Repeat: retry.IsSet},
+	string(updateSnapshot): {Repeat: retry.IsSet},
+}
+
+// do makes a call by the client's policy, as the table says. Each attempt is signed anew. The
+// error says what the user can do about it.
 func (c *Client) do(ctx context.Context, action string, try func(context.Context) error) error {
-	err := c.retry.Do(ctx, retry.Call{Service: service, Action: action, Kind: c.kindOf}, func(ctx context.Context) error {
+	err := operations.For(action, c.retry).Do(ctx, retry.Call{Service: service, Action: action, Kind: c.kindOf}, func(ctx context.Context) error {
 		return c.once(ctx, try)
 	})
 	return c.advise(action, err)

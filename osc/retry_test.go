@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -376,5 +380,32 @@ func TestPatience(t *testing.T) {
 		if retry.Trouble(err) == nil {
 			t.Errorf("it ended with %v", err)
 		}
+	}
+}
+
+// TestTableOfOperations: each operation of calls.go has its entry, and there are no others.
+func TestTableOfOperations(t *testing.T) {
+	file, err := parser.ParseFile(gotoken.NewFileSet(), "calls.go", nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Values) != 1 {
+			return true
+		}
+		literal, ok := spec.Values[0].(*ast.BasicLit)
+		if !ok {
+			return true
+		}
+		found++
+		if action, err := strconv.Unquote(literal.Value); err != nil || operations[action].Repeat == 0 {
+			t.Errorf("the table does not say how %s is made again", literal.Value)
+		}
+		return true
+	})
+	if found != len(operations) {
+		t.Errorf("calls.go has %d operations, and the table %d", found, len(operations))
 	}
 }
