@@ -17,7 +17,7 @@ import (
 // type in the file of the step that makes it: volumeAct in volume.go, for example.
 //
 // The resource of an act has an id once the request has been answered. Until then it is
-// found by the id or name of what it was made of.
+// found by the id or name of its source.
 type act interface {
 	// String names the resource in errors and messages.
 	fmt.Stringer
@@ -180,10 +180,10 @@ func (it armed[A]) value() A {
 	return a
 }
 
-// settle completes the act by what is known of it by now.
+// settle completes the act, for example by the id of its resource.
 func (it armed[A]) settle(complete func(*A)) { settleAct(it.entry, complete) }
 
-// settleAct completes an act of a known kind by what is known of it by now.
+// settleAct completes an act of a known kind.
 func settleAct[A act](e *entry, complete func(*A)) {
 	e.Settle(func(r recorded) recorded {
 		if a, ok := r.act.(A); ok {

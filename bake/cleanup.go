@@ -18,7 +18,7 @@ func (b *build) reapedSome(ctx context.Context) bool {
 	}
 	all, err := Reap(ctx, b.cloud, b.machine, b.report, b.reapingOfPlan())
 	if err != nil {
-		b.report.Detail("%v", err) // the survey has failed, and its error is what matters
+		b.report.Detail("%v", err) // the error of the survey matters more
 	}
 	b.warnOfRemains(all)
 	some := false

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The names by which a cloud knows its things. They are types so that a
-// snapshot cannot be passed where a volume is wanted.
+// The names by which a cloud knows its resources. They are types so that a snapshot
+// cannot be passed instead of a volume.
 type (
 	// BuildID names one build; scaffold that the cloud holds is tagged with it.
 	BuildID string
@@ -32,26 +32,26 @@ type (
 // snapshot are found through it, so they need no tag of their own.
 const BuildTag = "packer-chroot-build"
 
-// ErrDeviceTaken is wrapped by Cloud.Attach when the cloud says that the device
-// name is in use: another name may work.
+// ErrDeviceTaken is wrapped by Cloud.Attach if the device name is in use according to
+// the cloud: another name may work.
 var ErrDeviceTaken = errors.New("device name is in use")
 
-// ErrNotFound is wrapped by the reading calls of a Cloud when the cloud does
-// not know the id.
+// ErrNotFound is wrapped by the reading calls of a Cloud if the cloud does not know the
+// id.
 var ErrNotFound = errors.New("not found")
 
-// A Cloud fulfils the acts of a build that only a cloud can do. Its methods
-// make one request each and do not wait for a state to come about: bake waits.
+// A Cloud performs the parts of a build that need a cloud's API. Its methods make one
+// request each and do not wait for a state: bake waits.
 //
-// Every creating call is repeatable: made twice with the same specification by
-// the same Cloud value it creates one thing. Every removing call answers nil
-// when the thing is already gone. An implementation retries throttling and
-// transport faults by itself. An error of a changing call that wraps ErrUnsettled may be
-// gone if the call is made again; any other is final. What a removing call does not find
-// is gone only if it is not shown either.
+// Every creating call is idempotent: made twice with the same specification by the same
+// Cloud value it creates one resource. Every removing call returns nil if the resource is
+// gone already. An implementation retries throttling and transport faults by itself. A
+// changing call whose error wraps ErrUnsettled may succeed when it is repeated; any other
+// error is final. A resource that a removing call does not find is gone only if it is not
+// shown either.
 type Cloud interface {
-	// Host tells which virtual machine this program runs on, and which device
-	// names are taken there.
+	// Host returns the virtual machine that this program runs on, with the device names
+	// that are taken there.
 	Host(context.Context) (Host, error)
 
 	// Source finds the one image to start from. It is not called for a build
@@ -62,40 +62,40 @@ type Cloud interface {
 	// a build from scratch that names none. A type that the cloud does not have is
 	// provisioned with nothing.
 	VolumeType(name string) VolumeType
-	// CreateVolume asks for a volume that carries its BuildID from the first moment: as
-	// a tag, or as what else the cloud keeps of the creating call. An id beside an error
-	// is that of a volume that was created and is not what the build needs.
+	// CreateVolume requests a volume that carries its BuildID from the first moment: as a
+	// tag, or in another part of the request that the cloud keeps. An id beside an error is
+	// that of a volume that was created and does not fit.
 	CreateVolume(context.Context, VolumeSpec) (VolumeID, error)
 	// Volume reads a volume; an error wraps ErrNotFound if there is none.
 	Volume(context.Context, VolumeID) (Volume, error)
 	// FindVolumes lists the volumes that carry the build's id.
 	FindVolumes(context.Context, BuildID) ([]VolumeID, error)
-	// Tag gives a resource, which the cloud has shown to be the build's, the tags that
-	// its creating call could not give it. It makes no request if creating calls give
-	// all tags, or if there are none.
+	// Tag gives a resource, which the cloud has shown to be the build's, the tags that its
+	// creating call could not. It makes no request if creating calls give all tags, or if
+	// there are none.
 	Tag(ctx context.Context, id string, tags map[string]string) error
-	// DeleteVolume removes a volume that is attached nowhere.
+	// DeleteVolume deletes a volume that is not attached.
 	DeleteVolume(context.Context, VolumeID) error
 
-	// DeviceNames lists the names that may be asked for, best first.
+	// DeviceNames lists the device names that can be requested, best first.
 	DeviceNames() []DeviceName
-	// Attach asks for the volume to be attached to the host. An error wraps
-	// ErrDeviceTaken if another name may work, and ErrUnsettled as well if it cannot be
-	// told whether the name is the reason.
+	// Attach requests the attachment of the volume to the host. An error wraps
+	// ErrDeviceTaken if another name may work, and ErrUnsettled as well if the name may not
+	// be the reason.
 	Attach(context.Context, VolumeID, HostID, DeviceName) error
-	// Detach asks for the volume to be detached from the host.
+	// Detach requests the detachment of the volume from the host.
 	Detach(context.Context, VolumeID, HostID) error
 
-	// CreateSnapshot asks for a snapshot of a volume.
+	// CreateSnapshot requests a snapshot of a volume.
 	CreateSnapshot(context.Context, SnapshotSpec) (SnapshotID, error)
 	// Snapshot reads a snapshot; an error wraps ErrNotFound if there is none.
 	Snapshot(context.Context, SnapshotID) (Snapshot, error)
 	// FindSnapshots lists the snapshots taken of a volume.
 	FindSnapshots(context.Context, VolumeID) ([]SnapshotID, error)
-	// DeleteSnapshot removes a snapshot that no image uses.
+	// DeleteSnapshot deletes a snapshot that no image uses.
 	DeleteSnapshot(context.Context, SnapshotID) error
 
-	// Register asks for an image whose root device is the snapshot. An error wraps
+	// Register requests an image with the snapshot as its root device. An error wraps
 	// ErrNameTaken if another image may have the name, and ErrUnsettled as well if none is
 	// shown to have it.
 	Register(context.Context, ImageSpec) (ImageID, error)
@@ -104,7 +104,7 @@ type Cloud interface {
 	Image(context.Context, ImageID) (Image, error)
 	// FindImages lists the images that use a snapshot.
 	FindImages(context.Context, SnapshotID) ([]ImageID, error)
-	// Deregister removes an image; its snapshots stay.
+	// Deregister deregisters an image; its snapshots stay.
 	Deregister(context.Context, ImageID) error
 
 	Publisher
@@ -112,7 +112,7 @@ type Cloud interface {
 
 // Host is the virtual machine that a build runs on.
 type Host struct {
-	// Cloud is the identity of the cloud, empty if it does not tell one: see undo.Header.
+	// Cloud is the identity of the cloud; empty if it has none: see undo.Header.
 	Cloud  string
 	ID     HostID
 	Region string
@@ -121,12 +121,13 @@ type Host struct {
 	// Zone is the availability zone (AWS) or subregion (Outscale): volumes are
 	// created there.
 	Zone string
-	// Placement is where in the zone volumes must be created to be attached, in the cloud's
-	// own form; empty if anywhere.
+	// Placement is the part of the zone in which volumes must be created to be attached, in
+	// the cloud's own form; empty if any part will do.
 	Placement string
-	// Architecture is that of the host, in the cloud's form; empty if the cloud does not say.
+	// Architecture is that of the host, in the cloud's form; empty if the cloud does not
+	// report it.
 	Architecture string
-	// Taken lists the device names that the cloud says are in use.
+	// Taken lists the device names that are in use according to the cloud.
 	Taken []DeviceName
 }
 
@@ -140,11 +141,11 @@ type VolumeType struct {
 	TakesThroughput bool
 }
 
-// VolumeSpec is what a volume is created from.
+// VolumeSpec is the specification of a volume.
 type VolumeSpec struct {
 	Build BuildID
 	Zone  string
-	// Snapshot is the source of the content; empty for a blank volume.
+	// Snapshot has the content of the volume; empty for a blank volume.
 	Snapshot SnapshotID
 	// SizeGiB is in GiB, as both clouds count.
 	SizeGiB int64
@@ -170,7 +171,7 @@ type Encryption struct {
 	KMSKeyID string
 }
 
-// VolumeState is where a volume is in its life.
+// VolumeState is the state of a volume.
 type VolumeState string
 
 // The states of a volume; each cloud's words are translated to these.
@@ -182,7 +183,7 @@ const (
 	VolumeError     VolumeState = "error"
 )
 
-// AttachState is where an attachment is in its life.
+// AttachState is the state of an attachment.
 type AttachState string
 
 // The states of an attachment. Detached is also the state of a volume that was
@@ -194,7 +195,7 @@ const (
 	Detaching AttachState = "detaching"
 )
 
-// Volume is a volume as the cloud tells of it.
+// Volume is a volume as the cloud describes it.
 type Volume struct {
 	ID      VolumeID
 	State   VolumeState
@@ -202,10 +203,9 @@ type Volume struct {
 	// Snapshot is the snapshot that the volume was created from; empty for a blank volume.
 	Snapshot SnapshotID
 	Zone     string
-	// Created is when it was created; the zero time if the cloud does not tell of it
-	// yet.
+	// Created is the time of its creation; zero if the cloud does not describe it yet.
 	Created time.Time
-	// Build is the build whose id it carries, as far as this Cloud can tell; empty if
+	// Build is the id of the build that it carries, as far as this Cloud knows; empty if
 	// none is known.
 	Build BuildID
 	// Attach is the state of the attachment to Host under Device.
@@ -214,7 +214,7 @@ type Volume struct {
 	Device DeviceName
 }
 
-// SnapshotSpec is what a snapshot is created from.
+// SnapshotSpec is the specification of a snapshot.
 type SnapshotSpec struct {
 	Build       BuildID
 	Volume      VolumeID
@@ -222,7 +222,7 @@ type SnapshotSpec struct {
 	Tags        map[string]string
 }
 
-// SnapshotState is where a snapshot is in its life.
+// SnapshotState is the state of a snapshot.
 type SnapshotState string
 
 // The states of a snapshot; each cloud's words are translated to these.
@@ -232,28 +232,28 @@ const (
 	SnapshotError     SnapshotState = "error"
 )
 
-// Snapshot is a snapshot as the cloud tells of it.
+// Snapshot is a snapshot as the cloud describes it.
 type Snapshot struct {
 	ID    SnapshotID
 	State SnapshotState
-	// Percent is the progress, 0 to 100, or -1 where the cloud does not say.
+	// Percent is the progress, 0 to 100; -1 if the cloud does not report it.
 	Percent int
-	// Reason says why the state is SnapshotError, if the cloud tells.
+	// Reason is the reason for SnapshotError, if the cloud gives one.
 	Reason string
-	// Begun is when it was asked for; the zero time where the cloud does not say.
+	// Begun is the time of the request; zero if the cloud does not report it.
 	Begun time.Time
-	// Volume is the volume that the snapshot was taken of; empty if it is not known yet, or if
-	// the snapshot is a copy.
+	// Volume is the source of the snapshot; empty if it is not known yet, or if the snapshot
+	// is a copy.
 	Volume VolumeID
 	// Description is the description that the snapshot was requested with.
 	Description string
 }
 
-// settled reports whether the snapshot's state does not change by itself any more.
+// settled reports whether the state of the snapshot is final.
 func (s Snapshot) settled() bool { return s.State == SnapshotCompleted || s.State == SnapshotError }
 
-// ImageSpec is what an image is registered from. What only one cloud knows
-// (enhanced networking, product codes, further block devices) its Cloud adds.
+// ImageSpec is the specification of an image. A Cloud adds the properties that only one
+// cloud has (enhanced networking, product codes, further block devices).
 type ImageSpec struct {
 	Build       BuildID
 	Name        string
@@ -270,7 +270,7 @@ type ImageSpec struct {
 	Details any
 }
 
-// ImageState is where an image is in its life.
+// ImageState is the state of an image.
 type ImageState string
 
 // The states of an image; each cloud's words are translated to these.
@@ -280,20 +280,20 @@ const (
 	ImageFailed    ImageState = "failed"
 )
 
-// Image is an image as the cloud tells of it.
+// Image is an image as the cloud describes it.
 type Image struct {
 	ID    ImageID
 	Name  string
 	State ImageState
-	// Reason says why the state is ImageFailed, if the cloud tells.
+	// Reason is the reason for ImageFailed, if the cloud gives one.
 	Reason string
 	// Owner is the account id; OwnerName the alias, if there is one.
 	Owner, OwnerName string
-	// Created is the creation date as the cloud writes it, and Begun the same as a
-	// time; zero if the cloud does not say.
+	// Created is the creation date as the cloud writes it, and Begun the same as a time;
+	// zero if the cloud does not report it.
 	Created string
 	Begun   time.Time
-	// CopyOf is the image that it was copied from; empty if the cloud does not say.
+	// CopyOf is the image that it was copied from; empty if the cloud does not report it.
 	CopyOf ImageID
 	// Architecture and Virtualization are in the cloud's words: x86_64, hvm.
 	Architecture, Virtualization string
@@ -303,21 +303,22 @@ type Image struct {
 	Root RootVolume
 	// Snapshots are those of all its block devices, the root device's first.
 	Snapshots []SnapshotID
-	// Locked says that the account may use the image, and not its snapshots: only a
-	// copy of it can be built from.
+	// Locked reports whether the account may use the image, but not its snapshots: a build
+	// can only start from a copy of it.
 	Locked bool
 	Tags   map[string]string
-	// Details is all that the cloud says of a source image, in its own form: Cloud.Source
-	// returns it, and the Cloud reads it where the image is an argument. Nil means unknown.
+	// Details is the complete description of a source image in the cloud's own form:
+	// Cloud.Source returns it, and the Cloud reads it if the image is an argument. Nil means
+	// unknown.
 	Details any
 }
 
-// RootVolume is what an image says of its root device's volume.
+// RootVolume describes the root device's volume of an image.
 type RootVolume struct {
 	Snapshot SnapshotID
 	SizeGiB  int64
 	Type     string
 	IOPS     int64
-	// Throughput is in MiB/s; 0 where the type takes none.
+	// Throughput is in MiB/s; 0 if the type takes none.
 	Throughput int64
 }

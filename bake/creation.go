@@ -32,8 +32,8 @@ func (c creation[ID]) undo(ctx context.Context, u *undoer) error {
 	return c.undoBy(ctx, u, c.sourceShown, func(ctx context.Context) error { return c.remove(ctx, c.id) })
 }
 
-// undoInherited undoes the creation for a build whose process has ended. gone removes what
-// may be left of a resource that is gone; nil if nothing can be.
+// undoInherited undoes the creation for a build whose process has ended. gone removes the
+// parts that a resource which is gone may have left; nil if it has none.
 func (c creation[ID]) undoInherited(ctx context.Context, u *undoer, gone func(context.Context) error) error {
 	if gone == nil {
 		gone = func(context.Context) error { return undo.ErrNothing }

@@ -67,8 +67,8 @@ func (b *build) shell(ctx context.Context, option, command string) error {
 type Disk struct {
 	// Node is the kernel's, such as /dev/nvme1n1.
 	Node DevicePath
-	// Name is what the user's templates call it: the device name that was asked for, if
-	// that is a link to Node, such as /dev/sdf; otherwise Node.
+	// Name is its name in the user's templates: the requested device name, if that is a link
+	// to Node, such as /dev/sdf; otherwise Node.
 	Name DevicePath
 }
 

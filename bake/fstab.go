@@ -13,8 +13,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
-// mountFstab mounts what the image's fstab has on the disk. Whatever post_mount_commands
-// have mounted stays, and targets of chroot_mounts are left to these.
+// mountFstab mounts the file systems of the disk that are in the image's fstab. Mounts of
+// post_mount_commands stay, and targets of chroot_mounts are left to these.
 func (b *build) mountFstab(ctx context.Context, root mountedRoot) error {
 	fstab, err := b.fstab(ctx, root)
 	if err != nil || fstab == "" {
@@ -84,7 +84,7 @@ func (p Plan) mountsOn(target string) bool {
 	return slices.ContainsFunc(p.Mounts, func(m chroot.ExtraMount) bool { return path.Clean("/"+m.Target) == target })
 }
 
-// fstab reads the image's fstab. One that cannot be read is done without: an image
+// fstab reads the image's fstab. The build continues if it cannot be read, because an image
 // may have anything in its place.
 func (b *build) fstab(ctx context.Context, root mountedRoot) (string, error) {
 	var read bounded
@@ -101,7 +101,7 @@ func (b *build) fstab(ctx context.Context, root mountedRoot) (string, error) {
 	}
 }
 
-// bounded takes no more than an fstab can sensibly have.
+// bounded is a buffer of limited size.
 type bounded struct{ text strings.Builder }
 
 func (w *bounded) Write(p []byte) (int, error) {

@@ -9,9 +9,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
-// NewMachine is the machine that this process runs on. It fails where that is no
-// Linux, and, wrapping chroot.ErrNotRoot, where root's rights cannot be had. What
-// needs them is done by a keeper, which ends with Close or with this process.
+// NewMachine returns the machine that this process runs on. It returns an error if that is
+// not Linux, and one that wraps chroot.ErrNotRoot if it cannot become root. A keeper does
+// everything that needs root; it ends with Close or with this process.
 func NewMachine(ctx context.Context, o Options) (Machine, error) {
 	keeper, err := chroot.Launch(ctx, chroot.Options{Wrapper: o.Wrapper, Log: o.Log, Patience: o.Patience})
 	if err != nil {
@@ -23,7 +23,7 @@ func NewMachine(ctx context.Context, o Options) (Machine, error) {
 // local is the machine that this process runs on.
 type local struct{ keeper *chroot.Client }
 
-// none is the answer of an operation that has none.
+// none is the result of an operation that has none.
 type none = bool
 
 func (l local) Guard(ctx context.Context) (guarded context.Context, stop func()) {
@@ -62,7 +62,7 @@ func (l local) CheckFile(path string) error {
 }
 
 var checkLockDir = chroot.NewOperation("check lock dir", func(_ context.Context, dir string) (none, error) {
-	return false, roomIn(dir)
+	return false, checkLockDirSpace(dir)
 })
 
 func (l local) CheckLockDir(dir string) error {
@@ -79,7 +79,7 @@ func (l local) CheckDevice(name DeviceName) error {
 	return err
 }
 
-// reservation is a name that is wanted, one of many, or that is held.
+// reservation holds the names to choose from, or the name that is held.
 type reservation struct {
 	Dir   string
 	Names []DeviceName
@@ -140,7 +140,7 @@ func (l local) Find(ctx context.Context, q disk.Query) (DevicePath, error) {
 	return DevicePath(path), err
 }
 
-// calling asks for the name to call a disk by.
+// calling is a requested name of a disk.
 type calling struct{ Requested, Disk string }
 
 var called = chroot.NewOperation("called", func(ctx context.Context, c calling) (string, error) {
@@ -164,7 +164,7 @@ func (l local) Settle(ctx context.Context, device DevicePath) error {
 	return err
 }
 
-// rootQuery asks for what to mount as the root.
+// rootQuery asks for the file system to mount as the root.
 type rootQuery struct {
 	Disk   string
 	Choice disk.Choice
@@ -178,7 +178,7 @@ func (l local) Root(ctx context.Context, device DevicePath, choice disk.Choice) 
 	return findRoot.Call(ctx, l.keeper, rootQuery{string(device), choice})
 }
 
-// growth is what to grow: a partition of a disk, mounted on Path if it is.
+// growth is a partition of a disk to grow, mounted on Path if that is not empty.
 type growth struct{ Disk, Node, Path string }
 
 var growPartition = chroot.NewOperation("grow partition", func(ctx context.Context, g growth) (bool, error) {
@@ -202,7 +202,7 @@ func (l local) GrowFileSystem(root chroot.MountSpec) error {
 	return err
 }
 
-// fstabQuery asks for what an fstab mounts of a disk.
+// fstabQuery asks for the mounts of an fstab that are on a disk.
 type fstabQuery struct{ Disk, Fstab string }
 
 var findMounts = chroot.NewOperation("fstab mounts", func(_ context.Context, q fstabQuery) ([]disk.FstabMount, error) {

@@ -14,20 +14,20 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/safedir"
 )
 
-// held are the locks of the reservations that this process holds, by the path of
-// the file.
+// held are the locked files of this process's reservations, by their paths.
 var held sync.Map
 
-// lockPrefix begins the names of the files that device names are reserved by.
+// lockPrefix begins the names of the files that reserve device names.
 const lockPrefix = "device-"
 
-// lockFileName is what the file of a reservation can be called.
+// lockFileName matches the name of the file of a reservation.
 var lockFileName = regexp.MustCompile(`^` + lockPrefix + `[a-z]+$`)
 
-// lockName is the name of the file that a device name is reserved by.
+// lockName returns the name of the file that reserves a device name.
 func lockName(name DeviceName) string { return lockPrefix + filepath.Base(name.letters()) }
 
-// lockMode lets nobody else open the file of a reservation: whoever can, can lock it.
+// lockMode prevents other users from opening the file of a reservation, and so from locking
+// it.
 const lockMode = 0o600
 
 // openLocks opens the directory of reservations and creates it if it is missing. Its
@@ -40,9 +40,10 @@ func openLocks(dir string) (*safedir.Dir, error) {
 	return d, nil
 }
 
-// roomIn fails if no file can be created in the directory of reservations, as on a full
-// disk. It tries one without a name, if the file system has such.
-func roomIn(dir string) error {
+// checkLockDirSpace returns an error if no file can be created in the directory of
+// reservations, as on a full disk. It creates a file without a name, if the file system has
+// such files.
+func checkLockDirSpace(dir string) error {
 	d, err := openLocks(dir)
 	if err != nil {
 		return err
@@ -58,8 +59,8 @@ func roomIn(dir string) error {
 	return unix.Close(fd)
 }
 
-// reserve takes the first free name. A reservation is a lock on a file, which ends
-// with the process that holds it, however that ends.
+// reserve reserves the first free name. A reservation is a lock on a file, which ends with
+// its process, even if that is killed.
 func reserve(dir string, names []DeviceName) (DeviceName, error) {
 	d, err := openLocks(dir)
 	if err != nil {
@@ -83,8 +84,8 @@ func reserve(dir string, names []DeviceName) (DeviceName, error) {
 	return "", fmt.Errorf("no device name is free on this host: tried %v, of which each is there or held by another build", names)
 }
 
-// release gives a name back. When the process that had reserved it is gone, so is
-// the lock, and what is left to remove is the file, unless another build has it.
+// release releases a name. If the process that had reserved it has ended, so has the lock,
+// and the file is removed, unless another build holds it.
 func release(dir string, name DeviceName) error {
 	lock, ours := held.LoadAndDelete(filepath.Join(dir, lockName(name)))
 	if ours {
@@ -102,12 +103,12 @@ func release(dir string, name DeviceName) error {
 		return removeUnheld(d, lockName(name))
 	}
 	if !d.Holds(lockName(name), lock.(*os.File)) {
-		return nil // somebody has removed it
+		return nil // it was removed already
 	}
 	return d.Remove(lockName(name))
 }
 
-// removeUnheld removes a reservation, unless somebody holds it.
+// removeUnheld removes the file of a reservation, unless a process holds it.
 func removeUnheld(d *safedir.Dir, name string) error {
 	lock, err := lockFile(d, name, 0)
 	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) {
@@ -119,7 +120,7 @@ func removeUnheld(d *safedir.Dir, name string) error {
 	return errors.Join(d.Remove(name), lock.Close())
 }
 
-// sweepNames removes the reservations that nobody holds.
+// sweepNames removes the files of all reservations that no process holds.
 func sweepNames(dir string) error {
 	d, err := safedir.Open(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -138,7 +139,7 @@ func sweepNames(dir string) error {
 	return err
 }
 
-// node is the node in /dev that has the name already, or empty.
+// node returns the existing node in /dev with the name; empty if there is none.
 func (n DeviceName) node() string {
 	for _, prefix := range []string{"/dev/xvd", "/dev/sd"} {
 		if _, err := os.Lstat(prefix + n.letters()); err == nil {
@@ -151,9 +152,9 @@ func (n DeviceName) node() string {
 	return ""
 }
 
-// lockFile opens a file and locks it; the error is EWOULDBLOCK if somebody else has
-// locked it. A holder removes the file before it unlocks it: whoever opened it before
-// that, and locks it after, holds nothing that others can see, and tries again.
+// lockFile opens a file and locks it; the error is EWOULDBLOCK if another process has locked
+// it. A holder removes the file before it unlocks it. If the file was opened before that
+// and locked afterwards, no other process can see it, so that lockFile tries again.
 func lockFile(d *safedir.Dir, name string, create int) (*os.File, error) {
 	for {
 		f, err := d.OpenFile(name, os.O_RDWR|create, lockMode)
@@ -171,8 +172,8 @@ func lockFile(d *safedir.Dir, name string, create int) (*os.File, error) {
 	}
 }
 
-// inUse fails while the kernel holds a disk: while one of its file systems is
-// mounted, in any namespace, or it is swapped to or part of a volume group.
+// inUse returns an error while the kernel uses a disk: while one of its file systems is
+// mounted, in any namespace, or it is used for swap or by a volume group.
 func inUse(disk DevicePath) error {
 	err := exclusive.Check(string(disk))
 	if errors.Is(err, unix.EBUSY) {

@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
-// rootSource is what is mounted as the root, and where.
+// rootSource is the file system of the root, and its mount point.
 type rootSource = chroot.MountSpec
 
 // mountedRoot is the mounted root.
@@ -97,7 +97,7 @@ type mountAct struct {
 	Volume VolumeID  `json:"volume,omitempty"`
 	Before disk.Seen `json:"before,omitempty"`
 	Host   HostID    `json:"host,omitempty"`
-	// Node is mounted on Path. Root is what another process needs to unmount it.
+	// Node is mounted on Path. Another process needs Root to unmount it.
 	Node string             `json:"node,omitempty"`
 	Path string             `json:"path,omitempty"`
 	Root *chroot.RootRecord `json:"root,omitempty"`

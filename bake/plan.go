@@ -10,15 +10,15 @@ import (
 // DefaultLockDir is where builds reserve device names.
 const DefaultLockDir = "/run/lock/packer-chroot"
 
-// Plan is what the user wants, as far as every cloud can tell. Callbacks stand
-// where the user's templates can only be rendered once something is known; one
-// that is nil does nothing.
+// Plan holds the user's options, as far as they are the same for every cloud. Callbacks
+// render templates of the user that need values which are known during the build only; a
+// nil callback does nothing.
 type Plan struct {
 	Build BuildID
 	// ImageName is the name of the image to be.
 	ImageName string
-	// Replace has images that have the name already make way for the new one, wherever
-	// that is to be had; DeleteReplaced has their snapshots deleted.
+	// Replace replaces images that have the name already, in all regions of the image.
+	// DeleteReplaced deletes their snapshots.
 	Replace, DeleteReplaced bool
 	// FromScratch starts from a blank volume instead of a source image.
 	FromScratch bool
@@ -36,18 +36,18 @@ type Plan struct {
 	// LockDir holds the reservations of device names, shared by the builds on a
 	// host; empty means DefaultLockDir.
 	LockDir string
-	// StateDir holds the builds' journals, by which the next build on the host cleans
-	// up after one that was killed. Without one nobody does.
+	// StateDir holds the journals of builds, by which the next build on the host cleans up
+	// after one that was killed. Empty means that there is no journal.
 	StateDir string
-	// Program is what makes the build, and Endpoint where its cloud is, as the user
-	// says: nobody else cleans up after it.
+	// Program is the program that makes the build, and Endpoint the user's endpoint of the
+	// cloud: only the same program and endpoint clean up after it.
 	Program  string
 	Endpoint string
-	// Waits says how to wait; what is zero is as in DefaultWaits.
+	// Waits holds the intervals and limits of waits; zero fields are as in DefaultWaits.
 	Waits Waits
 
-	// MountPath renders where the root is mounted, from the kernel device's base
-	// name (xvdf). If it is nil, below /mnt/packer-chroot.
+	// MountPath renders the mount point of the root from the base name of the kernel's
+	// device (xvdf). If it is nil, the mount point is below /mnt/packer-chroot.
 	MountPath func(device string) (string, error)
 	// Partition is the partition number of the root file system, "0" for the whole
 	// disk; if it is empty, the root is found as disk.Root says.
@@ -60,7 +60,8 @@ type Plan struct {
 	// GrowRoot makes the root's partition and file system as large as the disk
 	// allows.
 	GrowRoot bool
-	// MountFstab mounts below the root what the image's fstab has on the same disk.
+	// MountFstab mounts the file systems below the root that the image's fstab has on the
+	// same disk.
 	MountFstab bool
 	// Mounts are made below the root, in order.
 	Mounts []chroot.ExtraMount
@@ -69,9 +70,9 @@ type Plan struct {
 	PassEnvironment []string
 	// CopyFiles are copied from the host to the same path in the root.
 	CopyFiles []string
-	// BlockServices keeps what provisioning runs in the root from starting services.
+	// BlockServices prevents provisioners from starting services in the root.
 	BlockServices bool
-	// CleanUploads removes what provisioning uploaded below /tmp and left there.
+	// CleanUploads removes files that provisioners uploaded below /tmp and left there.
 	CleanUploads bool
 	// PreMount, PostMount and PreUnmount render the user's shell commands for the
 	// host.
@@ -79,19 +80,19 @@ type Plan struct {
 	PostMount  func(disk Disk, mountPath string) ([]string, error)
 	PreUnmount func(disk Disk, mountPath string) ([]string, error)
 
-	// Labels renders what the user wants written on the things made. It is called
+	// Labels renders the descriptions and tags of the created resources. It is called
 	// before anything is created.
 	Labels func(Facts) (Labels, error)
 	// Provision is called with the root ready to be entered.
 	Provision func(context.Context, Workplace) error
 	// Pause, if not nil, is called after each step with its name (-debug).
 	Pause func(ctx context.Context, step string) error
-	// KeepOnError, if not nil, is asked after a failure whether to leave
-	// everything as it is (-on-error=abort, or ask).
+	// KeepOnError, if not nil, reports after a failure whether to leave everything as it is
+	// (-on-error=abort, or ask).
 	KeepOnError func(error) bool
 }
 
-// orDefault fills what may be left out.
+// orDefault sets the defaults of optional fields.
 func (p Plan) orDefault() Plan {
 	p.LockDir = cmp.Or(p.LockDir, DefaultLockDir)
 	if p.MountPath == nil {
@@ -115,7 +116,7 @@ func (p Plan) orDefault() Plan {
 	return p
 }
 
-// Facts is what is known before anything is created.
+// Facts are the host and the source image.
 type Facts struct {
 	Host Host
 	// Source is nil from scratch.
@@ -130,7 +131,7 @@ type Labels struct {
 	VolumeTags   map[string]string
 }
 
-// Workplace is what provisioning has to work with.
+// Workplace is passed to Plan.Provision.
 type Workplace struct {
 	Facts
 	Root chroot.Root
@@ -138,7 +139,7 @@ type Workplace struct {
 	Device DevicePath
 }
 
-// Result is what a build made.
+// Result is the result of a build.
 type Result struct {
 	// Products are the images, one for each region, in the order of these.
 	Products []Product
@@ -148,13 +149,13 @@ type Result struct {
 	Leftovers []string
 }
 
-// A Reporter is told what a build does, in the order it does it. Its methods
-// may be called from several goroutines.
+// A Reporter receives the progress of a build, in order. Its methods may be called from
+// several goroutines.
 type Reporter interface {
-	// Step says what is begun.
+	// Step announces a step.
 	Step(format string, args ...any)
-	// Detail says more of the step under way.
+	// Detail reports a detail of the current step.
 	Detail(format string, args ...any)
-	// Warn says what went wrong without ending the build, such as an undoing that failed.
+	// Warn reports a problem that does not end the build, such as a failed clean-up.
 	Warn(format string, args ...any)
 }

@@ -7,24 +7,24 @@ import (
 )
 
 const (
-	// stride is how many percent further something must be to be told of again.
+	// stride is the number of percent after which progress is reported again.
 	stride = 10
-	// silence is how long nothing is said of something that gets on, if it takes longer
-	// than this for a stride.
+	// silence is the time after which progress is reported again, even if it is less than a
+	// stride.
 	silence = 10 * time.Minute
-	// askEvery is how long a copy's snapshots are not asked again how far they are: a copy
-	// between regions takes minutes at least.
+	// askEvery is the polling interval of a copy's snapshots: a copy between regions takes
+	// minutes at least.
 	askEvery = 15 * time.Second
 )
 
-// A pacer decides when a user is told how far something is: lines in a log stay, so
-// that each new percent would be too many.
+// A pacer limits how often progress is reported: lines in a log stay, so that a line for
+// each percent would be too many.
 type pacer struct {
 	told  int
 	since time.Time
 }
 
-// due reports whether the user is to be told of a percentage now.
+// due reports whether a percentage is to be reported now.
 func (p *pacer) due(percent int, now time.Time) bool {
 	first := p.since.IsZero()
 	if percent < 0 || !first && percent <= p.told {
@@ -37,8 +37,8 @@ func (p *pacer) due(percent int, now time.Time) bool {
 	return true
 }
 
-// copying is how far the copy of an image is. Clouds do not tell it of images, but of
-// the snapshots that are made with them.
+// copying is the progress of an image's copy. Clouds do not report it of images, but of the
+// snapshots that are made with them.
 type copying struct {
 	cloud Cloud
 	// shared are snapshots that the copy has from its source.
@@ -50,14 +50,14 @@ type copying struct {
 	far   map[SnapshotID]int
 }
 
-// newCopying is for a copy whose wait ends after patience without progress.
+// newCopying returns the progress of a copy that may take patience without progress.
 func newCopying(cloud Cloud, shared []SnapshotID, patience time.Duration) *copying {
 	return &copying{cloud: cloud, shared: shared, every: min(askEvery, patience/4), asked: time.Now(), far: map[SnapshotID]int{}}
 }
 
-// of returns how far the pending copy is, in percent, and as the sum of its snapshots'
-// percentages, which tells progress that the first is too coarse for. What cannot be
-// read counts as no progress: it is the image that is waited for.
+// of returns the progress of a pending copy in percent, and the sum of its snapshots'
+// percentages, which is finer. An error counts as no progress, because the wait is for the
+// image.
 func (c *copying) of(ctx context.Context, img Image) (percent, sum int) {
 	if time.Since(c.asked) >= c.every {
 		c.asked = time.Now()
@@ -69,7 +69,7 @@ func (c *copying) of(ctx context.Context, img Image) (percent, sum int) {
 	return sum / max(1, len(c.ids)), sum
 }
 
-// ask asks which snapshots are made with a copy, and how far they are.
+// ask reads which snapshots are made with a copy, and their progress.
 func (c *copying) ask(ctx context.Context, img Image) {
 	ids := slices.Clone(img.Snapshots)
 	if len(ids) == 0 {

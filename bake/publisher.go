@@ -2,26 +2,24 @@ package bake
 
 import "context"
 
-// Publisher is the part of a Cloud that has to do with images that are there
-// already: those of the same name that make way, copies, and what an image is given
-// once it is available. What is said of Cloud's methods holds for these: one request
-// at a time, repeatable, no waiting for a state to come about.
+// Publisher is the part of a Cloud that works on existing images: images of the same name
+// that are replaced, copies, and the permissions of an available image. As in Cloud, each
+// method makes one request, is idempotent, and does not wait for a state.
 type Publisher interface {
 	// Named lists the account's own images that have exactly this name, in this
 	// cloud's region.
 	Named(ctx context.Context, name string) ([]ImageID, error)
 
-	// Publication tells where the image is to be had in the end. It is asked before
-	// anything is created, and fails when something of what the user wants of the
-	// image can be known to be impossible.
+	// Publication returns the regions of the image. It is called before anything is created,
+	// and returns an error if an option for the image is known to be impossible.
 	Publication(context.Context, Facts) (Publication, error)
 
-	// In is the same account's cloud in another region; it answers itself for its
-	// own. Host and Source are those of the region that the build runs in.
+	// In returns the same account's cloud in another region; itself for its own region. Host
+	// and Source are those of the region that the build runs in.
 	In(region string) Cloud
 
-	// Copy asks for a copy in this cloud's region of an image of the account, or
-	// one that the account may use.
+	// Copy requests a copy, in this cloud's region, of an image of the account, or of one
+	// that the account may use.
 	Copy(context.Context, CopySpec) (ImageID, error)
 	// FindCopies lists the account's images in this cloud's region that were copied
 	// from the image and have the name.
@@ -30,40 +28,39 @@ type Publisher interface {
 	// image, if the cloud's image does not list them while it is pending.
 	FindCopied(ctx context.Context, copied ImageID) ([]SnapshotID, error)
 
-	// Publish gives an available image, and the snapshots made for it, what could
-	// not be given at creation: permissions, deprecation, protection. What is
-	// asked for needs no request when it is nothing.
+	// Publish gives an available image, and the snapshots made for it, the properties that
+	// could not be given at creation: permissions, deprecation, protection. It makes no
+	// request if there are none.
 	Publish(context.Context, PublishSpec) error
-	// Unguard ends what keeps an image from being deregistered that Publish has
-	// given, or was about to give when its build was killed: the Cloud need not be
-	// the one that published. An image that is not protected, or not there, is no
-	// error.
+	// Unguard ends the protection against deregistration that Publish has given, or was
+	// about to give when its build was killed: another Cloud value may have published. An
+	// image that is not protected, or does not exist, is no error.
 	Unguard(context.Context, ImageID) error
 
-	// Record reads all that is needed to register an image again. It fails when the
-	// image cannot be deregistered or could not be restored; the error wraps ErrNotFound
-	// when it is gone.
+	// Record reads all that is needed to register an image again. It returns an error if
+	// the image cannot be deregistered or could not be restored; the error wraps ErrNotFound
+	// if it is gone.
 	Record(context.Context, ImageID) (Record, error)
 	// CheckRecord returns why a record cannot be of the image that it names; nil if it
 	// can. It makes no request.
 	CheckRecord(Record) error
-	// Restore registers an image again as it was recorded. Its snapshots must still be
-	// there. The new image has another id.
+	// Restore registers an image again as it was recorded. Its snapshots must still exist.
+	// The new image has another id.
 	Restore(context.Context, Record) (ImageID, error)
 	// Regain gives an image that was registered again the permissions, tags and times
 	// that it had and that registering could not give it.
 	Regain(context.Context, Record, ImageID) error
 }
 
-// Publication is where an image is to be had.
+// Publication holds the regions of an image, and the cloud's decisions about it.
 type Publication struct {
 	// Copies are made of the registered image once it is available, side by side.
 	Copies []Copy
-	// Passing says that the registered image is there only to be copied: it has a
-	// name of its own, and it and its snapshot are removed when the copies are
-	// available. It must be so when a copy is in the build's own region.
+	// Passing means that the registered image is only copied: it has a name of its own, and
+	// it and its snapshot are removed when the copies are available. It must be true if a
+	// copy is in the build's own region.
 	Passing bool
-	// Guarded says that Publish protects the images from being deregistered.
+	// Guarded means that Publish protects the images from deregistration.
 	Guarded bool
 	// Root is how the root volume is encrypted when it is created.
 	Root Encryption
@@ -72,7 +69,7 @@ type Publication struct {
 	Details any
 }
 
-// Copy is one copy that is wanted.
+// Copy is a requested copy.
 type Copy struct {
 	Region string
 	// Encrypted asks for the copy's snapshots to be encrypted; those of an encrypted
@@ -82,7 +79,7 @@ type Copy struct {
 	KMSKeyID string
 }
 
-// CopySpec is what a copy is made from.
+// CopySpec is the specification of a copy.
 type CopySpec struct {
 	Build        BuildID
 	Source       ImageID
@@ -97,7 +94,7 @@ type CopySpec struct {
 	Shared []SnapshotID
 }
 
-// PublishSpec is an image that is to be published.
+// PublishSpec is an image to publish.
 type PublishSpec struct {
 	Image ImageID
 	// Snapshots are those that were made for the image.
@@ -110,7 +107,7 @@ type Record struct {
 	Name  string  `json:"name"`
 	// Snapshots are those of its block devices.
 	Snapshots []SnapshotID `json:"snapshots"`
-	// Data is what the cloud needs beside that, in its own form.
+	// Data holds the rest of the image's description in the cloud's own form.
 	Data []byte `json:"data"`
 }
 

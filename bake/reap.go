@@ -26,7 +26,7 @@ type Reaping struct {
 	Endpoint string
 	// Waits holds the intervals and limits of waits; zero fields are as in DefaultWaits.
 	Waits Waits
-	// DryRun reports what would be undone, and changes nothing.
+	// DryRun lists the acts that would be undone, and changes nothing.
 	DryRun bool
 }
 

@@ -115,7 +115,7 @@ type replacedAct struct {
 	call
 	Image  ImageID `json:"image,omitempty"`
 	Region string  `json:"region,omitempty"`
-	// Record is what the image can be restored from.
+	// Record is the record to restore the image from.
 	Record *Record `json:"record,omitempty"`
 }
 

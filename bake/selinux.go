@@ -7,8 +7,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// announceLabels tells, before provisioning, that new files get no SELinux labels. An
-// error is left to warnOfLabels, which meets it again.
+// announceLabels reports, before provisioning, that new files get no SELinux labels. An
+// error is left to warnOfLabels, which will get it again.
 func (b *build) announceLabels(ctx context.Context, root mountedRoot) {
 	labels, err := root.Labels(ctx, false)
 	if err == nil && labels.Mode != "" {
@@ -17,8 +17,8 @@ func (b *build) announceLabels(ctx context.Context, root mountedRoot) {
 	}
 }
 
-// warnOfLabels warns of files without SELinux labels, when nothing of the build changes
-// the root any more. Labels that cannot be checked are no reason to fail.
+// warnOfLabels warns of files without SELinux labels, after the last change to the root. If
+// labels cannot be checked, it only warns.
 func (b *build) warnOfLabels(ctx context.Context, root mountedRoot) error {
 	labels, err := root.Labels(ctx, true)
 	switch {
@@ -35,7 +35,7 @@ func (b *build) warnOfLabels(ctx context.Context, root mountedRoot) error {
 	return nil
 }
 
-// missingLabels is what is wrong with an image's labels, or empty.
+// missingLabels describes the problem of an image's labels; empty if there is none.
 func missingLabels(l chroot.Labels) string {
 	switch {
 	case l.Mode == "":

@@ -9,9 +9,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
-// ErrUnsettled is wrapped by a changing call of a Cloud that is refused for a reason that
-// passes. Above all, neither cloud promises that what a reading call has shown is known to
-// the next changing call: a new resource may not exist there yet, or be in an earlier state.
+// ErrUnsettled is wrapped by a changing call of a Cloud that is refused for a temporary
+// reason. Above all, a changing call may not know yet what a reading call has shown: a new
+// resource may not exist for it, or be in an earlier state.
 var ErrUnsettled = errors.New("not yet")
 
 // ErrNameTaken is wrapped by Cloud.Register, Copy and Restore if another image has the

@@ -12,7 +12,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
-// findings is what a build knows before it creates anything.
+// findings are the results of the survey.
 type findings struct {
 	Facts
 	labels Labels

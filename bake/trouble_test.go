@@ -16,7 +16,7 @@ import (
 var errBusy = fmt.Errorf("cannot read it: %w", &retry.CallError{Kind: retry.Throttled, Err: errNo})
 
 // between is a look that meets errBusy for a time, and is done after another.
-func between(from, to, done time.Duration) look {
+func between(from, to, done time.Duration) observer {
 	begun := time.Now()
 	return func(context.Context) (observation, error) {
 		if age := time.Since(begun); age >= from && age < to {

@@ -70,7 +70,7 @@ func (u *undoer) groups() []undo.Group {
 }
 
 // undoAll undoes everything: the regions side by side, then their source. It returns the
-// names of what was undone, and an error that names the rest. It ends with ctx.
+// names of the acts that were undone, and an error that names the rest. It ends with ctx.
 func (u *undoer) undoAll(ctx context.Context) (undone []string, err error) {
 	var mu sync.Mutex
 	var errs []error

@@ -12,25 +12,23 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
-// Pace is how a thing that changes by itself is waited for: it is looked at
-// again and again, at growing intervals.
+// Pace holds the polling intervals and the limit of a wait.
 type Pace struct {
-	// First is the interval after the first look; intervals grow from it by half
-	// each, give or take a quarter.
+	// First is the interval after the first look. Each interval is half as long again as
+	// the one before, give or take a quarter.
 	First time.Duration
-	// Longest is what intervals grow to. Where it is First, every interval is
-	// exactly that.
+	// Longest is the longest interval. If it equals First, every interval is exactly that.
 	Longest time.Duration
-	// Patience is how long the wait goes on without progress. If the cloud tells a
-	// percentage, of a snapshot or of the snapshots of a copy, each new height of it
-	// is progress: a terabyte may take hours and be well.
+	// Patience is the time limit without progress. If the cloud reports a percentage, of a
+	// snapshot or of the snapshots of a copy, the limit restarts whenever it grows, because
+	// a terabyte may take hours.
 	Patience time.Duration
-	// Attempts, if not 0, is how many looks there are, and Patience is not
-	// considered.
+	// Attempts, if not 0, is the number of looks; Patience is then ignored.
 	Attempts int
 }
 
-// Waits is how a build waits. Zero fields mean the defaults of DefaultWaits.
+// Waits holds the paces and limits of a build's waits. Zero fields mean the defaults of
+// DefaultWaits.
 type Waits struct {
 	// Volume is for a volume to become available.
 	Volume Pace
@@ -43,25 +41,25 @@ type Waits struct {
 	// Copy is for a copy of an image to become available; between regions it takes
 	// long.
 	Copy Pace
-	// Settling is for changing calls to know what reading calls have shown. It has no
-	// Attempts: those are numbers of looks.
+	// Settling is for changing calls that lag behind reading calls. It has no Attempts,
+	// which are numbers of looks.
 	Settling Pace
-	// Unseen is how long a thing that was just created may be unknown to the
-	// cloud's reading calls, which can lag behind its creating ones.
+	// Unseen is how long reading calls may not know a resource that was just created,
+	// because they can lag behind creating calls.
 	Unseen time.Duration
-	// Lost is how long something is looked for that a creating call may have made
-	// although it answered an error.
+	// Lost is how long a resource is searched for that a creating call may have created
+	// although it returned an error.
 	Lost time.Duration
-	// InFlight is how long after it was asked for a thing is looked for whose build
-	// was killed before the cloud had answered: the request may still be under way.
+	// InFlight is how long after the request a resource is searched for if the build was
+	// killed before the cloud had answered: the request may still be under way.
 	InFlight time.Duration
 	// Device is how long the kernel may take to show an attached volume.
 	Device time.Duration
-	// Release is how long undoing may take, for each of the two stacks.
+	// Release is how long undoing may take, for each group of acts.
 	Release time.Duration
 }
 
-// DefaultWaits are patient with the cloud and quick to notice.
+// DefaultWaits returns the default waits, with short intervals and long limits.
 func DefaultWaits() Waits {
 	return Waits{
 		Volume:     Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Patience: 10 * time.Minute},
@@ -78,8 +76,8 @@ func DefaultWaits() Waits {
 	}
 }
 
-// Polled answers the same waits with a fixed interval between the looks at the
-// cloud, and with that many looks; 0 leaves the one or the other.
+// Polled returns the same waits with a fixed polling interval and number of looks at the
+// cloud; 0 leaves the one or the other.
 func (w Waits) Polled(interval time.Duration, attempts int) Waits {
 	for _, p := range w.paces() {
 		if interval > 0 {
@@ -90,8 +88,8 @@ func (w Waits) Polled(interval time.Duration, attempts int) Waits {
 	return w
 }
 
-// Patient answers the same waits with one limit for each that has none yet: for what
-// does not get on, be it in the cloud or in the kernel. 0 changes nothing.
+// Patient returns the same waits with one limit for each that has none yet, whether it is
+// for the cloud or for the kernel. 0 changes nothing.
 func (w Waits) Patient(limit time.Duration) Waits {
 	for _, p := range w.paces() {
 		p.Patience = cmp.Or(p.Patience, limit)
@@ -102,12 +100,12 @@ func (w Waits) Patient(limit time.Duration) Waits {
 	return w
 }
 
-// paces are those of all that the cloud is asked about again and again.
+// paces returns the paces of polling the cloud.
 func (w *Waits) paces() []*Pace {
 	return []*Pace{&w.Volume, &w.Attachment, &w.Snapshot, &w.Image, &w.Copy}
 }
 
-// orDefault fills what is zero.
+// orDefault replaces zero fields by the defaults.
 func (w Waits) orDefault() Waits {
 	d := DefaultWaits()
 	return Waits{
@@ -125,7 +123,7 @@ func (w Waits) orDefault() Waits {
 	}
 }
 
-// or fills what is zero.
+// or replaces zero fields by those of d.
 func (p Pace) or(d Pace) Pace {
 	return Pace{
 		First:    cmp.Or(p.First, d.First),
@@ -135,35 +133,35 @@ func (p Pace) or(d Pace) Pace {
 	}
 }
 
-// observation is what one look at a thing saw.
+// observation is the result of one look at a resource.
 type observation struct {
 	// state is in the cloud's words.
 	state string
-	// percent is the progress; 0 where there is none to tell.
+	// percent is the progress; 0 if there is none to report.
 	percent int
 	// finer, if not 0, is a measure of progress that grows with each percent of a part.
 	finer int
-	// done says that the wait is over.
+	// done means that the wait is over.
 	done bool
 }
 
-// named is the state as an error has it.
+// named returns the state for an error.
 func (s observation) named() string {
 	return cmp.Or(s.state, "in a state that the cloud does not name")
 }
 
-// look reads a resource's state. An error ends the wait, unless it is trouble of the cloud:
+// An observer reads the state of a resource. An error ends the wait, unless it is trouble of the cloud:
 // see retry.Trouble.
-type look func(context.Context) (observation, error)
+type observer func(context.Context) (observation, error)
 
-// until looks until it is done. what names the resource in errors. The wait ends with ctx,
-// with an error of look, and when patience or attempts are used up. A look that the cloud
-// throttles, fails at or does not answer shows nothing: the next one may.
-func (p Pace) until(ctx context.Context, what string, look look) error {
+// until observes a resource until it is done. The wait ends with ctx, with an error of the
+// observer, and after Patience or Attempts. A look that the cloud throttles, fails or does not answer is not
+// counted as an error. The resource is named in errors by what.
+func (p Pace) until(ctx context.Context, what string, observe observer) error {
 	interval := p.First
 	w := waiting{what: what, begun: time.Now(), progress: time.Now(), told: observation{percent: -1}}
 	for attempt := 1; ; attempt++ {
-		seen, err := p.once(ctx, look)
+		seen, err := p.once(ctx, observe)
 		if err = w.took(ctx, seen, err, attempt); err != nil {
 			return fmt.Errorf("cannot wait for %s: %w", what, err)
 		}
@@ -188,17 +186,18 @@ type waiting struct {
 	// begun is when the wait began, and progress when there was progress last.
 	begun, progress time.Time
 	highest         int
-	// seen is what the last look saw that the cloud answered, and told what was emitted.
+	// seen is the last observation that the cloud answered, and told the one that was
+	// emitted.
 	seen, told observation
-	// trouble is the failure in err, which the last look had, since since; nil if that was
-	// answered.
+	// trouble is the failure in err, which the last look had, since since; nil if that look
+	// was answered.
 	trouble  *retry.CallError
 	err      error
 	since    time.Time
-	troubled time.Time // told of last
+	troubled time.Time // when that was last emitted
 }
 
-// took takes note of a look. It returns an error that ends the wait.
+// took records an observation. It returns an error that ends the wait.
 func (w *waiting) took(ctx context.Context, seen observation, err error, attempt int) error {
 	if w.trouble, w.err = troubleOf(ctx, err), err; w.trouble != nil {
 		if w.since.IsZero() {
@@ -235,10 +234,10 @@ func troubleOf(ctx context.Context, err error) *retry.CallError {
 	return trouble
 }
 
-// heldAfter is how long looks are not answered before that is told.
+// heldAfter is how long looks are not answered before that is reported.
 const heldAfter = 5 * time.Second
 
-// tell makes an event of looks that are not answered for long, and again at intervals.
+// tell emits an event if looks are not answered for long, and again at intervals.
 func (w *waiting) tell(ctx context.Context, pause time.Duration, p Pace) {
 	if w.trouble == nil || time.Since(w.since)+pause < heldAfter || !w.troubled.IsZero() && time.Since(w.troubled) < retry.TellEvery {
 		return
@@ -251,7 +250,7 @@ func (w *waiting) tell(ctx context.Context, pause time.Duration, p Pace) {
 	event.Emit(ctx, held)
 }
 
-// gaveUp is the error of a wait that has taken too long.
+// gaveUp returns the error of a wait that has taken too long.
 func (w *waiting) gaveUp(attempts int) error {
 	lasted := time.Since(w.begun).Round(time.Second)
 	if w.trouble != nil {
@@ -261,19 +260,19 @@ func (w *waiting) gaveUp(attempts int) error {
 	return fmt.Errorf("gave up on %s after %s and %d looks: it is still %s", w.what, lasted, attempts, w.seen.named())
 }
 
-// once looks once, for no longer than the whole wait may go without progress. Calls are
-// not made again within it.
-func (p Pace) once(ctx context.Context, look look) (observation, error) {
+// once looks once, for no longer than the whole wait may go without progress. It does not
+// repeat calls.
+func (p Pace) once(ctx context.Context, observe observer) (observation, error) {
 	ctx = retry.Once(ctx)
 	if p.Attempts == 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, p.Patience)
 		defer cancel()
 	}
-	return look(ctx)
+	return observe(ctx)
 }
 
-// spent says whether the wait is at its end.
+// spent reports whether the limit of the wait is reached.
 func (p Pace) spent(attempts int, idle time.Duration) bool {
 	if p.Attempts > 0 {
 		return attempts >= p.Attempts
@@ -281,7 +280,7 @@ func (p Pace) spent(attempts int, idle time.Duration) bool {
 	return idle >= p.Patience
 }
 
-// jitter keeps builds that began together from asking together.
+// jitter varies an interval, so that builds which began together do not poll together.
 func (p Pace) jitter(d time.Duration) time.Duration {
 	if p.First >= p.Longest {
 		return d
@@ -304,10 +303,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 // tolerateUnseen ignores for a while that a resource which was just created is not found.
 // The time does not pass while requests are not answered. A resource that has been found
 // and is gone is an error.
-func tolerateUnseen(unseen time.Duration, look look) look {
+func tolerateUnseen(unseen time.Duration, observe observer) observer {
 	born, seen := time.Now(), false
 	return func(ctx context.Context) (observation, error) {
-		s, err := look(ctx)
+		s, err := observe(ctx)
 		if !seen && errors.Is(err, ErrNotFound) && time.Since(born) < unseen {
 			return observation{state: "not to be seen yet"}, nil
 		}
@@ -321,9 +320,9 @@ func tolerateUnseen(unseen time.Duration, look look) look {
 }
 
 // goneIsDone ends a wait if the resource is not found.
-func goneIsDone(look look) look {
+func goneIsDone(observe observer) observer {
 	return func(ctx context.Context) (observation, error) {
-		s, err := look(ctx)
+		s, err := observe(ctx)
 		if errors.Is(err, ErrNotFound) {
 			return observation{state: "gone", done: true}, nil
 		}

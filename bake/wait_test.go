@@ -13,7 +13,7 @@ import (
 var errNo = errors.New("no")
 
 // after is a look that is done after d.
-func after(d time.Duration) look {
+func after(d time.Duration) observer {
 	begun := time.Now()
 	return func(context.Context) (observation, error) {
 		return observation{state: "pending", done: time.Since(begun) >= d}, nil

@@ -27,9 +27,9 @@ const (
 var validBuild = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,63}$`)
 
 // A journal is the part of a ledger that outlives the process: a file of one record a
-// line, each written before what it describes is begun. It is locked while its build
-// runs. A process that can take the lock knows that the build has ended, and may undo
-// what is outstanding.
+// line, each written before the act that it describes is begun. It is locked while its
+// build runs. A process that can take the lock knows that the build has ended, and may undo
+// its outstanding acts.
 //
 // A nil journal records nothing. A journal may be used by several goroutines.
 type journal struct {
@@ -189,7 +189,7 @@ func (j *journal) arm(group Group, act any) (seq uint64, err error) {
 	return seq, nil
 }
 
-// complete records what is known of an act by now.
+// complete replaces the act in the journal.
 func (j *journal) complete(seq uint64, act any, durable bool) error {
 	if j == nil || seq == 0 {
 		return nil

@@ -153,8 +153,8 @@ func (l *Ledger[A]) Acts() []A {
 }
 
 // Release undoes the outstanding acts of a group, last in first out, and reports the name
-// of each to undone, if that is not nil. It stops at the first failure, because what lies
-// below may only be undone afterwards: a disk that is still mounted is not detached. The
+// of each to undone, if that is not nil. It stops at the first failure, because earlier acts
+// may only be undone afterwards: a disk that is still mounted is not detached. The
 // error then names the act that failed and everything that was left. Release ends with
 // ctx, or after limit.
 func (l *Ledger[A]) Release(ctx context.Context, group Group, limit time.Duration, undone func(name string)) error {
@@ -260,8 +260,8 @@ func (e *Entry[A]) Outstanding() bool {
 	return !e.over
 }
 
-// Settle replaces the act by what is known of it by now, such as the id of the resource.
-// The record need not reach the disk, because a created resource is found without it.
+// Settle replaces the act by one that has more details, such as the id of the resource. The
+// record need not reach the disk, because a created resource is found without it.
 func (e *Entry[A]) Settle(settled func(A) A) {
 	e.changing.Lock()
 	defer e.changing.Unlock()

@@ -269,20 +269,20 @@ func TestJournalAtEveryMoment(t *testing.T) {
 	}
 	for _, step := range steps {
 		must(t, step.do())
-		heir := inherited(t, killed(t, j))
-		if diff := cmp.Diff(step.want, outstanding(t, heir)); diff != "" {
+		resumed := inherited(t, killed(t, j))
+		if diff := cmp.Diff(step.want, outstanding(t, resumed)); diff != "" {
 			t.Errorf("%s: outstanding (-want +got):\n%s", step.name, diff)
 		}
 		want := header("build-1")
 		want.Version, want.Boot = undo.FormatVersion, strings.TrimSpace(read(t, "/proc/sys/kernel/random/boot_id"))
-		if h, pending, err := undo.Inspect(killed(t, j)); err != nil || h != heir.Header() || len(pending) != len(step.want) {
+		if h, pending, err := undo.Inspect(killed(t, j)); err != nil || h != resumed.Header() || len(pending) != len(step.want) {
 			t.Errorf("%s: inspected %+v, %v, %v", step.name, h, pending, err)
 		}
-		if diff := cmp.Diff(want, heir.Header()); diff != "" {
+		if diff := cmp.Diff(want, resumed.Header()); diff != "" {
 			t.Errorf("%s: header (-want +got):\n%s", step.name, diff)
 		}
-		must(t, heir.Close())
-		if _, err := os.Stat(heir.Path()); errors.Is(err, os.ErrNotExist) != (len(step.want) == 0) {
+		must(t, resumed.Close())
+		if _, err := os.Stat(resumed.Path()); errors.Is(err, os.ErrNotExist) != (len(step.want) == 0) {
 			t.Errorf("%s: closed with %q outstanding, and its file: %v", step.name, step.want, err)
 		}
 	}
@@ -296,7 +296,7 @@ func TestJournalAtEveryMoment(t *testing.T) {
 func TestEndedIsNotKilled(t *testing.T) {
 	j := begun(t, "build-1")
 	armed(t, j, "scaffold", "volume")
-	if heir := inherited(t, killed(t, j)); heir.Ended() {
+	if resumed := inherited(t, killed(t, j)); resumed.Ended() {
 		t.Error("a killed build has ended by itself")
 	}
 	if alive, err := undo.Alive(j.Path()); err != nil || !alive {
@@ -309,11 +309,11 @@ func TestEndedIsNotKilled(t *testing.T) {
 	if alive, err := undo.Alive(j.Path()); err != nil || alive {
 		t.Errorf("alive when it has ended: %v, %v", alive, err)
 	}
-	heir := inherited(t, j.Path())
-	if !heir.Ended() || len(heir.Outstanding()) != 1 {
-		t.Errorf("ended %v, pending %v", heir.Ended(), outstanding(t, heir))
+	resumed := inherited(t, j.Path())
+	if !resumed.Ended() || len(resumed.Outstanding()) != 1 {
+		t.Errorf("ended %v, pending %v", resumed.Ended(), outstanding(t, resumed))
 	}
-	must(t, heir.Close())
+	must(t, resumed.Close())
 	must(t, undo.Forget(j.Path()))
 	if _, err := os.Stat(j.Path()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("forgotten: %v", err)
@@ -327,22 +327,22 @@ func TestOldFormat(t *testing.T) {
 	must(t, os.WriteFile(path, []byte(text), 0o600))
 	must(t, inherited(t, path).Close())
 	if got := read(t, path); got != text {
-		t.Errorf("an heir has written %q", got)
+		t.Errorf("a resumed has written %q", got)
 	}
 }
 
-// TestHeirGoesOn: what an heir undoes is over for the next one.
-func TestHeirGoesOn(t *testing.T) {
+// TestResumedLedgerGoesOn: an act that a resumed ledger undoes is over for the next one.
+func TestResumedLedgerGoesOn(t *testing.T) {
 	j := begun(t, "build-1")
 	armed(t, j, "scaffold", "volume")
 	armed(t, j, "scaffold", "attachment")
 	path := killed(t, j)
-	heir := inherited(t, path)
-	must(t, over(heir.Outstanding()[0]))
-	if note := armed(t, heir, "scaffold", "another"); note == nil {
-		t.Error("an heir cannot go on")
+	resumed := inherited(t, path)
+	must(t, over(resumed.Outstanding()[0]))
+	if note := armed(t, resumed, "scaffold", "another"); note == nil {
+		t.Error("a resumed cannot go on")
 	}
-	must(t, heir.Close())
+	must(t, resumed.Close())
 	next := inherited(t, path)
 	if diff := cmp.Diff([]string{"scaffold: volume", "scaffold: another"}, outstanding(t, next)); diff != "" {
 		t.Errorf("outstanding (-want +got):\n%s", diff)
@@ -385,14 +385,14 @@ func TestLivingAndDead(t *testing.T) {
 	}
 	must(t, other.Process.Kill())
 	_ = other.Wait()
-	heir := inherited(t, paths[0])
-	if diff := cmp.Diff([]string{"scaffold: volume"}, outstanding(t, heir)); diff != "" {
+	resumed := inherited(t, paths[0])
+	if diff := cmp.Diff([]string{"scaffold: volume"}, outstanding(t, resumed)); diff != "" {
 		t.Errorf("outstanding (-want +got):\n%s", diff)
 	}
 	if _, err := resume(paths[0]); !errors.Is(err, undo.ErrAlive) {
 		t.Errorf("inherited twice: %v", err)
 	}
-	must(t, heir.Close())
+	must(t, resumed.Close())
 }
 
 // TestNoRoom: an act whose record does not fit is not begun, and what was written
@@ -406,11 +406,11 @@ func TestNoRoom(t *testing.T) {
 		!strings.Contains(string(out), "nothing is begun") {
 		t.Fatalf("the other build says %q, %v", out, err)
 	}
-	heir := inherited(t, filepath.Join(dir, "full.journal"))
-	if got := outstanding(t, heir); len(got) != fit {
+	resumed := inherited(t, filepath.Join(dir, "full.journal"))
+	if got := outstanding(t, resumed); len(got) != fit {
 		t.Errorf("%d acts fitted, and %q are outstanding", fit, got)
 	}
-	must(t, heir.Close())
+	must(t, resumed.Close())
 }
 
 // TestUndoneWithoutRoom: a journal goes when nothing is outstanding, even if there was no
@@ -560,7 +560,7 @@ func before(line string) string {
 
 // TestCrashed: of the records that need not come to the disk, and of the one that was
 // on its way there, a machine's crash leaves a part, or zeros. What was on the disk
-// before stands, and an heir goes on from there.
+// before stands, and a resumed goes on from there.
 func TestCrashed(t *testing.T) {
 	j := begun(t, "build-1")
 	armed(t, j, "scaffold", "volume")
@@ -591,12 +591,12 @@ func TestCrashed(t *testing.T) {
 			if text, err := os.ReadFile(path); err != nil || string(text) != synced+end {
 				t.Errorf("changed by who only looks: %q, %v", text, err)
 			}
-			heir := inherited(t, path)
-			if diff := cmp.Diff([]string{"scaffold: volume", "scaffold: attachment"}, outstanding(t, heir)); diff != "" {
+			resumed := inherited(t, path)
+			if diff := cmp.Diff([]string{"scaffold: volume", "scaffold: attachment"}, outstanding(t, resumed)); diff != "" {
 				t.Errorf("outstanding (-want +got):\n%s", diff)
 			}
-			must(t, over(heir.Outstanding()[0]))
-			must(t, heir.Close())
+			must(t, over(resumed.Outstanding()[0]))
+			must(t, resumed.Close())
 			next := inherited(t, path)
 			if diff := cmp.Diff([]string{"scaffold: volume"}, outstanding(t, next)); diff != "" {
 				t.Errorf("outstanding for the next one (-want +got):\n%s", diff)
