@@ -11,6 +11,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/blockdev"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/command"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/rendezvous"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/wire"
 )
 
 // stayName is the operation after which a keeper that is left alone leaves what is
@@ -22,8 +28,8 @@ const stayName = "stay"
 // away, however that happens. If the keeper goes away instead, acts fail with
 // ErrKeeperLost, and Leave undoes what it had mounted through a new one.
 type Client struct {
-	hostCommands
-	launcher launcher
+	host    command.Host
+	options Options
 
 	mu      sync.Mutex
 	current *session
@@ -32,27 +38,61 @@ type Client struct {
 	stuck bool
 }
 
-// Launch starts the keeper: this program again, in the user's command_wrapper if
-// that does anything. It fails, wrapping ErrNotRoot, when neither this process nor
-// the wrapper has root's rights. The program must call MaybeKeep when it starts.
+// Launch starts the keeper: this program again, in the user's command_wrapper if that
+// changes commands. It fails, wrapping ErrNotRoot, if neither this process nor the wrapper
+// has root's rights. The program must call MaybeKeep when it starts.
 func Launch(ctx context.Context, o Options) (*Client, error) {
 	o = o.orDefault()
-	wrapper, err := effective(o.Wrapper)
+	host, err := command.NewHost(o.Wrapper)
 	if err != nil {
 		return nil, err
 	}
-	if o.UID() != 0 && wrapper == nil {
+	if o.UID() != 0 && !host.HasWrapper() {
 		return nil, errNeedsRoot
 	}
-	if err := keepFiles(); err != nil {
+	if err := command.CloseInherited(); err != nil {
 		return nil, err
 	}
-	commands := hostCommands{wrapper}
-	c := &Client{hostCommands: commands, launcher: launcher{commands, o}, roots: map[string]*Remote{}}
-	if c.current, err = c.launcher.launch(ctx); err != nil {
+	c := &Client{host: host, options: o, roots: map[string]*Remote{}}
+	if c.current, err = c.launch(ctx); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// session is a connected keeper: one process, one connection.
+type session struct {
+	*wire.Client
+	// pid is the keeper's process id.
+	pid int
+}
+
+// launch starts a keeper.
+func (c *Client) launch(ctx context.Context) (*session, error) {
+	o := c.options
+	body, err := wire.Marshal(greeting{Env: os.Environ(), Busy: o.Busy, Grace: o.Grace, Patience: o.Patience})
+	if err != nil {
+		return nil, err
+	}
+	k, err := rendezvous.Launcher{Host: c.host, Greeting: body}.Launch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	client := wire.NewClient(k.Conn, wire.ClientOptions{
+		Errors: knownErrors,
+		Note:   func(text string) { o.Log("%s", text) },
+		Lost:   func() error { return fmt.Errorf("%w: process %d has ended%s", ErrKeeperLost, k.PID, k.Exit()) },
+	})
+	return &session{client, k.PID}, nil
+}
+
+// SweepSockets removes the sockets, with their directories, to which keepers of killed
+// builds were to connect. Those of running builds and of other users stay.
+func SweepSockets() { rendezvous.Sweep() }
+
+// Shell has the host's shell run a command, as Keeper.Shell does.
+func (c *Client) Shell(ctx context.Context, command string, out func(line string)) error {
+	return c.host.Run(ctx, command, out)
 }
 
 func (c *Client) session() *session {
@@ -71,8 +111,8 @@ func (c *Client) Guard(ctx context.Context) (guarded context.Context, stop func(
 	s := c.session()
 	go func() {
 		select {
-		case <-s.lost:
-			cancel(s.why)
+		case <-s.Done():
+			cancel(s.Err())
 		case <-ctx.Done():
 		}
 	}()
@@ -81,7 +121,7 @@ func (c *Client) Guard(ctx context.Context) (guarded context.Context, stop func(
 
 // Stay has everything that is mounted stay when this client is closed.
 func (c *Client) Stay(ctx context.Context) error {
-	_, err := c.session().call(ctx, stayName, nil, nil)
+	_, err := c.session().Call(ctx, stayName, nil)
 	if errors.Is(err, ErrKeeperLost) {
 		return nil // nobody is left who would unmount
 	}
@@ -97,11 +137,11 @@ func (c *Client) Close() error {
 	if stuck {
 		_ = c.Stay(context.Background()) // else the keeper tries once more
 	}
-	_ = s.link.conn.CloseWrite() // it can be gone already
+	_ = s.CloseWrite() // it can be gone already
 	select {
-	case <-s.lost:
+	case <-s.Done():
 		return nil
-	case <-time.After(abandonedLimit + lastBreath):
+	case <-time.After(abandonedLimit + command.KillTimeout):
 		return fmt.Errorf("the keeper, process %d, does not end", s.pid)
 	}
 }
@@ -111,17 +151,17 @@ func (c *Client) Close() error {
 func (c *Client) Revive(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.current.isLost() {
+	if c.current.Err() == nil {
 		return nil
 	}
-	s, err := c.launcher.launch(ctx)
+	s, err := c.launch(ctx)
 	if err != nil {
 		return err
 	}
 	for _, root := range c.roots {
 		legacy := inheritance{Keeper: c.current.pid, Path: root.path, Device: root.device, Block: root.block, Made: root.made}
 		if _, err := callAdopt.on(ctx, s, legacy); err != nil {
-			return errors.Join(err, s.link.conn.Close())
+			return errors.Join(err, s.Close())
 		}
 	}
 	c.current = s
@@ -133,25 +173,25 @@ type inheritance struct {
 	// Keeper is its process id.
 	Keeper       int
 	Path, Device string
-	Block        blockDevice
+	Block        blockdev.Identity
 	Made         []string
 }
 
-var callAdopt = operation("adopt", func(_ context.Context, s served, i inheritance) (none, error) {
-	m := &Mounted{keeper: s.keeper, path: i.Path, device: i.Device, block: i.Block, made: i.Made, groups: groupsOf(i.Keeper)}
+var callAdopt = operation("adopt", func(_ context.Context, r request, i inheritance) (wire.Empty, error) {
+	m := &Mounted{keeper: r.keeper, path: i.Path, device: i.Device, block: i.Block, made: i.Made, groups: cgroup.LeftBy(i.Keeper)}
 	path, err := filepath.EvalSymlinks(i.Path)
 	if err == nil {
 		m.real = path
 	}
-	s.keeper.keep(m)
-	s.keeper.end(m)
-	return none{}, ignoreMissing(err)
+	r.keeper.add(m)
+	r.keeper.kill(m)
+	return wire.Empty{}, ignoreMissing(err)
 })
 
-var callMount = operation("mount", func(ctx context.Context, s served, spec MountSpec) (blockDevice, error) {
-	m, err := s.keeper.Mount(ctx, spec)
+var callMount = operation("mount", func(ctx context.Context, r request, spec MountSpec) (blockdev.Identity, error) {
+	m, err := r.keeper.Mount(ctx, spec)
 	if err != nil {
-		return blockDevice{}, err
+		return blockdev.Identity{}, err
 	}
 	return m.block, nil
 })
@@ -166,7 +206,7 @@ func (c *Client) Mount(ctx context.Context, spec MountSpec) (*Remote, error) {
 	spec.PassEnvironment = slices.Concat(spec.PassEnvironment, c.setByWrapper())
 	block, err := callMount.on(ctx, s, spec)
 	if err != nil {
-		if !s.isLost() { // else nobody has undone what there was of it
+		if s.Err() == nil { // else nobody has undone what there was of it
 			c.forget(r.path)
 		}
 		return nil, err
@@ -179,7 +219,7 @@ func (c *Client) Mount(ctx context.Context, spec MountSpec) (*Remote, error) {
 
 // setByWrapper returns the names of the variables that the user's wrapper sets.
 func (c *Client) setByWrapper() []string {
-	line, err := c.wrap("")
+	line, err := c.host.Wrap("")
 	if err != nil {
 		return nil // it was good enough to start the keeper
 	}
@@ -203,8 +243,8 @@ func (c *Client) forget(path string) {
 	delete(c.roots, path)
 }
 
-var callLeave = operation("leave", func(ctx context.Context, s served, path string) (none, error) {
-	return none{}, s.keeper.Leave(ctx, path)
+var callLeave = operation("leave", func(ctx context.Context, r request, path string) (wire.Empty, error) {
+	return wire.Empty{}, r.keeper.Leave(ctx, path)
 })
 
 // Leave leaves a root, as Keeper.Leave does; if need be through a new keeper.

@@ -1,17 +1,16 @@
 package chroot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
 )
 
 // lastGasp is how long the kernel may take to end what was killed.
@@ -26,8 +25,8 @@ const lastGasp = time.Second
 // Packer may have its directory in the root, and what sleeps in the kernel
 // cannot be: the error is an EBUSY that names them.
 func (m *Mounted) endAll(ctx context.Context) error {
-	relatives := ancestors()
-	maps.Copy(relatives, m.keeper.family)
+	relatives := procfs.Ancestors()
+	maps.Copy(relatives, m.keeper.ancestors)
 	deadline := time.Now().Add(m.keeper.busy + m.keeper.graceNow())
 	for thorough := false; ; {
 		kin, others, err := m.look(thorough, relatives)
@@ -51,7 +50,7 @@ func (m *Mounted) endAll(ctx context.Context) error {
 
 // look finds the holders and the processes of the commands' cgroups. It returns this
 // process and its parents separately. If thorough, it looks at mapped files too.
-func (m *Mounted) look(thorough bool, relatives family) (kin, others []holder, err error) {
+func (m *Mounted) look(thorough bool, relatives procfs.Set) (kin, others []holder, err error) {
 	r, err := m.reach()
 	if err != nil {
 		return nil, nil, err
@@ -62,9 +61,9 @@ func (m *Mounted) look(thorough bool, relatives family) (kin, others []holder, e
 }
 
 // findOthers finds the holders, and sets this process and its parents apart.
-func findOthers(r reach, relatives family) (kin, others []holder) {
+func findOthers(r reach, relatives procfs.Set) (kin, others []holder) {
 	for _, h := range r.processes() {
-		if relatives.has(h.pid) {
+		if relatives.Has(h.pid) {
 			kin = append(kin, h)
 			continue
 		}
@@ -94,7 +93,7 @@ func (m *Mounted) end(ctx context.Context, all []holder) []holder {
 	m.keeper.killGroups(m, lastGasp)
 	for _, h := range all {
 		if unix.PidfdSendSignal(h.fd, 0, nil, 0) == nil {
-			thaw(h.pid)
+			cgroup.Thaw(h.pid)
 		}
 	}
 	return ended(ctx, all, lastGasp)
@@ -152,51 +151,6 @@ func stillHeld(what string, by []holder) error {
 	return &busyError{what, func() []string { return names }}
 }
 
-// family are processes, by their ids, with the times when they were started: one that
-// has ended may be followed by another one with its id.
-type family map[int]string
-
-// ancestors are this process and its parents, down to the first of all.
-func ancestors() family {
-	f := family{1: started(1)}
-	for pid := os.Getpid(); pid > 0 && f[pid] == ""; pid = parent(pid) {
-		f[pid] = started(pid)
-	}
-	return f
-}
-
-func (f family) has(pid int) bool {
-	start, known := f[pid]
-	return known && start == started(pid)
-}
-
-// started is when a process was started, in the kernel's ticks; proc_pid_stat(5).
-// It is the 22nd field, the second of which is a name in parentheses, of any bytes.
-func started(pid int) string {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	const start = 22 - 3
-	if err != nil || len(fields) <= start {
-		return "unknown"
-	}
-	return fields[start]
-}
-
-// parent is the id of a process's parent; 0 is none.
-func parent(pid int) int {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(status)) {
-		if id, ok := strings.CutPrefix(line, "PPid:"); ok {
-			parent, _ := strconv.Atoi(strings.TrimSpace(id))
-			return parent
-		}
-	}
-	return 0
-}
-
 // killInside kills every process whose root is at or below a path, and those that
 // they start meanwhile.
 func killInside(root string) {
@@ -216,7 +170,7 @@ func killOnce(root string) bool {
 		return false
 	}
 	found := false
-	for _, pid := range processes() {
+	for _, pid := range procfs.Processes() {
 		if r.leadsTo(rootOf(pid)) && r.kill(pid) {
 			found = true
 		}

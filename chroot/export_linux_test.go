@@ -4,27 +4,29 @@ import (
 	"context"
 	"errors"
 	"os"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
 )
 
 // WithoutGroups has the keeper of a root be on a host that has no cgroup v2.
 func (m *Mounted) WithoutGroups() {
-	m.keeper.newGroup = func() (*group, error) { return nil, errors.ErrUnsupported }
+	m.keeper.newGroup = func() (*cgroup.Group, error) { return nil, errors.ErrUnsupported }
 }
 
 // WithDeadGroups has it make groups that nothing can be started in.
 func (m *Mounted) WithDeadGroups() {
-	m.keeper.newGroup = func() (*group, error) {
-		g, err := newGroup()
+	m.keeper.newGroup = func() (*cgroup.Group, error) {
+		g, err := cgroup.New()
 		if err != nil {
 			return nil, err
 		}
-		return g, os.Remove(g.dir.Name())
+		return g, os.Remove(g.Path())
 	}
 }
 
 // TakeForAParent has the keeper remember a process as a parent of its own that was
 // started at another time.
-func (m *Mounted) TakeForAParent(pid int) { m.keeper.family[pid] = "long ago" }
+func (m *Mounted) TakeForAParent(pid int) { m.keeper.ancestors[pid] = "long ago" }
 
 // Leave leaves the root through its own keeper.
 func (m *Mounted) Leave(ctx context.Context) error { return m.keeper.Leave(ctx, m.path) }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 )
 
 // MountBelow mounts a further file system inside the root. The target is found as
@@ -48,7 +50,7 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 	}
 	defer target.Close()
 	if extra.OfDisk {
-		if isMountPoint(target) {
+		if mounttable.IsMountPoint(target) {
 			return nil
 		}
 		// What the user has mounted may be shared with the host: mounting below it
@@ -125,14 +127,6 @@ func (m *Mounted) IsMounted(_ context.Context, path string) (bool, error) {
 		return mountinfo.Mounted(at)
 	}
 	return false, nil
-}
-
-// isMountPoint tells whether something is mounted there. Kernels before 5.8 do not
-// say.
-func isMountPoint(f *os.File) bool {
-	var st unix.Statx_t
-	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, 0, &st)
-	return err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 // onto is what it can be mounted on, a directory or a file; an error means that it

@@ -1,7 +1,6 @@
 package chroot
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -12,6 +11,11 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/command"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/rendezvous"
 )
 
 const (
@@ -25,11 +29,11 @@ const (
 // keeperEnded waits until the keeper of a killed build has ended: it leaves its roots by
 // itself. If the keeper is stopped, it is continued, or killed if it does not continue.
 func (k *Keeper) keeperEnded(ctx context.Context, r RootRecord) error {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(k.patience, abandonedLimit+lastBreath))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(k.patience, abandonedLimit+command.KillTimeout))
 	defer cancel()
 	p := orphanedKeeper{RootRecord: r, log: k.log}
 	for {
-		if since, err := startOf(r.Keeper); err != nil || since != r.Since {
+		if since, err := procfs.StartTime(r.Keeper); err != nil || since != r.Since {
 			return nil
 		}
 		p.rouse()
@@ -81,7 +85,7 @@ func (p *orphanedKeeper) rouse() {
 	case (p.continued || halt != isStopped) && stopped > continuedFor:
 		p.since = time.Now()
 		p.signal(unix.SIGKILL, "killing")
-		thaw(p.Keeper)
+		cgroup.Thaw(p.Keeper)
 	}
 }
 
@@ -92,7 +96,7 @@ func (p *orphanedKeeper) signal(signal unix.Signal, doing string) {
 		return // it has ended
 	}
 	defer unix.Close(fd)
-	if since, err := startOf(p.Keeper); err != nil || since != p.Since {
+	if since, err := procfs.StartTime(p.Keeper); err != nil || since != p.Since {
 		return
 	}
 	if p.refused = checkKeeper(p.Keeper); p.refused != nil {
@@ -109,15 +113,11 @@ func checkKeeper(pid int) error {
 	if err := unix.Stat(dir, &st); err != nil {
 		return err
 	}
-	line, err := os.ReadFile(dir + "/cmdline")
-	if err != nil {
-		return err
-	}
 	program, _ := os.Readlink(dir + "/exe")
 	own, _ := os.Readlink("/proc/self/exe")
-	args := strings.Split(string(line), "\x00")
+	args := procfs.Arguments(pid)
 	ours := program == own || strings.HasPrefix(filepath.Base(program), "packer-plugin-")
-	if int(st.Uid) != os.Geteuid() || len(args) < 2 || args[1] != keepArg || !ours {
+	if int(st.Uid) != os.Geteuid() || len(args) < 2 || args[1] != rendezvous.Arg || !ours {
 		return errors.New("the process is no keeper, and is left alone")
 	}
 	return nil
@@ -129,23 +129,10 @@ const isStopped = "is stopped"
 // haltOf returns why a process does not run, as the end of a sentence; it is empty if
 // nothing keeps it from running.
 func haltOf(pid int) string {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return ""
-	}
-	// the second field is the program's name in parentheses, and may hold anything
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) > 0 && strings.ContainsAny(string(fields[0]), "Tt") {
+	if procfs.IsStopped(pid) {
 		return isStopped
 	}
-	if f := freezerOf(pid); f.frozen() {
-		return "is in the frozen cgroup " + f.dir
-	}
-	dir, err := groupOf(pid)
-	if err != nil {
-		return ""
-	}
-	if groupEvent(dir, "frozen") {
+	if dir := cgroup.FrozenIn(pid); dir != "" {
 		return "is in the frozen cgroup " + dir
 	}
 	return ""

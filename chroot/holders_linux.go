@@ -1,17 +1,16 @@
 package chroot
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 )
 
 // holder is a process that holds a root.
@@ -46,28 +45,6 @@ func (m *Mounted) holders() []string {
 
 // String names the process as a log or an error does.
 func (h holder) String() string { return h.name + ", which " + h.how }
-
-// processName is the id of a process and what it runs.
-func processName(pid int) string {
-	return fmt.Sprintf("process %d (%s)", pid, commandLine(pid))
-}
-
-// commandLine is what a process was started as, fit for one line of a log.
-func commandLine(pid int) string {
-	const longest = 160
-	dir := "/proc/" + strconv.Itoa(pid)
-	line, err := os.ReadFile(dir + "/cmdline")
-	if line = bytes.TrimRight(line, "\x00"); err != nil || len(line) == 0 {
-		line, _ = os.ReadFile(dir + "/comm")
-	}
-	line = bytes.ReplaceAll(bytes.TrimSpace(line), []byte{0}, []byte{' '})
-	more := ""
-	if len(line) > longest {
-		line, more = line[:longest], "..."
-	}
-	quoted := strconv.Quote(string(line))
-	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`) + more
-}
 
 // loopsOn lists the loop devices over files of the root.
 func loopsOn(r reach) []string {
@@ -133,7 +110,7 @@ func swapsIn(root string) []string {
 	var found []string
 	for line := range strings.Lines(string(list)) {
 		name, _, _ := strings.Cut(line, " ")
-		if file := plain.Replace(name); below(file, root) {
+		if file := plain.Replace(name); mounttable.Below(file, root) {
 			found = append(found, file)
 		}
 	}

@@ -11,6 +11,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/command"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
 )
 
 // busyLimit is how long a root that is in use is tried to be left.
@@ -46,18 +50,18 @@ type Options struct {
 // directories it made, lives as long as it does. A build has one in a process of
 // its own, which a Client speaks to.
 type Keeper struct {
-	hostCommands
+	host     command.Host
 	busy     time.Duration
 	grace    time.Duration
 	patience time.Duration
 	log      func(format string, args ...any)
 	// environ is what commands get their environment from.
 	environ func() []string
-	// newGroup makes a group for a command.
-	newGroup func() (*group, error)
-	// family are the parents that this process was started by, which are not ended
-	// even when it has lost them.
-	family family
+	// newGroup creates the cgroup of a command.
+	newGroup func() (*cgroup.Group, error)
+	// ancestors are the processes that started this one. They are not ended, even if they
+	// are not its parents any more.
+	ancestors procfs.Set
 	// hurried says that nobody waits for this keeper any more.
 	hurried atomic.Bool
 
@@ -73,13 +77,13 @@ func Start(o Options) (*Keeper, error) {
 	if o.UID() != 0 {
 		return nil, errNeedsRoot
 	}
-	wrapper, err := effective(o.Wrapper)
+	host, err := command.NewHost(o.Wrapper)
 	if err != nil {
 		return nil, err
 	}
 	return &Keeper{
-		hostCommands: hostCommands{wrapper}, busy: o.Busy, grace: o.Grace, patience: o.Patience, log: o.Log,
-		environ: os.Environ, newGroup: newGroup, family: ancestors(), roots: map[string]*Mounted{},
+		host: host, busy: o.Busy, grace: o.Grace, patience: o.Patience, log: o.Log,
+		environ: os.Environ, newGroup: cgroup.New, ancestors: procfs.Ancestors(), roots: map[string]*Mounted{},
 	}, nil
 }
 
@@ -94,24 +98,8 @@ func (o Options) orDefault() Options {
 	return o
 }
 
-// effective is nil for a wrapper that changes nothing, as the default one.
-func effective(wrapper func(string) (string, error)) (func(string) (string, error), error) {
-	if wrapper == nil {
-		return nil, nil
-	}
-	const probe = "true"
-	wrapped, err := wrapper(probe)
-	if err != nil {
-		return nil, fmt.Errorf("command_wrapper: %w", err)
-	}
-	if wrapped == probe {
-		return nil, nil
-	}
-	return wrapper, nil
-}
-
-// keep remembers a root that is about to be mounted.
-func (k *Keeper) keep(m *Mounted) {
+// add remembers a root that is about to be mounted.
+func (k *Keeper) add(m *Mounted) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.roots[m.path] = m
@@ -121,7 +109,7 @@ func (k *Keeper) forget(m *Mounted) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.roots, m.path)
-	m.namespaces.close()
+	m.namespaces.Close()
 }
 
 // at is the root that this keeper mounted at a path, or nil.
@@ -133,8 +121,8 @@ func (k *Keeper) at(path string) *Mounted {
 
 // done keeps a command's group while there is something in it, such as a daemon
 // that the command has left behind.
-func (k *Keeper) done(m *Mounted, g *group) {
-	if g.remove() {
+func (k *Keeper) done(m *Mounted, g *cgroup.Group) {
+	if g.Remove() {
 		return
 	}
 	k.mu.Lock()
@@ -146,7 +134,7 @@ func (k *Keeper) done(m *Mounted, g *group) {
 func (k *Keeper) dissolve(m *Mounted) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	m.groups = slices.DeleteFunc(m.groups, (*group).remove)
+	m.groups = slices.DeleteFunc(m.groups, (*cgroup.Group).Remove)
 }
 
 // graceNow is how long processes may take to end now.
@@ -157,10 +145,10 @@ func (k *Keeper) graceNow() time.Duration {
 	return k.grace
 }
 
-// end kills every process that commands have left in a root, and everything else
-// that is inside of it.
-func (k *Keeper) end(m *Mounted) {
-	k.killGroups(m, lastBreath)
+// kill kills every process that commands have left in a root, and every other process
+// inside it.
+func (k *Keeper) kill(m *Mounted) {
+	k.killGroups(m, command.KillTimeout)
 	if m.real != "" && !m.replaced() {
 		killInside(m.real)
 	}
@@ -171,16 +159,16 @@ func (k *Keeper) end(m *Mounted) {
 // as long as given to end. It reports whether there was any process in them.
 func (k *Keeper) killGroups(m *Mounted, within time.Duration) (some bool) {
 	for _, g := range k.groupsOf(m) {
-		if g.populated() {
+		if g.Populated() {
 			some = true
-			g.kill(within)
+			g.Kill(within)
 		}
 	}
 	return some
 }
 
 // groupsOf returns the cgroups that the root's commands have left processes in.
-func (k *Keeper) groupsOf(m *Mounted) []*group {
+func (k *Keeper) groupsOf(m *Mounted) []*cgroup.Group {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.Clone(m.groups)
@@ -188,20 +176,20 @@ func (k *Keeper) groupsOf(m *Mounted) []*group {
 
 // members returns the processes of the root's cgroups that are neither relatives nor
 // known already.
-func (k *Keeper) members(m *Mounted, relatives family, known []holder) []holder {
+func (k *Keeper) members(m *Mounted, relatives procfs.Set, known []holder) []holder {
 	var found []holder
 	for _, g := range k.groupsOf(m) {
-		for _, pid := range g.processes() {
+		for _, pid := range g.Processes() {
 			same := func(h holder) bool { return h.pid == pid }
-			if relatives.has(pid) || slices.ContainsFunc(known, same) {
+			if relatives.Has(pid) || slices.ContainsFunc(known, same) {
 				continue
 			}
-			h := holder{pid: pid, name: processName(pid), how: "a command of the build has started"}
+			h := holder{pid: pid, name: procfs.Describe(pid), how: "a command of the build has started"}
 			fd, err := unix.PidfdOpen(pid, 0)
 			if err != nil {
 				continue // it has ended
 			}
-			if h.fd = fd; !g.has(pid) { // another process has its ID
+			if h.fd = fd; !g.Has(pid) { // another process has its ID
 				unix.Close(fd)
 				continue
 			}

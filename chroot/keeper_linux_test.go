@@ -450,3 +450,10 @@ func TestLaunchWithoutRoom(t *testing.T) {
 		})
 	}
 }
+
+// TestLaunchBySudo: the plugin itself was started with sudo, so that SUDO_UID is in its
+// environment, and it starts the keeper directly.
+func TestLaunchBySudo(t *testing.T) {
+	t.Setenv("SUDO_UID", "45002")
+	launch(t, nil)
+}

@@ -12,6 +12,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
 )
 
 // registered is something that was registered in the kernel by the path of a file, and
@@ -214,7 +217,7 @@ func (m *Mounted) isNew(r registered) bool { return !slices.Contains(m.known, r.
 // pathInside returns the path in the root that a registered path means to processes of
 // the root, or to those of the host.
 func (m *Mounted) pathInside(path string) string {
-	if below(path, m.real) {
+	if mounttable.Below(path, m.real) {
 		return strings.TrimPrefix(path, m.real)
 	}
 	return path
@@ -346,12 +349,12 @@ func (m *Mounted) suspects() []string {
 // file that they do not have open themselves.
 func tracers() []string {
 	var found []string
-	for _, pid := range processes() {
+	for _, pid := range procfs.Processes() {
 		dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
-		for _, fd := range namesIn(dir) {
+		for _, fd := range procfs.Names(dir) {
 			target, err := os.Readlink(dir + fd)
 			if err == nil && target == "anon_inode:[perf_event]" {
-				found = append(found, "perhaps "+processName(pid)+", which traces")
+				found = append(found, "perhaps "+procfs.Describe(pid)+", which traces")
 				break
 			}
 		}

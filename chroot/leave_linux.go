@@ -7,14 +7,14 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/blockdev"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 	"github.com/packer-chroot/packer-plugin-chroot/disk/exclusive"
 )
 
@@ -72,7 +72,7 @@ func (m *Mounted) leave(ctx context.Context) error {
 func (m *Mounted) clear(ctx context.Context) error {
 	// From now on, what happens to the mounts in the root happens to nothing else:
 	// a recursive bind mount of a shared tree would take the host's mounts along.
-	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil && !isGone(err) {
+	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil && !mounttable.NotMounted(err) {
 		return err
 	}
 	if err := m.keeper.patiently(ctx, nil, func() error { return m.endAll(ctx) }); err != nil {
@@ -96,7 +96,7 @@ func (m *Mounted) unfreeze() {
 		return
 	}
 	for _, mount := range mounts {
-		if mount.Mountpoint != m.real && (!hasDisk(mount) || mount.Root != "/") {
+		if mount.Mountpoint != m.real && (!mounttable.HasDisk(mount) || mount.Root != "/") {
 			continue
 		}
 		fd, err := unix.Open(mount.Mountpoint, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
@@ -214,9 +214,9 @@ func (m *Mounted) unmountFound(filter mountinfo.FilterFunc) error {
 // that it is in.
 func (m *Mounted) unmountAll(mounts []*mountinfo.Info) error {
 	var busy error
-	for _, mount := range deepestFirst(mounts) {
-		switch err := unmountAt(mount.Mountpoint); {
-		case err == nil || isGone(err):
+	for _, mount := range mounttable.DeepestFirst(mounts) {
+		switch err := mounttable.Unmount(mount.Mountpoint); {
+		case err == nil || mounttable.NotMounted(err):
 		case errors.Is(err, unix.EBUSY):
 			busy = cmp.Or(busy, error(&busyError{mount.Mountpoint, m.holders}))
 		default:
@@ -232,58 +232,10 @@ func (m *Mounted) mountCount() int {
 	return len(mounts)
 }
 
-// unmountAt unmounts what is on a path, which may be longer than the kernel takes: mounts
-// can be nested deeper than that.
-func unmountAt(path string) error {
-	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
-	if !errors.Is(err, unix.ENAMETOOLONG) {
-		return err
-	}
-	dir, err := openDeep(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer unix.Close(dir)
-	return unix.Unmount(fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path)), unix.UMOUNT_NOFOLLOW)
-}
-
-// openDeep opens a directory by an absolute path of any length, without following links.
-func openDeep(path string) (dir int, err error) {
-	const most = unix.PathMax / 2
-	dir = unix.AT_FDCWD
-	for path != "" {
-		part := path
-		if len(part) > most {
-			part = part[:strings.LastIndex(part[:most], "/")+1]
-		}
-		next, err := unix.Openat(dir, part, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if dir != unix.AT_FDCWD {
-			unix.Close(dir)
-		}
-		if err != nil {
-			return -1, err
-		}
-		dir, path = next, strings.TrimLeft(path[len(part):], "/")
-	}
-	return dir, nil
-}
-
-// deepestFirst orders by depth. At the same place the kernel takes the latest.
-func deepestFirst(mounts []*mountinfo.Info) []*mountinfo.Info {
-	return slices.SortedFunc(slices.Values(mounts), func(a, b *mountinfo.Info) int {
-		return cmp.Compare(strings.Count(b.Mountpoint, "/"), strings.Count(a.Mountpoint, "/"))
-	})
-}
-
-// isGone says that a path was not mounted, or is no more.
-func isGone(err error) bool {
-	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)
-}
-
 // released makes sure that the kernel itself has let go of the block devices. They may
 // still be mounted elsewhere, even in a namespace that this process cannot see.
 func (m *Mounted) released() error {
-	numbers, err := m.present()
+	numbers, err := m.presentDevices()
 	for device, number := range numbers {
 		err = cmp.Or(m.releasedBy(device, number), err)
 	}
@@ -291,19 +243,8 @@ func (m *Mounted) released() error {
 }
 
 func (m *Mounted) releasedBy(device string, number uint64) error {
-	if err := ignoreGone(exclusive.Check(device)); !errors.Is(err, unix.EBUSY) {
+	if err := blockdev.IgnoreGone(exclusive.Check(device)); !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	return cmp.Or(m.unmountElsewhere(device, number), error(&busyError{device, func() []string { return append(mountsOf(number), overlaysOver(m.real)...) }}))
-}
-
-// ignoreGone lets a device be that has no disk any more, as one that was taken
-// away.
-func ignoreGone(err error) error {
-	for _, gone := range []error{unix.ENXIO, unix.ENODEV, unix.ENOMEDIUM, unix.ENOENT} {
-		if errors.Is(err, gone) {
-			return nil
-		}
-	}
-	return err
+	return cmp.Or(mounttable.UnmountCopies(device, number, m.keeper.log), error(&busyError{device, func() []string { return append(mounttable.Describe(number), mounttable.DescribeOverlays(m.real)...) }}))
 }

@@ -14,6 +14,10 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/blockdev"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/namespace"
 	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
 )
 
@@ -25,9 +29,9 @@ type Mounted struct {
 	path, real string
 	// device is the node of block, or what else was mounted.
 	device string
-	block  blockDevice
+	block  blockdev.Identity
 	// further are other block devices of the root's disk.
-	further further
+	further diskDevices
 	// made are the directories that were made to mount on, outermost first.
 	made []string
 	// copying guards copies.
@@ -41,14 +45,14 @@ type Mounted struct {
 	postponedMu sync.Mutex
 	postponed   []ExtraMount
 	// groups are those of commands that have ended and left something behind.
-	groups []*group
+	groups []*cgroup.Group
 	// env is added to the environment of commands, and pass names variables of the
 	// keeper's environment that they get besides the usual ones.
 	env, pass []string
 	// since is when it was mounted.
 	since time.Time
 	// namespaces are those that commands run in.
-	namespaces *namespaces
+	namespaces *namespace.Set
 	// witnesses know what could not be written, and lost is what they, and others, told.
 	witnesses witnesses
 	lost      error
@@ -62,7 +66,7 @@ type Mounted struct {
 	probed bool
 	// id is that of the root's mount, and fs the number of its file system in the mount
 	// table. Both are zero if they are not known.
-	id mountID
+	id mounttable.ID
 	fs uint64
 }
 
@@ -100,17 +104,17 @@ func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 		k.log("warning: %s is not empty: %s, and what else is there, is hidden until the build ends", spec.Path, held)
 	}
 	m := &Mounted{keeper: k, path: filepath.Clean(spec.Path), device: spec.Device, pass: spec.PassEnvironment}
-	k.keep(m)
+	k.add(m)
 	if err := m.attach(kind, flags, data); err != nil {
 		return nil, errors.Join(err, k.Leave(context.WithoutCancel(ctx), m.path))
 	}
-	m.namespaces = newNamespaces(k.log)
+	m.namespaces = namespace.New(k.log)
 	return m, nil
 }
 
 // attach mounts, and takes hold of what is mounted.
 func (m *Mounted) attach(kind string, flags uintptr, data string) error {
-	m.block, _ = deviceAt(m.device) // what is no path is no block device
+	m.block, _ = blockdev.At(m.device) // what is no path is no block device
 	// File systems take times from a clock that lags behind by a tick.
 	m.since = time.Now().Add(-time.Second)
 	m.known = knownToKernel()
@@ -120,7 +124,7 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) error {
 	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	m.id = mountAt(m.real)
+	m.id = mounttable.At(m.real)
 	m.fs = m.numberInTable()
 	m.witnesses.call(m.real, m.path)
 	return nil
@@ -193,30 +197,12 @@ func stillEmpty(point *os.File) error {
 	return unmounted(point.Name())
 }
 
-// mountID tells a mount from others: the kernel's id, which the next mount may have when
-// this one is gone, and the number of the file system that is seen there.
-type mountID struct {
-	id           uint64
-	major, minor uint32
-}
-
-// mountAt returns what tells the mount that a path leads to; it is zero if the kernel does
-// not say (before Linux 5.8).
-func mountAt(path string) mountID {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
-	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
-		return mountID{}
-	}
-	return mountID{st.Mnt_id, st.Dev_major, st.Dev_minor}
-}
-
 // numberInTable returns the number of the root's file system as the mount table has it,
 // which for a btrfs is another one than its files have.
 func (m *Mounted) numberInTable() uint64 {
 	for _, mount := range m.stack() {
-		if uint64(mount.ID) == m.id.id {
-			return deviceOf(mount)
+		if uint64(mount.ID) == m.id.Mount {
+			return mounttable.Device(mount)
 		}
 	}
 	return 0
@@ -233,14 +219,14 @@ func (m *Mounted) stack() []*mountinfo.Info {
 func (m *Mounted) replaced() bool {
 	stack := m.stack()
 	return len(stack) > 0 && m.fs != 0 && !slices.ContainsFunc(stack, func(mount *mountinfo.Info) bool {
-		return uint64(mount.ID) == m.id.id && deviceOf(mount) == m.fs
+		return uint64(mount.ID) == m.id.Mount && mounttable.Device(mount) == m.fs
 	})
 }
 
 // visible fails if something was mounted over the root: what is done by its path would
 // be done to that.
 func (m *Mounted) visible() error {
-	if now := mountAt(m.real); m.id != (mountID{}) && now != (mountID{}) && now != m.id {
+	if now := mounttable.At(m.real); m.id != (mounttable.ID{}) && now != (mounttable.ID{}) && now != m.id {
 		return fmt.Errorf("%w, on %s: a command has hidden it", ErrHidden, m.path)
 	}
 	return nil

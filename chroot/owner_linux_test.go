@@ -12,6 +12,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
+// alice builds with sudo.
+const alice = 45002
+
 // TestDownloadDirForAUser: what the keeper creates belongs to the user. Nothing else
 // does, and no program runs with that user's rights because of its mode in the image.
 func TestDownloadDirForAUser(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/command"
 )
 
 // A root without a shell is unpacked by programs of the host, which set the owner, mode
@@ -53,7 +55,7 @@ func (m *Mounted) hasShell() bool {
 		return false
 	}
 	defer in.close()
-	f, err := in.open(shell, unix.O_PATH, 0)
+	f, err := in.open(command.Shell, unix.O_PATH, 0)
 	if err != nil {
 		return false
 	}

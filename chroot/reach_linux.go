@@ -12,6 +12,11 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/namespace"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/rendezvous"
 )
 
 // reach is all that one can hold of a root: its mounts and those below it, as this
@@ -39,7 +44,7 @@ type reach struct {
 // reach looks at what is mounted now. Who has detached the mount meanwhile may still
 // use its file system.
 func (m *Mounted) reach() (reach, error) {
-	numbers, _ := m.present() // without those that cannot be asked for
+	numbers, _ := m.presentDevices() // without those that cannot be asked for
 	return reachOf(m.real, slices.Collect(maps.Values(numbers))...)
 }
 
@@ -55,17 +60,17 @@ func reachOf(root string, devices ...uint64) (reach, error) {
 	}
 	outside := map[uint64]bool{}
 	for _, m := range all {
-		if below(m.Mountpoint, root) {
-			r.mounts[uint64(m.ID)], r.inside[deviceOf(m)] = true, true
+		if mounttable.Below(m.Mountpoint, root) {
+			r.mounts[uint64(m.ID)], r.inside[mounttable.Device(m)] = true, true
 		} else {
-			outside[deviceOf(m)] = true
+			outside[mounttable.Device(m)] = true
 		}
 	}
 	for _, m := range all {
 		// Of the file systems inside, those without a disk may be anybody's: the
 		// kernel has one sysfs, and shows it in every container.
-		if m.Mountpoint == root || below(m.Mountpoint, root) && m.Major != 0 && !outside[deviceOf(m)] {
-			r.devices[deviceOf(m)] = true
+		if m.Mountpoint == root || mounttable.Below(m.Mountpoint, root) && m.Major != 0 && !outside[mounttable.Device(m)] {
+			r.devices[mounttable.Device(m)] = true
 		}
 	}
 	r.addCopies()
@@ -78,43 +83,22 @@ func reachOf(root string, devices ...uint64) (reach, error) {
 // all, whoever made it and whatever for; one that has more of them was made for the
 // root.
 func (r reach) addCopies() {
-	eachNamespace(func(n mountNamespace) {
-		for _, m := range copiesOf(n.mounts, r.devices) {
+	namespace.EachMount(func(n namespace.Mount) {
+		for _, m := range mounttable.Copies(n.Mounts, r.devices) {
 			r.mounts[uint64(m.ID)] = true
-			if !r.inside[deviceOf(m)] && !r.devices[deviceOf(m)] {
-				r.namespaces[n.name] = true
+			if !r.inside[mounttable.Device(m)] && !r.devices[mounttable.Device(m)] {
+				r.namespaces[n.Name] = true
 			}
 		}
 	})
 }
 
-// deviceOf is the number of a mount's file system.
-func deviceOf(m *mountinfo.Info) uint64 { return unix.Mkdev(uint32(m.Major), uint32(m.Minor)) }
-
-// isOn reports whether a mount is of one of some file systems or block devices. A btrfs
-// has a number of its own, and its mounts name one of its devices.
-func isOn(m *mountinfo.Info, devices map[uint64]bool) bool {
-	if devices[deviceOf(m)] || m.FSType != "btrfs" {
-		return devices[deviceOf(m)]
-	}
-	source, err := deviceAt(m.Source)
-	if err != nil || source.Number == 0 {
-		return false
-	}
-	for device := range devices {
-		if device == source.Number || sharesBtrfs(device, source.Number) {
-			return true
-		}
-	}
-	return false
-}
-
 // processes are those that hold something, and how.
 func (r reach) processes() []holder {
 	var found []holder
-	for _, pid := range processes() {
+	for _, pid := range procfs.Processes() {
 		if how := r.of(pid); how != "" {
-			found = append(found, holder{pid: pid, name: processName(pid), how: how})
+			found = append(found, holder{pid: pid, name: procfs.Describe(pid), how: how})
 		}
 	}
 	return found
@@ -123,7 +107,7 @@ func (r reach) processes() []holder {
 // of says how a process holds the root; empty means that it does not.
 func (r reach) of(pid int) string {
 	dir := "/proc/" + strconv.Itoa(pid)
-	tasks := namesIn(dir + "/task")
+	tasks := procfs.Names(dir + "/task")
 	leader := strconv.Itoa(pid)
 	looked := false
 	for _, task := range tasks {
@@ -158,7 +142,7 @@ func (r reach) ofTask(at string, shared bool) string {
 	if shared {
 		return ""
 	}
-	for _, fd := range namesIn(at + "/fd") {
+	for _, fd := range procfs.Names(at + "/fd") {
 		if file := at + "/fd/" + fd; r.leadsTo(file) {
 			path, _ := os.Readlink(file)
 			return "has " + path + " open"
@@ -185,7 +169,7 @@ func (r reach) hasMounts(at string) bool {
 func isVisitor(at string) bool {
 	process, _, _ := strings.Cut(at, "/task/")
 	line, err := os.ReadFile(process + "/cmdline")
-	if args := strings.Split(string(line), "\x00"); err != nil || len(args) < 2 || args[1] != keepArg {
+	if args := strings.Split(string(line), "\x00"); err != nil || len(args) < 2 || args[1] != rendezvous.Arg {
 		return false
 	}
 	here, errHere := os.Readlink("/proc/self/ns/mnt")
@@ -267,32 +251,4 @@ func sharesFiles(a, b string) bool {
 	different, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(one), uintptr(other), kcmpFiles, 0, 0, 0)
 	// A kernel without kcmp cannot tell; threads that differ are the exception.
 	return different == 0 || errno == unix.ENOSYS
-}
-
-// processes lists the ids of all processes.
-func processes() []int {
-	var pids []int
-	for _, name := range namesIn("/proc") {
-		if pid, err := strconv.Atoi(name); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	slices.Sort(pids)
-	return pids
-}
-
-// namesIn lists a directory of /proc; none if it is gone.
-func namesIn(dir string) []string {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	names, _ := f.Readdirnames(-1)
-	return names
-}
-
-// below says whether a path is root or lies below it.
-func below(path, root string) bool {
-	return path == root || root == "/" || strings.HasPrefix(path, root+"/")
 }

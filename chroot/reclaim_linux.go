@@ -1,18 +1,18 @@
 package chroot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/moby/sys/mountinfo"
-	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/blockdev"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
 )
 
 // Record tells what Reclaim must know of a root that is about to be mounted.
@@ -39,12 +39,12 @@ type reclaiming struct {
 	Claim Claim
 }
 
-var callRecord = operation("record", func(_ context.Context, _ served, spec MountSpec) (RootRecord, error) {
+var callRecord = operation("record", func(_ context.Context, _ request, spec MountSpec) (RootRecord, error) {
 	return recordOf(spec)
 })
 
-var callReclaim = operation("reclaim", func(ctx context.Context, s served, r reclaiming) ([]string, error) {
-	return s.keeper.reclaim(ctx, r.Root, r.Claim)
+var callReclaim = operation("reclaim", func(ctx context.Context, req request, r reclaiming) ([]string, error) {
+	return req.keeper.reclaim(ctx, r.Root, r.Claim)
 })
 
 // recordOf writes down a root that this process is going to mount.
@@ -53,48 +53,23 @@ func recordOf(spec MountSpec) (r RootRecord, err error) {
 	if r.Device, err = filepath.EvalSymlinks(spec.Device); err != nil {
 		return r, err
 	}
-	block, err := deviceAt(r.Device)
+	block, err := blockdev.At(r.Device)
 	if err != nil {
 		return r, err
 	}
 	r.Number, r.Count = block.Number, block.Count
-	if r.Boot, err = bootID(); err != nil {
+	if r.Boot, err = procfs.BootID(); err != nil {
 		return r, err
 	}
-	r.Group, _ = ownGroup() // without one there are no commands' groups either
-	r.Since, err = startOf(r.Keeper)
+	r.Group, _ = cgroup.Own() // without one there are no commands' groups either
+	r.Since, err = procfs.StartTime(r.Keeper)
 	return r, err
-}
-
-// bootID is what the kernel calls the time since it was started.
-func bootID() (string, error) {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(id)), err
-}
-
-// startOf is when a process was started: with its id, that is its alone. A process
-// that has ended and was not waited for counts as none: it has no files open.
-// https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html, fields 3 and 22.
-func startOf(pid int) (uint64, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// the second field is the program's name in parentheses, and may hold anything
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
-	}
-	if state := string(fields[0]); state == "Z" || state == "X" {
-		return 0, os.ErrNotExist
-	}
-	return strconv.ParseUint(string(fields[19]), 10, 64)
 }
 
 // reclaim leaves a root that another keeper mounted, unless the machine was booted
 // since. That keeper may still be about to.
 func (k *Keeper) reclaim(ctx context.Context, r RootRecord, claim Claim) (left []string, err error) {
-	boot, err := bootID()
+	boot, err := procfs.BootID()
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +84,7 @@ func (k *Keeper) reclaim(ctx context.Context, r RootRecord, claim Claim) (left [
 		return nil, err
 	}
 	if there == "" {
-		k.end(&Mounted{keeper: k, path: r.Path, groups: r.groups()})
+		k.kill(&Mounted{keeper: k, path: r.Path, groups: r.groups()})
 		return r.removeYoung(claim.Since), nil
 	}
 	if err := r.claimed(claim); err != nil {
@@ -119,21 +94,17 @@ func (k *Keeper) reclaim(ctx context.Context, r RootRecord, claim Claim) (left [
 	if k.at(r.Path) != nil {
 		return nil, errors.New("it is this keeper's own")
 	}
-	k.end(m)
-	k.keep(m)
+	k.kill(m)
+	k.add(m)
 	return nil, k.Leave(ctx, m.path)
 }
 
 // groups finds the groups of commands that the keeper has left.
-func (r RootRecord) groups() []*group {
+func (r RootRecord) groups() []*cgroup.Group {
 	if r.Group == "" {
 		return nil
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(r.Group, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
-		return nil
-	}
-	return groupsIn(r.Group, groupsSince(r.Keeper, r.Since))
+	return cgroup.LeftIn(r.Group, r.Keeper, r.Since)
 }
 
 // mounted answers the path without links that the root is mounted on, and nothing if
@@ -169,27 +140,13 @@ func (r RootRecord) isOf(m *mountinfo.Info) bool {
 	if r.Number == 0 {
 		return false
 	}
-	if number := deviceOf(m); number == r.Number {
-		return r.block().is(blockDeviceOf(number))
+	if number := mounttable.Device(m); number == r.Number {
+		return r.block().Same(blockdev.Numbered(number))
 	}
-	source, err := deviceAt(m.Source)
-	return err == nil && (r.block().is(source) || m.FSType == "btrfs" && sharesBtrfs(r.Number, source.Number) && r.block().is(blockDeviceOf(r.Number)))
+	source, err := blockdev.At(m.Source)
+	return err == nil && (r.block().Same(source) || m.FSType == "btrfs" && blockdev.ShareBtrfs(r.Number, source.Number) && r.block().Same(blockdev.Numbered(r.Number)))
 }
 
-// sharesBtrfs reports whether two block devices are of one mounted btrfs, whose mounts
-// name either.
-func sharesBtrfs(one, other uint64) bool {
-	all, _ := filepath.Glob("/sys/fs/btrfs/*/devices")
-	return slices.ContainsFunc(all, func(devices string) bool { return isAmong(devices, one) && isAmong(devices, other) })
+func (r RootRecord) block() blockdev.Identity {
+	return blockdev.Identity{Number: r.Number, Count: r.Count}
 }
-
-// isAmong reports whether sysfs lists a block device in a directory.
-func isAmong(dir string, number uint64) bool {
-	want := fmt.Sprintf("%d:%d", unix.Major(number), unix.Minor(number))
-	return slices.ContainsFunc(namesIn(dir), func(name string) bool {
-		dev, err := os.ReadFile(filepath.Join(dir, name, "dev"))
-		return err == nil && strings.TrimSpace(string(dev)) == want
-	})
-}
-
-func (r RootRecord) block() blockDevice { return blockDevice{r.Number, r.Count} }

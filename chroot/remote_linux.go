@@ -6,19 +6,22 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/blockdev"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/command"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/wire"
 )
 
 // Remote is a root that a keeper has mounted for this process.
 type Remote struct {
 	session      *session
 	path, device string
-	block        blockDevice
+	block        blockdev.Identity
 	// made are directories that may have been made for it.
 	made []string
 }
@@ -29,8 +32,8 @@ var _ Root = (*Remote)(nil)
 func (r *Remote) Path() string { return r.path }
 
 // within is the root that an operation is about.
-func (s served) within(path string) (*Mounted, error) {
-	m := s.keeper.at(path)
+func (req request) within(path string) (*Mounted, error) {
+	m := req.keeper.at(path)
 	if m == nil {
 		return nil, fmt.Errorf("nothing is mounted on %s", path)
 	}
@@ -38,14 +41,14 @@ func (s served) within(path string) (*Mounted, error) {
 }
 
 // inRoot declares an operation on a root.
-func inRoot[A, R any](name string, do func(context.Context, served, *Mounted, A) (R, error)) Operation[at[A], R] {
-	return operation(name, func(ctx context.Context, s served, a at[A]) (R, error) {
-		m, err := s.within(a.Root)
+func inRoot[A, R any](name string, do func(context.Context, request, *Mounted, A) (R, error)) Operation[at[A], R] {
+	return operation(name, func(ctx context.Context, req request, a at[A]) (R, error) {
+		m, err := req.within(a.Root)
 		if err != nil {
 			var nothing R
 			return nothing, err
 		}
-		return do(ctx, s, m, a.Args)
+		return do(ctx, req, m, a.Args)
 	})
 }
 
@@ -62,13 +65,13 @@ type runArgs struct {
 	Stdin, Stderr bool
 }
 
-var callRun = inRoot("run", func(ctx context.Context, s served, m *Mounted, a runArgs) (int, error) {
-	c, files := Command{Line: a.Line}, s.files
+var callRun = inRoot("run", func(ctx context.Context, req request, m *Mounted, a runArgs) (int, error) {
+	c, files := Command{Line: a.Line}, req.files
 	if a.Stdin && len(files) > 0 {
 		c.Stdin, files = files[0], files[1:]
 	}
 	if len(files) == 0 {
-		return 0, fmt.Errorf("%w: a command without output", errFrame)
+		return 0, fmt.Errorf("%w: a command without output", wire.ErrFrame)
 	}
 	c.Stdout, c.Stderr = files[0], files[0]
 	if a.Stderr && len(files) > 1 {
@@ -80,18 +83,17 @@ var callRun = inRoot("run", func(ctx context.Context, s served, m *Mounted, a ru
 // Run implements Root. The command writes into pipes to this process: the keeper
 // does not see what goes through them.
 func (r *Remote) Run(ctx context.Context, c Command) (int, error) {
-	p := process{cmd: &exec.Cmd{}, stdin: c.Stdin, stdout: c.Stdout, stderr: c.Stderr}
-	pipes, err := p.connect()
+	pipes, err := command.Streams{Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr}.Connect()
 	if err != nil {
 		return 0, err
 	}
-	args := runArgs{Line: c.Line, Stdin: p.cmd.Stdin != nil, Stderr: p.cmd.Stderr != p.cmd.Stdout}
-	status, err := callRun.on(ctx, r.session, at[runArgs]{r.path, args}, p.streams()...)
+	args := runArgs{Line: c.Line, Stdin: pipes.HasInput(), Stderr: pipes.Split()}
+	status, err := callRun.on(ctx, r.session, at[runArgs]{r.path, args}, pipes.Files()...)
 	if err != nil {
-		pipes.drop()
+		pipes.Drop()
 		return 0, err
 	}
-	pipes.finish()
+	pipes.Finish()
 	return status, nil
 }
 
@@ -124,21 +126,21 @@ type uploadArgs struct {
 	File NewFile
 }
 
-var callUpload = inRoot("upload", func(ctx context.Context, s served, m *Mounted, a uploadArgs) (none, error) {
-	src, err := s.pipe(ctx)
+var callUpload = inRoot("upload", func(ctx context.Context, req request, m *Mounted, a uploadArgs) (wire.Empty, error) {
+	src, err := req.pipe(ctx)
 	if err != nil {
-		return none{}, err
+		return wire.Empty{}, err
 	}
 	defer src.Close()
-	return none{}, m.Upload(ctx, a.Dst, src, a.File)
+	return wire.Empty{}, m.Upload(ctx, a.Dst, src, a.File)
 })
 
 // pipe is the pipe that came with a call, which ends with ctx.
-func (s served) pipe(ctx context.Context) (*os.File, error) {
-	if len(s.files) == 0 {
-		return nil, fmt.Errorf("%w: a stream is missing", errFrame)
+func (req request) pipe(ctx context.Context) (*os.File, error) {
+	if len(req.files) == 0 {
+		return nil, fmt.Errorf("%w: a stream is missing", wire.ErrFrame)
 	}
-	fd, err := unix.FcntlInt(s.files[0].Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := unix.FcntlInt(req.files[0].Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -173,13 +175,13 @@ func (r *Remote) Download(ctx context.Context, src string, dst io.Writer) error 
 	return err
 }
 
-var callDownload = inRoot("download", func(ctx context.Context, s served, m *Mounted, src string) (none, error) {
-	dst, err := s.pipe(ctx)
+var callDownload = inRoot("download", func(ctx context.Context, req request, m *Mounted, src string) (wire.Empty, error) {
+	dst, err := req.pipe(ctx)
 	if err != nil {
-		return none{}, err
+		return wire.Empty{}, err
 	}
 	defer dst.Close()
-	return none{}, m.Download(ctx, src, dst)
+	return wire.Empty{}, m.Download(ctx, src, dst)
 })
 
 // dirArgs are those of copying a directory.
@@ -208,8 +210,8 @@ func (r *Remote) UploadDir(ctx context.Context, dst, src string, exclude []strin
 	return err
 }
 
-var callUploadDir = inRoot("upload directory", func(ctx context.Context, _ served, m *Mounted, a dirArgs) (none, error) {
-	return none{}, m.UploadDir(ctx, a.Dst, a.Src, a.Exclude)
+var callUploadDir = inRoot("upload directory", func(ctx context.Context, _ request, m *Mounted, a dirArgs) (wire.Empty, error) {
+	return wire.Empty{}, m.UploadDir(ctx, a.Dst, a.Src, a.Exclude)
 })
 
 // DownloadDir implements Root.
@@ -222,8 +224,8 @@ func (r *Remote) DownloadDir(ctx context.Context, src, dst string, exclude []str
 	return err
 }
 
-var callDownloadDir = inRoot("download directory", func(ctx context.Context, s served, m *Mounted, a dirArgs) (none, error) {
-	return none{}, m.downloadDirFor(ctx, a.Src, a.Dst, a.Exclude, s.owner)
+var callDownloadDir = inRoot("download directory", func(ctx context.Context, req request, m *Mounted, a dirArgs) (wire.Empty, error) {
+	return wire.Empty{}, m.downloadDirFor(ctx, a.Src, a.Dst, a.Exclude, req.owner)
 })
 
 // IsMounted reports whether something is mounted at a path inside.
@@ -231,7 +233,7 @@ func (r *Remote) IsMounted(ctx context.Context, path string) (bool, error) {
 	return callIsMounted.on(ctx, r.session, at[string]{r.path, path})
 }
 
-var callIsMounted = inRoot("is mounted", func(ctx context.Context, _ served, m *Mounted, path string) (bool, error) {
+var callIsMounted = inRoot("is mounted", func(ctx context.Context, _ request, m *Mounted, path string) (bool, error) {
 	return m.IsMounted(ctx, path)
 })
 
@@ -241,8 +243,8 @@ func (r *Remote) MountBelow(ctx context.Context, extra ExtraMount) error {
 	return err
 }
 
-var callMountBelow = inRoot("mount below", func(ctx context.Context, _ served, m *Mounted, extra ExtraMount) (none, error) {
-	return none{}, m.MountBelow(ctx, extra)
+var callMountBelow = inRoot("mount below", func(ctx context.Context, _ request, m *Mounted, extra ExtraMount) (wire.Empty, error) {
+	return wire.Empty{}, m.MountBelow(ctx, extra)
 })
 
 // Labels returns what the build means for SELinux labels, as Mounted.Labels does.
@@ -250,7 +252,7 @@ func (r *Remote) Labels(ctx context.Context, search bool) (Labels, error) {
 	return callLabels.on(ctx, r.session, at[bool]{r.path, search})
 }
 
-var callLabels = inRoot("labels", func(ctx context.Context, _ served, m *Mounted, search bool) (Labels, error) {
+var callLabels = inRoot("labels", func(ctx context.Context, _ request, m *Mounted, search bool) (Labels, error) {
 	return m.Labels(ctx, search)
 })
 
@@ -260,8 +262,8 @@ func (r *Remote) CopyIn(ctx context.Context, path string) error {
 	return err
 }
 
-var callCopyIn = inRoot("copy in", func(ctx context.Context, _ served, m *Mounted, path string) (none, error) {
-	return none{}, m.CopyIn(ctx, path)
+var callCopyIn = inRoot("copy in", func(ctx context.Context, _ request, m *Mounted, path string) (wire.Empty, error) {
+	return wire.Empty{}, m.CopyIn(ctx, path)
 })
 
 // BlockServices keeps services from starting, as Mounted.BlockServices does.
@@ -270,8 +272,8 @@ func (r *Remote) BlockServices(ctx context.Context) error {
 	return err
 }
 
-var callBlockServices = inRoot("block services", func(ctx context.Context, _ served, m *Mounted, _ string) (none, error) {
-	return none{}, m.BlockServices(ctx)
+var callBlockServices = inRoot("block services", func(ctx context.Context, _ request, m *Mounted, _ string) (wire.Empty, error) {
+	return wire.Empty{}, m.BlockServices(ctx)
 })
 
 // PutBack undoes CopyIn and BlockServices, as Mounted.PutBack does.
@@ -280,8 +282,8 @@ func (r *Remote) PutBack(ctx context.Context) error {
 	return err
 }
 
-var callPutBack = inRoot("put back", func(ctx context.Context, _ served, m *Mounted, _ string) (none, error) {
-	return none{}, m.PutBack(ctx)
+var callPutBack = inRoot("put back", func(ctx context.Context, _ request, m *Mounted, _ string) (wire.Empty, error) {
+	return wire.Empty{}, m.PutBack(ctx)
 })
 
 // RemoveUploads removes temporary uploads, as Mounted.RemoveUploads does.
@@ -290,6 +292,6 @@ func (r *Remote) RemoveUploads(ctx context.Context) error {
 	return err
 }
 
-var callRemoveUploads = inRoot("remove uploads", func(ctx context.Context, _ served, m *Mounted, _ string) (none, error) {
-	return none{}, m.RemoveUploads(ctx)
+var callRemoveUploads = inRoot("remove uploads", func(ctx context.Context, _ request, m *Mounted, _ string) (wire.Empty, error) {
+	return wire.Empty{}, m.RemoveUploads(ctx)
 })

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"os"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/rendezvous"
 )
 
 // Command is what to run inside a root.
@@ -134,5 +136,5 @@ var ErrHidden = errors.New("something is mounted over the root of the image")
 // plugin.
 var ErrKeeperLost = errors.New("the keeper, which has the build's mounts, is gone")
 
-// ErrNotRoot is wrapped when root's rights are missing.
-var ErrNotRoot = errors.New("a chroot build needs root")
+// ErrNotRoot is wrapped by errors about missing rights of root.
+var ErrNotRoot = rendezvous.ErrNotRoot

@@ -14,6 +14,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 )
 
 const (
@@ -142,7 +144,7 @@ func (m *Mounted) ownMounts() (map[uint64]bool, error) {
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(m.real))
 	own := map[uint64]bool{}
 	for _, mount := range mounts {
-		if r.devices[deviceOf(mount)] {
+		if r.devices[mounttable.Device(mount)] {
 			own[uint64(mount.ID)] = true
 		}
 	}

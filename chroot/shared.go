@@ -86,3 +86,19 @@ func assigned(wrapper string) []string {
 	}
 	return names
 }
+
+// mergeEnvironment returns the plugin's environment with the changes that the wrapper has
+// made to it. The variables in which sudo describes itself are left out.
+func mergeEnvironment(plugins, own []string) []string {
+	own = slices.DeleteFunc(slices.Clone(own), func(entry string) bool { return strings.HasPrefix(entry, "SUDO_") })
+	set := map[string]bool{}
+	for _, entry := range own {
+		name, _, _ := strings.Cut(entry, "=")
+		set[name] = true
+	}
+	env := slices.DeleteFunc(slices.Clone(plugins), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return set[name]
+	})
+	return append(env, own...)
+}

@@ -39,3 +39,11 @@ func TestVariablesOfTheWrapper(t *testing.T) {
 		}
 	}
 }
+
+func TestMergeEnvironment(t *testing.T) {
+	got := mergeEnvironment([]string{"A=plugin", "B=plugin", "PATH=/bin"}, []string{"A=wrapper", "PATH=/usr/sbin", "SUDO_UID=7", "C=x=y"})
+	want := []string{"B=plugin", "A=wrapper", "PATH=/usr/sbin", "C=x=y"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the environment is %q, want %q", got, want)
+	}
+}

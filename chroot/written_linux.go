@@ -9,6 +9,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 )
 
 // witnesses are open directories, one of each file system that was mounted for a root.
@@ -61,14 +63,14 @@ func (m *Mounted) sync() (lost, err error) {
 	if err != nil {
 		return nil, err
 	}
-	inside := func(mount *mountinfo.Info) bool { return below(mount.Mountpoint, m.real) }
+	inside := func(mount *mountinfo.Info) bool { return mounttable.Below(mount.Mountpoint, m.real) }
 	outside := map[uint64]bool{}
 	for _, mount := range mounts {
-		outside[deviceOf(mount)] = outside[deviceOf(mount)] || !inside(mount)
+		outside[mounttable.Device(mount)] = outside[mounttable.Device(mount)] || !inside(mount)
 	}
-	for _, mount := range deepestFirst(mounts) {
+	for _, mount := range mounttable.DeepestFirst(mounts) {
 		own := mount.Mountpoint == m.real
-		if !own && (!inside(mount) || outside[deviceOf(mount)] || !hasDisk(mount)) {
+		if !own && (!inside(mount) || outside[mounttable.Device(mount)] || !mounttable.HasDisk(mount)) {
 			continue
 		}
 		failed, err := syncAt(mount.Mountpoint)
@@ -79,10 +81,6 @@ func (m *Mounted) sync() (lost, err error) {
 	}
 	return lost, nil
 }
-
-// hasDisk tells file systems of disks from those that the kernel, a program or another
-// host answers for. Btrfs has a number of its own.
-func hasDisk(mount *mountinfo.Info) bool { return mount.Major != 0 || mount.FSType == "btrfs" }
 
 // syncAt writes what is cached of the file system at a path. Meanwhile nothing is
 // forked: a child has its parent's files until it is a program of its own, and would

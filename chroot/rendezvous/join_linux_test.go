@@ -1,4 +1,4 @@
-package chroot_test
+package rendezvous_test
 
 import (
 	"bytes"
@@ -15,9 +15,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/rendezvous"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
+
+// TestMain lets the tests start this program as a keeper.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == rendezvous.Arg {
+		_, _, err := rendezvous.Join(os.Args[2])
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 // alice builds with sudo, and mallory is another user of the host.
 const (
@@ -25,27 +35,29 @@ const (
 	mallory = 45001
 )
 
-// porch is a directory with a socket that a keeper may be invited to.
-type porch struct {
+// socketDir is a directory with a socket to which a keeper may be invited.
+type socketDir struct {
 	*testing.T
-	dir  string
-	door *net.UnixListener
+	dir      string
+	listener *net.UnixListener
 }
 
-// newPorch makes one of a user in a directory that everybody can write to.
-func newPorch(t *testing.T, owner int, mode uint32) porch {
+// newSocketDir makes one of a user in a directory that everybody can write to.
+func newSocketDir(t *testing.T, owner int, mode uint32) socketDir {
 	t.Helper()
-	needRoot(t)
+	if os.Geteuid() != 0 {
+		t.Skip("other users need root")
+	}
 	t.Setenv("SUDO_UID", "")
 	shared := filepath.Join(testdir.New(t), "tmp")
-	p := porch{T: t, dir: filepath.Join(shared, "porch")}
+	p := socketDir{T: t, dir: filepath.Join(shared, "socket")}
 	p.must(errors.Join(
 		os.MkdirAll(p.dir, 0o755), unix.Chmod(shared, 0o1777),
 		os.Chown(p.dir, owner, owner), unix.Chmod(p.dir, mode)))
 	return p
 }
 
-func (p porch) must(err error) {
+func (p socketDir) must(err error) {
 	p.Helper()
 	if err != nil {
 		p.Fatal(err)
@@ -53,7 +65,7 @@ func (p porch) must(err error) {
 }
 
 // listens has a user listen at the socket, on a thread of that user's.
-func (p *porch) listens(uid int) {
+func (p *socketDir) listens(uid int) {
 	p.Helper()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -65,11 +77,11 @@ func (p *porch) listens(uid int) {
 	p.must(effective(uid))
 	err = unix.Listen(fd, 1)
 	p.must(errors.Join(err, effective(0)))
-	f := os.NewFile(uintptr(fd), "door")
-	door, err := net.FileListener(f)
+	f := os.NewFile(uintptr(fd), "listener")
+	listener, err := net.FileListener(f)
 	p.must(errors.Join(err, f.Close()))
-	p.door = door.(*net.UnixListener)
-	p.Cleanup(func() { door.Close() })
+	p.listener = listener.(*net.UnixListener)
+	p.Cleanup(func() { listener.Close() })
 }
 
 // effective sets the effective user of this thread.
@@ -82,15 +94,15 @@ func effective(uid int) error {
 }
 
 // invited starts a keeper with an invitation of a user, and returns how it ended.
-func (p porch) invited(uid int, env ...string) (said string, err error) {
+func (p socketDir) invited(uid int, env ...string) (said string, err error) {
 	arg := base64.RawURLEncoding.EncodeToString([]byte(p.dir)) + fmt.Sprintf(".%d.word", uid)
 	return p.started(arg, env...)
 }
 
-func (p porch) started(arg string, env ...string) (string, error) {
+func (p socketDir) started(arg string, env ...string) (string, error) {
 	self, err := os.Executable()
 	p.must(err)
-	cmd := exec.CommandContext(p.Context(), self, "keep-chroot", arg)
+	cmd := exec.CommandContext(p.Context(), self, rendezvous.Arg, arg)
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -98,11 +110,11 @@ func (p porch) started(arg string, env ...string) (string, error) {
 
 // heard returns what the first caller says before it hangs up, or hangs up itself once it
 // has said the word.
-func (p porch) heard() <-chan string {
+func (p socketDir) heard() <-chan string {
 	said := make(chan string, 1)
 	go func() {
 		defer close(said)
-		conn, err := p.door.Accept()
+		conn, err := p.listener.Accept()
 		if err != nil {
 			return
 		}
@@ -139,11 +151,11 @@ func TestKeeperRefusesStrangers(t *testing.T) {
 		"pkexec knows better":            {owner: mallory, mode: 0o700, listen: mallory, as: mallory, env: []string{"PKEXEC_UID=45002"}, says: "PKEXEC_UID is 45002"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPorch(t, c.owner, c.mode)
+			p := newSocketDir(t, c.owner, c.mode)
 			p.listens(c.listen)
 			heard := p.heard()
 			said, err := p.invited(c.as, c.env...)
-			p.door.Close()
+			p.listener.Close()
 			if err == nil || !strings.Contains(said, c.says) {
 				t.Errorf("the keeper ended with %v and said %q, not %q", err, said, c.says)
 			}
@@ -156,14 +168,14 @@ func TestKeeperRefusesStrangers(t *testing.T) {
 
 // TestKeeperFollowsNoLink: another user has a link in the place of a directory.
 func TestKeeperFollowsNoLink(t *testing.T) {
-	p := newPorch(t, alice, 0o700)
+	p := newSocketDir(t, alice, 0o700)
 	p.listens(alice)
 	heard := p.heard()
 	link := filepath.Join(filepath.Dir(p.dir), "link")
 	p.must(errors.Join(os.Symlink(p.dir, link), os.Lchown(link, mallory, mallory)))
 	p.dir = link
 	said, err := p.invited(alice)
-	p.door.Close()
+	p.listener.Close()
 	if err == nil || !strings.Contains(said, "link belongs to user 45001") {
 		t.Errorf("the keeper ended with %v and said %q", err, said)
 	}
@@ -185,11 +197,11 @@ func TestKeeperComes(t *testing.T) {
 		"for root through sudo": {0, []string{"SUDO_UID=45002"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPorch(t, c.uid, 0o700)
+			p := newSocketDir(t, c.uid, 0o700)
 			p.listens(c.uid)
 			heard := p.heard()
 			said, err := p.invited(c.uid, c.env...)
-			p.door.Close()
+			p.listener.Close()
 			if err == nil || !strings.Contains(said, "the plugin does not want this keeper") {
 				t.Errorf("the keeper ended with %v and said %q", err, said)
 			}
@@ -202,9 +214,9 @@ func TestKeeperComes(t *testing.T) {
 
 // TestKeeperWithoutPlugin: a plugin that was killed has left its directory and socket.
 func TestKeeperWithoutPlugin(t *testing.T) {
-	p := newPorch(t, alice, 0o700)
+	p := newSocketDir(t, alice, 0o700)
 	p.listens(alice)
-	p.must(p.door.Close())
+	p.must(p.listener.Close())
 	if said, err := p.invited(alice); err == nil || !strings.Contains(said, "cannot come to the plugin") {
 		t.Errorf("the keeper ended with %v and said %q", err, said)
 	}
@@ -216,12 +228,12 @@ func TestKeeperWithoutPlugin(t *testing.T) {
 
 // TestKeeperRefusesInvitations that no plugin wrote.
 func TestKeeperRefusesInvitations(t *testing.T) {
-	p := newPorch(t, alice, 0o700)
+	p := newSocketDir(t, alice, 0o700)
 	p.listens(alice)
 	dir := base64.RawURLEncoding.EncodeToString([]byte(p.dir))
 	for _, arg := range []string{
 		"", "word", dir + ".word", dir + "..word", dir + ".alice.word", dir + ".-1.word", dir + ".4294967296.word",
-		dir + ".45002.", dir + ".45002", "?." + "45002.word", base64.RawURLEncoding.EncodeToString([]byte("porch")) + ".45002.word",
+		dir + ".45002.", dir + ".45002", "?." + "45002.word", base64.RawURLEncoding.EncodeToString([]byte("socket")) + ".45002.word",
 	} {
 		if said, err := p.started(arg); err == nil || !strings.Contains(said, "keep-chroot") {
 			t.Errorf("%q: the keeper ended with %v and said %q", arg, err, said)
@@ -229,23 +241,18 @@ func TestKeeperRefusesInvitations(t *testing.T) {
 	}
 }
 
-// TestLaunchBySudo: the plugin itself was started with sudo, so that SUDO_UID is in its
-// environment, and it starts the keeper directly.
-func TestLaunchBySudo(t *testing.T) {
-	t.Setenv("SUDO_UID", "45002")
-	launch(t, nil)
-}
-
 // TestSweepingLeavesOthersAlone: root removes no directory of another user.
 func TestSweepingLeavesOthersAlone(t *testing.T) {
-	needRoot(t)
+	if os.Geteuid() != 0 {
+		t.Skip("other users need root")
+	}
 	t.Setenv("TMPDIR", testdir.New(t))
 	theirs := filepath.Join(os.TempDir(), "packer-chroot-keeper-1")
 	if err := errors.Join(os.Mkdir(theirs, 0o700), os.Chown(theirs, mallory, mallory)); err != nil {
 		t.Fatal(err)
 	}
-	chroot.SweepSockets()
-	if !exists(theirs) {
+	rendezvous.Sweep()
+	if _, err := os.Stat(theirs); err != nil {
 		t.Error("it is gone")
 	}
 }

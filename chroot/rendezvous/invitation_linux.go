@@ -1,26 +1,23 @@
-package chroot
+package rendezvous
 
 import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"github.com/packer-chroot/packer-plugin-chroot/safedir"
 )
 
-// invitation tells a keeper which socket to connect to, and what to say there.
+// invitation tells a keeper which socket to connect to, and the secret to send there.
 //
-// The keeper runs whatever the process at the socket asks for, with root's rights. The
-// plugin may be gone by the time the keeper starts, for sudo may have waited for a
-// password, and then another user may have taken the name of the directory. So the
-// keeper accepts only a directory that belongs to the user who started it, or to root,
-// and only a process of that user at the socket. The secret is visible in the process
-// list. It distinguishes this plugin's keeper from that of another build of the user.
+// The keeper runs every operation that the process at the socket asks for, with root's
+// rights. The plugin may be gone by the time the keeper starts, for sudo may have waited
+// for a password, and then another user may have taken the name of the directory. So the
+// keeper accepts only a directory that belongs to the user who started it, or to root, and
+// only a process of that user at the socket. The secret is visible in the process list. It
+// distinguishes this plugin's keeper from that of another build of the user.
 type invitation struct {
 	dir string
 	// uid is the effective user of the plugin.
@@ -28,8 +25,8 @@ type invitation struct {
 	secret string
 }
 
-// invite returns an invitation by this process.
-func invite(dir, secret string) (invitation, error) {
+// newInvitation returns an invitation by this process.
+func newInvitation(dir, secret string) (invitation, error) {
 	dir, err := filepath.Abs(dir) // a wrapper may change the directory
 	return invitation{dir, uint32(os.Geteuid()), secret}, err
 }
@@ -75,33 +72,8 @@ func (i invitation) genuine() error {
 	return nil
 }
 
-// accept connects to the plugin that wrote the invitation.
-func (i invitation) accept() (*net.UnixConn, error) {
-	if err := i.genuine(); err != nil {
-		return nil, err
-	}
-	safedir.Trust(i.uid)
-	dir, err := safedir.Open(i.dir)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	conn, err := net.DialUnix("unix", nil, socketIn(dir.Fd()))
-	if err != nil {
-		return nil, err
-	}
-	peer, err := peerOf(conn)
-	if err == nil && peer.Uid != i.uid {
-		err = fmt.Errorf("a process of user %d is at the socket, and user %d started this keeper", peer.Uid, i.uid)
-	}
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return conn, nil
-}
-
-// withoutInvoker returns an environment for a wrapper: only what the wrapper itself says
-// of who started it counts.
+// withoutInvoker returns an environment for a wrapper, in which only the wrapper itself
+// names the user who started it.
 func withoutInvoker(env []string) []string {
 	if os.Geteuid() == 0 {
 		return env

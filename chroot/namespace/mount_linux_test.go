@@ -1,6 +1,4 @@
-//go:build linux
-
-package chroot
+package namespace
 
 import (
 	"bufio"
@@ -40,7 +38,7 @@ func TestNamespacesBesideVisitors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, ok := namespaceOf(process, name)
+	theirs, ok := openMount(process, name)
 	if !ok {
 		t.Fatal("the namespace cannot be read")
 	}
@@ -52,8 +50,8 @@ func TestNamespacesBesideVisitors(t *testing.T) {
 	}
 	for range 100 {
 		found := false
-		eachNamespace(func(n mountNamespace) {
-			found = found || n.name == name && slices.ContainsFunc(n.mounts, func(m *mountinfo.Info) bool { return m.Mountpoint == dir })
+		EachMount(func(n Mount) {
+			found = found || n.Name == name && slices.ContainsFunc(n.Mounts, func(m *mountinfo.Info) bool { return m.Mountpoint == dir })
 		})
 		if !found {
 			t.Error("the namespace is not found, or without its mounts")
@@ -69,14 +67,14 @@ func TestNamespacesBesideVisitors(t *testing.T) {
 }
 
 // visit enters a namespace and leaves it until stop is closed.
-func visit(n mountNamespace, stop <-chan struct{}) error {
+func visit(n Mount, stop <-chan struct{}) error {
 	for {
 		select {
 		case <-stop:
 			return nil
 		default:
 		}
-		if err := n.do(func(*os.File) error { return nil }); err != nil {
+		if err := n.Do(func(*os.File) error { return nil }); err != nil {
 			return err
 		}
 	}

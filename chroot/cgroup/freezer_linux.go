@@ -1,4 +1,4 @@
-package chroot
+package cgroup
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 // freezer is the freezer cgroup (v1) of a process.
 // https://docs.kernel.org/admin-guide/cgroup-v1/freezer-subsystem.html
 type freezer struct {
-	// top is where the hierarchy is mounted, and dir the group's directory.
+	// top is the mount point of the hierarchy, and dir the group's directory.
 	top, dir string
 }
 
@@ -34,15 +34,15 @@ func freezerOf(pid int) freezer {
 		return freezer{}
 	}
 	for _, m := range mounts {
-		if slices.Contains(strings.Split(m.VFSOptions, ","), "freezer") && below(path, strings.TrimSuffix(m.Root, "/")) {
-			return freezer{m.Mountpoint, filepath.Join(m.Mountpoint, strings.TrimPrefix(path, strings.TrimSuffix(m.Root, "/")))}
+		if dir := locate(m, path); dir != "" && slices.Contains(strings.Split(m.VFSOptions, ","), "freezer") {
+			return freezer{m.Mountpoint, dir}
 		}
 	}
 	return freezer{}
 }
 
-// freezerPath finds the path in the freezer hierarchy in a process's list of cgroups;
-// cgroups(7), "/proc/[pid]/cgroup". It is empty if there is none.
+// freezerPath returns the path in the freezer hierarchy of a process with a list of
+// cgroups; cgroups(7), "/proc/[pid]/cgroup". It is empty if there is none.
 func freezerPath(list string) string {
 	for line := range strings.Lines(list) {
 		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -62,11 +62,23 @@ func (f freezer) frozen() bool {
 	return err == nil && strings.TrimSpace(string(state)) != "THAWED"
 }
 
-// thaw moves a process that was killed out of its freezer cgroup if that is frozen,
-// because it would not end there. Other processes of the group stay frozen: somebody
-// else may have frozen them.
-func thaw(pid int) {
+// Thaw moves a killed process out of its freezer cgroup if that is frozen, because it
+// would not end there. Other processes of the group stay frozen, for they may have been
+// frozen on purpose.
+func Thaw(pid int) {
 	if f := freezerOf(pid); f.frozen() {
 		_ = os.WriteFile(filepath.Join(f.top, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 	}
+}
+
+// FrozenIn returns the directory of the frozen cgroup that a process is in, of either
+// version. It is empty if the process is not frozen.
+func FrozenIn(pid int) string {
+	if f := freezerOf(pid); f.frozen() {
+		return f.dir
+	}
+	if dir, err := Of(pid); err == nil && event(dir, "frozen") {
+		return dir
+	}
+	return ""
 }

@@ -1,6 +1,4 @@
-//go:build linux
-
-package chroot
+package rendezvous
 
 import (
 	"fmt"
@@ -8,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestTailIsCutAtWords: what a wrapper said is bounded, and begins with a whole line, or
-// else a whole word: part of a secret would not be known for one.
+// TestTailIsCutAtWords: a wrapper's output is bounded, and begins with a whole line, or
+// else a whole word: a part of a secret would not be recognized.
 func TestTailIsCutAtWords(t *testing.T) {
 	long := strings.Repeat("x", tailSize)
 	for name, test := range map[string]struct{ said, want string }{
