@@ -15,7 +15,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/blockdev"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/command"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/hostdir"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/rendezvous"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/rootfs"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/wire"
 )
 
@@ -185,7 +187,7 @@ var callAdopt = operation("adopt", func(_ context.Context, r request, i inherita
 	}
 	r.keeper.add(m)
 	r.keeper.kill(m)
-	return wire.Empty{}, ignoreMissing(err)
+	return wire.Empty{}, rootfs.IgnoreMissing(err)
 })
 
 var callMount = operation("mount", func(ctx context.Context, r request, spec MountSpec) (blockdev.Identity, error) {
@@ -199,7 +201,7 @@ var callMount = operation("mount", func(ctx context.Context, r request, spec Mou
 // Mount mounts a root, as Keeper.Mount does.
 func (c *Client) Mount(ctx context.Context, spec MountSpec) (*Remote, error) {
 	s := c.session()
-	r := &Remote{session: s, path: filepath.Clean(spec.Path), device: spec.Device, made: missing(spec.Path)}
+	r := &Remote{session: s, path: filepath.Clean(spec.Path), device: spec.Device, made: hostdir.Missing(spec.Path)}
 	c.mu.Lock()
 	c.roots[r.path] = r
 	c.mu.Unlock()
@@ -224,17 +226,6 @@ func (c *Client) setByWrapper() []string {
 		return nil // it was good enough to start the keeper
 	}
 	return assigned(line)
-}
-
-// missing are the directories that have to be made for a path, outermost first.
-func missing(path string) (dirs []string) {
-	for path = filepath.Clean(path); ; path = filepath.Dir(path) {
-		if _, err := os.Lstat(path); !errors.Is(err, unix.ENOENT) {
-			slices.Reverse(dirs)
-			return dirs
-		}
-		dirs = append(dirs, path)
-	}
 }
 
 func (c *Client) forget(path string) {

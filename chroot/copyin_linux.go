@@ -12,6 +12,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/rootfs"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/transfer"
 )
 
 // copied is a file that was copied in for the time of the build.
@@ -46,7 +49,7 @@ func openFile(path string) (*os.File, os.FileMode, error) {
 		return nil, 0, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s is %s, not a file", path, kindOf(info.Mode()))
+		return nil, 0, fmt.Errorf("%s is %s, not a file", path, rootfs.KindOf(info.Mode()))
 	}
 	f, err := os.Open(path)
 	return f, info.Mode(), err
@@ -164,16 +167,16 @@ func (m *Mounted) missingTarget(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer in.close()
-	f, err := in.open(name, unix.O_PATH, 0)
+	defer in.Close()
+	f, err := in.Open(name, unix.O_PATH, 0)
 	if err == nil {
 		return "", f.Close()
 	}
 	if !errors.Is(err, os.ErrNotExist) {
-		return "", ignoreLinks(err)
+		return "", rootfs.IgnoreDangling(err)
 	}
 	for links := range mostLinks {
-		target, err := in.readLink(name)
+		target, err := in.ReadLink(name)
 		if err != nil { // the end of the chain
 			if links == 0 {
 				return "", nil
@@ -186,16 +189,6 @@ func (m *Mounted) missingTarget(name string) (string, error) {
 		name = target
 	}
 	return "", nil
-}
-
-// readLink reads a link; the path up to its last name is resolved as in the chroot.
-func (in *inside) readLink(name string) (string, error) {
-	f, err := in.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	return readLink(f)
 }
 
 // putAlone is put for one caller at a time.
@@ -211,18 +204,18 @@ func (m *Mounted) put(ctx context.Context, path string, src io.Reader, mode os.F
 	if err != nil {
 		return err
 	}
-	defer in.close()
+	defer in.Close()
 	c := copied{}
-	c.dir, c.name = split(path)
+	c.dir, c.name = rootfs.Split(path)
 	if c.name == "" {
 		return fmt.Errorf("%s is the name of a directory, not of a file", path)
 	}
-	err = in.mkdirAll(c.dir)
-	c.dirs = in.made
+	err = in.MkdirAll(c.dir)
+	c.dirs = in.Created
 	if err != nil {
-		return errors.Join(err, in.removeDirs(c.dirs))
+		return errors.Join(err, in.RemoveDirs(c.dirs))
 	}
-	dir, err := in.open(c.dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	dir, err := in.Open(c.dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
@@ -251,9 +244,9 @@ func (c *copied) setAside(dir *os.File) error {
 	if !errors.Is(err, unix.EPERM) {
 		return err
 	}
-	if c.locked, err = unlock(dir, c.name); err == nil {
+	if c.locked, err = rootfs.ClearImmutable(dir, c.name); err == nil {
 		if err = c.save(dir); err != nil {
-			err = errors.Join(err, lock(dir, c.name, c.locked))
+			err = errors.Join(err, rootfs.SetImmutable(dir, c.name, c.locked))
 		}
 	}
 	if errors.Is(err, unix.EPERM) {
@@ -266,7 +259,7 @@ func (c *copied) save(dir *os.File) (err error) {
 	const tries = 1000
 	for n := range tries {
 		saved := fmt.Sprintf(".%s.packer-chroot-%d", c.name, n)
-		err = rename(dir, c.name, saved, unix.RENAME_NOREPLACE)
+		err = rootfs.Rename(dir, c.name, saved, unix.RENAME_NOREPLACE)
 		if err == nil {
 			c.saved = saved
 		}
@@ -279,12 +272,12 @@ func (c *copied) save(dir *os.File) (err error) {
 
 // write makes the file, and notes what it is.
 func (c *copied) write(ctx context.Context, dir *os.File, src io.Reader, mode os.FileMode) error {
-	dst, err := openAt(dir, c.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW)
+	dst, err := rootfs.OpenAt(dir, c.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW)
 	if err != nil {
 		return &os.PathError{Op: "create", Path: dir.Name() + c.name, Err: err}
 	}
 	sum := sha256.New()
-	err = copyTo(ctx, io.MultiWriter(dst, sum), src)
+	err = transfer.Copy(ctx, io.MultiWriter(dst, sum), src)
 	sum.Sum(c.sum[:0])
 	err = errors.Join(err, dst.Chmod(mode))
 	var st unix.Stat_t
@@ -315,10 +308,10 @@ func (m *Mounted) putBack(c copied) error {
 	if err != nil {
 		return err
 	}
-	defer in.close()
-	dir, err := in.open(c.dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	defer in.Close()
+	dir, err := in.Open(c.dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return ignoreMissing(ignoreLinks(err)) // removed with its directory
+		return rootfs.IgnoreMissing(rootfs.IgnoreDangling(err)) // removed with its directory
 	}
 	defer dir.Close()
 	same, err := c.unchanged(dir)
@@ -328,48 +321,30 @@ func (m *Mounted) putBack(c copied) error {
 	if err := c.restore(dir, same); err != nil {
 		return err
 	}
-	return in.removeDirs(c.dirs)
+	return in.RemoveDirs(c.dirs)
 }
 
 // restore puts back what was saved if the copy is still the same.
 func (c *copied) restore(dir *os.File, same bool) error {
 	switch {
 	case same && c.saved != "":
-		err := rename(dir, c.saved, c.name, 0)
+		err := rootfs.Rename(dir, c.saved, c.name, 0)
 		if errors.Is(err, unix.ENOENT) { // what was saved was removed inside
-			return remove(dir, c.name)
+			return rootfs.Remove(dir, c.name)
 		}
-		return errors.Join(err, lock(dir, c.name, c.locked))
+		return errors.Join(err, rootfs.SetImmutable(dir, c.name, c.locked))
 	case same:
-		return remove(dir, c.name)
+		return rootfs.Remove(dir, c.name)
 	case c.saved != "":
-		return remove(dir, c.saved)
+		return rootfs.Remove(dir, c.saved)
 	default:
 		return nil
 	}
 }
 
-// removeDirs removes directories that were made, innermost first, up to the first
-// that something else is in.
-func (in *inside) removeDirs(made []string) error {
-	for last := len(made) - 1; last >= 0; last-- {
-		parent, name := split(made[last])
-		dir, err := in.open(parent, unix.O_PATH|unix.O_DIRECTORY, 0)
-		if err != nil {
-			return ignoreMissing(ignoreLinks(err))
-		}
-		err = unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR)
-		dir.Close()
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return nil
-		}
-	}
-	return nil
-}
-
 // unchanged says whether the file is still what was copied in.
 func (c *copied) unchanged(dir *os.File) (bool, error) {
-	found, st, err := spot{dir: dir, name: c.name, path: c.name}.peek()
+	found, st, err := rootfs.Entry{Dir: dir, Name: c.name, Path: c.name}.OpenPath()
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
@@ -380,12 +355,12 @@ func (c *copied) unchanged(dir *os.File) (bool, error) {
 	if st.Mode != c.mode || st.Uid != c.uid || st.Gid != c.gid { // no file any more, for one
 		return false, nil
 	}
-	f, err := reopen(found, unix.O_RDONLY)
+	f, err := rootfs.Reopen(found, unix.O_RDONLY)
 	if err != nil {
 		return false, &os.PathError{Op: "open", Path: dir.Name() + c.name, Err: err}
 	}
 	defer f.Close()
-	if locksOf(f) != 0 {
+	if rootfs.Immutable(f) != 0 {
 		return false, nil
 	}
 	sum := sha256.New()
@@ -393,18 +368,4 @@ func (c *copied) unchanged(dir *os.File) (bool, error) {
 		return false, err
 	}
 	return [sha256.Size]byte(sum.Sum(nil)) == c.sum, nil
-}
-
-func rename(dir *os.File, from, to string, flags uint) error {
-	if err := unix.Renameat2(int(dir.Fd()), from, int(dir.Fd()), to, flags); err != nil {
-		return &os.LinkError{Op: "rename", Old: dir.Name() + from, New: to, Err: err}
-	}
-	return nil
-}
-
-func remove(dir *os.File, name string) error {
-	if err := unix.Unlinkat(int(dir.Fd()), name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-		return &os.PathError{Op: "remove", Path: dir.Name() + name, Err: err}
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/transfer"
 )
 
 // WithoutGroups has the keeper of a root be on a host that has no cgroup v2.
@@ -33,5 +34,5 @@ func (m *Mounted) Leave(ctx context.Context) error { return m.keeper.Leave(ctx, 
 
 // DownloadDirFor is DownloadDir by the keeper of another user's plugin.
 func (m *Mounted) DownloadDirFor(ctx context.Context, src, dst string, uid int) error {
-	return m.downloadDirFor(ctx, src, dst, nil, owner{uid, uid})
+	return m.downloadDirFor(ctx, src, dst, nil, transfer.Owner{UID: uid, GID: uid})
 }

@@ -11,7 +11,9 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mountoptions"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/rootfs"
 )
 
 // MountBelow mounts a further file system inside the root. The target is found as
@@ -43,7 +45,7 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 	if err != nil {
 		return err
 	}
-	defer in.close()
+	defer in.Close()
 	target, err := m.mountPoint(in, extra, onto)
 	if err != nil {
 		return err
@@ -59,14 +61,14 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 			return err
 		}
 	}
-	flags, data, err := parseOptions(extra.Options)
+	flags, data, err := mountoptions.Parse(extra.Options)
 	if err != nil {
 		return err
 	}
 	if extra.Type == bind {
-		err = unix.Mount(extra.Source, procPath(target), "", unix.MS_BIND, "")
+		err = unix.Mount(extra.Source, rootfs.ProcPath(target), "", unix.MS_BIND, "")
 	} else {
-		err = mountDevice(extra.Source, procPath(target), extra.Type, flags, data)
+		err = mountDevice(extra.Source, rootfs.ProcPath(target), extra.Type, flags, data)
 	}
 	if err != nil {
 		return explain(err, extra.Type)
@@ -75,14 +77,14 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 }
 
 // settle sets the propagation of a new mount and, on a bind mount, the flags.
-func (m *Mounted) settle(in *inside, extra ExtraMount, flags uintptr) error {
+func (m *Mounted) settle(in *rootfs.Root, extra ExtraMount, flags uintptr) error {
 	// The open target lies below the mount; the path leads onto it.
-	top, err := in.open(extra.Target, unix.O_PATH, 0)
+	top, err := in.Open(extra.Target, unix.O_PATH, 0)
 	if err != nil {
 		return err
 	}
 	defer top.Close()
-	if err := unix.Mount("", procPath(top), "", unix.MS_PRIVATE, ""); err != nil {
+	if err := unix.Mount("", rootfs.ProcPath(top), "", unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
 	if extra.OfDisk {
@@ -91,7 +93,7 @@ func (m *Mounted) settle(in *inside, extra ExtraMount, flags uintptr) error {
 	if extra.Type == bind {
 		return restrict(top, flags)
 	}
-	m.witnesses.call(procPath(top), top.Name())
+	m.markers.Add(rootfs.ProcPath(top), top.Name())
 	return nil
 }
 
@@ -107,7 +109,7 @@ func restrict(mount *os.File, flags uintptr) error {
 	}
 	// statfs(2) and mount(2) have the same numbers for these.
 	const kept = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	return unix.Mount("", procPath(mount), "", unix.MS_REMOUNT|unix.MS_BIND|flags|uintptr(st.Flags)&kept, "")
+	return unix.Mount("", rootfs.ProcPath(mount), "", unix.MS_REMOUNT|unix.MS_BIND|flags|uintptr(st.Flags)&kept, "")
 }
 
 // IsMounted reports whether something is mounted at a path inside. Nothing is mounted
@@ -117,10 +119,10 @@ func (m *Mounted) IsMounted(_ context.Context, path string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer in.close()
-	if target, err := in.open(path, unix.O_PATH, 0); err == nil {
+	defer in.Close()
+	if target, err := in.Open(path, unix.O_PATH, 0); err == nil {
 		defer target.Close()
-		at, err := os.Readlink(procPath(target))
+		at, err := os.Readlink(rootfs.ProcPath(target))
 		if err != nil {
 			return false, err
 		}
@@ -157,18 +159,18 @@ func known(kind string) error {
 
 // mountPoint opens a target. It creates a missing one, and remembers it if it is
 // temporary.
-func (m *Mounted) mountPoint(in *inside, extra ExtraMount, onto os.FileMode) (*os.File, error) {
+func (m *Mounted) mountPoint(in *rootfs.Root, extra ExtraMount, onto os.FileMode) (*os.File, error) {
 	path := extra.Target
-	target, err := in.open(path, unix.O_PATH, 0)
+	target, err := in.Open(path, unix.O_PATH, 0)
 	if !errors.Is(err, os.ErrNotExist) {
 		return target, err
 	}
 	if onto.IsDir() {
-		err = in.mkdirAll(path)
+		err = in.MkdirAll(path)
 	} else {
-		err = in.touch(path)
+		err = in.Touch(path)
 	}
-	created := in.made
+	created := in.Created
 	if err == nil && !onto.IsDir() {
 		created = append(created, path)
 	}
@@ -183,7 +185,7 @@ func (m *Mounted) mountPoint(in *inside, extra ExtraMount, onto os.FileMode) (*o
 	if err != nil {
 		return nil, err
 	}
-	return in.open(path, unix.O_PATH, 0)
+	return in.Open(path, unix.O_PATH, 0)
 }
 
 // standardDirs are the directories at the top of every Linux system. A package that
@@ -192,15 +194,6 @@ func (m *Mounted) mountPoint(in *inside, extra ExtraMount, onto os.FileMode) (*o
 var standardDirs = []string{
 	"bin", "boot", "dev", "etc", "home", "lib", "lib64", "media", "mnt", "opt", "proc", "root", "run", "sbin", "srv",
 	"sys", "tmp", "usr", "var",
-}
-
-// touch creates an empty file.
-func (in *inside) touch(path string) error {
-	f, _, err := in.create(path, 0o644)
-	if err != nil {
-		return err
-	}
-	return f.Close()
 }
 
 // clearPoints unmounts what is mounted below the root, if there are temporary mount
@@ -226,30 +219,10 @@ func (m *Mounted) removePoints() {
 	if err != nil {
 		return
 	}
-	defer in.close()
+	defer in.Close()
 	for _, point := range slices.Backward(m.points) {
 		if !slices.Contains(standardDirs, strings.Trim(point, "/")) {
-			in.removeEmpty(point)
+			in.RemoveEmpty(point)
 		}
-	}
-}
-
-// removeEmpty removes a directory or a file that is empty.
-func (in *inside) removeEmpty(path string) {
-	parent, name := split(path)
-	dir, err := in.open(parent, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return
-	}
-	defer dir.Close()
-	var st unix.Stat_t
-	if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-		return
-	}
-	switch {
-	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		_ = unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR)
-	case st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == 0:
-		_ = unix.Unlinkat(int(dir.Fd()), name, 0)
 	}
 }

@@ -256,8 +256,8 @@ func (m *Mounted) executes(path string) bool {
 	if err != nil {
 		return false
 	}
-	defer in.close()
-	f, err := in.regular(m.pathInside(path), unix.O_WRONLY)
+	defer in.Close()
+	f, err := in.OpenFile(m.pathInside(path), unix.O_WRONLY)
 	if err == nil {
 		f.Close()
 	}
@@ -278,8 +278,8 @@ func (m *Mounted) has(path string) bool {
 	if err != nil {
 		return false
 	}
-	defer in.close()
-	f, _, err := in.find(m.pathInside(path))
+	defer in.Close()
+	f, _, err := in.OpenPath(m.pathInside(path))
 	if err == nil {
 		f.Close()
 	}

@@ -14,7 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/blockdev"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/hostdir"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/rootfs"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/writeback"
 	"github.com/packer-chroot/packer-plugin-chroot/disk/exclusive"
 )
 
@@ -38,7 +41,7 @@ func (k *Keeper) Leave(ctx context.Context, path string) error {
 	if err := m.leave(ctx); err != nil {
 		return fmt.Errorf("cannot leave %s: %w", m.path, err)
 	}
-	removeDirs(m.made)
+	hostdir.Remove(m.made)
 	k.dissolve(m)
 	k.forget(m)
 	if m.lost != nil {
@@ -52,13 +55,13 @@ func (k *Keeper) Leave(ctx context.Context, path string) error {
 func (m *Mounted) leave(ctx context.Context) error {
 	m.probed = false
 	m.unfreeze()
-	m.lost = cmp.Or(m.lost, m.witnesses.ask())
+	m.lost = cmp.Or(m.lost, m.markers.Sync())
 	if m.real == "" {
 		return nil
 	}
 	mounted, err := mountinfo.Mounted(m.real)
 	if err != nil {
-		return ignoreMissing(err)
+		return rootfs.IgnoreMissing(err)
 	}
 	if mounted && !m.replaced() {
 		if err := m.clear(ctx); err != nil {
@@ -81,7 +84,7 @@ func (m *Mounted) clear(ctx context.Context) error {
 	if err := m.unregisterFormats(); err != nil {
 		return err
 	}
-	lost, err := m.sync()
+	lost, err := writeback.Sync(m.real)
 	m.lost = cmp.Or(m.lost, lost)
 	return err
 }
@@ -131,13 +134,6 @@ func (m *Mounted) tryUnmount() error {
 	}
 	if err == nil {
 		err = m.released()
-	}
-	return err
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
 	}
 	return err
 }

@@ -16,8 +16,13 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/blockdev"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/hostdir"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mountoptions"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mountpoint"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/namespace"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/transfer"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/writeback"
 	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
 )
 
@@ -40,7 +45,7 @@ type Mounted struct {
 	// points are the temporary mount points that were created, in order.
 	pointsMu sync.Mutex
 	points   []string
-	uploads  uploads
+	uploads  transfer.Uploads
 	// postponed are the mounts that the first command in the root waits for.
 	postponedMu sync.Mutex
 	postponed   []ExtraMount
@@ -53,9 +58,9 @@ type Mounted struct {
 	since time.Time
 	// namespaces are those that commands run in.
 	namespaces *namespace.Set
-	// witnesses know what could not be written, and lost is what they, and others, told.
-	witnesses witnesses
-	lost      error
+	// markers find data that could not be written, and lost is the first error about it.
+	markers writeback.Markers
+	lost    error
 	// leaving has the root left by one at a time.
 	leaving sync.Mutex
 	// asked says that who uses the root has been asked to end.
@@ -86,7 +91,7 @@ func (k *Keeper) Mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 }
 
 func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
-	flags, data, err := parseOptions(spec.Options)
+	flags, data, err := mountoptions.Parse(spec.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +105,7 @@ func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 	if err := CheckMountParents(spec.Path); err != nil {
 		return nil, err
 	}
-	if held := firstIn(spec.Path); held != "" {
+	if held := mountpoint.FirstEntry(spec.Path); held != "" {
 		k.log("warning: %s is not empty: %s, and what else is there, is hidden until the build ends", spec.Path, held)
 	}
 	m := &Mounted{keeper: k, path: filepath.Clean(spec.Path), device: spec.Device, pass: spec.PassEnvironment}
@@ -126,7 +131,7 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) error {
 	}
 	m.id = mounttable.At(m.real)
 	m.fs = m.numberInTable()
-	m.witnesses.call(m.real, m.path)
+	m.markers.Add(m.real, m.path)
 	return nil
 }
 
@@ -135,20 +140,20 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) error {
 func (m *Mounted) mountHere(kind string, flags uintptr, data string) (err error) {
 	const tries = 10
 	for range tries {
-		if m.made, err = makeDirs(m.path); err != nil {
+		if m.made, err = hostdir.Create(m.path); err != nil {
 			return err
 		}
 		if err = m.mountOn(kind, flags, data); !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		removeDirs(m.made)
+		hostdir.Remove(m.made)
 	}
 	return err
 }
 
 // mountOn mounts on the directory that is there.
 func (m *Mounted) mountOn(kind string, flags uintptr, data string) error {
-	point, err := claimPoint(m.path)
+	point, err := mountpoint.Lock(m.path)
 	if err != nil {
 		return err
 	}
@@ -158,43 +163,6 @@ func (m *Mounted) mountOn(kind string, flags uintptr, data string) error {
 	}
 	m.real = point.Name()
 	return nil
-}
-
-// claimPoint locks a directory to mount on, until it is closed: of two builds that would
-// mount on it at one moment, one is refused. Its name is the path without links.
-func claimPoint(path string) (*os.File, error) {
-	plain, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return nil, err
-	}
-	point, err := os.OpenFile(plain, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(point.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is in use: another build is about to mount on it (%w)", path, err), point.Close())
-	}
-	if err := stillEmpty(point); err != nil {
-		return nil, errors.Join(err, point.Close())
-	}
-	return point, nil
-}
-
-// stillEmpty fails if something was mounted on a directory, or it was replaced, before it
-// was locked.
-func stillEmpty(point *os.File) error {
-	locked, err := point.Stat()
-	if err != nil {
-		return err
-	}
-	now, err := os.Stat(point.Name())
-	if err != nil {
-		return err
-	}
-	if !os.SameFile(locked, now) {
-		return fmt.Errorf("%s is in use: another build has just mounted on it, or left it", point.Name())
-	}
-	return unmounted(point.Name())
 }
 
 // numberInTable returns the number of the root's file system as the mount table has it,
@@ -269,94 +237,12 @@ func explain(err error, kind string) error {
 	}
 }
 
-// hostDirs are the directories that a host needs while a build runs, and that nothing may
-// be mounted over.
-var hostDirs = []string{
-	"/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr",
-	"/usr/bin", "/usr/lib", "/usr/sbin", "/var", "/var/lib", "/var/tmp",
-}
-
 // CheckMountPath returns an error if a root cannot be mounted there: the path must be
-// missing, or a directory that nothing is mounted on. What the directory holds is hidden
+// missing, or a directory that nothing is mounted on. The directory's content is hidden
 // while the root is mounted.
-func CheckMountPath(path string) error {
-	if !filepath.IsAbs(path) || filepath.Clean(path) == "/" {
-		return fmt.Errorf("%q is not an absolute path of a directory to mount on", path)
-	}
-	if slices.Contains(hostDirs, filepath.Clean(path)) {
-		return fmt.Errorf("%s is a directory of the host's system: mount on another one, such as /mnt/chroot", path)
-	}
-	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is in use: it is not a directory", path)
-	}
-	return unmounted(path)
-}
+func CheckMountPath(path string) error { return mountpoint.Check(path) }
 
-// unmounted fails if something is mounted on a path.
-func unmounted(path string) error {
-	mounted, err := mountinfo.Mounted(path)
-	if err == nil && mounted {
-		err = fmt.Errorf("%s is in use: something is mounted on it", path)
-	}
-	return err
-}
-
-// firstIn returns the name of an entry of a directory; empty if there is none.
-func firstIn(path string) string {
-	dir, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(1)
-	return strings.Join(names, "")
-}
-
-// makeDirs makes a directory and its parents, and answers those it made,
-// outermost first. A parent may be shared with builds that remove it when they
-// end, so that one which vanishes is made again.
-func makeDirs(path string) (made []string, err error) {
-	const tries = 10
-	for range tries {
-		made, err = makeMissing(path)
-		if !errors.Is(err, os.ErrNotExist) {
-			break
-		}
-		removeDirs(made)
-		made = nil
-	}
-	return made, err
-}
-
-func makeMissing(path string) (made []string, err error) {
-	if _, err := os.Stat(path); err == nil {
-		return nil, nil
-	}
-	if made, err = makeMissing(filepath.Dir(path)); err != nil {
-		return made, err
-	}
-	switch err := os.Mkdir(path, 0o755); {
-	case errors.Is(err, os.ErrExist):
-		return made, nil
-	case err != nil:
-		return made, err
-	}
-	return append(made, path), nil
-}
-
-// removeDirs removes what makeDirs made, or was about to, as far as it is empty:
-// another build may use a parent by now.
-func removeDirs(made []string) {
-	for _, dir := range slices.Backward(made) {
-		if ignoreMissing(os.Remove(dir)) != nil {
-			return
-		}
-	}
-}
+// CheckMountParents returns an error if a user who is neither root nor the one who builds
+// could replace a root's mount point, or one of its parents. Commands run as root on that
+// path as long as the build lasts.
+func CheckMountParents(path string) error { return mountpoint.CheckParents(path) }

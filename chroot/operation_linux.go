@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/transfer"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/wire"
 )
 
@@ -19,7 +20,7 @@ type Operation[A, R any] struct{ name string }
 // request is the part of a call that is not its argument.
 type request struct {
 	keeper *Keeper
-	owner  owner
+	owner  transfer.Owner
 	// files came with the call; they are closed when it ends.
 	files []*os.File
 }

@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/command"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/rootfs"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/transfer"
 )
 
 // A root without a shell is unpacked by programs of the host, which set the owner, mode
@@ -54,8 +56,8 @@ func (m *Mounted) hasShell() bool {
 	if err != nil {
 		return false
 	}
-	defer in.close()
-	f, err := in.open(command.Shell, unix.O_PATH, 0)
+	defer in.Close()
+	f, err := in.Open(command.Shell, unix.O_PATH, 0)
 	if err != nil {
 		return false
 	}
@@ -93,8 +95,8 @@ func (m *Mounted) mountCopy(extra ExtraMount) error {
 	if err != nil {
 		return err
 	}
-	defer in.close()
-	top, err := in.open(extra.Target, unix.O_PATH, 0)
+	defer in.Close()
+	top, err := in.Open(extra.Target, unix.O_PATH, 0)
 	if err != nil {
 		return err
 	}
@@ -103,56 +105,5 @@ func (m *Mounted) mountCopy(extra ExtraMount) error {
 	if err := unix.Stat(extra.Source, &source); err != nil {
 		return &os.PathError{Op: "stat", Path: extra.Source, Err: err}
 	}
-	return copyNodes(extra.Source, procPath(top), source.Dev)
-}
-
-// copyNodes copies what a directory holds on one file system. What vanishes meanwhile
-// is left out, and so are regular files and sockets.
-func copyNodes(from, to string, dev uint64) error {
-	entries, err := os.ReadDir(from)
-	for _, entry := range entries {
-		if err := copyNode(filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name()), dev); err != nil {
-			return err
-		}
-	}
-	return ignoreMissing(err)
-}
-
-func copyNode(from, to string, dev uint64) error {
-	var st unix.Stat_t
-	err := unix.Lstat(from, &st)
-	if err != nil {
-		return ignoreMissing(err)
-	}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		err = unix.Mkdir(to, 0o700)
-	case unix.S_IFLNK:
-		return copyLink(from, to)
-	case unix.S_IFCHR, unix.S_IFBLK:
-		err = unix.Mknod(to, st.Mode, int(st.Rdev))
-	default:
-		return nil
-	}
-	if err == nil {
-		err = unix.Lchown(to, int(st.Uid), int(st.Gid))
-	}
-	if err == nil {
-		err = unix.Chmod(to, st.Mode&0o7777)
-	}
-	if err != nil {
-		return &os.PathError{Op: "copy", Path: from, Err: err}
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Dev == dev {
-		return copyNodes(from, to, dev)
-	}
-	return nil
-}
-
-func copyLink(from, to string) error {
-	target, err := os.Readlink(from)
-	if err != nil {
-		return ignoreMissing(err)
-	}
-	return os.Symlink(target, to)
+	return transfer.CopyNodes(extra.Source, rootfs.ProcPath(top), source.Dev)
 }

@@ -11,8 +11,10 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/blockdev"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/hostdir"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/rootfs"
 )
 
 // Record tells what Reclaim must know of a root that is about to be mounted.
@@ -49,7 +51,7 @@ var callReclaim = operation("reclaim", func(ctx context.Context, req request, r 
 
 // recordOf writes down a root that this process is going to mount.
 func recordOf(spec MountSpec) (r RootRecord, err error) {
-	r = RootRecord{Path: filepath.Clean(spec.Path), Made: missing(spec.Path), Keeper: os.Getpid(), Known: knownToKernel()}
+	r = RootRecord{Path: filepath.Clean(spec.Path), Made: hostdir.Missing(spec.Path), Keeper: os.Getpid(), Known: knownToKernel()}
 	if r.Device, err = filepath.EvalSymlinks(spec.Device); err != nil {
 		return r, err
 	}
@@ -112,7 +114,7 @@ func (r RootRecord) groups() []*cgroup.Group {
 func (r RootRecord) mounted() (string, error) {
 	path, err := filepath.EvalSymlinks(r.Path)
 	if err != nil {
-		return "", ignoreMissing(err)
+		return "", rootfs.IgnoreMissing(err)
 	}
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(path))
 	if err != nil {

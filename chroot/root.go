@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/rendezvous"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/selinux"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/transfer"
 )
 
 // Command is what to run inside a root.
@@ -46,13 +47,7 @@ type Root interface {
 }
 
 // NewFile describes the file that Upload creates if there is none.
-type NewFile struct {
-	// Name is the name of the file if the destination is a directory. If it is
-	// empty, the destination must not be a directory.
-	Name string
-	// Mode is the permissions of a created file.
-	Mode os.FileMode
-}
+type NewFile = transfer.NewFile
 
 // ExtraMount is one entry of chroot_mounts: a file system mounted below the
 // root.
@@ -99,19 +94,8 @@ type MountSpec struct {
 	PassEnvironment []string
 }
 
-// Labels is what a build means for an image's SELinux labels.
-type Labels struct {
-	// Mode is that of the image, enforcing or permissive, if new files need labels and
-	// this host gives them none. It is empty otherwise.
-	Mode string
-	// Policy is the name of the image's policy, such as targeted.
-	Policy string
-	// Unlabelled is a file that was created in the build and has no label. It is empty
-	// if there is none, or if the image labels all its files when it boots next.
-	Unlabelled string
-	// Unsearched reports whether not all files could be looked at in time.
-	Unsearched bool
-}
+// Labels holds the consequences of a build for an image's SELinux labels.
+type Labels = selinux.Labels
 
 // ErrNoFileSystem is wrapped when the kernel does not have a file system's type.
 var ErrNoFileSystem = errors.New("the kernel does not have this type of file system")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/command"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/rendezvous"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/transfer"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/wire"
 )
 
@@ -66,7 +67,7 @@ func runKeeper(arg string) error {
 	if err != nil {
 		return err
 	}
-	s.owner = ownerOf(peer)
+	s.owner = transfer.Owner{UID: int(peer.Uid), GID: int(peer.Gid)}
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
@@ -106,7 +107,7 @@ func newKeeper(conn *wire.Conn, body []byte) (*Keeper, error) {
 type server struct {
 	*wire.Server
 	keeper *Keeper
-	owner  owner
+	owner  transfer.Owner
 	// stay reports whether mounts stay when the plugin is gone.
 	stay atomic.Bool
 }

@@ -1,4 +1,4 @@
-package chroot
+package mountoptions
 
 import (
 	"strings"
@@ -29,7 +29,7 @@ func TestParseOptions(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(strings.Join(test.options, " "), func(t *testing.T) {
-			flags, data, err := parseOptions(test.options)
+			flags, data, err := Parse(test.options)
 			if test.errSays != "" {
 				if err == nil || !strings.Contains(err.Error(), test.errSays) {
 					t.Errorf("error %v, want it to say %s", err, test.errSays)
@@ -50,11 +50,11 @@ func FuzzParseOptions(f *testing.F) {
 		f.Add(seed, "defaults")
 	}
 	f.Fuzz(func(t *testing.T, one, other string) {
-		_, data, err := parseOptions([]string{one, other})
+		_, data, err := Parse([]string{one, other})
 		if err != nil {
 			return
 		}
-		flags, again, err := parseOptions([]string{data})
+		flags, again, err := Parse([]string{data})
 		if err != nil || flags != 0 || again != data {
 			t.Errorf("%q became %#x and %q, %v", data, flags, again, err)
 		}

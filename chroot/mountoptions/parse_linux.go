@@ -1,4 +1,4 @@
-package chroot
+package mountoptions
 
 import (
 	"fmt"
@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountFlag is what an option does to the flags of mount(2).
-type mountFlag struct{ set, clear uintptr }
+// flag holds the flags of mount(2) that an option sets and clears.
+type flag struct{ set, clear uintptr }
 
-// mountFlags are the options that are flags of mount(2), for every type of file
+// flagOptions are the options that are flags of mount(2), for every type of file
 // system. Source: mount(8), "filesystem-independent mount options".
-var mountFlags = map[string]mountFlag{
+var flagOptions = map[string]flag{
 	"defaults":      {},
 	"ro":            {set: unix.MS_RDONLY},
 	"rw":            {clear: unix.MS_RDONLY},
@@ -40,27 +40,26 @@ var mountFlags = map[string]mountFlag{
 	"loud":          {clear: unix.MS_SILENT},
 }
 
-// forOthers are options that speak to mount(8), systemd or fstab, and mean
-// nothing to a kernel.
+// forOthers are options for mount(8), systemd or fstab, which the kernel does not know.
 var forOthers = []string{"auto", "noauto", "user", "nouser", "users", "nousers", "owner", "group", "nofail", "_netdev"}
 
-// notForRoots are options that would do something other than mount a root.
+// notForRoots are options that do not mount a file system.
 var notForRoots = []string{
 	"bind", "rbind", "move", "remount", "loop",
 	"shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable",
 }
 
-// parseOptions sorts the options of mount_options into flags and what the file
-// system itself is to understand, such as nouuid.
-func parseOptions(options []string) (flags uintptr, data string, err error) {
+// Parse splits mount options into flags and the data for the file system itself, such as
+// nouuid. Each element of options may hold several, separated by commas.
+func Parse(options []string) (flags uintptr, data string, err error) {
 	var rest []string
 	for _, list := range options {
-		words, err := splitOptions(list)
+		words, err := split(list)
 		if err != nil {
 			return 0, "", err
 		}
 		for _, word := range words {
-			flag, ok := mountFlags[word]
+			flag, ok := flagOptions[word]
 			switch {
 			case ok:
 				flags = flags&^flag.clear | flag.set
@@ -74,13 +73,13 @@ func parseOptions(options []string) (flags uintptr, data string, err error) {
 	return flags, strings.Join(rest, ","), nil
 }
 
+// ignored reports whether an option is not for the kernel.
 func ignored(word string) bool {
 	return word == "" || slices.Contains(forOthers, word) || strings.HasPrefix(word, "x-") || strings.HasPrefix(word, "comment=")
 }
 
-// splitOptions splits at commas that are not within double quotes, which the
-// labels of SELinux have.
-func splitOptions(list string) ([]string, error) {
+// split splits at commas outside double quotes, which the labels of SELinux have.
+func split(list string) ([]string, error) {
 	var words []string
 	quoted, begin := false, 0
 	for i, c := range []byte(list) {

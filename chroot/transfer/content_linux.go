@@ -1,4 +1,4 @@
-package chroot
+package transfer
 
 import (
 	"context"
@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// bufferSize is what is read and written at once where the kernel cannot copy by
-	// itself; more gains nothing.
+	// bufferSize is the number of bytes per read and write if the kernel cannot copy by
+	// itself; a larger one gains nothing.
 	bufferSize = 256 << 10
-	// piece is what the kernel copies between two looks at the context.
+	// piece is the number of bytes that the kernel copies between two checks of the context.
 	piece = 16 << 20
 	// blockSize is the unit of st_blocks; stat(2).
 	blockSize = 512
@@ -23,13 +23,13 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// content copies what a regular file holds to an empty one.
+// content copies the content of a regular file to an empty one.
 type content struct{ dst, src *os.File }
 
-// copy keeps the holes of a file that takes less room than its size says.
+// copy copies a file. It keeps holes if the file takes less space than its size.
 func (c content) copy(ctx context.Context, st *unix.Stat_t) error {
 	switch {
-	case st.Size <= bufferSize: // which may be a lie, as in /proc
+	case st.Size <= bufferSize: // which may be wrong, as in /proc
 		return c.byHand(ctx, 0, math.MaxInt64)
 	case st.Blocks*blockSize < st.Size:
 		return c.sparse(ctx)
@@ -38,7 +38,7 @@ func (c content) copy(ctx context.Context, st *unix.Stat_t) error {
 	}
 }
 
-// sparse copies what is between the holes.
+// sparse copies the data between the holes.
 func (c content) sparse(ctx context.Context) error {
 	src := int(c.src.Fd())
 	for at := int64(0); ; {
@@ -46,7 +46,7 @@ func (c content) sparse(ctx context.Context) error {
 		if errors.Is(err, unix.ENXIO) {
 			break // a hole up to the end
 		}
-		if errors.Is(err, unix.EINVAL) && at == 0 { // a file system that cannot tell
+		if errors.Is(err, unix.EINVAL) && at == 0 { // a file system that does not know its holes
 			return c.stretch(ctx, 0, math.MaxInt64)
 		}
 		if err != nil {
@@ -66,9 +66,9 @@ func (c content) sparse(ctx context.Context) error {
 	return c.dst.Truncate(end)
 }
 
-// stretch has the kernel copy from one offset to another or to the end of the
-// file, and does by hand what the kernel will not: between different kinds of file
-// systems, for one. Linux 6.18 answers 0 for files whose size is not known.
+// stretch has the kernel copy from one offset to another, or to the end of the file. If
+// the kernel cannot, for example between different kinds of file systems, it copies by
+// itself. Linux 6.18 returns 0 for files of unknown size.
 func (c content) stretch(ctx context.Context, at, end int64) error {
 	for at < end {
 		if err := context.Cause(ctx); err != nil {
@@ -84,6 +84,7 @@ func (c content) stretch(ctx context.Context, at, end int64) error {
 	return nil
 }
 
+// byHand copies by reading and writing.
 func (c content) byHand(ctx context.Context, at, end int64) error {
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
@@ -108,22 +109,22 @@ func (c content) byHand(ctx context.Context, at, end int64) error {
 	return nil
 }
 
-// copyTo copies until the end or until ctx is cancelled.
-func copyTo(ctx context.Context, dst io.Writer, src io.Reader) error {
+// Copy copies until the end of src or until ctx ends.
+func Copy(ctx context.Context, dst io.Writer, src io.Reader) error {
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
-	// Only Read and Write are shown: what else the two can do would do without the
-	// buffer and the context.
+	// The wrappers hide WriteTo and ReadFrom, which would bypass the buffer and the context.
 	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, &reader{ctx, src}, buffer[:])
 	return err
 }
 
-// reader ends with a context, for which io.Reader has no place.
+// reader is an io.Reader that ends with a context.
 type reader struct {
 	ctx context.Context
 	src io.Reader
 }
 
+// Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
 	if err := context.Cause(r.ctx); err != nil {
 		return 0, err

@@ -1,6 +1,4 @@
-//go:build linux
-
-package chroot
+package selinux
 
 import (
 	"slices"
@@ -17,7 +15,7 @@ func TestReadSELinux(t *testing.T) {
 		"SELINUXTYPE=../x\nSELINUX=enforcing\n":         {Mode: "enforcing", Policy: "targeted"},
 		"SELINUX=sometimes\nSELINUX_X=y\nSELINUXTYPE=t": {},
 	} {
-		if got := readSELinux(config); got != want {
+		if got := parseConfig(config); got != want {
 			t.Errorf("%q: %+v, want %+v", config, got, want)
 		}
 	}
@@ -27,7 +25,7 @@ func FuzzReadSELinux(f *testing.F) {
 	f.Add("SELINUX=enforcing\nSELINUXTYPE=targeted\n")
 	f.Add("SELINUX=permissive\r\nSELINUXTYPE=../..\n")
 	f.Fuzz(func(t *testing.T, config string) {
-		l := readSELinux(config)
+		l := parseConfig(config)
 		if !slices.Contains([]string{"", "enforcing", "permissive"}, l.Mode) || l.Mode != "" && !policyName.MatchString(l.Policy) {
 			t.Errorf("%q: %+v", config, l)
 		}

@@ -1,0 +1,6 @@
+// Package hostdir creates directories of the host, and removes exactly those that it has
+// created, although other builds share their parents.
+//
+// It never removes a directory that is not empty. For paths that other users of the host
+// can change there is package safedir, and for paths in an image package rootfs.
+package hostdir

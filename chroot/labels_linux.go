@@ -1,0 +1,38 @@
+package chroot
+
+import (
+	"context"
+
+	"github.com/moby/sys/mountinfo"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/selinux"
+)
+
+// Labels returns the consequences of the build for the image's SELinux labels. If search is
+// true it looks for files without a label that were created since the root was mounted.
+func (m *Mounted) Labels(ctx context.Context, search bool) (Labels, error) {
+	in, err := m.open()
+	if err != nil {
+		return Labels{}, err
+	}
+	defer in.Close()
+	return selinux.Root{Root: in, Since: m.since, Mounts: m.ownMounts}.Examine(ctx, search)
+}
+
+// ownMounts returns the ids of the mounts of the root and of further file systems of its
+// disk, but not of those of the host.
+func (m *Mounted) ownMounts() (map[uint64]bool, error) {
+	r, err := m.reach()
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(m.real))
+	own := map[uint64]bool{}
+	for _, mount := range mounts {
+		if r.devices[mounttable.Device(mount)] {
+			own[uint64(mount.ID)] = true
+		}
+	}
+	return own, err
+}
