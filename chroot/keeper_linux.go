@@ -10,10 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/command"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/holders"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
 )
 
@@ -148,23 +147,11 @@ func (k *Keeper) graceNow() time.Duration {
 // kill kills every process that commands have left in a root, and every other process
 // inside it.
 func (k *Keeper) kill(m *Mounted) {
-	k.killGroups(m, command.KillTimeout)
+	cgroup.KillAll(k.groupsOf(m), command.KillTimeout)
 	if m.real != "" && !m.replaced() {
-		killInside(m.real)
+		holders.KillInside(m.real)
 	}
 	k.dissolve(m)
-}
-
-// killGroups kills the cgroups of the commands that have run in a root. Each may take
-// as long as given to end. It reports whether there was any process in them.
-func (k *Keeper) killGroups(m *Mounted, within time.Duration) (some bool) {
-	for _, g := range k.groupsOf(m) {
-		if g.Populated() {
-			some = true
-			g.Kill(within)
-		}
-	}
-	return some
 }
 
 // groupsOf returns the cgroups that the root's commands have left processes in.
@@ -172,31 +159,6 @@ func (k *Keeper) groupsOf(m *Mounted) []*cgroup.Group {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.Clone(m.groups)
-}
-
-// members returns the processes of the root's cgroups that are neither relatives nor
-// known already.
-func (k *Keeper) members(m *Mounted, relatives procfs.Set, known []holder) []holder {
-	var found []holder
-	for _, g := range k.groupsOf(m) {
-		for _, pid := range g.Processes() {
-			same := func(h holder) bool { return h.pid == pid }
-			if relatives.Has(pid) || slices.ContainsFunc(known, same) {
-				continue
-			}
-			h := holder{pid: pid, name: procfs.Describe(pid), how: "a command of the build has started"}
-			fd, err := unix.PidfdOpen(pid, 0)
-			if err != nil {
-				continue // it has ended
-			}
-			if h.fd = fd; !g.Has(pid) { // another process has its ID
-				unix.Close(fd)
-				continue
-			}
-			found = append(found, h)
-		}
-	}
-	return found
 }
 
 // all are the roots that are mounted.

@@ -23,14 +23,14 @@ func (m *Mounted) Labels(ctx context.Context, search bool) (Labels, error) {
 // ownMounts returns the ids of the mounts of the root and of further file systems of its
 // disk, but not of those of the host.
 func (m *Mounted) ownMounts() (map[uint64]bool, error) {
-	r, err := m.reach()
+	r, err := m.footprint()
 	if err != nil {
 		return nil, err
 	}
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(m.real))
 	own := map[uint64]bool{}
 	for _, mount := range mounts {
-		if r.devices[mounttable.Device(mount)] {
+		if r.Devices[mounttable.Device(mount)] {
 			own[uint64(mount.ID)] = true
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/blockdev"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/holders"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/hostdir"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/rootfs"
@@ -78,10 +79,10 @@ func (m *Mounted) clear(ctx context.Context) error {
 	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil && !mounttable.NotMounted(err) {
 		return err
 	}
-	if err := m.keeper.patiently(ctx, nil, func() error { return m.endAll(ctx) }); err != nil {
+	if err := m.keeper.patiently(ctx, nil, func() error { return m.endHolders(ctx) }); err != nil {
 		return err
 	}
-	if err := m.unregisterFormats(); err != nil {
+	if err := m.registrations().RemoveFormats(); err != nil {
 		return err
 	}
 	lost, err := writeback.Sync(m.real)
@@ -124,7 +125,7 @@ func (m *Mounted) unmount(ctx context.Context) error {
 	if !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	return cmp.Or(m.endAll(ctx), m.letGo(), err)
+	return cmp.Or(m.endHolders(ctx), m.releaseKernel(), err)
 }
 
 func (m *Mounted) tryUnmount() error {
@@ -137,23 +138,6 @@ func (m *Mounted) tryUnmount() error {
 	}
 	return err
 }
-
-// busyError is a thing in use; holders is asked only when patience has ended.
-type busyError struct {
-	what    string
-	holders func() []string
-}
-
-func (e *busyError) Error() string {
-	by := "nobody that can be found"
-	if found := e.holders(); len(found) > 0 {
-		by = strings.Join(found, ", ")
-	}
-	return fmt.Sprintf("%s is in use by %s", e.what, by)
-}
-
-// Is makes it an EBUSY.
-func (e *busyError) Is(target error) bool { return target == unix.EBUSY }
 
 // patiently tries again while something is busy, within the keeper's bound. That starts
 // again whenever there is less left to do; without left it does not.
@@ -209,17 +193,17 @@ func (m *Mounted) unmountFound(filter mountinfo.FilterFunc) error {
 // unmountAll unmounts each. One that is busy keeps none of the others, but those
 // that it is in.
 func (m *Mounted) unmountAll(mounts []*mountinfo.Info) error {
-	var busy error
+	var inUse error
 	for _, mount := range mounttable.DeepestFirst(mounts) {
 		switch err := mounttable.Unmount(mount.Mountpoint); {
 		case err == nil || mounttable.NotMounted(err):
 		case errors.Is(err, unix.EBUSY):
-			busy = cmp.Or(busy, error(&busyError{mount.Mountpoint, m.holders}))
+			inUse = cmp.Or(inUse, holders.Busy(mount.Mountpoint, m.holders))
 		default:
 			return &os.PathError{Op: "unmount", Path: mount.Mountpoint, Err: err}
 		}
 	}
-	return busy
+	return inUse
 }
 
 // mountCount counts the mounts on the root and below it.
@@ -242,5 +226,7 @@ func (m *Mounted) releasedBy(device string, number uint64) error {
 	if err := blockdev.IgnoreGone(exclusive.Check(device)); !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	return cmp.Or(mounttable.UnmountCopies(device, number, m.keeper.log), error(&busyError{device, func() []string { return append(mounttable.Describe(number), mounttable.DescribeOverlays(m.real)...) }}))
+	return cmp.Or(mounttable.UnmountCopies(device, number, m.keeper.log), holders.Busy(device, func() []string {
+		return append(mounttable.Describe(number), mounttable.DescribeOverlays(m.real)...)
+	}))
 }

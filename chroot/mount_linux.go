@@ -16,11 +16,13 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/blockdev"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/holders"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/hostdir"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mountoptions"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mountpoint"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/namespace"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/registration"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/transfer"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/writeback"
 	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
@@ -63,8 +65,8 @@ type Mounted struct {
 	lost    error
 	// leaving has the root left by one at a time.
 	leaving sync.Mutex
-	// asked says that who uses the root has been asked to end.
-	asked bool
+	// ender ends the processes that hold the root.
+	ender *holders.Ender
 	// known lists what was registered in the kernel before the root was mounted; nil if
 	// that is not known. probed says that uprobes have been tried as holders.
 	known  []string
@@ -122,7 +124,7 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) error {
 	m.block, _ = blockdev.At(m.device) // what is no path is no block device
 	// File systems take times from a clock that lags behind by a tick.
 	m.since = time.Now().Add(-time.Second)
-	m.known = knownToKernel()
+	m.known = registration.Known()
 	if err := m.mountHere(kind, flags, data); err != nil {
 		return explain(err, kind)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/hostdir"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/registration"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/rootfs"
 )
 
@@ -51,7 +52,7 @@ var callReclaim = operation("reclaim", func(ctx context.Context, req request, r 
 
 // recordOf writes down a root that this process is going to mount.
 func recordOf(spec MountSpec) (r RootRecord, err error) {
-	r = RootRecord{Path: filepath.Clean(spec.Path), Made: hostdir.Missing(spec.Path), Keeper: os.Getpid(), Known: knownToKernel()}
+	r = RootRecord{Path: filepath.Clean(spec.Path), Made: hostdir.Missing(spec.Path), Keeper: os.Getpid(), Known: registration.Known()}
 	if r.Device, err = filepath.EvalSymlinks(spec.Device); err != nil {
 		return r, err
 	}

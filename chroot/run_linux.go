@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/command"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/holders"
 )
 
 // Run implements Root. The command gets the part of the keeper's environment that
@@ -24,7 +25,7 @@ func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
 		return 0, err
 	}
 	p := command.Process{
-		Cmd: m.command(c.Line), Namespaces: m.namespaces, KillOutside: func() { killInside(m.real) },
+		Cmd: m.command(c.Line), Namespaces: m.namespaces, KillOutside: func() { holders.KillInside(m.real) },
 		Streams: command.Streams{Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr},
 	}
 	p.Kill = p.KillOutside

@@ -161,6 +161,18 @@ func (g *Group) Kill(within time.Duration) {
 	}
 }
 
+// KillAll kills every process in groups. Each group may take as long as within. It reports
+// whether there was any process in them.
+func KillAll(groups []*Group, within time.Duration) (some bool) {
+	for _, g := range groups {
+		if g.Populated() {
+			some = true
+			g.Kill(within)
+		}
+	}
+	return some
+}
+
 func (g *Group) write(file, text string) error {
 	return os.WriteFile(filepath.Join(g.dir.Name(), file), []byte(text), 0)
 }

@@ -1,12 +1,11 @@
-package chroot
+package holders
 
 import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -16,43 +15,40 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/namespace"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
-	"github.com/packer-chroot/packer-plugin-chroot/chroot/rendezvous"
 )
 
-// reach is all that one can hold of a root: its mounts and those below it, as this
-// process sees them, and the file systems that are nowhere else.
+// Footprint is the footprint of a root: its mounts and those below it, as this process sees
+// them, and the file systems that are mounted nowhere else.
 //
-// What a process holds is found by the mount that it came through, and else by the
-// file system. Who uses a directory of the host that is also bound into the root
-// came through the host's own mount, of a file system that is not the root's: that
-// is no holder. Paths would not do: in another mount namespace the same path is
-// another place.
-type reach struct {
+// A process is a holder if it has opened a file through one of the mounts, or a file of one
+// of the file systems. A process that uses a directory of the host which is also bound into
+// the root has come through the host's own mount, of a file system that is not the root's:
+// it is not a holder. Paths would not do, because they differ between mount namespaces.
+type Footprint struct {
 	root    string
 	mounts  map[uint64]bool
-	devices map[uint64]bool
-	// inside are the file systems of the mounts, be they elsewhere too.
+	Devices map[uint64]bool
+	// inside are the file systems of the mounts, including those that are mounted elsewhere
+	// too.
 	inside map[uint64]bool
 	// namespaces are the mount namespaces that have mounts of their own inside.
 	namespaces map[string]bool
 	// sockets are the inodes of the Unix sockets that have a name in the root.
 	sockets map[uint64]bool
-	// maps says that mapped files are looked at too, which takes longest.
-	maps bool
+	// Thorough reports whether mapped files are read too, which takes longest.
+	Thorough bool
+	// visitor reports whether a process may be in a mount namespace of the root without
+	// being a holder; nil is none.
+	visitor func(pid int) bool
 }
 
-// reach looks at what is mounted now. Who has detached the mount meanwhile may still
-// use its file system.
-func (m *Mounted) reach() (reach, error) {
-	numbers, _ := m.presentDevices() // without those that cannot be asked for
-	return reachOf(m.real, slices.Collect(maps.Values(numbers))...)
-}
-
-// reachOf looks at what is mounted at a path now, and at further devices.
-func reachOf(root string, devices ...uint64) (reach, error) {
-	r := reach{root: root, mounts: map[uint64]bool{}, devices: map[uint64]bool{}, inside: map[uint64]bool{}, namespaces: map[string]bool{}}
+// Take returns the footprint of the root that is mounted at a path now, and of further
+// devices. visitor reports whether a process only visits mount namespaces, to unmount a
+// root of its own there; nil is none.
+func Take(root string, devices []uint64, visitor func(pid int) bool) (Footprint, error) {
+	r := Footprint{visitor: visitor, root: root, mounts: map[uint64]bool{}, Devices: map[uint64]bool{}, inside: map[uint64]bool{}, namespaces: map[string]bool{}}
 	for _, device := range devices {
-		r.devices[device] = true
+		r.Devices[device] = true
 	}
 	all, err := mountinfo.GetMounts(nil)
 	if err != nil {
@@ -67,52 +63,52 @@ func reachOf(root string, devices ...uint64) (reach, error) {
 		}
 	}
 	for _, m := range all {
-		// Of the file systems inside, those without a disk may be anybody's: the
-		// kernel has one sysfs, and shows it in every container.
+		// File systems without a disk may be used by any process: the kernel has one
+		// sysfs, and shows it in every container.
 		if m.Mountpoint == root || mounttable.Below(m.Mountpoint, root) && m.Major != 0 && !outside[mounttable.Device(m)] {
-			r.devices[mounttable.Device(m)] = true
+			r.Devices[mounttable.Device(m)] = true
 		}
 	}
 	r.addCopies()
-	r.sockets, err = socketsOn(r.devices)
+	r.sockets, err = socketsOn(r.Devices)
 	return r, err
 }
 
-// addCopies adds the mounts of the root, and those below them, that are in the
-// mount namespaces of others. A namespace that was made during the build has them
-// all, whoever made it and whatever for; one that has more of them was made for the
-// root.
-func (r reach) addCopies() {
+// addCopies adds the copies of the root's mounts, and the mounts below them, in other mount
+// namespaces. Every namespace that was created during the build has them all; one that has
+// more of them was created for the root.
+func (r Footprint) addCopies() {
 	namespace.EachMount(func(n namespace.Mount) {
-		for _, m := range mounttable.Copies(n.Mounts, r.devices) {
+		for _, m := range mounttable.Copies(n.Mounts, r.Devices) {
 			r.mounts[uint64(m.ID)] = true
-			if !r.inside[mounttable.Device(m)] && !r.devices[mounttable.Device(m)] {
+			if !r.inside[mounttable.Device(m)] && !r.Devices[mounttable.Device(m)] {
 				r.namespaces[n.Name] = true
 			}
 		}
 	})
 }
 
-// processes are those that hold something, and how.
-func (r reach) processes() []holder {
-	var found []holder
+// Holders returns the processes that hold the root.
+func (r Footprint) Holders() []Holder {
+	var found []Holder
 	for _, pid := range procfs.Processes() {
-		if how := r.of(pid); how != "" {
-			found = append(found, holder{pid: pid, name: procfs.Describe(pid), how: how})
+		if how := r.heldBy(pid); how != "" {
+			found = append(found, Holder{pid: pid, name: procfs.Describe(pid), how: how})
 		}
 	}
 	return found
 }
 
-// of says how a process holds the root; empty means that it does not.
-func (r reach) of(pid int) string {
+// heldBy returns how a process holds the root, as the end of a sentence. It is empty if the
+// process does not.
+func (r Footprint) heldBy(pid int) string {
 	dir := "/proc/" + strconv.Itoa(pid)
 	tasks := procfs.Names(dir + "/task")
 	leader := strconv.Itoa(pid)
 	looked := false
 	for _, task := range tasks {
 		at := dir + "/task/" + task
-		// Kernel threads have no program, and neither has what has ended.
+		// Kernel threads have no program, and neither has a thread that has ended.
 		if _, err := os.Readlink(at + "/exe"); err != nil {
 			continue
 		}
@@ -126,9 +122,9 @@ func (r reach) of(pid int) string {
 	return ""
 }
 
-// ofTask looks at one thread. What all threads of a process commonly have together
-// is left out for those that have it together.
-func (r reach) ofTask(at string, shared bool) string {
+// ofTask is heldBy for one thread. It leaves out the open and mapped files of a thread that
+// shares them with one that was examined.
+func (r Footprint) ofTask(at string, shared bool) string {
 	for _, link := range []struct{ name, how string }{
 		{"root", "has its root there"}, {"cwd", "works there"}, {"exe", "is a program of it"},
 	} {
@@ -148,28 +144,27 @@ func (r reach) ofTask(at string, shared bool) string {
 			return "has " + path + " open"
 		}
 	}
-	if !r.maps {
+	if !r.Thorough {
 		return ""
 	}
 	return r.mapped(at)
 }
 
-// hasMounts says whether a thread is in a mount namespace that was made for the
-// root.
-func (r reach) hasMounts(at string) bool {
+// hasMounts reports whether a thread is in a mount namespace that was created for the root.
+func (r Footprint) hasMounts(at string) bool {
 	if len(r.namespaces) == 0 {
 		return false
 	}
 	namespace, err := os.Readlink(at + "/ns/mnt")
-	return err == nil && r.namespaces[namespace] && !isVisitor(at)
+	return err == nil && r.namespaces[namespace] && !r.visits(at)
 }
 
-// isVisitor says whether a thread is one of another build's keeper, which is in a
-// namespace only to unmount its own root there. Its process is at home.
-func isVisitor(at string) bool {
+// visits reports whether a thread only visits a mount namespace: its process is at home in
+// that of this process.
+func (r Footprint) visits(at string) bool {
 	process, _, _ := strings.Cut(at, "/task/")
-	line, err := os.ReadFile(process + "/cmdline")
-	if args := strings.Split(string(line), "\x00"); err != nil || len(args) < 2 || args[1] != rendezvous.Arg {
+	pid, err := strconv.Atoi(filepath.Base(process))
+	if err != nil || r.visitor == nil || !r.visitor(pid) {
 		return false
 	}
 	here, errHere := os.Readlink("/proc/self/ns/mnt")
@@ -177,8 +172,8 @@ func isVisitor(at string) bool {
 	return errHere == nil && errHome == nil && home == here
 }
 
-// leadsTo says whether a link of /proc leads to something of the root.
-func (r reach) leadsTo(link string) bool {
+// leadsTo reports whether a link of /proc leads to a file of the root.
+func (r Footprint) leadsTo(link string) bool {
 	var st unix.Statx_t
 	// A server of a network file system is not asked, for it may never answer.
 	err := unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE|unix.STATX_INO|unix.STATX_MNT_ID, &st)
@@ -189,12 +184,12 @@ func (r reach) leadsTo(link string) bool {
 		return true
 	}
 	known := st.Mask&unix.STATX_MNT_ID != 0
-	return known && r.mounts[st.Mnt_id] || r.devices[unix.Mkdev(st.Dev_major, st.Dev_minor)]
+	return known && r.mounts[st.Mnt_id] || r.Devices[unix.Mkdev(st.Dev_major, st.Dev_minor)]
 }
 
-// mapped says whether a file of the root is mapped. The whole list is searched for
-// what a line of ours would hold first, for most lists have none.
-func (r reach) mapped(at string) string {
+// mapped returns a mapped file of the root, as the end of a sentence. It first searches the
+// whole list for a device of the root, because most lists have none.
+func (r Footprint) mapped(at string) string {
 	list, err := os.ReadFile(at + "/maps")
 	if err != nil || !r.mayBeIn(list) {
 		return ""
@@ -207,15 +202,16 @@ func (r reach) mapped(at string) string {
 		if len(fields) < 6 {
 			continue
 		}
-		if r.devices[parseDevice(fields[3])] || r.leadsTo(files+trimZeros(fields[0])) {
+		if r.Devices[parseDevice(fields[3])] || r.leadsTo(files+trimZeros(fields[0])) {
 			return "has " + strings.Join(fields[5:], " ") + " mapped"
 		}
 	}
 	return ""
 }
 
-func (r reach) mayBeIn(list []byte) bool {
-	for device := range r.devices {
+// mayBeIn reports whether a list of mapped files can have one of the root.
+func (r Footprint) mayBeIn(list []byte) bool {
+	for device := range r.Devices {
 		if bytes.Contains(list, fmt.Appendf(nil, " %02x:%02x ", unix.Major(device), unix.Minor(device))) {
 			return true
 		}
@@ -223,7 +219,7 @@ func (r reach) mayBeIn(list []byte) bool {
 	return bytes.Contains(list, []byte(" "+r.root+"/"))
 }
 
-// parseDevice reads the device of a line of maps; 0 is none.
+// parseDevice returns the device of a line of maps; 0 is none.
 func parseDevice(text string) uint64 {
 	major, minor, _ := strings.Cut(text, ":")
 	a, errA := strconv.ParseUint(major, 16, 32)
@@ -234,13 +230,13 @@ func parseDevice(text string) uint64 {
 	return unix.Mkdev(uint32(a), uint32(b))
 }
 
-// trimZeros makes a range of maps the name that it has in map_files.
+// trimZeros returns the name in map_files of a range of addresses in maps.
 func trimZeros(addresses string) string {
 	from, to, _ := strings.Cut(addresses, "-")
 	return strings.TrimLeft(from, "0") + "-" + strings.TrimLeft(to, "0")
 }
 
-// sharesFiles says whether two threads have one table of open files.
+// sharesFiles reports whether two threads have one table of open files.
 func sharesFiles(a, b string) bool {
 	const kcmpFiles = 2 // KCMP_FILES of linux/kcmp.h
 	one, errA := strconv.Atoi(a)

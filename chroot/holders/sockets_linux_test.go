@@ -1,6 +1,6 @@
 //go:build linux
 
-package chroot
+package holders
 
 import (
 	"encoding/binary"

@@ -1,4 +1,4 @@
-package chroot
+package registration
 
 import (
 	"strings"

@@ -1,4 +1,4 @@
-package chroot
+package holders
 
 import (
 	"encoding/binary"
@@ -20,9 +20,9 @@ const (
 	diagAttrVFS     = 1 // UNIX_DIAG_VFS
 )
 
-// socketsOn lists the inodes of the Unix sockets of this network namespace whose
-// names are on one of the devices: a name pins the file system that it is on,
-// wherever else its process is. A kernel that cannot tell tells of none.
+// socketsOn returns the inodes of the Unix sockets of this network namespace whose names are
+// on one of the devices: a name keeps its file system in use. It returns none if the kernel
+// does not list sockets.
 func socketsOn(devices map[uint64]bool) (map[uint64]bool, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
@@ -56,7 +56,7 @@ func socketsOn(devices map[uint64]bool) (map[uint64]bool, error) {
 	}
 }
 
-// socketQuery asks for all Unix sockets and where their names are.
+// socketQuery returns a request for all Unix sockets and the places of their names.
 func socketQuery() []byte {
 	const size = unix.SizeofNlMsghdr + diagRequestSize
 	q := make([]byte, size)
@@ -65,13 +65,13 @@ func socketQuery() []byte {
 	order.PutUint16(q[4:], unix.SOCK_DIAG_BY_FAMILY)
 	order.PutUint16(q[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
 	q[unix.SizeofNlMsghdr] = unix.AF_UNIX
-	order.PutUint32(q[unix.SizeofNlMsghdr+4:], ^uint32(0)) // in whatever state
+	order.PutUint32(q[unix.SizeofNlMsghdr+4:], ^uint32(0)) // in any state
 	order.PutUint32(q[unix.SizeofNlMsghdr+12:], diagShowVFS)
 	return q
 }
 
-// readSockets adds what one datagram of the answer tells, and says whether it was
-// the last one.
+// readSockets adds the sockets of one datagram of the answer, and reports whether it was the
+// last one.
 func readSockets(datagram []byte, devices, found map[uint64]bool) (done bool, err error) {
 	messages, err := syscall.ParseNetlinkMessage(datagram)
 	if err != nil {
@@ -88,7 +88,7 @@ func readSockets(datagram []byte, devices, found map[uint64]bool) (done bool, er
 	return false, nil
 }
 
-// nameDevice is the device that the attributes of a socket tell; 0 is none.
+// nameDevice returns the device in the attributes of a socket; 0 is none.
 func nameDevice(attrs []byte) uint64 {
 	const header = unix.SizeofRtAttr
 	for len(attrs) >= header {

@@ -1,4 +1,4 @@
-package chroot
+package registration
 
 import (
 	"bytes"
@@ -13,16 +13,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/rootfs"
 )
 
-// registered is something that was registered in the kernel by the path of a file, and
-// that keeps the file's mount in use: no process has to be there for it.
+// registered is a registration in the kernel by the path of a file. It keeps the file's
+// mount in use, without a process.
 type registered interface {
-	// id tells it from every other one, at any time.
+	// id identifies it at any time.
 	id() string
-	// String names it, and how it can be removed.
+	// String describes it, and a command that removes it.
 	String() string
 }
 
@@ -30,7 +30,7 @@ type registered interface {
 // https://docs.kernel.org/admin-guide/binfmt-misc.html
 type format struct {
 	name, interpreter string
-	// fixed reports the flag F: the kernel has the interpreter open.
+	// fixed reports whether it has the flag F: the kernel has the interpreter open.
 	fixed bool
 }
 
@@ -54,7 +54,7 @@ func (p probe) String() string {
 // anywhere, so that it need not be mounted on the host.
 type kernelFiles struct{ dir *os.File }
 
-// openKernelFiles opens a file system of a type, or where it usually is if the kernel
+// openKernelFiles opens a file system of a type, or its usual mount point if the kernel
 // cannot open one without mounting it (before Linux 5.2). It loads no module.
 func openKernelFiles(kind, usual string) (kernelFiles, error) {
 	types, err := os.ReadFile("/proc/filesystems")
@@ -95,8 +95,7 @@ func detached(kind string) (*os.File, error) {
 
 func (k kernelFiles) close() { k.dir.Close() }
 
-// open opens a file. A name that has a slash leads below the directory, as far as there
-// are no links.
+// open opens a file. A name with slashes leads below the directory; no name is a link.
 func (k kernelFiles) open(name string, flags int) (*os.File, error) {
 	fd, err := unix.Openat(int(k.dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -130,8 +129,8 @@ func binfmtMisc() (kernelFiles, error) {
 
 func tracing() (kernelFiles, error) { return openKernelFiles("tracefs", "/sys/kernel/tracing") }
 
-// formats lists the entries of the host's binfmt_misc: those of user namespaces (Linux
-// 6.7) end with the processes that are in them.
+// formats returns the entries of the host's binfmt_misc. Those of user namespaces (Linux
+// 6.7) end with the processes in them.
 func (k kernelFiles) formats() []format {
 	if _, err := k.dir.Seek(0, io.SeekStart); err != nil {
 		return nil
@@ -150,7 +149,7 @@ func (k kernelFiles) formats() []format {
 	return found
 }
 
-// parseFormat reads an entry of binfmt_misc.
+// parseFormat parses an entry of binfmt_misc.
 func parseFormat(name, text string) format {
 	f := format{name: name}
 	for line := range strings.Lines(text) {
@@ -165,7 +164,7 @@ func parseFormat(name, text string) format {
 	return f
 }
 
-// probes lists the uprobes of tracefs.
+// probes returns the uprobes of tracefs.
 func (k kernelFiles) probes() []probe {
 	text, err := k.read("uprobe_events")
 	if err != nil {
@@ -180,8 +179,8 @@ func (k kernelFiles) probes() []probe {
 	return found
 }
 
-// parseProbe reads a line of uprobe_events: p[:GROUP/EVENT] PATH:OFFSET [ARGUMENTS]. The
-// path is written as whoever registered it gave it.
+// parseProbe parses a line of uprobe_events: p[:GROUP/EVENT] PATH:OFFSET [ARGUMENTS]. The
+// path is as it was given at the registration.
 func parseProbe(line string) (probe, bool) {
 	head, rest, ok := strings.Cut(line, " ")
 	_, name, named := strings.Cut(head, ":")
@@ -192,8 +191,8 @@ func parseProbe(line string) (probe, bool) {
 	return probe{name, rest[:at], line}, true
 }
 
-// knownToKernel lists by their ids what is registered in the kernel now.
-func knownToKernel() []string {
+// Known returns the ids of the present registrations.
+func Known() []string {
 	known := []string{}
 	if files, err := binfmtMisc(); err == nil {
 		for _, f := range files.formats() {
@@ -210,54 +209,66 @@ func knownToKernel() []string {
 	return known
 }
 
-// isNew reports whether something was registered while the root was mounted, as far as
-// is known.
-func (m *Mounted) isNew(r registered) bool { return !slices.Contains(m.known, r.id()) }
+// Root holds the kernel's registrations by paths of files in a root.
+type Root struct {
+	// Path is the root's path on the host, and Name the same for messages.
+	Path, Name string
+	// Known are the ids of the registrations from before the root was mounted; nil if they
+	// are not known.
+	Known []string
+	// Open opens the root.
+	Open func() (*rootfs.Root, error)
+	// Log is called with every registration that is removed.
+	Log func(format string, args ...any)
+}
+
+// isNew reports whether a registration is not known from before the root was mounted.
+func (r Root) isNew(x registered) bool { return !slices.Contains(r.Known, x.id()) }
 
 // pathInside returns the path in the root that a registered path means to processes of
 // the root, or to those of the host.
-func (m *Mounted) pathInside(path string) string {
-	if mounttable.Below(path, m.real) {
-		return strings.TrimPrefix(path, m.real)
+func (r Root) pathInside(path string) string {
+	if path == r.Path || strings.HasPrefix(path, r.Path+"/") {
+		return strings.TrimPrefix(path, r.Path)
 	}
 	return path
 }
 
-// unregisterFormats removes the binfmt_misc entries that a provisioner has registered
-// with flag F and an interpreter of the image: the kernel has that open, and would run it
-// for the host. Another entry that is new and leads only into the image is named.
-func (m *Mounted) unregisterFormats() error {
+// RemoveFormats removes the binfmt_misc entries that a provisioner has registered with flag
+// F and an interpreter of the image: the kernel has that open, and would run it for the
+// host. Another new entry whose interpreter is only in the image is logged.
+func (r Root) RemoveFormats() error {
 	files, err := binfmtMisc()
 	if err != nil {
 		return nil // without binfmt_misc there are no entries
 	}
 	defer files.close()
 	for _, f := range files.formats() {
-		if !m.isNew(f) {
+		if !r.isNew(f) {
 			continue
 		}
 		switch {
-		case f.fixed && m.executes(f.interpreter):
-			m.keeper.log("removing the binfmt_misc entry %s: its interpreter %s is in %s", f.name, f.interpreter, m.path)
+		case f.fixed && r.executes(f.interpreter):
+			r.Log("removing the binfmt_misc entry %s: its interpreter %s is in %s", f.name, f.interpreter, r.Name)
 			if err := files.write(f.name, "-1"); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}
-		case !f.fixed && m.isOnlyInside(f.interpreter):
-			m.keeper.log("the host has a new entry in binfmt_misc that leads nowhere on the host: %s", f)
+		case !f.fixed && r.isOnlyInside(f.interpreter):
+			r.Log("the host has a new entry in binfmt_misc that leads nowhere on the host: %s", f)
 		}
 	}
 	return nil
 }
 
-// executes reports whether the kernel has a file of the root open for execution. It then
-// lets nobody open it for writing. No process runs it any more when this is asked.
-func (m *Mounted) executes(path string) bool {
-	in, err := m.open()
+// executes reports whether the kernel has a file of the root open for execution: it can
+// then not be opened for writing. No process must run the file.
+func (r Root) executes(path string) bool {
+	in, err := r.Open()
 	if err != nil {
 		return false
 	}
 	defer in.Close()
-	f, err := in.OpenFile(m.pathInside(path), unix.O_WRONLY)
+	f, err := in.OpenFile(r.pathInside(path), unix.O_WRONLY)
 	if err == nil {
 		f.Close()
 	}
@@ -265,32 +276,32 @@ func (m *Mounted) executes(path string) bool {
 }
 
 // isOnlyInside reports whether the root has a file at a path, and the host has none.
-func (m *Mounted) isOnlyInside(path string) bool {
+func (r Root) isOnlyInside(path string) bool {
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 		return false
 	}
-	return m.has(path)
+	return r.has(path)
 }
 
 // has reports whether the root has something at a path.
-func (m *Mounted) has(path string) bool {
-	in, err := m.open()
+func (r Root) has(path string) bool {
+	in, err := r.Open()
 	if err != nil {
 		return false
 	}
 	defer in.Close()
-	f, _, err := in.OpenPath(m.pathInside(path))
+	f, _, err := in.OpenPath(r.pathInside(path))
 	if err == nil {
 		f.Close()
 	}
 	return err == nil
 }
 
-// removeProbes removes the uprobes that were registered meanwhile on a path that the root
-// has, if that lets the root be unmounted; free reports that. A probe that was not in the
-// way is registered again, for it may be the host's.
-func (m *Mounted) removeProbes(free func() bool) error {
-	if m.known == nil {
+// RemoveProbes removes new uprobes on a path that the root has, one by one, until the root
+// can be unmounted, which free reports. A probe after whose removal it cannot is registered
+// again, for it may be the host's.
+func (r Root) RemoveProbes(free func() bool) error {
+	if r.Known == nil {
 		return nil
 	}
 	files, err := tracing()
@@ -299,7 +310,7 @@ func (m *Mounted) removeProbes(free func() bool) error {
 	}
 	defer files.close()
 	for _, p := range files.probes() {
-		if !m.isNew(p) || !m.has(p.path) {
+		if !r.isNew(p) || !r.has(p.path) {
 			continue
 		}
 		enable := filepath.Join("events", p.name, "enable")
@@ -311,7 +322,7 @@ func (m *Mounted) removeProbes(free func() bool) error {
 			continue // it is in use: the error names it
 		}
 		if free() {
-			m.keeper.log("removed %s: it held %s", p, m.path)
+			r.Log("removed %s: it held %s", p, r.Name)
 			return nil
 		}
 		_ = files.write("uprobe_events", p.line+"\n")
@@ -320,15 +331,16 @@ func (m *Mounted) removeProbes(free func() bool) error {
 	return nil
 }
 
-// suspects names what may hold a root when no process and no device does.
-func (m *Mounted) suspects() []string {
+// Suspects returns the registrations and processes that may hold a root if no known holder
+// is found, for an error.
+func (r Root) Suspects() []string {
 	var found []string
-	if m.known == nil {
+	if r.Known == nil {
 		return nil
 	}
 	if files, err := binfmtMisc(); err == nil {
 		for _, f := range files.formats() {
-			if f.fixed && m.isNew(f) {
+			if f.fixed && r.isNew(f) {
 				found = append(found, "perhaps "+f.String())
 			}
 		}
@@ -336,7 +348,7 @@ func (m *Mounted) suspects() []string {
 	}
 	if files, err := tracing(); err == nil {
 		for _, p := range files.probes() {
-			if m.isNew(p) && m.has(p.path) {
+			if r.isNew(p) && r.has(p.path) {
 				found = append(found, "perhaps "+p.String())
 			}
 		}
@@ -345,8 +357,8 @@ func (m *Mounted) suspects() []string {
 	return append(found, tracers()...)
 }
 
-// tracers names processes that trace with perf_event_open(2): a uprobe of theirs has a
-// file that they do not have open themselves.
+// tracers returns the processes that trace with perf_event_open(2), for an error: a uprobe of
+// theirs has a file open that they do not have open themselves.
 func tracers() []string {
 	var found []string
 	for _, pid := range procfs.Processes() {
