@@ -22,6 +22,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mountpoint"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/namespace"
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/override"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/registration"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/transfer"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/writeback"
@@ -41,9 +42,9 @@ type Mounted struct {
 	further diskDevices
 	// made are the directories that were made to mount on, outermost first.
 	made []string
-	// copying guards copies.
-	copying sync.Mutex
-	copies  []copied
+	// overrides are the files of CopyIn and BlockServices. namesMu serializes supplyNames.
+	overrides override.Files
+	namesMu   sync.Mutex
 	// points are the temporary mount points that were created, in order.
 	pointsMu sync.Mutex
 	points   []string
