@@ -47,6 +47,7 @@ var mayImport = map[string][]string{
 	"chroot/mountpoint":   {"safedir"},
 	"chroot/mounttable":   {"chroot/blockdev", "chroot/namespace", "chroot/procfs"},
 	"chroot/namespace":    {"chroot/procfs"},
+	"chroot/override":     {"chroot/rootfs", "chroot/transfer"},
 	"chroot/procfs":       {},
 	"chroot/registration": {"chroot/procfs", "chroot/rootfs"},
 	"chroot/rendezvous":   {"chroot/command", "chroot/wire", "safedir"},

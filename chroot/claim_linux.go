@@ -29,7 +29,7 @@ func (r RootRecord) claimed(c Claim) error {
 	return nil
 }
 
-// leaveDirs says of the directories that are there that they stay.
+// leaveDirs returns a message for each directory that exists and is not removed.
 func (r RootRecord) leaveDirs() []string {
 	var left []string
 	for _, dir := range r.Made {
@@ -40,8 +40,9 @@ func (r RootRecord) leaveDirs() []string {
 	return left
 }
 
-// removeYoung removes the directories that were made for a root which is not mounted any
-// more. One that was there before the build was not made for it.
+// removeYoung removes the directories that were created for a root which is not mounted any
+// more. One that is older than the build was not created for it. It returns a message for
+// each directory that is not removed.
 func (r RootRecord) removeYoung(since time.Time) []string {
 	for i, dir := range slices.Backward(r.Made) {
 		born, err := birth(dir)
@@ -59,10 +60,10 @@ func (r RootRecord) removeYoung(since time.Time) []string {
 	return nil
 }
 
-// coarse is more than the clock of a file system lags behind the kernel's.
+// coarse is more than the lag of a file system's clock behind the kernel's.
 const coarse = time.Second
 
-// birth returns when a file was made. Links are not followed.
+// birth returns the time at which a file was created. Links are not followed.
 func birth(path string) (time.Time, error) {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME, &st)

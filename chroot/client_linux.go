@@ -21,14 +21,14 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/wire"
 )
 
-// stayName is the operation after which a keeper that is left alone leaves what is
-// mounted as it is. It is the server's own.
+// stayName is the operation after which mounts stay when the plugin is gone. The server
+// runs it itself.
 const stayName = "stay"
 
-// A Client is the plugin's side of a build's keeper: a process with root's rights
-// that mounts, enters and leaves, and that undoes all of it when the plugin goes
-// away, however that happens. If the keeper goes away instead, acts fail with
-// ErrKeeperLost, and Leave undoes what it had mounted through a new one.
+// A Client is the plugin's side of a build's keeper: a process with root's rights that
+// mounts, enters and leaves roots, and that leaves all of them when the plugin is gone, even
+// if it was killed. If the keeper is gone instead, calls fail with ErrKeeperLost, and Leave
+// leaves its roots through a new one.
 type Client struct {
 	host    command.Host
 	options Options
@@ -36,7 +36,7 @@ type Client struct {
 	mu      sync.Mutex
 	current *session
 	roots   map[string]*Remote
-	// stuck says that Leave failed with who cannot be ended.
+	// stuck reports whether Leave failed because of holders that cannot be ended.
 	stuck bool
 }
 
@@ -103,11 +103,11 @@ func (c *Client) session() *session {
 	return c.current
 }
 
-// PID is the process id of the keeper.
+// PID returns the process id of the keeper.
 func (c *Client) PID() int { return c.session().pid }
 
-// Guard is a context that ends with the keeper, with ErrKeeperLost as its cause.
-// stop ends the guarding.
+// Guard returns a context that ends with the keeper, with ErrKeeperLost as its cause. stop
+// releases it.
 func (c *Client) Guard(ctx context.Context) (guarded context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := c.session()
@@ -121,17 +121,17 @@ func (c *Client) Guard(ctx context.Context) (guarded context.Context, stop func(
 	return ctx, func() { cancel(nil) }
 }
 
-// Stay has everything that is mounted stay when this client is closed.
+// Stay makes all mounts stay when this client is closed.
 func (c *Client) Stay(ctx context.Context) error {
 	_, err := c.session().Call(ctx, stayName, nil)
 	if errors.Is(err, ErrKeeperLost) {
-		return nil // nobody is left who would unmount
+		return nil // then nobody unmounts
 	}
 	return err
 }
 
-// Close ends the keeper and waits for that. What is still mounted is unmounted, but
-// what Leave has found in use stays: its patience is not to be had twice.
+// Close ends the keeper and waits for that. Remaining roots are left, except one that Leave
+// has found in use: it is not tried for as long again.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	s, stuck := c.current, c.stuck
@@ -148,8 +148,8 @@ func (c *Client) Close() error {
 	}
 }
 
-// Revive starts a new keeper if the old one is gone, and gives it what the old one
-// had mounted. What ran in there is ended.
+// Revive starts a new keeper if the old one is gone, and hands over the old one's roots. The
+// commands that ran in them are killed.
 func (c *Client) Revive(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,8 +161,8 @@ func (c *Client) Revive(ctx context.Context) error {
 		return err
 	}
 	for _, root := range c.roots {
-		legacy := inheritance{Keeper: c.current.pid, Path: root.path, Device: root.device, Block: root.block, Made: root.made}
-		if _, err := callAdopt.on(ctx, s, legacy); err != nil {
+		old := orphanRoot{Keeper: c.current.pid, Path: root.path, Device: root.device, Block: root.block, Made: root.made}
+		if _, err := callAdopt.on(ctx, s, old); err != nil {
 			return errors.Join(err, s.Close())
 		}
 	}
@@ -170,16 +170,16 @@ func (c *Client) Revive(ctx context.Context) error {
 	return nil
 }
 
-// inheritance is a root of a keeper that is gone.
-type inheritance struct {
-	// Keeper is its process id.
+// orphanRoot is a root of a keeper that is gone.
+type orphanRoot struct {
+	// Keeper is the keeper's process id.
 	Keeper       int
 	Path, Device string
 	Block        blockdev.Identity
 	Made         []string
 }
 
-var callAdopt = operation("adopt", func(_ context.Context, r request, i inheritance) (wire.Empty, error) {
+var callAdopt = operation("adopt", func(_ context.Context, r request, i orphanRoot) (wire.Empty, error) {
 	m := &Mounted{keeper: r.keeper, path: i.Path, device: i.Device, block: i.Block, made: i.Made, groups: cgroup.LeftBy(i.Keeper)}
 	path, err := filepath.EvalSymlinks(i.Path)
 	if err == nil {
@@ -208,7 +208,7 @@ func (c *Client) Mount(ctx context.Context, spec MountSpec) (*Remote, error) {
 	spec.PassEnvironment = slices.Concat(spec.PassEnvironment, c.setByWrapper())
 	block, err := callMount.on(ctx, s, spec)
 	if err != nil {
-		if s.Err() == nil { // else nobody has undone what there was of it
+		if s.Err() == nil { // otherwise the mount may still exist
 			c.forget(r.path)
 		}
 		return nil, err
@@ -238,7 +238,7 @@ var callLeave = operation("leave", func(ctx context.Context, r request, path str
 	return wire.Empty{}, r.keeper.Leave(ctx, path)
 })
 
-// Leave leaves a root, as Keeper.Leave does; if need be through a new keeper.
+// Leave leaves a root, as Keeper.Leave does, through a new keeper if the old one is gone.
 func (c *Client) Leave(ctx context.Context, path string) error {
 	if err := c.Revive(ctx); err != nil {
 		return fmt.Errorf("cannot leave %s: %w", path, err)

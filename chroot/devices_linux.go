@@ -32,10 +32,10 @@ func (d *diskDevices) add(path string) {
 // presentDevices returns the numbers of the root's block devices that still exist, by
 // path.
 func (m *Mounted) presentDevices() (map[string]uint64, error) {
-	m.further.mu.Lock()
-	defer m.further.mu.Unlock()
+	m.devices.mu.Lock()
+	defer m.devices.mu.Unlock()
 	all := map[string]blockdev.Identity{m.device: m.block}
-	maps.Copy(all, m.further.devices)
+	maps.Copy(all, m.devices.devices)
 	numbers := map[string]uint64{}
 	var errs []error
 	for path, device := range all {

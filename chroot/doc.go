@@ -1,13 +1,16 @@
-// Package chroot is a root file system that one can enter: its mounts, commands
-// run in it, files brought in and out, and leaving it clean.
+// Package chroot mounts the root file system of an image, enters it and leaves it again.
 //
-// A Keeper mounts a root, and further file systems in it, by system calls; the
-// host's shell is only for what users write as shell commands. Leaving ends who uses
-// the root, unmounts it with everything below, and never detaches a mount that is in
-// use.
+// A Keeper does that with root's rights, and a Client has a Keeper in a process of its own.
+// Mounts are made by system calls; the host's shell only runs the user's shell commands.
+// Leaving ends every process that uses the root, unmounts it with everything below, and
+// never detaches a mount that is in use.
 //
-// An image is not trusted with paths: whatever links it holds, files are read and
-// written, and mounts made, where a process in the chroot would find them. It is
-// trusted with root's rights, though: a chroot is no jail, and a command in it can
-// do to the host what root can.
+// An image is not trusted with paths: files are read and written, and file systems mounted,
+// where a process in the chroot would find them, whatever links the image holds. It is
+// trusted with root's rights: a chroot is not a jail, and a command in it can do everything
+// to the host that root can. Do not use it to isolate programs; that takes a container.
+//
+// The packages below it have one subject each: rootfs and transfer for files, command for
+// processes, holders for the processes that keep a root in use, wire and rendezvous for the
+// connection between a plugin and its keeper.
 package chroot

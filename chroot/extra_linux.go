@@ -16,14 +16,14 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/rootfs"
 )
 
-// MountBelow mounts a further file system inside the root. The target is found as
-// in the chroot, so that no link of the image leads the mount elsewhere, and is
-// made where it is missing. Leave unmounts it. The error wraps ErrNoFileSystem
-// when the kernel does not have the type.
+// MountBelow mounts a file system inside the root. The target is resolved as in the
+// chroot, so that no link of the image leads the mount elsewhere, and is created if it is
+// missing. Leave unmounts it. The error wraps ErrNoFileSystem if the kernel does not have
+// the type.
 //
-// A bind mount shows the one file system that its source is on, as mount --bind
-// does, and what is mounted on it later stays in the root. Its options are flags of
-// the mount, such as ro; those of the source's mount stay in force.
+// A bind mount shows only the file system that its source is on, as mount --bind does, and
+// mounts that are made on it later stay in the root. Its options are flags of the mount,
+// such as ro; those of the source's mount stay in force.
 func (m *Mounted) MountBelow(_ context.Context, extra ExtraMount) error {
 	if err := m.mountNow(extra); err != nil {
 		return extra.explain(err, m.path)
@@ -31,7 +31,7 @@ func (m *Mounted) MountBelow(_ context.Context, extra ExtraMount) error {
 	return nil
 }
 
-// explain returns the error of a mount with what was to be mounted where.
+// explain adds source and target to an error.
 func (e ExtraMount) explain(err error, root string) error {
 	return fmt.Errorf("cannot mount %s %s on %s in %s: %w", e.Type, e.Source, e.Target, root, err)
 }
@@ -55,8 +55,8 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 		if mounttable.IsMountPoint(target) {
 			return nil
 		}
-		// What the user has mounted may be shared with the host: mounting below it
-		// must not mount there too.
+		// The user's own mounts may be shared with the host: a mount below them must not
+		// appear there too.
 		if err := unix.Mount("", m.real, "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func (m *Mounted) settle(in *rootfs.Root, extra ExtraMount, flags uintptr) error
 		return err
 	}
 	if extra.OfDisk {
-		m.further.add(extra.Source)
+		m.devices.add(extra.Source)
 	}
 	if extra.Type == bind {
 		return restrict(top, flags)
@@ -131,8 +131,8 @@ func (m *Mounted) IsMounted(_ context.Context, path string) (bool, error) {
 	return false, nil
 }
 
-// onto is what it can be mounted on, a directory or a file; an error means that it
-// cannot be mounted at all.
+// onto returns the type of file to mount it on, a directory or a regular file. An error
+// means that it cannot be mounted.
 func (e ExtraMount) onto() (os.FileMode, error) {
 	if e.Type != bind {
 		return os.ModeDir, known(e.Type)
@@ -144,8 +144,8 @@ func (e ExtraMount) onto() (os.FileMode, error) {
 	return info.Mode() & os.ModeDir, nil
 }
 
-// known asks the kernel for a type of file system, which loads its module.
-// Kernels before 5.2 cannot be asked; mount(2) will tell.
+// known returns an error if the kernel does not have a type of file system. It loads the
+// type's module. Before Linux 5.2 it returns nil, and mount(2) fails instead.
 func known(kind string) error {
 	fd, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if errors.Is(err, unix.ENODEV) {
@@ -157,8 +157,7 @@ func known(kind string) error {
 	return nil
 }
 
-// mountPoint opens a target. It creates a missing one, and remembers it if it is
-// temporary.
+// mountPoint opens a target. It creates a missing one, and records it if it is temporary.
 func (m *Mounted) mountPoint(in *rootfs.Root, extra ExtraMount, onto os.FileMode) (*os.File, error) {
 	path := extra.Target
 	target, err := in.Open(path, unix.O_PATH, 0)
@@ -196,8 +195,8 @@ var standardDirs = []string{
 	"sys", "tmp", "usr", "var",
 }
 
-// clearPoints unmounts what is mounted below the root, if there are temporary mount
-// points, and removes these.
+// clearPoints removes the temporary mount points. If there are any, it first unmounts
+// everything below the root.
 func (m *Mounted) clearPoints() error {
 	m.pointsMu.Lock()
 	defer m.pointsMu.Unlock()
@@ -212,8 +211,8 @@ func (m *Mounted) clearPoints() error {
 	return nil
 }
 
-// removePoints removes the empty temporary mount points, once nothing is mounted below
-// the root. One that cannot be removed stays.
+// removePoints removes the empty temporary mount points. Nothing must be mounted below the
+// root. One that cannot be removed stays.
 func (m *Mounted) removePoints() {
 	in, err := m.open()
 	if err != nil {

@@ -19,16 +19,16 @@ import (
 )
 
 const (
-	// stoppedFor is how long the keeper of a killed build must be stopped before
-	// something is done about it: a tracer stops it for moments.
+	// stoppedFor is how long the keeper of a killed build must be stopped before it is
+	// continued: a tracer stops it for moments.
 	stoppedFor = 500 * time.Millisecond
 	// continuedFor is how long it may then take to continue, before it is killed.
 	continuedFor = time.Second
 )
 
-// keeperEnded waits until the keeper of a killed build has ended: it leaves its roots by
-// itself. If the keeper is stopped, it is continued, or killed if it does not continue.
-func (k *Keeper) keeperEnded(ctx context.Context, r RootRecord) error {
+// awaitKeeper waits until the keeper of a killed build has ended: it leaves its roots by
+// itself. A stopped keeper is continued, or killed if it does not continue.
+func (k *Keeper) awaitKeeper(ctx context.Context, r RootRecord) error {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(k.patience, abandonedLimit+command.KillTimeout))
 	defer cancel()
 	p := orphanedKeeper{RootRecord: r, log: k.log}
@@ -36,7 +36,7 @@ func (k *Keeper) keeperEnded(ctx context.Context, r RootRecord) error {
 		if since, err := procfs.StartTime(r.Keeper); err != nil || since != r.Since {
 			return nil
 		}
-		p.rouse()
+		p.resume()
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("its keeper, process %d, does not end%s: %w", r.Keeper, p.because(), context.Cause(ctx))
@@ -49,15 +49,16 @@ func (k *Keeper) keeperEnded(ctx context.Context, r RootRecord) error {
 type orphanedKeeper struct {
 	RootRecord
 	log func(format string, args ...any)
-	// halt is how it is stopped, and since when.
+	// halt is the reason why it does not run, as the end of a sentence, and since the time
+	// at which that was seen first.
 	halt  string
 	since time.Time
-	// continued and refused are what came of rousing it.
+	// continued reports whether it was continued, and refused is the error of a signal.
 	continued bool
 	refused   error
 }
 
-// because explains why the keeper has not ended, as far as is known.
+// because returns the known reason why the keeper has not ended, as the end of a sentence.
 func (p *orphanedKeeper) because() string {
 	why := ""
 	if p.halt != "" {
@@ -69,9 +70,9 @@ func (p *orphanedKeeper) because() string {
 	return why
 }
 
-// rouse has a stopped keeper go on. What a signal has stopped is continued once; if it
-// stays stopped, or is frozen, it is killed, and this process does its work.
-func (p *orphanedKeeper) rouse() {
+// resume lets a stopped keeper go on. One that a signal has stopped is continued once. If it
+// stays stopped, or is frozen, it is killed, and this process leaves its root.
+func (p *orphanedKeeper) resume() {
 	halt := haltOf(p.Keeper)
 	if halt == "" || p.halt == "" {
 		p.halt, p.since = halt, time.Now()
@@ -106,7 +107,8 @@ func (p *orphanedKeeper) signal(signal unix.Signal, doing string) {
 	p.refused = unix.PidfdSendSignal(fd, signal, nil, 0)
 }
 
-// checkKeeper fails if a process is no keeper of this user's: a journal can name any.
+// checkKeeper returns an error if a process is not a keeper of this user: a journal can
+// name any process.
 func checkKeeper(pid int) error {
 	dir := fmt.Sprintf("/proc/%d", pid)
 	var st unix.Stat_t
@@ -123,11 +125,11 @@ func checkKeeper(pid int) error {
 	return nil
 }
 
-// isStopped is what haltOf returns of a process that a signal or a tracer has stopped.
+// isStopped is the result of haltOf for a process that a signal or a tracer has stopped.
 const isStopped = "is stopped"
 
-// haltOf returns why a process does not run, as the end of a sentence; it is empty if
-// nothing keeps it from running.
+// haltOf returns the reason why a process does not run, as the end of a sentence. It is
+// empty if the process can run.
 func haltOf(pid int) string {
 	if procfs.IsStopped(pid) {
 		return isStopped

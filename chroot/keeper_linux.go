@@ -16,52 +16,51 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
 )
 
-// busyLimit is how long a root that is in use is tried to be left.
-const busyLimit = 10 * time.Second
+// defaultBusy is how long Leave retries while a root is in use.
+const defaultBusy = 10 * time.Second
 
-// graceLimit is how long processes may take to end when they are asked to.
-const graceLimit = 2 * time.Second
+// defaultGrace is how long processes may take to end after they were asked to.
+const defaultGrace = 2 * time.Second
 
-// hurriedGrace is the same when the plugin is gone.
+// hurriedGrace is the grace period when the plugin is gone.
 const hurriedGrace = 200 * time.Millisecond
 
-// Options say how a Keeper works.
+// Options are the options of a Keeper.
 type Options struct {
-	// Wrapper puts a shell command of the host into the user's command_wrapper. Nil
-	// leaves it as it is.
+	// Wrapper returns a shell command of the host in the user's command_wrapper. Nil
+	// returns it as it is.
 	Wrapper func(command string) (string, error)
-	// Busy is how long Leave tries again while something holds the root; 0 means
-	// ten seconds.
+	// Busy is how long Leave retries while the root is in use; 0 means ten seconds.
 	Busy time.Duration
-	// Grace is how long what Leave asks to end may take, before it is killed; 0 means
-	// two seconds.
+	// Grace is how long processes may take to end after Leave has asked them to, before
+	// they are killed; 0 means two seconds.
 	Grace time.Duration
 	// Patience is how long the keeper of a killed build may take to leave its root before
 	// Reclaim gives up; 0 means a little more than a keeper tries to.
 	Patience time.Duration
-	// Log is told what Leave ends, and how; nil tells nobody.
+	// Log is called with every process and resource that Leave ends; nil ignores them.
 	Log func(format string, args ...any)
-	// UID answers the effective user; nil means this process's.
+	// UID returns the effective user; nil means this process's.
 	UID func() int
 }
 
-// Keeper mounts roots and leaves them again. What it knows of them, such as which
-// directories it made, lives as long as it does. A build has one in a process of
-// its own, which a Client speaks to.
+// Keeper mounts roots and leaves them again. It knows their state, such as the directories
+// that it has created, as long as it exists. A build has one in a process of its own, which
+// a Client calls.
 type Keeper struct {
 	host     command.Host
 	busy     time.Duration
 	grace    time.Duration
 	patience time.Duration
 	log      func(format string, args ...any)
-	// environ is what commands get their environment from.
+	// environ returns the environment from which that of commands is selected.
 	environ func() []string
 	// newGroup creates the cgroup of a command.
 	newGroup func() (*cgroup.Group, error)
 	// ancestors are the processes that started this one. They are not ended, even if they
 	// are not its parents any more.
 	ancestors procfs.Set
-	// hurried says that nobody waits for this keeper any more.
+	// hurried reports whether the plugin is gone.
 	hurried atomic.Bool
 
 	mu    sync.Mutex
@@ -70,7 +69,7 @@ type Keeper struct {
 
 var errNeedsRoot = fmt.Errorf("%w: run packer as root, or give a command_wrapper such as \"sudo {{.Command}}\"", ErrNotRoot)
 
-// Start makes a keeper in this process. It fails, wrapping ErrNotRoot, without root's rights.
+// Start returns a keeper in this process. It fails, wrapping ErrNotRoot, without root's rights.
 func Start(o Options) (*Keeper, error) {
 	o = o.orDefault()
 	if o.UID() != 0 {
@@ -87,7 +86,7 @@ func Start(o Options) (*Keeper, error) {
 }
 
 func (o Options) orDefault() Options {
-	o.Busy, o.Grace = cmp.Or(o.Busy, busyLimit), cmp.Or(o.Grace, graceLimit)
+	o.Busy, o.Grace = cmp.Or(o.Busy, defaultBusy), cmp.Or(o.Grace, defaultGrace)
 	if o.UID == nil {
 		o.UID = os.Geteuid
 	}
@@ -97,7 +96,7 @@ func (o Options) orDefault() Options {
 	return o
 }
 
-// add remembers a root that is about to be mounted.
+// add adds a root that is about to be mounted.
 func (k *Keeper) add(m *Mounted) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -111,16 +110,16 @@ func (k *Keeper) forget(m *Mounted) {
 	m.namespaces.Close()
 }
 
-// at is the root that this keeper mounted at a path, or nil.
+// at returns the root that this keeper has mounted on a path, or nil.
 func (k *Keeper) at(path string) *Mounted {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.roots[filepath.Clean(path)]
 }
 
-// done keeps a command's group while there is something in it, such as a daemon
+// release removes a command's cgroup, or records it if it has processes, such as a daemon
 // that the command has left behind.
-func (k *Keeper) done(m *Mounted, g *cgroup.Group) {
+func (k *Keeper) release(m *Mounted, g *cgroup.Group) {
 	if g.Remove() {
 		return
 	}
@@ -129,14 +128,14 @@ func (k *Keeper) done(m *Mounted, g *cgroup.Group) {
 	m.groups = append(m.groups, g)
 }
 
-// dissolve removes the groups of a root that have nothing in them any more.
-func (k *Keeper) dissolve(m *Mounted) {
+// removeGroups removes the cgroups of a root that are empty.
+func (k *Keeper) removeGroups(m *Mounted) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	m.groups = slices.DeleteFunc(m.groups, (*cgroup.Group).Remove)
 }
 
-// graceNow is how long processes may take to end now.
+// graceNow returns how long processes may take to end now.
 func (k *Keeper) graceNow() time.Duration {
 	if k.hurried.Load() {
 		return min(k.grace, hurriedGrace)
@@ -151,7 +150,7 @@ func (k *Keeper) kill(m *Mounted) {
 	if m.real != "" && !m.replaced() {
 		holders.KillInside(m.real)
 	}
-	k.dissolve(m)
+	k.removeGroups(m)
 }
 
 // groupsOf returns the cgroups that the root's commands have left processes in.
@@ -161,7 +160,7 @@ func (k *Keeper) groupsOf(m *Mounted) []*cgroup.Group {
 	return slices.Clone(m.groups)
 }
 
-// all are the roots that are mounted.
+// all returns the mounted roots.
 func (k *Keeper) all() []*Mounted {
 	k.mu.Lock()
 	defer k.mu.Unlock()

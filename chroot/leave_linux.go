@@ -22,16 +22,16 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk/exclusive"
 )
 
-// retryAfter is the longest interval at which something busy is tried again.
+// retryAfter is the longest interval between two attempts while a root is in use.
 const retryAfter = 50 * time.Millisecond
 
-// Leave ends every process that uses the root that this keeper mounted at the path,
-// unmounts it and whatever is mounted below it, and removes the directories made
-// for it. It answers nil when this keeper mounted nothing there.
+// Leave ends every process that uses the root which this keeper has mounted on the path,
+// unmounts it with everything below it, and removes the directories created for it. It
+// returns nil if this keeper has mounted nothing there.
 //
-// What stays in use is tried again for a while. After that Leave fails and names
-// the holders; it never detaches a mount that is still in use, for the disk would
-// not be flushed. It may be called again.
+// While the root stays in use, Leave retries for Options.Busy. Then it fails and names the
+// holders; it never detaches a mount that is still in use, because the disk would not be
+// flushed. It may be called again.
 func (k *Keeper) Leave(ctx context.Context, path string) error {
 	m := k.at(path)
 	if m == nil {
@@ -43,7 +43,7 @@ func (k *Keeper) Leave(ctx context.Context, path string) error {
 		return fmt.Errorf("cannot leave %s: %w", m.path, err)
 	}
 	hostdir.Remove(m.made)
-	k.dissolve(m)
+	k.removeGroups(m)
 	k.forget(m)
 	if m.lost != nil {
 		return fmt.Errorf("%w to %s: %w", ErrNotWritten, m.device, m.lost)
@@ -51,8 +51,8 @@ func (k *Keeper) Leave(ctx context.Context, path string) error {
 	return nil
 }
 
-// leave ends what runs, writes everything, and unmounts. That writing fails is
-// kept to be told, but is no reason to stay.
+// leave ends the holders, writes cached data, and unmounts. An error about data that was
+// lost is recorded, and does not keep the root mounted.
 func (m *Mounted) leave(ctx context.Context) error {
 	m.probed = false
 	m.unfreeze()
@@ -69,17 +69,17 @@ func (m *Mounted) leave(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.keeper.patiently(ctx, m.mountCount, func() error { return m.unmount(ctx) })
+	return m.keeper.retryBusy(ctx, m.mountCount, func() error { return m.unmount(ctx) })
 }
 
-// clear ends what runs, and writes what is cached.
+// clear ends the holders, and writes cached data.
 func (m *Mounted) clear(ctx context.Context) error {
-	// From now on, what happens to the mounts in the root happens to nothing else:
-	// a recursive bind mount of a shared tree would take the host's mounts along.
+	// From now on, unmounts in the root do not spread: otherwise a recursive bind mount of a
+	// shared tree would unmount the host's mounts too.
 	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil && !mounttable.NotMounted(err) {
 		return err
 	}
-	if err := m.keeper.patiently(ctx, nil, func() error { return m.endHolders(ctx) }); err != nil {
+	if err := m.keeper.retryBusy(ctx, nil, func() error { return m.endHolders(ctx) }); err != nil {
 		return err
 	}
 	if err := m.registrations().RemoveFormats(); err != nil {
@@ -91,8 +91,8 @@ func (m *Mounted) clear(ctx context.Context) error {
 }
 
 // unfreeze thaws the root's file systems, which a provisioner may have frozen
-// (fsfreeze(8)): who writes to them sleeps in the kernel, and a frozen one keeps its disk
-// in use after it was unmounted.
+// (fsfreeze(8)): a process that writes to a frozen one sleeps in the kernel, and the file
+// system keeps its disk in use after it was unmounted.
 func (m *Mounted) unfreeze() {
 	const fithaw = 0xC0045878 // FITHAW of linux/fs.h
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(m.real))
@@ -114,8 +114,8 @@ func (m *Mounted) unfreeze() {
 	}
 }
 
-// unmount unmounts everything, and makes sure that the device is free. Somebody may
-// have come since all were ended, or hold what others have detached.
+// unmount unmounts everything, and verifies that the device is free. There may be new
+// holders, or holders of a mount that was detached.
 func (m *Mounted) unmount(ctx context.Context) error {
 	if m.replaced() {
 		m.keeper.log("what is mounted on %s by now is not this build's, and stays", m.path)
@@ -128,6 +128,7 @@ func (m *Mounted) unmount(ctx context.Context) error {
 	return cmp.Or(m.endHolders(ctx), m.releaseKernel(), err)
 }
 
+// tryUnmount unmounts everything once.
 func (m *Mounted) tryUnmount() error {
 	err := m.clearPoints()
 	if err == nil {
@@ -139,9 +140,9 @@ func (m *Mounted) tryUnmount() error {
 	return err
 }
 
-// patiently tries again while something is busy, within the keeper's bound. That starts
-// again whenever there is less left to do; without left it does not.
-func (k *Keeper) patiently(ctx context.Context, left func() int, try func() error) error {
+// retryBusy calls try again while it returns EBUSY, within the keeper's time limit. If left
+// is not nil, the limit restarts whenever the number that it returns has become smaller.
+func (k *Keeper) retryBusy(ctx context.Context, left func() int, try func() error) error {
 	limit := time.NewTimer(k.busy)
 	defer limit.Stop()
 	least := math.MaxInt
@@ -166,8 +167,7 @@ func (k *Keeper) patiently(ctx context.Context, left func() int, try func() erro
 	}
 }
 
-// unmountBelow unmounts the root and everything below it, deepest first, until
-// nothing is left.
+// unmountBelow unmounts the root and everything below it, the deepest mounts first.
 func (m *Mounted) unmountBelow() error { return m.unmountFound(mountinfo.PrefixFilter(m.real)) }
 
 // unmountInside unmounts everything below the root, and not the root itself.
@@ -177,7 +177,7 @@ func (m *Mounted) unmountInside() error {
 	})
 }
 
-// unmountFound unmounts what a filter of the mount table leaves, until nothing is left.
+// unmountFound unmounts the mounts that a filter selects, until there are none.
 func (m *Mounted) unmountFound(filter mountinfo.FilterFunc) error {
 	for {
 		mounts, err := mountinfo.GetMounts(filter)
@@ -190,8 +190,7 @@ func (m *Mounted) unmountFound(filter mountinfo.FilterFunc) error {
 	}
 }
 
-// unmountAll unmounts each. One that is busy keeps none of the others, but those
-// that it is in.
+// unmountAll unmounts all mounts. One that is in use keeps only the mounts above it.
 func (m *Mounted) unmountAll(mounts []*mountinfo.Info) error {
 	var inUse error
 	for _, mount := range mounttable.DeepestFirst(mounts) {
@@ -206,14 +205,14 @@ func (m *Mounted) unmountAll(mounts []*mountinfo.Info) error {
 	return inUse
 }
 
-// mountCount counts the mounts on the root and below it.
+// mountCount returns the number of mounts on the root and below it.
 func (m *Mounted) mountCount() int {
 	mounts, _ := mountinfo.GetMounts(mountinfo.PrefixFilter(m.real))
 	return len(mounts)
 }
 
-// released makes sure that the kernel itself has let go of the block devices. They may
-// still be mounted elsewhere, even in a namespace that this process cannot see.
+// released returns an error if the kernel still uses the root's block devices. They may be
+// mounted elsewhere, even in a namespace that this process cannot see.
 func (m *Mounted) released() error {
 	numbers, err := m.presentDevices()
 	for device, number := range numbers {
@@ -222,6 +221,7 @@ func (m *Mounted) released() error {
 	return err
 }
 
+// releasedBy returns an error if the kernel uses a block device.
 func (m *Mounted) releasedBy(device string, number uint64) error {
 	if err := blockdev.IgnoreGone(exclusive.Check(device)); !errors.Is(err, unix.EBUSY) {
 		return err

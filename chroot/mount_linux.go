@@ -29,18 +29,18 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
 )
 
-// Mounted is a root that a Keeper has mounted.
+// Mounted is a root in the process of its Keeper.
 type Mounted struct {
 	keeper *Keeper
-	// path is where the user wants it, real the same without links: the kernel
-	// tells of mounts by such paths.
+	// path is the path that the user has given, and real the same without links, as in the
+	// mount table.
 	path, real string
-	// device is the node of block, or what else was mounted.
+	// device is the mounted source, and block its identity if it is a block device.
 	device string
 	block  blockdev.Identity
-	// further are other block devices of the root's disk.
-	further diskDevices
-	// made are the directories that were made to mount on, outermost first.
+	// devices are other block devices of the root's disk.
+	devices diskDevices
+	// made are the directories that were created to mount on, outermost first.
 	made []string
 	// overrides are the files of CopyIn and BlockServices. namesMu serializes supplyNames.
 	overrides override.Files
@@ -49,30 +49,30 @@ type Mounted struct {
 	pointsMu sync.Mutex
 	points   []string
 	uploads  transfer.Uploads
-	// postponed are the mounts that the first command in the root waits for.
+	// postponed are the mounts that are made before the first command in the root.
 	postponedMu sync.Mutex
 	postponed   []ExtraMount
-	// groups are those of commands that have ended and left something behind.
+	// groups are the cgroups of commands that have ended and left processes behind.
 	groups []*cgroup.Group
 	// env is added to the environment of commands, and pass names variables of the
 	// keeper's environment that they get besides the usual ones.
 	env, pass []string
-	// since is when it was mounted.
+	// since is the time at which it was mounted.
 	since time.Time
-	// namespaces are those that commands run in.
+	// namespaces are the namespaces of its commands.
 	namespaces *namespace.Set
 	// markers find data that could not be written, and lost is the first error about it.
 	markers writeback.Markers
 	lost    error
-	// leaving has the root left by one at a time.
+	// leaving serializes Leave.
 	leaving sync.Mutex
 	// ender ends the processes that hold the root.
 	ender *holders.Ender
-	// known lists what was registered in the kernel before the root was mounted; nil if
-	// that is not known. probed says that uprobes have been tried as holders.
+	// known are the registrations in the kernel from before the root was mounted; nil if
+	// they are not known. probed reports whether uprobes have been tried as holders.
 	known  []string
 	probed bool
-	// id is that of the root's mount, and fs the number of its file system in the mount
+	// id identifies the root's mount, and fs is the number of its file system in the mount
 	// table. Both are zero if they are not known.
 	id mounttable.ID
 	fs uint64
@@ -83,8 +83,8 @@ var _ Root = (*Mounted)(nil)
 // Path implements Root.
 func (m *Mounted) Path() string { return m.path }
 
-// Mount mounts a root where nothing else is mounted: the path must be missing, or a
-// directory. What is done inside does not spread to other mounts.
+// Mount mounts a root on a path that is missing, or a directory on which nothing is mounted.
+// Mounts inside do not spread to other mounts.
 func (k *Keeper) Mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 	m, err := k.mount(ctx, spec)
 	if err != nil {
@@ -120,10 +120,10 @@ func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 	return m, nil
 }
 
-// attach mounts, and takes hold of what is mounted.
+// attach mounts the root, and records its identity.
 func (m *Mounted) attach(kind string, flags uintptr, data string) error {
-	m.block, _ = blockdev.At(m.device) // what is no path is no block device
-	// File systems take times from a clock that lags behind by a tick.
+	m.block, _ = blockdev.At(m.device) // a source that is not a path has no block device
+	// The clock of file systems lags behind by a tick.
 	m.since = time.Now().Add(-time.Second)
 	m.known = registration.Known()
 	if err := m.mountHere(kind, flags, data); err != nil {
@@ -138,8 +138,8 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) error {
 	return nil
 }
 
-// mountHere makes the mount point and mounts. Another build that is refused there may
-// remove the directory that both have made: then it is made again.
+// mountHere creates the mount point and mounts. Another build that fails there may remove
+// the directory that both have created: then it is created again.
 func (m *Mounted) mountHere(kind string, flags uintptr, data string) (err error) {
 	const tries = 10
 	for range tries {
@@ -154,7 +154,7 @@ func (m *Mounted) mountHere(kind string, flags uintptr, data string) (err error)
 	return err
 }
 
-// mountOn mounts on the directory that is there.
+// mountOn mounts on the existing directory.
 func (m *Mounted) mountOn(kind string, flags uintptr, data string) error {
 	point, err := mountpoint.Lock(m.path)
 	if err != nil {
@@ -179,14 +179,14 @@ func (m *Mounted) numberInTable() uint64 {
 	return 0
 }
 
-// stack returns what is mounted on the root's path now, one over the other.
+// stack returns the present mounts on the root's path, one over the other.
 func (m *Mounted) stack() []*mountinfo.Info {
 	stack, _ := mountinfo.GetMounts(func(mount *mountinfo.Info) (skip, stop bool) { return mount.Mountpoint != m.real, false })
 	return stack
 }
 
-// replaced reports whether the root is not mounted any more, and something else is
-// mounted in its place, as by another build that has the same mount path.
+// replaced reports whether the root is not mounted any more and something else is mounted
+// in its place, for example by another build with the same mount path.
 func (m *Mounted) replaced() bool {
 	stack := m.stack()
 	return len(stack) > 0 && m.fs != 0 && !slices.ContainsFunc(stack, func(mount *mountinfo.Info) bool {
@@ -194,8 +194,8 @@ func (m *Mounted) replaced() bool {
 	})
 }
 
-// visible fails if something was mounted over the root: what is done by its path would
-// be done to that.
+// visible returns an error if something was mounted over the root, because its path leads
+// to that mount then.
 func (m *Mounted) visible() error {
 	if now := mounttable.At(m.real); m.id != (mounttable.ID{}) && now != (mounttable.ID{}) && now != m.id {
 		return fmt.Errorf("%w, on %s: a command has hidden it", ErrHidden, m.path)
@@ -203,8 +203,9 @@ func (m *Mounted) visible() error {
 	return nil
 }
 
-// mountDevice mounts. The kernel refuses an xfs whose twin is mounted, as that of a
-// host made from the same image, unless it is told not to look at the UUID.
+// mountDevice mounts a device. The kernel refuses an xfs if another one with the same UUID
+// is mounted, such as that of a host created from the same image, without the option
+// nouuid.
 func mountDevice(device, target, kind string, flags uintptr, data string) error {
 	err := unix.Mount(device, target, kind, flags, data)
 	if kind == "xfs" && errors.Is(err, unix.EINVAL) && !slices.Contains(strings.Split(data, ","), "nouuid") {
@@ -215,7 +216,7 @@ func mountDevice(device, target, kind string, flags uintptr, data string) error 
 	return err
 }
 
-// kind is the type of the file system on the device.
+// kind returns the type of the file system on the device.
 func (s MountSpec) kind() (string, error) {
 	if s.Type != "" {
 		return s.Type, nil
@@ -228,7 +229,7 @@ func (s MountSpec) kind() (string, error) {
 	return superblock.FileSystem(f)
 }
 
-// explain says what the kernel means by an error of mount(2).
+// explain adds the meaning of an error of mount(2).
 func explain(err error, kind string) error {
 	switch {
 	case errors.Is(err, unix.ENODEV):
@@ -245,7 +246,7 @@ func explain(err error, kind string) error {
 // while the root is mounted.
 func CheckMountPath(path string) error { return mountpoint.Check(path) }
 
-// CheckMountParents returns an error if a user who is neither root nor the one who builds
-// could replace a root's mount point, or one of its parents. Commands run as root on that
-// path as long as the build lasts.
+// CheckMountParents returns an error if a user other than root and the building one could
+// replace a root's mount point, or one of its parents. Commands run as root on that path as
+// long as the build lasts.
 func CheckMountParents(path string) error { return mountpoint.CheckParents(path) }

@@ -14,10 +14,10 @@ import (
 )
 
 // A root without a shell is unpacked by programs of the host, which set the owner, mode
-// and times of /dev, or create nodes in it. They get a copy of it. The mount that
-// commands in the root need is made on top of the copy before the first of them.
+// and times of /dev, or create nodes in it. They get a copy of /dev. The mount that
+// commands need is made on top of the copy before the first command in the root.
 
-// mountNow makes a mount, or a copy of what it shows if its time is later.
+// mountNow makes a mount, or a copy of its source if it is postponed.
 func (m *Mounted) mountNow(extra ExtraMount) error {
 	m.postponedMu.Lock()
 	defer m.postponedMu.Unlock()
@@ -36,8 +36,8 @@ func (m *Mounted) mountNow(extra ExtraMount) error {
 	return err
 }
 
-// isForLater reports whether a mount has to be made, or made again, before the first
-// command in the root.
+// isForLater reports whether a mount must be made, or made again, before the first command
+// in the root.
 func (m *Mounted) isForLater(extra ExtraMount) bool {
 	if extra.CopyFirst {
 		return !m.hasShell()

@@ -18,26 +18,26 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/rootfs"
 )
 
-// Record tells what Reclaim must know of a root that is about to be mounted.
+// Record returns the information that Reclaim needs about a root that is about to be
+// mounted.
 func (c *Client) Record(ctx context.Context, spec MountSpec) (RootRecord, error) {
 	return callRecord.Call(ctx, c, spec)
 }
 
-// Reclaim leaves a root whose keeper is gone, as Leave does, and removes the
-// directories made for it. It returns nil if it is not mounted any more. What
-// else is mounted there by now, or was after another boot, is not touched. The error
-// wraps ErrNotClaimed if the root is not mounted from the claimed disk. left says which
-// directories stay, and why.
+// Reclaim leaves a root whose keeper is gone, as Leave does, and removes the directories
+// created for it. It returns nil if the root is not mounted any more. It does not touch a
+// later mount there, or one of another boot. The error wraps ErrNotClaimed if the root is
+// not mounted from the claimed disk. left are the messages about directories that stay.
 func (c *Client) Reclaim(ctx context.Context, r RootRecord, claim Claim) (left []string, err error) {
-	left, err = callReclaim.Call(ctx, c, reclaiming{r, claim})
+	left, err = callReclaim.Call(ctx, c, reclaimArgs{r, claim})
 	if err != nil {
 		return left, fmt.Errorf("cannot reclaim %s: %w", r.Path, err)
 	}
 	return left, nil
 }
 
-// reclaiming is a root that is to be left, and what shows that it is the build's.
-type reclaiming struct {
+// reclaimArgs is a root to leave, and the evidence that it is the build's.
+type reclaimArgs struct {
 	Root  RootRecord
 	Claim Claim
 }
@@ -46,11 +46,11 @@ var callRecord = operation("record", func(_ context.Context, _ request, spec Mou
 	return recordOf(spec)
 })
 
-var callReclaim = operation("reclaim", func(ctx context.Context, req request, r reclaiming) ([]string, error) {
+var callReclaim = operation("reclaim", func(ctx context.Context, req request, r reclaimArgs) ([]string, error) {
 	return req.keeper.reclaim(ctx, r.Root, r.Claim)
 })
 
-// recordOf writes down a root that this process is going to mount.
+// recordOf returns the record of a root that this process is going to mount.
 func recordOf(spec MountSpec) (r RootRecord, err error) {
 	r = RootRecord{Path: filepath.Clean(spec.Path), Made: hostdir.Missing(spec.Path), Keeper: os.Getpid(), Known: registration.Known()}
 	if r.Device, err = filepath.EvalSymlinks(spec.Device); err != nil {
@@ -69,8 +69,8 @@ func recordOf(spec MountSpec) (r RootRecord, err error) {
 	return r, err
 }
 
-// reclaim leaves a root that another keeper mounted, unless the machine was booted
-// since. That keeper may still be about to.
+// reclaim leaves a root that another keeper has mounted, unless the machine was booted
+// since. That keeper may still be leaving it.
 func (k *Keeper) reclaim(ctx context.Context, r RootRecord, claim Claim) (left []string, err error) {
 	boot, err := procfs.BootID()
 	if err != nil {
@@ -79,7 +79,7 @@ func (k *Keeper) reclaim(ctx context.Context, r RootRecord, claim Claim) (left [
 	if boot != r.Boot || r.Device == "" {
 		return r.leaveDirs(), nil
 	}
-	if err := k.keeperEnded(ctx, r); err != nil {
+	if err := k.awaitKeeper(ctx, r); err != nil {
 		return nil, err
 	}
 	there, err := r.mounted()
@@ -102,7 +102,7 @@ func (k *Keeper) reclaim(ctx context.Context, r RootRecord, claim Claim) (left [
 	return nil, k.Leave(ctx, m.path)
 }
 
-// groups finds the groups of commands that the keeper has left.
+// groups returns the cgroups of commands that the keeper has left.
 func (r RootRecord) groups() []*cgroup.Group {
 	if r.Group == "" {
 		return nil
@@ -110,8 +110,8 @@ func (r RootRecord) groups() []*cgroup.Group {
 	return cgroup.LeftIn(r.Group, r.Keeper, r.Since)
 }
 
-// mounted answers the path without links that the root is mounted on, and nothing if
-// it is not. Something that is mounted over it is not this program's to remove.
+// mounted returns the path without links on which the root is mounted. It is empty if the
+// root is not mounted. A mount over it is an error, because it is not the build's.
 func (r RootRecord) mounted() (string, error) {
 	path, err := filepath.EvalSymlinks(r.Path)
 	if err != nil {
@@ -137,7 +137,7 @@ func (r RootRecord) mounted() (string, error) {
 	return "", nil
 }
 
-// isOf says whether a mount is of the recorded device. Some file systems, as btrfs,
+// isOf reports whether a mount is of the recorded device. Some file systems, such as btrfs,
 // have device numbers of their own; their mounts name the node.
 func (r RootRecord) isOf(m *mountinfo.Info) bool {
 	if r.Number == 0 {

@@ -17,12 +17,12 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/wire"
 )
 
-// Remote is a root that a keeper has mounted for this process.
+// Remote is a root in the keeper's process, for its plugin.
 type Remote struct {
 	session      *session
 	path, device string
 	block        blockdev.Identity
-	// made are directories that may have been made for it.
+	// made are directories that may have been created for it.
 	made []string
 }
 
@@ -31,7 +31,7 @@ var _ Root = (*Remote)(nil)
 // Path implements Root.
 func (r *Remote) Path() string { return r.path }
 
-// within is the root that an operation is about.
+// within returns the root with a path.
 func (req request) within(path string) (*Mounted, error) {
 	m := req.keeper.at(path)
 	if m == nil {
@@ -52,14 +52,14 @@ func inRoot[A, R any](name string, do func(context.Context, request, *Mounted, A
 	})
 }
 
-// at is the argument of such an operation.
+// at is the argument of an operation on a root.
 type at[A any] struct {
 	Root string
 	Args A
 }
 
-// runArgs are those of running a command. With the call come its standard input, if
-// it has one, its standard output, and its standard error, if that is another one.
+// runArgs are the arguments of running a command. The files of the call are its standard
+// input, if it has one, its standard output, and its standard error, if that is another one.
 type runArgs struct {
 	Line          string
 	Stdin, Stderr bool
@@ -80,8 +80,8 @@ var callRun = inRoot("run", func(ctx context.Context, req request, m *Mounted, a
 	return m.Run(ctx, c)
 })
 
-// Run implements Root. The command writes into pipes to this process: the keeper
-// does not see what goes through them.
+// Run implements Root. The command writes into pipes to this process, not through the
+// keeper.
 func (r *Remote) Run(ctx context.Context, c Command) (int, error) {
 	pipes, err := command.Streams{Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr}.Connect()
 	if err != nil {
@@ -114,7 +114,7 @@ func (r *Remote) Upload(ctx context.Context, dst string, src io.Reader, file New
 	if err != nil {
 		return err
 	}
-	// The keeper saw the end, so that the feeding has ended.
+	// The keeper has read to the end, so that the feeding has ended.
 	if err := <-fed; err != nil {
 		return fmt.Errorf("cannot upload to %s: %w", dst, err)
 	}
@@ -135,7 +135,7 @@ var callUpload = inRoot("upload", func(ctx context.Context, req request, m *Moun
 	return wire.Empty{}, m.Upload(ctx, a.Dst, src, a.File)
 })
 
-// pipe is the pipe that came with a call, which ends with ctx.
+// pipe returns the pipe that came with a call. It is closed when ctx ends.
 func (req request) pipe(ctx context.Context) (*os.File, error) {
 	if len(req.files) == 0 {
 		return nil, fmt.Errorf("%w: a stream is missing", wire.ErrFrame)
@@ -161,12 +161,12 @@ func (r *Remote) Download(ctx context.Context, src string, dst io.Writer) error 
 	fetched := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(dst, read)
-		read.Close() // a keeper that still writes is told
+		read.Close() // a keeper that still writes gets an error
 		fetched <- err
 	}()
 	_, err = callDownload.on(ctx, r.session, at[string]{r.path, src}, write)
 	write.Close()
-	if err != nil { // a keeper that does not end what it does would hold the other end
+	if err != nil { // a keeper that goes on writing would keep the other end open
 		_ = read.SetReadDeadline(time.Now())
 	}
 	if failed := <-fetched; failed != nil && !errors.Is(failed, os.ErrDeadlineExceeded) {
@@ -184,14 +184,14 @@ var callDownload = inRoot("download", func(ctx context.Context, req request, m *
 	return wire.Empty{}, m.Download(ctx, src, dst)
 })
 
-// dirArgs are those of copying a directory.
+// dirArgs are the arguments of copying a directory.
 type dirArgs struct {
 	Dst, Src string
 	Exclude  []string
 }
 
-// absolute makes a path of this host mean the same to the keeper, which is in
-// another directory. A slash at the end stays, for it has a meaning.
+// absolute returns a path of the host for the keeper, which is in another directory. A
+// slash at the end stays, for it has a meaning.
 func absolute(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err == nil && strings.HasSuffix(path, "/") && abs != "/" {
@@ -247,7 +247,7 @@ var callMountBelow = inRoot("mount below", func(ctx context.Context, _ request, 
 	return wire.Empty{}, m.MountBelow(ctx, extra)
 })
 
-// Labels returns what the build means for SELinux labels, as Mounted.Labels does.
+// Labels examines the SELinux labels, as Mounted.Labels does.
 func (r *Remote) Labels(ctx context.Context, search bool) (Labels, error) {
 	return callLabels.on(ctx, r.session, at[bool]{r.path, search})
 }

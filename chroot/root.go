@@ -10,35 +10,34 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/transfer"
 )
 
-// Command is what to run inside a root.
+// Command is a command to run inside a root.
 type Command struct {
-	// Line is given to the root's own /bin/sh -c, byte for byte. No shell of the
-	// host sees it.
+	// Line is passed to the root's own /bin/sh -c, byte for byte, and to no shell of the
+	// host.
 	Line   string
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
 }
 
-// Root is a mounted root file system that can be entered. Nothing above this
-// package knows whether the acts are done in this process or in another one
-// that has root's rights.
+// Root is a mounted root file system that can be entered. Callers do not know whether this
+// process does the work or another one that has root's rights.
 //
-// All paths inside are as the image sees them. No method reads or writes
-// outside of the root, whatever links the image holds.
+// All paths inside are resolved as in the chroot. No method reads or writes outside the
+// root, whatever links the image holds.
 type Root interface {
-	// Path is where the root is mounted on the host.
+	// Path returns the path on the host that the root is mounted on.
 	Path() string
-	// Run runs a command and answers its exit status. An error means that the
-	// command could not be run, or that ctx ended it.
+	// Run runs a command and returns its exit status. An error means that the command could
+	// not be run, or that ctx ended it.
 	Run(context.Context, Command) (status int, err error)
 	// Upload writes a file. A regular file at dst keeps its mode and owner; only its
 	// content is replaced. If dst is a directory, the file is written into it under
 	// file.Name.
 	Upload(ctx context.Context, dst string, src io.Reader, file NewFile) error
-	// UploadDir copies a directory of the host. Without a trailing slash on src
-	// the directory itself is created in dst, with one only its content is, as
-	// rsync does.
+	// UploadDir copies a directory of the host. Without a trailing slash on src the
+	// directory itself is created in dst, with one only its content is, as rsync does. An
+	// entry is left out if its name, or its path below src, matches a pattern of exclude.
 	UploadDir(ctx context.Context, dst, src string, exclude []string) error
 	// Download reads a file.
 	Download(ctx context.Context, src string, dst io.Writer) error
@@ -60,32 +59,31 @@ type ExtraMount struct {
 	Target string
 	// Options are as in mount -o, several in one string allowed.
 	Options []string
-	// OfDisk says that the source is a partition of the root's own disk: leaving the
-	// root waits until the kernel has let go of it, too. Nothing is done if something is
+	// OfDisk reports whether the source is a partition of the root's own disk: leaving the
+	// root waits until the kernel has released it too. Nothing is done if something is
 	// mounted at the target already, and nothing is mounted on the host if the user has
 	// bound a shared tree of it there.
 	OfDisk bool
-	// Temporary says that a mount point that has to be created is only for the build:
-	// Leave removes it if it is empty, unless it is one of the standard top-level
+	// Temporary reports whether a created mount point is only for the build: Leave removes it if it is empty, unless it is one of the standard top-level
 	// directories, such as /proc, which an image needs in order to boot.
 	Temporary bool
-	// CopyFirst says that a root without a shell gets a copy of the source's
-	// directories, links and device nodes, which programs of the host can change
-	// without reaching the source. The first command in the root finds the mount itself.
+	// CopyFirst reports whether a root without a shell gets a copy of the source's
+	// directories, links and device nodes, which programs of the host can change without
+	// changing the source. The first command in the root gets the mount itself.
 	CopyFirst bool
-	// Optional reports whether a build can go without it, if the kernel does not have
-	// the file system's type or there is no directory to mount it on.
+	// Optional reports whether a build goes on without it if the kernel does not have the
+	// file system's type or there is no directory to mount it on.
 	Optional bool
 }
 
-// MountSpec says what root to mount, and where.
+// MountSpec describes a root to mount.
 type MountSpec struct {
 	// Device is the block device that holds the root file system.
 	Device string
-	// Path is where to mount it. It must be absolute; it is created if it is missing, and
-	// must be a directory that nothing is mounted on otherwise.
+	// Path is the absolute path to mount it on. It is created if it is missing, and must be
+	// a directory on which nothing is mounted otherwise.
 	Path string
-	// Type is the file system's type; empty means whatever the device holds.
+	// Type is the file system's type; if it is empty, it is read from the device.
 	Type string
 	// Options are as in mount -o, several in one string allowed.
 	Options []string
@@ -97,27 +95,26 @@ type MountSpec struct {
 // Labels holds the consequences of a build for an image's SELinux labels.
 type Labels = selinux.Labels
 
-// ErrNoFileSystem is wrapped when the kernel does not have a file system's type.
+// ErrNoFileSystem is wrapped if the kernel does not have a file system's type.
 var ErrNoFileSystem = errors.New("the kernel does not have this type of file system")
 
 // ErrNoMountPoint is wrapped if the directory to mount on is missing and cannot be
 // created, because it would be in a file system that is mounted read-only.
 var ErrNoMountPoint = errors.New("there is no directory to mount it on, and none can be created there")
 
-// ErrNotWritten is wrapped when a root was left, and not everything in it could be
-// written to its disk.
+// ErrNotWritten is wrapped if a root was left and data in it could not be written to its
+// disk.
 var ErrNotWritten = errors.New("not everything could be written")
 
-// ErrNotClaimed is wrapped if a root is mounted, and not shown to be the build's whose
-// journal names it.
+// ErrNotClaimed is wrapped if a root is mounted, but there is no evidence that it is of the
+// build whose journal names it.
 var ErrNotClaimed = errors.New("it is left mounted")
 
-// ErrHidden is wrapped when something was mounted over a root, so that it cannot be
-// reached any more.
+// ErrHidden is wrapped if something was mounted over a root, so that its path does not lead
+// to it any more.
 var ErrHidden = errors.New("something is mounted over the root of the image")
 
-// ErrKeeperLost is wrapped when the keeper has ended, or was ended, before its
-// plugin.
+// ErrKeeperLost is wrapped if the keeper has ended, or was killed, before its plugin.
 var ErrKeeperLost = errors.New("the keeper, which has the build's mounts, is gone")
 
 // ErrNotRoot is wrapped by errors about missing rights of root.

@@ -31,7 +31,7 @@ func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
 	p.Kill = p.KillOutside
 	if group, err := m.keeper.newGroup(); err == nil {
 		p.Group, p.Kill = group, func() { group.Kill(command.KillTimeout) }
-		defer m.keeper.done(m, group)
+		defer m.keeper.release(m, group)
 	}
 	status, err := p.Run(ctx)
 	if err != nil {

@@ -77,7 +77,7 @@ func runKeeper(arg string) error {
 }
 
 // catchSignals keeps signals from ending this process: Ctrl-C on a terminal reaches every
-// process there, and only the plugin knows what must be undone first. They are caught and
+// process there, and only the plugin knows the order of the undoing. They are caught and
 // not ignored, for commands would inherit that.
 func catchSignals() {
 	signals := make(chan os.Signal, 1)

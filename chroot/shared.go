@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// This file lists what commands in a chroot share with the host, together with
-// namespaces_linux.go. docs/design.md, "What the host shares with the chroot", gives
-// the reasons.
+// This file, together with package namespace, lists everything that commands in a chroot
+// share with the host. docs/design.md, "What the host shares with the chroot", gives the
+// reasons.
 
 // DefaultMounts returns the file systems that are mounted below a root if the user
 // lists none.
@@ -33,7 +33,7 @@ func DefaultMounts() []ExtraMount {
 // bind is the type of an extra mount that shows a directory of the host.
 const bind = "bind"
 
-// ownVariables are those that every command in a root has, whatever the host has.
+// ownVariables are the variables of every command in a root. They do not depend on the host.
 var ownVariables = []string{
 	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh",
@@ -73,8 +73,8 @@ func isShared(name string) bool {
 var assignment = regexp.MustCompile(`(?:^|[\s;&|('"])([A-Za-z_][A-Za-z0-9_]*)=`)
 
 // assigned returns the names of the variables that a command_wrapper sets. Those that
-// concern only the host are left out: where it looks for programs and libraries, and
-// who runs them.
+// concern only the host are left out: the paths of its programs and libraries, and the
+// user.
 func assigned(wrapper string) []string {
 	var names []string
 	for _, match := range assignment.FindAllStringSubmatch(wrapper, -1) {

@@ -100,7 +100,7 @@ func Check(path string) error {
 	return unmounted(path)
 }
 
-// CheckParents returns an error if a user other than root and the user who builds could
+// CheckParents returns an error if a user other than root and the building one could
 // replace a mount point, or one of its parents. Commands run as root on that path as long
 // as the build lasts.
 func CheckParents(path string) error {
