@@ -15,7 +15,7 @@
 //	GET, DELETE    held                  the held calls: read them, release them
 //	DELETE         held/{n}              release one
 //	GET, DELETE    clock                 the clocks: read them, reset them
-//	POST           clock?advance=…       advance the time of resources; skew=… that on the wire
+//	POST           clock?advance=…       advance the time of resources; skew=… sets the error of the API's clock
 //	GET, POST      settings              the settings of accounts: read them, change them
 //	GET            images                all images, as JSON
 //	POST           images?name=…         an import; the body is a disk (see WriteDisk)

@@ -1,9 +1,9 @@
 // Package undo keeps a ledger of the changes that a build makes, so that they can be
 // undone: by the build itself, or by another process if the build was killed.
 //
-// An act is armed before it is begun, because an act that half succeeds, or whose answer
-// is lost, must be undone too. Undoing must therefore succeed if there is nothing to
-// undo, and must bear to be repeated after a failure.
+// An act is armed before it begins, because an act that succeeds partly, or whose response is
+// lost, must be undone too. The undo must therefore succeed if there is nothing to undo, and
+// must be repeatable after a failure.
 //
 //	        Arm                Undo, nil
 //	(none) ─────→ outstanding ───────────→ over

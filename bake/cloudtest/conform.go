@@ -1,6 +1,5 @@
-// Package cloudtest holds every implementation of bake.Cloud to its contract.
-// A cloud that passes Conform can be built on; how it words its requests is for
-// its own tests.
+// Package cloudtest tests implementations of bake.Cloud. A cloud that passes Conform can be
+// used for builds. Each cloud's own tests check the form of its requests.
 package cloudtest
 
 import (

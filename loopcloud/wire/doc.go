@@ -1,3 +1,3 @@
-// Package wire holds a request in the form that the server hands it to a dialect: the body has
-// been read, and the parameters of the URL and of a form in the body are parsed once.
+// Package wire holds the type of a request that the server passes to the API packages. Its body
+// has been read, and the parameters of its URL and of a form in the body have been parsed.
 package wire
