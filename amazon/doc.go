@@ -1,3 +1,3 @@
-// Package amazon is all that knows AWS: the options of the builder
-// amazon-chroot, bake's Cloud on EC2, and the artifact.
+// Package amazon implements the builder amazon-chroot: its options, bake.Cloud for EC2, and
+// the artifact. No other package of the plugins depends on AWS.
 package amazon

@@ -1,8 +1,7 @@
-// Package builder is what the builders share toward Packer: the options that do
-// not depend on the cloud, the order of a build as Packer sees it (ui,
-// provisioning, -on-error, -debug) and the artifact.
+// Package builder holds the code of both builders that faces Packer: the options that do not
+// depend on the cloud, the course of a build in Packer (output, provisioning, -on-error,
+// -debug), and the artifact.
 //
-// It is the only package that knows both Packer and [bake]. A cloud's package
-// decodes its options with [Decode], describes itself as a [Kind], and hands a
-// [Job] to [Run].
+// It is the only package that uses both Packer and [bake]. The package of a cloud decodes its
+// options with [Decode], describes itself by a [Kind], and passes a [Job] to [Run].
 package builder

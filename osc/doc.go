@@ -1,13 +1,11 @@
-// Package osc is all that knows Outscale: how to reach its API, and bake.Cloud
-// over it.
+// Package osc implements the builder osc-chroot: its options, access to the Outscale API, and
+// bake.Cloud for it. No other package of the plugins depends on Outscale.
 //
-// The SDK is osc-sdk-go v3 (a release candidate) rather than v2. V2 brings the
-// retired aws-sdk-go v1, signs with one fixed region and knows no ClientToken on
-// reading. Of v3 the types of requests and answers are used, and its signature.
-// Its client is not: it keeps a method for every call of the API in the plugin
-// (calls.go), it repeats every POST, CreateImage included, and sends an old
-// signature again, and its logger writes to standard output, which is Packer's
-// channel to a plugin. What comes in its place is calls.go, by which a call is
-// made, retry.go, the only place where one is made twice, and errors.go, which
-// gives every refused answer one type.
+// The SDK is osc-sdk-go v3 (a release candidate) rather than v2. V2 requires the retired
+// aws-sdk-go v1, signs with one fixed region, and has no ClientToken when reading. Of v3 this
+// package uses the types of requests and responses, and the signature, but not the client: it
+// links a method for every call of the API into the plugin, it repeats every POST, including
+// CreateImage, with the old signature, and its logger writes to standard output, which Packer
+// uses to communicate with the plugin. Instead, calls.go makes a call, retry.go is the only
+// place that repeats one, and errors.go converts every refusal to one error type.
 package osc

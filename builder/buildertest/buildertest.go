@@ -1,6 +1,5 @@
-// Package buildertest is what the tests of every cloud's builder have in common:
-// the options of a template, what is refused of them, and a build that makes
-// nothing.
+// Package buildertest holds the code that the tests of both builders share: the options of a
+// template, invalid options, and a build that creates nothing.
 package buildertest
 
 import (

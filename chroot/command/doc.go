@@ -1,8 +1,8 @@
-// Package command runs processes, in a root or on the host, with their standard streams, a
-// cgroup, and an end that a context decides.
+// Package command runs processes, in a root or on the host, with standard streams, a cgroup
+// and cancellation by a context.
 //
-// A Process ends when its program ends: a daemon that it leaves behind and that has its
-// output open is not waited for. A cancelled context kills the process and everything that
-// it has started. Host runs the user's shell commands in the command_wrapper. For a program
-// of the plugin's own that needs neither, os/exec is enough.
+// A Process ends when its program ends, even if a daemon that it has started keeps its output
+// open. A cancelled context kills the process and everything that it has started. Host runs
+// the user's shell commands in the command_wrapper. For the plugin's own programs, which need
+// neither, use os/exec.
 package command

@@ -1,7 +1,7 @@
-// Package mounttable answers questions about the kernel's mount table that need more than
-// its lines: which file system a mount shows, which mounts in other namespaces are copies
-// of a root's, and which mount a path leads to now.
+// Package mounttable examines mounts beyond the lines of the kernel's mount table: the file
+// system that a mount shows, the copies of a root's mounts in other namespaces, and the mount
+// that a path leads to.
 //
-// It unmounts single mounts and copies in other namespaces; the order in which a root is
-// left is package chroot's. To read the table only, use moby/sys/mountinfo.
+// It unmounts single mounts, and copies in other namespaces. Package chroot decides the order
+// in which a root is left. To read the table only, use moby/sys/mountinfo.
 package mounttable

@@ -1,11 +1,10 @@
-// Package rendezvous starts a keeper and connects it to its plugin: the same program again,
-// with root's rights, through the user's command_wrapper if there is one.
+// Package rendezvous starts a keeper and connects it to its plugin. The keeper is the same
+// program, started with root privileges, through the user's command_wrapper if there is one.
 //
-// The plugin listens on a socket in a directory of its own and names it on the keeper's
-// command line; both then verify the process at the other end by its user, as the kernel
-// knows it, and the keeper by a secret as well. The result is a connection for package
-// wire. It decides nothing about mounts. For a helper process that needs no rights of root,
-// a pipe is enough.
+// The plugin listens on a socket in its own directory and names it on the keeper's command
+// line. Both verify the user of the process at the other end, as reported by the kernel, and
+// the plugin also verifies the keeper's token. The result is a connection for package wire.
+// The package does not mount. For a helper process without root privileges, use a pipe.
 package rendezvous
 
 import "errors"
