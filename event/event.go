@@ -1,5 +1,5 @@
-// Package event passes the events of a build to a listener in the context: calls of the
-// cloud's API, waits, mounts and commands.
+// Package event passes the events of a build to a listener in the context: steps, calls of
+// the cloud's API, waits, mounts and commands.
 package event
 
 import (

@@ -20,6 +20,7 @@ func TestLines(t *testing.T) {
 		{Wait{What: "volume vol-1", State: "available", Looks: 3, Done: true}, "wait for volume vol-1: available, look 3, 0s, done"},
 		{Wait{What: "volume vol-1", Looks: 1, Err: failed}, "wait for volume vol-1: , look 1, 0s, failed: no way"},
 		{Mount{Source: "/dev/xvdf1", Target: "/mnt", Type: "ext4", Options: []string{"ro", "noatime"}}, "mount /dev/xvdf1 on /mnt, type ext4, options ro,noatime, 0s, ok"},
+		{Step{Name: "mount root", Took: time.Second}, "step mount root, 1s, ok"},
 		{Mount{Target: "/mnt", Err: failed}, "unmount /mnt, 0s, failed: no way"},
 		{Command{Place: "chroot", Line: `A='se cret' B="se\"cret" C=secret sh -c x`, Status: 3}, "command in the chroot: A=… B=… C=… sh -c x: status 3, 0s, ok"},
 	} {

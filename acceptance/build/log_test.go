@@ -10,7 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestLogShowsTheBuild: PACKER_LOG=1 shows each call, wait, mount and command, and
+// TestLogShowsTheBuild: PACKER_LOG=1 shows each step, call, wait, mount and command, and
 // nothing on the terminal's side changes.
 func TestLogShowsTheBuild(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
@@ -31,6 +31,7 @@ func TestLogShowsTheBuild(t *testing.T) {
 			`wait for volume vol-\S+: available, look \d+, \S+, done`,
 			`wait for snapshot snap-\S+: completed`,
 			`wait for image ami-\S+: available`,
+			`step mount root, \S+, ok`,
 			`mount /dev/\S+ on /\S+, type ext4, .*ok`,
 			`mount proc on /\S+/proc, type proc`,
 			`unmount /\S+, \S+, ok`,

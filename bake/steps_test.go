@@ -1,0 +1,74 @@
+package bake_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/event"
+)
+
+// stepTimes records the steps of a build that have ended.
+type stepTimes struct {
+	mu  sync.Mutex
+	all []event.Step
+}
+
+// Hear implements event.Listener.
+func (s *stepTimes) Hear(e event.Event) {
+	if step, ok := e.(event.Step); ok {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.all = append(s.all, step)
+	}
+}
+
+// names lists the steps, without those that run beside others.
+func (s *stepTimes) names() (names []string) {
+	for _, step := range s.all {
+		if step.Name != "remove volume" {
+			names = append(names, step.Name)
+		}
+	}
+	return names
+}
+
+// TestStepsAreTimed: each step of a build emits an event at its end, with the time that it
+// took; a step that fails is the last one.
+func TestStepsAreTimed(t *testing.T) {
+	const untilProvision = "survey, create volume, attach volume, pre_mount_commands, prepare device, find root, mount root, post_mount_commands, furnish root, provision"
+	for fails, want := range map[string]string{
+		"":            untilProvision + ", finish root, unmount root, create snapshot, complete snapshot, replace images, register image, publish image",
+		"provision#1": untilProvision,
+	} {
+		t.Run(fails, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				if fails != "" {
+					w.faults[fails] = fault{act: fails, err: errInjected}
+				}
+				var steps stepTimes
+				begun := time.Now()
+				_, err := w.build(event.Listen(t.Context(), &steps), w.plan())
+				if got := strings.Join(steps.names(), ", "); got != want {
+					t.Errorf("steps\n%s, want\n%s", got, want)
+				}
+				for _, step := range steps.all {
+					if step.Took < 0 || step.Took > time.Since(begun) {
+						t.Errorf("the step %q took %s", step.Name, step.Took)
+					}
+				}
+				last := steps.all[len(steps.all)-1]
+				if errors.Is(last.Err, errInjected) != (fails != "") || (err == nil) != (fails == "") {
+					t.Errorf("the step %q ended with %v, and the build with %v", last.Name, last.Err, err)
+				}
+				removed := slices.ContainsFunc(steps.all, func(s event.Step) bool { return s.Name == "remove volume" })
+				if removed != (fails == "") {
+					t.Errorf("the volume was removed: %v", removed)
+				}
+			})
+		})
+	}
+}
