@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -155,6 +156,14 @@ var errUnnamed = errors.New("it does not say what it is of")
 func named(identified bool) error {
 	if !identified {
 		return errUnnamed
+	}
+	return nil
+}
+
+// checkPath returns an error unless a path of a journal record is absolute and clean.
+func checkPath(path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" {
+		return fmt.Errorf("%q is not the absolute path of a file or directory", path)
 	}
 	return nil
 }

@@ -145,13 +145,6 @@ func checkRoot(r chroot.RootRecord) error {
 	return checkPath(r.Path)
 }
 
-func checkPath(path string) error {
-	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" {
-		return fmt.Errorf("%q is not the absolute path of a file or directory", path)
-	}
-	return nil
-}
-
 // undo unmounts the root. Data that could not be written to its disk is reported, and is no
 // reason to leave the disk attached: it is not used any more.
 func (a mountAct) undo(ctx context.Context, u *undoer, _ *entry) error {

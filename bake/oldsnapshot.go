@@ -148,10 +148,3 @@ func (u *undoer) ownCreated(ctx context.Context, region string, id ImageID) (boo
 	}
 	return false, nil
 }
-
-// reportUsers reports that other images use a snapshot, which therefore stays.
-func (u *undoer) reportUsers(a act, users []ImageID) {
-	if len(users) > 0 {
-		u.report.Detail("the %s is left: %v uses it too", a, users)
-	}
-}

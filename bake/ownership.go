@@ -1,8 +1,10 @@
 package bake
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -62,4 +64,94 @@ func (u *undoer) unseenLimit(c call, described bool) time.Duration {
 		return u.waits.Lost
 	}
 	return max(u.waits.Lost, u.waits.Unseen-u.sinceLast(c.Begun))
+}
+
+// creationOf returns the act that created a volume, as far as it is recorded.
+func (u *undoer) creationOf(id VolumeID) (a volumeAct, recorded bool) {
+	a, recorded = findAct(u, func(a volumeAct) bool { return a.Volume == id })
+	if !recorded {
+		a = volumeAct{Build: u.build}
+	}
+	return a, recorded
+}
+
+// ownVolume returns nil if the cloud shows that a volume is the build's. Its errors are
+// those of volumeAct.own.
+func (u *undoer) ownVolume(ctx context.Context, id VolumeID) error {
+	a, _ := u.creationOf(id)
+	return a.own(ctx, u, id)
+}
+
+// ownOrGoneVolume returns nil if a volume is, or was, the build's. If it is gone, the
+// journal must record it, and the cloud must not know another volume of the build.
+func (u *undoer) ownOrGoneVolume(ctx context.Context, id VolumeID) error {
+	created, recorded := u.creationOf(id)
+	err := created.own(ctx, u, id)
+	if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if !recorded {
+		return foreign(id, "is gone, and build %s is not known to have created it", u.build)
+	}
+	others, err := u.cloud.FindVolumes(ctx, u.build)
+	others = slices.DeleteFunc(others, func(other VolumeID) bool { return other == id })
+	if err == nil && len(others) > 0 {
+		err = foreign(id, "is gone, and the volume of build %s is %s", u.build, others[0])
+	}
+	if err == nil {
+		u.show("", string(id))
+	}
+	return err
+}
+
+// ownSnapshot returns nil if the cloud shows that a snapshot is the build's.
+func (u *undoer) ownSnapshot(ctx context.Context, id SnapshotID) error {
+	if u.isShown("", string(id)) {
+		return nil
+	}
+	s, err := u.cloud.Snapshot(ctx, id)
+	if err != nil {
+		return err
+	}
+	a, ok := findAct(u, func(a snapshotAct) bool { return a.Snapshot == id || a.Snapshot == "" && a.Volume == s.Volume })
+	if !ok {
+		return foreign(id, "is not a snapshot that build %s asked for", u.build)
+	}
+	return a.own(ctx, u, id)
+}
+
+// imageMismatch returns why an image cannot be the account's own one with a name that was
+// requested at a time.
+func (u *undoer) imageMismatch(i Image, name string, begun time.Time) error {
+	switch {
+	case i.Name == "":
+		return nil // the cloud does not describe it yet
+	case u.account != "" && i.Owner != "" && i.Owner != u.account:
+		return foreign(i.ID, "belongs to account %s, and not to %s", i.Owner, u.account)
+	case name != "" && i.Name != name:
+		return foreign(i.ID, "is named %q, and build %s asked for %q", i.Name, u.build, name)
+	case older(i.Begun, begun):
+		return foreign(i.ID, "was created at %s, before build %s asked for it", i.Created, u.build)
+	}
+	return nil
+}
+
+// ownImageIn returns nil if an image in a region is described within a limit and passes a
+// check.
+func (u *undoer) ownImageIn(ctx context.Context, region string, id ImageID, limit time.Duration, check func(Image) error) error {
+	if u.isShown(region, string(id)) {
+		return nil
+	}
+	cloud := u.in(region)
+	i, err := readDescribed(ctx, limit, func() (Image, error) { return cloud.Image(ctx, id) }, Image.described)
+	if err == nil && i.Name == "" {
+		err = undescribed(id)
+	}
+	if err == nil {
+		err = check(i)
+	}
+	if err == nil {
+		u.show(region, string(id))
+	}
+	return err
 }

@@ -2,7 +2,6 @@ package bake
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -166,41 +165,4 @@ func (a snapshotAct) own(ctx context.Context, u *undoer, id SnapshotID) error {
 		u.show("", string(id))
 	}
 	return err
-}
-
-// ownSnapshot returns nil if the cloud shows that a snapshot is the build's.
-func (u *undoer) ownSnapshot(ctx context.Context, id SnapshotID) error {
-	if u.isShown("", string(id)) {
-		return nil
-	}
-	s, err := u.cloud.Snapshot(ctx, id)
-	if err != nil {
-		return err
-	}
-	a, ok := findAct(u, func(a snapshotAct) bool { return a.Snapshot == id || a.Snapshot == "" && a.Volume == s.Volume })
-	if !ok {
-		return foreign(id, "is not a snapshot that build %s asked for", u.build)
-	}
-	return a.own(ctx, u, id)
-}
-
-// deleteSnapshot deletes a snapshot. If a cloud refuses that while it is pending, the call
-// is repeated afterwards.
-func (u *undoer) deleteSnapshot(ctx context.Context, cloud Cloud, id SnapshotID) error {
-	refused := cloud.DeleteSnapshot(ctx, id)
-	if refused == nil {
-		return nil
-	}
-	if s, err := cloud.Snapshot(ctx, id); err != nil || s.settled() {
-		return refused
-	}
-	what := fmt.Sprintf("snapshot %s to be ready to be deleted", id)
-	err := u.waits.Snapshot.until(ctx, what, goneIsDone(func(ctx context.Context) (observation, error) {
-		s, err := cloud.Snapshot(ctx, id)
-		return observation{state: string(s.State), percent: s.Percent, done: s.settled()}, err
-	}))
-	if err != nil {
-		return errors.Join(refused, err)
-	}
-	return cloud.DeleteSnapshot(ctx, id)
 }

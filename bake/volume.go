@@ -187,44 +187,6 @@ func (u *undoer) tagged(ctx context.Context, build BuildID, id VolumeID) error {
 	return err
 }
 
-// creationOf returns the act that created a volume, as far as it is recorded.
-func (u *undoer) creationOf(id VolumeID) (a volumeAct, recorded bool) {
-	a, recorded = findAct(u, func(a volumeAct) bool { return a.Volume == id })
-	if !recorded {
-		a = volumeAct{Build: u.build}
-	}
-	return a, recorded
-}
-
-// ownVolume returns nil if the cloud shows that a volume is the build's. Its errors are
-// those of volumeAct.own.
-func (u *undoer) ownVolume(ctx context.Context, id VolumeID) error {
-	a, _ := u.creationOf(id)
-	return a.own(ctx, u, id)
-}
-
-// ownOrGoneVolume returns nil if a volume is, or was, the build's. If it is gone, the
-// journal must record it, and the cloud must not know another volume of the build.
-func (u *undoer) ownOrGoneVolume(ctx context.Context, id VolumeID) error {
-	created, recorded := u.creationOf(id)
-	err := created.own(ctx, u, id)
-	if !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	if !recorded {
-		return foreign(id, "is gone, and build %s is not known to have created it", u.build)
-	}
-	others, err := u.cloud.FindVolumes(ctx, u.build)
-	others = slices.DeleteFunc(others, func(other VolumeID) bool { return other == id })
-	if err == nil && len(others) > 0 {
-		err = foreign(id, "is gone, and the volume of build %s is %s", u.build, others[0])
-	}
-	if err == nil {
-		u.show("", string(id))
-	}
-	return err
-}
-
 // deleteVolume deletes a volume as soon as its state allows that. A volume that was
 // available after it was detached is not read again, the first time. A volume may stay in
 // the state creating; the cloud may delete it all the same.

@@ -13,17 +13,16 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// Env is where a cloud is tested.
+// Env is the environment of a test.
 type Env struct {
-	// New answers a Cloud, on whose host nothing is attached but what was there at
-	// its start, and whose source image is available. What it stands on is ended
-	// with the test.
+	// New returns a Cloud with a host that has only its first volumes, and with an available
+	// source image. Its servers end with the test.
 	New func(t *testing.T) bake.Cloud
 	// Elsewhere is another region that images can be copied to; empty if there is none.
 	Elsewhere string
-	// Fail, if not nil, makes the next request of a Cloud that New answered fail.
+	// Fail, if not nil, makes the next request of a Cloud that New returned fail.
 	Fail func(t *testing.T, cloud bake.Cloud, fault Fault)
-	// Late, if not nil, lets the changing calls of a Cloud that New answered lag behind.
+	// Late, if not nil, lets the changing calls of a Cloud that New returned lag behind.
 	Late func(cloud bake.Cloud) Late
 }
 
@@ -75,8 +74,8 @@ func inManner(t *testing.T, env Env, how manner) {
 	t.Run("replacement", func(t *testing.T) { replacement(t, env, how) })
 }
 
-// life walks through a whole build. The manner says how each call is made; the
-// outcome must be the same for all of them.
+// life makes the calls of a whole build. The manner is the way in which each call is made;
+// the outcome must be the same for all of them.
 func life(t *testing.T, env Env, how manner) {
 	s := newStage(t, env)
 
@@ -107,7 +106,7 @@ func life(t *testing.T, env Env, how manner) {
 	lifeOfImage(s, how, snapshot)
 }
 
-// lifeOfImage is what is left of life when the volume is gone.
+// lifeOfImage is the part of life after the volume was deleted.
 func lifeOfImage(s *stage, how manner, snapshot bake.SnapshotID) {
 	s.t.Helper()
 	spec := s.imageSpec(snapshot)
@@ -191,7 +190,7 @@ func imageNameTaken(t *testing.T, env Env) {
 	}
 }
 
-// inUse: nothing is removed that something else stands on.
+// inUse: a resource that another one needs is not removed.
 func inUse(t *testing.T, env Env) {
 	s := newStage(t, env)
 	volume := s.volume()
@@ -209,7 +208,7 @@ func inUse(t *testing.T, env Env) {
 	s.volumeIs(volume, attached)
 }
 
-// buildsApart: what one build made is not listed for another.
+// buildsApart: the resources of one build are not listed for another.
 func buildsApart(t *testing.T, env Env) {
 	s := newStage(t, env)
 	volume := s.volume()
@@ -218,7 +217,7 @@ func buildsApart(t *testing.T, env Env) {
 	only[bake.ImageID](t, "images of a snapshot without any")(s.cloud.FindImages(s.ctx, s.snapshot(volume)))
 }
 
-// specificationsApart: another specification is another thing.
+// specificationsApart: another specification creates another resource.
 func specificationsApart(t *testing.T, env Env) {
 	s := newStage(t, env)
 	first, second := s.volume(), s.otherVolume()
@@ -231,8 +230,8 @@ func specificationsApart(t *testing.T, env Env) {
 	}
 }
 
-// removedIsUnknown: a removed thing is unknown, and removing it again, when the
-// cloud has long finished, is no error.
+// removedIsUnknown: a removed resource is unknown, and removing it again later is no
+// error.
 func removedIsUnknown(t *testing.T, env Env) {
 	s := newStage(t, env)
 	volume := s.volume()

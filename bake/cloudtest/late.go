@@ -7,16 +7,16 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// Late says that the changing calls of a cloud do not know the result of the next act, by
-// EC2's name of it, until they have been refused that many times, although the reading calls
-// show it.
+// Late makes the changing calls of a cloud ignore the result of the next action, by EC2's
+// name of it, until they have been refused that many times, although the reading calls show
+// it.
 type Late func(act string, refusals int)
 
 // lateRefusals is more than an implementation tries by itself, so that the error is seen.
 const lateRefusals = 60
 
-// changingLags tests that refusals of changing calls which do not know yet what reading calls
-// show wrap bake.ErrUnsettled, and that nothing is taken for gone because of them.
+// changingLags tests that the refusals of changing calls which lag behind reading calls wrap
+// bake.ErrUnsettled, and that no resource is taken for gone because of them.
 func changingLags(t *testing.T, env Env) {
 	for name, test := range map[string]func(*lateStage){
 		"a new volume":            lateVolume,

@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// Liar stands before the HTTP handler of a cloud, and changes what it answers.
+// Liar wraps the HTTP handler of a cloud, and changes its responses.
 type Liar struct {
 	// Next is the cloud.
 	Next http.Handler
@@ -50,7 +50,7 @@ func (l *Liar) Requests() []string {
 	return append([]string{}, l.requests...)
 }
 
-// Impatient are waits of a test for what a lying cloud will never show.
+// Impatient returns short waits for a cloud whose responses are wrong.
 func Impatient() bake.Waits {
 	pace := bake.Pace{First: time.Millisecond, Longest: 10 * time.Millisecond, Patience: 300 * time.Millisecond}
 	return bake.Waits{

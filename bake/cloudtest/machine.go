@@ -10,8 +10,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
-// Machine is a host without disks, for builds that are about the cloud alone: each of
-// its acts succeeds, and does nothing.
+// Machine returns a host without disks, for builds that test the cloud alone: each of its
+// methods succeeds, and does nothing.
 func Machine() bake.Machine { return idle{} }
 
 type idle struct{}

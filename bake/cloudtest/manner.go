@@ -16,8 +16,7 @@ func failing(env Env, fault Fault) manner {
 	return manner{times: 1, prepare: func(s *stage) { env.Fail(s.t, s.cloud, fault) }}
 }
 
-// create makes a creating call in a manner, and answers the one thing that came
-// of it.
+// create makes a creating call in a manner, and returns the resource that it created.
 func create[T comparable](s *stage, how manner, what string, call func() (T, error)) T {
 	s.t.Helper()
 	var made T

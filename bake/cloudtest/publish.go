@@ -11,7 +11,7 @@ import (
 )
 
 // lifeOfCopy copies the source image to a region: the copy has snapshots of its own,
-// is found there by what it was made of and its name, and is deleted.
+// is found there by its source and its name, and is deleted.
 func lifeOfCopy(t *testing.T, env Env, how manner, region string) {
 	s := newStage(t, env)
 	there := s.cloud.In(region)
@@ -80,7 +80,7 @@ func replacement(t *testing.T, env Env, how manner) {
 	s.snapshotIs(snapshot, completed)
 }
 
-// namesAreExact: what some clouds take for a pattern is a name, and so is a beginning.
+// namesAreExact: a pattern or a prefix of a name is not the name.
 func namesAreExact(t *testing.T, env Env) {
 	s := newStage(t, env)
 	spec := s.imageSpec(s.snapshot(s.volume()))
@@ -92,8 +92,8 @@ func namesAreExact(t *testing.T, env Env) {
 	only(t, "images named "+spec.Name, image)(s.cloud.Named(s.ctx, spec.Name))
 }
 
-// publication: it is told without anything being made, and an image that shares a
-// region with its copy does not stay there.
+// publication: it is returned before anything is created, and an image does not stay in the
+// region of its copy.
 func publication(t *testing.T, env Env) {
 	s := newStage(t, env)
 	first, err := s.cloud.Publication(s.ctx, bake.Facts{Host: s.host, Source: &s.source})
@@ -129,7 +129,7 @@ func regionsApart(t *testing.T, env Env) {
 	only(t, "images of the name, from elsewhere", image)(there.In(s.host.Region).Named(s.ctx, spec.Name))
 }
 
-// recordsOfNothing: what is gone has no record, and is not restored without its
+// recordsOfNothing: an image that is gone has no record, and is not restored without its
 // snapshot.
 func recordsOfNothing(t *testing.T, env Env) {
 	s := newStage(t, env)

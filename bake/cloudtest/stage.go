@@ -18,7 +18,7 @@ const (
 	longestLook = 2 * time.Second
 )
 
-// stage is a cloud with what a build needs to begin.
+// stage is a cloud with the host and the source image of a build.
 type stage struct {
 	t      *testing.T
 	ctx    context.Context
@@ -142,7 +142,7 @@ func (s *stage) image(spec bake.ImageSpec) bake.ImageID {
 	return id
 }
 
-// atEnd undoes something when the test is over, on a context that is not.
+// atEnd undoes a step when the test has ended, on a context that has not.
 func (s *stage) atEnd(what string, undo func(context.Context) error) {
 	s.t.Cleanup(func() {
 		if err := undo(context.WithoutCancel(s.ctx)); err != nil {
@@ -151,7 +151,7 @@ func (s *stage) atEnd(what string, undo func(context.Context) error) {
 	})
 }
 
-// freeDevice answers the best device name that is not taken.
+// freeDevice returns the best device name that is not taken.
 func (s *stage) freeDevice() bake.DeviceName {
 	s.t.Helper()
 	host, err := s.cloud.Host(s.ctx)
@@ -250,8 +250,8 @@ func (s *stage) imageIsGoneFrom(cloud bake.Cloud, id bake.ImageID) {
 	isGone(s, "image "+string(id), func() (bool, error) { _, err := cloud.Image(s.ctx, id); return false, err })
 }
 
-// isGone waits until the cloud does not know a thing, or says that it is being
-// deleted, which some clouds go on saying for an hour.
+// isGone waits until the cloud does not know a resource, or shows that it is being deleted,
+// as some clouds do for an hour.
 func isGone(s *stage, what string, read func() (deleting bool, err error)) {
 	s.t.Helper()
 	await(s.ctx, s.t, "end of "+what, func() (bool, error) {
@@ -274,7 +274,7 @@ func (s *stage) removed(what string, err error) {
 // skew is how far the clocks of the test and of the cloud may be apart.
 const skew = 20 * time.Minute
 
-// recent checks that a resource says that it was created by this test.
+// recent checks the creation time of a resource of this test.
 func (s *stage) recent(what string, created time.Time) {
 	s.t.Helper()
 	if age := time.Since(created); age < -skew || age > skew+patience {
@@ -282,7 +282,7 @@ func (s *stage) recent(what string, created time.Time) {
 	}
 }
 
-// checkVolume checks what shows that a volume is a build's.
+// checkVolume checks the properties that show that a volume is a build's.
 func (s *stage) checkVolume(got bake.Volume, spec bake.VolumeSpec) {
 	s.t.Helper()
 	if got.SizeGiB != spec.SizeGiB || got.Snapshot != spec.Snapshot || got.Zone != spec.Zone || got.Build != spec.Build {
@@ -291,7 +291,7 @@ func (s *stage) checkVolume(got bake.Volume, spec bake.VolumeSpec) {
 	s.recent("volume", got.Created)
 }
 
-// checkSnapshot checks what shows that a snapshot is a build's.
+// checkSnapshot checks the properties that show that a snapshot is a build's.
 func (s *stage) checkSnapshot(got bake.Snapshot, spec bake.SnapshotSpec) {
 	s.t.Helper()
 	if got.Volume != spec.Volume || got.Description != spec.Description {
@@ -310,7 +310,7 @@ func (s *stage) tag(cloud bake.Cloud, id string, tags map[string]string) {
 	}
 }
 
-// checkImage compares an image with what it was asked to be.
+// checkImage compares an image with its specification.
 func (s *stage) checkImage(got bake.Image, spec bake.ImageSpec) {
 	s.t.Helper()
 	if got.Name != spec.Name || got.Root.Snapshot != spec.Snapshot || got.RootDevice == "" {
@@ -336,7 +336,7 @@ func (s *stage) tagged(got bake.Image, tags map[string]string) {
 	}
 }
 
-// await reads until the thing is as wanted.
+// await reads a resource until it is in the expected state.
 func await[T any](ctx context.Context, t *testing.T, what string, read func() (T, error), is func(T) (bool, error)) T {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -361,7 +361,7 @@ func await[T any](ctx context.Context, t *testing.T, what string, read func() (T
 	}
 }
 
-// only answers a check that a list holds these things and no more.
+// only returns a check that a list holds these resources and no more.
 func only[T comparable](t *testing.T, what string, want ...T) func([]T, error) {
 	t.Helper()
 	return func(got []T, err error) {

@@ -35,7 +35,7 @@ type Throttle struct {
 	refused func()
 }
 
-// ThrottleRule says what is throttled.
+// ThrottleRule selects the calls that are throttled.
 type ThrottleRule struct {
 	// Action is throttled from its Nth call on, from 1, for this long.
 	Action string
@@ -118,22 +118,22 @@ func (h *Throttle) refuses(action string) bool {
 	return true
 }
 
-// A Subject is what Throttled tests.
+// A Subject is tested by Throttled.
 type Subject struct {
 	// Build makes a build with these waits.
 	Build func(context.Context, *testing.T, bake.Waits) error
-	// Things lists what there is in the cloud.
+	// Things lists the resources in the cloud.
 	Things func() []string
 	// Remove removes the image of a successful build.
 	Remove func(*testing.T)
-	// Creating are actions that create something, or are before that: without them a
-	// build fails, and nothing of the undoing needs them.
+	// Creating are the actions that create resources, and those before them: without them a
+	// build fails, and undoing does not need them.
 	Creating []string
 }
 
 // Throttled tests that builds outlast 30 seconds of throttling at each of their calls, and
-// that one that is throttled for ever at one of the creating actions says so, and leaves
-// nothing; and that a build that is cancelled meanwhile ends, and leaves nothing.
+// that a build which is throttled for ever at a creating action reports that and leaves
+// nothing, and that a build which is cancelled meanwhile ends and leaves nothing.
 func (h *Throttle) Throttled(t *testing.T, s Subject) {
 	t.Helper()
 	before := fmt.Sprint(s.Things())

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// Wire stands before the HTTP handler of a cloud whose requests are all POST,
-// and breaks the next of them on demand: what Env.Fail needs. Other methods,
-// such as the metadata service's, pass.
+// Wire wraps the HTTP handler of a cloud whose requests are all POST, and breaks the next
+// one on demand, as Env.Fail does. Requests of other methods, such as the metadata
+// service's, pass.
 type Wire struct {
 	// Next is the cloud.
 	Next http.Handler
@@ -47,7 +47,7 @@ func (w *Wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// take answers the fault that is due, once.
+// take returns the fault that is due, once.
 func (w *Wire) take(r *http.Request) Fault {
 	if r.Method != http.MethodPost {
 		return ""

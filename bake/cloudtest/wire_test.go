@@ -49,7 +49,7 @@ func TestWire(t *testing.T) {
 	}
 }
 
-// ask answers the body of an answer, empty if none came.
+// ask returns the body of a response; empty if there was none.
 func ask(t *testing.T, method, url string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader("x"))

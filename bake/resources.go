@@ -1,0 +1,117 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// imageAvailable waits for an image and returns it. mismatch returns why it cannot be the
+// requested one.
+func (u *undoer) imageAvailable(ctx context.Context, cloud Cloud, id ImageID, mismatch func(Image) error) (img Image, err error) {
+	err = u.waits.Image.until(ctx, fmt.Sprintf("image %s", id), tolerateUnseen(u.waits.Unseen, func(ctx context.Context) (observation, error) {
+		var seen observation
+		img, seen, err = observeImage(ctx, cloud, id, mismatch)
+		return seen, err
+	}))
+	return img, err
+}
+
+// observeImage reads an image once. mismatch returns why it cannot be the requested one.
+func observeImage(ctx context.Context, cloud Cloud, id ImageID, mismatch func(Image) error) (Image, observation, error) {
+	img, err := cloud.Image(ctx, id)
+	if err == nil {
+		err = mismatch(img)
+	}
+	if err == nil && img.State == ImageFailed {
+		err = failure(string(img.State), img.Reason)
+	}
+	return img, observation{state: string(img.State), done: img.State == ImageAvailable}, err
+}
+
+// failure returns the error of a state that is final.
+func failure(state, reason string) error {
+	if reason == "" {
+		reason = "the cloud gives no reason"
+	}
+	return fmt.Errorf("its state is %s: %s", state, reason)
+}
+
+// deregisterOwn deregisters an image of the build, also if that has protected it.
+func (u *undoer) deregisterOwn(ctx context.Context, cloud Cloud, id ImageID, guarded bool) error {
+	if guarded {
+		if err := cloud.Unguard(ctx, id); err != nil {
+			return err
+		}
+	}
+	return u.deregister(ctx, cloud, id)
+}
+
+// deregister deregisters an image and waits until it is gone, because its snapshot cannot
+// be deleted before.
+func (u *undoer) deregister(ctx context.Context, cloud Cloud, id ImageID) error {
+	if err := cloud.Deregister(ctx, id); err != nil {
+		return err
+	}
+	return u.imageGone(ctx, cloud, id)
+}
+
+// imageGone waits until the cloud does not show an image any more.
+func (u *undoer) imageGone(ctx context.Context, cloud Cloud, id ImageID) error {
+	return u.waits.Image.until(ctx, fmt.Sprintf("image %s to be gone", id), goneIsDone(func(ctx context.Context) (observation, error) {
+		img, err := cloud.Image(ctx, id)
+		return observation{state: string(img.State)}, err
+	}))
+}
+
+// deleteUnused deletes a snapshot of an image that is gone, unless other images use it,
+// which it then returns.
+func (u *undoer) deleteUnused(ctx context.Context, cloud Cloud, gone ImageID, id SnapshotID) (users []ImageID, err error) {
+	users, err = otherUsers(ctx, cloud, gone, id)
+	if err != nil || len(users) > 0 {
+		return users, err
+	}
+	return nil, u.deleteSnapshot(ctx, cloud, id)
+}
+
+// otherUsers returns the images that use a snapshot, without one of them. Lists lag behind:
+// they may show images that are gone.
+func otherUsers(ctx context.Context, cloud Cloud, img ImageID, snapshot SnapshotID) ([]ImageID, error) {
+	users, err := cloud.FindImages(ctx, snapshot)
+	return slices.DeleteFunc(users, func(id ImageID) bool {
+		if id == img {
+			return true
+		}
+		_, gone := cloud.Image(ctx, id)
+		return errors.Is(gone, ErrNotFound)
+	}), err
+}
+
+// deleteSnapshot deletes a snapshot. If a cloud refuses that while it is pending, the call
+// is repeated afterwards.
+func (u *undoer) deleteSnapshot(ctx context.Context, cloud Cloud, id SnapshotID) error {
+	refused := cloud.DeleteSnapshot(ctx, id)
+	if refused == nil {
+		return nil
+	}
+	if s, err := cloud.Snapshot(ctx, id); err != nil || s.settled() {
+		return refused
+	}
+	what := fmt.Sprintf("snapshot %s to be ready to be deleted", id)
+	err := u.waits.Snapshot.until(ctx, what, goneIsDone(func(ctx context.Context) (observation, error) {
+		s, err := cloud.Snapshot(ctx, id)
+		return observation{state: string(s.State), percent: s.Percent, done: s.settled()}, err
+	}))
+	if err != nil {
+		return errors.Join(refused, err)
+	}
+	return cloud.DeleteSnapshot(ctx, id)
+}
+
+// reportUsers reports that other images use a snapshot, which therefore stays.
+func (u *undoer) reportUsers(a act, users []ImageID) {
+	if len(users) > 0 {
+		u.report.Detail("the %s is left: %v uses it too", a, users)
+	}
+}
