@@ -31,7 +31,11 @@ func (b *build) furnish(ctx context.Context, root mountedRoot) error {
 			return fmt.Errorf("chroot_mounts: %w", err)
 		}
 	}
-	return b.copyIn(ctx, root)
+	if err := b.copyIn(ctx, root); err != nil {
+		return err
+	}
+	b.announceLabels(ctx, root)
+	return nil
 }
 
 // copyIn copies files into the root, and blocks its services if the user wants that.

@@ -11,9 +11,7 @@ import (
 // sourceCopyName returns the name of a copy that a build makes of a locked source.
 func sourceCopyName(build BuildID) string { return "packer-chroot-source-" + string(build) }
 
-// locked reports whether the account may use the source image, but not its snapshots.
-func (from findings) locked() bool { return from.Source != nil && from.Source.Locked }
-
+// sourceCopyHeading describes the copy of a locked source.
 func sourceCopyHeading(from findings) string {
 	return fmt.Sprintf("Copying the source image %s, whose snapshots this account may not use", from.Source.ID)
 }

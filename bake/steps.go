@@ -45,7 +45,7 @@ func (b *build) steps(result *Result) []step {
 				result.Source = from.Source
 				return err
 			}},
-		{name: "copy source image", pauses: true, when: func() bool { return from.locked() },
+		{name: "copy source image", pauses: true, when: func() bool { return from.Source != nil && from.Source.Locked },
 			heading: func() string { return sourceCopyHeading(from) },
 			run:     func(ctx context.Context) (err error) { from, err = b.copySource(ctx, from); return err }},
 		{name: "create volume", pauses: true, heading: func() string { return volumeHeading(from) },

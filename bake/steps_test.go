@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
@@ -71,4 +72,24 @@ func TestStepsAreTimed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLabelsAreReported: missing SELinux labels are announced before provisioning, and
+// warned of when the root is left.
+func TestLabelsAreReported(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.labels = chroot.Labels{Mode: "enforcing", Policy: "targeted", Unlabelled: "/etc/motd"}
+		if _, err := w.build(t.Context(), w.plan()); err != nil {
+			t.Fatal(err)
+		}
+		told := strings.Join(w.told, "\n")
+		rest := told
+		for _, want := range []string{"files that the build creates get no labels", "Provisioning in", "Unmounting", `"/etc/motd"`} {
+			_, after, found := strings.Cut(rest, want)
+			if !found {
+				t.Errorf("%q is not reported in its place:\n%s", want, told)
+			}
+			rest = after
+		}
+	})
 }

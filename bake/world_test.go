@@ -136,6 +136,8 @@ type world struct {
 	lies map[string]string
 	// tagged are the resources that were given tags after their creation.
 	tagged []string
+	// labels is the state of the image's SELinux labels.
+	labels chroot.Labels
 }
 
 // me is the account that builds.
@@ -643,8 +645,12 @@ func (r *worldRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) err
 	})
 }
 
-func (r *worldRoot) Labels(context.Context, bool) (chroot.Labels, error) {
-	return chroot.Labels{}, nil
+func (r *worldRoot) Labels(_ context.Context, search bool) (chroot.Labels, error) {
+	labels := r.labels
+	if !search {
+		labels.Unlabelled = ""
+	}
+	return labels, nil
 }
 
 func (r *worldRoot) IsMounted(ctx context.Context, path string) (bool, error) {
