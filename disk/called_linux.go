@@ -13,13 +13,13 @@ const (
 	// both are part of systemd's udev, and of eudev.
 	udevControl, udevQueue = "udev/control", "udev/queue"
 	// linkGrace is how long after the node udev's link may appear before udev is seen to
-	// be at work; linkLimit bounds the whole wait.
+	// be at work; linkLimit is the limit of the whole wait.
 	linkGrace, linkLimit = 300 * time.Millisecond, 5 * time.Second
 )
 
-// Called returns the name to call an attached disk by: the name that was requested for
-// it, such as /dev/sdf, if that is a link to the disk's node, as the udev rules of Amazon
-// Linux make one; otherwise the node. It waits a moment for such a link, and longer while
+// Called returns the name to use for an attached disk: the requested one, such as
+// /dev/sdf, if that is a link to the disk's node, as the udev rules of Amazon Linux
+// create one; otherwise the node. It waits a moment for such a link, and longer while
 // udev is at work.
 func Called(ctx context.Context, requested, node string) string {
 	return here.called(ctx, requested, node)
@@ -32,7 +32,7 @@ func (h host) called(ctx context.Context, requested, node string) string {
 	ctx, cancel := context.WithTimeout(ctx, linkLimit)
 	defer cancel()
 	begun, called := time.Now(), node
-	// Whatever ends the wait, the node is a name that serves.
+	// However the wait ends, the node can be used.
 	_ = await(ctx, []string{filepath.Dir(requested)}, func() bool {
 		if leads(requested, node) {
 			called = requested
@@ -76,7 +76,7 @@ func CheckName(name string) error {
 	return taken(name, info)
 }
 
-// taken says what has a device name already.
+// taken returns an error that describes the file with a device name.
 func taken(name string, info os.FileInfo) error {
 	if info.Mode()&os.ModeSymlink == 0 {
 		return fmt.Errorf("%s is taken: this host has a device of that name", name)

@@ -40,7 +40,7 @@ func readOpen(f *os.File) (Table, error) {
 	return t, nil
 }
 
-// sectorSize asks a block device for its logical sector.
+// sectorSize returns the size of a block device's logical sector.
 func sectorSize(f *os.File) (int, error) {
 	size, err := unix.IoctlGetUint32(int(f.Fd()), unix.BLKSSZGET)
 	if err != nil {
@@ -49,9 +49,8 @@ func sectorSize(f *os.File) (int, error) {
 	return int(size), nil
 }
 
-// isDevice fails unless path is the node of a block device that can be read and
-// has a size: a node can be there before the device answers, and after it is
-// gone.
+// isDevice returns an error unless path is the node of a block device that can be read
+// and has a size: a node can exist before the device answers, and after it is gone.
 func isDevice(path string) error {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -75,7 +74,8 @@ func isDevice(path string) error {
 	return nil
 }
 
-// reason is the cause of an error about a path, where the path is told anyway.
+// reason returns the cause of an error about a path, for a message that names the path
+// anyway.
 func reason(err error) error {
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err
@@ -83,7 +83,7 @@ func reason(err error) error {
 	return err
 }
 
-// number is a block device's major and minor number, as sysfs writes it.
+// number returns a block device's major and minor number, as sysfs writes it.
 func number(path string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -95,14 +95,14 @@ func number(path string) (string, error) {
 	return fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)), nil
 }
 
-// known is a partition as the kernel has it.
+// known is a partition in the kernel's list.
 type known struct {
 	start, length int64 // bytes
 	number        string
 }
 
-// KernelPartitions answers which partitions the kernel has of a device: the
-// number of each and its major:minor. The node of the device may have any name.
+// KernelPartitions returns the partitions that the kernel has of a device: the number of
+// each and its major:minor. The node of the device may have any name.
 func KernelPartitions(device string) (map[int]string, error) {
 	parts, err := kernelPartitions(device)
 	if err != nil {
@@ -115,9 +115,9 @@ func KernelPartitions(device string) (map[int]string, error) {
 	return numbers, nil
 }
 
-// kernelPartitions reads sysfs, where each partition is a directory in that of
-// its disk, and has a name that begins with its. That is read often, and while
-// others wait for the partitions.
+// kernelPartitions reads sysfs, in which each partition is a directory in that of its
+// disk, with a name that begins with the disk's. It is called often, and while other
+// builds wait for the partitions.
 func kernelPartitions(device string) (map[int]known, error) {
 	dev, err := number(device)
 	if err != nil {
@@ -138,7 +138,7 @@ func kernelPartitions(device string) (map[int]known, error) {
 		}
 		n, p, err := readKnown(filepath.Join(dir, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
-			continue // it went away meanwhile
+			continue // it is gone by now
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot list the partitions of %s: %w", device, err)
@@ -148,8 +148,8 @@ func kernelPartitions(device string) (map[int]known, error) {
 	return parts, nil
 }
 
-// readKnown reads a partition's directory. Its units are of 512 bytes, whatever the
-// sector.
+// readKnown reads a partition's directory. Its units are of 512 bytes, for every sector
+// size.
 func readKnown(dir string) (int, known, error) {
 	values := [3]int64{}
 	for i, name := range []string{"partition", "start", "size"} {
@@ -168,9 +168,9 @@ func readKnown(dir string) (int, known, error) {
 	return int(values[0]), known{values[1] * 512, values[2] * 512, strings.TrimSpace(string(dev))}, nil
 }
 
-// Flush writes what the kernel caches of a device and of its partitions to it,
-// and drops the caches: a partition has one of its own, so that the whole disk
-// could read old bytes. A file system must be unmounted, or synced, before.
+// Flush writes the kernel's cached data of a device and of its partitions to it, and
+// drops the caches: a partition has a cache of its own, so that a read of the whole disk
+// could return old bytes. A file system must be unmounted, or synced, before.
 func Flush(device string) error {
 	parts, err := kernelPartitions(device)
 	if err != nil {

@@ -29,12 +29,12 @@ func WaitNode(context.Context, ...string) (string, error) {
 	return "", unsupported("wait for a device node")
 }
 
-// Find finds the device of a volume; Linux only.
+// Find returns the device of a volume; Linux only.
 func Find(_ context.Context, q Query) (string, error) {
 	return "", unsupported("find the device of " + q.Volume)
 }
 
-// Called returns the name to call an attached disk by; Linux only.
+// Called returns the name to use for an attached disk; Linux only.
 func Called(_ context.Context, _, node string) string { return node }
 
 // CheckName returns an error if a device name is taken; Linux only.
@@ -45,29 +45,29 @@ func Settle(_ context.Context, device string) error {
 	return unsupported("wait for the partitions of " + device)
 }
 
-// Root finds the root file system of a disk; Linux only.
+// Root returns the root file system of a disk; Linux only.
 func Root(_ context.Context, device string, _ Choice) (RootFS, error) {
 	return RootFS{}, unsupported("find the root partition of " + device)
 }
 
-// FstabMounts finds what an image's fstab mounts below the root; Linux only.
+// FstabMounts returns the mounts below the root in an image's fstab; Linux only.
 func FstabMounts(device, _ string) ([]FstabMount, error) {
 	return nil, unsupported("find what the fstab mounts on " + device)
 }
 
-// GrowPartition makes a partition reach to the end of its device; Linux only.
+// GrowPartition extends a partition to the end of its device; Linux only.
 func GrowPartition(_, node string) (bool, error) { return false, unsupported("grow " + node) }
 
-// GrowUnmounted makes an ext4 fill its device; Linux only.
+// GrowUnmounted grows an ext4 to the size of its device; Linux only.
 func GrowUnmounted(_ context.Context, node string) error { return unsupported("grow " + node) }
 
-// GrowMounted makes a file system fill its device; Linux only.
+// GrowMounted grows a file system to the size of its device; Linux only.
 func GrowMounted(_, device string) error { return unsupported("grow " + device) }
 
-// Disks lists the disks of this host; Linux only.
+// Disks returns the disks of this host; Linux only.
 func Disks() Seen { return nil }
 
-// Flush writes what is cached of a device to it; Linux only.
+// Flush writes the cached data of a device to it; Linux only.
 func Flush(device string) error {
 	return unsupported("flush " + device)
 }

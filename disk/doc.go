@@ -1,11 +1,11 @@
-// Package disk leads from an attached volume to the partition that a build
-// mounts: which device node is the volume's, which partitions its table has,
-// when their nodes are there, and which of them is the root.
+// Package disk finds the partition of an attached volume that a build mounts: the device
+// node of the volume, the partitions in its table, their nodes, and the root among them.
 //
-// It asks the kernel and the disk itself: sysfs, the table's bytes, the BLKPG
-// ioctl. udev is used where it is, and missed nowhere: a kernel without parsers
-// for partition tables, and a host without udev, serve too.
+// It reads sysfs, the bytes of the table and the superblocks, and uses the BLKPG ioctl.
+// udev is used if it runs, and not needed: a kernel without parsers for partition tables,
+// and a host without udev, will do.
 //
-// Reading a table works everywhere; what needs a kernel with block devices fails
-// with errors.ErrUnsupported where that is not Linux.
+// Tables can be read on every system. Functions that need a kernel with block devices
+// fail with errors.ErrUnsupported on other systems than Linux. The package mounts nothing
+// at a path; that is package chroot.
 package disk

@@ -13,33 +13,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Find waits for the device of an attached volume and answers its node: the
-// kernel seldom gives a device the name that the cloud was asked for. It ends
-// with ctx.
+// Find waits for the device of an attached volume and returns its node: the kernel seldom
+// gives a device the name that the cloud was asked for. The wait ends with ctx.
 //
-// In this order it trusts: the serial number of an NVMe disk, which on EC2 is
-// the volume's id; udev's link of that name, for a kernel that cannot tell the serial
-// number; on Outscale the name that was asked for, as the disk itself has it, or
-// udev's link with its letter; the name asked for, as Xen has it (xvdf for sdf) and as
-// it is. When none of them has been seen for a while, the one disk is taken that has
-// appeared since before the attachment: some kernels name disks as they like.
+// In this order it uses: the serial number of an NVMe disk, which on EC2 is the volume's
+// id; udev's link of that name, if the kernel does not have the serial number; on
+// Outscale the requested name, as the disk itself reports it, or udev's link with its
+// letter; the requested name, as Xen uses it (xvdf for sdf) and as it is. If none of them
+// has appeared for a while, it returns the only disk that is new since before the
+// attachment: some kernels give disks other names.
 //
-// A disk that was there before the attachment, that has another size, or that says of
-// itself that it is another volume's or was asked for under another name, is not the
-// one, whatever it is called: links can be stale, and the kernel gives the name that
-// one build has asked for to the disk of another.
+// A disk is not the volume's if it existed before the attachment, has another size, or
+// reports that it is another volume's or was requested under another name. Its path does
+// not count: links can be stale, and the kernel gives the name that one build has
+// requested to the disk of another.
 //
 // https://docs.aws.amazon.com/ebs/latest/userguide/identify-nvme-ebs-device.html
 func Find(ctx context.Context, q Query) (string, error) {
 	return here.find(ctx, q)
 }
 
-// Disks lists the disks of this host, those too that only software makes, such as loop
-// devices.
+// Disks returns the disks of this host, including virtual ones such as loop devices.
 func Disks() Seen { return here.seen() }
 
-// host is where the nodes, sysfs and the files of udevd are, how NVMe disks are asked, and how long the
-// last resort waits.
+// host has the directories of the nodes, of sysfs and of udevd's files, the function that
+// identifies NVMe disks, and how long the last resort waits.
 type host struct {
 	dev, sys   string
 	run        string
@@ -47,7 +45,7 @@ type host struct {
 	lastResort time.Duration
 }
 
-// here is this host. A name takes less than lastResort to appear after its disk.
+// here is this host. lastResort is more than a name takes to appear after its disk.
 var here = host{dev: "/dev", sys: "/sys", run: "/run", identify: Identify, lastResort: 10 * time.Second}
 
 func (h host) find(ctx context.Context, q Query) (string, error) {
@@ -68,8 +66,8 @@ func (h host) find(ctx context.Context, q Query) (string, error) {
 	return found, nil
 }
 
-// once looks once. A disk with the volume's serial number is the one, even if
-// its node is not there yet.
+// once searches once. A disk with the volume's serial number is found even if its node
+// does not exist yet.
 func (h host) once(q Query, candidates []string) (found string, lacks []string) {
 	if node := h.bySerial(q.Volume); node != "" {
 		return firstDevice([]string{node})
@@ -78,8 +76,7 @@ func (h host) once(q Query, candidates []string) (found string, lacks []string) 
 	return found, append([]string{"no NVMe disk has its serial number"}, lacks...)
 }
 
-// askedFor are the nodes of the SCSI disks that say that they were asked for under a
-// name.
+// askedFor returns the nodes of the SCSI disks that report a requested name.
 func (h host) askedFor(device string) (nodes []string) {
 	letters := lettersOf(filepath.Base(device))
 	if letters == "" {
@@ -94,8 +91,8 @@ func (h host) askedFor(device string) (nodes []string) {
 	return nodes
 }
 
-// lettersFor are the letters that a SCSI disk says it was asked for under; empty if it
-// says nothing, as a disk that is not QEMU's.
+// lettersFor returns the letters of the requested name that a SCSI disk reports. They are
+// empty if it reports none, such as a disk that is not QEMU's.
 func (h host) lettersFor(name string) string {
 	device := filepath.Join(h.sys, "block", name, "device")
 	vendor, _ := os.ReadFile(filepath.Join(device, "vendor"))
@@ -107,7 +104,7 @@ func (h host) lettersFor(name string) string {
 	return lettersOf(identificationOf(page83, page80))
 }
 
-// candidates are the paths that can be the volume's, best first.
+// candidates returns the paths that can be the volume's, the best first.
 func (h host) candidates(q Query) []string {
 	var paths []string
 	if q.Volume != "" {
@@ -122,10 +119,10 @@ func (h host) candidates(q Query) []string {
 	return paths
 }
 
-// serial is how EC2 writes a volume's id as the serial number of a disk.
+// serial returns a volume's id as the serial number of its disk on EC2.
 func serial(volume string) string { return strings.Replace(volume, "-", "", 1) }
 
-// bySerial finds the NVMe disk whose serial number is the volume's.
+// bySerial returns the node of the NVMe disk whose serial number is the volume's.
 func (h host) bySerial(volume string) string {
 	if volume == "" {
 		return ""
@@ -141,8 +138,8 @@ func (h host) bySerial(volume string) string {
 	return ""
 }
 
-// serialOf reads a disk's serial number; not every disk has one. A kernel whose
-// sysfs does not tell it is not needed: then the controller is asked.
+// serialOf returns a disk's serial number, if it has one. If sysfs does not have it, the
+// controller is asked.
 func (h host) serialOf(name string) (string, bool) {
 	raw, err := os.ReadFile(filepath.Join(h.sys, "block", name, "device", "serial"))
 	s := strings.TrimSpace(string(raw))
@@ -154,8 +151,9 @@ func (h host) serialOf(name string) (string, bool) {
 	return s, s != ""
 }
 
-// confirmed asks the controller itself for its serial number, which sysfs keeps from
-// the time that the disk appeared. One that cannot be asked is believed.
+// confirmed reports whether the controller itself has the serial number; sysfs keeps that
+// from the time at which the disk appeared. It returns true if the controller cannot be
+// asked.
 func (h host) confirmed(node, serial string) bool {
 	if h.identify == nil {
 		return true
@@ -164,7 +162,7 @@ func (h host) confirmed(node, serial string) bool {
 	return err != nil || c.Serial == serial
 }
 
-// disks lists what is in sysfs, in its order.
+// disks returns the names in sysfs, in its order.
 func (h host) disks() []string {
 	entries, _ := filepath.Glob(filepath.Join(h.sys, "block", "*"))
 	for i, e := range entries {
@@ -173,8 +171,8 @@ func (h host) disks() []string {
 	return entries
 }
 
-// isVirtual says whether only software makes a disk. NVMe disks with several paths are
-// made by software, too, and are disks all the same.
+// isVirtual reports whether a disk is only software. NVMe disks with several paths look
+// like that too, and are disks all the same.
 func (h host) isVirtual(name string) bool {
 	target, err := filepath.EvalSymlinks(filepath.Join(h.sys, "block", name))
 	return err != nil || strings.Contains(target, "/devices/virtual/") && !strings.HasPrefix(name, "nvme")
@@ -188,9 +186,9 @@ func (h host) seen() Seen {
 	return seen
 }
 
-// identity tells a disk from another one that has its name later. Linux 5.15 counts
-// disks. Before that the directory of a real one in sysfs is another with every disk,
-// and what software makes keeps its directory.
+// identity returns a value that distinguishes a disk from a later one with its name.
+// Linux 5.15 counts disks. Before that, the directory of a real disk in sysfs is a new
+// one for every disk, and that of a virtual disk stays.
 func (h host) identity(name string) string {
 	dir := filepath.Join(h.sys, "block", name)
 	if count, err := os.ReadFile(filepath.Join(dir, "diskseq")); err == nil {
@@ -203,7 +201,7 @@ func (h host) identity(name string) string {
 	return fmt.Sprintf("directory %d", st.Ino)
 }
 
-// appeared answers the node of the only real disk that is new and has the volume's size.
+// appeared returns the node of the only real disk that is new and has the volume's size.
 func (h host) appeared(q Query) string {
 	if q.Before == nil || q.Bytes == 0 {
 		return ""
@@ -224,7 +222,7 @@ func (h host) appeared(q Query) string {
 	return fit[0]
 }
 
-// bytes is a disk's size, which sysfs has in units of 512 bytes; 0 if it is not
+// bytes returns a disk's size, which sysfs has in units of 512 bytes; 0 if it is not
 // there.
 func (h host) bytes(name string) int64 {
 	raw, _ := os.ReadFile(filepath.Join(h.sys, "block", name, "size"))
@@ -235,8 +233,8 @@ func (h host) bytes(name string) int64 {
 	return n * 512
 }
 
-// firstOf answers the first candidate that is a device and not known to be
-// another volume's, with links resolved.
+// firstOf returns the first candidate that is a device and not known to be another
+// volume's, with links resolved.
 func (h host) firstOf(q Query, candidates []string) (found string, lacks []string) {
 	for _, c := range candidates {
 		err := isDevice(c)
@@ -251,7 +249,7 @@ func (h host) firstOf(q Query, candidates []string) (found string, lacks []strin
 	return "", lacks
 }
 
-// verify resolves a candidate, and fails when it cannot be the volume's.
+// verify resolves a candidate. It returns an error if that cannot be the volume's.
 func (h host) verify(q Query, path string) (string, error) {
 	node, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -277,7 +275,8 @@ func (h host) verify(q Query, path string) (string, error) {
 	return node, nil
 }
 
-// kernelName is what the kernel calls the disk of a node, which may have another name.
+// kernelName returns the kernel's name of the disk of a node, which may have another
+// name.
 func (h host) kernelName(node string) string {
 	if dev, err := number(node); err == nil {
 		if dir, err := os.Readlink(filepath.Join(h.sys, "dev/block", dev)); err == nil {
@@ -287,7 +286,7 @@ func (h host) kernelName(node string) string {
 	return filepath.Base(node)
 }
 
-// requested tells under which name a disk was asked for, if it is known.
+// requested returns the name under which a disk was requested, if it is known.
 func (h host) requested(node string) string {
 	if h.identify == nil {
 		return ""

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// FstabEntry is a line of an fstab: what is mounted where, and how. See fstab(5).
+// FstabEntry is a line of an fstab; fstab(5).
 type FstabEntry struct {
 	Spec, Target, Type string
 	Options            []string
 }
 
-// ParseFstab reads an fstab. Lines that are none are left out: the text is an
-// image's, and may hold anything.
+// ParseFstab parses an fstab. Lines that are not entries are left out: the text is an
+// image's, and may be anything.
 func ParseFstab(text string) []FstabEntry {
 	var entries []FstabEntry
 	for line := range strings.Lines(text) {
@@ -33,7 +33,7 @@ func ParseFstab(text string) []FstabEntry {
 	return entries
 }
 
-// unescape reads \040 and its like, with which an fstab writes blanks.
+// unescape decodes \040 and similar sequences, which stand for blanks in an fstab.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -49,7 +49,7 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// option is the value of an option such as subvol=@.
+// option returns the value of an option such as subvol=@.
 func (e FstabEntry) option(name string) (string, bool) {
 	for _, o := range e.Options {
 		if value, ok := strings.CutPrefix(o, name+"="); ok {
@@ -59,7 +59,7 @@ func (e FstabEntry) option(name string) (string, bool) {
 	return "", false
 }
 
-// has tells whether an option is given, alone or with a value.
+// has reports whether an option is given, alone or with a value.
 func (e FstabEntry) has(name string) bool {
 	for _, o := range e.Options {
 		if o == name || strings.HasPrefix(o, name+"=") {

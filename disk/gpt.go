@@ -14,8 +14,8 @@ const (
 	gptMagic      = "EFI PART"
 	gptHeaderSize = 92
 	gptEntrySize  = 128
-	// gptMaxEntries bounds the bytes of the array of entries. The usual 128
-	// entries take 16 KiB.
+	// gptMaxEntries is the greatest accepted size of the array of entries in bytes. The
+	// usual 128 entries take 16 KiB.
 	gptMaxEntries = 1 << 20
 	// gptLegacyBoot is the attribute bit of a partition that a BIOS boots from.
 	gptLegacyBoot = 1 << 2
@@ -35,7 +35,7 @@ func (d reader) gpt() (Table, error) {
 		errors.Join(fmt.Errorf("primary header: %w", err), fmt.Errorf("backup header: %w", backup)))
 }
 
-// gptAt reads the header in this sector and the entries it points to.
+// gptAt reads the header in a sector and the entries that it points to.
 func (d reader) gptAt(lba int64) (Table, error) {
 	sector, err := d.read(lba, 1)
 	if err != nil {
@@ -59,14 +59,14 @@ func (d reader) gptAt(lba int64) (Table, error) {
 	return t, nil
 }
 
-// header is where the entries are: count of them, size bytes each.
+// header has the place of the entries: count of them, size bytes each.
 type header struct {
 	entries     uint64
 	count, size int
 	crc         uint32
 }
 
-// parseHeader reads a header and verifies all that it says of itself.
+// parseHeader parses a header and verifies all of its fields.
 func parseHeader(sector []byte, lba int64) (header, error) {
 	le := binary.LittleEndian
 	if string(sector[:8]) != gptMagic {
@@ -108,7 +108,7 @@ func (d reader) gptEntries(h header) ([]byte, error) {
 	return buf, nil
 }
 
-// parseEntry reads one entry; it is none when it is unused or not within the
+// parseEntry parses one entry. It returns none if the entry is unused or not within the
 // disk.
 func parseEntry(raw []byte, d reader) (Partition, bool) {
 	le := binary.LittleEndian
@@ -126,7 +126,7 @@ func parseEntry(raw []byte, d reader) (Partition, bool) {
 	}, true
 }
 
-// guid writes a GUID: its first three groups are little-endian on disk.
+// guid formats a GUID: its first three groups are little-endian on disk.
 func guid(b []byte) string {
 	le := binary.LittleEndian
 	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(b), le.Uint16(b[4:]), le.Uint16(b[6:]), b[8:10], b[10:16])

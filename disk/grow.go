@@ -10,18 +10,18 @@ import (
 	"slices"
 )
 
-// Disk is what a partition table can be read from and written to.
+// Disk is a disk whose partition table can be read and written.
 type Disk interface {
 	io.ReaderAt
 	io.WriterAt
 }
 
-// GrowInTable makes a partition reach to the end of the disk, in the table alone. It
-// answers whether it grew. The partition must be the last on the disk.
+// GrowInTable extends a partition to the end of the disk, only in the table. It reports
+// whether the partition grew. It must be the last on the disk.
 //
-// Of a GPT the backup moves to the disk's end, and is written before the primary, so
-// that one of both is sound at any moment. What the table says otherwise stays as it
-// is, byte for byte.
+// The backup of a GPT moves to the disk's end, and is written before the primary, so that
+// one of both is valid at any moment. Everything else in the table stays as it is, byte
+// for byte.
 func GrowInTable(d Disk, size int64, sector, number int) (bool, error) {
 	t, err := ReadTable(d, size, sector)
 	if err != nil {
@@ -41,7 +41,7 @@ func GrowInTable(d Disk, size int64, sector, number int) (bool, error) {
 	return w.growMBR(p)
 }
 
-// behind finds a partition that begins behind p.
+// behind returns a partition that begins after p.
 func (t Table) behind(p Partition) (Partition, bool) {
 	for _, other := range t.Partitions {
 		if other.Number != p.Number && other.Start >= p.Start {
@@ -64,18 +64,18 @@ func (w writer) write(lba int64, sectors []byte) error {
 	return nil
 }
 
-// grain is what the end of a partition is aligned to, in bytes: the block of every
-// file system.
+// grain is the unit in bytes to which the end of a partition is aligned: a multiple of
+// every file system's block.
 const grain = 4096
 
-// aligned is the last sector at or before last with which a partition from first
+// aligned returns the last sector, at or before last, with which a partition from first
 // on has whole grains.
 func (w writer) aligned(first, last int64) int64 {
 	per := max(1, grain/w.sector)
 	return first + (last-first+1)/per*per - 1
 }
 
-// growMBR grows a partition, and with a logical one what contains it.
+// growMBR grows a partition and, for a logical one, the partitions that contain it.
 func (w writer) growMBR(p Partition) (bool, error) {
 	sector, err := w.read(0, 1)
 	if err != nil {
@@ -89,27 +89,27 @@ func (w writer) growMBR(p Partition) (bool, error) {
 	if (last-first+1)*w.sector <= p.Length {
 		return false, nil
 	}
-	reach(sector, p.Number-1, last-first+1)
+	setLength(sector, p.Number-1, last-first+1)
 	return true, w.write(0, sector)
 }
 
-// lastFor is the last sector that a partition from first on can have. Sectors are
-// counted in 32 bits from some other one on.
+// lastFor returns the last sector that a partition from first on can have. Sectors are
+// counted in 32 bits, from another one on for logical partitions.
 func (w writer) lastFor(first, counted int64) int64 {
 	return w.aligned(first, min(w.sectors-1, counted+math.MaxUint32-1))
 }
 
-// reach gives an entry of a boot sector another length, in sectors. Where its last
-// sector is in cylinders and heads cannot be said of a disk of today: this is how
-// that is said.
-func reach(sector []byte, index int, length int64) {
+// setLength sets the length of an entry of a boot sector, in sectors. The fields for
+// cylinder and head of the last sector get their value for "out of range", as every disk
+// of today needs it.
+func setLength(sector []byte, index int, length int64) {
 	raw := sector[bootEntries+16*index:]
 	copy(raw[5:8], "\xfe\xff\xff")
 	binary.LittleEndian.PutUint32(raw[12:], uint32(length))
 }
 
-// growLogical grows a logical partition. Whatever contains it is written before it:
-// the extended partition, and the link to its record in the record before.
+// growLogical grows a logical partition. The extended partition, and the link to its
+// record in the record before, are written before it.
 func (w writer) growLogical(p Partition, sector []byte) (bool, error) {
 	l, err := w.findLogical(p, sector)
 	if err != nil {
@@ -122,33 +122,34 @@ func (w writer) growLogical(p Partition, sector []byte) (bool, error) {
 		return false, nil
 	}
 	if length := last - extended + 1; length > l.extended.count {
-		reach(sector, l.primary, length)
+		setLength(sector, l.primary, length)
 		if err := w.write(0, sector); err != nil {
 			return false, err
 		}
 	}
 	if l.record > 0 {
 		before := l.records[l.record-1]
-		reach(before.sector, before.link, last-mine.at+1)
+		setLength(before.sector, before.link, last-mine.at+1)
 		if err := w.write(before.at, before.sector); err != nil {
 			return false, err
 		}
 	}
-	reach(mine.sector, l.entry, last-first+1)
+	setLength(mine.sector, l.entry, last-first+1)
 	return true, w.write(mine.at, mine.sector)
 }
 
-// logicalOnDisk is where a logical partition is written.
+// logicalOnDisk is the place of a logical partition on the disk.
 type logicalOnDisk struct {
 	// extended is its extended partition, entry number primary of the MBR.
 	extended entry
 	primary  int
-	// records are those of the extended partition; the partition is an entry of one.
+	// records are those of the extended partition; one of them has the partition as an
+	// entry.
 	records       []record
 	record, entry int
 }
 
-// findLogical finds it by where it begins: no other partition begins there.
+// findLogical finds it by its beginning: no other partition begins there.
 func (w writer) findLogical(p Partition, sector []byte) (l logicalOnDisk, err error) {
 	b, _ := parseBoot(sector)
 	for i, extended := range b.entries {
@@ -179,7 +180,7 @@ func (w writer) growGPT(p Partition) (bool, error) {
 		return false, err
 	}
 	le := binary.LittleEndian
-	// Behind the last usable sector are the backup's entries and its header.
+	// After the last usable sector are the backup's entries and its header.
 	backup := w.sectors - 1
 	usable := backup - g.length - 1
 	raw := g.entries[g.size*(p.Number-1):]
@@ -200,18 +201,18 @@ func (w writer) growGPT(p Partition) (bool, error) {
 	return true, w.protect()
 }
 
-// gptOnDisk is a GPT as it is written.
+// gptOnDisk is a GPT in its form on the disk.
 type gptOnDisk struct {
 	sector  []byte // the header's sector
 	entries []byte // whole sectors, of which bytes are entries
 	bytes   int
 	size    int   // of an entry
 	length  int64 // of the entries, in sectors
-	at      int64 // where the primary's entries are
+	at      int64 // the sector of the primary's entries
 }
 
-// readGPT reads the primary, or the backup if the primary is torn. The primary's
-// entries are behind its header then, as everywhere.
+// readGPT reads the primary, or the backup if the primary is torn. The primary's entries
+// are after its header then, as usual.
 func (w writer) readGPT() (gptOnDisk, error) {
 	for _, lba := range []int64{1, w.sectors - 1} {
 		if _, err := w.gptAt(lba); err != nil {
@@ -236,7 +237,7 @@ func (w writer) readGPT() (gptOnDisk, error) {
 	return gptOnDisk{}, errors.New("neither its primary nor its backup GPT is sound")
 }
 
-// writeGPT writes the entries, and then the header that vouches for them.
+// writeGPT writes the entries, and then the header with their checksum.
 func (w writer) writeGPT(header, entries []byte, at, other, entriesAt int64) error {
 	le := binary.LittleEndian
 	sector := append([]byte(nil), header...)

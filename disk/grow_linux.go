@@ -16,9 +16,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
 )
 
-// GrowPartition makes the partition with this node, which must not be in use,
-// reach to the end of its device, in the table and in the kernel. It answers whether
-// it grew. Nothing is to be done where the node is the whole device.
+// GrowPartition extends the partition with this node, which must not be in use, to the
+// end of its device, in the table and in the kernel. It reports whether the partition
+// grew. It does nothing if the node is the whole device.
 func GrowPartition(device, node string) (grown bool, err error) {
 	n, err := numberOn(device, node)
 	if err == nil && n > 0 {
@@ -33,7 +33,7 @@ func GrowPartition(device, node string) (grown bool, err error) {
 	return grown, nil
 }
 
-// numberOn is the number of the device's partition that has the node, 0 for the
+// numberOn returns the number of the device's partition that has the node, 0 for the
 // whole device.
 func numberOn(device, node string) (int, error) {
 	dev, err := number(node)
@@ -73,10 +73,10 @@ func growOn(device string, number int) (bool, error) {
 	return grown, errors.Join(err, f.Sync())
 }
 
-// GrowUnmounted makes a file system fill its device if it is one that grows while it
-// is not mounted: ext4 and its elders. It takes e2fsck and resize2fs; the kernel
-// could do it too, while it is mounted, but many a container may not ask for that
-// (CAP_SYS_RESOURCE). Other types are left to GrowMounted.
+// GrowUnmounted grows a file system to the size of its device if it is one that grows
+// while it is not mounted: ext2, ext3 or ext4. It needs e2fsck and resize2fs; the kernel
+// could grow a mounted one too, but many containers lack the right to ask for that
+// (CAP_SYS_RESOURCE). It leaves other types to GrowMounted.
 func GrowUnmounted(ctx context.Context, node string) error {
 	f, err := os.Open(node)
 	if err != nil {
@@ -87,7 +87,8 @@ func GrowUnmounted(ctx context.Context, node string) error {
 	if err != nil || content.Type != "ext4" {
 		return err
 	}
-	// resize2fs takes only what was checked; status 1 of the check is: mended.
+	// resize2fs needs a file system that was checked; status 1 of the check means
+	// repaired.
 	for _, step := range []struct {
 		most int
 		args []string
@@ -102,7 +103,7 @@ func GrowUnmounted(ctx context.Context, node string) error {
 	return nil
 }
 
-// tool runs a program of e2fsprogs. Its status may be as high as most.
+// tool runs a program of e2fsprogs. A status up to most is not an error.
 func tool(ctx context.Context, most int, args []string) error {
 	path, err := lookPath(args[0])
 	if err != nil {
@@ -120,7 +121,8 @@ func tool(ctx context.Context, most int, args []string) error {
 	return nil
 }
 
-// lookPath looks where administrators' programs are, too.
+// lookPath is exec.LookPath that also searches the directories of administrators'
+// programs.
 func lookPath(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	for _, dir := range []string{"/usr/sbin", "/sbin"} {
@@ -132,17 +134,17 @@ func lookPath(name string) (string, error) {
 }
 
 // The kernel's requests to grow a file system, of fs/xfs/libxfs/xfs_fs.h and
-// include/uapi/linux/btrfs.h. They are alike on every
-// architecture that Linux calls "asm-generic" in this, as x86-64 and arm64.
+// include/uapi/linux/btrfs.h. They are the same on every architecture with Linux's
+// "asm-generic" ioctl numbers, such as x86-64 and arm64.
 const (
 	xfsGeometry = 0x80705864 // _IOR('X', 100, struct xfs_fsop_geom_v1)
 	xfsGrow     = 0x4010586e // _IOW('X', 110, struct xfs_growfs_data)
 	btrfsResize = 0x50009403 // _IOW(0x94, 3, struct btrfs_ioctl_vol_args)
 )
 
-// GrowMounted makes the file system that is mounted at path fill its device. It asks
-// the kernel, as xfs_growfs and btrfs do, which the host need not have. Of ext4 it
-// relies on GrowUnmounted. Any other type is an error that wraps
+// GrowMounted grows the file system that is mounted at path to the size of its device. It
+// asks the kernel, as xfs_growfs and btrfs do, which the host need not have. An ext4 must
+// have grown by GrowUnmounted. Any other type is an error that wraps
 // errors.ErrUnsupported.
 func GrowMounted(path, device string) error {
 	f, err := os.Open(device)
@@ -190,8 +192,8 @@ func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {
 	return nil
 }
 
-// growXFS grows to whole blocks, and keeps what the file system allows of its room
-// to inodes.
+// growXFS grows to whole blocks, and keeps the share of space that the file system allows
+// for inodes.
 func growXFS(dir *os.File, size int64) error {
 	var geometry struct { // struct xfs_fsop_geom_v1
 		blockSize, rtExtentSize, agBlocks, agCount, logBlocks, sectorSize, inodeSize, maxPercent uint32
@@ -212,7 +214,7 @@ func growXFS(dir *os.File, size int64) error {
 	return ioctl(dir, xfsGrow, unsafe.Pointer(&grow))
 }
 
-// growBtrfs grows its first device, which is all that a volume has, to its end.
+// growBtrfs grows its first device, the only one on a volume, to its end.
 func growBtrfs(dir *os.File, _ int64) error {
 	var args [4096]byte // a file descriptor, which is not used here, and a name
 	copy(args[8:], "1:max")

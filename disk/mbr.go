@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Where things are in a boot sector.
+// Offsets in a boot sector.
 const (
 	bootSignature = 440 // 4 bytes, the disk's identity
 	bootEntries   = 446 // four entries of 16 bytes
@@ -15,7 +15,7 @@ const (
 	bootSize      = 512
 )
 
-// typeProtective is the MBR type that says: look for a GPT.
+// typeProtective is the MBR type that announces a GPT.
 const typeProtective = 0xee
 
 // entry is one of the four of a boot sector; start and count are in sectors.
@@ -28,21 +28,21 @@ type entry struct {
 func (e entry) used() bool     { return e.kind != 0 && e.count > 0 }
 func (e entry) extended() bool { return e.kind == 0x05 || e.kind == 0x0f || e.kind == 0x85 }
 
-// boot is what a boot sector, or an extended boot record, says of partitions.
+// boot holds the partitions of a boot sector, or of an extended boot record.
 type boot struct {
 	signature uint32
 	entries   [4]entry
 }
 
-// protective tells whether the disk has a GPT. As in Linux one such entry is
-// enough, so that a hybrid MBR counts too.
+// protective reports whether the disk has a GPT. As in Linux one such entry is enough, so
+// that a hybrid MBR counts too.
 func (b boot) protective() bool {
 	return slices.ContainsFunc(b.entries[:], func(e entry) bool { return e.kind == typeProtective })
 }
 
-// parseBoot reads a boot sector. It is none without the magic number, nor when
-// a flag is neither active nor inactive: then code or a file system's
-// parameters are in the place of the entries.
+// parseBoot parses a boot sector. It returns none without the magic number, and if a flag
+// is neither active nor inactive: then code or a file system's parameters are in the
+// place of the entries.
 func parseBoot(sector []byte) (boot, bool) {
 	if len(sector) < bootSize || sector[bootMagic] != 0x55 || sector[bootMagic+1] != 0xaa {
 		return boot{}, false
@@ -112,9 +112,9 @@ type record struct {
 }
 
 // chain follows the extended boot records of an extended partition. Each holds a
-// partition relative to itself, and the next record relative to the extended
-// partition. A chain ends where it comes back to a record, leaves the disk, meets a
-// sector that is no record, or has more records than Linux knows partitions.
+// partition relative to itself, and the next record relative to the extended partition. A
+// chain ends if it comes back to a record, leaves the disk, meets a sector that is not a
+// record, or has more records than Linux has numbers for partitions.
 func (d reader) chain(extended entry) (records []record, err error) {
 	seen := map[int64]bool{}
 	for at := extended.start; at < d.sectors && !seen[at] && len(seen) < maxPartitions; {
@@ -137,7 +137,7 @@ func (d reader) chain(extended entry) (records []record, err error) {
 	return records, nil
 }
 
-// add appends an entry that is used and begins on the disk, cut at its end.
+// add appends an entry that is used and begins on the disk. Its end is cut at the disk's.
 func (t *Table) add(d reader, signature uint32, number int, e entry) bool {
 	if !e.used() || e.start >= d.sectors || number > maxPartitions {
 		return false
@@ -153,9 +153,9 @@ func (t *Table) add(d reader, signature uint32, number int, e entry) bool {
 	return true
 }
 
-// Magic numbers of file systems whose first sector can look like a boot sector
-// with no partitions: theirs is at these places. Those of FAT and NTFS are in
-// that sector, of ext4 and btrfs behind it.
+// Magic numbers of file systems whose first sector can look like a boot sector without
+// partitions, and their offsets. Those of FAT and NTFS are in that sector, those of ext4
+// and btrfs after it.
 var fileSystems = []struct {
 	at    int64
 	magic string
@@ -167,8 +167,8 @@ var fileSystems = []struct {
 	{0x10040, "_BHRfS_M"},
 }
 
-// fileSystem tells whether a disk with a boot sector is a file system as a
-// whole: a boot loader's code ends in the same magic number as a table does.
+// fileSystem reports whether a disk with a boot sector is a file system as a whole: a
+// boot loader's code ends with the same magic number as a table.
 func (d reader) fileSystem(first []byte) bool {
 	for _, fs := range fileSystems {
 		buf := make([]byte, len(fs.magic))

@@ -12,43 +12,44 @@ import (
 	"unicode/utf8"
 )
 
-// FstabMount is an entry of an image's fstab that is to be mounted below the root.
+// FstabMount is an entry of an image's fstab to mount below the root.
 type FstabMount struct {
-	// Target is an absolute path in the image, and Spec what the fstab mounts there,
-	// both as they can be shown to people.
+	// Target is an absolute path in the image, and Spec the source in the fstab, both in
+	// a form that can be printed.
 	Target, Spec string
-	// Device is the node, and Type what it holds; Options are those of the fstab
-	// that mean something to a host.
+	// Device is the node, and Type the type of its file system; Options are those of the
+	// fstab that concern a host.
 	Device, Type string
 	Options      []string
-	// Lack says why it cannot be mounted: then Device, Type and Options are empty.
+	// Lack is the reason why it cannot be mounted: then Device, Type and Options are
+	// empty.
 	Lack string
-	// Note says what is odd about the entry, if anything is.
+	// Note describes a peculiarity of the entry, if there is one.
 	Note string
-	// Optional says that a build can do without it if the kernel lacks the type: the
-	// EFI system partition, which hardly anything but a boot loader's package writes
-	// to, and what the fstab has as nofail.
+	// Optional reports whether a build can go without it if the kernel lacks the type:
+	// the EFI system partition, to which hardly a package but a boot loader's writes, and
+	// entries with nofail.
 	Optional bool
 }
 
 const (
 	efi = "/boot/efi"
-	// mostMounts is the number of entries of an fstab that are looked at; longestPath
-	// is PATH_MAX.
+	// mostMounts is the number of entries of an fstab that are used; longestPath is
+	// PATH_MAX.
 	mostMounts, longestPath = 100, 4096
 )
 
-// fromImage are the options that are taken from an image's fstab, those with a =
-// with their values. It is not for an image to say more to the host's kernel: an
-// option can name a device of the host, such as that of a journal. noexec is missing:
-// provisioners run their scripts in /tmp.
+// fromImage are the options that are taken from an image's fstab, those with a = with
+// their values. An image must not pass more to the host's kernel: an option can name a
+// device of the host, such as that of a journal. noexec is missing, because provisioners
+// run their scripts in /tmp.
 var fromImage = []string{
 	"ro", "nodev", "nosuid", "noatime", "nodiratime", "relatime", "sync", "dirsync",
 	"subvol=", "subvolid=", "umask=", "fmask=", "dmask=", "uid=", "gid=", "shortname=",
 }
 
-// elsewhere are the types of entries that are of no disk: the image mounts them when
-// it boots, and nobody expects to find there what a build has written.
+// elsewhere are the types of entries without a disk: the image mounts them when it boots,
+// and files that a build has written there are not expected afterwards.
 var elsewhere = []string{
 	"swap", "ignore", "tmpfs", "ramfs", "proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "securityfs", "debugfs",
 	"tracefs", "hugetlbfs", "mqueue", "configfs", "fusectl", "binfmt_misc", "pstore", "bpf", "efivarfs", "selinuxfs",
@@ -58,11 +59,11 @@ var elsewhere = []string{
 // network are types of file systems of other hosts.
 var network = []string{"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "9p", "virtiofs", "afs", "lustre", "efs", "s3fs"}
 
-// fstabMounts finds what is to be mounted, parents before what lies below them, and
+// fstabMounts returns the mounts of an fstab, parents before the mounts below them, and
 // else in the order of the fstab.
 func fstabMounts(fstab []FstabEntry, parts []candidate) []FstabMount {
 	var mounts []FstabMount
-	at := map[string]int{} // where in mounts a target is
+	at := map[string]int{} // the index of a target in mounts
 	disks := rootDisks(fstab)
 	for _, e := range fstab {
 		if e.isElsewhere() {
@@ -83,7 +84,7 @@ func fstabMounts(fstab []FstabEntry, parts []candidate) []FstabMount {
 	return atMost(mounts)
 }
 
-// or returns which of two entries with one target is mounted: the first that can be.
+// or returns the entry of two with one target that is mounted: the first that can be.
 func (m FstabMount) or(later FstabMount) FstabMount {
 	switch {
 	case later.Lack != "":
@@ -96,7 +97,7 @@ func (m FstabMount) or(later FstabMount) FstabMount {
 	return m
 }
 
-// atMost leaves out what no fstab has that a system boots with.
+// atMost drops entries that no fstab of a bootable system has.
 func atMost(mounts []FstabMount) []FstabMount {
 	if len(mounts) <= mostMounts {
 		return mounts
@@ -107,14 +108,14 @@ func atMost(mounts []FstabMount) []FstabMount {
 	return append(mounts[:mostMounts:mostMounts], FstabMount{Target: first.Target, Spec: first.Spec, Lack: lack})
 }
 
-// isElsewhere reports whether an entry is none of a build's: the root itself, what is
-// of no disk, and what the image does not mount by itself.
+// isElsewhere reports whether a build ignores an entry: the root itself, one without a
+// disk, or one that the image does not mount by itself.
 func (e FstabEntry) isElsewhere() bool {
 	return e.Target == "/" || e.Target == "none" || e.Target == "swap" || slices.Contains(elsewhere, e.Type) ||
 		e.has("noauto") && !e.has("x-systemd.automount")
 }
 
-// mount finds what an entry mounts, or says why it cannot be mounted.
+// mount returns the mount of an entry, with the reason if it cannot be mounted.
 func (e FstabEntry) mount(disks []string, parts []candidate) FstabMount {
 	m := FstabMount{Target: e.Target, Spec: shown(e.Spec), Optional: e.Target == efi || e.has("nofail")}
 	err := e.checkTarget()
@@ -130,7 +131,7 @@ func (e FstabEntry) mount(disks []string, parts []candidate) FstabMount {
 	return m
 }
 
-// checkTarget fails if nothing of an image is to be mounted there.
+// checkTarget returns an error if nothing of an image may be mounted on a target.
 func (e FstabEntry) checkTarget() error {
 	top, _, _ := strings.Cut(strings.TrimPrefix(e.Target, "/"), "/")
 	switch {
@@ -144,13 +145,13 @@ func (e FstabEntry) checkTarget() error {
 	return nil
 }
 
-// find finds the partition that an entry means.
+// find returns the partition that an entry names.
 func (e FstabEntry) find(disks []string, parts []candidate) (candidate, error) {
 	is, err := e.source(disks)
 	if err != nil {
 		return candidate{}, err
 	}
-	found := slices.CompactFunc(keep(parts, is), candidate.sameBtrfs)
+	found := slices.CompactFunc(filter(parts, is), candidate.sameBtrfs)
 	switch {
 	case len(found) == 0:
 		return candidate{}, fmt.Errorf("no partition of the disk is %s%s", shown(e.Spec), unopened(parts))
@@ -164,7 +165,7 @@ func (e FstabEntry) find(disks []string, parts []candidate) (candidate, error) {
 	return found[0], nil
 }
 
-// unopened names the partition in which a file system may lie that is not to be seen.
+// unopened describes the partition in which a file system may be that cannot be seen.
 func unopened(parts []candidate) string {
 	for _, c := range parts {
 		if c.content.Type == "LVM" || c.content.Type == "LUKS" {
@@ -174,8 +175,8 @@ func unopened(parts []candidate) string {
 	return ""
 }
 
-// shown is a text of an image as it can be shown: not too long, and without anything
-// that a terminal might obey.
+// shown returns a text of an image in a form that can be printed: not too long, and
+// without control sequences for a terminal.
 func shown(text string) string {
 	const most = 200
 	if len(text) > most {
@@ -187,7 +188,7 @@ func shown(text string) string {
 	return text
 }
 
-// harmless are the options that an image may give.
+// harmless returns the options that an image may set.
 func (e FstabEntry) harmless() []string {
 	var options []string
 	for _, o := range e.Options {

@@ -5,10 +5,10 @@ import (
 	"path/filepath"
 )
 
-// FstabMounts finds what an image's fstab mounts below the root, in the order in
-// which it is to be mounted. Only partitions of the device are found, and subvolumes
-// on them: everything else that the image would mount from a disk or another host is
-// in the answer with what it lacks. What is of no disk, such as a tmpfs, is left out.
+// FstabMounts returns the mounts below the root in an image's fstab, in the order in
+// which to mount them. Only partitions of the device are found, and subvolumes on them:
+// every other mount from a disk or another host is in the result with its reason. Entries
+// without a disk, such as a tmpfs, are left out.
 func FstabMounts(device, fstab string) ([]FstabMount, error) {
 	device, err := filepath.EvalSymlinks(device)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The admin command of include/uapi/linux/nvme_ioctl.h, and that of the NVM Express
-// base specification which is sent by it.
+// The ioctl for admin commands, of include/uapi/linux/nvme_ioctl.h, and the command of
+// the NVM Express base specification that is sent with it.
 const (
 	nvmeAdminCommand = 0xc0484e41 // _IOWR('N', 0x41, struct nvme_admin_cmd)
 	opIdentify       = 0x06
@@ -29,7 +29,7 @@ type nvmeCommand struct {
 	timeout, result uint32
 }
 
-// Identify asks the controller of an NVMe disk what it is. It needs root.
+// Identify asks the controller of an NVMe disk for its identity. It needs root.
 func Identify(node string) (Controller, error) {
 	f, err := os.OpenFile(node, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {

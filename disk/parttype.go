@@ -1,6 +1,6 @@
 package disk
 
-// Types of partition that are plainly no root.
+// Types of partition that are never a root.
 var notRoots = map[string]string{
 	// GPT: UEFI specification, and the Discoverable Partitions Specification
 	// (https://uapi-group.org/specifications/specs/discoverable_partitions_specification/).
@@ -17,14 +17,13 @@ var notRoots = map[string]string{
 	"05": "extended", "0f": "extended", "85": "extended",
 }
 
-// Types that say: this is the root. They are of the Discoverable Partitions
-// Specification.
+// Types of a root partition, of the Discoverable Partitions Specification.
 var rootTypes = map[string]string{
 	"4f68bce3-e8cd-4db1-96e7-fbcaf984b709": "root of x86-64",
 	"b921b045-1df0-41c3-af44-4c6f280d3fae": "root of arm64",
 }
 
-// typeName is what a type is called, or the type itself.
+// typeName returns the name of a type, or the type itself.
 func typeName(kind string) string {
 	for _, names := range []map[string]string{notRoots, rootTypes} {
 		if name, ok := names[kind]; ok {

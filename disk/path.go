@@ -2,8 +2,8 @@ package disk
 
 import "strconv"
 
-// PartitionPath is the node of a device's partition: the kernel puts a p between
-// when the device's name ends in a digit (/dev/xvdf1, /dev/nvme1n1p1).
+// PartitionPath returns the node of a device's partition: the kernel puts a p between if
+// the device's name ends in a digit (/dev/xvdf1, /dev/nvme1n1p1).
 func PartitionPath(device string, n int) string {
 	if device != "" && device[len(device)-1] >= '0' && device[len(device)-1] <= '9' {
 		device += "p"
@@ -11,12 +11,11 @@ func PartitionPath(device string, n int) string {
 	return device + strconv.Itoa(n)
 }
 
-// Query is what is known of an attached volume.
+// Query describes an attached volume.
 type Query struct {
 	// Volume is its id in the cloud, such as vol-0123456789abcdef0.
 	Volume string
-	// Device is the name that the attachment was asked for under, such as
-	// /dev/sdf.
+	// Device is the requested name, such as /dev/sdf.
 	Device string
 	// Bytes is its size; 0 if it is not known.
 	Bytes int64
@@ -25,7 +24,7 @@ type Query struct {
 	Before Seen
 }
 
-// Seen are the disks of a host at one time, by the kernel's names. The value tells a
-// disk from another one that has its name later; it is empty where the kernel has
-// nothing to tell them by.
+// Seen are the disks of a host at one time, by the kernel's names. The value
+// distinguishes a disk from a later one with its name; it is empty if the kernel has no
+// such value.
 type Seen map[string]string

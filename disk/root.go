@@ -8,23 +8,22 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
 )
 
-// Choice is what the user says of the root.
+// Choice holds the user's options about the root.
 type Choice struct {
-	// Partition is mount_partition: "0" for the whole disk, a number, or empty for
-	// what is found.
+	// Partition is mount_partition: "0" for the whole disk, a number, or empty to search.
 	Partition string
-	// Path is nvme_device_path: what the partition's number is appended to, to name
-	// the node to mount. If it is empty the node is known.
+	// Path is nvme_device_path: with the partition's number appended it is the node to
+	// mount. If it is empty, the node is found.
 	Path string
-	// Options are what it is to be mounted with.
+	// Options are the mount options.
 	Options []string
-	// Source says that the disk is a copy of a source image's: what it holds is
-	// evidence of where the root is. A disk that the build itself has filled is
-	// taken at its word.
+	// Source reports whether the disk is a copy of a source image's: its content is
+	// evidence of the place of the root. On a disk that the build itself has filled, the
+	// partition is used as given.
 	Source bool
 }
 
-// RootFS is a root file system to be mounted.
+// RootFS is a root file system to mount.
 type RootFS struct {
 	// Device is the node of the partition, or of the whole disk.
 	Device string
@@ -32,37 +31,37 @@ type RootFS struct {
 	Partition int
 	// Type is the kernel's name of the file system's type; empty if it is not known.
 	Type string
-	// Options are what it is to be mounted with: those that were given, and what
-	// it takes to get to the root, such as subvol=@.
+	// Options are the mount options: those given, and those that lead to the root, such
+	// as subvol=@.
 	Options []string
-	// Warning says why this may not be the root after all; it is empty if there is
-	// no doubt.
+	// Warning is the reason why this may not be the root after all; it is empty if there
+	// is no doubt.
 	Warning string
 }
 
-// glance is what a look into a file system has found.
-type glance struct {
-	// fits says that a root lies there: it has an os-release or an fstab.
+// findings are the results of examining a file system.
+type findings struct {
+	// fits reports whether it has a root: an os-release or an fstab.
 	fits bool
-	// sign says that there is any sign of a root, however weak.
+	// sign reports whether it has any sign of a root, however weak.
 	sign bool
-	// blank says that nothing lies there yet.
+	// blank reports whether it is empty.
 	blank bool
-	// options lead to the root, where mounting without does not: subvol=@.
+	// options lead to the root, if mounting without them does not: subvol=@.
 	options []string
-	// several, if not nil, says that more than one subvolume holds a root.
+	// several, if not nil, is the error that more than one subvolume holds a root.
 	several error
 }
 
-// candidate is a partition and what it holds. The whole disk has the number 0.
+// candidate is a partition with its content. The whole disk has the number 0.
 type candidate struct {
 	Partition
 	node    string
 	content superblock.Content
-	seen    glance
-	// why says why it is not the root, where that is known.
+	seen    findings
+	// why is the reason why it is not the root, if that is known.
 	why string
-	// warning says why it may not be the root although it was chosen.
+	// warning is the reason why it may not be the root although it was chosen.
 	warning string
 }
 
@@ -71,11 +70,12 @@ func (c candidate) sameBtrfs(other candidate) bool {
 	return c.content.Devices > 1 && other.content.Devices > 1 && c.content.UUID == other.content.UUID
 }
 
-// noRoot says why a partition is plainly no root; it is empty if it may be one.
+// noRoot returns the reason why a partition is certainly not a root; it is empty if it
+// may be one.
 func (c candidate) noRoot() string {
-	switch what, ok := notRoots[c.Type]; {
+	switch kind, ok := notRoots[c.Type]; {
 	case ok:
-		return "its type is " + what
+		return "its type is " + kind
 	case c.content.Type == "":
 		return "it has no file system"
 	case !c.content.CanBeRoot():
@@ -85,7 +85,7 @@ func (c candidate) noRoot() string {
 	}
 }
 
-// String describes the candidate to whoever has to choose.
+// String describes the candidate for a message.
 func (c candidate) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "partition %d (type %s", c.Number, typeName(c.Type))
@@ -102,7 +102,7 @@ func (c candidate) String() string {
 	return b.String()
 }
 
-// Size is a number of bytes as people say it. Only whole units are used.
+// Size formats a number of bytes for a message. It uses only whole units.
 func Size(bytes int64) string {
 	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
 	i := 0
@@ -113,7 +113,8 @@ func Size(bytes int64) string {
 	return fmt.Sprintf("%d %s", bytes, units[i])
 }
 
-// list writes all candidates, one to a line, with what was found out about some.
+// list formats all candidates, one to a line, with the findings about those that were
+// examined.
 func list(all, examined []candidate) string {
 	var b strings.Builder
 	for _, c := range all {
@@ -127,8 +128,8 @@ func list(all, examined []candidate) string {
 	return b.String()
 }
 
-// keep are the candidates of which something is true.
-func keep(candidates []candidate, is func(candidate) bool) []candidate {
+// filter returns the candidates for which is returns true.
+func filter(candidates []candidate, is func(candidate) bool) []candidate {
 	var kept []candidate
 	for _, c := range candidates {
 		if is(c) {
@@ -138,7 +139,7 @@ func keep(candidates []candidate, is func(candidate) bool) []candidate {
 	return kept
 }
 
-// named finds the partition that the user has named.
+// named returns the number of the partition that the user has named.
 func (t Table) named(partition string) (int, error) {
 	n, err := strconv.Atoi(partition)
 	switch p, ok := t.Partition(n); {

@@ -13,23 +13,22 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
 )
 
-// Root finds the root file system of a disk. The partition is what mount_partition
-// says: "0" is the whole disk, a number that partition. Empty means that it is to
-// be found: the whole disk if there is no partition table; else the first
-// partition, unless that is plainly no root (an EFI system, BIOS boot, boot loader
-// or swap partition by its type, or without a file system that can be one), or the
-// disk is a source image's and the partition holds files without any sign of a
-// root; else the one whose type says that it is a root; else the one that has an
-// /etc/os-release or /etc/fstab. More than one such is an error that lists them.
+// Root returns the root file system of a disk. The partition is that of mount_partition:
+// "0" is the whole disk, and a number that partition. If it is empty, Root searches: the
+// whole disk if there is no partition table; else the first partition, unless that is
+// certainly not a root (an EFI system, BIOS boot, boot loader or swap partition by its
+// type, or without a file system that can be one), or the disk is a source image's and
+// the partition holds files without any sign of a root; else the one whose type is that
+// of a root; else the one that has an /etc/os-release or /etc/fstab. More than one of
+// these is an error that lists them.
 //
-// If the choice has a path, it and the partition (1 if there is none) name the
-// node.
+// If the choice has a path, it and the partition (1 if there is none) name the node.
 //
-// A partition that the user has named is used whatever it holds. RootFS.Warning
-// says if that does not look like a root.
+// A partition that the user has named is always used. RootFS.Warning is set if it does
+// not look like a root.
 //
-// On a btrfs whose default subvolume holds no root, the options that the user wants
-// are preceded by the subvolume that does, unless they name one.
+// On a btrfs whose default subvolume holds no root, the user's options are preceded by
+// the subvolume that does, unless they name one.
 //
 // The device must have settled. Nothing on it is changed.
 func Root(ctx context.Context, device string, choice Choice) (RootFS, error) {
@@ -53,8 +52,8 @@ func Root(ctx context.Context, device string, choice Choice) (RootFS, error) {
 	return RootFS{Device: c.node, Partition: c.Number, Type: c.fileSystem(), Options: options, Warning: c.warning}, nil
 }
 
-// rootAt is the node that nvme_device_path and mount_partition name, to the letter;
-// but it must be the volume's, whose snapshot the image will be.
+// rootAt returns the node that nvme_device_path and mount_partition name literally; but
+// it must be the volume's, whose snapshot the image will be.
 func rootAt(ctx context.Context, device string, choice Choice) (candidate, error) {
 	node := choice.Path + cmp.Or(choice.Partition, "1")
 	if choice.Partition == "0" {
@@ -72,7 +71,7 @@ func rootAt(ctx context.Context, device string, choice Choice) (candidate, error
 	return c, err
 }
 
-// root finds the root if no path names its node.
+// root returns the root if no path names its node.
 func root(ctx context.Context, device string, choice Choice) (candidate, error) {
 	t, err := Table{}, error(nil)
 	if choice.Partition != "0" {
@@ -102,20 +101,20 @@ func root(ctx context.Context, device string, choice Choice) (candidate, error) 
 	return c, err
 }
 
-// doubt looks into a root that is used in any case, and warns if it holds files and
-// none of them is a sign of a root. what says why it is used. If the look fails, the
-// mount will tell.
-func (c *candidate) doubt(ctx context.Context, options []string, what string) {
+// doubt examines a root that is used in any case, and adds a warning if it holds files
+// and none of them is a sign of a root. reason is the reason why it is used. If it cannot
+// be examined, the mount will return the error.
+func (c *candidate) doubt(ctx context.Context, options []string, reason string) {
 	if !c.content.FileSystem {
 		return
 	}
 	if err := c.examine(ctx, options); err == nil && !c.seen.sign && !c.seen.blank {
-		c.warning = fmt.Sprintf("%s %s, whose %s has no sign of a root (%s)", what, c.node, c.content.Type, signsText)
+		c.warning = fmt.Sprintf("%s %s, whose %s has no sign of a root (%s)", reason, c.node, c.content.Type, signsText)
 	}
 }
 
-// candidateOn reads what a partition holds, through its own node: the whole disk
-// may have older bytes in its cache.
+// candidateOn reads the content of a partition through its own node: the whole disk may
+// have older bytes in its cache.
 func candidateOn(device string, p Partition) (candidate, error) {
 	c := candidate{Partition: p, node: device}
 	if p.Number > 0 {
@@ -133,15 +132,15 @@ func candidateOn(device string, p Partition) (candidate, error) {
 	return c, err
 }
 
-// options are those that the user wants, after what it takes to get to the root.
-// That a look fails is left for the mount to tell.
+// options returns the user's options, after those that lead to the root. It ignores an
+// error of the examination, which the mount will return.
 func (c candidate) options(ctx context.Context, wanted []string) ([]string, error) {
 	if c.content.Type != "btrfs" || namesSubvolume(wanted) {
 		return wanted, nil
 	}
 	seen := c.seen
 	if !seen.fits {
-		seen, _ = look(ctx, c.node, c.content.Type, nil)
+		seen, _ = inspect(ctx, c.node, c.content.Type, nil)
 	}
 	return append(seen.options, wanted...), seen.several
 }
@@ -156,7 +155,7 @@ func subvolumeIn(options []string) []string {
 	})
 }
 
-// choose finds the root among the partitions.
+// choose returns the root among the partitions.
 func (t Table) choose(ctx context.Context, device string, choice Choice) (candidate, error) {
 	all, err := t.candidates(device)
 	if err != nil {
@@ -169,8 +168,8 @@ func (t Table) choose(ctx context.Context, device string, choice Choice) (candid
 	if unseen && (!choice.Source || all[0].byDefault(ctx, choice.Options, all[1:])) {
 		return all[0], nil
 	}
-	possible := keep(all, func(c candidate) bool { return c.why == "" })
-	marked := keep(possible, func(c candidate) bool { return rootTypes[c.Type] != "" })
+	possible := filter(all, func(c candidate) bool { return c.why == "" })
+	marked := filter(possible, func(c candidate) bool { return rootTypes[c.Type] != "" })
 	switch len(marked) {
 	case 0:
 	case 1:
@@ -189,12 +188,12 @@ func (t Table) choose(ctx context.Context, device string, choice Choice) (candid
 	return c, err
 }
 
-// byDefault reports whether the first partition of a source image is its root whatever
-// the others hold: it has a sign of a root, or no other partition can be the root. If
-// it cannot be looked into, it is the root, with a warning.
+// byDefault reports whether the first partition of a source image is its root in any
+// case: it has a sign of a root, or no other partition can be the root. If it cannot be
+// examined, it is the root, with a warning.
 func (c *candidate) byDefault(ctx context.Context, options []string, others []candidate) bool {
 	err := c.examine(ctx, options)
-	alone := len(keep(others, candidate.mayHoldRoot)) == 0
+	alone := len(filter(others, candidate.mayHoldRoot)) == 0
 	switch {
 	case err != nil:
 		c.warning = fmt.Sprintf("%s is taken for the root only because it is the first partition: %v; if the root is another one, say which by mount_partition", c.node, err)
@@ -208,13 +207,13 @@ func (c *candidate) byDefault(ctx context.Context, options []string, others []ca
 	return true
 }
 
-// mayHoldRoot reports whether a root may lie in a partition, be it in a way that is
-// not known here.
+// mayHoldRoot reports whether a root may be in a partition, even in a form that is not
+// known here.
 func (c candidate) mayHoldRoot() bool {
 	return notRoots[c.Type] == "" && c.content.Type != "swap" && c.content.Type != "vfat"
 }
 
-// candidates are the partitions in the order of their numbers, without those that
+// candidates returns the partitions in the order of their numbers, without those that
 // hold other partitions.
 func (t Table) candidates(device string) ([]candidate, error) {
 	var all []candidate
@@ -232,16 +231,16 @@ func (t Table) candidates(device string) ([]candidate, error) {
 	return all, nil
 }
 
-// probe looks into those that may be the root, largest first. One that is alone
-// and empty is to be filled. The error lists all.
+// probe examines those that may be the root, the largest first. A single empty one is the
+// root, to be filled. The error lists all.
 func probe(ctx context.Context, all, possible []candidate, options []string) (candidate, error) {
 	slices.SortStableFunc(possible, func(a, b candidate) int { return cmp.Compare(b.Length, a.Length) })
 	for i := range possible {
 		_ = possible[i].examine(ctx, options) // it is in why
 	}
-	fit := keep(possible, func(c candidate) bool { return c.seen.fits })
+	fit := filter(possible, func(c candidate) bool { return c.seen.fits })
 	if len(fit) == 0 {
-		fit = keep(possible, func(c candidate) bool { return c.seen.sign })
+		fit = filter(possible, func(c candidate) bool { return c.seen.sign })
 	}
 	fit = slices.CompactFunc(fit, candidate.sameBtrfs)
 	switch {
@@ -260,9 +259,9 @@ func noneLooks(all, possible []candidate) error {
 	return fmt.Errorf("no partition looks like a root; say which it is by mount_partition:%s", list(all, possible))
 }
 
-// examine looks into a candidate. The error says that this was not possible.
+// examine examines a candidate. The error means that this was not possible.
 func (c *candidate) examine(ctx context.Context, options []string) (err error) {
-	c.seen, err = look(ctx, c.node, c.content.Type, subvolumeIn(options))
+	c.seen, err = inspect(ctx, c.node, c.content.Type, subvolumeIn(options))
 	switch {
 	case err != nil:
 		c.why = err.Error()
@@ -276,7 +275,8 @@ func (c *candidate) examine(ctx context.Context, options []string) (err error) {
 	return err
 }
 
-// fileSystem is the type to mount it by; what is none, a mount tells best.
+// fileSystem returns the type to mount it with. If there is none, the mount will return
+// the best error.
 func (c candidate) fileSystem() string {
 	if c.content.FileSystem {
 		return c.content.Type

@@ -6,10 +6,11 @@ import (
 	"regexp"
 )
 
-// askedName is a name under which a volume was asked for.
+// askedName matches a name under which a volume was requested.
 var askedName = regexp.MustCompile(`^(?:sd|xvd)([a-z]{1,2})$`)
 
-// lettersOf are the letters of such a name: f of sdf and xvdf; empty if it is none.
+// lettersOf returns the letters of such a name: f of sdf and xvdf; they are empty if it
+// is not one.
 func lettersOf(name string) string {
 	if m := askedName.FindStringSubmatch(name); m != nil {
 		return m[1]
@@ -17,11 +18,10 @@ func lettersOf(name string) string {
 	return ""
 }
 
-// identificationOf is what a SCSI disk of QEMU calls itself, by its vital product data
-// as sysfs has it: page 0x83 (device identification), whose designators may be of the
-// vendor's own kind, and page 0x80 (unit serial number). Outscale puts the name there
-// that the attachment was asked for under, and udev makes its links of that. It is
-// empty if the pages do not tell.
+// identificationOf returns the name of a SCSI disk of QEMU in its vital product data, as
+// sysfs has it: page 0x83 (device identification), whose designators may be of the
+// vendor's own kind, and page 0x80 (unit serial number). Outscale puts the requested name
+// there, and udev makes its links from that. It is empty if the pages have none.
 //
 // Source: SCSI Primary Commands 4 (SPC-4), 7.8.5 and 7.8.15; udev's scsi_id.
 func identificationOf(page83, page80 []byte) string {
@@ -34,7 +34,7 @@ func identificationOf(page83, page80 []byte) string {
 	return trimmed(payload(page80, 0x80))
 }
 
-// payload is what follows the head of a page of vital product data.
+// payload returns a page of vital product data without its header.
 func payload(page []byte, code byte) []byte {
 	if len(page) < 4 || page[1] != code {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// named are the forms of a source that name a partition by what it is.
+// named are the forms of a source that name a partition by its identity.
 var named = map[string]func(c candidate, value string) bool{
 	"UUID":      func(c candidate, v string) bool { return strings.EqualFold(c.content.UUID, v) },
 	"LABEL":     func(c candidate, v string) bool { return c.content.Label == v },
@@ -49,7 +49,7 @@ func (e FstabEntry) source(disks []string) (func(candidate) bool, error) {
 // logicalVolume is a name that LVM gives a volume.
 var logicalVolume = regexp.MustCompile(`^/dev/[^/]+/[^/]+$`)
 
-// noPartition says what a source is that names no partition.
+// noPartition describes a source that names no partition.
 func (e FstabEntry) noPartition() error {
 	spec := shown(e.Spec)
 	_, host, _ := strings.Cut(e.Spec, ":")
@@ -64,8 +64,8 @@ func (e FstabEntry) noPartition() error {
 	return fmt.Errorf("%s is no partition of a disk", spec)
 }
 
-// fromUdev reads \x20 and its like, with which udev writes what may not be in a link's
-// name.
+// fromUdev decodes \x20 and similar sequences, with which udev writes characters that
+// must not be in a link's name.
 func fromUdev(name string) string {
 	var b strings.Builder
 	for i := 0; i < len(name); i++ {
@@ -81,15 +81,13 @@ func fromUdev(name string) string {
 	return b.String()
 }
 
-// The names of disks and partitions: the kernel's, and udev's links by where a disk is
-// and by what it calls itself.
+// The names of disks and partitions: the kernel's, and udev's links by path and by id.
 var (
 	partitionNode = regexp.MustCompile(`^(?:/dev/(?:((?:sd|hd|vd|xvd)[a-z]+)|(nvme[0-9]+n[0-9]+)p)|(/dev/disk/by-(?:id|path)/[^/]+)-part)([0-9]{1,3})$`)
 	diskNode      = regexp.MustCompile(`^(?:/dev/((?:sd|hd|vd|xvd)[a-z]+|nvme[0-9]+n[0-9]+)|(/dev/disk/by-(?:id|path)/[^/]+))$`)
 )
 
-// splitNode parts a node into the disk and the partition's number, 0 for the whole
-// disk.
+// splitNode splits a node into the disk and the partition's number, 0 for the whole disk.
 func splitNode(node string) (base string, n int, ok bool) {
 	if m := partitionNode.FindStringSubmatch(node); m != nil {
 		n, err := strconv.Atoi(m[4])
@@ -101,8 +99,8 @@ func splitNode(node string) (base string, n int, ok bool) {
 	return "", 0, false
 }
 
-// rootDisks returns the names that an image has for the disk of its root: the one by
-// which its fstab mounts the root, or else what the first disk of each kind is called.
+// rootDisks returns the names that an image has for the disk of its root: the one in its
+// fstab's entry of the root, or else the names of the first disk of each kind.
 func rootDisks(fstab []FstabEntry) []string {
 	for _, e := range fstab {
 		if e.Target == "/" {

@@ -11,23 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SyncPartitions makes the kernel's partitions of a block device equal to its
-// table, as partx -u does. Some kernels have no parsers for tables, and
-// BLKRRPART does nothing there or takes all partitions away; adding and removing
-// single ones (BLKPG) works on every kernel.
+// SyncPartitions makes the kernel's partitions of a block device equal to its table, as
+// partx -u does. On kernels without parsers for tables BLKRRPART does nothing, or removes
+// all partitions; adding and removing single ones (BLKPG) works on every kernel.
 //
-// Partitions that are right are not touched, so what uses them is not disturbed.
-// One in use that the table has elsewhere, or not at all, stays and is an error.
-// A device without a table has its partitions removed; one whose table cannot be
-// read keeps them.
+// Correct partitions are not touched, so that their users are not disturbed. One in use
+// that the table has elsewhere, or not at all, stays and is an error. If a device has no
+// table, its partitions are removed; if the table cannot be read, they stay.
 func SyncPartitions(device string) error {
 	f, err := os.Open(device)
 	if err != nil {
 		return fmt.Errorf("cannot read the partition table: %w", err)
 	}
 	defer f.Close()
-	// A partitioning tool, udev or another build may be at the same work: what
-	// failed is looked at again before it is an error.
+	// A partitioning tool, udev or another build may do the same at this moment: an act
+	// that has failed is tried again before it is an error.
 	for pause := 5 * time.Millisecond; ; pause *= 4 {
 		if err = syncOnce(f); err == nil || pause > 100*time.Millisecond {
 			break
@@ -40,8 +38,8 @@ func SyncPartitions(device string) error {
 	return nil
 }
 
-// syncOnce goes once through what differs. Removing comes first: what is added
-// must not overlap what is there.
+// syncOnce changes every difference once. It removes first: an added partition must not
+// overlap an existing one.
 func syncOnce(f *os.File) error {
 	want, err := wanted(f)
 	if err != nil {
@@ -70,8 +68,8 @@ func syncOnce(f *os.File) error {
 	return errors.Join(errs...)
 }
 
-// order is that in which partitions are added and resized: those that shrink
-// first, for one that grows or is added may need their room.
+// order compares partitions by the order in which they are added and resized: those that
+// shrink first, for one that grows or is added may need their space.
 func order(want, have map[int]known) []int {
 	var shrink, rest []int
 	for n, w := range want {
@@ -86,7 +84,7 @@ func order(want, have map[int]known) []int {
 	return append(shrink, rest...)
 }
 
-// wanted is the device's table as the kernel should have it.
+// wanted returns the device's table as the kernel should have it.
 func wanted(f *os.File) (map[int]known, error) {
 	t, err := readOpen(f)
 	if err != nil {
@@ -100,8 +98,8 @@ func wanted(f *os.File) (map[int]known, error) {
 	for _, p := range t.Partitions {
 		length := p.Length
 		if t.Kind == MBR && p.Extended() {
-			// Linux shows only the beginning, room for a boot loader: the logical
-			// partitions lie inside.
+			// Linux shows only the beginning, space for a boot loader: the logical
+			// partitions are inside.
 			length = min(length, max(1024, int64(sector)))
 		}
 		want[p.Number] = known{start: p.Start, length: length}
@@ -109,8 +107,8 @@ func wanted(f *os.File) (map[int]known, error) {
 	return want, nil
 }
 
-// RemovePartitions removes all partitions that the kernel has of a device. An
-// error wraps EBUSY when one is in use.
+// RemovePartitions removes all partitions that the kernel has of a device. The error
+// wraps EBUSY if one is in use.
 func RemovePartitions(device string) error {
 	f, err := os.Open(device)
 	if err != nil {
@@ -128,7 +126,8 @@ func RemovePartitions(device string) error {
 	return errors.Join(errs...)
 }
 
-// blkpg does one act on one partition. Removing one that is not there is done.
+// blkpg does one act on one partition. It succeeds if a partition to remove does not
+// exist.
 func blkpg(f *os.File, op int32, n int, p known) error {
 	part := unix.BlkpgPartition{Start: p.start, Length: p.length, Pno: int32(n)}
 	arg := unix.BlkpgIoctlArg{

@@ -9,8 +9,8 @@ import (
 // Kind is the kind of a partition table.
 type Kind int
 
-// The kinds of partition table. None means that the whole disk is one thing: a
-// file system, or nothing at all.
+// The kinds of partition table. None means that the whole disk has one content: a file
+// system, or nothing.
 const (
 	None Kind = iota
 	MBR
@@ -38,15 +38,15 @@ type Table struct {
 // Partition is one entry of a table. Start and Length are in bytes, and lie
 // within the disk.
 type Partition struct {
-	// Number is the one that Linux gives it: the index in the table plus one, and
-	// from 5 on for the logical partitions of an MBR.
+	// Number is the one in Linux: the index in the table plus one, and from 5 on for the
+	// logical partitions of an MBR.
 	Number        int
 	Start, Length int64
 	// Type is two hexadecimal digits of an MBR, or the type GUID of a GPT in lower
 	// case.
 	Type string
-	// GUID is the partition's own identity, as PARTUUID= has it: of an MBR the
-	// disk's signature and the number.
+	// GUID is the partition's own identity, as in PARTUUID=: for an MBR the disk's
+	// signature and the number.
 	GUID string
 	// Name is a GPT's partition name; an MBR has none.
 	Name string
@@ -55,13 +55,12 @@ type Partition struct {
 	Bootable bool
 }
 
-// Extended tells whether the partition only contains the logical ones of an
-// MBR.
+// Extended reports whether the partition only contains the logical ones of an MBR.
 func (p Partition) Extended() bool {
 	return p.Type == "05" || p.Type == "0f" || p.Type == "85"
 }
 
-// Partition finds a partition by its number.
+// Partition returns the partition with a number.
 func (t Table) Partition(number int) (Partition, bool) {
 	for _, p := range t.Partitions {
 		if p.Number == number {
@@ -75,17 +74,15 @@ func (t Table) Partition(number int) (Partition, bool) {
 // (DISK_MAX_PARTS less the disk itself).
 const maxPartitions = 255
 
-// ReadTable reads the partition table of a disk of this size in bytes, whose
-// logical sector has this many bytes. Nothing that a disk holds makes it read
-// beyond the size, or for long.
+// ReadTable reads the partition table of a disk with a size and a logical sector in
+// bytes. No content of a disk makes it read beyond the size, or for long.
 //
-// It sees what Linux sees: a GPT counts only behind a protective MBR, its backup
-// is used when the primary is torn; entries that begin behind the end of the
-// disk are left out, and those of an MBR that end behind it are cut there.
-// Partitions may overlap.
+// It follows Linux: a GPT counts only after a protective MBR, and its backup is used if
+// the primary is torn; entries that begin after the end of the disk are left out, and
+// those of an MBR that end after it are cut there. Partitions may overlap.
 //
-// An error means that the disk could not be read, or says by its protective MBR
-// that it has a GPT and neither header is sound.
+// An error means that the disk could not be read, or that its protective MBR announces a
+// GPT and neither header is valid.
 func ReadTable(r io.ReaderAt, size int64, sector int) (Table, error) {
 	if sector < 512 || sector > 64<<10 || sector&(sector-1) != 0 {
 		return Table{}, fmt.Errorf("cannot read a partition table: %d bytes is no sector size", sector)
@@ -128,7 +125,7 @@ func (d reader) read(lba, count int64) ([]byte, error) {
 	return nil, fmt.Errorf("cannot read sector %d: %w", lba, err)
 }
 
-// numbers lists the partitions for an error message.
+// numbers returns the numbers of the partitions, for an error message.
 func (t Table) numbers() string {
 	if len(t.Partitions) == 0 {
 		return "none"

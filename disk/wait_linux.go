@@ -12,12 +12,12 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk/inotify"
 )
 
-// pollEvery is how often a wait looks again when inotify has nothing to tell.
+// pollEvery is the polling interval of a wait without events of inotify.
 const pollEvery = 100 * time.Millisecond
 
-// WaitNode waits until one of the paths is the node of a block device whose size
-// can be read, and answers it. Earlier candidates are preferred. The wait ends
-// with ctx; the error then tells of each candidate what it lacked.
+// WaitNode waits until one of the paths is the node of a block device whose size can be
+// read, and returns it. Earlier candidates are preferred. The wait ends with ctx; the
+// error then has the reason for each candidate.
 func WaitNode(ctx context.Context, candidates ...string) (string, error) {
 	if len(candidates) == 0 {
 		return "", errors.New("cannot wait for a device node: no path was given")
@@ -34,7 +34,7 @@ func WaitNode(ctx context.Context, candidates ...string) (string, error) {
 	return found, nil
 }
 
-// firstDevice looks at each candidate once.
+// firstDevice examines each candidate once.
 func firstDevice(candidates []string) (found string, lacks []string) {
 	for _, c := range candidates {
 		err := isDevice(c)
@@ -54,18 +54,18 @@ func dirs(paths []string) []string {
 	return out
 }
 
-// await calls done until it is true: at once, whenever something changes in the
-// directories, and at intervals. It answers the cause why ctx ended otherwise.
+// await calls done until it returns true: at once, after every change in the directories,
+// and at intervals. If ctx ends before, it returns the cause.
 func await(ctx context.Context, dirs []string, done func() bool) error {
 	w, err := inotify.New()
 	if err != nil {
-		w = nil // none left: the poll does
+		w = nil // none is left: polling is enough
 	} else {
 		defer w.Close()
 		defer context.AfterFunc(ctx, func() { w.Close() })()
 	}
 	for {
-		// Watch first, look then: what happens in between is not missed.
+		// Watches are set before done is called, so that no change in between is missed.
 		watch(w, dirs)
 		if done() {
 			return nil
@@ -77,7 +77,7 @@ func await(ctx context.Context, dirs []string, done func() bool) error {
 	}
 }
 
-// watch watches the directories, or what exists of the way to them.
+// watch watches the directories, or their nearest existing parents.
 func watch(w *inotify.Watcher, dirs []string) {
 	if w == nil {
 		return
@@ -89,12 +89,12 @@ func watch(w *inotify.Watcher, dirs []string) {
 			}
 			dir = filepath.Dir(dir)
 		}
-		// What cannot be watched is polled.
+		// A directory that cannot be watched is polled.
 		_ = w.Add(dir, inotify.Create|inotify.MovedTo|inotify.Attrib)
 	}
 }
 
-// pause ends when something has happened, after pollEvery, or with ctx.
+// pause returns after an event, after pollEvery, or with ctx.
 func pause(ctx context.Context, w *inotify.Watcher) {
 	if w != nil && w.SetReadDeadline(time.Now().Add(pollEvery)) == nil {
 		_, err := w.Read()
@@ -108,10 +108,10 @@ func pause(ctx context.Context, w *inotify.Watcher) {
 	}
 }
 
-// Settle waits until every partition of the device's table has its node. On an
-// ordinary host these come by themselves; a kernel that does not know a
-// partition is told of it. It is for after whatever may have changed the table:
-// attaching, or a command of the user.
+// Settle waits until every partition of the device's table has its node. On an ordinary
+// host these appear by themselves; a kernel that lacks a partition is informed of it.
+// Call it after everything that may have changed the table: attaching, or a command of
+// the user.
 func Settle(ctx context.Context, device string) error {
 	device, err := filepath.EvalSymlinks(device)
 	if err != nil {
@@ -132,7 +132,7 @@ func Settle(ctx context.Context, device string) error {
 	return nil
 }
 
-// tellKernel informs the kernel when it lacks a partition of the table.
+// tellKernel informs the kernel if it lacks a partition of the table.
 func tellKernel(device string, t Table) error {
 	have, err := kernelPartitions(device)
 	if err != nil {
@@ -146,8 +146,8 @@ func tellKernel(device string, t Table) error {
 	return nil
 }
 
-// settlePartition waits until the node is there and is the kernel's partition:
-// after a change of the table it can be the one of before for a moment.
+// settlePartition waits until the node exists and is the kernel's partition: for a moment
+// after a change of the table it can be the previous one.
 func settlePartition(ctx context.Context, device string, n int) error {
 	node := PartitionPath(device, n)
 	var lack error
@@ -161,7 +161,7 @@ func settlePartition(ctx context.Context, device string, n int) error {
 	return nil
 }
 
-// isPartition fails unless the node is that of the kernel's partition n.
+// isPartition returns an error unless the node is that of the kernel's partition n.
 func isPartition(device, node string, n int) error {
 	have, err := kernelPartitions(device)
 	if err != nil {

@@ -11,24 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The events that can be asked for, of inotify(7).
+// The events to watch for; inotify(7).
 const (
 	CloseWrite = unix.IN_CLOSE_WRITE // a file that was open for writing was closed
 	Create     = unix.IN_CREATE      // an entry was made in the directory
 	Delete     = unix.IN_DELETE      // an entry was removed from the directory
 	MovedTo    = unix.IN_MOVED_TO    // an entry was renamed into the directory
 	Attrib     = unix.IN_ATTRIB      // owner, mode or link count changed
-	// Overflow is never asked for; it comes when events were lost.
+	// Overflow is not for Add; it is delivered if events were lost.
 	Overflow = unix.IN_Q_OVERFLOW
 )
 
-// Event is one thing that happened.
+// Event is one event.
 type Event struct {
 	// Path is the watched path, as it was given to Add; empty for Overflow.
 	Path string
 	// Name is the entry's name when Path is a directory.
 	Name string
-	// Mask has the bit of what happened.
+	// Mask has the bit of the event.
 	Mask uint32
 }
 
@@ -41,15 +41,14 @@ type Watcher struct {
 	paths map[int32]string
 }
 
-// New makes an instance. The kernel bounds how many a user has
+// New creates an instance. The kernel limits the number of instances of a user
 // (/proc/sys/fs/inotify/max_user_instances).
 func New() (*Watcher, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, os.NewSyscallError("inotify_init1", err)
 	}
-	// A non-blocking file goes through Go's poller: Close and a deadline end a
-	// Read that waits.
+	// A non-blocking file uses Go's poller: Close and a deadline end a Read that waits.
 	return &Watcher{file: os.NewFile(uintptr(fd), "inotify"), paths: map[int32]string{}}, nil
 }
 
@@ -77,9 +76,8 @@ func (w *Watcher) Add(path string, mask uint32) error {
 	return nil
 }
 
-// Read waits until something has happened and answers all that is queued. The
-// error is os.ErrClosed after Close and os.ErrDeadlineExceeded after the
-// deadline.
+// Read waits for an event and returns all queued events. The error is os.ErrClosed after
+// Close and os.ErrDeadlineExceeded after the deadline.
 func (w *Watcher) Read() ([]Event, error) {
 	buf := make([]byte, 16<<10)
 	n, err := w.file.Read(buf)
@@ -89,8 +87,8 @@ func (w *Watcher) Read() ([]Event, error) {
 	return w.decode(buf[:n]), nil
 }
 
-// decode reads struct inotify_event: wd, mask, cookie, length of the name that
-// follows, padded with NUL bytes.
+// decode parses struct inotify_event: wd, mask, cookie, length of the name that follows,
+// padded with NUL bytes.
 func (w *Watcher) decode(buf []byte) []Event {
 	w.mu.Lock()
 	defer w.mu.Unlock()

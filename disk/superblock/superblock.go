@@ -1,6 +1,6 @@
-// Package superblock tells what a block device, or a part of one, holds: which file
-// system, by which UUID and label, or what else. It looks for the marks that the
-// formats are known by, and trusts nothing beyond them.
+// Package superblock identifies the content of a block device, or of a part of one: its
+// file system with UUID and label, or another format. It searches for the formats' magic
+// numbers, and trusts nothing beyond them.
 package superblock
 
 import (
@@ -14,29 +14,29 @@ import (
 	"unicode/utf16"
 )
 
-// Content is what a partition or a disk holds, as its superblock tells.
+// Content is the content of a partition or a disk, according to its superblock.
 type Content struct {
-	// Type is the kernel's name of the file system's type; of other things the name
-	// that people know them by, such as swap. It is empty where nothing is known.
+	// Type is the kernel's name of the file system's type, or the usual name of another
+	// format, such as swap. It is empty if the content is not known.
 	Type string
-	// UUID and Label are as blkid writes them; empty where there is none.
+	// UUID and Label are in the form of blkid; empty if there is none.
 	UUID, Label string
-	// FileSystem tells a file system from other things, such as swap space.
+	// FileSystem reports whether it is a file system, and not, for example, swap space.
 	FileSystem bool
 	// Devices is the number of devices that a btrfs has, all with its UUID and
 	// label; it is 0 for other types.
 	Devices uint64
 }
 
-// unixLike are the types of file system that can hold a root: they know owners,
-// modes and links.
+// unixLike are the types of file system that can hold a root: they have owners, modes and
+// links.
 var unixLike = []string{"ext4", "xfs", "btrfs", "f2fs", "erofs", "squashfs", "jfs", "nilfs2", "bcachefs"}
 
-// CanBeRoot tells whether the content can be a root file system at all.
+// CanBeRoot reports whether the content can be a root file system at all.
 func (c Content) CanBeRoot() bool { return slices.Contains(unixLike, c.Type) }
 
-// superblock is where a thing says what it is. Offsets are in bytes from the
-// beginning, and 0 where it has no UUID or label.
+// superblock holds the offsets of a format's fields, in bytes from the beginning; 0 if it
+// has no UUID or label.
 type superblock struct {
 	kind   string
 	at     int64
@@ -44,7 +44,7 @@ type superblock struct {
 	uuid   int64
 	label  int64
 	length int
-	// identity writes the bytes at uuid; nil means a UUID of 16 bytes.
+	// identity formats the bytes at uuid; nil means a UUID of 16 bytes.
 	identity   func([]byte) string
 	fileSystem bool
 }
@@ -71,7 +71,7 @@ var superblocks = []superblock{
 	{kind: "swap", at: 0xff6, magic: "SWAPSPACE2", uuid: 0x40c, label: 0x41c, length: 16},
 }
 
-// Read reads what a device, or a part of one, holds. Nothing that is known is no
+// Read returns the content of a device, or of a part of one. Unknown content is not an
 // error.
 func Read(r io.ReaderAt) (Content, error) {
 	for _, s := range superblocks {
@@ -86,8 +86,8 @@ func Read(r io.ReaderAt) (Content, error) {
 	return Content{}, nil
 }
 
-// FileSystem answers the kernel's name of the file system that a device holds, and
-// an error where it holds none.
+// FileSystem returns the kernel's name of the file system on a device. It returns an
+// error if there is none.
 func FileSystem(r io.ReaderAt) (string, error) {
 	c, err := Read(r)
 	switch {
@@ -101,8 +101,8 @@ func FileSystem(r io.ReaderAt) (string, error) {
 	return c.Type, nil
 }
 
-// noFileSystem is the error for a device without one: a table of partitions is
-// worth naming, for it is a partition that was meant.
+// noFileSystem is the error for a device without one. It names a partition table, because
+// then a partition was probably meant.
 func noFileSystem(r io.ReaderAt) error {
 	for _, table := range []superblock{
 		{kind: "a GPT partition table", at: 0x200, magic: "EFI PART"},
@@ -115,7 +115,7 @@ func noFileSystem(r io.ReaderAt) error {
 	return errors.New("it holds no file system that is known here")
 }
 
-// read reads what the superblock says of itself.
+// read parses the superblock.
 func (s superblock) read(r io.ReaderAt) (Content, error) {
 	c := Content{Type: s.kind, FileSystem: s.fileSystem}
 	if s.uuid > 0 {
@@ -159,13 +159,13 @@ func (s superblock) identify(raw []byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:16])
 }
 
-// serialNumber is the identity of a FAT: 4 bytes, little-endian.
+// serialNumber formats the identity of a FAT: 4 bytes, little-endian.
 func serialNumber(raw []byte) string {
 	n := binary.LittleEndian.Uint32(raw)
 	return fmt.Sprintf("%04X-%04X", n>>16, n&0xffff)
 }
 
-// label ends with a NUL or with the blanks that FAT fills it with.
+// label returns a label that ends with a NUL, or with blanks as in a FAT.
 func label(raw []byte) string {
 	if i := bytes.IndexByte(raw, 0); i >= 0 {
 		raw = raw[:i]
@@ -176,7 +176,7 @@ func label(raw []byte) string {
 	return ""
 }
 
-// UTF16 reads little-endian UTF-16 up to its NUL, without a broken rest: the form
+// UTF16 decodes little-endian UTF-16 up to its NUL, without an incomplete rest: the form
 // of names in a GPT and of f2fs's labels.
 func UTF16(raw []byte) string {
 	var units []uint16
@@ -190,7 +190,7 @@ func UTF16(raw []byte) string {
 	return string(utf16.Decode(units))
 }
 
-// readAt reads as much as is there.
+// readAt reads up to the end of the device.
 func readAt(r io.ReaderAt, at int64, length int) ([]byte, error) {
 	buf := make([]byte, length)
 	n, err := r.ReadAt(buf, at)

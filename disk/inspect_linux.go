@@ -16,27 +16,26 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk/exclusive"
 )
 
-// look looks into the file system on a device, and leaves it as it is: it is
-// mounted read-only, without recovery, and where no path leads to. A kernel that
-// ends this process ends the mount too. subvolume is the user's choice of one, if
-// there is any: then nothing else is looked at, and one that is not there holds
-// nothing.
-func look(ctx context.Context, node, kind string, subvolume []string) (glance, error) {
+// inspect examines the file system on a device without changing it: it is mounted read-only,
+// without recovery, and at no path. A kernel that ends this process ends the mount too.
+// subvolume is the user's choice, if there is one: then only that is examined, and one
+// that does not exist counts as empty.
+func inspect(ctx context.Context, node, kind string, subvolume []string) (findings, error) {
 	if kind != "btrfs" {
 		subvolume = nil
 	}
-	g, err := lookAt(node, kind, subvolume)
+	g, err := inspectOnce(node, kind, subvolume)
 	if len(subvolume) > 0 && errors.Is(err, unix.ENOENT) {
-		g, err = glance{}, nil
+		g, err = findings{}, nil
 	}
-	// The kernel lets go of a file system a moment after it is closed, and it
-	// cannot be mounted to be written to before that.
+	// The kernel releases a file system a moment after it is closed, and it cannot be
+	// mounted for writing before.
 	return g, errors.Join(err, idle(ctx, node))
 }
 
-func lookAt(node, kind string, subvolume []string) (glance, error) {
-	var g glance
-	err := peek(node, kind, subvolume, func(dir *os.File) (err error) {
+func inspectOnce(node, kind string, subvolume []string) (findings, error) {
+	var g findings
+	err := withMounted(node, kind, subvolume, func(dir *os.File) (err error) {
 		g.fits = isRoot(dir)
 		g.sign = g.fits || hasSign(dir)
 		g.blank, err = isBlank(dir)
@@ -45,14 +44,14 @@ func lookAt(node, kind string, subvolume []string) (glance, error) {
 	if err != nil || g.fits || kind != "btrfs" || len(subvolume) > 0 {
 		return g, err
 	}
-	err = peek(node, kind, []string{"subvolid=5"}, func(top *os.File) error {
+	err = withMounted(node, kind, []string{"subvolid=5"}, func(top *os.File) error {
 		name, err := rootSubvolume(top)
 		switch {
 		case errors.Is(err, errSeveral):
-			g = glance{fits: true, sign: true, several: err}
+			g = findings{fits: true, sign: true, several: err}
 			return nil
 		case name != "":
-			g = glance{fits: true, sign: true, options: []string{"subvol=" + name}}
+			g = findings{fits: true, sign: true, options: []string{"subvol=" + name}}
 		case !g.sign:
 			g.sign = hasSignBelow(top)
 		}
@@ -61,8 +60,8 @@ func lookAt(node, kind string, subvolume []string) (glance, error) {
 	return g, err
 }
 
-// quiet are the options that keep a read-only mount from replaying a journal, and
-// let a twin of it be mounted.
+// quiet are the options with which a read-only mount replays no journal, and which allow
+// a file system with the same UUID to be mounted.
 var quiet = map[string][]string{
 	"ext4":  {"noload"},
 	"xfs":   {"norecovery", "nouuid"},
@@ -70,8 +69,8 @@ var quiet = map[string][]string{
 	"f2fs":  {"norecovery"},
 }
 
-// peek mounts the file system for the time of a call.
-func peek(node, kind string, options []string, see func(root *os.File) error) error {
+// withMounted calls do with the file system mounted.
+func withMounted(node, kind string, options []string, see func(root *os.File) error) error {
 	root, err := openMount(node, kind, slices.Concat(quiet[kind], options))
 	if err != nil {
 		return fmt.Errorf("cannot look into the %s of %s: %w", kind, node, err)
@@ -80,8 +79,8 @@ func peek(node, kind string, options []string, see func(root *os.File) error) er
 	return see(root)
 }
 
-// openMount mounts without a mount point (Linux 5.2): the mount lasts as long as
-// the file is open.
+// openMount mounts without a mount point (Linux 5.2): the mount lasts as long as the file
+// is open.
 func openMount(node, kind string, options []string) (*os.File, error) {
 	fs, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -113,7 +112,7 @@ func openMount(node, kind string, options []string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), node), nil
 }
 
-// withLog adds what the kernel has said of the mount.
+// withLog adds the kernel's messages about the mount to an error.
 func withLog(err error, fs int) error {
 	buf := make([]byte, 1024)
 	if n, readErr := unix.Read(fs, buf); readErr == nil && n > 2 {
@@ -122,8 +121,8 @@ func withLog(err error, fs int) error {
 	return err
 }
 
-// idle waits until nothing has the device mounted, for a moment: what holds it for
-// longer is told by the mount that comes after.
+// idle waits a moment until no mount holds the device. If one holds it for longer, the
+// next mount returns the error.
 func idle(ctx context.Context, node string) error {
 	for pause := time.Millisecond; pause < 2*time.Second; pause *= 2 {
 		if err := exclusive.Check(node); !errors.Is(err, unix.EBUSY) {
@@ -152,8 +151,8 @@ func openBelow(dir *os.File, path string, flags int) (*os.File, error) {
 	}
 }
 
-// isRoot tells whether a directory is that of a root file system. A link counts
-// wherever it leads: an os-release is often one.
+// isRoot reports whether a directory is that of a root file system. A link counts without
+// regard to its target: an os-release is often one.
 func isRoot(dir *os.File) bool {
 	for _, path := range []string{"etc/os-release", "etc/fstab"} {
 		if f, err := openBelow(dir, path, unix.O_PATH|unix.O_NOFOLLOW); err == nil {
@@ -164,11 +163,11 @@ func isRoot(dir *os.File) bool {
 	return false
 }
 
-// signs are directories that only a root has at its top; a file system for /usr has
-// the second kind too, beside a share.
+// signs are directories that only a root has at its top. A file system for /usr has the
+// second kind too, beside a share.
 var signs, signsOfUsr = []string{"etc", "usr", "ostree", "nix"}, []string{"bin", "sbin"}
 
-// signsText names the signs of a root for people.
+// signsText names the signs of a root for a message.
 const signsText = "no /etc, /usr, /bin or /sbin"
 
 // hasSign reports whether there is any sign that a directory is that of a root file
@@ -178,7 +177,7 @@ func hasSign(dir *os.File) bool {
 	return slices.ContainsFunc(signs, has) || slices.ContainsFunc(signsOfUsr, has) && !has("share")
 }
 
-// hasSignBelow is hasSign of any subvolume at the top of a btrfs.
+// hasSignBelow is hasSign for any subvolume at the top of a btrfs.
 func hasSignBelow(top *os.File) bool {
 	names, _ := entries(top)
 	return slices.ContainsFunc(names, func(name string) bool {
@@ -200,7 +199,7 @@ func isDirectory(dir *os.File, name string) bool {
 	return f.Close() == nil
 }
 
-// entries are the names in a directory, not more than anybody would put there.
+// entries returns the names in a directory, up to a limit that no real one reaches.
 func entries(dir *os.File) ([]string, error) {
 	const most = 4096
 	f, err := openBelow(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
@@ -221,11 +220,11 @@ func isBlank(dir *os.File) (bool, error) {
 	return len(names) == 0 || slices.Equal(names, []string{"lost+found"}), err
 }
 
-// subvolumeInode is the number that the root of every btrfs subvolume has.
+// subvolumeInode is the inode number of the root of every btrfs subvolume.
 const subvolumeInode = 256
 
-// rootSubvolume finds the one subvolume at the top of a btrfs that holds a root,
-// or the one of several whose own fstab says so. Without any it is empty.
+// rootSubvolume returns the only subvolume at the top of a btrfs that holds a root, or
+// the one of several whose own fstab names it as the root. It is empty if there is none.
 func rootSubvolume(top *os.File) (string, error) {
 	names, err := entries(top)
 	if err != nil {
@@ -254,14 +253,14 @@ func rootSubvolume(top *os.File) (string, error) {
 	}
 }
 
-// errSeveral is wrapped when the root cannot be told from others.
+// errSeveral is wrapped if several subvolumes can be the root.
 var errSeveral = errors.New("there is more than one root file system")
 
-// asSubvolume tells whether an entry is a subvolume that holds a root, and whether
-// the fstab there says that the root is this subvolume.
+// asSubvolume reports whether an entry is a subvolume that holds a root, and whether the
+// fstab there names this subvolume as the root.
 func asSubvolume(top *os.File, name string) (root, says bool) {
 	if strings.ContainsAny(name, "\",\\ \t\n") {
-		return false, false // it could say more than its name in a list of options
+		return false, false // it would be more than a name in a list of options
 	}
 	dir, err := openBelow(top, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 	if err != nil {
@@ -285,7 +284,8 @@ func isSubvolume(dir *os.File) bool {
 	return unix.Fstat(int(dir.Fd()), &st) == nil && st.Ino == subvolumeInode
 }
 
-// smallFile reads a regular file; what cannot be read is empty.
+// smallFile returns the content of a small regular file; it is empty if the file cannot
+// be read.
 func smallFile(dir *os.File, path string) string {
 	const most = 1 << 20
 	f, err := openBelow(dir, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
