@@ -17,7 +17,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// onDisk is a root on ext4, which has what a tmpfs has not.
+// onDisk returns a root on ext4, which has features that a tmpfs lacks.
 func onDisk(t *testing.T) *chroot.Mounted {
 	t.Helper()
 	dir := stage(t)
@@ -26,7 +26,7 @@ func onDisk(t *testing.T) *chroot.Mounted {
 	return m
 }
 
-// everything is what there is to tell of a file.
+// everything returns all attributes of a file.
 func everything(t *testing.T, path string) string {
 	t.Helper()
 	st := stat(t, path)
@@ -136,7 +136,8 @@ func TestCopyInRemovesItsDirectories(t *testing.T) {
 	}
 }
 
-// TestResolvConfOfAStub runs itself where /etc/resolv.conf is what it likes.
+// TestResolvConfOfAStub runs itself in a mount namespace with an /etc/resolv.conf of its
+// own.
 func TestResolvConfOfAStub(t *testing.T) {
 	needRoot(t)
 	const inner = "CHROOT_TEST_RESOLV_CONF"
@@ -178,8 +179,8 @@ func TestResolvConfOfAStub(t *testing.T) {
 	}
 }
 
-// TestBlockServices says what is there before, what provisioners do, and what is
-// there after.
+// TestBlockServices covers the state before, the changes of provisioners, and the state
+// afterwards.
 func TestBlockServices(t *testing.T) {
 	const file = "/usr/sbin/policy-rc.d"
 	recipe := "echo '#!/bin/sh' > " + file + "; echo 'exit 101' >> " + file + "; busybox chmod a+x " + file
@@ -275,7 +276,7 @@ func TestCopyInOverALockedFile(t *testing.T) {
 	}
 }
 
-// TestPutBackKeepsALockedCopy: who locks what was copied in, wants it kept.
+// TestPutBackKeepsALockedCopy: a copy that was made immutable is meant to stay.
 func TestPutBackKeepsALockedCopy(t *testing.T) {
 	src := testdir.New(t) + "/resolv.conf"
 	write(t, src, "of the host", 0o644)
@@ -297,7 +298,7 @@ func TestPutBackKeepsALockedCopy(t *testing.T) {
 	}
 }
 
-// TestCopyInIntoALockedDirectory says what is in the way.
+// TestCopyInIntoALockedDirectory: the error names the obstacle.
 func TestCopyInIntoALockedDirectory(t *testing.T) {
 	src := testdir.New(t) + "/resolv.conf"
 	write(t, src, "of the host", 0o644)

@@ -64,8 +64,8 @@ func TestUploadRefuses(t *testing.T) {
 	}
 }
 
-// TestFilesStayInside gives an image links that lead out of it: nothing of the host
-// may be written or read, and what the links mean in the chroot must be.
+// TestFilesStayInside gives an image links that lead out of it: no file of the host may
+// be written or read, and the links must be resolved as in the chroot.
 func TestFilesStayInside(t *testing.T) {
 	outside := testdir.New(t)
 	canary := filepath.Join(outside, "canary")
@@ -336,8 +336,8 @@ func TestCancelledCopies(t *testing.T) {
 	}
 }
 
-// TestCopyInAndPutBack says what is in the image before, what provisioners do, and
-// what is there after.
+// TestCopyInAndPutBack covers the state before, the changes of provisioners, and the
+// state afterwards.
 func TestCopyInAndPutBack(t *testing.T) {
 	hostFile := filepath.Join(testdir.New(t), "resolv.conf")
 	write(t, hostFile, "of the host", 0o644)

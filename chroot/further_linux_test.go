@@ -59,8 +59,8 @@ func TestMountBelowASharedTree(t *testing.T) {
 	}
 }
 
-// TestLeaveFurtherFileSystems: those below the root are let go as the root is, whoever
-// uses them.
+// TestLeaveFurtherFileSystems: file systems below the root are released with it, with any
+// holder.
 func TestLeaveFurtherFileSystems(t *testing.T) {
 	k, log, _ := cage(t)
 	root, second := loop(t, disk(t, 128, "mkfs.btrfs", "-q")), loop(t, disk(t, 16, "mkfs.ext4", "-q"))

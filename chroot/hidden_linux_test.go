@@ -10,7 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// TestHiddenRoot: what is mounted over the root is not taken for it.
+// TestHiddenRoot: a mount over the root is not mistaken for it.
 func TestHiddenRoot(t *testing.T) {
 	everyWay(t, func(t *testing.T, m chroot.Root) {
 		if err := unix.Mount("tmpfs", m.Path(), "tmpfs", 0, ""); err != nil {

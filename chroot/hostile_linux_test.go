@@ -40,7 +40,7 @@ func race(t *testing.T, a, b string) (stop func()) {
 	return func() { close(end); racing.Wait() }
 }
 
-// bounded is a context that ends what blocks, and fails the test for it.
+// bounded returns a context with a time limit, and fails the test if that ends it.
 func bounded(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -111,8 +111,8 @@ func noSecret(t *testing.T, dir string) {
 	})
 }
 
-// TestRacingMkdir puts links in the place of directories as soon as they are made:
-// what they lead to may not get the mode of a new directory.
+// TestRacingMkdir puts links in the place of directories as soon as they are created:
+// their targets must not get the mode of a new directory.
 func TestRacingMkdir(t *testing.T) {
 	outside := testdir.New(t)
 	if err := os.Chmod(outside, 0o700); err != nil {
@@ -211,7 +211,7 @@ func TestNodesInTheWay(t *testing.T) {
 		if name != "directory" {
 			says(t, m.DownloadDir(ctx, "/desk/"+name[:1]+"*", testdir.New(t), nil), "/desk/"+name, kind)
 		}
-		// and what is in the way of a directory, as a file is
+		// and a file in the place of a directory
 		other := testdir.New(t)
 		write(t, other+"/"+name+"/below", "x", 0o644)
 		if err := m.UploadDir(ctx, "/desk", other+"/", nil); name != "directory" {
@@ -312,7 +312,7 @@ func FuzzPathsStayInside(f *testing.F) {
 	})
 }
 
-// emptied removes what a fuzzed path has made, but for the links.
+// emptied removes everything that a fuzzed path has created, except the links.
 func emptied(t *testing.T, root string) {
 	t.Helper()
 	entries, err := os.ReadDir(root)

@@ -32,7 +32,8 @@ func TestLeaveEndsWhatForksAllTheTime(t *testing.T) {
 	}
 }
 
-// TestLeaveWaitsForGroups: what a command left behind may take its time to end.
+// TestLeaveAsksDaemonsBeforeTheirGroupIsKilled: a daemon that a command has left behind
+// gets time to end.
 func TestLeaveAsksDaemonsBeforeTheirGroupIsKilled(t *testing.T) {
 	needRoot(t)
 	j := &journal{}

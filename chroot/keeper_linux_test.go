@@ -54,11 +54,11 @@ func farAt(t testing.TB, c *chroot.Client, path string) *chroot.Remote {
 	return r
 }
 
-// atMost is how long tests wait for what takes a moment on an idle machine. How long it
-// takes is measured by benchmarks.
+// atMost is the time limit for acts that take a moment on an idle machine. Benchmarks
+// measure how long they take.
 const atMost = 2 * time.Minute
 
-// eventually fails the test unless a state comes about.
+// eventually waits until is returns true, and fails the test if it does not in time.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for begun := time.Now(); !is(); time.Sleep(5 * time.Millisecond) {
@@ -171,8 +171,8 @@ func TestKeeperGetsTheEnvironment(t *testing.T) {
 	}
 }
 
-// TestKeeperKilled: what it was doing fails at once, and what it had mounted is
-// undone all the same.
+// TestKeeperKilled: calls in progress fail at once, and the mounts are undone all the
+// same.
 func TestKeeperKilled(t *testing.T) {
 	dir := stage(t)
 	c := launch(t, nil)
@@ -289,8 +289,7 @@ func TestErrorsCrossTheWire(t *testing.T) {
 	}
 }
 
-// TestLeaveIsLoggedByThePlugin: what the keeper ends, the plugin's user is told
-// before Leave has returned.
+// TestLeaveIsLoggedByThePlugin: the plugin logs every ended process before Leave returns.
 func TestLeaveIsLoggedByThePlugin(t *testing.T) {
 	j := &journal{}
 	c, err := chroot.Launch(t.Context(), chroot.Options{Busy: 2 * time.Second, Grace: 300 * time.Millisecond, Log: j.log})
@@ -315,7 +314,7 @@ func TestLeaveIsLoggedByThePlugin(t *testing.T) {
 	}
 }
 
-// TestPluginGoneWithHolders: who holds the root from outside is ended as well.
+// TestPluginGoneWithHolders: a process outside that holds the root is ended as well.
 func TestPluginGoneWithHolders(t *testing.T) {
 	dir := stage(t)
 	path := filepath.Join(dir, "root")
@@ -340,7 +339,7 @@ func TestPluginGoneWithHolders(t *testing.T) {
 	}
 }
 
-// TestStayEndsNobody: what holds a mount that is to stay is let be.
+// TestStayEndsNobody: the holders of a mount that stays are not ended.
 func TestStayEndsNobody(t *testing.T) {
 	dir := stage(t)
 	path := filepath.Join(dir, "root")
@@ -366,8 +365,8 @@ func TestStayEndsNobody(t *testing.T) {
 	}
 }
 
-// TestCloseAfterLeaveFailed: what is in use by the plugin itself, which nobody ends,
-// is not waited for again.
+// TestCloseAfterLeaveFailed: a root in use by the plugin itself, which is not ended, is
+// not waited for again.
 func TestCloseAfterLeaveFailed(t *testing.T) {
 	path := filepath.Join(stage(t), "root")
 	c, err := chroot.Launch(t.Context(), chroot.Options{Busy: 100 * time.Millisecond, Grace: 100 * time.Millisecond})
@@ -392,7 +391,7 @@ func TestCloseAfterLeaveFailed(t *testing.T) {
 	}
 }
 
-// TestRemoveUploadsOfThePlugin: the keeper remembers what was uploaded through it.
+// TestRemoveUploadsOfThePlugin: the keeper records the uploads through it.
 func TestRemoveUploadsOfThePlugin(t *testing.T) {
 	m := far(t, nil)
 	for _, path := range []string{"/tmp/script", "/root/kept"} {

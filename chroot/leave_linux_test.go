@@ -31,7 +31,7 @@ import (
 // its value is the way and the path.
 const holdEnv = "CHROOT_TEST_HOLD"
 
-// maybeHold holds until it is ended, if that is what this program was started for.
+// maybeHold holds a root until it is ended, if this program was started for that.
 func maybeHold() {
 	way, path, ok := strings.Cut(os.Getenv(holdEnv), ":")
 	if !ok {
@@ -45,7 +45,7 @@ func maybeHold() {
 	if way == "a thread when the first has ended" {
 		exitThread()
 	}
-	select {} // what can happen is a signal
+	select {} // only a signal ends it
 }
 
 var holds = map[string]func(path string) error{
@@ -167,7 +167,7 @@ func busybox(dir string, attr *syscall.SysProcAttr, args ...string) *exec.Cmd {
 	return &exec.Cmd{Path: "/bin/busybox", Args: append([]string{"busybox"}, args...), Dir: dir, SysProcAttr: attr}
 }
 
-// sleeper is what a process waits in for its end.
+// sleeper is the program in which a process waits until it is ended.
 var sleeper = []string{"sleep", "1000"}
 
 // zoo are the ways of a process to hold a root that a build must end.
@@ -242,7 +242,7 @@ func hold(cmd *exec.Cmd) (over <-chan struct{}, err error) {
 	return ended, nil
 }
 
-// journal keeps what a keeper logs.
+// journal records the log of a keeper.
 type journal struct {
 	mu    sync.Mutex
 	lines []string
@@ -267,7 +267,7 @@ func cage(t *testing.T) (*chroot.Keeper, *journal, chroot.MountSpec) {
 	return cageFor(t, 2*time.Minute)
 }
 
-// cageFor is cage with a keeper that gives up on what stays in use after a while.
+// cageFor is cage with a time limit for a root that stays in use.
 func cageFor(t *testing.T, busy time.Duration) (*chroot.Keeper, *journal, chroot.MountSpec) {
 	t.Helper()
 	needRoot(t)
@@ -334,7 +334,7 @@ func TestLeaveEndsDaemons(t *testing.T) {
 	}
 }
 
-// TestLeaveSparesTheHost binds what others use into the root.
+// TestLeaveSparesTheHost binds directories that other processes use into the root.
 func TestLeaveSparesTheHost(t *testing.T) {
 	k, _, spec := cage(t)
 	m := mount(t, k, spec)
@@ -475,8 +475,8 @@ func TestLeaveDetachesLoopDevices(t *testing.T) {
 	}
 }
 
-// TestLeaveAfterALazyUnmount has a user's command detach the root, and what works
-// in it stay.
+// TestLeaveAfterALazyUnmount has a user's command detach the root while processes work in
+// it.
 func TestLeaveAfterALazyUnmount(t *testing.T) {
 	k, j, spec := cage(t)
 	mount(t, k, spec)

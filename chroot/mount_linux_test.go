@@ -67,8 +67,8 @@ func TestMountAndLeave(t *testing.T) {
 	}
 }
 
-// TestMountOverFiles: what a directory holds is hidden while a root is mounted there, and
-// is there again afterwards.
+// TestMountOverFiles: the content of a directory is hidden while a root is mounted on it,
+// and is there again afterwards.
 func TestMountOverFiles(t *testing.T) {
 	var log strings.Builder
 	k, err := chroot.Start(chroot.Options{Log: func(format string, args ...any) { fmt.Fprintf(&log, format+"\n", args...) }})
@@ -119,7 +119,7 @@ func TestMountRefuses(t *testing.T) {
 			if exists(filepath.Join(dir, "new")) {
 				t.Error("a directory is left")
 			}
-			// what was there stays there: leaving it is not this keeper's
+			// the old mount stays: leaving it is not this keeper's
 			if err := k.Leave(t.Context(), test.spec.Path); err != nil && test.spec.Path != mounted {
 				t.Error(err)
 			}
@@ -457,8 +457,8 @@ func TestMountsAtOneMoment(t *testing.T) {
 	}
 }
 
-// TestLeaveWhatIsNotItsOwn: what others have mounted in the place of a root that is gone
-// stays, and so does who works there.
+// TestLeaveWhatIsNotItsOwn: a foreign mount in the place of a root that is gone stays,
+// and so do the processes in it.
 func TestLeaveWhatIsNotItsOwn(t *testing.T) {
 	k, j, spec := cage(t)
 	mount(t, k, spec)

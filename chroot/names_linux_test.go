@@ -9,7 +9,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// hostsResolvConf returns what CopyIn copies for /etc/resolv.conf.
+// hostsResolvConf returns the content that CopyIn copies for /etc/resolv.conf.
 func hostsResolvConf(t *testing.T) {
 	t.Helper()
 	if _, err := os.Stat("/etc/resolv.conf"); err != nil {
@@ -58,7 +58,8 @@ func TestNamesAfterRelink(t *testing.T) {
 	}
 }
 
-// TestNamesAreNotForced: what is no dangling link of a copied file is left alone.
+// TestNamesAreNotForced: a path that is not a dangling link of a copied file is left
+// alone.
 func TestNamesAreNotForced(t *testing.T) {
 	hostsResolvConf(t)
 	for name, tt := range map[string]struct {

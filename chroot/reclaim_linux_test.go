@@ -18,8 +18,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// orphan is a root whose build is killed: what its journal says of it, and the
-// client that the build had.
+// orphan is a root of a killed build: the record in its journal, and its client.
 type orphan struct {
 	chroot.RootRecord
 	client *chroot.Client
@@ -57,7 +56,7 @@ func orphaned(t *testing.T, kill bool) orphan {
 		t.Fatal(err)
 	}
 	sh(t, r, "(sleep 1000 >/dev/null 2>&1 & )")
-	t.Cleanup(func() { // whatever the test has made of it
+	t.Cleanup(func() { // whatever state the test has left
 		for range mountsBelow(t, top) {
 			_ = unix.Unmount(spec.Path, unix.MNT_DETACH)
 		}
@@ -135,7 +134,7 @@ func TestReclaimFromAKeeperThatLeaves(t *testing.T) {
 	}
 }
 
-// TestReclaimFromTheLiving: what has a keeper is that one's.
+// TestReclaimFromTheLiving: a root with a keeper stays that keeper's.
 func TestReclaimFromTheLiving(t *testing.T) {
 	o := orphaned(t, false)
 	heir := launch(t, nil)
@@ -153,7 +152,7 @@ func TestReclaimFromTheLiving(t *testing.T) {
 func TestReclaimLeavesOthersAlone(t *testing.T) {
 	tests := []struct {
 		name string
-		// change makes something else of what is there, or of what is known.
+		// change changes the present state, or the record.
 		change func(t *testing.T, o *orphan)
 		says   string
 	}{

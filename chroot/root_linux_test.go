@@ -67,7 +67,7 @@ func mountsBelow(t testing.TB, dir string) []string {
 	return paths
 }
 
-// start makes a keeper that is not patient with what is busy.
+// start returns a keeper with a short time limit for roots in use.
 func start(t testing.TB, wrapper func(string) (string, error)) *chroot.Keeper {
 	t.Helper()
 	needRoot(t)
@@ -157,7 +157,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// sh runs a line in a root and answers what it printed; it must succeed.
+// sh runs a line in a root and returns its output; it must succeed.
 func sh(t testing.TB, m chroot.Root, line string) string {
 	t.Helper()
 	var out bytes.Buffer

@@ -41,7 +41,8 @@ func TestRunIsInside(t *testing.T) {
 	})
 }
 
-// TestRunIsByteForByte gives the image's shell what a host's would expand.
+// TestRunIsByteForByte passes text to the image's shell that a shell of the host would
+// expand.
 func TestRunIsByteForByte(t *testing.T) {
 	t.Setenv("HOSTS", "of the host")
 	line := "printf '%s|' \"$0\" 'single $HOSTS `id`' \"double \\\" \\$x\" back\\\\slash \\\n  continued 'new\nline' é\xff '{{.Command}}' %s \t tab; X='a  b'; echo \"$X\" # comment"
@@ -100,7 +101,7 @@ func TestRunTellsOfSignals(t *testing.T) {
 	})
 }
 
-// TestRunEnvironment: what a command gets of the host's environment is listed.
+// TestRunEnvironment: the variables that a command gets from the host are listed.
 func TestRunEnvironment(t *testing.T) {
 	for name, value := range map[string]string{"http_proxy": "http://proxy:3128", "AWS_SECRET_ACCESS_KEY": "secret", "PATH": os.Getenv("PATH") + ":/host/bin"} {
 		t.Setenv(name, value)

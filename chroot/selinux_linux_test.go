@@ -65,7 +65,7 @@ func TestLabels(t *testing.T) {
 	}
 }
 
-// TestLabelsOfOldFiles: what a source image has without a label is its own affair.
+// TestLabelsOfOldFiles: files of the source image without a label are not reported.
 func TestLabelsOfOldFiles(t *testing.T) {
 	k, device, path := start(t, nil), loop(t, disk(t, 64, "mkfs.ext4", "-q")), filepath.Join(stage(t), "root")
 	mount(t, k, chroot.MountSpec{Device: device, Path: path})
@@ -76,7 +76,7 @@ func TestLabelsOfOldFiles(t *testing.T) {
 	if err := k.Leave(t.Context(), path); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(1100 * time.Millisecond) // older than what counts as new
+	time.Sleep(1100 * time.Millisecond) // older than new files
 	m := mount(t, k, chroot.MountSpec{Device: device, Path: path})
 	for _, step := range []struct{ line, want string }{{"true", ""}, {"echo x > /etc/old", "/etc/old"}} {
 		sh(t, m, step.line)

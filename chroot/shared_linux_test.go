@@ -55,13 +55,14 @@ func mountDev(t *testing.T, m *chroot.Mounted, dev string) map[string]error {
 	return failed
 }
 
-// nodesIn is what a directory holds, with modes.
+// nodesIn returns the entries of a directory, with modes.
 func nodesIn(t *testing.T, dir string) string {
 	t.Helper()
 	return host(t, "find", dir, "-printf", "%P %M %U %G\n")
 }
 
-// TestDevIsTheHostsAndReadOnly does to the chroot's /dev whatever a provisioner could.
+// TestDevIsTheHostsAndReadOnly changes the chroot's /dev in every way that a provisioner
+// could.
 func TestDevIsTheHostsAndReadOnly(t *testing.T) {
 	m, dev := tiny(t, nil), fakeDev(t, "pts", "shm")
 	before := nodesIn(t, dev)

@@ -19,7 +19,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// counter counts what is written, and holds that it is all zeroes.
+// counter counts the written bytes, and verifies that they are zero.
 type counter struct {
 	n     int64
 	wrong bool
@@ -193,8 +193,8 @@ func TestDirectoriesThroughTheKeeper(t *testing.T) {
 	}
 }
 
-// TestCancelSparesOthers: what an earlier command left behind runs on when a later
-// one is cancelled, where the kernel can tell them apart.
+// TestCancelSparesOthers: a process that an earlier command has left behind goes on when
+// a later command is cancelled, if the kernel can distinguish them.
 func TestCancelSparesOthers(t *testing.T) {
 	if _, err := os.Stat("/proc/self/cgroup"); err != nil || !strings.Contains(read(t, "/proc/self/mountinfo"), " - cgroup2 ") {
 		t.Skip("no cgroup v2")
@@ -214,7 +214,7 @@ func TestCancelSparesOthers(t *testing.T) {
 	})
 }
 
-// endInside ends what is in a root.
+// endInside ends the processes in a root.
 func endInside(t *testing.T, root string) {
 	t.Helper()
 	for _, link := range processesIn(t, root) {
@@ -228,8 +228,8 @@ func endInside(t *testing.T, root string) {
 	}
 }
 
-// BenchmarkRun is the round trip of a command, in this process and through a
-// keeper's: the difference is what the keeper adds.
+// BenchmarkRun measures the round trip of a command, in this process and through a
+// keeper: the difference is the cost of the keeper.
 func BenchmarkRun(b *testing.B) {
 	for name, root := range map[string]func(testing.TB) chroot.Root{
 		"in-this-process": func(t testing.TB) chroot.Root { return tiny(t, nil) },

@@ -171,7 +171,7 @@ func TestUploadGoesOnWhereAFileIsRead(t *testing.T) {
 	}
 }
 
-// TestFilesOfNoKnownSize downloads what /proc and /sys say of the kernel.
+// TestFilesOfNoKnownSize downloads files of /proc and /sys.
 func TestFilesOfNoKnownSize(t *testing.T) {
 	m := tiny(t, nil)
 	for kind, target := range map[string]string{"proc": "/proc", "sysfs": "/sys"} {
@@ -211,8 +211,7 @@ func TestManyFilesInOneDirectory(t *testing.T) {
 	}
 }
 
-// TestUploadKeepsTheFileItself writes over a file: who owns it and its other names
-// are the image's matter.
+// TestUploadKeepsTheFileItself writes over a file, whose owner and other names stay.
 func TestUploadKeepsTheFileItself(t *testing.T) {
 	m := tiny(t, nil)
 	path := m.Path() + "/etc/file"
@@ -231,8 +230,8 @@ func TestUploadKeepsTheFileItself(t *testing.T) {
 	}
 }
 
-// TestRemoveUploads says what is there before, what is uploaded, what happens to
-// it, and what stays.
+// TestRemoveUploads covers the state before, the uploads, the changes to them, and the
+// files that stay.
 func TestRemoveUploads(t *testing.T) {
 	m := tiny(t, nil)
 	tmp := m.Path() + "/tmp"

@@ -122,8 +122,8 @@ func TestFailedDownloadLeavesNoFile(t *testing.T) {
 	}
 }
 
-// TestRemoveUploadsThatMoved: what a provisioner has moved out of the directories for
-// temporary files stays, also when a link takes its place.
+// TestRemoveUploadsThatMoved: a file that a provisioner has moved out of the directories
+// for temporary files stays, even if a link takes its place.
 func TestRemoveUploadsThatMoved(t *testing.T) {
 	m := tiny(t, nil)
 	for _, path := range []string{"/tmp/moved/file", "/tmp/stays/file", "/tmp/renamed/file", "/tmp/gone/file", "/tmp/loop/file"} {

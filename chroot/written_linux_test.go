@@ -25,8 +25,8 @@ func thin(t *testing.T) (device string) {
 	return loop(t, store+"/disk")
 }
 
-// TestLeaveTellsOfLostWrites: what was written to files and did not come to the disk
-// is told when the root is left, whoever was told before and did not care.
+// TestLeaveTellsOfLostWrites: data of files that was lost before it reached the disk is
+// an error of Leave, even if another process got the error before and ignored it.
 func TestLeaveTellsOfLostWrites(t *testing.T) {
 	for name, lose := range map[string]func(root string) error{
 		"nobody was told":       func(string) error { return nil },

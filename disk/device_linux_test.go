@@ -33,7 +33,7 @@ func needRoot(t *testing.T) {
 	t.Skip("real block devices need root")
 }
 
-// run runs a command of the host and answers what it printed.
+// run runs a command of the host and returns its output.
 func run(t *testing.T, stdin, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)

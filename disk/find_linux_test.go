@@ -167,7 +167,7 @@ func (h *fakeHost) disk(name string, bytes int64) {
 	h.tell(name, "size", strconv.FormatInt(bytes/512, 10)+"\n")
 }
 
-// tell puts into sysfs what the kernel tells of a disk.
+// tell writes the kernel's files about a disk into a copy of sysfs.
 func (h *fakeHost) tell(name, what, told string) {
 	h.t.Helper()
 	path := filepath.Join(h.sys, "block", name, what)
@@ -191,7 +191,7 @@ func TestFindNotAnother(t *testing.T) {
 	tests := []struct {
 		name  string
 		build func(h *fakeHost)
-		want  string // a node, or what the error tells of it
+		want  string // a node, or a part of the error
 	}{
 		{"one that was there before, by a link", func(h *fakeHost) {
 			h.link(link, "sdb")
@@ -241,7 +241,7 @@ func TestFindNotAnother(t *testing.T) {
 	}
 }
 
-// TestSeen sees what this machine has, and what a disk is told from another by.
+// TestSeen lists the disks of this machine, with the values that distinguish them.
 func TestSeen(t *testing.T) {
 	h := newFakeHost(t)
 	loop := fmt.Sprintf("loop%d", unix.Minor(h.device.Rdev))
@@ -380,7 +380,7 @@ func TestParseController(t *testing.T) {
 	}
 	raw[0] = 0x36
 	if got, _ := ParseController(raw); got.Requested != "" {
-		t.Errorf("what another vendor has there is taken for a name: %+v", got)
+		t.Errorf("the field of another vendor is taken for a name: %+v", got)
 	}
 	if _, err := ParseController(raw[:4095]); err == nil {
 		t.Error("a short answer is read")

@@ -82,8 +82,8 @@ func or(s, other string) string {
 	return s
 }
 
-// checkTable has sfdisk verify a table, and compares with what it was but for the
-// length of one partition.
+// checkTable has sfdisk verify a table, and compares it with the one before, except for
+// the length of one partition.
 func checkTable(t *testing.T, device string, part int, before disk.Table) {
 	t.Helper()
 	if out := run(t, "", "sfdisk", "--verify", device); !strings.Contains(out, "No errors detected") {
@@ -161,7 +161,7 @@ func TestGrowFileSystem(t *testing.T) {
 				}
 				size := blocks(t, dir)
 				run(t, "", "umount", dir)
-				if size < 620*mib { // of 699, less what it needs for itself
+				if size < 620*mib { // of 699, less its own data
 					t.Errorf("it has grown to %d bytes", size)
 				}
 			}
@@ -187,8 +187,8 @@ func TestGrowWithoutTools(t *testing.T) {
 	}
 }
 
-// FuzzGrowInTable grows in whatever a disk holds: no other partition changes, and
-// what was sound stays sound.
+// FuzzGrowInTable grows a partition in any content of a disk: no other partition changes,
+// and a valid table stays valid.
 func FuzzGrowInTable(f *testing.F) {
 	for _, script := range []string{"label: dos\nstart=64, size=64\n", "label: gpt\nfirst-lba: 34\nstart=64, size=64\n",
 		"label: dos\nstart=1, size=30, type=5\nstart=2, size=4\nstart=8, size=4\n",

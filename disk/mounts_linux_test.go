@@ -131,8 +131,8 @@ func TestFstabMountsOfBtrfs(t *testing.T) {
 	}
 }
 
-// FuzzFstabMounts gives an image's word: nothing but what is on the disk is mounted,
-// at targets that are below the root, and all that is said can be shown.
+// FuzzFstabMounts parses any fstab: only file systems on the disk are mounted, at targets
+// below the root, and all texts can be printed.
 func FuzzFstabMounts(f *testing.F) {
 	for _, text := range []string{
 		"LABEL=a /../.. ext4\n", "LABEL=a /proc ext4\n", "LABEL=a /dev/../dev ext4 bind\n", "LABEL=a /\\057\\040 ext4\n", "LABEL=a rel ext4\n",

@@ -21,8 +21,8 @@ import (
 // kernel, to which NVMe disks are attached while it runs, in another order than
 // that in which they are asked for. Their serial numbers are as EBS has them.
 //
-// What it cannot show: QEMU's controllers have a vendor id of their own (1b36, not
-// Amazon's 1d0f), and nothing in the bytes that are left to the vendor. So the
+// It cannot show the requested name: QEMU's controllers have a vendor id of their own (1b36,
+// not Amazon's 1d0f), and nothing in the bytes that are left to the vendor. So the
 // serial number is proved, by sysfs and by the ioctl, and not the requested name.
 //
 // PACKER_CHROOT_KERNEL names the kernel; make qemu gets one and sets it.
@@ -47,9 +47,9 @@ func TestQEMU(t *testing.T) {
 	}
 }
 
-// TestQEMUSCSI finds SCSI disks by what they say of themselves, as Outscale has it: there
-// is no udev to make links of it, and the kernel gives the second disk the name that the
-// third is asked for under.
+// TestQEMUSCSI finds SCSI disks by the name that they report, as on Outscale: there is no
+// udev to make links of it, and the kernel gives the second disk the name that is
+// requested for the third.
 func TestQEMUSCSI(t *testing.T) {
 	kernel := qemutest.Kernel(t)
 	asked := map[string]string{"vol-00000001": "sdc", "vol-00000002": "sdd", "vol-00000003": "sdb"}
@@ -126,7 +126,7 @@ func boot(t *testing.T, kernel string, root qemutest.Root, volumes []string, arg
 	return m
 }
 
-// found is what the guest says next, of so many volumes.
+// found returns the guest's next lines, for a number of volumes.
 func (m *machine) found(n int) map[string]string {
 	found := map[string]string{}
 	for len(found) < n {

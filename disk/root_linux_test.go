@@ -51,7 +51,7 @@ var fills = map[string]func(t *testing.T, node string){
 	"data": func(t *testing.T, node string) {
 		run(t, "", "mkfs.ext4", "-q", "-L", "data", "-d", tree(t, map[string]string{"file": "x"}), node)
 	},
-	"boot": func(t *testing.T, node string) { // what grub and a kernel's package put there
+	"boot": func(t *testing.T, node string) { // files of grub and of a kernel's package
 		run(t, "", "mkfs.ext4", "-q", "-L", "boot", "-d", tree(t, map[string]string{"boot": "->.", "grub/grub.cfg": "x", "efi/x": "", "vmlinuz": "x"}), node)
 	},
 	"usr": func(t *testing.T, node string) {
@@ -71,7 +71,7 @@ var fills = map[string]func(t *testing.T, node string){
 	"fat":    func(t *testing.T, node string) { fat(t, node) },
 }
 
-// fat writes what is known of a FAT: nothing here can make or mount one.
+// fat writes the known fields of a FAT: this machine can neither create nor mount one.
 func fat(t *testing.T, node string) {
 	t.Helper()
 	imprint(t, node, 0x27, "\x78\x56\x34\x12UEFI       FAT16   ")
@@ -256,7 +256,7 @@ func TestRootIsDoubted(t *testing.T) {
 	}
 }
 
-// TestRootAtAPath is what nvme_device_path does.
+// TestRootAtAPath covers nvme_device_path.
 func TestRootAtAPath(t *testing.T) {
 	device := loopDevice(t, partitioned(t, 64, "label: gpt\n").Name())
 	fill(t, device, "label: gpt\n size=16MiB\n size=20MiB\n", "1 data", "2 root")
@@ -294,7 +294,7 @@ func checksums(t *testing.T, device string, parts []string) []string {
 	return sums
 }
 
-// btrfs makes a file system of 128 MiB whose subvolumes hold what is given.
+// btrfs creates a file system of 128 MiB with subvolumes and their files.
 func btrfs(t *testing.T, subvolumes map[string]map[string]string, commands ...string) string {
 	t.Helper()
 	needRoot(t)

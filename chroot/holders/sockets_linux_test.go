@@ -67,8 +67,7 @@ func socketReply(inode, device uint32) []byte {
 	return b
 }
 
-// FuzzReadSockets must bear whatever a datagram holds, and find nothing that is
-// not on the device.
+// FuzzReadSockets reads any datagram, and must find no socket that is not on the device.
 func FuzzReadSockets(f *testing.F) {
 	f.Add(socketReply(7, 8<<20|1))
 	f.Add(socketReply(7, 8<<20|1)[:40])

@@ -43,8 +43,8 @@ func TestParseOptions(t *testing.T) {
 	}
 }
 
-// FuzzParseOptions holds that what is left for the file system is left alone when
-// it is parsed again, and that no word of it is a flag.
+// FuzzParseOptions verifies that the data for the file system stays the same when it is
+// parsed again, and that no word of it is a flag.
 func FuzzParseOptions(f *testing.F) {
 	for _, seed := range []string{"", "ro,noatime", `a="b,c",d`, ",,,", "x-mount.mkdir,rw", `"`, "bind"} {
 		f.Add(seed, "defaults")

@@ -36,7 +36,7 @@ func TestParseProbe(t *testing.T) {
 	}
 }
 
-// FuzzKernelLists reads what a kernel could list.
+// FuzzKernelLists parses lists that a kernel could have.
 func FuzzKernelLists(f *testing.F) {
 	f.Add("p:lv/probe /bin/bash:0x0000000000001000")
 	f.Add("interpreter /interp\nflags: F")

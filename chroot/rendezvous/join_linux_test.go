@@ -108,8 +108,8 @@ func (p socketDir) started(arg string, env ...string) (string, error) {
 	return string(out), err
 }
 
-// heard returns what the first caller says before it hangs up, or hangs up itself once it
-// has said the word.
+// heard returns the bytes that the first caller sends before it hangs up, or hangs up
+// itself once the secret has come.
 func (p socketDir) heard() <-chan string {
 	said := make(chan string, 1)
 	go func() {
@@ -131,8 +131,8 @@ func (p socketDir) heard() <-chan string {
 	return said
 }
 
-// TestKeeperRefusesStrangers: a keeper says nothing to, and does nothing for, anybody but
-// the user who invited it.
+// TestKeeperRefusesStrangers: a keeper sends nothing to, and does nothing for, another
+// user than the one that invited it.
 func TestKeeperRefusesStrangers(t *testing.T) {
 	for name, c := range map[string]struct {
 		owner  int
@@ -184,7 +184,7 @@ func TestKeeperFollowsNoLink(t *testing.T) {
 	}
 }
 
-// TestKeeperComes: it says the word to the user who invited it, and ends when that
+// TestKeeperComes: it sends the secret to the user that invited it, and ends when that
 // user's plugin does.
 func TestKeeperComes(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -28,7 +28,8 @@ func TestInvitationIsPlain(t *testing.T) {
 	}
 }
 
-// FuzzReadInvitation: what is read as an invitation is one, and is written as it was read.
+// FuzzReadInvitation: an argument that is accepted is an invitation, and is written as it
+// was read.
 func FuzzReadInvitation(f *testing.F) {
 	f.Add(invitation{"/tmp/a b", 1000, "ABC"}.arg())
 	f.Add("L3RtcA.00.x")

@@ -1,6 +1,6 @@
 // The guest of the tests that run a virtual machine: it looks for each of the volumes
 // that it is given, by its id or as ID=NAME with the name that it is asked for under,
-// while they are being attached, and tells what it found on its standard output.
+// while they are being attached, and prints the result.
 package main
 
 import (
@@ -29,8 +29,8 @@ func main() {
 	all.Wait()
 }
 
-// find answers what there is to say of a volume: its node, what the controller says if it
-// is an NVMe disk, and what the disk begins with.
+// find describes a volume: its node, the identity of its controller if it is an NVMe
+// disk, and the beginning of its content.
 func find(q disk.Query) string {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
