@@ -22,7 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	chroot.MaybeKeep() // machines start this program again
+	chroot.MaybeRunKeeper() // machines start this program again
 	os.Exit(m.Run())
 }
 

@@ -70,7 +70,7 @@ func (p Plugin) program() string { return "packer-plugin-" + p.Kind.Type }
 func (p Plugin) Main() {
 	hideEnvironment()
 	log.SetOutput(hidden.writer(os.Stderr))
-	chroot.MaybeKeep()
+	chroot.MaybeRunKeeper()
 	MaybeReap(Reaper{Program: p.program(), Kind: p.Kind, Connect: p.Reach})
 	p.MaybeAnswer()
 

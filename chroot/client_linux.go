@@ -42,7 +42,7 @@ type Client struct {
 
 // Launch starts the keeper: this program again, in the user's command_wrapper if that
 // changes commands. It fails, wrapping ErrNotRoot, if neither this process nor the wrapper
-// has root's rights. The program must call MaybeKeep when it starts.
+// has root's rights. The program must call MaybeRunKeeper when it starts.
 func Launch(ctx context.Context, o Options) (*Client, error) {
 	o = o.orDefault()
 	host, err := command.NewHost(o.Wrapper)
@@ -72,7 +72,7 @@ type session struct {
 // launch starts a keeper.
 func (c *Client) launch(ctx context.Context) (*session, error) {
 	o := c.options
-	body, err := wire.Marshal(greeting{Env: os.Environ(), Busy: o.Busy, Grace: o.Grace, Patience: o.Patience})
+	body, err := wire.Marshal(greeting{Env: os.Environ(), Busy: o.Busy, Grace: o.Grace, KeeperTimeout: o.KeeperTimeout})
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ type orphanRoot struct {
 }
 
 var callAdopt = operation("adopt", func(_ context.Context, r request, i orphanRoot) (wire.Empty, error) {
-	m := &Mounted{keeper: r.keeper, path: i.Path, device: i.Device, block: i.Block, made: i.Made, groups: cgroup.LeftBy(i.Keeper)}
+	m := &MountedRoot{keeper: r.keeper, path: i.Path, device: i.Device, block: i.Block, made: i.Made, groups: cgroup.LeftBy(i.Keeper)}
 	path, err := filepath.EvalSymlinks(i.Path)
 	if err == nil {
 		m.real = path

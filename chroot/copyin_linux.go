@@ -80,7 +80,7 @@ func onlyStub(conf string) bool {
 // or link is set aside under another name and gets all its attributes back. A link is never
 // written through, so that one into a missing directory, such as that of systemd-resolved
 // in /run, does no harm.
-func (m *Mounted) CopyIn(ctx context.Context, path string) error {
+func (m *MountedRoot) CopyIn(ctx context.Context, path string) error {
 	src, mode, err := openFile(path)
 	if err == nil {
 		defer src.Close()
@@ -103,7 +103,7 @@ const (
 )
 
 // BlockServices keeps packages and commands from starting services, until PutBack.
-func (m *Mounted) BlockServices(ctx context.Context) error {
+func (m *MountedRoot) BlockServices(ctx context.Context) error {
 	m.env = append(m.env, offline)
 	if err := m.put(ctx, policyFile, strings.NewReader(policy), 0o755); err != nil {
 		return fmt.Errorf("cannot block services in %s: %w", m.path, err)
@@ -116,7 +116,7 @@ func (m *Mounted) BlockServices(ctx context.Context) error {
 // only a running daemon creates. It writes the file that the link leads to, until PutBack;
 // the link stays. It does nothing if /etc/resolv.conf was not copied in, or is not such a
 // link, or if no file can be made where it leads.
-func (m *Mounted) supplyNames(ctx context.Context) error {
+func (m *MountedRoot) supplyNames(ctx context.Context) error {
 	m.namesMu.Lock()
 	defer m.namesMu.Unlock()
 	if !m.overrides.Has(resolvConf) {
@@ -142,7 +142,7 @@ const maxLinks = 40
 
 // missingTarget returns the path of the missing file that a link leads to, or an empty
 // string if the path is not a link or leads somewhere.
-func (m *Mounted) missingTarget(name string) (string, error) {
+func (m *MountedRoot) missingTarget(name string) (string, error) {
 	in, err := m.open()
 	if err != nil {
 		return "", err
@@ -172,14 +172,14 @@ func (m *Mounted) missingTarget(name string) (string, error) {
 }
 
 // put writes a file inside, until PutBack.
-func (m *Mounted) put(ctx context.Context, path string, src io.Reader, mode os.FileMode) error {
+func (m *MountedRoot) put(ctx context.Context, path string, src io.Reader, mode os.FileMode) error {
 	return m.inside(func(in *rootfs.Root) error { return m.overrides.Put(ctx, in, path, src, mode) })
 }
 
 // PutBack removes the files of CopyIn and BlockServices and restores those that were there
 // before. A file that was changed since, removed or given to another user stays as it is,
 // because a provisioner wants it so.
-func (m *Mounted) PutBack(context.Context) error {
+func (m *MountedRoot) PutBack(context.Context) error {
 	if err := m.overrides.PutBack(m.path, m.open); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // onDisk returns a root on ext4, which has features that a tmpfs lacks.
-func onDisk(t *testing.T) *chroot.Mounted {
+func onDisk(t *testing.T) *chroot.MountedRoot {
 	t.Helper()
 	dir := stage(t)
 	m := mount(t, start(t, nil), chroot.MountSpec{Device: loop(t, disk(t, 64, "mkfs.ext4", "-q")), Path: dir + "/root"})

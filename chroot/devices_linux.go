@@ -31,7 +31,7 @@ func (d *diskDevices) add(path string) {
 
 // presentDevices returns the numbers of the root's block devices that still exist, by
 // path.
-func (m *Mounted) presentDevices() (map[string]uint64, error) {
+func (m *MountedRoot) presentDevices() (map[string]uint64, error) {
 	m.devices.mu.Lock()
 	defer m.devices.mu.Unlock()
 	all := map[string]blockdev.Identity{m.device: m.block}

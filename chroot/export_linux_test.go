@@ -10,12 +10,12 @@ import (
 )
 
 // WithoutGroups has the keeper of a root be on a host that has no cgroup v2.
-func (m *Mounted) WithoutGroups() {
+func (m *MountedRoot) WithoutGroups() {
 	m.keeper.newGroup = func() (*cgroup.Group, error) { return nil, errors.ErrUnsupported }
 }
 
 // WithDeadGroups has it make groups that nothing can be started in.
-func (m *Mounted) WithDeadGroups() {
+func (m *MountedRoot) WithDeadGroups() {
 	m.keeper.newGroup = func() (*cgroup.Group, error) {
 		g, err := cgroup.New()
 		if err != nil {
@@ -27,12 +27,12 @@ func (m *Mounted) WithDeadGroups() {
 
 // TakeForAParent has the keeper remember a process as a parent of its own that was
 // started at another time.
-func (m *Mounted) TakeForAParent(pid int) { m.keeper.ancestors[pid] = "long ago" }
+func (m *MountedRoot) TakeForAParent(pid int) { m.keeper.ancestors[pid] = "long ago" }
 
 // Leave leaves the root through its own keeper.
-func (m *Mounted) Leave(ctx context.Context) error { return m.keeper.Leave(ctx, m.path) }
+func (m *MountedRoot) Leave(ctx context.Context) error { return m.keeper.Leave(ctx, m.path) }
 
 // DownloadDirFor is DownloadDir by the keeper of another user's plugin.
-func (m *Mounted) DownloadDirFor(ctx context.Context, src, dst string, uid int) error {
+func (m *MountedRoot) DownloadDirFor(ctx context.Context, src, dst string, uid int) error {
 	return m.downloadDirFor(ctx, src, dst, nil, transfer.Owner{UID: uid, GID: uid})
 }

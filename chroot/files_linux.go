@@ -10,7 +10,7 @@ import (
 )
 
 // open opens the root. It must be closed before the root can be left.
-func (m *Mounted) open() (*rootfs.Root, error) {
+func (m *MountedRoot) open() (*rootfs.Root, error) {
 	if err := m.visible(); err != nil {
 		return nil, err
 	}
@@ -18,7 +18,7 @@ func (m *Mounted) open() (*rootfs.Root, error) {
 }
 
 // inside calls do with the open root.
-func (m *Mounted) inside(do func(in *rootfs.Root) error) error {
+func (m *MountedRoot) inside(do func(in *rootfs.Root) error) error {
 	in, err := m.open()
 	if err != nil {
 		return err
@@ -28,7 +28,7 @@ func (m *Mounted) inside(do func(in *rootfs.Root) error) error {
 }
 
 // Upload implements Root.
-func (m *Mounted) Upload(ctx context.Context, dst string, src io.Reader, file NewFile) error {
+func (m *MountedRoot) Upload(ctx context.Context, dst string, src io.Reader, file NewFile) error {
 	err := m.inside(func(in *rootfs.Root) error {
 		return transfer.Upload(ctx, in, dst, src, file, &m.uploads)
 	})
@@ -39,7 +39,7 @@ func (m *Mounted) Upload(ctx context.Context, dst string, src io.Reader, file Ne
 }
 
 // Download implements Root.
-func (m *Mounted) Download(ctx context.Context, src string, dst io.Writer) error {
+func (m *MountedRoot) Download(ctx context.Context, src string, dst io.Writer) error {
 	err := m.inside(func(in *rootfs.Root) error { return transfer.Download(ctx, in, src, dst) })
 	if err != nil {
 		return fmt.Errorf("cannot download %s: %w", src, err)
@@ -48,7 +48,7 @@ func (m *Mounted) Download(ctx context.Context, src string, dst io.Writer) error
 }
 
 // UploadDir implements Root.
-func (m *Mounted) UploadDir(ctx context.Context, dst, src string, exclude []string) error {
+func (m *MountedRoot) UploadDir(ctx context.Context, dst, src string, exclude []string) error {
 	err := m.inside(func(in *rootfs.Root) error {
 		return transfer.UploadDir(ctx, in, dst, src, exclude, &m.uploads)
 	})
@@ -59,12 +59,12 @@ func (m *Mounted) UploadDir(ctx context.Context, dst, src string, exclude []stri
 }
 
 // DownloadDir implements Root.
-func (m *Mounted) DownloadDir(ctx context.Context, src, dst string, exclude []string) error {
+func (m *MountedRoot) DownloadDir(ctx context.Context, src, dst string, exclude []string) error {
 	return m.downloadDirFor(ctx, src, dst, exclude, transfer.Owner{})
 }
 
 // downloadDirFor is DownloadDir for a user, to whom the copy belongs.
-func (m *Mounted) downloadDirFor(ctx context.Context, src, dst string, exclude []string, whose transfer.Owner) error {
+func (m *MountedRoot) downloadDirFor(ctx context.Context, src, dst string, exclude []string, whose transfer.Owner) error {
 	err := m.inside(func(in *rootfs.Root) error { return transfer.DownloadDir(ctx, in, src, dst, exclude, whose) })
 	if err != nil {
 		return fmt.Errorf("cannot download the directory %s to %s: %w", src, dst, err)
@@ -75,6 +75,6 @@ func (m *Mounted) downloadDirFor(ctx context.Context, src, dst string, exclude [
 // RemoveUploads removes the files that Upload and UploadDir created below /tmp and
 // /var/tmp and that are unchanged, such as scripts that Packer's provisioners could not
 // remove. A changed file stays, and so does a directory that holds anything else.
-func (m *Mounted) RemoveUploads(ctx context.Context) error {
+func (m *MountedRoot) RemoveUploads(ctx context.Context) error {
 	return m.inside(func(in *rootfs.Root) error { return m.uploads.Remove(ctx, in) })
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-func upload(t *testing.T, m *chroot.Mounted, dst, content string, mode os.FileMode) error {
+func upload(t *testing.T, m *chroot.MountedRoot, dst, content string, mode os.FileMode) error {
 	t.Helper()
 	return m.Upload(t.Context(), dst, strings.NewReader(content), chroot.NewFile{Mode: mode})
 }

@@ -13,9 +13,9 @@ import (
 
 // eachWithoutGroups tests on a host without cgroup v2, and on one whose kernel
 // starts nothing in a group.
-func eachWithoutGroups(t *testing.T, test func(t *testing.T, m *chroot.Mounted)) {
-	for name, lose := range map[string]func(*chroot.Mounted){
-		"no cgroup v2": (*chroot.Mounted).WithoutGroups, "dead groups": (*chroot.Mounted).WithDeadGroups,
+func eachWithoutGroups(t *testing.T, test func(t *testing.T, m *chroot.MountedRoot)) {
+	for name, lose := range map[string]func(*chroot.MountedRoot){
+		"no cgroup v2": (*chroot.MountedRoot).WithoutGroups, "dead groups": (*chroot.MountedRoot).WithDeadGroups,
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := tiny(t, nil)
@@ -26,7 +26,7 @@ func eachWithoutGroups(t *testing.T, test func(t *testing.T, m *chroot.Mounted))
 }
 
 func TestRunWithoutGroups(t *testing.T) {
-	eachWithoutGroups(t, func(t *testing.T, m *chroot.Mounted) {
+	eachWithoutGroups(t, func(t *testing.T, m *chroot.MountedRoot) {
 		var out, errs bytes.Buffer
 		status, err := m.Run(t.Context(), chroot.Command{Line: "cat; echo bad >&2; exit 7", Stdin: strings.NewReader("given"), Stdout: &out, Stderr: &errs})
 		if status != 7 || err != nil || out.String() != "given" || errs.String() != "bad\n" {
@@ -38,7 +38,7 @@ func TestRunWithoutGroups(t *testing.T) {
 // TestCancelWithoutGroups ends everything in the root, daemons of earlier commands
 // too: nothing tells them apart.
 func TestCancelWithoutGroups(t *testing.T) {
-	eachWithoutGroups(t, func(t *testing.T, m *chroot.Mounted) {
+	eachWithoutGroups(t, func(t *testing.T, m *chroot.MountedRoot) {
 		sh(t, m, "setsid sleep 1000 >/dev/null 2>&1 &")
 		ctx, cancel := context.WithCancel(t.Context())
 		ready := &notice{waitFor: "ready", do: cancel}
@@ -57,7 +57,7 @@ func TestCancelWithoutGroups(t *testing.T) {
 
 // TestDaemonsEndWithoutGroups: leaving needs none.
 func TestDaemonsEndWithoutGroups(t *testing.T) {
-	eachWithoutGroups(t, func(t *testing.T, m *chroot.Mounted) {
+	eachWithoutGroups(t, func(t *testing.T, m *chroot.MountedRoot) {
 		sh(t, m, "trap '' TERM; setsid sleep 1000 >/dev/null 2>&1 &")
 		if left := processesIn(t, m.Path()); len(left) != 1 {
 			t.Fatalf("started are %q", left)

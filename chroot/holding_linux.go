@@ -14,7 +14,7 @@ import (
 
 // footprint returns the present footprint of the root. A process that has detached its
 // mount may still use its file system.
-func (m *Mounted) footprint() (holders.Footprint, error) {
+func (m *MountedRoot) footprint() (holders.Footprint, error) {
 	numbers, _ := m.presentDevices() // without those that cannot be read
 	return holders.Take(m.real, slices.Collect(maps.Values(numbers)), isKeeper)
 }
@@ -27,7 +27,7 @@ func isKeeper(pid int) bool {
 }
 
 // endHolders ends the processes that hold the root.
-func (m *Mounted) endHolders(ctx context.Context) error {
+func (m *MountedRoot) endHolders(ctx context.Context) error {
 	if m.ender == nil {
 		k := m.keeper
 		m.ender = holders.New(holders.Options{
@@ -39,7 +39,7 @@ func (m *Mounted) endHolders(ctx context.Context) error {
 }
 
 // holders returns everything that keeps the root in use, for an error.
-func (m *Mounted) holders() []string {
+func (m *MountedRoot) holders() []string {
 	r, err := m.footprint()
 	if err != nil {
 		return nil
@@ -58,7 +58,7 @@ func (m *Mounted) holders() []string {
 
 // releaseKernel removes the uses of the root's files by the kernel itself that a provisioner
 // has left: loop devices, swap files, and registrations.
-func (m *Mounted) releaseKernel() error {
+func (m *MountedRoot) releaseKernel() error {
 	r, err := m.footprint()
 	if err != nil {
 		return err
@@ -83,6 +83,6 @@ func (m *Mounted) releaseKernel() error {
 }
 
 // registrations returns the kernel's registrations by paths of the root's files.
-func (m *Mounted) registrations() registration.Root {
+func (m *MountedRoot) registrations() registration.Root {
 	return registration.Root{Path: m.real, Name: m.path, Known: m.known, Open: m.open, Log: m.keeper.log}
 }

@@ -56,3 +56,19 @@ func TestDownloadFromAStuckKeeper(t *testing.T) {
 	}
 	unix.Close(<-held)
 }
+
+// FuzzArguments decodes any body as the argument of an operation: none crashes the keeper.
+func FuzzArguments(f *testing.F) {
+	for _, seed := range []any{greeting{Env: []string{"A=b"}}, at[runArgs]{"/root", runArgs{Line: "true"}}, MountSpec{Path: "/x"}} {
+		body, err := wire.Marshal(seed)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body)
+	}
+	f.Fuzz(func(_ *testing.T, body []byte) {
+		for _, value := range []any{new(greeting), new(at[runArgs]), new(at[uploadArgs]), new(MountSpec), new(string)} {
+			_ = wire.Unmarshal(body, value)
+		}
+	})
+}

@@ -35,9 +35,9 @@ type Options struct {
 	// Grace is how long processes may take to end after Leave has asked them to, before
 	// they are killed; 0 means two seconds.
 	Grace time.Duration
-	// Patience is how long the keeper of a killed build may take to leave its root before
+	// KeeperTimeout is how long the keeper of a killed build may take to leave its root before
 	// Reclaim gives up; 0 means a little more than a keeper tries to.
-	Patience time.Duration
+	KeeperTimeout time.Duration
 	// Log is called with every process and resource that Leave ends; nil ignores them.
 	Log func(format string, args ...any)
 	// UID returns the effective user; nil means this process's.
@@ -48,11 +48,11 @@ type Options struct {
 // that it has created, as long as it exists. A build has one in a process of its own, which
 // a Client calls.
 type Keeper struct {
-	host     command.Host
-	busy     time.Duration
-	grace    time.Duration
-	patience time.Duration
-	log      func(format string, args ...any)
+	host          command.Host
+	busy          time.Duration
+	grace         time.Duration
+	keeperTimeout time.Duration
+	log           func(format string, args ...any)
 	// environ returns the environment from which that of commands is selected.
 	environ func() []string
 	// newGroup creates the cgroup of a command.
@@ -64,7 +64,7 @@ type Keeper struct {
 	hurried atomic.Bool
 
 	mu    sync.Mutex
-	roots map[string]*Mounted
+	roots map[string]*MountedRoot
 }
 
 var errNeedsRoot = fmt.Errorf("%w: run packer as root, or give a command_wrapper such as \"sudo {{.Command}}\"", ErrNotRoot)
@@ -80,8 +80,8 @@ func Start(o Options) (*Keeper, error) {
 		return nil, err
 	}
 	return &Keeper{
-		host: host, busy: o.Busy, grace: o.Grace, patience: o.Patience, log: o.Log,
-		environ: os.Environ, newGroup: cgroup.New, ancestors: procfs.Ancestors(), roots: map[string]*Mounted{},
+		host: host, busy: o.Busy, grace: o.Grace, keeperTimeout: o.KeeperTimeout, log: o.Log,
+		environ: os.Environ, newGroup: cgroup.New, ancestors: procfs.Ancestors(), roots: map[string]*MountedRoot{},
 	}, nil
 }
 
@@ -97,13 +97,13 @@ func (o Options) orDefault() Options {
 }
 
 // add adds a root that is about to be mounted.
-func (k *Keeper) add(m *Mounted) {
+func (k *Keeper) add(m *MountedRoot) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.roots[m.path] = m
 }
 
-func (k *Keeper) forget(m *Mounted) {
+func (k *Keeper) forget(m *MountedRoot) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.roots, m.path)
@@ -111,7 +111,7 @@ func (k *Keeper) forget(m *Mounted) {
 }
 
 // at returns the root that this keeper has mounted on a path, or nil.
-func (k *Keeper) at(path string) *Mounted {
+func (k *Keeper) at(path string) *MountedRoot {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.roots[filepath.Clean(path)]
@@ -119,7 +119,7 @@ func (k *Keeper) at(path string) *Mounted {
 
 // release removes a command's cgroup, or records it if it has processes, such as a daemon
 // that the command has left behind.
-func (k *Keeper) release(m *Mounted, g *cgroup.Group) {
+func (k *Keeper) release(m *MountedRoot, g *cgroup.Group) {
 	if g.Remove() {
 		return
 	}
@@ -129,7 +129,7 @@ func (k *Keeper) release(m *Mounted, g *cgroup.Group) {
 }
 
 // removeGroups removes the cgroups of a root that are empty.
-func (k *Keeper) removeGroups(m *Mounted) {
+func (k *Keeper) removeGroups(m *MountedRoot) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	m.groups = slices.DeleteFunc(m.groups, (*cgroup.Group).Remove)
@@ -145,7 +145,7 @@ func (k *Keeper) graceNow() time.Duration {
 
 // kill kills every process that commands have left in a root, and every other process
 // inside it.
-func (k *Keeper) kill(m *Mounted) {
+func (k *Keeper) kill(m *MountedRoot) {
 	cgroup.KillAll(k.groupsOf(m), command.KillTimeout)
 	if m.real != "" && !m.replaced() {
 		holders.KillInside(m.real)
@@ -154,17 +154,17 @@ func (k *Keeper) kill(m *Mounted) {
 }
 
 // groupsOf returns the cgroups that the root's commands have left processes in.
-func (k *Keeper) groupsOf(m *Mounted) []*cgroup.Group {
+func (k *Keeper) groupsOf(m *MountedRoot) []*cgroup.Group {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.Clone(m.groups)
 }
 
 // all returns the mounted roots.
-func (k *Keeper) all() []*Mounted {
+func (k *Keeper) all() []*MountedRoot {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	roots := make([]*Mounted, 0, len(k.roots))
+	roots := make([]*MountedRoot, 0, len(k.roots))
 	for _, m := range k.roots {
 		roots = append(roots, m)
 	}

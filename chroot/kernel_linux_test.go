@@ -200,9 +200,9 @@ func TestLeaveRemovesProbes(t *testing.T) {
 	u := tracing(t)
 	u.register("before", "/bin/busybox")
 	k, j, spec := cage(t)
-	for name, path := range map[string]func(m *chroot.Mounted){
-		"from the chroot": func(m *chroot.Mounted) { u.registerInside(m, "inside", "/bin/busybox") },
-		"from the host":   func(m *chroot.Mounted) { u.register("inside", m.Path()+"/bin/busybox"); u.enable("inside") },
+	for name, path := range map[string]func(m *chroot.MountedRoot){
+		"from the chroot": func(m *chroot.MountedRoot) { u.registerInside(m, "inside", "/bin/busybox") },
+		"from the host":   func(m *chroot.MountedRoot) { u.register("inside", m.Path()+"/bin/busybox"); u.enable("inside") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := mount(t, k, spec)

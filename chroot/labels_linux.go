@@ -11,7 +11,7 @@ import (
 
 // Labels returns the consequences of the build for the image's SELinux labels. If search is
 // true it looks for files without a label that were created since the root was mounted.
-func (m *Mounted) Labels(ctx context.Context, search bool) (Labels, error) {
+func (m *MountedRoot) Labels(ctx context.Context, search bool) (Labels, error) {
 	in, err := m.open()
 	if err != nil {
 		return Labels{}, err
@@ -22,7 +22,7 @@ func (m *Mounted) Labels(ctx context.Context, search bool) (Labels, error) {
 
 // ownMounts returns the ids of the mounts of the root and of further file systems of its
 // disk, but not of those of the host.
-func (m *Mounted) ownMounts() (map[uint64]bool, error) {
+func (m *MountedRoot) ownMounts() (map[uint64]bool, error) {
 	r, err := m.footprint()
 	if err != nil {
 		return nil, err

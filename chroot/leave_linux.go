@@ -53,7 +53,7 @@ func (k *Keeper) Leave(ctx context.Context, path string) error {
 
 // leave ends the holders, writes cached data, and unmounts. An error about data that was
 // lost is recorded, and does not keep the root mounted.
-func (m *Mounted) leave(ctx context.Context) error {
+func (m *MountedRoot) leave(ctx context.Context) error {
 	m.probed = false
 	m.unfreeze()
 	m.lost = cmp.Or(m.lost, m.markers.Sync())
@@ -73,7 +73,7 @@ func (m *Mounted) leave(ctx context.Context) error {
 }
 
 // clear ends the holders, and writes cached data.
-func (m *Mounted) clear(ctx context.Context) error {
+func (m *MountedRoot) clear(ctx context.Context) error {
 	// From now on, unmounts in the root do not spread: otherwise a recursive bind mount of a
 	// shared tree would unmount the host's mounts too.
 	if err := unix.Mount("", m.real, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil && !mounttable.NotMounted(err) {
@@ -93,7 +93,7 @@ func (m *Mounted) clear(ctx context.Context) error {
 // unfreeze thaws the root's file systems, which a provisioner may have frozen
 // (fsfreeze(8)): a process that writes to a frozen one sleeps in the kernel, and the file
 // system keeps its disk in use after it was unmounted.
-func (m *Mounted) unfreeze() {
+func (m *MountedRoot) unfreeze() {
 	const fithaw = 0xC0045878 // FITHAW of linux/fs.h
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(m.real))
 	if err != nil || m.real == "" {
@@ -116,7 +116,7 @@ func (m *Mounted) unfreeze() {
 
 // unmount unmounts everything, and verifies that the device is free. There may be new
 // holders, or holders of a mount that was detached.
-func (m *Mounted) unmount(ctx context.Context) error {
+func (m *MountedRoot) unmount(ctx context.Context) error {
 	if m.replaced() {
 		m.keeper.log("what is mounted on %s by now is not this build's, and stays", m.path)
 		return m.released()
@@ -129,7 +129,7 @@ func (m *Mounted) unmount(ctx context.Context) error {
 }
 
 // tryUnmount unmounts everything once.
-func (m *Mounted) tryUnmount() error {
+func (m *MountedRoot) tryUnmount() error {
 	err := m.clearPoints()
 	if err == nil {
 		err = m.unmountBelow()
@@ -168,17 +168,17 @@ func (k *Keeper) retryBusy(ctx context.Context, left func() int, try func() erro
 }
 
 // unmountBelow unmounts the root and everything below it, the deepest mounts first.
-func (m *Mounted) unmountBelow() error { return m.unmountFound(mountinfo.PrefixFilter(m.real)) }
+func (m *MountedRoot) unmountBelow() error { return m.unmountFound(mountinfo.PrefixFilter(m.real)) }
 
 // unmountInside unmounts everything below the root, and not the root itself.
-func (m *Mounted) unmountInside() error {
+func (m *MountedRoot) unmountInside() error {
 	return m.unmountFound(func(mount *mountinfo.Info) (skip, stop bool) {
 		return !strings.HasPrefix(mount.Mountpoint, m.real+"/"), false
 	})
 }
 
 // unmountFound unmounts the mounts that a filter selects, until there are none.
-func (m *Mounted) unmountFound(filter mountinfo.FilterFunc) error {
+func (m *MountedRoot) unmountFound(filter mountinfo.FilterFunc) error {
 	for {
 		mounts, err := mountinfo.GetMounts(filter)
 		if err != nil || len(mounts) == 0 || m.replaced() {
@@ -191,7 +191,7 @@ func (m *Mounted) unmountFound(filter mountinfo.FilterFunc) error {
 }
 
 // unmountAll unmounts all mounts. One that is in use keeps only the mounts above it.
-func (m *Mounted) unmountAll(mounts []*mountinfo.Info) error {
+func (m *MountedRoot) unmountAll(mounts []*mountinfo.Info) error {
 	var inUse error
 	for _, mount := range mounttable.DeepestFirst(mounts) {
 		switch err := mounttable.Unmount(mount.Mountpoint); {
@@ -206,14 +206,14 @@ func (m *Mounted) unmountAll(mounts []*mountinfo.Info) error {
 }
 
 // mountCount returns the number of mounts on the root and below it.
-func (m *Mounted) mountCount() int {
+func (m *MountedRoot) mountCount() int {
 	mounts, _ := mountinfo.GetMounts(mountinfo.PrefixFilter(m.real))
 	return len(mounts)
 }
 
 // released returns an error if the kernel still uses the root's block devices. They may be
 // mounted elsewhere, even in a namespace that this process cannot see.
-func (m *Mounted) released() error {
+func (m *MountedRoot) released() error {
 	numbers, err := m.presentDevices()
 	for device, number := range numbers {
 		err = cmp.Or(m.releasedBy(device, number), err)
@@ -222,7 +222,7 @@ func (m *Mounted) released() error {
 }
 
 // releasedBy returns an error if the kernel uses a block device.
-func (m *Mounted) releasedBy(device string, number uint64) error {
+func (m *MountedRoot) releasedBy(device string, number uint64) error {
 	if err := blockdev.IgnoreGone(exclusive.Check(device)); !errors.Is(err, unix.EBUSY) {
 		return err
 	}

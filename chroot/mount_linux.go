@@ -29,8 +29,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk/superblock"
 )
 
-// Mounted is a root in the process of its Keeper.
-type Mounted struct {
+// MountedRoot is a root in the process of its Keeper.
+type MountedRoot struct {
 	keeper *Keeper
 	// path is the path that the user has given, and real the same without links, as in the
 	// mount table.
@@ -78,14 +78,14 @@ type Mounted struct {
 	fs uint64
 }
 
-var _ Root = (*Mounted)(nil)
+var _ Root = (*MountedRoot)(nil)
 
 // Path implements Root.
-func (m *Mounted) Path() string { return m.path }
+func (m *MountedRoot) Path() string { return m.path }
 
 // Mount mounts a root on a path that is missing, or a directory on which nothing is mounted.
 // Mounts inside do not spread to other mounts.
-func (k *Keeper) Mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
+func (k *Keeper) Mount(ctx context.Context, spec MountSpec) (*MountedRoot, error) {
 	m, err := k.mount(ctx, spec)
 	if err != nil {
 		return nil, fmt.Errorf("cannot mount %s on %s: %w", spec.Device, spec.Path, err)
@@ -93,7 +93,7 @@ func (k *Keeper) Mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 	return m, nil
 }
 
-func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
+func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*MountedRoot, error) {
 	flags, data, err := mountoptions.Parse(spec.Options)
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 	if held := mountpoint.FirstEntry(spec.Path); held != "" {
 		k.log("warning: %s is not empty: %s, and what else is there, is hidden until the build ends", spec.Path, held)
 	}
-	m := &Mounted{keeper: k, path: filepath.Clean(spec.Path), device: spec.Device, pass: spec.PassEnvironment}
+	m := &MountedRoot{keeper: k, path: filepath.Clean(spec.Path), device: spec.Device, pass: spec.PassEnvironment}
 	k.add(m)
 	if err := m.attach(kind, flags, data); err != nil {
 		return nil, errors.Join(err, k.Leave(context.WithoutCancel(ctx), m.path))
@@ -121,7 +121,7 @@ func (k *Keeper) mount(ctx context.Context, spec MountSpec) (*Mounted, error) {
 }
 
 // attach mounts the root, and records its identity.
-func (m *Mounted) attach(kind string, flags uintptr, data string) error {
+func (m *MountedRoot) attach(kind string, flags uintptr, data string) error {
 	m.block, _ = blockdev.At(m.device) // a source that is not a path has no block device
 	// The clock of file systems lags behind by a tick.
 	m.since = time.Now().Add(-time.Second)
@@ -140,7 +140,7 @@ func (m *Mounted) attach(kind string, flags uintptr, data string) error {
 
 // mountHere creates the mount point and mounts. Another build that fails there may remove
 // the directory that both have created: then it is created again.
-func (m *Mounted) mountHere(kind string, flags uintptr, data string) (err error) {
+func (m *MountedRoot) mountHere(kind string, flags uintptr, data string) (err error) {
 	const tries = 10
 	for range tries {
 		if m.made, err = hostdir.Create(m.path); err != nil {
@@ -155,7 +155,7 @@ func (m *Mounted) mountHere(kind string, flags uintptr, data string) (err error)
 }
 
 // mountOn mounts on the existing directory.
-func (m *Mounted) mountOn(kind string, flags uintptr, data string) error {
+func (m *MountedRoot) mountOn(kind string, flags uintptr, data string) error {
 	point, err := mountpoint.Lock(m.path)
 	if err != nil {
 		return err
@@ -170,7 +170,7 @@ func (m *Mounted) mountOn(kind string, flags uintptr, data string) error {
 
 // numberInTable returns the number of the root's file system as the mount table has it,
 // which for a btrfs is another one than its files have.
-func (m *Mounted) numberInTable() uint64 {
+func (m *MountedRoot) numberInTable() uint64 {
 	for _, mount := range m.stack() {
 		if uint64(mount.ID) == m.id.Mount {
 			return mounttable.Device(mount)
@@ -180,14 +180,14 @@ func (m *Mounted) numberInTable() uint64 {
 }
 
 // stack returns the present mounts on the root's path, one over the other.
-func (m *Mounted) stack() []*mountinfo.Info {
+func (m *MountedRoot) stack() []*mountinfo.Info {
 	stack, _ := mountinfo.GetMounts(func(mount *mountinfo.Info) (skip, stop bool) { return mount.Mountpoint != m.real, false })
 	return stack
 }
 
 // replaced reports whether the root is not mounted any more and something else is mounted
 // in its place, for example by another build with the same mount path.
-func (m *Mounted) replaced() bool {
+func (m *MountedRoot) replaced() bool {
 	stack := m.stack()
 	return len(stack) > 0 && m.fs != 0 && !slices.ContainsFunc(stack, func(mount *mountinfo.Info) bool {
 		return uint64(mount.ID) == m.id.Mount && mounttable.Device(mount) == m.fs
@@ -196,7 +196,7 @@ func (m *Mounted) replaced() bool {
 
 // visible returns an error if something was mounted over the root, because its path leads
 // to that mount then.
-func (m *Mounted) visible() error {
+func (m *MountedRoot) visible() error {
 	if now := mounttable.At(m.real); m.id != (mounttable.ID{}) && now != (mounttable.ID{}) && now != m.id {
 		return fmt.Errorf("%w, on %s: a command has hidden it", ErrHidden, m.path)
 	}

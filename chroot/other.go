@@ -2,9 +2,9 @@
 
 package chroot
 
-// MaybeKeep does nothing where there are no roots to keep: a chroot build needs
+// MaybeRunKeeper does nothing where there are no roots to keep: a chroot build needs
 // Linux.
-func MaybeKeep() {}
+func MaybeRunKeeper() {}
 
 // SweepSockets does nothing there either.
 func SweepSockets() {}

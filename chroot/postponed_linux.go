@@ -18,7 +18,7 @@ import (
 // commands need is made on top of the copy before the first command in the root.
 
 // mountNow makes a mount, or a copy of its source if it is postponed.
-func (m *Mounted) mountNow(extra ExtraMount) error {
+func (m *MountedRoot) mountNow(extra ExtraMount) error {
 	m.postponedMu.Lock()
 	defer m.postponedMu.Unlock()
 	if !m.isForLater(extra) {
@@ -38,7 +38,7 @@ func (m *Mounted) mountNow(extra ExtraMount) error {
 
 // isForLater reports whether a mount must be made, or made again, before the first command
 // in the root.
-func (m *Mounted) isForLater(extra ExtraMount) bool {
+func (m *MountedRoot) isForLater(extra ExtraMount) bool {
 	if extra.CopyFirst {
 		return !m.hasShell()
 	}
@@ -51,7 +51,7 @@ func (m *Mounted) isForLater(extra ExtraMount) bool {
 }
 
 // hasShell reports whether commands can run in the root.
-func (m *Mounted) hasShell() bool {
+func (m *MountedRoot) hasShell() bool {
 	in, err := m.open()
 	if err != nil {
 		return false
@@ -66,7 +66,7 @@ func (m *Mounted) hasShell() bool {
 }
 
 // mountPostponed makes the mounts that were postponed, once the root has a shell.
-func (m *Mounted) mountPostponed() error {
+func (m *MountedRoot) mountPostponed() error {
 	m.postponedMu.Lock()
 	defer m.postponedMu.Unlock()
 	for len(m.postponed) > 0 && m.hasShell() {
@@ -86,7 +86,7 @@ func (m *Mounted) mountPostponed() error {
 
 // mountCopy mounts a tmpfs with copies of the source's directories, links and device
 // nodes.
-func (m *Mounted) mountCopy(extra ExtraMount) error {
+func (m *MountedRoot) mountCopy(extra ExtraMount) error {
 	empty := ExtraMount{Type: "tmpfs", Source: "tmpfs", Target: extra.Target, Options: []string{"nosuid,noexec,mode=755"}}
 	if err := m.mountBelow(empty); err != nil {
 		return err

@@ -87,13 +87,13 @@ func (k *Keeper) reclaim(ctx context.Context, r RootRecord, claim Claim) (left [
 		return nil, err
 	}
 	if there == "" {
-		k.kill(&Mounted{keeper: k, path: r.Path, groups: r.groups()})
+		k.kill(&MountedRoot{keeper: k, path: r.Path, groups: r.groups()})
 		return r.removeYoung(claim.Since), nil
 	}
 	if err := r.claimed(claim); err != nil {
 		return nil, err
 	}
-	m := &Mounted{keeper: k, path: r.Path, real: there, device: r.Device, block: r.block(), made: r.Made, groups: r.groups(), known: r.Known}
+	m := &MountedRoot{keeper: k, path: r.Path, real: there, device: r.Device, block: r.block(), made: r.Made, groups: r.groups(), known: r.Known}
 	if k.at(r.Path) != nil {
 		return nil, errors.New("it is this keeper's own")
 	}

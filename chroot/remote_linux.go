@@ -32,7 +32,7 @@ var _ Root = (*Remote)(nil)
 func (r *Remote) Path() string { return r.path }
 
 // within returns the root with a path.
-func (req request) within(path string) (*Mounted, error) {
+func (req request) within(path string) (*MountedRoot, error) {
 	m := req.keeper.at(path)
 	if m == nil {
 		return nil, fmt.Errorf("nothing is mounted on %s", path)
@@ -41,7 +41,7 @@ func (req request) within(path string) (*Mounted, error) {
 }
 
 // inRoot declares an operation on a root.
-func inRoot[A, R any](name string, do func(context.Context, request, *Mounted, A) (R, error)) Operation[at[A], R] {
+func inRoot[A, R any](name string, do func(context.Context, request, *MountedRoot, A) (R, error)) Operation[at[A], R] {
 	return operation(name, func(ctx context.Context, req request, a at[A]) (R, error) {
 		m, err := req.within(a.Root)
 		if err != nil {
@@ -65,7 +65,7 @@ type runArgs struct {
 	Stdin, Stderr bool
 }
 
-var callRun = inRoot("run", func(ctx context.Context, req request, m *Mounted, a runArgs) (int, error) {
+var callRun = inRoot("run", func(ctx context.Context, req request, m *MountedRoot, a runArgs) (int, error) {
 	c, files := Command{Line: a.Line}, req.files
 	if a.Stdin && len(files) > 0 {
 		c.Stdin, files = files[0], files[1:]
@@ -126,7 +126,7 @@ type uploadArgs struct {
 	File NewFile
 }
 
-var callUpload = inRoot("upload", func(ctx context.Context, req request, m *Mounted, a uploadArgs) (wire.Empty, error) {
+var callUpload = inRoot("upload", func(ctx context.Context, req request, m *MountedRoot, a uploadArgs) (wire.Empty, error) {
 	src, err := req.pipe(ctx)
 	if err != nil {
 		return wire.Empty{}, err
@@ -175,7 +175,7 @@ func (r *Remote) Download(ctx context.Context, src string, dst io.Writer) error 
 	return err
 }
 
-var callDownload = inRoot("download", func(ctx context.Context, req request, m *Mounted, src string) (wire.Empty, error) {
+var callDownload = inRoot("download", func(ctx context.Context, req request, m *MountedRoot, src string) (wire.Empty, error) {
 	dst, err := req.pipe(ctx)
 	if err != nil {
 		return wire.Empty{}, err
@@ -210,7 +210,7 @@ func (r *Remote) UploadDir(ctx context.Context, dst, src string, exclude []strin
 	return err
 }
 
-var callUploadDir = inRoot("upload directory", func(ctx context.Context, _ request, m *Mounted, a dirArgs) (wire.Empty, error) {
+var callUploadDir = inRoot("upload directory", func(ctx context.Context, _ request, m *MountedRoot, a dirArgs) (wire.Empty, error) {
 	return wire.Empty{}, m.UploadDir(ctx, a.Dst, a.Src, a.Exclude)
 })
 
@@ -224,7 +224,7 @@ func (r *Remote) DownloadDir(ctx context.Context, src, dst string, exclude []str
 	return err
 }
 
-var callDownloadDir = inRoot("download directory", func(ctx context.Context, req request, m *Mounted, a dirArgs) (wire.Empty, error) {
+var callDownloadDir = inRoot("download directory", func(ctx context.Context, req request, m *MountedRoot, a dirArgs) (wire.Empty, error) {
 	return wire.Empty{}, m.downloadDirFor(ctx, a.Src, a.Dst, a.Exclude, req.owner)
 })
 
@@ -233,65 +233,65 @@ func (r *Remote) IsMounted(ctx context.Context, path string) (bool, error) {
 	return callIsMounted.on(ctx, r.session, at[string]{r.path, path})
 }
 
-var callIsMounted = inRoot("is mounted", func(ctx context.Context, _ request, m *Mounted, path string) (bool, error) {
+var callIsMounted = inRoot("is mounted", func(ctx context.Context, _ request, m *MountedRoot, path string) (bool, error) {
 	return m.IsMounted(ctx, path)
 })
 
-// MountBelow mounts a further file system inside, as Mounted.MountBelow does.
+// MountBelow mounts a further file system inside, as MountedRoot.MountBelow does.
 func (r *Remote) MountBelow(ctx context.Context, extra ExtraMount) error {
 	_, err := callMountBelow.on(ctx, r.session, at[ExtraMount]{r.path, extra})
 	return err
 }
 
-var callMountBelow = inRoot("mount below", func(ctx context.Context, _ request, m *Mounted, extra ExtraMount) (wire.Empty, error) {
+var callMountBelow = inRoot("mount below", func(ctx context.Context, _ request, m *MountedRoot, extra ExtraMount) (wire.Empty, error) {
 	return wire.Empty{}, m.MountBelow(ctx, extra)
 })
 
-// Labels examines the SELinux labels, as Mounted.Labels does.
+// Labels examines the SELinux labels, as MountedRoot.Labels does.
 func (r *Remote) Labels(ctx context.Context, search bool) (Labels, error) {
 	return callLabels.on(ctx, r.session, at[bool]{r.path, search})
 }
 
-var callLabels = inRoot("labels", func(ctx context.Context, _ request, m *Mounted, search bool) (Labels, error) {
+var callLabels = inRoot("labels", func(ctx context.Context, _ request, m *MountedRoot, search bool) (Labels, error) {
 	return m.Labels(ctx, search)
 })
 
-// CopyIn copies a file of the host in, as Mounted.CopyIn does.
+// CopyIn copies a file of the host in, as MountedRoot.CopyIn does.
 func (r *Remote) CopyIn(ctx context.Context, path string) error {
 	_, err := callCopyIn.on(ctx, r.session, at[string]{r.path, path})
 	return err
 }
 
-var callCopyIn = inRoot("copy in", func(ctx context.Context, _ request, m *Mounted, path string) (wire.Empty, error) {
+var callCopyIn = inRoot("copy in", func(ctx context.Context, _ request, m *MountedRoot, path string) (wire.Empty, error) {
 	return wire.Empty{}, m.CopyIn(ctx, path)
 })
 
-// BlockServices keeps services from starting, as Mounted.BlockServices does.
+// BlockServices keeps services from starting, as MountedRoot.BlockServices does.
 func (r *Remote) BlockServices(ctx context.Context) error {
 	_, err := callBlockServices.on(ctx, r.session, at[string]{Root: r.path})
 	return err
 }
 
-var callBlockServices = inRoot("block services", func(ctx context.Context, _ request, m *Mounted, _ string) (wire.Empty, error) {
+var callBlockServices = inRoot("block services", func(ctx context.Context, _ request, m *MountedRoot, _ string) (wire.Empty, error) {
 	return wire.Empty{}, m.BlockServices(ctx)
 })
 
-// PutBack undoes CopyIn and BlockServices, as Mounted.PutBack does.
+// PutBack undoes CopyIn and BlockServices, as MountedRoot.PutBack does.
 func (r *Remote) PutBack(ctx context.Context) error {
 	_, err := callPutBack.on(ctx, r.session, at[string]{Root: r.path})
 	return err
 }
 
-var callPutBack = inRoot("put back", func(ctx context.Context, _ request, m *Mounted, _ string) (wire.Empty, error) {
+var callPutBack = inRoot("put back", func(ctx context.Context, _ request, m *MountedRoot, _ string) (wire.Empty, error) {
 	return wire.Empty{}, m.PutBack(ctx)
 })
 
-// RemoveUploads removes temporary uploads, as Mounted.RemoveUploads does.
+// RemoveUploads removes temporary uploads, as MountedRoot.RemoveUploads does.
 func (r *Remote) RemoveUploads(ctx context.Context) error {
 	_, err := callRemoveUploads.on(ctx, r.session, at[string]{Root: r.path})
 	return err
 }
 
-var callRemoveUploads = inRoot("remove uploads", func(ctx context.Context, _ request, m *Mounted, _ string) (wire.Empty, error) {
+var callRemoveUploads = inRoot("remove uploads", func(ctx context.Context, _ request, m *MountedRoot, _ string) (wire.Empty, error) {
 	return wire.Empty{}, m.RemoveUploads(ctx)
 })

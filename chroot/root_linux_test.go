@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	maybeHold()
-	chroot.MaybeKeep() // keepers are this program again
+	chroot.MaybeRunKeeper() // keepers are this program again
 	maybeBuild()
 	os.Exit(m.Run())
 }
@@ -79,7 +79,7 @@ func start(t testing.TB, wrapper func(string) (string, error)) *chroot.Keeper {
 }
 
 // mount mounts a root for a test, which leaves it at its end.
-func mount(t testing.TB, k *chroot.Keeper, spec chroot.MountSpec) *chroot.Mounted {
+func mount(t testing.TB, k *chroot.Keeper, spec chroot.MountSpec) *chroot.MountedRoot {
 	t.Helper()
 	m, err := k.Mount(t.Context(), spec)
 	if err != nil {
@@ -94,7 +94,7 @@ func mount(t testing.TB, k *chroot.Keeper, spec chroot.MountSpec) *chroot.Mounte
 }
 
 // tiny is a root on a tmpfs: a shell and its tools.
-func tiny(t testing.TB, wrapper func(string) (string, error)) *chroot.Mounted {
+func tiny(t testing.TB, wrapper func(string) (string, error)) *chroot.MountedRoot {
 	t.Helper()
 	path := filepath.Join(stage(t), "root")
 	m := mount(t, start(t, wrapper), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: path, Options: []string{"size=64m,mode=755"}})

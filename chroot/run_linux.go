@@ -14,7 +14,7 @@ import (
 // environment selects, and runs in the root's namespaces. A signal that ended it is
 // reported on Stderr. Streams that are files are the command's own; others are pumped
 // through pipes.
-func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
+func (m *MountedRoot) Run(ctx context.Context, c Command) (int, error) {
 	if err := m.visible(); err != nil {
 		return 0, fmt.Errorf("cannot run %s in %s: %w", command.Shell, m.path, err)
 	}
@@ -41,7 +41,7 @@ func (m *Mounted) Run(ctx context.Context, c Command) (int, error) {
 }
 
 // command returns a shell of the image that runs a line.
-func (m *Mounted) command(line string) *exec.Cmd {
+func (m *MountedRoot) command(line string) *exec.Cmd {
 	return &exec.Cmd{
 		Path: command.Shell, Args: []string{command.Shell, "-c", line}, Dir: "/", Env: append(environment(m.keeper.environ(), m.pass), m.env...),
 		SysProcAttr: &syscall.SysProcAttr{Chroot: m.real},

@@ -32,13 +32,13 @@ var errAbandoned = errors.New("the plugin is gone")
 type greeting struct {
 	// Env is the plugin's environment: wrappers such as sudo do not pass it on.
 	Env []string
-	// Busy, Grace and Patience are as in Options.
-	Busy, Grace, Patience time.Duration
+	// Busy, Grace and KeeperTimeout are as in Options.
+	Busy, Grace, KeeperTimeout time.Duration
 }
 
-// MaybeKeep turns this process into a keeper if it was started as one, and then does not
+// MaybeRunKeeper turns this process into a keeper if it was started as one, and then does not
 // return. Every program that calls Launch must call it before anything else.
-func MaybeKeep() {
+func MaybeRunKeeper() {
 	if len(os.Args) != 3 || os.Args[1] != rendezvous.Arg {
 		return
 	}
@@ -94,7 +94,7 @@ func newKeeper(conn *wire.Conn, body []byte) (*Keeper, error) {
 	if err := wire.Unmarshal(body, &g); err != nil {
 		return nil, err
 	}
-	k, err := Start(Options{Busy: g.Busy, Grace: g.Grace, Patience: g.Patience, Log: conn.Note})
+	k, err := Start(Options{Busy: g.Busy, Grace: g.Grace, KeeperTimeout: g.KeeperTimeout, Log: conn.Note})
 	if err != nil {
 		return nil, err
 	}

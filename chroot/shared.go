@@ -30,7 +30,7 @@ func DefaultMounts() []ExtraMount {
 	}
 }
 
-// bind is the type of an extra mount that shows a directory of the host.
+// bind is the type of an ExtraMount that shows a directory of the host.
 const bind = "bind"
 
 // ownVariables are the variables of every command in a root. They do not depend on the host.

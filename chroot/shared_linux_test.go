@@ -39,7 +39,7 @@ func fakeDev(t *testing.T, dirs ...string) string {
 
 // mountDev makes the default mounts below /dev, with another directory as the host's
 // /dev. It returns the errors by their targets.
-func mountDev(t *testing.T, m *chroot.Mounted, dev string) map[string]error {
+func mountDev(t *testing.T, m *chroot.MountedRoot, dev string) map[string]error {
 	t.Helper()
 	failed := map[string]error{}
 	for _, mount := range chroot.DefaultMounts() {

@@ -27,7 +27,7 @@ func stat(t *testing.T, path string) unix.Stat_t {
 
 // upAndDown copies a directory into a root and out again, and answers where the
 // copies are.
-func upAndDown(t *testing.T, m *chroot.Mounted, src string) []string {
+func upAndDown(t *testing.T, m *chroot.MountedRoot, src string) []string {
 	t.Helper()
 	if err := m.UploadDir(t.Context(), "/up", src+"/", nil); err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestCopiesKeepHoles(t *testing.T) {
 		}
 	}
 	ext4 := mount(t, start(t, nil), chroot.MountSpec{Device: loop(t, disk(t, 64, "mkfs.ext4", "-q")), Path: filepath.Join(stage(t), "root")})
-	for _, m := range []*chroot.Mounted{tiny(t, nil), ext4} {
+	for _, m := range []*chroot.MountedRoot{tiny(t, nil), ext4} {
 		for _, dir := range upAndDown(t, m, src) {
 			for name := range listing(t, src) {
 				st := stat(t, filepath.Join(dir, name))

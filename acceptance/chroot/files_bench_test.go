@@ -71,7 +71,7 @@ func besideCp(b *testing.B, from, to string, ours func(to string) error) {
 }
 
 // benchRoot is a root of 4 GiB on a block device.
-func benchRoot(b *testing.B) *chroot.Mounted {
+func benchRoot(b *testing.B) *chroot.MountedRoot {
 	b.Helper()
 	dir := testdir.New(b)
 	disk := filepath.Join(dir, "disk")

@@ -24,7 +24,7 @@ import (
 // A bind mount shows only the file system that its source is on, as mount --bind does, and
 // mounts that are made on it later stay in the root. Its options are flags of the mount,
 // such as ro; those of the source's mount stay in force.
-func (m *Mounted) MountBelow(_ context.Context, extra ExtraMount) error {
+func (m *MountedRoot) MountBelow(_ context.Context, extra ExtraMount) error {
 	if err := m.mountNow(extra); err != nil {
 		return extra.explain(err, m.path)
 	}
@@ -36,7 +36,7 @@ func (e ExtraMount) explain(err error, root string) error {
 	return fmt.Errorf("cannot mount %s %s on %s in %s: %w", e.Type, e.Source, e.Target, root, err)
 }
 
-func (m *Mounted) mountBelow(extra ExtraMount) error {
+func (m *MountedRoot) mountBelow(extra ExtraMount) error {
 	onto, err := extra.onto()
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func (m *Mounted) mountBelow(extra ExtraMount) error {
 }
 
 // settle sets the propagation of a new mount and, on a bind mount, the flags.
-func (m *Mounted) settle(in *rootfs.Root, extra ExtraMount, flags uintptr) error {
+func (m *MountedRoot) settle(in *rootfs.Root, extra ExtraMount, flags uintptr) error {
 	// The open target lies below the mount; the path leads onto it.
 	top, err := in.Open(extra.Target, unix.O_PATH, 0)
 	if err != nil {
@@ -114,7 +114,7 @@ func restrict(mount *os.File, flags uintptr) error {
 
 // IsMounted reports whether something is mounted at a path inside. Nothing is mounted
 // at a path that leads nowhere.
-func (m *Mounted) IsMounted(_ context.Context, path string) (bool, error) {
+func (m *MountedRoot) IsMounted(_ context.Context, path string) (bool, error) {
 	in, err := m.open()
 	if err != nil {
 		return false, err
@@ -158,7 +158,7 @@ func known(kind string) error {
 }
 
 // mountPoint opens a target. It creates a missing one, and records it if it is temporary.
-func (m *Mounted) mountPoint(in *rootfs.Root, extra ExtraMount, onto os.FileMode) (*os.File, error) {
+func (m *MountedRoot) mountPoint(in *rootfs.Root, extra ExtraMount, onto os.FileMode) (*os.File, error) {
 	path := extra.Target
 	target, err := in.Open(path, unix.O_PATH, 0)
 	if !errors.Is(err, os.ErrNotExist) {
@@ -197,7 +197,7 @@ var standardDirs = []string{
 
 // clearPoints removes the temporary mount points. If there are any, it first unmounts
 // everything below the root.
-func (m *Mounted) clearPoints() error {
+func (m *MountedRoot) clearPoints() error {
 	m.pointsMu.Lock()
 	defer m.pointsMu.Unlock()
 	if len(m.points) == 0 {
@@ -213,7 +213,7 @@ func (m *Mounted) clearPoints() error {
 
 // removePoints removes the empty temporary mount points. Nothing must be mounted below the
 // root. One that cannot be removed stays.
-func (m *Mounted) removePoints() {
+func (m *MountedRoot) removePoints() {
 	in, err := m.open()
 	if err != nil {
 		return

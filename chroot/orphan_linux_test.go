@@ -14,7 +14,7 @@ import (
 )
 
 // TestReclaimFromAStoppedKeeper: the heir does not wait until somebody continues it. Its
-// patience is shorter than the time for which it would wait for one that leaves.
+// KeeperTimeout is shorter than the time for which it would wait for one that leaves.
 func TestReclaimFromAStoppedKeeper(t *testing.T) {
 	for name, stop := range map[string]func(t *testing.T, keeper int){
 		"by a signal": func(t *testing.T, keeper int) {
@@ -76,7 +76,7 @@ func TestReclaimNeverKillsAnother(t *testing.T) {
 	}
 	truth := o.RootRecord
 	o.Keeper, o.Since = cmd.Process.Pid, startTime(t, cmd.Process.Pid)
-	heir, err := chroot.Launch(t.Context(), chroot.Options{Patience: 3 * time.Second})
+	heir, err := chroot.Launch(t.Context(), chroot.Options{KeeperTimeout: 3 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ const (
 // awaitKeeper waits until the keeper of a killed build has ended: it leaves its roots by
 // itself. A stopped keeper is continued, or killed if it does not continue.
 func (k *Keeper) awaitKeeper(ctx context.Context, r RootRecord) error {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(k.patience, abandonedLimit+command.KillTimeout))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(k.keeperTimeout, abandonedLimit+command.KillTimeout))
 	defer cancel()
 	p := orphanedKeeper{RootRecord: r, log: k.log}
 	for {
