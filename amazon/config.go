@@ -45,17 +45,14 @@ var kind = builder.Kind{
 	VolumeTypes: builder.VolumeTypes{"gp2", "gp3", "io1", "io2", "sc1", "st1", "standard"},
 }
 
-// Prepare decodes the options that Packer gives, fills in the defaults, and
-// answers everything that is wrong at once.
+// Prepare implements builder.Options.
 func (c *Config) Prepare(raws ...any) (warnings []string, err error) {
-	*c = Config{}
-	usable, err := builder.Decode(c, &c.Config, kind, []string{"ami_description"}, raws...)
-	if !usable {
-		return nil, builder.Join([]error{err})
-	}
-	errs := slices.Concat(
-		[]error{err},
-		c.Config.Prepare(kind),
+	return builder.Prepare(c, c.Job, c.check, raws...)
+}
+
+// check returns the warnings and the errors of the options that only this builder has.
+func (c *Config) check() (warnings []string, errs []error) {
+	errs = slices.Concat(
 		c.checkAccess(),
 		c.checkImage(),
 		c.checkMappings(),
@@ -63,11 +60,10 @@ func (c *Config) Prepare(raws ...any) (warnings []string, err error) {
 		c.checkSharedKeys(),
 		c.checkPartitions(),
 		c.checkPublishing(time.Now()),
-		kind.CheckLabels(&c.Config, "ami_description", c.AMIDescription),
 	)
 	if !c.FromScratch {
 		errs = append(errs, c.checkSource()...)
 	}
 	builder.Hide(c.secrets()...)
-	return slices.Concat(c.accessWarnings(), c.sourceWarnings(), c.terminationWarnings(), c.encryptionWarnings(), c.publishWarnings()), builder.Join(errs)
+	return slices.Concat(c.accessWarnings(), c.sourceWarnings(), c.terminationWarnings(), c.encryptionWarnings(), c.publishWarnings()), errs
 }

@@ -69,7 +69,6 @@ const (
 
 func (c *Config) checkImage() []error {
 	return []error{
-		kind.CheckName("ami_name", c.AMIName),
 		builder.CheckVirtualization("ami_virtualization_type", c.AMIVirtualizationType, c.FromScratch),
 		builder.CheckOneOf("ami_architecture", c.AMIArchitecture, "x86_64", arm64, "i386", "x86_64_mac", "arm64_mac"),
 		builder.CheckOneOf("boot_mode", c.BootMode, legacyBIOS, uefi, uefiPreferred),

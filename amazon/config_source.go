@@ -8,6 +8,8 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // SourceConfig holds the options for the source image.
@@ -68,17 +70,11 @@ func (s SourceConfig) checkSource() []error {
 // check answers what is wrong with a filter; pinned says that source_ami is given
 // too.
 func (f SourceFilterConfig) check(pinned bool) []error {
-	var errs []error
-	if len(f.Owners) == 0 {
-		errs = append(errs, errors.New("source_ami_filter: owners is required: anybody can give an AMI the name that is looked for"))
-	}
+	errs := f.search(pinned).Check()
 	for i, owner := range f.Owners {
 		if !ownerName.MatchString(owner) {
 			errs = append(errs, fmt.Errorf("source_ami_filter: owners[%d] is %q, but must be the id of an account, self, or an alias such as amazon", i, owner))
 		}
-	}
-	if len(f.Filters) == 0 && !f.MostRecent && !pinned {
-		errs = append(errs, errors.New("source_ami_filter: filters is required, or most_recent: an owner has many AMIs"))
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Filters)) {
 		if name == "" || f.Filters[name] == "" {
@@ -86,6 +82,13 @@ func (f SourceFilterConfig) check(pinned bool) []error {
 		}
 	}
 	return errs
+}
+
+// search returns the search; pinned says that source_ami is given too.
+func (f SourceFilterConfig) search(pinned bool) builder.Search {
+	return builder.Search{
+		Option: "source_ami_filter", Kind: kind, Filters: f.Filters, Owners: f.Owners, MostRecent: f.MostRecent, Pinned: pinned,
+	}
 }
 
 func (c *Config) sourceWarnings() []string {

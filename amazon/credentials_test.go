@@ -229,7 +229,7 @@ func TestCodeWithoutUse(t *testing.T) {
 		a.MFACode = "123456"
 		var said []string
 		log := func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }
-		if _, err := connect(t.Context(), a, new(Config), log); err != nil {
+		if _, err := new(Config).dial(t.Context(), a, log); err != nil {
 			t.Fatal(err)
 		}
 		if got := strings.Contains(strings.Join(said, ""), "mfa_code is not used"); got != unused {

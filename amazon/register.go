@@ -238,12 +238,12 @@ func (c *Cloud) rootMapping(spec bake.ImageSpec, source *types.Image, name strin
 		// From scratch too the volume should go with its instance.
 		m.DeleteOnTermination = source == nil || old.DeleteOnTermination
 	}
-	m.DeviceName = name
-	m.SnapshotID = string(spec.Snapshot)
-	m.VolumeSize = max(m.VolumeSize, spec.SizeGiB)
-	m.VolumeType = cmp.Or(m.VolumeType, spec.VolumeType, old.VolumeType)
-	built := BlockDevice{BlockDevice: builder.BlockDevice{VolumeType: spec.VolumeType, IOPS: spec.IOPS}, Throughput: spec.Throughput}
-	return withPerformanceOf(old, withPerformanceOf(built, m)), nil
+	m.BlockDevice = m.Root(name, spec, c.VolumeType)
+	m.VolumeType = cmp.Or(m.VolumeType, old.VolumeType)
+	if m.VolumeType == spec.VolumeType && c.VolumeType(m.VolumeType).TakesThroughput {
+		m.Throughput = cmp.Or(m.Throughput, spec.Throughput)
+	}
+	return withPerformanceOf(old, m), nil
 }
 
 // checkRoot tells why a mapping cannot be the root device's, if so.

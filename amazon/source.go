@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // Source finds the image to start from. It must be available, with a root device made of a
@@ -112,22 +113,15 @@ func (f SourceFilterConfig) filters() []types.Filter {
 	return all
 }
 
-// choose takes the only image, or the most recent one where the user wants
-// that. Of those created at one time it is the one with the least id, so that
-// every build takes the same.
+// choose returns the image that the search means, if it is of one of the owners.
 func (c *Cloud) choose(images []types.Image) (types.Image, error) {
-	if len(images) > 1 && !c.config.SourceAMIFilter.MostRecent {
-		return types.Image{}, fmt.Errorf("%d images fulfil %s, and one is wanted: %s; narrow the filter, or set most_recent to take the newest",
-			len(images), c.sought(), calledAll(images))
+	search := c.config.SourceAMIFilter.search(c.config.SourceAMI != "")
+	search.Option = c.sought()
+	chosen, err := builder.Choose(search, images, imageOf)
+	if err == nil && !c.config.SourceAMIFilter.owns(chosen, "") {
+		err = c.strange(chosen)
 	}
-	slices.SortFunc(images, func(a, b types.Image) int {
-		return cmp.Or(created(b).Compare(created(a)), cmp.Compare(aws.ToString(a.ImageId), aws.ToString(b.ImageId)))
-	})
-	chosen := images[0]
-	if !c.config.SourceAMIFilter.owns(chosen, "") {
-		return types.Image{}, c.strange(chosen)
-	}
-	return chosen, nil
+	return chosen, err
 }
 
 // sought is the search in words.
@@ -223,9 +217,6 @@ func runs(host, image types.ArchitectureValues) bool {
 	return host == image || (host == types.ArchitectureValuesX8664 && image == types.ArchitectureValuesI386)
 }
 
-// created is when an image was made; the zero time if it does not tell.
-func created(image types.Image) time.Time { return moment(aws.ToString(image.CreationDate)) }
-
 // moment reads a time as EC2 writes it; the zero time if it is none.
 func moment(text string) time.Time {
 	t, err := time.Parse(time.RFC3339, text)
@@ -244,17 +235,4 @@ func (c *Cloud) past(text string) bool {
 // called is an image in words: its id and its name.
 func called(image types.Image) string {
 	return fmt.Sprintf("%s (%s)", aws.ToString(image.ImageId), aws.ToString(image.Name))
-}
-
-// calledAll names the first few of many images.
-func calledAll(images []types.Image) string {
-	const few = 5
-	var names []string
-	for _, image := range images[:min(few, len(images))] {
-		names = append(names, called(image))
-	}
-	if more := len(images) - len(names); more > 0 {
-		names = append(names, fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(names, ", ")
 }

@@ -181,7 +181,7 @@ func TestSearchForASource(t *testing.T) {
 
 func TestSearchThatFindsNoSource(t *testing.T) {
 	var many []string
-	for i := range 7 {
+	for i := range 12 {
 		many = append(many, candidate(fmt.Sprintf("ami-%d", i), "2026-01-02T03:04:05.000Z", ""))
 	}
 	pinned := func(o *Config) { o.SourceAMI = "ami-1" }
@@ -192,8 +192,8 @@ func TestSearchThatFindsNoSource(t *testing.T) {
 		want   []string
 	}{
 		{"none", debian(nil), images(), []string{"no image in region eu-west-1", `name = "debian-*"`, `architecture = "arm64"`, "owners 123456789012, amazon"}},
-		{"several", debian(nil), images(many[:2]...), []string{"2 images", "ami-0 (base), ami-1 (base)", "most_recent"}},
-		{"many", debian(nil), images(many...), []string{"7 images", "ami-4 (base), and 2 more"}},
+		{"several", debian(nil), images(many[:2]...), []string{"2 images", "ami-0 (base, of ", "), ami-1 (base, of ", "most_recent"}},
+		{"many", debian(nil), images(many...), []string{"12 images", "ami-0 (base", "and 2 more"}},
 		{"the pinned one is unknown", debian(pinned), refuse("InvalidAMIID.NotFound"), []string{"source image ami-1", "not found in region eu-west-1"}},
 		{"the pinned one is another", debian(pinned), images(), []string{"no image", "source_ami ami-1", `name = "debian-*"`}},
 		{"of somebody else", debian(func(o *Config) { o.SourceAMIFilter.Owners = []string{"210987654321", "aws-marketplace"} }), images(imageXML),

@@ -2,9 +2,12 @@
 package builder
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
 // BlockDevice holds the options of a block device mapping that both clouds have.
@@ -30,6 +33,18 @@ type BlockDevice struct {
 	// The provisioned IOPS (I/O operations per second) of the volume. Only for provisioned
 	// types such as `io1`, which require it.
 	IOPS int64 `mapstructure:"iops"`
+}
+
+// Root returns the root device of an image: this mapping, laid over the volume that the build has
+// made. Its content is always the build's snapshot, and it is at least as large as that volume.
+func (d BlockDevice) Root(name string, built bake.ImageSpec, rules func(volumeType string) bake.VolumeType) BlockDevice {
+	d.DeviceName, d.SnapshotID = name, string(built.Snapshot)
+	d.VolumeSize = max(d.VolumeSize, built.SizeGiB)
+	d.VolumeType = cmp.Or(d.VolumeType, built.VolumeType)
+	if d.VolumeType == built.VolumeType && rules(d.VolumeType).TakesIOPS {
+		d.IOPS = cmp.Or(d.IOPS, built.IOPS)
+	}
+	return d
 }
 
 // VolumeTypes are the types of volumes that a cloud has.

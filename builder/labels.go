@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 
@@ -145,7 +144,7 @@ func (r *run) missingTags(facts bake.Facts) {
 }
 
 // descriptionOption returns the name of the option for the image's description.
-func (r *run) descriptionOption() string { return strings.ToLower(r.Image) + "_description" }
+func (r *run) descriptionOption() string { return r.option("description") }
 
 // labels renders description and tags, and holds them against what the cloud
 // takes.

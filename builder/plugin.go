@@ -24,6 +24,8 @@ type Options interface {
 	Prepare(raws ...any) (warnings []string, err error)
 	// Job is the build that the options ask for, once they are prepared.
 	Job() Job
+	// Reach sets where the cloud is and which profile has the keys, for the command reap.
+	Reach(Reach)
 }
 
 // Builder is the Packer builder of a cloud's options.
@@ -57,9 +59,6 @@ type Plugin struct {
 	Kind Kind
 	// Options makes the options of one builder, before they are prepared.
 	Options func() Options
-	// Reach reaches the cloud for the command reap, with what the environment has of
-	// keys.
-	Reach func(context.Context, Reach) (Session, error)
 }
 
 // program is the plugin's file name, by which Packer knows it.

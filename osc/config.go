@@ -4,6 +4,7 @@ package osc
 import (
 	"errors"
 	"regexp"
+	"slices"
 
 	"github.com/hashicorp/packer-plugin-sdk/common"
 
@@ -42,26 +43,20 @@ var kind = builder.Kind{
 	VolumeTypes: builder.VolumeTypes{"gp2", io1, "standard"},
 }
 
-// Prepare decodes the options that Packer gives, fills in the defaults, and
-// answers everything that is wrong at once.
+// Prepare implements builder.Options.
 func (c *Config) Prepare(raws ...any) (warnings []string, err error) {
-	*c = Config{}
-	usable, err := builder.Decode(c, &c.Config, kind, []string{"omi_description"}, raws...)
-	if !usable {
-		return nil, builder.Join([]error{err})
-	}
-	errs := []error{err}
-	warnings, aliasErrs := c.resolveAliases()
-	errs = append(errs, aliasErrs...)
-	errs = append(errs, c.checkMoved()...)
-	errs = append(errs, c.Config.Prepare(kind)...)
-	errs = append(errs, c.checkAccess()...)
+	return builder.Prepare(c, c.Job, c.check, raws...)
+}
+
+// check returns the warnings and the errors of the options that only this builder has.
+func (c *Config) check() (warnings []string, errs []error) {
+	warnings, errs = c.resolveAliases()
+	errs = slices.Concat(errs, c.checkMoved(), c.checkAccess(), c.checkImage())
 	if !c.FromScratch {
 		errs = append(errs, c.checkSource()...)
 	}
-	errs = append(errs, c.checkImage()...)
 	builder.Hide(c.AccessKey, c.SecretKey)
-	return append(warnings, c.sourceWarnings()...), builder.Join(errs)
+	return append(warnings, c.sourceWarnings()...), errs
 }
 
 // joined opens an error of errors.Join.

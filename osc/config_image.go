@@ -67,7 +67,7 @@ func (c *ImageConfig) resolveAliases() (warnings []string, errs []error) {
 }
 
 func (c *Config) checkImage() []error {
-	errs := []error{kind.CheckName("omi_name", c.OMIName)}
+	var errs []error
 	if c.RootVolumeIOPS != 0 && c.RootVolumeType != "" && c.RootVolumeType != io1 {
 		errs = append(errs, fmt.Errorf("root_volume_iops is for the root_volume_type io1, which is %s", c.RootVolumeType))
 	} else if c.RootVolumeIOPS >= 0 && c.RootVolumeSize >= 0 {
@@ -78,8 +78,7 @@ func (c *Config) checkImage() []error {
 		names = append(names, device.DeviceName)
 	}
 	errs = append(errs, c.CheckScratchRoot("omi_block_device_mappings", names))
-	errs = append(errs, c.checkRequest()...)
-	return append(errs, kind.CheckLabels(&c.Config, "omi_description", c.OMIDescription)...)
+	return append(errs, c.checkRequest()...)
 }
 
 // checkRequest returns what the API would refuse of the search for the source and of the image.

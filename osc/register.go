@@ -9,7 +9,6 @@ import (
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
-	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
@@ -217,33 +216,17 @@ func (c *Cloud) dataMappings(inherited []api.BlockDeviceMappingImage) []api.Bloc
 	return data
 }
 
-// rootMapping is the mapping of the root device: what the build knows, and over it
-// what the user says.
+// rootMapping returns the mapping of the root device: the build's volume, and the user's words
+// over it.
 func (c *Cloud) rootMapping(spec bake.ImageSpec) api.BlockDeviceMappingImage {
-	root := BlockDevice{
-		BlockDevice:        builder.BlockDevice{SnapshotID: string(spec.Snapshot), VolumeSize: spec.SizeGiB, VolumeType: spec.VolumeType, IOPS: spec.IOPS},
-		DeleteOnVMDeletion: true,
-	}
+	root := BlockDevice{DeleteOnVMDeletion: true}
 	for _, m := range c.config.OMIBlockDeviceMappings {
 		if c.config.imageDevice(m.DeviceName) == rootDevice {
-			root = m.overRoot(root)
+			root = m
 		}
 	}
+	root.BlockDevice = root.Root(rootDevice, spec, c.VolumeType)
 	return root.request(rootDevice)
-}
-
-// overRoot lays what the user says of the root device over what the build knows.
-// The snapshot stays the build's, and the size at least its volume's.
-func (m BlockDevice) overRoot(root BlockDevice) BlockDevice {
-	if m.VolumeType != "" && m.VolumeType != root.VolumeType {
-		root.VolumeType, root.IOPS = m.VolumeType, 0
-	}
-	if m.IOPS != 0 {
-		root.IOPS = m.IOPS
-	}
-	root.VolumeSize = max(root.VolumeSize, m.VolumeSize)
-	root.DeleteOnVMDeletion = m.DeleteOnVMDeletion
-	return root
 }
 
 // request is the mapping in the API's form, under the API's name of the device.

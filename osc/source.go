@@ -1,7 +1,6 @@
 package osc
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // given tells whether there is something to search for.
@@ -55,20 +55,21 @@ func (f SourceFilterConfig) check(pinned bool) []error {
 	if !f.given() {
 		return nil
 	}
-	var errs []error
-	if len(f.Owners) == 0 {
-		errs = append(errs, errors.New("source_omi_filter: owners is required: anybody can give an OMI the name that is looked for"))
-	}
+	errs := f.search(pinned).Check()
 	for i, owner := range f.Owners {
 		if owner == "" {
 			errs = append(errs, fmt.Errorf("source_omi_filter: owners[%d] is empty, but must be the id of an account, self, or an alias such as Outscale", i))
 		}
 	}
-	if len(f.Filters) == 0 && !f.MostRecent && !pinned {
-		errs = append(errs, errors.New("source_omi_filter: filters is required, or most_recent: an owner has many OMIs"))
-	}
 	_, err := imageFilter(f.Filters)
 	return append(errs, joined(err)...)
+}
+
+// search returns the search; pinned says that source_omi is given too.
+func (f SourceFilterConfig) search(pinned bool) builder.Search {
+	return builder.Search{
+		Option: "source_omi_filter", Kind: kind, Filters: f.Filters, Owners: f.Owners, MostRecent: f.MostRecent, Pinned: pinned,
+	}
 }
 
 // Source finds the image to start from, and makes sure that a volume can be made
@@ -126,18 +127,10 @@ func (c *Cloud) searchSource(ctx context.Context) (api.Image, error) {
 		other := c.config.SourceOMI != "" && i.ImageId != c.config.SourceOMI
 		return other || !from.own(i) || i.State != api.ImageStateAvailable || !tagged(i, search.Filters)
 	})
-	newest := func(a, b api.Image) int {
-		return cmp.Or(b.CreationDate.Compare(a.CreationDate.Time), cmp.Compare(a.ImageId, b.ImageId))
-	}
-	slices.SortFunc(found, newest)
-	switch {
-	case len(found) == 0:
+	if len(found) == 0 {
 		return api.Image{}, c.nothingFound()
-	case len(found) > 1 && !search.MostRecent:
-		return api.Image{}, fmt.Errorf("source_omi_filter finds %d images, not one: %s; narrow filters or owners, or set most_recent to take the newest",
-			len(found), namesOf(found))
 	}
-	return found[0], nil
+	return builder.Choose(search.search(c.config.SourceOMI != ""), found, image)
 }
 
 // matches asks for the images of the owners that the filters hold for. Filters of
@@ -197,19 +190,6 @@ func (c *Cloud) nothingFound() error {
 		return fmt.Errorf("source_omi %s is not what source_omi_filter wants: no such image is %s", c.config.SourceOMI, search)
 	}
 	return fmt.Errorf("source_omi_filter finds no image that is %s", search)
-}
-
-// namesOf names the first images of many.
-func namesOf(all []api.Image) string {
-	const enough = 10
-	var names []string
-	for _, i := range all[:min(len(all), enough)] {
-		names = append(names, fmt.Sprintf("%s (%s, of %s, %s)", i.ImageId, value(i.ImageName), i.AccountId, i.CreationDate))
-	}
-	if len(all) > enough {
-		names = append(names, "…")
-	}
-	return strings.Join(names, ", ")
 }
 
 func (c *Cloud) checkSource(img bake.Image) error {

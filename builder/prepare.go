@@ -1,0 +1,40 @@
+package builder
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+// Prepare decodes the options of one cloud's builder into c, fills in the defaults, and returns
+// everything that is wrong at once. job is the builder's own Options.Job; check returns the
+// warnings and the errors of the options that only this cloud has.
+func Prepare[C any](c *C, job func() Job, check func() (warnings []string, errs []error), raws ...any) (warnings []string, err error) {
+	var none C
+	*c = none
+	common, kind := job().Config, job().Kind
+	usable, err := Decode(c, common, kind, []string{kind.option("description")}, raws...)
+	if !usable {
+		return nil, Join([]error{err})
+	}
+	errs := append([]error{err}, common.Prepare(kind)...)
+	warnings, wrong := check()
+	decoded := job()
+	return warnings, Join(slices.Concat(errs, wrong,
+		[]error{kind.CheckName(kind.option("name"), decoded.ImageName)},
+		kind.CheckLabels(common, kind.option("description"), decoded.Description),
+	))
+}
+
+// option returns the name of an option that begins with the cloud's word for an image, such as
+// ami_name.
+func (k Kind) option(name string) string { return strings.ToLower(k.Image) + "_" + name }
+
+// Reach connects to the cloud for the command reap, which has no template.
+func (p Plugin) Reach(ctx context.Context, to Reach) (Session, error) {
+	options := p.Options()
+	options.Reach(to)
+	job := options.Job()
+	job.Config.patience = to.Patience
+	return job.Connect(ctx, nil)
+}
