@@ -124,7 +124,7 @@ func (c *Client) transport() aws.HTTPClient {
 	if !ok {
 		base = c.access.bounded()
 	}
-	return brief{answered: c.answered, next: base.WithTransportOptions(func(t *http.Transport) {
+	return boundedClient{answered: c.answered, next: base.WithTransportOptions(func(t *http.Transport) {
 		if c.access.InsecureSkipTLSVerify {
 			t.TLSClientConfig = trusting(t.TLSClientConfig)
 		}

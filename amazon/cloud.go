@@ -70,7 +70,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 		return bake.Host{}, err
 	}
 	host := bake.Host{
-		ID: bake.HostID(here.instance), Account: account, Region: c.client.Region(), Zone: here.zone, Taken: taken(instance),
+		ID: bake.HostID(here.instance), Account: account, Region: c.client.Region(), Zone: here.zone, Taken: takenDevices(instance),
 		Cloud: c.client.cloud.String(), Architecture: string(instance.Architecture), Placement: aws.ToString(instance.OutpostArn),
 	}
 	if p := instance.Placement; p != nil && aws.ToString(p.AvailabilityZone) != "" {
@@ -108,8 +108,8 @@ func (c *Client) whoSays(here identity) string {
 	return fmt.Sprintf("the metadata say this is (in region %q)", here.region)
 }
 
-// taken lists the device names that an instance uses.
-func taken(instance types.Instance) []bake.DeviceName {
+// takenDevices lists the device names that an instance uses.
+func takenDevices(instance types.Instance) []bake.DeviceName {
 	var names []bake.DeviceName
 	for _, m := range instance.BlockDeviceMappings {
 		if name := aws.ToString(m.DeviceName); name != "" {

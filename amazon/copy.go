@@ -35,9 +35,9 @@ func (c *Cloud) copyInput(spec bake.CopySpec) *ec2.CopyImageInput {
 		SourceImageId: aws.String(string(spec.Source)),
 		SourceRegion:  aws.String(spec.SourceRegion),
 		Name:          aws.String(spec.Name),
-		Description:   given(spec.Description),
+		Description:   optional(spec.Description),
 		ClientToken:   aws.String(token("copy", c.client.Region(), spec)),
-		KmsKeyId:      given(spec.KMSKeyID),
+		KmsKeyId:      optional(spec.KMSKeyID),
 		TagSpecifications: append(
 			tagging(types.ResourceTypeImage, spec.ImageTags),
 			tagging(types.ResourceTypeSnapshot, spec.SnapshotTags)...),

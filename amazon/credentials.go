@@ -230,8 +230,8 @@ func (a Access) misconfigured(err error) error {
 func (r AssumeRole) provider(client stscreds.AssumeRoleAPIClient) aws.CredentialsProvider {
 	return aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(client, r.RoleARN, func(o *stscreds.AssumeRoleOptions) {
 		o.Duration = r.Duration
-		o.ExternalID = given(r.ExternalID)
-		o.Policy = given(r.Policy)
+		o.ExternalID = optional(r.ExternalID)
+		o.Policy = optional(r.Policy)
 		o.RoleSessionName = cmp.Or(r.SessionName, defaultSession)
 		o.TransitiveTagKeys = r.TransitiveTagKeys
 		for _, arn := range r.PolicyARNs {

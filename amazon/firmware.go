@@ -37,7 +37,7 @@ func (c imagePlan) settleFirmware(ctx context.Context) (firmware, error) {
 	f := firmware{
 		mode: cmp.Or(types.BootModeValues(c.config.BootMode), source.BootMode),
 		tpm:  types.TpmSupportValues(c.config.TPMSupport),
-		data: given(c.config.UEFIData),
+		data: optional(c.config.UEFIData),
 	}
 	architecture := cmp.Or(types.ArchitectureValues(c.config.AMIArchitecture), source.Architecture)
 	if err := c.checkFirmware(f, architecture); err != nil {
@@ -144,5 +144,5 @@ func (c *Client) uefiData(ctx context.Context, image string) (*string, error) {
 	if err != nil || out.UefiData == nil {
 		return nil, err
 	}
-	return given(aws.ToString(out.UefiData.Value)), nil
+	return optional(aws.ToString(out.UefiData.Value)), nil
 }

@@ -49,7 +49,7 @@ func (c *Client) image(ctx context.Context, id string) (types.Image, error) {
 		return types.Image{}, fmt.Errorf("%d images answer to the id %s, not one", n, id)
 	}
 	image := out.Images[0]
-	if err := is("image", id, image.ImageId); err != nil {
+	if err := checkID("image", id, image.ImageId); err != nil {
 		return types.Image{}, err
 	}
 	image.ImageId = aws.String(id)

@@ -38,7 +38,7 @@ const (
 // not tell: what became of the request for a token, without which it goes on, as version 1
 // of the service has it, and whether the service wants one.
 type metadataTransport struct {
-	brief
+	boundedClient
 	limit time.Duration
 	// lost says that the answer with the token did not come.
 	lost atomic.Bool
@@ -48,25 +48,13 @@ type metadataTransport struct {
 
 // Do implements aws.HTTPClient.
 func (m *metadataTransport) Do(r *http.Request) (*http.Response, error) {
-	resp, err := m.brief.Do(r)
+	resp, err := m.boundedClient.Do(r)
 	if r.Method == http.MethodPut {
-		m.lost.Store(late(err))
+		m.lost.Store(builder.Unanswered(err))
 	} else {
 		m.wanted.Store(err == nil && resp.StatusCode == http.StatusUnauthorized)
 	}
 	return resp, err
-}
-
-// late reports whether a request was sent and not answered in time.
-func late(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout() && !unreached(err)
-}
-
-// unreached reports whether no connection came about.
-func unreached(err error) bool {
-	var dialing *net.OpError
-	return errors.As(err, &dialing) && dialing.Op == "dial"
 }
 
 // newMetadata makes a client of the instance metadata service. Its endpoint is
@@ -90,7 +78,7 @@ func newMetadata(cfg aws.Config, patience time.Duration) (*imds.Client, *metadat
 // that timed out, and one without the token that could not be had.
 func (m *metadataTransport) hopeless(err error) aws.Ternary {
 	var timeout net.Error
-	if m.wanted.Load() || unreached(err) || errors.As(err, &timeout) && timeout.Timeout() {
+	if m.wanted.Load() || builder.Unreached(err) || errors.As(err, &timeout) && timeout.Timeout() {
 		return aws.FalseTernary
 	}
 	return aws.UnknownTernary
@@ -197,7 +185,7 @@ func (c *Client) metadataFault(err error) string {
 		return fmt.Sprintf("it is turned off for this instance, or a proxy of metadata refuses the question: turn it on with `%s --http-endpoint enabled`", modify)
 	case status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
 		return fmt.Sprintf("it is overloaded (HTTP status %d): try again, and have fewer programs ask it", status)
-	case late(err):
+	case builder.Unanswered(err):
 		return fmt.Sprintf("it takes connections, and did not answer within %s: it is overloaded, or a firewall drops its answers. "+
 			"In a container, raise the hop limit with `%s --http-put-response-hop-limit 2`", c.asked.limit, modify)
 	}

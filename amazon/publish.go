@@ -15,7 +15,7 @@ import (
 // them: each in one request, and protection last, for an image that is
 // protected with a cooldown cannot be undone.
 func (c *Cloud) Publish(ctx context.Context, spec bake.PublishSpec) error {
-	return c.unknownToEC2(ctx, spec.Image, spec.Snapshots, c.publish(ctx, spec))
+	return c.unsettledImage(ctx, spec.Image, spec.Snapshots, c.publish(ctx, spec))
 }
 
 func (c *Cloud) publish(ctx context.Context, spec bake.PublishSpec) error {

@@ -94,7 +94,7 @@ func registrationOf(image types.Image) ec2.RegisterImageInput {
 		Name:               image.Name,
 		Description:        image.Description,
 		Architecture:       image.Architecture,
-		VirtualizationType: given(string(image.VirtualizationType)),
+		VirtualizationType: optional(string(image.VirtualizationType)),
 		RootDeviceName:     image.RootDeviceName,
 		EnaSupport:         image.EnaSupport,
 		SriovNetSupport:    image.SriovNetSupport,
@@ -157,7 +157,7 @@ func (c *Cloud) Regain(ctx context.Context, old bake.Record, id bake.ImageID) er
 	if err != nil {
 		return err
 	}
-	return c.unknownToEC2(ctx, id, nil, errors.Join(c.share(ctx, string(id), r.Launchers), c.deprecateAgain(ctx, string(id), r.DeprecateAt)))
+	return c.unsettledImage(ctx, id, nil, errors.Join(c.share(ctx, string(id), r.Launchers), c.deprecateAgain(ctx, string(id), r.DeprecateAt)))
 }
 
 // readRecord reads a record, whose two halves must be of the same image.

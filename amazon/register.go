@@ -118,10 +118,10 @@ func (c *Cloud) firmwareOf(ctx context.Context, spec bake.ImageSpec, source *typ
 func (c *Cloud) registration(spec bake.ImageSpec, source *types.Image, boots firmware) (*ec2.RegisterImageInput, error) {
 	in := &ec2.RegisterImageInput{
 		Name:               aws.String(spec.Name),
-		Description:        given(spec.Description),
+		Description:        optional(spec.Description),
 		Architecture:       types.ArchitectureValues(c.config.AMIArchitecture),
-		VirtualizationType: given(c.config.AMIVirtualizationType),
-		RootDeviceName:     given(c.config.RootDeviceName),
+		VirtualizationType: optional(c.config.AMIVirtualizationType),
+		RootDeviceName:     optional(c.config.RootDeviceName),
 		EnaSupport:         c.config.ENASupport.ToBoolPointer(),
 		BootMode:           boots.mode,
 		UefiData:           boots.data,
@@ -163,8 +163,8 @@ func hostArchitecture() types.ArchitectureValues {
 func inherit(in *ec2.RegisterImageInput, source *types.Image) {
 	in.Architecture = cmp.Or(in.Architecture, source.Architecture)
 	in.ImdsSupport = cmp.Or(in.ImdsSupport, source.ImdsSupport)
-	in.VirtualizationType = given(cmp.Or(aws.ToString(in.VirtualizationType), string(source.VirtualizationType)))
-	in.RootDeviceName = given(cmp.Or(aws.ToString(in.RootDeviceName), aws.ToString(source.RootDeviceName)))
+	in.VirtualizationType = optional(cmp.Or(aws.ToString(in.VirtualizationType), string(source.VirtualizationType)))
+	in.RootDeviceName = optional(cmp.Or(aws.ToString(in.RootDeviceName), aws.ToString(source.RootDeviceName)))
 	if aws.ToString(in.VirtualizationType) == string(types.VirtualizationTypeParavirtual) {
 		in.KernelId = source.KernelId
 		in.RamdiskId = source.RamdiskId
@@ -324,7 +324,7 @@ func (m BlockDevice) block() types.BlockDeviceMapping {
 // takes the encryption that it has, and refuses another word; it takes no key.
 func (m BlockDevice) volume() *types.EbsBlockDevice {
 	e := &types.EbsBlockDevice{
-		SnapshotId:          given(m.SnapshotID),
+		SnapshotId:          optional(m.SnapshotID),
 		VolumeType:          types.VolumeType(m.VolumeType),
 		VolumeSize:          count(m.VolumeSize),
 		Iops:                count(m.IOPS),

@@ -16,6 +16,7 @@ import (
 	sdkretry "github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
@@ -101,7 +102,7 @@ func kindOf(err error) retry.Kind {
 		return retry.Permanent
 	case status == http.StatusTooManyRequests || isThrottled(err):
 		return retry.Throttled
-	case isDial(err):
+	case builder.Unreached(err):
 		return retry.Unreached
 	case hasCode(err, timeoutCodes...), errors.Is(err, io.ErrUnexpectedEOF), isConnection(err):
 		return retry.Lost
@@ -133,12 +134,6 @@ func hopeless(err error) bool {
 	var host *net.DNSError
 	return errors.As(err, &certificate) || errors.As(err, &plain) || errors.Is(err, http.ErrSchemeMismatch) ||
 		errors.As(err, &host) && host.IsNotFound || strings.HasPrefix(codeOf(err), "Insufficient")
-}
-
-// isDial reports whether no connection was established.
-func isDial(err error) bool {
-	var connecting *net.OpError
-	return errors.As(err, &connecting) && connecting.Op == "dial"
 }
 
 // isConnection reports whether a connection broke, or nothing came over it in time.

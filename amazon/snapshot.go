@@ -53,7 +53,7 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 func (c *Cloud) askForSnapshot(ctx context.Context, spec bake.SnapshotSpec) (*string, error) {
 	out, err := c.client.ec2.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{
 		VolumeId:          aws.String(string(spec.Volume)),
-		Description:       given(spec.Description),
+		Description:       optional(spec.Description),
 		TagSpecifications: tagging(types.ResourceTypeSnapshot, spec.Tags),
 	})
 	if err != nil {
@@ -113,7 +113,7 @@ func (c *Client) snapshot(ctx context.Context, id bake.SnapshotID) (types.Snapsh
 		return types.Snapshot{}, notFound("snapshot", string(id))
 	}
 	snapshot := out.Snapshots[0]
-	if err := is("snapshot", string(id), snapshot.SnapshotId); err != nil {
+	if err := checkID("snapshot", string(id), snapshot.SnapshotId); err != nil {
 		return types.Snapshot{}, err
 	}
 	snapshot.SnapshotId = aws.String(string(id))

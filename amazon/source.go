@@ -53,7 +53,7 @@ func (c imagePlan) rootName() string {
 
 // findSource finds the one image by its id, by the filter, or by both.
 func (c *Cloud) findSource(ctx context.Context) (types.Image, error) {
-	if c.config.SourceAMIFilter.none() {
+	if !c.config.SourceAMIFilter.isSet() {
 		return c.sourceByID(ctx)
 	}
 	images, err := c.search(ctx)
@@ -77,9 +77,9 @@ func (c *Cloud) sourceByID(ctx context.Context) (types.Image, error) {
 	return found, nil
 }
 
-// none tells whether there is nothing to search for.
-func (f SourceFilterConfig) none() bool {
-	return len(f.Filters) == 0 && len(f.Owners) == 0 && !f.MostRecent
+// isSet reports whether there is a search.
+func (f SourceFilterConfig) isSet() bool {
+	return len(f.Filters) > 0 || len(f.Owners) > 0 || f.MostRecent
 }
 
 // search lists the images that fulfil the filter. An image that is named by its
@@ -201,7 +201,7 @@ func (c imagePlan) fits() error {
 	if source == nil {
 		return nil
 	}
-	if !c.config.SourceAMIFilter.none() && !c.config.SourceAMIFilter.owns(*source, account) {
+	if c.config.SourceAMIFilter.isSet() && !c.config.SourceAMIFilter.owns(*source, account) {
 		return c.strange(*source)
 	}
 	found := source.Architecture

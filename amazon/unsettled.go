@@ -12,11 +12,11 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// unknownToEC2 marks an error of a changing call on an image and its snapshots. EC2's changing
+// unsettledImage marks an error of a changing call on an image and its snapshots. EC2's changing
 // calls may not know yet what its describing calls show. What these do not show either is
 // gone.
 // Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
-func (c *Cloud) unknownToEC2(ctx context.Context, image bake.ImageID, snapshots []bake.SnapshotID, err error) error {
+func (c *Cloud) unsettledImage(ctx context.Context, image bake.ImageID, snapshots []bake.SnapshotID, err error) error {
 	switch {
 	case hasCode(err, codeImageNotFound, codeImageUnavailable):
 		return unsettledIf(c.hasImage(ctx, image), err)

@@ -49,9 +49,9 @@ func from(snapshot bake.SnapshotID) string {
 func (c *Cloud) volumeInput(spec bake.VolumeSpec) *ec2.CreateVolumeInput {
 	spec.Details = nil // it has pointers, which the token must not be made of
 	in := &ec2.CreateVolumeInput{
-		AvailabilityZone:  given(spec.Zone),
-		OutpostArn:        given(spec.Placement), // volumes elsewhere cannot be attached
-		SnapshotId:        given(string(spec.Snapshot)),
+		AvailabilityZone:  optional(spec.Zone),
+		OutpostArn:        optional(spec.Placement), // volumes elsewhere cannot be attached
+		SnapshotId:        optional(string(spec.Snapshot)),
 		Size:              count(spec.SizeGiB),
 		VolumeType:        types.VolumeType(spec.Type),
 		ClientToken:       aws.String(token("volume", c.client.Region(), spec)),
@@ -66,7 +66,7 @@ func (c *Cloud) volumeInput(spec bake.VolumeSpec) *ec2.CreateVolumeInput {
 	}
 	if spec.Encrypted {
 		in.Encrypted = aws.Bool(true)
-		in.KmsKeyId = given(spec.KMSKeyID)
+		in.KmsKeyId = optional(spec.KMSKeyID)
 	}
 	return in
 }
@@ -140,7 +140,7 @@ func (c *Client) volume(ctx context.Context, id bake.VolumeID) (types.Volume, er
 		return types.Volume{}, notFound("volume", string(id))
 	}
 	volume := out.Volumes[0]
-	if err := is("volume", string(id), volume.VolumeId); err != nil {
+	if err := checkID("volume", string(id), volume.VolumeId); err != nil {
 		return types.Volume{}, err
 	}
 	volume.VolumeId = aws.String(string(id))

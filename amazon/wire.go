@@ -44,8 +44,8 @@ func tagsOf(tags []types.Tag) map[string]string {
 	return all
 }
 
-// given is a text to send, or nothing if it is empty.
-func given(text string) *string {
+// optional returns a text to send; nil if it is empty.
+func optional(text string) *string {
 	if text == "" {
 		return nil
 	}
@@ -78,9 +78,8 @@ func idsOf[ID ~string, Thing any](things []Thing, id func(Thing) *string) []ID {
 
 func imageID(i types.Image) *string { return i.ImageId }
 
-// is checks that what EC2 tells of has the id that it was asked for, if it says so: a
-// state that is another thing's must not be acted upon.
-func is(what, id string, told *string) error {
+// checkID returns an error if EC2 describes another resource than the one that it was asked for.
+func checkID(what, id string, told *string) error {
 	if told != nil && *told != id {
 		return fmt.Errorf("asked for %s %s, EC2 tells of %q", what, id, *told)
 	}

@@ -44,7 +44,7 @@ var (
 // checkSource answers what is wrong with the source of a build that has one.
 func (s SourceConfig) checkSource() []error {
 	switch {
-	case s.SourceOMI == "" && !s.SourceOMIFilter.given():
+	case s.SourceOMI == "" && !s.SourceOMIFilter.isSet():
 		return []error{errors.New("source_omi is required, or source_omi_filter, unless the build is from_scratch")}
 	case s.SourceOMI != "" && !omiID.MatchString(s.SourceOMI):
 		return []error{fmt.Errorf("source_omi is %q, but must be the id of an OMI such as ami-3e158364", s.SourceOMI)}
@@ -57,7 +57,7 @@ func (c *Config) sourceWarnings() []string {
 	if c.FromScratch && c.SourceOMI != "" {
 		warnings = append(warnings, "source_omi is not used with from_scratch")
 	}
-	if c.FromScratch && c.SourceOMIFilter.given() {
+	if c.FromScratch && c.SourceOMIFilter.isSet() {
 		warnings = append(warnings, "source_omi_filter is not used with from_scratch")
 	}
 	return warnings

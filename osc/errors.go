@@ -101,9 +101,9 @@ func (r *refusal) notFound() bool { return r.Type == "InvalidResource" }
 // noVM means that there is no VM of that id.
 func (r *refusal) noVM() bool { return r.Code == "5063" }
 
-// late means that a changing call may not know yet what reading calls have shown: it does not
+// unsettled means that a changing call may not know yet what reading calls have shown: it does not
 // know a resource, or knows it in an earlier state.
-func (r *refusal) late() bool { return r.notFound() || r.conflict() }
+func (r *refusal) unsettled() bool { return r.notFound() || r.conflict() }
 
 // locked means that too many signatures were wrong: code 11 for good, 13 for a
 // minute.
@@ -136,8 +136,8 @@ func (r *refusal) lag() string {
 	return r.Skew.Abs().Round(time.Second).String() + " ahead of"
 }
 
-// is reports whether err is a refusal that the predicate holds for.
-func is(err error, holds func(*refusal) bool) bool {
+// isRefusal reports whether err is a refusal that the predicate holds for.
+func isRefusal(err error, holds func(*refusal) bool) bool {
 	var r *refusal
 	return errors.As(err, &r) && holds(r)
 }

@@ -163,7 +163,7 @@ func isTagFilter(name string) bool { return strings.HasPrefix(name, tagFilter) }
 
 // tagged tells whether an image has all the tags that the filters want.
 func tagged(i api.Image, filters map[string]string) bool {
-	have := tagMap(i.Tags)
+	have := tagsOf(i.Tags)
 	for name, want := range filters {
 		if key, ok := strings.CutPrefix(name, tagFilter); ok && have[key] != want {
 			return false

@@ -144,7 +144,7 @@ func newLiar(t *testing.T) *liar {
 	t.Helper()
 	l := &liar{outscale: newOutscale(t, state.Instant())}
 	c := l.cloud(t, Config{})
-	volume, snapshot := snapshotOf(t, c, "of-another")
+	volume, snapshot := madeSnapshot(t, c, "of-another")
 	l.volume, l.snapshot = string(volume), string(snapshot)
 	l.Liar = &cloudtest.Liar{Next: l.wire}
 	server := httptest.NewServer(l)

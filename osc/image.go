@@ -20,7 +20,7 @@ func (c *Cloud) Image(ctx context.Context, id bake.ImageID) (bake.Image, error) 
 	if err != nil {
 		return bake.Image{}, err
 	}
-	return image(got), nil
+	return imageOf(got), nil
 }
 
 func (c *Cloud) readImage(ctx context.Context, id string) (api.Image, error) {
@@ -66,8 +66,8 @@ func (c *Cloud) Named(ctx context.Context, name string) ([]bake.ImageID, error) 
 	return named, nil
 }
 
-// image translates an image. The API's states have the names that bake gives them.
-func image(i api.Image) bake.Image {
+// imageOf translates an image. The API's states have the names that bake gives them.
+func imageOf(i api.Image) bake.Image {
 	img := bake.Image{
 		ID:             bake.ImageID(i.ImageId),
 		Name:           value(i.ImageName),
@@ -78,8 +78,8 @@ func image(i api.Image) bake.Image {
 		Architecture:   i.Architecture,
 		Virtualization: hvm,
 		RootDevice:     value(i.RootDeviceName),
-		Snapshots:      imageSnapshots(i),
-		Tags:           tagMap(i.Tags),
+		Snapshots:      snapshotsOf(i),
+		Tags:           tagsOf(i.Tags),
 	}
 	if !i.CreationDate.IsZero() {
 		img.Created, img.Begun = i.CreationDate.String(), i.CreationDate.Time
@@ -113,19 +113,19 @@ func rootMapping(i api.Image) *api.BlockDeviceMappingImage {
 	return nil
 }
 
-// snapshotsOf are the snapshots of a mapping: one or none.
-func snapshotsOf(m api.BlockDeviceMappingImage) []string {
+// mappingSnapshots are the snapshots of a mapping: one or none.
+func mappingSnapshots(m api.BlockDeviceMappingImage) []string {
 	if id := value(value(m.Bsu).SnapshotId); id != "" {
 		return []string{id}
 	}
 	return nil
 }
 
-// imageSnapshots are the snapshots of an image's mappings, the root's first.
-func imageSnapshots(i api.Image) []bake.SnapshotID {
+// snapshotsOf are the snapshots of an image's mappings, the root's first.
+func snapshotsOf(i api.Image) []bake.SnapshotID {
 	var all []bake.SnapshotID
 	add := func(m api.BlockDeviceMappingImage) {
-		for _, id := range snapshotsOf(m) {
+		for _, id := range mappingSnapshots(m) {
 			if !slices.Contains(all, bake.SnapshotID(id)) {
 				all = append(all, bake.SnapshotID(id))
 			}
@@ -163,14 +163,14 @@ func (c *Cloud) imagesOf(ctx context.Context, id bake.SnapshotID) ([]api.Image, 
 		return nil, fmt.Errorf("cannot find the images of snapshot %s: %w", id, err)
 	}
 	return slices.DeleteFunc(all, func(i api.Image) bool {
-		return i.AccountId != c.client.account || !slices.Contains(imageSnapshots(i), id)
+		return i.AccountId != c.client.account || !slices.Contains(snapshotsOf(i), id)
 	}), nil
 }
 
 // Deregister removes an image.
 func (c *Cloud) Deregister(ctx context.Context, id bake.ImageID) error {
 	_, err := deleteImage.call(ctx, c.client, api.DeleteImageRequest{ImageId: string(id)})
-	if is(err, (*refusal).late) {
+	if isRefusal(err, (*refusal).unsettled) {
 		err = c.whyNotDeregistered(ctx, id, err)
 	}
 	if err != nil {
@@ -185,5 +185,5 @@ func (c *Cloud) whyNotDeregistered(ctx context.Context, id bake.ImageID, refused
 	if _, err := c.readImage(ctx, string(id)); errors.Is(err, bake.ErrNotFound) {
 		return nil
 	}
-	return unsettledIf(refused, (*refusal).late)
+	return unsettledIf(refused, (*refusal).unsettled)
 }

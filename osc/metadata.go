@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
@@ -109,19 +110,10 @@ func (m metadata) fault(err error) string {
 		return fmt.Sprintf("is overloaded (HTTP status %d): try again, and have fewer programs ask it", status.code)
 	case errors.As(err, &status):
 		return "refuses the question, or does not know it"
-	case late(err):
+	case builder.Unanswered(err):
 		return fmt.Sprintf("takes connections, and did not answer within %s: it is overloaded, or a firewall drops its answers", m.http.Timeout)
 	}
 	return "does not answer"
-}
-
-// late reports whether a question was sent and not answered in time.
-func late(err error) bool {
-	var (
-		timeout net.Error
-		dial    *net.OpError
-	)
-	return errors.As(err, &timeout) && timeout.Timeout() && (!errors.As(err, &dial) || dial.Op != "dial")
 }
 
 // statusError is an answer that is none.
@@ -141,17 +133,14 @@ func (e *statusError) Error() string { return fmt.Sprintf("GET %s: HTTP %s", e.p
 // overloaded, or has broken off. A user who waits for a service that does not answer is
 // told so soon: that question is not repeated.
 func weak(err error) bool {
-	var (
-		status *statusError
-		dial   *net.OpError
-	)
+	var status *statusError
 	if errors.As(err, &status) {
 		return status.busy()
 	}
-	if late(err) {
+	if builder.Unanswered(err) {
 		return false
 	}
-	return !errors.As(err, &dial) || dial.Op != "dial"
+	return !builder.Unreached(err)
 }
 
 func (m metadata) get(ctx context.Context, path string) (string, error) {

@@ -32,9 +32,9 @@ func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publica
 func (c *Cloud) checkDevices(facts bake.Facts) error {
 	var inherited []api.BlockDeviceMappingImage
 	if source := detailsOf(facts.Source); source != nil {
-		inherited = dataMappings(*source)
+		inherited = furtherMappings(*source)
 	}
-	if n := 1 + len(c.dataMappings(inherited)); n > maxVolumes {
+	if n := 1 + len(c.mergedMappings(inherited)); n > maxVolumes {
 		return fmt.Errorf("omi_block_device_mappings and the source's devices are %d, its root included, but a VM can have %d volumes",
 			n, maxVolumes)
 	}
@@ -53,7 +53,7 @@ func (c *Cloud) checkSnapshots(ctx context.Context) error {
 		return nil
 	}
 	found, err := c.readSnapshots(ctx, &api.FiltersSnapshot{SnapshotIds: &ids})
-	if err != nil && !is(err, (*refusal).notFound) {
+	if err != nil && !isRefusal(err, (*refusal).notFound) {
 		return fmt.Errorf("cannot read the snapshots of omi_block_device_mappings: %s: %w", strings.Join(ids, ", "), err)
 	}
 	var errs []error

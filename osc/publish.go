@@ -2,7 +2,6 @@ package osc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -17,19 +16,7 @@ const everybody = "all"
 // Publish says who may launch the image, and who may use the snapshots made for
 // it. Each has its own options: to share an image is not to share its snapshots.
 func (c *Cloud) Publish(ctx context.Context, spec bake.PublishSpec) error {
-	return c.unknownImage(ctx, spec.Image, c.publish(ctx, spec))
-}
-
-// unknownImage marks a refusal of a changing call on an image that is shown. One that is not
-// shown either is gone.
-func (c *Cloud) unknownImage(ctx context.Context, id bake.ImageID, err error) error {
-	if !is(err, (*refusal).late) {
-		return err
-	}
-	if _, unread := c.readImage(ctx, string(id)); errors.Is(unread, bake.ErrNotFound) {
-		return err
-	}
-	return unsettledIf(err, (*refusal).late)
+	return c.unsettledImage(ctx, spec.Image, c.publish(ctx, spec))
 }
 
 func (c *Cloud) publish(ctx context.Context, spec bake.PublishSpec) error {

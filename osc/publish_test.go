@@ -170,7 +170,7 @@ func TestPublish(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := newOutscale(t, state.Instant())
 			c := o.cloud(t, test.options)
-			_, snapshot := snapshotOf(t, c, "b")
+			_, snapshot := madeSnapshot(t, c, "b")
 			image, err := c.Register(t.Context(), bake.ImageSpec{Build: "b", Name: "made", Snapshot: snapshot, SizeGiB: 4})
 			if err != nil {
 				t.Fatal(err)

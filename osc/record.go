@@ -12,9 +12,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// recorded is what Record writes down: how the image is registered, and what is
+// record is what Record writes down: how the image is registered, and what is
 // given to it afterwards.
-type recorded struct {
+type record struct {
 	Request     api.CreateImageRequest     `json:"request"`
 	Permissions *api.PermissionsOnResource `json:"permissions,omitempty"`
 	Tags        map[string]string          `json:"tags,omitempty"`
@@ -26,29 +26,29 @@ func (c *Cloud) Record(ctx context.Context, id bake.ImageID) (bake.Record, error
 	if err != nil {
 		return bake.Record{}, err
 	}
-	if err := c.replaceable(found); err != nil {
+	if err := c.restorable(found); err != nil {
 		return bake.Record{}, fmt.Errorf("image %s (%s) cannot be replaced: %w", id, value(found.ImageName), err)
 	}
-	data, err := json.Marshal(recorded{
-		Request:     restoring(found),
+	data, err := json.Marshal(record{
+		Request:     registrationOf(found),
 		Permissions: shared(found),
-		Tags:        tagMap(found.Tags),
+		Tags:        tagsOf(found.Tags),
 	})
 	if err != nil {
 		return bake.Record{}, fmt.Errorf("cannot record image %s: %w", id, err)
 	}
-	return bake.Record{Image: id, Name: value(found.ImageName), Snapshots: imageSnapshots(found), Data: data}, nil
+	return bake.Record{Image: id, Name: value(found.ImageName), Snapshots: snapshotsOf(found), Data: data}, nil
 }
 
-// replaceable tells why an image cannot be deregistered or registered again, if so.
-func (c *Cloud) replaceable(i api.Image) error {
+// restorable tells why an image cannot be deregistered or registered again, if so.
+func (c *Cloud) restorable(i api.Image) error {
 	root := rootMapping(i)
 	switch {
 	case i.AccountId != c.client.account:
 		return fmt.Errorf("it belongs to account %s", i.AccountId)
 	case i.State == api.ImageStatePending:
 		return errors.New("it is pending")
-	case i.State == api.ImageStateAvailable && (root == nil || len(snapshotsOf(*root)) == 0):
+	case i.State == api.ImageStateAvailable && (root == nil || len(mappingSnapshots(*root)) == 0):
 		return errors.New("its root device has no snapshot, so that it could not be registered again")
 	case i.SecureBoot:
 		return errors.New("it has secure boot, with which no image can be registered")
@@ -56,10 +56,10 @@ func (c *Cloud) replaceable(i api.Image) error {
 	return nil
 }
 
-// restoring is the request that makes an image as it is.
-func restoring(i api.Image) api.CreateImageRequest {
+// registrationOf is the request that makes an image as it is.
+func registrationOf(i api.Image) api.CreateImageRequest {
 	device := rootDevice
-	mappings := dataMappings(i)
+	mappings := furtherMappings(i)
 	if root := rootMapping(i); root != nil {
 		first := requestable(*root)
 		first.DeviceName = &device
@@ -79,14 +79,14 @@ func shared(i api.Image) *api.PermissionsOnResource {
 }
 
 // readRecord reads a record, whose two halves must be of the same image.
-func readRecord(record bake.Record) (was recorded, err error) {
+func readRecord(record bake.Record) (was record, err error) {
 	if err := json.Unmarshal(record.Data, &was); err != nil {
 		return was, fmt.Errorf("the record of image %s (%s) cannot be read: %w", record.Image, record.Name, err)
 	}
 	if len(record.Snapshots) == 0 {
 		return was, fmt.Errorf("the record of image %s (%s) has no snapshot to register it again from", record.Image, record.Name)
 	}
-	snapshots := imageSnapshots(api.Image{RootDeviceName: was.Request.RootDeviceName, BlockDeviceMappings: was.Request.BlockDeviceMappings})
+	snapshots := snapshotsOf(api.Image{RootDeviceName: was.Request.RootDeviceName, BlockDeviceMappings: was.Request.BlockDeviceMappings})
 	if value(was.Request.ImageName) != record.Name || !slices.Equal(snapshots, record.Snapshots) {
 		return was, fmt.Errorf("the record of image %s (%s) is of the image %q with the snapshots %v, and not with %v",
 			record.Image, record.Name, value(was.Request.ImageName), snapshots, record.Snapshots)
@@ -121,5 +121,5 @@ func (c *Cloud) Regain(ctx context.Context, record bake.Record, id bake.ImageID)
 	if err != nil {
 		return err
 	}
-	return c.unknownImage(ctx, id, errors.Join(c.share(ctx, id, was.Permissions), c.tag(ctx, string(id), was.Tags)))
+	return c.unsettledImage(ctx, id, errors.Join(c.share(ctx, id, was.Permissions), c.tag(ctx, string(id), was.Tags)))
 }

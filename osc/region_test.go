@@ -62,7 +62,7 @@ func TestRegionIsFound(t *testing.T) {
 func TestSnapshotsOfMappings(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	c := o.cloud(t, Config{})
-	_, good := snapshotOf(t, c, "b")
+	_, good := madeSnapshot(t, c, "b")
 	for name, test := range map[string]struct {
 		mapping BlockDevice
 		want    string

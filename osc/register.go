@@ -22,7 +22,7 @@ type imageKey struct {
 // Register asks for an image of the snapshot. CreateImage takes no client token,
 // so before it is made a second time the image is looked for.
 func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID, error) {
-	req, err := c.imageRequest(ctx, spec)
+	req, err := c.registration(ctx, spec)
 	if err != nil {
 		return "", fmt.Errorf("cannot register image %q: %w", spec.Name, err)
 	}
@@ -47,10 +47,10 @@ func (c *Cloud) createImage(
 	err := c.client.do(ctx, string(createImage), retry.CreateOnce(before, find, func(ctx context.Context) error {
 		got, err := createImage.once(ctx, c.client, req)
 		switch {
-		case is(err, (*refusal).conflict):
+		case isRefusal(err, (*refusal).conflict):
 			return c.whyNotCreated(ctx, value(req.ImageName), err)
-		case is(err, (*refusal).notFound) && req.SourceImageId == nil:
-			return unsettledIf(err, (*refusal).late) // the image's own snapshot is new
+		case isRefusal(err, (*refusal).notFound) && req.SourceImageId == nil:
+			return unsettledIf(err, (*refusal).unsettled) // the image's own snapshot is new
 		case err != nil:
 			return err
 		case got.Image == nil || got.Image.ImageId == "":
@@ -92,9 +92,9 @@ func (c *Cloud) registered(ctx context.Context, key imageKey) (*api.Image, error
 	return nil, nil
 }
 
-// imageRequest says all of the image: what the build knows, what the user wants
+// registration says all of the image: what the build knows, what the user wants
 // of its block devices, and what is inherited from the source.
-func (c *Cloud) imageRequest(ctx context.Context, spec bake.ImageSpec) (api.CreateImageRequest, error) {
+func (c *Cloud) registration(ctx context.Context, spec bake.ImageSpec) (api.CreateImageRequest, error) {
 	root := rootDevice
 	req := api.CreateImageRequest{
 		ImageName:      optional(spec.Name),
@@ -116,7 +116,7 @@ func (c *Cloud) imageRequest(ctx context.Context, spec bake.ImageSpec) (api.Crea
 		c.logf("Outscale calls the root device of every image %s: root_device_name %s stands for it, in the mappings too",
 			rootDevice, c.config.RootDeviceName)
 	}
-	mappings := append([]api.BlockDeviceMappingImage{c.rootMapping(spec)}, c.dataMappings(inherited)...)
+	mappings := append([]api.BlockDeviceMappingImage{c.rootMapping(spec)}, c.mergedMappings(inherited)...)
 	req.BlockDeviceMappings = &mappings
 	return req, nil
 }
@@ -128,16 +128,16 @@ func (c *Cloud) inherit(ctx context.Context, req *api.CreateImageRequest, source
 	req.BootModes = optionalSlice(source.BootModes)
 	req.ProductCodes = optionalSlice(value(source.ProductCodes))
 	req.TpmMandatory = source.TpmMandatory
-	devices := dataMappings(source)
+	devices := furtherMappings(source)
 	c.mu.Lock()
 	copied := c.copied[source.ImageId]
 	c.mu.Unlock()
-	if copied == "" || !slices.ContainsFunc(devices, func(m api.BlockDeviceMappingImage) bool { return len(snapshotsOf(m)) > 0 }) {
+	if copied == "" || !slices.ContainsFunc(devices, func(m api.BlockDeviceMappingImage) bool { return len(mappingSnapshots(m)) > 0 }) {
 		return devices, nil
 	}
 	// The source's snapshots cannot be used: those of its copy are the same.
 	own, err := c.readImage(ctx, copied)
-	return dataMappings(own), err
+	return furtherMappings(own), err
 }
 
 // override lays what the user says of the image over what it inherits.
@@ -172,10 +172,10 @@ func optionalSlice[T any](s []T) *[]T {
 	return &s
 }
 
-// dataMappings are an image's mappings without that of its root, as they can be
+// furtherMappings are an image's mappings without that of its root, as they can be
 // asked for again: an image may tell the speed of a gp2 volume, which CreateImage
 // takes of io1 only.
-func dataMappings(i api.Image) []api.BlockDeviceMappingImage {
+func furtherMappings(i api.Image) []api.BlockDeviceMappingImage {
 	root := rootMapping(i)
 	var data []api.BlockDeviceMappingImage
 	for _, m := range value(i.BlockDeviceMappings) {
@@ -197,9 +197,9 @@ func requestable(m api.BlockDeviceMappingImage) api.BlockDeviceMappingImage {
 	return m
 }
 
-// dataMappings lays the user's mappings over the inherited ones, those of the root
+// furtherMappings lays the user's mappings over the inherited ones, those of the root
 // aside.
-func (c *Cloud) dataMappings(inherited []api.BlockDeviceMappingImage) []api.BlockDeviceMappingImage {
+func (c *Cloud) mergedMappings(inherited []api.BlockDeviceMappingImage) []api.BlockDeviceMappingImage {
 	data := slices.Clone(inherited)
 	for _, m := range c.config.OMIBlockDeviceMappings {
 		name := c.config.imageDevice(m.DeviceName)

@@ -21,7 +21,7 @@ import (
 func TestRegisterLooksFirst(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	c := o.cloud(t, Config{})
-	_, snapshot := snapshotOf(t, c, "b")
+	_, snapshot := madeSnapshot(t, c, "b")
 	before := o.count("ReadImages")
 	plain := bake.ImageSpec{Build: "b", Name: "plain", Snapshot: snapshot, SizeGiB: 4}
 	if _, err := c.Register(t.Context(), plain); err != nil || o.count("ReadImages") != before {
@@ -99,7 +99,7 @@ func TestRegister(t *testing.T) {
 			}
 			c := o.cloud(t, test.options)
 			c.log = func(format string, args ...any) { logged = append(logged, fmt.Sprintf(format, args...)) }
-			_, snapshot := snapshotOf(t, c, "b")
+			_, snapshot := madeSnapshot(t, c, "b")
 			spec := test.spec
 			spec.Build, spec.Name, spec.Snapshot = "b", "an image", snapshot
 			if !test.scratch {
@@ -164,7 +164,7 @@ func TestInheritance(t *testing.T) {
 		source := o.image(t, mine, "uefi only", state.ImageAttributes{
 			Architecture: "i386", BootModes: []string{"uefi"}, TPMMandatory: true, ProductCodes: []string{"0002"}})
 		c := o.cloud(t, Config{SourceConfig: SourceConfig{SourceOMI: source.ID}})
-		_, snapshot := snapshotOf(t, c, "b")
+		_, snapshot := madeSnapshot(t, c, "b")
 		from := bake.Image{ID: bake.ImageID(source.ID)}
 		if reads {
 			var err error
@@ -189,7 +189,7 @@ func TestInheritedSpeed(t *testing.T) {
 	for kind, want := range map[string]string{"gp2": "<nil>", "io1": "300"} {
 		s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[{"ImageId":"ami-12345678","RootDeviceName":"/dev/sda1",
 			"BlockDeviceMappings":[{"DeviceName":"/dev/sda1","Bsu":{}},{"DeviceName":"/dev/sdb","Bsu":{"VolumeType":"` + kind + `","Iops":300,"VolumeSize":10}}]}]}`}}})
-		req, err := s.cloud(Config{}).imageRequest(t.Context(), bake.ImageSpec{Source: &bake.Image{ID: "ami-12345678"}})
+		req, err := s.cloud(Config{}).registration(t.Context(), bake.ImageSpec{Source: &bake.Image{ID: "ami-12345678"}})
 		if err != nil || len(*req.BlockDeviceMappings) != 2 {
 			t.Fatalf("%+v, %v", req, err)
 		}
@@ -227,7 +227,7 @@ func TestOverriding(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, snapshot := snapshotOf(t, c, "b")
+			_, snapshot := madeSnapshot(t, c, "b")
 			id, err := c.Register(t.Context(), bake.ImageSpec{Build: "b", Name: "child", Snapshot: snapshot, SizeGiB: 4, Source: &source})
 			if err != nil {
 				t.Fatal(err)
@@ -267,7 +267,7 @@ func TestDevicesOfACopiedSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, snapshot := snapshotOf(t, c, "b")
+	_, snapshot := madeSnapshot(t, c, "b")
 	id, err := c.Register(t.Context(), bake.ImageSpec{Build: "b", Name: "made", Snapshot: snapshot, SizeGiB: 4, Source: &source})
 	if err != nil {
 		t.Fatal(err)

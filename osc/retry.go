@@ -3,7 +3,6 @@ package osc
 import (
 	"context"
 	"errors"
-	"net"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
@@ -65,14 +64,13 @@ func (c *Client) kindOf(err error) retry.Kind {
 	var (
 		no    *refusal
 		fault *transportError
-		dial  *net.OpError
 	)
 	switch {
 	case errors.As(err, &no):
 		return no.kind()
 	case !errors.As(err, &fault), fault.wrongTLS(), fault.wrongHost() && !c.reached.Load():
 		return retry.Permanent
-	case errors.As(err, &dial) && dial.Op == "dial":
+	case builder.Unreached(err):
 		return retry.Unreached
 	}
 	return retry.Lost

@@ -297,7 +297,7 @@ func conflicting(t *testing.T, inTheWay reply) {
 			_, err := settled(func() (bool, error) { return true, test.act(cloud) })
 			switch {
 			case test.err == nil && err != nil,
-				errors.Is(test.err, errRefused) && !is(err, (*refusal).wrongRequest),
+				errors.Is(test.err, errRefused) && !isRefusal(err, (*refusal).wrongRequest),
 				test.err != nil && !errors.Is(test.err, errRefused) && !errors.Is(err, test.err):
 				t.Errorf("the error is %v, want %v", err, test.err)
 			}

@@ -20,7 +20,7 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 			Description: optional(spec.Description),
 			ClientToken: &token,
 		})
-		return unsettledIf(err, (*refusal).late)
+		return unsettledIf(err, (*refusal).unsettled)
 	})
 	if err != nil {
 		return "", fmt.Errorf("cannot create a snapshot of volume %s: %w", spec.Volume, err)
@@ -31,15 +31,6 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 	return bake.SnapshotID(got.Snapshot.SnapshotId), nil
 }
 
-// unsettledIf marks a refusal that the predicate holds for as one that may be gone when the
-// call is made again.
-func unsettledIf(err error, holds func(*refusal) bool) error {
-	if is(err, holds) {
-		return bake.Unsettled(err)
-	}
-	return err
-}
-
 // Snapshot reads a snapshot.
 func (c *Cloud) Snapshot(ctx context.Context, id bake.SnapshotID) (bake.Snapshot, error) {
 	all, err := c.readSnapshots(ctx, &api.FiltersSnapshot{SnapshotIds: &[]string{string(id)}})
@@ -48,7 +39,7 @@ func (c *Cloud) Snapshot(ctx context.Context, id bake.SnapshotID) (bake.Snapshot
 	}
 	for _, s := range all {
 		if s.SnapshotId == string(id) {
-			return snapshot(s), nil
+			return snapshotOf(s), nil
 		}
 	}
 	return bake.Snapshot{}, fmt.Errorf("snapshot %s: %w", id, bake.ErrNotFound)
@@ -64,8 +55,8 @@ func (c *Cloud) readSnapshots(ctx context.Context, f *api.FiltersSnapshot) ([]ap
 	})
 }
 
-// snapshot translates a snapshot. A state that is not known here keeps its name.
-func snapshot(s api.Snapshot) bake.Snapshot {
+// snapshotOf translates a snapshot. A state that is not known here keeps its name.
+func snapshotOf(s api.Snapshot) bake.Snapshot {
 	b := bake.Snapshot{
 		ID: bake.SnapshotID(s.SnapshotId), State: bake.SnapshotState(s.State), Percent: -1, Begun: s.CreationDate.Time,
 		Volume: bake.VolumeID(s.VolumeId), Description: value(s.Description),
@@ -104,7 +95,7 @@ func (c *Cloud) FindSnapshots(ctx context.Context, id bake.VolumeID) ([]bake.Sna
 func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 	err := c.client.do(ctx, string(deleteSnapshot), func(ctx context.Context) error {
 		_, err := deleteSnapshot.once(ctx, c.client, api.DeleteSnapshotRequest{SnapshotId: string(id)})
-		if is(err, (*refusal).late) {
+		if isRefusal(err, (*refusal).unsettled) {
 			return c.whyNotDeletedSnapshot(ctx, id, err)
 		}
 		return err
@@ -122,8 +113,8 @@ func (c *Cloud) whyNotDeletedSnapshot(ctx context.Context, id bake.SnapshotID, r
 	switch {
 	case errors.Is(err, bake.ErrNotFound):
 		return nil
-	case is(refused, (*refusal).notFound):
-		return unsettledIf(refused, (*refusal).late)
+	case isRefusal(refused, (*refusal).notFound):
+		return unsettledIf(refused, (*refusal).unsettled)
 	}
 	images, err := c.FindImages(ctx, id)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// given tells whether there is something to search for.
-func (f SourceFilterConfig) given() bool {
+// isSet reports whether there is a search.
+func (f SourceFilterConfig) isSet() bool {
 	return len(f.Filters) > 0 || len(f.Owners) > 0 || f.MostRecent
 }
 
@@ -52,7 +52,7 @@ func (o owners) own(i api.Image) bool {
 // check finds what is wrong with the search before anything is reached; pinned says
 // that the image's id is given too.
 func (f SourceFilterConfig) check(pinned bool) []error {
-	if !f.given() {
+	if !f.isSet() {
 		return nil
 	}
 	errs := f.search(pinned).Check()
@@ -79,8 +79,8 @@ func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 	if err != nil {
 		return bake.Image{}, err
 	}
-	img := image(found)
-	if err := c.checkSource(img); err != nil {
+	img := imageOf(found)
+	if err := c.usable(img); err != nil {
 		return bake.Image{}, fmt.Errorf("source image %s (%s) cannot be started from: %w", img.ID, img.Name, err)
 	}
 	if img.Locked, err = c.locked(ctx, found); err != nil {
@@ -101,7 +101,7 @@ func detailsOf(source *bake.Image) *api.Image {
 }
 
 func (c *Cloud) findSource(ctx context.Context) (api.Image, error) {
-	if c.config.SourceOMIFilter.given() {
+	if c.config.SourceOMIFilter.isSet() {
 		return c.searchSource(ctx)
 	}
 	found, err := c.readImage(ctx, c.config.SourceOMI)
@@ -130,7 +130,7 @@ func (c *Cloud) searchSource(ctx context.Context) (api.Image, error) {
 	if len(found) == 0 {
 		return api.Image{}, c.nothingFound()
 	}
-	return builder.Choose(search.search(c.config.SourceOMI != ""), found, image)
+	return builder.Choose(search.search(c.config.SourceOMI != ""), found, imageOf)
 }
 
 // matches asks for the images of the owners that the filters hold for. Filters of
@@ -192,7 +192,7 @@ func (c *Cloud) nothingFound() error {
 	return fmt.Errorf("source_omi_filter finds no image that is %s", search)
 }
 
-func (c *Cloud) checkSource(img bake.Image) error {
+func (c *Cloud) usable(img bake.Image) error {
 	switch {
 	case img.State != bake.ImageAvailable:
 		return fmt.Errorf("it is %s, not available", img.State)
@@ -213,10 +213,10 @@ func (c *Cloud) locked(ctx context.Context, i api.Image) (bool, error) {
 	}
 	var needed []string
 	if root := rootMapping(i); root != nil {
-		needed = snapshotsOf(*root)
+		needed = mappingSnapshots(*root)
 	}
-	for _, m := range c.dataMappings(dataMappings(i)) {
-		needed = append(needed, snapshotsOf(m)...)
+	for _, m := range c.mergedMappings(furtherMappings(i)) {
+		needed = append(needed, mappingSnapshots(m)...)
 	}
 	readable, err := c.readSnapshots(ctx, &api.FiltersSnapshot{SnapshotIds: &needed})
 	if err != nil {

@@ -47,13 +47,13 @@ func (c *Cloud) ofCopy(err error) error {
 	if len(c.copied) == 0 {
 		return err
 	}
-	return unsettledIf(err, (*refusal).late)
+	return unsettledIf(err, (*refusal).unsettled)
 }
 
 // Tag writes tags on a resource: the API takes none in its creating calls, and what
 // they answer with is not believed to be the build's before it was looked at.
 func (c *Cloud) Tag(ctx context.Context, id string, tags map[string]string) error {
-	return unsettledIf(c.tag(ctx, id, tags), (*refusal).late)
+	return unsettledIf(c.tag(ctx, id, tags), (*refusal).unsettled)
 }
 
 // optional is nil for a zero value, which the API is not to be sent.
@@ -75,7 +75,7 @@ func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, erro
 		if v.VolumeId != string(id) {
 			continue
 		}
-		b := volume(v)
+		b := volumeOf(v)
 		b.Build, err = c.builder(ctx, v)
 		return b, err
 	}
@@ -85,7 +85,7 @@ func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, erro
 // builder returns the build whose tag or client token a volume carries. A cloud that
 // keeps client tokens but does not show them is asked which volumes have them.
 func (c *Cloud) builder(ctx context.Context, v api.Volume) (bake.BuildID, error) {
-	if build := tagMap(v.Tags)[bake.BuildTag]; build != "" {
+	if build := tagsOf(v.Tags)[bake.BuildTag]; build != "" {
 		return bake.BuildID(build), nil
 	}
 	for _, build := range c.buildsOf(tokenVolume) {
@@ -117,8 +117,8 @@ func (c *Cloud) readVolumes(ctx context.Context, f *api.FiltersVolume) ([]api.Vo
 	})
 }
 
-// volume translates a volume. The API's states have the names that bake gives them.
-func volume(v api.Volume) bake.Volume {
+// volumeOf translates a volume. The API's states have the names that bake gives them.
+func volumeOf(v api.Volume) bake.Volume {
 	b := bake.Volume{
 		ID:       bake.VolumeID(v.VolumeId),
 		State:    bake.VolumeState(v.State),
@@ -167,14 +167,14 @@ func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.Vol
 // madeBy tells whether a volume says that the build has made it, which is more than to
 // be in the answer to that question.
 func madeBy(v api.Volume, build bake.BuildID, tokens []string) bool {
-	return tagMap(v.Tags)[bake.BuildTag] == string(build) || slices.Contains(tokens, value(v.ClientToken))
+	return tagsOf(v.Tags)[bake.BuildTag] == string(build) || slices.Contains(tokens, value(v.ClientToken))
 }
 
 // DeleteVolume removes a volume.
 func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 	err := c.client.do(ctx, string(deleteVolume), func(ctx context.Context) error {
 		_, err := deleteVolume.once(ctx, c.client, api.DeleteVolumeRequest{VolumeId: string(id)})
-		if !is(err, (*refusal).late) {
+		if !isRefusal(err, (*refusal).unsettled) {
 			return err
 		}
 		return c.whyNotDeleted(ctx, id, err)
@@ -193,7 +193,7 @@ func (c *Cloud) whyNotDeleted(ctx context.Context, id bake.VolumeID, refused err
 	case errors.Is(err, bake.ErrNotFound), err == nil && v.State == bake.VolumeDeleting:
 		return nil
 	case err == nil && v.Attach != bake.Attached && v.Attach != bake.Attaching && v.State != bake.VolumeError,
-		err == nil && is(refused, (*refusal).notFound):
+		err == nil && isRefusal(refused, (*refusal).notFound):
 		return bake.Unsettled(refused)
 	}
 	return refused
@@ -205,7 +205,7 @@ func (c *Cloud) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, 
 		_, err := linkVolume.once(ctx, c.client, api.LinkVolumeRequest{
 			VolumeId: string(id), VmId: string(host), DeviceName: string(device),
 		})
-		if is(err, (*refusal).wrongRequest) {
+		if isRefusal(err, (*refusal).wrongRequest) {
 			return c.whyNotLinked(ctx, id, host, device, err)
 		}
 		return err
@@ -230,7 +230,7 @@ func (c *Cloud) whyNotLinked(
 	switch {
 	case linking && v.Host == host && v.Device == device:
 		return nil
-	case v.State == bake.VolumeCreating, is(refused, (*refusal).notFound) && !is(refused, (*refusal).noVM):
+	case v.State == bake.VolumeCreating, isRefusal(refused, (*refusal).notFound) && !isRefusal(refused, (*refusal).noVM):
 		return bake.Unsettled(refused)
 	case v.Attach != bake.Detached:
 		return refused
@@ -247,7 +247,7 @@ func (c *Cloud) whyNotLinked(
 	switch {
 	case vm.State == api.VmStatePending:
 		return bake.Unsettled(refused)
-	case vm.State == api.VmStateRunning && is(refused, (*refusal).conflict):
+	case vm.State == api.VmStateRunning && isRefusal(refused, (*refusal).conflict):
 		// The volume is free and the VM runs, as far as they are shown: the VM's mappings may
 		// lag behind another build's, or the call may not know that the volume is available.
 		return fmt.Errorf("%w: %w", bake.ErrDeviceTaken, bake.Unsettled(refused))
@@ -259,7 +259,7 @@ func (c *Cloud) whyNotLinked(
 func (c *Cloud) Detach(ctx context.Context, id bake.VolumeID, host bake.HostID) error {
 	err := c.client.do(ctx, string(unlinkVolume), func(ctx context.Context) error {
 		_, err := unlinkVolume.once(ctx, c.client, api.UnlinkVolumeRequest{VolumeId: string(id)})
-		if is(err, (*refusal).wrongRequest) {
+		if isRefusal(err, (*refusal).wrongRequest) {
 			return c.whyNotUnlinked(ctx, id, host, err)
 		}
 		return err
@@ -281,7 +281,7 @@ func (c *Cloud) whyNotUnlinked(ctx context.Context, id bake.VolumeID, host bake.
 		return errors.Join(refused, err)
 	case v.Attach == bake.Detached, v.Attach == bake.Detaching, v.Host != host:
 		return nil
-	case v.Attach == bake.Attaching, is(refused, (*refusal).late):
+	case v.Attach == bake.Attaching, isRefusal(refused, (*refusal).unsettled):
 		return bake.Unsettled(refused)
 	}
 	return refused

@@ -158,8 +158,8 @@ func (o *outscale) count(call string) int {
 	return n
 }
 
-// snapshot makes a completed snapshot of a volume of a build.
-func snapshotOf(t *testing.T, c *Cloud, build bake.BuildID) (bake.VolumeID, bake.SnapshotID) {
+// madeSnapshot makes a completed snapshot of a volume of a build.
+func madeSnapshot(t *testing.T, c *Cloud, build bake.BuildID) (bake.VolumeID, bake.SnapshotID) {
 	t.Helper()
 	volume, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: build, Zone: home + "a", SizeGiB: 4})
 	if err != nil {

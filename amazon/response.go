@@ -12,16 +12,16 @@ import (
 // uncompressed. A list of every public image of a region is shorter.
 const longestAnswer = 128 << 20
 
-// brief is an HTTP client whose answers have an end: what is read of them is kept in
+// boundedClient is an HTTP client whose responses have an end: what is read of them is kept in
 // memory, in the SDK too.
-type brief struct {
+type boundedClient struct {
 	next aws.HTTPClient
 	// answered, if not nil, is called with each answer.
 	answered func(*http.Response)
 }
 
 // Do implements aws.HTTPClient.
-func (b brief) Do(r *http.Request) (*http.Response, error) {
+func (b boundedClient) Do(r *http.Request) (*http.Response, error) {
 	resp, err := b.next.Do(r)
 	if err != nil {
 		return nil, err
@@ -29,17 +29,17 @@ func (b brief) Do(r *http.Request) (*http.Response, error) {
 	if b.answered != nil {
 		b.answered(resp)
 	}
-	resp.Body = &briefBody{ReadCloser: resp.Body, left: longestAnswer}
+	resp.Body = &boundedBody{ReadCloser: resp.Body, left: longestAnswer}
 	return resp, nil
 }
 
-// briefBody fails when more than left bytes are read.
-type briefBody struct {
+// boundedBody fails when more than left bytes are read.
+type boundedBody struct {
 	io.ReadCloser
 	left int64
 }
 
-func (b *briefBody) Read(p []byte) (int, error) {
+func (b *boundedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.left -= int64(n); b.left < 0 {
 		return 0, fmt.Errorf("the answer is longer than %d MiB", longestAnswer>>20)

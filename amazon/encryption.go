@@ -200,3 +200,132 @@ func (c *Cloud) encryptedUnasked(ctx context.Context, out *ec2.CreateVolumeOutpu
 	}
 	return s
 }
+
+// encryptsIn tells whether all of the image is to be encrypted in a region: for
+// encrypt_boot, or for a key that is given for the region.
+func (c *Cloud) encryptsIn(region string) bool {
+	_, keyed := c.config.RegionKMSKeyIDs[region]
+	return keyed || c.config.EncryptBoot.True()
+}
+
+// encryptsAnywhere reports whether all of the image is to be encrypted in the build's
+// region or in one that it is copied to.
+func (c *Cloud) encryptsAnywhere() bool {
+	return c.encryptsIn(c.client.Region()) || slices.ContainsFunc(c.config.regions(), c.encryptsIn)
+}
+
+// homeKey returns the key of an encrypted image in the build's own region; empty means
+// the region's default key.
+func (c *Cloud) homeKey() string {
+	if key, given := c.config.RegionKMSKeyIDs[c.client.Region()]; given {
+		return key
+	}
+	return c.config.KMSKeyID
+}
+
+// keepsSourceKey reports whether a volume of the source's root snapshot would have the
+// source's key although the region's default key is wanted: EC2 takes the default key
+// only for what was not encrypted before, and for the copy of an image.
+// Source: https://docs.aws.amazon.com/ebs/latest/userguide/encryption-parameters.html
+func (c imagePlan) keepsSourceKey() bool {
+	source := c.source
+	if source == nil || c.homeKey() != "" {
+		return false
+	}
+	root, _ := find(mappingsOf(source), aws.ToString(source.RootDeviceName))
+	return root.Encrypted
+}
+
+// wish is what the options say of the encryption of the build's volume.
+type wish struct {
+	encrypted bool
+	// key is the key given; empty means the one that EC2 chooses.
+	key string
+	// cause is the option and value that asks for it, and option gives the key.
+	cause, option string
+}
+
+// rootEncryption returns how the volume that the image is built on is encrypted, as far as
+// the options say.
+func (c imagePlan) rootEncryption() bake.Encryption {
+	w := c.rootWish()
+	return bake.Encryption{Encrypted: w.encrypted, KMSKeyID: w.key}
+}
+
+// rootWish returns how the volume that the image is built on is to be encrypted: its
+// snapshot and the image have it from there, and EC2 takes no other word for it.
+// An image that is there only to be copied is encrypted by the copying.
+func (c imagePlan) rootWish() wish {
+	root, _ := find(c.config.AMIBlockDeviceMappings, c.rootName())
+	const option = "root_volume_kms_key_id"
+	switch all := c.encryptsIn(c.client.Region()); {
+	case all && !c.passing:
+		return c.homeWish()
+	case c.config.RootVolumeKMSKeyID != "":
+		return wish{true, c.config.RootVolumeKMSKeyID, fmt.Sprintf("%s is %q", option, c.config.RootVolumeKMSKeyID), option}
+	case c.config.encryptsRoot():
+		return wish{true, "", "root_volume_encrypt_boot is true, and no key is given", option}
+	case root.Encrypted && !all:
+		return wish{true, root.KMSKeyID, fmt.Sprintf("ami_block_device_mappings has encrypted for %s, with the kms_key_id %q", root.DeviceName, root.KMSKeyID),
+			"kms_key_id of " + root.DeviceName + " in ami_block_device_mappings"}
+	default:
+		return wish{option: option}
+	}
+}
+
+// homeWish returns how the volume is to be encrypted if all of the image is.
+func (c *Cloud) homeWish() wish {
+	key := c.homeKey()
+	option, given := c.copyKey(c.client.Region())
+	if !given {
+		return wish{true, key, "encrypt_boot is true, and no key is given", option}
+	}
+	return wish{true, key, fmt.Sprintf("%s is %q", option, key), option}
+}
+
+// leavesOtherKeys reports whether the image would have a snapshot beside its root's that
+// is not encrypted, or not known to be encrypted with the wanted key.
+func (c imagePlan) leavesOtherKeys(ctx context.Context, snapshots map[string]types.Snapshot) bool {
+	var unread []string
+	for _, m := range c.otherMappings(c.source, c.rootName()) {
+		s, read := snapshots[m.SnapshotID]
+		switch {
+		case m.SnapshotID == "":
+		case read && !sameKey(c.homeKey(), s):
+			return true
+		case !read && !m.Encrypted:
+			return true
+		case !read:
+			unread = append(unread, m.SnapshotID)
+		}
+	}
+	return len(unread) > 0 && !c.haveHomeKey(ctx, unread)
+}
+
+// haveHomeKey reports whether these snapshots are known to be encrypted with the
+// wanted key. The account may not be allowed to read those of a source image.
+func (c *Cloud) haveHomeKey(ctx context.Context, ids []string) bool {
+	if !comparableKey(c.homeKey()) {
+		return false
+	}
+	found, err := c.client.snapshotsAmong(ctx, ids)
+	if err != nil {
+		c.logf("the keys of %s are not known, so the image is copied to encrypt it: %v", strings.Join(ids, ", "), err)
+		return false
+	}
+	same := map[string]bool{}
+	for _, s := range found {
+		same[aws.ToString(s.SnapshotId)] = sameKey(c.homeKey(), s)
+	}
+	return !slices.ContainsFunc(ids, func(id string) bool { return !same[id] })
+}
+
+// comparableKey reports whether a key is given by its id or ARN. The default key and what
+// an alias stands for are not known here.
+func comparableKey(key string) bool { return key != "" && !strings.Contains(key, "alias/") }
+
+// sameKey reports whether a snapshot is known to be encrypted with a key.
+func sameKey(key string, s types.Snapshot) bool {
+	bare := func(key string) string { return key[strings.LastIndex(key, "/")+1:] }
+	return aws.ToBool(s.Encrypted) && comparableKey(key) && bare(key) == bare(aws.ToString(s.KmsKeyId))
+}
