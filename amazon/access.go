@@ -121,7 +121,7 @@ func (a Access) check() (endpoint string, err error) {
 	return CheckEndpoint("custom_endpoint_ec2", a.Endpoint)
 }
 
-// CheckEndpoint answers the URL that an option gives, with a scheme; empty if the
+// CheckEndpoint returns the URL that an option gives, with a scheme; empty if the
 // option is. It may have {region} in place of the region's name.
 func CheckEndpoint(option, given string) (string, error) {
 	if given == "" {

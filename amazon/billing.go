@@ -31,7 +31,7 @@ func billingOf(i types.Image) billing {
 	return billing{aws.ToString(i.PlatformDetails), aws.ToString(i.UsageOperation)}
 }
 
-// plain tells that nothing is known to be billed beside the instances.
+// plain reports whether nothing is known to be billed beside the instances.
 func (b billing) plain() bool {
 	return (b.details == "" || b.details == plainDetails) && (b.usage == "" || b.usage == plainUsage)
 }

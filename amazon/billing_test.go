@@ -59,7 +59,7 @@ func TestBilledSourceIsToldOf(t *testing.T) {
 	}
 }
 
-// TestBillingOfTheImage is compared with the source's once, as soon as EC2 tells of it
+// TestBillingOfTheImage is compared with the source's once, as soon as EC2 shows it
 // with certainty.
 func TestBillingOfTheImage(t *testing.T) {
 	tests := map[string]struct {

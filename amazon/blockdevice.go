@@ -50,7 +50,7 @@ const mappingsOption = "ami_block_device_mappings"
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
 var reservedForRoot = regexp.MustCompile(`^(/dev/)?(sda1?|xvda)$`)
 
-// isRoot tells whether a device will be the root device. What the source calls
+// isRoot reports whether a device will be the root device. What the source calls
 // its root is not known yet.
 func (c *Config) isRoot(device string) bool {
 	if c.RootDeviceName == "" {
@@ -69,7 +69,7 @@ var (
 
 var ephemeralName = regexp.MustCompile(`^ephemeral[0-9]+$`)
 
-// checkMappings answers everything that is wrong with the block devices.
+// checkMappings returns all errors in the block devices.
 func (c *Config) checkMappings() []error {
 	var errs []error
 	var names []string
@@ -86,7 +86,7 @@ func (c *Config) checkMappings() []error {
 	return append(errs, c.CheckScratchRoot(mappingsOption, names), c.checkRootVolume())
 }
 
-// check answers what is wrong with a device; root says that it is the root's.
+// check returns the errors in a device; root says that it is the root's.
 func (m BlockDevice) check(root bool) error {
 	switch {
 	case m.DeviceName == "":
@@ -135,7 +135,7 @@ func (m BlockDevice) checkAlone(root bool, option string, alone BlockDevice) err
 	return nil
 }
 
-// checkVolume answers what is wrong with the device's volume. That of the root has
+// checkVolume returns the errors in the device's volume. That of the root has
 // from elsewhere what is not said here.
 func (m BlockDevice) checkVolume(root bool) error {
 	if err := kind.VolumeTypes.Check("volume_type", m.VolumeType); err != nil {
@@ -161,7 +161,7 @@ func (m BlockDevice) checkVolume(root bool) error {
 // Source: https://docs.aws.amazon.com/ebs/latest/userguide/hdd-vols.html
 var hardDisks = map[string]bool{"st1": true, "sc1": true}
 
-// checkRootVolume answers what is wrong with the root volume's options, beside what
+// checkRootVolume returns the errors in the root volume's options, beside what
 // builder.Config has told of them.
 func (c *Config) checkRootVolume() error {
 	told := c.RootVolumeSize < 0 || c.RootVolumeIOPS < 0 || !slices.Contains(append(builder.VolumeTypes{""}, kind.VolumeTypes...), c.RootVolumeType)

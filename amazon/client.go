@@ -81,7 +81,7 @@ func (c *Client) Endpoint() string {
 	return aws.ToString(ec2.NewFromConfig(c.config, c.settings(c.config.Region)).Options().BaseEndpoint)
 }
 
-// in answers EC2 of a region.
+// in returns the operations of EC2 in a region.
 func (c *Client) in(region string) *calls {
 	return c.callsOf(ec2.NewFromConfig(c.config, c.settings(region)))
 }
@@ -152,7 +152,7 @@ func (a Access) bounded() *awshttp.BuildableClient {
 		})
 }
 
-// trusting answers a configuration that accepts any certificate: the user said
+// trusting returns a configuration that accepts any certificate: the user said
 // insecure_skip_tls_verify.
 func trusting(base *tls.Config) *tls.Config {
 	if base == nil {

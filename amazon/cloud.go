@@ -159,7 +159,7 @@ func (c *Cloud) seen(id string) {
 	delete(c.unseen, id)
 }
 
-// onItsWay tells whether an unknown id was made so lately that EC2 may not
+// onItsWay reports whether an unknown id was made so lately that EC2 may not
 // tell of it yet.
 func (c *Cloud) onItsWay(id string, err error) bool {
 	if !errors.Is(err, bake.ErrNotFound) {

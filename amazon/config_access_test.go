@@ -10,7 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
-// prepared answers the configuration of the basic example with other options.
+// prepared returns the configuration of the basic example with other options.
 func prepared(t *testing.T, more map[string]any) (*Config, []string) {
 	t.Helper()
 	var c Config

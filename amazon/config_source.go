@@ -52,7 +52,7 @@ func (f SourceFilterConfig) isZero() bool {
 	return len(f.Filters) == 0 && len(f.Owners) == 0 && !f.MostRecent && !f.IncludeDeprecated
 }
 
-// checkSource answers what is wrong with the source of a build that has one.
+// checkSource returns the errors in the source of a build that has one.
 func (s SourceConfig) checkSource() []error {
 	var errs []error
 	switch {
@@ -67,7 +67,7 @@ func (s SourceConfig) checkSource() []error {
 	return append(errs, s.SourceAMIFilter.check(s.SourceAMI != "")...)
 }
 
-// check answers what is wrong with a filter; pinned says that source_ami is given
+// check returns the errors in a filter; pinned says that source_ami is given
 // too.
 func (f SourceFilterConfig) check(pinned bool) []error {
 	errs := f.search(pinned).Check()

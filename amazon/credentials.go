@@ -164,7 +164,7 @@ func (a Access) loading(region string) ([]func(*config.LoadOptions) error, error
 	return options, err
 }
 
-// existing answers the path of shared_credentials_file. The SDK passes over a
+// existing returns the path of shared_credentials_file. The SDK passes over a
 // file that is not there.
 func existing(path string) (string, error) {
 	if rest, ok := strings.CutPrefix(path, "~/"); ok {

@@ -38,7 +38,7 @@ func (d *denial) Error() string {
 	return strings.Replace(d.refusal.Error(), encodedMark+d.encoded, d.decoded(), 1)
 }
 
-// Unwrap answers the refusal.
+// Unwrap returns the refusal.
 func (d *denial) Unwrap() error { return d.refusal }
 
 func (d *denial) decoded() string {

@@ -201,7 +201,7 @@ func (c *Cloud) encryptedUnasked(ctx context.Context, out *ec2.CreateVolumeOutpu
 	return s
 }
 
-// encryptsIn tells whether all of the image is to be encrypted in a region: for
+// encryptsIn reports whether all of the image is to be encrypted in a region: for
 // encrypt_boot, or for a key that is given for the region.
 func (c *Cloud) encryptsIn(region string) bool {
 	_, keyed := c.config.RegionKMSKeyIDs[region]

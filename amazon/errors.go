@@ -63,7 +63,7 @@ func codeOf(err error) string {
 	return refusal.ErrorCode()
 }
 
-// hasCode tells whether AWS refused a request with one of the codes.
+// hasCode reports whether AWS refused a request with one of the codes.
 func hasCode(err error, codes ...string) bool {
 	code := codeOf(err)
 	return code != "" && slices.Contains(codes, code)
@@ -175,7 +175,7 @@ func permission(err error) string {
 	return strings.ToLower(operation.Service()) + ":" + operation.Operation()
 }
 
-// helps are what helps after refusals that have one cause.
+// helps holds the advice after refusals that have one cause.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 var helps = map[string]string{
 	"VolumeLimitExceeded": "the account has all the EBS storage of this volume type that it may have in {region}: " +

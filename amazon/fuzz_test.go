@@ -51,7 +51,7 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-// answering answers the same to every request.
+// answering returns the same to every request.
 func answering(status int, body []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "60")

@@ -79,7 +79,7 @@ func (c *Client) images(ctx context.Context, in *ec2.DescribeImagesInput) ([]typ
 	return slices.DeleteFunc(all, func(image types.Image) bool { return image.State == types.ImageStateDeregistered }), err
 }
 
-// imageOf translates what EC2 tells of an image.
+// imageOf translates EC2's description of an image.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Image.html
 func imageOf(i types.Image) bake.Image {
 	image := bake.Image{

@@ -105,7 +105,7 @@ func (c *Client) regionHere(ctx context.Context) (string, error) {
 	return here.region, nil
 }
 
-// identity tells who this instance is: what instance_id says, or else its identity
+// identity returns the identity of this instance: what instance_id says, or else its identity
 // document, or, where a cloud has none, the single entries.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-identity-documents.html
 func (c *Client) identity(ctx context.Context) (identity, error) {
@@ -156,7 +156,7 @@ func (c *Client) entry(ctx context.Context, path string) (string, error) {
 	return strings.TrimSpace(string(value)), err
 }
 
-// absent tells whether the service answered that it has no such entry.
+// absent reports whether the service answered that it has no such entry.
 func absent(err error) bool {
 	var answer *smithyhttp.ResponseError
 	return errors.As(err, &answer) && answer.HTTPStatusCode() == http.StatusNotFound

@@ -43,7 +43,7 @@ var regionsKnown = answer("DescribeRegions", `<regionInfo>
 	<item><regionName>me-south-1</regionName><optInStatus>not-opted-in</optInStatus></item>
 	<item/></regionInfo>`)
 
-// planned answers the publication of a build from the source, or from scratch,
+// planned returns the publication of a build from the source, or from scratch,
 // and the volume that is asked for after it.
 func planned(t *testing.T, s *fake, opts Config, source string) (bake.Publication, map[string][]string, error) {
 	t.Helper()

@@ -71,7 +71,7 @@ func (c *Cloud) listedImage(ctx context.Context, id string) (types.Image, error)
 	return c.client.image(ctx, id)
 }
 
-// restorable tells why an image could not be deregistered, or not be registered
+// restorable returns the reason why an image could not be deregistered, or not be registered
 // again, if so.
 func restorable(image types.Image) error {
 	protection := aws.ToString(image.DeregistrationProtection)

@@ -87,7 +87,7 @@ func nameTaken(by []types.Image, refusal error) error {
 	return unsettledIf(len(by) == 0, bake.NameTaken(refusal))
 }
 
-// sourceOf answers all that EC2 tells of the image the build started from, or
+// sourceOf returns all that EC2 says of the image the build started from, or
 // nil from scratch.
 func (c *Cloud) sourceOf(ctx context.Context, spec bake.ImageSpec) (*types.Image, error) {
 	if spec.Source == nil {
@@ -246,7 +246,7 @@ func (c *Cloud) rootMapping(spec bake.ImageSpec, source *types.Image, name strin
 	return withPerformanceOf(old, m), nil
 }
 
-// checkRoot tells why a mapping cannot be the root device's, if so.
+// checkRoot returns the reason why a mapping cannot be the root device's; nil if there is none.
 func (m BlockDevice) checkRoot() error {
 	if m.NoDevice || m.VirtualName != "" || m.SnapshotID != "" {
 		return fmt.Errorf("block device mapping %s is the root device's: it takes no no_device, virtual_name or snapshot_id", m.DeviceName)

@@ -77,7 +77,7 @@ func (c *Cloud) findSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bake.
 	return "", nil
 }
 
-// covers tells whether all of the tags are there. An account may add its own.
+// covers reports whether all of the tags are there. An account may add its own.
 func covers(all, tags map[string]string) bool {
 	for key, value := range tags {
 		if got, ok := all[key]; !ok || got != value {
@@ -147,7 +147,7 @@ func (c *Client) snapshots(ctx context.Context, in *ec2.DescribeSnapshotsInput) 
 	})
 }
 
-// snapshotOf translates what EC2 tells of a snapshot. The states have bake's
+// snapshotOf translates EC2's description of a snapshot. The states have bake's
 // words.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Snapshot.html
 func snapshotOf(s types.Snapshot) bake.Snapshot {

@@ -140,7 +140,7 @@ func (c *Cloud) sought() string {
 	return "source_ami_filter (" + strings.Join(words, ", ") + ")"
 }
 
-// owns tells whether one of the owners has the image, by what the image says of
+// owns reports whether one of the owners has the image, by what the image says of
 // itself: a cloud that ignores the request's owners must not choose for the
 // user. Whether the image is the account's own can be told when the account is
 // known.
@@ -158,7 +158,7 @@ func (c *Cloud) strange(image types.Image) error {
 		called(image), aws.ToString(image.OwnerId), aws.ToString(image.ImageOwnerAlias), strings.Join(c.config.SourceAMIFilter.Owners, ", "))
 }
 
-// usable tells why an image cannot be started from, if so.
+// usable returns the reason why an image cannot be the source; nil if it can.
 func (c *Cloud) usable(image types.Image) error {
 	root, hasRoot := rootDevice(image)
 	wanted, found := c.config.AMIVirtualizationType, string(image.VirtualizationType)
@@ -193,7 +193,7 @@ func (c *Cloud) converts(found, wanted string) error {
 	}
 }
 
-// fits tells why the image cannot be built on this host, if so. It is asked when
+// fits returns the reason why the image cannot be built on this host; nil if there is none. It is asked when
 // both are known.
 func (c imagePlan) fits() error {
 	source, account := c.source, c.host.Account
@@ -212,7 +212,7 @@ func (c imagePlan) fits() error {
 		"if it can, by an emulator, say so with ami_architecture = %q", called(*source), found, host, found)
 }
 
-// runs tells whether a host runs programs of an architecture.
+// runs reports whether a host runs programs of an architecture.
 func runs(host, image types.ArchitectureValues) bool {
 	return host == image || (host == types.ArchitectureValuesX8664 && image == types.ArchitectureValuesI386)
 }
@@ -226,7 +226,7 @@ func moment(text string) time.Time {
 	return t
 }
 
-// past tells whether a time as EC2 writes it has come; one that is none has not.
+// past reports whether a time as EC2 writes it has come; one that is none has not.
 func (c *Cloud) past(text string) bool {
 	t := moment(text)
 	return !t.IsZero() && !t.After(c.now())

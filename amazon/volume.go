@@ -92,7 +92,7 @@ func token(kind, region string, spec any) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Volume reads a volume. One that was just made and that EC2 does not tell of
+// Volume reads a volume. One that was just made and that EC2 does not show
 // yet is creating.
 func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, error) {
 	found, err := c.client.volume(ctx, id)
@@ -147,7 +147,7 @@ func (c *Client) volume(ctx context.Context, id bake.VolumeID) (types.Volume, er
 	return volume, nil
 }
 
-// volumeOf translates what EC2 tells of a volume. The states have bake's words.
+// volumeOf translates EC2's description of a volume. The states have bake's words.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Volume.html
 func volumeOf(v types.Volume) bake.Volume {
 	volume := bake.Volume{
@@ -222,7 +222,7 @@ func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 	return unsettledIf(late, c.client.cannot(err, "delete volume %s", id))
 }
 
-// isGoing tells whether a volume is being deleted, or is gone.
+// isGoing reports whether a volume is being deleted, or is gone.
 func (c *Cloud) isGoing(ctx context.Context, id bake.VolumeID) bool {
 	v, err := c.client.volume(ctx, id)
 	return errors.Is(err, bake.ErrNotFound) || (err == nil && v.State == types.VolumeStateDeleting)
@@ -247,7 +247,7 @@ func (c *Cloud) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, 
 	return unsettledIf(late, c.client.cannot(err, "attach %s to %s as %s", id, host, device))
 }
 
-// isAttached tells whether the attachment is there, or on its way.
+// isAttached reports whether the attachment is there, or on its way.
 func (c *Cloud) isAttached(ctx context.Context, id bake.VolumeID, host bake.HostID, device bake.DeviceName) bool {
 	found, err := c.client.volume(ctx, id)
 	if err != nil {
@@ -274,7 +274,7 @@ func (c *Cloud) Detach(ctx context.Context, id bake.VolumeID, host bake.HostID) 
 	return bake.Unsettled(c.client.cannot(err, "detach %s from %s", id, host))
 }
 
-// isDetached tells whether the volume is not attached to the host, or will soon
+// isDetached reports whether the volume is not attached to the host, or will soon
 // not be.
 func (c *Cloud) isDetached(ctx context.Context, id bake.VolumeID, host bake.HostID) bool {
 	found, err := c.client.volume(ctx, id)

@@ -12,7 +12,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// artifactOf answers the artifact of a build with the result.
+// artifactOf returns the artifact of a build with the result.
 func artifactOf(t *testing.T, result bake.Result, cloud bake.Cloud) packersdk.Artifact {
 	t.Helper()
 	j := job(t, nil)

@@ -21,12 +21,12 @@ func CheckOneOf(option, given string, known ...string) error {
 // accountID is the form of the id of an account, with both clouds.
 var accountID = regexp.MustCompile(`^[0-9]{12}$`)
 
-// CheckAccounts answers which of the ids, given as option, are no account's.
+// CheckAccounts returns which of the ids, given as option, are no account's.
 func CheckAccounts(option string, ids []string) []error {
 	return CheckEach(option, ids, accountID, "the id of an account, which has 12 digits")
 }
 
-// CheckGroups answers which of the groups, given as option, no cloud has.
+// CheckGroups returns which of the groups, given as option, no cloud has.
 func CheckGroups(option string, groups []string) []error {
 	return CheckEach(option, groups, everybody, "all, the only group that there is")
 }
@@ -34,7 +34,7 @@ func CheckGroups(option string, groups []string) []error {
 // everybody is the group of all accounts.
 var everybody = regexp.MustCompile(`^all$`)
 
-// CheckEach answers which of the texts, given as option, are not of a form; want
+// CheckEach returns which of the texts, given as option, are not of a form; want
 // tells the user what that is.
 func CheckEach(option string, texts []string, form *regexp.Regexp, want string) []error {
 	var errs []error

@@ -32,7 +32,7 @@ Commands for Packer:
 // speaksToPacker are the commands that Packer gives.
 var speaksToPacker = []string{"describe", "start"}
 
-// MaybeAnswer answers a command of a person, or refuses one that does not exist, and then
+// MaybeAnswer returns a command of a person, or refuses one that does not exist, and then
 // does not return. A plugin calls it before it speaks to Packer.
 func (p Plugin) MaybeAnswer() {
 	if status, answered := p.answer(os.Args[1:], os.Stdout, os.Stderr); answered {

@@ -105,7 +105,7 @@ func (c *communicator) Start(ctx context.Context, remote *packersdk.RemoteCmd) e
 	return nil
 }
 
-// run answers the exit status. What kept a command from running is told where
+// run returns the exit status. What kept a command from running is told where
 // the command itself would have complained: the interface has no other place.
 func (c *communicator) run(ctx context.Context, command chroot.Command) int {
 	status, err := c.root.Run(ctx, command)

@@ -76,7 +76,7 @@ func (h Host) orThis(log func(format string, args ...any)) Host {
 	return h
 }
 
-// machine answers the machine to build on. It fails where no chroot build can be
+// machine returns the machine to build on. It fails where no chroot build can be
 // done: not on Linux, or without root's rights.
 func (h Host) machine(ctx context.Context, wrapper func(string) (string, error)) (bake.Machine, error) {
 	if h.GOOS != "linux" {

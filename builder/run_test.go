@@ -17,7 +17,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
-// planOf answers the plan that a build with the options is given.
+// planOf returns the plan that a build with the options is given.
 func planOf(t *testing.T, j builder.Job) bake.Plan {
 	t.Helper()
 	var got bake.Plan

@@ -62,7 +62,7 @@ type Certificate struct {
 
 func (c Certificate) isZero() bool { return c == Certificate{} }
 
-// load answers what TLS shows to the API: nothing if there is no certificate.
+// load returns what TLS shows to the API: nothing if there is no certificate.
 func (c Certificate) load() ([]tls.Certificate, error) {
 	switch {
 	case c.isZero():

@@ -41,7 +41,7 @@ var (
 	snapshotID = regexp.MustCompile(`^snap-[0-9a-f]{8}([0-9a-f]{9})?$`)
 )
 
-// checkSource answers what is wrong with the source of a build that has one.
+// checkSource returns the errors in the source of a build that has one.
 func (s SourceConfig) checkSource() []error {
 	switch {
 	case s.SourceOMI == "" && !s.SourceOMIFilter.isSet():

@@ -38,7 +38,7 @@ func (c *Cloud) DeviceNames() []bake.DeviceName {
 	return names
 }
 
-// sameDevice tells whether two names are of one place on a VM: /dev/sdf and
+// sameDevice reports whether two names are of one place on a VM: /dev/sdf and
 // /dev/xvdf are.
 func sameDevice(a, b string) bool { return kernelName(a) == kernelName(b) }
 

@@ -176,7 +176,7 @@ type refusing struct {
 	heard *builder.Identity
 }
 
-// RoundTrip answers an error for a refusal, which is more than the contract of
+// RoundTrip returns an error for a refusal, which is more than the contract of
 // http.RoundTripper grants; operation.once, through the signer, is its only caller.
 // The body is read here, so that a broken one is a transportError too.
 func (t refusing) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -161,7 +161,7 @@ func imageFilter(filters map[string]string) (api.FiltersImage, error) {
 
 func isTagFilter(name string) bool { return strings.HasPrefix(name, tagFilter) }
 
-// tagged tells whether an image has all the tags that the filters want.
+// tagged reports whether an image has all the tags that the filters want.
 func tagged(i api.Image, filters map[string]string) bool {
 	have := tagsOf(i.Tags)
 	for name, want := range filters {

@@ -68,7 +68,7 @@ func everyCall(ctx context.Context, c *Cloud) []string {
 	return ids
 }
 
-// answering answers the same to every request, but to the first question of a client.
+// answering returns the same to every request, but to the first question of a client.
 func answering(status int, kind string, body []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", kind)

@@ -12,7 +12,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// Publication tells that the image stays where it was made: the API copies within
+// Publication reports whether the image stays where it was made: the API copies within
 // a region only. The region must be one that the API has.
 func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publication, error) {
 	if err := errors.Join(c.checkDevices(facts), c.checkSpeed(facts)); err != nil {

@@ -40,7 +40,7 @@ func (c *Cloud) Record(ctx context.Context, id bake.ImageID) (bake.Record, error
 	return bake.Record{Image: id, Name: value(found.ImageName), Snapshots: snapshotsOf(found), Data: data}, nil
 }
 
-// restorable tells why an image cannot be deregistered or registered again, if so.
+// restorable returns the reason why an image cannot be deregistered or registered again; nil if there is none.
 func (c *Cloud) restorable(i api.Image) error {
 	root := rootMapping(i)
 	switch {

@@ -44,7 +44,7 @@ func (f SourceFilterConfig) owners(account string) owners {
 	return o
 }
 
-// own tells whether an image is one of theirs.
+// own reports whether an image is one of theirs.
 func (o owners) own(i api.Image) bool {
 	return slices.Contains(o.ids, i.AccountId) || slices.Contains(o.aliases, value(i.AccountAlias))
 }
@@ -205,7 +205,7 @@ func (c *Cloud) usable(img bake.Image) error {
 	return nil
 }
 
-// locked tells whether the account may use an image, and not all of its snapshots
+// locked reports whether the account may use an image, and not all of its snapshots
 // that a build needs: to share an image is not to share its snapshots.
 func (c *Cloud) locked(ctx context.Context, i api.Image) (bool, error) {
 	if i.AccountId == c.client.account {

@@ -164,7 +164,7 @@ func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.Vol
 	return found, nil
 }
 
-// madeBy tells whether a volume says that the build has made it, which is more than to
+// madeBy reports whether a volume says that the build has made it, which is more than to
 // be in the answer to that question.
 func madeBy(v api.Volume, build bake.BuildID, tokens []string) bool {
 	return tagsOf(v.Tags)[bake.BuildTag] == string(build) || slices.Contains(tokens, value(v.ClientToken))
