@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// Access says how AWS is reached, and as whom. The zero value is the SDK's
-// default chain: environment, shared files, web identity, container and
-// instance role.
+// Access holds the credentials, the region and the endpoints of AWS. The zero value is the SDK's
+// default chain: environment, shared files, web identity, container and instance role.
 type Access struct {
 	// AccessKey and SecretKey are given both or neither.
 	AccessKey, SecretKey string
@@ -21,7 +20,7 @@ type Access struct {
 	// SharedCredentialsFile is read in place of AWS_SHARED_CREDENTIALS_FILE and of
 	// ~/.aws/credentials.
 	SharedCredentialsFile string
-	// MFACode is what the device of a profile's mfa_serial shows.
+	// MFACode is the code of the device of a profile's mfa_serial.
 	MFACode string
 	// Region is where to build; empty means AWS_REGION, AWS_DEFAULT_REGION, the
 	// profile's region, or else the region of this instance.
@@ -45,7 +44,7 @@ type Access struct {
 	MetadataEndpoint string
 	// InsecureSkipTLSVerify trusts any certificate of EC2, and of nothing else.
 	InsecureSkipTLSVerify bool
-	// DecodeAuthorizationMessages asks STS what an encoded refusal says.
+	// DecodeAuthorizationMessages has STS decode the encoded part of a refusal.
 	DecodeAuthorizationMessages bool
 	// InstanceID is the instance that this is, where the metadata cannot be asked;
 	// empty means that they are.
@@ -67,13 +66,13 @@ type AssumeRole struct {
 	// Duration is how long a session lasts, 15 minutes to 12 hours; 0 means 15
 	// minutes. It is renewed while the build runs.
 	Duration time.Duration
-	// ExternalID is what the role's owner asks of a third party; empty means none.
+	// ExternalID is the ID that the role's owner requires of third parties; empty means none.
 	ExternalID string
-	// Policy is a policy in JSON that narrows what the role may do.
+	// Policy is a policy in JSON that narrows the role's permissions.
 	Policy string
-	// PolicyARNs are managed policies that narrow what the role may do.
+	// PolicyARNs are managed policies that narrow the role's permissions.
 	PolicyARNs []string
-	// SessionName is what the role's owner sees in logs; empty means a made-up one.
+	// SessionName is shown in the logs of the role's owner; empty means a generated name.
 	SessionName string
 	// Tags are the session's; those of TransitiveTagKeys it hands on to a further
 	// role.
@@ -99,8 +98,7 @@ type VaultEngine struct {
 // regionPlace stands in an endpoint for the region's name.
 const regionPlace = "{region}"
 
-// check refuses what contradicts itself, and answers the endpoint with its
-// scheme.
+// check returns an error if fields contradict each other, and the endpoint with its scheme.
 func (a Access) check() (endpoint string, err error) {
 	switch {
 	case (a.AccessKey == "") != (a.SecretKey == ""):

@@ -23,8 +23,8 @@ const (
 	plainUsage   = "RunInstances"
 )
 
-// billing is what EC2 tells of how an image's instances are billed; the zero value if it
-// tells nothing.
+// billing is EC2's description of the billing of an image's instances; the zero value if there is
+// none.
 type billing struct{ details, usage string }
 
 func billingOf(i types.Image) billing {
@@ -57,7 +57,8 @@ func productCodesOf(i types.Image) []string {
 	return codes
 }
 
-// warnOfBilling tells before anything is made what a source has that the image may lack.
+// warnOfBilling warns, before anything is created, of billing that the image may not inherit from
+// its source.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AttachVolume.html
 func (c *Cloud) warnOfBilling(source types.Image) {
 	if b := billingOf(source); !b.plain() {
@@ -70,13 +71,13 @@ func (c *Cloud) warnOfBilling(source types.Image) {
 	}
 }
 
-// unbilled is a registered image whose billing has not been compared with its source's yet.
+// unbilled is a registered image that is still to be compared with its source's billing.
 type unbilled struct {
 	image  string
 	source *types.Image
 }
 
-// compareBilling tells what an image that is available lacks of its source's billing.
+// compareBilling warns if an available image lacks a part of its source's billing.
 func (c *Cloud) compareBilling(made types.Image) {
 	c.mu.Lock()
 	source, due := c.unbilled.source, c.unbilled.image != "" && c.unbilled.image == aws.ToString(made.ImageId)

@@ -50,8 +50,8 @@ const mappingsOption = "ami_block_device_mappings"
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
 var reservedForRoot = regexp.MustCompile(`^(/dev/)?(sda1?|xvda)$`)
 
-// isRoot reports whether a device will be the root device. What the source calls
-// its root is not known yet.
+// isRoot reports whether a device will be the root device. The source's name for its root is not
+// known yet.
 func (c *Config) isRoot(device string) bool {
 	if c.RootDeviceName == "" {
 		return reservedForRoot.MatchString(device)
@@ -59,8 +59,8 @@ func (c *Config) isRoot(device string) bool {
 	return sameDevice(device, c.RootDeviceName)
 }
 
-// deviceName is what EC2 takes as the name of a device of a Linux instance, and
-// mappedName matches the names that EC2 also accepts in an image.
+// deviceName matches the device names of a Linux instance; mappedName also matches the other names
+// that EC2 accepts in an image.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
 var (
 	deviceName = regexp.MustCompile(`^/dev/(sd|xvd|hd)[a-z]{1,2}([1-9]|1[0-5])?$`)
@@ -135,8 +135,8 @@ func (m BlockDevice) checkAlone(root bool, option string, alone BlockDevice) err
 	return nil
 }
 
-// checkVolume returns the errors in the device's volume. That of the root has
-// from elsewhere what is not said here.
+// checkVolume returns the errors in the device's volume. The root's volume gets missing values
+// from elsewhere.
 func (m BlockDevice) checkVolume(root bool) error {
 	if err := kind.VolumeTypes.Check("volume_type", m.VolumeType); err != nil {
 		return err
@@ -161,8 +161,8 @@ func (m BlockDevice) checkVolume(root bool) error {
 // Source: https://docs.aws.amazon.com/ebs/latest/userguide/hdd-vols.html
 var hardDisks = map[string]bool{"st1": true, "sc1": true}
 
-// checkRootVolume returns the errors in the root volume's options, beside what
-// builder.Config has told of them.
+// checkRootVolume returns the errors in the root volume's options that builder.Config has not
+// found.
 func (c *Config) checkRootVolume() error {
 	told := c.RootVolumeSize < 0 || c.RootVolumeIOPS < 0 || !slices.Contains(append(builder.VolumeTypes{""}, kind.VolumeTypes...), c.RootVolumeType)
 	switch {

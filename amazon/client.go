@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// dialTimeout bounds one attempt to connect to EC2. A regional endpoint is
-	// near; what takes longer is not reachable.
+	// dialTimeout bounds one attempt to connect to EC2. A regional endpoint is near; a slower one
+	// cannot be reached.
 	dialTimeout = 5 * time.Second
 	// answerTimeout bounds the time from a request to the first byte of its
 	// answer, so that a dead connection does not hold a build for ever.
@@ -131,7 +131,7 @@ func (c *Client) transport() aws.HTTPClient {
 	})}
 }
 
-// answered takes from an answer of EC2 what all of them tell.
+// answered notes the facts that every response of EC2 shows.
 func (c *Client) answered(answer *http.Response) {
 	c.cloud.Note(answer.Header)
 	c.reached.Store(true)
@@ -140,8 +140,8 @@ func (c *Client) answered(answer *http.Response) {
 	}
 }
 
-// bounded is an HTTP client that waits no longer than it must, for whatever the SDK
-// asks: the client that it makes by itself waits for ever.
+// bounded returns an HTTP client with time limits for all of the SDK's requests; the SDK's own
+// client has none.
 func (a Access) bounded() *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().WithTimeout(builder.AnswerLimit(wholeTimeout, a.Patience)).
 		WithDialerOptions(func(d *net.Dialer) {

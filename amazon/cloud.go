@@ -59,7 +59,7 @@ func (c *Cloud) logf(format string, args ...any) {
 	}
 }
 
-// Host asks the metadata who this instance is, and EC2 what is attached to it.
+// Host asks the metadata service for the ID of this instance, and EC2 for its attachments.
 func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	here, err := c.client.identity(ctx)
 	if err != nil {
@@ -83,7 +83,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	return host, nil
 }
 
-// instance reads this instance, and whose it is, from EC2.
+// instance reads this instance, and the account that owns it, from EC2.
 func (c *Client) instance(ctx context.Context, here identity) (account string, found types.Instance, err error) {
 	out, err := c.ec2.DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{here.instance}})
 	if err != nil && !hasCode(err, codeInstanceNotFound) {
@@ -119,9 +119,8 @@ func takenDevices(instance types.Instance) []bake.DeviceName {
 	return names
 }
 
-// DeviceNames lists what AWS recommends for EBS volumes, then what works
-// elsewhere than on Xen, instance store's usual names (b to e) last of the
-// single letters.
+// DeviceNames lists the names that AWS recommends for EBS volumes, then those that work elsewhere
+// than on Xen. Of the single letters, instance store's usual names (b to e) come last.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
 func (c *Cloud) DeviceNames() []bake.DeviceName {
 	var names []bake.DeviceName
@@ -134,13 +133,13 @@ func (c *Cloud) DeviceNames() []bake.DeviceName {
 	return names
 }
 
-// The time within which EC2 tells of what it has just made. Until then it may
-// answer that there is no such thing.
+// The time within which EC2 shows a new resource. Until then it may respond that there is no such
+// resource.
 // Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
 const visibleWithin = time.Minute
 
-// made remembers the id that EC2 answered to a creating call, which was to do what.
-// Without one there is no knowing what was made, if anything.
+// made returns the ID in the response of a creating call, and notes that EC2 may not show the
+// resource yet. A response without an ID is an error.
 func made[ID ~string](c *Cloud, id *string, what string) (ID, error) {
 	if aws.ToString(id) == "" {
 		return "", fmt.Errorf("cannot %s: EC2 answered without an id", what)
@@ -151,8 +150,8 @@ func made[ID ~string](c *Cloud, id *string, what string) (ID, error) {
 	return ID(*id), nil
 }
 
-// seen forgets an id that was told of, or was removed: what is unknown from now
-// on is gone.
+// seen forgets an ID that EC2 has shown, or that was removed: if it is unknown from now on, the
+// resource is gone.
 func (c *Cloud) seen(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

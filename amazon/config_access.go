@@ -213,7 +213,7 @@ func (c *AccessConfig) accessWarnings() []string {
 	return warnings
 }
 
-// The forms of what STS takes.
+// The forms of STS's parameters.
 // Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 var (
 	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$`)
@@ -302,8 +302,7 @@ func (v VaultConfig) engine() *VaultEngine {
 	return &VaultEngine{Name: v.Name, EngineName: v.EngineName, RoleARN: v.RoleARN, TTL: v.TTL}
 }
 
-// complete takes from the environment what is not given, and answers what is
-// wrong.
+// complete takes missing values from the environment and returns the errors in them.
 func (p *PollingConfig) complete() []error {
 	var errs []error
 	number := func(option string, value *int, variable string) {
@@ -359,7 +358,7 @@ func (c *AccessConfig) access() Access {
 	}
 }
 
-// secrets are what no log may show.
+// secrets returns the values that must not be logged.
 func (c *AccessConfig) secrets() []string {
 	all := []string{c.AccessKey, c.SecretKey, c.Token, c.MFACode}
 	return slices.DeleteFunc(all, func(s string) bool { return s == "" })

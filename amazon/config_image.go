@@ -93,8 +93,8 @@ func (c *Config) checkUEFIData() error {
 	return nil
 }
 
-// checkFirmware refuses what the named boot mode excludes. A boot mode that is not
-// named may be the source's, and is checked when that is known.
+// checkFirmware returns an error for options that the given boot mode excludes. A boot mode of the
+// source is checked when the source is known.
 func (c *Config) checkFirmware() error {
 	named := c.BootMode != "" || c.FromScratch
 	legacy := c.BootMode == legacyBIOS || c.BootMode == "" && c.FromScratch && c.AMIArchitecture != arm64

@@ -63,7 +63,7 @@ type ProtectionConfig struct {
 	WithCooldown bool `mapstructure:"with_cooldown"`
 }
 
-// The forms of what an image can be shared with.
+// The forms of organizations and units that an image can be shared with.
 // Source: https://docs.aws.amazon.com/organizations/latest/APIReference/API_Organization.html
 // and API_OrganizationalUnit.html beside it.
 var (

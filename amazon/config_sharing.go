@@ -36,7 +36,7 @@ func (c *Config) checkSharedKeys() []error {
 	return errs
 }
 
-// shares are options and whom they share with.
+// shares are options with the accounts, groups or ARNs that they share with.
 type shares []share
 
 type share struct {

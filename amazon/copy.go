@@ -27,8 +27,8 @@ func (c *Cloud) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, err
 	return made[bake.ImageID](c, out.ImageId, what)
 }
 
-// copyInput is the request for a copy. What the image is otherwise, boot mode,
-// TPM and IMDS among it, a copy has from its source.
+// copyInput returns the request for a copy. A copy inherits all other attributes, such as boot
+// mode, TPM and IMDS, from its source.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/CopyingAMIs.html
 func (c *Cloud) copyInput(spec bake.CopySpec) *ec2.CopyImageInput {
 	in := &ec2.CopyImageInput{
@@ -79,9 +79,8 @@ func (c *Cloud) FindCopied(ctx context.Context, copied bake.ImageID) ([]bake.Sna
 	return idsOf[bake.SnapshotID](own, func(s types.Snapshot) *string { return s.SnapshotId }), nil
 }
 
-// FindCopies lists the account's images of the name that say that they are
-// copies of the image. One that does not say what it was copied from, as in
-// clouds that do not tell, is not among them: it may be somebody else's.
+// FindCopies lists the account's images of the name that are copies of the image. An image without
+// a recorded source is not among them, because it may be somebody else's.
 func (c *Cloud) FindCopies(ctx context.Context, source bake.ImageID, name string) ([]bake.ImageID, error) {
 	images, err := c.named(ctx, name)
 	if err != nil {

@@ -44,8 +44,8 @@ const renewBefore = time.Minute
 // renewedEarly has keys be replaced before their end.
 func renewedEarly(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = max(o.ExpiryWindow, renewBefore) }
 
-// load makes the SDK's configuration: where, and as whom. Without a region it is
-// made again with the instance's, for the chain may need one to reach STS.
+// load makes the SDK's configuration: region and credentials. Without a region it is made again
+// with the instance's, because the chain may need one to reach STS.
 func (c *Client) load(ctx context.Context) error {
 	if err := c.loadIn(ctx, c.access.Region); err != nil {
 		return err
@@ -84,9 +84,9 @@ func (c *Client) loadIn(ctx context.Context, region string) error {
 	return nil
 }
 
-// later is what the chain is given before it is known. The SDK makes the chain's
-// clients before it has read where all services are (AWS_ENDPOINT_URL, or the
-// profile's endpoint_url), and so would ask AWS's own STS.
+// later stands in the chain for clients that are not known yet. The SDK makes the chain's clients
+// before it has read the endpoints (AWS_ENDPOINT_URL, or the profile's endpoint_url), and so would
+// ask AWS's own STS.
 type later struct {
 	*imds.Client
 	endpoint *string
@@ -129,8 +129,8 @@ func (l *later) place(o *sts.Options) {
 	}
 }
 
-// loading is what the SDK is told before it looks at the environment. What is
-// empty leaves it to that.
+// loading returns the settings that precede the SDK's environment. Empty ones leave the choice to
+// the environment.
 func (a Access) loading(region string) ([]func(*config.LoadOptions) error, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithRegion(region),
@@ -210,8 +210,7 @@ func (a Access) withMFA() func(*stscreds.AssumeRoleOptions) {
 	}
 }
 
-// misconfigured says what to change when the SDK cannot make sense of the
-// configuration.
+// misconfigured adds advice to an error of loading the configuration.
 func (a Access) misconfigured(err error) error {
 	var noProfile config.SharedConfigProfileNotExistError
 	var noCode config.AssumeRoleTokenProviderNotSetError
@@ -268,9 +267,8 @@ func (k *keyring) known() aws.Credentials {
 	return aws.Credentials{}
 }
 
-// findKey makes the SDK find its credentials now, where the error can say what
-// to do, and not within the first request. Whether EC2 takes them it tells with
-// the first question, which has to be asked anyway.
+// findKey has the SDK find its credentials now, so that the error can give advice. EC2 accepts or
+// refuses them with the first request, which is made anyway.
 func (c *Client) findKey(ctx context.Context) error {
 	_, err := c.keys.Retrieve(ctx)
 	if err == nil || c.access.SkipCredentialValidation {

@@ -16,7 +16,7 @@ import (
 // encodedMark is before the part of a refusal that only STS can read.
 const encodedMark = "Encoded authorization failure message: "
 
-// denial is EC2's refusal with what STS tells of it.
+// denial is a refusal of EC2 with its decoded part.
 // Source: https://docs.aws.amazon.com/STS/latest/APIReference/API_DecodeAuthorizationMessage.html
 type denial struct {
 	refusal error

@@ -17,14 +17,14 @@ import (
 // encryptedVolume is a volume of the image, or all of those of a copy, that will be encrypted.
 type encryptedVolume struct {
 	region string
-	// what names it in a message.
+	// what names it for a message.
 	what string
 	// key is the key as an option or EC2 names it; empty is the region's default key, and
 	// unread a key that EC2 does not name.
 	key string
 	// told reports whether EC2 named the key, and not an option.
 	told bool
-	// cause is what encrypts it, and remedy how it gets another key.
+	// cause is the option or setting that encrypts it; remedy names the option of another key.
 	cause, remedy string
 	// created reports whether the build creates its snapshot; a blank volume has none.
 	created, blank bool
@@ -223,9 +223,9 @@ func (c *Cloud) homeKey() string {
 	return c.config.KMSKeyID
 }
 
-// keepsSourceKey reports whether a volume of the source's root snapshot would have the
-// source's key although the region's default key is wanted: EC2 takes the default key
-// only for what was not encrypted before, and for the copy of an image.
+// keepsSourceKey reports whether a volume of the source's root snapshot would have the source's
+// key although the region's default key is wanted: EC2 takes the default key only for unencrypted
+// snapshots, and for the copy of an image.
 // Source: https://docs.aws.amazon.com/ebs/latest/userguide/encryption-parameters.html
 func (c imagePlan) keepsSourceKey() bool {
 	source := c.source
@@ -236,7 +236,7 @@ func (c imagePlan) keepsSourceKey() bool {
 	return root.Encrypted
 }
 
-// wish is what the options say of the encryption of the build's volume.
+// wish is the encryption of the build's volume as far as options ask for it.
 type wish struct {
 	encrypted bool
 	// key is the key given; empty means the one that EC2 chooses.
@@ -320,8 +320,8 @@ func (c *Cloud) haveHomeKey(ctx context.Context, ids []string) bool {
 	return !slices.ContainsFunc(ids, func(id string) bool { return !same[id] })
 }
 
-// comparableKey reports whether a key is given by its id or ARN. The default key and what
-// an alias stands for are not known here.
+// comparableKey reports whether a key is given by its ID or ARN. The keys behind the default key
+// and an alias are not known here.
 func comparableKey(key string) bool { return key != "" && !strings.Contains(key, "alias/") }
 
 // sameKey reports whether a snapshot is known to be encrypted with a key.

@@ -69,7 +69,7 @@ func hasCode(err error, codes ...string) bool {
 	return code != "" && slices.Contains(codes, code)
 }
 
-// cannot says what could not be done, and, where it can, what to look at.
+// cannot returns an error that names the failed action and, if possible, adds advice.
 func (c *Client) cannot(err error, format string, args ...any) error {
 	what := fmt.Sprintf(format, args...)
 	if advice := c.advice(err); advice != "" {
@@ -78,7 +78,7 @@ func (c *Client) cannot(err error, format string, args ...any) error {
 	return fmt.Errorf("cannot %s: %w", what, err)
 }
 
-// advice says what the user should check after an error, or nothing.
+// advice returns advice for the user about an error; empty if there is none.
 func (c *Client) advice(err error) string {
 	help, known := sharingHelps[codeOf(err)+" "+permission(err)]
 	if !known {
@@ -228,7 +228,7 @@ func (c *Client) keyID() string {
 	return cmp.Or(c.keys.known().AccessKeyID, c.access.AccessKey, "of an unknown id")
 }
 
-// keyOrigin names what the credentials come from.
+// keyOrigin names the source of the credentials.
 func (c *Client) keyOrigin() string {
 	if c.access.AccessKey != "" {
 		return "access_key and secret_key"

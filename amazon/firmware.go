@@ -11,8 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// noUEFIData is the value of uefi_data that gives the image no UEFI variables, whatever
-// its source has. No variable store begins so: they begin with AMZNUEFI, in base64.
+// noUEFIData is the value of uefi_data that gives the image no UEFI variables, even if its source
+// has some. A variable store begins with AMZNUEFI, in base64, so it is never equal to it.
 const noUEFIData = "none"
 
 // firmware holds the boot settings of an image: boot mode, TPM and UEFI variables.
@@ -23,9 +23,9 @@ type firmware struct {
 	data *string
 }
 
-// settleFirmware returns the firmware of the image: the user's options, or else the source's.
-// It returns an error for a combination that EC2 would refuse when the image is registered,
-// and logs what cannot be inherited.
+// settleFirmware returns the firmware of the image: the user's options, or else the source's. It
+// returns an error for a combination that EC2 would refuse when the image is registered, and logs
+// attributes that cannot be inherited.
 func (c imagePlan) settleFirmware(ctx context.Context) (firmware, error) {
 	source := c.source
 	if source == nil {
@@ -56,7 +56,7 @@ func (c imagePlan) settleFirmware(ctx context.Context) (firmware, error) {
 	return f, nil
 }
 
-// checkFirmware refuses what the user has named and the boot mode excludes.
+// checkFirmware returns an error for options that the boot mode excludes.
 //
 // Sources: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ami-boot.html,
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/enable-nitrotpm-prerequisites.html;

@@ -11,9 +11,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// checkFurther refuses a source of another account with a further device whose snapshot this
-// account may not use: to share an image is not to share its snapshots. RegisterImage would
-// refuse it after all the work.
+// checkFurther returns an error if the source belongs to another account and has a further device
+// with a snapshot that this account may not use: sharing an image does not share its snapshots.
+// RegisterImage would refuse it at the end.
 func (c imagePlan) checkFurther(ctx context.Context) error {
 	source, account := c.source, c.host.Account
 	if source == nil || account == "" || aws.ToString(source.OwnerId) == account {

@@ -112,8 +112,8 @@ func imageOf(i types.Image) bake.Image {
 	return image
 }
 
-// imageState translates the state of an image. Whatever is neither usable nor
-// on its way there has failed: invalid, error, disabled.
+// imageState translates the state of an image. States that are neither usable nor pending count as
+// failed: invalid, error, disabled.
 func imageState(state types.ImageState) bake.ImageState {
 	switch state {
 	case types.ImageStateAvailable:
@@ -160,8 +160,8 @@ func snapshotsOf(i types.Image) []bake.SnapshotID {
 	return append(roots, others...)
 }
 
-// Named lists the account's images that have exactly this name in the region. What
-// is read of them is kept for Record, which is asked for next.
+// Named lists the account's images that have exactly this name in the region. The descriptions are
+// kept for Record, which bake calls next.
 func (c *Cloud) Named(ctx context.Context, name string) ([]bake.ImageID, error) {
 	images, err := c.named(ctx, name)
 	c.mu.Lock()

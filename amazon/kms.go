@@ -21,8 +21,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
-// keyManager asks KMS of the region who manages a key. It is asked once and not for long:
-// the permission may be missing, and KMS need not be reachable where EC2 is.
+// keyManager returns the manager of a key, as KMS of the region says. KMS is asked once and not
+// for long: the permission may be missing, and it may be unreachable.
 func (c *Client) keyManager(ctx context.Context, key string) keyHolder {
 	endpoint := c.keyService(ctx)
 	if endpoint == "" {
@@ -88,9 +88,9 @@ func managerIn(answer *http.Response) (string, error) {
 	return told.KeyMetadata.KeyManager, err
 }
 
-// keyService returns where KMS of the region is: where the environment says, or beside
-// EC2's own endpoint, in whatever partition. It is empty if EC2 is elsewhere, since
-// nothing then says where its keys are.
+// keyService returns the endpoint of KMS in the region: that of the environment, or the one beside
+// EC2's own endpoint, in any partition. It is empty if EC2 has another endpoint, because nothing
+// then names KMS.
 func (c *Client) keyService(ctx context.Context) string {
 	if own := os.Getenv("AWS_ENDPOINT_URL_KMS"); own != "" {
 		return own

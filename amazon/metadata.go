@@ -27,16 +27,16 @@ import (
 const (
 	// metadataAnswer bounds a request. A service that is busy takes a second now and then.
 	metadataAnswer = 2 * time.Second
-	// metadataDial bounds the connection: who takes longer is not on this machine.
+	// metadataDial bounds the connection: a slower service is not on this machine.
 	metadataDial = time.Second
 	// metadataAttempts is how often a request is made that the service could not answer
 	// for the moment.
 	metadataAttempts = 2
 )
 
-// A metadataTransport asks the instance metadata service, and remembers what the SDK does
-// not tell: what became of the request for a token, without which it goes on, as version 1
-// of the service has it, and whether the service wants one.
+// A metadataTransport asks the instance metadata service, and remembers two facts that the SDK
+// does not report: whether the request for a token timed out (the SDK then goes on with version 1
+// of the service), and whether the service requires one.
 type metadataTransport struct {
 	boundedClient
 	limit time.Duration
@@ -57,9 +57,9 @@ func (m *metadataTransport) Do(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// newMetadata makes a client of the instance metadata service. Its endpoint is
-// its own (AWS_EC2_METADATA_SERVICE_ENDPOINT), whatever serves EC2, and it is
-// asked without a proxy: behind one there would be another machine's.
+// newMetadata returns a client of the instance metadata service. It has an endpoint of its own
+// (AWS_EC2_METADATA_SERVICE_ENDPOINT) and uses no proxy: behind one there would be another
+// machine's.
 func newMetadata(cfg aws.Config, patience time.Duration) (*imds.Client, *metadataTransport) {
 	transport := &metadataTransport{limit: builder.AnswerLimit(metadataAnswer, patience)}
 	transport.next = awshttp.NewBuildableClient().WithTimeout(transport.limit).
@@ -74,8 +74,8 @@ func newMetadata(cfg aws.Config, patience time.Duration) (*imds.Client, *metadat
 	}), transport
 }
 
-// hopeless ends what the SDK would try again although it cannot get better: a request
-// that timed out, and one without the token that could not be had.
+// hopeless ends retries of the SDK that cannot succeed: after a timeout, and without the token
+// that was lost.
 func (m *metadataTransport) hopeless(err error) aws.Ternary {
 	var timeout net.Error
 	if m.wanted.Load() || builder.Unreached(err) || errors.As(err, &timeout) && timeout.Timeout() {
@@ -84,8 +84,7 @@ func (m *metadataTransport) hopeless(err error) aws.Ternary {
 	return aws.UnknownTernary
 }
 
-// identity is what the metadata say of this instance. Only instance is always
-// there.
+// identity is this instance as the metadata describe it. Only the ID is always there.
 type identity struct {
 	instance, zone, region string
 }
@@ -105,8 +104,8 @@ func (c *Client) regionHere(ctx context.Context) (string, error) {
 	return here.region, nil
 }
 
-// identity returns the identity of this instance: what instance_id says, or else its identity
-// document, or, where a cloud has none, the single entries.
+// identity returns this instance: instance_id, or else its identity document, or, in a cloud
+// without one, the single entries.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-identity-documents.html
 func (c *Client) identity(ctx context.Context) (identity, error) {
 	if c.access.InstanceID != "" {
@@ -162,12 +161,12 @@ func absent(err error) bool {
 	return errors.As(err, &answer) && answer.HTTPStatusCode() == http.StatusNotFound
 }
 
-// noMetadata says why the metadata do not tell which instance this is, and what to do.
+// noMetadata returns the error of a failed request to the metadata service, with advice.
 func (c *Client) noMetadata(err error) error {
 	return fmt.Errorf("no metadata service: %s; or give instance_id and region, with which it is not asked: %w", c.metadataFault(err), err)
 }
 
-// metadataFault says what is wrong with the metadata service, and the cure.
+// metadataFault returns the cause of a failed request to the metadata service, with advice.
 // Sources: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html,
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-IMDS-existing-instances.html
 func (c *Client) metadataFault(err error) string {

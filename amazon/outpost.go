@@ -11,9 +11,9 @@ import (
 // Source: https://docs.aws.amazon.com/local-zones/latest/ug/available-local-zones.html
 var localZone = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+-[a-z]{3}-[0-9]+[a-z]$`)
 
-// sayOutpost says what becomes of the data if the host is on an Outpost: EC2 creates
-// snapshots in the Region unless it is asked for local ones, and only an image of the
-// Region can be used everywhere.
+// sayOutpost logs where the data are stored if the host is on an Outpost: EC2 creates snapshots in
+// the Region unless local ones are requested, and only an image of the Region can be used
+// everywhere.
 // Source: https://docs.aws.amazon.com/ebs/latest/userguide/snapshots-outposts.html
 func (c *Cloud) sayOutpost(host bake.Host) {
 	if host.Placement != "" {
@@ -21,7 +21,7 @@ func (c *Cloud) sayOutpost(host bake.Host) {
 	}
 }
 
-// lacksType adds to a refusal of a volume what places near the user often lack.
+// lacksType adds to a refused volume a hint on types that Local Zones and Outposts often lack.
 // Source: github.com/kubernetes-sigs/aws-ebs-csi-driver issue 662.
 func (c *Cloud) lacksType(spec bake.VolumeSpec, err error) error {
 	outpost := spec.Placement

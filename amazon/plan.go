@@ -31,8 +31,8 @@ func detailsOf(source *bake.Image) *types.Image {
 	return details
 }
 
-// decisions are bake.Publication.Details: what Publication decides for CreateVolume and
-// Register.
+// decisions is the type of bake.Publication.Details: the decisions of Publication for CreateVolume
+// and Register.
 type decisions struct {
 	firmware firmware
 	// shared is the publication of an image that is to be shared.

@@ -14,8 +14,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// Publication decides where the image is copied to, and refuses what EC2 would
-// refuse, or ignore, after all the work.
+// Publication decides on the regions that the image is copied to. It returns an error for options
+// that EC2 would refuse, or ignore, at the end.
 func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publication, error) {
 	plan := c.planOf(facts)
 	if err := cmp.Or(plan.fits(), plan.checkHVM()); err != nil {
@@ -117,7 +117,7 @@ func (c *Cloud) givenSnapshots(ctx context.Context) (map[string]types.Snapshot, 
 	return found, nil
 }
 
-// checkDevices refuses what RegisterImage would, of the user's block devices.
+// checkDevices returns an error for block devices of the user that RegisterImage would refuse.
 func (c imagePlan) checkDevices(snapshots map[string]types.Snapshot) error {
 	var errs []error
 	for _, m := range c.config.AMIBlockDeviceMappings {

@@ -11,8 +11,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// Publish gives an image, and the snapshots made for it, what the user wants of
-// them: each in one request, and protection last, for an image that is
+// Publish applies permissions, product codes, deprecation and protection to an image and the
+// snapshots made for it, each in one request. Protection comes last, because an image that is
 // protected with a cooldown cannot be undone.
 func (c *Cloud) Publish(ctx context.Context, spec bake.PublishSpec) error {
 	return c.unsettledImage(ctx, spec.Image, spec.Snapshots, c.publish(ctx, spec))
@@ -37,7 +37,7 @@ func (c *Cloud) publish(ctx context.Context, spec bake.PublishSpec) error {
 	return c.protect(ctx, id)
 }
 
-// launchers are those who may launch the image.
+// launchers returns the launch permissions of the image.
 func (c *Cloud) launchers() []types.LaunchPermission {
 	var all []types.LaunchPermission
 	for _, user := range c.config.AMIUsers {
@@ -124,9 +124,8 @@ func (c *Cloud) deprecate(ctx context.Context, image string) error {
 	return nil
 }
 
-// protect keeps an image from being deregistered. It is remembered before the
-// request, whose answer may be lost: what this build has protected, it may
-// deregister.
+// protect keeps an image from being deregistered. It is noted before the request, in case the
+// response is lost: the build may deregister an image that it has protected itself.
 func (c *Cloud) protect(ctx context.Context, image string) error {
 	protection := c.config.DeregistrationProtection
 	if !protection.Enabled {

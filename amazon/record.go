@@ -15,8 +15,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// record is what an image is registered again from. Its snapshots keep who may
-// use them, and the product codes that an image has from them.
+// record is the content of bake.Record. Snapshots keep their permissions, and the product codes
+// that an image has from them.
 type record struct {
 	Registration ec2.RegisterImageInput   `json:"registration"`
 	Launchers    []types.LaunchPermission `json:"launchers,omitempty"`
@@ -46,7 +46,7 @@ func (c *Cloud) Record(ctx context.Context, id bake.ImageID) (bake.Record, error
 	return bake.Record{Image: id, Name: aws.ToString(image.Name), Snapshots: snapshotsOf(image), Data: data}, nil
 }
 
-// readAttributes reads what an image has that a list of images does not tell.
+// readAttributes reads the attributes that a list of images does not show.
 func (c *Cloud) readAttributes(ctx context.Context, image types.Image, r *record) (err error) {
 	id := aws.ToString(image.ImageId)
 	if r.Launchers, err = c.client.launchersOf(ctx, id); err != nil || !byUEFI(image.BootMode, image.Architecture) {
@@ -58,8 +58,8 @@ func (c *Cloud) readAttributes(ctx context.Context, image types.Image, r *record
 	return nil
 }
 
-// listedImage is what Named has just read of an image, the first time that it is
-// asked for; else it is read.
+// listedImage returns the description that Named has read, the first time it is needed; else it
+// reads the image.
 func (c *Cloud) listedImage(ctx context.Context, id string) (types.Image, error) {
 	c.mu.Lock()
 	image, listed := c.listed[id]
@@ -123,7 +123,7 @@ func ownTags(tags []types.Tag) map[string]string {
 	return own
 }
 
-// launchersOf reads who may launch an image of the account.
+// launchersOf reads the launch permissions of an image of the account.
 func (c *Client) launchersOf(ctx context.Context, image string) ([]types.LaunchPermission, error) {
 	out, err := c.ec2.DescribeImageAttribute(ctx, &ec2.DescribeImageAttributeInput{
 		ImageId: aws.String(image), Attribute: types.ImageAttributeNameLaunchPermission,
@@ -160,7 +160,7 @@ func (c *Cloud) Regain(ctx context.Context, old bake.Record, id bake.ImageID) er
 	return c.unsettledImage(ctx, id, nil, errors.Join(c.share(ctx, string(id), r.Launchers), c.deprecateAgain(ctx, string(id), r.DeprecateAt)))
 }
 
-// readRecord reads a record, whose two halves must be of the same image.
+// readRecord decodes a record. Both its halves must be of the same image.
 func readRecord(old bake.Record) (r record, err error) {
 	if err := json.Unmarshal(old.Data, &r); err != nil {
 		return r, fmt.Errorf("cannot register image %s (%s) again: its record cannot be read: %w", old.Image, old.Name, err)

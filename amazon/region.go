@@ -68,8 +68,7 @@ func (c *Cloud) otherRegions(ctx context.Context) ([]string, error) {
 	return others, errors.Join(errs...)
 }
 
-// regions are those of the partition, by name, with what the account has to do
-// with them.
+// regions returns the opt-in status of all regions of the partition, by name.
 func (c *Client) regions(ctx context.Context) (map[string]string, error) {
 	out, err := c.ec2.DescribeRegions(ctx, &ec2.DescribeRegionsInput{AllRegions: aws.Bool(true)})
 	if err != nil {

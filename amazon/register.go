@@ -15,8 +15,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// Register asks for an image, whose billing is compared with its source's when it is
-// available.
+// Register asks for an image. When it is available, its billing is compared with its source's.
 func (c *Cloud) Register(ctx context.Context, spec bake.ImageSpec) (bake.ImageID, error) {
 	source, err := c.sourceOf(ctx, spec)
 	if err != nil {
@@ -112,8 +111,8 @@ func (c *Cloud) firmwareOf(ctx context.Context, spec bake.ImageSpec, source *typ
 	return imagePlan{Cloud: c, source: source}.settleFirmware(ctx)
 }
 
-// registration is the request for an image: what the user says, else what the
-// source has.
+// registration returns the request for an image: the user's options, or else the source's
+// attributes.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RegisterImage.html
 func (c *Cloud) registration(spec bake.ImageSpec, source *types.Image, boots firmware) (*ec2.RegisterImageInput, error) {
 	in := &ec2.RegisterImageInput{
@@ -146,8 +145,8 @@ func (c *Cloud) registration(spec bake.ImageSpec, source *types.Image, boots fir
 	return in, err
 }
 
-// hostArchitecture is EC2's word for what this program runs on: a chroot built
-// from scratch can hold nothing else.
+// hostArchitecture returns EC2's name for the architecture of this program: a chroot built from
+// scratch can hold nothing else.
 func hostArchitecture() types.ArchitectureValues {
 	switch runtime.GOARCH {
 	case "amd64":
@@ -159,7 +158,7 @@ func hostArchitecture() types.ArchitectureValues {
 	}
 }
 
-// inherit fills in what the source has and the user did not say.
+// inherit copies the source's attributes that the user does not set.
 func inherit(in *ec2.RegisterImageInput, source *types.Image) {
 	in.Architecture = cmp.Or(in.Architecture, source.Architecture)
 	in.ImdsSupport = cmp.Or(in.ImdsSupport, source.ImdsSupport)
@@ -289,7 +288,7 @@ func mappingsOf(image *types.Image) []BlockDevice {
 	return all
 }
 
-// withVolume adds what EC2 tells of the mapping's volume.
+// withVolume adds EC2's description of the mapping's volume.
 func (m BlockDevice) withVolume(e types.EbsBlockDevice) BlockDevice {
 	m.SnapshotID = aws.ToString(e.SnapshotId)
 	m.VolumeType = string(e.VolumeType)

@@ -12,8 +12,8 @@ import (
 // uncompressed. A list of every public image of a region is shorter.
 const longestAnswer = 128 << 20
 
-// boundedClient is an HTTP client whose responses have an end: what is read of them is kept in
-// memory, in the SDK too.
+// boundedClient is an HTTP client with a limit on the size of responses, which the SDK and this
+// package keep in memory.
 type boundedClient struct {
 	next aws.HTTPClient
 	// answered, if not nil, is called with each answer.

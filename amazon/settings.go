@@ -9,9 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// ask makes a call that asks for a setting of the account in the region. It returns nil
-// if there is no answer. A build goes on without one: the permission may be missing, and
-// EC2 refuses later what it has to.
+// ask reads a setting of the account in the region. It returns nil if there is no response. A
+// build goes on without one: the permission may be missing, and EC2 refuses wrong requests later.
 func ask[In, Out any](ctx context.Context, do call[In, Out]) *Out {
 	out, err := do(ctx, new(In))
 	if err != nil {
@@ -27,7 +26,7 @@ func (c *Client) encryptsByDefault(ctx context.Context) bool {
 	return out != nil && aws.ToBool(out.EbsEncryptionByDefault)
 }
 
-// defaultKey returns the key of what is encrypted without one in the region; empty if it
+// defaultKey returns the key of volumes that are encrypted without one in the region; empty if it
 // is not known.
 func (c *Client) defaultKey(ctx context.Context) string {
 	out := ask(ctx, c.ec2.GetEbsDefaultKmsKeyId)
@@ -62,7 +61,7 @@ func blocks(state string) bool {
 	return state != "" && state != string(types.SnapshotBlockPublicAccessStateUnblocked)
 }
 
-// blocked returns what blocks public access, and how it is turned off.
+// blocked returns the setting that blocks public access, and advice on turning it off.
 func (c *Client) blocked(things, state string, by types.ManagedBy, permission string) string {
 	off := fmt.Sprintf("turn it off there (%s)", permission)
 	if by == types.ManagedByDeclarativePolicy {
@@ -71,7 +70,7 @@ func (c *Client) blocked(things, state string, by types.ManagedBy, permission st
 	return fmt.Sprintf("the account's setting Block public access for %s is %q in %s: %s", things, state, c.Region(), off)
 }
 
-// hiding returns what may hide the AMIs of other accounts in the region, for an error
+// hiding returns the setting that may hide the AMIs of other accounts in the region, for an error
 // about an AMI that was not found; empty if nothing is known to hide any.
 func (c *Client) hiding(ctx context.Context) string {
 	out := ask(ctx, c.ec2.GetAllowedImagesSettings)

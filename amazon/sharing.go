@@ -15,7 +15,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// audience is whom an option shares with.
+// audience is an option that shares, with its accounts, groups or ARNs.
 type audience struct {
 	option string
 	with   []string
@@ -26,7 +26,7 @@ type audience struct {
 	created bool
 }
 
-// audiences returns whom the image and its snapshots are shared with.
+// audiences returns the options that share the image and its snapshots.
 func (c *Config) audiences() []audience {
 	return slices.DeleteFunc([]audience{
 		{"ami_groups", c.AMIGroups, true, false},
@@ -38,15 +38,15 @@ func (c *Config) audiences() []audience {
 	}, func(a audience) bool { return len(a.with) == 0 })
 }
 
-// customer is what a key must be for others to use it.
+// customer describes a key that other accounts can use.
 const customer = "a customer managed key that they may use"
 
 // managedKey matches the alias of the key that AWS manages for EBS, and an ARN of it.
 var managedKey = regexp.MustCompile(`^(arn:aws[a-z-]*:kms:[a-z0-9-]*:[0-9]{12}:)?alias/aws/ebs$`)
 
-// checkSharing refuses what EC2 would refuse to share after all the work: what is blocked
-// from being public, and what is encrypted with a key that others cannot use. A key or a
-// setting that is not known is not refused.
+// checkSharing returns an error if EC2 would refuse to share the image at the end: because the
+// account blocks public access, or because other accounts cannot use the key. It allows a key or a
+// setting that is not known.
 func (c imagePlan) checkSharing(ctx context.Context, p bake.Publication, snapshots map[string]types.Snapshot, decided *decisions) error {
 	if len(c.config.audiences()) == 0 {
 		return nil
@@ -110,8 +110,8 @@ func (c *Cloud) publicAccess(ctx context.Context) error {
 // there is the Cloud of a region.
 func (c *Cloud) there(region string) *Cloud { return c.In(region).(*Cloud) }
 
-// checkEncrypted refuses to share encrypted volumes of the image, and those of its copies,
-// with whom EC2 would not share them.
+// checkEncrypted returns an error for encrypted volumes of the image and of its copies that EC2
+// would not share.
 func (c *Cloud) checkEncrypted(ctx context.Context, p bake.Publication, registered []encryptedVolume) error {
 	all := slices.Clone(registered)
 	if p.Passing {
@@ -129,8 +129,7 @@ func (c *Cloud) checkEncrypted(ctx context.Context, p bake.Publication, register
 	return errors.Join(errs...)
 }
 
-// shareable returns why EC2 would not share an encrypted volume with whom the options
-// name, if it would not.
+// shareable returns an error if EC2 would not share an encrypted volume as the options ask.
 func (c *Cloud) shareable(ctx context.Context, s encryptedVolume) error {
 	for _, a := range c.config.audiences() {
 		switch {
@@ -163,7 +162,7 @@ func (c *Cloud) shareableByKey(ctx context.Context, a audience, s encryptedVolum
 	return nil
 }
 
-// keyHolder is who manages a key.
+// keyHolder is the manager of a key.
 type keyHolder int
 
 const (
@@ -172,8 +171,8 @@ const (
 	managedByCustomer
 )
 
-// managerOf returns the key of an encrypted volume, in words, and who manages it. EC2 names
-// the default key by its alias if AWS manages it.
+// managerOf returns the key of an encrypted volume, in words, and its manager. EC2 names the
+// default key by its alias if AWS manages it.
 func (c *Cloud) managerOf(ctx context.Context, s encryptedVolume) (key string, by keyHolder) {
 	key = s.key
 	if key == "" {

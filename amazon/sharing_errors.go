@@ -1,7 +1,7 @@
 package amazon
 
-// sharingHelps holds the advice after refusals to share, by code and permission: the codes
-// mean something else elsewhere. The survey asks for what it can before.
+// sharingHelps holds the advice after refusals to share, by code and permission: the codes mean
+// something else elsewhere. Publication finds most causes before.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/block-public-access-to-amis.html
 // and https://docs.aws.amazon.com/ebs/latest/userguide/block-public-access-snapshots.html
 var sharingHelps = map[string]string{

@@ -185,8 +185,8 @@ func (c *Cloud) FindSnapshots(ctx context.Context, volume bake.VolumeID) ([]bake
 	return idsOf[bake.SnapshotID](all, func(s types.Snapshot) *string { return s.SnapshotId }), nil
 }
 
-// DeleteSnapshot removes a snapshot. One whose image is gone EC2 may for a while still
-// believe to be in use.
+// DeleteSnapshot removes a snapshot. For a while after its image is gone, EC2 may believe that it
+// is in use.
 func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 	_, err := c.client.ec2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(string(id))})
 	late := false

@@ -82,8 +82,8 @@ func (f SourceFilterConfig) isSet() bool {
 	return len(f.Filters) > 0 || len(f.Owners) > 0 || f.MostRecent
 }
 
-// search lists the images that fulfil the filter. An image that is named by its
-// id may be deprecated: whoever names it knows it.
+// search lists the images that fulfil the filter. An image that is named by its ID may be
+// deprecated: its user knows it.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImages.html
 func (c *Cloud) search(ctx context.Context) ([]types.Image, error) {
 	f := c.config.SourceAMIFilter
@@ -140,10 +140,9 @@ func (c *Cloud) sought() string {
 	return "source_ami_filter (" + strings.Join(words, ", ") + ")"
 }
 
-// owns reports whether one of the owners has the image, by what the image says of
-// itself: a cloud that ignores the request's owners must not choose for the
-// user. Whether the image is the account's own can be told when the account is
-// known.
+// owns reports whether the image names one of the owners as its owner: a cloud that ignores the
+// owners of the request must not choose for the user. "self" can be checked only when the account
+// is known.
 func (f SourceFilterConfig) owns(image types.Image, account string) bool {
 	return len(f.Owners) == 0 || slices.ContainsFunc(f.Owners, func(owner string) bool {
 		if owner == "self" {

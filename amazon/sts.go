@@ -13,8 +13,8 @@ type tokenCalls struct {
 	DecodeAuthorizationMessage func(context.Context, *sts.DecodeAuthorizationMessageInput, ...func(*sts.Options)) (*sts.DecodeAuthorizationMessageOutput, error)
 }
 
-// tokenCalls are STS's in the region of the configuration. Its endpoint is its
-// own (AWS_ENDPOINT_URL_STS), whatever serves EC2.
+// tokenCalls returns the operations of STS in the region of the configuration. STS has an endpoint
+// of its own (AWS_ENDPOINT_URL_STS), apart from EC2's.
 func (c *Client) tokenCalls() tokenCalls {
 	client := sts.NewFromConfig(c.config)
 	return tokenCalls{AssumeRole: c.assuming(client.AssumeRole), DecodeAuthorizationMessage: client.DecodeAuthorizationMessage}

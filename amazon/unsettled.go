@@ -13,7 +13,7 @@ import (
 )
 
 // unsettledImage marks an error of a changing call on an image and its snapshots. EC2's changing
-// calls may not know yet what its describing calls show. What these do not show either is
+// calls may lag behind its describing calls. A resource that the latter do not show either is
 // gone.
 // Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
 func (c *Cloud) unsettledImage(ctx context.Context, image bake.ImageID, snapshots []bake.SnapshotID, err error) error {
@@ -45,7 +45,7 @@ func messageOf(err error) string {
 }
 
 // namesOther reports whether a refusal names another resource of a kind, such as snap-, than this
-// one. Only what the build has just made can be unknown to EC2 for a while.
+// one. Only the build's own new resources can be unknown to EC2 for a while.
 func namesOther(err error, prefix, id string) bool {
 	message := messageOf(err)
 	return strings.Contains(message, prefix) && !strings.Contains(message, id)
@@ -89,13 +89,13 @@ func (c *Cloud) hasImage(ctx context.Context, id bake.ImageID) bool {
 	return err == nil
 }
 
-// Words of EC2 that tell apart what has one code.
+// Phrases in EC2's messages that distinguish refusals with the same code.
 const (
 	// A device name is refused with InvalidParameterValue, as other parameters are.
 	wordsNameTaken   = "already in use"
 	wordsNameInvalid = "is not a valid EBS device name"
-	// An image whose snapshots are not known to be complete in its region is refused with
-	// InvalidRequest, as others are.
+	// An image is refused with InvalidRequest, as others are, if its snapshots are not known to be
+	// complete in its region.
 	wordsNoStorage = "storage for the ami is not available"
 )
 

@@ -93,7 +93,7 @@ func (v *vaultKeys) ask(ctx context.Context) (aws.Credentials, error) {
 	return keys, nil
 }
 
-// parameters are what the request says beside the path.
+// parameters returns the request's parameters beside the path.
 func (e VaultEngine) parameters() map[string][]string {
 	parameters := map[string][]string{}
 	for name, value := range map[string]string{"role_arn": e.RoleARN, "ttl": e.TTL} {

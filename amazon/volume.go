@@ -71,8 +71,8 @@ func (c *Cloud) volumeInput(spec bake.VolumeSpec) *ec2.CreateVolumeInput {
 	return in
 }
 
-// volumeTags are the user's tags, the build's, and a name for those who look at
-// the account meanwhile, if there is room for it.
+// volumeTags returns the user's tags, the build's, and a name for people who look at the account
+// meanwhile, if there is room for it.
 func (c *Cloud) volumeTags(spec bake.VolumeSpec) map[string]string {
 	tags := map[string]string{}
 	if c.config.AMIName != "" && len(spec.Tags)+1 < kind.Limits.Tags {
@@ -109,8 +109,8 @@ func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, erro
 	return volumeOf(found), nil
 }
 
-// orKey says what else it may be when a volume is unknown: EC2 looks at the key
-// after it has answered, and removes a volume that it cannot encrypt.
+// orKey adds another possible cause to the error of an unknown volume: EC2 checks the key after
+// its response, and removes a volume that it cannot encrypt.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
 func (c *Cloud) orKey(id bake.VolumeID, err error) error {
 	c.mu.Lock()

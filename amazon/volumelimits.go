@@ -7,7 +7,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// volumeLimit is what EBS takes of a type of volume.
+// volumeLimit holds EBS's limits of a volume type.
 type volumeLimit struct {
 	minSize, maxSize int64 // in GiB
 	// minIOPS is 0 where none can be provisioned.
@@ -42,21 +42,20 @@ func (c *Cloud) VolumeType(name string) bake.VolumeType {
 }
 
 const (
-	// gp3Baseline is the IOPS of a gp3 volume that is given none, and also what a
-	// small one may have whatever its size.
+	// gp3Baseline is the IOPS of a gp3 volume that is given none. A small volume may have as many
+	// too.
 	gp3Baseline = 3000
 	// iopsPerMiB is how many IOPS each MiB/s of throughput takes.
 	iopsPerMiB = 4
 )
 
-// wanted is what the user says of a volume; 0 and empty is nothing.
+// wanted holds the user's options of a volume; zero and empty mean not given.
 type wanted struct {
 	// prefix is of the names of the options: empty, or root_volume_.
 	prefix                    string
 	volumeType                string
 	sizeGiB, iops, throughput int64
-	// given says that what is not said here comes from somewhere else, so that
-	// nothing is missing.
+	// given reports whether missing values come from elsewhere.
 	given bool
 }
 
@@ -95,7 +94,7 @@ func (w wanted) check() error {
 	return w.checkThroughput(limit)
 }
 
-// checkUntyped wants a type for what not every type has.
+// checkUntyped returns an error for options that not every type has, if the type is not given.
 func (w wanted) checkUntyped() error {
 	switch {
 	case w.given:
@@ -142,7 +141,7 @@ func (w wanted) checkThroughput(limit volumeLimit) error {
 	return nil
 }
 
-// within fails when a value that is given is outside of what the type has.
+// within returns an error if a value is outside of the limits of the type.
 func (w wanted) within(option string, value, low, high int64) error {
 	if value == 0 || value >= low && value <= high {
 		return nil

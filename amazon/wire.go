@@ -64,8 +64,8 @@ func count(n int64) *int32 {
 // number is a count that EC2 may have left out.
 func number(n *int32) int64 { return int64(aws.ToInt32(n)) }
 
-// idsOf are the ids of what EC2 lists, without those that it leaves out: a
-// removing call must not be made for one.
+// idsOf returns the IDs in a list of EC2's, without empty ones: a removing call must not be made
+// for one.
 func idsOf[ID ~string, Thing any](things []Thing, id func(Thing) *string) []ID {
 	var ids []ID
 	for _, thing := range things {
@@ -95,8 +95,8 @@ const pageSize = 1000
 // mostPages bounds a list. EC2's pages have up to a thousand things.
 const mostPages = 1000
 
-// pages collects what a listing call answers page by page. A list that does not end is an error:
-// what is left out of it cannot be known.
+// pages collects all pages of a listing call. A list that does not end is an error, because the
+// missing entries would not be noticed.
 func pages[Thing any](read func(token *string) (page []Thing, next *string, err error)) ([]Thing, error) {
 	var (
 		all   []Thing

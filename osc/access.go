@@ -16,9 +16,8 @@ import (
 	"time"
 )
 
-// Access is what it takes to reach the API. What is empty is looked for elsewhere:
-// in the profile if one is named, then in the environment, then in the default
-// profile.
+// Access holds keys, region and endpoints. Each empty field is filled from the profile, if one is
+// named, then from the environment, then from the default profile.
 type Access struct {
 	// AccessKey and SecretKey go together: OSC_ACCESS_KEY, OSC_SECRET_KEY.
 	AccessKey, SecretKey string
@@ -48,7 +47,7 @@ type Access struct {
 	regionFrom string
 }
 
-// secrets are what no log may show.
+// secrets returns the values that must not be logged.
 func (a Access) secrets() []string {
 	return []string{a.AccessKey, a.SecretKey, a.Certificate.KeyBase64}
 }
@@ -62,7 +61,7 @@ type Certificate struct {
 
 func (c Certificate) isZero() bool { return c == Certificate{} }
 
-// load returns what TLS shows to the API: nothing if there is no certificate.
+// load returns the client certificate for TLS; none if none is given.
 func (c Certificate) load() ([]tls.Certificate, error) {
 	switch {
 	case c.isZero():
@@ -98,7 +97,7 @@ func pemOf(path, encoded string) ([]byte, error) {
 // origin is one place where access is told, in the words of its own names.
 type origin struct {
 	access Access
-	// accessKey, secretKey and region are what these are called there.
+	// accessKey, secretKey and region are the names of these settings in that source.
 	accessKey, secretKey, region string
 }
 
@@ -133,8 +132,8 @@ func fromEnvironment() origin {
 	}
 }
 
-// fill takes what is missing from another place. Keys and certificates are pairs:
-// one half of each is never taken from elsewhere.
+// fill takes missing settings from another source. Keys and certificates are pairs, of which one
+// half is never taken from elsewhere.
 func (a *Access) fill(from origin) error {
 	other := from.access
 	switch hasKeys := a.AccessKey != "" || a.SecretKey != ""; {
@@ -158,8 +157,8 @@ func (a *Access) fill(from origin) error {
 	return nil
 }
 
-// resolve fills what is empty, and checks what is there. The region may still be empty
-// then: see settle.
+// resolve fills empty fields and validates the result. The region may still be empty then: see
+// settle.
 func (a Access) resolve() (Access, error) {
 	err := a.fill(origin{accessKey: "access_key", secretKey: "secret_key"})
 	for _, next := range a.origins() {
@@ -175,9 +174,8 @@ func (a Access) resolve() (Access, error) {
 	return a, nil
 }
 
-// origins are where access is looked for, in this order: a profile that the
-// template names goes before the environment, another one after it. Each is told
-// what is known by then.
+// origins returns the sources of access in their order: a profile that the template names precedes
+// the environment; another profile follows it. Each source gets the settings found before.
 func (a Access) origins() []func(Access) (origin, error) {
 	environment := func(Access) (origin, error) { return fromEnvironment(), nil }
 	if a.Profile != "" {
@@ -202,7 +200,7 @@ func (a *Access) checkKeys() error {
 // outscaleHost is the host of Outscale's own endpoints; the group is the region.
 var outscaleHost = regexp.MustCompile(`^api\.([a-z0-9-]+)\.outscale\.com$`)
 
-// regionName is what a region's name looks like: it becomes part of a host name.
+// regionName matches the name of a region, which becomes part of a host name.
 var regionName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
 // findEndpoint completes region and endpoint from each other.
@@ -258,8 +256,8 @@ func (a Access) settle(ctx context.Context) Access {
 // outscaleEndpoint is the URL of Outscale's own API in a region.
 func outscaleEndpoint(region string) string { return "https://api." + region + ".outscale.com/api/v1" }
 
-// in is the same access in another region. An endpoint that is not Outscale's own
-// is taken to serve every region, by what a request is signed for.
+// in returns the same access for another region. An endpoint that is not Outscale's own is assumed
+// to serve every region, depending on the region that a request is signed for.
 func (a Access) in(region string) Access {
 	if a.Endpoint == outscaleEndpoint(a.Region) {
 		a.Endpoint = outscaleEndpoint(region)

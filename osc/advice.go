@@ -10,7 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// explain adds what the user can do about an error of the first call.
+// explain adds advice for the user to an error of the first call.
 func (c *Client) explain(err error) error {
 	var no *refusal
 	var unknown *net.DNSError
@@ -32,7 +32,7 @@ func (c *Client) explain(err error) error {
 		"region, and the network: %w", c.access.Endpoint, err)
 }
 
-// noHost is the error of an endpoint whose host is unknown. The endpoint follows from the
+// noHost returns the error of an endpoint with an unknown host. The endpoint follows from the
 // region, unless it was given.
 func (c *Client) noHost(name string, ofRegion bool) error {
 	if ofRegion {
@@ -45,7 +45,7 @@ func tlsFault(err error) string {
 	return builder.TLSFault(err, "set insecure_skip_tls_verify (or OSC_TLS_SKIP_VERIFY), which accepts any certificate")
 }
 
-// advised is an error of a call with what the user can do about it.
+// advised is an error of a call with advice for the user.
 type advised struct {
 	err    error
 	advice string
@@ -55,8 +55,8 @@ func (a *advised) Error() string { return fmt.Sprintf("%v (%s)", a.err, a.advice
 
 func (a *advised) Unwrap() error { return a.err }
 
-// advise adds to an error of a call what the user can do about it. The first call of a
-// client is explained otherwise: see explain.
+// advise adds advice for the user to an error of a call. For the first call of a client see
+// explain.
 func (c *Client) advise(call string, err error) error {
 	var already *advised
 	var no *refusal
@@ -75,8 +75,8 @@ func (c *Client) advise(call string, err error) error {
 	return &advised{err, advice}
 }
 
-// adviceOnRefusal says what the user can do about a refusal; empty if it says that
-// itself. call is empty for a client's first call.
+// adviceOnRefusal returns advice for the user about a refusal; empty if the refusal needs none.
+// call is empty for a client's first call.
 func (c *Client) adviceOnRefusal(no *refusal, call string) string {
 	switch {
 	case no.untimely():

@@ -33,7 +33,7 @@ func (m *BlockDevice) resolveAlias(i int) (warnings []string) {
 		"omi_block_device_mappings[%d]: delete_on_termination is taken for delete_on_vm_deletion: please write delete_on_vm_deletion", i)}
 }
 
-// checkMappings returns what the API would refuse of the block devices.
+// checkMappings returns the errors in the block devices.
 func (c *Config) checkMappings() []error {
 	var errs []error
 	if n := len(c.OMIBlockDeviceMappings); n > maxVolumes {
@@ -65,13 +65,12 @@ func (c *Config) imageDevice(name string) string {
 	return name
 }
 
-// io1 is the only volume type whose IOPS the user provisions.
+// io1 is the only volume type with provisioned IOPS.
 const io1 = "io1"
 
 var ephemeral = regexp.MustCompile(`^ephemeral[0-9]+$`)
 
-// check finds what the API would refuse in the mapping of a device that is not
-// the root's.
+// check returns an error in the mapping of a device that is not the root.
 func (m BlockDevice) check() error {
 	switch {
 	case m.DeviceName == "":
@@ -93,8 +92,7 @@ func (m BlockDevice) check() error {
 	return m.checkVolume()
 }
 
-// checkRoot finds what is wrong in the mapping of the root device, whose snapshot
-// is the build's.
+// checkRoot returns an error in the mapping of the root device. Its snapshot is the build's.
 func (m BlockDevice) checkRoot() error {
 	switch {
 	case m.NoDevice:
@@ -107,7 +105,7 @@ func (m BlockDevice) checkRoot() error {
 	return m.checkVolume()
 }
 
-// checkVolume finds what the API would refuse in a mapping's volume.
+// checkVolume returns an error in the volume of a mapping.
 func (m BlockDevice) checkVolume() error {
 	if m.VolumeType == io1 && m.IOPS == 0 {
 		return fmt.Errorf("iops is required for device %s, whose volume_type is io1", m.DeviceName)

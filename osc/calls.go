@@ -17,8 +17,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
-// operation is one call of the API, by the name that it has in the URL, with what
-// it takes and what it answers.
+// operation is the name of one call of the API, as in its URL, with the types of its request and
+// response.
 //
 // The SDK has a method for each, and they are not used, for the size of the
 // plugin: Go's linker keeps every method of a type that can be reached through an

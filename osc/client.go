@@ -19,8 +19,8 @@ import (
 
 // Client speaks to the API for one account in one region.
 type Client struct {
-	// base makes a request, and an error of what is no success; transport signs for
-	// the region before.
+	// base makes a request and turns every response but a success into an error; transport signs
+	// the request for the region first.
 	base, transport http.RoundTripper
 	metadata        metadata
 	retry           retry.Policy
@@ -119,7 +119,7 @@ func newTransport(access Access, shown []tls.Certificate) *http.Transport {
 	}
 }
 
-// readAccount asks who the keys belong to.
+// readAccount returns the account of the keys.
 func (c *Client) readAccount(ctx context.Context) (string, error) {
 	got, err := readAccounts.call(ctx, c, api.ReadAccountsRequest{})
 	if err != nil {
@@ -134,7 +134,7 @@ func (c *Client) readAccount(ctx context.Context) (string, error) {
 		c.access.Endpoint, c.access.AccessKey)
 }
 
-// value is what p points to, or the zero value: an answer may lack any field.
+// value returns the value that p points to, or the zero value: a response may lack any field.
 func value[T any](p *T) T {
 	if p == nil {
 		var zero T

@@ -24,7 +24,7 @@ type Cloud struct {
 	begun retry.Begun[imageKey] // calls of CreateImage
 
 	mu sync.Mutex
-	// copied are the images that Copy made, by what they were made of.
+	// copied holds the images that Copy made, by their source image.
 	copied map[string]string
 	// asked are the specifications that creating calls were made with, by build and
 	// kind, in order: see clientToken.
@@ -50,8 +50,8 @@ func (c *Cloud) logf(format string, args ...any) {
 	}
 }
 
-// Host asks the metadata service which VM this is, unless the user says so, and the API
-// what it has.
+// Host asks the metadata service for the ID of this VM, unless vm_id gives it, and the API for the
+// VM.
 func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	id, err := c.client.metadata.instanceID(ctx)
 	if err != nil {
@@ -111,8 +111,8 @@ var pageSize = 1000
 // mostPages bounds a list. The API's pages have up to a thousand things.
 const mostPages = 1000
 
-// pages collects what a reading call gives page by page. A list that does not end is
-// an error: what is left out of it cannot be known.
+// pages collects all pages of a reading call. A list that does not end is an error, because the
+// missing entries would not be noticed.
 func pages[T any](read func(token *string) (items *[]T, next *string, err error)) ([]T, error) {
 	var (
 		all   []T

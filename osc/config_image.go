@@ -81,7 +81,7 @@ func (c *Config) checkImage() []error {
 	return append(errs, c.checkRequest()...)
 }
 
-// checkRequest returns what the API would refuse of the search for the source and of the image.
+// checkRequest returns the errors in the source filter and in the image's own options.
 func (c *Config) checkRequest() []error {
 	errs := []error{c.checkVirtualization(), c.checkRootName()}
 	if !c.FromScratch {
@@ -107,7 +107,7 @@ func (c *Config) checkRootName() error {
 	return nil
 }
 
-// checkBoot returns what the API would refuse of the image's boot modes and product codes.
+// checkBoot returns the errors in the image's boot modes and product codes.
 func (c *Config) checkBoot() []error {
 	var errs []error
 	for i, mode := range c.OMIBootModes {

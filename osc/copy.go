@@ -47,8 +47,8 @@ func (c *Cloud) copyOf(ctx context.Context, key imageKey) (*api.Image, error) {
 // FindCopied lists nothing: an image lists its snapshots while it is pending.
 func (c *Cloud) FindCopied(context.Context, bake.ImageID) ([]bake.SnapshotID, error) { return nil, nil }
 
-// FindCopies lists the account's images of the name, the image itself aside: the
-// API does not tell what an image is a copy of.
+// FindCopies lists the account's images of the name, without the image itself: the API does not
+// name the source of a copy.
 func (c *Cloud) FindCopies(ctx context.Context, source bake.ImageID, name string) ([]bake.ImageID, error) {
 	named, err := c.Named(ctx, name)
 	if err != nil {

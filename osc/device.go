@@ -10,10 +10,10 @@ import (
 // rootDevice is the only name that the API takes for an image's root device.
 const rootDevice = "/dev/sda1"
 
-// dataDevice is what the API takes for every other device.
+// dataDevice matches the names that the API accepts for all other devices.
 var dataDevice = regexp.MustCompile(`^/dev/(sd|xvd)[b-z][a-z]?$`)
 
-// firstDisk is what people call the root device where /dev/sda1 is meant.
+// firstDisk matches the names that users give to the root device instead of /dev/sda1.
 var firstDisk = regexp.MustCompile(`^/dev/(sd|xvd)a1?$`)
 
 // withDev turns xvdf into /dev/xvdf.

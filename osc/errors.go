@@ -101,8 +101,8 @@ func (r *refusal) notFound() bool { return r.Type == "InvalidResource" }
 // noVM means that there is no VM of that id.
 func (r *refusal) noVM() bool { return r.Code == "5063" }
 
-// unsettled means that a changing call may not know yet what reading calls have shown: it does not
-// know a resource, or knows it in an earlier state.
+// unsettled reports whether a changing call may lag behind the reading calls: it does not know a
+// resource, or knows it in an earlier state.
 func (r *refusal) unsettled() bool { return r.notFound() || r.conflict() }
 
 // locked means that too many signatures were wrong: code 11 for good, 13 for a
@@ -121,8 +121,8 @@ func (r *refusal) badKeys() bool { return r.refusedKeys() || r.Code == "4000" }
 // allows for a little more.
 const allowedSkew = 4 * time.Minute
 
-// untimely means that the signature is refused, and that the clocks are so far
-// apart that it would be whatever the keys are.
+// untimely reports whether the signature was refused and the clocks differ by so much that any
+// signature would be.
 func (r *refusal) untimely() bool {
 	refused := r.badKeys() || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden
 	return refused && !r.locked() && r.Skew.Abs() > allowedSkew
@@ -218,7 +218,7 @@ func newRefusal(resp *http.Response, body []byte) *refusal {
 	return r
 }
 
-// skew is how far the clock of who answered is ahead.
+// skew returns the difference between the server's clock and this machine's.
 func skew(resp *http.Response) time.Duration {
 	at, err := http.ParseTime(resp.Header.Get("Date"))
 	if err != nil {

@@ -179,8 +179,8 @@ func (c *Cloud) Deregister(ctx context.Context, id bake.ImageID) error {
 	return nil
 }
 
-// whyNotDeregistered looks at an image whose deleting was refused: it may be gone already, or
-// not known to the API's changing calls yet.
+// whyNotDeregistered reads an image after its deletion was refused: it may be gone already, or not
+// known to the API's changing calls yet.
 func (c *Cloud) whyNotDeregistered(ctx context.Context, id bake.ImageID, refused error) error {
 	if _, err := c.readImage(ctx, string(id)); errors.Is(err, bake.ErrNotFound) {
 		return nil

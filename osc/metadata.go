@@ -35,7 +35,7 @@ const (
 // metadata asks the metadata service of the VM that this program runs on.
 type metadata struct {
 	endpoint string
-	// vm is what the user says in its place, if so.
+	// vm is the vm_id of the user; empty if the service is to be asked.
 	vm   string
 	http *http.Client
 }
@@ -102,7 +102,7 @@ func (m metadata) patiently(ctx context.Context, path string) (string, error) {
 	}
 }
 
-// fault says what is wrong with the metadata service.
+// fault returns the cause of a failed request, for an error message.
 func (m metadata) fault(err error) string {
 	var status *statusError
 	switch {
@@ -129,9 +129,9 @@ func (e *statusError) busy() bool {
 
 func (e *statusError) Error() string { return fmt.Sprintf("GET %s: HTTP %s", e.path, e.status) }
 
-// weak reports whether an error may be gone at the next try: the service is there, and is
-// overloaded, or has broken off. A user who waits for a service that does not answer is
-// told so soon: that question is not repeated.
+// weak reports whether the request may succeed if it is repeated: the service exists, and is
+// overloaded or closed the connection. A request without any response is not repeated, so that the
+// user sees the error soon.
 func weak(err error) bool {
 	var status *statusError
 	if errors.As(err, &status) {

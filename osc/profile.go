@@ -53,10 +53,10 @@ func readProfile(name string) (origin, error) {
 	return p.origin(name), nil
 }
 
-// defaultProfile is the profile that the environment names, by OSC_PROFILE or
-// OSC_CONFIG_FILE. Where it names none, it is the default one of the usual file, if
-// that is there, and only when keys or region are not known yet: who has said those
-// does not mean the rest of a file.
+// defaultProfile returns the profile that the environment names, by OSC_PROFILE or
+// OSC_CONFIG_FILE, or else the default one of the usual file if that exists. The usual file is
+// read only if keys or region are not known yet: a user with both does not mean the rest of a
+// file.
 func defaultProfile(known Access) (origin, error) {
 	if name := os.Getenv("OSC_PROFILE"); name != "" {
 		return readProfile(name)

@@ -13,8 +13,8 @@ import (
 // everybody is the group of all accounts.
 const everybody = "all"
 
-// Publish says who may launch the image, and who may use the snapshots made for
-// it. Each has its own options: to share an image is not to share its snapshots.
+// Publish shares the image and the snapshots made for it. Each has its own options: sharing an
+// image does not share its snapshots.
 func (c *Cloud) Publish(ctx context.Context, spec bake.PublishSpec) error {
 	return c.unsettledImage(ctx, spec.Image, c.publish(ctx, spec))
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// record is what Record writes down: how the image is registered, and what is
-// given to it afterwards.
+// record is the content of bake.Record: the request that registers the image, and the settings
+// that are applied afterwards.
 type record struct {
 	Request     api.CreateImageRequest     `json:"request"`
 	Permissions *api.PermissionsOnResource `json:"permissions,omitempty"`
@@ -78,7 +78,7 @@ func shared(i api.Image) *api.PermissionsOnResource {
 	return permissions(value(have.AccountIds), value(have.GlobalPermission))
 }
 
-// readRecord reads a record, whose two halves must be of the same image.
+// readRecord decodes a record. Both its halves must be of the same image.
 func readRecord(record bake.Record) (was record, err error) {
 	if err := json.Unmarshal(record.Data, &was); err != nil {
 		return was, fmt.Errorf("the record of image %s (%s) cannot be read: %w", record.Image, record.Name, err)

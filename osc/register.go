@@ -65,8 +65,8 @@ func (c *Cloud) createImage(
 	return *img, nil
 }
 
-// whyNotCreated looks for what is in conflict with an image to be: one of its name
-// stays, unless it is just being deleted.
+// whyNotCreated searches for the image that is in conflict with a new one. An image of the same
+// name is final, unless it is being deleted.
 func (c *Cloud) whyNotCreated(ctx context.Context, name string, refused error) error {
 	named, err := c.Named(ctx, name)
 	switch {
@@ -92,8 +92,8 @@ func (c *Cloud) registered(ctx context.Context, key imageKey) (*api.Image, error
 	return nil, nil
 }
 
-// registration says all of the image: what the build knows, what the user wants
-// of its block devices, and what is inherited from the source.
+// registration returns the request for an image: the build's volume, the user's options, and the
+// attributes inherited from the source.
 func (c *Cloud) registration(ctx context.Context, spec bake.ImageSpec) (api.CreateImageRequest, error) {
 	root := rootDevice
 	req := api.CreateImageRequest{
@@ -121,8 +121,8 @@ func (c *Cloud) registration(ctx context.Context, spec bake.ImageSpec) (api.Crea
 	return req, nil
 }
 
-// inherit takes from the source what makes its machines start as they do, and what
-// they cost. It answers the source's devices beside the root.
+// inherit copies the boot attributes and the product codes of the source. It returns the source's
+// devices except the root.
 func (c *Cloud) inherit(ctx context.Context, req *api.CreateImageRequest, source api.Image) ([]api.BlockDeviceMappingImage, error) {
 	req.Architecture = optional(source.Architecture)
 	req.BootModes = optionalSlice(source.BootModes)
@@ -140,7 +140,7 @@ func (c *Cloud) inherit(ctx context.Context, req *api.CreateImageRequest, source
 	return furtherMappings(own), err
 }
 
-// override lays what the user says of the image over what it inherits.
+// override replaces inherited attributes by the user's options.
 func (c *Config) override(req *api.CreateImageRequest) {
 	if len(c.OMIBootModes) > 0 {
 		modes := make([]api.BootMode, 0, len(c.OMIBootModes))

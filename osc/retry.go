@@ -38,7 +38,7 @@ var operations = retry.Table{
 }
 
 // do makes a call by the client's policy, as the table says. Each attempt is signed anew. The
-// error says what the user can do about it.
+// error has advice for the user.
 func (c *Client) do(ctx context.Context, action string, try func(context.Context) error) error {
 	err := operations.For(action, c.retry).Do(ctx, retry.Call{Service: service, Action: action, Kind: c.kindOf}, func(ctx context.Context) error {
 		return c.once(ctx, try)

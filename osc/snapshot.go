@@ -90,8 +90,8 @@ func (c *Cloud) FindSnapshots(ctx context.Context, id bake.VolumeID) ([]bake.Sna
 	return found, nil
 }
 
-// DeleteSnapshot removes a snapshot. One whose image has just been removed is
-// refused for a moment, and tried again.
+// DeleteSnapshot removes a snapshot. Shortly after its image was removed the API may refuse that,
+// and the call is repeated.
 func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 	err := c.client.do(ctx, string(deleteSnapshot), func(ctx context.Context) error {
 		_, err := deleteSnapshot.once(ctx, c.client, api.DeleteSnapshotRequest{SnapshotId: string(id)})
@@ -106,8 +106,8 @@ func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 	return nil
 }
 
-// whyNotDeletedSnapshot looks at a snapshot whose deleting was refused: an image
-// that uses it is a reason that does not pass.
+// whyNotDeletedSnapshot reads a snapshot after its deletion was refused. If an image uses it, the
+// refusal is final.
 func (c *Cloud) whyNotDeletedSnapshot(ctx context.Context, id bake.SnapshotID, refused error) error {
 	_, err := c.Snapshot(ctx, id)
 	switch {

@@ -20,13 +20,13 @@ func (f SourceFilterConfig) isSet() bool {
 	return len(f.Filters) > 0 || len(f.Owners) > 0 || f.MostRecent
 }
 
-// self is the owner that stands for the account whose keys are used.
+// self is the owner that stands for the account of the keys.
 const self = "self"
 
-// accountID is what an account's id looks like; other owners are aliases.
+// accountID matches the ID of an account; other owners are aliases.
 var accountID = regexp.MustCompile(`^[0-9]{12}$`)
 
-// owners are who may own the source image, in the API's two ways to say it.
+// owners are the accepted owners of the source image, in the API's two forms.
 type owners struct{ ids, aliases []string }
 
 func (f SourceFilterConfig) owners(account string) owners {
@@ -49,8 +49,8 @@ func (o owners) own(i api.Image) bool {
 	return slices.Contains(o.ids, i.AccountId) || slices.Contains(o.aliases, value(i.AccountAlias))
 }
 
-// check finds what is wrong with the search before anything is reached; pinned says
-// that the image's id is given too.
+// check returns the errors in the search before any request; pinned reports whether source_omi is
+// given too.
 func (f SourceFilterConfig) check(pinned bool) []error {
 	if !f.isSet() {
 		return nil
@@ -176,7 +176,7 @@ func distinct(all []api.Image) []api.Image {
 	})
 }
 
-// nothingFound says what was looked for.
+// nothingFound returns the error of a search without a result, with the criteria.
 func (c *Cloud) nothingFound() error {
 	var wanted []string
 	for _, name := range slices.Sorted(maps.Keys(c.config.SourceOMIFilter.Filters)) {

@@ -34,7 +34,7 @@ func (c *Cloud) clientToken(build bake.BuildID, kind string, spec any) string {
 	return token(build, kind, at)
 }
 
-// know has Volume recognize what a build, maybe of another process, has created.
+// know lets Volume recognize the volumes of a build, possibly of another process.
 func (c *Cloud) know(build bake.BuildID, kind string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -50,8 +50,8 @@ func (c *Cloud) ofCopy(err error) error {
 	return unsettledIf(err, (*refusal).unsettled)
 }
 
-// Tag writes tags on a resource: the API takes none in its creating calls, and what
-// they answer with is not believed to be the build's before it was looked at.
+// Tag writes tags on a resource. The API accepts none in creating calls, and a new resource is
+// tagged only after it was shown to be the build's.
 func (c *Cloud) Tag(ctx context.Context, id string, tags map[string]string) error {
 	return unsettledIf(c.tag(ctx, id, tags), (*refusal).unsettled)
 }
@@ -82,8 +82,8 @@ func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, erro
 	return bake.Volume{}, fmt.Errorf("volume %s: %w", id, bake.ErrNotFound)
 }
 
-// builder returns the build whose tag or client token a volume carries. A cloud that
-// keeps client tokens but does not show them is asked which volumes have them.
+// builder returns the build that a volume names by its tag or its client token. A cloud that does
+// not show client tokens is asked for the volumes that have them.
 func (c *Cloud) builder(ctx context.Context, v api.Volume) (bake.BuildID, error) {
 	if build := tagsOf(v.Tags)[bake.BuildTag]; build != "" {
 		return bake.BuildID(build), nil
@@ -185,8 +185,8 @@ func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 	return nil
 }
 
-// whyNotDeleted looks at a volume whose deleting was refused: it may be gone
-// already, still on its way off the VM, or not known to the API's changing calls yet.
+// whyNotDeleted reads a volume after its deletion was refused: it may be gone already, still being
+// detached, or not known to the API's changing calls yet.
 func (c *Cloud) whyNotDeleted(ctx context.Context, id bake.VolumeID, refused error) error {
 	v, err := c.Volume(ctx, id)
 	switch {
@@ -270,8 +270,8 @@ func (c *Cloud) Detach(ctx context.Context, id bake.VolumeID, host bake.HostID) 
 	return nil
 }
 
-// whyNotUnlinked looks at a volume whose unlinking was refused: it may be
-// unlinked already, or not linked to the host in the first place.
+// whyNotUnlinked reads a volume after its detaching was refused: it may be detached already, or
+// not attached to the host.
 func (c *Cloud) whyNotUnlinked(ctx context.Context, id bake.VolumeID, host bake.HostID, refused error) error {
 	v, err := c.Volume(ctx, id)
 	switch {

@@ -24,8 +24,8 @@ func (c *Cloud) VolumeType(name string) bake.VolumeType {
 // maxVolumes is how many volumes a VM can have, its root included.
 const maxVolumes = 40
 
-// checkVolume holds a volume against the API's limits. What is 0 or empty is not
-// known, or left to the API.
+// checkVolume returns an error if a volume exceeds the API's limits. Zero and empty values are
+// unknown, or left to the API.
 func checkVolume(what, volumeType string, sizeGiB, iops int64) error {
 	switch {
 	case volumeType != "" && !slices.Contains(kind.VolumeTypes, volumeType):
