@@ -14,8 +14,7 @@ import (
 // destroyLimit bounds Artifact.Destroy, to which Packer gives no context.
 const destroyLimit = 10 * time.Minute
 
-// stateGenerated is the key under which post-processors find what provisioners
-// were told.
+// stateGenerated is the key of the generated data of provisioners, for post-processors.
 const stateGenerated = "generated_data"
 
 // Artifact is the images that a build made.
@@ -60,8 +59,8 @@ func (a *Artifact) String() string {
 	return s.String()
 }
 
-// State implements packersdk.Artifact. It knows what provisioners were told, and
-// the images as HCP Packer's registry wants to be told of them.
+// State implements packersdk.Artifact. It returns the generated data of provisioners, and the
+// images in the form of HCP Packer's registry.
 func (a *Artifact) State(name string) any {
 	switch name {
 	case stateGenerated:
@@ -85,8 +84,8 @@ func (a *Artifact) registryImages() []*registryimage.Image {
 	return images
 }
 
-// Destroy implements packersdk.Artifact: it deletes the images and the snapshots
-// made for them, in every region. All are tried; what could not be deleted is told.
+// Destroy implements packersdk.Artifact: it deletes the images and the snapshots made for them, in
+// every region. It tries all of them; its error names those that remain.
 func (a *Artifact) Destroy() error {
 	ctx, cancel := context.WithTimeout(context.Background(), destroyLimit)
 	defer cancel()

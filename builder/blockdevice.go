@@ -54,8 +54,8 @@ type VolumeTypes []string
 // cloud's default.
 func (t VolumeTypes) Check(option, name string) error { return CheckOneOf(option, name, t...) }
 
-// CheckScratchRoot wants the root device among the mapped devices of an image
-// that inherits none. option is what the mappings were given as.
+// CheckScratchRoot returns an error if the root device is not among the mapped devices of an image
+// from scratch. option is the name of the mappings' option.
 func (c *Config) CheckScratchRoot(option string, devices []string) error {
 	if !c.FromScratch {
 		return nil

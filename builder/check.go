@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// CheckOneOf fails when a word, given as option, is none of those that are known.
-// Empty is the default, whatever that is.
+// CheckOneOf returns an error if the value of an option is none of the known words. Empty is the
+// default.
 func CheckOneOf(option, given string, known ...string) error {
 	if given == "" || slices.Contains(known, given) {
 		return nil
@@ -34,8 +34,8 @@ func CheckGroups(option string, groups []string) []error {
 // everybody is the group of all accounts.
 var everybody = regexp.MustCompile(`^all$`)
 
-// CheckEach returns which of the texts, given as option, are not of a form; want
-// tells the user what that is.
+// CheckEach returns an error for each text of an option that does not match the form; want
+// describes the form to the user.
 func CheckEach(option string, texts []string, form *regexp.Regexp, want string) []error {
 	var errs []error
 	for i, text := range texts {

@@ -28,9 +28,8 @@ const leaveLimit = 30 * time.Second
 
 var errClosed = errors.New("provisioning is over")
 
-// communicator lets provisioners work in a root. It lives as long as
-// provisioning does: closing it ends what still runs, so that nothing keeps the
-// root busy when it is left.
+// communicator lets provisioners work in a root. Closing it ends all running commands, so that
+// nothing keeps the root busy when it is left.
 type communicator struct {
 	// ctx is here because Packer's interface gives none to most calls, and over
 	// RPC an empty one to the rest.
@@ -56,7 +55,7 @@ func newCommunicator(ctx context.Context, root chroot.Root) *communicator {
 	return &communicator{ctx: ctx, cancel: cancel, root: root}
 }
 
-// close refuses what comes from now on, ends what runs, and waits for it.
+// close refuses new commands, ends the running ones and waits for them.
 func (c *communicator) close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -105,8 +104,8 @@ func (c *communicator) Start(ctx context.Context, remote *packersdk.RemoteCmd) e
 	return nil
 }
 
-// run returns the exit status. What kept a command from running is told where
-// the command itself would have complained: the interface has no other place.
+// run returns the exit status. An error that kept a command from running is written where the
+// command itself would have written it: the interface has no other place.
 func (c *communicator) run(ctx context.Context, command chroot.Command) int {
 	status, err := c.root.Run(ctx, command)
 	if err == nil {
@@ -151,7 +150,7 @@ func (c *communicator) Upload(dst string, src io.Reader, info *os.FileInfo) erro
 	return err
 }
 
-// hopeless sets what is called when it is in vain to try again.
+// hopeless sets a function that is called if retries cannot succeed.
 func (c *communicator) hopeless(giveUp context.CancelCauseFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,8 +163,8 @@ var lasting = []error{
 	chroot.ErrHidden, syscall.EROFS, syscall.ENOTDIR, syscall.EPERM, syscall.EACCES, syscall.ELOOP, syscall.ENOSPC, syscall.EDQUOT,
 }
 
-// judge gives up if an upload fails for the second time in a row with an error that lasts.
-// A provisioner that tries it once only says itself what is wrong.
+// judge gives up if an upload fails for the second time in a row with a permanent error. A
+// provisioner that tries it only once reports the error itself.
 func (c *communicator) judge(dst string, err error) {
 	if !slices.ContainsFunc(lasting, func(is error) bool { return errors.Is(err, is) }) {
 		err = nil

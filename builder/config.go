@@ -170,7 +170,7 @@ const (
 	defaultScratchRootType = "gp2"
 )
 
-// lateOptions are rendered when what they speak of is known.
+// lateOptions are rendered when the values of their fields are known.
 var lateOptions = []string{"command_wrapper", "mount_path", "pre_mount_commands", "post_mount_commands", "pre_unmount_commands"}
 
 // Prepare fills in the defaults and answers everything that is wrong with the
@@ -229,7 +229,7 @@ func (c *Config) checkTemplates() []error {
 	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }
 
-// checkWrapper refuses a wrapper that would run nothing of what it is given.
+// checkWrapper returns an error for a wrapper that would not run its command.
 func (c *Config) checkWrapper() error {
 	if err := tryTemplate("command_wrapper", c.CommandWrapper, c.ictx, sample{fieldCommand, "true"}); err != nil {
 		return err

@@ -14,10 +14,9 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
 )
 
-// Decode reads the options that Packer gives into target, of which common is a
-// part, and renders all but those of late and the common ones that are rendered
-// later. After an unknown option the rest is decoded none the less: then usable
-// is true, and what else is wrong can be told in the same breath.
+// Decode reads Packer's options into target, of which common is a part, and renders all but those
+// of late and the common ones that are rendered later. After an unknown option the others are
+// decoded all the same: then usable is true, and their errors can be returned together.
 func Decode(target any, common *Config, kind Kind, late []string, raws ...any) (usable bool, err error) {
 	ictx := interpolate.Context{Funcs: template.FuncMap{"clean_resource_name": kind.cleanName}}
 	raws, _ = named(raws).([]any)
@@ -63,7 +62,7 @@ func Join(errs []error) error {
 	return all
 }
 
-// opened returns the errors with those that they hold, in the place of who holds them.
+// opened returns the errors, with joined errors replaced by their parts.
 func opened(errs []error) []error {
 	var all []error
 	for _, err := range errs {
@@ -104,7 +103,7 @@ func specOf(target any) hcldec.ObjectSpec {
 	return flat.FlatMapstructure().HCL2Spec()
 }
 
-// plain words an error of config.Decode for users, who need not know Go's types.
+// plain rewrites an error of config.Decode for users, without Go's types.
 func plain(err error, known hcldec.ObjectSpec) error {
 	if err == nil {
 		return nil
@@ -177,8 +176,8 @@ func wanted(goType string) string {
 	return "a block"
 }
 
-// found names what a template gives in the place of something else. A list or a map may
-// hold secrets, and is not shown.
+// found names the value that a template has in place of another type. A list or a map may hold
+// secrets, and is not shown.
 func found(goType, value string) string {
 	switch word := wanted(goType); word {
 	case "a map", "a list", "a block":

@@ -90,8 +90,7 @@ func whole(option string, value any, spec hcldec.Spec) []error {
 	return errs
 }
 
-// eachString calls out with every string that is part of what Packer gives, and with
-// the option that it is of.
+// eachString calls with for every string in Packer's options, with the name of its option.
 func eachString(option string, value any, with func(option, text string)) {
 	below := func(name string) string { return strings.TrimPrefix(option+"."+name, ".") }
 	switch value := value.(type) {

@@ -8,8 +8,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
-// eventLog writes events to the log, which Packer shows with PACKER_LOG=1. Secrets are
-// struck out by the log itself. What is held up is also reported to the user.
+// eventLog writes events to the log, which Packer shows with PACKER_LOG=1. The log itself removes
+// secrets. Calls that are held up are also reported to the user.
 type eventLog struct{ held }
 
 // Hear implements event.Listener.
@@ -18,7 +18,7 @@ func (l eventLog) Hear(e event.Event) {
 	l.held.Hear(e)
 }
 
-// held reports to the user what a cloud holds up.
+// held reports to the user that a call is held up.
 type held struct{ report bake.Reporter }
 
 // Hear implements event.Listener.
@@ -28,7 +28,7 @@ func (h held) Hear(e event.Event) {
 	}
 }
 
-// logged returns a context whose events are logged.
+// logged returns a context that logs its events.
 func logged(ctx context.Context, report bake.Reporter) context.Context {
 	return event.Listen(ctx, eventLog{held{report}})
 }

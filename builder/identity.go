@@ -10,11 +10,11 @@ import (
 // loopcloud does, and AWS and Outscale do not.
 const identityHeader = "Loopcloud-Id"
 
-// validIdentity is what an identity may be: it is kept in journals, and printed.
+// validIdentity matches the identities that are kept in journals and printed.
 var validIdentity = regexp.MustCompile(`^[A-Za-z0-9-]{8,64}$`)
 
-// Identity is what a cloud has told of its identity. The zero value is of a cloud that
-// has told none. It may be used by several goroutines.
+// Identity is the identity of a cloud, as its responses show it. The zero value is that of a cloud
+// that has shown none. It may be used by several goroutines.
 type Identity struct{ told atomic.Pointer[string] }
 
 // Note takes the identity from the header of an answer, if it has one.

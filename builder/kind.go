@@ -10,7 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// Kind is what the builders differ in, toward Packer.
+// Kind holds the differences between the builders toward Packer.
 type Kind struct {
 	// Type is the builder's type in a template, such as amazon-chroot.
 	Type string
@@ -18,16 +18,16 @@ type Kind struct {
 	ID string
 	// Provider is the cloud's name in HCP Packer's registry.
 	Provider string
-	// Image is what the cloud calls an image: AMI or OMI.
+	// Image is the cloud's word for an image: AMI or OMI.
 	Image string
-	// Limits are what the cloud takes.
+	// Limits are the cloud's limits.
 	Limits Limits
 	// VolumeTypes are the types of volumes that the cloud has.
 	VolumeTypes VolumeTypes
 }
 
-// Limits are what a cloud takes, in characters. They are checked before anything
-// is created: the cloud itself would refuse only the image at the end.
+// Limits are a cloud's limits, in characters. They are checked before anything is created: the
+// cloud itself would refuse the image at the end.
 type Limits struct {
 	// Name matches the characters that the name of an image may have.
 	Name *regexp.Regexp
@@ -79,7 +79,7 @@ func (l Limits) checkDescription(text string) error {
 	return nil
 }
 
-// checkCount fails when a thing, which is named by what, cannot have as many tags.
+// checkCount returns an error if a resource cannot have as many tags.
 func (l Limits) checkCount(what string, n int) error {
 	if l.Tags > 0 && n > l.Tags {
 		return fmt.Errorf("%s would have %d tags, but may have %d", what, n, l.Tags)
@@ -87,7 +87,7 @@ func (l Limits) checkCount(what string, n int) error {
 	return nil
 }
 
-// checkTags fails when a thing, which is named by what, cannot have the tags.
+// checkTags returns an error if a resource cannot have the tags.
 func (l Limits) checkTags(what string, tags map[string]string) error {
 	if err := l.checkCount(what, len(tags)); err != nil {
 		return err
@@ -107,8 +107,8 @@ func (l Limits) checkTags(what string, tags map[string]string) error {
 	return nil
 }
 
-// sourceFields are what is known of the source image, named as the templates and
-// provisioners of this kind name it: SourceAMI, SourceAMIName and so on.
+// sourceFields returns the facts about the source image under the names of this kind's templates
+// and provisioners: SourceAMI, SourceAMIName and so on.
 func (k Kind) sourceFields(source *bake.Image) map[string]any {
 	if source == nil {
 		source = &bake.Image{}
@@ -128,7 +128,7 @@ const fieldRegion = "BuildRegion"
 // sourceTags is the name of the field of the source image's tags.
 func (k Kind) sourceTags() string { return "Source" + k.Image + tagsSuffix }
 
-// labelData is what the templates of the description and of tags may speak of.
+// labelData returns the data of the templates of the description and of tags.
 func (k Kind) labelData(facts bake.Facts) map[string]any {
 	data := k.sourceFields(facts.Source)
 	data[fieldRegion] = facts.Host.Region
@@ -140,8 +140,7 @@ func (k Kind) labelData(facts bake.Facts) map[string]any {
 	return data
 }
 
-// hookData is what provisioners and post-processors may ask for with the build
-// function.
+// hookData returns the data that provisioners and post-processors read with the build function.
 func (k Kind) hookData(w bake.Workplace) map[string]any {
 	data := k.sourceFields(w.Source)
 	data[fieldRegion] = w.Host.Region
@@ -150,7 +149,7 @@ func (k Kind) hookData(w bake.Workplace) map[string]any {
 	return data
 }
 
-// GeneratedData names what a build tells its provisioners: Prepare returns it.
+// GeneratedData returns the names of the data that a build gives its provisioners.
 func (k Kind) GeneratedData() []string {
 	names := slices.Collect(maps.Keys(k.sourceFields(nil)))
 	return slices.Sorted(slices.Values(append(names, fieldRegion, fieldDevice, fieldMountPath)))

@@ -32,7 +32,7 @@ func (t *Tagging) merge() []error {
 	)
 }
 
-// mergeBlocks adds the blocks called option to a map, whose option is the plural.
+// mergeBlocks adds the blocks called option to a map. The map's option is the plural.
 func mergeBlocks(option string, to *map[string]string, blocks config.KeyValues) []error {
 	if len(blocks) == 0 {
 		return nil
@@ -49,8 +49,8 @@ func mergeBlocks(option string, to *map[string]string, blocks config.KeyValues) 
 	return errs
 }
 
-// CheckLabels fails when the description or a tag is no template, or speaks of
-// what is not known when it is rendered. option is the description's.
+// CheckLabels returns errors for a description or tags that are no templates, or that use unknown
+// fields. option is the description's.
 func (k Kind) CheckLabels(c *Config, option, description string) []error {
 	fields := slices.Sorted(maps.Keys(k.labelData(bake.Facts{})))
 	var errs []error
@@ -69,8 +69,8 @@ func (k Kind) CheckLabels(c *Config, option, description string) []error {
 	return append(errs, k.Limits.checkLiterals(c.Tagging, option, description)...)
 }
 
-// checkLiterals holds what is no template against what the cloud takes. The rest is
-// checked when it is rendered.
+// checkLiterals checks descriptions and tags without templates against the cloud's limits. The
+// others are checked when they are rendered.
 func (l Limits) checkLiterals(tagging Tagging, option, description string) []error {
 	var errs []error
 	tell := func(option string, err error) {
@@ -99,8 +99,8 @@ func (l Limits) checkLiterals(tagging Tagging, option, description string) []err
 // volumeWithTag names the volume that the build itself gives a tag to.
 const volumeWithTag = "the volume, with the build's own tag,"
 
-// literals returns the tags whose keys are no templates, with an empty value if that is
-// one.
+// literals returns the tags with keys that are no templates. A value that is a template becomes
+// empty.
 func literals(tags map[string]string) map[string]string {
 	plain := map[string]string{}
 	for key, value := range tags {
@@ -146,8 +146,7 @@ func (r *run) missingTags(facts bake.Facts) {
 // descriptionOption returns the name of the option for the image's description.
 func (r *run) descriptionOption() string { return r.option("description") }
 
-// labels renders description and tags, and holds them against what the cloud
-// takes.
+// labels renders the description and the tags, and checks them against the cloud's limits.
 func (r *run) labels(facts bake.Facts) (bake.Labels, error) {
 	data := r.labelData(facts)
 	r.missingTags(facts)
@@ -177,7 +176,7 @@ func overlay(under, over map[string]string) map[string]string {
 	return all
 }
 
-// checkTags holds rendered tags against what the cloud takes.
+// checkTags checks rendered tags against the cloud's limits.
 func (r *run) checkTags(labels bake.Labels) error {
 	if err := r.Limits.checkTags("the image", labels.ImageTags); err != nil {
 		return err

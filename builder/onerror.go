@@ -16,12 +16,12 @@ const (
 	onErrorRunCleanup = "run-cleanup-provisioner"
 )
 
-// verdict is what is to be done after a failure.
+// verdict is the decision after a failure.
 type verdict int
 
 const (
 	undecided verdict = iota
-	// cleanUp undoes what was done.
+	// cleanUp undoes the build.
 	cleanUp
 	// keep leaves everything as it is.
 	keep
@@ -29,7 +29,7 @@ const (
 	retry
 )
 
-// onError decides once what is to be done after a failure, and stays with it.
+// onError decides once how to go on after a failure.
 type onError struct {
 	policy  string
 	ui      packersdk.Ui
@@ -37,8 +37,8 @@ type onError struct {
 	decided verdict
 }
 
-// decide asks the user if that is the policy. A build that was cancelled is not
-// asked about: the user has said what is wanted.
+// decide asks the user if that is the policy. It does not ask after a cancel: the user has
+// decided.
 func (o *onError) decide(ctx context.Context, step string, failure error, mayRetry bool) verdict {
 	if o.decided != undecided {
 		return o.decided
@@ -95,7 +95,7 @@ func (o *onError) ask(ctx context.Context, step string, failure error, mayRetry 
 // build: the question that it breaks off is answered with an error at once.
 const interruptGap = time.Second
 
-// ask asks the user, until ctx ends. Whoever cannot be asked is logged.
+// ask asks the user, until ctx ends. A user who cannot be asked is logged.
 func ask(ctx context.Context, ui packersdk.Ui, question string) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err

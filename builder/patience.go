@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// patienceEnv names the limit of every wait for what does not get on. Without it each
-// kind of wait has a limit of its own.
+// patienceEnv is the variable that limits every wait without progress. Without it each kind of
+// wait has a limit of its own.
 const patienceEnv = "PACKER_CHROOT_PATIENCE"
 
 // leastPatience is the shortest limit that a cloud can keep: it takes about as long

@@ -14,13 +14,11 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
-// Options are all options of one cloud's builder: Config, and beside it what only
-// that cloud has.
+// Options are all options of one cloud's builder: Config, and those of this cloud only.
 type Options interface {
-	// FlatMapstructure is generated; it says what an HCL2 template may hold.
+	// FlatMapstructure is generated. It returns the specification of the options for HCL2.
 	FlatMapstructure() interface{ HCL2Spec() map[string]hcldec.Spec }
-	// Prepare decodes what Packer gives, and answers everything that is wrong with it
-	// at once.
+	// Prepare decodes Packer's options and returns everything that is wrong at once.
 	Prepare(raws ...any) (warnings []string, err error)
 	// Job is the build that the options ask for, once they are prepared.
 	Job() Job
@@ -64,8 +62,8 @@ type Plugin struct {
 // program is the plugin's file name, by which Packer knows it.
 func (p Plugin) program() string { return "packer-plugin-" + p.Kind.Type }
 
-// Main is the whole of the plugin's program: what Packer starts, the keeper of a
-// build, or a command of a person. It returns only from the first.
+// Main runs the plugin's program: as Packer starts it, as the keeper of a build, or as a command
+// of a user. It returns only from the first.
 func (p Plugin) Main() {
 	hideEnvironment()
 	log.SetOutput(hidden.writer(os.Stderr))

@@ -100,10 +100,10 @@ func stopped(ctx context.Context) error {
 	return fmt.Errorf("provisioning was stopped: %w", context.Cause(ctx))
 }
 
-// unknownHere is what Packer's own provisioners expect of every builder. A
-// chroot has no instance that is connected to and serves no files over HTTP; the
-// words are those that the SDK uses to say so (commonsteps, which would double
-// the size of the plugin with its communicators and download clients).
+// unknownHere are data that Packer's own provisioners expect of every builder. A chroot has no
+// instance that is connected to and serves no files over HTTP; the texts are those of the SDK
+// (commonsteps, which would double the size of the plugin with its communicators and download
+// clients).
 func unknownHere() map[string]any {
 	return map[string]any{
 		"ID":             "ERR_ID_NOT_IMPLEMENTED_BY_BUILDER",

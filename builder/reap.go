@@ -25,7 +25,7 @@ import (
 // stateDirEnv names the directory of the builds' journals, if it is not the default.
 const stateDirEnv = "PACKER_CHROOT_STATE_DIR"
 
-// stateDir is where the builds of this user remember what they have begun.
+// stateDir returns the directory of this user's journals.
 func stateDir() (string, error) {
 	const name = "packer-chroot"
 	if dir := os.Getenv(stateDirEnv); dir != "" {
@@ -44,7 +44,7 @@ func stateDir() (string, error) {
 	return filepath.Join(home, ".local", "state", name), nil
 }
 
-// place is an endpoint as journals have it: without what may be secret in a URL.
+// place returns an endpoint as journals have it: without secret parts of a URL.
 func place(endpoint string) string {
 	u, err := url.Parse(endpoint)
 	if err != nil {
@@ -69,14 +69,14 @@ type Reaper struct {
 	// Program is the plugin's file name, and Kind the builder's.
 	Program string
 	Kind    Kind
-	// Connect reaches the cloud with what the environment has of keys.
+	// Connect connects to the cloud with the keys of the environment.
 	Connect func(context.Context, Reach) (Session, error)
 	// Host is where the builds were.
 	Host Host
 }
 
-// Reach says how the command reap reaches the cloud; what is empty is as in a
-// template that leaves it out.
+// Reach says how the command reap reaches the cloud; an empty field is as in a template without
+// that option.
 type Reach struct {
 	Region, Profile, Endpoint string
 	// Patience is Config.Patience.
@@ -160,7 +160,7 @@ func (r Reaper) parse(args []string) (f reapFlags, err error) {
 	return f, err
 }
 
-// Run does what the arguments say and answers the exit status.
+// Run runs the command with its arguments and returns the exit status.
 func (r Reaper) Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	dir, dirErr := stateDir()
 	f, err := r.parse(args)
@@ -188,8 +188,8 @@ func (r Reaper) Run(ctx context.Context, args []string, stdout, stderr io.Writer
 	return statusOf(all)
 }
 
-// reap reaches the cloud and root's rights only if there is something to do: a journal
-// whose build does not run. What was for a keeper to come is in no journal.
+// reap connects to the cloud and becomes root only if there is something to do: a journal whose
+// build does not run.
 func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (all []bake.Remains, err error) {
 	if f.forget != "" {
 		found, err := bake.Forget(f.stateDir, f.forget, f.dryRun)
@@ -271,7 +271,7 @@ func describe(r bake.Remains) string {
 	return strings.Join(parts, "; ")
 }
 
-// pendingTitle introduces what a journal names.
+// pendingTitle returns the heading of the acts in a journal.
 func pendingTitle(fate bake.Fate) string {
 	if fate == bake.Forgotten {
 		return "not undone: "
@@ -279,7 +279,7 @@ func pendingTitle(fate bake.Fate) string {
 	return "to undo: "
 }
 
-// terminal reports to who has started the command.
+// terminal reports to the user of the command.
 type terminal struct{ to io.Writer }
 
 // Step implements bake.Reporter.

@@ -7,7 +7,7 @@ import (
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 )
 
-// reporter tells the user what a build does. Secrets are struck out.
+// reporter reports a build to the user, without secrets.
 type reporter struct {
 	mu sync.Mutex
 	ui packersdk.Ui

@@ -31,12 +31,12 @@ type Job struct {
 	Description string
 	// RootThroughput is in MiB/s; 0 means the source's.
 	RootThroughput int64
-	// Waits says how to wait for the cloud; what is zero is as bake has it.
+	// Waits says how to wait for the cloud; zero fields are bake's defaults.
 	Waits bake.Waits
-	// Connect reaches the cloud, and changes nothing there. log tells the user what
-	// is done otherwise than the template says.
+	// Connect connects to the cloud and changes nothing there. log is told of choices that differ
+	// from the template.
 	Connect func(ctx context.Context, log func(format string, args ...any)) (Session, error)
-	// Host is where the build happens.
+	// Host is the machine of the build.
 	Host Host
 }
 
@@ -47,7 +47,7 @@ type Session struct {
 	Endpoint string
 }
 
-// Host is where builds happen. What is zero is as on this machine.
+// Host is the machine of builds. Zero fields stand for this machine.
 type Host struct {
 	// GOOS is the operating system.
 	GOOS string
@@ -58,7 +58,7 @@ type Host struct {
 	Bake func(context.Context, bake.Cloud, bake.Machine, bake.Plan, bake.Reporter) (bake.Result, error)
 }
 
-// orThis fills in what is zero; log is told what the machine does by itself.
+// orThis fills in zero fields; log is told of the machine's own decisions.
 func (h Host) orThis(log func(format string, args ...any)) Host {
 	h.GOOS = cmp.Or(h.GOOS, runtime.GOOS)
 	if h.Machine == nil {
@@ -85,14 +85,14 @@ func (h Host) machine(ctx context.Context, wrapper func(string) (string, error))
 	return h.Machine(ctx, wrapper)
 }
 
-// run is one build under way, and what its steps leave for the artifact.
+// run is one build in progress, with the data of its steps for the artifact.
 type run struct {
 	Job
 	ui      packersdk.Ui
 	hook    packersdk.Hook
 	report  *reporter
 	onError *onError
-	// generated is what provisioners were told.
+	// generated is the data that provisioners were given.
 	generated map[string]any
 	// alone says that there is nobody to ask.
 	alone atomic.Bool
@@ -134,7 +134,7 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	return r.artifact(result, session.Cloud), nil
 }
 
-// plan is what the user wants, with what can only be rendered later as callbacks.
+// plan returns the plan of the build. Values that can be rendered only later are callbacks.
 func (r *run) plan(ctx context.Context) bake.Plan {
 	c := r.Config
 	plan := bake.Plan{

@@ -11,15 +11,15 @@ import (
 // hidden are the secrets of this process: log is the process's too.
 var hidden secrets
 
-// Hide keeps secrets out of the log, and out of what the user is told, from here
-// on. It may be called at any time, as for keys that are renewed: the filter of
-// Packer's SDK (LogSecretFilter) may not be changed while others write through it.
+// Hide keeps secrets out of the log and of messages to the user, from now on. It may be called at
+// any time, as for renewed keys: the filter of Packer's SDK (LogSecretFilter) may not be changed
+// while others write through it.
 func Hide(these ...string) { hidden.add(these...) }
 
-// Redact strikes what Hide was told out of a text.
+// Redact removes hidden secrets from a text.
 func Redact(text string) string { return hidden.strike(text) }
 
-// secretVariables are the environment variables whose values are secrets.
+// secretVariables are the environment variables that hold secrets.
 var secretVariables = []string{
 	"AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_SESSION_TOKEN",
 	"OSC_SECRET_KEY", "OUTSCALE_SECRETKEYID", "OSC_X509_CLIENT_KEY_B64",
@@ -40,8 +40,8 @@ func hideEnvironment() {
 	}
 }
 
-// redacted returns an error without secrets: what a wrapper or a command said may be
-// part of it.
+// redacted returns an error without secrets, such as those in the output of a wrapper or a
+// command.
 func redacted(err error) error {
 	if err == nil || Redact(err.Error()) == err.Error() {
 		return err
@@ -49,7 +49,7 @@ func redacted(err error) error {
 	return redactedError{err}
 }
 
-// redactedError is an error whose text has no secrets.
+// redactedError is an error with a text without secrets.
 type redactedError struct{ error }
 
 func (e redactedError) Error() string { return Redact(e.error.Error()) }
@@ -86,7 +86,7 @@ func (s *secrets) strike(text string) string {
 	return text
 }
 
-// writer passes on what is written, which is whole lines, as package log does it.
+// writer passes on whole lines, as package log writes them.
 func (s *secrets) writer(to io.Writer) io.Writer { return redacting{s, to} }
 
 type redacting struct {

@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
 )
 
-// What the templates of the common options may speak of.
+// The fields of the templates of the common options.
 const (
 	fieldCommand   = "Command"
 	fieldDevice    = "Device"
@@ -26,8 +26,8 @@ func parseTemplate(option, text string, ictx *interpolate.Context) (*template.Te
 	return template.New(option).Option("missingkey=zero").Funcs(interpolate.Funcs(ictx)).Parse(text)
 }
 
-// render renders a template once: what comes in by its data, such as the tags of
-// somebody else's image, is text and never a template.
+// render renders a template once: its data, such as the tags of somebody else's image, are text
+// and never a template.
 func render(text string, ictx interpolate.Context, data map[string]any) (string, error) {
 	parsed, err := parseTemplate("template", text, &ictx)
 	if err != nil {
@@ -95,8 +95,8 @@ func checkTemplate(option, text string, ictx *interpolate.Context, fields ...str
 	return nil
 }
 
-// elsewhereOnly are the functions that Packer has, and that fail in the options of a
-// builder, with what to do instead.
+// elsewhereOnly are functions of Packer that fail in the options of a builder, with the
+// alternative.
 var elsewhereOnly = map[string]string{
 	"env":   "is for the defaults of variables: define a variable with it, and use that here",
 	"build": "is for provisioners and post-processors: what a builder knows is in fields, such as {{.BuildRegion}} in tags",
@@ -133,7 +133,7 @@ func usesField(option, text string, ictx *interpolate.Context, field string) boo
 // literal reports whether a text is the same when it is rendered.
 func literal(text string) bool { return !strings.Contains(text, "{{") }
 
-// sample is what a field may well hold when its template is rendered.
+// sample is a plausible value of a field, to try a template with.
 type sample struct{ field, value string }
 
 // tryTemplate checks a template and renders it with samples, for those templates

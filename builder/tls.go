@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// TLSFault returns what is wrong with the TLS of an endpoint that a request failed at,
-// and what helps. It is empty if the failure has another cause. trust says how to trust
-// another certificate, such as "set insecure_skip_tls_verify".
+// TLSFault returns the TLS error of a failed request and advice. It is empty if the failure has
+// another cause. trust says how to trust another certificate, such as "set
+// insecure_skip_tls_verify".
 func TLSFault(err error, trust string) string {
 	var header tls.RecordHeaderError
 	var alert tls.AlertError

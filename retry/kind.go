@@ -8,7 +8,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
-// Kind says what the failure of a call means for making the call again.
+// Kind is the kind of a failure, which decides whether and for how long the call is made again.
 type Kind int
 
 // The kinds of failures.
@@ -36,7 +36,7 @@ func (k Kind) Doubtful() bool { return k == Fault || k == Lost }
 // subject.
 func (k Kind) trouble() bool { return k != Permanent && k != Unsettled }
 
-// String returns what happens to calls, for a sentence that goes on with "since".
+// String returns a description for a sentence that goes on with "since".
 func (k Kind) String() string {
 	switch k {
 	case Permanent:

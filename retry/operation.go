@@ -32,8 +32,8 @@ const (
 	// IsUnique is for a resource of which the cloud refuses a second one. After the refusal the
 	// caller looks for the first one.
 	IsUnique
-	// IsSet is for an operation whose second call finds its effect: the same value, a resource
-	// that is gone, or a refusal, after which the caller looks.
+	// IsSet is for an operation that finds its effect at the second call: the same value, a
+	// resource that is gone, or a refusal, after which the caller looks.
 	IsSet
 	// CreatesAnother is for an operation that creates another resource each time: the caller
 	// looks for the first one before it is made again. See CreateOnce.

@@ -17,7 +17,7 @@ const (
 	ThrottledFor = 10 * time.Minute
 	// FailingFor is shorter: a cloud fails at some requests every time.
 	FailingFor = 2 * time.Minute
-	// UnsettledFor is for what passes by itself at once, or never.
+	// UnsettledFor is short: such a refusal passes at once, or never.
 	UnsettledFor = 5 * time.Second
 	// UnreachedFor is for an endpoint that has never answered: it is probably wrong.
 	UnreachedFor = 5 * time.Second

@@ -16,12 +16,12 @@ import (
 // maxBinary is how many bytes a plugin may have, as it is released.
 const maxBinary = 25_000_000
 
-// defaultName is what a plugin calls its only builder, whose type is then that of
-// the plugin's file name.
+// defaultName is a plugin's name of its only builder. The builder's type is then that of the
+// plugin's file name.
 const defaultName = "-packer-default-plugin-name-"
 
-// Binary holds the plugin whose command is in this directory against what Packer,
-// and who downloads it, wants of its binary.
+// Binary tests the plugin of the command in this directory against the requirements of Packer and
+// of its users on a binary.
 func Binary(t *testing.T) {
 	t.Helper()
 	binary := release(t)

@@ -104,8 +104,8 @@ func Says(t *testing.T, err error, texts ...string) {
 	}
 }
 
-// EveryField fails the test if a field of what it wants is left zero, but those of
-// these names: so that a new field cannot be forgotten in the test.
+// EveryField fails the test if a field of want is zero, except those of these names: so a new
+// field cannot be forgotten in the test.
 func EveryField(t *testing.T, want any, but ...string) {
 	t.Helper()
 	v := reflect.ValueOf(want)

@@ -17,9 +17,8 @@ import (
 // optionRow is a row of a page's table: the option, the version, and the tests.
 var optionRow = regexp.MustCompile("(?m)^\\| `([a-z0-9_.]+)` \\| [^|]+ \\| ([^|]+) \\|$")
 
-// Page fails the test unless a page of the docs names each option once with tests
-// that exist, each as package.Test, and no option that there is not. aliases are
-// options that are named without what is in them.
+// Page fails the test unless a page of the docs names each option once with existing tests, each
+// as package.Test, and no other option. aliases are options that are named without their parts.
 func Page(t *testing.T, plugin builder.Plugin, path string, aliases ...string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -43,8 +42,8 @@ func Page(t *testing.T, plugin builder.Plugin, path string, aliases ...string) {
 	}
 }
 
-// optionsOf lists what a specification has, the options of blocks after the
-// block's name and a dot.
+// optionsOf lists the options of a specification; options of blocks follow the block's name and a
+// dot.
 func optionsOf(spec hcldec.ObjectSpec, before string, aliases []string) []string {
 	var all []string
 	for name, s := range spec {
