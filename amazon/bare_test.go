@@ -17,7 +17,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// without lists what is left of an answer when one element, and all within it,
+// without lists the variants of a response in which one element, and all within it,
 // is taken out, for each of its elements.
 func without(t *testing.T, answer string) []string {
 	t.Helper()

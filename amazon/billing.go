@@ -9,8 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// What an image costs beside its instances (RHEL, SUSE, Windows, SQL Server) EC2 knows
-// by a billing code, which RegisterImage takes no parameter for: it derives it from what
+// EC2 knows the costs of an image beside its instances (RHEL, SUSE, Windows, SQL Server)
+// by a billing code, which RegisterImage takes no parameter for: it derives it from the data that
 // is on record for the snapshot, if that is there. Product codes of the Marketplace are
 // copied from the snapshots.
 //

@@ -16,7 +16,7 @@ const (
 		"<item><productCode>code-2</productCode><type>marketplace</type></item></productCodes>"
 )
 
-// told collects what a cloud tells the user.
+// told collects the messages of a cloud to the user.
 func told(lines *[]string) func(string, ...any) {
 	return func(format string, args ...any) { *lines = append(*lines, fmt.Sprintf(format, args...)) }
 }

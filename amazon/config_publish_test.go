@@ -105,7 +105,7 @@ func TestPublishingThatDoesNothingIsAWarning(t *testing.T) {
 	}
 }
 
-// TestEncryptionThatCanBeShared holds what can be shared against what cannot.
+// TestEncryptionThatCanBeShared: an encrypted image is refused exactly if it cannot be shared.
 func TestEncryptionThatCanBeShared(t *testing.T) {
 	const key = "alias/images"
 	users := []any{"123456789012"}

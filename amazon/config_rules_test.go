@@ -134,7 +134,7 @@ func TestRulesOfTheOptions(t *testing.T) {
 	buildertest.Refuses(t, Plugin, refusals)
 }
 
-// TestWhatTheRulesLeave: what is near a rule, and right.
+// TestWhatTheRulesLeave: correct options that are close to a rule.
 func TestWhatTheRulesLeave(t *testing.T) {
 	type give = map[string]any
 	for name, more := range map[string]give{

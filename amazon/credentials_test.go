@@ -44,8 +44,8 @@ func noted(r *http.Request) url.Values {
 	return form
 }
 
-// sources are the ways to credentials: what has to be there, what the options say,
-// and as whom EC2 is then asked, empty for the user who has the keys.
+// sources are the ways to credentials: the required files and variables, the options,
+// and the user of requests to EC2, empty for the owner of the keys.
 var sources = map[string]struct {
 	set func(*land) Access
 	arn string

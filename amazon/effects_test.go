@@ -20,7 +20,7 @@ func (w *world) worldwide(t *testing.T, opts Config) *Cloud {
 	return NewCloud(dial(t, access("")), &opts, t.Logf)
 }
 
-// survey finds what a build knows before it makes anything.
+// survey returns the facts that a build knows before it creates anything.
 func survey(t *testing.T, cloud *Cloud) bake.Facts {
 	t.Helper()
 	var facts bake.Facts
@@ -60,7 +60,7 @@ func (w *world) snapshot(t *testing.T, region, id string) state.Snapshot {
 	return state.Snapshot{}
 }
 
-// published is what becomes of an image that everything is wanted of.
+// published is an image with every option that publishes.
 func published(t *testing.T, w *world, region string, id bake.ImageID, snapshots []bake.SnapshotID) {
 	t.Helper()
 	image := w.in(t, region, id)

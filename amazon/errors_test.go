@@ -45,11 +45,11 @@ var acts = map[string]func(context.Context, *Cloud) error{
 	},
 }
 
-// refusedBy does an act whose request EC2 refuses.
+// refusedBy does an act that EC2 refuses.
 func refusedBy(t *testing.T, operation string, refusal action) (*fake, error) {
 	t.Helper()
 	s := &fake{actions: map[string]action{
-		// what is looked at after some refusals
+		// resources that are read after some refusals
 		"DescribeVolumes": answer("DescribeVolumes", "<volumeSet><item><volumeId>vol-1</volumeId><status>in-use</status>"+
 			"<attachmentSet><item><instanceId>i-1</instanceId><device>/dev/sdz</device><status>attached</status></item></attachmentSet></item></volumeSet>"),
 		"DescribeImages":    answer("DescribeImages", "<imagesSet/>"),
@@ -74,7 +74,7 @@ func TestEveryDeniedOperation(t *testing.T) {
 	}
 }
 
-// Every operation says what to look at when the keys are the reason.
+// Every operation gives advice if the keys are the reason.
 func TestEveryOperationOfWrongKeys(t *testing.T) {
 	for operation := range acts {
 		for code, want := range map[string]string{
@@ -273,7 +273,7 @@ func (h hosts) asked(name string) []string {
 	return names
 }
 
-// Which host is asked what: EC2 of the build's region, EC2 of another, and STS.
+// The host of each request: EC2 of the build's region, EC2 of another, and STS.
 func TestWhoIsAsked(t *testing.T) {
 	tests := map[string]struct {
 		set              func(url func(name string) string) Access

@@ -22,7 +22,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// fake is an EC2 and a metadata service that answer what a test says.
+// fake is an EC2 and a metadata service with the responses of a test.
 type fake struct {
 	t *testing.T
 	// actions answer EC2's actions; one without an entry fails the test, unless it is one
@@ -83,10 +83,10 @@ func inTurn(actions ...action) action {
 	}
 }
 
-// breakOff is an action whose answer never comes.
+// breakOff is an action that closes the connection.
 func breakOff(url.Values) (int, string) { panic(http.ErrAbortHandler) }
 
-// cutOff is an action whose answer ends in the middle.
+// cutOff is an action with an incomplete response.
 func cutOff(url.Values) (int, string) { return cut, "<DescribeImagesResponse><imagesSet>" }
 
 // cut is no status: it stands for an answer that is shorter than it says.
@@ -175,7 +175,7 @@ func alone(t *testing.T) {
 // model is loaded before any test changes the environment, in which go finds it.
 var model, errModel = apitest.Load()
 
-// modelled is a server whose requests are held against the models of EC2 and STS.
+// modelled is a server that checks requests against the models of EC2 and STS.
 func modelled(t *testing.T, next http.Handler) http.Handler {
 	t.Helper()
 	if errModel != nil {
@@ -201,7 +201,7 @@ func access(endpoint string) Access {
 	return Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", Region: "eu-west-1", Endpoint: endpoint}
 }
 
-// dial makes a client whose pauses between attempts take no time.
+// dial makes a client that does not pause between attempts.
 func dial(t *testing.T, a Access) *Client {
 	t.Helper()
 	c, err := Dial(context.Background(), a)

@@ -45,7 +45,7 @@ func aSource(architecture, mode, more string) string {
 		"<architecture>" + architecture + "</architecture><bootMode>" + mode + "</bootMode>" + more
 }
 
-// TestFirmwareRefused: what EC2 would refuse in the end is refused before anything is
+// TestFirmwareRefused: combinations that EC2 would refuse at the end are refused before anything is
 // created.
 func TestFirmwareRefused(t *testing.T) {
 	for name, tt := range map[string]struct {

@@ -100,7 +100,7 @@ func TestLies(t *testing.T) {
 	const anID, aState = `vol-[0-9a-f]+`, `<status>[a-z-]+</status>`
 	tests := []struct {
 		name, action, pattern, with, after string
-		// says is what the error holds; empty if the build succeeds all the same.
+		// says is a part of the error; empty if the build succeeds all the same.
 		says string
 	}{
 		{"another volume is told of", "DescribeVolumes", anID, "THEIR-VOLUME", "", `EC2 tells of "THEIR-VOLUME"`},

@@ -48,7 +48,7 @@ func TestWhereKeysAre(t *testing.T) {
 	}
 }
 
-// TestAnswersAboutKeys: only what KMS clearly says of a key counts.
+// TestAnswersAboutKeys: only a clear response of KMS counts.
 func TestAnswersAboutKeys(t *testing.T) {
 	for body, want := range map[string]keyHolder{
 		`{"KeyMetadata":{"KeyManager":"AWS"}}`:      managedByAWS,
@@ -87,7 +87,7 @@ func TestAnswersAboutKeys(t *testing.T) {
 	})
 }
 
-// FuzzKeyAnswer: whatever KMS answers, no manager is read from what is no success.
+// FuzzKeyAnswer: no manager is read from a response that is no success.
 func FuzzKeyAnswer(f *testing.F) {
 	f.Add(200, `{"KeyMetadata":{"KeyManager":"AWS"}}`)
 	f.Add(400, `{"KeyMetadata":{"KeyManager":"AWS"}}`)

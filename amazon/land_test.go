@@ -25,7 +25,7 @@ import (
 
 // A land is a cloud with EC2, STS, metadata, a container's credentials and Vault,
 // a home directory, and nothing of the environment that would lead elsewhere. It
-// notes who asks EC2, and what STS and Vault are asked.
+// records the users of EC2, and the requests to STS and Vault.
 type land struct {
 	*testing.T
 	st   *state.Cloud
@@ -78,7 +78,7 @@ func (l *land) noting(authorize sigv4.Authorizer) sigv4.Authorizer {
 	}
 }
 
-// queries is EC2, and an STS whose questions are noted.
+// queries is EC2, and an STS that records its requests.
 func (l *land) queries() http.Handler {
 	authorize := l.noting(sigv4.NewAuthorizer(l.st))
 	tokens, rest := sts.New(l.st, authorize), ec2.New(l.st, authorize)
@@ -105,7 +105,7 @@ func (l *land) session(name string) state.Key {
 	return key
 }
 
-// container answers as ECS does, to who has the word.
+// container responds as ECS does, to requests with the token.
 func (l *land) container(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Authorization") != "Bearer word" {
 		http.Error(w, `{"code":"AccessDenied","message":"no word"}`, http.StatusForbidden)

@@ -35,7 +35,7 @@ func aSnapshot(id, state, more string) string {
 	return "<snapshotId>" + id + "</snapshotId><status>" + state + "</status><volumeSize>8</volumeSize>" + more
 }
 
-// regionsKnown is what EC2 tells of regions.
+// regionsKnown is EC2's list of regions.
 var regionsKnown = answer("DescribeRegions", `<regionInfo>
 	<item><regionName>eu-west-1</regionName><optInStatus>opt-in-not-required</optInStatus></item>
 	<item><regionName>us-east-1</regionName><optInStatus>opt-in-not-required</optInStatus></item>
@@ -269,7 +269,7 @@ func TestParavirtualImage(t *testing.T) {
 	}
 }
 
-// A volume whose key cannot be used is gone as soon as it is asked for.
+// A volume with an unusable key is gone as soon as it is asked for.
 func TestVolumeWhoseKeyIsOfNoUse(t *testing.T) {
 	s := &fake{actions: map[string]action{
 		"CreateVolume":    answer("CreateVolume", "<volumeId>vol-1</volumeId>"),

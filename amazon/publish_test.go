@@ -181,7 +181,7 @@ func TestDeregisterWhatIsProtected(t *testing.T) {
 	}
 }
 
-// Protection whose answer is lost may be there.
+// Protection may be there after a lost response.
 func TestLostProtectionIsTakenBack(t *testing.T) {
 	ctx := context.Background()
 	s := publisher()

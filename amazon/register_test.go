@@ -27,7 +27,7 @@ const richImage = `<imageId>ami-1</imageId><name>base</name><imageState>availabl
 		<item><deviceName>/dev/sdg</deviceName><noDevice></noDevice></item>
 	</blockDeviceMapping>`
 
-// registering returns what is sent for an image of snap-new, of 10 GiB.
+// registering returns the request for an image of snap-new, of 10 GiB.
 func registering(t *testing.T, opts Config, source string, volumeType string) map[string][]string {
 	t.Helper()
 	s := &fake{actions: map[string]action{

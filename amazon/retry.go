@@ -54,8 +54,8 @@ var operations = retry.Table{
 
 // newPolicy returns the policy by which calls are made again; retries is max_retries.
 //
-// AWS_MAX_ATTEMPTS has no influence: to users of chroot builders it says how often to
-// look while waiting for a state, and what is right there is far too much here.
+// AWS_MAX_ATTEMPTS has no influence: to users of chroot builders it is the number of times to
+// look while waiting for a state, and that number is far too large here.
 func (c *Client) newPolicy() retry.Policy {
 	p := retry.Policy{Patience: c.access.Patience, Reached: c.reached.Load}
 	if c.access.MaxRetries > 0 {

@@ -24,7 +24,7 @@ func answered(status int, code string) error {
 	}
 }
 
-// TestKinds: what an error means for making the call again.
+// TestKinds: the kind of each error.
 func TestKinds(t *testing.T) {
 	broken := func(err error) error { return &smithyhttp.RequestSendError{Err: err} }
 	for _, test := range []struct {

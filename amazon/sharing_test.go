@@ -51,7 +51,7 @@ func (w *world) deny(actions ...string) {
 // describeKey is KMS's action, as its requests name it.
 const describeKey = "TrentService.DescribeKey"
 
-// A sharedBuild is what becomes of a build whose image is to be shared.
+// A sharedBuild is the result of a build with an image to be shared.
 type sharedBuild struct {
 	surveyed, created, published error
 	warnings                     []string
@@ -95,7 +95,7 @@ func (w *world) share(t *testing.T, options map[string]any) (b sharedBuild) {
 	return b
 }
 
-// copies makes the copies of an image that a plan has, and returns what is left by region.
+// copies makes the copies of an image that a plan has, and returns the images by region.
 func (w *world) copies(t *testing.T, cloud *Cloud, plan bake.Publication, image bake.ImageID) map[string]bake.ImageID {
 	t.Helper()
 	all := map[string]bake.ImageID{}
@@ -114,7 +114,7 @@ func (w *world) copies(t *testing.T, cloud *Cloud, plan bake.Publication, image 
 	return all
 }
 
-// TestSharingOfEncryptedImages: what EC2 would refuse to share at the end is refused before
+// TestSharingOfEncryptedImages: images that EC2 would refuse to share at the end are refused before
 // anything is made, or as soon as the volume shows it; and all else can be shared.
 func TestSharingOfEncryptedImages(t *testing.T) {
 	type give = map[string]any

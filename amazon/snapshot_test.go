@@ -121,7 +121,7 @@ func FuzzPercent(f *testing.F) {
 	})
 }
 
-// TestDeleteSnapshot: one whose image is gone may for a moment seem to be in use.
+// TestDeleteSnapshot: a snapshot may seem to be in use for a moment after its image is gone.
 func TestDeleteSnapshot(t *testing.T) {
 	deleted := answer("DeleteSnapshot", "<return>true</return>")
 	used := `<imageId>ami-9</imageId><imageState>available</imageState>` + uses("snap-1")

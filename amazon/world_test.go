@@ -19,7 +19,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// account is whose keys the tests have, and where.
+// account is the account of the tests' keys, and its region.
 var account = state.Caller{Account: state.DefaultAccount, Region: "eu-west-1"}
 
 // world is a loopcloud with a source image, behind a wire that can be broken.
@@ -227,7 +227,7 @@ func TestImageFromScratch(t *testing.T) {
 	}
 }
 
-// TestDestroyLeavesTheRest destroys what a build made, and a copy of it elsewhere.
+// TestDestroyLeavesTheRest destroys the image of a build, and a copy of it elsewhere.
 func TestDestroyLeavesTheRest(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	before := len(w.state.Snapshots(account))

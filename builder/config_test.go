@@ -276,7 +276,7 @@ func TestRightOptions(t *testing.T) {
 	}
 }
 
-// TestCleanResourceName: what a name may have depends on the kind.
+// TestCleanResourceName: the characters of a name depend on the kind.
 func TestCleanResourceName(t *testing.T) {
 	o, errs := decode(t, map[string]any{
 		"name":               "{{`a:b  {c}é` | clean_resource_name}}",

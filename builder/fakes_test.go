@@ -82,7 +82,7 @@ func (f hookFunc) Run(ctx context.Context, name string, _ packersdk.Ui, comm pac
 // noProvisioner is a template without provisioners.
 func noProvisioner(context.Context, string, packersdk.Communicator, map[string]any) error { return nil }
 
-// root is a chroot.Root that tells what it was asked for.
+// root is a chroot.Root that records its calls.
 type root struct {
 	mu    sync.Mutex
 	calls []string
@@ -158,7 +158,7 @@ type idle struct{ bake.Machine }
 
 func (idle) Close() error { return nil }
 
-// build runs a job whose image is made by the given function.
+// build runs a job with the given function as its build.
 func build(ctx context.Context, t *testing.T, ui *screen, hook hookFunc, job builder.Job,
 	act func(context.Context, bake.Plan, bake.Reporter) error,
 ) (packersdk.Artifact, error) {

@@ -52,7 +52,7 @@ func TestHopelessUploadsEndTheBuild(t *testing.T) {
 	}
 }
 
-// TestOtherUploadsAreTriedAgain: what time may mend, and what fails once.
+// TestOtherUploadsAreTriedAgain: errors that may pass, and errors that occur once.
 func TestOtherUploadsAreTriedAgain(t *testing.T) {
 	errs := []error{syscall.EIO, syscall.EIO, os.ErrNotExist, syscall.EROFS, os.ErrNotExist, syscall.EROFS, syscall.EBUSY, nil, syscall.ENOSPC, nil}
 	at := 0

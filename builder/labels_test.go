@@ -10,7 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// labelsOf returns what a build with the options writes on its things.
+// labelsOf returns the labels of a build with the options.
 func labelsOf(t *testing.T, options map[string]any) (bake.Labels, error) {
 	t.Helper()
 	return planOf(t, job(t, options)).Labels(facts)

@@ -18,7 +18,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// provision runs one build whose provisioners are the hook.
+// provision runs one build with the hook as its provisioners.
 func provision(t *testing.T, ui *screen, r *root, options map[string]any, hook hookFunc) (packersdk.Artifact, error) {
 	t.Helper()
 	return build(t.Context(), t, ui, hook, job(t, options), provisioning(r))

@@ -159,7 +159,7 @@ func TestReapReaches(t *testing.T) {
 	equal(t, "reach", reach, []builder.Reach{{Region: "there", Profile: "me", Endpoint: "http://here"}})
 }
 
-// TestReapTellsMachines what became of each build.
+// TestReapTellsMachines: the JSON output has the result of each build.
 func TestReapTellsMachines(t *testing.T) {
 	dir := journals(t)
 	t.Setenv("PACKER_CHROOT_STATE_DIR", dir)

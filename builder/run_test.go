@@ -443,7 +443,7 @@ func TestAnInterruptedPauseIsACancel(t *testing.T) {
 	}
 }
 
-// TestOnError: what is kept after a failure that no provisioner caused.
+// TestOnError: the remains of a failure that no provisioner caused.
 func TestOnError(t *testing.T) {
 	tests := []struct {
 		policy  string

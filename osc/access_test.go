@@ -137,7 +137,7 @@ func TestProfileInTheHome(t *testing.T) {
 	}
 }
 
-// FuzzProfiles: whatever the file holds, it is read or refused.
+// FuzzProfiles: any file is read or refused.
 func FuzzProfiles(f *testing.F) {
 	for _, seed := range []string{"", "{}", "[]", profiles, `{"default":null}`, `{"default":{"endpoints":null}}`, `{"a":{"region":1}}`} {
 		f.Add([]byte(seed))
@@ -273,7 +273,7 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// TestVMID: what the user says takes the place of the metadata, which are not asked.
+// TestVMID: vm_id takes the place of the metadata, which are not asked.
 func TestVMID(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	vm, _ := o.state.HostVM(home)

@@ -16,7 +16,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
-// accountServer is an API that knows who the keys belong to and does what it is
+// accountServer is an API that knows the account of the keys and does what it is
 // asked; it keeps the calls.
 func accountServer(t *testing.T) (url string, calls func() []string) {
 	t.Helper()

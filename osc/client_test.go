@@ -118,7 +118,7 @@ func FuzzParseEndpoint(f *testing.F) {
 	})
 }
 
-// TestDialFailures: what goes wrong first is told in the user's words.
+// TestDialFailures: errors of the first call are in the user's words.
 func TestDialFailures(t *testing.T) {
 	environment(t, nil)
 	o := newOutscale(t, state.Instant())

@@ -248,7 +248,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// TestVolumeLimits: what the API would refuse is not asked for.
+// TestVolumeLimits: volumes that the API would refuse are not asked for.
 func TestVolumeLimits(t *testing.T) {
 	s := newFake(t, map[string][]reply{})
 	for want, spec := range map[string]bake.VolumeSpec{

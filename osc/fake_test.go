@@ -39,7 +39,7 @@ func refused(status int, kind, code, details string) reply {
 	return reply{status, fmt.Sprintf(`{"Errors":[{"Code":%q,"Type":%q,"Details":%q}],"ResponseContext":{"RequestId":"0475ca1e"}}`, code, kind, details)}
 }
 
-// described is a server whose requests are held against Outscale's description of its API.
+// described is a server that checks requests against Outscale's description of its API.
 func described(t *testing.T, next http.Handler) http.Handler {
 	t.Helper()
 	description, err := apitest.Load()

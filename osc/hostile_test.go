@@ -118,7 +118,7 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-// FuzzMetadata has the metadata service answer anything: what is no VM's id is none.
+// FuzzMetadata has the metadata service answer anything: only a valid ID is a VM's.
 func FuzzMetadata(f *testing.F) {
 	for _, seed := range []string{"", "i-00000001", "i-00000001\n", "i-0000000g", "../i-00000001", "\x00"} {
 		f.Add(http.StatusOK, []byte(seed))

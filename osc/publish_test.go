@@ -248,7 +248,7 @@ func TestRecordAndRestore(t *testing.T) {
 	}
 }
 
-// TestRecordRefuses: what could not be registered again is not taken away.
+// TestRecordRefuses: an image that could not be registered again is not removed.
 func TestRecordRefuses(t *testing.T) {
 	const device = `"BlockDeviceMappings":[{"DeviceName":"/dev/sda1","Bsu":{"SnapshotId":"snap-12345678"}}],"RootDeviceName":"/dev/sda1"`
 	for fields, want := range map[string]string{

@@ -35,7 +35,7 @@ func TestRegisterLooksFirst(t *testing.T) {
 	}
 }
 
-// TestRegister: what an image says of its block devices, and what it inherits.
+// TestRegister: the block devices of an image, and its inherited attributes.
 func TestRegister(t *testing.T) {
 	tests := map[string]struct {
 		options Config
@@ -203,7 +203,7 @@ func TestInheritedSpeed(t *testing.T) {
 	}
 }
 
-// TestOverriding: what the user says of the image goes before what it inherits.
+// TestOverriding: the user's options precede inherited attributes.
 func TestOverriding(t *testing.T) {
 	tests := map[string]struct {
 		options Config

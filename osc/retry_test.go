@@ -162,7 +162,7 @@ func TestRetryEndsWithContext(t *testing.T) {
 	}
 }
 
-// TestKinds: what an error means for making the call again.
+// TestKinds: the kind of each error.
 func TestKinds(t *testing.T) {
 	refusedDial := &transportError{&net.OpError{Op: "dial", Err: errors.New("connection refused")}}
 	noHost := &transportError{&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}}

@@ -79,7 +79,7 @@ func TestSourceOfTwoMatches(t *testing.T) {
 	}
 }
 
-// TestSourceFilter: what a search finds, and what it says when that is not one.
+// TestSourceFilter: the image that a search finds, or its error if that is not one.
 func TestSourceFilter(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	made := map[string]string{"source": o.source}

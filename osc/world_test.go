@@ -131,7 +131,7 @@ func (o *outscale) access() Access {
 		Endpoint: o.server.URL, MetadataEndpoint: o.server.URL}
 }
 
-// cloud is the Cloud under test, whose retries do not wait.
+// cloud is the Cloud under test, without pauses between retries.
 func (o *outscale) cloud(t *testing.T, options Config) *Cloud {
 	t.Helper()
 	client, err := Dial(t.Context(), o.access())

@@ -59,7 +59,7 @@ func Binary(t *testing.T) {
 	})
 }
 
-// run answers what a program prints that has nothing in its environment.
+// run returns the output of a program with an empty environment.
 func run(t *testing.T, binary string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, args...)

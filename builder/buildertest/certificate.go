@@ -18,7 +18,7 @@ import (
 
 // A CertificateFault is a server's certificate that clients do not accept.
 type CertificateFault struct {
-	// Name says what is wrong with it, and Words are in the error for it.
+	// Name is its fault, and Words are in the error for it.
 	Name  string
 	Words []string
 	// change makes it wrong.
