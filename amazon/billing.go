@@ -63,11 +63,11 @@ func productCodesOf(i types.Image) []string {
 func (c *Cloud) warnOfBilling(source types.Image) {
 	if b := billingOf(source); !b.plain() {
 		c.logf("warning: instances of source image %s are billed as %s: RegisterImage bills those of the new image so only where EC2 "+
-			"has that on record for the snapshot. The build compares them when it is registered; if they differ, the image must be made from an instance", called(source), b)
+			"has that on record for the snapshot. The build compares them when it is registered; if they differ, the image must be made from an instance", nameOf(source), b)
 	}
 	if codes := productCodesOf(source); len(codes) > 0 {
 		c.logf("warning: source image %s has the product codes %s: the new image has them only if the snapshots have, "+
-			"and EC2 attaches a volume with a code of the Marketplace to stopped instances only, not to this one", called(source), strings.Join(codes, " and "))
+			"and EC2 attaches a volume with a code of the Marketplace to stopped instances only, not to this one", nameOf(source), strings.Join(codes, " and "))
 	}
 }
 

@@ -79,7 +79,7 @@ func (c *Cloud) Host(ctx context.Context) (bake.Host, error) {
 	if host.Zone == "" {
 		return bake.Host{}, fmt.Errorf("neither the metadata nor EC2 say in which zone instance %s is", host.ID)
 	}
-	c.sayOutpost(host)
+	c.logOutpost(host)
 	return host, nil
 }
 
@@ -138,9 +138,9 @@ func (c *Cloud) DeviceNames() []bake.DeviceName {
 // Source: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
 const visibleWithin = time.Minute
 
-// made returns the ID in the response of a creating call, and notes that EC2 may not show the
+// newID returns the ID in the response of a creating call, and notes that EC2 may not show the
 // resource yet. A response without an ID is an error.
-func made[ID ~string](c *Cloud, id *string, what string) (ID, error) {
+func newID[ID ~string](c *Cloud, id *string, what string) (ID, error) {
 	if aws.ToString(id) == "" {
 		return "", fmt.Errorf("cannot %s: EC2 answered without an id", what)
 	}
@@ -150,17 +150,17 @@ func made[ID ~string](c *Cloud, id *string, what string) (ID, error) {
 	return ID(*id), nil
 }
 
-// seen forgets an ID that EC2 has shown, or that was removed: if it is unknown from now on, the
+// shown forgets an ID that EC2 has shown, or that was removed: if it is unknown from now on, the
 // resource is gone.
-func (c *Cloud) seen(id string) {
+func (c *Cloud) shown(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.unseen, id)
 }
 
-// onItsWay reports whether an unknown id was made so lately that EC2 may not
+// notShownYet reports whether an unknown id was made so lately that EC2 may not
 // tell of it yet.
-func (c *Cloud) onItsWay(id string, err error) bool {
+func (c *Cloud) notShownYet(id string, err error) bool {
 	if !errors.Is(err, bake.ErrNotFound) {
 		return false
 	}

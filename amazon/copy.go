@@ -24,7 +24,7 @@ func (c *Cloud) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, err
 	if err != nil {
 		return "", unsettledIf(unknownSource(err), c.client.cannot(err, "%s", what))
 	}
-	return made[bake.ImageID](c, out.ImageId, what)
+	return newID[bake.ImageID](c, out.ImageId, what)
 }
 
 // copyInput returns the request for a copy. A copy inherits all other attributes, such as boot

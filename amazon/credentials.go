@@ -104,7 +104,7 @@ func (l *later) options(c *Client) []func(*config.LoadOptions) error {
 			l.wantsCode = l.wantsCode || o.SerialNumber != nil
 			if client := o.Client; client != nil {
 				o.Client = c.assuming(func(ctx context.Context, in *sts.AssumeRoleInput, opts ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
-					return client.AssumeRole(ctx, in, append(opts, l.place)...)
+					return client.AssumeRole(ctx, in, append(opts, l.setEndpoint)...)
 				})
 			}
 		}),
@@ -112,7 +112,7 @@ func (l *later) options(c *Client) []func(*config.LoadOptions) error {
 			if client := o.Client; client != nil {
 				o.Client = assumeIdentity(func(ctx context.Context, in *sts.AssumeRoleWithWebIdentityInput, opts ...func(*sts.Options)) (out *sts.AssumeRoleWithWebIdentityOutput, err error) {
 					err = c.do(ctx, sts.ServiceID, "AssumeRoleWithWebIdentity", func(ctx context.Context) error {
-						out, err = client.AssumeRoleWithWebIdentity(ctx, in, append(opts, l.place)...)
+						out, err = client.AssumeRoleWithWebIdentity(ctx, in, append(opts, l.setEndpoint)...)
 						return err
 					})
 					return out, err
@@ -122,8 +122,8 @@ func (l *later) options(c *Client) []func(*config.LoadOptions) error {
 	}
 }
 
-// place sets the endpoint of STS, unless it has one of its own.
-func (l *later) place(o *sts.Options) {
+// setEndpoint sets the endpoint of STS, unless it has one of its own.
+func (l *later) setEndpoint(o *sts.Options) {
 	if o.BaseEndpoint == nil {
 		o.BaseEndpoint = l.endpoint
 	}

@@ -97,7 +97,7 @@ func (c *Cloud) inheritedTPM(f firmware, source *types.Image) types.TpmSupportVa
 		return source.TpmSupport
 	}
 	c.logf("warning: instances of source image %s have a TPM, and those of the new image will not: "+
-		`EC2 gives one to images with the boot_mode "uefi" only, and it is %q`, called(*source), f.mode)
+		`EC2 gives one to images with the boot_mode "uefi" only, and it is %q`, nameOf(*source), f.mode)
 	return ""
 }
 
@@ -122,7 +122,7 @@ func (c imagePlan) inheritedUEFI(ctx context.Context, source *types.Image) (*str
 		c.warnOfUEFI(source, fmt.Sprintf("EC2 does not tell them: %v", err))
 		return nil, nil
 	}
-	err = c.client.cannot(err, "read the UEFI variables of source image %s, Secure Boot's keys among them", called(*source))
+	err = c.client.cannot(err, "read the UEFI variables of source image %s, Secure Boot's keys among them", nameOf(*source))
 	if hasCode(err, codeUnauthorized) {
 		err = errors.Join(err, fmt.Errorf(`without this permission, give them in uefi_data, or set uefi_data = %q if the image needs none`, noUEFIData))
 	}
@@ -132,7 +132,7 @@ func (c imagePlan) inheritedUEFI(ctx context.Context, source *types.Image) (*str
 // warnOfUEFI says that UEFI variables may be lost, and why.
 func (c *Cloud) warnOfUEFI(source *types.Image, why string) {
 	c.logf("warning: UEFI variables of source image %s, such as the keys of Secure Boot, are not inherited: %s. "+
-		`If it has any, give them in uefi_data; uefi_data = %q says that the image needs none`, called(*source), why, noUEFIData)
+		`If it has any, give them in uefi_data; uefi_data = %q says that the image needs none`, nameOf(*source), why, noUEFIData)
 }
 
 // uefiData reads an image's UEFI variables, in base64; nil if it has none.

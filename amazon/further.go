@@ -25,17 +25,17 @@ func (c imagePlan) checkFurther(ctx context.Context) error {
 	}
 	found, err := c.client.snapshotsAmong(ctx, snapshotIDs(needed))
 	if hasCode(err, codeUnauthorized) {
-		c.logf("whether the snapshots of %s may be used is not known: %v", called(*source), err)
+		c.logf("whether the snapshots of %s may be used is not known: %v", nameOf(*source), err)
 		return nil
 	}
 	if err != nil {
-		return c.client.cannot(err, "tell whether the snapshots of source image %s may be used", called(*source))
+		return c.client.cannot(err, "tell whether the snapshots of source image %s may be used", nameOf(*source))
 	}
 	for _, m := range needed {
 		if !slices.ContainsFunc(found, func(s types.Snapshot) bool { return aws.ToString(s.SnapshotId) == m.SnapshotID }) {
 			return fmt.Errorf("source image %s of account %s has the device %s of snapshot %s, which is %w in region %s, or not shared with this account: "+
 				"its owner must share the snapshot too, or leave the device out with no_device in ami_block_device_mappings",
-				called(*source), aws.ToString(source.OwnerId), m.DeviceName, m.SnapshotID, bake.ErrNotFound, c.client.Region())
+				nameOf(*source), aws.ToString(source.OwnerId), m.DeviceName, m.SnapshotID, bake.ErrNotFound, c.client.Region())
 		}
 	}
 	return nil

@@ -16,13 +16,13 @@ import (
 // of yet is pending.
 func (c *Cloud) Image(ctx context.Context, id bake.ImageID) (bake.Image, error) {
 	found, err := c.client.image(ctx, string(id))
-	if c.onItsWay(string(id), err) {
+	if c.notShownYet(string(id), err) {
 		return bake.Image{ID: id, State: bake.ImagePending}, nil
 	}
 	if err != nil {
 		return bake.Image{}, err
 	}
-	c.seen(string(id))
+	c.shown(string(id))
 	image := imageOf(found)
 	if image.State == bake.ImageAvailable {
 		c.compareBilling(found)
@@ -205,8 +205,8 @@ func (c *Cloud) Deregister(ctx context.Context, id bake.ImageID) error {
 	_, err := c.client.ec2.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: aws.String(string(id))})
 	late := hasCode(err, codeImageNotFound, codeImageUnavailable) && c.hasImage(ctx, id)
 	if err != nil && (late || !hasCode(err, codeImageNotFound, codeImageUnavailable)) {
-		return unsettledIf(late, c.cooling(c.client.cannot(err, "deregister image %s", id)))
+		return unsettledIf(late, c.withCooldownHint(c.client.cannot(err, "deregister image %s", id)))
 	}
-	c.seen(string(id))
+	c.shown(string(id))
 	return nil
 }

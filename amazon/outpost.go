@@ -11,19 +11,19 @@ import (
 // Source: https://docs.aws.amazon.com/local-zones/latest/ug/available-local-zones.html
 var localZone = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+-[a-z]{3}-[0-9]+[a-z]$`)
 
-// sayOutpost logs where the data are stored if the host is on an Outpost: EC2 creates snapshots in
+// logOutpost logs where the data are stored if the host is on an Outpost: EC2 creates snapshots in
 // the Region unless local ones are requested, and only an image of the Region can be used
 // everywhere.
 // Source: https://docs.aws.amazon.com/ebs/latest/userguide/snapshots-outposts.html
-func (c *Cloud) sayOutpost(host bake.Host) {
+func (c *Cloud) logOutpost(host bake.Host) {
 	if host.Placement != "" {
 		c.logf("the host is on %s: the root volume is created there, and the snapshot in region %s", host.Placement, host.Region)
 	}
 }
 
-// lacksType adds to a refused volume a hint on types that Local Zones and Outposts often lack.
+// withTypeHint adds to a refused volume a hint on types that Local Zones and Outposts often lack.
 // Source: github.com/kubernetes-sigs/aws-ebs-csi-driver issue 662.
-func (c *Cloud) lacksType(spec bake.VolumeSpec, err error) error {
+func (c *Cloud) withTypeHint(spec bake.VolumeSpec, err error) error {
 	outpost := spec.Placement
 	if !hasCode(err, "UnknownVolumeType", codeInvalidValue, codeUnsupported) || outpost == "" && !localZone.MatchString(spec.Zone) {
 		return err

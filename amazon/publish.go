@@ -181,8 +181,8 @@ func (c *Cloud) unguarded(image string) {
 	delete(c.guarded, image)
 }
 
-// cooling says why an image may not go yet.
-func (c *Cloud) cooling(err error) error {
+// withCooldownHint adds to the error of a deregistration that a cooldown may be the cause.
+func (c *Cloud) withCooldownHint(err error) error {
 	if !c.config.DeregistrationProtection.WithCooldown {
 		return err
 	}

@@ -31,7 +31,7 @@ func (c *Cloud) Record(ctx context.Context, id bake.ImageID) (bake.Record, error
 		return bake.Record{}, err
 	}
 	if err := restorable(image); err != nil {
-		return bake.Record{}, fmt.Errorf("image %s cannot make way for a new one: %w", called(image), err)
+		return bake.Record{}, fmt.Errorf("image %s cannot make way for a new one: %w", nameOf(image), err)
 	}
 	r := record{Registration: registrationOf(image), DeprecateAt: aws.ToString(image.DeprecationTime)}
 	if err := c.readAttributes(ctx, image, &r); hasCode(err, codeImageNotFound, codeImageUnavailable) {
@@ -192,7 +192,7 @@ func (c *Cloud) registerAgain(ctx context.Context, old bake.Record, in *ec2.Regi
 	if err != nil {
 		return "", c.client.cannot(err, "%s", what)
 	}
-	return made[bake.ImageID](c, out.ImageId, what)
+	return newID[bake.ImageID](c, out.ImageId, what)
 }
 
 // deprecateAgain sets the old time of deprecation. EC2 takes none in the past:

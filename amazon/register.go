@@ -48,7 +48,7 @@ func (c *Cloud) register(ctx context.Context, spec bake.ImageSpec, source *types
 	if err != nil {
 		return "", unsettledIf(c.isUnknown(ctx, spec.Snapshot, err), c.client.cannot(err, "%s", what))
 	}
-	return made[bake.ImageID](c, out.ImageId, what)
+	return newID[bake.ImageID](c, out.ImageId, what)
 }
 
 // isUnknown reports whether RegisterImage was refused because EC2 does not know yet that the

@@ -9,9 +9,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// ask reads a setting of the account in the region. It returns nil if there is no response. A
+// readSetting reads a setting of the account in the region. It returns nil if there is no response. A
 // build goes on without one: the permission may be missing, and EC2 refuses wrong requests later.
-func ask[In, Out any](ctx context.Context, do call[In, Out]) *Out {
+func readSetting[In, Out any](ctx context.Context, do call[In, Out]) *Out {
 	out, err := do(ctx, new(In))
 	if err != nil {
 		return nil
@@ -22,14 +22,14 @@ func ask[In, Out any](ctx context.Context, do call[In, Out]) *Out {
 // encryptsByDefault reports whether the account is known to encrypt all new volumes and
 // copies in the region.
 func (c *Client) encryptsByDefault(ctx context.Context) bool {
-	out := ask(ctx, c.ec2.GetEbsEncryptionByDefault)
+	out := readSetting(ctx, c.ec2.GetEbsEncryptionByDefault)
 	return out != nil && aws.ToBool(out.EbsEncryptionByDefault)
 }
 
 // defaultKey returns the key of volumes that are encrypted without one in the region; empty if it
 // is not known.
 func (c *Client) defaultKey(ctx context.Context) string {
-	out := ask(ctx, c.ec2.GetEbsDefaultKmsKeyId)
+	out := readSetting(ctx, c.ec2.GetEbsDefaultKmsKeyId)
 	if out == nil {
 		return ""
 	}
@@ -39,7 +39,7 @@ func (c *Client) defaultKey(ctx context.Context) string {
 // imagesBlocked returns why no AMI can be made public in the region; empty if nothing is
 // known to prevent it.
 func (c *Client) imagesBlocked(ctx context.Context) string {
-	out := ask(ctx, c.ec2.GetImageBlockPublicAccessState)
+	out := readSetting(ctx, c.ec2.GetImageBlockPublicAccessState)
 	if out == nil || !blocks(aws.ToString(out.ImageBlockPublicAccessState)) {
 		return ""
 	}
@@ -48,7 +48,7 @@ func (c *Client) imagesBlocked(ctx context.Context) string {
 
 // snapshotsBlocked is imagesBlocked for snapshots.
 func (c *Client) snapshotsBlocked(ctx context.Context) string {
-	out := ask(ctx, c.ec2.GetSnapshotBlockPublicAccessState)
+	out := readSetting(ctx, c.ec2.GetSnapshotBlockPublicAccessState)
 	if out == nil || !blocks(string(out.State)) {
 		return ""
 	}
@@ -70,10 +70,10 @@ func (c *Client) blocked(things, state string, by types.ManagedBy, permission st
 	return fmt.Sprintf("the account's setting Block public access for %s is %q in %s: %s", things, state, c.Region(), off)
 }
 
-// hiding returns the setting that may hide the AMIs of other accounts in the region, for an error
+// allowedImagesHint returns the setting that may hide the AMIs of other accounts in the region, for an error
 // about an AMI that was not found; empty if nothing is known to hide any.
-func (c *Client) hiding(ctx context.Context) string {
-	out := ask(ctx, c.ec2.GetAllowedImagesSettings)
+func (c *Client) allowedImagesHint(ctx context.Context) string {
+	out := readSetting(ctx, c.ec2.GetAllowedImagesSettings)
 	if out == nil || aws.ToString(out.State) != string(types.AllowedImagesSettingsEnabledStateEnabled) {
 		return ""
 	}

@@ -45,7 +45,7 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 	case found != "":
 		return found, nil
 	}
-	return made[bake.SnapshotID](c, asked, what)
+	return newID[bake.SnapshotID](c, asked, what)
 }
 
 // askForSnapshot makes one request and returns the ID in the answer, if any. It makes the
@@ -91,13 +91,13 @@ func covers(all, tags map[string]string) bool {
 // of yet is pending.
 func (c *Cloud) Snapshot(ctx context.Context, id bake.SnapshotID) (bake.Snapshot, error) {
 	found, err := c.client.snapshot(ctx, id)
-	if c.onItsWay(string(id), err) {
+	if c.notShownYet(string(id), err) {
 		return bake.Snapshot{ID: id, State: bake.SnapshotPending, Percent: -1}, nil
 	}
 	if err != nil {
 		return bake.Snapshot{}, err
 	}
-	c.seen(string(id))
+	c.shown(string(id))
 	return snapshotOf(found), nil
 }
 
@@ -192,7 +192,7 @@ func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 	late := false
 	switch {
 	case err == nil, hasCode(err, codeSnapshotNotFound) && !c.hasSnapshot(ctx, id):
-		c.seen(string(id))
+		c.shown(string(id))
 		return nil
 	case hasCode(err, codeSnapshotNotFound):
 		late = true

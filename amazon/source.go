@@ -26,10 +26,10 @@ func (c *Cloud) Source(ctx context.Context) (bake.Image, error) {
 		return bake.Image{}, err
 	}
 	if err := c.usable(found); err != nil {
-		return bake.Image{}, fmt.Errorf("source image %s cannot be used: %w", called(found), err)
+		return bake.Image{}, fmt.Errorf("source image %s cannot be used: %w", nameOf(found), err)
 	}
 	if since := aws.ToString(found.DeprecationTime); c.past(since) {
-		c.logf("warning: source image %s is deprecated since %s", called(found), since)
+		c.logf("warning: source image %s is deprecated since %s", nameOf(found), since)
 	}
 	c.warnOfBilling(found)
 	image := imageOf(found)
@@ -61,7 +61,7 @@ func (c *Cloud) findSource(ctx context.Context) (types.Image, error) {
 		return types.Image{}, err
 	}
 	if len(images) == 0 {
-		return types.Image{}, fmt.Errorf("no image in region %s fulfils %s%s", c.client.Region(), c.sought(), c.client.hiding(ctx))
+		return types.Image{}, fmt.Errorf("no image in region %s fulfils %s%s", c.client.Region(), c.sought(), c.client.allowedImagesHint(ctx))
 	}
 	return c.choose(images)
 }
@@ -69,7 +69,7 @@ func (c *Cloud) findSource(ctx context.Context) (types.Image, error) {
 func (c *Cloud) sourceByID(ctx context.Context) (types.Image, error) {
 	found, err := c.client.image(ctx, c.config.SourceAMI)
 	if errors.Is(err, bake.ErrNotFound) {
-		return types.Image{}, fmt.Errorf("source %w in region %s, or not shared with this account%s", err, c.client.Region(), c.client.hiding(ctx))
+		return types.Image{}, fmt.Errorf("source %w in region %s, or not shared with this account%s", err, c.client.Region(), c.client.allowedImagesHint(ctx))
 	}
 	if err != nil {
 		return types.Image{}, fmt.Errorf("source_ami: %w", err)
@@ -97,7 +97,7 @@ func (c *Cloud) search(ctx context.Context) ([]types.Image, error) {
 	images, err := c.client.images(ctx, in)
 	if hasCode(err, codeImageNotFound, codeImageUnavailable) {
 		return nil, fmt.Errorf("source image %s: %w in region %s, or not shared with this account%s",
-			c.config.SourceAMI, bake.ErrNotFound, c.client.Region(), c.client.hiding(ctx))
+			c.config.SourceAMI, bake.ErrNotFound, c.client.Region(), c.client.allowedImagesHint(ctx))
 	}
 	if err != nil {
 		return nil, c.client.cannot(err, "search for the image of source_ami_filter")
@@ -119,7 +119,7 @@ func (c *Cloud) choose(images []types.Image) (types.Image, error) {
 	search.Option = c.sought()
 	chosen, err := builder.Choose(search, images, imageOf)
 	if err == nil && !c.config.SourceAMIFilter.owns(chosen, "") {
-		err = c.strange(chosen)
+		err = c.foreignOwner(chosen)
 	}
 	return chosen, err
 }
@@ -152,9 +152,9 @@ func (f SourceFilterConfig) owns(image types.Image, account string) bool {
 	})
 }
 
-func (c *Cloud) strange(image types.Image) error {
+func (c *Cloud) foreignOwner(image types.Image) error {
 	return fmt.Errorf("source image %s belongs to %q (%q), and to none of the owners of source_ami_filter: %s",
-		called(image), aws.ToString(image.OwnerId), aws.ToString(image.ImageOwnerAlias), strings.Join(c.config.SourceAMIFilter.Owners, ", "))
+		nameOf(image), aws.ToString(image.OwnerId), aws.ToString(image.ImageOwnerAlias), strings.Join(c.config.SourceAMIFilter.Owners, ", "))
 }
 
 // usable returns the reason why an image cannot be the source; nil if it can.
@@ -201,14 +201,14 @@ func (c imagePlan) fits() error {
 		return nil
 	}
 	if c.config.SourceAMIFilter.isSet() && !c.config.SourceAMIFilter.owns(*source, account) {
-		return c.strange(*source)
+		return c.foreignOwner(*source)
 	}
 	found := source.Architecture
 	if found == "" || string(found) == c.config.AMIArchitecture || runs(host, found) {
 		return nil
 	}
 	return fmt.Errorf("source image %s is of architecture %s, and this host is %s, which cannot run its programs: "+
-		"if it can, by an emulator, say so with ami_architecture = %q", called(*source), found, host, found)
+		"if it can, by an emulator, say so with ami_architecture = %q", nameOf(*source), found, host, found)
 }
 
 // runs reports whether a host runs programs of an architecture.
@@ -231,7 +231,7 @@ func (c *Cloud) past(text string) bool {
 	return !t.IsZero() && !t.After(c.now())
 }
 
-// called is an image in words: its id and its name.
-func called(image types.Image) string {
+// nameOf returns the ID and the name of an image, for messages.
+func nameOf(image types.Image) string {
 	return fmt.Sprintf("%s (%s)", aws.ToString(image.ImageId), aws.ToString(image.Name))
 }

@@ -26,9 +26,9 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 	}
 	what := fmt.Sprintf("create a volume in %s%s", spec.Zone, from(spec.Snapshot))
 	if err != nil {
-		return "", c.lacksType(spec, c.client.cannot(err, "%s", what))
+		return "", c.withTypeHint(spec, c.client.cannot(err, "%s", what))
 	}
-	id, err := made[bake.VolumeID](c, out.VolumeId, what)
+	id, err := newID[bake.VolumeID](c, out.VolumeId, what)
 	if err != nil {
 		return "", err
 	}
@@ -96,23 +96,23 @@ func token(kind, region string, spec any) string {
 // yet is creating.
 func (c *Cloud) Volume(ctx context.Context, id bake.VolumeID) (bake.Volume, error) {
 	found, err := c.client.volume(ctx, id)
-	if c.onItsWay(string(id), err) {
+	if c.notShownYet(string(id), err) {
 		return bake.Volume{ID: id, State: bake.VolumeCreating, Attach: bake.Detached}, nil
 	}
 	if errors.Is(err, bake.ErrNotFound) {
-		err = c.orKey(id, err)
+		err = c.withKeyHint(id, err)
 	}
 	if err != nil {
 		return bake.Volume{}, err
 	}
-	c.seen(string(id))
+	c.shown(string(id))
 	return volumeOf(found), nil
 }
 
-// orKey adds another possible cause to the error of an unknown volume: EC2 checks the key after
+// withKeyHint adds another possible cause to the error of an unknown volume: EC2 checks the key after
 // its response, and removes a volume that it cannot encrypt.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
-func (c *Cloud) orKey(id bake.VolumeID, err error) error {
+func (c *Cloud) withKeyHint(id bake.VolumeID, err error) error {
 	c.mu.Lock()
 	e := c.keys[id]
 	c.mu.Unlock()
@@ -214,7 +214,7 @@ func (c *Cloud) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 	case err == nil,
 		hasCode(err, codeIncorrectState) && c.isGoing(ctx, id),
 		hasCode(err, codeVolumeNotFound) && !c.isShown(ctx, id):
-		c.seen(string(id))
+		c.shown(string(id))
 		return nil
 	}
 	late := hasCode(err, codeVolumeNotFound) ||

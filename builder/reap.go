@@ -44,8 +44,8 @@ func stateDir() (string, error) {
 	return filepath.Join(home, ".local", "state", name), nil
 }
 
-// place returns an endpoint as journals have it: without secret parts of a URL.
-func place(endpoint string) string {
+// journalEndpoint returns an endpoint as journals have it: without secret parts of a URL.
+func journalEndpoint(endpoint string) string {
 	u, err := url.Parse(endpoint)
 	if err != nil {
 		return ""
@@ -211,7 +211,7 @@ func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (al
 	}
 	var machine bake.Machine
 	if !f.dryRun {
-		machine, err = r.Host.orThis(report.Detail).machine(ctx, (&Config{CommandWrapper: f.wrapper}).wrap)
+		machine, err = r.Host.withDefaults(report.Detail).machine(ctx, (&Config{CommandWrapper: f.wrapper}).wrap)
 		if err != nil {
 			return nil, err
 		}
@@ -222,7 +222,7 @@ func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (al
 		}()
 	}
 	return bake.Reap(ctx, session.Cloud, machine, report, bake.Reaping{
-		StateDir: f.stateDir, LockDir: os.Getenv(lockDirEnv), Program: r.Kind.Type, Endpoint: place(session.Endpoint), DryRun: f.dryRun,
+		StateDir: f.stateDir, LockDir: os.Getenv(lockDirEnv), Program: r.Kind.Type, Endpoint: journalEndpoint(session.Endpoint), DryRun: f.dryRun,
 		Waits: bake.Waits{}.Patient(f.Patience),
 	})
 }

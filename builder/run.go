@@ -58,8 +58,8 @@ type Host struct {
 	Bake func(context.Context, bake.Cloud, bake.Machine, bake.Plan, bake.Reporter) (bake.Result, error)
 }
 
-// orThis fills in zero fields; log is told of the machine's own decisions.
-func (h Host) orThis(log func(format string, args ...any)) Host {
+// withDefaults fills in zero fields; log is told of the machine's own decisions.
+func (h Host) withDefaults(log func(format string, args ...any)) Host {
 	h.GOOS = cmp.Or(h.GOOS, runtime.GOOS)
 	if h.Machine == nil {
 		h.Machine = func(ctx context.Context, wrapper func(string) (string, error)) (bake.Machine, error) {
@@ -106,7 +106,7 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	report := &reporter{ui: ui}
 	ctx = logged(ctx, report)
 	report.Step("%s %s (github.com/packer-chroot/packer-plugin-chroot)", job.Type, version.Plugin)
-	host := job.Host.orThis(report.Detail)
+	host := job.Host.withDefaults(report.Detail)
 	machine, err := host.machine(ctx, job.Config.wrap)
 	if err != nil {
 		return nil, err
@@ -123,7 +123,7 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	r := &run{Job: job, ui: ui, hook: hook, report: report}
 	r.onError = &onError{policy: job.Packer.PackerOnError, ui: ui, report: report}
 	plan := r.plan(ctx)
-	plan.Program, plan.Endpoint = job.Type, place(session.Endpoint)
+	plan.Program, plan.Endpoint = job.Type, journalEndpoint(session.Endpoint)
 	if plan.StateDir, err = stateDir(); err != nil {
 		return nil, err
 	}

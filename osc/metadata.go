@@ -56,7 +56,7 @@ func (m metadata) instanceID(ctx context.Context) (string, error) {
 	if m.vm != "" {
 		return m.vm, nil
 	}
-	id, err := m.patiently(ctx, "/latest/meta-data/instance-id")
+	id, err := m.getRepeatedly(ctx, "/latest/meta-data/instance-id")
 	if err != nil {
 		return "", fmt.Errorf("cannot find out which VM this is: the metadata service at %s %s: "+
 			"osc-chroot builds on an Outscale VM; elsewhere, set vm_id, or custom_endpoint_metadata (or OSC_METADATA_ENDPOINT): %w", m.endpoint, m.fault(err), err)
@@ -77,7 +77,7 @@ func (m metadata) region(ctx context.Context) (string, error) {
 	if m.vm != "" {
 		return "", errors.New("vm_id is set, so the metadata service is not asked")
 	}
-	zone, err := m.patiently(ctx, "/latest/meta-data/placement/availability-zone")
+	zone, err := m.getRepeatedly(ctx, "/latest/meta-data/placement/availability-zone")
 	if err != nil {
 		return "", fmt.Errorf("the metadata service at %s %s: %w", m.endpoint, m.fault(err), err)
 	}
@@ -88,12 +88,12 @@ func (m metadata) region(ctx context.Context) (string, error) {
 	return found[1], nil
 }
 
-// patiently asks again where the service had a moment of weakness. Where there is none,
-// the user is to hear of it at once.
-func (m metadata) patiently(ctx context.Context, path string) (string, error) {
+// getRepeatedly reads an entry, and repeats that after transient errors. Other errors are
+// returned at once.
+func (m metadata) getRepeatedly(ctx context.Context, path string) (string, error) {
 	for n := 1; ; n++ {
 		text, err := m.get(ctx, path)
-		if err == nil || n == metadataTries || !weak(err) {
+		if err == nil || n == metadataTries || !isTransient(err) {
 			return text, err
 		}
 		if err := new(retry.Policy).Sleep(ctx, metadataWait); err != nil {
@@ -129,10 +129,10 @@ func (e *statusError) busy() bool {
 
 func (e *statusError) Error() string { return fmt.Sprintf("GET %s: HTTP %s", e.path, e.status) }
 
-// weak reports whether the request may succeed if it is repeated: the service exists, and is
+// isTransient reports whether the request may succeed if it is repeated: the service exists, and is
 // overloaded or closed the connection. A request without any response is not repeated, so that the
 // user sees the error soon.
-func weak(err error) bool {
+func isTransient(err error) bool {
 	var status *statusError
 	if errors.As(err, &status) {
 		return status.busy()

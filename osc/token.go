@@ -34,8 +34,8 @@ func (c *Cloud) clientToken(build bake.BuildID, kind string, spec any) string {
 	return token(build, kind, at)
 }
 
-// know lets Volume recognize the volumes of a build, possibly of another process.
-func (c *Cloud) know(build bake.BuildID, kind string) {
+// remember lets Volume recognize the volumes of a build, possibly of another process.
+func (c *Cloud) remember(build bake.BuildID, kind string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	of := kind + " " + string(build)

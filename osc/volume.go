@@ -143,7 +143,7 @@ func volumeOf(v api.Volume) bake.Volume {
 // of its client tokens, which it may have been killed before it could tag, and
 // those with its tag. Filters of one request must all hold: it takes two.
 func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.VolumeID, error) {
-	c.know(build, tokenVolume)
+	c.remember(build, tokenVolume)
 	tokens := buildTokens(build, tokenVolume)
 	var found []bake.VolumeID
 	for _, filter := range []api.FiltersVolume{
