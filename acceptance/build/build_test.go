@@ -15,12 +15,11 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
-	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 var manifestID = regexp.MustCompile(`^[a-z0-9-]+:ami-[0-9a-f]{8,17}$`)
 
-func TestSeedsBasicExamplesAsPrinted(t *testing.T) {
+func TestReferenceBasicExamples(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	examples := map[string]string{
@@ -73,7 +72,7 @@ func TestSeedsBasicExamplesAsPrinted(t *testing.T) {
 	}
 }
 
-func TestExamples(t *testing.T) {
+func TestBasicExamples(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		out := b.Build(filepath.Join(harness.Programs.Repo, "examples", f.Name, "basic.pkr.hcl"), "-var", "source="+harness.SourceID)
@@ -207,7 +206,7 @@ func TestAbortLeavesEverything(t *testing.T) {
 			t.Fatalf("umount: %v\n%s", err, out)
 		}
 		b.DetachAll()
-		b.Must(remove.All(filepath.Join(b.Dir, "lock")))
+		b.Reservations.Remove()
 	})
 }
 
@@ -269,9 +268,9 @@ func TestValidateInspectOnlyVar(t *testing.T) {
 	})
 }
 
-// TestTwoAtOnce builds with both builders at the same time on one cloud, each
+// TestFourBuildersInParallel builds with both builders at the same time on one cloud, each
 // leaving a mark.
-func TestTwoAtOnce(t *testing.T) {
+func TestFourBuildersInParallel(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	b := harness.New(t)
@@ -297,9 +296,9 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 }
 
-// TestOneCloudBeneath builds with each builder from what the other one made: ids
+// TestBuildersShareOneCloud builds with each builder from what the other one made: ids
 // of either form are one state's.
-func TestOneCloudBeneath(t *testing.T) {
+func TestBuildersShareOneCloud(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	b := harness.New(t)

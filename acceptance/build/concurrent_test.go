@@ -315,9 +315,9 @@ func TestReplacedWhileItIsPublished(t *testing.T) {
 	})
 }
 
-// TestWaitingHoldsUpNobody stops a build where it waits for the cloud; another on the
+// TestWaitingBlocksNoOtherBuild stops a build where it waits for the cloud; another on the
 // same host, with the same directories of locks and journals, builds to its end.
-func TestWaitingHoldsUpNobody(t *testing.T) {
+func TestWaitingBlocksNoOtherBuild(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		before := b.Inventory()

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
-	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // terminal runs packer on a terminal, for it asks on nothing else, and types each
@@ -104,7 +103,7 @@ func followAdvice(b *harness.Box, out string) {
 		b.Errorf("%s is to be detached, and %s deleted", undo[2], undo[4])
 	}
 	b.Detach(undo[2])
-	b.Must(remove.All(filepath.Join(b.Dir, "lock")))
+	b.Reservations.Remove()
 	_ = os.Remove(strings.Fields(undo[1])[2]) // the mount path, if the build made it
 }
 

@@ -89,9 +89,9 @@ func TestPeerCalls(t *testing.T) {
 	}
 }
 
-// TestCalls: what a build calls where the cloud is ready at once, no more than the
+// TestCallsPerBuild: what a build calls where the cloud is ready at once, no more than the
 // public plugin does as TestPeerCalls has it.
-func TestCalls(t *testing.T) {
+func TestCallsPerBuild(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	basic := tally{

@@ -9,9 +9,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestWhatTheHostShares does to the host what a provisioner can by way of the default
+// TestHostIsolation does to the host what a provisioner can by way of the default
 // mounts, the environment, and the host's name. docs/design.md has the list.
-func TestWhatTheHostShares(t *testing.T) {
+func TestHostIsolation(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		b.Env = append(b.Env, "http_proxy=http://proxy.invalid:3128", "PASSED=by name", "HOSTNAME=host", "BASH_ENV=/x", "APT_CONFIG=/x", "PYTHONHOME=/x")

@@ -165,9 +165,9 @@ var layouts = []layout{
 	},
 }
 
-// TestLayouts builds on each layout with no option that speaks of the disk, by the
+// TestDiskLayouts builds on each layout with no option that speaks of the disk, by the
 // builders in turn.
-func TestLayouts(t *testing.T) {
+func TestDiskLayouts(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	for i, l := range layouts {
@@ -412,9 +412,9 @@ const (
 	amazonKey = "AKIAAMAZON0000000000"
 )
 
-// TestSeedsNVMeExample runs the example as it is printed, on a machine that names
+// TestReferenceNVMeExample runs the example as it is printed, on a machine that names
 // disks as Nitro does. The disk is nvme1n1 as long as no other test has one.
-func TestSeedsNVMeExample(t *testing.T) {
+func TestReferenceNVMeExample(t *testing.T) {
 	harness.NeedRoot(t)
 	b := harness.New(t, "--naming", "nvme", "--region", "us-east-2", "--key", amazonKey+":"+harness.Secret+":"+amazon)
 	amazonLinux(t, b, "us-east-2")
@@ -491,8 +491,8 @@ func TestNVMeDevicePath(t *testing.T) {
 	}
 }
 
-// TestNamings builds with no option on hosts that name disks in each way.
-func TestNamings(t *testing.T) {
+// TestDeviceNamingSchemes builds with no option on hosts that name disks in each way.
+func TestDeviceNamingSchemes(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		for naming, node := range map[string]string{"nvme": "/dev/nvme", "scsi": "/dev/sd", "xen": "/dev/xvd"} {
 			b := harness.New(t, "--naming", naming)

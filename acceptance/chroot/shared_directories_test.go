@@ -32,9 +32,9 @@ func foreignLocks(b *harness.Box, path, target string) {
 	b.Must(os.Chown(path, mallory, mallory))
 }
 
-// TestDirectoriesOfOthers has what another user made in a directory that everybody can
+// TestDirectoriesOfOtherUsers has what another user made in a directory that everybody can
 // write to. A build ends before it creates anything, and says which directory it is.
-func TestDirectoriesOfOthers(t *testing.T) {
+func TestDirectoriesOfOtherUsers(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		locks, open, target := shared(b, "sticky", os.ModeSticky|0o777), shared(b, "open", 0o777), shared(b, "target", 0o700)

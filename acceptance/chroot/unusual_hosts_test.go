@@ -101,8 +101,8 @@ func TestMountPathWithFiles(t *testing.T) {
 	})
 }
 
-// TestDevicePathIsALeftLink refuses a name that another plugin has left a link under.
-func TestDevicePathIsALeftLink(t *testing.T) {
+// TestDevicePathIsAStaleLink refuses a name that another plugin has left a link under.
+func TestDevicePathIsAStaleLink(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		name := map[string]string{"amazon-chroot": "/dev/sddt", "osc-chroot": "/dev/xvddu"}[f.Name]

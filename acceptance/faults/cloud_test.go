@@ -6,9 +6,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestFaultsOfTheCloud: at the first call of every action the cloud itself fails, and the
+// TestFaultAtFirstCalls: at the first call of every action the cloud itself fails, and the
 // image is made and the old one replaced all the same.
-func TestFaultsOfTheCloud(t *testing.T) {
+func TestFaultAtFirstCalls(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		template := b.Template(f.Basic(map[string]any{"force_deregister": true, "force_delete_snapshot": true}), harness.Shell("true"))

@@ -119,9 +119,9 @@ func TestJournalsDiskIsFull(t *testing.T) {
 	})
 }
 
-// TestOwnDirectoriesAreFull has no room where a build makes files and directories of its
+// TestHostDirectoriesAreFull has no room where a build makes files and directories of its
 // own on the host: it does without them, or says where there is no room.
-func TestOwnDirectoriesAreFull(t *testing.T) {
+func TestHostDirectoriesAreFull(t *testing.T) {
 	const full = "no space left on device"
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		for _, test := range []struct {
@@ -140,6 +140,9 @@ func TestOwnDirectoriesAreFull(t *testing.T) {
 				b := harness.New(t)
 				before := b.Inventory()
 				dir := small(b, test.dir)
+				if test.dir == "lock" {
+					b.Env = append(b.Env, "PACKER_CHROOT_LOCK_DIR="+dir)
+				}
 				step := harness.Shell("true")
 				if test.middle {
 					step = map[string]any{"type": "shell-local", "inline": []string{fill(dir)}}
@@ -208,9 +211,9 @@ func TestImageIsFull(t *testing.T) {
 	})
 }
 
-// TestStoreIsFull has no room in the cloud for what is written to its disks: an image
+// TestCloudDiskIsFull has no room in the cloud for what is written to its disks: an image
 // whose disk has lost writes is not made, whoever noticed.
-func TestStoreIsFull(t *testing.T) {
+func TestCloudDiskIsFull(t *testing.T) {
 	const dd = "dd if=/dev/zero of=/big bs=1M count="
 	plain := map[string]any{"pre_mount_commands": []string{"tune2fs -O ^has_journal {{.Device}}1"}}
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {

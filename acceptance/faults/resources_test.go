@@ -68,9 +68,9 @@ func (o outcome) options(f harness.Flavor) map[string]any {
 	return map[string]any{"device_path": map[string]string{"ami": "/dev/xvdaz", "omi": "/dev/xvdbz"}[f.Prefix]}
 }
 
-// TestFaultOfOneThing has each thing that a build makes or does end badly, not end, or
+// TestFaultOfOneResource has each thing that a build makes or does end badly, not end, or
 // be seen late.
-func TestFaultOfOneThing(t *testing.T) {
+func TestFaultOfOneResource(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		counts := newCount("A thing ends badly, never, or is seen late: " + f.Name)
 		for _, o := range outcomes {
@@ -129,9 +129,9 @@ func detachByForce(b *harness.Box) {
 	}
 }
 
-// TestFaultForGood refuses every call of an action until the build has ended: what it
+// TestFaultPersists refuses every call of an action until the build has ended: what it
 // could not clean up then, the command reap does.
-func TestFaultForGood(t *testing.T) {
+func TestFaultPersists(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		var actions []point
 		for _, p := range points(harness.New(t), f) {

@@ -43,7 +43,8 @@ func NewOn(t testing.TB, dir, store string, args ...string) *Box {
 // Restored returns a box whose directories exist already. Its cloud is not started.
 func Restored(t testing.TB, dir, store string) *Box {
 	return &Box{Cloud: &Cloud{
-		Host: &Host{TB: t, Dir: dir, Marker: "PACKER_BUILD_TEST=" + dir}, Store: store, Output: &bytes.Buffer{},
+		Host:  &Host{TB: t, Dir: dir, Marker: "PACKER_BUILD_TEST=" + dir, Reservations: &Reservations{own: map[reservation]bool{}}},
+		Store: store, Output: &bytes.Buffer{},
 	}}
 }
 
@@ -57,7 +58,7 @@ func (b *Box) In(t testing.TB) *Box {
 
 // Environment is what builds on the box are started with. api is where they find the APIs.
 func (b *Box) Environment(api string) []string {
-	for _, dir := range []string{"tmp", "lock", "state", "home"} {
+	for _, dir := range []string{"tmp", "state", "home"} {
 		if err := os.MkdirAll(filepath.Join(b.Dir, dir), 0o700); err != nil {
 			b.Fatal(err)
 		}
@@ -69,7 +70,6 @@ func (b *Box) Environment(api string) []string {
 		"CHECKPOINT_DISABLE=1",
 		"PACKER_PLUGIN_PATH=" + Programs.Plugins,
 		"PACKER_CONFIG_DIR=" + filepath.Join(b.Dir, "home"),
-		"PACKER_CHROOT_LOCK_DIR=" + filepath.Join(b.Dir, "lock"),
 		"PACKER_CHROOT_STATE_DIR=" + filepath.Join(b.Dir, "state"),
 		"AWS_ENDPOINT_URL=" + api,
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + b.Endpoint,
@@ -109,7 +109,10 @@ func (b *Box) Clean() {
 	if loops := LoopsOf(b.Store); len(loops) > 0 {
 		b.Errorf("left attached: %v", loops)
 	}
-	for _, dir := range []string{"tmp", "lock", "state"} {
+	for _, path := range b.Reservations.Left() {
+		b.Errorf("left behind: %s", path)
+	}
+	for _, dir := range []string{"tmp", "state"} {
 		_ = filepath.WalkDir(filepath.Join(b.Dir, dir), func(path string, d os.DirEntry, err error) error {
 			if err == nil && !d.IsDir() {
 				b.Errorf("left behind: %s", path)

@@ -3,6 +3,7 @@ package harness
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -52,16 +53,22 @@ func (b *Cloud) ImportSource() {
 func (b *Cloud) Serve(args ...string) {
 	b.Helper()
 	args = append([]string{"serve", "--dir", b.Store, "--listen", "127.0.0.1:0", "--key", KeyID + ":" + Secret}, args...)
+	b.Must(b.start(args...))
+}
+
+// start starts loopcloud and waits until it listens.
+func (b *Cloud) start(args ...string) error {
 	b.Cmd = exec.Command(Programs.Loopcloud, args...)
 	lines := &lineWatch{prefix: "loopcloud: listening on ", found: make(chan string, 1), all: b.Output}
 	b.Cmd.Stderr = lines
 	if err := b.Cmd.Start(); err != nil {
-		b.Fatal(err)
+		return err
 	}
 	select {
 	case b.Endpoint = <-lines.found:
+		return nil
 	case <-time.After(Deadline):
-		b.Fatalf("loopcloud is not ready:\n%s", b.Output)
+		return fmt.Errorf("loopcloud is not ready:\n%s", b.Output)
 	}
 }
 

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestHostCheckSees: TestMain's own look at the host must see what a test could
+// TestHostCheck: TestMain's own look at the host must see what a test could
 // leave.
-func TestHostCheckSees(t *testing.T) {
+func TestHostCheck(t *testing.T) {
 	b := New(t)
 	volume := b.CreateVolume(1, "")
 	node := b.Attach(volume)

@@ -22,6 +22,8 @@ type Host struct {
 	// Marker is in the environment of builds and of their commands in the chroot, because its name begins as those
 	// that they get.
 	Marker string
+	// Reservations are those of the test's builds.
+	Reservations *Reservations
 }
 
 func Must(t testing.TB, err error) {

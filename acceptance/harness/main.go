@@ -51,10 +51,16 @@ func exit(code int, err error) {
 
 // run prepares the programs and runs the tests.
 func run(m *testing.M, prepare func(dir string) error) (code int, err error) {
-	dir, err := os.MkdirTemp("", "acc")
+	runsDir = os.TempDir()
+	dir, err := os.MkdirTemp(runsDir, runPrefix)
 	if err != nil {
 		return 1, err
 	}
+	alive, err := markAlive(dir)
+	if err != nil {
+		return 1, err
+	}
+	defer alive.Close() // after the removal
 	defer func() { err = errors.Join(err, remove.All(dir)) }()
 	// Every test's directory lies below it, so that files that a test leaves can be told from those of other programs.
 	if err := os.Setenv("TMPDIR", dir); err != nil {
@@ -62,6 +68,9 @@ func run(m *testing.M, prepare func(dir string) error) (code int, err error) {
 	}
 	if os.Geteuid() == 0 {
 		if err := prepare(dir); err != nil {
+			return 1, err
+		}
+		if err := sweepKilledRuns(runsDir); err != nil {
 			return 1, err
 		}
 	} else if CI {
@@ -73,31 +82,6 @@ func run(m *testing.M, prepare func(dir string) error) (code int, err error) {
 		return 1, fmt.Errorf("the tests left on the host:\n%s", strings.Join(left, "\n"))
 	}
 	return code, nil
-}
-
-// prepare builds the programs from the current source, installs the plugins for Packer, and makes a root file system.
-func prepare(dir string) error {
-	out, err := exec.Command("go", "env", "GOMOD").Output()
-	if err != nil {
-		return fmt.Errorf("cannot find the module: %w", err)
-	}
-	repo := filepath.Dir(strings.TrimSpace(string(out)))
-	Programs = Installed{
-		Repo: repo, Packer: filepath.Join(repo, "bin", "packer"),
-		Loopcloud: filepath.Join(dir, "loopcloud"), Plugins: filepath.Join(dir, "plugins"), Root: filepath.Join(dir, "root"),
-	}
-	if _, err := os.Stat(Programs.Packer); err != nil {
-		return fmt.Errorf("no packer to test with (make packer makes it): %w", err)
-	}
-	if err := Run("go", "build", "-ldflags", "-s -w", "-o", dir, "./cmd/...", "./tools/real"); err != nil {
-		return err
-	}
-	for _, f := range Flavors {
-		if err := Run(Programs.Packer, "plugins", "install", "--path", filepath.Join(dir, "packer-plugin-"+f.Name), "github.com/packer-chroot/"+f.Name); err != nil {
-			return err
-		}
-	}
-	return Run(filepath.Join(repo, "tools", "busybox-root.sh"), Programs.Root)
 }
 
 // Run runs a command in the repository. The error holds its output.

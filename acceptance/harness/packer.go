@@ -41,9 +41,8 @@ func (b *Box) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Packer runs packer and answers everything it printed.
-// A build that asks for a device name is made again while somebody else on this machine,
-// such as another run of these tests, has that name.
+// Packer runs packer and returns its output. A build that needs one certain device name is repeated while another test
+// process has that name; a process that was killed has it no longer after sweepKilledRuns.
 func (b *Box) Packer(args ...string) (string, error) {
 	b.Helper()
 	for begun := time.Now(); ; time.Sleep(500 * time.Millisecond) {
@@ -51,10 +50,11 @@ func (b *Box) Packer(args ...string) (string, error) {
 		if err == nil || !nameInUse.MatchString(Flat(out)) || time.Since(begun) > Deadline {
 			return out, err
 		}
+		b.Must(sweepKilledRuns(runsDir))
 	}
 }
 
-// nameInUse matches what a build says whose one device name is in use.
+// nameInUse matches the error of a build whose only device name is in use.
 var nameInUse = regexp.MustCompile(`no device name is free on this host: tried \[\S+\],|device_path: \S+ is taken`)
 
 func (b *Box) packerOnce(args ...string) (string, error) {
@@ -185,7 +185,7 @@ func (b *Box) Reap(f Flavor, args ...string) (all []remains, status int) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Deadline)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(Programs.Loopcloud), "packer-plugin-"+f.Name), append([]string{"reap", "--json"}, args...)...)
+	cmd := exec.CommandContext(ctx, Programs.Plugin(f), append([]string{"reap", "--json"}, args...)...)
 	cmd.Env = b.Env
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

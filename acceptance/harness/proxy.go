@@ -43,7 +43,7 @@ func (b *Box) Described(what checking) string {
 	if what == Everything {
 		next = outscale.Answers(b.TB, amazon.Answers(b.TB, next))
 	}
-	server := httptest.NewServer(outscale.Requests(b.TB, amazon.Requests(b.TB, next)))
+	server := httptest.NewServer(b.Reservations.watch(outscale.Requests(b.TB, amazon.Requests(b.TB, next))))
 	b.Cleanup(server.Close)
 	return server.URL
 }

@@ -28,6 +28,9 @@ func leftovers(b *harness.Box) []string {
 	for _, dir := range b.KeeperDirs() {
 		left = append(left, "directory "+dir)
 	}
+	for _, path := range b.Reservations.Left() {
+		left = append(left, "file "+path)
+	}
 	for _, dir := range []string{"lock", "state", "mnt"} {
 		left = append(left, filesBelow(filepath.Join(b.Dir, dir))...)
 	}

@@ -18,6 +18,13 @@ const sampledActs = 5
 // sampledReaps is the same of the command reap.
 const sampledReaps = 3
 
+// useOwnLocks keeps the builds' acts free of those on reservations of other killed builds, which a build removes from a
+// shared lock directory.
+func (k *killing) useOwnLocks() {
+	k.ownLocks = true
+	k.Env = append(k.Env, "PACKER_CHROOT_LOCK_DIR="+filepath.Join(k.Dir, "lock"))
+}
+
 // traced starts what is prepared under a tracer.
 func (k *killing) traced(u *harness.Underway, o order) {
 	k.Helper()
@@ -43,7 +50,7 @@ func (k *killing) victim(s spot) *harness.Underway {
 		return u
 	}
 	k.leave(*s.reaping)
-	u.Cmd.Path = filepath.Join(filepath.Dir(harness.Programs.Loopcloud), "packer-plugin-"+k.Name)
+	u.Cmd.Path = harness.Programs.Plugin(k.Flavor)
 	u.Cmd.Args = []string{u.Cmd.Path, "reap"}
 	return u
 }
@@ -130,12 +137,13 @@ func (k *killing) reachAct(s spot) (u *harness.Underway, reached bool) {
 	return u, slices.ContainsFunc(k.sightings(), func(s sighting) bool { return s.Killed })
 }
 
-// TestKillMatrixActs kills full builds before and after every act of the plugin and of
+// TestKillMatrixLocalActs kills full builds before and after every act of the plugin and of
 // its keeper on the host: mounts, directories, files, locks, the journal; then cleans
 // up, and compares the cloud and the host with what they were before.
-func TestKillMatrixActs(t *testing.T) {
+func TestKillMatrixLocalActs(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		k := newKilling(t, f)
+		k.useOwnLocks()
 		k.matrix(t, ", local acts", k.learnActs(nil), sampledActs)
 	})
 }
@@ -145,6 +153,7 @@ func TestKillMatrixActs(t *testing.T) {
 func TestKillMatrixReap(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		k := newKilling(t, f)
+		k.useOwnLocks()
 		every := k.learnActs(&spot{hook: "provision"})
 		every = append(every, k.learnActs(&spot{action: f.Action("RegisterImage"), when: "after"})...)
 		k.matrix(t, ", local acts of reap", every, sampledReaps)

@@ -64,6 +64,8 @@ type killing struct {
 	*harness.FullBox
 	// keepers are the process ids of the last build's keepers, as far as they are known.
 	keepers []int
+	// ownLocks says that builds reserve device names in a directory of the box.
+	ownLocks bool
 }
 
 func newKilling(t testing.TB, f harness.Flavor) *killing {
@@ -367,6 +369,9 @@ func (k *killing) matrix(t *testing.T, name string, every []spot, sample int) {
 					}
 					if own == nil {
 						own = newKilling(t, f)
+						if k.ownLocks {
+							own.useOwnLocks()
+						}
 						own.Done = k.Done
 					}
 					ok := t.Run(spots[i].String(), func(t *testing.T) {

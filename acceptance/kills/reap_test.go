@@ -11,8 +11,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestKilledIsReaped kills builds at some of their moments, and cleans up.
-func TestKilledIsReaped(t *testing.T) {
+// TestReapKilledBuilds kills builds at some of their moments, and cleans up.
+func TestReapKilledBuilds(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		before := b.Inventory()

@@ -19,10 +19,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// TestVolumesLife partitions a blank volume twice, by parted which tells the
+// TestVolumeLifeCycle partitions a blank volume twice, by parted which tells the
 // kernel and by sfdisk which cannot everywhere, writes to it, snapshots it, and
 // finds all of it on another volume.
-func TestVolumesLife(t *testing.T) {
+func TestVolumeLifeCycle(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	b := harness.New(t)
@@ -192,10 +192,10 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
-// TestOneStateBeneathBoth writes to a volume of Outscale's, makes an image of it,
+// TestAPIsShareOneState writes to a volume of Outscale's, makes an image of it,
 // and finds the bytes on a volume that EC2 makes of that image; and an image of
 // EC2's is Outscale's to copy and to delete.
-func TestOneStateBeneathBoth(t *testing.T) {
+func TestAPIsShareOneState(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	b := harness.New(t, "--naming", "scsi")

@@ -11,10 +11,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestSettingsOfTheAccount: where the account's settings would have EC2 refuse to share the
+// TestAccountSettings: where the account's settings would have EC2 refuse to share the
 // AMI, the build ends before anything is provisioned, says which option and setting it is,
 // and leaves nothing.
-func TestSettingsOfTheAccount(t *testing.T) {
+func TestAccountSettings(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	b := harness.New(t)

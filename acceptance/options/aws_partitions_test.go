@@ -11,9 +11,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestOtherPartitions builds in China and in GovCloud, with a role, keys, sharing and a
+// TestAWSPartitions builds in China and in GovCloud, with a role, keys, sharing and a
 // copy: everything that has an ARN. Those of the ordinary partition are refused.
-func TestOtherPartitions(t *testing.T) {
+func TestAWSPartitions(t *testing.T) {
 	harness.NeedRoot(t)
 	for partition, regions := range map[string][2]string{
 		"aws-cn": {"cn-north-1", "cn-northwest-1"}, "aws-us-gov": {"us-gov-west-1", "us-gov-east-1"},

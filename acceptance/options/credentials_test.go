@@ -154,8 +154,8 @@ func host(b *harness.Box) string {
 	return strings.TrimSpace(body)
 }
 
-// TestDecodedDenial builds where volumes may not be created, and is told why.
-func TestDecodedDenial(t *testing.T) {
+// TestDecodeAuthorizationMessages builds where volumes may not be created, and is told why.
+func TestDecodeAuthorizationMessages(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	b := harness.New(t)

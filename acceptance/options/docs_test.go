@@ -38,9 +38,9 @@ var (
 	assigned = regexp.MustCompile(`(?m)^(\w+)\s*(=|\{)`)
 )
 
-// TestExamplesOfTheDocs: every template in the docs is valid, and every part of one is
+// TestTemplatesInDocs: every template in the docs is valid, and every part of one is
 // in the template that it is a part of.
-func TestExamplesOfTheDocs(t *testing.T) {
+func TestTemplatesInDocs(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	j := newJudge(t, harness.Programs.Plugins)
@@ -64,8 +64,8 @@ func TestExamplesOfTheDocs(t *testing.T) {
 	}
 }
 
-// TestExampleTemplates: those that are files of their own are valid too.
-func TestExampleTemplates(t *testing.T) {
+// TestTemplatesInExamples: those that are files of their own are valid too.
+func TestTemplatesInExamples(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	j := newJudge(t, harness.Programs.Plugins)

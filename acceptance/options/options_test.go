@@ -163,10 +163,10 @@ func TestRootVolumeAndMappings(t *testing.T) {
 	})
 }
 
-// TestFromScratchAsTheSeedsPrintIt partitions a blank volume with parted and
+// TestReferenceFromScratchExample partitions a blank volume with parted and
 // makes its file system, as both pages show; the source of its files is a
 // provisioner.
-func TestFromScratchAsTheSeedsPrintIt(t *testing.T) {
+func TestReferenceFromScratchExample(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	for name, builder := range map[string]string{

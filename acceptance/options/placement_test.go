@@ -11,9 +11,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestPlaces builds on instances that are not in an ordinary zone: loopcloud attaches
+// TestOutpostAndLocalZone builds on instances that are not in an ordinary zone: loopcloud attaches
 // only volumes that were created in the instance's own place.
-func TestPlaces(t *testing.T) {
+func TestOutpostAndLocalZone(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	const outpost = "arn:aws:outposts:eu-west-2:123456789012:outpost/op-0123456789abcdef0"

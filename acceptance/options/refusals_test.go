@@ -8,9 +8,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestWrongInput builds with one thing wrong at a time. Each ends with an error
+// TestInvalidInput builds with one thing wrong at a time. Each ends with an error
 // that names the option and the value, before anything is created.
-func TestWrongInput(t *testing.T) {
+func TestInvalidInput(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		before := b.Inventory()
@@ -74,8 +74,8 @@ func TestNotRootWithoutWrapper(t *testing.T) {
 	})
 }
 
-// TestLocalActsFail has every act on the host fail that a template can make fail.
-func TestLocalActsFail(t *testing.T) {
+// TestLocalStepsFail has every act on the host fail that a template can make fail.
+func TestLocalStepsFail(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		before := b.Inventory()

@@ -122,10 +122,10 @@ func confidences() []confidential {
 	}
 }
 
-// TestSecretsStayInside looks for the secrets of a build in all that it leaves, with
+// TestSecretsDoNotLeak looks for the secrets of a build in all that it leaves, with
 // every log, and in what can be seen of it while it runs: its journal, the arguments
 // of its processes, its files, its image.
-func TestSecretsStayInside(t *testing.T) {
+func TestSecretsDoNotLeak(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	for _, c := range confidences() {
@@ -139,7 +139,7 @@ func TestSecretsStayInside(t *testing.T) {
 			if slices.Contains(w.list(), harness.Secret) && c.flavor.Prefix == "ami" && options["profile"] == nil {
 				b.Env = append(b.Env, "AWS_ACCESS_KEY_ID="+harness.KeyID, "AWS_SECRET_ACCESS_KEY="+harness.Secret)
 			}
-			b.Env = append(b.Env, "PACKER_LOG=1", "PACKER_LOG_PATH="+filepath.Join(logs, "packer.log"))
+			b.Env = append(b.Env, "PACKER_CHROOT_LOCK_DIR="+filepath.Join(b.Dir, "lock"), "PACKER_LOG=1", "PACKER_LOG_PATH="+filepath.Join(logs, "packer.log"))
 			b.Calls()
 			template := b.Template(c.flavor.Basic(options), pause(b), harness.Shell("true"))
 

@@ -367,8 +367,8 @@ func (j judge) valid(name string, content []byte) (bool, string) {
 	return err == nil, string(out)
 }
 
-// TestTheCorpusIsValid: all that is to be accepted stands in one template.
-func TestTheCorpusIsValid(t *testing.T) {
+// TestCorpusIsValid: all that is to be accepted stands in one template.
+func TestCorpusIsValid(t *testing.T) {
 	harness.NeedRoot(t)
 	sources, names := harness.O{}, []string{}
 	for i, c := range rightTemplates() {
@@ -413,9 +413,9 @@ func TestPeerValidates(t *testing.T) {
 	}
 }
 
-// TestTheDocsSayWhatIsRefused: each option by which a template of the corpus is
+// TestRefusalsAreDocumented: each option by which a template of the corpus is
 // refused has its row, and no row is there without a template.
-func TestTheDocsSayWhatIsRefused(t *testing.T) {
+func TestRefusalsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/options-amazon.md")
 	if err != nil {
 		t.Fatal(err)
@@ -438,9 +438,9 @@ func TestTheDocsSayWhatIsRefused(t *testing.T) {
 	}
 }
 
-// TestErrorsAreSaidOnce: each error of a template is printed once, on a line of its own
+// TestErrorsAreReportedOnce: each error of a template is printed once, on a line of its own
 // and without Go's words, in both of Packer's languages.
-func TestErrorsAreSaidOnce(t *testing.T) {
+func TestErrorsAreReportedOnce(t *testing.T) {
 	harness.NeedRoot(t)
 	judge := newJudge(t, harness.Programs.Plugins)
 	for name, options := range map[string]harness.O{
