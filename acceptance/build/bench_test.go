@@ -48,7 +48,7 @@ func BenchmarkBuild(b *testing.B) {
 	}
 }
 
-// BenchmarkLoopcloudStart is the time from exec to the answer of a request.
+// BenchmarkLoopcloudStart measures the time from exec to the response to a request.
 func BenchmarkLoopcloudStart(b *testing.B) {
 	box := harness.New(b)
 	for b.Loop() {
@@ -88,7 +88,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	box.Detach(volume)
 }
 
-// BenchmarkDescribe is how long Packer waits for a plugin to tell what it is.
+// BenchmarkDescribe measures a plugin's describe command, which Packer runs at each start.
 func BenchmarkDescribe(b *testing.B) {
 	harness.NeedRoot(b)
 	for _, f := range harness.Flavors {
@@ -104,9 +104,8 @@ func BenchmarkDescribe(b *testing.B) {
 	}
 }
 
-// BenchmarkLeaving is the time from the end of provisioning to a disk that is
-// flushed, with what provisioners left running: nothing, ten daemons, and ten that
-// do not listen to SIGTERM.
+// BenchmarkLeaving measures the time from the end of provisioning to a flushed disk. Provisioners leave no process, ten
+// daemons, or ten daemons that ignore SIGTERM.
 func BenchmarkLeaving(b *testing.B) {
 	const apart = " </dev/null >/dev/null 2>&1 &"
 	tens := "for i in 0 1 2 3 4 5 6 7 8 9; do "
@@ -127,8 +126,7 @@ func BenchmarkLeaving(b *testing.B) {
 	}
 }
 
-// leaving builds, and answers the time between the steps that unmount and that
-// take the snapshot.
+// leaving builds and returns the time between the unmount step and the snapshot step.
 func leaving(b *harness.Box, template string) time.Duration {
 	b.Helper()
 	cmd := b.Command(context.Background(), "build", "-color=false", template)

@@ -45,8 +45,8 @@ func TestReferenceBasicExamples(t *testing.T) {
 			b.Stop()
 			b.Loopcloud("image", "import", "--dir", b.Store, "--name", "second", "--id", "ami-3e158364", harness.Programs.Root)
 			template := b.Write("template.json", `{"builders": [`+builder+`]}`)
-			// what a user types: loopcloud run sets the environment, and the examples name
-			// no region, which is then that of the metadata
+			// loopcloud run sets the environment, as for a user. The examples name no region, so the region comes from
+			// the metadata.
 			cmd := exec.Command(harness.Programs.Loopcloud, "run", "--dir", b.Store, "--",
 				"env", "-u", "OSC_REGION", "-u", "AWS_REGION", "-u", "AWS_DEFAULT_REGION", harness.Programs.Packer, "build", "-color=false", template)
 			cmd.Dir = b.Dir
@@ -201,7 +201,7 @@ func TestAbortLeavesEverything(t *testing.T) {
 				t.Errorf("the message does not name what is left (%s):\n%s", text, out)
 			}
 		}
-		// what a user does then
+		// clean up as the user does
 		if out, err := exec.Command("umount", "--recursive", mount).CombinedOutput(); err != nil {
 			t.Fatalf("umount: %v\n%s", err, out)
 		}
@@ -296,8 +296,8 @@ func TestFourBuildersInParallel(t *testing.T) {
 	}
 }
 
-// TestBuildersShareOneCloud builds with each builder from what the other one made: ids
-// of either form are one state's.
+// TestBuildersShareOneCloud builds with each builder from an image of the other one. The cloud accepts IDs in both
+// formats.
 func TestBuildersShareOneCloud(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()

@@ -25,8 +25,8 @@ import (
 // many is how many builds run at once.
 const many = 16
 
-// marked is a builder and its provisioner; what the image holds says whose it is, and
-// whose disk the provisioner was in.
+// marked returns a builder and its provisioner. The provisioner writes the mark into the image and checks that no other
+// build writes there.
 func marked(f harness.Flavor, dir, mark string) (builder, provisioner map[string]any) {
 	builder = f.Basic(harness.O{"PREFIX_name": mark, "mount_path": filepath.Join(dir, "mnt", "{{.Device}}")})
 	builder["name"] = mark
@@ -64,8 +64,8 @@ func allMarked(b *harness.Box, n int) {
 	}
 }
 
-// interfere attaches volumes under the names that builds are about to ask for, and
-// detaches them, until it is stopped. It answers how often it got one.
+// interfere attaches and detaches a volume under the device names that builds will ask for, until stop is closed. It
+// returns how often it got a name.
 func interfere(b *harness.Box, volume string, stop <-chan struct{}) (taken int) {
 	ctx, c := context.Background(), b.Client()
 	host, err := c.DescribeInstances(ctx, &ec2.DescribeInstancesInput{})
@@ -89,8 +89,8 @@ func interfere(b *harness.Box, volume string, stop <-chan struct{}) (taken int) 
 	}
 }
 
-// TestSixteenProcesses has sixteen Packers build at once, with both builders, while
-// somebody else attaches volumes under the names that come next.
+// TestSixteenProcesses runs sixteen Packer processes in parallel, with both builders, while a volume is attached under
+// the device names that come next.
 func TestSixteenProcesses(t *testing.T) {
 	harness.NeedRoot(t)
 	b := harness.New(t)
@@ -162,8 +162,8 @@ func oneTemplate(b *harness.Box, name string, options harness.O) (template strin
 	return b.Write("one.json", string(content))
 }
 
-// atOnce builds one template in so many processes, and answers the marks of those that
-// succeeded and what the others said.
+// atOnce builds one template in n processes. It returns the marks of the successful builds and the output of the failed
+// ones.
 func atOnce(b *harness.Box, n int, template string, meanwhile func()) (succeeded, failures []string) {
 	b.Helper()
 	var work sync.WaitGroup
@@ -187,8 +187,7 @@ func atOnce(b *harness.Box, n int, template string, meanwhile func()) (succeeded
 	return succeeded, failures
 }
 
-// TestSixteenOfOneTemplate has sixteen Packers build the same template at once, whose
-// images have names of their own.
+// TestSixteenOfOneTemplate builds the same template, with unique image names, in sixteen processes in parallel.
 func TestSixteenOfOneTemplate(t *testing.T) {
 	harness.NeedRoot(t)
 	b := harness.New(t)
@@ -272,7 +271,7 @@ func comes(b *harness.Box, n int) {
 	}
 }
 
-// stoppedAt begins a build, and answers it when its call of the action is held.
+// stoppedAt begins a build and returns it when its call of the action is held.
 func stoppedAt(b *harness.Box, action, when, template string) *harness.Underway {
 	b.Helper()
 	b.Control(http.MethodPost, "faults", harness.O{"action": action, "hold": when, "times": 1}, nil)
@@ -348,8 +347,8 @@ func TestWaitingBlocksNoOtherBuild(t *testing.T) {
 	})
 }
 
-// TestThreeHosts: builds on three hosts of one account at once, which have nothing in
-// common but the account; and who cleans up on one does not touch another's.
+// TestThreeHosts builds on three hosts in parallel that share only the account. Cleaning up on one host must not touch
+// the builds of another.
 func TestThreeHosts(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t, "--hosts", "3")

@@ -14,8 +14,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// terminal runs packer on a terminal, for it asks on nothing else, and types each
-// answer as soon as its question is asked.
+// terminal runs packer on a terminal, the only place where it asks questions, and types each answer after its question.
 func terminal(b *harness.Box, args string, questions, answers []string) (string, error) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), harness.Deadline)
@@ -31,7 +30,7 @@ func terminal(b *harness.Box, args string, questions, answers []string) (string,
 	return typist.said.String(), err
 }
 
-// typist answers questions as they appear.
+// typist types answers to questions as they appear.
 type typist struct {
 	keys               io.Writer
 	questions, answers []string
@@ -52,7 +51,7 @@ func (t *typist) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestOnErrorAsk answers each of what can be answered.
+// TestOnErrorAsk gives each possible answer.
 func TestOnErrorAsk(t *testing.T) {
 	const question = "Clean up and exit"
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
@@ -87,8 +86,7 @@ var (
 	removeAdvice = regexp.MustCompile(`run: sudo (umount -R \S+); detach volume (vol-[0-9a-f]+) from (i-[0-9a-f]+) \(/dev/\w+\); delete volume (vol-[0-9a-f]+)`)
 )
 
-// followAdvice does what a build that was told to leave everything says can be
-// done then. After that nothing is left.
+// followAdvice runs the clean-up commands that a build with -on-error=abort prints. Nothing must remain.
 func followAdvice(b *harness.Box, out string) {
 	b.Helper()
 	look, undo := lookAdvice.FindStringSubmatch(harness.Flat(out)), removeAdvice.FindStringSubmatch(harness.Flat(out))

@@ -15,8 +15,8 @@ import (
 // tally counts the calls that a build makes, by dialect and action.
 type tally map[string]int
 
-// tallied counts calls of the cloud's APIs, those of the instance's metadata left
-// out: they cost nothing, and are limited by nobody.
+// tallied counts the calls of the cloud's APIs. Requests to the metadata service are not counted: they are free and not
+// limited.
 func tallied(calls []harness.Call) tally {
 	counts := tally{}
 	for _, c := range calls {
@@ -62,7 +62,7 @@ var bothBuild = []struct {
 	}, twice: true},
 }
 
-// counted builds, and answers the calls that were made.
+// counted builds and returns the calls by action.
 func counted(b *harness.Box, options harness.O, twice bool) tally {
 	b.Helper()
 	template := b.Template(forPeer(b, options), harness.Shell("true"))
@@ -89,8 +89,7 @@ func TestPeerCalls(t *testing.T) {
 	}
 }
 
-// TestCallsPerBuild: what a build calls where the cloud is ready at once, no more than the
-// public plugin does as TestPeerCalls has it.
+// TestCallsPerBuild checks the exact calls of a build if the cloud is ready at once.
 func TestCallsPerBuild(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -98,8 +97,8 @@ func TestCallsPerBuild(t *testing.T) {
 		"ec2:AttachVolume": 1, "ec2:CreateSnapshot": 1, "ec2:CreateVolume": 1, "ec2:DeleteVolume": 1, "ec2:DescribeImages": 3,
 		"ec2:DescribeInstances": 1, "ec2:DescribeSnapshots": 1, "ec2:DescribeVolumes": 3, "ec2:DetachVolume": 1, "ec2:RegisterImage": 1,
 	}
-	// the copy is looked for, asked for and waited for; what is replaced in each region
-	// is read and seen to be gone; the other region is asked whether it encrypts
+	// the copy is looked up, requested and waited for; a replaced image is read in each region and confirmed gone; the
+	// other region reports its encryption default
 	published := maps.Clone(basic)
 	maps.Copy(published, tally{
 		"ec2:CopyImage": 1, "ec2:DeregisterImage": 2, "ec2:DescribeImageAttribute": 2, "ec2:DescribeImages": 7,
@@ -115,9 +114,8 @@ func TestCallsPerBuild(t *testing.T) {
 	}
 }
 
-// BenchmarkCalls is how many calls a basic build makes where the cloud takes its time:
-// a tenth of what AWS does, looked at every second by the public plugin, where that is
-// ten seconds in ten times the time. With PEER_PLUGIN it is measured too.
+// BenchmarkCalls counts the calls of a basic build on a cloud with a tenth of AWS's delays. With PEER_PLUGIN it also
+// measures the public plugin, which polls every second here and every ten seconds on AWS.
 func BenchmarkCalls(b *testing.B) {
 	for _, plugin := range []struct {
 		name  string

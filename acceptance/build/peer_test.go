@@ -12,9 +12,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
-// TestPeer builds an image with the public amazon plugin, unmodified: loopcloud
-// is EC2 to a client that nobody here wrote. `make peer` builds the plugin and
-// names it in PEER_PLUGIN; without it there is nothing to run.
+// TestPeer builds an image with the unmodified public amazon plugin, an independent client of loopcloud's EC2 API.
+// `make peer` builds the plugin and sets PEER_PLUGIN; without it the test is skipped.
 func TestPeer(t *testing.T) {
 	b := newPeerBox(t)
 	out := b.Build(b.Template(forPeer(b, harness.O{
@@ -35,7 +34,7 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-// newPeerBox is a box whose packer has the public plugin.
+// newPeerBox returns a box with the public plugin.
 func newPeerBox(t testing.TB, args ...string) *harness.Box {
 	t.Helper()
 	plugin := os.Getenv("PEER_PLUGIN")

@@ -22,8 +22,8 @@ import (
 // realClouds are the names that builders' clouds have for the real program.
 var realClouds = map[string]string{"amazon-chroot": "aws", "osc-chroot": "osc"}
 
-// real returns the program that runs a directory of templates on a real cloud, in the
-// environment of the box. Arguments follow the options that tell it where things are.
+// real returns the program that runs a directory of templates on a real cloud, in the environment of the box. The
+// arguments follow the options with the paths.
 func real(b *harness.Box, args ...string) *exec.Cmd {
 	beside := filepath.Dir(harness.Programs.Loopcloud)
 	cmd := exec.Command(filepath.Join(beside, "real"), append([]string{"-packer", harness.Programs.Packer, "-plugins", beside}, args...)...)
@@ -200,7 +200,7 @@ func realLogs(b *harness.Box) string {
 	return all.String()
 }
 
-// TestRealVerdicts: a build whose output lacks an expected line is reported as failed, and its
+// TestRealVerdicts checks that a build whose output lacks an expected line is reported as failed, and that its
 // resources are removed.
 func TestRealVerdicts(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {

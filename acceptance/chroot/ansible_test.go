@@ -62,8 +62,7 @@ func TestAnsible(t *testing.T) {
 	})
 }
 
-// TestAnsibleDaemon has a playbook start what never ends, in an image
-// without Python.
+// TestAnsibleDaemon runs a playbook that starts a daemon, in an image without Python.
 func TestAnsibleDaemon(t *testing.T) {
 	needAnsible(t)
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {

@@ -10,8 +10,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestResolvConfComesBack: whatever the image has there, link or file, it has
-// afterwards, unless a provisioner changed it.
+// TestResolvConfComesBack checks that the image's resolv.conf, file or link, is restored unless a provisioner changed
+// it.
 func TestResolvConfComesBack(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		const stub = "../run/systemd/resolve/stub-resolv.conf"
@@ -52,8 +52,7 @@ var (
 	debugfsLink = regexp.MustCompile(`Fast link dest: "(.*)"`)
 )
 
-// describe says what a file of an image is: mode and content, or where a link
-// leads. It is empty if there is none.
+// describe returns the mode and content of a file of an image, or the target of a link, or "" if there is none.
 func describe(b *harness.Box, disk, path string) string {
 	b.Helper()
 	if !b.Has(disk, path) {

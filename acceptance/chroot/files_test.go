@@ -12,7 +12,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
-// changed imports an image that is the usual one and what change does to its root.
+// changed imports an image of the usual root file system after change has modified it.
 func changed(b *harness.Box, change func(root string)) string {
 	b.Helper()
 	root := filepath.Join(b.Dir, "source root")
@@ -31,8 +31,8 @@ func download(from, to string) map[string]any {
 	return map[string]any{"type": "file", "direction": "download", "source": from, "destination": to}
 }
 
-// TestHostileLinks builds from an image whose links lead out of it. In the image
-// the same paths exist: that is where they lead.
+// TestHostileLinks builds from an image with links that point outside of it. They must resolve to the same paths in the
+// image.
 func TestHostileLinks(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

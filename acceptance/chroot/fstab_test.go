@@ -9,8 +9,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// separate is a disk whose fstab mounts its partitions by every name that one has,
-// beside entries that a build cannot or must not mount.
+// separate is a disk with an fstab that names its partitions in every way, and entries that a build cannot or must not
+// mount.
 var separate = layout{
 	script: "label: gpt\n1: start=1MiB, size=100MiB\n2: start=110MiB, size=16MiB\n3: start=130MiB, size=16MiB\n" +
 		"4: start=150MiB, size=16MiB, uuid=11111111-2222-3333-4444-555555555555\n5: start=170MiB, size=16MiB\n6: start=190MiB, size=16MiB, name=\"log part\"\n",
@@ -39,8 +39,8 @@ tmpfs /tmp tmpfs size=1m
 	},
 }
 
-// TestFstab builds on a disk with further partitions: files come to lie where the image
-// will see them, and what cannot be mounted is told, once.
+// TestFstab builds on a disk with several partitions. Files must be where the booted image expects them, and each entry
+// that cannot be mounted is reported once.
 func TestFstab(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

@@ -9,8 +9,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestHostIsolation does to the host what a provisioner can by way of the default
-// mounts, the environment, and the host's name. docs/design.md has the list.
+// TestHostIsolation attacks the host from a provisioner, through the default mounts, the environment and the host name.
+// docs/design.md has the list.
 func TestHostIsolation(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -67,8 +67,8 @@ func TestHostIsolation(t *testing.T) {
 	})
 }
 
-// TestOwnChrootMountsAreAsWritten: who lists the mounts gets those, and a /dev that can
-// be written to.
+// TestOwnChrootMountsAreAsWritten checks that chroot_mounts replaces the default mounts, so that a writable /dev is
+// possible.
 func TestOwnChrootMountsAreAsWritten(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

@@ -21,7 +21,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// part is a file system of a layout: where it is in MiB, and what makes it.
+// part is a file system of a layout: its position in MiB and the command that makes it.
 type part struct {
 	start, size int
 	mkfs        []string
@@ -60,7 +60,7 @@ var (
 	btrfs = []string{"mkfs.btrfs", "-q"}
 	vfat  = []string{"mkfs.vfat"}
 	swap  = []string{"mkswap"}
-	// lvm writes what a physical volume is known by: this host has no device mapper.
+	// lvm writes the magic bytes of a physical volume, because this host has no device mapper.
 	lvm = []string{`sh -c 'printf "LVM2 001" | dd conv=notrunc status=none bs=1 seek=536 of=$0'`}
 )
 
@@ -228,7 +228,7 @@ func latest(b *harness.Box) harness.Image {
 	return harness.Image{}
 }
 
-// source imports an image of the layout and answers its id.
+// source imports an image of the layout and returns its ID.
 func source(b *harness.Box, l layout) string {
 	b.Helper()
 	raw := filepath.Join(b.Dir, "layout.raw")
@@ -243,7 +243,7 @@ func source(b *harness.Box, l layout) string {
 	return b.Loopcloud("image", "import", "--endpoint", b.Endpoint, "--name", "layout", raw)
 }
 
-// partition makes a file system with what it is to hold.
+// partition makes a file system with its content.
 func partition(b *harness.Box, i int, p part) string {
 	b.Helper()
 	file := filepath.Join(b.Dir, "part"+strconv.Itoa(i))
@@ -282,7 +282,7 @@ func inPart(b *harness.Box, raw string, p part, path string) (content string) {
 	return content
 }
 
-// mounted mounts what begins at so many MiB of a file, for a moment.
+// mounted mounts the file system at an offset in MiB of a file, calls see, and unmounts it.
 func mounted(b *harness.Box, file string, mib int, see func(dir string)) {
 	b.Helper()
 	dir := testdir.New(b.TB)
@@ -377,8 +377,7 @@ func TestGrowRoot(t *testing.T) {
 	}
 }
 
-// amazonLinux imports an image that everybody may use, of the account that the
-// seed's examples name.
+// amazonLinux imports a public image of the account that the reference's examples name.
 func amazonLinux(t *testing.T, b *harness.Box, region string) {
 	t.Helper()
 	b.Loopcloud("image", "import", "--endpoint", b.Endpoint, "--account", amazon, "--region", region, "--name", "amzn-ami-hvm-2018.03", harness.Programs.Root)
@@ -470,8 +469,7 @@ func TestReferenceNVMeExample(t *testing.T) {
 	t.Errorf("no image was made:\n%s", out)
 }
 
-// TestNVMeDevicePath mounts what the option says, and nothing that is not the
-// volume's.
+// TestNVMeDevicePath mounts the device that the option names, and only if it belongs to the volume.
 func TestNVMeDevicePath(t *testing.T) {
 	harness.NeedRoot(t)
 	for _, f := range harness.Flavors {

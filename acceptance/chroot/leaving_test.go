@@ -10,8 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestLeavingEndsWhatRuns leaves behind what a build must end: in the chroot, and
-// from the host.
+// TestLeavingEndsWhatRuns leaves processes running in the chroot and on the host. The build must end them.
 func TestLeavingEndsWhatRuns(t *testing.T) {
 	const apart = " </dev/null >/dev/null 2>&1 "
 	local := func(line string) map[string]any {
@@ -106,8 +105,8 @@ func TestPolicyRcD(t *testing.T) {
 	})
 }
 
-// TestProvisionersHideTheRoot: a build whose next script cannot be uploaded any more fails
-// with the cause, and does not try again for five minutes.
+// TestProvisionersHideTheRoot checks that a build fails with the cause, and does not retry for five minutes, if the
+// next script cannot be uploaded.
 func TestProvisionersHideTheRoot(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

@@ -14,7 +14,7 @@ import (
 // mallory is another user of the host. The user need not exist.
 const mallory = 45001
 
-// shared makes a directory that everybody can write to.
+// shared makes a directory with a mode that lets every user write to it.
 func shared(b *harness.Box, name string, mode os.FileMode) string {
 	b.Helper()
 	path := filepath.Join(b.Dir, name)
@@ -32,8 +32,8 @@ func foreignLocks(b *harness.Box, path, target string) {
 	b.Must(os.Chown(path, mallory, mallory))
 }
 
-// TestDirectoriesOfOtherUsers has what another user made in a directory that everybody can
-// write to. A build ends before it creates anything, and says which directory it is.
+// TestDirectoriesOfOtherUsers uses directories that another user created in a world-writable directory. A build must
+// fail before it creates anything, and name the directory.
 func TestDirectoriesOfOtherUsers(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -81,8 +81,8 @@ func TestDirectoriesOfOtherUsers(t *testing.T) {
 	})
 }
 
-// TestLockDirIsShared: builds of root and of a user with sudo have one lock directory,
-// which the first of them makes in a directory for everybody.
+// TestLockDirIsShared checks that builds of root and of a user with sudo share a lock directory, which the first build
+// creates in a world-writable directory.
 func TestLockDirIsShared(t *testing.T) {
 	harness.NeedRoot(t)
 	harness.Sudoers(t)

@@ -28,9 +28,8 @@ func scratch(f harness.Flavor, more map[string]any) map[string]any {
 	return f.Basic(options)
 }
 
-// TestPartitionsOnNVMe builds from scratch on hosts with NVMe disks, by commands that
-// name partition 1 as {{.Device}}1, as the pages of both builders do. If a link has the
-// name that was asked for, it is what {{.Device}} stands for.
+// TestPartitionsOnNVMe builds from scratch on hosts with NVMe disks. Its commands name partition 1 as {{.Device}}1, as
+// the reference of both builders does. If a link has the requested name, {{.Device}} is the link.
 func TestPartitionsOnNVMe(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		asked := map[string]string{"amazon-chroot": "/dev/sddr", "osc-chroot": "/dev/xvdds"}[f.Name]

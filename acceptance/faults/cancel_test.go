@@ -25,7 +25,7 @@ type cancel struct {
 	point
 	// when is "before" or "after" the effect, or empty.
 	when string
-	// step is what is at work in place of a call.
+	// step is the running option or provisioner, in place of a call.
 	step string
 }
 
@@ -36,8 +36,7 @@ func (c cancel) String() string {
 	return c.point.String() + ", " + c.when
 }
 
-// steps are what a template can have at work when nothing is asked of the cloud, and
-// what is undone first then.
+// steps are the options and provisioners that run while no call is made, each with the resource that is undone first.
 var steps = map[string]string{
 	"pre_mount_commands":   "attachment of vol-",
 	"post_mount_commands":  "mount of /dev/",
@@ -46,15 +45,13 @@ var steps = map[string]string{
 	"pre_unmount_commands": "mount of /dev/",
 }
 
-// created says what must be undone if the build is cancelled after the effect of a
-// call.
+// created names the resource that must be undone if the build is cancelled after the effect of a call.
 var created = map[string]string{
 	"CreateVolume": "volume", "CreateTags": "volume", "AttachVolume": "attachment of vol-", "LinkVolume": "attachment of vol-",
 	"CreateSnapshot": "snapshot", "RegisterImage": "image", "CreateImage": "image",
 }
 
-// template is one that comes to what is to be cancelled. What is at work there tells
-// of it by a file.
+// template returns a template that reaches the cancelled step, and the file that the step creates.
 func (c cancel) template(b *harness.Box, f harness.Flavor) (template, started string) {
 	started = filepath.Join(b.Dir, "started")
 	wait := "touch " + started + "; sleep 1000"
@@ -77,8 +74,7 @@ type interrupted struct {
 	end context.CancelFunc
 }
 
-// comeTo begins a build, and answers it when it is where it is to be cancelled; nil if
-// it has ended without.
+// comeTo begins a build and returns it when it reaches the place of the cancel, or nil if it has ended before.
 func comeTo(b *harness.Box, f harness.Flavor, c cancel) *interrupted {
 	b.Helper()
 	if c.step == "" {
@@ -110,13 +106,13 @@ func comeTo(b *harness.Box, f harness.Flavor, c cancel) *interrupted {
 	return nil
 }
 
-// ended tells whether a child has ended, and nobody has waited for it yet.
+// ended reports whether a child process has ended and has not been waited for.
 func ended(pid int) bool {
 	_, state, _ := strings.Cut(harness.Read(fmt.Sprintf("/proc/%d/stat", pid)), ") ")
 	return state == "" || state[0] == 'Z'
 }
 
-// strike does what Ctrl-C in a terminal does.
+// strike sends SIGINT to the process group, as Ctrl-C in a terminal does.
 func (i *interrupted) strike() {
 	i.Helper()
 	i.Must(syscall.Kill(-i.cmd.Process.Pid, syscall.SIGINT))
@@ -165,8 +161,7 @@ func atCancels(t *testing.T, f harness.Flavor, one int, counts *faultCount, act 
 	})
 }
 
-// TestCancelAnywhere has Ctrl-C pressed once at every point: everything is undone, and
-// the build says what.
+// TestCancelAnywhere presses Ctrl-C once at every point. The build must undo everything and list it.
 func TestCancelAnywhere(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		counts := countCancels("Ctrl-C, once (what succeeded had its image by then): " + f.Name)
@@ -199,7 +194,7 @@ func countCancels(title string) *faultCount {
 	return counts
 }
 
-// kind is what is counted together.
+// kind is the row of the table in which the cancel is counted.
 func (c cancel) kind() string {
 	if c.step != "" {
 		return "in " + c.step
@@ -207,7 +202,7 @@ func (c cancel) kind() string {
 	return c.when + " a call's effect"
 }
 
-// undone is what must be undone, if it can be told.
+// undone names the resource that must be undone, or is empty if it is not known.
 func (c cancel) undone() string {
 	if c.step != "" {
 		return steps[c.step]
@@ -218,8 +213,8 @@ func (c cancel) undone() string {
 	return ""
 }
 
-// gone waits for the end of every process of the box's builds: what a provisioner has
-// started beside the chroot is no child of the plugin's.
+// gone waits for the end of all processes of the box's builds. A process that a provisioner started outside of the
+// chroot is no child of the plugin.
 func gone(b *harness.Box) {
 	b.Helper()
 	for begun := time.Now(); len(harness.ProcessesWith(b.Marker)) > 0; time.Sleep(20 * time.Millisecond) {
@@ -229,9 +224,8 @@ func gone(b *harness.Box) {
 	}
 }
 
-// TestCancelTwiceAnywhere has Ctrl-C pressed again at once, which makes packer end, and
-// its plugins with it, whatever they are doing: what is left then, the command reap
-// cleans up.
+// TestCancelTwiceAnywhere presses Ctrl-C twice, which ends packer and its plugins at once. The command reap must clean
+// up.
 func TestCancelTwiceAnywhere(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		counts := countCancels("Ctrl-C, twice, and then reap: " + f.Name)
@@ -252,7 +246,7 @@ func TestCancelTwiceAnywhere(t *testing.T) {
 	})
 }
 
-// emptied removes what is in a directory of the box.
+// emptied removes the content of a directory of the box.
 func emptied(b *harness.Box, dir string) {
 	b.Helper()
 	b.Must(remove.All(filepath.Join(b.Dir, dir)))

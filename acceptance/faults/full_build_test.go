@@ -73,8 +73,8 @@ func TestRestoredImageFails(t *testing.T) {
 	})
 }
 
-// asDoneOrBefore fails the test unless the box is as after a full build that succeeded or
-// as before one that failed, once what the build says is left has been reaped.
+// asDoneOrBefore reaps, and fails the test unless the box is as after a successful full build or as before a failed
+// one.
 func asDoneOrBefore(k *harness.FullBox, out string, ok bool, action string) {
 	k.Helper()
 	reapedAll(k.Box, k.Flavor)

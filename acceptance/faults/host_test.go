@@ -15,7 +15,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// filler is what makes a small file system full.
+// filler is the name of the file that fills a small file system.
 const filler = "filler"
 
 // small puts a file system of 256 blocks of a KiB each on a directory of the box. A file
@@ -46,7 +46,7 @@ func mountSmall(t testing.TB, dir string, kib int) {
 	}
 }
 
-// newNarrowBox is a box whose cloud has a file system of its own, of so many MiB.
+// newNarrowBox returns a box with a cloud on a file system of its own, of this size in MiB.
 func newNarrowBox(t testing.TB, mib int) *harness.Box {
 	t.Helper()
 	harness.NeedRoot(t)
@@ -56,7 +56,7 @@ func newNarrowBox(t testing.TB, mib int) *harness.Box {
 	return harness.NewOn(t, harness.ShortDir(t), cloud)
 }
 
-// large takes the small file system away. Nothing but what has filled it may be in it.
+// large unmounts the small file system, which must be empty except for the filler.
 func large(b *harness.Box, dir string) {
 	b.Helper()
 	fillers, _ := filepath.Glob(filepath.Join(dir, filler+"*"))
@@ -85,14 +85,14 @@ func filled(b *harness.Box, dir string) {
 	}
 }
 
-// TestJournalsDiskIsFull has no room for a build's journal, or for its next acts: what
-// cannot be written down is not begun, and what is begun is undone.
+// TestJournalsDiskIsFull fills the disk of the journal. An act that cannot be recorded must not begin, and begun acts
+// must be undone.
 func TestJournalsDiskIsFull(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		for _, when := range []string{"from the start", "in the middle"} {
 			t.Run(when, func(t *testing.T) {
 				b := harness.New(t)
-				// what is written of an image that is to be replaced is longer than a block
+				// the record of a replaced image is longer than a block
 				options := map[string]any{"force_deregister": true, "tags": map[string]string{"a": strings.Repeat("a", 250), "b": strings.Repeat("b", 250),
 					"c": strings.Repeat("c", 250), "d": strings.Repeat("d", 250)}}
 				b.Build(b.Template(f.Basic(options)))
@@ -160,7 +160,7 @@ func TestHostDirectoriesAreFull(t *testing.T) {
 	})
 }
 
-// neverCalled fails the test if there was a call whose name begins so.
+// neverCalled fails the test if there was a call with this prefix.
 func neverCalled(b *harness.Box, prefix string) {
 	b.Helper()
 	for _, c := range b.Calls() {
@@ -186,7 +186,7 @@ func TestMountPointIsReadOnly(t *testing.T) {
 	})
 }
 
-// TestImageIsFull has no room in the image for what is to come into it.
+// TestImageIsFull fills the file system of the image.
 func TestImageIsFull(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -211,8 +211,8 @@ func TestImageIsFull(t *testing.T) {
 	})
 }
 
-// TestCloudDiskIsFull has no room in the cloud for what is written to its disks: an image
-// whose disk has lost writes is not made, whoever noticed.
+// TestCloudDiskIsFull fills the disk of the cloud. A volume that has lost writes must not become an image, even if no
+// provisioner noticed.
 func TestCloudDiskIsFull(t *testing.T) {
 	const dd = "dd if=/dev/zero of=/big bs=1M count="
 	plain := map[string]any{"pre_mount_commands": []string{"tune2fs -O ^has_journal {{.Device}}1"}}

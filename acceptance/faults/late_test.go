@@ -19,8 +19,8 @@ func lateChanges(refusals int) map[string]any {
 	return map[string]any{"stale": map[string]any{"changes": refusals}}
 }
 
-// TestFaultOfLateChanges: a full build succeeds, and one that fails at its end undoes all,
-// although no changing call of the cloud knows what its describing calls have shown.
+// TestFaultOfLateChanges checks that a full build succeeds, and that one that fails at its end undoes everything,
+// although changing calls lag behind describing calls.
 func TestFaultOfLateChanges(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		t.Run("success", func(t *testing.T) {

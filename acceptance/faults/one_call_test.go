@@ -15,8 +15,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// patience is the limit of the waits in matrices: a build that waits for what never
-// comes is to end soon.
+// patience is the limit of the waits in matrices, so that a build that waits in vain ends soon.
 const patience = 10 * time.Second
 
 // A fault is a rule of loopcloud's, for all points of a matrix.
@@ -99,8 +98,8 @@ func eachWithEach(points []point, faults []fault) (all []faulted) {
 	return all
 }
 
-// pointsOf are the calls that clean builds have in common, each followed by what removes
-// its image: how often a wait looks is another number every time.
+// pointsOf returns the calls that several clean builds have in common, because the number of polling calls varies.
+// remove removes the image of a build.
 func pointsOf(b *harness.Box, build, remove func()) (all []point) {
 	b.Helper()
 	for n := range 3 {
@@ -132,7 +131,7 @@ func pointsAt(calls []harness.Call) (all []point) {
 // makes every time can still be another one's turn when many builds share the machine.
 const tries = 3
 
-// names are what an error must hold that is about a call: what could not be done.
+// names are expressions that the error about a call must match.
 var names = map[string]string{
 	"api/token": "metadata", "dynamic/instance-identity/document": "metadata", "meta-data/instance-id": "metadata",
 	"DescribeInstances": "instance i-", "ReadVms": "read VM i-",
@@ -151,7 +150,7 @@ var names = map[string]string{
 	"DetachVolume": "detach vol-", "UnlinkVolume": "detach volume vol-", "DeleteVolume": "delete volume vol-",
 }
 
-// A faultCount counts what became of the builds that met each fault.
+// A faultCount counts the outcomes of builds by fault.
 type faultCount struct {
 	title string
 	mu    sync.Mutex
@@ -211,8 +210,7 @@ func (y *faultCount) print(t *testing.T) {
 // most of the time they wait.
 const atOnce = 3
 
-// sideBySide runs a test for each of many, in one of a few boxes whose builds are
-// impatient.
+// sideBySide runs a test for each item in one of a few boxes with short time limits.
 func sideBySide[T any](t *testing.T, all []T, name func(T) string, test func(b *harness.Box, before []string, it T)) {
 	t.Helper()
 	type ready struct {
@@ -258,8 +256,7 @@ func spread[P, T any](t *testing.T, open func() P, all []T, name func(T) string,
 	workers.Wait()
 }
 
-// share is what of a matrix is done every time: every fault and every point, but not
-// each with each.
+// share returns the part of a matrix that runs every time: every fault and every point, but not all pairs.
 func share[T any](all []T, one int) []T {
 	if harness.All {
 		return all
@@ -281,8 +278,8 @@ func half[T any](f harness.Flavor, all []T) []T {
 	return share(all[slices.Index(harness.Flavors, f):], 2)
 }
 
-// faulty builds under the rules, and answers what was printed, whether that was a
-// success, and whether the rules were met.
+// faulty builds under the fault rules. It returns the output, whether the build succeeded, and whether the faults
+// occurred.
 func faulty(b *harness.Box, template string, rules ...map[string]any) (out string, ok, met bool) {
 	b.Helper()
 	b.Control(http.MethodPost, "faults", rules, nil)
@@ -300,8 +297,8 @@ func faulty(b *harness.Box, template string, rules ...map[string]any) (out strin
 	return harness.Flat(string(raw)), err == nil, len(left) == 0
 }
 
-// as fails the test unless the box is as before, but for the image of a build that
-// succeeded, and unless one that failed says what is wanted.
+// as fails the test unless the box is as before, except for the image of a successful build, and unless the error of a
+// failed build matches want.
 func as(b *harness.Box, before []string, out string, ok bool, want string) {
 	b.Helper()
 	b.Clean()

@@ -13,16 +13,16 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// outcome is a fault of a thing: what the cloud makes of an act, whoever asks for it.
+// outcome is a fault of a resource: the result that the cloud gives to any call of an action.
 type outcome struct {
 	name string
 	// act is as EC2 calls it.
 	act  string
 	rule map[string]any
-	// says is what the error must hold; if it is empty, the build must succeed.
+	// says is an expression for the error; if it is empty, the build must succeed.
 	says string
-	// stuck says that the cloud lets nobody clean up before it is made to: then that
-	// must be told, and the next build or the command reap must do it.
+	// stuck says that clean-up fails until the test frees the resource. The build must report it, and the next build or
+	// reap must remove it.
 	stuck bool
 }
 
@@ -97,8 +97,7 @@ func TestFaultOfOneResource(t *testing.T) {
 	})
 }
 
-// freed expects that what a build could not clean up is told, makes the cloud let go of
-// it, and has the command reap do the rest.
+// freed expects a report of the resource that could not be removed, frees it, and reaps.
 func freed(b *harness.Box, f harness.Flavor, out, says string) {
 	b.Helper()
 	if !regexp.MustCompile(says).MatchString(out) {
@@ -129,8 +128,8 @@ func detachByForce(b *harness.Box) {
 	}
 }
 
-// TestFaultPersists refuses every call of an action until the build has ended: what it
-// could not clean up then, the command reap does.
+// TestFaultPersists refuses every call of an action until the build has ended. Then reap must remove the remaining
+// resources.
 func TestFaultPersists(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		var actions []point
@@ -162,7 +161,7 @@ func TestFaultPersists(t *testing.T) {
 	})
 }
 
-// reapedAll has the command reap clean up whatever there is.
+// reapedAll reaps, and expects success.
 func reapedAll(b *harness.Box, f harness.Flavor) {
 	b.Helper()
 	all, status := b.Reap(f)

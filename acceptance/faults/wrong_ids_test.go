@@ -86,9 +86,8 @@ type wrongID struct {
 
 func (w wrongID) String() string { return fmt.Sprintf("%s, %s %d", w.action, w.kind, w.nth) }
 
-// TestFaultWrongID has each creating call answer with the id of an existing resource that
-// is not the build's: the build fails and says so, removes its own, and touches nothing
-// else.
+// TestFaultWrongID makes each creating call return the ID of an existing resource of another owner. The build must
+// fail, say so, remove its own resources, and touch no other.
 func TestFaultWrongID(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		all := []wrongID{
@@ -143,11 +142,11 @@ func stateDir(b *harness.Box) string {
 	return ""
 }
 
-// aResource is what the ids of resources look like in a journal.
+// aResource matches the ID of a resource in a journal.
 var aResource = regexp.MustCompile(`"(vol|snap|ami)-[0-9a-f]+"`)
 
-// TestFaultWrongJournal has the journals of killed builds name strangers, at random.
-// What is cleaned up is the build's; SEED makes the choices again.
+// TestFaultWrongJournal puts random IDs of other resources into the journals of killed builds. Only the build's own
+// resources may be removed. SEED repeats a run.
 func TestFaultWrongJournal(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("SEED"); text != "" {

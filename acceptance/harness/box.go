@@ -40,7 +40,7 @@ func NewOn(t testing.TB, dir, store string, args ...string) *Box {
 	return b
 }
 
-// Restored returns a box whose directories exist already. Its cloud is not started.
+// Restored returns a box with existing directories. Its cloud is not started.
 func Restored(t testing.TB, dir, store string) *Box {
 	return &Box{Cloud: &Cloud{
 		Host:  &Host{TB: t, Dir: dir, Marker: "PACKER_BUILD_TEST=" + dir, Reservations: &Reservations{own: map[reservation]bool{}}},
@@ -56,7 +56,7 @@ func (b *Box) In(t testing.TB) *Box {
 	return &own
 }
 
-// Environment is what builds on the box are started with. api is where they find the APIs.
+// Environment returns the environment of builds, which find the APIs at this address.
 func (b *Box) Environment(api string) []string {
 	for _, dir := range []string{"tmp", "state", "home"} {
 		if err := os.MkdirAll(filepath.Join(b.Dir, dir), 0o700); err != nil {

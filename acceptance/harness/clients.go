@@ -34,7 +34,7 @@ func (b *Cloud) Client() *ec2.Client {
 	})
 }
 
-// DetachAll takes off the host whatever a build was told to leave there.
+// DetachAll detaches all volumes that a build has left attached.
 func (b *Cloud) DetachAll() {
 	b.Helper()
 	ctx, c := context.Background(), b.Client()
@@ -68,7 +68,7 @@ func quickly(o *ec2.VolumeAvailableWaiterOptions) {
 	o.MinDelay, o.MaxDelay = 20*time.Millisecond, 100*time.Millisecond
 }
 
-// Attach attaches a volume under the first free name and answers its node.
+// Attach attaches a volume under the first free name and returns its device node.
 func (b *Cloud) Attach(volume string) string {
 	b.Helper()
 	instances, err := b.Client().DescribeInstances(context.Background(), &ec2.DescribeInstancesInput{})
@@ -93,6 +93,7 @@ func (b *Cloud) Attach(volume string) string {
 	return ""
 }
 
+// Detach detaches a volume and waits until it is available.
 func (b *Cloud) Detach(volume string) {
 	b.Helper()
 	c := b.Client()
@@ -101,6 +102,7 @@ func (b *Cloud) Detach(volume string) {
 	b.Must(ec2.NewVolumeAvailableWaiter(c, quickly).Wait(context.Background(), &ec2.DescribeVolumesInput{VolumeIds: []string{volume}}, Deadline))
 }
 
+// VolumeState returns the state of a volume.
 func (b *Cloud) VolumeState(volume string) types.VolumeState {
 	b.Helper()
 	out, err := b.Client().DescribeVolumes(context.Background(), &ec2.DescribeVolumesInput{VolumeIds: []string{volume}})

@@ -21,13 +21,14 @@ type Cloud struct {
 	Store    string
 	Endpoint string
 	Cmd      *exec.Cmd
-	// Output is what loopcloud has printed.
+	// Output is the output of loopcloud.
 	Output *bytes.Buffer
 }
 
+// Elsewhere is a second region.
 const Elsewhere = "us-east-1"
 
-// GoOn lets the cloud answer.
+// GoOn ends all faults and lets held calls continue.
 func (b *Cloud) GoOn() {
 	b.Helper()
 	b.Control(http.MethodDelete, "faults", nil, nil)
@@ -86,7 +87,7 @@ func (b *Cloud) Stop() {
 	b.Output.Reset()
 }
 
-// Loopcloud runs the program and answers its standard output.
+// Loopcloud runs a loopcloud command and returns its standard output.
 func (b *Cloud) Loopcloud(args ...string) string {
 	b.Helper()
 	cmd := exec.Command(Programs.Loopcloud, args...)
@@ -102,7 +103,7 @@ func (b *Cloud) Loopcloud(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// Call is one request that loopcloud answered, as its control interface tells.
+// Call is a request that loopcloud has served.
 type Call struct {
 	Dialect string `json:"dialect"`
 	Action  string `json:"action"`
@@ -149,7 +150,7 @@ func (b *Cloud) Control(method, path string, body, answer any) {
 	}
 }
 
-// Calls answers the record of calls and begins a new one.
+// Calls returns the calls since the last time.
 func (b *Cloud) Calls() []Call {
 	b.Helper()
 	var all []Call
@@ -158,8 +159,7 @@ func (b *Cloud) Calls() []Call {
 	return all
 }
 
-// lineWatch passes on what is written, and the rest of the first line that has
-// the prefix.
+// lineWatch collects output, and sends the rest of the first line with the prefix.
 type lineWatch struct {
 	prefix string
 	found  chan string
@@ -178,7 +178,7 @@ func (w *lineWatch) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// The other account of these tests, whose images are shared with the first.
+// A second account, which shares images with the first one.
 const (
 	OtherAccount = "222222222222"
 	OtherKeyID   = "AKIAACCEPTANCE000002"

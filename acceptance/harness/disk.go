@@ -17,8 +17,8 @@ func (b *Cloud) Disk(id string) string {
 	return path
 }
 
-// Debugfs asks the ext4 file system at an offset of a disk. Whatever it complains of
-// fails the test: it ends with 0 all the same.
+// Debugfs runs a debugfs request on the ext4 file system at an offset of a disk. The test fails if debugfs prints an
+// error, for its exit status is always 0.
 func (b *Cloud) Debugfs(disk string, offset int, request string) string {
 	b.Helper()
 	out, complaint := b.askDebugfs(disk, offset, request)
@@ -28,7 +28,7 @@ func (b *Cloud) Debugfs(disk string, offset int, request string) string {
 	return out
 }
 
-// askDebugfs answers what debugfs prints, and what it complains of beside its name.
+// askDebugfs returns the output of debugfs and its error message.
 func (b *Cloud) askDebugfs(disk string, offset int, request string) (out, complaint string) {
 	b.Helper()
 	where := disk
@@ -51,7 +51,7 @@ func (b *Cloud) Content(disk, path string) string {
 	return b.Debugfs(disk, 1<<20, "cat "+path)
 }
 
-// Has tells whether the first partition of an image has a file.
+// Has reports whether the first partition of an image has a file.
 func (b *Cloud) Has(disk, path string) bool {
 	b.Helper()
 	_, complaint := b.askDebugfs(disk, 1<<20, "stat "+path)
@@ -61,6 +61,7 @@ func (b *Cloud) Has(disk, path string) bool {
 	return complaint == ""
 }
 
+// FileSize returns the size of a file in bytes.
 func FileSize(t testing.TB, path string) int64 {
 	t.Helper()
 	info, err := os.Stat(path)

@@ -5,11 +5,12 @@ import (
 	"testing"
 )
 
-// Flavor is what differs between the two builders in a test that both pass.
+// Flavor holds the differences between the two builders.
 type Flavor struct {
 	Name, Prefix, BuilderID string
 }
 
+// Flavors are the two builders.
 var Flavors = []Flavor{
 	{"amazon-chroot", "ami", "mitchellh.amazon.chroot"},
 	{"osc-chroot", "omi", "oapi.outscale.chroot"},

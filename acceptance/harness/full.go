@@ -71,6 +71,7 @@ type FullBox struct {
 	Before, Done []string
 }
 
+// NewFullBox returns a box with old images for full builds to replace.
 func NewFullBox(t testing.TB, f Flavor) *FullBox {
 	t.Helper()
 	k := &FullBox{Box: New(t, "--key", OtherKeyID+":"+Secret+":"+OtherAccount), Flavor: f, Source: SourceID}
@@ -126,14 +127,13 @@ func (k *FullBox) RemoveIn(at string, image types.Image) {
 	}
 }
 
-// Roles say what the things that are there before a build are there for, by their
-// ids: all that a build makes is new.
+// Roles are descriptions of the resources that existed before a build, by their IDs.
 type Roles map[string]string
 
 // of is a thing's role, or that it is new.
 func (r Roles) of(id *string) string { return cmp.Or(r[aws.ToString(id)], "new") }
 
-// Roles finds what is there now.
+// Roles returns the roles of the current resources.
 func (b *Box) Roles() Roles {
 	b.Helper()
 	found := Roles{}
@@ -155,8 +155,8 @@ func (b *Box) Roles() Roles {
 	return found
 }
 
-// Holdings are what the account holds in all regions, one line each, without what is
-// another in every box and every build: ids and dates.
+// Holdings lists the account's resources in all regions, one per line, without IDs and dates, which differ in every
+// box.
 func (b *Box) Holdings(known Roles) []string {
 	b.Helper()
 	var all []string

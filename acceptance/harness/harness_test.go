@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestHostCheck: TestMain's own look at the host must see what a test could
-// leave.
+// TestHostCheck checks that leftOnHost finds everything that a test could leave.
 func TestHostCheck(t *testing.T) {
 	b := New(t)
 	volume := b.CreateVolume(1, "")

@@ -26,6 +26,7 @@ type Host struct {
 	Reservations *Reservations
 }
 
+// Must ends the test if there is an error.
 func Must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -33,14 +34,14 @@ func Must(t testing.TB, err error) {
 	}
 }
 
-// ShortDir is a directory for a test whose name does not hold the test's: Packer
-// makes its sockets below it, and a socket's path is 107 bytes at most (unix(7)).
+// ShortDir returns a directory with a short path: Packer creates its sockets below it, and a socket's path has at most
+// 107 bytes (unix(7)).
 func ShortDir(t testing.TB) string {
 	t.Helper()
 	return testdir.New(t)
 }
 
-// Write puts a file beside the templates and answers its path.
+// Write writes a file in the box's directory and returns its path.
 func (b *Host) Write(name, content string) string {
 	b.Helper()
 	path := filepath.Join(b.Dir, name)
@@ -65,11 +66,13 @@ func ProcessesWith(entry string) []string {
 	return found
 }
 
+// Read returns the content of a file, or "" if it cannot be read.
 func Read(path string) string {
 	content, _ := os.ReadFile(path)
 	return string(content)
 }
 
+// Must ends the test if there is an error.
 func (b *Host) Must(err error) {
 	b.Helper()
 	if err != nil {
@@ -77,6 +80,7 @@ func (b *Host) Must(err error) {
 	}
 }
 
+// Sh runs a shell script that must succeed, and returns its output.
 func (b *Host) Sh(script string) string {
 	b.Helper()
 	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
@@ -86,6 +90,7 @@ func (b *Host) Sh(script string) string {
 	return string(out)
 }
 
+// WaitFor waits until a condition holds. what describes it in the error.
 func WaitFor(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for begun := time.Now(); time.Since(begun) < Deadline; time.Sleep(25 * time.Millisecond) {
@@ -96,6 +101,7 @@ func WaitFor(t testing.TB, what string, holds func() bool) {
 	t.Errorf("waited in vain until %s", what)
 }
 
+// Exists reports whether a file exists.
 func Exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil

@@ -10,7 +10,7 @@ import (
 	"github.com/outscale/osc-sdk-go/v3/pkg/osc"
 )
 
-// Image is what `loopcloud image list --json` tells of one.
+// Image is an entry of `loopcloud image list --json`.
 type Image struct {
 	ID          string            `json:"id"`
 	Name        string            `json:"name"`
@@ -19,6 +19,7 @@ type Image struct {
 	Tags        map[string]string `json:"tags"`
 }
 
+// Images returns the images of the cloud.
 func (b *Cloud) Images() []Image {
 	b.Helper()
 	var all []Image
@@ -81,6 +82,7 @@ func (b *Cloud) Remove(id string) {
 	}
 }
 
+// OwnImages returns all images of the account in a region.
 func (b *Cloud) OwnImages(region string) []types.Image {
 	b.Helper()
 	out, err := b.ClientIn(region).DescribeImages(context.Background(), &ec2.DescribeImagesInput{

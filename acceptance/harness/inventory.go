@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
+// TagsOf returns tags as a map.
 func TagsOf(tags []types.Tag) map[string]string {
 	all := map[string]string{}
 	for _, tag := range tags {
@@ -19,7 +20,7 @@ func TagsOf(tags []types.Tag) map[string]string {
 	return all
 }
 
-// Inventory is what the cloud holds, one line a thing.
+// Inventory lists the cloud's resources, one per line.
 func (b *Cloud) Inventory() []string {
 	b.Helper()
 	ctx, c := context.Background(), b.Client()
@@ -43,7 +44,7 @@ func (b *Cloud) Inventory() []string {
 	return all
 }
 
-// Unchanged fails the test if the cloud does not hold what it held.
+// Unchanged fails the test unless the cloud's resources are as before.
 func (b *Cloud) Unchanged(before []string) {
 	b.Helper()
 	if diff := difference(before, b.Inventory()); diff != "" {

@@ -53,7 +53,8 @@ func sweepKilledRuns(base string) error {
 	return errors.Join(errs...)
 }
 
-// sweep removes what a killed test process has left: processes, mounts, loop devices with their nodes, and its directory.
+// sweep removes everything of a killed test process: processes, mounts, loop devices with their nodes, and its
+// directory.
 func sweep(dir string) error {
 	fmt.Fprintln(os.Stderr, "acceptance: cleaning up after a killed run in", dir)
 	killProcessesOf(dir)
@@ -70,7 +71,8 @@ func sweep(dir string) error {
 	return remove.All(dir)
 }
 
-// killProcessesOf kills the processes whose environment or arguments name the directory, such as builds and loopclouds.
+// killProcessesOf kills the processes with the directory in their environment or arguments, such as builds and
+// loopclouds.
 func killProcessesOf(dir string) {
 	names := func(pid int, file string) bool {
 		return strings.Contains(Read(fmt.Sprintf("/proc/%d/%s", pid, file)), dir+"/")

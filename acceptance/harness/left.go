@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leftOnHost lists what tests below dir left: loop devices, mounts of them or below
-// dir, and entries of /dev and /mnt that lead to nothing and were not there before.
+// leftOnHost lists the loop devices and mounts that tests below dir have left, and new entries of /dev and /mnt without
+// a disk.
 func leftOnHost(dir string, before []string) []string {
 	var left []string
 	for _, loop := range LoopsOf(dir) {
@@ -32,9 +32,8 @@ func leftOnHost(dir string, before []string) []string {
 	return left
 }
 
-// staleEntries lists the device nodes and links that lead to no disk, and the
-// directories for mounts that nothing is mounted on. Somebody else's may be on
-// its way to be something: only what stays so for a while counts.
+// staleEntries lists device nodes and links without a disk, and directories for mounts without a mount. Another process
+// may be about to use an entry, so that only those count that stay stale for a while.
 func staleEntries() []string {
 	stale := staleNow()
 	for range 4 {
@@ -68,8 +67,8 @@ func staleNow() []string {
 	return stale
 }
 
-// leadsToDisk says whether a node is of a disk that the kernel has, and, if that
-// is a loop device, of one that has a file.
+// leadsToDisk reports whether a node belongs to a disk that the kernel has and, if that is a loop device, to one with a
+// file.
 func leadsToDisk(path string) bool {
 	var st syscall.Stat_t
 	if err := syscall.Stat(path, &st); err != nil {
@@ -80,14 +79,13 @@ func leadsToDisk(path string) bool {
 	return err == nil && (!strings.Contains(target, "/loop") || backing(number) != "")
 }
 
-// backing is the file behind a loop device, or behind the one that a partition is
-// on.
+// backing returns the file of a loop device, or of the loop device of a partition.
 func backing(number string) string {
 	dir := "/sys/dev/block/" + number
 	return strings.TrimSpace(Read(dir+"/loop/backing_file") + Read(dir+"/../loop/backing_file"))
 }
 
-// LoopsOf lists the loop devices whose backing file lies below dir.
+// LoopsOf lists the loop devices on files below dir.
 func LoopsOf(dir string) []string {
 	var found []string
 	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")

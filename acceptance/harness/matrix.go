@@ -6,11 +6,10 @@ import (
 	"time"
 )
 
-// All says that every point of every matrix is wanted: make matrix. Otherwise it
-// is a share of them, of every fault and of every point some.
+// All says that all points of all matrices run, as in make matrix. Otherwise a share of them runs.
 var All = os.Getenv("ALL") != ""
 
-// Seed is what random choices are made by: the same again with SEED.
+// Seed is the seed of random choices. SEED repeats a run.
 var Seed = func() uint64 {
 	if n, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
 		return n

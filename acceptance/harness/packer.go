@@ -16,21 +16,22 @@ import (
 	"time"
 )
 
+// Shell returns a shell provisioner.
 func Shell(inline ...string) map[string]any {
 	return map[string]any{"type": "shell", "inline": inline}
 }
 
+// ToJSON returns a value as JSON.
 func ToJSON(v any) string {
 	raw, _ := json.Marshal(v)
 	return string(raw)
 }
 
-// Deadline is for whatever a test waits for. It is far more than anything should need: the
-// machine may be busy.
+// Deadline is the limit of every wait of a test. It is long, because the machine may be busy.
 const Deadline = 5 * time.Minute
 
-// Command is packer with the environment of the box, in a directory of its own. The end
-// of ctx is Ctrl-C; who does not end by that is left behind; killed ends them.
+// Command returns packer with the environment of the box. The end of ctx sends SIGINT; EndKilled ends a packer that
+// goes on.
 func (b *Box) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, Programs.Packer, args...)
 	cmd.Env = b.Env
@@ -54,7 +55,7 @@ func (b *Box) Packer(args ...string) (string, error) {
 	}
 }
 
-// nameInUse matches the error of a build whose only device name is in use.
+// nameInUse matches the error of a build if its only device name is in use.
 var nameInUse = regexp.MustCompile(`no device name is free on this host: tried \[\S+\],|device_path: \S+ is taken`)
 
 func (b *Box) packerOnce(args ...string) (string, error) {
@@ -70,8 +71,7 @@ func (b *Box) packerOnce(args ...string) (string, error) {
 	return string(out), err
 }
 
-// EndKilled ends what is left of a packer that did not end by Ctrl-C, and has what it made
-// cleaned up, so that later tests find the host as it was.
+// EndKilled kills a packer that SIGINT did not end, and reaps, so that later tests find the host as it was.
 func (b *Box) EndKilled(cmd *exec.Cmd) {
 	b.Helper()
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
@@ -82,7 +82,7 @@ func (b *Box) EndKilled(cmd *exec.Cmd) {
 	}
 }
 
-// Template is a JSON template of one builder and its provisioners.
+// Template writes a JSON template with one builder and its provisioners, and returns its path.
 func (b *Box) Template(builder map[string]any, provisioners ...map[string]any) string {
 	b.Helper()
 	content, err := json.MarshalIndent(map[string]any{
@@ -106,8 +106,7 @@ func (b *Box) Build(template string, args ...string) string {
 	return out
 }
 
-// Fails builds a template that must fail with every one of the texts in what is
-// printed, and checks that nothing is left.
+// Fails builds a template that must fail with all of the texts in its output, and checks that nothing is left.
 func (b *Box) Fails(template string, texts ...string) string {
 	b.Helper()
 	out, err := b.Packer("build", "-color=false", template)
@@ -123,13 +122,13 @@ func (b *Box) Fails(template string, texts ...string) string {
 	return out
 }
 
-// Flat undoes the line breaks and prefixes of Packer's ui.
+// Flat removes the line breaks and indentation of Packer's output.
 func Flat(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// Nobody is a user without rights.
+// Nobody is the ID of a user without rights.
 const Nobody = 65534
 
-// AsNobody is packer as a user without rights, in a box that this user may use.
+// AsNobody returns packer as a user without rights, with access to the box.
 func (b *Box) AsNobody(args ...string) *exec.Cmd {
 	b.Helper()
 	for _, dir := range []string{Programs.Plugins, b.Dir} {
@@ -150,7 +149,7 @@ func (b *Box) AsNobody(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Sudoers lets nobody become root for the time of a test.
+// Sudoers lets the user nobody become root for the time of a test.
 func Sudoers(t *testing.T) {
 	t.Helper()
 	path := fmt.Sprintf("/etc/sudoers.d/packer-chroot-%d-%s", os.Getpid(), regexp.MustCompile(`\W`).ReplaceAllString(t.Name(), "-"))
@@ -164,7 +163,7 @@ func Sudoers(t *testing.T) {
 	})
 }
 
-// Says fails the test if something is missing in what a build printed.
+// Says fails the test unless the output of a build has all parts.
 func (b *Box) Says(output string, parts ...string) {
 	b.Helper()
 	for _, part := range parts {
@@ -174,13 +173,13 @@ func (b *Box) Says(output string, parts ...string) {
 	}
 }
 
-// remains is what the command reap tells of a build.
+// remains is an entry of the output of the command reap.
 type remains struct {
 	Build, Program, Region, Fate, Problem string
 	Undone, Pending                       []string
 }
 
-// Reap runs the plugin's command, and answers what it tells and its exit status.
+// Reap runs the plugin's command reap, and returns its output and exit status.
 func (b *Box) Reap(f Flavor, args ...string) (all []remains, status int) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Deadline)
@@ -216,4 +215,5 @@ func (b *Box) Reaped(f Flavor, before []string) {
 	}
 }
 
+// O is an object of a template, or of a fault rule.
 type O = map[string]any

@@ -10,7 +10,7 @@ import (
 	query "github.com/packer-chroot/packer-plugin-chroot/loopcloud/query/apitest"
 )
 
-// checking says what of the calls is held against the models of the APIs.
+// checking selects the calls that are compared with the models of the APIs.
 type checking int
 
 const (
@@ -19,9 +19,8 @@ const (
 	Everything
 )
 
-// Described returns the address of a proxy before the box's cloud. It holds the calls of all
-// builds, parameter by parameter, against the models of the EC2, STS and Outscale APIs. A call
-// that the cloud does not answer is not answered here either.
+// Described returns the address of a proxy before the box's cloud. It checks every parameter of all calls of builds
+// against the models of the EC2, STS and Outscale APIs. If the cloud does not answer, neither does the proxy.
 func (b *Box) Described(what checking) string {
 	b.Helper()
 	outscale, err := apitest.Load()

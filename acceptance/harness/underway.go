@@ -23,8 +23,7 @@ type Underway struct {
 	Out *SyncedText
 	// mount is its mount_path.
 	Mount string
-	// over is closed when Packer has ended, and ended is then how; of builds that
-	// somebody else waits for.
+	// over is closed when Packer has ended, and ended is its error.
 	Over  chan struct{}
 	Ended error
 }
@@ -89,7 +88,7 @@ func (u *Underway) Left() bool {
 	return u.Inside() == 0 && !u.mounted() && err != nil
 }
 
-// Besides plugin, plugin and keeper, and everybody.
+// Further victims.
 const (
 	OnlyKeeper Victims = "keeper"
 	OnlyPacker Victims = "Packer"
@@ -130,7 +129,7 @@ func (u *Underway) end(pid int) {
 	}
 }
 
-// SyncedText is what a process has said so far.
+// SyncedText collects the output of a running process.
 type SyncedText struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -167,8 +166,7 @@ func (m Moment) String() string { return strings.TrimSpace(m.when + " " + m.acti
 // Provisioning is the moment in which everything is attached, mounted and in use.
 var Provisioning = Moment{when: "provisioning"}
 
-// Victims says who is killed: the plugin alone, or its keeper, Packer and all others of
-// the build as well.
+// Victims are the processes of a build that are killed.
 type Victims string
 
 const (
@@ -177,8 +175,8 @@ const (
 	Everybody Victims = "everybody"
 )
 
-// KillAt begins a build, and kills it at a moment. What ran in the chroot runs on, and
-// a keeper that lives is about to leave.
+// KillAt begins a build and kills it at a moment. Processes in the chroot survive, and a keeper that survives is about
+// to leave.
 func (b *Box) KillAt(f Flavor, m Moment, whom Victims) {
 	b.Helper()
 	started := filepath.Join(b.Dir, "started")

@@ -69,7 +69,7 @@ func TestKeeperKilled(t *testing.T) {
 				if !strings.Contains(harness.Flat(u.Out.String()), "the keeper, which has the build's mounts, is gone") {
 					t.Errorf("it does not say why:\n%s", u.Out)
 				}
-				// Packer ends the shell of a shell-local, not what that started
+				// Packer ends the shell of a shell-local, but not the shell's children
 				b.Must(os.Remove(started))
 				u.Until(harness.Deadline, "ended", func() bool { return len(harness.ProcessesWith(b.Marker)) == 0 })
 				b.Clean()
@@ -79,7 +79,7 @@ func TestKeeperKilled(t *testing.T) {
 	})
 }
 
-// TestSudo builds as a user who is not root.
+// TestSudo builds as a user without root's rights, by sudo.
 func TestSudo(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		harness.Sudoers(t)

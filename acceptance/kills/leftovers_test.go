@@ -9,7 +9,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// leftovers are what a build could leave on this machine, one line each.
+// leftovers lists everything that the builds have left on this machine.
 func leftovers(b *harness.Box) []string {
 	var left []string
 	for _, p := range harness.ProcessesWith(b.Marker) {
@@ -37,8 +37,7 @@ func leftovers(b *harness.Box) []string {
 	return left
 }
 
-// groupsOf are the cgroups of commands that a keeper has made, whose group is this
-// process's.
+// groupsOf lists the cgroups that a keeper has created for commands. Its own cgroup is that of this process.
 func groupsOf(keeper int) (dirs []string) {
 	_, own, _ := strings.Cut(harness.Read("/proc/self/cgroup"), "0::")
 	own, _, _ = strings.Cut(own, "\n")

@@ -25,7 +25,7 @@ func (k *killing) useOwnLocks() {
 	k.Env = append(k.Env, "PACKER_CHROOT_LOCK_DIR="+filepath.Join(k.Dir, "lock"))
 }
 
-// traced starts what is prepared under a tracer.
+// traced starts a prepared build under a tracer.
 func (k *killing) traced(u *harness.Underway, o order) {
 	k.Helper()
 	o.Box, o.Report = k.Dir, filepath.Join(k.Dir, "report")
@@ -69,8 +69,7 @@ func (k *killing) leave(s spot) {
 	k.EmptyTmp()
 }
 
-// sightings are what the last tracer told of. The keepers that it saw are known from
-// then on.
+// sightings returns the report of the last tracer, and records the keepers in it.
 func (k *killing) sightings() (all []sighting) {
 	k.Helper()
 	file, err := os.Open(filepath.Join(k.Dir, "report"))
@@ -119,8 +118,8 @@ func (k *killing) learnActs(reaping *spot) (spots []spot) {
 	return spots
 }
 
-// reachAct has a tracer kill at a local act, and answers when nobody is left who is not
-// to be, and whether it came there.
+// reachAct runs a tracer that kills at a local act. It returns when all processes that must end have ended, and reports
+// whether the act was reached.
 func (k *killing) reachAct(s spot) (u *harness.Underway, reached bool) {
 	k.Helper()
 	u = k.victim(s)
@@ -137,9 +136,8 @@ func (k *killing) reachAct(s spot) (u *harness.Underway, reached bool) {
 	return u, slices.ContainsFunc(k.sightings(), func(s sighting) bool { return s.Killed })
 }
 
-// TestKillMatrixLocalActs kills full builds before and after every act of the plugin and of
-// its keeper on the host: mounts, directories, files, locks, the journal; then cleans
-// up, and compares the cloud and the host with what they were before.
+// TestKillMatrixLocalActs kills full builds before and after every act of the plugin and of its keeper on the host,
+// such as mounts, files, locks and the journal. After clean-up, cloud and host must be as before.
 func TestKillMatrixLocalActs(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		k := newKilling(t, f)

@@ -24,7 +24,7 @@ import (
 // sampled is how many points of each cloud run otherwise.
 const sampled = 8
 
-// summary tells of a matrix, also when it has passed.
+// summary prints a line about a matrix, even if it has passed.
 func summary(format string, args ...any) { fmt.Fprintf(os.Stderr, "matrix: "+format+"\n", args...) }
 
 // A spot is where a build is killed: at a call, at a local act, after a step, or in a
@@ -118,7 +118,7 @@ func (k *killing) steps() (n int) {
 	return strings.Count(u.Out.String(), "Press enter to continue")
 }
 
-// endless is somebody who leans on the enter key.
+// endless is a reader of Enter keys.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) {
@@ -145,8 +145,8 @@ func (k *killing) prepared(template string, args ...string) *harness.Underway {
 	return u
 }
 
-// reach starts a full build, and answers when it is at the spot. Should a build have
-// fewer calls this time, it ends instead.
+// reach starts a full build and returns when it is at the spot. If the build has fewer calls this time, it ends
+// instead.
 func (k *killing) reach(s spot) (u *harness.Underway, reached bool) {
 	k.Helper()
 	started := filepath.Join(k.Dir, "started")
@@ -198,8 +198,7 @@ func (k *killing) reach(s spot) (u *harness.Underway, reached bool) {
 	return nil, false
 }
 
-// strike kills at a spot, cleans up, and compares. It answers whether the build was
-// over by then, so that its image stays.
+// strike kills at a spot, cleans up and compares. kept reports whether the build was complete, so that its image stays.
 func (k *killing) strike(s spot, byBuild bool) (kept, reached bool) {
 	k.Helper()
 	k.keepers = nil
@@ -241,9 +240,8 @@ func (k *killing) strike(s spot, byBuild bool) (kept, reached bool) {
 	return kept, reached
 }
 
-// settle waits for those who live to end by themselves. What users run on the host, or
-// in a root whose keeper is dead too, is theirs to end; but for what runs in the root when
-// a build is killed at a local act.
+// settle waits for the surviving processes to end. It ends the user's own commands on the host, and those in a root
+// without a keeper, except after a kill at a local act.
 func (k *killing) settle(s spot) {
 	k.Helper()
 	if !s.local && (s.whom == harness.Everybody || s.whom == harness.TheKeeper || s.hook != "" && s.hook != "provision") {
@@ -285,8 +283,8 @@ func (k *killing) cleanUp(byBuild bool) {
 	}
 }
 
-// others are who is killed at the i-th spot when it is not everybody. Who has done a
-// local act is always killed alone as well: nobody else knows of it yet.
+// others returns the victims at the i-th spot, besides everybody. The process that does a local act is always killed
+// alone as well, because no other process knows of the act yet.
 func (s spot) others(i int) []harness.Victims {
 	one := []harness.Victims{harness.ThePlugin, harness.TheKeeper, harness.OnlyKeeper, harness.OnlyPacker}[i/4%4]
 	actor := harness.ThePlugin
@@ -304,8 +302,7 @@ func (s spot) others(i int) []harness.Victims {
 	return nil
 }
 
-// chosen are the spots that run, each with who is killed there: all of them, or a
-// sample that is spread evenly.
+// chosen returns the spots to run with their victims: all spots, or an evenly spread sample.
 func chosen(f harness.Flavor, spots []spot, sample int) []spot {
 	random := rand.New(rand.NewPCG(harness.Seed, uint64(len(f.Name))))
 	victims := []harness.Victims{harness.Everybody, harness.Everybody, harness.Everybody, harness.Everybody, harness.ThePlugin, harness.TheKeeper, harness.OnlyKeeper, harness.OnlyPacker}
@@ -333,9 +330,8 @@ func chosen(f harness.Flavor, spots []spot, sample int) []spot {
 // in waiting for calls that may be under way.
 const boxes = 5
 
-// TestKillMatrix kills full builds at every call, before and after it has had its
-// effect, after every step, and in every hook; then cleans up, and compares the
-// cloud and the host with what they were before.
+// TestKillMatrix kills full builds at every call, before and after its effect, after every step, and in every hook.
+// After clean-up, cloud and host must be as before.
 func TestKillMatrix(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		first := newKilling(t, f)
@@ -405,8 +401,7 @@ func (k *killing) matrix(t *testing.T, name string, every []spot, sample int) {
 	}
 }
 
-// insist strikes at a spot, up to five times if the build does not come there: what is
-// done side by side is done in another order every time.
+// insist strikes at a spot, up to five times if the build does not reach it: the order of parallel calls varies.
 func (k *killing) insist(s spot, byBuild bool) (kept, reached bool) {
 	k.Helper()
 	for range 5 {

@@ -41,7 +41,7 @@ func TestReapKilledBuilds(t *testing.T) {
 	})
 }
 
-// TestReapDryRun tells what would be done, and changes nothing.
+// TestReapDryRun checks that a dry run lists the pending acts and changes nothing.
 func TestReapDryRun(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -65,8 +65,8 @@ func TestReapDryRun(t *testing.T) {
 	})
 }
 
-// TestNextBuildReaps: what a killed build has left goes with the next build, though
-// it has the mount path that this one wants.
+// TestNextBuildReaps checks that the next build removes the resources of a killed one, even if both use the same mount
+// path.
 func TestNextBuildReaps(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

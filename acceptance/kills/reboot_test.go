@@ -51,20 +51,19 @@ const (
 
 var parts = map[string]func(*guest){partCrash: (*guest).crash, partReap: (*guest).cleanByReap, partNext: (*guest).cleanByBuilds}
 
-// What the machine's console says when a part has ended as it should.
+// Lines on the console of the machine when a part has ended well.
 const (
 	saidCrash = "guest: crashes now"
 	saidDone  = "guest: done"
 )
 
-// hardware is what a machine is booted from: programs that are in its memory, and disks
-// that outlive it.
+// hardware is a virtual machine's programs, which are in its memory, and its disks, which survive a crash.
 type hardware struct {
 	kernel, initramfs string
-	// cloud has what loopcloud keeps and the mount points of builds. It is synced before
-	// the crash: a real cloud does not crash with its hosts.
+	// cloud holds loopcloud's directory and the mount points of builds. It is synced before the crash: a real cloud
+	// does not crash with its hosts.
 	cloud string
-	// journals is the host's /var, of which a crash leaves what builds have synced.
+	// journals is the host's /var. After a crash it holds only synced data.
 	journals string
 }
 
@@ -80,7 +79,7 @@ func newHardware(t *testing.T, kernel string) hardware {
 	return h
 }
 
-// memory is what the machine has in memory when it boots: the programs, and this test.
+// memory returns the initramfs of the machine, with the programs and this test.
 func memory(t *testing.T, kernel string) (initramfs string) {
 	t.Helper()
 	root := qemutest.NewRoot(t, guestInit)
@@ -102,8 +101,7 @@ func memory(t *testing.T, kernel string) (initramfs string) {
 	return root.Pack(t)
 }
 
-// guestInit boots a host as others are, but for one thing: what is written to /var comes
-// to the disk when it is synced, and not after a few seconds anyway.
+// guestInit boots an ordinary host, except that data in /var is written to the disk only by a sync.
 const guestInit = `
 mount -t cgroup2 cgroup /sys/fs/cgroup
 mount -t tmpfs run /run
@@ -159,7 +157,7 @@ const (
 	guestMounts   = "/mnt/packer-amazon-chroot-volumes"
 	guestJournals = "/var/lib/packer-chroot"
 	guestLocks    = "/run/lock/packer-chroot"
-	// what the parts after the crash are told
+	// facts for the parts after the crash
 	guestKept = guestDir + "/kept.json"
 )
 
@@ -174,10 +172,10 @@ func newGuest(t *testing.T) *guest {
 	return &guest{b}
 }
 
-// say tells who reads the console.
+// say prints a line on the console.
 func say(format string, args ...any) { fmt.Printf("guest: "+format+"\n", args...) }
 
-// kept is what must be known after the crash.
+// kept holds the facts that are needed after the crash.
 type kept struct {
 	// Cloud and Host are as they were before the builds.
 	Cloud, Host []string
@@ -185,7 +183,7 @@ type kept struct {
 	Attached []types.VolumeAttachment
 }
 
-// host is what builds could leave on the machine, one line each.
+// host lists everything that builds could leave on the machine.
 func (g *guest) host() []string {
 	all := append(leftovers(g.Box), filesBelow(guestJournals)...)
 	all = append(all, filesBelow(guestLocks)...)
@@ -212,8 +210,8 @@ const (
 	nameHeld  = "held"
 )
 
-// here is a builder that is told which machine this is: the metadata is given seconds to
-// answer, and where QEMU translates and all cores are busy that may be too little.
+// here returns a builder with the instance's ID. The metadata service has a time limit of seconds, which is too short
+// under emulation.
 func (g *guest) here(f harness.Flavor, more harness.O) harness.O {
 	out, err := g.Client().DescribeInstances(context.Background(), &ec2.DescribeInstancesInput{})
 	g.Must(err)
@@ -258,8 +256,7 @@ func (g *guest) atWork(name string) (roots []string) {
 	return roots
 }
 
-// crash resets the machine when all builds are where they are to be. What is on its way
-// to a disk then does not arrive.
+// crash resets the machine when all builds have reached their places. Data that is not on the disk by then is lost.
 func (g *guest) crash() {
 	k := kept{Cloud: g.Inventory(), Host: g.host()}
 	for _, call := range []harness.O{{"dialect": "ec2", "action": "CreateSnapshot"}, {"dialect": "oapi", "action": "CreateImage"}} {
@@ -280,7 +277,7 @@ func (g *guest) crash() {
 		g.Control(http.MethodGet, "held", nil, &held)
 		volumes, attached := g.volumes()
 		k.Attached = attached
-		// the one whose image is being made has put its volume away by then
+		// the build that registers its image has detached its volume by then
 		return len(held) == 2 && len(volumes) == 3 && len(attached) == 3
 	})
 	g.Must(os.WriteFile(guestKept, []byte(harness.ToJSON(k)), 0o600))
@@ -301,7 +298,7 @@ func (g *guest) syncCloud() {
 	g.Must(unix.Syncfs(int(dir.Fd())))
 }
 
-// volumes are those of builds, and attached what attaches them.
+// volumes returns the volumes of builds and their attachments.
 func (g *guest) volumes() (volumes []types.Volume, attached []types.VolumeAttachment) {
 	out, err := g.Client().DescribeVolumes(context.Background(), &ec2.DescribeVolumesInput{
 		Filters: []types.Filter{{Name: aws.String("tag-key"), Values: []string{"packer-chroot-build"}}},
@@ -313,8 +310,8 @@ func (g *guest) volumes() (volumes []types.Volume, attached []types.VolumeAttach
 	return out.Volumes, attached
 }
 
-// booted attaches again what was attached, as a cloud has it for a machine that is booted
-// anew, and makes sure that there is something to be cleaned up.
+// booted attaches the volumes again, as a cloud does for a rebooted machine, and checks that there is something to
+// clean up.
 func (g *guest) booted() (k kept) {
 	g.Must(json.Unmarshal([]byte(harness.Read(guestKept)), &k))
 	for _, a := range k.Attached {

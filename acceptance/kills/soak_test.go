@@ -54,7 +54,7 @@ var troubles = []map[string]any{
 	{"stale": map[string]any{"changes": 3}, "action": "DeregisterImage"},
 }
 
-// nameOfTrouble is what a fault of things is counted as.
+// nameOfTrouble names the row in which a fault of a resource is counted.
 func nameOfTrouble(r rule) string {
 	if v, ok := r["outcome"]; ok {
 		return fmt.Sprint("outcome ", v)
@@ -62,7 +62,7 @@ func nameOfTrouble(r rule) string {
 	return "stale"
 }
 
-// counts are what happened in a soak.
+// counts holds the events of a soak.
 type counts struct {
 	mu sync.Mutex
 	of map[string]int
@@ -152,8 +152,7 @@ func (k *killing) soak(random *rand.Rand, c *counts) {
 	}
 }
 
-// disturb kills or cancels a build after some time, or lets it be, and answers how it
-// ended.
+// disturb kills or cancels a build after some time, or lets it run, and returns how it ended.
 func (k *killing) disturb(random *rand.Rand, u *harness.Underway, ended <-chan error, story *[]string) string {
 	k.Helper()
 	when, what := time.Duration(random.IntN(1500))*time.Millisecond, random.IntN(3)
@@ -195,7 +194,7 @@ func (k *killing) disturb(random *rand.Rand, u *harness.Underway, ended <-chan e
 	}
 }
 
-// rule is a fault in force, with what is left of it.
+// rule is an active fault, with its remaining count.
 type rule map[string]any
 
 func (k *killing) rules() (all []rule) {

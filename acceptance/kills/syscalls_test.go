@@ -19,7 +19,7 @@ import (
 type watched struct {
 	name string
 	nr   uintptr
-	// object names what it is about, and is empty for what is not looked at.
+	// object returns the object of the call, or "" if the call is not of interest.
 	object func(stop) string
 	// arg is an argument that must compare as one of these; without any, all calls are
 	// looked at.
@@ -27,7 +27,7 @@ type watched struct {
 	compares []comparison
 }
 
-// comparison is an instruction of the kernel's filters, and what it compares with.
+// comparison is a compare instruction of the kernel's filters with its operand.
 type comparison struct {
 	code uint16
 	with uint32
@@ -91,8 +91,7 @@ func mountFlags(flags uint64) string {
 	return ""
 }
 
-// seccompProgram is a filter that stops at what is watched, in the kernel's own machine
-// language; seccomp(2).
+// seccompProgram is a filter that stops at the watched calls, as BPF instructions; see seccomp(2).
 func seccompProgram() (program []unix.SockFilter) {
 	for _, w := range watch {
 		answer := w.answer()
@@ -102,7 +101,7 @@ func seccompProgram() (program []unix.SockFilter) {
 	return append(program, answers(unix.SECCOMP_RET_ALLOW))
 }
 
-// answer is what the filter does at the call.
+// answer returns the filter's instructions for the call.
 func (w watched) answer() []unix.SockFilter {
 	if len(w.compares) == 0 {
 		return []unix.SockFilter{answers(unix.SECCOMP_RET_TRACE)}
@@ -168,10 +167,10 @@ func (s stop) only(text string) string {
 	return ""
 }
 
-// saying finds what a record of a journal says, and of which kind of act.
+// saying matches the verb and the kind of act in a journal record.
 var saying = regexp.MustCompile(`"(?:verb|kind)":"([\w ]+)"`)
 
-// record is what is written to a journal.
+// record returns the journal record that is written.
 func (s stop) record() string {
 	name := s.only(".journal")
 	if name == "" {
@@ -205,7 +204,7 @@ func (s stop) path(dir int32, arg int) string {
 	return filepath.Join(s.link(fmt.Sprintf("fd/%d", dir)), path)
 }
 
-// created is what an openat2 makes.
+// created returns the path that an openat2 creates.
 func (s stop) created() string {
 	how := s.memory(s.args[2], 8, false)
 	if len(how) < 8 || binary.NativeEndian.Uint64(how)&unix.O_CREAT == 0 {
@@ -228,7 +227,7 @@ func (s stop) socket() string {
 	return path
 }
 
-// noise is what Go and Packer's SDK do by themselves.
+// noise matches the objects of calls by Go's runtime and Packer's SDK.
 var noise = regexp.MustCompile(`^(/proc/|/dev/null|…/tmp/packer-plugin|socket:|pipe:|anon_inode:|/memfd:)`)
 
 // another are the parts of names that are others in every build.

@@ -18,29 +18,29 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// This program is started again as a tracer, and once more as what becomes Packer:
-// who waits for traced threads must have no other children.
+// The test program starts itself as a tracer, and once more as the process that becomes Packer: a tracer must have no
+// other children.
 const (
 	traceArg  = "trace-acts"
 	becomeArg = "become-traced"
 )
 
-// An order is what a tracer is to do.
+// An order is the task of a tracer.
 type order struct {
 	// Box is the directory of the box, which names are told without.
 	Box string
 	// Report is a file for sightings, one a line.
 	Report string
-	// Act is the local act, Skip how many like it pass before, When the side of it, and
-	// Whom are killed there. With no act nobody is.
+	// Act is the local act, Skip the number of such acts to pass, When the side of it, and Whom the victims. Without an
+	// act no process is killed.
 	Act  string
 	Skip int
 	When string
 	Whom harness.Victims
 }
 
-// A sighting is what a tracer tells of: a local act that has ended, after Skip like it
-// had begun, a keeper, or that the order is done.
+// A sighting is an entry of a tracer's report: a local act that has ended, after Skip others like it, a keeper, or the
+// fulfilled order.
 type sighting struct {
 	Act    string `json:",omitempty"`
 	Skip   int    `json:",omitempty"`
@@ -108,8 +108,8 @@ type tracer struct {
 	done  bool
 }
 
-// trace runs Packer, and follows it until it has ended, with its plugin and its keeper.
-// What users have started runs on. An error says how it ended, if not well.
+// trace runs Packer and follows it, its plugin and its keeper until they have ended. Processes that users have started
+// run on. An error says how Packer failed.
 func (o order) trace(args []string) error {
 	runtime.LockOSThread()
 	file, err := os.Create(o.Report)
@@ -141,7 +141,7 @@ func (o order) trace(args []string) error {
 	return t.follow(first)
 }
 
-// follow serves all stops until nobody of the build is left.
+// follow serves all stops until no process of the build is left.
 func (t *tracer) follow(first int) (how error) {
 	for {
 		var status unix.WaitStatus
@@ -164,7 +164,7 @@ func (t *tracer) follow(first int) (how error) {
 	}
 }
 
-// over says whether nobody of the build lives.
+// over reports whether all processes of the build have ended.
 func (t *tracer) over() bool {
 	for _, role := range t.roles {
 		if role != "" {
@@ -199,7 +199,7 @@ func (t *tracer) stopped(tid int, status unix.WaitStatus) {
 	_ = unix.PtraceCont(tid, 0)
 }
 
-// becomes finds out what a process has become.
+// becomes determines the program that a process has executed.
 func (t *tracer) becomes(pid int) {
 	exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	args := strings.Split(harness.Read(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
@@ -226,8 +226,7 @@ func statusOf(tid int, name string) int {
 	return n
 }
 
-// role is what a thread is part of. A child that has not become anything yet is that
-// of its parent.
+// role returns the role of a thread. Before it executes a program, a child has its parent's role.
 func (t *tracer) role(tid int) string {
 	pid := statusOf(tid, "Tgid")
 	if role, known := t.roles[pid]; known {
@@ -276,7 +275,7 @@ func (t *tracer) begins(tid int) {
 	t.maybeKill(act, "before")
 }
 
-// ends tells of a call that has taken place.
+// ends reports a call that has taken place.
 func (t *tracer) ends(tid int) {
 	act, known := t.doing[tid]
 	info, ok := infoOf(tid)
@@ -289,8 +288,8 @@ func (t *tracer) ends(tid int) {
 	t.maybeKill(act, "after")
 }
 
-// maybeKill does what was ordered, if this is the act. Where nobody is of that kind,
-// everybody goes. The keeper goes first: it must not begin to leave.
+// maybeKill kills the victims if this is the ordered act, or all processes if none of them runs. It kills the keeper
+// first, before it can begin to leave.
 func (t *tracer) maybeKill(act sighting, when string) {
 	if t.done || act.Act != t.Act || act.Skip != t.Skip || when != t.When {
 		return

@@ -18,9 +18,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// awscli is the AWS CLI on an EC2 endpoint of the test's own, over disks without
-// bytes: what it tests is that the CLI understands the cloud, and the cloud the
-// CLI.
+// awscli is the AWS CLI on an EC2 endpoint of the test's own, with disks without bytes. It tests that CLI and cloud
+// understand each other.
 type awscli struct {
 	t       *testing.T
 	program string
@@ -75,7 +74,7 @@ func (a *awscli) run(args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// does answers what a command prints.
+// does returns the output of a command that must succeed.
 func (a *awscli) does(args ...string) string {
 	a.t.Helper()
 	out, err := a.run(args...)
@@ -85,7 +84,7 @@ func (a *awscli) does(args ...string) string {
 	return out
 }
 
-// prints checks what a command prints.
+// prints checks the output of a command.
 func (a *awscli) prints(want string, args ...string) {
 	a.t.Helper()
 	if got := strings.Join(strings.Fields(a.does(args...)), " "); got != want {

@@ -19,9 +19,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// TestVolumeLifeCycle partitions a blank volume twice, by parted which tells the
-// kernel and by sfdisk which cannot everywhere, writes to it, snapshots it, and
-// finds all of it on another volume.
+// TestVolumeLifeCycle partitions a blank volume with parted, which informs the kernel, and with sfdisk, which cannot do
+// so everywhere. It writes to the volume, takes a snapshot, and finds all data on a second volume.
 func TestVolumeLifeCycle(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -52,7 +51,7 @@ func TestVolumeLifeCycle(t *testing.T) {
 	b.Detach(second)
 }
 
-// diskUse is what the snapshot's file takes on the disk, in bytes.
+// diskUse returns the disk space that a snapshot's file takes, in bytes.
 func diskUse(t testing.TB, dir, id string) int64 {
 	t.Helper()
 	var used int64
@@ -92,8 +91,7 @@ func TestDetachWhileMounted(t *testing.T) {
 	}
 }
 
-// TestKilledLoopcloud: the next start releases what the killed one left, and
-// knows what it knew.
+// TestKilledLoopcloud checks that the next start releases the devices of a killed loopcloud and keeps its state.
 func TestKilledLoopcloud(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()

@@ -65,7 +65,7 @@ func TestAccountSettings(t *testing.T) {
 	}
 }
 
-// settings sets what the account has, in all regions nothing but this.
+// settings sets the account's settings in all regions.
 func settings(b *harness.Box, setting harness.O) {
 	b.Helper()
 	none := harness.O{

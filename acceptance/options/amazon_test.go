@@ -22,16 +22,15 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// effect is a build with some options, and what of it can be read from EC2.
+// effect is a build with some options, and their effect as EC2 shows it.
 type effect struct {
 	name string
 	give harness.O
-	// check reads what the build made; it fails the test where that is not what the
-	// options say.
+	// check fails the test unless the image has the effect of the options.
 	check func(*testing.T, *release)
 }
 
-// released is what a build made, and the volume that it was made on.
+// released is an image with the volume that it was made on.
 type release struct {
 	b      *harness.Box
 	volume types.Volume
@@ -40,7 +39,7 @@ type release struct {
 	out    string
 }
 
-// effects are the options that show in what EC2 tells.
+// effects are the options with an effect that EC2 shows.
 func effects() []effect {
 	const account, other = "123456789012", "210987654321"
 	yearAway := time.Now().AddDate(1, 0, 0).UTC().Truncate(time.Minute)
@@ -179,8 +178,7 @@ func effects() []effect {
 	}
 }
 
-// TestAmazonOptions builds an image for each row, and reads back what the options
-// have done to it. One cloud serves them all.
+// TestAmazonOptions builds an image for each row, all on one cloud, and checks the effect of the options.
 func TestAmazonOptions(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -368,9 +366,8 @@ func TestAmazonOnlyElsewhere(t *testing.T) {
 	}
 }
 
-// TestAmazonUnknownRegion: a region that EC2 does not know is refused before anything
-// is made. With skip_region_validation EC2 is not asked which there are, and the
-// region itself is the one that does not answer.
+// TestAmazonUnknownRegion checks that a region unknown to EC2 is refused before anything is created. With
+// skip_region_validation EC2 is not asked for its regions, and the connection to the region fails.
 func TestAmazonUnknownRegion(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -430,8 +427,8 @@ func TestAmazonPolling(t *testing.T) {
 	b.Unchanged(before)
 }
 
-// TestAmazonReplaces: the second image of a name takes the place of the first,
-// whose snapshot goes only if that is asked for.
+// TestAmazonReplaces checks that the second image of a name replaces the first, and that the old snapshot is deleted
+// only on request.
 func TestAmazonReplaces(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -462,8 +459,7 @@ func TestAmazonReplaces(t *testing.T) {
 	b.Fails(b.Template(harness.O{"type": "amazon-chroot", "source_ami": harness.SourceID, "ami_name": "the one"}, harness.Shell("true")), "the one", aws.ToString(fourth.ImageId))
 }
 
-// TestAmazonEndpointsOfAWS: a proxy is told whom the builder means to reach, and
-// lets it reach nobody.
+// TestAmazonEndpointsOfAWS checks the host names that the builder connects to, by a proxy that refuses all of them.
 func TestAmazonEndpointsOfAWS(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()

@@ -39,7 +39,7 @@ func session(b *harness.Box) (id, secretKey, token string) {
 	return aws.ToString(k.AccessKeyId), aws.ToString(k.SecretAccessKey), aws.ToString(k.SessionToken)
 }
 
-// made tells whether an action is among the calls, and succeeded.
+// made reports whether an action was called and succeeded.
 func made(calls []harness.Call, dialect, action string) bool {
 	return slices.ContainsFunc(calls, func(c harness.Call) bool {
 		return c.Dialect == dialect && c.Action == action && c.Status < 300
@@ -52,10 +52,9 @@ func TestSourcesOfCredentials(t *testing.T) {
 	t.Parallel()
 	type source struct {
 		name string
-		// set prepares the box, and answers options and more environment.
+		// set prepares the box, and returns options and environment.
 		set func(b *harness.Box) (options map[string]any, env []string)
-		// asked is what has to be asked for the keys, dialect and action; empty if
-		// nothing has to be.
+		// asked is the call that obtains the keys, dialect and action, or empty if there is none.
 		asked [2]string
 	}
 	keys := "[keys]\naws_access_key_id=" + harness.KeyID + "\naws_secret_access_key=" + harness.Secret + "\n"
@@ -113,8 +112,8 @@ func TestInstanceID(t *testing.T) {
 	b.Build(b.Template(harness.Flavors[0].Basic(map[string]any{"instance_id": id}), harness.Shell("true")))
 }
 
-// TestSkipMetadata: the metadata are asked for nothing, and what they would have said
-// is wanted elsewhere.
+// TestSkipMetadata checks that the metadata service gets no request, and that the missing facts are required as
+// options.
 func TestSkipMetadata(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()

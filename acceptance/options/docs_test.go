@@ -12,13 +12,12 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// docsWithTemplates are the pages whose examples are templates, or parts of them, and
-// the builder that a page is of. Policies are TestAmazonPolicy's and TestOSCPolicy's.
+// docsWithTemplates are the pages with examples of templates, or parts of them, and the builder of each.
+// TestAmazonPolicy and TestOSCPolicy check the policies.
 var docsWithTemplates = []struct {
 	page   string
 	flavor harness.Flavor
-	// examples is how many there are at least: a page whose examples are not found
-	// proves nothing.
+	// examples is the least number of examples, so that the test fails if it finds none.
 	examples int
 }{
 	{"README.md", harness.Flavors[0], 2},
@@ -30,9 +29,9 @@ var docsWithTemplates = []struct {
 
 var (
 	example = regexp.MustCompile("(?ms)^```(hcl|json)\n(.*?)^```$")
-	// whole begins what stands at the top of an HCL2 template.
+	// whole matches a top-level block of an HCL2 template.
 	whole = regexp.MustCompile(`(?m)^(packer|source|build|locals|variable)\b.*\{`)
-	// inBuild begins what stands in a build.
+	// inBuild matches a block inside a build block.
 	inBuild = regexp.MustCompile(`(?m)^(provisioner|post-processor)\b.*\{`)
 	// assigned is an option that a part of a source has.
 	assigned = regexp.MustCompile(`(?m)^(\w+)\s*(=|\{)`)

@@ -21,7 +21,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// newOutscaleBox is a box whose cloud has the other account too.
+// newOutscaleBox returns a box with a second account in its cloud.
 func newOutscaleBox(t *testing.T) *harness.Box {
 	t.Helper()
 	return harness.New(t, "--key", harness.OtherKeyID+":"+harness.Secret+":"+harness.OtherAccount)
@@ -52,8 +52,7 @@ func deviceList(i osc.Image) []string {
 // opts are options as a template has them.
 type opts = map[string]any
 
-// oscOption is a build of a source that has much to inherit, what its options say,
-// and how that is seen by the API afterwards.
+// oscOption is a build of a source with every inheritable attribute, its options, and a check of the image by the API.
 type oscOption struct {
 	name    string
 	options opts
@@ -239,9 +238,8 @@ func TestOSCRootVolumeTags(t *testing.T) {
 	}
 }
 
-// TestOSCForeignSource builds from an image of somebody else's: directly where its
-// snapshot may be used, else from a copy, which is gone at the end. Templates speak
-// of the image that the user chose.
+// TestOSCForeignSource builds from an image of another account: directly if its snapshot may be used, otherwise from a
+// copy, which is removed at the end. Template variables refer to the image that the user chose.
 func TestOSCForeignSource(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -332,8 +330,8 @@ func TestOSCForeignSourceOfManyDevices(t *testing.T) {
 	}
 }
 
-// TestOSCForeignSourceOfManyDevicesIsDestroyed with all that was copied for the image,
-// but for what another image has come to use by then.
+// TestOSCForeignSourceOfManyDevicesIsDestroyed checks that destroying an image removes everything that was copied for
+// it, except a snapshot that another image uses by then.
 func TestOSCForeignSourceOfManyDevicesIsDestroyed(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -380,7 +378,7 @@ func TestOSCForeignSourceOfManyDevicesIsDestroyed(t *testing.T) {
 	b.Unchanged(before)
 }
 
-// TestOSCRefusals: what is refused, with what is said, and nothing created.
+// TestOSCRefusals checks that wrong options are refused with the right message before anything is created.
 func TestOSCRefusals(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -449,8 +447,8 @@ func TestOSCForceDeregister(t *testing.T) {
 	harness.Want(b, "things in the cloud", len(b.Inventory()), things)
 }
 
-// tlsProxy is the box's cloud behind TLS with a certificate that nobody knows. It notes
-// whether a client shows one.
+// tlsProxy returns the address of a TLS proxy with an unknown certificate before the box's cloud. It records whether a
+// client shows a certificate.
 func tlsProxy(b *harness.Box, shown *atomic.Bool) string {
 	b.Helper()
 	to, err := url.Parse(b.Endpoint)

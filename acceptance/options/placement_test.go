@@ -45,8 +45,8 @@ func TestOutpostAndLocalZone(t *testing.T) {
 	})
 }
 
-// TestMetadataService: an instance whose metadata service cannot be used fails the build
-// with the command that mends it, and that command does.
+// TestMetadataService checks that a build fails if the metadata service cannot be used, and that the suggested command
+// repairs it.
 func TestMetadataService(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()

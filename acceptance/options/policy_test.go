@@ -59,27 +59,26 @@ func actions(statements []statement) []string {
 	return all
 }
 
-// everyBuild is the heading of what no build can do without.
+// everyBuild is the heading of the permissions that all builds need.
 const everyBuild = "Every build"
 
-// A permitted build is made with what some headings of a page allow.
+// A permitted build needs only the permissions under some headings of a page.
 type permitted struct {
 	name string
 	// needs are the headings besides everyBuild's.
 	needs []string
-	// build calls forget for what was called before, and is not meant.
+	// build calls forget after calls that are not part of the build.
 	build func(b *harness.Box)
 }
 
-// A keyring is a page of policies and what is known of the cloud that they are for.
+// A keyring is a page of policies and the permissions of its cloud.
 type keyring struct {
 	page string
 	// prefixes of the actions, by loopcloud's dialect.
 	prefixes map[string]string
 	// implied are permissions that go with a call, and have none of their own.
 	implied map[string]string
-	// beyond is the prefix of what the cloud itself does in the caller's name; the
-	// record of calls does not tell of that.
+	// beyond is the prefix of the calls that the cloud makes in the caller's name and does not record.
 	beyond string
 }
 
@@ -100,8 +99,8 @@ func (k keyring) used(calls []harness.Call) []string {
 	return slices.Compact(all)
 }
 
-// proves makes the builds, and fails if one calls what its headings do not allow, or
-// if a heading allows what none of its builds calls.
+// proves runs the builds. It fails if one makes a call that its headings do not allow, or if a heading allows an action
+// that no build calls.
 func (k keyring) proves(t *testing.T, b *harness.Box, builds []permitted) {
 	t.Helper()
 	page := policies(t, k.page)
@@ -179,7 +178,7 @@ func ours(b *harness.Box, name string, options harness.O) string {
 	return b.Template(harness.Flavors[0].Basic(all), harness.Shell("true"))
 }
 
-// plainBuilds need nothing but what every build does.
+// plainBuilds are builds without further permissions.
 func plainBuilds() []permitted {
 	return []permitted{
 		{"basic", nil, building("basic", harness.O{"tags": harness.O{"a": "b"}, "snapshot_tags": harness.O{"a": "b"}, "root_volume_tags": harness.O{"a": "b"}})},
@@ -212,7 +211,7 @@ func plainBuilds() []permitted {
 	}
 }
 
-// featuredBuilds need what one feature of theirs does.
+// featuredBuilds are builds that need the permissions of one feature each.
 func featuredBuilds() []permitted {
 	const there = "us-east-1"
 	soon := time.Now().AddDate(1, 0, 0).UTC().Format(time.RFC3339)
@@ -241,7 +240,7 @@ func featuredBuilds() []permitted {
 	}
 }
 
-// askingBuilds ask for settings of the account, and do without an answer.
+// askingBuilds read settings of the account, and do without them if they may not.
 func askingBuilds() []permitted {
 	const there = "us-east-1"
 	asking := []string{"Sharing", "Account settings"}
@@ -276,7 +275,7 @@ func askingBuilds() []permitted {
 	}
 }
 
-// undoneBuilds fail, and undo what features have done.
+// undoneBuilds are builds that fail and undo the effects of features.
 func undoneBuilds() []permitted {
 	soon := time.Now().AddDate(1, 0, 0).UTC().Format(time.RFC3339)
 	return []permitted{
@@ -298,7 +297,7 @@ func undoneBuilds() []permitted {
 	}
 }
 
-// encodedRefusal is what EC2 says of a refusal that STS can decode.
+// encodedRefusal is a refusal of EC2 that STS can decode.
 var encodedRefusal = "You are not authorized to perform this operation. Encoded authorization failure message: " +
 	base64.StdEncoding.EncodeToString([]byte(`{"explicitDeny": true, "context": {"principal": {"arn": "arn:aws:iam::123456789012:user/ci"},
 		"action": "ec2:CreateVolume", "resource": "arn:aws:ec2:eu-west-2:123456789012:volume/*"}}`))
@@ -351,8 +350,7 @@ func TestAmazonSecureBootIsNotLost(t *testing.T) {
 	harness.Want(b, "UEFI variables", uefiData(b, called(b, "without")), "")
 }
 
-// TestAmazonPolicyOfKeys: what EBS asks of a KMS key is asked in the caller's name,
-// and may be asked by EC2 alone.
+// TestAmazonPolicyOfKeys checks that the KMS permissions which EBS uses in the caller's name may be used by EC2 only.
 // Source: https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
 func TestAmazonPolicyOfKeys(t *testing.T) {
 	harness.NeedRoot(t)

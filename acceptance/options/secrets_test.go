@@ -47,7 +47,7 @@ func (w *whispers) list() []string {
 	return slices.Compact(slices.Sorted(slices.Values(w.all)))
 }
 
-// in tells the first secret that a text holds; empty if there is none.
+// in returns the first secret in a text, or "".
 func (w *whispers) in(text string) string {
 	for _, secret := range w.list() {
 		if strings.Contains(text, secret) {
@@ -61,8 +61,8 @@ func (w *whispers) in(text string) string {
 type confidential struct {
 	name   string
 	flavor harness.Flavor
-	// set prepares the box, and answers options and more environment. What it writes is
-	// the user's own, and may hold secrets.
+	// set prepares the box, and returns options and environment. Files that it writes belong to the user and may hold
+	// secrets.
 	set func(b *harness.Box, w *whispers) (options harness.O, env []string)
 	// fresh is how many secrets must have come up at least: with keys that are renewed
 	// there are more than those of the start.
@@ -122,9 +122,8 @@ func confidences() []confidential {
 	}
 }
 
-// TestSecretsDoNotLeak looks for the secrets of a build in all that it leaves, with
-// every log, and in what can be seen of it while it runs: its journal, the arguments
-// of its processes, its files, its image.
+// TestSecretsDoNotLeak looks for the secrets of a build in its output, logs, image and files, and while it runs in its
+// journal and in the arguments of its processes.
 func TestSecretsDoNotLeak(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -179,8 +178,7 @@ func asked(b *harness.Box) (all []map[string]any) {
 	return all
 }
 
-// whispered builds with -debug, and looks for secrets all the while: in what is
-// printed, in the arguments of processes, and in files.
+// whispered builds with -debug, and looks for secrets in the output, in the arguments of processes, and in files.
 func whispered(b *harness.Box, w *whispers, template string, succeeds bool) {
 	b.Helper()
 	started, done := filepath.Join(b.Dir, "started"), filepath.Join(b.Dir, "done")
@@ -222,8 +220,8 @@ func whispered(b *harness.Box, w *whispers, template string, succeeds bool) {
 	}
 }
 
-// watched looks at the arguments of the build's processes, which everybody can read,
-// until it is called off. Their environment only the user and root can read.
+// watched looks for secrets in the arguments of the build's processes, which every user can read, until stop is called.
+// Only the user and root can read their environment.
 func watched(b *harness.Box, w *whispers) (stop func()) {
 	off := make(chan struct{})
 	var watching sync.WaitGroup
@@ -243,9 +241,8 @@ func watched(b *harness.Box, w *whispers) (stop func()) {
 	return func() { close(off); watching.Wait() }
 }
 
-// leaks fails the test if a file below these directories of the box holds a secret,
-// or can be read by everybody where it is the build's memory, and answers how many
-// files it has looked into.
+// leaks fails the test if a file below these directories of the box holds a secret, or if every user can read a
+// journal. It returns the number of files.
 func leaks(b *harness.Box, w *whispers, dirs ...string) (files int) {
 	b.Helper()
 	for _, dir := range dirs {
@@ -264,7 +261,7 @@ func leaks(b *harness.Box, w *whispers, dirs ...string) (files int) {
 	return files
 }
 
-// ignoreGone is nil for what was removed meanwhile.
+// ignoreGone returns nil if the error is about a file that was removed meanwhile.
 func ignoreGone(err error) error {
 	if os.IsNotExist(err) {
 		return nil
@@ -280,7 +277,7 @@ func holdsNone(b *harness.Box, w *whispers, what, text string) {
 	}
 }
 
-// grep answers what of a file, which may be large, is among the texts.
+// grep returns those of the texts that a file holds. The file may be large.
 func grep(b *harness.Box, path string, texts []string) string {
 	b.Helper()
 	cmd := exec.Command("grep", "-aoFf", "-", path)
@@ -293,11 +290,11 @@ func grep(b *harness.Box, path string, texts []string) string {
 	return string(found)
 }
 
-// issued are keys in an answer of STS or of the metadata.
+// issued matches keys in a response of STS or of the metadata service.
 var issued = regexp.MustCompile(`(?:<SecretAccessKey>|<SessionToken>|"SecretAccessKey"\s*:\s*"|"Token"\s*:\s*")([^<"]+)`)
 
-// tapped is the box's cloud behind a proxy that notes the keys which it hands out;
-// change changes an answer.
+// tapped returns the address of a proxy before the box's cloud that records the keys in responses, and passes responses
+// through change.
 func tapped(b *harness.Box, w *whispers, change func([]byte) []byte) string {
 	b.Helper()
 	to, err := url.Parse(b.Endpoint)
@@ -337,7 +334,7 @@ func hasty(b *harness.Box, w *whispers) string {
 	})
 }
 
-// vault hands out keys whose lease ends in a second.
+// vault serves keys with a lease of one second.
 func vault(b *harness.Box, w *whispers) string {
 	b.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {

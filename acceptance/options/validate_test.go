@@ -21,8 +21,8 @@ type template struct {
 	name string
 	// options are over those of the basic example; nil takes one away.
 	options map[string]any
-	// refused is the option by which the docs say why this plugin refuses what the
-	// public one accepts; empty if it does not.
+	// refused is the option that the docs give as the reason if the public plugin accepts the template and this one
+	// does not, or "".
 	refused string
 	// newer says that the public plugin of that version has no such option.
 	newer bool
@@ -46,7 +46,7 @@ func mapped(devices ...harness.O) harness.O {
 	return harness.O{"root_device_name": "xvda", "root_volume_size": 10, "ami_block_device_mappings": devices}
 }
 
-// What templates of the corpus speak of.
+// Values in templates of the corpus.
 const (
 	account = "123456789012"
 	kmsKey  = "1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -70,7 +70,7 @@ func corpus() []template {
 	return slices.Concat(rightTemplates(), wrongTemplates(), refusedTemplates())
 }
 
-// rightTemplates are every option alone, and what users combine.
+// rightTemplates have every option alone, and usual combinations.
 func rightTemplates() []template {
 	soon := time.Now().AddDate(1, 0, 0).UTC().Format(time.RFC3339)
 	return []template{
@@ -228,8 +228,7 @@ func wrongTemplates() []template {
 	}
 }
 
-// refusedTemplates are what the public plugin accepts, and this one refuses: the
-// docs say why.
+// refusedTemplates are accepted by the public plugin and refused by this one. The docs give the reasons.
 func refusedTemplates() []template {
 	return []template{
 		{name: "owners missing", refused: "source_ami_filter", options: harness.O{"source_ami": nil, "source_ami_filter": harness.O{"filters": harness.O{"name": "debian-*"}, "most_recent": true}}},
@@ -344,7 +343,7 @@ func newJudge(t *testing.T, plugins string) judge {
 	}}
 }
 
-// accepts runs packer validate on a template, and answers what it printed.
+// accepts runs packer validate on a template and returns its output.
 func (j judge) accepts(name string, template any) (bool, string) {
 	j.t.Helper()
 	content, err := json.Marshal(template)
@@ -354,7 +353,7 @@ func (j judge) accepts(name string, template any) (bool, string) {
 	return j.valid(name, content)
 }
 
-// valid is the same for what a file is to hold.
+// valid runs packer validate on a file with this content.
 func (j judge) valid(name string, content []byte) (bool, string) {
 	j.t.Helper()
 	path := filepath.Join(j.dir, name)
@@ -385,8 +384,8 @@ func TestCorpusIsValid(t *testing.T) {
 	}
 }
 
-// TestPeerValidates holds the corpus against the public plugin: what that accepts
-// is accepted here, except what the docs tell. `make peer` runs it.
+// TestPeerValidates checks that this plugin accepts every template of the corpus that the public plugin accepts, with
+// the documented exceptions. `make peer` runs it.
 func TestPeerValidates(t *testing.T) {
 	plugin := os.Getenv("PEER_PLUGIN")
 	if plugin == "" {
