@@ -62,7 +62,7 @@ func (c Client) Import(ctx context.Context, imp Import, source string) (img Imag
 // an existing file after the whole disk has been received.
 func (c Client) Export(ctx context.Context, id, file string) error {
 	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("cannot export image %s: %s exists and is no regular file", id, file)
+		return fmt.Errorf("cannot export image %s: %s exists and is not a regular file", id, file)
 	}
 	f, err := os.CreateTemp(filepath.Dir(file), ".export-*")
 	if err != nil {
@@ -106,7 +106,7 @@ func (c Client) call(ctx context.Context, method, path string, body io.Reader, r
 		return fmt.Errorf("loopcloud at %s: %s (%s)", c.Endpoint, strings.TrimSpace(string(text)), resp.Status)
 	}
 	if err := read(resp.Body); err != nil {
-		return fmt.Errorf("cannot read what loopcloud at %s answers: %w", c.Endpoint, err)
+		return fmt.Errorf("cannot read the response of loopcloud at %s: %w", c.Endpoint, err)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func (s *Server) setClock(w http.ResponseWriter, r *http.Request) {
 func clockChange(q url.Values, was time.Duration) (advance, skew time.Duration, err error) {
 	skew = was
 	if len(q) == 0 {
-		return 0, 0, fmt.Errorf("nothing is to be done to the clocks: there are advance and skew")
+		return 0, 0, fmt.Errorf("no change of the clocks is given; use advance or skew")
 	}
 	for name, values := range q {
 		d, err := time.ParseDuration(values[len(values)-1])
@@ -84,7 +84,7 @@ func clockChange(q url.Values, was time.Duration) (advance, skew time.Duration, 
 		case "skew":
 			skew = d
 		default:
-			return 0, 0, fmt.Errorf("the clocks have no %s: there are advance and skew", name)
+			return 0, 0, fmt.Errorf("there is no parameter %s; use advance or skew", name)
 		}
 	}
 	return advance, skew, nil

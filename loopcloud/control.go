@@ -64,7 +64,7 @@ func (s *Server) control() http.Handler {
 func onlyLocal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isLoopback(r.RemoteAddr) {
-			http.Error(w, "the control of loopcloud is for programs on its own machine", http.StatusForbidden)
+			http.Error(w, "the control API of loopcloud accepts requests from its own machine only", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -125,7 +125,7 @@ func (s *Server) listHeld(w http.ResponseWriter, r *http.Request) {
 func (s *Server) release(w http.ResponseWriter, r *http.Request) {
 	n, err := strconv.Atoi(r.PathValue("n"))
 	if err != nil || !s.holds.Release(n) {
-		http.Error(w, "no call of the number "+r.PathValue("n")+" is held", http.StatusNotFound)
+		http.Error(w, "no call with the number "+r.PathValue("n")+" is held", http.StatusNotFound)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -266,7 +266,7 @@ func (imp *Import) set(name, value string) error {
 		}
 		imp.Tags[key] = v
 	default:
-		return fmt.Errorf("%w: it has no parameter %s", errImport, name)
+		return fmt.Errorf("%w: there is no parameter %s", errImport, name)
 	}
 	return nil
 }

@@ -151,10 +151,10 @@ func (s *Server) importDisk(imp Import, disk string) (Image, error) {
 // checkImport returns an error if an import would fail, before a disk is read.
 func (s *Server) checkImport(imp Import) error {
 	if _, ok := bootModes[imp.BootMode]; !ok {
-		return fmt.Errorf("%w: there is no boot mode %q; there are legacy-bios, uefi and uefi-preferred", errImport, imp.BootMode)
+		return fmt.Errorf("%w: there is no boot mode %q; use legacy-bios, uefi or uefi-preferred", errImport, imp.BootMode)
 	}
 	if !slices.Contains([]string{"", "i386", "x86_64", "arm64"}, imp.Architecture) {
-		return fmt.Errorf("%w: there is no architecture %q; there are i386, x86_64 and arm64", errImport, imp.Architecture)
+		return fmt.Errorf("%w: there is no architecture %q; use i386, x86_64 or arm64", errImport, imp.Architecture)
 	}
 	if imp.Account != "" && !slices.ContainsFunc(s.cloud.Accounts(), func(a state.Account) bool { return a.ID == imp.Account }) {
 		return fmt.Errorf("%w: there is no account %q", errImport, imp.Account)

@@ -28,10 +28,10 @@ func (s originPolicy) refusal(r *http.Request) string {
 			" If it is a name of this machine, start loopcloud with --allow-host NAME", r.Host)
 	}
 	if origin := r.Header.Get("Origin"); r.Header["Origin"] != nil && !strings.EqualFold(origin, "http://"+r.Host) {
-		return fmt.Sprintf("the Origin header is %q: loopcloud does not answer other sites' web pages", origin)
+		return fmt.Sprintf("the Origin header is %q: loopcloud refuses web pages of other sites", origin)
 	}
 	if site := r.Header.Get("Sec-Fetch-Site"); r.Header["Sec-Fetch-Site"] != nil && site != "none" && site != "same-origin" {
-		return fmt.Sprintf("the Sec-Fetch-Site header is %q: loopcloud does not answer other sites' web pages", site)
+		return fmt.Sprintf("the Sec-Fetch-Site header is %q: loopcloud refuses web pages of other sites", site)
 	}
 	return ""
 }

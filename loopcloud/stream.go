@@ -75,7 +75,7 @@ func ReadDisk(r io.Reader, f *os.File) error {
 			return fmt.Errorf("cannot read the disk: it ends too early: %w", err)
 		}
 		if e.Offset < end || e.Length < 0 || e.Offset > maxDisk || e.Length > maxDisk-e.Offset {
-			return fmt.Errorf("cannot read the disk: it has no part of %d bytes at %d", e.Length, e.Offset)
+			return fmt.Errorf("cannot read the disk: it has an invalid part of %d bytes at %d", e.Length, e.Offset)
 		}
 		if e.Length == 0 {
 			return f.Truncate(e.Offset)

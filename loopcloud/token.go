@@ -92,7 +92,7 @@ func (s *Server) withToken(next http.Handler) http.Handler {
 		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare([]byte(strings.TrimSpace(given)), []byte(s.token)) != 1 {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="loopcloud"`)
-			http.Error(w, "the control of loopcloud needs the header Authorization: Bearer TOKEN, with the token from the file "+
+			http.Error(w, "the control API of loopcloud needs the header Authorization: Bearer TOKEN, with the token from the file "+
 				tokenName+" in loopcloud's --dir", http.StatusUnauthorized)
 			return
 		}

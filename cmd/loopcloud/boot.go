@@ -62,7 +62,7 @@ func parseBoot(args []string) (flags *bootFlags, id string, err error) {
 	case b.timeout <= 0:
 		return nil, "", misused("image boot: --timeout %v is no time to boot in", b.timeout)
 	case b.until == "":
-		return nil, "", misused("image boot: --until is empty: it is a text that the console says")
+		return nil, "", misused("image boot: --until is empty; give a text that the console shows")
 	}
 	return b, rest[0], b.at.check("image boot")
 }
@@ -114,10 +114,10 @@ func imageIn(ctx context.Context, all images, id string) (loopcloud.Image, error
 	}
 	i := slices.IndexFunc(list, func(img loopcloud.Image) bool { return img.ID == id })
 	if i < 0 {
-		return loopcloud.Image{}, fmt.Errorf("there is no such image")
+		return loopcloud.Image{}, fmt.Errorf("the image does not exist")
 	}
 	if arch := list[i].Architecture; arch == "arm64" {
-		return loopcloud.Image{}, fmt.Errorf("it is for %s, and the machine is a PC", arch)
+		return loopcloud.Image{}, fmt.Errorf("its architecture is %s, and the machine is an x86_64 PC", arch)
 	}
 	return list[i], nil
 }

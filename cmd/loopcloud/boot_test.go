@@ -226,14 +226,14 @@ func TestBootRefuses(t *testing.T) {
 		status int
 		says   string
 	}{
-		{[]string{"ami-01234567", "--dir", dir}, statusFailed, "ami-01234567: there is no such image"},
+		{[]string{"ami-01234567", "--dir", dir}, statusFailed, "ami-01234567: the image does not exist"},
 		{[]string{arm, "--dir", dir}, statusFailed, "arm64"},
 		{[]string{arm}, statusUsage, "--dir"},
 		{[]string{"--dir", dir}, statusUsage, "ID"},
 		{[]string{arm, "--dir", dir, "--memory", "0"}, statusUsage, "--memory 0"},
 		{[]string{arm, "--dir", dir, "--timeout", "-1s"}, statusUsage, "--timeout -1s"},
 		{[]string{arm, "--dir", dir, "--until", ""}, statusUsage, "--until"},
-		{[]string{arm, "--dir", dir, "--kvm", "maybe"}, statusUsage, "auto, yes and no"},
+		{[]string{arm, "--dir", dir, "--kvm", "maybe"}, statusUsage, "auto, yes or no"},
 	} {
 		if got := runProgram(t, append([]string{"image", "boot"}, test.args...)...); got.status != test.status || !strings.Contains(got.stderr, test.says) {
 			t.Errorf("%q: %+v", test.args, got)

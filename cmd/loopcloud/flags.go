@@ -230,7 +230,7 @@ func parseProfile(s string) (state.Timing, error) {
 	if scaled {
 		var err error
 		if scale, err = strconv.ParseFloat(factor, 64); err != nil || !(scale >= 0 && scale <= 1000) {
-			return state.Timing{}, fmt.Errorf("the scale %q is no number from 0 to 1000", factor)
+			return state.Timing{}, fmt.Errorf("the scale %q is not a number from 0 to 1000", factor)
 		}
 	}
 	switch name {
@@ -248,7 +248,7 @@ var accountIDs = regexp.MustCompile(`^[0-9]{12}$`)
 
 func parseAccount(s string) (string, error) {
 	if !accountIDs.MatchString(s) {
-		return "", fmt.Errorf("the account %q has not twelve digits", s)
+		return "", fmt.Errorf("the account %q does not have twelve digits", s)
 	}
 	return s, nil
 }

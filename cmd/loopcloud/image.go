@@ -91,7 +91,7 @@ func (at location) token() (string, error) {
 	case token != "":
 		return token, nil
 	}
-	return "", fmt.Errorf("loopcloud at %s wants its control token: add --dir (that of loopcloud serve) or --token-file, or set %s", at.endpoint, tokenVariable)
+	return "", fmt.Errorf("loopcloud at %s needs its control token: add --dir (that of loopcloud serve) or --token-file, or set %s", at.endpoint, tokenVariable)
 }
 
 func (p *program) image(ctx context.Context, args []string) error {

@@ -13,52 +13,52 @@ import (
 
 const usage = `loopcloud is a cloud on one machine: EC2, its metadata service and the Outscale API over real block devices.
 
-  loopcloud serve  --dir DIR [--listen HOST:PORT] [CLOUD]    on 127.0.0.1:4600, until it is told to stop
+  loopcloud serve  --dir DIR [--listen HOST:PORT] [CLOUD]    on 127.0.0.1:4600, until it is stopped
   loopcloud run    [--dir DIR] [CLOUD] -- COMMAND…           run COMMAND with a cloud of its own
   loopcloud image import PLACE --name NAME [IMAGE] SOURCE
-                                SOURCE: a root directory, a tar of one, or a raw disk; prints the image's id
+                                SOURCE: a root directory, a tar archive of one, or a raw disk; prints the image's ID
   loopcloud image export PLACE ID FILE
   loopcloud image list   PLACE [--json]
   loopcloud image boot   PLACE ID [BOOT]
                                 boot a copy of the image's disk in QEMU, with its serial console on the standard output,
-                                until there is a login prompt; 1 if none came
+                                until there is a login prompt; the exit status is 1 if there is none
   loopcloud version
 
---dir keeps everything; without it, run has a cloud that goes when COMMAND ends. It is created with mode 0700, and is
-refused if another user owns it or can write to it. COMMAND's environment has what points AWS's and Outscale's clients
-to the cloud, LOOPCLOUD_ENDPOINT and LOOPCLOUD_TOKEN; its exit status is run's.
+--dir holds all data; without it, run creates a cloud that is removed when COMMAND ends. The directory is created with
+mode 0700, and is refused if another user owns it or can write to it. COMMAND's environment directs AWS's and Outscale's
+clients to the cloud, and contains LOOPCLOUD_ENDPOINT and LOOPCLOUD_TOKEN. The exit status of run is that of COMMAND.
 
-PLACE: --dir DIR                of a cloud that nothing serves now
-       --endpoint URL           of one that is served, such as http://127.0.0.1:4600. It wants the control token, which
-                                the file DIR/token holds: from --dir DIR, --token-file FILE, or LOOPCLOUD_TOKEN
+PLACE: --dir DIR                a cloud that is not being served
+       --endpoint URL           a cloud that is being served, such as http://127.0.0.1:4600. It needs the control token in
+                                the file DIR/token: from --dir DIR, --token-file FILE, or LOOPCLOUD_TOKEN
 CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
-                                how long things take: none, or as long as there; aws:0.1 takes a tenth of it
+                                how long state changes take: no time, or as in that cloud; aws:0.1 takes a tenth of it
        --naming xen|nvme|nvme-links|scsi
                                 devices as /dev/xvdf, or as /dev/nvme1n1 or /dev/sdb with a link in /dev/disk/by-id;
-                                nvme-links adds links under the names asked for, as Amazon Linux does
-       --region REGION          the default region: the first of --regions
-       --regions REGION[:off],… the regions that there are, those with :off not opted in to:
+                                nvme-links adds links with the requested names, as Amazon Linux does
+       --region REGION          the default region; default: the first of --regions
+       --regions REGION[:off],… the regions; those with :off are not opted in to; default:
                                 eu-west-2, us-east-1, us-west-2, eu-west-1, us-east-2, cloudgouv-eu-west-1, eu-south-1, me-south-1:off
        --key ID:SECRET[:ACCOUNT]…
-                                who may sign requests, run's COMMAND with the first of them; without it
+                                the keys that may sign requests; COMMAND gets the first one. The default is
                                 AKIALOOPCLOUD0000000:loopcloud/not/a/secret/of/any/real/cloud
-                                Other users of this machine can read a command line: give secrets in
-       --key-file FILE…         a file (mode 0600) of such keys, one a line, or in the variable LOOPCLOUD_KEY, likewise
+                                Other users of this machine can read a command line: pass secrets by
+       --key-file FILE…         a file (mode 0600) of such keys, one on each line, or by the variable LOOPCLOUD_KEY
        --allow-host NAME…       a name of this machine that clients use: without it, requests that are not signed by a
                                 key of your own are refused unless they name localhost or an IP address
-       --fault JSON|@FILE…      what goes wrong from the beginning: see docs/loopcloud.md
-       --setting JSON|@FILE…    what accounts have set, such as encryption by default: see docs/loopcloud.md
-       --seed N                 for faults left to probability: 0
-       --zone ZONE              where in the default region this machine is: its first zone. It may be a Local Zone
-       --outpost ARN            the Outpost in that zone that this machine runs on: none
-       --metadata-hops N        how far builds are from the metadata service: 1, in a container 2
-       --hosts N                how many machines this one stands for, with serve: 1; it says where the metadata
-                                of the second are, and of those after it
+       --fault JSON|@FILE…      fault rules in force from the beginning: see docs/loopcloud.md
+       --setting JSON|@FILE…    settings of accounts, such as encryption by default: see docs/loopcloud.md
+       --seed N                 the seed of faults with a probability; default: 0
+       --zone ZONE              the zone of this machine in the default region, or a Local Zone; default: the first zone
+       --outpost ARN            the Outpost in that zone that this machine runs on; default: none
+       --metadata-hops N        the network hops from builds to the metadata service; default: 1; in a container: 2
+       --hosts N                the number of machines that this one stands for, with serve; default: 1. serve prints the
+                                metadata endpoints of the second one and of the following ones
 IMAGE: --id ami-…  --description TEXT  --boot-mode legacy-bios|uefi|uefi-preferred  --arch i386|x86_64|arm64
        --region REGION  --account ACCOUNT  --tag KEY=VALUE…  --size GIB
-BOOT:  --uefi[=false]           instead of what the image's boot mode says
+BOOT:  --uefi[=false]           overrides the image's boot mode
        --memory MIB  --timeout 5m  --kvm auto|yes|no
-       --until TEXT             what the console is to say: login:
+       --until TEXT             the text to wait for on the console; default: login:
 `
 
 // The exit statuses, other than that of a command that was run.
@@ -106,7 +106,7 @@ func (p *program) main(ctx context.Context, args []string) int {
 	case errors.As(err, &status):
 		return int(status)
 	case errors.As(err, &misuse):
-		fmt.Fprintf(p.stderr, "loopcloud: %v (loopcloud help tells more)\n", err)
+		fmt.Fprintf(p.stderr, "loopcloud: %v (see loopcloud help)\n", err)
 		return statusUsage
 	}
 	fmt.Fprintf(p.stderr, "loopcloud: %v\n", err)

@@ -8,6 +8,6 @@ import (
 )
 
 func main() {
-	fmt.Fprintln(os.Stderr, "loopcloud: its volumes are loop devices: it needs Linux")
+	fmt.Fprintln(os.Stderr, "loopcloud needs Linux: its volumes are loop devices")
 	os.Exit(1)
 }

@@ -19,7 +19,7 @@ type Held struct {
 }
 
 // errGone is the error of a held call whose client is gone, or whose cloud was closed.
-var errGone = errors.New("the call was given up while it was held")
+var errGone = errors.New("the call was abandoned while it was held")
 
 // Holds contains the calls that are held. The zero value is empty. Its methods may be called
 // concurrently.

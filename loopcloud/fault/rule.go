@@ -225,7 +225,7 @@ func (r Rule) Check() error {
 	case len(effects) > 1 && !r.isStaleOutcome(effects):
 		return fmt.Errorf("more than one effect: %s", strings.Join(effects, ", "))
 	case r.Status == 0 && (r.Code != "" || r.Message != ""):
-		return errors.New("a code and a message go with a status")
+		return errors.New("a code and a message need a status")
 	case r.ofState():
 		return r.checkOfState()
 	}
@@ -239,7 +239,7 @@ func (r Rule) checkNumbers() error {
 	case !(r.Probability >= 0 && r.Probability <= 1):
 		return fmt.Errorf("the probability %v is not from 0 to 1", r.Probability)
 	case r.Status != 0 && (r.Status < 400 || r.Status > 599):
-		return fmt.Errorf("the status %d is not one of an error", r.Status)
+		return fmt.Errorf("the status %d is not from 400 to 599", r.Status)
 	}
 	return nil
 }
@@ -274,7 +274,7 @@ func (r Rule) checkWords() error {
 func (r Rule) checkOfState() error {
 	switch {
 	case r.Dialect != "" || r.Delay != 0:
-		return errors.New("an outcome and stale go with no dialect and no delay")
+		return errors.New("outcome and stale cannot be combined with a dialect or a delay")
 	case r.Action != "" && !slices.Contains(acts, r.act()):
 		return fmt.Errorf("the action %s has no outcome and does not become stale; these do: %s", r.Action, strings.Join(acts, ", "))
 	case r.Outcome != "" && r.Action != "" && !slices.Contains(endings[r.Outcome], r.act()):

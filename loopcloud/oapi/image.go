@@ -159,7 +159,7 @@ func (c *call) createImage(in *createImageRequest) (*imageResponse, error) {
 // the copy defaults to the name of the source.
 func (c *call) copyImage(in *createImageRequest) (state.Image, error) {
 	if len(in.Mappings) > 0 || in.RootDeviceName != "" || in.Architecture != "" || len(in.BootModes) > 0 || len(in.ProductCodes) > 0 {
-		return state.Image{}, badValue.with("SourceImageId goes with ImageName, Description and SourceRegionName only")
+		return state.Image{}, badValue.with("SourceImageId can be combined with ImageName, Description and SourceRegionName only")
 	}
 	source, err := c.visibleImage(in.SourceImageID)
 	if err != nil {

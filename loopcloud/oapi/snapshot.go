@@ -58,7 +58,7 @@ func (c *call) createSnapshot(in *createSnapshotRequest) (*snapshotResponse, err
 	}
 	switch {
 	case in.SourceSnapshotID != "" || in.SourceRegionName != "":
-		return nil, badValue.with("VolumeId goes with neither SourceSnapshotId nor SourceRegionName")
+		return nil, badValue.with("VolumeId cannot be combined with SourceSnapshotId or SourceRegionName")
 	case len([]rune(in.Description)) > maxDescription:
 		return nil, badValue.with("the parameter Description has more than %d characters", maxDescription)
 	}

@@ -28,7 +28,7 @@ func ParseKVM(s string) (KVM, error) {
 	case Auto, Yes, No:
 		return k, nil
 	}
-	return "", fmt.Errorf("there are auto, yes and no, and not %q", s)
+	return "", fmt.Errorf("%q is not auto, yes or no", s)
 }
 
 // The accelerators, by QEMU's names.

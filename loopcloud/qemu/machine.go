@@ -47,7 +47,7 @@ var (
 	// ErrMissing is wrapped if a program or a firmware is not installed.
 	ErrMissing = errors.New("not installed")
 	// ErrSilent is wrapped if the awaited text did not appear.
-	ErrSilent = errors.New("the machine did not come up")
+	ErrSilent = errors.New("the machine did not boot")
 )
 
 // Boot starts the machine and ends it as soon as the text until appears on its console. If the
@@ -84,9 +84,9 @@ func (m Machine) Boot(ctx context.Context, until string, limit time.Duration) er
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case booting.Err() != nil:
-		return fmt.Errorf("%w: it did not say %q in %v; its last lines:\n%s", ErrSilent, until, limit, w.lastLines())
+		return fmt.Errorf("%w: its console did not show %q in %v; its last lines:\n%s", ErrSilent, until, limit, w.lastLines())
 	}
-	return fmt.Errorf("%w: it ended before it said %q (%s, %s); its last lines:\n%s",
+	return fmt.Errorf("%w: it ended before its console showed %q (%s, %s); its last lines:\n%s",
 		ErrSilent, until, ending(err), strings.TrimSpace(complaints.String()), w.lastLines())
 }
 

@@ -146,7 +146,7 @@ func (h *Handler) write(w http.ResponseWriter, status int, id string, d Document
 	var buf bytes.Buffer
 	buf.WriteString(h.service.Prologue)
 	if err := xml.NewEncoder(&buf).EncodeElement(d.Content, d.start()); err != nil {
-		http.Error(w, fmt.Sprintf("cannot encode the answer to request %s: %v", id, err), http.StatusInternalServerError)
+		http.Error(w, fmt.Sprintf("cannot encode the response to request %s: %v", id, err), http.StatusInternalServerError)
 		return
 	}
 	header := w.Header()

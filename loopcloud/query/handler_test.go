@@ -61,7 +61,7 @@ func TestHandler(t *testing.T) {
 func TestNoXML(t *testing.T) {
 	w := httptest.NewRecorder()
 	New(echo).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("Action=Odd")))
-	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "cannot encode the answer") {
+	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "cannot encode the response") {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
 }

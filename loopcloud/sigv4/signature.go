@@ -25,7 +25,7 @@ var (
 	// ErrExpired means that the request was signed too long ago, or with a time too far ahead.
 	ErrExpired = errors.New("the signature is too old or too new")
 	// ErrToken means that a request with temporary keys lacks their session token.
-	ErrToken = errors.New("the session token is missing or another one")
+	ErrToken = errors.New("the session token is missing or wrong")
 	// ErrSessionEnded means that the session of the temporary keys has expired.
 	ErrSessionEnded = errors.New("the session has ended")
 	// ErrScope means that the request was signed for another service or for an unknown region.

@@ -150,10 +150,10 @@ func configured(cfg Config) (*Cloud, error) {
 	c.freed = sync.NewCond(&c.mu)
 	c.fillDefaults()
 	if r := c.region(c.defaultRegion); r == nil || r.OptIn == NotOptedIn {
-		return nil, fmt.Errorf("cannot open a cloud: its default region %s is none of its regions", c.defaultRegion)
+		return nil, fmt.Errorf("cannot open a cloud: its default region %s is not one of its regions", c.defaultRegion)
 	}
 	if !strings.HasPrefix(c.hostZone, c.defaultRegion) {
-		return nil, fmt.Errorf("cannot open a cloud: zone %s is none of region %s", c.hostZone, c.defaultRegion)
+		return nil, fmt.Errorf("cannot open a cloud: zone %s is not in region %s", c.hostZone, c.defaultRegion)
 	}
 	c.addKeys(cfg.Keys)
 	return c, nil

@@ -43,7 +43,7 @@ func (db *database) has(id string) bool {
 // digits.
 func checkID(prefix, resource, id string) error {
 	if id == "" {
-		return refuse(Missing, resource, id, "no %s id was given", resource)
+		return refuse(Missing, resource, id, "no %s ID was given", resource)
 	}
 	digits, ok := strings.CutPrefix(id, prefix+"-")
 	if !ok || len(digits) < 8 || len(digits) > 17 || strings.Trim(digits, "0123456789abcdef") != "" {

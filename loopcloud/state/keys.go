@@ -48,7 +48,7 @@ func checkKey(name string) error {
 	if keyIDs.MatchString(within) || keyAliases.MatchString(within) {
 		return nil
 	}
-	return refuse(Malformed, "key", name, "it is no key id, no alias and no ARN of either")
+	return refuse(Malformed, "key", name, "it is not a key ID, an alias or the ARN of either")
 }
 
 // KeyExists reports whether a key with this name can be used in a region.
@@ -76,7 +76,7 @@ const noKey = "Given key ID is not accessible"
 func (o *op) encryptionKey(caller Caller, encrypted bool, key string) (string, error) {
 	switch {
 	case !encrypted && key != "":
-		return "", refuse(InvalidValue, "key", key, "a key is for what is encrypted")
+		return "", refuse(InvalidValue, "key", key, "a key requires encryption")
 	case !encrypted:
 		return "", nil
 	case key == "":

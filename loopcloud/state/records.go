@@ -54,7 +54,7 @@ func checkTable[R interface {
 	var none R
 	for id, r := range table {
 		if r == none || r.key() != id {
-			return fmt.Errorf("its entry %q is another thing's", id)
+			return fmt.Errorf("its entry %q belongs to another resource", id)
 		}
 	}
 	return nil

@@ -56,7 +56,7 @@ func (s Settings) check() error {
 		{s.AllowedImages, []string{"", Disabled, AuditMode, Enabled}},
 	} {
 		if !slices.Contains(is.known, is.value) {
-			return refuse(InvalidValue, "setting", is.value, "it is none of %s", strings.Join(is.known[1:], ", "))
+			return refuse(InvalidValue, "setting", is.value, "it is not one of %s", strings.Join(is.known[1:], ", "))
 		}
 	}
 	return checkProviders(s.AllowedProviders)

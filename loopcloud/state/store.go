@@ -47,7 +47,7 @@ func openStore(dir string) (*store, error) {
 	identity, err := identityIn(dir)
 	if err != nil {
 		lock.Close()
-		return nil, fmt.Errorf("cannot tell the cloud's identity: %w", err)
+		return nil, fmt.Errorf("cannot read the cloud's identity: %w", err)
 	}
 	return &store{dir: dir, lock: lock, identity: identity}, nil
 }
@@ -75,7 +75,7 @@ func lockFile(name string) (*os.File, error) {
 		holder, _ := os.ReadFile(name)
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another loopcloud (process %s) has it: %w", strings.TrimSpace(string(holder)), err)
+			return nil, fmt.Errorf("another loopcloud (process %s) has it open: %w", strings.TrimSpace(string(holder)), err)
 		}
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func (db *database) ids() []string {
 // taggable returns the caller's resources with these IDs, or an error if one is missing.
 func (o *op) taggable(caller Caller, ids []string) ([]tagged, error) {
 	if len(ids) == 0 {
-		return nil, refuse(Missing, "tag", "", "no resource id was given")
+		return nil, refuse(Missing, "tag", "", "no resource ID was given")
 	}
 	var out []tagged
 	for _, id := range ids {
@@ -154,7 +154,7 @@ func (c *Cloud) AddTags(caller Caller, ids []string, tags map[string]string, dry
 // checkTags returns an error if tags are invalid.
 func checkTags(tags map[string]string) error {
 	if len(tags) > tagsPerResource {
-		return refuse(Limit, "tag", "", "a thing has at most %d tags", tagsPerResource)
+		return refuse(Limit, "tag", "", "a resource has at most %d tags", tagsPerResource)
 	}
 	for key, value := range tags {
 		if err := checkTag(key, value); err != nil {

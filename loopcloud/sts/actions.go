@@ -104,7 +104,7 @@ func (c *call) decodeMessage() (any, error) {
 	}
 	text, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || !json.Valid(text) {
-		return nil, query.Refuse("InvalidAuthorizationMessageException", "The message is none that this cloud encoded")
+		return nil, query.Refuse("InvalidAuthorizationMessageException", "The message was not encoded by this cloud")
 	}
 	return struct{ DecodedMessage string }{string(text)}, c.done()
 }

@@ -150,7 +150,7 @@ func (c *call) checkTags() error {
 	}
 	for _, key := range c.list("TransitiveTagKeys", "") {
 		if !tagged[key] {
-			return query.Refuse("InvalidParameterValue", "The transitive tag key %s is none of the tags", key)
+			return query.Refuse("InvalidParameterValue", "The transitive tag key %s is not one of the tags", key)
 		}
 	}
 	return nil

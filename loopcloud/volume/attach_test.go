@@ -86,7 +86,7 @@ func TestWrongNames(t *testing.T) {
 			"/dev/../etc/xvdf", "/dev/xvdf/..", "/dev/xvdf\n", "dev/xvdf", "/tmp/xvdf", " xvdf", "xvd*",
 		} {
 			_, err := s.AttachVolume("vol-1", name)
-			wantError(t, err, nil, "no device name")
+			wantError(t, err, nil, "not a device name")
 		}
 	}
 	expectNothing(t, dir, "/dev/xvdqa")

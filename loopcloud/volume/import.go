@@ -116,7 +116,7 @@ func kindOf(src string) (string, error) {
 			continue
 		}
 		if m.kind != "tar" {
-			return "", fmt.Errorf("it is a %s image and not a raw disk; qemu-img convert -O raw makes one", m.kind)
+			return "", fmt.Errorf("it is a %s image, not a raw disk; convert it with qemu-img convert -O raw", m.kind)
 		}
 		return m.kind, nil
 	}

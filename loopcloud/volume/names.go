@@ -40,7 +40,7 @@ func ParseNaming(s string) (Naming, error) {
 	case Xen, NVMe, NVMeLinks, SCSI:
 		return n, nil
 	}
-	return "", fmt.Errorf("%q is no device naming: use %s, %s, %s or %s", s, Xen, NVMe, NVMeLinks, SCSI)
+	return "", fmt.Errorf("%q is not a device naming: use %s, %s, %s or %s", s, Xen, NVMe, NVMeLinks, SCSI)
 }
 
 const (
@@ -70,7 +70,7 @@ type asked struct{ prefix, letters string }
 func parseName(name string) (asked, error) {
 	m := requested.FindStringSubmatch(name)
 	if m == nil {
-		return asked{}, fmt.Errorf("%q is no device name: use /dev/sdX or /dev/xvdX, X one or two letters", name)
+		return asked{}, fmt.Errorf("%q is not a device name: use /dev/sdX or /dev/xvdX, X one or two letters", name)
 	}
 	return asked{m[1], m[2]}, nil
 }

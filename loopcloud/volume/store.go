@@ -71,7 +71,7 @@ var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
 // path returns the file of a volume or snapshot.
 func (s *Store) path(sub, id string) (string, error) {
 	if !validID.MatchString(id) {
-		return "", fmt.Errorf("%q cannot be an id", id)
+		return "", fmt.Errorf("%q is not a valid ID", id)
 	}
 	return filepath.Join(s.dir, sub, id+".raw"), nil
 }
@@ -246,7 +246,7 @@ func (s *Store) exportSnapshot(id, file string, bytes int64) error {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
-		return errors.New("it exists and is no regular file")
+		return errors.New("it exists and is not a regular file")
 	}
 	return replace(file, func(f *os.File) error {
 		if err := f.Chmod(0o644); err != nil {

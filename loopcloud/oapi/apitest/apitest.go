@@ -98,7 +98,7 @@ func (d *Description) Answer(call string, status int, body []byte) error {
 		content = answer.Value.Content
 	}
 	if err := conforms(content, body, openapi3.VisitAsResponse()); err != nil {
-		return fmt.Errorf("answer %d to %s: %w: %s", status, call, err, body)
+		return fmt.Errorf("response %d to %s: %w: %s", status, call, err, body)
 	}
 	return nil
 }

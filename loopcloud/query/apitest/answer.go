@@ -26,7 +26,7 @@ func (m *Model) Answer(version, name string, status int, body []byte) error {
 		err = c.answer(status, body)
 	}
 	if err != nil {
-		return fmt.Errorf("answer %d to %s: %w", status, name, err)
+		return fmt.Errorf("response %d to %s: %w", status, name, err)
 	}
 	return nil
 }
