@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"tools/testsummary":               {},
 	"cmd/loopcloud":                   {"loopcloud", "loopcloud/...", "remove", "version"},
 
-	"amazon":  {"builder", "bake", "chroot", "event", "retry", "version"},
+	"amazon":  {"builder", "bake", "chroot", "event", "retry", "sdkhttp", "version"},
 	"osc":     {"builder", "bake", "chroot", "event", "retry", "version"},
 	"builder": {"bake", "chroot", "event", "version"},
 	"bake":    {"chroot", "disk", "disk/exclusive", "event", "retry", "safedir", "undo"},
@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"safedir": {},
 	"event":   {},
 	"retry":   {"event"},
+	"sdkhttp": {},
 	"version": {},
 
 	"chroot/blockdev":     {},
@@ -93,7 +94,7 @@ var mayImport = map[string][]string{
 	"acceptance/kills":     {},
 	"acceptance/loopcloud": {},
 	"acceptance/options":   {},
-	"acceptance/harness":   {"loopcloud/oapi/apitest", "loopcloud/query/apitest", "remove", "testdir"},
+	"acceptance/harness":   {"loopcloud/oapi/apitest", "loopcloud/query/apitest", "remove", "sdkhttp", "testdir"},
 }
 
 // decided lists the modules that code may import. docs/design.md gives a reason for each.

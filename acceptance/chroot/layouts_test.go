@@ -12,12 +12,14 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
@@ -382,7 +384,7 @@ func amazonLinux(t *testing.T, b *harness.Box, region string) {
 	t.Helper()
 	b.Loopcloud("image", "import", "--endpoint", b.Endpoint, "--account", amazon, "--region", region, "--name", "amzn-ami-hvm-2018.03", harness.Programs.Root)
 	owner := ec2.New(ec2.Options{
-		BaseEndpoint: aws.String(b.Endpoint), Region: region, Retryer: aws.NopRetryer{},
+		BaseEndpoint: aws.String(b.Endpoint), Region: region, Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.Safe(awshttp.NewBuildableClient()),
 		Credentials: credentials.NewStaticCredentialsProvider(amazonKey, harness.Secret, ""),
 	})
 	found, err := owner.DescribeImages(t.Context(), &ec2.DescribeImagesInput{Owners: []string{"self"}})

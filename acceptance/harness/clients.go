@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -15,6 +16,8 @@ import (
 	"github.com/outscale/osc-sdk-go/v3/pkg/options"
 	"github.com/outscale/osc-sdk-go/v3/pkg/osc"
 	"github.com/outscale/osc-sdk-go/v3/pkg/profile"
+
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 )
 
 // ClientIn is the EC2 client of a region.
@@ -31,6 +34,7 @@ func (b *Cloud) Client() *ec2.Client {
 		Region:       Region,
 		Credentials:  credentials.NewStaticCredentialsProvider(KeyID, Secret, ""),
 		Retryer:      aws.NopRetryer{},
+		HTTPClient:   sdkhttp.Safe(awshttp.NewBuildableClient()),
 	})
 }
 
