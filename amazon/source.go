@@ -82,8 +82,8 @@ func (f SourceFilterConfig) isSet() bool {
 	return len(f.Filters) > 0 || len(f.Owners) > 0 || f.MostRecent
 }
 
-// search lists the images that fulfil the filter. An image that is named by its ID may be
-// deprecated: its user knows it.
+// search lists the images that fulfil the filter. An image that is named by its ID may also be
+// deprecated, as its user knows it.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImages.html
 func (c *Cloud) search(ctx context.Context) ([]types.Image, error) {
 	f := c.config.SourceAMIFilter

@@ -44,7 +44,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	in, err := wire.Read(w, r, maxBody)
-	f.serve(w, in, err)
+	f.serve(w, in, err) //nolint:contextcheck // the request has its context
 }
 
 // refuseOrigin refuses a request that a web page may have made, and reports whether it did.

@@ -26,7 +26,7 @@ func (q queries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		to = q.sts
 	}
 	if !to.refuseOrigin(w, r) {
-		to.serve(w, in, err)
+		to.serve(w, in, err) //nolint:contextcheck // the request has its context
 	}
 }
 

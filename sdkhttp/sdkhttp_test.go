@@ -26,9 +26,9 @@ func TestSafe(t *testing.T) {
 			t.Errorf("the server got %q, %v", body, err)
 		}
 		w.WriteHeader(http.StatusOK)
-		http.NewResponseController(w).Flush()
+		_ = http.NewResponseController(w).Flush()
 		<-over
-		io.WriteString(w, received)
+		_, _ = io.WriteString(w, received)
 	}))
 	defer server.Close()
 	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, server.URL, closed{io.NopCloser(strings.NewReader(sent))})

@@ -22,9 +22,9 @@ import (
 // realClouds are the names that builders' clouds have for the real program.
 var realClouds = map[string]string{"amazon-chroot": "aws", "osc-chroot": "osc"}
 
-// real returns the program that runs a directory of templates on a real cloud, in the environment of the box. The
+// realCommand returns the program that runs a directory of templates on a real cloud, in the environment of the box. The
 // arguments follow the options with the paths.
-func real(b *harness.Box, args ...string) *exec.Cmd {
+func realCommand(b *harness.Box, args ...string) *exec.Cmd {
 	beside := filepath.Dir(harness.Programs.Loopcloud)
 	cmd := exec.Command(filepath.Join(beside, "real"), append([]string{"-packer", harness.Programs.Packer, "-plugins", beside}, args...)...)
 	cmd.Env = append(slices.Clone(b.Env), "REAL_BUDGET_TAG=CostCenter=1234", "REAL_SOURCE="+harness.SourceID, "REAL_SECOND_REGION="+harness.Elsewhere, "REAL_OTHER_ACCOUNT="+harness.OtherAccount)
@@ -78,13 +78,13 @@ func TestRealRefuses(t *testing.T) {
 		for _, missing := range []string{
 			map[string]string{"aws": "AWS_SECRET_ACCESS_KEY", "osc": "OSC_SECRET_KEY"}[cloud], strings.ToUpper(cloud) + "_REGION", "REAL_SOURCE", "REAL_BUDGET_TAG",
 		} {
-			cmd := real(b, cloud, filepath.Join(harness.Programs.Repo, "examples", "real", cloud))
+			cmd := realCommand(b, cloud, filepath.Join(harness.Programs.Repo, "examples", "real", cloud))
 			cmd.Env = append(cmd.Env, missing+"=")
 			if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), missing) || strings.Contains(string(out), "CostCenter") {
 				t.Errorf("without %s: %v\n%s", missing, err, out)
 			}
 		}
-		cmd := real(b, cloud, filepath.Join(harness.Programs.Repo, "examples", "real", cloud))
+		cmd := realCommand(b, cloud, filepath.Join(harness.Programs.Repo, "examples", "real", cloud))
 		cmd.Env = append(cmd.Env, "REAL_BUDGET_TAG=money")
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), `REAL_BUDGET_TAG is "money"`) {
 			t.Errorf("%v\n%s", err, out)
@@ -129,7 +129,7 @@ func passes(b *harness.Box, f harness.Flavor, only string, env ...string) string
 	b.Helper()
 	before := bothRegions(b)
 	cloud := realClouds[f.Name]
-	cmd := real(b, "-report", "report", "-only", only, cloud, filepath.Join(harness.Programs.Repo, "examples", "real", cloud))
+	cmd := realCommand(b, "-report", "report", "-only", only, cloud, filepath.Join(harness.Programs.Repo, "examples", "real", cloud))
 	cmd.Env = append(cmd.Env, env...)
 	out, err := cmd.CombinedOutput()
 	report := harness.Read(filepath.Join(b.Dir, "report", "report.md"))
@@ -217,7 +217,7 @@ func TestRealVerdicts(t *testing.T) {
 			{"no copy", "# Shows: it\n# Cost: 0.01\n# Copy: State = available", "true", "there is no copy"},
 		} {
 			dir := fmt.Sprint("report", n)
-			out, err := real(b, "-report", dir, realClouds[f.Name], realTemplates(b, f, test.head, test.command)).CombinedOutput()
+			out, err := realCommand(b, "-report", dir, realClouds[f.Name], realTemplates(b, f, test.head, test.command)).CombinedOutput()
 			report := harness.Read(filepath.Join(b.Dir, dir, "report.md"))
 			if err == nil || !strings.Contains(report, "failed: ") || !strings.Contains(report, strings.ReplaceAll(test.says, "|", `\|`)) {
 				t.Errorf("%s: %v, the report should say %q\n%s\n%s\n%s", test.name, err, test.says, out, report, realLogs(b))
@@ -233,7 +233,7 @@ func TestRealThrottled(t *testing.T) {
 		b := harness.New(t)
 		action := map[string]string{"amazon-chroot": "DescribeVolumes", "osc-chroot": "ReadVolumes"}[f.Name]
 		b.Control("POST", "faults", map[string]any{"action": action, "error": "throttled", "times": 5}, nil)
-		out, err := real(b, "-report", "report", realClouds[f.Name], realTemplates(b, f, "# Shows: it\n# Cost: 0.01\n# Flood: yes", "true")).CombinedOutput()
+		out, err := realCommand(b, "-report", "report", realClouds[f.Name], realTemplates(b, f, "# Shows: it\n# Cost: 0.01\n# Flood: yes", "true")).CombinedOutput()
 		report := harness.Read(filepath.Join(b.Dir, "report", "report.md"))
 		if err != nil || !strings.Contains(report, "calls beside the build were throttled") {
 			t.Errorf("%v\n%s\n%s\n%s", err, out, report, realLogs(b))
@@ -247,13 +247,13 @@ func TestRealKept(t *testing.T) {
 		b := harness.New(t)
 		before := b.Inventory()
 		templates := realTemplates(b, f, "# Shows: it\n# Cost: 0.01", "true")
-		out, err := real(b, "-report", "report", "-keep", realClouds[f.Name], templates).CombinedOutput()
+		out, err := realCommand(b, "-report", "report", "-keep", realClouds[f.Name], templates).CombinedOutput()
 		if report := harness.Read(filepath.Join(b.Dir, "report", "report.md")); err != nil || !strings.Contains(report, "Not cleaned up") {
 			t.Errorf("%v\n%s\n%s", err, out, report)
 		}
 		id := strings.TrimSpace(harness.Read(filepath.Join(b.Dir, "report", "run")))
 		for round, want := range []string{"removed image ami-", ""} {
-			out, err := real(b, "-clean", id, realClouds[f.Name], templates).CombinedOutput()
+			out, err := realCommand(b, "-clean", id, realClouds[f.Name], templates).CombinedOutput()
 			if err != nil || !strings.Contains(string(out), want) || want == "" && len(out) > 0 {
 				t.Errorf("round %d: %v\n%s", round, err, out)
 			}
@@ -275,7 +275,7 @@ func TestRealInterrupted(t *testing.T) {
 				text := harness.Read(filepath.Join(templates, "1-own.pkr.hcl"))
 				b.Write("templates/2-slow.pkr.hcl", strings.NewReplacer(`"own"`, `"slow"`, ".own", ".slow", " own", " slow",
 					"echo at work", "echo started; sleep 1000").Replace(text))
-				cmd := real(b, "-report", way, realClouds[f.Name], templates)
+				cmd := realCommand(b, "-report", way, realClouds[f.Name], templates)
 				var out bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &out, &out
 				b.Must(cmd.Start())
@@ -333,7 +333,7 @@ func realCleans(b *harness.Box, dir string, f harness.Flavor) {
 	if !strings.Contains(report, "Not cleaned up") || !strings.Contains(report, "running") {
 		b.Errorf("the report of a run that was killed:\n%s", report)
 	}
-	out, err := real(b, "-clean", dir, realClouds[f.Name], filepath.Join(b.Dir, "templates")).CombinedOutput()
+	out, err := realCommand(b, "-clean", dir, realClouds[f.Name], filepath.Join(b.Dir, "templates")).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "removed image ami-") {
 		b.Errorf("%v\n%s", err, out)
 	}

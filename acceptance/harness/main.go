@@ -1,3 +1,5 @@
+// Package harness has what the acceptance tests share: clouds of loopcloud, builds by the real
+// packer, and the inspection of images and of the host.
 package harness
 
 import (

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -127,5 +128,5 @@ func checksum(paths ...string) (string, error) {
 		fmt.Fprintf(sum, "%d ", len(content))
 		sum.Write(content)
 	}
-	return fmt.Sprintf("%x", sum.Sum(nil)), nil
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }

@@ -14,8 +14,9 @@ import (
 type checking int
 
 const (
-	// onlyRequests checks no responses. It is for tests that corrupt them.
+	// OnlyRequests checks no responses. It is for tests that corrupt them.
 	OnlyRequests checking = iota
+	// Everything checks requests and responses.
 	Everything
 )
 

@@ -170,8 +170,10 @@ var Provisioning = Moment{when: "provisioning"}
 type Victims string
 
 const (
+	// ThePlugin is the plugin alone; TheKeeper is the plugin with its keeper.
 	ThePlugin Victims = "plugin"
 	TheKeeper Victims = "plugin and keeper"
+	// Everybody is each process of the build.
 	Everybody Victims = "everybody"
 )
 

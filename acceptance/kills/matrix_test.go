@@ -225,7 +225,7 @@ func (k *killing) strike(s spot, byBuild bool) (kept, reached bool) {
 	} else if diff := cmp.Diff(k.Before, now); diff != "" {
 		k.Errorf("the cloud is not as before (-before +now):\n%s", diff)
 	}
-	left := leftovers(k.FullBox.Box)
+	left := leftovers(k.Box)
 	for _, keeper := range k.keepers {
 		if !harness.Exists(fmt.Sprintf("/proc/%d", keeper)) { // else it is another's by now
 			left = append(left, groupsOf(keeper)...)

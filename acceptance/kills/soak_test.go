@@ -139,7 +139,7 @@ func (k *killing) soak(random *rand.Rand, c *counts) {
 	k.settle(spot{whom: harness.Everybody})
 	k.EmptyTmp()
 	k.cleanUp(random.IntN(4) == 0)
-	now, left := k.Holdings(k.Known), leftovers(k.FullBox.Box)
+	now, left := k.Holdings(k.Known), leftovers(k.Box)
 	if !difference.Equal(now, k.Done) && !difference.Equal(now, k.Before) {
 		left = append(left, difference.Diff(k.Before, now))
 	}

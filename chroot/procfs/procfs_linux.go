@@ -35,8 +35,8 @@ func Names(dir string) []string {
 // The fields of /proc/PID/stat that are read, counted from the third one on.
 // https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
 const (
-	stateField = 3 - 3
-	startField = 22 - 3
+	stateField = 0
+	startField = 19
 )
 
 // stat returns the fields of a process's stat from the third one on. The second field is

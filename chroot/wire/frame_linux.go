@@ -43,8 +43,9 @@ const (
 type Kind byte
 
 const (
-	// Call asks for an operation, and Reply holds its result.
+	// Call asks for an operation.
 	Call Kind = iota + 1
+	// Reply holds the result of a call.
 	Reply
 	// Cancel ends a call early; its body is the reason. The reply to the call itself
 	// is the reply to it.

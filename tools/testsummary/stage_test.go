@@ -94,12 +94,12 @@ func TestSummaries(t *testing.T) {
 		t.Run(test.packages, func(t *testing.T) {
 			t.Parallel()
 			printed, summary := summaryOf(t, strings.Fields(test.packages)...)
-			want := ""
+			var want strings.Builder
 			for _, line := range test.summary {
-				want += "  " + line + "\n"
+				want.WriteString("  " + line + "\n")
 			}
-			if !regexp.MustCompile("^" + want + "$").MatchString(summary) {
-				t.Errorf("summary\n%s\nwant\n%s", summary, want)
+			if !regexp.MustCompile("^" + want.String() + "$").MatchString(summary) {
+				t.Errorf("summary\n%s\nwant\n%s", summary, want.String())
 			}
 			if !regexp.MustCompile(test.printed).MatchString(printed) || strings.Contains(printed, "not printed") {
 				t.Errorf("printed\n%s\nwant %s", printed, test.printed)
