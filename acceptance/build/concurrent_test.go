@@ -391,7 +391,7 @@ func TestThreeHosts(t *testing.T) {
 // onHostNumber is one of several machines on the box's cloud: with directories of its own.
 func onHostNumber(b *harness.Box, number int) *harness.Box {
 	b.Helper()
-	h, at := *b, b.Endpoint
+	h, at := b.In(b.TB), b.Endpoint
 	if number > 1 {
 		_, at, _ = strings.Cut(b.Output.String(), fmt.Sprintf("loopcloud: metadata of host %d on ", number))
 		at, _, _ = strings.Cut(at, "\n")
@@ -399,7 +399,7 @@ func onHostNumber(b *harness.Box, number int) *harness.Box {
 	h.Dir = filepath.Join(b.Dir, fmt.Sprintf("h%d", number))
 	h.Env = append(h.Environment(h.Described(harness.Everything)),
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT="+at, "OSC_METADATA_ENDPOINT="+at)
-	return &h
+	return h
 }
 
 // BenchmarkMany is the time of sixteen builds at once against one, with the times that

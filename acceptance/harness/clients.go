@@ -38,7 +38,8 @@ func (b *Cloud) Client() *ec2.Client {
 	})
 }
 
-// DetachAll detaches all volumes that a build has left attached.
+// DetachAll detaches all volumes that a build has left attached. It waits until their disks are gone: a mount namespace
+// of another test may hold a copy of their mounts for a moment.
 func (b *Cloud) DetachAll() {
 	b.Helper()
 	ctx, c := context.Background(), b.Client()
@@ -51,6 +52,9 @@ func (b *Cloud) DetachAll() {
 				b.Must(err)
 			}
 		}
+	}
+	for begun := time.Now(); len(LoopsOf(b.Store)) > 0 && time.Since(begun) < Deadline; {
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 
