@@ -14,45 +14,65 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// task is a thread.
-type task struct {
-	pid int
-	// dir is its directory in /proc.
-	dir string
-	// namespace names its mount namespace.
-	namespace string
+// mountNamespace is a mount namespace that is not this process's.
+type mountNamespace struct {
+	// name is the target of its link in /proc.
+	name string
+	// pid is a process of it; file is the namespace itself.
+	pid  int
+	file *os.File
+	// mounts are as the process sees them.
+	mounts []*mountinfo.Info
 }
 
-// otherNamespaces answers one thread of each mount namespace that is not that of
-// this process.
-func otherNamespaces() []task {
+// eachNamespace calls act for each mount namespace that is not that of this process. A thread
+// may leave its namespace at any moment, as those of other keepers do: a namespace counts as
+// seen only when its mounts have been read.
+func eachNamespace(act func(mountNamespace)) {
 	here, _ := os.Readlink("/proc/thread-self/ns/mnt")
 	seen := map[string]bool{here: true}
-	var found []task
 	for _, pid := range processes() {
 		tasks := "/proc/" + strconv.Itoa(pid) + "/task"
 		for _, id := range namesIn(tasks) {
-			t := task{pid: pid, dir: filepath.Join(tasks, id)}
-			namespace, err := os.Readlink(t.dir + "/ns/mnt")
-			if t.namespace = namespace; err == nil && !seen[namespace] {
-				seen[namespace] = true
-				found = append(found, t)
+			dir := filepath.Join(tasks, id)
+			name, err := os.Readlink(dir + "/ns/mnt")
+			if err != nil || seen[name] {
+				continue
+			}
+			if n, ok := namespaceOf(dir, name); ok {
+				n.pid, seen[name] = pid, true
+				act(n)
+				n.file.Close()
 			}
 		}
 	}
-	return found
 }
 
-// mounts lists what is mounted in the namespace of a thread, as paths that the
-// thread sees; none if it has ended.
-func (t task) mounts() []*mountinfo.Info {
-	list, err := os.Open(t.dir + "/mountinfo")
+// namespaceOf opens the mount namespace of a thread and reads its mounts, if that is still
+// the named one. dir is the thread's directory in /proc.
+func namespaceOf(dir, name string) (n mountNamespace, ok bool) {
+	file, err := os.Open(dir + "/ns/mnt")
 	if err != nil {
-		return nil
+		return n, false
+	}
+	mounts, err := mountsIn(dir)
+	opened, errOpened := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(file.Fd())))
+	after, errAfter := os.Readlink(dir + "/ns/mnt")
+	if errors.Join(err, errOpened, errAfter) != nil || opened != name || after != name {
+		file.Close()
+		return n, false
+	}
+	return mountNamespace{name: name, file: file, mounts: mounts}, true
+}
+
+// mountsIn returns the mounts that a thread sees. dir is its directory in /proc.
+func mountsIn(dir string) ([]*mountinfo.Info, error) {
+	list, err := os.Open(dir + "/mountinfo")
+	if err != nil {
+		return nil, err
 	}
 	defer list.Close()
-	mounts, _ := mountinfo.GetMountsFromReader(list, nil)
-	return mounts
+	return mountinfo.GetMountsFromReader(list, nil)
 }
 
 // copiesOf are the mounts of some file systems, and those below them.
@@ -74,10 +94,9 @@ func mountsOf(device uint64) []string {
 			}
 		}
 	}
-	add(task{dir: "/proc/thread-self"}.mounts(), "")
-	for _, t := range otherNamespaces() {
-		add(t.mounts(), " in the mount namespace of "+processName(t.pid))
-	}
+	own, _ := mountsIn("/proc/thread-self")
+	add(own, "")
+	eachNamespace(func(n mountNamespace) { add(n.mounts, " in the mount namespace of "+processName(n.pid)) })
 	return found
 }
 
@@ -104,27 +123,21 @@ func overlaysOver(root string) []string {
 func (m *Mounted) unmountElsewhere(device string, number uint64) error {
 	devices := map[uint64]bool{number: true}
 	var stuck []error
-	for _, t := range otherNamespaces() {
-		if len(copiesOf(t.mounts(), devices)) == 0 {
-			continue
+	eachNamespace(func(n mountNamespace) {
+		if len(copiesOf(n.mounts, devices)) == 0 {
+			return
 		}
-		m.keeper.log("unmounting %s in the mount namespace of %s", device, processName(t.pid))
-		if err := t.inNamespace(func(own *os.File) error { return unmountCopies(own, devices) }); err != nil {
-			stuck = append(stuck, fmt.Errorf("in the mount namespace of %s: %w", processName(t.pid), err))
+		m.keeper.log("unmounting %s in the mount namespace of %s", device, processName(n.pid))
+		if err := n.do(func(own *os.File) error { return unmountCopies(own, devices) }); err != nil {
+			stuck = append(stuck, fmt.Errorf("in the mount namespace of %s: %w", processName(n.pid), err))
 		}
-	}
+	})
 	return errors.Join(stuck...)
 }
 
-// inNamespace acts in the mount namespace of a thread, on one of our own that ends
-// with the act. It is given its directory in the /proc of here, for there may be
-// none there.
-func (t task) inNamespace(act func(own *os.File) error) error {
-	namespace, err := os.Open(t.dir + "/ns/mnt")
-	if err != nil {
-		return ignoreMissing(err)
-	}
-	defer namespace.Close()
+// do calls act on a thread that is in the namespace and ends with the call. own is the
+// thread's directory in this namespace's /proc; the other one may have none.
+func (n mountNamespace) do(act func(own *os.File) error) error {
 	home, err := os.Open("/proc/self/ns/mnt")
 	if err != nil {
 		return err
@@ -135,7 +148,7 @@ func (t task) inNamespace(act func(own *os.File) error) error {
 		own, err := os.Open("/proc/thread-self")
 		if err == nil {
 			defer own.Close()
-			err = enterMounts(namespace)
+			err = enterMounts(n.file)
 		}
 		if err == nil {
 			err = errors.Join(act(own), unix.Setns(int(home.Fd()), unix.CLONE_NEWNS))

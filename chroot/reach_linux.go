@@ -78,14 +78,14 @@ func reachOf(root string, devices ...uint64) (reach, error) {
 // all, whoever made it and whatever for; one that has more of them was made for the
 // root.
 func (r reach) addCopies() {
-	for _, t := range otherNamespaces() {
-		for _, m := range copiesOf(t.mounts(), r.devices) {
+	eachNamespace(func(n mountNamespace) {
+		for _, m := range copiesOf(n.mounts, r.devices) {
 			r.mounts[uint64(m.ID)] = true
 			if !r.inside[deviceOf(m)] && !r.devices[deviceOf(m)] {
-				r.namespaces[t.namespace] = true
+				r.namespaces[n.name] = true
 			}
 		}
-	}
+	})
 }
 
 // deviceOf is the number of a mount's file system.
