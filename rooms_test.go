@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 	"tools/real":                      {},
 	"cmd/loopcloud":                   {"loopcloud", "loopcloud/...", "remove", "version"},
 
-	"amazon":  {"builder", "bake", "chroot", "event", "retry", "version"},
+	"amazon":  {"builder", "bake", "chroot", "event", "retry", "sdkhttp", "version"},
 	"osc":     {"builder", "bake", "chroot", "event", "retry", "version"},
 	"builder": {"bake", "chroot", "event", "version"},
 	"bake":    {"chroot", "disk", "disk/exclusive", "event", "retry", "safedir", "undo"},
@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"safedir": {},
 	"event":   {},
 	"retry":   {"event"},
+	"sdkhttp": {},
 	"version": {},
 
 	"bake/cloudtest":      {"bake", "chroot", "disk"},
@@ -66,7 +67,7 @@ var mayImport = map[string][]string{
 	"loopcloud/wiretest":        {},
 	"loopcloud/qemu/qemutest":   {"loopcloud/qemu", "testdir"},
 
-	"acceptance": {},
+	"acceptance": {"sdkhttp"},
 }
 
 // decided are the modules that non-test code may import, each with its reason in

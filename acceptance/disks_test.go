@@ -12,11 +12,13 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"golang.org/x/sys/unix"
 
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
@@ -382,7 +384,7 @@ func amazonLinux(t *testing.T, b *box, region string) {
 	t.Helper()
 	b.loopcloud("image", "import", "--endpoint", b.endpoint, "--account", amazon, "--region", region, "--name", "amzn-ami-hvm-2018.03", programs.root)
 	owner := ec2.New(ec2.Options{
-		BaseEndpoint: aws.String(b.endpoint), Region: region, Retryer: aws.NopRetryer{},
+		BaseEndpoint: aws.String(b.endpoint), Region: region, Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.Safe(awshttp.NewBuildableClient()),
 		Credentials: credentials.NewStaticCredentialsProvider(amazonKey, secret, ""),
 	})
 	found, err := owner.DescribeImages(t.Context(), &ec2.DescribeImagesInput{Owners: []string{"self"}})

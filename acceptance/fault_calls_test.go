@@ -277,6 +277,14 @@ func share[T any](all []T, one int) []T {
 	return some
 }
 
+// half returns the rows of a table that a cloud runs every time. The other cloud runs the rest.
+func half[T any](f flavor, all []T) []T {
+	if matrices {
+		return all
+	}
+	return share(all[slices.Index(flavors, f):], 2)
+}
+
 // deadline is for whatever a test waits for. It is far more than anything should need: the
 // machine may be busy.
 const deadline = 5 * time.Minute
@@ -324,7 +332,7 @@ func TestFaultOfOneCall(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		spots := eachWithEach(newBox(t).points(f), callFaults)
 		counts := newCount("One call of a build goes wrong: "+f.name, namesOf(callFaults)...)
-		sideBySide(t, share(spots, 7), faulted.String, func(b *box, before []string, s faulted) {
+		sideBySide(t, share(spots, 13), faulted.String, func(b *box, before []string, s faulted) {
 			outcome := missed
 			for n := 0; n < tries && outcome == missed; n++ {
 				out, ok, met := b.faulty(b.template(f.basic(nil), shell("true")), s.with(s.here()))

@@ -176,7 +176,7 @@ func atCancels(t *testing.T, f flavor, one int, counts *faultCount, act func(*bo
 func TestCancelAnywhere(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		counts := countCancels("Ctrl-C, once (what succeeded had its image by then): " + f.name)
-		atCancels(t, f, 3, counts, func(b *box, before []string, c cancel, i *interrupted) {
+		atCancels(t, f, 5, counts, func(b *box, before []string, c cancel, i *interrupted) {
 			i.strike()
 			if c.when == "after" {
 				time.Sleep(50 * time.Millisecond) // the plugin has gone from the call, or is about to
@@ -241,7 +241,7 @@ func (b *box) gone() {
 func TestCancelTwiceAnywhere(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		counts := countCancels("Ctrl-C, twice, and then reap: " + f.name)
-		atCancels(t, f, 4, counts, func(b *box, before []string, c cancel, i *interrupted) {
+		atCancels(t, f, 7, counts, func(b *box, before []string, c cancel, i *interrupted) {
 			i.strike()
 			time.Sleep(30 * time.Millisecond) // two at once are one
 			i.strike()

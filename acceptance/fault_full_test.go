@@ -36,7 +36,7 @@ func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
 			k.done = first.done
 			return k
 		}
-		spread(t, open, share(spots, 29), faulted.String, func(t *testing.T, k *killing, s faulted) {
+		spread(t, open, share(spots, 43), faulted.String, func(t *testing.T, k *killing, s faulted) {
 			own := *k
 			own.box = &box{}
 			*own.box = *k.box

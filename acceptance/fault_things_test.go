@@ -74,7 +74,7 @@ func TestFaultOfOneThing(t *testing.T) {
 		for _, o := range outcomes {
 			counts.order = append(counts.order, o.name)
 		}
-		sideBySide(t, outcomes, func(o outcome) string { return o.name }, func(b *box, before []string, o outcome) {
+		sideBySide(t, half(f, outcomes), func(o outcome) string { return o.name }, func(b *box, before []string, o outcome) {
 			rule := fault{rule: o.rule}.with(map[string]any{"action": f.nameOf(o.act)})
 			if rule["times"] == nil {
 				rule["times"] = 1

@@ -27,7 +27,7 @@ func TestFaultOfLongThrottling(t *testing.T) {
 			spots = append(spots, faulted{p, throttles[i%len(throttles)]})
 		}
 		counts := newCount("A call is throttled for "+lasts+": "+f.name, namesOf(throttles)...)
-		sideBySide(t, share(spots, 7), faulted.String, func(b *box, before []string, s faulted) {
+		sideBySide(t, share(spots, 9), faulted.String, func(b *box, before []string, s faulted) {
 			b.env = append(b.env, "PACKER_CHROOT_PATIENCE=2m")
 			rule := s.with(s.here())
 			delete(rule, "times")

@@ -1,8 +1,10 @@
 package acceptance
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -72,17 +74,21 @@ func TestFstab(t *testing.T) {
 	})
 }
 
-// fedora is a disk as Fedora's cloud images have it.
-var fedora = layout{
-	script: "label: gpt\n1: start=1MiB, size=33MiB, type=" + espType + "\n2: start=40MiB, size=32MiB\n3: start=80MiB, size=200MiB\n",
-	parts: []part{
-		{start: 1, size: 33, mkfs: vfat},
-		{start: 40, size: 32, mkfs: []string{"mkfs.ext4", "-q", "-L", "BOOT"}},
-		{start: 80, size: 200, mkfs: []string{"mkfs.btrfs", "-q", "-L", "fedora", "-U", "0e7a1a2b-0000-4000-8000-0123456789ab"}, root: true, subvolume: "root", further: []string{"home", "var"}, files: map[string]string{
-			"etc/fstab": "UUID=0e7a1a2b-0000-4000-8000-0123456789ab / btrfs compress=zstd:1,defaults,subvol=root 0 1\nLABEL=BOOT /boot ext4 defaults 1 2\n" +
-				"UUID=0e7a1a2b-0000-4000-8000-0123456789ab /home btrfs compress=zstd:1,subvol=home 0 0\nUUID=0e7a1a2b-0000-4000-8000-0123456789ab /var btrfs subvol=/var 0 0\n",
-		}},
-	},
+// fedora is a disk as Fedora's cloud images have it. Each cloud has one of its own: the
+// kernel mounts no two file systems of one UUID.
+func fedora(f flavor) layout {
+	uuid := fmt.Sprintf("0e7a1a2b-0000-4000-8000-00000000000%d", slices.Index(flavors, f))
+	return layout{
+		script: "label: gpt\n1: start=1MiB, size=33MiB, type=" + espType + "\n2: start=40MiB, size=32MiB\n3: start=80MiB, size=200MiB\n",
+		parts: []part{
+			{start: 1, size: 33, mkfs: vfat},
+			{start: 40, size: 32, mkfs: []string{"mkfs.ext4", "-q", "-L", "BOOT"}},
+			{start: 80, size: 200, mkfs: []string{"mkfs.btrfs", "-q", "-L", "fedora", "-U", uuid}, root: true, subvolume: "root", further: []string{"home", "var"}, files: map[string]string{
+				"etc/fstab": "UUID=" + uuid + " / btrfs compress=zstd:1,defaults,subvol=root 0 1\nLABEL=BOOT /boot ext4 defaults 1 2\nUUID=" +
+					uuid + " /home btrfs compress=zstd:1,subvol=home 0 0\nUUID=" + uuid + " /var btrfs subvol=/var 0 0\n",
+			}},
+		},
+	}
 }
 
 // TestFstabOfSubvolumes also has the root grow, and a process of another mount
@@ -90,9 +96,9 @@ var fedora = layout{
 func TestFstabOfSubvolumes(t *testing.T) {
 	both(t, func(t *testing.T, f flavor) {
 		b := newBox(t)
-		b.build(b.template(f.basic(map[string]any{"source_PREFIX": b.source(fedora), "root_volume_size": 2, "grow_root_filesystem": true}),
+		b.build(b.template(f.basic(map[string]any{"source_PREFIX": b.source(fedora(f)), "root_volume_size": 2, "grow_root_filesystem": true}),
 			shell("for dir in /boot /home /var /root; do echo built > $dir/mark; done", "unshare -m sleep 1000 </dev/null >/dev/null 2>&1 &")))
-		raw, parts := b.disk(b.latest().ID), fedora.parts
+		raw, parts := b.disk(b.latest().ID), fedora(f).parts
 		for path, want := range map[string]string{"home/mark": "built\n", "var/mark": "built\n", "root/root/mark": "built\n", "root/home/mark": "", "root/var/mark": ""} {
 			if got := b.inPart(raw, parts[2], path); got != want {
 				t.Errorf("%s holds %q", path, got)

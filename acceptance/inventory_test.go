@@ -9,10 +9,13 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 )
 
 // client is the real EC2 client for the box's cloud.
@@ -21,7 +24,7 @@ func (b *box) client() *ec2.Client {
 		BaseEndpoint: aws.String(b.endpoint),
 		Region:       region,
 		Credentials:  credentials.NewStaticCredentialsProvider(keyID, secret, ""),
-		Retryer:      aws.NopRetryer{},
+		Retryer:      aws.NopRetryer{}, HTTPClient: sdkhttp.Safe(awshttp.NewBuildableClient()),
 	})
 }
 

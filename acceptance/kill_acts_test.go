@@ -11,10 +11,10 @@ import (
 )
 
 // sampledActs is how many local acts of each cloud are killed at otherwise.
-const sampledActs = 8
+const sampledActs = 5
 
 // sampledReaps is the same of the command reap.
-const sampledReaps = 4
+const sampledReaps = 3
 
 // traced starts what is prepared under a tracer.
 func (k *killing) traced(u *underway, o order) {

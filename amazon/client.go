@@ -16,6 +16,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 )
 
 const (
@@ -124,11 +125,11 @@ func (c *Client) transport() aws.HTTPClient {
 	if !ok {
 		base = c.access.bounded()
 	}
-	return brief{answered: c.answered, next: base.WithTransportOptions(func(t *http.Transport) {
+	return brief{answered: c.answered, next: sdkhttp.Safe(base.WithTransportOptions(func(t *http.Transport) {
 		if c.access.InsecureSkipTLSVerify {
 			t.TLSClientConfig = trusting(t.TLSClientConfig)
 		}
-	})}
+	}))}
 }
 
 // answered takes from an answer of EC2 what all of them tell.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	awsec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -26,6 +27,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 )
 
 func TestControlOfHolds(t *testing.T) {
@@ -98,7 +100,7 @@ func TestClocks(t *testing.T) {
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	client := awsec2.New(awsec2.Options{
-		Region: "eu-west-2", BaseEndpoint: aws.String(server.URL), Retryer: aws.NopRetryer{},
+		Region: "eu-west-2", BaseEndpoint: aws.String(server.URL), Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.Safe(awshttp.NewBuildableClient()),
 		Credentials: credentials.NewStaticCredentialsProvider(key.ID, key.Secret, ""),
 	})
 	if _, err := client.CreateVolume(t.Context(), &awsec2.CreateVolumeInput{AvailabilityZone: aws.String("eu-west-2a"), Size: aws.Int32(1)}); err != nil {

@@ -12,10 +12,12 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/smithy-go"
 
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
@@ -25,7 +27,7 @@ func (s *served) client() *ec2.Client {
 		BaseEndpoint: aws.String(s.endpoint),
 		Region:       "eu-west-2",
 		Credentials:  credentials.NewStaticCredentialsProvider(printedKey.ID, printedKey.Secret, ""),
-		Retryer:      aws.NopRetryer{},
+		Retryer:      aws.NopRetryer{}, HTTPClient: sdkhttp.Safe(awshttp.NewBuildableClient()),
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -21,6 +22,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
@@ -96,7 +98,7 @@ func (b *box) in(t *testing.T) *box {
 func (b *box) as(account, region string) *sdk.Client {
 	key := keys[slices.IndexFunc(keys, func(k state.Key) bool { return k.Account == account })]
 	return sdk.New(sdk.Options{
-		Region: region, BaseEndpoint: aws.String(b.url), Retryer: aws.NopRetryer{},
+		Region: region, BaseEndpoint: aws.String(b.url), Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.Safe(awshttp.NewBuildableClient()),
 		Credentials: credentials.NewStaticCredentialsProvider(key.ID, key.Secret, ""),
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
@@ -24,6 +25,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state/statetest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sts"
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
@@ -68,7 +70,7 @@ func newBox(t *testing.T) *box {
 // as is the SDK's client with keys.
 func (b *box) as(id, secret, token string) *sdk.Client {
 	return sdk.New(sdk.Options{
-		BaseEndpoint: aws.String(b.url), Region: "eu-west-1", Retryer: aws.NopRetryer{},
+		BaseEndpoint: aws.String(b.url), Region: "eu-west-1", Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.Safe(awshttp.NewBuildableClient()),
 		Credentials: credentials.NewStaticCredentialsProvider(id, secret, token),
 	})
 }
@@ -212,7 +214,7 @@ func TestKeysThatAreNotTaken(t *testing.T) {
 			refused(t, err, test.code, "")
 		})
 	}
-	c := sdk.New(sdk.Options{BaseEndpoint: aws.String(b.url), Region: "mars-1", Retryer: aws.NopRetryer{},
+	c := sdk.New(sdk.Options{BaseEndpoint: aws.String(b.url), Region: "mars-1", Retryer: aws.NopRetryer{}, HTTPClient: sdkhttp.Safe(awshttp.NewBuildableClient()),
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDALICE", "alice", "")})
 	_, err = c.GetCallerIdentity(ctx, nil)
 	refused(t, err, "SignatureDoesNotMatch", "mars-1")

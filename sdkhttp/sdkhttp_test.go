@@ -1,0 +1,48 @@
+package sdkhttp_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
+)
+
+// closed is a body that the SDK has closed when its content was sent.
+type closed struct{ io.ReadCloser }
+
+func (closed) WriteTo(io.Writer) (int64, error) { return 0, io.EOF }
+
+// TestSafe sends a body that was closed before net/http had finished with it. The response
+// begins at once, and its rest comes when the connection would be closed.
+func TestSafe(t *testing.T) {
+	const sent, received = "Action=DescribeImages", "images"
+	over := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if body, err := io.ReadAll(r.Body); string(body) != sent || err != nil {
+			t.Errorf("the server got %q, %v", body, err)
+		}
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		<-over
+		_, _ = io.WriteString(w, received)
+	}))
+	defer server.Close()
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, server.URL, closed{io.NopCloser(strings.NewReader(sent))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ContentLength = int64(len(sent))
+	resp, err := sdkhttp.Safe(server.Client()).Do(r)
+	close(over)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); string(body) != received || err != nil {
+		t.Errorf("the response is %q, %v", body, err)
+	}
+}
