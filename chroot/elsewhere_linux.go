@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountNamespace is a mount namespace that is not this process's.
+// mountNamespace is a mount namespace of other processes.
 type mountNamespace struct {
 	// name is the target of its link in /proc.
 	name string
@@ -26,8 +26,8 @@ type mountNamespace struct {
 }
 
 // eachNamespace calls act for each mount namespace that is not that of this process. A thread
-// may leave its namespace at any moment, as those of other keepers do: a namespace counts as
-// seen only when its mounts have been read.
+// may leave its namespace at any moment, as the threads of other keepers do. If that happens
+// before the mounts are read, another thread of the namespace is used.
 func eachNamespace(act func(mountNamespace)) {
 	here, _ := os.Readlink("/proc/thread-self/ns/mnt")
 	seen := map[string]bool{here: true}

@@ -20,17 +20,17 @@ if [ "$what" = all ]; then
   go vet ./...
   # Tests that mount go one package after the other: a mount namespace that one of them makes
   # holds, for its moment, what the others have mounted. They wait for the kernel more than
-  # they work, so there is room for the rest beside them. Where goroutines meet, the tests run
-  # with the race detector.
+  # they work, so there is room for the rest beside them. Packages in which goroutines share state
+  # are tested with the race detector.
   mounting='/(chroot|disk|loopcloud/volume)$' failed=
-  meeting='/(undo|bake|retry|builder|loopcloud/state|loopcloud/fault)(/.*)?$|/packer-plugin-chroot/loopcloud$'
+  shared='/(undo|bake|retry|builder|loopcloud/state|loopcloud/fault)(/.*)?$|/packer-plugin-chroot/loopcloud$'
   {
     go test -timeout 40m -p 1 $(go list ./... | grep -E "$mounting") || exit 1
     go test -timeout 40m -run '^TestMachineOnARealDisk$' ./bake
   } &
   mounting_tests=$!
-  go test -timeout 40m $(go list ./... | grep -vE "/acceptance\$|$mounting|$meeting") || failed=yes
-  go test -timeout 40m -race -skip '^TestMachineOnARealDisk$' $(go list ./... | grep -E "$meeting") || failed=yes
+  go test -timeout 40m $(go list ./... | grep -vE "/acceptance\$|$mounting|$shared") || failed=yes
+  go test -timeout 40m -race -skip '^TestMachineOnARealDisk$' $(go list ./... | grep -E "$shared") || failed=yes
   wait "$mounting_tests" || failed=yes
   [ -z "$failed" ] || exit 1
 fi
