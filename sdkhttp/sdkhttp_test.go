@@ -11,13 +11,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 )
 
-// closed is a body that the SDK has closed when its content was sent.
+// closed is the body of a request that the SDK has closed after its content was sent.
 type closed struct{ io.ReadCloser }
 
 func (closed) WriteTo(io.Writer) (int64, error) { return 0, io.EOF }
 
-// TestSafe sends a body that was closed before net/http had finished with it. The response
-// begins at once, and its rest comes when the connection would be closed.
+// TestSafe sends a body that is closed before net/http has finished with it. The server sends the
+// head of the response at once and the rest when the client has the head.
 func TestSafe(t *testing.T) {
 	const sent, received = "Action=DescribeImages", "images"
 	over := make(chan struct{})

@@ -1,2 +1,2 @@
-// Package exclusive reports whether a block device is in use. It is Linux only.
+// Package exclusive reports whether a block device is in use. It works on Linux only.
 package exclusive
