@@ -164,7 +164,7 @@ func atCancels(t *testing.T, f harness.Flavor, one int, counts *faultCount, act 
 // TestCancelAnywhere presses Ctrl-C once at every point. The build must undo everything and list it.
 func TestCancelAnywhere(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
-		counts := countCancels("Ctrl-C, once (what succeeded had its image by then): " + f.Name)
+		counts := countCancels("Ctrl-C, once (a build that succeeded had its image already): " + f.Name)
 		atCancels(t, f, 5, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
 			i.strike()
 			if c.when == "after" {

@@ -72,7 +72,7 @@ func (o outcome) options(f harness.Flavor) map[string]any {
 // be seen late.
 func TestFaultOfOneResource(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
-		counts := newCount("A thing ends badly, never, or is seen late: " + f.Name)
+		counts := newCount("A resource fails, never becomes ready, or is shown late: " + f.Name)
 		for _, o := range outcomes {
 			counts.order = append(counts.order, o.name)
 		}

@@ -394,7 +394,7 @@ func (k *killing) matrix(t *testing.T, name string, every []spot, sample int) {
 			})
 		}
 	})
-	summary("%s%s, seed %d: %d points, %d kills (%d of them when the image was there to stay), %d not reached, %d differences, in %.0f s",
+	summary("%s%s, seed %d: %d points, %d kills (%d of them after the image was final), %d not reached, %d differences, in %.0f s",
 		f.Name, name, harness.Seed, len(every), len(spots)-len(missed), kept, len(missed), differing, time.Since(begun).Seconds())
 	if len(missed) > 0 {
 		t.Errorf("of %d points, these were not reached: %s", len(spots), strings.Join(missed, ", "))
