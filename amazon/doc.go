@@ -1,3 +1,3 @@
-// Package amazon implements the builder amazon-chroot: its options, bake.Cloud for EC2, and
-// the artifact. No other package of the plugins depends on AWS.
+// Package amazon implements the builder amazon-chroot: its options, access to AWS, and
+// bake.Cloud for EC2. Of the plugins' packages, only amazon and sdkhttp import the AWS SDK.
 package amazon

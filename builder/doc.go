@@ -2,6 +2,6 @@
 // depend on the cloud, the course of a build in Packer (output, provisioning, -on-error,
 // -debug), and the artifact.
 //
-// It is the only package that uses both Packer and [bake]. The package of a cloud decodes its
-// options with [Decode], describes itself by a [Kind], and passes a [Job] to [Run].
+// The package of a cloud declares a [Plugin] with its [Kind] and its [Options], and decodes
+// the options with [Prepare]. A [Builder] then runs the [Job] that the options describe.
 package builder

@@ -64,8 +64,9 @@ type ExtraMount struct {
 	// mounted at the target already, and nothing is mounted on the host if the user has
 	// bound a shared tree of it there.
 	OfDisk bool
-	// Temporary reports whether a created mount point is only for the build: Leave removes it if it is empty, unless it is one of the standard top-level
-	// directories, such as /proc, which an image needs in order to boot.
+	// Temporary reports whether a created mount point is only for the build: Leave removes it
+	// if it is empty, unless it is one of the standard top-level directories, such as /proc,
+	// which an image needs in order to boot.
 	Temporary bool
 	// CopyFirst reports whether a root without a shell gets a copy of the source's
 	// directories, links and device nodes, which programs of the host can change without

@@ -7,8 +7,8 @@ import (
 )
 
 // This file, together with package namespace, lists everything that commands in a chroot
-// share with the host. docs/design.md, "What the host shares with the chroot", gives the
-// reasons.
+// share with the host. docs/design.md, "Resources that the host shares with the chroot", gives
+// the reasons.
 
 // DefaultMounts returns the file systems that are mounted below a root if the user
 // lists none.
@@ -16,8 +16,9 @@ import (
 // /dev is the host's own, so that every disk of the build is there, but it is mounted
 // read-only: devices can be read and written, and no node can be created, changed or
 // removed. A root that has no shell yet gets a copy of /dev until the first command runs
-// in it, so that tar(1) or debootstrap(8) can unpack one there. /dev/pts and /dev/shm belong to the root. gid 5 is the group tty wherever
-// glibc is used. A kernel may lack binfmt_misc; the image does not need it.
+// in it, so that tar(1) or debootstrap(8) can unpack one there. /dev/pts and /dev/shm are
+// mounts of the root's own. gid 5 is the group tty wherever glibc is used. A kernel may lack
+// binfmt_misc; the image does not need it.
 func DefaultMounts() []ExtraMount {
 	return []ExtraMount{
 		{Type: "proc", Source: "proc", Target: "/proc"},

@@ -1,4 +1,6 @@
-// Package retry repeats calls of a cloud's API that fail for a reason that passes.
+// Package retry repeats calls of a cloud's API that fail for a temporary reason.
 //
-// There is one policy for both clouds. Each of them classifies its own errors: see Kind.
+// Both clouds share one policy: Policy.Do repeats a call for a time that depends on the Kind of its
+// error. Each cloud classifies its own errors, and lists in a Table why each of its operations can be
+// repeated without a second effect.
 package retry

@@ -1,4 +1,5 @@
-// Package sdkhttp works around a fault of the AWS SDK that loses responses.
+// Package sdkhttp works around a fault of the AWS SDK that loses responses. Wrap the HTTP
+// client of the SDK in Safe.
 //
 // The SDK (smithy-go v1.28.8) closes the body of a request as soon as the response begins. The
 // WriteTo of a closed body returns io.EOF. If net/http calls it after that, it treats the

@@ -1,5 +1,6 @@
-// Package harness has what the acceptance tests share: clouds of loopcloud, builds by the real
-// packer, and the inspection of images and of the host.
+// Package harness holds the code that the acceptance tests share. It starts loopclouds, runs builds
+// with the real Packer, and inspects images and the host. Every suite calls Main or MainWith from
+// its TestMain.
 package harness
 
 import (

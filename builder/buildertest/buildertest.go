@@ -1,5 +1,6 @@
-// Package buildertest holds the code that the tests of both builders share: the options of a
-// template, invalid options, and a build that creates nothing.
+// Package buildertest holds the tests and helpers that both builders share: decoding of options,
+// invalid options, the page of options, the binary of the plugin, and a build that creates
+// nothing.
 package buildertest
 
 import (

@@ -2,5 +2,5 @@
 // created, although other builds share their parents.
 //
 // It never removes a directory that is not empty. For paths that other users of the host
-// can change there is package safedir, and for paths in an image package rootfs.
+// can change, use package safedir; for paths in an image, use package rootfs.
 package hostdir

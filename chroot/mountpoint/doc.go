@@ -1,6 +1,7 @@
-// Package mountpoint checks and locks the directory that a root is mounted on: it must be
-// the build's alone, unmounted, and impossible for other users to replace.
+// Package mountpoint checks and locks the directory that a root is mounted on. Nothing may be
+// mounted on it, no other build may be about to mount on it, and no other user may be able to
+// replace a part of its path.
 //
-// It does not mount. A lock keeps two builds from mounting there at the same moment; it
-// protects from nothing once the root is mounted.
+// The package does not mount. The lock only keeps two builds from mounting on the directory at
+// the same moment, and has no effect once the root is mounted.
 package mountpoint

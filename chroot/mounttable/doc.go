@@ -1,7 +1,6 @@
-// Package mounttable examines mounts beyond the lines of the kernel's mount table: the file
-// system that a mount shows, the copies of a root's mounts in other namespaces, and the mount
-// that a path leads to.
+// Package mounttable examines mounts: the file system that a mount shows, the copies of a
+// root's mounts in other mount namespaces, and the mount that a path leads to.
 //
 // It unmounts single mounts, and copies in other namespaces. Package chroot decides the order
-// in which a root is left. To read the table only, use moby/sys/mountinfo.
+// in which a root is left. To read the mount table only, use moby/sys/mountinfo.
 package mounttable

@@ -4,7 +4,6 @@
 // RESOLVE_IN_ROOT: no link of the image leads out of it. A device, a named pipe or a socket
 // is never opened, because a device node of an image leads to a device of the host.
 //
-// Do not use it for paths of the host, for which there is package safedir, nor to copy
-// trees, for which there is package transfer. It does not mount, and a Root that is open
-// keeps its file system in use.
+// For paths of the host, use package safedir; to copy directory trees, use package transfer.
+// The package does not mount. An open Root keeps its file system in use.
 package rootfs

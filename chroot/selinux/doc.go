@@ -1,6 +1,6 @@
-// Package selinux examines the SELinux labels of an image: whether it needs them, and which
-// files that a build has created have none.
+// Package selinux examines the SELinux labels of an image: whether its files need labels, and
+// which files that were created during a build have none.
 //
-// It sets no labels, because only the image's own policy knows them. On a host that uses
-// SELinux itself there is nothing to examine.
+// It sets no labels, because only the image's own policy defines them. On a host that uses
+// SELinux, the kernel labels new files, and there is nothing to examine.
 package selinux

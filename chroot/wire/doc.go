@@ -5,7 +5,7 @@
 // their text and, for errors.Is, the errors that both ends know.
 //
 // Both ends must be the same program: values are encoded with encoding/gob, and known
-// errors by their place in a list. Do not use it between versions or between hosts, nor
-// for bulk data: send the end of a pipe instead. It authenticates nobody; package
+// errors by their index in a list. Do not use it between versions or between hosts, nor
+// for bulk data: send the end of a pipe instead. It does not authenticate the peer; package
 // rendezvous does that before the first frame.
 package wire

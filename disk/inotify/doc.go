@@ -1,7 +1,7 @@
 // Package inotify reports changes to files and directories, so that a wait for a device
 // node ends when the node exists and not at the next poll.
 //
-// It is inotify(7) and no more: Linux only, no recursion. An event can be lost (the queue
-// is bounded, and a directory that does not exist cannot be watched), so a caller checks
-// the file itself after every event, and at intervals without one.
+// It wraps inotify(7): it works on Linux only, and does not watch subdirectories. An event can
+// be lost (the queue is bounded, and a directory that does not exist cannot be watched), so a
+// caller checks the file itself after every event, and at intervals without one.
 package inotify

@@ -2,7 +2,7 @@
 // Signature Version 4 with one secret (AWS4-HMAC-SHA256), in the Authorization header or in the
 // query of a presigned URL.
 //
-// It contains the server's side only.
+// It does not sign requests.
 //
 // Source:
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html

@@ -1,5 +1,5 @@
-// Package statetest contains parts of a state.Cloud for tests: disks without data, a clock that
-// stands still, and numbered IDs.
+// Package statetest contains test doubles for a state.Cloud: disks without data, a clock that only
+// tests move, and numbered IDs.
 package statetest
 
 import (
