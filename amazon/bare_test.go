@@ -139,9 +139,9 @@ func everyCallOfImages(ctx context.Context, c *Cloud) []string {
 	return ids
 }
 
-// Whatever EC2 leaves out of an answer, no call panics, and none says that
-// something is there without saying what.
-func TestAnswersThatLeaveSomethingOut(t *testing.T) {
+// TestResponsesWithMissingFields leaves out fields of EC2's responses. No call panics, and none
+// returns a resource without its id.
+func TestResponsesWithMissingFields(t *testing.T) {
 	full := fullest()
 	s := &fake{metadata: map[string]string{"dynamic/instance-identity/document": document}, actions: map[string]action{}}
 	now := map[string]string{}

@@ -36,8 +36,8 @@ func warned(t *testing.T, lines []string, words ...string) {
 	}
 }
 
-// TestBilledSourceIsToldOf before anything is made.
-func TestBilledSourceIsToldOf(t *testing.T) {
+// TestBilledSourceIsReported: the message is printed before anything is created.
+func TestBilledSourceIsReported(t *testing.T) {
 	for xml, words := range map[string][]string{
 		"":        nil,
 		plainXML:  nil,

@@ -24,7 +24,7 @@ func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, err
 	return given, artifact, err
 }
 
-func TestTheCloudIsToldTheOptions(t *testing.T) {
+func TestOptionsReachTheCloud(t *testing.T) {
 	cloud, artifact, err := runWith(t, with(t, map[string]any{
 		"ami_name": "web", "region": "eu-west-1", "ami_virtualization_type": "hvm", "root_device_name": "xvda",
 		"custom_endpoint_ec2": "http://127.0.0.1:1", "insecure_skip_tls_verify": true,

@@ -40,9 +40,8 @@ func TestPlainEndpoint(t *testing.T) {
 	says(t, err, "does not speak TLS", "http://", "custom_endpoint_ec2")
 }
 
-// TestRegionThatIsNone: the host of a region's endpoint that cannot be found is the
-// region's fault.
-func TestRegionThatIsNone(t *testing.T) {
+// TestUnknownRegion: if the host of a region's endpoint cannot be found, the error names the region.
+func TestUnknownRegion(t *testing.T) {
 	alone(t)
 	for name, test := range map[string]struct {
 		option, env string
@@ -80,8 +79,8 @@ func TestRegionThatIsNotEnabled(t *testing.T) {
 	}
 }
 
-// TestKeysThatBecomeBad: keys that EC2 took before are not misspelt.
-func TestKeysThatBecomeBad(t *testing.T) {
+// TestKeysRefusedDuringBuild: keys that EC2 has accepted before are not reported as misspelt.
+func TestKeysRefusedDuringBuild(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": inTurn(answer("DescribeImages", "<imagesSet/>"), refuseWith(http.StatusUnauthorized, "AuthFailure"))}}
 	cloud := faked(t, s, Config{})
 	if err := look(t.Context(), cloud); err != nil {

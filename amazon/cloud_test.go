@@ -72,8 +72,8 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// TestHostTellsItsCloud checks that the identity in EC2's responses becomes Host.Cloud.
-func TestHostTellsItsCloud(t *testing.T) {
+// TestHostHasCloudIdentity checks that the identity in EC2's responses becomes Host.Cloud.
+func TestHostHasCloudIdentity(t *testing.T) {
 	s := &fake{t: t, metadata: map[string]string{"dynamic/instance-identity/document": document},
 		actions: map[string]action{"DescribeInstances": answer("DescribeInstances", instance)}}
 	alone(t)
@@ -115,9 +115,9 @@ func TestHostIsUnknown(t *testing.T) {
 	}
 }
 
-// Where the metadata address leads to a host that takes connections and never
-// answers, a build must not hang.
-func TestMetadataServiceThatIsNone(t *testing.T) {
+// TestSilentMetadataService: a build does not hang if the metadata address leads to a host that
+// accepts connections and never responds.
+func TestSilentMetadataService(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -187,9 +187,9 @@ func TestDeviceNames(t *testing.T) {
 	}
 }
 
-// What EC2 has made and does not tell of yet is on its way; after a time, or
-// once it was seen, it is gone.
-func TestNewThingsAreNotYetVisible(t *testing.T) {
+// TestNewResourcesAreNotShownYet: a created resource that EC2 has never shown is pending for a
+// while. Afterwards, or if it was shown before, it no longer exists.
+func TestNewResourcesAreNotShownYet(t *testing.T) {
 	ctx := context.Background()
 	s := &fake{actions: map[string]action{
 		"CreateVolume": answer("CreateVolume", "<volumeId>vol-1</volumeId>"),
@@ -245,7 +245,7 @@ func TestNewThingsAreNotYetVisible(t *testing.T) {
 	}
 }
 
-func TestFactsThatEC2DoesNotKnow(t *testing.T) {
+func TestUnknownResources(t *testing.T) {
 	ctx := context.Background()
 	s := &fake{actions: map[string]action{
 		"DescribeVolumes":   refuseWith(http.StatusBadRequest, "InvalidVolume.NotFound"),

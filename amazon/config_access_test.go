@@ -107,7 +107,7 @@ func TestPolling(t *testing.T) {
 	}
 }
 
-func TestPollingThatTheEnvironmentGetsWrong(t *testing.T) {
+func TestInvalidPollingVariables(t *testing.T) {
 	for variable, value := range map[string]string{"AWS_POLL_DELAY_SECONDS": "soon", "AWS_MAX_ATTEMPTS": "-1"} {
 		t.Run(variable, func(t *testing.T) {
 			t.Setenv(variable, value)

@@ -155,8 +155,8 @@ func TestEncryptionThatCanBeShared(t *testing.T) {
 	}
 }
 
-// TestTimeForCopies: the build does not give up before the time that EC2 was given.
-func TestTimeForCopies(t *testing.T) {
+// TestCopyTimeLimit: the build does not give up before the time that EC2 was given.
+func TestCopyTimeLimit(t *testing.T) {
 	for name, test := range map[string]struct {
 		give map[string]any
 		want bake.Pace

@@ -8,8 +8,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
-// TestRulesOfTheOptions gives one wrong thing at a time; the one error must name it.
-func TestRulesOfTheOptions(t *testing.T) {
+// TestInvalidOptionCombinations has one invalid combination at a time. The one error must name it.
+func TestInvalidOptionCombinations(t *testing.T) {
 	type give = map[string]any
 	filter := func(more give) give {
 		f := give{"owners": []any{"self"}, "filters": give{"name": "x"}}
@@ -134,8 +134,8 @@ func TestRulesOfTheOptions(t *testing.T) {
 	buildertest.Refuses(t, Plugin, refusals)
 }
 
-// TestWhatTheRulesLeave: correct options that are close to a rule.
-func TestWhatTheRulesLeave(t *testing.T) {
+// TestValidOptionCombinations has valid options that are similar to invalid combinations.
+func TestValidOptionCombinations(t *testing.T) {
 	type give = map[string]any
 	for name, more := range map[string]give{
 		"owners with a pin":              {"source_ami_filter": give{"owners": []any{"self"}}},

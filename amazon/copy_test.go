@@ -140,8 +140,8 @@ func TestCopyRefused(t *testing.T) {
 	}
 }
 
-// One build has one Cloud in each region, however it is come by.
-func TestCloudsOfOneBuild(t *testing.T) {
+// TestOneCloudPerRegion: one build has one Cloud in each region.
+func TestOneCloudPerRegion(t *testing.T) {
 	home := faked(t, &fake{}, Config{})
 	there := home.In("us-east-1")
 	if home.In("eu-west-1") != bake.Cloud(home) || there == bake.Cloud(home) {

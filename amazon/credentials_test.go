@@ -221,8 +221,8 @@ func TestFieldsOfAssumeRole(t *testing.T) {
 	}
 }
 
-// A code that nothing asks for is told of.
-func TestCodeWithoutUse(t *testing.T) {
+// TestUnusedMFACode: an MFA code that is not needed is reported.
+func TestUnusedMFACode(t *testing.T) {
 	for name, unused := range map[string]bool{"mfa_code": false, "instance role": true} {
 		l := newLand(t)
 		a := sources[name].set(l)
@@ -291,7 +291,7 @@ func TestKeysAreRenewedBeforeTheirEnd(t *testing.T) {
 	}
 }
 
-func TestQuestionsToVault(t *testing.T) {
+func TestVaultRequests(t *testing.T) {
 	l := newLand(t)
 	l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken", "VAULT_NAMESPACE": "teams/images"})
 	dial(t, Access{Vault: &VaultEngine{Name: "build", RoleARN: role, TTL: "900s"}})

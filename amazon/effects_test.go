@@ -207,8 +207,8 @@ func TestEncryptBoot(t *testing.T) {
 	}
 }
 
-// An image comes back as it was, but for its id.
-func TestImageComesBack(t *testing.T) {
+// TestRestoredImageIsUnchanged: a restored image is the same except for its id.
+func TestRestoredImageIsUnchanged(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, state.Instant())
 	cloud := w.worldwide(t, Config{SourceConfig: SourceConfig{SourceAMI: w.source}})

@@ -93,7 +93,7 @@ func TestEveryOperationOfWrongKeys(t *testing.T) {
 	}
 }
 
-func TestRefusalsOfOneKind(t *testing.T) {
+func TestAdviceOnRefusals(t *testing.T) {
 	tests := []struct {
 		operation, code string
 		want            []string
@@ -179,8 +179,9 @@ func TestDeniedLookEndsTheWait(t *testing.T) {
 	}
 }
 
-// The permission that a refusal names goes before the one of the operation.
-func TestPermissionThatIsNamed(t *testing.T) {
+// TestPermissionNamedInRefusal: the permission that a refusal names takes precedence over that of
+// the operation.
+func TestPermissionNamedInRefusal(t *testing.T) {
 	_, err := refusedBy(t, "CreateVolume", denied("User: arn:aws:iam::123456789012:user/ci is not authorized to perform: ec2:CreateTags on resource: x"))
 	says(t, err, "do not allow ec2:CreateTags")
 }
@@ -273,8 +274,9 @@ func (h hosts) asked(name string) []string {
 	return names
 }
 
-// The host of each request: EC2 of the build's region, EC2 of another, and STS.
-func TestWhoIsAsked(t *testing.T) {
+// TestHostsOfRequests checks the host of each request: EC2 of the build's region, EC2 of another
+// region, and STS.
+func TestHostsOfRequests(t *testing.T) {
 	tests := map[string]struct {
 		set              func(url func(name string) string) Access
 		own, other, role string

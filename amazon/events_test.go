@@ -23,8 +23,9 @@ func (e *ear) Hear(heard event.Event) {
 	}
 }
 
-// TestEveryAttemptIsTold: each try of a call, with the request's id and without secrets.
-func TestEveryAttemptIsTold(t *testing.T) {
+// TestEveryAttemptEmitsEvent: each attempt of a call has an event with the request ID and without
+// secrets.
+func TestEveryAttemptEmitsEvent(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": inTurn(
 		refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded"), breakOff, answer("DescribeImages", "<requestId>r-2</requestId><imagesSet/>"))}}
 	cloud, heard := faked(t, s, Config{}), &ear{}

@@ -94,9 +94,9 @@ func (l *liar) bakes(t *testing.T, opts Config, fail error) error {
 	return err
 }
 
-// TestLies has EC2 tell what is not so in the middle of a build. Whatever becomes of
-// that, nothing is asked to be removed that the build has not made.
-func TestLies(t *testing.T) {
+// TestFalseResponses has EC2 return false information in the middle of a build. Whatever the
+// build does then, it requests the removal only of resources that it has created.
+func TestFalseResponses(t *testing.T) {
 	const anID, aState = `vol-[0-9a-f]+`, `<status>[a-z-]+</status>`
 	tests := []struct {
 		name, action, pattern, with, after string
@@ -134,9 +134,9 @@ func TestLies(t *testing.T) {
 	}
 }
 
-// TestWrongAnswers has a creating call answer with the id of an existing resource that
-// is not the build's, and as like it as can be: it is told of, and nothing is done with it.
-func TestWrongAnswers(t *testing.T) {
+// TestForeignIDInResponse has a creating call return the id of an existing resource that does
+// not belong to the build and is as similar as possible. The build reports it and does not touch it.
+func TestForeignIDInResponse(t *testing.T) {
 	tests := []struct {
 		name, action, with string
 		opts               Config
@@ -187,9 +187,9 @@ func (l *liar) things() (ids []string) {
 	return ids
 }
 
-// TestFoundThatIsNotOurs has the lists by which a build finds what it has lost hold
-// things of others.
-func TestFoundThatIsNotOurs(t *testing.T) {
+// TestForeignResourcesInLists adds foreign resources to the lists in which a build searches for
+// its lost ones.
+func TestForeignResourcesInLists(t *testing.T) {
 	tests := []struct {
 		name, lost string
 		list, set  string
@@ -275,8 +275,8 @@ func TestCopyThatClaimsOldSnapshots(t *testing.T) {
 	l.unharmed(t)
 }
 
-// TestAnswersWithoutEnd has EC2 answer more than anybody can keep.
-func TestAnswersWithoutEnd(t *testing.T) {
+// TestEndlessLists has EC2 return new pages without end.
+func TestEndlessLists(t *testing.T) {
 	page := 0
 	next := func(url.Values) (int, string) {
 		page++

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// TestWhereKeysAre: KMS is asked where EC2 of the region is, in every partition, and
-// nowhere if EC2 is not AWS's own.
-func TestWhereKeysAre(t *testing.T) {
+// TestKMSEndpoint: the endpoint of KMS is in the region of EC2, in every partition. There is none
+// if EC2 has a custom endpoint.
+func TestKMSEndpoint(t *testing.T) {
 	for name, test := range map[string]struct {
 		region string
 		change func(*Access)
@@ -48,8 +48,8 @@ func TestWhereKeysAre(t *testing.T) {
 	}
 }
 
-// TestAnswersAboutKeys: only a clear response of KMS counts.
-func TestAnswersAboutKeys(t *testing.T) {
+// TestDescribeKeyResponses: only a clear response of KMS counts.
+func TestDescribeKeyResponses(t *testing.T) {
 	for body, want := range map[string]keyHolder{
 		`{"KeyMetadata":{"KeyManager":"AWS"}}`:      managedByAWS,
 		`{"KeyMetadata":{"KeyManager":"CUSTOMER"}}`: managedByCustomer,

@@ -108,9 +108,9 @@ func TestMetadataLimits(t *testing.T) {
 	}
 }
 
-// TestTokenThatIsLost: where no token is required, a lost one is asked for once, and the
-// metadata are read without.
-func TestTokenThatIsLost(t *testing.T) {
+// TestLostMetadataToken: if a token is lost and none is required, the metadata are read without a
+// token, and no second token is requested.
+func TestLostMetadataToken(t *testing.T) {
 	cloud, counted := metadataOf(t, machine(t, state.MetadataOptions{}, 2), 500*time.Millisecond)
 	for range 3 {
 		if here, err := cloud.client.identity(context.Background()); err != nil || here.instance == "" {

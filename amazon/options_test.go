@@ -6,4 +6,6 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
-func TestEveryOptionIsProved(t *testing.T) { buildertest.Page(t, Plugin, "../docs/options-amazon.md") }
+func TestOptionsPageNamesTests(t *testing.T) {
+	buildertest.Page(t, Plugin, "../docs/options-amazon.md")
+}

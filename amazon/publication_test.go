@@ -269,8 +269,8 @@ func TestParavirtualImage(t *testing.T) {
 	}
 }
 
-// A volume with an unusable key is gone as soon as it is asked for.
-func TestVolumeWhoseKeyIsOfNoUse(t *testing.T) {
+// TestVolumeWithUnusableKey: a volume with an unusable key disappears right after its creation.
+func TestVolumeWithUnusableKey(t *testing.T) {
 	s := &fake{actions: map[string]action{
 		"CreateVolume":    answer("CreateVolume", "<volumeId>vol-1</volumeId>"),
 		"DescribeVolumes": refuse("InvalidVolume.NotFound"),

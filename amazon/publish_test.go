@@ -108,9 +108,9 @@ func TestPublishRefused(t *testing.T) {
 	}
 }
 
-// EC2 may answer that there is no such image, or none that can be changed, for a while
-// after it has told that the image is available.
-func TestPublishOfWhatIsNotKnownEverywhere(t *testing.T) {
+// TestPublishUnsettledImage: for a while after EC2 has shown an image as available, changing calls
+// may not know it, or refuse to change it.
+func TestPublishUnsettledImage(t *testing.T) {
 	s := publisher()
 	for name, answers := range s.actions {
 		s.actions[name] = inTurn(refuse("InvalidAMIID.NotFound"), refuse("InvalidAMIID.Unavailable"), answers)
@@ -132,9 +132,9 @@ func TestPublishOfWhatIsNotKnownEverywhere(t *testing.T) {
 	}
 }
 
-// An image that this build has protected can be undone by this build; another's
-// protection stands.
-func TestDeregisterWhatIsProtected(t *testing.T) {
+// TestDeregisterProtectedImage: a build can deregister an image that it has protected itself, but
+// no other protected image.
+func TestDeregisterProtectedImage(t *testing.T) {
 	const protect, unprotect, deregister = "EnableImageDeregistrationProtection", "DisableImageDeregistrationProtection", "DeregisterImage"
 	kept := refuse("OperationNotPermitted")
 	tests := []struct {
@@ -181,8 +181,8 @@ func TestDeregisterWhatIsProtected(t *testing.T) {
 	}
 }
 
-// Protection may be there after a lost response.
-func TestLostProtectionIsTakenBack(t *testing.T) {
+// TestProtectionWithLostResponseIsUndone: the protection may exist although its response was lost.
+func TestProtectionWithLostResponseIsUndone(t *testing.T) {
 	ctx := context.Background()
 	s := publisher()
 	s.actions["EnableImageDeregistrationProtection"] = breakOff

@@ -62,8 +62,8 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// TestEndpointThatIsGone: one that has answered before is asked for longer.
-func TestEndpointThatIsGone(t *testing.T) {
+// TestUnreachedEndpointRetries: an endpoint that has responded before is retried for longer.
+func TestUnreachedEndpointRetries(t *testing.T) {
 	server := serve(t, &fake{actions: map[string]action{"DescribeImages": answer("DescribeImages", "<imagesSet/>")}})
 	for _, reached := range []bool{false, true} {
 		cloud := NewCloud(dial(t, access(server.URL)), &Config{}, nil)

@@ -10,9 +10,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
-// TestClockIsSet: a look of a wait goes on after this machine's clock was set: AWS refuses
-// one signature, and tells the right time with it.
-func TestClockIsSet(t *testing.T) {
+// TestPollAfterClockIsSet: a wait goes on after this machine's clock was set. AWS refuses one
+// signature, and returns the right time with the refusal.
+func TestPollAfterClockIsSet(t *testing.T) {
 	refused := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		now := time.Now().Add(20 * time.Minute).UTC()

@@ -236,7 +236,7 @@ func TestSourceThatChanges(t *testing.T) {
 	check(t, s.made("RegisterImage")[0], map[string]string{"KernelId": "aki-1", "RamdiskId": "ari-1"})
 }
 
-func TestDeprecatedSourceIsToldOf(t *testing.T) {
+func TestDeprecatedSourceIsReported(t *testing.T) {
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	for at, told := range map[string]bool{"2026-03-01T00:00:00.000Z": true, "2026-03-02T00:00:00.000Z": false, "": false, "soon": false} {
 		t.Run(at, func(t *testing.T) {
@@ -307,7 +307,7 @@ func TestSourceThatDoesNotFitTheHost(t *testing.T) {
 	}
 }
 
-func TestMoment(t *testing.T) {
+func TestParseTime(t *testing.T) {
 	if got := moment("2026-01-02T03:04:05.000Z"); !got.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) {
 		t.Errorf("%s", got)
 	}
@@ -316,9 +316,9 @@ func TestMoment(t *testing.T) {
 	}
 }
 
-// UEFI data are the owner's to read: a build goes on without another account's, and
-// says so, and fails if the account's own cannot be read.
-func TestUEFIDataThatAreNotTold(t *testing.T) {
+// TestUnreadableUEFIData: only the owner of an image can read its UEFI data. A build warns about
+// another account's image and goes on, and fails if the data of its own account cannot be read.
+func TestUnreadableUEFIData(t *testing.T) {
 	tests := []struct {
 		name, owner string
 		attribute   action

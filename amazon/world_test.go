@@ -227,8 +227,8 @@ func TestImageFromScratch(t *testing.T) {
 	}
 }
 
-// TestDestroyLeavesTheRest destroys the image of a build, and a copy of it elsewhere.
-func TestDestroyLeavesTheRest(t *testing.T) {
+// TestDestroyRemovesOnlyItsImage destroys the image of a build, and a copy of it in another region.
+func TestDestroyRemovesOnlyItsImage(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	before := len(w.state.Snapshots(account))
 	t.Setenv("AWS_ENDPOINT_URL", w.url)

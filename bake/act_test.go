@@ -38,9 +38,9 @@ var namedActs = map[string]act{
 	"snapshot snap-0 of the replaced image ami-0 in there": oldSnapshotAct{Region: "there", Image: "ami-0", Snapshot: "snap-0"},
 }
 
-// TestActsAreWrittenDown checks the name of each act, and that it is the same when it is
+// TestActNamesSurviveTheJournal checks the name of each act, and that it is the same when it is
 // read from a journal.
-func TestActsAreWrittenDown(t *testing.T) {
+func TestActNamesSurviveTheJournal(t *testing.T) {
 	tested := map[string]bool{}
 	for name, a := range namedActs {
 		tested[a.kind()] = true
@@ -64,8 +64,8 @@ func TestActsAreWrittenDown(t *testing.T) {
 	}
 }
 
-// TestActsThatAreRefused: no guess is made about an act that no build would have written.
-func TestActsThatAreRefused(t *testing.T) {
+// TestInvalidActsInJournal: an act that no build would have written is an error.
+func TestInvalidActsInJournal(t *testing.T) {
 	for text, reason := range map[string]string{
 		`{"kind":"of the future"}`:                             "a of the future: this program does not know it",
 		`{"kind":"volume","build":"b-1","colour":"blue"}`:      `unknown field "colour"`,
@@ -87,8 +87,8 @@ func TestActsThatAreRefused(t *testing.T) {
 	}
 }
 
-// TestAdviceOnFurtherDevices: a snapshot that goes with the copy is named once.
-func TestAdviceOnFurtherDevices(t *testing.T) {
+// TestRemovalAdviceForAdditionalSnapshots: a snapshot that is deleted with the copy is named once.
+func TestRemovalAdviceForAdditionalSnapshots(t *testing.T) {
 	answered := call{Answered: true}
 	further := furtherAct{call: answered, Region: "here", Image: "ami-2", Snapshot: "snap-3"}
 	copied := copyAct{call: answered, Region: "here", Image: "ami-2", Snapshots: []SnapshotID{"snap-2", "snap-3"}}

@@ -37,8 +37,8 @@ const (
 	undoAttach = ", ~attach, ~reserve /dev/sdf, ~volume"
 )
 
-// TestOrder tells what happens, in order, when something is set up.
-func TestOrder(t *testing.T) {
+// TestActsInOrder checks which acts happen, in their order, after a set-up.
+func TestActsInOrder(t *testing.T) {
 	fail := func(act string) func(*world, *bake.Plan) {
 		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{act: act, err: errInjected} }
 	}
@@ -300,7 +300,7 @@ func TestEveryUndoingFails(t *testing.T) {
 	}
 }
 
-func TestFailureTellsWhatFailedAndWhatWasUndone(t *testing.T) {
+func TestFailureListsCauseAndUndoneActs(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.faults["provision#1"] = fault{err: errInjected}
 		_, err := w.build(t.Context(), w.plan())
@@ -345,11 +345,9 @@ func TestKeepOnErrorLeavesEverything(t *testing.T) {
 	})
 }
 
-// TestLostMachine loses the machine while provisioners are at work: the build ends
-// with the reason, and undoes what it did.
-// TestVolumeThatWillNotDo: a volume that was created and is not what the build needs is
-// deleted by its id, and nothing is attached.
-func TestVolumeThatWillNotDo(t *testing.T) {
+// TestUnusableVolumeIsDeleted: a created volume that differs from the request is deleted by its id,
+// and nothing is attached.
+func TestUnusableVolumeIsDeleted(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.unwanted = true
 		w.lag = time.Second
@@ -367,7 +365,9 @@ func TestVolumeThatWillNotDo(t *testing.T) {
 	})
 }
 
-func TestLostMachine(t *testing.T) {
+// TestMachineLostDuringProvisioning loses the machine while provisioners run: the build ends with
+// the reason, and undoes its acts.
+func TestMachineLostDuringProvisioning(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		gone := errors.New("the machine is gone")
 		plan := w.plan()
@@ -463,9 +463,8 @@ func TestDetachBesideSnapshot(t *testing.T) {
 	})
 }
 
-// TestFirstQuestionsSideBySide cancels nothing: every question is asked although
-// each waits for all to be asked.
-func TestFirstQuestionsSideBySide(t *testing.T) {
+// TestFirstLookupsRunInParallel: each lookup waits until all are requested, and none is cancelled.
+func TestFirstLookupsRunInParallel(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.faults["host#1"] = fault{err: errInjected}
 		begun := time.Now()
@@ -483,7 +482,7 @@ func TestFirstQuestionsSideBySide(t *testing.T) {
 	})
 }
 
-func TestBadEndsAreNoticed(t *testing.T) {
+func TestBadStatesFailTheBuild(t *testing.T) {
 	tests := []struct {
 		name  string
 		setUp func(*world)
@@ -553,7 +552,7 @@ func TestPendingSnapshotIsDeletedWhenItCanBe(t *testing.T) {
 	})
 }
 
-func TestSnapshotProgressIsTold(t *testing.T) {
+func TestSnapshotProgressIsReported(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		if _, err := w.build(t.Context(), w.plan()); err != nil {
 			t.Fatal(err)
@@ -570,7 +569,7 @@ func TestSnapshotProgressIsTold(t *testing.T) {
 	})
 }
 
-func TestWhatTheCloudIsAskedFor(t *testing.T) {
+func TestRequestsOfABuild(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
 		plan.Partition, plan.NVMePath = "2", "/dev/nvme1n1p"
@@ -597,9 +596,9 @@ func TestWhatTheCloudIsAskedFor(t *testing.T) {
 	})
 }
 
-// TestDoubtsOfTheRoot: a warning of disk.Root reaches the user, and what a build from
-// scratch has made is no source image.
-func TestDoubtsOfTheRoot(t *testing.T) {
+// TestUncertainRootWarns: a warning of disk.Root reaches the user, and a build from scratch does not
+// ask for the root of a source image.
+func TestUncertainRootWarns(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.doubt = "it is /boot"
 		plan := w.plan()
@@ -616,7 +615,7 @@ func TestDoubtsOfTheRoot(t *testing.T) {
 	})
 }
 
-func TestOutputOfCommandsIsTold(t *testing.T) {
+func TestCommandOutputIsReported(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		if _, err := w.build(t.Context(), w.plan()); err != nil {
 			t.Fatal(err)
@@ -705,7 +704,7 @@ func TestRootVolume(t *testing.T) {
 	}
 }
 
-func TestTakenNamesAreNotAskedFor(t *testing.T) {
+func TestTakenDeviceNamesAreSkipped(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.host.Taken = []bake.DeviceName{"/dev/sda1", "/dev/xvdf", "xvdg"}
 		if _, err := w.build(t.Context(), w.plan()); err != nil {
@@ -717,7 +716,7 @@ func TestTakenNamesAreNotAskedFor(t *testing.T) {
 	})
 }
 
-func TestMountPathThatHangsOnTheDevice(t *testing.T) {
+func TestMountPathWithDeviceName(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
 		plan.MountPath = func(device string) (string, error) { return "/mnt/" + device, nil }

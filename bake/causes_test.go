@@ -11,9 +11,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// TestUndoneIsOnlyWhatWasThere lets one call of a build fail. What the call did not
+// TestOnlyEffectsAreReportedUndone lets one call of a build fail. What the call did not
 // create is not reported as undone; a resource that a failed call created is.
-func TestUndoneIsOnlyWhatWasThere(t *testing.T) {
+func TestOnlyEffectsAreReportedUndone(t *testing.T) {
 	for act, of := range map[string]string{
 		"volume#1": "volume", "attach#1": "attachment", "reserve#1": "reservation", "mount#1": "mount", "snapshot#1": "snapshot", "image#1": "image",
 	} {
@@ -74,9 +74,9 @@ func TestReapAfterAFailedCleanUp(t *testing.T) {
 	})
 }
 
-// TestWaitForTheReaperIsTold: a build that ends while it cleans up after another one
-// says so.
-func TestWaitForTheReaperIsTold(t *testing.T) {
+// TestWaitForReaperIsReported: a build that ends while it cleans up after another one prints a
+// message.
+func TestWaitForReaperIsReported(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := stateDir(t)
 		journals := w.kill(death{act: "volume#1"}, dir)
@@ -120,8 +120,9 @@ func TestReapKnowsTheCloud(t *testing.T) {
 	}
 }
 
-// TestLivingSiblingIsNoLeftover: a running build of another region is a running build.
-func TestLivingSiblingIsNoLeftover(t *testing.T) {
+// TestReapReportsRunningBuildOfAnotherRegion: a running build is reported as running, whatever its
+// region.
+func TestReapReportsRunningBuildOfAnotherRegion(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := stateDir(t)
 		plan := w.remembered(dir)
@@ -142,9 +143,9 @@ func TestLivingSiblingIsNoLeftover(t *testing.T) {
 	})
 }
 
-// TestStatesOfTheirOwn: a wait in vain names a state as the cloud does, also one that is
-// not known here, and says so if the cloud names none.
-func TestStatesOfTheirOwn(t *testing.T) {
+// TestUnknownVolumeStates: the error of a wait has the cloud's own name of the state, also of one that
+// bake does not know, and says so if the cloud names none.
+func TestUnknownVolumeStates(t *testing.T) {
 	for state, want := range map[bake.VolumeState]string{"hibernating": "it is still hibernating", "nameless": "in a state that the cloud does not name"} {
 		in(t, func(t *testing.T, w *world) {
 			w.volumeState = state

@@ -57,9 +57,9 @@ func (w *world) census(is func(id string) bool) map[string]string {
 	return all
 }
 
-// TestWrongAnswers has each creating call answer with the id of an existing resource that
-// is not the build's. The build fails and says so; it removes its own, and nothing else.
-func TestWrongAnswers(t *testing.T) {
+// TestForeignIDInResponse has each creating call return the id of an existing resource that does
+// not belong to the build. The build reports it and fails, and removes only its own resources.
+func TestForeignIDInResponse(t *testing.T) {
 	for call, test := range map[string]struct {
 		wish string
 		ids  []string

@@ -373,9 +373,9 @@ func TestMachineChecksMountParents(t *testing.T) {
 	}
 }
 
-// TestFilesOfThisProcessStayInIt: what this process was started with is not
-// passed on to the commands of a build.
-func TestFilesOfThisProcessStayInIt(t *testing.T) {
+// TestInheritedFilesStayOutOfCommands: files that this process has inherited are not passed on to
+// the commands of a build.
+func TestInheritedFilesStayOutOfCommands(t *testing.T) {
 	var pipe [2]int
 	if err := unix.Pipe(pipe[:]); err != nil { // as inherited: not close-on-exec
 		t.Fatal(err)

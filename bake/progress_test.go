@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestPace: a user is told of each new tenth, and of less if it takes long.
-func TestPace(t *testing.T) {
+// TestProgressReports: progress is reported at each tenth, and more often if it is slow.
+func TestProgressReports(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for name, test := range map[string]struct {
 		takes time.Duration // for 100 percent, one by one

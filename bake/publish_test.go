@@ -94,9 +94,9 @@ const (
 	released      = ", ~reserve /dev/sdf"
 )
 
-// TestPublishing tells what happens in the build's own region, from the snapshot on,
-// and in the other one.
-func TestPublishing(t *testing.T) {
+// TestPublishingInOrder checks the acts in the build's own region, from the snapshot on, and in the
+// other region.
+func TestPublishingInOrder(t *testing.T) {
 	fails := func(act string) func(*world, *bake.Plan) {
 		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{err: errInjected} }
 	}
@@ -168,9 +168,9 @@ func TestPublishing(t *testing.T) {
 	}
 }
 
-// TestRestoredInPart: an image that is back, and lacks something, is told of, and does
-// not keep the rest from being undone.
-func TestRestoredInPart(t *testing.T) {
+// TestRestoredImageLacksSharing: a restored image that lacks something is reported, and the other
+// acts are undone.
+func TestRestoredImageLacksSharing(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
 		replaced(w, &plan)
@@ -188,9 +188,9 @@ func TestRestoredInPart(t *testing.T) {
 	})
 }
 
-// TestRestoredAtLast: an image that is registered again, and that the cloud then fails to
-// make, is removed and registered once more, three times in all, and three times in the end.
-func TestRestoredAtLast(t *testing.T) {
+// TestFailedRestoreIsRetried: if the cloud fails to create a restored image, it is removed and
+// registered again, up to three times at once and three times at the end.
+func TestFailedRestoreIsRetried(t *testing.T) {
 	failures := func(first, last int) string {
 		var events []string
 		for n := first; n <= last; n++ {
@@ -222,9 +222,9 @@ func TestRestoredAtLast(t *testing.T) {
 	}
 }
 
-// TestGoneBeforeItIsReplaced: an image that another build replaces while this one begins
-// is nothing to replace.
-func TestGoneBeforeItIsReplaced(t *testing.T) {
+// TestImageRemovedBeforeReplacement: an image that another build has replaced in the meantime is
+// not replaced.
+func TestImageRemovedBeforeReplacement(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
 		replaced(w, &plan)
@@ -288,7 +288,7 @@ func TestLockedSourceIsCopied(t *testing.T) {
 	})
 }
 
-func TestWhatIsPublished(t *testing.T) {
+func TestRequestsOfPublishing(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
 		wishes["everywhere"](w, &plan)
@@ -330,8 +330,8 @@ func TestCopiesAreSideBySide(t *testing.T) {
 	})
 }
 
-// TestPassingImageHasANameOfItsOwn, so that it and its copy can be in one region.
-func TestPassingImageHasANameOfItsOwn(t *testing.T) {
+// TestTemporaryImageHasItsOwnName: so it and its copy can be in one region.
+func TestTemporaryImageHasItsOwnName(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
 		wishes["passing"](w, &plan)
@@ -347,8 +347,8 @@ func TestPassingImageHasANameOfItsOwn(t *testing.T) {
 	})
 }
 
-// TestNamesThatAreInUse are told before anything is made, wherever they are.
-func TestNamesThatAreInUse(t *testing.T) {
+// TestImageNameInUse: a taken name is reported before anything is created, in every region.
+func TestImageNameInUse(t *testing.T) {
 	tests := []struct {
 		name  string
 		setUp func(*world, *bake.Plan)
@@ -446,9 +446,9 @@ func TestDestroy(t *testing.T) {
 	})
 }
 
-// TestDestroyOfDevicesOfACopy: the further devices of a locked source were copied for
-// the image and go with it, unless another image has come to use them.
-func TestDestroyOfDevicesOfACopy(t *testing.T) {
+// TestDestroyAdditionalSnapshots: the snapshots of additional devices that were copied for the image
+// are deleted with it, unless another image uses them.
+func TestDestroyAdditionalSnapshots(t *testing.T) {
 	for name, shared := range map[string]bool{"alone": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, w *world) {
@@ -475,9 +475,9 @@ func TestDestroyOfDevicesOfACopy(t *testing.T) {
 	}
 }
 
-// TestDevicesThatWereThere: what a cloud lets a copy share with its source is not the
-// build's.
-func TestDevicesThatWereThere(t *testing.T) {
+// TestSharedSnapshotsOfACopyStay: snapshots that a copy shares with its source do not belong to the
+// build.
+func TestSharedSnapshotsOfACopyStay(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.source.Locked, w.shares = true, true
 		result, err := w.build(t.Context(), w.plan())

@@ -445,9 +445,9 @@ func TestReapDeleting(t *testing.T) {
 	})
 }
 
-// TestReapElsewhereAttached: a volume that somebody has attached to another host is
-// theirs now.
-func TestReapElsewhereAttached(t *testing.T) {
+// TestReapLeavesVolumeOnAnotherHost: a volume that somebody has attached to another host is left
+// alone.
+func TestReapLeavesVolumeOnAnotherHost(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := w.orphaned()
 		w.attachedTo = "i-7"
@@ -463,8 +463,8 @@ func TestReapElsewhereAttached(t *testing.T) {
 	})
 }
 
-// TestReapBesideTheLiving: a build next door is not touched.
-func TestReapBesideTheLiving(t *testing.T) {
+// TestReapWhileBuildsRun: running builds are not touched.
+func TestReapWhileBuildsRun(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := stateDir(t)
 		plan := w.remembered(dir)
@@ -590,8 +590,8 @@ func TestNoJournalNoAct(t *testing.T) {
 	})
 }
 
-// TestStuckBuildIsRemembered: what a build could not undo itself the next one does.
-func TestStuckBuildIsRemembered(t *testing.T) {
+// TestNextBuildUndoesStuckActs: the next build undoes the acts that a build could not undo itself.
+func TestNextBuildUndoesStuckActs(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := stateDir(t)
 		w.faults["provision#1"] = fault{act: "provision#1", err: errInjected}

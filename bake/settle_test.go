@@ -96,9 +96,9 @@ func (w *world) comes(region string, after time.Duration) {
 	w.crowded = true
 }
 
-// TestNamesThatAppear: what has the image's name and was not shown at the beginning makes
-// way when it is shown and available, or is told of.
-func TestNamesThatAppear(t *testing.T) {
+// TestImageNameShownLate: an image with the name that was not shown at the beginning is replaced
+// when it is shown and available, or is reported.
+func TestImageNameShownLate(t *testing.T) {
 	replace := func(w *world, p *bake.Plan) {
 		p.Replace, p.DeleteReplaced = true, true
 		w.goes["ami-late"], w.goes["snap-late"] = true, true

@@ -26,8 +26,8 @@ func between(from, to, done time.Duration) observer {
 	}
 }
 
-// TestLooksThatAreThrottled count as "not yet", within the patience of the wait.
-func TestLooksThatAreThrottled(t *testing.T) {
+// TestThrottledPolls: they count as "not yet", within the limit of the wait.
+func TestThrottledPolls(t *testing.T) {
 	for name, test := range map[string]struct {
 		pace           Pace
 		from, to, done time.Duration
@@ -52,8 +52,8 @@ func TestLooksThatAreThrottled(t *testing.T) {
 	}
 }
 
-// TestCancelOfThrottledLooks ends the wait at once.
-func TestCancelOfThrottledLooks(t *testing.T) {
+// TestCancelThrottledPolls: a cancel ends the wait at once.
+func TestCancelThrottledPolls(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		begun := time.Now()
@@ -65,8 +65,8 @@ func TestCancelOfThrottledLooks(t *testing.T) {
 	})
 }
 
-// TestLooksAreNotMadeAgain: calls within a wait are made once for each look.
-func TestLooksAreNotMadeAgain(t *testing.T) {
+// TestPollsAreNotRetried: calls within a wait are made once for each poll.
+func TestPollsAreNotRetried(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		call := retry.Call{Kind: func(error) retry.Kind { return retry.Throttled }}
 		tries, looks := 0, 0
@@ -85,8 +85,8 @@ func TestLooksAreNotMadeAgain(t *testing.T) {
 	})
 }
 
-// TestNewbornThatIsThrottled may be unseen for as long after the throttling.
-func TestNewbornThatIsThrottled(t *testing.T) {
+// TestThrottledPollOfNewResource: a new resource may be unseen for the same time after the throttling.
+func TestThrottledPollOfNewResource(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		begun := time.Now()
 		err := DefaultWaits().Volume.until(t.Context(), "it", tolerateUnseen(30*time.Second, func(context.Context) (observation, error) {
@@ -113,8 +113,8 @@ func (h *heldUp) Hear(e event.Event) {
 	}
 }
 
-// TestThrottledLooksAreTold when they have lasted for some seconds, and each minute.
-func TestThrottledLooksAreTold(t *testing.T) {
+// TestThrottledPollsAreReported: a message appears after some seconds, and then each minute.
+func TestThrottledPollsAreReported(t *testing.T) {
 	for lasts, want := range map[time.Duration][]string{
 		3 * time.Second: nil,
 		time.Minute:     {"looking at it: throttled since 00:00:00 UTC; trying again for up to 10m0s"},
@@ -132,9 +132,9 @@ func TestThrottledLooksAreTold(t *testing.T) {
 	}
 }
 
-// TestLostEffectIsLookedForAfterALateAnswer: what a lost call has made may be shown later
-// than the first answer, however late that came.
-func TestLostEffectIsLookedForAfterALateAnswer(t *testing.T) {
+// TestLostEffectIsSearchedAfterLateResponse: the resource of a lost call may be shown later than the
+// first response to a search, however late that was.
+func TestLostEffectIsSearchedAfterLateResponse(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		looks := 0
 		ids, err := search(t.Context(), 2*time.Second, func(context.Context) ([]VolumeID, error) {

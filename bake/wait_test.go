@@ -119,7 +119,7 @@ func TestUntilEndsAtOnce(t *testing.T) {
 	})
 }
 
-func TestNewbornMayBeUnseenForAWhile(t *testing.T) {
+func TestNewResourceMayBeUnseen(t *testing.T) {
 	missing := fmt.Errorf("vol-1: %w", ErrNotFound)
 	p := Pace{First: time.Second, Longest: time.Second, Patience: time.Hour}
 	tests := []struct {

@@ -121,7 +121,7 @@ func TestDestroy(t *testing.T) {
 	equal(t, "destroyed", destroyed, []string{"eu-west-2:ami-2", "eu-west-2:snap-2", "eu-west-2:snap-3", "us-east-2:ami-4", "us-east-2:snap-4"})
 }
 
-func TestDestroySaysWhatWouldNotGo(t *testing.T) {
+func TestDestroyReportsRemainingResources(t *testing.T) {
 	var destroyed []string
 	err := artifactOf(t, result, ruins{t: t, destroyed: &destroyed, stuck: "eu-west-2"}).Destroy()
 	if err == nil {

@@ -34,7 +34,7 @@ func TestListsOfIDs(t *testing.T) {
 	}
 }
 
-func TestKeysGoTogether(t *testing.T) {
+func TestKeyNeedsItsSecret(t *testing.T) {
 	for _, test := range []struct{ access, secret, want string }{
 		{"", "", ""}, {"a", "s", ""}, {"a", "", "without secret_key"}, {"", "s", "without access_key"},
 	} {

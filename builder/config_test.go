@@ -74,7 +74,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestCopyFilesOfNoneAreNone(t *testing.T) {
+func TestEmptyCopyFiles(t *testing.T) {
 	o, errs := decode(t, map[string]any{"copy_files": []any{}})
 	if errs != nil || len(o.CopyFiles) != 0 {
 		t.Errorf("copy_files are %v, errors %v", o.CopyFiles, errs)
@@ -123,8 +123,8 @@ func TestSeveralWrongTypesAreSeveralErrors(t *testing.T) {
 	}
 }
 
-// TestAnErrorIsSaidOnce, however it comes.
-func TestAnErrorIsSaidOnce(t *testing.T) {
+// TestErrorIsReportedOnce: whatever form the error has.
+func TestErrorIsReportedOnce(t *testing.T) {
 	one, two := errors.New("one"), errors.New("two")
 	for name, errs := range map[string][]error{
 		"twice":  {one, two, one},
@@ -142,8 +142,8 @@ func TestAnErrorIsSaidOnce(t *testing.T) {
 	}
 }
 
-// TestWrongOptions gives one wrong thing at a time; the one error must name it.
-func TestWrongOptions(t *testing.T) {
+// TestInvalidOptions has one invalid option at a time. The one error must name it.
+func TestInvalidOptions(t *testing.T) {
 	tests := []struct {
 		name string
 		give map[string]any
@@ -253,7 +253,7 @@ func scratch(without string) map[string]any {
 	return all
 }
 
-func TestRightOptions(t *testing.T) {
+func TestValidOptions(t *testing.T) {
 	for name, give := range map[string]map[string]any{
 		"mount_path without a device":    {"mount_path": "/mnt/here"},
 		"mount_path of a user variable":  {"mount_path": "{{user `dir`}}/{{.Device}}", "packer_user_variables": map[string]any{"dir": "/x"}},
@@ -318,8 +318,8 @@ func TestAllErrorsAtOnce(t *testing.T) {
 	}
 }
 
-// TestAnOptionThatPackerFixKnows says so, as every builder of the kind does.
-func TestAnOptionThatPackerFixKnows(t *testing.T) {
+// TestRemovedOptionAdvisesPackerFix: the error advises packer fix, as in Packer's builders.
+func TestRemovedOptionAdvisesPackerFix(t *testing.T) {
 	var o options
 	amazon := kind
 	amazon.ID = "mitchellh.amazon.chroot"

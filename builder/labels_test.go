@@ -39,8 +39,8 @@ func TestTagsOfEachThing(t *testing.T) {
 	}
 }
 
-// TestBlocksDoNotReachTheOptions: preparing twice merges the same blocks once.
-func TestBlocksDoNotReachTheOptions(t *testing.T) {
+// TestPrepareTwiceMergesBlocksOnce: preparing twice merges the same blocks once.
+func TestPrepareTwiceMergesBlocksOnce(t *testing.T) {
 	given := map[string]any{"a": "1"}
 	for range 2 {
 		if _, errs := decode(t, map[string]any{"tags": given, "tag": []any{block("b", "2")}}); errs != nil {
@@ -52,7 +52,7 @@ func TestBlocksDoNotReachTheOptions(t *testing.T) {
 	}
 }
 
-func TestAKeyTwice(t *testing.T) {
+func TestDuplicateTagKeys(t *testing.T) {
 	for _, option := range []string{"tag", "snapshot_tag", "root_volume_tag"} {
 		for name, give := range map[string]map[string]any{
 			"two blocks":        {option: []any{block("a", "1"), block("a", "2")}},
@@ -67,7 +67,7 @@ func TestAKeyTwice(t *testing.T) {
 	}
 }
 
-func TestLabelsThatSpeakOfTheUnknown(t *testing.T) {
+func TestUnknownVariablesInTags(t *testing.T) {
 	for _, option := range []string{"tags", "snapshot_tags", "root_volume_tags"} {
 		for _, tags := range []map[string]any{{"k": "{{.Nothing}}"}, {"{{.Nothing}}": "v"}} {
 			_, errs := decode(t, map[string]any{option: tags})

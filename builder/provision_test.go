@@ -24,7 +24,7 @@ func provision(t *testing.T, ui *screen, r *root, options map[string]any, hook h
 	return build(t.Context(), t, ui, hook, job(t, options), provisioning(r))
 }
 
-func TestProvisionersAreToldWhereTheyAre(t *testing.T) {
+func TestProvisionersGetGeneratedData(t *testing.T) {
 	t.Setenv("PACKER_RUN_UUID", "run-1")
 	var told map[string]any
 	artifact, err := provision(t, &screen{}, &root{}, nil, func(_ context.Context, name string, _ packersdk.Communicator, data map[string]any) error {
@@ -90,7 +90,7 @@ func TestCommandsRunInTheRoot(t *testing.T) {
 	equal(t, "calls", r.calls, []string{"run echo '$HOME'"})
 }
 
-func TestACommandThatCannotRunSaysWhy(t *testing.T) {
+func TestCommandThatCannotRun(t *testing.T) {
 	r := &root{run: func(context.Context, chroot.Command) (int, error) { return 0, errors.New("no /bin/sh in the image") }}
 	for _, withStderr := range []bool{true, false} {
 		_, err := provision(t, &screen{}, r, nil, func(ctx context.Context, _ string, comm packersdk.Communicator, _ map[string]any) error {
@@ -300,7 +300,7 @@ func TestARetryCanSucceed(t *testing.T) {
 	}
 }
 
-func TestAFailedCleanupProvisionerIsToldToo(t *testing.T) {
+func TestFailedCleanupProvisionerIsReported(t *testing.T) {
 	first, second := errors.New("first"), errors.New("second")
 	_, err := provision(t, &screen{}, &root{}, nil, func(_ context.Context, name string, _ packersdk.Communicator, _ map[string]any) error {
 		if name == packersdk.HookProvision {

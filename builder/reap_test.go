@@ -143,8 +143,8 @@ func TestReapForget(t *testing.T) {
 	}
 }
 
-// TestReapBesideTheRunning: while all builds run there is nothing to reach a cloud for.
-func TestReapBesideTheRunning(t *testing.T) {
+// TestReapOnlyRunningBuilds: if all builds are running, no request is made to a cloud.
+func TestReapOnlyRunningBuilds(t *testing.T) {
 	dir, j := remembered(t)
 	defer j.Close()
 	status, stdout, stderr, reach := reap(t, errors.New("never asked"), "--state-dir", dir)
@@ -159,8 +159,8 @@ func TestReapReaches(t *testing.T) {
 	equal(t, "reach", reach, []builder.Reach{{Region: "there", Profile: "me", Endpoint: "http://here"}})
 }
 
-// TestReapTellsMachines: the JSON output has the result of each build.
-func TestReapTellsMachines(t *testing.T) {
+// TestReapJSON: the JSON output has the result of each build.
+func TestReapJSON(t *testing.T) {
 	dir := journals(t)
 	t.Setenv("PACKER_CHROOT_STATE_DIR", dir)
 	status, stdout, _, _ := reap(t, nil, "--json")

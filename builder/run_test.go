@@ -31,7 +31,7 @@ func planOf(t *testing.T, j builder.Job) bake.Plan {
 	return got
 }
 
-func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
+func TestPlanOfOptions(t *testing.T) {
 	t.Setenv("PACKER_CHROOT_LOCK_DIR", "")
 	plan := planOf(t, job(t, map[string]any{
 		"name": "web", "device_path": "/dev/sdg", "mount_partition": 2, "nvme_device_path": "/dev/nvme1n1p", "mount_options": []any{"ro"},
@@ -72,7 +72,7 @@ func TestThePlanSaysWhatTheOptionsSay(t *testing.T) {
 	}
 }
 
-func TestThePlanHasThePerformanceOfTheRoot(t *testing.T) {
+func TestPlanHasRootPerformance(t *testing.T) {
 	j := job(t, map[string]any{"root_volume_type": "io1", "root_volume_iops": 400})
 	j.RootThroughput, j.Waits.Lost = 200, time.Minute
 	plan := planOf(t, j)
@@ -197,7 +197,7 @@ func TestCommandsThatCannotBeRendered(t *testing.T) {
 	}
 }
 
-func TestHousekeepingIsOffUnlessWanted(t *testing.T) {
+func TestCleanupOptionsAreOffByDefault(t *testing.T) {
 	plain := planOf(t, job(t, map[string]any{}))
 	wanted := planOf(t, job(t, map[string]any{"block_services": true, "clean_uploads": "true"}))
 	if plain.BlockServices || plain.CleanUploads || !wanted.BlockServices || !wanted.CleanUploads {
@@ -319,7 +319,7 @@ func TestFirstLineNamesThePluginAndItsVersion(t *testing.T) {
 	equal(t, "lines", ui.lines[1:], []string{"say working on it", "say     a detail", "error take care"})
 }
 
-func TestTheUserIsToldNoSecrets(t *testing.T) {
+func TestSecretsAreNotReported(t *testing.T) {
 	builder.Hide("t0psecret")
 	ui := &screen{}
 	_, err := build(t.Context(), t, ui, noProvisioner, job(t, nil), func(_ context.Context, _ bake.Plan, report bake.Reporter) error {
@@ -359,9 +359,9 @@ func TestHostsThatCannotBuild(t *testing.T) {
 	}
 }
 
-// TestTheMachineWrapsCommands: the template of the wrapper is the machine's to
-// use, for the host's commands and the provisioners'.
-func TestTheMachineWrapsCommands(t *testing.T) {
+// TestMachineGetsCommandWrapper: the machine renders the template of the wrapper, for commands on the
+// host and for provisioners.
+func TestMachineGetsCommandWrapper(t *testing.T) {
 	j := job(t, map[string]any{
 		"command_wrapper":       "sudo -u {{user `who`}} {{.Command}}",
 		"packer_user_variables": map[string]any{"who": "root"},
@@ -443,8 +443,9 @@ func TestAnInterruptedPauseIsACancel(t *testing.T) {
 	}
 }
 
-// TestOnError: the remains of a failure that no provisioner caused.
-func TestOnError(t *testing.T) {
+// TestOnErrorWithoutProvisionerFailure checks whether resources are kept after a failure outside of
+// provisioners.
+func TestOnErrorWithoutProvisionerFailure(t *testing.T) {
 	tests := []struct {
 		policy  string
 		answers []string
@@ -495,7 +496,7 @@ func TestAskingCanBeCancelled(t *testing.T) {
 	}
 }
 
-func TestNobodyToAskCleansUp(t *testing.T) {
+func TestOnErrorAskWithoutTerminal(t *testing.T) {
 	_, err := build(t.Context(), t, &screen{mute: true}, noProvisioner, job(t, map[string]any{"packer_on_error": "ask"}), func(_ context.Context, plan bake.Plan, _ bake.Reporter) error {
 		failure := errors.New("failed")
 		if plan.KeepOnError(failure) {

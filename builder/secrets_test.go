@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestSecretsAreStruckOut(t *testing.T) {
+func TestSecretsAreRedacted(t *testing.T) {
 	var s secrets
 	s.add("inner", "", "the inner one", "inner")
 	if got, want := s.strike("inner of the inner one, and the outer"), "<sensitive> of <sensitive>, and the outer"; got != want {

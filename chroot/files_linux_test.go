@@ -114,8 +114,8 @@ func TestFilesStayInside(t *testing.T) {
 	}
 }
 
-// TestLinksMeanWhatTheyMeanInside uses the links that real images have.
-func TestLinksMeanWhatTheyMeanInside(t *testing.T) {
+// TestLinksAreResolvedInTheRoot uses the links that real images have.
+func TestLinksAreResolvedInTheRoot(t *testing.T) {
 	m := tiny(t, nil)
 	if err := os.MkdirAll(m.Path()+"/run/deep", 0o755); err != nil {
 		t.Fatal(err)

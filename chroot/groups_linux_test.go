@@ -68,9 +68,9 @@ func TestDaemonsEndWithoutGroups(t *testing.T) {
 	})
 }
 
-// TestLeaveEndsWhoHasAParentsOldID: a parent of the keeper that has ended is no
-// reason to spare the process that was given its id since.
-func TestLeaveEndsWhoHasAParentsOldID(t *testing.T) {
+// TestLeaveEndsProcessWithReusedID: a process is not spared because it has the id of a parent of the
+// keeper that has ended.
+func TestLeaveEndsProcessWithReusedID(t *testing.T) {
 	m := tiny(t, nil)
 	pid, err := strconv.Atoi(strings.TrimSpace(sh(t, m, "sleep 1000 >/dev/null 2>&1 & echo $!")))
 	if err != nil {

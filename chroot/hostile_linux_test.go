@@ -180,9 +180,9 @@ func TestRacingNodes(t *testing.T) {
 	}
 }
 
-// TestNodesInTheWay has everything that is no file where a file is to be, and
-// where one is to be read.
-func TestNodesInTheWay(t *testing.T) {
+// TestSpecialFilesInPlaceOfFiles writes to and reads from paths of directories, devices, pipes and
+// sockets.
+func TestSpecialFilesInPlaceOfFiles(t *testing.T) {
 	m := tiny(t, nil)
 	dir := m.Path() + "/desk/"
 	write(t, dir+"ok", "", 0o644)
@@ -224,8 +224,8 @@ func TestNodesInTheWay(t *testing.T) {
 	says(t, m.UploadDir(ctx, "/desk", other+"/", nil), "/desk/ok", "not a directory")
 }
 
-// TestNames uses every kind of name, one by one and in a directory.
-func TestNames(t *testing.T) {
+// TestUnusualFileNames uses every kind of name, one by one and in a directory.
+func TestUnusualFileNames(t *testing.T) {
 	m := tiny(t, nil)
 	src := testdir.New(t)
 	for _, name := range []string{

@@ -21,9 +21,9 @@ func hydra(t *testing.T, path string, run func(line string)) {
 	t.Cleanup(func() { _ = os.Remove(script) })
 }
 
-// TestLeaveEndsWhatForksAllTheTime: no scan of /proc finds such a process, but it
+// TestLeaveEndsForkingProcess: no scan of /proc finds such a process, but it
 // cannot leave its command's cgroup.
-func TestLeaveEndsWhatForksAllTheTime(t *testing.T) {
+func TestLeaveEndsForkingProcess(t *testing.T) {
 	k, j, spec := cage(t)
 	m := mount(t, k, spec)
 	hydra(t, spec.Path, func(line string) { sh(t, m, line) })
@@ -58,8 +58,8 @@ func TestLeaveAsksDaemonsBeforeTheirGroupIsKilled(t *testing.T) {
 	}
 }
 
-// TestReclaimEndsWhatForksAllTheTime: the build and its keeper were killed meanwhile.
-func TestReclaimEndsWhatForksAllTheTime(t *testing.T) {
+// TestReclaimEndsForkingProcess: the build and its keeper were killed meanwhile.
+func TestReclaimEndsForkingProcess(t *testing.T) {
 	o := orphaned(t, false)
 	hydra(t, o.Path, func(line string) { sh(t, o.root, line) })
 	o.kill(t)

@@ -302,7 +302,7 @@ func TestLeaveIsLoggedByThePlugin(t *testing.T) {
 		}
 	})
 	m := farAt(t, c, filepath.Join(stage(t), "root"))
-	pid, over := begin(t, zoo["deaf to SIGTERM"](m.Path()))
+	pid, over := begin(t, holderKinds["deaf to SIGTERM"](m.Path()))
 	if err := c.Leave(t.Context(), m.Path()); err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +329,7 @@ func TestPluginGoneWithHolders(t *testing.T) {
 	write(t, path+"/data", "data", 0o644)
 	var ends []<-chan struct{}
 	for _, way := range []string{"its directory", "an open file", "deaf to SIGTERM"} {
-		_, over := begin(t, zoo[way](path))
+		_, over := begin(t, holderKinds[way](path))
 		ends = append(ends, over)
 	}
 	go func() { _ = c.Close() }()
@@ -339,8 +339,8 @@ func TestPluginGoneWithHolders(t *testing.T) {
 	}
 }
 
-// TestStayEndsNobody: the holders of a mount that stays are not ended.
-func TestStayEndsNobody(t *testing.T) {
+// TestStayEndsNoHolder: the holders of a mount that stays are not ended.
+func TestStayEndsNoHolder(t *testing.T) {
 	dir := stage(t)
 	path := filepath.Join(dir, "root")
 	c, err := chroot.Launch(t.Context(), chroot.Options{})
@@ -351,7 +351,7 @@ func TestStayEndsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	furnish(t, path)
-	pid, over := begin(t, zoo["its root"](path))
+	pid, over := begin(t, holderKinds["its root"](path))
 	if err := errors.Join(c.Stay(t.Context()), c.Close()); err != nil {
 		t.Fatal(err)
 	}

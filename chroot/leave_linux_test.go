@@ -170,8 +170,8 @@ func busybox(dir string, attr *syscall.SysProcAttr, args ...string) *exec.Cmd {
 // sleeper is the program in which a process waits until it is ended.
 var sleeper = []string{"sleep", "1000"}
 
-// zoo are the ways of a process to hold a root that a build must end.
-var zoo = map[string]func(root string) *exec.Cmd{
+// holderKinds are the ways in which a process can hold a root. Leave must end all of them.
+var holderKinds = map[string]func(root string) *exec.Cmd{
 	"its root":      func(root string) *exec.Cmd { return busybox("/", &syscall.SysProcAttr{Chroot: root}, sleeper...) },
 	"its directory": func(root string) *exec.Cmd { return busybox(root+"/tmp", nil, sleeper...) },
 	"its program": func(root string) *exec.Cmd {
@@ -288,9 +288,9 @@ func cageFor(t *testing.T, busy time.Duration) (*chroot.Keeper, *journal, chroot
 	return k, j, spec
 }
 
-func TestLeaveEndsWhoHoldsTheRoot(t *testing.T) {
+func TestLeaveEndsHolders(t *testing.T) {
 	k, j, spec := cage(t)
-	for name, start := range zoo {
+	for name, start := range holderKinds {
 		t.Run(name, func(t *testing.T) {
 			mount(t, k, spec)
 			pid, over := begin(t, start(spec.Path))
@@ -493,9 +493,9 @@ func TestLeaveAfterALazyUnmount(t *testing.T) {
 	}
 }
 
-// TestLeaveSparesWhoGotTheName takes a root's device away and gives its node to
-// another disk, as a cloud may when somebody detaches a volume by force.
-func TestLeaveSparesWhoGotTheName(t *testing.T) {
+// TestLeaveSparesReusedDeviceNode removes a root's device and gives its node to another disk, as a
+// cloud may if somebody detaches a volume by force. A process that uses the node is not ended.
+func TestLeaveSparesReusedDeviceNode(t *testing.T) {
 	k, j, spec := cage(t)
 	another := loop(t, disk(t, 16, "mkfs.ext4", "-q"))
 	var ours, theirs unix.Stat_t
@@ -577,15 +577,15 @@ func TestVisitorsAreNotTakenForHolders(t *testing.T) {
 	}
 }
 
-// TestLeaves leaves small roots that hold every animal of the zoo: hundreds, and thousands
-// with ALL=1.
-func TestLeaves(t *testing.T) {
+// TestLeaveManyRoots leaves small roots with every kind of holder: hundreds, and thousands with
+// ALL=1.
+func TestLeaveManyRoots(t *testing.T) {
 	const keepers = 8
 	leaves := 250
 	if os.Getenv("ALL") == "1" {
 		leaves = 4000
 	}
-	names := slices.Sorted(maps.Keys(zoo))
+	names := slices.Sorted(maps.Keys(holderKinds))
 	work := make(chan string, leaves)
 	for n := range leaves {
 		work <- names[n%len(names)]
@@ -619,7 +619,7 @@ func leaveOnce(k *chroot.Keeper, spec chroot.MountSpec, name string) error {
 	if err := unix.Mount("tmpfs", spec.Path+"/proc", "tmpfs", 0, ""); err != nil {
 		return err
 	}
-	cmd := zoo[name](spec.Path)
+	cmd := holderKinds[name](spec.Path)
 	over, err := hold(cmd)
 	if err != nil {
 		return err

@@ -133,7 +133,7 @@ func TestMountRefuses(t *testing.T) {
 	}
 }
 
-func TestLeaveWhatWasNeverMounted(t *testing.T) {
+func TestLeavePathThatWasNotMounted(t *testing.T) {
 	k, dir := start(t, nil), stage(t)
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)
@@ -320,8 +320,8 @@ func TestLeaveSeesTheDeviceMountedElsewhere(t *testing.T) {
 	}
 }
 
-// TestLeaveTakesWhatProvisionersMounted stacks mounts in every way.
-func TestLeaveTakesWhatProvisionersMounted(t *testing.T) {
+// TestLeaveUnmountsMountsOfProvisioners stacks mounts in every way.
+func TestLeaveUnmountsMountsOfProvisioners(t *testing.T) {
 	k, dir := start(t, nil), stage(t)
 	root := filepath.Join(dir, "root with space")
 	mount(t, k, chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: root})
@@ -344,8 +344,8 @@ func TestLeaveTakesWhatProvisionersMounted(t *testing.T) {
 	}
 }
 
-// TestSharedParents has builds come and go in one directory.
-func TestSharedParents(t *testing.T) {
+// TestBuildsShareParentDirectories has builds begin and end below one parent directory.
+func TestBuildsShareParentDirectories(t *testing.T) {
 	k, dir := start(t, nil), stage(t)
 	var wg sync.WaitGroup
 	for n := range 4 {
@@ -433,9 +433,9 @@ func TestShellGoesThroughTheWrapper(t *testing.T) {
 	}
 }
 
-// TestMountsAtOneMoment has two builds mount on one path at the same moment: one of them
-// is refused, and the other's root is its own.
-func TestMountsAtOneMoment(t *testing.T) {
+// TestParallelMountsOnOnePath: of two builds that mount on one path at the same moment, one is refused,
+// and the other has its own root.
+func TestParallelMountsOnOnePath(t *testing.T) {
 	first, _, spec := cage(t)
 	second, _, other := cage(t)
 	other.Path = spec.Path
@@ -457,9 +457,9 @@ func TestMountsAtOneMoment(t *testing.T) {
 	}
 }
 
-// TestLeaveWhatIsNotItsOwn: a foreign mount in the place of a root that is gone stays,
-// and so do the processes in it.
-func TestLeaveWhatIsNotItsOwn(t *testing.T) {
+// TestLeaveForeignMountInPlace: a foreign mount in place of a root that was unmounted stays, and so do
+// the processes in it.
+func TestLeaveForeignMountInPlace(t *testing.T) {
 	k, j, spec := cage(t)
 	mount(t, k, spec)
 	if err := errors.Join(unix.Unmount(spec.Path, unix.MNT_DETACH), unix.Mount("tmpfs", spec.Path, "tmpfs", 0, "")); err != nil {

@@ -17,10 +17,9 @@ func hostsResolvConf(t *testing.T) {
 	}
 }
 
-// TestNamesAfterRelink: a package replaces /etc/resolv.conf by a link to a file that a
-// daemon would make. Commands after that resolve names, and the image gets the link and
-// nothing else.
-func TestNamesAfterRelink(t *testing.T) {
+// TestResolvConfAfterRelink: a package replaces /etc/resolv.conf by a link to a file that a daemon
+// would create. Later commands resolve names, and the image has only the link.
+func TestResolvConfAfterRelink(t *testing.T) {
 	hostsResolvConf(t)
 	for name, relink := range map[string]string{
 		"relative":  "ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf",
@@ -58,9 +57,9 @@ func TestNamesAfterRelink(t *testing.T) {
 	}
 }
 
-// TestNamesAreNotForced: a path that is not a dangling link of a copied file is left
+// TestResolvConfThatMustNotChange: a path that is not a dangling link of a copied file is left
 // alone.
-func TestNamesAreNotForced(t *testing.T) {
+func TestResolvConfThatMustNotChange(t *testing.T) {
 	hostsResolvConf(t)
 	for name, tt := range map[string]struct {
 		copied       bool
@@ -91,9 +90,9 @@ func TestNamesAreNotForced(t *testing.T) {
 	}
 }
 
-// TestCommandsSideBySideAfterRelink runs commands at the same time, each of which finds
+// TestParallelCommandsAfterRelink runs commands at the same time, each of which finds
 // the dangling link.
-func TestCommandsSideBySideAfterRelink(t *testing.T) {
+func TestParallelCommandsAfterRelink(t *testing.T) {
 	hostsResolvConf(t)
 	m := tiny(t, nil)
 	if err := m.CopyIn(t.Context(), "/etc/resolv.conf"); err != nil {
@@ -123,9 +122,9 @@ func TestCommandsSideBySideAfterRelink(t *testing.T) {
 	}
 }
 
-// TestMountPointsGoAgain: directories and files that were made in the image to mount
-// something on are removed if they are empty.
-func TestMountPointsGoAgain(t *testing.T) {
+// TestCreatedMountPointsAreRemoved: mount points that were created in the image are removed if they
+// are empty.
+func TestCreatedMountPointsAreRemoved(t *testing.T) {
 	dir := stage(t)
 	k := start(t, nil)
 	spec := chroot.MountSpec{Device: loop(t, disk(t, 64, "mkfs.ext4", "-q")), Path: dir + "/root"}

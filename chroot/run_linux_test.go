@@ -91,7 +91,7 @@ func TestRunOutlivesItsReader(t *testing.T) {
 	}
 }
 
-func TestRunTellsOfSignals(t *testing.T) {
+func TestRunReportsSignals(t *testing.T) {
 	everyWay(t, func(t *testing.T, m chroot.Root) {
 		var errs bytes.Buffer
 		status, err := m.Run(t.Context(), chroot.Command{Line: "kill -TERM $$", Stderr: &errs})

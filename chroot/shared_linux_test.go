@@ -117,9 +117,9 @@ func TestBindsAreAsWritten(t *testing.T) {
 	}
 }
 
-// TestCommandsShareNamesWithEachOtherOnly: host name and IPC of the root's commands are
-// theirs together, and no thread of this process is taken along.
-func TestCommandsShareNamesWithEachOtherOnly(t *testing.T) {
+// TestCommandsShareNamespaces: the commands of a root share their host name and IPC with each other
+// only, and no thread of this process enters their namespaces.
+func TestCommandsShareNamespaces(t *testing.T) {
 	before, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)

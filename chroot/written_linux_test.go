@@ -25,9 +25,9 @@ func thin(t *testing.T) (device string) {
 	return loop(t, store+"/disk")
 }
 
-// TestLeaveTellsOfLostWrites: data of files that was lost before it reached the disk is
+// TestLeaveReportsLostWrites: data of files that was lost before it reached the disk is
 // an error of Leave, even if another process got the error before and ignored it.
-func TestLeaveTellsOfLostWrites(t *testing.T) {
+func TestLeaveReportsLostWrites(t *testing.T) {
 	for name, lose := range map[string]func(root string) error{
 		"nobody was told":       func(string) error { return nil },
 		"the writer was told":   func(root string) error { return synced(root+"/lost", unix.Fsync) },

@@ -241,8 +241,8 @@ func TestFindNotAnother(t *testing.T) {
 	}
 }
 
-// TestSeen lists the disks of this machine, with the values that distinguish them.
-func TestSeen(t *testing.T) {
+// TestDisksOfThisMachine lists the disks of this machine, with the values that distinguish them.
+func TestDisksOfThisMachine(t *testing.T) {
 	h := newFakeHost(t)
 	loop := fmt.Sprintf("loop%d", unix.Minor(h.device.Rdev))
 	before := Disks()
@@ -400,7 +400,7 @@ func FuzzParseController(f *testing.F) {
 	})
 }
 
-func TestIdentifyOfWhatIsNoNVMe(t *testing.T) {
+func TestIdentifyOtherDevice(t *testing.T) {
 	h := newFakeHost(t)
 	h.node("nvme0n1")
 	node := filepath.Join(h.dev, "nvme0n1")

@@ -213,9 +213,8 @@ func TestRootOfLayouts(t *testing.T) {
 	}
 }
 
-// TestRootIsDoubted is about partitions that are taken for the root although they
-// show no sign of one.
-func TestRootIsDoubted(t *testing.T) {
+// TestUncertainRoot has partitions that are used as the root although they have no sign of one.
+func TestUncertainRoot(t *testing.T) {
 	device := loopDevice(t, partitioned(t, 64, "label: gpt\n").Name())
 	const two = "label: dos\n size=8MiB\n size=20MiB\n"
 	source := disk.Choice{Source: true}

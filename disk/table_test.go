@@ -108,7 +108,7 @@ func TestReadTable(t *testing.T) {
 	}
 }
 
-func TestReadTableOfDiskWithout(t *testing.T) {
+func TestReadMissingTable(t *testing.T) {
 	fat := bootSector()
 	copy(fat[0x36:], "FAT16   ")
 	ext4 := append(bootSector(), make([]byte, 4096)...)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestLines(t *testing.T) {
+func TestEventStrings(t *testing.T) {
 	failed := errors.New("no\nway")
 	for _, test := range []struct {
 		event Event

@@ -184,8 +184,8 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
-// TestCut: the response has the full length in its header and half of it as body.
-func TestCut(t *testing.T) {
+// TestCutResponse: the response has the full length in its header and half of it as body.
+func TestCutResponse(t *testing.T) {
 	f, e, url := newFront(t)
 	f.rules.Add(fault.Rule{Body: fault.Cut})
 	got, err := post(t, url, "Act")
@@ -194,8 +194,8 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestHang: the call ends when the client disconnects, with or without effect.
-func TestHang(t *testing.T) {
+// TestHangingCall: the call ends when the client disconnects, with or without effect.
+func TestHangingCall(t *testing.T) {
 	for when, want := range map[fault.When]int32{fault.Before: 0, fault.After: 1} {
 		t.Run(string(when), func(t *testing.T) {
 			f, e, url := newFront(t)
@@ -219,8 +219,8 @@ func TestHang(t *testing.T) {
 	}
 }
 
-// TestHold: a released call continues, and a call whose client disconnects does not.
-func TestHold(t *testing.T) {
+// TestHeldCall: a released call continues, and a call whose client disconnects does not.
+func TestHeldCall(t *testing.T) {
 	for when, did := range map[fault.When]int32{fault.Before: 0, fault.After: 1} {
 		t.Run(string(when), func(t *testing.T) {
 			f, e, url := newFront(t)

@@ -146,9 +146,9 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// TestOutcomesAndWords: a rule for acts applies to all dialects, and each dialect has its own
-// errors for a rule for calls.
-func TestOutcomesAndWords(t *testing.T) {
+// TestFaultRulesInEachAPI: a rule for acts applies to all APIs, and for a rule for calls each API has
+// its own errors.
+func TestFaultRulesInEachAPI(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Faults: []fault.Rule{{Action: "CreateVolume", Outcome: "error"}}})
 	caller := state.Caller{Account: state.DefaultAccount, Region: "eu-west-2"}
 	v, err := s.Cloud().CreateVolume(caller, state.VolumeRequest{Zone: "eu-west-2a", SizeGiB: 1})

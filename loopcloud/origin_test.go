@@ -57,7 +57,7 @@ func answerTo(s *loopcloud.Server, method, target string, change func(*http.Requ
 	return w
 }
 
-func TestStrangersPages(t *testing.T) {
+func TestCrossSiteRequests(t *testing.T) {
 	s := newServer(t, loopcloud.Options{})
 	for name, u := range unsigned {
 		t.Run(name, func(t *testing.T) {
@@ -74,8 +74,8 @@ func TestStrangersPages(t *testing.T) {
 	}
 }
 
-// TestOwnNames tests hosts that a page of another site cannot have.
-func TestOwnNames(t *testing.T) {
+// TestAllowedHostNames tests host names that a page of another site cannot use.
+func TestAllowedHostNames(t *testing.T) {
 	s := newServer(t, loopcloud.Options{AllowedHosts: []string{"build-host.example.com"}})
 	for name, u := range unsigned {
 		for _, host := range []string{
@@ -131,7 +131,7 @@ func TestFurtherMetadata(t *testing.T) {
 	}
 }
 
-func TestControlWantsTheToken(t *testing.T) {
+func TestControlNeedsToken(t *testing.T) {
 	s := newServer(t, loopcloud.Options{})
 	token, _ := s.Token()
 	for given, want := range map[string]int{

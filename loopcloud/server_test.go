@@ -61,8 +61,8 @@ func authorize(r *http.Request, s *loopcloud.Server) {
 	r.Header.Set("Authorization", "Bearer "+token)
 }
 
-// TestWays: each path leads to its dialect.
-func TestWays(t *testing.T) {
+// TestPathsOfAPIs: each path leads to its API.
+func TestPathsOfAPIs(t *testing.T) {
 	s := newServer(t, loopcloud.Options{})
 	host, _ := s.Cloud().HostVM("eu-west-2")
 	for _, test := range []struct{ method, target, body, want string }{
@@ -392,14 +392,14 @@ func TestServeEndsWithConnectionsInReserve(t *testing.T) {
 	}
 }
 
-func TestRegionOfOnesOwn(t *testing.T) {
+func TestCustomDefaultRegion(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Region: "mars-north-1"})
 	if s.Cloud().DefaultRegion() != "mars-north-1" || len(s.Cloud().Regions()) != 8 {
 		t.Errorf("the regions are %v", s.Cloud().Regions())
 	}
 }
 
-func TestServersThatCannotBe(t *testing.T) {
+func TestNewRefusesInvalidOptions(t *testing.T) {
 	dir := testdir.New(t)
 	newServer(t, loopcloud.Options{Dir: dir})
 	for name, o := range map[string]loopcloud.Options{
@@ -416,7 +416,7 @@ func TestServersThatCannotBe(t *testing.T) {
 	}
 }
 
-func TestRegionsOfOnesOwn(t *testing.T) {
+func TestCustomRegions(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Dir: testdir.New(t), Regions: []state.Region{
 		state.NewRegion("us-east-1"), {Name: "me-south-1", OptIn: state.NotOptedIn},
 	}})

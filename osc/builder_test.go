@@ -48,7 +48,7 @@ func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, err
 	return given, artifact, err
 }
 
-func TestTheCloudIsToldTheOptions(t *testing.T) {
+func TestOptionsReachTheCloud(t *testing.T) {
 	url, _ := accountServer(t)
 	cloud, artifact, err := runWith(t, with(t, map[string]any{
 		"omi_name": "web", "region": "eu-west-2", "omi_virtualization_type": "hvm", "root_device_name": "xvda",

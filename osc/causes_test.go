@@ -48,9 +48,9 @@ func TestPlainEndpoint(t *testing.T) {
 	says(t, err, "does not speak TLS", "http://", "custom_endpoint_oapi")
 }
 
-// TestRegionThatIsNone: the host of a region's endpoint that cannot be found is the
-// region's fault, and that of an endpoint of one's own is not.
-func TestRegionThatIsNone(t *testing.T) {
+// TestUnknownRegion: if the host of a region's endpoint cannot be found, the error names the region,
+// unless the endpoint is a custom one.
+func TestUnknownRegion(t *testing.T) {
 	environment(t, nil)
 	access := Access{AccessKey: "AK", SecretKey: "SK", Region: "eu-wset-2.invalid", Endpoint: "https://api.example.invalid"}
 	c, err := newClient(access)
@@ -90,9 +90,9 @@ var acts = map[string]func(*testing.T, *Cloud) error{
 	},
 }
 
-// TestEveryCallOfKeysThatBecomeBad: a call that is refused because of the keys says so,
-// and what to check, once.
-func TestEveryCallOfKeysThatBecomeBad(t *testing.T) {
+// TestKeysRefusedInEveryCall: if a call is refused because of the keys, the error says so once, with
+// advice.
+func TestKeysRefusedInEveryCall(t *testing.T) {
 	for call, act := range acts {
 		for _, refusal := range []struct {
 			status     int

@@ -91,9 +91,8 @@ func TestUntaggedVolume(t *testing.T) {
 	}
 }
 
-// TestTokensThatAreNotShown: a cloud that keeps client tokens and does not show them is
-// asked which volumes have them.
-func TestTokensThatAreNotShown(t *testing.T) {
+// TestHiddenClientTokens: if the cloud does not show client tokens, volumes are searched by token.
+func TestHiddenClientTokens(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	shown := regexp.MustCompile(`,?"ClientToken":"[^"]*"`)
 	l := &cloudtest.Liar{Next: o.wire.Next, Lie: func(_ *http.Request, _, answer []byte) []byte { return shown.ReplaceAll(answer, nil) }}
@@ -226,9 +225,9 @@ func TestSnapshotStates(t *testing.T) {
 	}
 }
 
-// TestTokens: a build's client tokens can be told by another process, are never
-// another build's, and are short enough for the API.
-func TestTokens(t *testing.T) {
+// TestClientTokensOfBuilds: another process can derive a build's client tokens. They differ from
+// those of any other build, and are short enough for the API.
+func TestClientTokensOfBuilds(t *testing.T) {
 	c := NewCloud(nil, &Config{}, nil)
 	first, second := c.clientToken("b", tokenVolume, "x"), c.clientToken("b", tokenVolume, "y")
 	if first == second || first != c.clientToken("b", tokenVolume, "x") || first != NewCloud(nil, &Config{}, nil).clientToken("b", tokenVolume, "else") {

@@ -110,8 +110,8 @@ func TestMappingsReachTheCloud(t *testing.T) {
 	}
 }
 
-// TestWrongOptions gives one wrong thing at a time; the one error must name it.
-func TestWrongOptions(t *testing.T) {
+// TestInvalidOptions has one invalid option at a time. The one error must name it.
+func TestInvalidOptions(t *testing.T) {
 	mappings := func(devices ...map[string]any) map[string]any {
 		return with(t, map[string]any{"omi_block_device_mappings": devices})
 	}

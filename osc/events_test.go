@@ -16,8 +16,9 @@ func (e *ear) Hear(heard event.Event) {
 	}
 }
 
-// TestEveryAttemptIsTold: each try of a call, with the request's id and without secrets.
-func TestEveryAttemptIsTold(t *testing.T) {
+// TestEveryAttemptEmitsEvent: each attempt of a call has an event with the request ID and without
+// secrets.
+func TestEveryAttemptEmitsEvent(t *testing.T) {
 	environment(t, nil)
 	answered := reply{200, `{"Volumes":[{"VolumeId":"vol-12345678","State":"available"}],"ResponseContext":{"RequestId":"r-3"}}`}
 	c := newFake(t, map[string][]reply{"ReadVolumes": {busy, lost, answered}}).cloud(Config{})

@@ -173,9 +173,9 @@ func (l *liar) unharmed(t *testing.T) {
 	}
 }
 
-// TestLies has the API tell what is not so, from the first call of another action on.
-// Whatever becomes of that, nothing is asked to be removed that the build has not made.
-func TestLies(t *testing.T) {
+// TestFalseResponses has the API return false information, from the first call of another action
+// on. Whatever the build does then, it requests the removal only of resources that it has created.
+func TestFalseResponses(t *testing.T) {
 	list := func(set, item string) [2]string {
 		return [2]string{`"` + set + `":\[`, `"` + set + `":[` + item + `,`}
 	}
@@ -223,10 +223,10 @@ func TestLies(t *testing.T) {
 	}
 }
 
-// TestWrongAnswers has a creating call answer with the id of an existing resource that
-// is not the build's, and as like it as can be: it is told of, and nothing is done with
-// it, not even tagged.
-func TestWrongAnswers(t *testing.T) {
+// TestForeignIDInResponse has a creating call return the id of an existing resource that does
+// not belong to the build and is as similar as possible. The build reports it, and neither tags nor
+// changes it.
+func TestForeignIDInResponse(t *testing.T) {
 	for name, test := range map[string]struct{ action, with string }{
 		"another volume":           {"CreateVolume", "THEIR-VOLUME"},
 		"another image's snapshot": {"CreateSnapshot", "THEIR-SNAPSHOT"},
@@ -289,8 +289,8 @@ func (l *liar) things() (all []string) {
 	return all
 }
 
-// TestListWithoutEnd has the API answer ever new pages.
-func TestListWithoutEnd(t *testing.T) {
+// TestEndlessLists has the API return new pages without end.
+func TestEndlessLists(t *testing.T) {
 	page := 0
 	_, err := pages(func(*string) (*[]int, *string, error) {
 		page++

@@ -6,6 +6,6 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
-func TestEveryOptionIsProved(t *testing.T) {
+func TestOptionsPageNamesTests(t *testing.T) {
 	buildertest.Page(t, Plugin, "../docs/options-osc.md", "ami_block_device_mappings")
 }

@@ -72,7 +72,7 @@ func TestTooManyVolumes(t *testing.T) {
 	}
 }
 
-func TestIn(t *testing.T) {
+func TestInOtherRegion(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	c := o.cloud(t, Config{})
 	if c.In(home) != bake.Cloud(c) {

@@ -48,9 +48,8 @@ func settled[T any](call func() (T, error)) (got T, err error) {
 	return got, err
 }
 
-// TestRetry: what is answered to a reading call, how often it is made, and what
-// comes of it.
-func TestRetry(t *testing.T) {
+// TestRetryOfReadingCalls has responses to a reading call, the number of its attempts, and its error.
+func TestRetryOfReadingCalls(t *testing.T) {
 	tests := map[string]struct {
 		answers []reply
 		tries   int
@@ -85,9 +84,9 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// TestFaultsOfTheirs: a call that the API failed at may have been made, and is made
-// again so that it is made once.
-func TestFaultsOfTheirs(t *testing.T) {
+// TestFaultedCallsAreRetried: a call that fails in the API may have taken effect, so its retry must
+// not have a second effect.
+func TestFaultedCallsAreRetried(t *testing.T) {
 	volume := reply{200, `{"Volume":{"VolumeId":"vol-12345678"}}`}
 	snapshot := reply{200, `{"Snapshot":{"SnapshotId":"snap-12345678"}}`}
 	image := `{"ImageId":"ami-12345678","ImageName":"made","AccountId":"` + me + `","BlockDeviceMappings":[{"Bsu":{"SnapshotId":"snap-12345678"}}]}`
@@ -209,8 +208,8 @@ func eachConflict(t *testing.T, test func(*testing.T, reply)) {
 	}
 }
 
-// TestConflictsByType: a conflict is known by its type or code, whatever its status.
-func TestConflictsByType(t *testing.T) {
+// TestConflictDetection: a conflict is detected by its type or code, not by its status.
+func TestConflictDetection(t *testing.T) {
 	for _, test := range []struct {
 		no   refusal
 		want bool
@@ -348,9 +347,8 @@ func snapshotInUse(t *testing.T, inTheWay reply) {
 	}
 }
 
-// TestPages: a reading call reads to the last page, and stops at a token that
-// does not move.
-func TestPages(t *testing.T) {
+// TestReadAllPages: a reading call reads to the last page, and stops if a token is repeated.
+func TestReadAllPages(t *testing.T) {
 	page := func(id, next string) reply {
 		return reply{200, `{"Volumes":[{"VolumeId":"` + id + `","Tags":[{"Key":"packer-chroot-build","Value":"b"}]}],"NextPageToken":"` + next + `"}`}
 	}

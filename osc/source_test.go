@@ -52,7 +52,7 @@ func TestSource(t *testing.T) {
 	}
 }
 
-func TestSourceThatCannotBe(t *testing.T) {
+func TestUnusableSource(t *testing.T) {
 	image := func(fields string) reply {
 		return reply{200, `{"Images":[{"ImageId":"ami-12345678","AccountId":"` + me + `","RootDeviceName":"/dev/sda1",` + fields + `}]}`}
 	}
@@ -191,9 +191,9 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-// TestLockedByOtherDevices: an image is locked too when the account cannot use the
-// snapshot of a device that the new image would have.
-func TestLockedByOtherDevices(t *testing.T) {
+// TestLockedByAdditionalDevice: an image is also locked if the account cannot use the snapshot of an
+// additional device that the new image would have.
+func TestLockedByAdditionalDevice(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	everyone := state.PermissionChange{Add: state.Permissions{Public: true}}
 	root, data := o.imported(t, theirs), o.imported(t, theirs)

@@ -292,8 +292,8 @@ func TestJournalAtEveryMoment(t *testing.T) {
 	}
 }
 
-// TestEndedIsNotKilled: a journal says whether its build ended by itself.
-func TestEndedIsNotKilled(t *testing.T) {
+// TestEndedJournal: a journal records whether its build ended by itself.
+func TestEndedJournal(t *testing.T) {
 	j := begun(t, "build-1")
 	armed(t, j, "scaffold", "volume")
 	if resumed := inherited(t, killed(t, j)); resumed.Ended() {
@@ -350,8 +350,8 @@ func TestResumedLedgerGoesOn(t *testing.T) {
 	must(t, next.Close())
 }
 
-// TestNoJournal: a build without one goes on all the same.
-func TestNoJournal(t *testing.T) {
+// TestLedgerWithoutJournal: a ledger works without a journal.
+func TestLedgerWithoutJournal(t *testing.T) {
 	j := undo.New(func(context.Context, *entry) error { return nil })
 	note, err := j.Arm("scaffold", act{"volume"})
 	must(t, err)
@@ -362,8 +362,9 @@ func TestNoJournal(t *testing.T) {
 	}
 }
 
-// TestLivingAndDead: another process's journal cannot be had while that lives.
-func TestLivingAndDead(t *testing.T) {
+// TestJournalOfRunningProcess: the journal of another process cannot be resumed while that process
+// runs.
+func TestJournalOfRunningProcess(t *testing.T) {
 	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
 	other := as(t, "live", dir)
@@ -395,9 +396,9 @@ func TestLivingAndDead(t *testing.T) {
 	must(t, resumed.Close())
 }
 
-// TestNoRoom: an act whose record does not fit is not begun, and what was written
-// before it stays readable.
-func TestNoRoom(t *testing.T) {
+// TestJournalOnFullDisk: an act whose record does not fit is not begun, and earlier records stay
+// readable.
+func TestJournalOnFullDisk(t *testing.T) {
 	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
 	out, _ := as(t, "full", dir).Output()
@@ -428,8 +429,9 @@ func TestUndoneWithoutRoom(t *testing.T) {
 	}
 }
 
-// TestKeptInVain: what would be undone by somebody later is told to whoever can help it.
-func TestKeptInVain(t *testing.T) {
+// TestUnwritableJournalIsReported: if a journal cannot be completed or removed, a later build would
+// undo its acts, so the error names the file to remove.
+func TestUnwritableJournalIsReported(t *testing.T) {
 	dir := filepath.Join(testdir.New(t), "state")
 	out, err := as(t, "stuck", dir).Output()
 	must(t, err)
@@ -440,8 +442,8 @@ func TestKeptInVain(t *testing.T) {
 	}
 }
 
-// TestBeginningBesideReapers: nobody inherits from, or removes, what is just begun.
-func TestBeginningBesideReapers(t *testing.T) {
+// TestBeginWhileReapersRun: no other process resumes or removes a journal that is being created.
+func TestBeginWhileReapersRun(t *testing.T) {
 	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
 	other := as(t, "race", dir)
@@ -481,8 +483,8 @@ func TestBeginningBesideReapers(t *testing.T) {
 	}
 }
 
-// TestDamaged: what is not whole is set aside, and the error names it.
-func TestDamaged(t *testing.T) {
+// TestDamagedJournal: a damaged journal is set aside, and the error names it.
+func TestDamagedJournal(t *testing.T) {
 	j := begun(t, "build-1")
 	armed(t, j, "scaffold", "volume")
 	armed(t, j, "scaffold", "attachment")
@@ -558,10 +560,10 @@ func before(line string) string {
 	return undo.Sealed(boot.ReplaceAllString(text, `"boot":"another one"`))
 }
 
-// TestCrashed: of the records that need not come to the disk, and of the one that was
-// on its way there, a machine's crash leaves a part, or zeros. What was on the disk
-// before stands, and a resumed goes on from there.
-func TestCrashed(t *testing.T) {
+// TestJournalAfterCrash: a crash of the machine leaves a part, or zeros, of the last record that was
+// being written and of unsynced records. The records before them are kept, and a resumed ledger
+// continues after them.
+func TestJournalAfterCrash(t *testing.T) {
 	j := begun(t, "build-1")
 	armed(t, j, "scaffold", "volume")
 	known(armed(t, j, "scaffold", "attachment"), act{"attachment of vol-1"})
@@ -608,9 +610,9 @@ func TestCrashed(t *testing.T) {
 	must(t, j.Close())
 }
 
-// TestHalfBorn: a build that was killed before it had written anything leaves
-// nothing to inherit.
-func TestHalfBorn(t *testing.T) {
+// TestKilledBeforeFirstRecord: the journal of a build that was killed before its first record is
+// removed.
+func TestKilledBeforeFirstRecord(t *testing.T) {
 	path := filepath.Join(testdir.New(t), "build-1.journal")
 	must(t, os.WriteFile(path, nil, 0o600))
 	if _, _, err := undo.Inspect(path); !errors.Is(err, os.ErrNotExist) {
@@ -624,8 +626,8 @@ func TestHalfBorn(t *testing.T) {
 	}
 }
 
-// TestNotTrusted: journals that others may have written are not read.
-func TestNotTrusted(t *testing.T) {
+// TestUntrustedJournals: journals that others may have written are not read.
+func TestUntrustedJournals(t *testing.T) {
 	j := begun(t, "build-1")
 	armed(t, j, "scaffold", "volume")
 	for name, change := range map[string]func(path string) error{
@@ -659,8 +661,8 @@ func TestNotTrusted(t *testing.T) {
 	must(t, j.Close())
 }
 
-// TestNotTheirs: root acts on no journal that another user could have written.
-func TestNotTheirs(t *testing.T) {
+// TestRootIgnoresJournalsOfUsers: root reads no journal that another user could have written.
+func TestRootIgnoresJournalsOfUsers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("giving files to other users needs root")

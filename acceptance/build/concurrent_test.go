@@ -200,9 +200,9 @@ func TestSixteenOfOneTemplate(t *testing.T) {
 	b.Unchanged(before)
 }
 
-// TestOneNameForMany has many build an image of the same name at once, where there is
-// none, or one that is to be replaced: in the end there is one, and all else is gone.
-func TestOneNameForMany(t *testing.T) {
+// TestParallelBuildsOfOneName has many builds create an image of the same name in parallel, with and
+// without an image to replace. At the end there is one image, and no other resource remains.
+func TestParallelBuildsOfOneName(t *testing.T) {
 	const builds, name = 8, "mark-of-one"
 	replacing := harness.O{"force_deregister": true, "force_delete_snapshot": true}
 	for _, test := range []struct {

@@ -184,9 +184,9 @@ func TestKeeperFollowsNoLink(t *testing.T) {
 	}
 }
 
-// TestKeeperComes: it sends the secret to the user that invited it, and ends when that
-// user's plugin does.
-func TestKeeperComes(t *testing.T) {
+// TestKeeperJoins: the keeper sends the secret to the user in its invitation, and ends when the
+// plugin of that user ends.
+func TestKeeperJoins(t *testing.T) {
 	for name, c := range map[string]struct {
 		uid int
 		env []string
@@ -241,8 +241,8 @@ func TestKeeperRefusesInvitations(t *testing.T) {
 	}
 }
 
-// TestSweepingLeavesOthersAlone: root removes no directory of another user.
-func TestSweepingLeavesOthersAlone(t *testing.T) {
+// TestSweepLeavesDirectoriesOfOthers: root does not remove a directory of another user.
+func TestSweepLeavesDirectoriesOfOthers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("other users need root")
 	}

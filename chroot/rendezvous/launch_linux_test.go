@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/wire"
 )
 
-func TestInvitationIsPlain(t *testing.T) {
+func TestInvitationArgument(t *testing.T) {
 	for _, inv := range []invitation{{"/tmp/a b", 0, "ABC"}, {"/tmp/x.y$z\xff\n", 1<<32 - 1, "234"}} {
 		arg := inv.arg()
 		if got, err := readInvitation(arg); err != nil || got != inv {
@@ -67,8 +67,8 @@ func linked(t *testing.T) (a, b *wire.Conn) {
 	return ends[0], ends[1]
 }
 
-// TestStrangersAreSentAway: a process that does not know the secret is not greeted.
-func TestStrangersAreSentAway(t *testing.T) {
+// TestWrongSecretIsRefused: a process that does not know the secret gets no greeting.
+func TestWrongSecretIsRefused(t *testing.T) {
 	inv := invitation{"/tmp", 0, "the secret"}
 	for secret, welcome := range map[string]bool{"the secret": true, "another secret": false, "": false} {
 		here, there := linked(t)

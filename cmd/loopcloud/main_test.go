@@ -71,7 +71,7 @@ func outcomeOf(t *testing.T, cmd *exec.Cmd) outcome {
 	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-func TestUsage(t *testing.T) {
+func TestUsageErrors(t *testing.T) {
 	dir := testdir.New(t)
 	for _, test := range []struct {
 		args []string
@@ -137,7 +137,7 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
-func TestFailures(t *testing.T) {
+func TestCommandErrors(t *testing.T) {
 	dir := testdir.New(t)
 	for _, test := range []struct {
 		args []string
@@ -155,8 +155,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestNoCloudThere: reading commands create no cloud.
-func TestNoCloudThere(t *testing.T) {
+// TestReadingCommandsCreateNoCloud: reading commands create no cloud.
+func TestReadingCommandsCreateNoCloud(t *testing.T) {
 	dir := filepath.Join(testdir.New(t), "mistyped")
 	for _, args := range [][]string{
 		{"image", "list", "--dir", dir},
@@ -310,7 +310,7 @@ func TestServeEndsCleanly(t *testing.T) {
 	}
 }
 
-func TestImages(t *testing.T) {
+func TestImageCommands(t *testing.T) {
 	dir, source := testdir.New(t), filepath.Join(testdir.New(t), "disk.raw")
 	if err := os.WriteFile(source, append([]byte("a raw disk"), make([]byte, 1<<20-10)...), 0o644); err != nil {
 		t.Fatal(err)
@@ -451,7 +451,7 @@ func TestFlagsAnywhere(t *testing.T) {
 	}
 }
 
-func TestPlacesOfImages(t *testing.T) {
+func TestImageLocation(t *testing.T) {
 	var misuse *usageError
 	if err := (location{}).check("image list"); !errors.As(err, &misuse) {
 		t.Errorf("no location: %v", err)

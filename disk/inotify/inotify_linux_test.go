@@ -54,7 +54,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-func TestReadEnds(t *testing.T) {
+func TestReadDeadlineAndClose(t *testing.T) {
 	w := open(t)
 	if err := w.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestReadEnds(t *testing.T) {
 	}
 }
 
-func TestAddWhatIsNotThere(t *testing.T) {
+func TestAddMissingPath(t *testing.T) {
 	path := filepath.Join(testdir.New(t), "gone")
 	err := open(t).Add(path, inotify.Create)
 	if p, ok := errors.AsType[*os.PathError](err); !ok || p.Path != path {

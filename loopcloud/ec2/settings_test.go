@@ -190,7 +190,7 @@ func (b *box) imageOf(account string) *sdk.RegisterImageInput {
 	}
 }
 
-func TestSettingsThatAreNone(t *testing.T) {
+func TestInvalidAccountSettings(t *testing.T) {
 	b := newBox(t)
 	_, err := b.client.EnableImageBlockPublicAccess(ctx, &sdk.EnableImageBlockPublicAccessInput{ImageBlockPublicAccessState: "block-all-sharing"})
 	b.refused(err, "InvalidParameterValue")

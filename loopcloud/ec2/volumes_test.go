@@ -66,8 +66,8 @@ func (b *box) expectVolume(id string, want types.VolumeState, attachment types.V
 	}
 }
 
-// TestWaiters follows a volume with the SDK's waiters.
-func TestWaiters(t *testing.T) {
+// TestSDKWaiters follows a volume with the SDK's waiters.
+func TestSDKWaiters(t *testing.T) {
 	b := newBox(t)
 	id, host := b.volume(), b.host()
 	describe := &sdk.DescribeVolumesInput{VolumeIds: []string{id}}

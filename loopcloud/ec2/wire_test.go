@@ -188,8 +188,8 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// TestDispatch tests the methods that the server uses.
-func TestDispatch(t *testing.T) {
+// TestActionAndRefuse tests the methods that the server uses.
+func TestActionAndRefuse(t *testing.T) {
 	b := newBox(t)
 	h := ec2.New(b.st, sigv4.NewAuthorizer(b.st))
 	for _, test := range []struct{ method, query, body, want string }{

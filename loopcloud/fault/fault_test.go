@@ -51,7 +51,7 @@ func TestMatchCall(t *testing.T) {
 	}
 }
 
-func TestListTellsWhatIsLeft(t *testing.T) {
+func TestListCountsRemainingUses(t *testing.T) {
 	var rules fault.Rules
 	rules.Add(fault.Rule{Status: 500, Skip: 1, Times: 2}, fault.Rule{Status: 400})
 	left := func() string { return fmt.Sprint(rules.List()) }
@@ -72,9 +72,9 @@ func TestListTellsWhatIsLeft(t *testing.T) {
 	}
 }
 
-// TestLasts: a limited rule begins with the first call that it applies to, and is removed when
+// TestRuleTimeLimit: a limited rule begins with the first call that it applies to, and is removed when
 // its time has passed.
-func TestLasts(t *testing.T) {
+func TestRuleTimeLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var rules fault.Rules
 		rules.Add(fault.Rule{Action: "CreateVolume", Skip: 1, Lasts: fault.Duration(30 * time.Second), Error: fault.Throttled})
@@ -166,7 +166,7 @@ func FuzzParseRules(f *testing.F) {
 	})
 }
 
-func TestCalls(t *testing.T) {
+func TestCallLog(t *testing.T) {
 	var calls fault.CallLog
 	var all sync.WaitGroup
 	for range 10 {

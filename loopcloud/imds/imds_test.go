@@ -150,8 +150,8 @@ func (b *box) send(method, path string, headers ...string) (int, string) {
 	return response.StatusCode, string(text)
 }
 
-// TestOptions: the service behaves as the machine's options specify.
-func TestOptions(t *testing.T) {
+// TestMetadataOptions: the service behaves as the machine's options specify.
+func TestMetadataOptions(t *testing.T) {
 	for name, test := range map[string]struct {
 		options     state.MetadataOptions
 		bare, token int
@@ -314,8 +314,8 @@ func TestTokenRefusals(t *testing.T) {
 	}
 }
 
-// TestDispatch tests the methods that the server uses.
-func TestDispatch(t *testing.T) {
+// TestActionAndRefuse tests the methods that the server uses.
+func TestActionAndRefuse(t *testing.T) {
 	b := newBox(t)
 	h := imds.New(b.st)
 	for path, want := range map[string]string{

@@ -7,9 +7,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 )
 
-// TestRole: the keys of the machine's role are temporary keys of its account, and stay the same
+// TestRoleCredentials: the keys of the machine's role are temporary keys of its account, and stay the same
 // until they are renewed.
-func TestRole(t *testing.T) {
+func TestRoleCredentials(t *testing.T) {
 	b := newBox(t)
 	role := ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = b.client() })
 	got, err := role.Retrieve(ctx)

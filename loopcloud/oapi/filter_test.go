@@ -196,9 +196,9 @@ func TestPaging(t *testing.T) {
 	}
 }
 
-// TestAnswersAreDescribed: responses conform to the API's description, from which the SDK is
+// TestResponsesConformToDescription: responses conform to the API's description, from which the SDK is
 // generated.
-func TestAnswersAreDescribed(t *testing.T) {
+func TestResponsesConformToDescription(t *testing.T) {
 	z := newZoo(t)
 	for call, into := range map[string]any{
 		"ReadAccounts": &osc.ReadAccountsResponse{}, "ReadRegions": &osc.ReadRegionsResponse{},
@@ -219,8 +219,8 @@ func TestAnswersAreDescribed(t *testing.T) {
 	}
 }
 
-// TestOmissions: fields that a volume does not have are omitted, as in recorded responses.
-func TestOmissions(t *testing.T) {
+// TestOmittedVolumeFields: fields that a volume does not have are omitted, as in recorded responses.
+func TestOmittedVolumeFields(t *testing.T) {
 	z := newZoo(t)
 	_, got := z.post("ReadVolumes", `{}`)
 	for _, v := range got["Volumes"].([]any) {

@@ -308,7 +308,7 @@ func TestTags(t *testing.T) {
 	wantCode(t, err, "4104")
 }
 
-func TestPlaces(t *testing.T) {
+func TestAccountsAndRegions(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	ctx := t.Context()
 	accounts := *must[*osc.ReadAccountsResponse](t)(w.ReadAccounts(ctx, osc.ReadAccountsRequest{})).Accounts

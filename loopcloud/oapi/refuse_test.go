@@ -273,7 +273,7 @@ func TestClientToken(t *testing.T) {
 	}
 }
 
-func TestDevices(t *testing.T) {
+func TestDeviceNames(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	ctx, host := t.Context(), w.host()
 	link := func(device string) error {
@@ -335,7 +335,7 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
-func TestHTTP(t *testing.T) {
+func TestHTTPRequests(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	unsigned := oapi.New(w.state, func(*http.Request, []byte, string) (state.Caller, error) { return mine, nil })
 	tests := map[string]struct {

@@ -57,8 +57,8 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// TestNoXML: a response that cannot be encoded is an internal error.
-func TestNoXML(t *testing.T) {
+// TestResponseThatCannotBeEncoded: a response that cannot be encoded is an internal error.
+func TestResponseThatCannotBeEncoded(t *testing.T) {
 	w := httptest.NewRecorder()
 	New(echo).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("Action=Odd")))
 	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "cannot encode the response") {

@@ -25,8 +25,8 @@ func newFatedWorld(t *testing.T, act state.Act, fate state.Fate) *world {
 
 func ending(e state.Ending) state.Fate { return state.Fate{Ending: e} }
 
-// TestBadEndings: resources that are never completed can be removed.
-func TestBadEndings(t *testing.T) {
+// TestUnfinishedResourcesCanBeDeleted: resources that are never completed can be removed.
+func TestUnfinishedResourcesCanBeDeleted(t *testing.T) {
 	for name, test := range map[string]struct {
 		act    state.Act
 		ending state.Ending

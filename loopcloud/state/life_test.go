@@ -236,7 +236,7 @@ func TestCopyImage(t *testing.T) {
 	}
 }
 
-func TestFailedBytesLeaveNothing(t *testing.T) {
+func TestFailedDataCallsLeaveNothing(t *testing.T) {
 	broken := errors.New("the disk is full")
 	tests := map[string]struct {
 		method string

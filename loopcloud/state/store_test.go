@@ -53,9 +53,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestKilled ends a process in the middle of each kind of work: the content of the file is then
-// that during the work.
-func TestKilled(t *testing.T) {
+// TestReopenAfterKill opens the state file as it is in the middle of each kind of work.
+func TestReopenAfterKill(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	v, img := w.volume(), w.image("source")
 	gone := w.volume()
@@ -120,7 +119,7 @@ func (w *world) afterKill() state.Config {
 	return cfg
 }
 
-func TestClosedIsClosed(t *testing.T) {
+func TestCallsAfterClose(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -146,7 +145,7 @@ func TestDirectoryIsLocked(t *testing.T) {
 	}
 }
 
-func TestFilesThatAreRefused(t *testing.T) {
+func TestOpenRefusesInvalidStateFile(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	w.volume()
 	good := bytes.TrimSpace(must[[]byte](t)(os.ReadFile(filepath.Join(w.dir, "state.json"))))
@@ -177,7 +176,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestPlacesOfAnEarlierConfigurationStay(t *testing.T) {
+func TestRemovedRegionsAndAccountsStay(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	img := w.image("of mine")
 	w.cfg.Accounts = []state.Account{{ID: other}}
@@ -192,7 +191,7 @@ func TestPlacesOfAnEarlierConfigurationStay(t *testing.T) {
 	w.readImage(img.ID)
 }
 
-func TestConfigurationsThatAreRefused(t *testing.T) {
+func TestOpenRefusesInvalidConfig(t *testing.T) {
 	failing := statetest.NewDisks()
 	failing.Fail("ReleaseAll", errors.New("a device is mounted"))
 	for name, cfg := range map[string]state.Config{

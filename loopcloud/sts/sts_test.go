@@ -191,7 +191,7 @@ func TestRoleOfARole(t *testing.T) {
 	refused(t, err, "AccessDenied", "session credentials")
 }
 
-func TestKeysThatAreNotTaken(t *testing.T) {
+func TestRefusedKeys(t *testing.T) {
 	b := newBox(t)
 	good, err := b.st.NewSession(other, "arn:aws:sts::210987654321:assumed-role/r/s", time.Now().Add(time.Minute))
 	if err != nil {
@@ -280,8 +280,8 @@ func TestDecodeAuthorizationMessage(t *testing.T) {
 	refused(t, err, "InvalidAuthorizationMessageException", "")
 }
 
-// TestWire sends requests that the SDK would not send.
-func TestWire(t *testing.T) {
+// TestRawRequests sends requests that the SDK would not send.
+func TestRawRequests(t *testing.T) {
 	b := newBox(t)
 	for params, want := range map[string]string{
 		"Version=2011-06-15":                                  "MissingAction",
@@ -302,7 +302,7 @@ func TestWire(t *testing.T) {
 	}
 }
 
-func TestDispatch(t *testing.T) {
+func TestActionAndRefuse(t *testing.T) {
 	b := newBox(t)
 	h := sts.New(b.st, sigv4.NewAuthorizer(b.st))
 	for body, want := range map[string]string{"Action=AssumeRole": "AssumeRole", "": "", "Action=%zz": ""} {

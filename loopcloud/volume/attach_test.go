@@ -24,7 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestNames(t *testing.T) {
+func TestDeviceNamesOfEachNaming(t *testing.T) {
 	const byID = "/dev/disk/by-id/"
 	tests := []struct {
 		naming     volume.Naming
@@ -75,7 +75,7 @@ func expectLink(t *testing.T, link, node string) {
 	})
 }
 
-func TestWrongNames(t *testing.T) {
+func TestInvalidDeviceNames(t *testing.T) {
 	needRoot(t)
 	dir := testdir.New(t)
 	for _, naming := range []volume.Naming{volume.Xen, volume.NVMe, volume.SCSI} {
@@ -401,8 +401,8 @@ func TestResizeAttached(t *testing.T) {
 	wantError(t, s.ResizeVolume("vol-2", gib), os.ErrNotExist, "vol-2")
 }
 
-// TestKilled kills another process that has attached and mounted a volume.
-func TestKilled(t *testing.T) {
+// TestKilledProcessLeavesDevices kills another process that has attached and mounted a volume.
+func TestKilledProcessLeavesDevices(t *testing.T) {
 	needRoot(t)
 	dir := testdir.New(t)
 	s := open(t, dir, volume.NVMe)

@@ -47,7 +47,7 @@ func equal(t testing.TB, want, got string) {
 	}
 }
 
-func TestLifeOfBytes(t *testing.T) {
+func TestDataOfVolumesAndSnapshots(t *testing.T) {
 	for name, away := range map[string]string{"one file system": testdir.New(t), "across file systems": testdir.NewIn(t, "/dev/shm")} {
 		t.Run(name, func(t *testing.T) {
 			dir := testdir.New(t)
@@ -99,7 +99,7 @@ func expectFiles(t testing.TB, dir string, want ...string) {
 	}
 }
 
-func TestRefused(t *testing.T) {
+func TestInvalidRequests(t *testing.T) {
 	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	must(t, s.CreateVolume("vol-1", gib, ""))
@@ -138,7 +138,7 @@ func TestRefused(t *testing.T) {
 	expectFiles(t, dir, "snapshots/snap-1.raw", "volumes/vol-1.raw")
 }
 
-func TestOpenWhereNothingCanBe(t *testing.T) {
+func TestOpenInvalidDirectory(t *testing.T) {
 	file := filepath.Join(testdir.New(t), "file")
 	must(t, os.WriteFile(file, nil, 0o600))
 	if _, err := volume.Open(filepath.Join(file, "dir"), volume.Xen, volume.Options{}); err == nil {

@@ -13,8 +13,8 @@ import (
 // examples holds the template directories of both clouds.
 var examples = map[string]string{"aws": "../../examples/real/aws", "osc": "../../examples/real/osc"}
 
-// TestPage: docs/real-clouds.md lists every build with the header of its template.
-func TestPage(t *testing.T) {
+// TestDocsListEveryTemplate: docs/real-clouds.md lists every build with the header of its template.
+func TestDocsListEveryTemplate(t *testing.T) {
 	page, err := os.ReadFile("../../docs/real-clouds.md")
 	if err != nil {
 		t.Fatal(err)
@@ -58,8 +58,8 @@ func TestExamplesAreTagged(t *testing.T) {
 	}
 }
 
-// TestHeaders parses valid and invalid headers.
-func TestHeaders(t *testing.T) {
+// TestParseHeaders parses valid and invalid headers.
+func TestParseHeaders(t *testing.T) {
 	got, ok, err := parseTemplate("07-some-resource.pkr.hcl", "# Shows: one\n#   and two\n# Cost: 0.05\n# Runs: 2\n# Needs: REAL_A REAL_B\n# Says: a: b\n# Image: Tags.a = b = c\n\nsource {}\n# Fails: not in the header\n")
 	if err != nil || !ok {
 		t.Fatal(ok, err)
@@ -94,8 +94,8 @@ func FuzzHeads(f *testing.F) {
 	})
 }
 
-// TestChecks looks values up in resources.
-func TestChecks(t *testing.T) {
+// TestResourceChecks looks values up in resources.
+func TestResourceChecks(t *testing.T) {
 	type tag struct{ Key, Value string }
 	resource := struct {
 		State string
@@ -118,8 +118,8 @@ func TestChecks(t *testing.T) {
 	}
 }
 
-// TestPick: templates are selected by name, and unknown names are refused.
-func TestPick(t *testing.T) {
+// TestSelectTemplates: templates are selected by name, and unknown names are refused.
+func TestSelectTemplates(t *testing.T) {
 	all := []template{{file: "01-a", name: "a"}, {file: "02-b", name: "b"}}
 	if got, err := pick(all, "b,01-a"); err != nil || len(got) != 2 || got[0].name != "b" {
 		t.Errorf("%v, %v", got, err)
@@ -129,8 +129,8 @@ func TestPick(t *testing.T) {
 	}
 }
 
-// TestForeignRuns: -clean accepts only the ID of a run, or the directory of its report.
-func TestForeignRuns(t *testing.T) {
+// TestCleanRefusesForeignRuns: -clean accepts only the ID of a run, or the directory of its report.
+func TestCleanRefusesForeignRuns(t *testing.T) {
 	for _, clean := range []string{"production", "*", "real-1", "../..", "/"} {
 		if err := cleanUp(t.Context(), arguments{cloud: "aws", clean: clean}, nil); err == nil || !strings.Contains(err.Error(), clean) {
 			t.Errorf("%q: %v", clean, err)

@@ -67,8 +67,8 @@ func TestCleanFails(t *testing.T) {
 	}
 }
 
-// TestChecksOfNothing: a check fails if the output names no resource.
-func TestChecksOfNothing(t *testing.T) {
+// TestChecksWithoutResource: a check fails if the output names no resource.
+func TestChecksWithoutResource(t *testing.T) {
 	for _, of := range []string{"Image", "Snapshot", "Copy"} {
 		err := new(runner).checks(t.Context(), template{checks: []check{{of, "State", "*"}}}, nil)
 		if err == nil || !strings.Contains(err.Error(), "there is no "+strings.ToLower(of)+" for") {

@@ -6,8 +6,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi/apitest"
 )
 
-// TestDescription: valid requests and responses are accepted, and invalid ones are not.
-func TestDescription(t *testing.T) {
+// TestRequestsAndResponses: valid requests and responses are accepted, and invalid ones are not.
+func TestRequestsAndResponses(t *testing.T) {
 	d, err := apitest.Load()
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-func TestTextsGoWhereBytesWould(t *testing.T) {
+func TestDisksImportAndExportText(t *testing.T) {
 	dir, d := testdir.New(t), statetest.NewDisks()
 	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
 	if err := os.WriteFile(in, []byte("text"), 0o600); err != nil {
