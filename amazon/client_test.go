@@ -214,7 +214,7 @@ func TestTransientFaultsAreTriedAgain(t *testing.T) {
 	}
 }
 
-func TestThrottledForEver(t *testing.T) {
+func TestEndlessThrottling(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded")}}
 	cloud := faked(t, s, Config{})
 	says(t, look(context.Background(), cloud), "RequestLimitExceeded", "AWS throttles", "throttled since 07:00:00 UTC, for 10m0s")

@@ -75,7 +75,7 @@ func TestEveryDeniedOperation(t *testing.T) {
 }
 
 // Every operation gives advice if the keys are the reason.
-func TestEveryOperationOfWrongKeys(t *testing.T) {
+func TestEveryOperationWithWrongKeys(t *testing.T) {
 	for operation := range acts {
 		for code, want := range map[string]string{
 			"AuthFailure": "check access_key and secret_key", "InvalidClientTokenId": "check access_key and secret_key",

@@ -9,9 +9,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// TestFurtherSnapshotsOfASharedSource: that the account may not use one is told before
+// TestAdditionalSnapshotsOfSharedSource: a snapshot that the account may not use is reported before
 // anything is created.
-func TestFurtherSnapshotsOfASharedSource(t *testing.T) {
+func TestAdditionalSnapshotsOfSharedSource(t *testing.T) {
 	const root = `<item><deviceName>xvda</deviceName><ebs><snapshotId>snap-root</snapshotId></ebs></item>`
 	const data = `<item><deviceName>/dev/sdf</deviceName><ebs><snapshotId>snap-data</snapshotId></ebs></item>`
 	source := func(owner, devices string) string {

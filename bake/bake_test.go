@@ -248,9 +248,9 @@ func (w *world) mustTell(act string, f fault, result bake.Result, err error) {
 	}
 }
 
-// TestEveryUndoingFails fails a build in which everything exists, and makes every
-// call of its undoing fail: what lies below stays, and the error names it.
-func TestEveryUndoingFails(t *testing.T) {
+// TestEveryUndoFails fails a build in which everything exists, and makes every call of its undo
+// fail. The resources below that act stay, and the error names them.
+func TestEveryUndoFails(t *testing.T) {
 	for first, wanted := range map[string]string{
 		"provision#1": "plain", "image#1": "replaced", "publish#1": "replaced", "there: copy#1": "everywhere", "there: publish#1": "everywhere",
 		"publish#2": "passing", "look at image#12": "everywhere",
@@ -311,7 +311,7 @@ func TestFailureListsCauseAndUndoneActs(t *testing.T) {
 	})
 }
 
-func TestKeepOnErrorIsAskedOnlyWhereThereIsAnything(t *testing.T) {
+func TestKeepOnErrorIsAskedOnlyIfResourcesExist(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
 		plan.KeepOnError = func(error) bool {
@@ -386,9 +386,9 @@ func TestMachineLostDuringProvisioning(t *testing.T) {
 	})
 }
 
-// TestKeepOnErrorSaysHowToRemove strikes at several places: what is there then is
-// said, and nothing that is not.
-func TestKeepOnErrorSaysHowToRemove(t *testing.T) {
+// TestKeepOnErrorPrintsRemovalAdvice fails at several acts. The advice names the existing resources
+// and no others.
+func TestKeepOnErrorPrintsRemovalAdvice(t *testing.T) {
 	look := "warn: To look at the root: sudo chroot /mnt/root /bin/sh"
 	remove := "warn: To remove what is left, in this order: "
 	volume := "detach volume vol-1 from i-1 (/dev/sdf); delete volume vol-1"
@@ -429,8 +429,8 @@ func TestKeepOnErrorMayDecline(t *testing.T) {
 	})
 }
 
-// TestStuckScaffoldDoesNotCostTheImage never lets go of the volume.
-func TestStuckScaffoldDoesNotCostTheImage(t *testing.T) {
+// TestStuckScaffoldKeepsImage has a volume that is never detached. The build succeeds all the same.
+func TestStuckScaffoldKeepsImage(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.detachTakes = 1000 * time.Hour
 		result, err := w.build(t.Context(), w.plan())
@@ -449,8 +449,8 @@ func TestStuckScaffoldDoesNotCostTheImage(t *testing.T) {
 	})
 }
 
-// TestDetachBesideSnapshot gives both 30 seconds, which a build waits for once.
-func TestDetachBesideSnapshot(t *testing.T) {
+// TestDetachDuringSnapshot lets both take 30 seconds, and the build must not wait for their sum.
+func TestDetachDuringSnapshot(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.snapshotTakes, w.detachTakes = 30*time.Second, 30*time.Second
 		begun := time.Now()
@@ -628,7 +628,7 @@ func TestCommandOutputIsReported(t *testing.T) {
 	})
 }
 
-func TestMountThatTheKernelCannotDo(t *testing.T) {
+func TestUnsupportedMount(t *testing.T) {
 	for _, optional := range []bool{true, false} {
 		t.Run(fmt.Sprintf("optional %v", optional), func(t *testing.T) {
 			in(t, func(t *testing.T, w *world) {

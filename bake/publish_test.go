@@ -396,9 +396,8 @@ func TestImageNameInUse(t *testing.T) {
 	}
 }
 
-// TestKeepOnErrorSaysHowToRemoveProducts speaks of copies, regions and images that
-// were replaced.
-func TestKeepOnErrorSaysHowToRemoveProducts(t *testing.T) {
+// TestKeepOnErrorPrintsRemovalAdviceForProducts has copies, regions and replaced images.
+func TestKeepOnErrorPrintsRemovalAdviceForProducts(t *testing.T) {
 	old := `register "golden" in here again, as ami-old was, of snapshot snap-old and snapshot snap-shared; `
 	older := `register "golden" in there again, as ami-older was, of snapshot snap-older; `
 	for act, want := range map[string]string{

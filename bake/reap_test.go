@@ -414,8 +414,8 @@ func (w *world) rewrite(dir string, how error) {
 	}
 }
 
-// TestReapDryRunTells names what is there, in the order in which it would go.
-func TestReapDryRunTells(t *testing.T) {
+// TestReapDryRunReports names the acts in the order in which they would be undone.
+func TestReapDryRunReports(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		r := reaping(w.orphaned())
 		r.DryRun = true
@@ -573,8 +573,8 @@ func TestReapDistrustsJournals(t *testing.T) {
 	}
 }
 
-// TestNoJournalNoAct: what cannot be written down is not begun.
-func TestNoJournalNoAct(t *testing.T) {
+// TestActNeedsItsJournalRecord: an act whose record cannot be written is not begun.
+func TestActNeedsItsJournalRecord(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := stateDir(t)
 		if err := os.Chmod(dir, 0o777); err != nil {

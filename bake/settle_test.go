@@ -52,8 +52,8 @@ func TestUnsettledCalls(t *testing.T) {
 	}
 }
 
-// TestNeverSettled: the refusal is the error when the patience is used up, and all is undone.
-func TestNeverSettled(t *testing.T) {
+// TestUnsettledCallReachesItsLimit: at the limit the refusal is the error, and everything is undone.
+func TestUnsettledCallReachesItsLimit(t *testing.T) {
 	for _, act := range []string{"volume", "attach", "snapshot", "image", "publish"} {
 		t.Run(act, func(t *testing.T) {
 			in(t, func(t *testing.T, w *world) {
@@ -73,8 +73,8 @@ func TestNeverSettled(t *testing.T) {
 	}
 }
 
-// TestUnsettledAndCancelled: a cancel ends the wait at once.
-func TestUnsettledAndCancelled(t *testing.T) {
+// TestCancelUnsettledCall: a cancel ends the wait at once.
+func TestCancelUnsettledCall(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.refusals = map[string][]error{"attach": unsettled(1000)}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

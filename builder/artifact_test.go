@@ -56,7 +56,7 @@ func TestArtifactNamesItsImage(t *testing.T) {
 	}
 }
 
-func TestArtifactTellsTheRegistry(t *testing.T) {
+func TestArtifactRegistryMetadata(t *testing.T) {
 	scratch := result
 	scratch.Source = nil
 	for source, r := range map[string]bake.Result{"ami-1": result, "": scratch} {

@@ -409,7 +409,7 @@ func TestDebugPausesAfterEachStep(t *testing.T) {
 	mustContain(t, ui.asked[1], "mount the root")
 }
 
-func TestDebugWithoutATerminalGoesOn(t *testing.T) {
+func TestDebugWithoutTerminal(t *testing.T) {
 	ui := &screen{mute: true}
 	_, err := build(t.Context(), t, ui, noProvisioner, job(t, map[string]any{"packer_debug": true}), func(ctx context.Context, plan bake.Plan, _ bake.Reporter) error {
 		return errors.Join(plan.Pause(ctx, "attach the volume"), plan.Pause(ctx, "mount the root"))

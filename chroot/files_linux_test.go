@@ -191,7 +191,7 @@ func sample(t *testing.T, dir string) {
 	link(t, "nowhere", dir+"/dangling")
 }
 
-func TestDirectoriesUpAndDown(t *testing.T) {
+func TestUploadAndDownloadDirectories(t *testing.T) {
 	m := tiny(t, nil)
 	src := filepath.Join(testdir.New(t), "tree")
 	sample(t, src)

@@ -59,9 +59,9 @@ func TestMountBelowASharedTree(t *testing.T) {
 	}
 }
 
-// TestLeaveFurtherFileSystems: file systems below the root are released with it, with any
+// TestLeaveAdditionalFileSystems: file systems below the root are released with it, with any
 // holder.
-func TestLeaveFurtherFileSystems(t *testing.T) {
+func TestLeaveAdditionalFileSystems(t *testing.T) {
 	k, log, _ := cage(t)
 	root, second := loop(t, disk(t, 128, "mkfs.btrfs", "-q")), loop(t, disk(t, 16, "mkfs.ext4", "-q"))
 	third := loop(t, disk(t, 16, "mkfs.ext4", "-q"))

@@ -76,7 +76,7 @@ func TestLaunchNeedsRoot(t *testing.T) {
 	says(t, err, "root", "run packer as root", "command_wrapper", "sudo {{.Command}}")
 }
 
-func TestLaunchSaysWhyNoKeeperCame(t *testing.T) {
+func TestLaunchReportsWhyKeeperFailed(t *testing.T) {
 	needRoot(t)
 	for name, c := range map[string]struct {
 		wrapper func(string) (string, error)
@@ -433,9 +433,8 @@ func TestInheritedFilesStayOutOfTheKeeper(t *testing.T) {
 	}
 }
 
-// TestLaunchWithoutRoom has no room for the directory of the keeper's socket, or for the
-// socket in it.
-func TestLaunchWithoutRoom(t *testing.T) {
+// TestLaunchOnFullDisk has no space for the directory of the keeper's socket, or for the socket in it.
+func TestLaunchOnFullDisk(t *testing.T) {
 	for files, what := range map[string]string{"1": "cannot make a directory for the keeper's socket", "2": "cannot make a socket for the keeper"} {
 		t.Run(files, func(t *testing.T) {
 			tmp := filepath.Join(stage(t), "tmp")

@@ -134,8 +134,8 @@ func TestReclaimFromAKeeperThatLeaves(t *testing.T) {
 	}
 }
 
-// TestReclaimFromTheLiving: a root with a keeper stays that keeper's.
-func TestReclaimFromTheLiving(t *testing.T) {
+// TestReclaimFromRunningKeeper: a root is not taken over from a keeper that runs.
+func TestReclaimFromRunningKeeper(t *testing.T) {
 	o := orphaned(t, false)
 	heir := launch(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

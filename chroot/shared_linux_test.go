@@ -105,8 +105,8 @@ func TestDevWithoutDirectoriesToMountOn(t *testing.T) {
 	}
 }
 
-// TestBindsAreAsWritten: a bind without options can be written to.
-func TestBindsAreAsWritten(t *testing.T) {
+// TestBindMountsAreAsConfigured: a bind without options can be written to.
+func TestBindMountsAreAsConfigured(t *testing.T) {
 	m, dev := tiny(t, nil), fakeDev(t)
 	if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "bind", Source: dev, Target: "/dev"}); err != nil {
 		t.Fatal(err)

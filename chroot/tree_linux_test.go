@@ -171,8 +171,8 @@ func TestUploadGoesOnWhereAFileIsRead(t *testing.T) {
 	}
 }
 
-// TestFilesOfNoKnownSize downloads files of /proc and /sys.
-func TestFilesOfNoKnownSize(t *testing.T) {
+// TestFilesOfUnknownSize downloads files of /proc and /sys.
+func TestFilesOfUnknownSize(t *testing.T) {
 	m := tiny(t, nil)
 	for kind, target := range map[string]string{"proc": "/proc", "sysfs": "/sys"} {
 		if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: kind, Source: kind, Target: target}); err != nil {

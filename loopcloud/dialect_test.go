@@ -151,7 +151,7 @@ func TestDelayEndsWithTheClient(t *testing.T) {
 	}
 }
 
-func TestRecordTellsTheCaller(t *testing.T) {
+func TestCallLogHasCaller(t *testing.T) {
 	f, _, url := newFront(t)
 	if _, err := post(t, url, "Known"); err != nil {
 		t.Fatal(err)

@@ -116,8 +116,8 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// TestProfileInTheHome: without a variable the file is that of Outscale's tools.
-func TestProfileInTheHome(t *testing.T) {
+// TestProfileInHomeDirectory: by default the profile is read from the file of Outscale's tools.
+func TestProfileInHomeDirectory(t *testing.T) {
 	environment(t, nil)
 	dir := filepath.Join(os.Getenv("HOME"), ".osc")
 	if err := os.Mkdir(dir, 0o700); err != nil {

@@ -38,8 +38,8 @@ func during(clock *cloudtest.Clock, end time.Duration, err error) func(context.C
 	}
 }
 
-// TestHowLong: how long a call that fails for a reason that passes goes on.
-func TestHowLong(t *testing.T) {
+// TestRetryLimits checks for how long a call with a temporary failure is retried.
+func TestRetryLimits(t *testing.T) {
 	const forever = 24 * time.Hour
 	never, before := func() bool { return false }, func() bool { return true }
 	tests := map[string]struct {
@@ -175,8 +175,8 @@ type heard []string
 
 func (h *heard) Hear(e event.Event) { *h = append(*h, e.String()) }
 
-// TestHeldIsTold when it has lasted for some seconds, and not otherwise, and each minute.
-func TestHeldIsTold(t *testing.T) {
+// TestHeldCallIsReported: a message appears if a call is retried for some seconds, and then each minute.
+func TestHeldCallIsReported(t *testing.T) {
 	tests := map[string]struct {
 		policy retry.Policy
 		kind   retry.Kind

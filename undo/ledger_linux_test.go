@@ -414,9 +414,9 @@ func TestJournalOnFullDisk(t *testing.T) {
 	must(t, resumed.Close())
 }
 
-// TestUndoneWithoutRoom: a journal goes when nothing is outstanding, even if there was no
-// room to write that down.
-func TestUndoneWithoutRoom(t *testing.T) {
+// TestUndoOnFullDisk: the journal is removed when nothing is outstanding, even if the last record could
+// not be written.
+func TestUndoOnFullDisk(t *testing.T) {
 	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
 	out, err := as(t, "undone", dir).Output()

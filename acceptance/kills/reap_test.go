@@ -123,8 +123,8 @@ func TestReapForgets(t *testing.T) {
 	})
 }
 
-// TestReapLeavesTheLiving: a build next door goes on.
-func TestReapLeavesTheLiving(t *testing.T) {
+// TestReapLeavesRunningBuilds: another running build goes on.
+func TestReapLeavesRunningBuilds(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		before := b.Inventory()

@@ -109,8 +109,8 @@ func doAttach(w *world) (string, func() error) {
 	}
 }
 
-// TestDetachForEver: only force ends the detachment.
-func TestDetachForEver(t *testing.T) {
+// TestDetachThatNeverEnds: only force ends the detachment.
+func TestDetachThatNeverEnds(t *testing.T) {
 	w := newFatedWorld(t, state.ActDetachVolume, ending(state.NeverEnds))
 	v := w.volume()
 	w.attach(v.ID, "/dev/sdf")
