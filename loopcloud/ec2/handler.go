@@ -39,7 +39,11 @@ func respond(r *query.Request, st *state.Cloud) (query.Document, error) {
 	if err != nil {
 		return none, err
 	}
-	out, err := act(&call{st: st, request: r, caller: caller, action: name}, f)
+	input := act.input()
+	if err := f.Decode(input); err != nil {
+		return none, err
+	}
+	out, err := act.run(&call{st: st, request: r, caller: caller, action: name}, input)
 	if err != nil {
 		return none, err
 	}
@@ -103,35 +107,32 @@ type baseInput struct {
 
 func (in baseInput) isDryRun() bool { return in.DryRun }
 
-// action decodes the parameters in a form, runs an action with them and returns its response.
-type action func(*call, query.Form) (response, error)
+// action is an action of the API.
+type action struct {
+	// input returns a struct for its parameters.
+	input func() any
+	run   func(c *call, input any) (response, error)
+}
 
 // changing returns the action for a function that changes resources. The function passes DryRun
 // on to the state.
-func changing[In any, Out response](act func(*call, *In) (Out, error)) action {
-	return func(c *call, f query.Form) (response, error) {
-		in := new(In)
-		if err := f.Decode(in); err != nil {
-			return nil, err
-		}
-		return act(c, in)
+func changing[In any, Out response](run func(*call, *In) (Out, error)) action {
+	return action{
+		input: func() any { return new(In) },
+		run:   func(c *call, input any) (response, error) { return run(c, input.(*In)) },
 	}
 }
 
 // reading returns the action for a function that only reads. With DryRun the function runs, and
 // its response is discarded.
-func reading[In interface{ isDryRun() bool }, Out response](act func(*call, *In) (Out, error)) action {
-	return func(c *call, f query.Form) (response, error) {
-		in := new(In)
-		if err := f.Decode(in); err != nil {
-			return nil, err
-		}
-		out, err := act(c, in)
+func reading[In interface{ isDryRun() bool }, Out response](run func(*call, *In) (Out, error)) action {
+	return changing(func(c *call, in *In) (Out, error) {
+		out, err := run(c, in)
 		if err == nil && (*in).isDryRun() {
 			err = errDryRun
 		}
 		return out, err
-	}
+	})
 }
 
 // errorBody is the content of an error response. The name of its request ID differs from that of

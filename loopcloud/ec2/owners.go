@@ -61,27 +61,56 @@ func isAccount(id string) bool {
 	return len(id) == 12 && strings.Trim(id, "0123456789") == ""
 }
 
-// grantees lists the accounts and groups to share a resource with, or to stop sharing it with. It
-// is one of the two forms in which requests give them.
+// accountGrantees lists the accounts and groups to share a resource with, or to stop sharing it
+// with. It is one of the two forms in which requests give them.
+type accountGrantees struct {
+	Users  []string `query:"UserId"`
+	Groups []string `query:"UserGroup"`
+}
+
+// grantees adds the organizations, with which only images can be shared.
 type grantees struct {
-	Users         []string `query:"UserId"`
-	Groups        []string `query:"UserGroup"`
+	accountGrantees
 	Organizations []string `query:"OrganizationArn"`
 	Units         []string `query:"OrganizationalUnitArn"`
 }
 
-// permission is the other form: an item with one of its fields set.
+// accountPermission is the other form: an item with one of its fields set.
+type accountPermission struct {
+	UserID string `query:"UserId"`
+	Group  string `query:"Group"`
+}
+
+// permission adds the organizations.
 type permission struct {
-	UserID       string `query:"UserId"`
-	Group        string `query:"Group"`
+	accountPermission
 	Organization string `query:"OrganizationArn"`
 	Unit         string `query:"OrganizationalUnitArn"`
 }
 
-// permissionChange is LaunchPermission or CreateVolumePermission of a request.
+// permissionChange is LaunchPermission of a request.
 type permissionChange struct {
 	Add    []permission `query:"Add"`
 	Remove []permission `query:"Remove"`
+}
+
+// accountPermissionChange is CreateVolumePermission of a request.
+type accountPermissionChange struct {
+	Add    []accountPermission `query:"Add"`
+	Remove []accountPermission `query:"Remove"`
+}
+
+// change returns the change as one without organizations.
+func (p accountPermissionChange) change() permissionChange {
+	return permissionChange{Add: permissionsOf(p.Add), Remove: permissionsOf(p.Remove)}
+}
+
+func permissionsOf(accounts []accountPermission) []permission {
+	var out []permission
+	for _, a := range accounts {
+		out = append(out, permission{accountPermission: a})
+	}
+	return out
 }
 
 func (g grantees) nobody() bool {

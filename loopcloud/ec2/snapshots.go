@@ -235,26 +235,23 @@ const (
 
 type modifySnapshotAttributeInput struct {
 	baseInput
-	SnapshotID snapshotID       `query:"SnapshotId,required"`
-	Attribute  string           `query:"Attribute"`
-	Operation  string           `query:"OperationType"`
-	Permission permissionChange `query:"CreateVolumePermission"`
-	grantees
+	accountGrantees
+	SnapshotID snapshotID              `query:"SnapshotId,required"`
+	Attribute  string                  `query:"Attribute"`
+	Operation  string                  `query:"OperationType"`
+	Permission accountPermissionChange `query:"CreateVolumePermission"`
 }
 
 func (c *call) modifySnapshotAttribute(in *modifySnapshotAttributeInput) (*done, error) {
 	if in.Attribute != "" && in.Attribute != createVolumePermission {
 		return nil, badAttribute(in.Attribute)
 	}
-	ch, err := readChange(in.Operation, in.grantees, in.Permission)
+	ch, err := readChange(in.Operation, grantees{accountGrantees: in.accountGrantees}, in.Permission.change())
 	if err == nil && ch.Add.Public {
 		err = c.mayPublishSnapshots()
 	}
 	if err != nil {
 		return nil, err
-	}
-	if len(ch.Add.Organizations)+len(ch.Add.OrganizationalUnits) > 0 {
-		return nil, query.Refuse("InvalidParameterValue", "A snapshot cannot be shared with an organization")
 	}
 	_, err = c.st.ShareSnapshot(c.caller, string(in.SnapshotID), ch, in.DryRun)
 	return succeeded(err)

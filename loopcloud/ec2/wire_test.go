@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query/apitest"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
@@ -210,55 +211,84 @@ func TestActionAndRefuse(t *testing.T) {
 	}
 }
 
+// call sends an action with parameters.
+func (b *box) call(action string, params url.Values) (status int, body string) {
+	b.Helper()
+	params.Set("Action", action)
+	params.Set("Version", "2016-11-15")
+	status, body, _ = b.send(b.request(http.MethodPost, params.Encode()))
+	return status, body
+}
+
 // TestUnknownFilters sends an unknown filter to every action with filters.
 func TestUnknownFilters(t *testing.T) {
 	b := newBox(t)
-	for _, action := range []string{"DescribeRegions", "DescribeAvailabilityZones", "DescribeInstances", "DescribeImages", "DescribeVolumes", "DescribeVolumesModifications", "DescribeSnapshots", "DescribeTags"} {
-		params := url.Values{"Action": {action}, "Version": {"2016-11-15"}, "Filter.1.Name": {"colour"}, "Filter.1.Value.1": {"red"}}
-		status, body, _ := b.send(b.request(http.MethodPost, params.Encode()))
+	tested := 0
+	for _, action := range ec2.Actions() {
+		if !ec2.Parameters(action).Has("Filter.1.Name") {
+			continue
+		}
+		tested++
+		params := ec2.RequiredParameters(action)
+		params.Set("Filter.1.Name", "colour")
+		params.Set("Filter.1.Value.1", "red")
+		status, body := b.call(action, params)
 		if status != http.StatusBadRequest || !strings.Contains(body, "<Code>InvalidParameterValue</Code><Message>The filter &#39;colour&#39; is invalid</Message>") {
 			t.Errorf("%s: got %d %s", action, status, body)
 		}
+	}
+	if tested < 8 {
+		t.Errorf("only %d actions have filters", tested)
 	}
 }
 
 // TestUnknownParameters sends the required parameters and an unknown one to every action.
 func TestUnknownParameters(t *testing.T) {
 	b := newBox(t)
-	for action, needs := range map[string]string{
-		"AttachVolume":                 "VolumeId=vol-00000000&InstanceId=i-00000000&Device=/dev/sdf",
-		"CopyImage":                    "SourceImageId=ami-00000000&SourceRegion=eu-west-2&Name=copy",
-		"CopySnapshot":                 "SourceSnapshotId=snap-00000000&SourceRegion=eu-west-2",
-		"CreateSnapshot":               "VolumeId=vol-00000000",
-		"CreateTags":                   "ResourceId.1=vol-00000000&Tag.1.Key=k",
-		"CreateVolume":                 "AvailabilityZone=eu-west-2a",
-		"DeleteSnapshot":               "SnapshotId=snap-00000000",
-		"DeleteTags":                   "ResourceId.1=vol-00000000",
-		"DeleteVolume":                 "VolumeId=vol-00000000",
-		"DeregisterImage":              "ImageId=ami-00000000",
-		"DescribeAvailabilityZones":    "",
-		"DescribeImageAttribute":       "ImageId=ami-00000000&Attribute=description",
-		"DescribeImages":               "",
-		"DescribeInstances":            "",
-		"DescribeRegions":              "",
-		"DescribeSnapshotAttribute":    "SnapshotId=snap-00000000&Attribute=productCodes",
-		"DescribeSnapshots":            "",
-		"DescribeTags":                 "",
-		"DescribeVolumes":              "",
-		"DescribeVolumesModifications": "",
-		"DetachVolume":                 "VolumeId=vol-00000000",
-		"DisableImageDeprecation":      "ImageId=ami-00000000",
-		"EnableImageDeprecation":       "ImageId=ami-00000000&DeprecateAt=2027-01-01T00:00:00Z",
-		"ModifyImageAttribute":         "ImageId=ami-00000000",
-		"ModifySnapshotAttribute":      "SnapshotId=snap-00000000",
-		"ModifyVolume":                 "VolumeId=vol-00000000",
-		"RegisterImage":                "Name=new",
-		"RunInstances":                 "ImageId=ami-00000000&MinCount=1&MaxCount=1",
-		"TerminateInstances":           "InstanceId.1=i-00000000",
-	} {
-		status, body, _ := b.send(b.request(http.MethodPost, "Version=2016-11-15&Action="+action+"&"+needs+"&Colour=red"))
+	for _, action := range ec2.Actions() {
+		params := ec2.RequiredParameters(action)
+		params.Set("Colour", "red")
+		status, body := b.call(action, params)
 		if status != http.StatusBadRequest || !strings.Contains(body, "<Code>UnknownParameter</Code><Message>The parameter Colour is not recognized<") {
 			t.Errorf("%s: got %d %s", action, status, body)
+		}
+	}
+}
+
+// TestMissingParameters omits each required parameter of every action.
+func TestMissingParameters(t *testing.T) {
+	b := newBox(t)
+	for _, action := range ec2.Actions() {
+		for missing := range ec2.RequiredParameters(action) {
+			params := ec2.RequiredParameters(action)
+			params.Del(missing)
+			list, _, _ := strings.Cut(missing, ".1")
+			status, body := b.call(action, params)
+			if status != http.StatusBadRequest || !strings.Contains(body, "<Code>MissingParameter</Code><Message>The request must contain the parameter "+list+"<") {
+				t.Errorf("%s without %s: got %d %s", action, missing, status, body)
+			}
+		}
+	}
+}
+
+// TestParametersOfTheModel: the model of the API has every action, and every parameter that it
+// accepts. The sample values need not be valid.
+func TestParametersOfTheModel(t *testing.T) {
+	model, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, action := range ec2.Actions() {
+		params := ec2.Parameters(action)
+		params.Set("Action", action)
+		params.Set("Version", "2016-11-15")
+		params.Del("DestinationRegion") // the SDK sets it itself
+		if err := model.Request(params); err != nil {
+			for line := range strings.Lines(err.Error()) {
+				if strings.Contains(line, "has no") {
+					t.Errorf("%s: %s", action, line)
+				}
+			}
 		}
 	}
 }

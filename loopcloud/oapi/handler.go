@@ -82,7 +82,11 @@ func (h *Handler) run(w http.ResponseWriter, r *wire.Request) (response, error) 
 	if err != nil {
 		return nil, err
 	}
-	return act(&call{st: h.state, caller: caller, host: r.HTTP.Host}, r.Body)
+	request := act.request()
+	if err := decode(r.Body, request); err != nil {
+		return nil, err
+	}
+	return act.run(&call{st: h.state, caller: caller, host: r.HTTP.Host}, request)
 }
 
 // isDryRun reports whether an error stands for the success of a dry run.
