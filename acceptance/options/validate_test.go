@@ -419,7 +419,7 @@ func TestRefusalsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, found := strings.Cut(string(page), "## What the public plugin accepts")
+	_, table, found := strings.Cut(string(page), "## Differences from the public amazon plugin")
 	if !found {
 		t.Fatal("the page does not say what is refused")
 	}
