@@ -290,7 +290,7 @@ func undoneBuilds() []permitted {
 			refuse(b, "RegisterImage", "no")
 			b.Fails(ours(b, "returns", harness.O{"force_deregister": true}), "ec2:RegisterImage")
 		}},
-		{"decode_authorization_messages", []string{"Decoding refusals"}, func(b *harness.Box) {
+		{"decode_authorization_messages", []string{"Decoding authorization messages"}, func(b *harness.Box) {
 			refuse(b, "CreateVolume", encodedRefusal)
 			b.Fails(ours(b, "decoded", harness.O{"decode_authorization_messages": true}), "user/ci may not ec2:CreateVolume")
 		}},
