@@ -1,6 +1,6 @@
 # Shows: In an account with encryption by default, a build without encryption options creates an
-#   encrypted image and prints no wrong message. Set REAL_DEFAULT_ENCRYPTION=yes if the account
-#   has it.
+#   encrypted image and prints no false message. Set REAL_DEFAULT_ENCRYPTION=yes if this account
+#   encrypts by default.
 # Cost: 0.01
 # Needs: REAL_DEFAULT_ENCRYPTION
 # Image: BlockDeviceMappings.0.Ebs.Encrypted = true

@@ -1,6 +1,6 @@
 # Shows: In an account that blocks public AMIs, which is the default, a build of a public AMI is
-#   refused before anything is created. Set REAL_BLOCK_PUBLIC_ACCESS=yes if it does; otherwise
-#   the image becomes public.
+#   refused before anything is created. Set REAL_BLOCK_PUBLIC_ACCESS=yes only if this
+#   account blocks them; otherwise the image becomes public.
 # Cost: 0.00
 # Needs: REAL_BLOCK_PUBLIC_ACCESS
 # Fails: block public access

@@ -1,4 +1,4 @@
-# Shows: The build is killed while it provisions, as by the loss of a spot instance; reap
+# Shows: The build is killed during provisioning, as by the loss of a spot instance; reap
 #   unmounts, detaches and deletes its resources.
 # Cost: 0.01
 # Kill: ready to be killed

@@ -1,4 +1,4 @@
-# Shows: The disk is found although the kernel gives it another name than requested.
+# Shows: The disk is found although the kernel gives it a name other than the requested one.
 # Cost: 0.01
 # Says: the disk is /dev/
 # Image: State = available

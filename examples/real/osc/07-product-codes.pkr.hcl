@@ -1,4 +1,4 @@
-# Shows: The image has the product codes of the source: without them the licence is lost.
+# Shows: The image has the product codes of the source, and so its licence.
 # Cost: 0.01
 # Needs: REAL_LICENSED_SOURCE
 # Image: ProductCodes.0 = *

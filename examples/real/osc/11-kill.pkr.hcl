@@ -1,4 +1,4 @@
-# Shows: The build is killed while it provisions; reap unmounts, unlinks and deletes its
+# Shows: The build is killed during provisioning; reap unmounts, unlinks and deletes its
 #   resources.
 # Cost: 0.01
 # Kill: ready to be killed

@@ -1,5 +1,5 @@
-# The variables of all builds in this directory. make sets run, region and the budget's for the
-# run. Every other variable is read from the environment, where its name begins with REAL_.
+# The variables of all builds in this directory. `make` sets run, region, budget_key and
+# budget_value. It reads every other variable x from REAL_X in the environment.
 packer {
   required_plugins {
     osc-chroot = {
@@ -11,7 +11,7 @@ packer {
 
 variable "run" {
   type        = string
-  description = "The id of the run, which everything is tagged with."
+  description = "The ID of the run, which tags all resources."
 }
 
 variable "region" {
@@ -49,7 +49,7 @@ variable "licensed_source" {
 variable "other_account" {
   type        = string
   default     = ""
-  description = "The id of an account to share with."
+  description = "The ID of an account to share with."
 }
 
 locals {
