@@ -23,8 +23,8 @@ calls=$(go test -count=1 -run '^TestPeerCalls$' -v ./acceptance/build | tee /dev
   cat <<'HEAD'
 # Benchmarks
 
-Written by `make bench`. The times are those of one machine. The ratios, each from a single run, also apply to other
-machines.
+`make bench` writes this page. The times apply to one machine only. The ratios also apply to others, because each
+compares times of the same run.
 
 HEAD
   echo "Machine: $(nproc) cores ($(sed -nE 's/^model name\s*: //p' /proc/cpuinfo | head -n 1)), $(awk '/MemTotal/ {printf "%.0f GiB", $2/1048576}' /proc/meminfo), Linux $(uname -r | cut -d. -f1-2), root file system $(stat -f -c %T .), $(go version | cut -d' ' -f3), $(bin/packer version | head -n 1)."
@@ -43,30 +43,29 @@ HEAD
   done
   cat <<'TAIL'
 
-`Build` is a complete `packer build` of a basic template with one shell provisioner, from an image of 64 MiB, on
-`--profile instant`, including Packer's own start. `ms/packer-alone` is `packer build` of the null builder in the same
-run, and `%ours` is the rest. `Snapshot` is a snapshot of an 8 GiB volume that contains 200 MB, and `×cp` its ratio to
-a `cp` of a file of these 200 MB. `Files` copies a directory into a root on a block device (`up`) and out of it
-(`down`), alternating with `cp -a` between the same two file systems; `×cp's-speed` above 1 is faster than `cp`.
-`LoopcloudStart` is the time from exec to the first response. `Run` is the time of a command in the chroot from its
-request to its exit status, through the keeper and without one; the difference is the cost of the keeper. `Leaving` is
-the time from the end of provisioning to a flushed disk; ten deaf daemons ignore SIGTERM, so it includes the grace
-period of two seconds. `Killed` is the time from SIGKILL of the plugin until nothing runs in the chroot, nothing is
-mounted, and the mount's directory is removed; the limit is two seconds.
+| Benchmark | Subject |
+|---|---|
+| `Build` | a `packer build` of a basic template with one shell provisioner, from an image of 64 MiB, on `--profile instant`. `ms/packer-alone` is a `packer build` of the null builder, and `%ours` is the share of the rest |
+| `LoopcloudStart` | from exec to the first response |
+| `Snapshot` | a snapshot of an 8 GiB volume that contains 200 MB; `×cp` is its time relative to a `cp` of 200 MB |
+| `Describe` | the plugin's command `describe`, which Packer runs at each start |
+| `Leaving` | from the end of provisioning to a flushed disk, with no remaining process, ten daemons, or ten daemons that ignore SIGTERM (`ten-deaf-daemons`), which includes the grace period of two seconds |
+| `Killed` | from SIGKILL of the plugin until the processes in the chroot, the mounts and the mount's directory are gone; the limit is two seconds |
+| `Files` | copying a directory into a root on a block device (`up`) and out of it (`down`), and `cp -a` between the same file systems; a `×cp's-speed` above 1 is faster than `cp` |
+| `Run` | a command in the chroot from its request to its exit status, without the keeper and with it |
+| `Calls` | the number of API calls and the duration of a basic build with a tenth of AWS's delays. The public amazon plugin (1.2.1) polls every second here, instead of every ten |
+| `Many` | sixteen parallel builds, in sixteen Packer processes, and one build, on `--profile aws`. `×one` is above 1 mostly because Packer and the plugin start sixteen times |
 
-`Many` compares sixteen parallel builds, as sixteen Packer processes, with one, on `--profile aws`. The excess over 1
-is mostly the sixteen starts of Packer and plugin, which use one processor each. `Calls` is the number of calls of a
-basic build, and its duration, with a tenth of AWS's times. The public amazon plugin (1.2.1) then polls every second,
-instead of every ten.
+## API calls of a build
 
-## Calls of the cloud
+These tables list the API calls of `amazon-chroot` and of the public amazon plugin (1.2.1) in one build of the same
+template, if the cloud is ready at once. `basic` has the options of the basic example. `published` has `tags`,
+`ami_users`, `snapshot_users`, one region in `ami_regions`, and `force_deregister` with an AMI of the same name in both
+regions. A test fails if `amazon-chroot` makes more calls in total than the public plugin.
 
-These tables list the calls of `amazon-chroot` and of the public amazon plugin (1.2.1) in one build of the same
-template, if the cloud is ready at once. `basic` has the options of the basic example; `published` has `tags`,
-`ami_users`, `snapshot_users`, one region in `ami_regions` and `force_deregister` of an AMI in both regions. A test
-fails if the total is higher than the public plugin's. `DescribeImageAttribute` reads the launch permissions of an
-image before it is replaced, so that they can be restored. `GetEbsEncryptionByDefault` shows whether a shared copy
-would be encrypted. `CreateTags` is not called, because tags are set at creation.
+`DescribeImageAttribute` reads the launch permissions of an image before it is replaced, so that they can be restored.
+`GetEbsEncryptionByDefault` shows whether a shared copy would be encrypted. `CreateTags` is not called, because tags
+are set at creation.
 TAIL
   echo "$calls" | sed -nE 's/.*in one build, (.*):$/\n### \1\n/p; s/^ +(\|.*)$/\1/p'
 } >docs/benchmarks.md

@@ -40,11 +40,11 @@ func (t tally) beside(peer tally) string {
 	all := maps.Clone(peer)
 	maps.Copy(all, t)
 	var s strings.Builder
-	s.WriteString("| Call | ours | public plugin |\n|---|---|---|\n")
+	s.WriteString("| Call | amazon-chroot | public plugin |\n|---|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintf(&s, "| `%s` | %d | %d |\n", name, t[name], peer[name])
 	}
-	fmt.Fprintf(&s, "| all | %d | %d |\n", t.total(), peer.total())
+	fmt.Fprintf(&s, "| total | %d | %d |\n", t.total(), peer.total())
 	return s.String()
 }
 
