@@ -37,7 +37,7 @@ type BlockDevice struct {
 	// Defaults to the key of the source AMI's root volume, or to the default key if that
 	// has none. It is an error for other volumes, because EC2 accepts no key for them:
 	// blank volumes are encrypted with the account's default key for EBS, and volumes from
-	// a snapshot with the snapshot's key or the key of `encrypt_boot`.
+	// a snapshot with the key of the snapshot or of `encrypt_boot`.
 	KMSKeyID string `mapstructure:"kms_key_id"`
 	// The provisioned throughput of a `gp3` volume in MiB/s. Defaults to the default of
 	// AWS.

@@ -34,10 +34,10 @@ type AccessConfig struct {
 	// The path of the shared credentials file. Defaults to the environment variable
 	// `AWS_SHARED_CREDENTIALS_FILE`, or `~/.aws/credentials` if it is not set.
 	SharedCredentialsFile string `mapstructure:"shared_credentials_file"`
-	// The six digits that a device for multi-factor authentication shows, for a profile
-	// with an `mfa_serial`. Use a variable, because each code is valid only for a short
-	// time. By default there is no code. A value that does not have six digits is refused.
-	// The build warns if no profile needs the code.
+	// The six digits from a device for multi-factor authentication, for a profile with an
+	// `mfa_serial`. Use a variable, because each code is valid only for a short time. By
+	// default there is no code. A value that does not have six digits is refused. The build
+	// warns if no profile needs the code.
 	MFACode string `mapstructure:"mfa_code"`
 	// A role to assume with the credentials. The build then has the permissions of that
 	// role. By default no role is assumed. See [Assuming a role](#assuming-a-role).
@@ -46,14 +46,14 @@ type AccessConfig struct {
 	// By default Vault is not used. It is an error to set both. See
 	// [Keys from Vault](#keys-from-vault).
 	VaultAWSEngine VaultConfig `mapstructure:"vault_aws_engine"`
-	// Do not check before the first request that there are credentials. Defaults to
+	// Do not check before the first request whether there are credentials. Defaults to
 	// `false`: the build fails at once if it finds none.
 	SkipCredentialValidation bool `mapstructure:"skip_credential_validation"`
 	// Never use the metadata service of the instance: neither for the keys of the
 	// instance's role, nor for the region, nor for the ID of the instance. Requires
 	// `instance_id`. It is meant for services that implement the EC2 API and have no
 	// metadata service. Defaults to `false`: the metadata service provides values that are
-	// set nowhere else.
+	// not set elsewhere.
 	SkipMetadataAPICheck bool `mapstructure:"skip_metadata_api_check"`
 	// The region to build in, such as `eu-west-1`. It must be the region of the instance
 	// that Packer runs on. Defaults to the first of these that is set: the environment
@@ -71,8 +71,8 @@ type AccessConfig struct {
 	// is refused.
 	CustomEndpointEC2 string `mapstructure:"custom_endpoint_ec2"`
 	// The URL of the metadata service of the instance. Defaults to the environment variable
-	// `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or to the same address as on every instance if
-	// it is not set. An invalid URL is refused.
+	// `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or to `http://169.254.169.254` if it is not set.
+	// An invalid URL is refused.
 	CustomEndpointMetadata string `mapstructure:"custom_endpoint_metadata"`
 	// Accept any certificate from the EC2 endpoint. Defaults to `false`.
 	InsecureSkipTLSVerify bool `mapstructure:"insecure_skip_tls_verify"`
@@ -84,9 +84,9 @@ type AccessConfig struct {
 	UseDualStackEndpoint bool `mapstructure:"use_dualstack_endpoint"`
 	// The number of times that a request is retried if AWS throttles it, fails (HTTP 5xx)
 	// or does not respond. The intervals grow from a quarter of a second to 15 seconds, so
-	// `20` takes about two minutes. Defaults to `0`, which limits the time instead: 10
-	// minutes if AWS throttles, otherwise 2 minutes. With a low number, builds on busy
-	// accounts fail. A negative number is refused.
+	// `20` takes about two minutes. Defaults to `0`, which limits the time instead: to 10
+	// minutes if AWS throttles, and otherwise to 2 minutes. With a low number, builds fail
+	// on busy accounts. A negative number is refused.
 	MaxRetries int `mapstructure:"max_retries"`
 	// Decode the encoded message of a denied request with STS. Requires the permission
 	// `sts:DecodeAuthorizationMessage`. Defaults to `false`.
@@ -118,7 +118,7 @@ type AssumeRoleConfig struct {
 	// The tags of the session. By default there are none.
 	Tags map[string]string `mapstructure:"tags"`
 	// The keys of the session tags that are passed on if the session assumes another role.
-	// By default there are none.
+	// By default there are none. A key that is not in `tags` is refused.
 	TransitiveTagKeys []string `mapstructure:"transitive_tag_keys"`
 }
 
@@ -144,7 +144,8 @@ type PollingConfig struct {
 	DelaySeconds int `mapstructure:"delay_seconds"`
 	// The number of polls before the build gives up. Without `delay_seconds` each poll
 	// counts as 15 seconds. Defaults to the environment variable `AWS_MAX_ATTEMPTS`. If
-	// neither is set, the build waits as long as the cloud reports progress. A negative
+	// neither is set, the build gives up after a time without progress: 10 minutes for a
+	// volume, 30 minutes for an image, and 2 hours for a snapshot or a copy. A negative
 	// number is refused.
 	MaxAttempts int `mapstructure:"max_attempts"`
 }

@@ -25,9 +25,9 @@ type EncryptionConfig struct {
 	// `root_volume_encrypt_boot` is `false`, or if the key belongs to another region.
 	RootVolumeKMSKeyID string `mapstructure:"root_volume_kms_key_id"`
 	// Encrypt every volume of the AMI, in every region, whatever its block device mapping
-	// says. This copies the whole AMI once in two cases: if another volume than the root
-	// has a snapshot that is not known to be encrypted with the same key (set by its ID or
-	// ARN), and if the source AMI is encrypted and `kms_key_id` is not set. EC2 accepts no
+	// says. The whole AMI is copied once in two cases: if a volume other than the root has
+	// a snapshot that is not known to be encrypted with the same key (set by its ID or
+	// ARN), or if the source AMI is encrypted and `kms_key_id` is not set. EC2 accepts no
 	// key for blank volumes: they are encrypted with the default key for EBS. Defaults to
 	// `false`: the source AMI and the mappings decide which volumes are encrypted.
 	EncryptBoot config.Trilean `mapstructure:"encrypt_boot"`
@@ -40,8 +40,8 @@ type EncryptionConfig struct {
 	KMSKeyID string `mapstructure:"kms_key_id"`
 	// The KMS keys for copies, as a map from regions to keys. An empty key means the
 	// region's default key. By default the copies are encrypted with their region's default
-	// key. Requires `encrypt_boot`. The regions must be the same as in `ami_regions`. An
-	// entry for the region of the build takes precedence over `kms_key_id`.
+	// key. Requires `encrypt_boot`. The regions must be the same as in `ami_regions`. A key
+	// for the region of the build takes precedence over `kms_key_id`.
 	RegionKMSKeyIDs map[string]string `mapstructure:"region_kms_key_ids"`
 }
 

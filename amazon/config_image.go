@@ -41,16 +41,16 @@ type ImageConfig struct {
 	// base64, or `none`. Requires the `boot_mode` `uefi` or `uefi-preferred`. Defaults to
 	// the variables of the source AMI if the account owns it; if they cannot be read, the
 	// build fails before anything is created. EC2 does not let other accounts read them, so
-	// an AMI made from another account's source AMI has none, and the build warns.
+	// an AMI from another account's source AMI has none, and the build warns.
 	UEFIData string `mapstructure:"uefi_data"`
-	// `v2.0` gives instances of the AMI a NitroTPM. Requires the `boot_mode` `uefi`, which
-	// may be inherited from the source AMI; any other mode is refused before anything is
-	// created. Defaults to the setting of the source AMI if the AMI's boot mode is `uefi`.
-	// With any other boot mode the AMI has no TPM, and the build warns if the source AMI
-	// has one.
+	// Give instances of the AMI a NitroTPM. The only value is `v2.0`. Requires the
+	// `boot_mode` `uefi`, which may be inherited from the source AMI; any other mode is
+	// refused before anything is created. Defaults to the setting of the source AMI if the
+	// AMI's boot mode is `uefi`. With any other boot mode the AMI has no TPM, and the build
+	// warns if the source AMI has one.
 	TPMSupport string `mapstructure:"tpm_support"`
-	// `v2.0` requires a token at the metadata service of instances of the AMI (IMDSv2).
-	// Defaults to the setting of the source AMI.
+	// Require a token (IMDSv2) at the metadata service of instances of the AMI. The only
+	// value is `v2.0`. Defaults to the setting of the source AMI.
 	IMDSSupport string `mapstructure:"imds_support"`
 }
 

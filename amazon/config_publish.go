@@ -46,8 +46,8 @@ type PublishConfig struct {
 	SnapshotCopyDurationMinutes int64 `mapstructure:"snapshot_copy_duration_minutes"`
 	// The time when the AMI becomes deprecated and searches no longer show it to other
 	// accounts, such as `2030-01-31T12:00:00Z`. By default the AMI is not deprecated. A
-	// time in the past is refused, and so is one more than ten years from now, or two years
-	// if the AMI is public.
+	// time in the past is refused, and so is a time more than ten years from now, or two
+	// years if the AMI is public.
 	DeprecateAt string `mapstructure:"deprecate_at"`
 	// Protect the AMI from being deregistered. By default it is not protected. See
 	// [Deregistration protection](#deregistration-protection).

@@ -19,8 +19,8 @@ type SourceConfig struct {
 	// root device must be an EBS volume with a snapshot that the account may use. A value
 	// that is not the ID of an AMI is refused.
 	SourceAMI string `mapstructure:"source_ami"`
-	// A search for the source AMI. With `source_ami` too, that AMI must also match the
-	// filter. By default there is none. See [Source AMI](#source-ami).
+	// A search for the source AMI. If `source_ami` is set too, that AMI must match the
+	// filter. By default there is no search. See [Source AMI](#source-ami).
 	SourceAMIFilter SourceFilterConfig `mapstructure:"source_ami_filter"`
 }
 
@@ -28,7 +28,8 @@ type SourceConfig struct {
 type SourceFilterConfig struct {
 	// A map of filters that the AMI must match. These are the filters of `DescribeImages`
 	// in the EC2 API, such as `name` or `virtualization-type`. In a value `*` matches any
-	// characters and `?` matches one.
+	// characters and `?` matches one. Required, unless `most_recent` or `source_ami` is
+	// set.
 	Filters map[string]string `mapstructure:"filters"`
 	// The owners of the AMIs to search: account IDs, `self`, or an alias such as `amazon`
 	// or `aws-marketplace`. Required, because anybody can give an AMI any name.

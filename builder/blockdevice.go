@@ -15,13 +15,13 @@ type BlockDevice struct {
 	// The name of the device in an instance of the image, such as `/dev/sdh` or `xvdh`.
 	// Required for every mapping.
 	DeviceName string `mapstructure:"device_name" required:"true"`
-	// Omit this device of the source image from the image. Defaults to `false`.
+	// Omit this device of the source image from the new image. Defaults to `false`.
 	NoDevice bool `mapstructure:"no_device"`
 	// The ID of the snapshot that the volume is created from. By default the volume is
-	// blank. It is an error for the root device, which gets the snapshot of the build.
+	// blank. It is an error for the root device, whose snapshot is created by the build.
 	SnapshotID string `mapstructure:"snapshot_id"`
-	// The name of an instance store volume, such as `ephemeral0`, which the device is
-	// mapped to instead of an EBS or BSU volume. By default there is none.
+	// The name of an instance store volume, such as `ephemeral0`, that the device is mapped
+	// to instead of an EBS or BSU volume. By default there is none.
 	VirtualName string `mapstructure:"virtual_name"`
 	// The size of the volume in GiB. Defaults to the size of the snapshot. Required without
 	// `snapshot_id`. The root device has at least `root_volume_size`.
@@ -30,8 +30,9 @@ type BlockDevice struct {
 	// `root_volume_type` for the root device, and to the default of the cloud for others.
 	// An unknown type is refused.
 	VolumeType string `mapstructure:"volume_type"`
-	// The provisioned IOPS (I/O operations per second) of the volume. Only for provisioned
-	// types such as `io1`, which require it.
+	// The provisioned IOPS (I/O operations per second) of the volume. Required for `io1`
+	// and, in `amazon-chroot`, `io2`; in `amazon-chroot` also allowed for `gp3`. It is an
+	// error for other types.
 	IOPS int64 `mapstructure:"iops"`
 }
 

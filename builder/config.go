@@ -24,119 +24,117 @@ type Config struct {
 	Sharing   `mapstructure:",squash"`
 
 	// The file systems to mount below the root of the image while it is provisioned, as a
-	// list of three strings each: type, source and target. A missing target directory is
-	// created. It is removed again afterwards if it is empty, except for the standard
-	// top-level directories such as `/proc`. The source of a `bind` may be relative to the
-	// directory that Packer was started in. See [Chroot Mounts](#chroot-mounts) for the
-	// default and for an example.
+	// list of mounts. Each mount is a list of three strings: type, source and target. A
+	// missing target directory is created. After provisioning it is removed if it is empty,
+	// unless it is a standard top-level directory such as `/proc`. The source of a `bind`
+	// may be relative to the directory that Packer was started in. See [Chroot
+	// Mounts](#chroot-mounts) for the default and for an example.
 	ChrootMounts [][]string `mapstructure:"chroot_mounts"`
 	// A template for running commands, in which `{{.Command}}` stands for the command. It
-	// is used for `pre_mount_commands`, `post_mount_commands` and `pre_unmount_commands`,
-	// each in a shell of the host, and for the one process of the build that mounts the
-	// image and runs the commands of provisioners in it. With `sudo {{.Command}}` Packer
-	// need not run as root: sudo must allow its user to run the plugin, without a password
-	// in unattended builds. No shell of the host sees a provisioner's command. Defaults to
-	// `{{.Command}}`. A wrapper without `{{.Command}}` is refused.
+	// applies to `pre_mount_commands`, `post_mount_commands` and `pre_unmount_commands`,
+	// and to the process of the build that mounts the image and runs provisioners' commands
+	// in it. With `sudo {{.Command}}` Packer need not run as root: sudo must allow its user
+	// to run the plugin, without a password in unattended builds. The commands of
+	// provisioners are not passed through a shell of the host. Defaults to `{{.Command}}`.
+	// A wrapper without `{{.Command}}` is refused.
 	CommandWrapper string `mapstructure:"command_wrapper"`
 	// The names of environment variables of Packer that are passed to commands in the
-	// chroot, such as `["DEBIAN_FRONTEND"]`, in addition to those that are always passed:
-	// proxies (`http_proxy`, `https_proxy`, `ftp_proxy`, `all_proxy` and `no_proxy`, in
-	// lower or upper case), `TERM`, `TZ`, `LANG`, `LANGUAGE`, `LC_*`, `PACKER_BUILD_*`,
-	// `PACKER_HTTP_*`, and variables that `command_wrapper` sets by name. A variable that
-	// is not set is not set in the chroot either. `PATH`, `HOME`, `USER`, `LOGNAME` and
-	// `SHELL` are root's own, unless they are listed here. By default the list is empty. An
-	// entry that is not the name of a variable is refused.
+	// chroot, such as `["DEBIAN_FRONTEND"]`. Some are always passed: proxies (`http_proxy`,
+	// `https_proxy`, `ftp_proxy`, `all_proxy` and `no_proxy`, in lower or upper case),
+	// `TERM`, `TZ`, `LANG`, `LANGUAGE`, `LC_*`, `PACKER_BUILD_*`, `PACKER_HTTP_*`, and
+	// variables that `command_wrapper` sets by name. `PATH`, `HOME`, `USER`, `LOGNAME` and
+	// `SHELL` have root's own values, unless they are listed here. By default the list is
+	// empty. An entry that is not the name of a variable is refused.
 	PassEnvironment []string `mapstructure:"pass_environment"`
-	// Files of the host to copy to the same path in the image while it is provisioned. Each
-	// temporarily replaces the file at that path in the image. Defaults to
-	// `["/etc/resolv.conf"]`, so that names resolve in the chroot, even after a package
-	// such as systemd-resolved has replaced that file by a link. An empty list copies
-	// nothing. A relative path is refused.
+	// Files of the host to copy to the same path in the image while it is provisioned. A
+	// file of the image at that path is restored afterwards. Defaults to
+	// `["/etc/resolv.conf"]`, so that host names resolve in the chroot, even after a
+	// package such as systemd-resolved has replaced that file by a symbolic link. An empty
+	// list copies nothing. A relative path is refused.
 	CopyFiles []string `mapstructure:"copy_files"`
 	// The device name for attaching the root volume, such as `/dev/sdf`. By default the
-	// build chooses a free name. The kernel may use another name for the device, which the
-	// build finds in either case. A name that already belongs to a device or a link of the
-	// host is refused.
+	// build chooses a free name. The kernel may use another name for the device; the build
+	// finds it in either case. A name that a device or a link of the host already has is
+	// refused.
 	DevicePath string `mapstructure:"device_path"`
 	// The directory of the host where the root of the image is mounted. It is created if it
 	// does not exist. If it contains files, they are hidden until the build ends, and the
-	// build warns. `{{.Device}}` stands for the name of the device, such as `xvdf`, and
-	// keeps parallel builds apart. Defaults to
+	// build warns. `{{.Device}}` stands for the name of the device, such as `xvdf`, so that
+	// parallel builds use different directories. Defaults to
 	// `/mnt/packer-amazon-chroot-volumes/{{.Device}}`. A mount point is refused, and so is
 	// a directory that the host itself needs, such as `/var`.
 	MountPath string `mapstructure:"mount_path"`
 	// The number of the root partition, as a string or a number; `"0"` means the whole
-	// device. A partition that is set here is always used, with a warning if it does not
-	// look like a root. By default the build uses the whole device if it has no partition
-	// table, and otherwise the first partition, unless that cannot be the root: an EFI
-	// system, BIOS boot or swap partition, a partition without a suitable file system, or,
-	// in a source image, one that contains files but none of `/etc`, `/usr`, `/bin` and
-	// `/sbin`, such as a separate `/boot`. In that case it uses the partition whose GPT
-	// type is that of a root, or otherwise the one that contains `/etc/os-release` or
-	// `/etc/fstab`. If several or none qualify, the build fails and lists them. On btrfs it
-	// also finds the subvolume that contains the root, unless `mount_options` sets one.
+	// device. The build uses this partition, and warns if it does not look like a root. By
+	// default the build uses the whole device if it has no partition table, and otherwise
+	// the first partition. The first partition is not used if it is an EFI system, BIOS
+	// boot or swap partition, if it has no suitable file system, or if, in a source image,
+	// it contains files but none of `/etc`, `/usr`, `/bin` and `/sbin`, such as a separate
+	// `/boot`. The build then uses the partition whose GPT type is that of a root, or
+	// otherwise the one that contains `/etc/os-release` or `/etc/fstab`. If none or several
+	// qualify, the build fails and lists them. On btrfs the build also finds the subvolume
+	// that contains the root, unless `mount_options` sets one.
 	MountPartition string `mapstructure:"mount_partition"`
 	// Grow the root partition to the end of the device, and its file system to the size of
-	// the partition, before anything else is done with it. Use it with `root_volume_size`
-	// for an image that is larger than its source. The partition must be the last on the
+	// the partition, before `post_mount_commands` run. Use it with `root_volume_size` for
+	// an image that is larger than its source. The partition must be the last on the
 	// device, and the file system must be ext4, xfs or btrfs. ext4 requires `e2fsck` and
 	// `resize2fs` on the host. Defaults to `false`.
 	GrowRootFilesystem bool `mapstructure:"grow_root_filesystem"`
-	// Mount the entries of the image's `/etc/fstab` that are on the same device below the
-	// root: partitions, by label, UUID or path, and btrfs subvolumes. They are mounted
-	// after `post_mount_commands`, unless those or `chroot_mounts` mount something there.
-	// The options of the fstab are used if they are safe for the host, but never `noexec`.
-	// Defaults to `true`. Entries on another device, in LVM or LUKS, on the network, bind
-	// mounts, and entries that cannot be mounted for another reason are skipped with a
-	// warning: files that provisioners write there are hidden once the image has booted.
-	// The build fails if it cannot mount `/usr`, or if the kernel does not support the file
-	// system of a `/boot` on the device. The kernel need not support the file systems of
-	// `/boot/efi` and of entries with `nofail`. `noauto`, swap, and file systems without a
-	// device are ignored.
+	// Mount the partitions and btrfs subvolumes of the root's device that the image's
+	// `/etc/fstab` lists by label, UUID or path. They are mounted after
+	// `post_mount_commands`. An entry is ignored if its target is already mounted or is in
+	// `chroot_mounts`. The options of the fstab are used if they are safe for the host, but
+	// never `noexec`. Defaults to `true`. Entries on another device, in LVM or LUKS, on the
+	// network, bind mounts, and entries that cannot be mounted for another reason are
+	// skipped with a warning: files that provisioners write there are hidden once the image
+	// has booted. The build fails if it cannot mount `/usr`, or a `/boot` or `/boot/efi` on
+	// the device. If the kernel does not support the file system of `/boot/efi`, or of a
+	// `/boot` with `nofail`, the build only warns. `noauto`, swap, and file systems without
+	// a device are ignored.
 	MountFstab config.Trilean `mapstructure:"mount_fstab"`
-	// The former name of `mount_fstab`, from when only `/boot` and `/boot/efi` were
-	// mounted. `false` mounts no entries of the fstab. Defaults to the value of
-	// `mount_fstab`. It is an error if both are set and differ.
+	// The former name of `mount_fstab`. Defaults to the value of `mount_fstab`. It is an
+	// error to set both to different values.
 	MountBoot config.Trilean `mapstructure:"mount_boot"`
 	// Options for mounting the root, in the form of `mount -o`, such as `nouuid` or
 	// `subvol=root`. By default there are none. An empty entry is refused.
 	MountOptions []string `mapstructure:"mount_options"`
-	// The device path to mount the root from, such as `/dev/nvme1n1p`. `mount_partition`,
-	// or 1, is appended to it, so it must end with `p`; with `"mount_partition": "0"` it is
-	// used unchanged. By default the build finds the device, so this is rarely needed. A
-	// path that does not begin with `/dev/` is refused, and the build fails if the device
-	// is not the build's volume.
+	// The device path to mount the root from, such as `/dev/nvme1n1p`. The build appends
+	// `mount_partition`, or 1, to it, so the path of an NVMe disk must end with `p`. With
+	// `"mount_partition": "0"` it is used unchanged. This is rarely needed, because by
+	// default the build finds the device. A path that does not begin with `/dev/` is
+	// refused, and the build fails if the device is not the build's volume.
 	NVMEDevicePath string `mapstructure:"nvme_device_path"`
 	// Shell commands to run on the host, in order, after the volume is attached and before
 	// it is mounted. `{{.Device}}` stands for the device, such as `/dev/xvdf`. By default
-	// there are none. Required with `from_scratch`: they partition the device and create
+	// there are none. Required with `from_scratch`, to partition the device and to create
 	// its file system. The build fails if a command fails.
 	PreMountCommands []string `mapstructure:"pre_mount_commands"`
 	// Shell commands to run on the host, in order, after the root is mounted and before
-	// anything is mounted below it or copied to it. `{{.Device}}` stands for the device and
-	// `{{.MountPath}}` for the directory where the root is mounted. By default there are
-	// none. The build fails if a command fails.
+	// anything is mounted below it or copied into it. `{{.Device}}` stands for the device
+	// and `{{.MountPath}}` for the directory where the root is mounted. By default there
+	// are none. The build fails if a command fails.
 	PostMountCommands []string `mapstructure:"post_mount_commands"`
 	// Shell commands to run on the host, in order, after provisioning, while the root and
-	// everything below it is still mounted. `{{.Device}}` stands for the device and
+	// the file systems below it are still mounted. `{{.Device}}` stands for the device and
 	// `{{.MountPath}}` for the directory where the root is mounted. By default there are
 	// none. The build fails if a command fails. The commands must not leave processes
 	// running in the root.
 	PreUnmountCommands []string `mapstructure:"pre_unmount_commands"`
-	// Prevent packages from starting services in the chroot. While provisioners run, a
-	// `/usr/sbin/policy-rc.d` forbids it to Debian packages, and commands have
-	// `SYSTEMD_OFFLINE=1` in their environment. Afterwards this file is removed and the
-	// image's own file, if there was one, restored; a file that a provisioner has put there
-	// is kept. Defaults to `false`.
+	// Prevent packages from starting services in the chroot. While provisioners run,
+	// `/usr/sbin/policy-rc.d` tells Debian packages not to start services, and commands
+	// have `SYSTEMD_OFFLINE=1` in their environment. Afterwards this file is removed, and a
+	// file that the image had there is restored. A file that a provisioner has put there is
+	// kept. Defaults to `false`.
 	BlockServices bool `mapstructure:"block_services"`
 	// Remove files that provisioners uploaded below `/tmp` and `/var/tmp` and left there
 	// unchanged, such as the script of a shell provisioner that could not remove it. They
 	// are removed after provisioning. Files that existed before, and files that
-	// provisioners created otherwise or moved elsewhere, remain. Defaults to `false`.
+	// provisioners created in another way or moved elsewhere, remain. Defaults to `false`.
 	CleanUploads bool `mapstructure:"clean_uploads"`
 	// Start from an empty volume instead of a source image. Requires `pre_mount_commands`,
-	// `root_volume_size`, `root_device_name`, the virtualization type and the block device
-	// mappings. Defaults to `false`.
+	// `root_volume_size`, `root_device_name` and the block device mappings, and in
+	// `amazon-chroot` also `ami_virtualization_type`. Defaults to `false`.
 	FromScratch bool `mapstructure:"from_scratch"`
 	// The size of the root volume in GiB, during the build and in the image. Defaults to
 	// the size of the source image's root volume. Required with `from_scratch`. A smaller
@@ -148,11 +146,11 @@ type Config struct {
 	// is refused.
 	RootVolumeType string `mapstructure:"root_volume_type"`
 	// The provisioned IOPS (I/O operations per second) of the root volume, during the build
-	// and in the image. For provisioned types such as `io1`. Defaults to that of the source
-	// image's root volume.
+	// and in the image. Only for volume types with provisioned IOPS, such as `io1`.
+	// Defaults to that of the source image's root volume.
 	RootVolumeIOPS int64 `mapstructure:"root_volume_iops"`
 	// The name of the root device in the image, such as `xvda`. Defaults to that of the
-	// source image. Required with `from_scratch`, where it must be the `device_name` of one
+	// source image. Required with `from_scratch`; it must then be the `device_name` of one
 	// of the block device mappings.
 	RootDeviceName string `mapstructure:"root_device_name"`
 

@@ -35,7 +35,7 @@ type Replacing struct {
 	// are deregistered when the new snapshots are complete, and registered again if the new
 	// image cannot be registered. An image that gets the name during the build is replaced
 	// too, once it is available. `packer build -force` does the same. Defaults to `false`:
-	// the build fails if the name is in use.
+	// the build fails if an image has the name.
 	ForceDeregister bool `mapstructure:"force_deregister"`
 	// Delete the snapshots of the images that `force_deregister` deregisters, once the new
 	// image is available. Defaults to `false`.

@@ -20,15 +20,15 @@ type AccessConfig struct {
 	// template does not set them. It is read from the file that the environment variable
 	// `OSC_CONFIG_FILE` names, or from `~/.osc/config.json`. A profile that is set here
 	// takes precedence over the environment. Defaults to the profile that the environment
-	// variable `OSC_PROFILE` names, or to the default profile of the file; the environment
-	// takes precedence over these.
+	// variable `OSC_PROFILE` names, or to the default profile of the file; other
+	// environment variables take precedence over these two.
 	Profile string `mapstructure:"profile"`
 	// The region to build in, such as `eu-west-2`. It must be the region of the VM that
 	// Packer runs on. Defaults to the first of these that is set: the environment variable
-	// `OSC_REGION`, a profile, the region of an Outscale endpoint, the metadata service of
-	// the VM, `eu-west-2`. A `profile` that is set in the template takes precedence over
-	// the environment. The build prints the region and its origin. A value that is not the
-	// name of a region is refused.
+	// `OSC_REGION`, the default profile, the region of an Outscale endpoint, the metadata
+	// service of the VM, `eu-west-2`. A `profile` that is set in the template takes
+	// precedence over the environment. The build prints the region and its origin. A value
+	// that is not the name of a region is refused.
 	Region string `mapstructure:"region"`
 	// The URL of another service that implements the Outscale API, such as
 	// `https://api.example.com/api/v1`. The scheme defaults to `https` and the path to
@@ -36,9 +36,8 @@ type AccessConfig struct {
 	// endpoint of Outscale for the region if it is not set. An invalid URL is refused.
 	CustomEndpointOAPI string `mapstructure:"custom_endpoint_oapi"`
 	// The URL of the metadata service, which identifies the VM that Packer runs on.
-	// Defaults to the environment variable `OSC_METADATA_ENDPOINT`, or to the same address
-	// as on every VM, `http://169.254.169.254`, if it is not set. An invalid URL is
-	// refused.
+	// Defaults to the environment variable `OSC_METADATA_ENDPOINT`, or to
+	// `http://169.254.169.254` if it is not set. An invalid URL is refused.
 	CustomEndpointMetadata string `mapstructure:"custom_endpoint_metadata"`
 	// The ID of the VM that Packer runs on, such as `i-12345678`. Defaults to the ID from
 	// the metadata service, which a container often cannot reach. A value that is not a VM

@@ -15,8 +15,8 @@ type SourceConfig struct {
 	// another account owns the OMI and shares it without its snapshots, the build starts
 	// from a temporary copy. A value that is not the ID of an OMI is refused.
 	SourceOMI string `mapstructure:"source_omi"`
-	// A search for the source OMI. With `source_omi` too, that OMI must also match the
-	// filter. By default there is none. See [Source OMI](#source-omi).
+	// A search for the source OMI. If `source_omi` is set too, that OMI must match the
+	// filter. By default there is no search. See [Source OMI](#source-omi).
 	SourceOMIFilter SourceFilterConfig `mapstructure:"source_omi_filter"`
 }
 
@@ -24,7 +24,7 @@ type SourceConfig struct {
 type SourceFilterConfig struct {
 	// A map of filters that the OMI must match. These are the filters of `ReadImages` in
 	// the Outscale API, such as `image-name` (or `ImageNames`), and `tag:KEY`. In names `*`
-	// matches any characters. All filters must match.
+	// matches any characters. Required, unless `most_recent` or `source_omi` is set.
 	Filters map[string]string `mapstructure:"filters"`
 	// The owners of the OMIs to search: account IDs, `self`, or an alias such as
 	// `Outscale`. Required, because anybody can give an OMI any name.
