@@ -45,12 +45,12 @@ type Replacing struct {
 // Sharing holds the options for sharing the snapshots.
 type Sharing struct {
 	// The IDs of the accounts that may create volumes from the snapshots of the image. By
-	// default only the account itself may.
+	// default only the account itself may. An ID that does not have 12 digits is refused.
 	SnapshotUsers []string `mapstructure:"snapshot_users"`
 	// The groups that may create volumes from the snapshots of the image. The only group is
 	// `all`, which makes the snapshots public. By default there are none.
 	SnapshotGroups []string `mapstructure:"snapshot_groups"`
-	// Do not check that the named regions exist. Defaults to `false`.
+	// Do not check whether the regions in the template exist. Defaults to `false`.
 	SkipRegionValidation bool `mapstructure:"skip_region_validation"`
 }
 

@@ -24,7 +24,8 @@ type ImageConfig struct {
 	// The virtualization type of the OMI. Defaults to `hvm`, the only type of Outscale.
 	OMIVirtualizationType string `mapstructure:"omi_virtualization_type"`
 	// The boot modes of VMs of the OMI: `legacy`, `uefi` or both. Defaults to those of the
-	// source OMI, or to the default of the API with `from_scratch`.
+	// source OMI, or to the default of the API with `from_scratch`. An unknown mode is
+	// refused.
 	OMIBootModes []string `mapstructure:"omi_boot_modes"`
 	// Require a virtual TPM for VMs of the OMI. Defaults to the setting of the source OMI,
 	// or to `false` with `from_scratch`.

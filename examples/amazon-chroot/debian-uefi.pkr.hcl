@@ -1,5 +1,5 @@
-# A Debian from scratch that boots by UEFI, with an EFI system partition, one ext4 file system and
-# GRUB. The host needs debootstrap, parted, dosfstools, and mtools, which write to the EFI system
+# A Debian from scratch that boots with UEFI, with an EFI system partition, one ext4 file system and
+# GRUB. The host needs debootstrap, parted, dosfstools and mtools, which writes to the EFI system
 # partition without mounting it.
 packer {
   required_plugins {
@@ -19,13 +19,13 @@ variable "suite" {
 variable "mirror" {
   type        = string
   default     = ""
-  description = "Where its packages are, as a URL; by default where debootstrap looks."
+  description = "The URL of a Debian mirror. Defaults to the mirror of debootstrap."
 }
 
 variable "cache" {
   type        = string
   default     = ""
-  description = "A directory to keep downloaded packages in; empty for none."
+  description = "A directory for downloaded packages. By default they are not kept."
 }
 
 locals {
@@ -47,8 +47,7 @@ source "amazon-chroot" "debian-uefi" {
     volume_type           = "gp2"
   }
 
-  # On NVMe disks the partitions are {{.Device}}p1 and {{.Device}}p2. The first one cannot be the
-  # root, so the second one is mounted.
+  # An EFI system partition cannot be the root, so the second partition is mounted.
   pre_mount_commands = [
     "parted --script {{.Device}} mklabel gpt mkpart EFI fat32 1MiB 65MiB set 1 esp on mkpart root ext4 65MiB 100%",
     "mkfs.vfat -F 32 -n EFI {{.Device}}1",
@@ -66,9 +65,9 @@ source "amazon-chroot" "debian-uefi" {
 build {
   sources = ["source.amazon-chroot.debian-uefi"]
 
-  # The root is found by its label, because its disk may have any name when it boots. The console
+  # The root is mounted by its label, because its disk may have any name at boot. The serial console
   # is the one that the cloud shows. A firmware without a boot entry for the disk starts
-  # /EFI/BOOT/BOOTX64.EFI, which contains all of GRUB and reads the root's own menu, so a kernel
+  # /EFI/BOOT/BOOTX64.EFI. This is a standalone GRUB that reads the menu in the root, so a kernel
   # update need not change the EFI system partition.
   provisioner "shell" {
     inline = [

@@ -1,10 +1,10 @@
-# Provisions with Ansible: see docs/ansible.md. The image needs Python, like every machine that
-# Ansible manages.
+# Provisions with Ansible: see docs/ansible.md. The image needs Python, as every machine that Ansible
+# manages.
 packer {
   required_plugins {
     osc-chroot = {
       source  = "github.com/packer-chroot/osc-chroot"
-      version = ">= 0.9.0"
+      version = ">= 1.0.0"
     }
   }
 }

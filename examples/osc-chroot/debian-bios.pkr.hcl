@@ -1,4 +1,4 @@
-# A Debian from scratch that boots by a BIOS, with an MBR partition table, one ext4 file system and
+# A Debian from scratch that boots with a BIOS, with an MBR partition table, one ext4 file system and
 # GRUB. The host needs debootstrap and parted.
 packer {
   required_plugins {
@@ -18,13 +18,13 @@ variable "suite" {
 variable "mirror" {
   type        = string
   default     = ""
-  description = "Where its packages are, as a URL; by default where debootstrap looks."
+  description = "The URL of a Debian mirror. Defaults to the mirror of debootstrap."
 }
 
 variable "cache" {
   type        = string
   default     = ""
-  description = "A directory to keep downloaded packages in; empty for none."
+  description = "A directory for downloaded packages. By default they are not kept."
 }
 
 locals {
@@ -57,7 +57,7 @@ source "osc-chroot" "debian-bios" {
 build {
   sources = ["source.osc-chroot.debian-bios"]
 
-  # The root is found by its label, because its disk may have any name when it boots. The console
+  # The root is mounted by its label, because its disk may have any name at boot. The serial console
   # is the one that the cloud shows.
   provisioner "shell" {
     environment_vars = ["DEVICE=${build.Device}"]
