@@ -3,8 +3,6 @@ package bake
 import (
 	"context"
 	"time"
-
-	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
 // reapingGrace is how long a build that has ended waits for the clean-up after killed
@@ -37,16 +35,17 @@ func (b *build) reapingOfPlan() Reaping {
 
 // reapBeside cleans up after killed builds beside this one, until closed has waited for it.
 func (b *build) reapBeside(ctx context.Context, host Host) {
-	paths, err := undo.Journals(b.plan.StateDir)
+	reaping := b.reapingOfPlan()
+	paths, err := reaping.journals()
 	if err != nil {
-		b.report.Warn("%v", cannotReap(b.plan.StateDir, err))
+		b.report.Warn("%v", err)
 		return
 	}
 	ctx, b.stopReaping = context.WithCancel(ctx)
 	b.reaps.Store(true)
 	b.beside.Go(func() {
 		defer b.reaps.Store(false)
-		b.warnOfRemains(reaper{b.cloud, b.machine, b.report, b.reapingOfPlan(), host}.reap(ctx, paths))
+		b.warnOfRemains(reaper{b.cloud, b.machine, b.report, reaping, host}.reap(ctx, paths))
 	})
 }
 

@@ -14,10 +14,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
-// Reaping holds the options of Reap.
+// Reaping holds the options of Reap. A flag of the command reap sets each field with a flag tag.
 type Reaping struct {
 	// StateDir holds the journals.
-	StateDir string
+	StateDir string `flag:"state-dir DIR" usage:"the directory of the builds' journals"`
 	// LockDir holds the reservations of device names; empty means DefaultLockDir.
 	LockDir string
 	// Program and Endpoint are as in Plan: the journals of other programs, and of
@@ -27,7 +27,13 @@ type Reaping struct {
 	// Waits holds the intervals and limits of waits; zero fields are as in DefaultWaits.
 	Waits Waits
 	// DryRun lists the acts that would be undone, and changes nothing.
-	DryRun bool
+	DryRun bool `flag:"dry-run" usage:"print what would be undone, and change nothing"`
+}
+
+// journals returns the paths of the journals.
+func (r Reaping) journals() ([]string, error) {
+	paths, err := undo.Journals(r.StateDir)
+	return paths, cannotReap(r.StateDir, err)
 }
 
 // Fate is the outcome for the remains of a build.
@@ -77,9 +83,9 @@ type Remains struct {
 // were begun. It touches neither builds that are running nor anything that is not in a
 // journal. It ends with ctx; the rest is left for the next one.
 func Reap(ctx context.Context, cloud Cloud, machine Machine, report Reporter, r Reaping) ([]Remains, error) {
-	paths, err := undo.Journals(r.StateDir)
+	paths, err := r.journals()
 	if err != nil || len(paths) == 0 {
-		return nil, cannotReap(r.StateDir, err)
+		return nil, err
 	}
 	host, err := cloud.Host(ctx)
 	if err != nil {
@@ -88,10 +94,10 @@ func Reap(ctx context.Context, cloud Cloud, machine Machine, report Reporter, r 
 	return reaper{cloud, machine, report, r, host}.reap(ctx, paths), nil
 }
 
-// Running lists the running builds of a directory's journals, and reports whether there are
-// others. It makes no request.
-func Running(stateDir string) (living []Remains, others bool, err error) {
-	paths, err := undo.Journals(stateDir)
+// Running returns the running builds, and reports whether there are journals of others. It makes no
+// request.
+func (r Reaping) Running() (living []Remains, others bool, err error) {
+	paths, err := r.journals()
 	for _, path := range paths {
 		if alive, err := undo.Alive(path); err != nil || !alive {
 			others = others || !errors.Is(err, os.ErrNotExist)
@@ -102,7 +108,7 @@ func Running(stateDir string) (living []Remains, others bool, err error) {
 		found.Fate = Living
 		living = append(living, found)
 	}
-	return living, others, cannotReap(stateDir, err)
+	return living, others, err
 }
 
 // Forget removes the journal of a build that is not running, and undoes nothing. It names

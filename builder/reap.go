@@ -75,10 +75,12 @@ type Reaper struct {
 	Host Host
 }
 
-// Reach says how the command reap reaches the cloud; an empty field is as in a template without
-// that option.
+// Reach holds the command reap's options for the connection to the cloud. An empty field is as in a
+// template without that option.
 type Reach struct {
-	Region, Profile, Endpoint string
+	Region   string `flag:"region REGION" usage:"the region of the builds"`
+	Profile  string `flag:"profile NAME" usage:"the profile to take keys from"`
+	Endpoint string `flag:"endpoint URL" usage:"where the cloud's API is, as in the template"`
 	// Patience is Config.Patience.
 	Patience time.Duration
 }
@@ -98,13 +100,14 @@ func MaybeReap(r Reaper) {
 	os.Exit(status)
 }
 
-// reapFlags are the command's.
+// reapFlags holds the command's options. A flag sets each field with a flag tag, here and in the
+// nested structs: see flagsOf.
 type reapFlags struct {
-	Reach
-	dryRun, json bool
-	stateDir     string
-	wrapper      string
-	forget       string
+	Reaping bake.Reaping
+	Reach   Reach
+	JSON    bool   `flag:"json" usage:"print a list of builds as JSON"`
+	Wrapper string `flag:"command-wrapper TEXT" usage:"how to become root, such as 'sudo {{.Command}}'"`
+	Forget  string `flag:"forget BUILD" usage:"print what the journal of one build names, and remove it"`
 }
 
 const reapUsage = `Usage: %s reap [flags]
@@ -113,33 +116,18 @@ Cleans up after builds of %s on this host that were killed: mounts, the attached
 volume, and what was begun of snapshots and images. Builds that are running are not
 touched. Keys come from the environment or a profile, as in a template without any.
 
-  --dry-run               tell what would be undone, and change nothing
-  --json                  print a list of builds as JSON
-  --state-dir DIR         the directory of the builds' journals
-                          (default $%s, or %s)
-  --region REGION         the region of the builds
-  --profile NAME          the profile to take keys from
-  --endpoint URL          where the cloud's API is, as in the template
-  --command-wrapper TEXT  how to become root, such as "sudo {{.Command}}"
-  --forget BUILD          print what the journal of one build names, and remove the
-                          journal; nothing is undone, and no cloud is asked. With
-                          --dry-run the journal stays. A running build is refused
+%s
+The default of --state-dir is $%s, or %s.
+With --forget nothing is undone, and no cloud is asked. With --dry-run the journal
+stays. A running build is refused.
 
 The exit status is 0 when nothing is left, 1 when something is, which may be another
 region's or account's, and 2 when the command line is wrong.
 `
 
 func (r Reaper) parse(args []string) (f reapFlags, err error) {
-	set := flag.NewFlagSet(reapArg, flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	set.BoolVar(&f.dryRun, "dry-run", false, "")
-	set.BoolVar(&f.json, "json", false, "")
-	set.StringVar(&f.stateDir, "state-dir", "", "")
-	set.StringVar(&f.Region, "region", "", "")
-	set.StringVar(&f.Profile, "profile", "", "")
-	set.StringVar(&f.Endpoint, "endpoint", "", "")
-	set.StringVar(&f.forget, "forget", "", "")
-	set.StringVar(&f.wrapper, "command-wrapper", defaultCommandWrapper, "")
+	f.Wrapper = defaultCommandWrapper
+	set := flagSet(reapArg, &f)
 	if err := set.Parse(args); err != nil {
 		return f, err
 	}
@@ -147,15 +135,15 @@ func (r Reaper) parse(args []string) (f reapFlags, err error) {
 		return f, fmt.Errorf("%q is one argument too many", set.Arg(0))
 	}
 	set.Visit(func(given *flag.Flag) {
-		if given.Name == "forget" && f.forget == "" {
+		if given.Name == "forget" && f.Forget == "" {
 			err = errors.New("--forget needs the id of a build, as reap --dry-run prints it")
 		}
 	})
 	if err != nil {
 		return f, err
 	}
-	if f.stateDir != "" {
-		f.stateDir, err = filepath.Abs(f.stateDir)
+	if f.Reaping.StateDir != "" {
+		f.Reaping.StateDir, err = filepath.Abs(f.Reaping.StateDir)
 	}
 	return f, err
 }
@@ -165,14 +153,14 @@ func (r Reaper) Run(ctx context.Context, args []string, stdout, stderr io.Writer
 	dir, dirErr := stateDir()
 	f, err := r.parse(args)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintf(stdout, reapUsage, r.Program, r.Kind.Type, stateDirEnv, dir)
+		fmt.Fprintf(stdout, reapUsage, r.Program, r.Kind.Type, flagUsage(&f), stateDirEnv, dir)
 		return ReapClean
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "%s reap: %v; --help tells what there is\n", r.Program, err)
 		return ReapUsage
 	}
-	if f.stateDir = cmp.Or(f.stateDir, dir); f.stateDir == "" {
+	if f.Reaping.StateDir = cmp.Or(f.Reaping.StateDir, dir); f.Reaping.StateDir == "" {
 		fmt.Fprintf(stderr, "%s reap: %v\n", r.Program, dirErr)
 		return ReapLeft
 	}
@@ -191,17 +179,17 @@ func (r Reaper) Run(ctx context.Context, args []string, stdout, stderr io.Writer
 // reap connects to the cloud and becomes root only if there is something to do: a journal whose
 // build does not run.
 func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (all []bake.Remains, err error) {
-	if f.forget != "" {
-		found, err := bake.Forget(f.stateDir, f.forget, f.dryRun)
+	if f.Forget != "" {
+		found, err := bake.Forget(f.Reaping.StateDir, f.Forget, f.Reaping.DryRun)
 		return []bake.Remains{found}, err
 	}
-	if !f.dryRun {
+	if !f.Reaping.DryRun {
 		chroot.SweepSockets()
 	}
-	if f.Patience, err = patience(); err != nil {
+	if f.Reach.Patience, err = patience(); err != nil {
 		return nil, err
 	}
-	running, others, err := bake.Running(f.stateDir)
+	running, others, err := f.Reaping.Running()
 	if err != nil || !others {
 		return running, err
 	}
@@ -210,8 +198,8 @@ func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (al
 		return nil, err
 	}
 	var machine bake.Machine
-	if !f.dryRun {
-		machine, err = r.Host.withDefaults(report.Detail).machine(ctx, (&Config{CommandWrapper: f.wrapper}).wrap)
+	if !f.Reaping.DryRun {
+		machine, err = r.Host.withDefaults(report.Detail).machine(ctx, (&Config{CommandWrapper: f.Wrapper}).wrap)
 		if err != nil {
 			return nil, err
 		}
@@ -221,10 +209,9 @@ func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (al
 			}
 		}()
 	}
-	return bake.Reap(ctx, session.Cloud, machine, report, bake.Reaping{
-		StateDir: f.stateDir, LockDir: os.Getenv(lockDirEnv), Program: r.Kind.Type, Endpoint: journalEndpoint(session.Endpoint), DryRun: f.dryRun,
-		Waits: bake.Waits{}.Patient(f.Patience),
-	})
+	f.Reaping.LockDir, f.Reaping.Waits = os.Getenv(lockDirEnv), bake.Waits{}.Patient(f.Reach.Patience)
+	f.Reaping.Program, f.Reaping.Endpoint = r.Kind.Type, journalEndpoint(session.Endpoint)
+	return bake.Reap(ctx, session.Cloud, machine, report, f.Reaping)
 }
 
 // statusOf is 0 when nothing is left but of builds that live.
@@ -239,7 +226,7 @@ func statusOf(all []bake.Remains) int {
 
 // print tells of each build.
 func (f reapFlags) print(to io.Writer, all []bake.Remains) error {
-	if f.json {
+	if f.JSON {
 		enc := json.NewEncoder(to)
 		enc.SetIndent("", "  ")
 		return enc.Encode(append([]bake.Remains{}, all...))

@@ -59,6 +59,7 @@ func TestReapCommandLine(t *testing.T) {
 		stdout, stderr string
 	}{
 		{name: "help", args: []string{"--help"}, status: builder.ReapClean, stdout: "--dry-run"},
+		{name: "help describes each flag", args: []string{"--help"}, status: builder.ReapClean, stdout: "  --state-dir DIR         the directory of the builds' journals\n"},
 		{name: "help names the directory", args: []string{"-h"}, status: builder.ReapClean, stdout: "PACKER_CHROOT_STATE_DIR"},
 		{name: "an unknown flag", args: []string{"--force"}, status: builder.ReapUsage, stderr: "-force"},
 		{name: "an argument", args: []string{"everything"}, status: builder.ReapUsage, stderr: `"everything" is one argument too many`},
