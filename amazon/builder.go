@@ -23,8 +23,8 @@ func (c *Config) Job() builder.Job {
 	}
 }
 
-// Reach implements builder.Options.
-func (c *Config) Reach(to builder.Reach) {
+// SetReach implements builder.Options.
+func (c *Config) SetReach(to builder.Reach) {
 	c.Region, c.Profile, c.CustomEndpointEC2 = to.Region, to.Profile, to.Endpoint
 }
 

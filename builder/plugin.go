@@ -22,8 +22,8 @@ type Options interface {
 	Prepare(raws ...any) (warnings []string, err error)
 	// Job is the build that the options ask for, once they are prepared.
 	Job() Job
-	// Reach sets where the cloud is and which profile has the keys, for the command reap.
-	Reach(Reach)
+	// SetReach sets where the cloud is and which profile has the keys, for the command reap.
+	SetReach(Reach)
 }
 
 // Builder is the Packer builder of a cloud's options.
@@ -68,7 +68,7 @@ func (p Plugin) Main() {
 	hideEnvironment()
 	log.SetOutput(hidden.writer(os.Stderr))
 	chroot.MaybeRunKeeper()
-	MaybeReap(Reaper{Program: p.program(), Kind: p.Kind, Connect: p.Reach})
+	MaybeReap(Reaper{Program: p.program(), Kind: p.Kind, Connect: p.Connect})
 	p.MaybeAnswer()
 
 	set := plugin.NewSet()

@@ -30,10 +30,10 @@ func Prepare[C any](c *C, job func() Job, check func() (warnings []string, errs 
 // ami_name.
 func (k Kind) option(name string) string { return strings.ToLower(k.Image) + "_" + name }
 
-// Reach connects to the cloud for the command reap, which has no template.
-func (p Plugin) Reach(ctx context.Context, to Reach) (Session, error) {
+// Connect connects to the cloud for the command reap, which has no template.
+func (p Plugin) Connect(ctx context.Context, to Reach) (Session, error) {
 	options := p.Options()
-	options.Reach(to)
+	options.SetReach(to)
 	job := options.Job()
 	job.Config.patience = to.Patience
 	return job.Connect(ctx, nil)

@@ -267,7 +267,7 @@ func TestErrorsHaveNoSecrets(t *testing.T) {
 type prepared struct{ job builder.Job }
 
 func (p prepared) Job() builder.Job                                               { return p.job }
-func (prepared) Reach(builder.Reach)                                              {}
+func (prepared) SetReach(builder.Reach)                                           {}
 func (prepared) Prepare(...any) ([]string, error)                                 { return nil, nil }
 func (prepared) FlatMapstructure() interface{ HCL2Spec() map[string]hcldec.Spec } { return nil }
 
