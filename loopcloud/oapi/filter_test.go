@@ -3,6 +3,8 @@ package oapi_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -196,26 +199,30 @@ func TestPaging(t *testing.T) {
 	}
 }
 
-// TestResponsesConformToDescription: responses conform to the API's description, from which the SDK is
-// generated.
+// TestResponsesConformToDescription: responses conform to the API's description, from which the
+// SDK is generated. The SDK has a method of the name of each call.
 func TestResponsesConformToDescription(t *testing.T) {
 	z := newZoo(t)
-	for call, into := range map[string]any{
-		"ReadAccounts": &osc.ReadAccountsResponse{}, "ReadRegions": &osc.ReadRegionsResponse{},
-		"ReadSubregions": &osc.ReadSubregionsResponse{}, "ReadVms": &osc.ReadVmsResponse{},
-		"ReadVolumes": &osc.ReadVolumesResponse{}, "ReadSnapshots": &osc.ReadSnapshotsResponse{},
-		"ReadImages": &osc.ReadImagesResponse{}, "ReadTags": &osc.ReadTagsResponse{},
-	} {
-		_, got := z.post(call, `{}`)
-		text, err := json.Marshal(got)
-		if err != nil {
-			t.Fatal(err)
+	tested := 0
+	for _, call := range oapi.Calls() {
+		if !strings.HasPrefix(call, "Read") {
+			continue
 		}
-		dec := json.NewDecoder(strings.NewReader(string(text)))
+		tested++
+		method, ok := reflect.TypeFor[*osc.Client]().MethodByName(call)
+		if !ok {
+			t.Errorf("the SDK has no call %s", call)
+			continue
+		}
+		status, got := z.post(call, `{}`)
+		dec := json.NewDecoder(strings.NewReader(encoded(t, got)))
 		dec.DisallowUnknownFields()
-		if err := dec.Decode(into); err != nil {
-			t.Errorf("%s: %v", call, err)
+		if err := dec.Decode(reflect.New(method.Type.Out(0).Elem()).Interface()); err != nil || status != http.StatusOK {
+			t.Errorf("%s: %d, %v", call, status, err)
 		}
+	}
+	if tested < 8 {
+		t.Errorf("only %d calls are tested", tested)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -193,56 +192,6 @@ func checkContext(t *testing.T, a map[string]any) {
 	c, _ := a["ResponseContext"].(map[string]any)
 	if id, _ := c["RequestId"].(string); !uuid.MatchString(id) {
 		t.Errorf("an answer with the context %v", a["ResponseContext"])
-	}
-}
-
-// TestDryRun: a dry run that would succeed returns only the context, and changes nothing.
-func TestDryRun(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	volume, snapshot, linked := w.volume(), w.snapshot(), w.volume()
-	image := w.image("an image", snapshot)
-	must[*osc.LinkVolumeResponse](t)(w.LinkVolume(t.Context(), osc.LinkVolumeRequest{VolumeId: linked, VmId: w.host(), DeviceName: "/dev/sdx"}))
-	free := w.snapshot()
-	id := func(kind, id string) string { return `"` + kind + `":"` + id + `"` }
-	tags := `"ResourceIds":["` + volume + `"],"Tags":[{"Key":"k","Value":"v"}]`
-	calls := map[string]string{
-		"ReadAccounts": "", "ReadRegions": "", "ReadSubregions": "", "ReadVms": "", "ReadVolumes": "",
-		"ReadSnapshots": "", "ReadImages": "", "ReadTags": "",
-		"CreateVolume":   `"SubregionName":"eu-west-2a","Size":1`,
-		"UpdateVolume":   id("VolumeId", volume) + `,"Size":9`,
-		"LinkVolume":     id("VolumeId", volume) + "," + id("VmId", w.host()) + `,"DeviceName":"/dev/sdb"`,
-		"UnlinkVolume":   id("VolumeId", linked),
-		"DeleteVolume":   id("VolumeId", volume),
-		"CreateSnapshot": id("VolumeId", volume),
-		"UpdateSnapshot": id("SnapshotId", snapshot) + `,"PermissionsToCreateVolume":{"Additions":{"GlobalPermission":true}}`,
-		"DeleteSnapshot": id("SnapshotId", free),
-		"CreateImage":    id("SourceImageId", image) + `,"ImageName":"a copy","SourceRegionName":"eu-west-2"`,
-		"UpdateImage":    id("ImageId", image) + `,"PermissionsToLaunch":{"Additions":{"GlobalPermission":true}}`,
-		"DeleteImage":    id("ImageId", image),
-		"CreateTags":     tags,
-		"DeleteTags":     tags,
-	}
-	before := w.all()
-	for call, params := range calls {
-		body := `{"DryRun":true}`
-		if params != "" {
-			body = `{"DryRun":true,` + params + `}`
-		}
-		status, got := w.post(call, body)
-		if checkContext(t, got); status != http.StatusOK || len(got) != 1 {
-			t.Errorf("%s: %d %v", call, status, got)
-		}
-	}
-	if after := w.all(); !reflect.DeepEqual(before, after) {
-		t.Errorf("before: %v\nafter: %v", before, after)
-	}
-}
-
-// all returns all resources.
-func (w *world) all() map[string]any {
-	return map[string]any{
-		"volumes": w.state.Volumes(mine), "snapshots": w.state.Snapshots(mine),
-		"images": w.state.Images(mine), "tags": w.state.Tags(mine),
 	}
 }
 
