@@ -32,7 +32,7 @@ type front struct {
 	name string
 	// identity is the cloud's identity, which is in a header of every response.
 	identity string
-	// originPolicy refuses requests of web pages; nil if requests need not be checked.
+	// origins refuses requests of web pages; nil if requests need not be checked.
 	origins *originPolicy
 	Dialect
 	*faults

@@ -36,7 +36,7 @@ type part struct {
 	files map[string]string
 }
 
-// A disk that a source image has.
+// layout is a disk of a source image.
 type layout struct {
 	name string
 	// script is sfdisk's; without one the first part is the whole disk.

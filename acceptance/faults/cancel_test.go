@@ -19,8 +19,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
-// A cancel is where a build gets Ctrl-C: while a call of the cloud is held before or
-// after its effect, or while something that the template says is at work on the host.
+// cancel is the point at which a build receives Ctrl-C: while a call is held before or after its
+// effect, or while a command of the template runs on the host.
 type cancel struct {
 	point
 	// when is "before" or "after" the effect, or empty.
@@ -66,7 +66,7 @@ func (c cancel) template(b *harness.Box, f harness.Flavor) (template, started st
 	return b.Template(f.Basic(map[string]any{c.step: []string{wait}}), harness.Shell("true")), started
 }
 
-// An interrupted build is one that has come to where it gets Ctrl-C.
+// interrupted is a build that has reached the point at which it receives Ctrl-C.
 type interrupted struct {
 	*harness.Box
 	cmd *exec.Cmd
@@ -139,7 +139,7 @@ func cancels(b *harness.Box, f harness.Flavor) []cancel {
 	return all
 }
 
-// steps come first, and are done every time.
+// shareOfCancels returns all steps, which are first in the list, and a share of the other cancels.
 func shareOfCancels(all []cancel, one int) []cancel {
 	return append(all[:len(steps):len(steps)], share(all[len(steps):], one)...)
 }

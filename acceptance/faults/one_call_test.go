@@ -18,7 +18,7 @@ import (
 // patience is the limit of the waits in matrices, so that a build that waits in vain ends soon.
 const patience = 10 * time.Second
 
-// A fault is a rule of loopcloud's, for all points of a matrix.
+// fault is a rule of loopcloud that a matrix applies at each of its points.
 type fault struct {
 	name string
 	rule map[string]any
@@ -60,7 +60,7 @@ func namesOf(faults []fault) (names []string) {
 	return names
 }
 
-// A point is the nth call, from 0, of an action in a build.
+// point is the nth call, from 0, of an action in a build.
 type point struct {
 	dialect, action string
 	nth             int
@@ -150,7 +150,7 @@ var names = map[string]string{
 	"DetachVolume": "detach vol-", "UnlinkVolume": "detach volume vol-", "DeleteVolume": "delete volume vol-",
 }
 
-// A faultCount counts the outcomes of builds by fault.
+// faultCount counts the outcomes of builds by fault.
 type faultCount struct {
 	title string
 	mu    sync.Mutex

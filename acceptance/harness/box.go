@@ -13,7 +13,7 @@ func (b *Box) Through(address string) {
 	b.Env = append(b.Env, "AWS_ENDPOINT_URL="+address, "OSC_ENDPOINT_API="+address+"/api/v1")
 }
 
-// A Box runs Packer on a cloud of the test's own.
+// Box runs Packer with the cloud of one test.
 type Box struct {
 	*Cloud
 	// Env is the environment of builds.

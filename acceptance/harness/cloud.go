@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A Cloud is a loopcloud of a test's own.
+// Cloud is the loopcloud of one test.
 type Cloud struct {
 	*Host
 	// Store is loopcloud's --dir.
@@ -35,12 +35,12 @@ func (b *Cloud) GoOn() {
 	b.Control(http.MethodDelete, "held", nil, nil)
 }
 
-// The key pair of every test cloud.
+// The key pair, the region and the source image of every test cloud.
 const (
 	KeyID  = "AKIAACCEPTANCE000000"
 	Secret = "acceptance/secret"
 	Region = "eu-west-2"
-	// sourceID is the image that every test cloud starts with.
+	// SourceID is the image that every test cloud starts with.
 	SourceID = "ami-e81d5881"
 )
 

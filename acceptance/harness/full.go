@@ -61,13 +61,13 @@ func (b *Box) Full(f Flavor, source, hook string) string {
 	return b.Template(f.Basic(options), provisioners...)
 }
 
-// A FullBox is a box in which full builds run, one after the other.
+// FullBox is a box in which full builds run, one after the other.
 type FullBox struct {
 	*Box
 	Flavor
 	Source string
 	Known  Roles
-	// before and done are the things before a full build and after it.
+	// Before and Done are the resources that exist before and after a full build.
 	Before, Done []string
 }
 

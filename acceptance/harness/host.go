@@ -14,7 +14,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// A Host is a test's directory on this machine, and the processes that its builds run.
+// Host is a test's directory on this machine, and the processes that its builds run.
 type Host struct {
 	testing.TB
 	// Dir holds all files of the test.

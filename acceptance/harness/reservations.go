@@ -24,7 +24,8 @@ type Reservations struct {
 	own map[reservation]bool
 }
 
-// A reservation is a file of lockDir. An inode number alone is given again to another build's file.
+// reservation identifies a file in lockDir. The inode number alone does not identify it, because
+// it can be reused for a file of another build.
 type reservation struct {
 	path   string
 	inode  uint64

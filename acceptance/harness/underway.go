@@ -21,9 +21,9 @@ type Underway struct {
 	*Box
 	Cmd *exec.Cmd
 	Out *SyncedText
-	// mount is its mount_path.
+	// Mount is its mount_path.
 	Mount string
-	// over is closed when Packer has ended, and ended is its error.
+	// Over is closed when Packer has ended. Ended is then its error.
 	Over  chan struct{}
 	Ended error
 }
@@ -147,8 +147,8 @@ func (s *SyncedText) String() string {
 	return s.text.String()
 }
 
-// A Moment is where a build is killed: at a call of the cloud, before or after that
-// has had its effect, or in its provisioner if there is no action.
+// Moment is the point at which a build is killed: at a call, before or after its effect, or in
+// its provisioner if there is no action.
 type Moment struct {
 	// action is as EC2 calls it.
 	action string

@@ -27,8 +27,8 @@ const sampled = 8
 // summary prints a line about a matrix, even if it has passed.
 func summary(format string, args ...any) { fmt.Fprintf(os.Stderr, "matrix: "+format+"\n", args...) }
 
-// A spot is where a build is killed: at a call, at a local act, after a step, or in a
-// command of the user's.
+// spot is the point at which a build is killed: at a call, at a local act, after a step, or in a
+// command of the template.
 type spot struct {
 	// action is a call's, in the cloud's words; skip of them have passed before.
 	action string
@@ -59,7 +59,7 @@ func (s spot) String() string {
 	return where + ", " + string(s.whom)
 }
 
-// A killing is a box in which full builds are killed, one after the other.
+// killing is a box in which full builds are killed, one after the other.
 type killing struct {
 	*harness.FullBox
 	// keepers are the process ids of the last build's keepers, as far as they are known.

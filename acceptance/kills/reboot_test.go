@@ -157,7 +157,7 @@ const (
 	guestMounts   = "/mnt/packer-amazon-chroot-volumes"
 	guestJournals = "/var/lib/packer-chroot"
 	guestLocks    = "/run/lock/packer-chroot"
-	// facts for the parts after the crash
+	// guestKept holds the results of the parts before the crash, for the parts after it.
 	guestKept = guestDir + "/kept.json"
 )
 

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A watched system call can change something on the host.
+// watched is a system call that can change something on the host.
 type watched struct {
 	name string
 	nr   uintptr
@@ -122,7 +122,7 @@ func answers(with uint32) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: with}
 }
 
-// A stop is a thread that is about to do a system call.
+// stop is a thread that is about to make a system call.
 type stop struct {
 	box  string
 	tid  int

@@ -25,7 +25,7 @@ const (
 	becomeArg = "become-traced"
 )
 
-// An order is the task of a tracer.
+// order is the task of a tracer.
 type order struct {
 	// Box is the directory of the box, which names are told without.
 	Box string
@@ -39,7 +39,7 @@ type order struct {
 	Whom harness.Victims
 }
 
-// A sighting is an entry of a tracer's report: a local act that has ended, after Skip others like it, a keeper, or the
+// sighting is an entry of a tracer's report: a local act that has ended, after Skip others like it, a keeper, or the
 // fulfilled order.
 type sighting struct {
 	Act    string `json:",omitempty"`

@@ -30,7 +30,7 @@ type effect struct {
 	check func(*testing.T, *release)
 }
 
-// released is an image with the volume that it was made on.
+// release is an image with the volume that it was created from.
 type release struct {
 	b      *harness.Box
 	volume types.Volume

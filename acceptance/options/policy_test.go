@@ -62,7 +62,7 @@ func actions(statements []statement) []string {
 // everyBuild is the heading of the permissions that all builds need.
 const everyBuild = "Every build"
 
-// A permitted build needs only the permissions under some headings of a page.
+// permitted is a build that needs only the permissions under some headings of a page.
 type permitted struct {
 	name string
 	// needs are the headings besides everyBuild's.
@@ -71,7 +71,7 @@ type permitted struct {
 	build func(b *harness.Box)
 }
 
-// A keyring is a page of policies and the permissions of its cloud.
+// keyring is a page of policies and the permissions of its cloud.
 type keyring struct {
 	page string
 	// prefixes of the actions, by loopcloud's dialect.

@@ -18,7 +18,7 @@ const (
 	KMS = "kms"
 )
 
-// An Authorizer returns the account and the region of a request, or an error of this package.
+// Authorizer returns the account and the region of a request, or an error of this package.
 // Service is EC2, STS, KMS, or anything else for the Outscale API.
 type Authorizer = func(r *http.Request, body []byte, service string) (state.Caller, error)
 

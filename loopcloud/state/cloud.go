@@ -99,7 +99,8 @@ type Cloud struct {
 	freed  *sync.Cond     // signalled when a claim is released
 	claims map[string]int // by ID: -1 for a writer, n for n readers
 	db     database
-	// The outdated states that describing calls still return.
+	// volumeStale, snapshotStale and imageStale hold the outdated states that describing calls
+	// still return.
 	volumeStale   staleStates[Volume]
 	snapshotStale staleStates[Snapshot]
 	imageStale    staleStates[Image]

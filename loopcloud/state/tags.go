@@ -10,7 +10,7 @@ const (
 	// tagsPerResource is the largest number of tags of a resource (EC2 User Guide, "Tag
 	// restrictions").
 	tagsPerResource = 50
-	// The lengths of a key and a value: the larger of EC2's and Outscale's limits.
+	// maxTagKey and maxTagValue are lengths: the larger of EC2's and Outscale's limits.
 	maxTagKey   = 255
 	maxTagValue = 256
 )

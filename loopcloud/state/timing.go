@@ -10,13 +10,14 @@ type Timing struct {
 	VolumeModify time.Duration
 	Attach       time.Duration
 	Detach       time.Duration
-	// A snapshot takes a fixed time and a time for each GiB of data.
+	// Snapshot is the fixed part of a snapshot's duration, SnapshotPerGiB the part for each GiB of
+	// data.
 	Snapshot       time.Duration
 	SnapshotPerGiB time.Duration
 	// ImageCreate is the time from registering to available.
 	ImageCreate time.Duration
-	// A copy of a snapshot takes a fixed time and a time for each GiB of data; a copy of an image
-	// takes as long as its slowest snapshot.
+	// Copy and CopyPerGiB are the same for the copy of a snapshot. A copy of an image takes as long
+	// as its slowest snapshot.
 	Copy       time.Duration
 	CopyPerGiB time.Duration
 	VMStart    time.Duration

@@ -11,10 +11,10 @@ type volumeType struct {
 	maxThroughput    int64 // in MiB/s; 0: the request must not set it
 }
 
-// The limits are those of EC2 (API reference of CreateVolume and ModifyVolume, as in
-// aws-sdk-go-v2/service/ec2 v1.344.1; the ratios are from the EBS User Guide), or those of
-// Outscale (OpenAPI 1.42) where they are wider: standard to 14901 GiB, io1 to 300 IOPS per GiB. A
-// dialect applies the limits of its own cloud.
+// volumeTypes holds the limits of each type: those of EC2 (API reference of CreateVolume and
+// ModifyVolume, as in aws-sdk-go-v2/service/ec2 v1.344.1; the ratios are from the EBS User Guide),
+// or those of Outscale (OpenAPI 1.42) where they are wider: standard to 14901 GiB, io1 to 300 IOPS
+// per GiB. A dialect applies the limits of its own cloud.
 var volumeTypes = map[string]volumeType{
 	"standard": {minGiB: 1, maxGiB: 14901},
 	"gp2":      {minGiB: 1, maxGiB: 16384},

@@ -33,7 +33,8 @@ type assumed struct {
 type roleResult struct {
 	Credentials     keys
 	AssumedRoleUser assumed
-	// Of AssumeRoleWithWebIdentity:
+	// SubjectFromWebIdentityToken, Audience and Provider are only in responses of
+	// AssumeRoleWithWebIdentity.
 	SubjectFromWebIdentityToken string `xml:",omitempty"`
 	Audience                    string `xml:",omitempty"`
 	Provider                    string `xml:",omitempty"`

@@ -75,7 +75,7 @@ func importTo(ctx context.Context, f *os.File, src string, opts ImportOptions) e
 	}
 }
 
-// The first bytes of sources. A compressed file is assumed to be a compressed tar archive.
+// magics identify the kind of a source by its first bytes. A compressed file is assumed to be a compressed tar archive.
 var magics = []struct {
 	at    int
 	magic string

@@ -46,7 +46,7 @@ func ParseNaming(s string) (Naming, error) {
 const (
 	devDir  = "/dev"
 	linkDir = "/dev/disk/by-id"
-	// The prefixes of link names, before a volume's ID and the letters.
+	// nvmeLink and scsiLink are prefixes of link names, before a volume's ID and the letters.
 	nvmeLink = "nvme-Amazon_Elastic_Block_Store_"
 	scsiLink = "scsi-0QEMU_QEMU_HARDDISK_sd"
 )
@@ -374,7 +374,7 @@ func (n nodes) remove() error {
 	return removeFile(n.base)
 }
 
-// The node names of all schemes. No other nodes of a loop device are removed.
+// given matches the node names of all schemes. No other nodes of a loop device are removed.
 var given = regexp.MustCompile(`^(?:xvd[a-z]{1,2}|sd[a-z]{1,2}|nvme\d+n1)$`)
 
 // nodesOf returns the names of a loop device, which it finds by the device number.

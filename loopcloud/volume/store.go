@@ -65,7 +65,7 @@ func Open(dir string, naming Naming, opts Options) (*Store, error) {
 	return &Store{dir: dir, naming: naming, log: opts.Log, followers: map[string]*follower{}}, nil
 }
 
-// An ID becomes the name of a file.
+// validID matches IDs, which become names of files.
 var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
 
 // path returns the file of a volume or snapshot.
