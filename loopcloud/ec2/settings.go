@@ -10,8 +10,8 @@ import (
 // byAccount is EC2's name for settings that no declarative policy manages.
 const byAccount = "account"
 
-// set changes the settings of the caller's account in its region.
-func (c *call) set(in baseInput, change func(*state.Settings)) (state.Settings, error) {
+// changeSettings changes the settings of the caller's account in its region.
+func (c *call) changeSettings(in baseInput, change func(*state.Settings)) (state.Settings, error) {
 	return c.st.ChangeSettings(c.caller, func(s *state.Settings) error {
 		change(s)
 		return nil
@@ -39,7 +39,7 @@ func (c *call) disableEncryption(in *baseInput) (*encryptionOutput, error) {
 }
 
 func (c *call) setEncryption(in baseInput, to bool) (*encryptionOutput, error) {
-	s, err := c.set(in, func(s *state.Settings) { s.EncryptByDefault = to })
+	s, err := c.changeSettings(in, func(s *state.Settings) { s.EncryptByDefault = to })
 	return &encryptionOutput{ByDefault: s.EncryptByDefault}, err
 }
 
@@ -67,12 +67,12 @@ type modifyDefaultKeyInput struct {
 }
 
 func (c *call) modifyDefaultKey(in *modifyDefaultKeyInput) (*defaultKeyOutput, error) {
-	s, err := c.set(in.baseInput, func(s *state.Settings) { s.DefaultKey = in.KeyID })
+	s, err := c.changeSettings(in.baseInput, func(s *state.Settings) { s.DefaultKey = in.KeyID })
 	return c.defaultKeyOf(s), err
 }
 
 func (c *call) resetDefaultKey(in *baseInput) (*defaultKeyOutput, error) {
-	s, err := c.set(*in, func(s *state.Settings) { s.DefaultKey = "" })
+	s, err := c.changeSettings(*in, func(s *state.Settings) { s.DefaultKey = "" })
 	return c.defaultKeyOf(s), err
 }
 
@@ -103,12 +103,12 @@ func (c *call) enableImageBlock(in *enableImageBlockInput) (*imageBlockOutput, e
 	if in.State != state.BlockNewSharing {
 		return nil, query.Refuse("InvalidParameterValue", "Value (%s) for parameter ImageBlockPublicAccessState is invalid.", in.State)
 	}
-	s, err := c.set(in.baseInput, func(s *state.Settings) { s.BlockPublicImages = true })
+	s, err := c.changeSettings(in.baseInput, func(s *state.Settings) { s.BlockPublicImages = true })
 	return &imageBlockOutput{State: imageBlock(s)}, err
 }
 
 func (c *call) disableImageBlock(in *baseInput) (*imageBlockOutput, error) {
-	s, err := c.set(*in, func(s *state.Settings) { s.BlockPublicImages = false })
+	s, err := c.changeSettings(*in, func(s *state.Settings) { s.BlockPublicImages = false })
 	return &imageBlockOutput{State: imageBlock(s)}, err
 }
 
@@ -131,12 +131,12 @@ func (c *call) enableSnapshotBlock(in *enableSnapshotBlockInput) (*snapshotBlock
 	if in.State != state.BlockNewSharing && in.State != state.BlockAllSharing {
 		return nil, query.Refuse("InvalidParameterValue", "Value (%s) for parameter State is invalid.", in.State)
 	}
-	s, err := c.set(in.baseInput, func(s *state.Settings) { s.BlockPublicSnapshots = in.State })
+	s, err := c.changeSettings(in.baseInput, func(s *state.Settings) { s.BlockPublicSnapshots = in.State })
 	return &snapshotBlockOutput{State: s.BlockPublicSnapshots}, err
 }
 
 func (c *call) disableSnapshotBlock(in *baseInput) (*snapshotBlockOutput, error) {
-	s, err := c.set(*in, func(s *state.Settings) { s.BlockPublicSnapshots = state.Unblocked })
+	s, err := c.changeSettings(*in, func(s *state.Settings) { s.BlockPublicSnapshots = state.Unblocked })
 	return &snapshotBlockOutput{State: s.BlockPublicSnapshots}, err
 }
 
@@ -176,12 +176,12 @@ func (c *call) enableAllowedImages(in *enableAllowedImagesInput) (*allowedImages
 	if in.State != state.Enabled && in.State != state.AuditMode {
 		return nil, query.Refuse("InvalidParameterValue", "Value (%s) for parameter AllowedImagesSettingsState is invalid.", in.State)
 	}
-	s, err := c.set(in.baseInput, func(s *state.Settings) { s.AllowedImages = in.State })
+	s, err := c.changeSettings(in.baseInput, func(s *state.Settings) { s.AllowedImages = in.State })
 	return &allowedImagesStateOutput{State: s.AllowedImages}, err
 }
 
 func (c *call) disableAllowedImages(in *baseInput) (*allowedImagesStateOutput, error) {
-	s, err := c.set(*in, func(s *state.Settings) { s.AllowedImages = state.Disabled })
+	s, err := c.changeSettings(*in, func(s *state.Settings) { s.AllowedImages = state.Disabled })
 	return &allowedImagesStateOutput{State: s.AllowedImages}, err
 }
 
@@ -194,7 +194,7 @@ type replaceCriteriaInput struct {
 
 // replaceCriteria replaces the criteria. An image must meet one of them.
 func (c *call) replaceCriteria(in *replaceCriteriaInput) (*done, error) {
-	_, err := c.set(in.baseInput, func(s *state.Settings) {
+	_, err := c.changeSettings(in.baseInput, func(s *state.Settings) {
 		s.AllowedProviders = nil
 		for _, criterion := range in.Criteria {
 			s.AllowedProviders = append(s.AllowedProviders, criterion.Providers...)
