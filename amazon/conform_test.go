@@ -25,6 +25,6 @@ func conform(t *testing.T, timing state.Timing) {
 		},
 		Elsewhere: "us-east-1",
 		Fail:      func(_ *testing.T, cloud bake.Cloud, fault cloudtest.Fault) { worlds[cloud].wire.Fail(fault) },
-		Late:      func(cloud bake.Cloud) cloudtest.Late { return worlds[cloud].fates.Late },
+		Late:      func(cloud bake.Cloud) cloudtest.Late { return worlds[cloud].outcomes.Late },
 	})
 }

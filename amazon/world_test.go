@@ -24,11 +24,11 @@ var account = state.Caller{Account: state.DefaultAccount, Region: "eu-west-1"}
 
 // world is a loopcloud with a source image, behind a wire that can be broken.
 type world struct {
-	state  *state.Cloud
-	wire   *cloudtest.Wire
-	fates  statetest.Fates
-	url    string
-	source string // the id of an image with two disks
+	state    *state.Cloud
+	wire     *cloudtest.Wire
+	outcomes statetest.Outcomes
+	url      string
+	source   string // the id of an image with two disks
 }
 
 func newWorld(t *testing.T, timing state.Timing) *world {
@@ -40,7 +40,7 @@ func newWorld(t *testing.T, timing state.Timing) *world {
 	}
 	source := makeSource(t, cfg)
 	w := &world{source: source}
-	cfg.Timing, cfg.Fate = timing, w.fates.Fate
+	cfg.Timing, cfg.Outcome = timing, w.outcomes.Outcome
 	w.state = open(t, cfg)
 	t.Cleanup(func() { closed(t, w.state) })
 

@@ -33,10 +33,10 @@ func (f *faults) withEnding(ctx context.Context) (context.Context, context.Cance
 // wireTime returns the time of the Date header and of signatures.
 func (f *faults) wireTime() time.Time { return time.Now().Add(f.skew.get()) }
 
-// fate returns the outcome of an act according to the rules.
-func (f *faults) fate(act state.Act) state.Fate {
+// outcome returns the outcome of an act according to the rules.
+func (f *faults) outcome(act state.Act) state.Outcome {
 	rule := f.rules.MatchAct(string(act))
-	return state.Fate{
+	return state.Outcome{
 		Ending: state.Ending(rule.Outcome),
 		Stale:  state.Stale{Reads: rule.Stale.Reads, For: time.Duration(rule.Stale.For), Changes: rule.Stale.Changes},
 	}

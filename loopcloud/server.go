@@ -114,7 +114,7 @@ func New(o Options) (*Server, error) {
 	s.rules.Seed(o.Seed)
 	s.rules.Add(o.Faults...)
 	cloud, err := state.Open(state.Config{
-		Dir: o.Dir, Clock: s.clock(o.Clock), Fate: s.fate, Disks: disks, Timing: o.Timing, Keys: o.Keys,
+		Dir: o.Dir, Clock: s.clock(o.Clock), Outcome: s.outcome, Disks: disks, Timing: o.Timing, Keys: o.Keys,
 		Regions: o.regions(), DefaultRegion: o.Region, Hosts: o.Hosts, Accounts: accountsWith(o.Account),
 		HostZone: o.HostZone, Outpost: o.Outpost,
 	})

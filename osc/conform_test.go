@@ -31,7 +31,7 @@ func TestConformance(t *testing.T) {
 					return cloud
 				},
 				Fail: func(_ *testing.T, cloud bake.Cloud, fault cloudtest.Fault) { worlds[cloud].wire.Fail(fault) },
-				Late: func(cloud bake.Cloud) cloudtest.Late { return worlds[cloud].fates.Late },
+				Late: func(cloud bake.Cloud) cloudtest.Late { return worlds[cloud].outcomes.Late },
 			})
 		})
 	}

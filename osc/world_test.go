@@ -35,11 +35,11 @@ var mine, theirs = state.Caller{Account: me, Region: home}, state.Caller{Account
 // outscale is loopcloud's Outscale API and metadata on one port, with a fault
 // injector before them and a record of the calls.
 type outscale struct {
-	state  *state.Cloud
-	wire   *cloudtest.Wire
-	fates  statetest.Fates
-	server *httptest.Server
-	source string // an image of the account's
+	state    *state.Cloud
+	wire     *cloudtest.Wire
+	outcomes statetest.Outcomes
+	server   *httptest.Server
+	source   string // an image of the account's
 
 	mu    sync.Mutex
 	calls []string
@@ -49,8 +49,8 @@ func newOutscale(t *testing.T, timing state.Timing) *outscale {
 	t.Helper()
 	o := &outscale{}
 	st, err := state.Open(state.Config{
-		Fate: o.fates.Fate,
-		Dir:  filepath.Join(testdir.New(t), "state"), Disks: statetest.NewDisks(), Timing: timing,
+		Outcome: o.outcomes.Outcome,
+		Dir:     filepath.Join(testdir.New(t), "state"), Disks: statetest.NewDisks(), Timing: timing,
 		Accounts: []state.Account{{ID: me}, {ID: other, Alias: "somebody"}},
 		Keys:     []state.Key{{ID: myKey, Secret: secret, Account: me}, {ID: "AKOTHER", Secret: secret, Account: other}},
 	})

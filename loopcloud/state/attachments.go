@@ -22,15 +22,15 @@ func (c *Cloud) AttachVolume(caller Caller, req AttachRequest) (Attachment, erro
 	if req.DryRun {
 		return Attachment{}, dryRun("volume", r.ID)
 	}
-	fate, before := o.fate(ActAttachVolume), r.view(o.now)
+	outcome, before := o.outcome(ActAttachVolume), r.view(o.now)
 	l := &link{
 		Attachment: Attachment{VolumeID: r.ID, VMID: vm.ID, Device: req.Device, Attached: o.now},
 		Host:       vm.Host,
-		Ready:      fate.ready(o.now, o.timing.Attach),
+		Ready:      outcome.ready(o.now, o.timing.Attach),
 	}
-	c.volumeStale.add(fate.Stale, r.ID, caller, &before, o.now)
+	c.volumeStale.add(outcome.Stale, r.ID, caller, &before, o.now)
 	r.Link = l
-	if err := o.connect(r, fate); err != nil {
+	if err := o.connect(r, outcome); err != nil {
 		r.Link = nil
 		_ = o.save() // the first error is more informative
 		return Attachment{}, err
@@ -40,9 +40,9 @@ func (c *Cloud) AttachVolume(caller Caller, req AttachRequest) (Attachment, erro
 	return out, o.save()
 }
 
-// connect creates the device if the attachment is to this machine and its fate includes a device.
-func (o *op) connect(r *volumeRecord, fate Fate) error {
-	if !r.Link.Host || fate.Ending == NeverEnds || fate.Ending == NoDevice {
+// connect creates the device, if the attachment is to this machine and its outcome includes one.
+func (o *op) connect(r *volumeRecord, outcome Outcome) error {
+	if !r.Link.Host || outcome.Ending == NeverEnds || outcome.Ending == NoDevice {
 		return nil
 	}
 	if err := o.save(); err != nil {
@@ -51,7 +51,7 @@ func (o *op) connect(r *volumeRecord, fate Fate) error {
 	var path string
 	device := r.Link.Device
 	r.Link.Making = true
-	err := o.bytes(fate.bytes(func() (err error) {
+	err := o.bytes(outcome.bytes(func() (err error) {
 		path, err = o.disks.AttachVolume(r.ID, device)
 		return err
 	}))
@@ -130,9 +130,9 @@ func (c *Cloud) DetachVolume(caller Caller, req DetachRequest) (Attachment, erro
 	}
 	l := r.Link
 	if !l.Detaching {
-		fate, before := o.fate(ActDetachVolume), r.view(o.now)
-		c.volumeStale.add(fate.Stale, r.ID, caller, &before, o.now)
-		l.Detaching, l.Due = true, fate.ready(o.now, o.timing.Detach)
+		outcome, before := o.outcome(ActDetachVolume), r.view(o.now)
+		c.volumeStale.add(outcome.Stale, r.ID, caller, &before, o.now)
+		l.Detaching, l.Due = true, outcome.ready(o.now, o.timing.Detach)
 	}
 	if req.Force {
 		l.Force, l.Due = true, earlier(l.Due, o.now.Add(o.timing.Detach))

@@ -41,9 +41,9 @@ type Config struct {
 	HostZone string
 	// Outpost is the ARN of this machine's Outpost in that zone. The default is no Outpost.
 	Outpost string
-	// Fate returns the outcome of an act. It is called once for each act that has an effect, and
+	// Outcome returns the outcome of an act. It is called once for each act that has an effect, and
 	// must not call the Cloud. By default every act succeeds.
-	Fate func(Act) Fate
+	Outcome func(Act) Outcome
 	// Keys are the key pairs that requests may be signed with. A key without an account belongs
 	// to the first account.
 	Keys []Key
@@ -91,7 +91,7 @@ type Cloud struct {
 	hostZone      string
 	outpost       string
 	keys          map[string]Key
-	fates         func(Act) Fate
+	outcomes      func(Act) Outcome
 	sessions      sessions
 	store         *store
 
@@ -144,7 +144,7 @@ func configured(cfg Config) (*Cloud, error) {
 	c := &Cloud{
 		clock: cfg.Clock, newID: cfg.NewID, disks: cfg.Disks, timing: cfg.Timing,
 		hosts: max(cfg.Hosts, 1), hostZone: cfg.HostZone, outpost: cfg.Outpost, regions: cfg.Regions, defaultRegion: cfg.DefaultRegion, accounts: slices.Clone(cfg.Accounts),
-		keys: map[string]Key{}, claims: map[string]int{}, fates: cfg.Fate,
+		keys: map[string]Key{}, claims: map[string]int{}, outcomes: cfg.Outcome,
 		volumeStale: staleStates[Volume]{}, snapshotStale: staleStates[Snapshot]{}, imageStale: staleStates[Image]{},
 		wake: make(chan struct{}, 1), quit: make(chan struct{}),
 	}

@@ -65,12 +65,12 @@ func (c *Cloud) CreateImage(caller Caller, req ImageRequest) (Image, error) {
 	if r.ID == "" {
 		r.ID = o.freshID(imagePrefix, req.IDDigits)
 	}
-	var fate Fate
+	var outcome Outcome
 	if !req.Imported {
-		fate = o.fate(ActRegisterImage)
+		outcome = o.outcome(ActRegisterImage)
 	}
-	r.Ready, r.Failed = fate.ready(o.now, o.timing.ImageCreate), fate.failed()
-	c.imageStale.add(fate.Stale, r.ID, caller, nil, o.now)
+	r.Ready, r.Failed = outcome.ready(o.now, o.timing.ImageCreate), outcome.failed()
+	c.imageStale.add(outcome.Stale, r.ID, caller, nil, o.now)
 	c.db.Images[r.ID] = r
 	if err := o.save(); err != nil {
 		delete(c.db.Images, r.ID)
@@ -270,13 +270,13 @@ func (c *Cloud) CopyImage(caller Caller, req ImageCopyRequest) (Image, error) {
 	}
 	r := o.newCopy(caller, req, source)
 	copies := o.copyMappings(caller, req, source, r)
-	fate := o.fate(ActCopyImage)
-	r.Failed = cmp.Or(r.Failed, fate.failed())
-	c.imageStale.add(fate.Stale, r.ID, caller, nil, o.now)
+	outcome := o.outcome(ActCopyImage)
+	r.Failed = cmp.Or(r.Failed, outcome.failed())
+	c.imageStale.add(outcome.Stale, r.ID, caller, nil, o.now)
 	for _, made := range copies {
-		c.snapshotStale.add(Stale{Changes: fate.Stale.Changes}, made.to.ID, caller, nil, o.now)
+		c.snapshotStale.add(Stale{Changes: outcome.Stale.Changes}, made.to.ID, caller, nil, o.now)
 	}
-	if err := o.produceCopy(r, copies, t, fate); err != nil {
+	if err := o.produceCopy(r, copies, t, outcome); err != nil {
 		return Image{}, fmt.Errorf("cannot copy %s to %s: %w", source.ID, r.ID, err)
 	}
 	return r.view(o.now), nil
@@ -387,7 +387,7 @@ func copiedFor(image, source, snapshot string, now time.Time) string {
 
 // produceCopy creates the snapshots' data and records the snapshots and the image. If one fails,
 // all are removed.
-func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t clientToken, fate Fate) error {
+func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t clientToken, outcome Outcome) error {
 	done := 0
 	undo := func() error {
 		for _, c := range copies[:done] {
@@ -400,7 +400,7 @@ func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t clientToken, f
 		o.db.Snapshots[c.to.ID] = c.to
 	}
 	err := produce(o, o.db.Images, r, t, creation{
-		bytes: fate.bytes(func() error {
+		bytes: outcome.bytes(func() error {
 			for _, c := range copies {
 				if err := o.disks.CopySnapshot(c.to.ID, c.source); err != nil {
 					return err
@@ -410,7 +410,7 @@ func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t clientToken, f
 			return nil
 		}),
 		undo: undo,
-		done: func() { o.copied(r, copies, fate) },
+		done: func() { o.copied(r, copies, outcome) },
 	})
 	if err != nil {
 		_ = o.bytes(undo)
@@ -423,7 +423,7 @@ func (o *op) produceCopy(r *imageRecord, copies []snapshotCopy, t clientToken, f
 }
 
 // copied sets the times at which the copies are complete, and the image with the last of them.
-func (o *op) copied(r *imageRecord, copies []snapshotCopy, fate Fate) {
+func (o *op) copied(r *imageRecord, copies []snapshotCopy, outcome Outcome) {
 	r.Ready = o.now.Add(o.timing.ImageCreate)
 	for _, c := range copies {
 		c.to.Work = noWork
@@ -432,8 +432,8 @@ func (o *op) copied(r *imageRecord, copies []snapshotCopy, fate Fate) {
 			r.Ready = c.to.Ready
 		}
 	}
-	if fate.Ending == NeverEnds {
-		r.Ready = fate.ready(o.now, 0)
+	if outcome.Ending == NeverEnds {
+		r.Ready = outcome.ready(o.now, 0)
 	}
 }
 
@@ -452,7 +452,7 @@ func (c *Cloud) DeleteImage(caller Caller, id string, dry bool) error {
 		return dryRun("image", id)
 	}
 	before := r.view(o.now)
-	c.imageStale.add(o.fate(ActDeleteImage).Stale, id, caller, &before, o.now)
+	c.imageStale.add(o.outcome(ActDeleteImage).Stale, id, caller, &before, o.now)
 	delete(c.db.Images, r.ID)
 	return o.save()
 }

@@ -74,7 +74,7 @@ type ImageRequest struct {
 	Tags              map[string]string
 	// ID, if given, is the ID of the new image. Only imports set it.
 	ID string
-	// Imported marks an import, which is not subject to a Fate.
+	// Imported marks an import, which always succeeds.
 	Imported bool `json:"-"`
 	IDDigits int  `json:"-"`
 	DryRun   bool `json:"-"`

@@ -81,7 +81,7 @@ func (c *Cloud) CreateSnapshot(caller Caller, req SnapshotRequest) (Snapshot, er
 		VolumeID: v.ID, SizeGiB: v.SizeGiB, Encrypted: v.Encrypted, KMSKeyID: v.KMSKeyID,
 		Description: req.Description, Token: req.Token, Tags: req.Tags,
 	})
-	err = o.produceSnapshot(r, t, o.fate(ActCreateSnapshot), Timing.snapshot, func() error { return c.disks.CreateSnapshot(r.ID, v.ID) })
+	err = o.produceSnapshot(r, t, o.outcome(ActCreateSnapshot), Timing.snapshot, func() error { return c.disks.CreateSnapshot(r.ID, v.ID) })
 	return o.pending(r), err
 }
 
@@ -122,12 +122,12 @@ func (o *op) newSnapshot(caller Caller, digits int, s Snapshot) *snapshotRecord 
 
 // produceSnapshot creates the data of a snapshot, and sets the time at which the snapshot
 // completes by the amount of data.
-func (o *op) produceSnapshot(r *snapshotRecord, t clientToken, fate Fate, takes func(Timing, int64) time.Duration, bytes func() error) error {
+func (o *op) produceSnapshot(r *snapshotRecord, t clientToken, outcome Outcome, takes func(Timing, int64) time.Duration, bytes func() error) error {
 	var size int64
-	r.Failed = cmp.Or(r.Failed, fate.failed())
-	o.snapshotStale.add(fate.Stale, r.ID, r.scope(), nil, o.now)
+	r.Failed = cmp.Or(r.Failed, outcome.failed())
+	o.snapshotStale.add(outcome.Stale, r.ID, r.scope(), nil, o.now)
 	err := produce(o, o.db.Snapshots, r, t, creation{
-		bytes: fate.bytes(func() error {
+		bytes: outcome.bytes(func() error {
 			if err := bytes(); err != nil {
 				return err
 			}
@@ -135,7 +135,7 @@ func (o *op) produceSnapshot(r *snapshotRecord, t clientToken, fate Fate, takes 
 			return nil
 		}),
 		undo: func() error { return o.disks.DeleteSnapshot(r.ID) },
-		done: func() { r.Ready = fate.ready(r.Started, takes(o.timing, size)) },
+		done: func() { r.Ready = outcome.ready(r.Started, takes(o.timing, size)) },
 	})
 	if err != nil {
 		return fmt.Errorf("cannot create %s: %w", r.ID, err)
@@ -174,7 +174,7 @@ func (c *Cloud) CopySnapshot(caller Caller, req SnapshotCopyRequest) (Snapshot, 
 	copied.Description, copied.Token, copied.Tags = req.Description, req.Token, req.Tags
 	r := o.newSnapshot(caller, req.IDDigits, copied)
 	r.Failed = failed
-	err = o.produceSnapshot(r, t, o.fate(ActCopySnapshot), Timing.copy, func() error { return c.disks.CopySnapshot(r.ID, source.ID) })
+	err = o.produceSnapshot(r, t, o.outcome(ActCopySnapshot), Timing.copy, func() error { return c.disks.CopySnapshot(r.ID, source.ID) })
 	return o.pending(r), err
 }
 
@@ -226,7 +226,7 @@ func (c *Cloud) DeleteSnapshot(caller Caller, id string, dry bool) error {
 		return dryRun("snapshot", id)
 	}
 	before := r.view(o.now)
-	c.snapshotStale.add(o.fate(ActDeleteSnapshot).Stale, id, caller, &before, o.now)
+	c.snapshotStale.add(o.outcome(ActDeleteSnapshot).Stale, id, caller, &before, o.now)
 	return o.removeSnapshot(r)
 }
 
@@ -309,7 +309,7 @@ func (c *Cloud) ImportSnapshot(caller Caller, req SnapshotImport) (Snapshot, err
 		SizeGiB:  size, Description: req.Description, Tags: req.Tags,
 	})
 	atOnce := func(Timing, int64) time.Duration { return 0 }
-	if err := o.produceSnapshot(r, clientToken{}, Fate{}, atOnce, func() error { return c.disks.ImportSnapshot(r.ID, req.File) }); err != nil {
+	if err := o.produceSnapshot(r, clientToken{}, Outcome{}, atOnce, func() error { return c.disks.ImportSnapshot(r.ID, req.File) }); err != nil {
 		return Snapshot{}, err
 	}
 	return r.view(o.now), nil

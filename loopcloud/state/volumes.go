@@ -50,11 +50,11 @@ func (c *Cloud) CreateVolume(caller Caller, req VolumeRequest) (Volume, error) {
 		return out, nil
 	}
 	o.take(writing(r.ID))
-	fate := o.fate(ActCreateVolume)
-	r.Ready, r.Failed, r.Stuck = fate.ready(o.now, o.timing.VolumeCreate), fate.failed(), fate.Ending == NeverEnds
-	c.volumeStale.add(fate.Stale, r.ID, caller, nil, o.now)
+	outcome := o.outcome(ActCreateVolume)
+	r.Ready, r.Failed, r.Stuck = outcome.ready(o.now, o.timing.VolumeCreate), outcome.failed(), outcome.Ending == NeverEnds
+	c.volumeStale.add(outcome.Stale, r.ID, caller, nil, o.now)
 	err = produce(o, c.db.Volumes, r, t, creation{
-		bytes: fate.bytes(func() error { return c.disks.CreateVolume(r.ID, r.SizeGiB<<30, r.SnapshotID) }),
+		bytes: outcome.bytes(func() error { return c.disks.CreateVolume(r.ID, r.SizeGiB<<30, r.SnapshotID) }),
 		undo:  func() error { return c.disks.DeleteVolume(r.ID) },
 	})
 	if err != nil {
@@ -275,7 +275,7 @@ func (c *Cloud) DeleteVolume(caller Caller, id string, dry bool) error {
 		return dryRun("volume", id)
 	}
 	before := r.view(o.now)
-	c.volumeStale.add(o.fate(ActDeleteVolume).Stale, id, caller, &before, o.now)
+	c.volumeStale.add(o.outcome(ActDeleteVolume).Stale, id, caller, &before, o.now)
 	return o.removeVolume(r)
 }
 

@@ -1,53 +1,9 @@
 package state
 
 import (
-	"fmt"
 	"slices"
-	"syscall"
 	"time"
 )
-
-// Ending is the way in which a started operation ends.
-type Ending string
-
-// The endings.
-const (
-	EndsWell Ending = ""
-	// EndsInError puts a volume or a snapshot into the state error, and an image into failed,
-	// when it would have been ready.
-	EndsInError Ending = "error"
-	// NeverEnds leaves a volume creating, a snapshot or an image pending, and an attachment
-	// attaching (without a device) or detaching. Such resources can be deleted, or detached by
-	// force.
-	NeverEnds Ending = "never"
-	// NoDevice creates an attachment that is attached but has no device.
-	NoDevice Ending = "no-device"
-	// DiskFull fails the call because there is no space for the data.
-	DiskFull Ending = "disk-full"
-)
-
-// Act is a call that changes something, by its name in EC2, whichever dialect makes it.
-type Act string
-
-// The acts.
-const (
-	ActCreateVolume   Act = "CreateVolume"
-	ActAttachVolume   Act = "AttachVolume"
-	ActDetachVolume   Act = "DetachVolume"
-	ActDeleteVolume   Act = "DeleteVolume"
-	ActCreateSnapshot Act = "CreateSnapshot"
-	ActCopySnapshot   Act = "CopySnapshot"
-	ActDeleteSnapshot Act = "DeleteSnapshot"
-	ActRegisterImage  Act = "RegisterImage"
-	ActCopyImage      Act = "CopyImage"
-	ActDeleteImage    Act = "DeregisterImage"
-)
-
-// Fate is the outcome of an act. The zero value is success.
-type Fate struct {
-	Ending Ending
-	Stale  Stale
-}
 
 // Stale describes eventual consistency: how long the owner's calls see a resource as it was
 // before an act. A new resource does not exist yet; a deleted one still does. Describing calls
@@ -57,41 +13,6 @@ type Stale struct {
 	Reads   int
 	For     time.Duration
 	Changes int
-}
-
-// forever is longer than any wait.
-const forever = 100 * 365 * 24 * time.Hour
-
-// fate returns the outcome of an act that is about to take effect.
-func (o *op) fate(act Act) Fate {
-	if o.fates == nil {
-		return Fate{}
-	}
-	return o.fates(act)
-}
-
-// ready returns the time at which an operation of this duration ends.
-func (f Fate) ready(now time.Time, takes time.Duration) time.Time {
-	if f.Ending == NeverEnds {
-		return now.Add(forever)
-	}
-	return now.Add(takes)
-}
-
-// failed returns the reason of a failure, "" if there is none.
-func (f Fate) failed() string {
-	if f.Ending == EndsInError {
-		return "An internal error has occurred"
-	}
-	return ""
-}
-
-// bytes returns the function that writes the data, or one that fails in its place.
-func (f Fate) bytes(work func() error) func() error {
-	if f.Ending == DiskFull {
-		return func() error { return fmt.Errorf("cannot write the bytes: %w", syscall.ENOSPC) }
-	}
-	return work
 }
 
 // resource is anything that describing calls return.
