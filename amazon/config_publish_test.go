@@ -2,8 +2,6 @@ package amazon
 
 import (
 	"maps"
-	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +9,6 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
-	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
@@ -22,61 +19,6 @@ const (
 
 // fromNow is a time that is so many days away, as deprecate_at takes it.
 func fromNow(days int) string { return time.Now().AddDate(0, 0, days).UTC().Format(time.RFC3339) }
-
-// TestEveryOptionIsDecoded: each option has the field that is named after it.
-func TestEveryOptionIsDecoded(t *testing.T) {
-	deprecation := fromNow(30)
-	c, _ := prepared(t, map[string]any{
-		"ami_name": "web", "region": "eu-west-1",
-		"source_ami_filter": map[string]any{
-			"filters": map[string]any{"name": "debian-*"}, "owners": []any{"self", "amazon", "123456789012"}, "most_recent": true, "include_deprecated": true,
-		},
-		"ami_architecture": "arm64", "ami_virtualization_type": "hvm", "root_device_name": "xvda", "ena_support": false, "sriov_support": true,
-		"boot_mode": "uefi", "uefi_data": "QU1aTg==", "tpm_support": "v2.0", "imds_support": "v2.0",
-		"root_volume_encrypt_boot": true, "root_volume_kms_key_id": "alias/root", "encrypt_boot": true, "kms_key_id": "alias/images",
-		"ami_users": []any{"123456789012"}, "ami_org_arns": []any{organization}, "ami_ou_arns": []any{unit},
-		"snapshot_users": []any{"210987654321"}, "ami_product_codes": []any{"abc"}, "deprecate_at": deprecation,
-		"deregistration_protection": map[string]any{"enabled": true, "with_cooldown": true},
-		"ami_regions":               []any{"eu-central-1", "us-east-1", "us-east-1"},
-		"region_kms_key_ids":        map[string]any{"eu-central-1": "alias/images", "us-east-1": "arn:aws:kms:us-east-1:123456789012:alias/images"},
-		"skip_region_validation":    true, "skip_save_build_region": true, "snapshot_copy_duration_minutes": 30,
-		"ami_block_device_mappings": []any{buildertest.Device(nil)}, "ami_description": "a web server",
-		"root_volume_type": "gp3", "root_volume_throughput": 200,
-	})
-	for part, want := range map[any]any{
-		&c.SourceConfig: SourceConfig{SourceAMI: "ami-e81d5881", SourceAMIFilter: SourceFilterConfig{
-			Filters: map[string]string{"name": "debian-*"}, Owners: []string{"self", "amazon", "123456789012"}, MostRecent: true, IncludeDeprecated: true,
-		}},
-		&c.ImageConfig: ImageConfig{
-			AMIName: "web", AMIDescription: "a web server", AMIArchitecture: "arm64", AMIVirtualizationType: "hvm", ENASupport: config.TriFalse, SRIOVSupport: true,
-			BootMode: "uefi", UEFIData: "QU1aTg==", TPMSupport: "v2.0", IMDSSupport: "v2.0",
-		},
-		&c.VolumeConfig: VolumeConfig{
-			RootVolumeThroughput: 200, AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdh", VolumeSize: 8}}},
-		},
-		&c.EncryptionConfig: EncryptionConfig{
-			RootVolumeEncryptBoot: config.TriTrue, RootVolumeKMSKeyID: "alias/root", EncryptBoot: config.TriTrue, KMSKeyID: "alias/images",
-			RegionKMSKeyIDs: map[string]string{"eu-central-1": "alias/images", "us-east-1": "arn:aws:kms:us-east-1:123456789012:alias/images"},
-		},
-		&c.PublishConfig: PublishConfig{
-			AMIUsers: []string{"123456789012"}, AMIOrgARNs: []string{organization}, AMIOUARNs: []string{unit}, AMIProductCodes: []string{"abc"},
-			AMIRegions: []string{"eu-central-1", "us-east-1", "us-east-1"}, SkipSaveBuildRegion: true, SnapshotCopyDurationMinutes: 30,
-			DeprecateAt: deprecation, DeregistrationProtection: ProtectionConfig{Enabled: true, WithCooldown: true},
-		},
-		&c.Sharing: builder.Sharing{SnapshotUsers: []string{"210987654321"}, SkipRegionValidation: true},
-	} {
-		if got := reflect.ValueOf(part).Elem().Interface(); !reflect.DeepEqual(got, want) {
-			t.Errorf("prepared as\n%+v, want\n%+v", got, want)
-		}
-		buildertest.EveryField(t, want, "AMIGroups", "SnapshotGroups") // these go with no encryption
-	}
-	if at := c.deprecation().Format(time.RFC3339); at != deprecation || !slices.Equal(c.regions(), []string{"eu-central-1", "us-east-1"}) {
-		t.Errorf("deprecated at %s, copied to %s", at, c.regions())
-	}
-}
-
-// TestEveryOptionIsRead: no option is accepted and goes nowhere.
-func TestEveryOptionIsRead(t *testing.T) { buildertest.EveryOptionRead(t, Config{}, ".", "../builder") }
 
 func TestPublicImages(t *testing.T) {
 	c, _ := prepared(t, map[string]any{"ami_groups": []any{"all"}, "snapshot_groups": []any{"all"}})
