@@ -11,17 +11,6 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// VolumeConfig holds the options for the volumes of the image.
-type VolumeConfig struct {
-	// The provisioned throughput of the root volume in MiB/s, during the build and in the
-	// image. For `gp3` only. Defaults to that of the source AMI's root volume.
-	RootVolumeThroughput int64 `mapstructure:"root_volume_throughput"`
-	// The block devices of instances of the AMI. They are added to those of the source AMI
-	// and replace those with the same name. Required with `from_scratch`. See
-	// [Block device mappings](#block-device-mappings).
-	AMIBlockDeviceMappings []BlockDevice `mapstructure:"ami_block_device_mappings"`
-}
-
 // BlockDevice is an entry of ami_block_device_mappings.
 type BlockDevice struct {
 	builder.BlockDevice `mapstructure:",squash"`
@@ -83,7 +72,7 @@ func (c *Config) checkMappings() []error {
 		}
 		names = append(names, device.DeviceName)
 	}
-	return append(errs, c.CheckScratchRoot(mappingsOption, names), c.checkRootVolume())
+	return append(errs, c.CheckScratchRoot(mappingsOption, names))
 }
 
 // check returns the errors in a device; root says that it is the root's.
@@ -154,25 +143,5 @@ func (m BlockDevice) checkVolume(root bool) error {
 	if err := checkKey("kms_key_id", m.KMSKeyID, ""); err != nil {
 		return err
 	}
-	return wanted{volumeType: m.VolumeType, sizeGiB: m.VolumeSize, iops: m.IOPS, throughput: m.Throughput, given: root}.check()
-}
-
-// hardDisks are the types that no instance can boot from.
-// Source: https://docs.aws.amazon.com/ebs/latest/userguide/hdd-vols.html
-var hardDisks = map[string]bool{"st1": true, "sc1": true}
-
-// checkRootVolume returns the errors in the root volume's options that builder.Config has not
-// found.
-func (c *Config) checkRootVolume() error {
-	told := c.RootVolumeSize < 0 || c.RootVolumeIOPS < 0 || !slices.Contains(append(builder.VolumeTypes{""}, kind.VolumeTypes...), c.RootVolumeType)
-	switch {
-	case told:
-		return nil
-	case hardDisks[c.RootVolumeType]:
-		return fmt.Errorf("root_volume_type is %s, but a root volume cannot be a hard disk", c.RootVolumeType)
-	}
-	return wanted{
-		prefix: "root_volume_", volumeType: c.RootVolumeType, sizeGiB: c.RootVolumeSize,
-		iops: c.RootVolumeIOPS, throughput: c.RootVolumeThroughput, given: true,
-	}.check()
+	return wanted{volumeType: m.VolumeType, sizeGiB: m.VolumeSize, iops: m.IOPS, throughput: m.Throughput, inherits: root}.check()
 }

@@ -56,6 +56,7 @@ func (c *Config) check() (warnings []string, errs []error) {
 		c.checkAccess(),
 		c.checkImage(),
 		c.checkMappings(),
+		c.checkRootVolume(),
 		c.checkEncryption(),
 		c.checkSharedKeys(),
 		c.checkPartitions(),

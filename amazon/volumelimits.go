@@ -34,6 +34,10 @@ var volumeLimits = map[string]volumeLimit{
 	"standard": {minSize: 1, maxSize: 1024},
 }
 
+// hardDisks are the types that no instance can boot from.
+// Source: https://docs.aws.amazon.com/ebs/latest/userguide/hdd-vols.html
+var hardDisks = map[string]bool{"st1": true, "sc1": true}
+
 // VolumeType implements bake.Cloud.
 func (c *Cloud) VolumeType(name string) bake.VolumeType {
 	name = cmp.Or(name, "gp2")
@@ -55,8 +59,8 @@ type wanted struct {
 	prefix                    string
 	volumeType                string
 	sizeGiB, iops, throughput int64
-	// given reports whether missing values come from elsewhere.
-	given bool
+	// inherits reports whether values that are not given come from elsewhere.
+	inherits bool
 }
 
 // name is the name of an option: volume_type of a mapping is root_volume_type of
@@ -97,7 +101,7 @@ func (w wanted) check() error {
 // checkUntyped returns an error for options that not every type has, if the type is not given.
 func (w wanted) checkUntyped() error {
 	switch {
-	case w.given:
+	case w.inherits:
 		return nil
 	case w.iops != 0:
 		return fmt.Errorf("%s needs %s", w.name("iops"), w.name("type"))
@@ -109,7 +113,7 @@ func (w wanted) checkUntyped() error {
 
 func (w wanted) checkIOPS(limit volumeLimit) error {
 	switch {
-	case w.iops == 0 && limit.required && !w.given:
+	case w.iops == 0 && limit.required && !w.inherits:
 		return fmt.Errorf("%s is required for %s %s", w.name("iops"), w.name("type"), w.volumeType)
 	case w.iops == 0:
 		return nil
