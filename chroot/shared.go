@@ -17,8 +17,8 @@ import (
 // read-only: devices can be read and written, and no node can be created, changed or
 // removed. A root that has no shell yet gets a copy of /dev until the first command runs
 // in it, so that tar(1) or debootstrap(8) can unpack one there. /dev/pts and /dev/shm are
-// mounts of the root's own. gid 5 is the group tty wherever glibc is used. A kernel may lack
-// binfmt_misc; the image does not need it.
+// separate from the host's. gid 5 is the group tty wherever glibc is used. A kernel may
+// lack binfmt_misc; the image does not need it.
 func DefaultMounts() []ExtraMount {
 	return []ExtraMount{
 		{Type: "proc", Source: "proc", Target: "/proc"},

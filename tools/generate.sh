@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # generate.sh [--check]: writes the generated files: *.hcl2spec.go, docs-partials and .web-docs.
 # --check changes nothing, and fails if a generated file is stale.
+# The sections that both builders share are in docs-partials/shared, and are not generated.
 #
 # It works on a copy of the checkout whose name begins with packer-plugin-, because packer-sdc's
 # struct-markdown searches for a parent directory with such a name, and never ends without one.
@@ -18,7 +19,7 @@ trap 'remove_tree "$work"' EXIT
 copy=$work/packer-plugin-chroot
 mkdir -p "$copy" "$work/bin"
 ln -s "$(readlink -f "$sdc")" "$work/bin/packer-sdc"
-git ls-files -z --cached --others --exclude-standard -- '*.go' '*go.mod' '*go.sum' 'docs/builders' '.web-docs/metadata.hcl' |
+git ls-files -z --cached --others --exclude-standard -- '*.go' '*go.mod' '*go.sum' 'docs/builders' 'docs-partials/shared' '.web-docs/metadata.hcl' |
   while IFS= read -r -d '' file; do
     # generated files are not copied, so a file that is no longer generated disappears
     case $file in *.hcl2spec.go) continue ;; esac
