@@ -68,6 +68,8 @@ func (b *Box) Environment(api string) []string {
 		"HOME=" + filepath.Join(b.Dir, "home"),
 		"TMPDIR=" + filepath.Join(b.Dir, "tmp"),
 		"CHECKPOINT_DISABLE=1",
+		// the processes of a build live for a second, and need no garbage collection in it
+		"GOGC=off", "GOMEMLIMIT=256MiB",
 		"PACKER_PLUGIN_PATH=" + Programs.Plugins,
 		"PACKER_CONFIG_DIR=" + filepath.Join(b.Dir, "home"),
 		"PACKER_CHROOT_STATE_DIR=" + filepath.Join(b.Dir, "state"),

@@ -44,10 +44,11 @@ const (
 	SourceID = "ami-e81d5881"
 )
 
-// ImportSource imports the source image into a cloud that does not run.
+// ImportSource makes the store of a cloud that has the source image. A copy costs a tenth of an import.
 func (b *Cloud) ImportSource() {
 	b.Helper()
-	b.Loopcloud("image", "import", "--dir", b.Store, "--name", "busybox", "--id", SourceID, Programs.Root)
+	b.Must(os.MkdirAll(filepath.Dir(b.Store), 0o755))
+	b.Must(Run("cp", "-a", "--sparse=always", "-T", Programs.Store, b.Store))
 }
 
 // Serve starts loopcloud.

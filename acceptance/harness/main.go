@@ -22,6 +22,8 @@ type Installed struct {
 	Plugins string
 	// Root is a root file system of one busybox.
 	Root string
+	// Store is the directory of a loopcloud with Root as its only image.
+	Store string
 }
 
 // Programs are the installed programs. Main sets it.
@@ -102,6 +104,9 @@ func Run(name string, args ...string) error {
 func (p Installed) Plugin(f Flavor) string {
 	return filepath.Join(filepath.Dir(p.Loopcloud), "packer-plugin-"+f.Name)
 }
+
+// Only returns a PACKER_PLUGIN_PATH that holds a builder's plugin alone.
+func (p Installed) Only(f Flavor) string { return p.Plugins + "-" + f.Name }
 
 // NeedRoot skips a test if it does not run as root. In CI it always does.
 func NeedRoot(t testing.TB) {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,12 +35,26 @@ const Deadline = 5 * time.Minute
 // goes on.
 func (b *Box) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, Programs.Packer, args...)
-	cmd.Env = b.Env
+	cmd.Env = withOnePlugin(b.Env, args)
 	cmd.Dir = b.Dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 30 * time.Second
 	return cmd
+}
+
+// withOnePlugin returns an environment in which packer finds a single plugin if the template, its last argument, names
+// one of the builders only. Packer checks the checksum of each plugin that it finds, and starts it twice, before a build.
+func withOnePlugin(env, args []string) []string {
+	both := slices.Index(env, "PACKER_PLUGIN_PATH="+Programs.Plugins)
+	template := Read(args[len(args)-1])
+	named := slices.DeleteFunc(slices.Clone(Flavors), func(f Flavor) bool { return !strings.Contains(template, f.Name) })
+	if both < 0 || len(named) != 1 {
+		return env
+	}
+	env = slices.Clone(env)
+	env[both] = "PACKER_PLUGIN_PATH=" + Programs.Only(named[0])
+	return env
 }
 
 // Packer runs packer and returns its output. A build that needs one certain device name is repeated while another test

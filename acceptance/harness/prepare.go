@@ -50,7 +50,7 @@ func prepare(dir string) error {
 func installedIn(dir, repo, packer string) Installed {
 	return Installed{
 		Repo: repo, Packer: packer,
-		Loopcloud: filepath.Join(dir, "loopcloud"), Plugins: filepath.Join(dir, "plugins"), Root: filepath.Join(dir, "root"),
+		Loopcloud: filepath.Join(dir, "loopcloud"), Plugins: filepath.Join(dir, "plugins"), Root: filepath.Join(dir, "root"), Store: filepath.Join(dir, "store"),
 	}
 }
 
@@ -103,18 +103,38 @@ func build(dir string) error {
 	if Read(stamp) == sum {
 		return nil
 	}
-	if err := errors.Join(remove.All(stamp), remove.All(Programs.Plugins), remove.All(Programs.Root)); err != nil {
+	if err := errors.Join(remove.All(stamp), remove.All(Programs.Plugins), remove.All(Programs.Root), remove.All(Programs.Store)); err != nil {
 		return err
 	}
 	for _, f := range Flavors {
-		if err := Run(Programs.Packer, "plugins", "install", "--path", Programs.Plugin(f), "github.com/packer-chroot/"+f.Name); err != nil {
+		if err := install(f); err != nil {
 			return err
 		}
 	}
 	if err := Run(script, Programs.Root); err != nil {
 		return err
 	}
+	if err := Run(Programs.Loopcloud, "image", "import", "--dir", Programs.Store, "--name", "busybox", "--id", SourceID, Programs.Root); err != nil {
+		return err
+	}
+	// a cloud makes an identity and a token of its own if it has none
+	if err := errors.Join(remove.All(filepath.Join(Programs.Store, "identity")), remove.All(filepath.Join(Programs.Store, "token"))); err != nil {
+		return err
+	}
 	return os.WriteFile(stamp, []byte(sum), 0o600)
+}
+
+// install installs a plugin in the directory of both, and in one of its own.
+func install(f Flavor) error {
+	if err := Run(Programs.Packer, "plugins", "install", "--path", Programs.Plugin(f), "github.com/packer-chroot/"+f.Name); err != nil {
+		return err
+	}
+	const source = "github.com/packer-chroot"
+	own := filepath.Join(Programs.Only(f), source)
+	if err := errors.Join(remove.All(Programs.Only(f)), os.MkdirAll(own, 0o755)); err != nil {
+		return err
+	}
+	return Run("cp", "-al", filepath.Join(Programs.Plugins, source, f.Name), own)
 }
 
 // checksum returns a checksum of files.

@@ -93,7 +93,11 @@ func memory(t *testing.T, kernel string) (initramfs string) {
 	if err := os.WriteFile(root.Path("etc/resolv.conf"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	qemutest.Run(t, "cp", "-aL", harness.Programs.Packer, harness.Programs.Plugins, harness.Programs.Loopcloud, root.Path("programs"))
+	programs := []string{"-aL", harness.Programs.Packer, harness.Programs.Loopcloud, harness.Programs.Plugins}
+	for _, f := range harness.Flavors {
+		programs = append(programs, harness.Programs.Only(f))
+	}
+	qemutest.Run(t, "cp", append(programs, root.Path("programs"))...)
 	for _, f := range harness.Flavors { // which reap finds beside loopcloud
 		qemutest.Run(t, "sh", "-c", `cd "$0" && ln -s plugins/*/*/*/packer-plugin-"$1"_*64 packer-plugin-"$1"`, root.Path("programs"), f.Name)
 	}
