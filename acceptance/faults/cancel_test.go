@@ -165,7 +165,7 @@ func atCancels(t *testing.T, f harness.Flavor, one int, counts *faultCount, act 
 func TestCancelAnywhere(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		counts := countCancels("Ctrl-C, once (a build that succeeded had its image already): " + f.Name)
-		atCancels(t, f, 5, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
+		atCancels(t, f, 9, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
 			i.strike()
 			if c.when == "after" {
 				time.Sleep(50 * time.Millisecond) // the plugin has gone from the call, or is about to
@@ -229,7 +229,7 @@ func gone(b *harness.Box) {
 func TestCancelTwiceAnywhere(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		counts := countCancels("Ctrl-C, twice, and then reap: " + f.Name)
-		atCancels(t, f, 7, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
+		atCancels(t, f, 11, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
 			i.strike()
 			time.Sleep(30 * time.Millisecond) // two at once are one
 			i.strike()

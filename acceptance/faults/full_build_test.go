@@ -38,7 +38,7 @@ func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
 			k.Done = first.Done
 			return k
 		}
-		spread(t, open, share(spots, 43), faulted.String, func(t *testing.T, k *harness.FullBox, s faulted) {
+		spread(t, open, share(spots, 71), faulted.String, func(t *testing.T, k *harness.FullBox, s faulted) {
 			own := *k
 			own.Box = k.In(t)
 			outcome := missed

@@ -321,7 +321,7 @@ func TestFaultOfOneCall(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		spots := eachWithEach(points(harness.New(t), f), callFaults)
 		counts := newCount("One call of a build goes wrong: "+f.Name, namesOf(callFaults)...)
-		sideBySide(t, share(spots, 13), faulted.String, func(b *harness.Box, before []string, s faulted) {
+		sideBySide(t, share(spots, 19), faulted.String, func(b *harness.Box, before []string, s faulted) {
 			outcome := missed
 			for n := 0; n < tries && outcome == missed; n++ {
 				out, ok, met := faulty(b, b.Template(f.Basic(nil), harness.Shell("true")), s.with(s.here()))

@@ -61,7 +61,7 @@ func withOnePlugin(env, args []string) []string {
 // process has that name; a process that was killed has it no longer after sweepKilledRuns.
 func (b *Box) Packer(args ...string) (string, error) {
 	b.Helper()
-	for begun := time.Now(); ; time.Sleep(500 * time.Millisecond) {
+	for begun := time.Now(); ; time.Sleep(2 * time.Second) {
 		out, err := b.packerOnce(args...)
 		if err == nil || !nameInUse.MatchString(Flat(out)) || time.Since(begun) > Deadline {
 			return out, err

@@ -13,10 +13,10 @@ import (
 )
 
 // sampledActs is how many local acts of each cloud are killed at otherwise.
-const sampledActs = 5
+const sampledActs = 4
 
 // sampledReaps is the same of the command reap.
-const sampledReaps = 3
+const sampledReaps = 2
 
 // useOwnLocks keeps the builds' acts free of those on reservations of other killed builds, which a build removes from a
 // shared lock directory.

@@ -22,7 +22,7 @@ import (
 )
 
 // sampled is how many points of each cloud run otherwise.
-const sampled = 8
+const sampled = 6
 
 // summary prints a line about a matrix, even if it has passed.
 func summary(format string, args ...any) { fmt.Fprintf(os.Stderr, "matrix: "+format+"\n", args...) }
