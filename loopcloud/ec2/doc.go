@@ -4,7 +4,8 @@
 //
 // It implements the actions that creating images needs, with the parameters that have an effect
 // in loopcloud. It refuses every other action and parameter as EC2 refuses unknown ones, so that
-// no request is ignored silently.
+// no request is ignored silently. actions.go lists the actions; the tests of all actions in
+// actions_test.go take them, and their parameters, from that list.
 //
 // Sources: the API reference (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/) for the
 // actions, and its page errors-overview.html for the error codes.
