@@ -3,11 +3,17 @@ package ec2_test
 import (
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query/apitest"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
 // call sends an action with parameters.
@@ -90,4 +96,67 @@ func TestParametersOfTheModel(t *testing.T) {
 			}
 		}
 	}
+}
+
+// dryRuns returns a request for every action. It has the required parameters of the action, and
+// those that a request needs besides them.
+func (b *box) dryRuns() map[string]url.Values {
+	b.Helper()
+	volume, image, linked := b.volume(), b.image("taken"), b.volume()
+	must(b.client.AttachVolume(ctx, &sdk.AttachVolumeInput{VolumeId: &linked, InstanceId: aws.String(b.host()), Device: aws.String("/dev/sdx")}))(b)
+	uefi := b.image("uefi", func(in *sdk.RegisterImageInput) { in.BootMode = types.BootModeValuesUefi })
+	run := must(b.client.RunInstances(ctx, &sdk.RunInstancesInput{ImageId: &uefi, MinCount: aws.Int32(1), MaxCount: aws.Int32(1)}))(b)
+	instance := *run.Instances[0].InstanceId
+	values := map[string]string{
+		"VolumeId": volume, "SnapshotId": b.snapshot(), "ImageId": image, "InstanceId": instance, "InstanceId.1": instance, "ResourceId.1": volume,
+		"SourceImageId": image, "SourceSnapshotId": b.snapshot(), "SourceRegion": region, "AvailabilityZone": zone, "Device": "/dev/sdf",
+		"Name": "free", "KmsKeyId": "alias/mine", "Attribute": "launchPermission", "State": "block-all-sharing", "ImageBlockPublicAccessState": "block-new-sharing", "AllowedImagesSettingsState": "enabled",
+	}
+	own := map[string]map[string]string{
+		"CreateVolume":                  {"Size": "1"},
+		"AttachVolume":                  {"InstanceId": b.host()},
+		"ModifyVolume":                  {"Size": "9"},
+		"DetachVolume":                  {"VolumeId": linked},
+		"DescribeSnapshotAttribute":     {"Attribute": "createVolumePermission"},
+		"ModifySnapshotAttribute":       {"OperationType": "add", "UserId.1": bob},
+		"ModifyImageAttribute":          {"Description.Value": "new"},
+		"ModifyInstanceMetadataOptions": {"HttpTokens": "required"},
+		"RegisterImage":                 {"RootDeviceName": "/dev/sda1", "BlockDeviceMapping.1.DeviceName": "/dev/sda1", "BlockDeviceMapping.1.Ebs.SnapshotId": values["SnapshotId"]},
+	}
+	requests := map[string]url.Values{}
+	for _, action := range ec2.Actions() {
+		params := ec2.RequiredParameters(action)
+		for name := range params {
+			if value, ok := values[name]; ok {
+				params.Set(name, value)
+			}
+		}
+		for name, value := range own[action] {
+			params.Set(name, value)
+		}
+		params.Set("DryRun", "true")
+		requests[action] = params
+	}
+	return requests
+}
+
+// TestDryRun: a dry run that would succeed is refused as one, and changes nothing.
+func TestDryRun(t *testing.T) {
+	b := newBox(t)
+	requests := b.dryRuns()
+	before := b.everything()
+	for action, params := range requests {
+		if status, body := b.call(action, params); status != http.StatusPreconditionFailed || !strings.Contains(body, "<Code>DryRunOperation</Code>") {
+			t.Errorf("%s: got %d %s", action, status, body)
+		}
+	}
+	if after := b.everything(); !reflect.DeepEqual(before, after) {
+		t.Errorf("before: %v\nafter: %v", before, after)
+	}
+}
+
+// everything returns the resources and the settings of alice.
+func (b *box) everything() []any {
+	caller := state.Caller{Account: alice, Region: region}
+	return []any{b.st.Volumes(caller), b.st.Snapshots(caller), b.st.Images(caller), b.st.Tags(caller), b.st.VMs(caller), b.st.Settings(caller)}
 }
