@@ -49,14 +49,23 @@ func (c *call) request(params url.Values) error {
 
 // filters returns an error for a filter that the call's documentation does not list.
 func (c *call) filters(params url.Values) error {
+	var names []string
+	for name := range params {
+		if number(name) == "Filter.N.Name" {
+			names = append(names, name)
+		}
+	}
+	if names == nil {
+		return nil
+	}
 	known := c.docs.filters(c.name + "Input")
 	if known == nil {
 		return nil
 	}
 	var wrong []error
-	for name, values := range params {
-		if number(name) == "Filter.N.Name" && !known(values[0]) {
-			wrong = append(wrong, fmt.Errorf("%s is %q, which is not a documented filter", name, values[0]))
+	for _, name := range names {
+		if filter := params.Get(name); !known(filter) {
+			wrong = append(wrong, fmt.Errorf("%s is %q, which is not a documented filter", name, filter))
 		}
 	}
 	return errors.Join(wrong...)
