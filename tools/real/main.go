@@ -59,7 +59,7 @@ func parse(args []string) (arguments, error) {
 	}
 	if f.NArg() != 2 {
 		f.Usage()
-		return o, errors.New("a cloud and a directory of templates are requirement")
+		return o, errors.New("a cloud and a directory of templates are required")
 	}
 	o.cloud, o.templates = f.Arg(0), f.Arg(1)
 	return o, nil
