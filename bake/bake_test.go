@@ -633,7 +633,7 @@ func TestUnsupportedMount(t *testing.T) {
 		t.Run(fmt.Sprintf("optional %v", optional), func(t *testing.T) {
 			in(t, func(t *testing.T, w *world) {
 				plan := w.plan()
-				plan.Mounts = []chroot.ExtraMount{{Type: "unknown", Source: "x", Target: "/x", Optional: optional}}
+				plan.Mounts = []chroot.Submount{{Type: "unknown", Source: "x", Target: "/x", Optional: optional}}
 				result, err := w.build(t.Context(), plan)
 				if optional != (err == nil) {
 					t.Errorf("the build ended with %v", err)

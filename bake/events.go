@@ -58,7 +58,7 @@ type eventfulRoot struct {
 }
 
 // MountBelow implements Mounted.
-func (o eventfulRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) error {
+func (o eventfulRoot) MountBelow(ctx context.Context, mount chroot.Submount) error {
 	begun := time.Now()
 	err := o.Mounted.MountBelow(ctx, mount)
 	o.listener.Hear(event.Mount{

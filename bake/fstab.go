@@ -75,13 +75,13 @@ func needed(m disk.FstabMount, err error) bool {
 	return false
 }
 
-func below(m disk.FstabMount) chroot.ExtraMount {
-	return chroot.ExtraMount{Type: m.Type, Source: m.Device, Target: m.Target, Options: m.Options, OfDisk: true}
+func below(m disk.FstabMount) chroot.Submount {
+	return chroot.Submount{Type: m.Type, Source: m.Device, Target: m.Target, Options: m.Options, OfDisk: true}
 }
 
 // mountsOn reports whether the user's own mounts have the target.
 func (p Plan) mountsOn(target string) bool {
-	return slices.ContainsFunc(p.Mounts, func(m chroot.ExtraMount) bool { return path.Clean("/"+m.Target) == target })
+	return slices.ContainsFunc(p.Mounts, func(m chroot.Submount) bool { return path.Clean("/"+m.Target) == target })
 }
 
 // fstab reads the image's fstab. The build continues if it cannot be read, because an image

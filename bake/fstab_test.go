@@ -38,7 +38,7 @@ func TestMountFstab(t *testing.T) {
 		{
 			name: "the user mounts it", fstab: "text", mounts: list{boot}, events: `, fstab "text", mount boot/`,
 			change: func(p *bake.Plan) {
-				p.Mounts = append([]chroot.ExtraMount{{Type: "bind", Source: "/x", Target: "boot/"}}, p.Mounts...)
+				p.Mounts = append([]chroot.Submount{{Type: "bind", Source: "/x", Target: "boot/"}}, p.Mounts...)
 			},
 		},
 		{name: "the user has mounted it", fstab: "text", mounts: list{lacks(usr, "it is LVM"), home}, mounted: []string{"/usr"}, events: `, fstab "text", mount /home`},

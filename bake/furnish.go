@@ -57,7 +57,7 @@ func (b *build) copyIn(ctx context.Context, root mountedRoot) error {
 
 // mountBelow makes one of the further mounts. The build continues without an optional one
 // if the kernel does not have its type, or there is no directory to mount it on.
-func (b *build) mountBelow(ctx context.Context, root mountedRoot, mount chroot.ExtraMount) error {
+func (b *build) mountBelow(ctx context.Context, root mountedRoot, mount chroot.Submount) error {
 	err := root.MountBelow(ctx, mount)
 	if mount.Optional && (errors.Is(err, chroot.ErrNoFileSystem) || errors.Is(err, chroot.ErrNoMountPoint)) {
 		b.report.Warn("going on without %s: %v", mount.Target, err)

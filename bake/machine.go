@@ -95,7 +95,7 @@ type Mounted interface {
 	chroot.Root
 	// MountBelow mounts a further file system inside. The error wraps
 	// chroot.ErrNoFileSystem if the kernel has no such type.
-	MountBelow(context.Context, chroot.ExtraMount) error
+	MountBelow(context.Context, chroot.Submount) error
 	// Labels returns the state of the image's SELinux labels; if search is true, with a file
 	// that was created without one.
 	Labels(ctx context.Context, search bool) (chroot.Labels, error)

@@ -64,7 +64,7 @@ type Plan struct {
 	// same disk.
 	MountFstab bool
 	// Mounts are made below the root, in order.
-	Mounts []chroot.ExtraMount
+	Mounts []chroot.Submount
 	// PassEnvironment names environment variables that commands in the root get besides
 	// the usual ones.
 	PassEnvironment []string

@@ -632,7 +632,7 @@ type worldRoot struct {
 
 func (r *worldRoot) Path() string { return r.path }
 
-func (r *worldRoot) MountBelow(ctx context.Context, mount chroot.ExtraMount) error {
+func (r *worldRoot) MountBelow(ctx context.Context, mount chroot.Submount) error {
 	return r.act(ctx, "mount below", func() error {
 		if mount.Type == "unknown" {
 			return fmt.Errorf("%s: %w", mount.Type, chroot.ErrNoFileSystem)
@@ -710,7 +710,7 @@ func (w *world) plan() bake.Plan {
 			return "/mnt/root", w.act(context.Background(), "render mount path", func() error { return nil })
 		},
 		MountOptions: []string{"noatime"},
-		Mounts:       []chroot.ExtraMount{{Type: "proc", Source: "proc", Target: "/proc"}, {Type: "bind", Source: "/dev", Target: "/dev"}},
+		Mounts:       []chroot.Submount{{Type: "proc", Source: "proc", Target: "/proc"}, {Type: "bind", Source: "/dev", Target: "/dev"}},
 		CopyFiles:    []string{"/etc/resolv.conf"},
 		PreMount: func(disk bake.Disk) ([]string, error) {
 			return []string{"mkfs " + string(disk.Name)}, w.act(context.Background(), "render pre-mount", func() error { return nil })

@@ -256,13 +256,13 @@ func (c *Config) checkMounts() []error {
 }
 
 // mounts are chroot_mounts as the chroot takes them.
-func (c *Config) mounts() []chroot.ExtraMount {
+func (c *Config) mounts() []chroot.Submount {
 	if c.ChrootMounts == nil {
 		return chroot.DefaultMounts()
 	}
-	mounts := make([]chroot.ExtraMount, 0, len(c.ChrootMounts))
+	mounts := make([]chroot.Submount, 0, len(c.ChrootMounts))
 	for _, m := range c.ChrootMounts {
-		mounts = append(mounts, chroot.ExtraMount{Type: m[0], Source: bindSource(m[0], m[1]), Target: m[2], Temporary: true})
+		mounts = append(mounts, chroot.Submount{Type: m[0], Source: bindSource(m[0], m[1]), Target: m[2], Temporary: true})
 	}
 	return mounts
 }

@@ -48,7 +48,7 @@ func TestPlanOfOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "mounts", plan.Mounts, []chroot.ExtraMount{
+	equal(t, "mounts", plan.Mounts, []chroot.Submount{
 		{Type: "bind", Source: "/srv", Target: "/srv", Temporary: true},
 		{Type: "bind", Source: here + "/provisioning", Target: "/provisioning", Temporary: true},
 		{Type: "proc", Source: "proc", Target: "/proc", Temporary: true},

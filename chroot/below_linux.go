@@ -24,20 +24,20 @@ import (
 // A bind mount shows only the file system that its source is on, as mount --bind does, and
 // mounts that are made on it later stay in the root. Its options are flags of the mount,
 // such as ro; those of the source's mount stay in force.
-func (m *MountedRoot) MountBelow(_ context.Context, extra ExtraMount) error {
-	if err := m.mountNow(extra); err != nil {
-		return extra.explain(err, m.path)
+func (m *MountedRoot) MountBelow(_ context.Context, submount Submount) error {
+	if err := m.mountNow(submount); err != nil {
+		return submount.explain(err, m.path)
 	}
 	return nil
 }
 
 // explain adds source and target to an error.
-func (e ExtraMount) explain(err error, root string) error {
+func (e Submount) explain(err error, root string) error {
 	return fmt.Errorf("cannot mount %s %s on %s in %s: %w", e.Type, e.Source, e.Target, root, err)
 }
 
-func (m *MountedRoot) mountBelow(extra ExtraMount) error {
-	onto, err := extra.onto()
+func (m *MountedRoot) mountBelow(submount Submount) error {
+	onto, err := submount.onto()
 	if err != nil {
 		return err
 	}
@@ -46,12 +46,12 @@ func (m *MountedRoot) mountBelow(extra ExtraMount) error {
 		return err
 	}
 	defer in.Close()
-	target, err := m.mountPoint(in, extra, onto)
+	target, err := m.mountPoint(in, submount, onto)
 	if err != nil {
 		return err
 	}
 	defer target.Close()
-	if extra.OfDisk {
+	if submount.OfDisk {
 		if mounttable.IsMountPoint(target) {
 			return nil
 		}
@@ -61,25 +61,25 @@ func (m *MountedRoot) mountBelow(extra ExtraMount) error {
 			return err
 		}
 	}
-	flags, data, err := mountoptions.Parse(extra.Options)
+	flags, data, err := mountoptions.Parse(submount.Options)
 	if err != nil {
 		return err
 	}
-	if extra.Type == bind {
-		err = unix.Mount(extra.Source, rootfs.ProcPath(target), "", unix.MS_BIND, "")
+	if submount.Type == bind {
+		err = unix.Mount(submount.Source, rootfs.ProcPath(target), "", unix.MS_BIND, "")
 	} else {
-		err = mountDevice(extra.Source, rootfs.ProcPath(target), extra.Type, flags, data)
+		err = mountDevice(submount.Source, rootfs.ProcPath(target), submount.Type, flags, data)
 	}
 	if err != nil {
-		return explain(err, extra.Type)
+		return explain(err, submount.Type)
 	}
-	return m.settle(in, extra, flags)
+	return m.settle(in, submount, flags)
 }
 
 // settle sets the propagation of a new mount and, on a bind mount, the flags.
-func (m *MountedRoot) settle(in *rootfs.Root, extra ExtraMount, flags uintptr) error {
+func (m *MountedRoot) settle(in *rootfs.Root, submount Submount, flags uintptr) error {
 	// The open target lies below the mount; the path leads onto it.
-	top, err := in.Open(extra.Target, unix.O_PATH, 0)
+	top, err := in.Open(submount.Target, unix.O_PATH, 0)
 	if err != nil {
 		return err
 	}
@@ -87,10 +87,10 @@ func (m *MountedRoot) settle(in *rootfs.Root, extra ExtraMount, flags uintptr) e
 	if err := unix.Mount("", rootfs.ProcPath(top), "", unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	if extra.OfDisk {
-		m.devices.add(extra.Source)
+	if submount.OfDisk {
+		m.devices.add(submount.Source)
 	}
-	if extra.Type == bind {
+	if submount.Type == bind {
 		return restrict(top, flags)
 	}
 	m.markers.Add(rootfs.ProcPath(top), top.Name())
@@ -133,7 +133,7 @@ func (m *MountedRoot) IsMounted(_ context.Context, path string) (bool, error) {
 
 // onto returns the type of file to mount it on, a directory or a regular file. An error
 // means that it cannot be mounted.
-func (e ExtraMount) onto() (os.FileMode, error) {
+func (e Submount) onto() (os.FileMode, error) {
 	if e.Type != bind {
 		return os.ModeDir, known(e.Type)
 	}
@@ -158,8 +158,8 @@ func known(kind string) error {
 }
 
 // mountPoint opens a target. It creates a missing one, and records it if it is temporary.
-func (m *MountedRoot) mountPoint(in *rootfs.Root, extra ExtraMount, onto os.FileMode) (*os.File, error) {
-	path := extra.Target
+func (m *MountedRoot) mountPoint(in *rootfs.Root, submount Submount, onto os.FileMode) (*os.File, error) {
+	path := submount.Target
 	target, err := in.Open(path, unix.O_PATH, 0)
 	if !errors.Is(err, os.ErrNotExist) {
 		return target, err
@@ -173,7 +173,7 @@ func (m *MountedRoot) mountPoint(in *rootfs.Root, extra ExtraMount, onto os.File
 	if err == nil && !onto.IsDir() {
 		created = append(created, path)
 	}
-	if extra.Temporary {
+	if submount.Temporary {
 		m.pointsMu.Lock()
 		m.points = append(m.points, created...)
 		m.pointsMu.Unlock()

@@ -32,7 +32,7 @@ func TestMountBelowADevice(t *testing.T) {
 	k, dir := start(t, nil), stage(t)
 	m := mount(t, k, chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: filepath.Join(dir, "root")})
 	device := loop(t, disk(t, 16, "mkfs.ext4", "-q"))
-	boot := chroot.ExtraMount{Type: "ext4", Source: device, Target: "/boot", Options: []string{"noatime,nosuid"}, OfDisk: true}
+	boot := chroot.Submount{Type: "ext4", Source: device, Target: "/boot", Options: []string{"noatime,nosuid"}, OfDisk: true}
 	for range 2 { // the second time it is there
 		if err := m.MountBelow(t.Context(), boot); err != nil {
 			t.Fatal(err)

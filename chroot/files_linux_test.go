@@ -81,7 +81,7 @@ func TestFilesStayInside(t *testing.T) {
 			link(t, outside, m.Path()+"/second")
 			link(t, to, m.Path()+"/evil")
 			link(t, to+"/canary", m.Path()+"/evilfile")
-			if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "proc", Source: "proc", Target: "/proc"}); err != nil {
+			if err := m.MountBelow(t.Context(), chroot.Submount{Type: "proc", Source: "proc", Target: "/proc"}); err != nil {
 				t.Fatal(err)
 			}
 			src := testdir.New(t)

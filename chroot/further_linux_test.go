@@ -15,7 +15,7 @@ import (
 // below mounts a disk, or a subvolume of one, in a root.
 func below(t *testing.T, m *chroot.MountedRoot, device, kind, target string, options ...string) {
 	t.Helper()
-	err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: kind, Source: device, Target: target, Options: options, OfDisk: true})
+	err := m.MountBelow(t.Context(), chroot.Submount{Type: kind, Source: device, Target: target, Options: options, OfDisk: true})
 	if err != nil {
 		t.Fatal(err)
 	}

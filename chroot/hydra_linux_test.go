@@ -46,7 +46,7 @@ func TestLeaveAsksDaemonsBeforeTheirGroupIsKilled(t *testing.T) {
 	furnish(t, spec.Path)
 	proof := filepath.Join(testdir.New(t), "proof")
 	write(t, proof, "", 0o644)
-	if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "bind", Source: filepath.Dir(proof), Target: "/proof"}); err != nil {
+	if err := m.MountBelow(t.Context(), chroot.Submount{Type: "bind", Source: filepath.Dir(proof), Target: "/proof"}); err != nil {
 		t.Fatal(err)
 	}
 	sh(t, m, "setsid sh -c 'trap \"sleep 0.3; echo asked >/proof/proof; exit\" TERM; echo ready >/proof/proof; while :; do sleep 0.1; done' >/dev/null 2>&1 </dev/null & while [ ! -s /proof/proof ]; do sleep 0.1; done")

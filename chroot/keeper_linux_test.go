@@ -190,7 +190,7 @@ func TestKeeperKilled(t *testing.T) {
 	if !errors.Is(context.Cause(guarded), chroot.ErrKeeperLost) {
 		t.Errorf("guarded: %v", context.Cause(guarded))
 	}
-	if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "proc", Source: "proc", Target: "/proc"}); !errors.Is(err, chroot.ErrKeeperLost) {
+	if err := m.MountBelow(t.Context(), chroot.Submount{Type: "proc", Source: "proc", Target: "/proc"}); !errors.Is(err, chroot.ErrKeeperLost) {
 		t.Errorf("mounting through a dead keeper: %v", err)
 	}
 	if err := c.Leave(t.Context(), path); err != nil {
@@ -217,7 +217,7 @@ func TestPluginGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	furnish(t, path)
-	if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "proc", Source: "proc", Target: "/proc"}); err != nil {
+	if err := m.MountBelow(t.Context(), chroot.Submount{Type: "proc", Source: "proc", Target: "/proc"}); err != nil {
 		t.Fatal(err)
 	}
 	sh(t, m, "setsid sleep 1000 & sleep 1000 & true")
@@ -277,7 +277,7 @@ func TestKeeperSurvivesSignals(t *testing.T) {
 func TestErrorsCrossTheWire(t *testing.T) {
 	c := launch(t, nil)
 	m := farAt(t, c, filepath.Join(stage(t), "root"))
-	err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "nosuchfs", Source: "x", Target: "/proc"})
+	err := m.MountBelow(t.Context(), chroot.Submount{Type: "nosuchfs", Source: "x", Target: "/proc"})
 	if !errors.Is(err, chroot.ErrNoFileSystem) {
 		t.Errorf("error %v", err)
 	}

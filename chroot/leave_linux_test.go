@@ -340,13 +340,13 @@ func TestLeaveSparesTheHost(t *testing.T) {
 	m := mount(t, k, spec)
 	shared := testdir.New(t)
 	write(t, shared+"/file", "", 0o644)
-	for _, extra := range []chroot.ExtraMount{
+	for _, submount := range []chroot.Submount{
 		{Type: "bind", Source: "/dev", Target: "/dev"},
 		{Type: "bind", Source: shared, Target: "/shared"},
 		{Type: "proc", Source: "proc", Target: "/proc"},
 		{Type: "sysfs", Source: "sysfs", Target: "/sys"},
 	} {
-		if err := m.MountBelow(t.Context(), extra); err != nil {
+		if err := m.MountBelow(t.Context(), submount); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -372,7 +372,7 @@ func TestLeaveSparesTheHost(t *testing.T) {
 func TestLeaveFailsWhileItsOwnProcessHolds(t *testing.T) {
 	k, _, spec := cageFor(t, 2*time.Second)
 	m := mount(t, k, spec)
-	if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "tmpfs", Source: "tmpfs", Target: "/tmp"}); err != nil {
+	if err := m.MountBelow(t.Context(), chroot.Submount{Type: "tmpfs", Source: "tmpfs", Target: "/tmp"}); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(spec.Path + "/data")

@@ -51,7 +51,7 @@ type MountedRoot struct {
 	uploads  transfer.Uploads
 	// postponed are the mounts that are made before the first command in the root.
 	postponedMu sync.Mutex
-	postponed   []ExtraMount
+	postponed   []Submount
 	// groups are the cgroups of commands that have ended and left processes behind.
 	groups []*cgroup.Group
 	// env is added to the environment of commands, and pass names variables of the

@@ -167,7 +167,7 @@ func TestMountBelow(t *testing.T) {
 	shown := filepath.Join(dir, "shown")
 	write(t, filepath.Join(shown, "file"), "of the host", 0o644)
 	write(t, filepath.Join(dir, "hosts"), "a file", 0o644)
-	for _, extra := range []chroot.ExtraMount{
+	for _, submount := range []chroot.Submount{
 		{Type: "proc", Source: "proc", Target: "/proc"},
 		{Type: "sysfs", Source: "sysfs", Target: "/sys"},
 		{Type: "bind", Source: shown, Target: "/deep/er"},
@@ -175,7 +175,7 @@ func TestMountBelow(t *testing.T) {
 		{Type: "devpts", Source: "devpts", Target: "/dev/pts"},
 		{Type: "tmpfs", Source: "tmpfs", Target: "/proc/fs"},
 	} {
-		if err := m.MountBelow(t.Context(), extra); err != nil {
+		if err := m.MountBelow(t.Context(), submount); err != nil {
 			t.Error(err)
 		}
 	}
@@ -186,11 +186,11 @@ func TestMountBelow(t *testing.T) {
 	if !exists(root+"/proc/self/status") || !exists(root+"/sys/block") || !exists(root+"/dev/pts/ptmx") {
 		t.Error("a mount is missing")
 	}
-	err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "nonesuch", Source: "x", Target: "/proc/sys/nonesuch"})
+	err := m.MountBelow(t.Context(), chroot.Submount{Type: "nonesuch", Source: "x", Target: "/proc/sys/nonesuch"})
 	if !errors.Is(err, chroot.ErrNoFileSystem) {
 		t.Errorf("an unknown type: %v", err)
 	}
-	says(t, m.MountBelow(t.Context(), chroot.ExtraMount{Type: "bind", Source: dir + "/none", Target: "/x"}), dir+"/none")
+	says(t, m.MountBelow(t.Context(), chroot.Submount{Type: "bind", Source: dir + "/none", Target: "/x"}), dir+"/none")
 	if err := k.Leave(t.Context(), root); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestMountBelowStaysInside(t *testing.T) {
 			m := mount(t, k, chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: filepath.Join(dir, name)})
 			link(t, to, filepath.Join(m.Path(), "evil"))
 			for _, target := range []string{"/evil", "/evil/below"} {
-				err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "tmpfs", Source: "tmpfs", Target: target})
+				err := m.MountBelow(t.Context(), chroot.Submount{Type: "tmpfs", Source: "tmpfs", Target: target})
 				t.Log(err) // whether it can be made inside is not the matter
 			}
 			if got := mountsBelow(t, outside); len(got) > 0 || !exists(outside+"/canary") || exists(outside+"/below") {
@@ -243,8 +243,8 @@ func TestNothingLeaksThroughSharedMounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := mount(t, k, chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: filepath.Join(dir, "root")})
-	for _, extra := range []chroot.ExtraMount{{Type: "bind", Source: shared, Target: "/dev"}, {Type: "tmpfs", Source: "tmpfs", Target: "/dev/pts"}} {
-		if err := m.MountBelow(t.Context(), extra); err != nil {
+	for _, submount := range []chroot.Submount{{Type: "bind", Source: shared, Target: "/dev"}, {Type: "tmpfs", Source: "tmpfs", Target: "/dev/pts"}} {
+		if err := m.MountBelow(t.Context(), submount); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -131,7 +131,7 @@ func TestCreatedMountPointsAreRemoved(t *testing.T) {
 	m := mount(t, k, spec)
 	furnish(t, m.Path())
 	write(t, dir+"/file", "of the host", 0o644)
-	for _, extra := range []chroot.ExtraMount{
+	for _, submount := range []chroot.Submount{
 		{Type: "tmpfs", Source: "tmpfs", Target: "/srv/deep/mount", Temporary: true},
 		{Type: "bind", Source: dir + "/file", Target: "/etc/bound", Temporary: true},
 		{Type: "tmpfs", Source: "tmpfs", Target: "/used/below", Temporary: true},
@@ -139,10 +139,10 @@ func TestCreatedMountPointsAreRemoved(t *testing.T) {
 		{Type: "tmpfs", Source: "tmpfs", Target: "/sys", Temporary: true},
 		{Type: "tmpfs", Source: "tmpfs", Target: "/data"},
 	} {
-		if extra.Target == "/there" {
+		if submount.Target == "/there" {
 			sh(t, m, "mkdir /there")
 		}
-		if err := m.MountBelow(t.Context(), extra); err != nil {
+		if err := m.MountBelow(t.Context(), submount); err != nil {
 			t.Fatal(err)
 		}
 	}

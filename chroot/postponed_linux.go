@@ -18,32 +18,32 @@ import (
 // commands need is made on top of the copy before the first command in the root.
 
 // mountNow makes a mount, or a copy of its source if it is postponed.
-func (m *MountedRoot) mountNow(extra ExtraMount) error {
+func (m *MountedRoot) mountNow(submount Submount) error {
 	m.postponedMu.Lock()
 	defer m.postponedMu.Unlock()
-	if !m.isForLater(extra) {
-		return m.mountBelow(extra)
+	if !m.isForLater(submount) {
+		return m.mountBelow(submount)
 	}
 	var err error
-	if extra.CopyFirst {
-		err = m.mountCopy(extra)
+	if submount.CopyFirst {
+		err = m.mountCopy(submount)
 	} else {
-		err = m.mountBelow(extra)
+		err = m.mountBelow(submount)
 	}
 	if err == nil {
-		m.postponed = append(m.postponed, extra)
+		m.postponed = append(m.postponed, submount)
 	}
 	return err
 }
 
 // isForLater reports whether a mount must be made, or made again, before the first command
 // in the root.
-func (m *MountedRoot) isForLater(extra ExtraMount) bool {
-	if extra.CopyFirst {
+func (m *MountedRoot) isForLater(submount Submount) bool {
+	if submount.CopyFirst {
 		return !m.hasShell()
 	}
 	for _, other := range m.postponed {
-		if strings.HasPrefix(filepath.Clean(extra.Target), filepath.Clean(other.Target)+"/") {
+		if strings.HasPrefix(filepath.Clean(submount.Target), filepath.Clean(other.Target)+"/") {
 			return true
 		}
 	}
@@ -70,14 +70,14 @@ func (m *MountedRoot) mountPostponed() error {
 	m.postponedMu.Lock()
 	defer m.postponedMu.Unlock()
 	for len(m.postponed) > 0 && m.hasShell() {
-		extra := m.postponed[0]
-		err := m.mountBelow(extra)
-		if extra.Optional && (errors.Is(err, ErrNoMountPoint) || errors.Is(err, ErrNoFileSystem)) {
-			m.keeper.log("warning: going on without %s: %v", extra.Target, err)
+		submount := m.postponed[0]
+		err := m.mountBelow(submount)
+		if submount.Optional && (errors.Is(err, ErrNoMountPoint) || errors.Is(err, ErrNoFileSystem)) {
+			m.keeper.log("warning: going on without %s: %v", submount.Target, err)
 			err = nil
 		}
 		if err != nil {
-			return extra.explain(err, m.path)
+			return submount.explain(err, m.path)
 		}
 		m.postponed = m.postponed[1:]
 	}
@@ -86,8 +86,8 @@ func (m *MountedRoot) mountPostponed() error {
 
 // mountCopy mounts a tmpfs with copies of the source's directories, links and device
 // nodes.
-func (m *MountedRoot) mountCopy(extra ExtraMount) error {
-	empty := ExtraMount{Type: "tmpfs", Source: "tmpfs", Target: extra.Target, Options: []string{"nosuid,noexec,mode=755"}}
+func (m *MountedRoot) mountCopy(submount Submount) error {
+	empty := Submount{Type: "tmpfs", Source: "tmpfs", Target: submount.Target, Options: []string{"nosuid,noexec,mode=755"}}
 	if err := m.mountBelow(empty); err != nil {
 		return err
 	}
@@ -96,14 +96,14 @@ func (m *MountedRoot) mountCopy(extra ExtraMount) error {
 		return err
 	}
 	defer in.Close()
-	top, err := in.Open(extra.Target, unix.O_PATH, 0)
+	top, err := in.Open(submount.Target, unix.O_PATH, 0)
 	if err != nil {
 		return err
 	}
 	defer top.Close()
 	var source unix.Stat_t
-	if err := unix.Stat(extra.Source, &source); err != nil {
-		return &os.PathError{Op: "stat", Path: extra.Source, Err: err}
+	if err := unix.Stat(submount.Source, &source); err != nil {
+		return &os.PathError{Op: "stat", Path: submount.Source, Err: err}
 	}
-	return transfer.CopyNodes(extra.Source, rootfs.ProcPath(top), source.Dev)
+	return transfer.CopyNodes(submount.Source, rootfs.ProcPath(top), source.Dev)
 }

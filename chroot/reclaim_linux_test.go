@@ -52,7 +52,7 @@ func orphaned(t *testing.T, kill bool) orphan {
 	}
 	o.root = r
 	furnish(t, spec.Path)
-	if err := r.MountBelow(t.Context(), chroot.ExtraMount{Type: "tmpfs", Source: "tmpfs", Target: "/below"}); err != nil {
+	if err := r.MountBelow(t.Context(), chroot.Submount{Type: "tmpfs", Source: "tmpfs", Target: "/below"}); err != nil {
 		t.Fatal(err)
 	}
 	sh(t, r, "(sleep 1000 >/dev/null 2>&1 & )")

@@ -238,13 +238,13 @@ var callIsMounted = inRoot("is mounted", func(ctx context.Context, _ request, m 
 })
 
 // MountBelow mounts a further file system inside, as MountedRoot.MountBelow does.
-func (r *Remote) MountBelow(ctx context.Context, extra ExtraMount) error {
-	_, err := callMountBelow.on(ctx, r.session, at[ExtraMount]{r.path, extra})
+func (r *Remote) MountBelow(ctx context.Context, submount Submount) error {
+	_, err := callMountBelow.on(ctx, r.session, at[Submount]{r.path, submount})
 	return err
 }
 
-var callMountBelow = inRoot("mount below", func(ctx context.Context, _ request, m *MountedRoot, extra ExtraMount) (wire.Empty, error) {
-	return wire.Empty{}, m.MountBelow(ctx, extra)
+var callMountBelow = inRoot("mount below", func(ctx context.Context, _ request, m *MountedRoot, submount Submount) (wire.Empty, error) {
+	return wire.Empty{}, m.MountBelow(ctx, submount)
 })
 
 // Labels examines the SELinux labels, as MountedRoot.Labels does.

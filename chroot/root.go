@@ -48,9 +48,9 @@ type Root interface {
 // NewFile describes the file that Upload creates if there is none.
 type NewFile = transfer.NewFile
 
-// ExtraMount is one entry of chroot_mounts: a file system mounted below the
+// Submount is one entry of chroot_mounts: a file system mounted below the
 // root.
-type ExtraMount struct {
+type Submount struct {
 	// Type is the file system's type, or "bind".
 	Type string
 	// Source is the device, or the directory of the host to bind.

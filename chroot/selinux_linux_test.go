@@ -51,7 +51,7 @@ func TestLabels(t *testing.T) {
 			if test.labels {
 				label(t, m.Path())
 			}
-			if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "tmpfs", Source: "tmpfs", Target: "/tmp"}); err != nil {
+			if err := m.MountBelow(t.Context(), chroot.Submount{Type: "tmpfs", Source: "tmpfs", Target: "/tmp"}); err != nil {
 				t.Fatal(err)
 			}
 			sh(t, m, test.prepare)

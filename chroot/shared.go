@@ -19,8 +19,8 @@ import (
 // in it, so that tar(1) or debootstrap(8) can unpack one there. /dev/pts and /dev/shm are
 // separate from the host's. gid 5 is the group tty wherever glibc is used. A kernel may
 // lack binfmt_misc; the image does not need it.
-func DefaultMounts() []ExtraMount {
-	return []ExtraMount{
+func DefaultMounts() []Submount {
+	return []Submount{
 		{Type: "proc", Source: "proc", Target: "/proc"},
 		{Type: "sysfs", Source: "sysfs", Target: "/sys"},
 		{Type: bind, Source: "/dev", Target: "/dev", Options: []string{"ro"}, CopyFirst: true},
@@ -31,7 +31,7 @@ func DefaultMounts() []ExtraMount {
 	}
 }
 
-// bind is the type of an ExtraMount that shows a directory of the host.
+// bind is the type of a Submount that shows a directory of the host.
 const bind = "bind"
 
 // ownVariables are the variables of every command in a root. They do not depend on the host.

@@ -108,7 +108,7 @@ func TestDevWithoutDirectoriesToMountOn(t *testing.T) {
 // TestBindMountsAreAsConfigured: a bind without options can be written to.
 func TestBindMountsAreAsConfigured(t *testing.T) {
 	m, dev := tiny(t, nil), fakeDev(t)
-	if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "bind", Source: dev, Target: "/dev"}); err != nil {
+	if err := m.MountBelow(t.Context(), chroot.Submount{Type: "bind", Source: dev, Target: "/dev"}); err != nil {
 		t.Fatal(err)
 	}
 	sh(t, m, "touch /dev/written && busybox mknod /dev/node c 1 3")
@@ -127,12 +127,12 @@ func TestCommandsShareNamespaces(t *testing.T) {
 	namespaces := "for n in uts ipc; do busybox readlink /proc/self/ns/$n; done"
 	everyWay(t, func(t *testing.T, r chroot.Root) {
 		m, ok := r.(interface {
-			MountBelow(context.Context, chroot.ExtraMount) error
+			MountBelow(context.Context, chroot.Submount) error
 		})
 		if !ok {
 			t.Fatalf("a %T mounts nothing", r)
 		}
-		if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "proc", Source: "proc", Target: "/proc"}); err != nil {
+		if err := m.MountBelow(t.Context(), chroot.Submount{Type: "proc", Source: "proc", Target: "/proc"}); err != nil {
 			t.Fatal(err)
 		}
 		if got := sh(t, r, "busybox hostname"); got != before+"\n" {

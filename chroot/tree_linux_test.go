@@ -175,7 +175,7 @@ func TestUploadGoesOnWhereAFileIsRead(t *testing.T) {
 func TestFilesOfUnknownSize(t *testing.T) {
 	m := tiny(t, nil)
 	for kind, target := range map[string]string{"proc": "/proc", "sysfs": "/sys"} {
-		if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: kind, Source: kind, Target: target}); err != nil {
+		if err := m.MountBelow(t.Context(), chroot.Submount{Type: kind, Source: kind, Target: target}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -39,7 +39,7 @@ func TestLeaveReportsLostWrites(t *testing.T) {
 				k, root := start(t, nil), filepath.Join(stage(t), "root")
 				m := mount(t, k, chroot.MountSpec{Device: thin(t), Path: root})
 				if where != "" {
-					if err := m.MountBelow(t.Context(), chroot.ExtraMount{Type: "ext4", Source: thin(t), Target: where}); err != nil {
+					if err := m.MountBelow(t.Context(), chroot.Submount{Type: "ext4", Source: thin(t), Target: where}); err != nil {
 						t.Fatal(err)
 					}
 				}

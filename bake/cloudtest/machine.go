@@ -65,7 +65,7 @@ func (idle) Flush(bake.DevicePath) error { return nil }
 type root string
 
 func (r root) Path() string                                                  { return string(r) }
-func (root) MountBelow(context.Context, chroot.ExtraMount) error             { return nil }
+func (root) MountBelow(context.Context, chroot.Submount) error               { return nil }
 func (root) Labels(context.Context, bool) (chroot.Labels, error)             { return chroot.Labels{}, nil }
 func (root) IsMounted(context.Context, string) (bool, error)                 { return false, nil }
 func (root) CopyIn(context.Context, string) error                            { return nil }
