@@ -22,7 +22,7 @@ func (c *Cloud) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, err
 	}
 	what := fmt.Sprintf("copy image %s of %s to %s", spec.Source, spec.SourceRegion, c.client.Region())
 	if err != nil {
-		return "", unsettledIf(unknownSource(err), c.client.cannot(err, "%s", what))
+		return "", c.client.cannot(err, "%s", what)
 	}
 	return newID[bake.ImageID](c, out.ImageId, what)
 }

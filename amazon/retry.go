@@ -20,13 +20,15 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
-// operations says how each operation of AWS that a build makes is made again. The metadata
-// service is asked by the SDK's own rules (metadata.go), KMS once (kms.go).
+// operations holds the retry rules of each operation of AWS that a build makes. An error for which
+// Passes is true wraps bake.ErrUnsettled, so the build repeats the call (bake/settle.go); unsettled.go
+// marks the refusals that need a look at the resource too. Requests to the metadata service follow
+// the SDK's own rules (metadata.go), and those to KMS are made once (kms.go).
 var operations = retry.Table{
 	"AssumeRole":                           {Repeat: retry.Reads, Apart: true},
 	"AssumeRoleWithWebIdentity":            {Repeat: retry.Reads, Apart: true},
 	"AttachVolume":                         {Repeat: retry.IsSet},
-	"CopyImage":                            {Repeat: retry.HasToken},
+	"CopyImage":                            {Repeat: retry.HasToken, Passes: unknownSource},
 	"CreateSnapshot":                       {Repeat: retry.CreatesAnother, First: time.Second}, // EC2 shows it after a while
 	"CreateVolume":                         {Repeat: retry.HasToken},
 	"DeleteSnapshot":                       {Repeat: retry.IsSet},
@@ -77,13 +79,14 @@ func again[In, Out any](c *Client, op func(context.Context, *In, ...func(*ec2.Op
 			out, err = op(ctx, in)
 			return err
 		})
-		return out, err
+		return out, unsettledIf(operations.Passes(action, err), err)
 	}
 }
 
-// do makes an operation by the client's policy, as the table says.
+// do makes an operation by the client's policy and the table.
 func (c *Client) do(ctx context.Context, service, action string, try func(context.Context) error) error {
-	return operations.For(action, c.policy).Do(ctx, retry.Call{Service: service, Action: action, Kind: kindOf}, try)
+	err := operations.For(action, c.policy).Do(ctx, retry.Call{Service: service, Action: action, Kind: kindOf}, try)
+	return unsettledIf(operations.Passes(action, err), err)
 }
 
 // kindWithoutDoubt is kindOf for a call that is not made again if it may have had its effect.

@@ -9,9 +9,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
-// ErrUnsettled is wrapped by a changing call of a Cloud that is refused for a temporary
-// reason. Above all, a changing call may not know yet what a reading call has shown: a new
-// resource may not exist for it, or be in an earlier state.
+// ErrUnsettled is wrapped by the error of a changing call of a Cloud that is refused for a
+// temporary reason. Above all, a changing call may not know yet what a reading call has shown: a
+// new resource may not exist for it, or be in an earlier state. To add a refusal that always
+// passes, see Passes in the clouds' tables of operations (retry.go).
 var ErrUnsettled = errors.New("not yet")
 
 // ErrNameTaken is wrapped by Cloud.Register, Copy and Restore if another image has the
@@ -89,7 +90,7 @@ func repeat[T any](ctx context.Context, s settling, what string, final error, ca
 			return x, err
 		}
 		if s.say != nil && tries.n == 0 {
-			s.say("trying again for up to %s: the cloud does not know yet what it has shown (%s)", s.pace.Patience, what)
+			s.say("trying again for up to %s (%s): %v", s.pace.Patience, what, err)
 		}
 		if stop := tries.again(ctx, what, err); stop != nil {
 			return x, stop

@@ -52,6 +52,19 @@ func TestUnsettledCalls(t *testing.T) {
 	}
 }
 
+// TestUnsettledCallIsReported: the user sees the refusal.
+func TestUnsettledCallIsReported(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.refusals = map[string][]error{"attach": unsettled(4)}
+		result, err := w.build(t.Context(), w.plan())
+		w.asItShould(result, err)
+		line := "detail: trying again for up to 2m0s (the attachment of vol-1): it does not exist"
+		if n := strings.Count(strings.Join(w.told, "\n"), line); n != 1 {
+			t.Errorf("%d times %q in %q", n, line, w.told)
+		}
+	})
+}
+
 // TestUnsettledCallReachesItsLimit: at the limit the refusal is the error, and everything is undone.
 func TestUnsettledCallReachesItsLimit(t *testing.T) {
 	for _, act := range []string{"volume", "attach", "snapshot", "image", "publish"} {

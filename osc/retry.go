@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
@@ -15,11 +16,13 @@ const service = "OAPI"
 // tryLimit bounds one attempt: the SDK has no time-out of its own.
 const tryLimit = 2 * time.Minute
 
-// operations says how each call of the API that a build makes is made again. The metadata
-// service is asked by rules of its own (metadata.go).
+// operations holds the retry rules of each call of the API that a build makes. An error for which
+// Passes is true wraps bake.ErrUnsettled, so the build repeats the call (bake/settle.go); unsettled.go
+// marks the refusals that need a look at the resource too. The metadata service has rules of its own
+// (metadata.go).
 var operations = retry.Table{
 	string(createImage):    {Repeat: retry.CreatesAnother}, // it takes no client token
-	string(createSnapshot): {Repeat: retry.HasToken},
+	string(createSnapshot): {Repeat: retry.HasToken, Passes: isUnsettled},
 	string(createTags):     {Repeat: retry.IsSet},
 	string(createVolume):   {Repeat: retry.HasToken},
 	string(deleteImage):    {Repeat: retry.IsSet},
@@ -37,12 +40,15 @@ var operations = retry.Table{
 	string(updateSnapshot): {Repeat: retry.IsSet},
 }
 
-// do makes a call by the client's policy, as the table says. Each attempt is signed anew. The
-// error has advice for the user.
+// do makes a call by the client's policy and the table. Each attempt is signed anew. The error has
+// advice for the user.
 func (c *Client) do(ctx context.Context, action string, try func(context.Context) error) error {
 	err := operations.For(action, c.retry).Do(ctx, retry.Call{Service: service, Action: action, Kind: c.kindOf}, func(ctx context.Context) error {
 		return c.once(ctx, try)
 	})
+	if operations.Passes(action, err) {
+		err = bake.Unsettled(err)
+	}
 	return c.advise(action, err)
 }
 

@@ -20,7 +20,7 @@ func (c *Cloud) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (bak
 			Description: optional(spec.Description),
 			ClientToken: &token,
 		})
-		return unsettledIf(err, (*refusal).unsettled)
+		return err
 	})
 	if err != nil {
 		return "", fmt.Errorf("cannot create a snapshot of volume %s: %w", spec.Volume, err)

@@ -10,7 +10,7 @@ import (
 // unsettledImage marks a refusal of a changing call on an image that is shown. One that is not
 // shown either is gone.
 func (c *Cloud) unsettledImage(ctx context.Context, id bake.ImageID, err error) error {
-	if !isRefusal(err, (*refusal).unsettled) {
+	if !isUnsettled(err) {
 		return err
 	}
 	if _, unread := c.readImage(ctx, string(id)); errors.Is(unread, bake.ErrNotFound) {
@@ -18,6 +18,10 @@ func (c *Cloud) unsettledImage(ctx context.Context, id bake.ImageID, err error) 
 	}
 	return unsettledIf(err, (*refusal).unsettled)
 }
+
+// isUnsettled reports whether an error is a refusal because a changing call lags behind the reading
+// calls.
+func isUnsettled(err error) bool { return isRefusal(err, (*refusal).unsettled) }
 
 // unsettledIf marks a refusal that the predicate holds for as one that may be gone when the
 // call is made again.

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Table says how each operation of a cloud's API is made again, by its name.
+// Table holds the retry rules of each operation of a cloud's API, by its name.
 type Table map[string]Operation
 
-// Operation says how an operation is made again.
+// Operation holds the retry rules of an operation.
 type Operation struct {
 	// Repeat is the reason why a second call has no second effect.
 	Repeat Repeat
@@ -18,6 +18,9 @@ type Operation struct {
 	// Apart reports whether the operation has an endpoint of its own, of which Policy.Reached
 	// says nothing.
 	Apart bool
+	// Passes, if not nil, reports whether the reason of a refusal passes by itself within minutes,
+	// so the whole call is repeated later. The caller of Policy.Do sees to that.
+	Passes func(error) bool
 }
 
 // Repeat is the reason why an operation can be made a second time.
@@ -51,6 +54,12 @@ func (t Table) For(action string, p Policy) Policy {
 		p.Reached = func() bool { return false }
 	}
 	return p
+}
+
+// Passes reports whether an error of an operation is a refusal whose reason passes by itself.
+func (t Table) Passes(action string, err error) bool {
+	passes := t[action].Passes
+	return err != nil && passes != nil && passes(err)
 }
 
 // CreateOnce returns a function for Policy.Do that makes a call which creates another resource

@@ -85,3 +85,18 @@ func TestTable(t *testing.T) {
 		}
 	}
 }
+
+// TestPasses: only the refusals that the table names for an operation pass.
+func TestPasses(t *testing.T) {
+	full, denied := errors.New("no capacity"), errors.New("not allowed")
+	table := retry.Table{"Copy": {Passes: func(err error) bool { return errors.Is(err, full) }}, "Read": {}}
+	for _, test := range []struct {
+		action string
+		err    error
+		want   bool
+	}{{"Copy", full, true}, {"Copy", denied, false}, {"Copy", nil, false}, {"Read", full, false}, {"unknown", full, false}} {
+		if got := table.Passes(test.action, test.err); got != test.want {
+			t.Errorf("%s, %v: %t, want %t", test.action, test.err, got, test.want)
+		}
+	}
+}
