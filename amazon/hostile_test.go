@@ -287,7 +287,7 @@ func TestEndlessLists(t *testing.T) {
 		act  action
 		says string
 	}{
-		"the same page again": {answer("R", "<nextToken>a</nextToken>"), "again and again"},
+		"the same page again": {answer("R", "<nextToken>a</nextToken>"), `repeats the page token "a"`},
 		"always another page": {next, "no end after 1000 pages"},
 		"a page without an end": {func(url.Values) (int, string) {
 			return http.StatusOK, "<R><a>" + strings.Repeat("a", longestAnswer)
@@ -305,9 +305,9 @@ func TestEndlessLists(t *testing.T) {
 				return // one such answer is as good as three
 			}
 			_, err = cloud.FindSnapshots(t.Context(), "vol-1")
-			says(t, err, test.says)
+			says(t, err, test.says, "DescribeSnapshots")
 			_, err = cloud.Named(t.Context(), "new")
-			says(t, err, test.says)
+			says(t, err, test.says, "DescribeImages")
 		})
 	}
 }

@@ -68,7 +68,7 @@ func (c *Client) images(ctx context.Context, in *ec2.DescribeImagesInput) ([]typ
 	if len(in.ImageIds) == 0 {
 		in.MaxResults = aws.Int32(pageSize)
 	}
-	all, err := pages(func(token *string) ([]types.Image, *string, error) {
+	all, err := pages("DescribeImages", func(token *string) ([]types.Image, *string, error) {
 		in.NextToken = token
 		out, err := c.ec2.DescribeImages(ctx, in)
 		if err != nil {

@@ -137,7 +137,7 @@ func (c *Client) snapshotsAmong(ctx context.Context, ids []string) ([]types.Snap
 // snapshots lists all the snapshots that a request without ids asks for.
 func (c *Client) snapshots(ctx context.Context, in *ec2.DescribeSnapshotsInput) ([]types.Snapshot, error) {
 	in.MaxResults = aws.Int32(pageSize)
-	return pages(func(token *string) ([]types.Snapshot, *string, error) {
+	return pages("DescribeSnapshots", func(token *string) ([]types.Snapshot, *string, error) {
 		in.NextToken = token
 		out, err := c.ec2.DescribeSnapshots(ctx, in)
 		if err != nil {

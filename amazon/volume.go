@@ -188,7 +188,7 @@ func attachState(state types.VolumeAttachmentState) bake.AttachState {
 
 // FindVolumes lists the volumes with the build's tag.
 func (c *Cloud) FindVolumes(ctx context.Context, build bake.BuildID) ([]bake.VolumeID, error) {
-	all, err := pages(func(token *string) ([]types.Volume, *string, error) {
+	all, err := pages("DescribeVolumes", func(token *string) ([]types.Volume, *string, error) {
 		out, err := c.client.ec2.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{
 			Filters: []types.Filter{filter("tag:"+bake.BuildTag, string(build))}, NextToken: token, MaxResults: aws.Int32(pageSize),
 		})

@@ -1,7 +1,6 @@
 package amazon
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -95,9 +94,9 @@ const pageSize = 1000
 // mostPages bounds a list. EC2's pages have up to a thousand things.
 const mostPages = 1000
 
-// pages collects all pages of a listing call. A list that does not end is an error, because the
-// missing entries would not be noticed.
-func pages[Thing any](read func(token *string) (page []Thing, next *string, err error)) ([]Thing, error) {
+// pages returns the entries of all pages of a listing action. A list that does not end is an error,
+// because the missing entries would not be noticed.
+func pages[Thing any](action string, read func(token *string) (page []Thing, next *string, err error)) ([]Thing, error) {
 	var (
 		all   []Thing
 		token *string
@@ -112,11 +111,11 @@ func pages[Thing any](read func(token *string) (page []Thing, next *string, err 
 			return all, nil
 		}
 		if aws.ToString(next) == aws.ToString(token) {
-			return nil, errors.New("EC2 answers the same page again and again")
+			return nil, fmt.Errorf("%s repeats the page token %q", action, *next)
 		}
 		token = next
 	}
-	return nil, fmt.Errorf("EC2's list has no end after %d pages", mostPages)
+	return nil, fmt.Errorf("%s has no end after %d pages", action, mostPages)
 }
 
 // notFound is the error of a reading call that found no such thing.

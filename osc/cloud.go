@@ -111,9 +111,9 @@ var pageSize = 1000
 // mostPages bounds a list. The API's pages have up to a thousand things.
 const mostPages = 1000
 
-// pages collects all pages of a reading call. A list that does not end is an error, because the
-// missing entries would not be noticed.
-func pages[T any](read func(token *string) (items *[]T, next *string, err error)) ([]T, error) {
+// pages returns the entries of all pages of a reading action. A list that does not end is an error,
+// because the missing entries would not be noticed.
+func pages[T any](action string, read func(token *string) (items *[]T, next *string, err error)) ([]T, error) {
 	var (
 		all   []T
 		token *string
@@ -124,12 +124,15 @@ func pages[T any](read func(token *string) (items *[]T, next *string, err error)
 			return nil, err
 		}
 		all = append(all, value(items)...)
-		if value(next) == "" || value(next) == value(token) {
+		if value(next) == "" {
 			return all, nil
+		}
+		if value(next) == value(token) {
+			return nil, fmt.Errorf("%s repeats the page token %q", action, *next)
 		}
 		token = next
 	}
-	return nil, fmt.Errorf("the list has no end after %d pages", mostPages)
+	return nil, fmt.Errorf("%s has no end after %d pages", action, mostPages)
 }
 
 // tag writes tags on a thing. It can be repeated.

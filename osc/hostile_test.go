@@ -292,7 +292,7 @@ func (l *liar) things() (all []string) {
 // TestEndlessLists has the API return new pages without end.
 func TestEndlessLists(t *testing.T) {
 	page := 0
-	_, err := pages(func(*string) (*[]int, *string, error) {
+	_, err := pages("ReadVolumes", func(*string) (*[]int, *string, error) {
 		page++
 		next := strconv.Itoa(page)
 		return &[]int{page}, &next, nil

@@ -39,7 +39,7 @@ func (c *Cloud) readImage(ctx context.Context, id string) (api.Image, error) {
 }
 
 func (c *Cloud) readImages(ctx context.Context, f *api.FiltersImage) ([]api.Image, error) {
-	return pages(func(token *string) (*[]api.Image, *string, error) {
+	return pages(string(readImages), func(token *string) (*[]api.Image, *string, error) {
 		got, err := readImages.call(ctx, c.client, api.ReadImagesRequest{Filters: f, NextPageToken: token, ResultsPerPage: &pageSize})
 		if err != nil {
 			return nil, nil, err

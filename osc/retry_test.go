@@ -347,18 +347,24 @@ func snapshotInUse(t *testing.T, inTheWay reply) {
 	}
 }
 
-// TestReadAllPages: a reading call reads to the last page, and stops if a token is repeated.
+// TestReadAllPages: a reading call reads to the last page. A repeated token is an error, because the
+// missing entries would not be noticed.
 func TestReadAllPages(t *testing.T) {
 	page := func(id, next string) reply {
 		return reply{200, `{"Volumes":[{"VolumeId":"` + id + `","Tags":[{"Key":"packer-chroot-build","Value":"b"}]}],"NextPageToken":"` + next + `"}`}
 	}
-	s := newFake(t, map[string][]reply{"ReadVolumes": {page("vol-00000001", "a"), page("vol-00000002", "b"), page("vol-00000003", "b")}})
-	got, err := s.cloud(Config{}).readVolumes(t.Context(), nil)
-	if err != nil || len(got) != 3 {
-		t.Errorf("%v, %v", got, err)
-	}
-	if n := s.count("ReadVolumes"); n != 3 {
-		t.Errorf("%d pages", n)
+	for last, want := range map[string]string{"": "", "b": `ReadVolumes repeats the page token "b"`} {
+		s := newFake(t, map[string][]reply{"ReadVolumes": {page("vol-00000001", "a"), page("vol-00000002", "b"), page("vol-00000003", last)}})
+		got, err := s.cloud(Config{}).readVolumes(t.Context(), nil)
+		switch {
+		case want == "" && (err != nil || len(got) != 3):
+			t.Errorf("%v, %v", got, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("got %v, %v, want an error with %s", got, err, want)
+		}
+		if n := s.count("ReadVolumes"); n != 3 {
+			t.Errorf("%d pages", n)
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ func (c *Cloud) Snapshot(ctx context.Context, id bake.SnapshotID) (bake.Snapshot
 }
 
 func (c *Cloud) readSnapshots(ctx context.Context, f *api.FiltersSnapshot) ([]api.Snapshot, error) {
-	return pages(func(token *string) (*[]api.Snapshot, *string, error) {
+	return pages(string(readSnapshots), func(token *string) (*[]api.Snapshot, *string, error) {
 		got, err := readSnapshots.call(ctx, c.client, api.ReadSnapshotsRequest{Filters: f, NextPageToken: token, ResultsPerPage: &pageSize})
 		if err != nil {
 			return nil, nil, err

@@ -108,7 +108,7 @@ func (c *Cloud) builder(ctx context.Context, v api.Volume) (bake.BuildID, error)
 }
 
 func (c *Cloud) readVolumes(ctx context.Context, f *api.FiltersVolume) ([]api.Volume, error) {
-	return pages(func(token *string) (*[]api.Volume, *string, error) {
+	return pages(string(readVolumes), func(token *string) (*[]api.Volume, *string, error) {
 		got, err := readVolumes.call(ctx, c.client, api.ReadVolumesRequest{Filters: f, NextPageToken: token, ResultsPerPage: &pageSize})
 		if err != nil {
 			return nil, nil, err
