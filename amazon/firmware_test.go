@@ -10,8 +10,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// firmwareOf settles the firmware of an image before anything is created, with what the
-// user is told.
+// settled returns the firmware that is chosen for an image before anything is created, and the lines
+// that the user sees.
 func settled(t *testing.T, opts Config, source string) (firmware, string, error) {
 	t.Helper()
 	var log strings.Builder

@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// mode returns the permissions and the owner of a file.
+// modeOf returns the permissions and the owner of a file.
 func modeOf(t *testing.T, path string) (mode uint32, uid, gid uint32) {
 	t.Helper()
 	st := stat(t, path)

@@ -195,8 +195,6 @@ func samePermissions(a, b state.Permissions) bool {
 	return a.Public == b.Public && slices.Equal(a.Accounts, b.Accounts)
 }
 
-// TestRecordAndRestore: a deregistered image comes back as it was, with another id,
-// and only once.
 // restored registers an image again from its record, with its permissions and tags.
 func restored(ctx context.Context, c *Cloud, record bake.Record) (bake.ImageID, error) {
 	id, err := c.Restore(ctx, record)
@@ -206,6 +204,7 @@ func restored(ctx context.Context, c *Cloud, record bake.Record) (bake.ImageID, 
 	return id, c.Regain(ctx, record, id)
 }
 
+// TestRecordAndRestore: a deregistered image comes back as it was, with another id, and only once.
 func TestRecordAndRestore(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	c := o.cloud(t, Config{})

@@ -197,8 +197,7 @@ func requestable(m api.BlockDeviceMappingImage) api.BlockDeviceMappingImage {
 	return m
 }
 
-// furtherMappings lays the user's mappings over the inherited ones, those of the root
-// aside.
+// mergedMappings returns the inherited mappings with the user's over them, without that of the root.
 func (c *Cloud) mergedMappings(inherited []api.BlockDeviceMappingImage) []api.BlockDeviceMappingImage {
 	data := slices.Clone(inherited)
 	for _, m := range c.config.OMIBlockDeviceMappings {
