@@ -8,7 +8,9 @@ import (
 
 // Prepare decodes the options of one cloud's builder into c, fills in the defaults, and returns
 // everything that is wrong at once. job is the builder's own Options.Job; check returns the
-// warnings and the errors of the options that only this cloud has.
+// warnings and the errors of the options that only this cloud has. The names of the functions that
+// it calls begin with "check" or end in "Warnings": TestEveryOptionIsRead does not count them as uses
+// of an option.
 func Prepare[C any](c *C, job func() Job, check func() (warnings []string, errs []error), raws ...any) (warnings []string, err error) {
 	var none C
 	*c = none

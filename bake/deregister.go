@@ -7,37 +7,6 @@ import (
 	"slices"
 )
 
-// imageAvailable waits for an image and returns it. mismatch returns why it cannot be the
-// requested one.
-func (u *undoer) imageAvailable(ctx context.Context, cloud Cloud, id ImageID, mismatch func(Image) error) (img Image, err error) {
-	err = u.waits.Image.until(ctx, fmt.Sprintf("image %s", id), tolerateUnseen(u.waits.Unseen, func(ctx context.Context) (observation, error) {
-		var seen observation
-		img, seen, err = observeImage(ctx, cloud, id, mismatch)
-		return seen, err
-	}))
-	return img, err
-}
-
-// observeImage reads an image once. mismatch returns why it cannot be the requested one.
-func observeImage(ctx context.Context, cloud Cloud, id ImageID, mismatch func(Image) error) (Image, observation, error) {
-	img, err := cloud.Image(ctx, id)
-	if err == nil {
-		err = mismatch(img)
-	}
-	if err == nil && img.State == ImageFailed {
-		err = failure(string(img.State), img.Reason)
-	}
-	return img, observation{state: string(img.State), done: img.State == ImageAvailable}, err
-}
-
-// failure returns the error of a state that is final.
-func failure(state, reason string) error {
-	if reason == "" {
-		reason = "the cloud gives no reason"
-	}
-	return fmt.Errorf("its state is %s: %s", state, reason)
-}
-
 // deregisterOwn deregisters an image of the build, also if that has protected it.
 func (u *undoer) deregisterOwn(ctx context.Context, cloud Cloud, id ImageID, guarded bool) error {
 	if guarded {
@@ -55,14 +24,6 @@ func (u *undoer) deregister(ctx context.Context, cloud Cloud, id ImageID) error 
 		return err
 	}
 	return u.imageGone(ctx, cloud, id)
-}
-
-// imageGone waits until the cloud does not show an image any more.
-func (u *undoer) imageGone(ctx context.Context, cloud Cloud, id ImageID) error {
-	return u.waits.Image.until(ctx, fmt.Sprintf("image %s to be gone", id), goneIsDone(func(ctx context.Context) (observation, error) {
-		img, err := cloud.Image(ctx, id)
-		return observation{state: string(img.State)}, err
-	}))
 }
 
 // deleteUnused deletes a snapshot of an image that is gone, unless other images use it,
