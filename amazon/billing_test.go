@@ -36,7 +36,7 @@ func warned(t *testing.T, lines []string, words ...string) {
 	}
 }
 
-// TestBilledSourceIsReported: the message is printed before anything is created.
+// TestBilledSourceIsReported checks that the message is printed before anything is created.
 func TestBilledSourceIsReported(t *testing.T) {
 	for xml, words := range map[string][]string{
 		"":        nil,

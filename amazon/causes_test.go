@@ -11,8 +11,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
-// TestFaultsOfACertificate: an error names the fault of EC2's certificate, and the option
-// that accepts it. It is the option of EC2 alone.
+// TestFaultsOfACertificate checks that an error names the fault of EC2's certificate and the
+// option that accepts it. The option applies to EC2 only.
 func TestFaultsOfACertificate(t *testing.T) {
 	for _, fault := range buildertest.CertificateFaults() {
 		t.Run(fault.Name, func(t *testing.T) {
@@ -32,7 +32,7 @@ func TestFaultsOfACertificate(t *testing.T) {
 	}
 }
 
-// TestPlainEndpoint: an endpoint that does not speak TLS is said to be that.
+// TestPlainEndpoint checks that the error says that the endpoint does not use TLS.
 func TestPlainEndpoint(t *testing.T) {
 	s := &fake{t: t}
 	url := strings.Replace(serve(t, s).URL, "http:", "https:", 1)
@@ -40,7 +40,8 @@ func TestPlainEndpoint(t *testing.T) {
 	says(t, err, "does not speak TLS", "http://", "custom_endpoint_ec2")
 }
 
-// TestUnknownRegion: if the host of a region's endpoint cannot be found, the error names the region.
+// TestUnknownRegion checks that the error names the region if the host of its endpoint cannot
+// be found.
 func TestUnknownRegion(t *testing.T) {
 	alone(t)
 	for name, test := range map[string]struct {
@@ -64,8 +65,8 @@ func TestUnknownRegion(t *testing.T) {
 	}
 }
 
-// TestRegionThatIsNotEnabled: EC2 refuses the keys of an account that has not enabled
-// the region as it refuses wrong keys.
+// TestRegionThatIsNotEnabled checks the error for a region that the account has not enabled.
+// EC2 refuses the keys there as it refuses wrong ones.
 func TestRegionThatIsNotEnabled(t *testing.T) {
 	for region, optIn := range map[string]bool{"eu-south-1": true, "eu-west-1": false} {
 		s := &fake{actions: map[string]action{"DescribeImages": refuseWith(http.StatusUnauthorized, "AuthFailure")}}
@@ -79,7 +80,8 @@ func TestRegionThatIsNotEnabled(t *testing.T) {
 	}
 }
 
-// TestKeysRefusedDuringBuild: keys that EC2 has accepted before are not reported as misspelt.
+// TestKeysRefusedDuringBuild checks that keys that EC2 accepted before are not reported as
+// misspelt.
 func TestKeysRefusedDuringBuild(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": inTurn(answer("DescribeImages", "<imagesSet/>"), refuseWith(http.StatusUnauthorized, "AuthFailure"))}}
 	cloud := faked(t, s, Config{})
@@ -89,7 +91,7 @@ func TestKeysRefusedDuringBuild(t *testing.T) {
 	says(t, look(t.Context(), cloud), "which it accepted before", "disabled or deleted")
 }
 
-// TestCauseOfAnUndecodedDenial: why STS did not decode a refusal is told as it is.
+// TestCauseOfAnUndecodedDenial checks that the error says why STS did not decode a refusal.
 func TestCauseOfAnUndecodedDenial(t *testing.T) {
 	for code, test := range map[string]struct{ want, not string }{
 		"AccessDenied":                         {"needs the permission sts:DecodeAuthorizationMessage", "cannot be decoded"},

@@ -253,8 +253,8 @@ func TestEndpointWithoutScheme(t *testing.T) {
 	}
 }
 
-// TestPatience: whoever never answers is given up on, as soon as the user says: EC2,
-// and STS, which the SDK would wait for without an end.
+// TestPatience checks that the user's limit ends the wait for a service that never responds:
+// EC2, and STS, for which the SDK would wait without end.
 func TestPatience(t *testing.T) {
 	alone(t)
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -115,8 +115,8 @@ func TestHostIsUnknown(t *testing.T) {
 	}
 }
 
-// TestSilentMetadataService: a build does not hang if the metadata address leads to a host that
-// accepts connections and never responds.
+// TestSilentMetadataService checks that a build does not hang if the metadata address leads to
+// a host that accepts connections and never responds.
 func TestSilentMetadataService(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -187,8 +187,8 @@ func TestDeviceNames(t *testing.T) {
 	}
 }
 
-// TestNewResourcesAreNotShownYet: a created resource that EC2 has never shown is pending for a
-// while. Afterwards, or if it was shown before, it no longer exists.
+// TestNewResourcesAreNotShownYet checks that a created resource that EC2 has never shown is
+// pending for a while. Afterwards, or if it was shown before, it no longer exists.
 func TestNewResourcesAreNotShownYet(t *testing.T) {
 	ctx := context.Background()
 	s := &fake{actions: map[string]action{

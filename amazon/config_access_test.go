@@ -71,8 +71,8 @@ func TestNoRoleAndNoVaultUnlessAsked(t *testing.T) {
 	}
 }
 
-// TestPolling: the template goes before the environment; attempts alone are
-// patience, and do not make the looks rarer.
+// TestPolling checks that the template takes precedence over the environment. A number of
+// attempts alone sets the time limit, and does not make the polling less frequent.
 func TestPolling(t *testing.T) {
 	fixed := func(interval time.Duration, attempts int) bake.Waits { return bake.Waits{}.Polled(interval, attempts) }
 	patient := func(p time.Duration) bake.Waits {

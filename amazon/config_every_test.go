@@ -9,10 +9,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
-// TestEveryOptionIsDecoded: each option sets the field with its name.
+// TestEveryOptionIsDecoded checks that each option sets the field with its name.
 func TestEveryOptionIsDecoded(t *testing.T) { buildertest.EveryOptionDecoded(t, Plugin) }
 
-// TestEveryOptionIsRead: no option is accepted and not used.
+// TestEveryOptionIsRead checks that no option is accepted and not used.
 func TestEveryOptionIsRead(t *testing.T) { buildertest.EveryOptionRead(t, Config{}, ".", "../builder") }
 
 // TestOptionsTogether prepares a template with most of the options. The checks change none of them.

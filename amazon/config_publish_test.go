@@ -27,7 +27,8 @@ func TestPublicImages(t *testing.T) {
 	}
 }
 
-// TestAKeyAsksForEncryption: it would be ignored otherwise.
+// TestAKeyAsksForEncryption checks that a key turns encryption on, because the key would have
+// no effect otherwise.
 func TestAKeyAsksForEncryption(t *testing.T) {
 	c, _ := prepared(t, map[string]any{"root_volume_kms_key_id": "mrk-1234abcd12ab34cd56ef1234567890ab"})
 	if !c.encryptsRoot() || c.RootVolumeKMSKeyID == "" {
@@ -47,7 +48,8 @@ func TestPublishingThatDoesNothingIsAWarning(t *testing.T) {
 	}
 }
 
-// TestEncryptionThatCanBeShared: an encrypted image is refused exactly if it cannot be shared.
+// TestEncryptionThatCanBeShared checks that an encrypted image is refused exactly if it cannot
+// be shared.
 func TestEncryptionThatCanBeShared(t *testing.T) {
 	const key = "alias/images"
 	users := []any{"123456789012"}
@@ -97,7 +99,8 @@ func TestEncryptionThatCanBeShared(t *testing.T) {
 	}
 }
 
-// TestCopyTimeLimit: the build does not give up before the time that EC2 was given.
+// TestCopyTimeLimit checks that the build does not give up before the completion time that was
+// requested from EC2.
 func TestCopyTimeLimit(t *testing.T) {
 	for name, test := range map[string]struct {
 		give map[string]any

@@ -166,8 +166,8 @@ func TestValidOptionCombinations(t *testing.T) {
 	}
 }
 
-// TestUnusedOptionsWarn: encrypt_boot has one key for every volume, and a code is for
-// the role of a profile.
+// TestUnusedOptionsWarn checks the warnings about options without effect: encrypt_boot uses
+// one key for every volume, and an MFA code is for the role of a profile.
 func TestUnusedOptionsWarn(t *testing.T) {
 	type give = map[string]any
 	root := func(key string) []any {
@@ -194,7 +194,8 @@ func TestUnusedOptionsWarn(t *testing.T) {
 	}
 }
 
-// TestNoUEFIFromScratchUnlessSaid: there is no source to have it from.
+// TestNoUEFIFromScratchUnlessSaid checks that UEFI options of a build from scratch need an
+// explicit boot mode or architecture, because there is no source to inherit it from.
 func TestNoUEFIFromScratchUnlessSaid(t *testing.T) {
 	for _, test := range []struct {
 		more map[string]any

@@ -140,7 +140,7 @@ func TestCopyRefused(t *testing.T) {
 	}
 }
 
-// TestOneCloudPerRegion: one build has one Cloud in each region.
+// TestOneCloudPerRegion checks that a build has one Cloud in each region.
 func TestOneCloudPerRegion(t *testing.T) {
 	home := faked(t, &fake{}, Config{})
 	there := home.In("us-east-1")

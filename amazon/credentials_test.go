@@ -221,7 +221,7 @@ func TestFieldsOfAssumeRole(t *testing.T) {
 	}
 }
 
-// TestUnusedMFACode: an MFA code that is not needed is reported.
+// TestUnusedMFACode checks that an MFA code that is not needed is reported.
 func TestUnusedMFACode(t *testing.T) {
 	for name, unused := range map[string]bool{"mfa_code": false, "instance role": true} {
 		l := newLand(t)

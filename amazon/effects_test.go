@@ -207,7 +207,7 @@ func TestEncryptBoot(t *testing.T) {
 	}
 }
 
-// TestRestoredImageIsUnchanged: a restored image is the same except for its id.
+// TestRestoredImageIsUnchanged checks that a restored image is the same except for its id.
 func TestRestoredImageIsUnchanged(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, state.Instant())

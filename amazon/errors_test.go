@@ -179,8 +179,8 @@ func TestDeniedLookEndsTheWait(t *testing.T) {
 	}
 }
 
-// TestPermissionNamedInRefusal: the permission that a refusal names takes precedence over that of
-// the operation.
+// TestPermissionNamedInRefusal checks that the permission that a refusal names takes
+// precedence over that of the operation.
 func TestPermissionNamedInRefusal(t *testing.T) {
 	_, err := refusedBy(t, "CreateVolume", denied("User: arn:aws:iam::123456789012:user/ci is not authorized to perform: ec2:CreateTags on resource: x"))
 	says(t, err, "do not allow ec2:CreateTags")

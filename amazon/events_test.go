@@ -23,8 +23,8 @@ func (e *ear) Hear(heard event.Event) {
 	}
 }
 
-// TestEveryAttemptEmitsEvent: each attempt of a call has an event with the request ID and without
-// secrets.
+// TestEveryAttemptEmitsEvent checks that each attempt of a call has an event with the request
+// ID and without secrets.
 func TestEveryAttemptEmitsEvent(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": inTurn(
 		refuseWith(http.StatusServiceUnavailable, "RequestLimitExceeded"), breakOff, answer("DescribeImages", "<requestId>r-2</requestId><imagesSet/>"))}}

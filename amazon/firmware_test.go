@@ -45,8 +45,8 @@ func aSource(architecture, mode, more string) string {
 		"<architecture>" + architecture + "</architecture><bootMode>" + mode + "</bootMode>" + more
 }
 
-// TestFirmwareRefused: combinations that EC2 would refuse at the end are refused before anything is
-// created.
+// TestFirmwareRefused checks that combinations that EC2 would refuse at the end are refused
+// before anything is created.
 func TestFirmwareRefused(t *testing.T) {
 	for name, tt := range map[string]struct {
 		opts   Config
@@ -68,8 +68,8 @@ func TestFirmwareRefused(t *testing.T) {
 	}
 }
 
-// TestFirmwareInherited: a TPM is inherited with the boot mode uefi only, and that it is
-// not is said.
+// TestFirmwareInherited checks that a TPM is inherited only with the boot mode uefi, and that
+// the build reports a TPM that is not inherited.
 func TestFirmwareInherited(t *testing.T) {
 	const tpm = "<tpmSupport>v2.0</tpmSupport>"
 	for name, tt := range map[string]struct {

@@ -9,8 +9,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// TestAdditionalSnapshotsOfSharedSource: a snapshot that the account may not use is reported before
-// anything is created.
+// TestAdditionalSnapshotsOfSharedSource checks that a snapshot that the account may not use is
+// reported before anything is created.
 func TestAdditionalSnapshotsOfSharedSource(t *testing.T) {
 	const root = `<item><deviceName>xvda</deviceName><ebs><snapshotId>snap-root</snapshotId></ebs></item>`
 	const data = `<item><deviceName>/dev/sdf</deviceName><ebs><snapshotId>snap-data</snapshotId></ebs></item>`

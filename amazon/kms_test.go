@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestKMSEndpoint: the endpoint of KMS is in the region of EC2, in every partition. There is none
-// if EC2 has a custom endpoint.
+// TestKMSEndpoint checks that the endpoint of KMS is in the region of EC2, in every partition.
+// There is none if EC2 has a custom endpoint.
 func TestKMSEndpoint(t *testing.T) {
 	for name, test := range map[string]struct {
 		region string
@@ -48,7 +48,7 @@ func TestKMSEndpoint(t *testing.T) {
 	}
 }
 
-// TestDescribeKeyResponses: only a clear response of KMS counts.
+// TestDescribeKeyResponses checks that only an unambiguous response of KMS counts.
 func TestDescribeKeyResponses(t *testing.T) {
 	for body, want := range map[string]keyHolder{
 		`{"KeyMetadata":{"KeyManager":"AWS"}}`:      managedByAWS,

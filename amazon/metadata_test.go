@@ -59,8 +59,9 @@ func machine(t *testing.T, options state.MetadataOptions, hops int) http.Handler
 	return service
 }
 
-// TestMetadataFaults: each fault of the metadata service is told with its cure, after
-// one request for a token and one for the entry. A request has a time limit of its own.
+// TestMetadataFaults checks that each fault of the metadata service is reported with its
+// remedy, after one request for a token and one for the document. Each request has a time
+// limit.
 func TestMetadataFaults(t *testing.T) {
 	const limit = 100 * time.Millisecond
 	hang := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
@@ -90,8 +91,8 @@ func TestMetadataFaults(t *testing.T) {
 	}
 }
 
-// TestMetadataLimits: two requests that time out, which is the most that is waited for,
-// end within five seconds, and a service that takes a second is heard out.
+// TestMetadataLimits checks that two requests that time out, which is the longest wait, end
+// within five seconds, and that the response of a service that takes a second is used.
 func TestMetadataLimits(t *testing.T) {
 	if worst := 2 * metadataAnswer; worst >= 5*time.Second || metadataDial > metadataAnswer {
 		t.Errorf("a fault is told after %s", worst)
@@ -108,8 +109,8 @@ func TestMetadataLimits(t *testing.T) {
 	}
 }
 
-// TestLostMetadataToken: if a token is lost and none is required, the metadata are read without a
-// token, and no second token is requested.
+// TestLostMetadataToken checks that if a token is lost and none is required, the metadata are
+// read without a token, and no second token is requested.
 func TestLostMetadataToken(t *testing.T) {
 	cloud, counted := metadataOf(t, machine(t, state.MetadataOptions{}, 2), 500*time.Millisecond)
 	for range 3 {
@@ -122,15 +123,16 @@ func TestLostMetadataToken(t *testing.T) {
 	}
 }
 
-// TestRoleWhoseKeysAreLost: the keys of the instance's role come from the same service.
+// TestRoleWhoseKeysAreLost checks that the keys of the instance's role come from the same
+// service.
 func TestRoleWhoseKeysAreLost(t *testing.T) {
 	_, _ = metadataOf(t, machine(t, state.MetadataOptions{TokensRequired: true}, 2), 0)
 	_, err := Dial(context.Background(), Access{Region: "eu-west-1", Patience: 400 * time.Millisecond})
 	says(t, err, "no AWS credentials", "role's keys", "--http-put-response-hop-limit 2")
 }
 
-// TestOutpost: the volume is created on the Outpost of the instance; what the Outpost
-// does not have is told with the remedy.
+// TestOutpost checks that the volume is created on the Outpost of the instance, and that the
+// error about a feature that the Outpost lacks contains the remedy.
 func TestOutpost(t *testing.T) {
 	const arn = "arn:aws:outposts:eu-west-1:123456789012:outpost/op-0123456789abcdef0"
 	on := "<reservationSet><item><ownerId>123456789012</ownerId><instancesSet><item><outpostArn>" + arn + "</outpostArn>" +

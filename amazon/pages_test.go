@@ -9,8 +9,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// TestListsArePaged: EC2 refuses long lists that are not asked for page by page, and numbers
-// of results together with ids.
+// TestListsArePaged checks that lists are read page by page. EC2 refuses long lists without
+// paging, and a page size together with IDs.
 func TestListsArePaged(t *testing.T) {
 	paged := func(good action) action {
 		return func(form url.Values) (int, string) {

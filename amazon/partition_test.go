@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// TestPartitionsAgree: this table and loopcloud's name the same partitions.
+// TestPartitionsAgree checks that this table and loopcloud's name the same partitions.
 func TestPartitionsAgree(t *testing.T) {
 	for _, region := range []string{
 		"eu-west-1", "us-east-1", "cn-north-1", "cn-northwest-1", "us-gov-west-1", "us-gov-east-1", "us-iso-east-1", "us-isob-east-1",
@@ -25,8 +25,8 @@ func TestPartitionsAgree(t *testing.T) {
 	}
 }
 
-// TestTemplatesOfOtherPartitions: ARNs of the region's own partition are taken, those of
-// another one refused, and so is a copy to it.
+// TestTemplatesOfOtherPartitions checks that ARNs of the region's own partition are accepted,
+// and that ARNs of another partition, and copies to it, are refused.
 func TestTemplatesOfOtherPartitions(t *testing.T) {
 	type give = map[string]any
 	in := func(partition, region string) give {
@@ -75,7 +75,8 @@ func TestTemplatesOfOtherPartitions(t *testing.T) {
 	}
 }
 
-// TestEndpointsOfPartitions: EC2 and STS are asked at hosts of the region's partition.
+// TestEndpointsOfPartitions checks that requests to EC2 and STS are sent to hosts of the
+// region's partition.
 func TestEndpointsOfPartitions(t *testing.T) {
 	for region, domain := range map[string]string{
 		"eu-west-1": "amazonaws.com", "cn-north-1": "amazonaws.com.cn", "us-gov-west-1": "amazonaws.com", "us-iso-east-1": "c2s.ic.gov",
@@ -98,8 +99,8 @@ func TestEndpointsOfPartitions(t *testing.T) {
 	}
 }
 
-// TestKeysOfAnotherPartition: keys are of one partition, and another one refuses them as it
-// does wrong ones.
+// TestKeysOfAnotherPartition checks the error for keys of another partition, which are refused
+// as wrong keys are.
 func TestKeysOfAnotherPartition(t *testing.T) {
 	s := &fake{actions: map[string]action{"DescribeImages": refuseWith(401, "AuthFailure")}}
 	a := access(serve(t, s).URL)

@@ -269,7 +269,8 @@ func TestParavirtualImage(t *testing.T) {
 	}
 }
 
-// TestVolumeWithUnusableKey: a volume with an unusable key disappears right after its creation.
+// TestVolumeWithUnusableKey checks the error for a volume with an unusable key. Such a volume
+// disappears right after its creation.
 func TestVolumeWithUnusableKey(t *testing.T) {
 	s := &fake{actions: map[string]action{
 		"CreateVolume":    answer("CreateVolume", "<volumeId>vol-1</volumeId>"),

@@ -108,8 +108,8 @@ func TestPublishRefused(t *testing.T) {
 	}
 }
 
-// TestPublishUnsettledImage: for a while after EC2 has shown an image as available, changing calls
-// may not know it, or refuse to change it.
+// TestPublishUnsettledImage checks that changing calls are retried: for a while after EC2 has
+// shown an image as available, they may not find it, or refuse to change it.
 func TestPublishUnsettledImage(t *testing.T) {
 	s := publisher()
 	for name, answers := range s.actions {
@@ -132,8 +132,8 @@ func TestPublishUnsettledImage(t *testing.T) {
 	}
 }
 
-// TestDeregisterProtectedImage: a build can deregister an image that it has protected itself, but
-// no other protected image.
+// TestDeregisterProtectedImage checks that a build can deregister an image that it has
+// protected itself, but no other protected image.
 func TestDeregisterProtectedImage(t *testing.T) {
 	const protect, unprotect, deregister = "EnableImageDeregistrationProtection", "DisableImageDeregistrationProtection", "DeregisterImage"
 	kept := refuse("OperationNotPermitted")
@@ -181,7 +181,8 @@ func TestDeregisterProtectedImage(t *testing.T) {
 	}
 }
 
-// TestProtectionWithLostResponseIsUndone: the protection may exist although its response was lost.
+// TestProtectionWithLostResponseIsUndone checks that the protection is undone even if its
+// response was lost.
 func TestProtectionWithLostResponseIsUndone(t *testing.T) {
 	ctx := context.Background()
 	s := publisher()

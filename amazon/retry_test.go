@@ -24,7 +24,7 @@ func answered(status int, code string) error {
 	}
 }
 
-// TestKinds: the kind of each error.
+// TestKinds checks the kind of each error.
 func TestKinds(t *testing.T) {
 	broken := func(err error) error { return &smithyhttp.RequestSendError{Err: err} }
 	for _, test := range []struct {
@@ -62,7 +62,8 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// TestUnreachedEndpointRetries: an endpoint that has responded before is retried for longer.
+// TestUnreachedEndpointRetries checks that an endpoint that has responded before is retried
+// for longer.
 func TestUnreachedEndpointRetries(t *testing.T) {
 	server := serve(t, &fake{actions: map[string]action{"DescribeImages": answer("DescribeImages", "<imagesSet/>")}})
 	for _, reached := range []bool{false, true} {
@@ -82,7 +83,7 @@ func TestUnreachedEndpointRetries(t *testing.T) {
 	}
 }
 
-// TestTableOfOperations: each operation that a build makes has its entry, and there are no others.
+// TestTableOfOperations checks that each operation of a build, and no other, has an entry.
 func TestTableOfOperations(t *testing.T) {
 	want := map[string]bool{"AssumeRole": true, "AssumeRoleWithWebIdentity": true}
 	for i := range reflect.TypeFor[calls]().NumField() {

@@ -114,8 +114,9 @@ func (w *world) copies(t *testing.T, cloud *Cloud, plan bake.Publication, image 
 	return all
 }
 
-// TestSharingOfEncryptedImages: images that EC2 would refuse to share at the end are refused before
-// anything is made, or as soon as the volume shows it; and all else can be shared.
+// TestSharingOfEncryptedImages checks that images that EC2 would refuse to share are refused
+// before anything is created, or as soon as the volume shows it, and that all others can be
+// shared.
 func TestSharingOfEncryptedImages(t *testing.T) {
 	type give = map[string]any
 	const home = "eu-west-1"
@@ -213,8 +214,9 @@ func refused(t *testing.T, step string, err error, words []string) {
 	}
 }
 
-// TestBlockedFromBeingPublic: a region that blocks public access is named before anything
-// is made. Without the permission to ask, the end of the build says it.
+// TestBlockedFromBeingPublic checks that a region that blocks public access is named before
+// anything is created. Without the permission to read the setting, the error is reported at
+// the end of the build.
 func TestBlockedFromBeingPublic(t *testing.T) {
 	type give = map[string]any
 	all := []any{"all"}
@@ -256,8 +258,8 @@ func TestBlockedFromBeingPublic(t *testing.T) {
 	}
 }
 
-// TestPolicyThatBlocks: a setting that a declarative policy manages cannot be turned off
-// in the account, so the advice is another.
+// TestPolicyThatBlocks checks the advice about a setting that a declarative policy manages,
+// which cannot be turned off in the account.
 func TestPolicyThatBlocks(t *testing.T) {
 	s := &fake{actions: map[string]action{
 		"GetImageBlockPublicAccessState": answer("GetImageBlockPublicAccessState",
@@ -270,8 +272,8 @@ func TestPolicyThatBlocks(t *testing.T) {
 	}
 }
 
-// TestHiddenSource: where the account sees only allowed AMIs, an error about an AMI that
-// was not found names that setting, whichever way the AMI is looked for.
+// TestHiddenSource checks that the error about an AMI that was not found names the Allowed
+// AMIs setting if the account uses it, whichever way the AMI is looked up.
 func TestHiddenSource(t *testing.T) {
 	byFilter := Config{SourceConfig: SourceConfig{SourceAMIFilter: SourceFilterConfig{Filters: map[string]string{"name": "theirs"}, Owners: []string{"222222222222"}}}}
 	pinned := byFilter
@@ -333,8 +335,7 @@ func (w *world) foreign(t *testing.T) string {
 	return i.ID
 }
 
-// TestRefusalsToShare: what EC2 refuses all the same says which option is meant, and what
-// helps.
+// TestRefusalsToShare checks that a refusal by EC2 names the option and the remedy.
 func TestRefusalsToShare(t *testing.T) {
 	for name, test := range map[string]struct {
 		action, code string

@@ -10,8 +10,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
-// TestPollAfterClockIsSet: a wait goes on after this machine's clock was set. AWS refuses one
-// signature, and returns the right time with the refusal.
+// TestPollAfterClockIsSet checks that a wait continues after the clock of this machine was
+// set. AWS refuses one signature, and returns the right time with the refusal.
 func TestPollAfterClockIsSet(t *testing.T) {
 	refused := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -121,7 +121,8 @@ func FuzzPercent(f *testing.F) {
 	})
 }
 
-// TestDeleteSnapshot: a snapshot may seem to be in use for a moment after its image is gone.
+// TestDeleteSnapshot checks that a snapshot is deleted although it seems to be in use for a
+// moment after its image was deregistered.
 func TestDeleteSnapshot(t *testing.T) {
 	deleted := answer("DeleteSnapshot", "<return>true</return>")
 	used := `<imageId>ami-9</imageId><imageState>available</imageState>` + uses("snap-1")

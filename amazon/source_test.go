@@ -316,8 +316,9 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
-// TestUnreadableUEFIData: only the owner of an image can read its UEFI data. A build warns about
-// another account's image and goes on, and fails if the data of its own account cannot be read.
+// TestUnreadableUEFIData checks that a build warns if it cannot read the UEFI data of another
+// account's image, which only the owner can read, and fails if it cannot read those of its own
+// account's image.
 func TestUnreadableUEFIData(t *testing.T) {
 	tests := []struct {
 		name, owner string

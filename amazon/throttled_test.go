@@ -65,8 +65,8 @@ func (l *liar) removeNew(t *testing.T) {
 	}
 }
 
-// TestThrottledSTS: STS is asked more often than the SDK itself would if it throttles, by
-// each way to assume a role. A code for multi-factor authentication is not used up by that.
+// TestThrottledSTS checks that throttled STS requests are retried more often than by the SDK
+// itself, for each way to assume a role. The retries do not use up an MFA code.
 func TestThrottledSTS(t *testing.T) {
 	for _, name := range []string{"assume_role", "mfa_code", "web identity of a profile"} {
 		t.Run(name, func(t *testing.T) {

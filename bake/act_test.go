@@ -64,7 +64,7 @@ func TestActNamesSurviveTheJournal(t *testing.T) {
 	}
 }
 
-// TestInvalidActsInJournal: an act that no build would have written is an error.
+// TestInvalidActsInJournal checks that an act that no build would have written is an error.
 func TestInvalidActsInJournal(t *testing.T) {
 	for text, reason := range map[string]string{
 		`{"kind":"of the future"}`:                             "a of the future: this program does not know it",
@@ -87,7 +87,8 @@ func TestInvalidActsInJournal(t *testing.T) {
 	}
 }
 
-// TestRemovalAdviceForAdditionalSnapshots: a snapshot that is deleted with the copy is named once.
+// TestRemovalAdviceForAdditionalSnapshots checks that a snapshot that is deleted with the copy
+// is named once.
 func TestRemovalAdviceForAdditionalSnapshots(t *testing.T) {
 	answered := call{Answered: true}
 	further := furtherAct{call: answered, Region: "here", Image: "ami-2", Snapshot: "snap-3"}

@@ -345,8 +345,8 @@ func TestKeepOnErrorLeavesEverything(t *testing.T) {
 	})
 }
 
-// TestUnusableVolumeIsDeleted: a created volume that differs from the request is deleted by its id,
-// and nothing is attached.
+// TestUnusableVolumeIsDeleted checks that a created volume that differs from the request is
+// deleted by its id, and nothing is attached.
 func TestUnusableVolumeIsDeleted(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.unwanted = true
@@ -463,7 +463,8 @@ func TestDetachDuringSnapshot(t *testing.T) {
 	})
 }
 
-// TestFirstLookupsRunInParallel: each lookup waits until all are requested, and none is cancelled.
+// TestFirstLookupsRunInParallel checks that the first lookups run in parallel: each waits
+// until all are requested, and none is cancelled.
 func TestFirstLookupsRunInParallel(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.faults["host#1"] = fault{err: errInjected}
@@ -596,8 +597,8 @@ func TestRequestsOfABuild(t *testing.T) {
 	})
 }
 
-// TestUncertainRootWarns: a warning of disk.Root reaches the user, and a build from scratch does not
-// ask for the root of a source image.
+// TestUncertainRootWarns checks that a warning of disk.Root reaches the user, and that a build
+// from scratch does not inspect the root of a source image.
 func TestUncertainRootWarns(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.doubt = "it is /boot"

@@ -57,8 +57,8 @@ func (w *world) failedToCleanUp() (dir string) {
 	return dir
 }
 
-// TestReapAfterAFailedCleanUp: a build that ended by itself has no request under way,
-// so that nothing is waited for, and it was not killed.
+// TestReapAfterAFailedCleanUp checks that Reap does not wait for pending requests of a build
+// that ended by itself, and does not report the build as killed.
 func TestReapAfterAFailedCleanUp(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := w.failedToCleanUp()
@@ -74,8 +74,8 @@ func TestReapAfterAFailedCleanUp(t *testing.T) {
 	})
 }
 
-// TestWaitForReaperIsReported: a build that ends while it cleans up after another one prints a
-// message.
+// TestWaitForReaperIsReported checks that a build that ends while it cleans up after another
+// one prints a message.
 func TestWaitForReaperIsReported(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := stateDir(t)
@@ -94,8 +94,8 @@ func TestWaitForReaperIsReported(t *testing.T) {
 	})
 }
 
-// TestReapKnowsTheCloud: a cloud that says who it is is the same at another endpoint,
-// and another one at the same.
+// TestReapKnowsTheCloud checks that a cloud is recognized by its identity: the same cloud at
+// another endpoint, and another cloud at the same endpoint.
 func TestReapKnowsTheCloud(t *testing.T) {
 	for name, test := range map[string]struct {
 		endpoint, cloud string
@@ -120,8 +120,8 @@ func TestReapKnowsTheCloud(t *testing.T) {
 	}
 }
 
-// TestReapReportsRunningBuildOfAnotherRegion: a running build is reported as running, whatever its
-// region.
+// TestReapReportsRunningBuildOfAnotherRegion checks that a running build is reported as
+// running, whatever its region.
 func TestReapReportsRunningBuildOfAnotherRegion(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := stateDir(t)
@@ -143,8 +143,8 @@ func TestReapReportsRunningBuildOfAnotherRegion(t *testing.T) {
 	})
 }
 
-// TestUnknownVolumeStates: the error of a wait has the cloud's own name of the state, also of one that
-// bake does not know, and says so if the cloud names none.
+// TestUnknownVolumeStates checks that the error of a wait contains the cloud's own name of the
+// state, even if bake does not know it, and says so if the cloud names none.
 func TestUnknownVolumeStates(t *testing.T) {
 	for state, want := range map[bake.VolumeState]string{"hibernating": "it is still hibernating", "nameless": "in a state that the cloud does not name"} {
 		in(t, func(t *testing.T, w *world) {

@@ -260,7 +260,8 @@ func TestMachineChecksPaths(t *testing.T) {
 	}
 }
 
-// TestMachineChecksTheLockDir: what cannot be reserved is known before anything is made.
+// TestMachineChecksTheLockDir checks that an unusable lock directory is reported before
+// anything is created.
 func TestMachineChecksTheLockDir(t *testing.T) {
 	m, dir := here(t), testdir.New(t)
 	if err := m.CheckLockDir(filepath.Join(dir, "of", "locks")); err != nil {
@@ -277,8 +278,8 @@ func TestMachineChecksTheLockDir(t *testing.T) {
 	}
 }
 
-// TestLockDirOfOthers: another user was there first, in a directory that everybody can
-// write to, such as /run/lock. Nothing is made or opened through what that user left.
+// TestLockDirOfOthers checks that nothing is created or opened through an entry that another
+// user created first in a world-writable directory such as /run/lock.
 func TestLockDirOfOthers(t *testing.T) {
 	const mallory = 45001
 	m := here(t)
@@ -331,7 +332,8 @@ func TestLockDirOfOthers(t *testing.T) {
 	}
 }
 
-// TestReservationIsNotForOthers: whoever can open the file of a reservation can lock it.
+// TestReservationIsNotForOthers checks that other users cannot open the file of a reservation,
+// since opening it suffices to lock it.
 func TestReservationIsNotForOthers(t *testing.T) {
 	m, shared := here(t), filepath.Join(testdir.New(t), "lock")
 	if err := errors.Join(os.Mkdir(shared, 0o755), os.Chmod(shared, os.ModeSticky|0o777)); err != nil {
@@ -351,7 +353,8 @@ func TestReservationIsNotForOthers(t *testing.T) {
 	}
 }
 
-// TestMachineChecksMountParents: another user could replace a part of the path.
+// TestMachineChecksMountParents checks that a mount path is refused if another user could
+// replace a part of it.
 func TestMachineChecksMountParents(t *testing.T) {
 	m, dir := here(t), testdir.New(t)
 	open := filepath.Join(dir, "open")
@@ -373,8 +376,8 @@ func TestMachineChecksMountParents(t *testing.T) {
 	}
 }
 
-// TestInheritedFilesStayOutOfCommands: files that this process has inherited are not passed on to
-// the commands of a build.
+// TestInheritedFilesStayOutOfCommands checks that files inherited by this process are not
+// passed on to the commands of a build.
 func TestInheritedFilesStayOutOfCommands(t *testing.T) {
 	var pipe [2]int
 	if err := unix.Pipe(pipe[:]); err != nil { // as inherited: not close-on-exec

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// TestProgressReports: progress is reported at each tenth, and more often if it is slow.
+// TestProgressReports checks that progress is reported at each tenth, and more often if it is
+// slow.
 func TestProgressReports(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for name, test := range map[string]struct {

@@ -168,8 +168,8 @@ func TestPublishingInOrder(t *testing.T) {
 	}
 }
 
-// TestRestoredImageLacksSharing: a restored image that lacks something is reported, and the other
-// acts are undone.
+// TestRestoredImageLacksSharing checks that an incomplete restored image is reported, and that
+// the other acts are undone.
 func TestRestoredImageLacksSharing(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
@@ -188,8 +188,8 @@ func TestRestoredImageLacksSharing(t *testing.T) {
 	})
 }
 
-// TestFailedRestoreIsRetried: if the cloud fails to create a restored image, it is removed and
-// registered again, up to three times at once and three times at the end.
+// TestFailedRestoreIsRetried checks that if the cloud fails to create a restored image, it is
+// removed and registered again, up to three times at once and three times at the end.
 func TestFailedRestoreIsRetried(t *testing.T) {
 	failures := func(first, last int) string {
 		var events []string
@@ -222,8 +222,8 @@ func TestFailedRestoreIsRetried(t *testing.T) {
 	}
 }
 
-// TestImageRemovedBeforeReplacement: an image that another build has replaced in the meantime is
-// not replaced.
+// TestImageRemovedBeforeReplacement checks that an image that another build has replaced in
+// the meantime is not replaced.
 func TestImageRemovedBeforeReplacement(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
@@ -259,8 +259,9 @@ func (w *world) happenedBy(atHome, there string) {
 	}
 }
 
-// TestLockedSourceIsCopied: the volume is made of the copy, templates go on speaking
-// of the user's source, and the copy goes, but for what the image has of it.
+// TestLockedSourceIsCopied checks that the volume is created from the copy, that templates
+// still refer to the user's source, and that the copy is deleted except for the snapshots that
+// the image uses.
 func TestLockedSourceIsCopied(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
@@ -317,7 +318,8 @@ func TestRequestsOfPublishing(t *testing.T) {
 	})
 }
 
-// TestCopiesAreSideBySide: two copies of a minute take a minute.
+// TestCopiesAreSideBySide checks that copies run in parallel: two copies of a minute each take
+// a minute.
 func TestCopiesAreSideBySide(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.publication.Copies = []bake.Copy{{Region: "there"}, {Region: "yonder"}}
@@ -330,7 +332,8 @@ func TestCopiesAreSideBySide(t *testing.T) {
 	})
 }
 
-// TestTemporaryImageHasItsOwnName: so it and its copy can be in one region.
+// TestTemporaryImageHasItsOwnName checks that the temporary image has a name of its own, so
+// that it and its copy can be in one region.
 func TestTemporaryImageHasItsOwnName(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
@@ -347,7 +350,8 @@ func TestTemporaryImageHasItsOwnName(t *testing.T) {
 	})
 }
 
-// TestImageNameInUse: a taken name is reported before anything is created, in every region.
+// TestImageNameInUse checks that a name that is in use is reported before anything is created,
+// in every region.
 func TestImageNameInUse(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -445,8 +449,8 @@ func TestDestroy(t *testing.T) {
 	})
 }
 
-// TestDestroyAdditionalSnapshots: the snapshots of additional devices that were copied for the image
-// are deleted with it, unless another image uses them.
+// TestDestroyAdditionalSnapshots checks that the snapshots of additional devices that were
+// copied for the image are deleted with it, unless another image uses them.
 func TestDestroyAdditionalSnapshots(t *testing.T) {
 	for name, shared := range map[string]bool{"alone": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {
@@ -474,8 +478,8 @@ func TestDestroyAdditionalSnapshots(t *testing.T) {
 	}
 }
 
-// TestSharedSnapshotsOfACopyStay: snapshots that a copy shares with its source do not belong to the
-// build.
+// TestSharedSnapshotsOfACopyStay checks that snapshots that a copy shares with its source are
+// not treated as the build's own.
 func TestSharedSnapshotsOfACopyStay(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.source.Locked, w.shares = true, true
@@ -492,7 +496,8 @@ func TestSharedSnapshotsOfACopyStay(t *testing.T) {
 	})
 }
 
-// TestDestroyTriesEverySnapshot: one that would not go keeps nothing else.
+// TestDestroyTriesEverySnapshot checks that a snapshot that cannot be deleted does not prevent
+// the deletion of the others.
 func TestDestroyTriesEverySnapshot(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.had(home, "ami-9", "golden", "snap-8", "snap-9")
@@ -505,8 +510,8 @@ func TestDestroyTriesEverySnapshot(t *testing.T) {
 	})
 }
 
-// TestCopiesThatTakeLong: a copy may take many times as long as its wait goes without
-// progress, and its progress is told in steps.
+// TestCopiesThatTakeLong checks that a copy may take many times as long as its wait may go
+// without progress, and that its progress is reported in steps.
 func TestCopiesThatTakeLong(t *testing.T) {
 	for name, test := range map[string]struct {
 		setUp func(*world)
@@ -550,8 +555,8 @@ func TestCopiesThatTakeLong(t *testing.T) {
 	}
 }
 
-// TestPendingCopyIsUndone: a copy that is pending, and does not list its snapshots, is
-// removed with them, and not waited for.
+// TestPendingCopyIsUndone checks that a pending copy that does not list its snapshots is
+// removed with them, without waiting for the copy.
 func TestPendingCopyIsUndone(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		ctx, cancel := context.WithCancel(t.Context())

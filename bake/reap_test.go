@@ -300,8 +300,8 @@ func (w *world) orphaned() (dir string) {
 	return journals()
 }
 
-// TestReapedByTheNextBuild: what a killed build has left goes while another one is
-// made, or before it where it is in the way.
+// TestReapedByTheNextBuild checks that the next build removes the resources of a killed build,
+// while it creates its own or, if they are in the way, before that.
 func TestReapedByTheNextBuild(t *testing.T) {
 	tests := []struct {
 		name string
@@ -346,8 +346,8 @@ func TestReapedByTheNextBuild(t *testing.T) {
 	}
 }
 
-// TestReapLeavesAlone: nothing is touched that is not a dead build's own, and the
-// journal of what is left stays.
+// TestReapLeavesAlone checks that only the resources of a dead build are touched, and that the
+// journal of remaining resources stays.
 func TestReapLeavesAlone(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -432,7 +432,8 @@ func TestReapDryRunReports(t *testing.T) {
 	})
 }
 
-// TestReapDeleting: a volume that goes already has lost its tags, and is no concern.
+// TestReapDeleting checks that a volume that is already being deleted, and has lost its tags,
+// is ignored.
 func TestReapDeleting(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := w.orphaned()
@@ -445,8 +446,8 @@ func TestReapDeleting(t *testing.T) {
 	})
 }
 
-// TestReapLeavesVolumeOnAnotherHost: a volume that somebody has attached to another host is left
-// alone.
+// TestReapLeavesVolumeOnAnotherHost checks that a volume that was attached to another host by
+// hand is left alone.
 func TestReapLeavesVolumeOnAnotherHost(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := w.orphaned()
@@ -463,7 +464,7 @@ func TestReapLeavesVolumeOnAnotherHost(t *testing.T) {
 	})
 }
 
-// TestReapWhileBuildsRun: running builds are not touched.
+// TestReapWhileBuildsRun checks that running builds are not touched.
 func TestReapWhileBuildsRun(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := stateDir(t)
@@ -488,7 +489,7 @@ func TestReapWhileBuildsRun(t *testing.T) {
 	})
 }
 
-// TestReapStops: who cancels is not kept waiting, and loses nothing.
+// TestReapStops checks that a cancel takes effect at once and loses nothing.
 func TestReapStops(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := w.orphaned()
@@ -510,7 +511,8 @@ type written map[string]any
 
 func (written) String() string { return "act" }
 
-// TestReapDistrustsJournals: what no build writes is not done with root's rights.
+// TestReapDistrustsJournals checks that journal records that no build writes are not carried
+// out as root.
 func TestReapDistrustsJournals(t *testing.T) {
 	root := chroot.RootRecord{Path: "/mnt/root", Device: "/dev/xvdf1", Boot: "first"}
 	with := func(change func(*chroot.RootRecord)) map[string]any {
@@ -573,7 +575,7 @@ func TestReapDistrustsJournals(t *testing.T) {
 	}
 }
 
-// TestActNeedsItsJournalRecord: an act whose record cannot be written is not begun.
+// TestActNeedsItsJournalRecord checks that an act whose record cannot be written is not begun.
 func TestActNeedsItsJournalRecord(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := stateDir(t)
@@ -590,7 +592,8 @@ func TestActNeedsItsJournalRecord(t *testing.T) {
 	})
 }
 
-// TestNextBuildUndoesStuckActs: the next build undoes the acts that a build could not undo itself.
+// TestNextBuildUndoesStuckActs checks that the next build undoes the acts that a build could
+// not undo itself.
 func TestNextBuildUndoesStuckActs(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		dir := stateDir(t)
@@ -607,8 +610,9 @@ func TestNextBuildUndoesStuckActs(t *testing.T) {
 	})
 }
 
-// TestKilledAfterManyAttempts: what the last attempt of a call made is found although the act
-// was begun long before, and the resource is shown only some time after the kill.
+// TestKilledAfterManyAttempts checks that the resource created by the last attempt of a call
+// is found, although the act was begun long before and the resource is shown only some time
+// after the kill.
 func TestKilledAfterManyAttempts(t *testing.T) {
 	const attempts = 12
 	for _, test := range []struct{ refused, killed string }{

@@ -53,7 +53,7 @@ func TestRecordedJournals(t *testing.T) {
 	}
 }
 
-// TestRecordedJournalsHaveEveryKind: the recordings hold each kind of act.
+// TestRecordedJournalsHaveEveryKind checks that the recordings hold each kind of act.
 func TestRecordedJournalsHaveEveryKind(t *testing.T) {
 	var all strings.Builder
 	for name := range recordings {

@@ -23,8 +23,8 @@ func unsettled(n int) []error {
 	return slices.Repeat([]error{bake.Unsettled(errors.New("it does not exist"))}, n)
 }
 
-// TestUnsettledCalls: each changing call is made again until the cloud knows what it is
-// about, in a build that succeeds and in the undoing of one that fails.
+// TestUnsettledCalls checks that each changing call is repeated until the cloud knows the
+// resource, in a build that succeeds and in the rollback of one that fails.
 func TestUnsettledCalls(t *testing.T) {
 	for _, wish := range []string{"plain", "replaced", "everywhere", "passing", "guarded"} {
 		for _, last := range []string{"", "publish#1"} {
@@ -52,7 +52,7 @@ func TestUnsettledCalls(t *testing.T) {
 	}
 }
 
-// TestUnsettledCallIsReported: the user sees the refusal.
+// TestUnsettledCallIsReported checks that the user sees the refusal.
 func TestUnsettledCallIsReported(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.refusals = map[string][]error{"attach": unsettled(4)}
@@ -65,7 +65,8 @@ func TestUnsettledCallIsReported(t *testing.T) {
 	})
 }
 
-// TestUnsettledCallReachesItsLimit: at the limit the refusal is the error, and everything is undone.
+// TestUnsettledCallReachesItsLimit checks that the refusal is the error at the limit, and that
+// everything is undone.
 func TestUnsettledCallReachesItsLimit(t *testing.T) {
 	for _, act := range []string{"volume", "attach", "snapshot", "image", "publish"} {
 		t.Run(act, func(t *testing.T) {
@@ -86,7 +87,7 @@ func TestUnsettledCallReachesItsLimit(t *testing.T) {
 	}
 }
 
-// TestCancelUnsettledCall: a cancel ends the wait at once.
+// TestCancelUnsettledCall checks that a cancel ends the wait at once.
 func TestCancelUnsettledCall(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.refusals = map[string][]error{"attach": unsettled(1000)}
@@ -109,8 +110,8 @@ func (w *world) comes(region string, after time.Duration) {
 	w.crowded = true
 }
 
-// TestImageNameShownLate: an image with the name that was not shown at the beginning is replaced
-// when it is shown and available, or is reported.
+// TestImageNameShownLate checks that an image of the same name that was not shown at the
+// beginning is replaced when it is shown and available, or is reported.
 func TestImageNameShownLate(t *testing.T) {
 	replace := func(w *world, p *bake.Plan) {
 		p.Replace, p.DeleteReplaced = true, true

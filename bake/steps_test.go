@@ -37,8 +37,8 @@ func (s *stepTimes) names() (names []string) {
 	return names
 }
 
-// TestStepsAreTimed: each step of a build emits an event at its end, with the time that it
-// took; a step that fails is the last one.
+// TestStepsAreTimed checks that each step of a build emits an event at its end, with the time
+// that it took, and that a step that fails is the last one.
 func TestStepsAreTimed(t *testing.T) {
 	const untilProvision = "survey, create volume, attach volume, pre_mount_commands, prepare device, find root, mount root, post_mount_commands, furnish root, provision"
 	for fails, want := range map[string]string{
@@ -74,8 +74,8 @@ func TestStepsAreTimed(t *testing.T) {
 	}
 }
 
-// TestLabelsAreReported: missing SELinux labels are announced before provisioning, and
-// warned of when the root is left.
+// TestLabelsAreReported checks that missing SELinux labels are announced before provisioning,
+// and that a warning lists them when the root is left.
 func TestLabelsAreReported(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.labels = chroot.Labels{Mode: "enforcing", Policy: "targeted", Unlabelled: "/etc/motd"}

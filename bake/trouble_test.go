@@ -26,7 +26,8 @@ func between(from, to, done time.Duration) observer {
 	}
 }
 
-// TestThrottledPolls: they count as "not yet", within the limit of the wait.
+// TestThrottledPolls checks that throttled polls count as "not yet", within the limit of the
+// wait.
 func TestThrottledPolls(t *testing.T) {
 	for name, test := range map[string]struct {
 		pace           Pace
@@ -52,7 +53,7 @@ func TestThrottledPolls(t *testing.T) {
 	}
 }
 
-// TestCancelThrottledPolls: a cancel ends the wait at once.
+// TestCancelThrottledPolls checks that a cancel ends the wait at once.
 func TestCancelThrottledPolls(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -65,7 +66,7 @@ func TestCancelThrottledPolls(t *testing.T) {
 	})
 }
 
-// TestPollsAreNotRetried: calls within a wait are made once for each poll.
+// TestPollsAreNotRetried checks that calls within a wait are made once for each poll.
 func TestPollsAreNotRetried(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		call := retry.Call{Kind: func(error) retry.Kind { return retry.Throttled }}
@@ -85,7 +86,8 @@ func TestPollsAreNotRetried(t *testing.T) {
 	})
 }
 
-// TestThrottledPollOfNewResource: a new resource may be unseen for the same time after the throttling.
+// TestThrottledPollOfNewResource checks that a new resource may be unseen for the full time
+// after the throttling.
 func TestThrottledPollOfNewResource(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		begun := time.Now()
@@ -113,7 +115,8 @@ func (h *heldUp) Hear(e event.Event) {
 	}
 }
 
-// TestThrottledPollsAreReported: a message appears after some seconds, and then each minute.
+// TestThrottledPollsAreReported checks that throttling is reported after some seconds, and
+// then each minute.
 func TestThrottledPollsAreReported(t *testing.T) {
 	for lasts, want := range map[time.Duration][]string{
 		3 * time.Second: nil,
@@ -132,8 +135,8 @@ func TestThrottledPollsAreReported(t *testing.T) {
 	}
 }
 
-// TestLostEffectIsSearchedAfterLateResponse: the resource of a lost call may be shown later than the
-// first response to a search, however late that was.
+// TestLostEffectIsSearchedAfterLateResponse checks that the resource of a lost call is found
+// if it is shown later than the first response to a search, however late that was.
 func TestLostEffectIsSearchedAfterLateResponse(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		looks := 0

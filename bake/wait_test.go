@@ -163,8 +163,8 @@ func TestPolled(t *testing.T) {
 	}
 }
 
-// TestPatient: one limit holds wherever no other was set, and is never the reason that
-// a new thing may stay unseen for longer.
+// TestPatient checks that one limit applies to every wait without a limit of its own, and that
+// it does not extend the time for which a new resource may stay unseen.
 func TestPatient(t *testing.T) {
 	if got := (Waits{}).Patient(0); got != (Waits{}) {
 		t.Errorf("no patience changes the waits to %+v", got)

@@ -8,8 +8,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
-// TestCommands: people get an answer, Packer gets its protocol, and what is no command
-// ends with status 2 and says nothing on standard output.
+// TestCommands checks that a user gets a message and Packer its protocol, and that an unknown
+// command ends with status 2 and prints nothing on standard output.
 func TestCommands(t *testing.T) {
 	for _, test := range []struct {
 		args           string

@@ -108,7 +108,8 @@ func numbered(prefix string, n int) map[string]any {
 	return tags
 }
 
-// TestSeveralWrongTypesAreSeveralErrors: each is said by itself, and once.
+// TestSeveralWrongTypesAreSeveralErrors checks that each option of a wrong type is reported
+// once, in an error of its own.
 func TestSeveralWrongTypesAreSeveralErrors(t *testing.T) {
 	_, errs := decode(t, map[string]any{"root_volume_size": "ten", "mount_boot": "maybe", "tags": "x"})
 	if len(errs) != 3 {
@@ -123,7 +124,7 @@ func TestSeveralWrongTypesAreSeveralErrors(t *testing.T) {
 	}
 }
 
-// TestErrorIsReportedOnce: whatever form the error has.
+// TestErrorIsReportedOnce checks that an error is reported once, whatever form it has.
 func TestErrorIsReportedOnce(t *testing.T) {
 	one, two := errors.New("one"), errors.New("two")
 	for name, errs := range map[string][]error{
@@ -276,7 +277,8 @@ func TestValidOptions(t *testing.T) {
 	}
 }
 
-// TestCleanResourceName: the characters of a name depend on the kind.
+// TestCleanResourceName checks that the allowed characters of a name depend on the kind of
+// resource.
 func TestCleanResourceName(t *testing.T) {
 	o, errs := decode(t, map[string]any{
 		"name":               "{{`a:b  {c}é` | clean_resource_name}}",
@@ -318,7 +320,8 @@ func TestAllErrorsAtOnce(t *testing.T) {
 	}
 }
 
-// TestRemovedOptionAdvisesPackerFix: the error advises packer fix, as in Packer's builders.
+// TestRemovedOptionAdvisesPackerFix checks that the error advises packer fix, as in Packer's
+// builders.
 func TestRemovedOptionAdvisesPackerFix(t *testing.T) {
 	var o options
 	amazon := kind

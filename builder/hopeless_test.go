@@ -26,8 +26,8 @@ func retrying(ctx context.Context, tries int, comm packersdk.Communicator) error
 	return fmt.Errorf("retried in vain: %w", err)
 }
 
-// TestHopelessUploadsEndTheBuild: the build fails with the cause, and not after the time
-// for which a provisioner tries again.
+// TestHopelessUploadsEndTheBuild checks that the build fails with the cause, and not after the
+// time for which a provisioner retries.
 func TestHopelessUploadsEndTheBuild(t *testing.T) {
 	for _, cause := range []error{chroot.ErrHidden, syscall.EROFS, syscall.ENOTDIR, syscall.ENOSPC} {
 		tried := 0
@@ -52,7 +52,8 @@ func TestHopelessUploadsEndTheBuild(t *testing.T) {
 	}
 }
 
-// TestOtherUploadsAreTriedAgain: errors that may pass, and errors that occur once.
+// TestOtherUploadsAreTriedAgain checks that uploads are retried after errors that may pass,
+// and after errors that occur once.
 func TestOtherUploadsAreTriedAgain(t *testing.T) {
 	errs := []error{syscall.EIO, syscall.EIO, os.ErrNotExist, syscall.EROFS, os.ErrNotExist, syscall.EROFS, syscall.EBUSY, nil, syscall.ENOSPC, nil}
 	at := 0
@@ -68,8 +69,9 @@ func TestOtherUploadsAreTriedAgain(t *testing.T) {
 	}
 }
 
-// TestHopelessRemovalEndsTheBuild: Packer's shell provisioner removes its script until that
-// succeeds, and no cancel reaches it meanwhile.
+// TestHopelessRemovalEndsTheBuild checks that a removal that cannot succeed fails the build.
+// Packer's shell provisioner retries the removal of its script until it succeeds, and no
+// cancel reaches it meanwhile.
 func TestHopelessRemovalEndsTheBuild(t *testing.T) {
 	for name, next := range map[string]func(context.Context, packersdk.Communicator) error{
 		"the last one":     func(context.Context, packersdk.Communicator) error { return nil },

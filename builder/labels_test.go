@@ -18,8 +18,8 @@ func labelsOf(t *testing.T, options map[string]any) (bake.Labels, error) {
 
 func block(key, value string) map[string]any { return map[string]any{"key": key, "value": value} }
 
-// TestTagsOfEachThing: the snapshot has the image's tags and its own upon them;
-// the volume has its own alone. Blocks and maps are one.
+// TestTagsOfEachThing checks that the snapshot has the image's tags and its own, which take
+// precedence, and that the volume has only its own. Blocks and maps are merged.
 func TestTagsOfEachThing(t *testing.T) {
 	got, err := labelsOf(t, map[string]any{
 		"tags":             map[string]any{"a": "image", "b": "{{.BuildRegion}}"},
@@ -39,7 +39,7 @@ func TestTagsOfEachThing(t *testing.T) {
 	}
 }
 
-// TestPrepareTwiceMergesBlocksOnce: preparing twice merges the same blocks once.
+// TestPrepareTwiceMergesBlocksOnce checks that preparing twice merges the same blocks once.
 func TestPrepareTwiceMergesBlocksOnce(t *testing.T) {
 	given := map[string]any{"a": "1"}
 	for range 2 {
@@ -110,8 +110,8 @@ func TestTagsThatTheCloudWouldRefuse(t *testing.T) {
 	}
 }
 
-// TestMissingTagsWarn: a tag that the source does not have is rendered as nothing, and
-// the build says so.
+// TestMissingTagsWarn checks that a tag that the source lacks is rendered as an empty string,
+// with a warning.
 func TestMissingTagsWarn(t *testing.T) {
 	for name, test := range map[string]struct {
 		give map[string]any

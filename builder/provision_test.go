@@ -173,8 +173,8 @@ func TestFilesGoInAndOut(t *testing.T) {
 	})
 }
 
-// TestNothingRunsOnAfterProvisioning: a provisioner that gave up on a command,
-// as with a timeout, leaves it behind.
+// TestNothingRunsOnAfterProvisioning checks that a command that a provisioner has given up on,
+// as after a timeout, ends with provisioning.
 func TestNothingRunsOnAfterProvisioning(t *testing.T) {
 	ended := make(chan struct{})
 	r := &root{run: func(ctx context.Context, _ chroot.Command) (int, error) {
@@ -245,7 +245,8 @@ func TestNoHookIsFiredAfterACancel(t *testing.T) {
 	}
 }
 
-// TestFailedProvisioning: which hooks are fired and what is kept, by -on-error.
+// TestFailedProvisioning checks which hooks are called, and what is kept, for each value of
+// -on-error.
 func TestFailedProvisioning(t *testing.T) {
 	const run, clean = packersdk.HookProvision, packersdk.HookCleanupProvision
 	tests := []struct {

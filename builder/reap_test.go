@@ -144,7 +144,8 @@ func TestReapForget(t *testing.T) {
 	}
 }
 
-// TestReapOnlyRunningBuilds: if all builds are running, no request is made to a cloud.
+// TestReapOnlyRunningBuilds checks that if all builds are running, no request is made to a
+// cloud.
 func TestReapOnlyRunningBuilds(t *testing.T) {
 	dir, j := remembered(t)
 	defer j.Close()
@@ -154,13 +155,13 @@ func TestReapOnlyRunningBuilds(t *testing.T) {
 	}
 }
 
-// TestReapReaches: the flags say how the cloud is reached.
+// TestReapReaches checks that the flags select how the cloud is reached.
 func TestReapReaches(t *testing.T) {
 	_, _, _, reach := reap(t, nil, "--state-dir", journals(t), "--region", "there", "--profile", "me", "--endpoint", "http://here")
 	equal(t, "reach", reach, []builder.Reach{{Region: "there", Profile: "me", Endpoint: "http://here"}})
 }
 
-// TestReapJSON: the JSON output has the result of each build.
+// TestReapJSON checks that the JSON output has the result of each build.
 func TestReapJSON(t *testing.T) {
 	dir := journals(t)
 	t.Setenv("PACKER_CHROOT_STATE_DIR", dir)
@@ -175,8 +176,8 @@ func TestReapJSON(t *testing.T) {
 	}
 }
 
-// TestStateDir: builds remember themselves where the user says, or where such things
-// are.
+// TestStateDir checks that journals are kept in the directory that the user sets, or in the
+// default directory.
 func TestStateDir(t *testing.T) {
 	for _, test := range []struct{ name, env, xdg, want string }{
 		{"the user's", "/there", "/xdg", "/there"},
@@ -207,7 +208,8 @@ func TestStateDir(t *testing.T) {
 	}
 }
 
-// TestReapSweepsSockets: a build that was killed before its keeper came has no journal.
+// TestReapSweepsSockets checks that Reap removes the socket of a build that was killed before
+// its keeper started. Such a build has no journal.
 func TestReapSweepsSockets(t *testing.T) {
 	t.Setenv("TMPDIR", testdir.New(t))
 	porch := filepath.Join(os.TempDir(), "packer-chroot-keeper-1")

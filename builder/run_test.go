@@ -81,7 +81,8 @@ func TestPlanHasRootPerformance(t *testing.T) {
 	}
 }
 
-// TestReplacing: -force deregisters as the option does, and deletes nothing.
+// TestReplacing checks that -force deregisters an image as force_deregister does, and deletes
+// no snapshot.
 func TestReplacing(t *testing.T) {
 	for name, test := range map[string]struct {
 		give                    map[string]any
@@ -227,8 +228,8 @@ func TestLabels(t *testing.T) {
 	}
 }
 
-// TestTagsOfTheSourceAreText: who owns the source image does not get to write
-// templates that this host renders.
+// TestTagsOfTheSourceAreText checks that tags of the source image, which another user may own,
+// are not rendered as templates on this host.
 func TestTagsOfTheSourceAreText(t *testing.T) {
 	plan := planOf(t, job(t, map[string]any{
 		"tags":                  map[string]any{"t": "{{.SourceTMITags.Trap}}"},
@@ -240,8 +241,8 @@ func TestTagsOfTheSourceAreText(t *testing.T) {
 	}
 }
 
-// TestErrorsHaveNoSecrets: what a command_wrapper says is part of an error, and may have
-// what the build itself knows.
+// TestErrorsHaveNoSecrets checks that secrets are hidden in the output of a command_wrapper,
+// which is part of an error.
 func TestErrorsHaveNoSecrets(t *testing.T) {
 	builder.Hide("the-hidden-key")
 	b := builder.Builder{Options: prepared{job(t, map[string]any{
@@ -351,8 +352,8 @@ func TestHostsThatCannotBuild(t *testing.T) {
 	}
 }
 
-// TestMachineGetsCommandWrapper: the machine renders the template of the wrapper, for commands on the
-// host and for provisioners.
+// TestMachineGetsCommandWrapper checks that the machine renders the command_wrapper template,
+// for commands on the host and for provisioners.
 func TestMachineGetsCommandWrapper(t *testing.T) {
 	j := job(t, map[string]any{
 		"command_wrapper":       "sudo -u {{user `who`}} {{.Command}}",
@@ -371,7 +372,8 @@ func TestMachineGetsCommandWrapper(t *testing.T) {
 	}
 }
 
-// TestFailuresHaveNoArtifact: a nil pointer in an interface would not be nil.
+// TestFailuresHaveNoArtifact checks that a failed build returns a nil artifact. A nil pointer
+// in an interface would not be nil.
 func TestFailuresHaveNoArtifact(t *testing.T) {
 	unreachable := errors.New("unreachable")
 	j := job(t, nil)
@@ -422,8 +424,8 @@ func TestDebugPauseCanBeCancelled(t *testing.T) {
 	}
 }
 
-// TestAnInterruptedPauseIsACancel: the question is broken off before the build is
-// told of the interrupt.
+// TestAnInterruptedPauseIsACancel checks that the question is aborted before the build is told
+// of the interrupt.
 func TestAnInterruptedPauseIsACancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ui := &screen{mute: true, onMute: func() { go cancel() }}

@@ -32,8 +32,9 @@ func (l *locked) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// TestSecretsThatComeWhileOthersLog: keys are renewed in the middle of a build. What
-// is hidden before a line is logged is not in it, whoever else logs and hides.
+// TestSecretsThatComeWhileOthersLog checks that a value that is hidden before a line is logged
+// is not in that line, while other goroutines log and hide values. Keys are renewed in the
+// middle of a build.
 func TestSecretsThatComeWhileOthersLog(t *testing.T) {
 	var s secrets
 	var to locked
@@ -54,8 +55,8 @@ func TestSecretsThatComeWhileOthersLog(t *testing.T) {
 	}
 }
 
-// TestSecretsOfTheEnvironment: they are hidden before anything uses them, and short words
-// are not.
+// TestSecretsOfTheEnvironment checks that secrets of the environment are hidden before
+// anything uses them, and that short words are not.
 func TestSecretsOfTheEnvironment(t *testing.T) {
 	before := hidden.known
 	t.Cleanup(func() { hidden.known = before })

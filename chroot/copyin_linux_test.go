@@ -87,7 +87,8 @@ func TestPutBackExactly(t *testing.T) {
 	}
 }
 
-// TestPutBackKeepsWhatChanged: not only the content is a wish.
+// TestPutBackKeepsWhatChanged checks that changed attributes are kept as well as changed
+// content.
 func TestPutBackKeepsWhatChanged(t *testing.T) {
 	for name, change := range map[string]string{
 		"mode": "chmod 600", "owner": "chown 5:6", "a directory": "rm %s; busybox mkdir", "a pipe": "rm %s; busybox mkfifo",
@@ -248,8 +249,9 @@ func chattr(t *testing.T, change, path string) {
 	}
 }
 
-// TestCopyInOverALockedFile: images keep their resolv.conf from network managers by
-// chattr +i. It is set aside all the same, and comes back locked.
+// TestCopyInOverALockedFile checks that CopyIn sets aside an immutable file, such as a
+// resolv.conf that an image protects from network managers by chattr +i, and that it is
+// restored with the flag.
 func TestCopyInOverALockedFile(t *testing.T) {
 	for change, want := range map[string]uint64{"+i": unix.STATX_ATTR_IMMUTABLE, "+a": unix.STATX_ATTR_APPEND} {
 		t.Run(change, func(t *testing.T) {
@@ -276,7 +278,8 @@ func TestCopyInOverALockedFile(t *testing.T) {
 	}
 }
 
-// TestPutBackKeepsALockedCopy: a copy that was made immutable is meant to stay.
+// TestPutBackKeepsALockedCopy checks that a copy that was made immutable stays, because this
+// is intended.
 func TestPutBackKeepsALockedCopy(t *testing.T) {
 	src := testdir.New(t) + "/resolv.conf"
 	write(t, src, "of the host", 0o644)
@@ -298,7 +301,7 @@ func TestPutBackKeepsALockedCopy(t *testing.T) {
 	}
 }
 
-// TestCopyInIntoALockedDirectory: the error names the obstacle.
+// TestCopyInIntoALockedDirectory checks that the error names the obstacle.
 func TestCopyInIntoALockedDirectory(t *testing.T) {
 	src := testdir.New(t) + "/resolv.conf"
 	write(t, src, "of the host", 0o644)

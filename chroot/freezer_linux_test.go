@@ -79,8 +79,8 @@ func freeze(t *testing.T, way string, pids ...int) {
 	eventually(t, "frozen", func() bool { return read(t, filepath.Join(dir, f.file)) == f.state })
 }
 
-// TestLeaveEndsFrozenProcesses: a frozen process of the root ends, and another one that
-// is frozen with it stays as it is.
+// TestLeaveEndsFrozenProcesses checks that a frozen process of the root is ended, and that
+// another process that is frozen with it stays as it is.
 func TestLeaveEndsFrozenProcesses(t *testing.T) {
 	k, j, spec := cage(t)
 	for way := range freezers {

@@ -38,8 +38,8 @@ func TestIsMounted(t *testing.T) {
 	}
 }
 
-// TestMountBelowASharedTree: a tree of the host that the user has bound into the root
-// gets no mount on the host.
+// TestMountBelowASharedTree checks that a tree of the host that the user has bound into the
+// root gets no mount on the host.
 func TestMountBelowASharedTree(t *testing.T) {
 	k, dir := start(t, nil), stage(t)
 	m := mount(t, k, chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: filepath.Join(dir, "root")})
@@ -59,8 +59,8 @@ func TestMountBelowASharedTree(t *testing.T) {
 	}
 }
 
-// TestLeaveAdditionalFileSystems: file systems below the root are released with it, with any
-// holder.
+// TestLeaveAdditionalFileSystems checks that file systems below the root are released with it,
+// whatever holds them.
 func TestLeaveAdditionalFileSystems(t *testing.T) {
 	k, log, _ := cage(t)
 	root, second := loop(t, disk(t, 128, "mkfs.btrfs", "-q")), loop(t, disk(t, 16, "mkfs.ext4", "-q"))
@@ -90,7 +90,8 @@ func TestLeaveAdditionalFileSystems(t *testing.T) {
 	}
 }
 
-// TestReclaimBtrfsOfTwoDevices: the kernel names such a mount by either device.
+// TestReclaimBtrfsOfTwoDevices checks that a btrfs of two devices is released. The kernel
+// names such a mount by either device.
 func TestReclaimBtrfsOfTwoDevices(t *testing.T) {
 	needRoot(t)
 	one, two := loop(t, disk(t, 128, "true")), loop(t, disk(t, 128, "true"))

@@ -55,7 +55,7 @@ func TestCancelWithoutGroups(t *testing.T) {
 	})
 }
 
-// TestDaemonsEndWithoutGroups: leaving needs none.
+// TestDaemonsEndWithoutGroups checks that daemons are ended without cgroups.
 func TestDaemonsEndWithoutGroups(t *testing.T) {
 	eachWithoutGroups(t, func(t *testing.T, m *chroot.MountedRoot) {
 		sh(t, m, "trap '' TERM; setsid sleep 1000 >/dev/null 2>&1 &")
@@ -68,8 +68,8 @@ func TestDaemonsEndWithoutGroups(t *testing.T) {
 	})
 }
 
-// TestLeaveEndsProcessWithReusedID: a process is not spared because it has the id of a parent of the
-// keeper that has ended.
+// TestLeaveEndsProcessWithReusedID checks that a process is not spared because it has the ID
+// of an ended parent of the keeper.
 func TestLeaveEndsProcessWithReusedID(t *testing.T) {
 	m := tiny(t, nil)
 	pid, err := strconv.Atoi(strings.TrimSpace(sh(t, m, "sleep 1000 >/dev/null 2>&1 & echo $!")))

@@ -10,7 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// TestHiddenRoot: a mount over the root is not mistaken for it.
+// TestHiddenRoot checks that a mount over the root is not mistaken for it.
 func TestHiddenRoot(t *testing.T) {
 	everyWay(t, func(t *testing.T, m chroot.Root) {
 		if err := unix.Mount("tmpfs", m.Path(), "tmpfs", 0, ""); err != nil {

@@ -21,8 +21,8 @@ func hydra(t *testing.T, path string, run func(line string)) {
 	t.Cleanup(func() { _ = os.Remove(script) })
 }
 
-// TestLeaveEndsForkingProcess: no scan of /proc finds such a process, but it
-// cannot leave its command's cgroup.
+// TestLeaveEndsForkingProcess checks that a process that forks all the time is ended. No scan
+// of /proc finds it, but it cannot leave its command's cgroup.
 func TestLeaveEndsForkingProcess(t *testing.T) {
 	k, j, spec := cage(t)
 	m := mount(t, k, spec)
@@ -32,8 +32,8 @@ func TestLeaveEndsForkingProcess(t *testing.T) {
 	}
 }
 
-// TestLeaveAsksDaemonsBeforeTheirGroupIsKilled: a daemon that a command has left behind
-// gets time to end.
+// TestLeaveAsksDaemonsBeforeTheirGroupIsKilled checks that a daemon that a command has left
+// behind gets time to end before its cgroup is killed.
 func TestLeaveAsksDaemonsBeforeTheirGroupIsKilled(t *testing.T) {
 	needRoot(t)
 	j := &journal{}
@@ -58,7 +58,8 @@ func TestLeaveAsksDaemonsBeforeTheirGroupIsKilled(t *testing.T) {
 	}
 }
 
-// TestReclaimEndsForkingProcess: the build and its keeper were killed meanwhile.
+// TestReclaimEndsForkingProcess checks that a process that forks all the time is ended after
+// the build and its keeper were killed.
 func TestReclaimEndsForkingProcess(t *testing.T) {
 	o := orphaned(t, false)
 	hydra(t, o.Path, func(line string) { sh(t, o.root, line) })

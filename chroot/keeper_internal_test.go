@@ -38,8 +38,8 @@ func sessionWith(t *testing.T, do func(ctx context.Context, f wire.Frame) ([]byt
 	})}
 }
 
-// TestDownloadFromAStuckKeeper: a keeper that fails and keeps the pipe open is not waited
-// for.
+// TestDownloadFromAStuckKeeper checks that a download does not wait for a keeper that fails
+// and keeps the pipe open.
 func TestDownloadFromAStuckKeeper(t *testing.T) {
 	held := make(chan int, 1)
 	s := sessionWith(t, func(_ context.Context, f wire.Frame) ([]byte, error) {

@@ -94,8 +94,8 @@ func TestLaunchReportsWhyKeeperFailed(t *testing.T) {
 	}
 }
 
-// TestLaunchSweepsSockets: killed plugins have left the directories that keepers were
-// to come to. Others are nobody's to remove.
+// TestLaunchSweepsSockets checks that the socket directories that killed plugins have left are
+// removed, and other directories are not.
 func TestLaunchSweepsSockets(t *testing.T) {
 	outside := testdir.New(t)
 	t.Setenv("TMPDIR", testdir.New(t))
@@ -171,8 +171,7 @@ func TestKeeperGetsTheEnvironment(t *testing.T) {
 	}
 }
 
-// TestKeeperKilled: calls in progress fail at once, and the mounts are undone all the
-// same.
+// TestKeeperKilled checks that calls in progress fail at once, and that the mounts are undone.
 func TestKeeperKilled(t *testing.T) {
 	dir := stage(t)
 	c := launch(t, nil)
@@ -258,7 +257,8 @@ func TestStay(t *testing.T) {
 	}
 }
 
-// TestKeeperSurvivesSignals: Ctrl-C on a terminal comes to the keeper too.
+// TestKeeperSurvivesSignals checks that the keeper survives Ctrl-C on a terminal, which sends
+// the signal to the keeper too.
 func TestKeeperSurvivesSignals(t *testing.T) {
 	c := launch(t, nil)
 	m := farAt(t, c, filepath.Join(stage(t), "root"))
@@ -289,7 +289,8 @@ func TestErrorsCrossTheWire(t *testing.T) {
 	}
 }
 
-// TestLeaveIsLoggedByThePlugin: the plugin logs every ended process before Leave returns.
+// TestLeaveIsLoggedByThePlugin checks that the plugin logs every ended process before Leave
+// returns.
 func TestLeaveIsLoggedByThePlugin(t *testing.T) {
 	j := &journal{}
 	c, err := chroot.Launch(t.Context(), chroot.Options{Busy: 2 * time.Second, Grace: 300 * time.Millisecond, Log: j.log})
@@ -314,7 +315,8 @@ func TestLeaveIsLoggedByThePlugin(t *testing.T) {
 	}
 }
 
-// TestPluginGoneWithHolders: a process outside that holds the root is ended as well.
+// TestPluginGoneWithHolders checks that a process outside of the root that holds it is ended
+// as well.
 func TestPluginGoneWithHolders(t *testing.T) {
 	dir := stage(t)
 	path := filepath.Join(dir, "root")
@@ -339,7 +341,7 @@ func TestPluginGoneWithHolders(t *testing.T) {
 	}
 }
 
-// TestStayEndsNoHolder: the holders of a mount that stays are not ended.
+// TestStayEndsNoHolder checks that the holders of a mount that stays are not ended.
 func TestStayEndsNoHolder(t *testing.T) {
 	dir := stage(t)
 	path := filepath.Join(dir, "root")
@@ -365,8 +367,8 @@ func TestStayEndsNoHolder(t *testing.T) {
 	}
 }
 
-// TestCloseAfterLeaveFailed: a root in use by the plugin itself, which is not ended, is
-// not waited for again.
+// TestCloseAfterLeaveFailed checks that Close does not wait again for a root that is in use by
+// the plugin itself, which is not ended.
 func TestCloseAfterLeaveFailed(t *testing.T) {
 	path := filepath.Join(stage(t), "root")
 	c, err := chroot.Launch(t.Context(), chroot.Options{Busy: 100 * time.Millisecond, Grace: 100 * time.Millisecond})
@@ -391,7 +393,7 @@ func TestCloseAfterLeaveFailed(t *testing.T) {
 	}
 }
 
-// TestRemoveUploadsOfThePlugin: the keeper records the uploads through it.
+// TestRemoveUploadsOfThePlugin checks that the keeper records the uploads made through it.
 func TestRemoveUploadsOfThePlugin(t *testing.T) {
 	m := far(t, nil)
 	for _, path := range []string{"/tmp/script", "/root/kept"} {
@@ -449,7 +451,7 @@ func TestLaunchOnFullDisk(t *testing.T) {
 	}
 }
 
-// TestLaunchBySudo: the plugin itself was started with sudo, so that SUDO_UID is in its
+// TestLaunchBySudo checks a plugin that was itself started with sudo: SUDO_UID is in its
 // environment, and it starts the keeper directly.
 func TestLaunchBySudo(t *testing.T) {
 	t.Setenv("SUDO_UID", "45002")

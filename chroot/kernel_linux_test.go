@@ -73,8 +73,8 @@ func (f formats) registerInside(root chroot.Root, name, interpreter, flags strin
 
 func (f formats) has(name string) bool { return exists(filepath.Join(f.dir, name)) }
 
-// TestLeaveRemovesFormats: an interpreter of the image that the kernel has open is taken
-// from it. Entries of the host, and of another root, stay.
+// TestLeaveRemovesFormats checks that a binfmt_misc entry whose interpreter is an open file of
+// the image is removed, and that entries of the host, and of another root, stay.
 func TestLeaveRemovesFormats(t *testing.T) {
 	f := binfmt(t)
 	before, meanwhile, inside, loose := formatName("before"), formatName("meanwhile"), formatName("inside"), formatName("loose")
@@ -112,7 +112,8 @@ func TestLeaveRemovesFormats(t *testing.T) {
 	}
 }
 
-// TestReclaimRemovesFormats: the build and its keeper were killed meanwhile.
+// TestReclaimRemovesFormats checks that binfmt_misc entries of the root are removed after the
+// build and its keeper were killed.
 func TestReclaimRemovesFormats(t *testing.T) {
 	f := binfmt(t)
 	o := orphaned(t, false)
@@ -195,7 +196,8 @@ func (u uprobes) has(name string) bool {
 	return strings.Contains(read(u.T, u.dir+"/uprobe_events"), ":"+group()+name+" ")
 }
 
-// TestLeaveRemovesProbes: a uprobe on a file of the image is removed. The host's stay.
+// TestLeaveRemovesProbes checks that a uprobe on a file of the image is removed, and that the
+// host's uprobes stay.
 func TestLeaveRemovesProbes(t *testing.T) {
 	u := tracing(t)
 	u.register("before", "/bin/busybox")
@@ -227,7 +229,8 @@ func TestLeaveRemovesProbes(t *testing.T) {
 	}
 }
 
-// TestLeaveNamesProbes: a uprobe that somebody uses cannot be removed.
+// TestLeaveNamesProbes checks that the error names a uprobe that is in use and cannot be
+// removed.
 func TestLeaveNamesProbes(t *testing.T) {
 	u := tracing(t)
 	k, _, spec := cageFor(t, 2*time.Second)
@@ -247,7 +250,7 @@ func TestLeaveNamesProbes(t *testing.T) {
 	says(t, err, spec.Path, "the uprobe "+group()+"used on /bin/busybox", "uprobe_events removes it")
 }
 
-// TestLeaveThaws: a provisioner has frozen the file system.
+// TestLeaveThaws checks that a file system that a provisioner has frozen is thawed.
 func TestLeaveThaws(t *testing.T) {
 	k, j, spec := cage(t)
 	mount(t, k, spec)
@@ -272,7 +275,7 @@ func TestLeaveThaws(t *testing.T) {
 	write(t, spec.Path+"/written", "again", 0o644) // which would wait for ever
 }
 
-// TestLeaveEndsAccounting: the kernel writes to a file of the root.
+// TestLeaveEndsAccounting checks that process accounting to a file of the root is turned off.
 func TestLeaveEndsAccounting(t *testing.T) {
 	k, _, spec := cage(t)
 	mount(t, k, spec)
@@ -296,7 +299,8 @@ func TestLeaveEndsAccounting(t *testing.T) {
 	}
 }
 
-// TestLeaveNamesOverlays: one of the host has a directory of the root as its layer.
+// TestLeaveNamesOverlays checks that the error names an overlay of the host that has a
+// directory of the root as its layer.
 func TestLeaveNamesOverlays(t *testing.T) {
 	k, _, spec := cageFor(t, 2*time.Second)
 	m := mount(t, k, spec)

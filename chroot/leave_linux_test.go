@@ -557,8 +557,8 @@ func TestLeaveEndsSwapping(t *testing.T) {
 	}
 }
 
-// TestVisitorsAreNotTakenForHolders: the keeper of another build that is in somebody's
-// namespace to unmount its own root is not ended.
+// TestVisitorsAreNotTakenForHolders checks that the keeper of another build, which has entered
+// a namespace to unmount its own root there, is not ended.
 func TestVisitorsAreNotTakenForHolders(t *testing.T) {
 	k, j, spec := cage(t)
 	if _, err := k.Mount(t.Context(), spec); err != nil {

@@ -67,8 +67,8 @@ func TestMountAndLeave(t *testing.T) {
 	}
 }
 
-// TestMountOverFiles: the content of a directory is hidden while a root is mounted on it,
-// and is there again afterwards.
+// TestMountOverFiles checks that the content of a directory is hidden while a root is mounted
+// on it, and visible again afterwards.
 func TestMountOverFiles(t *testing.T) {
 	var log strings.Builder
 	k, err := chroot.Start(chroot.Options{Log: func(format string, args ...any) { fmt.Fprintf(&log, format+"\n", args...) }})
@@ -433,8 +433,8 @@ func TestShellGoesThroughTheWrapper(t *testing.T) {
 	}
 }
 
-// TestParallelMountsOnOnePath: of two builds that mount on one path at the same moment, one is refused,
-// and the other has its own root.
+// TestParallelMountsOnOnePath checks that of two builds that mount on one path at the same
+// moment, one is refused, and the other has its own root.
 func TestParallelMountsOnOnePath(t *testing.T) {
 	first, _, spec := cage(t)
 	second, _, other := cage(t)
@@ -457,8 +457,8 @@ func TestParallelMountsOnOnePath(t *testing.T) {
 	}
 }
 
-// TestLeaveForeignMountInPlace: a foreign mount in place of a root that was unmounted stays, and so do
-// the processes in it.
+// TestLeaveForeignMountInPlace checks that a foreign mount in place of a root that was
+// unmounted stays, and so do the processes in it.
 func TestLeaveForeignMountInPlace(t *testing.T) {
 	k, j, spec := cage(t)
 	mount(t, k, spec)

@@ -17,8 +17,9 @@ func hostsResolvConf(t *testing.T) {
 	}
 }
 
-// TestResolvConfAfterRelink: a package replaces /etc/resolv.conf by a link to a file that a daemon
-// would create. Later commands resolve names, and the image has only the link.
+// TestResolvConfAfterRelink checks that later commands resolve names after a package has
+// replaced /etc/resolv.conf by a link to a file that a daemon would create, and that the image
+// keeps only the link.
 func TestResolvConfAfterRelink(t *testing.T) {
 	hostsResolvConf(t)
 	for name, relink := range map[string]string{
@@ -57,8 +58,8 @@ func TestResolvConfAfterRelink(t *testing.T) {
 	}
 }
 
-// TestResolvConfThatMustNotChange: a path that is not a dangling link of a copied file is left
-// alone.
+// TestResolvConfThatMustNotChange checks that a path that is not a dangling link of a copied
+// file is left alone.
 func TestResolvConfThatMustNotChange(t *testing.T) {
 	hostsResolvConf(t)
 	for name, tt := range map[string]struct {
@@ -122,8 +123,8 @@ func TestParallelCommandsAfterRelink(t *testing.T) {
 	}
 }
 
-// TestCreatedMountPointsAreRemoved: mount points that were created in the image are removed if they
-// are empty.
+// TestCreatedMountPointsAreRemoved checks that mount points that were created in the image are
+// removed if they are empty.
 func TestCreatedMountPointsAreRemoved(t *testing.T) {
 	dir := stage(t)
 	k := start(t, nil)

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestLeaveUnmountsThousands: most of the mounts are deeper than the longest path that
-// the kernel takes.
+// TestLeaveUnmountsThousands checks that thousands of mounts are unmounted, most of them
+// deeper than the longest path that the kernel accepts.
 func TestLeaveUnmountsThousands(t *testing.T) {
 	const depth = 3400
 	k, j, spec := cage(t)

@@ -13,8 +13,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// TestReclaimFromAStoppedKeeper: the heir does not wait until somebody continues it. Its
-// KeeperTimeout is shorter than the time for which it would wait for one that leaves.
+// TestReclaimFromAStoppedKeeper checks that the process that takes over the root does not wait
+// until the keeper is continued. Its KeeperTimeout is shorter than the time for which it would
+// wait for a keeper that leaves.
 func TestReclaimFromAStoppedKeeper(t *testing.T) {
 	for name, stop := range map[string]func(t *testing.T, keeper int){
 		"by a signal": func(t *testing.T, keeper int) {
@@ -60,7 +61,8 @@ func TestReclaimFromAStoppedKeeper(t *testing.T) {
 	}
 }
 
-// TestReclaimNeverKillsAnother: a journal names a process that is no keeper.
+// TestReclaimNeverKillsAnother checks that no process is killed that a journal names and that
+// is not a keeper.
 func TestReclaimNeverKillsAnother(t *testing.T) {
 	o := orphaned(t, true)
 	cmd := exec.Command("sleep", "1000")

@@ -15,8 +15,8 @@ import (
 // alice builds with sudo.
 const alice = 45002
 
-// TestDownloadDirForAUser: only created files belong to the user, and no program runs
-// with that user's rights because of its mode in the image.
+// TestDownloadDirForAUser checks that only created files belong to the user, and that no
+// program runs with that user's rights because of its mode in the image.
 func TestDownloadDirForAUser(t *testing.T) {
 	m := tiny(t, nil)
 	tree := filepath.Join(m.Path(), "root/tree")

@@ -11,9 +11,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// TestDevOfAnEmptyRoot: programs of the host unpack a root into which the default mounts
-// have been made. They change /dev as they like, the host's stays, and commands in the
-// root get the host's.
+// TestDevOfAnEmptyRoot checks that programs of the host can unpack a root into which the
+// default mounts have been made. They change /dev as they like, the host's /dev stays as it
+// is, and commands in the root get the host's.
 func TestDevOfAnEmptyRoot(t *testing.T) {
 	path := filepath.Join(stage(t), "root")
 	m := mount(t, start(t, nil), chroot.MountSpec{Device: "tmpfs", Type: "tmpfs", Path: path, Options: []string{"size=64m,mode=755"}})

@@ -119,7 +119,8 @@ func TestReclaim(t *testing.T) {
 	}
 }
 
-// TestReclaimFromAKeeperThatLeaves: it leaves by itself, and is waited for.
+// TestReclaimFromAKeeperThatLeaves checks that Reclaim waits for a keeper that leaves by
+// itself.
 func TestReclaimFromAKeeperThatLeaves(t *testing.T) {
 	o := orphaned(t, false)
 	heir := launch(t, nil)
@@ -134,7 +135,7 @@ func TestReclaimFromAKeeperThatLeaves(t *testing.T) {
 	}
 }
 
-// TestReclaimFromRunningKeeper: a root is not taken over from a keeper that runs.
+// TestReclaimFromRunningKeeper checks that a root is not taken over from a keeper that runs.
 func TestReclaimFromRunningKeeper(t *testing.T) {
 	o := orphaned(t, false)
 	heir := launch(t, nil)
@@ -229,8 +230,8 @@ func processes(t *testing.T, root string) (pids []string) {
 	return pids
 }
 
-// TestReclaimOfAPartition: a root is of the disk that its partition is of, and not of
-// the disk beside it.
+// TestReclaimOfAPartition checks that the root on a partition is matched with the partition's
+// disk, and not with the disk beside it.
 func TestReclaimOfAPartition(t *testing.T) {
 	whole := loop(t, disk(t, 32, "mkfs.ext4", "-q"))
 	host(t, "addpart", whole, "1", "2048", "40960")
@@ -262,8 +263,8 @@ func TestReclaimOfAPartition(t *testing.T) {
 	}
 }
 
-// TestReclaimDirectories: those that were made by the build, in this boot, are removed if
-// nothing is in them; others are left, and told of.
+// TestReclaimDirectories checks that directories that the build created during this boot are
+// removed if they are empty, and that others are left and reported.
 func TestReclaimDirectories(t *testing.T) {
 	heir := launch(t, nil)
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

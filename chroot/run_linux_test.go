@@ -101,7 +101,7 @@ func TestRunReportsSignals(t *testing.T) {
 	})
 }
 
-// TestRunEnvironment: the variables that a command gets from the host are listed.
+// TestRunEnvironment checks the variables that a command gets from the host.
 func TestRunEnvironment(t *testing.T) {
 	for name, value := range map[string]string{"http_proxy": "http://proxy:3128", "AWS_SECRET_ACCESS_KEY": "secret", "PATH": os.Getenv("PATH") + ":/host/bin"} {
 		t.Setenv(name, value)

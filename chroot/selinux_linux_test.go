@@ -26,7 +26,7 @@ func label(t *testing.T, root string) {
 	}
 }
 
-// TestLabels: a file without a label is found if the image needs one and gets none.
+// TestLabels checks that a file without a label is found if the image needs one and gets none.
 func TestLabels(t *testing.T) {
 	enforcing := "SELINUX=enforcing\nSELINUXTYPE=targeted\n"
 	for name, test := range map[string]struct {
@@ -65,7 +65,7 @@ func TestLabels(t *testing.T) {
 	}
 }
 
-// TestLabelsOfOldFiles: files of the source image without a label are not reported.
+// TestLabelsOfOldFiles checks that files of the source image without a label are not reported.
 func TestLabelsOfOldFiles(t *testing.T) {
 	k, device, path := start(t, nil), loop(t, disk(t, 64, "mkfs.ext4", "-q")), filepath.Join(stage(t), "root")
 	mount(t, k, chroot.MountSpec{Device: device, Path: path})

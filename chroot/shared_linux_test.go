@@ -89,7 +89,7 @@ func TestDevIsTheHostsAndReadOnly(t *testing.T) {
 	}
 }
 
-// TestDevWithoutDirectoriesToMountOn: nothing is created in the host's /dev.
+// TestDevWithoutDirectoriesToMountOn checks that nothing is created in the host's /dev.
 func TestDevWithoutDirectoriesToMountOn(t *testing.T) {
 	m, dev := tiny(t, nil), fakeDev(t)
 	before, failed := nodesIn(t, dev), mountDev(t, m, dev)
@@ -105,7 +105,7 @@ func TestDevWithoutDirectoriesToMountOn(t *testing.T) {
 	}
 }
 
-// TestBindMountsAreAsConfigured: a bind without options can be written to.
+// TestBindMountsAreAsConfigured checks that a bind mount without options is writable.
 func TestBindMountsAreAsConfigured(t *testing.T) {
 	m, dev := tiny(t, nil), fakeDev(t)
 	if err := m.MountBelow(t.Context(), chroot.Submount{Type: "bind", Source: dev, Target: "/dev"}); err != nil {
@@ -117,8 +117,8 @@ func TestBindMountsAreAsConfigured(t *testing.T) {
 	}
 }
 
-// TestCommandsShareNamespaces: the commands of a root share their host name and IPC with each other
-// only, and no thread of this process enters their namespaces.
+// TestCommandsShareNamespaces checks that the commands of a root share their host name and IPC
+// with each other only, and that no thread of this process enters their namespaces.
 func TestCommandsShareNamespaces(t *testing.T) {
 	before, err := os.Hostname()
 	if err != nil {

@@ -130,7 +130,8 @@ func TestManyAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-// TestBothOutputsInOrder: one writer gets both as they were written.
+// TestBothOutputsInOrder checks that one writer gets both outputs in the order in which they
+// were written.
 func TestBothOutputsInOrder(t *testing.T) {
 	everyWay(t, func(t *testing.T, m chroot.Root) {
 		var both bytes.Buffer
@@ -193,8 +194,8 @@ func TestDirectoriesThroughTheKeeper(t *testing.T) {
 	}
 }
 
-// TestCancelSparesOthers: a process that an earlier command has left behind goes on when
-// a later command is cancelled, if the kernel can distinguish them.
+// TestCancelSparesOthers checks that a process that an earlier command has left behind goes on
+// when a later command is cancelled, if the kernel can distinguish them.
 func TestCancelSparesOthers(t *testing.T) {
 	if _, err := os.Stat("/proc/self/cgroup"); err != nil || !strings.Contains(read(t, "/proc/self/mountinfo"), " - cgroup2 ") {
 		t.Skip("no cgroup v2")

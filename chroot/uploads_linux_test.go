@@ -122,8 +122,8 @@ func TestFailedDownloadLeavesNoFile(t *testing.T) {
 	}
 }
 
-// TestRemoveUploadsThatMoved: a file that a provisioner has moved out of the directories
-// for temporary files stays, even if a link takes its place.
+// TestRemoveUploadsThatMoved checks that a file that a provisioner has moved out of the
+// directories for temporary files stays, even if a link takes its place.
 func TestRemoveUploadsThatMoved(t *testing.T) {
 	m := tiny(t, nil)
 	for _, path := range []string{"/tmp/moved/file", "/tmp/stays/file", "/tmp/renamed/file", "/tmp/gone/file", "/tmp/loop/file"} {
@@ -147,7 +147,8 @@ func TestRemoveUploadsThatMoved(t *testing.T) {
 	}
 }
 
-// TestRemoveUploadsThroughLink: /var/tmp of an image may be a link to /tmp.
+// TestRemoveUploadsThroughLink checks that uploads are removed if /var/tmp of an image is a
+// link to /tmp.
 func TestRemoveUploadsThroughLink(t *testing.T) {
 	m := tiny(t, nil)
 	sh(t, m, "rm -rf /var/tmp && mkdir -p /var && ln -s /tmp /var/tmp")

@@ -25,8 +25,8 @@ func thin(t *testing.T) (device string) {
 	return loop(t, store+"/disk")
 }
 
-// TestLeaveReportsLostWrites: data of files that was lost before it reached the disk is
-// an error of Leave, even if another process got the error before and ignored it.
+// TestLeaveReportsLostWrites checks that data of files that was lost before it reached the
+// disk is an error of Leave, even if another process got the error before and ignored it.
 func TestLeaveReportsLostWrites(t *testing.T) {
 	for name, lose := range map[string]func(root string) error{
 		"nobody was told":       func(string) error { return nil },

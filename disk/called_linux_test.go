@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestCalled: a link under the requested name is the disk's name, if it leads there, also
-// if udev makes it a moment after the node.
+// TestCalled checks that a link under the requested name is used as the disk's name if it
+// leads to the disk, even if udev creates it a moment after the node.
 func TestCalled(t *testing.T) {
 	h := newFakeHost(t)
 	h.run = filepath.Join(filepath.Dir(h.dev), "run")

@@ -184,7 +184,8 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
-// TestCutResponse: the response has the full length in its header and half of it as body.
+// TestCutResponse checks that a cut response has the full length in its header and half of the
+// body.
 func TestCutResponse(t *testing.T) {
 	f, e, url := newFront(t)
 	f.rules.Add(fault.Rule{Body: fault.Cut})
@@ -194,7 +195,8 @@ func TestCutResponse(t *testing.T) {
 	}
 }
 
-// TestHangingCall: the call ends when the client disconnects, with or without effect.
+// TestHangingCall checks that the call ends when the client disconnects, with or without
+// effect.
 func TestHangingCall(t *testing.T) {
 	for when, want := range map[fault.When]int32{fault.Before: 0, fault.After: 1} {
 		t.Run(string(when), func(t *testing.T) {
@@ -219,7 +221,8 @@ func TestHangingCall(t *testing.T) {
 	}
 }
 
-// TestHeldCall: a released call continues, and a call whose client disconnects does not.
+// TestHeldCall checks that a released call continues, and that a call whose client has
+// disconnected does not.
 func TestHeldCall(t *testing.T) {
 	for when, did := range map[fault.When]int32{fault.Before: 0, fault.After: 1} {
 		t.Run(string(when), func(t *testing.T) {

@@ -60,7 +60,7 @@ func TestControlOfHolds(t *testing.T) {
 	}
 }
 
-// TestEndReleases: a server that stops does not wait for held and hanging calls.
+// TestEndReleases checks that a server that stops does not wait for held and hanging calls.
 func TestEndReleases(t *testing.T) {
 	for name, rule := range map[string]fault.Rule{"held": {Hold: fault.After, Times: 1}, "hanging": {Hang: fault.Before, Times: 1}, "delayed": {Delay: fault.Duration(time.Hour), Times: 1}} {
 		t.Run(name, func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestEndReleases(t *testing.T) {
 	}
 }
 
-// TestClocks: one clock is for resources, the other for the wire.
+// TestClocks checks that one clock is for resources and the other for the wire.
 func TestClocks(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Keys: []state.Key{key}, Timing: state.Timing{VolumeCreate: time.Hour}})
 	server := httptest.NewServer(s)
@@ -146,8 +146,8 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// TestFaultRulesInEachAPI: a rule for acts applies to all APIs, and for a rule for calls each API has
-// its own errors.
+// TestFaultRulesInEachAPI checks that a rule for acts applies to all APIs, and for a rule for
+// calls each API has its own errors.
 func TestFaultRulesInEachAPI(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Faults: []fault.Rule{{Action: "CreateVolume", Outcome: "error"}}})
 	caller := state.Caller{Account: state.DefaultAccount, Region: "eu-west-2"}

@@ -8,7 +8,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// TestBootModeOf: an image's boot mode has EC2's name.
+// TestBootModeOf checks that an image's boot mode has EC2's name.
 func TestBootModeOf(t *testing.T) {
 	for _, test := range []struct {
 		is   state.ImageAttributes

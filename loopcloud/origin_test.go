@@ -98,7 +98,8 @@ func TestAllowedHostNames(t *testing.T) {
 	}
 }
 
-// TestPublicKeys: a signature by a key from the documentation does not authenticate the client.
+// TestPublicKeys checks that a signature with a key from the documentation does not
+// authenticate the client.
 func TestPublicKeys(t *testing.T) {
 	for _, public := range []bool{false, true} {
 		s := newServer(t, loopcloud.Options{PublicKeys: public})

@@ -61,7 +61,7 @@ func authorize(r *http.Request, s *loopcloud.Server) {
 	r.Header.Set("Authorization", "Bearer "+token)
 }
 
-// TestPathsOfAPIs: each path leads to its API.
+// TestPathsOfAPIs checks that each path leads to its API.
 func TestPathsOfAPIs(t *testing.T) {
 	s := newServer(t, loopcloud.Options{})
 	host, _ := s.Cloud().HostVM("eu-west-2")
@@ -97,8 +97,8 @@ func TestPathsOfAPIs(t *testing.T) {
 	}
 }
 
-// TestIdentity: every response of every dialect has the cloud's identity, also after it is opened
-// again.
+// TestIdentity checks that every response of every dialect has the cloud's identity, also
+// after it is opened again.
 func TestIdentity(t *testing.T) {
 	dir, told := testdir.New(t), map[string]bool{}
 	for range 2 {
@@ -144,8 +144,8 @@ func TestControlOfFaults(t *testing.T) {
 	}
 }
 
-// TestControlOfSettings: settings are set at the start and changed later, in one region or in
-// all, and are saved.
+// TestControlOfSettings checks that settings are set at the start and changed later, in one
+// region or in all, and are saved.
 func TestControlOfSettings(t *testing.T) {
 	const settings = "/_loopcloud/settings"
 	given, err := loopcloud.ParseSettings([]byte(`{"region":"us-east-1","encrypt_by_default":true}`))
@@ -375,8 +375,8 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestServeEndsWithConnectionsInReserve: stopping does not wait for connections that clients
-// opened and do not use.
+// TestServeEndsWithConnectionsInReserve checks that stopping does not wait for connections
+// that clients opened and do not use.
 func TestServeEndsWithConnectionsInReserve(t *testing.T) {
 	address, stop := served(t)
 	for range 3 {
@@ -428,7 +428,7 @@ func TestCustomRegions(t *testing.T) {
 	}
 }
 
-// TestHosts: each host has its own instance, and metadata of that instance.
+// TestHosts checks that each host has its own instance, and metadata of that instance.
 func TestHosts(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Hosts: 3})
 	seen := map[string]bool{}

@@ -51,7 +51,8 @@ func TestTokenIsKept(t *testing.T) {
 	}
 }
 
-// TestTokenIsReplaced: an invalid token, and one that others could read, are replaced.
+// TestTokenIsReplaced checks that an invalid token, and one that others could read, are
+// replaced.
 func TestTokenIsReplaced(t *testing.T) {
 	dir := testdir.New(t)
 	old := tokenOf(t, dir)
@@ -85,7 +86,8 @@ func TestReadToken(t *testing.T) {
 	}
 }
 
-// TestDirOfOthers: users who can write to a cloud's directory can replace its disks.
+// TestDirOfOthers checks that users who can write to a cloud's directory can replace its
+// disks.
 func TestDirOfOthers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {

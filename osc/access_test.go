@@ -43,8 +43,8 @@ const profiles = `{
 	"keyless": {"region": "us-west-1"}
 }`
 
-// TestOrigins: where keys, region, endpoint and certificate are taken from, and in
-// which order.
+// TestOrigins checks where keys, region, endpoint and certificate are taken from, and in which
+// order.
 func TestOrigins(t *testing.T) {
 	file := configuration(t, profiles)
 	chosen := configuration(t, `{"default": {"region": "us-east-2"}, "mine": {"default": true, "access_key": "MAK", "secret_key": "MSK", "region": "us-west-1"}}`)
@@ -116,7 +116,8 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// TestProfileInHomeDirectory: by default the profile is read from the file of Outscale's tools.
+// TestProfileInHomeDirectory checks that by default the profile is read from the file of
+// Outscale's tools.
 func TestProfileInHomeDirectory(t *testing.T) {
 	environment(t, nil)
 	dir := filepath.Join(os.Getenv("HOME"), ".osc")
@@ -181,8 +182,8 @@ func identityFiles(t *testing.T) (cert, key string) {
 	return cert, key
 }
 
-// TestClientCertificate: it is shown to the API, from files and from base64, and
-// what is wrong with it is told with its option.
+// TestClientCertificate checks that a client certificate, from files or from base64, is
+// presented to the API, and that an invalid one is reported with its option.
 func TestClientCertificate(t *testing.T) {
 	environment(t, nil)
 	cert, key := identityFiles(t)
@@ -230,8 +231,8 @@ func TestClientCertificate(t *testing.T) {
 	}
 }
 
-// TestClocks: keys that are refused because the clocks are apart are not the keys'
-// fault, and a refusal that has nothing to do with them is not the clock's.
+// TestClocks checks that keys refused because of a clock difference are not reported as wrong,
+// and that unrelated refusals are not attributed to the clock.
 func TestClocks(t *testing.T) {
 	environment(t, nil)
 	tests := map[string]struct {
@@ -273,7 +274,7 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// TestVMID: vm_id takes the place of the metadata, which are not asked.
+// TestVMID checks that vm_id replaces the metadata, which are not requested.
 func TestVMID(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	vm, _ := o.state.HostVM(home)
@@ -289,8 +290,8 @@ func TestVMID(t *testing.T) {
 	}
 }
 
-// TestMetadataAvoidProxies: proxies of the environment are for the API, and not
-// for the metadata.
+// TestMetadataAvoidProxies checks that proxies of the environment are used for the API, and
+// not for the metadata.
 func TestMetadataAvoidProxies(t *testing.T) {
 	m := newMetadata(Access{})
 	if m.http.Transport.(*http.Transport).Proxy != nil {
@@ -301,7 +302,8 @@ func TestMetadataAvoidProxies(t *testing.T) {
 	}
 }
 
-// TestFullVM: a VM that has as many volumes as it can is told before one is made.
+// TestFullVM checks that a VM with the maximum number of volumes is reported before a volume
+// is created.
 func TestFullVM(t *testing.T) {
 	var mappings []string
 	for i := range maxVolumes {

@@ -25,8 +25,8 @@ func says(t *testing.T, err error, words ...string) {
 	}
 }
 
-// TestFaultsOfACertificate: an error names the fault of the API's certificate, and the
-// option that accepts it.
+// TestFaultsOfACertificate checks that an error names the fault of the API's certificate, and
+// the option that accepts it.
 func TestFaultsOfACertificate(t *testing.T) {
 	environment(t, nil)
 	for _, fault := range buildertest.CertificateFaults() {
@@ -38,7 +38,7 @@ func TestFaultsOfACertificate(t *testing.T) {
 	}
 }
 
-// TestPlainEndpoint: an endpoint that does not speak TLS is said to be that.
+// TestPlainEndpoint checks that the error says that the endpoint does not use TLS.
 func TestPlainEndpoint(t *testing.T) {
 	environment(t, nil)
 	o := newOutscale(t, state.Instant())
@@ -48,8 +48,8 @@ func TestPlainEndpoint(t *testing.T) {
 	says(t, err, "does not speak TLS", "http://", "custom_endpoint_oapi")
 }
 
-// TestUnknownRegion: if the host of a region's endpoint cannot be found, the error names the region,
-// unless the endpoint is a custom one.
+// TestUnknownRegion checks that the error names the region if the host of its endpoint cannot
+// be found, unless the endpoint is a custom one.
 func TestUnknownRegion(t *testing.T) {
 	environment(t, nil)
 	access := Access{AccessKey: "AK", SecretKey: "SK", Region: "eu-wset-2.invalid", Endpoint: "https://api.example.invalid"}
@@ -90,8 +90,8 @@ var acts = map[string]func(*testing.T, *Cloud) error{
 	},
 }
 
-// TestKeysRefusedInEveryCall: if a call is refused because of the keys, the error says so once, with
-// advice.
+// TestKeysRefusedInEveryCall checks that the error says once, with advice, that a call was
+// refused because of the keys.
 func TestKeysRefusedInEveryCall(t *testing.T) {
 	for call, act := range acts {
 		for _, refusal := range []struct {

@@ -118,7 +118,7 @@ func FuzzParseEndpoint(f *testing.F) {
 	})
 }
 
-// TestDialFailures: errors of the first call are in the user's words.
+// TestDialFailures checks that errors of the first call are reported in the user's terms.
 func TestDialFailures(t *testing.T) {
 	environment(t, nil)
 	o := newOutscale(t, state.Instant())
@@ -187,7 +187,7 @@ func closedPort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestTLS: certificates are checked unless the user does not want it, and TLS
+// TestTLS checks that certificates are verified unless the user turns that off, and that TLS
 // 1.2 is enough.
 func TestTLS(t *testing.T) {
 	environment(t, nil)

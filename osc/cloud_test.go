@@ -65,8 +65,8 @@ func TestDeviceNames(t *testing.T) {
 	}
 }
 
-// TestUntaggedVolume: a build that is killed between creating a volume and
-// tagging it finds the volume again.
+// TestUntaggedVolume checks that a build that is killed between creating a volume and tagging
+// it finds the volume again.
 func TestUntaggedVolume(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	c := o.cloud(t, Config{})
@@ -91,7 +91,8 @@ func TestUntaggedVolume(t *testing.T) {
 	}
 }
 
-// TestHiddenClientTokens: if the cloud does not show client tokens, volumes are searched by token.
+// TestHiddenClientTokens checks that if the cloud does not show client tokens, volumes are
+// searched by token.
 func TestHiddenClientTokens(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	shown := regexp.MustCompile(`,?"ClientToken":"[^"]*"`)
@@ -165,9 +166,9 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestSparseAnswers: an answer may lack any field; that is an error, or a zero,
-// never a panic.
-func TestSparseAnswers(t *testing.T) {
+// TestSparseResponses checks that a missing field in a response is an error, or a zero value,
+// and never a panic.
+func TestSparseResponses(t *testing.T) {
 	empty := []reply{{200, `{}`}}
 	s := newFake(t, map[string][]reply{
 		"ReadVms": empty, "ReadImages": empty, "ReadVolumes": empty, "ReadSnapshots": empty,
@@ -211,7 +212,7 @@ func TestSparseAnswers(t *testing.T) {
 	}
 }
 
-// TestSnapshotStates: the API's words for the states of a snapshot.
+// TestSnapshotStates checks the API's names of the states of a snapshot.
 func TestSnapshotStates(t *testing.T) {
 	for word, want := range map[string]bake.SnapshotState{
 		"in-queue": bake.SnapshotPending, "pending": bake.SnapshotPending, "pending/queued": "pending/queued",
@@ -225,8 +226,8 @@ func TestSnapshotStates(t *testing.T) {
 	}
 }
 
-// TestClientTokensOfBuilds: another process can derive a build's client tokens. They differ from
-// those of any other build, and are short enough for the API.
+// TestClientTokensOfBuilds checks that another process can derive a build's client tokens.
+// They differ from those of any other build, and are short enough for the API.
 func TestClientTokensOfBuilds(t *testing.T) {
 	c := NewCloud(nil, &Config{}, nil)
 	first, second := c.clientToken("b", tokenVolume, "x"), c.clientToken("b", tokenVolume, "y")
@@ -247,7 +248,7 @@ func TestClientTokensOfBuilds(t *testing.T) {
 	}
 }
 
-// TestVolumeLimits: volumes that the API would refuse are not asked for.
+// TestVolumeLimits checks that volumes that the API would refuse are not requested.
 func TestVolumeLimits(t *testing.T) {
 	s := newFake(t, map[string][]reply{})
 	for want, spec := range map[string]bake.VolumeSpec{
@@ -262,8 +263,8 @@ func TestVolumeLimits(t *testing.T) {
 	}
 }
 
-// TestVolumeSpeed: an image may tell the speed of a gp2 root, which CreateVolume
-// takes of io1 only.
+// TestVolumeSpeed checks that the IOPS of a gp2 root, which an image may contain, are not
+// passed to CreateVolume, which accepts them for io1 only.
 func TestVolumeSpeed(t *testing.T) {
 	for kind, want := range map[string]bool{"gp2": false, "io1": true} {
 		s := newFake(t, map[string][]reply{

@@ -43,7 +43,7 @@ func TestBasicExample(t *testing.T) {
 	}
 }
 
-// TestScratchExample: the page's example spells its options as AWS does.
+// TestScratchExample checks the page's example, which spells its options as AWS does.
 func TestScratchExample(t *testing.T) {
 	var c Config
 	warnings := buildertest.Prepared(t, &c, scratch(t, nil))
@@ -217,7 +217,8 @@ func TestHCL2(t *testing.T) {
 	}
 }
 
-// TestFractionsOfHCL2: the SDK's own words have its types.
+// TestFractionsOfHCL2 checks the error for a fraction in HCL2. The SDK's own message would
+// contain Go's types.
 func TestFractionsOfHCL2(t *testing.T) {
 	var c Config
 	_, err := c.Prepare(buildertest.HCL2(t, &c, "root_volume_size = 10.7"))

@@ -16,8 +16,8 @@ func (e *ear) Hear(heard event.Event) {
 	}
 }
 
-// TestEveryAttemptEmitsEvent: each attempt of a call has an event with the request ID and without
-// secrets.
+// TestEveryAttemptEmitsEvent checks that each attempt of a call has an event with the request
+// ID and without secrets.
 func TestEveryAttemptEmitsEvent(t *testing.T) {
 	environment(t, nil)
 	answered := reply{200, `{"Volumes":[{"VolumeId":"vol-12345678","State":"available"}],"ResponseContext":{"RequestId":"r-3"}}`}

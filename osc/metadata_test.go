@@ -42,8 +42,8 @@ func TestInstanceID(t *testing.T) {
 	}
 }
 
-// TestMetadataTakenUpAgain: a service that is there is given a second chance, and one that
-// says no is believed.
+// TestMetadataTakenUpAgain checks that a reachable metadata service is asked a second time
+// after a failure, and that a negative response is final.
 func TestMetadataTakenUpAgain(t *testing.T) {
 	for name, test := range map[string]struct {
 		fails func(http.ResponseWriter)
@@ -73,8 +73,8 @@ func TestMetadataTakenUpAgain(t *testing.T) {
 	}
 }
 
-// TestMetadataThatHang: a service that takes the question and never answers is asked once,
-// and given up within five seconds.
+// TestMetadataThatHang checks that a service that accepts the request and never responds is
+// asked once, and given up within five seconds.
 func TestMetadataThatHang(t *testing.T) {
 	if metadataLimit >= 5*time.Second || metadataDial > metadataLimit {
 		t.Errorf("it is given up after %v", metadataLimit)
@@ -102,7 +102,7 @@ func TestMetadataThatHang(t *testing.T) {
 	}
 }
 
-// TestMetadataDefault: without an endpoint it is the link-local one, directly.
+// TestMetadataDefault checks that the default endpoint is the link-local one, without a proxy.
 func TestMetadataDefault(t *testing.T) {
 	m := newMetadata(Access{})
 	if m.endpoint != "http://169.254.169.254" || m.http.Timeout == 0 || m.http.Transport.(*http.Transport).Proxy != nil {

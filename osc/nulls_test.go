@@ -8,7 +8,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// TestNullElements: null in a list of an answer is no element.
+// TestNullElements checks that null in a list of a response is not an element.
 func TestNullElements(t *testing.T) {
 	environment(t, nil)
 	nulls := strings.Repeat("null,", maxVolumes)
@@ -45,7 +45,7 @@ func TestNullElements(t *testing.T) {
 	}
 }
 
-// TestNullError: a refusal that says nothing is shown as it is.
+// TestNullError checks that a refusal without a message is shown as it is.
 func TestNullError(t *testing.T) {
 	for _, body := range []string{`{"Errors":[null]}`, `{"Errors":[{}]}`} {
 		s := newFake(t, map[string][]reply{"ReadVolumes": {{400, body}}})
@@ -54,8 +54,8 @@ func TestNullError(t *testing.T) {
 	}
 }
 
-// TestUnknownStates: a state that is not known here is called what the API calls it, and
-// is none of those that are.
+// TestUnknownStates checks that an unknown state has the API's name, and is not taken for a
+// known one.
 func TestUnknownStates(t *testing.T) {
 	s := newFake(t, map[string][]reply{
 		"ReadVolumes": {{200, `{"Volumes":[{"VolumeId":"vol-1","State":"hibernating","LinkedVolumes":[{"VmId":"i-1","State":"floating"}]}]}`},

@@ -15,7 +15,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// TestPublication: everything stays in the region, which there must be.
+// TestPublication checks that everything stays in the region, and that a region is required.
 func TestPublication(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	elsewhere := func(skip bool) *Cloud {
@@ -49,7 +49,7 @@ func TestPublication(t *testing.T) {
 	}
 }
 
-// TestTooManyVolumes: the user's devices and the source's are counted together.
+// TestTooManyVolumes checks that the user's devices and the source's are counted together.
 func TestTooManyVolumes(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	var many []BlockDevice
@@ -88,8 +88,8 @@ func TestInOtherRegion(t *testing.T) {
 	}
 }
 
-// TestCopy: an image that the account may use without its snapshots is copied, and
-// after a lost answer found by its name.
+// TestCopy checks that an image that the account may use without its snapshots is copied, and
+// that the copy is found by its name after a lost response.
 func TestCopy(t *testing.T) {
 	for _, fault := range []cloudtest.Fault{"", cloudtest.Lost, cloudtest.Throttled} {
 		t.Run(string(fault), func(t *testing.T) {
@@ -148,8 +148,8 @@ func (o *outscale) snapshot(t *testing.T, id string) state.Snapshot {
 	panic("unreachable")
 }
 
-// TestPublish: image and snapshots are shared by their own options, and not asked
-// about where nothing is wanted.
+// TestPublish checks that image and snapshots are shared by their own options, and that no
+// request is sent if nothing is to be shared.
 func TestPublish(t *testing.T) {
 	tests := map[string]struct {
 		options         Config
@@ -204,7 +204,8 @@ func restored(ctx context.Context, c *Cloud, record bake.Record) (bake.ImageID, 
 	return id, c.Regain(ctx, record, id)
 }
 
-// TestRecordAndRestore: a deregistered image comes back as it was, with another id, and only once.
+// TestRecordAndRestore checks that a deregistered image is registered again as it was, once and
+// with another ID.
 func TestRecordAndRestore(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	c := o.cloud(t, Config{})
@@ -247,7 +248,7 @@ func TestRecordAndRestore(t *testing.T) {
 	}
 }
 
-// TestRecordRefuses: an image that could not be registered again is not removed.
+// TestRecordRefuses checks that an image that could not be registered again is not removed.
 func TestRecordRefuses(t *testing.T) {
 	const device = `"BlockDeviceMappings":[{"DeviceName":"/dev/sda1","Bsu":{"SnapshotId":"snap-12345678"}}],"RootDeviceName":"/dev/sda1"`
 	for fields, want := range map[string]string{

@@ -10,8 +10,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// TestRegionIsFound: the option, the environment, the profile, the endpoint, the
-// metadata and the default, in this order, and from where is known.
+// TestRegionIsFound checks that the region is taken from the option, the environment, the
+// profile, the endpoint, the metadata or the default, in this order, and that its origin is
+// known.
 func TestRegionIsFound(t *testing.T) {
 	keyed := func(change func(*Access)) Access {
 		a := Access{AccessKey: "AK", SecretKey: "SK"}
@@ -58,7 +59,8 @@ func TestRegionIsFound(t *testing.T) {
 	}
 }
 
-// TestSnapshotsOfMappings: those that cannot be used are told before a volume is made.
+// TestSnapshotsOfMappings checks that unusable snapshots of block device mappings are reported
+// before a volume is created.
 func TestSnapshotsOfMappings(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	c := o.cloud(t, Config{})
@@ -80,8 +82,8 @@ func TestSnapshotsOfMappings(t *testing.T) {
 	}
 }
 
-// TestOptionsOfThePublicBuilder: what outscale-chroot has and this builder has not is
-// refused with what to write instead.
+// TestOptionsOfThePublicBuilder checks that an option of outscale-chroot that this builder
+// lacks is refused with its replacement.
 func TestOptionsOfThePublicBuilder(t *testing.T) {
 	var rows []buildertest.Refusal
 	for option, value := range map[string]any{

@@ -16,8 +16,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// TestRegisterLooksFirst: when the answer of CreateImage is lost, the image is
-// found and not made again; when nothing is lost, nothing is looked for.
+// TestRegisterLooksFirst checks that the image is found, and not created again, if the
+// response of CreateImage is lost, and that nothing is searched for otherwise.
 func TestRegisterLooksFirst(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	c := o.cloud(t, Config{})
@@ -35,7 +35,7 @@ func TestRegisterLooksFirst(t *testing.T) {
 	}
 }
 
-// TestRegister: the block devices of an image, and its inherited attributes.
+// TestRegister checks the block devices and the inherited attributes of an image.
 func TestRegister(t *testing.T) {
 	tests := map[string]struct {
 		options Config
@@ -156,8 +156,8 @@ func (o *outscale) find(t *testing.T, id string) state.Image {
 	panic("unreachable")
 }
 
-// TestInheritance: an image that can only be started as its source is says so,
-// whether or not the source was read by the same Cloud before.
+// TestInheritance checks that a build reports an image that can only be started as its source
+// is, whether or not the source was read by the same Cloud before.
 func TestInheritance(t *testing.T) {
 	for _, reads := range []bool{true, false} {
 		o := newOutscale(t, state.Instant())
@@ -184,7 +184,8 @@ func TestInheritance(t *testing.T) {
 	}
 }
 
-// TestInheritedSpeed: the speed of a source's device is asked for where it can be.
+// TestInheritedSpeed checks that the speed of a source's device is requested if the volume
+// type allows it.
 func TestInheritedSpeed(t *testing.T) {
 	for kind, want := range map[string]string{"gp2": "<nil>", "io1": "300"} {
 		s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[{"ImageId":"ami-12345678","RootDeviceName":"/dev/sda1",
@@ -203,7 +204,7 @@ func TestInheritedSpeed(t *testing.T) {
 	}
 }
 
-// TestOverriding: the user's options precede inherited attributes.
+// TestOverriding checks that the user's options override inherited attributes.
 func TestOverriding(t *testing.T) {
 	tests := map[string]struct {
 		options Config
@@ -240,7 +241,7 @@ func TestOverriding(t *testing.T) {
 	}
 }
 
-// TestDevicesOfACopiedSource: the new image has the devices of a locked source with
+// TestDevicesOfACopiedSource checks that the new image has the devices of a locked source with
 // the snapshots of its copy, which it may use.
 func TestDevicesOfACopiedSource(t *testing.T) {
 	o := newOutscale(t, state.Instant())
@@ -278,8 +279,8 @@ func TestDevicesOfACopiedSource(t *testing.T) {
 	}
 }
 
-// TestConflictingImages: an image of the name is in the way for good; one that is
-// just going is not.
+// TestConflictingImages checks that an image of the same name is a permanent conflict, and
+// that one that is being deleted is not.
 func TestConflictingImages(t *testing.T) { eachConflict(t, conflictingImages) }
 
 func conflictingImages(t *testing.T, inTheWay reply) {
@@ -317,7 +318,7 @@ func conflictingImages(t *testing.T, inTheWay reply) {
 	}
 }
 
-// TestFailedImage: a failed image says why.
+// TestFailedImage checks that the error for a failed image contains the cause.
 func TestFailedImage(t *testing.T) {
 	s := newFake(t, map[string][]reply{"ReadImages": {{200, `{"Images":[{"ImageId":"ami-12345678","State":"failed","StateComment":{"StateMessage":"no room"}}]}`}}})
 	got, err := s.cloud(Config{}).Image(t.Context(), "ami-12345678")

@@ -84,8 +84,8 @@ func TestRetryOfReadingCalls(t *testing.T) {
 	}
 }
 
-// TestFaultedCallsAreRetried: a call that fails in the API may have taken effect, so its retry must
-// not have a second effect.
+// TestFaultedCallsAreRetried checks that the retry of a call that failed in the API has no
+// second effect. The call may have taken effect.
 func TestFaultedCallsAreRetried(t *testing.T) {
 	volume := reply{200, `{"Volume":{"VolumeId":"vol-12345678"}}`}
 	snapshot := reply{200, `{"Snapshot":{"SnapshotId":"snap-12345678"}}`}
@@ -124,7 +124,7 @@ func TestFaultsWithinATry(t *testing.T) {
 	}
 }
 
-// TestEveryTryIsSigned: a try that comes later carries a later signature.
+// TestEveryTryIsSigned checks that each retry is signed with its own time.
 func TestEveryTryIsSigned(t *testing.T) {
 	s := newFake(t, map[string][]reply{"ReadVolumes": {busy, found}})
 	c := s.cloud(Config{})
@@ -161,7 +161,7 @@ func TestRetryEndsWithContext(t *testing.T) {
 	}
 }
 
-// TestKinds: the kind of each error.
+// TestKinds checks the kind of each error.
 func TestKinds(t *testing.T) {
 	refusedDial := &transportError{&net.OpError{Op: "dial", Err: errors.New("connection refused")}}
 	noHost := &transportError{&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}}
@@ -208,7 +208,8 @@ func eachConflict(t *testing.T, test func(*testing.T, reply)) {
 	}
 }
 
-// TestConflictDetection: a conflict is detected by its type or code, not by its status.
+// TestConflictDetection checks that a conflict is detected by its type or code, not by its
+// status.
 func TestConflictDetection(t *testing.T) {
 	for _, test := range []struct {
 		no   refusal
@@ -230,7 +231,7 @@ func TestConflictDetection(t *testing.T) {
 	}
 }
 
-// TestConflicts: a refusal because of a state is looked into, not taken for an
+// TestConflicts checks that a refusal because of a state is examined, and not taken for an
 // outcome.
 func TestConflicts(t *testing.T) { eachConflict(t, conflicting) }
 
@@ -347,8 +348,8 @@ func snapshotInUse(t *testing.T, inTheWay reply) {
 	}
 }
 
-// TestReadAllPages: a reading call reads to the last page. A repeated token is an error, because the
-// missing entries would not be noticed.
+// TestReadAllPages checks that a reading call reads to the last page. A repeated token is an
+// error, because the missing entries would not be noticed.
 func TestReadAllPages(t *testing.T) {
 	page := func(id, next string) reply {
 		return reply{200, `{"Volumes":[{"VolumeId":"` + id + `","Tags":[{"Key":"packer-chroot-build","Value":"b"}]}],"NextPageToken":"` + next + `"}`}
@@ -368,8 +369,8 @@ func TestReadAllPages(t *testing.T) {
 	}
 }
 
-// TestPatience: an API that never answers, or never does what it is asked, is waited
-// for no longer than the user says.
+// TestPatience checks that the user's limit ends the wait for an API that never responds, or
+// never does what was requested.
 func TestPatience(t *testing.T) {
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // the end of the connection is seen only then
@@ -387,7 +388,7 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-// TestTableOfOperations: each operation of calls.go has its entry, and there are no others.
+// TestTableOfOperations checks that each operation of calls.go, and no other, has an entry.
 func TestTableOfOperations(t *testing.T) {
 	file, err := parser.ParseFile(gotoken.NewFileSet(), "calls.go", nil, parser.SkipObjectResolution)
 	if err != nil {

@@ -79,7 +79,8 @@ func TestSourceOfTwoMatches(t *testing.T) {
 	}
 }
 
-// TestSourceFilter: the image that a search finds, or its error if that is not one.
+// TestSourceFilter checks the image that a search finds, and the error if there is not exactly
+// one.
 func TestSourceFilter(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	made := map[string]string{"source": o.source}
@@ -158,8 +159,8 @@ func TestSourceFilter(t *testing.T) {
 	}
 }
 
-// TestFilters: every filter of ReadImages is known by the API's name and by the
-// page's, and what is wrong with one is told before anything is asked.
+// TestFilters checks that every filter of ReadImages is accepted by the API's name and by the
+// page's, and that an invalid one is reported before a request is sent.
 func TestFilters(t *testing.T) {
 	for name := range imageFilters {
 		for _, spelled := range []string{name, kebab(name)} {
@@ -191,8 +192,8 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-// TestLockedByAdditionalDevice: an image is also locked if the account cannot use the snapshot of an
-// additional device that the new image would have.
+// TestLockedByAdditionalDevice checks that an image is also locked if the account cannot use
+// the snapshot of an additional device that the new image would have.
 func TestLockedByAdditionalDevice(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	everyone := state.PermissionChange{Add: state.Permissions{Public: true}}

@@ -80,7 +80,7 @@ func TestAll(t *testing.T) {
 	}
 }
 
-// TestAllSymlink: All removes a symbolic link and not its target.
+// TestAllSymlink checks that All removes a symbolic link and not its target.
 func TestAllSymlink(t *testing.T) {
 	outside, link := testdir.New(t), filepath.Join(testdir.New(t), "link")
 	tree(t, outside)
@@ -164,7 +164,8 @@ func TestAllStopsAtMounts(t *testing.T) {
 	}
 }
 
-// TestEntryStopsAtMounts: the kernel refuses mounts that appear after the mount table was read.
+// TestEntryStopsAtMounts checks that the kernel refuses mounts that appear after the mount
+// table was read.
 func TestEntryStopsAtMounts(t *testing.T) {
 	alone(t)
 	outside, dir := testdir.New(t), testdir.New(t)

@@ -11,8 +11,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
-// TestCreateOnce: a call that creates another resource each time is made again only after its
-// effect was looked for.
+// TestCreateOnce checks that a call that creates another resource each time is repeated only
+// after its effect was searched for.
 func TestCreateOnce(t *testing.T) {
 	lost, permanent := kindError(retry.Lost), kindError(retry.Permanent)
 	for name, test := range map[string]struct {
@@ -59,7 +59,7 @@ func TestCreateOnce(t *testing.T) {
 	}
 }
 
-// TestBegun: each call is begun for the first time once.
+// TestBegun checks that each call is begun for the first time once.
 func TestBegun(t *testing.T) {
 	var begun retry.Begun[string]
 	for i, want := range []bool{false, true, true} {
@@ -72,7 +72,7 @@ func TestBegun(t *testing.T) {
 	}
 }
 
-// TestTable: an operation has the pause and the endpoint that the table says.
+// TestTable checks that an operation has the pause and the endpoint of its entry in the table.
 func TestTable(t *testing.T) {
 	table := retry.Table{"Slow": {First: time.Second}, "Elsewhere": {Apart: true}}
 	policy := retry.Policy{First: time.Minute, Reached: func() bool { return true }}

@@ -83,8 +83,8 @@ func TestRetryLimits(t *testing.T) {
 	}
 }
 
-// TestAttempts: a number of attempts is kept exactly, and an error says how many there
-// were, of what kind, and since when.
+// TestAttempts checks that a number of attempts is kept exactly, and that an error says how
+// many there were, of what kind, and since when.
 func TestAttempts(t *testing.T) {
 	n := 0
 	policy := retry.Policy{Attempts: 3, Clock: new(cloudtest.Clock)}
@@ -106,8 +106,8 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// TestOnceSettles: a refusal that passes by itself, such as that of a signature after the
-// clock was set, does not end a wait.
+// TestOnceSettles checks that a refusal that passes by itself, such as that of a signature
+// after the clock was set, does not end a wait.
 func TestOnceSettles(t *testing.T) {
 	clock := new(cloudtest.Clock)
 	err := retry.Policy{Clock: clock}.Do(retry.Once(t.Context()), create, during(clock, time.Second, kindError(retry.Unsettled)))
@@ -121,7 +121,7 @@ func TestOnceSettles(t *testing.T) {
 	}
 }
 
-// TestOnce: who asks at intervals anyway gets every answer, and learns what it means.
+// TestOnce checks that a caller that polls gets every error at once, with its kind.
 func TestOnce(t *testing.T) {
 	for kind, passes := range map[retry.Kind]bool{
 		retry.Throttled: true, retry.Fault: true, retry.Lost: true, retry.Unreached: true, retry.Permanent: false,
@@ -134,7 +134,7 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// TestCallWithinACall: the limit of a call within an attempt is not multiplied.
+// TestCallWithinACall checks that the limit of a call within an attempt is not multiplied.
 func TestCallWithinACall(t *testing.T) {
 	clock := new(cloudtest.Clock)
 	policy := retry.Policy{Clock: clock}
@@ -175,7 +175,8 @@ type heard []string
 
 func (h *heard) Hear(e event.Event) { *h = append(*h, e.String()) }
 
-// TestHeldCallIsReported: a message appears if a call is retried for some seconds, and then each minute.
+// TestHeldCallIsReported checks that a message appears if a call is retried for some seconds,
+// and then each minute.
 func TestHeldCallIsReported(t *testing.T) {
 	tests := map[string]struct {
 		policy retry.Policy
@@ -205,7 +206,8 @@ func TestHeldCallIsReported(t *testing.T) {
 	}
 }
 
-// TestPauses: pauses grow to 15 seconds, and are never shorter than half of themselves.
+// TestPauses checks that pauses grow to 15 seconds, and are never shorter than half of
+// themselves.
 func TestPauses(t *testing.T) {
 	clock := new(cloudtest.Clock)
 	last, longest := time.Duration(0), time.Duration(0)
@@ -225,7 +227,7 @@ func TestPauses(t *testing.T) {
 	}
 }
 
-// TestRealTime: without a clock of its own a policy waits in real time.
+// TestRealTime checks that a policy without a clock of its own waits in real time.
 func TestRealTime(t *testing.T) {
 	n := 0
 	err := retry.Policy{First: time.Millisecond}.Do(t.Context(), create, func(context.Context) error {

@@ -92,7 +92,8 @@ func (s stage) refused(err error, says ...string) {
 	}
 }
 
-// TestMakeRefuses: Make refuses unsafe paths. Each case prepares one below a directory.
+// TestMakeRefuses checks that Make refuses unsafe paths. Each case prepares one below a
+// directory.
 func TestMakeRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		path func(s stage) string
@@ -166,7 +167,7 @@ func TestMakeRefuses(t *testing.T) {
 	}
 }
 
-// TestMake: Make accepts the paths of ordinary use.
+// TestMake checks that Make accepts paths of ordinary use.
 func TestMake(t *testing.T) {
 	for name, path := range map[string]func(s stage) string{
 		"missing":                  func(s stage) string { return s.at("made/when/needed") },
@@ -211,8 +212,8 @@ func TestOpenMissing(t *testing.T) {
 	}
 }
 
-// TestTrust: the user named by Trust, and the user who started this process with sudo, are
-// trusted.
+// TestTrust checks that the user named by Trust, and the user who started this process with
+// sudo, are trusted.
 func TestTrust(t *testing.T) {
 	s := newStage(t)
 	path := s.mkdir("dir", 0o755, alice)
@@ -233,7 +234,7 @@ func TestTrust(t *testing.T) {
 	s.must(opens())
 }
 
-// TestOpenFileRefuses: OpenFile refuses unsafe entries in place of a file.
+// TestOpenFileRefuses checks that OpenFile refuses unsafe entries in place of a file.
 func TestOpenFileRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		make func(s stage)
@@ -279,7 +280,7 @@ func TestOpenFileRefuses(t *testing.T) {
 	}
 }
 
-// TestDirAfterASwap: a directory that replaces an open one has no effect.
+// TestDirAfterASwap checks that a directory that replaces an open one has no effect.
 func TestDirAfterASwap(t *testing.T) {
 	s := newStage(t)
 	s.mkdir("shared", 0o777, 0)

@@ -292,7 +292,7 @@ func TestJournalAtEveryMoment(t *testing.T) {
 	}
 }
 
-// TestEndedJournal: a journal records whether its build ended by itself.
+// TestEndedJournal checks that a journal records whether its build ended by itself.
 func TestEndedJournal(t *testing.T) {
 	j := begun(t, "build-1")
 	armed(t, j, "scaffold", "volume")
@@ -320,7 +320,8 @@ func TestEndedJournal(t *testing.T) {
 	}
 }
 
-// TestOldFormat: a journal of the first version is read, and goes on to be one.
+// TestOldFormat checks that a journal of the first version is read, and continued in that
+// version.
 func TestOldFormat(t *testing.T) {
 	path := filepath.Join(testdir.New(t), "build-1.journal")
 	text := undo.Sealed(`{"verb":"build","header":{"version":1,"build":"build-1"}}`) + undo.Sealed(`{"verb":"armed","seq":1,"stack":"scaffold","act":{"of":"volume"}}`)
@@ -331,7 +332,8 @@ func TestOldFormat(t *testing.T) {
 	}
 }
 
-// TestResumedLedgerGoesOn: an act that a resumed ledger undoes is over for the next one.
+// TestResumedLedgerGoesOn checks that an act that a resumed ledger has undone is done for the
+// next one.
 func TestResumedLedgerGoesOn(t *testing.T) {
 	j := begun(t, "build-1")
 	armed(t, j, "scaffold", "volume")
@@ -350,7 +352,7 @@ func TestResumedLedgerGoesOn(t *testing.T) {
 	must(t, next.Close())
 }
 
-// TestLedgerWithoutJournal: a ledger works without a journal.
+// TestLedgerWithoutJournal checks that a ledger works without a journal.
 func TestLedgerWithoutJournal(t *testing.T) {
 	j := undo.New(func(context.Context, *entry) error { return nil })
 	note, err := j.Arm("scaffold", act{"volume"})
@@ -362,8 +364,8 @@ func TestLedgerWithoutJournal(t *testing.T) {
 	}
 }
 
-// TestJournalOfRunningProcess: the journal of another process cannot be resumed while that process
-// runs.
+// TestJournalOfRunningProcess checks that the journal of another process cannot be resumed
+// while that process runs.
 func TestJournalOfRunningProcess(t *testing.T) {
 	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
@@ -396,8 +398,8 @@ func TestJournalOfRunningProcess(t *testing.T) {
 	must(t, resumed.Close())
 }
 
-// TestJournalOnFullDisk: an act whose record does not fit is not begun, and earlier records stay
-// readable.
+// TestJournalOnFullDisk checks that an act whose record does not fit is not begun, and earlier
+// records stay readable.
 func TestJournalOnFullDisk(t *testing.T) {
 	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
@@ -414,8 +416,8 @@ func TestJournalOnFullDisk(t *testing.T) {
 	must(t, resumed.Close())
 }
 
-// TestUndoOnFullDisk: the journal is removed when nothing is outstanding, even if the last record could
-// not be written.
+// TestUndoOnFullDisk checks that the journal is removed when nothing is outstanding, even if
+// the last record could not be written.
 func TestUndoOnFullDisk(t *testing.T) {
 	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
@@ -429,8 +431,8 @@ func TestUndoOnFullDisk(t *testing.T) {
 	}
 }
 
-// TestUnwritableJournalIsReported: if a journal cannot be completed or removed, a later build would
-// undo its acts, so the error names the file to remove.
+// TestUnwritableJournalIsReported checks that a journal that cannot be completed or removed is
+// reported with the file to remove, because a later build would undo its acts.
 func TestUnwritableJournalIsReported(t *testing.T) {
 	dir := filepath.Join(testdir.New(t), "state")
 	out, err := as(t, "stuck", dir).Output()
@@ -442,7 +444,8 @@ func TestUnwritableJournalIsReported(t *testing.T) {
 	}
 }
 
-// TestBeginWhileReapersRun: no other process resumes or removes a journal that is being created.
+// TestBeginWhileReapersRun checks that no other process resumes or removes a journal that is
+// being created.
 func TestBeginWhileReapersRun(t *testing.T) {
 	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
@@ -483,7 +486,7 @@ func TestBeginWhileReapersRun(t *testing.T) {
 	}
 }
 
-// TestDamagedJournal: a damaged journal is set aside, and the error names it.
+// TestDamagedJournal checks that a damaged journal is set aside, and the error names it.
 func TestDamagedJournal(t *testing.T) {
 	j := begun(t, "build-1")
 	armed(t, j, "scaffold", "volume")
@@ -560,9 +563,9 @@ func before(line string) string {
 	return undo.Sealed(boot.ReplaceAllString(text, `"boot":"another one"`))
 }
 
-// TestJournalAfterCrash: a crash of the machine leaves a part, or zeros, of the last record that was
-// being written and of unsynced records. The records before them are kept, and a resumed ledger
-// continues after them.
+// TestJournalAfterCrash checks that a crash of the machine leaves a part, or zeros, of the
+// last record that was being written and of unsynced records. The records before them are
+// kept, and a resumed ledger continues after them.
 func TestJournalAfterCrash(t *testing.T) {
 	j := begun(t, "build-1")
 	armed(t, j, "scaffold", "volume")
@@ -610,8 +613,8 @@ func TestJournalAfterCrash(t *testing.T) {
 	must(t, j.Close())
 }
 
-// TestKilledBeforeFirstRecord: the journal of a build that was killed before its first record is
-// removed.
+// TestKilledBeforeFirstRecord checks that the journal of a build that was killed before its
+// first record is removed.
 func TestKilledBeforeFirstRecord(t *testing.T) {
 	path := filepath.Join(testdir.New(t), "build-1.journal")
 	must(t, os.WriteFile(path, nil, 0o600))
@@ -626,7 +629,7 @@ func TestKilledBeforeFirstRecord(t *testing.T) {
 	}
 }
 
-// TestUntrustedJournals: journals that others may have written are not read.
+// TestUntrustedJournals checks that journals that others may have written are not read.
 func TestUntrustedJournals(t *testing.T) {
 	j := begun(t, "build-1")
 	armed(t, j, "scaffold", "volume")
@@ -661,7 +664,8 @@ func TestUntrustedJournals(t *testing.T) {
 	must(t, j.Close())
 }
 
-// TestRootIgnoresJournalsOfUsers: root reads no journal that another user could have written.
+// TestRootIgnoresJournalsOfUsers checks that root reads no journal that another user could
+// have written.
 func TestRootIgnoresJournalsOfUsers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {

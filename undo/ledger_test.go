@@ -112,7 +112,8 @@ func TestReleaseStopsAtTheFirstFailure(t *testing.T) {
 	d.want(t, "~files", "~mount", "~volume")
 }
 
-// TestNothingToUndo: what never was is over, and is not reported as undone.
+// TestNothingToUndo checks that an act that never took place counts as undone, and is not
+// reported as such.
 func TestNothingToUndo(t *testing.T) {
 	var d diary
 	var told []string
@@ -189,8 +190,8 @@ func TestKeepAndDropForget(t *testing.T) {
 	}
 }
 
-// TestGroupsAreIndependent: a group is released by itself, and the order of the groups is
-// the caller's.
+// TestGroupsAreIndependent checks that a group is released by itself, and that the caller
+// chooses the order of the groups.
 func TestGroupsAreIndependent(t *testing.T) {
 	var d diary
 	s := changes()

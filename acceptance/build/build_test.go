@@ -317,7 +317,7 @@ func TestBuildersShareOneCloud(t *testing.T) {
 	}
 }
 
-// TestSecretsAreNotPrinted: keys of the template are in no line of the log.
+// TestSecretsAreNotPrinted checks that keys of the template are in no line of the log.
 func TestSecretsAreNotPrinted(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -338,8 +338,8 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	})
 }
 
-// TestArtifactIsDestroyed: a post-processor that does not keep the image has it
-// deleted, with its snapshot.
+// TestArtifactIsDestroyed checks that the image and its snapshot are deleted if a
+// post-processor does not keep the image.
 func TestArtifactIsDestroyed(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

@@ -10,8 +10,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestLogShowsTheBuild: PACKER_LOG=1 shows each step, call, wait, mount and command, and
-// nothing on the terminal's side changes.
+// TestLogShowsTheBuild checks that PACKER_LOG=1 logs each step, call, wait, mount and command,
+// and does not change the output on the terminal.
 func TestLogShowsTheBuild(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

@@ -105,8 +105,8 @@ func followAdvice(b *harness.Box, out string) {
 	_ = os.Remove(strings.Fields(undo[1])[2]) // the mount path, if the build made it
 }
 
-// TestOnErrorKeepsEverything: with abort and with run-cleanup-provisioner; only the
-// latter runs the error-cleanup-provisioner.
+// TestOnErrorKeepsEverything checks that abort and run-cleanup-provisioner keep all resources,
+// and that only the latter runs the error-cleanup-provisioner.
 func TestOnErrorKeepsEverything(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		for policy, cleaned := range map[string]string{"abort": "", "run-cleanup-provisioner": "cleaned\n"} {

@@ -74,8 +74,8 @@ func counted(b *harness.Box, options harness.O, twice bool) tally {
 	return tallied(b.Calls())
 }
 
-// TestPeerCalls: a build makes no more calls of the cloud than the public plugin's of
-// the same template.
+// TestPeerCalls checks that a build makes no more calls than the public plugin with the same
+// template.
 func TestPeerCalls(t *testing.T) {
 	for _, c := range bothBuild {
 		t.Run(c.name, func(t *testing.T) {

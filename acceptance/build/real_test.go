@@ -69,8 +69,8 @@ func bothRegions(b *harness.Box) []string {
 	return all
 }
 
-// TestRealRefuses: a run without credentials, region, source image or budget tag fails before
-// the first call, with a message that names each missing variable.
+// TestRealRefuses checks that a run without credentials, region, source image or budget tag
+// fails before the first call, with a message that names each missing variable.
 func TestRealRefuses(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -95,7 +95,8 @@ func TestRealRefuses(t *testing.T) {
 	})
 }
 
-// TestRealTemplates: Packer takes all templates of the checklist, with all variables.
+// TestRealTemplates checks that Packer accepts all templates of the checklist, with all
+// variables.
 func TestRealTemplates(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -112,7 +113,7 @@ func TestRealTemplates(t *testing.T) {
 	})
 }
 
-// TestRealTargets: make passes its variables on to the program.
+// TestRealTargets checks that the make targets pass their variables to the program.
 func TestRealTargets(t *testing.T) {
 	harness.NeedRoot(t)
 	cmd := exec.Command("make", "-n", "real-osc", "ONLY=device,kill", "REPORT=a report", "CLEAN=real-1", "TEMPLATES=mine")
@@ -227,7 +228,8 @@ func TestRealVerdicts(t *testing.T) {
 	})
 }
 
-// TestRealThrottled: a build beside throttled calls passes, and the report has their number.
+// TestRealThrottled checks that a build passes while other calls are throttled, and that the
+// report counts the throttled calls.
 func TestRealThrottled(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -241,7 +243,7 @@ func TestRealThrottled(t *testing.T) {
 	})
 }
 
-// TestRealKept: resources kept by KEEP=yes are removed later by the id of the run.
+// TestRealKept checks that resources kept by KEEP=yes can be removed later by the run's ID.
 func TestRealKept(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -262,8 +264,8 @@ func TestRealKept(t *testing.T) {
 	})
 }
 
-// TestRealInterrupted: after Ctrl-C, and after everything is killed and --clean, nothing is
-// left: neither of the build that was under way nor of the ones before it.
+// TestRealInterrupted checks that nothing remains after Ctrl-C, or after a kill followed by
+// --clean, neither of the interrupted build nor of earlier ones.
 func TestRealInterrupted(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

@@ -155,8 +155,8 @@ func TestUploadsAsOtherCommunicators(t *testing.T) {
 	})
 }
 
-// TestFailedDownloadLeavesNothing: Packer creates the destination before it asks for the
-// file.
+// TestFailedDownloadLeavesNothing checks that a failed download leaves no file, although
+// Packer creates the destination before it requests the file.
 func TestFailedDownloadLeavesNothing(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

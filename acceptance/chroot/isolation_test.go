@@ -80,8 +80,8 @@ func TestOwnChrootMountsAreAsWritten(t *testing.T) {
 	})
 }
 
-// TestSELinuxLabels: new files of an image that needs labels, on a host that gives none,
-// are named once, unless the image is to label them itself.
+// TestSELinuxLabels checks that new unlabelled files of an image that needs labels are listed
+// once, on a host that sets none, unless the image relabels them itself.
 func TestSELinuxLabels(t *testing.T) {
 	if strings.Contains(harness.Read("/proc/filesystems"), "\tselinuxfs\n") {
 		const why = "this host uses SELinux, and labels new files"

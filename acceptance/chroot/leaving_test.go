@@ -81,8 +81,8 @@ home=$PWD; cd "$(cat where)" && touch "$home/there"; wait $!`
 	})
 }
 
-// TestPolicyRcD: the recipe of the documentation against services that packages
-// start, as it is printed there.
+// TestPolicyRcD checks that the policy-rc.d recipe of the documentation, exactly as it is
+// printed there, keeps packages from starting services.
 func TestPolicyRcD(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

@@ -6,8 +6,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestFaultAtFirstCalls: at the first call of every action the cloud itself fails, and the
-// image is made and the old one replaced all the same.
+// TestFaultAtFirstCalls checks that a build succeeds, and replaces the old image, if the cloud
+// fails the first call of every action.
 func TestFaultAtFirstCalls(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

@@ -77,8 +77,9 @@ func onlyNewImages(k *harness.FullBox) {
 	}
 }
 
-// TestFaultOfALateName: an image that has the name and is not shown when the build begins is
-// replaced when it is shown, if the user wants that, and named otherwise.
+// TestFaultOfALateName checks that an image of the same name that is not shown when the build
+// begins is replaced once it is shown, if the user wants that, and is named in the error
+// otherwise.
 func TestFaultOfALateName(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

@@ -11,7 +11,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestPluginKilled: nothing runs in the chroot, and nothing is mounted.
+// TestPluginKilled checks that nothing runs in the chroot, and nothing is mounted, after the
+// plugin was killed.
 func TestPluginKilled(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -32,7 +33,8 @@ func TestPluginKilled(t *testing.T) {
 	})
 }
 
-// TestKeeperKilled: the build fails, says why, and undoes everything.
+// TestKeeperKilled checks that the build fails with the cause, and undoes everything, if the
+// keeper is killed.
 func TestKeeperKilled(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		for name, provisioner := range map[string]func(started string) map[string]any{
@@ -124,8 +126,8 @@ func TestSudo(t *testing.T) {
 	})
 }
 
-// TestWrapperThatPrintsSecrets: the wrapper runs before the build reads its keys, and the
-// error that repeats its output has none of them.
+// TestWrapperThatPrintsSecrets checks that the wrapper runs before the build reads its keys,
+// and that the error with the wrapper's output contains none of them.
 func TestWrapperThatPrintsSecrets(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -142,7 +144,8 @@ func TestWrapperThatPrintsSecrets(t *testing.T) {
 	})
 }
 
-// TestWrapperWithoutRoot: nothing is asked of the cloud.
+// TestWrapperWithoutRoot checks that no request is sent to the cloud if the wrapper does not
+// run commands as root.
 func TestWrapperWithoutRoot(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		for wrapper, says := range map[string]string{

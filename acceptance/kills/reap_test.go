@@ -81,7 +81,7 @@ func TestNextBuildReaps(t *testing.T) {
 	})
 }
 
-// TestReapOnAnotherPort: a cloud that is started again elsewhere is still the same.
+// TestReapOnAnotherPort checks that a cloud that is restarted on another port is recognized.
 func TestReapOnAnotherPort(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -102,7 +102,7 @@ func TestReapOnAnotherPort(t *testing.T) {
 	})
 }
 
-// TestReapForgets: the journal of a cloud that is no more can be removed.
+// TestReapForgets checks that the journal of a cloud that no longer exists can be removed.
 func TestReapForgets(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -123,7 +123,7 @@ func TestReapForgets(t *testing.T) {
 	})
 }
 
-// TestReapLeavesRunningBuilds: another running build goes on.
+// TestReapLeavesRunningBuilds checks that another running build continues.
 func TestReapLeavesRunningBuilds(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

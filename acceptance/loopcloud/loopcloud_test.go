@@ -70,7 +70,7 @@ func diskUse(t testing.TB, dir, id string) int64 {
 	return used
 }
 
-// TestDetachWhileMounted: the attachment ends when the file system is unmounted.
+// TestDetachWhileMounted checks that the attachment ends when the file system is unmounted.
 func TestDetachWhileMounted(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()

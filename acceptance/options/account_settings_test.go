@@ -11,9 +11,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestAccountSettings: where the account's settings would have EC2 refuse to share the
-// AMI, the build ends before anything is provisioned, says which option and setting it is,
-// and leaves nothing.
+// TestAccountSettings checks that the build fails before provisioning if the account's
+// settings would make EC2 refuse to share the AMI. The error names the option and the setting,
+// and nothing remains.
 func TestAccountSettings(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -75,8 +75,8 @@ func settings(b *harness.Box, setting harness.O) {
 	b.Control(http.MethodPost, "settings", []harness.O{none, setting}, nil)
 }
 
-// TestHiddenSourceAMI: a source AMI of others that the account's Allowed AMIs hide is not
-// found, and the error names the setting.
+// TestHiddenSourceAMI checks that a source AMI of another owner that is hidden by the
+// account's Allowed AMIs setting is not found, and that the error names the setting.
 func TestHiddenSourceAMI(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()

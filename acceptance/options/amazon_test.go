@@ -389,8 +389,8 @@ func TestAmazonUnknownRegion(t *testing.T) {
 	b.Unchanged(before)
 }
 
-// TestAmazonPolling: a snapshot that never completes is looked at as often as
-// aws_polling says, by an option or by the environment, and no more.
+// TestAmazonPolling checks that a snapshot that never completes is polled as often as
+// aws_polling allows, set by an option or by the environment, and no more.
 func TestAmazonPolling(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()

@@ -37,8 +37,8 @@ var (
 	assigned = regexp.MustCompile(`(?m)^(\w+)\s*(=|\{)`)
 )
 
-// TestTemplatesInDocs: every template in the docs is valid, and every part of one is
-// in the template that it is a part of.
+// TestTemplatesInDocs checks that every template in the docs is valid, and that every excerpt
+// is part of the template that it refers to.
 func TestTemplatesInDocs(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -63,7 +63,7 @@ func TestTemplatesInDocs(t *testing.T) {
 	}
 }
 
-// TestTemplatesInExamples: those that are files of their own are valid too.
+// TestTemplatesInExamples checks that the templates in files of their own are valid too.
 func TestTemplatesInExamples(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()

@@ -79,8 +79,8 @@ func TestChrootMountsAndCopyFiles(t *testing.T) {
 	})
 }
 
-// TestResolvConf: by default the host's resolv.conf is there while provisioning,
-// and the image's own is back in the image.
+// TestResolvConf checks that, by default, the host's resolv.conf is used while provisioning
+// and the image keeps its own.
 func TestResolvConf(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

@@ -298,9 +298,9 @@ func foreignOf(b *harness.Box, name string, devices ...string) string {
 	return many.Image.ImageId
 }
 
-// TestOSCForeignSourceOfManyDevices: the image keeps a further device of a copied
-// source, with the copy's snapshot, which is not the account's own otherwise. It is
-// tagged and shared as the root's.
+// TestOSCForeignSourceOfManyDevices checks that the image keeps an additional device of a
+// copied source, with the snapshot of the copy, which the account would not own otherwise. The
+// snapshot is tagged and shared as the root's is.
 func TestOSCForeignSourceOfManyDevices(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()

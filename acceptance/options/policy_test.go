@@ -147,7 +147,7 @@ func refuse(b *harness.Box, action, message string) {
 	b.Control(http.MethodPost, "faults", harness.O{"action": action, "times": 1, "status": 403, "code": "UnauthorizedOperation", "message": message}, nil)
 }
 
-// TestAmazonPolicy: the policies of the docs allow the calls that builds of every
+// TestAmazonPolicy checks that the policies of the docs allow the calls that builds of every
 // kind make, and no others.
 func TestAmazonPolicy(t *testing.T) {
 	harness.NeedRoot(t)
@@ -324,10 +324,10 @@ func called(b *harness.Box, name string) string {
 	return ""
 }
 
-// TestAmazonSecureBootIsNotLost: an image has the UEFI variables and the TPM of its
-// source. A policy that lacks the permission to read the UEFI
-// variables of the account's own source image fails the build before anything is
-// created, unless the template says that the image needs none.
+// TestAmazonSecureBootIsNotLost checks that an image keeps the UEFI variables and the TPM of
+// its source. If the policy lacks the permission to read the UEFI variables of the account's
+// own source image, the build fails before anything is created, unless the template says that
+// the image needs none.
 func TestAmazonSecureBootIsNotLost(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -376,8 +376,8 @@ func TestAmazonPolicyOfKeys(t *testing.T) {
 	}
 }
 
-// TestAmazonPolicyOfTags: tags are given at creation, by the calls that builds make,
-// and by no other.
+// TestAmazonPolicyOfTags checks that tags are given at creation, by the calls that builds
+// make, and by no other.
 func TestAmazonPolicyOfTags(t *testing.T) {
 	harness.NeedRoot(t)
 	for heading, wanted := range map[string][]any{

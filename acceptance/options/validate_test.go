@@ -366,7 +366,8 @@ func (j judge) valid(name string, content []byte) (bool, string) {
 	return err == nil, string(out)
 }
 
-// TestCorpusIsValid: all that is to be accepted stands in one template.
+// TestCorpusIsValid checks that all valid variants of the corpus are accepted together, in one
+// template.
 func TestCorpusIsValid(t *testing.T) {
 	harness.NeedRoot(t)
 	sources, names := harness.O{}, []string{}
@@ -412,8 +413,8 @@ func TestPeerValidates(t *testing.T) {
 	}
 }
 
-// TestRefusalsAreDocumented: each option by which a template of the corpus is
-// refused has its row, and no row is there without a template.
+// TestRefusalsAreDocumented checks that each option for which a template of the corpus is
+// refused has a row in the docs, and that each row has a template.
 func TestRefusalsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/options-amazon.md")
 	if err != nil {
@@ -437,8 +438,8 @@ func TestRefusalsAreDocumented(t *testing.T) {
 	}
 }
 
-// TestErrorsAreReportedOnce: each error of a template is printed once, on a line of its own
-// and without Go's words, in both of Packer's languages.
+// TestErrorsAreReportedOnce checks that each error of a template is printed once, on a line of
+// its own and without Go's terms, for both template languages.
 func TestErrorsAreReportedOnce(t *testing.T) {
 	harness.NeedRoot(t)
 	judge := newJudge(t, harness.Programs.Plugins)

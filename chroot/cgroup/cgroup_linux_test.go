@@ -74,7 +74,8 @@ func FuzzFreezerPath(f *testing.F) {
 	})
 }
 
-// TestCreateBesideOthers: a keeper with the same process id was killed.
+// TestCreateBesideOthers checks that a new cgroup is created if a killed keeper with the same
+// process ID has left one.
 func TestCreateBesideOthers(t *testing.T) {
 	parent := testdir.New(t)
 	first, err := create(parent)
@@ -91,7 +92,7 @@ func TestCreateBesideOthers(t *testing.T) {
 	}
 }
 
-// TestLeftIn: another process has been given the id of a killed keeper.
+// TestLeftIn checks LeftIn after another process was given the ID of a killed keeper.
 func TestLeftIn(t *testing.T) {
 	own, err := Own()
 	if err != nil || os.Geteuid() != 0 {

@@ -131,8 +131,8 @@ func (p socketDir) heard() <-chan string {
 	return said
 }
 
-// TestKeeperRefusesStrangers: a keeper sends nothing to, and does nothing for, another
-// user than the one that invited it.
+// TestKeeperRefusesStrangers checks that a keeper sends nothing to, and does nothing for, a
+// user other than the one that invited it.
 func TestKeeperRefusesStrangers(t *testing.T) {
 	for name, c := range map[string]struct {
 		owner  int
@@ -166,7 +166,8 @@ func TestKeeperRefusesStrangers(t *testing.T) {
 	}
 }
 
-// TestKeeperFollowsNoLink: another user has a link in the place of a directory.
+// TestKeeperFollowsNoLink checks that a keeper does not follow a link that another user has
+// put in the place of a directory.
 func TestKeeperFollowsNoLink(t *testing.T) {
 	p := newSocketDir(t, alice, 0o700)
 	p.listens(alice)
@@ -184,8 +185,8 @@ func TestKeeperFollowsNoLink(t *testing.T) {
 	}
 }
 
-// TestKeeperJoins: the keeper sends the secret to the user in its invitation, and ends when the
-// plugin of that user ends.
+// TestKeeperJoins checks that the keeper sends the secret to the user in its invitation, and
+// ends when the plugin of that user ends.
 func TestKeeperJoins(t *testing.T) {
 	for name, c := range map[string]struct {
 		uid int
@@ -212,7 +213,8 @@ func TestKeeperJoins(t *testing.T) {
 	}
 }
 
-// TestKeeperWithoutPlugin: a plugin that was killed has left its directory and socket.
+// TestKeeperWithoutPlugin checks the errors of a keeper if a killed plugin has left its
+// directory and socket.
 func TestKeeperWithoutPlugin(t *testing.T) {
 	p := newSocketDir(t, alice, 0o700)
 	p.listens(alice)
@@ -241,7 +243,8 @@ func TestKeeperRefusesInvitations(t *testing.T) {
 	}
 }
 
-// TestSweepLeavesDirectoriesOfOthers: root does not remove a directory of another user.
+// TestSweepLeavesDirectoriesOfOthers checks that root does not remove a directory of another
+// user.
 func TestSweepLeavesDirectoriesOfOthers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("other users need root")

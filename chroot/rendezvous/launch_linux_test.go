@@ -67,7 +67,8 @@ func linked(t *testing.T) (a, b *wire.Conn) {
 	return ends[0], ends[1]
 }
 
-// TestWrongSecretIsRefused: a process that does not know the secret gets no greeting.
+// TestWrongSecretIsRefused checks that a process that does not know the secret gets no
+// greeting.
 func TestWrongSecretIsRefused(t *testing.T) {
 	inv := invitation{"/tmp", 0, "the secret"}
 	for secret, welcome := range map[string]bool{"the secret": true, "another secret": false, "": false} {

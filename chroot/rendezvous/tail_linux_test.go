@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestTailIsCutAtWords: a wrapper's output is bounded, and begins with a whole line, or
-// else a whole word: a part of a secret would not be recognized.
+// TestTailIsCutAtWords checks that a wrapper's output is bounded, and begins with a whole
+// line, or else a whole word, because a part of a secret would not be recognized.
 func TestTailIsCutAtWords(t *testing.T) {
 	long := strings.Repeat("x", tailSize)
 	for name, test := range map[string]struct{ said, want string }{

@@ -72,7 +72,7 @@ func check(t *testing.T, what string, err error, want string) {
 	}
 }
 
-// TestReadText: no link leads out of the root, and only regular files are opened.
+// TestReadText checks that no link leads out of the root, and only regular files are opened.
 func TestReadText(t *testing.T) {
 	i := newImage(t)
 	i.must(unix.Mkfifo(i.dir+"/etc/pipe", 0o600))
@@ -181,7 +181,7 @@ func TestRemoveEmpty(t *testing.T) {
 	}
 }
 
-// TestDiscard: a file that has taken the place of the created one remains.
+// TestDiscard checks that a file that has taken the place of the created one remains.
 func TestDiscard(t *testing.T) {
 	i := newImage(t)
 	f, _, err := i.Create("/etc/new", 0o600)

@@ -242,14 +242,14 @@ func (s *stage) checkFiles(dir string) {
 	}
 }
 
-// TestSpecialFiles: a named pipe is an error, and is not opened.
+// TestSpecialFiles checks that a named pipe is an error, and is not opened.
 func TestSpecialFiles(t *testing.T) {
 	s := newStage(t)
 	s.must(unix.Mkfifo(s.host+"/pipe", 0o600))
 	check(t, transfer.UploadDir(t.Context(), s.in, "/", s.host+"/", nil, &transfer.Uploads{}), s.host+"/pipe")
 }
 
-// TestHoles: a copy of a sparse file takes no more space.
+// TestHoles checks that a copy of a sparse file takes no more space.
 func TestHoles(t *testing.T) {
 	s := newStage(t)
 	f, err := os.Create(s.host + "/sparse")

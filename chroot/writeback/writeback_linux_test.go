@@ -77,7 +77,8 @@ func write(t *testing.T, path string) {
 // wasLost reports whether an error is about data that did not reach the disk.
 func wasLost(err error) bool { return errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC) }
 
-// TestSync: the data of the root and of the disks that are mounted only below it is written.
+// TestSync checks that the data of the root and of the disks that are mounted only below it is
+// written.
 func TestSync(t *testing.T) {
 	for name, test := range map[string]struct {
 		mount func(t *testing.T, root string) (written string)
@@ -119,7 +120,8 @@ func TestSync(t *testing.T) {
 	}
 }
 
-// TestSyncUnknown: if the root cannot be opened, it is not known whether data was lost.
+// TestSyncUnknown checks that an error says so if it is not known whether data was lost,
+// because the root cannot be opened.
 func TestSyncUnknown(t *testing.T) {
 	needRoot(t)
 	file := filepath.Join(testdir.New(t), "file")
@@ -143,7 +145,7 @@ func TestSyncUnknown(t *testing.T) {
 	}
 }
 
-// TestMarkers: an error that another program has already received is found.
+// TestMarkers checks that an error that another program has already received is found.
 func TestMarkers(t *testing.T) {
 	root := filepath.Join(testdir.New(t), "root")
 	thin(t, root)
@@ -163,7 +165,7 @@ func TestMarkers(t *testing.T) {
 	}
 }
 
-// TestMarkersHoldNoMount: a marked root can be unmounted.
+// TestMarkersHoldNoMount checks that a marked root can be unmounted.
 func TestMarkersHoldNoMount(t *testing.T) {
 	root := filepath.Join(testdir.New(t), "root")
 	mount(t, "tmpfs", root, "tmpfs", "")

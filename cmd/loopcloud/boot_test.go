@@ -122,7 +122,7 @@ func TestQEMUBootsUEFI(t *testing.T) {
 	}
 }
 
-// TestBootMode: the image decides unless an option overrides it.
+// TestBootMode checks that the image determines the boot mode unless an option overrides it.
 func TestBootMode(t *testing.T) {
 	for _, test := range []struct {
 		image, option string
@@ -157,7 +157,7 @@ func wantNoneLeft(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-// TestQEMUEndsWithItsProgram: QEMU ends with loopcloud, however loopcloud ends.
+// TestQEMUEndsWithItsProgram checks that QEMU ends with loopcloud, however loopcloud ends.
 func TestQEMUEndsWithItsProgram(t *testing.T) {
 	needQEMU(t)
 	dir, id := imported(t, talking("started"))
@@ -208,7 +208,7 @@ func childrenOf(t *testing.T, pid int) (dirs []string) {
 	return dirs
 }
 
-// TestBootWithoutQEMU: the error names the package to install.
+// TestBootWithoutQEMU checks that the error names the package to install.
 func TestBootWithoutQEMU(t *testing.T) {
 	dir, id := imported(t, talking("login:"))
 	cmd := programWith(t, "image", "boot", "--dir", dir, id)

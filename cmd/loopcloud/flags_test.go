@@ -64,7 +64,7 @@ func TestSettingFlags(t *testing.T) {
 	}
 }
 
-// TestServedFaults: the faults in the flags are injected.
+// TestServedFaults checks that the faults in the flags are injected.
 func TestServedFaults(t *testing.T) {
 	var cloud cloudFlags
 	fs := newFlags("serve")
@@ -87,8 +87,8 @@ func TestServedFaults(t *testing.T) {
 	}
 }
 
-// TestKeysOfFiles: keys on the command line, in files and in the environment are used, in this
-// order.
+// TestKeysOfFiles checks that keys on the command line, in files and in the environment are
+// used, in this order.
 func TestKeysOfFiles(t *testing.T) {
 	file := filepath.Join(testdir.New(t), "keys")
 	if err := os.WriteFile(file, []byte("# mine\n\n  AKIAF:in a file  \nAKIAG:b:111111111111"), 0o600); err != nil {
@@ -133,7 +133,7 @@ func TestKeysOfFiles(t *testing.T) {
 	}
 }
 
-// TestKeysOfTheEnvironmentEndThere: the command gets one key pair, not all.
+// TestKeysOfTheEnvironmentEndThere checks that the command gets one key pair, not all.
 func TestKeysOfTheEnvironmentEndThere(t *testing.T) {
 	cmd := programWith(t, "run", "--", "sh", "-c", `echo "$AWS_ACCESS_KEY_ID $AWS_SECRET_ACCESS_KEY ${LOOPCLOUD_KEY-none} ${#LOOPCLOUD_TOKEN}"`)
 	cmd.Env = append(cmd.Env, "LOOPCLOUD_KEY=AKIAE:1\nAKIAF:2")

@@ -59,7 +59,7 @@ func (s *served) attached(t *testing.T) {
 	}
 }
 
-// TestImportIsInterrupted: an interrupted import leaves no disk behind.
+// TestImportIsInterrupted checks that an interrupted import leaves no disk behind.
 func TestImportIsInterrupted(t *testing.T) {
 	tools, root, dir := testdir.New(t), testdir.New(t), testdir.New(t)
 	begun := filepath.Join(tools, "begun")
@@ -106,8 +106,8 @@ func loopsIn(t *testing.T, dir string) []string {
 	return out
 }
 
-// TestEndsReleaseDevices: a loopcloud with an attached volume leaves no device when it is
-// stopped; when it is killed, the next start releases the device.
+// TestEndsReleaseDevices checks that a loopcloud with an attached volume leaves no device when
+// it is stopped, and that the next start releases the device if it was killed.
 func TestEndsReleaseDevices(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: loop devices")

@@ -155,7 +155,7 @@ func TestCommandErrors(t *testing.T) {
 	}
 }
 
-// TestReadingCommandsCreateNoCloud: reading commands create no cloud.
+// TestReadingCommandsCreateNoCloud checks that reading commands create no cloud.
 func TestReadingCommandsCreateNoCloud(t *testing.T) {
 	dir := filepath.Join(testdir.New(t), "mistyped")
 	for _, args := range [][]string{
@@ -359,8 +359,8 @@ func TestImageCommands(t *testing.T) {
 	}
 }
 
-// TestImageOfAnAccount: the named account owns the image; a running loopcloud accepts only its
-// own accounts.
+// TestImageOfAnAccount checks that the named account owns the image, and that a running
+// loopcloud accepts only its own accounts.
 func TestImageOfAnAccount(t *testing.T) {
 	dir, source := testdir.New(t), filepath.Join(testdir.New(t), "disk.raw")
 	if err := os.WriteFile(source, make([]byte, 1<<20), 0o644); err != nil {
@@ -384,7 +384,8 @@ func TestImageOfAnAccount(t *testing.T) {
 	}
 }
 
-// TestTokenOfClients: the image commands find the control token of a running loopcloud.
+// TestTokenOfClients checks that the image commands find the control token of a running
+// loopcloud.
 func TestTokenOfClients(t *testing.T) {
 	dir := testdir.New(t)
 	running := serve(t, dir)

@@ -76,8 +76,8 @@ func TestMissingParameters(t *testing.T) {
 	}
 }
 
-// TestParametersOfTheModel: the model of the API has every action, and every parameter that it
-// accepts. The sample values need not be valid.
+// TestParametersOfTheModel checks that the model of the API has every action, and every
+// parameter that it accepts. The sample values need not be valid.
 func TestParametersOfTheModel(t *testing.T) {
 	model, err := apitest.Load()
 	if err != nil {
@@ -140,7 +140,8 @@ func (b *box) dryRuns() map[string]url.Values {
 	return requests
 }
 
-// TestDryRun: a dry run that would succeed is refused as one, and changes nothing.
+// TestDryRun checks that a dry run that would succeed returns the error for dry runs, and
+// changes nothing.
 func TestDryRun(t *testing.T) {
 	b := newBox(t)
 	requests := b.dryRuns()

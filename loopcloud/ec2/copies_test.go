@@ -12,7 +12,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// TestCopyInherits: a copy has the attributes that instances need, and is not shared.
+// TestCopyInherits checks that a copy has the attributes that instances need, and is not
+// shared.
 func TestCopyInherits(t *testing.T) {
 	b := newSlowBox(t, state.Timing{Copy: time.Minute})
 	id := b.image("source", func(in *sdk.RegisterImageInput) {
@@ -44,8 +45,8 @@ func TestCopyInherits(t *testing.T) {
 	}
 }
 
-// TestProgressOfCopy: a pending copy does not list its snapshots; their descriptions and progress
-// refer to it.
+// TestProgressOfCopy checks that a pending copy does not list its snapshots; their
+// descriptions and progress refer to it.
 func TestProgressOfCopy(t *testing.T) {
 	b := newSlowBox(t, state.Timing{Copy: time.Hour})
 	id := b.image("source")
@@ -77,8 +78,8 @@ func TestProgressOfCopy(t *testing.T) {
 	}
 }
 
-// TestCopyOfShared: permission to launch an image does not include copying it unless the
-// snapshots are shared too.
+// TestCopyOfShared checks that permission to launch an image does not include copying it
+// unless the snapshots are shared too.
 func TestCopyOfShared(t *testing.T) {
 	b := newBox(t)
 	id := b.image("shared")
@@ -114,7 +115,8 @@ func TestCopyTakesItsTime(t *testing.T) {
 	}
 }
 
-// TestMissingKey: EC2 responds before it looks up a key.
+// TestMissingKey checks that a copy with a missing key fails later, because EC2 responds
+// before it looks up the key.
 func TestMissingKey(t *testing.T) {
 	b := newBox(t)
 	id := b.image("source")

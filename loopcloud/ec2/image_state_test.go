@@ -88,8 +88,8 @@ func TestCopyIsUnprotected(t *testing.T) {
 	}
 }
 
-// TestDisableImage: a disabled image is private, unlisted by default, and unusable until it is
-// enabled.
+// TestDisableImage checks that a disabled image is private, unlisted by default, and unusable
+// until it is enabled.
 func TestDisableImage(t *testing.T) {
 	b := newBox(t)
 	id := b.image("off")
@@ -160,7 +160,7 @@ func TestResetImageAttribute(t *testing.T) {
 	}
 }
 
-// TestInstanceUEFIData: an instance has its image's variables, if it boots by UEFI.
+// TestInstanceUEFIData checks that an instance has its image's variables, if it boots by UEFI.
 func TestInstanceUEFIData(t *testing.T) {
 	b := newBox(t)
 	run := func(image string) *string {

@@ -133,7 +133,7 @@ func TestRegisterImageRefusals(t *testing.T) {
 	}
 }
 
-// TestRegisterImageDefaults: the defaults of EC2 are those of 2009.
+// TestRegisterImageDefaults checks that the defaults of EC2 are those of 2009.
 func TestRegisterImageDefaults(t *testing.T) {
 	b := newBox(t)
 	id := b.image("bare", func(in *sdk.RegisterImageInput) { in.Architecture, in.VirtualizationType = "", nil })

@@ -86,8 +86,8 @@ func TestInstanceRefusals(t *testing.T) {
 	b.refused(err, "InvalidInstanceID.NotFound")
 }
 
-// TestDescribeHost: the machine that loopcloud runs on is an instance with the volumes attached
-// to it.
+// TestDescribeHost checks that the machine that loopcloud runs on is an instance with the
+// volumes attached to it.
 func TestDescribeHost(t *testing.T) {
 	b := newBox(t)
 	host, volume := b.host(), b.volume()
@@ -234,8 +234,8 @@ func TestTagPages(t *testing.T) {
 	}
 }
 
-// TestRegionsOptedInTo: a region without opt-in is listed only on request, and refuses all
-// requests.
+// TestRegionsOptedInTo checks that a region without opt-in is listed only on request, and
+// refuses all requests.
 func TestRegionsOptedInTo(t *testing.T) {
 	b := newBox(t)
 	statuses := func(in sdk.DescribeRegionsInput) map[string]string {

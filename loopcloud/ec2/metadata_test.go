@@ -54,8 +54,8 @@ func TestModifyInstanceMetadataOptions(t *testing.T) {
 // outpost is the Outpost of the machine in TestOutpost.
 const outpost = "arn:aws:outposts:eu-west-2:111111111111:outpost/op-0123456789abcdef0"
 
-// TestOutpost: only volumes on the same Outpost can be attached to an instance, and their
-// snapshots are in the Region.
+// TestOutpost checks that only volumes on the same Outpost can be attached to an instance, and
+// their snapshots are in the Region.
 func TestOutpost(t *testing.T) {
 	b := newBoxOf(t, state.Config{Outpost: outpost})
 	found := must(b.client.DescribeInstances(ctx, &sdk.DescribeInstancesInput{Filters: []types.Filter{filter("outpost-arn", outpost)}}))(b)
@@ -98,7 +98,7 @@ func TestOutpost(t *testing.T) {
 	}
 }
 
-// TestLocalZone: the volumes of an instance in a Local Zone are in that zone.
+// TestLocalZone checks that the volumes of an instance in a Local Zone are in that zone.
 func TestLocalZone(t *testing.T) {
 	const local = "eu-west-2-lon-1a"
 	b := newBoxOf(t, state.Config{HostZone: local})

@@ -8,7 +8,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 )
 
-// TestUnpaged: a response without paging is refused if it is too large.
+// TestUnpaged checks that a response without paging is refused if it is too large.
 func TestUnpaged(t *testing.T) {
 	resources := make([]string, maxUnpaged+1)
 	for i := range resources {

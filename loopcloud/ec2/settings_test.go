@@ -31,8 +31,8 @@ func (b *box) shareSnapshot(id string, with types.CreateVolumePermission) error 
 	return err
 }
 
-// TestEncryptionByDefault: encryption by default applies to one region and uses the account's
-// default key there.
+// TestEncryptionByDefault checks that encryption by default applies to one region and uses the
+// account's default key there.
 func TestEncryptionByDefault(t *testing.T) {
 	b := newBox(t)
 	plain := b.image("plain")
@@ -81,8 +81,8 @@ func (b *box) copyTo(to, image string) string {
 	return *found[0].BlockDeviceMappings[0].Ebs.SnapshotId
 }
 
-// TestSharingOfTheEncrypted: snapshots encrypted with the key that AWS manages cannot be shared,
-// and encrypted snapshots cannot be public.
+// TestSharingOfTheEncrypted checks that snapshots encrypted with the key that AWS manages
+// cannot be shared, and encrypted snapshots cannot be public.
 func TestSharingOfTheEncrypted(t *testing.T) {
 	b := newBox(t)
 	must(b.client.EnableEbsEncryptionByDefault(ctx, nil))(b)
@@ -99,8 +99,8 @@ func TestSharingOfTheEncrypted(t *testing.T) {
 	}
 }
 
-// TestBlockPublicAccess: each setting prevents new public sharing in its region, but not sharing
-// with accounts.
+// TestBlockPublicAccess checks that each setting prevents new public sharing in its region,
+// but not sharing with accounts.
 func TestBlockPublicAccess(t *testing.T) {
 	b := newBox(t)
 	image, snapshot := b.image("open"), b.snapshot()
@@ -135,8 +135,8 @@ func TestBlockPublicAccess(t *testing.T) {
 	}
 }
 
-// TestAllowedImages: images of other owners are hidden unless the owner is an allowed provider.
-// The account's own images are visible.
+// TestAllowedImages checks that images of other owners are hidden unless the owner is an
+// allowed provider. The account's own images are visible.
 func TestAllowedImages(t *testing.T) {
 	b := newBox(t)
 	own := b.image("own")

@@ -169,7 +169,7 @@ func TestPresigned(t *testing.T) {
 	}
 }
 
-// TestFault: an internal error of loopcloud is not a refusal.
+// TestFault checks that an internal error of loopcloud is not a refusal.
 func TestFault(t *testing.T) {
 	b := newBox(t)
 	b.disks.Fail("CreateVolume", errors.New("no space left"))

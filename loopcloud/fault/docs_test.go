@@ -9,7 +9,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
 )
 
-// TestExamplesAreRules: the page about faults has examples of every field, and all are valid.
+// TestExamplesAreRules checks that the page about faults has examples of every field, and all
+// are valid.
 func TestExamplesAreRules(t *testing.T) {
 	page, err := os.ReadFile("../../docs/loopcloud.md")
 	if err != nil {

@@ -72,8 +72,8 @@ func TestListCountsRemainingUses(t *testing.T) {
 	}
 }
 
-// TestRuleTimeLimit: a limited rule begins with the first call that it applies to, and is removed when
-// its time has passed.
+// TestRuleTimeLimit checks that a limited rule begins with the first call that it applies to,
+// and is removed when its time has passed.
 func TestRuleTimeLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var rules fault.Rules
@@ -197,7 +197,7 @@ func TestCallsForgetTheOldest(t *testing.T) {
 	}
 }
 
-// TestMatchAct: rules for acts apply to acts, and the others to calls.
+// TestMatchAct checks that rules for acts apply to acts, and the others to calls.
 func TestMatchAct(t *testing.T) {
 	var rules fault.Rules
 	rules.Add(
@@ -219,8 +219,8 @@ func TestMatchAct(t *testing.T) {
 	}
 }
 
-// TestProbability: the same seed and calls give the same faults, in about the given share of
-// calls; a rule that does not apply leaves the call to the next rule.
+// TestProbability checks that the same seed and calls give the same faults, in about the given
+// share of calls, and that a rule that does not apply leaves the call to the next rule.
 func TestProbability(t *testing.T) {
 	play := func(seed uint64) (string, int) {
 		var rules fault.Rules

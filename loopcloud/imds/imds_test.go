@@ -150,7 +150,7 @@ func (b *box) send(method, path string, headers ...string) (int, string) {
 	return response.StatusCode, string(text)
 }
 
-// TestMetadataOptions: the service behaves as the machine's options specify.
+// TestMetadataOptions checks that the service behaves as the machine's options specify.
 func TestMetadataOptions(t *testing.T) {
 	for name, test := range map[string]struct {
 		options     state.MetadataOptions
@@ -189,8 +189,8 @@ func (b *box) set(options state.MetadataOptions) {
 	}
 }
 
-// TestHopLimit: a token travels only the configured number of hops; other responses have no
-// limit.
+// TestHopLimit checks that a token travels only the configured number of hops; other responses
+// have no limit.
 func TestHopLimit(t *testing.T) {
 	b := newBox(t)
 	far := imds.New(b.st)

@@ -7,8 +7,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 )
 
-// TestRoleCredentials: the keys of the machine's role are temporary keys of its account, and stay the same
-// until they are renewed.
+// TestRoleCredentials checks that the keys of the machine's role are temporary keys of its
+// account, and stay the same until they are renewed.
 func TestRoleCredentials(t *testing.T) {
 	b := newBox(t)
 	role := ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = b.client() })

@@ -57,8 +57,8 @@ func TestMissingParameters(t *testing.T) {
 	}
 }
 
-// TestParametersOfTheDescription: the API's description has every call, and every parameter that
-// it accepts. The sample values need not be valid.
+// TestParametersOfTheDescription checks that the API's description has every call, and every
+// parameter that it accepts. The sample values need not be valid.
 func TestParametersOfTheDescription(t *testing.T) {
 	described := must[*apitest.Description](t)(apitest.Load())
 	for _, call := range oapi.Calls() {
@@ -101,7 +101,8 @@ func (w *world) dryRuns() map[string]map[string]any {
 	return requests
 }
 
-// TestDryRun: a dry run that would succeed returns only the context, and changes nothing.
+// TestDryRun checks that a dry run that would succeed returns only the context, and changes
+// nothing.
 func TestDryRun(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	requests := w.dryRuns()

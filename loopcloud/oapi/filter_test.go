@@ -199,8 +199,8 @@ func TestPaging(t *testing.T) {
 	}
 }
 
-// TestResponsesConformToDescription: responses conform to the API's description, from which the
-// SDK is generated. The SDK has a method of the name of each call.
+// TestResponsesConformToDescription checks that responses conform to the API's description,
+// from which the SDK is generated. The SDK has a method of the name of each call.
 func TestResponsesConformToDescription(t *testing.T) {
 	z := newZoo(t)
 	tested := 0
@@ -226,7 +226,8 @@ func TestResponsesConformToDescription(t *testing.T) {
 	}
 }
 
-// TestOmittedVolumeFields: fields that a volume does not have are omitted, as in recorded responses.
+// TestOmittedVolumeFields checks that fields that a volume does not have are omitted, as in
+// recorded responses.
 func TestOmittedVolumeFields(t *testing.T) {
 	z := newZoo(t)
 	_, got := z.post("ReadVolumes", `{}`)

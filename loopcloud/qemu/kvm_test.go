@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestQEMUProbe: the probe ends where guests run, and fails without an accelerator.
+// TestQEMUProbe checks that the probe ends where guests run, and fails without an accelerator.
 func TestQEMUProbe(t *testing.T) {
 	if _, err := exec.LookPath(program); err != nil {
 		t.Skip("needs qemu-system-x86_64: make qemu installs it")
@@ -21,7 +21,7 @@ func TestQEMUProbe(t *testing.T) {
 	}
 }
 
-// TestAccelerator: an explicit accelerator is not probed.
+// TestAccelerator checks that an explicit accelerator is not probed.
 func TestAccelerator(t *testing.T) {
 	for _, test := range []struct {
 		word, want string
@@ -41,7 +41,7 @@ func TestAccelerator(t *testing.T) {
 	}
 }
 
-// TestWithoutKVM: the reason is reported if there is no KVM.
+// TestWithoutKVM checks that the reason is reported if there is no KVM.
 func TestWithoutKVM(t *testing.T) {
 	if _, err := os.Stat("/dev/kvm"); err == nil {
 		t.Skip("there is a /dev/kvm: TestQEMUProbe covers what is done with it")

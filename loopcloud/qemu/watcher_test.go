@@ -27,7 +27,7 @@ func TestWatcher(t *testing.T) {
 	}
 }
 
-// TestWatcherKeepsTheEnd: endless output is kept in bounded memory.
+// TestWatcherKeepsTheEnd checks that endless output is kept in bounded memory.
 func TestWatcherKeepsTheEnd(t *testing.T) {
 	w := &watcher{out: broken{}, until: []byte("never"), found: func() { t.Error("found") }}
 	for range 10_000 {

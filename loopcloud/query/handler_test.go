@@ -57,7 +57,8 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// TestResponseThatCannotBeEncoded: a response that cannot be encoded is an internal error.
+// TestResponseThatCannotBeEncoded checks that a response that cannot be encoded is an internal
+// error.
 func TestResponseThatCannotBeEncoded(t *testing.T) {
 	w := httptest.NewRecorder()
 	New(echo).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("Action=Odd")))

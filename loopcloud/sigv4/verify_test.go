@@ -127,7 +127,8 @@ func TestVerifyAcceptsThePresigned(t *testing.T) {
 	}
 }
 
-// TestVerifyPresignedWithoutExpires: such a URL is valid for as long as a header.
+// TestVerifyPresignedWithoutExpires checks that a presigned URL without an expiry is valid for
+// as long as a header.
 func TestVerifyPresignedWithoutExpires(t *testing.T) {
 	r := newRequest(t, "GET", "http://ec2.example/?Action=CopySnapshot", "")
 	address, _, err := v4.NewSigner().PresignHTTP(context.Background(), pair, r, sumOf(""), "ec2", "eu-west-3", signedAt)

@@ -50,8 +50,8 @@ func TestKeyNames(t *testing.T) {
 	}
 }
 
-// TestMissingKeys: an operation with a key that does not exist fails later, as at EC2, which
-// responds before it looks up the key.
+// TestMissingKeys checks that an operation with a key that does not exist fails later, as at
+// EC2, which responds before it looks up the key.
 func TestMissingKeys(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	s := w.snapshot()
@@ -87,7 +87,7 @@ func TestMissingKeys(t *testing.T) {
 	}
 }
 
-// TestReencryption: a volume of an encrypted snapshot can have another key.
+// TestReencryption checks that a volume of an encrypted snapshot can have another key.
 func TestReencryption(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	plain := w.snapshot()

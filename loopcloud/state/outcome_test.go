@@ -25,7 +25,8 @@ func newWorldWith(t *testing.T, act state.Act, outcome state.Outcome) *world {
 
 func ending(e state.Ending) state.Outcome { return state.Outcome{Ending: e} }
 
-// TestUnfinishedResourcesCanBeDeleted: resources that are never completed can be removed.
+// TestUnfinishedResourcesCanBeDeleted checks that resources that are never completed can be
+// removed.
 func TestUnfinishedResourcesCanBeDeleted(t *testing.T) {
 	for name, test := range map[string]struct {
 		act    state.Act
@@ -109,7 +110,7 @@ func doAttach(w *world) (string, func() error) {
 	}
 }
 
-// TestDetachThatNeverEnds: only force ends the detachment.
+// TestDetachThatNeverEnds checks that only force ends the detachment.
 func TestDetachThatNeverEnds(t *testing.T) {
 	w := newWorldWith(t, state.ActDetachVolume, ending(state.NeverEnds))
 	v := w.volume()
@@ -125,7 +126,7 @@ func TestDetachThatNeverEnds(t *testing.T) {
 	}
 }
 
-// TestDiskFull: a call without space for its data leaves nothing behind.
+// TestDiskFull checks that a call without space for its data leaves nothing behind.
 func TestDiskFull(t *testing.T) {
 	full := ending(state.DiskFull)
 	for act, do := range map[state.Act]func(w *world, v string) error{

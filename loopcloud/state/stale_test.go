@@ -8,8 +8,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// TestStaleReads: describing calls return the previous state for a while; the acts themselves do
-// not.
+// TestStaleReads checks that describing calls return the previous state for a while; the acts
+// themselves do not.
 func TestStaleReads(t *testing.T) {
 	stale := state.Outcome{Stale: state.Stale{Reads: 2}}
 	tell := func(w *world, id string) string {
@@ -64,7 +64,8 @@ func TestStaleReads(t *testing.T) {
 	})
 }
 
-// TestStaleImages: images and snapshots become stale as volumes do, for their owner.
+// TestStaleImages checks that images and snapshots become stale as volumes do, for their
+// owner.
 func TestStaleImages(t *testing.T) {
 	w := newWorld(t, state.Instant())
 	w.cfg.Outcome = func(state.Act) state.Outcome { return state.Outcome{Stale: state.Stale{Reads: 1}} }
@@ -86,8 +87,8 @@ func TestStaleImages(t *testing.T) {
 	}
 }
 
-// TestStaleChanges: changing calls are refused the given number of times because they do not see
-// a resource, while describing calls return its current state.
+// TestStaleChanges checks that changing calls are refused the given number of times because
+// they do not see a resource, while describing calls return its current state.
 func TestStaleChanges(t *testing.T) {
 	for name, test := range map[string]struct {
 		act state.Act

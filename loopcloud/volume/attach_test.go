@@ -121,7 +121,8 @@ func TestRepartitioned(t *testing.T) {
 	}
 }
 
-// TestPartedAgainAndAgain: following the partition table does not disturb parted.
+// TestPartedAgainAndAgain checks that following the partition table does not disturb repeated
+// runs of parted.
 func TestPartedAgainAndAgain(t *testing.T) {
 	_, device := attached(t, volume.Xen, "/dev/sdqc")
 	for range 15 {
@@ -275,7 +276,7 @@ func TestAttachNameOfSomeoneElse(t *testing.T) {
 	expectNothing(t, dir, "/dev/xvdql")
 }
 
-// TestAttachWithLink: a dangling link is replaced, another one is not.
+// TestAttachWithLink checks that a dangling link is replaced, and that another link is not.
 func TestAttachWithLink(t *testing.T) {
 	needRoot(t)
 	dir := testdir.New(t)
@@ -297,8 +298,8 @@ func TestAttachWithLink(t *testing.T) {
 	expectLink(t, link, device)
 }
 
-// TestAttachBesideAnotherNaming: two clouds on one machine have different naming schemes, and a
-// program that looks for a device may try the names of both.
+// TestAttachBesideAnotherNaming checks two clouds with different naming schemes on one
+// machine. A program that looks for a device may try the names of both.
 func TestAttachBesideAnotherNaming(t *testing.T) {
 	const link, node = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_sdqo", "/dev/xvdqo"
 	for first, then := range map[volume.Naming]volume.Naming{volume.Xen: volume.SCSI, volume.SCSI: volume.Xen} {
@@ -321,7 +322,8 @@ func TestAttachBesideAnotherNaming(t *testing.T) {
 	}
 }
 
-// TestRaceForName: of several stores that attach under one name at once, one succeeds.
+// TestRaceForName checks that of several stores that attach under one name at once, one
+// succeeds.
 func TestRaceForName(t *testing.T) {
 	needRoot(t)
 	const n = 6
@@ -486,8 +488,8 @@ func TestReleaseAllLeavesOthers(t *testing.T) {
 	must(t, s.DetachVolume("vol-1", false))
 }
 
-// TestLeftoverNodes: the nodes of a loop device whose file was detached by another process are
-// not used for the next volume on the device.
+// TestLeftoverNodes checks that the nodes of a loop device whose file was detached by another
+// process are not used for the next volume on the device.
 func TestLeftoverNodes(t *testing.T) {
 	needRoot(t)
 	dir := testdir.New(t)

@@ -136,7 +136,7 @@ func TestImportRoot(t *testing.T) {
 	}
 }
 
-// TestImportHostileTar: nothing is written outside the directory.
+// TestImportHostileTar checks that nothing is written outside the directory.
 func TestImportHostileTar(t *testing.T) {
 	needRoot(t)
 	victim := testdir.New(t)

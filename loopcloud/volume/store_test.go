@@ -169,8 +169,8 @@ func TestSnapshotHasWhatWasFlushed(t *testing.T) {
 	}
 }
 
-// TestSnapshotHasWhatThePartitionCaches: data written to a partition that stays open is synced by
-// the snapshot alone.
+// TestSnapshotHasWhatThePartitionCaches checks that a snapshot alone syncs data that was
+// written to a partition that stays open.
 func TestSnapshotHasWhatThePartitionCaches(t *testing.T) {
 	s, device := attached(t, volume.Xen, "/dev/sdrc")
 	run(t, "start=1MiB\n", "sfdisk", "--quiet", device)

@@ -25,7 +25,7 @@ func TestBody(t *testing.T) {
 	}
 }
 
-// TestBodyOfAKilledClient: the handler ends if the body does.
+// TestBodyOfAKilledClient checks that the handler ends if the body does.
 func TestBodyOfAKilledClient(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/", iotest.ErrReader(io.ErrUnexpectedEOF))
 	defer func() {
@@ -36,7 +36,7 @@ func TestBodyOfAKilledClient(t *testing.T) {
 	wiretest.Body(r)
 }
 
-// TestRecorder: the client and the recorder receive the same response.
+// TestRecorder checks that the client and the recorder receive the same response.
 func TestRecorder(t *testing.T) {
 	for name, test := range map[string]struct {
 		handle func(w http.ResponseWriter)

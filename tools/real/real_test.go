@@ -13,7 +13,8 @@ import (
 // examples holds the template directories of both clouds.
 var examples = map[string]string{"aws": "../../examples/real/aws", "osc": "../../examples/real/osc"}
 
-// TestDocsListEveryTemplate: docs/real-clouds.md lists every build with the header of its template.
+// TestDocsListEveryTemplate checks that docs/real-clouds.md lists every build with the header
+// of its template.
 func TestDocsListEveryTemplate(t *testing.T) {
 	page, err := os.ReadFile("../../docs/real-clouds.md")
 	if err != nil {
@@ -32,7 +33,8 @@ func TestDocsListEveryTemplate(t *testing.T) {
 	}
 }
 
-// TestExamplesAreTagged: every template tags its resources, so that they can be cleaned up.
+// TestExamplesAreTagged checks that every template tags its resources, so that they can be
+// cleaned up.
 func TestExamplesAreTagged(t *testing.T) {
 	for cloud, dir := range examples {
 		files, _ := filepath.Glob(filepath.Join(dir, "[0-9]*.pkr.hcl"))
@@ -118,7 +120,8 @@ func TestResourceChecks(t *testing.T) {
 	}
 }
 
-// TestSelectTemplates: templates are selected by name, and unknown names are refused.
+// TestSelectTemplates checks that templates are selected by name, and unknown names are
+// refused.
 func TestSelectTemplates(t *testing.T) {
 	all := []template{{file: "01-a", name: "a"}, {file: "02-b", name: "b"}}
 	if got, err := pick(all, "b,01-a"); err != nil || len(got) != 2 || got[0].name != "b" {
@@ -129,7 +132,8 @@ func TestSelectTemplates(t *testing.T) {
 	}
 }
 
-// TestCleanRefusesForeignRuns: -clean accepts only the ID of a run, or the directory of its report.
+// TestCleanRefusesForeignRuns checks that -clean accepts only the ID of a run, or the
+// directory of its report.
 func TestCleanRefusesForeignRuns(t *testing.T) {
 	for _, clean := range []string{"production", "*", "real-1", "../..", "/"} {
 		if err := cleanUp(t.Context(), arguments{cloud: "aws", clean: clean}, nil); err == nil || !strings.Contains(err.Error(), clean) {
@@ -138,8 +142,8 @@ func TestCleanRefusesForeignRuns(t *testing.T) {
 	}
 }
 
-// TestCleaningNeedsKeysOnly: cleaning up requires only the keys and the region, so that it
-// works on any machine after the instance is lost.
+// TestCleaningNeedsKeysOnly checks that cleaning up requires only the keys and the region, so
+// that it works on any machine after the instance is lost.
 func TestCleaningNeedsKeysOnly(t *testing.T) {
 	for name, keys := range map[string]string{"aws": "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_REGION", "osc": "OSC_ACCESS_KEY OSC_SECRET_KEY OSC_REGION"} {
 		for _, key := range strings.Fields(keys + " AWS_PROFILE REAL_SOURCE REAL_BUDGET_TAG") {
@@ -160,7 +164,8 @@ func TestCleaningNeedsKeysOnly(t *testing.T) {
 	}
 }
 
-// TestBudgetTag: a tag that no resource can have is refused before the first build.
+// TestBudgetTag checks that a budget tag that no resource can have is refused before the first
+// build.
 func TestBudgetTag(t *testing.T) {
 	for _, key := range strings.Fields("AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_REGION REAL_SOURCE") {
 		t.Setenv(key, "x")

@@ -36,7 +36,8 @@ func listOf(all ...resource) func() ([]resource, error) {
 	return func() ([]resource, error) { return all, nil }
 }
 
-// TestCleanIsThrottled: cleaning up continues if a list is throttled, as after a flood.
+// TestCleanIsThrottled checks that cleaning up continues if a list is throttled, as after a
+// flood.
 func TestCleanIsThrottled(t *testing.T) {
 	volume := resource{kind: "volume", id: "vol-1", region: "r"}
 	r := &runner{cloud: &fakeCloud{lists: []func() ([]resource, error){throttledList, listOf(volume), listOf()}}}
@@ -45,8 +46,8 @@ func TestCleanIsThrottled(t *testing.T) {
 	}
 }
 
-// TestCleanFails: if the list of remaining resources fails, the report does not say that
-// nothing is left.
+// TestCleanFails checks that if the list of remaining resources fails, the report does not say
+// that nothing is left.
 func TestCleanFails(t *testing.T) {
 	r := &runner{cloud: &fakeCloud{lists: []func() ([]resource, error){throttledList}}, id: "real-1"}
 	r.report = report{path: filepath.Join(testdir.New(t), "report.md"), run: r.id}
@@ -67,7 +68,7 @@ func TestCleanFails(t *testing.T) {
 	}
 }
 
-// TestChecksWithoutResource: a check fails if the output names no resource.
+// TestChecksWithoutResource checks that a check fails if the output names no resource.
 func TestChecksWithoutResource(t *testing.T) {
 	for _, of := range []string{"Image", "Snapshot", "Copy"} {
 		err := new(runner).checks(t.Context(), template{checks: []check{{of, "State", "*"}}}, nil)

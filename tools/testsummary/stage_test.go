@@ -108,7 +108,7 @@ func TestSummaries(t *testing.T) {
 	}
 }
 
-// TestNothingRan: a go test that fails before any test must not look like success.
+// TestNothingRan checks that a go test that fails before any test does not look like success.
 func TestNothingRan(t *testing.T) {
 	var out bytes.Buffer
 	s := newStage(&out, false)

@@ -6,7 +6,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi/apitest"
 )
 
-// TestRequestsAndResponses: valid requests and responses are accepted, and invalid ones are not.
+// TestRequestsAndResponses checks that valid requests and responses are accepted, and invalid
+// ones are not.
 func TestRequestsAndResponses(t *testing.T) {
 	d, err := apitest.Load()
 	if err != nil {

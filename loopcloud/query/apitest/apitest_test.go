@@ -133,7 +133,7 @@ type failures struct{ texts []string }
 func (*failures) Helper()                          {}
 func (f *failures) Errorf(format string, _ ...any) { f.texts = append(f.texts, format) }
 
-// TestHandlers: the handlers report an invalid request and an invalid response.
+// TestHandlers checks that the handlers report an invalid request and an invalid response.
 func TestHandlers(t *testing.T) {
 	m, err := apitest.Load()
 	if err != nil {
@@ -152,8 +152,8 @@ func TestHandlers(t *testing.T) {
 	}
 }
 
-// TestClientThatGoesAway: a client that disconnects during a request is not an error in the
-// request.
+// TestClientThatGoesAway checks that a client that disconnects during a request is not an
+// error in the request.
 func TestClientThatGoesAway(t *testing.T) {
 	m, err := apitest.Load()
 	if err != nil {
