@@ -46,7 +46,7 @@ func without(t *testing.T, answer string) []string {
 	}
 }
 
-// fullest are answers in which nothing is left out.
+// fullest are responses from which no field is omitted.
 func fullest() map[string]string {
 	_, image := images(recorded + "<imageOwnerId>1</imageOwnerId><sourceImageId>ami-0</sourceImageId><stateReason><message>m</message></stateReason>")(nil)
 	_, volume := volumes(attachment("in-use", "i-0123", "/dev/sdf", "attached") +
@@ -71,8 +71,8 @@ func fullest() map[string]string {
 	return all
 }
 
-// everyCall makes every call of a Cloud, in the order of a build, and goes on
-// after errors. It answers the ids that came without one.
+// everyCall makes every call of a Cloud, in the order of a build, and continues after errors.
+// It returns the IDs of the calls that succeeded.
 func everyCall(ctx context.Context, c *Cloud) []string {
 	var ids []string
 	note := func(id string, err error) {

@@ -14,7 +14,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
-// runWith runs a build that makes nothing, and answers the cloud that it was given.
+// runWith runs a build that creates nothing, and returns the cloud that it was given.
 func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, error) {
 	t.Helper()
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -88,8 +88,8 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 	says(t, look(context.Background(), cloud), "AKIAENV", "EnvConfigCredentials", "access_key and secret_key")
 }
 
-// The custom endpoint is EC2's of one region: the metadata service and other
-// regions stay where they are.
+// The custom endpoint is for EC2 in one region. The metadata service and other regions keep
+// their endpoints.
 func TestCustomEndpointServesEC2OfItsRegionAlone(t *testing.T) {
 	elsewhere := &fake{t: t, actions: map[string]action{"DescribeImages": answer("DescribeImages", "<imagesSet/>")}}
 	metadata := &fake{metadata: map[string]string{"dynamic/instance-identity/document": document}}

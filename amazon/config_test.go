@@ -39,13 +39,14 @@ const (
 }`
 )
 
-// with are the options of the basic example with others; nil takes one away.
+// with returns the options of the basic example, overridden by others. A nil value removes an
+// option.
 func with(t *testing.T, more map[string]any) map[string]any {
 	t.Helper()
 	return buildertest.With(t, basicExample, more)
 }
 
-// scratch are the options of the example from scratch with others.
+// scratch returns the options of the from-scratch example, overridden by others.
 func scratch(t *testing.T, more map[string]any) map[string]any {
 	t.Helper()
 	return buildertest.With(t, scratchExample, more)

@@ -10,7 +10,7 @@ import (
 
 func TestConformance(t *testing.T) { conform(t, state.Instant()) }
 
-// Where things take their time, calls are repeated in the states between.
+// If operations take time, calls are repeated in the intermediate states.
 func TestConformanceOfASlowCloud(t *testing.T) { conform(t, state.AWS(1.0/2000)) }
 
 func conform(t *testing.T, timing state.Timing) {

@@ -30,7 +30,7 @@ func assumedAs(session string) string {
 	return "arn:aws:sts::123456789012:assumed-role/packer/" + session
 }
 
-// noted is the form of a request, which can be read again.
+// noted is the form of a request. It can be read again.
 func noted(r *http.Request) url.Values {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -44,8 +44,8 @@ func noted(r *http.Request) url.Values {
 	return form
 }
 
-// sources are the ways to credentials: the required files and variables, the options,
-// and the user of requests to EC2, empty for the owner of the keys.
+// sources are the sources of credentials: the required files and variables, the options, and
+// the user of the requests to EC2, empty for the owner of the keys.
 var sources = map[string]struct {
 	set func(*land) Access
 	arn string
@@ -185,7 +185,7 @@ func TestSourcesOfCredentials(t *testing.T) {
 	}
 }
 
-// hides checks that nothing secret of a key can get into a log.
+// hides checks that no secret of a key can appear in a log.
 func (l *land) hides(key state.Key) {
 	l.Helper()
 	secrets := []string{key.Secret}
@@ -247,8 +247,8 @@ func TestMFASession(t *testing.T) {
 	}
 }
 
-// Keys that are good for half a minute are not used any more: the request may arrive
-// after their end, or this machine's clock be behind.
+// Keys that are valid for half a minute only are not used: the request may arrive after their
+// expiry, or the clock of this machine may be slow.
 func TestKeysAreRenewedBeforeTheirEnd(t *testing.T) {
 	ends := map[string]func(*land, time.Time) (keys aws.CredentialsProvider, asked func() int){
 		"assume_role": func(_ *land, end time.Time) (aws.CredentialsProvider, func() int) {
@@ -277,7 +277,7 @@ func TestKeysAreRenewedBeforeTheirEnd(t *testing.T) {
 		for left, anew := range map[time.Duration]bool{30 * time.Second: true, 10 * time.Minute: false} {
 			t.Run(fmt.Sprintf("%s, %v", name, left), func(t *testing.T) {
 				keys, asked := keysUntil(newLand(t), time.Now().Add(left))
-				before := max(asked(), 1) // Dial has asked already
+				before := max(asked(), 1) // Dial has sent one request already
 				for range 2 {
 					if _, err := keys.Retrieve(context.Background()); err != nil {
 						t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// worldwide makes a Cloud that reaches every region of the world.
+// worldwide returns a Cloud that reaches every region.
 func (w *world) worldwide(t *testing.T, opts Config) *Cloud {
 	t.Helper()
 	t.Setenv("AWS_ENDPOINT_URL", w.url)
@@ -82,8 +82,7 @@ func published(t *testing.T, w *world, region string, id bake.ImageID, snapshots
 	}
 }
 
-// An image is copied, and published in each region; what was there before is
-// shared with nobody.
+// An image is copied, and published in each region. Existing images are shared with nobody.
 func TestImageInTwoRegions(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, state.Instant())
@@ -91,7 +90,7 @@ func TestImageInTwoRegions(t *testing.T) {
 	opts.SourceAMI, opts.AMIRegions = w.source, []string{"us-east-1", account.Region}
 	opts.AMIOrgARNs = []string{"arn:aws:organizations::111111111111:organization/o-abcdefghij"}
 	opts.AMIOUARNs = []string{"arn:aws:organizations::111111111111:ou/o-abcdefghij/ou-ab12-abcdefgh"}
-	opts.AMIGroups, opts.SnapshotGroups = nil, nil // what is encrypted cannot be public
+	opts.AMIGroups, opts.SnapshotGroups = nil, nil // encrypted snapshots cannot be public
 	opts.DeprecateAt = fromNow(365)
 	opts.RegionKMSKeyIDs = map[string]string{"us-east-1": "alias/web"}
 	cloud := w.worldwide(t, opts)
@@ -164,8 +163,8 @@ func (w *world) isEncryptedCopy(t *testing.T, image state.Image) {
 	}
 }
 
-// encrypt_boot: what the image has is encrypted under the key, by one copy where
-// a further device is not, and else by none.
+// encrypt_boot: all volumes of the image are encrypted under the key, by one copy if an
+// additional device is not, and without a copy otherwise.
 func TestEncryptBoot(t *testing.T) {
 	for name, mappings := range map[string][]BlockDevice{"with a copy": nil, "without": {{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf", VolumeSize: 1}}}} {
 		t.Run(name, func(t *testing.T) {
@@ -255,7 +254,7 @@ func TestRestoredImageIsUnchanged(t *testing.T) {
 	w.protected(t, cloud, again)
 }
 
-// protected checks that an image that is protected does not make way.
+// protected checks that a protected image is not replaced.
 func (w *world) protected(t *testing.T, cloud *Cloud, id bake.ImageID) {
 	t.Helper()
 	if _, err := w.state.ProtectImage(account, string(id), state.ProtectedWithCooldown, false); err != nil {
@@ -265,7 +264,7 @@ func (w *world) protected(t *testing.T, cloud *Cloud, id bake.ImageID) {
 	says(t, err, string(id), "enabled-with-cooldown")
 }
 
-// A build of a filter, of a volume with IOPS and throughput of its own.
+// A build with a source filter and a volume with its own IOPS and throughput.
 func TestFilteredSourceAndPerformance(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, state.Instant())

@@ -15,7 +15,7 @@ const (
 	unencrypted = ""
 	defaultKey  = state.DefaultKeyAlias
 	baseKey     = "alias/base"
-	// someKey stands for any key, for a blank volume: EC2 takes none for it.
+	// someKey stands for any key of a blank volume. EC2 accepts none for it.
 	someKey = "any"
 )
 
@@ -58,8 +58,8 @@ func (w *world) sourceWith(t *testing.T, key string, further ...state.Mapping) s
 	return image.ID
 }
 
-// publishedImages builds an image of the options, as bake does, and returns what is left of
-// it by region.
+// publishedImages builds an image with the options, as bake does, and returns the remaining
+// images by region.
 func (w *world) publishedImages(t *testing.T, options map[string]any) map[string]state.Image {
 	t.Helper()
 	ctx := context.Background()
@@ -88,8 +88,8 @@ func (w *world) publishedImages(t *testing.T, options map[string]any) map[string
 	return all
 }
 
-// TestKeysOfTheImage builds images of all combinations of encrypted sources, further
-// volumes and options of encryption, and looks at the key of each volume.
+// TestKeysOfTheImage builds images of all combinations of encrypted sources, additional
+// volumes and encryption options, and checks the key of each volume.
 func TestKeysOfTheImage(t *testing.T) {
 	type keys = map[string]string // by device
 	const root, data, home, abroad = "/dev/xvda", "/dev/sdf", "eu-west-1", "us-east-1"
@@ -171,7 +171,7 @@ func TestKeysOfTheImage(t *testing.T) {
 	}
 }
 
-// merge returns the options with others over them.
+// merge returns the options overridden by others.
 func merge(options, more map[string]any) map[string]any {
 	all := maps.Clone(options)
 	maps.Copy(all, more)

@@ -60,8 +60,8 @@ func refusedBy(t *testing.T, operation string, refusal action) (*fake, error) {
 	return s, acts[operation](context.Background(), cloud)
 }
 
-// Every operation that is not allowed says which permission is missing, and is not
-// tried again.
+// The error of every denied operation names the missing permission, and the operation is not
+// retried.
 func TestEveryDeniedOperation(t *testing.T) {
 	for operation := range acts {
 		t.Run(operation, func(t *testing.T) {
@@ -134,8 +134,8 @@ func TestAdviceOnRefusals(t *testing.T) {
 	}
 }
 
-// Every operation that is throttled goes on for at least two minutes, and says that it
-// was throttled and since when.
+// Every throttled operation is retried for at least two minutes. Its error says that it was
+// throttled and since when.
 func TestEveryThrottledOperation(t *testing.T) {
 	for operation := range acts {
 		t.Run(operation, func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestMaxRetries(t *testing.T) {
 	}
 }
 
-// A wait that is denied a look ends with that look.
+// A wait ends with the first poll that is denied.
 func TestDeniedLookEndsTheWait(t *testing.T) {
 	s := &fake{actions: map[string]action{
 		"CreateVolume":    answer("CreateVolume", "<volumeId>vol-1</volumeId>"),
@@ -245,7 +245,7 @@ func TestDecodedDenial(t *testing.T) {
 	}
 }
 
-// hosts are servers that tell which of them was asked, for which region.
+// hosts are servers that report which of them received a request, and for which region.
 type hosts map[string]*fake
 
 func (h hosts) add(t *testing.T, name string) string {
@@ -262,7 +262,7 @@ func (h hosts) add(t *testing.T, name string) string {
 	return server.URL
 }
 
-// asked names the servers that were asked an action.
+// asked returns the servers that received an action.
 func (h hosts) asked(name string) []string {
 	var names []string
 	for server, s := range h {

@@ -25,8 +25,8 @@ import (
 // fake is an EC2 and a metadata service with the responses of a test.
 type fake struct {
 	t *testing.T
-	// actions answer EC2's actions; one without an entry fails the test, unless it is one
-	// of settingQuestions.
+	// actions handle EC2's actions. A request for an action without an entry fails the test,
+	// unless it is one of settingQuestions.
 	actions map[string]action
 	// metadata are the entries below /latest; others are not found.
 	metadata map[string]string
@@ -35,7 +35,7 @@ type fake struct {
 	calls []url.Values
 }
 
-// action answers one EC2 action: an HTTP status and a body.
+// action handles one EC2 action. It returns an HTTP status and a body.
 type action func(url.Values) (status int, body string)
 
 // answer is an action that always succeeds with the same body.
@@ -45,7 +45,7 @@ func answer(name, body string) action {
 	}
 }
 
-// list is an action that answers a set of items.
+// list is an action that returns a set of items.
 func list(name, set string, items []string) action {
 	var body strings.Builder
 	for _, item := range items {
@@ -73,7 +73,7 @@ func refuseInWords(status int, code, words string) action {
 	}
 }
 
-// inTurn answers each call by the next action, and the last one for ever.
+// inTurn handles each call by the next action, and all further calls by the last one.
 func inTurn(actions ...action) action {
 	n := 0
 	return func(form url.Values) (int, string) {
@@ -89,11 +89,11 @@ func breakOff(url.Values) (int, string) { panic(http.ErrAbortHandler) }
 // cutOff is an action with an incomplete response.
 func cutOff(url.Values) (int, string) { return cut, "<DescribeImagesResponse><imagesSet>" }
 
-// cut is no status: it stands for an answer that is shorter than it says.
+// cut is not a status. It stands for a response that is shorter than its length in the header.
 const cut = 0
 
-// settingQuestions are actions that a build can do without: a fake that is told nothing of
-// them does not allow them.
+// settingQuestions are optional actions of a build. A fake without entries for them denies
+// them.
 var settingQuestions = []string{
 	"GetAllowedImagesSettings", "GetEbsDefaultKmsKeyId", "GetEbsEncryptionByDefault", "GetImageBlockPublicAccessState", "GetSnapshotBlockPublicAccessState",
 }
@@ -142,7 +142,7 @@ func (s *fake) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, entry)
 }
 
-// made lists the calls of an action.
+// made returns the calls of an action.
 func (s *fake) made(name string) []url.Values {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,8 +155,7 @@ func (s *fake) made(name string) []url.Values {
 	return calls
 }
 
-// alone takes from the environment all that would lead the SDK elsewhere than
-// to the test.
+// alone removes all environment variables that would lead the SDK outside of the test.
 func alone(t *testing.T) {
 	t.Helper()
 	for _, entry := range os.Environ() {
@@ -172,7 +171,7 @@ func alone(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-// model is loaded before any test changes the environment, in which go finds it.
+// model is loaded before any test changes the environment, in which go looks it up.
 var model, errModel = apitest.Load()
 
 // modelled is a server that checks requests against the models of EC2 and STS.
@@ -216,8 +215,8 @@ func dial(t *testing.T, a Access) *Client {
 	return c
 }
 
-// here connects to this machine only. A client with an endpoint of its own asks another
-// region's EC2 at its real address.
+// here connects to this machine only. A client with a custom endpoint sends requests for
+// another region to the real address of that region's EC2.
 func here(ctx context.Context, network, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); err == nil && (ip == nil || !ip.IsLoopback()) && !strings.HasSuffix(host, ".invalid") {
@@ -235,13 +234,13 @@ func faked(t *testing.T, s *fake, opts Config) *Cloud {
 	return NewCloud(dial(t, access(serve(t, s).URL)), &opts, nil)
 }
 
-// logged has a Cloud tell log of its choices.
+// logged passes a log of the Cloud's choices to log.
 func logged(c *Cloud, log func(format string, args ...any)) *Cloud {
 	c.log = log
 	return c
 }
 
-// says checks that an error has come, and holds all of the words.
+// says checks that the error is not nil and contains all of the words.
 func says(t *testing.T, err error, words ...string) {
 	t.Helper()
 	if err == nil {
@@ -257,7 +256,7 @@ func says(t *testing.T, err error, words ...string) {
 	}
 }
 
-// look asks a cloud something that changes nothing.
+// look makes a request that changes nothing.
 func look(ctx context.Context, cloud bake.Cloud) error {
 	_, err := cloud.Named(ctx, "x")
 	return err

@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// everySeed are answers that a fuzzer begins with.
+// everySeed are responses that a fuzzer begins with.
 func everySeed() []string {
 	seeds := []string{"", "<", "<R/>", "<R><nextToken>again</nextToken></R>", "<Response><Errors><Error><Code>Throttling</Code></Error></Errors></Response>", "{}", "\x00\xff"}
 	for _, body := range fullest() {
@@ -22,8 +22,8 @@ func everySeed() []string {
 	return seeds
 }
 
-// FuzzAnswers has EC2 answer anything to every call: each comes to an end, and none
-// tells of a thing without an id.
+// FuzzAnswers has EC2 return any response to every call. Each call must end, and none may
+// return a resource without an ID.
 func FuzzAnswers(f *testing.F) {
 	for _, seed := range everySeed() {
 		f.Add(http.StatusOK, []byte(seed))
@@ -51,7 +51,7 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-// answering returns the same to every request.
+// answering returns the same response to every request.
 func answering(status int, body []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "60")
@@ -62,7 +62,7 @@ func answering(status int, body []byte) http.HandlerFunc {
 	}
 }
 
-// FuzzMetadata has the metadata service answer anything, the session's token included.
+// FuzzMetadata has the metadata service return any response, including the session's token.
 func FuzzMetadata(f *testing.F) {
 	for _, seed := range []string{"", "{}", "null", document, "i-0123\n", "<html>", `{"instanceId":1}`, "\x00\r\n"} {
 		f.Add(http.StatusOK, []byte(seed))

@@ -19,22 +19,22 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// victims are things of the account that no build has made.
+// victims are resources of the account that no build has created.
 type victims struct {
 	volume   string
 	snapshot string // of volume
 	image    string // the source of builds
 }
 
-// liar is a world between which and the builder somebody lies; it tells what the
-// builder would have removed.
+// liar is a world in which responses are falsified on their way to the builder. It records
+// which resources the builder would have removed.
 type liar struct {
 	*world
 	*cloudtest.Liar
 	theirs victims
 }
 
-// newLiar makes one that tells the truth until Lie is set.
+// newLiar returns a liar that falsifies nothing until Lie is set.
 func newLiar(t *testing.T) *liar {
 	t.Helper()
 	w := newWorld(t, state.Instant())
@@ -56,8 +56,8 @@ func newLiar(t *testing.T) *liar {
 	return l
 }
 
-// lie replaces what a pattern finds in the answers to an action; with after, only once
-// that action was asked for.
+// lie replaces the matches of a pattern in the responses to an action; with after, only once
+// that action was called.
 func (l *liar) lie(action, pattern, with, after string) {
 	find, due := regexp.MustCompile(pattern), after == ""
 	l.Lie = func(_ *http.Request, request, answer []byte) []byte {
@@ -69,7 +69,7 @@ func (l *liar) lie(action, pattern, with, after string) {
 	}
 }
 
-// removals are the ids that the builder has asked to be removed or detached.
+// removals are the IDs that the builder has asked to be removed or detached.
 func (l *liar) removals() []string {
 	var ids []string
 	for _, request := range l.Requests() {
@@ -83,7 +83,7 @@ func (l *liar) removals() []string {
 	return ids
 }
 
-// bakes builds an image with every wait short, and fails in provisioning if it is to.
+// bakes builds an image with short waits. If fails is set, provisioning fails.
 func (l *liar) bakes(t *testing.T, opts Config, fail error) error {
 	t.Helper()
 	opts.SourceAMI = l.source
@@ -170,7 +170,7 @@ func TestForeignIDInResponse(t *testing.T) {
 	}
 }
 
-// things are the ids of all that is there.
+// things returns the IDs of all resources.
 func (l *liar) things() (ids []string) {
 	for _, v := range l.state.Volumes(account) {
 		if v.State != state.VolumeDeleting {
@@ -194,7 +194,7 @@ func TestForeignResourcesInLists(t *testing.T) {
 		name, lost string
 		list, set  string
 		of         func(victims) string
-		prefix     string // of what was lost
+		prefix     string // of lost resources
 	}{
 		{"volumes without the build's tag", "CreateVolume", "DescribeVolumes", "volumeSet", func(v victims) string {
 			return "<volumeId>" + v.volume + "</volumeId><status>available</status>"
@@ -214,7 +214,7 @@ func TestForeignResourcesInLists(t *testing.T) {
 				switch form, _ := url.ParseQuery(string(request)); {
 				case form.Get("Action") == test.lost:
 					asked = true
-					return []byte("<R/>") // made, and not told of
+					return []byte("<R/>") // created, and not reported
 				case asked && form.Get("Action") == test.list && !strings.Contains(string(request), "Id.1="):
 					end := []byte("</" + test.set + ">")
 					return bytes.Replace(answer, end, append([]byte("<item>"+test.of(l.theirs)+"</item>"), end...), 1)
@@ -231,7 +231,7 @@ func TestForeignResourcesInLists(t *testing.T) {
 	}
 }
 
-// unharmed checks that nobody else's things were to be removed, and that they are there.
+// unharmed checks that foreign resources were not to be removed, and still exist.
 func (l *liar) unharmed(t *testing.T) {
 	t.Helper()
 	for _, id := range l.removals() {
@@ -242,8 +242,8 @@ func (l *liar) unharmed(t *testing.T) {
 	l.find(t, bake.ImageID(l.theirs.image))
 }
 
-// TestCopyThatClaimsOldSnapshots undoes a copy whose block devices are told to be of a
-// snapshot that was there long before.
+// TestCopyThatClaimsOldSnapshots undoes a copy whose block devices claim to use a snapshot
+// that existed long before.
 func TestCopyThatClaimsOldSnapshots(t *testing.T) {
 	l := newLiar(t)
 	in := regexp.MustCompile(`(<ebs>.*?<snapshotId>)[^<]*(</snapshotId>)`)
@@ -302,7 +302,7 @@ func TestEndlessLists(t *testing.T) {
 			_, err := cloud.FindVolumes(t.Context(), "build-1")
 			says(t, err, test.says)
 			if strings.Contains(name, "without") {
-				return // one such answer is as good as three
+				return // one such response is as good as three
 			}
 			_, err = cloud.FindSnapshots(t.Context(), "vol-1")
 			says(t, err, test.says, "DescribeSnapshots")

@@ -23,9 +23,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// A land is a cloud with EC2, STS, metadata, a container's credentials and Vault,
-// a home directory, and nothing of the environment that would lead elsewhere. It
-// records the users of EC2, and the requests to STS and Vault.
+// A land is a cloud with EC2, STS, metadata, a container's credentials and Vault, a home
+// directory, and an environment that refers to nothing else. It records the users of EC2, and
+// the requests to STS and Vault.
 type land struct {
 	*testing.T
 	st   *state.Cloud
@@ -117,7 +117,7 @@ func (l *land) container(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// serveVault answers as Vault does, for the role build of two engines.
+// serveVault responds as Vault does, for the role build of two engines.
 func (l *land) serveVault(w http.ResponseWriter, r *http.Request) {
 	l.mu.Lock()
 	l.vault = append(l.vault, r)
@@ -137,7 +137,7 @@ func (l *land) serveVault(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// file writes a file of the home directory, and answers its path.
+// file writes a file of the home directory, and returns its path.
 func (l *land) file(name, content string) string {
 	l.Helper()
 	path := filepath.Join(l.home, name)

@@ -28,8 +28,8 @@ func (c *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.next.ServeHTTP(w, r)
 }
 
-// metadataOf serves a metadata service, and reaches a cloud with it whose answers may
-// take limit, or as long as usual if that is 0.
+// metadataOf serves a metadata service, and returns a cloud that uses it. Responses may take
+// up to limit, or the default time if limit is 0.
 func metadataOf(t *testing.T, service http.Handler, limit time.Duration) (*Cloud, *counting) {
 	t.Helper()
 	s := &fake{t: t, actions: map[string]action{"DescribeInstances": answer("DescribeInstances", instance)}}
@@ -68,7 +68,7 @@ func TestMetadataFaults(t *testing.T) {
 	busy := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 	for name, test := range map[string]struct {
 		service func(t *testing.T) http.Handler
-		// requests are the most that are made.
+		// requests is the greatest number of requests.
 		requests int
 		says     []string
 	}{

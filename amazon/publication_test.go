@@ -43,8 +43,8 @@ var regionsKnown = answer("DescribeRegions", `<regionInfo>
 	<item><regionName>me-south-1</regionName><optInStatus>not-opted-in</optInStatus></item>
 	<item/></regionInfo>`)
 
-// planned returns the publication of a build from the source, or from scratch,
-// and the volume that is asked for after it.
+// planned returns the publication of a build from the source, or from scratch, and the volume
+// that is then requested.
 func planned(t *testing.T, s *fake, opts Config, source string) (bake.Publication, map[string][]string, error) {
 	t.Helper()
 	ctx := context.Background()
@@ -75,8 +75,8 @@ func planned(t *testing.T, s *fake, opts Config, source string) (bake.Publicatio
 	return p, s.made("CreateVolume")[0], nil
 }
 
-// How encryption comes about: at the volume's creation, and by a copy only of
-// what is not made here.
+// Encryption takes place when the volume is created, and by a copy only for snapshots that are
+// not created here.
 func TestEncryption(t *testing.T) {
 	own := func(c ...bake.Copy) bake.Publication { return bake.Publication{Copies: c, Passing: true} }
 	abroad := func(c ...bake.Copy) bake.Publication { return bake.Publication{Copies: c} }
@@ -242,7 +242,7 @@ func TestSnapshotsAreReadInOneCall(t *testing.T) {
 	}
 }
 
-// What EC2 has for hvm alone is refused where the image will be paravirtual.
+// Features that EC2 supports for hvm only are refused if the image will be paravirtual.
 func TestParavirtualImage(t *testing.T) {
 	for option, opts := range map[string]Config{
 		"ena_support":   {ImageConfig: ImageConfig{ENASupport: config.TriTrue}},

@@ -10,7 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// done is an action that succeeds and tells nothing.
+// done is an action that succeeds without a result.
 func done(name string) action { return answer(name, "<return>true</return>") }
 
 // publisher is a fake that can be published on.
@@ -25,7 +25,7 @@ func publisher() *fake {
 	return s
 }
 
-// order lists the actions that were asked for.
+// order returns the actions in the order of their requests.
 func (s *fake) order() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,7 +36,7 @@ func (s *fake) order() []string {
 	return names
 }
 
-// everything is all that can be wanted of an image once it is there.
+// everything is all that a user can request for an existing image.
 func everything() Config {
 	return Config{
 		Config:        builder.Config{Sharing: builder.Sharing{SnapshotUsers: []string{"333333333333"}, SnapshotGroups: []string{"all"}}},

@@ -99,8 +99,8 @@ func TestRestoreRefused(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(*fake)
-		words  []string // none: ami-again is the answer
-		there  bool     // ami-again is the answer all the same
+		words  []string // none: the response is ami-again
+		there  bool     // the response is still ami-again
 	}{
 		{"made by an earlier call", func(s *fake) {
 			s.actions["RegisterImage"], s.actions["DescribeImages"] = refuse("InvalidAMIName.Duplicate"), images(again)

@@ -160,7 +160,7 @@ func TestRegisterAsks(t *testing.T) {
 	}
 }
 
-// NoDevice is an empty text: it must be there all the same.
+// NoDevice is an empty string. It must be present nevertheless.
 func TestSuppressedDeviceIsSent(t *testing.T) {
 	sent := registering(t, Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf", NoDevice: true}}}}}, richImage, "gp3")
 	if value, ok := sent["BlockDeviceMapping.4.NoDevice"]; !ok || value[0] != "" {

@@ -17,7 +17,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
-// answered is an error of EC2's answer.
+// answered is an error in a response of EC2.
 func answered(status int, code string) error {
 	return &smithyhttp.ResponseError{
 		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: &smithy.GenericAPIError{Code: code},

@@ -203,7 +203,7 @@ func TestSharingOfEncryptedImages(t *testing.T) {
 	}
 }
 
-// refused checks that a step was refused in these words, or not at all.
+// refused checks that a step was refused with these words, or not at all.
 func refused(t *testing.T, step string, err error, words []string) {
 	t.Helper()
 	switch {

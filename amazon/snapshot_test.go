@@ -57,7 +57,7 @@ func TestCreateSnapshotWhoseAnswerIsLost(t *testing.T) {
 	}
 }
 
-// Where no connection came about nothing was made, and nothing is looked for.
+// If no connection was made, nothing was created, and nothing is searched for.
 func TestCreateSnapshotWithoutConnection(t *testing.T) {
 	server := serve(t, &fake{})
 	cloud := NewCloud(dial(t, access(server.URL)), &Config{}, nil)

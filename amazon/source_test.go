@@ -88,8 +88,7 @@ func TestSourceThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// What cannot be the root device is refused when the source tells which device
-// that is, and not after the build.
+// A source that cannot be the root device is refused when it is read, and not after the build.
 func TestMappingThatCannotBeTheRoot(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -214,7 +213,7 @@ func TestSearchThatFindsNoSource(t *testing.T) {
 	}
 }
 
-// A newer image must not come in between the volume and the image made of it.
+// A newer image must not be selected between the creation of the volume and of the image.
 func TestSourceThatChanges(t *testing.T) {
 	one, other := candidate("ami-1", "2026-01-02T03:04:05.000Z", ""), candidate("ami-2", "2026-02-02T03:04:05.000Z", "")
 	one += "<ramdiskId>ari-1</ramdiskId><kernelId>aki-1</kernelId><virtualizationType>paravirtual</virtualizationType>"
@@ -254,7 +253,7 @@ func TestDeprecatedSourceIsReported(t *testing.T) {
 	}
 }
 
-// What can be told of a source when the host is known.
+// Checks of a source that are possible once the host is known.
 func TestSourceThatDoesNotFitTheHost(t *testing.T) {
 	host := func(arch string) string {
 		return strings.Replace(instance, "<instanceId>", "<architecture>"+arch+"</architecture><instanceId>", 1)

@@ -45,7 +45,7 @@ func TestThrottledForLong(t *testing.T) {
 	})
 }
 
-// removeNew removes the image that a build has made, and its snapshot.
+// removeNew removes the image that a build has created, and its snapshot.
 func (l *liar) removeNew(t *testing.T) {
 	t.Helper()
 	for _, image := range l.state.Images(account) {

@@ -76,8 +76,8 @@ func TestVolumeOfASnapshotThatIsNotShared(t *testing.T) {
 	}
 }
 
-// check compares the parameters of a call with those wanted; an empty one is
-// one that must not be given.
+// check compares the parameters of a call with the wanted ones. An empty value means that the
+// parameter must be absent.
 func check(t *testing.T, call url.Values, want map[string]string) {
 	t.Helper()
 	for name, value := range want {
@@ -87,7 +87,7 @@ func check(t *testing.T, call url.Values, want map[string]string) {
 	}
 }
 
-// The root device's encryption is asked of the volume that it is built on.
+// The encryption of the root device is set on the volume that the build uses.
 func TestVolumeOfAnEncryptedRoot(t *testing.T) {
 	encrypted := BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/xvda"}, Encrypted: true, KMSKeyID: "key-1"}
 	tests := []struct {
@@ -205,7 +205,7 @@ func TestVolume(t *testing.T) {
 func TestFindVolumesReadsAllPages(t *testing.T) {
 	tag := "<tagSet><item><key>" + bake.BuildTag + "</key><value>build-1</value></item></tagSet>"
 	s := &fake{actions: map[string]action{"DescribeVolumes": inTurn(
-		// EC2 may find nothing on a page, and more on the next.
+		// EC2 may return an empty page, and results on the next one.
 		answer("DescribeVolumes", "<volumeSet/><nextToken>first</nextToken>"),
 		answer("DescribeVolumes", "<volumeSet><item><volumeId>vol-1</volumeId>"+tag+"</item></volumeSet><nextToken>more</nextToken>"),
 		volumes("<volumeId>vol-2</volumeId>"+tag, "<volumeId>vol-3</volumeId>", "<volumeId>vol-4</volumeId>"+strings.Replace(tag, "build-1", "build-2", 1)))}}
@@ -261,7 +261,7 @@ func TestAttachRefused(t *testing.T) {
 	}
 }
 
-// errAny stands for any error that is none of bake's.
+// errAny stands for any error that is not one of bake's.
 var errAny = errors.New("any error")
 
 func checkError(t *testing.T, err, want error) {

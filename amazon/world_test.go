@@ -134,7 +134,7 @@ func (w *world) cloud(t *testing.T, opts Config) *Cloud {
 	return NewCloud(dial(t, access(w.url)), &opts, t.Logf)
 }
 
-// build makes an image the way bake does, in one go.
+// build builds an image the way bake does, in one call.
 func build(t *testing.T, cloud *Cloud, volume bake.VolumeSpec, source *bake.Image) bake.ImageID {
 	t.Helper()
 	ctx := context.Background()
@@ -160,7 +160,7 @@ func build(t *testing.T, cloud *Cloud, volume bake.VolumeSpec, source *bake.Imag
 	return image
 }
 
-// find reads an image from the state, where nothing is translated.
+// find reads an image from the state, without translation.
 func (w *world) find(t *testing.T, id bake.ImageID) state.Image {
 	t.Helper()
 	for _, image := range w.state.Images(account) {

@@ -18,7 +18,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
 
-// in runs a test in a bubble of its own time.
+// in runs a test in a bubble with its own clock.
 func in(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t)) })
@@ -117,8 +117,8 @@ func TestActsInOrder(t *testing.T) {
 	}
 }
 
-// asItShould checks what a build left: the products and nothing else after a
-// success, nothing after a failure.
+// asItShould checks the resources that remain after a build: the products and nothing else
+// after a success, nothing after a failure.
 func (w *world) asItShould(result bake.Result, err error) {
 	w.t.Helper()
 	left := w.left()
@@ -136,7 +136,7 @@ func (w *world) asItShould(result bake.Result, err error) {
 	}
 }
 
-// products are what a build must answer that succeeds.
+// products are the expected results of a build that succeeds.
 func (w *world) products() (products []bake.Product) {
 	if !w.publication.Passing {
 		snapshots := []bake.SnapshotID{"snap-1"}
@@ -154,8 +154,8 @@ func (w *world) products() (products []bake.Product) {
 	return products
 }
 
-// after is what must be there after a success: the products, and what was there
-// before except for images that had to make way and what goes with them.
+// after returns what must exist after a success: the products and all previous resources
+// except for replaced images and what is removed with them.
 func (w *world) after() []string {
 	after := slices.DeleteFunc(slices.Clone(w.before), func(id string) bool { return w.goes[id] })
 	for _, p := range w.products() {
@@ -168,7 +168,7 @@ func (w *world) after() []string {
 	return after
 }
 
-// acts lists every call of a build in which all goes well, pauses included.
+// acts returns every call of a build without failures, pauses included.
 func acts(t *testing.T, wish wish) []string {
 	var all []string
 	in(t, func(t *testing.T, w *world) {
@@ -187,8 +187,8 @@ func acts(t *testing.T, wish wish) []string {
 	return all
 }
 
-// TestEveryActFailsOnce makes every call of a build fail, each in a build of its
-// own, in every way in which a call can fail.
+// TestEveryActFailsOnce makes every call of a build fail, each in its own build, in every way
+// in which a call can fail.
 func TestEveryActFailsOnce(t *testing.T) {
 	ways := []struct {
 		name  string
@@ -226,15 +226,15 @@ func TestEveryActFailsOnce(t *testing.T) {
 	}
 }
 
-// mustTell checks how a build ended that a fault struck. Only acts that come
-// after the image is safe may fail without failing the build.
+// mustTell checks the result of a build with a fault. Only acts after the image is safe may
+// fail without failing the build.
 func (w *world) mustTell(act string, f fault, result bake.Result, err error) {
 	w.t.Helper()
 	name, _, _ := strings.Cut(act, "#")
 	late := slices.Contains([]string{"~attach", "~volume", "look at volume", "~reserve"}, name) && slices.Contains(w.events, "snapshot")
 	// How far a copy is need not be known.
 	late = late || strings.HasSuffix(name, "look at progress")
-	// What only serves the build, and what the user wants removed, goes in the end.
+	// What only serves the build, and what the user wants removed, is removed in the end.
 	late = late || w.safe[act]
 	switch {
 	case err == nil && !late:
@@ -429,7 +429,8 @@ func TestKeepOnErrorMayDecline(t *testing.T) {
 	})
 }
 
-// TestStuckScaffoldKeepsImage has a volume that is never detached. The build succeeds all the same.
+// TestStuckScaffoldKeepsImage has a volume that is never detached. The build succeeds
+// nevertheless.
 func TestStuckScaffoldKeepsImage(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.detachTakes = 1000 * time.Hour
@@ -516,8 +517,8 @@ func TestBadStatesFailTheBuild(t *testing.T) {
 	}
 }
 
-// TestCancelledAtTheLastMoment cancels when the image is there and only the volume is to
-// be put away: Packer would not tell of the image any more.
+// TestCancelledAtTheLastMoment cancels when the image exists and only the volume remains to be
+// deleted. Packer would not report the image any more.
 func TestCancelledAtTheLastMoment(t *testing.T) {
 	for _, act := range []string{"~attach#1", "~volume#1"} {
 		t.Run(act, func(t *testing.T) {

@@ -44,8 +44,8 @@ func TestOnlyEffectsAreReportedUndone(t *testing.T) {
 	}
 }
 
-// failedToCleanUp is a world in which the cloud refused a volume and then the question
-// for it, so that the build could not clean up.
+// failedToCleanUp returns a world in which the cloud refused a volume and then the search for
+// it, so that the build could not clean up.
 func (w *world) failedToCleanUp() (dir string) {
 	dir = stateDir(w.t)
 	w.faults["volume#1"] = fault{err: errInjected}

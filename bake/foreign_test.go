@@ -19,8 +19,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// strangers puts resources into the world that no build has made: as like the build's
-// as they can be, and created at the same time.
+// strangers creates resources that belong to no build. They resemble the build's as closely as
+// possible and are created at the same time.
 func (w *world) strangers() {
 	now := time.Now()
 	w.volumes["vol-theirs"] = &worldVolume{size: 8, from: "snap-source", zone: "here-a", born: now, attach: bake.Detached}
@@ -39,7 +39,7 @@ func (w *world) strangers() {
 	}
 }
 
-// census describes all resources of the world that a condition holds for.
+// census describes all resources that match a condition.
 func (w *world) census(is func(id string) bool) map[string]string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -103,8 +103,8 @@ func TestForeignIDInResponse(t *testing.T) {
 	}
 }
 
-// orphanedAmong returns the journal of a build that was killed in a world with strangers;
-// empty if it lived.
+// orphanedAmong returns the journal of a build that was killed in a world with strangers,
+// empty if the build was not killed.
 func (w *world) orphanedAmong(wanted string, d death) (dir string) {
 	w.strangers()
 	w.theirs = map[string]string{"/mnt/theirs": "/dev/xvdz1"}
@@ -117,11 +117,11 @@ func (w *world) orphanedAmong(wanted string, d death) (dir string) {
 	return journals()
 }
 
-// foreign reports whether a resource was there before, and is none that the build
-// replaces. An image that is registered again is that build's doing, whatever its id.
+// foreign reports whether a resource existed before and is not one that the build replaces. An
+// image that is registered again is the build's, whatever its ID.
 func (w *world) foreign(id string) bool { return slices.Contains(w.before, id) && !w.goes[id] }
 
-// edit rewrites the lines of all journals of a directory, with right checksums.
+// edit rewrites the records of all journals of a directory, with valid checksums.
 func edit(t *testing.T, dir string, change func(line string) string) {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.journal"))
@@ -144,7 +144,7 @@ func edit(t *testing.T, dir string, change func(line string) string) {
 	}
 }
 
-// reapsOnlyItsOwn reaps, and compares what is not the build's before and after.
+// reapsOnlyItsOwn reaps, and compares the foreign resources before and after.
 func (w *world) reapsOnlyItsOwn(dir string) []bake.Remains {
 	w.t.Helper()
 	before := w.census(w.foreign)
@@ -158,7 +158,8 @@ func (w *world) reapsOnlyItsOwn(dir string) []bake.Remains {
 	return all
 }
 
-// TestForgedJournals has journals with right checksums name what no build has made.
+// TestForgedJournals has journals with valid checksums name resources that no build has
+// created.
 func TestForgedJournals(t *testing.T) {
 	const mount = `"root":{"path":"/mnt/theirs","device":"/dev/xvdz1","boot":"first","keeper":1,"since":1}`
 	for name, forged := range map[string]struct{ act, says string }{
@@ -218,11 +219,11 @@ func add(t *testing.T, path, line string) {
 	}
 }
 
-// anID is what ids look like in a journal.
+// anID matches IDs in a journal.
 var anID = regexp.MustCompile(`"(vol|snap|ami)-[a-z0-9-]+"`)
 
-// TestWrongJournals replaces ids in the journals of killed builds by those of existing
-// resources, at random. SEED makes the choices again.
+// TestWrongJournals replaces IDs in the journals of killed builds by those of existing
+// resources, at random. SEED repeats the choices.
 func TestWrongJournals(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("SEED"); text != "" {

@@ -82,7 +82,8 @@ func TestReserve(t *testing.T) {
 	}
 }
 
-// TestReserveAlone has many want one name: nobody ever holds it beside another.
+// TestReserveAlone has many goroutines reserve one name. No two of them may hold it at the
+// same time.
 func TestReserveAlone(t *testing.T) {
 	m, dir := here(t), testdir.New(t)
 	var holders, turns atomic.Int32
@@ -135,7 +136,7 @@ func TestReservationIsNotInherited(t *testing.T) {
 	_ = release()
 }
 
-// TestSweep removes what is left of reservations, and nothing else.
+// TestSweep removes the files of released reservations, and nothing else.
 func TestSweep(t *testing.T) {
 	m, dir := here(t), testdir.New(t)
 	if err := m.Sweep(filepath.Join(dir, "missing")); err != nil {
@@ -171,8 +172,8 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// partitioned is a disk of one ext4 partition, on a block device whose partitions
-// the kernel may not know yet.
+// partitioned returns a disk with one ext4 partition, on a block device whose partitions the
+// kernel may not know yet.
 func partitioned(t *testing.T) (device string) {
 	t.Helper()
 	dir := testdir.New(t)
@@ -206,8 +207,7 @@ func partitioned(t *testing.T) (device string) {
 	return device
 }
 
-// TestMachineOnARealDisk goes the way of a build, with a disk that is already
-// there.
+// TestMachineOnARealDisk takes the steps of a build, with a disk that already exists.
 func TestMachineOnARealDisk(t *testing.T) {
 	m := here(t)
 	device := bake.DevicePath(partitioned(t))

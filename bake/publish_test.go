@@ -15,13 +15,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// A wish is what a user may want of an image.
+// A wish is a set of publishing options of an image.
 type wish func(*world, *bake.Plan)
 
 var wishes = map[string]wish{
 	"plain":    func(*world, *bake.Plan) {},
 	"replaced": replaced,
-	// unfit fails to be made when it is registered again, the first time.
+	// unfit makes the image fail the first time that it is registered again.
 	"unfit": func(w *world, p *bake.Plan) {
 		replaced(w, p)
 		w.unfit = 1
@@ -40,7 +40,7 @@ var wishes = map[string]wish{
 		w.publication = bake.Publication{Passing: true, Copies: []bake.Copy{{Region: home, Encrypted: true}}}
 		w.users = true
 	},
-	// guarded cannot be taken back but by who had it made.
+	// guarded images can be removed only by the builds that created them.
 	"guarded": func(w *world, p *bake.Plan) {
 		replaced(w, p)
 		w.publication = bake.Publication{Guarded: true, Copies: []bake.Copy{{Region: "there"}}}
@@ -49,7 +49,7 @@ var wishes = map[string]wish{
 	"locked": func(w *world, _ *bake.Plan) { w.source.Locked = true },
 }
 
-// replaced has an image to replace, one of whose snapshots somebody else needs.
+// replaced has an image to replace, one of whose snapshots is in use elsewhere.
 func replaced(w *world, p *bake.Plan) {
 	p.Replace, p.DeleteReplaced = true, true
 	w.had(home, "ami-old", "golden", "snap-old", "snap-shared")
@@ -57,8 +57,8 @@ func replaced(w *world, p *bake.Plan) {
 	w.goes["ami-old"], w.goes["snap-old"] = true, true
 }
 
-// owner is the image that a snapshot was copied for, if it was, and otherwise the
-// thing itself: a copy is named, and its snapshots with it.
+// owner returns the image that a snapshot was copied for, or else the resource itself. Advice
+// names a copy, and its snapshots with it.
 func (w *world) owner(thing string) string {
 	for id, img := range w.images {
 		if img.of != "" && slices.Contains(img.snapshots, bake.SnapshotID(thing)) {
@@ -68,8 +68,8 @@ func (w *world) owner(thing string) string {
 	return thing
 }
 
-// neverWithout checks that whoever had an image has the old one or the new one, or,
-// where restoring itself failed, what is needed to have it back.
+// neverWithout checks that a user of an image has the old one or the new one or, if restoring
+// itself failed, what is needed to restore it.
 func (w *world) neverWithout(act string, err error) {
 	w.t.Helper()
 	has := w.names("golden")
@@ -228,7 +228,7 @@ func TestImageRemovedBeforeReplacement(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		plan := w.plan()
 		replaced(w, &plan)
-		w.goes["snap-old"] = false // who has replaced it takes that away
+		w.goes["snap-old"] = false // the build that has replaced it removes it
 		w.faults["record#1"] = fault{err: fmt.Errorf("image ami-old: %w", bake.ErrNotFound), cancel: func() { delete(w.images, "ami-old") }}
 		result, err := w.build(t.Context(), plan)
 		if err != nil {
@@ -427,7 +427,7 @@ func TestKeepOnErrorPrintsRemovalAdviceForProducts(t *testing.T) {
 	}
 }
 
-// TestDestroy deletes products wherever they are, again and again, and nothing else.
+// TestDestroy deletes products in every region, repeatedly, and nothing else.
 func TestDestroy(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.had(home, "ami-other", "silver", "snap-other")

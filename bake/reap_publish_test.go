@@ -10,8 +10,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// killed builds with a wish until a death, and answers what the journals were then;
-// empty if the build lived.
+// killed runs a build with a wish until a death, and returns the journals at that moment,
+// empty if the build was not killed.
 func (w *world) killed(wish wish, d death) (journals string) {
 	dir := stateDir(w.t)
 	snapshot := w.kill(d, dir)
@@ -21,8 +21,8 @@ func (w *world) killed(wish wish, d death) (journals string) {
 	return snapshot()
 }
 
-// published are the calls of those listed that have to do with images that are there
-// already, or come to be elsewhere; looks change nothing.
+// published are the calls of those listed that concern existing images, or images in other
+// regions. Reading calls change nothing.
 func published(all []string) []death {
 	var deaths []death
 	for _, act := range all {
@@ -77,7 +77,7 @@ func TestKilledWhilePublishing(t *testing.T) {
 	}
 }
 
-// TestReaperKilledWhilePublishing kills who cleans up after such a build.
+// TestReaperKilledWhilePublishing kills the process that cleans up after such a build.
 func TestReaperKilledWhilePublishing(t *testing.T) {
 	for name, d := range map[string]death{
 		"everywhere": {act: "there: publish#1"},

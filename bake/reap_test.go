@@ -21,10 +21,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
-// errKilled is what a process that was killed hears of the world.
+// errKilled is the error of every call of a killed process.
 var errKilled = errors.New("killed")
 
-// mortal has an effect come about between two moments.
+// mortal applies an effect between two moments.
 func (w *world) mortal(key string, effect func() error) func() error {
 	if w.moment == nil {
 		return effect
@@ -118,12 +118,12 @@ func copyDir(t *testing.T, dir string) (snapshot string) {
 	return snapshot
 }
 
-// A death is when a process is killed.
+// A death is the point at which a process is killed.
 type death struct {
-	// act is one call, such as volume#1, and after says that it has had its effect.
+	// act is one call, such as volume#1. If after is set, it has taken effect.
 	act   string
 	after bool
-	// keeper says that the keeper is killed as well: it leaves nothing.
+	// keeper means that the keeper is killed as well, so that it undoes nothing.
 	keeper bool
 }
 
@@ -131,8 +131,8 @@ func (d death) String() string {
 	return fmt.Sprintf("%s, after=%v, keeper=%v", d.act, d.after, d.keeper)
 }
 
-// kill has everything that goes through the world end at a death, and answers what
-// the journals were then. A process that is killed only hears errors.
+// kill ends every call at a death, and returns the journals at that moment. A killed process
+// gets errors only.
 func (w *world) kill(d death, dir string) (journals func() string) {
 	var dead bool
 	var snapshot string
@@ -156,8 +156,8 @@ func (w *world) kill(d death, dir string) (journals func() string) {
 	}
 }
 
-// notKilled fails the test unless the death can stay out: how often a thing is looked
-// at is left to chance.
+// notKilled fails the test unless the death may be missed, because the number of polls is
+// random.
 func (w *world) notKilled(d death) {
 	w.t.Helper()
 	if !strings.HasPrefix(d.act, "look at") {
@@ -165,7 +165,7 @@ func (w *world) notKilled(d death) {
 	}
 }
 
-// everywhere is every death that a process can die in which all these calls are made.
+// everywhere returns every death of a process that makes these calls.
 func everywhere(all []string) []death {
 	var deaths []death
 	for _, act := range all {
@@ -178,7 +178,7 @@ func everywhere(all []string) []death {
 	return deaths
 }
 
-// reaped reaps and expects nothing to be left.
+// reaped reaps and checks that nothing remains.
 func (w *world) reaped(dir string) {
 	w.t.Helper()
 	all, err := bake.Reap(w.t.Context(), w, machine{w}, w, reaping(dir))
@@ -198,7 +198,7 @@ func (w *world) reaped(dir string) {
 	}
 }
 
-// journalsSay tells whether any journal of a directory holds the text.
+// journalsSay reports whether any journal of a directory contains the text.
 func journalsSay(t *testing.T, dir, text string) bool {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*"))
@@ -214,7 +214,7 @@ func journalsSay(t *testing.T, dir, text string) bool {
 	})
 }
 
-// calls lists every call of a build with a journal in which all goes well.
+// calls returns every call of a build with a journal and without failures.
 func calls(t *testing.T) []string {
 	var all []string
 	in(t, func(t *testing.T, w *world) {
@@ -230,8 +230,8 @@ func calls(t *testing.T) []string {
 	return all
 }
 
-// TestKilledEverywhere kills a build before and after every call, and cleans up. The
-// image is there to stay when there is no call left.
+// TestKilledEverywhere kills a build before and after every call, and cleans up. The image
+// remains if no call is left.
 func TestKilledEverywhere(t *testing.T) {
 	for _, d := range everywhere(calls(t)) {
 		t.Run(d.String(), func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestKilledEverywhere(t *testing.T) {
 	}
 }
 
-// TestReaperKilledEverywhere kills who cleans up, and another one goes on.
+// TestReaperKilledEverywhere kills the process that cleans up, and another one continues.
 func TestReaperKilledEverywhere(t *testing.T) {
 	first := []death{
 		{act: "provision#1", keeper: true},
@@ -291,8 +291,7 @@ func TestReaperKilledEverywhere(t *testing.T) {
 	}
 }
 
-// orphaned is a world in which a build was killed in its provisioning, and its
-// journal.
+// orphaned is a world with the journal of a build that was killed during provisioning.
 func (w *world) orphaned() (dir string) {
 	dir = stateDir(w.t)
 	journals := w.kill(death{act: "provision#1", keeper: true}, dir)
@@ -307,7 +306,7 @@ func TestReapedByTheNextBuild(t *testing.T) {
 		name string
 		// death is the first build's.
 		death death
-		// inTheWay says that the next build fails where this is there.
+		// inTheWay means that the next build fails if this resource exists.
 		inTheWay string
 	}{
 		{name: "beside", death: death{act: "reserve#1", after: true}},
@@ -617,7 +616,7 @@ func TestKilledAfterManyAttempts(t *testing.T) {
 	const attempts = 12
 	for _, test := range []struct{ refused, killed string }{
 		{"volume", fmt.Sprintf("volume#%d", attempts+1)},
-		{"volume", "look at volume#1"}, // after the answer
+		{"volume", "look at volume#1"}, // after the response
 		{"snapshot", fmt.Sprintf("snapshot#%d", attempts+1)},
 		{"image", fmt.Sprintf("image#%d", attempts+1)},
 	} {

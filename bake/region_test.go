@@ -16,13 +16,13 @@ import (
 // home is the build's own region. Acts and events of another begin with its name.
 const home = "here"
 
-// again ends the id of an image that was restored.
+// again is the suffix of the ID of a restored image.
 const again = "-again"
 
 // furtherDevice is the snapshot that the copy of a locked source has beside its root's.
 const furtherDevice = "snap-data-unlocked"
 
-// had puts an image into the world that was there before the build.
+// had adds an image that existed before the build.
 func (w *world) had(region string, id bake.ImageID, name string, snapshots ...bake.SnapshotID) {
 	w.images[id] = &worldImage{region: region, name: name, snapshots: snapshots, born: time.Now().Add(-time.Hour), takes: time.Second}
 	for _, s := range snapshots {
@@ -31,7 +31,7 @@ func (w *world) had(region string, id bake.ImageID, name string, snapshots ...ba
 	w.before = w.left()
 }
 
-// old tells whether a thing was there before the build.
+// old reports whether a resource existed before the build.
 func (w *world) old(id string) bool { return slices.Contains(w.before, original(id)) }
 
 // original is the id that a restored image had first.
@@ -40,7 +40,7 @@ func original(id string) string {
 	return first
 }
 
-// named fails if an image has the name, which is wrong unless others make images.
+// named fails if an image has the name, which is an error unless others create images.
 func (w *world) named(region, name string) error {
 	for id, img := range w.images {
 		if img.region == region && img.name == name {
@@ -73,7 +73,7 @@ func (w *world) In(name string) bake.Cloud {
 	return region{w, name}
 }
 
-// What concerns snapshots and images happens in the region that is asked.
+// Operations on snapshots and images take place in the region of the receiver.
 
 func (w *world) home() region { return region{w, home} }
 
@@ -137,8 +137,8 @@ func (w *world) Publication(ctx context.Context, _ bake.Facts) (bake.Publication
 	return w.publication, w.act(ctx, "publication", func() error { return nil })
 }
 
-// looksAt tells what is looked at, by the name of an act: a snapshot, or the progress of
-// an image that is being copied.
+// looksAt returns what an act of this name polls: a snapshot, or the progress of an image that
+// is being copied.
 func (r region) looksAt(id bake.SnapshotID) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -197,8 +197,7 @@ func (r region) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 	})
 }
 
-// event tells what happens to things that were there before from what happens to the
-// build's own.
+// event distinguishes events of resources that existed before from those of the build's own.
 func (r region) event(what, id string) string {
 	if r.old(id) {
 		return what + " " + id
@@ -206,7 +205,7 @@ func (r region) event(what, id string) string {
 	return what
 }
 
-// seen lists images as reading calls tell of them.
+// seen returns images as reading calls show them.
 func (r region) seen(which func(*worldImage) bool) (ids []bake.ImageID) {
 	for id, known := range r.images {
 		if known.region == r.name && time.Since(known.born) >= r.lag && which(known) {
@@ -372,7 +371,7 @@ func (r region) Unguard(ctx context.Context, id bake.ImageID) error {
 	})
 }
 
-// worldRecord is what the world's cloud writes into a record.
+// worldRecord is the content of a record of the world's cloud.
 type worldRecord struct {
 	Region    string
 	Snapshots []bake.SnapshotID
@@ -450,7 +449,7 @@ func (r region) Regain(ctx context.Context, _ bake.Record, id bake.ImageID) erro
 	}), r.bare)
 }
 
-// names lists the images of a name, and of the world, by region.
+// names returns the images of a name, and of the world, by region.
 func (w *world) names(name string) map[string]bake.ImageID {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -102,7 +102,7 @@ func TestCancelUnsettledCall(t *testing.T) {
 	})
 }
 
-// comes puts an image into the world that is somebody else's, and is shown only after a time.
+// comes adds an image of another owner, which is shown only after a time.
 func (w *world) comes(region string, after time.Duration) {
 	w.had(region, "ami-late", "golden", "snap-late")
 	w.images["ami-late"].born = time.Now().Add(after)

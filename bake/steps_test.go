@@ -27,7 +27,7 @@ func (s *stepTimes) Hear(e event.Event) {
 	}
 }
 
-// names lists the steps, without those that run beside others.
+// names returns the steps, without those that run in parallel with others.
 func (s *stepTimes) names() (names []string) {
 	for _, step := range s.all {
 		if step.Name != "remove volume" {

@@ -12,10 +12,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
-// errBusy is the error of a look that the cloud throttles.
+// errBusy is the error of a poll that the cloud throttles.
 var errBusy = fmt.Errorf("cannot read it: %w", &retry.CallError{Kind: retry.Throttled, Err: errNo})
 
-// between is a look that meets errBusy for a time, and is done after another.
+// between is a poll that returns errBusy for a time, and is done after another.
 func between(from, to, done time.Duration) observer {
 	begun := time.Now()
 	return func(context.Context) (observation, error) {
@@ -106,7 +106,7 @@ func TestThrottledPollOfNewResource(t *testing.T) {
 	})
 }
 
-// heldUp is a listener to what is held up.
+// heldUp is a listener for delays.
 type heldUp []string
 
 func (h *heldUp) Hear(e event.Event) {

@@ -12,7 +12,7 @@ import (
 
 var errNo = errors.New("no")
 
-// after is a look that is done after d.
+// after is a poll that is done after d.
 func after(d time.Duration) observer {
 	begun := time.Now()
 	return func(context.Context) (observation, error) {
@@ -36,8 +36,8 @@ func TestUntilIsQuickAtFirstAndSlowLater(t *testing.T) {
 				t.Fatal(err)
 			}
 			late := time.Since(begun) - takes
-			// at most 5/4 of the interval by then, which is 100 ms and half of at least
-			// 3/4 of what has gone by
+			// at most 5/4 of the interval by then, which is 100 ms and half of at least 3/4 of
+			// the elapsed time
 			if longest := min(p.Longest*5/4, 125*time.Millisecond+takes*5/6); late > longest {
 				t.Errorf("noticed after %s what took %s", takes+late, takes)
 			}
@@ -124,7 +124,7 @@ func TestNewResourceMayBeUnseen(t *testing.T) {
 	p := Pace{First: time.Second, Longest: time.Second, Patience: time.Hour}
 	tests := []struct {
 		name string
-		// seen and gone are when the thing can be read and no longer can.
+		// seen and gone are the times from which the resource can be read and no longer can.
 		seen, gone time.Duration
 		ends       time.Duration
 		err        error

@@ -21,49 +21,49 @@ import (
 
 var errInjected = errors.New("injected")
 
-// A fault strikes one call of one act, such as volume#1.
+// A fault is the failure of one call of one act, such as volume#1.
 type fault struct {
 	act string
-	// effect says that the act has its effect although it answers an error.
+	// effect means that the act takes effect although it returns an error.
 	effect bool
-	// err is answered; nil means that the act itself goes well.
+	// err is returned. If it is nil, the act itself succeeds.
 	err error
 	// cancel, if not nil, is called.
 	cancel context.CancelFunc
 }
 
-// world is a cloud and a machine in one, so that it can tell when the one is done
-// before the other allows it. Acts take time, and things change with time; a
-// synctest bubble makes both exact.
+// world is a cloud and a machine in one, so that it knows whether a step of the one is done
+// before a step of the other. Acts take time, and resources change over time. A synctest
+// bubble makes both exact.
 type world struct {
 	t *testing.T
 
 	mu     sync.Mutex
 	counts map[string]int
-	// acts lists every call made: each can be struck by a fault.
+	// acts lists every call that was made. A fault can apply to each.
 	acts []string
 	// events lists the effects, in order.
 	events []string
 	faults map[string]fault
 	struck map[string]bool
 	told   []string
-	// kept says that nothing can fail the build any more, and safe are the acts since.
+	// kept means that nothing can fail the build any more, and safe lists the acts since.
 	kept bool
-	// bare, if not nil, is what an image lacks that is registered again.
+	// bare, if not nil, lists what an image lacks that is registered again.
 	bare error
-	// unfit is how many images fail that are registered again.
+	// unfit is the number of images that fail when they are registered again.
 	unfit int
 	safe  map[string]bool
 
-	// moment, if set, is called before and after every effect; an error of it keeps
-	// the effect from coming about, or its answer from arriving.
+	// moment, if set, is called before and after every effect. Its error prevents the effect,
+	// or the response.
 	moment func(key string, after bool) error
 
 	// refusals are errors that the next calls of an act are refused with, before a fault strikes.
 	refusals map[string][]error
-	// crowded says that others may name images as the build does.
+	// crowded means that others may use the build's image name.
 	crowded bool
-	// lag is how long the reading calls do not know of what was created.
+	// lag is the time for which reading calls do not show a new resource.
 	lag time.Duration
 	// taken names are refused by the cloud; reserved ones are held on the host.
 	taken    []bake.DeviceName
@@ -72,49 +72,48 @@ type world struct {
 	stale map[bake.DeviceName]bool
 	// picky clouds do not delete a snapshot that is pending.
 	picky bool
-	// volumeState, snapshotState and imageState, if set, are where things end.
+	// volumeState, snapshotState and imageState, if set, are the final states.
 	volumeState bake.VolumeState
-	// unwanted says that the cloud creates a volume and tells that it will not do.
+	// unwanted means that the cloud creates a volume and reports that it is unusable.
 	unwanted bool
-	// nameless clouds do not tell the state of a volume.
+	// nameless clouds do not report the state of a volume.
 	nameless      bool
 	snapshotState bake.SnapshotState
 	imageState    bake.ImageState
 	snapshotTakes time.Duration
 	detachTakes   time.Duration
-	// attachedTo, if set, is the host that somebody has moved every volume to.
+	// attachedTo, if set, is the host to which every volume was moved by hand.
 	attachedTo bake.HostID
 
 	volumes   map[bake.VolumeID]*worldVolume
 	snapshots map[bake.SnapshotID]*worldSnapshot
 	images    map[bake.ImageID]*worldImage
-	// ghosts are deregistered images that reading calls still tell of for a while.
+	// ghosts are deregistered images that reading calls still show for a while.
 	ghosts  map[bake.ImageID]*worldImage
 	mounted map[string]bool
-	// from are the devices that are mounted, by path, and theirs those that others have
-	// mounted.
+	// from are the mounted devices, by path, and theirs those that others have mounted.
 	from, theirs map[string]string
 
 	dirty bool
-	// lose ends the machine; stays says that mounts are to outlive it.
+	// lose stops the machine. stays means that mounts outlive it.
 	lose  context.CancelCauseFunc
 	stays bool
 
-	// publication is what the user wants; users says that others are to have the image.
+	// publication is what the user wants. users means that the image is shared.
 	publication bake.Publication
 	users       bool
 	copyTakes   time.Duration
 	// secretive clouds do not list the snapshots of a pending copy.
 	secretive bool
-	// still says that the snapshots of copies do not get on.
+	// still means that the snapshots of copies make no progress.
 	still bool
 	// shares says that a copy has the snapshots of further devices from its source.
 	shares    bool
 	copySpecs []bake.CopySpec
 	published []bake.PublishSpec
-	// before lists what was there before the build.
+	// before lists the resources that existed before the build.
 	before []string
-	// goes are those things of before that a success removes.
+	// goes are those of before that a successful build removes.
 	goes map[string]bool
 
 	source    bake.Image
@@ -125,14 +124,14 @@ type world struct {
 	mountSpec chroot.MountSpec
 	query     disk.Query
 	choice    disk.Choice
-	// doubt is what is said against the root.
+	// doubt is the warning about the root.
 	doubt string
-	// fstab is the image's, mounts what the disk has of it, and mountedBelow where
-	// something is mounted already.
+	// fstab is the image's, mounts is what the disk has of it, and mountedBelow lists the
+	// paths where something is mounted already.
 	fstab        string
 	mounts       []disk.FstabMount
 	mountedBelow []string
-	// lies are ids that creating calls answer with in place of the right ones.
+	// lies are IDs that creating calls return in place of the right ones.
 	lies map[string]string
 	// tagged are the resources that were given tags after their creation.
 	tagged []string
@@ -143,7 +142,7 @@ type world struct {
 // me is the account that builds.
 const me = "123456789012"
 
-// lie returns the id that a creating call answers with.
+// lie returns the ID that a creating call returns.
 func lie[ID ~string](w *world, call string, id ID) ID {
 	if wrong := w.lies[call]; wrong != "" && id != "" {
 		return ID(wrong)
@@ -151,7 +150,7 @@ func lie[ID ~string](w *world, call string, id ID) ID {
 	return id
 }
 
-// Tag notes what was given tags after its creation.
+// Tag records what was given tags after its creation.
 func (w *world) Tag(ctx context.Context, id string, tags map[string]string) error {
 	if len(tags) == 0 {
 		return nil
@@ -178,14 +177,14 @@ type worldSnapshot struct {
 	volume      bake.VolumeID
 	born        time.Time
 	description string
-	// takes is how long a copy's takes; of others it is the world's snapshotTakes.
+	// takes is the duration of a copy; for other snapshots it is the world's snapshotTakes.
 	takes time.Duration
 }
 
 type worldImage struct {
 	region, name string
 	snapshots    []bake.SnapshotID
-	// of is what a copy was made of.
+	// of is the source of a copy.
 	of         bake.ImageID
 	born, gone time.Time
 	takes      time.Duration
@@ -250,12 +249,12 @@ func (w *world) happened(format string, args ...any) {
 	w.events = append(w.events, fmt.Sprintf(format, args...))
 }
 
-// wrong reports what no order of failures may lead to.
+// wrong returns the invariants that are violated. No order of failures may violate them.
 func (w *world) wrong(format string, args ...any) {
 	w.t.Errorf("after %q: %s", w.events, fmt.Sprintf(format, args...))
 }
 
-// left lists what is there that was not there before.
+// left lists the resources that did not exist before.
 func (w *world) left() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -315,7 +314,7 @@ func (w *world) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (id bake
 	return id, err
 }
 
-// at moves an attachment to where it is by now.
+// at returns the current state of an attachment.
 func (v *worldVolume) at(now time.Time, takes time.Duration) bake.AttachState {
 	switch {
 	case v.attach == bake.Attaching && now.Sub(v.attached) > 500*time.Millisecond:
@@ -623,8 +622,8 @@ func (m machine) Flush(bake.DevicePath) error {
 	})
 }
 
-// worldRoot is a mounted root; a build does nothing with it but what Mounted has
-// beyond chroot.Root.
+// worldRoot is a mounted root. A build uses only the methods that Mounted has beyond
+// chroot.Root.
 type worldRoot struct {
 	machine
 	path string

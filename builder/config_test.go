@@ -33,7 +33,7 @@ var kind = builder.Kind{
 	VolumeTypes: builder.VolumeTypes{"gp2", "io1"},
 }
 
-// decode prepares options and answers the texts of the errors.
+// decode prepares options and returns the error messages.
 func decode(t *testing.T, raw map[string]any) (*options, []string) {
 	t.Helper()
 	var o options
@@ -290,7 +290,7 @@ func TestCleanResourceName(t *testing.T) {
 	}
 }
 
-// TestTemplateThatCannotBeRendered is told before there is a volume.
+// TestTemplateThatCannotBeRendered checks that the error is reported before there is a volume.
 func TestTemplateThatCannotBeRendered(t *testing.T) {
 	for option, give := range map[string]any{
 		"pre_mount_commands[1]":   []any{"true", "echo {{template_dir}}"},

@@ -16,7 +16,8 @@ func TestDistance(t *testing.T) {
 	}
 }
 
-// FuzzPlainly: whatever the decoder says, the message is one, and names what it named.
+// FuzzPlainly checks that every message of the decoder results in one message with the same
+// name.
 func FuzzPlainly(f *testing.F) {
 	for _, seed := range []string{
 		"'a' expected type 'int64', got unconvertible type '[]interface {}', value: '[a]'", `unknown configuration key: '"a[0].b"'`,

@@ -19,8 +19,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// screen is a user who sees everything and answers from a list; with no answer
-// left the user is away.
+// screen is a user who sees everything and gives answers from a list. Without an answer left,
+// the user is absent.
 type screen struct {
 	packersdk.Ui
 	mu      sync.Mutex
@@ -29,7 +29,7 @@ type screen struct {
 	answers []string
 	// onAsk is called when the user is asked and has no answer.
 	onAsk func()
-	// mute makes asking fail at once, as without a terminal.
+	// mute makes questions fail at once, as without a terminal.
 	mute bool
 	// onMute is called before that.
 	onMute func()
@@ -88,7 +88,7 @@ type root struct {
 	calls []string
 	files map[string]string
 	run   func(context.Context, chroot.Command) (int, error)
-	// upload is asked first, if it is not nil.
+	// upload is called first if it is not nil.
 	upload func() error
 }
 
@@ -139,7 +139,7 @@ func (r *root) DownloadDir(_ context.Context, src, dst string, exclude []string)
 	return r.note("downloaddir %s to %s without %v", src, dst, exclude)
 }
 
-// facts is where the fake builds happen.
+// facts describe the host and region of the fake builds.
 var facts = bake.Facts{
 	Host: bake.Host{ID: "i-1", Region: "eu-west-2", Zone: "eu-west-2a"},
 	Source: &bake.Image{
@@ -153,7 +153,7 @@ func anyMachine(context.Context, func(string) (string, error)) (bake.Machine, er
 	return idle{}, nil
 }
 
-// idle is a machine that nobody has do anything.
+// idle is a machine that is not used.
 type idle struct{ bake.Machine }
 
 func (idle) Close() error { return nil }

@@ -14,8 +14,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// retrying uploads until that succeeds, as Packer's shell provisioner does: whatever the
-// error is, and until it is told to stop.
+// retrying uploads until that succeeds, as Packer's shell provisioner does, whatever the
+// error, until it is cancelled.
 func retrying(ctx context.Context, tries int, comm packersdk.Communicator) error {
 	var err error
 	for range tries {

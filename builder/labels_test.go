@@ -80,7 +80,7 @@ func TestUnknownVariablesInTags(t *testing.T) {
 }
 
 func TestTagsThatTheCloudWouldRefuse(t *testing.T) {
-	// keys that are templates: others are refused before the source is known
+	// keys that are templates: other keys are refused before the source is known
 	many := map[string]any{}
 	for i := range 6 {
 		many[fmt.Sprint("{{.SourceTMI}}", i)] = ""

@@ -17,7 +17,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
-// hosted is a cloud that knows where it is, and nothing else.
+// hosted is a cloud that knows only its host.
 type hosted struct{ bake.Cloud }
 
 func (hosted) Host(context.Context) (bake.Host, error) { return facts.Host, nil }
@@ -85,7 +85,7 @@ func TestReapCommandLine(t *testing.T) {
 	}
 }
 
-// written is an act as it stands in a journal.
+// written is an act in the form of its journal record.
 type written map[string]any
 
 func (written) String() string { return "act" }
@@ -105,8 +105,7 @@ func remembered(t *testing.T) (dir string, l *undo.Ledger[written]) {
 	return dir, l
 }
 
-// TestReapForget removes the journal of one build, wherever that was, and names what it
-// holds.
+// TestReapForget removes the journal of one build of any region, and names its resources.
 func TestReapForget(t *testing.T) {
 	dir, j := remembered(t)
 	args := []string{"--forget", "BUILD1", "--state-dir", dir, "--json"}

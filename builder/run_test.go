@@ -256,7 +256,7 @@ func TestErrorsHaveNoSecrets(t *testing.T) {
 	}
 }
 
-// prepared is options with nothing left to decode.
+// prepared returns options that are already decoded.
 type prepared struct{ job builder.Job }
 
 func (p prepared) Job() builder.Job                                               { return p.job }
@@ -324,7 +324,7 @@ func TestSecretsAreNotReported(t *testing.T) {
 	}
 }
 
-// TestHostsThatCannotBuild are told so before the cloud is reached.
+// TestHostsThatCannotBuild checks that the error is reported before the cloud is reached.
 func TestHostsThatCannotBuild(t *testing.T) {
 	notRoot := func(context.Context, func(string) (string, error)) (bake.Machine, error) {
 		return nil, chroot.ErrNotRoot

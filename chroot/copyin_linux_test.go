@@ -57,7 +57,7 @@ func TestPutBackExactly(t *testing.T) {
 	if err := unix.Setxattr(file, "user.mine", []byte("kept"), 0); err != nil {
 		t.Fatal(err)
 	}
-	// taken for a saved file of an earlier build that was killed
+	// mistaken for a saved file of an earlier build that was killed
 	write(t, filepath.Dir(file)+"/.file.packer-chroot-0", "older", 0o600)
 	for _, path := range []string{file, symlink} {
 		if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{{Sec: 9, Nsec: 8}, {Sec: 7, Nsec: 6}}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -116,7 +116,8 @@ func TestPutBackKeepsWhatChanged(t *testing.T) {
 	}
 }
 
-// TestCopyInRemovesItsDirectories, but not those that something else is in now.
+// TestCopyInRemovesItsDirectories checks that created directories are removed unless they
+// contain other files now.
 func TestCopyInRemovesItsDirectories(t *testing.T) {
 	dir := testdir.New(t)
 	write(t, dir+"/a/b/file", "x", 0o644)
@@ -137,8 +138,7 @@ func TestCopyInRemovesItsDirectories(t *testing.T) {
 	}
 }
 
-// TestResolvConfOfAStub runs itself in a mount namespace with an /etc/resolv.conf of its
-// own.
+// TestResolvConfOfAStub runs itself in a mount namespace with its own /etc/resolv.conf.
 func TestResolvConfOfAStub(t *testing.T) {
 	needRoot(t)
 	const inner = "CHROOT_TEST_RESOLV_CONF"

@@ -9,8 +9,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// TestMountTwinOfXFS mounts two file systems of one UUID, as a root and one that
-// was made of the same image.
+// TestMountTwinOfXFS mounts two file systems of one UUID, as a root and one that was created
+// from the same image.
 func TestMountTwinOfXFS(t *testing.T) {
 	k, dir, file := start(t, nil), stage(t), disk(t, 320, "mkfs.xfs", "-q")
 	twin := filepath.Join(filepath.Dir(file), "twin")

@@ -14,7 +14,7 @@ func (m *MountedRoot) WithoutGroups() {
 	m.keeper.newGroup = func() (*cgroup.Group, error) { return nil, errors.ErrUnsupported }
 }
 
-// WithDeadGroups has it make groups that nothing can be started in.
+// WithDeadGroups makes it create cgroups in which nothing can be started.
 func (m *MountedRoot) WithDeadGroups() {
 	m.keeper.newGroup = func() (*cgroup.Group, error) {
 		g, err := cgroup.New()
@@ -25,8 +25,7 @@ func (m *MountedRoot) WithDeadGroups() {
 	}
 }
 
-// TakeForAParent has the keeper remember a process as a parent of its own that was
-// started at another time.
+// TakeForAParent makes the keeper record a process as its parent, with another start time.
 func (m *MountedRoot) TakeForAParent(pid int) { m.keeper.ancestors[pid] = "long ago" }
 
 // Leave leaves the root through its own keeper.

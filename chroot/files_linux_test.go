@@ -64,7 +64,7 @@ func TestUploadRefuses(t *testing.T) {
 	}
 }
 
-// TestFilesStayInside gives an image links that lead out of it: no file of the host may
+// TestFilesStayInside gives an image links that point outside of it. No file of the host may
 // be written or read, and the links must be resolved as in the chroot.
 func TestFilesStayInside(t *testing.T) {
 	outside := testdir.New(t)
@@ -139,7 +139,7 @@ func TestLinksAreResolvedInTheRoot(t *testing.T) {
 	}
 }
 
-// listing describes a tree: path, mode, and content or where a link leads.
+// listing describes a tree: path, mode, and content or the target of a link.
 func listing(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -399,7 +399,7 @@ func TestCopyInAndPutBack(t *testing.T) {
 			if test.while != nil {
 				test.while(t, path)
 			}
-			for range 2 { // the second has nothing to do
+			for range 2 { // the second call does nothing
 				if err := m.PutBack(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -414,8 +414,8 @@ func TestCopyInAndPutBack(t *testing.T) {
 	}
 }
 
-// TestCopyInStaysInside has the image's directory of the file lead elsewhere, and
-// the file itself.
+// TestCopyInStaysInside replaces the file in the image, and its directory, by links to other
+// places.
 func TestCopyInStaysInside(t *testing.T) {
 	src, outside := testdir.New(t), testdir.New(t)
 	write(t, src+"/file", "of the host", 0o644)

@@ -25,7 +25,7 @@ var freezers = map[string]struct {
 	"cgroup v2": {"cgroup2", "", "cgroup.freeze", "1", "1\n"},
 }
 
-// hierarchy returns where a cgroup hierarchy is mounted, and mounts it if need be.
+// hierarchy returns the mount point of a cgroup hierarchy, and mounts it if necessary.
 func hierarchy(t *testing.T, kind, option string) string {
 	t.Helper()
 	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter(kind))
@@ -116,7 +116,7 @@ func stateOf(t *testing.T, pid int) string {
 	return rest[:1]
 }
 
-// startTime is when a process was started, as proc_pid_stat(5) has it.
+// startTime returns the start time of a process, as in proc_pid_stat(5).
 func startTime(t *testing.T, pid int) uint64 {
 	t.Helper()
 	_, rest, _ := strings.Cut(read(t, "/proc/"+strconv.Itoa(pid)+"/stat"), ") ")

@@ -11,8 +11,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// eachWithoutGroups tests on a host without cgroup v2, and on one whose kernel
-// starts nothing in a group.
+// eachWithoutGroups tests on a host without cgroup v2, and on one whose kernel cannot start a
+// process in a cgroup.
 func eachWithoutGroups(t *testing.T, test func(t *testing.T, m *chroot.MountedRoot)) {
 	for name, lose := range map[string]func(*chroot.MountedRoot){
 		"no cgroup v2": (*chroot.MountedRoot).WithoutGroups, "dead groups": (*chroot.MountedRoot).WithDeadGroups,
@@ -35,8 +35,8 @@ func TestRunWithoutGroups(t *testing.T) {
 	})
 }
 
-// TestCancelWithoutGroups ends everything in the root, daemons of earlier commands
-// too: nothing tells them apart.
+// TestCancelWithoutGroups ends everything in the root, including daemons of earlier commands,
+// because they cannot be distinguished.
 func TestCancelWithoutGroups(t *testing.T) {
 	eachWithoutGroups(t, func(t *testing.T, m *chroot.MountedRoot) {
 		sh(t, m, "setsid sleep 1000 >/dev/null 2>&1 &")

@@ -53,8 +53,8 @@ func bounded(t *testing.T) context.Context {
 	return ctx
 }
 
-// TestRacingLinks swaps a directory of the image for links that lead out of it,
-// while files are copied there and from there.
+// TestRacingLinks swaps a directory of the image for links that point outside of it, while
+// files are copied to and from that directory.
 func TestRacingLinks(t *testing.T) {
 	for name, to := range map[string]string{"absolute": "", "relative": strings.Repeat("../", 40)} {
 		t.Run(name, func(t *testing.T) {
@@ -258,8 +258,8 @@ func TestUnusualFileNames(t *testing.T) {
 	}
 }
 
-// FuzzPathsStayInside gives any path to every act, in an image whose links lead
-// out of it. The host's file may neither change nor be read.
+// FuzzPathsStayInside passes any path to every operation, in an image whose links point
+// outside of it. The host's file must be neither changed nor read.
 func FuzzPathsStayInside(f *testing.F) {
 	for _, path := range []string{"/out/canary", "out/../out/canary", "/up/canary", "//file", "/loop/x", "/etc/./../out", "", "/", "x/", "\x00", "/dangling/x", "*"} {
 		f.Add(path)

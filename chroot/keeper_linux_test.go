@@ -32,7 +32,7 @@ func launch(t testing.TB, wrapper func(string) (string, error)) *chroot.Client {
 	return c
 }
 
-// far is as tiny, with a keeper in a process of its own.
+// far is like tiny, with a keeper in its own process.
 func far(t testing.TB, wrapper func(string) (string, error)) *chroot.Remote {
 	t.Helper()
 	path := filepath.Join(stage(t), "root")
@@ -152,8 +152,7 @@ func TestLaunchCancelled(t *testing.T) {
 	}
 }
 
-// TestKeeperGetsTheEnvironment goes through a wrapper that lets nothing pass, as
-// sudo does.
+// TestKeeperGetsTheEnvironment uses a wrapper that clears the environment, as sudo does.
 func TestKeeperGetsTheEnvironment(t *testing.T) {
 	t.Setenv("http_proxy", "http://proxy:3128")
 	t.Setenv("CHANGED", "before")
@@ -235,7 +234,7 @@ func TestPluginGone(t *testing.T) {
 	}
 }
 
-// TestStay leaves a mount for the user to look at.
+// TestStay leaves a mount for the user to inspect.
 func TestStay(t *testing.T) {
 	dir := stage(t)
 	path := filepath.Join(dir, "root")
@@ -273,7 +272,7 @@ func TestKeeperSurvivesSignals(t *testing.T) {
 	}
 }
 
-// TestErrorsCrossTheWire looks into errors of the other process.
+// TestErrorsCrossTheWire examines errors of the other process.
 func TestErrorsCrossTheWire(t *testing.T) {
 	c := launch(t, nil)
 	m := farAt(t, c, filepath.Join(stage(t), "root"))

@@ -35,7 +35,8 @@ func register(name, interpreter, flags string) string {
 	return fmt.Sprintf(":%s:M::%s::%s:%s", name, strings.ToUpper(strings.ReplaceAll(name, "-", "")), interpreter, flags)
 }
 
-// formats is binfmt_misc of the host, where entries are registered that end with the test.
+// formats mounts binfmt_misc of the host. Entries that a test registers are removed at its
+// end.
 type formats struct {
 	*testing.T
 	dir string
@@ -129,7 +130,7 @@ func TestReclaimRemovesFormats(t *testing.T) {
 	}
 }
 
-// uprobes is tracefs, where uprobes are registered that end with the test.
+// uprobes mounts tracefs. Uprobes that a test registers are removed at its end.
 type uprobes struct {
 	*testing.T
 	dir string
@@ -208,7 +209,7 @@ func TestLeaveRemovesProbes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := mount(t, k, spec)
-			u.register("atime", "/bin/busybox") // comes before the other one in the list, or after
+			u.register("atime", "/bin/busybox") // precedes the other one in the list, or follows it
 			u.enable("atime")
 			path(m)
 			if err := k.Leave(t.Context(), spec.Path); err != nil {

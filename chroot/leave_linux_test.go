@@ -27,8 +27,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// holdEnv makes this program one that holds something in a way that no shell can;
-// its value is the way and the path.
+// holdEnv makes this program hold something in a way that no shell can. Its value is the way
+// and the path.
 const holdEnv = "CHROOT_TEST_HOLD"
 
 // maybeHold holds a root until it is ended, if this program was started for that.
@@ -260,8 +260,8 @@ func (j *journal) String() string {
 	return strings.Join(j.lines, "\n")
 }
 
-// cage returns a keeper that logs, and a root on a block device with busybox in it. The
-// keeper has the patience that a busy machine may need.
+// cage returns a keeper that logs, and a root on a block device that contains busybox. The
+// keeper's time limit suits a busy machine.
 func cage(t *testing.T) (*chroot.Keeper, *journal, chroot.MountSpec) {
 	t.Helper()
 	return cageFor(t, 2*time.Minute)
@@ -368,7 +368,7 @@ func TestLeaveSparesTheHost(t *testing.T) {
 	}
 }
 
-// TestLeaveFailsWhileItsOwnProcessHolds keeps everything mounted meanwhile.
+// TestLeaveFailsWhileItsOwnProcessHolds checks that everything stays mounted meanwhile.
 func TestLeaveFailsWhileItsOwnProcessHolds(t *testing.T) {
 	k, _, spec := cageFor(t, 2*time.Second)
 	m := mount(t, k, spec)
@@ -493,8 +493,9 @@ func TestLeaveAfterALazyUnmount(t *testing.T) {
 	}
 }
 
-// TestLeaveSparesReusedDeviceNode removes a root's device and gives its node to another disk, as a
-// cloud may if somebody detaches a volume by force. A process that uses the node is not ended.
+// TestLeaveSparesReusedDeviceNode removes a root's device and gives its node to another disk,
+// as a cloud may if a user detaches a volume by force. A process that uses the node is not
+// ended.
 func TestLeaveSparesReusedDeviceNode(t *testing.T) {
 	k, j, spec := cage(t)
 	another := loop(t, disk(t, 16, "mkfs.ext4", "-q"))
@@ -632,8 +633,7 @@ func leaveOnce(k *chroot.Keeper, spec chroot.MountSpec, name string) error {
 	return nil
 }
 
-// mountTable is all that the host has mounted of a test's device, or where its
-// root is.
+// mountTable returns the host's mounts of a test's device, or at its root.
 func mountTable(t *testing.T, spec chroot.MountSpec) string {
 	t.Helper()
 	var lines []string

@@ -199,7 +199,7 @@ func TestMountBelow(t *testing.T) {
 	}
 }
 
-// TestMountBelowStaysInside gives an image links that lead out of it.
+// TestMountBelowStaysInside gives an image links that point outside of it.
 func TestMountBelowStaysInside(t *testing.T) {
 	k, dir := start(t, nil), stage(t)
 	outside := filepath.Join(dir, "outside")
@@ -214,7 +214,7 @@ func TestMountBelowStaysInside(t *testing.T) {
 			link(t, to, filepath.Join(m.Path(), "evil"))
 			for _, target := range []string{"/evil", "/evil/below"} {
 				err := m.MountBelow(t.Context(), chroot.Submount{Type: "tmpfs", Source: "tmpfs", Target: target})
-				t.Log(err) // whether it can be made inside is not the matter
+				t.Log(err) // whether it can be created inside does not matter
 			}
 			if got := mountsBelow(t, outside); len(got) > 0 || !exists(outside+"/canary") || exists(outside+"/below") {
 				t.Errorf("mounted outside: %q", got)
@@ -271,7 +271,7 @@ func TestNothingLeaksThroughSharedMounts(t *testing.T) {
 	}
 }
 
-// TestRootIsPrivate mounts where mounts are shared, as systemd has them.
+// TestRootIsPrivate mounts below shared mounts, which are systemd's default.
 func TestRootIsPrivate(t *testing.T) {
 	k, dir := start(t, nil), stage(t)
 	shared := filepath.Join(dir, "shared")

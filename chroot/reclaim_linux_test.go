@@ -23,12 +23,12 @@ type orphan struct {
 	chroot.RootRecord
 	client *chroot.Client
 	root   *chroot.Remote
-	// top is the first directory that was made for it.
+	// top is the first directory that was created for it.
 	top string
 }
 
-// orphaned mounts a root on a disk, with something mounted and somebody running in
-// it, and kills its keeper if that is wanted.
+// orphaned mounts a root on a disk, with another mount and a process in it, and kills its
+// keeper if kill is set.
 func orphaned(t *testing.T, kill bool) orphan {
 	t.Helper()
 	c := launch(t, nil)
@@ -111,7 +111,7 @@ func (o orphan) untouched(t *testing.T) {
 func TestReclaim(t *testing.T) {
 	o := orphaned(t, true)
 	heir := launch(t, nil)
-	for range 2 { // nothing left to do is no error
+	for range 2 { // a second call is not an error
 		if err := o.reclaim(t.Context(), heir); err != nil {
 			t.Fatal(err)
 		}
@@ -282,7 +282,7 @@ func TestReclaimDirectories(t *testing.T) {
 		}
 		return left
 	}
-	for n := range made { // the keeper was killed while it made them, or removed them
+	for n := range made { // the keeper was killed while it created or removed them
 		begun := time.Now()
 		if err := os.MkdirAll(made[n], 0o755); err != nil {
 			t.Fatal(err)

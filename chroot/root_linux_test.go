@@ -24,7 +24,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// needRoot says why a test cannot run. Where everything must run that is a failure.
+// needRoot skips a test that cannot run, with the reason. If every test must run, it fails the
+// test.
 func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() == 0 {
@@ -36,7 +37,7 @@ func needRoot(t testing.TB) {
 	t.Skip("mounting needs root")
 }
 
-// stage is a directory for a test's mounts, all of which must be gone at its end.
+// stage returns a directory for a test's mounts, all of which must be unmounted at its end.
 func stage(t testing.TB) string {
 	t.Helper()
 	needRoot(t)

@@ -78,7 +78,7 @@ func TestRunMuchOutput(t *testing.T) {
 	}
 }
 
-// failing is a writer that is gone.
+// failing is a writer that always fails.
 type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, errors.New("gone") }
@@ -150,7 +150,7 @@ func processesIn(t *testing.T, root string) []string {
 	return found
 }
 
-// TestRunCancelled starts processes in every way to get away.
+// TestRunCancelled starts processes that try to escape in every way.
 func TestRunCancelled(t *testing.T) {
 	everyWay(t, func(t *testing.T, m chroot.Root) {
 		ctx, cancel := context.WithCancelCause(t.Context())

@@ -47,7 +47,7 @@ func peak(t *testing.T, pid int) int64 {
 	return kib << 10
 }
 
-// TestRunGigabytes streams more than either process may hold, in both directions.
+// TestRunGigabytes streams more than either process may buffer, in both directions.
 func TestRunGigabytes(t *testing.T) {
 	const size, bound = 2 << 30, 100 << 20
 	c := launch(t, nil)
@@ -73,7 +73,7 @@ type zero struct{}
 
 func (zero) Read(p []byte) (int, error) { return copy(p, zeroes), nil }
 
-// gate is a writer that lets nothing pass until it is opened.
+// gate is a writer that blocks until it is opened.
 type gate struct {
 	open chan struct{}
 	seen bytes.Buffer

@@ -25,8 +25,7 @@ func stat(t *testing.T, path string) unix.Stat_t {
 	return st
 }
 
-// upAndDown copies a directory into a root and out again, and answers where the
-// copies are.
+// upAndDown copies a directory into a root and out again, and returns the paths of the copies.
 func upAndDown(t *testing.T, m *chroot.MountedRoot, src string) []string {
 	t.Helper()
 	if err := m.UploadDir(t.Context(), "/up", src+"/", nil); err != nil {
@@ -122,7 +121,8 @@ func TestCopiesKeepHardLinks(t *testing.T) {
 	}
 }
 
-// TestLargeFiles crosses every size at which the way of copying changes.
+// TestLargeFiles tests sizes on both sides of every limit at which the method of copying
+// changes.
 func TestLargeFiles(t *testing.T) {
 	m := tiny(t, nil)
 	src := testdir.New(t)
@@ -181,7 +181,7 @@ func TestFilesOfUnknownSize(t *testing.T) {
 	}
 	dst := testdir.New(t)
 	for _, dir := range []string{"/proc/sys/kernel/", "/sys/kernel/mm/transparent_hugepage/"} {
-		_ = m.DownloadDir(t.Context(), dir, dst, []string{"usermodehelper", "ns_last_pid", "*_huge_pages"}) // some are for writing alone
+		_ = m.DownloadDir(t.Context(), dir, dst, []string{"usermodehelper", "ns_last_pid", "*_huge_pages"}) // some are write-only
 	}
 	if err := m.DownloadDir(t.Context(), "/proc/sys/kernel/ostyp*", dst, nil); err != nil || read(t, dst+"/ostype") != "Linux\n" {
 		t.Errorf("downloaded %v", err)
@@ -273,7 +273,7 @@ func TestRemoveUploads(t *testing.T) {
 	}
 }
 
-// TestRemoveUploadsStaysInside has the way to an upload replaced by links.
+// TestRemoveUploadsStaysInside replaces parts of the path of an upload by links.
 func TestRemoveUploadsStaysInside(t *testing.T) {
 	m := tiny(t, nil)
 	outside := testdir.New(t)

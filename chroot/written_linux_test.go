@@ -11,8 +11,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// thin is a disk that promises more than it has room for, as one of a store that is
-// full. It has no journal, which would notice before all others.
+// thin is a disk whose size exceeds its backing store, like a thin volume on a full store. It
+// has no journal, which would notice before all others.
 func thin(t *testing.T) (device string) {
 	t.Helper()
 	store := filepath.Join(stage(t), "store")

@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// needRoot says why a test of real devices cannot run. Where everything must run
-// that is a failure.
+// needRoot skips a test of real devices that cannot run, with the reason. If every test must
+// run, it fails the test.
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() == 0 {
@@ -45,8 +45,8 @@ func run(t *testing.T, stdin, name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// free waits until nobody has a device any more. After umount(8) it may still be
-// mounted in a namespace that somebody made meanwhile, until that is gone.
+// free waits until a device has no holder. After umount(8) it may still be mounted in a
+// namespace that another process created meanwhile, until that namespace is removed.
 func free(t *testing.T, node string) {
 	t.Helper()
 	for range 100 {
@@ -134,7 +134,7 @@ func TestSyncPartitions(t *testing.T) {
 	for _, tt := range steps {
 		t.Run(tt.name, func(t *testing.T) {
 			table(t, device, tt.script)
-			for range 2 { // the second time there is nothing to do
+			for range 2 { // the second call does nothing
 				if err := disk.SyncPartitions(device); err != nil {
 					t.Fatal(err)
 				}
@@ -242,8 +242,7 @@ func TestSettleTellsTheKernel(t *testing.T) {
 	}
 }
 
-// TestSettleWaitsForNode has a node of another name, whose partitions nobody
-// makes until later.
+// TestSettleWaitsForNode has a node of another name, whose partitions are created later.
 func TestSettleWaitsForNode(t *testing.T) {
 	device := loopDevice(t, partitioned(t, 64, gptScript).Name())
 	alias := filepath.Join(testdir.New(t), "xvdq")

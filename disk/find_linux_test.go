@@ -177,14 +177,14 @@ func (h *fakeHost) tell(name, what, told string) {
 	}
 }
 
-// scsi makes a disk of QEMU's, which was asked for under a name.
+// scsi creates a disk of QEMU that was requested under a name.
 func (h *fakeHost) scsi(name, asked string) {
 	h.t.Helper()
 	h.tell(name, "device/vendor", "QEMU    \n")
 	h.tell(name, "device/vpd_pg83", "\x00\x83\x00"+string(rune(4+len(asked)))+"\x02\x00\x00"+string(rune(len(asked)))+asked)
 }
 
-// TestFindNotAnother has the names lead to disks that cannot be the volume's.
+// TestFindNotAnother has the names refer to disks that cannot be the volume's.
 func TestFindNotAnother(t *testing.T) {
 	const gib, link = 1 << 30, "scsi-0QEMU_QEMU_HARDDISK_sdf"
 	known := Seen{"sdb": "17"}
@@ -293,7 +293,7 @@ func FuzzIdentification(f *testing.F) {
 	})
 }
 
-// TestFindLastResort has a kernel name the disk as nobody asked.
+// TestFindLastResort has a kernel name the disk otherwise than requested.
 func TestFindLastResort(t *testing.T) {
 	const gib = 1 << 30
 	tests := []struct {
@@ -336,7 +336,7 @@ func TestFindLastResort(t *testing.T) {
 	}
 }
 
-// TestFindAsksTheController has sysfs and the controllers say different things.
+// TestFindAsksTheController has sysfs and the controllers disagree.
 func TestFindAsksTheController(t *testing.T) {
 	h := newFakeHost(t)
 	for _, n := range []string{"nvme0n1", "nvme1n1", "nvme2n1"} {

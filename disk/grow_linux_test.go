@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// dump is the table as sfdisk tells it.
+// dump returns the table as sfdisk prints it.
 func dump(t *testing.T, device string) string {
 	t.Helper()
 	return run(t, "", "sfdisk", "--dump", device)
@@ -58,7 +58,7 @@ func TestGrowPartition(t *testing.T) {
 			if tt.part > 0 {
 				node = disk.PartitionPath(device, tt.part)
 			}
-			for _, grown := range []bool{tt.grown, false} { // the second time there is nothing to do
+			for _, grown := range []bool{tt.grown, false} { // the second call does nothing
 				got, err := disk.GrowPartition(device, node)
 				if got != grown || (err != nil) != (tt.fails != "") || (err != nil && !strings.Contains(err.Error(), tt.fails)) {
 					t.Errorf("grown %v, %v; want %v, %q", got, err, grown, tt.fails)
@@ -104,7 +104,7 @@ func checkTable(t *testing.T, device string, part int, before disk.Table) {
 	if after.Kind != disk.GPT {
 		return
 	}
-	// The backup alone says the same.
+	// The backup table alone gives the same result.
 	whole := dump(t, device)
 	f, err := os.OpenFile(device, os.O_WRONLY, 0)
 	if err != nil {
@@ -151,7 +151,7 @@ func TestGrowFileSystem(t *testing.T) {
 				}
 				return
 			}
-			for range 2 { // the second time there is nothing to do
+			for range 2 { // the second call does nothing
 				if err := disk.GrowUnmounted(t.Context(), node); err != nil {
 					t.Error(err)
 				}

@@ -47,9 +47,9 @@ func TestQEMU(t *testing.T) {
 	}
 }
 
-// TestQEMUSCSI finds SCSI disks by the name that they report, as on Outscale: there is no
-// udev to make links of it, and the kernel gives the second disk the name that is
-// requested for the third.
+// TestQEMUSCSI finds SCSI disks by the name that they report, as on Outscale: there is no udev
+// to create links, and the kernel gives the second disk the name that is requested for the
+// third.
 func TestQEMUSCSI(t *testing.T) {
 	kernel := qemutest.Kernel(t)
 	asked := map[string]string{"vol-00000001": "sdc", "vol-00000002": "sdd", "vol-00000003": "sdb"}
@@ -142,7 +142,7 @@ func (m *machine) found(n int) map[string]string {
 	return found
 }
 
-// connect speaks to the machine's monitor.
+// connect connects to the machine's monitor.
 func (m *machine) connect(socket string) {
 	m.t.Helper()
 	var conn net.Conn

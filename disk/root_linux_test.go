@@ -16,8 +16,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// tree makes a directory with these files, each of its own content or, where that
-// begins with ->, a link.
+// tree creates a directory with these files. The content of a file that begins with -> is the
+// target of a link.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := testdir.New(t)

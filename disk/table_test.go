@@ -258,8 +258,8 @@ func layout(t disk.Table) []string {
 	return out
 }
 
-// TestReadEndlessChain has more extended boot records than partitions can have
-// numbers, none of which holds a partition.
+// TestReadEndlessChain has more extended boot records than there are partition numbers, none
+// of which contains a partition.
 func TestReadEndlessChain(t *testing.T) {
 	const sectors = 1 << 14
 	d := make([]byte, sectors*512)
@@ -292,7 +292,7 @@ func (c *countingReader) ReadAt(b []byte, at int64) (int, error) {
 	return c.ReaderAt.ReadAt(b, at)
 }
 
-// TestReadHostileGPT gives headers with right checksums and wrong content.
+// TestReadHostileGPT gives headers with valid checksums and wrong content.
 func TestReadHostileGPT(t *testing.T) {
 	le := binary.LittleEndian
 	tests := map[string]func(h []byte){

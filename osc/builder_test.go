@@ -16,8 +16,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
-// accountServer is an API that knows the account of the keys and does what it is
-// asked; it keeps the calls.
+// accountServer is an API that knows the account of the keys and accepts every request. It
+// records the calls.
 func accountServer(t *testing.T) (url string, calls func() []string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -39,7 +39,7 @@ func accountServer(t *testing.T) (url string, calls func() []string) {
 	}
 }
 
-// runWith runs a build that makes nothing, and answers the cloud that it was given.
+// runWith runs a build that creates nothing, and returns the cloud that it was given.
 func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, error) {
 	t.Helper()
 	made := bake.Product{Region: "eu-west-2", Image: "ami-00000002", Snapshots: []bake.SnapshotID{"snap-00000002"}}

@@ -12,7 +12,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// says checks that an error has come, and holds all of the words.
+// says checks that the error is not nil and contains all of the words.
 func says(t *testing.T, err error, words ...string) {
 	t.Helper()
 	if err == nil {
@@ -105,7 +105,7 @@ func TestKeysRefusedInEveryCall(t *testing.T) {
 			{http.StatusForbidden, "AccessDenied", "4", []string{"EIM policies of access key AKME do not allow " + call}},
 		} {
 			t.Run(call+" "+refusal.code, func(t *testing.T) {
-				// what is looked at before, or after some refusals
+				// lookups before, or after some refusals
 				answers := map[string][]reply{"ReadVolumes": {found}, "ReadImages": {{200, "{}"}}, "ReadVms": {{200, "{}"}}}
 				answers[call] = []reply{refused(refusal.status, refusal.kind, refusal.code, "no")}
 				err := act(t, newFake(t, answers).cloud(Config{Config: builder.Config{FromScratch: true, RootDeviceName: "/dev/sda1"}}))

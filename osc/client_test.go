@@ -15,7 +15,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// environment sets all the variables that Access looks at.
+// environment sets all the variables that Access reads.
 func environment(t *testing.T, set map[string]string) {
 	t.Helper()
 	for _, name := range []string{
@@ -25,7 +25,7 @@ func environment(t *testing.T, set map[string]string) {
 	} {
 		t.Setenv(name, set[name])
 	}
-	if _, err := apitest.Load(); err != nil { // asks the go command, which needs the real home
+	if _, err := apitest.Load(); err != nil { // calls the go command, which needs the real home
 		t.Fatal(err)
 	}
 	t.Setenv("HOME", testdir.New(t))
@@ -100,8 +100,8 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// FuzzParseEndpoint: an endpoint that is accepted is a URL that is accepted again
-// and means the same.
+// FuzzParseEndpoint checks that an accepted endpoint is a URL that is accepted again with the
+// same meaning.
 func FuzzParseEndpoint(f *testing.F) {
 	for _, seed := range []string{"", "host", "host:1/p/", "http://h", "https://h/api/v1", "://", "https://[::1]:1", "a b", "https://u@h"} {
 		f.Add(seed)
@@ -176,7 +176,7 @@ func TestLockedAccount(t *testing.T) {
 	}
 }
 
-// closedPort is an address where nobody listens.
+// closedPort is an address without a listener.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,13 +14,14 @@ const (
 	scratchExample = `{  "type": "osc-chroot",  "ami_name": "packer-from-scratch {{timestamp}}",  "from_scratch": true,  "ami_virtualization_type": "hvm",  "pre_mount_commands": [    "parted {{.Device}} mklabel msdos mkpart primary 1M 100% set 1 boot on print",    "mkfs.ext4 {{.Device}}1"  ],  "root_volume_size": 15,  "root_device_name": "xvdf",  "ami_block_device_mappings": [    {      "device_name": "xvdf",      "delete_on_termination": true,      "volume_type": "gp2"    }  ]}`
 )
 
-// with are the options of the basic example with others; nil takes one away.
+// with returns the options of the basic example, overridden by others. A nil value removes an
+// option.
 func with(t *testing.T, more map[string]any) map[string]any {
 	t.Helper()
 	return buildertest.With(t, basicExample, more)
 }
 
-// scratch are the options of the example from scratch with others.
+// scratch returns the options of the from-scratch example, overridden by others.
 func scratch(t *testing.T, more map[string]any) map[string]any {
 	t.Helper()
 	return buildertest.With(t, scratchExample, more)

@@ -14,8 +14,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/oapi/apitest"
 )
 
-// fake is an API that answers what it is told, call by call: the last answer to
-// a call again and again.
+// fake is an API that returns the given responses, call by call. The last response to a call
+// is repeated.
 type fake struct {
 	t      *testing.T
 	server *httptest.Server
@@ -25,13 +25,13 @@ type fake struct {
 	seen    map[string][]*http.Request
 }
 
-// reply is one answer: a status, and the JSON of its body.
+// reply is one response: a status, and the JSON of its body.
 type reply struct {
 	status int
 	body   string
 }
 
-// account is the answer that every client needs first.
+// account is the response that every client needs first.
 var account = reply{200, `{"Accounts":[{"AccountId":"` + me + `"}]}`}
 
 // refused is an error as the API writes it.
@@ -95,7 +95,7 @@ func (s *fake) asked(call string, nth int) string {
 	return string(body)
 }
 
-// count is how often a call was made.
+// count returns the number of requests for a call.
 func (s *fake) count(call string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +106,7 @@ func (s *fake) access() Access {
 	return Access{AccessKey: myKey, SecretKey: secret, Region: home, Endpoint: s.server.URL, MetadataEndpoint: s.server.URL}
 }
 
-// cloud is a Cloud that speaks to the fake, and does not wait.
+// cloud is a Cloud that calls the fake, and does not wait.
 func (s *fake) cloud(o Config) *Cloud {
 	s.t.Helper()
 	client, err := Dial(s.t.Context(), s.access())

@@ -34,8 +34,8 @@ func all[ID ~string](ids *[]string) func([]ID, error) {
 	}
 }
 
-// everyCall makes every call of a Cloud, in the order of a build, and goes on after
-// errors. It answers the ids that came without one.
+// everyCall makes every call of a Cloud, in the order of a build, and continues after errors.
+// It returns the IDs of the calls that succeeded.
 func everyCall(ctx context.Context, c *Cloud) []string {
 	var ids []string
 	facts := bake.Facts{}
@@ -68,7 +68,7 @@ func everyCall(ctx context.Context, c *Cloud) []string {
 	return ids
 }
 
-// answering returns the same to every request, but to the first question of a client.
+// answering returns the same response to every request except a client's first.
 func answering(status int, kind string, body []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", kind)
@@ -83,8 +83,8 @@ func answering(status int, kind string, body []byte) http.HandlerFunc {
 	}
 }
 
-// FuzzAnswers has the API, and the metadata service, answer anything to every call:
-// each comes to an end, and none tells of a thing without an id.
+// FuzzAnswers has the API, and the metadata service, return any response to every call. Each
+// call must end, and none may return a resource without an ID.
 func FuzzAnswers(f *testing.F) {
 	const snapshot, mapping = `{"SnapshotId":"snap-00000001","VolumeId":"vol-00000001"}`, `{"DeviceName":"/dev/sda1","Bsu":{"SnapshotId":"snap-00000001"}}`
 	for _, seed := range []string{
@@ -104,7 +104,7 @@ func FuzzAnswers(f *testing.F) {
 		access := Access{AccessKey: myKey, SecretKey: secret, Region: home, Endpoint: server.URL, MetadataEndpoint: server.URL}
 		client, err := Dial(t.Context(), access)
 		if err != nil {
-			return // the answer's kind is not JSON
+			return // the type of the response is not JSON
 		}
 		client.retry.Clock, client.retry.Patience = new(cloudtest.Clock), time.Second
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -118,7 +118,8 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-// FuzzMetadata has the metadata service answer anything: only a valid ID is a VM's.
+// FuzzMetadata has the metadata service return any response. Only a valid ID may become a
+// VM's.
 func FuzzMetadata(f *testing.F) {
 	for _, seed := range []string{"", "i-00000001", "i-00000001\n", "i-0000000g", "../i-00000001", "\x00"} {
 		f.Add(http.StatusOK, []byte(seed))
@@ -133,11 +134,12 @@ func FuzzMetadata(f *testing.F) {
 	})
 }
 
-// A liar stands between a build and the API, on which somebody else has things too.
+// A liar falsifies responses between a build and the API, in an account that also has foreign
+// resources.
 type liar struct {
 	*outscale
 	*cloudtest.Liar
-	volume, snapshot string // of somebody else's
+	volume, snapshot string // of another owner
 }
 
 func newLiar(t *testing.T) *liar {
@@ -156,7 +158,7 @@ func newLiar(t *testing.T) *liar {
 // ServeHTTP implements http.Handler.
 func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) { l.Liar.ServeHTTP(w, r) }
 
-// unharmed checks that only things of the build were to be removed.
+// unharmed checks that only resources of the build were to be removed.
 func (l *liar) unharmed(t *testing.T) {
 	t.Helper()
 	id := regexp.MustCompile(`"(?:VolumeId|SnapshotId|ImageId)":"([^"]*)"`)
@@ -183,7 +185,8 @@ func TestFalseResponses(t *testing.T) {
 	tests := []struct {
 		name, action string
 		change       [2]string
-		// lost is an action that is not answered, though it is done; after it lies are told.
+		// lost is an action that takes effect and gets no response. Responses after it are
+		// falsified.
 		lost, says string
 	}{
 		{"another volume is told of", "ReadVolumes", [2]string{`vol-[0-9a-f]+`, "THEIR-VOLUME"}, "", "volume vol-"},
@@ -272,7 +275,7 @@ func TestForeignIDInResponse(t *testing.T) {
 	}
 }
 
-// things are all that is there, with its tags.
+// things returns all resources with their tags.
 func (l *liar) things() (all []string) {
 	for _, v := range l.state.Volumes(mine) {
 		if v.State != state.VolumeDeleting {

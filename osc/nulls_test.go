@@ -78,8 +78,8 @@ func TestUnknownStates(t *testing.T) {
 	}
 }
 
-// FuzzWithoutNulls: what has no null in a list stays as it is, and a list keeps its
-// elements.
+// FuzzWithoutNulls checks that JSON without null in a list stays as it is, and that a list
+// keeps its elements.
 func FuzzWithoutNulls(f *testing.F) {
 	for _, seed := range []string{`{"a":[null,1,[null]]}`, `[null]`, `null`, `{"n":12345678901234567890}`, `{"a":null}`, `"null"`} {
 		f.Add([]byte(seed))

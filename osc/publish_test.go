@@ -120,7 +120,7 @@ func TestCopy(t *testing.T) {
 				t.Errorf("found %v, %v", found, err)
 			}
 			got := o.find(t, string(id))
-			if got.Account != me || got.Description != "a copy" || len(got.Tags) > 0 { // tags come when it was looked at
+			if got.Account != me || got.Description != "a copy" || len(got.Tags) > 0 { // tags appear after it was read
 				t.Errorf("the copy is %+v", got)
 			}
 			if s := o.snapshot(t, got.Mappings[0].Volume.SnapshotID); len(s.Tags) > 0 {

@@ -24,7 +24,7 @@ func TestRegionIsFound(t *testing.T) {
 	for name, test := range map[string]struct {
 		in         Access
 		env        map[string]string
-		zone       string // what the metadata say; empty if they do not answer
+		zone       string // the region in the metadata; empty if they do not respond
 		want, from string
 	}{
 		"the option":            {keyed(func(a *Access) { a.Region = "us-east-2" }), map[string]string{"OSC_REGION": "us-west-1"}, "eu-west-2a", "us-east-2", ""},

@@ -38,7 +38,7 @@ var (
 // many stands for a number of attempts that only the time limits.
 const many = -1
 
-// settled makes a call again as long as it is unsettled, some times, as bake does.
+// settled repeats a call as long as it is unsettled, a limited number of times, as bake does.
 func settled[T any](call func() (T, error)) (got T, err error) {
 	for range 9 {
 		if got, err = call(); !errors.Is(err, bake.ErrUnsettled) {
@@ -140,7 +140,7 @@ func TestEveryTryIsSigned(t *testing.T) {
 	}
 }
 
-// sleeper is a clock that sleeps in its own way.
+// sleeper is a clock with its own Sleep.
 type sleeper func(context.Context, time.Duration) error
 
 func (sleeper) Now() time.Time { return time.Now() }
@@ -258,7 +258,7 @@ func conflicting(t *testing.T, inTheWay reply) {
 		volume  reply
 		vm      reply
 		tries   int
-		err     error // what the error wraps; nil if there is none
+		err     error // the wrapped error; nil if there is none
 	}{
 		"linked by an earlier try": {attach, "LinkVolume", []reply{lost, inTheWay}, volume("in-use", link("i-12345678", "/dev/xvdf", "attaching")), reply{}, 2, nil},
 		"still creating":           {attach, "LinkVolume", []reply{inTheWay, done}, volume("creating", ""), reply{}, 2, nil},

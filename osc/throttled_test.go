@@ -16,8 +16,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// TestThrottledForLong throttles each call of a full build for 30 seconds, and some for
-// ever, in each of the API's ways.
+// TestThrottledForLong throttles each call of a full build for 30 seconds, and some without
+// end, in each of the API's ways.
 func TestThrottledForLong(t *testing.T) {
 	environment(t, nil)
 	for code, status := range map[string]int{"6": http.StatusServiceUnavailable, "24": http.StatusTooManyRequests, "25": http.StatusTooManyRequests} {
@@ -61,7 +61,7 @@ func TestThrottledForLong(t *testing.T) {
 	}
 }
 
-// removeNew removes the image that a build has made, and its snapshot.
+// removeNew removes the image that a build has created, and its snapshot.
 func (o *outscale) removeNew(t *testing.T) {
 	t.Helper()
 	for _, image := range o.state.Images(mine) {

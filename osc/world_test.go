@@ -112,7 +112,7 @@ func (o *outscale) image(t *testing.T, owner state.Caller, name string, attribut
 	return img
 }
 
-// imported is a snapshot made of a file.
+// imported is a snapshot that was created from a file.
 func (o *outscale) imported(t *testing.T, owner state.Caller) string {
 	t.Helper()
 	file := filepath.Join(testdir.New(t), "disk.raw")
@@ -145,7 +145,7 @@ func (o *outscale) cloud(t *testing.T, options Config) *Cloud {
 	return NewCloud(client, &options, nil)
 }
 
-// count is how often a call was made.
+// count returns the number of requests for a call.
 func (o *outscale) count(call string) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -23,7 +23,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
-// roleEnv makes the test's program, started again, another build.
+// roleEnv makes a new process of the test program another build.
 const roleEnv = "JOURNAL_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// play is what another process does with the journals of a directory.
+// play runs the part of another process that uses the journals of a directory.
 func play(role, dir string) error {
 	switch role {
 	case "live": // arms an act and waits to be killed
@@ -49,7 +49,7 @@ func play(role, dir string) error {
 			return err
 		}
 		fmt.Println("armed")
-		time.Sleep(time.Hour) // with nothing to wait for the runtime would end it
+		time.Sleep(time.Hour) // otherwise the runtime would end it, because nothing is awaited
 		return nil
 	case "full": // has room for a few records
 		j, err := create(dir, header("full"))
@@ -65,7 +65,7 @@ func play(role, dir string) error {
 				_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 			}
 		}
-	case "undone": // has no room for what it says of the acts that it undid
+	case "undone": // has no room for the records of the undone acts
 		j, err := create(dir, header("undone"))
 		if err != nil {
 			return err
@@ -104,7 +104,7 @@ func play(role, dir string) error {
 		}
 		fmt.Println(j.Keep("products"))
 		return nil
-	case "race": // begins builds beside somebody who looks for dead ones
+	case "race": // begins builds in parallel with a process that looks for dead ones
 		for n := range 300 {
 			j, err := create(dir, header(fmt.Sprint("race-", n)))
 			if err != nil {
@@ -212,8 +212,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// killed is the journal as it is when its build is killed now, in a directory of
-// its own.
+// killed returns the journal as if its build were killed now, in its own directory.
 func killed(t *testing.T, j *ledger) (path string) {
 	t.Helper()
 	text, err := os.ReadFile(j.Path())
@@ -243,7 +242,7 @@ func outstanding(t *testing.T, j *ledger) []string {
 	return all
 }
 
-// TestJournalAtEveryMoment tells what a reaper finds outstanding after each step.
+// TestJournalAtEveryMoment checks what a reaper finds outstanding after each step.
 func TestJournalAtEveryMoment(t *testing.T) {
 	j := begun(t, "build-1")
 	var volume, attachment, snapshot *entry
@@ -682,7 +681,7 @@ func TestRootIgnoresJournalsOfUsers(t *testing.T) {
 			return errors.Join(os.Rename(dir, dir+"-there"), os.Symlink(dir+"-there", dir), os.Lchown(dir, mallory, mallory))
 		},
 	} {
-		for _, invoker := range []string{"", "45001"} { // mallory may use sudo for something else
+		for _, invoker := range []string{"", "45001"} { // mallory may use sudo for another purpose
 			t.Setenv("SUDO_UID", invoker)
 			j := begun(t, "build-1")
 			armed(t, j, "scaffold", "volume")
@@ -737,8 +736,8 @@ func TestCreateRefuses(t *testing.T) {
 	}
 }
 
-// FuzzResume holds the decoder against anything: it never panics, and what it
-// takes is of its build.
+// FuzzResume passes any content to the decoder. It must not panic, and accepted content must
+// belong to its build.
 func FuzzResume(f *testing.F) {
 	f.Add([]byte(undo.Sealed(`{"verb":"build","header":{"version":1,"build":"build-1"}}`) +
 		undo.Sealed(`{"verb":"armed","seq":1,"stack":"scaffold","act":{"kind":"volume"}}`) +

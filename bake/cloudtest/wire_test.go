@@ -14,7 +14,7 @@ func TestWire(t *testing.T) {
 	tests := []struct {
 		name, method string
 		fault        Fault
-		reached      int    // how often the cloud was asked
+		reached      int    // number of requests to the cloud
 		answer       string // empty: none came
 		broken       int
 	}{
@@ -49,7 +49,7 @@ func TestWire(t *testing.T) {
 	}
 }
 
-// ask returns the body of a response; empty if there was none.
+// ask returns the body of a response, empty if there is none.
 func ask(t *testing.T, method, url string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader("x"))

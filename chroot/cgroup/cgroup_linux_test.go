@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// patience is how long killed processes may take to end.
+// patience is the time limit for killed processes to end.
 const patience = 10 * time.Second
 
 // TestKillEach kills a process that forks all the time, on a kernel without cgroup.kill.

@@ -52,7 +52,7 @@ func TestSocketsOn(t *testing.T) {
 	}
 }
 
-// socketReply is an answer of the kernel about one socket.
+// socketReply is the kernel's response about one socket.
 func socketReply(inode, device uint32) []byte {
 	order := binary.NativeEndian
 	size := unix.SizeofNlMsghdr + diagReplySize + unix.SizeofRtAttr + 8

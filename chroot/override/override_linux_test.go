@@ -98,7 +98,7 @@ func TestPutAndPutBack(t *testing.T) {
 	}
 }
 
-// left fails the test if more than the wanted file remains.
+// left fails the test if there are other files than the wanted one.
 func (r root) left(parents bool, file string) {
 	r.Helper()
 	entries, err := os.ReadDir(filepath.Dir(r.dir + path))

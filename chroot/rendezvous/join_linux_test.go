@@ -42,7 +42,7 @@ type socketDir struct {
 	listener *net.UnixListener
 }
 
-// newSocketDir makes one of a user in a directory that everybody can write to.
+// newSocketDir creates a socket directory of a user in a world-writable directory.
 func newSocketDir(t *testing.T, owner int, mode uint32) socketDir {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -108,8 +108,8 @@ func (p socketDir) started(arg string, env ...string) (string, error) {
 	return string(out), err
 }
 
-// heard returns the bytes that the first caller sends before it hangs up, or hangs up
-// itself once the secret has come.
+// heard returns the bytes that the first client sends before it disconnects, or disconnects
+// itself once the secret was received.
 func (p socketDir) heard() <-chan string {
 	said := make(chan string, 1)
 	go func() {

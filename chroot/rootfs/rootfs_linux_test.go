@@ -15,8 +15,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// image is a directory with a root in it and a file beside it, to which links of the root lead if
-// they are followed as on the host.
+// image is a directory with a root in it and a file beside the root. Links of the root point
+// to that file if they are resolved as on the host.
 type image struct {
 	*testing.T
 	*rootfs.Root

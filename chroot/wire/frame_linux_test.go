@@ -105,8 +105,8 @@ func linked(t *testing.T) (a, b *Conn) {
 	return ends[0], ends[1]
 }
 
-// TestFilesComeWithTheirFrame sends frames that lie close together, some longer
-// than the kernel takes at once.
+// TestFilesComeWithTheirFrame sends frames without a pause, some longer than the kernel
+// accepts at once.
 func TestFilesComeWithTheirFrame(t *testing.T) {
 	a, b := linked(t)
 	const frames = 60
@@ -180,7 +180,7 @@ func TestErrorsKeepKnownErrors(t *testing.T) {
 	}
 }
 
-// busy is an error that errors.Is finds to be EBUSY, and does not wrap it.
+// busy is an error that errors.Is matches with EBUSY, and that does not wrap it.
 type busy struct{}
 
 func (busy) Error() string { return "in use" }

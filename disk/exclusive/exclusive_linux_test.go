@@ -43,7 +43,7 @@ func TestCheckBesideForks(t *testing.T) {
 	wg.Wait()
 }
 
-// blank is a loop device of nothing.
+// blank is a loop device with an empty file.
 func blank(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(testdir.New(t), "blank")

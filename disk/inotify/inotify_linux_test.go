@@ -36,7 +36,7 @@ func TestEvents(t *testing.T) {
 	if err := errors.Join(os.WriteFile(file, []byte("x"), 0o600), os.Mkdir(other, 0o700), os.Remove(other)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.ReadFile(file); err != nil { // nobody asked
+	if _, err := os.ReadFile(file); err != nil { // not watched
 		t.Fatal(err)
 	}
 	got, err := w.Read()
