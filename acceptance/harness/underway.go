@@ -170,8 +170,9 @@ var Provisioning = Moment{when: "provisioning"}
 type Victims string
 
 const (
-	// ThePlugin is the plugin alone; TheKeeper is the plugin with its keeper.
+	// ThePlugin is the plugin alone.
 	ThePlugin Victims = "plugin"
+	// TheKeeper is the plugin with its keeper.
 	TheKeeper Victims = "plugin and keeper"
 	// Everybody is each process of the build.
 	Everybody Victims = "everybody"
