@@ -42,8 +42,9 @@ func NewOn(t testing.TB, dir, store string, args ...string) *Box {
 
 // Restored returns a box with existing directories. Its cloud is not started.
 func Restored(t testing.TB, dir, store string) *Box {
+	marker := "PACKER_BUILD_TEST=" + dir
 	return &Box{Cloud: &Cloud{
-		Host:  &Host{TB: t, Dir: dir, Marker: "PACKER_BUILD_TEST=" + dir, Reservations: &Reservations{own: map[reservation]bool{}}},
+		Host:  &Host{TB: t, Dir: dir, Marker: marker, Reservations: &Reservations{TB: t, dir: lockDir, marker: marker}},
 		Store: store, Output: &bytes.Buffer{},
 	}}
 }

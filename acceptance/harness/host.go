@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -127,12 +128,16 @@ func (b *Host) KeeperDirs() []string {
 
 // PidsWith finds the processes that have the entry in their environment.
 func PidsWith(entry string) (pids []int) {
-	files, _ := filepath.Glob("/proc/[0-9]*/environ")
-	for _, file := range files {
-		if strings.Contains("\x00"+Read(file), "\x00"+entry+"\x00") {
-			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil && isWith(pid, entry) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// isWith reports whether a process has the entry in its environment.
+func isWith(pid int, entry string) bool {
+	return strings.Contains("\x00"+Read(fmt.Sprintf("/proc/%d/environ", pid)), "\x00"+entry+"\x00")
 }
