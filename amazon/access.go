@@ -46,15 +46,14 @@ type Access struct {
 	InsecureSkipTLSVerify bool
 	// DecodeAuthorizationMessages has STS decode the encoded part of a refusal.
 	DecodeAuthorizationMessages bool
-	// InstanceID is the instance that this is, where the metadata cannot be asked;
-	// empty means that they are.
+	// InstanceID is the ID of this instance. If it is empty, the metadata service is asked.
 	InstanceID string
-	// SkipMetadata never asks the metadata, for keys neither; it needs InstanceID.
+	// SkipMetadata never uses the metadata service, not even for keys. It requires InstanceID.
 	SkipMetadata bool
-	// Patience is how long a request may be waited for, tries included; 0 leaves it to
-	// each kind of request.
-	Patience time.Duration
-	// UseFIPS and UseDualStack choose those endpoints; false leaves it to
+	// WaitLimit is the time limit of a request and its retries. 0 means that each kind of
+	// request has its own.
+	WaitLimit time.Duration
+	// UseFIPS and UseDualStack select those endpoints. False leaves the choice to
 	// AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT and the profile.
 	UseFIPS, UseDualStack bool
 }

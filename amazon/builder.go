@@ -47,6 +47,6 @@ func (c *Config) dial(ctx context.Context, access Access, log func(format string
 // access is how AWS is reached.
 func (c *Config) access() Access {
 	a := c.AccessConfig.access()
-	a.Patience = c.Patience()
+	a.WaitLimit = c.WaitLimit()
 	return a
 }

@@ -144,12 +144,12 @@ func (c *Client) answered(answer *http.Response) {
 // bounded returns an HTTP client with time limits for all of the SDK's requests; the SDK's own
 // client has none.
 func (a Access) bounded() *awshttp.BuildableClient {
-	return awshttp.NewBuildableClient().WithTimeout(builder.AnswerLimit(wholeTimeout, a.Patience)).
+	return awshttp.NewBuildableClient().WithTimeout(builder.ResponseLimit(wholeTimeout, a.WaitLimit)).
 		WithDialerOptions(func(d *net.Dialer) {
-			d.Timeout = builder.AnswerLimit(dialTimeout, a.Patience)
+			d.Timeout = builder.ResponseLimit(dialTimeout, a.WaitLimit)
 		}).
 		WithTransportOptions(func(t *http.Transport) {
-			t.ResponseHeaderTimeout = builder.AnswerLimit(answerTimeout, a.Patience)
+			t.ResponseHeaderTimeout = builder.ResponseLimit(answerTimeout, a.WaitLimit)
 		})
 }
 

@@ -253,9 +253,9 @@ func TestEndpointWithoutScheme(t *testing.T) {
 	}
 }
 
-// TestPatience checks that the user's limit ends the wait for a service that never responds:
+// TestWaitLimit checks that the user's limit ends the wait for a service that never responds:
 // EC2, and STS, for which the SDK would wait without end.
-func TestPatience(t *testing.T) {
+func TestWaitLimit(t *testing.T) {
 	alone(t)
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // the end of the connection is seen only then
@@ -263,7 +263,7 @@ func TestPatience(t *testing.T) {
 	}))
 	defer silent.Close()
 	a := access(silent.URL)
-	a.Patience, a.MaxRetries = time.Second, 1
+	a.WaitLimit, a.MaxRetries = time.Second, 1
 	late := func(err error) {
 		t.Helper()
 		says(t, err, silent.URL)

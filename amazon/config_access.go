@@ -324,14 +324,14 @@ func (p *PollingConfig) complete() []error {
 	return errs
 }
 
-// waits are how a build waits. A number of attempts alone says how patient it is,
-// and nothing about how often it looks.
+// waits returns the limits and polling intervals of a build. A number of attempts alone sets the
+// time limit, and not the polling interval.
 func (p PollingConfig) waits() bake.Waits {
 	if p.DelaySeconds > 0 {
 		return bake.Waits{}.Polled(time.Duration(p.DelaySeconds)*time.Second, p.MaxAttempts)
 	}
-	patient := bake.Pace{Patience: time.Duration(p.MaxAttempts) * usualDelay}
-	return bake.Waits{Volume: patient, Attachment: patient, Snapshot: patient, Image: patient, Copy: patient}
+	pace := bake.Pace{Limit: time.Duration(p.MaxAttempts) * usualDelay}
+	return bake.Waits{Volume: pace, Attachment: pace, Snapshot: pace, Image: pace, Copy: pace}
 }
 
 // access is how AWS is reached.

@@ -45,7 +45,7 @@ func TestAllOfAccessReachesTheClient(t *testing.T) {
 		},
 		SkipCredentialValidation: true, Endpoint: "https://ec2.{region}.example.com", MetadataEndpoint: "http://127.0.0.1:1338",
 		InsecureSkipTLSVerify: true, DecodeAuthorizationMessages: true, InstanceID: "i-0123456789abcdef0", SkipMetadata: true, UseFIPS: true, UseDualStack: true,
-		Patience: 5 * time.Minute,
+		WaitLimit: 5 * time.Minute,
 	}
 	if got := c.access(); !reflect.DeepEqual(got, want) {
 		t.Errorf("AWS is reached by\n%+v, want\n%+v", got, want)
@@ -75,8 +75,8 @@ func TestNoRoleAndNoVaultUnlessAsked(t *testing.T) {
 // attempts alone sets the time limit, and does not make the polling less frequent.
 func TestPolling(t *testing.T) {
 	fixed := func(interval time.Duration, attempts int) bake.Waits { return bake.Waits{}.Polled(interval, attempts) }
-	patient := func(p time.Duration) bake.Waits {
-		pace := bake.Pace{Patience: p}
+	limited := func(p time.Duration) bake.Waits {
+		pace := bake.Pace{Limit: p}
 		return bake.Waits{Volume: pace, Attachment: pace, Snapshot: pace, Image: pace, Copy: pace}
 	}
 	for name, test := range map[string]struct {
@@ -90,7 +90,7 @@ func TestPolling(t *testing.T) {
 		"the template goes first": {map[string]any{"delay_seconds": 30, "max_attempts": 50}, "7", "9", fixed(30*time.Second, 50)},
 		"one of each":             {map[string]any{"delay_seconds": 30}, "", "9", fixed(30*time.Second, 9)},
 		"a delay":                 {map[string]any{"delay_seconds": 30}, "", "", fixed(30*time.Second, 0)},
-		"attempts":                {map[string]any{"max_attempts": 4}, "", "", patient(time.Minute)},
+		"attempts":                {map[string]any{"max_attempts": 4}, "", "", limited(time.Minute)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("AWS_POLL_DELAY_SECONDS", test.delay)

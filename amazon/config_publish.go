@@ -119,8 +119,8 @@ const afterSnapshots = 30 * time.Minute
 func (c *Config) waits() bake.Waits {
 	w := c.AWSPolling.waits()
 	wanted := time.Duration(c.SnapshotCopyDurationMinutes)*time.Minute + afterSnapshots
-	if usual := cmp.Or(w.Copy.Patience, bake.DefaultWaits().Copy.Patience); wanted > usual {
-		w.Copy.Patience = wanted
+	if usual := cmp.Or(w.Copy.Limit, bake.DefaultWaits().Copy.Limit); wanted > usual {
+		w.Copy.Limit = wanted
 	}
 	return w
 }

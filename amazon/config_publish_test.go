@@ -108,10 +108,10 @@ func TestCopyTimeLimit(t *testing.T) {
 	}{
 		"as usual":    {nil, bake.Pace{}},
 		"a short one": {map[string]any{"snapshot_copy_duration_minutes": 30}, bake.Pace{}},
-		"two days":    {map[string]any{"snapshot_copy_duration_minutes": 2880}, bake.Pace{Patience: 48*time.Hour + 30*time.Minute}},
-		"a user who is more patient": {map[string]any{
+		"two days":    {map[string]any{"snapshot_copy_duration_minutes": 2880}, bake.Pace{Limit: 48*time.Hour + 30*time.Minute}},
+		"a longer limit of the user": {map[string]any{
 			"snapshot_copy_duration_minutes": 180, "aws_polling": map[string]any{"max_attempts": 1440},
-		}, bake.Pace{Patience: 6 * time.Hour}},
+		}, bake.Pace{Limit: 6 * time.Hour}},
 		"a user who counts": {map[string]any{
 			"snapshot_copy_duration_minutes": 30, "aws_polling": map[string]any{"delay_seconds": 30, "max_attempts": 9},
 		}, bake.Pace{First: 30 * time.Second, Longest: 30 * time.Second, Attempts: 9}},

@@ -79,7 +79,7 @@ func (c *Client) loadIn(ctx context.Context, region string) error {
 	}
 	c.config.RetryMaxAttempts = 0 // of AWS_MAX_ATTEMPTS: see Client.newPolicy
 	c.wantsCode = chain.wantsCode
-	c.metadata, c.asked = newMetadata(c.config, c.access.Patience)
+	c.metadata, c.asked = newMetadata(c.config, c.access.WaitLimit)
 	chain.Client, chain.endpoint = c.metadata, c.config.BaseEndpoint
 	return nil
 }

@@ -88,7 +88,7 @@ func (l *liar) bakes(t *testing.T, opts Config, fail error) error {
 	t.Helper()
 	opts.SourceAMI = l.source
 	_, err := bake.Build(t.Context(), l.cloud(t, opts), cloudtest.Machine(), bake.Plan{
-		Build: "build-1", ImageName: "new", Waits: cloudtest.Impatient(),
+		Build: "build-1", ImageName: "new", Waits: cloudtest.ShortWaits(),
 		Provision: func(context.Context, bake.Workplace) error { return fail },
 	}, cloudtest.Log(t.Logf))
 	return err

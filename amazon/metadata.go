@@ -60,10 +60,10 @@ func (m *metadataTransport) Do(r *http.Request) (*http.Response, error) {
 // newMetadata returns a client of the instance metadata service. It has an endpoint of its own
 // (AWS_EC2_METADATA_SERVICE_ENDPOINT) and uses no proxy: behind one there would be another
 // machine's.
-func newMetadata(cfg aws.Config, patience time.Duration) (*imds.Client, *metadataTransport) {
-	transport := &metadataTransport{limit: builder.AnswerLimit(metadataAnswer, patience)}
+func newMetadata(cfg aws.Config, waitLimit time.Duration) (*imds.Client, *metadataTransport) {
+	transport := &metadataTransport{limit: builder.ResponseLimit(metadataAnswer, waitLimit)}
 	transport.next = awshttp.NewBuildableClient().WithTimeout(transport.limit).
-		WithDialerOptions(func(d *net.Dialer) { d.Timeout = builder.AnswerLimit(metadataDial, patience) }).
+		WithDialerOptions(func(d *net.Dialer) { d.Timeout = builder.ResponseLimit(metadataDial, waitLimit) }).
 		WithTransportOptions(func(t *http.Transport) { t.Proxy = nil })
 	return imds.NewFromConfig(cfg, func(o *imds.Options) {
 		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {

@@ -40,7 +40,7 @@ func metadataOf(t *testing.T, service http.Handler, limit time.Duration) (*Cloud
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.URL)
 	a := cloud.client.access
-	a.Patience = 4 * limit
+	a.WaitLimit = 4 * limit
 	cloud.client = dial(t, a)
 	return cloud, counted
 }
@@ -127,7 +127,7 @@ func TestLostMetadataToken(t *testing.T) {
 // service.
 func TestRoleWhoseKeysAreLost(t *testing.T) {
 	_, _ = metadataOf(t, machine(t, state.MetadataOptions{TokensRequired: true}, 2), 0)
-	_, err := Dial(context.Background(), Access{Region: "eu-west-1", Patience: 400 * time.Millisecond})
+	_, err := Dial(context.Background(), Access{Region: "eu-west-1", WaitLimit: 400 * time.Millisecond})
 	says(t, err, "no AWS credentials", "role's keys", "--http-put-response-hop-limit 2")
 }
 

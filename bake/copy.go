@@ -75,7 +75,7 @@ func (b *build) copyImage(ctx context.Context, group undo.Group, region string, 
 
 // copyAvailable waits for a copy of an image, reports its progress, and returns it.
 func (b *build) copyAvailable(ctx context.Context, copied copyAct, cloud Cloud, shared []SnapshotID) (img Image, err error) {
-	progress, told := newCopying(cloud, shared, b.waits.Copy.Patience), pacer{}
+	progress, told := newCopying(cloud, shared, b.waits.Copy.Limit), pacer{}
 	what := fmt.Sprintf("image %s, a copy of %s", copied.Image, copied.Source)
 	mismatch := func(i Image) error { return copied.mismatch(b.undoer, i) }
 	err = b.waits.Copy.until(ctx, what, tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {

@@ -15,9 +15,9 @@ type Options struct {
 	Wrapper func(command string) (string, error)
 	// Log reports the processes that are ended when a root is left; nil reports nothing.
 	Log func(format string, args ...any)
-	// Patience is how long the keeper of a killed build may take to leave its root; 0
+	// KeeperTimeout is the time limit for the keeper of a killed build to leave its root. 0
 	// means a little more than a minute.
-	Patience time.Duration
+	KeeperTimeout time.Duration
 }
 
 // A Machine performs the local parts of a build: those that need the host's kernel, not

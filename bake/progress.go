@@ -50,9 +50,9 @@ type copying struct {
 	far   map[SnapshotID]int
 }
 
-// newCopying returns the progress of a copy that may take patience without progress.
-func newCopying(cloud Cloud, shared []SnapshotID, patience time.Duration) *copying {
-	return &copying{cloud: cloud, shared: shared, every: min(askEvery, patience/4), asked: time.Now(), far: map[SnapshotID]int{}}
+// newCopying returns the progress of a copy that may take limit without progress.
+func newCopying(cloud Cloud, shared []SnapshotID, limit time.Duration) *copying {
+	return &copying{cloud: cloud, shared: shared, every: min(askEvery, limit/4), asked: time.Now(), far: map[SnapshotID]int{}}
 }
 
 // of returns the progress of a pending copy in percent, and the sum of its snapshots'

@@ -532,7 +532,7 @@ func TestCopiesThatTakeLong(t *testing.T) {
 				plan := w.plan()
 				w.publication.Copies = []bake.Copy{{Region: "there"}}
 				w.copyTakes = 10 * time.Hour
-				plan.Waits.Copy.Patience = time.Hour
+				plan.Waits.Copy.Limit = time.Hour
 				test.setUp(w)
 				_, err := w.build(t.Context(), plan)
 				if (err == nil) != test.ok {

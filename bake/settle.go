@@ -46,7 +46,7 @@ type tries struct {
 func (p Pace) try() *tries { return &tries{pace: p, begun: time.Now(), interval: p.First} }
 
 // again waits before the next attempt. It returns an error that ends the attempts: the
-// refusal if the patience is used up, or the end of ctx. Neither wraps the refusal's marks.
+// refusal if the time limit is used up, or the end of ctx. Neither wraps the refusal's marks.
 func (t *tries) again(ctx context.Context, what string, refused error) error {
 	t.n++
 	took := time.Since(t.begun)
@@ -90,7 +90,7 @@ func repeat[T any](ctx context.Context, s settling, what string, final error, ca
 			return x, err
 		}
 		if s.say != nil && tries.n == 0 {
-			s.say("trying again for up to %s (%s): %v", s.pace.Patience, what, err)
+			s.say("trying again for up to %s (%s): %v", s.pace.Limit, what, err)
 		}
 		if stop := tries.again(ctx, what, err); stop != nil {
 			return x, stop

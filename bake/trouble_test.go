@@ -37,7 +37,7 @@ func TestThrottledPolls(t *testing.T) {
 		"for 30 seconds":            {DefaultWaits().Volume, time.Second, 31 * time.Second, 20 * time.Second, ""},
 		"from the first look on":    {DefaultWaits().Image, 0, 5 * time.Minute, time.Minute, ""},
 		"for an hour of a snapshot": {DefaultWaits().Snapshot, time.Minute, time.Hour, 2 * time.Hour, ""},
-		"for ever": {Pace{First: time.Second, Longest: time.Second, Patience: time.Minute}, 0, time.Hour, time.Hour,
+		"for ever": {Pace{First: time.Second, Longest: time.Second, Limit: time.Minute}, 0, time.Hour, time.Hour,
 			"gave up on it after 1m0s and 61 looks, which were throttled since 00:00:00 UTC: cannot read it: no"},
 		"in all attempts": {Pace{First: time.Second, Longest: time.Second, Attempts: 3}, time.Second, time.Hour, time.Hour,
 			"gave up on it after 2s and 3 looks, which were throttled since 00:00:01 UTC: cannot read it: no"},

@@ -106,7 +106,7 @@ func (u *undoer) sinceLast(begun time.Time) time.Duration {
 // longestRepetition returns how long another process can have repeated a call. A call is
 // repeated for the longest if it is throttled; a limit that the user has set is the limit
 // of the waits, too.
-func longestRepetition(w Waits) time.Duration { return max(retry.ThrottledFor, w.Volume.Patience) }
+func longestRepetition(w Waits) time.Duration { return max(retry.ThrottledFor, w.Volume.Limit) }
 
 // searchLimit returns how long the resource of an unanswered request is searched for. A
 // request of a killed build may still be under way.

@@ -19,11 +19,11 @@ type Pace struct {
 	First time.Duration
 	// Longest is the longest interval. If it equals First, every interval is exactly that.
 	Longest time.Duration
-	// Patience is the time limit without progress. If the cloud reports a percentage, of a
+	// Limit is the time limit without progress. If the cloud reports a percentage, of a
 	// snapshot or of the snapshots of a copy, the limit restarts whenever it grows, because
 	// a terabyte may take hours.
-	Patience time.Duration
-	// Attempts, if not 0, is the number of looks; Patience is then ignored.
+	Limit time.Duration
+	// Attempts, if not 0, is the number of polls. Limit is then ignored.
 	Attempts int
 }
 
@@ -62,12 +62,12 @@ type Waits struct {
 // DefaultWaits returns the default waits, with short intervals and long limits.
 func DefaultWaits() Waits {
 	return Waits{
-		Volume:     Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Patience: 10 * time.Minute},
-		Attachment: Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Patience: 10 * time.Minute},
-		Snapshot:   Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Patience: 2 * time.Hour},
-		Image:      Pace{First: 100 * time.Millisecond, Longest: 5 * time.Second, Patience: 30 * time.Minute},
-		Copy:       Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Patience: 2 * time.Hour},
-		Settling:   Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Patience: 2 * time.Minute},
+		Volume:     Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Limit: 10 * time.Minute},
+		Attachment: Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Limit: 10 * time.Minute},
+		Snapshot:   Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Limit: 2 * time.Hour},
+		Image:      Pace{First: 100 * time.Millisecond, Longest: 5 * time.Second, Limit: 30 * time.Minute},
+		Copy:       Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Limit: 2 * time.Hour},
+		Settling:   Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Limit: 2 * time.Minute},
 		Unseen:     30 * time.Second,
 		Lost:       2 * time.Second,
 		InFlight:   15 * time.Second,
@@ -88,13 +88,13 @@ func (w Waits) Polled(interval time.Duration, attempts int) Waits {
 	return w
 }
 
-// Patient returns the same waits with one limit for each that has none yet, whether it is
-// for the cloud or for the kernel. 0 changes nothing.
-func (w Waits) Patient(limit time.Duration) Waits {
+// LimitedTo returns the waits with this limit for each wait without a limit of its own, whether for
+// the cloud or for the kernel. 0 changes nothing.
+func (w Waits) LimitedTo(limit time.Duration) Waits {
 	for _, p := range w.paces() {
-		p.Patience = cmp.Or(p.Patience, limit)
+		p.Limit = cmp.Or(p.Limit, limit)
 	}
-	w.Settling.Patience = cmp.Or(w.Settling.Patience, min(limit, DefaultWaits().Settling.Patience))
+	w.Settling.Limit = cmp.Or(w.Settling.Limit, min(limit, DefaultWaits().Settling.Limit))
 	w.Device = cmp.Or(w.Device, limit)
 	w.Unseen = cmp.Or(w.Unseen, min(limit, DefaultWaits().Unseen))
 	return w
@@ -128,7 +128,7 @@ func (p Pace) or(d Pace) Pace {
 	return Pace{
 		First:    cmp.Or(p.First, d.First),
 		Longest:  cmp.Or(p.Longest, d.Longest),
-		Patience: cmp.Or(p.Patience, d.Patience),
+		Limit:    cmp.Or(p.Limit, d.Limit),
 		Attempts: p.Attempts,
 	}
 }
@@ -155,8 +155,8 @@ func (s observation) named() string {
 type observer func(context.Context) (observation, error)
 
 // until observes a resource until it is done. The wait ends with ctx, with an error of the
-// observer, and after Patience or Attempts. A look that the cloud throttles, fails or does not answer is not
-// counted as an error. The resource is named in errors by what.
+// observer, and after Limit or Attempts. A poll that is throttled, fails in the cloud or gets no response
+// is not counted as an error. The resource is named in errors by what.
 func (p Pace) until(ctx context.Context, what string, observe observer) error {
 	interval := p.First
 	w := waiting{what: what, begun: time.Now(), progress: time.Now(), told: observation{percent: -1}}
@@ -226,7 +226,7 @@ func (w *waiting) took(ctx context.Context, seen observation, err error, attempt
 func troubleOf(ctx context.Context, err error) *retry.CallError {
 	trouble := retry.Trouble(err)
 	if trouble == nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		return &retry.CallError{Kind: retry.Lost, Err: err} // it has taken all the patience
+		return &retry.CallError{Kind: retry.Lost, Err: err} // it has used up the time limit
 	}
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // it is the wait that has ended
@@ -243,7 +243,7 @@ func (w *waiting) tell(ctx context.Context, pause time.Duration, p Pace) {
 		return
 	}
 	w.troubled = time.Now()
-	held := event.Held{What: "looking at " + w.what, Why: w.trouble.Kind.String(), Since: w.since, Limit: p.Patience}
+	held := event.Held{What: "looking at " + w.what, Why: w.trouble.Kind.String(), Since: w.since, Limit: p.Limit}
 	if p.Attempts > 0 {
 		held.Limit = 0
 	}
@@ -266,7 +266,7 @@ func (p Pace) once(ctx context.Context, observe observer) (observation, error) {
 	ctx = retry.Once(ctx)
 	if p.Attempts == 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, p.Patience)
+		ctx, cancel = context.WithTimeout(ctx, p.Limit)
 		defer cancel()
 	}
 	return observe(ctx)
@@ -277,7 +277,7 @@ func (p Pace) spent(attempts int, idle time.Duration) bool {
 	if p.Attempts > 0 {
 		return attempts >= p.Attempts
 	}
-	return idle >= p.Patience
+	return idle >= p.Limit
 }
 
 // jitter varies an interval, so that builds which began together do not poll together.

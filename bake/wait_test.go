@@ -26,7 +26,7 @@ func bubble(t *testing.T, test func(t *testing.T)) {
 }
 
 func TestUntilIsQuickAtFirstAndSlowLater(t *testing.T) {
-	p := Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Patience: time.Hour}
+	p := Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Limit: time.Hour}
 	for _, takes := range []time.Duration{0, 90 * time.Millisecond, time.Second, 10 * time.Minute} {
 		bubble(t, func(t *testing.T) {
 			begun, looks := time.Now(), 0
@@ -55,8 +55,8 @@ func TestUntilGivesUp(t *testing.T) {
 		pace Pace
 		says string
 	}{
-		{"after its patience", Pace{First: time.Second, Longest: time.Second, Patience: time.Minute}, "gave up on it after 1m0s and 61 looks: it is still creating"},
-		{"after its attempts", Pace{First: 5 * time.Second, Longest: 5 * time.Second, Patience: time.Nanosecond, Attempts: 4}, "gave up on it after 15s and 4 looks: it is still creating"},
+		{"after its limit", Pace{First: time.Second, Longest: time.Second, Limit: time.Minute}, "gave up on it after 1m0s and 61 looks: it is still creating"},
+		{"after its attempts", Pace{First: 5 * time.Second, Longest: 5 * time.Second, Limit: time.Nanosecond, Attempts: 4}, "gave up on it after 15s and 4 looks: it is still creating"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -69,11 +69,11 @@ func TestUntilGivesUp(t *testing.T) {
 	}
 }
 
-// TestProgressFeedsPatience waits an hour with a patience of a minute.
-func TestProgressFeedsPatience(t *testing.T) {
+// TestProgressExtendsTheLimit waits an hour with a limit of a minute.
+func TestProgressExtendsTheLimit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		begun := time.Now()
-		p := Pace{First: time.Second, Longest: 5 * time.Second, Patience: time.Minute}
+		p := Pace{First: time.Second, Longest: 5 * time.Second, Limit: time.Minute}
 		err := p.until(t.Context(), "it", func(context.Context) (observation, error) {
 			percent := int(100 * time.Since(begun) / time.Hour)
 			return observation{state: "pending", percent: min(percent, 100), done: percent >= 100}, nil
@@ -112,7 +112,7 @@ func TestUntilEndsAtOnce(t *testing.T) {
 				<-ctx.Done()
 				return observation{}, ctx.Err()
 			})
-			if !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != DefaultWaits().Volume.Patience {
+			if !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != DefaultWaits().Volume.Limit {
 				t.Errorf("error %v after %s", err, time.Since(begun))
 			}
 		})
@@ -121,7 +121,7 @@ func TestUntilEndsAtOnce(t *testing.T) {
 
 func TestNewResourceMayBeUnseen(t *testing.T) {
 	missing := fmt.Errorf("vol-1: %w", ErrNotFound)
-	p := Pace{First: time.Second, Longest: time.Second, Patience: time.Hour}
+	p := Pace{First: time.Second, Longest: time.Second, Limit: time.Hour}
 	tests := []struct {
 		name string
 		// seen and gone are the times from which the resource can be read and no longer can.
@@ -163,21 +163,21 @@ func TestPolled(t *testing.T) {
 	}
 }
 
-// TestPatient checks that one limit applies to every wait without a limit of its own, and that
+// TestLimitedTo checks that one limit applies to every wait without a limit of its own, and that
 // it does not extend the time for which a new resource may stay unseen.
-func TestPatient(t *testing.T) {
-	if got := (Waits{}).Patient(0); got != (Waits{}) {
-		t.Errorf("no patience changes the waits to %+v", got)
+func TestLimitedTo(t *testing.T) {
+	if got := (Waits{}).LimitedTo(0); got != (Waits{}) {
+		t.Errorf("no limit changes the waits to %+v", got)
 	}
-	long := Waits{Snapshot: Pace{Patience: time.Minute}}.Patient(3 * time.Hour).orDefault()
-	if long.Snapshot.Patience != time.Minute || long.Volume.Patience != 3*time.Hour || long.Copy.Patience != 3*time.Hour || long.Device != 3*time.Hour {
-		t.Errorf("long patience: %+v", long)
+	long := Waits{Snapshot: Pace{Limit: time.Minute}}.LimitedTo(3 * time.Hour).orDefault()
+	if long.Snapshot.Limit != time.Minute || long.Volume.Limit != 3*time.Hour || long.Copy.Limit != 3*time.Hour || long.Device != 3*time.Hour {
+		t.Errorf("long limit: %+v", long)
 	}
 	if long.Unseen != DefaultWaits().Unseen || long.Lost != DefaultWaits().Lost {
-		t.Errorf("long patience, for what is not there: %v and %v", long.Unseen, long.Lost)
+		t.Errorf("long limit, for what is not there: %v and %v", long.Unseen, long.Lost)
 	}
-	short := Waits{}.Polled(time.Second, 0).Patient(2 * time.Second).orDefault()
-	if short.Image != (Pace{First: time.Second, Longest: time.Second, Patience: 2 * time.Second}) || short.Unseen != 2*time.Second {
-		t.Errorf("short patience: %+v", short)
+	short := Waits{}.Polled(time.Second, 0).LimitedTo(2 * time.Second).orDefault()
+	if short.Image != (Pace{First: time.Second, Longest: time.Second, Limit: 2 * time.Second}) || short.Unseen != 2*time.Second {
+		t.Errorf("short limit: %+v", short)
 	}
 }

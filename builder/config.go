@@ -155,8 +155,8 @@ type Config struct {
 	RootDeviceName string `mapstructure:"root_device_name"`
 
 	ictx interpolate.Context
-	// patience is the environment's limit of waits; 0 is none.
-	patience time.Duration
+	// waitLimit is the value of PACKER_CHROOT_PATIENCE, or 0.
+	waitLimit time.Duration
 }
 
 // DefaultMountPath is the mount_path of both builders: the page of osc-chroot
@@ -185,7 +185,7 @@ func (c *Config) Prepare(kind Kind) []error {
 	errs = append(errs, c.checkVolume(kind)...)
 	errs = append(errs, c.checkSharing()...)
 	var err error
-	if c.patience, err = patience(); err != nil {
+	if c.waitLimit, err = readWaitLimit(); err != nil {
 		errs = append(errs, err)
 	}
 	if c.FromScratch {

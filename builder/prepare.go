@@ -37,6 +37,6 @@ func (p Plugin) Connect(ctx context.Context, to Reach) (Session, error) {
 	options := p.Options()
 	options.SetReach(to)
 	job := options.Job()
-	job.Config.patience = to.Patience
+	job.Config.waitLimit = to.WaitLimit
 	return job.Connect(ctx, nil)
 }

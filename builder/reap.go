@@ -81,8 +81,8 @@ type Reach struct {
 	Region   string `flag:"region REGION" usage:"the region of the builds"`
 	Profile  string `flag:"profile NAME" usage:"the profile to take keys from"`
 	Endpoint string `flag:"endpoint URL" usage:"where the cloud's API is, as in the template"`
-	// Patience is Config.Patience.
-	Patience time.Duration
+	// WaitLimit is Config.WaitLimit.
+	WaitLimit time.Duration
 }
 
 // reapArg is the first argument of a plugin that is to reap.
@@ -186,7 +186,7 @@ func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (al
 	if !f.Reaping.DryRun {
 		chroot.SweepSockets()
 	}
-	if f.Reach.Patience, err = patience(); err != nil {
+	if f.Reach.WaitLimit, err = readWaitLimit(); err != nil {
 		return nil, err
 	}
 	running, others, err := f.Reaping.Running()
@@ -209,7 +209,7 @@ func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (al
 			}
 		}()
 	}
-	f.Reaping.LockDir, f.Reaping.Waits = os.Getenv(lockDirEnv), bake.Waits{}.Patient(f.Reach.Patience)
+	f.Reaping.LockDir, f.Reaping.Waits = os.Getenv(lockDirEnv), bake.Waits{}.LimitedTo(f.Reach.WaitLimit)
 	f.Reaping.Program, f.Reaping.Endpoint = r.Kind.Type, journalEndpoint(session.Endpoint)
 	return bake.Reap(ctx, session.Cloud, machine, report, f.Reaping)
 }

@@ -63,11 +63,11 @@ func (h Host) withDefaults(log func(format string, args ...any)) Host {
 	h.GOOS = cmp.Or(h.GOOS, runtime.GOOS)
 	if h.Machine == nil {
 		h.Machine = func(ctx context.Context, wrapper func(string) (string, error)) (bake.Machine, error) {
-			limit, err := patience()
+			limit, err := readWaitLimit()
 			if err != nil {
 				return nil, err
 			}
-			return bake.NewMachine(ctx, bake.Options{Wrapper: wrapper, Log: log, Patience: limit})
+			return bake.NewMachine(ctx, bake.Options{Wrapper: wrapper, Log: log, KeeperTimeout: limit})
 		}
 	}
 	if h.Bake == nil {
@@ -146,7 +146,7 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		RootIOPS:     c.RootVolumeIOPS,
 		Device:       bake.DeviceName(c.DevicePath),
 		LockDir:      os.Getenv(lockDirEnv),
-		Waits:        r.Waits.Patient(c.Patience()),
+		Waits:        r.Waits.LimitedTo(c.WaitLimit()),
 		MountPath:    c.renderMountPath,
 		Partition:    c.MountPartition,
 		NVMePath:     c.NVMEDevicePath,

@@ -39,9 +39,9 @@ type Access struct {
 	MetadataEndpoint string
 	// VMID is the VM that this program runs on. Then its metadata is not asked.
 	VMID string
-	// Patience is how long a call may be waited for, tries included; 0 leaves it to
-	// the policy of tries.
-	Patience time.Duration
+	// WaitLimit is the time limit of a call and its retries. 0 means the limits of the
+	// retry policy.
+	WaitLimit time.Duration
 
 	// regionFrom says where Region was found, if it was not given.
 	regionFrom string

@@ -263,7 +263,7 @@ func TestClocks(t *testing.T) {
 				_, _ = w.Write([]byte(refused(status, kind, test.code, "no").body))
 			}))
 			t.Cleanup(server.Close)
-			_, err := Dial(t.Context(), Access{AccessKey: "AK", SecretKey: "SK", Region: home, Endpoint: server.URL, Patience: time.Second})
+			_, err := Dial(t.Context(), Access{AccessKey: "AK", SecretKey: "SK", Region: home, Endpoint: server.URL, WaitLimit: time.Second})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("the error is %v, want %q", err, test.want)
 			}

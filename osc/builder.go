@@ -42,6 +42,6 @@ func (c *Config) connect(ctx context.Context, log func(format string, args ...an
 // access is how the API is reached.
 func (c *Config) access() Access {
 	a := c.AccessConfig.access()
-	a.Patience = c.Patience()
+	a.WaitLimit = c.WaitLimit()
 	return a
 }

@@ -20,10 +20,10 @@ func TestAllOfAccessReachesTheClient(t *testing.T) {
 		AccessKey: "YOUR KEY HERE", SecretKey: "YOUR SECRET KEY HERE", Profile: "builds", Region: "eu-west-2",
 		Endpoint: "https://api.example.com/api/v1", MetadataEndpoint: "http://127.0.0.1:1338", VMID: "i-12345678",
 		Certificate: Certificate{CertPath: "/cert.pem", KeyPath: "/key.pem"}, InsecureSkipTLSVerify: true,
-		Patience: 5 * time.Minute,
+		WaitLimit: 5 * time.Minute,
 	}
 	if got := c.access(); !reflect.DeepEqual(got, want) {
 		t.Errorf("the API is reached by\n%+v, want\n%+v", got, want)
 	}
-	buildertest.EveryField(t, want, "Patience", "regionFrom") // which is an option of both clouds
+	buildertest.EveryField(t, want, "WaitLimit", "regionFrom") // which is an option of both clouds
 }

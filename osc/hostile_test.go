@@ -106,7 +106,7 @@ func FuzzAnswers(f *testing.F) {
 		if err != nil {
 			return // the type of the response is not JSON
 		}
-		client.retry.Clock, client.retry.Patience = new(cloudtest.Clock), time.Second
+		client.retry.Clock, client.retry.WaitLimit = new(cloudtest.Clock), time.Second
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if ids := everyCall(ctx, NewCloud(client, &Config{SourceConfig: SourceConfig{SourceOMI: "ami-00000001"}}, nil)); slices.Contains(ids, "") {
@@ -217,7 +217,7 @@ func TestFalseResponses(t *testing.T) {
 				return answer
 			}
 			_, err := bake.Build(t.Context(), l.cloud(t, Config{}), cloudtest.Machine(),
-				bake.Plan{Build: "build-1", ImageName: "new", Waits: cloudtest.Impatient()}, cloudtest.Log(t.Logf))
+				bake.Plan{Build: "build-1", ImageName: "new", Waits: cloudtest.ShortWaits()}, cloudtest.Log(t.Logf))
 			if (err == nil) != (test.says == "-") || err != nil && !strings.Contains(err.Error(), test.says) {
 				t.Errorf("the build ended with %v, want %q", err, test.says)
 			}
@@ -261,7 +261,7 @@ func TestForeignIDInResponse(t *testing.T) {
 			labels := bake.Labels{VolumeTags: tags, SnapshotTags: tags, ImageTags: tags}
 			before := l.things()
 			_, err = bake.Build(t.Context(), l.cloud(t, Config{PublishConfig: PublishConfig{OMIAccountIDs: []string{other}}}), cloudtest.Machine(), bake.Plan{
-				Build: "build-1", ImageName: "new", Waits: cloudtest.Impatient(),
+				Build: "build-1", ImageName: "new", Waits: cloudtest.ShortWaits(),
 				Labels: func(bake.Facts) (bake.Labels, error) { return labels, nil },
 			}, cloudtest.Log(t.Logf))
 			if err == nil || !strings.Contains(err.Error(), with) {

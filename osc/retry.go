@@ -54,7 +54,7 @@ func (c *Client) do(ctx context.Context, action string, try func(context.Context
 
 // once makes one attempt, and notes if the API has answered.
 func (c *Client) once(ctx context.Context, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, builder.AnswerLimit(tryLimit, c.access.Patience))
+	ctx, cancel := context.WithTimeout(ctx, builder.ResponseLimit(tryLimit, c.access.WaitLimit))
 	defer cancel()
 	err := try(ctx)
 	var no *refusal

@@ -369,9 +369,9 @@ func TestReadAllPages(t *testing.T) {
 	}
 }
 
-// TestPatience checks that the user's limit ends the wait for an API that never responds, or
+// TestWaitLimit checks that the user's limit ends the wait for an API that never responds, or
 // never does what was requested.
-func TestPatience(t *testing.T) {
+func TestWaitLimit(t *testing.T) {
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // the end of the connection is seen only then
 		<-r.Context().Done()
@@ -380,7 +380,7 @@ func TestPatience(t *testing.T) {
 	busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 	defer busy.Close()
 	for _, server := range []*httptest.Server{silent, busy} {
-		access := Access{AccessKey: myKey, SecretKey: secret, Region: home, Endpoint: server.URL, Patience: time.Second}
+		access := Access{AccessKey: myKey, SecretKey: secret, Region: home, Endpoint: server.URL, WaitLimit: time.Second}
 		_, err := Dial(t.Context(), access)
 		if retry.Trouble(err) == nil {
 			t.Errorf("it ended with %v", err)

@@ -33,19 +33,19 @@ const (
 // TellEvery is the interval at which a user is told again that something is held up.
 const TellEvery = time.Minute
 
-// Policy says how often and how long a call is made again. The zero value is the default.
+// Policy limits the number and the duration of a call's retries. The zero value is the default.
 type Policy struct {
 	// First is the pause after the first attempt; 0 means 250 ms. Pauses grow by a half
 	// each up to 15 seconds, and are shortened by up to a half at random, so that builds
 	// that were throttled together do not come back together.
 	First time.Duration
-	// Patience, if not 0, is the limit in place of ThrottledFor and FailingFor, and an
-	// upper bound of the others.
-	Patience time.Duration
+	// WaitLimit, if not 0, replaces ThrottledFor and FailingFor, and is an upper bound of the
+	// other limits.
+	WaitLimit time.Duration
 	// Attempts, if not 0, is how often a call is made in place of ThrottledFor and
 	// FailingFor.
 	Attempts int
-	// Reached, if not nil, reports whether the endpoint has answered before.
+	// Reached, if not nil, reports whether the endpoint has responded before.
 	Reached func() bool
 	// Clock, if not nil, takes the place of the real time.
 	Clock Clock
@@ -190,7 +190,7 @@ func (r *run) left(kind Kind, gone time.Duration) (left time.Duration, spent boo
 		if r.attempts >= r.Attempts {
 			return 0, true
 		}
-		if r.Patience == 0 {
+		if r.WaitLimit == 0 {
 			return longest, false
 		}
 	}
@@ -205,13 +205,13 @@ func (p Policy) limit(kind Kind) time.Duration {
 		limit = UnsettledFor
 	case kind == Unreached && p.Reached != nil && !p.Reached():
 		limit = UnreachedFor
-	case p.Patience > 0:
-		return p.Patience
+	case p.WaitLimit > 0:
+		return p.WaitLimit
 	case kind == Throttled:
 		return ThrottledFor
 	}
-	if p.Patience > 0 {
-		return min(limit, p.Patience)
+	if p.WaitLimit > 0 {
+		return min(limit, p.WaitLimit)
 	}
 	return limit
 }
@@ -237,7 +237,7 @@ func (r *run) tell(ctx context.Context, now time.Time, pause time.Duration) {
 	r.told = now
 	limit := r.limit(f.Kind)
 	if r.Attempts > 0 {
-		limit = r.Patience
+		limit = r.WaitLimit
 	}
 	event.Emit(ctx, event.Held{What: r.call.Service + " " + r.call.Action, Why: f.Kind.String(), Since: f.Since, Limit: limit})
 }

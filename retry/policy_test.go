@@ -49,23 +49,23 @@ func TestRetryLimits(t *testing.T) {
 		ends   time.Duration // when the call ends, at most
 		ok     bool
 	}{
-		"throttled for 30 seconds":          {retry.Policy{}, retry.Throttled, 30 * time.Second, 45 * time.Second, true},
-		"throttled for nine minutes":        {retry.Policy{}, retry.Throttled, 9 * time.Minute, 10 * time.Minute, true},
-		"throttled for ever":                {retry.Policy{}, retry.Throttled, forever, retry.ThrottledFor, false},
-		"failing for nearly two minutes":    {retry.Policy{}, retry.Fault, 119 * time.Second, 2 * time.Minute, true},
-		"failing for ever":                  {retry.Policy{}, retry.Fault, forever, retry.FailingFor, false},
-		"lost for ever":                     {retry.Policy{}, retry.Lost, forever, retry.FailingFor, false},
-		"unsettled for ever":                {retry.Policy{}, retry.Unsettled, forever, retry.UnsettledFor, false},
-		"never reached":                     {retry.Policy{Reached: never}, retry.Unreached, forever, retry.UnreachedFor, false},
-		"reached before":                    {retry.Policy{Reached: before}, retry.Unreached, forever, retry.FailingFor, false},
-		"permanent":                         {retry.Policy{}, retry.Permanent, forever, 0, false},
-		"throttled, patient":                {retry.Policy{Patience: time.Hour}, retry.Throttled, forever, time.Hour, false},
-		"failing, patient":                  {retry.Policy{Patience: time.Hour}, retry.Fault, forever, time.Hour, false},
-		"unsettled, patient":                {retry.Policy{Patience: time.Hour}, retry.Unsettled, forever, retry.UnsettledFor, false},
-		"unsettled, impatient":              {retry.Policy{Patience: time.Second}, retry.Unsettled, forever, time.Second, false},
-		"unsettled, in one attempt":         {retry.Policy{Attempts: 1}, retry.Unsettled, forever, retry.UnsettledFor, false},
-		"throttled, twenty retries":         {retry.Policy{Attempts: 21}, retry.Throttled, 80 * time.Second, 4 * time.Minute, true},
-		"throttled, many retries, patience": {retry.Policy{Attempts: 1000, Patience: time.Minute}, retry.Throttled, forever, time.Minute, false},
+		"throttled for 30 seconds":       {retry.Policy{}, retry.Throttled, 30 * time.Second, 45 * time.Second, true},
+		"throttled for nine minutes":     {retry.Policy{}, retry.Throttled, 9 * time.Minute, 10 * time.Minute, true},
+		"throttled for ever":             {retry.Policy{}, retry.Throttled, forever, retry.ThrottledFor, false},
+		"failing for nearly two minutes": {retry.Policy{}, retry.Fault, 119 * time.Second, 2 * time.Minute, true},
+		"failing for ever":               {retry.Policy{}, retry.Fault, forever, retry.FailingFor, false},
+		"lost for ever":                  {retry.Policy{}, retry.Lost, forever, retry.FailingFor, false},
+		"unsettled for ever":             {retry.Policy{}, retry.Unsettled, forever, retry.UnsettledFor, false},
+		"never reached":                  {retry.Policy{Reached: never}, retry.Unreached, forever, retry.UnreachedFor, false},
+		"reached before":                 {retry.Policy{Reached: before}, retry.Unreached, forever, retry.FailingFor, false},
+		"permanent":                      {retry.Policy{}, retry.Permanent, forever, 0, false},
+		"throttled, long limit":          {retry.Policy{WaitLimit: time.Hour}, retry.Throttled, forever, time.Hour, false},
+		"failing, long limit":            {retry.Policy{WaitLimit: time.Hour}, retry.Fault, forever, time.Hour, false},
+		"unsettled, long limit":          {retry.Policy{WaitLimit: time.Hour}, retry.Unsettled, forever, retry.UnsettledFor, false},
+		"unsettled, short limit":         {retry.Policy{WaitLimit: time.Second}, retry.Unsettled, forever, time.Second, false},
+		"unsettled, in one attempt":      {retry.Policy{Attempts: 1}, retry.Unsettled, forever, retry.UnsettledFor, false},
+		"throttled, twenty retries":      {retry.Policy{Attempts: 21}, retry.Throttled, 80 * time.Second, 4 * time.Minute, true},
+		"throttled, many retries, limit": {retry.Policy{Attempts: 1000, WaitLimit: time.Minute}, retry.Throttled, forever, time.Minute, false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -191,8 +191,8 @@ func TestHeldCallIsReported(t *testing.T) {
 		"failing":         {retry.Policy{}, retry.Fault, time.Minute, []string{"EC2 CreateVolume: failing inside the cloud since 07:00:00 UTC; trying again for up to 2m0s"}},
 		"by attempts":     {retry.Policy{Attempts: 50}, retry.Lost, time.Minute, []string{"EC2 CreateVolume: not answered since 07:00:00 UTC; trying again"}},
 		"a state":         {retry.Policy{}, retry.Unsettled, 4 * time.Second, nil},
-		"without an end":  {retry.Policy{Patience: time.Minute}, retry.Unreached, time.Hour, []string{"EC2 CreateVolume: without a connection since 07:00:00 UTC; trying again for up to 1m0s"}},
-		"at an end first": {retry.Policy{Patience: 4 * time.Second}, retry.Throttled, time.Hour, nil},
+		"without an end":  {retry.Policy{WaitLimit: time.Minute}, retry.Unreached, time.Hour, []string{"EC2 CreateVolume: without a connection since 07:00:00 UTC; trying again for up to 1m0s"}},
+		"at an end first": {retry.Policy{WaitLimit: 4 * time.Second}, retry.Throttled, time.Hour, nil},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -34,7 +34,7 @@ func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
 		counts := newCount("One call of a build that copies, replaces, shares and protects goes wrong: "+f.Name, namesOf(callFaults)...)
 		open := func() *harness.FullBox {
 			k := harness.NewFullBox(t, f)
-			impatient(k.Box)
+			shortenWaits(k.Box)
 			k.Done = first.Done
 			return k
 		}

@@ -218,7 +218,7 @@ func TestCloudDiskIsFull(t *testing.T) {
 	plain := map[string]any{"pre_mount_commands": []string{"tune2fs -O ^has_journal {{.Device}}1"}}
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := newNarrowBox(t, 64)
-		b.Env = append(b.Env, "PACKER_CHROOT_PATIENCE="+patience.String())
+		b.Env = append(b.Env, "PACKER_CHROOT_PATIENCE="+waitLimit.String())
 		before := b.Inventory()
 		for _, test := range []struct {
 			name    string
@@ -262,7 +262,7 @@ func TestClocksJump(t *testing.T) {
 			for _, when := range []string{"before", "in the middle of"} {
 				t.Run(jump+" "+when+" the build", func(t *testing.T) {
 					b := harness.New(t)
-					b.Env = append(b.Env, "PACKER_CHROOT_PATIENCE="+patience.String())
+					b.Env = append(b.Env, "PACKER_CHROOT_PATIENCE="+waitLimit.String())
 					before := b.Inventory()
 					step := harness.Shell("true")
 					if when == "before" {

@@ -15,8 +15,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// patience is the limit of the waits in matrices, so that a build that waits in vain ends soon.
-const patience = 10 * time.Second
+// waitLimit is the limit of the waits in matrices, so that a build that waits in vain ends soon.
+const waitLimit = 10 * time.Second
 
 // fault is a rule of loopcloud that a matrix applies at each of its points.
 type fault struct {
@@ -219,7 +219,7 @@ func sideBySide[T any](t *testing.T, all []T, name func(T) string, test func(b *
 	}
 	open := func() ready {
 		b := harness.New(t)
-		impatient(b)
+		shortenWaits(b)
 		return ready{b, b.Inventory()}
 	}
 	spread(t, open, all, name, func(t *testing.T, r ready, it T) {
@@ -229,10 +229,10 @@ func sideBySide[T any](t *testing.T, all []T, name func(T) string, test func(b *
 	})
 }
 
-// impatient shortens the time limits of the builds. Responses may be corrupted by faults, so
+// shortenWaits shortens the time limits of the builds. Responses may be corrupted by faults, so
 // only requests are checked against the API models.
-func impatient(b *harness.Box) {
-	b.Env = append(b.Env, "PACKER_CHROOT_PATIENCE="+patience.String())
+func shortenWaits(b *harness.Box) {
+	b.Env = append(b.Env, "PACKER_CHROOT_PATIENCE="+waitLimit.String())
 	b.Through(b.Described(harness.OnlyRequests))
 }
 

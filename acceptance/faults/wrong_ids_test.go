@@ -162,7 +162,7 @@ func TestFaultWrongJournal(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		chance := rand.New(rand.NewPCG(seed, 0))
 		b := harness.New(t)
-		impatient(b)
+		shortenWaits(b)
 		moments := []harness.Moment{harness.Provisioning, harness.After("CreateSnapshot"), harness.After("RegisterImage")}
 		for n := range rounds {
 			m := moments[(n+1)%len(moments)]

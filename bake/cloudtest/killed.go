@@ -81,7 +81,7 @@ func Killed(t *testing.T, cloud bake.Cloud, stateDir, name string, at Moment) (j
 	t.Helper()
 	k := killer{Cloud: cloud, t: t, stateDir: stateDir, journal: &journal}
 	_, err := bake.Build(t.Context(), k, killable{Machine()}, bake.Plan{
-		Build: "build-1", ImageName: name, Replace: true, DeleteReplaced: true, Waits: Impatient(),
+		Build: "build-1", ImageName: name, Replace: true, DeleteReplaced: true, Waits: ShortWaits(),
 		StateDir: k.stateDir, Program: "test-chroot",
 		Provision: func(context.Context, bake.Workplace) error {
 			if at == Provisioning {
@@ -105,7 +105,7 @@ func Reaped(t *testing.T, cloud bake.Cloud, stateDir, recorded, killed string) {
 	if err := os.WriteFile(filepath.Join(stateDir, "build-1.journal"), []byte(translate(t, recorded, killed)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	all, err := bake.Reap(t.Context(), cloud, killable{Machine()}, Log(t.Logf), bake.Reaping{StateDir: stateDir, Program: "test-chroot", Waits: Impatient()})
+	all, err := bake.Reap(t.Context(), cloud, killable{Machine()}, Log(t.Logf), bake.Reaping{StateDir: stateDir, Program: "test-chroot", Waits: ShortWaits()})
 	if err != nil || len(all) != 1 || all[0].Fate != bake.Removed {
 		t.Errorf("reaped %+v, %v", all, err)
 	}

@@ -50,9 +50,9 @@ func (l *Liar) Requests() []string {
 	return append([]string{}, l.requests...)
 }
 
-// Impatient returns short waits for a cloud whose responses are wrong.
-func Impatient() bake.Waits {
-	pace := bake.Pace{First: time.Millisecond, Longest: 10 * time.Millisecond, Patience: 300 * time.Millisecond}
+// ShortWaits returns short waits for a cloud whose responses are wrong.
+func ShortWaits() bake.Waits {
+	pace := bake.Pace{First: time.Millisecond, Longest: 10 * time.Millisecond, Limit: 300 * time.Millisecond}
 	return bake.Waits{
 		Volume: pace, Attachment: pace, Snapshot: pace, Image: pace, Copy: pace,
 		Unseen: 100 * time.Millisecond, Lost: 50 * time.Millisecond, Release: 10 * time.Second,

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// patience bounds a wait for a state. Clouds take as long as they take.
-	patience = 5 * time.Minute
+	// stateTimeout bounds a wait for a state. Clouds take as long as they take.
+	stateTimeout = 5 * time.Minute
 	// A wait looks again after firstLook, and doubles up to longestLook.
 	firstLook   = 2 * time.Millisecond
 	longestLook = 2 * time.Second
@@ -277,7 +277,7 @@ const skew = 20 * time.Minute
 // recent checks the creation time of a resource of this test.
 func (s *stage) recent(what string, created time.Time) {
 	s.t.Helper()
-	if age := time.Since(created); age < -skew || age > skew+patience {
+	if age := time.Since(created); age < -skew || age > skew+stateTimeout {
 		s.t.Errorf("the %s says that it was created at %s", what, created)
 	}
 }
@@ -339,7 +339,7 @@ func (s *stage) tagged(got bake.Image, tags map[string]string) {
 // await reads a resource until it is in the expected state.
 func await[T any](ctx context.Context, t *testing.T, what string, read func() (T, error), is func(T) (bool, error)) T {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
 	for look := firstLook; ; look = min(2*look, longestLook) {
 		got, err := read()

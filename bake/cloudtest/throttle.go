@@ -145,7 +145,7 @@ func (h *Throttle) Throttled(t *testing.T, s Subject) {
 		}
 	}
 	h.Begin(ThrottleRule{})
-	if err := s.Build(t.Context(), t, patient()); err != nil {
+	if err := s.Build(t.Context(), t, longWaits()); err != nil {
 		t.Fatal(err)
 	}
 	points := h.Points(30 * time.Second)
@@ -160,7 +160,7 @@ func (h *Throttle) Throttled(t *testing.T, s Subject) {
 		forever := ThrottleRule{action, 1, 24 * time.Hour}
 		t.Run(action+" for ever", func(t *testing.T) {
 			h.Begin(forever)
-			err := s.Build(t.Context(), t, Impatient())
+			err := s.Build(t.Context(), t, ShortWaits())
 			if err == nil || !strings.Contains(err.Error(), "throttled since ") {
 				t.Errorf("the build ended with %v", err)
 			}
@@ -173,11 +173,11 @@ func (h *Throttle) Throttled(t *testing.T, s Subject) {
 	}
 }
 
-// patient are waits that outlast a throttling.
-func patient() bake.Waits {
-	w := Impatient()
+// longWaits returns waits that outlast a throttling.
+func longWaits() bake.Waits {
+	w := ShortWaits()
 	for _, pace := range []*bake.Pace{&w.Volume, &w.Attachment, &w.Snapshot, &w.Image, &w.Copy} {
-		pace.Patience = time.Minute
+		pace.Limit = time.Minute
 	}
 	return w
 }
@@ -186,7 +186,7 @@ func patient() bake.Waits {
 func (h *Throttle) outlasted(t *testing.T, s Subject, rule ThrottleRule) {
 	t.Helper()
 	h.Begin(rule)
-	if err := s.Build(t.Context(), t, patient()); err != nil {
+	if err := s.Build(t.Context(), t, longWaits()); err != nil {
 		t.Fatalf("after %d refusals: %v", h.Hits(), err)
 	}
 	if n := h.Hits(); n < 3 {
@@ -202,7 +202,7 @@ func (h *Throttle) cancelled(t *testing.T, s Subject, rule ThrottleRule) {
 	defer cancel()
 	h.Begin(rule)
 	h.refused = cancel
-	if err := s.Build(ctx, t, patient()); !errors.Is(err, context.Canceled) || h.Hits() > 2 {
+	if err := s.Build(ctx, t, longWaits()); !errors.Is(err, context.Canceled) || h.Hits() > 2 {
 		t.Errorf("after %d refusals the build ended with %v", h.Hits(), err)
 	}
 }

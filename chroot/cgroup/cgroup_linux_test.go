@@ -13,8 +13,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// patience is the time limit for killed processes to end.
-const patience = 10 * time.Second
+// endTimeout is the time limit for killed processes to end.
+const endTimeout = 10 * time.Second
 
 // TestKillEach kills a process that forks all the time, on a kernel without cgroup.kill.
 func TestKillEach(t *testing.T) {
@@ -38,10 +38,10 @@ func TestKillEach(t *testing.T) {
 	}
 	g.killEach() // once: the kernel may take a moment to end them
 	for begun := time.Now(); g.Populated(); time.Sleep(time.Millisecond) {
-		if time.Since(begun) > patience {
+		if time.Since(begun) > endTimeout {
 			t.Error("processes are left")
 			_ = os.Remove(script)
-			g.Kill(patience)
+			g.Kill(endTimeout)
 		}
 	}
 	if !g.Remove() {

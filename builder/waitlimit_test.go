@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestPatience(t *testing.T) {
+func TestWaitLimit(t *testing.T) {
 	for _, test := range []struct {
 		text string
 		want time.Duration
@@ -22,7 +22,7 @@ func TestPatience(t *testing.T) {
 		{"for ever", 0, false},
 	} {
 		t.Setenv("PACKER_CHROOT_PATIENCE", test.text)
-		got, err := patience()
+		got, err := readWaitLimit()
 		if got != test.want || (err == nil) != test.ok {
 			t.Errorf("%q: %v, %v", test.text, got, err)
 		}
@@ -32,14 +32,14 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-func TestAnswerLimit(t *testing.T) {
-	for _, test := range []struct{ usual, patience, want time.Duration }{
+func TestResponseLimit(t *testing.T) {
+	for _, test := range []struct{ usual, waitLimit, want time.Duration }{
 		{time.Minute, 0, time.Minute},
 		{time.Minute, time.Hour, time.Minute},
 		{time.Minute, 8 * time.Second, 2 * time.Second},
 	} {
-		if got := AnswerLimit(test.usual, test.patience); got != test.want {
-			t.Errorf("%v with the patience %v: %v", test.usual, test.patience, got)
+		if got := ResponseLimit(test.usual, test.waitLimit); got != test.want {
+			t.Errorf("%v with the wait limit %v: %v", test.usual, test.waitLimit, got)
 		}
 	}
 }
