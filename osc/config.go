@@ -20,7 +20,7 @@ type Config struct {
 	SourceConfig        `mapstructure:",squash"`
 	ImageConfig         `mapstructure:",squash"`
 	PublishConfig       `mapstructure:",squash"`
-	MovedConfig         `mapstructure:",squash"`
+	RemovedConfig       `mapstructure:",squash"`
 }
 
 // kind describes osc-chroot to Packer. The limits are those of CreateImage, CreateSnapshot (which
@@ -50,7 +50,7 @@ func (c *Config) Prepare(raws ...any) (warnings []string, err error) {
 // check returns the warnings and the errors of the options that only this builder has.
 func (c *Config) check() (warnings []string, errs []error) {
 	warnings, errs = c.resolveAliases()
-	errs = slices.Concat(errs, c.checkMoved(), c.checkAccess(), c.checkImage())
+	errs = slices.Concat(errs, c.checkRemoved(), c.checkAccess(), c.checkImage())
 	if !c.FromScratch {
 		errs = append(errs, c.checkSource()...)
 	}

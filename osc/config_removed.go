@@ -2,9 +2,9 @@ package osc
 
 import "fmt"
 
-// MovedConfig holds the options that only the public builder outscale-chroot has. They are
+// RemovedConfig holds the options that only the public builder outscale-chroot has. They are
 // decoded so that the error can name their replacement.
-type MovedConfig struct {
+type RemovedConfig struct {
 	MFACode              string   `mapstructure:"mfa_code" undocumented:"true"`
 	Token                string   `mapstructure:"token" undocumented:"true"`
 	SkipMetadataAPICheck bool     `mapstructure:"skip_metadata_api_check" undocumented:"true"`
@@ -17,8 +17,8 @@ type MovedConfig struct {
 // movingPage is where the options of outscale-chroot are listed.
 const movingPage = "docs/moving-from-outscale-chroot.md"
 
-// checkMoved refuses the options of outscale-chroot that are not here.
-func (m MovedConfig) checkMoved() []error {
+// checkRemoved refuses the options of outscale-chroot that are not here.
+func (r RemovedConfig) checkRemoved() []error {
 	const idle = "it has no effect in outscale-chroot: remove it"
 	var errs []error
 	for _, option := range []struct {
@@ -26,13 +26,13 @@ func (m MovedConfig) checkMoved() []error {
 		given  bool
 		remedy string
 	}{
-		{"mfa_code", m.MFACode != "", idle},
-		{"token", m.Token != "", idle},
-		{"skip_metadata_api_check", m.SkipMetadataAPICheck, idle},
-		{"snapshot_account_ids", m.SnapshotAccountIDs != nil, "use snapshot_users"},
-		{"omi_groups", m.OMIGroups != nil, "use global_permission"},
-		{"omi_product_codes", m.OMIProductCodes != nil, "use product_codes"},
-		{"omi_regions", m.OMIRegions != nil, "an OMI cannot leave its region: remove it"},
+		{"mfa_code", r.MFACode != "", idle},
+		{"token", r.Token != "", idle},
+		{"skip_metadata_api_check", r.SkipMetadataAPICheck, idle},
+		{"snapshot_account_ids", r.SnapshotAccountIDs != nil, "use snapshot_users"},
+		{"omi_groups", r.OMIGroups != nil, "use global_permission"},
+		{"omi_product_codes", r.OMIProductCodes != nil, "use product_codes"},
+		{"omi_regions", r.OMIRegions != nil, "an OMI cannot leave its region: remove it"},
 	} {
 		if option.given {
 			errs = append(errs, fmt.Errorf("%s is an option of outscale-chroot only: %s (see %s)", option.name, option.remedy, movingPage))
