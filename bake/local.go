@@ -4,9 +4,14 @@ package bake
 
 import (
 	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"github.com/packer-chroot/packer-plugin-chroot/disk/exclusive"
 )
 
 // NewMachine returns the machine that this process runs on. It returns an error if that is
@@ -244,5 +249,15 @@ var flush = chroot.NewOperation("flush", func(_ context.Context, device DevicePa
 
 func (l local) Flush(device DevicePath) error {
 	_, err := flush.Call(context.Background(), l.keeper, device)
+	return err
+}
+
+// inUse returns an error while the kernel uses a disk: while one of its file systems is
+// mounted, in any namespace, or it is used for swap or by a volume group.
+func inUse(disk DevicePath) error {
+	err := exclusive.Check(string(disk))
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("%s is still in use: one of its partitions is mounted, swapped to, or part of another device: %w", disk, err)
+	}
 	return err
 }

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/packer-chroot/packer-plugin-chroot/disk/exclusive"
 	"github.com/packer-chroot/packer-plugin-chroot/safedir"
 )
 
@@ -170,14 +169,4 @@ func lockFile(d *safedir.Dir, name string, create int) (*os.File, error) {
 		}
 		f.Close()
 	}
-}
-
-// inUse returns an error while the kernel uses a disk: while one of its file systems is
-// mounted, in any namespace, or it is used for swap or by a volume group.
-func inUse(disk DevicePath) error {
-	err := exclusive.Check(string(disk))
-	if errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("%s is still in use: one of its partitions is mounted, swapped to, or part of another device: %w", disk, err)
-	}
-	return err
 }
