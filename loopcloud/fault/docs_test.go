@@ -2,6 +2,7 @@ package fault_test
 
 import (
 	"os"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -29,12 +30,27 @@ func TestExamplesAreRules(t *testing.T) {
 		all.WriteString(example[1])
 	}
 	shown := all.String()
-	for _, field := range []string{
-		"action", "times", "error", "status", "code", "message", "delay", "drop", "hang", "hold",
-		"trickle", "body", "rewrite", "outcome", "stale", "reads", "for", "changes",
-	} {
+	for _, field := range fields(reflect.TypeFor[fault.Rule]()) {
 		if !strings.Contains(shown, `"`+field+`":`) {
 			t.Errorf("no example has %s", field)
 		}
 	}
+}
+
+// fields returns the names in JSON of the fields of a struct and of its structs.
+func fields(of reflect.Type) []string {
+	var names []string
+	if of.Kind() == reflect.Slice {
+		of = of.Elem()
+	}
+	if of.Kind() != reflect.Struct {
+		return nil
+	}
+	for i := range of.NumField() {
+		if name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ","); name != "" {
+			names = append(names, name)
+		}
+		names = append(names, fields(of.Field(i).Type)...)
+	}
+	return names
 }

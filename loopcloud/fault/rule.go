@@ -159,38 +159,59 @@ var (
 	}
 )
 
-// effects returns the names of the effects of a rule, without the delay.
-func (r Rule) effects() []string {
-	var out []string
-	for _, d := range []struct {
-		is   bool
-		name string
+// effect is an effect of a rule.
+type effect struct {
+	name string
+	// ofResponse reports whether the effect changes the response, or comes after it was made.
+	ofResponse bool
+}
+
+// effects returns the effects of a rule, without the delay.
+func (r Rule) effects() []effect {
+	var out []effect
+	for _, e := range []struct {
+		is bool
+		effect
 	}{
-		{r.Error != "", r.Error},
-		{r.Status != 0, fmt.Sprintf("status %d", r.Status)},
-		{r.Drop != Never, "drop " + string(r.Drop)},
-		{r.Hang != Never, "hang " + string(r.Hang)},
-		{r.Hold != Never, "hold " + string(r.Hold)},
-		{r.Trickle != 0, "trickle"},
-		{r.Body != Whole, "body " + string(r.Body)},
-		{len(r.Rewrite) > 0, "rewrite"},
-		{r.Outcome != "", "outcome " + r.Outcome},
-		{r.Stale != Stale{}, "stale"},
+		{r.Error != "", effect{r.Error, false}},
+		{r.Status != 0, effect{fmt.Sprintf("status %d", r.Status), false}},
+		{r.Drop != Never, effect{"drop " + string(r.Drop), r.Drop == After}},
+		{r.Hang != Never, effect{"hang " + string(r.Hang), r.Hang == After}},
+		{r.Hold != Never, effect{"hold " + string(r.Hold), r.Hold == After}},
+		{r.Trickle != 0, effect{"trickle", true}},
+		{r.Body != Whole, effect{"body " + string(r.Body), true}},
+		{len(r.Rewrite) > 0, effect{"rewrite", true}},
+		{r.Outcome != "", effect{"outcome " + r.Outcome, false}},
+		{r.Stale != Stale{}, effect{"stale", false}},
 	} {
-		if d.is {
-			out = append(out, d.name)
+		if e.is {
+			out = append(out, e.effect)
 		}
 	}
 	return out
 }
 
+// ChangesResponse reports whether a response must be complete before it is sent.
+func (r Rule) ChangesResponse() bool {
+	return slices.ContainsFunc(r.effects(), func(e effect) bool { return e.ofResponse })
+}
+
+// names returns the names of the effects of a rule.
+func (r Rule) names() []string {
+	var names []string
+	for _, e := range r.effects() {
+		names = append(names, e.name)
+	}
+	return names
+}
+
 // Name returns a short description of the effect; "" for the zero Rule.
 func (r Rule) Name() string {
-	effects := r.effects()
+	names := r.names()
 	if r.Delay != 0 {
-		effects = append([]string{"delay"}, effects...)
+		names = append([]string{"delay"}, names...)
 	}
-	return strings.Join(effects, ", ")
+	return strings.Join(names, ", ")
 }
 
 // ofState reports whether a rule applies to acts rather than to calls.
@@ -206,8 +227,8 @@ func (r Rule) act() string {
 
 // isStaleOutcome reports whether the effects are an outcome and a stale state. No other two
 // effects can be combined.
-func (r Rule) isStaleOutcome(effects []string) bool {
-	return r.Outcome != "" && r.Stale != (Stale{}) && len(effects) == 2
+func (r Rule) isStaleOutcome(effects int) bool {
+	return r.Outcome != "" && r.Stale != (Stale{}) && effects == 2
 }
 
 // Check returns an error if a rule is invalid.
@@ -218,11 +239,11 @@ func (r Rule) Check() error {
 	if err := r.checkWords(); err != nil {
 		return err
 	}
-	effects := r.effects()
+	effects := r.names()
 	switch {
 	case len(effects) == 0 && r.Delay == 0:
 		return errors.New("it has no effect")
-	case len(effects) > 1 && !r.isStaleOutcome(effects):
+	case len(effects) > 1 && !r.isStaleOutcome(len(effects)):
 		return fmt.Errorf("more than one effect: %s", strings.Join(effects, ", "))
 	case r.Status == 0 && (r.Code != "" || r.Message != ""):
 		return errors.New("a code and a message need a status")

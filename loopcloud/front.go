@@ -102,7 +102,7 @@ func (f *front) respond(w http.ResponseWriter, r *wire.Request, action string, r
 		f.Refuse(w, status, code, message)
 		return true
 	}
-	if !changesResponse(rule) {
+	if !rule.ChangesResponse() {
 		f.Serve(w, r)
 		return true
 	}

@@ -82,12 +82,6 @@ func (f *front) refusal(rule fault.Rule) (status int, code, message string) {
 	return http.StatusInternalServerError, "InternalFailure", "The call has failed"
 }
 
-// changesResponse reports whether a response must be complete before it is sent.
-func changesResponse(r fault.Rule) bool {
-	return r.Drop == fault.After || r.Hang == fault.After || r.Hold == fault.After ||
-		r.Trickle != 0 || r.Body != fault.Whole || len(r.Rewrite) > 0
-}
-
 // bufferedResponse is a response that is not sent yet.
 type bufferedResponse struct {
 	header http.Header
