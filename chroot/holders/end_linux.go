@@ -23,6 +23,8 @@ const killTimeout = time.Second
 type Ender struct {
 	opt   Options
 	asked bool
+	// spared are the processes that are not ended.
+	spared procfs.Set
 }
 
 // Options are the options of an ender. All are required.
@@ -55,46 +57,49 @@ func New(o Options) *Ender { return &Ender{opt: o} }
 // have its directory in the root, and a process that sleeps in the kernel cannot be ended:
 // the error is an EBUSY that names them.
 func (e *Ender) End(ctx context.Context) error {
-	spared := procfs.Ancestors()
-	maps.Copy(spared, e.opt.Spared)
+	e.spared = procfs.Ancestors()
+	maps.Copy(e.spared, e.opt.Spared)
 	deadline := time.Now().Add(e.opt.Limit + e.opt.Grace())
 	for thorough := false; ; {
-		relatives, others, err := e.find(thorough, spared)
+		spared, found, err := e.find(thorough)
 		if err != nil {
 			return err
 		}
-		if len(others) == 0 && thorough && !cgroup.KillAll(e.opt.Groups(), killTimeout) {
-			return stillHeld(e.opt.Path, relatives)
+		if len(found) == 0 && thorough && !cgroup.KillAll(e.opt.Groups(), killTimeout) {
+			return stillHeld(e.opt.Path, spared)
 		}
-		thorough = len(others) == 0 // few processes hold only a mapped file
-		left := e.endAll(ctx, others)
-		closeHolders(others)
+		thorough = len(found) == 0 // few processes hold only a mapped file
+		left := e.endAll(ctx, found)
+		closeHolders(found)
 		if err := context.Cause(ctx); err != nil {
-			return errors.Join(err, stillHeld(e.opt.Path, others))
+			return errors.Join(err, stillHeld(e.opt.Path, found))
 		}
 		if len(left) > 0 || time.Now().After(deadline) {
-			return stillHeld(e.opt.Path, others)
+			return stillHeld(e.opt.Path, found)
 		}
 	}
 }
 
 // find returns the holders and the processes of the commands' cgroups, and those that are
 // spared separately. If thorough, it reads mapped files too.
-func (e *Ender) find(thorough bool, spared procfs.Set) (relatives, others []Holder, err error) {
+func (e *Ender) find(thorough bool) (spared, found []Holder, err error) {
 	r, err := e.opt.Footprint()
 	if err != nil {
 		return nil, nil, err
 	}
 	r.Thorough = thorough
-	relatives, others = r.split(spared)
-	return relatives, append(others, e.members(spared, others)...), nil
+	spared, found = e.split(r)
+	return spared, append(found, e.members(found)...), nil
 }
 
+// spares reports whether a process is not ended.
+func (e *Ender) spares(pid int) bool { return e.spared.Has(pid) }
+
 // split returns the holders, and those that are spared separately.
-func (r Footprint) split(spared procfs.Set) (relatives, others []Holder) {
+func (e *Ender) split(r Footprint) (spared, found []Holder) {
 	for _, h := range r.Holders() {
-		if spared.Has(h.pid) {
-			relatives = append(relatives, h)
+		if e.spares(h.pid) {
+			spared = append(spared, h)
 			continue
 		}
 		fd, err := unix.PidfdOpen(h.pid, 0)
@@ -105,22 +110,22 @@ func (r Footprint) split(spared procfs.Set) (relatives, others []Holder) {
 			unix.Close(fd)
 			continue
 		}
-		others = append(others, h)
+		found = append(found, h)
 	}
-	return relatives, others
+	return spared, found
 }
 
 // members returns the processes of the commands' cgroups that are neither spared nor known
 // already.
-func (e *Ender) members(spared procfs.Set, known []Holder) []Holder {
+func (e *Ender) members(known []Holder) []Holder {
 	var found []Holder
 	for _, g := range e.opt.Groups() {
 		for _, pid := range g.Processes() {
 			same := func(h Holder) bool { return h.pid == pid }
-			if spared.Has(pid) || slices.ContainsFunc(known, same) {
+			if e.spares(pid) || slices.ContainsFunc(known, same) {
 				continue
 			}
-			h := Holder{pid: pid, name: procfs.Describe(pid), how: "a command of the build has started"}
+			h := Holder{pid: pid, description: procfs.Describe(pid), how: "a command of the build has started"}
 			fd, err := unix.PidfdOpen(pid, 0)
 			if err != nil {
 				continue // it has ended

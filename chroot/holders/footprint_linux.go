@@ -93,7 +93,7 @@ func (r Footprint) Holders() []Holder {
 	var found []Holder
 	for _, pid := range procfs.Processes() {
 		if how := r.heldBy(pid); how != "" {
-			found = append(found, Holder{pid: pid, name: procfs.Describe(pid), how: how})
+			found = append(found, Holder{pid: pid, description: procfs.Describe(pid), how: how})
 		}
 	}
 	return found

@@ -12,20 +12,6 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 )
 
-// Holder is a process that holds a root.
-type Holder struct {
-	pid int
-	// name is its id and its command line.
-	name string
-	// how is the way in which it holds the root, as the end of a sentence.
-	how string
-	// fd is a pidfd, so that no signal reaches a later process with the id.
-	fd int
-}
-
-// String describes the process in a log or an error.
-func (h Holder) String() string { return h.name + ", which " + h.how }
-
 // LoopDevices returns the loop devices over files of the root.
 func (r Footprint) LoopDevices() []string {
 	var found []string
