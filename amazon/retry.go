@@ -112,7 +112,7 @@ func kindOf(err error) retry.Kind {
 	case slices.Contains(faultStatuses, status):
 		return retry.Fault
 	case isSkewed(err):
-		return retry.Unsettled
+		return retry.Skewed
 	}
 	return retry.Permanent
 }

@@ -24,9 +24,9 @@ const (
 	Lost
 	// Unreached is a connection that was not established. The call had no effect.
 	Unreached
-	// Unsettled is a refusal whose reason passes by itself, such as a signature of a wrong
+	// Skewed is a refusal whose reason passes by itself, such as a signature of a wrong
 	// time when the right time is known by now. The call had no effect.
-	Unsettled
+	Skewed
 )
 
 // Doubtful reports whether the failed call may have had its effect.
@@ -34,7 +34,7 @@ func (k Kind) Doubtful() bool { return k == Fault || k == Lost }
 
 // trouble reports whether the failure is about the cloud, and not about the call's
 // subject.
-func (k Kind) trouble() bool { return k != Permanent && k != Unsettled }
+func (k Kind) trouble() bool { return k != Permanent && k != Skewed }
 
 // String returns a description for a sentence that goes on with "since".
 func (k Kind) String() string {
@@ -49,7 +49,7 @@ func (k Kind) String() string {
 		return "not answered"
 	case Unreached:
 		return "without a connection"
-	case Unsettled:
+	case Skewed:
 		return "not possible yet"
 	}
 	return fmt.Sprintf("Kind(%d)", int(k))

@@ -17,8 +17,8 @@ const (
 	ThrottledFor = 10 * time.Minute
 	// FailingFor is shorter: a cloud fails at some requests every time.
 	FailingFor = 2 * time.Minute
-	// UnsettledFor is short: such a refusal passes at once, or never.
-	UnsettledFor = 5 * time.Second
+	// SkewedFor is short: such a refusal passes at once, or never.
+	SkewedFor = 5 * time.Second
 	// UnreachedFor is for an endpoint that has never answered: it is probably wrong.
 	UnreachedFor = 5 * time.Second
 )
@@ -111,7 +111,7 @@ func AttemptOf(ctx context.Context, action string) (n int, pause time.Duration) 
 type onceKey struct{}
 
 // Once returns a context in which calls are not made again, for callers that ask at
-// intervals anyway. Only an Unsettled call still is: its limit is short, and a wait would take
+// intervals anyway. Only a Skewed call still is: its limit is short, and a wait would take
 // its refusal for one of the call's subject. An error that may pass is a *CallError.
 func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
 
@@ -165,7 +165,7 @@ func (r *run) failed(ctx context.Context, err error) (time.Duration, error) {
 	}
 	r.last = &CallError{Kind: kind, Since: r.since[kind], At: now, Attempts: r.attempts, Err: err}
 	left, spent := r.left(kind, now.Sub(r.since[kind]))
-	if spent || kind != Unsettled && ctx.Value(onceKey{}) != nil {
+	if spent || kind != Skewed && ctx.Value(onceKey{}) != nil {
 		return 0, r.last
 	}
 	pause := min(r.pause(), left)
@@ -201,8 +201,8 @@ func (r *run) left(kind Kind, gone time.Duration) (left time.Duration, spent boo
 func (p Policy) limit(kind Kind) time.Duration {
 	limit := FailingFor
 	switch {
-	case kind == Unsettled:
-		limit = UnsettledFor
+	case kind == Skewed:
+		limit = SkewedFor
 	case kind == Unreached && p.Reached != nil && !p.Reached():
 		limit = UnreachedFor
 	case p.WaitLimit > 0:

@@ -55,15 +55,15 @@ func TestRetryLimits(t *testing.T) {
 		"failing for nearly two minutes": {retry.Policy{}, retry.Fault, 119 * time.Second, 2 * time.Minute, true},
 		"failing for ever":               {retry.Policy{}, retry.Fault, forever, retry.FailingFor, false},
 		"lost for ever":                  {retry.Policy{}, retry.Lost, forever, retry.FailingFor, false},
-		"unsettled for ever":             {retry.Policy{}, retry.Unsettled, forever, retry.UnsettledFor, false},
+		"skewed for ever":                {retry.Policy{}, retry.Skewed, forever, retry.SkewedFor, false},
 		"never reached":                  {retry.Policy{Reached: never}, retry.Unreached, forever, retry.UnreachedFor, false},
 		"reached before":                 {retry.Policy{Reached: before}, retry.Unreached, forever, retry.FailingFor, false},
 		"permanent":                      {retry.Policy{}, retry.Permanent, forever, 0, false},
 		"throttled, long limit":          {retry.Policy{WaitLimit: time.Hour}, retry.Throttled, forever, time.Hour, false},
 		"failing, long limit":            {retry.Policy{WaitLimit: time.Hour}, retry.Fault, forever, time.Hour, false},
-		"unsettled, long limit":          {retry.Policy{WaitLimit: time.Hour}, retry.Unsettled, forever, retry.UnsettledFor, false},
-		"unsettled, short limit":         {retry.Policy{WaitLimit: time.Second}, retry.Unsettled, forever, time.Second, false},
-		"unsettled, in one attempt":      {retry.Policy{Attempts: 1}, retry.Unsettled, forever, retry.UnsettledFor, false},
+		"skewed, long limit":             {retry.Policy{WaitLimit: time.Hour}, retry.Skewed, forever, retry.SkewedFor, false},
+		"skewed, short limit":            {retry.Policy{WaitLimit: time.Second}, retry.Skewed, forever, time.Second, false},
+		"skewed, in one attempt":         {retry.Policy{Attempts: 1}, retry.Skewed, forever, retry.SkewedFor, false},
 		"throttled, twenty retries":      {retry.Policy{Attempts: 21}, retry.Throttled, 80 * time.Second, 4 * time.Minute, true},
 		"throttled, many retries, limit": {retry.Policy{Attempts: 1000, WaitLimit: time.Minute}, retry.Throttled, forever, time.Minute, false},
 	}
@@ -110,13 +110,13 @@ func TestAttempts(t *testing.T) {
 // after the clock was set, does not end a wait.
 func TestOnceSettles(t *testing.T) {
 	clock := new(cloudtest.Clock)
-	err := retry.Policy{Clock: clock}.Do(retry.Once(t.Context()), create, during(clock, time.Second, kindError(retry.Unsettled)))
+	err := retry.Policy{Clock: clock}.Do(retry.Once(t.Context()), create, during(clock, time.Second, kindError(retry.Skewed)))
 	if err != nil {
 		t.Error(err)
 	}
 	clock = new(cloudtest.Clock)
-	err = retry.Policy{Clock: clock}.Do(retry.Once(t.Context()), create, during(clock, time.Hour, kindError(retry.Unsettled)))
-	if err == nil || retry.Trouble(err) != nil || clock.Passed() != retry.UnsettledFor {
+	err = retry.Policy{Clock: clock}.Do(retry.Once(t.Context()), create, during(clock, time.Hour, kindError(retry.Skewed)))
+	if err == nil || retry.Trouble(err) != nil || clock.Passed() != retry.SkewedFor {
 		t.Errorf("%v after %v", err, clock.Passed())
 	}
 }
@@ -190,7 +190,7 @@ func TestHeldCallIsReported(t *testing.T) {
 			[]string{"EC2 CreateVolume: throttled since 07:00:00 UTC; trying again for up to 10m0s"}, 3)},
 		"failing":         {retry.Policy{}, retry.Fault, time.Minute, []string{"EC2 CreateVolume: failing inside the cloud since 07:00:00 UTC; trying again for up to 2m0s"}},
 		"by attempts":     {retry.Policy{Attempts: 50}, retry.Lost, time.Minute, []string{"EC2 CreateVolume: not answered since 07:00:00 UTC; trying again"}},
-		"a state":         {retry.Policy{}, retry.Unsettled, 4 * time.Second, nil},
+		"a state":         {retry.Policy{}, retry.Skewed, 4 * time.Second, nil},
 		"without an end":  {retry.Policy{WaitLimit: time.Minute}, retry.Unreached, time.Hour, []string{"EC2 CreateVolume: without a connection since 07:00:00 UTC; trying again for up to 1m0s"}},
 		"at an end first": {retry.Policy{WaitLimit: 4 * time.Second}, retry.Throttled, time.Hour, nil},
 	}
