@@ -21,7 +21,7 @@ func EveryOptionRead(t *testing.T, config any, directories ...string) {
 	options := 0
 	eachOption(reflect.TypeOf(config), func(option, field string) {
 		if options++; !read[field] {
-			t.Errorf("nothing reads the option %s (%s)", option, field)
+			t.Errorf("only checks and warnings read the option %s (%s)", option, field)
 		}
 	})
 	if options == 0 {
