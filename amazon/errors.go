@@ -80,9 +80,12 @@ func (c *Client) cannot(err error, format string, args ...any) error {
 
 // advice returns advice for the user about an error; empty if there is none.
 func (c *Client) advice(err error) string {
-	help, known := sharingHelps[codeOf(err)+" "+permission(err)]
-	if !known {
-		help, known = helps[codeOf(err)]
+	ofAction := codeOf(err) + " " + permission(err)
+	help, known := sharingHelps[ofAction]
+	for _, key := range []string{ofAction, codeOf(err)} {
+		if !known {
+			help, known = helps[key]
+		}
 	}
 	if known {
 		return strings.NewReplacer("{region}", c.Region(), "{permission}", permission(err)).Replace(help)
@@ -175,7 +178,8 @@ func permission(err error) string {
 	return strings.ToLower(operation.Service()) + ":" + operation.Operation()
 }
 
-// helps holds the advice after refusals that have one cause.
+// helps holds the advice after refusals that have one cause, by code, or by code and permission if
+// the cause depends on the action.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 var helps = map[string]string{
 	"VolumeLimitExceeded": "the account has all the EBS storage of this volume type that it may have in {region}: " +
@@ -192,21 +196,22 @@ var helps = map[string]string{
 		"detach some, build fewer images at the same time, or use a larger instance",
 	codeLimitExceeded: "a limit of the account in {region} is reached: " +
 		"wait until other copies are done, or ask Service Quotas for more",
-	"InsufficientVolumeCapacity": "the zone lacks room for this volume type now: try later, or set root_volume_type",
-	"TagLimitExceeded":           "a thing can have 50 tags: give fewer",
-	codeThrottled:                throttled,
-	"Throttling":                 throttled,
-	codeVolumeNotFound:           vanished,
-	codeSnapshotNotFound:         vanished,
-	codeImageNotFound:            vanished,
-	codeInstanceNotFound:         "check region, and that the access key belongs to the instance's account",
-	codeIncorrectState:           "it is not in a state for {permission}: did something else change it during the build?",
-	"IncorrectInstanceState":     "the instance is not in a state for {permission}: it must be running",
-	codeVolumeInUse:              "it is attached already: did something else attach it during the build?",
-	codeSnapshotInUse:            "an image uses it: deregister that first",
-	codeNameDuplicate:            "give another ami_name, or set force_deregister, which replaces an image of this account",
-	"InvalidVolume.ZoneMismatch": "volume and instance must be in one zone: check region, and instance_id if it is given",
-	"UnknownVolumeType":          "check root_volume_type: {region} does not have it",
+	"InsufficientVolumeCapacity":          "the zone lacks room for this volume type now: try later, or set root_volume_type",
+	"TagLimitExceeded":                    "a thing can have 50 tags: give fewer",
+	codeThrottled:                         throttled,
+	"Throttling":                          throttled,
+	codeVolumeNotFound:                    vanished,
+	codeSnapshotNotFound:                  vanished,
+	codeImageNotFound:                     vanished,
+	codeInstanceNotFound:                  "check region, and that the access key belongs to the instance's account",
+	codeIncorrectState:                    "it is not in a state for {permission}: did something else change it during the build?",
+	"IncorrectInstanceState":              "the instance is not in a state for {permission}: it must be running",
+	codeVolumeInUse:                       "it is attached already: did something else attach it during the build?",
+	codeVolumeInUse + " ec2:DeleteVolume": "it is still attached: detach it first",
+	codeSnapshotInUse:                     "an image uses it: deregister that first",
+	codeNameDuplicate:                     "give another ami_name, or set force_deregister, which replaces an image of this account",
+	"InvalidVolume.ZoneMismatch":          "volume and instance must be in one zone: check region, and instance_id if it is given",
+	"UnknownVolumeType":                   "check root_volume_type: {region} does not have it",
 	"OptInRequired": "the account has not enabled region {region}, or has not subscribed to the product of the source image " +
 		"in AWS Marketplace",
 	"PendingVerification": "AWS is still verifying the account for {region}: wait for its mail",

@@ -115,7 +115,7 @@ func TestAdviceOnRefusals(t *testing.T) {
 		{"AttachVolume", "VolumeInUse", []string{"vol-1", "attached already"}},
 		{"AttachVolume", "InvalidVolume.ZoneMismatch", []string{"vol-1", "one zone"}},
 		{"DetachVolume", "IncorrectState", []string{"vol-1", "ec2:DetachVolume"}},
-		{"DeleteVolume", "VolumeInUse", []string{"vol-1", "attached already"}},
+		{"DeleteVolume", "VolumeInUse", []string{"vol-1", "still attached", "detach it first"}},
 		{"DeleteSnapshot", "InvalidSnapshot.InUse", []string{"snap-1", "an image uses it"}},
 		{"RegisterImage", "ResourceLimitExceeded", []string{"snap-1", "in eu-west-1", "Service Quotas"}},
 		{"RegisterImage", "InvalidAMIName.Duplicate", []string{`"x"`, "force_deregister"}},
