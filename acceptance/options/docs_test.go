@@ -21,8 +21,8 @@ var docsWithTemplates = []struct {
 	examples int
 }{
 	{"README.md", harness.Flavors[0], 2},
-	{"docs/builders/amazon-chroot.mdx", harness.Flavors[0], 20},
-	{"docs/builders/osc-chroot.mdx", harness.Flavors[1], 7},
+	{".web-docs/components/builder/amazon-chroot/README.md", harness.Flavors[0], 20},
+	{".web-docs/components/builder/osc-chroot/README.md", harness.Flavors[1], 7},
 	{"docs/ansible.md", harness.Flavors[0], 2},
 	{"docs/moving-from-outscale-chroot.md", harness.Flavors[1], 1},
 }
@@ -50,7 +50,7 @@ func TestTemplatesInDocs(t *testing.T) {
 			t.Errorf("%s has %d examples", d.page, len(found))
 		}
 		for i, e := range found {
-			t.Run(fmt.Sprintf("%s %d", filepath.Base(d.page), i+1), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s %d", d.page, i+1), func(t *testing.T) {
 				name, content := "t.pkr.hcl", hclAround(d.flavor, e[2])
 				if e[1] == "json" {
 					name, content = "t.json", jsonAround(t, d.flavor, e[2])
