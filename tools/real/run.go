@@ -192,14 +192,15 @@ func (r *runner) resources(ctx context.Context, a artifact) (map[string]any, err
 }
 
 // clean removes the remaining resources of the run: it undoes killed builds by their
-// journals, and then removes everything with the run's tag.
+// journals, and then removes everything with the run's tag. It repeats both while something
+// remains: a build that was killed just now may still hold its journal.
 func (r *runner) clean(ctx context.Context) (removed, left []resource, err error) {
-	if r.dir != "" {
-		if err := r.reap(ctx, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, "real:", err)
-		}
-	}
 	for tries := 0; ; tries++ {
+		if r.dir != "" {
+			if err := r.reap(ctx, os.Stdout); err != nil {
+				fmt.Fprintln(os.Stderr, "real:", err)
+			}
+		}
 		left, err = r.cloud.tagged(ctx, r.id)
 		if err == nil && len(left) == 0 || tries > 30 {
 			return removed, left, err

@@ -46,6 +46,34 @@ func TestCleanIsThrottled(t *testing.T) {
 	}
 }
 
+// TestCleanReapsAgain checks that a build is undone although its journal was still held when
+// cleaning up began, as right after a kill.
+func TestCleanReapsAgain(t *testing.T) {
+	dir := testdir.New(t)
+	held := filepath.Join(dir, "held")
+	if err := os.WriteFile(held, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// the first reap finds the build living, and the second one undoes it
+	reap := "#!/bin/sh\n[ -e " + dir + "/reaped ] && rm " + held + "\ntouch " + dir + "/reaped\n"
+	if err := os.WriteFile(filepath.Join(dir, "packer-plugin-osc-chroot"), []byte(reap), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	volume := resource{kind: "volume", id: "vol-1", region: "r"}
+	attached := func() ([]resource, error) {
+		if _, err := os.Stat(held); err == nil {
+			return []resource{volume}, nil
+		}
+		return nil, nil
+	}
+	r := &runner{arguments: arguments{cloud: "osc", plugins: dir}, dir: dir, cloud: &fakeCloud{lists: []func() ([]resource, error){attached}}}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, left, err := r.clean(ctx); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
 // TestCleanFails checks that if the list of remaining resources fails, the report does not say
 // that nothing is left.
 func TestCleanFails(t *testing.T) {
