@@ -156,7 +156,7 @@ func (c *Config) checkDeprecation(now time.Time) error {
 func (p PublishConfig) deprecation() time.Time {
 	at, err := time.Parse(time.RFC3339, p.DeprecateAt)
 	if err != nil {
-		return time.Time{} // nothing is given: what is, was checked
+		return time.Time{} // it is empty: a value was checked by now
 	}
 	return at.UTC()
 }

@@ -22,7 +22,7 @@ type denial struct {
 	refusal error
 	encoded string
 
-	// ExplicitDeny tells that a policy forbids it, not that none allows it.
+	// ExplicitDeny reports whether a policy denies the call, rather than that none allows it.
 	ExplicitDeny bool `json:"explicitDeny"`
 	Context      struct {
 		Principal struct {

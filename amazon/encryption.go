@@ -17,7 +17,7 @@ import (
 // encryptedVolume is a volume of the image, or all of those of a copy, that will be encrypted.
 type encryptedVolume struct {
 	region string
-	// what is its name in messages.
+	// what names the volume or image in messages.
 	what string
 	// key is the key as an option or EC2 names it; empty is the region's default key, and
 	// unread a key that EC2 does not name.

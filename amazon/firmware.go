@@ -102,7 +102,7 @@ func (c *Cloud) inheritedTPM(f firmware, source *types.Image) types.TpmSupportVa
 }
 
 // inheritedUEFI reads the source's UEFI variables, the keys of Secure Boot among them.
-// EC2 tells them to the image's owner only. An image without them starts as one that
+// EC2 returns them to the image's owner only. An image without them starts as one that
 // has none, and does not check signatures: the build fails if they exist for all that
 // is known, and a permission is missing.
 func (c imagePlan) inheritedUEFI(ctx context.Context, source *types.Image) (*string, error) {

@@ -72,7 +72,7 @@ func (c *Client) describeKey(ctx context.Context, endpoint, key string) (manager
 	return managerIn(answer)
 }
 
-// maxKeyAnswer is more than KMS tells of a key.
+// maxKeyAnswer is the limit in bytes of a DescribeKey response, which is far smaller.
 const maxKeyAnswer = 1 << 16
 
 func managerIn(answer *http.Response) (string, error) {

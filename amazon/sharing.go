@@ -88,7 +88,7 @@ func (c *Cloud) checkPublicAccess(ctx context.Context, regions []string) error {
 			return nil
 		})
 	}
-	_ = work.Wait() // what is not known is no error
+	_ = work.Wait() // a setting that cannot be read is no error
 	return errors.Join(blocks...)
 }
 

@@ -31,7 +31,7 @@ func tagging(kind types.ResourceType, tags map[string]string) []types.TagSpecifi
 	return []types.TagSpecification{spec}
 }
 
-// tagsOf is the tags of a thing that EC2 tells of.
+// tagsOf returns the tags of a resource in an EC2 response.
 func tagsOf(tags []types.Tag) map[string]string {
 	if len(tags) == 0 {
 		return nil

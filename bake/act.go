@@ -34,9 +34,9 @@ type act interface {
 	// undoInherited undoes the act for a build whose process has ended, as undo does. The
 	// knowledge of that process beyond the journal is lost, and the journal is not trusted.
 	undoInherited(context.Context, *undoer, *entry) error
-	// removal tells the user how to undo the act by hand, given all acts that are left;
-	// empty if there is nothing to do.
-	removal(left []act) string
+	// removal returns the instruction for undoing the act by hand, or "" if none is needed.
+	// remaining holds all outstanding acts.
+	removal(remaining []act) string
 	// isAnswered reports whether the request has been answered.
 	isAnswered() bool
 }

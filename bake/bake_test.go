@@ -155,7 +155,7 @@ func (w *world) products() (products []bake.Product) {
 }
 
 // after returns what must exist after a success: the products and all previous resources
-// except for replaced images and what is removed with them.
+// except for replaced images and their snapshots.
 func (w *world) after() []string {
 	after := slices.DeleteFunc(slices.Clone(w.before), func(id string) bool { return w.goes[id] })
 	for _, p := range w.products() {

@@ -96,7 +96,7 @@ func (b *build) failed(ctx context.Context, cause error) error {
 	return cause
 }
 
-// leaveAll leaves everything as it is, and tells the user how to inspect and remove it.
+// leaveAll keeps all resources and prints instructions for inspecting and removing them.
 func (b *build) leaveAll(ctx context.Context) {
 	var acts []act
 	for _, e := range b.ledger.Outstanding(b.groups()...) {
@@ -111,9 +111,9 @@ func (b *build) leaveAll(ctx context.Context) {
 	}
 }
 
-// advice tells a user how to inspect the resources of some acts, and how to remove them in
-// the right order, which is that of the acts. It leaves out requests that were not
-// answered, because their resources may not exist.
+// advice returns instructions for inspecting the resources of acts, and for removing them in
+// the order of the acts. It omits requests without a response, because their resources may
+// not exist.
 func advice(acts []act) []string {
 	var advice, removals []string
 	for _, a := range acts {

@@ -110,7 +110,7 @@ func (a mountAct) String() string { return fmt.Sprintf("mount of %s on %s", a.No
 
 func (a mountAct) removal([]act) string { return "run: sudo umount -R " + a.Path }
 
-// inspection tells the user how to look at the root.
+// inspection returns the instruction for inspecting the root.
 func (a mountAct) inspection() string {
 	return fmt.Sprintf("To look at the root: sudo chroot %s /bin/sh", a.Path)
 }

@@ -68,8 +68,8 @@ func (w *world) owner(thing string) string {
 	return thing
 }
 
-// neverWithout checks that a user of an image has the old one or the new one or, if restoring
-// itself failed, what is needed to restore it.
+// neverWithout checks that the old or the new image exists. If restoring failed, the snapshots
+// of the old image must exist, and the error must name its deregistration.
 func (w *world) neverWithout(act string, err error) {
 	w.t.Helper()
 	has := w.names("golden")

@@ -150,7 +150,7 @@ func lie[ID ~string](w *world, call string, id ID) ID {
 	return id
 }
 
-// Tag records what was given tags after its creation.
+// Tag records that a resource was tagged after its creation.
 func (w *world) Tag(ctx context.Context, id string, tags map[string]string) error {
 	if len(tags) == 0 {
 		return nil

@@ -122,7 +122,7 @@ type Config struct {
 	// running in the root.
 	PreUnmountCommands []string `mapstructure:"pre_unmount_commands"`
 	// Prevent packages from starting services in the chroot. While provisioners run,
-	// `/usr/sbin/policy-rc.d` tells Debian packages not to start services, and commands
+	// `/usr/sbin/policy-rc.d` prevents Debian packages from starting services, and commands
 	// have `SYSTEMD_OFFLINE=1` in their environment. Afterwards this file is removed, and a
 	// file that the image had there is restored. A file that a provisioner has put there is
 	// kept. Defaults to `false`.

@@ -19,8 +19,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// screen is a user who sees everything and gives answers from a list. Without an answer left,
-// the user is absent.
+// screen is a Packer UI that records its output and answers questions from a list. If the
+// list is empty, a question remains unanswered.
 type screen struct {
 	packersdk.Ui
 	mu      sync.Mutex

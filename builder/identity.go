@@ -6,8 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// identityHeader is the header of an answer in which a cloud tells its identity:
-// loopcloud does, and AWS and Outscale do not.
+// identityHeader is the response header with the identity of a cloud. Only loopcloud sends it.
 const identityHeader = "Loopcloud-Id"
 
 // validIdentity matches the identities that are kept in journals and printed.
@@ -17,7 +16,7 @@ var validIdentity = regexp.MustCompile(`^[A-Za-z0-9-]{8,64}$`)
 // that has shown none. It may be used by several goroutines.
 type Identity struct{ told atomic.Pointer[string] }
 
-// Note takes the identity from the header of an answer, if it has one.
+// Note takes the identity from the header of a response, if it has one.
 func (i *Identity) Note(answer http.Header) {
 	if id := answer.Get(identityHeader); validIdentity.MatchString(id) {
 		i.told.Store(&id)

@@ -31,14 +31,14 @@ type Kind struct {
 type Limits struct {
 	// Name matches the characters that the name of an image may have.
 	Name *regexp.Regexp
-	// NameSet tells them to the user.
+	// NameSet describes these characters in error messages.
 	NameSet string
 	// Description, TagKey and TagValue are the longest; 0 is no limit.
 	Description, TagKey, TagValue int
 	// Tags is how many tags a thing may have; 0 is no limit.
 	Tags int
-	// Device matches the names that a volume can be attached under, and DeviceSet tells
-	// them to the user.
+	// Device matches the names under which a volume can be attached, and DeviceSet describes
+	// them in error messages.
 	Device    *regexp.Regexp
 	DeviceSet string
 	// ReservedTag is the beginning of the keys that only the cloud itself gives.

@@ -115,8 +115,8 @@ func literals(tags map[string]string) map[string]string {
 	return plain
 }
 
-// missingTags tells of the source image's tags that templates speak of, and that it
-// does not have: they are rendered as nothing.
+// missingTags warns of tags that templates use and the source image does not have. They are
+// rendered as empty strings.
 func (r *run) missingTags(facts bake.Facts) {
 	field, tags := r.sourceTags(), map[string]string{}
 	of := "a build from scratch"

@@ -57,7 +57,7 @@ func (o *onError) decide(ctx context.Context, step string, failure error, mayRet
 	return v
 }
 
-// keeps decides, and tells the user if everything is left as it is.
+// keeps decides, and prints a message if all resources are kept.
 func (o *onError) keeps(ctx context.Context, failure error) bool {
 	if o.decide(ctx, "The build", failure, false) != keep {
 		return false

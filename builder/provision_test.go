@@ -245,7 +245,7 @@ func TestNoHookIsFiredAfterACancel(t *testing.T) {
 	}
 }
 
-// TestFailedProvisioning checks which hooks are called, and what is kept, for each value of
+// TestFailedProvisioning checks the called hooks and the kept resources for each value of
 // -on-error.
 func TestFailedProvisioning(t *testing.T) {
 	const run, clean = packersdk.HookProvision, packersdk.HookCleanupProvision

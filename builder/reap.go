@@ -224,7 +224,7 @@ func statusOf(all []bake.Remains) int {
 	return ReapClean
 }
 
-// print tells of each build.
+// print prints a line or a JSON value for each build.
 func (f reapFlags) print(to io.Writer, all []bake.Remains) error {
 	if f.JSON {
 		enc := json.NewEncoder(to)
@@ -239,7 +239,7 @@ func (f reapFlags) print(to io.Writer, all []bake.Remains) error {
 	return nil
 }
 
-// describe tells of a build in a line for a person.
+// describe returns a line of text about a build.
 func describe(r bake.Remains) string {
 	build := fmt.Sprintf("build %s", r.Build)
 	if !r.Start.IsZero() {

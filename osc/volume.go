@@ -12,11 +12,11 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// CreateVolume asks for a volume. The API has no tags at creation: until the volume is
-// tagged it is known by its client token, which the API keeps and tells.
+// CreateVolume creates a volume. The API cannot tag a volume at its creation. Until it is
+// tagged, it is found by its client token, which the API returns with it.
 func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.VolumeID, error) {
 	if spec.Type != io1 {
-		spec.IOPS = 0 // an image may tell the speed of its gp2 volume: CreateVolume takes it of io1 only
+		spec.IOPS = 0 // an image may have the IOPS of a gp2 volume, which CreateVolume accepts for io1 only
 	}
 	if err := checkVolume("the root volume", spec.Type, spec.SizeGiB, spec.IOPS); err != nil {
 		return "", fmt.Errorf("cannot create a volume in %s: %w", spec.Zone, err)

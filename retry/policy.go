@@ -51,7 +51,7 @@ type Policy struct {
 	Clock Clock
 }
 
-// Clock tells the time and waits.
+// Clock returns the time and waits.
 type Clock interface {
 	Now() time.Time
 	// Sleep waits, or returns why the context has ended.

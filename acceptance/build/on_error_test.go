@@ -30,7 +30,7 @@ func terminal(b *harness.Box, args string, questions, answers []string) (string,
 	return typist.said.String(), err
 }
 
-// typist types answers to questions as they appear.
+// typist waits for each question in Packer's output and types its answer.
 type typist struct {
 	keys               io.Writer
 	questions, answers []string

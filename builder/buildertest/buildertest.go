@@ -54,8 +54,8 @@ func Prepared(t *testing.T, options builder.Options, give ...any) []string {
 	return warnings
 }
 
-// Refusal is options with one thing wrong, and what the error must say of it. It is
-// a row of a table, and so has no name of its own that its fields would be asked for.
+// Refusal holds options with one mistake, and the texts that the error must contain. It is an
+// alias of an unnamed struct, so that a row of a table needs no type name.
 type Refusal = struct {
 	Name string
 	Give map[string]any

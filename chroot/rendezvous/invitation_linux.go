@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// invitation tells a keeper which socket to connect to, and the secret to send there.
+// invitation holds the socket that a keeper must connect to, and the secret to send there.
 //
 // The keeper runs every operation that the process at the socket asks for, with root's
 // rights. The plugin may be gone by the time the keeper starts, for sudo may have waited

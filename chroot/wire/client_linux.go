@@ -111,7 +111,7 @@ func (c *Client) Err() error {
 	}
 }
 
-// CloseWrite tells the server that no call will follow.
+// CloseWrite closes the sending direction: no call follows.
 func (c *Client) CloseWrite() error { return c.conn.CloseWrite() }
 
 // Close closes the connection.

@@ -143,7 +143,7 @@ func (c *Conn) Note(format string, args ...any) {
 // Close closes the connection.
 func (c *Conn) Close() error { return c.conn.Close() }
 
-// CloseWrite tells the other end that no frame will follow.
+// CloseWrite closes the sending direction: no frame follows.
 func (c *Conn) CloseWrite() error { return c.conn.CloseWrite() }
 
 // SetReadDeadline sets the time at which Receive fails; the zero time is never.
