@@ -65,8 +65,9 @@ var mayImport = map[string][]string{
 
 	"disk/superblock": {},
 
-	"remove":  {},
-	"testdir": {"remove"},
+	"remove":   {},
+	"testdir":  {"remove"},
+	"testroot": {},
 
 	"loopcloud":        {"loopcloud/...", "remove", "safedir"},
 	"loopcloud/state":  {},
@@ -94,7 +95,7 @@ var mayImport = map[string][]string{
 	"acceptance/kills":     {},
 	"acceptance/loopcloud": {},
 	"acceptance/options":   {},
-	"acceptance/harness":   {"loopcloud/oapi/apitest", "loopcloud/query/apitest", "remove", "sdkhttp", "testdir"},
+	"acceptance/harness":   {"loopcloud/oapi/apitest", "loopcloud/query/apitest", "remove", "sdkhttp", "testdir", "testroot"},
 }
 
 // decided lists the modules that code may import. docs/design.md gives a reason for each.

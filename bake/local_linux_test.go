@@ -19,6 +19,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 func TestMain(m *testing.M) {
@@ -29,12 +30,7 @@ func TestMain(m *testing.M) {
 // here is the machine that the test runs on.
 func here(t *testing.T) bake.Machine {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("block devices need root")
-		}
-		t.Skip("block devices need root")
-	}
+	testroot.Need(t, "block devices")
 	m, err := bake.NewMachine(t.Context(), bake.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // onDisk returns a root on ext4, which has features that a tmpfs lacks.
@@ -140,7 +141,7 @@ func TestCopyInRemovesItsDirectories(t *testing.T) {
 
 // TestResolvConfOfAStub runs itself in a mount namespace with its own /etc/resolv.conf.
 func TestResolvConfOfAStub(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	const inner = "CHROOT_TEST_RESOLV_CONF"
 	if os.Getenv(inner) != "" {
 		m := tiny(t, nil)

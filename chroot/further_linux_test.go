@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // below mounts a disk, or a subvolume of one, in a root.
@@ -93,7 +94,7 @@ func TestLeaveAdditionalFileSystems(t *testing.T) {
 // TestReclaimBtrfsOfTwoDevices checks that a btrfs of two devices is released. The kernel
 // names such a mount by either device.
 func TestReclaimBtrfsOfTwoDevices(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	one, two := loop(t, disk(t, 128, "true")), loop(t, disk(t, 128, "true"))
 	host(t, "mkfs.btrfs", "-q", one, two)
 	host(t, "btrfs", "device", "scan", one, two)

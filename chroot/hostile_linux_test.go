@@ -20,6 +20,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // race exchanges two names until the test's part is over.
@@ -264,9 +265,7 @@ func FuzzPathsStayInside(f *testing.F) {
 	for _, path := range []string{"/out/canary", "out/../out/canary", "/up/canary", "//file", "/loop/x", "/etc/./../out", "", "/", "x/", "\x00", "/dangling/x", "*"} {
 		f.Add(path)
 	}
-	if os.Geteuid() != 0 {
-		f.Skip("mounting needs root")
-	}
+	testroot.Need(f, "mounting")
 	outside, dir := testdir.New(f), testdir.New(f)
 	canary := filepath.Join(outside, "canary")
 	if err := os.WriteFile(canary, []byte("secret"), 0o600); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // hydra starts processes in a root that fork and exit all the time: each has another
@@ -35,7 +36,7 @@ func TestLeaveEndsForkingProcess(t *testing.T) {
 // TestLeaveAsksDaemonsBeforeTheirGroupIsKilled checks that a daemon that a command has left
 // behind gets time to end before its cgroup is killed.
 func TestLeaveAsksDaemonsBeforeTheirGroupIsKilled(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	j := &journal{}
 	k, err := chroot.Start(chroot.Options{Grace: time.Minute, Log: j.log})
 	if err != nil {

@@ -14,12 +14,13 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // launch starts a keeper's process, which ends with the test.
 func launch(t testing.TB, wrapper func(string) (string, error)) *chroot.Client {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	c, err := chroot.Launch(t.Context(), chroot.Options{Wrapper: wrapper, Busy: 300 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +78,7 @@ func TestLaunchNeedsRoot(t *testing.T) {
 }
 
 func TestLaunchReportsWhyKeeperFailed(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	for name, c := range map[string]struct {
 		wrapper func(string) (string, error)
 		want    []string
@@ -143,7 +144,7 @@ func TestLaunchInADeepDirectory(t *testing.T) {
 }
 
 func TestLaunchCancelled(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := chroot.Launch(ctx, chroot.Options{Wrapper: func(string) (string, error) { return "exec sleep 1000", nil }})
@@ -410,7 +411,7 @@ func TestRemoveUploadsOfThePlugin(t *testing.T) {
 
 // TestInheritedFilesStayOutOfTheKeeper has a file that this process was started with.
 func TestInheritedFilesStayOutOfTheKeeper(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	var pipe [2]int
 	if err := unix.Pipe(pipe[:]); err != nil { // as inherited: not close-on-exec
 		t.Fatal(err)

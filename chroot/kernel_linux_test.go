@@ -14,6 +14,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // kernelMount mounts a file system of the kernel for a test.
@@ -44,7 +45,7 @@ type formats struct {
 
 func binfmt(t *testing.T) formats {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	return formats{t, kernelMount(t, "binfmt_misc")}
 }
 
@@ -138,7 +139,7 @@ type uprobes struct {
 
 func tracing(t *testing.T) uprobes {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	u := uprobes{t, kernelMount(t, "tracefs")}
 	if !exists(u.dir + "/uprobe_events") {
 		t.Skip("this kernel has no uprobes")

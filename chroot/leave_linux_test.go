@@ -25,6 +25,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // holdEnv makes this program hold something in a way that no shell can. Its value is the way
@@ -270,7 +271,7 @@ func cage(t *testing.T) (*chroot.Keeper, *journal, chroot.MountSpec) {
 // cageFor is cage with a time limit for a root that stays in use.
 func cageFor(t *testing.T, busy time.Duration) (*chroot.Keeper, *journal, chroot.MountSpec) {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	j := &journal{}
 	k, err := chroot.Start(chroot.Options{Busy: busy, Grace: 300 * time.Millisecond, Log: j.log})
 	if err != nil {

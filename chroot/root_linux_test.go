@@ -15,6 +15,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 func TestMain(m *testing.M) {
@@ -24,23 +25,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// needRoot skips a test that cannot run, with the reason. If every test must run, it fails the
-// test.
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("mounting needs root")
-	}
-	t.Skip("mounting needs root")
-}
-
 // stage returns a directory for a test's mounts, all of which must be unmounted at its end.
 func stage(t testing.TB) string {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	dir := testdir.New(t)
 	t.Cleanup(func() {
 		for _, path := range mountsBelow(t, dir) {
@@ -71,7 +59,7 @@ func mountsBelow(t testing.TB, dir string) []string {
 // start returns a keeper with a short time limit for roots in use.
 func start(t testing.TB, wrapper func(string) (string, error)) *chroot.Keeper {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	k, err := chroot.Start(chroot.Options{Wrapper: wrapper, Busy: 300 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +188,7 @@ func disk(t testing.TB, mib int64, mkfs ...string) string {
 // loop makes a block device of a file.
 func loop(t testing.TB, file string) string {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	device := host(t, "losetup", "--find", "--show", file)
 	t.Cleanup(func() { host(t, "losetup", "--detach", device) })
 	return device

@@ -17,21 +17,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 	"golang.org/x/sys/unix"
 )
-
-// needRoot skips a test of real devices that cannot run, with the reason. If every test must
-// run, it fails the test.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("real block devices need root")
-	}
-	t.Skip("real block devices need root")
-}
 
 // run runs a command of the host and returns its output.
 func run(t *testing.T, stdin, name string, args ...string) string {
@@ -65,7 +53,7 @@ func free(t *testing.T, node string) {
 // loopDevice makes a block device of a file.
 func loopDevice(t *testing.T, file string) string {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	device := run(t, "", "losetup", "--find", "--show", file)
 	t.Cleanup(func() {
 		free(t, disk.PartitionPath(device, 1))

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // fakeHost is a host in a directory: nodes of one real device under any name.
@@ -27,12 +28,7 @@ type fakeHost struct {
 
 func newFakeHost(t *testing.T) *fakeHost {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("device nodes need root")
-		}
-		t.Skip("device nodes need root")
-	}
+	testroot.Need(t, "device nodes")
 	dir := testdir.New(t)
 	file := filepath.Join(dir, "disk.raw")
 	if err := os.WriteFile(file, make([]byte, 1<<20), 0o600); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // dump returns the table as sfdisk prints it.
@@ -133,7 +134,7 @@ func TestGrowFileSystem(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.mkfs, " "), func(t *testing.T) {
-			needRoot(t)
+			testroot.Need(t, "real block devices")
 			file := partitioned(t, 700, "label: gpt\nstart=1MiB, size=320MiB\n")
 			device := loopDevice(t, file.Name())
 			if err := disk.SyncPartitions(device); err != nil {
@@ -172,7 +173,7 @@ func TestGrowFileSystem(t *testing.T) {
 }
 
 func TestGrowWithoutTools(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	file := partitioned(t, 16, "label: gpt\n").Name()
 	run(t, "", "mkfs.ext4", "-q", "-F", file)
 	t.Setenv("PATH", "/nonexistent")

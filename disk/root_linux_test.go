@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // tree creates a directory with these files. The content of a file that begins with -> is the
@@ -296,7 +297,7 @@ func checksums(t *testing.T, device string, parts []string) []string {
 // btrfs creates a file system of 128 MiB with subvolumes and their files.
 func btrfs(t *testing.T, subvolumes map[string]map[string]string, commands ...string) string {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	file := filepath.Join(testdir.New(t), "btrfs")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)

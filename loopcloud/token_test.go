@@ -12,6 +12,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // tokenOf opens and closes the cloud in a directory, and returns its control token.
@@ -89,12 +90,7 @@ func TestReadToken(t *testing.T) {
 // TestDirOfOthers checks that users who can write to a cloud's directory can replace its
 // disks.
 func TestDirOfOthers(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root: owners")
-		}
-		t.Skip("needs root: owners")
-	}
+	testroot.Need(t, "owners")
 	const mallory = 45001
 	top := testdir.New(t)
 	at := func(name string) string { return filepath.Join(top, name) }

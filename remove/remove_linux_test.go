@@ -13,18 +13,14 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // alone moves the test to a new mount namespace, so its mounts end with it. The thread is
 // never unlocked, so the runtime does not reuse it.
 func alone(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root: mounts")
-		}
-		t.Skip("needs root: mounts")
-	}
+	testroot.Need(t, "mounts")
 	runtime.LockOSThread()
 	must(t, unix.Unshare(unix.CLONE_FS|unix.CLONE_NEWNS))
 	must(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/safedir"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // alice is the user who builds with sudo. mallory is another user, and not root.
@@ -19,18 +20,6 @@ const (
 	alice   = 45002
 )
 
-// needRoot skips a test without root privileges. In CI it fails the test.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("giving files to other users needs root")
-	}
-	t.Skip("giving files to other users needs root")
-}
-
 // stage is a directory for directories of any mode and owner.
 type stage struct {
 	*testing.T
@@ -38,7 +27,7 @@ type stage struct {
 }
 
 func newStage(t *testing.T) stage {
-	needRoot(t)
+	testroot.Need(t, "giving files to other users")
 	t.Setenv("SUDO_UID", "")
 	return stage{t, testdir.New(t)}
 }

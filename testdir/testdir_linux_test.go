@@ -14,6 +14,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // recorder is a testing.TB that records failures. Its end method runs the cleanups.
@@ -49,12 +50,7 @@ func TestNewIsRemoved(t *testing.T) {
 
 // TestNewWithMounts leaves a bind mount of a directory of the host.
 func TestNewWithMounts(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root: mounts")
-		}
-		t.Skip("needs root: mounts")
-	}
+	testroot.Need(t, "mounts")
 	runtime.LockOSThread() // and never unlocked: the mount namespace ends with the thread
 	if err := errors.Join(unix.Unshare(unix.CLONE_FS|unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // Installed names the programs under test and their tools.
@@ -108,10 +109,8 @@ func (p Installed) Plugin(f Flavor) string {
 // Only returns a PACKER_PLUGIN_PATH that holds a builder's plugin alone.
 func (p Installed) Only(f Flavor) string { return p.Plugins + "-" + f.Name }
 
-// NeedRoot skips a test if it does not run as root. In CI it always does.
+// NeedRoot skips a test without root privileges, or fails it in CI.
 func NeedRoot(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: block devices and mounts")
-	}
+	testroot.Need(t, "block devices and mounts")
 }

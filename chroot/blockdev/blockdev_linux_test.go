@@ -14,19 +14,8 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/blockdev"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
-
-// needRoot skips a test without root privileges. In CI it fails the test.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("block devices need root")
-	}
-	t.Skip("block devices need root")
-}
 
 // host runs a command and returns its output.
 func host(t *testing.T, name string, args ...string) string {
@@ -51,7 +40,7 @@ func file(t *testing.T, mib int64) string {
 // loop returns a block device for a file.
 func loop(t *testing.T, file string) string {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "block devices")
 	device := host(t, "losetup", "--find", "--show", file)
 	t.Cleanup(func() { host(t, "losetup", "--detach", device) })
 	return device
@@ -143,7 +132,7 @@ func TestPresent(t *testing.T) {
 // reused returns a loop device, and the identity of the one that had its node before.
 func reused(t *testing.T) (device string, before blockdev.Identity) {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "block devices")
 	first, second := file(t, 1), file(t, 1)
 	const tries = 100
 	for range tries {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // endTimeout is the time limit for killed processes to end.
@@ -18,9 +19,7 @@ const endTimeout = 10 * time.Second
 
 // TestKillEach kills a process that forks all the time, on a kernel without cgroup.kill.
 func TestKillEach(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("cgroups need root")
-	}
+	testroot.Need(t, "cgroups")
 	g, err := New()
 	if err != nil {
 		t.Skipf("no cgroups here: %v", err)

@@ -10,24 +10,13 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mountpoint"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
-
-// needRoot skips a test without root privileges. In CI it fails the test.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("mounting needs root")
-	}
-	t.Skip("mounting needs root")
-}
 
 // mounted returns a directory with a mounted file system.
 func mounted(t *testing.T) string {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	dir := testdir.New(t)
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)

@@ -16,24 +16,13 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
-
-// needRoot skips a test without root privileges. In CI it fails the test.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("mounting needs root")
-	}
-	t.Skip("mounting needs root")
-}
 
 // mount mounts a file system on a directory until the end of the test.
 func mount(t *testing.T, kind, dir, options string) {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	if err := errors.Join(os.MkdirAll(dir, 0o755), unix.Mount(kind, dir, kind, 0, options)); err != nil {
 		t.Fatal(err)
 	}

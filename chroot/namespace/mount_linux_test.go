@@ -11,15 +11,14 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // TestNamespacesBesideVisitors has threads of this process enter another mount namespace and
 // leave it all the time, as keepers do that unmount their roots there. The namespace is found
 // with its mounts each time.
 func TestNamespacesBesideVisitors(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: mounts")
-	}
+	testroot.Need(t, "mounts")
 	dir := testdir.New(t)
 	cmd := exec.Command("unshare", "--mount", "sh", "-c", `mount -t tmpfs tmpfs "$0" && echo ready && exec sleep 1000`, dir)
 	out, err := cmd.StdoutPipe()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/rendezvous"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // TestMain lets the tests start this program as a keeper.
@@ -45,9 +46,7 @@ type socketDir struct {
 // newSocketDir creates a socket directory of a user in a world-writable directory.
 func newSocketDir(t *testing.T, owner int, mode uint32) socketDir {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("other users need root")
-	}
+	testroot.Need(t, "other users")
 	t.Setenv("SUDO_UID", "")
 	shared := filepath.Join(testdir.New(t), "tmp")
 	p := socketDir{T: t, dir: filepath.Join(shared, "socket")}
@@ -246,9 +245,7 @@ func TestKeeperRefusesInvitations(t *testing.T) {
 // TestSweepLeavesDirectoriesOfOthers checks that root does not remove a directory of another
 // user.
 func TestSweepLeavesDirectoriesOfOthers(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("other users need root")
-	}
+	testroot.Need(t, "other users")
 	t.Setenv("TMPDIR", testdir.New(t))
 	theirs := filepath.Join(os.TempDir(), "packer-chroot-keeper-1")
 	if err := errors.Join(os.Mkdir(theirs, 0o700), os.Chown(theirs, mallory, mallory)); err != nil {

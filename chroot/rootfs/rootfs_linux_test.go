@@ -13,6 +13,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/rootfs"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // image is a directory with a root in it and a file beside the root. Links of the root point
@@ -261,12 +262,7 @@ func TestRename(t *testing.T) {
 
 // TestImmutable clears and sets the flags of a file, if the file system has any.
 func TestImmutable(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("the immutable flag needs root")
-		}
-		t.Skip("the immutable flag needs root")
-	}
+	testroot.Need(t, "the immutable flag")
 	i := newImage(t)
 	dir, err := os.Open(i.dir + "/etc")
 	i.must(err)

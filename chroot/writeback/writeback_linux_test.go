@@ -12,24 +12,13 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/writeback"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
-
-// needRoot skips a test without root privileges. In CI it fails the test.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("mounting needs root")
-	}
-	t.Skip("mounting needs root")
-}
 
 // mount mounts a file system on a directory until the end of the test.
 func mount(t *testing.T, source, dir, kind, options string) {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	if err := errors.Join(os.MkdirAll(dir, 0o755), unix.Mount(source, dir, kind, 0, options)); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +112,7 @@ func TestSync(t *testing.T) {
 // TestSyncUnknown checks that an error says so if it is not known whether data was lost,
 // because the root cannot be opened.
 func TestSyncUnknown(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "mounting")
 	file := filepath.Join(testdir.New(t), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)

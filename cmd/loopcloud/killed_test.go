@@ -19,6 +19,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // client returns an EC2 client of a served cloud.
@@ -109,9 +110,7 @@ func loopsIn(t *testing.T, dir string) []string {
 // TestEndsReleaseDevices checks that a loopcloud with an attached volume leaves no device when
 // it is stopped, and that the next start releases the device if it was killed.
 func TestEndsReleaseDevices(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: loop devices")
-	}
+	testroot.Need(t, "loop devices")
 	for _, test := range []struct {
 		signal syscall.Signal
 		leaves int

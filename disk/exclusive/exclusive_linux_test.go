@@ -13,14 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // TestCheckBesideForks checks a free device while this process forks others, which have its
 // files until they execute their programs. That takes longest with a new mount namespace.
 func TestCheckBesideForks(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("loop devices need root")
-	}
+	testroot.Need(t, "loop devices")
 	device := blank(t)
 	var over atomic.Bool
 	var wg sync.WaitGroup

@@ -21,6 +21,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 	"golang.org/x/sys/unix"
 )
 
@@ -76,7 +77,7 @@ func expectLink(t *testing.T, link, node string) {
 }
 
 func TestInvalidDeviceNames(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	dir := testdir.New(t)
 	for _, naming := range []volume.Naming{volume.Xen, volume.NVMe, volume.SCSI} {
 		s := open(t, dir, naming)
@@ -179,7 +180,7 @@ func TestRepartitionedWhileMounted(t *testing.T) {
 }
 
 func TestPartitionsAtAttach(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	must(t, s.CreateVolume("vol-1", gib, ""))
@@ -278,7 +279,7 @@ func TestAttachNameOfSomeoneElse(t *testing.T) {
 
 // TestAttachWithLink checks that a dangling link is replaced, and that another link is not.
 func TestAttachWithLink(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	dir := testdir.New(t)
 	s := open(t, dir, volume.SCSI)
 	must(t, s.CreateVolume("vol-1", gib, ""))
@@ -325,7 +326,7 @@ func TestAttachBesideAnotherNaming(t *testing.T) {
 // TestRaceForName checks that of several stores that attach under one name at once, one
 // succeeds.
 func TestRaceForName(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	const n = 6
 	var stores [n]*volume.Store
 	var dirs [n]string
@@ -362,7 +363,7 @@ func TestRaceForName(t *testing.T) {
 
 // TestManyAtOnce attaches many volumes of one store at once.
 func TestManyAtOnce(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	for _, naming := range []volume.Naming{volume.NVMe, volume.SCSI} {
 		dir := testdir.New(t)
 		s := open(t, dir, naming)
@@ -405,7 +406,7 @@ func TestResizeAttached(t *testing.T) {
 
 // TestKilledProcessLeavesDevices kills another process that has attached and mounted a volume.
 func TestKilledProcessLeavesDevices(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	dir := testdir.New(t)
 	s := open(t, dir, volume.NVMe)
 	must(t, s.CreateVolume("vol-1", gib, ""))
@@ -441,7 +442,7 @@ func attachInChild(t *testing.T, dir string) (device string) {
 }
 
 func TestReleaseAllMounted(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	for i, id := range []string{"vol-1", "vol-2"} {
@@ -470,7 +471,7 @@ func TestReleaseAllMounted(t *testing.T) {
 }
 
 func TestReleaseAllOfDeletedFile(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	must(t, s.CreateVolume("vol-1", gib, ""))
@@ -491,7 +492,7 @@ func TestReleaseAllLeavesOthers(t *testing.T) {
 // TestLeftoverNodes checks that the nodes of a loop device whose file was detached by another
 // process are not used for the next volume on the device.
 func TestLeftoverNodes(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	must(t, s.CreateVolume("vol-1", gib, ""))
@@ -509,7 +510,7 @@ func TestLeftoverNodes(t *testing.T) {
 
 // TestWithoutRoot runs the other process as the user nobody.
 func TestWithoutRoot(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	dir, err := os.MkdirTemp("", "volume")
 	must(t, err)
 	t.Cleanup(func() { must(t, remove.All(dir)) })

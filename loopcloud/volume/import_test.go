@@ -20,6 +20,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 	"golang.org/x/sys/unix"
 )
 
@@ -98,7 +99,7 @@ func imported(t testing.TB, src string, opts volume.ImportOptions) (file string,
 }
 
 func TestImportRoot(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	dir := rootOf(t)
 	want := describe(t, dir)
 	archive := filepath.Join(testdir.New(t), "root.tar.gz")
@@ -138,7 +139,7 @@ func TestImportRoot(t *testing.T) {
 
 // TestImportHostileTar checks that nothing is written outside the directory.
 func TestImportHostileTar(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	victim := testdir.New(t)
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -162,7 +163,7 @@ func TestImportHostileTar(t *testing.T) {
 }
 
 func TestImportSizes(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	small := testdir.New(t)
 	must(t, os.WriteFile(filepath.Join(small, "file"), []byte("x"), 0o600))
 	large := testdir.New(t)

@@ -17,6 +17,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,18 +49,6 @@ func attachForever(dir string) string {
 	return path
 }
 
-// needRoot skips a test of real devices without root privileges. In CI it fails the test.
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("real block devices need root")
-	}
-	t.Skip("real block devices need root")
-}
-
 // open opens a store and releases its devices at the end of the test.
 func open(t testing.TB, dir string, naming volume.Naming) *volume.Store {
 	t.Helper()
@@ -79,7 +68,7 @@ func open(t testing.TB, dir string, naming volume.Naming) *volume.Store {
 // the name.
 func attached(t testing.TB, naming volume.Naming, name string) (*volume.Store, string) {
 	t.Helper()
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	s := open(t, testdir.New(t), naming)
 	must(t, s.CreateVolume("vol-1", gib, ""))
 	return s, attach(t, s, "vol-1", name)

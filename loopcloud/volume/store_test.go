@@ -13,6 +13,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/volume"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // written creates a file of this size with data in several places and at its end.
@@ -193,7 +194,7 @@ func TestSnapshotHasWhatThePartitionCaches(t *testing.T) {
 }
 
 func TestSnapshotCostsWhatWasWritten(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	must(t, s.CreateVolume("vol-1", 8*gib, ""))
@@ -220,7 +221,7 @@ func TestSnapshotCostsWhatWasWritten(t *testing.T) {
 
 // TestSnapshotSharesBlocks has the store on a file system that can clone.
 func TestSnapshotSharesBlocks(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	image := filepath.Join(testdir.New(t), "xfs.raw")
 	run(t, "", "truncate", "-s", "1G", image)
 	run(t, "", "mkfs.xfs", "-q", "-m", "reflink=1", image)
@@ -269,7 +270,7 @@ func BenchmarkSnapshot(b *testing.B) {
 
 // BenchmarkAttach attaches and detaches a volume with one partition.
 func BenchmarkAttach(b *testing.B) {
-	needRoot(b)
+	testroot.Need(b, "real block devices")
 	dir := testdir.New(b)
 	s := open(b, dir, volume.Xen)
 	must(b, s.CreateVolume("vol-1", gib, ""))
