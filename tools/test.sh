@@ -18,7 +18,7 @@ if [ "${CI:-}" = true ] && [ ${#left_out[@]} -gt 0 ]; then
   exit 1
 fi
 
-# Compilers and tests end before they use much memory: a third of their time would be garbage collection.
+# Compilers and tests end before they use much memory, so less garbage collection saves time.
 export GOGC=${GOGC:-400}
 
 CGO_ENABLED=0 go build -o bin/testsummary ./tools/testsummary

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,19 +147,12 @@ var aResource = regexp.MustCompile(`"(vol|snap|ami)-[0-9a-f]+"`)
 // TestFaultWrongJournal puts random IDs of other resources into the journals of killed builds. Only the build's own
 // resources may be removed. SEED repeats a run.
 func TestFaultWrongJournal(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
 	rounds := 2
 	if harness.All {
 		rounds = 20
 	}
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
-		chance := rand.New(rand.NewPCG(seed, 0))
+		chance := rand.New(rand.NewPCG(harness.Seed, 0))
 		b := harness.New(t)
 		shortenWaits(b)
 		moments := []harness.Moment{harness.Provisioning, harness.After("CreateSnapshot"), harness.After("RegisterImage")}
@@ -191,7 +183,7 @@ func TestFaultWrongJournal(t *testing.T) {
 			after := b.Holdings(known)
 			for _, line := range details {
 				if !slices.Contains(after, line) {
-					t.Errorf("SEED=%d: after a kill %v, %q is not as it was:\n%s\nreap: %+v", seed, m, line, strings.Join(after, "\n"), all)
+					t.Errorf("SEED=%d: after a kill %v, %q is not as it was:\n%s\nreap: %+v", harness.Seed, m, line, strings.Join(after, "\n"), all)
 				}
 			}
 			for path, text := range truth { // what is left of the build goes by the right journal

@@ -9,10 +9,15 @@ import (
 // All says that all points of all matrices run, as in make matrix. Otherwise a share of them runs.
 var All = os.Getenv("ALL") != ""
 
-// Seed is the seed of random choices. SEED repeats a run.
+// Seed is the seed of random choices. SEED repeats a run. A SEED that is not a number ends the test process.
 var Seed = func() uint64 {
-	if n, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
-		return n
+	text := os.Getenv("SEED")
+	if text == "" {
+		return uint64(time.Now().UnixNano())
 	}
-	return uint64(time.Now().UnixNano())
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		panic("SEED: " + err.Error())
+	}
+	return n
 }()
