@@ -47,16 +47,30 @@ func TestVolumeLife(t *testing.T) {
 		t.Errorf("detached %+v", detached)
 	}
 	b.clock.Pass(time.Second)
-	b.expectVolume(id, types.VolumeStateAvailable, "")
+	b.waitAvailable(id)
 	must(b.client.DeleteVolume(ctx, &sdk.DeleteVolumeInput{VolumeId: &id}))(b)
 	_, err = b.client.DescribeVolumes(ctx, &sdk.DescribeVolumesInput{VolumeIds: []string{id}})
 	b.refused(err, "InvalidVolume.NotFound", "The volume '"+id+"' does not exist.")
 }
 
+// waitAvailable waits until a volume that is due to be detached is available, which is after its
+// device is removed. The test's own time limit is the bound.
+func (b *box) waitAvailable(id string) {
+	b.Helper()
+	for b.readVolume(id).State != types.VolumeStateAvailable {
+		time.Sleep(time.Millisecond)
+	}
+	b.expectVolume(id, types.VolumeStateAvailable, "")
+}
+
+func (b *box) readVolume(id string) types.Volume {
+	b.Helper()
+	return must(b.client.DescribeVolumes(ctx, &sdk.DescribeVolumesInput{VolumeIds: []string{id}}))(b).Volumes[0]
+}
+
 func (b *box) expectVolume(id string, want types.VolumeState, attachment types.VolumeAttachmentState) {
 	b.Helper()
-	out := must(b.client.DescribeVolumes(ctx, &sdk.DescribeVolumesInput{VolumeIds: []string{id}}))(b)
-	v := out.Volumes[0]
+	v := b.readVolume(id)
 	var got types.VolumeAttachmentState
 	if len(v.Attachments) > 0 {
 		got = v.Attachments[0].State
