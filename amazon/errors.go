@@ -112,7 +112,7 @@ func (c *Client) adviceOnKeys() string {
 	}
 	advice := fmt.Sprintf("AWS refused access key %s: check %s", c.keyID(), c.keyOrigin())
 	if partition := partitionOf(c.Region()); partition != ordinary {
-		return advice + fmt.Sprintf("; %s, which is of the partition %s: it has accounts and keys of its own", c.regionOrigin(), partition)
+		return advice + fmt.Sprintf("; %s, which is in the partition %s: each partition has its own accounts and keys", c.regionOrigin(), partition)
 	}
 	if !slices.Contains(enabledRegions, c.Region()) {
 		advice += fmt.Sprintf("; %s: AWS refuses every key if the region does not exist, or if the account has not enabled it", c.regionOrigin())
@@ -224,7 +224,7 @@ var helps = map[string]string{
 const (
 	manyPending = "too many snapshots are being made at the same time in {region}: build again when others are completed"
 	throttled   = "AWS throttles {permission} for the account in {region}: build fewer images at the same time, ask AWS for a higher " +
-		"request rate, or be more patient with PACKER_CHROOT_PATIENCE or max_retries"
+		"request rate, or raise PACKER_CHROOT_PATIENCE or max_retries"
 	vanished = "it is gone: did something else, such as a clean-up, delete it during the build?"
 )
 

@@ -103,18 +103,18 @@ func TestFalseResponses(t *testing.T) {
 		// says is a part of the error; empty if the build succeeds all the same.
 		says string
 	}{
-		{"another volume is told of", "DescribeVolumes", anID, "THEIR-VOLUME", "", `EC2 tells of "THEIR-VOLUME"`},
-		{"another volume is told of, from attaching on", "DescribeVolumes", anID, "THEIR-VOLUME", "AttachVolume", `EC2 tells of "THEIR-VOLUME"`},
+		{"another volume is told of", "DescribeVolumes", anID, "THEIR-VOLUME", "", `EC2 returned "THEIR-VOLUME"`},
+		{"another volume is told of, from attaching on", "DescribeVolumes", anID, "THEIR-VOLUME", "AttachVolume", `EC2 returned "THEIR-VOLUME"`},
 		{"a new volume is another's", "DescribeVolumes", aState, "<status>in-use</status>", "", "it is in the state in-use"},
 		{"what was made has no id", "CreateVolume", anID, "../../../dev/sda", "", "which is no id"},
 		{"a volume without an id", "CreateVolume", anID, "", "", "cannot create a volume in "},
 		{"what was made has no id, and neither has what is found", "CreateVolume", anID, "vol;reboot", "", "which is no id"},
 		{"the volume is on another instance", "DescribeVolumes", `i-[0-9a-f]+`, "i-99999999", "", `attached to "i-99999999"`},
 		{"the device is another", "DescribeVolumes", `<device>[^<]*</device>`, "<device>/dev/../../etc/passwd</device>", "", ""},
-		{"another snapshot is told of", "DescribeSnapshots", `<snapshotId>[^<]*</snapshotId>`, "<snapshotId>THEIR-SNAPSHOT</snapshotId>", "", `EC2 tells of "THEIR-SNAPSHOT"`},
+		{"another snapshot is told of", "DescribeSnapshots", `<snapshotId>[^<]*</snapshotId>`, "<snapshotId>THEIR-SNAPSHOT</snapshotId>", "", `EC2 returned "THEIR-SNAPSHOT"`},
 		{"a snapshot without an id", "CreateSnapshot", `snap-[0-9a-f]+`, "../snap", "", "which is no id"},
 		{"a snapshot that is not told of", "CreateSnapshot", `(?s)^.*$`, "<R/>", "", "without an id"},
-		{"another image is told of", "DescribeImages", `<imageId>[^<]*</imageId>`, "<imageId>THEIR-IMAGE</imageId>", "RegisterImage", `EC2 tells of "THEIR-IMAGE"`},
+		{"another image is told of", "DescribeImages", `<imageId>[^<]*</imageId>`, "<imageId>THEIR-IMAGE</imageId>", "RegisterImage", `EC2 returned "THEIR-IMAGE"`},
 		{"an image without an id", "RegisterImage", `ami-[0-9a-f]+`, "", "", `cannot register image "new" of snap-`},
 		{"every answer is of another kind", "DescribeVolumes", `(?s).*`, "<html>not here</html>", "CreateVolume", "volume vol-"},
 	}

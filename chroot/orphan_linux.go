@@ -120,7 +120,7 @@ func checkKeeper(pid int) error {
 	args := procfs.Arguments(pid)
 	ours := program == own || strings.HasPrefix(filepath.Base(program), "packer-plugin-")
 	if int(st.Uid) != os.Geteuid() || len(args) < 2 || args[1] != rendezvous.Arg || !ours {
-		return errors.New("the process is no keeper, and is left alone")
+		return errors.New("the process is not a keeper, and is left alone")
 	}
 	return nil
 }

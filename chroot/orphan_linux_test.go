@@ -87,7 +87,7 @@ func TestReclaimNeverKillsAnother(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
-	says(t, err, "does not end because it is stopped", "is no keeper, and is left alone")
+	says(t, err, "does not end because it is stopped", "is not a keeper, and is left alone")
 	if state := stateOf(t, cmd.Process.Pid); state != "T" {
 		t.Errorf("the process is in the state %s", state)
 	}

@@ -181,7 +181,7 @@ func TestFilters(t *testing.T) {
 		"which are the same filter":           {"image-name": "a", "ImageNames": "b"},
 		"it must be true or false":            {"secure-boot": "perhaps"},
 		"it must be a whole number":           {"block-device-mapping-volume-size": "big"},
-		"give tag:KEY alone":                  {"tags": "a=b", "tag:c": "d"},
+		"use only tag:KEY":                    {"tags": "a=b", "tag:c": "d"},
 	} {
 		if _, err := imageFilter(given); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", given, err, want)
