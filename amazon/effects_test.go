@@ -269,9 +269,9 @@ func TestFilteredSourceAndPerformance(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, state.Instant())
 	cloud := w.worldwide(t, Config{
-		SourceConfig:  SourceConfig{SourceAMIFilter: SourceFilterConfig{Filters: map[string]string{"name": "ba*", "architecture": "x86_64"}, Owners: []string{"self"}, MostRecent: true}},
-		ImageConfig:   ImageConfig{ENASupport: config.TriFalse, BootMode: "legacy-bios"},
-		PublishConfig: PublishConfig{AMIRegions: []string{"moon-1"}},
+		SourceConfig: SourceConfig{SourceAMIFilter: SourceFilterConfig{Filters: map[string]string{"name": "ba*", "architecture": "x86_64"}, Owners: []string{"self"}, MostRecent: true}},
+		ImageConfig:  ImageConfig{ENASupport: config.TriFalse, BootMode: "legacy-bios"},
+		CopyConfig:   CopyConfig{AMIRegions: []string{"moon-1"}},
 	})
 	facts := survey(t, cloud)
 	if string(facts.Source.ID) != w.source || facts.Host.Account != account.Account {

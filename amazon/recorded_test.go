@@ -44,7 +44,7 @@ func TestRecordedJournals(t *testing.T) {
 				return all
 			}
 			before := left()
-			cloud := w.worldwide(t, Config{SourceConfig: SourceConfig{SourceAMI: w.source}, PublishConfig: PublishConfig{AMIRegions: []string{there.Region}}})
+			cloud := w.worldwide(t, Config{SourceConfig: SourceConfig{SourceAMI: w.source}, CopyConfig: CopyConfig{AMIRegions: []string{there.Region}}})
 			stateDir := filepath.Join(testdir.New(t), "state")
 			killed := cloudtest.Killed(t, cloud, stateDir, "golden", at)
 			file := filepath.Join("testdata", "journals", string(at)+".journal")
