@@ -19,17 +19,9 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 )
 
-const (
-	// dialTimeout bounds one attempt to connect to EC2. A regional endpoint is near; a slower one
-	// cannot be reached.
-	dialTimeout = 5 * time.Second
-	// answerTimeout bounds the time from a request to the first byte of its
-	// answer, so that a dead connection does not hold a build for ever.
-	answerTimeout = time.Minute
-	// wholeTimeout bounds a request and all of its answer: some lists are long, and
-	// some proxies stop in the middle.
-	wholeTimeout = 2 * time.Minute
-)
+// dialTimeout bounds one attempt to connect to EC2. A regional endpoint is near; a slower one
+// cannot be reached.
+const dialTimeout = 5 * time.Second
 
 // Client is a way to EC2 in one region and to the metadata of this instance.
 // It may be used by many goroutines.
@@ -144,12 +136,12 @@ func (c *Client) answered(answer *http.Response) {
 // bounded returns an HTTP client with time limits for all of the SDK's requests; the SDK's own
 // client has none.
 func (a Access) bounded() *awshttp.BuildableClient {
-	return awshttp.NewBuildableClient().WithTimeout(builder.ResponseLimit(wholeTimeout, a.WaitLimit)).
+	return awshttp.NewBuildableClient().WithTimeout(builder.ResponseLimit(builder.ResponseTimeout, a.WaitLimit)).
 		WithDialerOptions(func(d *net.Dialer) {
 			d.Timeout = builder.ResponseLimit(dialTimeout, a.WaitLimit)
 		}).
 		WithTransportOptions(func(t *http.Transport) {
-			t.ResponseHeaderTimeout = builder.ResponseLimit(answerTimeout, a.WaitLimit)
+			t.ResponseHeaderTimeout = builder.ResponseLimit(builder.FirstByteTimeout, a.WaitLimit)
 		})
 }
 
