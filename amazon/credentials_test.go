@@ -47,113 +47,113 @@ func noted(r *http.Request) url.Values {
 // sources are the sources of credentials: the required files and variables, the options, and
 // the user of the requests to EC2, empty for the owner of the keys.
 var sources = map[string]struct {
-	set func(*land) Access
+	set func(*land) AccessConfig
 	arn string
 }{
-	"access_key": {func(*land) Access { return Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed"} }, ""},
-	"token": {func(l *land) Access {
+	"access_key": {func(*land) AccessConfig { return AccessConfig{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed"} }, ""},
+	"token": {func(l *land) AccessConfig {
 		key := l.session("mine")
-		return Access{AccessKey: key.ID, SecretKey: key.Secret, Token: key.Session.Token}
+		return AccessConfig{AccessKey: key.ID, SecretKey: key.Secret, Token: key.Session.Token}
 	}, "mine"},
-	"profile": {func(l *land) Access {
+	"profile": {func(l *land) AccessConfig {
 		l.file("credentials", "[build]\n"+staticKeys)
-		return Access{Profile: "build"}
+		return AccessConfig{Profile: "build"}
 	}, ""},
-	"profile before environment": {func(l *land) Access {
+	"profile before environment": {func(l *land) AccessConfig {
 		key := l.session("mine")
 		l.file("credentials", fmt.Sprintf("[build]\naws_access_key_id=%s\naws_secret_access_key=%s\naws_session_token=%s\n", key.ID, key.Secret, key.Session.Token))
 		l.env(map[string]string{"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "not-to-be-printed"})
-		return Access{Profile: "build"}
+		return AccessConfig{Profile: "build"}
 	}, "mine"},
-	"AWS_PROFILE in AWS_CONFIG_FILE": {func(l *land) Access {
+	"AWS_PROFILE in AWS_CONFIG_FILE": {func(l *land) AccessConfig {
 		l.file("config", "[profile build]\n"+staticKeys)
 		l.Setenv("AWS_PROFILE", "build")
-		return Access{}
+		return AccessConfig{}
 	}, ""},
-	"shared_credentials_file": {func(l *land) Access {
-		return Access{SharedCredentialsFile: l.file("mine", "[default]\n"+staticKeys)}
+	"shared_credentials_file": {func(l *land) AccessConfig {
+		return AccessConfig{SharedCredentialsFile: l.file("mine", "[default]\n"+staticKeys)}
 	}, ""},
-	"shared_credentials_file at home": {func(l *land) Access {
+	"shared_credentials_file at home": {func(l *land) AccessConfig {
 		l.file("mine", "[default]\n"+staticKeys)
-		return Access{SharedCredentialsFile: "~/mine"}
+		return AccessConfig{SharedCredentialsFile: "~/mine"}
 	}, ""},
-	"AWS_SHARED_CREDENTIALS_FILE": {func(l *land) Access {
+	"AWS_SHARED_CREDENTIALS_FILE": {func(l *land) AccessConfig {
 		l.Setenv("AWS_SHARED_CREDENTIALS_FILE", l.file("mine", "[default]\n"+staticKeys))
-		return Access{}
+		return AccessConfig{}
 	}, ""},
-	"environment": {func(l *land) Access {
+	"environment": {func(l *land) AccessConfig {
 		key := l.session("mine")
 		l.env(map[string]string{"AWS_ACCESS_KEY_ID": key.ID, "AWS_SECRET_ACCESS_KEY": key.Secret, "AWS_SESSION_TOKEN": key.Session.Token})
-		return Access{}
+		return AccessConfig{}
 	}, "mine"},
-	"credential_process": {func(l *land) Access {
+	"credential_process": {func(l *land) AccessConfig {
 		key := l.session("process")
 		script := l.file("script", fmt.Sprintf("#!/bin/sh\necho '{\"Version\":1,\"AccessKeyId\":%q,\"SecretAccessKey\":%q,\"SessionToken\":%q}'\n",
 			key.ID, key.Secret, key.Session.Token))
 		l.file("config", "[default]\ncredential_process = "+script+"\n")
-		return Access{}
+		return AccessConfig{}
 	}, "process"},
-	"source_profile": {func(l *land) Access {
+	"source_profile": {func(l *land) AccessConfig {
 		l.file("credentials", "[keys]\n"+staticKeys)
 		l.file("config", "[profile first]\nrole_arn="+role+"\nrole_session_name=first\nsource_profile=keys\n"+
 			"[profile second]\nrole_arn="+role+"\nrole_session_name=second\nsource_profile=first\nexternal_id=e1\n")
-		return Access{Profile: "second"}
+		return AccessConfig{Profile: "second"}
 	}, assumedAs("second")},
-	"mfa_code": {func(l *land) Access {
+	"mfa_code": {func(l *land) AccessConfig {
 		l.file("credentials", "[keys]\n"+staticKeys)
 		l.file("config", "[profile build]\nrole_arn="+role+"\nrole_session_name=me\nsource_profile=keys\nmfa_serial=GAHT12345678\n")
-		return Access{Profile: "build", MFACode: "123456"}
+		return AccessConfig{Profile: "build", MFACode: "123456"}
 	}, assumedAs("me")},
-	"web identity of the environment": {func(l *land) Access {
+	"web identity of the environment": {func(l *land) AccessConfig {
 		l.env(map[string]string{"AWS_WEB_IDENTITY_TOKEN_FILE": l.file("jwt", jwt()), "AWS_ROLE_ARN": role, "AWS_ROLE_SESSION_NAME": "pod"})
-		return Access{}
+		return AccessConfig{}
 	}, assumedAs("pod")},
-	"web identity of a profile": {func(l *land) Access {
+	"web identity of a profile": {func(l *land) AccessConfig {
 		l.file("config", "[profile pod]\nrole_arn="+role+"\nrole_session_name=pod\nweb_identity_token_file="+l.file("jwt", jwt())+"\n")
-		return Access{Profile: "pod"}
+		return AccessConfig{Profile: "pod"}
 	}, assumedAs("pod")},
-	"container": {func(l *land) Access {
+	"container": {func(l *land) AccessConfig {
 		l.env(map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": l.url + "/container", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "Bearer word"})
-		return Access{}
+		return AccessConfig{}
 	}, "container"},
-	"pod identity": {func(l *land) Access {
+	"pod identity": {func(l *land) AccessConfig {
 		l.env(map[string]string{
 			"AWS_CONTAINER_CREDENTIALS_FULL_URI":     l.url + "/container",
 			"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": l.file("word", "Bearer word"),
 		})
-		return Access{}
+		return AccessConfig{}
 	}, "container"},
-	"instance role": {func(*land) Access { return Access{} }, "arn:aws:sts::123456789012:assumed-role/loopcloud/HOST"},
-	"instance role, endpoint by an option": {func(l *land) Access {
+	"instance role": {func(*land) AccessConfig { return AccessConfig{} }, "arn:aws:sts::123456789012:assumed-role/loopcloud/HOST"},
+	"instance role, endpoint by an option": {func(l *land) AccessConfig {
 		l.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
-		return Access{MetadataEndpoint: l.url}
+		return AccessConfig{CustomEndpointMetadata: l.url}
 	}, "arn:aws:sts::123456789012:assumed-role/loopcloud/HOST"},
-	"instance role, and no proxy to it": {func(l *land) Access {
+	"instance role, and no proxy to it": {func(l *land) AccessConfig {
 		l.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-		return Access{}
+		return AccessConfig{}
 	}, "arn:aws:sts::123456789012:assumed-role/loopcloud/HOST"},
-	"credential_source": {func(l *land) Access {
+	"credential_source": {func(l *land) AccessConfig {
 		l.file("config", "[default]\nrole_arn="+role+"\nrole_session_name=me\ncredential_source=Ec2InstanceMetadata\n")
-		return Access{}
+		return AccessConfig{}
 	}, assumedAs("me")},
-	"assume_role": {func(*land) Access {
-		return Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", AssumeRole: &AssumeRole{RoleARN: role}}
+	"assume_role": {func(*land) AccessConfig {
+		return AccessConfig{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", AssumeRole: AssumeRoleConfig{RoleARN: role}}
 	}, assumedAs("packer-amazon-chroot")},
-	"assume_role of a role": {func(*land) Access {
-		return Access{AssumeRole: &AssumeRole{RoleARN: role, SessionName: "me"}}
+	"assume_role of a role": {func(*land) AccessConfig {
+		return AccessConfig{AssumeRole: AssumeRoleConfig{RoleARN: role, SessionName: "me"}}
 	}, assumedAs("me")},
-	"vault": {func(l *land) Access {
+	"vault": {func(l *land) AccessConfig {
 		l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken"})
-		return Access{Vault: &VaultEngine{Name: "build"}}
+		return AccessConfig{VaultAWSEngine: VaultConfig{Name: "build"}}
 	}, "vault"},
-	"vault, logged in": {func(l *land) Access {
+	"vault, logged in": {func(l *land) AccessConfig {
 		l.Setenv("VAULT_ADDR", l.url)
 		l.file(".vault-token", "t0ken\n")
-		return Access{Vault: &VaultEngine{Name: "build", EngineName: "teams/aws"}}
+		return AccessConfig{VaultAWSEngine: VaultConfig{Name: "build", EngineName: "teams/aws"}}
 	}, "vault"},
-	"vault and assume_role": {func(l *land) Access {
+	"vault and assume_role": {func(l *land) AccessConfig {
 		l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken"})
-		return Access{Vault: &VaultEngine{Name: "build"}, AssumeRole: &AssumeRole{RoleARN: role, SessionName: "me"}}
+		return AccessConfig{VaultAWSEngine: VaultConfig{Name: "build"}, AssumeRole: AssumeRoleConfig{RoleARN: role, SessionName: "me"}}
 	}, assumedAs("me")},
 }
 
@@ -201,8 +201,8 @@ func (l *land) hides(key state.Key) {
 
 func TestFieldsOfAssumeRole(t *testing.T) {
 	l := newLand(t)
-	dial(t, Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", AssumeRole: &AssumeRole{
-		RoleARN: role, Duration: 20 * time.Minute, ExternalID: "e1", Policy: `{"Statement":[]}`,
+	dial(t, AccessConfig{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", AssumeRole: AssumeRoleConfig{
+		RoleARN: role, DurationSeconds: 1200, ExternalID: "e1", Policy: `{"Statement":[]}`,
 		PolicyARNs: []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, SessionName: "me",
 		Tags: map[string]string{"team": "images", "cost": "7"}, TransitiveTagKeys: []string{"team"},
 	}})
@@ -229,7 +229,7 @@ func TestUnusedMFACode(t *testing.T) {
 		a.MFACode = "123456"
 		var said []string
 		log := func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }
-		if _, err := new(Config).dial(t.Context(), a, log); err != nil {
+		if _, err := (&Config{AccessConfig: a}).connect(t.Context(), log); err != nil {
 			t.Fatal(err)
 		}
 		if got := strings.Contains(strings.Join(said, ""), "mfa_code is not used"); got != unused {
@@ -253,7 +253,7 @@ func TestKeysAreRenewedBeforeTheirEnd(t *testing.T) {
 	ends := map[string]func(*land, time.Time) (keys aws.CredentialsProvider, asked func() int){
 		"assume_role": func(_ *land, end time.Time) (aws.CredentialsProvider, func() int) {
 			asked := 0
-			keys := AssumeRole{RoleARN: role}.provider(assumeRole(func(context.Context, *sts.AssumeRoleInput, ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
+			keys := AssumeRoleConfig{RoleARN: role}.provider(assumeRole(func(context.Context, *sts.AssumeRoleInput, ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
 				asked++
 				return &sts.AssumeRoleOutput{
 					AssumedRoleUser: &ststypes.AssumedRoleUser{Arn: aws.String(assumedAs("me"))},
@@ -269,7 +269,7 @@ func TestKeysAreRenewedBeforeTheirEnd(t *testing.T) {
 			script := l.file("script", fmt.Sprintf("#!/bin/sh\nprintf x >>%s\necho '{\"Version\":1,\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"s\",\"Expiration\":%q}'\n",
 				count, end.Format(time.RFC3339)))
 			l.file("config", "[default]\ncredential_process = "+script+"\n")
-			client := dial(t, Access{})
+			client := dial(t, AccessConfig{})
 			return client.keys, func() int { text, _ := os.ReadFile(count); return len(text) }
 		},
 	}
@@ -294,7 +294,7 @@ func TestKeysAreRenewedBeforeTheirEnd(t *testing.T) {
 func TestVaultRequests(t *testing.T) {
 	l := newLand(t)
 	l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken", "VAULT_NAMESPACE": "teams/images"})
-	dial(t, Access{Vault: &VaultEngine{Name: "build", RoleARN: role, TTL: "900s"}})
+	dial(t, AccessConfig{VaultAWSEngine: VaultConfig{Name: "build", RoleARN: role, TTL: "900s"}})
 	if len(l.vault) != 1 {
 		t.Fatalf("Vault was asked %d times", len(l.vault))
 	}
@@ -305,65 +305,62 @@ func TestVaultRequests(t *testing.T) {
 }
 
 func TestSourcesThatFail(t *testing.T) {
-	keys := Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed"}
-	vault := func(l *land, engine VaultEngine) Access {
+	keys := AccessConfig{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed"}
+	vault := func(l *land, engine VaultConfig) AccessConfig {
 		l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken", "VAULT_MAX_RETRIES": "0"})
-		return Access{Vault: &engine}
+		return AccessConfig{VaultAWSEngine: engine}
 	}
 	tests := map[string]struct {
-		set  func(*land) Access
+		set  func(*land) AccessConfig
 		want []string
 	}{
-		"token alone":               {func(*land) Access { return Access{Token: "t"} }, []string{"token", "access_key"}},
-		"vault beside keys":         {func(*land) Access { a := keys; a.Vault = &VaultEngine{Name: "x"}; return a }, []string{"vault_aws_engine", "access_key"}},
-		"vault without a role":      {func(l *land) Access { return vault(l, VaultEngine{}) }, []string{"vault_aws_engine", "name"}},
-		"vault without a token":     {func(*land) Access { return Access{Vault: &VaultEngine{Name: "build"}} }, []string{"vault_aws_engine", "VAULT_TOKEN", ".vault-token"}},
-		"vault with an empty token": {func(l *land) Access { l.file(".vault-token", "\n"); return Access{Vault: &VaultEngine{Name: "build"}} }, []string{"VAULT_TOKEN", "empty"}},
-		"vault with another token": {func(l *land) Access {
-			a := vault(l, VaultEngine{Name: "build"})
+		"vault without a token": {func(*land) AccessConfig { return AccessConfig{VaultAWSEngine: VaultConfig{Name: "build"}} }, []string{"vault_aws_engine", "VAULT_TOKEN", ".vault-token"}},
+		"vault with an empty token": {func(l *land) AccessConfig {
+			l.file(".vault-token", "\n")
+			return AccessConfig{VaultAWSEngine: VaultConfig{Name: "build"}}
+		}, []string{"VAULT_TOKEN", "empty"}},
+		"vault with another token": {func(l *land) AccessConfig {
+			a := vault(l, VaultConfig{Name: "build"})
 			l.Setenv("VAULT_TOKEN", "another")
 			return a
 		}, []string{"vault_aws_engine", "aws/creds/build", "permission denied"}},
-		"vault without such a role":  {func(l *land) Access { return vault(l, VaultEngine{Name: "other"}) }, []string{"aws/creds/other", "engine_name and name"}},
-		"another engine of vault":    {func(l *land) Access { return vault(l, VaultEngine{Name: "build", EngineName: "kv"}) }, []string{"kv/creds/build", "access_key"}},
-		"assume_role without a role": {func(*land) Access { a := keys; a.AssumeRole = &AssumeRole{}; return a }, []string{"assume_role", "role_arn"}},
-		"no metadata and no id":      {func(*land) Access { a := keys; a.SkipMetadata = true; return a }, []string{"skip_metadata_api_check", "instance_id"}},
-		"no metadata and no keys": {func(*land) Access {
-			return Access{SkipMetadata: true, InstanceID: "i-0123456789abcdef0", Region: "eu-west-1"}
+		"vault without such a role": {func(l *land) AccessConfig { return vault(l, VaultConfig{Name: "other"}) }, []string{"aws/creds/other", "engine_name and name"}},
+		"another engine of vault":   {func(l *land) AccessConfig { return vault(l, VaultConfig{Name: "build", EngineName: "kv"}) }, []string{"kv/creds/build", "access_key"}},
+		"no metadata and no keys": {func(*land) AccessConfig {
+			return AccessConfig{SkipMetadataAPICheck: true, InstanceID: "i-0123456789abcdef0", Region: "eu-west-1"}
 		}, []string{"no AWS credentials"}},
-		"no metadata and no region": {func(l *land) Access {
+		"no metadata and no region": {func(l *land) AccessConfig {
 			a := keys
 			l.Setenv("AWS_REGION", "")
-			a.SkipMetadata, a.InstanceID = true, "i-0123456789abcdef0"
+			a.SkipMetadataAPICheck, a.InstanceID = true, "i-0123456789abcdef0"
 			return a
 		}, []string{"no region", "set region"}},
-		"retries below nothing":      {func(*land) Access { return Access{MaxRetries: -1} }, []string{"max_retries", "-1"}},
-		"no shared_credentials_file": {func(*land) Access { return Access{SharedCredentialsFile: "/nonexistent/x"} }, []string{"shared_credentials_file", "/nonexistent/x"}},
-		"no such profile":            {func(*land) Access { return Access{Profile: "nobody"} }, []string{`no profile "nobody"`, "shared_credentials_file", "AWS_CONFIG_FILE"}},
-		"role that may not be assumed": {func(*land) Access {
+		"no shared_credentials_file": {func(*land) AccessConfig { return AccessConfig{SharedCredentialsFile: "/nonexistent/x"} }, []string{"shared_credentials_file", "/nonexistent/x"}},
+		"no such profile":            {func(*land) AccessConfig { return AccessConfig{Profile: "nobody"} }, []string{`no profile "nobody"`, "shared_credentials_file", "AWS_CONFIG_FILE"}},
+		"role that may not be assumed": {func(*land) AccessConfig {
 			a := keys
-			a.AssumeRole = &AssumeRole{RoleARN: "arn:aws:iam::000000000000:role/r"}
+			a.AssumeRole = AssumeRoleConfig{RoleARN: "arn:aws:iam::000000000000:role/r"}
 			return a
 		}, []string{"role arn:aws:iam::000000000000:role/r", "sts:AssumeRole", "trust policy"}},
-		"secret of nobody": {func(*land) Access {
-			return Access{AccessKey: "AKIATEST", SecretKey: "x", AssumeRole: &AssumeRole{RoleARN: role}}
+		"secret of nobody": {func(*land) AccessConfig {
+			return AccessConfig{AccessKey: "AKIATEST", SecretKey: "x", AssumeRole: AssumeRoleConfig{RoleARN: role}}
 		}, []string{"AKIATEST", "access_key and secret_key"}},
-		"mfa_serial without a code": {func(l *land) Access { a := sources["mfa_code"].set(l); a.MFACode = ""; return a }, []string{"mfa_serial", "mfa_code"}},
-		"wrong code":                {func(l *land) Access { a := sources["mfa_code"].set(l); a.MFACode = "000000"; return a }, []string{"MultiFactorAuthentication", "mfa_code"}},
-		"web identity that is none": {func(l *land) Access {
+		"mfa_serial without a code": {func(l *land) AccessConfig { a := sources["mfa_code"].set(l); a.MFACode = ""; return a }, []string{"mfa_serial", "mfa_code"}},
+		"wrong code":                {func(l *land) AccessConfig { a := sources["mfa_code"].set(l); a.MFACode = "000000"; return a }, []string{"MultiFactorAuthentication", "mfa_code"}},
+		"web identity that is none": {func(l *land) AccessConfig {
 			a := sources["web identity of the environment"].set(l)
 			l.file("jwt", "nonsense")
 			return a
 		}, []string{"InvalidIdentityToken", "AWS_WEB_IDENTITY_TOKEN_FILE"}},
-		"container that does not know us": {func(l *land) Access {
+		"container that does not know us": {func(l *land) AccessConfig {
 			l.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", l.url+"/container")
-			return Access{}
+			return AccessConfig{}
 		}, []string{"no AWS credentials", "no word"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			l := newLand(t)
-			_, err := Dial(context.Background(), tt.set(l))
+			_, err := Dial(context.Background(), tt.set(l), 0)
 			says(t, err, tt.want...)
 		})
 	}
@@ -373,10 +370,10 @@ func TestSourcesThatFail(t *testing.T) {
 func TestSkipCredentialValidation(t *testing.T) {
 	l := newLand(t)
 	l.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	if _, err := Dial(context.Background(), Access{}); err == nil {
+	if _, err := Dial(context.Background(), AccessConfig{}, 0); err == nil {
 		t.Error("no credentials, and no error")
 	}
-	client, err := Dial(context.Background(), Access{SkipCredentialValidation: true, InstanceID: "i-0123"})
+	client, err := Dial(context.Background(), AccessConfig{SkipCredentialValidation: true, InstanceID: "i-0123"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,9 +39,7 @@ func metadataOf(t *testing.T, service http.Handler, limit time.Duration) (*Cloud
 	t.Cleanup(server.Close)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.URL)
-	a := cloud.client.access
-	a.WaitLimit = 4 * limit
-	cloud.client = dial(t, a)
+	cloud.client = dialWithin(t, cloud.client.access, 4*limit)
 	return cloud, counted
 }
 
@@ -127,7 +125,7 @@ func TestLostMetadataToken(t *testing.T) {
 // service.
 func TestRoleWhoseKeysAreLost(t *testing.T) {
 	_, _ = metadataOf(t, machine(t, state.MetadataOptions{TokensRequired: true}, 2), 0)
-	_, err := Dial(context.Background(), Access{Region: "eu-west-1", WaitLimit: 400 * time.Millisecond})
+	_, err := Dial(context.Background(), AccessConfig{Region: "eu-west-1"}, 400*time.Millisecond)
 	says(t, err, "no AWS credentials", "role's keys", "--http-put-response-hop-limit 2")
 }
 

@@ -80,7 +80,7 @@ func TestThrottledSTS(t *testing.T) {
 				w.WriteHeader(http.StatusBadRequest)
 				fmt.Fprint(w, "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>")
 			})))
-			if _, err := Dial(t.Context(), sources[name].set(l)); err != nil || asked.Load() != 4 {
+			if _, err := Dial(t.Context(), sources[name].set(l), 0); err != nil || asked.Load() != 4 {
 				t.Errorf("after %d requests: %v", asked.Load(), err)
 			}
 		})
