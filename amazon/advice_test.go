@@ -222,13 +222,13 @@ func TestDecodedDenial(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			l := newLand(t)
+			e := newCredentialEnv(t)
 			message := plain
 			if tt.encoded != "" {
 				message += encodedMark + tt.encoded
 			}
 			s := &fake{t: t, actions: map[string]action{"CreateVolume": denied(message)}}
-			a := access(l.serve(s))
+			a := access(e.serve(s))
 			a.DecodeAuthorizationMessages = tt.decode
 			_, err := NewCloud(dial(t, a), &Config{}, nil).CreateVolume(context.Background(), bake.VolumeSpec{Zone: "eu-west-1a", SizeGiB: 1})
 			says(t, err, tt.want...)
@@ -238,8 +238,8 @@ func TestDecodedDenial(t *testing.T) {
 			if !hasCode(err, "UnauthorizedOperation") {
 				t.Errorf("error %q has lost its code", err)
 			}
-			if len(l.sts) != tt.asked {
-				t.Errorf("STS was asked %d times", len(l.sts))
+			if len(e.sts) != tt.asked {
+				t.Errorf("STS was asked %d times", len(e.sts))
 			}
 		})
 	}

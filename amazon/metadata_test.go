@@ -47,12 +47,12 @@ func metadataOf(t *testing.T, service http.Handler, limit time.Duration) (*Cloud
 // from hops away.
 func machine(t *testing.T, options state.MetadataOptions, hops int) http.Handler {
 	t.Helper()
-	w := newWorld(t, state.Instant())
-	vm, _ := w.state.HostVM(account.Region)
-	if _, err := w.state.SetMetadata(account, vm.ID, func(m *state.MetadataOptions) { *m = options }, false); err != nil {
+	tc := newTestCloud(t, state.Instant())
+	vm, _ := tc.state.HostVM(account.Region)
+	if _, err := tc.state.SetMetadata(account, vm.ID, func(m *state.MetadataOptions) { *m = options }, false); err != nil {
 		t.Fatal(err)
 	}
-	service := imds.New(w.state)
+	service := imds.New(tc.state)
 	service.Hops = hops
 	return service
 }

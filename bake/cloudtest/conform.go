@@ -1,7 +1,7 @@
 // Package cloudtest tests implementations of bake.Cloud. A cloud that passes Conform can be
 // used for builds. Each cloud's own tests check the form of its requests.
 //
-// Wire, Throttle and Liar stand before the HTTP handler of a cloud: they lose or refuse
+// Wire, Throttle and Falsifier stand before the HTTP handler of a cloud: they lose or refuse
 // requests, throttle actions, and change responses. Killed and Reaped test that the journal
 // of a killed build can be undone.
 package cloudtest

@@ -159,7 +159,7 @@ func TestKeeperRefusesStrangers(t *testing.T) {
 				t.Errorf("the keeper ended with %v and said %q, not %q", err, said, c.says)
 			}
 			if word := <-heard; word != "" {
-				t.Errorf("it told the stranger %q", word)
+				t.Errorf("it told another process %q", word)
 			}
 		})
 	}

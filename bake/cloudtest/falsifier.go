@@ -13,41 +13,41 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// Liar wraps the HTTP handler of a cloud, and changes its responses.
-type Liar struct {
+// Falsifier wraps the HTTP handler of a cloud, and changes its responses.
+type Falsifier struct {
 	// Next is the cloud.
 	Next http.Handler
-	// Lie changes the answer to a request, of which the body is given too.
-	Lie func(r *http.Request, request, answer []byte) []byte
+	// Change changes the answer to a request, of which the body is given too.
+	Change func(r *http.Request, request, answer []byte) []byte
 
 	mu       sync.Mutex
 	requests []string
 }
 
 // ServeHTTP implements http.Handler.
-func (l *Liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *Falsifier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	request, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(request))
-	l.mu.Lock()
-	l.requests = append(l.requests, r.URL.Path+" "+string(request))
-	l.mu.Unlock()
-	truth := httptest.NewRecorder()
-	l.Next.ServeHTTP(truth, r)
-	lie := l.Lie(r, request, truth.Body.Bytes())
-	maps.Copy(w.Header(), truth.Header())
-	w.Header().Set("Content-Length", strconv.Itoa(len(lie)))
-	w.WriteHeader(truth.Code)
-	_, _ = w.Write(lie)
+	f.mu.Lock()
+	f.requests = append(f.requests, r.URL.Path+" "+string(request))
+	f.mu.Unlock()
+	actual := httptest.NewRecorder()
+	f.Next.ServeHTTP(actual, r)
+	falsified := f.Change(r, request, actual.Body.Bytes())
+	maps.Copy(w.Header(), actual.Header())
+	w.Header().Set("Content-Length", strconv.Itoa(len(falsified)))
+	w.WriteHeader(actual.Code)
+	_, _ = w.Write(falsified)
 }
 
 // Requests are the paths and bodies of all requests, in their order.
-func (l *Liar) Requests() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return append([]string{}, l.requests...)
+func (f *Falsifier) Requests() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string{}, f.requests...)
 }
 
 // ShortWaits returns short waits for a cloud whose responses are wrong.
