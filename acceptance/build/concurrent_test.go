@@ -373,7 +373,7 @@ func TestThreeHosts(t *testing.T) {
 		allMarked(b, len(hosts))
 		b.Unchanged(before)
 
-		hosts[0].KillAt(f, harness.Provisioning, harness.Everybody)
+		hosts[0].KillAt(f, harness.Provisioning, harness.KillEverything)
 		left := b.Inventory()
 		if all, status := hosts[1].Reap(f); status != 0 || len(all) != 0 {
 			t.Errorf("host 2 finds %+v, status %d", all, status)

@@ -112,8 +112,8 @@ func ended(pid int) bool {
 	return state == "" || state[0] == 'Z'
 }
 
-// strike sends SIGINT to the process group, as Ctrl-C in a terminal does.
-func (i *interrupted) strike() {
+// interrupt sends SIGINT to the process group, as Ctrl-C in a terminal does.
+func (i *interrupted) interrupt() {
 	i.Helper()
 	i.Must(syscall.Kill(-i.cmd.Process.Pid, syscall.SIGINT))
 }
@@ -155,7 +155,7 @@ func atCancels(t *testing.T, f harness.Flavor, one int, counts *faultCount, act 
 				return
 			}
 			b.GoOn()
-			as(b, before, "", true, "")
+			checkOutcome(b, before, "", true, "")
 		}
 		counts.add(c.kind(), missed)
 	})
@@ -166,7 +166,7 @@ func TestCancelAnywhere(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		counts := countCancels("Ctrl-C, once (a build that succeeded had its image already): " + f.Name)
 		atCancels(t, f, 9, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
-			i.strike()
+			i.interrupt()
 			if c.when == "after" {
 				time.Sleep(50 * time.Millisecond) // the plugin has gone from the call, or is about to
 			}
@@ -178,7 +178,7 @@ func TestCancelAnywhere(t *testing.T) {
 				b.Errorf("packer ended with %v, and does not say that it undid the %s", err, want)
 			}
 			gone(b)
-			as(b, before, out, err == nil, "(?i)cancel")
+			checkOutcome(b, before, out, err == nil, "(?i)cancel")
 		})
 		counts.print(t)
 	})
@@ -230,9 +230,9 @@ func TestCancelTwiceAnywhere(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		counts := countCancels("Ctrl-C, twice, and then reap: " + f.Name)
 		atCancels(t, f, 11, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
-			i.strike()
+			i.interrupt()
 			time.Sleep(30 * time.Millisecond) // two at once are one
-			i.strike()
+			i.interrupt()
 			_ = i.wait() // however packer ends: it tells nothing of the image then
 			b.GoOn()
 			gone(b)
@@ -240,7 +240,7 @@ func TestCancelTwiceAnywhere(t *testing.T) {
 			reapedAll(b, f)
 			ok := len(b.Images()) > 1
 			counts.add(c.kind(), map[bool]int{true: succeeded, false: failedClearly}[ok])
-			as(b, before, harness.Flat(i.out.String()), ok, "")
+			checkOutcome(b, before, harness.Flat(i.out.String()), ok, "")
 		})
 		counts.print(t)
 	})

@@ -30,7 +30,7 @@ func furtherPoints(k *harness.FullBox) []point {
 func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		first := harness.NewFullBox(t, f)
-		spots := eachWithEach(furtherPoints(first), callFaults)
+		spots := allPairs(furtherPoints(first), callFaults)
 		counts := newCount("One call of a build that copies, replaces, shares and protects goes wrong: "+f.Name, namesOf(callFaults)...)
 		open := func() *harness.FullBox {
 			k := harness.NewFullBox(t, f)
@@ -43,7 +43,7 @@ func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
 			own.Box = k.In(t)
 			outcome := missed
 			for n := 0; n < tries && outcome == missed; n++ {
-				out, ok, met := faulty(own.Box, own.Full(f, own.Source, ""), s.with(s.here()))
+				out, ok, met := buildWithFaults(own.Box, own.Full(f, own.Source, ""), s.with(s.here()))
 				switch {
 				case met && ok:
 					outcome = succeeded
@@ -65,7 +65,7 @@ func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
 func TestRestoredImageFails(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		k := harness.NewFullBox(t, f)
-		out, ok, met := faulty(k.Box, k.Full(f, k.Source, ""), map[string]any{"action": "RegisterImage", "outcome": "error", "times": 2})
+		out, ok, met := buildWithFaults(k.Box, k.Full(f, k.Source, ""), map[string]any{"action": "RegisterImage", "outcome": "error", "times": 2})
 		if ok || !met {
 			t.Errorf("succeeded: %t, with both failures: %t", ok, met)
 		}

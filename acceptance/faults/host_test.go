@@ -113,7 +113,7 @@ func TestJournalsDiskIsFull(t *testing.T) {
 					neverCalled(b, "Create")
 				}
 				large(b, dir)
-				as(b, before, harness.Flat(raw), err == nil, dir+`\S*: no space left on device`)
+				checkOutcome(b, before, harness.Flat(raw), err == nil, dir+`\S*: no space left on device`)
 			})
 		}
 	})
@@ -154,7 +154,7 @@ func TestHostDirectoriesAreFull(t *testing.T) {
 				raw, err := b.Packer("build", "-color=false", template)
 				neverCalled(b, test.never)
 				large(b, dir)
-				as(b, before, harness.Flat(raw), err == nil, test.says)
+				checkOutcome(b, before, harness.Flat(raw), err == nil, test.says)
 			})
 		}
 	})
@@ -182,7 +182,7 @@ func TestMountPointIsReadOnly(t *testing.T) {
 			t.Error("the build succeeded")
 		}
 		large(b, dir)
-		as(b, before, harness.Flat(raw), err == nil, "cannot mount /dev/\\w+ on "+dir+"/root: mkdir "+dir+"/root: read-only file system")
+		checkOutcome(b, before, harness.Flat(raw), err == nil, "cannot mount /dev/\\w+ on "+dir+"/root: mkdir "+dir+"/root: read-only file system")
 	})
 }
 
@@ -205,7 +205,7 @@ func TestImageIsFull(t *testing.T) {
 			t.Run(test.name, func(t *testing.T) {
 				b := b.In(t)
 				raw, err := b.Packer("build", "-color=false", b.Template(f.Basic(test.options), test.step))
-				as(b, before, harness.Flat(raw), err == nil, "(?i)no space left on device")
+				checkOutcome(b, before, harness.Flat(raw), err == nil, "(?i)no space left on device")
 			})
 		}
 	})
@@ -247,7 +247,7 @@ func TestCloudDiskIsFull(t *testing.T) {
 				if err == nil {
 					t.Error("the build succeeded")
 				}
-				as(b, before, harness.Flat(raw), err == nil, test.says)
+				checkOutcome(b, before, harness.Flat(raw), err == nil, test.says)
 			})
 		}
 	})
@@ -277,7 +277,7 @@ func TestClocksJump(t *testing.T) {
 						t.Errorf("packer ended with %v", err)
 					}
 					reapedAll(b, f)
-					as(b, before, harness.Flat(raw), err == nil, "(?i)clock|gave up on|source image .*pending")
+					checkOutcome(b, before, harness.Flat(raw), err == nil, "(?i)clock|gave up on|source image .*pending")
 				})
 			}
 		}

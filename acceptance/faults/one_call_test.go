@@ -87,9 +87,9 @@ type faulted struct {
 
 func (f faulted) String() string { return f.point.String() + ", " + f.name }
 
-// eachWithEach has every fault at every point; where only some are done, they are of all
+// allPairs has every fault at every point; where only some are done, they are of all
 // faults and of all points.
-func eachWithEach(points []point, faults []fault) (all []faulted) {
+func allPairs(points []point, faults []fault) (all []faulted) {
 	for i, p := range points {
 		for j := range faults {
 			all = append(all, faulted{p, faults[(i+j)%len(faults)]})
@@ -278,9 +278,9 @@ func half[T any](f harness.Flavor, all []T) []T {
 	return share(all[slices.Index(harness.Flavors, f):], 2)
 }
 
-// faulty builds under the fault rules. It returns the output, whether the build succeeded, and whether the faults
+// buildWithFaults builds under the fault rules. It returns the output, whether the build succeeded, and whether the faults
 // occurred.
-func faulty(b *harness.Box, template string, rules ...map[string]any) (out string, ok, met bool) {
+func buildWithFaults(b *harness.Box, template string, rules ...map[string]any) (out string, ok, met bool) {
 	b.Helper()
 	b.Control(http.MethodPost, "faults", rules, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), harness.Deadline)
@@ -297,9 +297,9 @@ func faulty(b *harness.Box, template string, rules ...map[string]any) (out strin
 	return harness.Flat(string(raw)), err == nil, len(left) == 0
 }
 
-// as fails the test unless the box is as before, except for the image of a successful build, and unless the error of a
+// checkOutcome fails the test unless the box is as before, except for the image of a successful build, and unless the error of a
 // failed build matches want.
-func as(b *harness.Box, before []string, out string, ok bool, want string) {
+func checkOutcome(b *harness.Box, before []string, out string, ok bool, want string) {
 	b.Helper()
 	b.Clean()
 	if ok {
@@ -319,19 +319,19 @@ func as(b *harness.Box, before []string, out string, ok bool, want string) {
 // TestFaultOfOneCall has each call of a build go wrong once, in each way.
 func TestFaultOfOneCall(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
-		spots := eachWithEach(points(harness.New(t), f), callFaults)
+		spots := allPairs(points(harness.New(t), f), callFaults)
 		counts := newCount("One call of a build goes wrong: "+f.Name, namesOf(callFaults)...)
 		sideBySide(t, share(spots, 19), faulted.String, func(b *harness.Box, before []string, s faulted) {
 			outcome := missed
 			for n := 0; n < tries && outcome == missed; n++ {
-				out, ok, met := faulty(b, b.Template(f.Basic(nil), harness.Shell("true")), s.with(s.here()))
+				out, ok, met := buildWithFaults(b, b.Template(f.Basic(nil), harness.Shell("true")), s.with(s.here()))
 				switch {
 				case met && ok:
 					outcome = succeeded
 				case met:
 					outcome = failedClearly
 				}
-				as(b, before, out, ok, cmp.Or(names[s.action], "no error is expected of this call"))
+				checkOutcome(b, before, out, ok, cmp.Or(names[s.action], "no error is expected of this call"))
 			}
 			counts.add(s.name, outcome)
 		})

@@ -81,7 +81,7 @@ func TestFaultOfOneResource(t *testing.T) {
 			if rule["times"] == nil {
 				rule["times"] = 1
 			}
-			out, ok, _ := faulty(b, b.Template(f.Basic(o.options(f)), harness.Shell("true")), rule)
+			out, ok, _ := buildWithFaults(b, b.Template(f.Basic(o.options(f)), harness.Shell("true")), rule)
 			for range 3 { // reads that are late are over then
 				b.Inventory()
 			}
@@ -91,7 +91,7 @@ func TestFaultOfOneResource(t *testing.T) {
 				b.Errorf("the build succeeded: %t", ok)
 			}
 			counts.add(o.name, map[bool]int{true: succeeded, false: failedClearly}[ok])
-			as(b, before, out, ok, o.says)
+			checkOutcome(b, before, out, ok, o.says)
 		})
 		counts.print(t)
 	})
@@ -143,7 +143,7 @@ func TestFaultPersists(t *testing.T) {
 			forGood = append(forGood, callFaults[0], callFaults[3], callFaults[5], callFaults[6], callFaults[10])
 		}
 		counts := newCount("An action goes wrong from the first call to the end of the build: "+f.Name, namesOf(forGood)...)
-		sideBySide(t, eachWithEach(actions, forGood), faulted.String, func(b *harness.Box, before []string, s faulted) {
+		sideBySide(t, allPairs(actions, forGood), faulted.String, func(b *harness.Box, before []string, s faulted) {
 			rule := s.with(s.here())
 			rule["times"] = 1000
 			b.Control(http.MethodPost, "faults", rule, nil)
@@ -155,7 +155,7 @@ func TestFaultPersists(t *testing.T) {
 			if err != nil && s.name == "throttled" && s.dialect != "imds" && !strings.Contains(out, "throttled since") {
 				b.Errorf("the error does not say since when it was throttled:\n%s", out)
 			}
-			as(b, before, out, err == nil, names[s.action])
+			checkOutcome(b, before, out, err == nil, names[s.action])
 		})
 		counts.print(t)
 	})
