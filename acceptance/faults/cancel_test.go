@@ -74,7 +74,7 @@ type interrupted struct {
 	end context.CancelFunc
 }
 
-// comeTo begins a build and returns it when it reaches the place of the cancel, or nil if it has ended before.
+// comeTo begins a build and returns it when it reaches the point of the cancel, or nil if it has ended before.
 func comeTo(b *harness.Box, f harness.Flavor, c cancel) *interrupted {
 	b.Helper()
 	if c.step == "" {
@@ -124,7 +124,7 @@ func (i *interrupted) wait() error {
 	return i.cmd.Wait()
 }
 
-// cancels are all the places where a build can be cancelled.
+// cancels returns all points at which a build can be cancelled.
 func cancels(b *harness.Box, f harness.Flavor) []cancel {
 	b.Helper()
 	var all []cancel
@@ -144,8 +144,8 @@ func shareOfCancels(all []cancel, one int) []cancel {
 	return append(all[:len(steps):len(steps)], share(all[len(steps):], one)...)
 }
 
-// atCancels has a build come to each point of a share of them, and acts there. A point
-// that the build does not come to is counted as missed.
+// atCancels begins builds up to each point of a share of the cancels, and calls a function there. A point
+// that the build does not reach is counted as missed.
 func atCancels(t *testing.T, f harness.Flavor, one int, counts *faultCount, act func(*harness.Box, []string, cancel, *interrupted)) {
 	t.Helper()
 	sideBySide(t, shareOfCancels(cancels(harness.New(t), f), one), cancel.String, func(b *harness.Box, before []string, c cancel) {
@@ -184,7 +184,7 @@ func TestCancelAnywhere(t *testing.T) {
 	})
 }
 
-// countCancels counts the builds of each kind of cancel.
+// countCancels returns a table with a row for each kind of cancel.
 func countCancels(title string) *faultCount {
 	counts := newCount(title)
 	for _, step := range slices.Sorted(maps.Keys(steps)) {
@@ -194,7 +194,7 @@ func countCancels(title string) *faultCount {
 	return counts
 }
 
-// kind is the row of the table in which the cancel is counted.
+// kind returns the row of the table in which the cancel is counted.
 func (c cancel) kind() string {
 	if c.step != "" {
 		return "in " + c.step
@@ -202,7 +202,7 @@ func (c cancel) kind() string {
 	return c.when + " a call's effect"
 }
 
-// undone names the resource that must be undone, or is empty if it is not known.
+// undone returns the resource that must be undone, or "" if it is not known.
 func (c cancel) undone() string {
 	if c.step != "" {
 		return steps[c.step]

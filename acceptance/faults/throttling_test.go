@@ -8,7 +8,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// throttles are the ways in which the clouds throttle. EC2 has one only.
+// throttles are the ways in which the clouds throttle. EC2 has only one.
 var throttles = []fault{
 	{"throttled", map[string]any{"error": "throttled"}},
 	{"throttled as an account", map[string]any{"error": "throttled-account"}},

@@ -112,7 +112,7 @@ func TestFaultWrongID(t *testing.T) {
 	})
 }
 
-// edited rewrites the lines of all journals, with right checksums.
+// edited rewrites the lines of all journals, with valid checksums.
 func edited(b *harness.Box, change func(line string) string) {
 	b.Helper()
 	paths, err := filepath.Glob(filepath.Join(stateDir(b), "*.journal"))
@@ -129,7 +129,7 @@ func edited(b *harness.Box, change func(line string) string) {
 	}
 }
 
-// stateDir is where the box's builds keep their journals.
+// stateDir returns the directory of the journals of the box's builds.
 func stateDir(b *harness.Box) string {
 	b.Helper()
 	for _, v := range slices.Backward(b.Env) {

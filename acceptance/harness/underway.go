@@ -81,8 +81,8 @@ func (u *Underway) Inside() (n int) {
 
 func (u *Underway) mounted() bool { return strings.Contains(Read("/proc/self/mountinfo"), u.Mount) }
 
-// Left reports whether nothing runs in the chroot, nothing is mounted, and the directory
-// that was made for the mount is gone.
+// Left reports whether the root was left: nothing runs in the chroot, nothing is mounted, and the directory
+// that was created for the mount is removed.
 func (u *Underway) Left() bool {
 	_, err := os.Stat(u.Mount)
 	return u.Inside() == 0 && !u.mounted() && err != nil
@@ -112,7 +112,7 @@ func (u *Underway) KillOnly(f Flavor, target Target) {
 	}
 }
 
-// IsPacker says whether a program is Packer itself, which is cached by another name.
+// IsPacker reports whether a program is Packer itself, which is cached by another name.
 func IsPacker(exe string) bool {
 	name := filepath.Base(exe)
 	return strings.HasPrefix(name, "packer") && !strings.HasPrefix(name, "packer-plugin-")
@@ -163,7 +163,7 @@ func After(action string) Moment { return Moment{action: action, when: "after"} 
 
 func (m Moment) String() string { return strings.TrimSpace(m.when + " " + m.action) }
 
-// Provisioning is the moment in which everything is attached, mounted and in use.
+// Provisioning is the moment at which everything is attached, mounted and in use.
 var Provisioning = Moment{when: "provisioning"}
 
 // Target names the processes of a build that are killed.

@@ -21,7 +21,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// sampled is how many points of each cloud run otherwise.
+// sampled is the number of points of each cloud that run unless ALL is set.
 const sampled = 6
 
 // summary prints a line about a matrix, even if it has passed.
@@ -64,7 +64,7 @@ type killing struct {
 	*harness.FullBox
 	// keepers are the process ids of the last build's keepers, as far as they are known.
 	keepers []int
-	// ownLocks says that builds reserve device names in a directory of the box.
+	// ownLocks means that builds reserve device names in a directory of the box.
 	ownLocks bool
 }
 
@@ -73,8 +73,8 @@ func newKilling(t testing.TB, f harness.Flavor) *killing {
 	return &killing{FullBox: harness.NewFullBox(t, f)}
 }
 
-// learn makes a full build, and finds the points that it has: each of its calls, from
-// both sides, each of its steps, and each hook.
+// learn runs a full build and returns its points: before and after each of its calls, each of its steps, and
+// each hook.
 func (k *killing) learn() (points []killPoint) {
 	k.Helper()
 	k.Calls()
@@ -95,7 +95,7 @@ func (k *killing) learn() (points []killPoint) {
 		again[c.Action]++
 	}
 	k.Reset()
-	// how often a wait looks is another number every time
+	// the number of polls varies
 	points = slices.DeleteFunc(points, func(p killPoint) bool { return p.skip >= again[p.action] })
 	for n := range steps {
 		points = append(points, killPoint{pause: n + 1})
@@ -127,7 +127,7 @@ func (endless) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// start begins a build of a template, that may be told to go on.
+// start begins a build of a template, and returns its standard input.
 func (k *killing) start(template string, args ...string) (*harness.Underway, io.WriteCloser) {
 	k.Helper()
 	u := k.prepared(template, args...)
@@ -137,7 +137,7 @@ func (k *killing) start(template string, args ...string) (*harness.Underway, io.
 	return u, enter
 }
 
-// prepared is a build that only has to be started.
+// prepared returns a build that is not started yet.
 func (k *killing) prepared(template string, args ...string) *harness.Underway {
 	u := &harness.Underway{Box: k.Box, Out: &harness.SyncedText{}, Mount: filepath.Join(k.Dir, "mnt")}
 	u.Cmd = k.Command(context.Background(), append(append([]string{"build", "-color=false"}, args...), template)...)
@@ -262,7 +262,7 @@ func (k *killing) settle(p killPoint) {
 	}
 }
 
-// cleanUp reaps by the command, or by another build.
+// cleanUp cleans up by the command reap, or by another build.
 func (k *killing) cleanUp(byBuild bool) {
 	k.Helper()
 	if !byBuild {
@@ -326,8 +326,8 @@ func chosen(f harness.Flavor, points []killPoint, sample int) []killPoint {
 	return some
 }
 
-// boxes is how many boxes of each cloud work side by side: much of the time passes
-// in waiting for calls that may be under way.
+// boxes is the number of boxes of each cloud that run in parallel: they mostly wait for calls that may be under
+// way.
 const boxes = 5
 
 // TestKillMatrix kills full builds at every call, before and after its effect, after every step, and in every hook.

@@ -18,7 +18,7 @@ import (
 
 const role = "arn:aws:iam::123456789012:role/builders/packer"
 
-// without is an environment that lacks variables.
+// without returns an environment without some variables.
 func without(env []string, names ...string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
@@ -26,7 +26,7 @@ func without(env []string, names ...string) []string {
 	})
 }
 
-// session is temporary keys of the box's key.
+// session returns temporary keys for the box's key.
 func session(b *harness.Box) (id, secretKey, token string) {
 	b.Helper()
 	c := sts.New(sts.Options{

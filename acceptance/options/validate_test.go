@@ -28,7 +28,7 @@ type template struct {
 	newer bool
 }
 
-// scratch are the options of the page's example from scratch, with more.
+// scratch returns the options of the page's example from scratch, with others over them.
 func scratch(more harness.O) harness.O {
 	all := harness.O{
 		"source_ami": nil, "from_scratch": true, "ami_virtualization_type": "hvm",
@@ -40,8 +40,8 @@ func scratch(more harness.O) harness.O {
 	return all
 }
 
-// mapped are options with block device mappings, as the public plugin wants them:
-// with the root's name and size.
+// mapped returns options with block device mappings as the public plugin requires them: with the root's name and
+// size.
 func mapped(devices ...harness.O) harness.O {
 	return harness.O{"root_device_name": "xvda", "root_volume_size": 10, "ami_block_device_mappings": devices}
 }
