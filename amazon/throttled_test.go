@@ -40,7 +40,7 @@ func TestThrottledForLong(t *testing.T) {
 		return err
 	}
 	throttle.Throttled(t, cloudtest.Subject{
-		Build: build, Things: f.things, Remove: f.removeNew,
+		Build: build, Resources: f.things, Remove: f.removeNew,
 		Creating: []string{"CreateVolume", "AttachVolume", "CreateSnapshot", "RegisterImage", "DescribeInstances", "ModifyImageAttribute"},
 	})
 }

@@ -17,7 +17,7 @@ import (
 type Falsifier struct {
 	// Next is the cloud.
 	Next http.Handler
-	// Change changes the answer to a request, of which the body is given too.
+	// Change returns the changed response to a request.
 	Change func(r *http.Request, request, answer []byte) []byte
 
 	mu       sync.Mutex
@@ -43,7 +43,7 @@ func (f *Falsifier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(falsified)
 }
 
-// Requests are the paths and bodies of all requests, in their order.
+// Requests returns the paths and bodies of all requests, in their order.
 func (f *Falsifier) Requests() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
