@@ -129,7 +129,7 @@ func (j *journal) filePath() string {
 	return j.path
 }
 
-// newJournal returns when the build began: never before the file was created, if the file
+// begun returns when the build began: never before the file was created, if the file
 // system records that.
 func (j *journal) begun() time.Time {
 	created := birthTime(j.file)
@@ -201,7 +201,7 @@ func (j *journal) complete(seq uint64, act any, durable bool) error {
 	return j.change(record{Verb: verbKnown, Seq: seq, Act: raw}, durable)
 }
 
-// undoEntry records that nothing of an act is left to undo. Without the record it would be
+// over records that nothing of an act is left to undo. Without the record it would be
 // undone once more.
 func (j *journal) over(seq uint64) error {
 	if j == nil || seq == 0 {
