@@ -22,6 +22,8 @@ fi
 export GOGC=${GOGC:-400}
 
 CGO_ENABLED=0 go build -o bin/testsummary ./tools/testsummary
+. tools/memorydir.sh
+use_memory_dir
 summaries=$(mktemp -d)
 # finish prints the summaries of the failed stages. It runs however this script ends.
 finish() {
@@ -34,6 +36,7 @@ finish() {
     echo "tests ended with exit status $status"
   fi
   remove_tree "$summaries"
+  release_memory_dir
 }
 trap finish EXIT
 
@@ -42,7 +45,7 @@ trap finish EXIT
 stage() {
   local name=$1 failed=
   shift
-  go test -json -vet=off -ldflags=-s "$@" | bin/testsummary "$name" "$summaries/$name" || failed=yes
+  go test -json -vet=off -ldflags=-s "$@" {memory_lock}>&- | bin/testsummary "$name" "$summaries/$name" || failed=yes
   [ -z "$failed" ] && return
   [ -e "$summaries/$name" ] || echo "$name failed: go test ended with an error" >"$summaries/$name"
   return 1

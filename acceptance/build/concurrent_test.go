@@ -203,7 +203,7 @@ func TestSixteenOfOneTemplate(t *testing.T) {
 // TestParallelBuildsOfOneName has many builds create an image of the same name in parallel, with and
 // without an image to replace. At the end there is one image, and no other resource remains.
 func TestParallelBuildsOfOneName(t *testing.T) {
-	const builds, name = 8, "mark-of-one"
+	const builds, name = 5, "mark-of-one"
 	replacing := harness.O{"force_deregister": true, "force_delete_snapshot": true}
 	for _, test := range []struct {
 		name    string

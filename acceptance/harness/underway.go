@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,13 +54,9 @@ func (u *Underway) Until(limit time.Duration, what string, is func() bool) {
 
 // Process finds the build's process with these first arguments.
 func (u *Underway) Process(program, verb string) (pid int) {
-	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, file := range files {
-		dir := filepath.Dir(file)
-		args := strings.Split(Read(file), "\x00")
-		if len(args) > 1 && strings.HasPrefix(filepath.Base(args[0]), program) && args[1] == verb &&
-			strings.Contains(Read(filepath.Join(dir, "environ")), u.Marker+"\x00") {
-			pid, _ = strconv.Atoi(filepath.Base(dir))
+	for _, pid := range allPids() {
+		args := strings.Split(Read(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
+		if len(args) > 1 && strings.HasPrefix(filepath.Base(args[0]), program) && args[1] == verb && isWith(pid, u.Marker) {
 			return pid
 		}
 	}
@@ -70,9 +65,8 @@ func (u *Underway) Process(program, verb string) (pid int) {
 
 // Inside counts the processes in the build's chroot.
 func (u *Underway) Inside() (n int) {
-	links, _ := filepath.Glob("/proc/[0-9]*/root")
-	for _, link := range links {
-		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, u.Mount) {
+	for _, pid := range allPids() {
+		if target, err := os.Readlink(fmt.Sprintf("/proc/%d/root", pid)); err == nil && strings.HasPrefix(target, u.Mount) {
 			n++
 		}
 	}
