@@ -226,7 +226,7 @@ func TestCloudDiskIsFull(t *testing.T) {
 			steps   []string
 			says    string
 		}{
-			{"nobody is told", nil, []string{dd + "90"}, "not everything could be written to /dev/.*input/output error"},
+			{"nobody is told", nil, []string{dd + "90"}, "not everything could be written to /dev/.*(input/output error|read-only file system)"},
 			{"nobody cares", plain, []string{dd + "90; sync -f /big || true", "true"}, "not everything could be written to /dev/.*(no space|input/output error)"},
 			{"the file system ends", nil, []string{dd + "90; sync; true"}, "(?i)read-only file system|input/output error"},
 			{"the snapshot has no room", nil, []string{dd + "36"}, `cannot create a snapshot of (volume )?vol-.*no space left on device`},
