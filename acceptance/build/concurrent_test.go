@@ -22,7 +22,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// many is how many builds run at once.
+// many is the number of builds that run in parallel.
 const many = 16
 
 // marked returns a builder and its provisioner. The provisioner writes the mark into the image and checks that no other
@@ -35,14 +35,14 @@ func marked(f harness.Flavor, dir, mark string) (builder, provisioner map[string
 	return builder, provisioner
 }
 
-// each is the name of a build, and its flavor.
+// each returns the name and the flavor of the nth build.
 func each(n int) (f harness.Flavor, mark string) {
 	f = harness.Flavors[n%len(harness.Flavors)]
 	return f, fmt.Sprintf("mark-%d", n)
 }
 
-// allMarked checks that there are that many images, each with the mark of its name, or of
-// its tag if it has one, and no other's, and removes them.
+// allMarked checks that there are that many images, each with the mark of its name, or of its tag if it has
+// one, and no other mark. It removes them.
 func allMarked(b *harness.Box, n int) {
 	b.Helper()
 	found := map[string]bool{}
@@ -124,7 +124,7 @@ func TestSixteenProcesses(t *testing.T) {
 	b.Unchanged(before)
 }
 
-// TestSixteenBuilds has one Packer make sixteen builds at once.
+// TestSixteenBuilds runs sixteen builds in parallel in one Packer.
 func TestSixteenBuilds(t *testing.T) {
 	harness.NeedRoot(t)
 	b := harness.New(t)
@@ -142,8 +142,8 @@ func TestSixteenBuilds(t *testing.T) {
 	b.Unchanged(before)
 }
 
-// oneTemplate is a template of both builders that many processes build at once, each with
-// a mark of its own for the provisioner and a tag.
+// oneTemplate returns a template of both builders that many processes build in parallel, each with its own mark
+// for the provisioner and a tag.
 func oneTemplate(b *harness.Box, name string, options harness.O) (template string) {
 	b.Helper()
 	const mark = "{{user `mark`}}"
@@ -209,7 +209,7 @@ func TestParallelBuildsOfOneName(t *testing.T) {
 		name    string
 		options harness.O
 		old     bool
-		// together has them all ask for the image at the same moment.
+		// together means that all builds request the image at the same moment.
 		together bool
 	}{
 		{"new", nil, false, true},
@@ -228,7 +228,7 @@ func TestParallelBuildsOfOneName(t *testing.T) {
 				meanwhile = func() { register(b, builds) }
 			}
 			succeeded, failures := atOnce(b, builds, oneTemplate(b, name, test.options), meanwhile)
-			// with force_deregister each may replace another's image, whenever that comes
+			// with force_deregister each may replace another's image, whenever it is registered
 			if len(succeeded) == 0 || test.options == nil && len(succeeded) != 1 {
 				t.Errorf("%d builds succeeded: %v", len(succeeded), succeeded)
 			}
@@ -246,7 +246,7 @@ func TestParallelBuildsOfOneName(t *testing.T) {
 	}
 }
 
-// register holds builds where they register their images, until there are that many.
+// register holds builds before they register their images, until there are that many.
 func register(b *harness.Box, builds int) {
 	b.Helper()
 	var rules []harness.O
@@ -258,7 +258,7 @@ func register(b *harness.Box, builds int) {
 	b.GoOn()
 }
 
-// comes waits until so many calls are held.
+// comes waits until this many calls are held.
 func comes(b *harness.Box, n int) {
 	b.Helper()
 	var held []harness.Call
@@ -283,8 +283,8 @@ func stoppedAt(b *harness.Box, action, when string, times int, template string) 
 	return u
 }
 
-// TestReplacedWhileItIsPublished has an image replaced by another build before its own
-// is done with it: that one fails, and takes nothing away from the other.
+// TestReplacedWhileItIsPublished replaces an image by another build before its own build has ended. The own
+// build fails, and removes nothing of the other one.
 func TestReplacedWhileItIsPublished(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -314,8 +314,8 @@ func TestReplacedWhileItIsPublished(t *testing.T) {
 	})
 }
 
-// TestWaitingBlocksNoOtherBuild stops a build where it waits for the cloud; another on the
-// same host, with the same directories of locks and journals, builds to its end.
+// TestWaitingBlocksNoOtherBuild checks that while a build waits for the cloud, another one on the same host,
+// with the same directories of locks and journals, succeeds.
 func TestWaitingBlocksNoOtherBuild(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -388,7 +388,7 @@ func TestThreeHosts(t *testing.T) {
 	})
 }
 
-// onHostNumber is one of several machines on the box's cloud: with directories of its own.
+// onHostNumber returns a box on another host of the box's cloud, with its own directories.
 func onHostNumber(b *harness.Box, number int) *harness.Box {
 	b.Helper()
 	h, at := b.In(b.TB), b.Endpoint
@@ -402,8 +402,7 @@ func onHostNumber(b *harness.Box, number int) *harness.Box {
 	return h
 }
 
-// BenchmarkMany is the time of sixteen builds at once against one, with the times that
-// AWS takes.
+// BenchmarkMany measures sixteen builds in parallel and a single one, with the delays of AWS.
 func BenchmarkMany(b *testing.B) {
 	box := harness.New(b, "--profile", "aws")
 	run := func(n int, round string) time.Duration {

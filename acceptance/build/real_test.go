@@ -32,8 +32,7 @@ func realCommand(b *harness.Box, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// realTemplates is a directory with one template, and the variables of a
-// cloud's examples.
+// realTemplates returns a directory with one template, and the variables of a cloud's examples.
 func realTemplates(b *harness.Box, f harness.Flavor, head, provisioner string) string {
 	b.Helper()
 	shared := filepath.Join(harness.Programs.Repo, "examples", "real", realClouds[f.Name], "variables.pkr.hcl")
@@ -60,7 +59,7 @@ build {
 	return filepath.Join(b.Dir, "templates")
 }
 
-// bothRegions is the inventory, with the images in the other region.
+// bothRegions returns the inventory with the images in the other region.
 func bothRegions(b *harness.Box) []string {
 	all := b.Inventory()
 	for _, image := range b.OwnImages(harness.Elsewhere) {
@@ -124,8 +123,8 @@ func TestRealTargets(t *testing.T) {
 	}
 }
 
-// passes runs builds of the checklist, and checks that all passed, that the report has them,
-// and that nothing of them is in the cloud. It returns the report.
+// passes runs builds of the checklist, and checks that all passed and are in the report, and that none of their
+// resources remains. It returns the report.
 func passes(b *harness.Box, f harness.Flavor, only string, env ...string) string {
 	b.Helper()
 	before := bothRegions(b)
@@ -164,7 +163,7 @@ func TestRealBuilds(t *testing.T) {
 	})
 }
 
-// TestRealAccounts runs the builds that need something of the account.
+// TestRealAccounts runs the builds that require resources or settings of the account.
 func TestRealAccounts(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t, "--key", harness.OtherKeyID+":"+harness.Secret+":"+harness.OtherAccount)
@@ -191,7 +190,7 @@ func TestRealAccounts(t *testing.T) {
 	})
 }
 
-// realLogs are the logs of all builds of a run.
+// realLogs returns the logs of all builds of a run.
 func realLogs(b *harness.Box) string {
 	var all strings.Builder
 	logs, _ := filepath.Glob(filepath.Join(b.Dir, "*", "*.log"))
@@ -302,7 +301,7 @@ func TestRealInterrupted(t *testing.T) {
 	})
 }
 
-// untilSlow waits for the second build to be in its provisioner.
+// untilSlow waits until the second build runs its provisioner.
 func untilSlow(b *harness.Box, report string, cmd *exec.Cmd, out *bytes.Buffer) {
 	b.Helper()
 	for begun := time.Now(); ; time.Sleep(100 * time.Millisecond) {

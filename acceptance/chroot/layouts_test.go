@@ -27,23 +27,23 @@ import (
 type part struct {
 	start, size int
 	mkfs        []string
-	// root says that it holds the root file system, at the path below.
+	// root means that it holds the root file system, at the path below.
 	root      bool
 	subvolume string
-	// further are other subvolumes, beside one for /boot.
+	// further are other subvolumes, in addition to one for /boot.
 	further []string
-	// files are written into it; %UUID of the part that is named so is put in.
+	// files are written into it; %UUID is replaced by the UUID of the part with that name.
 	files map[string]string
 }
 
 // layout is a disk of a source image.
 type layout struct {
 	name string
-	// script is sfdisk's; without one the first part is the whole disk.
+	// script is the input of sfdisk; without it the first part is the whole disk.
 	script string
 	parts  []part
-	// mark is a path to write to, and in which part it must be: its index, and the
-	// path there.
+	// mark is a path to write to, with the index of the part that must have the file, and the path
+	// there.
 	mark     string
 	markPart int
 	markPath string
@@ -70,7 +70,7 @@ func rootOf(start, size int, mkfs []string) part {
 	return part{start: start, size: size, mkfs: mkfs, root: true}
 }
 
-// layouts are disks that images come on.
+// layouts are the disks of images.
 var layouts = []layout{
 	{name: "whole disk", parts: []part{rootOf(0, 200, ext4)}},
 	{name: "MBR, one partition", script: "label: dos\n1: start=1MiB, size=100MiB, type=83, bootable\n", parts: []part{rootOf(1, 100, ext4)}},
@@ -167,8 +167,7 @@ var layouts = []layout{
 	},
 }
 
-// TestDiskLayouts builds on each layout with no option that speaks of the disk, by the
-// builders in turn.
+// TestDiskLayouts builds on each layout without options about the disk, with the builders in turn.
 func TestDiskLayouts(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -200,7 +199,7 @@ func or(s, other string) string {
 	return s
 }
 
-// TestMountBootTurnedOff leaves the image's fstab alone, by both names of the option.
+// TestMountBootTurnedOff checks that the image's fstab is ignored, with both names of the option.
 func TestMountBootTurnedOff(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -218,7 +217,7 @@ func TestMountBootTurnedOff(t *testing.T) {
 	})
 }
 
-// latest is the image that a build made last; others were imported.
+// latest returns the image that a build created last; others were imported.
 func latest(b *harness.Box) harness.Image {
 	b.Helper()
 	for _, img := range b.Images() {
@@ -277,7 +276,7 @@ func partition(b *harness.Box, i int, p part) string {
 	return file
 }
 
-// inPart reads a file of a partition of a disk; it is empty if there is none.
+// inPart returns a file of a partition of a disk, or "" if there is none.
 func inPart(b *harness.Box, raw string, p part, path string) (content string) {
 	b.Helper()
 	mounted(b, raw, p.start, func(dir string) { content = harness.Read(filepath.Join(dir, path)) })
@@ -295,8 +294,8 @@ func mounted(b *harness.Box, file string, mib int, see func(dir string)) {
 	see(dir)
 }
 
-// unmount unmounts a loop device, and waits until all is written: a mount namespace that
-// another build has made meanwhile holds the file system for its moment.
+// unmount unmounts a loop device, and waits until all data is written: a mount namespace that another build has
+// created meanwhile holds the file system for a moment.
 func unmount(b *harness.Box, loop, dir string) {
 	b.Helper()
 	onHost(b, "umount %s", dir)
@@ -320,8 +319,7 @@ func onHost(b *harness.Box, format string, args ...any) string {
 	return strings.TrimSpace(string(out))
 }
 
-// TestGrowRoot has the root fill a volume larger than the source, and only when it
-// is asked to.
+// TestGrowRoot checks that the root grows to fill a volume larger than the source only if it is requested.
 func TestGrowRoot(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
@@ -379,7 +377,7 @@ func TestGrowRoot(t *testing.T) {
 	}
 }
 
-// amazonLinux imports a public image of the account that the reference's examples name.
+// amazonLinux imports a public image of the account that the examples of the reference name.
 func amazonLinux(t *testing.T, b *harness.Box, region string) {
 	t.Helper()
 	b.Loopcloud("image", "import", "--endpoint", b.Endpoint, "--account", amazon, "--region", region, "--name", "amzn-ami-hvm-2018.03", harness.Programs.Root)
@@ -413,8 +411,8 @@ const (
 	amazonKey = "AKIAAMAZON0000000000"
 )
 
-// TestReferenceNVMeExample runs the example as it is printed, on a machine that names
-// disks as Nitro does. The disk is nvme1n1 as long as no other test has one.
+// TestReferenceNVMeExample runs the printed example on a machine with Nitro's names of disks. The disk is nvme1n1
+// unless another test has one.
 func TestReferenceNVMeExample(t *testing.T) {
 	harness.NeedRoot(t)
 	b := harness.New(t, "--naming", "nvme", "--region", "us-east-2", "--key", amazonKey+":"+harness.Secret+":"+amazon)
@@ -492,7 +490,7 @@ func TestNVMeDevicePath(t *testing.T) {
 	}
 }
 
-// TestDeviceNamingSchemes builds with no option on hosts that name disks in each way.
+// TestDeviceNamingSchemes builds without options on hosts with each naming scheme of disks.
 func TestDeviceNamingSchemes(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		for naming, node := range map[string]string{"nvme": "/dev/nvme", "scsi": "/dev/sd", "xen": "/dev/xvd"} {
