@@ -174,9 +174,9 @@ func TestSnapshotLife(t *testing.T) {
 	wantCode(t, err, "5054")
 }
 
-func (tc *testCloud) readSnapshot(c *osc.Client, id string) *osc.Snapshot {
-	tc.t.Helper()
-	got := must[*osc.ReadSnapshotsResponse](tc.t)(c.ReadSnapshots(tc.t.Context(),
+func (c *testCloud) readSnapshot(client *osc.Client, id string) *osc.Snapshot {
+	c.t.Helper()
+	got := must[*osc.ReadSnapshotsResponse](c.t)(client.ReadSnapshots(c.t.Context(),
 		osc.ReadSnapshotsRequest{Filters: &osc.FiltersSnapshot{SnapshotIds: &[]string{id}}}))
 	if len(*got.Snapshots) == 0 {
 		return nil
@@ -233,9 +233,9 @@ func TestImageLife(t *testing.T) {
 	must[*osc.DeleteSnapshotResponse](t)(c.DeleteSnapshot(ctx, osc.DeleteSnapshotRequest{SnapshotId: snapshot}))
 }
 
-func (tc *testCloud) readImage(c *osc.Client, id string) *osc.Image {
-	tc.t.Helper()
-	got := must[*osc.ReadImagesResponse](tc.t)(c.ReadImages(tc.t.Context(),
+func (c *testCloud) readImage(client *osc.Client, id string) *osc.Image {
+	c.t.Helper()
+	got := must[*osc.ReadImagesResponse](c.t)(client.ReadImages(c.t.Context(),
 		osc.ReadImagesRequest{Filters: &osc.FiltersImage{ImageIds: &[]string{id}}}))
 	if len(*got.Images) == 0 {
 		return nil
