@@ -39,7 +39,7 @@ func (b billing) plain() bool {
 func (b billing) String() string {
 	switch {
 	case b == billing{}:
-		return "nothing that EC2 tells"
+		return "no billing that EC2 shows"
 	case b.details == "":
 		return b.usage
 	case b.usage == "":

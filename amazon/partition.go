@@ -8,7 +8,7 @@ import (
 )
 
 // partitions are the parts of AWS that have accounts and ARNs of their own, by the prefix of
-// their regions. All other regions are of the partition aws.
+// their regions. All other regions are in the partition aws.
 // Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
 var partitions = []struct{ prefix, name string }{
 	{"cn-", "aws-cn"},
@@ -65,7 +65,7 @@ func (c *Config) checkPartitions() []error {
 	}
 	for _, region := range c.regions() {
 		if c.Region != "" && partitionOf(region) != partitionOf(c.Region) {
-			errs = append(errs, fmt.Errorf("ami_regions has %s, which is of the partition %s, but region %s is of the partition %s: no AMI can be copied there",
+			errs = append(errs, fmt.Errorf("ami_regions has %s, which is in the partition %s, but region %s is in the partition %s: no AMI can be copied there",
 				region, partitionOf(region), c.Region, partitionOf(c.Region)))
 		}
 	}

@@ -53,7 +53,7 @@ func TestTemplatesOfOtherPartitions(t *testing.T) {
 		}},
 		{"aws-cn", "us-gov-west-1", nil, []string{"ami_org_arns[0]", "arn:aws-us-gov: in region us-gov-west-1"}},
 		{"aws-cn", "cn-north-1", give{"ami_regions": []any{"eu-west-1"}, "region_kms_key_ids": give{"eu-west-1": "alias/a"}},
-			[]string{"ami_regions has eu-west-1, which is of the partition aws, but region cn-north-1 is of the partition aws-cn"}},
+			[]string{"ami_regions has eu-west-1, which is in the partition aws, but region cn-north-1 is in the partition aws-cn"}},
 		{"aws-cn", "cn-north-1", give{"ami_regions": []any{"cn-northwest-1"}, "region_kms_key_ids": give{"cn-northwest-1": "arn:aws:kms:cn-northwest-1:123456789012:alias/a"}},
 			[]string{`region_kms_key_ids["cn-northwest-1"]`, "arn:aws-cn: in region cn-northwest-1"}},
 	} {
