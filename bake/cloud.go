@@ -216,8 +216,9 @@ type Volume struct {
 
 // SnapshotSpec is the specification of a snapshot.
 type SnapshotSpec struct {
-	Build       BuildID
-	Volume      VolumeID
+	Build  BuildID
+	Volume VolumeID
+	// Description is also in the snapshot's act: a snapshot with another one is not the build's.
 	Description string
 	Tags        map[string]string
 }

@@ -17,9 +17,7 @@ installed by "packer plugins install" or named by "packer plugins required".
 Commands for people:
 
   reap       clean up after builds of this host that were killed or that failed to
-             clean up: --dry-run, --json, --state-dir DIR, --region REGION,
-             --profile NAME, --endpoint URL, --command-wrapper TEXT and
-             --forget BUILD; "%[1]s reap --help" explains them
+             clean up; "%[1]s reap --help" lists its options
   version    print the version
   help       print this text
 

@@ -17,7 +17,7 @@ func TestCommands(t *testing.T) {
 		packers        bool
 		stdout, stderr string
 	}{
-		{args: "--help", stdout: "reap"}, {args: "-h", stdout: "--forget BUILD"}, {args: "help", stdout: "packer-plugin-test-chroot reap --help"},
+		{args: "--help", stdout: "reap"}, {args: "-h", stdout: "lists its options"}, {args: "help", stdout: "packer-plugin-test-chroot reap --help"},
 		{args: "version", stdout: version.Plugin.FormattedVersion()}, {args: "--version", stdout: version.Plugin.FormattedVersion()},
 		{args: "", status: 2, stderr: "Usage: packer-plugin-test-chroot"},
 		{args: "raep", status: 2, stderr: `no command "raep"; --help lists`}, {args: "--force", status: 2, stderr: `"--force"`},

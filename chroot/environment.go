@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// ownVariables are the variables of every command in a root. They do not depend on the host.
-var ownVariables = []string{
+// defaultVariables are the variables of every command in a root. They do not depend on the host.
+var defaultVariables = []string{
 	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh",
 }
@@ -27,7 +27,7 @@ var (
 // environment returns the environment of a command in a root: the root's own
 // variables, and those of the host that are shared, or that the user lists.
 func environment(host, listed []string) []string {
-	env := slices.Clone(ownVariables)
+	env := slices.Clone(defaultVariables)
 	for _, entry := range host {
 		name, _, _ := strings.Cut(entry, "=")
 		if isShared(name) || slices.Contains(listed, name) {
@@ -45,15 +45,17 @@ func isShared(name string) bool {
 // assignment is a variable that a shell command sets: for itself, or by env(1) or sudo(8).
 var assignment = regexp.MustCompile(`(?:^|[\s;&|('"])([A-Za-z_][A-Za-z0-9_]*)=`)
 
-// assigned returns the names of the variables that a command_wrapper sets. Those that
-// concern only the host are left out: the paths of its programs and libraries, and the
-// user.
+// hostOnly are the variables that concern only the host, if a command_wrapper sets them: the
+// paths of its programs, and the user. Commands in the root get those of defaultVariables.
+var hostOnly = []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL"}
+
+// assigned returns the names of the variables that a command_wrapper sets for commands in the
+// root. The paths of the host's libraries are left out, too.
 func assigned(wrapper string) []string {
 	var names []string
 	for _, match := range assignment.FindAllStringSubmatch(wrapper, -1) {
 		name := match[1]
-		own := slices.ContainsFunc(ownVariables, func(entry string) bool { return strings.HasPrefix(entry, name+"=") })
-		if !own && !strings.HasPrefix(name, "LD_") {
+		if !slices.Contains(hostOnly, name) && !strings.HasPrefix(name, "LD_") {
 			names = append(names, name)
 		}
 	}

@@ -17,11 +17,11 @@ func TestEnvironmentIsAnAllowList(t *testing.T) {
 		"USER=u", "SHELL=/bin/zsh", "SSH_AUTH_SOCK=/s", "LANGUAGES=x", "LISTED_TOO=x", "NAMELESS",
 	}
 	got := environment(slices.Concat(kept, shared), []string{"LISTED", "NAMELES", "UNSET"})
-	want := slices.Concat(ownVariables, shared)
+	want := slices.Concat(defaultVariables, shared)
 	if !slices.Equal(got, want) {
 		t.Errorf("the environment is %q, want %q", got, want)
 	}
-	if got := environment([]string{"PATH=/host/bin"}, []string{"PATH"}); !slices.Equal(got, append(slices.Clone(ownVariables), "PATH=/host/bin")) {
+	if got := environment([]string{"PATH=/host/bin"}, []string{"PATH"}); !slices.Equal(got, append(slices.Clone(defaultVariables), "PATH=/host/bin")) {
 		t.Errorf("with PATH listed the environment is %q", got)
 	}
 }

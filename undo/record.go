@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// FormatVersion is the version of the journals that this package writes. It grows
-// with each change that an older program would misread.
+// FormatVersion is the version of the journals that this package writes. It grows with each
+// change that an older program would misread. A new field of an act is none: the older program
+// refuses it by name.
 const FormatVersion = 2
 
 // ErrTorn is wrapped if a journal is damaged otherwise than by a crash of the machine. No
