@@ -29,9 +29,10 @@ var mayImport = map[string][]string{
 	"amazon":  {"builder", "bake", "chroot", "event", "retry", "sdkhttp", "version"},
 	"osc":     {"builder", "bake", "chroot", "event", "retry", "version"},
 	"builder": {"bake", "chroot", "event", "version"},
-	"bake":    {"chroot", "disk", "disk/exclusive", "event", "retry", "safedir", "undo"},
+	"bake":    {"chroot", "disk", "disk/exclusive", "event", "polling", "retry", "safedir", "undo"},
 	"chroot":  {"chroot/...", "disk/exclusive", "disk/superblock"},
 	"disk":    {"disk/exclusive", "disk/inotify", "disk/superblock"},
+	"polling": {"safedir"},
 	"undo":    {"safedir"},
 	"safedir": {},
 	"event":   {},
@@ -95,7 +96,7 @@ var mayImport = map[string][]string{
 	"acceptance/kills":     {},
 	"acceptance/loopcloud": {},
 	"acceptance/options":   {},
-	"acceptance/harness":   {"loopcloud/oapi/apitest", "loopcloud/query/apitest", "remove", "sdkhttp", "testdir", "testroot"},
+	"acceptance/harness":   {"loopcloud/oapi/apitest", "loopcloud/query/apitest", "polling", "remove", "sdkhttp", "testdir", "testroot"},
 }
 
 // decided lists the modules that code may import. docs/design.md gives a reason for each.

@@ -142,8 +142,9 @@ type VaultConfig struct {
 // PollingConfig holds the options of the block aws_polling.
 type PollingConfig struct {
 	// The polling interval in seconds. Defaults to the environment variable
-	// `AWS_POLL_DELAY_SECONDS`. If neither is set, the interval starts at a fraction of a
-	// second and grows. A negative number is refused.
+	// `AWS_POLL_DELAY_SECONDS`. If neither is set, the build polls when a resource is likely
+	// to be ready: by the time already waited, by progress, and by the duration of earlier
+	// waits on this host. A negative number is refused.
 	DelaySeconds int `mapstructure:"delay_seconds"`
 	// The number of polls before the build gives up. Without `delay_seconds` each poll
 	// counts as 15 seconds. Defaults to the environment variable `AWS_MAX_ATTEMPTS`. If

@@ -128,7 +128,7 @@ func (n DeviceName) letters() string {
 // volumeAttached waits for a new attachment.
 func (b *build) volumeAttached(ctx context.Context, a attachment) error {
 	what := fmt.Sprintf("%s to be attached as %s", a.volume, a.name)
-	return b.waits.Attachment.until(ctx, what, func(ctx context.Context) (observation, error) {
+	return b.watch(ctx, b.waits.Attachment, attachmentWait, what, func(ctx context.Context) (observation, error) {
 		v, err := b.cloud.Volume(ctx, a.volume)
 		if err == nil && (v.State == VolumeError || v.State == VolumeDeleting || v.Attach == Detaching) {
 			err = fmt.Errorf("it is %s and %s", v.State, v.Attach)
@@ -174,7 +174,7 @@ func (a attachmentAct) undo(ctx context.Context, u *undoer, _ *entry) error {
 		return err
 	}
 	what := fmt.Sprintf("%s to be detached from %s", a.Volume, a.Host)
-	return u.waits.Attachment.until(ctx, what, goneIsDone(func(ctx context.Context) (observation, error) {
+	return u.watch(ctx, u.waits.Attachment, detachmentWait, what, goneIsDone(func(ctx context.Context) (observation, error) {
 		v, err := u.cloud.Volume(ctx, a.Volume)
 		if err == nil && v.Attach == Detached && v.State == VolumeAvailable {
 			u.free.Store(a.Volume, true)

@@ -562,8 +562,11 @@ func TestPendingSnapshotIsDeletedWhenItCanBe(t *testing.T) {
 	})
 }
 
+// TestSnapshotProgressIsReported checks that each tenth is reported, if it takes long enough to be
+// seen.
 func TestSnapshotProgressIsReported(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
+		w.snapshotTakes = 10 * time.Minute
 		if _, err := w.build(t.Context(), w.plan()); err != nil {
 			t.Fatal(err)
 		}
@@ -573,7 +576,12 @@ func TestSnapshotProgressIsReported(t *testing.T) {
 				percents = append(percents, rest)
 			}
 		}
-		if len(percents) < 5 || percents[len(percents)-1] != "100%" || len(slices.Compact(slices.Clone(percents))) != len(percents) {
+		for tenth := range 11 {
+			if n := strings.Count(" "+strings.Join(percents, " "), fmt.Sprintf(" %d", tenth)); tenth > 0 && tenth < 10 && n == 0 {
+				t.Errorf("told %q, without %d0%%", percents, tenth)
+			}
+		}
+		if percents[len(percents)-1] != "100%" || len(slices.Compact(slices.Clone(percents))) != len(percents) {
 			t.Errorf("told %q", percents)
 		}
 	})

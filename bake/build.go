@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/packer-chroot/packer-plugin-chroot/polling"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
@@ -53,7 +54,7 @@ func newBuild(cloud Cloud, machine Machine, plan Plan, report Reporter) *build {
 	waits, plan := plan.Waits.orDefault(), plan.orDefault()
 	u := &undoer{
 		cloud: settled(cloud, waits.Settling, report), machine: withEvents(machine), waits: waits, report: report,
-		build: plan.Build, lockDir: plan.LockDir,
+		build: plan.Build, lockDir: plan.LockDir, polling: polling.NewStore(plan.StateDir, plan.Program+" "+plan.Endpoint),
 	}
 	u.ledger = undo.New(func(ctx context.Context, e *entry) error { return e.Act().undo(ctx, u, e) })
 	return &build{undoer: u, plan: plan, stopReaping: func() {}}

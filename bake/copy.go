@@ -78,7 +78,7 @@ func (b *build) copyAvailable(ctx context.Context, copied copyAct, cloud Cloud, 
 	progress, told := newCopying(cloud, shared, b.waits.Copy.Limit), pacer{}
 	what := fmt.Sprintf("image %s, a copy of %s", copied.Image, copied.Source)
 	mismatch := func(i Image) error { return copied.mismatch(b.undoer, i) }
-	err = b.waits.Copy.until(ctx, what, tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {
+	err = b.watch(ctx, b.waits.Copy, copyWait+" to "+copied.Region, what, tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {
 		var seen observation
 		img, seen, err = observeImage(ctx, cloud, copied.Image, mismatch)
 		if err == nil && !seen.done {
@@ -323,7 +323,7 @@ func (a copyAct) ownSource(ctx context.Context, u *undoer) error {
 // only when it is complete: then they are found otherwise. A copy that is gone has none.
 func (u *undoer) snapshotsOf(ctx context.Context, cloud Cloud, id ImageID) (ids []SnapshotID, err error) {
 	begun := time.Now()
-	err = u.waits.Image.until(ctx, "the snapshots of "+string(id), goneIsDone(tolerateUnseen(u.waits.Lost, func(ctx context.Context) (observation, error) {
+	err = u.watch(ctx, u.waits.Image, copiedWait, "the snapshots of "+string(id), goneIsDone(tolerateUnseen(u.waits.Lost, func(ctx context.Context) (observation, error) {
 		img, err := cloud.Image(ctx, id)
 		ids = img.Snapshots
 		if err == nil && len(ids) == 0 && img.State == ImagePending && time.Since(begun) >= u.waits.Lost {

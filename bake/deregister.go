@@ -60,7 +60,7 @@ func (u *undoer) deleteSnapshot(ctx context.Context, cloud Cloud, id SnapshotID)
 		return refused
 	}
 	what := fmt.Sprintf("snapshot %s to be ready to be deleted", id)
-	err := u.waits.Snapshot.until(ctx, what, goneIsDone(func(ctx context.Context) (observation, error) {
+	err := u.watch(ctx, u.waits.Snapshot, deletableWait, what, goneIsDone(func(ctx context.Context) (observation, error) {
 		s, err := cloud.Snapshot(ctx, id)
 		return observation{state: string(s.State), percent: s.Percent, done: s.settled()}, err
 	}))

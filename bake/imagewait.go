@@ -8,7 +8,7 @@ import (
 // imageAvailable waits for an image and returns it. mismatch returns why it cannot be the
 // requested one.
 func (u *undoer) imageAvailable(ctx context.Context, cloud Cloud, id ImageID, mismatch func(Image) error) (img Image, err error) {
-	err = u.waits.Image.until(ctx, fmt.Sprintf("image %s", id), tolerateUnseen(u.waits.Unseen, func(ctx context.Context) (observation, error) {
+	err = u.watch(ctx, u.waits.Image, imageWait, fmt.Sprintf("image %s", id), tolerateUnseen(u.waits.Unseen, func(ctx context.Context) (observation, error) {
 		var seen observation
 		img, seen, err = observeImage(ctx, cloud, id, mismatch)
 		return seen, err
@@ -38,7 +38,7 @@ func failure(state, reason string) error {
 
 // imageGone waits until the cloud does not show an image any more.
 func (u *undoer) imageGone(ctx context.Context, cloud Cloud, id ImageID) error {
-	return u.waits.Image.until(ctx, fmt.Sprintf("image %s to be gone", id), goneIsDone(func(ctx context.Context) (observation, error) {
+	return u.watch(ctx, u.waits.Image, goneWait, fmt.Sprintf("image %s to be gone", id), goneIsDone(func(ctx context.Context) (observation, error) {
 		img, err := cloud.Image(ctx, id)
 		return observation{state: string(img.State)}, err
 	}))

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/polling"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
@@ -303,7 +304,7 @@ func (r reaper) undoer(l *undo.Ledger[recorded], build BuildID) *undoer {
 	return &undoer{
 		cloud: settled(r.cloud, waits.Settling, report), machine: withEvents(r.machine), waits: waits, report: report, ledger: l,
 		build: build, account: r.host.Account, lockDir: cmp.Or(r.LockDir, DefaultLockDir),
-		since: l.Begun(), repeated: longestRepetition(waits),
+		since: l.Begun(), repeated: longestRepetition(waits), polling: polling.NewStore(r.StateDir, r.Program+" "+r.Endpoint),
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/polling"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
@@ -193,9 +194,15 @@ func (w *world) reaped(dir string) {
 	if left := w.left(); len(left) > 0 {
 		w.t.Errorf("after %q, left: %q", w.events, left)
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+	if left, err := filesIn(dir); err != nil || len(left) > 0 {
 		w.t.Errorf("journals are left: %v, %v", left, err)
 	}
+}
+
+// filesIn returns the files of a state directory except the durations of waits.
+func filesIn(dir string) ([]os.DirEntry, error) {
+	entries, err := os.ReadDir(dir)
+	return slices.DeleteFunc(entries, func(e os.DirEntry) bool { return e.Name() == polling.FileName }), err
 }
 
 // journalsSay reports whether any journal of a directory contains the text.
@@ -223,7 +230,7 @@ func calls(t *testing.T) []string {
 			t.Fatal(err)
 		}
 		all = w.acts
-		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		if left, err := filesIn(dir); err != nil || len(left) > 0 {
 			t.Errorf("a build that succeeded leaves %v, %v", left, err)
 		}
 	})
@@ -337,7 +344,7 @@ func TestReapedByTheNextBuild(t *testing.T) {
 				if diff := cmp.Diff([]string{"ami-1", "snap-1"}, w.left()); diff != "" {
 					t.Errorf("left (-want +got):\n%s\n%+v", diff, result)
 				}
-				if left, err := os.ReadDir(plan.StateDir); err != nil || len(left) > 0 {
+				if left, err := filesIn(plan.StateDir); err != nil || len(left) > 0 {
 					t.Errorf("journals are left: %v, %v", left, err)
 				}
 			})
@@ -384,7 +391,7 @@ func TestReapLeavesAlone(t *testing.T) {
 				if diff := cmp.Diff(before, w.left()); diff != "" || len(w.events) != events {
 					t.Errorf("touched: %q (-before +after):\n%s", w.events[events:], diff)
 				}
-				if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+				if left, err := filesIn(dir); err != nil || len(left) != 1 {
 					t.Errorf("journals: %v, %v", left, err)
 				}
 			})

@@ -76,6 +76,9 @@ func (b *build) closed() {
 	if b.ledger.Recorded() {
 		b.report.Warn("what is left will be tried again by the next build on this host: its journal is %s", b.ledger.Path())
 	}
+	if err := b.polling.Save(); err != nil {
+		b.report.Detail("%v", err)
+	}
 	if err := b.ledger.Close(); err != nil {
 		b.report.Warn("cannot end the journal: %v", err)
 	}

@@ -50,7 +50,7 @@ func (b *build) completeSnapshot(ctx context.Context, from findings, taken snaps
 // that it is the requested one.
 func (b *build) snapshotCompleted(ctx context.Context, taken snapshotAct) error {
 	id, told := taken.Snapshot, pacer{}
-	return b.waits.Snapshot.until(ctx, fmt.Sprintf("snapshot %s", id), tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {
+	return b.watch(ctx, b.waits.Snapshot, snapshotWait, fmt.Sprintf("snapshot %s", id), tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {
 		s, err := b.cloud.Snapshot(ctx, id)
 		if err == nil && (s.Volume != "" || s.State != SnapshotPending) {
 			if err = taken.mismatch(b.undoer, s); err == nil {

@@ -44,7 +44,7 @@ func TestThrottledPolls(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				err := test.pace.until(t.Context(), "it", between(test.from, test.to, test.done))
+				err := test.pace.until(t.Context(), schedule{}, "it", between(test.from, test.to, test.done))
 				if test.says == "" && err != nil || test.says != "" && (err == nil || err.Error() != test.says || !errors.Is(err, errNo)) {
 					t.Errorf("%v after %v", err, time.Now())
 				}
@@ -59,7 +59,7 @@ func TestCancelThrottledPolls(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		begun := time.Now()
 		time.AfterFunc(time.Minute, func() { cancel(errNo) })
-		err := DefaultWaits().Volume.until(ctx, "it", between(0, time.Hour, time.Hour))
+		err := DefaultWaits().Volume.until(ctx, schedule{}, "it", between(0, time.Hour, time.Hour))
 		if !errors.Is(err, errNo) || time.Since(begun) != time.Minute {
 			t.Errorf("%v after %v", err, time.Since(begun))
 		}
@@ -71,7 +71,7 @@ func TestPollsAreNotRetried(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		call := retry.Call{Kind: func(error) retry.Kind { return retry.Throttled }}
 		tries, looks := 0, 0
-		err := DefaultWaits().Volume.until(t.Context(), "it", func(ctx context.Context) (observation, error) {
+		err := DefaultWaits().Volume.until(t.Context(), schedule{}, "it", func(ctx context.Context) (observation, error) {
 			looks++
 			return observation{done: true}, retry.Policy{}.Do(ctx, call, func(context.Context) error {
 				if tries++; tries < 4 {
@@ -91,7 +91,7 @@ func TestPollsAreNotRetried(t *testing.T) {
 func TestThrottledPollOfNewResource(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		begun := time.Now()
-		err := DefaultWaits().Volume.until(t.Context(), "it", tolerateUnseen(30*time.Second, func(context.Context) (observation, error) {
+		err := DefaultWaits().Volume.until(t.Context(), schedule{}, "it", tolerateUnseen(30*time.Second, func(context.Context) (observation, error) {
 			switch age := time.Since(begun); {
 			case age < time.Minute:
 				return observation{}, errBusy
@@ -125,7 +125,7 @@ func TestThrottledPollsAreReported(t *testing.T) {
 	} {
 		bubble(t, func(t *testing.T) {
 			var h heldUp
-			if err := DefaultWaits().Volume.until(event.Listen(t.Context(), &h), "it", between(0, lasts, 0)); err != nil {
+			if err := DefaultWaits().Volume.until(event.Listen(t.Context(), &h), schedule{}, "it", between(0, lasts, 0)); err != nil {
 				t.Error(err)
 			}
 			if !slices.Equal(h, want) {

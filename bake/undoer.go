@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/polling"
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
@@ -36,6 +37,8 @@ type undoer struct {
 	waits   Waits
 	report  Reporter
 	ledger  *undo.Ledger[recorded]
+	// polling is the memory of earlier waits on this host; nil without a state directory.
+	polling *polling.Store
 
 	build BuildID
 	// account is the id of the account.

@@ -58,7 +58,7 @@ func volumeHeading(from findings) string {
 func (b *build) volumeAvailable(ctx context.Context, v volume) error {
 	created, untagged := v.created.value(), time.Time{}
 	what := fmt.Sprintf("volume %s", v.id)
-	return b.waits.Volume.until(ctx, what, tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {
+	return b.watch(ctx, b.waits.Volume, volumeWait, what, tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {
 		now, err := b.cloud.Volume(ctx, v.id)
 		if err == nil {
 			err = cmp.Or(created.mismatch(b.undoer, now), now.usable())
@@ -195,7 +195,7 @@ func (u *undoer) deleteVolume(ctx context.Context, id VolumeID) error {
 		return u.cloud.DeleteVolume(ctx, id)
 	}
 	what, state := fmt.Sprintf("%s to become free", id), VolumeState("")
-	err := u.waits.Volume.until(ctx, what, goneIsDone(tolerateUnseen(u.waits.Lost, func(ctx context.Context) (observation, error) {
+	err := u.watch(ctx, u.waits.Volume, freeWait, what, goneIsDone(tolerateUnseen(u.waits.Lost, func(ctx context.Context) (observation, error) {
 		v, err := u.cloud.Volume(ctx, id)
 		state = v.State
 		busy := state == VolumeCreating || state == VolumeInUse

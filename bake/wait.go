@@ -14,11 +14,9 @@ import (
 
 // Pace holds the polling intervals and the limit of a wait.
 type Pace struct {
-	// First is the interval after the first look. Each interval is half as long again as
-	// the one before, give or take a quarter.
-	First time.Duration
-	// Longest is the longest interval. If it equals First, every interval is exactly that.
-	Longest time.Duration
+	// First is the interval after the first look, and Longest the longest interval, as for
+	// polling.NewAim. If they are equal, every interval is exactly that.
+	First, Longest time.Duration
 	// Limit is the time limit without progress. If the cloud reports a percentage, of a
 	// snapshot or of the snapshots of a copy, the limit restarts whenever it grows, because
 	// a terabyte may take hours.
@@ -62,11 +60,11 @@ type Waits struct {
 // DefaultWaits returns the default waits, with short intervals and long limits.
 func DefaultWaits() Waits {
 	return Waits{
-		Volume:     Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Limit: 10 * time.Minute},
-		Attachment: Pace{First: 100 * time.Millisecond, Longest: 2 * time.Second, Limit: 10 * time.Minute},
-		Snapshot:   Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Limit: 2 * time.Hour},
-		Image:      Pace{First: 100 * time.Millisecond, Longest: 5 * time.Second, Limit: 30 * time.Minute},
-		Copy:       Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Limit: 2 * time.Hour},
+		Volume:     Pace{First: 400 * time.Millisecond, Longest: 2 * time.Second, Limit: 10 * time.Minute},
+		Attachment: Pace{First: 400 * time.Millisecond, Longest: 2 * time.Second, Limit: 10 * time.Minute},
+		Snapshot:   Pace{First: 400 * time.Millisecond, Longest: 5 * time.Second, Limit: 2 * time.Hour},
+		Image:      Pace{First: 400 * time.Millisecond, Longest: 5 * time.Second, Limit: 30 * time.Minute},
+		Copy:       Pace{First: 400 * time.Millisecond, Longest: 5 * time.Second, Limit: 2 * time.Hour},
 		Settling:   Pace{First: 250 * time.Millisecond, Longest: 5 * time.Second, Limit: 2 * time.Minute},
 		Unseen:     30 * time.Second,
 		Lost:       2 * time.Second,
@@ -154,29 +152,37 @@ func (s observation) named() string {
 // see retry.Trouble.
 type observer func(context.Context) (observation, error)
 
-// until observes a resource until it is done. The wait ends with ctx, with an error of the
+// watch observes a resource until it is done. The wait ends with ctx, with an error of the
 // observer, and after Limit or Attempts. A poll that is throttled, fails in the cloud or gets no response
-// is not counted as an error. The resource is named in errors by what.
-func (p Pace) until(ctx context.Context, what string, observe observer) error {
-	interval := p.First
-	w := waiting{what: what, begun: time.Now(), progress: time.Now(), told: observation{percent: -1}}
+// is not counted as an error. The resource is named in errors by what. Earlier waits of the
+// same kind on this host show when to look.
+func (u *undoer) watch(ctx context.Context, pace Pace, kind, what string, observe observer) error {
+	return pace.until(ctx, schedule{store: u.polling, kind: kind}, what, observe)
+}
+
+// until is undoer.watch with a given schedule.
+func (p Pace) until(ctx context.Context, s schedule, what string, observe observer) error {
+	s.begin(p)
+	w := waiting{what: what, begun: time.Now(), progress: time.Now(), told: observation{percent: -1}, seen: observation{state: "not seen yet"}}
+	pause := s.first()
 	for attempt := 1; ; attempt++ {
+		if err := sleep(ctx, pause); err != nil {
+			return fmt.Errorf("stopped waiting for %s, which was %s: %w", what, w.seen.named(), err)
+		}
+		s.at = time.Since(w.begun)
 		seen, err := p.once(ctx, observe)
 		if err = w.took(ctx, seen, err, attempt); err != nil {
 			return fmt.Errorf("cannot wait for %s: %w", what, err)
 		}
 		if w.seen.done {
+			s.end()
 			return nil
 		}
 		if p.spent(attempt, time.Since(w.progress)) {
 			return w.gaveUp(attempt)
 		}
-		pause := p.jitter(interval)
+		pause = p.within(s.next(&w), time.Since(w.progress))
 		w.tell(ctx, pause, p)
-		if err := sleep(ctx, pause); err != nil {
-			return fmt.Errorf("stopped waiting for %s, which was %s: %w", what, w.seen.named(), err)
-		}
-		interval = min(interval+interval/2, p.Longest)
 	}
 }
 
@@ -280,9 +286,20 @@ func (p Pace) spent(attempts int, idle time.Duration) bool {
 	return idle >= p.Limit
 }
 
+// within shortens a pause so that there is a look at the limit of the wait.
+func (p Pace) within(pause, idle time.Duration) time.Duration {
+	if p.fixed() || p.Attempts > 0 {
+		return pause
+	}
+	return min(pause, max(p.Limit-idle, p.First))
+}
+
+// fixed reports whether all intervals are the same.
+func (p Pace) fixed() bool { return p.First >= p.Longest }
+
 // jitter varies an interval, so that builds which began together do not poll together.
 func (p Pace) jitter(d time.Duration) time.Duration {
-	if p.First >= p.Longest {
+	if p.fixed() {
 		return d
 	}
 	return d*3/4 + rand.N(d/2+1)
@@ -290,6 +307,9 @@ func (p Pace) jitter(d time.Duration) time.Duration {
 
 // sleep waits for d or for the end of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

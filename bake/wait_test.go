@@ -31,17 +31,17 @@ func TestUntilIsQuickAtFirstAndSlowLater(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			begun, looks := time.Now(), 0
 			inner := after(takes)
-			err := p.until(t.Context(), "it", func(ctx context.Context) (observation, error) { looks++; return inner(ctx) })
+			err := p.until(t.Context(), schedule{}, "it", func(ctx context.Context) (observation, error) { looks++; return inner(ctx) })
 			if err != nil {
 				t.Fatal(err)
 			}
 			late := time.Since(begun) - takes
-			// at most 5/4 of the interval by then, which is 100 ms and half of at least 3/4 of
-			// the elapsed time
-			if longest := min(p.Longest*5/4, 125*time.Millisecond+takes*5/6); late > longest {
+			// at most 5/4 of the interval by then: 100 ms and half of the elapsed time, and no more
+			// than Longest or a twentieth of that time
+			if longest := min(max(p.Longest, takes/20), 100*time.Millisecond+takes/2) * 5 / 4; late > longest {
 				t.Errorf("noticed after %s what took %s", takes+late, takes)
 			}
-			if most := 12 + int(takes/(p.Longest*3/4)); looks > most {
+			if most := 12 + int(min(takes, 40*p.Longest)/(p.Longest*3/4)); looks > most+30 {
 				t.Errorf("looked %d times within %s", looks, takes)
 			}
 		})
@@ -61,7 +61,7 @@ func TestUntilGivesUp(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				if err := test.pace.until(t.Context(), "it", never); err == nil || err.Error() != test.says {
+				if err := test.pace.until(t.Context(), schedule{}, "it", never); err == nil || err.Error() != test.says {
 					t.Errorf("error %v, want %s", err, test.says)
 				}
 			})
@@ -74,7 +74,7 @@ func TestProgressExtendsTheLimit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		begun := time.Now()
 		p := Pace{First: time.Second, Longest: 5 * time.Second, Limit: time.Minute}
-		err := p.until(t.Context(), "it", func(context.Context) (observation, error) {
+		err := p.until(t.Context(), schedule{}, "it", func(context.Context) (observation, error) {
 			percent := int(100 * time.Since(begun) / time.Hour)
 			return observation{state: "pending", percent: min(percent, 100), done: percent >= 100}, nil
 		})
@@ -88,7 +88,7 @@ func TestUntilEndsAtOnce(t *testing.T) {
 	t.Run("with an error of the look", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			begun := time.Now()
-			err := DefaultWaits().Volume.until(t.Context(), "it", func(context.Context) (observation, error) { return observation{}, errNo })
+			err := DefaultWaits().Volume.until(t.Context(), schedule{}, "it", func(context.Context) (observation, error) { return observation{}, errNo })
 			if !errors.Is(err, errNo) || !strings.Contains(err.Error(), "it") || time.Since(begun) > 0 {
 				t.Errorf("error %v after %s", err, time.Since(begun))
 			}
@@ -99,7 +99,7 @@ func TestUntilEndsAtOnce(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			begun := time.Now()
 			time.AfterFunc(time.Minute, func() { cancel(errNo) })
-			err := DefaultWaits().Snapshot.until(ctx, "it", after(time.Hour))
+			err := DefaultWaits().Snapshot.until(ctx, schedule{}, "it", after(time.Hour))
 			if !errors.Is(err, errNo) || time.Since(begun) != time.Minute {
 				t.Errorf("error %v after %s", err, time.Since(begun))
 			}
@@ -108,7 +108,7 @@ func TestUntilEndsAtOnce(t *testing.T) {
 	t.Run("when a look hangs", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			begun := time.Now()
-			err := DefaultWaits().Volume.until(t.Context(), "it", func(ctx context.Context) (observation, error) {
+			err := DefaultWaits().Volume.until(t.Context(), schedule{}, "it", func(ctx context.Context) (observation, error) {
 				<-ctx.Done()
 				return observation{}, ctx.Err()
 			})
@@ -137,7 +137,7 @@ func TestNewResourceMayBeUnseen(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				begun := time.Now()
-				err := p.until(t.Context(), "it", tolerateUnseen(30*time.Second, func(context.Context) (observation, error) {
+				err := p.until(t.Context(), schedule{}, "it", tolerateUnseen(30*time.Second, func(context.Context) (observation, error) {
 					age := time.Since(begun)
 					if age < test.seen || age >= test.gone {
 						return observation{}, missing

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+	"github.com/packer-chroot/packer-plugin-chroot/polling"
 )
 
 // leftovers lists everything that the builds have left on this machine.
@@ -50,11 +51,11 @@ func groupsOf(keeper int) (dirs []string) {
 	return dirs
 }
 
-// filesBelow are the files below a directory of journals or reservations. Of mounts,
-// no directory may be left either.
+// filesBelow are the files below a directory of journals or reservations, except the durations of waits. Of mounts, no
+// directory may be left either.
 func filesBelow(dir string) (files []string) {
 	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err == nil && (!d.IsDir() || filepath.Base(dir) == "mnt") {
+		if err == nil && d.Name() != polling.FileName && (!d.IsDir() || filepath.Base(dir) == "mnt") {
 			files = append(files, "file "+path)
 		}
 		return nil
