@@ -12,10 +12,11 @@ if [ -z "${PEER_PLUGIN:-}" ]; then
   exit 1
 fi
 measure() { go test -run '^$' "$@" | tee /dev/stderr | grep ^Benchmark; }
-# A round of Many takes minutes, and its ratio varies little between rounds.
+# A round of Many takes minutes, and its ratio varies little between rounds. A build of Waits takes most of one.
 results=$(
-  measure -p 1 -bench . -skip '^BenchmarkMany$' -benchtime "${BENCHTIME:-10x}" -timeout 30m ./acceptance/build ./acceptance/chroot ./chroot
+  measure -p 1 -bench . -skip '^Benchmark(Many|Waits)$' -benchtime "${BENCHTIME:-10x}" -timeout 30m ./acceptance/build ./acceptance/chroot ./chroot
   measure -bench '^BenchmarkMany$' -benchtime "${MANYTIME:-3x}" -timeout 30m ./acceptance/build
+  measure -bench '^BenchmarkWaits$' -benchtime "${WAITSTIME:-5x}" -timeout 30m ./acceptance/build
 )
 calls=$(go test -count=1 -run '^TestPeerCalls$' -v ./acceptance/build | tee /dev/stderr)
 
@@ -55,6 +56,7 @@ HEAD
 | `Run` | a command in the chroot from its request to its exit status, without the keeper and with it |
 | `Calls` | the number of API calls and the duration of a basic build with a tenth of AWS's delays. The public amazon plugin (1.2.1) polls every second here, instead of every ten |
 | `Many` | sixteen parallel builds, in sixteen Packer processes, and one build, on `--profile aws`. `×one` is above 1 mostly because Packer and the plugin start sixteen times |
+| `Waits` | the time of a basic build on `--profile aws` and `--profile outscale` above the cloud's own path (volume, attachment, snapshot, image), which is computed from the profile; medians of five builds, of which the first knows no earlier waits. `ms-if-ready-at-once` is the same build on `--profile instant`, in the same run |
 
 ## API calls of a build
 
