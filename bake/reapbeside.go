@@ -64,7 +64,7 @@ func (b *build) warnOfRemains(all []Remains) {
 	}
 }
 
-// closed ends the clean-up beside the build, and the journal.
+// closed ends the clean-up beside the build, and the journal, and saves the durations of waits.
 func (b *build) closed() {
 	if b.reaps.Load() {
 		b.report.Detail("waiting up to %s for the clean-up after other builds", reapingGrace)
@@ -76,10 +76,10 @@ func (b *build) closed() {
 	if b.ledger.Recorded() {
 		b.report.Warn("what is left will be tried again by the next build on this host: its journal is %s", b.ledger.Path())
 	}
-	if err := b.polling.Save(); err != nil {
-		b.report.Detail("%v", err)
-	}
 	if err := b.ledger.Close(); err != nil {
 		b.report.Warn("cannot end the journal: %v", err)
+	}
+	if err := b.polling.Save(); err != nil {
+		b.report.Detail("%v", err)
 	}
 }
