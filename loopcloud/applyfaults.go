@@ -113,6 +113,8 @@ func (a *bufferedResponse) send(ctx context.Context, w http.ResponseWriter, rule
 		body, length = body[:len(body)/2], len(body)/2
 	case fault.Cut:
 		body = body[:len(body)/2]
+	case fault.Corrupt:
+		body = corrupted(body)
 	case fault.Whole:
 	}
 	a.header.Set("Content-Length", strconv.Itoa(length))
@@ -122,6 +124,15 @@ func (a *bufferedResponse) send(ctx context.Context, w http.ResponseWriter, rule
 		flush(w)
 	}
 	return rule.Body != fault.Cut
+}
+
+// corrupted returns a copy of a body whose last byte is different.
+func corrupted(body []byte) []byte {
+	body = bytes.Clone(body)
+	if len(body) > 0 {
+		body[len(body)-1] ^= 1
+	}
+	return body
 }
 
 // trickled is the size of the parts of a slow response, in bytes.

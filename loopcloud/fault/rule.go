@@ -31,6 +31,7 @@ const (
 	Garbage   Body = "garbage"   // bytes that are neither XML nor JSON
 	Truncated Body = "truncated" // the first half, with a matching length
 	Cut       Body = "cut"       // the first half, then the connection is closed
+	Corrupt   Body = "corrupt"   // one bit of the last byte is changed
 	Empty     Body = "empty"
 )
 
@@ -47,7 +48,7 @@ type Rule struct {
 	// Action is the action that the rule applies to, by its name in the dialect; empty is any.
 	// For Outcome and Stale it is the name of an act.
 	Action string `json:"action,omitempty"`
-	// Dialect is ec2, imds, kms, oapi or sts; empty is any.
+	// Dialect is ebs, ec2, imds, kms, oapi or sts; empty is any.
 	Dialect string `json:"dialect,omitempty"`
 	// Skip is the number of calls to skip first.
 	Skip int `json:"skip,omitempty"`
@@ -144,13 +145,14 @@ var (
 	acts = []string{
 		"CreateVolume", "AttachVolume", "DetachVolume", "DeleteVolume",
 		"CreateSnapshot", "CopySnapshot", "DeleteSnapshot", "RegisterImage", "CopyImage", "DeregisterImage",
+		"StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot",
 	}
 	// endings are the acts that each outcome is possible for.
 	endings = map[string][]string{
-		"error":     {"CreateVolume", "CreateSnapshot", "CopySnapshot", "RegisterImage", "CopyImage"},
-		"never":     {"CreateVolume", "AttachVolume", "DetachVolume", "CreateSnapshot", "CopySnapshot", "RegisterImage", "CopyImage"},
+		"error":     {"CreateVolume", "CreateSnapshot", "CopySnapshot", "RegisterImage", "CopyImage", "CompleteSnapshot"},
+		"never":     {"CreateVolume", "AttachVolume", "DetachVolume", "CreateSnapshot", "CopySnapshot", "RegisterImage", "CopyImage", "CompleteSnapshot"},
 		"no-device": {"AttachVolume"},
-		"disk-full": {"CreateVolume", "AttachVolume", "CreateSnapshot", "CopySnapshot", "CopyImage"},
+		"disk-full": {"CreateVolume", "AttachVolume", "CreateSnapshot", "CopySnapshot", "CopyImage", "StartSnapshot", "PutSnapshotBlock"},
 	}
 	// actOf maps Outscale's names of acts to EC2's.
 	actOf = map[string]string{
@@ -275,7 +277,7 @@ func (r Rule) checkWords() error {
 		{"drop", string(r.Drop), sides},
 		{"hang", string(r.Hang), sides},
 		{"hold", string(r.Hold), sides},
-		{"body", string(r.Body), []string{"garbage", "truncated", "cut", "empty"}},
+		{"body", string(r.Body), []string{"garbage", "truncated", "cut", "corrupt", "empty"}},
 		{"outcome", r.Outcome, outcomeWords},
 	} {
 		if w.value != "" && !slices.Contains(w.known, w.value) {
