@@ -77,6 +77,7 @@ var mayImport = map[string][]string{
 	"loopcloud/sigv4":  {"loopcloud/state"},
 	"loopcloud/wire":   {},
 	"loopcloud/query":  {"loopcloud/state", "loopcloud/sigv4", "loopcloud/wire"},
+	"loopcloud/ebs":    {"loopcloud/state", "loopcloud/sigv4", "loopcloud/wire"},
 	"loopcloud/ec2":    {"loopcloud/state", "loopcloud/sigv4", "loopcloud/query"},
 	"loopcloud/sts":    {"loopcloud/state", "loopcloud/sigv4", "loopcloud/query"},
 	"loopcloud/kms":    {"loopcloud/state", "loopcloud/sigv4", "loopcloud/wire"},
