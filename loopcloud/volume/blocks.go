@@ -108,7 +108,7 @@ func clearSum(sums *os.File, index int64) error {
 // writeSparse overwrites a block. Its zeros become holes, except that a block of zeros begins
 // with 4 KiB of them.
 func writeSparse(f *os.File, data []byte, at int64) error {
-	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, int64(len(data)))
+	err := clearRange(f, at, int64(len(data)))
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		_, err = f.WriteAt(data, at)
@@ -120,6 +120,15 @@ func writeSparse(f *os.File, data []byte, at int64) error {
 		return err
 	}
 	return writeNonZero(f, data, at)
+}
+
+// clearRange makes a part of a file a hole. It is quick if it is one already.
+func clearRange(f *os.File, at, length int64) error {
+	next, err := f.Seek(at, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) || err == nil && next >= at+length {
+		return nil
+	}
+	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, length)
 }
 
 func isZero(data []byte) bool {
