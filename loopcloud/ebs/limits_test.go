@@ -78,3 +78,16 @@ func TestLatency(t *testing.T) {
 		t.Error("a client that does not wait has no error")
 	}
 }
+
+// TestProfile: a scale multiplies durations and divides rates.
+func TestProfile(t *testing.T) {
+	if d := state.AWS(1).Direct; d.Write != 100*time.Millisecond || d.SnapshotRequests != 1000 || d.Throughput != 500e6 {
+		t.Errorf("the profile is %+v", d)
+	}
+	if d := state.AWS(0.1).Direct; d.Write != 10*time.Millisecond || d.SnapshotRequests != 10_000 || d.Throughput != 5e9 {
+		t.Errorf("a tenth of the time is %+v", d)
+	}
+	if d := state.AWS(0).Direct; d != (state.Direct{}) {
+		t.Errorf("no time is %+v", d)
+	}
+}

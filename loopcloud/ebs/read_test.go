@@ -53,7 +53,7 @@ func writeAt(t *testing.T, file string, data []byte, at int64) {
 }
 
 // readAt reads a block of a file.
-func readAt(t *testing.T, file string, index int64) []byte {
+func readAt(t testing.TB, file string, index int64) []byte {
 	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {
