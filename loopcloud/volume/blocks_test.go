@@ -94,7 +94,7 @@ func TestChildOfImport(t *testing.T) {
 	dir := testdir.New(t)
 	s := open(t, dir, volume.Xen)
 	file := filepath.Join(testdir.New(t), "disk")
-	must(t, os.WriteFile(file, []byte("a short disk"), 0o600))
+	must(t, os.WriteFile(file, append([]byte("a short disk"), make([]byte, 500)...), 0o600))
 	must(t, s.ImportSnapshot("snap-1", file))
 	must(t, s.BeginSnapshot("snap-2", 2*gib, "snap-1"))
 	must(t, s.WriteBlock("snap-2", 4095, filled(1), sha256.Sum256(filled(1))))
