@@ -275,6 +275,20 @@ func TestStaleStart(t *testing.T) {
 	w.put(id, map[int32][]byte{0: zero()})
 }
 
+// TestStaleCompletion: EC2 may show a completed snapshot as pending for a time.
+func TestStaleCompletion(t *testing.T) {
+	w := newWorld(t, state.Timing{})
+	w.outcomes.Next(state.ActCompleteSnapshot, state.Outcome{Stale: state.Stale{For: time.Minute}})
+	id := w.written(nil)
+	if s := w.snapshot(id); s.State != state.SnapshotPending {
+		t.Errorf("at once it is %s", s.State)
+	}
+	w.clock.Pass(time.Minute)
+	if s := w.snapshot(id); s.State != state.SnapshotCompleted {
+		t.Errorf("after a minute it is %s", s.State)
+	}
+}
+
 func TestOutcomes(t *testing.T) {
 	w := newWorld(t, state.Timing{})
 	id := w.start()

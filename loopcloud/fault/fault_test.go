@@ -129,14 +129,15 @@ func TestParseRules(t *testing.T) {
 		`{"rewrite":[{"with":"x"}]}`:             "nothing to match",
 		`{"rewrite":[{"match":"(","with":"x"}]}`: "not a rule",
 		`{"outcome":"sad"}`:                      "sad",
-		`{"outcome":"error","action":"DescribeVolumes"}`:  "DescribeVolumes has no outcome",
-		`{"outcome":"no-device","action":"CreateVolume"}`: "these can: AttachVolume",
-		`{"outcome":"error","dialect":"ec2"}`:             "a dialect or a delay",
-		`{"outcome":"error","hang":"after"}`:              "more than one effect",
-		`{"stale":{"reads":-1}}`:                          "negative",
-		`{"stale":{"reads":1},"delay":"1s"}`:              "a dialect or a delay",
-		`{"stale":{}}`:                                    "no effect",
-		`{"status":500}]`:                                 "follows",
+		`{"outcome":"error","action":"DescribeVolumes"}`:    "DescribeVolumes has no outcome",
+		`{"stale":{"reads":1},"action":"PutSnapshotBlock"}`: "has no stale state",
+		`{"outcome":"no-device","action":"CreateVolume"}`:   "these can: AttachVolume",
+		`{"outcome":"error","dialect":"ec2"}`:               "a dialect or a delay",
+		`{"outcome":"error","hang":"after"}`:                "more than one effect",
+		`{"stale":{"reads":-1}}`:                            "negative",
+		`{"stale":{"reads":1},"delay":"1s"}`:                "a dialect or a delay",
+		`{"stale":{}}`:                                      "no effect",
+		`{"status":500}]`:                                   "follows",
 	} {
 		if _, err := fault.ParseRules([]byte(text)); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: the error is %v", text, err)

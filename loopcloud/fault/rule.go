@@ -300,6 +300,8 @@ func (r Rule) checkOfState() error {
 		return errors.New("outcome and stale cannot be combined with a dialect or a delay")
 	case r.Action != "" && !slices.Contains(acts, r.act()):
 		return fmt.Errorf("the action %s has no outcome and does not become stale; these do: %s", r.Action, strings.Join(acts, ", "))
+	case r.Stale != (Stale{}) && r.Action == "PutSnapshotBlock":
+		return errors.New("PutSnapshotBlock has no stale state: its effect is only seen when the snapshot is complete")
 	case r.Outcome != "" && r.Action != "" && !slices.Contains(endings[r.Outcome], r.act()):
 		return fmt.Errorf("the action %s cannot have the outcome %s; these can: %s",
 			r.Action, r.Outcome, strings.Join(endings[r.Outcome], ", "))

@@ -270,7 +270,7 @@ func (c *Cloud) CompleteSnapshot(caller Caller, id string, seal Seal) (Snapshot,
 		return Snapshot{}, err
 	}
 	outcome := o.outcome(ActCompleteSnapshot)
-	before := *r.Upload
+	before, shown := *r.Upload, r.view(o.now)
 	r.Failed = seal.failure(count, sum)
 	if r.Failed == "" {
 		r.Failed = outcome.failed()
@@ -281,6 +281,7 @@ func (c *Cloud) CompleteSnapshot(caller Caller, id string, seal Seal) (Snapshot,
 		*r.Upload, r.Failed = before, ""
 		return Snapshot{}, err
 	}
+	c.snapshotStale.add(outcome.Stale, id, caller, &shown, o.now)
 	return o.viewOf(r), o.bytes(func() error { return blocks.SealSnapshot(id) })
 }
 
