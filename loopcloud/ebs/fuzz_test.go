@@ -87,4 +87,3 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
-

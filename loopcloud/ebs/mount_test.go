@@ -126,4 +126,3 @@ func (w *world) compareWithDevice(id, device string) {
 		}
 	}
 }
-

@@ -198,7 +198,10 @@ func TestRefusedSealsAndReads(t *testing.T) {
 			_, err := c.CompleteSnapshot(ctx, in)
 			return err
 		}, 400, "ValidationException", "INVALID_PARAMETER_VALUE"},
-		"missing snapshot": {func() error { _, err := c.CompleteSnapshot(ctx, completeInput("snap-00000000000000000", nil)); return err }, 404, "ResourceNotFoundException", "SNAPSHOT_NOT_FOUND"},
+		"missing snapshot": {func() error {
+			_, err := c.CompleteSnapshot(ctx, completeInput("snap-00000000000000000", nil))
+			return err
+		}, 404, "ResourceNotFoundException", "SNAPSHOT_NOT_FOUND"},
 	} {
 		t.Run(name, func(t *testing.T) { wantError(t, test.do(), test.status, test.code, test.reason) })
 	}
@@ -392,4 +395,3 @@ func TestKnownReasons(t *testing.T) {
 		}
 	}
 }
-

@@ -118,10 +118,12 @@ func TestWrongSeal(t *testing.T) {
 	w := newWorld(t, state.Timing{Direct: state.Direct{Complete: time.Minute}})
 	blocks := map[int32][]byte{1: random(1), 2: random(2)}
 	for name, seal := range map[string]func(*awsebs.CompleteSnapshotInput){
-		"right":       func(*awsebs.CompleteSnapshotInput) {},
-		"no checksum": func(in *awsebs.CompleteSnapshotInput) { in.Checksum, in.ChecksumAlgorithm, in.ChecksumAggregationMethod = nil, "", "" },
-		"checksum":    func(in *awsebs.CompleteSnapshotInput) { in.Checksum = putInput("", 0, zero()).Checksum },
-		"count":       func(in *awsebs.CompleteSnapshotInput) { in.ChangedBlocksCount = aws.Int32(1) },
+		"right": func(*awsebs.CompleteSnapshotInput) {},
+		"no checksum": func(in *awsebs.CompleteSnapshotInput) {
+			in.Checksum, in.ChecksumAlgorithm, in.ChecksumAggregationMethod = nil, "", ""
+		},
+		"checksum": func(in *awsebs.CompleteSnapshotInput) { in.Checksum = putInput("", 0, zero()).Checksum },
+		"count":    func(in *awsebs.CompleteSnapshotInput) { in.ChangedBlocksCount = aws.Int32(1) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			id := w.start()

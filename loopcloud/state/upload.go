@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"strconv"
@@ -69,10 +70,7 @@ func (c *Cloud) StartSnapshot(caller Caller, req UploadRequest) (Snapshot, error
 	if parent != nil {
 		r.Lineage = parent.lineage()
 	}
-	r.Upload = &upload{Active: o.now, Timeout: req.Timeout}
-	if req.Timeout == 0 {
-		r.Upload.Timeout = uploadTimeout
-	}
+	r.Upload = &upload{Active: o.now, Timeout: cmp.Or(req.Timeout, uploadTimeout)}
 	atOnce := func(Timing, int64) time.Duration { return 0 }
 	err = o.produceSnapshot(r, t, o.outcome(ActStartSnapshot), atOnce, func() error {
 		return blocks.BeginSnapshot(r.ID, r.SizeGiB<<30, r.ParentID)
@@ -190,7 +188,10 @@ func (c *Cloud) PutBlock(caller Caller, id string, b BlockData) error {
 	if err != nil {
 		return err
 	}
-	r, err := o.writable(caller, id)
+	r, err := o.uploading(caller, id)
+	if err == nil {
+		err = o.checkPending(r)
+	}
 	if err != nil {
 		return err
 	}
@@ -232,16 +233,12 @@ func (o *op) uploading(caller Caller, id string) (*snapshotRecord, error) {
 	return r, nil
 }
 
-// writable returns a snapshot of the caller that may be written.
-func (o *op) writable(caller Caller, id string) (*snapshotRecord, error) {
-	r, err := o.uploading(caller, id)
-	if err != nil {
-		return nil, err
-	}
+// checkPending returns an error if a snapshot is no longer written.
+func (o *op) checkPending(r *snapshotRecord) error {
 	if s, _, _ := r.Upload.view(o.now); r.Upload.Sealed || s != SnapshotPending {
-		return nil, refuse(WrongState, "snapshot", id, "it is no longer written: its state is %s", r.view(o.now).State)
+		return refuse(WrongState, "snapshot", r.ID, "it is no longer written: its state is %s", r.view(o.now).State)
 	}
-	return r, nil
+	return nil
 }
 
 // CompleteSnapshot seals a snapshot that was written block by block. If the seal is wrong, it
@@ -257,7 +254,7 @@ func (c *Cloud) CompleteSnapshot(caller Caller, id string, seal Seal) (Snapshot,
 	if err != nil || r.Upload.Sealed {
 		return o.viewOf(r), err
 	}
-	if r, err = o.writable(caller, id); err != nil {
+	if err := o.checkPending(r); err != nil {
 		return Snapshot{}, err
 	}
 	var count int64
@@ -269,20 +266,26 @@ func (c *Cloud) CompleteSnapshot(caller Caller, id string, seal Seal) (Snapshot,
 	if err != nil {
 		return Snapshot{}, err
 	}
+	if err := o.seal(r, seal.failure(count, sum)); err != nil {
+		return Snapshot{}, err
+	}
+	return o.viewOf(r), o.bytes(func() error { return blocks.SealSnapshot(id) })
+}
+
+// seal ends the writing of a snapshot. It is completed after the time of the cloud, or fails then
+// for a reason.
+func (o *op) seal(r *snapshotRecord, failure string) error {
 	outcome := o.outcome(ActCompleteSnapshot)
 	before, shown := *r.Upload, r.view(o.now)
-	r.Failed = seal.failure(count, sum)
-	if r.Failed == "" {
-		r.Failed = outcome.failed()
-	}
+	r.Failed = cmp.Or(failure, outcome.failed())
 	r.Upload.Sealed, r.Upload.Active = true, o.now
 	r.Ready = outcome.ready(o.now, o.timing.Direct.Complete)
 	if err := o.save(); err != nil {
 		*r.Upload, r.Failed = before, ""
-		return Snapshot{}, err
+		return err
 	}
-	c.snapshotStale.add(outcome.Stale, id, caller, &shown, o.now)
-	return o.viewOf(r), o.bytes(func() error { return blocks.SealSnapshot(id) })
+	o.snapshotStale.add(outcome.Stale, r.ID, r.scope(), &shown, o.now)
+	return nil
 }
 
 // viewOf returns the snapshot of a record that may be nil.
