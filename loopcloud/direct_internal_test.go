@@ -27,7 +27,7 @@ func TestSlowBody(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(resp.Body)
-	if want := "ValidationException/WRITE_REQUEST_TIMEOUT: The body was not received in time"; resp.StatusCode != 400 || string(text) != want {
+	if want := "ValidationException/WRITE_REQUEST_TIMEOUT: The body was not received in time"; resp.StatusCode != http.StatusBadRequest || string(text) != want {
 		t.Errorf("the response is %d %s", resp.StatusCode, text)
 	}
 	if e.did.Load() != 0 {

@@ -28,7 +28,7 @@ type startInput struct {
 	Description      string
 	ClientToken      string
 	Encrypted        *bool
-	KmsKeyArn        string //nolint:revive // the wire's name
+	KmsKeyArn        string
 	Timeout          *int64
 }
 

@@ -101,7 +101,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Refuse(w, http.StatusBadRequest, validation+"/INVALID_PARAMETER_VALUE", err.Error())
 		return
 	}
-	h.Serve(w, in)
+	h.Serve(w, in) //nolint:contextcheck // the request has its context
 }
 
 // Serve responds to a request.

@@ -327,7 +327,7 @@ func TestAuthentication(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if got := resp.Header.Get("X-Amzn-Errortype"); resp.StatusCode != 403 || got != "MissingAuthenticationTokenException" {
+	if got := resp.Header.Get("X-Amzn-Errortype"); resp.StatusCode != http.StatusForbidden || got != "MissingAuthenticationTokenException" {
 		t.Errorf("without a signature: %d %s", resp.StatusCode, got)
 	}
 }

@@ -36,10 +36,7 @@ const (
 	size  = int32(state.BlockSize)
 )
 
-var (
-	mine   = state.Caller{Account: me, Region: home}
-	theirs = state.Caller{Account: other, Region: home}
-)
+var mine = state.Caller{Account: me, Region: home}
 
 // world is a cloud with real disks behind the EBS direct APIs, and clients of two accounts.
 type world struct {

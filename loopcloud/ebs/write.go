@@ -20,8 +20,8 @@ type startOutput struct {
 	Description      string `json:",omitempty"`
 	Tags             []tag  `json:",omitempty"`
 	ParentSnapshotID string `json:"ParentSnapshotId,omitempty"`
-	KmsKeyArn        string `json:",omitempty"` //nolint:revive // the wire's name
-	SseType          string //nolint:revive // likewise
+	KmsKeyArn        string `json:",omitempty"`
+	SseType          string
 }
 
 func (c *call) startSnapshot() (response, error) {
