@@ -1,0 +1,212 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
+	"github.com/packer-chroot/packer-plugin-chroot/safedir"
+)
+
+// lockName is the file in a source's directory whose byte ranges are the locks of its blocks.
+const lockName = "lock"
+
+// touchAfter is the age at which the time of the last use is written again.
+const touchAfter = time.Minute
+
+// ErrFull is wrapped by the error of Put if a block does not fit into the cache.
+var ErrFull = errors.New("the block cache is full")
+
+// Source is the part of a cache that holds the blocks of one source.
+type Source struct {
+	cache *Cache
+	key   [sha256.Size]byte
+	name  string
+	dir   *safedir.Dir
+	lock  *os.File
+}
+
+func (s *Source) open() (err error) {
+	if s.dir, err = safedir.Make(s.cache.dir.Child(s.name), 0o700); err != nil {
+		return err
+	}
+	s.lock, err = s.dir.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		s.dir.Close()
+	}
+	return err
+}
+
+// Close releases the source. Open blocks can still be read.
+func (s *Source) Close() {
+	s.lock.Close()
+	s.dir.Close()
+}
+
+// fileName returns the name of a block's file.
+func fileName(index int64) string { return strconv.FormatInt(index, 16) }
+
+// Has reports whether the cache holds a block. It does not verify the content.
+func (s *Source) Has(index int64) bool {
+	return unix.Faccessat(s.dir.Fd(), fileName(index), unix.R_OK, 0) == nil
+}
+
+// Open opens a block. The error wraps os.ErrNotExist if the cache does not hold it. A file with
+// a damaged header is removed.
+func (s *Source) Open(index int64) (*Block, error) {
+	fd, err := unix.Openat(s.dir.Fd(), fileName(index), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: s.dir.Child(fileName(index)), Err: err}
+	}
+	b := &Block{source: s, file: os.NewFile(uintptr(fd), s.dir.Child(fileName(index)))}
+	if err := b.load(index); err != nil {
+		defer b.Close()
+		if errors.Is(err, errDamaged) {
+			s.drop(b)
+			err = fmt.Errorf("%w: %w", os.ErrNotExist, err)
+		}
+		return nil, err
+	}
+	return b, nil
+}
+
+// drop removes a damaged block, unless its file was replaced in the meantime.
+func (s *Source) drop(b *Block) {
+	s.cache.damaged.Add(1)
+	if name := filepath.Base(b.file.Name()); s.dir.Holds(name, b.file) {
+		s.remove(name)
+	}
+}
+
+// remove removes the file of a block.
+func (s *Source) remove(name string) {
+	unlock, err := s.cache.lockFiles(unix.LOCK_SH)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	if unix.Unlinkat(s.dir.Fd(), name, 0) == nil {
+		s.cache.usage.add(-fileSize)
+	}
+}
+
+// Put adds a block and opens it. It removes old blocks if the cache is full. Two processes may
+// put the same block.
+func (s *Source) Put(index int64, sum block.Sum, data []byte) (*Block, error) {
+	h := newHeader(s.key, index, sum, data)
+	for range 3 { // another process may take the space that an eviction made free
+		file, err := s.add(index, h, data)
+		switch {
+		case err == nil:
+			return &Block{source: s, file: file, header: h}, nil
+		case errors.Is(err, unix.EEXIST):
+			return s.Open(index)
+		case !errors.Is(err, ErrFull):
+			return nil, fmt.Errorf("cannot add block %d to the cache: %w", index, err)
+		}
+		if err := s.cache.evict(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, ErrFull
+}
+
+// add writes a file if there is room for it.
+func (s *Source) add(index int64, h *header, data []byte) (file *os.File, err error) {
+	unlock, err := s.cache.lockFiles(unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if s.cache.usage.add(fileSize) > s.cache.limit {
+		err = ErrFull
+	} else {
+		file, err = s.write(index, h, data)
+	}
+	if err != nil {
+		s.cache.usage.add(-fileSize)
+	}
+	return file, err
+}
+
+// write writes a file and gives it its name when it is complete.
+func (s *Source) write(index int64, h *header, data []byte) (*os.File, error) {
+	file, temporary, err := s.create(index)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = file.Write(h.encode()); err == nil {
+		_, err = file.Write(data)
+	}
+	if err == nil {
+		err = s.link(file, temporary, fileName(index))
+	}
+	if temporary != "" {
+		_ = unix.Unlinkat(s.dir.Fd(), temporary, 0)
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// temporaryPrefix begins the names of files that are being written.
+const temporaryPrefix = "."
+
+// create creates a file without a name or, if the file system cannot do that, with a temporary
+// one.
+func (s *Source) create(index int64) (file *os.File, temporary string, err error) {
+	const flags = unix.O_RDWR | unix.O_CLOEXEC
+	fd, err := unix.Openat(s.dir.Fd(), ".", flags|unix.O_TMPFILE, 0o600)
+	if err == nil {
+		return os.NewFile(uintptr(fd), s.dir.Child(fileName(index))), "", nil
+	}
+	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) {
+		return nil, "", os.NewSyscallError("open", err)
+	}
+	temporary = fmt.Sprintf("%s%d-%d", temporaryPrefix, os.Getpid(), time.Now().UnixNano())
+	file, err = s.dir.OpenFile(temporary, flags|unix.O_CREAT|unix.O_EXCL, 0o600)
+	return file, temporary, err
+}
+
+// link gives a complete file its name. The error is EEXIST if another process was faster.
+func (s *Source) link(file *os.File, temporary, name string) error {
+	if temporary != "" {
+		return unix.Linkat(s.dir.Fd(), temporary, s.dir.Fd(), name, 0)
+	}
+	path := fmt.Sprintf("/proc/self/fd/%d", file.Fd())
+	return unix.Linkat(unix.AT_FDCWD, path, s.dir.Fd(), name, unix.AT_SYMLINK_FOLLOW)
+}
+
+// Lock waits until no other process fetches a block, and returns a function that ends the lock.
+// The kernel ends the lock of a killed process. It locks only against other processes.
+func (s *Source) Lock(ctx context.Context, index int64) (unlock func(), err error) {
+	const longest = 50 * time.Millisecond
+	for pause := time.Millisecond; ; pause = min(2*pause, longest) {
+		err := s.setLock(unix.F_WRLCK, index)
+		if err == nil {
+			return func() { _ = s.setLock(unix.F_UNLCK, index) }, nil
+		}
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EINTR) {
+			return nil, fmt.Errorf("cannot lock block %d in the cache: %w", index, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (s *Source) setLock(kind int16, index int64) error {
+	return unix.FcntlFlock(s.lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind, Start: index, Len: 1})
+}
