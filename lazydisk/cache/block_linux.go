@@ -16,6 +16,7 @@ import (
 // Block is an open block. It can be read after its file was removed from the cache.
 type Block struct {
 	source *Source
+	index  int64
 	file   *os.File
 	header *header
 	// dropped is true once the block was found to be damaged.
@@ -23,7 +24,7 @@ type Block struct {
 }
 
 // load reads and verifies the header, and marks the block as used.
-func (b *Block) load(index int64) error {
+func (b *Block) load() error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(b.file.Fd()), &st); err != nil {
 		return &os.PathError{Op: "stat", Path: b.file.Name(), Err: err}
@@ -39,7 +40,7 @@ func (b *Block) load(index int64) error {
 	if err != nil {
 		return err
 	}
-	if h.index != index || h.key != b.source.key {
+	if h.index != b.index || h.key != b.source.key {
 		return fmt.Errorf("%w: %s is block %d of another source", errDamaged, b.file.Name(), h.index)
 	}
 	b.header = h

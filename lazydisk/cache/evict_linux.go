@@ -63,7 +63,7 @@ func (c *Cache) lockFiles(how int) (unlock func(), err error) {
 		return nil, err
 	}
 	deadline := time.Now().Add(lockTimeout)
-	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
+	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 2*time.Millisecond) {
 		err := unix.Flock(int(lock.Fd()), how|unix.LOCK_NB)
 		if err == nil {
 			return func() { lock.Close() }, nil

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -66,8 +65,8 @@ func (s *Source) Open(index int64) (*Block, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: s.dir.Child(fileName(index)), Err: err}
 	}
-	b := &Block{source: s, file: os.NewFile(uintptr(fd), s.dir.Child(fileName(index)))}
-	if err := b.load(index); err != nil {
+	b := &Block{source: s, index: index, file: os.NewFile(uintptr(fd), s.dir.Child(fileName(index)))}
+	if err := b.load(); err != nil {
 		defer b.Close()
 		if errors.Is(err, errDamaged) {
 			s.drop(b)
@@ -81,7 +80,7 @@ func (s *Source) Open(index int64) (*Block, error) {
 // drop removes a damaged block, unless its file was replaced in the meantime.
 func (s *Source) drop(b *Block) {
 	s.cache.damaged.Add(1)
-	if name := filepath.Base(b.file.Name()); s.dir.Holds(name, b.file) {
+	if name := fileName(b.index); s.dir.Holds(name, b.file) {
 		s.remove(name)
 	}
 }
@@ -102,61 +101,74 @@ func (s *Source) remove(name string) {
 // put the same block.
 func (s *Source) Put(index int64, sum block.Sum, data []byte) (*Block, error) {
 	h := newHeader(s.key, index, sum, data)
-	for range 3 { // another process may take the space that an eviction made free
-		file, err := s.add(index, h, data)
-		switch {
-		case err == nil:
-			return &Block{source: s, file: file, header: h}, nil
-		case errors.Is(err, unix.EEXIST):
-			return s.Open(index)
-		case !errors.Is(err, ErrFull):
-			return nil, fmt.Errorf("cannot add block %d to the cache: %w", index, err)
+	file, err := s.write(index, h, data)
+	if err == nil {
+		err = s.publish(file, fileName(index))
+		if err == nil {
+			return &Block{source: s, index: index, file: file.File, header: h}, nil
 		}
-		if err := s.cache.evict(); err != nil {
-			return nil, err
-		}
+		file.Close()
 	}
-	return nil, ErrFull
+	if errors.Is(err, unix.EEXIST) {
+		return s.Open(index)
+	}
+	return nil, fmt.Errorf("cannot add block %d to the cache: %w", index, err)
 }
 
-// add writes a file if there is room for it.
-func (s *Source) add(index int64, h *header, data []byte) (file *os.File, err error) {
-	unlock, err := s.cache.lockFiles(unix.LOCK_SH)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if s.cache.usage.add(fileSize) > s.cache.limit {
-		err = ErrFull
-	} else {
-		file, err = s.write(index, h, data)
-	}
-	if err != nil {
-		s.cache.usage.add(-fileSize)
-	}
-	return file, err
+// unpublished is a complete file that has no name yet, or a temporary one.
+type unpublished struct {
+	*os.File
+	temporary string
 }
 
-// write writes a file and gives it its name when it is complete.
-func (s *Source) write(index int64, h *header, data []byte) (*os.File, error) {
-	file, temporary, err := s.create(index)
+// write writes a file.
+func (s *Source) write(index int64, h *header, data []byte) (*unpublished, error) {
+	file, err := s.create(index)
 	if err != nil {
 		return nil, err
 	}
 	if _, err = file.Write(h.encode()); err == nil {
 		_, err = file.Write(data)
 	}
-	if err == nil {
-		err = s.link(file, temporary, fileName(index))
-	}
-	if temporary != "" {
-		_ = unix.Unlinkat(s.dir.Fd(), temporary, 0)
-	}
 	if err != nil {
+		s.removeTemporary(file)
 		file.Close()
 		return nil, err
 	}
 	return file, nil
+}
+
+// publish gives a complete file its name when there is room for it.
+func (s *Source) publish(file *unpublished, name string) error {
+	defer s.removeTemporary(file)
+	for range 3 { // another process may take the space that an eviction made free
+		err := s.add(file, name)
+		if !errors.Is(err, ErrFull) {
+			return err
+		}
+		if err := s.cache.evict(); err != nil {
+			return err
+		}
+	}
+	return ErrFull
+}
+
+// add gives a file its name if there is room for it.
+func (s *Source) add(file *unpublished, name string) error {
+	unlock, err := s.cache.lockFiles(unix.LOCK_SH)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if s.cache.usage.add(fileSize) > s.cache.limit {
+		err = ErrFull
+	} else {
+		err = s.link(file, name)
+	}
+	if err != nil {
+		s.cache.usage.add(-fileSize)
+	}
+	return err
 }
 
 // temporaryPrefix begins the names of files that are being written.
@@ -164,27 +176,33 @@ const temporaryPrefix = "."
 
 // create creates a file without a name or, if the file system cannot do that, with a temporary
 // one.
-func (s *Source) create(index int64) (file *os.File, temporary string, err error) {
+func (s *Source) create(index int64) (*unpublished, error) {
 	const flags = unix.O_RDWR | unix.O_CLOEXEC
 	fd, err := unix.Openat(s.dir.Fd(), ".", flags|unix.O_TMPFILE, 0o600)
 	if err == nil {
-		return os.NewFile(uintptr(fd), s.dir.Child(fileName(index))), "", nil
+		return &unpublished{File: os.NewFile(uintptr(fd), s.dir.Child(fileName(index)))}, nil
 	}
 	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) {
-		return nil, "", os.NewSyscallError("open", err)
+		return nil, os.NewSyscallError("open", err)
 	}
-	temporary = fmt.Sprintf("%s%d-%d", temporaryPrefix, os.Getpid(), time.Now().UnixNano())
-	file, err = s.dir.OpenFile(temporary, flags|unix.O_CREAT|unix.O_EXCL, 0o600)
-	return file, temporary, err
+	temporary := fmt.Sprintf("%s%d-%d", temporaryPrefix, os.Getpid(), time.Now().UnixNano())
+	file, err := s.dir.OpenFile(temporary, flags|unix.O_CREAT|unix.O_EXCL, 0o600)
+	return &unpublished{file, temporary}, err
 }
 
 // link gives a complete file its name. The error is EEXIST if another process was faster.
-func (s *Source) link(file *os.File, temporary, name string) error {
-	if temporary != "" {
-		return unix.Linkat(s.dir.Fd(), temporary, s.dir.Fd(), name, 0)
+func (s *Source) link(file *unpublished, name string) error {
+	if file.temporary != "" {
+		return unix.Linkat(s.dir.Fd(), file.temporary, s.dir.Fd(), name, 0)
 	}
 	path := fmt.Sprintf("/proc/self/fd/%d", file.Fd())
 	return unix.Linkat(unix.AT_FDCWD, path, s.dir.Fd(), name, unix.AT_SYMLINK_FOLLOW)
+}
+
+func (s *Source) removeTemporary(file *unpublished) {
+	if file.temporary != "" {
+		_ = unix.Unlinkat(s.dir.Fd(), file.temporary, 0)
+	}
 }
 
 // Lock waits until no other process fetches a block, and returns a function that ends the lock.

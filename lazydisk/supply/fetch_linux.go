@@ -67,17 +67,21 @@ var buffers = sync.Pool{New: func() any { return new([block.Size]byte) }}
 // attempts requests a block until that succeeds, within the limits. A prefetch is requested once.
 func (s *Supply) attempts(ctx context.Context, f *flight) (content, error) {
 	data := buffers.Get().(*[block.Size]byte)[:]
+	var last error
 	for n := 1; ; n++ {
 		sum, err := s.request(ctx, f.index, data)
 		if err == nil {
 			return s.keep(f, sum, data), nil
+		}
+		if last == nil || ctx.Err() == nil { // the end of the time says less than the error before
+			last = err
 		}
 		if f.ahead || errors.Is(err, block.ErrPermanent) || s.ctx.Err() != nil {
 			return nil, s.fail(f, n, err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, s.fail(f, n, fmt.Errorf("%w; the last error: %w", context.Cause(ctx), err))
+			return nil, s.fail(f, n, fmt.Errorf("%w; the last error: %w", context.Cause(ctx), last))
 		case <-s.failed:
 			return nil, s.fail(f, n, err)
 		case <-time.After(s.limits.pause(n)):
