@@ -5,23 +5,31 @@ package lazydisk_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/supply"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 func TestMain(m *testing.M) {
 	lazydisk.Main()
+	if name := os.Getenv(ownerEnv); name != "" {
+		fmt.Fprintln(os.Stderr, owner(name))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
@@ -60,7 +68,7 @@ func run(t testing.TB, name string, args ...string) string {
 }
 
 // timeout is longer than any correct operation takes on a loaded host.
-const timeout = 10 * time.Second
+const timeout = 2 * time.Minute
 
 func within(t testing.TB) context.Context {
 	t.Helper()
@@ -153,4 +161,46 @@ func mount(t testing.TB, device, options string) (dir string, unmount func()) {
 	}
 	t.Cleanup(unmount)
 	return dir, unmount
+}
+
+func command(name string, args ...string) (string, error) {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+func supplyLimits(attempt, total time.Duration) supply.Limits {
+	return supply.Limits{Attempt: attempt, Total: total, Pause: 10 * time.Millisecond}
+}
+
+// startOwner starts a process that opens a disk, and returns its output.
+func startOwner(t testing.TB, name string) (*exec.Cmd, io.Reader) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), ownerEnv+"="+name)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	return cmd, out
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// addPartition adds a partition as partx does.
+func addPartition(device string, number int32, start, length int64) error {
+	f, err := os.Open(device)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	part := unix.BlkpgPartition{Start: start, Length: length, Pno: number}
+	arg := unix.BlkpgIoctlArg{Op: unix.BLKPG_ADD_PARTITION, Datalen: int32(unsafe.Sizeof(part)), Data: (*byte)(unsafe.Pointer(&part))}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKPG, uintptr(unsafe.Pointer(&arg))); errno != 0 {
+		return errno
+	}
+	return nil
 }
