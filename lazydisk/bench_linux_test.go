@@ -79,6 +79,24 @@ func readAll(b *testing.B, device string, size int64) time.Duration {
 	return time.Since(started)
 }
 
+// BenchmarkColdRead reads 512 MiB from a source whose requests take 40 ms, with and without prefetches.
+func BenchmarkColdRead(b *testing.B) {
+	const size = 512 * mib
+	source := sourcetest.Pattern(block.Range{Count: size / block.Size})
+	source.Latency = 40 * time.Millisecond
+	for _, without := range []bool{false, true} {
+		b.Run(fmt.Sprintf("prefetch=%v", !without), func(b *testing.B) {
+			b.SetBytes(size)
+			for i := 0; b.Loop(); i++ {
+				b.StopTimer()
+				d := open(b, source, lazydisk.Options{Size: size, Key: fmt.Sprintf("cold-%d", i), Cache: cached(b), NoPrefetch: without})
+				b.StartTimer()
+				readAll(b, d.Device(), size)
+			}
+		})
+	}
+}
+
 // BenchmarkChanges reads 1 GiB of changed blocks, as an upload does.
 func BenchmarkChanges(b *testing.B) {
 	const size = gib

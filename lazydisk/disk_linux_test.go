@@ -19,6 +19,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/loop"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/sourcetest"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
@@ -142,6 +143,35 @@ func TestChanges(t *testing.T) {
 	copy(whole[512:], sector)
 	if !bytes.Equal(found[5].Data, whole) {
 		t.Error("the block in which a sector was written has the wrong content")
+	}
+}
+
+// TestChangesOfAnAttachedDisk: changes cannot be read while the device may still be written.
+func TestChangesOfAnAttachedDisk(t *testing.T) {
+	d := open(t, nil, lazydisk.Options{Size: 8 * mib})
+	if _, err := d.Changes(within(t), 1, discard); err == nil || !strings.Contains(err.Error(), "still attached") {
+		t.Errorf("the changes are returned: %v", err)
+	}
+	if found, _ := changes(t, d); len(found) != 0 {
+		t.Errorf("%d blocks have changed", len(found))
+	}
+}
+
+// TestDetachInUse: a mounted device is not detached, and its file system is not harmed. After it is
+// unmounted, the changes can be read.
+func TestDetachInUse(t *testing.T) {
+	d := open(t, nil, lazydisk.Options{Size: 64 * mib})
+	run(t, "mkfs.ext4", "-q", d.Device())
+	dir, unmount := mount(t, d.Device(), "defaults")
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := d.Detach(ctx); !errors.Is(err, loop.ErrInUse) {
+		t.Errorf("the error is %v", err)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o644))
+	unmount()
+	if found, _ := changes(t, d); len(found) == 0 {
+		t.Error("no block has changed")
 	}
 }
 

@@ -14,4 +14,7 @@
 // Use it in this order: Open or Start, use the device, unmount everything on it, Detach, Changes,
 // Close. If a read fails for good, it fails with an I/O error, and Failed and Failure report the
 // block and the reason. If the server is killed, all reads and writes fail at once.
+//
+// The client's process must not start a program from the disk: Go stops all goroutines to start a
+// program, and could not send the blocks that the program is read from.
 package lazydisk

@@ -4,37 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/image"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/link"
 )
-
-// The requests of a client to its block server, and opFailed, which goes the other way.
-const (
-	// opChanges returns the indexes of changed blocks, beginning with the argument.
-	opChanges = link.FirstOwn + iota
-	// opChange returns a changed block.
-	opChange
-	opSync
-	opStats
-	opFailure
-	opFailed
-)
-
-// changesPart is the number of indexes in a reply to opChanges.
-const changesPart = 8192
-
-// changes is the reply to opChanges. More is false at the end.
-type changes struct {
-	Indexes []int64
-	More    bool
-}
-
-// blockBuffers holds buffers for blocks.
-var blockBuffers = sync.Pool{New: func() any { return new([block.Size]byte) }}
 
 // handle handles a request of the client.
 func (b *backing) handle(op link.Op, arg int64) ([][]byte, func(), error) {
@@ -44,13 +18,23 @@ func (b *backing) handle(op link.Op, arg int64) ([][]byte, func(), error) {
 	case opChange:
 		return b.change(arg)
 	case opSync:
-		return nil, nil, b.image.Sync()
+		return nil, nil, b.seal()
 	case opStats:
 		return encoded(b.stats(), nil)
 	case opFailure:
 		return encoded(b.supply.Failure(), nil)
 	default:
 		return nil, nil, fmt.Errorf("unknown request %d", op)
+	}
+}
+
+// seal returns an error unless everything that was written can be read.
+func (b *backing) seal() error {
+	select {
+	case <-b.released:
+		return b.image.Sync()
+	default:
+		return errAttached
 	}
 }
 
@@ -76,14 +60,6 @@ func (b *backing) changes(from int64) (c changes, err error) {
 	}
 }
 
-// The flags of a changed block in a reply to opChange, which is the flags, the checksum and the
-// content.
-const (
-	flagZero = 1 << iota
-	flagInParent
-	flagEqual
-)
-
 func (b *backing) change(index int64) ([][]byte, func(), error) {
 	if index < 0 || index >= b.overlay.Blocks() {
 		return nil, nil, fmt.Errorf("the disk has no block %d", index)
@@ -95,23 +71,6 @@ func (b *backing) change(index int64) ([][]byte, func(), error) {
 		return nil, sent, err
 	}
 	return [][]byte{{encodeFlags(c)}, c.Sum[:], buffer[:]}, sent, nil
-}
-
-func encodeFlags(c image.Change) (flags byte) {
-	if c.Zero {
-		flags |= flagZero
-	}
-	if c.InParent {
-		flags |= flagInParent
-	}
-	if c.Equal {
-		flags |= flagEqual
-	}
-	return flags
-}
-
-func decodeFlags(index int64, flags byte) image.Change {
-	return image.Change{Index: index, Zero: flags&flagZero != 0, InParent: flags&flagInParent != 0, Equal: flags&flagEqual != 0}
 }
 
 func (b *backing) stats() Stats {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,12 +47,23 @@ func Main() {
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(memoryTarget)
 	_ = os.Chdir("/")
+	becomeFlusher()
 	if err := serve(); err != nil {
 		fmt.Fprintf(os.Stderr, "block server: %v\n", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
+
+// becomeFlusher keeps the kernel from writing data to this process's own disk in order to get memory
+// for this process, which would wait for itself. Without the permission, or in a program with cgo, it
+// has no effect.
+func becomeFlusher() {
+	_, _, _ = syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0, 0)
+}
+
+// errAttached is the error for a request that needs a detached disk.
+var errAttached = errors.New("the device is still attached")
 
 // socket returns the inherited end of a socket pair.
 func socket(fd uintptr) (*net.UnixConn, error) {
@@ -101,6 +113,8 @@ type backing struct {
 	supply  *supply.Supply
 	image   *image.Image
 	peer    *link.Peer
+	// released is closed when the device no longer uses the disk.
+	released chan struct{}
 	// cache is nil if there is none. cacheErr is the reason why it could not be opened.
 	cache    *cache.Cache
 	cacheErr error
@@ -108,7 +122,7 @@ type backing struct {
 
 // newBacking returns a disk whose source is at the other end of a connection.
 func newBacking(o Options, conn net.Conn) (*backing, error) {
-	b := &backing{}
+	b := &backing{released: make(chan struct{})}
 	var err error
 	if b.overlay, err = overlay.Create(o.scratch(), o.Size/block.Size); err != nil {
 		return nil, err
@@ -196,6 +210,7 @@ func (b *backing) report(control *wire.Conn, server *fusefile.Server, detaching 
 		case <-released:
 			released = nil
 			b.checkRelease(detaching)
+			close(b.released)
 			control.Note("%s", noteReleased)
 		}
 	}

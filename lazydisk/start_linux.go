@@ -76,6 +76,7 @@ func Start(ctx context.Context, o Options, serverEnd *os.File) (*Server, error) 
 	if !stop() || err != nil {
 		_ = s.Abort()
 		<-s.ended
+		s.release()
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
@@ -215,14 +216,16 @@ func (s *Server) Detach(ctx context.Context) error {
 	device := s.device
 	s.device = nil
 	s.mu.Unlock()
+	var lost, err error
 	if device == nil {
-		return loop.Detached(ctx, s.path, s.name)
+		err = loop.Detached(ctx, s.path, s.name)
+	} else {
+		lost = device.Flush()
+		if sent := s.control.Send(wire.Frame{Kind: wire.Call}); sent == nil {
+			_ = s.hear(ctx, s.detaching)
+		}
+		err = device.Detach(ctx)
 	}
-	lost := device.Flush()
-	if err := s.control.Send(wire.Frame{Kind: wire.Call}); err == nil {
-		_ = s.hear(ctx, s.detaching)
-	}
-	err := device.Detach(ctx)
 	if err == nil {
 		err = s.hear(ctx, s.released)
 	}
@@ -230,6 +233,21 @@ func (s *Server) Detach(ctx context.Context) error {
 		return s.lost(err)
 	}
 	return nil
+}
+
+// release lets the kernel detach the device as soon as it is unused. It waits a moment for that.
+func (s *Server) release() {
+	s.mu.Lock()
+	device := s.device
+	s.device = nil
+	s.mu.Unlock()
+	if device == nil {
+		return
+	}
+	device.Release()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = loop.Detached(ctx, s.path, s.name)
 }
 
 // hear waits for a note of the server, or for its end.
@@ -261,12 +279,7 @@ func (s *Server) Abort() error {
 // detached before; otherwise the kernel detaches it when it is unused.
 func (s *Server) Close() error {
 	s.control.Close()
-	s.mu.Lock()
-	if s.device != nil {
-		s.device.Release()
-		s.device = nil
-	}
-	s.mu.Unlock()
+	s.release()
 	select {
 	case <-s.ended:
 		return nil

@@ -205,10 +205,11 @@ func (s *Source) removeTemporary(file *unpublished) {
 	}
 }
 
-// Lock waits until no other process fetches a block, and returns a function that ends the lock.
-// The kernel ends the lock of a killed process. It locks only against other processes.
+// Lock waits until no other process fetches a block, and returns a function that ends the lock. It
+// does not lock a block that another process has added meanwhile. The kernel ends the lock of a
+// killed process. It locks only against other processes.
 func (s *Source) Lock(ctx context.Context, index int64) (unlock func(), err error) {
-	const longest = 50 * time.Millisecond
+	const longest = 20 * time.Millisecond
 	for pause := time.Millisecond; ; pause = min(2*pause, longest) {
 		err := s.setLock(unix.F_WRLCK, index)
 		if err == nil {
@@ -216,6 +217,9 @@ func (s *Source) Lock(ctx context.Context, index int64) (unlock func(), err erro
 		}
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EINTR) {
 			return nil, fmt.Errorf("cannot lock block %d in the cache: %w", index, err)
+		}
+		if s.Has(index) {
+			return func() {}, nil
 		}
 		select {
 		case <-ctx.Done():

@@ -215,8 +215,9 @@ func (m *Image) Change(index int64, p []byte) (Change, error) {
 		return Change{}, err
 	}
 	c := Change{Index: index, Sum: sha256.Sum256(p), Zero: block.IsZero(p), InParent: r.Present}
-	if r.Present {
-		// a block whose original cannot be read any more counts as changed
+	if r.Present && (!c.Zero || m.supply.Holds(index)) {
+		// A block whose original cannot be read any more counts as changed. So do zeros whose
+		// original is not in the cache: snapshots hardly ever have blocks of zeros.
 		sum, err := m.supply.Sum(index)
 		c.Equal = err == nil && sum == c.Sum
 	}

@@ -16,7 +16,7 @@ import (
 const stallTimeout = 30 * time.Second
 
 // maxHandlers is the number of requests that are handled at a time.
-const maxHandlers = 32
+const maxHandlers = 64
 
 // ErrClosed is wrapped by the errors of requests after the connection has ended.
 var ErrClosed = errors.New("the other process has closed the connection")

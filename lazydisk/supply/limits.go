@@ -40,7 +40,7 @@ const (
 	// fetches is the number of requests at a time that reads wait for.
 	fetches = 16
 	// prefetches is the number of requests at a time for blocks ahead of reads.
-	prefetches = 12
+	prefetches = 32
 	// kept is the number of blocks that are kept open, so that a block that is read in several
 	// parts is opened once.
 	kept = 32

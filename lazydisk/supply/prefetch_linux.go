@@ -6,7 +6,7 @@ const (
 	// streamCount is the number of sequential reads that are recognized at a time.
 	streamCount = 8
 	// maxWindow is the number of blocks that are prefetched ahead of a sequential read.
-	maxWindow = 32
+	maxWindow = 48
 )
 
 // stream is a sequential read.

@@ -216,8 +216,8 @@ func TestSequentialReads(t *testing.T) {
 		wantRead(t, s, index)
 	}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		if n, most := source.Requests(); n == 82 && most == 1 {
-			break // 50 blocks and 32 ahead
+		if n, most := source.Requests(); n == 98 && most == 1 {
+			break // 50 blocks and 48 ahead
 		} else if time.Now().After(deadline) {
 			t.Fatalf("%d requests, %d for a block", n, most)
 		}
@@ -255,8 +255,8 @@ func TestTwoStreams(t *testing.T) {
 		wantRead(t, s, 500+index)
 	}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		if n, _ := source.Requests(); n == 84 {
-			return // 10 blocks and 32 ahead, twice
+		if n, _ := source.Requests(); n == 116 {
+			return // 10 blocks and 48 ahead, twice
 		} else if time.Now().After(deadline) {
 			t.Fatalf("%d requests", n)
 		}
