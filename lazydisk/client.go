@@ -20,7 +20,7 @@ type Client struct {
 	peer *link.Peer
 
 	mu      sync.Mutex
-	failure *block.Failure
+	failure *block.DiskError
 	failed  chan struct{}
 }
 
@@ -40,7 +40,7 @@ func (c *Client) handle(_ context.Context, op link.Op, _ int64, body []byte) ([]
 	if op != opFailed {
 		return nil, nil, fmt.Errorf("unknown request %d", op)
 	}
-	f := &block.Failure{}
+	f := &block.DiskError{}
 	if err := json.Unmarshal(body, f); err != nil {
 		return nil, nil, err
 	}
@@ -64,14 +64,14 @@ func (c *Client) Lost() <-chan struct{} { return c.peer.Done() }
 func (c *Client) Failed() <-chan struct{} { return c.failed }
 
 // Failure returns the first read or write that failed for good, or nil.
-func (c *Client) Failure(ctx context.Context) (*block.Failure, error) {
+func (c *Client) Failure(ctx context.Context) (*block.DiskError, error) {
 	c.mu.Lock()
 	known := c.failure
 	c.mu.Unlock()
 	if known != nil {
 		return known, nil
 	}
-	var f *block.Failure
+	var f *block.DiskError
 	err := c.ask(ctx, opFailure, 0, &f)
 	return f, err
 }

@@ -21,7 +21,7 @@ func Open(ctx context.Context, source block.Source, o Options) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := Connect(clientEnd, source)
+	client, err := Connect(clientEnd, source) //nolint:contextcheck // it outlives the start of the disk
 	if err != nil {
 		serverEnd.Close()
 		return nil, err

@@ -275,7 +275,7 @@ func TestUnreadableBlock(t *testing.T) {
 	path := sourceImage(t, 64*mib)
 	source := sourcetest.File(t, path)
 	broken := make(chan struct{})
-	source.Fault = func(ctx context.Context, _ int64, _ int, _ []byte) error {
+	source.Fault = func(context.Context, int64, int, []byte) error {
 		select {
 		case <-broken:
 			return errors.New("the network is away")
@@ -617,6 +617,9 @@ func TestPartitions(t *testing.T) {
 // writes a disk of 64 GiB all over, without a cache, which takes the most memory.
 func TestMemory(t *testing.T) {
 	const size, limit = 64 * gib, 128
+	if raceDetector {
+		t.Skip("the race detector needs more memory than the block server")
+	}
 	source := sourcetest.Pattern(block.Range{Count: size / block.Size})
 	for _, o := range []lazydisk.Options{{Size: size}, {Size: size, Key: "memory", Cache: cached(t)}} {
 		d := open(t, source, o)

@@ -128,7 +128,7 @@ func newBacking(o Options, conn net.Conn) (*backing, error) {
 		return nil, err
 	}
 	ready := make(chan struct{})
-	b.peer = link.NewPeer(conn, func(ctx context.Context, op link.Op, arg int64, body []byte) ([][]byte, func(), error) {
+	b.peer = link.NewPeer(conn, func(ctx context.Context, op link.Op, arg int64, _ []byte) ([][]byte, func(), error) {
 		select {
 		case <-ready:
 		case <-ctx.Done():
@@ -222,7 +222,7 @@ func (b *backing) checkRelease(detaching <-chan struct{}) {
 	select {
 	case <-detaching:
 	default:
-		b.supply.Fail(&block.Failure{Index: -1, Reason: "its FUSE connection was aborted"})
+		b.supply.Fail(&block.DiskError{Index: -1, Reason: "its FUSE connection was aborted"})
 	}
 }
 

@@ -76,7 +76,7 @@ func Start(ctx context.Context, o Options, serverEnd *os.File) (*Server, error) 
 	if !stop() || err != nil {
 		_ = s.Abort()
 		<-s.ended
-		s.release()
+		s.release() //nolint:contextcheck // ctx may have ended
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}

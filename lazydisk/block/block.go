@@ -46,8 +46,8 @@ var (
 	ErrChecksum = errors.New("the block does not have the checksum of its source")
 )
 
-// Failure is the first read or write of a disk that failed for good.
-type Failure struct {
+// DiskError is the first read or write of a disk that failed for good.
+type DiskError struct {
 	// Write reports whether a write failed.
 	Write bool
 	// Index is the block. It is -1 for a failure of the whole disk.
@@ -59,7 +59,7 @@ type Failure struct {
 }
 
 // Error implements error.
-func (f *Failure) Error() string {
+func (f *DiskError) Error() string {
 	if f.Index < 0 {
 		return "the disk has failed: " + f.Reason
 	}

@@ -1,6 +1,7 @@
 package fusefile
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -82,7 +83,7 @@ func (c Connection) Abort() error {
 	}
 	defer control.Close()
 	fd, err := unix.Openat(int(control.Fd()), fmt.Sprintf("%d/abort", c), unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {

@@ -93,7 +93,7 @@ func (m *Image) readBlock(p []byte, index, within int64, ahead bool) error {
 
 // failed records an error of the overlay.
 func (m *Image) failed(index int64, write bool, err error) error {
-	f := &block.Failure{Write: write, Index: index, Reason: err.Error()}
+	f := &block.DiskError{Write: write, Index: index, Reason: err.Error()}
 	m.supply.Fail(f)
 	return err
 }

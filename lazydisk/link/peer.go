@@ -75,7 +75,7 @@ func (p *Peer) Close() {
 // listen receives frames until the connection ends.
 func (p *Peer) listen() {
 	err := p.receiveAll()
-	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		err = ErrClosed
 	} else {
 		err = fmt.Errorf("%w: %w", ErrClosed, err)

@@ -30,7 +30,7 @@ type Supply struct {
 	mu      sync.Mutex
 	recent  recent
 	flights map[int64]*flight
-	failure *block.Failure
+	failure *block.DiskError
 	failed  chan struct{}
 	// running counts the goroutines of prefetches.
 	running sync.WaitGroup
@@ -80,7 +80,7 @@ func (s *Supply) Stats() Stats {
 }
 
 // Fail records the first failure. Blocks that have to be fetched fail from then on.
-func (s *Supply) Fail(f *block.Failure) {
+func (s *Supply) Fail(f *block.DiskError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failure == nil {
@@ -93,7 +93,7 @@ func (s *Supply) Fail(f *block.Failure) {
 func (s *Supply) Failed() <-chan struct{} { return s.failed }
 
 // Failure returns the first failure, or nil.
-func (s *Supply) Failure() *block.Failure {
+func (s *Supply) Failure() *block.DiskError {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failure
@@ -116,7 +116,7 @@ func (s *Supply) ReadAt(p []byte, index int64, off int64) error {
 		}
 		s.forget(index)
 	}
-	f := &block.Failure{Index: index, Reason: "the cache damages the block each time"}
+	f := &block.DiskError{Index: index, Reason: "the cache damages the block each time"}
 	s.Fail(f)
 	return f
 }
@@ -228,7 +228,7 @@ func (s *Supply) open(f *flight) (content, error) {
 
 // fail records a failure of a read.
 func (s *Supply) fail(f *flight, attempts int, err error) error {
-	failure := &block.Failure{Index: f.index, Attempts: attempts, Reason: err.Error()}
+	failure := &block.DiskError{Index: f.index, Attempts: attempts, Reason: err.Error()}
 	if !f.ahead {
 		s.Fail(failure)
 	}
