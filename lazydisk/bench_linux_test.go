@@ -28,6 +28,7 @@ func BenchmarkSequentialRead(b *testing.B) {
 	readAll(b, d.Device(), size) // fills the cache
 	readAll(b, plain, size)
 	var lazy, file time.Duration
+	used := processorTime(b, d.PID())
 	for b.Loop() {
 		file += readAll(b, plain, size)
 		lazy += readAll(b, d.Device(), size)
@@ -36,6 +37,7 @@ func BenchmarkSequentialRead(b *testing.B) {
 	b.ReportMetric(mbs(lazy), "lazy-MB/s")
 	b.ReportMetric(mbs(file), "loop-MB/s")
 	b.ReportMetric(mbs(lazy)/mbs(file), "ratio")
+	b.ReportMetric(float64(processorTime(b, d.PID())-used)/1e9/float64(b.N), "server-cpu-s/GiB")
 	b.ReportMetric(0, "ns/op")
 	if stats, err := d.Stats(within(b)); err != nil || stats.Fetched != size/block.Size {
 		b.Errorf("the figures are %+v, %v", stats, err)
@@ -118,6 +120,20 @@ func BenchmarkChanges(b *testing.B) {
 			b.Fatalf("%+v, %v", sum, err)
 		}
 	}
+}
+
+// processorTime returns the processor time that a process has used.
+func processorTime(t testing.TB, pid int) time.Duration {
+	t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	must(t, err)
+	_, rest, _ := strings.Cut(string(raw), ") ")
+	var user, system int64
+	fields := strings.Fields(rest)
+	_, err = fmt.Sscan(fields[11]+" "+fields[12], &user, &system)
+	must(t, err)
+	const tick = time.Second / 100 // of every Linux that has /proc
+	return time.Duration(user+system) * tick
 }
 
 // memory returns the resident memory of a process and its highest value, in MiB.

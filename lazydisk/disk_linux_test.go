@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -495,6 +496,49 @@ func TestKilledOwner(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestProgramsOnTheDisk runs programs from the disk while this process, which has the source, collects
+// garbage: neither waits for the other.
+func TestProgramsOnTheDisk(t *testing.T) {
+	needRoot(t)
+	path := filepath.Join(testdir.New(t), "source")
+	must(t, os.WriteFile(path, nil, 0o600))
+	must(t, os.Truncate(path, 64*mib))
+	run(t, "mkfs.ext4", "-q", path)
+	dir, unmount := mount(t, path, "loop")
+	for i := range 20 {
+		run(t, "cp", "/bin/ls", fmt.Sprintf("%s/program%d", dir, i))
+	}
+	unmount()
+	source := sourcetest.File(t, path)
+	source.Latency = 2 * time.Millisecond
+	d := open(t, source, lazydisk.Options{Size: 64 * mib, NoPrefetch: true})
+	dir, unmount = mount(t, d.Device(), "ro")
+	defer unmount()
+	stop := make(chan struct{})
+	var collector sync.WaitGroup
+	collector.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				runtime.GC()
+			}
+		}
+	})
+	var group sync.WaitGroup
+	for i := range 20 {
+		group.Go(func() {
+			if out, err := command("/bin/sh", "-c", fmt.Sprintf("%s/program%d %s", dir, i, dir)); err != nil || !strings.Contains(out, "program7") {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	group.Wait()
+	close(stop)
+	collector.Wait()
 }
 
 // TestSixteenDisks: sixteen disks of one source, with one cache, fetch every block once.

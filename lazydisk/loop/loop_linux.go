@@ -71,6 +71,10 @@ func configure(path string, file *os.File, name string) (*Device, error) {
 		dev.Close()
 		return nil, fmt.Errorf("cannot attach %s to %s: %w", name, path, err)
 	}
+	if !attached(path, name) { // then the end of Detach could not be seen
+		dev.Close()
+		return nil, fmt.Errorf("/sys/block does not show that %s is attached to %s", path, name)
+	}
 	return d, nil
 }
 
