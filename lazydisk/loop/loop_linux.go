@@ -17,7 +17,14 @@ import (
 type Device struct {
 	dev  *os.File
 	name string
+	// readAhead is the device's read-ahead before it was attached, in sectors of 512 bytes. 0 is
+	// not known.
+	readAhead int
 }
+
+// readAhead is the number of sectors that the kernel reads ahead: the size of one FUSE request. Smaller
+// requests cost more each, and with larger read-ahead the reader waits longer for the first one.
+const readAhead = 512 << 10 / 512
 
 // Attach attaches an open file to a free loop device. The name identifies the device until it is
 // detached; see Find.
@@ -62,7 +69,7 @@ func configure(path string, file *os.File, name string) (*Device, error) {
 		dev.Close()
 		return nil, fmt.Errorf("cannot attach %s to %s: %w", name, path, err)
 	}
-	d := &Device{dev, name}
+	d := &Device{dev: dev, name: name}
 	info, err := unix.IoctlLoopGetStatus64(int(dev.Fd()))
 	if err == nil && info.Flags&unix.LO_FLAGS_DIRECT_IO == 0 {
 		err = errors.New("the kernel does not use direct I/O")
@@ -74,6 +81,9 @@ func configure(path string, file *os.File, name string) (*Device, error) {
 	if !attached(path, name) { // then the end of Detach could not be seen
 		dev.Close()
 		return nil, fmt.Errorf("/sys/block does not show that %s is attached to %s", path, name)
+	}
+	if d.readAhead, err = unix.IoctlGetInt(int(dev.Fd()), unix.BLKRAGET); err == nil {
+		_ = unix.IoctlSetInt(int(dev.Fd()), unix.BLKRASET, readAhead)
 	}
 	return d, nil
 }
@@ -107,6 +117,7 @@ var ErrInUse = errors.New("the device is in use")
 // afterwards.
 func (d *Device) Detach(ctx context.Context) error {
 	path, name := d.Path(), d.name
+	d.restore()
 	err := unix.IoctlSetInt(int(d.dev.Fd()), unix.LOOP_CLR_FD, 0)
 	d.dev.Close()
 	if err != nil && !errors.Is(err, unix.ENXIO) {
@@ -116,7 +127,18 @@ func (d *Device) Detach(ctx context.Context) error {
 }
 
 // Release closes the device without detaching it: the kernel does so as soon as it is unused.
-func (d *Device) Release() { d.dev.Close() }
+func (d *Device) Release() {
+	d.restore()
+	d.dev.Close()
+}
+
+// restore sets the read-ahead to its value before the device was attached. Newer kernels do the same
+// when the device is attached the next time.
+func (d *Device) restore() {
+	if d.readAhead > 0 {
+		_ = unix.IoctlSetInt(int(d.dev.Fd()), unix.BLKRASET, d.readAhead)
+	}
+}
 
 // Detached waits until the device at a path is no longer attached to the file with a name.
 func Detached(ctx context.Context, path, name string) error {
@@ -168,5 +190,5 @@ func Clear(ctx context.Context, path, name string) error {
 	if !attached(path, name) {
 		return dev.Close()
 	}
-	return (&Device{dev, name}).Detach(ctx)
+	return (&Device{dev: dev, name: name}).Detach(ctx)
 }
