@@ -55,6 +55,9 @@ func (c *Cache) evict() error {
 // it; then blocks are used without the cache.
 const lockTimeout = 5 * time.Second
 
+// errBusy is wrapped by the error for a lock that other processes did not release in time.
+var errBusy = errors.New("other processes hold the lock")
+
 // lockFiles locks the set of files: shared to add or remove one, exclusive to count them. The
 // function that it returns ends the lock.
 func (c *Cache) lockFiles(how int) (unlock func(), err error) {
@@ -70,7 +73,7 @@ func (c *Cache) lockFiles(how int) (unlock func(), err error) {
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(deadline) {
 			lock.Close()
-			return nil, fmt.Errorf("cannot lock the files of the block cache: %w", err)
+			return nil, fmt.Errorf("cannot lock the files of the block cache: %w: %w", errBusy, err)
 		}
 		time.Sleep(pause)
 	}
