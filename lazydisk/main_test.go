@@ -22,6 +22,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/supply"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 func TestMain(m *testing.M) {
@@ -41,13 +42,7 @@ const (
 // needRoot skips a test of real devices without root privileges. In CI it fails the test.
 func needRoot(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("real block devices need root")
-	}
-	t.Skip("real block devices need root")
+	testroot.Need(t, "real block devices")
 }
 
 func must(t testing.TB, err error) {

@@ -53,7 +53,7 @@ acceptance() { LOOPCLOUD_CACHE="$cache" stage acceptance -count=1 -timeout 25m -
 
 # mounting runs the tests that mount, one package after the other: a new mount namespace of one
 # test holds the mounts of the others as long as it exists.
-mounts='/(chroot(/.*)?|disk|loopcloud/volume)$'
+mounts='/(chroot(/.*)?|disk|lazydisk|loopcloud/(ebs|volume))$'
 mounting() {
   local failed=
   stage mounting -timeout 40m -p 1 $(go list ./... | grep -v /acceptance/ | grep -E "$mounts") || failed=yes
@@ -62,7 +62,7 @@ mounting() {
 }
 
 # other runs the rest; with the race detector where goroutines share state.
-shared='/(undo|bake|retry|builder|loopcloud/state|loopcloud/fault)(/.*)?$|/packer-plugin-chroot/loopcloud$'
+shared='/(undo|bake|retry|builder|loopcloud/state|loopcloud/fault)(/.*)?$|/lazydisk/(cache|supply|image|link|overlay)$|/packer-plugin-chroot/loopcloud$'
 other() {
   local failed=
   stage unit -timeout 40m $(go list ./... | grep -vE "/acceptance/|$mounts|$shared") || failed=yes

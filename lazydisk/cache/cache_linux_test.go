@@ -380,8 +380,7 @@ func churn(dir string, limit int64, n int) error {
 			err = put(s, key, index)
 		}
 		s.Close()
-		// on a loaded host a user may not get the lock in time, and then goes on without the cache
-		if err != nil && !errors.Is(err, ErrFull) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errBusy) {
+		if err != nil && !errors.Is(err, ErrFull) && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -48,34 +47,6 @@ func (c *Cache) evict() error {
 		if len(old) == 0 || c.usage.load()+fileSize <= c.limit {
 			return nil
 		}
-	}
-}
-
-// lockTimeout is how long a process waits for the lock of the files. A stopped process may hold
-// it; then blocks are used without the cache.
-const lockTimeout = 5 * time.Second
-
-// errBusy is wrapped by the error for a lock that other processes did not release in time.
-var errBusy = errors.New("other processes hold the lock")
-
-// lockFiles locks the set of files: shared to add or remove one, exclusive to count them. The
-// function that it returns ends the lock.
-func (c *Cache) lockFiles(how int) (unlock func(), err error) {
-	lock, err := c.dir.OpenFile(filesName, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	deadline := time.Now().Add(lockTimeout)
-	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 2*time.Millisecond) {
-		err := unix.Flock(int(lock.Fd()), how|unix.LOCK_NB)
-		if err == nil {
-			return func() { lock.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(deadline) {
-			lock.Close()
-			return nil, fmt.Errorf("cannot lock the files of the block cache: %w: %w", errBusy, err)
-		}
-		time.Sleep(pause)
 	}
 }
 

@@ -14,9 +14,9 @@ import (
 // usageName is the file that holds the size of all blocks. All processes map it.
 const usageName = "usage"
 
-// usage is a number that all processes share. A block's size is added before its file gets a
-// name, and subtracted after the file is removed, so a killed process makes the number too high,
-// never too low.
+// usage is a page that all processes share. It begins with the size of all blocks. A block's size is
+// added before its file gets a name, and subtracted after the file is removed, so a killed process
+// makes the size too high, never too low.
 type usage struct{ page []byte }
 
 func openUsage(dir *safedir.Dir) (*usage, error) {
@@ -48,6 +48,15 @@ func (u *usage) load() int64 { return atomic.LoadInt64(u.number()) }
 func (u *usage) add(n int64) int64 { return atomic.AddInt64(u.number(), n) }
 
 func (u *usage) store(n int64) { atomic.StoreInt64(u.number(), n) }
+
+// tickets returns the number of tickets that were given to users that wait for the lock of the files.
+func (u *usage) tickets() *int64 { return (*int64)(unsafe.Pointer(&u.page[8])) }
+
+// maxTicket is the highest byte of a file that can be locked.
+const maxTicket = 1<<62 - 1
+
+// ticket returns a higher ticket than all processes have before.
+func (u *usage) ticket() int64 { return atomic.AddInt64(u.tickets(), 1) & maxTicket }
 
 func (u *usage) close() {
 	_ = unix.Munmap(u.page)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
+	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 // run runs a program that must succeed.
@@ -20,18 +21,6 @@ func run(t *testing.T, name string, args ...string) {
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}
-}
-
-// needRoot skips a test of real devices without root privileges. In CI it fails the test.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("real block devices need root")
-	}
-	t.Skip("real block devices need root")
 }
 
 // fsBlocks is the number of blocks of the file system.
@@ -69,7 +58,7 @@ func (w *world) attach(volume, name string) string {
 // TestFileSystem: a file system that was written block by block can be mounted as a volume, and
 // the snapshot of that volume has the same blocks as its device.
 func TestFileSystem(t *testing.T) {
-	needRoot(t)
+	testroot.Need(t, "real block devices")
 	for name, change := range map[string]bool{"plain": false, "encrypted": true} {
 		t.Run(name, func(t *testing.T) { testFileSystem(t, change) })
 	}
