@@ -22,7 +22,7 @@ const module = "github.com/packer-chroot/packer-plugin-chroot"
 var mayImport = map[string][]string{
 	"cmd/packer-plugin-amazon-chroot": {"amazon"},
 	"cmd/packer-plugin-osc-chroot":    {"osc"},
-	"tools/real":                      {},
+	"tools/real":                      {"sdkhttp"},
 	"tools/testsummary":               {},
 	"cmd/loopcloud":                   {"loopcloud", "loopcloud/...", "remove", "version"},
 

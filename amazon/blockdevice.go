@@ -119,7 +119,7 @@ func (m BlockDevice) checkAlone(root bool, option string, alone BlockDevice) err
 		return fmt.Errorf("the root device cannot have %s", option)
 	}
 	if m != alone {
-		return fmt.Errorf("%s goes with device_name alone", option)
+		return fmt.Errorf("%s can be combined only with device_name", option)
 	}
 	return nil
 }
@@ -137,7 +137,7 @@ func (m BlockDevice) checkVolume(root bool) error {
 		return errors.New("kms_key_id needs encrypted")
 	}
 	if m.KMSKeyID != "" && !root {
-		return fmt.Errorf("kms_key_id is %q, but EC2 takes a key for the root device of an image alone: "+
+		return fmt.Errorf("kms_key_id is %q, but EC2 accepts a key only for the root device of an image: "+
 			"remove it (or, if %s is the root device, set root_device_name)", m.KMSKeyID, m.DeviceName)
 	}
 	if err := checkKey("kms_key_id", m.KMSKeyID, ""); err != nil {

@@ -28,25 +28,14 @@ func (c *Config) SetReach(to builder.Reach) {
 	c.Region, c.Profile, c.CustomEndpointEC2 = to.Region, to.Profile, to.Endpoint
 }
 
+// connect finds keys and region, and returns the Cloud of this build.
 func (c *Config) connect(ctx context.Context, log func(format string, args ...any)) (builder.Session, error) {
-	return c.dial(ctx, c.access(), log)
-}
-
-// dial finds keys and region, and returns the Cloud of this build.
-func (c *Config) dial(ctx context.Context, access Access, log func(format string, args ...any)) (builder.Session, error) {
-	client, err := Dial(ctx, access)
+	client, err := Dial(ctx, c.AccessConfig, c.WaitLimit())
 	if err != nil {
 		return builder.Session{}, err
 	}
-	if access.MFACode != "" && !client.wantsCode && log != nil {
+	if c.MFACode != "" && !client.wantsCode && log != nil {
 		log("Warning: mfa_code is not used: no profile with an mfa_serial gives the keys")
 	}
 	return builder.Session{Cloud: NewCloud(client, c, log), Endpoint: client.Endpoint()}, nil
-}
-
-// access is how AWS is reached.
-func (c *Config) access() Access {
-	a := c.AccessConfig.access()
-	a.WaitLimit = c.WaitLimit()
-	return a
 }

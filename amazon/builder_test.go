@@ -3,10 +3,12 @@ package amazon
 import (
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
@@ -25,6 +27,7 @@ func runWith(t *testing.T, give map[string]any) (*Cloud, packersdk.Artifact, err
 }
 
 func TestOptionsReachTheCloud(t *testing.T) {
+	t.Setenv("PACKER_CHROOT_PATIENCE", "5m")
 	cloud, artifact, err := runWith(t, with(t, map[string]any{
 		"ami_name": "web", "region": "eu-west-1", "ami_virtualization_type": "hvm", "root_device_name": "xvda",
 		"custom_endpoint_ec2": "http://127.0.0.1:1", "insecure_skip_tls_verify": true,
@@ -33,12 +36,15 @@ func TestOptionsReachTheCloud(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Access{
+	want := AccessConfig{
 		AccessKey: "YOUR KEY HERE", SecretKey: "YOUR SECRET KEY HERE", Region: "eu-west-1",
-		Endpoint: "http://127.0.0.1:1", InsecureSkipTLSVerify: true,
+		CustomEndpointEC2: "http://127.0.0.1:1", InsecureSkipTLSVerify: true,
 	}
-	if got := cloud.client.access; got != want {
+	if got := cloud.client.access; !reflect.DeepEqual(got, want) {
 		t.Errorf("AWS is reached by %+v, want %+v", got, want)
+	}
+	if got := cloud.client.waitLimit; got != 5*time.Minute {
+		t.Errorf("the wait limit is %v", got)
 	}
 	o := cloud.config
 	if o.AMIName != "web" || o.SourceAMI != "ami-e81d5881" || o.AMIVirtualizationType != "hvm" || o.RootDeviceName != "xvda" || o.FromScratch || cloud.log == nil || len(o.AMIBlockDeviceMappings) != 1 {

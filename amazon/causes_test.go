@@ -22,8 +22,8 @@ func TestFaultsOfACertificate(t *testing.T) {
 			says(t, err, append(fault.Words, url, "insecure_skip_tls_verify")...)
 			t.Setenv("AWS_ENDPOINT_URL_STS", url)
 			a := access("")
-			a.AssumeRole = &AssumeRole{RoleARN: "arn:aws:iam::123456789012:role/packer"}
-			_, err = Dial(t.Context(), a)
+			a.AssumeRole = AssumeRoleConfig{RoleARN: "arn:aws:iam::123456789012:role/packer"}
+			_, err = Dial(t.Context(), a, 0)
 			says(t, err, append(fault.Words, url, "AWS_CA_BUNDLE")...)
 			if strings.Contains(err.Error(), "insecure_skip_tls_verify") {
 				t.Errorf("the option does not hold for STS: %v", err)

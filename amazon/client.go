@@ -19,25 +19,20 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 )
 
-const (
-	// dialTimeout bounds one attempt to connect to EC2. A regional endpoint is near; a slower one
-	// cannot be reached.
-	dialTimeout = 5 * time.Second
-	// answerTimeout bounds the time from a request to the first byte of its
-	// answer, so that a dead connection does not hold a build for ever.
-	answerTimeout = time.Minute
-	// wholeTimeout bounds a request and all of its answer: some lists are long, and
-	// some proxies stop in the middle.
-	wholeTimeout = 2 * time.Minute
-)
+// dialTimeout bounds one attempt to connect to EC2. A regional endpoint is near; a slower one
+// cannot be reached.
+const dialTimeout = 5 * time.Second
 
 // Client is a way to EC2 in one region and to the metadata of this instance.
 // It may be used by many goroutines.
 type Client struct {
-	config   aws.Config
-	access   Access
-	endpoint string // with a scheme; empty for the SDK's choice
-	metadata *imds.Client
+	config aws.Config
+	access AccessConfig
+	// waitLimit is the time limit of a request and its retries. 0 means that each kind of request
+	// has its own.
+	waitLimit time.Duration
+	endpoint  string // with a scheme; empty for the SDK's choice
+	metadata  *imds.Client
 	// asked is how metadata is asked.
 	asked  *metadataTransport
 	ec2    *calls
@@ -55,13 +50,16 @@ type Client struct {
 
 // Dial makes a client. It finds the credentials and the region, for which it
 // may have to ask the instance's metadata, STS or Vault, and makes no request to
-// EC2.
-func Dial(ctx context.Context, access Access) (*Client, error) {
-	endpoint, err := access.check()
+// EC2. A waitLimit of 0 means that each kind of request has its own.
+func Dial(ctx context.Context, access AccessConfig, waitLimit time.Duration) (*Client, error) {
+	endpoint, err := checkEndpoint("custom_endpoint_ec2", access.CustomEndpointEC2)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{access: access, endpoint: endpoint, cloud: new(builder.Identity), accepted: new(atomic.Bool), reached: new(atomic.Bool)}
+	c := &Client{
+		access: access, waitLimit: waitLimit, endpoint: endpoint,
+		cloud: new(builder.Identity), accepted: new(atomic.Bool), reached: new(atomic.Bool),
+	}
 	c.policy = c.newPolicy()
 	if err := c.load(ctx); err != nil {
 		return nil, err
@@ -123,7 +121,7 @@ func (c *Client) endpointOf(region string) string {
 func (c *Client) transport() aws.HTTPClient {
 	base, ok := c.config.HTTPClient.(*awshttp.BuildableClient)
 	if !ok {
-		base = c.access.bounded()
+		base = c.bounded()
 	}
 	return boundedClient{answered: c.answered, next: sdkhttp.Safe(base.WithTransportOptions(func(t *http.Transport) {
 		if c.access.InsecureSkipTLSVerify {
@@ -143,13 +141,13 @@ func (c *Client) answered(answer *http.Response) {
 
 // bounded returns an HTTP client with time limits for all of the SDK's requests; the SDK's own
 // client has none.
-func (a Access) bounded() *awshttp.BuildableClient {
-	return awshttp.NewBuildableClient().WithTimeout(builder.ResponseLimit(wholeTimeout, a.WaitLimit)).
+func (c *Client) bounded() *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().WithTimeout(builder.ResponseLimit(builder.ResponseTimeout, c.waitLimit)).
 		WithDialerOptions(func(d *net.Dialer) {
-			d.Timeout = builder.ResponseLimit(dialTimeout, a.WaitLimit)
+			d.Timeout = builder.ResponseLimit(dialTimeout, c.waitLimit)
 		}).
 		WithTransportOptions(func(t *http.Transport) {
-			t.ResponseHeaderTimeout = builder.ResponseLimit(answerTimeout, a.WaitLimit)
+			t.ResponseHeaderTimeout = builder.ResponseLimit(builder.FirstByteTimeout, c.waitLimit)
 		})
 }
 

@@ -24,18 +24,16 @@ const document = `{"instanceId":"i-0123","availabilityZone":"eu-west-1b","region
 func TestDialRefuses(t *testing.T) {
 	tests := []struct {
 		name   string
-		access Access
+		access AccessConfig
 		env    map[string]string
 		want   []string
 	}{
-		{"no secret key", Access{AccessKey: "AKIA", Region: "eu-west-1"}, nil, []string{"access_key and secret_key"}},
-		{"no access key", Access{SecretKey: "s", Region: "eu-west-1"}, nil, []string{"access_key and secret_key"}},
-		{"no region", Access{AccessKey: "AKIA", SecretKey: "s"}, nil, []string{"set region", "no metadata service"}},
-		{"no keys", Access{Region: "eu-west-1"}, nil, []string{"no AWS credentials", "access_key", "AWS_ACCESS_KEY_ID"}},
+		{"no region", AccessConfig{AccessKey: "AKIA", SecretKey: "s"}, nil, []string{"set region", "no metadata service"}},
+		{"no keys", AccessConfig{Region: "eu-west-1"}, nil, []string{"no AWS credentials", "access_key", "AWS_ACCESS_KEY_ID"}},
 		{"endpoint of another kind", access("ftp://ec2.example.com"), nil, []string{"custom_endpoint_ec2", "ftp://"}},
 		{"endpoint without host", access("https://"), nil, []string{"custom_endpoint_ec2"}},
 		{"endpoint that is no URL", access("https://ec2 example.com:x"), nil, []string{"custom_endpoint_ec2"}},
-		{"unknown profile", Access{Region: "eu-west-1"}, map[string]string{"AWS_PROFILE": "nobody"}, []string{"nobody"}},
+		{"unknown profile", AccessConfig{Region: "eu-west-1"}, map[string]string{"AWS_PROFILE": "nobody"}, []string{"nobody"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -43,7 +41,7 @@ func TestDialRefuses(t *testing.T) {
 			for name, value := range tt.env {
 				t.Setenv(name, value)
 			}
-			_, err := Dial(context.Background(), tt.access)
+			_, err := Dial(context.Background(), tt.access, 0)
 			says(t, err, tt.want...)
 		})
 	}
@@ -64,7 +62,7 @@ func TestRegionIsFound(t *testing.T) {
 			serve(t, &fake{metadata: map[string]string{"dynamic/instance-identity/document": tt.document}})
 			t.Setenv("AWS_REGION", tt.env)
 			t.Setenv("AWS_DEFAULT_REGION", tt.defaultEnv)
-			c := dial(t, Access{AccessKey: "AKIA", SecretKey: "s", Region: tt.option})
+			c := dial(t, AccessConfig{AccessKey: "AKIA", SecretKey: "s", Region: tt.option})
 			if c.Region() != tt.want {
 				t.Errorf("region %q, want %q", c.Region(), tt.want)
 			}
@@ -74,7 +72,7 @@ func TestRegionIsFound(t *testing.T) {
 
 func TestMetadataWithoutRegion(t *testing.T) {
 	serve(t, &fake{metadata: map[string]string{"meta-data/instance-id": "i-0123"}})
-	_, err := Dial(context.Background(), Access{AccessKey: "AKIA", SecretKey: "s"})
+	_, err := Dial(context.Background(), AccessConfig{AccessKey: "AKIA", SecretKey: "s"}, 0)
 	says(t, err, "set region")
 }
 
@@ -84,7 +82,7 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-printed")
 	t.Setenv("AWS_ENDPOINT_URL", server.URL)
-	cloud := NewCloud(dial(t, Access{Region: "eu-west-1"}), &Config{}, nil)
+	cloud := NewCloud(dial(t, AccessConfig{Region: "eu-west-1"}), &Config{}, nil)
 	says(t, look(context.Background(), cloud), "AKIAENV", "EnvConfigCredentials", "access_key and secret_key")
 }
 
@@ -147,11 +145,11 @@ func TestRefusals(t *testing.T) {
 func TestUnreachableEndpoint(t *testing.T) {
 	tests := []struct {
 		name   string
-		access func(url string) Access
+		access func(url string) AccessConfig
 		want   string
 	}{
 		{"custom", access, "custom_endpoint_ec2"},
-		{"of the environment", func(url string) Access {
+		{"of the environment", func(url string) AccessConfig {
 			t.Setenv("AWS_ENDPOINT_URL", url)
 			return access("")
 		}, "AWS_ENDPOINT_URL"},
@@ -263,7 +261,7 @@ func TestWaitLimit(t *testing.T) {
 	}))
 	defer silent.Close()
 	a := access(silent.URL)
-	a.WaitLimit, a.MaxRetries = time.Second, 1
+	a.MaxRetries = 1
 	late := func(err error) {
 		t.Helper()
 		says(t, err, silent.URL)
@@ -272,9 +270,9 @@ func TestWaitLimit(t *testing.T) {
 			t.Errorf("the error is not one of time: %v", err)
 		}
 	}
-	late(look(t.Context(), NewCloud(dial(t, a), &Config{}, nil)))
+	late(look(t.Context(), NewCloud(dialWithin(t, a, time.Second), &Config{}, nil)))
 	t.Setenv("AWS_ENDPOINT_URL_STS", silent.URL)
-	a.AssumeRole = &AssumeRole{RoleARN: "arn:aws:iam::123456789012:role/builder"}
-	_, err := Dial(t.Context(), a)
+	a.AssumeRole = AssumeRoleConfig{RoleARN: "arn:aws:iam::123456789012:role/builder"}
+	_, err := Dial(t.Context(), a, time.Second)
 	late(err)
 }

@@ -21,6 +21,7 @@ type Config struct {
 	ImageConfig         `mapstructure:",squash"`
 	VolumeConfig        `mapstructure:",squash"`
 	EncryptionConfig    `mapstructure:",squash"`
+	CopyConfig          `mapstructure:",squash"`
 	PublishConfig       `mapstructure:",squash"`
 }
 
@@ -60,11 +61,12 @@ func (c *Config) check() (warnings []string, errs []error) {
 		c.checkEncryption(),
 		c.checkSharedKeys(),
 		c.checkPartitions(),
+		c.checkCopies(),
 		c.checkPublishing(time.Now()),
 	)
 	if !c.FromScratch {
 		errs = append(errs, c.checkSource()...)
 	}
 	builder.Hide(c.secrets()...)
-	return slices.Concat(c.accessWarnings(), c.sourceWarnings(), c.terminationWarnings(), c.encryptionWarnings(), c.publishWarnings()), errs
+	return slices.Concat(c.accessWarnings(), c.sourceWarnings(), c.terminationWarnings(), c.encryptionWarnings(), c.copyWarnings()), errs
 }

@@ -91,14 +91,14 @@ type FlatConfig struct {
 	EncryptBoot                 *bool                   `mapstructure:"encrypt_boot" cty:"encrypt_boot" hcl:"encrypt_boot"`
 	KMSKeyID                    *string                 `mapstructure:"kms_key_id" cty:"kms_key_id" hcl:"kms_key_id"`
 	RegionKMSKeyIDs             map[string]string       `mapstructure:"region_kms_key_ids" cty:"region_kms_key_ids" hcl:"region_kms_key_ids"`
+	AMIRegions                  []string                `mapstructure:"ami_regions" cty:"ami_regions" hcl:"ami_regions"`
+	SkipSaveBuildRegion         *bool                   `mapstructure:"skip_save_build_region" cty:"skip_save_build_region" hcl:"skip_save_build_region"`
+	SnapshotCopyDurationMinutes *int64                  `mapstructure:"snapshot_copy_duration_minutes" cty:"snapshot_copy_duration_minutes" hcl:"snapshot_copy_duration_minutes"`
 	AMIUsers                    []string                `mapstructure:"ami_users" cty:"ami_users" hcl:"ami_users"`
 	AMIGroups                   []string                `mapstructure:"ami_groups" cty:"ami_groups" hcl:"ami_groups"`
 	AMIOrgARNs                  []string                `mapstructure:"ami_org_arns" cty:"ami_org_arns" hcl:"ami_org_arns"`
 	AMIOUARNs                   []string                `mapstructure:"ami_ou_arns" cty:"ami_ou_arns" hcl:"ami_ou_arns"`
 	AMIProductCodes             []string                `mapstructure:"ami_product_codes" cty:"ami_product_codes" hcl:"ami_product_codes"`
-	AMIRegions                  []string                `mapstructure:"ami_regions" cty:"ami_regions" hcl:"ami_regions"`
-	SkipSaveBuildRegion         *bool                   `mapstructure:"skip_save_build_region" cty:"skip_save_build_region" hcl:"skip_save_build_region"`
-	SnapshotCopyDurationMinutes *int64                  `mapstructure:"snapshot_copy_duration_minutes" cty:"snapshot_copy_duration_minutes" hcl:"snapshot_copy_duration_minutes"`
 	DeprecateAt                 *string                 `mapstructure:"deprecate_at" cty:"deprecate_at" hcl:"deprecate_at"`
 	DeregistrationProtection    *FlatProtectionConfig   `mapstructure:"deregistration_protection" cty:"deregistration_protection" hcl:"deregistration_protection"`
 }
@@ -195,14 +195,14 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"encrypt_boot":                   &hcldec.AttrSpec{Name: "encrypt_boot", Type: cty.Bool, Required: false},
 		"kms_key_id":                     &hcldec.AttrSpec{Name: "kms_key_id", Type: cty.String, Required: false},
 		"region_kms_key_ids":             &hcldec.AttrSpec{Name: "region_kms_key_ids", Type: cty.Map(cty.String), Required: false},
+		"ami_regions":                    &hcldec.AttrSpec{Name: "ami_regions", Type: cty.List(cty.String), Required: false},
+		"skip_save_build_region":         &hcldec.AttrSpec{Name: "skip_save_build_region", Type: cty.Bool, Required: false},
+		"snapshot_copy_duration_minutes": &hcldec.AttrSpec{Name: "snapshot_copy_duration_minutes", Type: cty.Number, Required: false},
 		"ami_users":                      &hcldec.AttrSpec{Name: "ami_users", Type: cty.List(cty.String), Required: false},
 		"ami_groups":                     &hcldec.AttrSpec{Name: "ami_groups", Type: cty.List(cty.String), Required: false},
 		"ami_org_arns":                   &hcldec.AttrSpec{Name: "ami_org_arns", Type: cty.List(cty.String), Required: false},
 		"ami_ou_arns":                    &hcldec.AttrSpec{Name: "ami_ou_arns", Type: cty.List(cty.String), Required: false},
 		"ami_product_codes":              &hcldec.AttrSpec{Name: "ami_product_codes", Type: cty.List(cty.String), Required: false},
-		"ami_regions":                    &hcldec.AttrSpec{Name: "ami_regions", Type: cty.List(cty.String), Required: false},
-		"skip_save_build_region":         &hcldec.AttrSpec{Name: "skip_save_build_region", Type: cty.Bool, Required: false},
-		"snapshot_copy_duration_minutes": &hcldec.AttrSpec{Name: "snapshot_copy_duration_minutes", Type: cty.Number, Required: false},
 		"deprecate_at":                   &hcldec.AttrSpec{Name: "deprecate_at", Type: cty.String, Required: false},
 		"deregistration_protection":      &hcldec.BlockSpec{TypeName: "deregistration_protection", Nested: hcldec.ObjectSpec((*FlatProtectionConfig)(nil).HCL2Spec())},
 	}

@@ -6,17 +6,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// AccessConfig holds the options for access to AWS.
+// AccessConfig holds the options for access to AWS. The zero value is the SDK's default chain:
+// environment, shared files, web identity, container and instance role.
 type AccessConfig struct {
 	// The access key that signs requests to AWS. Requires `secret_key`. Defaults to the
 	// first of these that has a key pair: the environment (`AWS_ACCESS_KEY_ID` and
@@ -169,9 +172,30 @@ func (c *AccessConfig) checkAccess() []error {
 // checkEndpoints completes the endpoints, too.
 func (c *AccessConfig) checkEndpoints() error {
 	var wrongEC2, wrongMetadata error
-	c.CustomEndpointEC2, wrongEC2 = CheckEndpoint("custom_endpoint_ec2", c.CustomEndpointEC2)
+	c.CustomEndpointEC2, wrongEC2 = checkEndpoint("custom_endpoint_ec2", c.CustomEndpointEC2)
 	c.CustomEndpointMetadata, wrongMetadata = builder.Endpoint("custom_endpoint_metadata", c.CustomEndpointMetadata)
 	return errors.Join(wrongEC2, wrongMetadata)
+}
+
+// regionPlace stands in an endpoint for the region's name.
+const regionPlace = "{region}"
+
+// checkEndpoint returns the URL that an option gives, with a scheme; empty if the
+// option is. It may have {region} in place of the region's name.
+func checkEndpoint(option, given string) (string, error) {
+	if given == "" {
+		return "", nil
+	}
+	full := given
+	if !strings.Contains(full, "://") {
+		full = "https://" + full
+	}
+	u, err := url.Parse(strings.ReplaceAll(full, regionPlace, "region"))
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return "", fmt.Errorf("%s is %q, but must be a URL such as https://ec2.example.com or https://ec2.%s.example.com",
+			option, given, regionPlace)
+	}
+	return full, nil
 }
 
 var (
@@ -196,7 +220,7 @@ func (c *AccessConfig) checkIdentity() []error {
 	if c.Token != "" && c.AccessKey == "" {
 		errs = append(errs, errors.New("token is given without access_key"))
 	}
-	if c.AccessKey != "" && c.VaultAWSEngine != (VaultConfig{}) {
+	if c.AccessKey != "" && c.VaultAWSEngine.isSet() {
 		errs = append(errs, errors.New("access_key and vault_aws_engine both say where the keys come from: give one of them"))
 	}
 	return errs
@@ -207,7 +231,7 @@ func (c *AccessConfig) accessWarnings() []string {
 	if !c.AssumeRole.isZero() && c.AssumeRole.RoleARN == "" {
 		warnings = append(warnings, "assume_role has no role_arn: no role is assumed")
 	}
-	if c.MFACode != "" && (c.AccessKey != "" || c.VaultAWSEngine != (VaultConfig{})) {
+	if c.MFACode != "" && (c.AccessKey != "" || c.VaultAWSEngine.isSet()) {
 		warnings = append(warnings, "mfa_code is not used: it is for the role of a profile that has an mfa_serial, "+
 			"and keys from elsewhere are given")
 	}
@@ -260,30 +284,16 @@ func (a AssumeRoleConfig) check() []error {
 	return errs
 }
 
-// role is the role as Access takes it; nil is none.
-func (a AssumeRoleConfig) role() *AssumeRole {
-	if a.RoleARN == "" {
-		return nil
-	}
-	return &AssumeRole{
-		RoleARN:           a.RoleARN,
-		Duration:          time.Duration(a.DurationSeconds) * time.Second,
-		ExternalID:        a.ExternalID,
-		Policy:            a.Policy,
-		PolicyARNs:        a.PolicyARNs,
-		SessionName:       a.SessionName,
-		Tags:              a.Tags,
-		TransitiveTagKeys: a.TransitiveTagKeys,
-	}
-}
-
 // vaultTTL is Vault's form of a duration: a number of seconds, or with a unit.
 // Source: https://developer.hashicorp.com/vault/docs/concepts/duration-format
 var vaultTTL = regexp.MustCompile(`^([0-9]+|([0-9]+(\.[0-9]+)?(d|h|m|s|ms|us|ns))+)$`)
 
+// isSet reports whether Vault has the keys.
+func (v VaultConfig) isSet() bool { return v != VaultConfig{} }
+
 func (v VaultConfig) check() error {
 	switch {
-	case v == VaultConfig{}:
+	case !v.isSet():
 		return nil
 	case v.Name == "":
 		return errors.New("vault_aws_engine: name is required")
@@ -293,14 +303,6 @@ func (v VaultConfig) check() error {
 		return fmt.Errorf("vault_aws_engine: ttl is %q, but must be a duration such as 3600s", v.TTL)
 	}
 	return nil
-}
-
-// engine is the engine as Access takes it; nil is none.
-func (v VaultConfig) engine() *VaultEngine {
-	if v == (VaultConfig{}) {
-		return nil
-	}
-	return &VaultEngine{Name: v.Name, EngineName: v.EngineName, RoleARN: v.RoleARN, TTL: v.TTL}
 }
 
 // complete takes missing values from the environment and returns the errors in them.
@@ -332,31 +334,6 @@ func (p PollingConfig) waits() bake.Waits {
 	}
 	pace := bake.Pace{Limit: time.Duration(p.MaxAttempts) * usualDelay}
 	return bake.Waits{Volume: pace, Attachment: pace, Snapshot: pace, Image: pace, Copy: pace}
-}
-
-// access is how AWS is reached.
-func (c *AccessConfig) access() Access {
-	return Access{
-		AccessKey:                   c.AccessKey,
-		SecretKey:                   c.SecretKey,
-		Token:                       c.Token,
-		Profile:                     c.Profile,
-		SharedCredentialsFile:       c.SharedCredentialsFile,
-		MFACode:                     c.MFACode,
-		Region:                      c.Region,
-		MaxRetries:                  c.MaxRetries,
-		AssumeRole:                  c.AssumeRole.role(),
-		SkipCredentialValidation:    c.SkipCredentialValidation,
-		Vault:                       c.VaultAWSEngine.engine(),
-		Endpoint:                    c.CustomEndpointEC2,
-		MetadataEndpoint:            c.CustomEndpointMetadata,
-		InsecureSkipTLSVerify:       c.InsecureSkipTLSVerify,
-		DecodeAuthorizationMessages: c.DecodeAuthorizationMessages,
-		InstanceID:                  c.InstanceID,
-		SkipMetadata:                c.SkipMetadataAPICheck,
-		UseFIPS:                     c.UseFIPSEndpoint,
-		UseDualStack:                c.UseDualStackEndpoint,
-	}
 }
 
 // secrets returns the values that must not be logged.

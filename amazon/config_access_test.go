@@ -1,13 +1,11 @@
 package amazon
 
 import (
-	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
-	"github.com/packer-chroot/packer-plugin-chroot/builder/buildertest"
 )
 
 // prepared returns the configuration of the basic example with other options.
@@ -19,56 +17,6 @@ func prepared(t *testing.T, more map[string]any) (*Config, []string) {
 		t.Fatal(err)
 	}
 	return &c, warnings
-}
-
-func TestAllOfAccessReachesTheClient(t *testing.T) {
-	t.Setenv("PACKER_CHROOT_PATIENCE", "5m")
-	c, _ := prepared(t, map[string]any{
-		"token": "session", "profile": "builds", "shared_credentials_file": "/keys", "mfa_code": "123456",
-		"region": "eu-west-1", "max_retries": 3, "skip_credential_validation": true,
-		"custom_endpoint_ec2": "https://ec2.{region}.example.com", "custom_endpoint_metadata": "http://127.0.0.1:1338",
-		"insecure_skip_tls_verify": true, "decode_authorization_messages": true, "instance_id": "i-0123456789abcdef0", "skip_metadata_api_check": true,
-		"use_fips_endpoint": true, "use_dualstack_endpoint": true,
-		"assume_role": map[string]any{
-			"role_arn": "arn:aws:iam::123456789012:role/build", "duration_seconds": 3600, "external_id": "us", "policy": `{"Version":"2012-10-17"}`,
-			"policy_arns": []any{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, "session_name": "packer",
-			"tags": map[string]any{"team": "a", "cost": "b"}, "transitive_tag_keys": []any{"team"},
-		},
-	})
-	want := Access{
-		AccessKey: "YOUR KEY HERE", SecretKey: "YOUR SECRET KEY HERE", Token: "session",
-		Profile: "builds", SharedCredentialsFile: "/keys", MFACode: "123456", Region: "eu-west-1", MaxRetries: 3,
-		AssumeRole: &AssumeRole{
-			RoleARN: "arn:aws:iam::123456789012:role/build", Duration: time.Hour, ExternalID: "us", Policy: `{"Version":"2012-10-17"}`,
-			PolicyARNs: []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, SessionName: "packer",
-			Tags: map[string]string{"team": "a", "cost": "b"}, TransitiveTagKeys: []string{"team"},
-		},
-		SkipCredentialValidation: true, Endpoint: "https://ec2.{region}.example.com", MetadataEndpoint: "http://127.0.0.1:1338",
-		InsecureSkipTLSVerify: true, DecodeAuthorizationMessages: true, InstanceID: "i-0123456789abcdef0", SkipMetadata: true, UseFIPS: true, UseDualStack: true,
-		WaitLimit: 5 * time.Minute,
-	}
-	if got := c.access(); !reflect.DeepEqual(got, want) {
-		t.Errorf("AWS is reached by\n%+v, want\n%+v", got, want)
-	}
-	buildertest.EveryField(t, want, "Vault")
-}
-
-func TestVaultReachesTheClient(t *testing.T) {
-	c, _ := prepared(t, map[string]any{
-		"access_key": nil, "secret_key": nil,
-		"vault_aws_engine": map[string]any{"name": "images", "engine_name": "cloud", "role_arn": "arn:aws:iam::123456789012:role/build", "ttl": "1h"},
-	})
-	want := VaultEngine{Name: "images", EngineName: "cloud", RoleARN: "arn:aws:iam::123456789012:role/build", TTL: "1h"}
-	if got := c.access().Vault; got == nil || *got != want {
-		t.Errorf("keys come from %+v, want %+v", got, want)
-	}
-}
-
-func TestNoRoleAndNoVaultUnlessAsked(t *testing.T) {
-	c, _ := prepared(t, nil)
-	if a := c.access(); a.AssumeRole != nil || a.Vault != nil {
-		t.Errorf("AWS is reached by %+v", a)
-	}
 }
 
 // TestPolling checks that the template takes precedence over the environment. A number of

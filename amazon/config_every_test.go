@@ -42,6 +42,7 @@ func TestOptionsTogether(t *testing.T) {
 		{c.ImageConfig, decoded.ImageConfig},
 		{c.VolumeConfig, decoded.VolumeConfig},
 		{c.EncryptionConfig, decoded.EncryptionConfig},
+		{c.CopyConfig, decoded.CopyConfig},
 		{c.PublishConfig, decoded.PublishConfig},
 		{c.Sharing, decoded.Sharing},
 	} {

@@ -15,9 +15,9 @@ import (
 func (c *Config) checkSharedKeys() []error {
 	var errs []error
 	everybody := shares{{"ami_groups", c.AMIGroups}, {"snapshot_groups", c.SnapshotGroups}}.first()
-	if wish := c.encryption(); everybody.option != "" && wish != "" {
+	if asked := c.encryption(); everybody.option != "" && asked != "" {
 		errs = append(errs, fmt.Errorf("%s is %q, which shares with everybody, but nothing encrypted can be public, and %s: leave one of them out",
-			everybody.option, everybody.with, wish))
+			everybody.option, everybody.with, asked))
 	}
 	others := shares{
 		{"ami_users", c.AMIUsers}, {"ami_org_arns", c.AMIOrgARNs}, {"ami_ou_arns", c.AMIOUARNs}, {"snapshot_users", c.SnapshotUsers},

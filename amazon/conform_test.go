@@ -14,13 +14,13 @@ func TestConformance(t *testing.T) { conform(t, state.Instant()) }
 func TestConformanceOfASlowCloud(t *testing.T) { conform(t, state.AWS(1.0/2000)) }
 
 func conform(t *testing.T, timing state.Timing) {
-	worlds := map[bake.Cloud]*world{}
+	worlds := map[bake.Cloud]*testCloud{}
 	cloudtest.Conform(t, cloudtest.Env{
 		New: func(t *testing.T) bake.Cloud {
-			w := newWorld(t, timing)
-			t.Setenv("AWS_ENDPOINT_URL", w.url)
-			cloud := NewCloud(dial(t, access("")), &Config{SourceConfig: SourceConfig{SourceAMI: w.source}}, t.Logf)
-			worlds[cloud] = w
+			tc := newTestCloud(t, timing)
+			t.Setenv("AWS_ENDPOINT_URL", tc.url)
+			cloud := NewCloud(dial(t, access("")), &Config{SourceConfig: SourceConfig{SourceAMI: tc.source}}, t.Logf)
+			worlds[cloud] = tc
 			return cloud
 		},
 		Elsewhere: "us-east-1",

@@ -33,7 +33,7 @@ func TestCopyAsks(t *testing.T) {
 		}},
 		{"encrypted", Config{}, func(s *bake.CopySpec) { s.Encrypted = true }, map[string]string{"Encrypted": "true", "KmsKeyId": ""}},
 		{"with a key", Config{}, func(s *bake.CopySpec) { s.KMSKeyID = "k" }, map[string]string{"Encrypted": "true", "KmsKeyId": "k"}},
-		{"in time", Config{PublishConfig: PublishConfig{SnapshotCopyDurationMinutes: 30}}, func(*bake.CopySpec) {}, map[string]string{"SnapshotCopyCompletionDurationMinutes": "30"}},
+		{"in time", Config{CopyConfig: CopyConfig{SnapshotCopyDurationMinutes: 30}}, func(*bake.CopySpec) {}, map[string]string{"SnapshotCopyCompletionDurationMinutes": "30"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -59,7 +59,7 @@ func (c *Client) load(ctx context.Context) error {
 			return err
 		}
 	}
-	if c.access.AssumeRole != nil {
+	if c.access.AssumeRole.RoleARN != "" {
 		c.config.Credentials = c.access.AssumeRole.provider(c.tokenCalls().AssumeRole)
 	}
 	c.keys = &keyring{chain: c.config.Credentials}
@@ -69,17 +69,17 @@ func (c *Client) load(ctx context.Context) error {
 
 // loadIn loads the configuration with a region, which may be empty.
 func (c *Client) loadIn(ctx context.Context, region string) error {
-	options, err := c.access.loading(region)
+	options, err := c.loading(region)
 	if err != nil {
 		return err
 	}
 	var chain later
 	if c.config, err = config.LoadDefaultConfig(ctx, append(options, chain.options(c)...)...); err != nil {
-		return c.access.misconfigured(err)
+		return misconfigured(err)
 	}
 	c.config.RetryMaxAttempts = 0 // of AWS_MAX_ATTEMPTS: see Client.newPolicy
 	c.wantsCode = chain.wantsCode
-	c.metadata, c.asked = newMetadata(c.config, c.access.WaitLimit)
+	c.metadata, c.asked = newMetadata(c.config, c.waitLimit)
 	chain.Client, chain.endpoint = c.metadata, c.config.BaseEndpoint
 	return nil
 }
@@ -104,7 +104,7 @@ func (l *later) options(c *Client) []func(*config.LoadOptions) error {
 			l.wantsCode = l.wantsCode || o.SerialNumber != nil
 			if client := o.Client; client != nil {
 				o.Client = c.assuming(func(ctx context.Context, in *sts.AssumeRoleInput, opts ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
-					return client.AssumeRole(ctx, in, append(opts, l.setEndpoint)...)
+					return client.AssumeRole(ctx, in, append(opts, l.setEndpoint, safe)...)
 				})
 			}
 		}),
@@ -112,7 +112,7 @@ func (l *later) options(c *Client) []func(*config.LoadOptions) error {
 			if client := o.Client; client != nil {
 				o.Client = assumeIdentity(func(ctx context.Context, in *sts.AssumeRoleWithWebIdentityInput, opts ...func(*sts.Options)) (out *sts.AssumeRoleWithWebIdentityOutput, err error) {
 					err = c.do(ctx, sts.ServiceID, "AssumeRoleWithWebIdentity", func(ctx context.Context) error {
-						out, err = client.AssumeRoleWithWebIdentity(ctx, in, append(opts, l.setEndpoint)...)
+						out, err = client.AssumeRoleWithWebIdentity(ctx, in, append(opts, l.setEndpoint, safe)...)
 						return err
 					})
 					return out, err
@@ -131,23 +131,24 @@ func (l *later) setEndpoint(o *sts.Options) {
 
 // loading returns the settings that precede the SDK's environment. Empty ones leave the choice to
 // the environment.
-func (a Access) loading(region string) ([]func(*config.LoadOptions) error, error) {
+func (c *Client) loading(region string) ([]func(*config.LoadOptions) error, error) {
+	a := c.access
 	options := []func(*config.LoadOptions) error{
 		config.WithRegion(region),
 		config.WithSharedConfigProfile(a.Profile),
-		config.WithEC2IMDSEndpoint(a.MetadataEndpoint),
+		config.WithEC2IMDSEndpoint(a.CustomEndpointMetadata),
 		config.WithCredentialsCacheOptions(renewedEarly),
 		config.WithLogger(logging.NewStandardLogger(log.Writer())), // where secrets are struck out
-		config.WithHTTPClient(a.bounded()),
+		config.WithHTTPClient(c.bounded()),
 		config.WithAPIOptions([]func(*middleware.Stack) error{telling}),
 	}
-	if a.SkipMetadata {
+	if a.SkipMetadataAPICheck {
 		options = append(options, config.WithEC2IMDSClientEnableState(imds.ClientDisabled))
 	}
-	if a.UseFIPS {
+	if a.UseFIPSEndpoint {
 		options = append(options, config.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
 	}
-	if a.UseDualStack {
+	if a.UseDualStackEndpoint {
 		options = append(options, config.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
 	}
 	if a.SharedCredentialsFile != "" {
@@ -181,10 +182,10 @@ func existing(path string) (string, error) {
 }
 
 // givenKeys are the keys that the options name, nil if they name none.
-func (a Access) givenKeys() (aws.CredentialsProvider, error) {
+func (a AccessConfig) givenKeys() (aws.CredentialsProvider, error) {
 	switch {
-	case a.Vault != nil:
-		return newVaultKeys(*a.Vault)
+	case a.VaultAWSEngine.isSet():
+		return newVaultKeys(a.VaultAWSEngine)
 	case a.AccessKey != "":
 		return credentials.NewStaticCredentialsProvider(a.AccessKey, a.SecretKey, a.Token), nil
 	default:
@@ -194,7 +195,7 @@ func (a Access) givenKeys() (aws.CredentialsProvider, error) {
 
 // withMFA gives the code, if there is one, to the assuming of a profile's role,
 // once.
-func (a Access) withMFA() func(*stscreds.AssumeRoleOptions) {
+func (a AccessConfig) withMFA() func(*stscreds.AssumeRoleOptions) {
 	if a.MFACode == "" {
 		return func(*stscreds.AssumeRoleOptions) {}
 	}
@@ -211,7 +212,7 @@ func (a Access) withMFA() func(*stscreds.AssumeRoleOptions) {
 }
 
 // misconfigured adds advice to an error of loading the configuration.
-func (a Access) misconfigured(err error) error {
+func misconfigured(err error) error {
 	var noProfile config.SharedConfigProfileNotExistError
 	var noCode config.AssumeRoleTokenProviderNotSetError
 	switch {
@@ -226,18 +227,18 @@ func (a Access) misconfigured(err error) error {
 }
 
 // provider hands out the role's keys, and renews them.
-func (r AssumeRole) provider(client stscreds.AssumeRoleAPIClient) aws.CredentialsProvider {
-	return aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(client, r.RoleARN, func(o *stscreds.AssumeRoleOptions) {
-		o.Duration = r.Duration
-		o.ExternalID = optional(r.ExternalID)
-		o.Policy = optional(r.Policy)
-		o.RoleSessionName = cmp.Or(r.SessionName, defaultSession)
-		o.TransitiveTagKeys = r.TransitiveTagKeys
-		for _, arn := range r.PolicyARNs {
+func (a AssumeRoleConfig) provider(client stscreds.AssumeRoleAPIClient) aws.CredentialsProvider {
+	return aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(client, a.RoleARN, func(o *stscreds.AssumeRoleOptions) {
+		o.Duration = time.Duration(a.DurationSeconds) * time.Second
+		o.ExternalID = optional(a.ExternalID)
+		o.Policy = optional(a.Policy)
+		o.RoleSessionName = cmp.Or(a.SessionName, defaultSession)
+		o.TransitiveTagKeys = a.TransitiveTagKeys
+		for _, arn := range a.PolicyARNs {
 			o.PolicyARNs = append(o.PolicyARNs, ststypes.PolicyDescriptorType{Arn: aws.String(arn)})
 		}
-		for _, key := range slices.Sorted(maps.Keys(r.Tags)) {
-			o.Tags = append(o.Tags, ststypes.Tag{Key: aws.String(key), Value: aws.String(r.Tags[key])})
+		for _, key := range slices.Sorted(maps.Keys(a.Tags)) {
+			o.Tags = append(o.Tags, ststypes.Tag{Key: aws.String(key), Value: aws.String(a.Tags[key])})
 		}
 	}), renewedEarly)
 }
@@ -276,7 +277,7 @@ func (c *Client) findKey(ctx context.Context) error {
 	}
 	var asked *smithy.OperationError
 	switch {
-	case c.access.Vault != nil:
+	case c.access.VaultAWSEngine.isSet():
 		return err
 	case errors.As(err, &asked) && asked.Service() == "STS":
 		return c.cannot(err, "get keys %s", c.access.role())
@@ -297,8 +298,8 @@ func (c *Client) roleFault(err error) string {
 }
 
 // role says which role's keys are wanted.
-func (a Access) role() string {
-	if a.AssumeRole != nil {
+func (a AccessConfig) role() string {
+	if a.AssumeRole.RoleARN != "" {
 		return "of role " + a.AssumeRole.RoleARN
 	}
 	return "of the role that the profile or the environment names"

@@ -47,121 +47,123 @@ func noted(r *http.Request) url.Values {
 // sources are the sources of credentials: the required files and variables, the options, and
 // the user of the requests to EC2, empty for the owner of the keys.
 var sources = map[string]struct {
-	set func(*land) Access
+	set func(*credentialEnv) AccessConfig
 	arn string
 }{
-	"access_key": {func(*land) Access { return Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed"} }, ""},
-	"token": {func(l *land) Access {
-		key := l.session("mine")
-		return Access{AccessKey: key.ID, SecretKey: key.Secret, Token: key.Session.Token}
+	"access_key": {func(*credentialEnv) AccessConfig {
+		return AccessConfig{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed"}
+	}, ""},
+	"token": {func(e *credentialEnv) AccessConfig {
+		key := e.session("mine")
+		return AccessConfig{AccessKey: key.ID, SecretKey: key.Secret, Token: key.Session.Token}
 	}, "mine"},
-	"profile": {func(l *land) Access {
-		l.file("credentials", "[build]\n"+staticKeys)
-		return Access{Profile: "build"}
+	"profile": {func(e *credentialEnv) AccessConfig {
+		e.file("credentials", "[build]\n"+staticKeys)
+		return AccessConfig{Profile: "build"}
 	}, ""},
-	"profile before environment": {func(l *land) Access {
-		key := l.session("mine")
-		l.file("credentials", fmt.Sprintf("[build]\naws_access_key_id=%s\naws_secret_access_key=%s\naws_session_token=%s\n", key.ID, key.Secret, key.Session.Token))
-		l.env(map[string]string{"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "not-to-be-printed"})
-		return Access{Profile: "build"}
+	"profile before environment": {func(e *credentialEnv) AccessConfig {
+		key := e.session("mine")
+		e.file("credentials", fmt.Sprintf("[build]\naws_access_key_id=%s\naws_secret_access_key=%s\naws_session_token=%s\n", key.ID, key.Secret, key.Session.Token))
+		e.env(map[string]string{"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "not-to-be-printed"})
+		return AccessConfig{Profile: "build"}
 	}, "mine"},
-	"AWS_PROFILE in AWS_CONFIG_FILE": {func(l *land) Access {
-		l.file("config", "[profile build]\n"+staticKeys)
-		l.Setenv("AWS_PROFILE", "build")
-		return Access{}
+	"AWS_PROFILE in AWS_CONFIG_FILE": {func(e *credentialEnv) AccessConfig {
+		e.file("config", "[profile build]\n"+staticKeys)
+		e.Setenv("AWS_PROFILE", "build")
+		return AccessConfig{}
 	}, ""},
-	"shared_credentials_file": {func(l *land) Access {
-		return Access{SharedCredentialsFile: l.file("mine", "[default]\n"+staticKeys)}
+	"shared_credentials_file": {func(e *credentialEnv) AccessConfig {
+		return AccessConfig{SharedCredentialsFile: e.file("mine", "[default]\n"+staticKeys)}
 	}, ""},
-	"shared_credentials_file at home": {func(l *land) Access {
-		l.file("mine", "[default]\n"+staticKeys)
-		return Access{SharedCredentialsFile: "~/mine"}
+	"shared_credentials_file at home": {func(e *credentialEnv) AccessConfig {
+		e.file("mine", "[default]\n"+staticKeys)
+		return AccessConfig{SharedCredentialsFile: "~/mine"}
 	}, ""},
-	"AWS_SHARED_CREDENTIALS_FILE": {func(l *land) Access {
-		l.Setenv("AWS_SHARED_CREDENTIALS_FILE", l.file("mine", "[default]\n"+staticKeys))
-		return Access{}
+	"AWS_SHARED_CREDENTIALS_FILE": {func(e *credentialEnv) AccessConfig {
+		e.Setenv("AWS_SHARED_CREDENTIALS_FILE", e.file("mine", "[default]\n"+staticKeys))
+		return AccessConfig{}
 	}, ""},
-	"environment": {func(l *land) Access {
-		key := l.session("mine")
-		l.env(map[string]string{"AWS_ACCESS_KEY_ID": key.ID, "AWS_SECRET_ACCESS_KEY": key.Secret, "AWS_SESSION_TOKEN": key.Session.Token})
-		return Access{}
+	"environment": {func(e *credentialEnv) AccessConfig {
+		key := e.session("mine")
+		e.env(map[string]string{"AWS_ACCESS_KEY_ID": key.ID, "AWS_SECRET_ACCESS_KEY": key.Secret, "AWS_SESSION_TOKEN": key.Session.Token})
+		return AccessConfig{}
 	}, "mine"},
-	"credential_process": {func(l *land) Access {
-		key := l.session("process")
-		script := l.file("script", fmt.Sprintf("#!/bin/sh\necho '{\"Version\":1,\"AccessKeyId\":%q,\"SecretAccessKey\":%q,\"SessionToken\":%q}'\n",
+	"credential_process": {func(e *credentialEnv) AccessConfig {
+		key := e.session("process")
+		script := e.file("script", fmt.Sprintf("#!/bin/sh\necho '{\"Version\":1,\"AccessKeyId\":%q,\"SecretAccessKey\":%q,\"SessionToken\":%q}'\n",
 			key.ID, key.Secret, key.Session.Token))
-		l.file("config", "[default]\ncredential_process = "+script+"\n")
-		return Access{}
+		e.file("config", "[default]\ncredential_process = "+script+"\n")
+		return AccessConfig{}
 	}, "process"},
-	"source_profile": {func(l *land) Access {
-		l.file("credentials", "[keys]\n"+staticKeys)
-		l.file("config", "[profile first]\nrole_arn="+role+"\nrole_session_name=first\nsource_profile=keys\n"+
+	"source_profile": {func(e *credentialEnv) AccessConfig {
+		e.file("credentials", "[keys]\n"+staticKeys)
+		e.file("config", "[profile first]\nrole_arn="+role+"\nrole_session_name=first\nsource_profile=keys\n"+
 			"[profile second]\nrole_arn="+role+"\nrole_session_name=second\nsource_profile=first\nexternal_id=e1\n")
-		return Access{Profile: "second"}
+		return AccessConfig{Profile: "second"}
 	}, assumedAs("second")},
-	"mfa_code": {func(l *land) Access {
-		l.file("credentials", "[keys]\n"+staticKeys)
-		l.file("config", "[profile build]\nrole_arn="+role+"\nrole_session_name=me\nsource_profile=keys\nmfa_serial=GAHT12345678\n")
-		return Access{Profile: "build", MFACode: "123456"}
+	"mfa_code": {func(e *credentialEnv) AccessConfig {
+		e.file("credentials", "[keys]\n"+staticKeys)
+		e.file("config", "[profile build]\nrole_arn="+role+"\nrole_session_name=me\nsource_profile=keys\nmfa_serial=GAHT12345678\n")
+		return AccessConfig{Profile: "build", MFACode: "123456"}
 	}, assumedAs("me")},
-	"web identity of the environment": {func(l *land) Access {
-		l.env(map[string]string{"AWS_WEB_IDENTITY_TOKEN_FILE": l.file("jwt", jwt()), "AWS_ROLE_ARN": role, "AWS_ROLE_SESSION_NAME": "pod"})
-		return Access{}
+	"web identity of the environment": {func(e *credentialEnv) AccessConfig {
+		e.env(map[string]string{"AWS_WEB_IDENTITY_TOKEN_FILE": e.file("jwt", jwt()), "AWS_ROLE_ARN": role, "AWS_ROLE_SESSION_NAME": "pod"})
+		return AccessConfig{}
 	}, assumedAs("pod")},
-	"web identity of a profile": {func(l *land) Access {
-		l.file("config", "[profile pod]\nrole_arn="+role+"\nrole_session_name=pod\nweb_identity_token_file="+l.file("jwt", jwt())+"\n")
-		return Access{Profile: "pod"}
+	"web identity of a profile": {func(e *credentialEnv) AccessConfig {
+		e.file("config", "[profile pod]\nrole_arn="+role+"\nrole_session_name=pod\nweb_identity_token_file="+e.file("jwt", jwt())+"\n")
+		return AccessConfig{Profile: "pod"}
 	}, assumedAs("pod")},
-	"container": {func(l *land) Access {
-		l.env(map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": l.url + "/container", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "Bearer word"})
-		return Access{}
+	"container": {func(e *credentialEnv) AccessConfig {
+		e.env(map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": e.url + "/container", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "Bearer word"})
+		return AccessConfig{}
 	}, "container"},
-	"pod identity": {func(l *land) Access {
-		l.env(map[string]string{
-			"AWS_CONTAINER_CREDENTIALS_FULL_URI":     l.url + "/container",
-			"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": l.file("word", "Bearer word"),
+	"pod identity": {func(e *credentialEnv) AccessConfig {
+		e.env(map[string]string{
+			"AWS_CONTAINER_CREDENTIALS_FULL_URI":     e.url + "/container",
+			"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": e.file("word", "Bearer word"),
 		})
-		return Access{}
+		return AccessConfig{}
 	}, "container"},
-	"instance role": {func(*land) Access { return Access{} }, "arn:aws:sts::123456789012:assumed-role/loopcloud/HOST"},
-	"instance role, endpoint by an option": {func(l *land) Access {
-		l.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
-		return Access{MetadataEndpoint: l.url}
+	"instance role": {func(*credentialEnv) AccessConfig { return AccessConfig{} }, "arn:aws:sts::123456789012:assumed-role/loopcloud/HOST"},
+	"instance role, endpoint by an option": {func(e *credentialEnv) AccessConfig {
+		e.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
+		return AccessConfig{CustomEndpointMetadata: e.url}
 	}, "arn:aws:sts::123456789012:assumed-role/loopcloud/HOST"},
-	"instance role, and no proxy to it": {func(l *land) Access {
-		l.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-		return Access{}
+	"instance role, and no proxy to it": {func(e *credentialEnv) AccessConfig {
+		e.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+		return AccessConfig{}
 	}, "arn:aws:sts::123456789012:assumed-role/loopcloud/HOST"},
-	"credential_source": {func(l *land) Access {
-		l.file("config", "[default]\nrole_arn="+role+"\nrole_session_name=me\ncredential_source=Ec2InstanceMetadata\n")
-		return Access{}
+	"credential_source": {func(e *credentialEnv) AccessConfig {
+		e.file("config", "[default]\nrole_arn="+role+"\nrole_session_name=me\ncredential_source=Ec2InstanceMetadata\n")
+		return AccessConfig{}
 	}, assumedAs("me")},
-	"assume_role": {func(*land) Access {
-		return Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", AssumeRole: &AssumeRole{RoleARN: role}}
+	"assume_role": {func(*credentialEnv) AccessConfig {
+		return AccessConfig{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", AssumeRole: AssumeRoleConfig{RoleARN: role}}
 	}, assumedAs("packer-amazon-chroot")},
-	"assume_role of a role": {func(*land) Access {
-		return Access{AssumeRole: &AssumeRole{RoleARN: role, SessionName: "me"}}
+	"assume_role of a role": {func(*credentialEnv) AccessConfig {
+		return AccessConfig{AssumeRole: AssumeRoleConfig{RoleARN: role, SessionName: "me"}}
 	}, assumedAs("me")},
-	"vault": {func(l *land) Access {
-		l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken"})
-		return Access{Vault: &VaultEngine{Name: "build"}}
+	"vault": {func(e *credentialEnv) AccessConfig {
+		e.env(map[string]string{"VAULT_ADDR": e.url, "VAULT_TOKEN": "t0ken"})
+		return AccessConfig{VaultAWSEngine: VaultConfig{Name: "build"}}
 	}, "vault"},
-	"vault, logged in": {func(l *land) Access {
-		l.Setenv("VAULT_ADDR", l.url)
-		l.file(".vault-token", "t0ken\n")
-		return Access{Vault: &VaultEngine{Name: "build", EngineName: "teams/aws"}}
+	"vault, logged in": {func(e *credentialEnv) AccessConfig {
+		e.Setenv("VAULT_ADDR", e.url)
+		e.file(".vault-token", "t0ken\n")
+		return AccessConfig{VaultAWSEngine: VaultConfig{Name: "build", EngineName: "teams/aws"}}
 	}, "vault"},
-	"vault and assume_role": {func(l *land) Access {
-		l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken"})
-		return Access{Vault: &VaultEngine{Name: "build"}, AssumeRole: &AssumeRole{RoleARN: role, SessionName: "me"}}
+	"vault and assume_role": {func(e *credentialEnv) AccessConfig {
+		e.env(map[string]string{"VAULT_ADDR": e.url, "VAULT_TOKEN": "t0ken"})
+		return AccessConfig{VaultAWSEngine: VaultConfig{Name: "build"}, AssumeRole: AssumeRoleConfig{RoleARN: role, SessionName: "me"}}
 	}, assumedAs("me")},
 }
 
 func TestSourcesOfCredentials(t *testing.T) {
 	for name, source := range sources {
 		t.Run(name, func(t *testing.T) {
-			l := newLand(t)
-			client := dial(t, source.set(l))
+			e := newCredentialEnv(t)
+			client := dial(t, source.set(e))
 			host, err := NewCloud(client, &Config{}, nil).Host(context.Background())
 			if err != nil {
 				t.Fatal(err)
@@ -169,9 +171,9 @@ func TestSourcesOfCredentials(t *testing.T) {
 			if host.Account != state.DefaultAccount {
 				t.Errorf("the host is account %q's", host.Account)
 			}
-			key, known := l.st.Key(l.key)
-			if !known || client.keys.known().AccessKeyID != l.key {
-				t.Fatalf("EC2 was asked with %q, and told is %q", l.key, client.keys.known().AccessKeyID)
+			key, known := e.st.Key(e.key)
+			if !known || client.keys.known().AccessKeyID != e.key {
+				t.Fatalf("EC2 was asked with %q, and told is %q", e.key, client.keys.known().AccessKeyID)
 			}
 			arn := ""
 			if key.Session != nil {
@@ -180,34 +182,34 @@ func TestSourcesOfCredentials(t *testing.T) {
 			if arn != source.arn {
 				t.Errorf("EC2 was asked as %q, want %q", arn, source.arn)
 			}
-			l.hides(key)
+			e.hides(key)
 		})
 	}
 }
 
 // hides checks that no secret of a key can appear in a log.
-func (l *land) hides(key state.Key) {
-	l.Helper()
+func (e *credentialEnv) hides(key state.Key) {
+	e.Helper()
 	secrets := []string{key.Secret}
 	if key.Session != nil {
 		secrets = append(secrets, key.Session.Token)
 	}
 	for _, secret := range secrets {
 		if shown := builder.Redact(secret); strings.Contains(shown, secret) {
-			l.Errorf("a log would show %s", shown)
+			e.Errorf("a log would show %s", shown)
 		}
 	}
 }
 
 func TestFieldsOfAssumeRole(t *testing.T) {
-	l := newLand(t)
-	dial(t, Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", AssumeRole: &AssumeRole{
-		RoleARN: role, Duration: 20 * time.Minute, ExternalID: "e1", Policy: `{"Statement":[]}`,
+	e := newCredentialEnv(t)
+	dial(t, AccessConfig{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", AssumeRole: AssumeRoleConfig{
+		RoleARN: role, DurationSeconds: 1200, ExternalID: "e1", Policy: `{"Statement":[]}`,
 		PolicyARNs: []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, SessionName: "me",
 		Tags: map[string]string{"team": "images", "cost": "7"}, TransitiveTagKeys: []string{"team"},
 	}})
-	if len(l.sts) != 1 {
-		t.Fatalf("STS was asked %d times: %v", len(l.sts), l.sts)
+	if len(e.sts) != 1 {
+		t.Fatalf("STS was asked %d times: %v", len(e.sts), e.sts)
 	}
 	for name, want := range map[string]string{
 		"Action": "AssumeRole", "RoleArn": role, "DurationSeconds": "1200", "ExternalId": "e1", "Policy": `{"Statement":[]}`,
@@ -215,7 +217,7 @@ func TestFieldsOfAssumeRole(t *testing.T) {
 		"Tags.member.1.Key": "cost", "Tags.member.1.Value": "7", "Tags.member.2.Key": "team", "Tags.member.2.Value": "images",
 		"TransitiveTagKeys.member.1": "team",
 	} {
-		if got := l.sts[0].Get(name); got != want {
+		if got := e.sts[0].Get(name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
@@ -224,12 +226,12 @@ func TestFieldsOfAssumeRole(t *testing.T) {
 // TestUnusedMFACode checks that an MFA code that is not needed is reported.
 func TestUnusedMFACode(t *testing.T) {
 	for name, unused := range map[string]bool{"mfa_code": false, "instance role": true} {
-		l := newLand(t)
-		a := sources[name].set(l)
+		e := newCredentialEnv(t)
+		a := sources[name].set(e)
 		a.MFACode = "123456"
 		var said []string
 		log := func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }
-		if _, err := new(Config).dial(t.Context(), a, log); err != nil {
+		if _, err := (&Config{AccessConfig: a}).connect(t.Context(), log); err != nil {
 			t.Fatal(err)
 		}
 		if got := strings.Contains(strings.Join(said, ""), "mfa_code is not used"); got != unused {
@@ -240,9 +242,9 @@ func TestUnusedMFACode(t *testing.T) {
 
 // A session that a code began is long, as it cannot be renewed.
 func TestMFASession(t *testing.T) {
-	l := newLand(t)
-	dial(t, sources["mfa_code"].set(l))
-	if got := l.sts[0]; got.Get("SerialNumber") != "GAHT12345678" || got.Get("TokenCode") != "123456" || got.Get("DurationSeconds") != "3600" {
+	e := newCredentialEnv(t)
+	dial(t, sources["mfa_code"].set(e))
+	if got := e.sts[0]; got.Get("SerialNumber") != "GAHT12345678" || got.Get("TokenCode") != "123456" || got.Get("DurationSeconds") != "3600" {
 		t.Errorf("STS was asked %v", got)
 	}
 }
@@ -250,10 +252,10 @@ func TestMFASession(t *testing.T) {
 // Keys that are valid for half a minute only are not used: the request may arrive after their
 // expiry, or the clock of this machine may be slow.
 func TestKeysAreRenewedBeforeTheirEnd(t *testing.T) {
-	ends := map[string]func(*land, time.Time) (keys aws.CredentialsProvider, asked func() int){
-		"assume_role": func(_ *land, end time.Time) (aws.CredentialsProvider, func() int) {
+	ends := map[string]func(*credentialEnv, time.Time) (keys aws.CredentialsProvider, asked func() int){
+		"assume_role": func(_ *credentialEnv, end time.Time) (aws.CredentialsProvider, func() int) {
 			asked := 0
-			keys := AssumeRole{RoleARN: role}.provider(assumeRole(func(context.Context, *sts.AssumeRoleInput, ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
+			keys := AssumeRoleConfig{RoleARN: role}.provider(assumeRole(func(context.Context, *sts.AssumeRoleInput, ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
 				asked++
 				return &sts.AssumeRoleOutput{
 					AssumedRoleUser: &ststypes.AssumedRoleUser{Arn: aws.String(assumedAs("me"))},
@@ -264,19 +266,19 @@ func TestKeysAreRenewedBeforeTheirEnd(t *testing.T) {
 			}))
 			return keys, func() int { return asked }
 		},
-		"the chain": func(l *land, end time.Time) (aws.CredentialsProvider, func() int) {
-			count := filepath.Join(l.home, "asked")
-			script := l.file("script", fmt.Sprintf("#!/bin/sh\nprintf x >>%s\necho '{\"Version\":1,\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"s\",\"Expiration\":%q}'\n",
+		"the chain": func(e *credentialEnv, end time.Time) (aws.CredentialsProvider, func() int) {
+			count := filepath.Join(e.home, "asked")
+			script := e.file("script", fmt.Sprintf("#!/bin/sh\nprintf x >>%s\necho '{\"Version\":1,\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"s\",\"Expiration\":%q}'\n",
 				count, end.Format(time.RFC3339)))
-			l.file("config", "[default]\ncredential_process = "+script+"\n")
-			client := dial(t, Access{})
+			e.file("config", "[default]\ncredential_process = "+script+"\n")
+			client := dial(t, AccessConfig{})
 			return client.keys, func() int { text, _ := os.ReadFile(count); return len(text) }
 		},
 	}
 	for name, keysUntil := range ends {
 		for left, anew := range map[time.Duration]bool{30 * time.Second: true, 10 * time.Minute: false} {
 			t.Run(fmt.Sprintf("%s, %v", name, left), func(t *testing.T) {
-				keys, asked := keysUntil(newLand(t), time.Now().Add(left))
+				keys, asked := keysUntil(newCredentialEnv(t), time.Now().Add(left))
 				before := max(asked(), 1) // Dial has sent one request already
 				for range 2 {
 					if _, err := keys.Retrieve(context.Background()); err != nil {
@@ -292,78 +294,75 @@ func TestKeysAreRenewedBeforeTheirEnd(t *testing.T) {
 }
 
 func TestVaultRequests(t *testing.T) {
-	l := newLand(t)
-	l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken", "VAULT_NAMESPACE": "teams/images"})
-	dial(t, Access{Vault: &VaultEngine{Name: "build", RoleARN: role, TTL: "900s"}})
-	if len(l.vault) != 1 {
-		t.Fatalf("Vault was asked %d times", len(l.vault))
+	e := newCredentialEnv(t)
+	e.env(map[string]string{"VAULT_ADDR": e.url, "VAULT_TOKEN": "t0ken", "VAULT_NAMESPACE": "teams/images"})
+	dial(t, AccessConfig{VaultAWSEngine: VaultConfig{Name: "build", RoleARN: role, TTL: "900s"}})
+	if len(e.vault) != 1 {
+		t.Fatalf("Vault was asked %d times", len(e.vault))
 	}
-	asked := l.vault[0]
+	asked := e.vault[0]
 	if query := asked.URL.Query(); query.Get("role_arn") != role || query.Get("ttl") != "900s" || asked.Header.Get("X-Vault-Namespace") != "teams/images" {
 		t.Errorf("Vault was asked %s with %v", asked.URL, asked.Header)
 	}
 }
 
 func TestSourcesThatFail(t *testing.T) {
-	keys := Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed"}
-	vault := func(l *land, engine VaultEngine) Access {
-		l.env(map[string]string{"VAULT_ADDR": l.url, "VAULT_TOKEN": "t0ken", "VAULT_MAX_RETRIES": "0"})
-		return Access{Vault: &engine}
+	keys := AccessConfig{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed"}
+	vault := func(e *credentialEnv, engine VaultConfig) AccessConfig {
+		e.env(map[string]string{"VAULT_ADDR": e.url, "VAULT_TOKEN": "t0ken", "VAULT_MAX_RETRIES": "0"})
+		return AccessConfig{VaultAWSEngine: engine}
 	}
 	tests := map[string]struct {
-		set  func(*land) Access
+		set  func(*credentialEnv) AccessConfig
 		want []string
 	}{
-		"token alone":               {func(*land) Access { return Access{Token: "t"} }, []string{"token", "access_key"}},
-		"vault beside keys":         {func(*land) Access { a := keys; a.Vault = &VaultEngine{Name: "x"}; return a }, []string{"vault_aws_engine", "access_key"}},
-		"vault without a role":      {func(l *land) Access { return vault(l, VaultEngine{}) }, []string{"vault_aws_engine", "name"}},
-		"vault without a token":     {func(*land) Access { return Access{Vault: &VaultEngine{Name: "build"}} }, []string{"vault_aws_engine", "VAULT_TOKEN", ".vault-token"}},
-		"vault with an empty token": {func(l *land) Access { l.file(".vault-token", "\n"); return Access{Vault: &VaultEngine{Name: "build"}} }, []string{"VAULT_TOKEN", "empty"}},
-		"vault with another token": {func(l *land) Access {
-			a := vault(l, VaultEngine{Name: "build"})
-			l.Setenv("VAULT_TOKEN", "another")
+		"vault without a token": {func(*credentialEnv) AccessConfig { return AccessConfig{VaultAWSEngine: VaultConfig{Name: "build"}} }, []string{"vault_aws_engine", "VAULT_TOKEN", ".vault-token"}},
+		"vault with an empty token": {func(e *credentialEnv) AccessConfig {
+			e.file(".vault-token", "\n")
+			return AccessConfig{VaultAWSEngine: VaultConfig{Name: "build"}}
+		}, []string{"VAULT_TOKEN", "empty"}},
+		"vault with another token": {func(e *credentialEnv) AccessConfig {
+			a := vault(e, VaultConfig{Name: "build"})
+			e.Setenv("VAULT_TOKEN", "another")
 			return a
 		}, []string{"vault_aws_engine", "aws/creds/build", "permission denied"}},
-		"vault without such a role":  {func(l *land) Access { return vault(l, VaultEngine{Name: "other"}) }, []string{"aws/creds/other", "engine_name and name"}},
-		"another engine of vault":    {func(l *land) Access { return vault(l, VaultEngine{Name: "build", EngineName: "kv"}) }, []string{"kv/creds/build", "access_key"}},
-		"assume_role without a role": {func(*land) Access { a := keys; a.AssumeRole = &AssumeRole{}; return a }, []string{"assume_role", "role_arn"}},
-		"no metadata and no id":      {func(*land) Access { a := keys; a.SkipMetadata = true; return a }, []string{"skip_metadata_api_check", "instance_id"}},
-		"no metadata and no keys": {func(*land) Access {
-			return Access{SkipMetadata: true, InstanceID: "i-0123456789abcdef0", Region: "eu-west-1"}
+		"vault without such a role": {func(e *credentialEnv) AccessConfig { return vault(e, VaultConfig{Name: "other"}) }, []string{"aws/creds/other", "engine_name and name"}},
+		"another engine of vault":   {func(e *credentialEnv) AccessConfig { return vault(e, VaultConfig{Name: "build", EngineName: "kv"}) }, []string{"kv/creds/build", "access_key"}},
+		"no metadata and no keys": {func(*credentialEnv) AccessConfig {
+			return AccessConfig{SkipMetadataAPICheck: true, InstanceID: "i-0123456789abcdef0", Region: "eu-west-1"}
 		}, []string{"no AWS credentials"}},
-		"no metadata and no region": {func(l *land) Access {
+		"no metadata and no region": {func(e *credentialEnv) AccessConfig {
 			a := keys
-			l.Setenv("AWS_REGION", "")
-			a.SkipMetadata, a.InstanceID = true, "i-0123456789abcdef0"
+			e.Setenv("AWS_REGION", "")
+			a.SkipMetadataAPICheck, a.InstanceID = true, "i-0123456789abcdef0"
 			return a
 		}, []string{"no region", "set region"}},
-		"retries below nothing":      {func(*land) Access { return Access{MaxRetries: -1} }, []string{"max_retries", "-1"}},
-		"no shared_credentials_file": {func(*land) Access { return Access{SharedCredentialsFile: "/nonexistent/x"} }, []string{"shared_credentials_file", "/nonexistent/x"}},
-		"no such profile":            {func(*land) Access { return Access{Profile: "nobody"} }, []string{`no profile "nobody"`, "shared_credentials_file", "AWS_CONFIG_FILE"}},
-		"role that may not be assumed": {func(*land) Access {
+		"no shared_credentials_file": {func(*credentialEnv) AccessConfig { return AccessConfig{SharedCredentialsFile: "/nonexistent/x"} }, []string{"shared_credentials_file", "/nonexistent/x"}},
+		"no such profile":            {func(*credentialEnv) AccessConfig { return AccessConfig{Profile: "nobody"} }, []string{`no profile "nobody"`, "shared_credentials_file", "AWS_CONFIG_FILE"}},
+		"role that may not be assumed": {func(*credentialEnv) AccessConfig {
 			a := keys
-			a.AssumeRole = &AssumeRole{RoleARN: "arn:aws:iam::000000000000:role/r"}
+			a.AssumeRole = AssumeRoleConfig{RoleARN: "arn:aws:iam::000000000000:role/r"}
 			return a
 		}, []string{"role arn:aws:iam::000000000000:role/r", "sts:AssumeRole", "trust policy"}},
-		"secret of nobody": {func(*land) Access {
-			return Access{AccessKey: "AKIATEST", SecretKey: "x", AssumeRole: &AssumeRole{RoleARN: role}}
+		"secret of nobody": {func(*credentialEnv) AccessConfig {
+			return AccessConfig{AccessKey: "AKIATEST", SecretKey: "x", AssumeRole: AssumeRoleConfig{RoleARN: role}}
 		}, []string{"AKIATEST", "access_key and secret_key"}},
-		"mfa_serial without a code": {func(l *land) Access { a := sources["mfa_code"].set(l); a.MFACode = ""; return a }, []string{"mfa_serial", "mfa_code"}},
-		"wrong code":                {func(l *land) Access { a := sources["mfa_code"].set(l); a.MFACode = "000000"; return a }, []string{"MultiFactorAuthentication", "mfa_code"}},
-		"web identity that is none": {func(l *land) Access {
-			a := sources["web identity of the environment"].set(l)
-			l.file("jwt", "nonsense")
+		"mfa_serial without a code": {func(e *credentialEnv) AccessConfig { a := sources["mfa_code"].set(e); a.MFACode = ""; return a }, []string{"mfa_serial", "mfa_code"}},
+		"wrong code":                {func(e *credentialEnv) AccessConfig { a := sources["mfa_code"].set(e); a.MFACode = "000000"; return a }, []string{"MultiFactorAuthentication", "mfa_code"}},
+		"web identity that is none": {func(e *credentialEnv) AccessConfig {
+			a := sources["web identity of the environment"].set(e)
+			e.file("jwt", "nonsense")
 			return a
 		}, []string{"InvalidIdentityToken", "AWS_WEB_IDENTITY_TOKEN_FILE"}},
-		"container that does not know us": {func(l *land) Access {
-			l.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", l.url+"/container")
-			return Access{}
+		"container that does not know us": {func(e *credentialEnv) AccessConfig {
+			e.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", e.url+"/container")
+			return AccessConfig{}
 		}, []string{"no AWS credentials", "no word"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			l := newLand(t)
-			_, err := Dial(context.Background(), tt.set(l))
+			e := newCredentialEnv(t)
+			_, err := Dial(context.Background(), tt.set(e), 0)
 			says(t, err, tt.want...)
 		})
 	}
@@ -371,12 +370,12 @@ func TestSourcesThatFail(t *testing.T) {
 
 // Without the validation, it is the first request that fails.
 func TestSkipCredentialValidation(t *testing.T) {
-	l := newLand(t)
-	l.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	if _, err := Dial(context.Background(), Access{}); err == nil {
+	e := newCredentialEnv(t)
+	e.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	if _, err := Dial(context.Background(), AccessConfig{}, 0); err == nil {
 		t.Error("no credentials, and no error")
 	}
-	client, err := Dial(context.Background(), Access{SkipCredentialValidation: true, InstanceID: "i-0123"})
+	client, err := Dial(context.Background(), AccessConfig{SkipCredentialValidation: true, InstanceID: "i-0123"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,9 +14,9 @@ import (
 )
 
 // worldwide returns a Cloud that reaches every region.
-func (w *world) worldwide(t *testing.T, opts Config) *Cloud {
+func (tc *testCloud) worldwide(t *testing.T, opts Config) *Cloud {
 	t.Helper()
-	t.Setenv("AWS_ENDPOINT_URL", w.url)
+	t.Setenv("AWS_ENDPOINT_URL", tc.url)
 	return NewCloud(dial(t, access("")), &opts, t.Logf)
 }
 
@@ -37,9 +37,9 @@ func survey(t *testing.T, cloud *Cloud) bake.Facts {
 }
 
 // in reads an image of a region from the state.
-func (w *world) in(t *testing.T, region string, id bake.ImageID) state.Image {
+func (tc *testCloud) in(t *testing.T, region string, id bake.ImageID) state.Image {
 	t.Helper()
-	for _, image := range w.state.Images(state.Caller{Account: account.Account, Region: region}) {
+	for _, image := range tc.state.Images(state.Caller{Account: account.Account, Region: region}) {
 		if image.ID == string(id) {
 			return image
 		}
@@ -49,9 +49,9 @@ func (w *world) in(t *testing.T, region string, id bake.ImageID) state.Image {
 }
 
 // snapshot reads a snapshot of a region from the state.
-func (w *world) snapshot(t *testing.T, region, id string) state.Snapshot {
+func (tc *testCloud) snapshot(t *testing.T, region, id string) state.Snapshot {
 	t.Helper()
-	for _, s := range w.state.Snapshots(state.Caller{Account: account.Account, Region: region}) {
+	for _, s := range tc.state.Snapshots(state.Caller{Account: account.Account, Region: region}) {
 		if s.ID == id {
 			return s
 		}
@@ -61,9 +61,9 @@ func (w *world) snapshot(t *testing.T, region, id string) state.Snapshot {
 }
 
 // published is an image with every option that publishes.
-func published(t *testing.T, w *world, region string, id bake.ImageID, snapshots []bake.SnapshotID) {
+func published(t *testing.T, tc *testCloud, region string, id bake.ImageID, snapshots []bake.SnapshotID) {
 	t.Helper()
-	image := w.in(t, region, id)
+	image := tc.in(t, region, id)
 	want := state.Permissions{
 		Accounts:            []string{"111111111111", "222222222222"},
 		Organizations:       []string{"arn:aws:organizations::111111111111:organization/o-abcdefghij"},
@@ -76,7 +76,7 @@ func published(t *testing.T, w *world, region string, id bake.ImageID, snapshots
 		t.Errorf("%s has the image %+v", region, image)
 	}
 	for _, id := range snapshots {
-		if s := w.snapshot(t, region, string(id)); !slices.Equal(s.CreateVolume.Accounts, []string{"333333333333"}) {
+		if s := tc.snapshot(t, region, string(id)); !slices.Equal(s.CreateVolume.Accounts, []string{"333333333333"}) {
 			t.Errorf("%s of %s is shared with %+v", id, region, s.CreateVolume)
 		}
 	}
@@ -85,15 +85,15 @@ func published(t *testing.T, w *world, region string, id bake.ImageID, snapshots
 // An image is copied, and published in each region. Existing images are shared with nobody.
 func TestImageInTwoRegions(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, state.Instant())
+	tc := newTestCloud(t, state.Instant())
 	opts := everything()
-	opts.SourceAMI, opts.AMIRegions = w.source, []string{"us-east-1", account.Region}
+	opts.SourceAMI, opts.AMIRegions = tc.source, []string{"us-east-1", account.Region}
 	opts.AMIOrgARNs = []string{"arn:aws:organizations::111111111111:organization/o-abcdefghij"}
 	opts.AMIOUARNs = []string{"arn:aws:organizations::111111111111:ou/o-abcdefghij/ou-ab12-abcdefgh"}
 	opts.AMIGroups, opts.SnapshotGroups = nil, nil // encrypted snapshots cannot be public
 	opts.DeprecateAt = fromNow(365)
 	opts.RegionKMSKeyIDs = map[string]string{"us-east-1": "alias/web"}
-	cloud := w.worldwide(t, opts)
+	cloud := tc.worldwide(t, opts)
 	facts := survey(t, cloud)
 	plan, err := cloud.Publication(ctx, facts)
 	if err != nil || plan.Passing || len(plan.Copies) != 1 {
@@ -132,10 +132,10 @@ func TestImageInTwoRegions(t *testing.T) {
 		if err := cloud.In(region).Publish(ctx, bake.PublishSpec{Image: p.Image, Snapshots: p.Snapshots}); err != nil {
 			t.Fatal(err)
 		}
-		published(t, w, region, p.Image, p.Snapshots)
+		published(t, tc, region, p.Image, p.Snapshots)
 	}
-	w.isEncryptedCopy(t, w.in(t, "us-east-1", copied))
-	if s := w.snapshot(t, account.Region, string(facts.Source.Snapshots[1])); len(s.CreateVolume.Accounts) > 0 {
+	tc.isEncryptedCopy(t, tc.in(t, "us-east-1", copied))
+	if s := tc.snapshot(t, account.Region, string(facts.Source.Snapshots[1])); len(s.CreateVolume.Accounts) > 0 {
 		t.Error("the source's snapshot is shared")
 	}
 	for region, p := range made {
@@ -146,7 +146,7 @@ func TestImageInTwoRegions(t *testing.T) {
 }
 
 // isEncryptedCopy checks the tags and the keys of TestImageInTwoRegions' copy.
-func (w *world) isEncryptedCopy(t *testing.T, image state.Image) {
+func (tc *testCloud) isEncryptedCopy(t *testing.T, image state.Image) {
 	t.Helper()
 	if image.Description != "elsewhere" || image.Tags["of"] != "image" || image.IMDS != "v2.0" || image.UEFIData == "" {
 		t.Errorf("the copy is %+v", image)
@@ -156,7 +156,7 @@ func (w *world) isEncryptedCopy(t *testing.T, image state.Image) {
 		if m.Volume == nil {
 			continue
 		}
-		s := w.snapshot(t, image.Region, m.Volume.SnapshotID)
+		s := tc.snapshot(t, image.Region, m.Volume.SnapshotID)
 		if !s.Encrypted || s.KMSKeyID != key || s.Tags["of"] != "snapshot" {
 			t.Errorf("%s's snapshot is %+v", m.Device, s)
 		}
@@ -169,8 +169,8 @@ func TestEncryptBoot(t *testing.T) {
 	for name, mappings := range map[string][]BlockDevice{"with a copy": nil, "without": {{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf", VolumeSize: 1}}}} {
 		t.Run(name, func(t *testing.T) {
 			ctx := context.Background()
-			w := newWorld(t, state.Instant())
-			cloud := w.worldwide(t, Config{SourceConfig: SourceConfig{SourceAMI: w.source}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: mappings}, EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "alias/boot"}})
+			tc := newTestCloud(t, state.Instant())
+			cloud := tc.worldwide(t, Config{SourceConfig: SourceConfig{SourceAMI: tc.source}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: mappings}, EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "alias/boot"}})
 			facts := survey(t, cloud)
 			plan, err := cloud.Publication(ctx, facts)
 			if err != nil {
@@ -189,15 +189,15 @@ func TestEncryptBoot(t *testing.T) {
 				t.Errorf("publication %+v", plan)
 			}
 			key := state.KeyARN(account, "alias/boot")
-			for _, m := range w.find(t, image).Mappings {
+			for _, m := range tc.find(t, image).Mappings {
 				if m.Volume == nil || m.Volume.SnapshotID == "" {
 					continue
 				}
-				if s := w.snapshot(t, account.Region, m.Volume.SnapshotID); !s.Encrypted || s.KMSKeyID != key {
+				if s := tc.snapshot(t, account.Region, m.Volume.SnapshotID); !s.Encrypted || s.KMSKeyID != key {
 					t.Errorf("%s's snapshot is %+v", m.Device, s)
 				}
 			}
-			for _, v := range w.state.Volumes(account) {
+			for _, v := range tc.state.Volumes(account) {
 				if v.Tags[bake.BuildTag] == "b" && v.Encrypted == plan.Passing {
 					t.Errorf("the volume's encryption is %t", v.Encrypted)
 				}
@@ -209,18 +209,18 @@ func TestEncryptBoot(t *testing.T) {
 // TestRestoredImageIsUnchanged checks that a restored image is the same except for its id.
 func TestRestoredImageIsUnchanged(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, state.Instant())
-	cloud := w.worldwide(t, Config{SourceConfig: SourceConfig{SourceAMI: w.source}})
+	tc := newTestCloud(t, state.Instant())
+	cloud := tc.worldwide(t, Config{SourceConfig: SourceConfig{SourceAMI: tc.source}})
 	facts := survey(t, cloud)
 	id := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 8}, facts.Source)
 	opts := Config{PublishConfig: PublishConfig{AMIUsers: []string{"111111111111"}, DeprecateAt: fromNow(365)}}
 	if err := NewCloud(cloud.client, &opts, nil).Publish(ctx, bake.PublishSpec{Image: id}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.state.AddTags(account, []string{string(id)}, map[string]string{"os": "debian"}, false); err != nil {
+	if err := tc.state.AddTags(account, []string{string(id)}, map[string]string{"os": "debian"}, false); err != nil {
 		t.Fatal(err)
 	}
-	before := w.find(t, id)
+	before := tc.find(t, id)
 	record, err := cloud.Record(ctx, id)
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +234,7 @@ func TestRestoredImageIsUnchanged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	after := w.find(t, again)
+	after := tc.find(t, again)
 	if again == id {
 		t.Error("the same id")
 	}
@@ -251,13 +251,13 @@ func TestRestoredImageIsUnchanged(t *testing.T) {
 			t.Errorf("device %+v, was %+v", a, b)
 		}
 	}
-	w.protected(t, cloud, again)
+	tc.protected(t, cloud, again)
 }
 
 // protected checks that a protected image is not replaced.
-func (w *world) protected(t *testing.T, cloud *Cloud, id bake.ImageID) {
+func (tc *testCloud) protected(t *testing.T, cloud *Cloud, id bake.ImageID) {
 	t.Helper()
-	if _, err := w.state.ProtectImage(account, string(id), state.ProtectedWithCooldown, false); err != nil {
+	if _, err := tc.state.ProtectImage(account, string(id), state.ProtectedWithCooldown, false); err != nil {
 		t.Fatal(err)
 	}
 	_, err := cloud.Record(context.Background(), id)
@@ -267,14 +267,14 @@ func (w *world) protected(t *testing.T, cloud *Cloud, id bake.ImageID) {
 // A build with a source filter and a volume with its own IOPS and throughput.
 func TestFilteredSourceAndPerformance(t *testing.T) {
 	ctx := context.Background()
-	w := newWorld(t, state.Instant())
-	cloud := w.worldwide(t, Config{
-		SourceConfig:  SourceConfig{SourceAMIFilter: SourceFilterConfig{Filters: map[string]string{"name": "ba*", "architecture": "x86_64"}, Owners: []string{"self"}, MostRecent: true}},
-		ImageConfig:   ImageConfig{ENASupport: config.TriFalse, BootMode: "legacy-bios"},
-		PublishConfig: PublishConfig{AMIRegions: []string{"moon-1"}},
+	tc := newTestCloud(t, state.Instant())
+	cloud := tc.worldwide(t, Config{
+		SourceConfig: SourceConfig{SourceAMIFilter: SourceFilterConfig{Filters: map[string]string{"name": "ba*", "architecture": "x86_64"}, Owners: []string{"self"}, MostRecent: true}},
+		ImageConfig:  ImageConfig{ENASupport: config.TriFalse, BootMode: "legacy-bios"},
+		CopyConfig:   CopyConfig{AMIRegions: []string{"moon-1"}},
 	})
 	facts := survey(t, cloud)
-	if string(facts.Source.ID) != w.source || facts.Host.Account != account.Account {
+	if string(facts.Source.ID) != tc.source || facts.Host.Account != account.Account {
 		t.Errorf("facts %+v", facts)
 	}
 	_, err := cloud.Publication(ctx, facts)
@@ -297,12 +297,12 @@ func TestFilteredSourceAndPerformance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range w.state.Volumes(account) {
+	for _, v := range tc.state.Volumes(account) {
 		if v.ID == string(id) && (v.IOPS != 4000 || v.Throughput != 300) {
 			t.Errorf("volume %+v", v)
 		}
 	}
-	found := w.find(t, image)
+	found := tc.find(t, image)
 	if root := found.Mappings[0].Volume; root.IOPS != 4000 || root.Throughput != 300 || root.SizeGiB != 9 {
 		t.Errorf("root %+v", root)
 	}

@@ -96,18 +96,18 @@ func (c imagePlan) sourceRoot() BlockDevice {
 // default key.
 // Source: https://docs.aws.amazon.com/ebs/latest/userguide/encryption-parameters.html
 func (c imagePlan) encryptedRoot(ctx context.Context, read map[string]types.Snapshot) (s encryptedVolume, encrypted bool) {
-	wish, root := c.rootWish(), c.sourceRoot()
+	requested, root := c.rootRequest(), c.sourceRoot()
 	snapshot, known := read[root.SnapshotID]
 	own := known && aws.ToString(snapshot.OwnerId) == c.host.Account
 	s = encryptedVolume{
-		region: c.client.Region(), what: "the root volume", key: wish.key, cause: wish.cause, created: true,
-		remedy: fmt.Sprintf("give %s, %s", wish.option, customer),
+		region: c.client.Region(), what: "the root volume", key: requested.key, cause: requested.cause, created: true,
+		remedy: fmt.Sprintf("give %s, %s", requested.option, customer),
 	}
 	switch {
-	case wish.key != "":
+	case requested.key != "":
 	case root.Encrypted && (own || !known):
 		s.key, s.told, s.cause = keyOf(snapshot.KmsKeyId), true, fmt.Sprintf("that is the key of the source's root snapshot %s, and none is given", root.SnapshotID)
-	case wish.encrypted:
+	case requested.encrypted:
 	case root.Encrypted:
 		s.cause = fmt.Sprintf("the source's root snapshot %s is encrypted, and no key is given", root.SnapshotID)
 	default:
@@ -236,8 +236,8 @@ func (c imagePlan) keepsSourceKey() bool {
 	return root.Encrypted
 }
 
-// wish is the encryption of the build's volume as far as options ask for it.
-type wish struct {
+// requestedEncryption is the encryption of the build's volume as far as options ask for it.
+type requestedEncryption struct {
 	encrypted bool
 	// key is the key given; empty means the one that EC2 chooses.
 	key string
@@ -248,39 +248,39 @@ type wish struct {
 // rootEncryption returns how the volume that the image is built on is encrypted, as far as
 // the options say.
 func (c imagePlan) rootEncryption() bake.Encryption {
-	w := c.rootWish()
+	w := c.rootRequest()
 	return bake.Encryption{Encrypted: w.encrypted, KMSKeyID: w.key}
 }
 
-// rootWish returns how the volume that the image is built on is to be encrypted: its
+// rootRequest returns how the volume that the image is built on is to be encrypted: its
 // snapshot and the image have it from there, and EC2 takes no other word for it.
 // An image that is there only to be copied is encrypted by the copying.
-func (c imagePlan) rootWish() wish {
+func (c imagePlan) rootRequest() requestedEncryption {
 	root, _ := find(c.config.AMIBlockDeviceMappings, c.rootName())
 	const option = "root_volume_kms_key_id"
 	switch all := c.encryptsIn(c.client.Region()); {
 	case all && !c.passing:
-		return c.homeWish()
+		return c.homeRequest()
 	case c.config.RootVolumeKMSKeyID != "":
-		return wish{true, c.config.RootVolumeKMSKeyID, fmt.Sprintf("%s is %q", option, c.config.RootVolumeKMSKeyID), option}
+		return requestedEncryption{true, c.config.RootVolumeKMSKeyID, fmt.Sprintf("%s is %q", option, c.config.RootVolumeKMSKeyID), option}
 	case c.config.encryptsRoot():
-		return wish{true, "", "root_volume_encrypt_boot is true, and no key is given", option}
+		return requestedEncryption{true, "", "root_volume_encrypt_boot is true, and no key is given", option}
 	case root.Encrypted && !all:
-		return wish{true, root.KMSKeyID, fmt.Sprintf("ami_block_device_mappings has encrypted for %s, with the kms_key_id %q", root.DeviceName, root.KMSKeyID),
+		return requestedEncryption{true, root.KMSKeyID, fmt.Sprintf("ami_block_device_mappings has encrypted for %s, with the kms_key_id %q", root.DeviceName, root.KMSKeyID),
 			"kms_key_id of " + root.DeviceName + " in ami_block_device_mappings"}
 	default:
-		return wish{option: option}
+		return requestedEncryption{option: option}
 	}
 }
 
-// homeWish returns how the volume is to be encrypted if all of the image is.
-func (c *Cloud) homeWish() wish {
+// homeRequest returns how the volume is to be encrypted if all of the image is.
+func (c *Cloud) homeRequest() requestedEncryption {
 	key := c.homeKey()
 	option, given := c.copyKey(c.client.Region())
 	if !given {
-		return wish{true, key, "encrypt_boot is true, and no key is given", option}
+		return requestedEncryption{true, key, "encrypt_boot is true, and no key is given", option}
 	}
-	return wish{true, key, fmt.Sprintf("%s is %q", option, key), option}
+	return requestedEncryption{true, key, fmt.Sprintf("%s is %q", option, key), option}
 }
 
 // leavesOtherKeys reports whether the image would have a snapshot beside its root's that

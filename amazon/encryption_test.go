@@ -28,15 +28,15 @@ func keyIn(region, key string) string {
 }
 
 // snapshotWith returns a snapshot that is encrypted with a key of the table.
-func (w *world) snapshotWith(t *testing.T, key string) string {
+func (tc *testCloud) snapshotWith(t *testing.T, key string) string {
 	t.Helper()
-	volume, err := w.state.CreateVolume(account, state.VolumeRequest{
+	volume, err := tc.state.CreateVolume(account, state.VolumeRequest{
 		Zone: "eu-west-1a", SizeGiB: 1, Type: "gp2", IDDigits: 17, Encrypted: key != unencrypted, KMSKeyID: key,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	snapshot, err := w.state.CreateSnapshot(account, state.SnapshotRequest{VolumeID: volume.ID, IDDigits: 17})
+	snapshot, err := tc.state.CreateSnapshot(account, state.SnapshotRequest{VolumeID: volume.ID, IDDigits: 17})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,10 +45,10 @@ func (w *world) snapshotWith(t *testing.T, key string) string {
 
 // sourceWith returns an image whose root is encrypted with a key of the table, with
 // further volumes.
-func (w *world) sourceWith(t *testing.T, key string, further ...state.Mapping) string {
+func (tc *testCloud) sourceWith(t *testing.T, key string, further ...state.Mapping) string {
 	t.Helper()
-	mappings := []state.Mapping{{Device: "/dev/xvda", Volume: &state.MappedVolume{SnapshotID: w.snapshotWith(t, key)}}}
-	image, err := w.state.CreateImage(account, state.ImageRequest{
+	mappings := []state.Mapping{{Device: "/dev/xvda", Volume: &state.MappedVolume{SnapshotID: tc.snapshotWith(t, key)}}}
+	image, err := tc.state.CreateImage(account, state.ImageRequest{
 		Name: "source", IDDigits: 17, Mappings: append(mappings, further...),
 		Attributes: state.ImageAttributes{Architecture: string(hostArchitecture()), Virtualization: "hvm", RootDevice: "/dev/xvda"},
 	})
@@ -60,12 +60,12 @@ func (w *world) sourceWith(t *testing.T, key string, further ...state.Mapping) s
 
 // publishedImages builds an image with the options, as bake does, and returns the remaining
 // images by region.
-func (w *world) publishedImages(t *testing.T, options map[string]any) map[string]state.Image {
+func (tc *testCloud) publishedImages(t *testing.T, options map[string]any) map[string]state.Image {
 	t.Helper()
 	ctx := context.Background()
 	var c Config
 	buildertest.Prepared(t, &c, with(t, options))
-	cloud := w.worldwide(t, c)
+	cloud := tc.worldwide(t, c)
 	facts := survey(t, cloud)
 	plan, err := cloud.Publication(ctx, facts)
 	if err != nil {
@@ -74,7 +74,7 @@ func (w *world) publishedImages(t *testing.T, options map[string]any) map[string
 	image := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 1, Encryption: plan.Root, Details: plan.Details}, facts.Source)
 	all := map[string]state.Image{}
 	if !plan.Passing {
-		all[account.Region] = w.find(t, image)
+		all[account.Region] = tc.find(t, image)
 	}
 	for _, wanted := range plan.Copies {
 		id, err := cloud.In(wanted.Region).Copy(ctx, bake.CopySpec{
@@ -83,7 +83,7 @@ func (w *world) publishedImages(t *testing.T, options map[string]any) map[string
 		if err != nil {
 			t.Fatal(err)
 		}
-		all[wanted.Region] = w.in(t, wanted.Region, id)
+		all[wanted.Region] = tc.in(t, wanted.Region, id)
 	}
 	return all
 }
@@ -100,7 +100,7 @@ func TestKeysOfTheImage(t *testing.T) {
 	for name, row := range map[string]struct {
 		root    string // the key of the source's root
 		data    string // that of its further volume, if it has one
-		further func(w *world, t *testing.T, key string) *state.MappedVolume
+		further func(tc *testCloud, t *testing.T, key string) *state.MappedVolume
 		give    give
 		want    map[string]keys
 	}{
@@ -153,19 +153,19 @@ func TestKeysOfTheImage(t *testing.T) {
 			map[string]keys{home: {root: defaultKey}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, state.Instant())
+			tc := newTestCloud(t, state.Instant())
 			var further []state.Mapping
 			if row.further != nil {
-				further = append(further, state.Mapping{Device: data, Volume: row.further(w, t, row.data)})
+				further = append(further, state.Mapping{Device: data, Volume: row.further(tc, t, row.data)})
 			}
-			options := merge(give{"source_ami": w.sourceWith(t, row.root, further...), "region": home}, row.give)
-			w.makeSnapshots(t, options)
-			images := w.publishedImages(t, options)
+			options := merge(give{"source_ami": tc.sourceWith(t, row.root, further...), "region": home}, row.give)
+			tc.makeSnapshots(t, options)
+			images := tc.publishedImages(t, options)
 			if len(images) != len(row.want) {
 				t.Errorf("images in %v, want them in %v", maps.Keys(images), maps.Keys(row.want))
 			}
 			for region, want := range row.want {
-				w.hasKeys(t, region, images[region], want)
+				tc.hasKeys(t, region, images[region], want)
 			}
 		})
 	}
@@ -178,30 +178,30 @@ func merge(options, more map[string]any) map[string]any {
 	return all
 }
 
-func ofSnapshot(w *world, t *testing.T, key string) *state.MappedVolume {
+func ofSnapshot(tc *testCloud, t *testing.T, key string) *state.MappedVolume {
 	t.Helper()
-	return &state.MappedVolume{SnapshotID: w.snapshotWith(t, key)}
+	return &state.MappedVolume{SnapshotID: tc.snapshotWith(t, key)}
 }
 
-func ofNothing(_ *world, _ *testing.T, _ string) *state.MappedVolume {
+func ofNothing(_ *testCloud, _ *testing.T, _ string) *state.MappedVolume {
 	return &state.MappedVolume{SizeGiB: 1}
 }
 
 // makeSnapshots replaces each snapshot_id, which names a key, with a snapshot of it.
-func (w *world) makeSnapshots(t *testing.T, options map[string]any) {
+func (tc *testCloud) makeSnapshots(t *testing.T, options map[string]any) {
 	t.Helper()
 	devices, _ := options["ami_block_device_mappings"].([]any)
 	for _, d := range devices {
 		device := d.(map[string]any)
 		if key, ok := device["snapshot_id"].(string); ok {
-			device["snapshot_id"] = w.snapshotWith(t, key)
+			device["snapshot_id"] = tc.snapshotWith(t, key)
 		}
 	}
 }
 
 // hasKeys fails the test unless the volumes of an image, and their snapshots, have
 // these keys.
-func (w *world) hasKeys(t *testing.T, region string, image state.Image, want map[string]string) {
+func (tc *testCloud) hasKeys(t *testing.T, region string, image state.Image, want map[string]string) {
 	t.Helper()
 	for device, key := range want {
 		volume := mappedVolume(image, device)
@@ -211,7 +211,7 @@ func (w *world) hasKeys(t *testing.T, region string, image state.Image, want map
 		}
 		got := volume.KMSKeyID
 		if volume.SnapshotID != "" {
-			got = w.snapshot(t, region, volume.SnapshotID).KMSKeyID
+			got = tc.snapshot(t, region, volume.SnapshotID).KMSKeyID
 		}
 		switch {
 		case volume.Encrypted != (key != unencrypted):

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 
@@ -196,14 +197,20 @@ func serve(t *testing.T, s *fake) *httptest.Server {
 }
 
 // access is a complete Access to an endpoint.
-func access(endpoint string) Access {
-	return Access{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", Region: "eu-west-1", Endpoint: endpoint}
+func access(endpoint string) AccessConfig {
+	return AccessConfig{AccessKey: "AKIATEST", SecretKey: "not-to-be-printed", Region: "eu-west-1", CustomEndpointEC2: endpoint}
 }
 
 // dial makes a client that does not pause between attempts.
-func dial(t *testing.T, a Access) *Client {
+func dial(t *testing.T, a AccessConfig) *Client {
 	t.Helper()
-	c, err := Dial(context.Background(), a)
+	return dialWithin(t, a, 0)
+}
+
+// dialWithin is like dial, with a time limit for requests.
+func dialWithin(t *testing.T, a AccessConfig, waitLimit time.Duration) *Client {
+	t.Helper()
+	c, err := Dial(context.Background(), a, waitLimit)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -111,7 +111,7 @@ func (c imagePlan) inheritedUEFI(ctx context.Context, source *types.Image) (*str
 	}
 	id, owner, account := *source.ImageId, aws.ToString(source.OwnerId), c.host.Account
 	if owner != "" && account != "" && owner != account {
-		c.warnOfUEFI(source, fmt.Sprintf("EC2 tells them to the image's owner only, which is account %s", owner))
+		c.warnOfUEFI(source, fmt.Sprintf("only the image's owner, account %s, can read them", owner))
 		return nil, nil
 	}
 	data, err := c.client.uefiData(ctx, id)
@@ -119,7 +119,7 @@ func (c imagePlan) inheritedUEFI(ctx context.Context, source *types.Image) (*str
 	case err == nil:
 		return data, nil
 	case hasCode(err, codeNotOwner, codeUnknownAction, codeUnsupported, codeInvalidValue):
-		c.warnOfUEFI(source, fmt.Sprintf("EC2 does not tell them: %v", err))
+		c.warnOfUEFI(source, fmt.Sprintf("EC2 does not return them: %v", err))
 		return nil, nil
 	}
 	err = c.client.cannot(err, "read the UEFI variables of source image %s, Secure Boot's keys among them", nameOf(*source))

@@ -19,48 +19,48 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// victims are resources of the account that no build has created.
-type victims struct {
+// foreignResources are resources of the account that no build has created.
+type foreignResources struct {
 	volume   string
 	snapshot string // of volume
 	image    string // the source of builds
 }
 
-// liar is a world in which responses are falsified on their way to the builder. It records
+// falsifier is a test cloud whose responses are falsified on their way to the builder. It records
 // which resources the builder would have removed.
-type liar struct {
-	*world
-	*cloudtest.Liar
-	theirs victims
+type falsifier struct {
+	*testCloud
+	*cloudtest.Falsifier
+	theirs foreignResources
 }
 
-// newLiar returns a liar that falsifies nothing until Lie is set.
-func newLiar(t *testing.T) *liar {
+// newFalsifier returns a falsifier that falsifies nothing until Change is set.
+func newFalsifier(t *testing.T) *falsifier {
 	t.Helper()
-	w := newWorld(t, state.Instant())
-	l := &liar{world: w, theirs: victims{image: w.source}}
-	root := w.find(t, bake.ImageID(w.source)).Mappings[0].Volume.SnapshotID
-	volume, err := w.state.CreateVolume(account, state.VolumeRequest{Zone: "eu-west-1a", SnapshotID: root, Type: "gp3", IDDigits: 17})
+	tc := newTestCloud(t, state.Instant())
+	f := &falsifier{testCloud: tc, theirs: foreignResources{image: tc.source}}
+	root := tc.find(t, bake.ImageID(tc.source)).Mappings[0].Volume.SnapshotID
+	volume, err := tc.state.CreateVolume(account, state.VolumeRequest{Zone: "eu-west-1a", SnapshotID: root, Type: "gp3", IDDigits: 17})
 	if err != nil {
 		t.Fatal(err)
 	}
-	snapshot, err := w.state.CreateSnapshot(account, state.SnapshotRequest{VolumeID: volume.ID, IDDigits: 17})
+	snapshot, err := tc.state.CreateSnapshot(account, state.SnapshotRequest{VolumeID: volume.ID, IDDigits: 17})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.theirs.volume, l.theirs.snapshot = volume.ID, snapshot.ID
-	l.Liar = &cloudtest.Liar{Next: w.wire}
-	server := httptest.NewServer(l)
+	f.theirs.volume, f.theirs.snapshot = volume.ID, snapshot.ID
+	f.Falsifier = &cloudtest.Falsifier{Next: tc.wire}
+	server := httptest.NewServer(f)
 	t.Cleanup(server.Close)
-	w.url = server.URL
-	return l
+	tc.url = server.URL
+	return f
 }
 
-// lie replaces the matches of a pattern in the responses to an action; with after, only once
+// falsify replaces the matches of a pattern in the responses to an action; with after, only once
 // that action was called.
-func (l *liar) lie(action, pattern, with, after string) {
+func (f *falsifier) falsify(action, pattern, with, after string) {
 	find, due := regexp.MustCompile(pattern), after == ""
-	l.Lie = func(_ *http.Request, request, answer []byte) []byte {
+	f.Change = func(_ *http.Request, request, answer []byte) []byte {
 		form, _ := url.ParseQuery(string(request))
 		if due = due || form.Get("Action") == after; !due || form.Get("Action") != action {
 			return answer
@@ -70,9 +70,9 @@ func (l *liar) lie(action, pattern, with, after string) {
 }
 
 // removals are the IDs that the builder has asked to be removed or detached.
-func (l *liar) removals() []string {
+func (f *falsifier) removals() []string {
 	var ids []string
-	for _, request := range l.Requests() {
+	for _, request := range f.Requests() {
 		_, body, _ := strings.Cut(request, " ")
 		form, _ := url.ParseQuery(body)
 		switch form.Get("Action") {
@@ -84,10 +84,10 @@ func (l *liar) removals() []string {
 }
 
 // bakes builds an image with short waits. If fails is set, provisioning fails.
-func (l *liar) bakes(t *testing.T, opts Config, fail error) error {
+func (f *falsifier) bakes(t *testing.T, opts Config, fail error) error {
 	t.Helper()
-	opts.SourceAMI = l.source
-	_, err := bake.Build(t.Context(), l.cloud(t, opts), cloudtest.Machine(), bake.Plan{
+	opts.SourceAMI = f.source
+	_, err := bake.Build(t.Context(), f.cloud(t, opts), cloudtest.Machine(), bake.Plan{
 		Build: "build-1", ImageName: "new", Waits: cloudtest.ShortWaits(),
 		Provision: func(context.Context, bake.Workplace) error { return fail },
 	}, cloudtest.Log(t.Logf))
@@ -103,33 +103,33 @@ func TestFalseResponses(t *testing.T) {
 		// says is a part of the error; empty if the build succeeds all the same.
 		says string
 	}{
-		{"another volume is told of", "DescribeVolumes", anID, "THEIR-VOLUME", "", `EC2 tells of "THEIR-VOLUME"`},
-		{"another volume is told of, from attaching on", "DescribeVolumes", anID, "THEIR-VOLUME", "AttachVolume", `EC2 tells of "THEIR-VOLUME"`},
+		{"another volume is told of", "DescribeVolumes", anID, "THEIR-VOLUME", "", `EC2 returned "THEIR-VOLUME"`},
+		{"another volume is told of, from attaching on", "DescribeVolumes", anID, "THEIR-VOLUME", "AttachVolume", `EC2 returned "THEIR-VOLUME"`},
 		{"a new volume is another's", "DescribeVolumes", aState, "<status>in-use</status>", "", "it is in the state in-use"},
 		{"what was made has no id", "CreateVolume", anID, "../../../dev/sda", "", "which is no id"},
 		{"a volume without an id", "CreateVolume", anID, "", "", "cannot create a volume in "},
 		{"what was made has no id, and neither has what is found", "CreateVolume", anID, "vol;reboot", "", "which is no id"},
 		{"the volume is on another instance", "DescribeVolumes", `i-[0-9a-f]+`, "i-99999999", "", `attached to "i-99999999"`},
 		{"the device is another", "DescribeVolumes", `<device>[^<]*</device>`, "<device>/dev/../../etc/passwd</device>", "", ""},
-		{"another snapshot is told of", "DescribeSnapshots", `<snapshotId>[^<]*</snapshotId>`, "<snapshotId>THEIR-SNAPSHOT</snapshotId>", "", `EC2 tells of "THEIR-SNAPSHOT"`},
+		{"another snapshot is told of", "DescribeSnapshots", `<snapshotId>[^<]*</snapshotId>`, "<snapshotId>THEIR-SNAPSHOT</snapshotId>", "", `EC2 returned "THEIR-SNAPSHOT"`},
 		{"a snapshot without an id", "CreateSnapshot", `snap-[0-9a-f]+`, "../snap", "", "which is no id"},
 		{"a snapshot that is not told of", "CreateSnapshot", `(?s)^.*$`, "<R/>", "", "without an id"},
-		{"another image is told of", "DescribeImages", `<imageId>[^<]*</imageId>`, "<imageId>THEIR-IMAGE</imageId>", "RegisterImage", `EC2 tells of "THEIR-IMAGE"`},
+		{"another image is told of", "DescribeImages", `<imageId>[^<]*</imageId>`, "<imageId>THEIR-IMAGE</imageId>", "RegisterImage", `EC2 returned "THEIR-IMAGE"`},
 		{"an image without an id", "RegisterImage", `ami-[0-9a-f]+`, "", "", `cannot register image "new" of snap-`},
 		{"every answer is of another kind", "DescribeVolumes", `(?s).*`, "<html>not here</html>", "CreateVolume", "volume vol-"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			l := newLiar(t)
-			names := strings.NewReplacer("THEIR-VOLUME", l.theirs.volume, "THEIR-SNAPSHOT", l.theirs.snapshot, "THEIR-IMAGE", l.theirs.image)
-			l.lie(test.action, test.pattern, names.Replace(test.with), test.after)
-			err := l.bakes(t, Config{}, nil)
+			f := newFalsifier(t)
+			names := strings.NewReplacer("THEIR-VOLUME", f.theirs.volume, "THEIR-SNAPSHOT", f.theirs.snapshot, "THEIR-IMAGE", f.theirs.image)
+			f.falsify(test.action, test.pattern, names.Replace(test.with), test.after)
+			err := f.bakes(t, Config{}, nil)
 			if test.says != "" {
 				says(t, err, names.Replace(test.says))
 			} else if err != nil {
 				t.Error(err)
 			}
-			l.unharmed(t)
+			f.unharmed(t)
 		})
 	}
 }
@@ -149,21 +149,21 @@ func TestForeignIDInResponse(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			l := newLiar(t)
-			source := l.find(t, bake.ImageID(l.source)).Mappings[0].Volume.SnapshotID
-			with := strings.NewReplacer("THEIR-VOLUME", l.theirs.volume, "SOURCE-SNAPSHOT", source,
-				"THEIR-SNAPSHOT", l.theirs.snapshot, "THEIR-IMAGE", l.theirs.image).Replace(test.with)
-			l.lie(test.action, `(vol|snap|ami)-[0-9a-f]+`, with, "")
-			t.Setenv("AWS_ENDPOINT_URL", l.url)
-			before := l.things()
-			says(t, l.bakes(t, test.opts, nil), with)
-			l.unharmed(t)
-			for _, request := range l.Requests() {
+			f := newFalsifier(t)
+			source := f.find(t, bake.ImageID(f.source)).Mappings[0].Volume.SnapshotID
+			with := strings.NewReplacer("THEIR-VOLUME", f.theirs.volume, "SOURCE-SNAPSHOT", source,
+				"THEIR-SNAPSHOT", f.theirs.snapshot, "THEIR-IMAGE", f.theirs.image).Replace(test.with)
+			f.falsify(test.action, `(vol|snap|ami)-[0-9a-f]+`, with, "")
+			t.Setenv("AWS_ENDPOINT_URL", f.url)
+			before := f.things()
+			says(t, f.bakes(t, test.opts, nil), with)
+			f.unharmed(t)
+			for _, request := range f.Requests() {
 				if strings.Contains(request, with) && !strings.Contains(request, "Action=Describe") && (with != source || !strings.Contains(request, "Action=CreateVolume")) {
 					t.Errorf("asked: %s", request)
 				}
 			}
-			if after := l.things(); !slices.Equal(before, after) {
+			if after := f.things(); !slices.Equal(before, after) {
 				t.Errorf("there were %v, and are %v", before, after)
 			}
 		})
@@ -171,16 +171,16 @@ func TestForeignIDInResponse(t *testing.T) {
 }
 
 // things returns the IDs of all resources.
-func (l *liar) things() (ids []string) {
-	for _, v := range l.state.Volumes(account) {
+func (f *falsifier) things() (ids []string) {
+	for _, v := range f.state.Volumes(account) {
 		if v.State != state.VolumeDeleting {
 			ids = append(ids, v.ID)
 		}
 	}
-	for _, s := range l.state.Snapshots(account) {
+	for _, s := range f.state.Snapshots(account) {
 		ids = append(ids, s.ID)
 	}
-	for _, i := range l.state.Images(account) {
+	for _, i := range f.state.Images(account) {
 		ids = append(ids, i.ID)
 	}
 	slices.Sort(ids)
@@ -193,38 +193,38 @@ func TestForeignResourcesInLists(t *testing.T) {
 	tests := []struct {
 		name, lost string
 		list, set  string
-		of         func(victims) string
+		of         func(foreignResources) string
 		prefix     string // of lost resources
 	}{
-		{"volumes without the build's tag", "CreateVolume", "DescribeVolumes", "volumeSet", func(v victims) string {
-			return "<volumeId>" + v.volume + "</volumeId><status>available</status>"
+		{"volumes without the build's tag", "CreateVolume", "DescribeVolumes", "volumeSet", func(r foreignResources) string {
+			return "<volumeId>" + r.volume + "</volumeId><status>available</status>"
 		}, "vol-"},
-		{"snapshots of another volume", "CreateSnapshot", "DescribeSnapshots", "snapshotSet", func(v victims) string {
-			return "<snapshotId>" + v.snapshot + "</snapshotId><volumeId>" + v.volume + "</volumeId><status>completed</status>"
+		{"snapshots of another volume", "CreateSnapshot", "DescribeSnapshots", "snapshotSet", func(r foreignResources) string {
+			return "<snapshotId>" + r.snapshot + "</snapshotId><volumeId>" + r.volume + "</volumeId><status>completed</status>"
 		}, "snap-"},
-		{"images of another snapshot", "RegisterImage", "DescribeImages", "imagesSet", func(v victims) string {
-			return "<imageId>" + v.image + "</imageId><imageState>available</imageState>" + uses(v.snapshot)
+		{"images of another snapshot", "RegisterImage", "DescribeImages", "imagesSet", func(r foreignResources) string {
+			return "<imageId>" + r.image + "</imageId><imageState>available</imageState>" + uses(r.snapshot)
 		}, "ami-"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			l := newLiar(t)
+			f := newFalsifier(t)
 			asked := false
-			l.Lie = func(_ *http.Request, request, answer []byte) []byte {
+			f.Change = func(_ *http.Request, request, answer []byte) []byte {
 				switch form, _ := url.ParseQuery(string(request)); {
 				case form.Get("Action") == test.lost:
 					asked = true
 					return []byte("<R/>") // created, and not reported
 				case asked && form.Get("Action") == test.list && !strings.Contains(string(request), "Id.1="):
 					end := []byte("</" + test.set + ">")
-					return bytes.Replace(answer, end, append([]byte("<item>"+test.of(l.theirs)+"</item>"), end...), 1)
+					return bytes.Replace(answer, end, append([]byte("<item>"+test.of(f.theirs)+"</item>"), end...), 1)
 				}
 				return answer
 			}
-			says(t, l.bakes(t, Config{}, nil), "without an id")
-			l.unharmed(t)
+			says(t, f.bakes(t, Config{}, nil), "without an id")
+			f.unharmed(t)
 			lost := func(id string) bool { return strings.HasPrefix(id, test.prefix) }
-			if removals := l.removals(); !slices.ContainsFunc(removals, lost) {
+			if removals := f.removals(); !slices.ContainsFunc(removals, lost) {
 				t.Errorf("what was lost is not among the removals: %v", removals)
 			}
 		})
@@ -232,24 +232,24 @@ func TestForeignResourcesInLists(t *testing.T) {
 }
 
 // unharmed checks that foreign resources were not to be removed, and still exist.
-func (l *liar) unharmed(t *testing.T) {
+func (f *falsifier) unharmed(t *testing.T) {
 	t.Helper()
-	for _, id := range l.removals() {
-		if id == l.theirs.volume || id == l.theirs.snapshot || id == l.theirs.image || !regexp.MustCompile(`^(vol|snap|ami)-[0-9a-f]+$`).MatchString(id) {
+	for _, id := range f.removals() {
+		if id == f.theirs.volume || id == f.theirs.snapshot || id == f.theirs.image || !regexp.MustCompile(`^(vol|snap|ami)-[0-9a-f]+$`).MatchString(id) {
 			t.Errorf("%q was to be removed", id)
 		}
 	}
-	l.find(t, bake.ImageID(l.theirs.image))
+	f.find(t, bake.ImageID(f.theirs.image))
 }
 
 // TestCopyThatClaimsOldSnapshots undoes a copy whose block devices claim to use a snapshot
 // that existed long before.
 func TestCopyThatClaimsOldSnapshots(t *testing.T) {
-	l := newLiar(t)
+	f := newFalsifier(t)
 	in := regexp.MustCompile(`(<ebs>.*?<snapshotId>)[^<]*(</snapshotId>)`)
 	old := regexp.MustCompile(`(<startTime>)\d{4}`)
 	copied := false
-	l.Lie = func(_ *http.Request, request, answer []byte) []byte {
+	f.Change = func(_ *http.Request, request, answer []byte) []byte {
 		switch form, _ := url.ParseQuery(string(request)); form.Get("Action") {
 		case "CopyImage":
 			copied = true
@@ -257,22 +257,22 @@ func TestCopyThatClaimsOldSnapshots(t *testing.T) {
 			return []byte("<html>") // and so the build fails
 		case "DescribeImages":
 			if copied {
-				return in.ReplaceAll(answer, []byte("${1}"+l.theirs.snapshot+"${2}"))
+				return in.ReplaceAll(answer, []byte("${1}"+f.theirs.snapshot+"${2}"))
 			}
 		case "DescribeSnapshots":
-			if form.Get("SnapshotId.1") == l.theirs.snapshot {
+			if form.Get("SnapshotId.1") == f.theirs.snapshot {
 				return old.ReplaceAll(answer, []byte("${1}2001"))
 			}
 		}
 		return answer
 	}
-	t.Setenv("AWS_ENDPOINT_URL", l.url)
+	t.Setenv("AWS_ENDPOINT_URL", f.url)
 	opts := Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue}, PublishConfig: PublishConfig{DeregistrationProtection: ProtectionConfig{Enabled: true}}}
-	says(t, l.bakes(t, opts, nil), "protect image")
+	says(t, f.bakes(t, opts, nil), "protect image")
 	if !copied {
 		t.Fatal("nothing was copied")
 	}
-	l.unharmed(t)
+	f.unharmed(t)
 }
 
 // TestEndlessLists has EC2 return new pages without end.

@@ -15,7 +15,7 @@ import (
 func TestKMSEndpoint(t *testing.T) {
 	for name, test := range map[string]struct {
 		region string
-		change func(*Access)
+		change func(*AccessConfig)
 		env    map[string]string
 		want   string
 	}{
@@ -23,12 +23,12 @@ func TestKMSEndpoint(t *testing.T) {
 		"China":               {"cn-north-1", nil, nil, "https://kms.cn-north-1.amazonaws.com.cn"},
 		"GovCloud":            {"us-gov-west-1", nil, nil, "https://kms.us-gov-west-1.amazonaws.com"},
 		"isolated":            {"us-iso-east-1", nil, nil, "https://kms.us-iso-east-1.c2s.ic.gov"},
-		"FIPS":                {"us-east-1", func(a *Access) { a.UseFIPS = true }, nil, "https://kms-fips.us-east-1.amazonaws.com"},
-		"dual stack":          {"us-east-1", func(a *Access) { a.UseDualStack = true }, nil, "https://kms.us-east-1.api.aws"},
-		"dual stack in China": {"cn-north-1", func(a *Access) { a.UseDualStack = true }, nil, "https://kms.cn-north-1.api.amazonwebservices.com.cn"},
+		"FIPS":                {"us-east-1", func(a *AccessConfig) { a.UseFIPSEndpoint = true }, nil, "https://kms-fips.us-east-1.amazonaws.com"},
+		"dual stack":          {"us-east-1", func(a *AccessConfig) { a.UseDualStackEndpoint = true }, nil, "https://kms.us-east-1.api.aws"},
+		"dual stack in China": {"cn-north-1", func(a *AccessConfig) { a.UseDualStackEndpoint = true }, nil, "https://kms.cn-north-1.api.amazonwebservices.com.cn"},
 		"its own":             {"eu-west-1", nil, map[string]string{"AWS_ENDPOINT_URL_KMS": "https://keys.example.com"}, "https://keys.example.com"},
 		"that of all":         {"eu-west-1", nil, map[string]string{"AWS_ENDPOINT_URL": "https://aws.example.com"}, "https://aws.example.com"},
-		"EC2 is elsewhere":    {"eu-west-1", func(a *Access) { a.Endpoint = "https://ec2.example.com" }, nil, ""},
+		"EC2 is elsewhere":    {"eu-west-1", func(a *AccessConfig) { a.CustomEndpointEC2 = "https://ec2.example.com" }, nil, ""},
 		"EC2's is elsewhere":  {"eu-west-1", nil, map[string]string{"AWS_ENDPOINT_URL_EC2": "https://ec2.example.com"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

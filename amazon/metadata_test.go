@@ -39,9 +39,7 @@ func metadataOf(t *testing.T, service http.Handler, limit time.Duration) (*Cloud
 	t.Cleanup(server.Close)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.URL)
-	a := cloud.client.access
-	a.WaitLimit = 4 * limit
-	cloud.client = dial(t, a)
+	cloud.client = dialWithin(t, cloud.client.access, 4*limit)
 	return cloud, counted
 }
 
@@ -49,12 +47,12 @@ func metadataOf(t *testing.T, service http.Handler, limit time.Duration) (*Cloud
 // from hops away.
 func machine(t *testing.T, options state.MetadataOptions, hops int) http.Handler {
 	t.Helper()
-	w := newWorld(t, state.Instant())
-	vm, _ := w.state.HostVM(account.Region)
-	if _, err := w.state.SetMetadata(account, vm.ID, func(m *state.MetadataOptions) { *m = options }, false); err != nil {
+	tc := newTestCloud(t, state.Instant())
+	vm, _ := tc.state.HostVM(account.Region)
+	if _, err := tc.state.SetMetadata(account, vm.ID, func(m *state.MetadataOptions) { *m = options }, false); err != nil {
 		t.Fatal(err)
 	}
-	service := imds.New(w.state)
+	service := imds.New(tc.state)
 	service.Hops = hops
 	return service
 }
@@ -127,7 +125,7 @@ func TestLostMetadataToken(t *testing.T) {
 // service.
 func TestRoleWhoseKeysAreLost(t *testing.T) {
 	_, _ = metadataOf(t, machine(t, state.MetadataOptions{TokensRequired: true}, 2), 0)
-	_, err := Dial(context.Background(), Access{Region: "eu-west-1", WaitLimit: 400 * time.Millisecond})
+	_, err := Dial(context.Background(), AccessConfig{Region: "eu-west-1"}, 400*time.Millisecond)
 	says(t, err, "no AWS credentials", "role's keys", "--http-put-response-hop-limit 2")
 }
 

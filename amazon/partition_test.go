@@ -106,5 +106,5 @@ func TestKeysOfAnotherPartition(t *testing.T) {
 	a := access(serve(t, s).URL)
 	a.Region = "cn-north-1"
 	err := look(context.Background(), NewCloud(dial(t, a), &Config{}, nil))
-	says(t, err, "cn-north-1", "partition aws-cn", "keys of its own")
+	says(t, err, "cn-north-1", "partition aws-cn", "its own accounts and keys")
 }

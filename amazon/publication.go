@@ -136,7 +136,7 @@ func (c imagePlan) checkDevices(snapshots map[string]types.Snapshot) error {
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html
 func (c *Cloud) checkDevice(m BlockDevice, snapshots map[string]types.Snapshot) error {
 	if m.KMSKeyID != "" {
-		return fmt.Errorf("kms_key_id is %q, but EC2 takes a key for an image's root device alone: without it, encrypted uses the account's default key",
+		return fmt.Errorf("kms_key_id is %q, but EC2 accepts a key only for the root device of an image: without it, encrypted uses the account's default key",
 			m.KMSKeyID)
 	}
 	if m.SnapshotID == "" {

@@ -118,13 +118,13 @@ func TestEncryption(t *testing.T) {
 			bake.Publication{}, "true", "k"},
 		{"a blank device of the user", Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdf", VolumeSize: 1}}}}, EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue}}, plainSource(plain),
 			bake.Publication{}, "true", ""},
-		{"copies of an encrypted image", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "k", RegionKMSKeyIDs: map[string]string{"us-east-1": "k-us"}}, PublishConfig: PublishConfig{AMIRegions: []string{"us-east-1", "eu-south-1"}}},
+		{"copies of an encrypted image", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "k", RegionKMSKeyIDs: map[string]string{"us-east-1": "k-us"}}, CopyConfig: CopyConfig{AMIRegions: []string{"us-east-1", "eu-south-1"}}},
 			plainSource(sealed), abroad(bake.Copy{Region: "us-east-1", Encrypted: true, KMSKeyID: "k-us"}, bake.Copy{Region: "eu-south-1", Encrypted: true}), "true", "k"},
-		{"copies that alone are encrypted", Config{EncryptionConfig: EncryptionConfig{RegionKMSKeyIDs: map[string]string{"us-east-1": ""}}, PublishConfig: PublishConfig{AMIRegions: []string{"us-east-1", "eu-south-1"}}},
+		{"copies that alone are encrypted", Config{EncryptionConfig: EncryptionConfig{RegionKMSKeyIDs: map[string]string{"us-east-1": ""}}, CopyConfig: CopyConfig{AMIRegions: []string{"us-east-1", "eu-south-1"}}},
 			plainSource(plain), abroad(bake.Copy{Region: "us-east-1", Encrypted: true}, bake.Copy{Region: "eu-south-1"}), "", ""},
-		{"no image here", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "k"}, PublishConfig: PublishConfig{AMIRegions: []string{"us-east-1"}, SkipSaveBuildRegion: true}},
+		{"no image here", Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "k"}, CopyConfig: CopyConfig{AMIRegions: []string{"us-east-1"}, SkipSaveBuildRegion: true}},
 			plainSource(plain), own(bake.Copy{Region: "us-east-1", Encrypted: true}), "", ""},
-		{"the build's region among the others", Config{EncryptionConfig: EncryptionConfig{RegionKMSKeyIDs: map[string]string{"eu-west-1": "k-eu"}}, PublishConfig: PublishConfig{AMIRegions: []string{"eu-west-1"}}},
+		{"the build's region among the others", Config{EncryptionConfig: EncryptionConfig{RegionKMSKeyIDs: map[string]string{"eu-west-1": "k-eu"}}, CopyConfig: CopyConfig{AMIRegions: []string{"eu-west-1"}}},
 			plainSource(sealed), own(bake.Copy{Region: "eu-west-1", Encrypted: true, KMSKeyID: "k-eu"}), "", ""},
 	}
 	for _, tt := range tests {
@@ -156,14 +156,14 @@ func TestRegions(t *testing.T) {
 		words   []string // of the error
 	}{
 		{"none", Config{}, nil, nil, 0, nil},
-		{"the build's own", Config{PublishConfig: PublishConfig{AMIRegions: []string{"eu-west-1"}}}, nil, nil, 0, nil},
-		{"others", Config{PublishConfig: PublishConfig{AMIRegions: []string{"us-east-1", "eu-west-1", "eu-south-1", "us-east-1"}}}, regionsKnown, []string{"us-east-1", "eu-south-1"}, 1, nil},
-		{"unasked", Config{Config: builder.Config{Sharing: builder.Sharing{SkipRegionValidation: true}}, PublishConfig: PublishConfig{AMIRegions: []string{"moon-1"}}}, nil, []string{"moon-1"}, 0, nil},
-		{"unknown", Config{PublishConfig: PublishConfig{AMIRegions: []string{"moon-1", "us-east-1", "mars-1"}}}, regionsKnown, nil, 1, []string{`"moon-1"`, `"mars-1"`, "skip_region_validation"}},
-		{"not enabled", Config{PublishConfig: PublishConfig{AMIRegions: []string{"me-south-1"}}}, regionsKnown, nil, 1, []string{"me-south-1", "not enabled"}},
-		{"not allowed to ask", Config{PublishConfig: PublishConfig{AMIRegions: []string{"us-east-1"}}}, refuse("UnauthorizedOperation"), nil, 1, []string{"ami_regions", "UnauthorizedOperation", "skip_region_validation"}},
-		{"no image anywhere", Config{PublishConfig: PublishConfig{SkipSaveBuildRegion: true}}, nil, nil, 0, []string{"skip_save_build_region", "ami_regions", "eu-west-1"}},
-		{"no image but here", Config{PublishConfig: PublishConfig{SkipSaveBuildRegion: true, AMIRegions: []string{"eu-west-1"}}}, nil, nil, 0, []string{"skip_save_build_region"}},
+		{"the build's own", Config{CopyConfig: CopyConfig{AMIRegions: []string{"eu-west-1"}}}, nil, nil, 0, nil},
+		{"others", Config{CopyConfig: CopyConfig{AMIRegions: []string{"us-east-1", "eu-west-1", "eu-south-1", "us-east-1"}}}, regionsKnown, []string{"us-east-1", "eu-south-1"}, 1, nil},
+		{"unasked", Config{Config: builder.Config{Sharing: builder.Sharing{SkipRegionValidation: true}}, CopyConfig: CopyConfig{AMIRegions: []string{"moon-1"}}}, nil, []string{"moon-1"}, 0, nil},
+		{"unknown", Config{CopyConfig: CopyConfig{AMIRegions: []string{"moon-1", "us-east-1", "mars-1"}}}, regionsKnown, nil, 1, []string{`"moon-1"`, `"mars-1"`, "skip_region_validation"}},
+		{"not enabled", Config{CopyConfig: CopyConfig{AMIRegions: []string{"me-south-1"}}}, regionsKnown, nil, 1, []string{"me-south-1", "not enabled"}},
+		{"not allowed to ask", Config{CopyConfig: CopyConfig{AMIRegions: []string{"us-east-1"}}}, refuse("UnauthorizedOperation"), nil, 1, []string{"ami_regions", "UnauthorizedOperation", "skip_region_validation"}},
+		{"no image anywhere", Config{CopyConfig: CopyConfig{SkipSaveBuildRegion: true}}, nil, nil, 0, []string{"skip_save_build_region", "ami_regions", "eu-west-1"}},
+		{"no image but here", Config{CopyConfig: CopyConfig{SkipSaveBuildRegion: true, AMIRegions: []string{"eu-west-1"}}}, nil, nil, 0, []string{"skip_save_build_region"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

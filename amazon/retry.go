@@ -59,7 +59,7 @@ var operations = retry.Table{
 // AWS_MAX_ATTEMPTS has no influence: to users of chroot builders it is the number of times to
 // look while waiting for a state, and that number is far too large here.
 func (c *Client) newPolicy() retry.Policy {
-	p := retry.Policy{WaitLimit: c.access.WaitLimit, Reached: c.reached.Load}
+	p := retry.Policy{WaitLimit: c.waitLimit, Reached: c.reached.Load}
 	if c.access.MaxRetries > 0 {
 		p.Attempts = 1 + c.access.MaxRetries
 	}

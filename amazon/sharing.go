@@ -184,7 +184,7 @@ func (c *Cloud) managerOf(ctx context.Context, s encryptedVolume) (key string, b
 	case managedKey.MatchString(key):
 		return key, managedByAWS
 	case s.told && key == unread:
-		return "the key of a snapshot that EC2 does not tell", managerUnknown
+		return "the key of a snapshot that EC2 does not name", managerUnknown
 	case s.told:
 		by = c.client.keyManager(ctx, key)
 	default:

@@ -21,9 +21,9 @@ import (
 const abroad = "us-east-1"
 
 // set changes the account's settings in a region.
-func (w *world) set(t *testing.T, region string, change func(*state.Settings)) {
+func (tc *testCloud) set(t *testing.T, region string, change func(*state.Settings)) {
 	t.Helper()
-	_, err := w.state.ChangeSettings(state.Caller{Account: account.Account, Region: region}, func(s *state.Settings) error {
+	_, err := tc.state.ChangeSettings(state.Caller{Account: account.Account, Region: region}, func(s *state.Settings) error {
 		change(s)
 		return nil
 	}, false)
@@ -33,9 +33,9 @@ func (w *world) set(t *testing.T, region string, change func(*state.Settings)) {
 }
 
 // deny has EC2 refuse actions, as ones that no policy allows.
-func (w *world) deny(actions ...string) {
-	next := w.wire.Next
-	w.wire.Next = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+func (tc *testCloud) deny(actions ...string) {
+	next := tc.wire.Next
+	tc.wire.Next = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		form, _ := url.ParseQuery(string(body))
@@ -58,12 +58,12 @@ type sharedBuild struct {
 }
 
 // share builds an image of the options, as bake does, and shares it.
-func (w *world) share(t *testing.T, options map[string]any) (b sharedBuild) {
+func (tc *testCloud) share(t *testing.T, options map[string]any) (b sharedBuild) {
 	t.Helper()
 	ctx := context.Background()
 	var c Config
 	buildertest.Prepared(t, &c, with(t, options))
-	cloud := w.worldwide(t, c)
+	cloud := tc.worldwide(t, c)
 	cloud.log = func(format string, args ...any) { b.warnings = append(b.warnings, fmt.Sprintf(format, args...)) }
 	facts := survey(t, cloud)
 	var plan bake.Publication
@@ -81,9 +81,9 @@ func (w *world) share(t *testing.T, options map[string]any) (b sharedBuild) {
 		return b
 	}
 	image := build(t, cloud, spec, facts.Source)
-	for region, id := range w.copies(t, cloud, plan, image) {
+	for region, id := range tc.copies(t, cloud, plan, image) {
 		var snapshots []bake.SnapshotID
-		for _, m := range w.in(t, region, id).Mappings {
+		for _, m := range tc.in(t, region, id).Mappings {
 			if m.Volume != nil && m.Volume.SnapshotID != "" {
 				snapshots = append(snapshots, bake.SnapshotID(m.Volume.SnapshotID))
 			}
@@ -96,7 +96,7 @@ func (w *world) share(t *testing.T, options map[string]any) (b sharedBuild) {
 }
 
 // copies makes the copies of an image that a plan has, and returns the images by region.
-func (w *world) copies(t *testing.T, cloud *Cloud, plan bake.Publication, image bake.ImageID) map[string]bake.ImageID {
+func (tc *testCloud) copies(t *testing.T, cloud *Cloud, plan bake.Publication, image bake.ImageID) map[string]bake.ImageID {
 	t.Helper()
 	all := map[string]bake.ImageID{}
 	if !plan.Passing {
@@ -122,13 +122,13 @@ func TestSharingOfEncryptedImages(t *testing.T) {
 	const home = "eu-west-1"
 	users := []any{"222222222222"}
 	all := []any{"all"}
-	byDefault := func(region, key string) func(*world, *testing.T) {
-		return func(w *world, t *testing.T) {
-			w.set(t, region, func(s *state.Settings) { s.EncryptByDefault, s.DefaultKey = true, key })
+	byDefault := func(region, key string) func(*testCloud, *testing.T) {
+		return func(tc *testCloud, t *testing.T) {
+			tc.set(t, region, func(s *state.Settings) { s.EncryptByDefault, s.DefaultKey = true, key })
 		}
 	}
-	defaultIs := func(region, key string) func(*world, *testing.T) {
-		return func(w *world, t *testing.T) { w.set(t, region, func(s *state.Settings) { s.DefaultKey = key }) }
+	defaultIs := func(region, key string) func(*testCloud, *testing.T) {
+		return func(tc *testCloud, t *testing.T) { tc.set(t, region, func(s *state.Settings) { s.DefaultKey = key }) }
 	}
 	denied := []string{"GetEbsEncryptionByDefault", "GetEbsDefaultKmsKeyId"}
 	rootOf := func(more give) []any {
@@ -136,7 +136,7 @@ func TestSharingOfEncryptedImages(t *testing.T) {
 	}
 	for name, row := range map[string]struct {
 		root     string // the key of the source's root
-		settings func(*world, *testing.T)
+		settings func(*testCloud, *testing.T)
 		denied   []string
 		give     give
 		surveyed []string // words of the refusal by the survey
@@ -183,12 +183,12 @@ func TestSharingOfEncryptedImages(t *testing.T) {
 		"an encrypted source, a key":      {defaultKey, nil, nil, give{"ami_users": users, "root_volume_kms_key_id": "alias/k"}, nil, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, state.Instant())
+			tc := newTestCloud(t, state.Instant())
 			if row.settings != nil {
-				row.settings(w, t)
+				row.settings(tc, t)
 			}
-			w.deny(row.denied...)
-			got := w.share(t, merge(give{"source_ami": w.sourceWith(t, row.root), "region": home}, row.give))
+			tc.deny(row.denied...)
+			got := tc.share(t, merge(give{"source_ami": tc.sourceWith(t, row.root), "region": home}, row.give))
 			refused(t, "the survey", got.surveyed, row.surveyed)
 			refused(t, "the creating of the volume", got.created, row.created)
 			if got.published != nil {
@@ -244,14 +244,14 @@ func TestBlockedFromBeingPublic(t *testing.T) {
 		"the quota":            {"eu-west-1", quota, nil, give{"ami_groups": all}, nil, []string{"ResourceLimitExceeded", "public AMIs", "eu-west-1", "Service Quotas"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, state.Instant())
+			tc := newTestCloud(t, state.Instant())
 			open := state.PermissionChange{Add: state.Permissions{Public: true}}
-			if _, err := w.state.ShareImage(account, w.source, open, false); err != nil {
+			if _, err := tc.state.ShareImage(account, tc.source, open, false); err != nil {
 				t.Fatal(err)
 			}
-			w.set(t, row.region, row.settings)
-			w.deny(row.denied...)
-			got := w.share(t, merge(give{"source_ami": w.sourceWith(t, unencrypted), "region": "eu-west-1"}, row.give))
+			tc.set(t, row.region, row.settings)
+			tc.deny(row.denied...)
+			got := tc.share(t, merge(give{"source_ami": tc.sourceWith(t, unencrypted), "region": "eu-west-1"}, row.give))
 			refused(t, "the survey", got.surveyed, row.surveyed)
 			refused(t, "the publishing", got.published, row.published)
 		})
@@ -289,13 +289,13 @@ func TestHiddenSource(t *testing.T) {
 		"not told":     {func(s *state.Settings) { s.AllowedImages = state.Enabled }, []string{"GetAllowedImagesSettings"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, state.Instant())
-			id, seen := w.foreign(t), test.hint == nil && test.deny == nil
+			tc := newTestCloud(t, state.Instant())
+			id, seen := tc.foreign(t), test.hint == nil && test.deny == nil
 			pinned.SourceAMI = id
-			w.set(t, account.Region, test.set)
-			w.deny(test.deny...)
+			tc.set(t, account.Region, test.set)
+			tc.deny(test.deny...)
 			for way, opts := range map[string]Config{"id": {SourceConfig: SourceConfig{SourceAMI: id}}, "filter": byFilter, "both": pinned} {
-				_, err := w.cloud(t, opts).Source(context.Background())
+				_, err := tc.cloud(t, opts).Source(context.Background())
 				if seen != (err == nil) {
 					t.Errorf("by %s: %v, want it found: %t", way, err, seen)
 				}
@@ -311,25 +311,25 @@ func TestHiddenSource(t *testing.T) {
 }
 
 // foreign makes a public image of another account.
-func (w *world) foreign(t *testing.T) string {
+func (tc *testCloud) foreign(t *testing.T) string {
 	t.Helper()
 	them := state.Caller{Account: "222222222222", Region: account.Region}
-	v, err := w.state.CreateVolume(them, state.VolumeRequest{Zone: "eu-west-1a", SizeGiB: 1, Type: "gp2", IDDigits: 17})
+	v, err := tc.state.CreateVolume(them, state.VolumeRequest{Zone: "eu-west-1a", SizeGiB: 1, Type: "gp2", IDDigits: 17})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := w.state.CreateSnapshot(them, state.SnapshotRequest{VolumeID: v.ID, IDDigits: 17})
+	s, err := tc.state.CreateSnapshot(them, state.SnapshotRequest{VolumeID: v.ID, IDDigits: 17})
 	if err != nil {
 		t.Fatal(err)
 	}
-	i, err := w.state.CreateImage(them, state.ImageRequest{
+	i, err := tc.state.CreateImage(them, state.ImageRequest{
 		Name: "theirs", IDDigits: 17, Mappings: []state.Mapping{{Device: "/dev/xvda", Volume: &state.MappedVolume{SnapshotID: s.ID}}},
 		Attributes: state.ImageAttributes{Architecture: string(hostArchitecture()), Virtualization: "hvm", RootDevice: "/dev/xvda"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.state.ShareImage(them, i.ID, state.PermissionChange{Add: state.Permissions{Public: true}}, false); err != nil {
+	if _, err := tc.state.ShareImage(them, i.ID, state.PermissionChange{Add: state.Permissions{Public: true}}, false); err != nil {
 		t.Fatal(err)
 	}
 	return i.ID

@@ -5,6 +5,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 )
 
 // tokenCalls are the operations of STS that are used, as functions: see calls.
@@ -16,9 +18,12 @@ type tokenCalls struct {
 // tokenCalls returns the operations of STS in the region of the configuration. STS has an endpoint
 // of its own (AWS_ENDPOINT_URL_STS), apart from EC2's.
 func (c *Client) tokenCalls() tokenCalls {
-	client := sts.NewFromConfig(c.config)
+	client := sts.NewFromConfig(c.config, safe)
 	return tokenCalls{AssumeRole: c.assuming(client.AssumeRole), DecodeAuthorizationMessage: client.DecodeAuthorizationMessage}
 }
+
+// safe has a client of STS lose no responses.
+func safe(o *sts.Options) { o.HTTPClient = sdkhttp.Safe(o.HTTPClient) }
 
 // assuming returns a way to assume a role that goes on by the client's policy.
 func (c *Client) assuming(assume assumeRole) assumeRole {

@@ -20,9 +20,9 @@ import (
 // TestThrottledForLong throttles each call of a full build for 30 seconds, and some for
 // ever.
 func TestThrottledForLong(t *testing.T) {
-	l := newLiar(t)
+	f := newFalsifier(t)
 	clock := new(cloudtest.Clock)
-	throttle := &cloudtest.Throttle{Next: l.wire, Refuse: l.wire.Refuse, Clock: clock, Action: func(_ *http.Request, body []byte) string {
+	throttle := &cloudtest.Throttle{Next: f.wire, Refuse: f.wire.Refuse, Clock: clock, Action: func(_ *http.Request, body []byte) string {
 		form, _ := url.ParseQuery(string(body))
 		return form.Get("Action")
 	}}
@@ -30,7 +30,7 @@ func TestThrottledForLong(t *testing.T) {
 	defer server.Close()
 	build := func(ctx context.Context, t *testing.T, waits bake.Waits) error {
 		t.Helper()
-		cloud := l.cloud(t, Config{Config: builder.Config{Sharing: builder.Sharing{SnapshotUsers: []string{"222222222222"}}}, SourceConfig: SourceConfig{SourceAMI: l.source}, PublishConfig: PublishConfig{AMIUsers: []string{"222222222222"}, DeregistrationProtection: ProtectionConfig{Enabled: true}}})
+		cloud := f.cloud(t, Config{Config: builder.Config{Sharing: builder.Sharing{SnapshotUsers: []string{"222222222222"}}}, SourceConfig: SourceConfig{SourceAMI: f.source}, PublishConfig: PublishConfig{AMIUsers: []string{"222222222222"}, DeregistrationProtection: ProtectionConfig{Enabled: true}}})
 		cloud.client.policy.Clock, cloud.client.endpoint = clock, server.URL
 		cloud.client.ec2 = cloud.client.in(cloud.client.Region())
 		_, err := bake.Build(ctx, cloud, cloudtest.Machine(), bake.Plan{
@@ -40,26 +40,26 @@ func TestThrottledForLong(t *testing.T) {
 		return err
 	}
 	throttle.Throttled(t, cloudtest.Subject{
-		Build: build, Things: l.things, Remove: l.removeNew,
+		Build: build, Resources: f.things, Remove: f.removeNew,
 		Creating: []string{"CreateVolume", "AttachVolume", "CreateSnapshot", "RegisterImage", "DescribeInstances", "ModifyImageAttribute"},
 	})
 }
 
 // removeNew removes the image that a build has created, and its snapshot.
-func (l *liar) removeNew(t *testing.T) {
+func (f *falsifier) removeNew(t *testing.T) {
 	t.Helper()
-	for _, image := range l.state.Images(account) {
+	for _, image := range f.state.Images(account) {
 		if image.Name != "new" {
 			continue
 		}
-		if _, err := l.state.ProtectImage(account, image.ID, state.Unprotected, false); err != nil {
+		if _, err := f.state.ProtectImage(account, image.ID, state.Unprotected, false); err != nil {
 			t.Error(err)
 		}
-		if err := l.state.DeleteImage(account, image.ID, false); err != nil {
+		if err := f.state.DeleteImage(account, image.ID, false); err != nil {
 			t.Error(err)
 		}
 		root := image.Mappings[slices.IndexFunc(image.Mappings, func(m state.Mapping) bool { return m.Device == image.RootDevice })]
-		if err := l.state.DeleteSnapshot(account, root.Volume.SnapshotID, false); err != nil {
+		if err := f.state.DeleteSnapshot(account, root.Volume.SnapshotID, false); err != nil {
 			t.Error(err)
 		}
 	}
@@ -70,9 +70,9 @@ func (l *liar) removeNew(t *testing.T) {
 func TestThrottledSTS(t *testing.T) {
 	for _, name := range []string{"assume_role", "mfa_code", "web identity of a profile"} {
 		t.Run(name, func(t *testing.T) {
-			l := newLand(t)
-			tokens, asked := l.queries(), new(atomic.Int32)
-			l.Setenv("AWS_ENDPOINT_URL_STS", l.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			e := newCredentialEnv(t)
+			tokens, asked := e.queries(), new(atomic.Int32)
+			e.Setenv("AWS_ENDPOINT_URL_STS", e.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if asked.Add(1) > 3 {
 					tokens.ServeHTTP(w, r)
 					return
@@ -80,7 +80,7 @@ func TestThrottledSTS(t *testing.T) {
 				w.WriteHeader(http.StatusBadRequest)
 				fmt.Fprint(w, "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>")
 			})))
-			if _, err := Dial(t.Context(), sources[name].set(l)); err != nil || asked.Load() != 4 {
+			if _, err := Dial(t.Context(), sources[name].set(e), 0); err != nil || asked.Load() != 4 {
 				t.Errorf("after %d requests: %v", asked.Load(), err)
 			}
 		})

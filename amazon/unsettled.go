@@ -2,12 +2,10 @@ package amazon
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
@@ -33,15 +31,6 @@ func unsettledIf(unsettled bool, err error) error {
 		return err
 	}
 	return bake.Unsettled(err)
-}
-
-// messageOf returns the words with which AWS refused a request, or "".
-func messageOf(err error) string {
-	var refusal smithy.APIError
-	if !errors.As(err, &refusal) {
-		return ""
-	}
-	return refusal.ErrorMessage()
 }
 
 // namesOther reports whether a refusal names another resource of a kind, such as snap-, than this

@@ -19,13 +19,13 @@ import (
 // end with their lease, and are then asked for anew.
 // Source: https://developer.hashicorp.com/vault/api-docs/secret/aws#generate-credentials
 type vaultKeys struct {
-	engine VaultEngine
+	engine VaultConfig
 	client *api.Client
 }
 
 // newVaultKeys finds Vault as its own programs do: by VAULT_ADDR, VAULT_TOKEN or
 // ~/.vault-token, VAULT_NAMESPACE, VAULT_CACERT and so on.
-func newVaultKeys(engine VaultEngine) (aws.CredentialsProvider, error) {
+func newVaultKeys(engine VaultConfig) (aws.CredentialsProvider, error) {
 	client, err := api.NewClient(nil)
 	if err != nil {
 		return nil, fmt.Errorf("vault_aws_engine: cannot make a client of Vault: %w", err)
@@ -94,7 +94,7 @@ func (v *vaultKeys) ask(ctx context.Context) (aws.Credentials, error) {
 }
 
 // parameters returns the request's parameters beside the path.
-func (e VaultEngine) parameters() map[string][]string {
+func (e VaultConfig) parameters() map[string][]string {
 	parameters := map[string][]string{}
 	for name, value := range map[string]string{"role_arn": e.RoleARN, "ttl": e.TTL} {
 		if value != "" {

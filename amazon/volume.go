@@ -120,9 +120,9 @@ func (c *Cloud) withKeyHint(id bake.VolumeID, err error) error {
 	case !e.Encrypted:
 		return err
 	case e.KMSKeyID == "":
-		return fmt.Errorf("%w (EC2 makes none where the region's default key for EBS cannot be used)", err)
+		return fmt.Errorf("%w (EC2 creates no volume if the region's default key for EBS cannot be used)", err)
 	default:
-		return fmt.Errorf("%w (EC2 makes none where KMS key %s does not exist or cannot be used)", err, e.KMSKeyID)
+		return fmt.Errorf("%w (EC2 creates no volume if KMS key %s does not exist or cannot be used)", err, e.KMSKeyID)
 	}
 }
 

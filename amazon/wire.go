@@ -80,7 +80,7 @@ func imageID(i types.Image) *string { return i.ImageId }
 // checkID returns an error if EC2 describes another resource than the one that it was asked for.
 func checkID(what, id string, told *string) error {
 	if told != nil && *told != id {
-		return fmt.Errorf("asked for %s %s, EC2 tells of %q", what, id, *told)
+		return fmt.Errorf("asked for %s %s, but EC2 returned %q", what, id, *told)
 	}
 	return nil
 }

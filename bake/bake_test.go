@@ -386,20 +386,28 @@ func TestMachineLostDuringProvisioning(t *testing.T) {
 	})
 }
 
+// The instructions for removing the resources of a build, by the act that created them.
+const (
+	remove           = "warn: To remove what is left, in this order: "
+	removeVolume     = "delete volume vol-1"
+	removeAttachment = "detach volume vol-1 from i-1 (/dev/sdf); "
+	removeMount      = "run: sudo umount -R /mnt/root; "
+	removeSnapshot   = "delete snapshot snap-1"
+	removeImage      = "deregister image ami-1; "
+)
+
 // TestKeepOnErrorPrintsRemovalAdvice fails at several acts. The advice names the existing resources
 // and no others.
 func TestKeepOnErrorPrintsRemovalAdvice(t *testing.T) {
 	look := "warn: To look at the root: sudo chroot /mnt/root /bin/sh"
-	remove := "warn: To remove what is left, in this order: "
-	volume := "detach volume vol-1 from i-1 (/dev/sdf); delete volume vol-1"
 	for act, want := range map[string][]string{
 		"volume#1":        nil,
-		"attach#1":        {remove + "delete volume vol-1"},
-		"mount#1":         {remove + volume},
-		"provision#1":     {look, remove + "run: sudo umount -R /mnt/root; " + volume},
-		"snapshot#1":      {remove + volume},
-		"image#1":         {remove + "delete snapshot snap-1"},
-		"look at image#1": {remove + "deregister image ami-1; delete snapshot snap-1"},
+		"attach#1":        {remove + removeVolume},
+		"mount#1":         {remove + removeAttachment + removeVolume},
+		"provision#1":     {look, remove + removeMount + removeAttachment + removeVolume},
+		"snapshot#1":      {remove + removeAttachment + removeVolume},
+		"image#1":         {remove + removeSnapshot},
+		"look at image#1": {remove + removeImage + removeSnapshot},
 	} {
 		t.Run(act, func(t *testing.T) {
 			in(t, func(t *testing.T, w *world) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/bake/cloudtest"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
 )
@@ -596,7 +597,11 @@ func (m machine) Mount(ctx context.Context, spec chroot.MountSpec) (bake.Mounted
 		m.from[spec.Path] = spec.Device
 		return nil
 	})
-	return &worldRoot{m, spec.Path}, err
+	if err != nil {
+		return nil, err
+	}
+	root, err := cloudtest.Machine().Mount(ctx, spec)
+	return &worldRoot{m, root}, err
 }
 
 func (m machine) Leave(ctx context.Context, path string) error {
@@ -622,14 +627,12 @@ func (m machine) Flush(bake.DevicePath) error {
 	})
 }
 
-// worldRoot is a mounted root. A build uses only the methods that Mounted has beyond
-// chroot.Root.
+// worldRoot is a mounted root. The methods of Mounted without an effect that tests check do
+// nothing.
 type worldRoot struct {
 	machine
-	path string
+	bake.Mounted
 }
-
-func (r *worldRoot) Path() string { return r.path }
 
 func (r *worldRoot) MountBelow(ctx context.Context, mount chroot.Submount) error {
 	return r.act(ctx, "mount below", func() error {
@@ -672,12 +675,6 @@ func (r *worldRoot) PutBack(ctx context.Context) error {
 	return r.act(ctx, "put back", func() error { r.happened("put back"); return nil })
 }
 
-func (r *worldRoot) Run(context.Context, chroot.Command) (int, error) { return 0, nil }
-
-func (r *worldRoot) Upload(context.Context, string, io.Reader, chroot.NewFile) error { return nil }
-
-func (r *worldRoot) UploadDir(context.Context, string, string, []string) error { return nil }
-
 func (r *worldRoot) Download(_ context.Context, path string, to io.Writer) error {
 	if r.fstab == "" {
 		return fmt.Errorf("cannot download %s: %w", path, os.ErrNotExist)
@@ -685,8 +682,6 @@ func (r *worldRoot) Download(_ context.Context, path string, to io.Writer) error
 	_, err := io.WriteString(to, r.fstab)
 	return err
 }
-
-func (r *worldRoot) DownloadDir(context.Context, string, string, []string) error { return nil }
 
 // The reporter.
 

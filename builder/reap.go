@@ -157,7 +157,7 @@ func (r Reaper) Run(ctx context.Context, args []string, stdout, stderr io.Writer
 		return ReapClean
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "%s reap: %v; --help tells what there is\n", r.Program, err)
+		fmt.Fprintf(stderr, "%s reap: %v; see --help\n", r.Program, err)
 		return ReapUsage
 	}
 	if f.Reaping.StateDir = cmp.Or(f.Reaping.StateDir, dir); f.Reaping.StateDir == "" {

@@ -232,7 +232,7 @@ func (r *run) pause(ctx context.Context, step string) error {
 		return fmt.Errorf("cannot go on after %q: %w", step, ctxErr)
 	}
 	if err != nil && !r.alone.Swap(true) {
-		r.report.Detail("nobody can be asked: going on without pauses (%v)", err)
+		r.report.Detail("no user can be asked: continuing without pauses (%v)", err)
 	}
 	return nil
 }

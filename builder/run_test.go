@@ -411,7 +411,7 @@ func TestDebugWithoutTerminal(t *testing.T) {
 	if err != nil || len(ui.asked) != 1 {
 		t.Errorf("%v; asked %q, want once", err, ui.asked)
 	}
-	mustContain(t, ui.text(), "going on without pauses", "no terminal")
+	mustContain(t, ui.text(), "continuing without pauses", "no terminal")
 }
 
 func TestDebugPauseCanBeCancelled(t *testing.T) {

@@ -13,6 +13,16 @@ const waitLimitEnv = "PACKER_CHROOT_PATIENCE"
 // minWaitLimit is the shortest useful limit: a cloud under load takes about as long to respond.
 const minWaitLimit = time.Second
 
+// The usual time limits of a response of the cloud's API, without which a dead connection would
+// hold a build forever. See ResponseLimit.
+const (
+	// FirstByteTimeout is for the time until the response begins.
+	FirstByteTimeout = time.Minute
+	// ResponseTimeout is for the request and its whole response: some lists are long, and some
+	// proxies stop in the middle.
+	ResponseTimeout = 2 * time.Minute
+)
+
 // readWaitLimit reads the limit; 0 means that there is none.
 func readWaitLimit() (time.Duration, error) {
 	text := os.Getenv(waitLimitEnv)

@@ -143,7 +143,7 @@ func (c *Client) Close() error {
 	select {
 	case <-s.Done():
 		return nil
-	case <-time.After(abandonedLimit + command.KillTimeout):
+	case <-time.After(DefaultKeeperTimeout):
 		return fmt.Errorf("the keeper, process %d, does not end", s.pid)
 	}
 }

@@ -91,8 +91,8 @@ func TestLeaveEndsFrozenProcesses(t *testing.T) {
 				t.Fatal(err)
 			}
 			from, over := begin(t, busybox(spec.Path, nil, sleeper...))
-			stranger, ended := begin(t, busybox("/", &syscall.SysProcAttr{Setsid: true}, sleeper...))
-			freeze(t, way, pid, from, stranger)
+			other, ended := begin(t, busybox("/", &syscall.SysProcAttr{Setsid: true}, sleeper...))
+			freeze(t, way, pid, from, other)
 			if err := k.Leave(t.Context(), spec.Path); err != nil {
 				t.Fatalf("%v; the log says\n%s", err, j)
 			}
@@ -102,7 +102,7 @@ func TestLeaveEndsFrozenProcesses(t *testing.T) {
 				t.Error("a process that does not hold the root was ended")
 			default:
 			}
-			if state := stateOf(t, stranger); way == "cgroup v1" && state != "D" {
+			if state := stateOf(t, other); way == "cgroup v1" && state != "D" {
 				t.Errorf("the state of another process in the group is %s: it was thawed", state)
 			}
 		})

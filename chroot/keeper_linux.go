@@ -36,7 +36,7 @@ type Options struct {
 	// they are killed; 0 means two seconds.
 	Grace time.Duration
 	// KeeperTimeout is how long the keeper of a killed build may take to leave its root before
-	// Reclaim gives up; 0 means a little more than a keeper tries to.
+	// Reclaim gives up; 0 means DefaultKeeperTimeout.
 	KeeperTimeout time.Duration
 	// Log is called with every process and resource that Leave ends; nil ignores them.
 	Log func(format string, args ...any)

@@ -13,23 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/cgroup"
-	"github.com/packer-chroot/packer-plugin-chroot/chroot/command"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/rendezvous"
 )
 
-const (
-	// stoppedFor is how long the keeper of a killed build must be stopped before it is
-	// continued: a tracer stops it for moments.
-	stoppedFor = 500 * time.Millisecond
-	// continuedFor is how long it may then take to continue, before it is killed.
-	continuedFor = time.Second
-)
+// stoppedFor is how long the keeper of a killed build must be stopped before it is continued: a
+// tracer stops it for moments.
+const stoppedFor = 500 * time.Millisecond
+
+// ContinueTimeout is how long a stopped keeper may take to run again after it was continued, before
+// it is killed.
+const ContinueTimeout = time.Second
 
 // awaitKeeper waits until the keeper of a killed build has ended: it leaves its roots by
 // itself. A stopped keeper is continued, or killed if it does not continue.
 func (k *Keeper) awaitKeeper(ctx context.Context, r RootRecord) error {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(k.keeperTimeout, abandonedLimit+command.KillTimeout))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(k.keeperTimeout, DefaultKeeperTimeout))
 	defer cancel()
 	p := orphanedKeeper{RootRecord: r, log: k.log}
 	for {
@@ -83,7 +82,7 @@ func (p *orphanedKeeper) resume() {
 	case !p.continued && halt == isStopped && stopped > stoppedFor:
 		p.continued, p.since = true, time.Now()
 		p.signal(unix.SIGCONT, "continuing")
-	case (p.continued || halt != isStopped) && stopped > continuedFor:
+	case (p.continued || halt != isStopped) && stopped > ContinueTimeout:
 		p.since = time.Now()
 		p.signal(unix.SIGKILL, "killing")
 		cgroup.Thaw(p.Keeper)
@@ -120,7 +119,7 @@ func checkKeeper(pid int) error {
 	args := procfs.Arguments(pid)
 	ours := program == own || strings.HasPrefix(filepath.Base(program), "packer-plugin-")
 	if int(st.Uid) != os.Geteuid() || len(args) < 2 || args[1] != rendezvous.Arg || !ours {
-		return errors.New("the process is no keeper, and is left alone")
+		return errors.New("the process is not a keeper, and is left alone")
 	}
 	return nil
 }

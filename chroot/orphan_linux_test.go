@@ -39,16 +39,16 @@ func TestReclaimFromAStoppedKeeper(t *testing.T) {
 			o := orphaned(t, false)
 			keeper := o.client.PID()
 			j := &journal{}
-			heir, err := chroot.Launch(t.Context(), chroot.Options{Busy: 300 * time.Millisecond, Log: j.log})
+			reclaimer, err := chroot.Launch(t.Context(), chroot.Options{Busy: 300 * time.Millisecond, Log: j.log})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer heir.Close()
+			defer reclaimer.Close()
 			stop(t, keeper)
 			go o.client.Close() // as the kernel does for a killed plugin
 			ctx, cancel := context.WithTimeout(t.Context(), atMost)
 			defer cancel()
-			if err := o.reclaim(ctx, heir); err != nil {
+			if err := o.reclaim(ctx, reclaimer); err != nil {
 				t.Errorf("%v; the log says\n%s", err, j)
 				_ = unix.Kill(keeper, unix.SIGKILL)
 				_ = unix.Kill(keeper, unix.SIGCONT)
@@ -78,22 +78,22 @@ func TestReclaimNeverKillsAnother(t *testing.T) {
 	}
 	truth := o.RootRecord
 	o.Keeper, o.Since = cmd.Process.Pid, startTime(t, cmd.Process.Pid)
-	heir, err := chroot.Launch(t.Context(), chroot.Options{KeeperTimeout: 3 * time.Second})
+	reclaimer, err := chroot.Launch(t.Context(), chroot.Options{KeeperTimeout: 3 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer heir.Close()
-	err = o.reclaim(t.Context(), heir)
+	defer reclaimer.Close()
+	err = o.reclaim(t.Context(), reclaimer)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
-	says(t, err, "does not end because it is stopped", "is no keeper, and is left alone")
+	says(t, err, "does not end because it is stopped", "is not a keeper, and is left alone")
 	if state := stateOf(t, cmd.Process.Pid); state != "T" {
 		t.Errorf("the process is in the state %s", state)
 	}
 	o.untouched(t)
 	o.RootRecord = truth
-	if err := o.reclaim(t.Context(), heir); err != nil {
+	if err := o.reclaim(t.Context(), reclaimer); err != nil {
 		t.Error(err)
 	}
 }

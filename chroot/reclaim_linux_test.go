@@ -76,8 +76,8 @@ func (o orphan) kill(t *testing.T) {
 }
 
 // reclaim has another keeper leave the root, which is mounted from the build's disk.
-func (o orphan) reclaim(ctx context.Context, heir *chroot.Client) error {
-	_, err := heir.Reclaim(ctx, o.RootRecord, chroot.Claim{Disk: o.Device})
+func (o orphan) reclaim(ctx context.Context, reclaimer *chroot.Client) error {
+	_, err := reclaimer.Reclaim(ctx, o.RootRecord, chroot.Claim{Disk: o.Device})
 	return err
 }
 
@@ -110,9 +110,9 @@ func (o orphan) untouched(t *testing.T) {
 
 func TestReclaim(t *testing.T) {
 	o := orphaned(t, true)
-	heir := launch(t, nil)
+	reclaimer := launch(t, nil)
 	for range 2 { // a second call is not an error
-		if err := o.reclaim(t.Context(), heir); err != nil {
+		if err := o.reclaim(t.Context(), reclaimer); err != nil {
 			t.Fatal(err)
 		}
 		o.gone(t)
@@ -123,10 +123,10 @@ func TestReclaim(t *testing.T) {
 // itself.
 func TestReclaimFromAKeeperThatLeaves(t *testing.T) {
 	o := orphaned(t, false)
-	heir := launch(t, nil)
+	reclaimer := launch(t, nil)
 	closed := make(chan error, 1)
 	go func() { closed <- o.client.Close() }()
-	if err := o.reclaim(t.Context(), heir); err != nil {
+	if err := o.reclaim(t.Context(), reclaimer); err != nil {
 		t.Fatal(err)
 	}
 	o.gone(t)
@@ -138,10 +138,10 @@ func TestReclaimFromAKeeperThatLeaves(t *testing.T) {
 // TestReclaimFromRunningKeeper checks that a root is not taken over from a keeper that runs.
 func TestReclaimFromRunningKeeper(t *testing.T) {
 	o := orphaned(t, false)
-	heir := launch(t, nil)
+	reclaimer := launch(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if err := o.reclaim(ctx, heir); !errors.Is(err, context.DeadlineExceeded) {
+	if err := o.reclaim(ctx, reclaimer); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("reclaimed: %v", err)
 	}
 	o.untouched(t)
@@ -176,10 +176,10 @@ func TestReclaimLeavesOthersAlone(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			o := orphaned(t, true)
-			heir := launch(t, nil)
+			reclaimer := launch(t, nil)
 			truth := o.RootRecord
 			test.change(t, &o)
-			switch err := o.reclaim(t.Context(), heir); {
+			switch err := o.reclaim(t.Context(), reclaimer); {
 			case test.says == "" && err != nil:
 				t.Error(err)
 			case test.says != "":
@@ -190,7 +190,7 @@ func TestReclaimLeavesOthersAlone(t *testing.T) {
 				_ = unix.Unmount(o.Path, 0)
 			}
 			o.RootRecord = truth
-			if err := o.reclaim(t.Context(), heir); err != nil {
+			if err := o.reclaim(t.Context(), reclaimer); err != nil {
 				t.Error(err)
 			}
 		})
@@ -199,19 +199,19 @@ func TestReclaimLeavesOthersAlone(t *testing.T) {
 
 // TestReclaimOfAnotherDisk has a record name a mount of a disk that is not the claimed one.
 func TestReclaimOfAnotherDisk(t *testing.T) {
-	heir := launch(t, nil)
+	reclaimer := launch(t, nil)
 	other := loop(t, disk(t, 16, "mkfs.ext4", "-q"))
 	for _, claim := range []chroot.Claim{{}, {Disk: other}, {Disk: "/dev/null"}} {
 		o := orphaned(t, true)
 		inside := processes(t, o.Path)
-		if _, err := heir.Reclaim(t.Context(), o.RootRecord, claim); !errors.Is(err, chroot.ErrNotClaimed) {
+		if _, err := reclaimer.Reclaim(t.Context(), o.RootRecord, claim); !errors.Is(err, chroot.ErrNotClaimed) {
 			t.Errorf("claimed from %q: %v", claim.Disk, err)
 		}
 		o.untouched(t)
 		if now := processes(t, o.Path); len(inside) == 0 || !slices.Equal(inside, now) {
 			t.Errorf("processes %v were in it, and now %v are", inside, now)
 		}
-		if err := o.reclaim(t.Context(), heir); err != nil {
+		if err := o.reclaim(t.Context(), reclaimer); err != nil {
 			t.Error(err)
 		}
 		o.gone(t)
@@ -238,7 +238,7 @@ func TestReclaimOfAPartition(t *testing.T) {
 	t.Cleanup(func() { host(t, "delpart", whole, "1") })
 	part := whole + "p1"
 	host(t, "mkfs.ext4", "-q", part)
-	c, heir := launch(t, nil), launch(t, nil)
+	c, reclaimer := launch(t, nil), launch(t, nil)
 	spec := chroot.MountSpec{Device: part, Type: "ext4", Path: filepath.Join(stage(t), "root")}
 	record, err := c.Record(t.Context(), spec)
 	if err != nil {
@@ -252,10 +252,10 @@ func TestReclaimOfAPartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	beside := loop(t, disk(t, 16, "mkfs.ext4", "-q"))
-	if _, err := heir.Reclaim(t.Context(), record, chroot.Claim{Disk: beside}); !errors.Is(err, chroot.ErrNotClaimed) {
+	if _, err := reclaimer.Reclaim(t.Context(), record, chroot.Claim{Disk: beside}); !errors.Is(err, chroot.ErrNotClaimed) {
 		t.Errorf("claimed from %s: %v", beside, err)
 	}
-	if _, err := heir.Reclaim(t.Context(), record, chroot.Claim{Disk: whole}); err != nil {
+	if _, err := reclaimer.Reclaim(t.Context(), record, chroot.Claim{Disk: whole}); err != nil {
 		t.Error(err)
 	}
 	if left := mountsBelow(t, spec.Path); len(left) > 0 {
@@ -266,7 +266,7 @@ func TestReclaimOfAPartition(t *testing.T) {
 // TestReclaimDirectories checks that directories that the build created during this boot are
 // removed if they are empty, and that others are left and reported.
 func TestReclaimDirectories(t *testing.T) {
-	heir := launch(t, nil)
+	reclaimer := launch(t, nil)
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		t.Fatal(err)
@@ -276,7 +276,7 @@ func TestReclaimDirectories(t *testing.T) {
 	record := chroot.RootRecord{Path: made[2], Made: made, Device: "/dev/none", Boot: strings.TrimSpace(string(boot)), Keeper: 1 << 30}
 	reclaim := func(since time.Time) (left []string) {
 		t.Helper()
-		left, err := heir.Reclaim(t.Context(), record, chroot.Claim{Since: since})
+		left, err := reclaimer.Reclaim(t.Context(), record, chroot.Claim{Since: since})
 		if err != nil {
 			t.Error(err)
 		}

@@ -25,6 +25,10 @@ const (
 	abandonedTry = time.Second
 )
 
+// DefaultKeeperTimeout is the default of Options.KeeperTimeout: a little more than a keeper without
+// a plugin tries to leave its roots.
+const DefaultKeeperTimeout = abandonedLimit + command.KillTimeout
+
 // errAbandoned is the cause with which operations end if the plugin is gone.
 var errAbandoned = errors.New("the plugin is gone")
 

@@ -196,10 +196,10 @@ func (c *candidate) byDefault(ctx context.Context, options []string, others []ca
 	alone := len(filter(others, candidate.mayHoldRoot)) == 0
 	switch {
 	case err != nil:
-		c.warning = fmt.Sprintf("%s is taken for the root only because it is the first partition: %v; if the root is another one, say which by mount_partition", c.node, err)
+		c.warning = fmt.Sprintf("%s is assumed to be the root only because it is the first partition: %v; if the root is another one, say which by mount_partition", c.node, err)
 	case c.seen.sign, alone && c.seen.blank:
 	case alone:
-		c.warning = fmt.Sprintf("%s is taken for the root because no other partition can be: its %s has no sign of a root (%s)", c.node, c.content.Type, signsText)
+		c.warning = fmt.Sprintf("%s is assumed to be the root because no other partition can be: its %s has no sign of a root (%s)", c.node, c.content.Type, signsText)
 	default:
 		return false
 	}

@@ -93,9 +93,6 @@ func (a *bufferedResponse) Header() http.Header         { return a.header }
 func (a *bufferedResponse) Write(p []byte) (int, error) { return a.body.Write(p) }
 func (a *bufferedResponse) WriteHeader(status int)      { a.status = status }
 
-// garbage is not valid XML, JSON or UTF-8.
-const garbage = "\xff\xfe<\x00}garbage]\x80>{"
-
 // send sends the response as the rule requires. It reports false if the connection must be
 // closed.
 func (a *bufferedResponse) send(ctx context.Context, w http.ResponseWriter, rule fault.Rule) bool {
@@ -103,20 +100,7 @@ func (a *bufferedResponse) send(ctx context.Context, w http.ResponseWriter, rule
 	for _, rw := range rule.Rewrite {
 		body = rw.Match.ReplaceAll(body, []byte(rw.With))
 	}
-	length := len(body)
-	switch rule.Body {
-	case fault.Garbage:
-		body, length = []byte(garbage), len(garbage)
-	case fault.Empty:
-		body, length = nil, 0
-	case fault.Truncated:
-		body, length = body[:len(body)/2], len(body)/2
-	case fault.Cut:
-		body = body[:len(body)/2]
-	case fault.Corrupt:
-		body = corrupted(body)
-	case fault.Whole:
-	}
+	body, length := rule.Body.Change(body)
 	a.header.Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(a.status)
 	trickle(ctx, w, body, time.Duration(rule.Trickle))
@@ -124,15 +108,6 @@ func (a *bufferedResponse) send(ctx context.Context, w http.ResponseWriter, rule
 		flush(w)
 	}
 	return rule.Body != fault.Cut
-}
-
-// corrupted returns a copy of a body whose last byte is different.
-func corrupted(body []byte) []byte {
-	body = bytes.Clone(body)
-	if len(body) > 0 {
-		body[len(body)-1] ^= 1
-	}
-	return body
 }
 
 // trickled is the size of the parts of a slow response, in bytes.

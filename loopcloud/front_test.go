@@ -89,7 +89,7 @@ func TestFaults(t *testing.T) {
 		"denied":      {fault.Rule{Error: "denied"}, "403 AccessDenied: The call is not authorized", 0, 403},
 		"internal":    {fault.Rule{Error: "internal"}, "500 InternalFailure: The call has failed", 0, 500},
 		"unavailable": {fault.Rule{Error: "unavailable"}, "503 ServiceUnavailable: The service is unavailable", 0, 503},
-		"garbage":     {fault.Rule{Body: fault.Garbage}, "200 " + garbage, 1, 200},
+		"garbage":     {fault.Rule{Body: fault.Garbage}, "200 \xff\xfe<\x00}garbage]\x80>{", 1, 200},
 		"empty":       {fault.Rule{Body: fault.Empty}, "200 ", 1, 200},
 		"truncated":   {fault.Rule{Body: fault.Truncated}, "200 done", 1, 200},
 		"corrupt":     {fault.Rule{Body: fault.Corrupt}, "200 done Acu", 1, 200},

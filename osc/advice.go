@@ -92,7 +92,7 @@ func (c *Client) adviceOnRefusal(no *refusal, call string) string {
 		return fmt.Sprintf("the Outscale API at %s refuses the access key %s, which it accepted before: it has expired, or was disabled or deleted; "+
 			"check access_key and secret_key (or OSC_ACCESS_KEY and OSC_SECRET_KEY)", c.access.Endpoint, c.access.AccessKey)
 	case no.throttled():
-		return fmt.Sprintf("Outscale throttles %s: build fewer images at the same time, or be more patient with PACKER_CHROOT_PATIENCE", no.limit())
+		return fmt.Sprintf("Outscale throttles %s: build fewer images at the same time, or raise PACKER_CHROOT_PATIENCE", no.limit())
 	case no.denied() && call != "":
 		return fmt.Sprintf("the EIM policies of access key %s do not allow %s, or the owner of the resource does not", c.access.AccessKey, call)
 	}

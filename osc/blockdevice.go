@@ -30,7 +30,7 @@ func (m *BlockDevice) resolveAlias(i int) (warnings []string) {
 	}
 	m.DeleteOnVMDeletion = true
 	return []string{fmt.Sprintf(
-		"omi_block_device_mappings[%d]: delete_on_termination is taken for delete_on_vm_deletion: please write delete_on_vm_deletion", i)}
+		"omi_block_device_mappings[%d]: delete_on_termination is read as delete_on_vm_deletion: please write delete_on_vm_deletion", i)}
 }
 
 // checkMappings returns the errors in the block devices.

@@ -112,7 +112,7 @@ func newTransport(access Access, shown []tls.Certificate) *http.Transport {
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: access.InsecureSkipTLSVerify, Certificates: shown},
 		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: builder.ResponseLimit(60*time.Second, access.WaitLimit),
+		ResponseHeaderTimeout: builder.ResponseLimit(builder.FirstByteTimeout, access.WaitLimit),
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConnsPerHost:   10,
 		ForceAttemptHTTP2:     true,

@@ -96,7 +96,7 @@ func TestUntaggedVolume(t *testing.T) {
 func TestHiddenClientTokens(t *testing.T) {
 	o := newOutscale(t, state.Instant())
 	shown := regexp.MustCompile(`,?"ClientToken":"[^"]*"`)
-	l := &cloudtest.Liar{Next: o.wire.Next, Lie: func(_ *http.Request, _, answer []byte) []byte { return shown.ReplaceAll(answer, nil) }}
+	l := &cloudtest.Falsifier{Next: o.wire.Next, Change: func(_ *http.Request, _, answer []byte) []byte { return shown.ReplaceAll(answer, nil) }}
 	o.wire.Next = l
 	c := o.cloud(t, Config{})
 	own, err := c.CreateVolume(t.Context(), bake.VolumeSpec{Build: "b1", Zone: home + "a", SizeGiB: 1})

@@ -50,9 +50,9 @@ func (c *ImageConfig) resolveAliases() (warnings []string, errs []error) {
 	alias := func(name string, aliased, given bool, take func()) {
 		switch {
 		case aliased && given:
-			errs = append(errs, fmt.Errorf("ami_%s and omi_%s are the same option: give omi_%s alone", name, name, name))
+			errs = append(errs, fmt.Errorf("ami_%s and omi_%s are the same option: use only omi_%s", name, name, name))
 		case aliased:
-			warnings = append(warnings, fmt.Sprintf("ami_%s is taken for omi_%s: please write omi_%s", name, name, name))
+			warnings = append(warnings, fmt.Sprintf("ami_%s is read as omi_%s: please write omi_%s", name, name, name))
 			take()
 		}
 	}
@@ -98,7 +98,7 @@ func (c *Config) checkVirtualization() error {
 	case "paravirtual":
 		return errors.New("omi_virtualization_type is paravirtual: Outscale has hvm only")
 	}
-	return fmt.Errorf("omi_virtualization_type is %q: it can be hvm", c.OMIVirtualizationType)
+	return fmt.Errorf("omi_virtualization_type is %q, but must be hvm", c.OMIVirtualizationType)
 }
 
 func (c *Config) checkRootName() error {

@@ -154,7 +154,7 @@ func imageFilter(filters map[string]string) (api.FiltersImage, error) {
 		}
 	}
 	if from["Tags"] != "" && slices.ContainsFunc(slices.Collect(maps.Keys(filters)), isTagFilter) {
-		errs = append(errs, fmt.Errorf("source_omi_filter: filters has %s and %sKEY: give %sKEY alone", from["Tags"], tagFilter, tagFilter))
+		errs = append(errs, fmt.Errorf("source_omi_filter: filters has %s and %sKEY: use only %sKEY", from["Tags"], tagFilter, tagFilter))
 	}
 	return f, errors.Join(errs...)
 }

@@ -134,41 +134,41 @@ func FuzzMetadata(f *testing.F) {
 	})
 }
 
-// A liar falsifies responses between a build and the API, in an account that also has foreign
+// A falsifier falsifies responses between a build and the API, in an account that also has foreign
 // resources.
-type liar struct {
+type falsifier struct {
 	*outscale
-	*cloudtest.Liar
+	*cloudtest.Falsifier
 	volume, snapshot string // of another owner
 }
 
-func newLiar(t *testing.T) *liar {
+func newFalsifier(t *testing.T) *falsifier {
 	t.Helper()
-	l := &liar{outscale: newOutscale(t, state.Instant())}
-	c := l.cloud(t, Config{})
+	f := &falsifier{outscale: newOutscale(t, state.Instant())}
+	c := f.cloud(t, Config{})
 	volume, snapshot := madeSnapshot(t, c, "of-another")
-	l.volume, l.snapshot = string(volume), string(snapshot)
-	l.Liar = &cloudtest.Liar{Next: l.wire}
-	server := httptest.NewServer(l)
+	f.volume, f.snapshot = string(volume), string(snapshot)
+	f.Falsifier = &cloudtest.Falsifier{Next: f.wire}
+	server := httptest.NewServer(f)
 	t.Cleanup(server.Close)
-	l.server = server
-	return l
+	f.server = server
+	return f
 }
 
 // ServeHTTP implements http.Handler.
-func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) { l.Liar.ServeHTTP(w, r) }
+func (f *falsifier) ServeHTTP(w http.ResponseWriter, r *http.Request) { f.Falsifier.ServeHTTP(w, r) }
 
 // unharmed checks that only resources of the build were to be removed.
-func (l *liar) unharmed(t *testing.T) {
+func (f *falsifier) unharmed(t *testing.T) {
 	t.Helper()
 	id := regexp.MustCompile(`"(?:VolumeId|SnapshotId|ImageId)":"([^"]*)"`)
-	for _, request := range l.Requests() {
+	for _, request := range f.Requests() {
 		call, body, _ := strings.Cut(request, " ")
 		if call = path.Base(call); !strings.HasPrefix(call, "Delete") && call != "UnlinkVolume" {
 			continue
 		}
 		for _, found := range id.FindAllStringSubmatch(body, -1) {
-			if slices.Contains([]string{l.volume, l.snapshot, l.source}, found[1]) || !regexp.MustCompile(`^[a-z]+-[0-9a-f]{8}$`).MatchString(found[1]) {
+			if slices.Contains([]string{f.volume, f.snapshot, f.source}, found[1]) || !regexp.MustCompile(`^[a-z]+-[0-9a-f]{8}$`).MatchString(found[1]) {
 				t.Errorf("%s of %q", call, found[1])
 			}
 		}
@@ -203,10 +203,10 @@ func TestFalseResponses(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			l := newLiar(t)
-			names := strings.NewReplacer("THEIR-VOLUME", l.volume, "THEIR-SNAPSHOT", l.snapshot, "THEIR-IMAGE", l.source)
+			f := newFalsifier(t)
+			names := strings.NewReplacer("THEIR-VOLUME", f.volume, "THEIR-SNAPSHOT", f.snapshot, "THEIR-IMAGE", f.source)
 			due, find := test.lost == "", regexp.MustCompile(test.change[0])
-			l.Lie = func(r *http.Request, _, answer []byte) []byte {
+			f.Change = func(r *http.Request, _, answer []byte) []byte {
 				switch call := path.Base(r.URL.Path); {
 				case call == test.lost:
 					due = true
@@ -216,12 +216,12 @@ func TestFalseResponses(t *testing.T) {
 				}
 				return answer
 			}
-			_, err := bake.Build(t.Context(), l.cloud(t, Config{}), cloudtest.Machine(),
+			_, err := bake.Build(t.Context(), f.cloud(t, Config{}), cloudtest.Machine(),
 				bake.Plan{Build: "build-1", ImageName: "new", Waits: cloudtest.ShortWaits()}, cloudtest.Log(t.Logf))
 			if (err == nil) != (test.says == "-") || err != nil && !strings.Contains(err.Error(), test.says) {
 				t.Errorf("the build ended with %v, want %q", err, test.says)
 			}
-			l.unharmed(t)
+			f.unharmed(t)
 		})
 	}
 }
@@ -237,16 +237,16 @@ func TestForeignIDInResponse(t *testing.T) {
 		"another image":            {"CreateImage", "THEIR-IMAGE"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLiar(t)
-			root := l.find(t, l.source).Mappings[0].Volume
-			theirs, err := l.state.CreateVolume(mine, state.VolumeRequest{Zone: home + "a", SnapshotID: root.SnapshotID, SizeGiB: root.SizeGiB, Type: "gp2"})
+			f := newFalsifier(t)
+			root := f.find(t, f.source).Mappings[0].Volume
+			theirs, err := f.state.CreateVolume(mine, state.VolumeRequest{Zone: home + "a", SnapshotID: root.SnapshotID, SizeGiB: root.SizeGiB, Type: "gp2"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			l.volume = theirs.ID
-			with := strings.NewReplacer("THEIR-VOLUME", l.volume, "SOURCE-SNAPSHOT", root.SnapshotID, "THEIR-SNAPSHOT", l.snapshot, "THEIR-IMAGE", l.source).Replace(test.with)
+			f.volume = theirs.ID
+			with := strings.NewReplacer("THEIR-VOLUME", f.volume, "SOURCE-SNAPSHOT", root.SnapshotID, "THEIR-SNAPSHOT", f.snapshot, "THEIR-IMAGE", f.source).Replace(test.with)
 			id := regexp.MustCompile(`"(Volume|Snapshot|Image)Id":"(?:vol|snap|ami)-[0-9a-f]+"`)
-			l.Lie = func(r *http.Request, _, answer []byte) []byte {
+			f.Change = func(r *http.Request, _, answer []byte) []byte {
 				if path.Base(r.URL.Path) != test.action {
 					return answer
 				}
@@ -259,16 +259,16 @@ func TestForeignIDInResponse(t *testing.T) {
 			}
 			tags := map[string]string{"k": "v"}
 			labels := bake.Labels{VolumeTags: tags, SnapshotTags: tags, ImageTags: tags}
-			before := l.things()
-			_, err = bake.Build(t.Context(), l.cloud(t, Config{PublishConfig: PublishConfig{OMIAccountIDs: []string{other}}}), cloudtest.Machine(), bake.Plan{
+			before := f.things()
+			_, err = bake.Build(t.Context(), f.cloud(t, Config{PublishConfig: PublishConfig{OMIAccountIDs: []string{other}}}), cloudtest.Machine(), bake.Plan{
 				Build: "build-1", ImageName: "new", Waits: cloudtest.ShortWaits(),
 				Labels: func(bake.Facts) (bake.Labels, error) { return labels, nil },
 			}, cloudtest.Log(t.Logf))
 			if err == nil || !strings.Contains(err.Error(), with) {
 				t.Errorf("%s is not told of: %v", with, err)
 			}
-			l.unharmed(t)
-			if after := l.things(); !slices.Equal(before, after) {
+			f.unharmed(t)
+			if after := f.things(); !slices.Equal(before, after) {
 				t.Errorf("there were\n%q, and are\n%q", before, after)
 			}
 		})
@@ -276,16 +276,16 @@ func TestForeignIDInResponse(t *testing.T) {
 }
 
 // things returns all resources with their tags.
-func (l *liar) things() (all []string) {
-	for _, v := range l.state.Volumes(mine) {
+func (f *falsifier) things() (all []string) {
+	for _, v := range f.state.Volumes(mine) {
 		if v.State != state.VolumeDeleting {
 			all = append(all, fmt.Sprint(v.ID, v.Tags))
 		}
 	}
-	for _, s := range l.state.Snapshots(mine) {
+	for _, s := range f.state.Snapshots(mine) {
 		all = append(all, fmt.Sprint(s.ID, s.Tags))
 	}
-	for _, i := range l.state.Images(mine) {
+	for _, i := range f.state.Images(mine) {
 		all = append(all, fmt.Sprint(i.ID, i.Tags, i.Launch))
 	}
 	slices.Sort(all)

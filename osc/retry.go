@@ -3,7 +3,6 @@ package osc
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
@@ -12,9 +11,6 @@ import (
 
 // service is the API's name in messages.
 const service = "OAPI"
-
-// tryLimit bounds one attempt: the SDK has no time-out of its own.
-const tryLimit = 2 * time.Minute
 
 // operations holds the retry rules of each call of the API that a build makes. An error for which
 // Passes is true wraps bake.ErrUnsettled, so the build repeats the call (bake/settle.go); unsettled.go
@@ -52,9 +48,9 @@ func (c *Client) do(ctx context.Context, action string, try func(context.Context
 	return c.advise(action, err)
 }
 
-// once makes one attempt, and notes if the API has answered.
+// once makes one attempt, and notes if the API has answered. The SDK has no time limit of its own.
 func (c *Client) once(ctx context.Context, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, builder.ResponseLimit(tryLimit, c.access.WaitLimit))
+	ctx, cancel := context.WithTimeout(ctx, builder.ResponseLimit(builder.ResponseTimeout, c.access.WaitLimit))
 	defer cancel()
 	err := try(ctx)
 	var no *refusal

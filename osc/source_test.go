@@ -3,10 +3,13 @@ package osc
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	api "github.com/outscale/osc-sdk-go/v3/pkg/osc"
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
@@ -181,7 +184,7 @@ func TestFilters(t *testing.T) {
 		"which are the same filter":           {"image-name": "a", "ImageNames": "b"},
 		"it must be true or false":            {"secure-boot": "perhaps"},
 		"it must be a whole number":           {"block-device-mapping-volume-size": "big"},
-		"give tag:KEY alone":                  {"tags": "a=b", "tag:c": "d"},
+		"use only tag:KEY":                    {"tags": "a=b", "tag:c": "d"},
 	} {
 		if _, err := imageFilter(given); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", given, err, want)
@@ -226,5 +229,31 @@ func TestLockedByAdditionalDevice(t *testing.T) {
 		if err != nil || got.Locked != test.locked {
 			t.Errorf("%s: locked %v, %v", name, got.Locked, err)
 		}
+	}
+}
+
+// TestEveryImageFilter checks that each filter of ReadImages is known, and sets the field of its name
+// and no other.
+func TestEveryImageFilter(t *testing.T) {
+	fields := reflect.TypeFor[api.FiltersImage]()
+	for i := range fields.NumField() {
+		name := fields.Field(i).Name
+		set, known := imageFilters[name]
+		if !known {
+			t.Errorf("the filter %s is not known", name)
+			continue
+		}
+		var filters api.FiltersImage
+		if err := set(&filters, "1"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for j := range fields.NumField() {
+			if is := !reflect.ValueOf(filters).Field(j).IsZero(); is != (i == j) {
+				t.Errorf("the filter %s sets %s: %t", name, fields.Field(j).Name, is)
+			}
+		}
+	}
+	if len(imageFilters) != fields.NumField() {
+		t.Errorf("there are %d filters, and %d in the SDK", len(imageFilters), fields.NumField())
 	}
 }

@@ -54,7 +54,7 @@ func TestThrottledForLong(t *testing.T) {
 				return err
 			}
 			throttle.Throttled(t, cloudtest.Subject{
-				Build: build, Things: (&liar{outscale: o}).things, Remove: o.removeNew,
+				Build: build, Resources: (&falsifier{outscale: o}).things, Remove: o.removeNew,
 				Creating: []string{"CreateVolume", "CreateTags", "LinkVolume", "CreateSnapshot", "CreateImage", "ReadVms", "UpdateImage"},
 			})
 		})

@@ -29,7 +29,7 @@ const maxVolumes = 40
 func checkVolume(what, volumeType string, sizeGiB, iops int64) error {
 	switch {
 	case volumeType != "" && !slices.Contains(kind.VolumeTypes, volumeType):
-		return fmt.Errorf("%s has the volume_type %q, which is none of %s", what, volumeType, strings.Join(kind.VolumeTypes, ", "))
+		return fmt.Errorf("%s has the volume_type %q, but must be one of %s", what, volumeType, strings.Join(kind.VolumeTypes, ", "))
 	case sizeGiB < 0 || sizeGiB > maxSizeGiB:
 		return fmt.Errorf("%s has the volume_size %d, which is not from 1 to %d GiB", what, sizeGiB, maxSizeGiB)
 	case iops < 0 || iops > maxIOPS:

@@ -22,6 +22,8 @@ fi
 export GOGC=${GOGC:-400}
 
 CGO_ENABLED=0 go build -o bin/testsummary ./tools/testsummary
+. tools/memorydir.sh
+use_memory_dir
 summaries=$(mktemp -d)
 # finish prints the summaries of the failed stages. It runs however this script ends.
 finish() {
@@ -34,6 +36,7 @@ finish() {
     echo "tests ended with exit status $status"
   fi
   remove_tree "$summaries"
+  release_memory_dir
 }
 trap finish EXIT
 
@@ -42,7 +45,7 @@ trap finish EXIT
 stage() {
   local name=$1 failed=
   shift
-  go test -json -vet=off -ldflags=-s "$@" | bin/testsummary "$name" "$summaries/$name" || failed=yes
+  go test -json -vet=off -ldflags=-s "$@" 9>&- | bin/testsummary "$name" "$summaries/$name" || failed=yes
   [ -z "$failed" ] && return
   [ -e "$summaries/$name" ] || echo "$name failed: go test ended with an error" >"$summaries/$name"
   return 1
@@ -61,14 +64,11 @@ mounting() {
   [ -z "$failed" ]
 }
 
-# other runs the rest; with the race detector where goroutines share state.
+# unit runs the rest, and race those packages of it whose goroutines share state, with the race detector. Many tests of
+# unit wait for a time limit, so more packages run in parallel than there are cores.
 shared='/(undo|bake|retry|builder|loopcloud/state|loopcloud/fault)(/.*)?$|/lazydisk/(cache|supply|image|link|overlay)$|/packer-plugin-chroot/loopcloud$'
-other() {
-  local failed=
-  stage unit -timeout 40m $(go list ./... | grep -vE "/acceptance/|$mounts|$shared") || failed=yes
-  stage race -timeout 40m -race -skip '^TestMachineOnARealDisk$' $(go list ./... | grep -E "$shared") || failed=yes
-  [ -z "$failed" ]
-}
+unit() { stage unit -timeout 40m -p 4 $(go list ./... | grep -vE "/acceptance/|$mounts|$shared"); }
+race() { stage race -timeout 40m -race -skip '^TestMachineOnARealDisk$' $(go list ./... | grep -E "$shared"); }
 
 if [ "$what" = acceptance ]; then
   acceptance || exit 1
@@ -76,11 +76,12 @@ else
   go vet ./... || { echo 'vet failed' >"$summaries/vet"; exit 1; }
   # Acceptance comes last and alone: it would keep both cores busy, and the tests of the packages would wait for them.
   # It is in the foreground: the shell has commands in the background ignore SIGINT, and builds are tested with that.
-  failed=
-  mounting &
-  mounting_tests=$!
-  other || failed=yes
-  wait "$mounting_tests" || failed=yes
+  stages=() failed=
+  for name in mounting unit race; do
+    $name &
+    stages+=($!)
+  done
+  for pid in "${stages[@]}"; do wait "$pid" || failed=yes; done
   [ -z "$failed" ] || exit 1
   acceptance || exit 1
 fi

@@ -5,7 +5,7 @@ import (
 	"hash/crc32"
 )
 
-// Sealed is a line of a journal that says anything.
+// Sealed returns a line of a journal with any text and its checksum.
 func Sealed(text string) string {
 	return fmt.Sprintf("%08x %s\n", crc32.Checksum([]byte(text), castagnoli), text)
 }

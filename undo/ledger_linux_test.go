@@ -24,12 +24,12 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
-// roleEnv makes a new process of the test program another build.
+// roleEnv is the variable that makes the test program play the part of another process: see runRole.
 const roleEnv = "JOURNAL_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleEnv); role != "" {
-		if err := play(role, os.Args[1]); err != nil {
+		if err := runRole(role, os.Args[1]); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -38,8 +38,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// play runs the part of another process that uses the journals of a directory.
-func play(role, dir string) error {
+// runRole runs a process that uses the journals of a directory, by its role.
+func runRole(role, dir string) error {
 	switch role {
 	case "live": // arms an act and waits to be killed
 		j, err := create(dir, header("live"))
@@ -86,7 +86,7 @@ func play(role, dir string) error {
 			return errors.New("there was room")
 		}
 		for _, note := range notes {
-			if err := over(note); err != nil {
+			if err := undoEntry(note); err != nil {
 				return err
 			}
 		}
@@ -105,7 +105,7 @@ func play(role, dir string) error {
 		}
 		fmt.Println(j.Keep("products"))
 		return nil
-	case "race": // begins builds in parallel with a process that looks for dead ones
+	case "race": // begins builds in parallel with a process that looks for killed ones
 		for n := range 300 {
 			j, err := create(dir, header(fmt.Sprint("race-", n)))
 			if err != nil {
@@ -118,7 +118,7 @@ func play(role, dir string) error {
 				return fmt.Errorf("the journal of a living build: %w", err)
 			}
 			for _, e := range j.Outstanding() {
-				if err := over(e); err != nil {
+				if err := undoEntry(e); err != nil {
 					return err
 				}
 			}
@@ -131,8 +131,8 @@ func play(role, dir string) error {
 	return errors.New("no such role")
 }
 
-// as starts this program again.
-func as(t *testing.T, role, dir string) *exec.Cmd {
+// roleProcess returns a command that runs this program in a role.
+func roleProcess(t *testing.T, role, dir string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -174,11 +174,11 @@ func readAct(r undo.Recorded) (a act, err error) {
 	return a, err
 }
 
-// over undoes an act, which has its journal say that it is over.
-func over(e *entry) error { return e.Undo(context.Background()) }
+// undoEntry undoes an act, so that its journal records it as finished.
+func undoEntry(e *entry) error { return e.Undo(context.Background()) }
 
-// known settles an act.
-func known(e *entry, a act) { e.Settle(func(act) act { return a }) }
+// settleAs completes an act.
+func settleAs(e *entry, a act) { e.Settle(func(act) act { return a }) }
 
 func header(build string) undo.Header {
 	return undo.Header{
@@ -187,8 +187,8 @@ func header(build string) undo.Header {
 	}
 }
 
-// begun is a journal whose build lives in this process.
-func begun(t *testing.T, build string) *ledger {
+// newJournal begins the journal of a build that runs in this process.
+func newJournal(t *testing.T, build string) *ledger {
 	t.Helper()
 	j, err := create(filepath.Join(testdir.New(t), "made", "when needed"), header(build))
 	if err != nil {
@@ -213,8 +213,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// killed returns the journal as if its build were killed now, in its own directory.
-func killed(t *testing.T, j *ledger) (path string) {
+// copyOfJournal returns the journal of a build as if it were killed now, in another directory.
+func copyOfJournal(t *testing.T, j *ledger) (path string) {
 	t.Helper()
 	text, err := os.ReadFile(j.Path())
 	must(t, err)
@@ -224,7 +224,7 @@ func killed(t *testing.T, j *ledger) (path string) {
 	return path
 }
 
-func inherited(t *testing.T, path string) *ledger {
+func resumeJournal(t *testing.T, path string) *ledger {
 	t.Helper()
 	j, err := resume(path)
 	if err != nil {
@@ -245,7 +245,7 @@ func outstanding(t *testing.T, j *ledger) []string {
 
 // TestJournalAtEveryMoment checks what a reaper finds outstanding after each step.
 func TestJournalAtEveryMoment(t *testing.T) {
-	j := begun(t, "build-1")
+	j := newJournal(t, "build-1")
 	var volume, attachment, snapshot *entry
 	steps := []struct {
 		name string
@@ -255,27 +255,27 @@ func TestJournalAtEveryMoment(t *testing.T) {
 		{"begun", func() error { return nil }, []string{}},
 		{"volume armed", func() (err error) { volume, err = j.Arm("scaffold", act{"volume"}); return err }, []string{"scaffold: volume"}},
 		{"volume extended", func() error { return volume.Extend(func(act) act { return act{"vol-1"} }) }, []string{"scaffold: vol-1"}},
-		{"volume known", func() error { known(volume, act{"vol-1"}); return nil }, []string{"scaffold: vol-1"}},
+		{"volume known", func() error { settleAs(volume, act{"vol-1"}); return nil }, []string{"scaffold: vol-1"}},
 		{"attachment armed", func() (err error) { attachment, err = j.Arm("scaffold", act{"attachment"}); return err },
 			[]string{"scaffold: vol-1", "scaffold: attachment"}},
 		{"snapshot armed", func() (err error) { snapshot, err = j.Arm("products", act{"snapshot"}); return err },
 			[]string{"scaffold: vol-1", "scaffold: attachment", "products: snapshot"}},
-		{"attachment over", func() error { return over(attachment) }, []string{"scaffold: vol-1", "products: snapshot"}},
-		{"over is over", func() error { known(attachment, act{"late"}); return over(attachment) },
+		{"attachment over", func() error { return undoEntry(attachment) }, []string{"scaffold: vol-1", "products: snapshot"}},
+		{"over is over", func() error { settleAs(attachment, act{"late"}); return undoEntry(attachment) },
 			[]string{"scaffold: vol-1", "products: snapshot"}},
 		{"products kept", func() error { return j.Keep("products", "copies") }, []string{"scaffold: vol-1"}},
-		{"kept is kept", func() error { return over(snapshot) }, []string{"scaffold: vol-1"}},
-		{"volume over", func() error { return over(volume) }, []string{}},
+		{"kept is kept", func() error { return undoEntry(snapshot) }, []string{"scaffold: vol-1"}},
+		{"volume over", func() error { return undoEntry(volume) }, []string{}},
 	}
 	for _, step := range steps {
 		must(t, step.do())
-		resumed := inherited(t, killed(t, j))
+		resumed := resumeJournal(t, copyOfJournal(t, j))
 		if diff := cmp.Diff(step.want, outstanding(t, resumed)); diff != "" {
 			t.Errorf("%s: outstanding (-want +got):\n%s", step.name, diff)
 		}
 		want := header("build-1")
 		want.Version, want.Boot = undo.FormatVersion, strings.TrimSpace(read(t, "/proc/sys/kernel/random/boot_id"))
-		if h, pending, err := undo.Inspect(killed(t, j)); err != nil || h != resumed.Header() || len(pending) != len(step.want) {
+		if h, pending, err := undo.Inspect(copyOfJournal(t, j)); err != nil || h != resumed.Header() || len(pending) != len(step.want) {
 			t.Errorf("%s: inspected %+v, %v, %v", step.name, h, pending, err)
 		}
 		if diff := cmp.Diff(want, resumed.Header()); diff != "" {
@@ -294,9 +294,9 @@ func TestJournalAtEveryMoment(t *testing.T) {
 
 // TestEndedJournal checks that a journal records whether its build ended by itself.
 func TestEndedJournal(t *testing.T) {
-	j := begun(t, "build-1")
+	j := newJournal(t, "build-1")
 	armed(t, j, "scaffold", "volume")
-	if resumed := inherited(t, killed(t, j)); resumed.Ended() {
+	if resumed := resumeJournal(t, copyOfJournal(t, j)); resumed.Ended() {
 		t.Error("a killed build has ended by itself")
 	}
 	if alive, err := undo.Alive(j.Path()); err != nil || !alive {
@@ -309,7 +309,7 @@ func TestEndedJournal(t *testing.T) {
 	if alive, err := undo.Alive(j.Path()); err != nil || alive {
 		t.Errorf("alive when it has ended: %v, %v", alive, err)
 	}
-	resumed := inherited(t, j.Path())
+	resumed := resumeJournal(t, j.Path())
 	if !resumed.Ended() || len(resumed.Outstanding()) != 1 {
 		t.Errorf("ended %v, pending %v", resumed.Ended(), outstanding(t, resumed))
 	}
@@ -326,7 +326,7 @@ func TestOldFormat(t *testing.T) {
 	path := filepath.Join(testdir.New(t), "build-1.journal")
 	text := undo.Sealed(`{"verb":"build","header":{"version":1,"build":"build-1"}}`) + undo.Sealed(`{"verb":"armed","seq":1,"stack":"scaffold","act":{"of":"volume"}}`)
 	must(t, os.WriteFile(path, []byte(text), 0o600))
-	must(t, inherited(t, path).Close())
+	must(t, resumeJournal(t, path).Close())
 	if got := read(t, path); got != text {
 		t.Errorf("a resumed has written %q", got)
 	}
@@ -335,17 +335,17 @@ func TestOldFormat(t *testing.T) {
 // TestResumedLedgerGoesOn checks that an act that a resumed ledger has undone is done for the
 // next one.
 func TestResumedLedgerGoesOn(t *testing.T) {
-	j := begun(t, "build-1")
+	j := newJournal(t, "build-1")
 	armed(t, j, "scaffold", "volume")
 	armed(t, j, "scaffold", "attachment")
-	path := killed(t, j)
-	resumed := inherited(t, path)
-	must(t, over(resumed.Outstanding()[0]))
+	path := copyOfJournal(t, j)
+	resumed := resumeJournal(t, path)
+	must(t, undoEntry(resumed.Outstanding()[0]))
 	if note := armed(t, resumed, "scaffold", "another"); note == nil {
 		t.Error("a resumed cannot go on")
 	}
 	must(t, resumed.Close())
-	next := inherited(t, path)
+	next := resumeJournal(t, path)
 	if diff := cmp.Diff([]string{"scaffold: volume", "scaffold: another"}, outstanding(t, next)); diff != "" {
 		t.Errorf("outstanding (-want +got):\n%s", diff)
 	}
@@ -357,8 +357,8 @@ func TestLedgerWithoutJournal(t *testing.T) {
 	j := undo.New(func(context.Context, *entry) error { return nil })
 	note, err := j.Arm("scaffold", act{"volume"})
 	must(t, err)
-	known(note, act{"vol-1"})
-	must(t, errors.Join(note.Extend(func(act) act { return act{"vol-2"} }), over(note), j.Keep("products"), j.Close()))
+	settleAs(note, act{"vol-1"})
+	must(t, errors.Join(note.Extend(func(act) act { return act{"vol-2"} }), undoEntry(note), j.Keep("products"), j.Close()))
 	if note.String() != "vol-2" || j.Path() != "" || j.Recorded() || len(j.Outstanding()) > 0 {
 		t.Errorf("%s; no journal is at %q and holds %v", note, j.Path(), outstanding(t, j))
 	}
@@ -369,7 +369,7 @@ func TestLedgerWithoutJournal(t *testing.T) {
 func TestJournalOfRunningProcess(t *testing.T) {
 	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
-	other := as(t, "live", dir)
+	other := roleProcess(t, "live", dir)
 	out, err := other.StdoutPipe()
 	must(t, err)
 	must(t, other.Start())
@@ -388,7 +388,7 @@ func TestJournalOfRunningProcess(t *testing.T) {
 	}
 	must(t, other.Process.Kill())
 	_ = other.Wait()
-	resumed := inherited(t, paths[0])
+	resumed := resumeJournal(t, paths[0])
 	if diff := cmp.Diff([]string{"scaffold: volume"}, outstanding(t, resumed)); diff != "" {
 		t.Errorf("outstanding (-want +got):\n%s", diff)
 	}
@@ -403,13 +403,13 @@ func TestJournalOfRunningProcess(t *testing.T) {
 func TestJournalOnFullDisk(t *testing.T) {
 	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
-	out, _ := as(t, "full", dir).Output()
+	out, _ := roleProcess(t, "full", dir).Output()
 	var fit int
 	if _, err := fmt.Sscan(string(out), &fit); err != nil || fit == 0 || !strings.Contains(string(out), "file too large") ||
 		!strings.Contains(string(out), "nothing is begun") {
 		t.Fatalf("the other build says %q, %v", out, err)
 	}
-	resumed := inherited(t, filepath.Join(dir, "full.journal"))
+	resumed := resumeJournal(t, filepath.Join(dir, "full.journal"))
 	if got := outstanding(t, resumed); len(got) != fit {
 		t.Errorf("%d acts fitted, and %q are outstanding", fit, got)
 	}
@@ -421,7 +421,7 @@ func TestJournalOnFullDisk(t *testing.T) {
 func TestUndoOnFullDisk(t *testing.T) {
 	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
-	out, err := as(t, "undone", dir).Output()
+	out, err := roleProcess(t, "undone", dir).Output()
 	must(t, err)
 	if string(out) != "0 outstanding\n" {
 		t.Errorf("the build says %q", out)
@@ -435,7 +435,7 @@ func TestUndoOnFullDisk(t *testing.T) {
 // reported with the file to remove, because a later build would undo its acts.
 func TestUnwritableJournalIsReported(t *testing.T) {
 	dir := filepath.Join(testdir.New(t), "state")
-	out, err := as(t, "stuck", dir).Output()
+	out, err := roleProcess(t, "stuck", dir).Output()
 	must(t, err)
 	for _, word := range []string{"the products stay", "file too large", "remove " + filepath.Join(dir, "stuck.journal") + " by hand", "is a directory"} {
 		if !strings.Contains(string(out), word) {
@@ -449,7 +449,7 @@ func TestUnwritableJournalIsReported(t *testing.T) {
 func TestBeginWhileReapersRun(t *testing.T) {
 	dir := testdir.New(t)
 	must(t, os.Chmod(dir, 0o700))
-	other := as(t, "race", dir)
+	other := roleProcess(t, "race", dir)
 	ended := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 2 {
@@ -488,7 +488,7 @@ func TestBeginWhileReapersRun(t *testing.T) {
 
 // TestDamagedJournal checks that a damaged journal is set aside, and the error names it.
 func TestDamagedJournal(t *testing.T) {
-	j := begun(t, "build-1")
+	j := newJournal(t, "build-1")
 	armed(t, j, "scaffold", "volume")
 	armed(t, j, "scaffold", "attachment")
 	whole, err := os.ReadFile(j.Path())
@@ -521,7 +521,7 @@ func TestDamagedJournal(t *testing.T) {
 		"of a newer version":      {text: sum(`{"verb":"build","header":{"version":3,"build":"build-1","moon":"full"}}`) + "???", newer: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := killed(t, j)
+			path := copyOfJournal(t, j)
 			must(t, os.WriteFile(path, []byte(test.text), 0o600))
 			if _, _, err := undo.Inspect(path); !errors.Is(err, undo.ErrTorn) && !errors.Is(err, undo.ErrNewer) {
 				t.Errorf("inspected: %v", err)
@@ -567,9 +567,9 @@ func before(line string) string {
 // last record that was being written and of unsynced records. The records before them are
 // kept, and a resumed ledger continues after them.
 func TestJournalAfterCrash(t *testing.T) {
-	j := begun(t, "build-1")
+	j := newJournal(t, "build-1")
 	armed(t, j, "scaffold", "volume")
-	known(armed(t, j, "scaffold", "attachment"), act{"attachment of vol-1"})
+	settleAs(armed(t, j, "scaffold", "attachment"), act{"attachment of vol-1"})
 	whole, err := os.ReadFile(j.Path())
 	must(t, err)
 	lines := strings.SplitAfter(string(whole), "\n")
@@ -587,7 +587,7 @@ func TestJournalAfterCrash(t *testing.T) {
 		"two records, both zeros":  zeros(known) + "\n" + zeros(known),
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := killed(t, j)
+			path := copyOfJournal(t, j)
 			must(t, os.WriteFile(path, []byte(synced+end), 0o600))
 			_, pending, err := undo.Inspect(path)
 			if err != nil || len(pending) != 2 {
@@ -596,13 +596,13 @@ func TestJournalAfterCrash(t *testing.T) {
 			if text, err := os.ReadFile(path); err != nil || string(text) != synced+end {
 				t.Errorf("changed by who only looks: %q, %v", text, err)
 			}
-			resumed := inherited(t, path)
+			resumed := resumeJournal(t, path)
 			if diff := cmp.Diff([]string{"scaffold: volume", "scaffold: attachment"}, outstanding(t, resumed)); diff != "" {
 				t.Errorf("outstanding (-want +got):\n%s", diff)
 			}
-			must(t, over(resumed.Outstanding()[0]))
+			must(t, undoEntry(resumed.Outstanding()[0]))
 			must(t, resumed.Close())
-			next := inherited(t, path)
+			next := resumeJournal(t, path)
 			if diff := cmp.Diff([]string{"scaffold: volume"}, outstanding(t, next)); diff != "" {
 				t.Errorf("outstanding for the next one (-want +got):\n%s", diff)
 			}
@@ -631,7 +631,7 @@ func TestKilledBeforeFirstRecord(t *testing.T) {
 
 // TestUntrustedJournals checks that journals that others may have written are not read.
 func TestUntrustedJournals(t *testing.T) {
-	j := begun(t, "build-1")
+	j := newJournal(t, "build-1")
 	armed(t, j, "scaffold", "volume")
 	for name, change := range map[string]func(path string) error{
 		"written by others": func(path string) error { return os.Chmod(path, 0o666) },
@@ -642,7 +642,7 @@ func TestUntrustedJournals(t *testing.T) {
 		"a pipe":       func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o600)) },
 		"a directory":  func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
 	} {
-		path := killed(t, j)
+		path := copyOfJournal(t, j)
 		must(t, change(path))
 		if _, err := resume(path); err == nil || errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s: inherited, %v", name, err)
@@ -679,9 +679,9 @@ func TestRootIgnoresJournalsOfUsers(t *testing.T) {
 	} {
 		for _, invoker := range []string{"", "45001"} { // mallory may use sudo for another purpose
 			t.Setenv("SUDO_UID", invoker)
-			j := begun(t, "build-1")
+			j := newJournal(t, "build-1")
 			armed(t, j, "scaffold", "volume")
-			path := killed(t, j)
+			path := copyOfJournal(t, j)
 			must(t, change(path))
 			if _, err := resume(path); err == nil || errors.Is(err, os.ErrNotExist) {
 				t.Errorf("%s is another user's: inherited, %v", name, err)

@@ -16,7 +16,7 @@ import (
 
 var errStuck = errors.New("stuck")
 
-// change is an act with its undoing.
+// change is an act with its undo function.
 type change struct {
 	name string
 	undo func(context.Context) error
@@ -24,8 +24,8 @@ type change struct {
 
 func (c change) String() string { return c.name }
 
-// changes returns a ledger without a journal.
-func changes() *undo.Ledger[change] {
+// newLedger returns a ledger without a journal.
+func newLedger() *undo.Ledger[change] {
 	return undo.New(func(ctx context.Context, e *undo.Entry[change]) error { return e.Act().undo(ctx) })
 }
 
@@ -42,57 +42,57 @@ func armIn(l *undo.Ledger[change], group undo.Group, name string, undo func(cont
 	return e
 }
 
-// diary records which undoings ran, in order.
-type diary struct {
+// undoLog records the undo functions that ran, in order.
+type undoLog struct {
 	mu    sync.Mutex
 	lines []string
 }
 
-func (d *diary) note(line string) func(context.Context) error {
+func (l *undoLog) note(line string) func(context.Context) error {
 	return func(context.Context) error {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.lines = append(d.lines, line)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.lines = append(l.lines, line)
 		return nil
 	}
 }
 
-func (d *diary) want(t *testing.T, lines ...string) {
+func (l *undoLog) want(t *testing.T, lines ...string) {
 	t.Helper()
-	if !slices.Equal(d.lines, lines) {
-		t.Errorf("undone %q, want %q", d.lines, lines)
+	if !slices.Equal(l.lines, lines) {
+		t.Errorf("undone %q, want %q", l.lines, lines)
 	}
 }
 
 func TestReleaseIsLastInFirstOut(t *testing.T) {
-	var d diary
+	var l undoLog
 	var told []string
-	s := changes()
+	s := newLedger()
 	for _, what := range []string{"volume", "attachment", "mount"} {
-		arm(s, what, d.note("~"+what))
+		arm(s, what, l.note("~"+what))
 	}
 	err := s.Release(t.Context(), "scaffold", time.Minute, func(what string) { told = append(told, what) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.want(t, "~mount", "~attachment", "~volume")
+	l.want(t, "~mount", "~attachment", "~volume")
 	if want := []string{"mount", "attachment", "volume"}; !slices.Equal(told, want) {
 		t.Errorf("told %q, want %q", told, want)
 	}
 }
 
 func TestReleaseStopsAtTheFirstFailure(t *testing.T) {
-	var d diary
+	var l undoLog
 	broken := true
-	s := changes()
-	arm(s, "volume vol-1", d.note("~volume"))
+	s := newLedger()
+	arm(s, "volume vol-1", l.note("~volume"))
 	arm(s, "mount", func(ctx context.Context) error {
 		if broken {
 			return errStuck
 		}
-		return d.note("~mount")(ctx)
+		return l.note("~mount")(ctx)
 	})
-	arm(s, "files", d.note("~files"))
+	arm(s, "files", l.note("~files"))
 
 	err := s.Release(t.Context(), "scaffold", time.Minute, nil)
 	if !errors.Is(err, errStuck) {
@@ -103,22 +103,22 @@ func TestReleaseStopsAtTheFirstFailure(t *testing.T) {
 			t.Errorf("error %q does not say %q", err, part)
 		}
 	}
-	d.want(t, "~files")
+	l.want(t, "~files")
 
 	broken = false
 	if err := s.Release(t.Context(), "scaffold", time.Minute, nil); err != nil {
 		t.Fatal(err)
 	}
-	d.want(t, "~files", "~mount", "~volume")
+	l.want(t, "~files", "~mount", "~volume")
 }
 
 // TestNothingToUndo checks that an act that never took place counts as undone, and is not
 // reported as such.
 func TestNothingToUndo(t *testing.T) {
-	var d diary
+	var l undoLog
 	var told []string
-	s := changes()
-	arm(s, "volume", d.note("~volume"))
+	s := newLedger()
+	arm(s, "volume", l.note("~volume"))
 	arm(s, "attachment", func(context.Context) error { return undo.ErrNothing })
 	early := arm(s, "mount", func(context.Context) error { return undo.ErrNothing })
 	if err := early.Undo(t.Context()); err != nil {
@@ -133,10 +133,10 @@ func TestNothingToUndo(t *testing.T) {
 }
 
 func TestUndoEarlyIsDoneOnce(t *testing.T) {
-	var d diary
-	s := changes()
-	arm(s, "volume", d.note("~volume"))
-	attachment := arm(s, "attachment", d.note("~attachment"))
+	var l undoLog
+	s := newLedger()
+	arm(s, "volume", l.note("~volume"))
+	attachment := arm(s, "attachment", l.note("~attachment"))
 	for range 2 {
 		if err := attachment.Undo(t.Context()); err != nil {
 			t.Fatal(err)
@@ -148,11 +148,11 @@ func TestUndoEarlyIsDoneOnce(t *testing.T) {
 	if err := s.Release(t.Context(), "scaffold", time.Minute, nil); err != nil {
 		t.Fatal(err)
 	}
-	d.want(t, "~attachment", "~volume")
+	l.want(t, "~attachment", "~volume")
 }
 
 func TestUndoThatFailsStaysArmed(t *testing.T) {
-	s := changes()
+	s := newLedger()
 	e := arm(s, "attachment", func(context.Context) error { return errStuck })
 	if err := e.Undo(t.Context()); !errors.Is(err, errStuck) {
 		t.Errorf("undo answered %v", err)
@@ -163,12 +163,12 @@ func TestUndoThatFailsStaysArmed(t *testing.T) {
 }
 
 func TestKeepAndDropForget(t *testing.T) {
-	var d diary
-	s := changes()
-	armIn(s, "products", "image", d.note("~image"))
-	armIn(s, "copies", "copy", d.note("~copy"))
-	armIn(s, "snapshots", "snapshot", d.note("~snapshot"))
-	arm(s, "volume", d.note("~volume"))
+	var l undoLog
+	s := newLedger()
+	armIn(s, "products", "image", l.note("~image"))
+	armIn(s, "copies", "copy", l.note("~copy"))
+	armIn(s, "snapshots", "snapshot", l.note("~snapshot"))
+	arm(s, "volume", l.note("~volume"))
 	if err := errors.Join(s.Keep("products", "copies"), s.Drop("snapshots")); err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestKeepAndDropForget(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d.want(t)
+	l.want(t)
 	var all []string
 	for _, act := range s.Acts() {
 		all = append(all, act.name)
@@ -193,25 +193,25 @@ func TestKeepAndDropForget(t *testing.T) {
 // TestGroupsAreIndependent checks that a group is released by itself, and that the caller
 // chooses the order of the groups.
 func TestGroupsAreIndependent(t *testing.T) {
-	var d diary
-	s := changes()
-	armIn(s, "products", "snapshot", d.note("~snapshot"))
-	arm(s, "volume", d.note("~volume"))
-	armIn(s, "products", "image", d.note("~image"))
+	var l undoLog
+	s := newLedger()
+	armIn(s, "products", "snapshot", l.note("~snapshot"))
+	arm(s, "volume", l.note("~volume"))
+	armIn(s, "products", "image", l.note("~image"))
 	if got, want := s.Names("scaffold", "products"), []string{"volume", "image", "snapshot"}; !slices.Equal(got, want) {
 		t.Errorf("names %q, want %q", got, want)
 	}
 	if err := s.Release(t.Context(), "products", time.Minute, nil); err != nil {
 		t.Fatal(err)
 	}
-	d.want(t, "~image", "~snapshot")
+	l.want(t, "~image", "~snapshot")
 }
 
 func TestNamesAreThoseOfSettledActs(t *testing.T) {
-	var d diary
-	s := changes()
-	arm(s, "volume", d.note("")).Settle(func(c change) change { return change{"volume vol-1", c.undo} })
-	arm(s, "mount", d.note(""))
+	var l undoLog
+	s := newLedger()
+	arm(s, "volume", l.note("")).Settle(func(c change) change { return change{"volume vol-1", c.undo} })
+	arm(s, "mount", l.note(""))
 	if got, want := s.Names("scaffold"), []string{"mount", "volume vol-1"}; !slices.Equal(got, want) {
 		t.Errorf("pending %q, want %q", got, want)
 	}
@@ -219,7 +219,7 @@ func TestNamesAreThoseOfSettledActs(t *testing.T) {
 
 func TestReleaseEndsWithItsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := changes()
+		s := newLedger()
 		arm(s, "attachment", func(ctx context.Context) error {
 			<-ctx.Done()
 			return context.Cause(ctx)
@@ -241,11 +241,11 @@ func TestReleaseEndsWithItsLimit(t *testing.T) {
 }
 
 func TestConcurrentUndoRunsOnce(t *testing.T) {
-	var d diary
-	s := changes()
+	var l undoLog
+	s := newLedger()
 	var entries []*undo.Entry[change]
 	for i := range 20 {
-		entries = append(entries, arm(s, strconv.Itoa(i), d.note("~")))
+		entries = append(entries, arm(s, strconv.Itoa(i), l.note("~")))
 	}
 	var wg sync.WaitGroup
 	for _, e := range entries {
@@ -253,15 +253,15 @@ func TestConcurrentUndoRunsOnce(t *testing.T) {
 		wg.Go(func() { _ = s.Release(t.Context(), "scaffold", time.Minute, nil) })
 	}
 	wg.Wait()
-	if len(d.lines) != len(entries) {
-		t.Errorf("%d undoings ran for %d acts", len(d.lines), len(entries))
+	if len(l.lines) != len(entries) {
+		t.Errorf("%d undoings ran for %d acts", len(l.lines), len(entries))
 	}
 }
 
 func TestEntriesKnowWhetherTheyAreOutstanding(t *testing.T) {
-	s := changes()
-	undone := arm(s, "volume", (&diary{}).note("~volume"))
-	kept := arm(s, "mount", (&diary{}).note("~mount"))
+	s := newLedger()
+	undone := arm(s, "volume", (&undoLog{}).note("~volume"))
+	kept := arm(s, "mount", (&undoLog{}).note("~mount"))
 	if !undone.Outstanding() || !kept.Outstanding() {
 		t.Error("an armed act is not outstanding")
 	}

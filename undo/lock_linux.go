@@ -59,7 +59,7 @@ func trusted(path string, info os.FileInfo) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !ok:
-		return fmt.Errorf("%s: nobody knows whose it is", path)
+		return fmt.Errorf("%s: its owner is unknown", path)
 	case int(st.Uid) != os.Geteuid():
 		return fmt.Errorf("%s belongs to user %d, and this is user %d", path, st.Uid, os.Geteuid())
 	case info.Mode().Perm()&0o022 != 0:

@@ -17,9 +17,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// BenchmarkBuild is the wall time of a basic build of an image of 64 MiB on the
-// instant profile. Packer's own share is measured in the same run, with its null
-// builder and nothing to provision.
+// BenchmarkBuild measures the wall time of a basic build of an image of 64 MiB on the instant profile. The same
+// run measures Packer's share, with its null builder and nothing to provision.
 func BenchmarkBuild(b *testing.B) {
 	for _, f := range harness.Flavors {
 		b.Run(f.Name, func(b *testing.B) {
@@ -61,8 +60,7 @@ func BenchmarkLoopcloudStart(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/start")
 }
 
-// BenchmarkSnapshot is a snapshot of an 8 GiB volume that holds 200 MB, beside
-// a plain copy of those 200 MB.
+// BenchmarkSnapshot measures a snapshot of an 8 GiB volume that holds 200 MB, and a plain copy of those 200 MB.
 func BenchmarkSnapshot(b *testing.B) {
 	box := harness.New(b)
 	volume := box.CreateVolume(8, "")
@@ -149,9 +147,8 @@ func leaving(b *harness.Box, template string) time.Duration {
 	return to.Sub(from)
 }
 
-// BenchmarkKilled takes the time from SIGKILL of the plugin until its keeper has ended the
-// processes in the chroot, unmounted it, and removed its directory. One of the processes
-// does not listen to SIGTERM.
+// BenchmarkKilled measures the time from SIGKILL of the plugin until its keeper has ended the processes in the
+// chroot, unmounted it, and removed its directory. One of the processes ignores SIGTERM.
 func BenchmarkKilled(b *testing.B) {
 	box := harness.New(b)
 	var took, longest time.Duration

@@ -203,7 +203,7 @@ func TestSixteenOfOneTemplate(t *testing.T) {
 // TestParallelBuildsOfOneName has many builds create an image of the same name in parallel, with and
 // without an image to replace. At the end there is one image, and no other resource remains.
 func TestParallelBuildsOfOneName(t *testing.T) {
-	const builds, name = 8, "mark-of-one"
+	const builds, name = 5, "mark-of-one"
 	replacing := harness.O{"force_deregister": true, "force_delete_snapshot": true}
 	for _, test := range []struct {
 		name    string
@@ -271,10 +271,10 @@ func comes(b *harness.Box, n int) {
 	}
 }
 
-// stoppedAt begins a build and returns it when its call of the action is held.
-func stoppedAt(b *harness.Box, action, when, template string) *harness.Underway {
+// stoppedAt begins a build and returns it when its call of the action is held, as the first of so many calls; 0 is all.
+func stoppedAt(b *harness.Box, action, when string, times int, template string) *harness.Underway {
 	b.Helper()
-	b.Control(http.MethodPost, "faults", harness.O{"action": action, "hold": when, "times": 1}, nil)
+	b.Control(http.MethodPost, "faults", harness.O{"action": action, "hold": when, "times": times}, nil)
 	u := &harness.Underway{Box: b, Out: &harness.SyncedText{}}
 	u.Cmd = b.Command(context.Background(), "build", "-color=false", template)
 	u.Cmd.Stdout, u.Cmd.Stderr, u.Cmd.WaitDelay = u.Out, u.Out, harness.Deadline
@@ -295,7 +295,7 @@ func TestReplacedWhileItIsPublished(t *testing.T) {
 			options = harness.O{"force_deregister": true, "PREFIX_account_ids": []string{harness.OtherAccount}}
 			action = "UpdateImage"
 		}
-		first := stoppedAt(b, action, "before", b.Template(f.Basic(options), harness.Shell("echo first > /root/mark")))
+		first := stoppedAt(b, action, "before", 0, b.Template(f.Basic(options), harness.Shell("echo first > /root/mark")))
 		second := b.Template(f.Basic(harness.O{"force_deregister": true}), harness.Shell("echo second > /root/mark"))
 		if out, err := b.Packer("build", "-color=false", second); err != nil {
 			t.Errorf("the second build: %v\n%s", err, out)
@@ -324,7 +324,7 @@ func TestWaitingBlocksNoOtherBuild(t *testing.T) {
 			for _, when := range []string{"before", "after"} {
 				t.Run(when+" "+action, func(t *testing.T) {
 					b := b.In(t)
-					first := stoppedAt(b, f.Action(action), when, b.Template(f.Basic(harness.O{"PREFIX_name": "the first"}), harness.Shell("true")))
+					first := stoppedAt(b, f.Action(action), when, 1, b.Template(f.Basic(harness.O{"PREFIX_name": "the first"}), harness.Shell("true")))
 					second := b.Template(f.Basic(harness.O{"PREFIX_name": "the second"}), harness.Shell("true"))
 					if out, err := b.Packer("build", "-color=false", second); err != nil {
 						t.Errorf("the second build: %v\n%s", err, out)
@@ -373,7 +373,7 @@ func TestThreeHosts(t *testing.T) {
 		allMarked(b, len(hosts))
 		b.Unchanged(before)
 
-		hosts[0].KillAt(f, harness.Provisioning, harness.Everybody)
+		hosts[0].KillAt(f, harness.Provisioning, harness.KillEverything)
 		left := b.Inventory()
 		if all, status := hosts[1].Reap(f); status != 0 || len(all) != 0 {
 			t.Errorf("host 2 finds %+v, status %d", all, status)

@@ -27,7 +27,7 @@ func tallied(calls []harness.Call) tally {
 	return counts
 }
 
-// total is the number of all calls.
+// total returns the number of all calls.
 func (t tally) total() (n int) {
 	for _, count := range t {
 		n += count
@@ -35,7 +35,7 @@ func (t tally) total() (n int) {
 	return n
 }
 
-// beside is a table of two tallies, which docs/benchmarks.md has.
+// beside returns a table of two tallies for docs/benchmarks.md.
 func (t tally) beside(peer tally) string {
 	all := maps.Clone(peer)
 	maps.Copy(all, t)
@@ -52,7 +52,7 @@ func (t tally) beside(peer tally) string {
 var bothBuild = []struct {
 	name    string
 	options harness.O
-	// twice says that it is built once before calls are counted.
+	// twice means that it is built once before calls are counted.
 	twice bool
 }{
 	{name: "basic"},

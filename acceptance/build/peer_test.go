@@ -46,12 +46,12 @@ func newPeerBox(t testing.TB, args ...string) *harness.Box {
 	return b
 }
 
-// forPeer is a builder that the public plugin can build here too, and more.
+// forPeer returns options that the public plugin can build here too, with others over them.
 func forPeer(b *harness.Box, more harness.O) harness.O {
 	b.Helper()
 	all := harness.O{
 		"region": harness.Region,
-		// it has no other way to be pointed somewhere
+		// it has no option for an endpoint
 		"custom_endpoint_ec2":    b.Endpoint,
 		"skip_region_validation": true,
 		"mount_path":             filepath.Join(b.Dir, "mnt"),
@@ -70,8 +70,8 @@ func forPeer(b *harness.Box, more harness.O) harness.O {
 // devices counts the names that freeDevice has given.
 var devices atomic.Int32
 
-// freeDevice is a device name that nothing on the host has, that no other test is given,
-// and that builders do not try by themselves: those end with xvdaz and xvdbz.
+// freeDevice returns a device name that is free on the host, that no other test uses, and that builders do not
+// try by themselves: those end with xvdaz and xvdbz.
 func freeDevice(t testing.TB) string {
 	t.Helper()
 	for range 26 {

@@ -318,12 +318,8 @@ func untilSlow(b *harness.Box, report string, cmd *exec.Cmd, out *bytes.Buffer) 
 
 // killAll kills all processes of the box's builds.
 func killAll(b *harness.Box) {
-	files, _ := filepath.Glob("/proc/[0-9]*/environ")
-	for _, f := range files {
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
-		if err == nil && slices.Contains(strings.Split(harness.Read(f), "\x00"), b.Marker) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
+	for _, pid := range harness.PidsWith(b.Marker) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	b.EmptyTmp()
 }

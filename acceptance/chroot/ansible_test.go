@@ -9,7 +9,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// needAnsible leaves a test out where there is no Ansible; in CI that cannot happen.
+// needAnsible skips a test if Ansible is not installed; in CI it is.
 func needAnsible(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("ansible-playbook"); err == nil {
@@ -21,7 +21,7 @@ func needAnsible(t *testing.T) {
 	t.Skip("needs ansible-playbook (Debian's package ansible)")
 }
 
-// pythonRoot makes a root file system of busybox and the host's own Python.
+// pythonRoot creates a root file system of busybox and the host's Python.
 func pythonRoot(b *harness.Box) string {
 	b.Helper()
 	root := filepath.Join(b.Dir, "python")
@@ -89,7 +89,7 @@ func TestAnsibleDaemon(t *testing.T) {
 	})
 }
 
-// newest is the image that was made since.
+// newest returns the image that was created since.
 func newest(b *harness.Box, before []harness.Image) harness.Image {
 	b.Helper()
 	for _, img := range b.Images() {

@@ -114,8 +114,7 @@ func TestBlockServices(t *testing.T) {
 	})
 }
 
-// TestCleanUploads has a shell provisioner leave its script behind, as one does
-// that is killed.
+// TestCleanUploads checks the removal of a script that a shell provisioner has left, as a killed one does.
 func TestCleanUploads(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		for _, clean := range []bool{false, true} {

@@ -19,8 +19,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// BenchmarkFiles copies into a root and out of it, beside cp -a between the same
-// two file systems in the same run.
+// BenchmarkFiles measures copying into a root and out of it, and cp -a between the same file systems.
 func BenchmarkFiles(b *testing.B) {
 	harness.NeedRoot(b)
 	root := benchRoot(b)
@@ -42,8 +41,7 @@ func BenchmarkFiles(b *testing.B) {
 	}
 }
 
-// besideCp measures copying a directory against cp -a, each in turn to a place
-// where nothing is, with nothing waiting to be written.
+// besideCp compares copying a directory with cp -a, each in turn to a new directory, with no unwritten data.
 func besideCp(b *testing.B, from, to string, ours func(to string) error) {
 	b.Helper()
 	fresh := func(copying func() error) time.Duration {
@@ -70,7 +68,7 @@ func besideCp(b *testing.B, from, to string, ours func(to string) error) {
 	b.ReportMetric(cp.Seconds()/us.Seconds(), "×cp's-speed")
 }
 
-// benchRoot is a root of 4 GiB on a block device.
+// benchRoot returns a root of 4 GiB on a block device.
 func benchRoot(b *testing.B) *chroot.MountedRoot {
 	b.Helper()
 	dir := testdir.New(b)

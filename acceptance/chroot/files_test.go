@@ -70,7 +70,7 @@ func TestHostileLinks(t *testing.T) {
 	})
 }
 
-// TestFilesThatCannotBeCopied says why, and never waits for a pipe.
+// TestFilesThatCannotBeCopied checks that the error names the reason, and that no pipe is waited for.
 func TestFilesThatCannotBeCopied(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

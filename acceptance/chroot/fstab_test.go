@@ -11,8 +11,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// separate is a disk with an fstab that names its partitions in every way, and entries that a build cannot or must not
-// mount.
+// separate is a disk with an fstab that names its partitions in every way and has entries that a build cannot or must
+// not mount.
 var separate = layout{
 	script: "label: gpt\n1: start=1MiB, size=100MiB\n2: start=110MiB, size=16MiB\n3: start=130MiB, size=16MiB\n" +
 		"4: start=150MiB, size=16MiB, uuid=11111111-2222-3333-4444-555555555555\n5: start=170MiB, size=16MiB\n6: start=190MiB, size=16MiB, name=\"log part\"\n",
@@ -76,8 +76,8 @@ func TestFstab(t *testing.T) {
 	})
 }
 
-// fedora is a disk as Fedora's cloud images have it. Each cloud has one of its own: the
-// kernel mounts no two file systems of one UUID.
+// fedora returns a disk like that of Fedora's cloud images. Each cloud has its own, because the kernel does not
+// mount two file systems with the same UUID.
 func fedora(f harness.Flavor) layout {
 	uuid := fmt.Sprintf("0e7a1a2b-0000-4000-8000-00000000000%d", slices.Index(harness.Flavors, f))
 	return layout{

@@ -477,7 +477,8 @@ func TestNVMeDevicePath(t *testing.T) {
 	for _, f := range harness.Flavors {
 		t.Run(f.Name, func(t *testing.T) {
 			b := harness.New(t, "--naming", "nvme")
-			device := map[string]string{"amazon-chroot": "/dev/sdf", "osc-chroot": "/dev/xvdf"}[f.Name]
+			// names that no other test has, and that builders do not try by themselves
+			device := map[string]string{"amazon-chroot": "/dev/sddr", "osc-chroot": "/dev/xvdds"}[f.Name]
 			named := func(path, partition string) string {
 				return b.Template(f.Basic(map[string]any{"device_path": device, "nvme_device_path": path, "mount_partition": partition}),
 					map[string]any{"type": "shell-local", "inline": []string{"echo on {{build `Device`}}"}})

@@ -10,7 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// TestLeavingEndsWhatRuns leaves processes running in the chroot and on the host. The build must end them.
+// TestLeavingEndsWhatRuns checks that a build ends the processes that provisioners left in the chroot and on the host.
 func TestLeavingEndsWhatRuns(t *testing.T) {
 	const apart = " </dev/null >/dev/null 2>&1 "
 	local := func(line string) map[string]any {
@@ -43,8 +43,8 @@ func TestLeavingEndsWhatRuns(t *testing.T) {
 	})
 }
 
-// TestLeavingFails has the shell that started packer go into the root: it is
-// named, and nothing is detached or snapshotted.
+// TestLeavingFails checks that if the shell that started packer enters the root, it is named, and nothing is
+// detached or snapshotted.
 func TestLeavingFails(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)

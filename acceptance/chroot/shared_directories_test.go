@@ -14,7 +14,7 @@ import (
 // mallory is another user of the host. The user need not exist.
 const mallory = 45001
 
-// shared makes a directory with a mode that lets every user write to it.
+// shared creates a world-writable directory.
 func shared(b *harness.Box, name string, mode os.FileMode) string {
 	b.Helper()
 	path := filepath.Join(b.Dir, name)
@@ -22,7 +22,7 @@ func shared(b *harness.Box, name string, mode os.FileMode) string {
 	return path
 }
 
-// foreignLocks makes a directory of another user's, with links in place of the reservations.
+// foreignLocks creates a directory of another user, with links in place of the reservations.
 func foreignLocks(b *harness.Box, path, target string) {
 	b.Helper()
 	b.Must(os.Mkdir(path, 0o755))

@@ -12,7 +12,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// scratch is a build from nothing, for a volume of its own partition table.
+// scratch returns the options of a build from scratch, with its own partition table.
 func scratch(f harness.Flavor, more map[string]any) map[string]any {
 	options := map[string]any{
 		"source_PREFIX":                nil,

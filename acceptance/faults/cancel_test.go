@@ -74,7 +74,7 @@ type interrupted struct {
 	end context.CancelFunc
 }
 
-// comeTo begins a build and returns it when it reaches the place of the cancel, or nil if it has ended before.
+// comeTo begins a build and returns it when it reaches the point of the cancel, or nil if it has ended before.
 func comeTo(b *harness.Box, f harness.Flavor, c cancel) *interrupted {
 	b.Helper()
 	if c.step == "" {
@@ -112,8 +112,8 @@ func ended(pid int) bool {
 	return state == "" || state[0] == 'Z'
 }
 
-// strike sends SIGINT to the process group, as Ctrl-C in a terminal does.
-func (i *interrupted) strike() {
+// interrupt sends SIGINT to the process group, as Ctrl-C in a terminal does.
+func (i *interrupted) interrupt() {
 	i.Helper()
 	i.Must(syscall.Kill(-i.cmd.Process.Pid, syscall.SIGINT))
 }
@@ -124,7 +124,7 @@ func (i *interrupted) wait() error {
 	return i.cmd.Wait()
 }
 
-// cancels are all the places where a build can be cancelled.
+// cancels returns all points at which a build can be cancelled.
 func cancels(b *harness.Box, f harness.Flavor) []cancel {
 	b.Helper()
 	var all []cancel
@@ -144,8 +144,8 @@ func shareOfCancels(all []cancel, one int) []cancel {
 	return append(all[:len(steps):len(steps)], share(all[len(steps):], one)...)
 }
 
-// atCancels has a build come to each point of a share of them, and acts there. A point
-// that the build does not come to is counted as missed.
+// atCancels begins builds up to each point of a share of the cancels, and calls a function there. A point
+// that the build does not reach is counted as missed.
 func atCancels(t *testing.T, f harness.Flavor, one int, counts *faultCount, act func(*harness.Box, []string, cancel, *interrupted)) {
 	t.Helper()
 	sideBySide(t, shareOfCancels(cancels(harness.New(t), f), one), cancel.String, func(b *harness.Box, before []string, c cancel) {
@@ -155,7 +155,7 @@ func atCancels(t *testing.T, f harness.Flavor, one int, counts *faultCount, act 
 				return
 			}
 			b.GoOn()
-			as(b, before, "", true, "")
+			checkOutcome(b, before, "", true, "")
 		}
 		counts.add(c.kind(), missed)
 	})
@@ -166,7 +166,7 @@ func TestCancelAnywhere(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		counts := countCancels("Ctrl-C, once (a build that succeeded had its image already): " + f.Name)
 		atCancels(t, f, 9, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
-			i.strike()
+			i.interrupt()
 			if c.when == "after" {
 				time.Sleep(50 * time.Millisecond) // the plugin has gone from the call, or is about to
 			}
@@ -178,13 +178,13 @@ func TestCancelAnywhere(t *testing.T) {
 				b.Errorf("packer ended with %v, and does not say that it undid the %s", err, want)
 			}
 			gone(b)
-			as(b, before, out, err == nil, "(?i)cancel")
+			checkOutcome(b, before, out, err == nil, "(?i)cancel")
 		})
 		counts.print(t)
 	})
 }
 
-// countCancels counts the builds of each kind of cancel.
+// countCancels returns a table with a row for each kind of cancel.
 func countCancels(title string) *faultCount {
 	counts := newCount(title)
 	for _, step := range slices.Sorted(maps.Keys(steps)) {
@@ -194,7 +194,7 @@ func countCancels(title string) *faultCount {
 	return counts
 }
 
-// kind is the row of the table in which the cancel is counted.
+// kind returns the row of the table in which the cancel is counted.
 func (c cancel) kind() string {
 	if c.step != "" {
 		return "in " + c.step
@@ -202,7 +202,7 @@ func (c cancel) kind() string {
 	return c.when + " a call's effect"
 }
 
-// undone names the resource that must be undone, or is empty if it is not known.
+// undone returns the resource that must be undone, or "" if it is not known.
 func (c cancel) undone() string {
 	if c.step != "" {
 		return steps[c.step]
@@ -230,9 +230,9 @@ func TestCancelTwiceAnywhere(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		counts := countCancels("Ctrl-C, twice, and then reap: " + f.Name)
 		atCancels(t, f, 11, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
-			i.strike()
+			i.interrupt()
 			time.Sleep(30 * time.Millisecond) // two at once are one
-			i.strike()
+			i.interrupt()
 			_ = i.wait() // however packer ends: it tells nothing of the image then
 			b.GoOn()
 			gone(b)
@@ -240,7 +240,7 @@ func TestCancelTwiceAnywhere(t *testing.T) {
 			reapedAll(b, f)
 			ok := len(b.Images()) > 1
 			counts.add(c.kind(), map[bool]int{true: succeeded, false: failedClearly}[ok])
-			as(b, before, harness.Flat(i.out.String()), ok, "")
+			checkOutcome(b, before, harness.Flat(i.out.String()), ok, "")
 		})
 		counts.print(t)
 	})

@@ -24,7 +24,7 @@ func TestFaultAtFirstCalls(t *testing.T) {
 			}
 		}
 		before := len(b.Inventory())
-		out, ok, met := faulty(b, template, rules...)
+		out, ok, met := buildWithFaults(b, template, rules...)
 		if !ok || !met || len(rules) < 10 {
 			t.Errorf("built %v, met all of %v: %v\n%s", ok, rules, met, out)
 		}

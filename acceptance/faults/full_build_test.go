@@ -12,8 +12,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// furtherPoints are the calls that full builds have, and basic ones have not: those of
-// copying, replacing, sharing and protecting.
+// furtherPoints returns the calls that only full builds make: those for copying, replacing, sharing and
+// protecting.
 func furtherPoints(k *harness.FullBox) []point {
 	k.Helper()
 	basic := points(harness.New(k.TB), k.Flavor)
@@ -25,12 +25,12 @@ func furtherPoints(k *harness.FullBox) []point {
 	return slices.DeleteFunc(all, func(p point) bool { return slices.Contains(basic, p) })
 }
 
-// TestFaultOfOneCallOfFullBuilds has each call go wrong once, in each way, that only full
-// builds have: then the new image is there with all that it is to have, or the old one.
+// TestFaultOfOneCallOfFullBuilds makes each call that only full builds make fail once, in each way. Then
+// either the new image exists with all its attributes, or the old one does.
 func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		first := harness.NewFullBox(t, f)
-		spots := eachWithEach(furtherPoints(first), callFaults)
+		spots := allPairs(furtherPoints(first), callFaults)
 		counts := newCount("One call of a build that copies, replaces, shares and protects goes wrong: "+f.Name, namesOf(callFaults)...)
 		open := func() *harness.FullBox {
 			k := harness.NewFullBox(t, f)
@@ -43,7 +43,7 @@ func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
 			own.Box = k.In(t)
 			outcome := missed
 			for n := 0; n < tries && outcome == missed; n++ {
-				out, ok, met := faulty(own.Box, own.Full(f, own.Source, ""), s.with(s.here()))
+				out, ok, met := buildWithFaults(own.Box, own.Full(f, own.Source, ""), s.with(s.here()))
 				switch {
 				case met && ok:
 					outcome = succeeded
@@ -60,12 +60,12 @@ func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
 	})
 }
 
-// TestRestoredImageFails has the new image fail, and the old one too when it is registered
-// again: it is registered once more, and is there in the end.
+// TestRestoredImageFails checks that if the new image fails, and the old one fails when it is registered
+// again, the old one is registered once more.
 func TestRestoredImageFails(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		k := harness.NewFullBox(t, f)
-		out, ok, met := faulty(k.Box, k.Full(f, k.Source, ""), map[string]any{"action": "RegisterImage", "outcome": "error", "times": 2})
+		out, ok, met := buildWithFaults(k.Box, k.Full(f, k.Source, ""), map[string]any{"action": "RegisterImage", "outcome": "error", "times": 2})
 		if ok || !met {
 			t.Errorf("succeeded: %t, with both failures: %t", ok, met)
 		}
@@ -73,8 +73,8 @@ func TestRestoredImageFails(t *testing.T) {
 	})
 }
 
-// asDoneOrBefore reaps, and fails the test unless the box is as after a successful full build or as before a failed
-// one.
+// asDoneOrBefore reaps, and fails the test unless the resources are those after a successful full build, or those
+// before a failed one.
 func asDoneOrBefore(k *harness.FullBox, out string, ok bool, action string) {
 	k.Helper()
 	reapedAll(k.Box, k.Flavor)

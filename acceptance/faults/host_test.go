@@ -18,8 +18,8 @@ import (
 // filler is the name of the file that fills a small file system.
 const filler = "filler"
 
-// small puts a file system of 256 blocks of a KiB each on a directory of the box. A file
-// that has been written to can grow to its block's end, and no further when that is full.
+// small mounts a file system of 256 blocks of 1 KiB on a directory of the box. A file that has been written
+// to can grow to the end of its block, and no further when the file system is full.
 func small(b *harness.Box, name string) (dir string) {
 	b.Helper()
 	dir = filepath.Join(b.Dir, name)
@@ -27,7 +27,7 @@ func small(b *harness.Box, name string) (dir string) {
 	return dir
 }
 
-// mountSmall puts a file system of so many KiB on a directory.
+// mountSmall mounts a file system of this size in KiB on a directory.
 func mountSmall(t testing.TB, dir string, kib int) {
 	t.Helper()
 	file := dir + ".ext4"
@@ -46,7 +46,7 @@ func mountSmall(t testing.TB, dir string, kib int) {
 	}
 }
 
-// newNarrowBox returns a box with a cloud on a file system of its own, of this size in MiB.
+// newNarrowBox returns a box whose cloud is on a separate file system of this size in MiB.
 func newNarrowBox(t testing.TB, mib int) *harness.Box {
 	t.Helper()
 	harness.NeedRoot(t)
@@ -69,15 +69,15 @@ func large(b *harness.Box, dir string) {
 	b.Must(unix.Unmount(dir, unix.MNT_DETACH))
 }
 
-// fill is a shell command that makes a small file system full: no block is free, and no
-// file can be made.
+// fill returns a shell command that fills a small file system: no block is free, and no file can be
+// created.
 func fill(dir string) string {
 	path := filepath.Join(dir, filler)
 	return "dd if=/dev/zero of=" + path + " bs=1024 2>/dev/null || sync -f " + dir +
 		"; i=0; while (: >" + path + ".$i) 2>/dev/null; do i=$((i+1)); done"
 }
 
-// filled is fill, now.
+// filled fills a small file system now.
 func filled(b *harness.Box, dir string) {
 	b.Helper()
 	if out, err := exec.Command("sh", "-c", fill(dir)).CombinedOutput(); err != nil {
@@ -113,14 +113,14 @@ func TestJournalsDiskIsFull(t *testing.T) {
 					neverCalled(b, "Create")
 				}
 				large(b, dir)
-				as(b, before, harness.Flat(raw), err == nil, dir+`\S*: no space left on device`)
+				checkOutcome(b, before, harness.Flat(raw), err == nil, dir+`\S*: no space left on device`)
 			})
 		}
 	})
 }
 
-// TestHostDirectoriesAreFull has no room where a build makes files and directories of its
-// own on the host: it does without them, or says where there is no room.
+// TestHostDirectoriesAreFull checks that if there is no space where a build creates files and directories on
+// the host, it does without them, or names the full file system.
 func TestHostDirectoriesAreFull(t *testing.T) {
 	const full = "no space left on device"
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
@@ -128,7 +128,7 @@ func TestHostDirectoriesAreFull(t *testing.T) {
 			name, dir string
 			middle    bool
 			says      string
-			// never is how no call may begin, if anything.
+			// never is the prefix of calls that must not be made.
 			never string
 		}{
 			{name: "reservations", dir: "lock", says: "cannot reserve device names: .*/lock: " + full, never: "Create"},
@@ -154,7 +154,7 @@ func TestHostDirectoriesAreFull(t *testing.T) {
 				raw, err := b.Packer("build", "-color=false", template)
 				neverCalled(b, test.never)
 				large(b, dir)
-				as(b, before, harness.Flat(raw), err == nil, test.says)
+				checkOutcome(b, before, harness.Flat(raw), err == nil, test.says)
 			})
 		}
 	})
@@ -170,7 +170,7 @@ func neverCalled(b *harness.Box, prefix string) {
 	}
 }
 
-// TestMountPointIsReadOnly cannot make the directory to mount on.
+// TestMountPointIsReadOnly checks a build that cannot create the directory to mount on.
 func TestMountPointIsReadOnly(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
@@ -182,7 +182,7 @@ func TestMountPointIsReadOnly(t *testing.T) {
 			t.Error("the build succeeded")
 		}
 		large(b, dir)
-		as(b, before, harness.Flat(raw), err == nil, "cannot mount /dev/\\w+ on "+dir+"/root: mkdir "+dir+"/root: read-only file system")
+		checkOutcome(b, before, harness.Flat(raw), err == nil, "cannot mount /dev/\\w+ on "+dir+"/root: mkdir "+dir+"/root: read-only file system")
 	})
 }
 
@@ -205,7 +205,7 @@ func TestImageIsFull(t *testing.T) {
 			t.Run(test.name, func(t *testing.T) {
 				b := b.In(t)
 				raw, err := b.Packer("build", "-color=false", b.Template(f.Basic(test.options), test.step))
-				as(b, before, harness.Flat(raw), err == nil, "(?i)no space left on device")
+				checkOutcome(b, before, harness.Flat(raw), err == nil, "(?i)no space left on device")
 			})
 		}
 	})
@@ -226,7 +226,7 @@ func TestCloudDiskIsFull(t *testing.T) {
 			steps   []string
 			says    string
 		}{
-			{"nobody is told", nil, []string{dd + "90"}, "not everything could be written to /dev/.*input/output error"},
+			{"nobody is told", nil, []string{dd + "90"}, "not everything could be written to /dev/.*(input/output error|read-only file system)"},
 			{"nobody cares", plain, []string{dd + "90; sync -f /big || true", "true"}, "not everything could be written to /dev/.*(no space|input/output error)"},
 			{"the file system ends", nil, []string{dd + "90; sync; true"}, "(?i)read-only file system|input/output error"},
 			{"the snapshot has no room", nil, []string{dd + "36"}, `cannot create a snapshot of (volume )?vol-.*no space left on device`},
@@ -247,15 +247,14 @@ func TestCloudDiskIsFull(t *testing.T) {
 				if err == nil {
 					t.Error("the build succeeded")
 				}
-				as(b, before, harness.Flat(raw), err == nil, test.says)
+				checkOutcome(b, before, harness.Flat(raw), err == nil, test.says)
 			})
 		}
 	})
 }
 
-// TestClocksJump moves the clock of the cloud's things, and the one by which it judges
-// signatures, before a build and in the middle of one: a build that cannot go on says why,
-// and leaves nothing that the command reap does not find.
+// TestClocksJump changes the clock of the cloud's resources, and the clock for signatures, before and during a
+// build. A build that fails names the reason, and reap removes everything that it leaves.
 func TestClocksJump(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		for _, jump := range []string{"advance=-10m", "advance=10m", "skew=20m", "skew=-20m"} {
@@ -277,7 +276,7 @@ func TestClocksJump(t *testing.T) {
 						t.Errorf("packer ended with %v", err)
 					}
 					reapedAll(b, f)
-					as(b, before, harness.Flat(raw), err == nil, "(?i)clock|gave up on|source image .*pending")
+					checkOutcome(b, before, harness.Flat(raw), err == nil, "(?i)clock|gave up on|source image .*pending")
 				})
 			}
 		}

@@ -56,7 +56,7 @@ func TestFaultOfLateChanges(t *testing.T) {
 	})
 }
 
-// nameOfCall returns a flavor's name of a call, by EC2's.
+// nameOfCall returns a flavor's name of a call, by EC2's name.
 func nameOfCall(f harness.Flavor, call string) string {
 	if f.Name == "osc-chroot" && call == "ModifySnapshotAttribute" {
 		return "UpdateSnapshot"
@@ -64,7 +64,7 @@ func nameOfCall(f harness.Flavor, call string) string {
 	return f.Action(call)
 }
 
-// onlyNewImages fails the test unless the images of the name are those that a build made.
+// onlyNewImages fails the test unless the images with the name are those that a build created.
 func onlyNewImages(k *harness.FullBox) {
 	k.Helper()
 	for _, at := range []string{harness.Region, harness.Elsewhere} {
@@ -99,7 +99,7 @@ func TestFaultOfALateName(t *testing.T) {
 	})
 }
 
-// registered makes an image of the source's snapshot.
+// registered registers an image of the source's snapshot.
 func registered(b *harness.Box, name string) string {
 	b.Helper()
 	ctx := context.Background()

@@ -41,7 +41,7 @@ var callFaults = []fault{
 	{"cut off", map[string]any{"body": "cut"}},
 }
 
-// with is a fault's rule, and more.
+// with returns the fault's rule with further fields.
 func (f fault) with(more map[string]any) map[string]any {
 	rule := map[string]any{}
 	for _, m := range []map[string]any{f.rule, more} {
@@ -52,7 +52,7 @@ func (f fault) with(more map[string]any) map[string]any {
 	return rule
 }
 
-// namesOf are the faults' names.
+// namesOf returns the names of faults.
 func namesOf(faults []fault) (names []string) {
 	for _, f := range faults {
 		names = append(names, f.name)
@@ -68,18 +68,18 @@ type point struct {
 
 func (p point) String() string { return fmt.Sprintf("%s %s %d", p.dialect, p.action, p.nth+1) }
 
-// here says that a fault is for this point alone.
+// here returns the fields of a rule that select this point only.
 func (p point) here() map[string]any {
 	return map[string]any{"dialect": p.dialect, "action": p.action, "skip": p.nth, "times": 1}
 }
 
-// points are the calls of basic builds.
+// points returns the calls of basic builds.
 func points(b *harness.Box, f harness.Flavor) []point {
 	b.Helper()
 	return pointsOf(b, func() { b.Build(b.Template(f.Basic(nil), harness.Shell("true"))) }, func() { b.Remove(b.Made().ID) })
 }
 
-// faulted is a call that goes wrong.
+// faulted is a point with its fault.
 type faulted struct {
 	point
 	fault
@@ -87,9 +87,9 @@ type faulted struct {
 
 func (f faulted) String() string { return f.point.String() + ", " + f.name }
 
-// eachWithEach has every fault at every point; where only some are done, they are of all
-// faults and of all points.
-func eachWithEach(points []point, faults []fault) (all []faulted) {
+// allPairs returns every fault at every point, in an order in which a part of them has all faults and all
+// points.
+func allPairs(points []point, faults []fault) (all []faulted) {
 	for i, p := range points {
 		for j := range faults {
 			all = append(all, faulted{p, faults[(i+j)%len(faults)]})
@@ -127,11 +127,11 @@ func pointsAt(calls []harness.Call) (all []point) {
 	return all
 }
 
-// tries is how often a build may miss the point that it is to come to: a call that it
-// makes every time can still be another one's turn when many builds share the machine.
+// tries is the number of builds that may miss a point: the order of calls varies when many builds share the
+// machine.
 const tries = 3
 
-// names are expressions that the error about a call must match.
+// names are regular expressions that the error of a call must match.
 var names = map[string]string{
 	"api/token": "metadata", "dynamic/instance-identity/document": "metadata", "meta-data/instance-id": "metadata",
 	"DescribeInstances": "instance i-", "ReadVms": "read VM i-",
@@ -181,7 +181,7 @@ func (y *faultCount) add(fault string, outcome int) {
 	}
 }
 
-// print shows the table, and fails the test if nothing was met.
+// print prints the table, and fails the test if no fault occurred.
 func (y *faultCount) print(t *testing.T) {
 	t.Helper()
 	var out strings.Builder
@@ -206,8 +206,7 @@ func (y *faultCount) print(t *testing.T) {
 	}
 }
 
-// atOnce is how many builds of a matrix run side by side, each in a box of its own:
-// most of the time they wait.
+// atOnce is the number of builds of a matrix that run in parallel, each in its own box: they mostly wait.
 const atOnce = 3
 
 // sideBySide runs a test for each item in one of a few boxes with short time limits.
@@ -236,7 +235,7 @@ func shortenWaits(b *harness.Box) {
 	b.Through(b.Described(harness.OnlyRequests))
 }
 
-// spread runs a test for each of many, in one of a few places.
+// spread runs a test for each item, in one of a few boxes.
 func spread[P, T any](t *testing.T, open func() P, all []T, name func(T) string, test func(t *testing.T, place P, it T)) {
 	t.Helper()
 	work := make(chan T)
@@ -278,9 +277,9 @@ func half[T any](f harness.Flavor, all []T) []T {
 	return share(all[slices.Index(harness.Flavors, f):], 2)
 }
 
-// faulty builds under the fault rules. It returns the output, whether the build succeeded, and whether the faults
+// buildWithFaults builds under the fault rules. It returns the output, whether the build succeeded, and whether the faults
 // occurred.
-func faulty(b *harness.Box, template string, rules ...map[string]any) (out string, ok, met bool) {
+func buildWithFaults(b *harness.Box, template string, rules ...map[string]any) (out string, ok, met bool) {
 	b.Helper()
 	b.Control(http.MethodPost, "faults", rules, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), harness.Deadline)
@@ -297,9 +296,9 @@ func faulty(b *harness.Box, template string, rules ...map[string]any) (out strin
 	return harness.Flat(string(raw)), err == nil, len(left) == 0
 }
 
-// as fails the test unless the box is as before, except for the image of a successful build, and unless the error of a
-// failed build matches want.
-func as(b *harness.Box, before []string, out string, ok bool, want string) {
+// checkOutcome fails the test unless the resources are those before the build, except for the image of a
+// successful build, and unless the error of a failed build matches want.
+func checkOutcome(b *harness.Box, before []string, out string, ok bool, want string) {
 	b.Helper()
 	b.Clean()
 	if ok {
@@ -316,22 +315,22 @@ func as(b *harness.Box, before []string, out string, ok bool, want string) {
 	}
 }
 
-// TestFaultOfOneCall has each call of a build go wrong once, in each way.
+// TestFaultOfOneCall makes each call of a build fail once, in each way.
 func TestFaultOfOneCall(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
-		spots := eachWithEach(points(harness.New(t), f), callFaults)
+		spots := allPairs(points(harness.New(t), f), callFaults)
 		counts := newCount("One call of a build goes wrong: "+f.Name, namesOf(callFaults)...)
 		sideBySide(t, share(spots, 19), faulted.String, func(b *harness.Box, before []string, s faulted) {
 			outcome := missed
 			for n := 0; n < tries && outcome == missed; n++ {
-				out, ok, met := faulty(b, b.Template(f.Basic(nil), harness.Shell("true")), s.with(s.here()))
+				out, ok, met := buildWithFaults(b, b.Template(f.Basic(nil), harness.Shell("true")), s.with(s.here()))
 				switch {
 				case met && ok:
 					outcome = succeeded
 				case met:
 					outcome = failedClearly
 				}
-				as(b, before, out, ok, cmp.Or(names[s.action], "no error is expected of this call"))
+				checkOutcome(b, before, out, ok, cmp.Or(names[s.action], "no error is expected of this call"))
 			}
 			counts.add(s.name, outcome)
 		})

@@ -16,12 +16,12 @@ import (
 // outcome is a fault of a resource: the result that the cloud gives to any call of an action.
 type outcome struct {
 	name string
-	// act is as EC2 calls it.
+	// act is EC2's name of the action.
 	act  string
 	rule map[string]any
-	// says is an expression for the error; if it is empty, the build must succeed.
+	// says is a regular expression for the error; if it is empty, the build must succeed.
 	says string
-	// stuck says that clean-up fails until the test frees the resource. The build must report it, and the next build or
+	// stuck means that cleanup fails until the test frees the resource. The build must report it, and the next build or
 	// reap must remove it.
 	stuck bool
 }
@@ -58,9 +58,8 @@ var outcomes = []outcome{
 	{name: "new image is never seen", act: "RegisterImage", rule: blind, says: `image ami-\w+`},
 }
 
-// options are those of the template. Another cloud of the tests' may have a disk of the
-// name that a build waits for: one that has nothing else to know it by takes a name that
-// no test comes to by itself.
+// options returns the options of the template. A disk of another test's cloud may have the name that a build
+// waits for, so a disk that is recognized only by its name gets a name that no other test uses.
 func (o outcome) options(f harness.Flavor) map[string]any {
 	if o.rule["outcome"] != "no-device" {
 		return nil
@@ -68,8 +67,7 @@ func (o outcome) options(f harness.Flavor) map[string]any {
 	return map[string]any{"device_path": map[string]string{"ami": "/dev/xvdaz", "omi": "/dev/xvdbz"}[f.Prefix]}
 }
 
-// TestFaultOfOneResource has each thing that a build makes or does end badly, not end, or
-// be seen late.
+// TestFaultOfOneResource makes each operation of a build end with an error, never end, or appear late.
 func TestFaultOfOneResource(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		counts := newCount("A resource fails, never becomes ready, or is shown late: " + f.Name)
@@ -81,7 +79,7 @@ func TestFaultOfOneResource(t *testing.T) {
 			if rule["times"] == nil {
 				rule["times"] = 1
 			}
-			out, ok, _ := faulty(b, b.Template(f.Basic(o.options(f)), harness.Shell("true")), rule)
+			out, ok, _ := buildWithFaults(b, b.Template(f.Basic(o.options(f)), harness.Shell("true")), rule)
 			for range 3 { // reads that are late are over then
 				b.Inventory()
 			}
@@ -91,13 +89,13 @@ func TestFaultOfOneResource(t *testing.T) {
 				b.Errorf("the build succeeded: %t", ok)
 			}
 			counts.add(o.name, map[bool]int{true: succeeded, false: failedClearly}[ok])
-			as(b, before, out, ok, o.says)
+			checkOutcome(b, before, out, ok, o.says)
 		})
 		counts.print(t)
 	})
 }
 
-// freed expects a report of the resource that could not be removed, frees it, and reaps.
+// freed checks that the resource that could not be removed is reported, frees it, and reaps.
 func freed(b *harness.Box, f harness.Flavor, out, says string) {
 	b.Helper()
 	if !regexp.MustCompile(says).MatchString(out) {
@@ -112,7 +110,7 @@ func freed(b *harness.Box, f harness.Flavor, out, says string) {
 	}
 }
 
-// detachByForce ends attachments that do not end by themselves.
+// detachByForce detaches volumes whose detachment does not end.
 func detachByForce(b *harness.Box) {
 	b.Helper()
 	ctx, c := context.Background(), b.Client()
@@ -143,7 +141,7 @@ func TestFaultPersists(t *testing.T) {
 			forGood = append(forGood, callFaults[0], callFaults[3], callFaults[5], callFaults[6], callFaults[10])
 		}
 		counts := newCount("An action goes wrong from the first call to the end of the build: "+f.Name, namesOf(forGood)...)
-		sideBySide(t, eachWithEach(actions, forGood), faulted.String, func(b *harness.Box, before []string, s faulted) {
+		sideBySide(t, allPairs(actions, forGood), faulted.String, func(b *harness.Box, before []string, s faulted) {
 			rule := s.with(s.here())
 			rule["times"] = 1000
 			b.Control(http.MethodPost, "faults", rule, nil)
@@ -155,7 +153,7 @@ func TestFaultPersists(t *testing.T) {
 			if err != nil && s.name == "throttled" && s.dialect != "imds" && !strings.Contains(out, "throttled since") {
 				b.Errorf("the error does not say since when it was throttled:\n%s", out)
 			}
-			as(b, before, out, err == nil, names[s.action])
+			checkOutcome(b, before, out, err == nil, names[s.action])
 		})
 		counts.print(t)
 	})

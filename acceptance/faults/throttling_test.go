@@ -8,7 +8,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// throttles are the ways in which the clouds throttle. EC2 has one only.
+// throttles are the ways in which the clouds throttle. EC2 has only one.
 var throttles = []fault{
 	{"throttled", map[string]any{"error": "throttled"}},
 	{"throttled as an account", map[string]any{"error": "throttled-account"}},
@@ -36,7 +36,7 @@ func TestFaultOfLongThrottling(t *testing.T) {
 			rule["lasts"] = lasts
 			outcome := missed
 			for n := 0; n < tries && outcome == missed; n++ {
-				out, ok, met := faulty(b, b.Template(f.Basic(nil), harness.Shell("true")), rule)
+				out, ok, met := buildWithFaults(b, b.Template(f.Basic(nil), harness.Shell("true")), rule)
 				switch {
 				case met && ok && strings.Contains(out, "throttled since"):
 					outcome = succeeded
@@ -45,7 +45,7 @@ func TestFaultOfLongThrottling(t *testing.T) {
 				case !ok:
 					t.Errorf("%s: the build failed", s)
 				}
-				as(b, before, out, ok, "the build must succeed")
+				checkOutcome(b, before, out, ok, "the build must succeed")
 			}
 			counts.add(s.name, outcome)
 		})

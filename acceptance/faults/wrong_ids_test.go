@@ -22,13 +22,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// strangers are resources of the account that no build has made, by the kind of their
-// ids: vol, snap and ami. They are as like a build's as they can be.
-type strangers map[string][]string
+// foreignResources are resources of the account that no build has created, by the kind of their IDs:
+// vol, snap and ami. They resemble a build's as closely as possible.
+type foreignResources map[string][]string
 
-// strange creates strangers: a volume of the source's snapshot, a snapshot of it, and an
-// image of that. Source and its snapshot are strangers too.
-func strange(b *harness.Box) strangers {
+// createForeign creates foreign resources: a volume of the source's snapshot, a snapshot of it, and an
+// image of that. The source image and its snapshot are foreign too.
+func createForeign(b *harness.Box) foreignResources {
 	b.Helper()
 	ctx, c := context.Background(), b.Client()
 	source, err := c.DescribeImages(ctx, &ec2.DescribeImagesInput{ImageIds: []string{harness.SourceID}})
@@ -49,7 +49,7 @@ func strange(b *harness.Box) strangers {
 	})
 	b.Must(err)
 	eventually(b, func() bool { return holds(b, "image "+*image.ImageId+" available") })
-	return strangers{
+	return foreignResources{
 		"vol": {*volume.VolumeId}, "snap": {*snapshot.SnapshotId, *root.SnapshotId}, "ami": {*image.ImageId, harness.SourceID},
 	}
 }
@@ -57,17 +57,17 @@ func strange(b *harness.Box) strangers {
 // holds reports whether the cloud's inventory has a line.
 func holds(b *harness.Box, line string) bool { return slices.Contains(b.Inventory(), line) }
 
-// eventually waits until something is so.
+// eventually waits until a condition holds.
 func eventually(b *harness.Box, is func() bool) {
 	b.Helper()
 	for begun := time.Now(); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Since(begun) > time.Minute {
-			b.Fatal("what is waited for does not come")
+			b.Fatal("the expected state was not reached")
 		}
 	}
 }
 
-// known are all resources that there are now, by their ids.
+// known returns all existing resources by their IDs.
 func known(b *harness.Box) harness.Roles {
 	b.Helper()
 	all := harness.Roles{}
@@ -77,7 +77,7 @@ func known(b *harness.Box) harness.Roles {
 	return all
 }
 
-// wrongID is a creating call that is answered with the id of a stranger.
+// wrongID is a creating call whose response has the ID of a foreign resource.
 type wrongID struct {
 	action, kind string
 	nth          int
@@ -94,17 +94,17 @@ func TestFaultWrongID(t *testing.T) {
 			{"RegisterImage", "ami", 0}, {"RegisterImage", "ami", 1},
 		}
 		sideBySide(t, all, wrongID.String, func(b *harness.Box, _ []string, w wrongID) {
-			id := strange(b)[w.kind][w.nth]
+			id := createForeign(b)[w.kind][w.nth]
 			before, known := b.Inventory(), known(b)
 			details := b.Holdings(known)
-			out, ok, met := faulty(b, b.Template(f.Basic(map[string]any{"tags": map[string]string{"a": "b"}}), harness.Shell("true")), map[string]any{
+			out, ok, met := buildWithFaults(b, b.Template(f.Basic(map[string]any{"tags": map[string]string{"a": "b"}}), harness.Shell("true")), map[string]any{
 				"action": f.Action(w.action), "times": 1,
 				"rewrite": []map[string]string{{"match": w.kind + "-[0-9a-f]+", "with": id}},
 			})
 			if !met || ok {
 				b.Errorf("met: %t, succeeded: %t", met, ok)
 			}
-			as(b, before, out, ok, id+`.*it is left alone`)
+			checkOutcome(b, before, out, ok, id+`.*it is left alone`)
 			if diff := cmp.Diff(details, b.Holdings(known)); diff != "" {
 				b.Errorf("others' resources (-before +after):\n%s", diff)
 			}
@@ -112,7 +112,7 @@ func TestFaultWrongID(t *testing.T) {
 	})
 }
 
-// edited rewrites the lines of all journals, with right checksums.
+// edited rewrites the lines of all journals, with valid checksums.
 func edited(b *harness.Box, change func(line string) string) {
 	b.Helper()
 	paths, err := filepath.Glob(filepath.Join(stateDir(b), "*.journal"))
@@ -129,7 +129,7 @@ func edited(b *harness.Box, change func(line string) string) {
 	}
 }
 
-// stateDir is where the box's builds keep their journals.
+// stateDir returns the directory of the journals of the box's builds.
 func stateDir(b *harness.Box) string {
 	b.Helper()
 	for _, v := range slices.Backward(b.Env) {
@@ -158,10 +158,10 @@ func TestFaultWrongJournal(t *testing.T) {
 		moments := []harness.Moment{harness.Provisioning, harness.After("CreateSnapshot"), harness.After("RegisterImage")}
 		for n := range rounds {
 			m := moments[(n+1)%len(moments)]
-			theirs := strange(b)
+			theirs := createForeign(b)
 			before, known := b.Inventory(), known(b)
 			details := b.Holdings(known)
-			b.KillAt(f, m, harness.Everybody)
+			b.KillAt(f, m, harness.KillEverything)
 			truth := map[string]string{}
 			paths, err := filepath.Glob(filepath.Join(stateDir(b), "*.journal"))
 			b.Must(err)

@@ -29,7 +29,7 @@ func New(t testing.TB, args ...string) *Box {
 	return NewOn(t, dir, filepath.Join(dir, "cloud"), args...)
 }
 
-// NewOn is New with given directories for the builds' files and for the cloud.
+// NewOn is like New, with given directories for the builds' files and for the cloud.
 func NewOn(t testing.TB, dir, store string, args ...string) *Box {
 	t.Helper()
 	b := Restored(t, dir, store)
@@ -57,7 +57,7 @@ func (b *Box) In(t testing.TB) *Box {
 	return &own
 }
 
-// Environment returns the environment of builds, which find the APIs at this address.
+// Environment returns the environment of builds that use the APIs at this address.
 func (b *Box) Environment(api string) []string {
 	for _, dir := range []string{"tmp", "state", "home"} {
 		if err := os.MkdirAll(filepath.Join(b.Dir, dir), 0o700); err != nil {
@@ -69,7 +69,7 @@ func (b *Box) Environment(api string) []string {
 		"HOME=" + filepath.Join(b.Dir, "home"),
 		"TMPDIR=" + filepath.Join(b.Dir, "tmp"),
 		"CHECKPOINT_DISABLE=1",
-		// the processes of a build live for a second, and need no garbage collection in it
+		// the processes of a build run for a second and need no garbage collection
 		"GOGC=off", "GOMEMLIMIT=256MiB",
 		"PACKER_PLUGIN_PATH=" + Programs.Plugins,
 		"PACKER_CONFIG_DIR=" + filepath.Join(b.Dir, "home"),
@@ -98,7 +98,7 @@ func (b *Box) Close() {
 	}
 }
 
-// Clean fails the test if anything of a build is left on the host.
+// Clean fails the test if a build left anything on the host.
 func (b *Box) Clean() {
 	b.Helper()
 	for _, p := range ProcessesWith(b.Marker) {

@@ -20,14 +20,14 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 )
 
-// ClientIn is the EC2 client of a region.
+// ClientIn returns the EC2 client of a region.
 func (b *Cloud) ClientIn(region string) *ec2.Client {
 	o := b.Client().Options()
 	o.Region = region
 	return ec2.New(o)
 }
 
-// Client is the real EC2 client for the box's cloud.
+// Client returns the SDK's EC2 client for the box's cloud.
 func (b *Cloud) Client() *ec2.Client {
 	return ec2.New(ec2.Options{
 		BaseEndpoint: aws.String(b.Endpoint),
@@ -118,7 +118,7 @@ func (b *Cloud) VolumeState(volume string) types.VolumeState {
 	return out.Volumes[0].State
 }
 
-// Outscale is the SDK of the Outscale API, made to make every call once.
+// Outscale returns the SDK's client of the Outscale API, which makes every call once.
 func (b *Cloud) Outscale() *osc.Client {
 	b.Helper()
 	c, err := osc.NewClient(&profile.Profile{
@@ -128,7 +128,7 @@ func (b *Cloud) Outscale() *osc.Client {
 	return c
 }
 
-// OutscaleAs is the SDK of the Outscale API for a key.
+// OutscaleAs returns the SDK's client of the Outscale API for a key.
 func (b *Cloud) OutscaleAs(key string) *osc.Client {
 	b.Helper()
 	c, err := osc.NewClient(&profile.Profile{

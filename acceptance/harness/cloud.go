@@ -44,7 +44,7 @@ const (
 	SourceID = "ami-e81d5881"
 )
 
-// ImportSource makes the store of a cloud that has the source image. A copy costs a tenth of an import.
+// ImportSource creates the store of a cloud with the source image. A copy takes a tenth of the time of an import.
 func (b *Cloud) ImportSource() {
 	b.Helper()
 	b.Must(os.MkdirAll(filepath.Dir(b.Store), 0o755))
@@ -74,7 +74,7 @@ func (b *Cloud) start(args ...string) error {
 	}
 }
 
-// Stop ends the box's loopcloud, if it runs, so that its directory is at rest.
+// Stop ends the box's loopcloud, if it runs, so that its directory does not change.
 func (b *Cloud) Stop() {
 	b.Helper()
 	if b.Cmd == nil {
@@ -111,7 +111,7 @@ type Call struct {
 	Status  int    `json:"status"`
 }
 
-// Token is that of the control.
+// Token is the token of the control interface.
 func (b *Cloud) Token() string {
 	b.Helper()
 	text, err := os.ReadFile(filepath.Join(b.Store, "token"))

@@ -29,7 +29,7 @@ func Both(t *testing.T, test func(t *testing.T, f Flavor)) {
 	}
 }
 
-// Basic is the least that a template of this builder says, and more.
+// Basic returns the required options of this builder, with others over them.
 func (f *Flavor) Basic(more map[string]any) map[string]any {
 	options := map[string]any{
 		"type":               f.Name,
@@ -46,10 +46,10 @@ func (f *Flavor) Basic(more map[string]any) map[string]any {
 	return options
 }
 
-// oapiNames are the actions that Outscale's API calls otherwise.
+// oapiNames are the actions with another name in Outscale's API.
 var oapiNames = map[string]string{"AttachVolume": "LinkVolume", "DetachVolume": "UnlinkVolume", "RegisterImage": "CreateImage"}
 
-// Action is an action in the flavor's own words.
+// Action returns the flavor's name of an action.
 func (f *Flavor) Action(action string) string {
 	if name, ok := oapiNames[action]; ok && f.Name == "osc-chroot" {
 		return name

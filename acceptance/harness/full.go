@@ -15,15 +15,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// Hooks are where commands of the user's run.
+// Hooks are the points at which commands of the user run.
 var Hooks = []string{"pre_mount_commands", "post_mount_commands", "provision", "pre_unmount_commands"}
 
-// FullName is the name of the images that full builds make and replace.
+// FullName is the name of the images that full builds create and replace.
 const FullName = "the image"
 
-// Full is a template of all that has an undoing: an old image that is replaced with
-// its snapshots, copies and passing images, a source that is copied, permissions,
-// protection. In hook, unless empty, the build stops.
+// Full returns a template of every act that can be undone: an old image that is replaced with its snapshots,
+// copies and images that are only copied, a source that is copied, permissions, protection. The build stops in
+// hook, unless it is empty.
 func (b *Box) Full(f Flavor, source, hook string) string {
 	b.Helper()
 	stop := "touch " + filepath.Join(b.Dir, "started") + "; sleep 1000"
@@ -83,7 +83,7 @@ func NewFullBox(t testing.TB, f Flavor) *FullBox {
 	return k
 }
 
-// Reset has an old image in both regions, and nothing of a build.
+// Reset removes everything of a build, and creates an old image in both regions.
 func (k *FullBox) Reset() {
 	k.Helper()
 	ctx := context.Background()
@@ -130,7 +130,7 @@ func (k *FullBox) RemoveIn(at string, image types.Image) {
 // Roles are descriptions of the resources that existed before a build, by their IDs.
 type Roles map[string]string
 
-// of is a thing's role, or that it is new.
+// of returns the role of a resource, or that it is new.
 func (r Roles) of(id *string) string { return cmp.Or(r[aws.ToString(id)], "new") }
 
 // Roles returns the roles of the current resources.
@@ -181,7 +181,7 @@ func (b *Box) Holdings(known Roles) []string {
 	return all
 }
 
-// imageLine is an image with all that it could have lost when it was registered again.
+// imageLine returns a line with an image's attributes, which it could have lost when it was registered again.
 func (b *Box) imageLine(at string, known Roles, image types.Image) string {
 	b.Helper()
 	shared, err := b.ClientIn(at).DescribeImageAttribute(context.Background(), &ec2.DescribeImageAttributeInput{
@@ -203,7 +203,7 @@ func (b *Box) imageLine(at string, known Roles, image types.Image) string {
 		aws.ToString(image.DeregistrationProtection), PlainTags(image.Tags))
 }
 
-// PlainTags are tags, without which build it was.
+// PlainTags returns tags without the build's ID.
 func PlainTags(tags []types.Tag) map[string]string {
 	all := TagsOf(tags)
 	for key := range all {

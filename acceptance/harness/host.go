@@ -58,11 +58,8 @@ func (b *Host) Write(name, content string) string {
 // ProcessesWith lists the processes that have the entry in their environment.
 func ProcessesWith(entry string) []string {
 	var found []string
-	files, _ := filepath.Glob("/proc/[0-9]*/environ")
-	for _, f := range files {
-		if slices.Contains(strings.Split(Read(f), "\x00"), entry) {
-			found = append(found, strings.ReplaceAll(Read(filepath.Join(filepath.Dir(f), "cmdline")), "\x00", " "))
-		}
+	for _, pid := range PidsWith(entry) {
+		found = append(found, strings.ReplaceAll(Read(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00", " "))
 	}
 	return found
 }
@@ -128,9 +125,25 @@ func (b *Host) KeeperDirs() []string {
 
 // PidsWith finds the processes that have the entry in their environment.
 func PidsWith(entry string) (pids []int) {
-	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range dirs {
-		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil && isWith(pid, entry) {
+	for _, pid := range allPids() {
+		if isWith(pid, entry) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// allPids lists all processes. It reads one directory; a pattern such as /proc/*/environ would read those of all
+// processes.
+func allPids() (pids []int) {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer proc.Close()
+	names, _ := proc.Readdirnames(-1)
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
 			pids = append(pids, pid)
 		}
 	}

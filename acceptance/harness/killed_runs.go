@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -79,9 +78,7 @@ func killProcessesOf(dir string) {
 	}
 	for begun := time.Now(); time.Since(begun) < Deadline; time.Sleep(20 * time.Millisecond) {
 		alive := false
-		procs, _ := filepath.Glob("/proc/[0-9]*")
-		for _, proc := range procs {
-			pid, _ := strconv.Atoi(filepath.Base(proc))
+		for _, pid := range allPids() {
 			if pid != os.Getpid() && (names(pid, "environ") || names(pid, "cmdline")) {
 				alive = syscall.Kill(pid, syscall.SIGKILL) == nil || alive
 			}

@@ -44,7 +44,7 @@ func (b *Box) Command(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 // withOnePlugin returns an environment in which packer finds a single plugin if the template, its last argument, names
-// one of the builders only. Packer checks the checksum of each plugin that it finds, and starts it twice, before a build.
+// one of the builders only. Packer verifies the checksum of each plugin that it finds, and starts it twice, before a build.
 func withOnePlugin(env, args []string) []string {
 	both := slices.Index(env, "PACKER_PLUGIN_PATH="+Programs.Plugins)
 	template := Read(args[len(args)-1])

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,13 +54,9 @@ func (u *Underway) Until(limit time.Duration, what string, is func() bool) {
 
 // Process finds the build's process with these first arguments.
 func (u *Underway) Process(program, verb string) (pid int) {
-	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, file := range files {
-		dir := filepath.Dir(file)
-		args := strings.Split(Read(file), "\x00")
-		if len(args) > 1 && strings.HasPrefix(filepath.Base(args[0]), program) && args[1] == verb &&
-			strings.Contains(Read(filepath.Join(dir, "environ")), u.Marker+"\x00") {
-			pid, _ = strconv.Atoi(filepath.Base(dir))
+	for _, pid := range allPids() {
+		args := strings.Split(Read(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
+		if len(args) > 1 && strings.HasPrefix(filepath.Base(args[0]), program) && args[1] == verb && isWith(pid, u.Marker) {
 			return pid
 		}
 	}
@@ -70,9 +65,8 @@ func (u *Underway) Process(program, verb string) (pid int) {
 
 // Inside counts the processes in the build's chroot.
 func (u *Underway) Inside() (n int) {
-	links, _ := filepath.Glob("/proc/[0-9]*/root")
-	for _, link := range links {
-		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, u.Mount) {
+	for _, pid := range allPids() {
+		if target, err := os.Readlink(fmt.Sprintf("/proc/%d/root", pid)); err == nil && strings.HasPrefix(target, u.Mount) {
 			n++
 		}
 	}
@@ -81,26 +75,26 @@ func (u *Underway) Inside() (n int) {
 
 func (u *Underway) mounted() bool { return strings.Contains(Read("/proc/self/mountinfo"), u.Mount) }
 
-// Left reports whether nothing runs in the chroot, nothing is mounted, and the directory
-// that was made for the mount is gone.
+// Left reports whether the root was left: nothing runs in the chroot, nothing is mounted, and the directory
+// that was created for the mount is removed.
 func (u *Underway) Left() bool {
 	_, err := os.Stat(u.Mount)
 	return u.Inside() == 0 && !u.mounted() && err != nil
 }
 
-// Further victims.
+// Further targets.
 const (
-	OnlyKeeper Victims = "keeper"
-	OnlyPacker Victims = "Packer"
+	KillKeeper Target = "keeper"
+	KillPacker Target = "Packer"
 )
 
 // KillOnly kills processes of the build.
-func (u *Underway) KillOnly(f Flavor, whom Victims) {
+func (u *Underway) KillOnly(f Flavor, target Target) {
 	u.Helper()
-	switch whom {
-	case OnlyKeeper:
+	switch target {
+	case KillKeeper:
 		u.end(u.Process("packer-plugin-"+f.Name, "keep-chroot"))
-	case OnlyPacker:
+	case KillPacker:
 		for _, pid := range PidsWith(u.Marker) {
 			exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 			if IsPacker(exe) {
@@ -108,11 +102,11 @@ func (u *Underway) KillOnly(f Flavor, whom Victims) {
 			}
 		}
 	default:
-		u.kill(f, whom)
+		u.kill(f, target)
 	}
 }
 
-// IsPacker says whether a program is Packer itself, which is cached by another name.
+// IsPacker reports whether a program is Packer itself, which is cached by another name.
 func IsPacker(exe string) bool {
 	name := filepath.Base(exe)
 	return strings.HasPrefix(name, "packer") && !strings.HasPrefix(name, "packer-plugin-")
@@ -121,7 +115,7 @@ func IsPacker(exe string) bool {
 func (u *Underway) end(pid int) {
 	u.Helper()
 	if pid == 0 {
-		u.Error("there is nobody to kill")
+		u.Error("there is no process to kill")
 		return
 	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -163,24 +157,24 @@ func After(action string) Moment { return Moment{action: action, when: "after"} 
 
 func (m Moment) String() string { return strings.TrimSpace(m.when + " " + m.action) }
 
-// Provisioning is the moment in which everything is attached, mounted and in use.
+// Provisioning is the moment at which everything is attached, mounted and in use.
 var Provisioning = Moment{when: "provisioning"}
 
-// Victims are the processes of a build that are killed.
-type Victims string
+// Target names the processes of a build that are killed.
+type Target string
 
 const (
-	// ThePlugin is the plugin alone.
-	ThePlugin Victims = "plugin"
-	// TheKeeper is the plugin with its keeper.
-	TheKeeper Victims = "plugin and keeper"
-	// Everybody is each process of the build.
-	Everybody Victims = "everybody"
+	// KillPlugin is the plugin alone.
+	KillPlugin Target = "plugin"
+	// KillPluginAndKeeper is the plugin with its keeper.
+	KillPluginAndKeeper Target = "plugin and keeper"
+	// KillEverything is each process of the build.
+	KillEverything Target = "everybody"
 )
 
 // KillAt begins a build and kills it at a moment. Processes in the chroot survive, and a keeper that survives is about
 // to leave.
-func (b *Box) KillAt(f Flavor, m Moment, whom Victims) {
+func (b *Box) KillAt(f Flavor, m Moment, target Target) {
 	b.Helper()
 	started := filepath.Join(b.Dir, "started")
 	_ = os.Remove(started)
@@ -201,7 +195,7 @@ func (b *Box) KillAt(f Flavor, m Moment, whom Victims) {
 			b.Fatalf("the build does not come to %v: %v\n%s", m, u.Cmd.Wait(), u.Out)
 		}
 	}
-	u.kill(f, whom)
+	u.kill(f, target)
 	_ = u.Cmd.Wait() // it was killed, or tells that its plugin was
 	b.Control(http.MethodDelete, "faults", nil, nil)
 	b.Control(http.MethodDelete, "held", nil, nil)
@@ -210,16 +204,16 @@ func (b *Box) KillAt(f Flavor, m Moment, whom Victims) {
 
 // kill ends processes of the build with SIGKILL, all at once. The plugin's keeper is
 // stopped before, if it is to be killed: it must not begin to leave.
-func (u *Underway) kill(f Flavor, whom Victims) {
+func (u *Underway) kill(f Flavor, target Target) {
 	u.Helper()
 	plugin, keeper := u.Process("packer-plugin-"+f.Name, "start"), u.Process("packer-plugin-"+f.Name, "keep-chroot")
 	pids := []int{plugin, keeper}
-	switch whom {
-	case ThePlugin:
+	switch target {
+	case KillPlugin:
 		pids = pids[:1]
-	case Everybody:
+	case KillEverything:
 		pids = append(pids, PidsWith(u.Marker)...)
-	case TheKeeper:
+	case KillPluginAndKeeper:
 	}
 	if slices.Contains(pids, 0) {
 		_ = u.Cmd.Process.Kill()

@@ -42,28 +42,28 @@ func (k *killing) traced(u *harness.Underway, o order) {
 	}()
 }
 
-// victim is the full build that is killed at a spot or, after one that was, the reaping.
-func (k *killing) victim(s spot) *harness.Underway {
+// toKill returns the full build that is to be killed at a point or, after one that was, the reaping.
+func (k *killing) toKill(p killPoint) *harness.Underway {
 	k.Helper()
 	u := k.prepared(k.Full(k.Flavor, k.Source, ""))
-	if s.reaping == nil {
+	if p.reaping == nil {
 		return u
 	}
-	k.leave(*s.reaping)
+	k.leave(*p.reaping)
 	u.Cmd.Path = harness.Programs.Plugin(k.Flavor)
 	u.Cmd.Args = []string{u.Cmd.Path, "reap"}
 	return u
 }
 
-// leave kills all of a full build at a spot.
-func (k *killing) leave(s spot) {
+// leave kills all processes of a full build at a point.
+func (k *killing) leave(p killPoint) {
 	k.Helper()
-	u, reached := k.reach(s)
+	u, reached := k.reach(p)
 	if !reached {
-		k.Fatalf("the build does not come to %v:\n%s", s, u.Out)
+		k.Fatalf("the build does not come to %v:\n%s", p, u.Out)
 	}
 	k.keepers = append(k.keepers, u.Process("packer-plugin-"+k.Name, "keep-chroot"))
-	u.KillOnly(k.Flavor, harness.Everybody)
+	u.KillOnly(k.Flavor, harness.KillEverything)
 	k.GoOn()
 	<-u.Over
 	k.EmptyTmp()
@@ -87,9 +87,9 @@ func (k *killing) sightings() (all []sighting) {
 }
 
 // acts are the local acts that have an effect, of a full build or of a reaping.
-func (k *killing) acts(reaping *spot) (all []sighting) {
+func (k *killing) acts(reaping *killPoint) (all []sighting) {
 	k.Helper()
-	u := k.victim(spot{reaping: reaping})
+	u := k.toKill(killPoint{reaping: reaping})
 	k.traced(u, order{})
 	if <-u.Over; u.Ended != nil {
 		k.Fatalf("%v: %v\n%s", u.Cmd.Args, u.Ended, u.Out)
@@ -102,28 +102,28 @@ func (k *killing) acts(reaping *spot) (all []sighting) {
 }
 
 // learnActs finds the local acts, from both sides, that are there when all is done again.
-func (k *killing) learnActs(reaping *spot) (spots []spot) {
+func (k *killing) learnActs(reaping *killPoint) (points []killPoint) {
 	k.Helper()
 	again := k.acts(reaping)
 	for _, s := range k.acts(reaping) {
 		if slices.Contains(again, s) {
 			for _, when := range []string{"before", "after"} {
-				spots = append(spots, spot{action: s.Act, skip: s.Skip, when: when, local: true, reaping: reaping})
+				points = append(points, killPoint{action: s.Act, skip: s.Skip, when: when, local: true, reaping: reaping})
 			}
 		}
 	}
-	if len(spots) == 0 {
+	if len(points) == 0 {
 		k.Fatal("the tracer sees nothing")
 	}
-	return spots
+	return points
 }
 
 // reachAct runs a tracer that kills at a local act. It returns when all processes that must end have ended, and reports
 // whether the act was reached.
-func (k *killing) reachAct(s spot) (u *harness.Underway, reached bool) {
+func (k *killing) reachAct(p killPoint) (u *harness.Underway, reached bool) {
 	k.Helper()
-	u = k.victim(s)
-	k.traced(u, order{Act: s.action, Skip: s.skip, When: s.when, Whom: s.whom})
+	u = k.toKill(p)
+	k.traced(u, order{Act: p.action, Skip: p.skip, When: p.when, Target: p.target})
 	select {
 	case <-u.Over:
 	case <-time.After(harness.Deadline):
@@ -131,7 +131,7 @@ func (k *killing) reachAct(s spot) (u *harness.Underway, reached bool) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		<-u.Over
-		k.Fatalf("the build that is killed %v does not end:\n%s", s, u.Out)
+		k.Fatalf("the build that is killed %v does not end:\n%s", p, u.Out)
 	}
 	return u, slices.ContainsFunc(k.sightings(), func(s sighting) bool { return s.Killed })
 }
@@ -152,8 +152,8 @@ func TestKillMatrixReap(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		k := newKilling(t, f)
 		k.useOwnLocks()
-		every := k.learnActs(&spot{hook: "provision"})
-		every = append(every, k.learnActs(&spot{action: f.Action("RegisterImage"), when: "after"})...)
+		every := k.learnActs(&killPoint{hook: "provision"})
+		every = append(every, k.learnActs(&killPoint{action: f.Action("RegisterImage"), when: "after"})...)
 		k.matrix(t, ", local acts of reap", every, sampledReaps)
 	})
 }

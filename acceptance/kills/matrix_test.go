@@ -21,15 +21,15 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// sampled is how many points of each cloud run otherwise.
+// sampled is the number of points of each cloud that run unless ALL is set.
 const sampled = 6
 
 // summary prints a line about a matrix, even if it has passed.
 func summary(format string, args ...any) { fmt.Fprintf(os.Stderr, "matrix: "+format+"\n", args...) }
 
-// spot is the point at which a build is killed: at a call, at a local act, after a step, or in a
+// killPoint is the point at which a build is killed: at a call, at a local act, after a step, or in a
 // command of the template.
-type spot struct {
+type killPoint struct {
 	// action is a call's, in the cloud's words; skip of them have passed before.
 	action string
 	skip   int
@@ -37,26 +37,26 @@ type spot struct {
 	// local says that the action is an act on the host instead; if a build was killed
 	// where reaping says, it is the cleaning up after that.
 	local   bool
-	reaping *spot
+	reaping *killPoint
 	// pause counts the steps of packer build -debug.
 	pause int
 	// hook is one of the hooks.
-	hook string
-	whom harness.Victims
+	hook   string
+	target harness.Target
 }
 
-func (s spot) String() string {
-	where := "in " + s.hook
+func (p killPoint) String() string {
+	where := "in " + p.hook
 	switch {
-	case s.action != "":
-		where = fmt.Sprintf("%s %s %d", s.when, s.action, s.skip+1)
-	case s.pause > 0:
-		where = fmt.Sprintf("after step %d", s.pause)
+	case p.action != "":
+		where = fmt.Sprintf("%s %s %d", p.when, p.action, p.skip+1)
+	case p.pause > 0:
+		where = fmt.Sprintf("after step %d", p.pause)
 	}
-	if s.reaping != nil {
-		where += ", reaping after " + strings.TrimSuffix(s.reaping.String(), ", ")
+	if p.reaping != nil {
+		where += ", reaping after " + strings.TrimSuffix(p.reaping.String(), ", ")
 	}
-	return where + ", " + string(s.whom)
+	return where + ", " + string(p.target)
 }
 
 // killing is a box in which full builds are killed, one after the other.
@@ -64,7 +64,7 @@ type killing struct {
 	*harness.FullBox
 	// keepers are the process ids of the last build's keepers, as far as they are known.
 	keepers []int
-	// ownLocks says that builds reserve device names in a directory of the box.
+	// ownLocks means that builds reserve device names in a directory of the box.
 	ownLocks bool
 }
 
@@ -73,16 +73,16 @@ func newKilling(t testing.TB, f harness.Flavor) *killing {
 	return &killing{FullBox: harness.NewFullBox(t, f)}
 }
 
-// learn makes a full build, and finds the spots that it has: each of its calls, from
-// both sides, each of its steps, and each hook.
-func (k *killing) learn() (spots []spot) {
+// learn runs a full build and returns its points: before and after each of its calls, each of its steps, and
+// each hook.
+func (k *killing) learn() (points []killPoint) {
 	k.Helper()
 	k.Calls()
 	k.Build(k.Full(k.Flavor, k.Source, ""))
 	met := map[string]int{}
 	for _, c := range k.Calls() {
 		for _, when := range []string{"before", "after"} {
-			spots = append(spots, spot{action: c.Action, skip: met[c.Action], when: when})
+			points = append(points, killPoint{action: c.Action, skip: met[c.Action], when: when})
 		}
 		met[c.Action]++
 	}
@@ -95,15 +95,15 @@ func (k *killing) learn() (spots []spot) {
 		again[c.Action]++
 	}
 	k.Reset()
-	// how often a wait looks is another number every time
-	spots = slices.DeleteFunc(spots, func(s spot) bool { return s.skip >= again[s.action] })
+	// the number of polls varies
+	points = slices.DeleteFunc(points, func(p killPoint) bool { return p.skip >= again[p.action] })
 	for n := range steps {
-		spots = append(spots, spot{pause: n + 1})
+		points = append(points, killPoint{pause: n + 1})
 	}
 	for _, hook := range harness.Hooks {
-		spots = append(spots, spot{hook: hook})
+		points = append(points, killPoint{hook: hook})
 	}
-	return spots
+	return points
 }
 
 // steps counts the pauses of a build with -debug.
@@ -127,7 +127,7 @@ func (endless) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// start begins a build of a template, that may be told to go on.
+// start begins a build of a template, and returns its standard input.
 func (k *killing) start(template string, args ...string) (*harness.Underway, io.WriteCloser) {
 	k.Helper()
 	u := k.prepared(template, args...)
@@ -137,7 +137,7 @@ func (k *killing) start(template string, args ...string) (*harness.Underway, io.
 	return u, enter
 }
 
-// prepared is a build that only has to be started.
+// prepared returns a build that is not started yet.
 func (k *killing) prepared(template string, args ...string) *harness.Underway {
 	u := &harness.Underway{Box: k.Box, Out: &harness.SyncedText{}, Mount: filepath.Join(k.Dir, "mnt")}
 	u.Cmd = k.Command(context.Background(), append(append([]string{"build", "-color=false"}, args...), template)...)
@@ -145,20 +145,20 @@ func (k *killing) prepared(template string, args ...string) *harness.Underway {
 	return u
 }
 
-// reach starts a full build and returns when it is at the spot. If the build has fewer calls this time, it ends
+// reach starts a full build and returns when it is at the point. If the build has fewer calls this time, it ends
 // instead.
-func (k *killing) reach(s spot) (u *harness.Underway, reached bool) {
+func (k *killing) reach(p killPoint) (u *harness.Underway, reached bool) {
 	k.Helper()
 	started := filepath.Join(k.Dir, "started")
 	_ = os.Remove(started)
 	var args []string
-	if s.pause > 0 {
+	if p.pause > 0 {
 		args = append(args, "-debug")
 	}
-	if s.action != "" {
-		k.Control(http.MethodPost, "faults", map[string]any{"action": s.action, "skip": s.skip, "hold": s.when, "times": 1}, nil)
+	if p.action != "" {
+		k.Control(http.MethodPost, "faults", map[string]any{"action": p.action, "skip": p.skip, "hold": p.when, "times": 1}, nil)
 	}
-	u, enter := k.start(k.Full(k.Flavor, k.Source, s.hook), args...)
+	u, enter := k.start(k.Full(k.Flavor, k.Source, p.hook), args...)
 	ended := make(chan struct{})
 	go func() {
 		u.Ended = u.Cmd.Wait()
@@ -168,17 +168,17 @@ func (k *killing) reach(s spot) (u *harness.Underway, reached bool) {
 	pressed := 1
 	there := func() bool {
 		switch {
-		case s.action != "":
+		case p.action != "":
 			var held []struct{ Action string }
 			k.Control(http.MethodGet, "held", nil, &held)
 			return len(held) > 0
-		case s.pause > 0:
+		case p.pause > 0:
 			n := strings.Count(u.Out.String(), "Press enter to continue")
-			for ; pressed < s.pause && pressed <= n; pressed++ {
+			for ; pressed < p.pause && pressed <= n; pressed++ {
 				_, _ = enter.Write([]byte("\n"))
 			}
-			return n >= s.pause
-		case s.hook == "provision":
+			return n >= p.pause
+		case p.hook == "provision":
 			return u.Inside() >= 3
 		}
 		return harness.Exists(started)
@@ -194,29 +194,29 @@ func (k *killing) reach(s spot) (u *harness.Underway, reached bool) {
 		}
 	}
 	_ = u.Cmd.Process.Kill()
-	k.Fatalf("the build does not come to %v:\n%s", s, u.Out)
+	k.Fatalf("the build does not come to %v:\n%s", p, u.Out)
 	return nil, false
 }
 
-// strike kills at a spot, cleans up and compares. kept reports whether the build was complete, so that its image stays.
-func (k *killing) strike(s spot, byBuild bool) (kept, reached bool) {
+// killAt kills at a point, cleans up and compares. kept reports whether the build was complete, so that its image stays.
+func (k *killing) killAt(p killPoint, byBuild bool) (kept, reached bool) {
 	k.Helper()
 	k.keepers = nil
 	reach := k.reach
-	if s.local {
+	if p.local {
 		reach = k.reachAct
 	}
-	u, reached := reach(s)
-	if reached && !s.local {
+	u, reached := reach(p)
+	if reached && !p.local {
 		k.keepers = append(k.keepers, u.Process("packer-plugin-"+k.Name, "keep-chroot"))
-		u.KillOnly(k.Flavor, s.whom)
+		u.KillOnly(k.Flavor, p.target)
 	}
 	k.GoOn()
 	<-u.Over
 	if !reached && u.Ended != nil {
 		k.Errorf("the build failed by itself: %v\n%s", u.Ended, u.Out)
 	}
-	k.settle(s)
+	k.settle(p)
 	k.EmptyTmp()
 	k.cleanUp(byBuild)
 	now := k.Holdings(k.Known)
@@ -242,16 +242,16 @@ func (k *killing) strike(s spot, byBuild bool) (kept, reached bool) {
 
 // settle waits for the surviving processes to end. It ends the user's own commands on the host, and those in a root
 // without a keeper, except after a kill at a local act.
-func (k *killing) settle(s spot) {
+func (k *killing) settle(p killPoint) {
 	k.Helper()
-	if !s.local && (s.whom == harness.Everybody || s.whom == harness.TheKeeper || s.hook != "" && s.hook != "provision") {
+	if !p.local && (p.target == harness.KillEverything || p.target == harness.KillPluginAndKeeper || p.hook != "" && p.hook != "provision") {
 		for _, pid := range harness.PidsWith(k.Marker) {
 			if strings.HasPrefix(harness.Read(fmt.Sprintf("/proc/%d/cmdline", pid)), "sleep\x00") {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
 	}
-	if s.whom == harness.Everybody || s.whom == harness.TheKeeper {
+	if p.target == harness.KillEverything || p.target == harness.KillPluginAndKeeper {
 		return
 	}
 	for begun := time.Now(); len(harness.ProcessesWith(k.Marker)) > 0; time.Sleep(20 * time.Millisecond) {
@@ -262,7 +262,7 @@ func (k *killing) settle(s spot) {
 	}
 }
 
-// cleanUp reaps by the command, or by another build.
+// cleanUp cleans up by the command reap, or by another build.
 func (k *killing) cleanUp(byBuild bool) {
 	k.Helper()
 	if !byBuild {
@@ -283,51 +283,51 @@ func (k *killing) cleanUp(byBuild bool) {
 	}
 }
 
-// others returns the victims at the i-th spot, besides everybody. The process that does a local act is always killed
+// others returns the targets at the i-th point, besides KillEverything. The process that does a local act is always killed
 // alone as well, because no other process knows of the act yet.
-func (s spot) others(i int) []harness.Victims {
-	one := []harness.Victims{harness.ThePlugin, harness.TheKeeper, harness.OnlyKeeper, harness.OnlyPacker}[i/4%4]
-	actor := harness.ThePlugin
-	if strings.HasPrefix(s.action, keeperRole) {
-		actor = harness.OnlyKeeper
+func (p killPoint) others(i int) []harness.Target {
+	one := []harness.Target{harness.KillPlugin, harness.KillPluginAndKeeper, harness.KillKeeper, harness.KillPacker}[i/4%4]
+	actor := harness.KillPlugin
+	if strings.HasPrefix(p.action, keeperRole) {
+		actor = harness.KillKeeper
 	}
 	switch {
-	case s.local && (i%4 != 0 || one == actor):
-		return []harness.Victims{actor}
-	case s.local:
-		return []harness.Victims{actor, one}
-	case i%2 == 0 || s.action == "":
-		return []harness.Victims{one}
+	case p.local && (i%4 != 0 || one == actor):
+		return []harness.Target{actor}
+	case p.local:
+		return []harness.Target{actor, one}
+	case i%2 == 0 || p.action == "":
+		return []harness.Target{one}
 	}
 	return nil
 }
 
-// chosen returns the spots to run with their victims: all spots, or an evenly spread sample.
-func chosen(f harness.Flavor, spots []spot, sample int) []spot {
+// chosen returns the points to run with their targets: all points, or an evenly spread sample.
+func chosen(f harness.Flavor, points []killPoint, sample int) []killPoint {
 	random := rand.New(rand.NewPCG(harness.Seed, uint64(len(f.Name))))
-	victims := []harness.Victims{harness.Everybody, harness.Everybody, harness.Everybody, harness.Everybody, harness.ThePlugin, harness.TheKeeper, harness.OnlyKeeper, harness.OnlyPacker}
+	targets := []harness.Target{harness.KillEverything, harness.KillEverything, harness.KillEverything, harness.KillEverything, harness.KillPlugin, harness.KillPluginAndKeeper, harness.KillKeeper, harness.KillPacker}
 	if harness.All {
-		var every []spot
-		for i, s := range spots {
-			for _, s.whom = range append([]harness.Victims{harness.Everybody}, s.others(i)...) {
-				every = append(every, s)
+		var every []killPoint
+		for i, p := range points {
+			for _, p.target = range append([]harness.Target{harness.KillEverything}, p.others(i)...) {
+				every = append(every, p)
 			}
 		}
 		return every
 	}
-	random.Shuffle(len(victims), func(i, j int) { victims[i], victims[j] = victims[j], victims[i] })
-	var some []spot
-	first, step := random.Float64(), float64(len(spots))/float64(sample)
+	random.Shuffle(len(targets), func(i, j int) { targets[i], targets[j] = targets[j], targets[i] })
+	var some []killPoint
+	first, step := random.Float64(), float64(len(points))/float64(sample)
 	for i := range sample {
-		s := spots[int((float64(i)+first)*step)]
-		s.whom = victims[i%len(victims)]
-		some = append(some, s)
+		p := points[int((float64(i)+first)*step)]
+		p.target = targets[i%len(targets)]
+		some = append(some, p)
 	}
 	return some
 }
 
-// boxes is how many boxes of each cloud work side by side: much of the time passes
-// in waiting for calls that may be under way.
+// boxes is the number of boxes of each cloud that run in parallel: they mostly wait for calls that may be under
+// way.
 const boxes = 5
 
 // TestKillMatrix kills full builds at every call, before and after its effect, after every step, and in every hook.
@@ -341,10 +341,10 @@ func TestKillMatrix(t *testing.T) {
 }
 
 // matrix kills at all points, or at a sample of them.
-func (k *killing) matrix(t *testing.T, name string, every []spot, sample int) {
+func (k *killing) matrix(t *testing.T, name string, every []killPoint, sample int) {
 	t.Helper()
 	f := k.Flavor
-	spots := chosen(f, every, sample)
+	points := chosen(f, every, sample)
 	var mu sync.Mutex
 	var next, differing, kept int
 	var missed []string // points that no build came to
@@ -360,7 +360,7 @@ func (k *killing) matrix(t *testing.T, name string, every []spot, sample int) {
 					i := next
 					next++
 					mu.Unlock()
-					if i >= len(spots) {
+					if i >= len(points) {
 						return
 					}
 					if own == nil {
@@ -370,15 +370,15 @@ func (k *killing) matrix(t *testing.T, name string, every []spot, sample int) {
 						}
 						own.Done = k.Done
 					}
-					ok := t.Run(spots[i].String(), func(t *testing.T) {
+					ok := t.Run(points[i].String(), func(t *testing.T) {
 						outer := own.Box
 						own.Box = outer.In(t)
 						defer func() { own.Box = outer }()
-						stays, reached := own.insist(spots[i], i%3 == 2)
+						stays, reached := own.retryKill(points[i], i%3 == 2)
 						mu.Lock()
 						defer mu.Unlock()
 						if !reached {
-							missed = append(missed, spots[i].String())
+							missed = append(missed, points[i].String())
 						}
 						if stays {
 							kept++
@@ -395,17 +395,17 @@ func (k *killing) matrix(t *testing.T, name string, every []spot, sample int) {
 		}
 	})
 	summary("%s%s, seed %d: %d points, %d kills (%d of them after the image was final), %d not reached, %d differences, in %.0f s",
-		f.Name, name, harness.Seed, len(every), len(spots)-len(missed), kept, len(missed), differing, time.Since(begun).Seconds())
+		f.Name, name, harness.Seed, len(every), len(points)-len(missed), kept, len(missed), differing, time.Since(begun).Seconds())
 	if len(missed) > 0 {
-		t.Errorf("of %d points, these were not reached: %s", len(spots), strings.Join(missed, ", "))
+		t.Errorf("of %d points, these were not reached: %s", len(points), strings.Join(missed, ", "))
 	}
 }
 
-// insist strikes at a spot, up to five times if the build does not reach it: the order of parallel calls varies.
-func (k *killing) insist(s spot, byBuild bool) (kept, reached bool) {
+// retryKill kills at a point, up to five times if the build does not reach it: the order of parallel calls varies.
+func (k *killing) retryKill(p killPoint, byBuild bool) (kept, reached bool) {
 	k.Helper()
 	for range 5 {
-		kept, reached = k.strike(s, byBuild)
+		kept, reached = k.killAt(p, byBuild)
 		if kept && !k.Failed() {
 			k.Reset()
 		}

@@ -18,23 +18,23 @@ func TestReapKilledBuilds(t *testing.T) {
 		before := b.Inventory()
 		for _, test := range []struct {
 			harness.Moment
-			harness.Victims
+			harness.Target
 		}{
-			{harness.Before("CreateVolume"), harness.ThePlugin},
-			{harness.After("CreateVolume"), harness.Everybody},
-			{harness.Before("AttachVolume"), harness.Everybody},
-			{harness.After("AttachVolume"), harness.TheKeeper},
-			{harness.Provisioning, harness.ThePlugin},
-			{harness.Provisioning, harness.TheKeeper},
-			{harness.Provisioning, harness.Everybody},
-			{harness.After("CreateSnapshot"), harness.ThePlugin},
-			{harness.Before("DetachVolume"), harness.Everybody},
-			{harness.Before("RegisterImage"), harness.Everybody},
-			{harness.After("RegisterImage"), harness.TheKeeper},
+			{harness.Before("CreateVolume"), harness.KillPlugin},
+			{harness.After("CreateVolume"), harness.KillEverything},
+			{harness.Before("AttachVolume"), harness.KillEverything},
+			{harness.After("AttachVolume"), harness.KillPluginAndKeeper},
+			{harness.Provisioning, harness.KillPlugin},
+			{harness.Provisioning, harness.KillPluginAndKeeper},
+			{harness.Provisioning, harness.KillEverything},
+			{harness.After("CreateSnapshot"), harness.KillPlugin},
+			{harness.Before("DetachVolume"), harness.KillEverything},
+			{harness.Before("RegisterImage"), harness.KillEverything},
+			{harness.After("RegisterImage"), harness.KillPluginAndKeeper},
 		} {
-			t.Run(fmt.Sprintf("%v, %s", test.Moment, test.Victims), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%v, %s", test.Moment, test.Target), func(t *testing.T) {
 				b := b.In(t)
-				b.KillAt(f, test.Moment, test.Victims)
+				b.KillAt(f, test.Moment, test.Target)
 				b.Reaped(f, before)
 			})
 		}
@@ -46,7 +46,7 @@ func TestReapDryRun(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		before := b.Inventory()
-		b.KillAt(f, harness.Provisioning, harness.Everybody)
+		b.KillAt(f, harness.Provisioning, harness.KillEverything)
 		left := b.Inventory()
 		all, status := b.Reap(f, "--dry-run")
 		if status != 1 || len(all) != 1 || all[0].Fate != "due" || len(all[0].Undone) > 0 {
@@ -71,7 +71,7 @@ func TestNextBuildReaps(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		before := b.Inventory()
-		b.KillAt(f, harness.Provisioning, harness.Everybody)
+		b.KillAt(f, harness.Provisioning, harness.KillEverything)
 		out := b.Build(b.Template(f.Basic(map[string]any{"mount_path": filepath.Join(b.Dir, "mnt")}), harness.Shell("true")))
 		if !strings.Contains(out, "killed build") {
 			t.Errorf("the build does not tell:\n%s", out)
@@ -86,7 +86,7 @@ func TestReapOnAnotherPort(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		before := b.Inventory()
-		b.KillAt(f, harness.Before("AttachVolume"), harness.Everybody)
+		b.KillAt(f, harness.Before("AttachVolume"), harness.KillEverything)
 		endpoint := b.Endpoint
 		b.Stop()
 		hold, err := net.Listen("tcp", strings.TrimPrefix(endpoint, "http://")) // so that it gets another port
@@ -107,7 +107,7 @@ func TestReapForgets(t *testing.T) {
 	harness.Both(t, func(t *testing.T, f harness.Flavor) {
 		b := harness.New(t)
 		before := b.Inventory()
-		b.KillAt(f, harness.Before("CreateVolume"), harness.Everybody)
+		b.KillAt(f, harness.Before("CreateVolume"), harness.KillEverything)
 		all, status := b.Reap(f, "--dry-run")
 		if status != 1 || len(all) != 1 || all[0].Fate != "due" {
 			t.Fatalf("status %d, %+v", status, all)

@@ -136,7 +136,7 @@ func (k *killing) soak(random *rand.Rand, c *counts) {
 	k.Control(http.MethodDelete, "faults", nil, nil)
 	c.add("builds", 1)
 	c.add("builds "+did, 1)
-	k.settle(spot{whom: harness.Everybody})
+	k.settle(killPoint{target: harness.KillEverything})
 	k.EmptyTmp()
 	k.cleanUp(random.IntN(4) == 0)
 	now, left := k.Holdings(k.Known), leftovers(k.Box)

@@ -31,12 +31,12 @@ type order struct {
 	Box string
 	// Report is a file for sightings, one a line.
 	Report string
-	// Act is the local act, Skip the number of such acts to pass, When the side of it, and Whom the victims. Without an
+	// Act is the local act, Skip the number of such acts to pass, When the side of it, and Target the processes to kill. Without an
 	// act no process is killed.
-	Act  string
-	Skip int
-	When string
-	Whom harness.Victims
+	Act    string
+	Skip   int
+	When   string
+	Target harness.Target
 }
 
 // sighting is an entry of a tracer's report: a local act that has ended, after Skip others like it, a keeper, or the
@@ -288,14 +288,14 @@ func (t *tracer) ends(tid int) {
 	t.maybeKill(act, "after")
 }
 
-// maybeKill kills the victims if this is the ordered act, or all processes if none of them runs. It kills the keeper
+// maybeKill kills the target processes if this is the ordered act, or all processes if none of them runs. It kills the keeper
 // first, before it can begin to leave.
 func (t *tracer) maybeKill(act sighting, when string) {
 	if t.done || act.Act != t.Act || act.Skip != t.Skip || when != t.When {
 		return
 	}
 	t.done = true
-	kinds := map[harness.Victims][]string{harness.ThePlugin: {pluginRole}, harness.TheKeeper: {keeperRole, pluginRole}, harness.OnlyKeeper: {keeperRole}, harness.OnlyPacker: {packerRole}}[t.Whom]
+	kinds := map[harness.Target][]string{harness.KillPlugin: {pluginRole}, harness.KillPluginAndKeeper: {keeperRole, pluginRole}, harness.KillKeeper: {keeperRole}, harness.KillPacker: {packerRole}}[t.Target]
 	if t.killEach(kinds) == 0 {
 		t.killEach([]string{keeperRole, pluginRole, packerRole})
 	}

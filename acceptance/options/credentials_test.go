@@ -8,15 +8,17 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 )
 
 const role = "arn:aws:iam::123456789012:role/builders/packer"
 
-// without is an environment that lacks variables.
+// without returns an environment without some variables.
 func without(env []string, names ...string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
@@ -24,11 +26,11 @@ func without(env []string, names ...string) []string {
 	})
 }
 
-// session is temporary keys of the box's key.
+// session returns temporary keys for the box's key.
 func session(b *harness.Box) (id, secretKey, token string) {
 	b.Helper()
 	c := sts.New(sts.Options{
-		BaseEndpoint: aws.String(b.Endpoint), Region: harness.Region,
+		BaseEndpoint: aws.String(b.Endpoint), Region: harness.Region, HTTPClient: sdkhttp.Safe(awshttp.NewBuildableClient()),
 		Credentials: credentials.NewStaticCredentialsProvider(harness.KeyID, harness.Secret, ""),
 	})
 	out, err := c.GetSessionToken(b.Context(), nil)

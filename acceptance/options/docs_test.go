@@ -42,7 +42,7 @@ var (
 func TestTemplatesInDocs(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
-	j := newJudge(t, harness.Programs.Plugins)
+	v := newValidator(t, harness.Programs.Plugins)
 	for _, d := range docsWithTemplates {
 		text := harness.Read(filepath.Join(harness.Programs.Repo, d.page))
 		found := example.FindAllStringSubmatch(text, -1)
@@ -55,7 +55,7 @@ func TestTemplatesInDocs(t *testing.T) {
 				if e[1] == "json" {
 					name, content = "t.json", jsonAround(t, d.flavor, e[2])
 				}
-				if ok, out := j.valid(name, []byte(content)); !ok {
+				if ok, out := v.valid(name, []byte(content)); !ok {
 					t.Errorf("%s\n%s", content, out)
 				}
 			})
@@ -67,14 +67,14 @@ func TestTemplatesInDocs(t *testing.T) {
 func TestTemplatesInExamples(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
-	j := newJudge(t, harness.Programs.Plugins)
-	j.env = append(j.env, "PKR_VAR_source="+harness.SourceID)
+	v := newValidator(t, harness.Programs.Plugins)
+	v.env = append(v.env, "PKR_VAR_source="+harness.SourceID)
 	files, err := filepath.Glob(filepath.Join(harness.Programs.Repo, "examples", "*", "*.pkr.hcl"))
 	if err != nil || len(files) < 4 {
 		t.Fatalf("examples %v, %v", files, err)
 	}
 	for _, file := range files {
-		if ok, out := j.valid("t.pkr.hcl", []byte(harness.Read(file))); !ok {
+		if ok, out := v.valid("t.pkr.hcl", []byte(harness.Read(file))); !ok {
 			t.Errorf("%s:\n%s", file, out)
 		}
 	}

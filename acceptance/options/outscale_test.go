@@ -137,7 +137,7 @@ var oscOptions = []oscOption{
 		b.Says(output, "root_device_name xvdf stands for it")
 	}},
 	{"aliases", opts{"omi_name": nil, "ami_name": "aliases", "ami_virtualization_type": "hvm"}, func(b *harness.Box, _ osc.Image, output string) {
-		b.Says(output, "ami_name is taken for omi_name: please write omi_name", "please write omi_virtualization_type")
+		b.Says(output, "ami_name is read as omi_name: please write omi_name", "please write omi_virtualization_type")
 	}},
 	{"source by filter", opts{"source_omi": nil, "source_omi_filter": opts{
 		"filters": opts{"virtualization-type": "hvm", "image-name": "ri*", "root-device-type": "ebs", "tag:os": "plenty"}, "owners": []string{"self"},

@@ -203,7 +203,7 @@ func plainBuilds() []permitted {
 			b.Fails(ours(b, "refused", nil), "ec2:RegisterImage")
 		}},
 		{"a build that is killed, and reaped", nil, func(b *harness.Box) {
-			b.KillAt(harness.Flavors[0], harness.After("RegisterImage"), harness.Everybody)
+			b.KillAt(harness.Flavors[0], harness.After("RegisterImage"), harness.KillEverything)
 			if all, status := b.Reap(harness.Flavors[0]); status != 0 || len(all) != 1 {
 				b.Errorf("status %d, %+v", status, all)
 			}
@@ -410,7 +410,7 @@ func TestOSCPolicy(t *testing.T) {
 			b.Fails(b.Template(harness.Flavors[1].Basic(opts{"omi_name": "refused"}), harness.Shell("true")), "no")
 		}},
 		{"a build that is killed, and reaped", nil, func(b *harness.Box) {
-			b.KillAt(harness.Flavors[1], harness.After("RegisterImage"), harness.Everybody)
+			b.KillAt(harness.Flavors[1], harness.After("RegisterImage"), harness.KillEverything)
 			if all, status := b.Reap(harness.Flavors[1]); status != 0 || len(all) != 1 {
 				b.Errorf("status %d, %+v", status, all)
 			}

@@ -28,28 +28,28 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// whispers are the secrets of a build, those too that come up while it runs.
-type whispers struct {
+// secretSet holds the secrets of a build, including those that are issued while it runs.
+type secretSet struct {
 	mu  sync.Mutex
 	all []string
 }
 
-func (w *whispers) add(secrets ...string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.all = append(w.all, secrets...)
+func (s *secretSet) add(secrets ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, secrets...)
 }
 
-// list is all of them, each once.
-func (w *whispers) list() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Compact(slices.Sorted(slices.Values(w.all)))
+// list returns all of them, each once.
+func (s *secretSet) list() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Compact(slices.Sorted(slices.Values(s.all)))
 }
 
 // in returns the first secret in a text, or "".
-func (w *whispers) in(text string) string {
-	for _, secret := range w.list() {
+func (s *secretSet) in(text string) string {
+	for _, secret := range s.list() {
 		if strings.Contains(text, secret) {
 			return secret
 		}
@@ -57,61 +57,60 @@ func (w *whispers) in(text string) string {
 	return ""
 }
 
-// confidential is a build that is given secrets in some way.
-type confidential struct {
+// secretSource is a way in which a build gets secrets.
+type secretSource struct {
 	name   string
 	flavor harness.Flavor
 	// set prepares the box, and returns options and environment. Files that it writes belong to the user and may hold
 	// secrets.
-	set func(b *harness.Box, w *whispers) (options harness.O, env []string)
-	// fresh is how many secrets must have come up at least: with keys that are renewed
-	// there are more than those of the start.
+	set func(b *harness.Box, s *secretSet) (options harness.O, env []string)
+	// fresh is the least number of secrets: keys that are renewed add to those of the start.
 	fresh int
 }
 
-// confidences are all ways by which a build comes to its secrets.
-func confidences() []confidential {
+// secretSources returns all ways in which a build gets secrets.
+func secretSources() []secretSource {
 	amazon, outscale := harness.Flavors[0], harness.Flavors[1]
-	return []confidential{
-		{"keys and token of the template", amazon, func(b *harness.Box, w *whispers) (harness.O, []string) {
+	return []secretSource{
+		{"keys and token of the template", amazon, func(b *harness.Box, s *secretSet) (harness.O, []string) {
 			id, key, token := session(b)
 			firmware := base64.StdEncoding.EncodeToString([]byte("the platform key of " + b.Dir))
-			w.add(key, token, firmware)
+			s.add(key, token, firmware)
 			return harness.O{"access_key": id, "secret_key": key, "token": token, "boot_mode": "uefi", "uefi_data": firmware}, nil
 		}, 3},
-		{"a role whose keys are renewed", amazon, func(b *harness.Box, w *whispers) (harness.O, []string) {
-			w.add(harness.Secret)
-			return harness.O{"assume_role": harness.O{"role_arn": role}}, []string{"AWS_ENDPOINT_URL_STS=" + hasty(b, w)}
+		{"a role whose keys are renewed", amazon, func(b *harness.Box, s *secretSet) (harness.O, []string) {
+			s.add(harness.Secret)
+			return harness.O{"assume_role": harness.O{"role_arn": role}}, []string{"AWS_ENDPOINT_URL_STS=" + hasty(b, s)}
 		}, 5},
-		{"a profile with MFA", amazon, func(b *harness.Box, w *whispers) (harness.O, []string) {
-			w.add(harness.Secret, "918273")
+		{"a profile with MFA", amazon, func(b *harness.Box, s *secretSet) (harness.O, []string) {
+			s.add(harness.Secret, "918273")
 			b.Write("home/.aws/credentials", "[keys]\naws_access_key_id="+harness.KeyID+"\naws_secret_access_key="+harness.Secret+"\n")
 			b.Write("home/.aws/config", "[profile build]\nrole_arn="+role+"\nsource_profile=keys\nmfa_serial=GAHT12345678\n")
-			return harness.O{"profile": "build", "mfa_code": "918273"}, []string{"AWS_ENDPOINT_URL_STS=" + tapped(b, w, nil)}
+			return harness.O{"profile": "build", "mfa_code": "918273"}, []string{"AWS_ENDPOINT_URL_STS=" + tapped(b, s, nil)}
 		}, 4},
-		{"vault", amazon, func(b *harness.Box, w *whispers) (harness.O, []string) {
-			w.add("hvs.t0ken-of-vault")
+		{"vault", amazon, func(b *harness.Box, s *secretSet) (harness.O, []string) {
+			s.add("hvs.t0ken-of-vault")
 			return harness.O{"vault_aws_engine": harness.O{"name": "images"}},
-				[]string{"VAULT_ADDR=" + vault(b, w), "VAULT_TOKEN=hvs.t0ken-of-vault"}
+				[]string{"VAULT_ADDR=" + vault(b, s), "VAULT_TOKEN=hvs.t0ken-of-vault"}
 		}, 5},
-		{"the instance's role", amazon, func(b *harness.Box, w *whispers) (harness.O, []string) {
-			return harness.O{"custom_endpoint_metadata": tapped(b, w, nil)}, nil
+		{"the instance's role", amazon, func(b *harness.Box, s *secretSet) (harness.O, []string) {
+			return harness.O{"custom_endpoint_metadata": tapped(b, s, nil)}, nil
 		}, 2},
-		{"keys of the template and a certificate", outscale, func(b *harness.Box, w *whispers) (harness.O, []string) {
+		{"keys of the template and a certificate", outscale, func(b *harness.Box, s *secretSet) (harness.O, []string) {
 			host := tlsProxy(b, new(atomic.Bool))
 			b.Sh("openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=packer -keyout " + b.Dir + "/home/key.pem -out " + b.Dir + "/home/cert.pem 2>/dev/null")
-			w.add(harness.Secret, strings.Split(harness.Read(b.Dir+"/home/key.pem"), "\n")[2])
+			s.add(harness.Secret, strings.Split(harness.Read(b.Dir+"/home/key.pem"), "\n")[2])
 			return harness.O{
 				"access_key": harness.KeyID, "secret_key": harness.Secret, "region": harness.Region, "custom_endpoint_oapi": host, "insecure_skip_tls_verify": true,
 				"x509_cert_path": filepath.Join(b.Dir, "home", "cert.pem"), "x509_key_path": filepath.Join(b.Dir, "home", "key.pem"),
 			}, nil
 		}, 2},
-		{"a profile with a certificate", outscale, func(b *harness.Box, w *whispers) (harness.O, []string) {
+		{"a profile with a certificate", outscale, func(b *harness.Box, s *secretSet) (harness.O, []string) {
 			b.Sh("openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=packer -keyout " + b.Dir + "/home/key.pem -out " + b.Dir + "/home/cert.pem 2>/dev/null")
 			encoded := func(name string) string {
 				return base64.StdEncoding.EncodeToString([]byte(harness.Read(filepath.Join(b.Dir, "home", name))))
 			}
-			w.add(harness.Secret, encoded("key.pem"))
+			s.add(harness.Secret, encoded("key.pem"))
 			profile, err := json.Marshal(harness.O{"work": harness.O{
 				"access_key": harness.KeyID, "secret_key": harness.Secret, "region": harness.Region, "endpoints": harness.O{"api": b.Endpoint},
 				"x509_client_cert_b64": encoded("cert.pem"), "x509_client_key_b64": encoded("key.pem"),
@@ -127,15 +126,15 @@ func confidences() []confidential {
 func TestSecretsDoNotLeak(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
-	for _, c := range confidences() {
+	for _, c := range secretSources() {
 		t.Run(c.flavor.Name+" with "+c.name, func(t *testing.T) {
 			t.Parallel()
-			b, w := harness.New(t), &whispers{}
-			options, env := c.set(b, w)
+			b, s := harness.New(t), &secretSet{}
+			options, env := c.set(b, s)
 			logs := filepath.Join(b.Dir, "logs")
 			b.Must(os.Mkdir(logs, 0o700))
 			b.Env = append(without(b.Env, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "OSC_ACCESS_KEY", "OSC_SECRET_KEY"), env...)
-			if slices.Contains(w.list(), harness.Secret) && c.flavor.Prefix == "ami" && options["profile"] == nil {
+			if slices.Contains(s.list(), harness.Secret) && c.flavor.Prefix == "ami" && options["profile"] == nil {
 				b.Env = append(b.Env, "AWS_ACCESS_KEY_ID="+harness.KeyID, "AWS_SECRET_ACCESS_KEY="+harness.Secret)
 			}
 			b.Env = append(b.Env, "PACKER_CHROOT_LOCK_DIR="+filepath.Join(b.Dir, "lock"), "PACKER_LOG=1", "PACKER_LOG_PATH="+filepath.Join(logs, "packer.log"))
@@ -143,21 +142,21 @@ func TestSecretsDoNotLeak(t *testing.T) {
 			template := b.Template(c.flavor.Basic(options), pause(b), harness.Shell("true"))
 
 			b.Control(http.MethodPost, "faults", harness.O{"action": c.flavor.Action("CreateVolume"), "times": 1, "error": "unavailable"}, nil)
-			whispered(b, w, template, true)
+			whispered(b, s, template, true)
 			image := b.BuiltFrom(harness.SourceID).ID
-			holdsNone(b, w, "the image", grep(b, b.Disk(image), w.list()))
+			holdsNone(b, s, "the image", grep(b, b.Disk(image), s.list()))
 
 			b.Control(http.MethodPost, "faults", harness.O{"action": c.flavor.Action("CreateSnapshot"), "error": "denied"}, nil)
 			options[c.flavor.Prefix+"_name"] = "refused"
-			whispered(b, w, b.Template(c.flavor.Basic(options), pause(b), harness.Shell("true")), false)
+			whispered(b, s, b.Template(c.flavor.Basic(options), pause(b), harness.Shell("true")), false)
 
-			if n := len(w.list()); n < c.fresh {
+			if n := len(s.list()); n < c.fresh {
 				t.Errorf("there were %d secrets, want at least %d", n, c.fresh)
 			}
 			record, err := json.Marshal(asked(b))
 			b.Must(err)
-			holdsNone(b, w, "the record of calls", string(record))
-			holdsNone(b, w, "loopcloud's log", b.Output.String())
+			holdsNone(b, s, "the record of calls", string(record))
+			holdsNone(b, s, "loopcloud's log", b.Output.String())
 			if strings.Contains(string(record), "user-data") {
 				t.Error("the user data were asked for")
 			}
@@ -179,7 +178,7 @@ func asked(b *harness.Box) (all []map[string]any) {
 }
 
 // whispered builds with -debug, and looks for secrets in the output, in the arguments of processes, and in files.
-func whispered(b *harness.Box, w *whispers, template string, succeeds bool) {
+func whispered(b *harness.Box, s *secretSet, template string, succeeds bool) {
 	b.Helper()
 	started, done := filepath.Join(b.Dir, "started"), filepath.Join(b.Dir, "done")
 	ctx, cancel := context.WithTimeout(context.Background(), harness.Deadline)
@@ -190,7 +189,7 @@ func whispered(b *harness.Box, w *whispers, template string, succeeds bool) {
 	b.Must(cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	watching := watched(b, w)
+	watching := watched(b, s)
 	for !harness.Exists(started) {
 		select {
 		case err := <-ended:
@@ -199,10 +198,10 @@ func whispered(b *harness.Box, w *whispers, template string, succeeds bool) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	if journals := leaks(b, w, "state"); journals == 0 {
+	if journals := leaks(b, s, "state"); journals == 0 {
 		b.Error("there is no journal to look at")
 	}
-	leaks(b, w, "tmp", "lock", "logs")
+	leaks(b, s, "tmp", "lock", "logs")
 	b.Must(os.WriteFile(done, nil, 0o600))
 	err := <-ended
 	watching()
@@ -211,8 +210,8 @@ func whispered(b *harness.Box, w *whispers, template string, succeeds bool) {
 	if (err == nil) != succeeds {
 		b.Fatalf("packer build: %v\n%s\n%s", err, &out, b.Output)
 	}
-	holdsNone(b, w, "what is printed", out.String())
-	if leaks(b, w, "tmp", "lock", "state", "logs") == 0 {
+	holdsNone(b, s, "what is printed", out.String())
+	if leaks(b, s, "tmp", "lock", "state", "logs") == 0 {
 		b.Error("there is no log to look at")
 	}
 	if crashes, _ := filepath.Glob(filepath.Join(b.Dir, "crash*.log")); len(crashes) > 0 {
@@ -222,14 +221,14 @@ func whispered(b *harness.Box, w *whispers, template string, succeeds bool) {
 
 // watched looks for secrets in the arguments of the build's processes, which every user can read, until stop is called.
 // Only the user and root can read their environment.
-func watched(b *harness.Box, w *whispers) (stop func()) {
+func watched(b *harness.Box, s *secretSet) (stop func()) {
 	off := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for {
 			for _, pid := range harness.PidsWith(b.Marker) {
 				line := harness.Read(fmt.Sprintf("/proc/%d/cmdline", pid))
-				holdsNone(b, w, fmt.Sprintf("the command line %q", line), line)
+				holdsNone(b, s, fmt.Sprintf("the command line %q", line), line)
 			}
 			select {
 			case <-off:
@@ -243,14 +242,14 @@ func watched(b *harness.Box, w *whispers) (stop func()) {
 
 // leaks fails the test if a file below these directories of the box holds a secret, or if every user can read a
 // journal. It returns the number of files.
-func leaks(b *harness.Box, w *whispers, dirs ...string) (files int) {
+func leaks(b *harness.Box, s *secretSet, dirs ...string) (files int) {
 	b.Helper()
 	for _, dir := range dirs {
 		b.Must(filepath.WalkDir(filepath.Join(b.Dir, dir), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() {
 				return ignoreGone(err)
 			}
-			holdsNone(b, w, path, harness.Read(path))
+			holdsNone(b, s, path, harness.Read(path))
 			if info, err := d.Info(); err == nil && dir == "state" && info.Mode()&0o077 != 0 {
 				b.Errorf("%s has mode %v", path, info.Mode())
 			}
@@ -270,9 +269,9 @@ func ignoreGone(err error) error {
 }
 
 // holdsNone fails the test if a text holds a secret.
-func holdsNone(b *harness.Box, w *whispers, what, text string) {
+func holdsNone(b *harness.Box, s *secretSet, what, text string) {
 	b.Helper()
-	if secret := w.in(text); secret != "" {
+	if secret := s.in(text); secret != "" {
 		b.Errorf("%s holds the secret %q", what, secret)
 	}
 }
@@ -295,7 +294,7 @@ var issued = regexp.MustCompile(`(?:<SecretAccessKey>|<SessionToken>|"SecretAcce
 
 // tapped returns the address of a proxy before the box's cloud that records the keys in responses, and passes responses
 // through change.
-func tapped(b *harness.Box, w *whispers, change func([]byte) []byte) string {
+func tapped(b *harness.Box, s *secretSet, change func([]byte) []byte) string {
 	b.Helper()
 	to, err := url.Parse(b.Endpoint)
 	b.Must(err)
@@ -310,7 +309,7 @@ func tapped(b *harness.Box, w *whispers, change func([]byte) []byte) string {
 				return err
 			}
 			for _, m := range issued.FindAllSubmatch(body, -1) {
-				w.add(string(m[1]))
+				s.add(string(m[1]))
 			}
 			if change != nil {
 				body = change(body)
@@ -327,15 +326,15 @@ func tapped(b *harness.Box, w *whispers, change func([]byte) []byte) string {
 var expiration = regexp.MustCompile(`<Expiration>[^<]*`)
 
 // hasty hands out keys that end in a second, so that a build renews them.
-func hasty(b *harness.Box, w *whispers) string {
-	return tapped(b, w, func(body []byte) []byte {
+func hasty(b *harness.Box, s *secretSet) string {
+	return tapped(b, s, func(body []byte) []byte {
 		soon := time.Now().Add(time.Second).UTC().Format(time.RFC3339)
 		return expiration.ReplaceAll(body, []byte("<Expiration>"+soon))
 	})
 }
 
 // vault serves keys with a lease of one second.
-func vault(b *harness.Box, w *whispers) string {
+func vault(b *harness.Box, s *secretSet) string {
 	b.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v1/aws/creds/images" || r.Header.Get("X-Vault-Token") == "" {
@@ -343,7 +342,7 @@ func vault(b *harness.Box, w *whispers) string {
 			return
 		}
 		id, key, token := session(b)
-		w.add(key, token)
+		s.add(key, token)
 		_ = json.NewEncoder(rw).Encode(harness.O{"lease_duration": 1, "data": harness.O{"access_key": id, "secret_key": key, "security_token": token}})
 	}))
 	b.Cleanup(server.Close)

@@ -16,7 +16,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// template is one of the corpus that is held against the public plugin.
+// template is one of the templates that are compared with the public plugin.
 type template struct {
 	name string
 	// options are over those of the basic example; nil takes one away.
@@ -28,7 +28,7 @@ type template struct {
 	newer bool
 }
 
-// scratch are the options of the page's example from scratch, with more.
+// scratch returns the options of the page's example from scratch, with others over them.
 func scratch(more harness.O) harness.O {
 	all := harness.O{
 		"source_ami": nil, "from_scratch": true, "ami_virtualization_type": "hvm",
@@ -40,13 +40,13 @@ func scratch(more harness.O) harness.O {
 	return all
 }
 
-// mapped are options with block device mappings, as the public plugin wants them:
-// with the root's name and size.
+// mapped returns options with block device mappings as the public plugin requires them: with the root's name and
+// size.
 func mapped(devices ...harness.O) harness.O {
 	return harness.O{"root_device_name": "xvda", "root_volume_size": 10, "ami_block_device_mappings": devices}
 }
 
-// Values in templates of the corpus.
+// Values in the templates.
 const (
 	account = "123456789012"
 	kmsKey  = "1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -65,8 +65,8 @@ func sdh(more harness.O) harness.O {
 	return d
 }
 
-// corpus is all of it.
-func corpus() []template {
+// allTemplates returns all templates.
+func allTemplates() []template {
 	return slices.Concat(rightTemplates(), wrongTemplates(), refusedTemplates())
 }
 
@@ -327,46 +327,46 @@ func (c template) hcl2() any {
 	return harness.O{"source": harness.O{"amazon-chroot": harness.O{"x": c.all()}}, "build": harness.O{"sources": []string{"source.amazon-chroot.x"}}}
 }
 
-// judge is a packer with one of the two plugins.
-type judge struct {
+// validator is a packer with one of the two plugins.
+type validator struct {
 	t   *testing.T
 	dir string
 	env []string
 }
 
-func newJudge(t *testing.T, plugins string) judge {
+func newValidator(t *testing.T, plugins string) validator {
 	t.Helper()
 	dir := harness.ShortDir(t)
-	return judge{t: t, dir: dir, env: []string{
+	return validator{t: t, dir: dir, env: []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "PACKER_CONFIG_DIR=" + dir, "CHECKPOINT_DISABLE=1",
 		"PACKER_PLUGIN_PATH=" + plugins, "AWS_EC2_METADATA_DISABLED=true",
 	}}
 }
 
 // accepts runs packer validate on a template and returns its output.
-func (j judge) accepts(name string, template any) (bool, string) {
-	j.t.Helper()
+func (v validator) accepts(name string, template any) (bool, string) {
+	v.t.Helper()
 	content, err := json.Marshal(template)
 	if err != nil {
-		j.t.Fatal(err)
+		v.t.Fatal(err)
 	}
-	return j.valid(name, content)
+	return v.valid(name, content)
 }
 
 // valid runs packer validate on a file with this content.
-func (j judge) valid(name string, content []byte) (bool, string) {
-	j.t.Helper()
-	path := filepath.Join(j.dir, name)
+func (v validator) valid(name string, content []byte) (bool, string) {
+	v.t.Helper()
+	path := filepath.Join(v.dir, name)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
-		j.t.Fatal(err)
+		v.t.Fatal(err)
 	}
 	cmd := exec.Command(harness.Programs.Packer, "validate", path)
-	cmd.Env, cmd.Dir = j.env, j.dir
+	cmd.Env, cmd.Dir = v.env, v.dir
 	out, err := cmd.CombinedOutput()
 	return err == nil, string(out)
 }
 
-// TestCorpusIsValid checks that all valid variants of the corpus are accepted together, in one
+// TestCorpusIsValid checks that all valid templates are accepted together, in one
 // template.
 func TestCorpusIsValid(t *testing.T) {
 	harness.NeedRoot(t)
@@ -376,16 +376,16 @@ func TestCorpusIsValid(t *testing.T) {
 		sources[name] = c.all()
 		names = append(names, "source.amazon-chroot."+name)
 	}
-	ok, out := newJudge(t, harness.Programs.Plugins).accepts("all.pkr.json", harness.O{"source": harness.O{"amazon-chroot": sources}, "build": harness.O{"sources": names}})
+	ok, out := newValidator(t, harness.Programs.Plugins).accepts("all.pkr.json", harness.O{"source": harness.O{"amazon-chroot": sources}, "build": harness.O{"sources": names}})
 	if !ok {
 		t.Errorf("refused:\n%s", out)
 	}
 	if len(names) < 60 {
-		t.Errorf("the corpus has %d templates that are right", len(names))
+		t.Errorf("there are %d valid templates", len(names))
 	}
 }
 
-// TestPeerValidates checks that this plugin accepts every template of the corpus that the public plugin accepts, with
+// TestPeerValidates checks that this plugin accepts every template that the public plugin accepts, with
 // the documented exceptions. `make peer` runs it.
 func TestPeerValidates(t *testing.T) {
 	plugin := os.Getenv("PEER_PLUGIN")
@@ -393,8 +393,8 @@ func TestPeerValidates(t *testing.T) {
 		t.Skip("PEER_PLUGIN is not set: make peer sets it")
 	}
 	harness.NeedRoot(t)
-	peer, ours := newJudge(t, harness.PeerPlugins(t, plugin)), newJudge(t, harness.Programs.Plugins)
-	for _, c := range corpus() {
+	peer, ours := newValidator(t, harness.PeerPlugins(t, plugin)), newValidator(t, harness.Programs.Plugins)
+	for _, c := range allTemplates() {
 		for file, content := range map[string]any{"t.json": c.json(), "t.pkr.json": c.hcl2()} {
 			theirs, theyToldUs := peer.accepts(file, content)
 			accepted, told := ours.accepts(file, content)
@@ -413,7 +413,7 @@ func TestPeerValidates(t *testing.T) {
 	}
 }
 
-// TestRefusalsAreDocumented checks that each option for which a template of the corpus is
+// TestRefusalsAreDocumented checks that each option for which a template is
 // refused has a row in the docs, and that each row has a template.
 func TestRefusalsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/options-amazon.md")
@@ -434,7 +434,7 @@ func TestRefusalsAreDocumented(t *testing.T) {
 	slices.Sort(told)
 	slices.Sort(refused)
 	if refused = slices.Compact(refused); !slices.Equal(told, refused) {
-		t.Errorf("the docs tell of %q, and the corpus has %q", told, refused)
+		t.Errorf("the docs list %q, and the templates have %q", told, refused)
 	}
 }
 
@@ -442,7 +442,7 @@ func TestRefusalsAreDocumented(t *testing.T) {
 // its own and without Go's terms, for both template languages.
 func TestErrorsAreReportedOnce(t *testing.T) {
 	harness.NeedRoot(t)
-	judge := newJudge(t, harness.Programs.Plugins)
+	v := newValidator(t, harness.Programs.Plugins)
 	for name, options := range map[string]harness.O{
 		"amazon-chroot": {"source_ami": "ami-e81d5881", "ami_name": "a", "ami_users": []string{"me"}},
 		"osc-chroot":    {"source_omi": "ami-e81d5881", "omi_name": "a", "omi_account_ids": []string{"me"}},
@@ -452,7 +452,7 @@ func TestErrorsAreReportedOnce(t *testing.T) {
 			"t.json":     harness.O{"builders": []harness.O{merged(options, harness.O{"type": name})}},
 			"t.pkr.json": harness.O{"source": harness.O{name: harness.O{"x": options}}, "build": harness.O{"sources": []string{"source." + name + ".x"}}},
 		} {
-			ok, out := judge.accepts(file, template)
+			ok, out := v.accepts(file, template)
 			if ok {
 				t.Errorf("%s: %s is accepted", name, file)
 			}
@@ -471,13 +471,13 @@ func TestErrorsAreReportedOnce(t *testing.T) {
 				}
 			}
 		}
-		_, out := judge.accepts("types.json", harness.O{"builders": []harness.O{merged(options, harness.O{"type": name, "root_volume_size": "ten", "tags": "x", "snapshot_users": harness.O{"a": harness.O{"b": "c"}}})}})
+		_, out := v.accepts("types.json", harness.O{"builders": []harness.O{merged(options, harness.O{"type": name, "root_volume_size": "ten", "tags": "x", "snapshot_users": harness.O{"a": harness.O{"b": "c"}}})}})
 		for _, text := range []string{`root_volume_size must be a whole number, and is "ten"`, "tags must be a map, and is a string", "snapshot_users[0] must be a string, and is a map"} {
 			if strings.Count(out, text) != 1 {
 				t.Errorf("%s: %q is not said once:\n%s", name, text, out)
 			}
 		}
-		_, out = judge.accepts("unknown.json", harness.O{"builders": []harness.O{merged(options, harness.O{"type": name, "mont_path": "/x"})}})
+		_, out = v.accepts("unknown.json", harness.O{"builders": []harness.O{merged(options, harness.O{"type": name, "mont_path": "/x"})}})
 		if strings.Count(out, "mont_path is not an option: did you mean mount_path?") != 1 {
 			t.Errorf("%s: no suggestion:\n%s", name, out)
 		}

@@ -1,7 +1,7 @@
 // Package cloudtest tests implementations of bake.Cloud. A cloud that passes Conform can be
 // used for builds. Each cloud's own tests check the form of its requests.
 //
-// Wire, Throttle and Liar stand before the HTTP handler of a cloud: they lose or refuse
+// Wire, Throttle and Falsifier wrap the HTTP handler of a cloud: they lose or refuse
 // requests, throttle actions, and change responses. Killed and Reaped test that the journal
 // of a killed build can be undone.
 package cloudtest
@@ -30,116 +30,115 @@ type Env struct {
 	Late func(cloud bake.Cloud) Late
 }
 
-// Fault is a way in which a request fails that an implementation must bear by
+// Fault is a way in which a request fails that an implementation must handle by
 // itself.
 type Fault string
 
 const (
-	// Throttled refuses a request as one too many; it has no effect.
+	// Throttled refuses a request because of too many; it has no effect.
 	Throttled Fault = "throttled"
-	// Lost carries a request out, and loses its answer.
+	// Lost carries a request out, and loses its response.
 	Lost Fault = "lost"
 )
 
 // Conform tests a cloud against the contract of bake.Cloud.
 func Conform(t *testing.T, env Env) {
-	t.Run("every call made once", func(t *testing.T) { inManner(t, env, once) })
-	t.Run("every call made twice", func(t *testing.T) { inManner(t, env, twice) })
+	t.Run("every call made once", func(t *testing.T) { testCallMode(t, env, once) })
+	t.Run("every call made twice", func(t *testing.T) { testCallMode(t, env, twice) })
 	for _, fault := range []Fault{Throttled, Lost} {
 		if env.Fail != nil {
-			t.Run("every call "+string(fault), func(t *testing.T) { inManner(t, env, failing(env, fault)) })
+			t.Run("every call "+string(fault), func(t *testing.T) { testCallMode(t, env, failing(env, fault)) })
 		}
 	}
 	if env.Late != nil {
-		t.Run("changing calls that lag behind", func(t *testing.T) { changingLags(t, env) })
+		t.Run("changing calls that lag behind", func(t *testing.T) { laggingChanges(t, env) })
 	}
 	t.Run("names", func(t *testing.T) { namesAreExact(t, env) })
 	t.Run("publication", func(t *testing.T) { publication(t, env) })
-	t.Run("regions", func(t *testing.T) { regionsApart(t, env) })
-	t.Run("records", func(t *testing.T) { recordsOfNothing(t, env) })
-	t.Run("host", func(t *testing.T) { hostKnowsWhatIsTaken(t, env) })
+	t.Run("regions", func(t *testing.T) { regionsAreSeparate(t, env) })
+	t.Run("records", func(t *testing.T) { missingRecords(t, env) })
+	t.Run("host", func(t *testing.T) { takenDeviceNames(t, env) })
 	t.Run("device names", func(t *testing.T) { deviceNames(t, env) })
 	t.Run("device taken", func(t *testing.T) { deviceTaken(t, env) })
 	t.Run("image name taken", func(t *testing.T) { imageNameTaken(t, env) })
 	t.Run("in use", func(t *testing.T) { inUse(t, env) })
-	t.Run("builds apart", func(t *testing.T) { buildsApart(t, env) })
-	t.Run("specifications apart", func(t *testing.T) { specificationsApart(t, env) })
-	t.Run("removed", func(t *testing.T) { removedIsUnknown(t, env) })
+	t.Run("builds apart", func(t *testing.T) { buildsAreSeparate(t, env) })
+	t.Run("specifications apart", func(t *testing.T) { specificationsAreSeparate(t, env) })
+	t.Run("removed", func(t *testing.T) { removedResources(t, env) })
 	t.Run("cancelled", func(t *testing.T) { cancelled(t, env) })
 }
 
-// inManner makes calls in a manner.
-func inManner(t *testing.T, env Env, how manner) {
-	t.Run("life", func(t *testing.T) { life(t, env, how) })
-	t.Run("copy", func(t *testing.T) { lifeOfCopy(t, env, how, newStage(t, env).host.Region) })
+// testCallMode tests the calls of a build in one mode.
+func testCallMode(t *testing.T, env Env, mode callMode) {
+	t.Run("life", func(t *testing.T) { lifecycle(t, env, mode) })
+	t.Run("copy", func(t *testing.T) { copyLifecycle(t, env, mode, newFixture(t, env).host.Region) })
 	if env.Elsewhere != "" {
-		t.Run("copy elsewhere", func(t *testing.T) { lifeOfCopy(t, env, how, env.Elsewhere) })
+		t.Run("copy elsewhere", func(t *testing.T) { copyLifecycle(t, env, mode, env.Elsewhere) })
 	}
-	t.Run("replacement", func(t *testing.T) { replacement(t, env, how) })
+	t.Run("replacement", func(t *testing.T) { replacement(t, env, mode) })
 }
 
-// life makes the calls of a whole build. The manner is the way in which each call is made;
-// the outcome must be the same for all of them.
-func life(t *testing.T, env Env, how manner) {
-	s := newStage(t, env)
+// lifecycle makes the calls of a whole build. The outcome must be the same for all modes.
+func lifecycle(t *testing.T, env Env, mode callMode) {
+	f := newFixture(t, env)
 
-	volume := create(s, how, "create volume", func() (bake.VolumeID, error) {
-		return s.cloud.CreateVolume(s.ctx, s.volumeSpec())
+	volume := create(f, mode, "create volume", func() (bake.VolumeID, error) {
+		return f.cloud.CreateVolume(f.ctx, f.volumeSpec())
 	})
-	got := s.volumeIs(volume, available)
-	s.checkVolume(got, s.volumeSpec())
-	only(t, "volumes of the build", volume)(s.cloud.FindVolumes(s.ctx, s.build))
+	got := f.volumeIs(volume, available)
+	f.checkVolume(got, f.volumeSpec())
+	only(t, "volumes of the build", volume)(f.cloud.FindVolumes(f.ctx, f.build))
 
-	device := s.freeDevice()
-	act(s, how, "attach", func() error { return s.cloud.Attach(s.ctx, volume, s.host.ID, device) })
-	got = s.volumeIs(volume, attached)
-	if got.Host != s.host.ID || got.Device != device {
-		t.Errorf("attached to %q as %q, want %q as %q", got.Host, got.Device, s.host.ID, device)
+	device := f.freeDevice()
+	act(f, mode, "attach", func() error { return f.cloud.Attach(f.ctx, volume, f.host.ID, device) })
+	got = f.volumeIs(volume, attached)
+	if got.Host != f.host.ID || got.Device != device {
+		t.Errorf("attached to %q as %q, want %q as %q", got.Host, got.Device, f.host.ID, device)
 	}
-	act(s, how, "detach", func() error { return s.cloud.Detach(s.ctx, volume, s.host.ID) })
-	s.volumeIs(volume, available)
+	act(f, mode, "detach", func() error { return f.cloud.Detach(f.ctx, volume, f.host.ID) })
+	f.volumeIs(volume, available)
 
-	snapshot := create(s, how, "create snapshot", func() (bake.SnapshotID, error) {
-		return s.cloud.CreateSnapshot(s.ctx, s.snapshotSpec(volume))
+	snapshot := create(f, mode, "create snapshot", func() (bake.SnapshotID, error) {
+		return f.cloud.CreateSnapshot(f.ctx, f.snapshotSpec(volume))
 	})
-	s.checkSnapshot(s.snapshotIs(snapshot, completed), s.snapshotSpec(volume))
-	only(t, "snapshots of the volume", snapshot)(s.cloud.FindSnapshots(s.ctx, volume))
-	act(s, how, "delete volume", func() error { return s.cloud.DeleteVolume(s.ctx, volume) })
-	s.volumeIsGone(volume)
+	f.checkSnapshot(f.snapshotIs(snapshot, completed), f.snapshotSpec(volume))
+	only(t, "snapshots of the volume", snapshot)(f.cloud.FindSnapshots(f.ctx, volume))
+	act(f, mode, "delete volume", func() error { return f.cloud.DeleteVolume(f.ctx, volume) })
+	f.volumeIsGone(volume)
 
-	lifeOfImage(s, how, snapshot)
+	imageLifecycle(f, mode, snapshot)
 }
 
-// lifeOfImage is the part of life after the volume was deleted.
-func lifeOfImage(s *stage, how manner, snapshot bake.SnapshotID) {
-	s.t.Helper()
-	spec := s.imageSpec(snapshot)
-	only[bake.ImageID](s.t, "images of a free name")(s.cloud.Named(s.ctx, spec.Name))
-	image := create(s, how, "register", func() (bake.ImageID, error) { return s.cloud.Register(s.ctx, spec) })
-	s.imageIs(image, usable)
-	s.tag(s.cloud, string(image), spec.Tags)
-	s.checkImage(s.imageIs(image, usable), spec)
-	only(s.t, "images of the snapshot", image)(s.cloud.FindImages(s.ctx, snapshot))
-	act(s, how, "publish", func() error {
-		return s.cloud.Publish(s.ctx, bake.PublishSpec{Image: image, Snapshots: []bake.SnapshotID{snapshot}})
+// imageLifecycle is the part of lifecycle after the volume was deleted.
+func imageLifecycle(f *fixture, mode callMode, snapshot bake.SnapshotID) {
+	f.t.Helper()
+	spec := f.imageSpec(snapshot)
+	only[bake.ImageID](f.t, "images of a free name")(f.cloud.Named(f.ctx, spec.Name))
+	image := create(f, mode, "register", func() (bake.ImageID, error) { return f.cloud.Register(f.ctx, spec) })
+	f.imageIs(image, usable)
+	f.tag(f.cloud, string(image), spec.Tags)
+	f.checkImage(f.imageIs(image, usable), spec)
+	only(f.t, "images of the snapshot", image)(f.cloud.FindImages(f.ctx, snapshot))
+	act(f, mode, "publish", func() error {
+		return f.cloud.Publish(f.ctx, bake.PublishSpec{Image: image, Snapshots: []bake.SnapshotID{snapshot}})
 	})
 
-	act(s, how, "deregister", func() error { return s.cloud.Deregister(s.ctx, image) })
-	s.imageIsGone(image)
-	act(s, how, "delete snapshot", func() error { return s.cloud.DeleteSnapshot(s.ctx, snapshot) })
-	s.snapshotIsGone(snapshot)
-	only[bake.ImageID](s.t, "images of the snapshot")(s.cloud.FindImages(s.ctx, snapshot))
+	act(f, mode, "deregister", func() error { return f.cloud.Deregister(f.ctx, image) })
+	f.imageIsGone(image)
+	act(f, mode, "delete snapshot", func() error { return f.cloud.DeleteSnapshot(f.ctx, snapshot) })
+	f.snapshotIsGone(snapshot)
+	only[bake.ImageID](f.t, "images of the snapshot")(f.cloud.FindImages(f.ctx, snapshot))
 }
 
-// hostKnowsWhatIsTaken: a device name in use is in the list of them.
-func hostKnowsWhatIsTaken(t *testing.T, env Env) {
-	s := newStage(t, env)
-	if s.host.ID == "" || s.host.Region == "" || s.host.Zone == "" {
-		t.Errorf("an incomplete host: %+v", s.host)
+// takenDeviceNames: a device name in use is in the host's list of them.
+func takenDeviceNames(t *testing.T, env Env) {
+	f := newFixture(t, env)
+	if f.host.ID == "" || f.host.Region == "" || f.host.Zone == "" {
+		t.Errorf("an incomplete host: %+v", f.host)
 	}
-	volume, device := s.volume(), s.freeDevice()
-	s.attach(volume, device)
-	host, err := s.cloud.Host(s.ctx)
+	volume, device := f.volume(), f.freeDevice()
+	f.attach(volume, device)
+	host, err := f.cloud.Host(f.ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +147,7 @@ func hostKnowsWhatIsTaken(t *testing.T, env Env) {
 	}
 }
 
-// deviceNames: there are some, each once, the same every time.
+// deviceNames: there are names, each once, the same every time.
 func deviceNames(t *testing.T, env Env) {
 	cloud := env.New(t)
 	names := cloud.DeviceNames()
@@ -167,131 +166,131 @@ func deviceNames(t *testing.T, env Env) {
 	}
 }
 
-// deviceTaken: a second volume under one name is refused in the agreed way, and
-// another name works.
+// deviceTaken: a second volume under one name is refused with bake.ErrDeviceTaken, and another name
+// works.
 func deviceTaken(t *testing.T, env Env) {
-	s := newStage(t, env)
-	first, second, device := s.volume(), s.otherVolume(), s.freeDevice()
-	s.attach(first, device)
-	if err := s.cloud.Attach(s.ctx, second, s.host.ID, device); !errors.Is(err, bake.ErrDeviceTaken) {
+	f := newFixture(t, env)
+	first, second, device := f.volume(), f.otherVolume(), f.freeDevice()
+	f.attach(first, device)
+	if err := f.cloud.Attach(f.ctx, second, f.host.ID, device); !errors.Is(err, bake.ErrDeviceTaken) {
 		t.Fatalf("attaching a second volume as %s: %v, want %v", device, err, bake.ErrDeviceTaken)
 	}
-	s.attach(second, s.freeDevice())
+	f.attach(second, f.freeDevice())
 }
 
-// imageNameTaken: an own image in the way is known, and a second one of its name is
+// imageNameTaken: the account's image with a name is found, and a second one with that name is
 // refused.
 func imageNameTaken(t *testing.T, env Env) {
-	s := newStage(t, env)
-	snapshot := s.snapshot(s.volume())
-	spec := s.imageSpec(snapshot)
-	image := s.image(spec)
-	only(t, "images of the name", image)(s.cloud.Named(s.ctx, spec.Name))
-	other := s.imageSpec(s.anotherSnapshot())
+	f := newFixture(t, env)
+	snapshot := f.snapshot(f.volume())
+	spec := f.imageSpec(snapshot)
+	image := f.image(spec)
+	only(t, "images of the name", image)(f.cloud.Named(f.ctx, spec.Name))
+	other := f.imageSpec(f.anotherSnapshot())
 	other.Name = spec.Name
-	if id, err := s.cloud.Register(s.ctx, other); err == nil {
+	if id, err := f.cloud.Register(f.ctx, other); err == nil {
 		t.Errorf("a second image of the name was registered: %s", id)
 	}
 }
 
 // inUse: a resource that another one needs is not removed.
 func inUse(t *testing.T, env Env) {
-	s := newStage(t, env)
-	volume := s.volume()
-	snapshot := s.snapshot(volume)
-	s.image(s.imageSpec(snapshot))
-	if err := s.cloud.DeleteSnapshot(s.ctx, snapshot); err == nil {
+	f := newFixture(t, env)
+	volume := f.volume()
+	snapshot := f.snapshot(volume)
+	f.image(f.imageSpec(snapshot))
+	if err := f.cloud.DeleteSnapshot(f.ctx, snapshot); err == nil {
 		t.Error("the snapshot of an image was deleted")
 	}
-	s.snapshotIs(snapshot, completed)
+	f.snapshotIs(snapshot, completed)
 
-	s.attach(volume, s.freeDevice())
-	if err := s.cloud.DeleteVolume(s.ctx, volume); err == nil {
+	f.attach(volume, f.freeDevice())
+	if err := f.cloud.DeleteVolume(f.ctx, volume); err == nil {
 		t.Error("an attached volume was deleted")
 	}
-	s.volumeIs(volume, attached)
+	f.volumeIs(volume, attached)
 }
 
-// buildsApart: the resources of one build are not listed for another.
-func buildsApart(t *testing.T, env Env) {
-	s := newStage(t, env)
-	volume := s.volume()
-	only[bake.VolumeID](t, "volumes of another build")(s.cloud.FindVolumes(s.ctx, "another-"+s.build))
-	only[bake.SnapshotID](t, "snapshots of a volume without any")(s.cloud.FindSnapshots(s.ctx, volume))
-	only[bake.ImageID](t, "images of a snapshot without any")(s.cloud.FindImages(s.ctx, s.snapshot(volume)))
+// buildsAreSeparate: the resources of one build are not listed for another.
+func buildsAreSeparate(t *testing.T, env Env) {
+	f := newFixture(t, env)
+	volume := f.volume()
+	only[bake.VolumeID](t, "volumes of another build")(f.cloud.FindVolumes(f.ctx, "another-"+f.build))
+	only[bake.SnapshotID](t, "snapshots of a volume without any")(f.cloud.FindSnapshots(f.ctx, volume))
+	only[bake.ImageID](t, "images of a snapshot without any")(f.cloud.FindImages(f.ctx, f.snapshot(volume)))
 }
 
-// specificationsApart: another specification creates another resource.
-func specificationsApart(t *testing.T, env Env) {
-	s := newStage(t, env)
-	first, second := s.volume(), s.otherVolume()
+// specificationsAreSeparate: another specification creates another resource.
+func specificationsAreSeparate(t *testing.T, env Env) {
+	f := newFixture(t, env)
+	first, second := f.volume(), f.otherVolume()
 	if first == second {
 		t.Errorf("two specifications made one volume, %s", first)
 	}
-	found, err := s.cloud.FindVolumes(s.ctx, s.build)
+	found, err := f.cloud.FindVolumes(f.ctx, f.build)
 	if err != nil || len(found) != 2 {
 		t.Errorf("volumes of the build: %v, %v; want %s and %s", found, err, first, second)
 	}
 }
 
-// removedIsUnknown: a removed resource is unknown, and removing it again later is no
+// removedResources: a removed resource is unknown, and removing it again later is no
 // error.
-func removedIsUnknown(t *testing.T, env Env) {
-	s := newStage(t, env)
-	volume := s.volume()
-	snapshot := s.snapshot(volume)
-	image := s.image(s.imageSpec(snapshot))
+func removedResources(t *testing.T, env Env) {
+	f := newFixture(t, env)
+	volume := f.volume()
+	snapshot := f.snapshot(volume)
+	image := f.image(f.imageSpec(snapshot))
 	for _, when := range []string{"there", "gone"} {
-		s.removed("image that is "+when, s.cloud.Deregister(s.ctx, image))
-		s.imageIsGone(image)
-		s.removed("snapshot that is "+when, s.cloud.DeleteSnapshot(s.ctx, snapshot))
-		s.snapshotIsGone(snapshot)
-		s.removed("attachment that is gone, of a volume that is "+when, s.cloud.Detach(s.ctx, volume, s.host.ID))
-		s.removed("volume that is "+when, s.cloud.DeleteVolume(s.ctx, volume))
-		s.volumeIsGone(volume)
+		f.removed("image that is "+when, f.cloud.Deregister(f.ctx, image))
+		f.imageIsGone(image)
+		f.removed("snapshot that is "+when, f.cloud.DeleteSnapshot(f.ctx, snapshot))
+		f.snapshotIsGone(snapshot)
+		f.removed("attachment that is gone, of a volume that is "+when, f.cloud.Detach(f.ctx, volume, f.host.ID))
+		f.removed("volume that is "+when, f.cloud.DeleteVolume(f.ctx, volume))
+		f.volumeIsGone(volume)
 	}
 }
 
 // cancelled: every call that asks the cloud ends with its context.
 func cancelled(t *testing.T, env Env) {
-	s := newStage(t, env)
-	volume := s.volume()
-	snapshot := s.snapshot(volume)
-	image := s.image(s.imageSpec(snapshot))
-	device := s.freeDevice()
-	record := s.record(image)
-	ctx, cancel := context.WithCancel(s.ctx)
+	f := newFixture(t, env)
+	volume := f.volume()
+	snapshot := f.snapshot(volume)
+	image := f.image(f.imageSpec(snapshot))
+	device := f.freeDevice()
+	record := f.record(image)
+	ctx, cancel := context.WithCancel(f.ctx)
 	cancel()
 	calls := map[string]func() error{
-		"Host":           func() error { _, err := s.cloud.Host(ctx); return err },
-		"Source":         func() error { _, err := s.cloud.Source(ctx); return err },
-		"Named":          func() error { _, err := s.cloud.Named(ctx, "conform"); return err },
-		"Copy":           func() error { _, err := s.cloud.Copy(ctx, s.copySpec()); return err },
-		"FindCopies":     func() error { _, err := s.cloud.FindCopies(ctx, image, "conform"); return err },
-		"Record":         func() error { _, err := s.cloud.Record(ctx, image); return err },
-		"Restore":        func() error { _, err := s.cloud.Restore(ctx, record); return err },
-		"CreateVolume":   func() error { _, err := s.cloud.CreateVolume(ctx, s.volumeSpec()); return err },
-		"Volume":         func() error { _, err := s.cloud.Volume(ctx, volume); return err },
-		"FindVolumes":    func() error { _, err := s.cloud.FindVolumes(ctx, s.build); return err },
-		"DeleteVolume":   func() error { return s.cloud.DeleteVolume(ctx, volume) },
-		"Attach":         func() error { return s.cloud.Attach(ctx, volume, s.host.ID, device) },
-		"Detach":         func() error { return s.cloud.Detach(ctx, volume, s.host.ID) },
-		"CreateSnapshot": func() error { _, err := s.cloud.CreateSnapshot(ctx, s.snapshotSpec(volume)); return err },
-		"Snapshot":       func() error { _, err := s.cloud.Snapshot(ctx, snapshot); return err },
-		"FindSnapshots":  func() error { _, err := s.cloud.FindSnapshots(ctx, volume); return err },
-		"DeleteSnapshot": func() error { return s.cloud.DeleteSnapshot(ctx, snapshot) },
-		"Register":       func() error { _, err := s.cloud.Register(ctx, s.imageSpec(snapshot)); return err },
-		"Image":          func() error { _, err := s.cloud.Image(ctx, image); return err },
-		"FindImages":     func() error { _, err := s.cloud.FindImages(ctx, snapshot); return err },
-		"Deregister":     func() error { return s.cloud.Deregister(ctx, image) },
+		"Host":           func() error { _, err := f.cloud.Host(ctx); return err },
+		"Source":         func() error { _, err := f.cloud.Source(ctx); return err },
+		"Named":          func() error { _, err := f.cloud.Named(ctx, "conform"); return err },
+		"Copy":           func() error { _, err := f.cloud.Copy(ctx, f.copySpec()); return err },
+		"FindCopies":     func() error { _, err := f.cloud.FindCopies(ctx, image, "conform"); return err },
+		"Record":         func() error { _, err := f.cloud.Record(ctx, image); return err },
+		"Restore":        func() error { _, err := f.cloud.Restore(ctx, record); return err },
+		"CreateVolume":   func() error { _, err := f.cloud.CreateVolume(ctx, f.volumeSpec()); return err },
+		"Volume":         func() error { _, err := f.cloud.Volume(ctx, volume); return err },
+		"FindVolumes":    func() error { _, err := f.cloud.FindVolumes(ctx, f.build); return err },
+		"DeleteVolume":   func() error { return f.cloud.DeleteVolume(ctx, volume) },
+		"Attach":         func() error { return f.cloud.Attach(ctx, volume, f.host.ID, device) },
+		"Detach":         func() error { return f.cloud.Detach(ctx, volume, f.host.ID) },
+		"CreateSnapshot": func() error { _, err := f.cloud.CreateSnapshot(ctx, f.snapshotSpec(volume)); return err },
+		"Snapshot":       func() error { _, err := f.cloud.Snapshot(ctx, snapshot); return err },
+		"FindSnapshots":  func() error { _, err := f.cloud.FindSnapshots(ctx, volume); return err },
+		"DeleteSnapshot": func() error { return f.cloud.DeleteSnapshot(ctx, snapshot) },
+		"Register":       func() error { _, err := f.cloud.Register(ctx, f.imageSpec(snapshot)); return err },
+		"Image":          func() error { _, err := f.cloud.Image(ctx, image); return err },
+		"FindImages":     func() error { _, err := f.cloud.FindImages(ctx, snapshot); return err },
+		"Deregister":     func() error { return f.cloud.Deregister(ctx, image) },
 	}
 	for name, call := range calls {
 		if err := call(); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s with a cancelled context: %v", name, err)
 		}
 	}
-	s.imageIs(image, usable)
+	f.imageIs(image, usable)
 }
 
-// unique is a word that no earlier test used.
+// unique returns a word that no earlier test used.
 func unique() string { return strings.ToLower(rand.Text()[:10]) }

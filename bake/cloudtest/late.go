@@ -15,9 +15,9 @@ type Late func(act string, refusals int)
 // lateRefusals is more than an implementation tries by itself, so that the error is seen.
 const lateRefusals = 60
 
-// changingLags tests that the refusals of changing calls which lag behind reading calls wrap
-// bake.ErrUnsettled, and that no resource is taken for gone because of them.
-func changingLags(t *testing.T, env Env) {
+// laggingChanges tests that the refusals of changing calls which lag behind reading calls wrap
+// bake.ErrUnsettled, and that no resource counts as deleted because of them.
+func laggingChanges(t *testing.T, env Env) {
 	for name, test := range map[string]func(*lateStage){
 		"a new volume":            lateVolume,
 		"a new volume, deleted":   lateVolumeDeleted,
@@ -29,18 +29,18 @@ func changingLags(t *testing.T, env Env) {
 		"a deregistered image":    lateDeregistration,
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStage(t, env)
-			test(&lateStage{s, env.Late(s.cloud)})
+			f := newFixture(t, env)
+			test(&lateStage{f, env.Late(f.cloud)})
 		})
 	}
 }
 
 type lateStage struct {
-	*stage
+	*fixture
 	late Late
 }
 
-// unsettled makes a call until it is settled, which it must not be at once.
+// unsettled repeats a call until it succeeds. The first attempt must be refused.
 func (s *lateStage) unsettled(what string, call func() error) {
 	s.t.Helper()
 	var refused error
@@ -68,7 +68,7 @@ func lateVolume(s *lateStage) {
 	s.volumeIs(id, available)
 }
 
-// tagsLater reports whether resources are tagged by a call of their own.
+// tagsLater reports whether resources are tagged by a separate call.
 func (s *lateStage) tagsLater() bool {
 	return s.cloud.Tag(s.ctx, "vol-00000000", map[string]string{"a": "b"}) != nil
 }

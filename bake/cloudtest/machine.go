@@ -61,7 +61,7 @@ func (idle) Reclaim(context.Context, chroot.RootRecord, chroot.Claim) ([]string,
 }
 func (idle) Flush(bake.DevicePath) error { return nil }
 
-// root is where a root would be mounted.
+// root is the path of a root that is not mounted.
 type root string
 
 func (r root) Path() string                                                  { return string(r) }

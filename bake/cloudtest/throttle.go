@@ -15,10 +15,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// Throttle stands before the HTTP handler of a cloud, and throttles an action for a time on
-// a clock. Each refusal lets a second pass, for waits that go by the real time.
+// Throttle wraps the HTTP handler of a cloud, and throttles an action for a time on a clock. Each refusal
+// takes a second on that clock, for waits that use the real time.
 type Throttle struct {
-	// Next is the cloud, and Refuse its answer to one request too many.
+	// Next is the cloud, and Refuse writes its response to a throttled request.
 	Next   http.Handler
 	Refuse http.HandlerFunc
 	// Clock is the one on which clients pause.
@@ -122,8 +122,8 @@ func (h *Throttle) refuses(action string) bool {
 type Subject struct {
 	// Build makes a build with these waits.
 	Build func(context.Context, *testing.T, bake.Waits) error
-	// Things lists the resources in the cloud.
-	Things func() []string
+	// Resources lists the resources in the cloud.
+	Resources func() []string
 	// Remove removes the image of a successful build.
 	Remove func(*testing.T)
 	// Creating are the actions that create resources, and those before them: without them a
@@ -136,11 +136,11 @@ type Subject struct {
 // nothing, and that a build which is cancelled meanwhile ends and leaves nothing.
 func (h *Throttle) Throttled(t *testing.T, s Subject) {
 	t.Helper()
-	before := fmt.Sprint(s.Things())
+	before := fmt.Sprint(s.Resources())
 	same := func(t *testing.T) {
 		t.Helper()
 		h.Begin(ThrottleRule{})
-		if after := fmt.Sprint(s.Things()); after != before {
+		if after := fmt.Sprint(s.Resources()); after != before {
 			t.Errorf("there were %s, and are %s", before, after)
 		}
 	}
@@ -182,7 +182,7 @@ func longWaits() bake.Waits {
 	return w
 }
 
-// outlasted makes a build that meets a throttling, and removes its image.
+// outlasted runs a build that is throttled, and removes its image.
 func (h *Throttle) outlasted(t *testing.T, s Subject, rule ThrottleRule) {
 	t.Helper()
 	h.Begin(rule)
@@ -195,7 +195,7 @@ func (h *Throttle) outlasted(t *testing.T, s Subject, rule ThrottleRule) {
 	s.Remove(t)
 }
 
-// cancelled makes a build that is cancelled at its first throttled call.
+// cancelled runs a build that is cancelled at its first throttled call.
 func (h *Throttle) cancelled(t *testing.T, s Subject, rule ThrottleRule) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

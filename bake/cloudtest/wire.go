@@ -12,7 +12,7 @@ import (
 type Wire struct {
 	// Next is the cloud.
 	Next http.Handler
-	// Refuse writes the cloud's answer to one request too many.
+	// Refuse writes the cloud's response to a throttled request.
 	Refuse http.HandlerFunc
 
 	mu     sync.Mutex
@@ -27,7 +27,7 @@ func (w *Wire) Fail(fault Fault) {
 	w.fault = fault
 }
 
-// Broken is how many requests failed.
+// Broken returns the number of failed requests.
 func (w *Wire) Broken() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

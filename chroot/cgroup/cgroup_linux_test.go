@@ -24,7 +24,7 @@ func TestKillEach(t *testing.T) {
 	if err != nil {
 		t.Skipf("no cgroups here: %v", err)
 	}
-	script := filepath.Join(testdir.New(t), "hydra")
+	script := filepath.Join(testdir.New(t), "forker")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\ntrap '' TERM HUP INT\n\"$0\" &\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}

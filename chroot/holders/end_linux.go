@@ -265,7 +265,7 @@ type busyError struct {
 
 // Error implements error.
 func (e *busyError) Error() string {
-	by := "nobody that can be found"
+	by := "no process that can be found"
 	if found := e.holders(); len(found) > 0 {
 		by = strings.Join(found, ", ")
 	}

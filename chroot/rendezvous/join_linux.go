@@ -19,7 +19,7 @@ func Join(arg string) (conn *wire.Conn, greeting []byte, err error) {
 	}
 	conn, err = inv.dial()
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot come to the plugin: %w", err)
+		return nil, nil, fmt.Errorf("cannot connect to the plugin: %w", err)
 	}
 	if err := conn.Send(wire.Frame{Kind: wire.Call, Body: []byte(inv.secret)}); err != nil {
 		return nil, nil, err

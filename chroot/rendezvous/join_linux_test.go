@@ -159,7 +159,7 @@ func TestKeeperRefusesStrangers(t *testing.T) {
 				t.Errorf("the keeper ended with %v and said %q, not %q", err, said, c.says)
 			}
 			if word := <-heard; word != "" {
-				t.Errorf("it told the stranger %q", word)
+				t.Errorf("it told another process %q", word)
 			}
 		})
 	}
@@ -218,7 +218,7 @@ func TestKeeperWithoutPlugin(t *testing.T) {
 	p := newSocketDir(t, alice, 0o700)
 	p.listens(alice)
 	p.must(p.listener.Close())
-	if said, err := p.invited(alice); err == nil || !strings.Contains(said, "cannot come to the plugin") {
+	if said, err := p.invited(alice); err == nil || !strings.Contains(said, "cannot connect to the plugin") {
 		t.Errorf("the keeper ended with %v and said %q", err, said)
 	}
 	p.must(errors.Join(os.Remove(filepath.Join(p.dir, "keeper")), os.Remove(p.dir)))

@@ -137,6 +137,7 @@ func TestParseRules(t *testing.T) {
 		`{"stale":{"reads":-1}}`:                            "negative",
 		`{"stale":{"reads":1},"delay":"1s"}`:                "a dialect or a delay",
 		`{"stale":{}}`:                                      "no effect",
+		`{"rewrite":[]}`:                                    "no effect",
 		`{"status":500}]`:                                   "follows",
 	} {
 		if _, err := fault.ParseRules([]byte(text)); err == nil || !strings.Contains(err.Error(), why) {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,19 +24,6 @@ const (
 	After  When = "after"  // the request has taken effect
 )
 
-// Body is the change to the body of a successful response.
-type Body string
-
-// The changes of a body.
-const (
-	Whole     Body = ""
-	Garbage   Body = "garbage"   // bytes that are neither XML nor JSON
-	Truncated Body = "truncated" // the first half, with a matching length
-	Cut       Body = "cut"       // the first half, then the connection is closed
-	Corrupt   Body = "corrupt"   // one bit of the last byte is changed
-	Empty     Body = "empty"
-)
-
 // The names of throttling errors: of the whole platform, of an account, and of one action of an
 // account.
 const (
@@ -43,7 +32,8 @@ const (
 	ThrottledCall    = "throttled-call"
 )
 
-// Rule selects calls and describes their fault: one effect, after an optional delay.
+// Rule selects calls and describes their fault: one effect, after an optional delay. The fields with
+// the tag effect are the effects.
 type Rule struct {
 	// Action is the action that the rule applies to, by its name in the dialect; empty is any.
 	// For Outcome and Stale it is the name of an act.
@@ -66,27 +56,27 @@ type Rule struct {
 	// Error refuses the call with the dialect's own status, code and message. It is throttled,
 	// throttled-account, throttled-call, internal, unavailable or denied. The first three are the
 	// same in a dialect with one kind of throttling.
-	Error string `json:"error,omitempty"`
+	Error string `json:"error,omitempty" effect:"call"`
 	// Status, from 400 to 599, refuses the call with Code and Message in the dialect's form.
-	Status  int    `json:"status,omitempty"`
+	Status  int    `json:"status,omitempty" effect:"call"`
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
 	// Drop resets the connection instead of responding.
-	Drop When `json:"drop,omitempty"`
+	Drop When `json:"drop,omitempty" effect:"side"`
 	// Hang never responds; it ends when the client disconnects.
-	Hang When `json:"hang,omitempty"`
+	Hang When `json:"hang,omitempty" effect:"side"`
 	// Hold holds the call until it is released.
-	Hold When `json:"hold,omitempty"`
+	Hold When `json:"hold,omitempty" effect:"side"`
 	// Trickle is the pause between small parts of the response's body.
-	Trickle Duration `json:"trickle,omitzero"`
-	Body    Body     `json:"body,omitempty"`
+	Trickle Duration `json:"trickle,omitzero" effect:"response"`
+	Body    Body     `json:"body,omitempty" effect:"response"`
 	// Rewrite changes the response's body.
-	Rewrite []Rewrite `json:"rewrite,omitempty"`
+	Rewrite []Rewrite `json:"rewrite,omitempty" effect:"response"`
 	// Outcome is how the operation that the call starts ends: error, never, no-device or
 	// disk-full.
-	Outcome string `json:"outcome,omitempty"`
+	Outcome string `json:"outcome,omitempty" effect:"act"`
 	// Stale is how long calls see a resource as it was before the act.
-	Stale Stale `json:"stale,omitzero"`
+	Stale Stale `json:"stale,omitzero" effect:"act"`
 }
 
 // Rewrite replaces all matches of a regular expression. In With, $1 is the text of the first
@@ -137,10 +127,17 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// The valid values in a rule.
+// words are the valid values of fields that have only some, by the field's name in JSON.
+var words = map[string][]string{
+	"error":   {Throttled, ThrottledAccount, ThrottledCall, "internal", "unavailable", "denied"},
+	"drop":    {string(Before), string(After)},
+	"hang":    {string(Before), string(After)},
+	"hold":    {string(Before), string(After)},
+	"body":    bodyWords(),
+	"outcome": slices.Sorted(maps.Keys(endings)),
+}
+
 var (
-	errorWords   = []string{Throttled, ThrottledAccount, ThrottledCall, "internal", "unavailable", "denied"}
-	outcomeWords = []string{"error", "never", "no-device", "disk-full"}
 	// acts are the acts that can have an outcome or become stale, by EC2's names.
 	acts = []string{
 		"CreateVolume", "AttachVolume", "DetachVolume", "DeleteVolume",
@@ -161,36 +158,46 @@ var (
 	}
 )
 
-// effect is an effect of a rule.
+// effect is a field of a rule with the tag effect, whose value is the object of the effect: call, act
+// or response. The value side means the call, or the response if the field is After.
 type effect struct {
-	name string
+	// field is the field's name in JSON.
+	field string
+	// value is the field's value as text.
+	value string
 	// ofResponse reports whether the effect changes the response, or comes after it was made.
 	ofResponse bool
 }
 
 // effects returns the effects of a rule, without the delay.
 func (r Rule) effects() []effect {
-	var out []effect
-	for _, e := range []struct {
-		is bool
-		effect
-	}{
-		{r.Error != "", effect{r.Error, false}},
-		{r.Status != 0, effect{fmt.Sprintf("status %d", r.Status), false}},
-		{r.Drop != Never, effect{"drop " + string(r.Drop), r.Drop == After}},
-		{r.Hang != Never, effect{"hang " + string(r.Hang), r.Hang == After}},
-		{r.Hold != Never, effect{"hold " + string(r.Hold), r.Hold == After}},
-		{r.Trickle != 0, effect{"trickle", true}},
-		{r.Body != Whole, effect{"body " + string(r.Body), true}},
-		{len(r.Rewrite) > 0, effect{"rewrite", true}},
-		{r.Outcome != "", effect{"outcome " + r.Outcome, false}},
-		{r.Stale != Stale{}, effect{"stale", false}},
-	} {
-		if e.is {
-			out = append(out, e.effect)
+	var all []effect
+	v := reflect.ValueOf(r)
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag
+		if of, ok := tag.Lookup("effect"); ok && !isEmpty(v.Field(i)) {
+			field, _, _ := strings.Cut(tag.Get("json"), ",")
+			value := fmt.Sprint(v.Field(i).Interface())
+			all = append(all, effect{field, value, of == "response" || of == "side" && When(value) == After})
 		}
 	}
-	return out
+	return all
+}
+
+// isEmpty reports whether JSON with omitempty has no such value.
+func isEmpty(v reflect.Value) bool {
+	return v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
+}
+
+// name returns a short description of an effect.
+func (e effect) name() string {
+	switch {
+	case e.field == "error":
+		return e.value
+	case e.field == "status" || words[e.field] != nil:
+		return e.field + " " + e.value
+	}
+	return e.field
 }
 
 // ChangesResponse reports whether a response must be complete before it is sent.
@@ -202,7 +209,7 @@ func (r Rule) ChangesResponse() bool {
 func (r Rule) names() []string {
 	var names []string
 	for _, e := range r.effects() {
-		names = append(names, e.name)
+		names = append(names, e.name())
 	}
 	return names
 }
@@ -268,20 +275,9 @@ func (r Rule) checkNumbers() error {
 }
 
 func (r Rule) checkWords() error {
-	sides := []string{"before", "after"}
-	for _, w := range []struct {
-		name, value string
-		known       []string
-	}{
-		{"error", r.Error, errorWords},
-		{"drop", string(r.Drop), sides},
-		{"hang", string(r.Hang), sides},
-		{"hold", string(r.Hold), sides},
-		{"body", string(r.Body), []string{"garbage", "truncated", "cut", "corrupt", "empty"}},
-		{"outcome", r.Outcome, outcomeWords},
-	} {
-		if w.value != "" && !slices.Contains(w.known, w.value) {
-			return fmt.Errorf("%s is %q, not one of %s", w.name, w.value, strings.Join(w.known, ", "))
+	for _, e := range r.effects() {
+		if valid := words[e.field]; valid != nil && !slices.Contains(valid, e.value) {
+			return fmt.Errorf("%s is %q, not one of %s", e.field, e.value, strings.Join(valid, ", "))
 		}
 	}
 	for _, rw := range r.Rewrite {

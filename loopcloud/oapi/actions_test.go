@@ -24,14 +24,14 @@ func encoded(t *testing.T, body map[string]any) string {
 
 // TestUnknownParameters sends an unknown parameter and, to calls with filters, an unknown filter.
 func TestUnknownParameters(t *testing.T) {
-	w := newWorld(t, state.Instant())
+	c := newTestCloud(t, state.Instant())
 	for _, call := range oapi.Calls() {
 		bodies := []string{`{"Colour":"red"}`}
 		if _, ok := oapi.Parameters(call)["Filters"]; ok {
 			bodies = append(bodies, `{"Filters":{"Colour":["red"]}}`)
 		}
 		for _, body := range bodies {
-			status, got := w.post(call, body)
+			status, got := c.post(call, body)
 			if r := refusal(status, got); r != "400 InvalidParameter/3001" || !strings.Contains(fmt.Sprint(got["Errors"]), "Colour") {
 				t.Errorf("%s %s: got %s %v", call, body, r, got)
 			}
@@ -41,7 +41,7 @@ func TestUnknownParameters(t *testing.T) {
 
 // TestMissingParameters omits each required parameter of every call.
 func TestMissingParameters(t *testing.T) {
-	w := newWorld(t, state.Instant())
+	c := newTestCloud(t, state.Instant())
 	for _, call := range oapi.Calls() {
 		for _, missing := range oapi.RequiredParameters(call) {
 			body := map[string]any{}
@@ -49,7 +49,7 @@ func TestMissingParameters(t *testing.T) {
 				body[name] = oapi.Parameters(call)[name]
 			}
 			delete(body, missing)
-			status, got := w.post(call, encoded(t, body))
+			status, got := c.post(call, encoded(t, body))
 			if r := refusal(status, got); r != "400 MissingParameter/7000" || !strings.Contains(fmt.Sprint(got["Errors"]), missing) {
 				t.Errorf("%s without %s: got %s %v", call, missing, r, got)
 			}
@@ -71,14 +71,14 @@ func TestParametersOfTheDescription(t *testing.T) {
 
 // dryRuns returns a request for every call. It has the required parameters of the call, and
 // those that a request needs besides them.
-func (w *world) dryRuns() map[string]map[string]any {
-	w.t.Helper()
-	volume, snapshot, linked := w.volume(), w.snapshot(), w.volume()
-	image := w.image("an image", snapshot)
-	must[*osc.LinkVolumeResponse](w.t)(w.LinkVolume(w.t.Context(), osc.LinkVolumeRequest{VolumeId: linked, VmId: w.host(), DeviceName: "/dev/sdx"}))
+func (c *testCloud) dryRuns() map[string]map[string]any {
+	c.t.Helper()
+	volume, snapshot, linked := c.volume(), c.snapshot(), c.volume()
+	image := c.image("an image", snapshot)
+	must[*osc.LinkVolumeResponse](c.t)(c.LinkVolume(c.t.Context(), osc.LinkVolumeRequest{VolumeId: linked, VmId: c.host(), DeviceName: "/dev/sdx"}))
 	public := map[string]any{"Additions": map[string]any{"GlobalPermission": true}}
 	values := map[string]any{
-		"VolumeId": volume, "SnapshotId": snapshot, "ImageId": image, "VmId": w.host(), "DeviceName": "/dev/sdb", "SubregionName": zone,
+		"VolumeId": volume, "SnapshotId": snapshot, "ImageId": image, "VmId": c.host(), "DeviceName": "/dev/sdb", "SubregionName": zone,
 		"ResourceIds": []string{volume}, "Tags": []map[string]string{{"Key": "k", "Value": "v"}}, "PermissionsToCreateVolume": public,
 	}
 	own := map[string]map[string]any{
@@ -86,7 +86,7 @@ func (w *world) dryRuns() map[string]map[string]any {
 		"UpdateVolume":   {"Size": 9},
 		"UnlinkVolume":   {"VolumeId": linked},
 		"CreateSnapshot": {"VolumeId": volume},
-		"DeleteSnapshot": {"SnapshotId": w.snapshot()},
+		"DeleteSnapshot": {"SnapshotId": c.snapshot()},
 		"CreateImage":    {"SourceImageId": image, "ImageName": "a copy", "SourceRegionName": home},
 		"UpdateImage":    {"PermissionsToLaunch": public},
 	}
@@ -104,24 +104,24 @@ func (w *world) dryRuns() map[string]map[string]any {
 // TestDryRun checks that a dry run that would succeed returns only the context, and changes
 // nothing.
 func TestDryRun(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	requests := w.dryRuns()
-	before := w.all()
+	c := newTestCloud(t, state.Instant())
+	requests := c.dryRuns()
+	before := c.all()
 	for call, body := range requests {
-		status, got := w.post(call, encoded(t, body))
+		status, got := c.post(call, encoded(t, body))
 		if checkContext(t, got); status != http.StatusOK || len(got) != 1 {
 			t.Errorf("%s: %d %v", call, status, got)
 		}
 	}
-	if after := w.all(); !reflect.DeepEqual(before, after) {
+	if after := c.all(); !reflect.DeepEqual(before, after) {
 		t.Errorf("before: %v\nafter: %v", before, after)
 	}
 }
 
 // all returns all resources.
-func (w *world) all() map[string]any {
+func (c *testCloud) all() map[string]any {
 	return map[string]any{
-		"volumes": w.state.Volumes(mine), "snapshots": w.state.Snapshots(mine),
-		"images": w.state.Images(mine), "tags": w.state.Tags(mine),
+		"volumes": c.state.Volumes(mine), "snapshots": c.state.Snapshots(mine),
+		"images": c.state.Images(mine), "tags": c.state.Tags(mine),
 	}
 }

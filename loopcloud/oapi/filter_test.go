@@ -16,33 +16,33 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// zoo is a world with resources that differ in every filtered property.
-type zoo struct {
-	*world
+// filterCloud is a cloud with resources that differ in every filtered property.
+type filterCloud struct {
+	*testCloud
 	small, large, linked string // volumes
 	plain, shared        string // snapshots
 	older, newer, theirs string // images
 }
 
-func newZoo(t *testing.T) *zoo {
+func newFilterCloud(t *testing.T) *filterCloud {
 	t.Helper()
-	w := newWorld(t, state.Instant())
-	ctx, z := t.Context(), &zoo{world: w}
-	z.small = must[*osc.CreateVolumeResponse](t)(w.CreateVolume(ctx, osc.CreateVolumeRequest{SubregionName: zone, Size: ptr(1), ClientToken: ptr("small")})).Volume.VolumeId
-	z.plain = must[*osc.CreateSnapshotResponse](t)(w.CreateSnapshot(ctx, osc.CreateSnapshotRequest{VolumeId: &z.small, Description: ptr("plain")})).Snapshot.SnapshotId
-	w.clock.Pass(24 * time.Hour)
-	z.large = must[*osc.CreateVolumeResponse](t)(w.CreateVolume(ctx, osc.CreateVolumeRequest{SubregionName: zone + "", Size: ptr(100), VolumeType: ptr(osc.VolumeType("io1")), Iops: ptr(500)})).Volume.VolumeId
-	z.linked = must[*osc.CreateVolumeResponse](t)(w.CreateVolume(ctx, osc.CreateVolumeRequest{SubregionName: zone, SnapshotId: &z.plain, VolumeType: ptr(osc.VolumeType("gp2"))})).Volume.VolumeId
-	must[*osc.LinkVolumeResponse](t)(w.LinkVolume(ctx, osc.LinkVolumeRequest{VolumeId: z.linked, VmId: w.host(), DeviceName: "/dev/xvdk"}))
-	z.shared = must[*osc.CreateSnapshotResponse](t)(w.CreateSnapshot(ctx, osc.CreateSnapshotRequest{VolumeId: &z.large, Description: ptr("shared, and large"), ClientToken: ptr("tok")})).Snapshot.SnapshotId
-	must[*osc.UpdateSnapshotResponse](t)(w.UpdateSnapshot(ctx, osc.UpdateSnapshotRequest{SnapshotId: z.shared,
+	c := newTestCloud(t, state.Instant())
+	ctx, z := t.Context(), &filterCloud{testCloud: c}
+	z.small = must[*osc.CreateVolumeResponse](t)(c.CreateVolume(ctx, osc.CreateVolumeRequest{SubregionName: zone, Size: ptr(1), ClientToken: ptr("small")})).Volume.VolumeId
+	z.plain = must[*osc.CreateSnapshotResponse](t)(c.CreateSnapshot(ctx, osc.CreateSnapshotRequest{VolumeId: &z.small, Description: ptr("plain")})).Snapshot.SnapshotId
+	c.clock.Pass(24 * time.Hour)
+	z.large = must[*osc.CreateVolumeResponse](t)(c.CreateVolume(ctx, osc.CreateVolumeRequest{SubregionName: zone + "", Size: ptr(100), VolumeType: ptr(osc.VolumeType("io1")), Iops: ptr(500)})).Volume.VolumeId
+	z.linked = must[*osc.CreateVolumeResponse](t)(c.CreateVolume(ctx, osc.CreateVolumeRequest{SubregionName: zone, SnapshotId: &z.plain, VolumeType: ptr(osc.VolumeType("gp2"))})).Volume.VolumeId
+	must[*osc.LinkVolumeResponse](t)(c.LinkVolume(ctx, osc.LinkVolumeRequest{VolumeId: z.linked, VmId: c.host(), DeviceName: "/dev/xvdk"}))
+	z.shared = must[*osc.CreateSnapshotResponse](t)(c.CreateSnapshot(ctx, osc.CreateSnapshotRequest{VolumeId: &z.large, Description: ptr("shared, and large"), ClientToken: ptr("tok")})).Snapshot.SnapshotId
+	must[*osc.UpdateSnapshotResponse](t)(c.UpdateSnapshot(ctx, osc.UpdateSnapshotRequest{SnapshotId: z.shared,
 		PermissionsToCreateVolume: osc.PermissionsOnResourceCreation{Additions: &osc.PermissionsOnResource{AccountIds: &[]string{other}, GlobalPermission: ptr(true)}}}))
-	must[*osc.CreateTagsResponse](t)(w.CreateTags(ctx, osc.CreateTagsRequest{ResourceIds: []string{z.small, z.plain}, Tags: []osc.ResourceTag{{Key: "size", Value: "small"}, {Key: "empty", Value: ""}}}))
+	must[*osc.CreateTagsResponse](t)(c.CreateTags(ctx, osc.CreateTagsRequest{ResourceIds: []string{z.small, z.plain}, Tags: []osc.ResourceTag{{Key: "size", Value: "small"}, {Key: "empty", Value: ""}}}))
 	z.images()
 	return z
 }
 
-func (z *zoo) images() {
+func (z *filterCloud) images() {
 	z.t.Helper()
 	ctx := z.t.Context()
 	z.older = z.image("debian-11", z.plain)
@@ -73,7 +73,7 @@ func (z *zoo) images() {
 }
 
 // find calls a listing call and returns the IDs in the response, in order.
-func (z *zoo) find(call, filters string) []string {
+func (z *filterCloud) find(call, filters string) []string {
 	z.t.Helper()
 	status, got := z.post(call, `{"Filters":`+filters+`}`)
 	if status != 200 {
@@ -88,7 +88,7 @@ func (z *zoo) find(call, filters string) []string {
 }
 
 func TestFilters(t *testing.T) {
-	z := newZoo(t)
+	z := newFilterCloud(t)
 	root := ""
 	for _, v := range z.state.Volumes(mine) {
 		if v.Attachment != nil && v.Attachment.Device == "/dev/sda1" {
@@ -178,7 +178,7 @@ func TestFilters(t *testing.T) {
 
 // TestPaging reads all pages, and finds every resource once and in order.
 func TestPaging(t *testing.T) {
-	z := newZoo(t)
+	z := newFilterCloud(t)
 	all := z.find("ReadVolumes", `{}`)
 	var got []string
 	var token *string
@@ -202,7 +202,7 @@ func TestPaging(t *testing.T) {
 // TestResponsesConformToDescription checks that responses conform to the API's description,
 // from which the SDK is generated. The SDK has a method of the name of each call.
 func TestResponsesConformToDescription(t *testing.T) {
-	z := newZoo(t)
+	z := newFilterCloud(t)
 	tested := 0
 	for _, call := range oapi.Calls() {
 		if !strings.HasPrefix(call, "Read") {
@@ -229,7 +229,7 @@ func TestResponsesConformToDescription(t *testing.T) {
 // TestOmittedVolumeFields checks that fields that a volume does not have are omitted, as in
 // recorded responses.
 func TestOmittedVolumeFields(t *testing.T) {
-	z := newZoo(t)
+	z := newFilterCloud(t)
 	_, got := z.post("ReadVolumes", `{}`)
 	for _, v := range got["Volumes"].([]any) {
 		v := v.(map[string]any)

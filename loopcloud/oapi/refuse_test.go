@@ -39,9 +39,9 @@ func refusal(status int, a map[string]any) string {
 }
 
 func TestRefusals(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	volume, snapshot := w.volume(), w.snapshot()
-	image := w.image("taken", snapshot)
+	c := newTestCloud(t, state.Instant())
+	volume, snapshot := c.volume(), c.snapshot()
+	image := c.image("taken", snapshot)
 	const (
 		unknown   = "400 InvalidParameter/3001"
 		badType   = "400 InvalidParameterValue/4998"
@@ -108,11 +108,11 @@ func TestRefusals(t *testing.T) {
 		{"UpdateVolume", `{"VolumeId":"` + volume + `","Iops":200}`, badValue, "io1"},
 		{"UpdateVolume", `{"VolumeId":"vol-00000000","Size":9}`, "400 InvalidResource/5064", ""},
 		{"LinkVolume", `{"VolumeId":"` + volume + `","VmId":"i-12345678"}`, missing, "DeviceName"},
-		{"LinkVolume", `{"VolumeId":"` + volume + `","VmId":"` + w.host() + `","DeviceName":"/dev/sda"}`, badValue, "/dev/sda"},
-		{"LinkVolume", `{"VolumeId":"` + volume + `","VmId":"` + w.host() + `","DeviceName":"/dev/sda1"}`, "409 ResourceConflict/9999", "/dev/sda1"},
+		{"LinkVolume", `{"VolumeId":"` + volume + `","VmId":"` + c.host() + `","DeviceName":"/dev/sda"}`, badValue, "/dev/sda"},
+		{"LinkVolume", `{"VolumeId":"` + volume + `","VmId":"` + c.host() + `","DeviceName":"/dev/sda1"}`, "409 ResourceConflict/9999", "/dev/sda1"},
 		{"LinkVolume", `{"VolumeId":"` + volume + `","VmId":"i-x","DeviceName":"/dev/sdb"}`, malformed, "i-x"},
 		{"LinkVolume", `{"VolumeId":"ami-12345678","VmId":"i-12345678","DeviceName":"/dev/sdb"}`, malformed, "ami"},
-		{"LinkVolume", `{"VolumeId":"vol-00000000","VmId":"` + w.host() + `","DeviceName":"/dev/sdb"}`, "400 InvalidResource/5064", ""},
+		{"LinkVolume", `{"VolumeId":"vol-00000000","VmId":"` + c.host() + `","DeviceName":"/dev/sdb"}`, "400 InvalidResource/5064", ""},
 		{"UnlinkVolume", `{"VolumeId":"vol-00000000"}`, "400 InvalidResource/5064", ""},
 		{"UnlinkVolume", `{"VolumeId":"x"}`, malformed, ""},
 		{"DeleteVolume", `{"VolumeId":"x"}`, malformed, ""},
@@ -176,7 +176,7 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.call+test.body, func(t *testing.T) {
-			status, got := w.post(test.call, test.body)
+			status, got := c.post(test.call, test.body)
 			if r := refusal(status, got); r != test.want || !strings.Contains(fmt.Sprint(got["Errors"]), test.details) {
 				t.Errorf("answered %v, want %s about %q", got, test.want, test.details)
 			}
@@ -196,37 +196,37 @@ func checkContext(t *testing.T, a map[string]any) {
 }
 
 func TestClientToken(t *testing.T) {
-	w := newWorld(t, state.Instant())
+	c := newTestCloud(t, state.Instant())
 	ctx := t.Context()
 	ask := osc.CreateVolumeRequest{SubregionName: zone, Size: ptr(1), ClientToken: ptr("one")}
-	first := must[*osc.CreateVolumeResponse](t)(w.CreateVolume(ctx, ask)).Volume.VolumeId
-	if again := must[*osc.CreateVolumeResponse](t)(w.CreateVolume(ctx, ask)).Volume.VolumeId; again != first {
+	first := must[*osc.CreateVolumeResponse](t)(c.CreateVolume(ctx, ask)).Volume.VolumeId
+	if again := must[*osc.CreateVolumeResponse](t)(c.CreateVolume(ctx, ask)).Volume.VolumeId; again != first {
 		t.Errorf("one token made %s and %s", first, again)
 	}
 	ask.Size = ptr(2)
-	if _, err := w.CreateVolume(ctx, ask); err == nil || !contains(err.Error(), "409", "9997") {
+	if _, err := c.CreateVolume(ctx, ask); err == nil || !contains(err.Error(), "409", "9997") {
 		t.Errorf("a token with other parameters: %v", err)
 	}
 	snap := osc.CreateSnapshotRequest{VolumeId: &first, ClientToken: ptr("one")}
-	one := must[*osc.CreateSnapshotResponse](t)(w.CreateSnapshot(ctx, snap)).Snapshot
-	if again := must[*osc.CreateSnapshotResponse](t)(w.CreateSnapshot(ctx, snap)).Snapshot.SnapshotId; again != one.SnapshotId || *one.ClientToken != "one" {
+	one := must[*osc.CreateSnapshotResponse](t)(c.CreateSnapshot(ctx, snap)).Snapshot
+	if again := must[*osc.CreateSnapshotResponse](t)(c.CreateSnapshot(ctx, snap)).Snapshot.SnapshotId; again != one.SnapshotId || *one.ClientToken != "one" {
 		t.Errorf("one token made %s and %s", one.SnapshotId, again)
 	}
 	copied := osc.CreateSnapshotRequest{SourceSnapshotId: &one.SnapshotId, SourceRegionName: ptr(home), ClientToken: ptr("copy")}
-	if got := must[*osc.CreateSnapshotResponse](t)(w.CreateSnapshot(ctx, copied)).Snapshot; *got.ClientToken != "copy" {
+	if got := must[*osc.CreateSnapshotResponse](t)(c.CreateSnapshot(ctx, copied)).Snapshot; *got.ClientToken != "copy" {
 		t.Errorf("a copy's token: %+v", got)
 	}
-	got := must[*osc.ReadVolumesResponse](t)(w.ReadVolumes(ctx, osc.ReadVolumesRequest{Filters: &osc.FiltersVolume{ClientTokens: &[]string{"one"}}}))
+	got := must[*osc.ReadVolumesResponse](t)(c.ReadVolumes(ctx, osc.ReadVolumesRequest{Filters: &osc.FiltersVolume{ClientTokens: &[]string{"one"}}}))
 	if len(*got.Volumes) != 1 || (*got.Volumes)[0].VolumeId != first {
 		t.Errorf("volumes of the token: %+v", got.Volumes)
 	}
 }
 
 func TestDeviceNames(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	ctx, host := t.Context(), w.host()
+	c := newTestCloud(t, state.Instant())
+	ctx, host := t.Context(), c.host()
 	link := func(device string) error {
-		_, err := w.LinkVolume(ctx, osc.LinkVolumeRequest{VolumeId: w.volume(), VmId: host, DeviceName: device})
+		_, err := c.LinkVolume(ctx, osc.LinkVolumeRequest{VolumeId: c.volume(), VmId: host, DeviceName: device})
 		return err
 	}
 	for _, device := range []string{"/dev/sdb", "/dev/xvdc", "/dev/sdbz", "/dev/xvdza"} {
@@ -254,45 +254,45 @@ func TestDeviceNames(t *testing.T) {
 }
 
 func TestAuthorization(t *testing.T) {
-	w := newWorld(t, state.Instant())
+	tc := newTestCloud(t, state.Instant())
 	ctx := t.Context()
 	read := func(c *osc.Client) error {
 		_, err := c.ReadVolumes(ctx, osc.ReadVolumesRequest{})
 		return err
 	}
-	wantCode(t, read(w.client("NOBODY", secret)), "4120")
+	wantCode(t, read(tc.client("NOBODY", secret)), "4120")
 
-	wrong := w.client(myKey, "not the secret")
+	wrong := tc.client(myKey, "not the secret")
 	for range 3 {
 		wantCode(t, read(wrong), "1")
 	}
-	if err := read(w.Client); err != nil {
+	if err := read(tc.Client); err != nil {
 		t.Fatalf("three wrong signatures lock: %v", err)
 	}
 	for range 4 {
 		wantCode(t, read(wrong), "1")
 	}
-	wantCode(t, read(w.Client), "13")
-	if err := read(w.client("AKOTHER", secret)); err != nil {
+	wantCode(t, read(tc.Client), "13")
+	if err := read(tc.client("AKOTHER", secret)); err != nil {
 		t.Errorf("another account is locked too: %v", err)
 	}
-	w.clock.Pass(59 * time.Second)
-	wantCode(t, read(w.Client), "13")
-	w.clock.Pass(2 * time.Second)
-	if err := read(w.Client); err != nil {
+	tc.clock.Pass(59 * time.Second)
+	wantCode(t, read(tc.Client), "13")
+	tc.clock.Pass(2 * time.Second)
+	if err := read(tc.Client); err != nil {
 		t.Errorf("after a minute: %v", err)
 	}
 }
 
 func TestHTTPRequests(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	unsigned := oapi.New(w.state, func(*http.Request, []byte, string) (state.Caller, error) { return mine, nil })
+	c := newTestCloud(t, state.Instant())
+	unsigned := oapi.New(c.state, func(*http.Request, []byte, string) (state.Caller, error) { return mine, nil })
 	tests := map[string]struct {
 		method, path, body string
 		handler            http.Handler
 		want               string
 	}{
-		"not signed":        {"POST", "/api/v1/ReadVolumes", "{}", w.handler, "401 AccessDenied/12"},
+		"not signed":        {"POST", "/api/v1/ReadVolumes", "{}", c.handler, "401 AccessDenied/12"},
 		"latest":            {"POST", "/api/latest/ReadVolumes", "{}", unsigned, "200"},
 		"no body":           {"POST", "/api/v1/ReadVolumes", "", unsigned, "200"},
 		"another method":    {"GET", "/api/v1/ReadVolumes", "", unsigned, "405 AccessDenied/2"},
@@ -314,7 +314,7 @@ func TestHTTPRequests(t *testing.T) {
 }
 
 func TestAction(t *testing.T) {
-	h := newWorld(t, state.Instant()).handler
+	h := newTestCloud(t, state.Instant()).handler
 	for path, want := range map[string]string{
 		"/api/v1/ReadVolumes": "ReadVolumes", "/api/latest/CreateImage": "CreateImage",
 		"/api/v1/": "", "/": "", "/api/v1/a/b": "", "/latest/meta-data": "",
@@ -326,7 +326,7 @@ func TestAction(t *testing.T) {
 }
 
 func TestRefuse(t *testing.T) {
-	h := newWorld(t, state.Instant()).handler
+	h := newTestCloud(t, state.Instant()).handler
 	for _, test := range []struct {
 		status     int
 		code, want string

@@ -31,7 +31,7 @@ func TestKeyARN(t *testing.T) {
 }
 
 func TestKeyNames(t *testing.T) {
-	w := newWorld(t, state.Instant())
+	c := newTestCloud(t, state.Instant())
 	for name, ok := range map[string]bool{
 		someKey: true, "alias/mine": true, "arn:aws:kms:eu-west-2:111111111111:key/" + someKey: true,
 		"arn:aws-us-gov:kms:eu-west-2:111111111111:alias/a": true,
@@ -39,7 +39,7 @@ func TestKeyNames(t *testing.T) {
 		"arn:aws:kms:eu-west-2:111111111111:" + someKey: false, "arn:aws:kms:eu-west-2:1:key/" + someKey: false,
 		"arn:aws:s3:eu-west-2:111111111111:key/" + someKey: false, someKey + " ": false,
 	} {
-		v, err := w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1, Encrypted: true, KMSKeyID: name})
+		v, err := c.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1, Encrypted: true, KMSKeyID: name})
 		if ok {
 			if err != nil || v.KMSKeyID != state.KeyARN(mine, name) {
 				t.Errorf("%q: the key is %s (%v)", name, v.KMSKeyID, err)
@@ -53,35 +53,35 @@ func TestKeyNames(t *testing.T) {
 // TestMissingKeys checks that an operation with a key that does not exist fails later, as at
 // EC2, which responds before it looks up the key.
 func TestMissingKeys(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	s := w.snapshot()
-	img := w.image("source")
+	c := newTestCloud(t, state.Instant())
+	s := c.snapshot()
+	img := c.image("source")
 	for _, key := range []string{
 		"alias/missing", "00000000-0000-0000-0000-000000000000",
 		"arn:aws:kms:us-west-2:111111111111:key/" + someKey, "arn:aws:kms:eu-west-2:111111111111:alias/missing-too",
 	} {
-		v, err := w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1, Encrypted: true, KMSKeyID: key})
+		v, err := c.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1, Encrypted: true, KMSKeyID: key})
 		if err != nil || v.State != state.VolumeCreating || v.ID == "" {
 			t.Errorf("%s: a volume is %+v (%v)", key, v, err)
 		}
-		for _, other := range w.Volumes(mine) {
+		for _, other := range c.Volumes(mine) {
 			if other.ID == v.ID {
 				t.Errorf("%s: %s is listed", key, v.ID)
 			}
 		}
-		made := must[state.Snapshot](t)(w.CopySnapshot(mine, state.SnapshotCopyRequest{SourceID: s.ID, Encrypted: true, KMSKeyID: key}))
-		if got := w.readSnapshot(made.ID); got.State != state.SnapshotError || got.Reason == "" {
+		made := must[state.Snapshot](t)(c.CopySnapshot(mine, state.SnapshotCopyRequest{SourceID: s.ID, Encrypted: true, KMSKeyID: key}))
+		if got := c.readSnapshot(made.ID); got.State != state.SnapshotError || got.Reason == "" {
 			t.Errorf("%s: a snapshot is %+v", key, got)
 		}
-		_, err = w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SnapshotID: made.ID})
+		_, err = c.CreateVolume(mine, state.VolumeRequest{Zone: zone, SnapshotID: made.ID})
 		wantRefusal(t, err, state.WrongState, "snapshot")
-		copied := must[state.Image](t)(w.CopyImage(mine, state.ImageCopyRequest{
+		copied := must[state.Image](t)(c.CopyImage(mine, state.ImageCopyRequest{
 			SourceID: img.ID, Name: "copy", Encrypted: true, KMSKeyID: key,
 		}))
-		if got := w.readImage(copied.ID); got.State != state.ImageFailed || got.Reason == "" {
+		if got := c.readImage(copied.ID); got.State != state.ImageFailed || got.Reason == "" {
 			t.Errorf("%s: an image is %+v", key, got)
 		}
-		if err := w.DeleteImage(mine, copied.ID, false); err != nil {
+		if err := c.DeleteImage(mine, copied.ID, false); err != nil {
 			t.Error(err)
 		}
 	}
@@ -89,14 +89,14 @@ func TestMissingKeys(t *testing.T) {
 
 // TestReencryption checks that a volume of an encrypted snapshot can have another key.
 func TestReencryption(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	plain := w.snapshot()
-	v := must[state.Volume](t)(w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SnapshotID: plain.ID, Encrypted: true}))
+	c := newTestCloud(t, state.Instant())
+	plain := c.snapshot()
+	v := must[state.Volume](t)(c.CreateVolume(mine, state.VolumeRequest{Zone: zone, SnapshotID: plain.ID, Encrypted: true}))
 	if v.KMSKeyID != state.KeyARN(mine, state.DefaultKeyAlias) {
 		t.Errorf("its key is %s", v.KMSKeyID)
 	}
-	s := must[state.Snapshot](t)(w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID}))
-	again := must[state.Volume](t)(w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SnapshotID: s.ID, KMSKeyID: someKey}))
+	s := must[state.Snapshot](t)(c.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID}))
+	again := must[state.Volume](t)(c.CreateVolume(mine, state.VolumeRequest{Zone: zone, SnapshotID: s.ID, KMSKeyID: someKey}))
 	if !again.Encrypted || again.KMSKeyID != state.KeyARN(mine, someKey) {
 		t.Errorf("encrypted again, it is %+v", again)
 	}

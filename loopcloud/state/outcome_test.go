@@ -9,18 +9,18 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// newWorldWith returns a world in which one act always has this outcome.
-func newWorldWith(t *testing.T, act state.Act, outcome state.Outcome) *world {
+// newTestCloudWith returns a cloud in which one act always has this outcome.
+func newTestCloudWith(t *testing.T, act state.Act, outcome state.Outcome) *testCloud {
 	t.Helper()
-	w := newWorld(t, state.Instant())
-	w.cfg.Outcome = func(a state.Act) state.Outcome {
+	c := newTestCloud(t, state.Instant())
+	c.cfg.Outcome = func(a state.Act) state.Outcome {
 		if a == act {
 			return outcome
 		}
 		return state.Outcome{}
 	}
-	w.restart()
-	return w
+	c.restart()
+	return c
 }
 
 func ending(e state.Ending) state.Outcome { return state.Outcome{Ending: e} }
@@ -33,7 +33,7 @@ func TestUnfinishedResourcesCanBeDeleted(t *testing.T) {
 		ending state.Ending
 		// do creates a resource. It returns the resource's state after a day and a function that
 		// removes it.
-		do   func(w *world) (string, func() error)
+		do   func(c *testCloud) (string, func() error)
 		want string
 	}{
 		"volume in error":        {state.ActCreateVolume, state.EndsInError, doVolume, "error"},
@@ -50,78 +50,78 @@ func TestUnfinishedResourcesCanBeDeleted(t *testing.T) {
 		"attached without node":  {state.ActAttachVolume, state.NoDevice, doAttach, "attached"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorldWith(t, test.act, ending(test.ending))
-			got, undo := test.do(w)
+			c := newTestCloudWith(t, test.act, ending(test.ending))
+			got, undo := test.do(c)
 			if got != test.want {
 				t.Errorf("it is %s", got)
 			}
 			if err := undo(); err != nil {
 				t.Error(err)
 			}
-			if left := w.disks.Attached(); len(left) != 0 {
+			if left := c.disks.Attached(); len(left) != 0 {
 				t.Errorf("devices are left: %v", left)
 			}
 		})
 	}
 }
 
-func doVolume(w *world) (string, func() error) {
-	v := w.volume()
-	w.clock.Pass(24 * time.Hour)
-	return string(w.readVolume(v.ID).State), func() error { return w.DeleteVolume(mine, v.ID, false) }
+func doVolume(c *testCloud) (string, func() error) {
+	v := c.volume()
+	c.clock.Pass(24 * time.Hour)
+	return string(c.readVolume(v.ID).State), func() error { return c.DeleteVolume(mine, v.ID, false) }
 }
 
-func doSnapshot(w *world) (string, func() error) {
-	v := w.volume()
-	return snapshotState(w, must[state.Snapshot](w.t)(w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID})))
+func doSnapshot(c *testCloud) (string, func() error) {
+	v := c.volume()
+	return snapshotState(c, must[state.Snapshot](c.t)(c.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID})))
 }
 
-func doSnapshotCopy(w *world) (string, func() error) {
-	return snapshotState(w, must[state.Snapshot](w.t)(w.CopySnapshot(mine, state.SnapshotCopyRequest{SourceID: w.snapshot().ID})))
+func doSnapshotCopy(c *testCloud) (string, func() error) {
+	return snapshotState(c, must[state.Snapshot](c.t)(c.CopySnapshot(mine, state.SnapshotCopyRequest{SourceID: c.snapshot().ID})))
 }
 
-func snapshotState(w *world, s state.Snapshot) (string, func() error) {
-	w.clock.Pass(24 * time.Hour)
-	return string(w.readSnapshot(s.ID).State), func() error { return w.DeleteSnapshot(mine, s.ID, false) }
+func snapshotState(c *testCloud, s state.Snapshot) (string, func() error) {
+	c.clock.Pass(24 * time.Hour)
+	return string(c.readSnapshot(s.ID).State), func() error { return c.DeleteSnapshot(mine, s.ID, false) }
 }
 
-func doImage(w *world) (string, func() error) { return imageState(w, w.image("made")) }
+func doImage(c *testCloud) (string, func() error) { return imageState(c, c.image("made")) }
 
-func doImageCopy(w *world) (string, func() error) {
-	source := w.image("source")
-	return imageState(w, must[state.Image](w.t)(w.CopyImage(mine, state.ImageCopyRequest{SourceID: source.ID, Name: "copy"})))
+func doImageCopy(c *testCloud) (string, func() error) {
+	source := c.image("source")
+	return imageState(c, must[state.Image](c.t)(c.CopyImage(mine, state.ImageCopyRequest{SourceID: source.ID, Name: "copy"})))
 }
 
-func imageState(w *world, i state.Image) (string, func() error) {
-	w.clock.Pass(24 * time.Hour)
-	return string(w.readImage(i.ID).State), func() error { return w.DeleteImage(mine, i.ID, false) }
+func imageState(c *testCloud, i state.Image) (string, func() error) {
+	c.clock.Pass(24 * time.Hour)
+	return string(c.readImage(i.ID).State), func() error { return c.DeleteImage(mine, i.ID, false) }
 }
 
-func doAttach(w *world) (string, func() error) {
-	v := w.volume()
-	w.attach(v.ID, "/dev/sdf")
-	w.clock.Pass(24 * time.Hour)
-	if nodes := w.disks.Attached(); len(nodes) != 0 {
-		w.t.Errorf("there are devices: %v", nodes)
+func doAttach(c *testCloud) (string, func() error) {
+	v := c.volume()
+	c.attach(v.ID, "/dev/sdf")
+	c.clock.Pass(24 * time.Hour)
+	if nodes := c.disks.Attached(); len(nodes) != 0 {
+		c.t.Errorf("there are devices: %v", nodes)
 	}
-	return string(w.attachState(v.ID)), func() error {
-		w.detach(v.ID)
-		return w.DeleteVolume(mine, v.ID, false)
+	return string(c.attachState(v.ID)), func() error {
+		c.detach(v.ID)
+		return c.DeleteVolume(mine, v.ID, false)
 	}
 }
 
 // TestDetachThatNeverEnds checks that only force ends the detachment.
 func TestDetachThatNeverEnds(t *testing.T) {
-	w := newWorldWith(t, state.ActDetachVolume, ending(state.NeverEnds))
-	v := w.volume()
-	w.attach(v.ID, "/dev/sdf")
-	w.detach(v.ID)
-	w.clock.Pass(24 * time.Hour)
-	if got := w.attachState(v.ID); got != state.Detaching {
+	c := newTestCloudWith(t, state.ActDetachVolume, ending(state.NeverEnds))
+	v := c.volume()
+	c.attach(v.ID, "/dev/sdf")
+	c.detach(v.ID)
+	c.clock.Pass(24 * time.Hour)
+	if got := c.attachState(v.ID); got != state.Detaching {
 		t.Errorf("it is %s", got)
 	}
-	must[state.Attachment](t)(w.DetachVolume(mine, state.DetachRequest{VolumeID: v.ID, Force: true}))
-	if got := w.readVolume(v.ID); got.State != state.VolumeAvailable {
+	must[state.Attachment](t)(c.DetachVolume(mine, state.DetachRequest{VolumeID: v.ID, Force: true}))
+	if got := c.readVolume(v.ID); got.State != state.VolumeAvailable {
 		t.Errorf("by force, it is %s", got.State)
 	}
 }
@@ -129,46 +129,46 @@ func TestDetachThatNeverEnds(t *testing.T) {
 // TestDiskFull checks that a call without space for its data leaves nothing behind.
 func TestDiskFull(t *testing.T) {
 	full := ending(state.DiskFull)
-	for act, do := range map[state.Act]func(w *world, v string) error{
-		state.ActCreateVolume: func(w *world, _ string) error {
-			_, err := w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1})
+	for act, do := range map[state.Act]func(c *testCloud, v string) error{
+		state.ActCreateVolume: func(c *testCloud, _ string) error {
+			_, err := c.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1})
 			return err
 		},
-		state.ActCreateSnapshot: func(w *world, v string) error {
-			_, err := w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v})
+		state.ActCreateSnapshot: func(c *testCloud, v string) error {
+			_, err := c.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v})
 			return err
 		},
-		state.ActAttachVolume: func(w *world, v string) error {
-			_, err := w.AttachVolume(mine, state.AttachRequest{VolumeID: v, VMID: w.host(), Device: "/dev/sdf"})
+		state.ActAttachVolume: func(c *testCloud, v string) error {
+			_, err := c.AttachVolume(mine, state.AttachRequest{VolumeID: v, VMID: c.host(), Device: "/dev/sdf"})
 			return err
 		},
 	} {
 		t.Run(string(act), func(t *testing.T) {
-			w := newWorld(t, state.Instant())
-			v := w.volume()
-			w.cfg.Outcome = func(a state.Act) state.Outcome {
+			c := newTestCloud(t, state.Instant())
+			v := c.volume()
+			c.cfg.Outcome = func(a state.Act) state.Outcome {
 				if a == act {
 					return full
 				}
 				return state.Outcome{}
 			}
-			w.restart()
-			volumes := len(w.Volumes(mine))
-			if err := do(w, v.ID); !errors.Is(err, syscall.ENOSPC) {
+			c.restart()
+			volumes := len(c.Volumes(mine))
+			if err := do(c, v.ID); !errors.Is(err, syscall.ENOSPC) {
 				t.Errorf("the error is %v", err)
 			}
-			if n := len(w.Volumes(mine)); n != volumes || len(w.Snapshots(mine)) != 0 || w.readVolume(v.ID).State != state.VolumeAvailable {
-				t.Errorf("there are %d volumes and %d snapshots; the volume is %s", n, len(w.Snapshots(mine)), w.readVolume(v.ID).State)
+			if n := len(c.Volumes(mine)); n != volumes || len(c.Snapshots(mine)) != 0 || c.readVolume(v.ID).State != state.VolumeAvailable {
+				t.Errorf("there are %d volumes and %d snapshots; the volume is %s", n, len(c.Snapshots(mine)), c.readVolume(v.ID).State)
 			}
 		})
 	}
 }
 
 func TestImportAlwaysSucceeds(t *testing.T) {
-	w := newWorldWith(t, state.ActRegisterImage, ending(state.EndsInError))
-	req := imageOf("imported", w.snapshot().ID)
+	c := newTestCloudWith(t, state.ActRegisterImage, ending(state.EndsInError))
+	req := imageOf("imported", c.snapshot().ID)
 	req.Imported = true
-	if i := must[state.Image](t)(w.CreateImage(mine, req)); i.State != state.ImageAvailable {
+	if i := must[state.Image](t)(c.CreateImage(mine, req)); i.State != state.ImageAvailable {
 		t.Errorf("it is %s", i.State)
 	}
 }

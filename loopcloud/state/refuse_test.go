@@ -11,8 +11,8 @@ import (
 )
 
 func TestVolumeRefusals(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	s := w.snapshot().ID
+	c := newTestCloud(t, state.Instant())
+	s := c.snapshot().ID
 	for name, test := range map[string]struct {
 		req      state.VolumeRequest
 		kind     state.Kind
@@ -40,20 +40,20 @@ func TestVolumeRefusals(t *testing.T) {
 		"dry run":            {state.VolumeRequest{Zone: zone, SizeGiB: 8, DryRun: true}, state.DryRun, "volume"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := len(w.Volumes(mine))
-			_, err := w.CreateVolume(mine, test.req)
+			before := len(c.Volumes(mine))
+			_, err := c.CreateVolume(mine, test.req)
 			wantRefusal(t, err, test.kind, test.resource)
-			if after := len(w.Volumes(mine)); after != before {
+			if after := len(c.Volumes(mine)); after != before {
 				t.Errorf("it was made all the same")
 			}
 		})
 	}
-	_, err := w.CreateVolume(state.Caller{Account: me, Region: "mars-1"}, state.VolumeRequest{Zone: "mars-1a", SizeGiB: 1})
+	_, err := c.CreateVolume(state.Caller{Account: me, Region: "mars-1"}, state.VolumeRequest{Zone: "mars-1a", SizeGiB: 1})
 	wantRefusal(t, err, state.NotFound, "region")
 }
 
 func TestVolumeTypes(t *testing.T) {
-	w := newWorld(t, state.Instant())
+	c := newTestCloud(t, state.Instant())
 	for _, test := range []struct {
 		req              state.VolumeRequest
 		kind             string
@@ -67,7 +67,7 @@ func TestVolumeTypes(t *testing.T) {
 		{state.VolumeRequest{SizeGiB: 4, Type: "standard"}, "standard", 0, 0},
 	} {
 		test.req.Zone = zone
-		v := must[state.Volume](t)(w.CreateVolume(mine, test.req))
+		v := must[state.Volume](t)(c.CreateVolume(mine, test.req))
 		if v.Type != test.kind || v.IOPS != test.iops || v.Throughput != test.throughput {
 			t.Errorf("%+v made %s with %d iops and %d MiB/s", test.req, v.Type, v.IOPS, v.Throughput)
 		}
@@ -75,48 +75,48 @@ func TestVolumeTypes(t *testing.T) {
 }
 
 func TestAttachRefusals(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	v, taken := w.volume().ID, w.volume().ID
-	w.attach(taken, "/dev/sdf")
-	elsewhere := must[state.Volume](t)(w.CreateVolume(mine, state.VolumeRequest{Zone: "eu-west-2b", SizeGiB: 1})).ID
+	c := newTestCloud(t, state.Instant())
+	v, taken := c.volume().ID, c.volume().ID
+	c.attach(taken, "/dev/sdf")
+	elsewhere := must[state.Volume](t)(c.CreateVolume(mine, state.VolumeRequest{Zone: "eu-west-2b", SizeGiB: 1})).ID
 	for name, test := range map[string]struct {
 		req      state.AttachRequest
 		kind     state.Kind
 		resource string
 	}{
-		"volume unknown": {state.AttachRequest{VolumeID: "vol-0badbad0", VMID: w.host(), Device: "/dev/sdg"}, state.NotFound, "volume"},
-		"no volume":      {state.AttachRequest{VMID: w.host(), Device: "/dev/sdg"}, state.Missing, "volume"},
+		"volume unknown": {state.AttachRequest{VolumeID: "vol-0badbad0", VMID: c.host(), Device: "/dev/sdg"}, state.NotFound, "volume"},
+		"no volume":      {state.AttachRequest{VMID: c.host(), Device: "/dev/sdg"}, state.Missing, "volume"},
 		"VM unknown":     {state.AttachRequest{VolumeID: v, VMID: "i-0badbad0", Device: "/dev/sdg"}, state.NotFound, "instance"},
-		"no device":      {state.AttachRequest{VolumeID: v, VMID: w.host()}, state.Missing, "device"},
-		"device taken":   {state.AttachRequest{VolumeID: v, VMID: w.host(), Device: "/dev/sdf"}, state.InUse, "device"},
-		"root taken":     {state.AttachRequest{VolumeID: v, VMID: w.host(), Device: "/dev/sda1"}, state.InUse, "device"},
-		"attached":       {state.AttachRequest{VolumeID: taken, VMID: w.host(), Device: "/dev/sdg"}, state.InUse, "volume"},
-		"other zone":     {state.AttachRequest{VolumeID: elsewhere, VMID: w.host(), Device: "/dev/sdg"}, state.InvalidValue, "zone"},
-		"dry run":        {state.AttachRequest{VolumeID: v, VMID: w.host(), Device: "/dev/sdg", DryRun: true}, state.DryRun, "volume"},
+		"no device":      {state.AttachRequest{VolumeID: v, VMID: c.host()}, state.Missing, "device"},
+		"device taken":   {state.AttachRequest{VolumeID: v, VMID: c.host(), Device: "/dev/sdf"}, state.InUse, "device"},
+		"root taken":     {state.AttachRequest{VolumeID: v, VMID: c.host(), Device: "/dev/sda1"}, state.InUse, "device"},
+		"attached":       {state.AttachRequest{VolumeID: taken, VMID: c.host(), Device: "/dev/sdg"}, state.InUse, "volume"},
+		"other zone":     {state.AttachRequest{VolumeID: elsewhere, VMID: c.host(), Device: "/dev/sdg"}, state.InvalidValue, "zone"},
+		"dry run":        {state.AttachRequest{VolumeID: v, VMID: c.host(), Device: "/dev/sdg", DryRun: true}, state.DryRun, "volume"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := w.AttachVolume(mine, test.req)
+			_, err := c.AttachVolume(mine, test.req)
 			wantRefusal(t, err, test.kind, test.resource)
 		})
 	}
-	w.disks.Take("/dev/sdh")
-	_, err := w.AttachVolume(mine, state.AttachRequest{VolumeID: v, VMID: w.host(), Device: "/dev/sdh"})
+	c.disks.Take("/dev/sdh")
+	_, err := c.AttachVolume(mine, state.AttachRequest{VolumeID: v, VMID: c.host(), Device: "/dev/sdh"})
 	wantRefusal(t, err, state.InUse, "device")
 }
 
 func TestAttachLimit(t *testing.T) {
-	w := newWorld(t, state.Instant())
+	c := newTestCloud(t, state.Instant())
 	for i := range 39 { // forty with the root volume
-		w.attach(w.volume().ID, fmt.Sprintf("/dev/sd%c%c", 'b'+i/26, 'a'+i%26))
+		c.attach(c.volume().ID, fmt.Sprintf("/dev/sd%c%c", 'b'+i/26, 'a'+i%26))
 	}
-	_, err := w.AttachVolume(mine, state.AttachRequest{VolumeID: w.volume().ID, VMID: w.host(), Device: "/dev/sdz"})
+	_, err := c.AttachVolume(mine, state.AttachRequest{VolumeID: c.volume().ID, VMID: c.host(), Device: "/dev/sdz"})
 	wantRefusal(t, err, state.Limit, "instance")
 }
 
 func TestDetachRefusals(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	loose, v := w.volume().ID, w.volume().ID
-	w.attach(v, "/dev/sdf")
+	c := newTestCloud(t, state.Instant())
+	loose, v := c.volume().ID, c.volume().ID
+	c.attach(v, "/dev/sdf")
 	for name, test := range map[string]struct {
 		req      state.DetachRequest
 		kind     state.Kind
@@ -128,19 +128,19 @@ func TestDetachRefusals(t *testing.T) {
 		"dry run":      {state.DetachRequest{VolumeID: v, DryRun: true}, state.DryRun, "volume"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := w.DetachVolume(mine, test.req)
+			_, err := c.DetachVolume(mine, test.req)
 			wantRefusal(t, err, test.kind, test.resource)
 		})
 	}
-	if s := w.attachState(v); s != state.Attached {
+	if s := c.attachState(v); s != state.Attached {
 		t.Errorf("the attachment is %q", s)
 	}
 }
 
 func TestImageRefusals(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	s := w.snapshot().ID
-	img := w.image("taken")
+	c := newTestCloud(t, state.Instant())
+	s := c.snapshot().ID
+	img := c.image("taken")
 	with := func(change func(*state.ImageRequest)) state.ImageRequest {
 		req := imageOf("new", s)
 		change(&req)
@@ -171,130 +171,130 @@ func TestImageRefusals(t *testing.T) {
 		"dry run":          {with(func(r *state.ImageRequest) { r.DryRun = true }), state.DryRun, "image"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := w.CreateImage(mine, test.req)
+			_, err := c.CreateImage(mine, test.req)
 			wantRefusal(t, err, test.kind, test.resource)
-			if n := len(w.Images(mine)); n != 1 {
+			if n := len(c.Images(mine)); n != 1 {
 				t.Errorf("there are %d images", n)
 			}
 		})
 	}
-	if _, err := w.CreateImage(theirs, imageOf("taken", s)); err == nil {
+	if _, err := c.CreateImage(theirs, imageOf("taken", s)); err == nil {
 		t.Error("an image was made of a snapshot that is not shared")
 	}
 }
 
 func TestImageOfPendingSnapshot(t *testing.T) {
-	w := newWorld(t, state.Timing{Snapshot: time.Minute})
-	_, err := w.CreateImage(mine, imageOf("early", w.snapshot().ID))
+	c := newTestCloud(t, state.Timing{Snapshot: time.Minute})
+	_, err := c.CreateImage(mine, imageOf("early", c.snapshot().ID))
 	wantRefusal(t, err, state.WrongState, "snapshot")
 }
 
 func TestImportedID(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	req := imageOf("imported", w.snapshot().ID)
+	c := newTestCloud(t, state.Instant())
+	req := imageOf("imported", c.snapshot().ID)
 	req.ID = "ami-e81d5881"
-	if img := must[state.Image](t)(w.CreateImage(mine, req)); img.ID != req.ID {
+	if img := must[state.Image](t)(c.CreateImage(mine, req)); img.ID != req.ID {
 		t.Errorf("its id is %s", img.ID)
 	}
 }
 
 func TestSharing(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	img := w.image("shared")
+	c := newTestCloud(t, state.Instant())
+	img := c.image("shared")
 	s := img.Mappings[0].Volume.SnapshotID
 	from := state.VolumeRequest{Zone: zone, SnapshotID: s}
 
-	_, err := w.CreateVolume(theirs, from)
+	_, err := c.CreateVolume(theirs, from)
 	wantRefusal(t, err, state.NotFound, "snapshot")
 	let := state.PermissionChange{Add: state.Permissions{Accounts: []string{other}}}
-	must[state.Snapshot](t)(w.ShareSnapshot(mine, s, let, false))
-	must[state.Image](t)(w.ShareImage(mine, img.ID, let, false))
-	if v := must[state.Volume](t)(w.CreateVolume(theirs, from)); v.Account != other {
+	must[state.Snapshot](t)(c.ShareSnapshot(mine, s, let, false))
+	must[state.Image](t)(c.ShareImage(mine, img.ID, let, false))
+	if v := must[state.Volume](t)(c.CreateVolume(theirs, from)); v.Account != other {
 		t.Errorf("the volume is %s's", v.Account)
 	}
-	if len(w.Images(theirs)) != 1 || len(w.Snapshots(theirs)) != 1 {
+	if len(c.Images(theirs)) != 1 || len(c.Snapshots(theirs)) != 1 {
 		t.Error("what is shared is not listed")
 	}
-	if len(w.Images(state.Caller{Account: other, Region: away})) != 0 {
+	if len(c.Images(state.Caller{Account: other, Region: away})) != 0 {
 		t.Error("what is shared is listed in another region")
 	}
 
-	wantRefusal(t, w.DeleteImage(theirs, img.ID, false), state.NotAllowed, "image")
-	wantRefusal(t, w.DeleteSnapshot(theirs, s, false), state.NotAllowed, "snapshot")
-	wantRefusal(t, w.AddTags(theirs, []string{s}, map[string]string{"a": "b"}, false), state.NotAllowed, "snapshot")
-	_, err = w.ShareImage(theirs, img.ID, let, false)
+	wantRefusal(t, c.DeleteImage(theirs, img.ID, false), state.NotAllowed, "image")
+	wantRefusal(t, c.DeleteSnapshot(theirs, s, false), state.NotAllowed, "snapshot")
+	wantRefusal(t, c.AddTags(theirs, []string{s}, map[string]string{"a": "b"}, false), state.NotAllowed, "snapshot")
+	_, err = c.ShareImage(theirs, img.ID, let, false)
 	wantRefusal(t, err, state.NotAllowed, "image")
 
-	must[state.Image](t)(w.ShareImage(mine, img.ID, state.PermissionChange{Remove: state.Permissions{Accounts: []string{other}}}, false))
-	wantRefusal(t, w.DeleteImage(theirs, img.ID, false), state.NotFound, "image")
-	must[state.Image](t)(w.ShareImage(mine, img.ID, state.PermissionChange{Add: state.Permissions{Public: true}}, false))
-	if !w.Images(theirs)[0].Launch.Public {
+	must[state.Image](t)(c.ShareImage(mine, img.ID, state.PermissionChange{Remove: state.Permissions{Accounts: []string{other}}}, false))
+	wantRefusal(t, c.DeleteImage(theirs, img.ID, false), state.NotFound, "image")
+	must[state.Image](t)(c.ShareImage(mine, img.ID, state.PermissionChange{Add: state.Permissions{Public: true}}, false))
+	if !c.Images(theirs)[0].Launch.Public {
 		t.Error("it is not public")
 	}
-	_, err = w.ShareImage(mine, img.ID, state.PermissionChange{Add: state.Permissions{Accounts: []string{"me"}}}, false)
+	_, err = c.ShareImage(mine, img.ID, state.PermissionChange{Add: state.Permissions{Accounts: []string{"me"}}}, false)
 	wantRefusal(t, err, state.Malformed, "account")
 }
 
 func TestEncryption(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	v := must[state.Volume](t)(w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1, Encrypted: true}))
+	c := newTestCloud(t, state.Instant())
+	v := must[state.Volume](t)(c.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1, Encrypted: true}))
 	if !strings.Contains(v.KMSKeyID, home) {
 		t.Errorf("its key is %q", v.KMSKeyID)
 	}
-	s := must[state.Snapshot](t)(w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID}))
+	s := must[state.Snapshot](t)(c.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID}))
 	if !s.Encrypted || s.KMSKeyID != v.KMSKeyID {
 		t.Errorf("its snapshot is %+v", s)
 	}
-	again := must[state.Volume](t)(w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SnapshotID: s.ID, KMSKeyID: "alias/mine"}))
+	again := must[state.Volume](t)(c.CreateVolume(mine, state.VolumeRequest{Zone: zone, SnapshotID: s.ID, KMSKeyID: "alias/mine"}))
 	if !again.Encrypted || again.KMSKeyID != state.KeyARN(mine, "alias/mine") {
 		t.Errorf("a volume of that is %+v", again)
 	}
-	img := must[state.Image](t)(w.CreateImage(mine, imageOf("encrypted", s.ID)))
+	img := must[state.Image](t)(c.CreateImage(mine, imageOf("encrypted", s.ID)))
 	if m := img.Mappings[0].Volume; !m.Encrypted || m.KMSKeyID != v.KMSKeyID {
 		t.Errorf("an image of that has %+v", m)
 	}
 	for kind, ch := range map[state.Kind]state.Permissions{state.Secret: {Public: true}, state.Unshareable: {Accounts: []string{other}}} {
 		t.Run(string(kind), func(t *testing.T) {
-			_, err := w.ShareSnapshot(mine, s.ID, state.PermissionChange{Add: ch}, false)
+			_, err := c.ShareSnapshot(mine, s.ID, state.PermissionChange{Add: ch}, false)
 			wantRefusal(t, err, kind, "snapshot")
-			_, err = w.ShareImage(mine, img.ID, state.PermissionChange{Add: ch}, false)
+			_, err = c.ShareImage(mine, img.ID, state.PermissionChange{Add: ch}, false)
 			wantRefusal(t, err, kind, "image")
 		})
 	}
-	own := must[state.Snapshot](t)(w.CopySnapshot(mine, state.SnapshotCopyRequest{SourceID: s.ID, KMSKeyID: "alias/mine"}))
-	must[state.Snapshot](t)(w.ShareSnapshot(mine, own.ID, state.PermissionChange{Add: state.Permissions{Accounts: []string{other}}}, false))
+	own := must[state.Snapshot](t)(c.CopySnapshot(mine, state.SnapshotCopyRequest{SourceID: s.ID, KMSKeyID: "alias/mine"}))
+	must[state.Snapshot](t)(c.ShareSnapshot(mine, own.ID, state.PermissionChange{Add: state.Permissions{Accounts: []string{other}}}, false))
 }
 
 func TestTags(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	v := must[state.Volume](t)(w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1, Tags: map[string]string{"a": "1"}}))
-	s := must[state.Snapshot](t)(w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID}))
+	c := newTestCloud(t, state.Instant())
+	v := must[state.Volume](t)(c.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1, Tags: map[string]string{"a": "1"}}))
+	s := must[state.Snapshot](t)(c.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID}))
 	both := []string{v.ID, s.ID}
-	if err := w.AddTags(mine, both, map[string]string{"a": "2", "b": "3"}, false); err != nil {
+	if err := c.AddTags(mine, both, map[string]string{"a": "2", "b": "3"}, false); err != nil {
 		t.Fatal(err)
 	}
 	one, two := "1", "2"
-	if err := w.RemoveTags(mine, []string{v.ID}, map[string]*string{"a": &one, "b": nil}, false); err != nil {
+	if err := c.RemoveTags(mine, []string{v.ID}, map[string]*string{"a": &one, "b": nil}, false); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.RemoveTags(mine, []string{s.ID}, map[string]*string{"a": &two}, false); err != nil {
+	if err := c.RemoveTags(mine, []string{s.ID}, map[string]*string{"a": &two}, false); err != nil {
 		t.Fatal(err)
 	}
 	want := fmt.Sprint([]state.Tag{{s.ID, "snapshot", "b", "3"}, {v.ID, "volume", "a", "2"}})
-	if got := fmt.Sprint(w.Tags(mine)); got != want {
+	if got := fmt.Sprint(c.Tags(mine)); got != want {
 		t.Errorf("the tags are %s, not %s", got, want)
 	}
-	if len(w.Tags(theirs)) != 0 {
+	if len(c.Tags(theirs)) != 0 {
 		t.Error("another account sees them")
 	}
-	if err := w.RemoveTags(mine, both, nil, false); err != nil || len(w.Tags(mine)) != 0 {
-		t.Errorf("removing all left %v (%v)", w.Tags(mine), err)
+	if err := c.RemoveTags(mine, both, nil, false); err != nil || len(c.Tags(mine)) != 0 {
+		t.Errorf("removing all left %v (%v)", c.Tags(mine), err)
 	}
 }
 
 func TestTagRefusals(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	v := w.volume().ID
+	c := newTestCloud(t, state.Instant())
+	v := c.volume().ID
 	many := map[string]string{}
 	for i := range 51 {
 		many[strconv.Itoa(i)] = ""
@@ -317,8 +317,8 @@ func TestTagRefusals(t *testing.T) {
 		"only tested": {[]string{v}, map[string]string{"a": "b"}, true, state.DryRun, "tag"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			wantRefusal(t, w.AddTags(mine, test.ids, test.tags, test.dry), test.kind, test.resource)
-			if got := w.Tags(mine); len(got) != 0 {
+			wantRefusal(t, c.AddTags(mine, test.ids, test.tags, test.dry), test.kind, test.resource)
+			if got := c.Tags(mine); len(got) != 0 {
 				t.Errorf("there are tags: %v", got)
 			}
 		})
@@ -326,33 +326,33 @@ func TestTagRefusals(t *testing.T) {
 }
 
 func TestTokens(t *testing.T) {
-	w := newWorld(t, state.Instant())
+	c := newTestCloud(t, state.Instant())
 	req := state.VolumeRequest{Zone: zone, SizeGiB: 1, Token: "once"}
-	first := must[state.Volume](t)(w.CreateVolume(mine, req))
-	w.restart()
-	if again := must[state.Volume](t)(w.CreateVolume(mine, req)); again.ID != first.ID {
+	first := must[state.Volume](t)(c.CreateVolume(mine, req))
+	c.restart()
+	if again := must[state.Volume](t)(c.CreateVolume(mine, req)); again.ID != first.ID {
 		t.Errorf("asked again, another volume %s was made", again.ID)
 	}
 	req.SizeGiB = 2
-	_, err := w.CreateVolume(mine, req)
+	_, err := c.CreateVolume(mine, req)
 	wantRefusal(t, err, state.TokenMismatch, "token")
-	if v := must[state.Volume](t)(w.CreateVolume(theirs, req)); v.ID == first.ID {
+	if v := must[state.Volume](t)(c.CreateVolume(theirs, req)); v.ID == first.ID {
 		t.Error("another account's token is the same")
 	}
-	s := must[state.Snapshot](t)(w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: first.ID, Token: "once"}))
-	if again := must[state.Snapshot](t)(w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: first.ID, Token: "once"})); again.ID != s.ID {
+	s := must[state.Snapshot](t)(c.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: first.ID, Token: "once"}))
+	if again := must[state.Snapshot](t)(c.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: first.ID, Token: "once"})); again.ID != s.ID {
 		t.Error("another snapshot was made")
 	}
-	copied := state.ImageCopyRequest{SourceID: w.image("source").ID, Name: "copy", Token: "once"}
-	if a, b := must[state.Image](t)(w.CopyImage(mine, copied)), must[state.Image](t)(w.CopyImage(mine, copied)); a.ID != b.ID {
+	copied := state.ImageCopyRequest{SourceID: c.image("source").ID, Name: "copy", Token: "once"}
+	if a, b := must[state.Image](t)(c.CopyImage(mine, copied)), must[state.Image](t)(c.CopyImage(mine, copied)); a.ID != b.ID {
 		t.Error("another copy was made")
 	}
 	run := state.VMRequest{ImageID: copied.SourceID, Count: 2, Token: "once"}
-	if a, b := must[[]state.VM](t)(w.RunVMs(mine, run)), must[[]state.VM](t)(w.RunVMs(mine, run)); fmt.Sprint(a) != fmt.Sprint(b) {
+	if a, b := must[[]state.VM](t)(c.RunVMs(mine, run)), must[[]state.VM](t)(c.RunVMs(mine, run)); fmt.Sprint(a) != fmt.Sprint(b) {
 		t.Error("other VMs were run")
 	}
-	w.clock.Pass(24 * time.Hour)
-	if v := must[state.Volume](t)(w.CreateVolume(mine, req)); v.ID == first.ID {
+	c.clock.Pass(24 * time.Hour)
+	if v := must[state.Volume](t)(c.CreateVolume(mine, req)); v.ID == first.ID {
 		t.Error("the token is remembered for ever")
 	}
 }

@@ -19,66 +19,66 @@ import (
 )
 
 func TestRestart(t *testing.T) {
-	w := newWorld(t, seconds)
-	w.clock.Pass(0)
+	c := newTestCloud(t, seconds)
+	c.clock.Pass(0)
 	img := func() state.Image {
-		v := w.volume()
-		w.clock.Pass(seconds.VolumeCreate)
-		s := must[state.Snapshot](t)(w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID, Tags: map[string]string{"a": "b"}}))
-		w.clock.Pass(seconds.Snapshot + 8*seconds.SnapshotPerGiB)
-		w.attach(v.ID, "/dev/sdf")
-		return must[state.Image](t)(w.CreateImage(mine, imageOf("kept", s.ID)))
+		v := c.volume()
+		c.clock.Pass(seconds.VolumeCreate)
+		s := must[state.Snapshot](t)(c.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID, Tags: map[string]string{"a": "b"}}))
+		c.clock.Pass(seconds.Snapshot + 8*seconds.SnapshotPerGiB)
+		c.attach(v.ID, "/dev/sdf")
+		return must[state.Image](t)(c.CreateImage(mine, imageOf("kept", s.ID)))
 	}()
-	images, snapshots, vms := w.Images(mine), w.Snapshots(mine), w.VMs(mine)
-	w.restart()
-	if got := w.Images(mine); !reflect.DeepEqual(got, images) {
+	images, snapshots, vms := c.Images(mine), c.Snapshots(mine), c.VMs(mine)
+	c.restart()
+	if got := c.Images(mine); !reflect.DeepEqual(got, images) {
 		t.Errorf("the images are %+v, not %+v", got, images)
 	}
-	if got := w.Snapshots(mine); !reflect.DeepEqual(got, snapshots) {
+	if got := c.Snapshots(mine); !reflect.DeepEqual(got, snapshots) {
 		t.Errorf("the snapshots are %+v, not %+v", got, snapshots)
 	}
-	if got := w.VMs(mine); !reflect.DeepEqual(got, vms) {
+	if got := c.VMs(mine); !reflect.DeepEqual(got, vms) {
 		t.Errorf("the VMs are %+v, not %+v", got, vms)
 	}
-	for _, v := range w.Volumes(mine) {
+	for _, v := range c.Volumes(mine) {
 		if v.Attachment != nil && v.Attachment.Device != "/dev/sda1" {
 			t.Errorf("%s is still %s", v.ID, v.State)
 		}
 	}
-	if w.readImage(img.ID).State != state.ImagePending {
+	if c.readImage(img.ID).State != state.ImagePending {
 		t.Error("the image became available by the restart")
 	}
-	if w.disks.Released() != 3 { // at each start and once at the end
-		t.Errorf("devices were released %d times", w.disks.Released())
+	if c.disks.Released() != 3 { // at each start and once at the end
+		t.Errorf("devices were released %d times", c.disks.Released())
 	}
 }
 
 // TestReopenAfterKill opens the state file as it is in the middle of each kind of work.
 func TestReopenAfterKill(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	v, img := w.volume(), w.image("source")
-	gone := w.volume()
+	tc := newTestCloud(t, state.Instant())
+	v, img := tc.volume(), tc.image("source")
+	gone := tc.volume()
 	works := map[string]func(){
-		"create volume":   func() { _, _ = w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1, Token: "t"}) },
-		"create snapshot": func() { _, _ = w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID}) },
-		"copy image":      func() { _, _ = w.CopyImage(mine, state.ImageCopyRequest{SourceID: img.ID, Name: "copy"}) },
-		"delete volume":   func() { _ = w.DeleteVolume(mine, gone.ID, false) },
+		"create volume":   func() { _, _ = tc.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1, Token: "t"}) },
+		"create snapshot": func() { _, _ = tc.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: v.ID}) },
+		"copy image":      func() { _, _ = tc.CopyImage(mine, state.ImageCopyRequest{SourceID: img.ID, Name: "copy"}) },
+		"delete volume":   func() { _ = tc.DeleteVolume(mine, gone.ID, false) },
 	}
 	slow := make(chan struct{})
-	w.disks.Hold(slow)
+	tc.disks.Hold(slow)
 	var under sync.WaitGroup
 	for _, work := range works {
 		under.Go(work)
 	}
-	w.waitWorking(len(works))
+	tc.waitWorking(len(works))
 	for what, n := range map[string]int{
-		"volumes": len(w.Volumes(mine)) - 5, "snapshots": len(w.Snapshots(mine)) - 3, "images": len(w.Images(mine)) - 2,
+		"volumes": len(tc.Volumes(mine)) - 5, "snapshots": len(tc.Snapshots(mine)) - 3, "images": len(tc.Images(mine)) - 2,
 	} {
 		if n != 0 {
 			t.Errorf("%+d %s are listed meanwhile", n, what)
 		}
 	}
-	killed := w.afterKill()
+	killed := tc.afterKill()
 	close(slow)
 	under.Wait()
 
@@ -101,44 +101,44 @@ func TestReopenAfterKill(t *testing.T) {
 }
 
 // waitWorking returns when this many calls wait in Disks.
-func (w *world) waitWorking(n int) {
-	for w.disks.Working() != n {
+func (c *testCloud) waitWorking(n int) {
+	for c.disks.Working() != n {
 		runtime.Gosched()
 	}
 }
 
 // afterKill returns a configuration whose directory has a copy of the current file.
-func (w *world) afterKill() state.Config {
-	w.t.Helper()
-	text := must[[]byte](w.t)(os.ReadFile(filepath.Join(w.dir, "state.json")))
-	cfg := w.cfg
-	cfg.Dir, cfg.Disks = testdir.New(w.t), statetest.NewDisks()
+func (c *testCloud) afterKill() state.Config {
+	c.t.Helper()
+	text := must[[]byte](c.t)(os.ReadFile(filepath.Join(c.dir, "state.json")))
+	cfg := c.cfg
+	cfg.Dir, cfg.Disks = testdir.New(c.t), statetest.NewDisks()
 	if err := os.WriteFile(filepath.Join(cfg.Dir, "state.json"), text, 0o644); err != nil {
-		w.t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	return cfg
 }
 
 func TestCallsAfterClose(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	if err := w.Close(); err != nil {
+	c := newTestCloud(t, state.Instant())
+	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1}); err == nil || len(w.disks.Volumes()) != 0 {
+	if _, err := c.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 1}); err == nil || len(c.disks.Volumes()) != 0 {
 		t.Errorf("closed, it made a volume (%v)", err)
 	}
-	if err := w.Close(); err != nil {
+	if err := c.Close(); err != nil {
 		t.Errorf("closing it again: %v", err)
 	}
 }
 
 func TestDirectoryIsLocked(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	_, err := state.Open(w.cfg)
+	c := newTestCloud(t, state.Instant())
+	_, err := state.Open(c.cfg)
 	if err == nil {
 		t.Fatal("two have the directory open")
 	}
-	for _, part := range []string{w.dir, strconv.Itoa(os.Getpid())} {
+	for _, part := range []string{c.dir, strconv.Itoa(os.Getpid())} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q does not name %s", err, part)
 		}
@@ -146,9 +146,9 @@ func TestDirectoryIsLocked(t *testing.T) {
 }
 
 func TestOpenRefusesInvalidStateFile(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	w.volume()
-	good := bytes.TrimSpace(must[[]byte](t)(os.ReadFile(filepath.Join(w.dir, "state.json"))))
+	c := newTestCloud(t, state.Instant())
+	c.volume()
+	good := bytes.TrimSpace(must[[]byte](t)(os.ReadFile(filepath.Join(c.dir, "state.json"))))
 	for name, text := range map[string][]byte{
 		"torn":          good[:len(good)-10],
 		"empty":         nil,
@@ -159,7 +159,7 @@ func TestOpenRefusesInvalidStateFile(t *testing.T) {
 		"null table":    []byte(`{"Version":1,"Images":null}`),
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := w.cfg
+			cfg := c.cfg
 			cfg.Dir = testdir.New(t)
 			file := filepath.Join(cfg.Dir, "state.json")
 			if err := os.WriteFile(file, text, 0o644); err != nil {
@@ -177,18 +177,18 @@ func TestOpenRefusesInvalidStateFile(t *testing.T) {
 }
 
 func TestRemovedRegionsAndAccountsStay(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	img := w.image("of mine")
-	w.cfg.Accounts = []state.Account{{ID: other}}
-	w.cfg.Regions = []state.Region{state.NewRegion(away)}
-	w.restart()
-	if got := w.Accounts(); len(got) != 2 || got[0].ID != other || got[1].ID != me {
+	c := newTestCloud(t, state.Instant())
+	img := c.image("of mine")
+	c.cfg.Accounts = []state.Account{{ID: other}}
+	c.cfg.Regions = []state.Region{state.NewRegion(away)}
+	c.restart()
+	if got := c.Accounts(); len(got) != 2 || got[0].ID != other || got[1].ID != me {
 		t.Errorf("the accounts are %v", got)
 	}
-	if w.DefaultRegion() != away || len(w.Regions()) != 7 {
-		t.Errorf("the regions are %v, by default %s", w.Regions(), w.DefaultRegion())
+	if c.DefaultRegion() != away || len(c.Regions()) != 7 {
+		t.Errorf("the regions are %v, by default %s", c.Regions(), c.DefaultRegion())
 	}
-	w.readImage(img.ID)
+	c.readImage(img.ID)
 }
 
 func TestOpenRefusesInvalidConfig(t *testing.T) {
@@ -235,55 +235,55 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestImportAndExport(t *testing.T) {
-	w := newWorld(t, state.AWS(1))
+	c := newTestCloud(t, state.AWS(1))
 	file := filepath.Join(testdir.New(t), "disk")
 	if err := os.WriteFile(file, []byte("a disk"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s := must[state.Snapshot](t)(w.ImportSnapshot(mine, state.SnapshotImport{File: file, SizeGiB: 3, IDDigits: 8}))
+	s := must[state.Snapshot](t)(c.ImportSnapshot(mine, state.SnapshotImport{File: file, SizeGiB: 3, IDDigits: 8}))
 	if s.State != state.SnapshotCompleted || s.SizeGiB != 3 {
 		t.Errorf("it is %+v", s)
 	}
 	out := file + ".out"
-	if err := w.ExportSnapshot(mine, s.ID, out); err != nil {
+	if err := c.ExportSnapshot(mine, s.ID, out); err != nil {
 		t.Fatal(err)
 	}
 	if text := must[[]byte](t)(os.ReadFile(out)); string(text) != "a disk, 3 GiB" {
 		t.Errorf("exported was %q", text)
 	}
-	if one := must[state.Snapshot](t)(w.ImportSnapshot(mine, state.SnapshotImport{File: file})); one.SizeGiB != 1 {
+	if one := must[state.Snapshot](t)(c.ImportSnapshot(mine, state.SnapshotImport{File: file})); one.SizeGiB != 1 {
 		t.Errorf("six bytes have %d GiB", one.SizeGiB)
 	}
-	if _, err := w.ImportSnapshot(mine, state.SnapshotImport{File: file + ".none"}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := c.ImportSnapshot(mine, state.SnapshotImport{File: file + ".none"}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the error is %v", err)
 	}
-	wantRefusal(t, w.ExportSnapshot(theirs, s.ID, out), state.NotFound, "snapshot")
+	wantRefusal(t, c.ExportSnapshot(theirs, s.ID, out), state.NotFound, "snapshot")
 }
 
 func TestManyAtOnce(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	s := w.snapshot().ID
+	c := newTestCloud(t, state.Instant())
+	s := c.snapshot().ID
 	var all sync.WaitGroup
 	for i := range 8 {
-		all.Go(func() { oneBuild(t, w, s, i) })
+		all.Go(func() { oneBuild(t, c, s, i) })
 	}
 	all.Go(func() {
 		for range 50 {
-			w.Volumes(mine)
-			w.Tags(mine)
+			c.Volumes(mine)
+			c.Tags(mine)
 		}
 	})
 	all.Wait()
-	if n := len(w.Images(mine)); n != 8 {
+	if n := len(c.Images(mine)); n != 8 {
 		t.Errorf("%d images were made", n)
 	}
-	if err := w.DeleteSnapshot(mine, s, false); err != nil {
+	if err := c.DeleteSnapshot(mine, s, false); err != nil {
 		t.Error(err)
 	}
 }
 
 // oneBuild makes the calls of a build, each twice with the same token.
-func oneBuild(t *testing.T, w *world, source string, i int) {
+func oneBuild(t *testing.T, c *testCloud, source string, i int) {
 	fail := func(err error) bool {
 		if err != nil {
 			t.Error(err)
@@ -296,7 +296,7 @@ func oneBuild(t *testing.T, w *world, source string, i int) {
 	ids := make([]string, 2)
 	for k := range ids {
 		twice.Go(func() {
-			v, err := w.CreateVolume(mine, req)
+			v, err := c.CreateVolume(mine, req)
 			fail(err)
 			ids[k] = v.ID
 		})
@@ -307,20 +307,20 @@ func oneBuild(t *testing.T, w *world, source string, i int) {
 		return
 	}
 	device := fmt.Sprintf("/dev/sd%c", 'f'+i)
-	if _, err := w.AttachVolume(mine, state.AttachRequest{VolumeID: ids[0], VMID: w.host(), Device: device}); fail(err) {
+	if _, err := c.AttachVolume(mine, state.AttachRequest{VolumeID: ids[0], VMID: c.host(), Device: device}); fail(err) {
 		return
 	}
 	var end sync.WaitGroup // the snapshot during the detaching
 	end.Go(func() {
-		_, err := w.DetachVolume(mine, state.DetachRequest{VolumeID: ids[0]})
+		_, err := c.DetachVolume(mine, state.DetachRequest{VolumeID: ids[0]})
 		fail(err)
 	})
-	s, err := w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: ids[0], Token: token})
+	s, err := c.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: ids[0], Token: token})
 	end.Wait()
-	if fail(err) || fail(w.DeleteVolume(mine, ids[0], false)) {
+	if fail(err) || fail(c.DeleteVolume(mine, ids[0], false)) {
 		return
 	}
-	_, err = w.CreateImage(mine, imageOf(token, s.ID))
+	_, err = c.CreateImage(mine, imageOf(token, s.ID))
 	fail(err)
 }
 

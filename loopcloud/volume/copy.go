@@ -91,11 +91,22 @@ func copyFile(out *os.File, src string, size int64) error {
 	}
 	// Btrfs and XFS share the blocks; every other file system returns its own error.
 	if unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) != nil {
-		if err := eachData(in, length, func(at, end int64) error { return copyRange(out, in, at, end) }); err != nil {
+		stretch := copyRange
+		if onTmpfs(in) {
+			stretch = copyWritten
+		}
+		if err := eachData(in, length, func(at, end int64) error { return stretch(out, in, at, end) }); err != nil {
 			return err
 		}
 	}
 	return out.Truncate(size)
+}
+
+// onTmpfs reports whether a file is on a tmpfs. A tmpfs does not know zeroed ranges, such as the empty journal of a new ext4,
+// so such zeros are data there, and take memory in each copy.
+func onTmpfs(f *os.File) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &st) == nil && st.Type == unix.TMPFS_MAGIC
 }
 
 // eachData calls a function with every part of a file that is not a hole.

@@ -5,7 +5,6 @@ package volume
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -73,17 +72,37 @@ func processesOf(devs map[string]bool, own *os.File) []string {
 	if own != nil {
 		self = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), own.Fd())
 	}
-	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	var found []string
-	for _, fd := range fds {
-		var st unix.Stat_t
-		if fd == self || unix.Stat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK || !devs[numbers(st.Rdev)] {
+	for _, pid := range namesIn("/proc") {
+		dir := "/proc/" + pid
+		if pid[0] < '0' || pid[0] > '9' || !hasOpen(dir+"/fd/", self, devs) {
 			continue
 		}
-		dir := filepath.Dir(filepath.Dir(fd))
-		name, _ := os.ReadFile(filepath.Join(dir, "comm"))
-		found = append(found, fmt.Sprintf("open in %s, process %s", strings.TrimSpace(string(name)), filepath.Base(dir)))
+		name, _ := os.ReadFile(dir + "/comm")
+		found = append(found, fmt.Sprintf("open in %s, process %s", strings.TrimSpace(string(name)), pid))
 	}
 	slices.Sort(found)
-	return slices.Compact(found)
+	return found
+}
+
+// hasOpen reports whether a file of the directory, other than self, is one of the devices.
+func hasOpen(dir, self string, devs map[string]bool) bool {
+	for _, name := range namesIn(dir) {
+		var st unix.Stat_t
+		if dir+name != self && unix.Stat(dir+name, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && devs[numbers(st.Rdev)] {
+			return true
+		}
+	}
+	return false
+}
+
+// namesIn returns the names in a directory, in any order. filepath.Glob would read the directories of all processes twice.
+func namesIn(dir string) []string {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(-1)
+	return names
 }

@@ -10,12 +10,15 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
+
+	"github.com/packer-chroot/packer-plugin-chroot/sdkhttp"
 )
 
 // awsCloud implements cloud for one account on AWS.
@@ -24,10 +27,11 @@ type awsCloud struct{ config aws.Config }
 // dialAWS connects to AWS. The keys come only from the environment, or from the profile that
 // it names.
 func dialAWS(ctx context.Context) (cloud, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithEC2IMDSClientEnableState(imds.ClientDisabled))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithEC2IMDSClientEnableState(imds.ClientDisabled), config.WithHTTPClient(awshttp.NewBuildableClient()))
 	if err != nil {
 		return nil, err
 	}
+	cfg.HTTPClient = sdkhttp.Safe(cfg.HTTPClient)
 	return &awsCloud{cfg}, nil
 }
 

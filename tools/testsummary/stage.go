@@ -109,8 +109,8 @@ type packageRun struct {
 	result string
 	// unbuilt is true if the tests were not run because they do not compile.
 	unbuilt bool
-	// death is the line with the reason why the test program ended early.
-	death string
+	// crash is the line with the reason why the test program ended early.
+	crash string
 	last  time.Time
 }
 
@@ -131,12 +131,12 @@ type test struct {
 }
 
 var (
-	deathLine     = regexp.MustCompile(`^(panic: |fatal error: |signal: |\*\*\* Test killed)`)
+	crashLine     = regexp.MustCompile(`^(panic: |fatal error: |signal: |\*\*\* Test killed)`)
 	complaintLine = regexp.MustCompile(`^\s+\w+\.go:\d+: `)
 )
 
 func (p *packageRun) take(e event, out io.Writer, verbose bool) {
-	if p.death == "" {
+	if p.crash == "" {
 		p.last = e.Time // the report of a crash is long and takes its time
 	}
 	switch {
@@ -170,8 +170,8 @@ func (p *packageRun) output(e event, out io.Writer, verbose bool) {
 			l.test.complaint = strings.TrimSpace(e.Output)
 		}
 	}
-	if p.death == "" && deathLine.MatchString(e.Output) {
-		p.death = strings.TrimSpace(e.Output)
+	if p.crash == "" && crashLine.MatchString(e.Output) {
+		p.crash = strings.TrimSpace(e.Output)
 	}
 	if verbose {
 		fmt.Fprint(out, e.Output)
@@ -204,8 +204,8 @@ func isResult(l line) bool {
 func (p *packageRun) summary() string {
 	var out strings.Builder
 	switch {
-	case p.death != "":
-		fmt.Fprintf(&out, "  %s: %s\n", p.path, p.death)
+	case p.crash != "":
+		fmt.Fprintf(&out, "  %s: %s\n", p.path, p.crash)
 	case p.result == "":
 		fmt.Fprintf(&out, "  %s has not ended\n", p.path)
 	default:

@@ -23,10 +23,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// A land is a cloud with EC2, STS, metadata, a container's credentials and Vault, a home
+// A credentialEnv is a cloud with EC2, STS, metadata, a container's credentials and Vault, a home
 // directory, and an environment that refers to nothing else. It records the users of EC2, and
 // the requests to STS and Vault.
-type land struct {
+type credentialEnv struct {
 	*testing.T
 	st   *state.Cloud
 	url  string // EC2, metadata, container and Vault
@@ -38,97 +38,97 @@ type land struct {
 	vault []*http.Request
 }
 
-func newLand(t *testing.T) *land {
+func newCredentialEnv(t *testing.T) *credentialEnv {
 	t.Helper()
 	alone(t)
-	l := &land{T: t, home: os.Getenv("HOME")}
-	l.st = open(t, state.Config{
+	e := &credentialEnv{T: t, home: os.Getenv("HOME")}
+	e.st = open(t, state.Config{
 		Dir: testdir.New(t), Disks: statetest.NewDisks(), DefaultRegion: "eu-west-1",
 		Keys: []state.Key{{ID: "AKIATEST", Secret: "not-to-be-printed"}},
 	})
-	t.Cleanup(func() { closed(t, l.st) })
+	t.Cleanup(func() { closed(t, e.st) })
 	mux := http.NewServeMux()
-	mux.Handle("/latest/", imds.New(l.st))
-	mux.Handle("POST /{$}", l.queries())
-	mux.HandleFunc("GET /container", l.container)
-	mux.HandleFunc("GET /v1/", l.serveVault)
-	l.url = l.serve(mux)
-	t.Setenv("AWS_CONFIG_FILE", filepath.Join(l.home, "config"))
-	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(l.home, "credentials"))
+	mux.Handle("/latest/", imds.New(e.st))
+	mux.Handle("POST /{$}", e.queries())
+	mux.HandleFunc("GET /container", e.container)
+	mux.HandleFunc("GET /v1/", e.serveVault)
+	e.url = e.serve(mux)
+	t.Setenv("AWS_CONFIG_FILE", filepath.Join(e.home, "config"))
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(e.home, "credentials"))
 	t.Setenv("AWS_REGION", "eu-west-1")
-	t.Setenv("AWS_ENDPOINT_URL", l.url)
+	t.Setenv("AWS_ENDPOINT_URL", e.url)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
-	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", l.url)
-	return l
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", e.url)
+	return e
 }
 
-func (l *land) serve(h http.Handler) string {
+func (e *credentialEnv) serve(h http.Handler) string {
 	server := httptest.NewServer(h)
-	l.Cleanup(server.Close)
+	e.Cleanup(server.Close)
 	return server.URL
 }
 
 // noting notes the key of a request that is authorized.
-func (l *land) noting(authorize sigv4.Authorizer) sigv4.Authorizer {
+func (e *credentialEnv) noting(authorize sigv4.Authorizer) sigv4.Authorizer {
 	return func(r *http.Request, body []byte, service string) (state.Caller, error) {
-		l.mu.Lock()
-		l.key = sigv4.KeyID(r)
-		l.mu.Unlock()
+		e.mu.Lock()
+		e.key = sigv4.KeyID(r)
+		e.mu.Unlock()
 		return authorize(r, body, service)
 	}
 }
 
 // queries is EC2, and an STS that records its requests.
-func (l *land) queries() http.Handler {
-	authorize := l.noting(sigv4.NewAuthorizer(l.st))
-	tokens, rest := sts.New(l.st, authorize), ec2.New(l.st, authorize)
+func (e *credentialEnv) queries() http.Handler {
+	authorize := e.noting(sigv4.NewAuthorizer(e.st))
+	tokens, rest := sts.New(e.st, authorize), ec2.New(e.st, authorize)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		form := noted(r)
 		if form.Get("Version") != sts.Version {
 			rest.ServeHTTP(w, r)
 			return
 		}
-		l.mu.Lock()
-		l.sts = append(l.sts, form)
-		l.mu.Unlock()
+		e.mu.Lock()
+		e.sts = append(e.sts, form)
+		e.mu.Unlock()
 		tokens.ServeHTTP(w, r)
 	})
 }
 
 // session is a session's keys, known to the cloud by a name.
-func (l *land) session(name string) state.Key {
-	l.Helper()
-	key, err := l.st.NewSession(state.DefaultAccount, name, time.Now().Add(time.Hour))
+func (e *credentialEnv) session(name string) state.Key {
+	e.Helper()
+	key, err := e.st.NewSession(state.DefaultAccount, name, time.Now().Add(time.Hour))
 	if err != nil {
-		l.Fatal(err)
+		e.Fatal(err)
 	}
 	return key
 }
 
 // container responds as ECS does, to requests with the token.
-func (l *land) container(w http.ResponseWriter, r *http.Request) {
+func (e *credentialEnv) container(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Authorization") != "Bearer word" {
 		http.Error(w, `{"code":"AccessDenied","message":"no word"}`, http.StatusForbidden)
 		return
 	}
-	key := l.session("container")
+	key := e.session("container")
 	_ = json.NewEncoder(w).Encode(map[string]any{
 		"AccessKeyId": key.ID, "SecretAccessKey": key.Secret, "Token": key.Session.Token, "Expiration": key.Session.Until,
 	})
 }
 
 // serveVault responds as Vault does, for the role build of two engines.
-func (l *land) serveVault(w http.ResponseWriter, r *http.Request) {
-	l.mu.Lock()
-	l.vault = append(l.vault, r)
-	l.mu.Unlock()
+func (e *credentialEnv) serveVault(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	e.vault = append(e.vault, r)
+	e.mu.Unlock()
 	switch {
 	case r.Header.Get("X-Vault-Token") != "t0ken":
 		http.Error(w, `{"errors":["permission denied"]}`, http.StatusForbidden)
 	case r.URL.Path == "/v1/kv/creds/build":
 		fmt.Fprint(w, `{"data":{"colour":"red"}}`)
 	case r.URL.Path == "/v1/aws/creds/build", r.URL.Path == "/v1/teams/aws/creds/build":
-		key := l.session("vault")
+		key := e.session("vault")
 		_ = json.NewEncoder(w).Encode(map[string]any{"lease_duration": 3600, "data": map[string]any{
 			"access_key": key.ID, "secret_key": key.Secret, "security_token": key.Session.Token,
 		}})
@@ -138,19 +138,19 @@ func (l *land) serveVault(w http.ResponseWriter, r *http.Request) {
 }
 
 // file writes a file of the home directory, and returns its path.
-func (l *land) file(name, content string) string {
-	l.Helper()
-	path := filepath.Join(l.home, name)
+func (e *credentialEnv) file(name, content string) string {
+	e.Helper()
+	path := filepath.Join(e.home, name)
 	if err := os.WriteFile(path, []byte(content), 0o700); err != nil {
-		l.Fatal(err)
+		e.Fatal(err)
 	}
 	return path
 }
 
 // env sets variables.
-func (l *land) env(values map[string]string) {
+func (e *credentialEnv) env(values map[string]string) {
 	for name, value := range maps.All(values) {
-		l.Setenv(name, value)
+		e.Setenv(name, value)
 	}
 }
 

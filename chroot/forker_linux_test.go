@@ -12,13 +12,13 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
-// hydra starts processes in a root that fork and exit all the time: each has another
+// startForkers starts processes in a root that fork and exit all the time: each has another
 // process ID when it is looked for. They end when the test does.
-func hydra(t *testing.T, path string, run func(line string)) {
+func startForkers(t *testing.T, path string, run func(line string)) {
 	t.Helper()
-	script := filepath.Join(path, "hydra")
-	write(t, script, "#!/bin/sh\ntrap '' TERM HUP INT\n/hydra &\n", 0o755)
-	run("for i in 1 2 3 4; do setsid /hydra </dev/null >/dev/null 2>&1 & done; sleep 0.2")
+	script := filepath.Join(path, "forker")
+	write(t, script, "#!/bin/sh\ntrap '' TERM HUP INT\n/forker &\n", 0o755)
+	run("for i in 1 2 3 4; do setsid /forker </dev/null >/dev/null 2>&1 & done; sleep 0.2")
 	t.Cleanup(func() { _ = os.Remove(script) })
 }
 
@@ -27,7 +27,7 @@ func hydra(t *testing.T, path string, run func(line string)) {
 func TestLeaveEndsForkingProcess(t *testing.T) {
 	k, j, spec := cage(t)
 	m := mount(t, k, spec)
-	hydra(t, spec.Path, func(line string) { sh(t, m, line) })
+	startForkers(t, spec.Path, func(line string) { sh(t, m, line) })
 	if err := k.Leave(t.Context(), spec.Path); err != nil {
 		t.Fatalf("%v; the log says\n%s", err, j)
 	}
@@ -63,7 +63,7 @@ func TestLeaveAsksDaemonsBeforeTheirGroupIsKilled(t *testing.T) {
 // the build and its keeper were killed.
 func TestReclaimEndsForkingProcess(t *testing.T) {
 	o := orphaned(t, false)
-	hydra(t, o.Path, func(line string) { sh(t, o.root, line) })
+	startForkers(t, o.Path, func(line string) { sh(t, o.root, line) })
 	o.kill(t)
 	if err := o.reclaim(t.Context(), launch(t, nil)); err != nil {
 		t.Fatal(err)

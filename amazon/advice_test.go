@@ -222,13 +222,13 @@ func TestDecodedDenial(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			l := newLand(t)
+			e := newCredentialEnv(t)
 			message := plain
 			if tt.encoded != "" {
 				message += encodedMark + tt.encoded
 			}
 			s := &fake{t: t, actions: map[string]action{"CreateVolume": denied(message)}}
-			a := access(l.serve(s))
+			a := access(e.serve(s))
 			a.DecodeAuthorizationMessages = tt.decode
 			_, err := NewCloud(dial(t, a), &Config{}, nil).CreateVolume(context.Background(), bake.VolumeSpec{Zone: "eu-west-1a", SizeGiB: 1})
 			says(t, err, tt.want...)
@@ -238,8 +238,8 @@ func TestDecodedDenial(t *testing.T) {
 			if !hasCode(err, "UnauthorizedOperation") {
 				t.Errorf("error %q has lost its code", err)
 			}
-			if len(l.sts) != tt.asked {
-				t.Errorf("STS was asked %d times", len(l.sts))
+			if len(e.sts) != tt.asked {
+				t.Errorf("STS was asked %d times", len(e.sts))
 			}
 		})
 	}
@@ -278,24 +278,24 @@ func (h hosts) asked(name string) []string {
 // region, and STS.
 func TestHostsOfRequests(t *testing.T) {
 	tests := map[string]struct {
-		set              func(url func(name string) string) Access
+		set              func(url func(name string) string) AccessConfig
 		own, other, role string
 	}{
-		"custom endpoint": {func(url func(string) string) Access {
+		"custom endpoint": {func(url func(string) string) AccessConfig {
 			t.Setenv("AWS_ENDPOINT_URL", url("all"))
 			return access(url("custom"))
 		}, "custom", "all", "all"},
-		"endpoint of EC2": {func(url func(string) string) Access {
+		"endpoint of EC2": {func(url func(string) string) AccessConfig {
 			t.Setenv("AWS_ENDPOINT_URL", url("all"))
 			t.Setenv("AWS_ENDPOINT_URL_EC2", url("ec2"))
 			return access("")
 		}, "ec2", "ec2", "all"},
-		"endpoint of STS": {func(url func(string) string) Access {
+		"endpoint of STS": {func(url func(string) string) AccessConfig {
 			t.Setenv("AWS_ENDPOINT_URL", url("all"))
 			t.Setenv("AWS_ENDPOINT_URL_STS", url("sts"))
 			return access("")
 		}, "all", "all", "sts"},
-		"custom endpoint beside one of STS": {func(url func(string) string) Access {
+		"custom endpoint beside one of STS": {func(url func(string) string) AccessConfig {
 			t.Setenv("AWS_ENDPOINT_URL_EC2", url("ec2"))
 			t.Setenv("AWS_ENDPOINT_URL_STS", url("sts"))
 			return access(url("custom"))
@@ -316,8 +316,8 @@ func TestHostsOfRequests(t *testing.T) {
 			if _, err := cloud.In("us-east-1").Named(context.Background(), "x"); err != nil {
 				t.Fatal(err)
 			}
-			a.AssumeRole = &AssumeRole{RoleARN: role}
-			_, err := Dial(context.Background(), a)
+			a.AssumeRole = AssumeRoleConfig{RoleARN: role}
+			_, err := Dial(context.Background(), a, 0)
 			says(t, err, "role "+role)
 			for action, want := range map[string]string{"DescribeInstances": tt.own, "DescribeImages": tt.other, "AssumeRole": tt.role} {
 				if got := h.asked(action); !slices.Equal(got, []string{want}) {
@@ -337,6 +337,6 @@ func TestEndpointTemplate(t *testing.T) {
 			t.Errorf("EC2 of %s is at %s, want %s", region, got, want)
 		}
 	}
-	_, err := CheckEndpoint("custom_endpoint_ec2", "ec2.{zone}.example.com")
+	_, err := checkEndpoint("custom_endpoint_ec2", "ec2.{zone}.example.com")
 	says(t, err, "custom_endpoint_ec2", "{zone}", "{region}")
 }

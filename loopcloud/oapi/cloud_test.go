@@ -33,8 +33,8 @@ const (
 	secret = "a secret"
 )
 
-// world is a cloud with the Outscale API, and a client of the SDK.
-type world struct {
+// testCloud is a cloud with the Outscale API, and a client of the SDK.
+type testCloud struct {
 	*osc.Client
 	t       *testing.T
 	state   *state.Cloud
@@ -45,13 +45,13 @@ type world struct {
 
 var mine = state.Caller{Account: me, Region: home}
 
-// newWorld returns a cloud with this timing.
-func newWorld(t *testing.T, timing state.Timing) *world {
+// newTestCloud returns a cloud with this timing.
+func newTestCloud(t *testing.T, timing state.Timing) *testCloud {
 	t.Helper()
-	w := &world{t: t, clock: statetest.NewClock(time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC))}
+	c := &testCloud{t: t, clock: statetest.NewClock(time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC))}
 	var err error
-	w.state, err = state.Open(state.Config{
-		Dir: filepath.Join(testdir.New(t), "state"), Disks: statetest.NewDisks(), Clock: w.clock.Now, Timing: timing,
+	c.state, err = state.Open(state.Config{
+		Dir: filepath.Join(testdir.New(t), "state"), Disks: statetest.NewDisks(), Clock: c.clock.Now, Timing: timing,
 		Accounts: []state.Account{{ID: me}, {ID: other, Alias: "somebody"}},
 		Keys:     []state.Key{{ID: myKey, Secret: secret, Account: me}, {ID: "AKOTHER", Secret: secret, Account: other}},
 	})
@@ -59,37 +59,37 @@ func newWorld(t *testing.T, timing state.Timing) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := w.state.Close(); err != nil {
+		if err := c.state.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
 	})
-	w.handler = oapi.New(w.state, sigv4.NewAuthorizer(w.state))
-	w.server = httptest.NewServer(must[*apitest.Description](t)(apitest.Load()).Checked(t, w.handler))
-	t.Cleanup(w.server.Close)
-	w.Client = w.client(myKey, secret)
-	return w
-}
-
-// client returns a client of the SDK that does not retry.
-func (w *world) client(key, secret string) *osc.Client {
-	w.t.Helper()
-	c, err := osc.NewClient(&profile.Profile{
-		AccessKey: key, SecretKey: secret, Region: home,
-		Endpoints: profile.Endpoint{API: w.server.URL + "/api/v1"},
-	}, middleware.WithBaseTransport(&http.Transport{DisableKeepAlives: true}),
-		options.WithoutRetry(), options.WithoutRatelimit(), options.WithoutLogging())
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	c.handler = oapi.New(c.state, sigv4.NewAuthorizer(c.state))
+	c.server = httptest.NewServer(must[*apitest.Description](t)(apitest.Load()).Checked(t, c.handler))
+	t.Cleanup(c.server.Close)
+	c.Client = c.client(myKey, secret)
 	return c
 }
 
+// client returns a client of the SDK that does not retry.
+func (c *testCloud) client(key, secret string) *osc.Client {
+	c.t.Helper()
+	sdk, err := osc.NewClient(&profile.Profile{
+		AccessKey: key, SecretKey: secret, Region: home,
+		Endpoints: profile.Endpoint{API: c.server.URL + "/api/v1"},
+	}, middleware.WithBaseTransport(&http.Transport{DisableKeepAlives: true}),
+		options.WithoutRetry(), options.WithoutRatelimit(), options.WithoutLogging())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return sdk
+}
+
 // post makes a call with any body and without a signature.
-func (w *world) post(call, body string) (int, map[string]any) {
-	w.t.Helper()
-	unsigned := oapi.New(w.state, func(*http.Request, []byte, string) (state.Caller, error) { return mine, nil })
-	checked := must[*apitest.Description](w.t)(apitest.Load()).Checked(w.t, unsigned)
-	return answerOf(w.t, checked, httptest.NewRequest(http.MethodPost, "/api/v1/"+call, bytes.NewReader([]byte(body))))
+func (c *testCloud) post(call, body string) (int, map[string]any) {
+	c.t.Helper()
+	unsigned := oapi.New(c.state, func(*http.Request, []byte, string) (state.Caller, error) { return mine, nil })
+	checked := must[*apitest.Description](c.t)(apitest.Load()).Checked(c.t, unsigned)
+	return answerOf(c.t, checked, httptest.NewRequest(http.MethodPost, "/api/v1/"+call, bytes.NewReader([]byte(body))))
 }
 
 func answerOf(t *testing.T, h http.Handler, r *http.Request) (int, map[string]any) {
@@ -132,23 +132,23 @@ func wantCode(t *testing.T, err error, code string) {
 func ptr[T any](v T) *T { return &v }
 
 // volume creates a volume of 8 GiB.
-func (w *world) volume() string {
-	w.t.Helper()
-	return must[*osc.CreateVolumeResponse](w.t)(w.CreateVolume(w.t.Context(),
+func (c *testCloud) volume() string {
+	c.t.Helper()
+	return must[*osc.CreateVolumeResponse](c.t)(c.CreateVolume(c.t.Context(),
 		osc.CreateVolumeRequest{SubregionName: zone, Size: ptr(8)})).Volume.VolumeId
 }
 
 // snapshot creates a snapshot of a new volume.
-func (w *world) snapshot() string {
-	w.t.Helper()
-	return must[*osc.CreateSnapshotResponse](w.t)(w.CreateSnapshot(w.t.Context(),
-		osc.CreateSnapshotRequest{VolumeId: ptr(w.volume())})).Snapshot.SnapshotId
+func (c *testCloud) snapshot() string {
+	c.t.Helper()
+	return must[*osc.CreateSnapshotResponse](c.t)(c.CreateSnapshot(c.t.Context(),
+		osc.CreateSnapshotRequest{VolumeId: ptr(c.volume())})).Snapshot.SnapshotId
 }
 
 // image creates an image of a snapshot.
-func (w *world) image(name, snapshot string) string {
-	w.t.Helper()
-	return must[*osc.CreateImageResponse](w.t)(w.CreateImage(w.t.Context(), imageOf(name, snapshot))).Image.ImageId
+func (c *testCloud) image(name, snapshot string) string {
+	c.t.Helper()
+	return must[*osc.CreateImageResponse](c.t)(c.CreateImage(c.t.Context(), imageOf(name, snapshot))).Image.ImageId
 }
 
 func imageOf(name, snapshot string) osc.CreateImageRequest {
@@ -161,21 +161,21 @@ func imageOf(name, snapshot string) osc.CreateImageRequest {
 }
 
 // host returns the VM that loopcloud runs on.
-func (w *world) host() string {
-	w.t.Helper()
-	vm, ok := w.state.HostVM(home)
+func (c *testCloud) host() string {
+	c.t.Helper()
+	vm, ok := c.state.HostVM(home)
 	if !ok {
-		w.t.Fatal("there is no host")
+		c.t.Fatal("there is no host")
 	}
 	return vm.ID
 }
 
 // imported returns the snapshot of a file, as an image import of the account creates it.
-func (w *world) imported(caller state.Caller) state.Snapshot {
-	w.t.Helper()
-	file := filepath.Join(testdir.New(w.t), "disk.raw")
+func (c *testCloud) imported(caller state.Caller) state.Snapshot {
+	c.t.Helper()
+	file := filepath.Join(testdir.New(c.t), "disk.raw")
 	if err := os.WriteFile(file, []byte("disk"), 0o600); err != nil {
-		w.t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	return must[state.Snapshot](w.t)(w.state.ImportSnapshot(caller, state.SnapshotImport{File: file, IDDigits: 8}))
+	return must[state.Snapshot](c.t)(c.state.ImportSnapshot(caller, state.SnapshotImport{File: file, IDDigits: 8}))
 }

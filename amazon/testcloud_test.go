@@ -22,8 +22,8 @@ import (
 // account is the account of the tests' keys, and its region.
 var account = state.Caller{Account: state.DefaultAccount, Region: "eu-west-1"}
 
-// world is a loopcloud with a source image, behind a wire that can be broken.
-type world struct {
+// testCloud is a loopcloud with a source image, behind a wire that can be broken.
+type testCloud struct {
 	state    *state.Cloud
 	wire     *cloudtest.Wire
 	outcomes statetest.Outcomes
@@ -31,7 +31,7 @@ type world struct {
 	source   string // the id of an image with two disks
 }
 
-func newWorld(t *testing.T, timing state.Timing) *world {
+func newTestCloud(t *testing.T, timing state.Timing) *testCloud {
 	t.Helper()
 	alone(t)
 	cfg := state.Config{
@@ -39,18 +39,18 @@ func newWorld(t *testing.T, timing state.Timing) *world {
 		Keys: []state.Key{{ID: "AKIATEST", Secret: "not-to-be-printed"}},
 	}
 	source := makeSource(t, cfg)
-	w := &world{source: source}
-	cfg.Timing, cfg.Outcome = timing, w.outcomes.Outcome
-	w.state = open(t, cfg)
-	t.Cleanup(func() { closed(t, w.state) })
+	tc := &testCloud{source: source}
+	cfg.Timing, cfg.Outcome = timing, tc.outcomes.Outcome
+	tc.state = open(t, cfg)
+	t.Cleanup(func() { closed(t, tc.state) })
 
-	w.wire = wireTo(w.state)
-	server := httptest.NewServer(modelled(t, w.wire))
+	tc.wire = wireTo(tc.state)
+	server := httptest.NewServer(modelled(t, tc.wire))
 	t.Cleanup(server.Close)
-	w.url = server.URL
+	tc.url = server.URL
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
-	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", w.url)
-	return w
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", tc.url)
+	return tc
 }
 
 func open(t *testing.T, cfg state.Config) *state.Cloud {
@@ -129,9 +129,9 @@ func blankSnapshot(t *testing.T, st *state.Cloud) string {
 }
 
 // cloud makes a Cloud for one build.
-func (w *world) cloud(t *testing.T, opts Config) *Cloud {
+func (tc *testCloud) cloud(t *testing.T, opts Config) *Cloud {
 	t.Helper()
-	return NewCloud(dial(t, access(w.url)), &opts, t.Logf)
+	return NewCloud(dial(t, access(tc.url)), &opts, t.Logf)
 }
 
 // build builds an image the way bake does, in one call.
@@ -161,9 +161,9 @@ func build(t *testing.T, cloud *Cloud, volume bake.VolumeSpec, source *bake.Imag
 }
 
 // find reads an image from the state, without translation.
-func (w *world) find(t *testing.T, id bake.ImageID) state.Image {
+func (tc *testCloud) find(t *testing.T, id bake.ImageID) state.Image {
 	t.Helper()
-	for _, image := range w.state.Images(account) {
+	for _, image := range tc.state.Images(account) {
 		if image.ID == string(id) {
 			return image
 		}
@@ -173,14 +173,14 @@ func (w *world) find(t *testing.T, id bake.ImageID) state.Image {
 }
 
 func TestImageInheritsFromItsSource(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	cloud := w.cloud(t, Config{SourceConfig: SourceConfig{SourceAMI: w.source}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", NoDevice: true}}}}})
+	tc := newTestCloud(t, state.Instant())
+	cloud := tc.cloud(t, Config{SourceConfig: SourceConfig{SourceAMI: tc.source}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", NoDevice: true}}}}})
 	source, err := cloud.Source(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	built := w.find(t, build(t, cloud, bake.VolumeSpec{Snapshot: source.Root.Snapshot, SizeGiB: 9, Type: source.Root.Type}, &source))
-	base := w.find(t, bake.ImageID(w.source))
+	built := tc.find(t, build(t, cloud, bake.VolumeSpec{Snapshot: source.Root.Snapshot, SizeGiB: 9, Type: source.Root.Type}, &source))
+	base := tc.find(t, bake.ImageID(tc.source))
 	if got, want := fmt.Sprint(built.ImageAttributes), fmt.Sprint(base.ImageAttributes); got != want {
 		t.Errorf("attributes %s, want the source's %s", got, want)
 	}
@@ -200,8 +200,8 @@ func TestImageInheritsFromItsSource(t *testing.T) {
 }
 
 func TestImageFromScratch(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	cloud := w.cloud(t, Config{
+	tc := newTestCloud(t, state.Instant())
+	cloud := tc.cloud(t, Config{
 		Config:       builder.Config{FromScratch: true, RootDeviceName: "xvda"},
 		ImageConfig:  ImageConfig{AMIVirtualizationType: "hvm"},
 		VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "xvda", VolumeType: "gp2"}, DeleteOnTermination: true, Encrypted: true}}},
@@ -210,7 +210,7 @@ func TestImageFromScratch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	built := w.find(t, build(t, cloud, bake.VolumeSpec{SizeGiB: 15, Type: "gp2", Encryption: plan.Root, Details: plan.Details}, nil))
+	built := tc.find(t, build(t, cloud, bake.VolumeSpec{SizeGiB: 15, Type: "gp2", Encryption: plan.Root, Details: plan.Details}, nil))
 	if built.RootDevice != "xvda" || built.Virtualization != "hvm" || built.Architecture != string(hostArchitecture()) {
 		t.Errorf("image %+v", built)
 	}
@@ -220,7 +220,7 @@ func TestImageFromScratch(t *testing.T) {
 	if v := built.Mappings[0].Volume; v.SizeGiB != 15 || v.Type != "gp2" || !v.DeleteOnTermination {
 		t.Errorf("root %+v", v)
 	}
-	for _, s := range w.state.Snapshots(account) {
+	for _, s := range tc.state.Snapshots(account) {
 		if s.ID == built.Mappings[0].Volume.SnapshotID && !s.Encrypted {
 			t.Errorf("the root's snapshot %s is not encrypted", s.ID)
 		}
@@ -229,17 +229,17 @@ func TestImageFromScratch(t *testing.T) {
 
 // TestDestroyRemovesOnlyItsImage destroys the image of a build, and a copy of it in another region.
 func TestDestroyRemovesOnlyItsImage(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	before := len(w.state.Snapshots(account))
-	t.Setenv("AWS_ENDPOINT_URL", w.url)
-	cloud := NewCloud(dial(t, access("")), &Config{SourceConfig: SourceConfig{SourceAMI: w.source}}, nil)
+	tc := newTestCloud(t, state.Instant())
+	before := len(tc.state.Snapshots(account))
+	t.Setenv("AWS_ENDPOINT_URL", tc.url)
+	cloud := NewCloud(dial(t, access("")), &Config{SourceConfig: SourceConfig{SourceAMI: tc.source}}, nil)
 	source, err := cloud.Source(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	id := build(t, cloud, bake.VolumeSpec{Snapshot: source.Root.Snapshot, SizeGiB: 8}, &source)
 	there := state.Caller{Account: account.Account, Region: "us-east-1"}
-	copied, err := w.state.CopyImage(there, state.ImageCopyRequest{SourceID: string(id), SourceRegion: account.Region, Name: "copy", IDDigits: 17})
+	copied, err := tc.state.CopyImage(there, state.ImageCopyRequest{SourceID: string(id), SourceRegion: account.Region, Name: "copy", IDDigits: 17})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,10 +255,10 @@ func TestDestroyRemovesOnlyItsImage(t *testing.T) {
 			}
 		}
 	}
-	if images, snapshots := len(w.state.Images(account)), len(w.state.Snapshots(account)); images != 1 || snapshots != before {
+	if images, snapshots := len(tc.state.Images(account)), len(tc.state.Snapshots(account)); images != 1 || snapshots != before {
 		t.Errorf("%d images and %d snapshots are left, want 1 and %d", images, snapshots, before)
 	}
-	if images, snapshots := w.state.Images(there), w.state.Snapshots(there); len(images)+len(snapshots) != 0 {
+	if images, snapshots := tc.state.Images(there), tc.state.Snapshots(there); len(images)+len(snapshots) != 0 {
 		t.Errorf("left elsewhere are %v and %v", images, snapshots)
 	}
 }
@@ -273,8 +273,8 @@ func read(t *testing.T, cloud bake.Cloud, id bake.ImageID) bake.Image {
 }
 
 func TestWrongSecretKey(t *testing.T) {
-	w := newWorld(t, state.Instant())
-	a := access(w.url)
+	tc := newTestCloud(t, state.Instant())
+	a := access(tc.url)
 	a.SecretKey = "another"
 	err := look(context.Background(), NewCloud(dial(t, a), &Config{}, nil))
 	says(t, err, "AuthFailure", "AKIATEST", "check access_key and secret_key")

@@ -25,8 +25,8 @@ var (
 	abroad = state.Caller{Account: me, Region: away}
 )
 
-// world is a cloud with its disks and clock.
-type world struct {
+// testCloud is a cloud with its disks and clock.
+type testCloud struct {
 	*state.Cloud
 	t     *testing.T
 	dir   string
@@ -35,45 +35,45 @@ type world struct {
 	cfg   state.Config
 }
 
-func newWorld(t *testing.T, timing state.Timing) *world {
+func newTestCloud(t *testing.T, timing state.Timing) *testCloud {
 	t.Helper()
-	w := &world{
+	c := &testCloud{
 		t: t, dir: filepath.Join(testdir.New(t), "state"), disks: statetest.NewDisks(),
 		clock: statetest.NewClock(time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)),
 	}
-	w.cfg = state.Config{
-		Dir: w.dir, Disks: w.disks, Clock: w.clock.Now, Timing: timing,
+	c.cfg = state.Config{
+		Dir: c.dir, Disks: c.disks, Clock: c.clock.Now, Timing: timing,
 		Accounts: []state.Account{{ID: me}, {ID: other}},
 		NewID:    statetest.CountingIDs(),
 	}
-	w.open()
+	c.open()
 	t.Cleanup(func() {
-		if err := w.Close(); err != nil {
+		if err := c.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
-		if clashes := w.disks.Clashes(); len(clashes) > 0 {
+		if clashes := c.disks.Clashes(); len(clashes) > 0 {
 			t.Errorf("two at work on one id: %v", clashes)
 		}
 	})
-	return w
+	return c
 }
 
-func (w *world) open() {
-	w.t.Helper()
-	c, err := state.Open(w.cfg)
+func (c *testCloud) open() {
+	c.t.Helper()
+	opened, err := state.Open(c.cfg)
 	if err != nil {
-		w.t.Fatalf("Open: %v", err)
+		c.t.Fatalf("Open: %v", err)
 	}
-	w.Cloud = c
+	c.Cloud = opened
 }
 
 // restart closes the cloud and opens it again.
-func (w *world) restart() {
-	w.t.Helper()
-	if err := w.Close(); err != nil {
-		w.t.Fatalf("Close: %v", err)
+func (c *testCloud) restart() {
+	c.t.Helper()
+	if err := c.Close(); err != nil {
+		c.t.Fatalf("Close: %v", err)
 	}
-	w.open()
+	c.open()
 }
 
 // must returns the value of a call that must succeed.
@@ -87,19 +87,19 @@ func must[T any](t *testing.T) func(T, error) T {
 	}
 }
 
-func (w *world) volume() state.Volume {
-	w.t.Helper()
-	return must[state.Volume](w.t)(w.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 8}))
+func (c *testCloud) volume() state.Volume {
+	c.t.Helper()
+	return must[state.Volume](c.t)(c.CreateVolume(mine, state.VolumeRequest{Zone: zone, SizeGiB: 8}))
 }
 
-func (w *world) snapshot() state.Snapshot {
-	w.t.Helper()
-	return must[state.Snapshot](w.t)(w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: w.volume().ID}))
+func (c *testCloud) snapshot() state.Snapshot {
+	c.t.Helper()
+	return must[state.Snapshot](c.t)(c.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: c.volume().ID}))
 }
 
-func (w *world) image(name string) state.Image {
-	w.t.Helper()
-	return must[state.Image](w.t)(w.CreateImage(mine, imageOf(name, w.snapshot().ID)))
+func (c *testCloud) image(name string) state.Image {
+	c.t.Helper()
+	return must[state.Image](c.t)(c.CreateImage(mine, imageOf(name, c.snapshot().ID)))
 }
 
 func imageOf(name, snapshot string) state.ImageRequest {
@@ -110,18 +110,18 @@ func imageOf(name, snapshot string) state.ImageRequest {
 	}
 }
 
-func (w *world) host() string {
-	w.t.Helper()
-	vm, ok := w.HostVM(home)
+func (c *testCloud) host() string {
+	c.t.Helper()
+	vm, ok := c.HostVM(home)
 	if !ok {
-		w.t.Fatal("there is no host")
+		c.t.Fatal("there is no host")
 	}
 	return vm.ID
 }
 
-func (w *world) attach(volume, device string) state.Attachment {
-	w.t.Helper()
-	return must[state.Attachment](w.t)(w.AttachVolume(mine, state.AttachRequest{VolumeID: volume, VMID: w.host(), Device: device}))
+func (c *testCloud) attach(volume, device string) state.Attachment {
+	c.t.Helper()
+	return must[state.Attachment](c.t)(c.AttachVolume(mine, state.AttachRequest{VolumeID: volume, VMID: c.host(), Device: device}))
 }
 
 // find returns the element of a list with this ID, which must exist.
@@ -136,19 +136,19 @@ func find[T any](t *testing.T, list []T, id func(T) string, want string) T {
 	panic("unreachable")
 }
 
-func (w *world) readVolume(id string) state.Volume {
-	w.t.Helper()
-	return find(w.t, w.Volumes(mine), func(v state.Volume) string { return v.ID }, id)
+func (c *testCloud) readVolume(id string) state.Volume {
+	c.t.Helper()
+	return find(c.t, c.Volumes(mine), func(v state.Volume) string { return v.ID }, id)
 }
 
-func (w *world) readSnapshot(id string) state.Snapshot {
-	w.t.Helper()
-	return find(w.t, w.Snapshots(mine), func(s state.Snapshot) string { return s.ID }, id)
+func (c *testCloud) readSnapshot(id string) state.Snapshot {
+	c.t.Helper()
+	return find(c.t, c.Snapshots(mine), func(s state.Snapshot) string { return s.ID }, id)
 }
 
-func (w *world) readImage(id string) state.Image {
-	w.t.Helper()
-	return find(w.t, w.Images(mine), func(i state.Image) string { return i.ID }, id)
+func (c *testCloud) readImage(id string) state.Image {
+	c.t.Helper()
+	return find(c.t, c.Images(mine), func(i state.Image) string { return i.ID }, id)
 }
 
 // wantRefusal checks that an error is a refusal of this kind for this resource.
