@@ -66,6 +66,20 @@ var mayImport = map[string][]string{
 
 	"disk/superblock": {},
 
+	"lazydisk": {
+		"chroot/wire", "lazydisk/block", "lazydisk/cache", "lazydisk/fusefile", "lazydisk/image", "lazydisk/link",
+		"lazydisk/loop", "lazydisk/overlay", "lazydisk/supply",
+	},
+	"lazydisk/block":      {},
+	"lazydisk/cache":      {"lazydisk/block", "safedir"},
+	"lazydisk/fusefile":   {},
+	"lazydisk/image":      {"lazydisk/block", "lazydisk/overlay", "lazydisk/supply"},
+	"lazydisk/link":       {"lazydisk/block"},
+	"lazydisk/loop":       {},
+	"lazydisk/overlay":    {"lazydisk/block"},
+	"lazydisk/sourcetest": {"lazydisk/block"},
+	"lazydisk/supply":     {"lazydisk/block", "lazydisk/cache"},
+
 	"remove":   {},
 	"testdir":  {"remove"},
 	"testroot": {},
@@ -78,6 +92,7 @@ var mayImport = map[string][]string{
 	"loopcloud/sigv4":  {"loopcloud/state"},
 	"loopcloud/wire":   {},
 	"loopcloud/query":  {"loopcloud/state", "loopcloud/sigv4", "loopcloud/wire"},
+	"loopcloud/ebs":    {"loopcloud/state", "loopcloud/sigv4", "loopcloud/wire"},
 	"loopcloud/ec2":    {"loopcloud/state", "loopcloud/sigv4", "loopcloud/query"},
 	"loopcloud/sts":    {"loopcloud/state", "loopcloud/sigv4", "loopcloud/query"},
 	"loopcloud/kms":    {"loopcloud/state", "loopcloud/sigv4", "loopcloud/wire"},
@@ -104,6 +119,7 @@ var decided = []string{
 	"github.com/aws/aws-sdk-go-v2",
 	"github.com/aws/smithy-go",
 	"github.com/getkin/kin-openapi",
+	"github.com/hanwen/go-fuse/v2",
 	"github.com/hashicorp/hcl/v2",
 	"github.com/hashicorp/packer-plugin-sdk",
 	"github.com/hashicorp/vault/api",

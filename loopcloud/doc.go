@@ -1,7 +1,9 @@
 // Package loopcloud is a cloud on one machine. It combines the state of a cloud (state), the data
-// of its disks (volume) and the APIs (ec2, sts, kms, imds, oapi) in one server.
+// of its disks (volume) and the APIs (ec2, ebs, sts, kms, imds, oapi) in one
+// server.
 //
 //	POST /              EC2, STS and KMS; GET / too, with an Action in the query
+//	/snapshots…         the EBS direct APIs
 //	/latest/…           the EC2 metadata service
 //	/api/v1/…           the Outscale API; /api/latest/… too
 //	/_loopcloud/…       the control API, for clients on this machine

@@ -92,6 +92,7 @@ func TestFaults(t *testing.T) {
 		"garbage":     {fault.Rule{Body: fault.Garbage}, "200 \xff\xfe<\x00}garbage]\x80>{", 1, 200},
 		"empty":       {fault.Rule{Body: fault.Empty}, "200 ", 1, 200},
 		"truncated":   {fault.Rule{Body: fault.Truncated}, "200 done", 1, 200},
+		"corrupt":     {fault.Rule{Body: fault.Corrupt}, "200 done Acu", 1, 200},
 		"trickle":     {fault.Rule{Trickle: fault.Duration(time.Microsecond)}, "200 done Act", 1, 200},
 		"rewritten": {fault.Rule{Rewrite: []fault.Rewrite{
 			{Match: fault.Pattern{Regexp: regexp.MustCompile("d(.)ne")}, With: "g${1}ne"},

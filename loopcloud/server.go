@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ebs"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/fault"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/imds"
@@ -135,7 +136,7 @@ func New(o Options) (*Server, error) {
 	authorize := recordCaller(sigv4.NewAuthorizer(timed{cloud, s.faults}))
 	s.handler = s.routes(o.PublicKeys, map[string]Dialect{
 		"ec2": ec2.New(cloud, authorize), "sts": sts.New(cloud, authorize), "kms": kms.New(authorize),
-		"imds": s.instanceMetadata(0), "oapi": oapi.New(cloud, authorize),
+		"imds": s.instanceMetadata(0), "oapi": oapi.New(cloud, authorize), "ebs": ebs.New(cloud, authorize),
 	})
 	return s, nil
 }
@@ -224,6 +225,7 @@ func (s *Server) routes(publicKeys bool, dialects map[string]Dialect) http.Handl
 		{"/latest/", s.metadata(dialects["imds"])},
 		{"/api/v1/", front("oapi")},
 		{"/api/latest/", front("oapi")},
+		{ebs.Path, direct{front("ebs"), bodyTimeout}},
 		{"/_loopcloud/", s.control()},
 	}
 	root := queries{ec2: front("ec2"), sts: front("sts"), kms: front("kms")}

@@ -73,6 +73,9 @@ func TestPathsOfAPIs(t *testing.T) {
 		{"GET", "/latest/meta-data/instance-id", "", host.ID},
 		{"POST", "/api/v1/ReadVms", "{}", `"Errors"`},
 		{"POST", "/api/latest/ReadVms", "{}", `"Errors"`},
+		{"POST", "/snapshots", "{}", `{"Message":"The request cannot be authenticated`},
+		{"GET", "/snapshots/snap-00000000/blocks", "", `{"Message":"The request cannot be authenticated`},
+		{"GET", "/snapshots/elsewhere", "", `{"Message":"There is no GET /snapshots/elsewhere"}`},
 		{"GET", "/_loopcloud/health", "", `"ok"`},
 		{"GET", "/elsewhere", "", "nothing at /elsewhere"},
 		{"GET", "/_loopcloud/elsewhere", "", "404"},
@@ -89,7 +92,7 @@ func TestPathsOfAPIs(t *testing.T) {
 	for _, c := range calls {
 		dialects = append(dialects, c.Dialect)
 	}
-	if want := []string{"ec2", "ec2", "sts", "sts", "imds", "oapi", "oapi"}; !reflect.DeepEqual(dialects, want) {
+	if want := []string{"ec2", "ec2", "sts", "sts", "imds", "oapi", "oapi", "ebs", "ebs", "ebs"}; !reflect.DeepEqual(dialects, want) {
 		t.Errorf("recorded were %v, not %v", dialects, want)
 	}
 	if c := calls[0]; c.Action != "DescribeRegions" || c.Status < 400 || c.Account != "" {

@@ -56,7 +56,7 @@ acceptance() { LOOPCLOUD_CACHE="$cache" stage acceptance -count=1 -timeout 25m -
 
 # mounting runs the tests that mount, one package after the other: a new mount namespace of one
 # test holds the mounts of the others as long as it exists.
-mounts='/(chroot(/.*)?|disk|loopcloud/volume)$'
+mounts='/(chroot(/.*)?|disk|lazydisk|loopcloud/(ebs|volume))$'
 mounting() {
   local failed=
   stage mounting -timeout 40m -p 1 $(go list ./... | grep -v /acceptance/ | grep -E "$mounts") || failed=yes
@@ -66,7 +66,7 @@ mounting() {
 
 # unit runs the rest, and race those packages of it whose goroutines share state, with the race detector. Many tests of
 # unit wait for a time limit, so more packages run in parallel than there are cores.
-shared='/(undo|bake|retry|builder|loopcloud/state|loopcloud/fault)(/.*)?$|/packer-plugin-chroot/loopcloud$'
+shared='/(undo|bake|retry|builder|loopcloud/state|loopcloud/fault)(/.*)?$|/lazydisk/(cache|supply|image|link|overlay)$|/packer-plugin-chroot/loopcloud$'
 unit() { stage unit -timeout 40m -p 4 $(go list ./... | grep -vE "/acceptance/|$mounts|$shared"); }
 race() { stage race -timeout 40m -race -skip '^TestMachineOnARealDisk$' $(go list ./... | grep -E "$shared"); }
 

@@ -2,6 +2,7 @@ package loopcloud
 
 import (
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ebs"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ec2"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/sigv4"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
@@ -24,10 +26,23 @@ type awscli struct {
 	t       *testing.T
 	program string
 	args    []string
+	service string
 	env     []string
 }
 
+// with returns the same CLI with the commands of another service.
+func (a awscli) with(service string) *awscli {
+	a.service = service
+	return &a
+}
+
 func newAWSCLI(t *testing.T) *awscli {
+	t.Helper()
+	return newAWSCLIOf(t, statetest.NewDisks())
+}
+
+// newAWSCLIOf is the AWS CLI on a cloud with these disks.
+func newAWSCLIOf(t *testing.T, disks state.Disks) *awscli {
 	t.Helper()
 	t.Parallel() // most of the time is the CLI's start
 	program, err := findAWS()
@@ -38,19 +53,23 @@ func newAWSCLI(t *testing.T) *awscli {
 		t.Fatal(err)
 	}
 	st, err := state.Open(state.Config{
-		Dir: testdir.New(t), Disks: statetest.NewDisks(), Keys: []state.Key{{ID: harness.KeyID, Secret: harness.Secret}}, DefaultRegion: harness.Region,
+		Dir: testdir.New(t), Disks: disks, Keys: []state.Key{{ID: harness.KeyID, Secret: harness.Secret}}, DefaultRegion: harness.Region,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(ec2.New(st, sigv4.NewAuthorizer(st)))
+	apis := http.NewServeMux()
+	apis.Handle("/", ec2.New(st, sigv4.NewAuthorizer(st)))
+	apis.Handle(ebs.Path+"/", ebs.New(st, sigv4.NewAuthorizer(st)))
+	apis.Handle(ebs.Path, ebs.New(st, sigv4.NewAuthorizer(st)))
+	server := httptest.NewServer(apis)
 	t.Cleanup(func() {
 		server.Close()
 		if err := st.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &awscli{t: t, program: program, args: []string{"--endpoint-url", server.URL, "--output", "text", "ec2"}, env: []string{
+	return &awscli{t: t, program: program, args: []string{"--endpoint-url", server.URL, "--output", "text"}, service: "ec2", env: []string{
 		"HOME=" + testdir.New(t), "PATH=" + os.Getenv("PATH"), "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=1",
 		"AWS_DEFAULT_REGION=" + harness.Region, "AWS_ACCESS_KEY_ID=" + harness.KeyID, "AWS_SECRET_ACCESS_KEY=" + harness.Secret, "NO_PROXY=127.0.0.1",
 	}}
@@ -68,7 +87,7 @@ func findAWS() (string, error) {
 }
 
 func (a *awscli) run(args ...string) (string, error) {
-	cmd := exec.Command(a.program, slices.Concat(a.args, args)...)
+	cmd := exec.Command(a.program, slices.Concat(a.args, []string{a.service}, args)...)
 	cmd.Env = a.env
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
@@ -79,7 +98,7 @@ func (a *awscli) does(args ...string) string {
 	a.t.Helper()
 	out, err := a.run(args...)
 	if err != nil {
-		a.t.Fatalf("aws ec2 %s: %v\n%s", strings.Join(args, " "), err, out)
+		a.t.Fatalf("aws %s %s: %v\n%s", a.service, strings.Join(args, " "), err, out)
 	}
 	return out
 }
@@ -88,7 +107,7 @@ func (a *awscli) does(args ...string) string {
 func (a *awscli) prints(want string, args ...string) {
 	a.t.Helper()
 	if got := strings.Join(strings.Fields(a.does(args...)), " "); got != want {
-		a.t.Errorf("aws ec2 %s: got %q, want %q", strings.Join(args, " "), got, want)
+		a.t.Errorf("aws %s %s: got %q, want %q", a.service, strings.Join(args, " "), got, want)
 	}
 }
 
@@ -97,7 +116,7 @@ func (a *awscli) fails(code string, args ...string) {
 	a.t.Helper()
 	out, err := a.run(args...)
 	if err == nil || !strings.Contains(out, "("+code+")") {
-		a.t.Errorf("aws ec2 %s: got %v and %q, want %s", strings.Join(args, " "), err, out, code)
+		a.t.Errorf("aws %s %s: got %v and %q, want %s", a.service, strings.Join(args, " "), err, out, code)
 	}
 }
 

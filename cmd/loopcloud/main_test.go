@@ -210,7 +210,7 @@ func TestRunEnvironment(t *testing.T) {
 		t.Fatalf("the endpoint is %q: %s", endpoint, got.stderr)
 	}
 	for name, want := range map[string]string{
-		"AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_EC2": endpoint, "AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint,
+		"AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_EC2": endpoint, "AWS_ENDPOINT_URL_EBS": endpoint, "AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint,
 		"AWS_REGION": "us-east-2", "AWS_DEFAULT_REGION": "us-east-2", "AWS_ACCESS_KEY_ID": "ID", "AWS_SECRET_ACCESS_KEY": "SE/CRET",
 		"OSC_ENDPOINT_API": endpoint + "/api/v1", "OSC_METADATA_ENDPOINT": endpoint,
 		"OSC_REGION": "us-east-2", "OSC_ACCESS_KEY": "ID", "OSC_SECRET_KEY": "SE/CRET",

@@ -156,6 +156,7 @@ func pointers(endpoint, region, token string, key state.Key) map[string]string {
 
 		"AWS_ENDPOINT_URL":                  endpoint,
 		"AWS_ENDPOINT_URL_EC2":              endpoint,
+		"AWS_ENDPOINT_URL_EBS":              endpoint,
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint,
 		"AWS_REGION":                        region,
 		"AWS_DEFAULT_REGION":                region,

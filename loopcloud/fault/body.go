@@ -14,6 +14,7 @@ const (
 	Garbage   Body = "garbage"   // bytes that are neither XML nor JSON
 	Truncated Body = "truncated" // the first half, with a matching length
 	Cut       Body = "cut"       // the first half, then the connection is closed
+	Corrupt   Body = "corrupt"   // one bit of the last byte is changed
 	Empty     Body = "empty"
 )
 
@@ -25,10 +26,20 @@ var bodies = map[Body]func(whole []byte) []byte{
 	Garbage:   func([]byte) []byte { return []byte(garbage) },
 	Truncated: firstHalf,
 	Cut:       firstHalf,
+	Corrupt:   corrupted,
 	Empty:     func([]byte) []byte { return nil },
 }
 
 func firstHalf(whole []byte) []byte { return whole[:len(whole)/2] }
+
+// corrupted returns a copy whose last byte is different.
+func corrupted(whole []byte) []byte {
+	sent := slices.Clone(whole)
+	if len(sent) > 0 {
+		sent[len(sent)-1] ^= 1
+	}
+	return sent
+}
 
 // bodyWords returns the values of Body in a rule.
 func bodyWords() []string {

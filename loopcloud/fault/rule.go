@@ -38,7 +38,7 @@ type Rule struct {
 	// Action is the action that the rule applies to, by its name in the dialect; empty is any.
 	// For Outcome and Stale it is the name of an act.
 	Action string `json:"action,omitempty"`
-	// Dialect is ec2, imds, kms, oapi or sts; empty is any.
+	// Dialect is ebs, ec2, imds, kms, oapi or sts; empty is any.
 	Dialect string `json:"dialect,omitempty"`
 	// Skip is the number of calls to skip first.
 	Skip int `json:"skip,omitempty"`
@@ -142,13 +142,14 @@ var (
 	acts = []string{
 		"CreateVolume", "AttachVolume", "DetachVolume", "DeleteVolume",
 		"CreateSnapshot", "CopySnapshot", "DeleteSnapshot", "RegisterImage", "CopyImage", "DeregisterImage",
+		"StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot",
 	}
 	// endings are the acts that each outcome is possible for.
 	endings = map[string][]string{
-		"error":     {"CreateVolume", "CreateSnapshot", "CopySnapshot", "RegisterImage", "CopyImage"},
-		"never":     {"CreateVolume", "AttachVolume", "DetachVolume", "CreateSnapshot", "CopySnapshot", "RegisterImage", "CopyImage"},
+		"error":     {"CreateVolume", "CreateSnapshot", "CopySnapshot", "RegisterImage", "CopyImage", "CompleteSnapshot"},
+		"never":     {"CreateVolume", "AttachVolume", "DetachVolume", "CreateSnapshot", "CopySnapshot", "RegisterImage", "CopyImage", "CompleteSnapshot"},
 		"no-device": {"AttachVolume"},
-		"disk-full": {"CreateVolume", "AttachVolume", "CreateSnapshot", "CopySnapshot", "CopyImage"},
+		"disk-full": {"CreateVolume", "AttachVolume", "CreateSnapshot", "CopySnapshot", "CopyImage", "StartSnapshot", "PutSnapshotBlock"},
 	}
 	// actOf maps Outscale's names of acts to EC2's.
 	actOf = map[string]string{
@@ -295,6 +296,8 @@ func (r Rule) checkOfState() error {
 		return errors.New("outcome and stale cannot be combined with a dialect or a delay")
 	case r.Action != "" && !slices.Contains(acts, r.act()):
 		return fmt.Errorf("the action %s has no outcome and does not become stale; these do: %s", r.Action, strings.Join(acts, ", "))
+	case r.Stale != (Stale{}) && r.Action == "PutSnapshotBlock":
+		return errors.New("PutSnapshotBlock has no stale state: its effect is only seen when the snapshot is complete")
 	case r.Outcome != "" && r.Action != "" && !slices.Contains(endings[r.Outcome], r.act()):
 		return fmt.Errorf("the action %s cannot have the outcome %s; these can: %s",
 			r.Action, r.Outcome, strings.Join(endings[r.Outcome], ", "))

@@ -11,15 +11,16 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
-// The services that clients of EC2, STS and KMS sign for.
+// The services that clients of EC2, the EBS direct APIs, STS and KMS sign for.
 const (
 	EC2 = "ec2"
+	EBS = "ebs"
 	STS = "sts"
 	KMS = "kms"
 )
 
 // Authorizer returns the account and the region of a request, or an error of this package.
-// Service is EC2, STS, KMS, or anything else for the Outscale API.
+// Service is EC2, EBS, STS, KMS, or anything else for the Outscale API.
 type Authorizer = func(r *http.Request, body []byte, service string) (state.Caller, error)
 
 // Directory returns the keys and the regions. *state.Cloud is one.
@@ -32,7 +33,7 @@ type Directory interface {
 // NewAuthorizer returns an Authorizer that maps an access key to its account, and the region of
 // the scope to a region of the cloud.
 //
-// For EC2, STS and KMS the scope must have their service name and an existing region. The
+// For EC2, EBS, STS and KMS the scope must have their service name and an existing region. The
 // Outscale API does not check the scope, because some clients sign with the region and service
 // osc, others with the fixed eu-west-2 and oapi: an unknown region becomes the default one.
 //
@@ -73,7 +74,7 @@ func timeBy(dir Directory) time.Time {
 // regionOf returns the region of a scope, or an error if the service does not accept the scope.
 func regionOf(dir Directory, credential Credential, service string) (string, error) {
 	known := slices.ContainsFunc(dir.Regions(), func(r state.Region) bool { return r.Name == credential.Region })
-	strict := service == EC2 || service == STS || service == KMS
+	strict := slices.Contains([]string{EC2, EBS, STS, KMS}, service)
 	switch {
 	case strict && (credential.Service != service || !known):
 		return "", fmt.Errorf("%w: %s", ErrScope, credential.scope())

@@ -34,7 +34,7 @@ func Verify(r *http.Request, body []byte, now time.Time, keys func(id string) (s
 	if !ok {
 		return Credential{}, fmt.Errorf("%w: %s", ErrUnknownKey, s.KeyID)
 	}
-	if !hmac.Equal(s.sum, s.compute(secret, canonical(r, query, s.headers, body))) {
+	if !hmac.Equal(s.sum, s.compute(secret, canonical(r, query, s.headers, s.payload(r, body)))) {
 		return Credential{}, ErrMismatch
 	}
 	return s.Credential, s.checkTime(now)
@@ -69,15 +69,28 @@ func mac(key []byte, text string) []byte {
 	return h.Sum(nil)
 }
 
-// canonical returns the canonical form of a request, which both sides hash.
-func canonical(r *http.Request, query url.Values, headers []string, body []byte) string {
+// unsigned stands for the hash of a body that is not signed.
+const unsigned = "UNSIGNED-PAYLOAD"
+
+// payload returns the hash of a body as it is signed. PutSnapshotBlock of the EBS direct APIs may
+// leave its body out: the checksum in a header is signed instead.
+func (s signature) payload(r *http.Request, body []byte) string {
+	if s.Service == EBS && r.Method == http.MethodPut && r.Header.Get("X-Amz-Content-Sha256") == unsigned &&
+		slices.Contains(s.headers, "x-amz-checksum") {
+		return unsigned
+	}
 	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
+}
+
+// canonical returns the canonical form of a request, which both sides hash.
+func canonical(r *http.Request, query url.Values, headers []string, payload string) string {
 	var b strings.Builder
 	b.WriteString(r.Method + "\n" + canonicalPath(r.URL) + "\n" + canonicalQuery(query) + "\n")
 	for _, name := range headers {
 		b.WriteString(name + ":" + headerValue(r, name) + "\n")
 	}
-	b.WriteString("\n" + strings.Join(headers, ";") + "\n" + hex.EncodeToString(sum[:]))
+	b.WriteString("\n" + strings.Join(headers, ";") + "\n" + payload)
 	return b.String()
 }
 

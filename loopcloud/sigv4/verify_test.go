@@ -104,6 +104,35 @@ func TestVerifyAcceptsTheSDK(t *testing.T) {
 	}
 }
 
+// TestUnsignedBody: only a PUT of the EBS direct APIs with a signed checksum may leave its body
+// unsigned.
+func TestUnsignedBody(t *testing.T) {
+	for name, test := range map[string]struct {
+		method, service string
+		checksum        bool
+		want            error
+	}{
+		"block":            {"PUT", "ebs", true, nil},
+		"without checksum": {"PUT", "ebs", false, sigv4.ErrMismatch},
+		"another method":   {"POST", "ebs", true, sigv4.ErrMismatch},
+		"another service":  {"PUT", "ec2", true, sigv4.ErrMismatch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRequest(t, test.method, "http://ebs.example/snapshots/snap-1/blocks/0", "block")
+			r.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
+			if test.checksum {
+				r.Header.Set("X-Amz-Checksum", sumOf("block"))
+			}
+			if err := v4.NewSigner().SignHTTP(context.Background(), pair, r, "UNSIGNED-PAYLOAD", test.service, "eu-west-3", signedAt); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := asReceived(t, r, signedAt); !errors.Is(err, test.want) {
+				t.Errorf("the error is %v, not %v", err, test.want)
+			}
+		})
+	}
+}
+
 func TestVerifyAcceptsThePresigned(t *testing.T) {
 	r := newRequest(t, "GET", "http://ec2.example/?Action=CopySnapshot&X-Amz-Expires=60&Description=a%20b", "")
 	address, _, err := v4.NewSigner().PresignHTTP(context.Background(), pair, r, sumOf(""), "ec2", "eu-west-3", signedAt)

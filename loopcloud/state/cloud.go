@@ -2,6 +2,7 @@ package state
 
 import (
 	"cmp"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -41,6 +42,9 @@ type Config struct {
 	HostZone string
 	// Outpost is the ARN of this machine's Outpost in that zone. The default is no Outpost.
 	Outpost string
+	// SnapshotQuota is the largest number of snapshots of an account in a region. StartSnapshot
+	// refuses to create more. The default is 100,000.
+	SnapshotQuota int
 	// Outcome returns the outcome of an act. It is called once for each act that has an effect, and
 	// must not call the Cloud. By default every act succeeds.
 	Outcome func(Act) Outcome
@@ -90,6 +94,7 @@ type Cloud struct {
 	hosts         int
 	hostZone      string
 	outpost       string
+	snapshotQuota int
 	keys          map[string]Key
 	outcomes      func(Act) Outcome
 	sessions      sessions
@@ -143,7 +148,7 @@ func configured(cfg Config) (*Cloud, error) {
 	}
 	c := &Cloud{
 		clock: cfg.Clock, newID: cfg.NewID, disks: cfg.Disks, timing: cfg.Timing,
-		hosts: max(cfg.Hosts, 1), hostZone: cfg.HostZone, outpost: cfg.Outpost, regions: cfg.Regions, defaultRegion: cfg.DefaultRegion, accounts: slices.Clone(cfg.Accounts),
+		hosts: max(cfg.Hosts, 1), hostZone: cfg.HostZone, outpost: cfg.Outpost, snapshotQuota: cfg.SnapshotQuota, regions: cfg.Regions, defaultRegion: cfg.DefaultRegion, accounts: slices.Clone(cfg.Accounts),
 		keys: map[string]Key{}, claims: map[string]int{}, outcomes: cfg.Outcome,
 		volumeStale: staleStates[Volume]{}, snapshotStale: staleStates[Snapshot]{}, imageStale: staleStates[Image]{},
 		wake: make(chan struct{}, 1), quit: make(chan struct{}),
@@ -172,6 +177,9 @@ func (c *Cloud) fillDefaults() {
 	}
 	if c.defaultRegion == "" {
 		c.defaultRegion = c.regions[0].Name
+	}
+	if c.snapshotQuota == 0 {
+		c.snapshotQuota = snapshotQuota
 	}
 	if len(c.accounts) == 0 {
 		c.accounts = []Account{{ID: DefaultAccount}}
@@ -218,6 +226,9 @@ func (c *Cloud) start() error {
 	if err := c.recover(); err != nil {
 		return err
 	}
+	if len(c.db.Secret) == 0 {
+		c.db.Secret = []byte(rand.Text())
+	}
 	c.adopt()
 	c.addHosts()
 	return c.save()
@@ -245,6 +256,13 @@ func (c *Cloud) close() error {
 	}
 	return errors.Join(err, c.save(), c.store.close())
 }
+
+// Secret returns a secret of this cloud that authenticates the tokens it issues. The directory
+// holds it.
+func (c *Cloud) Secret() []byte { return c.db.Secret }
+
+// Timing returns the configured durations and rates.
+func (c *Cloud) Timing() Timing { return c.timing }
 
 // Now returns the time of the cloud's clock.
 func (c *Cloud) Now() time.Time { return c.clock() }

@@ -20,6 +20,8 @@ const (
 	Unsuited      Kind = "unsuited"       // a parameter that does not go with another
 	Unreadable    Kind = "unreadable"     // a part of a visible resource that the caller may not read
 	Limit         Kind = "limit"          // too many or too large
+	Busy          Kind = "busy"           // another call changes it
+	Unrelated     Kind = "unrelated"      // snapshots that do not have a common origin
 	Secret        Kind = "secret"         // encrypted, so it cannot be public
 	Unshareable   Kind = "unshareable"    // encrypted with a key that other accounts cannot use
 	DryRun        Kind = "dry run"        // a dry run that would have succeeded

@@ -370,6 +370,7 @@ func (o *op) copyMappings(caller Caller, req ImageCopyRequest, source, r *imageR
 			s.Tags = req.SnapshotTags
 			to := o.newSnapshot(caller, req.IDDigits, s)
 			to.Failed, r.Failed = failed, failed
+			to.Lineage, to.Distorted = to.ID, from.Distorted
 			copies = append(copies, snapshotCopy{to, from.ID})
 			m.Volume.SnapshotID, m.Volume.Encrypted, m.Volume.KMSKeyID = to.ID, s.Encrypted, s.KMSKeyID
 		} else if m.Volume.Encrypted { // blank: encrypted with a key of the target region

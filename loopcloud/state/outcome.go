@@ -40,6 +40,11 @@ const (
 	ActRegisterImage  Act = "RegisterImage"
 	ActCopyImage      Act = "CopyImage"
 	ActDeleteImage    Act = "DeregisterImage"
+
+	// The acts of the EBS direct APIs, by their names there.
+	ActStartSnapshot    Act = "StartSnapshot"
+	ActPutSnapshotBlock Act = "PutSnapshotBlock"
+	ActCompleteSnapshot Act = "CompleteSnapshot"
 )
 
 // Outcome is how an act ends, and how long calls do not see its effect. With the zero value the

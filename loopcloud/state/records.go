@@ -19,6 +19,8 @@ type database struct {
 	Tokens    map[string]tokenRecord
 	// Settings holds the settings that accounts have changed, by settingsKey.
 	Settings map[string]Settings `json:",omitempty"`
+	// Secret authenticates the tokens that the cloud issues.
+	Secret []byte `json:",omitempty"`
 }
 
 func newDatabase() database {
@@ -91,6 +93,10 @@ type volumeRecord struct {
 	Stuck   bool   // it will never be available
 	Link    *link
 	Change  *change
+	// Lineage is that of its snapshot, "" if it has none.
+	Lineage string `json:",omitempty"`
+	// distorted is that of its snapshot while its data is created.
+	distorted bool
 	// RecordOnly marks a volume without data, of a VM that is not this machine.
 	RecordOnly bool
 }
@@ -119,6 +125,13 @@ type snapshotRecord struct {
 	Ready  time.Time // when it is completed
 	Work   work
 	Failed string // the reason for the state error
+	// Lineage is the ID of the first resource whose data the snapshot has: a volume, or a snapshot
+	// without a volume. It is "" in the records of earlier versions.
+	Lineage string `json:",omitempty"`
+	// Upload describes a snapshot that is written block by block, until it is sealed.
+	Upload *upload `json:",omitempty"`
+	// Distorted means that blocks which the snapshot does not have read as noise.
+	Distorted bool `json:",omitempty"`
 }
 
 type imageRecord struct {
@@ -216,12 +229,24 @@ func (r *snapshotRecord) view(now time.Time) Snapshot {
 	out.CreateVolume = r.CreateVolume.clone()
 	out.ProductCodes = slices.Clone(r.ProductCodes)
 	out.State, out.Progress = SnapshotCompleted, 100
+	if r.Upload != nil && !r.Upload.Sealed {
+		out.State, out.Progress, out.Reason = r.Upload.view(now)
+		return out
+	}
 	if r.Work == creating || now.Before(r.Ready) {
-		out.State, out.Progress = SnapshotPending, min(99, int(percent(r.Started, r.Ready, now)))
+		out.State, out.Progress = SnapshotPending, min(99, int(percent(r.begun(), r.Ready, now)))
 	} else if r.Failed != "" {
 		out.State, out.Progress, out.Reason = SnapshotError, 0, r.Failed
 	}
 	return out
+}
+
+// begun returns the time at which the cloud began to complete the snapshot.
+func (r *snapshotRecord) begun() time.Time {
+	if r.Upload != nil {
+		return r.Upload.Active
+	}
+	return r.Started
 }
 
 // view returns the image at a time.

@@ -1,5 +1,10 @@
 package state
 
+import (
+	"crypto/sha256"
+	"time"
+)
+
 // The requests that the dialects pass to the state. A zero field was not given. IDDigits is the
 // number of hexadecimal digits in a new ID: 17 for EC2 and 8 for the Outscale API; 0 means 17.
 //
@@ -64,6 +69,36 @@ type SnapshotCopyRequest struct {
 	Token                               string `json:"-"`
 	IDDigits                            int    `json:"-"`
 	DryRun                              bool   `json:"-"`
+}
+
+// UploadRequest requests a snapshot that is written block by block.
+type UploadRequest struct {
+	SizeGiB               int64
+	ParentID, Description string
+	// Encrypted is nil if the request does not say.
+	Encrypted *bool
+	KMSKeyID  string
+	// Timeout is how long the snapshot stays pending without writes; 0 means an hour.
+	Timeout  time.Duration
+	Tags     map[string]string
+	Token    string `json:"-"`
+	IDDigits int    `json:"-"`
+}
+
+// BlockData is a block to write.
+type BlockData struct {
+	Index int64
+	Data  []byte
+	Sum   [sha256.Size]byte
+	// Progress is the progress of the whole snapshot in percent, as the client reports it.
+	Progress int
+}
+
+// Seal describes all blocks that were written: their number, and the SHA-256 of their checksums
+// in ascending order of their indexes. Sum may be nil.
+type Seal struct {
+	Count int64
+	Sum   *[sha256.Size]byte
 }
 
 // ImageRequest requests an image of snapshots.

@@ -200,6 +200,8 @@ type Snapshot struct {
 	Started             time.Time
 	CreateVolume        Permissions
 	ProductCodes        []string
+	// ParentID is the snapshot that a snapshot began with which was written block by block.
+	ParentID string `json:",omitempty"`
 	// Token is the client token of the request that created it.
 	Token string
 	Tags  map[string]string

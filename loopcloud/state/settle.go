@@ -124,6 +124,7 @@ func (c *Cloud) recover() error {
 	}
 	for id, r := range c.db.Snapshots {
 		if r.Work == noWork {
+			r.resume(c.clock())
 			continue
 		}
 		if err := c.disks.DeleteSnapshot(id); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -153,5 +154,12 @@ func (c *Cloud) dropHostLinks() {
 		if r.Link != nil && r.Link.Host && !r.RecordOnly {
 			r.Link = nil
 		}
+	}
+}
+
+// resume restarts the time limit of a snapshot that is written block by block.
+func (r *snapshotRecord) resume(now time.Time) {
+	if r.Upload != nil && !r.Upload.Sealed && r.Upload.Active.Before(now) {
+		r.Upload.Active = now
 	}
 }

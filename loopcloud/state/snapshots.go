@@ -81,6 +81,7 @@ func (c *Cloud) CreateSnapshot(caller Caller, req SnapshotRequest) (Snapshot, er
 		VolumeID: v.ID, SizeGiB: v.SizeGiB, Encrypted: v.Encrypted, KMSKeyID: v.KMSKeyID,
 		Description: req.Description, Token: req.Token, Tags: req.Tags,
 	})
+	r.Lineage = cmp.Or(v.Lineage, v.ID)
 	err = o.produceSnapshot(r, t, o.outcome(ActCreateSnapshot), Timing.snapshot, func() error { return c.disks.CreateSnapshot(r.ID, v.ID) })
 	return o.pending(r), err
 }
@@ -173,7 +174,7 @@ func (c *Cloud) CopySnapshot(caller Caller, req SnapshotCopyRequest) (Snapshot, 
 	copied, failed := o.copyOf(source, caller, req.Encrypted, req.KMSKeyID)
 	copied.Description, copied.Token, copied.Tags = req.Description, req.Token, req.Tags
 	r := o.newSnapshot(caller, req.IDDigits, copied)
-	r.Failed = failed
+	r.Failed, r.Lineage, r.Distorted = failed, r.ID, source.Distorted
 	err = o.produceSnapshot(r, t, o.outcome(ActCopySnapshot), Timing.copy, func() error { return c.disks.CopySnapshot(r.ID, source.ID) })
 	return o.pending(r), err
 }
@@ -293,6 +294,9 @@ func (r *snapshotRecord) shareable(p Permissions) error {
 	return nil
 }
 
+// noVolume is EC2's ID of the volume of snapshots without a volume.
+const noVolume = volumePrefix + "-ffffffff"
+
 // ImportSnapshot creates a completed snapshot of a file on this machine.
 func (c *Cloud) ImportSnapshot(caller Caller, req SnapshotImport) (Snapshot, error) {
 	o := c.begin()
@@ -305,9 +309,10 @@ func (c *Cloud) ImportSnapshot(caller Caller, req SnapshotImport) (Snapshot, err
 		return Snapshot{}, err
 	}
 	r := o.newSnapshot(caller, req.IDDigits, Snapshot{
-		VolumeID: volumePrefix + "-ffffffff", // EC2's ID of the volume of snapshots without a volume
+		VolumeID: noVolume,
 		SizeGiB:  size, Description: req.Description, Tags: req.Tags,
 	})
+	r.Lineage = r.ID
 	atOnce := func(Timing, int64) time.Duration { return 0 }
 	if err := o.produceSnapshot(r, clientToken{}, Outcome{}, atOnce, func() error { return c.disks.ImportSnapshot(r.ID, req.File) }); err != nil {
 		return Snapshot{}, err
@@ -341,5 +346,14 @@ func (c *Cloud) ExportSnapshot(caller Caller, id, file string) error {
 	if err != nil {
 		return err
 	}
-	return o.bytes(func() error { return c.disks.ExportSnapshot(id, file, r.SizeGiB<<30) })
+	return o.bytes(func() error {
+		if err := c.disks.ExportSnapshot(id, file, r.SizeGiB<<30); err != nil || !r.Distorted {
+			return err
+		}
+		blocks, err := c.blockDisks()
+		if err != nil {
+			return err
+		}
+		return blocks.DistortFile(file, id)
+	})
 }

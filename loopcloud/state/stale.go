@@ -75,6 +75,23 @@ func (p staleStates[T]) checkVisible(resource, id string, caller Caller) error {
 	return nil
 }
 
+// hidden reports whether a call of the EBS direct APIs does not see a new resource yet. Such a call
+// is refused for the time of describing calls, and then for the number of refusals of changing
+// calls, which it counts.
+func (p staleStates[T]) hidden(id string, caller Caller, now time.Time) bool {
+	was := p[id]
+	switch {
+	case was == nil || was.at != caller || was.before != nil:
+		return false
+	case now.Before(was.until):
+		return true
+	case was.changes > 0:
+		was.changes--
+		return true
+	}
+	return false
+}
+
 // outdated returns the outdated state that changing calls still see of a resource, if it is a
 // reason to refuse the call.
 func (p staleStates[T]) outdated(id string, caller Caller, reason func(T) bool) (before T, ok bool) {

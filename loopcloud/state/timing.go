@@ -22,6 +22,57 @@ type Timing struct {
 	CopyPerGiB time.Duration
 	VMStart    time.Duration
 	VMStop     time.Duration
+	// Direct is the speed of the EBS direct APIs.
+	Direct Direct
+}
+
+// Direct is the speed of the EBS direct APIs. A zero duration is none, and a zero rate has no
+// limit.
+type Direct struct {
+	// Read and Write are the durations of a GetSnapshotBlock and a PutSnapshotBlock, List that of
+	// a list.
+	Read, Write, List time.Duration
+	// Complete is the time from CompleteSnapshot to the completed snapshot.
+	Complete time.Duration
+	// Throughput is the largest number of bytes per second of one snapshot, in each direction.
+	Throughput float64
+	// The largest numbers of requests per second: reads and writes of one snapshot, reads and
+	// writes of an account, lists, and StartSnapshot and CompleteSnapshot of an account. Each kind
+	// of request counts by itself.
+	SnapshotRequests, AccountRequests, ListRequests, StartRequests float64
+}
+
+// awsDirect returns the speed of the EBS direct APIs at AWS. Sources:
+//
+//   - the requests per second are the quotas of
+//     https://docs.aws.amazon.com/ebs/latest/userguide/ebs-resource-quotas.html; the quota of an
+//     account is 1,000 or 5,000 by region, and taken as 5,000;
+//   - the duration of a write, 100 ms, and the throughput, 500 MB/s, are those with which
+//     https://docs.aws.amazon.com/ebs/latest/userguide/ebsapi-performance.html calculates. Tools
+//     that read snapshots have measured 422 to 480 MB/s.
+//
+// The durations of a read, of a list and of the completion are estimates.
+func awsDirect() Direct {
+	return Direct{
+		Read: 50 * time.Millisecond, Write: 100 * time.Millisecond, List: 100 * time.Millisecond,
+		Complete:   10 * time.Second,
+		Throughput: 500e6, SnapshotRequests: 1000, AccountRequests: 5000, ListRequests: 50, StartRequests: 10,
+	}
+}
+
+// times multiplies the durations and divides the rates. A factor of 0 removes all limits.
+func (d Direct) times(scale float64) Direct {
+	for _, t := range []*time.Duration{&d.Read, &d.Write, &d.List, &d.Complete} {
+		*t = time.Duration(float64(*t) * scale)
+	}
+	for _, rate := range []*float64{&d.Throughput, &d.SnapshotRequests, &d.AccountRequests, &d.ListRequests, &d.StartRequests} {
+		if scale == 0 {
+			*rate = 0
+			continue
+		}
+		*rate /= scale
+	}
+	return d
 }
 
 // Instant returns the timing of a cloud in which everything is immediate.
@@ -38,7 +89,7 @@ func Instant() Timing { return Timing{} }
 //     github.com/hashicorp/terraform-provider-aws pull 40336 (2024), both
 //     together.
 //
-// The others are estimates.
+// The others are estimates; for the EBS direct APIs see awsDirect.
 func AWS(scale float64) Timing {
 	return Timing{
 		VolumeCreate: 3 * time.Second,
@@ -51,6 +102,7 @@ func AWS(scale float64) Timing {
 		Copy:        90 * time.Second, CopyPerGiB: 20 * time.Second,
 		VMStart: 15 * time.Second,
 		VMStop:  40 * time.Second,
+		Direct:  awsDirect(),
 	}.times(scale)
 }
 
@@ -79,6 +131,7 @@ func (t Timing) times(scale float64) Timing {
 	} {
 		*d = time.Duration(float64(*d) * scale)
 	}
+	t.Direct = t.Direct.times(scale)
 	return t
 }
 

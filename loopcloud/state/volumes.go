@@ -54,7 +54,7 @@ func (c *Cloud) CreateVolume(caller Caller, req VolumeRequest) (Volume, error) {
 	r.Ready, r.Failed, r.Stuck = outcome.ready(o.now, o.timing.VolumeCreate), outcome.failed(), outcome.Ending == NeverEnds
 	c.volumeStale.add(outcome.Stale, r.ID, caller, nil, o.now)
 	err = produce(o, c.db.Volumes, r, t, creation{
-		bytes: outcome.bytes(func() error { return c.disks.CreateVolume(r.ID, r.SizeGiB<<30, r.SnapshotID) }),
+		bytes: outcome.bytes(func() error { return o.createVolume(r) }),
 		undo:  func() error { return c.disks.DeleteVolume(r.ID) },
 	})
 	if err != nil {
@@ -63,6 +63,18 @@ func (c *Cloud) CreateVolume(caller Caller, req VolumeRequest) (Volume, error) {
 	out := r.view(o.now)
 	out.State = VolumeCreating
 	return out, nil
+}
+
+// createVolume creates the data of a volume.
+func (o *op) createVolume(r *volumeRecord) error {
+	if err := o.disks.CreateVolume(r.ID, r.SizeGiB<<30, r.SnapshotID); err != nil || !r.distorted {
+		return err
+	}
+	blocks, err := o.blockDisks()
+	if err != nil {
+		return err
+	}
+	return blocks.DistortVolume(r.ID, r.SnapshotID)
 }
 
 func (o *op) volumeAgain(caller Caller, ids []string, err error) (Volume, error) {
@@ -150,6 +162,7 @@ func (o *op) inZone(caller Caller, zone string) error {
 // belongs to another account.
 // https://docs.aws.amazon.com/ebs/latest/userguide/encryption-parameters.html
 func (r *volumeRecord) inherit(s *snapshotRecord) {
+	r.Lineage, r.distorted = s.lineage(), s.Distorted
 	if s.Encrypted {
 		r.Encrypted = true
 		if r.KMSKeyID == "" && s.Account == r.Account {

@@ -193,7 +193,7 @@ func (s *Store) CopySnapshot(id, source string) error {
 func (s *Store) DeleteSnapshot(id string) error {
 	file, err := s.path("snapshots", id)
 	if err == nil {
-		err = removeFile(file)
+		err = removeSnapshot(file)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot delete snapshot %s: %w", id, err)

@@ -1,8 +1,8 @@
 package wire
 
 import (
+	"bytes"
 	"context"
-	"io"
 	"net/http"
 	"net/url"
 	"sync"
@@ -25,8 +25,9 @@ type Request struct {
 // Read reads the body of a request. It fails if the body is longer than limit bytes or
 // cannot be read; the Request that it returns then has as much of the body as was read.
 func Read(w http.ResponseWriter, r *http.Request, limit int64) (*Request, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	return New(r, body), err
+	body := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), limit)+bytes.MinRead))
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	return New(r, body.Bytes()), err
 }
 
 // New returns a Request with a body that has been read already.

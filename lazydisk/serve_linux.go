@@ -1,0 +1,242 @@
+package lazydisk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/wire"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fusefile"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/image"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/link"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/overlay"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/supply"
+)
+
+// The descriptors that a block server is started with.
+const (
+	controlFD = 3
+	linkFD    = 4
+)
+
+// memoryTarget is the heap size above which a block server collects garbage eagerly.
+const memoryTarget = 96 << 20
+
+// orphanTimeout is how long a server whose owner has ended waits until the device is unused.
+const orphanTimeout = 10 * time.Second
+
+// Main runs a block server if this process was started as one, and then does not return. A program
+// that starts disks must call it first in its main function.
+func Main() {
+	if len(os.Args) != 2 || os.Args[1] != Arg {
+		return
+	}
+	// a signal of the terminal goes to all processes on it, and the owner decides on the end
+	signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(memoryTarget)
+	_ = os.Chdir("/")
+	becomeFlusher()
+	if err := serve(); err != nil {
+		fmt.Fprintf(os.Stderr, "block server: %v\n", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// becomeFlusher keeps the kernel from writing data to this process's own disk in order to get memory
+// for this process, which would wait for itself. Without the permission, or in a program with cgo, it
+// has no effect.
+func becomeFlusher() {
+	_, _, _ = syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0, 0)
+}
+
+// errAttached is the error for a request that needs a detached disk.
+var errAttached = errors.New("the device is still attached")
+
+// socket returns the inherited end of a socket pair.
+func socket(fd uintptr) (*net.UnixConn, error) {
+	unix.CloseOnExec(int(fd))
+	file := os.NewFile(fd, "socket")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("only the program itself can start its block server: %w", err)
+	}
+	if conn, ok := conn.(*net.UnixConn); ok {
+		return conn, nil
+	}
+	conn.Close()
+	return nil, errors.New("only the program itself can start its block server: it was started with another socket")
+}
+
+// serve serves a disk until its owner ends.
+func serve() error {
+	socket3, err := socket(controlFD)
+	if err != nil {
+		return err
+	}
+	control := wire.NewConn(socket3)
+	socket4, err := socket(linkFD)
+	if err != nil {
+		return err
+	}
+	first, err := control.Receive()
+	if err != nil {
+		return fmt.Errorf("cannot receive the description of the disk: %w", err)
+	}
+	var o Options
+	if err := json.Unmarshal(first.Body, &o); err != nil {
+		return fmt.Errorf("cannot decode the description of the disk: %w", err)
+	}
+	b, err := newBacking(o, socket4)
+	if err != nil {
+		return err
+	}
+	return b.run(control, o.Name)
+}
+
+// backing is a disk in its block server.
+type backing struct {
+	overlay *overlay.Overlay
+	supply  *supply.Supply
+	image   *image.Image
+	peer    *link.Peer
+	// released is closed when the device no longer uses the disk.
+	released chan struct{}
+	// cache is nil if there is none. cacheErr is the reason why it could not be opened.
+	cache    *cache.Cache
+	cacheErr error
+}
+
+// newBacking returns a disk whose source is at the other end of a connection.
+func newBacking(o Options, conn net.Conn) (*backing, error) {
+	b := &backing{released: make(chan struct{})}
+	var err error
+	if b.overlay, err = overlay.Create(o.scratch(), o.Size/block.Size); err != nil {
+		return nil, err
+	}
+	ready := make(chan struct{})
+	b.peer = link.NewPeer(conn, func(ctx context.Context, op link.Op, arg int64, _ []byte) ([][]byte, func(), error) {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+		return b.handle(op, arg)
+	})
+	options := supply.Options{Source: link.Remote{Peer: b.peer}, Limits: o.Limits, Cache: b.openCache(o)}
+	if !o.NoPrefetch {
+		options.Wanted = b.wanted
+	}
+	b.supply = supply.New(options)
+	b.image = image.New(b.overlay, b.supply)
+	close(ready)
+	if o.Empty {
+		return b, nil
+	}
+	return b, b.supply.List(b.overlay.SetPresent)
+}
+
+// openCache opens the cache. A disk works without it too, so an error is only recorded.
+func (b *backing) openCache(o Options) *cache.Source {
+	if o.Key == "" || o.Empty || o.Cache.Dir == "" {
+		return nil
+	}
+	if b.cache, b.cacheErr = cache.Open(o.Cache); b.cacheErr != nil {
+		return nil
+	}
+	var source *cache.Source
+	source, b.cacheErr = b.cache.Source(o.Key)
+	return source
+}
+
+// wanted reports whether a block may be read from the source.
+func (b *backing) wanted(index int64) bool {
+	if index >= b.overlay.Blocks() {
+		return false
+	}
+	r, err := b.overlay.Record(index)
+	return err == nil && r.Present && r.WrittenPages() < block.Pages
+}
+
+// run serves the disk until the owner closes the control connection.
+func (b *backing) run(control *wire.Conn, name string) error {
+	server, err := fusefile.Serve(name, b.image)
+	if err != nil {
+		return err
+	}
+	err = control.Send(wire.Frame{Kind: wire.Reply, Files: []*os.File{server.Mount()}})
+	if err != nil {
+		return fmt.Errorf("cannot send the mount: %w", err)
+	}
+	// the owner opens the file before it replies
+	if _, err := control.Receive(); err != nil {
+		return fmt.Errorf("the owner has not attached the disk: %w", err)
+	}
+	server.CloseMount()
+	detaching := make(chan struct{})
+	go b.report(control, server, detaching)
+	_, err = control.Receive() // the owner detaches, has closed it, or was killed
+	if err == nil {
+		close(detaching)
+		control.Note("%s", noteDetaching)
+		_, _ = control.Receive()
+	}
+	b.orphaned(server)
+	return nil
+}
+
+// report sends the owner a note when the file is released, and one at the first failure.
+func (b *backing) report(control *wire.Conn, server *fusefile.Server, detaching <-chan struct{}) {
+	failed, released := b.supply.Failed(), server.Done()
+	for failed != nil || released != nil {
+		select {
+		case <-failed:
+			failed = nil
+			control.Note("%s", noteFailed)
+			b.notify()
+		case <-released:
+			released = nil
+			b.checkRelease(detaching)
+			close(b.released)
+			control.Note("%s", noteReleased)
+		}
+	}
+}
+
+// checkRelease records a failure if the device was still in use when the connection ended: what
+// was written last may be missing.
+func (b *backing) checkRelease(detaching <-chan struct{}) {
+	select {
+	case <-detaching:
+	default:
+		b.supply.Fail(&block.DiskError{Index: -1, Reason: "its FUSE connection was aborted"})
+	}
+}
+
+// The notes to the owner.
+const (
+	noteDetaching = "detaching"
+	noteReleased  = "released"
+	noteFailed    = "failed"
+)
+
+// orphaned lets the users of the device finish, within a limit.
+func (b *backing) orphaned(server *fusefile.Server) {
+	select {
+	case <-server.Done():
+	case <-time.After(orphanTimeout):
+	}
+}

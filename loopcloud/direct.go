@@ -1,0 +1,39 @@
+//go:build linux
+
+package loopcloud
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
+)
+
+// bodyTimeout is how long the body of a request to the EBS direct APIs may take. Their API has an
+// error for this, but no documented time.
+const bodyTimeout = time.Minute
+
+// direct serves the EBS direct APIs, which limit the time that a block takes to arrive.
+type direct struct {
+	*front
+	timeout time.Duration
+}
+
+// ServeHTTP reads a request and responds to it.
+func (d direct) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if d.refuseOrigin(w, r) {
+		return
+	}
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(time.Now().Add(d.timeout)) // a test's recorder has none
+	in, err := wire.Read(w, r, maxBody)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		w.Header().Set("Connection", "close")
+		d.Refuse(w, http.StatusBadRequest, "ValidationException/WRITE_REQUEST_TIMEOUT", "The body was not received in time")
+		return
+	}
+	_ = connection.SetReadDeadline(time.Time{})
+	d.serve(w, in, err) //nolint:contextcheck // the request has its context
+}
