@@ -26,10 +26,15 @@ var mayImport = map[string][]string{
 	"tools/testsummary":               {},
 	"cmd/loopcloud":                   {"loopcloud", "loopcloud/...", "remove", "version"},
 
-	"amazon":  {"builder", "bake", "chroot", "event", "retry", "sdkhttp", "version"},
+	"amazon": {
+		"amazon/ebsdirect", "builder", "bake", "chroot", "event", "lazydisk", "lazydisk/block", "lazydisk/cache", "retry", "sdkhttp",
+		"version",
+	},
+	"amazon/ebsdirect": {"lazydisk/block", "retry"},
+
 	"osc":     {"builder", "bake", "chroot", "event", "retry", "version"},
 	"builder": {"bake", "chroot", "event", "version"},
-	"bake":    {"chroot", "disk", "disk/exclusive", "event", "retry", "safedir", "undo"},
+	"bake":    {"chroot", "disk", "disk/exclusive", "event", "lazydisk", "lazydisk/block", "retry", "safedir", "undo"},
 	"chroot":  {"chroot/...", "disk/exclusive", "disk/superblock"},
 	"disk":    {"disk/exclusive", "disk/inotify", "disk/superblock"},
 	"undo":    {"safedir"},

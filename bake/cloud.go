@@ -247,6 +247,8 @@ type Snapshot struct {
 	Volume VolumeID
 	// Description is the description that the snapshot was requested with.
 	Description string
+	// Build is the id of the build that it carries (BuildTag); empty if it carries none.
+	Build BuildID
 }
 
 // settled reports whether the state of the snapshot is final.
