@@ -47,6 +47,9 @@ func (c *Config) dial(ctx context.Context, access Access, log func(format string
 // access is how AWS is reached.
 func (c *Config) access() Access {
 	a := c.AccessConfig.access()
-	a.WaitLimit = c.WaitLimit()
+	a.WaitLimit, a.Direct = c.WaitLimit(), c.EBSDirect
+	if a.Direct {
+		a.InstanceID = ""
+	}
 	return a
 }
