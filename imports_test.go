@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"amazon/ebsdirect": {"lazydisk/block", "retry"},
 
 	"osc":     {"builder", "bake", "chroot", "event", "retry", "version"},
-	"builder": {"bake", "chroot", "event", "version"},
+	"builder": {"bake", "chroot", "event", "lazydisk/cache", "version"},
 	"bake":    {"chroot", "disk", "disk/exclusive", "event", "lazydisk", "lazydisk/block", "retry", "safedir", "undo"},
 	"chroot":  {"chroot/...", "disk/exclusive", "disk/superblock"},
 	"disk":    {"disk/exclusive", "disk/inotify", "disk/superblock"},

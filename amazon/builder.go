@@ -11,6 +11,7 @@ var Plugin = builder.Plugin{Kind: kind, Options: func() builder.Options { return
 
 // Job implements builder.Options.
 func (c *Config) Job() builder.Job {
+	blockCache, _ := c.blockCache() // Prepare has reported an error
 	return builder.Job{
 		Kind:           kind,
 		Config:         &c.Config,
@@ -19,6 +20,8 @@ func (c *Config) Job() builder.Job {
 		Description:    c.AMIDescription,
 		RootThroughput: c.RootVolumeThroughput,
 		Waits:          c.waits(),
+		Direct:         c.EBSDirect,
+		BlockCache:     blockCache,
 		Connect:        c.connect,
 	}
 }

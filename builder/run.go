@@ -14,6 +14,7 @@ import (
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
@@ -36,6 +37,10 @@ type Job struct {
 	// Connect connects to the cloud and changes nothing there. log is told of choices that differ
 	// from the template.
 	Connect func(ctx context.Context, log func(format string, args ...any)) (Session, error)
+	// Direct reports whether the build needs no virtual machine, and BlockCache is the cache of the
+	// blocks that it reads; its zero fields are those of the environment or the defaults.
+	Direct     bool
+	BlockCache cache.Options
 	// Host is the machine of the build.
 	Host Host
 }
