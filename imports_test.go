@@ -28,8 +28,10 @@ var mayImport = map[string][]string{
 
 	"amazon":  {"builder", "bake", "chroot", "event", "retry", "sdkhttp", "version"},
 	"osc":     {"builder", "bake", "chroot", "event", "retry", "version"},
-	"builder": {"bake", "chroot", "event", "version"},
-	"bake":    {"chroot", "disk", "disk/exclusive", "event", "retry", "safedir", "undo"},
+	"builder": {"bake", "chroot", "event", "lazydisk", "lazydisk/cache", "version"},
+	"bake": {
+		"chroot", "disk", "disk/exclusive", "event", "lazydisk", "lazydisk/block", "lazydisk/cache", "retry", "safedir", "undo",
+	},
 	"chroot":  {"chroot/...", "disk/exclusive", "disk/superblock"},
 	"disk":    {"disk/exclusive", "disk/inotify", "disk/superblock"},
 	"undo":    {"safedir"},
@@ -66,7 +68,7 @@ var mayImport = map[string][]string{
 	"disk/superblock": {},
 
 	"lazydisk": {
-		"chroot/wire", "lazydisk/block", "lazydisk/cache", "lazydisk/fusefile", "lazydisk/image", "lazydisk/link",
+		"chroot/procfs", "chroot/wire", "lazydisk/block", "lazydisk/cache", "lazydisk/fusefile", "lazydisk/image", "lazydisk/link",
 		"lazydisk/loop", "lazydisk/overlay", "lazydisk/supply",
 	},
 	"lazydisk/block":      {},

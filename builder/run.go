@@ -14,6 +14,7 @@ import (
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
@@ -33,6 +34,9 @@ type Job struct {
 	RootThroughput int64
 	// Waits says how to wait for the cloud; zero fields are bake's defaults.
 	Waits bake.Waits
+	// Direct and BlockCache are as in bake.Plan.
+	Direct     bool
+	BlockCache cache.Options
 	// Connect connects to the cloud and changes nothing there. log is told of choices that differ
 	// from the template.
 	Connect func(ctx context.Context, log func(format string, args ...any)) (Session, error)
@@ -161,6 +165,9 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		PreMount:   c.renderPreMount,
 		PostMount:  c.renderPostMount,
 		PreUnmount: c.renderPreUnmount,
+
+		Direct:     r.Direct,
+		BlockCache: r.BlockCache,
 
 		RootThroughput: r.RootThroughput,
 		Replace:        c.ForceDeregister || r.Packer.PackerForce,
