@@ -26,7 +26,12 @@ var mayImport = map[string][]string{
 	"tools/testsummary":               {},
 	"cmd/loopcloud":                   {"loopcloud", "loopcloud/...", "remove", "version"},
 
-	"amazon":  {"builder", "bake", "chroot", "event", "retry", "sdkhttp", "version"},
+	"amazon": {
+		"amazon/ebsdirect", "builder", "bake", "chroot", "event", "lazydisk", "lazydisk/block", "lazydisk/cache", "retry", "sdkhttp",
+		"version",
+	},
+	"amazon/ebsdirect": {"lazydisk/block", "retry"},
+
 	"osc":     {"builder", "bake", "chroot", "event", "retry", "version"},
 	"builder": {"bake", "chroot", "event", "lazydisk", "lazydisk/cache", "version"},
 	"bake": {

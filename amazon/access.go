@@ -39,10 +39,16 @@ type Access struct {
 	// EC2 is asked there. EC2 of other regions is there too if it has {region} in it,
 	// which stands for the region's name.
 	Endpoint string
+	// BlockEndpoint is the URL of the EBS direct APIs, in the same form as Endpoint. If it is
+	// empty, it is AWS's own, or AWS_ENDPOINT_URL_EBS or AWS_ENDPOINT_URL.
+	BlockEndpoint string
+	// Direct reports whether the build needs no instance.
+	Direct bool
 	// MetadataEndpoint is where this instance's metadata are; empty means
 	// AWS_EC2_METADATA_SERVICE_ENDPOINT, or the address that all instances have.
 	MetadataEndpoint string
-	// InsecureSkipTLSVerify trusts any certificate of EC2, and of nothing else.
+	// InsecureSkipTLSVerify trusts any certificate of EC2 and of the EBS direct APIs, and of nothing
+	// else.
 	InsecureSkipTLSVerify bool
 	// DecodeAuthorizationMessages has STS decode the encoded part of a refusal.
 	DecodeAuthorizationMessages bool
@@ -110,10 +116,13 @@ func (a Access) check() (endpoint string, err error) {
 		return "", errors.New("vault_aws_engine needs name, the role of the engine to ask for keys")
 	case a.AssumeRole != nil && a.AssumeRole.RoleARN == "":
 		return "", errors.New("assume_role needs role_arn, such as arn:aws:iam::123456789012:role/packer")
-	case a.SkipMetadata && a.InstanceID == "":
+	case a.SkipMetadata && a.InstanceID == "" && !a.Direct:
 		return "", errors.New("skip_metadata_api_check needs instance_id: nothing else says which instance this is")
 	case a.MaxRetries < 0:
 		return "", fmt.Errorf("max_retries is %d, but must be 0 or more", a.MaxRetries)
+	}
+	if _, err := CheckEndpoint("custom_endpoint_ebs", a.BlockEndpoint); err != nil {
+		return "", err
 	}
 	return CheckEndpoint("custom_endpoint_ec2", a.Endpoint)
 }
@@ -130,8 +139,8 @@ func CheckEndpoint(option, given string) (string, error) {
 	}
 	u, err := url.Parse(strings.ReplaceAll(full, regionPlace, "region"))
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return "", fmt.Errorf("%s is %q, but must be a URL such as https://ec2.example.com or https://ec2.%s.example.com",
-			option, given, regionPlace)
+		return "", fmt.Errorf("%s is %q, but must be a URL such as https://%[3]s.example.com or https://%[3]s.%[4]s.example.com",
+			option, given, strings.TrimPrefix(option, "custom_endpoint_"), regionPlace)
 	}
 	return full, nil
 }

@@ -11,6 +11,7 @@ var Plugin = builder.Plugin{Kind: kind, Options: func() builder.Options { return
 
 // Job implements builder.Options.
 func (c *Config) Job() builder.Job {
+	blockCache, _ := c.blockCache() // Prepare has reported an error
 	return builder.Job{
 		Kind:           kind,
 		Config:         &c.Config,
@@ -19,6 +20,8 @@ func (c *Config) Job() builder.Job {
 		Description:    c.AMIDescription,
 		RootThroughput: c.RootVolumeThroughput,
 		Waits:          c.waits(),
+		Direct:         c.EBSDirect,
+		BlockCache:     blockCache,
 		Connect:        c.connect,
 	}
 }
@@ -47,6 +50,9 @@ func (c *Config) dial(ctx context.Context, access Access, log func(format string
 // access is how AWS is reached.
 func (c *Config) access() Access {
 	a := c.AccessConfig.access()
-	a.WaitLimit = c.WaitLimit()
+	a.WaitLimit, a.Direct = c.WaitLimit(), c.EBSDirect
+	if a.Direct {
+		a.InstanceID = ""
+	}
 	return a
 }

@@ -45,8 +45,9 @@ type Client struct {
 	keys   *keyring
 	// cloud is the identity in EC2's responses; empty for AWS itself.
 	cloud *builder.Identity
-	// accepted says that EC2 has accepted the keys, and reached that it has answered.
-	accepted, reached *atomic.Bool
+	// accepted says that EC2 has accepted the keys, and reached that it has answered. blocksReached
+	// is the same for the EBS direct APIs.
+	accepted, reached, blocksReached *atomic.Bool
 	// regionFrom says where the region was named, for a region of the image's copies.
 	regionFrom string
 	// wantsCode says that a profile asks for the code of a device.
@@ -61,7 +62,10 @@ func Dial(ctx context.Context, access Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{access: access, endpoint: endpoint, cloud: new(builder.Identity), accepted: new(atomic.Bool), reached: new(atomic.Bool)}
+	c := &Client{
+		access: access, endpoint: endpoint, cloud: new(builder.Identity),
+		accepted: new(atomic.Bool), reached: new(atomic.Bool), blocksReached: new(atomic.Bool),
+	}
 	c.policy = c.newPolicy()
 	if err := c.load(ctx); err != nil {
 		return nil, err
@@ -118,18 +122,23 @@ func (c *Client) endpointOf(region string) string {
 	return ""
 }
 
-// transport is the HTTP client of EC2, made from the configured one so that
-// AWS_CA_BUNDLE holds.
+// transport is the HTTP client of EC2.
 func (c *Client) transport() aws.HTTPClient {
+	return boundedClient{answered: c.answered, next: c.transportWith(func(*http.Transport) {})}
+}
+
+// transportWith returns an HTTP client of an API with a custom endpoint. It is made from the
+// configured one, so that AWS_CA_BUNDLE holds.
+func (c *Client) transportWith(change func(*http.Transport)) aws.HTTPClient {
 	base, ok := c.config.HTTPClient.(*awshttp.BuildableClient)
 	if !ok {
 		base = c.access.bounded()
 	}
-	return boundedClient{answered: c.answered, next: sdkhttp.Safe(base.WithTransportOptions(func(t *http.Transport) {
+	return sdkhttp.Safe(base.WithTransportOptions(change, func(t *http.Transport) {
 		if c.access.InsecureSkipTLSVerify {
 			t.TLSClientConfig = trusting(t.TLSClientConfig)
 		}
-	}))}
+	}))
 }
 
 // answered notes the facts that every response of EC2 shows.

@@ -21,6 +21,7 @@ type Config struct {
 	ImageConfig         `mapstructure:",squash"`
 	VolumeConfig        `mapstructure:",squash"`
 	EncryptionConfig    `mapstructure:",squash"`
+	DirectConfig        `mapstructure:",squash"`
 	PublishConfig       `mapstructure:",squash"`
 }
 
@@ -61,10 +62,11 @@ func (c *Config) check() (warnings []string, errs []error) {
 		c.checkSharedKeys(),
 		c.checkPartitions(),
 		c.checkPublishing(time.Now()),
+		c.checkDirect(),
 	)
 	if !c.FromScratch {
 		errs = append(errs, c.checkSource()...)
 	}
 	builder.Hide(c.secrets()...)
-	return slices.Concat(c.accessWarnings(), c.sourceWarnings(), c.terminationWarnings(), c.encryptionWarnings(), c.publishWarnings()), errs
+	return slices.Concat(c.accessWarnings(), c.sourceWarnings(), c.terminationWarnings(), c.encryptionWarnings(), c.publishWarnings(), c.directWarnings()), errs
 }

@@ -65,6 +65,7 @@ type FlatConfig struct {
 	Region                      *string                 `mapstructure:"region" cty:"region" hcl:"region"`
 	InstanceID                  *string                 `mapstructure:"instance_id" cty:"instance_id" hcl:"instance_id"`
 	CustomEndpointEC2           *string                 `mapstructure:"custom_endpoint_ec2" cty:"custom_endpoint_ec2" hcl:"custom_endpoint_ec2"`
+	CustomEndpointEBS           *string                 `mapstructure:"custom_endpoint_ebs" cty:"custom_endpoint_ebs" hcl:"custom_endpoint_ebs"`
 	CustomEndpointMetadata      *string                 `mapstructure:"custom_endpoint_metadata" cty:"custom_endpoint_metadata" hcl:"custom_endpoint_metadata"`
 	InsecureSkipTLSVerify       *bool                   `mapstructure:"insecure_skip_tls_verify" cty:"insecure_skip_tls_verify" hcl:"insecure_skip_tls_verify"`
 	UseFIPSEndpoint             *bool                   `mapstructure:"use_fips_endpoint" cty:"use_fips_endpoint" hcl:"use_fips_endpoint"`
@@ -91,6 +92,11 @@ type FlatConfig struct {
 	EncryptBoot                 *bool                   `mapstructure:"encrypt_boot" cty:"encrypt_boot" hcl:"encrypt_boot"`
 	KMSKeyID                    *string                 `mapstructure:"kms_key_id" cty:"kms_key_id" hcl:"kms_key_id"`
 	RegionKMSKeyIDs             map[string]string       `mapstructure:"region_kms_key_ids" cty:"region_kms_key_ids" hcl:"region_kms_key_ids"`
+	EBSDirect                   *bool                   `mapstructure:"ebs_direct" cty:"ebs_direct" hcl:"ebs_direct"`
+	KeepSourceCopy              *bool                   `mapstructure:"keep_source_copy" cty:"keep_source_copy" hcl:"keep_source_copy"`
+	BlockCacheDir               *string                 `mapstructure:"block_cache_dir" cty:"block_cache_dir" hcl:"block_cache_dir"`
+	BlockCacheSize              *string                 `mapstructure:"block_cache_size" cty:"block_cache_size" hcl:"block_cache_size"`
+	BlockCacheEncrypted         *bool                   `mapstructure:"block_cache_encrypted" cty:"block_cache_encrypted" hcl:"block_cache_encrypted"`
 	AMIUsers                    []string                `mapstructure:"ami_users" cty:"ami_users" hcl:"ami_users"`
 	AMIGroups                   []string                `mapstructure:"ami_groups" cty:"ami_groups" hcl:"ami_groups"`
 	AMIOrgARNs                  []string                `mapstructure:"ami_org_arns" cty:"ami_org_arns" hcl:"ami_org_arns"`
@@ -169,6 +175,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"region":                         &hcldec.AttrSpec{Name: "region", Type: cty.String, Required: false},
 		"instance_id":                    &hcldec.AttrSpec{Name: "instance_id", Type: cty.String, Required: false},
 		"custom_endpoint_ec2":            &hcldec.AttrSpec{Name: "custom_endpoint_ec2", Type: cty.String, Required: false},
+		"custom_endpoint_ebs":            &hcldec.AttrSpec{Name: "custom_endpoint_ebs", Type: cty.String, Required: false},
 		"custom_endpoint_metadata":       &hcldec.AttrSpec{Name: "custom_endpoint_metadata", Type: cty.String, Required: false},
 		"insecure_skip_tls_verify":       &hcldec.AttrSpec{Name: "insecure_skip_tls_verify", Type: cty.Bool, Required: false},
 		"use_fips_endpoint":              &hcldec.AttrSpec{Name: "use_fips_endpoint", Type: cty.Bool, Required: false},
@@ -195,6 +202,11 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"encrypt_boot":                   &hcldec.AttrSpec{Name: "encrypt_boot", Type: cty.Bool, Required: false},
 		"kms_key_id":                     &hcldec.AttrSpec{Name: "kms_key_id", Type: cty.String, Required: false},
 		"region_kms_key_ids":             &hcldec.AttrSpec{Name: "region_kms_key_ids", Type: cty.Map(cty.String), Required: false},
+		"ebs_direct":                     &hcldec.AttrSpec{Name: "ebs_direct", Type: cty.Bool, Required: false},
+		"keep_source_copy":               &hcldec.AttrSpec{Name: "keep_source_copy", Type: cty.Bool, Required: false},
+		"block_cache_dir":                &hcldec.AttrSpec{Name: "block_cache_dir", Type: cty.String, Required: false},
+		"block_cache_size":               &hcldec.AttrSpec{Name: "block_cache_size", Type: cty.String, Required: false},
+		"block_cache_encrypted":          &hcldec.AttrSpec{Name: "block_cache_encrypted", Type: cty.Bool, Required: false},
 		"ami_users":                      &hcldec.AttrSpec{Name: "ami_users", Type: cty.List(cty.String), Required: false},
 		"ami_groups":                     &hcldec.AttrSpec{Name: "ami_groups", Type: cty.List(cty.String), Required: false},
 		"ami_org_arns":                   &hcldec.AttrSpec{Name: "ami_org_arns", Type: cty.List(cty.String), Required: false},

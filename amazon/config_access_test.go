@@ -28,7 +28,8 @@ func TestAllOfAccessReachesTheClient(t *testing.T) {
 		"region": "eu-west-1", "max_retries": 3, "skip_credential_validation": true,
 		"custom_endpoint_ec2": "https://ec2.{region}.example.com", "custom_endpoint_metadata": "http://127.0.0.1:1338",
 		"insecure_skip_tls_verify": true, "decode_authorization_messages": true, "instance_id": "i-0123456789abcdef0", "skip_metadata_api_check": true,
-		"use_fips_endpoint": true, "use_dualstack_endpoint": true,
+		"custom_endpoint_ebs": "https://ebs.{region}.example.com",
+		"use_fips_endpoint":   true, "use_dualstack_endpoint": true,
 		"assume_role": map[string]any{
 			"role_arn": "arn:aws:iam::123456789012:role/build", "duration_seconds": 3600, "external_id": "us", "policy": `{"Version":"2012-10-17"}`,
 			"policy_arns": []any{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, "session_name": "packer",
@@ -45,12 +46,12 @@ func TestAllOfAccessReachesTheClient(t *testing.T) {
 		},
 		SkipCredentialValidation: true, Endpoint: "https://ec2.{region}.example.com", MetadataEndpoint: "http://127.0.0.1:1338",
 		InsecureSkipTLSVerify: true, DecodeAuthorizationMessages: true, InstanceID: "i-0123456789abcdef0", SkipMetadata: true, UseFIPS: true, UseDualStack: true,
-		WaitLimit: 5 * time.Minute,
+		BlockEndpoint: "https://ebs.{region}.example.com", WaitLimit: 5 * time.Minute,
 	}
 	if got := c.access(); !reflect.DeepEqual(got, want) {
 		t.Errorf("AWS is reached by\n%+v, want\n%+v", got, want)
 	}
-	buildertest.EveryField(t, want, "Vault")
+	buildertest.EveryField(t, want, "Vault", "Direct") // see TestRegionOfADirectBuild
 }
 
 func TestVaultReachesTheClient(t *testing.T) {
