@@ -33,8 +33,10 @@ var mayImport = map[string][]string{
 	"amazon/ebsdirect": {"lazydisk/block", "retry"},
 
 	"osc":     {"builder", "bake", "chroot", "event", "retry", "version"},
-	"builder": {"bake", "chroot", "event", "lazydisk/cache", "version"},
-	"bake":    {"chroot", "disk", "disk/exclusive", "event", "lazydisk", "lazydisk/block", "retry", "safedir", "undo"},
+	"builder": {"bake", "chroot", "event", "lazydisk", "lazydisk/cache", "version"},
+	"bake": {
+		"chroot", "disk", "disk/exclusive", "event", "lazydisk", "lazydisk/block", "lazydisk/cache", "retry", "safedir", "undo",
+	},
 	"chroot":  {"chroot/...", "disk/exclusive", "disk/superblock"},
 	"disk":    {"disk/exclusive", "disk/inotify", "disk/superblock"},
 	"undo":    {"safedir"},
@@ -71,7 +73,7 @@ var mayImport = map[string][]string{
 	"disk/superblock": {},
 
 	"lazydisk": {
-		"chroot/wire", "lazydisk/block", "lazydisk/cache", "lazydisk/fusefile", "lazydisk/image", "lazydisk/link",
+		"chroot/procfs", "chroot/wire", "lazydisk/block", "lazydisk/cache", "lazydisk/fusefile", "lazydisk/image", "lazydisk/link",
 		"lazydisk/loop", "lazydisk/overlay", "lazydisk/supply",
 	},
 	"lazydisk/block":      {},

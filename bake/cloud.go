@@ -247,7 +247,7 @@ type Snapshot struct {
 	Volume VolumeID
 	// Description is the description that the snapshot was requested with.
 	Description string
-	// Build is the id of the build that it carries (BuildTag); empty if it carries none.
+	// Build is the value of BuildTag; empty if the snapshot does not carry it.
 	Build BuildID
 }
 
