@@ -74,6 +74,7 @@ func (b *Box) Environment(api string) []string {
 		"PACKER_PLUGIN_PATH=" + Programs.Plugins,
 		"PACKER_CONFIG_DIR=" + filepath.Join(b.Dir, "home"),
 		"PACKER_CHROOT_STATE_DIR=" + filepath.Join(b.Dir, "state"),
+		"PACKER_CHROOT_BLOCK_CACHE=" + filepath.Join(b.Dir, "cache"),
 		"AWS_ENDPOINT_URL=" + api,
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + b.Endpoint,
 		"AWS_REGION=" + Region,
