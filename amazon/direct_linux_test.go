@@ -14,6 +14,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/amazon/ebsdirect"
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/image"
@@ -433,4 +434,34 @@ func TestPlace(t *testing.T) {
 	defer cancel()
 	_, err = NewCloud(dial(t, a), &Config{}, nil).Place(ctx)
 	says(t, err, "custom_endpoint_ec2 is for EC2 alone", "AWS_ENDPOINT_URL_STS")
+}
+
+// TestUndoOfADirectBuildByReap: the command reap, which has no template, undoes a direct build without a
+// metadata service, and knows the account.
+func TestUndoOfADirectBuildByReap(t *testing.T) {
+	w := newDirectWorld(t)
+	ctx := t.Context()
+	id, err := w.cloud(nil).Start(ctx, bake.StartSpec{Build: "killed", SizeGiB: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-printed")
+	session, err := Plugin.Connect(ctx, builder.Reach{Region: account.Region})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := session.Cloud.(bake.BlockStore)
+	place, placed := store.Place(ctx)
+	found, searched := store.FindStarted(ctx, "killed")
+	s, read := session.Cloud.Snapshot(ctx, id)
+	if err := firstOf(placed, searched, read); err != nil || place.Account != account.Account || len(found) != 1 || found[0] != id || s.Build != "killed" {
+		t.Errorf("%+v, %v, %+v: %v", place, found, s, err)
+	}
+	if err := firstOf(session.Cloud.DeleteSnapshot(ctx, id), session.Cloud.DeleteSnapshot(ctx, id)); err != nil {
+		t.Error(err)
+	}
+	if found, err = store.FindStarted(ctx, "killed"); err != nil || len(found) != 0 {
+		t.Errorf("left: %v, %v", found, err)
+	}
 }

@@ -47,7 +47,7 @@ func (c *Client) keyManager(ctx context.Context, key string) keyHolder {
 type keyMetadata struct {
 	// KeyManager is AWS or CUSTOMER.
 	KeyManager string
-	Arn        string //nolint:revive // the name on the wire
+	Arn        string
 }
 
 // describeKey asks KMS for a key.
