@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // Through sends the calls of the box's builds to an address.
@@ -88,6 +90,12 @@ func (b *Box) Environment(api string) []string {
 		"NO_PROXY=127.0.0.1",
 		b.Marker,
 	}
+}
+
+// ForgetBlocks removes the block cache of the box.
+func (b *Box) ForgetBlocks() {
+	b.Helper()
+	b.Must(remove.All(filepath.Join(b.Dir, "cache")))
 }
 
 // Close checks that builds left nothing, and stops the cloud.
