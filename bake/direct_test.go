@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
@@ -155,6 +157,102 @@ func TestDirectWithoutBlockStore(t *testing.T) {
 			t.Errorf("error %v after %q", err, w.events)
 		}
 	})
+}
+
+// copied is the wish for a direct build whose source must be copied first, and the copy kept.
+func copied(w *world, p *bake.Plan) {
+	direct(w, p)
+	w.basis = bake.Basis{Copy: &bake.SourceCopy{Keep: true, Tags: map[string]string{"copy-of": "ami-source"}}}
+}
+
+// TestDirectCopiesItsSource: a copy is made once, read and used as the parent, and stays, also if the
+// build fails after it.
+func TestDirectCopiesItsSource(t *testing.T) {
+	for name, test := range map[string]struct {
+		keep  bool
+		fails string
+		left  []string
+	}{
+		"kept":             {keep: true, left: []string{"ami-1", "ami-unlocked", "snap-1", "snap-data-unlocked", "snap-unlocked"}},
+		"kept after all":   {keep: true, fails: "provision#1", left: []string{"ami-unlocked", "snap-data-unlocked", "snap-unlocked"}},
+		"removed":          {left: []string{"ami-1", "snap-1"}},
+		"the copy fails":   {keep: true, fails: "copy#1"},
+		"not seen to come": {keep: true, fails: "look at image#1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				plan := w.plan()
+				copied(w, &plan)
+				w.basis.Copy.Keep = test.keep
+				if test.fails != "" {
+					w.faults[test.fails] = fault{err: errInjected}
+				}
+				_, err := w.build(t.Context(), plan)
+				if (err != nil) != (test.fails != "") {
+					t.Errorf("the build ended with %v", err)
+				}
+				if diff := cmp.Diff(test.left, w.left(), cmpopts.EquateEmpty()); diff != "" {
+					t.Errorf("left (-want +got):\n%s", diff)
+				}
+				if parent := bake.SnapshotID("snap-unlocked"); test.fails == "" && w.startSpec.Parent != parent {
+					t.Errorf("the parent is %s, want %s", w.startSpec.Parent, parent)
+				}
+			})
+		})
+	}
+}
+
+// TestDirectSharesAPendingCopy: a build uses the copy that another one is making, or makes its own if
+// that one fails.
+func TestDirectSharesAPendingCopy(t *testing.T) {
+	for name, gone := range map[string]bool{"it becomes available": false, "it is gone": true} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				plan := w.plan()
+				copied(w, &plan)
+				w.basis.Copy.Pending = "ami-theirs"
+				if !gone {
+					w.had(home, "ami-theirs", "theirs", "snap-theirs")
+					w.images["ami-theirs"].born, w.images["ami-theirs"].takes = time.Now().Add(-time.Second), time.Minute
+				}
+				if _, err := w.build(t.Context(), plan); err != nil {
+					t.Fatal(err)
+				}
+				want := bake.SnapshotID("snap-theirs")
+				if gone {
+					want = "snap-unlocked"
+				}
+				if w.startSpec.Parent != want || len(w.copySpecs) != map[bool]int{true: 1}[gone] {
+					t.Errorf("the parent is %s, want %s; copies: %+v", w.startSpec.Parent, want, w.copySpecs)
+				}
+			})
+		})
+	}
+}
+
+// TestKilledWhileCopyingTheSource kills a build before and after each call until the copy is complete,
+// and cleans up.
+func TestKilledWhileCopyingTheSource(t *testing.T) {
+	all := calls(t, copied)
+	all = all[:slices.Index(all, "start#1")]
+	for _, d := range everywhere(all) {
+		t.Run(d.String(), func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				dir := w.killed(copied, d)
+				if dir == "" {
+					w.notKilled(d)
+					return
+				}
+				kept := journalsSay(t, dir, `"kept"`)
+				if _, err := bake.Reap(t.Context(), w, machine{w}, w, reaping(dir)); err != nil {
+					t.Error(err)
+				}
+				if left := w.left(); len(left) > 0 && !kept {
+					t.Errorf("left %q", left)
+				}
+			})
+		})
+	}
 }
 
 // TestReapWithoutMetadata: the remains of direct builds are removed on a machine without a metadata

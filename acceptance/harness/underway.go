@@ -92,6 +92,8 @@ func (u *Underway) Left() bool {
 const (
 	OnlyKeeper Victims = "keeper"
 	OnlyPacker Victims = "Packer"
+	// OnlyServer is the block server of a direct build.
+	OnlyServer Victims = "block server"
 )
 
 // KillOnly kills processes of the build.
@@ -100,6 +102,8 @@ func (u *Underway) KillOnly(f Flavor, whom Victims) {
 	switch whom {
 	case OnlyKeeper:
 		u.end(u.Process("packer-plugin-"+f.Name, "keep-chroot"))
+	case OnlyServer:
+		u.end(u.Process("packer-plugin-"+f.Name, "serve-lazy-disk"))
 	case OnlyPacker:
 		for _, pid := range PidsWith(u.Marker) {
 			exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
