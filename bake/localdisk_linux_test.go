@@ -126,7 +126,7 @@ func TestMachineOnADirectDisk(t *testing.T) {
 	}
 	select {
 	case <-d.Failed():
-		t.Errorf("the disk has failed: %v", d.Failure())
+		t.Errorf("the disk has failed: %v", d.Failure(limited(t)))
 	default:
 	}
 }

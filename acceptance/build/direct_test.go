@@ -1,10 +1,16 @@
 package build
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
@@ -47,4 +53,116 @@ func TestDirectBasicExample(t *testing.T) {
 		t.Error("the root is not the source's with the provisioner's changes")
 	}
 	b.Clean()
+}
+
+// outside starts a cloud on a machine that is no instance of it.
+func outside(t *testing.T) *harness.Box {
+	harness.NeedRoot(t)
+	t.Parallel()
+	return harness.New(t, "--hosts", "0")
+}
+
+var fetched = regexp.MustCompile(`fetched ([0-9.]+) MiB`)
+
+// fetchedMiB returns how much a build has fetched.
+func fetchedMiB(t *testing.T, output string) float64 {
+	t.Helper()
+	found := fetched.FindStringSubmatch(output)
+	if found == nil {
+		t.Fatalf("the build does not say what it has fetched:\n%s", output)
+	}
+	mib, err := strconv.ParseFloat(found[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mib
+}
+
+// TestDirectBuildsOnEachOther: a build from the image of another one reads what that one has uploaded, and a second
+// build from the same source fetches nothing.
+func TestDirectBuildsOnEachOther(t *testing.T) {
+	b := outside(t)
+	f := harness.Direct
+	out := b.Build(b.Template(f.Basic(harness.O{"ami_name": "first"}), harness.Shell("echo one > /root/one")))
+	if fetchedMiB(t, out) == 0 {
+		t.Errorf("the first build fetched nothing:\n%s", out)
+	}
+	first := b.Made().ID
+	out = b.Build(b.Template(f.Basic(harness.O{"ami_name": "second"}), harness.Shell("echo one > /root/one")))
+	if mib := fetchedMiB(t, out); mib > 0 {
+		t.Errorf("the second build fetched %v MiB:\n%s", mib, out)
+	}
+	b.Remove(b.BuiltFrom(first).ID)
+	b.Build(b.Template(f.Basic(harness.O{"ami_name": "third", "source_ami": first}), harness.Shell("echo two > /root/two; rm /root/one; mkdir /root/three")))
+	disk := b.Disk(b.BuiltFrom(first).ID)
+	if got := b.Content(disk, "/root/two"); got != "two\n" || b.Has(disk, "/root/one") || !b.Has(disk, "/root/three") {
+		t.Errorf("the second generation holds %q", got)
+	}
+}
+
+// TestDirectIsLikeAttached: the same template makes the same tree of files with a volume and without one.
+func TestDirectIsLikeAttached(t *testing.T) {
+	harness.NeedRoot(t)
+	t.Parallel()
+	b := harness.New(t)
+	trees := map[bool]string{}
+	for _, f := range []harness.Flavor{harness.Flavors[0], harness.Direct} {
+		b.Build(b.Template(f.Basic(nil), harness.Shell("echo content > /root/file; mkdir -p /srv/a/b; ln -s a /srv/link; chmod 4750 /root/file; rm /etc/hostname")))
+		made := b.Made()
+		trees[f.Direct] = tree(b, b.Disk(made.ID))
+		b.Remove(made.ID)
+	}
+	if diff := cmp.Diff(trees[false], trees[true]); diff != "" || !strings.Contains(trees[true], "srv/a/b") {
+		t.Errorf("the trees differ (-attached +direct):\n%s\n%s", diff, trees[true])
+	}
+}
+
+// tree lists the files of the first partition of a disk with type, mode, owner, link and checksum.
+func tree(b *harness.Box, disk string) string {
+	b.Helper()
+	dir := filepath.Join(b.Dir, "tree")
+	b.Must(os.MkdirAll(dir, 0o755))
+	b.Must(harness.Run("mount", "-o", "loop,ro,noload,offset=1048576", disk, dir))
+	defer func() { b.Must(harness.Run("umount", dir)) }()
+	out, err := exec.Command("sh", "-c", `cd "$1" && find . ! -name lost+found -printf "%P %y %m %U:%G %l\n" | sort && find . -type f -exec sha256sum {} + | sort -k 2`, "sh", dir).Output()
+	b.Must(err)
+	return string(out)
+}
+
+// TestDirectFromScratch: an empty disk has no parent, and all of its written blocks are uploaded.
+func TestDirectFromScratch(t *testing.T) {
+	b := outside(t)
+	f := harness.Direct
+	options := f.Basic(harness.O{
+		"source_ami": nil, "from_scratch": true, "root_volume_size": 1, "ami_virtualization_type": "hvm", "root_device_name": "xvda",
+		"pre_mount_commands":        []string{"parted {{.Device}} mklabel msdos mkpart primary 1M 100% set 1 boot on print", "mkfs.ext4 {{.Device}}1"},
+		"ami_block_device_mappings": []harness.O{{"device_name": "xvda", "delete_on_termination": true, "volume_type": "gp2"}},
+	})
+	b.Build(b.Template(options,
+		harness.O{"type": "shell-local", "inline": []string{"cp -a " + harness.Programs.Root + "/. {{build `MountPath`}}/"}},
+		harness.Shell("echo scratch > /root/made")))
+	if got := b.Content(b.Disk(b.Made().ID), "/root/made"); got != "scratch\n" {
+		t.Errorf("the file holds %q", got)
+	}
+}
+
+// TestDirectFails: a provisioner that fails, and blocks that cannot be read, fail the build, which undoes everything.
+func TestDirectFails(t *testing.T) {
+	b := outside(t)
+	before := b.Inventory()
+	f := harness.Direct
+	b.Fails(b.Template(f.Basic(nil), harness.Shell("exit 3")), "undone: snapshot snap-", "mount of /dev/loop", "disk lazydisk-")
+	b.Unchanged(before)
+	b.ForgetBlocks()
+	b.Control("POST", "faults", harness.O{"action": "GetSnapshotBlock", "code": "AccessDeniedException", "status": 403}, nil)
+	b.Fails(b.Template(f.Basic(nil), harness.Shell("true")), "block", "AccessDenied")
+	b.GoOn()
+	b.Unchanged(before)
+	b.Control("POST", "faults", harness.O{"action": "StartSnapshot", "code": "AccessDeniedException", "status": 403}, nil)
+	out := b.Fails(b.Template(f.Basic(nil), harness.Shell("true")), "AccessDenied")
+	if strings.Contains(out, "Provisioning") {
+		t.Errorf("a missing permission is reported after provisioning:\n%s", out)
+	}
+	b.GoOn()
+	b.Unchanged(before)
 }
