@@ -1,6 +1,7 @@
 package build
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,7 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -165,4 +168,69 @@ func TestDirectFails(t *testing.T) {
 	}
 	b.GoOn()
 	b.Unchanged(before)
+}
+
+// TestDirectSixteenAtOnce: sixteen direct builds of one template share a cache. Each block is fetched once, and each
+// image has the mark of its build.
+func TestDirectSixteenAtOnce(t *testing.T) {
+	b := outside(t)
+	var builders, provisioners []harness.O
+	for n := range many {
+		builder, provisioner := marked(harness.Direct, b.Dir, fmt.Sprintf("mark-%d", n))
+		builders, provisioners = append(builders, builder), append(provisioners, provisioner)
+	}
+	template := b.Write("template.json", harness.ToJSON(harness.O{"builders": builders, "provisioners": provisioners}))
+	b.Calls()
+	b.Build(template)
+	reads := 0
+	for _, c := range b.Calls() {
+		if c.Action == "GetSnapshotBlock" {
+			reads++
+		}
+	}
+	blocks, _ := filepath.Glob(filepath.Join(b.Dir, "cache", "s-*", "[0-9a-f]*"))
+	if reads == 0 || reads > len(blocks) {
+		t.Errorf("%d reads of %d blocks", reads, len(blocks))
+	}
+	allMarked(b, many)
+}
+
+// TestDirectCancelled: Ctrl-C in a provisioner, and while a block is uploaded, undoes everything.
+func TestDirectCancelled(t *testing.T) {
+	b := outside(t)
+	before := b.Inventory()
+	started := filepath.Join(b.Dir, "started")
+	for name, at := range map[string]func(u *harness.Underway){
+		"in a provisioner": func(u *harness.Underway) {
+			u.Until(harness.Deadline, "at work", func() bool { return u.Inside() >= 2 })
+		},
+		"during the upload": func(u *harness.Underway) {
+			var held []struct{ Action string }
+			b.Control("GET", "held?wait=60s", nil, &held)
+			if len(held) != 1 {
+				t.Errorf("the build does not upload: %v\n%s", held, u.Out)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := b.In(t)
+			provisioner := harness.Shell("sleep 1000")
+			if name == "during the upload" {
+				b.Control("POST", "faults", harness.O{"action": "PutSnapshotBlock", "hold": "after", "times": 1}, nil)
+				provisioner = harness.Shell("echo changed > /root/file")
+			}
+			u := b.Begin(harness.Direct, harness.O{"type": "shell-local", "inline": []string{"touch " + started}}, provisioner)
+			at(u)
+			b.Must(syscall.Kill(-u.Cmd.Process.Pid, syscall.SIGINT))
+			if name == "during the upload" {
+				time.Sleep(100 * time.Millisecond) // so that the interrupt arrives before the response
+				b.GoOn()
+			}
+			if err := u.Cmd.Wait(); err == nil {
+				t.Errorf("the build ended well:\n%s", u.Out)
+			}
+			b.Clean()
+			b.Unchanged(before)
+		})
+	}
 }
