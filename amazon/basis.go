@@ -130,8 +130,9 @@ func (o origin) problem(s sealing) string {
 // sealing is the encryption of the new snapshot.
 type sealing struct {
 	encrypted bool
-	// key is the ARN of the key; empty is the source's, or else the default key.
-	key string
+	// key is the ARN of the key; empty is the default key. name is then the name of that, if it is
+	// known.
+	key, name string
 	// cause is the option or setting that encrypts it.
 	cause string
 }
@@ -158,10 +159,15 @@ func (c imagePlan) sealing(ctx context.Context, o origin) (sealing, error) {
 		s.encrypted, s.cause = true, cmp.Or(s.cause, "the source is")
 		if o.own && o.encrypted {
 			s.key = o.key
+		} else {
+			s.name = c.client.defaultKey(ctx)
 		}
 	default:
 		s.encrypted, err = c.client.mustEncryptByDefault(ctx)
 		s.cause = byDefault(c.client.Region())
+		if s.encrypted {
+			s.name = c.client.defaultKey(ctx)
+		}
 	}
 	return s, err
 }

@@ -17,14 +17,13 @@ import (
 // copyValue.
 const copyTag = "packer-chroot-copy-of"
 
-// copyValue identifies the copies of an image that have an encryption.
+// copyValue identifies the copies of an image that have an encryption. If the account changes its
+// default key, copies with the former one are not used any more.
 func copyValue(image bake.ImageID, s sealing) string {
-	switch {
-	case !s.encrypted:
+	if !s.encrypted {
 		return fmt.Sprintf("%s unencrypted", image)
-	default:
-		return fmt.Sprintf("%s %s", image, cmp.Or(s.key, "default key"))
 	}
+	return fmt.Sprintf("%s %s", image, cmp.Or(s.key, s.name, "default key"))
 }
 
 // copies are copies of a source image that exist already.

@@ -72,7 +72,7 @@ func TestBasis(t *testing.T) {
 		reason    []string
 	}{
 		{"own", own, nil, false, false, parent(own), nil},
-		{"own, to be encrypted", own, encrypt, false, false, copied(own, "default key", byDefault), []string{"will be encrypted (root_volume_encrypt_boot is true", "copied", "at most $0.05 a month", "keep_source_copy"}},
+		{"own, to be encrypted", own, encrypt, false, false, copied(own, "alias/aws/ebs", byDefault), []string{"will be encrypted (root_volume_encrypt_boot is true", "copied", "at most $0.05 a month", "keep_source_copy"}},
 		{"own, to be encrypted, on EC2", own, encrypt, true, false, all(own, byDefault), []string{"all of its blocks are uploaded", "at most $0.02 for each build", "at most $0.05 a month"}},
 		{"own, to be encrypted, no copies, on EC2", own, both(encrypt, remove), true, false, passing(byDefault), []string{"the copy is removed after the build"}},
 		{"own, encrypted by default", own, nil, true, true, all(own, byDefault), []string{"EBS encryption by default is on in eu-west-1"}},
@@ -91,7 +91,7 @@ func TestBasis(t *testing.T) {
 		{"public, on EC2", public, nil, true, false, copied(public, "unencrypted", none), []string{"cannot be read directly"}},
 		{"public, no copies", public, remove, false, false, passing(none), []string{"cannot be read directly", "removed after the build"}},
 		{"public, to be encrypted", public, with("alias/images"), true, false, copied(public, imagesKey, keyed(imagesKey)), []string{"cannot be read directly"}},
-		{"public, encrypted by default", public, nil, true, true, copied(public, "default key", byDefault), []string{"cannot be read directly"}},
+		{"public, encrypted by default", public, nil, true, true, copied(public, "alias/aws/ebs", byDefault), []string{"cannot be read directly"}},
 		{"from scratch", state.Image{}, scratch, false, false, bake.Basis{}, nil},
 		{"from scratch, to be encrypted", state.Image{}, both(scratch, with("alias/images")), false, false, bake.Basis{Encryption: keyed(imagesKey)}, nil},
 		{"from scratch, encrypted by default", state.Image{}, scratch, false, true, bake.Basis{Encryption: byDefault}, nil},
@@ -189,6 +189,27 @@ func TestKeptCopies(t *testing.T) {
 	}
 	if s := w.described(root); s.Tags[copyTag] == "" {
 		t.Errorf("the snapshot of the copy has the tags %v", s.Tags)
+	}
+}
+
+// TestCopyWithAFormerDefaultKey: when the account has another default key, a copy that is encrypted with the
+// former one is not used.
+func TestCopyWithAFormerDefaultKey(t *testing.T) {
+	w := newDirectWorld(t)
+	elsewhere(t)
+	own := w.source(account, "", sourceBlocks)
+	c := w.cloud(func(c *Config) { c.SourceAMI, c.RootVolumeEncryptBoot = own.ID, config.TriTrue })
+	first, err := w.basis(c)
+	if err != nil || first.Copy == nil {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	id := w.copy(c, "copy", own, first.Copy)
+	if b, err := w.basis(c); err != nil || b.Read != read(t, c, id).Root.Snapshot {
+		t.Errorf("the copy is not used: %+v, %v", b, err)
+	}
+	w.control("POST", "settings", `{"default_key":"alias/new"}`)
+	if b, err := w.basis(c); err != nil || b.Copy == nil || b.Copy.Tags[copyTag] == first.Copy.Tags[copyTag] {
+		t.Errorf("the former key: %+v, %v", b, err)
 	}
 }
 
