@@ -176,7 +176,7 @@ func (d *directDisk) taking() string {
 
 // take uploads the changed blocks.
 func (d *directDisk) take(ctx context.Context) error {
-	if err := d.opened.Detach(ctx); err != nil {
+	if err := d.detach(ctx); err != nil {
 		return err
 	}
 	begun := time.Now()
@@ -186,6 +186,13 @@ func (d *directDisk) take(ctx context.Context) error {
 	}
 	d.reportTraffic(ctx, up, time.Since(begun))
 	return nil
+}
+
+// detach detaches the device. A program of the host that uses it could prevent that for ever.
+func (d *directDisk) detach(ctx context.Context) error {
+	ctx, stop := context.WithTimeout(ctx, d.b.waits.Device)
+	defer stop()
+	return d.opened.Detach(ctx)
 }
 
 // mebibytes returns a number of blocks or bytes in MiB.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
@@ -173,8 +174,14 @@ var closeDisk = chroot.NewOperation("close disk", func(ctx context.Context, r Di
 			return false, err
 		}
 	}
+	ctx, stop := context.WithTimeout(ctx, longestRelease)
+	defer stop()
 	return false, errors.Join(r.process().Kill(), lazydisk.Release(ctx, r.Name))
 })
+
+// longestRelease is how long a device may be in use after nothing on it is mounted: a program of the
+// host can have opened it.
+const longestRelease = 20 * time.Second
 
 func (l local) CloseDisk(ctx context.Context, r DiskRecord) error {
 	if d, ok := clients.LoadAndDelete(r.Name); ok {

@@ -234,3 +234,45 @@ func TestDirectCancelled(t *testing.T) {
 		})
 	}
 }
+
+// TestDirectGrows: the disk can be larger than the source, and its root grows.
+func TestDirectGrows(t *testing.T) {
+	b := outside(t)
+	b.Build(b.Template(harness.Direct.Basic(harness.O{"root_volume_size": 3, "grow_root_filesystem": true}),
+		harness.Shell("df -k / | tail -n 1 | awk '{print $2}' > /root/size")))
+	made := b.Made()
+	size, err := strconv.Atoi(strings.TrimSpace(b.Content(b.Disk(made.ID), "/root/size")))
+	if err != nil || size < 2<<20 {
+		t.Errorf("the root has %d KiB, %v", size, err)
+	}
+	if gib := *b.Describe(made.ID).BlockDeviceMappings[0].Ebs.VolumeSize; gib != 3 {
+		t.Errorf("the image has %d GiB", gib)
+	}
+}
+
+// TestDirectDeviceInUse: a program of the host that keeps the device open fails the build, which does not wait for ever.
+func TestDirectDeviceInUse(t *testing.T) {
+	b := outside(t)
+	b.Env = append(b.Env, "PACKER_CHROOT_PATIENCE=3s")
+	before := b.Inventory()
+	hold := filepath.Join(b.Dir, "hold")
+	template := b.Template(harness.Direct.Basic(harness.O{
+		"pre_unmount_commands": []string{"sh -c 'exec 9<{{.Device}}; touch " + hold + "; while [ -e " + hold + " ]; do sleep 0.2; done' >/dev/null 2>&1 </dev/null & sleep 0.5"},
+	}))
+	out, err := b.Packer("build", "-color=false", template)
+	b.Must(os.Remove(hold))
+	if err == nil || !strings.Contains(out, "in use") {
+		t.Errorf("%v, and it does not say that the device is in use:\n%s", err, out)
+	}
+	for range 100 { // the holder ends
+		if len(harness.ProcessesWith(b.Marker)) == 0 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if all, status := b.Reap(harness.Direct); status != 0 || len(all) != 1 || all[0].Fate != "removed" {
+		t.Errorf("status %d, %+v", status, all)
+	}
+	b.Clean()
+	b.Unchanged(before)
+}
