@@ -133,7 +133,7 @@ func (d *directDisk) attach(ctx context.Context) (err error) {
 		return err
 	}
 	d.served.settle(func(a *diskAct) { a.Answered, a.DiskRecord = true, d.opened.Record() })
-	d.watch()
+	d.watch() //nolint:contextcheck // it lasts until the disk is removed
 	return nil
 }
 

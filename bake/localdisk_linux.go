@@ -69,7 +69,7 @@ func (l local) OpenDisk(ctx context.Context, spec DirectSpec) (DirectDisk, error
 	}
 	d := &localDisk{Client: client, keeper: l.keeper, served: served, failed: make(chan struct{})}
 	clients.Store(spec.Name, d)
-	go d.watch()
+	go d.watch() //nolint:contextcheck // it lasts as long as the disk
 	return d, nil
 }
 
