@@ -52,7 +52,7 @@ func (a directMountAct) check(build BuildID) error {
 const longestLeave = 30 * time.Second
 
 // undo unmounts the root. Its content is not used any more.
-func (a directMountAct) undo(ctx context.Context, u *undoer, e *entry) error {
+func (a directMountAct) undo(ctx context.Context, u *undoer, _ *entry) error {
 	within, stop := context.WithTimeout(ctx, longestLeave)
 	defer stop()
 	err := a.leave(within, u)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
@@ -58,9 +59,10 @@ type DirectDisk interface {
 	Record() DiskRecord
 	Device() DevicePath
 	// Failed returns a channel that is closed when a read or a write has failed for good, or
-	// the block server has ended before Detach. Failure then returns the reason.
+	// the block server has ended.
 	Failed() <-chan struct{}
-	Failure() error
+	// Failure returns the reason if the disk has failed, and otherwise nil.
+	Failure(context.Context) error
 	// Stats returns the figures of the disk.
 	Stats(context.Context) (lazydisk.Stats, error)
 	// Detach detaches the device, which must not be in use.
@@ -85,6 +87,8 @@ type directDisk struct {
 	// stopWatching ends the watch over the disk.
 	stopWatching sync.Once
 	watched      chan struct{}
+	// removed is true when the disk is not needed any more.
+	removed atomic.Bool
 }
 
 func (d *directDisk) creating() string {
@@ -129,7 +133,7 @@ func (d *directDisk) attach(ctx context.Context) (err error) {
 		return err
 	}
 	d.served.settle(func(a *diskAct) { a.Answered, a.DiskRecord = true, d.opened.Record() })
-	d.watch()
+	d.watch() //nolint:contextcheck // it lasts until the disk is removed
 	return nil
 }
 
@@ -140,7 +144,7 @@ func (d *directDisk) watch() {
 	go func() {
 		select {
 		case <-opened.Failed():
-			d.b.cancel(opened.Failure())
+			d.b.cancel(opened.Failure(context.Background()))
 		case <-watched:
 		}
 	}()
@@ -172,7 +176,7 @@ func (d *directDisk) taking() string {
 
 // take uploads the changed blocks.
 func (d *directDisk) take(ctx context.Context) error {
-	if err := d.opened.Detach(ctx); err != nil {
+	if err := d.detach(ctx); err != nil {
 		return err
 	}
 	begun := time.Now()
@@ -182,6 +186,13 @@ func (d *directDisk) take(ctx context.Context) error {
 	}
 	d.reportTraffic(ctx, up, time.Since(begun))
 	return nil
+}
+
+// detach detaches the device. A program of the host that uses it could prevent that for ever.
+func (d *directDisk) detach(ctx context.Context) error {
+	ctx, stop := context.WithTimeout(ctx, d.b.waits.Device)
+	defer stop()
+	return d.opened.Detach(ctx)
 }
 
 // mebibytes returns a number of blocks or bytes in MiB.
@@ -203,6 +214,7 @@ func (d *directDisk) reportTraffic(ctx context.Context, up Uploaded, took time.D
 func (d *directDisk) removing() string { return "Closing the disk" }
 
 func (d *directDisk) remove(ctx context.Context) error {
+	d.removed.Store(true)
 	d.unwatch()
 	return d.served.Undo(ctx)
 }
@@ -215,18 +227,18 @@ func (d *directDisk) taken(ctx context.Context) (SnapshotID, error) {
 	return started.Snapshot, d.b.cloud.Tag(ctx, string(started.Snapshot), d.from.labels.SnapshotTags)
 }
 
+// longestExplain is how long a block server may take to report why its disk has failed.
+const longestExplain = 5 * time.Second
+
 // explain adds the reason why the disk has failed: the programs that use it only report I/O errors.
 func (d *directDisk) explain(err error) error {
 	d.unwatch()
-	if d.opened == nil {
+	if d.opened == nil || d.removed.Load() {
 		return err
 	}
-	select {
-	case <-d.opened.Failed():
-	default:
-		return err
-	}
-	if failure := d.opened.Failure(); failure != nil && !errors.Is(err, failure) {
+	ctx, stop := context.WithTimeout(context.Background(), longestExplain)
+	defer stop()
+	if failure := d.opened.Failure(ctx); failure != nil && !errors.Is(err, failure) {
 		return fmt.Errorf("%w; %w", failure, err)
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
@@ -66,9 +67,9 @@ func (l local) OpenDisk(ctx context.Context, spec DirectSpec) (DirectDisk, error
 		client.Close()
 		return nil, err
 	}
-	d := &localDisk{Client: client, keeper: l.keeper, served: served, failed: make(chan struct{}), detached: make(chan struct{})}
+	d := &localDisk{Client: client, keeper: l.keeper, served: served, failed: make(chan struct{})}
 	clients.Store(spec.Name, d)
-	go d.watch()
+	go d.watch() //nolint:contextcheck // it lasts as long as the disk
 	return d, nil
 }
 
@@ -81,31 +82,24 @@ type localDisk struct {
 	keeper *chroot.Client
 	served servedDisk
 
-	// detached is closed before the device is detached, and failed when the disk has failed.
-	detached, failed chan struct{}
-	failure          error
+	// failed is closed when the disk has failed, with the reason in failure.
+	failed  chan struct{}
+	failure error
 }
 
 // watch waits until the disk fails.
 func (d *localDisk) watch() {
+	defer close(d.failed)
 	select {
 	case <-d.Client.Failed():
-		d.failure = d.reason()
+		failure, err := d.Client.Failure(context.Background()) // it is known by now
+		if failure != nil {
+			err = failure
+		}
+		d.failure = fmt.Errorf("the root's disk has failed: %w", err)
 	case <-d.Lost():
 		d.failure = fmt.Errorf("the root's disk is lost: %w", lazydisk.ErrServerLost)
-	case <-d.detached:
-		return
 	}
-	close(d.failed)
-}
-
-// reason returns the first read or write that failed.
-func (d *localDisk) reason() error {
-	failure, err := d.Client.Failure(context.Background())
-	if failure != nil {
-		err = failure
-	}
-	return fmt.Errorf("the root's disk has failed: %w", err)
 }
 
 func (d *localDisk) Record() DiskRecord { return d.served.Record }
@@ -114,7 +108,19 @@ func (d *localDisk) Device() DevicePath { return DevicePath(d.served.Device) }
 
 func (d *localDisk) Failed() <-chan struct{} { return d.failed }
 
-func (d *localDisk) Failure() error { return d.failure }
+// Failure implements DirectDisk. A program can report an I/O error before the block server's message
+// about its reason has arrived, so the server is asked.
+func (d *localDisk) Failure(ctx context.Context) error {
+	if failure, err := d.Client.Failure(ctx); failure == nil && err == nil {
+		return nil
+	}
+	select {
+	case <-d.failed:
+		return d.failure
+	case <-ctx.Done():
+		return nil // it is not known to have failed
+	}
+}
 
 var detachDisk = chroot.NewOperation("detach disk", func(ctx context.Context, name string) (none, error) {
 	server, ok := servers.Load(name)
@@ -168,8 +174,14 @@ var closeDisk = chroot.NewOperation("close disk", func(ctx context.Context, r Di
 			return false, err
 		}
 	}
+	ctx, stop := context.WithTimeout(ctx, longestRelease)
+	defer stop()
 	return false, errors.Join(r.process().Kill(), lazydisk.Release(ctx, r.Name))
 })
+
+// longestRelease is how long a device may be in use after nothing on it is mounted: a program of the
+// host can have opened it.
+const longestRelease = 20 * time.Second
 
 func (l local) CloseDisk(ctx context.Context, r DiskRecord) error {
 	if d, ok := clients.LoadAndDelete(r.Name); ok {

@@ -110,7 +110,7 @@ func TestMachineOnADirectDisk(t *testing.T) {
 	m := here(t)
 	must(t, m.CheckDirect(t.Context()))
 	d := mountDirect(t, m)
-	if found, err := m.FindDisk(limited(t), d.DirectDisk.Record().Name); err != nil || found != d.Device() {
+	if found, err := m.FindDisk(limited(t), d.Record().Name); err != nil || found != d.Device() {
 		t.Errorf("the disk %s is found as %s, %v", d.Device(), found, err)
 	}
 	d.write("hello", "world")
@@ -126,7 +126,7 @@ func TestMachineOnADirectDisk(t *testing.T) {
 	}
 	select {
 	case <-d.Failed():
-		t.Errorf("the disk has failed: %v", d.Failure())
+		t.Errorf("the disk has failed: %v", d.Failure(limited(t)))
 	default:
 	}
 }
@@ -137,10 +137,10 @@ func TestMachineOnALostDirectDisk(t *testing.T) {
 	for name, lose := range map[string]func(t *testing.T, d *mountedDisk) error{
 		"block server killed": func(_ *testing.T, d *mountedDisk) error {
 			defer func() { <-d.Failed() }()
-			return unix.Kill(d.DirectDisk.Record().Server, unix.SIGKILL)
+			return unix.Kill(d.Record().Server, unix.SIGKILL)
 		},
 		"block server stopped": func(_ *testing.T, d *mountedDisk) error {
-			return errors.Join(unix.Kill(d.DirectDisk.Record().Server, unix.SIGSTOP), d.machine.AbortDisk(limited(d.t), d.DirectDisk.Record()))
+			return errors.Join(unix.Kill(d.Record().Server, unix.SIGSTOP), d.machine.AbortDisk(limited(d.t), d.Record()))
 		},
 		"keeper killed": func(t *testing.T, d *mountedDisk) error {
 			guarded, stop := d.machine.Guard(t.Context())
@@ -159,7 +159,7 @@ func TestMachineOnALostDirectDisk(t *testing.T) {
 			if err := d.machine.Leave(limited(t), d.Path()); err != nil && !errors.Is(err, chroot.ErrNotWritten) {
 				t.Error(err)
 			}
-			must(t, d.machine.CloseDisk(limited(t), d.DirectDisk.Record()))
+			must(t, d.machine.CloseDisk(limited(t), d.Record()))
 		})
 	}
 }
@@ -169,7 +169,7 @@ func TestMachineOnALostDirectDisk(t *testing.T) {
 func TestMachineOnAnOrphanedDirectDisk(t *testing.T) {
 	d, heir := mountDirect(t, here(t)), here(t)
 	d.write("hello", "world")
-	r := d.DirectDisk.Record()
+	r := d.Record()
 	must(t, unix.Kill(r.Server, unix.SIGSTOP))
 	must(t, unix.Kill(d.record.Keeper, unix.SIGKILL))
 	device, err := heir.FindDisk(limited(t), r.Name)

@@ -43,7 +43,7 @@ func (b *build) steps(result *Result) []step {
 				result.Source = from.Source
 				return err
 			}},
-		{name: "copy source image", pauses: true, when: func() bool { return from.copiesSource() },
+		{name: "copy source image", pauses: true, when: func() bool { return copiesSource(from) },
 			heading: func() string { return sourceCopyHeading(from) },
 			run:     func(ctx context.Context) (err error) { from, err = b.copySource(ctx, from); return err }},
 		{name: "create volume", pauses: true, heading: func() string { return b.rootDisk(from).creating() },

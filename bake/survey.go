@@ -28,7 +28,7 @@ type findings struct {
 }
 
 // copiesSource reports whether the build starts from a copy of the source image.
-func (from findings) copiesSource() bool {
+func copiesSource(from findings) bool {
 	return from.basis.Copy != nil || from.Source != nil && from.Source.Locked
 }
 

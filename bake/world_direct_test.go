@@ -157,7 +157,7 @@ func (d *worldDisk) Device() bake.DevicePath { return worldLoop }
 
 func (d *worldDisk) Failed() <-chan struct{} { return d.failed }
 
-func (d *worldDisk) Failure() error { return d.failure }
+func (d *worldDisk) Failure(context.Context) error { return d.failure }
 
 // fail fails the disk.
 func (d *worldDisk) fail(err error) {

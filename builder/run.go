@@ -132,8 +132,10 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	if plan.StateDir, err = stateDir(); err != nil {
 		return nil, err
 	}
-	if plan.BlockCache, err = cache.FromEnvironment(job.BlockCache); err != nil {
-		return nil, err
+	if job.Direct {
+		if plan.BlockCache, err = cache.FromEnvironment(job.BlockCache); err != nil {
+			return nil, err
+		}
 	}
 	result, err := host.Bake(ctx, session.Cloud, machine, plan, report)
 	if err != nil {

@@ -44,7 +44,7 @@ func (p Process) Kill() error {
 	}
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
-		return nil //nolint:nilerr // it has ended
+		return nil // it has ended
 	}
 	defer unix.Close(fd)
 	if !p.runs() {

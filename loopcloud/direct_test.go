@@ -118,7 +118,7 @@ func TestDirectFaults(t *testing.T) {
 	get := func() error { return c.get(t.Context(), id) }
 	put := func() error { return c.put(t.Context(), pending) }
 	hasty := func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // the request must have arrived
 		defer cancel()
 		return c.put(ctx, pending)
 	}
