@@ -26,10 +26,17 @@ var mayImport = map[string][]string{
 	"tools/testsummary":               {},
 	"cmd/loopcloud":                   {"loopcloud", "loopcloud/...", "remove", "version"},
 
-	"amazon":  {"builder", "bake", "chroot", "event", "retry", "sdkhttp", "version"},
+	"amazon": {
+		"amazon/ebsdirect", "builder", "bake", "chroot", "event", "lazydisk", "lazydisk/block", "lazydisk/cache", "retry", "sdkhttp",
+		"version",
+	},
+	"amazon/ebsdirect": {"lazydisk/block", "retry"},
+
 	"osc":     {"builder", "bake", "chroot", "event", "retry", "version"},
-	"builder": {"bake", "chroot", "event", "version"},
-	"bake":    {"chroot", "disk", "disk/exclusive", "event", "polling", "retry", "safedir", "undo"},
+	"builder": {"bake", "chroot", "event", "lazydisk", "lazydisk/cache", "version"},
+	"bake": {
+		"chroot", "disk", "disk/exclusive", "event", "lazydisk", "lazydisk/block", "lazydisk/cache", "polling", "retry", "safedir", "undo",
+	},
 	"chroot":  {"chroot/...", "disk/exclusive", "disk/superblock"},
 	"disk":    {"disk/exclusive", "disk/inotify", "disk/superblock"},
 	"polling": {"safedir"},
@@ -67,7 +74,7 @@ var mayImport = map[string][]string{
 	"disk/superblock": {},
 
 	"lazydisk": {
-		"chroot/wire", "lazydisk/block", "lazydisk/cache", "lazydisk/fusefile", "lazydisk/image", "lazydisk/link",
+		"chroot/procfs", "chroot/wire", "lazydisk/block", "lazydisk/cache", "lazydisk/fusefile", "lazydisk/image", "lazydisk/link",
 		"lazydisk/loop", "lazydisk/overlay", "lazydisk/supply",
 	},
 	"lazydisk/block":      {},

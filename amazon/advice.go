@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/service/ebs"
+	ebstypes "github.com/aws/aws-sdk-go-v2/service/ebs/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -43,7 +45,7 @@ func (c *Client) advice(err error) string {
 		return c.adviceOnKeys()
 	case hasCode(err, codeNotOwner):
 		return "its owner has not shared it with this account, or only the owner may do that"
-	case hasCode(err, codeUnauthorized, "AccessDenied"):
+	case hasCode(err, codeUnauthorized, "AccessDenied", codeAccessDenied):
 		return c.adviceOnDenial(err)
 	default:
 		return c.adviceOnTransport(err)
@@ -92,8 +94,11 @@ func (c *Client) regionOrigin() string {
 // adviceOnDenial names the permission that is missing.
 func (c *Client) adviceOnDenial(err error) string {
 	var known *denial
+	var blocks *ebstypes.AccessDeniedException
 	name := permission(err)
 	switch {
+	case errors.As(err, &blocks):
+		return fmt.Sprintf(blockDenials[blocks.Reason], c.keyID(), name)
 	case strings.HasPrefix(name, "sts:"):
 		return fmt.Sprintf("access key %s needs the permission %s, the role's trust policy must name who has the key, "+
 			"and external_id and mfa_code must be what it asks for", c.keyID(), name)
@@ -102,6 +107,15 @@ func (c *Client) adviceOnDenial(err error) string {
 	default:
 		return fmt.Sprintf("the policies of access key %s do not allow %s; decode_authorization_messages may tell more", c.keyID(), name)
 	}
+}
+
+// blockDenials holds the advice after a refusal of the EBS direct APIs, by its reason, with places for
+// the access key and the permission.
+var blockDenials = map[ebstypes.AccessDeniedExceptionReason]string{
+	"": "the policies of access key %s do not allow %s",
+	ebstypes.AccessDeniedExceptionReasonUnauthorizedAccount: "the account of access key %s may not use the snapshot for %s: " +
+		"it is public, or it belongs to another account that has not shared it",
+	ebstypes.AccessDeniedExceptionReasonDependencyAccessDenied: "the policies of access key %s, or those of the snapshot's KMS key, do not allow the use of that key for %s",
 }
 
 // adviceByCode holds the advice after refusals that have one cause, by code, or by code and permission if
@@ -148,6 +162,11 @@ var adviceByCode = map[string]string{
 		"and that the role trusts who made the token",
 	codeUnsupported: "region {region}, or the instance, cannot do this",
 
+	// of the EBS direct APIs
+	"ConcurrentLimitExceededException": manyPending,
+	"ServiceQuotaExceededException":    "the account has all the snapshots that it may have in {region}: delete snapshots, or ask Service Quotas for more",
+	"RequestThrottledException":        throttled,
+
 	// Sharing: Publication finds most causes before.
 	"InvalidParameter ec2:ModifyImageAttribute":       "with ami_users, ami_org_arns or ami_ou_arns: " + managedKeyAdvice,
 	codeUnsupported + " ec2:ModifyImageAttribute":     "with ami_groups: no AMI with an encrypted snapshot can be public: leave ami_groups out, or build without encryption",
@@ -187,32 +206,38 @@ func (c *Client) adviceOnTransport(err error) string {
 	if !errors.As(err, &sending) || !errors.As(err, &request) {
 		return ""
 	}
-	if fault := builder.TLSFault(err, trust(err)); fault != "" {
-		return fmt.Sprintf("%s: %s%s", request.URL, fault, c.orEndpoint())
-	}
 	var unknown *net.DNSError
-	if errors.As(err, &unknown) && unknown.IsNotFound && c.endpoint == "" {
+	option, custom := c.customEndpoint(err)
+	if fault := builder.TLSFault(err, trust(err)); fault != "" {
+		if custom != "" {
+			fault += " (" + option + ")"
+		}
+		return fmt.Sprintf("%s: %s", request.URL, fault)
+	}
+	if errors.As(err, &unknown) && unknown.IsNotFound && custom == "" {
 		return fmt.Sprintf("there is no host %s: %s; check the region's name, and AWS_ENDPOINT_URL if it is set", unknown.Name, c.regionOrigin())
 	}
-	if c.endpoint != "" {
-		return fmt.Sprintf("no answer from %s: check custom_endpoint_ec2", request.URL)
+	if custom != "" {
+		return fmt.Sprintf("no answer from %s: check %s", request.URL, option)
 	}
 	return fmt.Sprintf("no answer from %s: check region %s, AWS_ENDPOINT_URL and the network", request.URL, c.Region())
 }
 
-// trust says how to accept another certificate: insecure_skip_tls_verify is for EC2 alone.
+// trust says how to accept another certificate: insecure_skip_tls_verify is for EC2 and EBS alone.
 func trust(err error) string {
 	var operation *smithy.OperationError
-	if errors.As(err, &operation) && operation.Service() == ec2.ServiceID {
+	if errors.As(err, &operation) && (operation.Service() == ec2.ServiceID || operation.Service() == ebs.ServiceID) {
 		return "name its authority in AWS_CA_BUNDLE, or set insecure_skip_tls_verify, which accepts any certificate"
 	}
 	return "name its authority in AWS_CA_BUNDLE"
 }
 
-// orEndpoint names the option of the endpoint, if that was given.
-func (c *Client) orEndpoint() string {
-	if c.endpoint == "" {
-		return ""
+// customEndpoint returns the option of the endpoint that a request was sent to, and its value. Errors
+// of other APIs are reported as those of EC2.
+func (c *Client) customEndpoint(err error) (option, value string) {
+	var operation *smithy.OperationError
+	if errors.As(err, &operation) && operation.Service() == ebs.ServiceID {
+		return "custom_endpoint_ebs", c.access.CustomEndpointEBS
 	}
-	return " (custom_endpoint_ec2)"
+	return "custom_endpoint_ec2", c.endpoint
 }

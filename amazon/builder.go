@@ -11,6 +11,7 @@ var Plugin = builder.Plugin{Kind: kind, Options: func() builder.Options { return
 
 // Job implements builder.Options.
 func (c *Config) Job() builder.Job {
+	blockCache, _ := c.blockCache() // Prepare has reported an error
 	return builder.Job{
 		Kind:           kind,
 		Config:         &c.Config,
@@ -19,6 +20,8 @@ func (c *Config) Job() builder.Job {
 		Description:    c.AMIDescription,
 		RootThroughput: c.RootVolumeThroughput,
 		Waits:          c.waits(),
+		Direct:         c.EBSDirect,
+		BlockCache:     blockCache,
 		Connect:        c.connect,
 	}
 }
@@ -30,7 +33,7 @@ func (c *Config) SetReach(to builder.Reach) {
 
 // connect finds keys and region, and returns the Cloud of this build.
 func (c *Config) connect(ctx context.Context, log func(format string, args ...any)) (builder.Session, error) {
-	client, err := Dial(ctx, c.AccessConfig, c.WaitLimit())
+	client, err := c.dial(ctx)
 	if err != nil {
 		return builder.Session{}, err
 	}
@@ -38,4 +41,12 @@ func (c *Config) connect(ctx context.Context, log func(format string, args ...an
 		log("Warning: mfa_code is not used: no profile with an mfa_serial gives the keys")
 	}
 	return builder.Session{Cloud: NewCloud(client, c, log), Endpoint: client.Endpoint()}, nil
+}
+
+// dial makes the client of the build.
+func (c *Config) dial(ctx context.Context) (*Client, error) {
+	if c.EBSDirect {
+		return dialDirect(ctx, c.AccessConfig, c.WaitLimit())
+	}
+	return Dial(ctx, c.AccessConfig, c.WaitLimit())
 }

@@ -21,6 +21,7 @@ type calls struct {
 	CreateSnapshot                       call[ec2.CreateSnapshotInput, ec2.CreateSnapshotOutput]
 	CreateVolume                         call[ec2.CreateVolumeInput, ec2.CreateVolumeOutput]
 	DeleteSnapshot                       call[ec2.DeleteSnapshotInput, ec2.DeleteSnapshotOutput]
+	DeleteTags                           call[ec2.DeleteTagsInput, ec2.DeleteTagsOutput]
 	DeleteVolume                         call[ec2.DeleteVolumeInput, ec2.DeleteVolumeOutput]
 	DeregisterImage                      call[ec2.DeregisterImageInput, ec2.DeregisterImageOutput]
 	DescribeImageAttribute               call[ec2.DescribeImageAttributeInput, ec2.DescribeImageAttributeOutput]
@@ -50,6 +51,7 @@ func (c *Client) callsOf(sdk *ec2.Client) *calls {
 		CreateSnapshot:                       again(c, sdk.CreateSnapshot),
 		CreateVolume:                         again(c, sdk.CreateVolume),
 		DeleteSnapshot:                       again(c, sdk.DeleteSnapshot),
+		DeleteTags:                           again(c, sdk.DeleteTags),
 		DeleteVolume:                         again(c, sdk.DeleteVolume),
 		DeregisterImage:                      again(c, sdk.DeregisterImage),
 		DescribeImageAttribute:               again(c, sdk.DescribeImageAttribute),

@@ -31,8 +31,10 @@ type Client struct {
 	// waitLimit is the time limit of a request and its retries. 0 means that each kind of request
 	// has its own.
 	waitLimit time.Duration
-	endpoint  string // with a scheme; empty for the SDK's choice
-	metadata  *imds.Client
+	// direct means that the build needs no instance.
+	direct   bool
+	endpoint string // with a scheme; empty for the SDK's choice
+	metadata *imds.Client
 	// asked is how metadata is asked.
 	asked  *metadataTransport
 	ec2    *calls
@@ -40,8 +42,9 @@ type Client struct {
 	keys   *keyring
 	// cloud is the identity in EC2's responses; empty for AWS itself.
 	cloud *builder.Identity
-	// accepted says that EC2 has accepted the keys, and reached that it has answered.
-	accepted, reached *atomic.Bool
+	// accepted says that EC2 has accepted the keys, and reached that it has answered. blocksReached
+	// is the same for the EBS direct APIs.
+	accepted, reached, blocksReached *atomic.Bool
 	// regionFrom says where the region was named, for a region of the image's copies.
 	regionFrom string
 	// wantsCode says that a profile asks for the code of a device.
@@ -52,15 +55,43 @@ type Client struct {
 // may have to ask the instance's metadata, STS or Vault, and makes no request to
 // EC2. A waitLimit of 0 means that each kind of request has its own.
 func Dial(ctx context.Context, access AccessConfig, waitLimit time.Duration) (*Client, error) {
+	c, err := newClient(access, waitLimit)
+	if err != nil {
+		return nil, err
+	}
+	return c.connect(ctx)
+}
+
+// dialDirect is like Dial, for a build without an instance: instance_id has no effect.
+func dialDirect(ctx context.Context, access AccessConfig, waitLimit time.Duration) (*Client, error) {
+	access.InstanceID = ""
+	c, err := newClient(access, waitLimit)
+	if err != nil {
+		return nil, err
+	}
+	c.direct = true
+	return c.connect(ctx)
+}
+
+// newClient makes a client that has neither credentials nor a region yet.
+func newClient(access AccessConfig, waitLimit time.Duration) (*Client, error) {
 	endpoint, err := checkEndpoint("custom_endpoint_ec2", access.CustomEndpointEC2)
 	if err != nil {
 		return nil, err
 	}
+	if access.CustomEndpointEBS, err = checkEndpoint("custom_endpoint_ebs", access.CustomEndpointEBS); err != nil {
+		return nil, err
+	}
 	c := &Client{
-		access: access, waitLimit: waitLimit, endpoint: endpoint,
-		cloud: new(builder.Identity), accepted: new(atomic.Bool), reached: new(atomic.Bool),
+		access: access, waitLimit: waitLimit, endpoint: endpoint, cloud: new(builder.Identity),
+		accepted: new(atomic.Bool), reached: new(atomic.Bool), blocksReached: new(atomic.Bool),
 	}
 	c.policy = c.newPolicy()
+	return c, nil
+}
+
+// connect finds the region and the credentials, and returns the client.
+func (c *Client) connect(ctx context.Context) (*Client, error) {
 	if err := c.load(ctx); err != nil {
 		return nil, err
 	}
@@ -116,18 +147,23 @@ func (c *Client) endpointOf(region string) string {
 	return ""
 }
 
-// transport is the HTTP client of EC2, made from the configured one so that
-// AWS_CA_BUNDLE holds.
+// transport is the HTTP client of EC2.
 func (c *Client) transport() aws.HTTPClient {
+	return boundedClient{answered: c.answered, next: c.transportWith(func(*http.Transport) {})}
+}
+
+// transportWith returns an HTTP client of an API with a custom endpoint. It is made from the
+// configured one, so that AWS_CA_BUNDLE holds.
+func (c *Client) transportWith(change func(*http.Transport)) aws.HTTPClient {
 	base, ok := c.config.HTTPClient.(*awshttp.BuildableClient)
 	if !ok {
 		base = c.bounded()
 	}
-	return boundedClient{answered: c.answered, next: sdkhttp.Safe(base.WithTransportOptions(func(t *http.Transport) {
+	return sdkhttp.Safe(base.WithTransportOptions(change, func(t *http.Transport) {
 		if c.access.InsecureSkipTLSVerify {
 			t.TLSClientConfig = trusting(t.TLSClientConfig)
 		}
-	}))}
+	}))
 }
 
 // answered notes the facts that every response of EC2 shows.

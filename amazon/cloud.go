@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"github.com/packer-chroot/packer-plugin-chroot/amazon/ebsdirect"
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
@@ -34,6 +35,11 @@ type Cloud struct {
 	unbilled unbilled // the registered image, until its billing is compared
 	// keys holds how volumes are encrypted that this Cloud has created, for errors.
 	keys map[bake.VolumeID]bake.Encryption
+	// started holds the snapshots that this Cloud has started.
+	started map[bake.SnapshotID]ebsdirect.Started
+
+	// ebs returns the client of the EBS direct APIs.
+	ebs func() *ebsdirect.Client
 }
 
 var _ bake.Cloud = (*Cloud)(nil)
@@ -50,6 +56,8 @@ func NewCloud(client *Client, config *Config, log func(format string, args ...an
 		guarded: map[string]bool{},
 		listed:  map[string]types.Image{},
 		keys:    map[bake.VolumeID]bake.Encryption{},
+		started: map[bake.SnapshotID]ebsdirect.Started{},
+		ebs:     sync.OnceValue(client.blockClient),
 	}
 }
 

@@ -22,6 +22,7 @@ type Config struct {
 	VolumeConfig        `mapstructure:",squash"`
 	EncryptionConfig    `mapstructure:",squash"`
 	CopyConfig          `mapstructure:",squash"`
+	DirectConfig        `mapstructure:",squash"`
 	PublishConfig       `mapstructure:",squash"`
 }
 
@@ -63,10 +64,11 @@ func (c *Config) check() (warnings []string, errs []error) {
 		c.checkPartitions(),
 		c.checkCopies(),
 		c.checkPublishing(time.Now()),
+		c.checkDirect(),
 	)
 	if !c.FromScratch {
 		errs = append(errs, c.checkSource()...)
 	}
 	builder.Hide(c.secrets()...)
-	return slices.Concat(c.accessWarnings(), c.sourceWarnings(), c.terminationWarnings(), c.encryptionWarnings(), c.copyWarnings()), errs
+	return slices.Concat(c.accessWarnings(), c.sourceWarnings(), c.terminationWarnings(), c.encryptionWarnings(), c.copyWarnings(), c.directWarnings()), errs
 }

@@ -65,6 +65,7 @@ type FlatConfig struct {
 	Region                      *string                 `mapstructure:"region" cty:"region" hcl:"region"`
 	InstanceID                  *string                 `mapstructure:"instance_id" cty:"instance_id" hcl:"instance_id"`
 	CustomEndpointEC2           *string                 `mapstructure:"custom_endpoint_ec2" cty:"custom_endpoint_ec2" hcl:"custom_endpoint_ec2"`
+	CustomEndpointEBS           *string                 `mapstructure:"custom_endpoint_ebs" cty:"custom_endpoint_ebs" hcl:"custom_endpoint_ebs"`
 	CustomEndpointMetadata      *string                 `mapstructure:"custom_endpoint_metadata" cty:"custom_endpoint_metadata" hcl:"custom_endpoint_metadata"`
 	InsecureSkipTLSVerify       *bool                   `mapstructure:"insecure_skip_tls_verify" cty:"insecure_skip_tls_verify" hcl:"insecure_skip_tls_verify"`
 	UseFIPSEndpoint             *bool                   `mapstructure:"use_fips_endpoint" cty:"use_fips_endpoint" hcl:"use_fips_endpoint"`
@@ -94,6 +95,11 @@ type FlatConfig struct {
 	AMIRegions                  []string                `mapstructure:"ami_regions" cty:"ami_regions" hcl:"ami_regions"`
 	SkipSaveBuildRegion         *bool                   `mapstructure:"skip_save_build_region" cty:"skip_save_build_region" hcl:"skip_save_build_region"`
 	SnapshotCopyDurationMinutes *int64                  `mapstructure:"snapshot_copy_duration_minutes" cty:"snapshot_copy_duration_minutes" hcl:"snapshot_copy_duration_minutes"`
+	EBSDirect                   *bool                   `mapstructure:"ebs_direct" cty:"ebs_direct" hcl:"ebs_direct"`
+	KeepSourceCopy              *bool                   `mapstructure:"keep_source_copy" cty:"keep_source_copy" hcl:"keep_source_copy"`
+	BlockCacheDir               *string                 `mapstructure:"block_cache_dir" cty:"block_cache_dir" hcl:"block_cache_dir"`
+	BlockCacheSize              *string                 `mapstructure:"block_cache_size" cty:"block_cache_size" hcl:"block_cache_size"`
+	BlockCacheEncrypted         *bool                   `mapstructure:"block_cache_encrypted" cty:"block_cache_encrypted" hcl:"block_cache_encrypted"`
 	AMIUsers                    []string                `mapstructure:"ami_users" cty:"ami_users" hcl:"ami_users"`
 	AMIGroups                   []string                `mapstructure:"ami_groups" cty:"ami_groups" hcl:"ami_groups"`
 	AMIOrgARNs                  []string                `mapstructure:"ami_org_arns" cty:"ami_org_arns" hcl:"ami_org_arns"`
@@ -169,6 +175,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"region":                         &hcldec.AttrSpec{Name: "region", Type: cty.String, Required: false},
 		"instance_id":                    &hcldec.AttrSpec{Name: "instance_id", Type: cty.String, Required: false},
 		"custom_endpoint_ec2":            &hcldec.AttrSpec{Name: "custom_endpoint_ec2", Type: cty.String, Required: false},
+		"custom_endpoint_ebs":            &hcldec.AttrSpec{Name: "custom_endpoint_ebs", Type: cty.String, Required: false},
 		"custom_endpoint_metadata":       &hcldec.AttrSpec{Name: "custom_endpoint_metadata", Type: cty.String, Required: false},
 		"insecure_skip_tls_verify":       &hcldec.AttrSpec{Name: "insecure_skip_tls_verify", Type: cty.Bool, Required: false},
 		"use_fips_endpoint":              &hcldec.AttrSpec{Name: "use_fips_endpoint", Type: cty.Bool, Required: false},
@@ -198,6 +205,11 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"ami_regions":                    &hcldec.AttrSpec{Name: "ami_regions", Type: cty.List(cty.String), Required: false},
 		"skip_save_build_region":         &hcldec.AttrSpec{Name: "skip_save_build_region", Type: cty.Bool, Required: false},
 		"snapshot_copy_duration_minutes": &hcldec.AttrSpec{Name: "snapshot_copy_duration_minutes", Type: cty.Number, Required: false},
+		"ebs_direct":                     &hcldec.AttrSpec{Name: "ebs_direct", Type: cty.Bool, Required: false},
+		"keep_source_copy":               &hcldec.AttrSpec{Name: "keep_source_copy", Type: cty.Bool, Required: false},
+		"block_cache_dir":                &hcldec.AttrSpec{Name: "block_cache_dir", Type: cty.String, Required: false},
+		"block_cache_size":               &hcldec.AttrSpec{Name: "block_cache_size", Type: cty.String, Required: false},
+		"block_cache_encrypted":          &hcldec.AttrSpec{Name: "block_cache_encrypted", Type: cty.Bool, Required: false},
 		"ami_users":                      &hcldec.AttrSpec{Name: "ami_users", Type: cty.List(cty.String), Required: false},
 		"ami_groups":                     &hcldec.AttrSpec{Name: "ami_groups", Type: cty.List(cty.String), Required: false},
 		"ami_org_arns":                   &hcldec.AttrSpec{Name: "ami_org_arns", Type: cty.List(cty.String), Required: false},

@@ -54,12 +54,12 @@ type AccessConfig struct {
 	SkipCredentialValidation bool `mapstructure:"skip_credential_validation"`
 	// Never use the metadata service of the instance: neither for the keys of the
 	// instance's role, nor for the region, nor for the ID of the instance. Requires
-	// `instance_id`. It is meant for services that implement the EC2 API and have no
+	// `instance_id`, unless `ebs_direct` is set. It is meant for services that implement the EC2 API and have no
 	// metadata service. Defaults to `false`: the metadata service provides values that are
 	// not set elsewhere.
 	SkipMetadataAPICheck bool `mapstructure:"skip_metadata_api_check"`
 	// The region to build in, such as `eu-west-1`. It must be the region of the instance
-	// that Packer runs on. Defaults to the first of these that is set: the environment
+	// that Packer runs on, unless `ebs_direct` is set. Defaults to the first of these that is set: the environment
 	// (`AWS_REGION` or `AWS_DEFAULT_REGION`), the shared configuration file, the metadata
 	// of the instance.
 	Region string `mapstructure:"region"`
@@ -73,11 +73,16 @@ type AccessConfig struct {
 	// name of each region. Defaults to the endpoint of AWS for the region. An invalid URL
 	// is refused.
 	CustomEndpointEC2 string `mapstructure:"custom_endpoint_ec2"`
+	// The URL of the EBS direct APIs for `ebs_direct`, such as `https://ebs.example.com`. The
+	// scheme defaults to `https`, and `{region}` is replaced by the region of the build.
+	// Defaults to the endpoint of AWS for the region. An invalid URL is refused.
+	CustomEndpointEBS string `mapstructure:"custom_endpoint_ebs"`
 	// The URL of the metadata service of the instance. Defaults to the environment variable
 	// `AWS_EC2_METADATA_SERVICE_ENDPOINT`, or to `http://169.254.169.254` if it is not set.
 	// An invalid URL is refused.
 	CustomEndpointMetadata string `mapstructure:"custom_endpoint_metadata"`
-	// Accept any certificate from the EC2 endpoint. Defaults to `false`.
+	// Accept any certificate from the endpoints of EC2 and of the EBS direct APIs. Defaults to
+	// `false`.
 	InsecureSkipTLSVerify bool `mapstructure:"insecure_skip_tls_verify"`
 	// Use the AWS endpoints whose cryptography is validated for FIPS 140. Defaults to the
 	// environment variable `AWS_USE_FIPS_ENDPOINT`, or `false` if it is not set.
@@ -172,10 +177,11 @@ func (c *AccessConfig) checkAccess() []error {
 
 // checkEndpoints completes the endpoints, too.
 func (c *AccessConfig) checkEndpoints() error {
-	var wrongEC2, wrongMetadata error
+	var wrongEC2, wrongEBS, wrongMetadata error
+	c.CustomEndpointEBS, wrongEBS = checkEndpoint("custom_endpoint_ebs", c.CustomEndpointEBS)
 	c.CustomEndpointEC2, wrongEC2 = checkEndpoint("custom_endpoint_ec2", c.CustomEndpointEC2)
 	c.CustomEndpointMetadata, wrongMetadata = builder.Endpoint("custom_endpoint_metadata", c.CustomEndpointMetadata)
-	return errors.Join(wrongEC2, wrongMetadata)
+	return errors.Join(wrongEC2, wrongEBS, wrongMetadata)
 }
 
 // regionPlace stands in an endpoint for the region's name.
@@ -193,8 +199,8 @@ func checkEndpoint(option, given string) (string, error) {
 	}
 	u, err := url.Parse(strings.ReplaceAll(full, regionPlace, "region"))
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return "", fmt.Errorf("%s is %q, but must be a URL such as https://ec2.example.com or https://ec2.%s.example.com",
-			option, given, regionPlace)
+		return "", fmt.Errorf("%s is %q, but must be a URL such as https://%[3]s.example.com or https://%[3]s.%[4]s.example.com",
+			option, given, strings.TrimPrefix(option, "custom_endpoint_"), regionPlace)
 	}
 	return full, nil
 }
@@ -208,9 +214,6 @@ func (c *AccessConfig) checkIdentity() []error {
 	var errs []error
 	if c.InstanceID != "" && !instanceID.MatchString(c.InstanceID) {
 		errs = append(errs, fmt.Errorf("instance_id is %q, but must be the id of an instance such as i-0123456789abcdef0", c.InstanceID))
-	}
-	if c.SkipMetadataAPICheck && c.InstanceID == "" {
-		errs = append(errs, errors.New("instance_id is required with skip_metadata_api_check: without the metadata nothing else says which instance this is"))
 	}
 	if c.MFACode != "" && !mfaCode.MatchString(c.MFACode) {
 		errs = append(errs, errors.New("mfa_code must be the six digits that the device shows"))

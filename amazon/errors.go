@@ -33,6 +33,7 @@ const (
 	codeThrottled         = "RequestLimitExceeded"
 	codeNotPermitted      = "OperationNotPermitted"
 	codeLimitExceeded     = "ResourceLimitExceeded"
+	codeAccessDenied      = "AccessDeniedException" // of the EBS direct APIs
 )
 
 // Codes that say the same of the credentials in EC2's words and in those of

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
@@ -30,10 +32,8 @@ func (c *Client) keyManager(ctx context.Context, key string) keyHolder {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	begun := time.Now()
-	manager, err := c.describeKey(ctx, endpoint, key)
-	event.Emit(ctx, event.Call{Service: "KMS", Action: "DescribeKey", Attempt: 1, Took: time.Since(begun), Err: err})
-	switch manager {
+	described, _ := c.describeKey(ctx, endpoint, key) // an error is an unknown manager
+	switch described.KeyManager {
 	case "AWS":
 		return managedByAWS
 	case "CUSTOMER":
@@ -43,49 +43,88 @@ func (c *Client) keyManager(ctx context.Context, key string) keyHolder {
 	}
 }
 
-// describeKey returns the manager of a key in KMS's words.
+// keyMetadata is a key as KMS describes it.
 // Source: https://docs.aws.amazon.com/kms/latest/APIReference/API_DescribeKey.html
-func (c *Client) describeKey(ctx context.Context, endpoint, key string) (manager string, err error) {
+type keyMetadata struct {
+	// KeyManager is AWS or CUSTOMER.
+	KeyManager string
+	Arn        string
+}
+
+// describeKey asks KMS for a key.
+func (c *Client) describeKey(ctx context.Context, endpoint, key string) (described keyMetadata, err error) {
+	begun := time.Now()
+	defer func() {
+		event.Emit(ctx, event.Call{Service: "KMS", Action: "DescribeKey", Attempt: 1, Took: time.Since(begun), Err: err})
+	}()
 	body, err := json.Marshal(map[string]string{"KeyId": key})
 	if err != nil {
-		return "", err
+		return described, err
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(body))
 	if err != nil {
-		return "", err
+		return described, err
 	}
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	r.Header.Set("X-Amz-Target", "TrentService.DescribeKey")
 	keys, err := c.config.Credentials.Retrieve(ctx)
 	if err != nil {
-		return "", err
+		return described, err
 	}
 	sum := sha256.Sum256(body)
 	if err := v4.NewSigner().SignHTTP(ctx, keys, r, hex.EncodeToString(sum[:]), "kms", c.Region(), time.Now()); err != nil {
-		return "", err
+		return described, err
 	}
 	answer, err := c.config.HTTPClient.Do(r)
 	if err != nil {
-		return "", err
+		return described, err
 	}
 	defer answer.Body.Close()
-	return managerIn(answer)
+	return decodeKey(answer)
+}
+
+// arnOfKey returns the ARN of a key of this account and region, which the EBS direct APIs want. The key
+// behind an alias is known to KMS only.
+func (c *Client) arnOfKey(ctx context.Context, account, key string) (string, error) {
+	arn := func(rest string) string {
+		return fmt.Sprintf("arn:%s:kms:%s:%s:%s", partitionOf(c.Region()), c.Region(), account, rest)
+	}
+	switch {
+	case !strings.Contains(key, "alias/") && strings.HasPrefix(key, "arn:"):
+		return key, nil
+	case !strings.Contains(key, "alias/"):
+		return arn("key/" + key), nil
+	}
+	endpoint := c.keyService(ctx)
+	if endpoint == "" {
+		return "", fmt.Errorf("cannot find out the key of %s: custom_endpoint_ec2 is for EC2 alone, so set AWS_ENDPOINT_URL_KMS too, or give the ARN of a key", key)
+	}
+	ctx, cancel := context.WithTimeout(ctx, builder.ResponseLimit(builder.FirstByteTimeout, c.waitLimit))
+	defer cancel()
+	described, err := c.describeKey(ctx, endpoint, key)
+	if err == nil && described.Arn == "" {
+		err = errors.New("KMS answered without an ARN")
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot find out the key of %s: %w (the keys need the permission kms:DescribeKey, or give the ARN of a key)", key, err)
+	}
+	return described.Arn, nil
 }
 
 // maxKeyAnswer is the limit in bytes of a DescribeKey response, which is far smaller.
 const maxKeyAnswer = 1 << 16
 
-func managerIn(answer *http.Response) (string, error) {
+func decodeKey(answer *http.Response) (keyMetadata, error) {
 	text, err := io.ReadAll(io.LimitReader(answer.Body, maxKeyAnswer))
 	if err != nil {
-		return "", err
+		return keyMetadata{}, err
 	}
 	if answer.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("KMS answered %s: %.200q", answer.Status, text)
+		return keyMetadata{}, fmt.Errorf("KMS answered %s: %.200q", answer.Status, text)
 	}
-	var told struct{ KeyMetadata struct{ KeyManager string } }
+	var told struct{ KeyMetadata keyMetadata }
 	err = json.Unmarshal(text, &told)
-	return told.KeyMetadata.KeyManager, err
+	return told.KeyMetadata, err
 }
 
 // keyService returns the endpoint of KMS in the region: that of the environment, or the one beside

@@ -93,9 +93,9 @@ func FuzzKeyAnswer(f *testing.F) {
 	f.Add(400, `{"KeyMetadata":{"KeyManager":"AWS"}}`)
 	f.Add(200, `[`)
 	f.Fuzz(func(t *testing.T, status int, body string) {
-		manager, err := managerIn(&http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body))})
-		if manager != "" && status != http.StatusOK {
-			t.Errorf("%d %q: %q, %v", status, body, manager, err)
+		described, err := decodeKey(&http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body))})
+		if described != (keyMetadata{}) && status != http.StatusOK {
+			t.Errorf("%d %q: %+v, %v", status, body, described, err)
 		}
 	})
 }

@@ -91,10 +91,16 @@ type identity struct {
 
 // regionHere is the region of this instance, for a configuration that names none.
 func (c *Client) regionHere(ctx context.Context) (string, error) {
+	if c.direct && c.access.SkipMetadataAPICheck {
+		return "", errors.New("no region is given: with skip_metadata_api_check the metadata are not asked for it: set region, AWS_REGION, or a profile's region")
+	}
 	if c.access.InstanceID != "" {
 		return "", errors.New("no region is given: with instance_id the metadata are not asked for it: set region, AWS_REGION, or a profile's region")
 	}
 	here, err := c.identity(ctx)
+	if err != nil && c.direct {
+		return "", fmt.Errorf("no region is given, and this is not an instance whose metadata name one: set region, AWS_REGION, or a profile's region: %w", err)
+	}
 	if err != nil {
 		return "", fmt.Errorf("no region is given: set region, AWS_REGION, or a profile's region: %w", err)
 	}
@@ -163,7 +169,11 @@ func absent(err error) bool {
 
 // noMetadata returns the error of a failed request to the metadata service, with advice.
 func (c *Client) noMetadata(err error) error {
-	return fmt.Errorf("no metadata service: %s; or give instance_id and region, with which it is not asked: %w", c.metadataFault(err), err)
+	if c.direct {
+		return fmt.Errorf("no metadata service: %w", err)
+	}
+	return fmt.Errorf("no metadata service: %s; or give instance_id and region, with which it is not asked; "+
+		"or set ebs_direct and region, with which no instance is needed: %w", c.metadataFault(err), err)
 }
 
 // metadataFault returns the cause of a failed request to the metadata service, with advice.

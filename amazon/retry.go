@@ -23,7 +23,8 @@ import (
 // operations holds the retry rules of each operation of AWS that a build makes. An error for which
 // Passes is true wraps bake.ErrUnsettled, so the build repeats the call (bake/settle.go); unsettled.go
 // marks the refusals that need a look at the resource too. Requests to the metadata service follow
-// the SDK's own rules (metadata.go), and those to KMS are made once (kms.go).
+// the SDK's own rules (metadata.go), those to KMS are made once (kms.go), and the EBS direct APIs have
+// a table of their own (package ebsdirect).
 var operations = retry.Table{
 	"AssumeRole":                           {Repeat: retry.Reads, Apart: true},
 	"AssumeRoleWithWebIdentity":            {Repeat: retry.Reads, Apart: true},
@@ -32,6 +33,7 @@ var operations = retry.Table{
 	"CreateSnapshot":                       {Repeat: retry.CreatesAnother, First: time.Second}, // EC2 shows it after a while
 	"CreateVolume":                         {Repeat: retry.HasToken},
 	"DeleteSnapshot":                       {Repeat: retry.IsSet},
+	"DeleteTags":                           {Repeat: retry.IsSet},
 	"DeleteVolume":                         {Repeat: retry.IsSet},
 	"DeregisterImage":                      {Repeat: retry.IsSet},
 	"DescribeImageAttribute":               {Repeat: retry.Reads},
@@ -47,6 +49,7 @@ var operations = retry.Table{
 	"GetAllowedImagesSettings":             {Repeat: retry.Reads},
 	"GetEbsDefaultKmsKeyId":                {Repeat: retry.Reads},
 	"GetEbsEncryptionByDefault":            {Repeat: retry.Reads},
+	"GetCallerIdentity":                    {Repeat: retry.Reads, Apart: true},
 	"GetImageBlockPublicAccessState":       {Repeat: retry.Reads},
 	"GetSnapshotBlockPublicAccessState":    {Repeat: retry.Reads},
 	"ModifyImageAttribute":                 {Repeat: retry.IsSet},

@@ -85,7 +85,7 @@ func TestUnreachedEndpointRetries(t *testing.T) {
 
 // TestTableOfOperations checks that each operation of a build, and no other, has an entry.
 func TestTableOfOperations(t *testing.T) {
-	want := map[string]bool{"AssumeRole": true, "AssumeRoleWithWebIdentity": true}
+	want := map[string]bool{"AssumeRole": true, "AssumeRoleWithWebIdentity": true, "GetCallerIdentity": true}
 	for i := range reflect.TypeFor[calls]().NumField() {
 		want[reflect.TypeFor[calls]().Field(i).Name] = true
 	}

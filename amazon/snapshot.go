@@ -157,10 +157,23 @@ func snapshotOf(s types.Snapshot) bake.Snapshot {
 		Percent: percent(aws.ToString(s.Progress)),
 		Reason:  aws.ToString(s.StateMessage),
 		Begun:   aws.ToTime(s.StartTime),
-		Volume:  bake.VolumeID(aws.ToString(s.VolumeId)),
+		Volume:  volumeIn(s),
 
 		Description: aws.ToString(s.Description),
+		Build:       bake.BuildID(tagsOf(s.Tags)[bake.BuildTag]),
 	}
+}
+
+// noVolume is EC2's word for the volume of a snapshot that was not taken of one: it was copied, or
+// written block by block.
+const noVolume = "vol-ffffffff"
+
+// volumeIn returns the volume that a snapshot was taken of; empty if there is none.
+func volumeIn(s types.Snapshot) bake.VolumeID {
+	if id := aws.ToString(s.VolumeId); id != noVolume {
+		return bake.VolumeID(id)
+	}
+	return ""
 }
 
 // percent reads a progress such as 37%: 0 to 100, or -1 if it is none.

@@ -2,6 +2,9 @@ package amazon
 
 import (
 	"context"
+	"errors"
+	"net/http"
+	"os"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -12,6 +15,7 @@ import (
 // tokenCalls are the operations of STS that are used, as functions: see calls.
 type tokenCalls struct {
 	AssumeRole                 assumeRole
+	GetCallerIdentity          func(context.Context, *sts.GetCallerIdentityInput, ...func(*sts.Options)) (*sts.GetCallerIdentityOutput, error)
 	DecodeAuthorizationMessage func(context.Context, *sts.DecodeAuthorizationMessageInput, ...func(*sts.Options)) (*sts.DecodeAuthorizationMessageOutput, error)
 }
 
@@ -19,7 +23,39 @@ type tokenCalls struct {
 // of its own (AWS_ENDPOINT_URL_STS), apart from EC2's.
 func (c *Client) tokenCalls() tokenCalls {
 	client := sts.NewFromConfig(c.config, safe)
-	return tokenCalls{AssumeRole: c.assuming(client.AssumeRole), DecodeAuthorizationMessage: client.DecodeAuthorizationMessage}
+	return tokenCalls{
+		AssumeRole: c.assuming(client.AssumeRole), GetCallerIdentity: client.GetCallerIdentity, DecodeAuthorizationMessage: client.DecodeAuthorizationMessage,
+	}
+}
+
+// account returns the account of the keys. It needs no permission.
+func (c *Client) account(ctx context.Context) (string, error) {
+	var out *sts.GetCallerIdentityOutput
+	err := c.do(ctx, sts.ServiceID, "GetCallerIdentity", func(ctx context.Context) (err error) {
+		out, err = c.tokenCalls().GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{}, c.once)
+		return err
+	})
+	if err != nil {
+		return "", c.cannot(err, "find out the account of the keys%s", c.stsHint())
+	}
+	if aws.ToString(out.Account) == "" {
+		return "", errors.New("cannot find out the account of the keys: STS answered without one")
+	}
+	return *out.Account, nil
+}
+
+// once makes a client of STS that makes a request once, and notes the identity of the cloud.
+func (c *Client) once(o *sts.Options) {
+	o.Retryer = aws.NopRetryer{}
+	o.HTTPClient = boundedClient{answered: func(answer *http.Response) { c.cloud.Note(answer.Header) }, next: o.HTTPClient}
+}
+
+// stsHint explains why requests to STS fail if only EC2 has another endpoint.
+func (c *Client) stsHint() string {
+	if c.endpoint == "" || c.config.BaseEndpoint != nil || os.Getenv("AWS_ENDPOINT_URL_STS") != "" {
+		return ""
+	}
+	return ", for which STS is asked at AWS's own endpoint: custom_endpoint_ec2 is for EC2 alone, so set AWS_ENDPOINT_URL_STS too"
 }
 
 // safe has a client of STS lose no responses.

@@ -46,6 +46,7 @@ func TestSTSResponsesAreNotLost(t *testing.T) {
 	for name, call := range map[string]func(context.Context) error{
 		"assume_role":           func(ctx context.Context) error { _, err := c.tokenCalls().AssumeRole(ctx, assumed); return err },
 		"the role of a profile": func(ctx context.Context) error { _, err := roles.Client.AssumeRole(ctx, assumed); return err },
+		"the account":           func(ctx context.Context) error { _, err := c.account(ctx); return err },
 		"a decoded refusal": func(ctx context.Context) error {
 			_, err := c.tokenCalls().DecodeAuthorizationMessage(ctx, &sts.DecodeAuthorizationMessageInput{EncodedMessage: aws.String("x")})
 			return err

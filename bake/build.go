@@ -25,15 +25,18 @@ func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report 
 	defer stop()
 	b := newBuild(cloud, machine, plan, report)
 	defer b.closed()
+	guarded, b.cancel = context.WithCancelCause(guarded)
+	defer b.cancel(nil)
 	var result Result
 	err := b.inOrder(guarded, b.steps(&result))
 	if err == nil {
 		err = b.cleared(ctx)
 	}
 	if err != nil {
-		return Result{}, b.failed(ctx, err)
+		return Result{}, b.failed(ctx, b.explained(err))
 	}
 	b.deleteOldSnapshots(ctx, b.keep())
+	b.disk.unmark(context.WithoutCancel(ctx))
 	result.Leftovers = b.ledger.Names(scaffold, replacedSnapshots)
 	return result, nil
 }
@@ -42,6 +45,12 @@ func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report 
 type build struct {
 	*undoer
 	plan Plan
+	// store is the cloud's, in a direct build.
+	store BlockStore
+	// cancel ends the steps with a cause.
+	cancel context.CancelCauseFunc
+	// disk is the disk of the new image; nil until it is created.
+	disk rootDisk
 
 	// beside is the clean-up after other builds, until stopReaping; reaps is set while it is
 	// under way.
@@ -57,7 +66,19 @@ func newBuild(cloud Cloud, machine Machine, plan Plan, report Reporter) *build {
 		build: plan.Build, lockDir: plan.LockDir, polling: polling.NewStore(plan.StateDir, plan.Program+" "+plan.Endpoint),
 	}
 	u.ledger = undo.New(func(ctx context.Context, e *entry) error { return e.Act().undo(ctx, u, e) })
-	return &build{undoer: u, plan: plan, stopReaping: func() {}}
+	b := &build{undoer: u, plan: plan, stopReaping: func() {}}
+	if plan.Direct {
+		b.store = blockStore(cloud)
+	}
+	return b
+}
+
+// explained returns an error with the failure of the root's disk, if that has failed.
+func (b *build) explained(err error) error {
+	if b.disk == nil {
+		return err
+	}
+	return b.disk.explain(err)
 }
 
 // keep settles that the created resources stay: the build has succeeded. It returns the acts
@@ -84,7 +105,7 @@ func (b *build) failed(ctx context.Context, cause error) error {
 	if len(left) == 0 {
 		return cause
 	}
-	if b.plan.KeepOnError != nil && b.plan.KeepOnError(cause) {
+	if b.plan.KeepOnError != nil && b.plan.KeepOnError(cause) && b.canStay() {
 		b.leaveAll(ctx)
 		return fmt.Errorf("%w%s", cause, listing("left as it is", left))
 	}
@@ -95,6 +116,15 @@ func (b *build) failed(ctx context.Context, cause error) error {
 		return fmt.Errorf("%w; %w", cause, stuck)
 	}
 	return cause
+}
+
+// canStay reports whether resources can outlive this process. A direct disk cannot: this process
+// fetches its blocks.
+func (b *build) canStay() bool {
+	if b.plan.Direct {
+		b.report.Warn("everything is undone all the same: the blocks of a direct build's disk come from this process, so nothing can stay mounted after it")
+	}
+	return !b.plan.Direct
 }
 
 // leaveAll keeps all resources and prints instructions for inspecting and removing them.

@@ -248,6 +248,8 @@ type Snapshot struct {
 	Volume VolumeID
 	// Description is the description that the snapshot was requested with.
 	Description string
+	// Build is the value of BuildTag; empty if the snapshot does not carry it.
+	Build BuildID
 }
 
 // settled reports whether the state of the snapshot is final.

@@ -10,8 +10,8 @@ import (
 )
 
 // prepare waits for the disk in the kernel and runs the user's commands on it.
-func (b *build) prepare(ctx context.Context, a attachment) (Disk, error) {
-	disk, err := b.find(ctx, a)
+func (b *build) prepare(ctx context.Context, root rootDisk) (Disk, error) {
+	disk, err := root.find(ctx)
 	if err != nil {
 		return Disk{}, err
 	}

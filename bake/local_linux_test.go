@@ -18,12 +18,14 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/disk"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
 
 func TestMain(m *testing.M) {
-	chroot.MaybeRunKeeper() // machines start this program again
+	lazydisk.Main() // machines start this program again
+	chroot.MaybeRunKeeper()
 	os.Exit(m.Run())
 }
 

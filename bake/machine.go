@@ -88,6 +88,8 @@ type Machine interface {
 	// Flush brings everything written to the disk, and fails while the disk is
 	// mounted.
 	Flush(DevicePath) error
+
+	DirectDisks
 }
 
 // Mounted is a root that a Machine has mounted.

@@ -20,7 +20,7 @@ type rootSource = chroot.MountSpec
 type mountedRoot struct {
 	Mounted
 	disk  Disk
-	mount armed[mountAct]
+	mount armedMount
 }
 
 // findRoot chooses the partition of the root, grows it if the user wants that, and chooses
@@ -65,15 +65,13 @@ func (b *build) growPartition(ctx context.Context, device DevicePath, root rootS
 }
 
 // mount mounts the root.
-func (b *build) mount(ctx context.Context, a attachment, disk Disk, spec rootSource) (mountedRoot, error) {
+func (b *build) mount(ctx context.Context, root rootDisk, disk Disk, spec rootSource) (mountedRoot, error) {
 	record, err := b.machine.Record(ctx, spec)
 	if err != nil {
 		return mountedRoot{}, err
 	}
 	m := mountedRoot{disk: disk}
-	m.mount, err = arm(b.undoer, scaffold, mountAct{
-		Volume: a.volume, Host: a.host, Node: spec.Device, Path: spec.Path, Root: &record, Before: a.before,
-	})
+	m.mount, err = root.armMount(mounting{Node: spec.Device, Path: spec.Path, Root: &record})
 	if err != nil {
 		return mountedRoot{}, err
 	}
@@ -81,7 +79,7 @@ func (b *build) mount(ctx context.Context, a attachment, disk Disk, spec rootSou
 	if err != nil {
 		return mountedRoot{}, err
 	}
-	m.mount.settle(func(a *mountAct) { a.Answered = true })
+	m.mount.answered()
 	if b.plan.GrowRoot {
 		if err := b.machine.GrowFileSystem(spec); err != nil {
 			return mountedRoot{}, fmt.Errorf("grow_root_filesystem: %w", err)
@@ -90,32 +88,33 @@ func (b *build) mount(ctx context.Context, a attachment, disk Disk, spec rootSou
 	return m, nil
 }
 
-// mountAct is the mount of the root.
-type mountAct struct {
+// armedMount is the armed act of mounting the root.
+type armedMount struct {
+	*entry
+	// answered notes that the root is mounted.
+	answered func()
+}
+
+// mounting is the part of the act of mounting the root that does not depend on its disk.
+type mounting struct {
 	call
-	// Volume is attached to Host. Before are the disks that existed before that.
-	Volume VolumeID  `json:"volume,omitempty"`
-	Before disk.Seen `json:"before,omitempty"`
-	Host   HostID    `json:"host,omitempty"`
 	// Node is mounted on Path. Another process needs Root to unmount it.
 	Node string             `json:"node,omitempty"`
 	Path string             `json:"path,omitempty"`
 	Root *chroot.RootRecord `json:"root,omitempty"`
 }
 
-func (mountAct) kind() string { return "mount" }
-
 // String implements act.
-func (a mountAct) String() string { return fmt.Sprintf("mount of %s on %s", a.Node, a.Path) }
+func (a mounting) String() string { return fmt.Sprintf("mount of %s on %s", a.Node, a.Path) }
 
-func (a mountAct) removal([]act) string { return "run: sudo umount -R " + a.Path }
+func (a mounting) removal([]act) string { return "run: sudo umount -R " + a.Path }
 
 // inspection returns the instruction for inspecting the root.
-func (a mountAct) inspection() string {
+func (a mounting) inspection() string {
 	return fmt.Sprintf("To look at the root: sudo chroot %s /bin/sh", a.Path)
 }
 
-func (a mountAct) check(BuildID) error {
+func (a mounting) check(BuildID) error {
 	if a.Root == nil {
 		return errUnnamed
 	}
@@ -145,6 +144,27 @@ func checkRoot(r chroot.RootRecord) error {
 	return checkPath(r.Path)
 }
 
+// reclaim unmounts a root that another process has mounted, if it is mounted from the claimed
+// disk; empty if the disk does not exist.
+func (a mounting) reclaim(ctx context.Context, u *undoer, claimed string) error {
+	left, err := u.machine.Reclaim(ctx, *a.Root, chroot.Claim{Disk: claimed, Since: u.since})
+	for _, what := range left {
+		u.report.Warn("%s", what)
+	}
+	return err
+}
+
+// mountAct is the mount of the root from a volume.
+type mountAct struct {
+	mounting
+	// Volume is attached to Host. Before are the disks that existed before that.
+	Volume VolumeID  `json:"volume,omitempty"`
+	Before disk.Seen `json:"before,omitempty"`
+	Host   HostID    `json:"host,omitempty"`
+}
+
+func (mountAct) kind() string { return "mount" }
+
 // undo unmounts the root. Data that could not be written to its disk is reported, and is no
 // reason to leave the disk attached: it is not used any more.
 func (a mountAct) undo(ctx context.Context, u *undoer, _ *entry) error {
@@ -163,15 +183,12 @@ func (a mountAct) undoInherited(ctx context.Context, u *undoer, _ *entry) error 
 	if err != nil {
 		return err
 	}
-	claim, attached := chroot.Claim{Since: u.since}, v != nil && v.Attach != Detached
+	claimed, attached := "", v != nil && v.Attach != Detached
 	var notFound error
 	if attached {
-		claim.Disk, notFound = a.findAgain(ctx, u, v)
+		claimed, notFound = a.findAgain(ctx, u, v)
 	}
-	left, err := u.machine.Reclaim(ctx, *a.Root, claim)
-	for _, what := range left {
-		u.report.Warn("%s", what)
-	}
+	err = a.reclaim(ctx, u, claimed)
 	switch {
 	case err == nil:
 		return nil

@@ -113,11 +113,13 @@ func (u *undoer) ownSnapshot(ctx context.Context, id SnapshotID) error {
 	if err != nil {
 		return err
 	}
-	a, ok := findAct(u, func(a snapshotAct) bool { return a.Snapshot == id || a.Snapshot == "" && a.Volume == s.Volume })
-	if !ok {
-		return foreign(id, "is not a snapshot that build %s asked for", u.build)
+	if a, ok := findAct(u, func(a snapshotAct) bool { return a.Snapshot == id || a.Snapshot == "" && a.Volume == s.Volume }); ok {
+		return a.own(ctx, u, id)
 	}
-	return a.own(ctx, u, id)
+	if a, ok := findAct(u, func(a startedAct) bool { return a.Snapshot == id || a.Snapshot == "" && a.Build == s.Build }); ok {
+		return a.own(ctx, u, id)
+	}
+	return foreign(id, "is not a snapshot that build %s asked for", u.build)
 }
 
 // imageMismatch returns why an image cannot be the account's own one with a name that was

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
 )
 
 // DefaultLockDir is where builds reserve device names.
@@ -30,6 +31,13 @@ type Plan struct {
 	// RootIOPS and RootThroughput (MiB/s) are for root volume types that take them;
 	// 0 means the source's, if it has the type.
 	RootIOPS, RootThroughput int64
+
+	// Direct makes the image without a volume and without a virtual machine: the blocks of the
+	// source are fetched when they are read, and the changed blocks are uploaded. The Cloud must
+	// have a BlockStore. Device and LockDir are not used.
+	Direct bool
+	// BlockCache keeps fetched blocks for later builds; the zero value keeps none.
+	BlockCache cache.Options
 
 	// Device is the device name to attach under; empty lets the build choose.
 	Device DeviceName

@@ -27,13 +27,7 @@ var wishes = map[string]wish{
 		w.unfit = 1
 	},
 	// everywhere is in two regions, with images to replace in both.
-	"everywhere": func(w *world, p *bake.Plan) {
-		replaced(w, p)
-		w.had("there", "ami-older", "golden", "snap-older")
-		w.goes["ami-older"], w.goes["snap-older"] = true, true
-		w.publication.Copies = []bake.Copy{{Region: "there", KMSKeyID: "key"}}
-		w.users = true
-	},
+	"everywhere": inTwoRegions,
 	// passing has only an encrypted copy in the build's own region.
 	"passing": func(w *world, p *bake.Plan) {
 		replaced(w, p)
@@ -47,6 +41,21 @@ var wishes = map[string]wish{
 		w.users = true
 	},
 	"locked": func(w *world, _ *bake.Plan) { w.source.Locked = true },
+	"direct": direct,
+	// direct everywhere is a direct build in two regions, with images to replace in both.
+	"direct everywhere": func(w *world, p *bake.Plan) {
+		direct(w, p)
+		inTwoRegions(w, p)
+	},
+}
+
+// inTwoRegions has an image to replace in both regions.
+func inTwoRegions(w *world, p *bake.Plan) {
+	replaced(w, p)
+	w.had("there", "ami-older", "golden", "snap-older")
+	w.goes["ami-older"], w.goes["snap-older"] = true, true
+	w.publication.Copies = []bake.Copy{{Region: "there", KMSKeyID: "key"}}
+	w.users = true
 }
 
 // replaced has an image to replace, one of whose snapshots is in use elsewhere.

@@ -88,11 +88,32 @@ func Reap(ctx context.Context, cloud Cloud, machine Machine, report Reporter, r 
 	if err != nil || len(paths) == 0 {
 		return nil, err
 	}
-	host, err := cloud.Host(ctx)
+	host, err := hostOf(ctx, cloud, paths)
 	if err != nil {
 		return nil, cannotReap(r.StateDir, err)
 	}
 	return reaper{cloud, machine, report, r, host}.reap(ctx, paths), nil
+}
+
+// hostOf returns the host of the builds of some journals. If all were direct builds, it need not be
+// a virtual machine. If some were, the journals of the others are left if it is none.
+func hostOf(ctx context.Context, cloud Cloud, paths []string) (Host, error) {
+	direct := 0
+	for _, path := range paths {
+		if h, err := undo.Peek(path); err == nil && isDirect(h) {
+			direct++
+		}
+	}
+	store := blockStore(cloud)
+	if store == nil || direct == 0 {
+		return cloud.Host(ctx)
+	}
+	if direct < len(paths) {
+		if host, err := cloud.Host(ctx); err == nil {
+			return host, nil
+		}
+	}
+	return place(ctx, store)
 }
 
 // Running returns the running builds, and reports whether there are journals of others. It makes no
@@ -225,6 +246,10 @@ func remainsOf(path string, h undo.Header) Remains {
 // concerns returns an error if a build was of another program, or in another place.
 func (r reaper) concerns(h undo.Header) error {
 	type is struct{ what, its, mine string }
+	host := string(r.host.ID)
+	if isDirect(h) {
+		host = string(machineID())
+	}
 	cloud := is{"endpoint", h.Endpoint, r.Endpoint}
 	if h.Cloud != "" && r.host.Cloud != "" {
 		cloud = is{"cloud", h.Cloud, r.host.Cloud}
@@ -234,7 +259,7 @@ func (r reaper) concerns(h undo.Header) error {
 		{"account", h.Account, r.host.Account},
 		{"region", h.Region, r.host.Region},
 		cloud,
-		{"host", h.Host, string(r.host.ID)},
+		{"host", h.Host, host},
 	} {
 		if is.its != is.mine {
 			return fmt.Errorf("its %s is %q, and here it is %q", is.what, is.its, is.mine)

@@ -222,11 +222,13 @@ func journalsSay(t *testing.T, dir, text string) bool {
 }
 
 // calls returns every call of a build with a journal and without failures.
-func calls(t *testing.T) []string {
+func calls(t *testing.T, wish wish) []string {
 	var all []string
 	in(t, func(t *testing.T, w *world) {
 		dir := stateDir(t)
-		if _, err := w.build(t.Context(), w.remembered(dir)); err != nil {
+		plan := w.remembered(dir)
+		wish(w, &plan)
+		if _, err := w.build(t.Context(), plan); err != nil {
 			t.Fatal(err)
 		}
 		all = w.acts
@@ -240,40 +242,55 @@ func calls(t *testing.T) []string {
 // TestKilledEverywhere kills a build before and after every call, and cleans up. The image
 // remains if no call is left.
 func TestKilledEverywhere(t *testing.T) {
-	for _, d := range everywhere(calls(t)) {
-		t.Run(d.String(), func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
-				dir := stateDir(t)
-				journals := w.kill(d, dir)
-				_, err := w.build(t.Context(), w.remembered(dir))
-				snapshot := journals()
-				if snapshot == "" {
-					w.notKilled(d)
-					return
-				}
-				if err == nil && !strings.HasPrefix(d.act, "~") {
-					t.Error("a killed build succeeded")
-				}
-				w.reaped(snapshot)
+	for _, name := range []string{"plain", "direct"} {
+		for _, d := range everywhere(calls(t, wishes[name])) {
+			t.Run(fmt.Sprintf("%s, %v", name, d), func(t *testing.T) {
+				in(t, func(_ *testing.T, w *world) { w.killedAt(wishes[name], d) })
 			})
-		})
+		}
 	}
+}
+
+// killedAt kills a build and cleans up.
+func (w *world) killedAt(wish wish, d death) {
+	dir := stateDir(w.t)
+	journals := w.kill(d, dir)
+	plan := w.remembered(dir)
+	wish(w, &plan)
+	_, err := w.build(w.t.Context(), plan)
+	snapshot := journals()
+	if snapshot == "" {
+		w.notKilled(d)
+		return
+	}
+	if strings.HasPrefix(d.act, "unmark") { // the build had succeeded
+		w.cleaned(snapshot)
+		return
+	}
+	if err == nil && !strings.HasPrefix(d.act, "~") {
+		w.t.Error("a killed build succeeded")
+	}
+	w.reaped(snapshot)
 }
 
 // TestReaperKilledEverywhere kills the process that cleans up, and another one continues.
 func TestReaperKilledEverywhere(t *testing.T) {
-	first := []death{
-		{act: "provision#1", keeper: true},
-		{act: "image#1", after: true},
-		{act: "volume#1", after: true},
+	first := []struct {
+		death
+		wish string
+	}{
+		{death{act: "provision#1", keeper: true}, "plain"},
+		{death{act: "image#1", after: true}, "plain"},
+		{death{act: "volume#1", after: true}, "plain"},
+		{death{act: "provision#1", keeper: true}, "direct"},
+		{death{act: "start#1", after: true}, "direct"},
+		{death{act: "image#1", after: true}, "direct"},
 	}
 	for _, d := range first {
-		killed := func(t *testing.T, w *world) string {
-			dir := stateDir(t)
-			journals := w.kill(d, dir)
-			_, _ = w.build(t.Context(), w.remembered(dir))
+		killed := func(_ *testing.T, w *world) string {
+			journals := w.killed(wishes[d.wish], d.death)
 			w.acts, w.counts = nil, map[string]int{}
-			return journals()
+			return journals
 		}
 		var all []string
 		in(t, func(t *testing.T, w *world) {
@@ -281,7 +298,7 @@ func TestReaperKilledEverywhere(t *testing.T) {
 			all = w.acts
 		})
 		for _, again := range everywhere(all) {
-			t.Run(fmt.Sprintf("%v, then %v", d, again), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, %v, then %v", d.wish, d.death, again), func(t *testing.T) {
 				in(t, func(t *testing.T, w *world) {
 					dir := killed(t, w)
 					journals := w.kill(again, dir)

@@ -158,10 +158,13 @@ func (r region) Snapshot(ctx context.Context, id bake.SnapshotID) (s bake.Snapsh
 		}
 		s = bake.Snapshot{
 			ID: id, Begun: known.born, State: bake.SnapshotPending, Percent: int(100 * time.Since(known.born) / cmp.Or(known.takes, r.snapshotTakes)),
-			Volume: known.volume, Description: known.description,
+			Volume: known.volume, Description: known.description, Build: known.build,
 		}
 		if known.takes > 0 && r.still {
 			s.Percent = 3
+		}
+		if known.open {
+			s.Percent = 0
 		}
 		if s.Percent >= 100 {
 			s.State, s.Percent = bake.SnapshotCompleted, 100

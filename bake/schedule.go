@@ -14,10 +14,12 @@ const (
 	detachmentWait = "detachment"
 	freeWait       = "volume in use"
 	snapshotWait   = "snapshot"
+	startedWait    = "snapshot written block by block"
 	deletableWait  = "snapshot to be deleted"
 	imageWait      = "image"
 	goneWait       = "image to be gone"
 	copyWait       = "copy"
+	pendingWait    = "copy that another build has begun"
 	copiedWait     = "snapshots of a copy"
 )
 

@@ -46,16 +46,29 @@ func (b *build) completeSnapshot(ctx context.Context, from findings, taken snaps
 	return b.cloud.Tag(ctx, string(taken.Snapshot), from.labels.SnapshotTags)
 }
 
-// snapshotCompleted waits for a snapshot and reports its progress. The snapshot must show
-// that it is the requested one.
+// snapshotCompleted waits for the snapshot of the volume, which must show that it is the
+// requested one.
 func (b *build) snapshotCompleted(ctx context.Context, taken snapshotAct) error {
-	id, told := taken.Snapshot, pacer{}
-	return b.watch(ctx, b.waits.Snapshot, snapshotWait, fmt.Sprintf("snapshot %s", id), tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {
+	return b.awaitSnapshot(ctx, snapshotWait, taken.Snapshot, func(s Snapshot) error {
+		if s.Volume == "" && s.State == SnapshotPending {
+			return nil
+		}
+		if err := taken.mismatch(b.undoer, s); err != nil {
+			return err
+		}
+		b.show("", string(s.ID))
+		return nil
+	})
+}
+
+// awaitSnapshot waits for a snapshot and reports its progress. own returns why it cannot be the
+// requested one.
+func (b *build) awaitSnapshot(ctx context.Context, kind string, id SnapshotID, own func(Snapshot) error) error {
+	told := pacer{}
+	return b.watch(ctx, b.waits.Snapshot, kind, fmt.Sprintf("snapshot %s", id), tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {
 		s, err := b.cloud.Snapshot(ctx, id)
-		if err == nil && (s.Volume != "" || s.State != SnapshotPending) {
-			if err = taken.mismatch(b.undoer, s); err == nil {
-				b.show("", string(id))
-			}
+		if err == nil {
+			err = own(s)
 		}
 		if err == nil && s.State == SnapshotError {
 			err = failure(string(s.State), s.Reason)
@@ -94,14 +107,16 @@ func (a snapshotAct) undo(ctx context.Context, u *undoer, _ *entry) error {
 // is wrong about the image, which would lose its root.
 func (a snapshotAct) undoInherited(ctx context.Context, u *undoer, _ *entry) error {
 	c := a.creation(u)
-	remove := c.remove
-	c.remove = func(ctx context.Context, id SnapshotID) error {
-		if err := u.unused(ctx, id); err != nil {
-			return err
-		}
-		return remove(ctx, id)
-	}
+	c.remove = u.deleteIfUnused
 	return c.undoInherited(ctx, u, nil)
+}
+
+// deleteIfUnused deletes a snapshot, unless it is that of an image.
+func (u *undoer) deleteIfUnused(ctx context.Context, id SnapshotID) error {
+	if err := u.unused(ctx, id); err != nil {
+		return err
+	}
+	return u.deleteSnapshot(ctx, u.cloud, id)
 }
 
 // creation finds the snapshot by its volume, which is the build's own.

@@ -13,6 +13,9 @@ func sourceCopyName(build BuildID) string { return "packer-chroot-source-" + str
 
 // sourceCopyHeading describes the copy of a locked source.
 func sourceCopyHeading(from findings) string {
+	if from.basis.Copy != nil {
+		return fmt.Sprintf("Copying the source image %s into this account", from.Source.ID)
+	}
 	return fmt.Sprintf("Copying the source image %s, whose snapshots this account may not use", from.Source.ID)
 }
 
@@ -20,6 +23,9 @@ func sourceCopyHeading(from findings) string {
 // new image will have the snapshots of the copy's further devices, so that they are tagged
 // as its own.
 func (b *build) copySource(ctx context.Context, from findings) (findings, error) {
+	if from.basis.Copy != nil {
+		return b.copyBasis(ctx, from)
+	}
 	begun := time.Now()
 	copied, err := b.copyImage(ctx, scaffold, from.Host.Region, CopySpec{
 		Build: b.plan.Build, Source: from.Source.ID, SourceRegion: from.Host.Region, Name: sourceCopyName(b.plan.Build),

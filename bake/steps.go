@@ -30,12 +30,10 @@ type step struct {
 func (b *build) steps(result *Result) []step {
 	var (
 		from     findings
-		root     volume
-		attached attachment
 		disk     Disk
 		source   rootSource
 		mounted  mountedRoot
-		taken    armed[snapshotAct]
+		snapshot SnapshotID
 		image    Product
 	)
 	return []step{
@@ -45,19 +43,19 @@ func (b *build) steps(result *Result) []step {
 				result.Source = from.Source
 				return err
 			}},
-		{name: "copy source image", pauses: true, when: func() bool { return from.Source != nil && from.Source.Locked },
+		{name: "copy source image", pauses: true, when: func() bool { return copiesSource(from) },
 			heading: func() string { return sourceCopyHeading(from) },
 			run:     func(ctx context.Context) (err error) { from, err = b.copySource(ctx, from); return err }},
-		{name: "create volume", pauses: true, heading: func() string { return volumeHeading(from) },
-			run: func(ctx context.Context) (err error) { root, err = b.createVolume(ctx, from); return err }},
-		{name: "attach volume", pauses: true, heading: func() string { return fmt.Sprintf("Attaching %s to %s", root.id, from.Host.ID) },
-			run: func(ctx context.Context) (err error) { attached, err = b.attach(ctx, from.Host, root); return err }},
-		{name: "prepare device", pauses: true, heading: func() string { return fmt.Sprintf("Waiting for the device of %s", root.id) },
-			run: func(ctx context.Context) (err error) { disk, err = b.prepare(ctx, attached); return err }},
+		{name: "create volume", pauses: true, heading: func() string { return b.rootDisk(from).creating() },
+			run: func(ctx context.Context) error { return b.rootDisk(from).create(ctx) }},
+		{name: "attach volume", pauses: true, heading: func() string { return b.disk.attaching() },
+			run: func(ctx context.Context) error { return b.disk.attach(ctx) }},
+		{name: "prepare device", pauses: true, heading: func() string { return b.disk.finding() },
+			run: func(ctx context.Context) (err error) { disk, err = b.prepare(ctx, b.disk); return err }},
 		{name: "find root",
 			run: func(ctx context.Context) (err error) { source, err = b.findRoot(ctx, disk); return err }},
 		{name: "mount root", pauses: true, heading: func() string { return fmt.Sprintf("Mounting %s on %s", source.Device, source.Path) },
-			run: func(ctx context.Context) (err error) { mounted, err = b.mount(ctx, attached, disk, source); return err }},
+			run: func(ctx context.Context) (err error) { mounted, err = b.mount(ctx, b.disk, disk, source); return err }},
 		{name: "furnish root", pauses: true,
 			run: func(ctx context.Context) error { return b.furnish(ctx, mounted) }},
 		{name: "provision", pauses: true, heading: func() string { return "Provisioning in " + mounted.Path() },
@@ -66,17 +64,17 @@ func (b *build) steps(result *Result) []step {
 			run: func(ctx context.Context) error { return b.finish(ctx, mounted) }},
 		{name: "unmount root", pauses: true, heading: func() string { return "Unmounting " + mounted.Path() },
 			run: func(ctx context.Context) error { return b.leave(ctx, mounted) }},
-		{name: "create snapshot", pauses: true, heading: func() string { return fmt.Sprintf("Taking a snapshot of %s", root.id) },
-			run: func(ctx context.Context) (err error) { taken, err = b.snapshot(ctx, from, root); return err }},
-		{name: "remove volume", aside: true, heading: func() string { return fmt.Sprintf("Detaching and deleting %s", root.id) },
-			run: func(ctx context.Context) error { return b.removeVolume(ctx, attached, root) }},
+		{name: "create snapshot", pauses: true, heading: func() string { return b.disk.taking() },
+			run: func(ctx context.Context) error { return b.disk.take(ctx) }},
+		{name: "remove volume", aside: true, heading: func() string { return b.disk.removing() },
+			run: func(ctx context.Context) error { return b.disk.remove(ctx) }},
 		{name: "complete snapshot",
-			run: func(ctx context.Context) error { return b.completeSnapshot(ctx, from, taken.value()) }},
+			run: func(ctx context.Context) (err error) { snapshot, err = b.disk.taken(ctx); return err }},
 		{name: "replace images", when: func() bool { return !from.publication.Passing },
 			run: func(ctx context.Context) error { return b.replaceHome(ctx, from) }},
 		{name: "register image", pauses: true, heading: func() string { return fmt.Sprintf("Registering the image %q", b.plan.registeredName(from)) },
 			run: func(ctx context.Context) (err error) {
-				image, err = b.register(ctx, from, taken.value().Snapshot)
+				image, err = b.register(ctx, from, snapshot)
 				return err
 			}},
 		{name: "publish image", pauses: true,

@@ -23,6 +23,13 @@ type findings struct {
 	replaced    map[string][]Record
 	// further are the snapshots of further devices that were copied with a locked source.
 	further []SnapshotID
+	// basis is the content of a direct disk.
+	basis Basis
+}
+
+// copiesSource reports whether the build starts from a copy of the source image.
+func copiesSource(from findings) bool {
+	return from.basis.Copy != nil || from.Source != nil && from.Source.Locked
 }
 
 func (b *build) surveyHeading() string {
@@ -65,7 +72,7 @@ func (b *build) survey(ctx context.Context) (findings, error) {
 	if err != nil {
 		return findings{}, err
 	}
-	b.report.Detail("host %s in %s", facts.Host.ID, facts.Host.Zone)
+	b.reportHost(facts.Host)
 	if facts.Source != nil {
 		b.report.Detail("source image %s (%s)", facts.Source.ID, facts.Source.Name)
 	}
@@ -79,6 +86,9 @@ func (b *build) survey(ctx context.Context) (findings, error) {
 		return findings{}, err
 	}
 	from.volume.Encryption, from.volume.Details = from.publication.Root, from.publication.Details
+	if from.basis, err = b.basis(ctx, from); err != nil {
+		return findings{}, err
+	}
 	from.replaced, err = b.replaceable(ctx, from, here)
 	return from, err
 }
@@ -88,7 +98,7 @@ func (b *build) survey(ctx context.Context) (findings, error) {
 func (b *build) facts(ctx context.Context) (facts Facts, here []ImageID, err error) {
 	ask, ctx := errgroup.WithContext(ctx)
 	ask.Go(func() (err error) {
-		facts.Host, err = b.cloud.Host(ctx)
+		facts.Host, err = b.host(ctx)
 		return err
 	})
 	ask.Go(func() (err error) {
@@ -126,6 +136,17 @@ func (b *build) checkPaths() error {
 			return fmt.Errorf("copy_files: %w", err)
 		}
 	}
+	if err := b.checkDevices(); err != nil {
+		return err
+	}
+	return b.checkMountPath()
+}
+
+// checkDevices checks that this host can have the root's disk.
+func (b *build) checkDevices() error {
+	if b.plan.Direct {
+		return b.machine.CheckDirect(context.Background())
+	}
 	if err := b.machine.CheckLockDir(b.plan.LockDir); err != nil {
 		return err
 	}
@@ -134,7 +155,7 @@ func (b *build) checkPaths() error {
 			return fmt.Errorf("device_path: %w", err)
 		}
 	}
-	return b.checkMountPath()
+	return nil
 }
 
 // checkMountPath checks the mount path as far as it is known before there is a device: its

@@ -20,6 +20,9 @@ const (
 	// products are the results of the build: snapshot and image, and the images that they
 	// replace.
 	products undo.Group = "products"
+	// sourceCopies holds the copy of a source image that stays for later builds, until it is
+	// complete.
+	sourceCopies undo.Group = "copy of the source image"
 	// replacedSnapshots are the snapshots of replaced images, which are deleted at the end.
 	replacedSnapshots undo.Group = "snapshots of replaced images"
 	// regionPrefix begins the groups of copies, one for each region, which are undone
@@ -69,7 +72,7 @@ func (u *undoer) addRegion(group undo.Group) undo.Group {
 
 // groups returns all groups in the order in which they are undone.
 func (u *undoer) groups() []undo.Group {
-	return append(slices.Clone(u.regions), products, scaffold, replacedSnapshots)
+	return append(slices.Clone(u.regions), products, scaffold, sourceCopies, replacedSnapshots)
 }
 
 // undoAll undoes everything: the regions side by side, then their source. It returns the
@@ -95,6 +98,7 @@ func (u *undoer) undoAll(ctx context.Context) (undone []string, err error) {
 	regions.Wait()
 	release(products)
 	release(scaffold)
+	release(sourceCopies)
 	release(replacedSnapshots)
 	u.restoreUnreached(ctx)
 	return undone, errors.Join(errs...)

@@ -51,7 +51,8 @@ type Waits struct {
 	// InFlight is how long after the request a resource is searched for if the build was
 	// killed before the cloud had answered: the request may still be under way.
 	InFlight time.Duration
-	// Device is how long the kernel may take to show an attached volume.
+	// Device is how long the kernel may take to show an attached volume, and how long an unmounted
+	// direct disk may be in use.
 	Device time.Duration
 	// Release is how long undoing may take, for each group of acts.
 	Release time.Duration

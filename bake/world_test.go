@@ -138,6 +138,11 @@ type world struct {
 	tagged []string
 	// labels is the state of the image's SELinux labels.
 	labels chroot.Labels
+
+	// basis is the cloud's choice for direct builds, and direct the open disk.
+	basis     bake.Basis
+	startSpec bake.StartSpec
+	direct    *worldDisk
 }
 
 // me is the account that builds.
@@ -178,6 +183,9 @@ type worldSnapshot struct {
 	volume      bake.VolumeID
 	born        time.Time
 	description string
+	// build is the build's tag. open means that it is written block by block, and not complete.
+	build bake.BuildID
+	open  bool
 	// takes is the duration of a copy; for other snapshots it is the world's snapshotTakes.
 	takes time.Duration
 }
@@ -278,6 +286,9 @@ func (w *world) left() []string {
 	}
 	for name := range w.reserved {
 		left = append(left, string(name))
+	}
+	if w.direct != nil {
+		left = append(left, w.direct.name)
 	}
 	slices.Sort(left)
 	return left
@@ -450,7 +461,7 @@ func (w *world) FindSnapshots(ctx context.Context, id bake.VolumeID) (ids []bake
 
 func (w *world) Register(ctx context.Context, spec bake.ImageSpec) (id bake.ImageID, err error) {
 	err = w.act(ctx, "image", func() error {
-		if s := w.snapshots[spec.Snapshot]; s == nil || time.Since(s.born) < w.snapshotTakes {
+		if s := w.snapshots[spec.Snapshot]; s == nil || s.open || time.Since(s.born) < w.snapshotTakes {
 			w.wrong("an image is made of %s, which is not complete", spec.Snapshot)
 		}
 		if err := w.named(home, spec.Name); err != nil {

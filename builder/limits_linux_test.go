@@ -18,7 +18,7 @@ import (
 // each row gives. If a row gives one time, all of its limits have that value.
 var limitRows = map[string][]string{
 	"a volume, an attachment, a detachment":                                                                 {"Volume", "Attachment"},
-	"the device node of an attached volume":                                                                 {"Device"},
+	"the device node of an attached volume; with `ebs_direct`, the unmounted device, to be free":            {"Device"},
 	"an image, to become available or to disappear":                                                         {"Image"},
 	"a snapshot, or a copy of an image":                                                                     {"Snapshot", "Copy"},
 	"a call that the cloud throttles":                                                                       {"ThrottledFor"},

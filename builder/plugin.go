@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/plugin"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
@@ -62,11 +63,12 @@ type Plugin struct {
 // program is the plugin's file name, by which Packer knows it.
 func (p Plugin) program() string { return "packer-plugin-" + p.Kind.Type }
 
-// Main runs the plugin's program: as Packer starts it, as the keeper of a build, or as a command
-// of a user. It returns only from the first.
+// Main runs the plugin's program: as Packer starts it, as the keeper or the block server of a build,
+// or as a command of a user. It returns only from the first.
 func (p Plugin) Main() {
 	hideEnvironment()
 	log.SetOutput(hidden.writer(os.Stderr))
+	lazydisk.Main()
 	chroot.MaybeRunKeeper()
 	MaybeReap(Reaper{Program: p.program(), Kind: p.Kind, Connect: p.Connect})
 	p.MaybeAnswer()

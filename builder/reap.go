@@ -113,7 +113,7 @@ type reapFlags struct {
 const reapUsage = `Usage: %s reap [flags]
 
 Cleans up after builds of %s on this host that were killed: mounts, the attached
-volume, and what was begun of snapshots and images. Builds that are running are not
+volume or the disk of a build without one, and what was begun of snapshots and images. Builds that are running are not
 touched. Keys come from the environment or a profile, as in a template without any.
 
 %s

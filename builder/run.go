@@ -14,6 +14,7 @@ import (
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
@@ -33,6 +34,10 @@ type Job struct {
 	RootThroughput int64
 	// Waits says how to wait for the cloud; zero fields are bake's defaults.
 	Waits bake.Waits
+	// Direct reports whether the build needs no virtual machine, and BlockCache is the cache of the
+	// blocks that it reads; its zero fields are those of the environment or the defaults.
+	Direct     bool
+	BlockCache cache.Options
 	// Connect connects to the cloud and changes nothing there. log is told of choices that differ
 	// from the template.
 	Connect func(ctx context.Context, log func(format string, args ...any)) (Session, error)
@@ -127,6 +132,11 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	if plan.StateDir, err = stateDir(); err != nil {
 		return nil, err
 	}
+	if job.Direct {
+		if plan.BlockCache, err = cache.FromEnvironment(job.BlockCache); err != nil {
+			return nil, err
+		}
+	}
 	result, err := host.Bake(ctx, session.Cloud, machine, plan, report)
 	if err != nil {
 		return nil, err
@@ -161,6 +171,8 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 		PreMount:   c.renderPreMount,
 		PostMount:  c.renderPostMount,
 		PreUnmount: c.renderPreUnmount,
+
+		Direct: r.Direct,
 
 		RootThroughput: r.RootThroughput,
 		Replace:        c.ForceDeregister || r.Packer.PackerForce,

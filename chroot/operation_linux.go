@@ -47,6 +47,12 @@ func NewOperation[A, R any](name string, do func(context.Context, A) (R, error))
 	return operation(name, func(ctx context.Context, _ request, args A) (R, error) { return do(ctx, args) })
 }
 
+// NewFileOperation declares an operation that also takes open files: see CallWith. They are closed
+// when it ends.
+func NewFileOperation[A, R any](name string, do func(context.Context, []*os.File, A) (R, error)) Operation[A, R] {
+	return operation(name, func(ctx context.Context, r request, args A) (R, error) { return do(ctx, r.files, args) })
+}
+
 func operation[A, R any](name string, do func(context.Context, request, A) (R, error)) Operation[A, R] {
 	if _, twice := operations[name]; twice {
 		panic("two operations are called " + name)
@@ -70,6 +76,11 @@ func operation[A, R any](name string, do func(context.Context, request, A) (R, e
 // keeper is gone, and the cause of ctx if that ended the call.
 func (o Operation[A, R]) Call(ctx context.Context, c *Client, args A) (R, error) {
 	return o.on(ctx, c.session(), args)
+}
+
+// CallWith is Call for an operation that also takes open files.
+func (o Operation[A, R]) CallWith(ctx context.Context, c *Client, args A, files ...*os.File) (R, error) {
+	return o.on(ctx, c.session(), args, files...)
 }
 
 // on calls the operation with files that go with it.

@@ -51,6 +51,22 @@ func Release(context.Context, string) error { return errors.ErrUnsupported }
 // Device fails: this system is not supported.
 func Device(string) (string, error) { return "", errors.ErrUnsupported }
 
+// Process is the process of a block server. It can be stored.
+type Process struct {
+	PID   int
+	Since uint64
+	Boot  string
+}
+
+// ProcessOf fails: this system is not supported.
+func ProcessOf(int) (Process, error) { return Process{}, errors.ErrUnsupported }
+
+// Kill does nothing: there are no block servers.
+func (Process) Kill() error { return nil }
+
+// Check fails: this system is not supported.
+func Check() error { return errors.ErrUnsupported }
+
 // Name returns "".
 func (*Server) Name() string { return "" }
 

@@ -56,6 +56,8 @@ type Options struct {
 	PublicKeys bool
 	// Hosts is the number of machines that this machine stands for. The default is 1.
 	Hosts int
+	// NoHosts means that this machine is no instance: the metadata service refuses all requests.
+	NoHosts bool
 	// HostZone is the zone of the machine in the default region. It may be a Local Zone such as
 	// us-west-2-lax-1a. The default is the region's first zone.
 	HostZone string
@@ -116,7 +118,7 @@ func New(o Options) (*Server, error) {
 	s.rules.Add(o.Faults...)
 	cloud, err := state.Open(state.Config{
 		Dir: o.Dir, Clock: s.clock(o.Clock), Outcome: s.outcome, Disks: disks, Timing: o.Timing, Keys: o.Keys,
-		Regions: o.regions(), DefaultRegion: o.Region, Hosts: o.Hosts, Accounts: accountsWith(o.Account),
+		Regions: o.regions(), DefaultRegion: o.Region, Hosts: o.Hosts, NoHosts: o.NoHosts, Accounts: accountsWith(o.Account),
 		HostZone: o.HostZone, Outpost: o.Outpost,
 	})
 	if err != nil {

@@ -431,6 +431,30 @@ func TestCustomRegions(t *testing.T) {
 	}
 }
 
+// TestNoHosts: a machine that is no instance has no metadata, also if it was one when the cloud was
+// served before.
+func TestNoHosts(t *testing.T) {
+	dir := testdir.New(t)
+	for _, none := range []bool{false, true} {
+		s, err := loopcloud.New(loopcloud.Options{Dir: dir, NoHosts: none})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := http.StatusOK
+		if none {
+			want = http.StatusForbidden
+		}
+		for _, path := range []string{"/latest/meta-data/instance-id", "/latest/meta-data/", "/latest/dynamic/instance-identity/document"} {
+			if got := ask(s, "GET", path, "").Code; got != want {
+				t.Errorf("none=%v: the response for %s is %d, want %d", none, path, got, want)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestHosts checks that each host has its own instance, and metadata of that instance.
 func TestHosts(t *testing.T) {
 	s := newServer(t, loopcloud.Options{Hosts: 3})

@@ -27,6 +27,9 @@ const (
 	// Skewed is a refusal whose reason passes by itself, such as a signature of a wrong
 	// time when the right time is known by now. The call had no effect.
 	Skewed
+	// Unseen is a refusal because the cloud does not know a new resource yet. The call had no
+	// effect.
+	Unseen
 )
 
 // Doubtful reports whether the failed call may have had its effect.
@@ -34,7 +37,7 @@ func (k Kind) Doubtful() bool { return k == Fault || k == Lost }
 
 // trouble reports whether the failure is about the cloud, and not about the call's
 // subject.
-func (k Kind) trouble() bool { return k != Permanent && k != Skewed }
+func (k Kind) trouble() bool { return k != Permanent && k != Skewed && k != Unseen }
 
 // String returns a description for a sentence that goes on with "since".
 func (k Kind) String() string {
@@ -51,6 +54,8 @@ func (k Kind) String() string {
 		return "without a connection"
 	case Skewed:
 		return "not possible yet"
+	case Unseen:
+		return "not known yet"
 	}
 	return fmt.Sprintf("Kind(%d)", int(k))
 }

@@ -19,6 +19,8 @@ const (
 	FailingFor = 2 * time.Minute
 	// SkewedFor is short: such a refusal passes at once, or never.
 	SkewedFor = 5 * time.Second
+	// UnseenFor is longer than a cloud was seen to take to know a new resource.
+	UnseenFor = 2 * time.Minute
 	// UnreachedFor is for an endpoint that has never answered: it is probably wrong.
 	UnreachedFor = 5 * time.Second
 )
@@ -203,6 +205,8 @@ func (p Policy) limit(kind Kind) time.Duration {
 	switch {
 	case kind == Skewed:
 		limit = SkewedFor
+	case kind == Unseen:
+		limit = UnseenFor
 	case kind == Unreached && p.Reached != nil && !p.Reached():
 		limit = UnreachedFor
 	case p.WaitLimit > 0:

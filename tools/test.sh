@@ -60,7 +60,7 @@ mounts='/(chroot(/.*)?|disk|lazydisk|loopcloud/(ebs|volume))$'
 mounting() {
   local failed=
   stage mounting -timeout 40m -p 1 $(go list ./... | grep -v /acceptance/ | grep -E "$mounts") || failed=yes
-  stage machine -timeout 40m -run '^TestMachineOnARealDisk$' ./bake || failed=yes
+  stage machine -timeout 40m -run '^TestMachineOn' ./bake || failed=yes
   [ -z "$failed" ]
 }
 
@@ -68,7 +68,7 @@ mounting() {
 # unit wait for a time limit, so more packages run in parallel than there are cores.
 shared='/(undo|bake|retry|builder|loopcloud/state|loopcloud/fault)(/.*)?$|/lazydisk/(cache|supply|image|link|overlay)$|/packer-plugin-chroot/loopcloud$'
 unit() { stage unit -timeout 40m -p 4 $(go list ./... | grep -vE "/acceptance/|$mounts|$shared"); }
-race() { stage race -timeout 40m -race -skip '^TestMachineOnARealDisk$' $(go list ./... | grep -E "$shared"); }
+race() { stage race -timeout 40m -race -skip '^TestMachineOn' $(go list ./... | grep -E "$shared"); }
 
 if [ "$what" = acceptance ]; then
   acceptance || exit 1

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/polling"
+	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
 // Through sends the calls of the box's builds to an address.
@@ -76,6 +77,7 @@ func (b *Box) Environment(api string) []string {
 		"PACKER_PLUGIN_PATH=" + Programs.Plugins,
 		"PACKER_CONFIG_DIR=" + filepath.Join(b.Dir, "home"),
 		"PACKER_CHROOT_STATE_DIR=" + filepath.Join(b.Dir, "state"),
+		"PACKER_CHROOT_BLOCK_CACHE=" + filepath.Join(b.Dir, "cache"),
 		"AWS_ENDPOINT_URL=" + api,
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + b.Endpoint,
 		"AWS_REGION=" + Region,
@@ -89,6 +91,12 @@ func (b *Box) Environment(api string) []string {
 		"NO_PROXY=127.0.0.1",
 		b.Marker,
 	}
+}
+
+// ForgetBlocks removes the block cache of the box.
+func (b *Box) ForgetBlocks() {
+	b.Helper()
+	b.Must(remove.All(filepath.Join(b.Dir, "cache")))
 }
 
 // Close checks that builds left nothing, and stops the cloud.

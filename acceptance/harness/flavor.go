@@ -8,13 +8,18 @@ import (
 // Flavor holds the differences between the two builders.
 type Flavor struct {
 	Name, Prefix, BuilderID string
+	// Direct adds ebs_direct to every template.
+	Direct bool
 }
 
 // Flavors are the two builders.
 var Flavors = []Flavor{
-	{"amazon-chroot", "ami", "mitchellh.amazon.chroot"},
-	{"osc-chroot", "omi", "oapi.outscale.chroot"},
+	{Name: "amazon-chroot", Prefix: "ami", BuilderID: "mitchellh.amazon.chroot"},
+	{Name: "osc-chroot", Prefix: "omi", BuilderID: "oapi.outscale.chroot"},
 }
+
+// Direct is amazon-chroot without an instance.
+var Direct = Flavor{Name: "amazon-chroot", Prefix: "ami", BuilderID: "mitchellh.amazon.chroot", Direct: true}
 
 // Both runs a test for each builder, side by side.
 func Both(t *testing.T, test func(t *testing.T, f Flavor)) {
@@ -35,6 +40,9 @@ func (f *Flavor) Basic(more map[string]any) map[string]any {
 		"type":               f.Name,
 		"source_" + f.Prefix: SourceID,
 		f.Prefix + "_name":   "made by " + f.Name,
+	}
+	if f.Direct {
+		options["ebs_direct"] = true
 	}
 	for k, v := range more {
 		if v == nil {

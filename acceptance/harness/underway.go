@@ -86,6 +86,8 @@ func (u *Underway) Left() bool {
 const (
 	KillKeeper Target = "keeper"
 	KillPacker Target = "Packer"
+	// KillServer is the block server of a direct build.
+	KillServer Target = "block server"
 )
 
 // KillOnly kills processes of the build.
@@ -94,6 +96,8 @@ func (u *Underway) KillOnly(f Flavor, target Target) {
 	switch target {
 	case KillKeeper:
 		u.end(u.Process("packer-plugin-"+f.Name, "keep-chroot"))
+	case KillServer:
+		u.end(u.Process("packer-plugin-"+f.Name, "serve-lazy-disk"))
 	case KillPacker:
 		for _, pid := range PidsWith(u.Marker) {
 			exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))

@@ -62,10 +62,16 @@ func actions(statements []statement) []string {
 // everyBuild is the heading of the permissions that all builds need.
 const everyBuild = "Every build"
 
+// directBuild is the heading of the permissions of builds without an instance, and directKeys that of their keys.
+const (
+	directBuild = "Building without an instance"
+	directKeys  = "Encryption without an instance"
+)
+
 // permitted is a build that needs only the permissions under some headings of a page.
 type permitted struct {
 	name string
-	// needs are the headings besides everyBuild's.
+	// needs are the headings besides everyBuild's. A heading of directBuild takes its place.
 	needs []string
 	// build calls forget after calls that are not part of the build.
 	build func(b *harness.Box)
@@ -115,7 +121,11 @@ func (k keyring) proves(t *testing.T, b *harness.Box, builds []permitted) {
 			p.build(b)
 			used := k.used(b.Calls())
 			allowed := map[string]bool{}
-			for _, heading := range append([]string{everyBuild}, p.needs...) {
+			headings := p.needs
+			if !slices.Contains(p.needs, directBuild) {
+				headings = append([]string{everyBuild}, p.needs...)
+			}
+			for _, heading := range headings {
 				if page[heading] == nil {
 					t.Fatalf("%s has no %q", k.page, heading)
 				}
@@ -153,13 +163,14 @@ func TestAmazonPolicy(t *testing.T) {
 	harness.NeedRoot(t)
 	t.Parallel()
 	k := keyring{
-		page: "iam-policy.md", prefixes: map[string]string{"ec2": "ec2:", "sts": "sts:", "kms": "kms:"}, beyond: "kms:",
+		page: "iam-policy.md", prefixes: map[string]string{"ec2": "ec2:", "sts": "sts:", "kms": "kms:", "ebs": "ebs:"}, beyond: "kms:",
 		implied: map[string]string{
 			"ec2:CreateVolume": "ec2:CreateTags", "ec2:CreateSnapshot": "ec2:CreateTags", "ec2:RegisterImage": "ec2:CreateTags", "ec2:CopyImage": "ec2:CreateTags",
-			"sts:AssumeRole": "sts:TagSession",
+			"sts:AssumeRole": "sts:TagSession", "ebs:StartSnapshot": "ec2:CreateTags",
 		},
 	}
-	k.proves(t, harness.New(t), slices.Concat(plainBuilds(), featuredBuilds(), askingBuilds(), undoneBuilds()))
+	b := harness.New(t, "--key", harness.OtherKeyID+":"+harness.Secret+":"+harness.OtherAccount)
+	k.proves(t, b, slices.Concat(plainBuilds(), featuredBuilds(), askingBuilds(), undoneBuilds(), directBuilds()))
 }
 
 // building is a build of amazon-chroot that succeeds.
@@ -297,6 +308,45 @@ func undoneBuilds() []permitted {
 	}
 }
 
+// directBuilds are builds without an instance.
+func directBuilds() []permitted {
+	needs := []string{directBuild}
+	build := func(name string, options harness.O) func(b *harness.Box) {
+		all := harness.O{"ebs_direct": true}
+		maps.Copy(all, options)
+		return building(name, all)
+	}
+	return []permitted{
+		{"ebs_direct", needs, build("direct", harness.O{"tags": harness.O{"a": "b"}})},
+		{"ebs_direct, from_scratch", needs, func(b *harness.Box) {
+			b.Build(b.Template(scratch(harness.O{"type": "amazon-chroot", "ami_name": "direct scratch", "root_volume_size": 1, "ebs_direct": true}),
+				harness.O{"type": "shell-local", "inline": []string{"cp -a " + harness.Programs.Root + "/. {{build `MountPath`}}/"}}))
+		}},
+		{"ebs_direct, a public source", needs, func(b *harness.Box) {
+			public := b.ForeignImage("public", true)
+			forget(b)
+			build("direct of public", harness.O{"source_ami": public, "keep_source_copy": false})(b)
+		}},
+		{"ebs_direct, a source that boots by UEFI", needs, func(b *harness.Box) {
+			keyed := b.SecureBootImage("with keys for direct")
+			forget(b)
+			build("direct secured", harness.O{"source_ami": keyed})(b)
+		}},
+		{"ebs_direct, encrypted", []string{directBuild, directKeys, "Account settings"}, build("direct encrypted", harness.O{"root_volume_kms_key_id": "alias/images"})},
+		{"ebs_direct, copied", []string{directBuild, "Copies"}, build("direct copied", harness.O{"ami_regions": []string{"us-east-1"}})},
+		{"a direct build that fails", needs, func(b *harness.Box) {
+			refuse(b, "RegisterImage", "no")
+			b.Fails(ours(b, "direct refused", harness.O{"ebs_direct": true}), "ec2:RegisterImage")
+		}},
+		{"a direct build that is killed, and reaped", needs, func(b *harness.Box) {
+			b.KillAt(harness.Direct, harness.After("RegisterImage"), harness.KillEverything)
+			if all, status := b.Reap(harness.Direct); status != 0 || len(all) != 1 {
+				b.Errorf("status %d, %+v", status, all)
+			}
+		}},
+	}
+}
+
 // encodedRefusal is a refusal of EC2 that STS can decode.
 var encodedRefusal = "You are not authorized to perform this operation. Encoded authorization failure message: " +
 	base64.StdEncoding.EncodeToString([]byte(`{"explicitDeny": true, "context": {"principal": {"arn": "arn:aws:iam::123456789012:user/ci"},
@@ -363,6 +413,9 @@ func TestAmazonPolicyOfKeys(t *testing.T) {
 			}
 			if heading == "Account settings" && slices.Equal(s.Action, []string{"kms:DescribeKey"}) && s.Condition == nil {
 				continue // which the builder asks itself
+			}
+			if heading == directKeys {
+				continue // AWS documents no service by which EBS calls KMS
 			}
 			allowed = append(allowed, s.Action...)
 			via := []any{"ec2.*.amazonaws.com", "ec2.*.amazonaws.com.cn"}

@@ -14,7 +14,7 @@ import (
 )
 
 // maxBinary is how many bytes a plugin may have, as it is released.
-const maxBinary = 25_000_000
+const maxBinary = 30_000_000
 
 // defaultName is a plugin's name of its only builder. The builder's type is then that of the
 // plugin's file name.

@@ -127,7 +127,11 @@ func (c *cloudFlags) registerPlace(fs *flag.FlagSet) {
 		c.regions, err = parseRegions(s)
 		return err
 	})
-	fs.IntVar(&c.hosts, "hosts", 1, "")
+	c.hosts = 1
+	fs.Func("hosts", "", func(s string) (err error) {
+		c.hosts, err = parseHosts(s)
+		return err
+	})
 	fs.IntVar(&c.hops, "metadata-hops", 1, "")
 	fs.Func("zone", "", func(s string) (err error) {
 		c.zone, err = parseZone(s)
@@ -142,10 +146,18 @@ func (c *cloudFlags) registerPlace(fs *flag.FlagSet) {
 func (c *cloudFlags) options() loopcloud.Options {
 	return loopcloud.Options{
 		Dir: c.dir, Region: c.region, Regions: c.regions, Timing: c.timing, Naming: c.naming, Keys: c.keys,
-		Faults: c.faults, Settings: c.settings, Seed: c.seed, Hosts: c.hosts, AllowedHosts: c.names,
+		Faults: c.faults, Settings: c.settings, Seed: c.seed, Hosts: c.hosts, NoHosts: c.hosts == 0, AllowedHosts: c.names,
 		HostZone: c.zone, Outpost: c.outpost, MetadataHops: c.hops,
 		PublicKeys: slices.ContainsFunc(c.keys, func(k state.Key) bool { return k == ownKey || k == printedKey }),
 	}
+}
+
+func parseHosts(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		return 0, errors.New("the number of machines is 0 or more")
+	}
+	return n, nil
 }
 
 var regionNames = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+$`)

@@ -52,8 +52,9 @@ CLOUD: --profile instant|aws[:SCALE]|outscale[:SCALE]
        --zone ZONE              the zone of this machine in the default region, or a Local Zone; default: the first zone
        --outpost ARN            the Outpost in that zone that this machine runs on; default: none
        --metadata-hops N        the network hops from builds to the metadata service; default: 1; in a container: 2
-       --hosts N                the number of machines that this one stands for, with serve; default: 1. serve prints the
-                                metadata endpoints of the second one and of the following ones
+       --hosts N                the number of machines that this one stands for; default: 1. With 0 it is no machine of
+                                the cloud: the metadata service refuses. serve prints the metadata endpoints of the second
+                                one and of the following ones
 IMAGE: --id ami-…  --description TEXT  --boot-mode legacy-bios|uefi|uefi-preferred  --arch i386|x86_64|arm64
        --region REGION  --account ACCOUNT  --tag KEY=VALUE…  --size GIB
 BOOT:  --uefi[=false]           overrides the image's boot mode

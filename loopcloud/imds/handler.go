@@ -121,9 +121,12 @@ func (h *Handler) issueToken(w http.ResponseWriter, r *http.Request) {
 	writeText(w, h.tokens.issue(h.st.Now().Add(time.Duration(seconds)*time.Second)))
 }
 
-// options returns the machine's metadata options.
+// options returns the machine's metadata options. A machine that is no VM has no metadata.
 func (h *Handler) options() state.MetadataOptions {
-	vm, _ := h.st.HostVMs(h.st.DefaultRegion(), h.number)
+	vm, isHost := h.st.HostVMs(h.st.DefaultRegion(), h.number)
+	if !isHost {
+		return state.MetadataOptions{Disabled: true}
+	}
 	return vm.Metadata
 }
 

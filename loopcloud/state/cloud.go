@@ -37,6 +37,8 @@ type Config struct {
 	Accounts []Account
 	// Hosts is the number of VMs in each region that stand for this machine. The default is 1.
 	Hosts int
+	// NoHosts means that this machine is no VM, as one outside of the cloud: Hosts is ignored.
+	NoHosts bool
 	// HostZone is the zone of this machine in the default region. It may be a Local Zone and is
 	// added to the region's zones. The default is the region's first zone.
 	HostZone string
@@ -120,6 +122,14 @@ type Cloud struct {
 // directory holds it.
 func (c *Cloud) Identity() string { return c.store.identity }
 
+// hostCount returns the number of VMs in each region that stand for this machine.
+func (cfg *Config) hostCount() int {
+	if cfg.NoHosts {
+		return 0
+	}
+	return max(cfg.Hosts, 1)
+}
+
 // Open reads the state in the configured directory, or starts an empty one. It releases the
 // devices of an earlier process, makes volumes that were attached to this machine available
 // again, and removes resources that were not completed.
@@ -148,7 +158,7 @@ func configured(cfg Config) (*Cloud, error) {
 	}
 	c := &Cloud{
 		clock: cfg.Clock, newID: cfg.NewID, disks: cfg.Disks, timing: cfg.Timing,
-		hosts: max(cfg.Hosts, 1), hostZone: cfg.HostZone, outpost: cfg.Outpost, snapshotQuota: cfg.SnapshotQuota, regions: cfg.Regions, defaultRegion: cfg.DefaultRegion, accounts: slices.Clone(cfg.Accounts),
+		hosts: cfg.hostCount(), hostZone: cfg.HostZone, outpost: cfg.Outpost, snapshotQuota: cfg.SnapshotQuota, regions: cfg.Regions, defaultRegion: cfg.DefaultRegion, accounts: slices.Clone(cfg.Accounts),
 		keys: map[string]Key{}, claims: map[string]int{}, outcomes: cfg.Outcome,
 		volumeStale: staleStates[Volume]{}, snapshotStale: staleStates[Snapshot]{}, imageStale: staleStates[Image]{},
 		wake: make(chan struct{}, 1), quit: make(chan struct{}),

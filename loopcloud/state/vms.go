@@ -132,7 +132,7 @@ func (c *Cloud) HostVMs(region string, number int) (VM, bool) {
 	o := c.begin()
 	defer o.end()
 	r := c.host(Caller{c.accounts[0].ID, region}, number)
-	if r == nil {
+	if r == nil || number >= c.hosts {
 		return VM{}, false
 	}
 	return r.view(o.now), true

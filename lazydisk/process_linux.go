@@ -1,0 +1,103 @@
+package lazydisk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/procfs"
+)
+
+// Process is the process of a block server. It can be stored.
+type Process struct {
+	PID int
+	// Since is its start time in clock ticks since the boot.
+	Since uint64
+	// Boot is the kernel's boot_id.
+	Boot string
+}
+
+// ProcessOf returns a running process.
+func ProcessOf(pid int) (p Process, err error) {
+	p.PID = pid
+	if p.Since, err = procfs.StartTime(pid); err != nil {
+		return p, err
+	}
+	p.Boot, err = procfs.BootID()
+	return p, err
+}
+
+// killTimeout is how long a killed process may take to end.
+const killTimeout = 10 * time.Second
+
+// Kill kills the block server of an owner that has ended, and waits until it has ended. It returns nil
+// if it has ended before. A process that is not a block server of this user is not killed.
+func (p Process) Kill() error {
+	boot, err := procfs.BootID()
+	if err != nil || p.PID == 0 || p.Boot != boot {
+		return err
+	}
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if err != nil {
+		return nil // it has ended
+	}
+	defer unix.Close(fd)
+	if !p.runs() {
+		return nil
+	}
+	if err := p.check(); err != nil {
+		return err
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("cannot kill the block server, process %d: %w", p.PID, err)
+	}
+	for deadline := time.Now().Add(killTimeout); p.runs(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the block server, process %d, does not end", p.PID)
+		}
+	}
+	return nil
+}
+
+// runs reports whether the process exists, and is not only waited for by its parent.
+func (p Process) runs() bool {
+	since, err := procfs.StartTime(p.PID)
+	return err == nil && since == p.Since && len(procfs.Arguments(p.PID)) > 0
+}
+
+// check returns an error if the process is not a block server: a record can name any process.
+func (p Process) check() error {
+	dir := fmt.Sprintf("/proc/%d", p.PID)
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return err
+	}
+	program, _ := os.Readlink(dir + "/exe")
+	own, _ := os.Readlink("/proc/self/exe")
+	args := procfs.Arguments(p.PID)
+	ours := program == own || strings.HasPrefix(filepath.Base(program), "packer-plugin-")
+	if int(st.Uid) != os.Geteuid() || len(args) < 2 || args[1] != Arg || !ours {
+		return fmt.Errorf("process %d is not a block server, and is not killed", p.PID)
+	}
+	return nil
+}
+
+// Check returns an error if this host lacks something that lazy disks need.
+func Check() error {
+	for _, node := range []struct{ path, lack string }{
+		{"/dev/fuse", "the kernel module fuse, or in a container the device node /dev/fuse"},
+		{"/dev/loop-control", "the kernel module loop, or in a container the device nodes of loop devices"},
+	} {
+		dev, err := os.OpenFile(node.path, os.O_RDWR, 0)
+		if err != nil {
+			return fmt.Errorf("a disk whose blocks are fetched when they are read needs %s: %w", node.lack, err)
+		}
+		dev.Close()
+	}
+	return nil
+}
