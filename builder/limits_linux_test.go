@@ -26,6 +26,7 @@ var limitRows = map[string][]string{
 	"the first connection to an endpoint":                                                                   {"UnreachedFor"},
 	"a call whose signature is refused because this machine's clock is wrong":                               {"SkewedFor"},
 	"a new resource to appear in the cloud's describing calls":                                              {"Unseen"},
+	"a snapshot that was just started with `ebs_direct`, to be known to the EBS direct APIs":                {"UnseenFor"},
 	"a changing call, to know a state that a describing call has shown; an image's name, to be free":        {"Settling"},
 	"a resource to appear whose creating call failed; of a killed build, whose call may still be under way": {"Lost", "InFlight"},
 	"the undo of a failed or canceled build, for the image and for all other resources":                     {"Release"},
@@ -39,6 +40,7 @@ var limitRows = map[string][]string{
 func limits() map[string]time.Duration {
 	all := map[string]time.Duration{
 		"ThrottledFor": retry.ThrottledFor, "FailingFor": retry.FailingFor, "UnreachedFor": retry.UnreachedFor, "SkewedFor": retry.SkewedFor,
+		"UnseenFor":            retry.UnseenFor,
 		"DefaultKeeperTimeout": chroot.DefaultKeeperTimeout, "ContinueTimeout": chroot.ContinueTimeout,
 		"FirstByteTimeout": builder.FirstByteTimeout, "ResponseTimeout": builder.ResponseTimeout,
 	}
