@@ -10,6 +10,9 @@ cut_off() { grep -q 'context deadline exceeded' "$output" && ! grep -q 'Failing 
 grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do
   sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$file" | while read -r target; do
     echo "$(dirname "$file") $target"
-    run "$target" "$1" "$(dirname "$file")" || { cut_off && run "$target" "$1" "$(dirname "$file")"; }
+    if ! run "$target" "$1" "$(dirname "$file")"; then
+      cut_off || exit 1
+      run "$target" "$1" "$(dirname "$file")"
+    fi
   done
 done
