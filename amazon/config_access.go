@@ -184,7 +184,7 @@ func (c *AccessConfig) checkEndpoints() error {
 	return errors.Join(wrongEC2, wrongEBS, wrongMetadata)
 }
 
-// regionPlace stands in an endpoint for the region's name.
+// regionPlace is the placeholder for the region's name in an endpoint.
 const regionPlace = "{region}"
 
 // checkEndpoint returns the URL that an option gives, with a scheme; empty if the

@@ -7,7 +7,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
-// The kinds of waits whose durations are remembered. The names stand in the state directory.
+// The kinds of waits whose durations are remembered. polling.json contains these names.
 const (
 	volumeWait     = "volume"
 	attachmentWait = "attachment"
@@ -79,8 +79,8 @@ func (s *schedule) unanswered(kind retry.Kind) time.Duration {
 	return s.pace.jitter(pause)
 }
 
-// end takes note of the duration of a wait that has ended well. If a look was not answered, it
-// is not known.
+// end records the duration of a successful wait, unless a look was not answered: then the duration
+// is not known exactly.
 func (s *schedule) end() {
 	if s.aim != nil && !s.troubled {
 		s.store.Ended(s.kind, polling.Span{After: s.pending, By: s.at})

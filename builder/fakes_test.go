@@ -19,8 +19,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// screen is a Packer UI that records its output and answers questions from a list. If the
-// list is empty, a question remains unanswered.
+// screen is a Packer UI for tests. It records its output. It returns the answers of a list, one
+// for each question; when the list is empty, Ask does not return.
 type screen struct {
 	packersdk.Ui
 	mu      sync.Mutex

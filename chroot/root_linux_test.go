@@ -185,11 +185,13 @@ func disk(t testing.TB, mib int64, mkfs ...string) string {
 	return file
 }
 
-// loop makes a block device of a file.
+// loop makes a block device of a file. Partitions that a killed test has left on a detached loop device appear again with
+// the next file, so they are removed.
 func loop(t testing.TB, file string) string {
 	t.Helper()
 	testroot.Need(t, "mounting")
 	device := host(t, "losetup", "--find", "--show", file)
+	_ = exec.Command("partx", "--delete", device).Run() // fails if there are none
 	t.Cleanup(func() { host(t, "losetup", "--detach", device) })
 	return device
 }

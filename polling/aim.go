@@ -26,9 +26,9 @@ type Aim struct {
 	progress       progress
 }
 
-// NewAim returns the aim of a wait. Without any other information, each pause is half of the
-// elapsed time and first, and longest at most in the beginning. earlier are the durations of
-// earlier waits of the kind, of which the last is the first.
+// NewAim returns the aim of a wait. Without any other information, each pause is first plus half
+// of the elapsed time, and at most longest until a twentieth of the elapsed time is more. earlier
+// are the durations of earlier waits of the kind, with the latest wait first.
 func NewAim(first, longest time.Duration, earlier []Span) *Aim {
 	return &Aim{first: first, longest: longest, earlier: forecastOf(earlier)}
 }
@@ -75,8 +75,8 @@ func (a *Aim) usual(elapsed time.Duration) time.Duration {
 	return min(a.first+elapsed/2, a.atMost(elapsed))
 }
 
-// most returns the longest pause that a forecast can cause. Whatever it is by, a wait takes at
-// most about three times as long as the cloud.
+// most returns the longest pause that a forecast can cause. Because of it, even a wait with a wrong
+// forecast takes at most about three times as long as the cloud needs.
 func (a *Aim) most(elapsed time.Duration) time.Duration {
 	limit := a.atMost(elapsed)
 	if a.progress.believed() {

@@ -52,8 +52,8 @@ func usualLate(takes time.Duration) time.Duration {
 	return min(first+takes/2, max(patience, min(takes/coarseness, longest))) * 5 / 4
 }
 
-// always are durations of waits.
-var always = []time.Duration{
+// durations are those of the waits in the tests.
+var durations = []time.Duration{
 	0, 30 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 5 * time.Second, 30 * time.Second,
 	4 * time.Minute, 10 * time.Minute, time.Hour, 10 * time.Hour,
 }
@@ -74,7 +74,7 @@ func median[N int | time.Duration](all []N) N {
 // TestWithoutInformation checks that the delay is a part of the time that the wait takes, and
 // that looks do not grow with it.
 func TestWithoutInformation(t *testing.T) {
-	for _, takes := range always {
+	for _, takes := range durations {
 		often(func() {
 			w := wait(t, nil, takes, silent)
 			if w.late > usualLate(takes) {
@@ -144,7 +144,7 @@ func TestInstantWaits(t *testing.T) {
 // TestWrongHistory checks that durations which are a hundred times too long or too short cost a
 // limited time and a limited number of looks.
 func TestWrongHistory(t *testing.T) {
-	for _, takes := range always {
+	for _, takes := range durations {
 		for name, wrong := range map[string]Span{
 			"too long":            {99 * takes, 100 * takes},
 			"too long, unlimited": {0, maxDuration},
@@ -193,10 +193,10 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestLyingProgress checks that progress which is wrong costs a limited time and a limited number
+// TestWrongProgress checks that progress which is wrong costs a limited time and a limited number
 // of looks.
-func TestLyingProgress(t *testing.T) {
-	for name, lie := range map[string]func(takes time.Duration) report{
+func TestWrongProgress(t *testing.T) {
+	for name, wrong := range map[string]func(takes time.Duration) report{
 		"stuck at 99 percent": func(takes time.Duration) report {
 			return func(at time.Duration) int { return min(99, int(10000*at/takes)) }
 		},
@@ -216,9 +216,9 @@ func TestLyingProgress(t *testing.T) {
 		"ten times too slow": func(takes time.Duration) report { return even(10 * takes) },
 		"no percentage":      func(time.Duration) report { return func(at time.Duration) int { return int(at) } },
 	} {
-		for _, takes := range always {
+		for _, takes := range durations {
 			often(func() {
-				w := wait(t, nil, takes, lie(takes))
+				w := wait(t, nil, takes, wrong(takes))
 				if most := max(usualLate(takes), min(first+2*takes, longest)); w.late > most {
 					t.Errorf("%s: what takes %v was noticed %v late", name, takes, w.late)
 				}

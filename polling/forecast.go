@@ -32,7 +32,7 @@ type forecast []evidence
 // decay is the weight of each earlier wait relative to the next one.
 const decay = 0.7
 
-// forecastOf returns the forecast by earlier waits, of which the last is the first.
+// forecastOf returns the forecast by earlier waits, with the latest wait first.
 func forecastOf(earlier []Span) forecast {
 	f, weight := forecast{}, 1.0
 	for _, s := range earlier {

@@ -16,7 +16,7 @@ type progress struct {
 	steady, back bool
 }
 
-// see takes note of a percentage; 0 and numbers that are no percentage mean that there is none.
+// see records a percentage. It ignores 0 and numbers that are no percentage.
 func (p *progress) see(elapsed time.Duration, percent int) {
 	switch {
 	case percent <= 0 || percent > 100:

@@ -58,7 +58,7 @@ func (s *Store) Earlier(kind string) []Span {
 	return s.read().earlier(s.name(kind))
 }
 
-// Ended takes note of the duration of a wait, which Save writes.
+// Ended records the duration of a wait. Save writes it to the file.
 func (s *Store) Ended(kind string, span Span) {
 	if s == nil || span.After < 0 || span.By < span.After || span.By > maxDuration {
 		return

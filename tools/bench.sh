@@ -11,14 +11,14 @@ if [ -z "${PEER_PLUGIN:-}" ]; then
   echo "PEER_PLUGIN is not set: run make bench, which sets it to the public plugin" >&2
   exit 1
 fi
-measure() { go test -run '^$' "$@" | tee /dev/stderr | grep ^Benchmark; }
+measure() { go test -run '^$' "$@" | tee -a /dev/stderr | grep ^Benchmark; }
 # A round of Many takes minutes, and its ratio varies little between rounds. A build of Waits takes most of one.
 results=$(
   measure -p 1 -bench . -skip '^Benchmark(Many|Waits)$' -benchtime "${BENCHTIME:-10x}" -timeout 30m ./acceptance/build ./acceptance/chroot ./chroot
   measure -bench '^BenchmarkMany$' -benchtime "${MANYTIME:-3x}" -timeout 30m ./acceptance/build
   measure -bench '^BenchmarkWaits$' -benchtime "${WAITSTIME:-5x}" -timeout 30m ./acceptance/build
 )
-calls=$(go test -count=1 -run '^TestPeerCalls$' -v ./acceptance/build | tee /dev/stderr)
+calls=$(go test -count=1 -run '^TestPeerCalls$' -v ./acceptance/build | tee -a /dev/stderr)
 
 {
   cat <<'HEAD'

@@ -54,9 +54,9 @@ stage() {
 # acceptance runs real builds. They mostly wait, so more of them run in parallel than there are cores.
 acceptance() { LOOPCLOUD_CACHE="$cache" stage acceptance -count=1 -timeout 25m -p 3 -parallel 3 ./acceptance/...; }
 
-# mounting runs the tests that mount, one package after the other: a new mount namespace of one
-# test holds the mounts of the others as long as it exists.
-mounts='/(chroot(/.*)?|disk|lazydisk|loopcloud/(ebs|volume))$'
+# mounting runs the tests that mount or that create mount namespaces, one package after the other: a new mount namespace
+# holds the mounts of other tests as long as it exists.
+mounts='/(chroot(/.*)?|disk|lazydisk|loopcloud/(ebs|volume)|remove|testdir)$'
 mounting() {
   local failed=
   stage mounting -timeout 40m -p 1 $(go list ./... | grep -v /acceptance/ | grep -E "$mounts") || failed=yes

@@ -136,14 +136,9 @@ func PidsWith(entry string) (pids []int) {
 // allPids lists all processes. It reads one directory; a pattern such as /proc/*/environ would read those of all
 // processes.
 func allPids() (pids []int) {
-	proc, err := os.Open("/proc")
-	if err != nil {
-		return nil
-	}
-	defer proc.Close()
-	names, _ := proc.Readdirnames(-1)
-	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
+	processes, _ := os.ReadDir("/proc")
+	for _, process := range processes {
+		if pid, err := strconv.Atoi(process.Name()); err == nil {
 			pids = append(pids, pid)
 		}
 	}

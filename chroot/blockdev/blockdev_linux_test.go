@@ -42,6 +42,7 @@ func loop(t *testing.T, file string) string {
 	t.Helper()
 	testroot.Need(t, "block devices")
 	device := host(t, "losetup", "--find", "--show", file)
+	_ = exec.Command("partx", "--delete", device).Run() // those that a killed test has left, if any
 	t.Cleanup(func() { host(t, "losetup", "--detach", device) })
 	return device
 }

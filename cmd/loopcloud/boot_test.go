@@ -148,7 +148,7 @@ func TestBootMode(t *testing.T) {
 // wantNoneLeft checks that a program's directory for temporary files is empty.
 func wantNoneLeft(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	for _, entry := range cmd.Env {
+	for _, entry := range cmd.Environ() {
 		if dir, is := strings.CutPrefix(entry, "TMPDIR="); is {
 			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 				t.Errorf("%s has %v (%v)", dir, left, err)

@@ -73,7 +73,9 @@ func processesOf(devs map[string]bool, own *os.File) []string {
 		self = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), own.Fd())
 	}
 	var found []string
-	for _, pid := range namesIn("/proc") {
+	processes, _ := os.ReadDir("/proc")
+	for _, process := range processes {
+		pid := process.Name()
 		dir := "/proc/" + pid
 		if pid[0] < '0' || pid[0] > '9' || !hasOpen(dir+"/fd/", self, devs) {
 			continue
@@ -87,22 +89,10 @@ func processesOf(devs map[string]bool, own *os.File) []string {
 
 // hasOpen reports whether a file of the directory, other than self, is one of the devices.
 func hasOpen(dir, self string, devs map[string]bool) bool {
-	for _, name := range namesIn(dir) {
+	files, _ := os.ReadDir(dir)
+	return slices.ContainsFunc(files, func(file os.DirEntry) bool {
 		var st unix.Stat_t
-		if dir+name != self && unix.Stat(dir+name, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && devs[numbers(st.Rdev)] {
-			return true
-		}
-	}
-	return false
-}
-
-// namesIn returns the names in a directory, in any order. filepath.Glob would read the directories of all processes twice.
-func namesIn(dir string) []string {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	names, _ := f.Readdirnames(-1)
-	return names
+		path := dir + file.Name()
+		return path != self && unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && devs[numbers(st.Rdev)]
+	})
 }
