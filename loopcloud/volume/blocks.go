@@ -115,11 +115,8 @@ func writeSparse(f *os.File, data []byte, at int64) error {
 		return err
 	case err != nil:
 		return err
-	case isZero(data):
-		_, err = f.WriteAt(zeros[:], at)
-		return err
 	}
-	return writeNonZero(f, data, at)
+	return writeBlock(f, data, at)
 }
 
 // clearRange makes a part of a file a hole. It is quick if it is one already.

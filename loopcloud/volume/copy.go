@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/remove"
 )
 
@@ -93,7 +94,7 @@ func copyFile(out *os.File, src string, size int64) error {
 	if unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) != nil {
 		stretch := copyRange
 		if onTmpfs(in) {
-			stretch = copyWritten
+			stretch = copyBlocks
 		}
 		if err := eachData(in, length, func(at, end int64) error { return stretch(out, in, at, end) }); err != nil {
 			return err
@@ -144,7 +145,7 @@ func copyRange(out, in *os.File, at, end int64) error {
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EOPNOTSUPP):
-			return copyWritten(out, in, from, end)
+			return copyBlocks(out, in, from, end)
 		case err != nil:
 			return fmt.Errorf("cannot copy %s: %w", in.Name(), err)
 		case n == 0:
@@ -154,21 +155,36 @@ func copyRange(out, in *os.File, at, end int64) error {
 	return nil
 }
 
-// copyWritten copies the blocks that are not zero. Written zeros become holes.
-func copyWritten(out, in *os.File, at, end int64) error {
-	buf := make([]byte, 1<<20)
+// copyBlocks copies data in user space. Zeros become holes, except that a block of only zeros begins with 4 KiB of them: a
+// snapshot has the block then, too.
+func copyBlocks(out, in *os.File, at, end int64) error {
+	return copyWith(writeBlock, out, in, at, end)
+}
+
+// copyWith reads data in parts that end where blocks end, and writes them with a function.
+func copyWith(write func(*os.File, []byte, int64) error, out, in *os.File, at, end int64) error {
+	buf := make([]byte, state.BlockSize)
 	for at < end {
-		chunk := buf[:min(int64(len(buf)), end-at)]
-		n, err := in.ReadAt(chunk, at)
-		if n < len(chunk) {
+		part := buf[:min(state.BlockSize-at%state.BlockSize, end-at)]
+		n, err := in.ReadAt(part, at)
+		if n < len(part) {
 			return fmt.Errorf("cannot copy %s: %w", in.Name(), err)
 		}
-		if err := writeNonZero(out, chunk, at); err != nil {
+		if err := write(out, part, at); err != nil {
 			return err
 		}
 		at += int64(n)
 	}
 	return nil
+}
+
+// writeBlock writes a block, or a part of it, into a hole.
+func writeBlock(f *os.File, data []byte, at int64) error {
+	if isZero(data) {
+		_, err := f.WriteAt(zeros[:min(block, len(data))], at)
+		return err
+	}
+	return writeNonZero(f, data, at)
 }
 
 const block = 4096

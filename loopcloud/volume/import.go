@@ -141,7 +141,7 @@ func copyRaw(out *os.File, src string, size int64) error {
 		return fmt.Errorf("it has %d bytes, more than %d", length, size)
 	}
 	if unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) != nil {
-		err := eachData(in, length, func(at, end int64) error { return copyWritten(out, in, at, end) })
+		err := eachData(in, length, func(at, end int64) error { return copyWith(writeNonZero, out, in, at, end) })
 		if err != nil {
 			return err
 		}
