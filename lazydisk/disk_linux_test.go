@@ -447,6 +447,29 @@ func TestAbortedConnection(t *testing.T) {
 	}
 }
 
+// TestAbortAfterDetach: the kernel gives the number of an ended connection to the next one. Aborting a disk that was detached
+// does nothing to another disk.
+func TestAbortAfterDetach(t *testing.T) {
+	first := open(t, nil, lazydisk.Options{Size: 8 * mib})
+	must(t, first.Detach(within(t)))
+	must(t, first.Close())
+	var same *lazydisk.Disk
+	for range 20 {
+		d := open(t, sourcetest.Pattern(block.Range{Count: 16}), lazydisk.Options{Size: 8 * mib})
+		if lazydisk.ConnectionNumber(d) == lazydisk.ConnectionNumber(first) {
+			same = d
+			break
+		}
+	}
+	if same == nil {
+		t.Fatal("the kernel gives the number to no other connection")
+	}
+	must(t, first.Abort())
+	if _, err := os.ReadFile(same.Device()); err != nil {
+		t.Error(err)
+	}
+}
+
 // ownerEnv makes the test binary a process that opens a disk, mounts it, and waits to be killed.
 const ownerEnv = "LAZYDISK_TEST_OWNER"
 

@@ -22,15 +22,16 @@ import (
 
 // Server is a block server as seen by the process that has started it.
 type Server struct {
-	name       string
-	cmd        *exec.Cmd
-	control    *wire.Conn
-	output     *tail
-	connection fusefile.Connection
+	name    string
+	cmd     *exec.Cmd
+	control *wire.Conn
+	output  *tail
 
-	mu     sync.Mutex
-	device *loop.Device
-	path   string
+	mu sync.Mutex
+	// connection is nil until the mount is known.
+	connection *fusefile.Connection
+	device     *loop.Device
+	path       string
 
 	// ended is closed when the process has ended, with the reason in err.
 	ended chan struct{}
@@ -76,6 +77,7 @@ func Start(ctx context.Context, o Options, serverEnd *os.File) (*Server, error) 
 	if !stop() || err != nil {
 		_ = s.Abort()
 		<-s.ended
+		s.forget()
 		s.release() //nolint:contextcheck // ctx may have ended
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -119,6 +121,7 @@ func launch(name string, serverEnd *os.File) (*Server, error) {
 	go func() {
 		s.err = s.cmd.Wait()
 		close(s.ended)
+		s.forget()
 	}()
 	return s, nil
 }
@@ -140,9 +143,13 @@ func (s *Server) attach(o Options) error {
 	if len(ready.Files) != 1 {
 		return fmt.Errorf("the block server has sent %d files", len(ready.Files))
 	}
-	if s.connection, err = fusefile.ConnectionOf(ready.Files[0]); err != nil {
+	connection, err := fusefile.ConnectionOf(ready.Files[0])
+	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.connection = connection
+	s.mu.Unlock()
 	file, err := fusefile.Open(ready.Files[0], o.Name)
 	if err != nil {
 		return err
@@ -269,10 +276,22 @@ func (s *Server) Abort() error {
 	if errors.Is(killed, os.ErrProcessDone) {
 		killed = nil
 	}
-	if s.connection == 0 {
+	s.mu.Lock()
+	connection := s.connection
+	s.mu.Unlock()
+	if connection == nil {
 		return killed
 	}
-	return errors.Join(killed, s.connection.Abort())
+	return errors.Join(killed, connection.Abort())
+}
+
+// forget releases the connection, which ends with the process.
+func (s *Server) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.connection != nil {
+		s.connection.Close()
+	}
 }
 
 // Close ends the block server, and aborts it if it does not end in time. The device should be

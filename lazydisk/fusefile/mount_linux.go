@@ -61,37 +61,44 @@ func Open(mount *os.File, name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// Connection is the kernel's number of a FUSE connection.
-type Connection uint32
+// Connection aborts a FUSE connection. It does not keep the connection open. The kernel gives the number of an ended connection
+// to the next one, so the connection is identified by its open control file.
+type Connection struct {
+	number uint32
+	abort  *os.File
+}
 
-// ConnectionOf returns the connection of a mount. It makes no request to the serving process.
-func ConnectionOf(mount *os.File) (Connection, error) {
+// ConnectionOf returns the connection of an open mount. It makes no request to the serving process.
+func ConnectionOf(mount *os.File) (*Connection, error) {
 	var st unix.Statx_t
 	const flags = unix.AT_EMPTY_PATH | unix.AT_STATX_DONT_SYNC
 	if err := unix.Statx(int(mount.Fd()), "", flags, 0, &st); err != nil {
-		return 0, os.NewSyscallError("statx", err)
+		return nil, os.NewSyscallError("statx", err)
 	}
-	return Connection(unix.Mkdev(st.Dev_major, st.Dev_minor)), nil
-}
-
-// Abort ends a connection: all its requests fail at once. It returns nil if the connection has
-// already ended.
-func (c Connection) Abort() error {
 	control, err := detached("fusectl", nil)
 	if err != nil {
-		return fmt.Errorf("cannot abort FUSE connection %d: %w", c, err)
+		return nil, err
 	}
 	defer control.Close()
-	fd, err := unix.Openat(int(control.Fd()), fmt.Sprintf("%d/abort", c), unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
+	number := uint32(unix.Mkdev(st.Dev_major, st.Dev_minor))
+	path := fmt.Sprintf("%d/abort", number)
+	fd, err := unix.Openat(int(control.Fd()), path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("cannot abort FUSE connection %d: %w", c, err)
+		return nil, &os.PathError{Op: "open", Path: "fusectl " + path, Err: err}
 	}
-	defer unix.Close(fd)
-	if _, err := unix.Write(fd, []byte("1")); err != nil {
-		return fmt.Errorf("cannot abort FUSE connection %d: %w", c, err)
+	return &Connection{number, os.NewFile(uintptr(fd), path)}, nil
+}
+
+// Number returns the kernel's number of the connection.
+func (c *Connection) Number() uint32 { return c.number }
+
+// Abort ends the connection: all its requests fail at once. It returns nil if the connection has already ended.
+func (c *Connection) Abort() error {
+	if _, err := c.abort.Write([]byte("1")); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("cannot abort FUSE connection %d: %w", c.number, err)
 	}
 	return nil
 }
+
+// Close releases the control file. Abort does nothing afterwards.
+func (c *Connection) Close() error { return c.abort.Close() }
