@@ -600,7 +600,7 @@ func TestRequestsOfABuild(t *testing.T) {
 			bake.VolumeSpec{Build: "build-1", Zone: "here-a", Snapshot: "snap-source", SizeGiB: 8, Type: "gp3", IOPS: 3000, Tags: map[string]string{"of": "volume"}},
 			bake.SnapshotSpec{Build: "build-1", Volume: "vol-1", Description: "made from ami-source", Tags: map[string]string{"of": "snapshot"}},
 			bake.ImageSpec{
-				Build: "build-1", Name: "golden", Description: "made from ami-source", Tags: map[string]string{"of": "image"},
+				Build: "build-1", Name: "golden", Description: "image made from ami-source", Tags: map[string]string{"of": "image"},
 				Snapshot: "snap-1", Source: &w.source, SizeGiB: 8, VolumeType: "gp3", IOPS: 3000,
 			},
 			chroot.MountSpec{Device: "/dev/xvdf1", Type: "ext4", Path: "/mnt/root", Options: []string{"noatime"}},

@@ -76,6 +76,7 @@ type StartSpec struct {
 	Parent SnapshotID
 	// Encryption is Basis.Encryption.
 	Encryption
+	// Description is evidence, as SnapshotSpec.Description is.
 	Description string
 	// Tags are the tags besides BuildTag.
 	Tags map[string]string

@@ -218,7 +218,8 @@ type Volume struct {
 type SnapshotSpec struct {
 	Build  BuildID
 	Volume VolumeID
-	// Description is also in the snapshot's act: a snapshot with another one is not the build's.
+	// Description is also in the snapshot's act, as evidence: a snapshot with another description
+	// is not the build's. So a Cloud passes it on unchanged.
 	Description string
 	Tags        map[string]string
 }

@@ -39,7 +39,7 @@ func (b *build) copyTo(ctx context.Context, group undo.Group, from findings, ima
 		run: func(ctx context.Context) error {
 			copied, err := b.copyImage(ctx, group, wanted.Region, CopySpec{
 				Build: b.plan.Build, Source: image, SourceRegion: from.Host.Region, Name: b.plan.ImageName,
-				Description: from.labels.Description, ImageTags: from.labels.ImageTags, SnapshotTags: from.labels.SnapshotTags,
+				Description: from.labels.ImageDescription, ImageTags: from.labels.ImageTags, SnapshotTags: from.labels.SnapshotTags,
 				Encrypted: wanted.Encrypted, KMSKeyID: wanted.KMSKeyID,
 			})
 			made = Product{Region: wanted.Region, Image: copied.ID, Snapshots: copied.Snapshots}

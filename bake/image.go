@@ -49,7 +49,7 @@ func (p Plan) registeredName(from findings) string {
 
 func (p Plan) imageSpec(from findings, snapshot SnapshotID) ImageSpec {
 	return ImageSpec{
-		Build: p.Build, Name: p.registeredName(from), Description: from.labels.Description, Tags: from.labels.ImageTags,
+		Build: p.Build, Name: p.registeredName(from), Description: from.labels.ImageDescription, Tags: from.labels.ImageTags,
 		Snapshot: snapshot, Source: from.Source, SizeGiB: from.volume.SizeGiB,
 		VolumeType: from.volume.Type, IOPS: from.volume.IOPS, Throughput: from.volume.Throughput,
 		Details: from.publication.Details,

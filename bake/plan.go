@@ -133,10 +133,11 @@ type Facts struct {
 
 // Labels are descriptions and tags.
 type Labels struct {
-	Description  string
-	ImageTags    map[string]string
-	SnapshotTags map[string]string
-	VolumeTags   map[string]string
+	ImageDescription    string
+	SnapshotDescription string
+	ImageTags           map[string]string
+	SnapshotTags        map[string]string
+	VolumeTags          map[string]string
 }
 
 // Workplace is passed to Plan.Provision.

@@ -278,7 +278,7 @@ func TestLockedSourceIsCopied(t *testing.T) {
 		w.source.Root.Snapshot = ""
 		tags := map[string]string{"of": "snapshot"}
 		plan.Labels = func(facts bake.Facts) (bake.Labels, error) {
-			return bake.Labels{Description: "of " + string(facts.Source.ID), SnapshotTags: tags}, nil
+			return bake.Labels{ImageDescription: "of " + string(facts.Source.ID), SnapshotTags: tags}, nil
 		}
 		result, err := w.build(t.Context(), plan)
 		if err != nil {
@@ -307,7 +307,7 @@ func TestRequestsOfPublishing(t *testing.T) {
 			t.Fatal(err)
 		}
 		copies := []bake.CopySpec{{
-			Build: "build-1", Source: "ami-1", SourceRegion: home, Name: "golden", Description: "made from ami-source",
+			Build: "build-1", Source: "ami-1", SourceRegion: home, Name: "golden", Description: "image made from ami-source",
 			ImageTags: map[string]string{"of": "image"}, SnapshotTags: map[string]string{"of": "snapshot"}, KMSKeyID: "key",
 		}}
 		published := []bake.PublishSpec{

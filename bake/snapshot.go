@@ -12,13 +12,13 @@ import (
 // fixed when the cloud has answered.
 func (b *build) snapshot(ctx context.Context, from findings, v volume) (armed[snapshotAct], error) {
 	taken, err := arm(b.undoer, from.group(), snapshotAct{
-		call: call{Begun: time.Now()}, Volume: v.id, Described: true, Description: from.labels.Description,
+		call: call{Begun: time.Now()}, Volume: v.id, Described: true, Description: from.labels.SnapshotDescription,
 	})
 	if err != nil {
 		return taken, err
 	}
 	id, err := validID(b.cloud.CreateSnapshot(ctx, SnapshotSpec{
-		Build: b.plan.Build, Volume: v.id, Description: from.labels.Description, Tags: from.labels.SnapshotTags,
+		Build: b.plan.Build, Volume: v.id, Description: from.labels.SnapshotDescription, Tags: from.labels.SnapshotTags,
 	}))
 	if err != nil {
 		return taken, err

@@ -10,14 +10,14 @@ import (
 // start starts the snapshot of a direct build.
 func (b *build) start(ctx context.Context, from findings) (armed[startedAct], error) {
 	started, err := arm(b.undoer, from.group(), startedAct{
-		call: call{Begun: time.Now()}, Build: b.plan.Build, Description: from.labels.Description,
+		call: call{Begun: time.Now()}, Build: b.plan.Build, Description: from.labels.SnapshotDescription,
 	})
 	if err != nil {
 		return started, err
 	}
 	id, err := validID(b.store.Start(ctx, StartSpec{
 		Build: b.plan.Build, SizeGiB: from.volume.SizeGiB, Parent: from.basis.Parent, Encryption: from.basis.Encryption,
-		Description: from.labels.Description, Tags: from.labels.SnapshotTags,
+		Description: from.labels.SnapshotDescription, Tags: from.labels.SnapshotTags,
 	}))
 	if err != nil {
 		return started, err

@@ -725,8 +725,8 @@ func (w *world) plan() bake.Plan {
 		},
 		Labels: func(facts bake.Facts) (bake.Labels, error) {
 			labels := bake.Labels{
-				Description: "made from " + string(facts.Source.ID),
-				ImageTags:   map[string]string{"of": "image"}, SnapshotTags: map[string]string{"of": "snapshot"}, VolumeTags: map[string]string{"of": "volume"},
+				ImageDescription: "image made from " + string(facts.Source.ID), SnapshotDescription: "made from " + string(facts.Source.ID),
+				ImageTags: map[string]string{"of": "image"}, SnapshotTags: map[string]string{"of": "snapshot"}, VolumeTags: map[string]string{"of": "volume"},
 			}
 			return labels, w.act(context.Background(), "labels", func() error { return nil })
 		},

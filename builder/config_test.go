@@ -1,6 +1,7 @@
 package builder_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -33,6 +34,20 @@ var kind = builder.Kind{
 	VolumeTypes: builder.VolumeTypes{"gp2", "io1"},
 }
 
+// job returns the job of the options.
+func (o *options) job() builder.Job {
+	return builder.Job{
+		Kind:       kind,
+		Config:     &o.Config,
+		Packer:     o.PackerConfig,
+		ImageName:  o.Name,
+		LabelTexts: []builder.LabelText{builder.Description("description", o.Description)},
+		Connect: func(context.Context, func(string, ...any)) (builder.Session, error) {
+			return builder.Session{}, nil
+		},
+	}
+}
+
 // decode prepares options and returns the error messages.
 func decode(t *testing.T, raw map[string]any) (*options, []string) {
 	t.Helper()
@@ -41,7 +56,7 @@ func decode(t *testing.T, raw map[string]any) (*options, []string) {
 	errs := []error{err}
 	if usable {
 		errs = append(errs, o.Prepare(kind)...)
-		errs = append(errs, kind.CheckLabels(&o.Config, "description", o.Description)...)
+		errs = append(errs, o.job().CheckLabels()...)
 	}
 	joined := builder.Join(errs)
 	if joined == nil {

@@ -182,16 +182,7 @@ func job(t *testing.T, options map[string]any) builder.Job {
 	if len(errs) > 0 {
 		t.Fatalf("the options are wrong: %v", errs)
 	}
-	return builder.Job{
-		Kind:        kind,
-		Config:      &o.Config,
-		Packer:      o.PackerConfig,
-		ImageName:   o.Name,
-		Description: o.Description,
-		Connect: func(context.Context, func(string, ...any)) (builder.Session, error) {
-			return builder.Session{}, nil
-		},
-	}
+	return o.job()
 }
 
 // provisioning is an act that only provisions.

@@ -10,6 +10,24 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
+// LabelText is an option of a cloud for one text of the labels. If an option of that kind is added,
+// a field and a LabelText of the Job are enough: the text is checked, rendered and set here.
+type LabelText struct {
+	// Option is the option's name, and Text its value: a template, or empty if it is not given.
+	Option, Text string
+	// Set sets the rendered text. The labels have the tags of Tagging already, and the texts of
+	// earlier options.
+	Set func(labels *bake.Labels, text string)
+}
+
+// Description returns the LabelText of an option for the description of the image and of its
+// snapshot.
+func Description(option, text string) LabelText {
+	return LabelText{option, text, func(labels *bake.Labels, text string) {
+		labels.ImageDescription, labels.SnapshotDescription = text, text
+	}}
+}
+
 // tagOptions are rendered when the source image is known.
 var tagOptions = []string{"tags", "tag", "snapshot_tags", "snapshot_tag", "root_volume_tags", "root_volume_tag"}
 
@@ -49,37 +67,64 @@ func mergeBlocks(option string, to *map[string]string, blocks config.KeyValues) 
 	return errs
 }
 
-// CheckLabels returns errors for a description or tags that are no templates, or that use unknown
-// fields. option is the description's.
-func (k Kind) CheckLabels(c *Config, option, description string) []error {
-	fields := slices.Sorted(maps.Keys(k.labelData(bake.Facts{})))
-	var errs []error
-	check := func(option, text string) {
-		if err := checkTemplate(option, text, &c.ictx, fields...); err != nil {
-			errs = append(errs, err)
-		}
+// labelTemplates calls a function with the templates of all labels and their options.
+func (j Job) labelTemplates(visit func(option, text string)) {
+	for _, label := range j.LabelTexts {
+		visit(label.Option, label.Text)
 	}
-	check(option, description)
-	for _, set := range c.sets() {
+	for _, set := range j.Config.sets() {
 		for _, key := range slices.Sorted(maps.Keys(set.tags)) {
-			check(fmt.Sprintf("%s %q", set.option, key), key)
-			check(fmt.Sprintf("%s %q", set.option, key), set.tags[key])
+			visit(fmt.Sprintf("%s %q", set.option, key), key)
+			visit(fmt.Sprintf("%s %q", set.option, key), set.tags[key])
 		}
 	}
-	return append(errs, k.Limits.checkLiterals(c.Tagging, option, description)...)
 }
 
-// checkLiterals checks descriptions and tags without templates against the cloud's limits. The
-// others are checked when they are rendered.
-func (l Limits) checkLiterals(tagging Tagging, option, description string) []error {
+// labelOptions returns the names of the options in LabelTexts.
+func (j Job) labelOptions() []string {
+	var names []string
+	for _, label := range j.LabelTexts {
+		names = append(names, label.Option)
+	}
+	return names
+}
+
+// CheckLabels returns errors for descriptions and tags that are no templates, that use unknown
+// fields, or that the cloud would refuse.
+func (j Job) CheckLabels() []error {
+	fields := slices.Sorted(maps.Keys(j.labelData(bake.Facts{})))
+	var errs []error
+	j.labelTemplates(func(option, text string) {
+		if err := checkTemplate(option, text, &j.Config.ictx, fields...); err != nil {
+			errs = append(errs, err)
+		}
+	})
+	for _, label := range j.LabelTexts {
+		if literal(label.Text) {
+			errs = append(errs, j.Limits.checkText(label, label.Text))
+		}
+	}
+	return append(errs, j.Limits.checkLiterals(j.Config.Tagging)...)
+}
+
+// checkText returns an error if the labels cannot have the rendered text of an option.
+func (l Limits) checkText(label LabelText, text string) error {
+	labels := bake.Labels{ImageTags: map[string]string{}, SnapshotTags: map[string]string{}, VolumeTags: map[string]string{}}
+	label.Set(&labels, text)
+	if err := l.check(labels); err != nil {
+		return fmt.Errorf("%s: %w", label.Option, err)
+	}
+	return nil
+}
+
+// checkLiterals checks tags without templates against the cloud's limits. The others are checked
+// when they are rendered.
+func (l Limits) checkLiterals(tagging Tagging) []error {
 	var errs []error
 	tell := func(option string, err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", option, err))
 		}
-	}
-	if literal(description) {
-		tell(option, l.checkDescription(description))
 	}
 	var plain [3]map[string]string
 	for i, set := range tagging.sets() {
@@ -123,7 +168,7 @@ func (r *run) missingTags(facts bake.Facts) {
 	if facts.Source != nil {
 		tags, of = facts.Source.Tags, fmt.Sprintf("source image %s", facts.Source.ID)
 	}
-	warn := func(option, text string) {
+	r.labelTemplates(func(option, text string) {
 		parsed, err := parseTemplate(option, text, &r.Config.ictx)
 		if err != nil || parsed.Tree == nil {
 			return
@@ -133,29 +178,16 @@ func (r *run) missingTags(facts bake.Facts) {
 				r.report.Warn("Warning: %s speaks of .%s.%s, but %s has no tag %q: it is empty", option, field, key, of, key)
 			}
 		}
-	}
-	warn(r.descriptionOption(), r.Description)
-	for _, set := range r.Config.sets() {
-		for _, key := range slices.Sorted(maps.Keys(set.tags)) {
-			warn(fmt.Sprintf("%s %q", set.option, key), key)
-			warn(fmt.Sprintf("%s %q", set.option, key), set.tags[key])
-		}
-	}
+	})
 }
 
-// descriptionOption returns the name of the option for the image's description.
-func (r *run) descriptionOption() string { return r.option("description") }
-
-// labels renders the description and the tags, and checks them against the cloud's limits.
+// labels renders the descriptions and the tags, and checks them against the cloud's limits.
 func (r *run) labels(facts bake.Facts) (bake.Labels, error) {
 	data := r.labelData(facts)
 	r.missingTags(facts)
-	description, err := render(r.Description, r.Config.ictx, data)
+	texts, err := r.renderTexts(data)
 	if err != nil {
-		return bake.Labels{}, fmt.Errorf("cannot render %s: %w", r.descriptionOption(), err)
-	}
-	if err := r.Limits.checkDescription(description); err != nil {
-		return bake.Labels{}, fmt.Errorf("%s: %w", r.descriptionOption(), err)
+		return bake.Labels{}, err
 	}
 	var rendered [3]map[string]string
 	for i, set := range r.Config.sets() {
@@ -164,8 +196,31 @@ func (r *run) labels(facts bake.Facts) (bake.Labels, error) {
 		}
 	}
 	image, snapshot, volume := rendered[0], rendered[1], rendered[2]
-	labels := bake.Labels{Description: description, ImageTags: image, SnapshotTags: overlay(image, snapshot), VolumeTags: volume}
-	return labels, r.checkTags(labels)
+	labels := bake.Labels{ImageTags: image, SnapshotTags: overlay(image, snapshot), VolumeTags: volume}
+	for _, label := range texts {
+		label.Set(&labels, label.Text)
+	}
+	return labels, r.Limits.check(labels)
+}
+
+// renderTexts renders the texts of the options that are given, and checks each against the cloud's
+// limits.
+func (r *run) renderTexts(data map[string]any) ([]LabelText, error) {
+	var rendered []LabelText
+	for _, label := range r.LabelTexts {
+		if label.Text == "" {
+			continue
+		}
+		text, err := render(label.Text, r.Config.ictx, data)
+		if err != nil {
+			return nil, fmt.Errorf("cannot render %s: %w", label.Option, err)
+		}
+		if err := r.Limits.checkText(label, text); err != nil {
+			return nil, err
+		}
+		rendered = append(rendered, LabelText{label.Option, text, label.Set})
+	}
+	return rendered, nil
 }
 
 // overlay puts the tags of over upon those of under.
@@ -176,17 +231,22 @@ func overlay(under, over map[string]string) map[string]string {
 	return all
 }
 
-// checkTags checks rendered tags against the cloud's limits.
-func (r *run) checkTags(labels bake.Labels) error {
-	if err := r.Limits.checkTags("the image", labels.ImageTags); err != nil {
+// check checks rendered descriptions and tags.
+func (l Limits) check(labels bake.Labels) error {
+	for _, text := range []string{labels.ImageDescription, labels.SnapshotDescription} {
+		if err := l.checkDescription(text); err != nil {
+			return err
+		}
+	}
+	if err := l.checkTags("the image", labels.ImageTags); err != nil {
 		return err
 	}
-	if err := r.Limits.checkTags("its snapshots", labels.SnapshotTags); err != nil {
+	if err := l.checkTags("its snapshots", labels.SnapshotTags); err != nil {
 		return err
 	}
 	all := overlay(labels.VolumeTags, map[string]string{bake.BuildTag: ""})
-	if err := r.Limits.checkCount(volumeWithTag, len(all)); err != nil {
+	if err := l.checkCount(volumeWithTag, len(all)); err != nil {
 		return err
 	}
-	return r.Limits.checkTags("the volume", labels.VolumeTags)
+	return l.checkTags("the volume", labels.VolumeTags)
 }

@@ -3,11 +3,13 @@ package builder_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
 // labelsOf returns the labels of a build with the options.
@@ -37,6 +39,63 @@ func TestTagsOfEachThing(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("the labels are %+v, %v; want %+v", got, err, want)
 	}
+}
+
+// TestTextsOfLabels checks that a later option takes precedence if it is given, that its text is
+// rendered, and that the error of a text that the cloud would refuse names its option.
+func TestTextsOfLabels(t *testing.T) {
+	ofSnapshot := func(text string) builder.LabelText {
+		return builder.LabelText{Option: "of_snapshot", Text: text, Set: func(l *bake.Labels, text string) { l.SnapshotDescription = text }}
+	}
+	usage := func(text string) builder.LabelText {
+		return builder.LabelText{Option: "usage", Text: text, Set: func(l *bake.Labels, text string) { l.ImageTags["Usage"] = text }}
+	}
+	both := builder.Description("both", "in {{.BuildRegion}}")
+	for name, test := range map[string]struct {
+		texts []builder.LabelText
+		want  bake.Labels
+		fault string // part of the error, if there is one
+	}{
+		"none":             {nil, bake.Labels{}, ""},
+		"one":              {[]builder.LabelText{both}, bake.Labels{ImageDescription: "in eu-west-2", SnapshotDescription: "in eu-west-2"}, ""},
+		"a later one":      {[]builder.LabelText{both, ofSnapshot("{{.SourceTMI}}")}, bake.Labels{ImageDescription: "in eu-west-2", SnapshotDescription: "ami-1"}, ""},
+		"a later, empty":   {[]builder.LabelText{both, ofSnapshot("")}, bake.Labels{ImageDescription: "in eu-west-2", SnapshotDescription: "in eu-west-2"}, ""},
+		"a tag":            {[]builder.LabelText{usage("{{.SourceTMI}}")}, bake.Labels{ImageTags: map[string]string{"Usage": "ami-1"}}, ""},
+		"no tag":           {[]builder.LabelText{usage("")}, bake.Labels{}, ""},
+		"long description": {[]builder.LabelText{both, ofSnapshot("{{.SourceTMI}}" + strings.Repeat("x", 40))}, bake.Labels{}, "of_snapshot: the description has 45 characters"},
+		"long tag":         {[]builder.LabelText{both, usage("{{.SourceTMI}}" + strings.Repeat("x", 20))}, bake.Labels{}, `usage: tag "Usage"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := job(t, nil)
+			j.LabelTexts = test.texts
+			got, err := planOf(t, j).Labels(facts)
+			if test.fault != "" {
+				if err == nil || !strings.Contains(err.Error(), test.fault) {
+					t.Errorf("got the error %v, want %q", err, test.fault)
+				}
+				return
+			}
+			if err != nil || got.ImageDescription != test.want.ImageDescription || got.SnapshotDescription != test.want.SnapshotDescription ||
+				!maps.Equal(got.ImageTags, test.want.ImageTags) || len(got.SnapshotTags) > 0 {
+				t.Errorf("the labels are %+v, %v; want %+v", got, err, test.want)
+			}
+		})
+	}
+}
+
+// TestLiteralTextsOfLabels checks that a text without a template is checked with the other options.
+func TestLiteralTextsOfLabels(t *testing.T) {
+	j := job(t, nil)
+	j.LabelTexts = []builder.LabelText{
+		builder.Description("both", strings.Repeat("x", 41)),
+		{Option: "usage", Text: strings.Repeat("x", 21), Set: func(l *bake.Labels, text string) { l.ImageTags["Usage"] = text }},
+		builder.Description("other", "{{.Nothing}}"),
+	}
+	err := builder.Join(j.CheckLabels())
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	mustContain(t, err.Error(), "both: the description has 41 characters", `usage: tag "Usage"`, "other", ".Nothing", ".BuildRegion")
 }
 
 // TestPrepareTwiceMergesBlocksOnce checks that preparing twice merges the same blocks once.
@@ -97,7 +156,7 @@ func TestTagsThatTheCloudWouldRefuse(t *testing.T) {
 		"reserved of a volume":  {map[string]any{"root_volume_tags": map[string]any{"test:{{.SourceTMI}}": ""}}, []string{"test:ami-1"}},
 		"long of a snapshot":    {map[string]any{"snapshot_tags": map[string]any{"k": "{{.SourceTMIName}} {{.SourceTMIName}} {{.SourceTMIName}} {{.SourceTMIName}}"}}, []string{`"k"`, "20"}},
 		"one key for two":       {map[string]any{"tags": map[string]any{"{{.SourceTMI}}": "", "ami-1": ""}}, []string{"tags", `"ami-1"`}},
-		"a long description":    {map[string]any{"description": "{{.SourceTMI}}" + strings.Repeat("x", 40)}, []string{"tmi_description: the description has 45 characters, but may have 40"}},
+		"a long description":    {map[string]any{"description": "{{.SourceTMI}}" + strings.Repeat("x", 40)}, []string{"description: the description has 45 characters, but may have 40"}},
 		"one key for two there": {map[string]any{"root_volume_tags": map[string]any{"{{.SourceTMI}}": "", "ami-1": ""}}, []string{"root_volume_tags", `"ami-1"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -122,7 +181,7 @@ func TestMissingTagsWarn(t *testing.T) {
 		"by index":       {map[string]any{"root_volume_tags": map[string]any{"a": "{{index .SourceTMITags \"a b\"}}"}}, `root_volume_tags "a" speaks of .SourceTMITags.a b`},
 		"by index there": {map[string]any{"root_volume_tags": map[string]any{"a": "{{index .SourceTMITags \"Release\"}}"}}, ""},
 		"a key":          {map[string]any{"snapshot_tag": []any{block("x{{$.SourceTMITags.Name}}", "b")}}, `snapshot_tags "x{{$.SourceTMITags.Name}}" speaks of .SourceTMITags.Name`},
-		"description":    {map[string]any{"description": "{{if true}}{{.SourceTMITags.Name | upper}}{{end}}"}, `tmi_description speaks of .SourceTMITags.Name`},
+		"description":    {map[string]any{"description": "{{if true}}{{.SourceTMITags.Name | upper}}{{end}}"}, `description speaks of .SourceTMITags.Name`},
 		"something else": {map[string]any{"description": "{{.SourceTMIName}}"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,8 +14,9 @@ import (
 func Prepare[C any](c *C, job func() Job, check func() (warnings []string, errs []error), raws ...any) (warnings []string, err error) {
 	var none C
 	*c = none
-	common, kind := job().Config, job().Kind
-	usable, err := Decode(c, common, kind, []string{kind.option("description")}, raws...)
+	empty := job()
+	common, kind := empty.Config, empty.Kind
+	usable, err := Decode(c, common, kind, empty.labelOptions(), raws...)
 	if !usable {
 		return nil, Join([]error{err})
 	}
@@ -24,7 +25,7 @@ func Prepare[C any](c *C, job func() Job, check func() (warnings []string, errs 
 	decoded := job()
 	return warnings, Join(slices.Concat(errs, wrong,
 		[]error{kind.CheckName(kind.option("name"), decoded.ImageName)},
-		kind.CheckLabels(common, kind.option("description"), decoded.Description),
+		decoded.CheckLabels(),
 	))
 }
 

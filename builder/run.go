@@ -27,9 +27,10 @@ type Job struct {
 	Kind
 	Config *Config
 	Packer common.PackerConfig
-	// ImageName is rendered; Description is a template.
-	ImageName   string
-	Description string
+	// ImageName is rendered.
+	ImageName string
+	// LabelTexts are the cloud's options for texts of the labels. A later option takes precedence.
+	LabelTexts []LabelText
 	// RootThroughput is in MiB/s; 0 means the source's.
 	RootThroughput int64
 	// Waits says how to wait for the cloud; zero fields are bake's defaults.

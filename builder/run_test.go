@@ -212,8 +212,8 @@ func TestLabels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "debian ami-1 eu-west-2"; labels.Description != want {
-		t.Errorf("description %q, want %q", labels.Description, want)
+	if want := "debian ami-1 eu-west-2"; labels.ImageDescription != want {
+		t.Errorf("description %q, want %q", labels.ImageDescription, want)
 	}
 	for key, want := range map[string]string{"release": "12", "eu-west-2": "123 friends", "made": "2020-01-01", "none": ""} {
 		if got, ok := labels.ImageTags[key]; !ok || got != want {
@@ -267,8 +267,8 @@ func (prepared) FlatMapstructure() interface{ HCL2Spec() map[string]hcldec.Spec 
 func TestLabelsFromScratch(t *testing.T) {
 	plan := planOf(t, job(t, map[string]any{"description": "[{{.SourceTMI}}{{.SourceTMITags.x}}] {{.BuildRegion}}"}))
 	labels, err := plan.Labels(bake.Facts{Host: facts.Host})
-	if err != nil || labels.Description != "[] eu-west-2" {
-		t.Errorf("description %q, %v", labels.Description, err)
+	if err != nil || labels.ImageDescription != "[] eu-west-2" {
+		t.Errorf("description %q, %v", labels.ImageDescription, err)
 	}
 }
 

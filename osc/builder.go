@@ -12,12 +12,12 @@ var Plugin = builder.Plugin{Kind: kind, Options: func() builder.Options { return
 // Job implements builder.Options.
 func (c *Config) Job() builder.Job {
 	return builder.Job{
-		Kind:        kind,
-		Config:      &c.Config,
-		Packer:      c.PackerConfig,
-		ImageName:   c.OMIName,
-		Description: c.OMIDescription,
-		Connect:     c.connect,
+		Kind:       kind,
+		Config:     &c.Config,
+		Packer:     c.PackerConfig,
+		ImageName:  c.OMIName,
+		LabelTexts: []builder.LabelText{builder.Description("omi_description", c.OMIDescription)},
+		Connect:    c.connect,
 	}
 }
 

@@ -23,8 +23,8 @@ type Config struct {
 	RemovedConfig       `mapstructure:",squash"`
 }
 
-// kind describes osc-chroot to Packer. The limits are those of CreateImage, CreateSnapshot (which
-// gets the image's description) and CreateTags in the reference of the Outscale API.
+// kind describes osc-chroot to Packer. The limits are those of CreateImage, CreateSnapshot and
+// CreateTags in the reference of the Outscale API.
 var kind = builder.Kind{
 	Type:     "osc-chroot",
 	ID:       "oapi.outscale.chroot",
