@@ -119,7 +119,7 @@ func (h *heldUp) Hear(e event.Event) {
 // then each minute.
 func TestThrottledPollsAreReported(t *testing.T) {
 	for lasts, want := range map[time.Duration][]string{
-		3 * time.Second: nil,
+		time.Second:     nil,
 		time.Minute:     {"looking at it: throttled since 00:00:00 UTC; trying again for up to 10m0s"},
 		3 * time.Minute: slices.Repeat([]string{"looking at it: throttled since 00:00:00 UTC; trying again for up to 10m0s"}, 3),
 	} {
