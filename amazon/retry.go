@@ -57,6 +57,13 @@ var operations = retry.Table{
 	"RegisterImage":                        {Repeat: retry.IsUnique},
 }
 
+// unknownSource reports whether CopyImage was refused because the region that it copies to does not
+// know that the image is available, or that its snapshots are complete.
+func unknownSource(err error) bool {
+	return hasCode(err, codeImageNotFound, codeImageUnavailable) ||
+		hasCode(err, codeInvalidRequest) && strings.Contains(messageOf(err), "storage for the ami is not available")
+}
+
 // newPolicy returns the policy by which calls are made again; retries is max_retries.
 //
 // AWS_MAX_ATTEMPTS has no influence: to users of chroot builders it is the number of times to

@@ -83,9 +83,6 @@ const (
 	// A device name is refused with InvalidParameterValue, as other parameters are.
 	wordsNameTaken   = "already in use"
 	wordsNameInvalid = "is not a valid EBS device name"
-	// An image is refused with InvalidRequest, as others are, if its snapshots are not known to be
-	// complete in its region.
-	wordsNoStorage = "storage for the ami is not available"
 )
 
 // refusesName reports whether AttachVolume was refused for the device name: another one may
@@ -94,11 +91,4 @@ func refusesName(err error) bool {
 	message := messageOf(err)
 	return hasCode(err, codeDeviceInUse) ||
 		hasCode(err, codeInvalidValue) && (strings.Contains(message, wordsNameTaken) || strings.Contains(message, wordsNameInvalid))
-}
-
-// unknownSource reports whether CopyImage was refused because the region that it copies to
-// does not know that the image is available.
-func unknownSource(err error) bool {
-	return hasCode(err, codeImageNotFound, codeImageUnavailable) ||
-		hasCode(err, codeInvalidRequest) && strings.Contains(messageOf(err), wordsNoStorage)
 }

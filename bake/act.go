@@ -77,7 +77,9 @@ func (c call) isAnswered() bool { return c.Answered }
 // inherit sets the fields that only a reader of a journal knows.
 func (c *call) inherit(from call) { c.asked, c.over = from.asked, from.over }
 
-// read reads an act of one kind. An unknown field is an error.
+// read reads an act of one kind. An unknown field is an error. So an older program does not misread
+// a new field, and undo.FormatVersion stays the same: it reports the build as stuck, undoes nothing
+// and keeps the journal for a program that knows the field.
 func read[A act](fields json.RawMessage, from call) (act, error) {
 	var a A
 	dec := json.NewDecoder(bytes.NewReader(fields))

@@ -36,6 +36,10 @@ var operations = retry.Table{
 	string(updateSnapshot): {Repeat: retry.IsSet},
 }
 
+// isUnsettled reports whether an error is a refusal because a changing call lags behind the reading
+// calls.
+func isUnsettled(err error) bool { return isRefusal(err, (*refusal).unsettled) }
+
 // do makes a call by the client's policy and the table. Each attempt is signed anew. The error has
 // advice for the user.
 func (c *Client) do(ctx context.Context, action string, try func(context.Context) error) error {

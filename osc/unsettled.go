@@ -19,10 +19,6 @@ func (c *Cloud) unsettledImage(ctx context.Context, id bake.ImageID, err error) 
 	return unsettledIf(err, (*refusal).unsettled)
 }
 
-// isUnsettled reports whether an error is a refusal because a changing call lags behind the reading
-// calls.
-func isUnsettled(err error) bool { return isRefusal(err, (*refusal).unsettled) }
-
 // unsettledIf marks a refusal that the predicate holds for as one that may be gone when the
 // call is made again.
 func unsettledIf(err error, holds func(*refusal) bool) error {

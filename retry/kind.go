@@ -24,8 +24,8 @@ const (
 	Lost
 	// Unreached is a connection that was not established. The call had no effect.
 	Unreached
-	// Skewed is a refusal whose reason passes by itself, such as a signature of a wrong
-	// time when the right time is known by now. The call had no effect.
+	// Skewed is the refusal of a request's signature, usually because this machine's clock is
+	// wrong. The next attempt is signed anew, by the cloud's clock. The call had no effect.
 	Skewed
 	// Unseen is a refusal because the cloud does not know a new resource yet. The call had no
 	// effect.
@@ -53,7 +53,7 @@ func (k Kind) String() string {
 	case Unreached:
 		return "without a connection"
 	case Skewed:
-		return "not possible yet"
+		return "refused for its signature"
 	case Unseen:
 		return "not known yet"
 	}

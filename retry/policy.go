@@ -17,7 +17,7 @@ const (
 	ThrottledFor = 10 * time.Minute
 	// FailingFor is shorter: a cloud fails at some requests every time.
 	FailingFor = 2 * time.Minute
-	// SkewedFor is short: such a refusal passes at once, or never.
+	// SkewedFor is short: the second signature is accepted, or none is.
 	SkewedFor = 5 * time.Second
 	// UnseenFor is longer than a cloud was seen to take to know a new resource.
 	UnseenFor = 2 * time.Minute

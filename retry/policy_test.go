@@ -109,8 +109,8 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// TestOnceSettles checks that a refusal that passes by itself, such as that of a signature
-// after the clock was set, does not end a wait.
+// TestOnceSettles checks that the refusal of a signature does not end a wait if the next attempt is
+// accepted.
 func TestOnceSettles(t *testing.T) {
 	clock := new(cloudtest.Clock)
 	err := retry.Policy{Clock: clock}.Do(retry.Once(t.Context()), create, during(clock, time.Second, kindError(retry.Skewed)))
@@ -193,7 +193,7 @@ func TestHeldCallIsReported(t *testing.T) {
 			[]string{"EC2 CreateVolume: throttled since 07:00:00 UTC; trying again for up to 10m0s"}, 3)},
 		"failing":         {retry.Policy{}, retry.Fault, time.Minute, []string{"EC2 CreateVolume: failing inside the cloud since 07:00:00 UTC; trying again for up to 2m0s"}},
 		"by attempts":     {retry.Policy{Attempts: 50}, retry.Lost, time.Minute, []string{"EC2 CreateVolume: not answered since 07:00:00 UTC; trying again"}},
-		"a state":         {retry.Policy{}, retry.Skewed, 4 * time.Second, nil},
+		"a signature":     {retry.Policy{}, retry.Skewed, 4 * time.Second, nil},
 		"without an end":  {retry.Policy{WaitLimit: time.Minute}, retry.Unreached, time.Hour, []string{"EC2 CreateVolume: without a connection since 07:00:00 UTC; trying again for up to 1m0s"}},
 		"at an end first": {retry.Policy{WaitLimit: 4 * time.Second}, retry.Throttled, time.Hour, nil},
 	}

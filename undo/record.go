@@ -12,8 +12,8 @@ import (
 )
 
 // FormatVersion is the version of the journals that this package writes. It grows with each
-// change that an older program would misread. A new field of an act is none: the older program
-// refuses it by name.
+// change that an older program would misread. A new field of an act is no such change: see read in
+// bake/act.go.
 const FormatVersion = 2
 
 // ErrTorn is wrapped if a journal is damaged otherwise than by a crash of the machine. No
