@@ -1,6 +1,7 @@
 package builder_test
 
 import (
+	"fmt"
 	"os"
 	"reflect"
 	"regexp"
@@ -95,6 +96,41 @@ func TestDocumentedLimits(t *testing.T) {
 			t.Errorf("the table does not have the limit %s, which is %v", name, value)
 		}
 	}
+}
+
+// sentences are the sentences outside of that table that give limits, by page, with the limit in place
+// of %s.
+var sentences = map[string]map[string]string{
+	"docs/reliability.md":                  {"Snapshot": "gave up on snapshot snap-… after %s and"},
+	"docs-partials/shared/environment.mdx": {"ThrottledFor": "such as %s for a throttled call"},
+	"docs-partials/amazon/PollingConfig-not-required.mdx": {
+		"Volume": "%s for a volume,", "Image": "%s for an image,", "Snapshot": "%s for a snapshot", "Copy": "%s for a snapshot or a copy",
+	},
+}
+
+// TestLimitsInSentences checks the limits that pages give beside the table.
+func TestLimitsInSentences(t *testing.T) {
+	for page, of := range sentences {
+		text, err := os.ReadFile("../" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		onOneLine := strings.Join(strings.Fields(string(text)), " ")
+		for name, sentence := range of {
+			limit := limits()[name]
+			if !strings.Contains(onOneLine, fmt.Sprintf(sentence, limit)) && !strings.Contains(onOneLine, fmt.Sprintf(sentence, inWords(limit))) {
+				t.Errorf("%s does not have %q with the limit %s, which is %v", page, sentence, name, limit)
+			}
+		}
+	}
+}
+
+// inWords returns a limit as pages give it, such as "10 minutes".
+func inWords(limit time.Duration) string {
+	if limit%time.Hour == 0 {
+		return fmt.Sprintf("%d hours", limit/time.Hour)
+	}
+	return fmt.Sprintf("%d minutes", limit/time.Minute)
 }
 
 // TestAllRetryLimitsAreDocumented checks that limits has every limit of package retry.
