@@ -66,7 +66,7 @@ func (tc *testCloud) publishedImages(t *testing.T, options map[string]any) map[s
 	var c Config
 	buildertest.Prepared(t, &c, with(t, options))
 	cloud := tc.worldwide(t, c)
-	facts := survey(t, cloud)
+	facts := lookUp(t, cloud)
 	plan, err := cloud.Publication(ctx, facts)
 	if err != nil {
 		t.Fatal(err)

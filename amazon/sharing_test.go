@@ -53,8 +53,8 @@ const describeKey = "TrentService.DescribeKey"
 
 // A sharedBuild is the result of a build with an image to be shared.
 type sharedBuild struct {
-	surveyed, created, published error
-	warnings                     []string
+	checked, created, published error
+	warnings                    []string
 }
 
 // share builds an image of the options, as bake does, and shares it.
@@ -65,9 +65,9 @@ func (tc *testCloud) share(t *testing.T, options map[string]any) (b sharedBuild)
 	buildertest.Prepared(t, &c, with(t, options))
 	cloud := tc.worldwide(t, c)
 	cloud.log = func(format string, args ...any) { b.warnings = append(b.warnings, fmt.Sprintf(format, args...)) }
-	facts := survey(t, cloud)
+	facts := lookUp(t, cloud)
 	var plan bake.Publication
-	if plan, b.surveyed = cloud.Publication(ctx, facts); b.surveyed != nil {
+	if plan, b.checked = cloud.Publication(ctx, facts); b.checked != nil {
 		return b
 	}
 	spec := bake.VolumeSpec{
@@ -139,7 +139,7 @@ func TestSharingOfEncryptedImages(t *testing.T) {
 		settings func(*testCloud, *testing.T)
 		denied   []string
 		give     give
-		surveyed []string // words of the refusal by the survey
+		checked  []string // words of the refusal by Publication
 		created  []string // words of the refusal when the volume is there
 		warned   []string // words of a warning
 	}{
@@ -189,7 +189,7 @@ func TestSharingOfEncryptedImages(t *testing.T) {
 			}
 			tc.deny(row.denied...)
 			got := tc.share(t, merge(give{"source_ami": tc.sourceWith(t, row.root), "region": home}, row.give))
-			refused(t, "the survey", got.surveyed, row.surveyed)
+			refused(t, "Publication", got.checked, row.checked)
 			refused(t, "the creating of the volume", got.created, row.created)
 			if got.published != nil {
 				t.Errorf("it was not refused, and then: %v", got.published)
@@ -229,7 +229,7 @@ func TestBlockedFromBeingPublic(t *testing.T) {
 		settings  func(*state.Settings)
 		denied    []string
 		give      give
-		surveyed  []string
+		checked   []string
 		published []string
 	}{
 		"AMIs here":            {"eu-west-1", images, nil, give{"ami_groups": all}, []string{`ami_groups is ["all"]`, "Block public access for AMIs", "block-new-sharing", "eu-west-1", "ec2:DisableImageBlockPublicAccess", "ami_users"}, nil},
@@ -252,7 +252,7 @@ func TestBlockedFromBeingPublic(t *testing.T) {
 			tc.set(t, row.region, row.settings)
 			tc.deny(row.denied...)
 			got := tc.share(t, merge(give{"source_ami": tc.sourceWith(t, unencrypted), "region": "eu-west-1"}, row.give))
-			refused(t, "the survey", got.surveyed, row.surveyed)
+			refused(t, "Publication", got.checked, row.checked)
 			refused(t, "the publishing", got.published, row.published)
 		})
 	}

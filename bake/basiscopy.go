@@ -8,7 +8,7 @@ import (
 // copyBasis copies the source image of a direct build into the account, or waits for the copy that
 // another build is making. A copy that stays for later builds is not undone any more when it is
 // complete.
-func (b *build) copyBasis(ctx context.Context, from findings) (findings, error) {
+func (b *build) copyBasis(ctx context.Context, from preflight) (preflight, error) {
 	wanted := *from.basis.Copy
 	copied, ready := b.pendingCopy(ctx, wanted.Pending)
 	if !ready {
@@ -27,7 +27,7 @@ func (b *build) copyBasis(ctx context.Context, from findings) (findings, error) 
 }
 
 // copyOfSource makes the copy.
-func (b *build) copyOfSource(ctx context.Context, from findings, wanted SourceCopy) (Image, error) {
+func (b *build) copyOfSource(ctx context.Context, from preflight, wanted SourceCopy) (Image, error) {
 	group := scaffold
 	if wanted.Keep {
 		group = sourceCopies

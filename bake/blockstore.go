@@ -16,7 +16,7 @@ type BlockStore interface {
 	// Zone and Taken. It makes no request to a metadata service.
 	Place(context.Context) (Host, error)
 	// Basis returns the content that the new disk starts with, and the snapshot against which
-	// it is uploaded. It is called in the survey, after Publication, and creates nothing. An
+	// it is uploaded. It is called in the preflight step, after Publication, and creates nothing. An
 	// error means that the build is impossible.
 	Basis(context.Context, Facts, Publication) (Basis, error)
 	// Blocks returns the blocks of a snapshot, and the key that identifies it in the block

@@ -14,7 +14,7 @@ import (
 )
 
 // copyAll makes the requested copies of the image, side by side.
-func (b *build) copyAll(ctx context.Context, from findings, image ImageID) ([]Product, error) {
+func (b *build) copyAll(ctx context.Context, from preflight, image ImageID) ([]Product, error) {
 	made := make([]Product, len(from.publication.Copies))
 	work, branch := errgroup.WithContext(ctx)
 	for i, wanted := range from.publication.Copies {
@@ -29,7 +29,7 @@ func (b *build) copyAll(ctx context.Context, from findings, image ImageID) ([]Pr
 
 // copyTo makes the copy of the image in one region. An image that has the name there is
 // replaced.
-func (b *build) copyTo(ctx context.Context, group undo.Group, from findings, image ImageID, wanted Copy) (made Product, err error) {
+func (b *build) copyTo(ctx context.Context, group undo.Group, from preflight, image ImageID, wanted Copy) (made Product, err error) {
 	if err := b.replace(ctx, group, wanted.Region, from.replaced[wanted.Region]); err != nil {
 		return Product{}, err
 	}

@@ -79,7 +79,7 @@ func diskName(build BuildID) string { return lazydisk.NamePrefix + string(build)
 // new one.
 type directDisk struct {
 	b    *build
-	from findings
+	from preflight
 
 	started armed[startedAct]
 	served  armed[diskAct]

@@ -8,7 +8,7 @@ import (
 )
 
 // register registers the image of the snapshot and waits for it.
-func (b *build) register(ctx context.Context, from findings, snapshot SnapshotID) (Product, error) {
+func (b *build) register(ctx context.Context, from preflight, snapshot SnapshotID) (Product, error) {
 	spec := b.plan.imageSpec(from, snapshot)
 	made, id, err := naming[imageAct]{
 		build: b, group: from.group(), region: from.Host.Region, name: spec.Name,
@@ -34,20 +34,20 @@ func (b *build) register(ctx context.Context, from findings, snapshot SnapshotID
 }
 
 // furtherOf returns the snapshots of an image's further devices that were copied for it.
-func (from findings) furtherOf(img Image) []SnapshotID {
+func (from preflight) furtherOf(img Image) []SnapshotID {
 	return slices.DeleteFunc(slices.Clone(img.Snapshots), func(id SnapshotID) bool { return !slices.Contains(from.further, id) })
 }
 
 // registeredName returns the name of the registered image: a name of its own if it is only
 // copied.
-func (p Plan) registeredName(from findings) string {
+func (p Plan) registeredName(from preflight) string {
 	if from.publication.Passing {
 		return "packer-chroot-" + string(p.Build)
 	}
 	return p.ImageName
 }
 
-func (p Plan) imageSpec(from findings, snapshot SnapshotID) ImageSpec {
+func (p Plan) imageSpec(from preflight, snapshot SnapshotID) ImageSpec {
 	return ImageSpec{
 		Build: p.Build, Name: p.registeredName(from), Description: from.labels.ImageDescription, Tags: from.labels.ImageTags,
 		Snapshot: snapshot, Source: from.Source, SizeGiB: from.volume.SizeGiB,

@@ -12,7 +12,7 @@ import (
 )
 
 // naming is the creation of an image with a name. The images that had the name when the
-// build began have been replaced by then, but the survey may not have been shown all of
+// build began have been replaced by then, but the preflight step may not have been shown all of
 // them, another one may have come later, and the cloud may still count one that was
 // deregistered.
 type naming[A act] struct {

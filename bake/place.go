@@ -56,7 +56,7 @@ func (b *build) reportHost(host Host) {
 }
 
 // basis returns the content of a direct disk.
-func (b *build) basis(ctx context.Context, from findings) (Basis, error) {
+func (b *build) basis(ctx context.Context, from preflight) (Basis, error) {
 	if !b.plan.Direct {
 		return Basis{}, nil
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // provision runs the user's provisioners.
-func (b *build) provision(ctx context.Context, from findings, root mountedRoot) error {
+func (b *build) provision(ctx context.Context, from preflight, root mountedRoot) error {
 	return b.plan.Provision(ctx, Workplace{Facts: from.Facts, Root: root.Mounted, Device: root.disk.Name})
 }
 

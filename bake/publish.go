@@ -12,7 +12,7 @@ import (
 // publish makes the image available in all its regions, side by side. Only when it is
 // available in all of them is it shared: an image that others have seen, or that has been
 // protected, is hard to remove if a copy fails.
-func (b *build) publish(ctx context.Context, from findings, made Product) ([]Product, error) {
+func (b *build) publish(ctx context.Context, from preflight, made Product) ([]Product, error) {
 	all, err := b.copyAll(ctx, from, made.Image)
 	if err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ func (b *build) reapedSome(ctx context.Context) bool {
 	}
 	all, err := Reap(ctx, b.cloud, b.machine, b.report, b.reapingOfPlan())
 	if err != nil {
-		b.report.Detail("%v", err) // the error of the survey matters more
+		b.report.Detail("%v", err) // the error of the lookups matters more
 	}
 	b.warnOfRemains(all)
 	some := false

@@ -16,7 +16,7 @@ import (
 // replaceable records the images that have the image's name in its regions; here are those
 // in the build's own region. It fails if the user does not want them replaced, or if they
 // cannot be.
-func (b *build) replaceable(ctx context.Context, from findings, here []ImageID) (map[string][]Record, error) {
+func (b *build) replaceable(ctx context.Context, from preflight, here []ImageID) (map[string][]Record, error) {
 	var mu sync.Mutex
 	all := map[string][]Record{}
 	ask, ctx := errgroup.WithContext(ctx)
@@ -40,7 +40,7 @@ func (b *build) replaceable(ctx context.Context, from findings, here []ImageID) 
 }
 
 // regions returns the regions in which an image of the plan's name will be.
-func (from findings) regions() []string {
+func (from preflight) regions() []string {
 	var regions []string
 	if !from.publication.Passing {
 		regions = append(regions, from.Host.Region)
@@ -74,7 +74,7 @@ func (b *build) record(ctx context.Context, region string, ids []ImageID) ([]Rec
 }
 
 // replaceHome replaces the images of the name in the build's own region.
-func (b *build) replaceHome(ctx context.Context, from findings) error {
+func (b *build) replaceHome(ctx context.Context, from preflight) error {
 	return b.replace(ctx, products, from.Host.Region, from.replaced[from.Host.Region])
 }
 

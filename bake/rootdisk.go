@@ -35,7 +35,7 @@ type rootDisk interface {
 }
 
 // rootDisk returns the disk of the build, which it creates at the first call.
-func (b *build) rootDisk(from findings) rootDisk {
+func (b *build) rootDisk(from preflight) rootDisk {
 	switch {
 	case b.disk != nil:
 	case b.plan.Direct:
@@ -49,7 +49,7 @@ func (b *build) rootDisk(from findings) rootDisk {
 // attachedDisk is a volume that is attached to this host.
 type attachedDisk struct {
 	b        *build
-	from     findings
+	from     preflight
 	root     volume
 	attached attachment
 	snapshot armed[snapshotAct]

@@ -10,7 +10,7 @@ import (
 
 // snapshot requests a snapshot of the root volume. It does not wait for it: its content is
 // fixed when the cloud has answered.
-func (b *build) snapshot(ctx context.Context, from findings, v volume) (armed[snapshotAct], error) {
+func (b *build) snapshot(ctx context.Context, from preflight, v volume) (armed[snapshotAct], error) {
 	taken, err := arm(b.undoer, from.group(), snapshotAct{
 		call: call{Begun: time.Now()}, Volume: v.id, Described: true, Description: from.labels.SnapshotDescription,
 	})
@@ -30,7 +30,7 @@ func (b *build) snapshot(ctx context.Context, from findings, v volume) (armed[sn
 
 // group returns the group of the snapshot and the image. An image that is only copied, and
 // its snapshot, are removed at the end in any case.
-func (from findings) group() undo.Group {
+func (from preflight) group() undo.Group {
 	if from.publication.Passing {
 		return scaffold
 	}
@@ -39,7 +39,7 @@ func (from findings) group() undo.Group {
 
 // completeSnapshot waits for the snapshot, and gives it the tags that its request could
 // not.
-func (b *build) completeSnapshot(ctx context.Context, from findings, taken snapshotAct) error {
+func (b *build) completeSnapshot(ctx context.Context, from preflight, taken snapshotAct) error {
 	if err := b.snapshotCompleted(ctx, taken); err != nil {
 		return err
 	}

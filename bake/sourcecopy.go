@@ -12,7 +12,7 @@ import (
 func sourceCopyName(build BuildID) string { return "packer-chroot-source-" + string(build) }
 
 // sourceCopyHeading describes the copy of a locked source.
-func sourceCopyHeading(from findings) string {
+func sourceCopyHeading(from preflight) string {
 	if from.basis.Copy != nil {
 		return fmt.Sprintf("Copying the source image %s into this account", from.Source.ID)
 	}
@@ -22,7 +22,7 @@ func sourceCopyHeading(from findings) string {
 // copySource copies a locked source image. The volume is then created from the copy. The
 // new image will have the snapshots of the copy's further devices, so that they are tagged
 // as its own.
-func (b *build) copySource(ctx context.Context, from findings) (findings, error) {
+func (b *build) copySource(ctx context.Context, from preflight) (preflight, error) {
 	if from.basis.Copy != nil {
 		return b.copyBasis(ctx, from)
 	}

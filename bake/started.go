@@ -8,7 +8,7 @@ import (
 )
 
 // start starts the snapshot of a direct build.
-func (b *build) start(ctx context.Context, from findings) (armed[startedAct], error) {
+func (b *build) start(ctx context.Context, from preflight) (armed[startedAct], error) {
 	started, err := arm(b.undoer, from.group(), startedAct{
 		call: call{Begun: time.Now()}, Build: b.plan.Build, Description: from.labels.SnapshotDescription,
 	})

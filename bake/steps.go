@@ -29,7 +29,7 @@ type step struct {
 // needs and returns.
 func (b *build) steps(result *Result) []step {
 	var (
-		from     findings
+		from     preflight
 		disk     Disk
 		source   rootSource
 		mounted  mountedRoot
@@ -37,9 +37,9 @@ func (b *build) steps(result *Result) []step {
 		image    Product
 	)
 	return []step{
-		{name: "survey", pauses: true, heading: b.surveyHeading,
+		{name: "preflight", pauses: true, heading: b.preflightHeading,
 			run: func(ctx context.Context) (err error) {
-				from, err = b.surveyed(ctx)
+				from, err = b.begin(ctx)
 				result.Source = from.Source
 				return err
 			}},
@@ -56,8 +56,8 @@ func (b *build) steps(result *Result) []step {
 			run: func(ctx context.Context) (err error) { source, err = b.findRoot(ctx, disk); return err }},
 		{name: "mount root", pauses: true, heading: func() string { return fmt.Sprintf("Mounting %s on %s", source.Device, source.Path) },
 			run: func(ctx context.Context) (err error) { mounted, err = b.mount(ctx, b.disk, disk, source); return err }},
-		{name: "furnish root", pauses: true,
-			run: func(ctx context.Context) error { return b.furnish(ctx, mounted) }},
+		{name: "prepare root", pauses: true,
+			run: func(ctx context.Context) error { return b.prepareRoot(ctx, mounted) }},
 		{name: "provision", pauses: true, heading: func() string { return "Provisioning in " + mounted.Path() },
 			run: func(ctx context.Context) error { return b.provision(ctx, from, mounted) }},
 		{name: "finish root", pauses: true,

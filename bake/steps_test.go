@@ -40,7 +40,7 @@ func (s *stepTimes) names() (names []string) {
 // TestStepsAreTimed checks that each step of a build emits an event at its end, with the time
 // that it took, and that a step that fails is the last one.
 func TestStepsAreTimed(t *testing.T) {
-	const untilProvision = "survey, create volume, attach volume, pre_mount_commands, prepare device, find root, mount root, post_mount_commands, furnish root, provision"
+	const untilProvision = "preflight, create volume, attach volume, pre_mount_commands, prepare device, find root, mount root, post_mount_commands, prepare root, provision"
 	for fails, want := range map[string]string{
 		"":            untilProvision + ", finish root, unmount root, create snapshot, complete snapshot, replace images, register image, publish image",
 		"provision#1": untilProvision,

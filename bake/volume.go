@@ -20,7 +20,7 @@ type volume struct {
 
 // createVolume requests the root volume. It does not wait for it: a device name is chosen
 // meanwhile.
-func (b *build) createVolume(ctx context.Context, from findings) (volume, error) {
+func (b *build) createVolume(ctx context.Context, from preflight) (volume, error) {
 	spec := from.volume
 	v := volume{sizeGiB: spec.SizeGiB, tags: map[string]string{}}
 	maps.Copy(v.tags, spec.Tags)
@@ -45,7 +45,7 @@ func (b *build) createVolume(ctx context.Context, from findings) (volume, error)
 }
 
 // volumeHeading describes the root volume.
-func volumeHeading(from findings) string {
+func volumeHeading(from preflight) string {
 	spec, origin := from.volume, ""
 	if from.Source != nil {
 		origin = fmt.Sprintf(" from %s", spec.Snapshot)

@@ -8,6 +8,6 @@
 // the client, for three reasons. The client links a method for every call of the API into the
 // plugin. It repeats every POST, including CreateImage, with the old signature. Its logger writes
 // to standard output, which Packer uses to communicate with the plugin. Instead, calls.go makes a
-// call, retry.go is the only place that repeats one, and errors.go converts every refusal to one
-// error type.
+// call, retry.go is the only place that repeats one, and response.go converts every refusal to
+// one error type.
 package osc

@@ -9,8 +9,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// Codes with which EC2 refuses a request. Refusals that pass by themselves are in retry.go: see
-// operations.
+// Codes with which EC2 refuses a request. The table operations in retry.go has the refusals after
+// which a call is repeated.
 // Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 const (
 	codeImageNotFound     = "InvalidAMIID.NotFound"

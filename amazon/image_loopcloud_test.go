@@ -20,8 +20,8 @@ func (tc *testCloud) worldwide(t *testing.T, opts Config) *Cloud {
 	return NewCloud(dial(t, access("")), &opts, t.Logf)
 }
 
-// survey returns the facts that a build knows before it creates anything.
-func survey(t *testing.T, cloud *Cloud) bake.Facts {
+// lookUp returns the facts that a build knows before it creates anything.
+func lookUp(t *testing.T, cloud *Cloud) bake.Facts {
 	t.Helper()
 	var facts bake.Facts
 	var err error
@@ -94,7 +94,7 @@ func TestImageInTwoRegions(t *testing.T) {
 	opts.DeprecateAt = fromNow(365)
 	opts.RegionKMSKeyIDs = map[string]string{"us-east-1": "alias/web"}
 	cloud := tc.worldwide(t, opts)
-	facts := survey(t, cloud)
+	facts := lookUp(t, cloud)
 	plan, err := cloud.Publication(ctx, facts)
 	if err != nil || plan.Passing || len(plan.Copies) != 1 {
 		t.Fatalf("publication %+v, %v", plan, err)
@@ -171,7 +171,7 @@ func TestEncryptBoot(t *testing.T) {
 			ctx := context.Background()
 			tc := newTestCloud(t, state.Instant())
 			cloud := tc.worldwide(t, Config{SourceConfig: SourceConfig{SourceAMI: tc.source}, VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: mappings}, EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: "alias/boot"}})
-			facts := survey(t, cloud)
+			facts := lookUp(t, cloud)
 			plan, err := cloud.Publication(ctx, facts)
 			if err != nil {
 				t.Fatal(err)
@@ -211,7 +211,7 @@ func TestRestoredImageIsUnchanged(t *testing.T) {
 	ctx := context.Background()
 	tc := newTestCloud(t, state.Instant())
 	cloud := tc.worldwide(t, Config{SourceConfig: SourceConfig{SourceAMI: tc.source}})
-	facts := survey(t, cloud)
+	facts := lookUp(t, cloud)
 	id := build(t, cloud, bake.VolumeSpec{Snapshot: facts.Source.Root.Snapshot, SizeGiB: 8}, facts.Source)
 	opts := Config{PublishConfig: PublishConfig{AMIUsers: []string{"111111111111"}, DeprecateAt: fromNow(365)}}
 	if err := NewCloud(cloud.client, &opts, nil).Publish(ctx, bake.PublishSpec{Image: id}); err != nil {
@@ -273,7 +273,7 @@ func TestFilteredSourceAndPerformance(t *testing.T) {
 		ImageConfig:  ImageConfig{ENASupport: config.TriFalse, BootMode: "legacy-bios"},
 		CopyConfig:   CopyConfig{AMIRegions: []string{"moon-1"}},
 	})
-	facts := survey(t, cloud)
+	facts := lookUp(t, cloud)
 	if string(facts.Source.ID) != tc.source || facts.Host.Account != account.Account {
 		t.Errorf("facts %+v", facts)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
-// findings are the results of the survey.
-type findings struct {
+// preflight holds the results of the lookups before anything is created.
+type preflight struct {
 	Facts
 	labels Labels
 	volume VolumeSpec
@@ -28,22 +28,22 @@ type findings struct {
 }
 
 // copiesSource reports whether the build starts from a copy of the source image.
-func copiesSource(from findings) bool {
+func copiesSource(from preflight) bool {
 	return from.basis.Copy != nil || from.Source != nil && from.Source.Locked
 }
 
-func (b *build) surveyHeading() string {
+func (b *build) preflightHeading() string {
 	return fmt.Sprintf("Looking at the host, the source image and the name %q", b.plan.ImageName)
 }
 
-// surveyed is survey, and begins the journal. The remains of a killed build can be in the
+// begin makes the lookups and begins the journal. The remains of a killed build can be in the
 // way, such as an image of the same name, or a mount on the same path: then they are
-// cleaned up, and the survey is repeated. Otherwise they are cleaned up beside the build.
-func (b *build) surveyed(ctx context.Context) (findings, error) {
-	from, err := b.survey(ctx)
+// cleaned up, and the lookups are repeated. Otherwise they are cleaned up beside the build.
+func (b *build) begin(ctx context.Context) (preflight, error) {
+	from, err := b.lookUp(ctx)
 	if err != nil && ctx.Err() == nil && b.reapedSome(ctx) {
-		b.report.Step("%s", b.surveyHeading())
-		from, err = b.survey(ctx)
+		b.report.Step("%s", b.preflightHeading())
+		from, err = b.lookUp(ctx)
 	}
 	b.account = from.Host.Account
 	if err != nil || b.plan.StateDir == "" {
@@ -61,16 +61,16 @@ func (b *build) header(host Host) undo.Header {
 	}
 }
 
-// survey asks for everything that is known without creating anything: all that can be wrong
-// with the user's options is reported here.
-func (b *build) survey(ctx context.Context) (findings, error) {
+// lookUp looks up everything that is known without creating anything: all errors of the user's
+// options are reported here.
+func (b *build) lookUp(ctx context.Context) (preflight, error) {
 	facts, here, err := b.facts(ctx)
 	if err != nil {
-		return findings{}, err
+		return preflight{}, err
 	}
 	spec, err := b.volumeSpec(facts)
 	if err != nil {
-		return findings{}, err
+		return preflight{}, err
 	}
 	b.reportHost(facts.Host)
 	if facts.Source != nil {
@@ -78,16 +78,16 @@ func (b *build) survey(ctx context.Context) (findings, error) {
 	}
 	labels, err := b.plan.Labels(facts)
 	if err != nil {
-		return findings{}, err
+		return preflight{}, err
 	}
 	spec.Tags = labels.VolumeTags
-	from := findings{Facts: facts, labels: labels, volume: spec}
+	from := preflight{Facts: facts, labels: labels, volume: spec}
 	if from.publication, err = b.cloud.Publication(ctx, facts); err != nil {
-		return findings{}, err
+		return preflight{}, err
 	}
 	from.volume.Encryption, from.volume.Details = from.publication.Root, from.publication.Details
 	if from.basis, err = b.basis(ctx, from); err != nil {
-		return findings{}, err
+		return preflight{}, err
 	}
 	from.replaced, err = b.replaceable(ctx, from, here)
 	return from, err

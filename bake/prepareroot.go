@@ -8,10 +8,10 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// furnish prepares the mounted root for provisioning. Nothing of it is an act of its own:
+// prepareRoot prepares the mounted root for provisioning. Nothing of it is an act of its own:
 // leaving the root unmounts everything below it, and copied files are deleted with the
 // volume if the build fails.
-func (b *build) furnish(ctx context.Context, root mountedRoot) error {
+func (b *build) prepareRoot(ctx context.Context, root mountedRoot) error {
 	commands, err := b.plan.PostMount(root.disk, root.Path())
 	if err != nil {
 		return err
