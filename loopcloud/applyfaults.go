@@ -42,19 +42,21 @@ func (f *faults) outcome(act state.Act) state.Outcome {
 	}
 }
 
-// stop applies a rule on one side of the effect, and reports whether the call continues.
-func (f *faults) stop(ctx context.Context, call fault.Held, rule fault.Rule, when fault.When) bool {
+// stop applies a rule on one side of the effect. The call continues if it returns fault.Open.
+func (f *faults) stop(ctx context.Context, call fault.Held, rule fault.Rule, when fault.When) fault.Connection {
 	switch when {
 	case rule.Drop:
-		return false
+		return fault.Reset
 	case rule.Hang:
 		<-ctx.Done()
-		return false
+		return fault.Reset
 	case rule.Hold:
 		call.When = when
-		return f.holds.Wait(ctx, call) == nil
+		if f.holds.Wait(ctx, call) != nil {
+			return fault.Reset
+		}
 	}
-	return true
+	return fault.Open
 }
 
 // faultNamer is an optional interface of Dialect. It returns the dialect's error response for a
@@ -93,21 +95,20 @@ func (a *bufferedResponse) Header() http.Header         { return a.header }
 func (a *bufferedResponse) Write(p []byte) (int, error) { return a.body.Write(p) }
 func (a *bufferedResponse) WriteHeader(status int)      { a.status = status }
 
-// send sends the response as the rule requires. It reports false if the connection must be
-// closed.
-func (a *bufferedResponse) send(ctx context.Context, w http.ResponseWriter, rule fault.Rule) bool {
+// send sends the response as the rule requires.
+func (a *bufferedResponse) send(ctx context.Context, w http.ResponseWriter, rule fault.Rule) fault.Connection {
 	body := a.body.Bytes()
 	for _, rw := range rule.Rewrite {
 		body = rw.Match.ReplaceAll(body, []byte(rw.With))
 	}
-	body, length := rule.Body.Change(body)
+	body, length, after := rule.Body.Deliver(body)
 	a.header.Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(a.status)
 	trickle(ctx, w, body, time.Duration(rule.Trickle))
-	if rule.Body == fault.Cut {
+	if after != fault.Open {
 		flush(w)
 	}
-	return rule.Body != fault.Cut
+	return after
 }
 
 // trickled is the size of the parts of a slow response, in bytes.

@@ -72,43 +72,51 @@ func (f *front) serve(w http.ResponseWriter, r *wire.Request, err error) {
 
 	who := &state.Caller{}
 	watched := &statusRecorder{ResponseWriter: w}
-	answered := f.respond(watched, r.WithContext(context.WithValue(r.HTTP.Context(), callerKey{}, who)), action, rule)
+	after := f.respond(watched, r.WithContext(context.WithValue(r.HTTP.Context(), callerKey{}, who)), action, rule)
 	f.calls.Record(fault.Call{
 		Dialect: f.name, Action: action, Account: who.Account, Region: who.Region,
 		Fault: rule.Name(), Status: watched.status, Time: time.Now(),
 	})
-	switch {
-	case answered:
-	case watched.status != 0:
-		panic(http.ErrAbortHandler) // an incomplete response must not look complete
-	default:
-		reset(w)
-	}
+	end(w, after)
 }
 
-// respond responds to a call as the rule requires. It reports false if the connection must be
-// closed.
-func (f *front) respond(w http.ResponseWriter, r *wire.Request, action string, rule fault.Rule) bool {
+// respond responds to a call as the rule requires, and returns the state that the connection must
+// have afterwards.
+func (f *front) respond(w http.ResponseWriter, r *wire.Request, action string, rule fault.Rule) fault.Connection {
 	ctx, cancel := f.withEnding(r.HTTP.Context())
 	defer cancel()
 	r = r.WithContext(ctx)
 	call := fault.Held{Dialect: f.name, Action: action}
 
 	pause(ctx, time.Duration(rule.Delay))
-	if !f.stop(ctx, call, rule, fault.Before) {
-		return false
+	if after := f.stop(ctx, call, rule, fault.Before); after != fault.Open {
+		return after
 	}
 	if status, code, message := f.refusal(rule); status != 0 {
 		f.Refuse(w, status, code, message)
-		return true
+		return fault.Open
 	}
 	if !rule.ChangesResponse() {
 		f.Serve(w, r)
-		return true
+		return fault.Open
 	}
 	a := &bufferedResponse{header: w.Header(), status: http.StatusOK}
 	f.Serve(a, r)
-	return f.stop(ctx, call, rule, fault.After) && a.send(ctx, w, rule)
+	if after := f.stop(ctx, call, rule, fault.After); after != fault.Open {
+		return after
+	}
+	return a.send(ctx, w, rule)
+}
+
+// end closes or resets the connection, unless it stays open.
+func end(w http.ResponseWriter, after fault.Connection) {
+	switch after {
+	case fault.Open:
+	case fault.Closed:
+		panic(http.ErrAbortHandler) // an incomplete response must not look complete
+	case fault.Reset:
+		reset(w)
+	}
 }
 
 // reset closes the connection with a reset.

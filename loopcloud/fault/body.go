@@ -18,17 +18,36 @@ const (
 	Empty     Body = "empty"
 )
 
-// garbage is not valid XML, JSON or UTF-8.
-const garbage = "\xff\xfe<\x00}garbage]\x80>{"
+// Connection is the state of a client's connection after a call.
+type Connection string
 
-// bodies has a function for each change that returns the bytes to send.
-var bodies = map[Body]func(whole []byte) []byte{
-	Garbage:   func([]byte) []byte { return []byte(garbage) },
-	Truncated: firstHalf,
-	Cut:       firstHalf,
-	Corrupt:   corrupted,
-	Empty:     func([]byte) []byte { return nil },
+// The states of a connection.
+const (
+	Open   Connection = "open"   // for the next call
+	Closed Connection = "closed" // after an incomplete response
+	Reset  Connection = "reset"  // by a TCP reset, after an incomplete response or none
+)
+
+// delivery is the way in which a changed response is sent.
+type delivery struct {
+	// change returns the bytes to send of a body.
+	change func(whole []byte) []byte
+	// after is the state of the connection after these bytes. If it is not Open, the length of
+	// the unchanged body is announced.
+	after Connection
 }
+
+// deliveries has a row for each change of a body.
+var deliveries = map[Body]delivery{
+	Garbage:   {garbage, Open},
+	Truncated: {firstHalf, Open},
+	Cut:       {firstHalf, Closed},
+	Corrupt:   {corrupted, Open},
+	Empty:     {nothing, Open},
+}
+
+// garbage returns bytes that are not valid XML, JSON or UTF-8.
+func garbage([]byte) []byte { return []byte("\xff\xfe<\x00}garbage]\x80>{") }
 
 func firstHalf(whole []byte) []byte { return whole[:len(whole)/2] }
 
@@ -41,25 +60,28 @@ func corrupted(whole []byte) []byte {
 	return sent
 }
 
+func nothing([]byte) []byte { return nil }
+
 // bodyWords returns the values of Body in a rule.
 func bodyWords() []string {
 	var words []string
-	for body := range maps.Keys(bodies) {
+	for body := range maps.Keys(deliveries) {
 		words = append(words, string(body))
 	}
 	slices.Sort(words)
 	return words
 }
 
-// Change returns the bytes to send of a response's body, and the length to announce.
-func (b Body) Change(whole []byte) (sent []byte, length int) {
-	change, ok := bodies[b]
+// Deliver returns the bytes to send of a response's body, the length to announce, and the state of
+// the connection after them.
+func (b Body) Deliver(whole []byte) (sent []byte, length int, after Connection) {
+	d, ok := deliveries[b]
 	if !ok {
-		return whole, len(whole)
+		return whole, len(whole), Open
 	}
-	sent = change(whole)
-	if b == Cut {
-		return sent, len(whole)
+	sent = d.change(whole)
+	if d.after == Open {
+		return sent, len(sent), Open
 	}
-	return sent, len(sent)
+	return sent, len(whole), d.after
 }
