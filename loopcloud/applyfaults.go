@@ -66,11 +66,11 @@ type faultNamer interface {
 }
 
 // refusal returns the error response of a rule. The status is 0 if the rule has none.
-func (f *front) refusal(rule fault.Rule) (status int, code, message string) {
+func (h *dialectHandler) refusal(rule fault.Rule) (status int, code, message string) {
 	if rule.Error == "" {
 		return rule.Status, rule.Code, rule.Message
 	}
-	if d, ok := f.Dialect.(faultNamer); ok {
+	if d, ok := h.Dialect.(faultNamer); ok {
 		return d.Fault(rule.Error)
 	}
 	switch rule.Error {

@@ -12,7 +12,7 @@ import (
 
 // queries serves the APIs that share the path /. Requests to KMS have a header of their own;
 // those to EC2 and STS name the version of the API.
-type queries struct{ ec2, sts, kms *front }
+type queries struct{ ec2, sts, kms *dialectHandler }
 
 // ServeHTTP responds to a request.
 func (q queries) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -213,24 +213,24 @@ func accountsWith(id string) []state.Account {
 // routes returns a handler that finds the dialect of a request by its path. EC2, STS and
 // KMS share one path: see queries.
 func (s *Server) routes(publicKeys bool, dialects map[string]Dialect) http.Handler {
-	front := func(name string) *front {
-		f := &front{name: name, identity: s.cloud.Identity(), Dialect: dialects[name], faults: s.faults}
+	handler := func(name string) *dialectHandler {
+		h := &dialectHandler{name: name, identity: s.cloud.Identity(), Dialect: dialects[name], faults: s.faults}
 		if publicKeys {
-			f.origins = &s.origins
+			h.origins = &s.origins
 		}
-		return f
+		return h
 	}
 	ways := []struct {
 		prefix string
 		to     http.Handler
 	}{
 		{"/latest/", s.metadata(dialects["imds"])},
-		{"/api/v1/", front("oapi")},
-		{"/api/latest/", front("oapi")},
-		{ebs.Path, direct{front("ebs"), bodyTimeout}},
+		{"/api/v1/", handler("oapi")},
+		{"/api/latest/", handler("oapi")},
+		{ebs.Path, ebsHandler{handler("ebs"), bodyTimeout}},
 		{"/_loopcloud/", s.control()},
 	}
-	root := queries{ec2: front("ec2"), sts: front("sts"), kms: front("kms")}
+	root := queries{ec2: handler("ec2"), sts: handler("sts"), kms: handler("kms")}
 	// Not a ServeMux: it would redirect unclean paths, and a redirected request has an invalid
 	// signature.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -266,7 +266,7 @@ func (s *Server) instanceMetadata(host int) *imds.Handler {
 
 // metadata returns the handler of a metadata service. Requests to it are not signed.
 func (s *Server) metadata(d Dialect) http.Handler {
-	return s.origins.wrap(&front{name: "imds", identity: s.cloud.Identity(), Dialect: d, faults: s.faults}, forbid)
+	return s.origins.wrap(&dialectHandler{name: "imds", identity: s.cloud.Identity(), Dialect: d, faults: s.faults}, forbid)
 }
 
 // Token returns the control token and the name of the file that holds it.

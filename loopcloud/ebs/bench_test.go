@@ -13,7 +13,7 @@ import (
 
 // BenchmarkUpload writes blocks of random data with 16 clients.
 func BenchmarkUpload(b *testing.B) {
-	w := newWorld(b, state.Timing{})
+	w := newTestCloud(b, state.Timing{})
 	id, data, c := w.start(), random(1), w.mine()
 	var next atomic.Int32
 	b.SetBytes(int64(size))
@@ -30,7 +30,7 @@ func BenchmarkUpload(b *testing.B) {
 
 // BenchmarkDownload reads blocks of random data with 16 clients.
 func BenchmarkDownload(b *testing.B) {
-	w := newWorld(b, state.Timing{})
+	w := newTestCloud(b, state.Timing{})
 	blocks := map[int32][]byte{}
 	for i := range int32(64) {
 		blocks[i] = random(uint64(i))

@@ -17,29 +17,29 @@ import (
 // does not affect others. The rates are so low that no token is added during the test.
 func TestRates(t *testing.T) {
 	const never = 1e-6
-	list := func(w *world, id string) error {
+	list := func(w *testCloud, id string) error {
 		_, err := w.mine().ListSnapshotBlocks(context.Background(), &awsebs.ListSnapshotBlocksInput{SnapshotId: aws.String(id)})
 		return err
 	}
-	put := func(w *world, id string) error {
+	put := func(w *testCloud, id string) error {
 		_, err := w.mine().PutSnapshotBlock(context.Background(), putInput(id, 0, zero()))
 		return err
 	}
 	t.Run("a snapshot", func(t *testing.T) {
-		w := newWorld(t, state.Timing{Direct: state.Direct{SnapshotRequests: never}})
+		w := newTestCloud(t, state.Timing{Direct: state.Direct{SnapshotRequests: never}})
 		first, second := w.start(), w.start()
 		w.put(first, map[int32][]byte{0: zero()})
 		wantError(t, put(w, first), 400, "RequestThrottledException", "RESOURCE_LEVEL_THROTTLE")
 		w.put(second, map[int32][]byte{0: zero()})
 	})
 	t.Run("an account", func(t *testing.T) {
-		w := newWorld(t, state.Timing{Direct: state.Direct{AccountRequests: never}})
+		w := newTestCloud(t, state.Timing{Direct: state.Direct{AccountRequests: never}})
 		first, second := w.start(), w.start()
 		w.put(first, map[int32][]byte{0: zero()})
 		wantError(t, put(w, second), 400, "RequestThrottledException", "ACCOUNT_THROTTLED")
 	})
 	t.Run("lists", func(t *testing.T) {
-		w := newWorld(t, state.Timing{Direct: state.Direct{ListRequests: never}})
+		w := newTestCloud(t, state.Timing{Direct: state.Direct{ListRequests: never}})
 		id := w.written(nil)
 		if err := list(w, id); err != nil {
 			t.Fatal(err)
@@ -47,7 +47,7 @@ func TestRates(t *testing.T) {
 		wantError(t, list(w, id), 400, "RequestThrottledException", "ACCOUNT_THROTTLED")
 	})
 	t.Run("starts", func(t *testing.T) {
-		w := newWorld(t, state.Timing{Direct: state.Direct{StartRequests: never}})
+		w := newTestCloud(t, state.Timing{Direct: state.Direct{StartRequests: never}})
 		w.complete(w.start(), nil) // each kind counts by itself
 		_, err := w.mine().StartSnapshot(t.Context(), &awsebs.StartSnapshotInput{VolumeSize: aws.Int64(1)})
 		wantError(t, err, 400, "RequestThrottledException", "ACCOUNT_THROTTLED")
@@ -60,13 +60,13 @@ func TestRates(t *testing.T) {
 // TestLatency: a request takes at least its time, and the transfers of a snapshot follow each
 // other.
 func TestLatency(t *testing.T) {
-	w := newWorld(t, state.Timing{Direct: state.Direct{Write: 30 * time.Millisecond}})
+	w := newTestCloud(t, state.Timing{Direct: state.Direct{Write: 30 * time.Millisecond}})
 	id, begun := w.start(), time.Now()
 	w.put(id, map[int32][]byte{0: zero(), 1: zero()})
 	if took := time.Since(begun); took < 60*time.Millisecond {
 		t.Errorf("two writes took %s", took)
 	}
-	w = newWorld(t, state.Timing{Direct: state.Direct{Throughput: 10 * state.BlockSize}})
+	w = newTestCloud(t, state.Timing{Direct: state.Direct{Throughput: 10 * state.BlockSize}})
 	id, begun = w.start(), time.Now()
 	w.put(id, map[int32][]byte{0: zero(), 1: zero()})
 	if took := time.Since(begun); took < 200*time.Millisecond {

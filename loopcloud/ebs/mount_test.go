@@ -39,7 +39,7 @@ func blocksOf(t *testing.T, file string) map[int32][]byte {
 }
 
 // attach attaches a volume to this machine and returns its device.
-func (w *world) attach(volume, name string) string {
+func (w *testCloud) attach(volume, name string) string {
 	w.t.Helper()
 	vms := w.VMs(mine)
 	host := vms[slices.IndexFunc(vms, func(vm state.VM) bool { return vm.Host })]
@@ -65,7 +65,7 @@ func TestFileSystem(t *testing.T) {
 }
 
 func testFileSystem(t *testing.T, secret bool) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	dir, disk := testdir.New(t), filepath.Join(testdir.New(t), "disk")
 	if err := os.WriteFile(filepath.Join(dir, "file"), random(1), 0o644); err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func testFileSystem(t *testing.T, secret bool) {
 
 // compareWithDevice checks that the blocks of a snapshot are those of a device, up to some after
 // the file system.
-func (w *world) compareWithDevice(id, device string) {
+func (w *testCloud) compareWithDevice(id, device string) {
 	w.t.Helper()
 	_, tokens := w.blocks(id)
 	for index := range int32(fsBlocks + 8) {

@@ -20,7 +20,7 @@ import (
 )
 
 // volumeOf creates a volume of a snapshot and returns its ID and its file.
-func (w *world) volumeOf(snapshot string, sizeGiB int64) (id, file string) {
+func (w *testCloud) volumeOf(snapshot string, sizeGiB int64) (id, file string) {
 	w.t.Helper()
 	v, err := w.CreateVolume(mine, state.VolumeRequest{Zone: home + "a", SnapshotID: snapshot, SizeGiB: sizeGiB})
 	if err != nil {
@@ -30,7 +30,7 @@ func (w *world) volumeOf(snapshot string, sizeGiB int64) (id, file string) {
 }
 
 // snapshotOf creates a snapshot of a volume with EC2.
-func (w *world) snapshotOf(volume string) string {
+func (w *testCloud) snapshotOf(volume string) string {
 	w.t.Helper()
 	s, err := w.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: volume})
 	if err != nil {
@@ -70,7 +70,7 @@ func readAt(t testing.TB, file string, index int64) []byte {
 // TestSnapshotOfVolume: a snapshot that EC2 made of a volume has the blocks that were written, and
 // no others.
 func TestSnapshotOfVolume(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	volume, file := w.volumeOf(w.written(nil), 2)
 	writeAt(t, file, []byte("a byte or two"), 5*int64(size)+123)
 	writeAt(t, file, random(1), 4095*int64(size))
@@ -88,7 +88,7 @@ func TestSnapshotOfVolume(t *testing.T) {
 
 // TestVolumeOfSnapshot: a volume of a written snapshot has its blocks, also one that is larger.
 func TestVolumeOfSnapshot(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	blocks := map[int32][]byte{0: random(1), 2047: random(2)}
 	_, file := w.volumeOf(w.written(blocks), 3)
 	for index, want := range map[int64][]byte{0: blocks[0], 1: zero(), 2047: blocks[2047], 2048: zero()} {
@@ -102,7 +102,7 @@ func TestVolumeOfSnapshot(t *testing.T) {
 // a written block of zeros is not, and neither is what follows the snapshot. It stays so for a
 // copy, a child and an export.
 func TestEncryptedNoise(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	id := w.written(map[int32][]byte{0: random(1), 3: zero()}, encrypted)
 	copied, err := w.CopySnapshot(mine, state.SnapshotCopyRequest{SourceID: id})
 	if err != nil {
@@ -132,7 +132,7 @@ func TestEncryptedNoise(t *testing.T) {
 }
 
 // listed returns the page of a list that begins at an index.
-func (w *world) listed(in *awsebs.ListSnapshotBlocksInput) (indexes []int32, next *string) {
+func (w *testCloud) listed(in *awsebs.ListSnapshotBlocksInput) (indexes []int32, next *string) {
 	w.t.Helper()
 	out, err := w.mine().ListSnapshotBlocks(context.Background(), in)
 	if err != nil {
@@ -148,7 +148,7 @@ func (w *world) listed(in *awsebs.ListSnapshotBlocksInput) (indexes []int32, nex
 }
 
 func TestPages(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	blocks := map[int32][]byte{}
 	for i := range int32(201) {
 		blocks[3*i] = zero()
@@ -176,7 +176,7 @@ func TestPages(t *testing.T) {
 
 // changed returns the changed blocks of two snapshots, as index and the snapshots that have them,
 // and the number of pages.
-func (w *world) changed(first, second string, limit int32) (list []string, pages int) {
+func (w *testCloud) changed(first, second string, limit int32) (list []string, pages int) {
 	w.t.Helper()
 	p := awsebs.NewListChangedBlocksPaginator(w.mine(), &awsebs.ListChangedBlocksInput{
 		FirstSnapshotId: aws.String(first), SecondSnapshotId: aws.String(second), MaxResults: aws.Int32(limit),
@@ -199,7 +199,7 @@ func (w *world) changed(first, second string, limit int32) (list []string, pages
 }
 
 func TestChangedBlocks(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	base := map[int32][]byte{1: random(1), 2: random(2)}
 	for i := range int32(150) {
 		base[1000+i] = zero()
@@ -217,7 +217,7 @@ func TestChangedBlocks(t *testing.T) {
 
 // TestLineage: snapshots of a volume, and of volumes made of its snapshots, can be compared.
 func TestLineage(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	first := w.written(map[int32][]byte{0: random(1)})
 	volume, file := w.volumeOf(first, 1)
 	writeAt(t, file, random(2), 0)
@@ -239,7 +239,7 @@ func TestLineage(t *testing.T) {
 // TestTokensExpire: a block token is valid for seven days, a page token for an hour, and each for
 // its own list only.
 func TestTokensExpire(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	blocks := map[int32][]byte{}
 	for i := range int32(101) {
 		blocks[i] = zero()
@@ -276,7 +276,7 @@ func TestTokensExpire(t *testing.T) {
 // TestWhoMayRead: the owner, and accounts that a snapshot is shared with; not everybody, even if
 // it is public.
 func TestWhoMayRead(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	id := w.written(map[int32][]byte{0: zero()})
 	read := func() error {
 		out, err := w.theirs().ListSnapshotBlocks(t.Context(), &awsebs.ListSnapshotBlocksInput{SnapshotId: aws.String(id)})

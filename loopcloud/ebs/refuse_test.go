@@ -23,7 +23,7 @@ import (
 )
 
 func TestRefusedStarts(t *testing.T) {
-	w := newWorld(t, state.Timing{Direct: state.Direct{Complete: time.Hour}})
+	w := newTestCloud(t, state.Timing{Direct: state.Direct{Complete: time.Hour}})
 	plain, secret := w.written(nil), w.written(nil, encrypted)
 	large := w.written(nil, func(in *awsebs.StartSnapshotInput) { in.VolumeSize = aws.Int64(2) })
 	w.clock.Pass(time.Hour)
@@ -70,7 +70,7 @@ func TestRefusedStarts(t *testing.T) {
 
 // TestEncryption: the table of encryption outcomes in EBS's user guide.
 func TestEncryption(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	plain := w.written(nil)
 	own := state.KeyARN(mine, "alias/own")
 	secret := w.written(nil, encrypted, func(in *awsebs.StartSnapshotInput) { in.KmsKeyArn = aws.String(own) })
@@ -115,7 +115,7 @@ func TestEncryption(t *testing.T) {
 }
 
 func TestRefusedWrites(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	id, done := w.start(), w.written(nil)
 	volume, _ := w.volumeOf(done, 1)
 	ofVolume := w.snapshotOf(volume)
@@ -153,7 +153,7 @@ func TestRefusedWrites(t *testing.T) {
 }
 
 func TestRefusedSealsAndReads(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	id, done := w.start(), w.written(map[int32][]byte{0: zero()})
 	c, ctx := w.mine(), context.Background()
 	for name, test := range map[string]struct {
@@ -209,7 +209,7 @@ func TestRefusedSealsAndReads(t *testing.T) {
 
 // TestWriteOfTwo: a block that another request writes is refused.
 func TestWriteOfTwo(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	id := w.start()
 	writes, write := make(chan struct{}), make(chan struct{})
 	w.cfg.Disks = gated{w.cfg.Disks.(state.BlockDisks), w.cfg.Disks, writes, write}
@@ -250,7 +250,7 @@ func (g gated) WriteBlock(id string, index int64, data []byte, sum [32]byte) err
 }
 
 func TestQuotas(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	for range 100 {
 		w.start()
 	}
@@ -267,7 +267,7 @@ func TestQuotas(t *testing.T) {
 
 // TestStaleStart: a new snapshot can be unknown to writes for a time or a number of requests.
 func TestStaleStart(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	w.outcomes.Next(state.ActStartSnapshot, state.Outcome{Stale: state.Stale{For: time.Minute, Changes: 1}})
 	id := w.start()
 	for _, pass := range []time.Duration{59 * time.Second, time.Second} {
@@ -280,7 +280,7 @@ func TestStaleStart(t *testing.T) {
 
 // TestStaleCompletion: EC2 may show a completed snapshot as pending for a time.
 func TestStaleCompletion(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	w.outcomes.Next(state.ActCompleteSnapshot, state.Outcome{Stale: state.Stale{For: time.Minute}})
 	id := w.written(nil)
 	if s := w.snapshot(id); s.State != state.SnapshotPending {
@@ -293,7 +293,7 @@ func TestStaleCompletion(t *testing.T) {
 }
 
 func TestOutcomes(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	id := w.start()
 	w.outcomes.Next(state.ActPutSnapshotBlock, state.Outcome{Ending: state.DiskFull})
 	_, err := w.mine().PutSnapshotBlock(t.Context(), putInput(id, 0, zero()))
@@ -316,7 +316,7 @@ func TestOutcomes(t *testing.T) {
 }
 
 func TestAuthentication(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	_, err := w.client("AKIANOBODY").StartSnapshot(t.Context(), &awsebs.StartSnapshotInput{VolumeSize: aws.Int64(1)})
 	wantError(t, err, 403, "UnrecognizedClientException", "")
 	c := w.mine()
@@ -335,7 +335,7 @@ func TestAuthentication(t *testing.T) {
 // TestUnsignedBlock: the SDK does not sign the block itself, and a block that was changed on its
 // way is refused.
 func TestUnsignedBlock(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	id := w.start()
 	inner, hash := w.handler, ""
 	w.handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -353,7 +353,7 @@ func TestUnsignedBlock(t *testing.T) {
 
 // TestFaultNames: each named fault is one of the API's errors.
 func TestFaultNames(t *testing.T) {
-	h := ebs.New(newWorld(t, state.Timing{}).Cloud, nil)
+	h := ebs.New(newTestCloud(t, state.Timing{}).Cloud, nil)
 	for name, want := range map[string]string{
 		"throttled": "400 RequestThrottledException ACCOUNT_THROTTLED", "throttled-account": "400 RequestThrottledException ACCOUNT_THROTTLED",
 		"throttled-call": "400 RequestThrottledException RESOURCE_LEVEL_THROTTLE", "internal": "500 InternalServerException ",

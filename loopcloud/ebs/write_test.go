@@ -22,7 +22,7 @@ import (
 )
 
 func TestWriteAndRead(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	want := map[int32][]byte{0: random(1), 7: zero(), 2047: random(2)}
 	id := w.written(want)
 	if s := w.snapshot(id); s.State != state.SnapshotCompleted || s.SizeGiB != 1 || s.VolumeID != "vol-ffffffff" {
@@ -40,7 +40,7 @@ func TestWriteAndRead(t *testing.T) {
 }
 
 func TestStartSnapshot(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	in := &awsebs.StartSnapshotInput{
 		VolumeSize: aws.Int64(3), Description: aws.String("d"), ClientToken: aws.String("once"), Encrypted: aws.Bool(true),
 		KmsKeyArn: aws.String(state.KeyARN(mine, "alias/own")), Timeout: aws.Int32(10),
@@ -69,7 +69,7 @@ func TestStartSnapshot(t *testing.T) {
 }
 
 func TestParent(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	base := map[int32][]byte{1: random(1), 2: random(2), 3: zero()}
 	first := w.written(base)
 	changed := map[int32][]byte{2: random(3), 4: random(4)}
@@ -93,7 +93,7 @@ func TestParent(t *testing.T) {
 
 // TestZerosTakeNoSpace: blocks of zeros, and zeros that replace data, are holes in the file.
 func TestZerosTakeNoSpace(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	sparse := zero()
 	sparse[size-1] = 1
 	id := w.start()
@@ -115,7 +115,7 @@ func TestZerosTakeNoSpace(t *testing.T) {
 
 // TestWrongSeal: a wrong checksum or count is accepted, and the snapshot fails later.
 func TestWrongSeal(t *testing.T) {
-	w := newWorld(t, state.Timing{Direct: state.Direct{Complete: time.Minute}})
+	w := newTestCloud(t, state.Timing{Direct: state.Direct{Complete: time.Minute}})
 	blocks := map[int32][]byte{1: random(1), 2: random(2)}
 	for name, seal := range map[string]func(*awsebs.CompleteSnapshotInput){
 		"right": func(*awsebs.CompleteSnapshotInput) {},
@@ -156,7 +156,7 @@ func TestWrongSeal(t *testing.T) {
 }
 
 func TestProgress(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	id := w.start()
 	in := putInput(id, 0, zero())
 	in.Progress = aws.Int32(40)
@@ -169,7 +169,7 @@ func TestProgress(t *testing.T) {
 }
 
 func TestUploadTimeout(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	id := w.start(func(in *awsebs.StartSnapshotInput) { in.Timeout = aws.Int32(10) })
 	byDefault := w.start()
 	w.clock.Pass(9 * time.Minute)
@@ -198,7 +198,7 @@ func TestUploadTimeout(t *testing.T) {
 
 // TestDeleteWhilePending: EC2 deletes a pending snapshot and all of its files.
 func TestDeleteWhilePending(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	id := w.start()
 	w.put(id, map[int32][]byte{0: random(1)})
 	if err := w.DeleteSnapshot(mine, id, false); err != nil {
@@ -213,7 +213,7 @@ func TestDeleteWhilePending(t *testing.T) {
 
 // TestRestart: a pending snapshot can be continued, and tokens stay valid, after a restart.
 func TestRestart(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	blocks := map[int32][]byte{0: random(1), 9: random(9)}
 	done := w.written(blocks)
 	_, tokens := w.blocks(done)
@@ -234,7 +234,7 @@ func TestRestart(t *testing.T) {
 }
 
 func TestParallelWrites(t *testing.T) {
-	w := newWorld(t, state.Timing{})
+	w := newTestCloud(t, state.Timing{})
 	id := w.start()
 	blocks := map[int32][]byte{}
 	for i := range int32(32) {

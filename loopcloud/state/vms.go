@@ -2,9 +2,12 @@ package state
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"maps"
+	"net/netip"
 	"runtime"
+	"strings"
 )
 
 const (
@@ -285,4 +288,16 @@ func (o *op) terminate(vm *vmRecord) {
 			r.Link.Remove = r.Link.DeleteOnTermination
 		}
 	}
+}
+
+// PrivateIP returns a VM's address in its cloud, in 10.0.0.0/8. It follows from the ID. Nothing
+// listens there.
+func (vm VM) PrivateIP() netip.Addr {
+	sum := sha256.Sum256([]byte(vm.ID))
+	return netip.AddrFrom4([4]byte{10, sum[0], sum[1], 4 + sum[2]%250})
+}
+
+// PrivateDNS returns the name that EC2 gives to the private address.
+func (vm VM) PrivateDNS() string {
+	return "ip-" + strings.ReplaceAll(vm.PrivateIP().String(), ".", "-") + "." + vm.Region + ".compute.internal"
 }

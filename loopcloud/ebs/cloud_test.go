@@ -38,8 +38,8 @@ const (
 
 var mine = state.Caller{Account: me, Region: home}
 
-// world is a cloud with real disks behind the EBS direct APIs, and clients of two accounts.
-type world struct {
+// testCloud is a cloud with real disks behind the EBS direct APIs, and clients of two accounts.
+type testCloud struct {
 	*state.Cloud
 	t        testing.TB
 	cfg      state.Config
@@ -49,9 +49,9 @@ type world struct {
 	handler  http.Handler
 }
 
-func newWorld(t testing.TB, timing state.Timing) *world {
+func newTestCloud(t testing.TB, timing state.Timing) *testCloud {
 	t.Helper()
-	w := &world{t: t, clock: statetest.NewClock(time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)), outcomes: &statetest.Outcomes{}}
+	w := &testCloud{t: t, clock: statetest.NewClock(time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)), outcomes: &statetest.Outcomes{}}
 	w.cfg = state.Config{
 		Dir: testdir.New(t), Clock: w.clock.Now, Timing: timing, Outcome: w.outcomes.Outcome,
 		Keys: []state.Key{{ID: "AKIAMINE", Secret: "secret", Account: me}, {ID: "AKIATHEIRS", Secret: "secret", Account: other}},
@@ -67,7 +67,7 @@ func newWorld(t testing.TB, timing state.Timing) *world {
 	return w
 }
 
-func (w *world) open() {
+func (w *testCloud) open() {
 	w.t.Helper()
 	disks, err := volume.Open(w.cfg.Dir, volume.Xen, volume.Options{})
 	if err != nil {
@@ -81,7 +81,7 @@ func (w *world) open() {
 }
 
 // restart closes the cloud and opens it again.
-func (w *world) restart() {
+func (w *testCloud) restart() {
 	w.t.Helper()
 	if err := w.Close(); err != nil {
 		w.t.Fatal(err)
@@ -90,18 +90,18 @@ func (w *world) restart() {
 }
 
 // client returns a client that does not retry.
-func (w *world) client(key string) *awsebs.Client {
+func (w *testCloud) client(key string) *awsebs.Client {
 	return awsebs.New(awsebs.Options{
 		Region: home, BaseEndpoint: aws.String(w.server.URL), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(key, "secret", ""),
 	})
 }
 
-func (w *world) mine() *awsebs.Client   { return w.client("AKIAMINE") }
-func (w *world) theirs() *awsebs.Client { return w.client("AKIATHEIRS") }
+func (w *testCloud) mine() *awsebs.Client   { return w.client("AKIAMINE") }
+func (w *testCloud) theirs() *awsebs.Client { return w.client("AKIATHEIRS") }
 
 // start starts a snapshot of one GiB.
-func (w *world) start(change ...func(*awsebs.StartSnapshotInput)) string {
+func (w *testCloud) start(change ...func(*awsebs.StartSnapshotInput)) string {
 	w.t.Helper()
 	in := &awsebs.StartSnapshotInput{VolumeSize: aws.Int64(1)}
 	for _, c := range change {
@@ -130,7 +130,7 @@ func putInput(id string, index int32, data []byte) *awsebs.PutSnapshotBlockInput
 }
 
 // put writes blocks.
-func (w *world) put(id string, blocks map[int32][]byte) {
+func (w *testCloud) put(id string, blocks map[int32][]byte) {
 	w.t.Helper()
 	for index, data := range blocks {
 		if _, err := w.mine().PutSnapshotBlock(context.Background(), putInput(id, index, data)); err != nil {
@@ -155,7 +155,7 @@ func completeInput(id string, blocks map[int32][]byte) *awsebs.CompleteSnapshotI
 	}
 }
 
-func (w *world) complete(id string, blocks map[int32][]byte) {
+func (w *testCloud) complete(id string, blocks map[int32][]byte) {
 	w.t.Helper()
 	if _, err := w.mine().CompleteSnapshot(context.Background(), completeInput(id, blocks)); err != nil {
 		w.t.Fatal(err)
@@ -163,7 +163,7 @@ func (w *world) complete(id string, blocks map[int32][]byte) {
 }
 
 // written returns a completed snapshot with these blocks.
-func (w *world) written(blocks map[int32][]byte, change ...func(*awsebs.StartSnapshotInput)) string {
+func (w *testCloud) written(blocks map[int32][]byte, change ...func(*awsebs.StartSnapshotInput)) string {
 	w.t.Helper()
 	id := w.start(change...)
 	w.put(id, blocks)
@@ -172,7 +172,7 @@ func (w *world) written(blocks map[int32][]byte, change ...func(*awsebs.StartSna
 }
 
 // snapshot returns a snapshot as EC2 shows it.
-func (w *world) snapshot(id string) state.Snapshot {
+func (w *testCloud) snapshot(id string) state.Snapshot {
 	w.t.Helper()
 	for _, s := range w.Snapshots(mine) {
 		if s.ID == id {
@@ -184,7 +184,7 @@ func (w *world) snapshot(id string) state.Snapshot {
 }
 
 // blocks returns the indexes and tokens of a snapshot's blocks.
-func (w *world) blocks(id string) (indexes []int32, tokens map[int32]string) {
+func (w *testCloud) blocks(id string) (indexes []int32, tokens map[int32]string) {
 	w.t.Helper()
 	tokens = map[int32]string{}
 	pages := awsebs.NewListSnapshotBlocksPaginator(w.mine(), &awsebs.ListSnapshotBlocksInput{SnapshotId: aws.String(id)})
@@ -202,7 +202,7 @@ func (w *world) blocks(id string) (indexes []int32, tokens map[int32]string) {
 }
 
 // get reads a block and verifies its checksum.
-func (w *world) get(id string, index int32, token string) []byte {
+func (w *testCloud) get(id string, index int32, token string) []byte {
 	w.t.Helper()
 	out, err := w.mine().GetSnapshotBlock(context.Background(), getInput(id, index, token))
 	if err != nil {

@@ -1,26 +1,10 @@
 package state
 
 import (
-	"crypto/sha256"
 	"fmt"
-	"net/netip"
 	"regexp"
 	"strings"
 )
-
-// Attributes that follow from a name and are not stored.
-
-// PrivateIP returns a VM's address in its cloud, in 10.0.0.0/8. It follows from the ID. Nothing
-// listens there.
-func (vm VM) PrivateIP() netip.Addr {
-	sum := sha256.Sum256([]byte(vm.ID))
-	return netip.AddrFrom4([4]byte{10, sum[0], sum[1], 4 + sum[2]%250})
-}
-
-// PrivateDNS returns the name that EC2 gives to the private address.
-func (vm VM) PrivateDNS() string {
-	return "ip-" + strings.ReplaceAll(vm.PrivateIP().String(), ".", "-") + "." + vm.Region + ".compute.internal"
-}
 
 // ZoneID returns the name that EC2 gives a zone in every account, such as use1-az1 for
 // us-east-1a: the short name of the region, and the letter of the zone as a number. The ID of the

@@ -15,25 +15,26 @@ import (
 // error for this, but no documented time.
 const bodyTimeout = time.Minute
 
-// direct serves the EBS direct APIs, which limit the time that a block takes to arrive.
-type direct struct {
-	*front
+// ebsHandler is the HTTP handler of the EBS direct APIs, which limit the time that a block takes to
+// arrive.
+type ebsHandler struct {
+	*dialectHandler
 	timeout time.Duration
 }
 
 // ServeHTTP reads a request and responds to it.
-func (d direct) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if d.refuseOrigin(w, r) {
+func (h ebsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.refuseOrigin(w, r) {
 		return
 	}
 	connection := http.NewResponseController(w)
-	_ = connection.SetReadDeadline(time.Now().Add(d.timeout)) // a test's recorder has none
+	_ = connection.SetReadDeadline(time.Now().Add(h.timeout)) // a test's recorder has none
 	in, err := wire.Read(w, r, maxBody)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		w.Header().Set("Connection", "close")
-		d.Refuse(w, http.StatusBadRequest, "ValidationException/WRITE_REQUEST_TIMEOUT", "The body was not received in time")
+		h.Refuse(w, http.StatusBadRequest, "ValidationException/WRITE_REQUEST_TIMEOUT", "The body was not received in time")
 		return
 	}
 	_ = connection.SetReadDeadline(time.Time{})
-	d.serve(w, in, err) //nolint:contextcheck // the request has its context
+	h.serve(w, in, err) //nolint:contextcheck // the request has its context
 }

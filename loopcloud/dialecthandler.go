@@ -27,8 +27,9 @@ type Dialect interface {
 	Refuse(w http.ResponseWriter, status int, code, message string)
 }
 
-// front is the handler of a dialect. It reads requests, injects faults and records calls.
-type front struct {
+// dialectHandler is the HTTP handler of a dialect. It reads requests, applies fault rules and records
+// calls.
+type dialectHandler struct {
 	name string
 	// identity is the cloud's identity, which is in a header of every response.
 	identity string
@@ -39,42 +40,42 @@ type front struct {
 }
 
 // ServeHTTP reads a request and responds to it.
-func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if f.refuseOrigin(w, r) {
+func (h *dialectHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.refuseOrigin(w, r) {
 		return
 	}
 	in, err := wire.Read(w, r, maxBody)
-	f.serve(w, in, err) //nolint:contextcheck // the request has its context
+	h.serve(w, in, err) //nolint:contextcheck // the request has its context
 }
 
 // refuseOrigin refuses a request that a web page may have made, and reports whether it did.
-func (f *front) refuseOrigin(w http.ResponseWriter, r *http.Request) bool {
-	if f.origins == nil {
+func (h *dialectHandler) refuseOrigin(w http.ResponseWriter, r *http.Request) bool {
+	if h.origins == nil {
 		return false
 	}
-	reason := f.origins.refusal(r)
+	reason := h.origins.refusal(r)
 	if reason != "" {
-		f.Refuse(w, http.StatusForbidden, "AccessDenied", reason)
+		h.Refuse(w, http.StatusForbidden, "AccessDenied", reason)
 	}
 	return reason != ""
 }
 
 // serve responds to a request; err is the error of reading it.
-func (f *front) serve(w http.ResponseWriter, r *wire.Request, err error) {
+func (h *dialectHandler) serve(w http.ResponseWriter, r *wire.Request, err error) {
 	if err != nil {
-		f.Refuse(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "The body cannot be read: "+err.Error())
+		h.Refuse(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "The body cannot be read: "+err.Error())
 		return
 	}
-	action := f.Action(r)
-	rule := f.rules.MatchCall(f.name, action)
-	w.Header().Set("Loopcloud-Id", f.identity)
-	w.Header().Set("Date", f.wireTime().UTC().Format(http.TimeFormat))
+	action := h.Action(r)
+	rule := h.rules.MatchCall(h.name, action)
+	w.Header().Set("Loopcloud-Id", h.identity)
+	w.Header().Set("Date", h.wireTime().UTC().Format(http.TimeFormat))
 
 	who := &state.Caller{}
 	watched := &statusRecorder{ResponseWriter: w}
-	after := f.respond(watched, r.WithContext(context.WithValue(r.HTTP.Context(), callerKey{}, who)), action, rule)
-	f.calls.Record(fault.Call{
-		Dialect: f.name, Action: action, Account: who.Account, Region: who.Region,
+	after := h.respond(watched, r.WithContext(context.WithValue(r.HTTP.Context(), callerKey{}, who)), action, rule)
+	h.calls.Record(fault.Call{
+		Dialect: h.name, Action: action, Account: who.Account, Region: who.Region,
 		Fault: rule.Name(), Status: watched.status, Time: time.Now(),
 	})
 	end(w, after)
@@ -82,27 +83,27 @@ func (f *front) serve(w http.ResponseWriter, r *wire.Request, err error) {
 
 // respond responds to a call as the rule requires, and returns the state that the connection must
 // have afterwards.
-func (f *front) respond(w http.ResponseWriter, r *wire.Request, action string, rule fault.Rule) fault.Connection {
-	ctx, cancel := f.withEnding(r.HTTP.Context())
+func (h *dialectHandler) respond(w http.ResponseWriter, r *wire.Request, action string, rule fault.Rule) fault.Connection {
+	ctx, cancel := h.withEnding(r.HTTP.Context())
 	defer cancel()
 	r = r.WithContext(ctx)
-	call := fault.Held{Dialect: f.name, Action: action}
+	call := fault.Held{Dialect: h.name, Action: action}
 
 	pause(ctx, time.Duration(rule.Delay))
-	if after := f.stop(ctx, call, rule, fault.Before); after != fault.Open {
+	if after := h.stop(ctx, call, rule, fault.Before); after != fault.Open {
 		return after
 	}
-	if status, code, message := f.refusal(rule); status != 0 {
-		f.Refuse(w, status, code, message)
+	if status, code, message := h.refusal(rule); status != 0 {
+		h.Refuse(w, status, code, message)
 		return fault.Open
 	}
 	if !rule.ChangesResponse() {
-		f.Serve(w, r)
+		h.Serve(w, r)
 		return fault.Open
 	}
 	a := &bufferedResponse{header: w.Header(), status: http.StatusOK}
-	f.Serve(a, r)
-	if after := f.stop(ctx, call, rule, fault.After); after != fault.Open {
+	h.Serve(a, r)
+	if after := h.stop(ctx, call, rule, fault.After); after != fault.Open {
 		return after
 	}
 	return a.send(ctx, w, rule)

@@ -12,8 +12,8 @@ import (
 
 // TestSlowBody: a body that does not arrive in time is refused with an error of the API.
 func TestSlowBody(t *testing.T) {
-	f, e, _ := newFront(t)
-	server := httptest.NewServer(direct{f, 20 * time.Millisecond})
+	f, e, _ := serveEcho(t)
+	server := httptest.NewServer(ebsHandler{f, 20 * time.Millisecond})
 	t.Cleanup(server.Close)
 	body, end := io.Pipe()
 	defer end.Close()

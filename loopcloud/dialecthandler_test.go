@@ -53,11 +53,11 @@ func authorizeAll(r *http.Request, _ []byte, _ string) (state.Caller, error) {
 	return state.Caller{Account: "123456789012", Region: "eu-west-2"}, nil
 }
 
-// newFront serves the echo dialect.
-func newFront(t *testing.T) (*front, *echo, string) {
+// serveEcho serves the echo dialect.
+func serveEcho(t *testing.T) (*dialectHandler, *echo, string) {
 	t.Helper()
 	e := &echo{authorize: recordCaller(authorizeAll)}
-	f := &front{name: "echo", Dialect: e, faults: &faults{ending: t.Context()}}
+	f := &dialectHandler{name: "echo", Dialect: e, faults: &faults{ending: t.Context()}}
 	server := httptest.NewServer(f)
 	t.Cleanup(server.Close)
 	return f, e, server.URL
@@ -102,7 +102,7 @@ func TestFaults(t *testing.T) {
 		"drop after":  {fault.Rule{Drop: fault.After}, "", 1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, e, url := newFront(t)
+			f, e, url := serveEcho(t)
 			f.rules.Add(test.rule)
 			got, err := post(t, url, "Act")
 			switch {
@@ -128,7 +128,7 @@ func TestFaults(t *testing.T) {
 
 // afterItsRules waits until a call has used the last rule. The call of a client with a deadline
 // may not have arrived yet.
-func (f *front) afterItsRules(then func()) {
+func (f *dialectHandler) afterItsRules(then func()) {
 	for len(f.rules.List()) > 0 {
 		time.Sleep(time.Millisecond)
 	}
@@ -136,7 +136,7 @@ func (f *front) afterItsRules(then func()) {
 }
 
 func TestDelayEndsWithTheClient(t *testing.T) {
-	f, _, url := newFront(t)
+	f, _, url := serveEcho(t)
 	f.rules.Add(fault.Rule{Delay: fault.Duration(time.Hour), Times: 1})
 	ctx, cancel := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, http.NoBody)
@@ -153,7 +153,7 @@ func TestDelayEndsWithTheClient(t *testing.T) {
 }
 
 func TestCallLogHasCaller(t *testing.T) {
-	f, _, url := newFront(t)
+	f, _, url := serveEcho(t)
 	if _, err := post(t, url, "Known"); err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestCallLogHasCaller(t *testing.T) {
 }
 
 func TestBodyLimit(t *testing.T) {
-	f, e, url := newFront(t)
+	f, e, url := serveEcho(t)
 	resp, err := http.Post(url, "text/plain", bytes.NewReader(make([]byte, maxBody+1)))
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func TestBodyLimit(t *testing.T) {
 // TestCutResponse checks that a cut response has the full length in its header and half of the
 // body.
 func TestCutResponse(t *testing.T) {
-	f, e, url := newFront(t)
+	f, e, url := serveEcho(t)
 	f.rules.Add(fault.Rule{Body: fault.Cut})
 	got, err := post(t, url, "Act")
 	if got != "200 done" || !errors.Is(err, io.ErrUnexpectedEOF) || e.did.Load() != 1 {
@@ -201,7 +201,7 @@ func TestCutResponse(t *testing.T) {
 func TestHangingCall(t *testing.T) {
 	for when, want := range map[fault.When]int32{fault.Before: 0, fault.After: 1} {
 		t.Run(string(when), func(t *testing.T) {
-			f, e, url := newFront(t)
+			f, e, url := serveEcho(t)
 			f.rules.Add(fault.Rule{Hang: when, Times: 1})
 			ctx, cancel := context.WithCancel(t.Context())
 			req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader("Act"))
@@ -227,7 +227,7 @@ func TestHangingCall(t *testing.T) {
 func TestHeldCall(t *testing.T) {
 	for when, did := range map[fault.When]int32{fault.Before: 0, fault.After: 1} {
 		t.Run(string(when), func(t *testing.T) {
-			f, e, url := newFront(t)
+			f, e, url := serveEcho(t)
 			f.rules.Add(fault.Rule{Hold: when})
 			answers := make(chan string, 1)
 			go func() {
