@@ -8,7 +8,7 @@ func (b *build) leave(ctx context.Context, root mountedRoot) error {
 	if err := root.PutBack(ctx); err != nil {
 		return err
 	}
-	if err := b.warnOfLabels(ctx, root); err != nil {
+	if err := b.warnOfMissingContexts(ctx, root); err != nil {
 		return err
 	}
 	if err := b.machine.Leave(ctx, root.Path()); err != nil {

@@ -98,9 +98,9 @@ type Mounted interface {
 	// MountBelow mounts a further file system inside. The error wraps
 	// chroot.ErrNoFileSystem if the kernel has no such type.
 	MountBelow(context.Context, chroot.Submount) error
-	// Labels returns the state of the image's SELinux labels; if search is true, with a file
+	// SELinuxContexts returns the state of the image's SELinux labels; if search is true, with a file
 	// that was created without one.
-	Labels(ctx context.Context, search bool) (chroot.Labels, error)
+	SELinuxContexts(ctx context.Context, search bool) (chroot.SELinuxContexts, error)
 	// IsMounted reports whether something is mounted at a path inside.
 	IsMounted(ctx context.Context, path string) (bool, error)
 	// CopyIn copies a file of the host to the same path inside.

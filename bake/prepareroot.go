@@ -34,7 +34,7 @@ func (b *build) prepareRoot(ctx context.Context, root mountedRoot) error {
 	if err := b.copyIn(ctx, root); err != nil {
 		return err
 	}
-	b.announceLabels(ctx, root)
+	b.announceMissingContexts(ctx, root)
 	return nil
 }
 

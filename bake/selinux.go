@@ -7,36 +7,36 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// announceLabels reports, before provisioning, that new files get no SELinux labels. An
-// error is left to warnOfLabels, which will get it again.
-func (b *build) announceLabels(ctx context.Context, root mountedRoot) {
-	labels, err := root.Labels(ctx, false)
-	if err == nil && labels.Mode != "" {
+// announceMissingContexts reports, before provisioning, that new files get no SELinux labels. An
+// error is left to warnOfMissingContexts, which will get it again.
+func (b *build) announceMissingContexts(ctx context.Context, root mountedRoot) {
+	contexts, err := root.SELinuxContexts(ctx, false)
+	if err == nil && contexts.Mode != "" {
 		b.report.Detail("the image uses SELinux (%s) and this host does not: files that the build creates get no labels, "+
-			"unless a provisioner runs setfiles or touch /.autorelabel", labels.Mode)
+			"unless a provisioner runs setfiles or touch /.autorelabel", contexts.Mode)
 	}
 }
 
-// warnOfLabels warns of files without SELinux labels, after the last change to the root. If
-// labels cannot be checked, it only warns.
-func (b *build) warnOfLabels(ctx context.Context, root mountedRoot) error {
-	labels, err := root.Labels(ctx, true)
+// warnOfMissingContexts warns of files without SELinux labels, after the last change to the root. If
+// the labels cannot be checked, it only warns.
+func (b *build) warnOfMissingContexts(ctx context.Context, root mountedRoot) error {
+	contexts, err := root.SELinuxContexts(ctx, true)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err != nil:
 		b.report.Warn("cannot tell whether new files have SELinux labels: %v", err)
 	default:
-		if problem := missingLabels(labels); problem != "" {
+		if problem := missingContexts(contexts); problem != "" {
 			b.report.Warn("%s. Have the last provisioner run touch /.autorelabel, so that the image labels its files at its first boot, "+
-				"or setfiles -F /etc/selinux/%s/contexts/files/file_contexts /", problem, labels.Policy)
+				"or setfiles -F /etc/selinux/%s/contexts/files/file_contexts /", problem, contexts.Policy)
 		}
 	}
 	return nil
 }
 
-// missingLabels describes the problem of an image's labels; empty if there is none.
-func missingLabels(l chroot.Labels) string {
+// missingContexts describes the problem of an image's labels; empty if there is none.
+func missingContexts(l chroot.SELinuxContexts) string {
 	switch {
 	case l.Mode == "":
 		return ""

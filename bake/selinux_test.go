@@ -7,18 +7,18 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-func TestMissingLabels(t *testing.T) {
+func TestMissingContexts(t *testing.T) {
 	for name, test := range map[string]struct {
-		labels chroot.Labels
-		says   []string
+		contexts chroot.SELinuxContexts
+		says     []string
 	}{
-		"no SELinux":       {chroot.Labels{}, nil},
-		"all have labels":  {chroot.Labels{Mode: "enforcing", Policy: "targeted"}, nil},
-		"one has none":     {chroot.Labels{Mode: "enforcing", Policy: "targeted", Unlabelled: "/etc/%d\n"}, []string{`"/etc/%d\n"`, "no SELinux label", "enforcing"}},
-		"there are none":   {chroot.Labels{Mode: "enforcing", Policy: "mls", Unlabelled: "/"}, []string{"it has no labels"}},
-		"not all searched": {chroot.Labels{Mode: "permissive", Policy: "targeted", Unsearched: true}, []string{"may have no labels", "permissive"}},
+		"no SELinux":       {chroot.SELinuxContexts{}, nil},
+		"all have labels":  {chroot.SELinuxContexts{Mode: "enforcing", Policy: "targeted"}, nil},
+		"one has none":     {chroot.SELinuxContexts{Mode: "enforcing", Policy: "targeted", Unlabelled: "/etc/%d\n"}, []string{`"/etc/%d\n"`, "no SELinux label", "enforcing"}},
+		"there are none":   {chroot.SELinuxContexts{Mode: "enforcing", Policy: "mls", Unlabelled: "/"}, []string{"it has no labels"}},
+		"not all searched": {chroot.SELinuxContexts{Mode: "permissive", Policy: "targeted", Unsearched: true}, []string{"may have no labels", "permissive"}},
 	} {
-		got := missingLabels(test.labels)
+		got := missingContexts(test.contexts)
 		if len(test.says) == 0 && got != "" {
 			t.Errorf("%s: %q", name, got)
 		}

@@ -78,7 +78,7 @@ func TestStepsAreTimed(t *testing.T) {
 // and that a warning lists them when the root is left.
 func TestLabelsAreReported(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
-		w.labels = chroot.Labels{Mode: "enforcing", Policy: "targeted", Unlabelled: "/etc/motd"}
+		w.contexts = chroot.SELinuxContexts{Mode: "enforcing", Policy: "targeted", Unlabelled: "/etc/motd"}
 		if _, err := w.build(t.Context(), w.plan()); err != nil {
 			t.Fatal(err)
 		}

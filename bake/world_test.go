@@ -136,8 +136,8 @@ type world struct {
 	lies map[string]string
 	// tagged are the resources that were given tags after their creation.
 	tagged []string
-	// labels is the state of the image's SELinux labels.
-	labels chroot.Labels
+	// contexts is the state of the image's SELinux contexts.
+	contexts chroot.SELinuxContexts
 
 	// basis is the cloud's choice for direct builds, and direct the open disk.
 	basis     bake.Basis
@@ -658,12 +658,12 @@ func (r *worldRoot) MountBelow(ctx context.Context, mount chroot.Submount) error
 	})
 }
 
-func (r *worldRoot) Labels(_ context.Context, search bool) (chroot.Labels, error) {
-	labels := r.labels
+func (r *worldRoot) SELinuxContexts(_ context.Context, search bool) (chroot.SELinuxContexts, error) {
+	contexts := r.contexts
 	if !search {
-		labels.Unlabelled = ""
+		contexts.Unlabelled = ""
 	}
-	return labels, nil
+	return contexts, nil
 }
 
 func (r *worldRoot) IsMounted(ctx context.Context, path string) (bool, error) {

@@ -247,13 +247,13 @@ var callMountBelow = inRoot("mount below", func(ctx context.Context, _ request, 
 	return wire.Empty{}, m.MountBelow(ctx, submount)
 })
 
-// Labels examines the SELinux labels, as MountedRoot.Labels does.
-func (r *Remote) Labels(ctx context.Context, search bool) (Labels, error) {
-	return callLabels.on(ctx, r.session, at[bool]{r.path, search})
+// SELinuxContexts examines the SELinux labels, as MountedRoot.SELinuxContexts does.
+func (r *Remote) SELinuxContexts(ctx context.Context, search bool) (SELinuxContexts, error) {
+	return callSELinuxContexts.on(ctx, r.session, at[bool]{r.path, search})
 }
 
-var callLabels = inRoot("labels", func(ctx context.Context, _ request, m *MountedRoot, search bool) (Labels, error) {
-	return m.Labels(ctx, search)
+var callSELinuxContexts = inRoot("SELinux contexts", func(ctx context.Context, _ request, m *MountedRoot, search bool) (SELinuxContexts, error) {
+	return m.SELinuxContexts(ctx, search)
 })
 
 // CopyIn copies a file of the host in, as MountedRoot.CopyIn does.

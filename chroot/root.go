@@ -93,8 +93,8 @@ type MountSpec struct {
 	PassEnvironment []string
 }
 
-// Labels holds the consequences of a build for an image's SELinux labels.
-type Labels = selinux.Labels
+// SELinuxContexts holds the consequences of a build for the SELinux contexts of an image's files.
+type SELinuxContexts = selinux.Contexts
 
 // ErrNoFileSystem is wrapped if the kernel does not have a file system's type.
 var ErrNoFileSystem = errors.New("the kernel does not have this type of file system")

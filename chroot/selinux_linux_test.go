@@ -33,17 +33,17 @@ func TestLabels(t *testing.T) {
 		config  string
 		labels  bool
 		prepare string
-		want    chroot.Labels
+		want    chroot.SELinuxContexts
 	}{
-		"no SELinux":               {"", true, "echo x > /etc/new", chroot.Labels{}},
-		"turned off":               {"SELINUX=disabled\n", true, "echo x > /etc/new", chroot.Labels{}},
-		"nothing new":              {enforcing, true, "true", chroot.Labels{Mode: "enforcing", Policy: "targeted"}},
-		"a new file":               {enforcing, true, "echo x > /etc/new", chroot.Labels{Mode: "enforcing", Policy: "targeted", Unlabelled: "/etc/new"}},
-		"a new link":               {"SELINUX=permissive\n", true, "ln -s /nowhere /root/link", chroot.Labels{Mode: "permissive", Policy: "targeted", Unlabelled: "/root/link"}},
-		"an ordered relabelling":   {enforcing, true, "echo x > /etc/new; touch /.autorelabel", chroot.Labels{Mode: "enforcing", Policy: "targeted"}},
-		"no labels at all":         {enforcing, false, "true", chroot.Labels{Mode: "enforcing", Policy: "targeted", Unlabelled: "/"}},
-		"permissive, not labelled": {"SELINUX=permissive\n", false, "echo x > /etc/new", chroot.Labels{}},
-		"new files of the host's":  {enforcing, true, "echo x > /tmp/new", chroot.Labels{Mode: "enforcing", Policy: "targeted"}},
+		"no SELinux":               {"", true, "echo x > /etc/new", chroot.SELinuxContexts{}},
+		"turned off":               {"SELINUX=disabled\n", true, "echo x > /etc/new", chroot.SELinuxContexts{}},
+		"nothing new":              {enforcing, true, "true", chroot.SELinuxContexts{Mode: "enforcing", Policy: "targeted"}},
+		"a new file":               {enforcing, true, "echo x > /etc/new", chroot.SELinuxContexts{Mode: "enforcing", Policy: "targeted", Unlabelled: "/etc/new"}},
+		"a new link":               {"SELINUX=permissive\n", true, "ln -s /nowhere /root/link", chroot.SELinuxContexts{Mode: "permissive", Policy: "targeted", Unlabelled: "/root/link"}},
+		"an ordered relabelling":   {enforcing, true, "echo x > /etc/new; touch /.autorelabel", chroot.SELinuxContexts{Mode: "enforcing", Policy: "targeted"}},
+		"no labels at all":         {enforcing, false, "true", chroot.SELinuxContexts{Mode: "enforcing", Policy: "targeted", Unlabelled: "/"}},
+		"permissive, not labelled": {"SELINUX=permissive\n", false, "echo x > /etc/new", chroot.SELinuxContexts{}},
+		"new files of the host's":  {enforcing, true, "echo x > /tmp/new", chroot.SELinuxContexts{Mode: "enforcing", Policy: "targeted"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := tiny(t, nil)
@@ -56,9 +56,9 @@ func TestLabels(t *testing.T) {
 			}
 			sh(t, m, test.prepare)
 			if strings.Contains(read(t, "/proc/filesystems"), "\tselinuxfs\n") {
-				test.want = chroot.Labels{} // this host labels new files
+				test.want = chroot.SELinuxContexts{} // this host labels new files
 			}
-			if got, err := m.Labels(t.Context(), true); got != test.want || err != nil {
+			if got, err := m.SELinuxContexts(t.Context(), true); got != test.want || err != nil {
 				t.Errorf("%+v, %v, want %+v", got, err, test.want)
 			}
 		})
@@ -83,7 +83,7 @@ func TestLabelsOfOldFiles(t *testing.T) {
 		if strings.Contains(read(t, "/proc/filesystems"), "\tselinuxfs\n") {
 			step.want = ""
 		}
-		if got, err := m.Labels(t.Context(), true); got.Unlabelled != step.want || err != nil {
+		if got, err := m.SELinuxContexts(t.Context(), true); got.Unlabelled != step.want || err != nil {
 			t.Errorf("after %q: %+v, %v", step.line, got, err)
 		}
 	}

@@ -64,9 +64,11 @@ func (idle) Flush(bake.DevicePath) error { return nil }
 // root is the path of a root that is not mounted.
 type root string
 
-func (r root) Path() string                                                  { return string(r) }
-func (root) MountBelow(context.Context, chroot.Submount) error               { return nil }
-func (root) Labels(context.Context, bool) (chroot.Labels, error)             { return chroot.Labels{}, nil }
+func (r root) Path() string                                    { return string(r) }
+func (root) MountBelow(context.Context, chroot.Submount) error { return nil }
+func (root) SELinuxContexts(context.Context, bool) (chroot.SELinuxContexts, error) {
+	return chroot.SELinuxContexts{}, nil
+}
 func (root) IsMounted(context.Context, string) (bool, error)                 { return false, nil }
 func (root) CopyIn(context.Context, string) error                            { return nil }
 func (root) BlockServices(context.Context) error                             { return nil }

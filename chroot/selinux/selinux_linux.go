@@ -42,15 +42,15 @@ type Root struct {
 // new files get labels or need none: if this host uses SELinux, or the image does not, or
 // is permissive and was never labelled. If search is true, it looks for files without a
 // label that were created since the root was mounted.
-func (r Root) Examine(ctx context.Context, search bool) (Labels, error) {
+func (r Root) Examine(ctx context.Context, search bool) (Contexts, error) {
 	config, err := r.Root.ReadText(configFile)
 	if err != nil {
-		return Labels{}, rootfs.IgnoreMissing(err)
+		return Contexts{}, rootfs.IgnoreMissing(err)
 	}
 	l := parseConfig(config)
 	labelled := hasLabel(r.Root.ProcPath() + "/.")
 	if hostLabels() || l.Mode == "permissive" && !labelled {
-		return Labels{}, nil
+		return Contexts{}, nil
 	}
 	if l.Mode == "" || !search {
 		return l, nil
@@ -76,8 +76,8 @@ var policyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
 // parseConfig reads mode and policy of selinux_config(5). As in libselinux, the first
 // line that sets one counts, and the case of a mode does not.
-func parseConfig(config string) Labels {
-	var l Labels
+func parseConfig(config string) Contexts {
+	var l Contexts
 	for line := range strings.Lines(config) {
 		key, value, _ := strings.Cut(strings.TrimRight(line, "\r\n"), "=")
 		value = strings.TrimSpace(value)
@@ -89,7 +89,7 @@ func parseConfig(config string) Labels {
 		}
 	}
 	if l.Mode == "disabled" || l.Mode == "" {
-		return Labels{}
+		return Contexts{}
 	}
 	l.Policy = cmp.Or(l.Policy, "targeted")
 	return l
@@ -103,7 +103,7 @@ func hasLabel(name string) bool {
 }
 
 // search looks for a file without a label, the directories at the top first.
-func (r Root) search(ctx context.Context, l *Labels) error {
+func (r Root) search(ctx context.Context, l *Contexts) error {
 	mounts, err := r.Mounts()
 	if err != nil {
 		return err

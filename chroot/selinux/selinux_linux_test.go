@@ -6,7 +6,7 @@ import (
 )
 
 func TestReadSELinux(t *testing.T) {
-	for config, want := range map[string]Labels{
+	for config, want := range map[string]Contexts{
 		"":                                       {},
 		"SELINUX=enforcing\nSELINUXTYPE=mls\n":   {Mode: "enforcing", Policy: "mls"},
 		"# SELINUX=disabled\nSELINUX=Permissive": {Mode: "permissive", Policy: "targeted"},

@@ -1,7 +1,8 @@
 package selinux
 
-// Labels holds the consequences of a build for an image's SELinux labels.
-type Labels struct {
+// Contexts holds the consequences of a build for the SELinux contexts of an image's files. A file's
+// context is also called its label.
+type Contexts struct {
 	// Mode is that of the image, enforcing or permissive, if new files need labels and
 	// this host gives them none. It is empty otherwise.
 	Mode string

@@ -9,12 +9,12 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/selinux"
 )
 
-// Labels returns the consequences of the build for the image's SELinux labels. If search is
-// true it looks for files without a label that were created since the root was mounted.
-func (m *MountedRoot) Labels(ctx context.Context, search bool) (Labels, error) {
+// SELinuxContexts returns the consequences of the build for the SELinux contexts of the image's files.
+// If search is true, it looks for files without a context that were created since the root was mounted.
+func (m *MountedRoot) SELinuxContexts(ctx context.Context, search bool) (SELinuxContexts, error) {
 	in, err := m.open()
 	if err != nil {
-		return Labels{}, err
+		return SELinuxContexts{}, err
 	}
 	defer in.Close()
 	return selinux.Root{Root: in, Since: m.since, Mounts: m.ownMounts}.Examine(ctx, search)
