@@ -67,10 +67,10 @@ type Config struct {
 	// The number of the root partition, as a string or a number; `"0"` means the whole
 	// device. The build uses this partition, and warns if it does not look like a root. By
 	// default the build uses the whole device if it has no partition table, and otherwise
-	// the first partition. The first partition is not used if it is an EFI system, BIOS
-	// boot or swap partition, if it has no suitable file system, or if, in a source image,
-	// it contains files but none of `/etc`, `/usr`, `/bin` and `/sbin`, such as a separate
-	// `/boot`. The build then uses the partition whose GPT type is that of a root, or
+	// the first partition. The first partition is not used if its type is EFI system, BIOS
+	// boot, PReP boot, boot loader, Microsoft reserved, swap or extended, if it has no
+	// suitable file system, or if, in a source image, it contains files but none of `/etc`,
+	// `/usr`, `/bin` and `/sbin`, such as a separate `/boot`. The build then uses the partition whose GPT type is that of a root, or
 	// otherwise the one that contains `/etc/os-release` or `/etc/fstab`. If none or several
 	// qualify, the build fails and lists them. On btrfs the build also finds the subvolume
 	// that contains the root, unless `mount_options` sets one.

@@ -230,14 +230,14 @@ func rootSubvolume(top *os.File) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var fit, named []string
+	var fit, inFstab []string
 	for _, name := range names {
 		root, says := asSubvolume(top, name)
 		if root {
 			fit = append(fit, name)
 		}
 		if says {
-			named = append(named, name)
+			inFstab = append(inFstab, name)
 		}
 	}
 	switch {
@@ -245,8 +245,8 @@ func rootSubvolume(top *os.File) (string, error) {
 		return "", nil
 	case len(fit) == 1:
 		return fit[0], nil
-	case len(named) == 1:
-		return named[0], nil
+	case len(inFstab) == 1:
+		return inFstab[0], nil
 	default:
 		return "", fmt.Errorf("%w: the btrfs of %s has them in the subvolumes %s; say which by mount_options, such as %q",
 			errSeveral, top.Name(), strings.Join(fit, ", "), "subvol="+fit[0])

@@ -1,6 +1,7 @@
 package disk
 
-// Types of partition that are never a root.
+// notRoots are the types of partition that are never a root, with their names. The comment of the
+// option mount_partition lists these names.
 var notRoots = map[string]string{
 	// GPT: UEFI specification, and the Discoverable Partitions Specification
 	// (https://uapi-group.org/specifications/specs/discoverable_partitions_specification/).
@@ -17,7 +18,7 @@ var notRoots = map[string]string{
 	"05": "extended", "0f": "extended", "85": "extended",
 }
 
-// Types of a root partition, of the Discoverable Partitions Specification.
+// rootTypes are the types of a root partition, of the Discoverable Partitions Specification.
 var rootTypes = map[string]string{
 	"4f68bce3-e8cd-4db1-96e7-fbcaf984b709": "root of x86-64",
 	"b921b045-1df0-41c3-af44-4c6f280d3fae": "root of arm64",

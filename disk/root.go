@@ -139,8 +139,8 @@ func filter(candidates []candidate, is func(candidate) bool) []candidate {
 	return kept
 }
 
-// named returns the number of the partition that the user has named.
-func (t Table) named(partition string) (int, error) {
+// chosen returns the number in mount_partition, or an error if the table has no such partition.
+func (t Table) chosen(partition string) (int, error) {
 	n, err := strconv.Atoi(partition)
 	switch p, ok := t.Partition(n); {
 	case err != nil || n < 1:

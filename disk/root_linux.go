@@ -15,12 +15,11 @@ import (
 
 // Root returns the root file system of a disk. The partition is that of mount_partition:
 // "0" is the whole disk, and a number that partition. If it is empty, Root searches: the
-// whole disk if there is no partition table; else the first partition, unless that is
-// certainly not a root (an EFI system, BIOS boot, boot loader or swap partition by its
-// type, or without a file system that can be one), or the disk is a source image's and
-// the partition holds files without any sign of a root; else the one whose type is that
-// of a root; else the one that has an /etc/os-release or /etc/fstab. More than one of
-// these is an error that lists them.
+// whole disk if there is no partition table; else the first partition, unless its type is
+// one of notRoots, or it has no file system that can be a root, or the disk is a source
+// image's and the partition holds files without any sign of a root; else the one whose
+// type is one of rootTypes; else the one that has an /etc/os-release or /etc/fstab. More
+// than one of these is an error that lists them.
 //
 // If the choice has a path, it and the partition (1 if there is none) name the node.
 //
@@ -82,7 +81,7 @@ func root(ctx context.Context, device string, choice Choice) (candidate, error) 
 	}
 	var p Partition // the whole disk
 	if choice.Partition != "" && choice.Partition != "0" {
-		n, err := t.named(choice.Partition)
+		n, err := t.chosen(choice.Partition)
 		if err != nil {
 			return candidate{}, err
 		}

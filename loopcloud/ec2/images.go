@@ -383,7 +383,7 @@ func isDeprecated(i state.Image, now time.Time) bool {
 
 // namedImages returns the images with these IDs, or all that the caller can see.
 func (c *call) namedImages(ids []imageID) ([]state.Image, error) {
-	found, missing := named(c.withoutHidden(c.st.Images(c.caller)), plain(ids), func(i state.Image) string { return i.ID })
+	found, missing := withIDs(c.withoutHidden(c.st.Images(c.caller)), plain(ids), func(i state.Image) string { return i.ID })
 	switch len(missing) {
 	case 0:
 		return found, nil

@@ -210,7 +210,7 @@ func (c *call) describeInstances(in *describeInstancesInput) (*describeInstances
 
 // instances returns the caller's instances with these IDs, or all, with their volumes.
 func (c *call) instances(ids []string) ([]instance, error) {
-	vms, missing := named(c.st.VMs(c.caller), ids, func(vm state.VM) string { return vm.ID })
+	vms, missing := withIDs(c.st.VMs(c.caller), ids, func(vm state.VM) string { return vm.ID })
 	if len(missing) > 0 {
 		return nil, query.Refuse("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", missing[0])
 	}
@@ -271,7 +271,7 @@ type instanceUEFIDataOutput struct {
 // instanceUEFIData returns the UEFI variable store of an instance, which is that of its image. An
 // instance that does not boot by UEFI has none.
 func (c *call) instanceUEFIData(in *instanceUEFIDataInput) (*instanceUEFIDataOutput, error) {
-	found, missing := named(c.st.VMs(c.caller), []string{string(in.InstanceID)}, func(v state.VM) string { return v.ID })
+	found, missing := withIDs(c.st.VMs(c.caller), []string{string(in.InstanceID)}, func(v state.VM) string { return v.ID })
 	if len(missing) > 0 {
 		return nil, query.Refuse("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", missing[0])
 	}

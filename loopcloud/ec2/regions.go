@@ -43,7 +43,7 @@ func (c *call) describeRegions(in *describeRegionsInput) (*describeRegionsOutput
 	if in.AllRegions {
 		regions = c.st.AllRegions()
 	}
-	regions, missing := named(regions, in.Names, func(r state.Region) string { return r.Name })
+	regions, missing := withIDs(regions, in.Names, func(r state.Region) string { return r.Name })
 	if len(missing) > 0 {
 		return nil, query.Refuse("InvalidParameterValue", "Invalid region names provided: [%s]", missing[0])
 	}
@@ -130,11 +130,11 @@ func (c *call) zoneFilters() attributes[zoneName] {
 }
 
 func (c *call) describeZones(in *describeZonesInput) (*describeZonesOutput, error) {
-	zones, missing := named(c.zones(), in.Names, func(z zoneName) string { return string(z) })
+	zones, missing := withIDs(c.zones(), in.Names, func(z zoneName) string { return string(z) })
 	if len(missing) > 0 {
 		return nil, query.Refuse("InvalidParameterValue", "Invalid availability zone: [%s]", missing[0])
 	}
-	zones, missing = named(zones, in.IDs, func(z zoneName) string { return state.ZoneID(string(z)) })
+	zones, missing = withIDs(zones, in.IDs, func(z zoneName) string { return state.ZoneID(string(z)) })
 	if len(missing) > 0 {
 		return nil, query.Refuse("InvalidParameterValue", "Invalid availability zone-id: [%s]", missing[0])
 	}

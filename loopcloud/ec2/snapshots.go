@@ -116,7 +116,7 @@ func (c *call) describeSnapshots(in *describeSnapshotsInput) (*describeSnapshots
 // snapshots returns the snapshots that the caller can see and the request selects by ID, owner
 // and permission to create volumes.
 func (c *call) snapshots(in *describeSnapshotsInput) ([]state.Snapshot, error) {
-	found, missing := named(c.st.Snapshots(c.caller), plain(in.IDs), func(s state.Snapshot) string { return s.ID })
+	found, missing := withIDs(c.st.Snapshots(c.caller), plain(in.IDs), func(s state.Snapshot) string { return s.ID })
 	if len(missing) > 0 {
 		return nil, query.Refuse("InvalidSnapshot.NotFound", "The snapshot '%s' does not exist.", missing[0])
 	}

@@ -95,7 +95,7 @@ func (c *call) checkIO1(kind string, iops, size int64, snapshot snapshotID) erro
 	if kind != "io1" {
 		return nil
 	}
-	if found, _ := named(c.st.Snapshots(c.caller), []string{string(snapshot)}, func(s state.Snapshot) string { return s.ID }); size == 0 && len(found) == 1 {
+	if found, _ := withIDs(c.st.Snapshots(c.caller), []string{string(snapshot)}, func(s state.Snapshot) string { return s.ID }); size == 0 && len(found) == 1 {
 		size = found[0].SizeGiB
 	}
 	if size > 0 && iops > max(100, io1PerGiB*size) {
@@ -178,16 +178,16 @@ func (c *call) describeVolumes(in *describeVolumesInput) (*describeVolumesOutput
 // volumes.
 func (c *call) volumes(ids []volumeID) ([]state.Volume, error) {
 	all := slices.DeleteFunc(c.st.Volumes(c.caller), func(v state.Volume) bool { return v.State == state.VolumeDeleting })
-	found, missing := named(all, plain(ids), func(v state.Volume) string { return v.ID })
+	found, missing := withIDs(all, plain(ids), func(v state.Volume) string { return v.ID })
 	if len(missing) > 0 {
 		return nil, query.Refuse("InvalidVolume.NotFound", "The volume '%s' does not exist.", missing[0])
 	}
 	return found, nil
 }
 
-// named returns the resources with these IDs, and the IDs without a resource. Without IDs, it
-// returns all resources.
-func named[T any](all []T, ids []string, id func(T) string) (found []T, missing []string) {
+// withIDs returns the resources with these IDs, and the IDs without a resource. Without IDs, it
+// returns all resources. id returns the ID of a resource.
+func withIDs[T any](all []T, ids []string, id func(T) string) (found []T, missing []string) {
 	if len(ids) == 0 {
 		return all, nil
 	}

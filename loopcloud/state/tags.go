@@ -190,8 +190,8 @@ func (c *Cloud) RemoveTags(caller Caller, ids []string, tags map[string]*string,
 	}
 	for _, t := range things {
 		maps.DeleteFunc(*t.tags, func(key, value string) bool {
-			only, named := tags[key]
-			return len(tags) == 0 || named && (only == nil || *only == value)
+			only, listed := tags[key]
+			return len(tags) == 0 || listed && (only == nil || *only == value)
 		})
 	}
 	return o.save()

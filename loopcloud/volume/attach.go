@@ -69,11 +69,11 @@ func (s *Store) follow(l loop, id string, name asked) (*follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	named, err := s.naming.claim(id, name, dev)
+	created, err := s.naming.claim(id, name, dev)
 	if err != nil {
 		return nil, err
 	}
-	f, err := newFollower(l, named, s.log)
+	f, err := newFollower(l, created, s.log)
 	if err != nil {
 		return nil, err
 	}

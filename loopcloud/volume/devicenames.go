@@ -84,45 +84,45 @@ func (a asked) path() string { return filepath.Join(devDir, a.prefix+a.letters) 
 // other clouds may run on this machine, and a program that looks for these letters tries the
 // names of all schemes.
 func (n Naming) claim(volume string, name asked, dev uint64) (nodes, error) {
-	named, err := n.give(volume, name, dev)
+	created, err := n.give(volume, name, dev)
 	if err != nil {
 		return nodes{}, err
 	}
 	// Each scheme creates its names before it checks: of two at once, one sees the other.
 	if err := n.onlyOne(name.letters); err != nil {
-		return nodes{}, errors.Join(err, named.remove())
+		return nodes{}, errors.Join(err, created.remove())
 	}
-	return named, nil
+	return created, nil
 }
 
 // give creates the node and the links.
-func (n Naming) give(volume string, name asked, dev uint64) (named nodes, err error) {
+func (n Naming) give(volume string, name asked, dev uint64) (created nodes, err error) {
 	letters := name.letters
 	switch n {
 	case NVMe, NVMeLinks:
-		named.link = filepath.Join(linkDir, nvmeLink+strings.Replace(volume, "-", "", 1))
-		named.base, err = claimFree(nvmeNames, dev)
+		created.link = filepath.Join(linkDir, nvmeLink+strings.Replace(volume, "-", "", 1))
+		created.base, err = claimFree(nvmeNames, dev)
 	case SCSI:
-		named.link = filepath.Join(linkDir, scsiLink+letters)
-		named.base, err = claimFree(scsiNames, dev)
+		created.link = filepath.Join(linkDir, scsiLink+letters)
+		created.base, err = claimFree(scsiNames, dev)
 	default:
-		named.base = filepath.Join(devDir, "xvd"+letters)
-		err = claimNode(named.base, dev)
+		created.base = filepath.Join(devDir, "xvd"+letters)
+		err = claimNode(created.base, dev)
 	}
-	if err != nil || named.link == "" {
-		return named, err
+	if err != nil || created.link == "" {
+		return created, err
 	}
-	if err := makeLink(named.link, named.base); err != nil {
-		return nodes{}, errors.Join(err, os.Remove(named.base))
+	if err := makeLink(created.link, created.base); err != nil {
+		return nodes{}, errors.Join(err, os.Remove(created.base))
 	}
 	if n != NVMeLinks {
-		return named, nil
+		return created, nil
 	}
-	if err := makeLink(name.path(), named.base); err != nil {
-		return nodes{}, errors.Join(err, named.remove())
+	if err := makeLink(name.path(), created.base); err != nil {
+		return nodes{}, errors.Join(err, created.remove())
 	}
-	named.alias = name.path()
-	return named, nil
+	created.alias = name.path()
+	return created, nil
 }
 
 // onlyOne returns an error if another scheme has given out these letters.

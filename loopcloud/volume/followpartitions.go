@@ -34,21 +34,21 @@ type follower struct {
 }
 
 // newFollower creates the partitions and their nodes, and starts following them.
-func newFollower(l loop, named nodes, log *slog.Logger) (*follower, error) {
+func newFollower(l loop, created nodes, log *slog.Logger) (*follower, error) {
 	w, err := inotify.New()
 	if err != nil {
 		return nil, fmt.Errorf("cannot follow the partitions of %s: %w", l.path, err)
 	}
-	f := &follower{loop: l, nodes: named, log: log, watch: w}
+	f := &follower{loop: l, nodes: created, log: log, watch: w}
 	// Both nodes are watched: an event belongs to the node, not to the device.
 	err = errors.Join(
 		w.Add(devDir, inotify.Create|inotify.Delete),
 		w.Add(l.path, inotify.CloseWrite),
-		w.Add(named.base, inotify.CloseWrite),
+		w.Add(created.base, inotify.CloseWrite),
 	)
 	if err == nil {
 		f.sync()
-		err = named.followPartitions()
+		err = created.followPartitions()
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.Close())

@@ -9,15 +9,16 @@ import (
 	"strings"
 )
 
-// named are the forms of a source that name a partition by its identity.
-var named = map[string]func(c candidate, value string) bool{
+// identities are the forms of a source that identify a partition by its content or by its
+// entry in the partition table.
+var identities = map[string]func(c candidate, value string) bool{
 	"UUID":      func(c candidate, v string) bool { return strings.EqualFold(c.content.UUID, v) },
 	"LABEL":     func(c candidate, v string) bool { return c.content.Label == v },
 	"PARTUUID":  func(c candidate, v string) bool { return strings.EqualFold(c.GUID, v) },
 	"PARTLABEL": func(c candidate, v string) bool { return c.Name == v },
 }
 
-// links are udev's directories of links, for the same.
+// links are udev's directories of links, with the form that each stands for.
 var links = map[string]string{
 	"/dev/disk/by-uuid/": "UUID", "/dev/disk/by-label/": "LABEL",
 	"/dev/disk/by-partuuid/": "PARTUUID", "/dev/disk/by-partlabel/": "PARTLABEL",
@@ -32,7 +33,7 @@ func (e FstabEntry) source(disks []string) (func(candidate) bool, error) {
 			form, value = name, fromUdev(rest)
 		}
 	}
-	if is, ok := named[form]; ok {
+	if is, ok := identities[form]; ok {
 		value = strings.Trim(value, `"'`)
 		return func(c candidate) bool { return value != "" && is(c, value) }, nil
 	}
