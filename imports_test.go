@@ -74,18 +74,18 @@ var mayImport = map[string][]string{
 	"disk/superblock": {},
 
 	"lazydisk": {
-		"chroot/procfs", "chroot/wire", "lazydisk/block", "lazydisk/cache", "lazydisk/fusefile", "lazydisk/image", "lazydisk/link",
-		"lazydisk/loop", "lazydisk/overlay", "lazydisk/supply",
+		"chroot/procfs", "chroot/wire", "lazydisk/block", "lazydisk/cache", "lazydisk/fusefile", "lazydisk/cow", "lazydisk/rpc",
+		"lazydisk/loop", "lazydisk/overlay", "lazydisk/fetch",
 	},
 	"lazydisk/block":      {},
 	"lazydisk/cache":      {"lazydisk/block", "safedir"},
 	"lazydisk/fusefile":   {},
-	"lazydisk/image":      {"lazydisk/block", "lazydisk/overlay", "lazydisk/supply"},
-	"lazydisk/link":       {"lazydisk/block"},
+	"lazydisk/cow":        {"lazydisk/block", "lazydisk/overlay", "lazydisk/fetch"},
+	"lazydisk/rpc":        {"lazydisk/block"},
 	"lazydisk/loop":       {},
 	"lazydisk/overlay":    {"lazydisk/block"},
 	"lazydisk/sourcetest": {"lazydisk/block"},
-	"lazydisk/supply":     {"lazydisk/block", "lazydisk/cache"},
+	"lazydisk/fetch":      {"lazydisk/block", "lazydisk/cache"},
 
 	"remove":   {},
 	"testdir":  {"remove"},

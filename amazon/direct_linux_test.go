@@ -17,7 +17,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/image"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cow"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
@@ -189,7 +189,7 @@ func changes(blocks map[int64]byte, present map[int64]byte) func(context.Context
 				continue
 			}
 			data := filled(b)
-			err := call(ctx, lazydisk.Change{Data: data, Change: image.Change{Index: index, Sum: sha256.Sum256(data), Zero: b == 0, InParent: inParent}})
+			err := call(ctx, lazydisk.Change{Data: data, Change: cow.Change{Index: index, Sum: sha256.Sum256(data), Zero: b == 0, InParent: inParent}})
 			if err != nil {
 				return sum, err
 			}

@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/image"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/link"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cow"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/rpc"
 )
 
 // Client is a disk as seen by the process that has its source and uploads its changes.
 type Client struct {
-	peer *link.Peer
+	peer *rpc.Peer
 
 	mu      sync.Mutex
 	failure *block.DiskError
@@ -31,12 +31,12 @@ func NewClient(conn net.Conn, source block.Source) *Client {
 		source = noSource{}
 	}
 	c := &Client{failed: make(chan struct{})}
-	c.peer = link.NewPeer(conn, link.ServeSource(source, c.handle))
+	c.peer = rpc.NewPeer(conn, rpc.ServeSource(source, c.handle))
 	return c
 }
 
 // handle handles the requests of the block server that are not about the source.
-func (c *Client) handle(_ context.Context, op link.Op, _ int64, body []byte) ([][]byte, func(), error) {
+func (c *Client) handle(_ context.Context, op rpc.Op, _ int64, body []byte) ([][]byte, func(), error) {
 	if op != opFailed {
 		return nil, nil, fmt.Errorf("unknown request %d", op)
 	}
@@ -83,7 +83,7 @@ func (c *Client) Stats(ctx context.Context) (s Stats, err error) {
 }
 
 // ask sends a request and decodes the reply.
-func (c *Client) ask(ctx context.Context, op link.Op, arg int64, reply any) error {
+func (c *Client) ask(ctx context.Context, op rpc.Op, arg int64, reply any) error {
 	body, err := c.peer.Call(ctx, op, arg, nil)
 	if err != nil {
 		return fmt.Errorf("cannot ask the block server: %w", err)
@@ -93,7 +93,7 @@ func (c *Client) ask(ctx context.Context, op link.Op, arg int64, reply any) erro
 
 // Change is a changed block with its content.
 type Change struct {
-	image.Change
+	cow.Change
 	// Data is the content. It is valid until the function that it was passed to returns.
 	Data []byte
 }
@@ -130,7 +130,7 @@ type Summary struct {
 
 // Changes calls a function with each block that was written and differs from the source's, with its
 // whole content. It calls it from a number of goroutines at once, in no particular order. Blocks of
-// zeros are included: see image.Change. Nothing may use the device meanwhile.
+// zeros are included: see cow.Change. Nothing may use the device meanwhile.
 //
 // If any read or write of the disk has failed, or written data was lost, Changes returns that error
 // and calls nothing.

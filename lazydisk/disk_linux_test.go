@@ -286,7 +286,7 @@ func TestUnreadableBlock(t *testing.T) {
 	}
 	d := open(t, source, lazydisk.Options{
 		Size: 64 * mib, Key: "fs", Cache: cached(t), NoPrefetch: true,
-		Limits: supplyLimits(200*time.Millisecond, time.Second),
+		Limits: fetchLimits(200*time.Millisecond, time.Second),
 	})
 	dir, unmount := mount(t, d.Device(), "errors=remount-ro")
 	must(t, os.WriteFile(filepath.Join(dir, "new"), []byte("new"), 0o644))

@@ -1,7 +1,7 @@
 // Package lazydisk provides a block device whose blocks are fetched when they are first read, and
 // whose changed blocks can be listed.
 //
-//	source ◄── link ──► block server ◄── FUSE ── loop device ◄── partitions, file systems
+//	source ◄── rpc ───► block server ◄── FUSE ── loop device ◄── partitions, file systems
 //	  │                     │
 //	client               cache, overlay
 //
@@ -14,6 +14,9 @@
 // Use it in this order: Open or Start, use the device, unmount everything on it, Detach, Changes,
 // Close. If a read fails for good, it fails with an I/O error, and Failed and Failure report the
 // block and the reason. If the server is killed, all reads and writes fail at once.
+//
+// Written blocks end with the block server. Use the package only for a disk whose changes are
+// uploaded or thrown away, and of which most blocks are not read.
 //
 // The client's process must not start a program from the disk: Go stops all goroutines to start a
 // program, and could not send the blocks that the program is read from.

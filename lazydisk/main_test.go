@@ -20,7 +20,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/supply"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fetch"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 	"github.com/packer-chroot/packer-plugin-chroot/testroot"
 )
@@ -163,8 +163,8 @@ func command(name string, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-func supplyLimits(attempt, total time.Duration) supply.Limits {
-	return supply.Limits{Attempt: attempt, Total: total, Pause: 10 * time.Millisecond}
+func fetchLimits(attempt, total time.Duration) fetch.Limits {
+	return fetch.Limits{Attempt: attempt, Total: total, Pause: 10 * time.Millisecond}
 }
 
 // startOwner starts a process that opens a disk, and returns its output.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/supply"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fetch"
 )
 
 // Arg is the first argument of this program if it is started as a block server.
@@ -27,7 +27,7 @@ type Options struct {
 	// ScratchDir is the directory for changed blocks. "" is /var/tmp.
 	ScratchDir string
 	// Limits bound the attempts to fetch a block.
-	Limits supply.Limits
+	Limits fetch.Limits
 	// NoPrefetch disables the prefetches of sequential reads.
 	NoPrefetch bool
 	// Name identifies the disk among all disks of the host, for Release. "" is a random name.
@@ -68,7 +68,7 @@ func isDir(path string) bool {
 
 // Stats are figures of a disk.
 type Stats struct {
-	supply.Stats
+	fetch.Stats
 	// Read, Written and Discarded are the bytes that users of the device have read, written and
 	// discarded.
 	Read, Written, Discarded int64

@@ -18,16 +18,16 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fusefile"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/image"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/link"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cow"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/rpc"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/overlay"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/supply"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fetch"
 )
 
 // The descriptors that a block server is started with.
 const (
 	controlFD = 3
-	linkFD    = 4
+	sourceFD    = 4
 )
 
 // memoryTarget is the heap size above which a block server collects garbage eagerly.
@@ -83,12 +83,12 @@ func socket(fd uintptr) (*net.UnixConn, error) {
 
 // serve serves a disk until its owner ends.
 func serve() error {
-	socket3, err := socket(controlFD)
+	controlConn, err := socket(controlFD)
 	if err != nil {
 		return err
 	}
-	control := wire.NewConn(socket3)
-	socket4, err := socket(linkFD)
+	control := wire.NewConn(controlConn)
+	sourceConn, err := socket(sourceFD)
 	if err != nil {
 		return err
 	}
@@ -100,19 +100,19 @@ func serve() error {
 	if err := json.Unmarshal(first.Body, &o); err != nil {
 		return fmt.Errorf("cannot decode the description of the disk: %w", err)
 	}
-	b, err := newBacking(o, socket4)
+	d, err := newServedDisk(o, sourceConn)
 	if err != nil {
 		return err
 	}
-	return b.run(control, o.Name)
+	return d.run(control, o.Name)
 }
 
-// backing is a disk in its block server.
-type backing struct {
+// servedDisk is a disk in its block server.
+type servedDisk struct {
 	overlay *overlay.Overlay
-	supply  *supply.Supply
-	image   *image.Image
-	peer    *link.Peer
+	fetcher  *fetch.Fetcher
+	content *cow.Content
+	peer    *rpc.Peer
 	// released is closed when the device no longer uses the disk.
 	released chan struct{}
 	// cache is nil if there is none. cacheErr is the reason why it could not be opened.
@@ -120,60 +120,60 @@ type backing struct {
 	cacheErr error
 }
 
-// newBacking returns a disk whose source is at the other end of a connection.
-func newBacking(o Options, conn net.Conn) (*backing, error) {
-	b := &backing{released: make(chan struct{})}
+// newServedDisk returns a disk whose source is at the other end of a connection.
+func newServedDisk(o Options, conn net.Conn) (*servedDisk, error) {
+	d := &servedDisk{released: make(chan struct{})}
 	var err error
-	if b.overlay, err = overlay.Create(o.scratch(), o.Size/block.Size); err != nil {
+	if d.overlay, err = overlay.Create(o.scratch(), o.Size/block.Size); err != nil {
 		return nil, err
 	}
 	ready := make(chan struct{})
-	b.peer = link.NewPeer(conn, func(ctx context.Context, op link.Op, arg int64, _ []byte) ([][]byte, func(), error) {
+	d.peer = rpc.NewPeer(conn, func(ctx context.Context, op rpc.Op, arg int64, _ []byte) ([][]byte, func(), error) {
 		select {
 		case <-ready:
 		case <-ctx.Done():
 			return nil, nil, context.Cause(ctx)
 		}
-		return b.handle(op, arg)
+		return d.handle(op, arg)
 	})
-	options := supply.Options{Source: link.Remote{Peer: b.peer}, Limits: o.Limits, Cache: b.openCache(o)}
+	options := fetch.Options{Source: rpc.Remote{Peer: d.peer}, Limits: o.Limits, Cache: d.openCache(o)}
 	if !o.NoPrefetch {
-		options.Wanted = b.wanted
+		options.Wanted = d.wanted
 	}
-	b.supply = supply.New(options)
-	b.image = image.New(b.overlay, b.supply)
+	d.fetcher = fetch.New(options)
+	d.content = cow.New(d.overlay, d.fetcher)
 	close(ready)
 	if o.Empty {
-		return b, nil
+		return d, nil
 	}
-	return b, b.supply.List(b.overlay.SetPresent)
+	return d, d.fetcher.List(d.overlay.SetPresent)
 }
 
 // openCache opens the cache. A disk works without it too, so an error is only recorded.
-func (b *backing) openCache(o Options) *cache.Source {
+func (d *servedDisk) openCache(o Options) *cache.Source {
 	if o.Key == "" || o.Empty || o.Cache.Dir == "" {
 		return nil
 	}
-	if b.cache, b.cacheErr = cache.Open(o.Cache); b.cacheErr != nil {
+	if d.cache, d.cacheErr = cache.Open(o.Cache); d.cacheErr != nil {
 		return nil
 	}
 	var source *cache.Source
-	source, b.cacheErr = b.cache.Source(o.Key)
+	source, d.cacheErr = d.cache.Source(o.Key)
 	return source
 }
 
 // wanted reports whether a block may be read from the source.
-func (b *backing) wanted(index int64) bool {
-	if index >= b.overlay.Blocks() {
+func (d *servedDisk) wanted(index int64) bool {
+	if index >= d.overlay.Blocks() {
 		return false
 	}
-	r, err := b.overlay.Record(index)
+	r, err := d.overlay.Record(index)
 	return err == nil && r.Present && r.WrittenPages() < block.Pages
 }
 
 // run serves the disk until the owner closes the control connection.
-func (b *backing) run(control *wire.Conn, name string) error {
-	server, err := fusefile.Serve(name, b.image)
+func (d *servedDisk) run(control *wire.Conn, name string) error {
+	server, err := fusefile.Serve(name, d.content)
 	if err != nil {
 		return err
 	}
@@ -187,30 +187,30 @@ func (b *backing) run(control *wire.Conn, name string) error {
 	}
 	server.CloseMount()
 	detaching := make(chan struct{})
-	go b.report(control, server, detaching)
+	go d.report(control, server, detaching)
 	_, err = control.Receive() // the owner detaches, has closed it, or was killed
 	if err == nil {
 		close(detaching)
 		control.Note("%s", noteDetaching)
 		_, _ = control.Receive()
 	}
-	b.orphaned(server)
+	d.orphaned(server)
 	return nil
 }
 
 // report sends the owner a note when the file is released, and one at the first failure.
-func (b *backing) report(control *wire.Conn, server *fusefile.Server, detaching <-chan struct{}) {
-	failed, released := b.supply.Failed(), server.Done()
+func (d *servedDisk) report(control *wire.Conn, server *fusefile.Server, detaching <-chan struct{}) {
+	failed, released := d.fetcher.Failed(), server.Done()
 	for failed != nil || released != nil {
 		select {
 		case <-failed:
 			failed = nil
 			control.Note("%s", noteFailed)
-			b.notify()
+			d.notify()
 		case <-released:
 			released = nil
-			b.checkRelease(detaching)
-			close(b.released)
+			d.checkRelease(detaching)
+			close(d.released)
 			control.Note("%s", noteReleased)
 		}
 	}
@@ -218,11 +218,11 @@ func (b *backing) report(control *wire.Conn, server *fusefile.Server, detaching 
 
 // checkRelease records a failure if the device was still in use when the connection ended: what
 // was written last may be missing.
-func (b *backing) checkRelease(detaching <-chan struct{}) {
+func (d *servedDisk) checkRelease(detaching <-chan struct{}) {
 	select {
 	case <-detaching:
 	default:
-		b.supply.Fail(&block.DiskError{Index: -1, Reason: "its FUSE connection was aborted"})
+		d.fetcher.Fail(&block.DiskError{Index: -1, Reason: "its FUSE connection was aborted"})
 	}
 }
 
@@ -234,7 +234,7 @@ const (
 )
 
 // orphaned lets the users of the device finish, within a limit.
-func (b *backing) orphaned(server *fusefile.Server) {
+func (d *servedDisk) orphaned(server *fusefile.Server) {
 	select {
 	case <-server.Done():
 	case <-time.After(orphanTimeout):

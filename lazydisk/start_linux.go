@@ -57,7 +57,7 @@ func SocketPair() (server, client *os.File, err error) {
 }
 
 // Start starts a block server and attaches a loop device to its disk. A client must serve the source
-// at the other end of the link meanwhile. Start closes the link in this process. It needs root.
+// at the other end of the socket pair meanwhile. Start closes serverEnd. It needs root.
 //
 // If ctx ends before the device is attached, nothing is left.
 func Start(ctx context.Context, o Options, serverEnd *os.File) (*Server, error) {

@@ -66,7 +66,7 @@ mounting() {
 
 # unit runs the rest, and race those packages of it whose goroutines share state, with the race detector. Many tests of
 # unit wait for a time limit, so more packages run in parallel than there are cores.
-shared='/(undo|bake|retry|builder|loopcloud/state|loopcloud/fault)(/.*)?$|/lazydisk/(cache|supply|image|link|overlay)$|/packer-plugin-chroot/loopcloud$'
+shared='/(undo|bake|retry|builder|loopcloud/state|loopcloud/fault)(/.*)?$|/lazydisk/(cache|cow|fetch|overlay|rpc)$|/packer-plugin-chroot/loopcloud$'
 unit() { stage unit -timeout 40m -p 4 $(go list ./... | grep -vE "/acceptance/|$mounts|$shared"); }
 race() { stage race -timeout 40m -race -skip '^TestMachineOn' $(go list ./... | grep -E "$shared"); }
 

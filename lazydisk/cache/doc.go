@@ -1,4 +1,5 @@
-// Package cache keeps source blocks in a directory that all builds of a host share.
+// Package cache keeps source blocks in a directory that all builds of a host share. Use it only for
+// sources whose blocks never change: nothing removes a block because its source has changed.
 //
 // Each block is a file that is written completely before it gets its name, and that is never
 // changed afterwards. Its header has a checksum for each page, so that a read verifies only

@@ -172,7 +172,7 @@ func (f *files) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 
 // Fsync implements fuse.RawFileSystem. Written data does not outlive this process, whether it is
 // on the disk or not, so there is nothing to do. Data that the disk loses is found by
-// image.Image.Sync before the changes are read.
+// cow.Content.Sync before the changes are read.
 func (f *files) Fsync(<-chan struct{}, *fuse.FsyncIn) fuse.Status { return fuse.OK }
 
 // StatFs implements fuse.RawFileSystem.

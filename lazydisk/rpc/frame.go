@@ -1,4 +1,4 @@
-package link
+package rpc
 
 import (
 	"encoding/binary"

@@ -1,4 +1,4 @@
-package supply_test
+package fetch_test
 
 import (
 	"bytes"
@@ -16,19 +16,19 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/sourcetest"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/supply"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fetch"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
 // soon are limits for tests of failures; tests of successes have no limits that they could reach.
 var (
-	soon = supply.Limits{Attempt: 50 * time.Millisecond, Total: 400 * time.Millisecond, Pause: time.Millisecond}
-	slow = supply.Limits{Attempt: time.Minute, Total: 5 * time.Minute, Pause: time.Millisecond}
+	soon = fetch.Limits{Attempt: 50 * time.Millisecond, Total: 400 * time.Millisecond, Pause: time.Millisecond}
+	slow = fetch.Limits{Attempt: time.Minute, Total: 5 * time.Minute, Pause: time.Millisecond}
 )
 
-func newSupply(t testing.TB, o supply.Options) *supply.Supply {
+func newFetcher(t testing.TB, o fetch.Options) *fetch.Fetcher {
 	t.Helper()
-	s := supply.New(o)
+	s := fetch.New(o)
 	t.Cleanup(func() { s.Close(errors.New("the test has ended")) })
 	return s
 }
@@ -50,7 +50,7 @@ func cached(t testing.TB, dir string, limit int64) *cache.Source {
 }
 
 // read reads a block and verifies its content.
-func read(s *supply.Supply, index int64) error {
+func read(s *fetch.Fetcher, index int64) error {
 	p, want := make([]byte, block.Size), make([]byte, block.Size)
 	if err := s.ReadAt(p, index, 0); err != nil {
 		return err
@@ -61,7 +61,7 @@ func read(s *supply.Supply, index int64) error {
 	return nil
 }
 
-func wantRead(t testing.TB, s *supply.Supply, index int64) {
+func wantRead(t testing.TB, s *fetch.Fetcher, index int64) {
 	t.Helper()
 	if err := read(s, index); err != nil {
 		t.Errorf("block %d: %v", index, err)
@@ -75,7 +75,7 @@ func TestSecondUserFetchesNothing(t *testing.T) {
 	dir := testdir.New(t)
 	for i, want := range []int{5, 0} {
 		source := sourcetest.Pattern(all)
-		s := newSupply(t, supply.Options{Source: source, Cache: cached(t, dir, 1<<30), Limits: slow})
+		s := newFetcher(t, fetch.Options{Source: source, Cache: cached(t, dir, 1<<30), Limits: slow})
 		for index := range int64(5) {
 			wantRead(t, s, index)
 		}
@@ -93,7 +93,7 @@ func TestSixteenUsersFetchOnce(t *testing.T) {
 	source.Latency = 5 * time.Millisecond
 	var users sync.WaitGroup
 	for range 16 {
-		s := newSupply(t, supply.Options{Source: source, Cache: cached(t, dir, 1<<30), Limits: slow})
+		s := newFetcher(t, fetch.Options{Source: source, Cache: cached(t, dir, 1<<30), Limits: slow})
 		for range 2 {
 			users.Go(func() {
 				for index := range int64(12) {
@@ -133,7 +133,7 @@ func TestFaults(t *testing.T) {
 			if name == "no response" {
 				limits.Attempt = 50 * time.Millisecond
 			}
-			s := newSupply(t, supply.Options{Source: source, Cache: cached(t, testdir.New(t), 1<<30), Limits: limits})
+			s := newFetcher(t, fetch.Options{Source: source, Cache: cached(t, testdir.New(t), 1<<30), Limits: limits})
 			wantRead(t, s, 9)
 			if got := s.Stats(); got.Retries < 3 || got.Fetched != 1 || s.Failure() != nil {
 				t.Errorf("the figures are %+v, the failure %v", got, s.Failure())
@@ -142,7 +142,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestFailure: a request that fails for good fails the supply with the block and the reason. What is
+// TestFailure: a request that fails for good fails the fetcher with the block and the reason. What is
 // in the cache can still be read.
 func TestFailure(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -162,7 +162,7 @@ func TestFailure(t *testing.T) {
 				}
 				return nil
 			}
-			s := newSupply(t, supply.Options{Source: source, Cache: cached(t, testdir.New(t), 1<<30), Limits: soon})
+			s := newFetcher(t, fetch.Options{Source: source, Cache: cached(t, testdir.New(t), 1<<30), Limits: soon})
 			wantRead(t, s, 1)
 			err := read(s, 3)
 			f := s.Failure()
@@ -194,7 +194,7 @@ func TestClose(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	s := supply.New(supply.Options{Source: source, Limits: slow})
+	s := fetch.New(fetch.Options{Source: source, Limits: slow})
 	ended := make(chan error, 1)
 	go func() { ended <- read(s, 0) }()
 	<-requested
@@ -207,7 +207,7 @@ func TestClose(t *testing.T) {
 // TestSequentialReads: blocks ahead of a sequential read are requested, and no block twice.
 func TestSequentialReads(t *testing.T) {
 	source := sourcetest.Pattern(block.Range{Count: 100})
-	s := newSupply(t, supply.Options{
+	s := newFetcher(t, fetch.Options{
 		Source: source, Cache: cached(t, testdir.New(t), 1<<30), Limits: slow,
 		Wanted: func(index int64) bool { return index < 100 },
 	})
@@ -230,7 +230,7 @@ func TestSequentialReads(t *testing.T) {
 // TestRandomReads: reads that are not sequential request nothing ahead.
 func TestRandomReads(t *testing.T) {
 	source := sourcetest.Pattern(all)
-	s := newSupply(t, supply.Options{
+	s := newFetcher(t, fetch.Options{
 		Source: source, Limits: slow, Wanted: func(int64) bool { return true },
 	})
 	for _, index := range []int64{500, 20, 300, 22, 700, 24, 100, 900, 502, 3} {
@@ -245,7 +245,7 @@ func TestRandomReads(t *testing.T) {
 // TestTwoStreams: two interleaved sequential reads are both recognized.
 func TestTwoStreams(t *testing.T) {
 	source := sourcetest.Pattern(all)
-	s := newSupply(t, supply.Options{
+	s := newFetcher(t, fetch.Options{
 		Source: source, Cache: cached(t, testdir.New(t), 1<<30), Limits: slow, Wanted: func(int64) bool { return true },
 	})
 	for index := range int64(10) {
@@ -263,7 +263,7 @@ func TestTwoStreams(t *testing.T) {
 	}
 }
 
-// TestFailedPrefetch: a prefetch that fails does not fail the supply, and the read that needs the block
+// TestFailedPrefetch: a prefetch that fails does not fail the fetcher, and the read that needs the block
 // requests it again.
 func TestFailedPrefetch(t *testing.T) {
 	source := sourcetest.Pattern(all)
@@ -273,7 +273,7 @@ func TestFailedPrefetch(t *testing.T) {
 		}
 		return nil
 	}
-	s := newSupply(t, supply.Options{
+	s := newFetcher(t, fetch.Options{
 		Source: source, Cache: cached(t, testdir.New(t), 1<<30), Limits: slow, Wanted: func(index int64) bool { return index < 20 },
 	})
 	for index := range int64(20) {
@@ -281,7 +281,7 @@ func TestFailedPrefetch(t *testing.T) {
 		wantRead(t, s, index)
 	}
 	if s.Failure() != nil {
-		t.Errorf("the supply has failed: %v", s.Failure())
+		t.Errorf("the fetcher has failed: %v", s.Failure())
 	}
 }
 
@@ -289,7 +289,7 @@ func TestFailedPrefetch(t *testing.T) {
 func TestDamagedCache(t *testing.T) {
 	dir := testdir.New(t)
 	source := sourcetest.Pattern(all)
-	s := newSupply(t, supply.Options{Source: source, Cache: cached(t, dir, 1<<30), Limits: slow})
+	s := newFetcher(t, fetch.Options{Source: source, Cache: cached(t, dir, 1<<30), Limits: slow})
 	wantRead(t, s, 6)
 	files, err := filepath.Glob(filepath.Join(dir, "s-*", "6"))
 	if err != nil || len(files) != 1 {
@@ -312,7 +312,7 @@ func TestDamagedCache(t *testing.T) {
 // TestWithoutRoomInTheCache: blocks that the cache cannot keep are read all the same.
 func TestWithoutRoomInTheCache(t *testing.T) {
 	source := sourcetest.Pattern(all)
-	s := newSupply(t, supply.Options{Source: source, Cache: cached(t, testdir.New(t), 0), Limits: slow})
+	s := newFetcher(t, fetch.Options{Source: source, Cache: cached(t, testdir.New(t), 0), Limits: slow})
 	for index := range int64(40) {
 		wantRead(t, s, index)
 		wantRead(t, s, index)
@@ -323,7 +323,7 @@ func TestWithoutRoomInTheCache(t *testing.T) {
 }
 
 // TestSum: the checksum of a block is that of its content, and one that cannot be fetched does not fail
-// the supply.
+// the fetcher.
 func TestSum(t *testing.T) {
 	source := sourcetest.Pattern(all)
 	source.Fault = func(_ context.Context, index int64, _ int, _ []byte) error {
@@ -332,7 +332,7 @@ func TestSum(t *testing.T) {
 		}
 		return nil
 	}
-	s := newSupply(t, supply.Options{Source: source, Limits: soon})
+	s := newFetcher(t, fetch.Options{Source: source, Limits: soon})
 	p := make([]byte, block.Size)
 	sourcetest.Content(1, p)
 	if sum, err := s.Sum(1); err != nil || sum != sha256.Sum256(p) {
@@ -347,7 +347,7 @@ func TestSum(t *testing.T) {
 func TestList(t *testing.T) {
 	source := sourcetest.Pattern(block.Range{First: 3, Count: 10}, block.Range{First: 50, Count: 1}, block.Range{First: 70, Count: 30})
 	source.ListPart = 7
-	s := newSupply(t, supply.Options{Source: source, Limits: slow})
+	s := newFetcher(t, fetch.Options{Source: source, Limits: slow})
 	present := map[int64]int{}
 	err := s.List(func(r block.Range) error {
 		for i := range r.Count {
@@ -391,7 +391,7 @@ func TestListFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			source := &listed{Source: sourcetest.Pattern(all), list: test.list}
-			s := newSupply(t, supply.Options{Source: source, Limits: soon})
+			s := newFetcher(t, fetch.Options{Source: source, Limits: soon})
 			err := s.List(func(block.Range) error { return nil })
 			if test.says == "" && err != nil || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
 				t.Errorf("the error is %v", err)

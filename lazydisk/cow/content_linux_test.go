@@ -1,4 +1,4 @@
-package image_test
+package cow_test
 
 import (
 	"bytes"
@@ -10,15 +10,15 @@ import (
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/image"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cow"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fetch"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/overlay"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/sourcetest"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/supply"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// newImage returns an image of a number of blocks, over a source with some of them.
-func newImage(t testing.TB, blocks int64, present ...block.Range) (*image.Image, *sourcetest.Source) {
+// newContent returns the content of a number of blocks, over a source with some of them.
+func newContent(t testing.TB, blocks int64, present ...block.Range) (*cow.Content, *sourcetest.Source) {
 	t.Helper()
 	source := sourcetest.Pattern(present...)
 	o, err := overlay.Create(testdir.New(t), blocks)
@@ -26,15 +26,15 @@ func newImage(t testing.TB, blocks int64, present ...block.Range) (*image.Image,
 		t.Fatal(err)
 	}
 	t.Cleanup(o.Close)
-	s := supply.New(supply.Options{Source: source})
+	s := fetch.New(fetch.Options{Source: source})
 	t.Cleanup(func() { s.Close(errors.New("the test has ended")) })
 	if err := s.List(o.SetPresent); err != nil {
 		t.Fatal(err)
 	}
-	return image.New(o, s), source
+	return cow.New(o, s), source
 }
 
-// original returns the initial content of an image.
+// original returns the initial content of a disk.
 func original(blocks int64, present ...block.Range) []byte {
 	p := make([]byte, blocks*block.Size)
 	for _, r := range present {
@@ -52,8 +52,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// expectChanges compares the changes of an image with its content and its original.
-func expectChanges(t testing.TB, m *image.Image, now, before []byte, present ...block.Range) {
+// expectChanges compares the changes of a disk with its content and its original.
+func expectChanges(t testing.TB, m *cow.Content, now, before []byte, present ...block.Range) {
 	t.Helper()
 	p := make([]byte, block.Size)
 	listed := map[int64]bool{}
@@ -68,7 +68,7 @@ func expectChanges(t testing.TB, m *image.Image, now, before []byte, present ...
 		want := now[index*block.Size:][:block.Size]
 		has := slices.ContainsFunc(present, func(r block.Range) bool { return index >= r.First && index < r.First+r.Count })
 		equal := has && bytes.Equal(want, before[index*block.Size:][:block.Size])
-		expected := image.Change{Index: index, Sum: sha256.Sum256(want), Zero: block.IsZero(want), InParent: has, Equal: equal}
+		expected := cow.Change{Index: index, Sum: sha256.Sum256(want), Zero: block.IsZero(want), InParent: has, Equal: equal}
 		if c != expected || !bytes.Equal(p, want) {
 			t.Errorf("the change is %+v, want %+v; the same content: %v", c, expected, bytes.Equal(p, want))
 		}
@@ -82,13 +82,13 @@ func expectChanges(t testing.TB, m *image.Image, now, before []byte, present ...
 	}
 }
 
-// TestRandomOperations compares an image with a copy in memory.
+// TestRandomOperations compares a disk with a copy in memory.
 func TestRandomOperations(t *testing.T) {
 	const blocks = 6
 	present := []block.Range{{First: 0, Count: 2}, {First: 3, Count: 2}}
 	for seed := range uint64(8) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		m, _ := newImage(t, blocks, present...)
+		m, _ := newContent(t, blocks, present...)
 		want := original(blocks, present...)
 		before := bytes.Clone(want)
 		for range 60 {
@@ -129,7 +129,7 @@ func TestRandomOperations(t *testing.T) {
 
 // TestOutside: nothing outside of the disk can be used.
 func TestOutside(t *testing.T) {
-	m, _ := newImage(t, 2)
+	m, _ := newContent(t, 2)
 	for _, r := range []struct{ off, n int64 }{{-1, 1}, {m.Size(), 1}, {m.Size() - 1, 2}, {1 << 62, 1}} {
 		p := make([]byte, r.n)
 		if m.ReadAt(p, r.off) == nil || m.WriteAt(p, r.off) == nil || m.Zero(r.off, r.n) == nil {
@@ -141,7 +141,7 @@ func TestOutside(t *testing.T) {
 // TestWritesFetchNothing: writes of whole pages fetch nothing until the changes are read, and a block
 // that was written as a whole is fetched only for the comparison.
 func TestWritesFetchNothing(t *testing.T) {
-	m, source := newImage(t, 8, block.Range{Count: 8})
+	m, source := newContent(t, 8, block.Range{Count: 8})
 	must(t, m.WriteAt(make([]byte, 2*block.PageSize), 3*block.Size+block.PageSize))
 	must(t, m.WriteAt(make([]byte, block.Size), 5*block.Size))
 	must(t, m.Zero(6*block.Size, 2*block.Size))
@@ -159,7 +159,7 @@ func TestWritesFetchNothing(t *testing.T) {
 // TestConcurrentUse: several goroutines write pages of the same blocks, and discard and read them.
 func TestConcurrentUse(t *testing.T) {
 	const blocks, workers = 4, 8
-	m, _ := newImage(t, blocks, block.Range{Count: 2})
+	m, _ := newContent(t, blocks, block.Range{Count: 2})
 	want := original(blocks, block.Range{Count: 2})
 	var group sync.WaitGroup
 	for worker := range workers {

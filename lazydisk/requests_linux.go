@@ -7,32 +7,32 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/link"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/rpc"
 )
 
 // handle handles a request of the client.
-func (b *backing) handle(op link.Op, arg int64) ([][]byte, func(), error) {
+func (d *servedDisk) handle(op rpc.Op, arg int64) ([][]byte, func(), error) {
 	switch op {
 	case opChanges:
-		return encoded(b.changes(arg))
+		return encoded(d.changes(arg))
 	case opChange:
-		return b.change(arg)
+		return d.change(arg)
 	case opSync:
-		return nil, nil, b.seal()
+		return nil, nil, d.seal()
 	case opStats:
-		return encoded(b.stats(), nil)
+		return encoded(d.stats(), nil)
 	case opFailure:
-		return encoded(b.supply.Failure(), nil)
+		return encoded(d.fetcher.Failure(), nil)
 	default:
 		return nil, nil, fmt.Errorf("unknown request %d", op)
 	}
 }
 
 // seal returns an error unless everything that was written can be read.
-func (b *backing) seal() error {
+func (d *servedDisk) seal() error {
 	select {
-	case <-b.released:
-		return b.image.Sync()
+	case <-d.released:
+		return d.content.Sync()
 	default:
 		return errAttached
 	}
@@ -46,10 +46,10 @@ func encoded(value any, err error) ([][]byte, func(), error) {
 	return [][]byte{body}, nil, err
 }
 
-func (b *backing) changes(from int64) (c changes, err error) {
+func (d *servedDisk) changes(from int64) (c changes, err error) {
 	for {
-		index, err := b.image.NextChange(from)
-		if err != nil || index == b.overlay.Blocks() {
+		index, err := d.content.NextChange(from)
+		if err != nil || index == d.overlay.Blocks() {
 			return c, err
 		}
 		if c.More = len(c.Indexes) == changesPart; c.More {
@@ -60,38 +60,38 @@ func (b *backing) changes(from int64) (c changes, err error) {
 	}
 }
 
-func (b *backing) change(index int64) ([][]byte, func(), error) {
-	if index < 0 || index >= b.overlay.Blocks() {
+func (d *servedDisk) change(index int64) ([][]byte, func(), error) {
+	if index < 0 || index >= d.overlay.Blocks() {
 		return nil, nil, fmt.Errorf("the disk has no block %d", index)
 	}
 	buffer := blockBuffers.Get().(*[block.Size]byte)
 	sent := func() { blockBuffers.Put(buffer) }
-	c, err := b.image.Change(index, buffer[:])
+	c, err := d.content.Change(index, buffer[:])
 	if err != nil {
 		return nil, sent, err
 	}
 	return [][]byte{{encodeFlags(c)}, c.Sum[:], buffer[:]}, sent, nil
 }
 
-func (b *backing) stats() Stats {
-	s := Stats{Stats: b.supply.Stats()}
-	s.Read, s.Written, s.Discarded = b.image.Traffic()
-	if b.cache != nil {
-		s.Damaged, s.Cached = b.cache.Damaged(), b.cache.Usage()
+func (d *servedDisk) stats() Stats {
+	s := Stats{Stats: d.fetcher.Stats()}
+	s.Read, s.Written, s.Discarded = d.content.Traffic()
+	if d.cache != nil {
+		s.Damaged, s.Cached = d.cache.Damaged(), d.cache.Usage()
 	}
-	if b.cacheErr != nil {
-		s.CacheError = b.cacheErr.Error()
+	if d.cacheErr != nil {
+		s.CacheError = d.cacheErr.Error()
 	}
 	return s
 }
 
 // notify informs the client of the first failure.
-func (b *backing) notify() {
-	body, err := json.Marshal(b.supply.Failure())
+func (d *servedDisk) notify() {
+	body, err := json.Marshal(d.fetcher.Failure())
 	if err != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	_, _ = b.peer.Call(ctx, opFailed, 0, body) // a client that is gone does not need it
+	_, _ = d.peer.Call(ctx, opFailed, 0, body) // a client that is gone does not need it
 }

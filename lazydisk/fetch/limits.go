@@ -1,4 +1,4 @@
-package supply
+package fetch
 
 import (
 	"math/rand/v2"

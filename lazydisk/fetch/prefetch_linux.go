@@ -1,4 +1,4 @@
-package supply
+package fetch
 
 import "sync"
 
@@ -60,32 +60,32 @@ func (t *stream) advance() (first, end int64) {
 
 // Prefetch records a read of a block. If it continues a sequential read, the next blocks are
 // fetched in the background.
-func (s *Supply) Prefetch(index int64) {
-	if s.wanted == nil {
+func (f *Fetcher) Prefetch(index int64) {
+	if f.wanted == nil {
 		return
 	}
-	for first, end := s.streams.next(index); first < end; first++ {
-		if s.ctx.Err() != nil || s.Failure() != nil {
+	for first, end := f.streams.next(index); first < end; first++ {
+		if f.ctx.Err() != nil || f.Failure() != nil {
 			return
 		}
-		if s.wanted(first) && !s.Holds(first) {
-			s.running.Add(1)
-			go s.prefetch(first)
+		if f.wanted(first) && !f.Holds(first) {
+			f.running.Add(1)
+			go f.prefetch(first)
 		}
 	}
 }
 
 // prefetch opens a block for later reads.
-func (s *Supply) prefetch(index int64) {
-	defer s.running.Done()
-	c, f, first := s.join(index, true)
+func (f *Fetcher) prefetch(index int64) {
+	defer f.running.Done()
+	c, fl, first := f.join(index, true)
 	switch {
 	case c != nil:
 		c.release()
 	case first:
-		s.fly(f)
+		f.fly(fl)
 		fallthrough
 	default:
-		s.leave(f)
+		f.leave(fl)
 	}
 }

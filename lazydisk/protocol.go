@@ -4,14 +4,14 @@ import (
 	"sync"
 
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/image"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/link"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cow"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/rpc"
 )
 
 // The requests of a client to its block server, and opFailed, which goes the other way.
 const (
 	// opChanges returns the indexes of changed blocks, beginning with the argument.
-	opChanges = link.FirstOwn + iota
+	opChanges = rpc.FirstOwn + iota
 	// opChange returns a changed block.
 	opChange
 	// opSync fails unless the device is detached and everything that was written can be read.
@@ -41,7 +41,7 @@ const (
 	flagEqual
 )
 
-func encodeFlags(c image.Change) (flags byte) {
+func encodeFlags(c cow.Change) (flags byte) {
 	if c.Zero {
 		flags |= flagZero
 	}
@@ -54,6 +54,6 @@ func encodeFlags(c image.Change) (flags byte) {
 	return flags
 }
 
-func decodeFlags(index int64, flags byte) image.Change {
-	return image.Change{Index: index, Zero: flags&flagZero != 0, InParent: flags&flagInParent != 0, Equal: flags&flagEqual != 0}
+func decodeFlags(index int64, flags byte) cow.Change {
+	return cow.Change{Index: index, Zero: flags&flagZero != 0, InParent: flags&flagInParent != 0, Equal: flags&flagEqual != 0}
 }

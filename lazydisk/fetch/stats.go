@@ -1,6 +1,6 @@
-package supply
+package fetch
 
-// Stats are figures of a supply since its start.
+// Stats are figures of a fetcher since its start.
 type Stats struct {
 	// Fetched is the number of blocks that the source has sent, and Prefetched how many of
 	// them were requested ahead of reads.

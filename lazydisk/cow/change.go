@@ -1,4 +1,4 @@
-package image
+package cow
 
 import "github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 
