@@ -42,7 +42,7 @@ var (
 func decodeStart(body []byte) (state.UploadRequest, error) {
 	var in startInput
 	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields() // loopcloud refuses what it does not support
+	dec.DisallowUnknownFields() // loopcloud refuses fields that it does not support
 	if err := dec.Decode(&in); err != nil {
 		return state.UploadRequest{}, invalid("INVALID_PARAMETER_VALUE", "The body is not a StartSnapshot: %v", err)
 	}

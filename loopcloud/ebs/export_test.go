@@ -1,6 +1,7 @@
 package ebs
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
@@ -8,6 +9,14 @@ import (
 
 // DecodeStart decodes the body of StartSnapshot.
 var DecodeStart = decodeStart
+
+// Transfers returns the number of transfers that a Handler remembers.
+func Transfers(h http.Handler) int {
+	l := h.(*Handler).limits
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.free)
+}
 
 // Reasons returns the reasons of refusals of the state.
 func Reasons() []string {

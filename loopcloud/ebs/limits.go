@@ -33,7 +33,7 @@ type limits struct {
 	state.Direct
 	mu      sync.Mutex
 	buckets map[string]*bucket
-	// free holds the time at which the last transfer of a snapshot ends.
+	// free holds the time at which the last transfer of a snapshot ends, by kind and snapshot.
 	free map[string]time.Time
 }
 
@@ -129,7 +129,11 @@ func (l *limits) transfer(key string, now time.Time) time.Time {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	end := later(l.free[key], now).Add(time.Duration(state.BlockSize / l.Throughput * float64(time.Second)))
+	free, known := l.free[key]
+	if !known {
+		l.forget(now)
+	}
+	end := later(free, now).Add(time.Duration(state.BlockSize / l.Throughput * float64(time.Second)))
 	l.free[key] = end
 	return end
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsebs "github.com/aws/aws-sdk-go-v2/service/ebs"
 
+	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/ebs"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
 
@@ -76,6 +77,17 @@ func TestLatency(t *testing.T) {
 	defer cancel()
 	if _, err := w.mine().PutSnapshotBlock(ctx, putInput(id, 0, zero())); err == nil {
 		t.Error("a client that does not wait has no error")
+	}
+}
+
+// TestEndedTransfers: transfers that have ended are forgotten, also without a limit of requests.
+func TestEndedTransfers(t *testing.T) {
+	w := newTestCloud(t, state.Timing{Direct: state.Direct{Throughput: 1e15}})
+	for range 3 {
+		w.put(w.start(), map[int32][]byte{0: zero()})
+	}
+	if n := ebs.Transfers(w.handler); n != 1 {
+		t.Errorf("%d transfers are remembered", n)
 	}
 }
 

@@ -99,8 +99,8 @@ func TestVolumeOfSnapshot(t *testing.T) {
 }
 
 // TestEncryptedNoise: in a volume of an encrypted snapshot, a block that was not written is noise,
-// a written block of zeros is not, and neither is what follows the snapshot. It stays so for a
-// copy, a child and an export.
+// a written block of zeros is not, and neither is the part after the snapshot's end. It stays so for
+// a copy, a child and an export.
 func TestEncryptedNoise(t *testing.T) {
 	w := newTestCloud(t, state.Timing{})
 	id := w.written(map[int32][]byte{0: random(1), 3: zero()}, encrypted)

@@ -51,6 +51,14 @@ func (s *Store) beginSnapshot(id string, size int64, parent string) error {
 	if err := create(sums, func(*os.File) error { return nil }); err != nil {
 		return err
 	}
+	if err := s.beginData(data, size, parent); err != nil {
+		return errors.Join(err, removeFile(sums))
+	}
+	return nil
+}
+
+// beginData creates the file of a snapshot's data.
+func (s *Store) beginData(data string, size int64, parent string) error {
 	if parent == "" {
 		return create(data, func(f *os.File) error { return f.Truncate(size) })
 	}
@@ -203,7 +211,7 @@ func (s *Store) SealSnapshot(id string) error {
 	return nil
 }
 
-// ReadBlock reads a block of a snapshot. What the snapshot does not have is zero.
+// ReadBlock reads a block of a snapshot. A block that the snapshot does not have is zero.
 func (s *Store) ReadBlock(id string, index int64, data []byte) error {
 	if err := s.readBlock(id, index, data); err != nil {
 		return fmt.Errorf("cannot read block %d of snapshot %s: %w", index, id, err)

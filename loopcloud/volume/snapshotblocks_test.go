@@ -88,6 +88,14 @@ func TestInterruptedBlock(t *testing.T) {
 	expectFiles(t, dir)
 }
 
+// TestFailedBegin: a snapshot that cannot begin with the blocks of its parent leaves no file.
+func TestFailedBegin(t *testing.T) {
+	dir := testdir.New(t)
+	s := open(t, dir, volume.Xen)
+	wantError(t, s.BeginSnapshot("snap-2", gib, "snap-1"), fs.ErrNotExist, "snap-2")
+	expectFiles(t, dir)
+}
+
 // TestChildOfImport: a snapshot can begin with the blocks of an imported disk that is smaller than
 // its size.
 func TestChildOfImport(t *testing.T) {
