@@ -650,6 +650,27 @@ func TestCancelledStart(t *testing.T) {
 	}
 }
 
+// TestCancelledAtAnyTime: a start that is cancelled at any time leaves no device.
+func TestCancelledAtAnyTime(t *testing.T) {
+	needRoot(t)
+	for n := range 20 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n)*2*time.Millisecond)
+		name := fmt.Sprintf("%scancelled-%d-%d", lazydisk.NamePrefix, os.Getpid(), n)
+		d, err := lazydisk.Open(ctx, nil, lazydisk.Options{Size: mib, Name: name})
+		if err == nil {
+			err = errors.Join(d.Detach(within(t)), d.Close())
+		} else if ctx.Err() != nil {
+			err = nil
+		}
+		cancel()
+		must(t, err)
+		eventually(t, "nothing is left", func() bool {
+			device, err := lazydisk.Device(name)
+			return err == nil && device == ""
+		})
+	}
+}
+
 // hangingList is a source that does not list its blocks.
 type hangingList struct {
 	*sourcetest.Source

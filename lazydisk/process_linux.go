@@ -43,14 +43,16 @@ func (p Process) Kill() error {
 		return err
 	}
 	fd, err := unix.PidfdOpen(p.PID, 0)
-	if err != nil {
-		return nil // it has ended
+	if err == nil {
+		defer unix.Close(fd)
 	}
-	defer unix.Close(fd)
 	if !p.runs() {
 		return nil
 	}
-	if err := p.check(); err != nil {
+	if err == nil {
+		err = p.check()
+	}
+	if err != nil {
 		return err
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -64,10 +66,10 @@ func (p Process) Kill() error {
 	return nil
 }
 
-// runs reports whether the process exists, and is not only waited for by its parent.
+// runs reports whether the process has not ended.
 func (p Process) runs() bool {
 	since, err := procfs.StartTime(p.PID)
-	return err == nil && since == p.Since && len(procfs.Arguments(p.PID)) > 0
+	return err == nil && since == p.Since
 }
 
 // check returns an error if the process is not a block server: a record can name any process.

@@ -1,7 +1,9 @@
 package lazydisk_test
 
 import (
+	"os"
 	"os/exec"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +49,28 @@ func TestKillNoBlockServer(t *testing.T) {
 	must(t, err)
 	if err := p.Kill(); err == nil {
 		t.Error("it is killed")
+	}
+}
+
+// TestKillWithoutAccess: an error is returned if the kernel gives no access to a process that runs. It
+// gives none to a thread.
+func TestKillWithoutAccess(t *testing.T) {
+	threads, ended := make(chan int), make(chan struct{})
+	defer close(ended)
+	thread := os.Getpid()
+	for thread == os.Getpid() {
+		go func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			threads <- unix.Gettid()
+			<-ended
+		}()
+		thread = <-threads
+	}
+	p, err := lazydisk.ProcessOf(thread)
+	must(t, err)
+	if err := p.Kill(); err == nil {
+		t.Error("it counts as ended")
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 
@@ -130,7 +129,7 @@ func (f *Fetcher) Sum(index int64) (sum block.Sum, err error) {
 		return c.Sum(), nil
 	}
 	if first {
-		f.fly(fl)
+		f.run(fl)
 	}
 	<-fl.done
 	defer f.leave(fl)
@@ -163,7 +162,7 @@ func (f *Fetcher) get(index int64) (*shared, error) {
 			return c, nil
 		}
 		if first {
-			f.fly(fl)
+			f.run(fl)
 		}
 		<-fl.done
 		if fl.content != nil {
@@ -180,7 +179,7 @@ func (f *Fetcher) get(index int64) (*shared, error) {
 }
 
 // join returns the content of a block or, if it is not open, the flight that opens it. The caller
-// must fly it if it is the first.
+// must run it if first is true.
 func (f *Fetcher) join(index int64, ahead bool) (c *shared, fl *flight, first bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -216,8 +215,8 @@ func (f *Fetcher) leave(fl *flight) {
 	}
 }
 
-// fly runs a flight.
-func (f *Fetcher) fly(fl *flight) {
+// run runs a flight.
+func (f *Fetcher) run(fl *flight) {
 	c, err := f.open(fl)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -230,16 +229,12 @@ func (f *Fetcher) fly(fl *flight) {
 	close(fl.done)
 }
 
-// open opens a block in the cache, or fetches it.
+// open opens a block in the cache, or fetches it. A block that the cache cannot open is fetched too.
 func (f *Fetcher) open(fl *flight) (content, error) {
 	if f.cache != nil {
-		b, err := f.cache.Open(fl.index)
-		if err == nil {
+		if b, err := f.cache.Open(fl.index); err == nil {
 			f.hits.Add(1)
 			return b, nil
-		}
-		if !errors.Is(err, os.ErrNotExist) {
-			return nil, f.fail(fl, 0, fmt.Errorf("cannot read the cache: %w", err))
 		}
 	}
 	return f.fetch(fl)

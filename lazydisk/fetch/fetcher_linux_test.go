@@ -15,8 +15,8 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/sourcetest"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fetch"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/sourcetest"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
@@ -142,8 +142,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestFailure: a request that fails for good fails the fetcher with the block and the reason. What is
-// in the cache can still be read.
+// TestFailure: a request that fails for good fails the fetcher with the block and the reason. Blocks in
+// the cache can still be read.
 func TestFailure(t *testing.T) {
 	for name, test := range map[string]struct {
 		fault    func(ctx context.Context) error
@@ -305,6 +305,26 @@ func TestDamagedCache(t *testing.T) {
 	}
 	wantRead(t, s, 6) // it is still open
 	if n, _ := source.Requests(); n != 2 || s.Failure() != nil {
+		t.Errorf("%d requests, the failure is %v", n, s.Failure())
+	}
+}
+
+// TestUnusableFileInTheCache: a block whose file in the cache cannot be opened is fetched, and the disk
+// does not fail.
+func TestUnusableFileInTheCache(t *testing.T) {
+	dir := testdir.New(t)
+	source := sourcetest.Pattern(all)
+	c := cached(t, dir, 1<<30)
+	sources, err := filepath.Glob(filepath.Join(dir, "s-*"))
+	if err != nil || len(sources) != 1 {
+		t.Fatalf("%v, %v", sources, err)
+	}
+	if err := os.Symlink("6", filepath.Join(sources[0], "6")); err != nil {
+		t.Fatal(err)
+	}
+	s := newFetcher(t, fetch.Options{Source: source, Cache: c, Limits: slow})
+	wantRead(t, s, 6)
+	if n, _ := source.Requests(); n != 1 || s.Failure() != nil {
 		t.Errorf("%d requests, the failure is %v", n, s.Failure())
 	}
 }

@@ -83,7 +83,7 @@ func (f *Fetcher) prefetch(index int64) {
 	case c != nil:
 		c.release()
 	case first:
-		f.fly(fl)
+		f.run(fl)
 		fallthrough
 	default:
 		f.leave(fl)
