@@ -70,7 +70,7 @@ func plainLoop(b *testing.B, size int64) string {
 	return device
 }
 
-// readAll reads a device from its beginning, without what its page cache holds.
+// readAll reads a device from its beginning, after it has emptied the page cache of the device.
 func readAll(b *testing.B, device string, size int64) time.Duration {
 	b.Helper()
 	f, err := os.Open(device)

@@ -98,9 +98,9 @@ type Change struct {
 	Data []byte
 }
 
-// Indexes returns the indexes of the blocks that were written, in ascending order. Some of them
+// indexes returns the indexes of the blocks that were written, in ascending order. Some of them
 // may be equal to the source's.
-func (c *Client) Indexes(ctx context.Context) iter.Seq2[int64, error] {
+func (c *Client) indexes(ctx context.Context) iter.Seq2[int64, error] {
 	return func(yield func(int64, error) bool) {
 		for part := (changes{More: true}); part.More; {
 			from := int64(0)
@@ -174,7 +174,7 @@ func (c *Client) eachChange(ctx context.Context, workers int, call func(context.
 	}
 	group.Go(func() error {
 		defer close(indexes)
-		for index, err := range c.Indexes(ctx) {
+		for index, err := range c.indexes(ctx) {
 			if err != nil {
 				return err
 			}

@@ -69,13 +69,8 @@ func isDir(path string) bool {
 // Stats are figures of a disk.
 type Stats struct {
 	fetch.Stats
-	// Read, Written and Discarded are the bytes that users of the device have read, written and
-	// discarded.
-	Read, Written, Discarded int64
-	// Damaged is the number of blocks in the cache that failed the verification.
-	Damaged int64
-	// Cached is the size of the cache in bytes.
-	Cached int64
+	// Read and Written are the bytes that users of the device have read and written.
+	Read, Written int64
 	// CacheError is the reason why the disk has no cache although it should; otherwise it is "".
 	CacheError string
 }

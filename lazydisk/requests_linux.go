@@ -75,10 +75,7 @@ func (d *servedDisk) change(index int64) ([][]byte, func(), error) {
 
 func (d *servedDisk) stats() Stats {
 	s := Stats{Stats: d.fetcher.Stats()}
-	s.Read, s.Written, s.Discarded = d.content.Traffic()
-	if d.cache != nil {
-		s.Damaged, s.Cached = d.cache.Damaged(), d.cache.Usage()
-	}
+	s.Read, s.Written = d.content.Traffic()
 	if d.cacheErr != nil {
 		s.CacheError = d.cacheErr.Error()
 	}

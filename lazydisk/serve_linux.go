@@ -17,17 +17,17 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/wire"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fusefile"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cow"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/rpc"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/overlay"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fetch"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fusefile"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/overlay"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/rpc"
 )
 
 // The descriptors that a block server is started with.
 const (
 	controlFD = 3
-	sourceFD    = 4
+	sourceFD  = 4
 )
 
 // memoryTarget is the heap size above which a block server collects garbage eagerly.
@@ -110,13 +110,12 @@ func serve() error {
 // servedDisk is a disk in its block server.
 type servedDisk struct {
 	overlay *overlay.Overlay
-	fetcher  *fetch.Fetcher
+	fetcher *fetch.Fetcher
 	content *cow.Content
 	peer    *rpc.Peer
 	// released is closed when the device no longer uses the disk.
 	released chan struct{}
-	// cache is nil if there is none. cacheErr is the reason why it could not be opened.
-	cache    *cache.Cache
+	// cacheErr is the reason why the cache could not be opened.
 	cacheErr error
 }
 
@@ -154,11 +153,17 @@ func (d *servedDisk) openCache(o Options) *cache.Source {
 	if o.Key == "" || o.Empty || o.Cache.Dir == "" {
 		return nil
 	}
-	if d.cache, d.cacheErr = cache.Open(o.Cache); d.cacheErr != nil {
+	opened, err := cache.Open(o.Cache)
+	if err != nil {
+		d.cacheErr = err
 		return nil
 	}
-	var source *cache.Source
-	source, d.cacheErr = d.cache.Source(o.Key)
+	source, err := opened.Source(o.Key)
+	if err != nil {
+		opened.Close()
+		d.cacheErr = err
+		return nil
+	}
 	return source
 }
 
@@ -216,8 +221,8 @@ func (d *servedDisk) report(control *wire.Conn, server *fusefile.Server, detachi
 	}
 }
 
-// checkRelease records a failure if the device was still in use when the connection ended: what
-// was written last may be missing.
+// checkRelease records a failure if the device was still in use when the connection ended: the last
+// writes may be missing.
 func (d *servedDisk) checkRelease(detaching <-chan struct{}) {
 	select {
 	case <-detaching:

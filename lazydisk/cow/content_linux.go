@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
-	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/overlay"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fetch"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/overlay"
 )
 
 // stripes is the number of locks that the blocks share.
@@ -17,10 +17,10 @@ const stripes = 256
 // Content is the content of a disk. Its methods may be called by several goroutines.
 type Content struct {
 	overlay *overlay.Overlay
-	fetcher  *fetch.Fetcher
+	fetcher *fetch.Fetcher
 	locks   [stripes]sync.RWMutex
 
-	read, written, discarded atomic.Int64
+	read, written atomic.Int64
 }
 
 // New returns the content of an overlay over a fetcher. The fetcher is not used for blocks that the
@@ -30,10 +30,8 @@ func New(o *overlay.Overlay, f *fetch.Fetcher) *Content { return &Content{overla
 // Size returns the size of the disk in bytes.
 func (c *Content) Size() int64 { return c.overlay.Blocks() * block.Size }
 
-// Traffic returns the numbers of bytes that were read, written and discarded.
-func (c *Content) Traffic() (read, written, discarded int64) {
-	return c.read.Load(), c.written.Load(), c.discarded.Load()
-}
+// Traffic returns the numbers of bytes that were read and written.
+func (c *Content) Traffic() (read, written int64) { return c.read.Load(), c.written.Load() }
 
 // each calls a function with each part of a range that lies in one block.
 func (c *Content) each(off, length int64, call func(index, within, n int64) error) error {
@@ -148,7 +146,6 @@ func (c *Content) widen(p []byte, index, within, first, last int64) ([]byte, err
 
 // Zero writes zeros to a part of the disk. Whole pages of zeros take no space.
 func (c *Content) Zero(off, length int64) error {
-	c.discarded.Add(length)
 	next := int64(-1) // blocks before it have no content
 	return c.each(off, length, func(index, within, n int64) (err error) {
 		if index < next {
