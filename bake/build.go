@@ -23,10 +23,11 @@ import (
 func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report Reporter) (Result, error) {
 	guarded, stop := machine.Guard(ctx)
 	defer stop()
+	guarded, cancel := context.WithCancelCause(guarded)
+	defer cancel(nil)
 	b := newBuild(cloud, machine, plan, report)
-	defer b.closed()
-	guarded, b.cancel = context.WithCancelCause(guarded)
-	defer b.cancel(nil)
+	b.cancel = cancel
+	defer b.closed() // before cancel: the clean-up after other builds goes on
 	var result Result
 	err := b.inOrder(guarded, b.steps(&result))
 	if err == nil {

@@ -369,6 +369,40 @@ func TestReapedByTheNextBuild(t *testing.T) {
 	}
 }
 
+// slowDeletion is a cloud in which deleting one volume takes longer than a build.
+type slowDeletion struct {
+	*world
+	volume bake.VolumeID
+}
+
+func (c slowDeletion) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
+	if id == c.volume {
+		select {
+		case <-time.After(time.Minute):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return c.world.DeleteVolume(ctx, id)
+}
+
+// TestBuildWaitsForReaping: a build that ends before the clean-up after a killed build waits for it.
+func TestBuildWaitsForReaping(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		dir := stateDir(t)
+		journals := w.kill(death{act: "reserve#1", after: true}, dir)
+		_, _ = w.build(t.Context(), w.remembered(dir))
+		plan := w.remembered(journals())
+		plan.Build = "build-2"
+		if _, err := bake.Build(t.Context(), slowDeletion{w, "vol-1"}, machine{w}, plan, w); err != nil {
+			t.Fatalf("%v\n%q", err, w.told)
+		}
+		if diff := cmp.Diff([]string{"ami-1", "snap-1"}, w.left()); diff != "" {
+			t.Errorf("left (-want +got):\n%s\n%q", diff, w.told)
+		}
+	})
+}
+
 // TestReapLeavesAlone checks that only the resources of a dead build are touched, and that the
 // journal of remaining resources stays.
 func TestReapLeavesAlone(t *testing.T) {
