@@ -30,12 +30,13 @@ var mayImport = map[string][]string{
 		"amazon/ebsdirect", "builder", "bake", "chroot", "event", "lazydisk", "lazydisk/block", "lazydisk/cache", "retry", "sdkhttp",
 		"version",
 	},
-	"amazon/ebsdirect": {"lazydisk/block", "retry"},
+	"amazon/ebsdirect": {"event", "lazydisk/block", "retry"},
 
 	"osc":     {"builder", "bake", "chroot", "event", "retry", "version"},
 	"builder": {"bake", "chroot", "event", "lazydisk", "lazydisk/cache", "version"},
 	"bake": {
-		"chroot", "disk", "disk/exclusive", "event", "lazydisk", "lazydisk/block", "lazydisk/cache", "polling", "retry", "safedir", "undo",
+		"chroot", "disk", "disk/exclusive", "event", "lazydisk", "lazydisk/block", "lazydisk/cache", "lazydisk/fetch", "polling",
+		"retry", "safedir", "undo",
 	},
 	"chroot":  {"chroot/...", "disk/exclusive", "disk/superblock"},
 	"disk":    {"disk/exclusive", "disk/inotify", "disk/superblock"},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/amazon/ebsdirect"
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 )
@@ -60,7 +61,7 @@ func (c *Cloud) Start(ctx context.Context, spec bake.StartSpec) (bake.SnapshotID
 		Encrypted: spec.Encrypted, KeyARN: spec.KMSKeyID, Description: spec.Description, Tags: tags, Timeout: uploadTimeout,
 	})
 	if err != nil {
-		return "", err
+		return "", unsettledIf(ebsdirect.IsUnknown(err) && c.isCompleted(ctx, spec.Parent), err)
 	}
 	id, err := newID[bake.SnapshotID](c, &started.ID, "start a snapshot")
 	if err != nil {
@@ -115,6 +116,9 @@ func (c *Cloud) Upload(ctx context.Context, spec bake.UploadSpec) (bake.Uploaded
 	written, _ := upload.Blocks()
 	return bake.Uploaded{Blocks: written, Skipped: skipped, Summary: summary}, err
 }
+
+// Requests returns the numbers of requests for blocks.
+func (c *Cloud) Requests() []event.Requests { return c.ebs().Requests() }
 
 // target returns the target of an upload. A snapshot that this Cloud has not started may be encrypted.
 func (c *Cloud) target(spec bake.UploadSpec) ebsdirect.Target {

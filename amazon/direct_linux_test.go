@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/amazon/ebsdirect"
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cow"
@@ -359,6 +362,69 @@ func TestDirectBuildFaults(t *testing.T) {
 				t.Errorf("the content is %v", got)
 			}
 		})
+	}
+}
+
+// TestRequestsForBlocksAreCounted: those that succeed are no events of their own.
+func TestRequestsForBlocksAreCounted(t *testing.T) {
+	w := newDirectWorld(t)
+	own := w.source(account, "", sourceBlocks)
+	heard := &ear{}
+	ctx, c := event.Listen(t.Context(), heard), w.cloud(nil)
+	source, _, err := c.Blocks(ctx, bake.SnapshotID(rootOf(own)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for index := range int64(3) {
+		if _, err := source.Fetch(ctx, index, make([]byte, block.Size)); err != nil {
+			t.Error(err)
+		}
+	}
+	id, err := c.Start(ctx, bake.StartSpec{Build: "build", SizeGiB: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.fault(`{"action":"PutSnapshotBlock","times":1,"error":"internal"}`)
+	if _, err := c.Upload(ctx, bake.UploadSpec{Snapshot: id, Changes: changes(map[int64]byte{1: 'a', 2: 'b'}, nil)}); err != nil {
+		t.Fatal(err)
+	}
+	want := []event.Requests{
+		{Service: "EBS", Action: "GetSnapshotBlock", Made: 3, Bytes: 3 * block.Size},
+		{Service: "EBS", Action: "PutSnapshotBlock", Made: 3, Failed: 1, Bytes: 2 * block.Size},
+	}
+	if got := c.Requests(); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	for _, call := range heard.calls {
+		if ebsdirect.TransfersBlock(call.Action) && call.Err == nil {
+			t.Errorf("heard %v", call)
+		}
+	}
+	if n := len(slices.DeleteFunc(heard.calls, func(c event.Call) bool { return c.Action != "PutSnapshotBlock" })); n != 1 {
+		t.Errorf("%d failed requests were heard", n)
+	}
+}
+
+// TestDirectParentIsNotKnownYet: a parent that EC2 shows as complete, and that EBS does not know yet, is an
+// unsettled refusal; another one is not.
+func TestDirectParentIsNotKnownYet(t *testing.T) {
+	w := newDirectWorld(t)
+	own := bake.SnapshotID(rootOf(w.source(account, "", sourceBlocks)))
+	for fault, unsettled := range map[string]bool{
+		`"status":404,"code":"ResourceNotFoundException/SNAPSHOT_NOT_FOUND"`: true,
+		`"status":400,"code":"ValidationException/INVALID_SNAPSHOT_ID"`:      true,
+		`"status":400,"code":"ValidationException/INVALID_CUSTOMER_KEY"`:     false,
+		`"error":"denied"`: false,
+	} {
+		w.fault(`{"action":"StartSnapshot",` + fault + `}`)
+		if _, err := w.cloud(nil).Start(t.Context(), bake.StartSpec{Build: "build", SizeGiB: 1, Parent: own}); err == nil || errors.Is(err, bake.ErrUnsettled) != unsettled {
+			t.Errorf("%s: %v", fault, err)
+		}
+	}
+	w.fault()
+	_, err := w.cloud(nil).Start(t.Context(), bake.StartSpec{Build: "build", SizeGiB: 1, Parent: "snap-00000000000000bad"})
+	if err == nil || errors.Is(err, bake.ErrUnsettled) {
+		t.Errorf("a parent that does not exist: %v", err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/packer-chroot/packer-plugin-chroot/amazon/ebsdirect"
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
@@ -62,7 +63,9 @@ func tellAttempt(ctx context.Context, in middleware.FinalizeInput, next middlewa
 		call.Pause = begun.Sub(of.last)
 	}
 	of.last = time.Now()
-	event.Emit(ctx, call)
+	if err != nil || !ebsdirect.TransfersBlock(call.Action) { // those are counted
+		event.Emit(ctx, call)
+	}
 	return out, metadata, err
 }
 

@@ -3,6 +3,7 @@ package bake
 import (
 	"context"
 
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 )
@@ -33,6 +34,9 @@ type BlockStore interface {
 	// Unmark removes BuildTag from a snapshot. A snapshot without the tag, or one that does not
 	// exist, is no error.
 	Unmark(context.Context, SnapshotID) error
+	// Requests returns the numbers of requests for single blocks until now. Those that succeed are
+	// no events of their own, because there can be hundreds of thousands.
+	Requests() []event.Requests
 }
 
 // Basis is the content that a direct disk starts with.
@@ -101,11 +105,19 @@ type Uploaded struct {
 	lazydisk.Summary
 }
 
-// blockStore returns the BlockStore of a Cloud; nil if it has none.
+// blockStore returns the BlockStore of a Cloud; nil if it has none. That of a settled Cloud is settled
+// too.
 func blockStore(cloud Cloud) BlockStore {
-	if s, ok := cloud.(settling); ok {
+	s, isSettled := cloud.(settling)
+	if isSettled {
 		cloud = s.Cloud
 	}
-	store, _ := cloud.(BlockStore)
+	store, ok := cloud.(BlockStore)
+	switch {
+	case !ok:
+		return nil
+	case isSettled:
+		return settlingStore{store, s}
+	}
 	return store
 }

@@ -28,6 +28,7 @@ func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report 
 	b := newBuild(cloud, machine, plan, report)
 	b.cancel = cancel
 	defer b.closed() // before cancel: the clean-up after other builds goes on
+	defer b.emitRequests(ctx)
 	var result Result
 	err := b.inOrder(guarded, b.steps(&result))
 	if err == nil {
@@ -69,7 +70,7 @@ func newBuild(cloud Cloud, machine Machine, plan Plan, report Reporter) *build {
 	u.ledger = undo.New(func(ctx context.Context, e *entry) error { return e.Act().undo(ctx, u, e) })
 	b := &build{undoer: u, plan: plan, stopReaping: func() {}}
 	if plan.Direct {
-		b.store = blockStore(cloud)
+		b.store = blockStore(u.cloud)
 	}
 	return b
 }

@@ -202,6 +202,22 @@ func TestDirectCopiesItsSource(t *testing.T) {
 	}
 }
 
+// TestDirectReadsTheCopyOfALockedSource: a locked source is not copied again if a copy of it that was
+// kept is read.
+func TestDirectReadsTheCopyOfALockedSource(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		plan := w.plan()
+		direct(w, &plan)
+		wishes["locked"](w, &plan)
+		w.basis = bake.Basis{Read: "snap-kept", Parent: "snap-kept"}
+		w.faults["start#1"] = fault{err: errInjected, effect: true} // the rest is as in every build
+		_, err := w.build(t.Context(), plan)
+		if !errors.Is(err, errInjected) || len(w.copySpecs) > 0 || w.startSpec.Parent != "snap-kept" {
+			t.Errorf("the parent is %s, the copies are %+v, error %v", w.startSpec.Parent, w.copySpecs, err)
+		}
+	})
+}
+
 // TestDirectSharesAPendingCopy: a build uses the copy that another one is making, or makes its own if
 // that one fails.
 func TestDirectSharesAPendingCopy(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
@@ -41,6 +42,8 @@ type DirectSpec struct {
 	// Key identifies the source in the cache; empty disables the cache.
 	Key   string
 	Cache cache.Options
+	// Read and Server are the limits of Waits.
+	Read, Server time.Duration
 }
 
 // DiskRecord is the information needed to end a direct disk after its keeper is gone.
@@ -119,10 +122,13 @@ func (d *directDisk) attaching() string {
 
 // attach starts the block server.
 func (d *directDisk) attach(ctx context.Context) (err error) {
-	spec := DirectSpec{Name: diskName(d.b.plan.Build), Bytes: d.from.volume.SizeGiB << 30, Cache: d.b.plan.BlockCache}
+	spec := DirectSpec{Name: diskName(d.b.plan.Build), Bytes: d.from.volume.SizeGiB << 30, Cache: d.b.plan.BlockCache, Read: d.b.waits.Read, Server: d.b.waits.Server}
 	if d.from.basis.Read != "" {
 		if spec.Blocks, spec.Key, err = d.b.store.Blocks(ctx, d.from.basis.Read); err != nil {
 			return err
+		}
+		if spec.Blocks != nil {
+			spec.Blocks = eventfulSource{spec.Blocks, event.Of(ctx)}
 		}
 	}
 	d.served, err = arm(d.b.undoer, scaffold, diskAct{DiskRecord: DiskRecord{Name: spec.Name}})

@@ -7,7 +7,35 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/event"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 )
+
+// emitRequests emits the numbers of requests for blocks, at the end of a direct build.
+func (b *build) emitRequests(ctx context.Context) {
+	if b.store == nil {
+		return
+	}
+	for _, r := range b.store.Requests() {
+		event.Emit(ctx, r)
+	}
+}
+
+// eventfulSource is a Source whose failed requests are events of a build: the block server makes them
+// in contexts of their own.
+type eventfulSource struct {
+	block.Source
+	listener event.Listener
+}
+
+// List implements block.Source.
+func (s eventfulSource) List(ctx context.Context, from int64) ([]block.Range, int64, error) {
+	return s.Source.List(event.Listen(ctx, s.listener), from)
+}
+
+// Fetch implements block.Source.
+func (s eventfulSource) Fetch(ctx context.Context, index int64, p []byte) (block.Sum, error) {
+	return s.Source.Fetch(event.Listen(ctx, s.listener), index, p)
+}
 
 // eventful is a Machine whose mounts and commands are events. They are emitted by this
 // process, also if a keeper performs them.

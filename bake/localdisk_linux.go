@@ -1,6 +1,7 @@
 package bake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fetch"
 )
 
 // servers are the block servers that this process has started as a keeper, by the names of their
@@ -60,16 +62,27 @@ func (l local) OpenDisk(ctx context.Context, spec DirectSpec) (DirectDisk, error
 	if err != nil {
 		return nil, err
 	}
-	served, err := serveDisk.CallWith(ctx, l.keeper, lazydisk.Options{
-		Name: spec.Name, Size: spec.Bytes, Empty: spec.Blocks == nil, Key: spec.Key, Cache: spec.Cache,
+	limit := cmp.Or(spec.Server, DefaultWaits().Server)
+	d := &localDisk{Client: client, keeper: l.keeper, failed: make(chan struct{}), silent: make(chan struct{})}
+	go d.listen(limit) //nolint:contextcheck // it lasts as long as the disk
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-d.silent:
+			stop(unresponsive("the block server of the root's disk", limit))
+		case <-ctx.Done():
+		}
+	}()
+	d.served, err = serveDisk.CallWith(ctx, l.keeper, lazydisk.Options{
+		Name: spec.Name, Size: spec.Bytes, Empty: spec.Blocks == nil, Key: spec.Key, Cache: spec.Cache, Limits: fetch.LimitedTo(spec.Read),
 	}, serverEnd)
 	if err != nil {
 		client.Close()
 		return nil, err
 	}
-	d := &localDisk{Client: client, keeper: l.keeper, served: served, failed: make(chan struct{})}
 	clients.Store(spec.Name, d)
-	go d.watch() //nolint:contextcheck // it lasts as long as the disk
+	go d.watch(limit) //nolint:contextcheck // it lasts as long as the disk
 	return d, nil
 }
 
@@ -85,12 +98,39 @@ type localDisk struct {
 	// failed is closed when the disk has failed, with the reason in failure.
 	failed  chan struct{}
 	failure error
+	// silent is closed when the block server has not responded for too long.
+	silent chan struct{}
+}
+
+// listen waits until the block server has not responded for a time.
+func (d *localDisk) listen(limit time.Duration) {
+	if d.Silence(context.Background(), limit) == nil {
+		close(d.silent)
+	}
+}
+
+// unresponsive returns the error for a block server that is stopped.
+func unresponsive(what string, limit time.Duration) error {
+	return fmt.Errorf("%s has not responded for %s", what, limit)
+}
+
+// aborted ends a block server that does not respond, so that nothing waits for it, and returns the
+// failure of its disk.
+func (d *localDisk) aborted(limit time.Duration) error {
+	failure := unresponsive(fmt.Sprintf("the root's disk has failed: its block server, process %d, which serves all reads and writes of %s,",
+		d.served.Record.Server, d.served.Device), limit)
+	if _, err := abortDisk.Call(context.Background(), d.keeper, d.served.Record); err != nil {
+		return errors.Join(failure, err)
+	}
+	return failure
 }
 
 // watch waits until the disk fails.
-func (d *localDisk) watch() {
+func (d *localDisk) watch(limit time.Duration) {
 	defer close(d.failed)
 	select {
+	case <-d.silent:
+		d.failure = d.aborted(limit)
 	case <-d.Client.Failed():
 		failure, err := d.Client.Failure(context.Background()) // it is known by now
 		if failure != nil {
@@ -99,6 +139,9 @@ func (d *localDisk) watch() {
 		d.failure = fmt.Errorf("the root's disk has failed: %w", err)
 	case <-d.Lost():
 		d.failure = fmt.Errorf("the root's disk is lost: %w", lazydisk.ErrServerLost)
+		if d.served.Record.process().Runs() { // it has read nothing for too long
+			d.failure = d.aborted(limit)
+		}
 	}
 }
 
@@ -111,6 +154,11 @@ func (d *localDisk) Failed() <-chan struct{} { return d.failed }
 // Failure implements DirectDisk. A program can report an I/O error before the block server's message
 // about its reason has arrived, so the server is asked.
 func (d *localDisk) Failure(ctx context.Context) error {
+	select {
+	case <-d.failed:
+		return d.failure
+	default:
+	}
 	if failure, err := d.Client.Failure(ctx); failure == nil && err == nil {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,7 +65,7 @@ func mountDirect(t *testing.T, m bake.Machine) *mountedDisk {
 	must(t, os.Truncate(image, directBytes))
 	execute(t, "mkfs.ext4", "-q", image)
 	name := fmt.Sprintf("%stest-%d", lazydisk.NamePrefix, time.Now().UnixNano())
-	disk, err := m.OpenDisk(limited(t), bake.DirectSpec{Name: name, Bytes: directBytes, Blocks: sourcetest.File(t, image)})
+	disk, err := m.OpenDisk(limited(t), bake.DirectSpec{Name: name, Bytes: directBytes, Blocks: sourcetest.File(t, image), Server: 5 * time.Second})
 	must(t, err)
 	t.Cleanup(func() {
 		must(t, m.CloseDisk(limited(t), disk.Record()))
@@ -138,6 +139,15 @@ func TestMachineOnALostDirectDisk(t *testing.T) {
 		"block server killed": func(_ *testing.T, d *mountedDisk) error {
 			defer func() { <-d.Failed() }()
 			return unix.Kill(d.Record().Server, unix.SIGKILL)
+		},
+		"block server stopped, and nobody aborts it": func(t *testing.T, d *mountedDisk) error {
+			defer func() {
+				<-d.Failed()
+				if err := d.Failure(limited(t)); err == nil || !strings.Contains(err.Error(), "has not responded for 5s") {
+					t.Errorf("the failure is %v", err)
+				}
+			}()
+			return unix.Kill(d.Record().Server, unix.SIGSTOP)
 		},
 		"block server stopped": func(_ *testing.T, d *mountedDisk) error {
 			return errors.Join(unix.Kill(d.Record().Server, unix.SIGSTOP), d.machine.AbortDisk(limited(d.t), d.Record()))

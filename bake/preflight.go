@@ -27,9 +27,13 @@ type preflight struct {
 	basis Basis
 }
 
-// copiesSource reports whether the build starts from a copy of the source image.
+// copiesSource reports whether the build begins by copying the source image. A direct build copies a
+// locked source only if its Basis says so: it may read a copy that an earlier build has kept.
 func copiesSource(from preflight) bool {
-	return from.basis.Copy != nil || from.Source != nil && from.Source.Locked
+	if from.basis.Copy != nil || from.basis.Read != "" {
+		return from.basis.Copy != nil
+	}
+	return from.Source != nil && from.Source.Locked
 }
 
 func (b *build) preflightHeading() string {

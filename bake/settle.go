@@ -104,6 +104,22 @@ func (s settling) done(ctx context.Context, what string, final error, call func(
 	return err
 }
 
+// settlingStore makes the changing calls of a BlockStore again as long as they are unsettled. An Upload
+// is not repeated: it waits by itself until the new snapshot is known, block by block, and after any
+// other failure all blocks would be uploaded again.
+type settlingStore struct {
+	BlockStore
+	settling settling
+}
+
+func (s settlingStore) Start(ctx context.Context, spec StartSpec) (SnapshotID, error) {
+	return repeat(ctx, s.settling, "a snapshot based on "+string(spec.Parent), nil, func() (SnapshotID, error) { return s.BlockStore.Start(ctx, spec) })
+}
+
+func (s settlingStore) Unmark(ctx context.Context, id SnapshotID) error {
+	return s.settling.done(ctx, "the tags of "+string(id), nil, func() error { return s.BlockStore.Unmark(ctx, id) })
+}
+
 func (s settling) In(region string) Cloud {
 	s.Cloud = s.Cloud.In(region)
 	return s

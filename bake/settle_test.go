@@ -52,6 +52,32 @@ func TestUnsettledCalls(t *testing.T) {
 	}
 }
 
+// TestUnsettledCallsOfDirectBuilds does the same for the calls of a BlockStore.
+func TestUnsettledCallsOfDirectBuilds(t *testing.T) {
+	for _, last := range []string{"", "publish#1"} {
+		for _, act := range []string{"start", "unmark", "tag", "~snapshot", "image", "~image"} {
+			t.Run(last+", "+act, func(t *testing.T) {
+				in(t, func(t *testing.T, w *world) {
+					plan := w.plan()
+					direct(w, &plan)
+					w.refusals = map[string][]error{act: unsettled(4)}
+					if last != "" {
+						w.faults[last] = fault{err: errInjected}
+					}
+					result, err := w.build(t.Context(), plan)
+					if (err == nil) != (last == "") {
+						t.Errorf("the build ended with %v", err)
+					}
+					w.asItShould(result, err)
+					if err == nil && w.snapshots["snap-1"].build != "" {
+						t.Error("the snapshot carries the build's tag")
+					}
+				})
+			})
+		}
+	}
+}
+
 // TestUnsettledCallIsReported checks that the user sees the refusal.
 func TestUnsettledCallIsReported(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {

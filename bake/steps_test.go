@@ -37,6 +37,36 @@ func (s *stepTimes) names() (names []string) {
 	return names
 }
 
+// requests is a listener that records events of requests.
+type requests []event.Requests
+
+func (r *requests) Hear(e event.Event) {
+	if n, ok := e.(event.Requests); ok {
+		*r = append(*r, n)
+	}
+}
+
+// TestRequestsAreEmittedOnce: a direct build emits the numbers of requests for blocks at its end, also if it
+// fails.
+func TestRequestsAreEmittedOnce(t *testing.T) {
+	for _, fails := range []string{"", "provision#1"} {
+		t.Run(fails, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				plan := w.plan()
+				direct(w, &plan)
+				if fails != "" {
+					w.faults[fails] = fault{err: errInjected}
+				}
+				var heard requests
+				_, _ = w.build(event.Listen(t.Context(), &heard), plan)
+				if len(heard) != 1 || heard[0].Made != 1 {
+					t.Errorf("heard %v", heard)
+				}
+			})
+		})
+	}
+}
+
 // TestStepsAreTimed checks that each step of a build emits an event at its end, with the time
 // that it took, and that a step that fails is the last one.
 func TestStepsAreTimed(t *testing.T) {

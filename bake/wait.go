@@ -54,6 +54,9 @@ type Waits struct {
 	// Device is how long the kernel may take to show an attached volume, and how long an unmounted
 	// direct disk may be in use.
 	Device time.Duration
+	// Read is how long all attempts to read a block of a direct disk may take, and Server how long
+	// its block server may not respond.
+	Read, Server time.Duration
 	// Release is how long undoing may take, for each group of acts.
 	Release time.Duration
 }
@@ -71,6 +74,8 @@ func DefaultWaits() Waits {
 		Lost:       2 * time.Second,
 		InFlight:   15 * time.Second,
 		Device:     2 * time.Minute,
+		Read:       90 * time.Second, // the kernel reports processes that wait for a disk for two minutes
+		Server:     30 * time.Second,
 		Release:    30 * time.Minute,
 	}
 }
@@ -96,6 +101,8 @@ func (w Waits) LimitedTo(limit time.Duration) Waits {
 	w.Settling.Limit = cmp.Or(w.Settling.Limit, min(limit, DefaultWaits().Settling.Limit))
 	w.Device = cmp.Or(w.Device, limit)
 	w.Unseen = cmp.Or(w.Unseen, min(limit, DefaultWaits().Unseen))
+	w.Read = cmp.Or(w.Read, min(limit, DefaultWaits().Read))
+	w.Server = cmp.Or(w.Server, min(limit, DefaultWaits().Server))
 	return w
 }
 
@@ -118,6 +125,8 @@ func (w Waits) orDefault() Waits {
 		Lost:       cmp.Or(w.Lost, d.Lost),
 		InFlight:   cmp.Or(w.InFlight, d.InFlight),
 		Device:     cmp.Or(w.Device, d.Device),
+		Read:       cmp.Or(w.Read, d.Read),
+		Server:     cmp.Or(w.Server, d.Server),
 		Release:    cmp.Or(w.Release, d.Release),
 	}
 }

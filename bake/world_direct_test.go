@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 )
@@ -97,6 +98,10 @@ func (w *world) Unmark(ctx context.Context, id bake.SnapshotID) error {
 		}
 		return nil
 	})
+}
+
+func (w *world) Requests() []event.Requests {
+	return []event.Requests{{Service: "world", Action: "block", Made: 1}}
 }
 
 // The machine.

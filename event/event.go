@@ -67,6 +67,21 @@ func (c Call) String() string {
 	return b.String() + end(c.Took, c.Err)
 }
 
+// Requests counts the requests of an action of which a build makes so many that those that succeed are
+// no events of their own.
+type Requests struct {
+	Service, Action string
+	// Made is the number of requests, and Failed the number of those that failed.
+	Made, Failed int64
+	// Bytes is the amount of data that the others have transferred.
+	Bytes int64
+}
+
+// String implements Event.
+func (r Requests) String() string {
+	return fmt.Sprintf("requests %s %s: %d, %d failed, %.1f MiB", r.Service, r.Action, r.Made, r.Failed, float64(r.Bytes)/(1<<20))
+}
+
 // Wait is a new state during a wait. Each state is reported once.
 type Wait struct {
 	// What names the resource. State is its state, in the cloud's term.

@@ -16,6 +16,7 @@ func TestEventStrings(t *testing.T) {
 	}{
 		{Call{Service: "EC2", Action: "CreateVolume", RequestID: "r-1", Attempt: 1, Took: 35 * time.Millisecond}, "call EC2 CreateVolume: attempt 1, request r-1, 35ms, ok"},
 		{Call{Service: "OAPI", Action: "ReadVms", Attempt: 2, Pause: time.Second, Err: failed}, "call OAPI ReadVms: attempt 2 after 1s, 0s, failed: no way"},
+		{Requests{Service: "EBS", Action: "PutSnapshotBlock", Made: 100, Failed: 2, Bytes: 98 << 19}, "requests EBS PutSnapshotBlock: 100, 2 failed, 49.0 MiB"},
 		{Wait{What: "snapshot snap-1", State: "pending", Percent: 7, Looks: 2, Took: time.Second}, "wait for snapshot snap-1: pending (7 percent), look 2, 1s"},
 		{Wait{What: "volume vol-1", State: "available", Looks: 3, Done: true}, "wait for volume vol-1: available, look 3, 0s, done"},
 		{Wait{What: "volume vol-1", Looks: 1, Err: failed}, "wait for volume vol-1: , look 1, 0s, failed: no way"},

@@ -3,10 +3,12 @@ package lazydisk
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"net"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -58,6 +60,30 @@ func (c *Client) Close() { c.peer.Close() }
 
 // Lost returns a channel that is closed when the connection to the block server has ended.
 func (c *Client) Lost() <-chan struct{} { return c.peer.Done() }
+
+// pulse is the interval at which a block server is asked whether it responds.
+const pulse = time.Second
+
+// Silence returns nil when the block server has not responded for a time, or an error when ctx or the
+// connection has ended before. Time in which this process did not run does not count.
+func (c *Client) Silence(ctx context.Context, limit time.Duration) error {
+	interval := min(pulse, limit/4)
+	for missed := time.Duration(0); missed < limit; {
+		asked, cancel := context.WithTimeout(ctx, interval)
+		err := c.peer.Ping(asked)
+		if err == nil {
+			<-asked.Done()
+			missed = 0
+		} else {
+			missed += interval
+		}
+		cancel()
+		if ctx.Err() != nil || errors.Is(err, link.ErrClosed) {
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
+	return nil
+}
 
 // Failed returns a channel that is closed when a read or a write has failed for good. The build
 // must then fail with Failure as the reason.

@@ -46,7 +46,7 @@ func (p Process) Kill() error {
 	if err == nil {
 		defer unix.Close(fd)
 	}
-	if !p.runs() {
+	if !p.Runs() {
 		return nil
 	}
 	if err == nil {
@@ -58,7 +58,7 @@ func (p Process) Kill() error {
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("cannot kill the block server, process %d: %w", p.PID, err)
 	}
-	for deadline := time.Now().Add(killTimeout); p.runs(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(killTimeout); p.Runs(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("the block server, process %d, does not end", p.PID)
 		}
@@ -66,8 +66,8 @@ func (p Process) Kill() error {
 	return nil
 }
 
-// runs reports whether the process has not ended.
-func (p Process) runs() bool {
+// Runs reports whether the process has not ended.
+func (p Process) Runs() bool {
 	since, err := procfs.StartTime(p.PID)
 	return err == nil && since == p.Since
 }

@@ -1,10 +1,12 @@
 package lazydisk
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -37,9 +39,10 @@ const memoryTarget = 96 << 20
 const orphanTimeout = 10 * time.Second
 
 // Main runs a block server if this process was started as one, and then does not return. A program
-// that starts disks must call it first in its main function.
+// that starts disks must call it first in its main function. The second argument, the name of the
+// disk, is for users who list processes.
 func Main() {
-	if len(os.Args) != 2 || os.Args[1] != Arg {
+	if len(os.Args) < 2 || os.Args[1] != Arg {
 		return
 	}
 	// a signal of the terminal goes to all processes on it, and the owner decides on the end
@@ -100,11 +103,35 @@ func serve() error {
 	if err := json.Unmarshal(first.Body, &o); err != nil {
 		return fmt.Errorf("cannot decode the description of the disk: %w", err)
 	}
-	d, err := newServedDisk(o, sourceConn)
+	attached := make(chan error, 1)
+	go func() {
+		_, err := control.Receive()
+		attached <- err
+	}()
+	d, err := prepare(o, sourceConn, attached)
 	if err != nil {
 		return err
 	}
-	return d.run(control, o.Name)
+	return d.run(control, o.Name, attached)
+}
+
+// prepare is newServedDisk, unless the owner ends meanwhile: the client may take long to list the blocks.
+func prepare(o Options, conn net.Conn, attached <-chan error) (*servedDisk, error) {
+	type result struct {
+		*servedDisk
+		error
+	}
+	made := make(chan result, 1)
+	go func() {
+		d, err := newServedDisk(o, conn)
+		made <- result{d, err}
+	}()
+	select {
+	case r := <-made:
+		return r.servedDisk, r.error
+	case err := <-attached:
+		return nil, fmt.Errorf("the owner has ended: %w", cmp.Or(err, io.ErrUnexpectedEOF))
+	}
 }
 
 // servedDisk is a disk in its block server.
@@ -176,8 +203,9 @@ func (d *servedDisk) wanted(index int64) bool {
 	return err == nil && r.Present && r.WrittenPages() < block.Pages
 }
 
-// run serves the disk until the owner closes the control connection.
-func (d *servedDisk) run(control *wire.Conn, name string) error {
+// run serves the disk until the owner closes the control connection. The owner's first reply, or the
+// end of the connection, comes through the channel.
+func (d *servedDisk) run(control *wire.Conn, name string, attached <-chan error) error {
 	server, err := fusefile.Serve(name, d.content)
 	if err != nil {
 		return err
@@ -187,7 +215,7 @@ func (d *servedDisk) run(control *wire.Conn, name string) error {
 		return fmt.Errorf("cannot send the mount: %w", err)
 	}
 	// the owner opens the file before it replies
-	if _, err := control.Receive(); err != nil {
+	if err := <-attached; err != nil {
 		return fmt.Errorf("the owner has not attached the disk: %w", err)
 	}
 	server.CloseMount()

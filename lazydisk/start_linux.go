@@ -110,7 +110,7 @@ func launch(name string, serverEnd *os.File) (*Server, error) {
 		failed: make(chan struct{}), heard: make(chan struct{}),
 	}
 	s.cmd = &exec.Cmd{
-		Path: self, Args: []string{self, Arg}, Dir: "/", ExtraFiles: []*os.File{theirs, serverEnd},
+		Path: self, Args: []string{self, Arg, name}, Dir: "/", ExtraFiles: []*os.File{theirs, serverEnd},
 		Stdout: s.output, Stderr: s.output, WaitDelay: time.Second,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}

@@ -48,7 +48,7 @@ var steps = map[string]string{
 // created names the resource that must be undone if the build is cancelled after the effect of a call.
 var created = map[string]string{
 	"CreateVolume": "volume", "CreateTags": "volume", "AttachVolume": "attachment of vol-", "LinkVolume": "attachment of vol-",
-	"CreateSnapshot": "snapshot", "RegisterImage": "image", "CreateImage": "image",
+	"CreateSnapshot": "snapshot", "StartSnapshot": "snapshot", "RegisterImage": "image", "CreateImage": "image",
 }
 
 // template returns a template that reaches the cancelled step, and the file that the step creates.
@@ -77,6 +77,7 @@ type interrupted struct {
 // comeTo begins a build and returns it when it reaches the point of the cancel, or nil if it has ended before.
 func comeTo(b *harness.Box, f harness.Flavor, c cancel) *interrupted {
 	b.Helper()
+	b.ForgetBlocks()
 	if c.step == "" {
 		rule := c.here()
 		rule["hold"] = c.when
@@ -148,7 +149,7 @@ func shareOfCancels(all []cancel, one int) []cancel {
 // that the build does not reach is counted as missed.
 func atCancels(t *testing.T, f harness.Flavor, one int, counts *faultCount, act func(*harness.Box, []string, cancel, *interrupted)) {
 	t.Helper()
-	sideBySide(t, shareOfCancels(cancels(harness.New(t), f), one), cancel.String, func(b *harness.Box, before []string, c cancel) {
+	sideBySide(t, f, shareOfCancels(cancels(harness.New(t, f.Host()...), f), one), cancel.String, func(b *harness.Box, before []string, c cancel) {
 		for range tries {
 			if i := comeTo(b, f, c); i != nil {
 				act(b, before, c, i)
@@ -163,8 +164,8 @@ func atCancels(t *testing.T, f harness.Flavor, one int, counts *faultCount, act 
 
 // TestCancelAnywhere presses Ctrl-C once at every point. The build must undo everything and list it.
 func TestCancelAnywhere(t *testing.T) {
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
-		counts := countCancels("Ctrl-C, once (a build that succeeded had its image already): " + f.Name)
+	harness.Each(t, harness.Covered(), func(t *testing.T, f harness.Flavor) {
+		counts := countCancels("Ctrl-C, once (a build that succeeded had its image already): " + f.String())
 		atCancels(t, f, 9, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
 			i.interrupt()
 			if c.when == "after" {
@@ -174,7 +175,7 @@ func TestCancelAnywhere(t *testing.T) {
 			err := i.wait()
 			out := harness.Flat(i.out.String())
 			counts.add(c.kind(), map[bool]int{true: succeeded, false: failedClearly}[err == nil])
-			if want := c.undone(); err == nil && c.step != "" || want != "" && err != nil && !strings.Contains(out, "undone: "+want) {
+			if want := c.undone(f); err == nil && c.step != "" || want != "" && err != nil && !strings.Contains(out, "undone: "+want) {
 				b.Errorf("packer ended with %v, and does not say that it undid the %s", err, want)
 			}
 			gone(b)
@@ -203,7 +204,10 @@ func (c cancel) kind() string {
 }
 
 // undone returns the resource that must be undone, or "" if it is not known.
-func (c cancel) undone() string {
+func (c cancel) undone(f harness.Flavor) string {
+	if c.step != "" && f.Direct {
+		return "snapshot snap-" // it is started first, and undone first
+	}
 	if c.step != "" {
 		return steps[c.step]
 	}
@@ -227,8 +231,8 @@ func gone(b *harness.Box) {
 // TestCancelTwiceAnywhere presses Ctrl-C twice, which ends packer and its plugins at once. The command reap must clean
 // up.
 func TestCancelTwiceAnywhere(t *testing.T) {
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
-		counts := countCancels("Ctrl-C, twice, and then reap: " + f.Name)
+	harness.Each(t, harness.Covered(), func(t *testing.T, f harness.Flavor) {
+		counts := countCancels("Ctrl-C, twice, and then reap: " + f.String())
 		atCancels(t, f, 11, counts, func(b *harness.Box, before []string, c cancel, i *interrupted) {
 			i.interrupt()
 			time.Sleep(30 * time.Millisecond) // two at once are one

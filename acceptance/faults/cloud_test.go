@@ -9,8 +9,8 @@ import (
 // TestFaultAtFirstCalls checks that a build succeeds, and replaces the old image, if the cloud
 // fails the first call of every action.
 func TestFaultAtFirstCalls(t *testing.T) {
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
-		b := harness.New(t)
+	harness.Each(t, harness.Covered(), func(t *testing.T, f harness.Flavor) {
+		b := harness.New(t, f.Host()...)
 		template := b.Template(f.Basic(map[string]any{"force_deregister": true, "force_delete_snapshot": true}), harness.Shell("true"))
 		b.Build(template)
 		b.Calls()

@@ -16,10 +16,10 @@ import (
 // protecting.
 func furtherPoints(k *harness.FullBox) []point {
 	k.Helper()
-	basic := points(harness.New(k.TB), k.Flavor)
+	basic := points(harness.New(k.TB, k.Host()...), k.Flavor)
 	build := func() { k.Build(k.Full(k.Flavor, k.Source, "")) }
 	all := pointsOf(k.Box, build, func() {
-		k.Done = k.Holdings(k.Known)
+		k.Done = k.Now()
 		k.Reset()
 	})
 	return slices.DeleteFunc(all, func(p point) bool { return slices.Contains(basic, p) })
@@ -28,10 +28,11 @@ func furtherPoints(k *harness.FullBox) []point {
 // TestFaultOfOneCallOfFullBuilds makes each call that only full builds make fail once, in each way. Then
 // either the new image exists with all its attributes, or the old one does.
 func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+	harness.Each(t, harness.Covered(), func(t *testing.T, f harness.Flavor) {
 		first := harness.NewFullBox(t, f)
-		spots := allPairs(furtherPoints(first), callFaults)
-		counts := newCount("One call of a build that copies, replaces, shares and protects goes wrong: "+f.Name, namesOf(callFaults)...)
+		faults := faultsOf(f)
+		spots := allPairs(furtherPoints(first), faults)
+		counts := newCount("One call of a build that copies, replaces, shares and protects goes wrong: "+f.String(), namesOf(faults)...)
 		open := func() *harness.FullBox {
 			k := harness.NewFullBox(t, f)
 			shortenWaits(k.Box)
@@ -63,7 +64,7 @@ func TestFaultOfOneCallOfFullBuilds(t *testing.T) {
 // TestRestoredImageFails checks that if the new image fails, and the old one fails when it is registered
 // again, the old one is registered once more.
 func TestRestoredImageFails(t *testing.T) {
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+	harness.Each(t, harness.Covered(), func(t *testing.T, f harness.Flavor) {
 		k := harness.NewFullBox(t, f)
 		out, ok, met := buildWithFaults(k.Box, k.Full(f, k.Source, ""), map[string]any{"action": "RegisterImage", "outcome": "error", "times": 2})
 		if ok || !met {
@@ -85,7 +86,7 @@ func asDoneOrBefore(k *harness.FullBox, out string, ok bool, action string) {
 	} else if says := cmp.Or(names[action], "no error is expected of this call"); !regexp.MustCompile(says).MatchString(out) {
 		k.Errorf("the error is not about %q", says)
 	}
-	if diff := difference.Diff(want, k.Holdings(k.Known)); diff != "" {
+	if diff := difference.Diff(want, k.Now()); diff != "" {
 		k.Errorf("success: %t; the cloud is not as it should be (-want +now):\n%s", ok, diff)
 	}
 	if k.Failed() {

@@ -22,7 +22,7 @@ func lateChanges(refusals int) map[string]any {
 // TestFaultOfLateChanges checks that a full build succeeds, and that one that fails at its end undoes everything,
 // although changing calls lag behind describing calls.
 func TestFaultOfLateChanges(t *testing.T) {
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+	harness.Each(t, harness.WithDirect, func(t *testing.T, f harness.Flavor) {
 		t.Run("success", func(t *testing.T) {
 			k := harness.NewFullBox(t, f)
 			k.Control(http.MethodPost, "faults", lateChanges(3), nil)
@@ -30,9 +30,9 @@ func TestFaultOfLateChanges(t *testing.T) {
 			k.Control(http.MethodDelete, "faults", nil, nil)
 			onlyNewImages(k)
 			if harness.All {
-				late, clean := k.Holdings(k.Known), harness.NewFullBox(t, f)
+				late, clean := k.Now(), harness.NewFullBox(t, f)
 				clean.Build(clean.Full(f, clean.Source, ""))
-				if diff := cmp.Diff(clean.Holdings(clean.Known), late); diff != "" {
+				if diff := cmp.Diff(clean.Now(), late); diff != "" {
 					t.Errorf("it is not as a build makes it whose calls know all (-all +late):\n%s", diff)
 				}
 			}
@@ -48,7 +48,7 @@ func TestFaultOfLateChanges(t *testing.T) {
 				}, nil)
 				out := k.Fails(k.Full(f, k.Source, ""))
 				k.Control(http.MethodDelete, "faults", nil, nil)
-				if diff := cmp.Diff(k.Before, k.Holdings(k.Known)); diff != "" {
+				if diff := cmp.Diff(k.Before, k.Now()); diff != "" {
 					t.Errorf("not all is undone (-before +after):\n%s\n%s", diff, out)
 				}
 			})

@@ -41,6 +41,21 @@ var callFaults = []fault{
 	{"cut off", map[string]any{"body": "cut"}},
 }
 
+// blockFaults are further faults of the EBS direct APIs.
+var blockFaults = []fault{
+	{"wrong checksum", map[string]any{"body": "corrupt"}},
+	{"not known yet", map[string]any{"status": http.StatusNotFound, "code": "ResourceNotFoundException/SNAPSHOT_NOT_FOUND"}},
+	{"throttled for a snapshot", map[string]any{"error": "throttled-call"}},
+}
+
+// faultsOf returns the faults of a flavor's calls.
+func faultsOf(f harness.Flavor) []fault {
+	if f.Direct {
+		return slices.Concat(callFaults, blockFaults)
+	}
+	return callFaults
+}
+
 // with returns the fault's rule with further fields.
 func (f fault) with(more map[string]any) map[string]any {
 	rule := map[string]any{}
@@ -92,10 +107,17 @@ func (f faulted) String() string { return f.point.String() + ", " + f.name }
 func allPairs(points []point, faults []fault) (all []faulted) {
 	for i, p := range points {
 		for j := range faults {
-			all = append(all, faulted{p, faults[(i+j)%len(faults)]})
+			if s := (faulted{p, faults[(i+j)%len(faults)]}); s.isPossible() {
+				all = append(all, s)
+			}
 		}
 	}
 	return all
+}
+
+// isPossible reports whether the API of a call has the fault.
+func (f faulted) isPossible() bool {
+	return f.dialect == "ebs" || !slices.ContainsFunc(blockFaults, func(b fault) bool { return b.name == f.name })
 }
 
 // pointsOf returns the calls that several clean builds have in common, because the number of polling calls varies.
@@ -103,6 +125,7 @@ func allPairs(points []point, faults []fault) (all []faulted) {
 func pointsOf(b *harness.Box, build, remove func()) (all []point) {
 	b.Helper()
 	for n := range 3 {
+		b.ForgetBlocks()
 		b.Calls()
 		build()
 		points := pointsAt(b.Calls())
@@ -110,7 +133,9 @@ func pointsOf(b *harness.Box, build, remove func()) (all []point) {
 		if n == 0 {
 			all = points
 		}
-		all = slices.DeleteFunc(all, func(p point) bool { return !slices.Contains(points, p) })
+		all = slices.DeleteFunc(all, func(p point) bool {
+			return !slices.Contains(points, p) || harness.IsOfBlock(p.action) && p.nth >= harness.SampledBlocks
+		})
 	}
 	if len(all) < 15 {
 		b.Fatalf("a build calls more than %v", all)
@@ -147,6 +172,9 @@ var names = map[string]string{
 	"ModifyImageAttribute": "share image ami-", "ModifySnapshotAttribute": "share snapshot snap-",
 	"UpdateImage": "image ami-", "UpdateSnapshot": "snapshot snap-",
 	"EnableImageDeprecation": "image ami-.* be deprecated", "EnableImageDeregistrationProtection": "protect image ami-",
+	"StartSnapshot": "start a snapshot", "ListSnapshotBlocks": "list the blocks of snap-", "GetSnapshotBlock": "block [0-9]+ of snap-",
+	"PutSnapshotBlock": "write block [0-9]+ of snap-", "CompleteSnapshot": "complete snap-", "DeleteTags": "remove the tag",
+	"GetCallerIdentity": "account", "GetEbsEncryptionByDefault": "encrypts all snapshots by default",
 	"DetachVolume": "detach vol-", "UnlinkVolume": "detach volume vol-", "DeleteVolume": "delete volume vol-",
 }
 
@@ -210,14 +238,14 @@ func (y *faultCount) print(t *testing.T) {
 const atOnce = 3
 
 // sideBySide runs a test for each item in one of a few boxes with short time limits.
-func sideBySide[T any](t *testing.T, all []T, name func(T) string, test func(b *harness.Box, before []string, it T)) {
+func sideBySide[T any](t *testing.T, f harness.Flavor, all []T, name func(T) string, test func(b *harness.Box, before []string, it T)) {
 	t.Helper()
 	type ready struct {
 		*harness.Box
 		before []string
 	}
 	open := func() ready {
-		b := harness.New(t)
+		b := harness.New(t, f.Host()...)
 		shortenWaits(b)
 		return ready{b, b.Inventory()}
 	}
@@ -281,6 +309,7 @@ func half[T any](f harness.Flavor, all []T) []T {
 // occurred.
 func buildWithFaults(b *harness.Box, template string, rules ...map[string]any) (out string, ok, met bool) {
 	b.Helper()
+	b.ForgetBlocks()
 	b.Control(http.MethodPost, "faults", rules, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), harness.Deadline)
 	defer cancel()
@@ -317,10 +346,15 @@ func checkOutcome(b *harness.Box, before []string, out string, ok bool, want str
 
 // TestFaultOfOneCall makes each call of a build fail once, in each way.
 func TestFaultOfOneCall(t *testing.T) {
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
-		spots := allPairs(points(harness.New(t), f), callFaults)
-		counts := newCount("One call of a build goes wrong: "+f.Name, namesOf(callFaults)...)
-		sideBySide(t, share(spots, 19), faulted.String, func(b *harness.Box, before []string, s faulted) {
+	harness.Each(t, harness.WithDirect, func(t *testing.T, f harness.Flavor) {
+		faults := faultsOf(f)
+		spots := allPairs(points(harness.New(t, f.Host()...), f), faults)
+		counts := newCount("One call of a build goes wrong: "+f.String(), namesOf(faults)...)
+		one := 19
+		if f.Direct {
+			one = 61
+		}
+		sideBySide(t, f, share(spots, one), faulted.String, func(b *harness.Box, before []string, s faulted) {
 			outcome := missed
 			for n := 0; n < tries && outcome == missed; n++ {
 				out, ok, met := buildWithFaults(b, b.Template(f.Basic(nil), harness.Shell("true")), s.with(s.here()))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,6 +59,26 @@ var outcomes = []outcome{
 	{name: "new image is never seen", act: "RegisterImage", rule: blind, says: `image ami-\w+`},
 }
 
+// blockOutcomes are those of operations of direct builds.
+var blockOutcomes = []outcome{
+	{name: "snapshot ends in error", act: "CompleteSnapshot", rule: ends, says: `wait for snapshot snap-\w+: its state is error`},
+	{name: "snapshot is never complete", act: "CompleteSnapshot", rule: never, says: `gave up on snapshot snap-\w+ after .* still pending`},
+	{name: "no room for the snapshot", act: "StartSnapshot", rule: full, says: "cannot start a snapshot"},
+	{name: "no room for a block", act: "PutSnapshotBlock", rule: full, says: `cannot write block \d+ of snap-`},
+	{name: "new snapshot is not seen for a while", act: "StartSnapshot", rule: late},
+	{name: "new snapshot cannot be written for a while", act: "StartSnapshot", rule: map[string]any{"stale": map[string]any{"for": "4s", "changes": 3}}},
+	{name: "new snapshot is never seen", act: "StartSnapshot", rule: blind, says: `snap-\w+`},
+}
+
+// outcomesOf returns the outcomes of the operations of a flavor's builds.
+func outcomesOf(f harness.Flavor) []outcome {
+	if !f.Direct {
+		return outcomes
+	}
+	all := slices.DeleteFunc(slices.Clone(outcomes), func(o outcome) bool { return o.act != "RegisterImage" })
+	return append(slices.Clone(blockOutcomes), all...)
+}
+
 // options returns the options of the template. A disk of another test's cloud may have the name that a build
 // waits for, so a disk that is recognized only by its name gets a name that no other test uses.
 func (o outcome) options(f harness.Flavor) map[string]any {
@@ -69,12 +90,13 @@ func (o outcome) options(f harness.Flavor) map[string]any {
 
 // TestFaultOfOneResource makes each operation of a build end with an error, never end, or appear late.
 func TestFaultOfOneResource(t *testing.T) {
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
-		counts := newCount("A resource fails, never becomes ready, or is shown late: " + f.Name)
+	harness.Each(t, harness.Covered(), func(t *testing.T, f harness.Flavor) {
+		counts := newCount("A resource fails, never becomes ready, or is shown late: " + f.String())
+		outcomes := outcomesOf(f)
 		for _, o := range outcomes {
 			counts.order = append(counts.order, o.name)
 		}
-		sideBySide(t, half(f, outcomes), func(o outcome) string { return o.name }, func(b *harness.Box, before []string, o outcome) {
+		sideBySide(t, f, half(f, outcomes), func(o outcome) string { return o.name }, func(b *harness.Box, before []string, o outcome) {
 			rule := fault{rule: o.rule}.with(map[string]any{"action": f.Action(o.act)})
 			if rule["times"] == nil {
 				rule["times"] = 1
@@ -129,9 +151,9 @@ func detachByForce(b *harness.Box) {
 // TestFaultPersists refuses every call of an action until the build has ended. Then reap must remove the remaining
 // resources.
 func TestFaultPersists(t *testing.T) {
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+	harness.Each(t, harness.Covered(), func(t *testing.T, f harness.Flavor) {
 		var actions []point
-		for _, p := range points(harness.New(t), f) {
+		for _, p := range points(harness.New(t, f.Host()...), f) {
 			if p.nth == 0 {
 				actions = append(actions, p)
 			}
@@ -140,8 +162,8 @@ func TestFaultPersists(t *testing.T) {
 		if harness.All {
 			forGood = append(forGood, callFaults[0], callFaults[3], callFaults[5], callFaults[6], callFaults[10])
 		}
-		counts := newCount("An action goes wrong from the first call to the end of the build: "+f.Name, namesOf(forGood)...)
-		sideBySide(t, allPairs(actions, forGood), faulted.String, func(b *harness.Box, before []string, s faulted) {
+		counts := newCount("An action goes wrong from the first call to the end of the build: "+f.String(), namesOf(forGood)...)
+		sideBySide(t, f, allPairs(actions, forGood), faulted.String, func(b *harness.Box, before []string, s faulted) {
 			rule := s.with(s.here())
 			rule["times"] = 1000
 			b.Control(http.MethodPost, "faults", rule, nil)

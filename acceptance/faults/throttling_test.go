@@ -22,14 +22,14 @@ func TestFaultOfLongThrottling(t *testing.T) {
 	if harness.All {
 		lasts = "30s"
 	}
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
-		points := slices.DeleteFunc(points(harness.New(t), f), func(p point) bool { return p.dialect == "imds" })
+	harness.Each(t, harness.Covered(), func(t *testing.T, f harness.Flavor) {
+		points := slices.DeleteFunc(points(harness.New(t, f.Host()...), f), func(p point) bool { return p.dialect == "imds" })
 		var spots []faulted
 		for i, p := range points {
 			spots = append(spots, faulted{p, throttles[i%len(throttles)]})
 		}
-		counts := newCount("A call is throttled for "+lasts+": "+f.Name, namesOf(throttles)...)
-		sideBySide(t, share(spots, 9), faulted.String, func(b *harness.Box, before []string, s faulted) {
+		counts := newCount("A call is throttled for "+lasts+": "+f.String(), namesOf(throttles)...)
+		sideBySide(t, f, share(spots, 9), faulted.String, func(b *harness.Box, before []string, s faulted) {
 			b.Env = append(b.Env, "PACKER_CHROOT_PATIENCE=2m")
 			rule := s.with(s.here())
 			delete(rule, "times")

@@ -49,6 +49,9 @@ func (b *Box) Full(f Flavor, source, hook string) string {
 	for k, v := range more {
 		options[k] = v
 	}
+	if f.Direct {
+		options["block_cache_encrypted"] = true // the copy of the source is encrypted
+	}
 	provisioners := []map[string]any{
 		Shell("echo full > /root/full", "setsid sleep 1000 </dev/null >/dev/null 2>&1 &"),
 		{"type": "file", "source": filepath.Dir(b.Write("upload/file", "full\n")), "destination": "/tmp"},
@@ -74,9 +77,12 @@ type FullBox struct {
 // NewFullBox returns a box with old images for full builds to replace.
 func NewFullBox(t testing.TB, f Flavor) *FullBox {
 	t.Helper()
-	k := &FullBox{Box: New(t, "--key", OtherKeyID+":"+Secret+":"+OtherAccount), Flavor: f, Source: SourceID}
+	k := &FullBox{Box: New(t, append(f.Host(), "--key", OtherKeyID+":"+Secret+":"+OtherAccount)...), Flavor: f, Source: SourceID}
 	k.Through(k.Described(OnlyRequests)) // answers may be garbage
-	if f.Name == "osc-chroot" {
+	switch {
+	case f.Direct:
+		k.Source = k.ForeignImage("public", true)
+	case f.Name == "osc-chroot":
 		k.Source = k.ForeignImage("locked", false)
 	}
 	k.Reset()
@@ -108,6 +114,24 @@ func (k *FullBox) Reset() {
 	k.Known = k.Roles()
 	k.Before = k.Holdings(k.Known)
 }
+
+// Now returns the current resources. Before that it removes a complete copy of the source that a direct build keeps
+// for later ones, so that the next build makes one too, and the blocks of the copy from the cache.
+func (k *FullBox) Now() []string {
+	k.Helper()
+	if k.Direct {
+		for _, image := range k.OwnImages(Region) {
+			if TagsOf(image.Tags)[copyTag] != "" && image.State == types.ImageStateAvailable {
+				k.RemoveIn(Region, image)
+			}
+		}
+		k.ForgetBlocks()
+	}
+	return k.Holdings(k.Known)
+}
+
+// copyTag is the key of the tag of a copy that stays for later builds.
+const copyTag = "packer-chroot-copy-of"
 
 // RemoveIn removes an image with its snapshots, protected or not.
 func (k *FullBox) RemoveIn(at string, image types.Image) {

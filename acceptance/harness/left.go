@@ -85,6 +85,19 @@ func backing(number string) string {
 	return strings.TrimSpace(Read(dir+"/loop/backing_file") + Read(dir+"/../loop/backing_file"))
 }
 
+// LoopsOfDisks lists the loop devices of direct disks with these names.
+func LoopsOfDisks(names []string) []string {
+	var found []string
+	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, f := range files {
+		name := strings.TrimSuffix(strings.TrimSpace(Read(f)), " (deleted)")
+		if slices.Contains(names, strings.TrimPrefix(name, "/")) {
+			found = append(found, "loop device "+strings.Split(f, "/")[3]+" of "+name)
+		}
+	}
+	return found
+}
+
 // LoopsOf lists the loop devices on files below dir.
 func LoopsOf(dir string) []string {
 	var found []string

@@ -63,6 +63,19 @@ func (u *Underway) Process(program, verb string) (pid int) {
 	return 0
 }
 
+// ServeDisk is the first argument of a block server; the second one is the name of its disk.
+const ServeDisk = "serve-lazy-disk"
+
+// Disks returns the names of the direct disks that the build's processes serve.
+func (u *Underway) Disks() (names []string) {
+	for _, pid := range PidsWith(u.Marker) {
+		if args := strings.Split(Read(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00"); len(args) > 2 && args[1] == ServeDisk {
+			names = append(names, args[2])
+		}
+	}
+	return names
+}
+
 // Inside counts the processes in the build's chroot.
 func (u *Underway) Inside() (n int) {
 	for _, pid := range allPids() {
@@ -94,15 +107,13 @@ const (
 func (u *Underway) KillOnly(f Flavor, target Target) {
 	u.Helper()
 	switch target {
-	case KillKeeper:
-		u.end(u.Process("packer-plugin-"+f.Name, "keep-chroot"))
-	case KillServer:
-		u.end(u.Process("packer-plugin-"+f.Name, "serve-lazy-disk"))
+	case KillKeeper, KillServer:
+		u.Signal(f, target, syscall.SIGKILL)
 	case KillPacker:
 		for _, pid := range PidsWith(u.Marker) {
 			exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 			if IsPacker(exe) {
-				u.end(pid)
+				u.signal(pid, syscall.SIGKILL)
 			}
 		}
 	default:
@@ -116,13 +127,20 @@ func IsPacker(exe string) bool {
 	return strings.HasPrefix(name, "packer") && !strings.HasPrefix(name, "packer-plugin-")
 }
 
-func (u *Underway) end(pid int) {
+// Signal sends a signal to the keeper or to the block server.
+func (u *Underway) Signal(f Flavor, target Target, signal syscall.Signal) {
+	u.Helper()
+	verb := map[Target]string{KillKeeper: "keep-chroot", KillServer: ServeDisk}[target]
+	u.signal(u.Process("packer-plugin-"+f.Name, verb), signal)
+}
+
+func (u *Underway) signal(pid int, signal syscall.Signal) {
 	u.Helper()
 	if pid == 0 {
 		u.Error("there is no process to kill")
 		return
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 		u.Error(err)
 	}
 }

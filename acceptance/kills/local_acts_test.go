@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -62,14 +63,13 @@ func (k *killing) leave(p killPoint) {
 	if !reached {
 		k.Fatalf("the build does not come to %v:\n%s", p, u.Out)
 	}
-	k.keepers = append(k.keepers, u.Process("packer-plugin-"+k.Name, "keep-chroot"))
-	u.KillOnly(k.Flavor, harness.KillEverything)
+	k.kill(u, harness.KillEverything)
 	k.GoOn()
 	<-u.Over
 	k.EmptyTmp()
 }
 
-// sightings returns the report of the last tracer, and records the keepers in it.
+// sightings returns the report of the last tracer, and records the keepers and the disks in it.
 func (k *killing) sightings() (all []sighting) {
 	k.Helper()
 	file, err := os.Open(filepath.Join(k.Dir, "report"))
@@ -81,6 +81,9 @@ func (k *killing) sightings() (all []sighting) {
 		all = append(all, s)
 		if s.Keeper != 0 {
 			k.keepers = append(k.keepers, s.Keeper)
+		}
+		if s.Disk != "" {
+			k.disks = append(k.disks, s.Disk)
 		}
 	}
 	return all
@@ -95,7 +98,7 @@ func (k *killing) acts(reaping *killPoint) (all []sighting) {
 		k.Fatalf("%v: %v\n%s", u.Cmd.Args, u.Ended, u.Out)
 	}
 	if reaping == nil {
-		k.Done = k.Holdings(k.Known)
+		k.Done = k.Now()
 		k.Reset()
 	}
 	return slices.DeleteFunc(k.sightings(), func(s sighting) bool { return s.Act == "" || s.Failed })
@@ -112,10 +115,27 @@ func (k *killing) learnActs(reaping *killPoint) (points []killPoint) {
 			}
 		}
 	}
+	if k.Direct {
+		points = k.onlyDirect(points, reaping)
+	}
 	if len(points) == 0 {
 		k.Fatal("the tracer sees nothing")
 	}
 	return points
+}
+
+// onlyDirect returns the points at acts that attached builds do not have, and a few of those for single blocks.
+func (k *killing) onlyDirect(points []killPoint, reaping *killPoint) []killPoint {
+	k.Helper()
+	attached := newKilling(k.TB, harness.Flavors[0])
+	attached.useOwnLocks()
+	common := map[string]bool{}
+	for _, s := range attached.acts(reaping) {
+		common[s.Act] = true
+	}
+	return slices.DeleteFunc(points, func(p killPoint) bool {
+		return common[p.action] || strings.HasSuffix(p.action, "/BLOCK") && p.skip >= harness.SampledBlocks
+	})
 }
 
 // reachAct runs a tracer that kills at a local act. It returns when all processes that must end have ended, and reports
@@ -137,9 +157,10 @@ func (k *killing) reachAct(p killPoint) (u *harness.Underway, reached bool) {
 }
 
 // TestKillMatrixLocalActs kills full builds before and after every act of the plugin and of its keeper on the host,
-// such as mounts, files, locks and the journal. After clean-up, cloud and host must be as before.
+// such as mounts, files, locks and the journal, and of the block server of direct builds. After clean-up, cloud and host
+// must be as before.
 func TestKillMatrixLocalActs(t *testing.T) {
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+	harness.Each(t, harness.Covered(), func(t *testing.T, f harness.Flavor) {
 		k := newKilling(t, f)
 		k.useOwnLocks()
 		k.matrix(t, ", local acts", k.learnActs(nil), sampledActs)
@@ -149,7 +170,7 @@ func TestKillMatrixLocalActs(t *testing.T) {
 // TestKillMatrixReap does the same to the command reap, after builds that were killed in
 // the chroot and when they had an image.
 func TestKillMatrixReap(t *testing.T) {
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+	harness.Each(t, harness.Covered(), func(t *testing.T, f harness.Flavor) {
 		k := newKilling(t, f)
 		k.useOwnLocks()
 		every := k.learnActs(&killPoint{hook: "provision"})

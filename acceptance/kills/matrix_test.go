@@ -21,8 +21,11 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/acceptance/harness"
 )
 
-// sampled is the number of points of each cloud that run unless ALL is set.
-const sampled = 6
+// sampled is the number of points of each cloud that run unless ALL is set, and sampledDirect that of direct builds.
+const (
+	sampled       = 6
+	sampledDirect = 2
+)
 
 // summary prints a line about a matrix, even if it has passed.
 func summary(format string, args ...any) { fmt.Fprintf(os.Stderr, "matrix: "+format+"\n", args...) }
@@ -64,6 +67,8 @@ type killing struct {
 	*harness.FullBox
 	// keepers are the process ids of the last build's keepers, as far as they are known.
 	keepers []int
+	// disks are the names of the last build's direct disks, as far as they are known.
+	disks []string
 	// ownLocks means that builds reserve device names in a directory of the box.
 	ownLocks bool
 }
@@ -86,7 +91,7 @@ func (k *killing) learn() (points []killPoint) {
 		}
 		met[c.Action]++
 	}
-	k.Done = k.Holdings(k.Known)
+	k.Done = k.Now()
 	k.Reset()
 	k.Calls()
 	steps := k.steps()
@@ -95,8 +100,10 @@ func (k *killing) learn() (points []killPoint) {
 		again[c.Action]++
 	}
 	k.Reset()
-	// the number of polls varies
-	points = slices.DeleteFunc(points, func(p killPoint) bool { return p.skip >= again[p.action] })
+	// the number of polls varies, and blocks are transferred side by side
+	points = slices.DeleteFunc(points, func(p killPoint) bool {
+		return p.skip >= again[p.action] || harness.IsOfBlock(p.action) && p.skip >= harness.SampledBlocks
+	})
 	for n := range steps {
 		points = append(points, killPoint{pause: n + 1})
 	}
@@ -201,15 +208,14 @@ func (k *killing) reach(p killPoint) (u *harness.Underway, reached bool) {
 // killAt kills at a point, cleans up and compares. kept reports whether the build was complete, so that its image stays.
 func (k *killing) killAt(p killPoint, byBuild bool) (kept, reached bool) {
 	k.Helper()
-	k.keepers = nil
+	k.keepers, k.disks = nil, nil
 	reach := k.reach
 	if p.local {
 		reach = k.reachAct
 	}
 	u, reached := reach(p)
 	if reached && !p.local {
-		k.keepers = append(k.keepers, u.Process("packer-plugin-"+k.Name, "keep-chroot"))
-		u.KillOnly(k.Flavor, p.target)
+		k.kill(u, p.target)
 	}
 	k.GoOn()
 	<-u.Over
@@ -219,13 +225,13 @@ func (k *killing) killAt(p killPoint, byBuild bool) (kept, reached bool) {
 	k.settle(p)
 	k.EmptyTmp()
 	k.cleanUp(byBuild)
-	now := k.Holdings(k.Known)
+	now := k.Now()
 	if cmp.Equal(now, k.Done) {
 		kept = true
 	} else if diff := cmp.Diff(k.Before, now); diff != "" {
 		k.Errorf("the cloud is not as before (-before +now):\n%s", diff)
 	}
-	left := leftovers(k.Box)
+	left := append(leftovers(k.Box), harness.LoopsOfDisks(k.disks)...)
 	for _, keeper := range k.keepers {
 		if !harness.Exists(fmt.Sprintf("/proc/%d", keeper)) { // else it is another's by now
 			left = append(left, groupsOf(keeper)...)
@@ -238,6 +244,18 @@ func (k *killing) killAt(p killPoint, byBuild bool) (kept, reached bool) {
 		k.Logf("the build said:\n%s", u.Out)
 	}
 	return kept, reached
+}
+
+// kill kills processes of a build, and records its keeper and its disk. Without a block server, the keeper is killed in
+// its place.
+func (k *killing) kill(u *harness.Underway, target harness.Target) {
+	k.Helper()
+	k.keepers = append(k.keepers, u.Process("packer-plugin-"+k.Name, "keep-chroot"))
+	k.disks = append(k.disks, u.Disks()...)
+	if target == harness.KillServer && len(u.Disks()) == 0 {
+		target = harness.KillKeeper
+	}
+	u.KillOnly(k.Flavor, target)
 }
 
 // settle waits for the surviving processes to end. It ends the user's own commands on the host, and those in a root
@@ -285,11 +303,18 @@ func (k *killing) cleanUp(byBuild bool) {
 
 // others returns the targets at the i-th point, besides KillEverything. The process that does a local act is always killed
 // alone as well, because no other process knows of the act yet.
-func (p killPoint) others(i int) []harness.Target {
-	one := []harness.Target{harness.KillPlugin, harness.KillPluginAndKeeper, harness.KillKeeper, harness.KillPacker}[i/4%4]
+func (p killPoint) others(f harness.Flavor, i int) []harness.Target {
+	some := []harness.Target{harness.KillPlugin, harness.KillPluginAndKeeper, harness.KillKeeper, harness.KillPacker}
+	if f.Direct {
+		some = append(some, harness.KillServer)
+	}
+	one := some[i/4%len(some)]
 	actor := harness.KillPlugin
-	if strings.HasPrefix(p.action, keeperRole) {
+	switch {
+	case strings.HasPrefix(p.action, keeperRole):
 		actor = harness.KillKeeper
+	case strings.HasPrefix(p.action, serverRole):
+		actor = harness.KillServer
 	}
 	switch {
 	case p.local && (i%4 != 0 || one == actor):
@@ -304,12 +329,12 @@ func (p killPoint) others(i int) []harness.Target {
 
 // chosen returns the points to run with their targets: all points, or an evenly spread sample.
 func chosen(f harness.Flavor, points []killPoint, sample int) []killPoint {
-	random := rand.New(rand.NewPCG(harness.Seed, uint64(len(f.Name))))
+	random := rand.New(rand.NewPCG(harness.Seed, uint64(len(f.String()))))
 	targets := []harness.Target{harness.KillEverything, harness.KillEverything, harness.KillEverything, harness.KillEverything, harness.KillPlugin, harness.KillPluginAndKeeper, harness.KillKeeper, harness.KillPacker}
 	if harness.All {
 		var every []killPoint
 		for i, p := range points {
-			for _, p.target = range append([]harness.Target{harness.KillEverything}, p.others(i)...) {
+			for _, p.target = range append([]harness.Target{harness.KillEverything}, p.others(f, i)...) {
 				every = append(every, p)
 			}
 		}
@@ -333,10 +358,14 @@ const boxes = 5
 // TestKillMatrix kills full builds at every call, before and after its effect, after every step, and in every hook.
 // After clean-up, cloud and host must be as before.
 func TestKillMatrix(t *testing.T) {
-	harness.Both(t, func(t *testing.T, f harness.Flavor) {
+	harness.Each(t, harness.WithDirect, func(t *testing.T, f harness.Flavor) {
 		first := newKilling(t, f)
 		every := first.learn()
-		first.matrix(t, "", every, sampled)
+		sample := sampled
+		if f.Direct {
+			sample = sampledDirect
+		}
+		first.matrix(t, "", every, sample)
 	})
 }
 
@@ -395,7 +424,7 @@ func (k *killing) matrix(t *testing.T, name string, every []killPoint, sample in
 		}
 	})
 	summary("%s%s, seed %d: %d points, %d kills (%d of them after the image was final), %d not reached, %d differences, in %.0f s",
-		f.Name, name, harness.Seed, len(every), len(points)-len(missed), kept, len(missed), differing, time.Since(begun).Seconds())
+		f, name, harness.Seed, len(every), len(points)-len(missed), kept, len(missed), differing, time.Since(begun).Seconds())
 	if len(missed) > 0 {
 		t.Errorf("of %d points, these were not reached: %s", len(points), strings.Join(missed, ", "))
 	}

@@ -52,6 +52,10 @@ var troubles = []map[string]any{
 	{"stale": map[string]any{"changes": 3}, "action": "CreateSnapshot"},
 	{"stale": map[string]any{"changes": 3}, "action": "RegisterImage"},
 	{"stale": map[string]any{"changes": 3}, "action": "DeregisterImage"},
+	{"body": "corrupt", "dialect": "ebs"},
+	{"outcome": "error", "action": "CompleteSnapshot"},
+	{"outcome": "disk-full", "action": "PutSnapshotBlock"},
+	{"stale": map[string]any{"reads": 2, "changes": 3}, "action": "StartSnapshot"},
 }
 
 // nameOfTrouble names the row in which a fault of a resource is counted.
@@ -76,7 +80,7 @@ func (c *counts) add(what string, n int) {
 
 // TestSoak makes full builds of both clouds at once, for as long as SOAK says, and
 // kills, fails and cancels them at random; after each round it cleans up and compares.
-// Two boxes of each cloud share the machine.
+// Two boxes of each builder, and one of direct builds, share the machine.
 func TestSoak(t *testing.T) {
 	harness.NeedRoot(t)
 	during := soakTime(t)
@@ -86,14 +90,14 @@ func TestSoak(t *testing.T) {
 	c := &counts{of: map[string]int{}}
 	until := time.Now().Add(during)
 	var work sync.WaitGroup
-	for n := range 4 {
-		f := harness.Flavors[n%len(harness.Flavors)]
+	for n := range 5 {
+		f := harness.WithDirect[n%len(harness.WithDirect)]
 		random := rand.New(rand.NewPCG(harness.Seed, uint64(n)))
 		work.Go(func() {
-			t.Run(fmt.Sprintf("%s %d", f.Name, n), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s %d", f, n), func(t *testing.T) {
 				k := newKilling(t, f)
 				k.Build(k.Full(f, k.Source, ""))
-				k.Done = k.Holdings(k.Known)
+				k.Done = k.Now()
 				k.Reset()
 				for time.Now().Before(until) && !t.Failed() {
 					k.soak(random, c)
@@ -113,6 +117,7 @@ func TestSoak(t *testing.T) {
 func (k *killing) soak(random *rand.Rand, c *counts) {
 	k.Helper()
 	var story []string
+	k.disks = nil
 	for range random.IntN(3) {
 		rule := map[string]any{"skip": random.IntN(30), "times": 1 + random.IntN(2)}
 		for key, v := range troubles[random.IntN(len(troubles))] {
@@ -139,7 +144,8 @@ func (k *killing) soak(random *rand.Rand, c *counts) {
 	k.settle(killPoint{target: harness.KillEverything})
 	k.EmptyTmp()
 	k.cleanUp(random.IntN(4) == 0)
-	now, left := k.Holdings(k.Known), leftovers(k.Box)
+	now := k.Now()
+	left := append(leftovers(k.Box), harness.LoopsOfDisks(k.disks)...)
 	if !difference.Equal(now, k.Done) && !difference.Equal(now, k.Before) {
 		left = append(left, difference.Diff(k.Before, now))
 	}
@@ -179,6 +185,7 @@ func (k *killing) disturb(random *rand.Rand, u *harness.Underway, ended <-chan e
 				_ = u.Cmd.Process.Signal(os.Interrupt)
 				continue
 			}
+			k.disks = append(k.disks, u.Disks()...)
 			for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
 				for _, pid := range harness.PidsWith(k.Marker) {
 					_ = syscall.Kill(pid, signal)

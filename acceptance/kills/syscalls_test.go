@@ -40,7 +40,8 @@ const (
 
 // requests are the ioctls that change something.
 var requests = map[uint32]string{
-	unix.BLKPG: "BLKPG", unix.BLKFLSBUF: "BLKFLSBUF", unix.LOOP_CLR_FD: "LOOP_CLR_FD", uint32(unix.FS_IOC_SETFLAGS): "FS_IOC_SETFLAGS",
+	unix.BLKPG: "BLKPG", unix.BLKFLSBUF: "BLKFLSBUF", unix.LOOP_CONFIGURE: "LOOP_CONFIGURE", unix.LOOP_CLR_FD: "LOOP_CLR_FD",
+	uint32(unix.FS_IOC_SETFLAGS): "FS_IOC_SETFLAGS",
 }
 
 // watch are the system calls that are stopped at.
@@ -240,6 +241,8 @@ var another = []struct {
 	{regexp.MustCompile(`(/tmp/packer-chroot-\D*)\d+`), "${1}N"},
 	{regexp.MustCompile(`script_\d+`), "script_N"},
 	{regexp.MustCompile(`vol-\w+`), "VOLUME"},
+	{regexp.MustCompile(`/cache/s-\w+/[0-9a-f]+\b`), "/cache/SOURCE/BLOCK"},
+	{regexp.MustCompile(`/cache/s-\w+`), "/cache/SOURCE"},
 	{regexp.MustCompile(`/dev/(xvd|sd)[a-z]+`), "/dev/${1}X"},
 	{regexp.MustCompile(`\bdevice-[a-z]+`), "device-X"},
 	{regexp.MustCompile(`loop\d+`), "loopN"},

@@ -39,13 +39,14 @@ type order struct {
 	Target harness.Target
 }
 
-// sighting is an entry of a tracer's report: a local act that has ended, after Skip others like it, a keeper, or the
-// fulfilled order.
+// sighting is an entry of a tracer's report: a local act that has ended, after Skip others like it, a keeper, a direct
+// disk, or the fulfilled order.
 type sighting struct {
 	Act    string `json:",omitempty"`
 	Skip   int    `json:",omitempty"`
 	Failed bool   `json:",omitempty"`
 	Keeper int    `json:",omitempty"`
+	Disk   string `json:",omitempty"`
 	Killed bool   `json:",omitempty"`
 }
 
@@ -90,6 +91,7 @@ func become(args []string) error {
 const (
 	pluginRole = "plugin"
 	keeperRole = "keeper"
+	serverRole = "block server"
 	packerRole = "Packer"
 )
 
@@ -213,6 +215,9 @@ func (t *tracer) becomes(pid int) {
 	case strings.HasPrefix(name, "packer-plugin-") && len(args) > 1 && args[1] == "keep-chroot":
 		t.roles[pid] = keeperRole
 		t.tell(sighting{Keeper: pid})
+	case strings.HasPrefix(name, "packer-plugin-") && len(args) > 2 && args[1] == harness.ServeDisk:
+		t.roles[pid] = serverRole
+		t.tell(sighting{Disk: args[2]})
 	}
 }
 
@@ -255,7 +260,7 @@ func infoOf(tid int) (info syscallInfo, ok bool) {
 // begins looks at a call that is about to take place.
 func (t *tracer) begins(tid int) {
 	role := t.role(tid)
-	if !strings.HasPrefix(role, pluginRole) && !strings.HasPrefix(role, keeperRole) {
+	if !strings.HasPrefix(role, pluginRole) && !strings.HasPrefix(role, keeperRole) && !strings.HasPrefix(role, serverRole) {
 		return
 	}
 	info, ok := infoOf(tid)
@@ -295,9 +300,9 @@ func (t *tracer) maybeKill(act sighting, when string) {
 		return
 	}
 	t.done = true
-	kinds := map[harness.Target][]string{harness.KillPlugin: {pluginRole}, harness.KillPluginAndKeeper: {keeperRole, pluginRole}, harness.KillKeeper: {keeperRole}, harness.KillPacker: {packerRole}}[t.Target]
+	kinds := map[harness.Target][]string{harness.KillPlugin: {pluginRole}, harness.KillPluginAndKeeper: {keeperRole, pluginRole}, harness.KillKeeper: {keeperRole}, harness.KillServer: {serverRole}, harness.KillPacker: {packerRole}}[t.Target]
 	if t.killEach(kinds) == 0 {
-		t.killEach([]string{keeperRole, pluginRole, packerRole})
+		t.killEach([]string{keeperRole, pluginRole, serverRole, packerRole})
 	}
 	t.tell(sighting{Killed: true})
 }

@@ -39,8 +39,9 @@ const (
 // Client makes requests to the EBS direct APIs of one region. It can be used by many goroutines.
 type Client struct {
 	Options
-	calls  calls
-	window *window
+	calls    calls
+	window   *window
+	requests requests
 }
 
 // calls are the operations of the API, as functions: see the type of the same name in package
@@ -101,6 +102,7 @@ func (c *Client) do(ctx context.Context, action string, known bool, try func(con
 			return err
 		}
 		err = c.attempt(ctx, try)
+		c.requests.count(action, err)
 		c.window.leave(round, congested(kind(err), err))
 		return err
 	})

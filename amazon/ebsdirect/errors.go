@@ -60,6 +60,12 @@ func isUnknown(err error) bool {
 	return errors.As(err, &missing)
 }
 
+// IsUnknown reports whether EBS has refused a request because it does not know a snapshot that the
+// request names, or not as a completed one. That may pass if EC2 shows the snapshot.
+func IsUnknown(err error) bool {
+	return isUnknown(err) || hasReason(err, types.ValidationExceptionReasonInvalidSnapshotId)
+}
+
 // isForeign reports whether EBS refuses to let this account read a snapshot. AWS does not document
 // the error for a public snapshot. It is not that of a policy, nor that of a key.
 func isForeign(err error) bool {
@@ -67,7 +73,7 @@ func isForeign(err error) bool {
 	if errors.As(err, &denied) {
 		return denied.Reason != types.AccessDeniedExceptionReasonDependencyAccessDenied && !strings.Contains(denied.ErrorMessage(), wordsPolicy)
 	}
-	return isUnknown(err) || hasReason(err, types.ValidationExceptionReasonInvalidSnapshotId)
+	return IsUnknown(err)
 }
 
 // hasReason reports whether a request was invalid for one of the reasons.

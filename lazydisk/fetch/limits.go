@@ -17,6 +17,11 @@ type Limits struct {
 	Pause time.Duration
 }
 
+// LimitedTo returns the limits with this limit of all attempts.
+func LimitedTo(total time.Duration) Limits {
+	return Limits{Total: total, Attempt: min(Limits{}.withDefaults().Attempt, total/4)}
+}
+
 func (l Limits) withDefaults() Limits {
 	if l.Attempt <= 0 {
 		l.Attempt = 20 * time.Second

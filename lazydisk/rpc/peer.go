@@ -205,7 +205,11 @@ func (p *Peer) request(f frame) error {
 	p.mu.Unlock()
 	go func() {
 		defer cancel()
-		p.handle(ctx, f, body)
+		if f.op == opPing {
+			_ = p.send(frame{kind: kindReply, op: opPing, id: f.id}, nil) // an error ends the connection
+		} else {
+			p.handle(ctx, f, body)
+		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.cancels, f.id)
@@ -283,6 +287,12 @@ func (p *Peer) Call(ctx context.Context, op Op, arg int64, body []byte, into ...
 	}
 	<-c.done // it is being received
 	return c.body, c.err
+}
+
+// Ping waits until the other end has responded to a request that does nothing.
+func (p *Peer) Ping(ctx context.Context) error {
+	_, err := p.Call(ctx, opPing, 0, nil)
+	return err
 }
 
 func (p *Peer) register(c *call) (id uint64, err error) {

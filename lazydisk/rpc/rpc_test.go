@@ -64,6 +64,42 @@ func TestRemoteSource(t *testing.T) {
 	}
 }
 
+// TestPing: an end responds to a ping although it handles as many other requests as it can, and a ping
+// to an end that does not respond ends with its context.
+func TestPing(t *testing.T) {
+	a, b := net.Pipe()
+	free := make(chan struct{})
+	here := NewPeer(a, refuse)
+	there := NewPeer(b, func(context.Context, Op, int64, []byte) ([][]byte, func(), error) {
+		<-free
+		return nil, nil, nil
+	})
+	defer here.Close()
+	defer there.Close()
+	var busy sync.WaitGroup
+	for range maxHandlers + 1 {
+		busy.Go(func() { _, _ = here.Call(t.Context(), FirstOwn, 0, nil) })
+	}
+	for here.Ping(t.Context()) != nil || len(there.slots) < maxHandlers {
+		time.Sleep(time.Millisecond)
+	}
+	if err := here.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	close(free)
+	busy.Wait()
+
+	silent, _ := net.Pipe()
+	alone := NewPeer(silent, refuse)
+	defer alone.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	go func() { <-ctx.Done(); _ = silent.SetWriteDeadline(time.Now()) }()
+	if err := alone.Ping(ctx); err == nil {
+		t.Error("a silent end responds")
+	}
+}
+
 // TestLongList: a list that does not fit into a frame is continued.
 func TestLongList(t *testing.T) {
 	var ranges []block.Range

@@ -14,6 +14,8 @@ import (
 const (
 	opList Op = iota + 1
 	opFetch
+	// opPing has an empty reply. Every end handles it, however many other requests it handles.
+	opPing
 	// FirstOwn is the first operation that is free for other use.
 	FirstOwn
 )

@@ -140,7 +140,7 @@ func (o *op) underQuota(caller Caller) error {
 // parentOf returns the parent of a requested snapshot. It must be a completed snapshot of the
 // caller, and not be larger.
 func (o *op) parentOf(caller Caller, req UploadRequest) (*snapshotRecord, error) {
-	r, err := o.anySnapshot(caller, req.ParentID)
+	r, err := o.snapshot(caller, req.ParentID)
 	if err != nil {
 		return nil, err
 	}
