@@ -28,6 +28,8 @@ var limitRows = map[string][]string{
 	"a call whose signature is refused because this machine's clock is wrong":                               {"SkewedFor"},
 	"a new resource to appear in the cloud's describing calls":                                              {"Unseen"},
 	"a snapshot that was just started with `ebs_direct`, to be known to the EBS direct APIs":                {"UnseenFor"},
+	"with `ebs_direct`, all attempts to read a block of the root's disk":                                    {"Read"},
+	"with `ebs_direct`, the block server of the root's disk, to respond; then it is killed":                 {"Server"},
 	"a changing call, to know a state that a describing call has shown; an image's name, to be free":        {"Settling"},
 	"a resource to appear whose creating call failed; of a killed build, whose call may still be under way": {"Lost", "InFlight"},
 	"the undo of a failed or canceled build, for the image and for all other resources":                     {"Release"},

@@ -78,7 +78,7 @@ func (c *Client) Silence(ctx context.Context, limit time.Duration) error {
 			missed += interval
 		}
 		cancel()
-		if ctx.Err() != nil || errors.Is(err, link.ErrClosed) {
+		if ctx.Err() != nil || errors.Is(err, rpc.ErrClosed) {
 			return errors.Join(context.Cause(ctx), err)
 		}
 	}

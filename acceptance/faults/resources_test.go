@@ -61,10 +61,10 @@ var outcomes = []outcome{
 
 // blockOutcomes are those of operations of direct builds.
 var blockOutcomes = []outcome{
-	{name: "snapshot ends in error", act: "CompleteSnapshot", rule: ends, says: `wait for snapshot snap-\w+: its state is error`},
+	{name: "snapshot ends in error", act: "CompleteSnapshot", rule: ends, says: `cannot complete snap-\w+: its status is error`},
 	{name: "snapshot is never complete", act: "CompleteSnapshot", rule: never, says: `gave up on snapshot snap-\w+ after .* still pending`},
 	{name: "no room for the snapshot", act: "StartSnapshot", rule: full, says: "cannot start a snapshot"},
-	{name: "no room for a block", act: "PutSnapshotBlock", rule: full, says: `cannot write block \d+ of snap-`},
+	{name: "no room for a block", act: "PutSnapshotBlock", rule: map[string]any{"outcome": "disk-full", "times": 1000}, says: `cannot write block \d+ of snap-`},
 	{name: "new snapshot is not seen for a while", act: "StartSnapshot", rule: late},
 	{name: "new snapshot cannot be written for a while", act: "StartSnapshot", rule: map[string]any{"stale": map[string]any{"for": "4s", "changes": 3}}},
 	{name: "new snapshot is never seen", act: "StartSnapshot", rule: blind, says: `snap-\w+`},

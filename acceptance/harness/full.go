@@ -122,12 +122,29 @@ func (k *FullBox) Now() []string {
 	if k.Direct {
 		for _, image := range k.OwnImages(Region) {
 			if TagsOf(image.Tags)[copyTag] != "" && image.State == types.ImageStateAvailable {
-				k.RemoveIn(Region, image)
+				k.removeLate(image)
 			}
 		}
 		k.ForgetBlocks()
 	}
 	return k.Holdings(k.Known)
+}
+
+// removeLate is RemoveIn for an image that changing calls may not know yet.
+func (k *FullBox) removeLate(image types.Image) {
+	k.Helper()
+	ctx, c := context.Background(), k.Client()
+	late := func(call func() error) {
+		WaitFor(k.TB, "a copy that stays is removed", func() bool { return call() == nil })
+	}
+	late(func() error {
+		_, err := c.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: image.ImageId})
+		return err
+	})
+	late(func() error {
+		_, err := c.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: image.BlockDeviceMappings[0].Ebs.SnapshotId})
+		return err
+	})
 }
 
 // copyTag is the key of the tag of a copy that stays for later builds.

@@ -224,7 +224,7 @@ func (k *killing) killAt(p killPoint, byBuild bool) (kept, reached bool) {
 	}
 	k.settle(p)
 	k.EmptyTmp()
-	k.cleanUp(byBuild)
+	cleaned := k.cleanUp(byBuild)
 	now := k.Now()
 	if cmp.Equal(now, k.Done) {
 		kept = true
@@ -241,7 +241,7 @@ func (k *killing) killAt(p killPoint, byBuild bool) (kept, reached bool) {
 		k.Errorf("left on the host: %s", entry)
 	}
 	if k.Failed() {
-		k.Logf("the build said:\n%s", u.Out)
+		k.Logf("the build said:\n%s\nthe clean-up said:\n%s", u.Out, cleaned)
 	}
 	return kept, reached
 }
@@ -280,14 +280,15 @@ func (k *killing) settle(p killPoint) {
 	}
 }
 
-// cleanUp cleans up by the command reap, or by another build.
-func (k *killing) cleanUp(byBuild bool) {
+// cleanUp cleans up by the command reap, or by another build, and returns the output.
+func (k *killing) cleanUp(byBuild bool) string {
 	k.Helper()
 	if !byBuild {
-		if all, status := k.Reap(k.Flavor); status != 0 {
+		all, status := k.Reap(k.Flavor)
+		if status != 0 {
 			k.Errorf("reap ends with %d: %+v", status, all)
 		}
-		return
+		return fmt.Sprintf("%+v", all)
 	}
 	const name = "the next one"
 	out, err := k.Packer("build", "-color=false", k.Template(k.Basic(harness.O{"PREFIX_name": name, "mount_path": filepath.Join(k.Dir, "next")}), harness.Shell("true")))
@@ -299,6 +300,7 @@ func (k *killing) cleanUp(byBuild bool) {
 			k.RemoveIn(harness.Region, image)
 		}
 	}
+	return out
 }
 
 // others returns the targets at the i-th point, besides KillEverything. The process that does a local act is always killed
