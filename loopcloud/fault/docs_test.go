@@ -1,6 +1,7 @@
 package fault_test
 
 import (
+	"fmt"
 	"os"
 	"reflect"
 	"regexp"
@@ -33,6 +34,24 @@ func TestExamplesAreRules(t *testing.T) {
 	for _, field := range fields(reflect.TypeFor[fault.Rule]()) {
 		if !strings.Contains(shown, `"`+field+`":`) {
 			t.Errorf("no example has %s", field)
+		}
+	}
+}
+
+// TestBodiesAreDocumented checks that the page about faults names every change of a body.
+func TestBodiesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/loopcloud.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, refused := fault.ParseRules([]byte(`{"body":"none"}`))
+	_, words, listed := strings.Cut(fmt.Sprint(refused), "not one of ")
+	if !listed {
+		t.Fatalf("the refusal lists no words: %v", refused)
+	}
+	for word := range strings.SplitSeq(words, ", ") {
+		if !strings.Contains(string(page), "`"+word+"`") && !strings.Contains(string(page), `"body":"`+word+`"`) {
+			t.Errorf("%s is not documented", word)
 		}
 	}
 }
