@@ -3,21 +3,20 @@ package holders
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/mounttable"
+	"github.com/packer-chroot/packer-plugin-chroot/disk/loopdev"
 )
 
 // LoopDevices returns the loop devices over files of the root.
 func (r Footprint) LoopDevices() []string {
 	var found []string
-	backing, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, file := range backing {
-		device := "/dev/" + strings.Split(file, "/")[3]
+	devices, _ := loopdev.Devices()
+	for _, device := range devices {
 		f, err := os.Open(device)
 		if err != nil {
 			continue

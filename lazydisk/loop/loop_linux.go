@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk/loopdev"
 )
 
 // Device is an attached loop device.
@@ -31,56 +33,15 @@ const readAhead = 512 << 10 / 512
 //
 // The kernel scans the partitions of the device, and removes them when it is detached.
 func Attach(file *os.File, name string) (*Device, error) {
-	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("attaching a block device needs root: %w", err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("this host has no loop devices: %w", err)
-	}
-	defer control.Close()
-	for range 100 { // another process can take a free device first
-		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
-		if err != nil {
-			return nil, fmt.Errorf("cannot get a free loop device: %w", err)
-		}
-		d, err := configure(fmt.Sprintf("/dev/loop%d", n), file, name)
-		if !errors.Is(err, unix.EBUSY) {
-			return d, err
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return nil, fmt.Errorf("other processes took every free loop device: %w", unix.EBUSY)
-}
-
-// nodeTimeout is how long the node of a new device may take to appear.
-const nodeTimeout = 5 * time.Second
-
-// configure attaches a file to a device. The error wraps EBUSY if the device is not free.
-func configure(path string, file *os.File, name string) (*Device, error) {
-	dev, err := openNode(path)
+	const flags = unix.LO_FLAGS_DIRECT_IO | unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_PARTSCAN
+	dev, err := loopdev.Attach(file, name, flags)
 	if err != nil {
 		return nil, err
 	}
-	config := unix.LoopConfig{Fd: uint32(file.Fd())}
-	config.Info.Flags = unix.LO_FLAGS_DIRECT_IO | unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_PARTSCAN
-	copy(config.Info.File_name[:len(config.Info.File_name)-1], name)
-	if err := unix.IoctlLoopConfigure(int(dev.Fd()), &config); err != nil {
-		dev.Close()
-		return nil, fmt.Errorf("cannot attach %s to %s: %w", name, path, err)
-	}
 	d := &Device{dev: dev, name: name}
-	info, err := unix.IoctlLoopGetStatus64(int(dev.Fd()))
-	if err == nil && info.Flags&unix.LO_FLAGS_DIRECT_IO == 0 {
-		err = errors.New("the kernel does not use direct I/O")
-	}
-	if err != nil {
+	if err := d.check(); err != nil {
 		dev.Close()
-		return nil, fmt.Errorf("cannot attach %s to %s: %w", name, path, err)
-	}
-	if !attached(path, name) { // then the end of Detach could not be seen
-		dev.Close()
-		return nil, fmt.Errorf("/sys/block does not show that %s is attached to %s", path, name)
+		return nil, fmt.Errorf("cannot attach %s to %s: %w", name, d.Path(), err)
 	}
 	if d.readAhead, err = unix.IoctlGetInt(int(dev.Fd()), unix.BLKRAGET); err == nil {
 		_ = unix.IoctlSetInt(int(dev.Fd()), unix.BLKRASET, readAhead)
@@ -88,14 +49,19 @@ func configure(path string, file *os.File, name string) (*Device, error) {
 	return d, nil
 }
 
-// openNode opens the node of a device, which may appear later than the device.
-func openNode(path string) (*os.File, error) {
-	for deadline := time.Now().Add(nodeTimeout); ; time.Sleep(5 * time.Millisecond) {
-		dev, err := os.OpenFile(path, os.O_RDWR, 0)
-		if !errors.Is(err, fs.ErrNotExist) || time.Now().After(deadline) {
-			return dev, err
-		}
+// check returns an error if the device does not work as it must.
+func (d *Device) check() error {
+	info, err := unix.IoctlLoopGetStatus64(int(d.dev.Fd()))
+	if err != nil {
+		return err
 	}
+	if info.Flags&unix.LO_FLAGS_DIRECT_IO == 0 {
+		return errors.New("the kernel does not use direct I/O")
+	}
+	if !attached(d.Path(), d.name) {
+		return errors.New("/sys/block does not show it, so the end of Detach could not be seen")
+	}
+	return nil
 }
 
 // Path returns the node of the device, such as /dev/loop3.
@@ -152,30 +118,16 @@ func Detached(ctx context.Context, path, name string) error {
 	return nil
 }
 
-// attached reports whether a device is still attached to the file with a name.
+// attached reports whether a device is attached to the file with a name, which is a single path
+// element of a detached mount.
 func attached(path, name string) bool {
-	raw, err := os.ReadFile("/sys/block/" + filepath.Base(path) + "/loop/backing_file")
-	return err == nil && backs(string(raw), name)
+	return strings.TrimPrefix(strings.TrimSuffix(loopdev.File(path), " (deleted)"), "/") == name
 }
 
-func backs(file, name string) bool {
-	return strings.TrimPrefix(strings.TrimSuffix(strings.TrimSpace(file), " (deleted)"), "/") == name
-}
-
-// Find returns the nodes of the devices that are attached to a file with a name, which is a single
-// path element of a detached mount.
+// Find returns the nodes of the devices that are attached to the file with a name.
 func Find(name string) ([]string, error) {
-	paths, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	if err != nil {
-		return nil, err
-	}
-	var found []string
-	for _, p := range paths {
-		if raw, err := os.ReadFile(p); err == nil && backs(string(raw), name) {
-			found = append(found, "/dev/"+strings.Split(p, "/")[3])
-		}
-	}
-	return found, nil
+	devices, err := loopdev.Devices()
+	return slices.DeleteFunc(devices, func(device string) bool { return !attached(device, name) }), err
 }
 
 // Clear detaches the device at a path if it is attached to the file with a name.

@@ -5,13 +5,13 @@ package volume
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk/loopdev"
 )
 
 // loop is a loop device with its file.
@@ -20,32 +20,20 @@ type loop struct {
 	file string // its file; the kernel adds " (deleted)" if it was removed
 }
 
-func (l loop) name() string { return filepath.Base(l.path) }
-
 // loops returns the loop devices with a matching file.
 func loops(match func(file string) bool) ([]loop, error) {
-	paths, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	devices, err := loopdev.Devices()
 	if err != nil {
 		return nil, err
 	}
 	var found []loop
-	for _, p := range paths {
-		name := strings.Split(p, "/")[3]
-		l := loop{path: "/dev/" + name}
-		if l.file = backing(name); l.file != "" && match(l.file) {
+	for _, device := range devices {
+		l := loop{path: device, file: loopdev.File(device)}
+		if l.file != "" && match(l.file) {
 			found = append(found, l)
 		}
 	}
 	return found, nil
-}
-
-// backing returns the file of a loop device, "" if it has none.
-func backing(name string) string {
-	raw, err := os.ReadFile("/sys/block/" + name + "/loop/backing_file")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSuffix(string(raw), "\n")
 }
 
 // is returns a function that matches a file, also after its removal.
@@ -56,7 +44,7 @@ func is(file string) func(string) bool {
 func undeleted(file string) string { return strings.TrimSuffix(file, " (deleted)") }
 
 // bound reports whether the device still has its file.
-func (l loop) bound() bool { return is(l.file)(backing(l.name())) }
+func (l loop) bound() bool { return is(l.file)(loopdev.File(l.path)) }
 
 // below returns a function that matches the files in a directory.
 func below(dir string) func(string) bool {
@@ -89,43 +77,11 @@ func newLoop(file string) (loop, error) {
 		return loop{}, err
 	}
 	defer f.Close()
-	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrPermission) {
-		return loop{}, fmt.Errorf("attaching a block device needs root: %w", err)
-	}
+	dev, err := loopdev.Attach(f, file, 0)
 	if err != nil {
-		return loop{}, fmt.Errorf("this host has no loop devices: %w", err)
+		return loop{}, err
 	}
-	defer control.Close()
-	// Another process can take a free device first.
-	for range 100 {
-		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
-		if err != nil {
-			return loop{}, fmt.Errorf("cannot get a free loop device: %w", err)
-		}
-		l := loop{path: fmt.Sprintf("/dev/loop%d", n), file: file}
-		err = l.configure(f)
-		if !errors.Is(err, unix.EBUSY) {
-			return l, err
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return loop{}, fmt.Errorf("every free loop device was taken by someone else: %w", unix.EBUSY)
-}
-
-// configure attaches the file to a free device.
-func (l loop) configure(f *os.File) error {
-	dev, err := os.OpenFile(l.path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer dev.Close()
-	config := unix.LoopConfig{Fd: uint32(f.Fd())}
-	copy(config.Info.File_name[:len(config.Info.File_name)-1], f.Name())
-	if err := unix.IoctlLoopConfigure(int(dev.Fd()), &config); err != nil {
-		return fmt.Errorf("cannot make %s a device of %s: %w", l.path, f.Name(), err)
-	}
-	return nil
+	return loop{path: dev.Name(), file: file}, dev.Close()
 }
 
 // updateSize informs the device of the new size of its file.
