@@ -17,7 +17,7 @@ func (c *Config) Job() builder.Job {
 		Config:         &c.Config,
 		Packer:         c.PackerConfig,
 		ImageName:      c.AMIName,
-		LabelTexts:     []builder.LabelText{builder.Description("ami_description", c.AMIDescription)},
+		LabelTexts:     c.labelTexts(),
 		RootThroughput: c.RootVolumeThroughput,
 		Waits:          c.waits(),
 		Direct:         c.EBSDirect,

@@ -67,6 +67,13 @@ const (
 	maxUEFIData = 64000
 )
 
+// labelTexts returns the options for descriptions, and for tags with a value of their own.
+func (c *Config) labelTexts() []builder.LabelText {
+	return []builder.LabelText{
+		builder.Description("ami_description", c.AMIDescription),
+	}
+}
+
 func (c *Config) checkImage() []error {
 	return []error{
 		builder.CheckVirtualization("ami_virtualization_type", c.AMIVirtualizationType, c.FromScratch),

@@ -16,7 +16,7 @@ func (c *Config) Job() builder.Job {
 		Config:     &c.Config,
 		Packer:     c.PackerConfig,
 		ImageName:  c.OMIName,
-		LabelTexts: []builder.LabelText{builder.Description("omi_description", c.OMIDescription)},
+		LabelTexts: c.labelTexts(),
 		Connect:    c.connect,
 	}
 }

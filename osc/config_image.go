@@ -67,6 +67,13 @@ func (c *ImageConfig) resolveAliases() (warnings []string, errs []error) {
 	return warnings, errs
 }
 
+// labelTexts returns the options for descriptions, and for tags with a value of their own.
+func (c *Config) labelTexts() []builder.LabelText {
+	return []builder.LabelText{
+		builder.Description("omi_description", c.OMIDescription),
+	}
+}
+
 func (c *Config) checkImage() []error {
 	var errs []error
 	if c.RootVolumeIOPS != 0 && c.RootVolumeType != "" && c.RootVolumeType != io1 {
