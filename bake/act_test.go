@@ -13,7 +13,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
-// namedActs are what acts are called in errors, before and after their calls are answered.
+// namedActs holds the names of acts in errors, before and after their calls are answered.
 var namedActs = map[string]act{
 	"volume of build b-1":                  volumeAct{Build: "b-1"},
 	"volume vol-1":                         volumeAct{call: call{Answered: true, Begun: time.Unix(1, 0).UTC()}, Build: "b-1", Volume: "vol-1"},

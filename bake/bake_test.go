@@ -19,12 +19,12 @@ import (
 )
 
 // in runs a test in a bubble with its own clock.
-func in(t *testing.T, test func(t *testing.T, w *world)) {
+func in(t *testing.T, test func(t *testing.T, w *fake)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t)) })
+	synctest.Test(t, func(t *testing.T) { test(t, newFake(t)) })
 }
 
-func (w *world) build(ctx context.Context, plan bake.Plan) (bake.Result, error) {
+func (w *fake) build(ctx context.Context, plan bake.Plan) (bake.Result, error) {
 	return bake.Build(ctx, w, machine{w}, plan, w)
 }
 
@@ -39,13 +39,13 @@ const (
 
 // TestActsInOrder checks which acts happen, in their order, after a set-up.
 func TestActsInOrder(t *testing.T) {
-	fail := func(act string) func(*world, *bake.Plan) {
-		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{act: act, err: errInjected} }
+	fail := func(act string) func(*fake, *bake.Plan) {
+		return func(w *fake, _ *bake.Plan) { w.faults[act] = fault{act: act, err: errInjected} }
 	}
-	halfway := func(act string) func(*world, *bake.Plan) {
-		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{act: act, err: errInjected, effect: true} }
+	halfway := func(act string) func(*fake, *bake.Plan) {
+		return func(w *fake, _ *bake.Plan) { w.faults[act] = fault{act: act, err: errInjected, effect: true} }
 	}
-	housekeeping := func(_ *world, p *bake.Plan) {
+	housekeeping := func(_ *fake, p *bake.Plan) {
 		p.BlockServices, p.CleanUploads = true, true
 		p.PreUnmount = func(disk bake.Disk, mountPath string) ([]string, error) {
 			return []string{"du " + mountPath, "lsblk " + string(disk.Name)}, nil
@@ -54,23 +54,23 @@ func TestActsInOrder(t *testing.T) {
 	const untilFinish = untilMount + ", mount, shell ls /mnt/root, mount /proc, mount /dev, copy /etc/resolv.conf, block services, provision, remove uploads"
 	tests := []struct {
 		name   string
-		setUp  func(*world, *bake.Plan)
+		setUp  func(*fake, *bake.Plan)
 		events string
 		ok     bool
 	}{
 		{name: "housekeeping", setUp: housekeeping, ok: true,
 			events: untilFinish + ", shell du /mnt/root, shell lsblk /dev/xvdf" + strings.TrimPrefix(whole, untilLeave)},
-		{name: "pre-unmount command: fail", setUp: func(w *world, p *bake.Plan) { housekeeping(w, p); fail("shell#3")(w, p) },
+		{name: "pre-unmount command: fail", setUp: func(w *fake, p *bake.Plan) { housekeeping(w, p); fail("shell#3")(w, p) },
 			events: untilFinish + ", ~mount" + undoAttach},
-		{name: "remove uploads: fail", setUp: func(w *world, p *bake.Plan) { housekeeping(w, p); fail("remove uploads#1")(w, p) },
+		{name: "remove uploads: fail", setUp: func(w *fake, p *bake.Plan) { housekeeping(w, p); fail("remove uploads#1")(w, p) },
 			events: strings.TrimSuffix(untilFinish, ", remove uploads") + ", ~mount" + undoAttach},
-		{name: "block services: fail", setUp: func(w *world, p *bake.Plan) { housekeeping(w, p); fail("block services#1")(w, p) },
+		{name: "block services: fail", setUp: func(w *fake, p *bake.Plan) { housekeeping(w, p); fail("block services#1")(w, p) },
 			events: strings.TrimSuffix(untilFinish, ", block services, provision, remove uploads") + ", ~mount" + undoAttach},
-		{name: "all goes well", setUp: func(*world, *bake.Plan) {}, events: whole, ok: true},
+		{name: "all goes well", setUp: func(*fake, *bake.Plan) {}, events: whole, ok: true},
 		{name: "host: fail", setUp: fail("host#1")},
 		{name: "volume: fail", setUp: fail("volume#1")},
 		{name: "volume: answer lost", setUp: halfway("volume#1"), events: "volume, ~volume"},
-		{name: "reserve: the keeper is lost", setUp: func(w *world, _ *bake.Plan) {
+		{name: "reserve: the keeper is lost", setUp: func(w *fake, _ *bake.Plan) {
 			w.faults["reserve#1"] = fault{act: "reserve#1", err: chroot.ErrKeeperLost, effect: true}
 		}, events: "volume, reserve /dev/sdf, ~volume"},
 		{name: "attach: fail", setUp: fail("attach#1"), events: "volume, reserve /dev/sdf, ~reserve /dev/sdf, ~volume"},
@@ -78,10 +78,10 @@ func TestActsInOrder(t *testing.T) {
 		{name: "mount: fail", setUp: fail("mount#1"), events: untilMount + undoAttach},
 		{name: "mount: answer lost", setUp: halfway("mount#1"), events: untilMount + ", mount, ~mount" + undoAttach},
 		{name: "provision: fail", setUp: fail("provision#1"), events: strings.TrimSuffix(untilLeave, ", provision") + ", ~mount" + undoAttach},
-		{name: "unmount: not written", setUp: func(w *world, _ *bake.Plan) {
+		{name: "unmount: not written", setUp: func(w *fake, _ *bake.Plan) {
 			w.faults["~mount#1"] = fault{act: "~mount#1", err: chroot.ErrNotWritten, effect: true}
 		}, events: untilLeave + ", put back, ~mount" + undoAttach},
-		{name: "undoing of a mount: not written", setUp: func(w *world, p *bake.Plan) {
+		{name: "undoing of a mount: not written", setUp: func(w *fake, p *bake.Plan) {
 			fail("provision#1")(w, p)
 			w.faults["~mount#1"] = fault{act: "~mount#1", err: chroot.ErrNotWritten, effect: true}
 		}, events: strings.TrimSuffix(untilLeave, ", provision") + ", ~mount" + undoAttach},
@@ -92,16 +92,16 @@ func TestActsInOrder(t *testing.T) {
 		{name: "image: answer lost", setUp: halfway("image#1"), events: untilFlush + ", snapshot, ~attach, ~volume, image, ~image, ~snapshot, ~reserve /dev/sdf"},
 		{name: "detach: fails once", setUp: fail("~attach#1"), ok: true,
 			events: untilFlush + ", snapshot, image, ~attach, ~reserve /dev/sdf, ~volume"},
-		{name: "a name is taken", setUp: func(w *world, _ *bake.Plan) { w.taken = []bake.DeviceName{"/dev/sdf"} }, ok: true,
+		{name: "a name is taken", setUp: func(w *fake, _ *bake.Plan) { w.taken = []bake.DeviceName{"/dev/sdf"} }, ok: true,
 			events: strings.NewReplacer("attach /dev/sdf", "reserve /dev/sdg, attach /dev/sdg", "xvdf", "xvdg", "~reserve /dev/sdf", "~reserve /dev/sdg, ~reserve /dev/sdf").Replace(whole)},
-		{name: "the user's name is taken", setUp: func(w *world, p *bake.Plan) { w.taken, p.Device = []bake.DeviceName{"/dev/sdh"}, "/dev/sdh" },
+		{name: "the user's name is taken", setUp: func(w *fake, p *bake.Plan) { w.taken, p.Device = []bake.DeviceName{"/dev/sdh"}, "/dev/sdh" },
 			events: "volume, reserve /dev/sdh, ~reserve /dev/sdh, ~volume"},
-		{name: "every name is taken", setUp: func(w *world, _ *bake.Plan) { w.taken = w.DeviceNames() },
+		{name: "every name is taken", setUp: func(w *fake, _ *bake.Plan) { w.taken = w.DeviceNames() },
 			events: "volume, reserve /dev/sdf, reserve /dev/sdg, reserve /dev/sdh, ~reserve /dev/sdh, ~reserve /dev/sdg, ~reserve /dev/sdf, ~volume"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
 				test.setUp(w, &plan)
 				result, err := w.build(t.Context(), plan)
@@ -111,15 +111,15 @@ func TestActsInOrder(t *testing.T) {
 				if got := strings.Join(w.events, ", "); got != test.events {
 					t.Errorf("happened:\n %s\nwant:\n %s", got, test.events)
 				}
-				w.asItShould(result, err)
+				w.checkResult(result, err)
 			})
 		})
 	}
 }
 
-// asItShould checks the resources that remain after a build: the products and nothing else
+// checkResult checks the resources that remain after a build: the products and nothing else
 // after a success, nothing after a failure.
-func (w *world) asItShould(result bake.Result, err error) {
+func (w *fake) checkResult(result bake.Result, err error) {
 	w.t.Helper()
 	left := w.left()
 	if err != nil {
@@ -136,8 +136,8 @@ func (w *world) asItShould(result bake.Result, err error) {
 	}
 }
 
-// products are the expected results of a build that succeeds.
-func (w *world) products() (products []bake.Product) {
+// products returns the expected results of a build that succeeds.
+func (w *fake) products() (products []bake.Product) {
 	if !w.publication.Passing {
 		snapshots := []bake.SnapshotID{"snap-1"}
 		if w.source.Locked {
@@ -156,8 +156,8 @@ func (w *world) products() (products []bake.Product) {
 
 // after returns what must exist after a success: the products and all previous resources
 // except for replaced images and their snapshots.
-func (w *world) after() []string {
-	after := slices.DeleteFunc(slices.Clone(w.before), func(id string) bool { return w.goes[id] })
+func (w *fake) after() []string {
+	after := slices.DeleteFunc(slices.Clone(w.before), func(id string) bool { return w.removed[id] })
 	for _, p := range w.products() {
 		after = append(after, string(p.Image))
 		for _, s := range p.Snapshots {
@@ -169,16 +169,16 @@ func (w *world) after() []string {
 }
 
 // acts returns every call of a build without failures, pauses included.
-func acts(t *testing.T, wish wish) []string {
+func acts(t *testing.T, v variant) []string {
 	var all []string
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
-		wish(w, &plan)
+		v(w, &plan)
 		result, err := w.build(t.Context(), plan)
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.asItShould(result, err)
+		w.checkResult(result, err)
 		all = w.acts
 	})
 	if len(all) < 40 {
@@ -202,21 +202,21 @@ func TestEveryActFailsOnce(t *testing.T) {
 		}},
 		{"succeeds and the build is cancelled", func(c context.CancelFunc) fault { return fault{effect: true, cancel: c} }},
 	}
-	for wanted, wish := range wishes {
-		all := acts(t, wish)
+	for wanted, v := range variants {
+		all := acts(t, v)
 		for _, way := range ways {
 			for _, act := range all {
 				t.Run(fmt.Sprintf("%s, %s %s", wanted, act, way.name), func(t *testing.T) {
-					in(t, func(t *testing.T, w *world) {
+					in(t, func(t *testing.T, w *fake) {
 						ctx, cancel := context.WithCancel(t.Context())
 						defer cancel()
 						f := way.fault(cancel)
 						w.faults[act] = f
 						plan := w.plan()
-						wish(w, &plan)
+						v(w, &plan)
 						result, err := w.build(ctx, plan)
-						w.asItShould(result, err)
-						if w.struck[act] {
+						w.checkResult(result, err)
+						if w.injected[act] {
 							w.mustTell(act, f, result, err)
 						}
 					})
@@ -228,14 +228,14 @@ func TestEveryActFailsOnce(t *testing.T) {
 
 // mustTell checks the result of a build with a fault. Only acts after the image is safe may
 // fail without failing the build.
-func (w *world) mustTell(act string, f fault, result bake.Result, err error) {
+func (w *fake) mustTell(act string, f fault, result bake.Result, err error) {
 	w.t.Helper()
 	name, _, _ := strings.Cut(act, "#")
 	late := slices.Contains([]string{"~attach", "~volume", "look at volume", "~reserve", "~open disk"}, name) &&
 		(slices.Contains(w.events, "snapshot") || slices.Contains(w.events, "upload"))
 	// How far a copy is need not be known.
 	late = late || strings.HasSuffix(name, "look at progress")
-	// What only serves the build, and what the user wants removed, is removed in the end.
+	// The scaffold, and the replaced resources, are removed in the end.
 	late = late || w.safe[act]
 	switch {
 	case err == nil && !late:
@@ -257,15 +257,15 @@ func TestEveryUndoFails(t *testing.T) {
 		"publish#2": "passing", "look at image#12": "everywhere", "upload#1": "direct", "image#2": "direct",
 	} {
 		var all []string
-		in(t, func(t *testing.T, w *world) {
+		in(t, func(t *testing.T, w *fake) {
 			w.faults[first] = fault{err: errInjected}
 			plan := w.plan()
-			wishes[wanted](w, &plan)
+			variants[wanted](w, &plan)
 			_, err := w.build(t.Context(), plan)
-			if !w.struck[first] {
+			if !w.injected[first] {
 				return
 			}
-			w.asItShould(bake.Result{}, err)
+			w.checkResult(bake.Result{}, err)
 			all = w.acts[slices.Index(w.acts, first)+1:]
 		})
 		for _, act := range all {
@@ -273,26 +273,26 @@ func TestEveryUndoFails(t *testing.T) {
 				continue // it is beside the first failure, and no undoing
 			}
 			t.Run(first+" "+act, func(t *testing.T) {
-				in(t, func(t *testing.T, w *world) {
+				in(t, func(t *testing.T, w *fake) {
 					w.faults[first] = fault{err: errInjected}
 					w.faults[act] = fault{err: errors.New("the undoing failed")}
 					plan := w.plan()
-					wishes[wanted](w, &plan)
+					variants[wanted](w, &plan)
 					_, err := w.build(t.Context(), plan)
-					if !w.struck[first] {
+					if !w.injected[first] {
 						return // intervals vary: this call came before the first failure
 					}
 					if !errors.Is(err, errInjected) {
 						t.Errorf("error %v does not wrap what failed first", err)
 					}
 					for _, thing := range w.left() {
-						if !w.old(thing) && !strings.Contains(err.Error(), w.owner(thing)) {
+						if !w.existed(thing) && !strings.Contains(err.Error(), w.owner(thing)) {
 							t.Errorf("%s is left, and the error does not name it: %v", thing, err)
 						}
 					}
 					w.neverWithout(act, err)
-					told := strings.Join(append(slices.Clone(w.told), err.Error()), "\n") // what a restored image lacks is a warning
-					if w.struck[act] && !strings.Contains(told, "the undoing failed") {
+					told := strings.Join(append(slices.Clone(w.reports), err.Error()), "\n") // a restored image that lacks something is a warning
+					if w.injected[act] && !strings.Contains(told, "the undoing failed") {
 						t.Errorf("the error hides that an undoing failed: %v", err)
 					}
 				})
@@ -302,7 +302,7 @@ func TestEveryUndoFails(t *testing.T) {
 }
 
 func TestFailureListsCauseAndUndoneActs(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		w.faults["provision#1"] = fault{err: errInjected}
 		_, err := w.build(t.Context(), w.plan())
 		want := "injected; undone: mount of /dev/xvdf1 on /mnt/root, attachment of vol-1 to i-1, reservation of /dev/sdf, volume vol-1"
@@ -313,7 +313,7 @@ func TestFailureListsCauseAndUndoneActs(t *testing.T) {
 }
 
 func TestKeepOnErrorIsAskedOnlyIfResourcesExist(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
 		plan.KeepOnError = func(error) bool {
 			t.Error("asked whether to keep nothing")
@@ -327,7 +327,7 @@ func TestKeepOnErrorIsAskedOnlyIfResourcesExist(t *testing.T) {
 }
 
 func TestKeepOnErrorLeavesEverything(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
 		plan.KeepOnError = func(err error) bool { return errors.Is(err, errInjected) }
 		w.faults["provision#1"] = fault{err: errInjected}
@@ -349,7 +349,7 @@ func TestKeepOnErrorLeavesEverything(t *testing.T) {
 // TestUnusableVolumeIsDeleted checks that a created volume that differs from the request is
 // deleted by its id, and nothing is attached.
 func TestUnusableVolumeIsDeleted(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		w.unwanted = true
 		w.lag = time.Second
 		result, err := w.build(t.Context(), w.plan())
@@ -362,18 +362,18 @@ func TestUnusableVolumeIsDeleted(t *testing.T) {
 		if slices.ContainsFunc(w.acts, func(act string) bool { return strings.HasPrefix(act, "find volume") }) {
 			t.Errorf("it was looked for: %q", w.acts)
 		}
-		w.asItShould(result, err)
+		w.checkResult(result, err)
 	})
 }
 
 // TestMachineLostDuringProvisioning loses the machine while provisioners run: the build ends with
 // the reason, and undoes its acts.
 func TestMachineLostDuringProvisioning(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		gone := errors.New("the machine is gone")
 		plan := w.plan()
 		plan.Provision = func(ctx context.Context, _ bake.Workplace) error {
-			w.lose(gone)
+			w.stopMachine(gone)
 			<-ctx.Done()
 			return fmt.Errorf("provisioning was stopped: %w", context.Cause(ctx))
 		}
@@ -411,7 +411,7 @@ func TestKeepOnErrorPrintsRemovalAdvice(t *testing.T) {
 		"look at image#1": {remove + removeImage + removeSnapshot},
 	} {
 		t.Run(act, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
 				plan.KeepOnError = func(error) bool { return true }
 				w.faults[act] = fault{err: errInjected}
@@ -419,7 +419,7 @@ func TestKeepOnErrorPrintsRemovalAdvice(t *testing.T) {
 				if !errors.Is(err, errInjected) {
 					t.Fatal(err)
 				}
-				got := slices.DeleteFunc(w.told, func(line string) bool { return !strings.HasPrefix(line, "warn: To ") })
+				got := slices.DeleteFunc(w.reports, func(line string) bool { return !strings.HasPrefix(line, "warn: To ") })
 				if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 					t.Errorf("told (-want +got):\n%s", diff)
 				}
@@ -429,19 +429,19 @@ func TestKeepOnErrorPrintsRemovalAdvice(t *testing.T) {
 }
 
 func TestKeepOnErrorMayDecline(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
 		plan.KeepOnError = func(error) bool { return false }
 		w.faults["image#1"] = fault{err: errInjected}
 		result, err := w.build(t.Context(), plan)
-		w.asItShould(result, err)
+		w.checkResult(result, err)
 	})
 }
 
 // TestStuckScaffoldKeepsImage has a volume that is never detached. The build succeeds
 // nevertheless.
 func TestStuckScaffoldKeepsImage(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		w.detachTakes = 1000 * time.Hour
 		result, err := w.build(t.Context(), w.plan())
 		if err != nil {
@@ -453,15 +453,15 @@ func TestStuckScaffoldKeepsImage(t *testing.T) {
 		if got := strings.Join(result.Leftovers, ", "); !strings.Contains(got, "attachment of vol-1") || !strings.Contains(got, "volume vol-1") {
 			t.Errorf("leftovers %q", got)
 		}
-		if !slices.ContainsFunc(w.told, func(line string) bool { return strings.HasPrefix(line, "warn: ") && strings.Contains(line, "vol-1") }) {
-			t.Errorf("no warning among %q", w.told)
+		if !slices.ContainsFunc(w.reports, func(line string) bool { return strings.HasPrefix(line, "warn: ") && strings.Contains(line, "vol-1") }) {
+			t.Errorf("no warning among %q", w.reports)
 		}
 	})
 }
 
 // TestDetachDuringSnapshot lets both take 30 seconds, and the build must not wait for their sum.
 func TestDetachDuringSnapshot(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		w.snapshotTakes, w.detachTakes = 30*time.Second, 30*time.Second
 		begun := time.Now()
 		if _, err := w.build(t.Context(), w.plan()); err != nil {
@@ -476,7 +476,7 @@ func TestDetachDuringSnapshot(t *testing.T) {
 // TestFirstLookupsRunInParallel checks that the first lookups run in parallel: each waits
 // until all are requested, and none is cancelled.
 func TestFirstLookupsRunInParallel(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		w.faults["host#1"] = fault{err: errInjected}
 		begun := time.Now()
 		if _, err := w.build(t.Context(), w.plan()); !errors.Is(err, errInjected) {
@@ -496,18 +496,18 @@ func TestFirstLookupsRunInParallel(t *testing.T) {
 func TestBadStatesFailTheBuild(t *testing.T) {
 	tests := []struct {
 		name  string
-		setUp func(*world)
+		setUp func(*fake)
 		says  []string
 	}{
-		{"volume", func(w *world) { w.volumeState = bake.VolumeError }, []string{"vol-1", "error"}},
-		{"snapshot", func(w *world) { w.snapshotState = bake.SnapshotError }, []string{"snap-1", "error", "the disk is on fire"}},
-		{"image", func(w *world) { w.imageState = bake.ImageFailed }, []string{"ami-1", "failed", "out of paper"}},
-		{"volume never there", func(w *world) { w.volumeState = bake.VolumeCreating }, []string{"gave up on volume vol-1", "10m", "creating"}},
-		{"volume never seen", func(w *world) { w.lag = time.Hour }, []string{"vol-1", "not found"}},
+		{"volume", func(w *fake) { w.volumeState = bake.VolumeError }, []string{"vol-1", "error"}},
+		{"snapshot", func(w *fake) { w.snapshotState = bake.SnapshotError }, []string{"snap-1", "error", "internal error"}},
+		{"image", func(w *fake) { w.imageState = bake.ImageFailed }, []string{"ami-1", "failed", "no capacity"}},
+		{"volume never there", func(w *fake) { w.volumeState = bake.VolumeCreating }, []string{"gave up on volume vol-1", "10m", "creating"}},
+		{"volume never seen", func(w *fake) { w.lag = time.Hour }, []string{"vol-1", "not found"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				test.setUp(w)
 				_, err := w.build(t.Context(), w.plan())
 				if err == nil {
@@ -531,7 +531,7 @@ func TestBadStatesFailTheBuild(t *testing.T) {
 func TestCancelledAtTheLastMoment(t *testing.T) {
 	for _, act := range []string{"~attach#1", "~volume#1"} {
 		t.Run(act, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				w.detachTakes = time.Minute // the image is there before
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -551,28 +551,28 @@ func TestCancelledAtTheLastMoment(t *testing.T) {
 // TestPendingSnapshotIsDeletedWhenItCanBe cancels a build under a cloud that does
 // not delete pending snapshots.
 func TestPendingSnapshotIsDeletedWhenItCanBe(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
-		w.picky = true
+	in(t, func(t *testing.T, w *fake) {
+		w.keepsPending = true
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		result, err := w.build(ctx, w.plan())
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
 		}
-		w.asItShould(result, err)
+		w.checkResult(result, err)
 	})
 }
 
 // TestSnapshotProgressIsReported checks that each tenth is reported, if it takes long enough to be
 // seen.
 func TestSnapshotProgressIsReported(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		w.snapshotTakes = 10 * time.Minute
 		if _, err := w.build(t.Context(), w.plan()); err != nil {
 			t.Fatal(err)
 		}
 		var percents []string
-		for _, line := range w.told {
+		for _, line := range w.reports {
 			if rest, ok := strings.CutPrefix(line, "detail: snapshot snap-1: "); ok {
 				percents = append(percents, rest)
 			}
@@ -589,7 +589,7 @@ func TestSnapshotProgressIsReported(t *testing.T) {
 }
 
 func TestRequestsOfABuild(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
 		plan.Partition, plan.NVMePath = "2", "/dev/nvme1n1p"
 		result, err := w.build(t.Context(), plan)
@@ -618,8 +618,8 @@ func TestRequestsOfABuild(t *testing.T) {
 // TestUncertainRootWarns checks that a warning of disk.Root reaches the user, and that a build
 // from scratch does not inspect the root of a source image.
 func TestUncertainRootWarns(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
-		w.doubt = "it is /boot"
+	in(t, func(t *testing.T, w *fake) {
+		w.rootWarning = "it is /boot"
 		plan := w.plan()
 		plan.FromScratch, plan.RootSizeGiB, plan.Labels = true, 8, nil
 		if _, err := w.build(t.Context(), plan); err != nil {
@@ -628,20 +628,20 @@ func TestUncertainRootWarns(t *testing.T) {
 		if w.choice.Source {
 			t.Error("a disk made from scratch is taken for a source image")
 		}
-		if want := "warn: this may not be the root: it is /boot"; !slices.Contains(w.told, want) {
-			t.Errorf("%q is not among %q", want, w.told)
+		if want := "warn: this may not be the root: it is /boot"; !slices.Contains(w.reports, want) {
+			t.Errorf("%q is not among %q", want, w.reports)
 		}
 	})
 }
 
 func TestCommandOutputIsReported(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		if _, err := w.build(t.Context(), w.plan()); err != nil {
 			t.Fatal(err)
 		}
 		for _, line := range []string{"detail: said by mkfs /dev/xvdf", "detail: said by ls /mnt/root"} {
-			if !slices.Contains(w.told, line) {
-				t.Errorf("%q is not among %q", line, w.told)
+			if !slices.Contains(w.reports, line) {
+				t.Errorf("%q is not among %q", line, w.reports)
 			}
 		}
 	})
@@ -650,17 +650,17 @@ func TestCommandOutputIsReported(t *testing.T) {
 func TestUnsupportedMount(t *testing.T) {
 	for _, optional := range []bool{true, false} {
 		t.Run(fmt.Sprintf("optional %v", optional), func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
 				plan.Mounts = []chroot.Submount{{Type: "unknown", Source: "x", Target: "/x", Optional: optional}}
 				result, err := w.build(t.Context(), plan)
 				if optional != (err == nil) {
 					t.Errorf("the build ended with %v", err)
 				}
-				w.asItShould(result, err)
-				warned := slices.ContainsFunc(w.told, func(line string) bool { return strings.HasPrefix(line, "warn: going on without /x") })
+				w.checkResult(result, err)
+				warned := slices.ContainsFunc(w.reports, func(line string) bool { return strings.HasPrefix(line, "warn: going on without /x") })
 				if warned != optional {
-					t.Errorf("warned: %v, told %q", warned, w.told)
+					t.Errorf("warned: %v, told %q", warned, w.reports)
 				}
 			})
 		})
@@ -702,7 +702,7 @@ func TestRootVolume(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				w.source.Root = test.source
 				_, err := w.build(t.Context(), test.plan)
 				if test.errSays != "" {
@@ -724,7 +724,7 @@ func TestRootVolume(t *testing.T) {
 }
 
 func TestTakenDeviceNamesAreSkipped(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		w.host.Taken = []bake.DeviceName{"/dev/sda1", "/dev/xvdf", "xvdg"}
 		if _, err := w.build(t.Context(), w.plan()); err != nil {
 			t.Fatal(err)
@@ -736,7 +736,7 @@ func TestTakenDeviceNamesAreSkipped(t *testing.T) {
 }
 
 func TestMountPathWithDeviceName(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
 		plan.MountPath = func(device string) (string, error) { return "/mnt/" + device, nil }
 		if _, err := w.build(t.Context(), plan); err != nil {

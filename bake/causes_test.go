@@ -22,7 +22,7 @@ func TestOnlyEffectsAreReportedUndone(t *testing.T) {
 				continue // local acts that fail have no effect
 			}
 			t.Run(act, func(t *testing.T) {
-				in(t, func(t *testing.T, w *world) {
+				in(t, func(t *testing.T, w *fake) {
 					w.faults[act] = fault{err: errInjected, effect: effect}
 					_, err := w.build(t.Context(), w.plan())
 					if !errors.Is(err, errInjected) {
@@ -33,7 +33,7 @@ func TestOnlyEffectsAreReportedUndone(t *testing.T) {
 					if told != effect {
 						t.Errorf("effect %v, and the error is %q", effect, err)
 					}
-					for _, line := range w.told {
+					for _, line := range w.reports {
 						if !effect && strings.HasPrefix(line, "detail: undone: "+of+" ") {
 							t.Errorf("told %q", line)
 						}
@@ -44,30 +44,30 @@ func TestOnlyEffectsAreReportedUndone(t *testing.T) {
 	}
 }
 
-// failedToCleanUp returns a world in which the cloud refused a volume and then the search for
+// failedToCleanUp returns a fake in which the cloud refused a volume and then the search for
 // it, so that the build could not clean up.
-func (w *world) failedToCleanUp() (dir string) {
+func (w *fake) failedToCleanUp() (dir string) {
 	dir = stateDir(w.t)
 	w.faults["volume#1"] = fault{err: errInjected}
 	w.faults["find volumes#1"] = fault{err: errInjected}
-	if _, err := w.build(w.t.Context(), w.remembered(dir)); !errors.Is(err, errInjected) {
+	if _, err := w.build(w.t.Context(), w.journaledPlan(dir)); !errors.Is(err, errInjected) {
 		w.t.Fatal(err)
 	}
-	w.told = nil
+	w.reports = nil
 	return dir
 }
 
 // TestReapAfterAFailedCleanUp checks that Reap does not wait for pending requests of a build
 // that ended by itself, and does not report the build as killed.
 func TestReapAfterAFailedCleanUp(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		dir := w.failedToCleanUp()
 		begun := time.Now()
 		w.reaped(dir)
 		if took, inFlight := time.Since(begun), bake.DefaultWaits().InFlight; took >= inFlight/2 {
 			t.Errorf("it took %s", took)
 		}
-		told := strings.Join(w.told, "\n")
+		told := strings.Join(w.reports, "\n")
 		if strings.Contains(told, "killed") || !strings.Contains(told, "build build-1, which failed to clean up") {
 			t.Errorf("told:\n%s", told)
 		}
@@ -77,17 +77,17 @@ func TestReapAfterAFailedCleanUp(t *testing.T) {
 // TestWaitForReaperIsReported checks that a build that ends while it cleans up after another
 // one prints a message.
 func TestWaitForReaperIsReported(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		dir := stateDir(t)
-		journals := w.kill(death{act: "volume#1"}, dir)
-		_, _ = w.build(t.Context(), w.remembered(dir))
-		plan := w.remembered(journals())
-		plan.Build, w.told = "build-2", nil
+		journals := w.kill(killPoint{act: "volume#1"}, dir)
+		_, _ = w.build(t.Context(), w.journaledPlan(dir))
+		plan := w.journaledPlan(journals())
+		plan.Build, w.reports = "build-2", nil
 		w.faults["volume#2"] = fault{err: errInjected}
 		if _, err := w.build(t.Context(), plan); !errors.Is(err, errInjected) {
 			t.Fatal(err)
 		}
-		told := strings.Join(w.told, "\n")
+		told := strings.Join(w.reports, "\n")
 		if !strings.Contains(told, "waiting up to 1m30s for the clean-up after other builds") || !strings.Contains(told, "up to 15s") {
 			t.Errorf("told:\n%s", told)
 		}
@@ -107,9 +107,9 @@ func TestReapKnowsTheCloud(t *testing.T) {
 		"one that does not say, another":  {"http://there", "", bake.Elsewhere},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				w.host.Cloud = "cloud-1"
-				r := reaping(w.orphaned())
+				r := reaping(w.killedBuild())
 				r.Endpoint, w.host.Cloud = test.endpoint, test.cloud
 				all, err := bake.Reap(t.Context(), w, machine{w}, w, r)
 				if err != nil || len(all) != 1 || all[0].Fate != test.fate {
@@ -123,9 +123,9 @@ func TestReapKnowsTheCloud(t *testing.T) {
 // TestReapReportsRunningBuildOfAnotherRegion checks that a running build is reported as
 // running, whatever its region.
 func TestReapReportsRunningBuildOfAnotherRegion(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		dir := stateDir(t)
-		plan := w.remembered(dir)
+		plan := w.journaledPlan(dir)
 		plan.Provision = func(ctx context.Context, _ bake.Workplace) error {
 			for _, dry := range []bool{true, false} {
 				r := reaping(dir)
@@ -147,9 +147,9 @@ func TestReapReportsRunningBuildOfAnotherRegion(t *testing.T) {
 // state, even if bake does not know it, and says so if the cloud names none.
 func TestUnknownVolumeStates(t *testing.T) {
 	for state, want := range map[bake.VolumeState]string{"hibernating": "it is still hibernating", "nameless": "in a state that the cloud does not name"} {
-		in(t, func(t *testing.T, w *world) {
+		in(t, func(t *testing.T, w *fake) {
 			w.volumeState = state
-			w.nameless = state == "nameless"
+			w.hidesState = state == "nameless"
 			_, err := w.build(t.Context(), w.plan())
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v", state, err)

@@ -26,19 +26,19 @@ const (
 
 // TestDirectInOrder checks which acts of a direct build happen, in their order, after a set-up.
 func TestDirectInOrder(t *testing.T) {
-	fail := func(act string) func(*world, *bake.Plan) {
-		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{act: act, err: errInjected} }
+	fail := func(act string) func(*fake, *bake.Plan) {
+		return func(w *fake, _ *bake.Plan) { w.faults[act] = fault{act: act, err: errInjected} }
 	}
-	halfway := func(act string) func(*world, *bake.Plan) {
-		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{act: act, err: errInjected, effect: true} }
+	halfway := func(act string) func(*fake, *bake.Plan) {
+		return func(w *fake, _ *bake.Plan) { w.faults[act] = fault{act: act, err: errInjected, effect: true} }
 	}
 	tests := []struct {
 		name   string
-		setUp  func(*world, *bake.Plan)
+		setUp  func(*fake, *bake.Plan)
 		events string
 		ok     bool
 	}{
-		{name: "all goes well", setUp: func(*world, *bake.Plan) {}, ok: true, events: directUntilTake + ", upload, ~open disk, image, unmark"},
+		{name: "all goes well", setUp: func(*fake, *bake.Plan) {}, ok: true, events: directUntilTake + ", upload, ~open disk, image, unmark"},
 		{name: "place: fail", setUp: fail("place#1")},
 		{name: "the host lacks something", setUp: fail("check direct#1")},
 		{name: "basis: fail", setUp: fail("basis#1")},
@@ -46,11 +46,11 @@ func TestDirectInOrder(t *testing.T) {
 		{name: "start: answer lost", setUp: halfway("start#1"), events: "start, ~snapshot"},
 		{name: "blocks: fail", setUp: fail("blocks#1"), events: "start, ~snapshot"},
 		{name: "open disk: fail", setUp: fail("open disk#1"), events: "start, ~snapshot"},
-		{name: "open disk: the keeper is lost", setUp: func(w *world, _ *bake.Plan) {
+		{name: "open disk: the keeper is lost", setUp: func(w *fake, _ *bake.Plan) {
 			w.faults["open disk#1"] = fault{act: "open disk#1", err: chroot.ErrKeeperLost, effect: true}
 		}, events: "start, open disk, ~snapshot, ~open disk"},
 		{name: "provision: fail", setUp: fail("provision#1"), events: strings.TrimSuffix(directUntilLeave, ", provision") + undoDirect},
-		{name: "not written, and undone", setUp: func(w *world, p *bake.Plan) {
+		{name: "not written, and undone", setUp: func(w *fake, p *bake.Plan) {
 			fail("provision#1")(w, p)
 			w.faults["~mount#1"] = fault{act: "~mount#1", err: chroot.ErrNotWritten, effect: true}
 		}, events: strings.TrimSuffix(directUntilLeave, ", provision") + undoDirect},
@@ -62,7 +62,7 @@ func TestDirectInOrder(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
 				direct(w, &plan)
 				test.setUp(w, &plan)
@@ -73,16 +73,16 @@ func TestDirectInOrder(t *testing.T) {
 				if got := strings.Join(w.events, ", "); got != test.events {
 					t.Errorf("happened:\n %s\nwant:\n %s", got, test.events)
 				}
-				w.asItShould(result, err)
+				w.checkResult(result, err)
 			})
 		})
 	}
 }
 
-// TestDirectNeedsNoVirtualMachine: a direct build asks neither for its host nor for device names, and
-// requests the snapshot as the cloud has chosen.
+// TestDirectNeedsNoVirtualMachine checks that a direct build asks neither for its host nor for device names, and
+// requests the snapshot with the parent that the cloud has chosen.
 func TestDirectNeedsNoVirtualMachine(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
 		direct(w, &plan)
 		if _, err := w.build(t.Context(), plan); err != nil {
@@ -105,8 +105,8 @@ func TestDirectNeedsNoVirtualMachine(t *testing.T) {
 	})
 }
 
-// TestDirectDiskFails: a disk that fails during provisioning ends the build, and the error has the
-// reason, whatever the provisioner reports.
+// TestDirectDiskFails checks that a disk that fails during provisioning ends the build, and the error has the
+// reason, even if the provisioner reports another.
 func TestDirectDiskFails(t *testing.T) {
 	broken := errors.New("cannot read block 7")
 	for name, provision := range map[string]func(ctx context.Context) error{
@@ -115,7 +115,7 @@ func TestDirectDiskFails(t *testing.T) {
 		"the provisioner does not care": func(context.Context) error { return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
 				direct(w, &plan)
 				plan.Provision = func(ctx context.Context, _ bake.Workplace) error {
@@ -126,30 +126,30 @@ func TestDirectDiskFails(t *testing.T) {
 				if !errors.Is(err, broken) || strings.Count(fmt.Sprint(err), broken.Error()) != 1 {
 					t.Errorf("error %v", err)
 				}
-				w.asItShould(result, err)
+				w.checkResult(result, err)
 			})
 		})
 	}
 }
 
-// TestDirectIsNotKeptOnError: nothing of a direct build stays after its process, and the build says so.
+// TestDirectIsNotKeptOnError checks that nothing of a direct build stays after its process, and the build reports that.
 func TestDirectIsNotKeptOnError(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
 		direct(w, &plan)
 		plan.KeepOnError = func(error) bool { return true }
 		w.faults["provision#1"] = fault{err: errInjected}
 		result, err := w.build(t.Context(), plan)
-		w.asItShould(result, err)
-		if w.stays || !slices.ContainsFunc(w.told, func(line string) bool { return strings.Contains(line, "everything is undone all the same") }) {
-			t.Errorf("mounts stay: %v; told %q", w.stays, w.told)
+		w.checkResult(result, err)
+		if w.stays || !slices.ContainsFunc(w.reports, func(line string) bool { return strings.Contains(line, "everything is undone all the same") }) {
+			t.Errorf("mounts stay: %v; told %q", w.stays, w.reports)
 		}
 	})
 }
 
-// TestDirectWithoutBlockStore: a cloud without a BlockStore refuses a direct build.
+// TestDirectWithoutBlockStore checks that a cloud without a BlockStore refuses a direct build.
 func TestDirectWithoutBlockStore(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
 		direct(w, &plan)
 		_, err := bake.Build(t.Context(), struct{ bake.Cloud }{w}, machine{w}, plan, w)
@@ -159,13 +159,13 @@ func TestDirectWithoutBlockStore(t *testing.T) {
 	})
 }
 
-// copied is the wish for a direct build whose source must be copied first, and the copy kept.
-func copied(w *world, p *bake.Plan) {
+// copied is the variant for a direct build whose source must be copied first, and the copy kept.
+func copied(w *fake, p *bake.Plan) {
 	direct(w, p)
 	w.basis = bake.Basis{Copy: &bake.SourceCopy{Keep: true, Tags: map[string]string{"copy-of": "ami-source"}}}
 }
 
-// TestDirectCopiesItsSource: a copy is made once, read and used as the parent, and stays, also if the
+// TestDirectCopiesItsSource checks that a copy is made once, read and used as the parent, and stays, also if the
 // build fails after it.
 func TestDirectCopiesItsSource(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -180,7 +180,7 @@ func TestDirectCopiesItsSource(t *testing.T) {
 		"not seen to come": {keep: true, fails: "look at image#1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
 				copied(w, &plan)
 				w.basis.Copy.Keep = test.keep
@@ -202,13 +202,13 @@ func TestDirectCopiesItsSource(t *testing.T) {
 	}
 }
 
-// TestDirectReadsTheCopyOfALockedSource: a locked source is not copied again if a copy of it that was
+// TestDirectReadsTheCopyOfALockedSource checks that a locked source is not copied again if a copy of it that was
 // kept is read.
 func TestDirectReadsTheCopyOfALockedSource(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
 		direct(w, &plan)
-		wishes["locked"](w, &plan)
+		variants["locked"](w, &plan)
 		w.basis = bake.Basis{Read: "snap-kept", Parent: "snap-kept"}
 		w.faults["start#1"] = fault{err: errInjected, effect: true} // the rest is as in every build
 		_, err := w.build(t.Context(), plan)
@@ -223,12 +223,12 @@ func TestDirectReadsTheCopyOfALockedSource(t *testing.T) {
 func TestDirectSharesAPendingCopy(t *testing.T) {
 	for name, gone := range map[string]bool{"it becomes available": false, "it is gone": true} {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
 				copied(w, &plan)
 				w.basis.Copy.Pending = "ami-theirs"
 				if !gone {
-					w.had(home, "ami-theirs", "theirs", "snap-theirs")
+					w.addImage(home, "ami-theirs", "theirs", "snap-theirs")
 					w.images["ami-theirs"].born, w.images["ami-theirs"].takes = time.Now().Add(-time.Second), time.Minute
 				}
 				if _, err := w.build(t.Context(), plan); err != nil {
@@ -251,9 +251,9 @@ func TestDirectSharesAPendingCopy(t *testing.T) {
 func TestKilledWhileCopyingTheSource(t *testing.T) {
 	all := calls(t, copied)
 	all = all[:slices.Index(all, "start#1")]
-	for _, d := range everywhere(all) {
+	for _, d := range killPoints(all) {
 		t.Run(d.String(), func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				dir := w.killed(copied, d)
 				if dir == "" {
 					w.notKilled(d)
@@ -271,11 +271,11 @@ func TestKilledWhileCopyingTheSource(t *testing.T) {
 	}
 }
 
-// TestReapWithoutMetadata: the remains of direct builds are removed on a machine without a metadata
+// TestReapWithoutMetadata checks that the remains of direct builds are removed on a machine without a metadata
 // service.
 func TestReapWithoutMetadata(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
-		dir := w.killed(direct, death{act: "provision#1", keeper: true})
+	in(t, func(t *testing.T, w *fake) {
+		dir := w.killed(direct, killPoint{act: "provision#1", keeper: true})
 		w.counts = map[string]int{}
 		all, err := bake.Reap(t.Context(), w, machine{w}, w, reaping(dir))
 		if err != nil || len(all) != 1 || all[0].Fate != bake.Removed || w.counts["host"] > 0 {
@@ -287,10 +287,10 @@ func TestReapWithoutMetadata(t *testing.T) {
 	})
 }
 
-// TestDirectJournalOfAnotherMachine: a journal of another machine is left.
+// TestDirectJournalOfAnotherMachine checks that a journal of another machine is left.
 func TestDirectJournalOfAnotherMachine(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
-		dir := w.killed(direct, death{act: "provision#1", keeper: true})
+	in(t, func(t *testing.T, w *fake) {
+		dir := w.killed(direct, killPoint{act: "provision#1", keeper: true})
 		edit(t, dir, func(line string) string {
 			return strings.Replace(line, `"host":"machine:`, `"host":"machine:another`, 1)
 		})

@@ -19,28 +19,28 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// strangers creates resources that belong to no build. They resemble the build's as closely as
+// addForeign creates resources that belong to no build. They resemble the build's as closely as
 // possible and are created at the same time.
-func (w *world) strangers() {
+func (w *fake) addForeign() {
 	now := time.Now()
-	w.volumes["vol-theirs"] = &worldVolume{size: 8, from: "snap-source", zone: "here-a", born: now, attach: bake.Detached}
-	w.volumes["vol-other"] = &worldVolume{build: "build-9", size: 8, from: "snap-source", zone: "here-a", born: now, attach: bake.Detached}
+	w.volumes["vol-theirs"] = &fakeVolume{size: 8, from: "snap-source", zone: "here-a", born: now, attach: bake.Detached}
+	w.volumes["vol-other"] = &fakeVolume{build: "build-9", size: 8, from: "snap-source", zone: "here-a", born: now, attach: bake.Detached}
 	for id, volume := range map[bake.SnapshotID]bake.VolumeID{"snap-source": "", "snap-theirs": "vol-theirs", "snap-lone": "vol-theirs"} {
-		w.snapshots[id] = &worldSnapshot{region: home, volume: volume, born: now.Add(-time.Minute), description: "made from ami-source"}
+		w.snapshots[id] = &fakeSnapshot{region: home, volume: volume, born: now.Add(-time.Minute), description: "made from ami-source"}
 	}
-	w.snapshots["snap-yonder"] = &worldSnapshot{region: "there", born: now.Add(-time.Minute)}
-	for id, i := range map[bake.ImageID]*worldImage{
+	w.snapshots["snap-abroad"] = &fakeSnapshot{region: "there", born: now.Add(-time.Minute)}
+	for id, i := range map[bake.ImageID]*fakeImage{
 		"ami-source": {region: home, name: "base", snapshots: []bake.SnapshotID{"snap-source"}},
 		"ami-theirs": {region: home, name: "theirs", snapshots: []bake.SnapshotID{"snap-theirs"}},
-		"ami-yonder": {region: "there", name: "base", snapshots: []bake.SnapshotID{"snap-yonder"}},
+		"ami-abroad": {region: "there", name: "base", snapshots: []bake.SnapshotID{"snap-abroad"}},
 	} {
 		i.born = now.Add(-time.Minute)
 		w.images[id] = i
 	}
 }
 
-// census describes all resources that match a condition.
-func (w *world) census(is func(id string) bool) map[string]string {
+// describe describes all resources that match a condition.
+func (w *fake) describe(is func(id string) bool) map[string]string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all := map[string]string{}
@@ -57,28 +57,28 @@ func (w *world) census(is func(id string) bool) map[string]string {
 	return all
 }
 
-// TestForeignIDInResponse has each creating call return the id of an existing resource that does
+// TestForeignIDInResponse makes each creating call return the id of an existing resource that does
 // not belong to the build. The build reports it and fails, and removes only its own resources.
 func TestForeignIDInResponse(t *testing.T) {
 	for call, test := range map[string]struct {
-		wish string
-		ids  []string
+		variant string
+		ids     []string
 	}{
 		"volume":   {"replaced", []string{"vol-theirs", "vol-other"}},
 		"snapshot": {"replaced", []string{"snap-source", "snap-theirs", "snap-lone", "snap-old"}},
 		"image":    {"replaced", []string{"ami-source", "ami-theirs", "ami-other"}},
-		"copy":     {"everywhere", []string{"ami-yonder", "ami-theirs", "ami-old"}},
+		"copy":     {"everywhere", []string{"ami-abroad", "ami-theirs", "ami-old"}},
 		"restore":  {"replaced", []string{"ami-source", "ami-theirs"}},
 	} {
 		for _, id := range test.ids {
 			t.Run(call+" "+id, func(t *testing.T) {
-				in(t, func(t *testing.T, w *world) {
+				in(t, func(t *testing.T, w *fake) {
 					plan := w.plan()
-					w.strangers()
-					wishes[test.wish](w, &plan)
+					w.addForeign()
+					variants[test.variant](w, &plan)
 					w.before = w.left()
-					before := w.census(w.foreign)
-					w.lies = map[string]string{call: id}
+					before := w.describe(w.foreign)
+					w.wrongIDs = map[string]string{call: id}
 					if call == "restore" {
 						w.faults["image#1"] = fault{err: errInjected}
 					}
@@ -86,15 +86,15 @@ func TestForeignIDInResponse(t *testing.T) {
 					if err == nil || !strings.Contains(err.Error(), id) {
 						t.Errorf("%s is not told of: %v", id, err)
 					}
-					if diff := cmp.Diff(before, w.census(w.foreign)); diff != "" {
+					if diff := cmp.Diff(before, w.describe(w.foreign)); diff != "" {
 						t.Errorf("others' resources (-before +after):\n%s\nafter %q", diff, w.events)
 					}
 					for _, left := range w.left() {
-						if !w.old(left) && call != "restore" {
+						if !w.existed(left) && call != "restore" {
 							t.Errorf("%s is left: %v", left, err)
 						}
 					}
-					if slices.ContainsFunc(w.tagged, w.old) {
+					if slices.ContainsFunc(w.tagged, w.existed) {
 						t.Errorf("tagged: %v", w.tagged)
 					}
 				})
@@ -103,23 +103,23 @@ func TestForeignIDInResponse(t *testing.T) {
 	}
 }
 
-// orphanedAmong returns the journal of a build that was killed in a world with strangers,
+// killedBeside returns the journal of a build that was killed beside foreign resources,
 // empty if the build was not killed.
-func (w *world) orphanedAmong(wanted string, d death) (dir string) {
-	w.strangers()
+func (w *fake) killedBeside(wanted string, d killPoint) (dir string) {
+	w.addForeign()
 	w.theirs = map[string]string{"/mnt/theirs": "/dev/xvdz1"}
 	dir = stateDir(w.t)
-	plan := w.remembered(dir)
-	wishes[wanted](w, &plan)
+	plan := w.journaledPlan(dir)
+	variants[wanted](w, &plan)
 	w.before = w.left()
 	journals := w.kill(d, dir)
 	_, _ = w.build(w.t.Context(), plan)
 	return journals()
 }
 
-// foreign reports whether a resource existed before and is not one that the build replaces. An
-// image that is registered again is the build's, whatever its ID.
-func (w *world) foreign(id string) bool { return slices.Contains(w.before, id) && !w.goes[id] }
+// foreign reports whether a resource existed before and is not replaced by the build. An
+// image that is registered again is the build's, under any ID.
+func (w *fake) foreign(id string) bool { return slices.Contains(w.before, id) && !w.removed[id] }
 
 // edit rewrites the records of all journals of a directory, with valid checksums.
 func edit(t *testing.T, dir string, change func(line string) string) {
@@ -144,21 +144,21 @@ func edit(t *testing.T, dir string, change func(line string) string) {
 	}
 }
 
-// reapsOnlyItsOwn reaps, and compares the foreign resources before and after.
-func (w *world) reapsOnlyItsOwn(dir string) []bake.Remains {
+// reapAndCompare reaps, and compares the foreign resources before and after.
+func (w *fake) reapAndCompare(dir string) []bake.Remains {
 	w.t.Helper()
-	before := w.census(w.foreign)
+	before := w.describe(w.foreign)
 	all, err := bake.Reap(w.t.Context(), w, machine{w}, w, reaping(dir))
 	if err != nil {
 		w.t.Error(err)
 	}
-	if diff := cmp.Diff(before, w.census(w.foreign)); diff != "" || w.t.Failed() {
+	if diff := cmp.Diff(before, w.describe(w.foreign)); diff != "" || w.t.Failed() {
 		w.t.Errorf("others' resources (-before +after):\n%s\nafter %q\n%+v", diff, w.events, all)
 	}
 	return all
 }
 
-// TestForgedJournals has journals with valid checksums name resources that no build has
+// TestForgedJournals reaps journals with valid checksums that name resources which no build has
 // created.
 func TestForgedJournals(t *testing.T) {
 	const mount = `"root":{"path":"/mnt/theirs","device":"/dev/xvdz1","boot":"first","keeper":1,"since":1}`
@@ -186,8 +186,8 @@ func TestForgedJournals(t *testing.T) {
 				continue
 			}
 			t.Run(name+" in "+stack, func(t *testing.T) {
-				in(t, func(t *testing.T, w *world) {
-					dir := w.orphanedAmong("plain", death{act: "provision#1", keeper: true})
+				in(t, func(t *testing.T, w *fake) {
+					dir := w.killedBeside("plain", killPoint{act: "provision#1", keeper: true})
 					last := 0
 					edit(t, dir, func(line string) string {
 						last += strings.Count(line, `"verb":"armed"`)
@@ -196,8 +196,8 @@ func TestForgedJournals(t *testing.T) {
 					paths, _ := filepath.Glob(filepath.Join(dir, "*"))
 					add(t, paths[0], `{"verb":"kept","stacks":["none","products"]}`)
 					add(t, paths[0], fmt.Sprintf(`{"verb":"armed","seq":%d,"stack":"%s","act":%s}`, last+1, stack, forged.act))
-					all := w.reapsOnlyItsOwn(dir)
-					if told := strings.Join(append(w.told, fmt.Sprintf("%+v", all)), "\n"); !strings.Contains(told, forged.says) {
+					all := w.reapAndCompare(dir)
+					if told := strings.Join(append(w.reports, fmt.Sprintf("%+v", all)), "\n"); !strings.Contains(told, forged.says) {
 						t.Errorf("nobody is told of %q:\n%s", forged.says, told)
 					}
 				})
@@ -233,25 +233,25 @@ func TestWrongJournals(t *testing.T) {
 		}
 	}
 	chance := rand.New(rand.NewPCG(seed, 0))
-	deaths := map[string][]death{}
-	names := slices.Sorted(maps.Keys(wishes))
+	points := map[string][]killPoint{}
+	names := slices.Sorted(maps.Keys(variants))
 	for _, name := range names {
-		deaths[name] = everywhere(acts(t, wishes[name]))
+		points[name] = killPoints(acts(t, variants[name]))
 	}
 	for n := range 200 {
 		name := names[chance.IntN(len(names))]
-		d := deaths[name][chance.IntN(len(deaths[name]))]
+		d := points[name][chance.IntN(len(points[name]))]
 		ok := t.Run(fmt.Sprintf("%d %s %v", n, name, d), func(t *testing.T) {
-			in(t, func(_ *testing.T, w *world) {
-				dir := w.orphanedAmong(name, d)
+			in(t, func(_ *testing.T, w *fake) {
+				dir := w.killedBeside(name, d)
 				if dir == "" {
 					return
 				}
-				ids := slices.Sorted(maps.Keys(w.census(w.foreign)))
+				ids := slices.Sorted(maps.Keys(w.describe(w.foreign)))
 				for range 1 + chance.IntN(3) {
-					w.mistake(dir, ids, chance)
+					w.corruptIDs(dir, ids, chance)
 				}
-				w.reapsOnlyItsOwn(dir)
+				w.reapAndCompare(dir)
 			})
 		})
 		if !ok {
@@ -260,9 +260,9 @@ func TestWrongJournals(t *testing.T) {
 	}
 }
 
-// mistake replaces an id in journals by another of its kind: in one place, or wherever it
-// is, or in one act.
-func (w *world) mistake(dir string, ids []string, chance *rand.Rand) {
+// corruptIDs replaces an id in journals by another of its kind: in one place, in every
+// place, or in one act.
+func (w *fake) corruptIDs(dir string, ids []string, chance *rand.Rand) {
 	var places []string
 	edit(w.t, dir, func(line string) string {
 		places = append(places, anID.FindAllString(line, -1)...)

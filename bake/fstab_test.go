@@ -58,7 +58,7 @@ func TestMountFstab(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				w.fstab, w.mounts, w.mountedBelow = tt.fstab, tt.mounts, tt.mounted
 				plan := w.plan()
 				plan.MountFstab = true
@@ -66,7 +66,7 @@ func TestMountFstab(t *testing.T) {
 					tt.change(&plan)
 				}
 				result, err := w.build(t.Context(), plan)
-				w.asItShould(result, err)
+				w.checkResult(result, err)
 				if tt.fails != "" {
 					if err == nil || !strings.Contains(err.Error(), tt.fails) {
 						t.Errorf("error %v; want %q in it", err, tt.fails)
@@ -80,9 +80,9 @@ func TestMountFstab(t *testing.T) {
 				if got := strings.Join(w.events, ", "); err != nil || !strings.Contains(got, want) {
 					t.Errorf("%v: %s; want %q in it", err, got, want)
 				}
-				warned := slices.IndexFunc(w.told, func(s string) bool { return strings.HasPrefix(s, "warn: ") })
-				if tt.warns == "" != (warned < 0) || warned >= 0 && !strings.HasPrefix(w.told[warned], "warn: "+tt.warns) {
-					t.Errorf("told %q; want a warning %q", w.told, tt.warns)
+				warned := slices.IndexFunc(w.reports, func(s string) bool { return strings.HasPrefix(s, "warn: ") })
+				if tt.warns == "" != (warned < 0) || warned >= 0 && !strings.HasPrefix(w.reports[warned], "warn: "+tt.warns) {
+					t.Errorf("told %q; want a warning %q", w.reports, tt.warns)
 				}
 			})
 		})
@@ -92,14 +92,14 @@ func TestMountFstab(t *testing.T) {
 func TestGrowRoot(t *testing.T) {
 	for _, fails := range []string{"", "grow partition#1", "grow file system#1"} {
 		t.Run(fails, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				if fails != "" {
 					w.faults[fails] = fault{act: fails, err: errInjected}
 				}
 				plan := w.plan()
 				plan.GrowRoot = true
 				result, err := w.build(t.Context(), plan)
-				w.asItShould(result, err)
+				w.checkResult(result, err)
 				if (fails == "") != (err == nil) {
 					t.Errorf("the build ended with %v", err)
 				}

@@ -15,60 +15,60 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
-// A wish is a set of publishing options of an image.
-type wish func(*world, *bake.Plan)
+// A variant is a set of publishing options of an image.
+type variant func(*fake, *bake.Plan)
 
-var wishes = map[string]wish{
-	"plain":    func(*world, *bake.Plan) {},
+var variants = map[string]variant{
+	"plain":    func(*fake, *bake.Plan) {},
 	"replaced": replaced,
-	// unfit makes the image fail the first time that it is registered again.
-	"unfit": func(w *world, p *bake.Plan) {
+	// The restored image fails the first time that it is registered again.
+	"failing restore": func(w *fake, p *bake.Plan) {
 		replaced(w, p)
-		w.unfit = 1
+		w.failingRestores = 1
 	},
-	// everywhere is in two regions, with images to replace in both.
+	// everywhere is a build for two regions, with images to replace in both.
 	"everywhere": inTwoRegions,
-	// passing has only an encrypted copy in the build's own region.
-	"passing": func(w *world, p *bake.Plan) {
+	// passing is a build with only an encrypted copy in the build's own region.
+	"passing": func(w *fake, p *bake.Plan) {
 		replaced(w, p)
 		w.publication = bake.Publication{Passing: true, Copies: []bake.Copy{{Region: home, Encrypted: true}}}
 		w.users = true
 	},
 	// guarded images can be removed only by the builds that created them.
-	"guarded": func(w *world, p *bake.Plan) {
+	"guarded": func(w *fake, p *bake.Plan) {
 		replaced(w, p)
 		w.publication = bake.Publication{Guarded: true, Copies: []bake.Copy{{Region: "there"}}}
 		w.users = true
 	},
-	"locked": func(w *world, _ *bake.Plan) { w.source.Locked = true },
+	"locked": func(w *fake, _ *bake.Plan) { w.source.Locked = true },
 	"direct": direct,
-	// direct everywhere is a direct build in two regions, with images to replace in both.
-	"direct everywhere": func(w *world, p *bake.Plan) {
+	// direct everywhere is a direct build for two regions, with images to replace in both.
+	"direct everywhere": func(w *fake, p *bake.Plan) {
 		direct(w, p)
 		inTwoRegions(w, p)
 	},
 }
 
-// inTwoRegions has an image to replace in both regions.
-func inTwoRegions(w *world, p *bake.Plan) {
+// inTwoRegions is the variant with an image to replace in each of two regions.
+func inTwoRegions(w *fake, p *bake.Plan) {
 	replaced(w, p)
-	w.had("there", "ami-older", "golden", "snap-older")
-	w.goes["ami-older"], w.goes["snap-older"] = true, true
+	w.addImage("there", "ami-older", "golden", "snap-older")
+	w.removed["ami-older"], w.removed["snap-older"] = true, true
 	w.publication.Copies = []bake.Copy{{Region: "there", KMSKeyID: "key"}}
 	w.users = true
 }
 
-// replaced has an image to replace, one of whose snapshots is in use elsewhere.
-func replaced(w *world, p *bake.Plan) {
+// replaced is the variant with an image to replace, one of whose snapshots is in use elsewhere.
+func replaced(w *fake, p *bake.Plan) {
 	p.Replace, p.DeleteReplaced = true, true
-	w.had(home, "ami-old", "golden", "snap-old", "snap-shared")
-	w.had(home, "ami-other", "silver", "snap-shared")
-	w.goes["ami-old"], w.goes["snap-old"] = true, true
+	w.addImage(home, "ami-old", "golden", "snap-old", "snap-shared")
+	w.addImage(home, "ami-other", "silver", "snap-shared")
+	w.removed["ami-old"], w.removed["snap-old"] = true, true
 }
 
 // owner returns the image that a snapshot was copied for, or else the resource itself. Advice
 // names a copy, and its snapshots with it.
-func (w *world) owner(thing string) string {
+func (w *fake) owner(thing string) string {
 	for id, img := range w.images {
 		if img.of != "" && slices.Contains(img.snapshots, bake.SnapshotID(thing)) {
 			return string(id)
@@ -79,11 +79,11 @@ func (w *world) owner(thing string) string {
 
 // neverWithout checks that the old or the new image exists. If restoring failed, the snapshots
 // of the old image must exist, and the error must name its deregistration.
-func (w *world) neverWithout(act string, err error) {
+func (w *fake) neverWithout(act string, err error) {
 	w.t.Helper()
 	has := w.names("golden")
 	for region, old := range map[string]string{home: "old", "there": "older"} {
-		if !w.old("ami-"+old) || has[region] != "" {
+		if !w.existed("ami-"+old) || has[region] != "" {
 			continue
 		}
 		if w.snapshots[bake.SnapshotID("snap-"+old)] == nil {
@@ -106,61 +106,61 @@ const (
 // TestPublishingInOrder checks the acts in the build's own region, from the snapshot on, and in the
 // other region.
 func TestPublishingInOrder(t *testing.T) {
-	fails := func(act string) func(*world, *bake.Plan) {
-		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{err: errInjected} }
+	fails := func(act string) func(*fake, *bake.Plan) {
+		return func(w *fake, _ *bake.Plan) { w.faults[act] = fault{err: errInjected} }
 	}
-	lost := func(act string) func(*world, *bake.Plan) {
-		return func(w *world, _ *bake.Plan) { w.faults[act] = fault{err: errInjected, effect: true} }
+	lost := func(act string) func(*fake, *bake.Plan) {
+		return func(w *fake, _ *bake.Plan) { w.faults[act] = fault{err: errInjected, effect: true} }
 	}
 	tests := []struct {
-		name, wish  string
-		setUp       func(*world, *bake.Plan)
-		home, there string
-		ok          bool
+		name, variant string
+		setUp         func(*fake, *bake.Plan)
+		home, there   string
+		ok            bool
 	}{
-		{name: "replaced", wish: "replaced", ok: true, home: "~image ami-old, image, ~reserve /dev/sdf, ~snapshot snap-old"},
-		{name: "replaced, its snapshots kept", wish: "replaced", ok: true, setUp: func(w *world, p *bake.Plan) { p.DeleteReplaced, w.goes["snap-old"] = false, false },
+		{name: "replaced", variant: "replaced", ok: true, home: "~image ami-old, image, ~reserve /dev/sdf, ~snapshot snap-old"},
+		{name: "replaced, its snapshots kept", variant: "replaced", ok: true, setUp: func(w *fake, p *bake.Plan) { p.DeleteReplaced, w.removed["snap-old"] = false, false },
 			home: "~image ami-old, image, ~reserve /dev/sdf"},
-		{name: "replaced, deregister: fail", wish: "replaced", setUp: fails("~image#1"), home: "~snapshot, ~reserve /dev/sdf"},
-		{name: "replaced, deregister: answer lost", wish: "replaced", setUp: lost("~image#1"),
+		{name: "replaced, deregister: fail", variant: "replaced", setUp: fails("~image#1"), home: "~snapshot, ~reserve /dev/sdf"},
+		{name: "replaced, deregister: answer lost", variant: "replaced", setUp: lost("~image#1"),
 			home: "~image ami-old, restore ami-old, ~snapshot, ~reserve /dev/sdf"},
-		{name: "replaced, register: fail", wish: "replaced", setUp: fails("image#1"),
+		{name: "replaced, register: fail", variant: "replaced", setUp: fails("image#1"),
 			home: "~image ami-old, restore ami-old, ~snapshot, ~reserve /dev/sdf"},
-		{name: "replaced, register: answer lost", wish: "replaced", setUp: lost("image#1"),
+		{name: "replaced, register: answer lost", variant: "replaced", setUp: lost("image#1"),
 			home: "~image ami-old, image, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf"},
-		{name: "replaced, publish: fail", wish: "replaced", setUp: fails("publish#1"),
+		{name: "replaced, publish: fail", variant: "replaced", setUp: fails("publish#1"),
 			home: "~image ami-old, image, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf"},
-		{name: "replaced, an old snapshot is not deleted", wish: "replaced", ok: true, setUp: fails("~snapshot#1"),
+		{name: "replaced, an old snapshot is not deleted", variant: "replaced", ok: true, setUp: fails("~snapshot#1"),
 			home: "~image ami-old, image, ~reserve /dev/sdf"},
-		{name: "everywhere", wish: "everywhere", ok: true,
+		{name: "everywhere", variant: "everywhere", ok: true,
 			home: "~image ami-old, image, publish, ~reserve /dev/sdf, ~snapshot snap-old", there: "~image ami-older, copy, publish, ~snapshot snap-older"},
-		{name: "everywhere, copy: fail", wish: "everywhere", setUp: fails("there: copy#1"),
+		{name: "everywhere, copy: fail", variant: "everywhere", setUp: fails("there: copy#1"),
 			home: "~image ami-old, image, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf", there: "~image ami-older, restore ami-older"},
-		{name: "everywhere, copy: answer lost", wish: "everywhere", setUp: lost("there: copy#1"),
+		{name: "everywhere, copy: answer lost", variant: "everywhere", setUp: lost("there: copy#1"),
 			home:  "~image ami-old, image, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf",
 			there: "~image ami-older, copy, ~image, ~snapshot, ~snapshot, restore ami-older"},
-		{name: "everywhere, publish there: fail", wish: "everywhere", setUp: fails("there: publish#1"),
+		{name: "everywhere, publish there: fail", variant: "everywhere", setUp: fails("there: publish#1"),
 			home:  "~image ami-old, image, publish, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf",
 			there: "~image ami-older, copy, ~image, ~snapshot, ~snapshot, restore ami-older"},
-		{name: "everywhere, publish here: fail", wish: "everywhere", setUp: fails("publish#1"),
+		{name: "everywhere, publish here: fail", variant: "everywhere", setUp: fails("publish#1"),
 			home:  "~image ami-old, image, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf",
 			there: "~image ami-older, copy, publish, ~image, ~snapshot, ~snapshot, restore ami-older"},
-		{name: "everywhere, the copy cannot be removed", wish: "everywhere",
-			setUp: func(w *world, p *bake.Plan) { fails("there: publish#1")(w, p); fails("there: ~image#2")(w, p) },
+		{name: "everywhere, the copy cannot be removed", variant: "everywhere",
+			setUp: func(w *fake, p *bake.Plan) { fails("there: publish#1")(w, p); fails("there: ~image#2")(w, p) },
 			home:  "~image ami-old, image, publish, ~image, restore ami-old, ~snapshot, ~reserve /dev/sdf",
 			there: "~image ami-older, copy"},
-		{name: "passing", wish: "passing", ok: true,
+		{name: "passing", variant: "passing", ok: true,
 			home: "image, ~image ami-old, copy, publish, ~image, ~snapshot, ~reserve /dev/sdf, ~snapshot snap-old"},
-		{name: "passing, publish: fail", wish: "passing", setUp: fails("publish#1"),
+		{name: "passing, publish: fail", variant: "passing", setUp: fails("publish#1"),
 			home: "image, ~image ami-old, copy, ~image, ~snapshot, ~snapshot, restore ami-old, ~image, ~snapshot, ~reserve /dev/sdf"},
-		{name: "passing, the image cannot be removed", wish: "passing", ok: true, setUp: fails("~image#2"),
+		{name: "passing, the image cannot be removed", variant: "passing", ok: true, setUp: fails("~image#2"),
 			home: "image, ~image ami-old, copy, publish, ~snapshot snap-old"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
-				wishes[test.wish](w, &plan)
+				variants[test.variant](w, &plan)
 				if test.setUp != nil {
 					test.setUp(w, &plan)
 				}
@@ -170,7 +170,7 @@ func TestPublishingInOrder(t *testing.T) {
 				}
 				w.happenedBy(test.home, test.there)
 				if len(w.faults) < 2 {
-					w.asItShould(result, err)
+					w.checkResult(result, err)
 				}
 			})
 		})
@@ -180,19 +180,19 @@ func TestPublishingInOrder(t *testing.T) {
 // TestRestoredImageLacksSharing checks that an incomplete restored image is reported, and that
 // the other acts are undone.
 func TestRestoredImageLacksSharing(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
 		replaced(w, &plan)
 		w.faults["image#1"] = fault{act: "image#1", err: errInjected}
-		w.bare = errors.New("it cannot be shared")
+		w.regainErr = errors.New("it cannot be shared")
 		if _, err := w.build(t.Context(), plan); !errors.Is(err, errInjected) || strings.Contains(err.Error(), "cannot undo") {
 			t.Errorf("the build ended with %v", err)
 		}
 		w.happenedBy("~image ami-old, restore ami-old, ~snapshot, ~reserve /dev/sdf", "")
-		if !slices.ContainsFunc(w.told, func(line string) bool {
+		if !slices.ContainsFunc(w.reports, func(line string) bool {
 			return strings.HasPrefix(line, "warn: ") && strings.Contains(line, "ami-old-again") && strings.Contains(line, "it cannot be shared")
 		}) {
-			t.Errorf("no warning among %q", w.told)
+			t.Errorf("no warning among %q", w.reports)
 		}
 	})
 }
@@ -216,13 +216,13 @@ func TestFailedRestoreIsRetried(t *testing.T) {
 		{6, false, failures(1, 3) + ", ~reserve /dev/sdf, " + failures(4, 6)},
 	} {
 		t.Run(strconv.Itoa(test.unfit), func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
 				replaced(w, &plan)
 				w.faults["image#1"] = fault{act: "image#1", err: errInjected}
-				w.unfit = test.unfit
+				w.failingRestores = test.unfit
 				_, err := w.build(t.Context(), plan)
-				if err == nil || strings.Contains(err.Error(), "out of ink") == test.back || strings.Contains(err.Error(), "snap-old") == test.back {
+				if err == nil || strings.Contains(err.Error(), "no capacity for a restore") == test.back || strings.Contains(err.Error(), "snap-old") == test.back {
 					t.Errorf("the build ended with %v", err)
 				}
 				w.happenedBy("~image ami-old, "+test.want, "")
@@ -234,23 +234,23 @@ func TestFailedRestoreIsRetried(t *testing.T) {
 // TestImageRemovedBeforeReplacement checks that an image that another build has replaced in
 // the meantime is not replaced.
 func TestImageRemovedBeforeReplacement(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
 		replaced(w, &plan)
-		w.goes["snap-old"] = false // the build that has replaced it removes it
+		w.removed["snap-old"] = false // the build that has replaced it removes it
 		w.faults["record#1"] = fault{err: fmt.Errorf("image ami-old: %w", bake.ErrNotFound), cancel: func() { delete(w.images, "ami-old") }}
 		result, err := w.build(t.Context(), plan)
 		if err != nil {
 			t.Errorf("the build ended with %v", err)
 		}
 		w.happenedBy("image, ~reserve /dev/sdf", "")
-		w.asItShould(result, err)
+		w.checkResult(result, err)
 	})
 }
 
 // happenedBy compares the events since the snapshot, by region: the regions are side
 // by side.
-func (w *world) happenedBy(atHome, there string) {
+func (w *fake) happenedBy(atHome, there string) {
 	w.t.Helper()
 	var events, abroad []string
 	for _, event := range w.events {
@@ -272,9 +272,9 @@ func (w *world) happenedBy(atHome, there string) {
 // still refer to the user's source, and that the copy is deleted except for the snapshots that
 // the image uses.
 func TestLockedSourceIsCopied(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
-		wishes["locked"](w, &plan)
+		variants["locked"](w, &plan)
 		w.source.Root.Snapshot = ""
 		tags := map[string]string{"of": "snapshot"}
 		plan.Labels = func(facts bake.Facts) (bake.Labels, error) {
@@ -284,7 +284,7 @@ func TestLockedSourceIsCopied(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.asItShould(result, err)
+		w.checkResult(result, err)
 		want := []bake.CopySpec{{Build: "build-1", Source: "ami-source", SourceRegion: home, Name: "packer-chroot-source-build-1", SnapshotTags: tags}}
 		if diff := cmp.Diff(want, w.copySpecs); diff != "" {
 			t.Errorf("copied (-want +got):\n%s", diff)
@@ -299,9 +299,9 @@ func TestLockedSourceIsCopied(t *testing.T) {
 }
 
 func TestRequestsOfPublishing(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
-		wishes["everywhere"](w, &plan)
+		variants["everywhere"](w, &plan)
 		result, err := w.build(t.Context(), plan)
 		if err != nil {
 			t.Fatal(err)
@@ -330,11 +330,11 @@ func TestRequestsOfPublishing(t *testing.T) {
 // TestCopiesAreSideBySide checks that copies run in parallel: two copies of a minute each take
 // a minute.
 func TestCopiesAreSideBySide(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
-		w.publication.Copies = []bake.Copy{{Region: "there"}, {Region: "yonder"}}
+	in(t, func(t *testing.T, w *fake) {
+		w.publication.Copies = []bake.Copy{{Region: "there"}, {Region: "third"}}
 		begun := time.Now()
 		result, err := w.build(t.Context(), w.plan())
-		w.asItShould(result, err)
+		w.checkResult(result, err)
 		if took := time.Since(begun); took > 2*time.Minute-w.snapshotTakes/2 {
 			t.Errorf("the build took %s", took)
 		}
@@ -344,9 +344,9 @@ func TestCopiesAreSideBySide(t *testing.T) {
 // TestTemporaryImageHasItsOwnName checks that the temporary image has a name of its own, so
 // that it and its copy can be in one region.
 func TestTemporaryImageHasItsOwnName(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		plan := w.plan()
-		wishes["passing"](w, &plan)
+		variants["passing"](w, &plan)
 		if _, err := w.build(t.Context(), plan); err != nil {
 			t.Fatal(err)
 		}
@@ -364,35 +364,35 @@ func TestTemporaryImageHasItsOwnName(t *testing.T) {
 func TestImageNameInUse(t *testing.T) {
 	tests := []struct {
 		name  string
-		setUp func(*world, *bake.Plan)
-		says  []string // nothing: the build succeeds
+		setUp func(*fake, *bake.Plan)
+		says  []string // empty if the build succeeds
 	}{
-		{"here", func(w *world, _ *bake.Plan) { w.had(home, "ami-old", "golden", "snap-old") },
+		{"here", func(w *fake, _ *bake.Plan) { w.addImage(home, "ami-old", "golden", "snap-old") },
 			[]string{`"golden"`, "ami-old", "region here", "force_deregister"}},
-		{"there", func(w *world, _ *bake.Plan) {
-			w.had("there", "ami-old", "golden", "snap-old")
+		{"there", func(w *fake, _ *bake.Plan) {
+			w.addImage("there", "ami-old", "golden", "snap-old")
 			w.publication.Copies = []bake.Copy{{Region: "there"}}
 		}, []string{`"golden"`, "ami-old", "region there", "force_deregister"}},
-		{"here, where the image does not stay", func(w *world, _ *bake.Plan) {
-			w.had(home, "ami-old", "golden", "snap-old")
+		{"here, where the image does not stay", func(w *fake, _ *bake.Plan) {
+			w.addImage(home, "ami-old", "golden", "snap-old")
 			w.publication = bake.Publication{Passing: true, Copies: []bake.Copy{{Region: "there"}}}
 		}, nil},
-		{"another name", func(w *world, _ *bake.Plan) { w.had(home, "ami-old", "gold", "snap-old") }, nil},
-		{"here, by what cannot be replaced", func(w *world, p *bake.Plan) {
+		{"another name", func(w *fake, _ *bake.Plan) { w.addImage(home, "ami-old", "gold", "snap-old") }, nil},
+		{"here, by what cannot be replaced", func(w *fake, p *bake.Plan) {
 			replaced(w, p)
 			w.faults["record#1"] = fault{err: errors.New("it is protected")}
 		}, []string{"force_deregister", "ami-old", "region here", "it is protected"}},
-		{"nothing: no such publication", func(w *world, _ *bake.Plan) {
+		{"nothing: no such publication", func(w *fake, _ *bake.Plan) {
 			w.faults["publication#1"] = fault{err: errors.New("no region of that name")}
 		}, []string{"no region of that name"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
 				test.setUp(w, &plan)
 				result, err := w.build(t.Context(), plan)
-				w.asItShould(result, err)
+				w.checkResult(result, err)
 				if (err == nil) != (test.says == nil) {
 					t.Fatalf("the build ended with %v", err)
 				}
@@ -420,16 +420,16 @@ func TestKeepOnErrorPrintsRemovalAdviceForProducts(t *testing.T) {
 		"image#1":                old + removeSnapshot,
 	} {
 		t.Run(act, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
-				wishes["everywhere"](w, &plan)
+				variants["everywhere"](w, &plan)
 				plan.KeepOnError = func(error) bool { return true }
 				w.faults[act] = fault{err: errInjected}
 				if _, err := w.build(t.Context(), plan); !errors.Is(err, errInjected) {
 					t.Fatal(err)
 				}
-				if line := remove + want; !slices.Contains(w.told, line) {
-					t.Errorf("told %q, want %q", w.told, line)
+				if line := remove + want; !slices.Contains(w.reports, line) {
+					t.Errorf("told %q, want %q", w.reports, line)
 				}
 			})
 		})
@@ -438,8 +438,8 @@ func TestKeepOnErrorPrintsRemovalAdviceForProducts(t *testing.T) {
 
 // TestDestroy deletes products in every region, repeatedly, and nothing else.
 func TestDestroy(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
-		w.had(home, "ami-other", "silver", "snap-other")
+	in(t, func(t *testing.T, w *fake) {
+		w.addImage(home, "ami-other", "silver", "snap-other")
 		w.publication.Copies = []bake.Copy{{Region: "there"}}
 		result, err := w.build(t.Context(), w.plan())
 		if err != nil {
@@ -463,7 +463,7 @@ func TestDestroy(t *testing.T) {
 func TestDestroyAdditionalSnapshots(t *testing.T) {
 	for name, shared := range map[string]bool{"alone": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				w.source.Locked = true
 				result, err := w.build(t.Context(), w.plan())
 				if err != nil {
@@ -471,7 +471,7 @@ func TestDestroyAdditionalSnapshots(t *testing.T) {
 				}
 				want := w.before
 				if shared {
-					w.images["ami-later"] = &worldImage{region: home, name: "later", snapshots: []bake.SnapshotID{furtherDevice}, takes: time.Second}
+					w.images["ami-later"] = &fakeImage{region: home, name: "later", snapshots: []bake.SnapshotID{furtherDevice}, takes: time.Second}
 					want = []string{"ami-later", furtherDevice}
 				}
 				for _, p := range result.Products {
@@ -490,7 +490,7 @@ func TestDestroyAdditionalSnapshots(t *testing.T) {
 // TestSharedSnapshotsOfACopyStay checks that snapshots that a copy shares with its source are
 // not treated as the build's own.
 func TestSharedSnapshotsOfACopyStay(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		w.source.Locked, w.shares = true, true
 		result, err := w.build(t.Context(), w.plan())
 		if err != nil {
@@ -508,9 +508,9 @@ func TestSharedSnapshotsOfACopyStay(t *testing.T) {
 // TestDestroyTriesEverySnapshot checks that a snapshot that cannot be deleted does not prevent
 // the deletion of the others.
 func TestDestroyTriesEverySnapshot(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
-		w.had(home, "ami-9", "golden", "snap-8", "snap-9")
-		w.snapshots["snap-1"] = &worldSnapshot{born: time.Now().Add(-time.Hour)}
+	in(t, func(t *testing.T, w *fake) {
+		w.addImage(home, "ami-9", "golden", "snap-8", "snap-9")
+		w.snapshots["snap-1"] = &fakeSnapshot{born: time.Now().Add(-time.Hour)}
 		w.faults["~snapshot#1"] = fault{err: errInjected}
 		err := bake.Destroy(context.Background(), w, bake.Product{Region: home, Image: "ami-9", Snapshots: []bake.SnapshotID{"snap-8", "snap-9"}})
 		if !errors.Is(err, errInjected) || w.snapshots["snap-9"] != nil || w.snapshots["snap-8"] == nil {
@@ -523,21 +523,21 @@ func TestDestroyTriesEverySnapshot(t *testing.T) {
 // without progress, and that its progress is reported in steps.
 func TestCopiesThatTakeLong(t *testing.T) {
 	for name, test := range map[string]struct {
-		setUp func(*world)
+		setUp func(*fake)
 		ok    bool
 	}{
-		"getting on":                             {func(*world) {}, true},
-		"snapshots that the image does not list": {func(w *world) { w.secretive = true }, true},
-		"snapshots that cannot be found once": {func(w *world) {
-			w.secretive, w.faults["there: find copied#2"] = true, fault{err: errInjected}
+		"getting on":                             {func(*fake) {}, true},
+		"snapshots that the image does not list": {func(w *fake) { w.hidesSnapshots = true }, true},
+		"snapshots that cannot be found once": {func(w *fake) {
+			w.hidesSnapshots, w.faults["there: find copied#2"] = true, fault{err: errInjected}
 		}, true},
-		"progress that cannot be read once": {func(w *world) {
+		"progress that cannot be read once": {func(w *fake) {
 			w.faults["there: look at progress#3"] = fault{err: errInjected}
 		}, true},
-		"not getting on": {func(w *world) { w.still = true }, false},
+		"not getting on": {func(w *fake) { w.stalled = true }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
 				w.publication.Copies = []bake.Copy{{Region: "there"}}
 				w.copyTakes = 10 * time.Hour
@@ -551,7 +551,7 @@ func TestCopiesThatTakeLong(t *testing.T) {
 					t.Errorf("error %v", err)
 				}
 				var told []string
-				for _, line := range w.told {
+				for _, line := range w.reports {
 					if _, percent, ok := strings.Cut(line, "detail: image ami-there in there: "); ok && percent != "" {
 						told = append(told, percent)
 					}
@@ -567,15 +567,15 @@ func TestCopiesThatTakeLong(t *testing.T) {
 // TestPendingCopyIsUndone checks that a pending copy that does not list its snapshots is
 // removed with them, without waiting for the copy.
 func TestPendingCopyIsUndone(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		ctx, cancel := context.WithCancel(t.Context())
 		plan := w.plan()
 		w.publication.Copies = []bake.Copy{{Region: "there"}}
-		w.secretive, w.copyTakes = true, 10*time.Hour
+		w.hidesSnapshots, w.copyTakes = true, 10*time.Hour
 		time.AfterFunc(time.Hour, cancel)
 		begun := time.Now()
 		result, err := w.build(ctx, plan)
-		w.asItShould(result, err)
+		w.checkResult(result, err)
 		if err == nil || time.Since(begun) > 2*time.Hour {
 			t.Errorf("the build ended after %s with %v", time.Since(begun), err)
 		}

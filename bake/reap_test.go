@@ -25,17 +25,17 @@ import (
 // errKilled is the error of every call of a killed process.
 var errKilled = errors.New("killed")
 
-// mortal applies an effect between two moments.
-func (w *world) mortal(key string, effect func() error) func() error {
-	if w.moment == nil {
+// hooked applies an effect between two calls of the hook.
+func (w *fake) hooked(key string, effect func() error) func() error {
+	if w.hook == nil {
 		return effect
 	}
 	return func() error {
-		if err := w.moment(key, false); err != nil {
+		if err := w.hook(key, false); err != nil {
 			return err
 		}
 		err := effect()
-		if killed := w.moment(key, true); killed != nil {
+		if killed := w.hook(key, true); killed != nil {
 			return killed
 		}
 		return err
@@ -57,7 +57,7 @@ func (m machine) Reclaim(ctx context.Context, r chroot.RootRecord, claim chroot.
 			return fmt.Errorf("%s is mounted on %s: %w", device, r.Path, chroot.ErrNotClaimed)
 		}
 		if m.theirs[r.Path] != "" {
-			m.wrong("others' %s is unmounted", r.Path)
+			m.violation("others' %s is unmounted", r.Path)
 		}
 		m.happened("~mount")
 		delete(m.mounted, r.Path)
@@ -69,7 +69,7 @@ func (m machine) Reclaim(ctx context.Context, r chroot.RootRecord, claim chroot.
 func (m machine) Sweep(dir string) error {
 	return m.act(context.Background(), "sweep", func() error {
 		if dir != bake.DefaultLockDir {
-			m.wrong("%s is swept", dir)
+			m.violation("%s is swept", dir)
 		}
 		for name := range m.stale {
 			delete(m.reserved, name)
@@ -78,7 +78,7 @@ func (m machine) Sweep(dir string) error {
 	})
 }
 
-// stateDir is a directory for journals.
+// stateDir returns a directory for journals.
 func stateDir(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(testdir.New(t), "state")
@@ -88,8 +88,8 @@ func stateDir(t *testing.T) string {
 	return dir
 }
 
-// remembered is the plan with a journal.
-func (w *world) remembered(dir string) bake.Plan {
+// journaledPlan returns the plan with a journal.
+func (w *fake) journaledPlan(dir string) bake.Plan {
 	plan := w.plan()
 	plan.StateDir, plan.Program, plan.Endpoint = dir, "test-chroot", "http://here"
 	return plan
@@ -99,7 +99,7 @@ func reaping(dir string) bake.Reaping {
 	return bake.Reaping{StateDir: dir, Program: "test-chroot", Endpoint: "http://here"}
 }
 
-// copyDir is a directory as it is at a moment.
+// copyDir returns a copy of a directory.
 func copyDir(t *testing.T, dir string) (snapshot string) {
 	t.Helper()
 	snapshot = stateDir(t)
@@ -119,8 +119,8 @@ func copyDir(t *testing.T, dir string) (snapshot string) {
 	return snapshot
 }
 
-// A death is the point at which a process is killed.
-type death struct {
+// A killPoint is the point at which a process is killed.
+type killPoint struct {
 	// act is one call, such as volume#1. If after is set, it has taken effect.
 	act   string
 	after bool
@@ -128,16 +128,16 @@ type death struct {
 	keeper bool
 }
 
-func (d death) String() string {
+func (d killPoint) String() string {
 	return fmt.Sprintf("%s, after=%v, keeper=%v", d.act, d.after, d.keeper)
 }
 
-// kill ends every call at a death, and returns the journals at that moment. A killed process
+// kill ends every call at a kill point, and returns a copy of the journals at that point. A killed process
 // gets errors only.
-func (w *world) kill(d death, dir string) (journals func() string) {
+func (w *fake) kill(d killPoint, dir string) (journals func() string) {
 	var dead bool
 	var snapshot string
-	w.moment = func(key string, after bool) error {
+	w.hook = func(key string, after bool) error {
 		if !dead && key == d.act && after == d.after {
 			dead, snapshot = true, copyDir(w.t, dir)
 			w.stale = maps.Clone(w.reserved)
@@ -152,35 +152,35 @@ func (w *world) kill(d death, dir string) (journals func() string) {
 		return nil
 	}
 	return func() string {
-		w.moment = nil
+		w.hook = nil
 		return snapshot
 	}
 }
 
-// notKilled fails the test unless the death may be missed, because the number of polls is
+// notKilled fails the test unless the point may be missed, because the number of polls is
 // random.
-func (w *world) notKilled(d death) {
+func (w *fake) notKilled(d killPoint) {
 	w.t.Helper()
 	if !strings.HasPrefix(d.act, "look at") {
 		w.t.Error("it was not killed")
 	}
 }
 
-// everywhere returns every death of a process that makes these calls.
-func everywhere(all []string) []death {
-	var deaths []death
+// killPoints returns every kill point of a process that makes these calls.
+func killPoints(all []string) []killPoint {
+	var points []killPoint
 	for _, act := range all {
 		for _, after := range []bool{false, true} {
 			for _, keeper := range []bool{false, true} {
-				deaths = append(deaths, death{act, after, keeper})
+				points = append(points, killPoint{act, after, keeper})
 			}
 		}
 	}
-	return deaths
+	return points
 }
 
 // reaped reaps and checks that nothing remains.
-func (w *world) reaped(dir string) {
+func (w *fake) reaped(dir string) {
 	w.t.Helper()
 	all, err := bake.Reap(w.t.Context(), w, machine{w}, w, reaping(dir))
 	if err != nil {
@@ -222,12 +222,12 @@ func journalsSay(t *testing.T, dir, text string) bool {
 }
 
 // calls returns every call of a build with a journal and without failures.
-func calls(t *testing.T, wish wish) []string {
+func calls(t *testing.T, v variant) []string {
 	var all []string
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		dir := stateDir(t)
-		plan := w.remembered(dir)
-		wish(w, &plan)
+		plan := w.journaledPlan(dir)
+		v(w, &plan)
 		if _, err := w.build(t.Context(), plan); err != nil {
 			t.Fatal(err)
 		}
@@ -243,20 +243,20 @@ func calls(t *testing.T, wish wish) []string {
 // remains if no call is left.
 func TestKilledEverywhere(t *testing.T) {
 	for _, name := range []string{"plain", "direct"} {
-		for _, d := range everywhere(calls(t, wishes[name])) {
+		for _, d := range killPoints(calls(t, variants[name])) {
 			t.Run(fmt.Sprintf("%s, %v", name, d), func(t *testing.T) {
-				in(t, func(_ *testing.T, w *world) { w.killedAt(wishes[name], d) })
+				in(t, func(_ *testing.T, w *fake) { w.killedAt(variants[name], d) })
 			})
 		}
 	}
 }
 
 // killedAt kills a build and cleans up.
-func (w *world) killedAt(wish wish, d death) {
+func (w *fake) killedAt(v variant, d killPoint) {
 	dir := stateDir(w.t)
 	journals := w.kill(d, dir)
-	plan := w.remembered(dir)
-	wish(w, &plan)
+	plan := w.journaledPlan(dir)
+	v(w, &plan)
 	_, err := w.build(w.t.Context(), plan)
 	snapshot := journals()
 	if snapshot == "" {
@@ -276,30 +276,30 @@ func (w *world) killedAt(wish wish, d death) {
 // TestReaperKilledEverywhere kills the process that cleans up, and another one continues.
 func TestReaperKilledEverywhere(t *testing.T) {
 	first := []struct {
-		death
-		wish string
+		killPoint
+		variant string
 	}{
-		{death{act: "provision#1", keeper: true}, "plain"},
-		{death{act: "image#1", after: true}, "plain"},
-		{death{act: "volume#1", after: true}, "plain"},
-		{death{act: "provision#1", keeper: true}, "direct"},
-		{death{act: "start#1", after: true}, "direct"},
-		{death{act: "image#1", after: true}, "direct"},
+		{killPoint{act: "provision#1", keeper: true}, "plain"},
+		{killPoint{act: "image#1", after: true}, "plain"},
+		{killPoint{act: "volume#1", after: true}, "plain"},
+		{killPoint{act: "provision#1", keeper: true}, "direct"},
+		{killPoint{act: "start#1", after: true}, "direct"},
+		{killPoint{act: "image#1", after: true}, "direct"},
 	}
 	for _, d := range first {
-		killed := func(_ *testing.T, w *world) string {
-			journals := w.killed(wishes[d.wish], d.death)
+		killed := func(_ *testing.T, w *fake) string {
+			journals := w.killed(variants[d.variant], d.killPoint)
 			w.acts, w.counts = nil, map[string]int{}
 			return journals
 		}
 		var all []string
-		in(t, func(t *testing.T, w *world) {
+		in(t, func(t *testing.T, w *fake) {
 			w.reaped(killed(t, w))
 			all = w.acts
 		})
-		for _, again := range everywhere(all) {
-			t.Run(fmt.Sprintf("%s, %v, then %v", d.wish, d.death, again), func(t *testing.T) {
-				in(t, func(t *testing.T, w *world) {
+		for _, again := range killPoints(all) {
+			t.Run(fmt.Sprintf("%s, %v, then %v", d.variant, d.killPoint, again), func(t *testing.T) {
+				in(t, func(t *testing.T, w *fake) {
 					dir := killed(t, w)
 					journals := w.kill(again, dir)
 					_, _ = bake.Reap(t.Context(), w, machine{w}, w, reaping(dir))
@@ -315,11 +315,11 @@ func TestReaperKilledEverywhere(t *testing.T) {
 	}
 }
 
-// orphaned is a world with the journal of a build that was killed during provisioning.
-func (w *world) orphaned() (dir string) {
+// killedBuild returns a directory with the journal of a build that was killed during provisioning.
+func (w *fake) killedBuild() (dir string) {
 	dir = stateDir(w.t)
-	journals := w.kill(death{act: "provision#1", keeper: true}, dir)
-	_, _ = w.build(w.t.Context(), w.remembered(dir))
+	journals := w.kill(killPoint{act: "provision#1", keeper: true}, dir)
+	_, _ = w.build(w.t.Context(), w.journaledPlan(dir))
 	return journals()
 }
 
@@ -328,21 +328,21 @@ func (w *world) orphaned() (dir string) {
 func TestReapedByTheNextBuild(t *testing.T) {
 	tests := []struct {
 		name string
-		// death is the first build's.
-		death death
+		// killPoint is that of the first build.
+		killPoint killPoint
 		// inTheWay means that the next build fails if this resource exists.
 		inTheWay string
 	}{
-		{name: "beside", death: death{act: "reserve#1", after: true}},
-		{name: "in the way", death: death{act: "provision#1", keeper: true}, inTheWay: "/mnt/root"},
+		{name: "beside", killPoint: killPoint{act: "reserve#1", after: true}},
+		{name: "in the way", killPoint: killPoint{act: "provision#1", keeper: true}, inTheWay: "/mnt/root"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				dir := stateDir(t)
-				journals := w.kill(test.death, dir)
-				_, _ = w.build(t.Context(), w.remembered(dir))
-				plan := w.remembered(journals())
+				journals := w.kill(test.killPoint, dir)
+				_, _ = w.build(t.Context(), w.journaledPlan(dir))
+				plan := w.journaledPlan(journals())
 				plan.Build = "build-2"
 				plan.MountPath = func(string) (string, error) { return "/mnt/other", nil }
 				if test.inTheWay != "" {
@@ -356,7 +356,7 @@ func TestReapedByTheNextBuild(t *testing.T) {
 				w.lag = 0
 				result, err := w.build(t.Context(), plan)
 				if err != nil {
-					t.Fatalf("%v\n%q", err, w.told)
+					t.Fatalf("%v\n%q", err, w.reports)
 				}
 				if diff := cmp.Diff([]string{"ami-1", "snap-1"}, w.left()); diff != "" {
 					t.Errorf("left (-want +got):\n%s\n%+v", diff, result)
@@ -371,7 +371,7 @@ func TestReapedByTheNextBuild(t *testing.T) {
 
 // slowDeletion is a cloud in which deleting one volume takes longer than a build.
 type slowDeletion struct {
-	*world
+	*fake
 	volume bake.VolumeID
 }
 
@@ -383,22 +383,22 @@ func (c slowDeletion) DeleteVolume(ctx context.Context, id bake.VolumeID) error 
 			return ctx.Err()
 		}
 	}
-	return c.world.DeleteVolume(ctx, id)
+	return c.fake.DeleteVolume(ctx, id)
 }
 
 // TestBuildWaitsForReaping: a build that ends before the clean-up after a killed build waits for it.
 func TestBuildWaitsForReaping(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		dir := stateDir(t)
-		journals := w.kill(death{act: "reserve#1", after: true}, dir)
-		_, _ = w.build(t.Context(), w.remembered(dir))
-		plan := w.remembered(journals())
+		journals := w.kill(killPoint{act: "reserve#1", after: true}, dir)
+		_, _ = w.build(t.Context(), w.journaledPlan(dir))
+		plan := w.journaledPlan(journals())
 		plan.Build = "build-2"
 		if _, err := bake.Build(t.Context(), slowDeletion{w, "vol-1"}, machine{w}, plan, w); err != nil {
-			t.Fatalf("%v\n%q", err, w.told)
+			t.Fatalf("%v\n%q", err, w.reports)
 		}
 		if diff := cmp.Diff([]string{"ami-1", "snap-1"}, w.left()); diff != "" {
-			t.Errorf("left (-want +got):\n%s\n%q", diff, w.told)
+			t.Errorf("left (-want +got):\n%s\n%q", diff, w.reports)
 		}
 	})
 }
@@ -408,30 +408,30 @@ func TestBuildWaitsForReaping(t *testing.T) {
 func TestReapLeavesAlone(t *testing.T) {
 	tests := []struct {
 		name   string
-		change func(w *world, r *bake.Reaping)
+		change func(w *fake, r *bake.Reaping)
 		fate   bake.Fate
 		says   string
 	}{
-		{"another account's", func(w *world, _ *bake.Reaping) { w.host.Account = "other" }, bake.Elsewhere, "account"},
-		{"another region's", func(w *world, _ *bake.Reaping) { w.host.Region = "there" }, bake.Elsewhere, "region"},
-		{"another host's", func(w *world, _ *bake.Reaping) { w.host.ID = "i-2" }, bake.Elsewhere, "host"},
-		{"another program's", func(_ *world, r *bake.Reaping) { r.Program = "other-chroot" }, bake.Elsewhere, "program"},
-		{"another cloud's", func(_ *world, r *bake.Reaping) { r.Endpoint = "http://there" }, bake.Elsewhere, "endpoint"},
-		{"on a dry run", func(_ *world, r *bake.Reaping) { r.DryRun = true }, bake.Due, ""},
-		{"without the tag", func(w *world, _ *bake.Reaping) { w.volumes["vol-1"].build = "build-9" }, bake.Stuck, "does not carry the tag of build build-1"},
-		{"the journal of a newer version", func(w *world, r *bake.Reaping) {
+		{"another account's", func(w *fake, _ *bake.Reaping) { w.host.Account = "other" }, bake.Elsewhere, "account"},
+		{"another region's", func(w *fake, _ *bake.Reaping) { w.host.Region = "there" }, bake.Elsewhere, "region"},
+		{"another host's", func(w *fake, _ *bake.Reaping) { w.host.ID = "i-2" }, bake.Elsewhere, "host"},
+		{"another program's", func(_ *fake, r *bake.Reaping) { r.Program = "other-chroot" }, bake.Elsewhere, "program"},
+		{"another cloud's", func(_ *fake, r *bake.Reaping) { r.Endpoint = "http://there" }, bake.Elsewhere, "endpoint"},
+		{"on a dry run", func(_ *fake, r *bake.Reaping) { r.DryRun = true }, bake.Due, ""},
+		{"without the tag", func(w *fake, _ *bake.Reaping) { w.volumes["vol-1"].build = "build-9" }, bake.Stuck, "does not carry the tag of build build-1"},
+		{"the journal of a newer version", func(w *fake, r *bake.Reaping) {
 			w.rewrite(r.StateDir, undo.ErrNewer)
 		}, bake.Unreadable, "newer version"},
-		{"another program's of a newer version", func(w *world, r *bake.Reaping) {
+		{"another program's of a newer version", func(w *fake, r *bake.Reaping) {
 			w.rewrite(r.StateDir, undo.ErrNewer)
 			r.Program = "other-chroot"
 		}, bake.Elsewhere, "program"},
-		{"a torn journal", func(w *world, r *bake.Reaping) { w.rewrite(r.StateDir, undo.ErrTorn) }, bake.Unreadable, "damaged"},
+		{"a torn journal", func(w *fake, r *bake.Reaping) { w.rewrite(r.StateDir, undo.ErrTorn) }, bake.Unreadable, "damaged"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
-				dir := w.orphaned()
+			in(t, func(t *testing.T, w *fake) {
+				dir := w.killedBuild()
 				r := reaping(dir)
 				test.change(w, &r)
 				before, events := w.left(), len(w.events)
@@ -450,8 +450,8 @@ func TestReapLeavesAlone(t *testing.T) {
 	}
 }
 
-// rewrite makes the one journal of a directory one that cannot be trusted.
-func (w *world) rewrite(dir string, how error) {
+// rewrite damages the only journal of a directory, or makes its version newer.
+func (w *fake) rewrite(dir string, how error) {
 	w.t.Helper()
 	paths, err := undo.Journals(dir)
 	if err != nil || len(paths) != 1 {
@@ -473,8 +473,8 @@ func (w *world) rewrite(dir string, how error) {
 
 // TestReapDryRunReports names the acts in the order in which they would be undone.
 func TestReapDryRunReports(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
-		r := reaping(w.orphaned())
+	in(t, func(t *testing.T, w *fake) {
+		r := reaping(w.killedBuild())
 		r.DryRun = true
 		all, err := bake.Reap(t.Context(), w, machine{w}, w, r)
 		if err != nil || len(all) != 1 {
@@ -492,8 +492,8 @@ func TestReapDryRunReports(t *testing.T) {
 // TestReapDeleting checks that a volume that is already being deleted, and has lost its tags,
 // is ignored.
 func TestReapDeleting(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
-		dir := w.orphaned()
+	in(t, func(t *testing.T, w *fake) {
+		dir := w.killedBuild()
 		w.volumes["vol-1"].build, w.volumeState = "", bake.VolumeDeleting
 		clear(w.mounted)
 		all, err := bake.Reap(t.Context(), w, machine{w}, w, reaping(dir))
@@ -506,8 +506,8 @@ func TestReapDeleting(t *testing.T) {
 // TestReapLeavesVolumeOnAnotherHost checks that a volume that was attached to another host by
 // hand is left alone.
 func TestReapLeavesVolumeOnAnotherHost(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
-		dir := w.orphaned()
+	in(t, func(t *testing.T, w *fake) {
+		dir := w.killedBuild()
 		w.attachedTo = "i-7"
 		all, err := bake.Reap(t.Context(), w, machine{w}, w, reaping(dir))
 		if err != nil || len(all) != 1 || all[0].Fate != bake.Stuck || !strings.Contains(all[0].Problem, "attached to i-7 by now") {
@@ -523,9 +523,9 @@ func TestReapLeavesVolumeOnAnotherHost(t *testing.T) {
 
 // TestReapWhileBuildsRun checks that running builds are not touched.
 func TestReapWhileBuildsRun(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		dir := stateDir(t)
-		plan := w.remembered(dir)
+		plan := w.journaledPlan(dir)
 		provision := plan.Provision
 		plan.Provision = func(ctx context.Context, at bake.Workplace) error {
 			before := w.left()
@@ -539,7 +539,7 @@ func TestReapWhileBuildsRun(t *testing.T) {
 			return provision(ctx, at)
 		}
 		result, err := w.build(t.Context(), plan)
-		w.asItShould(result, err)
+		w.checkResult(result, err)
 		if err != nil {
 			t.Error(err)
 		}
@@ -548,8 +548,8 @@ func TestReapWhileBuildsRun(t *testing.T) {
 
 // TestReapStops checks that a cancel takes effect at once and loses nothing.
 func TestReapStops(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
-		dir := w.orphaned()
+	in(t, func(t *testing.T, w *fake) {
+		dir := w.killedBuild()
 		w.detachTakes = time.Hour
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
@@ -563,7 +563,7 @@ func TestReapStops(t *testing.T) {
 	})
 }
 
-// written is an act as a journal can have it.
+// written is an act in a journal.
 type written map[string]any
 
 func (written) String() string { return "act" }
@@ -605,7 +605,7 @@ func TestReapDistrustsJournals(t *testing.T) {
 		"reservations that climb": {"kind": "reservation", "lock_dir": "/run/../etc"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				dir := stateDir(t)
 				l := undo.New[written](nil)
 				err := l.Begin(dir, undo.Header{Build: "build-1", Program: "test-chroot", Account: me, Endpoint: "http://here", Region: "here", Host: "i-1"})
@@ -634,12 +634,12 @@ func TestReapDistrustsJournals(t *testing.T) {
 
 // TestActNeedsItsJournalRecord checks that an act whose record cannot be written is not begun.
 func TestActNeedsItsJournalRecord(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		dir := stateDir(t)
 		if err := os.Chmod(dir, 0o777); err != nil {
 			t.Fatal(err)
 		}
-		_, err := w.build(t.Context(), w.remembered(dir))
+		_, err := w.build(t.Context(), w.journaledPlan(dir))
 		if err == nil || !strings.Contains(err.Error(), "journal of build build-1") {
 			t.Errorf("error %v", err)
 		}
@@ -652,11 +652,11 @@ func TestActNeedsItsJournalRecord(t *testing.T) {
 // TestNextBuildUndoesStuckActs checks that the next build undoes the acts that a build could
 // not undo itself.
 func TestNextBuildUndoesStuckActs(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		dir := stateDir(t)
 		w.faults["provision#1"] = fault{act: "provision#1", err: errInjected}
 		w.detachTakes = 24 * time.Hour
-		if _, err := w.build(t.Context(), w.remembered(dir)); !errors.Is(err, errInjected) {
+		if _, err := w.build(t.Context(), w.journaledPlan(dir)); !errors.Is(err, errInjected) {
 			t.Fatal(err)
 		}
 		if len(w.left()) == 0 {
@@ -679,12 +679,12 @@ func TestKilledAfterManyAttempts(t *testing.T) {
 		{"image", fmt.Sprintf("image#%d", attempts+1)},
 	} {
 		t.Run(test.killed, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				w.lag, w.refusals = 10*time.Second, map[string][]error{test.refused: unsettled(attempts)}
 				dir := stateDir(t)
-				journals := w.kill(death{act: test.killed, after: true}, dir)
+				journals := w.kill(killPoint{act: test.killed, after: true}, dir)
 				begun := time.Now()
-				if _, err := w.build(t.Context(), w.remembered(dir)); err == nil {
+				if _, err := w.build(t.Context(), w.journaledPlan(dir)); err == nil {
 					t.Error("a killed build succeeded")
 				}
 				snapshot := journals()

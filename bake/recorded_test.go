@@ -14,15 +14,15 @@ import (
 
 // everyKind has a build do acts of every kind: it copies a locked source with a further
 // device, replaces images in two regions, and makes a protected copy.
-func everyKind(w *world, p *bake.Plan) {
-	wishes["everywhere"](w, p)
+func everyKind(w *fake, p *bake.Plan) {
+	variants["everywhere"](w, p)
 	w.source.Locked = true
 	w.publication.Guarded = true
 }
 
-// recordings are deaths of a build of everyKind. The journals in testdata/journals were
+// recordings are points of a build of everyKind. The journals in testdata/journals were
 // recorded there, by the code before acts were types.
-var recordings = map[string]death{
+var recordings = map[string]killPoint{
 	"provisioning":      {act: "provision#1", keeper: true},
 	"attaching":         {act: "attach#1"},
 	"publishing":        {act: "there: publish#1"},
@@ -33,7 +33,7 @@ var recordings = map[string]death{
 func TestRecordedJournals(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(recordings)) {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				dir := w.killed(everyKind, recordings[name])
 				file := filepath.Join("testdata", "journals", name+".journal")
 				text, err := os.ReadFile(file)

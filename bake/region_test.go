@@ -22,40 +22,40 @@ const again = "-again"
 // furtherDevice is the snapshot that the copy of a locked source has beside its root's.
 const furtherDevice = "snap-data-unlocked"
 
-// had adds an image that existed before the build.
-func (w *world) had(region string, id bake.ImageID, name string, snapshots ...bake.SnapshotID) {
-	w.images[id] = &worldImage{region: region, name: name, snapshots: snapshots, born: time.Now().Add(-time.Hour), takes: time.Second}
+// addImage adds an image that existed before the build.
+func (w *fake) addImage(region string, id bake.ImageID, name string, snapshots ...bake.SnapshotID) {
+	w.images[id] = &fakeImage{region: region, name: name, snapshots: snapshots, born: time.Now().Add(-time.Hour), takes: time.Second}
 	for _, s := range snapshots {
-		w.snapshots[s] = &worldSnapshot{region: region, born: time.Now().Add(-time.Hour)}
+		w.snapshots[s] = &fakeSnapshot{region: region, born: time.Now().Add(-time.Hour)}
 	}
 	w.before = w.left()
 }
 
-// old reports whether a resource existed before the build.
-func (w *world) old(id string) bool { return slices.Contains(w.before, original(id)) }
+// existed reports whether a resource existed before the build.
+func (w *fake) existed(id string) bool { return slices.Contains(w.before, original(id)) }
 
-// original is the id that a restored image had first.
+// original returns the ID of a restored image before it was replaced.
 func original(id string) string {
 	first, _, _ := strings.Cut(id, again)
 	return first
 }
 
 // named fails if an image has the name, which is an error unless others create images.
-func (w *world) named(region, name string) error {
+func (w *fake) named(region, name string) error {
 	for id, img := range w.images {
 		if img.region == region && img.name == name {
-			if w.crowded {
+			if w.sharedName {
 				return bake.NameTaken(fmt.Errorf("%s is in use", name))
 			}
-			w.wrong("a second image is to be named %s in %s, beside %s", name, region, id)
+			w.violation("a second image is to be named %s in %s, beside %s", name, region, id)
 		}
 	}
 	return nil
 }
 
-// region is the world's cloud as seen in one region.
+// region is the cloud of the fake as seen in one region.
 type region struct {
-	*world
+	*fake
 	name string
 }
 
@@ -66,7 +66,7 @@ func (r region) is(act string) string {
 	return r.name + ": " + act
 }
 
-func (w *world) In(name string) bake.Cloud {
+func (w *fake) In(name string) bake.Cloud {
 	if name == home {
 		return w
 	}
@@ -75,69 +75,69 @@ func (w *world) In(name string) bake.Cloud {
 
 // Operations on snapshots and images take place in the region of the receiver.
 
-func (w *world) home() region { return region{w, home} }
+func (w *fake) home() region { return region{w, home} }
 
-func (w *world) Snapshot(ctx context.Context, id bake.SnapshotID) (bake.Snapshot, error) {
+func (w *fake) Snapshot(ctx context.Context, id bake.SnapshotID) (bake.Snapshot, error) {
 	return w.home().Snapshot(ctx, id)
 }
 
-func (w *world) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
+func (w *fake) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 	return w.home().DeleteSnapshot(ctx, id)
 }
 
-func (w *world) Image(ctx context.Context, id bake.ImageID) (bake.Image, error) {
+func (w *fake) Image(ctx context.Context, id bake.ImageID) (bake.Image, error) {
 	return w.home().Image(ctx, id)
 }
 
-func (w *world) FindImages(ctx context.Context, id bake.SnapshotID) ([]bake.ImageID, error) {
+func (w *fake) FindImages(ctx context.Context, id bake.SnapshotID) ([]bake.ImageID, error) {
 	return w.home().FindImages(ctx, id)
 }
 
-func (w *world) Deregister(ctx context.Context, id bake.ImageID) error {
+func (w *fake) Deregister(ctx context.Context, id bake.ImageID) error {
 	return w.home().Deregister(ctx, id)
 }
 
-func (w *world) Named(ctx context.Context, name string) ([]bake.ImageID, error) {
+func (w *fake) Named(ctx context.Context, name string) ([]bake.ImageID, error) {
 	return w.home().Named(ctx, name)
 }
 
-func (w *world) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, error) {
+func (w *fake) Copy(ctx context.Context, spec bake.CopySpec) (bake.ImageID, error) {
 	return w.home().Copy(ctx, spec)
 }
 
-func (w *world) FindCopies(ctx context.Context, of bake.ImageID, name string) ([]bake.ImageID, error) {
+func (w *fake) FindCopies(ctx context.Context, of bake.ImageID, name string) ([]bake.ImageID, error) {
 	return w.home().FindCopies(ctx, of, name)
 }
 
-func (w *world) FindCopied(ctx context.Context, id bake.ImageID) ([]bake.SnapshotID, error) {
+func (w *fake) FindCopied(ctx context.Context, id bake.ImageID) ([]bake.SnapshotID, error) {
 	return w.home().FindCopied(ctx, id)
 }
 
-func (w *world) Publish(ctx context.Context, spec bake.PublishSpec) error {
+func (w *fake) Publish(ctx context.Context, spec bake.PublishSpec) error {
 	return w.home().Publish(ctx, spec)
 }
 
-func (w *world) Unguard(ctx context.Context, id bake.ImageID) error {
+func (w *fake) Unguard(ctx context.Context, id bake.ImageID) error {
 	return w.home().Unguard(ctx, id)
 }
 
-func (w *world) Record(ctx context.Context, id bake.ImageID) (bake.Record, error) {
+func (w *fake) Record(ctx context.Context, id bake.ImageID) (bake.Record, error) {
 	return w.home().Record(ctx, id)
 }
 
-func (w *world) Restore(ctx context.Context, r bake.Record) (bake.ImageID, error) {
+func (w *fake) Restore(ctx context.Context, r bake.Record) (bake.ImageID, error) {
 	return w.home().Restore(ctx, r)
 }
 
-func (w *world) Regain(ctx context.Context, r bake.Record, id bake.ImageID) error {
+func (w *fake) Regain(ctx context.Context, r bake.Record, id bake.ImageID) error {
 	return w.home().Regain(ctx, r, id)
 }
 
-func (w *world) Publication(ctx context.Context, _ bake.Facts) (bake.Publication, error) {
+func (w *fake) Publication(ctx context.Context, _ bake.Facts) (bake.Publication, error) {
 	return w.publication, w.act(ctx, "publication", func() error { return nil })
 }
 
-// looksAt returns what an act of this name polls: a snapshot, or the progress of an image that
+// looksAt returns the name of a poll: of a snapshot, or of the progress of an image that
 // is being copied.
 func (r region) looksAt(id bake.SnapshotID) string {
 	r.mu.Lock()
@@ -160,7 +160,7 @@ func (r region) Snapshot(ctx context.Context, id bake.SnapshotID) (s bake.Snapsh
 			ID: id, Begun: known.born, State: bake.SnapshotPending, Percent: int(100 * time.Since(known.born) / cmp.Or(known.takes, r.snapshotTakes)),
 			Volume: known.volume, Description: known.description, Build: known.build,
 		}
-		if known.takes > 0 && r.still {
+		if known.takes > 0 && r.stalled {
 			s.Percent = 3
 		}
 		if known.open {
@@ -169,7 +169,7 @@ func (r region) Snapshot(ctx context.Context, id bake.SnapshotID) (s bake.Snapsh
 		if s.Percent >= 100 {
 			s.State, s.Percent = bake.SnapshotCompleted, 100
 			if r.snapshotState != "" {
-				s.State, s.Reason = r.snapshotState, "the disk is on fire"
+				s.State, s.Reason = r.snapshotState, "internal error"
 			}
 		}
 		return nil
@@ -184,14 +184,14 @@ func (r region) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 			return nil
 		}
 		if known.region != r.name {
-			r.wrong("%s of %s is deleted in %s", id, known.region, r.name)
+			r.violation("%s of %s is deleted in %s", id, known.region, r.name)
 		}
 		for img, i := range r.images {
 			if slices.Contains(i.snapshots, id) {
-				r.wrong("%s is deleted while %s uses it", id, img)
+				r.violation("%s is deleted while %s uses it", id, img)
 			}
 		}
-		if r.picky && time.Since(known.born) < r.snapshotTakes {
+		if r.keepsPending && time.Since(known.born) < r.snapshotTakes {
 			return fmt.Errorf("%s is pending", id)
 		}
 		r.happened("%s", r.is(r.event("~snapshot", string(id))))
@@ -202,20 +202,20 @@ func (r region) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 
 // event distinguishes events of resources that existed before from those of the build's own.
 func (r region) event(what, id string) string {
-	if r.old(id) {
+	if r.existed(id) {
 		return what + " " + id
 	}
 	return what
 }
 
 // seen returns images as reading calls show them.
-func (r region) seen(which func(*worldImage) bool) (ids []bake.ImageID) {
+func (r region) seen(which func(*fakeImage) bool) (ids []bake.ImageID) {
 	for id, known := range r.images {
 		if known.region == r.name && time.Since(known.born) >= r.lag && which(known) {
 			ids = append(ids, id)
 		}
 	}
-	for id, known := range r.ghosts {
+	for id, known := range r.lingering {
 		if known.region == r.name && time.Since(known.gone) < r.lag && which(known) {
 			ids = append(ids, id)
 		}
@@ -228,25 +228,25 @@ func (r region) Image(ctx context.Context, id bake.ImageID) (img bake.Image, err
 	err = r.act(ctx, r.is("look at image"), func() error {
 		known := r.images[id]
 		if known == nil {
-			known = r.ghosts[id]
+			known = r.lingering[id]
 		}
-		if !slices.Contains(r.seen(func(i *worldImage) bool { return i == known }), id) {
+		if !slices.Contains(r.seen(func(i *fakeImage) bool { return i == known }), id) {
 			return fmt.Errorf("%s: %w", id, bake.ErrNotFound)
 		}
 		img = bake.Image{ID: id, Name: known.name, State: bake.ImagePending, Owner: me, Begun: known.born, CopyOf: known.of}
 		// The snapshots of a copy are shown after it.
 		done := time.Since(known.born) > known.takes
-		if time.Since(known.born) > r.lag+200*time.Millisecond && (done || known.of == "" || !r.secretive) {
+		if time.Since(known.born) > r.lag+200*time.Millisecond && (done || known.of == "" || !r.hidesSnapshots) {
 			img.Snapshots = known.snapshots
 			img.Root.Snapshot = known.snapshots[0]
 		}
 		if time.Since(known.born) > known.takes {
 			img.State = bake.ImageAvailable
-			if r.imageState != "" && !r.old(string(id)) {
-				img.State, img.Reason = r.imageState, "out of paper"
+			if r.imageState != "" && !r.existed(string(id)) {
+				img.State, img.Reason = r.imageState, "no capacity"
 			}
 			if known.fails {
-				img.State, img.Reason = bake.ImageFailed, "out of ink"
+				img.State, img.Reason = bake.ImageFailed, "no capacity for a restore"
 			}
 		}
 		return nil
@@ -256,7 +256,7 @@ func (r region) Image(ctx context.Context, id bake.ImageID) (img bake.Image, err
 
 func (r region) FindImages(ctx context.Context, id bake.SnapshotID) (ids []bake.ImageID, err error) {
 	err = r.act(ctx, r.is("find images"), func() error {
-		ids = r.seen(func(i *worldImage) bool { return slices.Contains(i.snapshots, id) })
+		ids = r.seen(func(i *fakeImage) bool { return slices.Contains(i.snapshots, id) })
 		return nil
 	})
 	return ids, err
@@ -269,17 +269,17 @@ func (r region) Deregister(ctx context.Context, id bake.ImageID) error {
 			return nil
 		}
 		if img.region != r.name {
-			r.wrong("%s of %s is deregistered in %s", id, img.region, r.name)
+			r.violation("%s of %s is deregistered in %s", id, img.region, r.name)
 		}
 		if img.guarded {
 			return fmt.Errorf("%s is guarded", id)
 		}
-		if s := r.snapshots["snap-1"]; r.old(string(id)) && (s == nil || time.Since(s.born) < r.snapshotTakes) {
-			r.wrong("%s makes way before what replaces it is complete", id)
+		if s := r.snapshots["snap-1"]; r.existed(string(id)) && (s == nil || time.Since(s.born) < r.snapshotTakes) {
+			r.violation("%s is deregistered before its replacement is complete", id)
 		}
 		r.happened("%s", r.is(r.event("~image", string(id))))
 		img.gone = time.Now()
-		r.ghosts[id] = img
+		r.lingering[id] = img
 		delete(r.images, id)
 		return nil
 	})
@@ -287,7 +287,7 @@ func (r region) Deregister(ctx context.Context, id bake.ImageID) error {
 
 func (r region) Named(ctx context.Context, name string) (ids []bake.ImageID, err error) {
 	err = r.act(ctx, r.is("name"), func() error {
-		ids = r.seen(func(i *worldImage) bool { return i.name == name })
+		ids = r.seen(func(i *fakeImage) bool { return i.name == name })
 		return nil
 	})
 	return ids, err
@@ -297,7 +297,7 @@ func (r region) Copy(ctx context.Context, spec bake.CopySpec) (id bake.ImageID, 
 	err = r.act(ctx, r.is("copy"), func() error {
 		from := r.images[spec.Source]
 		if spec.Source != r.source.ID && (from == nil || time.Since(from.born) < from.takes || from.region != spec.SourceRegion) {
-			r.wrong("%s of %s is copied before it is available there", spec.Source, spec.SourceRegion)
+			r.violation("%s of %s is copied before it is available there", spec.Source, spec.SourceRegion)
 		}
 		if err := r.named(r.name, spec.Name); err != nil {
 			return err
@@ -310,16 +310,16 @@ func (r region) Copy(ctx context.Context, spec bake.CopySpec) (id bake.ImageID, 
 		r.copySpecs = append(r.copySpecs, spec)
 		id = bake.ImageID("ami-" + suffix)
 		snapshots := []bake.SnapshotID{bake.SnapshotID("snap-" + suffix), bake.SnapshotID("snap-data-" + suffix)}
-		r.images[id] = &worldImage{region: r.name, name: spec.Name, snapshots: snapshots, of: spec.Source, born: time.Now(), takes: r.copyTakes}
+		r.images[id] = &fakeImage{region: r.name, name: spec.Name, snapshots: snapshots, of: spec.Source, born: time.Now(), takes: r.copyTakes}
 		for _, s := range snapshots {
-			r.snapshots[s] = &worldSnapshot{region: r.name, born: time.Now(), description: "Copied for DestinationAmi " + string(id), takes: r.copyTakes}
+			r.snapshots[s] = &fakeSnapshot{region: r.name, born: time.Now(), description: "Copied for DestinationAmi " + string(id), takes: r.copyTakes}
 		}
 		if r.shares {
 			r.snapshots[snapshots[1]].born = time.Now().Add(-time.Hour)
 		}
 		return nil
 	})
-	id = lie(r.world, "copy", id)
+	id = returnedID(r.fake, "copy", id)
 	if err != nil {
 		id = ""
 	}
@@ -328,7 +328,7 @@ func (r region) Copy(ctx context.Context, spec bake.CopySpec) (id bake.ImageID, 
 
 func (r region) FindCopies(ctx context.Context, of bake.ImageID, name string) (ids []bake.ImageID, err error) {
 	err = r.act(ctx, r.is("find copies"), func() error {
-		ids = r.seen(func(i *worldImage) bool { return i.of == of && i.name == name })
+		ids = r.seen(func(i *fakeImage) bool { return i.of == of && i.name == name })
 		return nil
 	})
 	return ids, err
@@ -351,7 +351,7 @@ func (r region) Publish(ctx context.Context, spec bake.PublishSpec) error {
 	return r.act(ctx, r.is("publish"), func() error {
 		img := r.images[spec.Image]
 		if img == nil || img.region != r.name || time.Since(img.born) < img.takes || !slices.Equal(img.snapshots, spec.Snapshots) && !r.shares {
-			r.wrong("%v is published in %s, where %+v is", spec, r.name, img)
+			r.violation("%v is published in %s, where %+v is", spec, r.name, img)
 		}
 		if r.users {
 			r.happened("%s", r.is("publish"))
@@ -365,8 +365,8 @@ func (r region) Publish(ctx context.Context, spec bake.PublishSpec) error {
 func (r region) Unguard(ctx context.Context, id bake.ImageID) error {
 	return r.act(ctx, r.is("unguard"), func() error {
 		if img := r.images[id]; img != nil {
-			if r.old(string(id)) || !r.publication.Guarded {
-				r.wrong("%s is unguarded, which the build had not guarded", id)
+			if r.existed(string(id)) || !r.publication.Guarded {
+				r.violation("%s is unguarded, which the build had not guarded", id)
 			}
 			img.guarded = false
 		}
@@ -374,14 +374,14 @@ func (r region) Unguard(ctx context.Context, id bake.ImageID) error {
 	})
 }
 
-// worldRecord is the content of a record of the world's cloud.
-type worldRecord struct {
+// fakeRecord is the content of a record of the fake.
+type fakeRecord struct {
 	Region    string
 	Snapshots []bake.SnapshotID
 }
 
-func (w *world) CheckRecord(r bake.Record) error {
-	var data worldRecord
+func (w *fake) CheckRecord(r bake.Record) error {
+	var data fakeRecord
 	if err := json.Unmarshal(r.Data, &data); err != nil {
 		return err
 	}
@@ -394,10 +394,10 @@ func (w *world) CheckRecord(r bake.Record) error {
 func (r region) Record(ctx context.Context, id bake.ImageID) (record bake.Record, err error) {
 	err = r.act(ctx, r.is("record"), func() error {
 		img := r.images[id]
-		if r.crowded && time.Since(img.born) < img.takes {
+		if r.sharedName && time.Since(img.born) < img.takes {
 			return fmt.Errorf("%s is pending", id)
 		}
-		data, err := json.Marshal(worldRecord{r.name, img.snapshots})
+		data, err := json.Marshal(fakeRecord{r.name, img.snapshots})
 		record = bake.Record{Image: id, Name: img.name, Snapshots: img.snapshots, Data: data}
 		return err
 	})
@@ -406,16 +406,16 @@ func (r region) Record(ctx context.Context, id bake.ImageID) (record bake.Record
 
 func (r region) Restore(ctx context.Context, record bake.Record) (id bake.ImageID, err error) {
 	err = r.act(ctx, r.is("restore"), func() error {
-		var data worldRecord
+		var data fakeRecord
 		if err := json.Unmarshal(record.Data, &data); err != nil {
 			return err
 		}
 		if data.Region != r.name {
-			r.wrong("an image of %s is restored in %s", data.Region, r.name)
+			r.violation("an image of %s is restored in %s", data.Region, r.name)
 		}
 		for _, s := range record.Snapshots {
 			if r.snapshots[s] == nil {
-				r.wrong("%s is restored without %s", record.Image, s)
+				r.violation("%s is restored without %s", record.Image, s)
 			}
 		}
 		for there, img := range r.images {
@@ -428,15 +428,15 @@ func (r region) Restore(ctx context.Context, record bake.Record) (id bake.ImageI
 			return err
 		}
 		r.happened("%s", r.is("restore "+string(record.Image)))
-		for id = record.Image + again; r.ghosts[id] != nil; id += again {
+		for id = record.Image + again; r.lingering[id] != nil; id += again {
 		}
-		r.images[id] = &worldImage{
-			region: r.name, name: record.Name, snapshots: record.Snapshots, born: time.Now(), takes: time.Second, fails: r.unfit > 0,
+		r.images[id] = &fakeImage{
+			region: r.name, name: record.Name, snapshots: record.Snapshots, born: time.Now(), takes: time.Second, fails: r.failingRestores > 0,
 		}
-		r.unfit--
+		r.failingRestores--
 		return nil
 	})
-	id = lie(r.world, "restore", id)
+	id = returnedID(r.fake, "restore", id)
 	if err != nil {
 		return "", err
 	}
@@ -446,14 +446,14 @@ func (r region) Restore(ctx context.Context, record bake.Record) (id bake.ImageI
 func (r region) Regain(ctx context.Context, _ bake.Record, id bake.ImageID) error {
 	return cmp.Or(r.act(ctx, r.is("regain"), func() error {
 		if !strings.Contains(string(id), again) {
-			r.wrong("%s is given what another image had", id)
+			r.violation("%s is given what another image had", id)
 		}
 		return nil
-	}), r.bare)
+	}), r.regainErr)
 }
 
-// names returns the images of a name, and of the world, by region.
-func (w *world) names(name string) map[string]bake.ImageID {
+// names returns the images of a name by region.
+func (w *fake) names(name string) map[string]bake.ImageID {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	ids := map[string]bake.ImageID{}

@@ -11,17 +11,17 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// counted counts the looks of an observer.
+// counted counts the polls of an observer.
 func counted(n *int, observe observer) observer {
 	return func(ctx context.Context) (observation, error) { *n++; return observe(ctx) }
 }
 
-// watcher is an undoer with a state directory.
+// watcher returns an undoer with a state directory.
 func watcher(dir string) *undoer {
 	return &undoer{waits: DefaultWaits(), polling: polling.NewStore(dir, "here")}
 }
 
-// TestEarlierWaitsShowWhenToLook checks that later builds wait with fewer looks, and notice the
+// TestEarlierWaitsShowWhenToLook checks that later builds wait with fewer polls, and notice the
 // end sooner, than a host's first one.
 func TestEarlierWaitsShowWhenToLook(t *testing.T) {
 	dir := testdir.New(t)

@@ -18,7 +18,7 @@ var changing = []string{
 	"publish", "there: publish", "tag", "there: tag", "restore", "there: restore", "regain", "unguard",
 }
 
-// unsettled returns that many refusals for a reason that passes.
+// unsettled returns a number of refusals with ErrUnsettled.
 func unsettled(n int) []error {
 	return slices.Repeat([]error{bake.Unsettled(errors.New("it does not exist"))}, n)
 }
@@ -26,13 +26,13 @@ func unsettled(n int) []error {
 // TestUnsettledCalls checks that each changing call is repeated until the cloud knows the
 // resource, in a build that succeeds and in the rollback of one that fails.
 func TestUnsettledCalls(t *testing.T) {
-	for _, wish := range []string{"plain", "replaced", "everywhere", "passing", "guarded"} {
+	for _, variant := range []string{"plain", "replaced", "everywhere", "passing", "guarded"} {
 		for _, last := range []string{"", "publish#1"} {
 			for _, act := range changing {
-				t.Run(strings.Join([]string{wish, last, act}, ", "), func(t *testing.T) {
-					in(t, func(t *testing.T, w *world) {
+				t.Run(strings.Join([]string{variant, last, act}, ", "), func(t *testing.T) {
+					in(t, func(t *testing.T, w *fake) {
 						plan := w.plan()
-						wishes[wish](w, &plan)
+						variants[variant](w, &plan)
 						w.refusals = map[string][]error{act: unsettled(4)}
 						if last != "" {
 							w.faults[last] = fault{err: errInjected}
@@ -44,7 +44,7 @@ func TestUnsettledCalls(t *testing.T) {
 						if (err == nil) != (last == "") {
 							t.Errorf("the build ended with %v", err)
 						}
-						w.asItShould(result, err)
+						w.checkResult(result, err)
 					})
 				})
 			}
@@ -57,7 +57,7 @@ func TestUnsettledCallsOfDirectBuilds(t *testing.T) {
 	for _, last := range []string{"", "publish#1"} {
 		for _, act := range []string{"start", "unmark", "tag", "~snapshot", "image", "~image"} {
 			t.Run(last+", "+act, func(t *testing.T) {
-				in(t, func(t *testing.T, w *world) {
+				in(t, func(t *testing.T, w *fake) {
 					plan := w.plan()
 					direct(w, &plan)
 					w.refusals = map[string][]error{act: unsettled(4)}
@@ -68,7 +68,7 @@ func TestUnsettledCallsOfDirectBuilds(t *testing.T) {
 					if (err == nil) != (last == "") {
 						t.Errorf("the build ended with %v", err)
 					}
-					w.asItShould(result, err)
+					w.checkResult(result, err)
 					if err == nil && w.snapshots["snap-1"].build != "" {
 						t.Error("the snapshot carries the build's tag")
 					}
@@ -80,13 +80,13 @@ func TestUnsettledCallsOfDirectBuilds(t *testing.T) {
 
 // TestUnsettledCallIsReported checks that the user sees the refusal.
 func TestUnsettledCallIsReported(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		w.refusals = map[string][]error{"attach": unsettled(4)}
 		result, err := w.build(t.Context(), w.plan())
-		w.asItShould(result, err)
+		w.checkResult(result, err)
 		line := "detail: trying again for up to 2m0s (the attachment of vol-1): it does not exist"
-		if n := strings.Count(strings.Join(w.told, "\n"), line); n != 1 {
-			t.Errorf("%d times %q in %q", n, line, w.told)
+		if n := strings.Count(strings.Join(w.reports, "\n"), line); n != 1 {
+			t.Errorf("%d times %q in %q", n, line, w.reports)
 		}
 	})
 }
@@ -96,7 +96,7 @@ func TestUnsettledCallIsReported(t *testing.T) {
 func TestUnsettledCallReachesItsLimit(t *testing.T) {
 	for _, act := range []string{"volume", "attach", "snapshot", "image", "publish"} {
 		t.Run(act, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				w.refusals = map[string][]error{act: unsettled(1000)}
 				begun := time.Now()
 				result, err := w.build(t.Context(), w.plan())
@@ -107,7 +107,7 @@ func TestUnsettledCallReachesItsLimit(t *testing.T) {
 					t.Errorf("it took %s", took)
 				}
 				w.refusals = nil
-				w.asItShould(result, err)
+				w.checkResult(result, err)
 			})
 		})
 	}
@@ -115,7 +115,7 @@ func TestUnsettledCallReachesItsLimit(t *testing.T) {
 
 // TestCancelUnsettledCall checks that a cancel ends the wait at once.
 func TestCancelUnsettledCall(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		w.refusals = map[string][]error{"attach": unsettled(1000)}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
@@ -124,81 +124,81 @@ func TestCancelUnsettledCall(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > 10*time.Second {
 			t.Errorf("after %s it ended with %v", time.Since(begun), err)
 		}
-		w.asItShould(result, err)
+		w.checkResult(result, err)
 	})
 }
 
 // comes adds an image of another owner, which is shown only after a time.
-func (w *world) comes(region string, after time.Duration) {
-	w.had(region, "ami-late", "golden", "snap-late")
+func (w *fake) comes(region string, after time.Duration) {
+	w.addImage(region, "ami-late", "golden", "snap-late")
 	w.images["ami-late"].born = time.Now().Add(after)
 	w.images["ami-late"].takes = 10 * time.Second
-	w.crowded = true
+	w.sharedName = true
 }
 
 // TestImageNameShownLate checks that an image of the same name that was not shown at the
 // beginning is replaced when it is shown and available, or is reported.
 func TestImageNameShownLate(t *testing.T) {
-	replace := func(w *world, p *bake.Plan) {
+	replace := func(w *fake, p *bake.Plan) {
 		p.Replace, p.DeleteReplaced = true, true
-		w.goes["ami-late"], w.goes["snap-late"] = true, true
+		w.removed["ami-late"], w.removed["snap-late"] = true, true
 	}
-	there := func(w *world, p *bake.Plan) {
+	there := func(w *fake, p *bake.Plan) {
 		replace(w, p)
 		w.publication.Copies = []bake.Copy{{Region: "there"}}
 		w.comes("there", 2*time.Minute)
 	}
-	ghost := func(region string) func(w *world, p *bake.Plan) {
+	hiddenName := func(region string) func(w *fake, p *bake.Plan) {
 		act := map[string]string{home: "image", "there": "there: copy"}[region]
-		return func(w *world, p *bake.Plan) {
-			wishes["everywhere"](w, p)
+		return func(w *fake, p *bake.Plan) {
+			variants["everywhere"](w, p)
 			err := bake.NameTaken(fmt.Errorf("golden is in use"))
 			w.refusals = map[string][]error{act: {err, err, err, err}}
 		}
 	}
 	for name, test := range map[string]struct {
-		setUp       func(*world, *bake.Plan)
+		setUp       func(*fake, *bake.Plan)
 		home, there string
 		says        []string
 	}{
-		"replaced": {func(w *world, p *bake.Plan) { replace(w, p); w.comes(home, time.Minute) },
+		"replaced": {func(w *fake, p *bake.Plan) { replace(w, p); w.comes(home, time.Minute) },
 			"~image ami-late, image, ~reserve /dev/sdf, ~snapshot snap-late", "", nil},
 		"replaced in another region": {there, "image, ~reserve /dev/sdf", "~image ami-late, copy, ~snapshot snap-late", nil},
-		"replaced, and restored after a failure": {func(w *world, p *bake.Plan) {
+		"replaced, and restored after a failure": {func(w *fake, p *bake.Plan) {
 			replace(w, p)
 			w.comes(home, time.Minute)
 			w.faults["publish#1"] = fault{err: errInjected}
 		}, "~image ami-late, image, ~image, restore ami-late, ~snapshot, ~reserve /dev/sdf", "", []string{"injected"}},
-		"replaced in another region, and restored": {func(w *world, p *bake.Plan) {
+		"replaced in another region, and restored": {func(w *fake, p *bake.Plan) {
 			there(w, p)
 			w.faults["there: publish#1"] = fault{err: errInjected}
 		}, "image, ~image, ~snapshot, ~reserve /dev/sdf",
 			"~image ami-late, copy, ~image, ~snapshot, ~snapshot, restore ami-late", []string{"injected"}},
-		"not to be replaced": {func(w *world, _ *bake.Plan) { w.comes(home, time.Minute) },
+		"not to be replaced": {func(w *fake, _ *bake.Plan) { w.comes(home, time.Minute) },
 			"~snapshot, ~reserve /dev/sdf", "", []string{`"golden" is in use by ami-late`, "force_deregister"}},
-		"cannot be replaced": {func(w *world, p *bake.Plan) {
+		"cannot be replaced": {func(w *fake, p *bake.Plan) {
 			there(w, p)
 			w.images["ami-late"].takes = 0
 			w.faults["there: record#1"] = fault{err: errors.New("it is protected")}
 		}, "image, ~image, ~snapshot, ~reserve /dev/sdf", "", []string{"ami-late", "it is protected"}},
-		"never shown": {func(w *world, p *bake.Plan) { replace(w, p); w.comes(home, time.Hour) },
+		"never shown": {func(w *fake, p *bake.Plan) { replace(w, p); w.comes(home, time.Hour) },
 			"~snapshot, ~reserve /dev/sdf", "", []string{"golden is in use; gave up after"}},
-		"being created for ever": {func(w *world, p *bake.Plan) {
+		"being created for ever": {func(w *fake, p *bake.Plan) {
 			replace(w, p)
 			w.comes(home, time.Minute)
 			w.images["ami-late"].takes = time.Hour
 		}, "~snapshot, ~reserve /dev/sdf", "", []string{"ami-late", "is pending; gave up after"}},
-		"a name that is still counted": {ghost(home), "~image ami-old, image, publish, ~reserve /dev/sdf, ~snapshot snap-old",
+		"a name that is still counted": {hiddenName(home), "~image ami-old, image, publish, ~reserve /dev/sdf, ~snapshot snap-old",
 			"~image ami-older, copy, publish, ~snapshot snap-older", nil},
-		"a name that is still counted, there": {ghost("there"), "~image ami-old, image, publish, ~reserve /dev/sdf, ~snapshot snap-old",
+		"a name that is still counted, there": {hiddenName("there"), "~image ami-old, image, publish, ~reserve /dev/sdf, ~snapshot snap-old",
 			"~image ami-older, copy, publish, ~snapshot snap-older", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
 				test.setUp(w, &plan)
 				result, err := w.build(t.Context(), plan)
-				w.asItShould(result, err)
+				w.checkResult(result, err)
 				if (err == nil) != (test.says == nil) {
 					t.Fatalf("the build ended with %v", err)
 				}
@@ -208,7 +208,7 @@ func TestImageNameShownLate(t *testing.T) {
 					}
 				}
 				w.happenedBy(test.home, test.there)
-				told := strings.Join(w.told, "\n")
+				told := strings.Join(w.reports, "\n")
 				if n := strings.Count(told, "detail: trying again"); n < 1 || n > 2 {
 					t.Errorf("%d lines tell that the name is asked for again:\n%s", n, told)
 				}

@@ -51,7 +51,7 @@ func (r *requests) Hear(e event.Event) {
 func TestRequestsAreEmittedOnce(t *testing.T) {
 	for _, fails := range []string{"", "provision#1"} {
 		t.Run(fails, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				plan := w.plan()
 				direct(w, &plan)
 				if fails != "" {
@@ -76,7 +76,7 @@ func TestStepsAreTimed(t *testing.T) {
 		"provision#1": untilProvision,
 	} {
 		t.Run(fails, func(t *testing.T) {
-			in(t, func(t *testing.T, w *world) {
+			in(t, func(t *testing.T, w *fake) {
 				if fails != "" {
 					w.faults[fails] = fault{act: fails, err: errInjected}
 				}
@@ -107,12 +107,12 @@ func TestStepsAreTimed(t *testing.T) {
 // TestLabelsAreReported checks that missing SELinux labels are announced before provisioning,
 // and that a warning lists them when the root is left.
 func TestLabelsAreReported(t *testing.T) {
-	in(t, func(t *testing.T, w *world) {
+	in(t, func(t *testing.T, w *fake) {
 		w.contexts = chroot.SELinuxContexts{Mode: "enforcing", Policy: "targeted", Unlabelled: "/etc/motd"}
 		if _, err := w.build(t.Context(), w.plan()); err != nil {
 			t.Fatal(err)
 		}
-		told := strings.Join(w.told, "\n")
+		told := strings.Join(w.reports, "\n")
 		rest := told
 		for _, want := range []string{"files that the build creates get no labels", "Provisioning in", "Unmounting", `"/etc/motd"`} {
 			_, after, found := strings.Cut(rest, want)

@@ -253,7 +253,7 @@ func troubleOf(ctx context.Context, err error) *retry.CallError {
 // heldAfter is how long looks are not answered before that is reported.
 const heldAfter = 5 * time.Second
 
-// tell emits an event if looks are not answered for long, and again at intervals.
+// report emits an event if looks are not answered for long, and again at intervals.
 func (w *waiting) tell(ctx context.Context, pause time.Duration, p Pace) {
 	if w.trouble == nil || time.Since(w.since)+pause < heldAfter || !w.troubled.IsZero() && time.Since(w.troubled) < retry.TellEvery {
 		return

@@ -12,14 +12,14 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 )
 
-// direct is the wish for a build without a volume.
-func direct(w *world, p *bake.Plan) {
+// direct is the variant for a build without a volume.
+func direct(w *fake, p *bake.Plan) {
 	p.Direct = true
 	w.basis = bake.Basis{Read: "snap-source", Parent: "snap-source", Reason: "it is the account's own"}
 }
 
-// worldDisk is a direct disk of the world.
-type worldDisk struct {
+// fakeDisk is a direct disk of the fake.
+type fakeDisk struct {
 	machine
 	name string
 	// detached means that it is a device no more, and aborted that its block server is dead.
@@ -28,38 +28,38 @@ type worldDisk struct {
 	failure           error
 }
 
-const worldLoop = "/dev/loop7"
+const fakeLoop = "/dev/loop7"
 
 // The cloud.
 
-func (w *world) Place(ctx context.Context) (bake.Host, error) {
+func (w *fake) Place(ctx context.Context) (bake.Host, error) {
 	return bake.Host{Account: w.host.Account, Region: w.host.Region}, w.act(ctx, "place", func() error { return nil })
 }
 
-func (w *world) Basis(ctx context.Context, _ bake.Facts, _ bake.Publication) (bake.Basis, error) {
+func (w *fake) Basis(ctx context.Context, _ bake.Facts, _ bake.Publication) (bake.Basis, error) {
 	return w.basis, w.act(ctx, "basis", func() error { return nil })
 }
 
-func (w *world) Blocks(ctx context.Context, id bake.SnapshotID) (block.Source, string, error) {
+func (w *fake) Blocks(ctx context.Context, id bake.SnapshotID) (block.Source, string, error) {
 	return nil, "key of " + string(id), w.act(ctx, "blocks", func() error { return nil })
 }
 
-func (w *world) Start(ctx context.Context, spec bake.StartSpec) (id bake.SnapshotID, err error) {
+func (w *fake) Start(ctx context.Context, spec bake.StartSpec) (id bake.SnapshotID, err error) {
 	err = w.act(ctx, "start", func() error {
 		w.happened("start")
 		w.startSpec = spec
 		id = "snap-1"
-		w.snapshots[id] = &worldSnapshot{region: home, build: spec.Build, born: time.Now(), description: spec.Description, open: true}
+		w.snapshots[id] = &fakeSnapshot{region: home, build: spec.Build, born: time.Now(), description: spec.Description, open: true}
 		return nil
 	})
-	id = lie(w, "start", id)
+	id = returnedID(w, "start", id)
 	if err != nil {
 		id = ""
 	}
 	return id, err
 }
 
-func (w *world) FindStarted(ctx context.Context, build bake.BuildID) (ids []bake.SnapshotID, err error) {
+func (w *fake) FindStarted(ctx context.Context, build bake.BuildID) (ids []bake.SnapshotID, err error) {
 	err = w.act(ctx, "find started", func() error {
 		for id, s := range w.snapshots {
 			if s.build == build && time.Since(s.born) >= w.lag {
@@ -71,14 +71,14 @@ func (w *world) FindStarted(ctx context.Context, build bake.BuildID) (ids []bake
 	return ids, err
 }
 
-func (w *world) Upload(ctx context.Context, spec bake.UploadSpec) (up bake.Uploaded, err error) {
+func (w *fake) Upload(ctx context.Context, spec bake.UploadSpec) (up bake.Uploaded, err error) {
 	sum, err := spec.Changes(ctx, 1, func(context.Context, lazydisk.Change) error { return nil })
 	if err != nil {
 		return up, err
 	}
 	return bake.Uploaded{Blocks: 1, Summary: sum}, w.act(ctx, "upload", func() error {
 		if w.dirty || len(w.mounted) > 0 {
-			w.wrong("a disk is uploaded that is mounted (%v) or not flushed", w.mounted)
+			w.violation("a disk is uploaded that is mounted (%v) or not flushed", w.mounted)
 		}
 		w.happened("upload")
 		s := w.snapshots[spec.Snapshot]
@@ -90,7 +90,7 @@ func (w *world) Upload(ctx context.Context, spec bake.UploadSpec) (up bake.Uploa
 	})
 }
 
-func (w *world) Unmark(ctx context.Context, id bake.SnapshotID) error {
+func (w *fake) Unmark(ctx context.Context, id bake.SnapshotID) error {
 	return w.act(ctx, "unmark", func() error {
 		if s := w.snapshots[id]; s != nil {
 			w.happened("unmark")
@@ -100,7 +100,7 @@ func (w *world) Unmark(ctx context.Context, id bake.SnapshotID) error {
 	})
 }
 
-func (w *world) Requests() []event.Requests {
+func (w *fake) Requests() []event.Requests {
 	return []event.Requests{{Service: "world", Action: "block", Made: 1}}
 }
 
@@ -111,7 +111,7 @@ func (m machine) CheckDirect(ctx context.Context) error {
 }
 
 func (m machine) OpenDisk(ctx context.Context, spec bake.DirectSpec) (bake.DirectDisk, error) {
-	d := &worldDisk{machine: m, name: spec.Name, failed: make(chan struct{})}
+	d := &fakeDisk{machine: m, name: spec.Name, failed: make(chan struct{})}
 	err := m.act(ctx, "open disk", func() error {
 		m.happened("open disk")
 		m.direct = d
@@ -126,7 +126,7 @@ func (m machine) OpenDisk(ctx context.Context, spec bake.DirectSpec) (bake.Direc
 func (m machine) FindDisk(ctx context.Context, name string) (path bake.DevicePath, err error) {
 	err = m.act(ctx, "find disk", func() error {
 		if m.direct != nil && m.direct.name == name && !m.direct.detached {
-			path = worldLoop
+			path = fakeLoop
 		}
 		return nil
 	})
@@ -148,7 +148,7 @@ func (m machine) CloseDisk(ctx context.Context, r bake.DiskRecord) error {
 			return nil
 		}
 		if len(m.mounted) > 0 {
-			m.wrong("a disk is closed while %v is mounted", m.mounted)
+			m.violation("a disk is closed while %v is mounted", m.mounted)
 		}
 		m.happened("~open disk")
 		m.direct = nil
@@ -156,33 +156,33 @@ func (m machine) CloseDisk(ctx context.Context, r bake.DiskRecord) error {
 	})
 }
 
-func (d *worldDisk) Record() bake.DiskRecord { return bake.DiskRecord{Name: d.name, Server: 4711} }
+func (d *fakeDisk) Record() bake.DiskRecord { return bake.DiskRecord{Name: d.name, Server: 4711} }
 
-func (d *worldDisk) Device() bake.DevicePath { return worldLoop }
+func (d *fakeDisk) Device() bake.DevicePath { return fakeLoop }
 
-func (d *worldDisk) Failed() <-chan struct{} { return d.failed }
+func (d *fakeDisk) Failed() <-chan struct{} { return d.failed }
 
-func (d *worldDisk) Failure(context.Context) error { return d.failure }
+func (d *fakeDisk) Failure(context.Context) error { return d.failure }
 
 // fail fails the disk.
-func (d *worldDisk) fail(err error) {
+func (d *fakeDisk) fail(err error) {
 	d.failure = err
 	close(d.failed)
 }
 
-func (d *worldDisk) Stats(context.Context) (lazydisk.Stats, error) { return lazydisk.Stats{}, nil }
+func (d *fakeDisk) Stats(context.Context) (lazydisk.Stats, error) { return lazydisk.Stats{}, nil }
 
-func (d *worldDisk) Detach(ctx context.Context) error {
+func (d *fakeDisk) Detach(ctx context.Context) error {
 	return d.act(ctx, "detach disk", func() error {
 		if len(d.mounted) > 0 {
-			d.wrong("a disk is detached while %v is mounted", d.mounted)
+			d.violation("a disk is detached while %v is mounted", d.mounted)
 		}
 		d.detached = true
 		return nil
 	})
 }
 
-func (d *worldDisk) Changes(ctx context.Context, _ int, call func(context.Context, lazydisk.Change) error) (sum lazydisk.Summary, err error) {
+func (d *fakeDisk) Changes(ctx context.Context, _ int, call func(context.Context, lazydisk.Change) error) (sum lazydisk.Summary, err error) {
 	err = d.act(ctx, "changes", func() error {
 		if !d.detached {
 			return errors.New("it is still attached")

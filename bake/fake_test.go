@@ -33,10 +33,10 @@ type fault struct {
 	cancel context.CancelFunc
 }
 
-// world is a cloud and a machine in one, so that it knows whether a step of the one is done
+// fake is a cloud and a machine in one, so that it knows whether a step of the one is done
 // before a step of the other. Acts take time, and resources change over time. A synctest
 // bubble makes both exact.
-type world struct {
+type fake struct {
 	t *testing.T
 
 	mu     sync.Mutex
@@ -44,26 +44,26 @@ type world struct {
 	// acts lists every call that was made. A fault can apply to each.
 	acts []string
 	// events lists the effects, in order.
-	events []string
-	faults map[string]fault
-	struck map[string]bool
-	told   []string
-	// kept means that nothing can fail the build any more, and safe lists the acts since.
-	kept bool
-	// bare, if not nil, lists what an image lacks that is registered again.
-	bare error
-	// unfit is the number of images that fail when they are registered again.
-	unfit int
-	safe  map[string]bool
+	events   []string
+	faults   map[string]fault
+	injected map[string]bool
+	reports  []string
+	// safeNow means that nothing can fail the build any more, and safe lists the acts since.
+	safeNow bool
+	// regainErr, if not nil, is the error of Regain: it lists the missing settings of a restored image.
+	regainErr error
+	// failingRestores is the number of images that fail when they are registered again.
+	failingRestores int
+	safe            map[string]bool
 
-	// moment, if set, is called before and after every effect. Its error prevents the effect,
+	// hook, if set, is called before and after every effect. Its error prevents the effect,
 	// or the response.
-	moment func(key string, after bool) error
+	hook func(key string, after bool) error
 
-	// refusals are errors that the next calls of an act are refused with, before a fault strikes.
+	// refusals are errors that the next calls of an act are refused with, before a fault is injected.
 	refusals map[string][]error
-	// crowded means that others may use the build's image name.
-	crowded bool
+	// sharedName means that other builds may use the build's image name.
+	sharedName bool
 	// lag is the time for which reading calls do not show a new resource.
 	lag time.Duration
 	// taken names are refused by the cloud; reserved ones are held on the host.
@@ -71,14 +71,14 @@ type world struct {
 	reserved map[bake.DeviceName]bool
 	// stale are the reservations of processes that have ended.
 	stale map[bake.DeviceName]bool
-	// picky clouds do not delete a snapshot that is pending.
-	picky bool
+	// keepsPending means that the cloud does not delete a snapshot that is pending.
+	keepsPending bool
 	// volumeState, snapshotState and imageState, if set, are the final states.
 	volumeState bake.VolumeState
 	// unwanted means that the cloud creates a volume and reports that it is unusable.
 	unwanted bool
-	// nameless clouds do not report the state of a volume.
-	nameless      bool
+	// hidesState means that the cloud does not report the state of a volume.
+	hidesState    bool
 	snapshotState bake.SnapshotState
 	imageState    bake.ImageState
 	snapshotTakes time.Duration
@@ -86,36 +86,36 @@ type world struct {
 	// attachedTo, if set, is the host to which every volume was moved by hand.
 	attachedTo bake.HostID
 
-	volumes   map[bake.VolumeID]*worldVolume
-	snapshots map[bake.SnapshotID]*worldSnapshot
-	images    map[bake.ImageID]*worldImage
-	// ghosts are deregistered images that reading calls still show for a while.
-	ghosts  map[bake.ImageID]*worldImage
-	mounted map[string]bool
-	// from are the mounted devices, by path, and theirs those that others have mounted.
+	volumes   map[bake.VolumeID]*fakeVolume
+	snapshots map[bake.SnapshotID]*fakeSnapshot
+	images    map[bake.ImageID]*fakeImage
+	// lingering are deregistered images that reading calls still show for a while.
+	lingering map[bake.ImageID]*fakeImage
+	mounted   map[string]bool
+	// from are the mounted devices by path, and theirs are the devices that other processes have mounted.
 	from, theirs map[string]string
 
 	dirty bool
-	// lose stops the machine. stays means that mounts outlive it.
-	lose  context.CancelCauseFunc
-	stays bool
+	// stopMachine stops the machine. stays means that mounts outlive it.
+	stopMachine context.CancelCauseFunc
+	stays       bool
 
-	// publication is what the user wants. users means that the image is shared.
+	// publication holds the options for publishing. users means that the image is shared.
 	publication bake.Publication
 	users       bool
 	copyTakes   time.Duration
-	// secretive clouds do not list the snapshots of a pending copy.
-	secretive bool
-	// still means that the snapshots of copies make no progress.
-	still bool
-	// shares says that a copy has the snapshots of further devices from its source.
+	// hidesSnapshots means that the cloud does not list the snapshots of a pending copy.
+	hidesSnapshots bool
+	// stalled means that the snapshots of copies make no progress.
+	stalled bool
+	// shares means that a copy has the snapshots of further devices from its source.
 	shares    bool
 	copySpecs []bake.CopySpec
 	published []bake.PublishSpec
 	// before lists the resources that existed before the build.
 	before []string
-	// goes are those of before that a successful build removes.
-	goes map[string]bool
+	// removed are those of before that a successful build removes.
+	removed map[string]bool
 
 	source    bake.Image
 	host      bake.Host
@@ -125,15 +125,15 @@ type world struct {
 	mountSpec chroot.MountSpec
 	query     disk.Query
 	choice    disk.Choice
-	// doubt is the warning about the root.
-	doubt string
-	// fstab is the image's, mounts is what the disk has of it, and mountedBelow lists the
+	// rootWarning is the warning about the root.
+	rootWarning string
+	// fstab is the image's, mounts holds its file systems that are on the disk, and mountedBelow lists the
 	// paths where something is mounted already.
 	fstab        string
 	mounts       []disk.FstabMount
 	mountedBelow []string
-	// lies are IDs that creating calls return in place of the right ones.
-	lies map[string]string
+	// wrongIDs are IDs that creating calls return in place of the right ones.
+	wrongIDs map[string]string
 	// tagged are the resources that were given tags after their creation.
 	tagged []string
 	// contexts is the state of the image's SELinux contexts.
@@ -142,22 +142,22 @@ type world struct {
 	// basis is the cloud's choice for direct builds, and direct the open disk.
 	basis     bake.Basis
 	startSpec bake.StartSpec
-	direct    *worldDisk
+	direct    *fakeDisk
 }
 
 // me is the account that builds.
 const me = "123456789012"
 
-// lie returns the ID that a creating call returns.
-func lie[ID ~string](w *world, call string, id ID) ID {
-	if wrong := w.lies[call]; wrong != "" && id != "" {
+// returnedID returns the ID that a creating call returns.
+func returnedID[ID ~string](w *fake, call string, id ID) ID {
+	if wrong := w.wrongIDs[call]; wrong != "" && id != "" {
 		return ID(wrong)
 	}
 	return id
 }
 
 // Tag records that a resource was tagged after its creation.
-func (w *world) Tag(ctx context.Context, id string, tags map[string]string) error {
+func (w *fake) Tag(ctx context.Context, id string, tags map[string]string) error {
 	if len(tags) == 0 {
 		return nil
 	}
@@ -167,7 +167,7 @@ func (w *world) Tag(ctx context.Context, id string, tags map[string]string) erro
 	})
 }
 
-type worldVolume struct {
+type fakeVolume struct {
 	build             bake.BuildID
 	size              int64
 	from              bake.SnapshotID
@@ -178,7 +178,7 @@ type worldVolume struct {
 	name              bake.DeviceName
 }
 
-type worldSnapshot struct {
+type fakeSnapshot struct {
 	region      string
 	volume      bake.VolumeID
 	born        time.Time
@@ -186,11 +186,11 @@ type worldSnapshot struct {
 	// build is the build's tag. open means that it is written block by block, and not complete.
 	build bake.BuildID
 	open  bool
-	// takes is the duration of a copy; for other snapshots it is the world's snapshotTakes.
+	// takes is the duration of a copy; for other snapshots it is fake.snapshotTakes.
 	takes time.Duration
 }
 
-type worldImage struct {
+type fakeImage struct {
 	region, name string
 	snapshots    []bake.SnapshotID
 	// of is the source of a copy.
@@ -198,18 +198,18 @@ type worldImage struct {
 	born, gone time.Time
 	takes      time.Duration
 	guarded    bool
-	// fails says that the cloud does not manage to make it.
+	// fails means that the image ends in the state failed.
 	fails bool
 }
 
-func newWorld(t *testing.T) *world {
-	return &world{
+func newFake(t *testing.T) *fake {
+	return &fake{
 		from: map[string]string{},
-		t:    t, counts: map[string]int{}, faults: map[string]fault{}, struck: map[string]bool{}, safe: map[string]bool{},
-		lag: 120 * time.Millisecond, goes: map[string]bool{}, reserved: map[bake.DeviceName]bool{},
+		t:    t, counts: map[string]int{}, faults: map[string]fault{}, injected: map[string]bool{}, safe: map[string]bool{},
+		lag: 120 * time.Millisecond, removed: map[string]bool{}, reserved: map[bake.DeviceName]bool{},
 		snapshotTakes: 30 * time.Second, detachTakes: 300 * time.Millisecond,
-		volumes: map[bake.VolumeID]*worldVolume{}, snapshots: map[bake.SnapshotID]*worldSnapshot{},
-		images: map[bake.ImageID]*worldImage{}, ghosts: map[bake.ImageID]*worldImage{}, copyTakes: time.Minute, mounted: map[string]bool{},
+		volumes: map[bake.VolumeID]*fakeVolume{}, snapshots: map[bake.SnapshotID]*fakeSnapshot{},
+		images: map[bake.ImageID]*fakeImage{}, lingering: map[bake.ImageID]*fakeImage{}, copyTakes: time.Minute, mounted: map[string]bool{},
 		host: bake.Host{ID: "i-1", Account: me, Region: "here", Zone: "here-a", Taken: []bake.DeviceName{"/dev/sda1"}},
 		source: bake.Image{
 			ID: "ami-source", Name: "base", State: bake.ImageAvailable,
@@ -218,15 +218,15 @@ func newWorld(t *testing.T) *world {
 	}
 }
 
-// act counts a call, lets a fault strike, takes its time and has its effect.
-func (w *world) act(ctx context.Context, name string, effect func() error) error {
+// act counts a call, injects its fault, takes time and has its effect.
+func (w *fake) act(ctx context.Context, name string, effect func() error) error {
 	w.mu.Lock()
 	w.counts[name]++
 	key := fmt.Sprintf("%s#%d", name, w.counts[name])
 	w.acts = append(w.acts, key)
-	w.safe[key] = w.kept
-	f, strikes := w.faults[key]
-	effect = w.mortal(key, effect)
+	w.safe[key] = w.safeNow
+	f, faulty := w.faults[key]
+	effect = w.hooked(key, effect)
 	w.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
@@ -239,10 +239,10 @@ func (w *world) act(ctx context.Context, name string, effect func() error) error
 		w.refusals[name] = refused[1:]
 		return refused[0]
 	}
-	if !strikes {
+	if !faulty {
 		return effect()
 	}
-	w.struck[key] = true
+	w.injected[key] = true
 	if f.cancel != nil {
 		f.cancel()
 	}
@@ -254,17 +254,17 @@ func (w *world) act(ctx context.Context, name string, effect func() error) error
 	return f.err
 }
 
-func (w *world) happened(format string, args ...any) {
+func (w *fake) happened(format string, args ...any) {
 	w.events = append(w.events, fmt.Sprintf(format, args...))
 }
 
-// wrong returns the invariants that are violated. No order of failures may violate them.
-func (w *world) wrong(format string, args ...any) {
+// violation fails the test because an invariant is violated. No order of failures may violate one.
+func (w *fake) violation(format string, args ...any) {
 	w.t.Errorf("after %q: %s", w.events, fmt.Sprintf(format, args...))
 }
 
 // left lists the resources that did not exist before.
-func (w *world) left() []string {
+func (w *fake) left() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var left []string
@@ -296,27 +296,27 @@ func (w *world) left() []string {
 
 // The cloud.
 
-func (w *world) Host(ctx context.Context) (bake.Host, error) {
+func (w *fake) Host(ctx context.Context) (bake.Host, error) {
 	return w.host, w.act(ctx, "host", func() error { return nil })
 }
 
-func (w *world) Source(ctx context.Context) (bake.Image, error) {
+func (w *fake) Source(ctx context.Context) (bake.Image, error) {
 	return w.source, w.act(ctx, "source", func() error { return nil })
 }
 
-func (w *world) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (id bake.VolumeID, err error) {
+func (w *fake) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (id bake.VolumeID, err error) {
 	err = w.act(ctx, "volume", func() error {
 		w.happened("volume")
 		w.volSpec = spec
 		for n := 1; id == "" || w.volumes[id] != nil; n++ {
 			id = bake.VolumeID(fmt.Sprintf("vol-%d", n))
 		}
-		w.volumes[id] = &worldVolume{
+		w.volumes[id] = &fakeVolume{
 			build: spec.Build, size: spec.SizeGiB, from: spec.Snapshot, zone: spec.Zone, born: time.Now(), attach: bake.Detached,
 		}
 		return nil
 	})
-	id = lie(w, "volume", id)
+	id = returnedID(w, "volume", id)
 	if err != nil {
 		id = ""
 	}
@@ -327,7 +327,7 @@ func (w *world) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (id bake
 }
 
 // at returns the current state of an attachment.
-func (v *worldVolume) at(now time.Time, takes time.Duration) bake.AttachState {
+func (v *fakeVolume) at(now time.Time, takes time.Duration) bake.AttachState {
 	switch {
 	case v.attach == bake.Attaching && now.Sub(v.attached) > 500*time.Millisecond:
 		v.attach = bake.Attached
@@ -337,7 +337,7 @@ func (v *worldVolume) at(now time.Time, takes time.Duration) bake.AttachState {
 	return v.attach
 }
 
-func (w *world) Volume(ctx context.Context, id bake.VolumeID) (v bake.Volume, err error) {
+func (w *fake) Volume(ctx context.Context, id bake.VolumeID) (v bake.Volume, err error) {
 	err = w.act(ctx, "look at volume", func() error {
 		known, ok := w.volumes[id]
 		if !ok || time.Since(known.born) < w.lag {
@@ -349,7 +349,7 @@ func (w *world) Volume(ctx context.Context, id bake.VolumeID) (v bake.Volume, er
 		}
 		v.Host = cmp.Or(w.attachedTo, w.host.ID)
 		switch {
-		case w.nameless:
+		case w.hidesState:
 			v.State = ""
 		case w.volumeState != "":
 			v.State = w.volumeState
@@ -363,7 +363,7 @@ func (w *world) Volume(ctx context.Context, id bake.VolumeID) (v bake.Volume, er
 	return v, err
 }
 
-func (w *world) FindVolumes(ctx context.Context, build bake.BuildID) (ids []bake.VolumeID, err error) {
+func (w *fake) FindVolumes(ctx context.Context, build bake.BuildID) (ids []bake.VolumeID, err error) {
 	err = w.act(ctx, "find volumes", func() error {
 		for id, v := range w.volumes {
 			if v.build == build && time.Since(v.born) >= w.lag {
@@ -375,7 +375,7 @@ func (w *world) FindVolumes(ctx context.Context, build bake.BuildID) (ids []bake
 	return ids, err
 }
 
-func (w *world) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
+func (w *fake) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 	return w.act(ctx, "~volume", func() error {
 		v, ok := w.volumes[id]
 		if !ok {
@@ -390,22 +390,22 @@ func (w *world) DeleteVolume(ctx context.Context, id bake.VolumeID) error {
 	})
 }
 
-func (w *world) VolumeType(name string) bake.VolumeType {
+func (w *fake) VolumeType(name string) bake.VolumeType {
 	needs := name == "io1" || name == "io2"
 	return bake.VolumeType{Name: cmp.Or(name, "gp2"), TakesIOPS: needs || name == "gp3", NeedsIOPS: needs, TakesThroughput: name == "gp3"}
 }
 
-func (w *world) DeviceNames() []bake.DeviceName {
+func (w *fake) DeviceNames() []bake.DeviceName {
 	return []bake.DeviceName{"/dev/sda", "/dev/sdf", "/dev/sdg", "/dev/sdh"}
 }
 
-func (w *world) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, name bake.DeviceName) error {
+func (w *fake) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, name bake.DeviceName) error {
 	return w.act(ctx, "attach", func() error {
 		if slices.Contains(w.taken, name) {
 			return fmt.Errorf("%s: %w", name, bake.ErrDeviceTaken)
 		}
 		if host != w.host.ID || !w.reserved[name] {
-			w.wrong("%s is attached to %s under %s, which is not reserved", id, host, name)
+			w.violation("%s is attached to %s under %s, which is not reserved", id, host, name)
 		}
 		w.happened("attach %s", name)
 		v := w.volumes[id]
@@ -414,10 +414,10 @@ func (w *world) Attach(ctx context.Context, id bake.VolumeID, host bake.HostID, 
 	})
 }
 
-func (w *world) Detach(ctx context.Context, id bake.VolumeID, _ bake.HostID) error {
+func (w *fake) Detach(ctx context.Context, id bake.VolumeID, _ bake.HostID) error {
 	return w.act(ctx, "~attach", func() error {
 		if len(w.mounted) > 0 {
-			w.wrong("%s is detached while %v is mounted", id, w.mounted)
+			w.violation("%s is detached while %v is mounted", id, w.mounted)
 		}
 		v, ok := w.volumes[id]
 		if !ok || v.at(time.Now(), w.detachTakes) == bake.Detached {
@@ -429,25 +429,25 @@ func (w *world) Detach(ctx context.Context, id bake.VolumeID, _ bake.HostID) err
 	})
 }
 
-func (w *world) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (id bake.SnapshotID, err error) {
+func (w *fake) CreateSnapshot(ctx context.Context, spec bake.SnapshotSpec) (id bake.SnapshotID, err error) {
 	err = w.act(ctx, "snapshot", func() error {
 		if w.dirty || len(w.mounted) > 0 {
-			w.wrong("a snapshot is taken of a disk that is mounted (%v) or not flushed", w.mounted)
+			w.violation("a snapshot is taken of a disk that is mounted (%v) or not flushed", w.mounted)
 		}
 		w.happened("snapshot")
 		w.snapSpec = spec
 		id = "snap-1"
-		w.snapshots[id] = &worldSnapshot{region: home, volume: spec.Volume, born: time.Now(), description: spec.Description}
+		w.snapshots[id] = &fakeSnapshot{region: home, volume: spec.Volume, born: time.Now(), description: spec.Description}
 		return nil
 	})
-	id = lie(w, "snapshot", id)
+	id = returnedID(w, "snapshot", id)
 	if err != nil {
 		id = ""
 	}
 	return id, err
 }
 
-func (w *world) FindSnapshots(ctx context.Context, id bake.VolumeID) (ids []bake.SnapshotID, err error) {
+func (w *fake) FindSnapshots(ctx context.Context, id bake.VolumeID) (ids []bake.SnapshotID, err error) {
 	err = w.act(ctx, "find snapshots", func() error {
 		for s, known := range w.snapshots {
 			if known.volume == id && time.Since(known.born) >= w.lag {
@@ -459,10 +459,10 @@ func (w *world) FindSnapshots(ctx context.Context, id bake.VolumeID) (ids []bake
 	return ids, err
 }
 
-func (w *world) Register(ctx context.Context, spec bake.ImageSpec) (id bake.ImageID, err error) {
+func (w *fake) Register(ctx context.Context, spec bake.ImageSpec) (id bake.ImageID, err error) {
 	err = w.act(ctx, "image", func() error {
 		if s := w.snapshots[spec.Snapshot]; s == nil || s.open || time.Since(s.born) < w.snapshotTakes {
-			w.wrong("an image is made of %s, which is not complete", spec.Snapshot)
+			w.violation("an image is made of %s, which is not complete", spec.Snapshot)
 		}
 		if err := w.named(home, spec.Name); err != nil {
 			return err
@@ -474,22 +474,22 @@ func (w *world) Register(ctx context.Context, spec bake.ImageSpec) (id bake.Imag
 		if w.source.Locked {
 			snapshots = append(snapshots, furtherDevice) // as that of the copy, which can be used
 		}
-		w.images[id] = &worldImage{region: home, name: spec.Name, snapshots: snapshots, born: time.Now(), takes: time.Second}
+		w.images[id] = &fakeImage{region: home, name: spec.Name, snapshots: snapshots, born: time.Now(), takes: time.Second}
 		return nil
 	})
-	id = lie(w, "image", id)
+	id = returnedID(w, "image", id)
 	if err != nil {
 		id = ""
 	}
 	return id, err
 }
 
-// machine is the local half of the world.
-type machine struct{ *world }
+// machine is the machine of the fake.
+type machine struct{ *fake }
 
 func (m machine) Guard(ctx context.Context) (guarded context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	m.lose = cancel
+	m.stopMachine = cancel
 	return ctx, func() { cancel(nil) }
 }
 
@@ -530,7 +530,7 @@ func (m machine) Reserve(_ string, names []bake.DeviceName) (name bake.DeviceNam
 	case errors.Is(err, chroot.ErrKeeperLost):
 		m.stale = maps.Clone(m.reserved)
 	case err != nil:
-		delete(m.reserved, name) // a local lock does not get lost
+		delete(m.reserved, name) // the release of a local lock is never lost
 	}
 	return name, func() error {
 		return m.act(ctx, "~reserve", func() error {
@@ -551,7 +551,7 @@ func (m machine) Find(ctx context.Context, q disk.Query) (bake.DevicePath, error
 			return fmt.Errorf("no device for %s", id)
 		}
 		if m.volumes[id].at(time.Now(), m.detachTakes) != bake.Attached {
-			m.wrong("%s is looked for before it is attached", id)
+			m.violation("%s is looked for before it is attached", id)
 		}
 		m.happened("find")
 		return nil
@@ -572,7 +572,7 @@ func (m machine) Settle(ctx context.Context, _ bake.DevicePath) error {
 
 func (m machine) Root(ctx context.Context, device bake.DevicePath, choice disk.Choice) (disk.RootFS, error) {
 	m.choice = choice
-	return disk.RootFS{Device: string(device) + "1", Type: "ext4", Options: choice.Options, Warning: m.doubt}, m.act(ctx, "root", func() error { return nil })
+	return disk.RootFS{Device: string(device) + "1", Type: "ext4", Options: choice.Options, Warning: m.rootWarning}, m.act(ctx, "root", func() error { return nil })
 }
 
 func (m machine) GrowPartition(ctx context.Context, _ bake.DevicePath, root chroot.MountSpec) (bool, error) {
@@ -612,7 +612,7 @@ func (m machine) Mount(ctx context.Context, spec chroot.MountSpec) (bake.Mounted
 		return nil, err
 	}
 	root, err := cloudtest.Machine().Mount(ctx, spec)
-	return &worldRoot{m, root}, err
+	return &fakeRoot{m, root}, err
 }
 
 func (m machine) Leave(ctx context.Context, path string) error {
@@ -630,7 +630,7 @@ func (m machine) Leave(ctx context.Context, path string) error {
 func (m machine) Flush(bake.DevicePath) error {
 	return m.act(context.Background(), "flush", func() error {
 		if len(m.mounted) > 0 {
-			m.wrong("the disk is flushed while %v is mounted", m.mounted)
+			m.violation("the disk is flushed while %v is mounted", m.mounted)
 		}
 		m.happened("flush")
 		m.dirty = false
@@ -638,14 +638,14 @@ func (m machine) Flush(bake.DevicePath) error {
 	})
 }
 
-// worldRoot is a mounted root. The methods of Mounted without an effect that tests check do
+// fakeRoot is a mounted root. The methods of Mounted without an effect that tests check do
 // nothing.
-type worldRoot struct {
+type fakeRoot struct {
 	machine
 	bake.Mounted
 }
 
-func (r *worldRoot) MountBelow(ctx context.Context, mount chroot.Submount) error {
+func (r *fakeRoot) MountBelow(ctx context.Context, mount chroot.Submount) error {
 	return r.act(ctx, "mount below", func() error {
 		if mount.Type == "unknown" {
 			return fmt.Errorf("%s: %w", mount.Type, chroot.ErrNoFileSystem)
@@ -658,7 +658,7 @@ func (r *worldRoot) MountBelow(ctx context.Context, mount chroot.Submount) error
 	})
 }
 
-func (r *worldRoot) SELinuxContexts(_ context.Context, search bool) (chroot.SELinuxContexts, error) {
+func (r *fakeRoot) SELinuxContexts(_ context.Context, search bool) (chroot.SELinuxContexts, error) {
 	contexts := r.contexts
 	if !search {
 		contexts.Unlabelled = ""
@@ -666,27 +666,27 @@ func (r *worldRoot) SELinuxContexts(_ context.Context, search bool) (chroot.SELi
 	return contexts, nil
 }
 
-func (r *worldRoot) IsMounted(ctx context.Context, path string) (bool, error) {
+func (r *fakeRoot) IsMounted(ctx context.Context, path string) (bool, error) {
 	return slices.Contains(r.mountedBelow, path), r.act(ctx, "is mounted", func() error { return nil })
 }
 
-func (r *worldRoot) CopyIn(ctx context.Context, path string) error {
+func (r *fakeRoot) CopyIn(ctx context.Context, path string) error {
 	return r.act(ctx, "copy", func() error { r.happened("copy %s", path); return nil })
 }
 
-func (r *worldRoot) BlockServices(ctx context.Context) error {
+func (r *fakeRoot) BlockServices(ctx context.Context) error {
 	return r.act(ctx, "block services", func() error { r.happened("block services"); return nil })
 }
 
-func (r *worldRoot) RemoveUploads(ctx context.Context) error {
+func (r *fakeRoot) RemoveUploads(ctx context.Context) error {
 	return r.act(ctx, "remove uploads", func() error { r.happened("remove uploads"); return nil })
 }
 
-func (r *worldRoot) PutBack(ctx context.Context) error {
+func (r *fakeRoot) PutBack(ctx context.Context) error {
 	return r.act(ctx, "put back", func() error { r.happened("put back"); return nil })
 }
 
-func (r *worldRoot) Download(_ context.Context, path string, to io.Writer) error {
+func (r *fakeRoot) Download(_ context.Context, path string, to io.Writer) error {
 	if r.fstab == "" {
 		return fmt.Errorf("cannot download %s: %w", path, os.ErrNotExist)
 	}
@@ -696,18 +696,18 @@ func (r *worldRoot) Download(_ context.Context, path string, to io.Writer) error
 
 // The reporter.
 
-func (w *world) Step(format string, args ...any)   { w.tell("step: "+format, args) }
-func (w *world) Detail(format string, args ...any) { w.tell("detail: "+format, args) }
-func (w *world) Warn(format string, args ...any)   { w.tell("warn: "+format, args) }
+func (w *fake) Step(format string, args ...any)   { w.report("step: "+format, args) }
+func (w *fake) Detail(format string, args ...any) { w.report("detail: "+format, args) }
+func (w *fake) Warn(format string, args ...any)   { w.report("warn: "+format, args) }
 
-func (w *world) tell(format string, args []any) {
+func (w *fake) report(format string, args []any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.told = append(w.told, fmt.Sprintf(format, args...))
+	w.reports = append(w.reports, fmt.Sprintf(format, args...))
 }
 
-// plan is one that does something of everything.
-func (w *world) plan() bake.Plan {
+// plan returns a plan that uses every part of a build.
+func (w *fake) plan() bake.Plan {
 	return bake.Plan{
 		Build:     "build-1",
 		ImageName: "golden",
@@ -734,7 +734,7 @@ func (w *world) plan() bake.Plan {
 			return w.act(ctx, "provision", func() error { w.happened("provision"); return nil })
 		},
 		Pause: func(ctx context.Context, step string) error {
-			return w.act(ctx, "pause", func() error { w.kept = step == "publish image"; return nil })
+			return w.act(ctx, "pause", func() error { w.safeNow = step == "publish image"; return nil })
 		},
 	}
 }
