@@ -26,9 +26,9 @@ func inEC2(t *testing.T) {
 }
 
 // TestBasis: the snapshot that is read, the parent, the encryption and the copy, for sources of each
-// kind and each wish.
+// kind and each combination of options.
 func TestBasis(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	imagesKey, otherKey := state.KeyARN(account, "alias/images"), state.KeyARN(account, "alias/other")
 	own := w.source(account, "", sourceBlocks)
 	sealed := w.source(account, imagesKey, sourceBlocks)
@@ -132,7 +132,7 @@ func TestBasis(t *testing.T) {
 }
 
 // copy makes a copy of a source as a build does.
-func (w *directWorld) copy(c *Cloud, name string, from state.Image, s *bake.SourceCopy) bake.ImageID {
+func (w *directCloud) copy(c *Cloud, name string, from state.Image, s *bake.SourceCopy) bake.ImageID {
 	w.Helper()
 	id, err := c.Copy(w.Context(), bake.CopySpec{
 		Build: "b", Source: bake.ImageID(from.ID), SourceRegion: account.Region, Name: name,
@@ -147,7 +147,7 @@ func (w *directWorld) copy(c *Cloud, name string, from state.Image, s *bake.Sour
 // TestKeptCopies: a copy that an earlier build has kept is used, by each build the same, unless it is
 // of another encryption or has failed. One that is being made is waited for.
 func TestKeptCopies(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	elsewhere(t)
 	public := w.source(theirs, "", sourceBlocks)
 	w.share(public, state.Permissions{Public: true})
@@ -195,7 +195,7 @@ func TestKeptCopies(t *testing.T) {
 // TestCopyWithAFormerDefaultKey: when the account has another default key, a copy that is encrypted with the
 // former one is not used.
 func TestCopyWithAFormerDefaultKey(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	elsewhere(t)
 	own := w.source(account, "", sourceBlocks)
 	c := w.cloud(func(c *Config) { c.SourceAMI, c.RootVolumeEncryptBoot = own.ID, config.TriTrue })
@@ -216,7 +216,7 @@ func TestCopyWithAFormerDefaultKey(t *testing.T) {
 // TestImpossibleBasis: a build that cannot succeed fails before anything is created, and names the
 // reason.
 func TestImpossibleBasis(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	elsewhere(t)
 	own := w.source(account, "", sourceBlocks)
 	private := w.source(theirs, "", sourceBlocks)

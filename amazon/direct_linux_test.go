@@ -29,15 +29,15 @@ import (
 // theirs is another account, in the region of the tests.
 var theirs = state.Caller{Account: "222222222222", Region: account.Region}
 
-// directWorld is a loopcloud with real blocks, of which no metadata service is used.
-type directWorld struct {
+// directCloud is a loopcloud with real blocks, without a metadata service.
+type directCloud struct {
 	*loopcloud.Server
 	*testing.T
 	url string
 	n   int
 }
 
-func newDirectWorld(t *testing.T) *directWorld {
+func newDirectCloud(t *testing.T) *directCloud {
 	t.Helper()
 	alone(t)
 	s, err := loopcloud.New(loopcloud.Options{Dir: testdir.New(t), Region: account.Region, Keys: []state.Key{
@@ -54,11 +54,11 @@ func newDirectWorld(t *testing.T) *directWorld {
 		}
 	})
 	t.Setenv("AWS_ENDPOINT_URL", server.URL)
-	return &directWorld{Server: s, T: t, url: server.URL}
+	return &directCloud{Server: s, T: t, url: server.URL}
 }
 
 // control makes a request to the control API.
-func (w *directWorld) control(method, path, body string) {
+func (w *directCloud) control(method, path, body string) {
 	w.Helper()
 	r := httptest.NewRequest(method, "/_loopcloud/"+path, strings.NewReader(body))
 	r.RemoteAddr, r.Host = "127.0.0.1:1234", "127.0.0.1:4600"
@@ -72,7 +72,7 @@ func (w *directWorld) control(method, path, body string) {
 }
 
 // fault replaces the fault rules.
-func (w *directWorld) fault(rules ...string) {
+func (w *directCloud) fault(rules ...string) {
 	w.Helper()
 	w.control(http.MethodDelete, "faults", "")
 	for _, rule := range rules {
@@ -81,7 +81,7 @@ func (w *directWorld) fault(rules ...string) {
 }
 
 // cloud returns the Cloud of a direct build.
-func (w *directWorld) cloud(change func(*Config)) *Cloud {
+func (w *directCloud) cloud(change func(*Config)) *Cloud {
 	w.Helper()
 	c := Config{DirectConfig: DirectConfig{EBSDirect: true}}
 	if change != nil {
@@ -93,7 +93,7 @@ func (w *directWorld) cloud(change func(*Config)) *Cloud {
 }
 
 // blocksOf returns the client of an account for the EBS direct APIs.
-func (w *directWorld) blocksOf(of state.Caller) *ebsdirect.Client {
+func (w *directCloud) blocksOf(of state.Caller) *ebsdirect.Client {
 	w.Helper()
 	a := access("")
 	if of == theirs {
@@ -106,7 +106,7 @@ func (w *directWorld) blocksOf(of state.Caller) *ebsdirect.Client {
 func filled(b byte) []byte { return bytes.Repeat([]byte{b}, block.Size) }
 
 // source creates an image of an account whose root snapshot has these blocks.
-func (w *directWorld) source(of state.Caller, key string, blocks map[int64]byte) state.Image {
+func (w *directCloud) source(of state.Caller, key string, blocks map[int64]byte) state.Image {
 	w.Helper()
 	w.n++
 	ctx, c := w.Context(), w.blocksOf(of)
@@ -139,7 +139,7 @@ func (w *directWorld) source(of state.Caller, key string, blocks map[int64]byte)
 func rootOf(img state.Image) string { return img.Mappings[0].Volume.SnapshotID }
 
 // share shares an image of the other account, and its root snapshot.
-func (w *directWorld) share(img state.Image, with state.Permissions) {
+func (w *directCloud) share(img state.Image, with state.Permissions) {
 	w.Helper()
 	_, err := w.Cloud().ShareSnapshot(theirs, rootOf(img), state.PermissionChange{Add: with}, false)
 	if err == nil {
@@ -151,7 +151,7 @@ func (w *directWorld) share(img state.Image, with state.Permissions) {
 }
 
 // facts returns the place and the source of a build, and its publication.
-func (w *directWorld) facts(c *Cloud) (bake.Facts, bake.Publication) {
+func (w *directCloud) facts(c *Cloud) (bake.Facts, bake.Publication) {
 	w.Helper()
 	ctx := w.Context()
 	place, err := c.Place(ctx)
@@ -174,7 +174,7 @@ func (w *directWorld) facts(c *Cloud) (bake.Facts, bake.Publication) {
 }
 
 // basis returns the basis of a build.
-func (w *directWorld) basis(c *Cloud) (bake.Basis, error) {
+func (w *directCloud) basis(c *Cloud) (bake.Basis, error) {
 	w.Helper()
 	facts, p := w.facts(c)
 	return c.Basis(w.Context(), facts, p)
@@ -202,7 +202,7 @@ func changes(blocks map[int64]byte, present map[int64]byte) func(context.Context
 }
 
 // content returns the first byte of each block of a snapshot of the account.
-func (w *directWorld) content(id bake.SnapshotID) map[int64]byte {
+func (w *directCloud) content(id bake.SnapshotID) map[int64]byte {
 	w.Helper()
 	s := w.blocksOf(account).Source(string(id))
 	present, next, err := s.List(w.Context(), 0)
@@ -222,7 +222,7 @@ func (w *directWorld) content(id bake.SnapshotID) map[int64]byte {
 }
 
 // described returns a snapshot of the account.
-func (w *directWorld) described(id bake.SnapshotID) state.Snapshot {
+func (w *directCloud) described(id bake.SnapshotID) state.Snapshot {
 	w.Helper()
 	for _, s := range w.Cloud().Snapshots(account) {
 		if s.ID == string(id) {
@@ -233,7 +233,7 @@ func (w *directWorld) described(id bake.SnapshotID) state.Snapshot {
 	return state.Snapshot{}
 }
 
-// elsewhere makes this host one outside of EC2, whatever it is.
+// elsewhere makes this host appear to be outside of EC2.
 func elsewhere(t *testing.T) {
 	t.Helper()
 	old := hostFiles
@@ -246,7 +246,7 @@ var sourceBlocks = map[int64]byte{0: 'a', 1: 'b', 2: 'c', 3: 0}
 
 // TestDirectBuild makes the calls of a direct build, without an instance, in different cases.
 func TestDirectBuild(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	shared := w.source(theirs, "", sourceBlocks)
 	w.share(shared, state.Permissions{Accounts: []string{account.Account}})
 	own := w.source(account, "", sourceBlocks)
@@ -323,10 +323,10 @@ func firstOf(errs ...error) error {
 	return nil
 }
 
-// TestDirectBuildFaults: faults of each call that pass do not fail a build. The real kinds of errors
+// TestDirectBuildFaults: transient faults of each call do not fail a build. The real kinds of errors
 // decide.
 func TestDirectBuildFaults(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	shared := w.source(theirs, "", sourceBlocks)
 	w.share(shared, state.Permissions{Accounts: []string{account.Account}})
 	want := map[int64]byte{0: 'a', 1: 'B', 2: 'c'}
@@ -367,7 +367,7 @@ func TestDirectBuildFaults(t *testing.T) {
 
 // TestRequestsForBlocksAreCounted: those that succeed are no events of their own.
 func TestRequestsForBlocksAreCounted(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	own := w.source(account, "", sourceBlocks)
 	heard := &ear{}
 	ctx, c := event.Listen(t.Context(), heard), w.cloud(nil)
@@ -408,7 +408,7 @@ func TestRequestsForBlocksAreCounted(t *testing.T) {
 // TestDirectParentIsNotKnownYet: a parent that EC2 shows as complete, and that EBS does not know yet, is an
 // unsettled refusal; another one is not.
 func TestDirectParentIsNotKnownYet(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	own := bake.SnapshotID(rootOf(w.source(account, "", sourceBlocks)))
 	for fault, unsettled := range map[string]bool{
 		`"status":404,"code":"ResourceNotFoundException/SNAPSHOT_NOT_FOUND"`: true,
@@ -431,7 +431,7 @@ func TestDirectParentIsNotKnownYet(t *testing.T) {
 // TestUploadOfAnUnknownStart: a snapshot that another process has started may be encrypted, so blocks
 // of zeros are written.
 func TestUploadOfAnUnknownStart(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	id, err := w.cloud(nil).Start(t.Context(), bake.StartSpec{Build: "build", SizeGiB: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -444,7 +444,7 @@ func TestUploadOfAnUnknownStart(t *testing.T) {
 
 // TestUploadWithoutAllChanges: if not all changes can be read, the snapshot is not completed.
 func TestUploadWithoutAllChanges(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	c := w.cloud(nil)
 	id, err := c.Start(t.Context(), bake.StartSpec{Build: "build", SizeGiB: 1})
 	if err != nil {
@@ -463,7 +463,7 @@ func TestUploadWithoutAllChanges(t *testing.T) {
 // TestKeysOfTheBlockCache: the key names the cloud, the region and the snapshot. The blocks of an
 // encrypted snapshot have none, unless the user wants that.
 func TestKeysOfTheBlockCache(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	plain, sealed := w.source(account, "", sourceBlocks), w.source(account, "default", sourceBlocks)
 	c := w.cloud(nil)
 	source, key, err := c.Blocks(t.Context(), bake.SnapshotID(rootOf(plain)))
@@ -484,7 +484,7 @@ func TestKeysOfTheBlockCache(t *testing.T) {
 
 // TestPlace: the account is known without an instance, and so is the identity of the cloud.
 func TestPlace(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	place, err := w.cloud(nil).Place(t.Context())
 	if err != nil || place.Account != account.Account || place.Region != account.Region || place.Cloud == "" || place.ID != "" {
 		t.Errorf("the place is %+v, %v", place, err)
@@ -505,7 +505,7 @@ func TestPlace(t *testing.T) {
 // TestUndoOfADirectBuildByReap: the command reap, which has no template, undoes a direct build without a
 // metadata service, and knows the account.
 func TestUndoOfADirectBuildByReap(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	ctx := t.Context()
 	id, err := w.cloud(nil).Start(ctx, bake.StartSpec{Build: "killed", SizeGiB: 1})
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // TestEndpointOfBlocks: the EBS direct APIs are at custom_endpoint_ebs, or at the endpoint of the
 // environment, and not at that of EC2. Their certificate may be any with insecure_skip_tls_verify.
 func TestEndpointOfBlocks(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	root := rootOf(w.source(account, "", sourceBlocks))
 	paths := httptest.NewServer(http.StripPrefix("/blocks-in-"+account.Region, w.Server))
 	tls := httptest.NewTLSServer(w.Server)
@@ -79,7 +79,7 @@ func TestFaultsOfACertificateOfBlocks(t *testing.T) {
 
 // TestAdviceOnRefusedBlocks: the error of a refused call names the remedy.
 func TestAdviceOnRefusedBlocks(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	root := rootOf(w.source(account, "", sourceBlocks))
 	for rule, want := range map[string][]string{
 		`"status":403,"code":"AccessDeniedException","message":"not authorized"`:            {"the policies of access key AKIATEST do not allow ebs:ListSnapshotBlocks"},

@@ -41,7 +41,7 @@ func policyUnder(t *testing.T, heading string) []string {
 }
 
 // called returns the permissions that the recorded calls need.
-func (w *directWorld) called() []string {
+func (w *directCloud) called() []string {
 	w.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/_loopcloud/calls", nil)
 	r.RemoteAddr, r.Host = "127.0.0.1:1234", "127.0.0.1:4600"
@@ -68,7 +68,7 @@ func (w *directWorld) called() []string {
 // TestPolicyOfDirectBuilds makes all calls of direct builds: of a public source that is copied, of one
 // that boots by UEFI, and of one that fails. The page allows these calls and no others.
 func TestPolicyOfDirectBuilds(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	public := w.source(theirs, "", sourceBlocks)
 	w.share(public, state.Permissions{Public: true})
 	w.control(http.MethodDelete, "calls", "")

@@ -111,7 +111,7 @@ func TestReserveAlone(t *testing.T) {
 }
 
 // TestReservationIsNotInherited starts a child while a name is held: released is
-// released, for all that the child still runs.
+// released, although the child still runs.
 func TestReservationIsNotInherited(t *testing.T) {
 	m, dir := here(t), testdir.New(t)
 	_, release, err := m.Reserve(dir, []bake.DeviceName{"/dev/sdzzx"})

@@ -48,7 +48,7 @@ func execute(t testing.TB, name string, args ...string) {
 	}
 }
 
-// limited is a context that ends before the test does.
+// limited returns a context that ends before the test does.
 func limited(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -106,7 +106,7 @@ func (d *mountedDisk) upload() {
 	must(d.t, err)
 }
 
-// TestMachineOnADirectDisk: what is written to a direct disk is uploaded.
+// TestMachineOnADirectDisk: data that was written to a direct disk is uploaded.
 func TestMachineOnADirectDisk(t *testing.T) {
 	m := here(t)
 	must(t, m.CheckDirect(t.Context()))

@@ -15,8 +15,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 )
 
-// answers is a server that responds to each request with the next body, and again with the last.
-func answers(t *testing.T, bodies ...string) *ebsdirect.Client {
+// serving returns a client of a server that responds to each request with the next body, and then with the last.
+func serving(t *testing.T, bodies ...string) *ebsdirect.Client {
 	t.Helper()
 	n := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,7 +45,7 @@ func item(index int) string {
 
 // TestEmptyPages: a page without blocks that is not the last is passed over.
 func TestEmptyPages(t *testing.T) {
-	s := answers(t, page("", "a"), page("", "b"), page(item(3)+","+item(4), "c")).Source("snap-1")
+	s := serving(t, page("", "a"), page("", "b"), page(item(3)+","+item(4), "c")).Source("snap-1")
 	present, next, err := s.List(t.Context(), 0)
 	if err != nil || next != 5 || !slices.Equal(present, []block.Range{{First: 3, Count: 2}}) {
 		t.Errorf("the list is %v, next %d, %v", present, next, err)
@@ -65,7 +65,7 @@ func TestUnexpectedLists(t *testing.T) {
 		"no JSON":                "<html>",
 		"half of it":             page(item(3), "")[:40],
 	} {
-		_, _, err := answers(t, body).Source("snap-1").List(t.Context(), 2)
+		_, _, err := serving(t, body).Source("snap-1").List(t.Context(), 2)
 		if err == nil {
 			t.Errorf("%s: no error", name)
 		}
@@ -76,7 +76,7 @@ func TestUnexpectedLists(t *testing.T) {
 func TestUnexpectedSnapshots(t *testing.T) {
 	const good = `{"SnapshotId":"snap-1","BlockSize":524288,"VolumeSize":8,"ParentSnapshotId":"snap-0","Status":"pending"}`
 	spec := ebsdirect.Spec{Token: "t", SizeGiB: 8, Parent: "snap-0"}
-	if _, err := answers(t, good).Start(t.Context(), spec); err != nil {
+	if _, err := serving(t, good).Start(t.Context(), spec); err != nil {
 		t.Errorf("as requested: %v", err)
 	}
 	for name, change := range map[string][2]string{
@@ -86,7 +86,7 @@ func TestUnexpectedSnapshots(t *testing.T) {
 		"another parent": {"snap-0", "snap-2"},
 		"no parent":      {"snap-0", ""},
 	} {
-		if _, err := answers(t, strings.Replace(good, change[0], change[1], 1)).Start(t.Context(), spec); err == nil {
+		if _, err := serving(t, strings.Replace(good, change[0], change[1], 1)).Start(t.Context(), spec); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

@@ -48,7 +48,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // then meets little throttling, and completes.
 func TestThrottlingIsShared(t *testing.T) {
 	for _, allowed := range []int{4, 1000} {
-		w := newWorld(t)
+		w := newTestCloud(t)
 		g := &gate{next: w.Server, allowed: allowed}
 		server := httptest.NewServer(g)
 		t.Cleanup(server.Close)

@@ -20,7 +20,7 @@ import (
 
 // TestSourceReadsASnapshot lists and reads the blocks of a snapshot.
 func TestSourceReadsASnapshot(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	id := w.written(map[int64][]byte{0: filled('a'), 1: filled('b'), 5: filled(0), 2047: filled('z')})
 	s := w.mine().Source(id)
 	present, next, err := s.List(t.Context(), 0)
@@ -38,7 +38,7 @@ func TestSourceReadsASnapshot(t *testing.T) {
 
 // TestListInParts lists a snapshot in parts. The tokens of pages may expire between the parts.
 func TestListInParts(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	blocks := map[int64][]byte{}
 	for i := range int64(250) {
 		blocks[3*i] = filled(0)
@@ -69,7 +69,7 @@ func TestListInParts(t *testing.T) {
 // TestExpiredTokens: a block whose token has expired, or is not kept, is listed again once, however
 // many goroutines read it.
 func TestExpiredTokens(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	s := w.mine().Source(w.written(map[int64][]byte{7: filled('a'), 8: filled('b')}))
 	for _, c := range []struct {
 		name string
@@ -103,7 +103,7 @@ func TestExpiredTokens(t *testing.T) {
 // TestFetchMakesOneAttempt: the caller of Fetch and List repeats requests, but not those that fail
 // for a permanent reason.
 func TestFetchMakesOneAttempt(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	id := w.written(map[int64][]byte{7: filled('a')})
 	for rule, test := range map[string]struct {
 		permanent bool
@@ -143,7 +143,7 @@ func TestFetchMakesOneAttempt(t *testing.T) {
 
 // TestFetchOfAnAbsentBlock: a block that the snapshot does not have is a permanent error.
 func TestFetchOfAnAbsentBlock(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	id := w.written(map[int64][]byte{7: filled('a')})
 	for _, index := range []int64{6, 8} {
 		_, err := w.mine().Source(id).Fetch(t.Context(), index, make([]byte, block.Size))
@@ -156,7 +156,7 @@ func TestFetchOfAnAbsentBlock(t *testing.T) {
 // TestCorruptBlock: Fetch returns the checksum by which its caller recognizes a corrupt block. An
 // Upload that reads one requests it again.
 func TestCorruptBlock(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	id := w.written(map[int64][]byte{7: filled('a')})
 	const corrupt = `{"action":"GetSnapshotBlock","times":2,"body":"corrupt"}`
 	w.fault(corrupt)
@@ -175,7 +175,7 @@ func TestCorruptBlock(t *testing.T) {
 // TestProbe: a snapshot that is shared with the account can be read, and a public one cannot. A
 // missing permission is another error.
 func TestProbe(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	id := w.written(map[int64][]byte{7: filled('a')})
 	theirs := w.client("AKIATHEIRS").Source(id)
 	share := func(p state.PermissionChange) {
@@ -211,7 +211,7 @@ func TestProbe(t *testing.T) {
 // TestNewSnapshotIsUnknown: a snapshot that was completed just now is requested again while EBS does
 // not know it, but not later.
 func TestNewSnapshotIsUnknown(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	id := w.written(map[int64][]byte{7: filled('a')})
 	s := w.mine().Source(id)
 	w.fault(`{"action":"ListSnapshotBlocks","status":404,"code":"ResourceNotFoundException/SNAPSHOT_NOT_FOUND"}`)

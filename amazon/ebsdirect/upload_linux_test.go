@@ -28,7 +28,7 @@ func with(b ebsdirect.Block, present, equal bool) ebsdirect.Block {
 // TestUploads writes the same changes in different cases, and reads the snapshots. A block of zeros
 // that is not needed is not written, nor is a block equal to the parent's.
 func TestUploads(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	base := w.written(map[int64][]byte{0: filled('a'), 1: filled('b'), 2: filled('c'), 3: filled('d'), 9: filled(0)})
 	changes := []ebsdirect.Block{
 		with(changed(1, filled('B')), true, false),
@@ -77,7 +77,7 @@ func TestUploads(t *testing.T) {
 
 // TestUploadOfNothing: a snapshot without changes is that of its parent.
 func TestUploadOfNothing(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	base := w.written(map[int64][]byte{0: filled('a')})
 	u := w.start(w.mine(), on(base))
 	if err := w.write(u); err != nil {
@@ -92,7 +92,7 @@ func TestUploadOfNothing(t *testing.T) {
 // TestUploadWithManyGoroutines writes blocks in no particular order. The checksum of all blocks is
 // right: otherwise the snapshot would fail.
 func TestUploadWithManyGoroutines(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	c := w.mine()
 	u := w.start(c, on(""))
 	want := map[int64]byte{}
@@ -116,7 +116,7 @@ func TestUploadWithManyGoroutines(t *testing.T) {
 	}
 }
 
-// uploadFaults are faults that pass. ACTION stands for an action.
+// uploadFaults are transient faults. ACTION stands for an action.
 var uploadFaults = []string{
 	`{"action":"ACTION","times":3,"error":"throttled"}`,
 	`{"action":"ACTION","times":3,"error":"throttled-call"}`,
@@ -132,10 +132,10 @@ var uploadFaults = []string{
 	`{"action":"ACTION","times":1,"status":400,"code":"ConcurrentLimitExceededException"}`,
 }
 
-// TestUploadFaults: an upload gets over faults of each request that pass, and creates one snapshot.
+// TestUploadFaults: an upload survives transient faults of each request, and creates one snapshot.
 func TestUploadFaults(t *testing.T) {
 	actions := []string{"StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot", "ListSnapshotBlocks", "GetSnapshotBlock"}
-	w := newWorld(t)
+	w := newTestCloud(t)
 	base := w.written(map[int64][]byte{0: filled('a'), 1: filled('b')})
 	rules := []string{
 		`{"action":"StartSnapshot","times":1,"stale":{"changes":3}}`,
@@ -172,7 +172,7 @@ func TestUploadFaults(t *testing.T) {
 // TestNeverCompletesWithBlocksMissing: if a block could not be written, or is being written, the
 // snapshot is not completed.
 func TestNeverCompletesWithBlocksMissing(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	base := w.written(map[int64][]byte{0: filled('a'), 1: filled('b')})
 	for _, rule := range []string{
 		`{"action":"PutSnapshotBlock","times":1,"error":"denied"}`,
@@ -206,7 +206,7 @@ func word(r rune) rune {
 // TestCompleteDuringAWrite: a snapshot is not completed while a block is being written, nor can a
 // block be written afterwards.
 func TestCompleteDuringAWrite(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	u := w.start(w.mine(), on(""))
 	w.fault(`{"action":"PutSnapshotBlock","hold":"before","times":1}`)
 	done := make(chan error, 1)
@@ -226,7 +226,7 @@ func TestCompleteDuringAWrite(t *testing.T) {
 
 // TestSnapshotThatNeverAppears: an upload gives up after two minutes, and names the snapshot.
 func TestSnapshotThatNeverAppears(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	w.fault(`{"action":"StartSnapshot","stale":{"for":"1h"}}`)
 	u := w.start(w.mine(), on(""))
 	err := w.write(u, changed(1, filled('a')))
@@ -240,7 +240,7 @@ func TestSnapshotThatNeverAppears(t *testing.T) {
 
 // TestDeletedDuringTheUpload: a snapshot that has disappeared later is reported at once.
 func TestDeletedDuringTheUpload(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	u := w.start(w.mine(), on(""))
 	w.clock.Pass(retry.UnseenFor)
 	before := w.clock.Passed()
@@ -255,7 +255,7 @@ func TestDeletedDuringTheUpload(t *testing.T) {
 
 // TestSameToken: the same request starts one snapshot.
 func TestSameToken(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCloud(t)
 	first, err := w.mine().Start(t.Context(), on(""))
 	second, again := w.mine().Start(t.Context(), on(""))
 	if err != nil || again != nil || first.ID != second.ID {

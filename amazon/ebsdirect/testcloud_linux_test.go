@@ -39,8 +39,8 @@ const (
 
 var mine = state.Caller{Account: me, Region: home}
 
-// world is a loopcloud and clients of two accounts.
-type world struct {
+// testCloud is a loopcloud and clients of two accounts.
+type testCloud struct {
 	*loopcloud.Server
 	t     *testing.T
 	clock *cloudtest.Clock
@@ -50,7 +50,7 @@ type world struct {
 	calls map[string]int
 }
 
-func newWorld(t *testing.T) *world {
+func newTestCloud(t *testing.T) *testCloud {
 	t.Helper()
 	s, err := loopcloud.New(loopcloud.Options{Dir: testdir.New(t), Region: home, Keys: []state.Key{
 		{ID: "AKIAMINE", Secret: "secret", Account: me}, {ID: "AKIATHEIRS", Secret: "secret", Account: other},
@@ -58,7 +58,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{Server: s, t: t, clock: new(cloudtest.Clock)}
+	w := &testCloud{Server: s, t: t, clock: new(cloudtest.Clock)}
 	server := httptest.NewServer(w.counted(s))
 	t.Cleanup(func() {
 		server.Close()
@@ -71,7 +71,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // counted counts the requests before they are served.
-func (w *world) counted(next http.Handler) http.Handler {
+func (w *testCloud) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		if w.calls == nil {
@@ -101,7 +101,7 @@ func actionOf(r *http.Request) string {
 }
 
 // client returns a client of an account. Its pauses take no time.
-func (w *world) client(key string, change ...func(*ebsdirect.Options)) *ebsdirect.Client {
+func (w *testCloud) client(key string, change ...func(*ebsdirect.Options)) *ebsdirect.Client {
 	return clientOf(w.url, key, w.clock, change...)
 }
 
@@ -119,7 +119,7 @@ func clientOf(url, key string, clock retry.Clock, change ...func(*ebsdirect.Opti
 	return ebsdirect.New(o)
 }
 
-func (w *world) mine() *ebsdirect.Client { return w.client("AKIAMINE") }
+func (w *testCloud) mine() *ebsdirect.Client { return w.client("AKIAMINE") }
 
 // kindOf classifies errors by their status, as far as the tests need it. Package amazon has the real
 // function, and tests of its own.
@@ -139,7 +139,7 @@ func kindOf(err error) retry.Kind {
 }
 
 // control makes a request to the control API.
-func (w *world) control(method, path, body string) []byte {
+func (w *testCloud) control(method, path, body string) []byte {
 	w.t.Helper()
 	r := httptest.NewRequest(method, "/_loopcloud/"+path, strings.NewReader(body))
 	r.RemoteAddr, r.Host = "127.0.0.1:1234", "127.0.0.1:4600"
@@ -154,7 +154,7 @@ func (w *world) control(method, path, body string) []byte {
 }
 
 // fault replaces the fault rules.
-func (w *world) fault(rules ...string) {
+func (w *testCloud) fault(rules ...string) {
 	w.t.Helper()
 	w.control(http.MethodDelete, "faults", "")
 	for _, rule := range rules {
@@ -163,7 +163,7 @@ func (w *world) fault(rules ...string) {
 }
 
 // count returns how often an action was requested since the last count.
-func (w *world) count(action string) int {
+func (w *testCloud) count(action string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := w.calls[action]
@@ -172,7 +172,7 @@ func (w *world) count(action string) int {
 }
 
 // snapshot returns a snapshot as EC2 shows it.
-func (w *world) snapshot(id string) state.Snapshot {
+func (w *testCloud) snapshot(id string) state.Snapshot {
 	w.t.Helper()
 	for _, s := range w.Cloud().Snapshots(mine) {
 		if s.ID == id {
@@ -192,7 +192,7 @@ func changed(index int64, data []byte) ebsdirect.Block {
 }
 
 // start starts a snapshot and returns it as a target of blocks.
-func (w *world) start(c *ebsdirect.Client, spec ebsdirect.Spec, change ...func(*ebsdirect.Target)) *ebsdirect.Upload {
+func (w *testCloud) start(c *ebsdirect.Client, spec ebsdirect.Spec, change ...func(*ebsdirect.Target)) *ebsdirect.Upload {
 	w.t.Helper()
 	started, err := c.Start(limited(w.t), spec)
 	if err != nil {
@@ -214,7 +214,7 @@ func based(s *ebsdirect.Source) func(*ebsdirect.Target) {
 func opaque(t *ebsdirect.Target) { t.Encrypted = true }
 
 // write writes changed blocks, the last first, and completes the snapshot.
-func (w *world) write(u *ebsdirect.Upload, blocks ...ebsdirect.Block) error {
+func (w *testCloud) write(u *ebsdirect.Upload, blocks ...ebsdirect.Block) error {
 	ctx := limited(w.t)
 	for _, b := range slices.Backward(blocks) {
 		if err := u.Write(ctx, b); err != nil {
@@ -225,7 +225,7 @@ func (w *world) write(u *ebsdirect.Upload, blocks ...ebsdirect.Block) error {
 }
 
 // written returns a completed snapshot of one GiB with these blocks.
-func (w *world) written(blocks map[int64][]byte) string {
+func (w *testCloud) written(blocks map[int64][]byte) string {
 	w.t.Helper()
 	u := w.start(w.mine(), ebsdirect.Spec{Token: fmt.Sprint("token-", time.Now().UnixNano()), SizeGiB: 1}, opaque)
 	var all []ebsdirect.Block
@@ -240,7 +240,7 @@ func (w *world) written(blocks map[int64][]byte) string {
 
 // content returns the first byte of each block that a snapshot has. All bytes of a block must be the
 // same.
-func (w *world) content(id string) map[int64]byte {
+func (w *testCloud) content(id string) map[int64]byte {
 	w.t.Helper()
 	s := w.mine().Source(id)
 	all := map[int64]byte{}
@@ -259,7 +259,7 @@ func (w *world) content(id string) map[int64]byte {
 	return all
 }
 
-func (w *world) byteOf(s *ebsdirect.Source, index int64) byte {
+func (w *testCloud) byteOf(s *ebsdirect.Source, index int64) byte {
 	w.t.Helper()
 	data := make([]byte, block.Size)
 	sum, err := s.Fetch(w.t.Context(), index, data)
@@ -272,7 +272,7 @@ func (w *world) byteOf(s *ebsdirect.Source, index int64) byte {
 	return data[0]
 }
 
-// context returns a context that ends before the test would hang.
+// limited returns a context that ends before the test would hang.
 func limited(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
