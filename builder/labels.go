@@ -5,8 +5,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/hashicorp/packer-plugin-sdk/template/config"
-
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
@@ -28,9 +26,6 @@ func Description(option, text string) LabelText {
 	}}
 }
 
-// tagOptions are rendered when the source image is known.
-var tagOptions = []string{"tags", "tag", "snapshot_tags", "snapshot_tag", "root_volume_tags", "root_volume_tag"}
-
 // tagSet is one of the maps of tags, with the option that gave it.
 type tagSet struct {
 	option string
@@ -39,32 +34,6 @@ type tagSet struct {
 
 func (t Tagging) sets() []tagSet {
 	return []tagSet{{"tags", t.Tags}, {"snapshot_tags", t.SnapshotTags}, {"root_volume_tags", t.RootVolumeTags}}
-}
-
-// merge takes the blocks into the maps.
-func (t *Tagging) merge() []error {
-	return slices.Concat(
-		mergeBlocks("tag", &t.Tags, t.Tag),
-		mergeBlocks("snapshot_tag", &t.SnapshotTags, t.SnapshotTag),
-		mergeBlocks("root_volume_tag", &t.RootVolumeTags, t.RootVolumeTag),
-	)
-}
-
-// mergeBlocks adds the blocks called option to a map. The map's option is the plural.
-func mergeBlocks(option string, to *map[string]string, blocks config.KeyValues) []error {
-	if len(blocks) == 0 {
-		return nil
-	}
-	var errs []error
-	merged := overlay(*to, nil)
-	for i, block := range blocks {
-		if _, twice := merged[block.Key]; twice {
-			errs = append(errs, fmt.Errorf("%s has the key %q, which an earlier one or %ss has too", entry(option, i), block.Key, option))
-		}
-		merged[block.Key] = block.Value
-	}
-	*to = merged
-	return errs
 }
 
 // labelTemplates calls a function with the templates of all labels and their options.
