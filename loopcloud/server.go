@@ -211,7 +211,7 @@ func accountsWith(id string) []state.Account {
 }
 
 // routes returns a handler that finds the dialect of a request by its path. EC2, STS and
-// KMS share one path: see queries.
+// KMS share one path: see sharedPath.
 func (s *Server) routes(publicKeys bool, dialects map[string]Dialect) http.Handler {
 	handler := func(name string) *dialectHandler {
 		h := &dialectHandler{name: name, identity: s.cloud.Identity(), Dialect: dialects[name], faults: s.faults}
@@ -230,7 +230,7 @@ func (s *Server) routes(publicKeys bool, dialects map[string]Dialect) http.Handl
 		{ebs.Path, ebsHandler{handler("ebs"), bodyTimeout}},
 		{"/_loopcloud/", s.control()},
 	}
-	root := queries{ec2: handler("ec2"), sts: handler("sts"), kms: handler("kms")}
+	root := sharedPath{ec2: handler("ec2"), sts: handler("sts"), kms: handler("kms")}
 	// Not a ServeMux: it would redirect unclean paths, and a redirected request has an invalid
 	// signature.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -10,20 +10,20 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/wire"
 )
 
-// queries serves the APIs that share the path /. Requests to KMS have a header of their own;
+// sharedPath serves the APIs that share the path /. Requests to KMS have a header of their own;
 // those to EC2 and STS name the version of the API.
-type queries struct{ ec2, sts, kms *dialectHandler }
+type sharedPath struct{ ec2, sts, kms *dialectHandler }
 
 // ServeHTTP responds to a request.
-func (q queries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p sharedPath) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if kms.Asked(r) {
-		q.kms.ServeHTTP(w, r)
+		p.kms.ServeHTTP(w, r)
 		return
 	}
 	in, err := wire.Read(w, r, maxBody)
-	to := q.ec2
+	to := p.ec2
 	if versionOf(in) == sts.Version {
-		to = q.sts
+		to = p.sts
 	}
 	if !to.refuseOrigin(w, r) {
 		to.serve(w, in, err) //nolint:contextcheck // the request has its context
