@@ -55,6 +55,8 @@ type DiskRecord struct {
 	Since  uint64 `json:"since,omitempty"`
 	// Boot is the kernel's boot_id: a process does not outlive a boot.
 	Boot string `json:"boot,omitempty"`
+	// Device is the node of its loop device, beside which nodes of partitions may be left.
+	Device DevicePath `json:"device,omitempty"`
 }
 
 // DirectDisk is an open direct disk.

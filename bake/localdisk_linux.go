@@ -27,29 +27,22 @@ func (l local) CheckDirect(ctx context.Context) error {
 	return err
 }
 
-// servedDisk is a disk whose block server the keeper has started.
-type servedDisk struct {
-	Record DiskRecord
-	Device string
-}
-
-var serveDisk = chroot.NewFileOperation("serve disk", func(ctx context.Context, files []*os.File, o lazydisk.Options) (servedDisk, error) {
+var serveDisk = chroot.NewFileOperation("serve disk", func(ctx context.Context, files []*os.File, o lazydisk.Options) (DiskRecord, error) {
 	if len(files) != 1 {
-		return servedDisk{}, fmt.Errorf("a disk needs a connection to its source, and came with %d files", len(files))
+		return DiskRecord{}, fmt.Errorf("a disk needs a connection to its source, and came with %d files", len(files))
 	}
 	server, err := lazydisk.Start(ctx, o, files[0])
 	if err != nil {
-		return servedDisk{}, err
+		return DiskRecord{}, err
 	}
 	servers.Store(o.Name, server)
-	record, err := recordDisk(server)
-	return servedDisk{record, server.Device()}, err
+	return recordDisk(server)
 })
 
 // recordDisk returns the record of a running block server.
 func recordDisk(server *lazydisk.Server) (DiskRecord, error) {
 	process, err := lazydisk.ProcessOf(server.PID())
-	return DiskRecord{Name: server.Name(), Server: process.PID, Since: process.Since, Boot: process.Boot}, err
+	return DiskRecord{Name: server.Name(), Server: process.PID, Since: process.Since, Boot: process.Boot, Device: DevicePath(server.Device())}, err
 }
 
 func (l local) OpenDisk(ctx context.Context, spec DirectSpec) (DirectDisk, error) {
@@ -93,7 +86,7 @@ var clients sync.Map
 type localDisk struct {
 	*lazydisk.Client
 	keeper *chroot.Client
-	served servedDisk
+	served DiskRecord
 
 	// failed is closed when the disk has failed, with the reason in failure.
 	failed  chan struct{}
@@ -118,8 +111,8 @@ func unresponsive(what string, limit time.Duration) error {
 // failure of its disk.
 func (d *localDisk) aborted(limit time.Duration) error {
 	failure := unresponsive(fmt.Sprintf("the root's disk has failed: its block server, process %d, which serves all reads and writes of %s,",
-		d.served.Record.Server, d.served.Device), limit)
-	if _, err := abortDisk.Call(context.Background(), d.keeper, d.served.Record); err != nil {
+		d.served.Server, d.served.Device), limit)
+	if _, err := abortDisk.Call(context.Background(), d.keeper, d.served); err != nil {
 		return errors.Join(failure, err)
 	}
 	return failure
@@ -139,15 +132,15 @@ func (d *localDisk) watch(limit time.Duration) {
 		d.failure = fmt.Errorf("the root's disk has failed: %w", err)
 	case <-d.Lost():
 		d.failure = fmt.Errorf("the root's disk is lost: %w", lazydisk.ErrServerLost)
-		if d.served.Record.process().Runs() { // it has read nothing for too long
+		if d.served.process().Runs() { // it has read nothing for too long
 			d.failure = d.aborted(limit)
 		}
 	}
 }
 
-func (d *localDisk) Record() DiskRecord { return d.served.Record }
+func (d *localDisk) Record() DiskRecord { return d.served }
 
-func (d *localDisk) Device() DevicePath { return DevicePath(d.served.Device) }
+func (d *localDisk) Device() DevicePath { return d.served.Device }
 
 func (d *localDisk) Failed() <-chan struct{} { return d.failed }
 
@@ -179,7 +172,7 @@ var detachDisk = chroot.NewOperation("detach disk", func(ctx context.Context, na
 })
 
 func (d *localDisk) Detach(ctx context.Context) error {
-	_, err := detachDisk.Call(ctx, d.keeper, d.served.Record.Name)
+	_, err := detachDisk.Call(ctx, d.keeper, d.served.Name)
 	return err
 }
 
@@ -224,7 +217,7 @@ var closeDisk = chroot.NewOperation("close disk", func(ctx context.Context, r Di
 	}
 	ctx, stop := context.WithTimeout(ctx, longestRelease)
 	defer stop()
-	return false, errors.Join(r.process().Kill(), lazydisk.Release(ctx, r.Name))
+	return false, errors.Join(r.process().Kill(), lazydisk.Release(ctx, r.Name, string(r.Device)))
 })
 
 // longestRelease is how long a device may be in use after nothing on it is mounted: a program of the

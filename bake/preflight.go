@@ -149,7 +149,10 @@ func (b *build) checkPaths() error {
 // checkDevices checks that this host can have the root's disk.
 func (b *build) checkDevices() error {
 	if b.plan.Direct {
-		return b.machine.CheckDirect(context.Background())
+		if err := b.machine.CheckDirect(context.Background()); err != nil {
+			return fmt.Errorf("ebs_direct: %w", err)
+		}
+		return nil
 	}
 	if err := b.machine.CheckLockDir(b.plan.LockDir); err != nil {
 		return err

@@ -1,12 +1,6 @@
 package disk
 
-import "strconv"
+import "github.com/packer-chroot/packer-plugin-chroot/disk/devnode"
 
-// PartitionPath returns the node of a device's partition: the kernel puts a p between if
-// the device's name ends in a digit (/dev/xvdf1, /dev/nvme1n1p1).
-func PartitionPath(device string, n int) string {
-	if device != "" && device[len(device)-1] >= '0' && device[len(device)-1] <= '9' {
-		device += "p"
-	}
-	return device + strconv.Itoa(n)
-}
+// PartitionPath returns the node of a device's partition.
+func PartitionPath(device string, n int) string { return devnode.PartitionPath(device, n) }

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/packer-chroot/packer-plugin-chroot/disk/devnode"
 	"github.com/packer-chroot/packer-plugin-chroot/disk/inotify"
 )
 
@@ -109,7 +112,8 @@ func pause(ctx context.Context, w *inotify.Watcher) {
 }
 
 // Settle waits until every partition of the device's table has its node. On an ordinary
-// host these appear by themselves; a kernel that lacks a partition is informed of it.
+// host these appear by themselves; a kernel that lacks a partition is informed of it, and
+// in a container whose /dev lacks the nodes they are created.
 // Call it after everything that may have changed the table: attaching, or a command of
 // the user.
 func Settle(ctx context.Context, device string) error {
@@ -122,6 +126,9 @@ func Settle(ctx context.Context, device string) error {
 		return err
 	}
 	if err := tellKernel(device, t); err != nil {
+		return err
+	}
+	if err := devnode.Sync(device); err != nil {
 		return err
 	}
 	for _, p := range t.Partitions {
@@ -153,10 +160,13 @@ func settlePartition(ctx context.Context, device string, n int) error {
 	var lack error
 	err := await(ctx, []string{filepath.Dir(node)}, func() bool {
 		lack = isPartition(device, node, n)
-		return lack == nil
+		return lack == nil || devnode.Refused(lack)
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("%s: %w: %w", node, lack, err)
+	case lack != nil:
+		return fmt.Errorf("%s: %w", node, lack)
 	}
 	return nil
 }
@@ -168,7 +178,7 @@ func isPartition(device, node string, n int) error {
 		return err
 	}
 	if err := isDevice(node); err != nil {
-		return err
+		return explained(err, node)
 	}
 	dev, err := number(node)
 	if err != nil {
@@ -178,4 +188,13 @@ func isPartition(device, node string, n int) error {
 		return fmt.Errorf("it is device %s, and the partition is %q", dev, have[n].number)
 	}
 	return nil
+}
+
+// explained adds the remedy to the error of opening a node that a container refuses.
+func explained(err error, node string) error {
+	var st unix.Stat_t
+	if unix.Stat(node, &st) != nil {
+		return err
+	}
+	return devnode.Explain(err, st.Rdev)
 }

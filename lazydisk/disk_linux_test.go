@@ -512,7 +512,7 @@ func TestKilledOwner(t *testing.T) {
 				}
 				unmount()
 			}
-			must(t, lazydisk.Release(within(t), name))
+			must(t, lazydisk.Release(within(t), name, ""))
 			eventually(t, "the block server ends", func() bool { return unix.Kill(pid, 0) != nil })
 			if found, err := lazydisk.Device(name); err != nil || found != "" {
 				t.Errorf("%s is left: %v", found, err)

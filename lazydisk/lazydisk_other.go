@@ -46,7 +46,7 @@ func Connect(clientEnd *os.File, source block.Source) (*Client, error) {
 }
 
 // Release fails: this system is not supported.
-func Release(context.Context, string) error { return errors.ErrUnsupported }
+func Release(context.Context, string, string) error { return errors.ErrUnsupported }
 
 // Device fails: this system is not supported.
 func Device(string) (string, error) { return "", errors.ErrUnsupported }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/wire"
+	"github.com/packer-chroot/packer-plugin-chroot/disk/devnode"
+	"github.com/packer-chroot/packer-plugin-chroot/disk/loopdev"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fusefile"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/loop"
 )
@@ -73,19 +76,29 @@ func Start(ctx context.Context, o Options, serverEnd *os.File) (*Server, error) 
 		return nil, fmt.Errorf("cannot start the block server: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Abort() })
-	err = s.attach(o)
+	err = s.attach(o) //nolint:contextcheck // nodes are maintained as long as the device is attached
 	if !stop() || err != nil {
-		_ = s.Abort()
-		<-s.ended
-		s.forget()
-		s.release() //nolint:contextcheck // ctx may have ended
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
-		return nil, s.lost(fmt.Errorf("cannot attach the lazy disk: %w", err))
+		return nil, s.abandon(ctx, err)
 	}
 	go s.listen()
 	return s, nil
+}
+
+// abandon ends a server whose device could not be attached, and returns the error. The end of the
+// process is only its reason if the server has ended by itself.
+func (s *Server) abandon(ctx context.Context, err error) error {
+	_ = s.Abort()
+	<-s.ended
+	s.forget()
+	s.release() //nolint:contextcheck // ctx may have ended
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	err = fmt.Errorf("cannot attach the lazy disk: %w", err)
+	if s.cmd.ProcessState.Exited() || errors.Is(err, io.EOF) {
+		return s.lost(err)
+	}
+	return err
 }
 
 // launch starts the process.
@@ -314,8 +327,9 @@ func (s *Server) Close() error {
 }
 
 // Release detaches the device of a disk whose owner has ended. Nothing on it may be mounted. It
-// returns nil if there is none.
-func Release(ctx context.Context, name string) error {
+// returns nil if there is none. last is the device as far as it is known, and may be "": nodes of its
+// partitions can remain in the /dev of a container after the kernel has detached it.
+func Release(ctx context.Context, name, last string) error {
 	devices, err := loop.Find(name)
 	if err != nil {
 		return err
@@ -323,6 +337,9 @@ func Release(ctx context.Context, name string) error {
 	var errs []error
 	for _, device := range devices {
 		errs = append(errs, loop.Clear(ctx, device, name))
+	}
+	if loopdev.IsNode(last) {
+		errs = append(errs, devnode.Sync(last))
 	}
 	return errors.Join(errs...)
 }

@@ -36,6 +36,7 @@ var CI = os.Getenv("CI") == "true"
 // Main is the TestMain of every suite: it builds and installs the programs, runs the tests, fails if they left anything on
 // the host, and exits.
 func Main(m *testing.M) {
+	runContainer()
 	exit(run(m, prepare))
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/packer-chroot/packer-plugin-chroot/disk/devnode"
 	"github.com/packer-chroot/packer-plugin-chroot/disk/loopdev"
 )
 
@@ -19,6 +20,8 @@ import (
 type Device struct {
 	dev  *os.File
 	name string
+	// unfollow ends the maintenance of the nodes of its partitions; nil if there is none.
+	unfollow func()
 	// readAhead is the device's read-ahead before it was attached, in sectors of 512 bytes. 0 is
 	// not known.
 	readAhead int
@@ -46,7 +49,22 @@ func Attach(file *os.File, name string) (*Device, error) {
 	if d.readAhead, err = unix.IoctlGetInt(int(dev.Fd()), unix.BLKRAGET); err == nil {
 		_ = unix.IoctlSetInt(int(dev.Fd()), unix.BLKRASET, readAhead)
 	}
+	d.follow()
 	return d, nil
+}
+
+// follow maintains the nodes of the device's partitions in a /dev that the kernel does not maintain.
+func (d *Device) follow() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		devnode.Follow(ctx, d.Path())
+	}()
+	d.unfollow = func() {
+		cancel()
+		<-done
+	}
 }
 
 // check returns an error if the device does not work as it must.
@@ -83,24 +101,30 @@ var ErrInUse = errors.New("the device is in use")
 // afterwards.
 func (d *Device) Detach(ctx context.Context) error {
 	path, name := d.Path(), d.name
-	d.restore()
+	d.finish()
 	err := unix.IoctlSetInt(int(d.dev.Fd()), unix.LOOP_CLR_FD, 0)
 	d.dev.Close()
 	if err != nil && !errors.Is(err, unix.ENXIO) {
 		return fmt.Errorf("cannot detach %s: %w", path, err)
 	}
-	return Detached(ctx, path, name)
+	if err := Detached(ctx, path, name); err != nil {
+		return err
+	}
+	return devnode.Sync(path)
 }
 
 // Release closes the device without detaching it: the kernel does so as soon as it is unused.
 func (d *Device) Release() {
-	d.restore()
+	d.finish()
 	d.dev.Close()
 }
 
-// restore sets the read-ahead to its value before the device was attached. Newer kernels do the same
-// when the device is attached the next time.
-func (d *Device) restore() {
+// finish ends the maintenance of nodes, and sets the read-ahead to its value before the device was
+// attached. Newer kernels do the latter too when the device is attached the next time.
+func (d *Device) finish() {
+	if d.unfollow != nil {
+		d.unfollow()
+	}
 	if d.readAhead > 0 {
 		_ = unix.IoctlSetInt(int(d.dev.Fd()), unix.BLKRASET, d.readAhead)
 	}
@@ -132,7 +156,10 @@ func Find(name string) ([]string, error) {
 
 // Clear detaches the device at a path if it is attached to the file with a name.
 func Clear(ctx context.Context, path, name string) error {
-	dev, err := os.OpenFile(path, os.O_RDONLY, 0)
+	if !attached(path, name) {
+		return devnode.Sync(path)
+	}
+	dev, err := loopdev.Open(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENXIO) {
 		return nil
 	}
