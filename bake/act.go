@@ -56,6 +56,7 @@ var kinds = map[string]func(json.RawMessage, call) (act, error){
 	furtherAct{}.kind():     read[furtherAct],
 	replacedAct{}.kind():    read[replacedAct],
 	oldSnapshotAct{}.kind(): read[oldSnapshotAct],
+	buildTagAct{}.kind():    read[buildTagAct],
 }
 
 // call is the state of the request of an act.

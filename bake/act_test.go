@@ -39,6 +39,7 @@ var namedActs = map[string]act{
 		Region: "there", Image: "ami-0",
 		Record: &Record{Image: "ami-0", Name: "golden", Snapshots: []SnapshotID{"snap-0"}, Data: []byte("as it was")},
 	},
+	"tag of the build on snap-1":                           buildTagAct{call: call{Answered: true}, Snapshot: "snap-1"},
 	"snapshot snap-0 of the replaced image ami-0 in there": oldSnapshotAct{Region: "there", Image: "ami-0", Snapshot: "snap-0"},
 }
 

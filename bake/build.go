@@ -37,8 +37,11 @@ func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report 
 	if err != nil {
 		return Result{}, b.failed(ctx, b.explained(err))
 	}
+	tag, marked := b.armUnmark()
 	b.deleteOldSnapshots(ctx, b.keep())
-	b.disk.unmark(context.WithoutCancel(ctx))
+	if marked {
+		b.unmark(ctx, tag)
+	}
 	result.Leftovers = b.ledger.Names(scaffold, replacedSnapshots)
 	return result, nil
 }

@@ -252,12 +252,9 @@ func (d *directDisk) explain(err error) error {
 	return err
 }
 
-// unmark removes the build's tag from the snapshot.
-func (d *directDisk) unmark(ctx context.Context) {
+func (d *directDisk) marked() SnapshotID {
 	if d.from.publication.Passing {
-		return // the snapshot is gone
+		return "" // the snapshot is gone
 	}
-	if err := d.b.store.Unmark(ctx, d.started.value().Snapshot); err != nil {
-		d.b.report.Warn("the tag %s stays on the snapshot: %v", BuildTag, err)
-	}
+	return d.started.value().Snapshot
 }

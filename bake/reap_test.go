@@ -265,6 +265,9 @@ func (w *fake) killedAt(v variant, d killPoint) {
 	}
 	if strings.HasPrefix(d.act, "unmark") { // the build had succeeded
 		w.cleaned(snapshot)
+		if s := w.snapshots["snap-1"]; s == nil || s.build != "" {
+			w.t.Errorf("the snapshot of the image is %+v, and must not carry the tag of the build", s)
+		}
 		return
 	}
 	if err == nil && !strings.HasPrefix(d.act, "~") {

@@ -30,8 +30,9 @@ type rootDisk interface {
 	taken(context.Context) (SnapshotID, error)
 	// explain returns the error of a failed build with the disk's own failure, if there is one.
 	explain(error) error
-	// unmark removes the build's tag from the snapshot after the build has succeeded.
-	unmark(context.Context)
+	// marked returns the snapshot that carries the build's tag, which is removed after the build has
+	// succeeded; "" if there is none.
+	marked() SnapshotID
 }
 
 // rootDisk returns the disk of the build, which it creates at the first call.
@@ -104,4 +105,4 @@ func (d *attachedDisk) taken(ctx context.Context) (SnapshotID, error) {
 
 func (d *attachedDisk) explain(err error) error { return err }
 
-func (d *attachedDisk) unmark(context.Context) {}
+func (d *attachedDisk) marked() SnapshotID { return "" }

@@ -23,7 +23,8 @@ const (
 	// sourceCopies holds the copy of a source image that stays for later builds, until it is
 	// complete.
 	sourceCopies undo.Group = "copy of the source image"
-	// replacedSnapshots are the snapshots of replaced images, which are deleted at the end.
+	// replacedSnapshots are the snapshots of replaced images, which are deleted at the end, and the tag of
+	// the build on the new snapshot, which is removed then. The name is that in journals.
 	replacedSnapshots undo.Group = "snapshots of replaced images"
 	// regionPrefix begins the groups of copies, one for each region, which are undone
 	// independently of each other.
