@@ -428,6 +428,25 @@ func TestDirectParentIsNotKnownYet(t *testing.T) {
 	}
 }
 
+// TestDeletionOfAStartedSnapshotIsLate: while changing calls do not know a started snapshot, or count it as being created,
+// its deletion is unsettled.
+func TestDeletionOfAStartedSnapshotIsLate(t *testing.T) {
+	w := newDirectWorld(t)
+	c := w.cloud(nil)
+	w.fault(`{"action":"StartSnapshot","stale":{"changes":3}}`)
+	id, err := c.Start(t.Context(), bake.StartSpec{Build: "build", SizeGiB: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for err = c.DeleteSnapshot(t.Context(), id); errors.Is(err, bake.ErrUnsettled); err = c.DeleteSnapshot(t.Context(), id) {
+		refused++
+	}
+	if err != nil || refused != 3 {
+		t.Errorf("after %d refusals: %v", refused, err)
+	}
+}
+
 // TestUploadOfAnUnknownStart: a snapshot that another process has started may be encrypted, so blocks
 // of zeros are written.
 func TestUploadOfAnUnknownStart(t *testing.T) {

@@ -210,7 +210,7 @@ func (c *Cloud) DeleteSnapshot(ctx context.Context, id bake.SnapshotID) error {
 	case hasCode(err, codeSnapshotNotFound):
 		late = true
 	case hasCode(err, codeIncorrectState):
-		late = c.isCompleted(ctx, id)
+		late = c.isCompleted(ctx, id) || c.isStarted(ctx, id)
 	case hasCode(err, codeSnapshotInUse):
 		users, unread := c.FindImages(ctx, id)
 		late = unread == nil && len(users) == 0

@@ -66,6 +66,13 @@ func (c *Cloud) isCompleted(ctx context.Context, id bake.SnapshotID) bool {
 	return err == nil && s.State == types.SnapshotStateCompleted
 }
 
+// isStarted reports whether a snapshot is shown to be written block by block: it stays pending until
+// the build completes it.
+func (c *Cloud) isStarted(ctx context.Context, id bake.SnapshotID) bool {
+	s, err := c.client.snapshot(ctx, id)
+	return err == nil && s.State == types.SnapshotStatePending && tagsOf(s.Tags)[bake.BuildTag] != ""
+}
+
 // hasSnapshot reports whether a snapshot is shown.
 func (c *Cloud) hasSnapshot(ctx context.Context, id bake.SnapshotID) bool {
 	_, err := c.client.snapshot(ctx, id)

@@ -50,13 +50,14 @@ func otherUsers(ctx context.Context, cloud Cloud, img ImageID, snapshot Snapshot
 }
 
 // deleteSnapshot deletes a snapshot. If a cloud refuses that while it is pending, the call
-// is repeated afterwards.
+// is repeated afterwards. A snapshot with the build's tag is written block by block, and stays pending
+// until that is complete.
 func (u *undoer) deleteSnapshot(ctx context.Context, cloud Cloud, id SnapshotID) error {
 	refused := cloud.DeleteSnapshot(ctx, id)
 	if refused == nil {
 		return nil
 	}
-	if s, err := cloud.Snapshot(ctx, id); err != nil || s.settled() {
+	if s, err := cloud.Snapshot(ctx, id); err != nil || s.settled() || s.Build != "" {
 		return refused
 	}
 	what := fmt.Sprintf("snapshot %s to be ready to be deleted", id)
