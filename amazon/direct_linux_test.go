@@ -431,7 +431,7 @@ func TestDirectParentIsNotKnownYet(t *testing.T) {
 // TestDeletionOfAStartedSnapshotIsLate: while changing calls do not know a started snapshot, or count it as being created,
 // its deletion is unsettled.
 func TestDeletionOfAStartedSnapshotIsLate(t *testing.T) {
-	w := newDirectWorld(t)
+	w := newDirectCloud(t)
 	c := w.cloud(nil)
 	w.fault(`{"action":"StartSnapshot","stale":{"changes":3}}`)
 	id, err := c.Start(t.Context(), bake.StartSpec{Build: "build", SizeGiB: 1})

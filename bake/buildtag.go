@@ -21,13 +21,11 @@ func (b *build) armUnmark() (armed[buildTagAct], bool) {
 	return it, err == nil
 }
 
-// unmark removes the tag. A failure is only reported, because the image exists.
+// unmark removes the tag.
 func (b *build) unmark(ctx context.Context, it armed[buildTagAct]) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.waits.Release)
 	defer cancel()
-	if err := it.Undo(ctx); err != nil {
-		b.report.Warn("the tag %s stays on the snapshot: %v", BuildTag, err)
-	}
+	_ = it.Undo(ctx) // it reports a failure
 }
 
 // buildTagAct is the tag of the build on the snapshot of an image, which is removed in any case:
@@ -47,12 +45,17 @@ func (a buildTagAct) check(BuildID) error { return named(a.Snapshot != "") }
 // removal returns nothing, because the tag only stays if its removal failed.
 func (buildTagAct) removal([]act) string { return "" }
 
+// undo removes the tag. A failure is only reported: a tag on a good snapshot is harmless.
 func (a buildTagAct) undo(ctx context.Context, u *undoer, _ *entry) error {
 	store := blockStore(u.cloud)
 	if store == nil {
 		return undo.ErrNothing
 	}
-	return store.Unmark(ctx, a.Snapshot)
+	if err := store.Unmark(ctx, a.Snapshot); err != nil {
+		u.report.Warn("the tag %s stays on %s: %v", BuildTag, a.Snapshot, err)
+		return undo.ErrNothing
+	}
+	return nil
 }
 
 // undoInherited removes the tag if it is that of the build.
