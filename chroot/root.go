@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/packer-chroot/packer-plugin-chroot/chroot/packages"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/rendezvous"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/selinux"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot/transfer"
@@ -92,6 +93,9 @@ type MountSpec struct {
 	// root get besides the usual ones.
 	PassEnvironment []string
 }
+
+// Packages holds the installed packages of an image.
+type Packages = packages.List
 
 // SELinuxContexts holds the consequences of a build for the SELinux contexts of an image's files.
 type SELinuxContexts = selinux.Contexts
