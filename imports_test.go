@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"amazon/ebsdirect": {"event", "lazydisk/block", "retry"},
 
 	"osc":     {"builder", "bake", "chroot", "event", "retry", "version"},
-	"builder": {"bake", "chroot", "event", "lazydisk", "lazydisk/cache", "version"},
+	"builder": {"bake", "chroot", "event", "lazydisk", "lazydisk/cache", "report", "version"},
 	"bake": {
 		"chroot", "disk", "disk/exclusive", "event", "lazydisk", "lazydisk/block", "lazydisk/cache", "lazydisk/fetch", "polling",
 		"retry", "safedir", "undo",
@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"undo":    {"safedir"},
 	"safedir": {},
 	"event":   {},
+	"report":  {"event"},
 	"retry":   {"event"},
 	"sdkhttp": {},
 	"version": {},
@@ -58,6 +59,7 @@ var mayImport = map[string][]string{
 	"chroot/mounttable":   {"chroot/blockdev", "chroot/namespace", "chroot/procfs"},
 	"chroot/namespace":    {"chroot/procfs"},
 	"chroot/override":     {"chroot/rootfs", "chroot/transfer"},
+	"chroot/packages":     {"chroot/rootfs"},
 	"chroot/procfs":       {},
 	"chroot/registration": {"chroot/procfs", "chroot/rootfs"},
 	"chroot/rendezvous":   {"chroot/command", "chroot/wire", "safedir"},

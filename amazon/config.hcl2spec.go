@@ -52,6 +52,7 @@ type FlatConfig struct {
 	RootVolumeType              *string                 `mapstructure:"root_volume_type" cty:"root_volume_type" hcl:"root_volume_type"`
 	RootVolumeIOPS              *int64                  `mapstructure:"root_volume_iops" cty:"root_volume_iops" hcl:"root_volume_iops"`
 	RootDeviceName              *string                 `mapstructure:"root_device_name" cty:"root_device_name" hcl:"root_device_name"`
+	Report                      *string                 `mapstructure:"report" cty:"report" hcl:"report"`
 	AccessKey                   *string                 `mapstructure:"access_key" cty:"access_key" hcl:"access_key"`
 	SecretKey                   *string                 `mapstructure:"secret_key" cty:"secret_key" hcl:"secret_key"`
 	Token                       *string                 `mapstructure:"token" cty:"token" hcl:"token"`
@@ -162,6 +163,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"root_volume_type":               &hcldec.AttrSpec{Name: "root_volume_type", Type: cty.String, Required: false},
 		"root_volume_iops":               &hcldec.AttrSpec{Name: "root_volume_iops", Type: cty.Number, Required: false},
 		"root_device_name":               &hcldec.AttrSpec{Name: "root_device_name", Type: cty.String, Required: false},
+		"report":                         &hcldec.AttrSpec{Name: "report", Type: cty.String, Required: false},
 		"access_key":                     &hcldec.AttrSpec{Name: "access_key", Type: cty.String, Required: false},
 		"secret_key":                     &hcldec.AttrSpec{Name: "secret_key", Type: cty.String, Required: false},
 		"token":                          &hcldec.AttrSpec{Name: "token", Type: cty.String, Required: false},

@@ -75,6 +75,8 @@ type call struct {
 
 func (c call) isAnswered() bool { return c.Answered }
 
+func (c call) since() call { return c }
+
 // inherit sets the fields that only a reader of a journal knows.
 func (c *call) inherit(from call) { c.asked, c.over = from.asked, from.over }
 

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 	"github.com/packer-chroot/packer-plugin-chroot/polling"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
@@ -29,6 +31,7 @@ func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report 
 	b.cancel = cancel
 	defer b.closed() // before cancel: the clean-up after other builds goes on
 	defer b.emitRequests(ctx)
+	defer b.tellOutcome(ctx)
 	var result Result
 	err := b.inOrder(guarded, b.steps(&result))
 	if err == nil {
@@ -56,6 +59,9 @@ type build struct {
 	cancel context.CancelCauseFunc
 	// disk is the disk of the new image; nil until it is created.
 	disk rootDisk
+	// kept are the acts that are never undone because the build has succeeded, and left those
+	// that the user wants left after a failure.
+	kept, left []*entry
 
 	// beside is the clean-up after other builds, until stopReaping; reaps is set while it is
 	// under way.
@@ -91,7 +97,8 @@ func (b *build) explained(err error) error {
 // moment.
 func (b *build) keep() []armed[oldSnapshotAct] {
 	kept := append(slices.Clone(b.regions), products)
-	old := b.armOldSnapshots(b.ledger.Outstanding(kept...))
+	b.kept = b.ledger.Outstanding(kept...)
+	old := b.armOldSnapshots(b.kept)
 	b.leaveOut(kept...)
 	return old
 }
@@ -114,7 +121,9 @@ func (b *build) failed(ctx context.Context, cause error) error {
 		b.leaveAll(ctx)
 		return fmt.Errorf("%w%s", cause, listing("left as it is", left))
 	}
-	undone, stuck := b.undoAll(context.WithoutCancel(ctx))
+	begun := time.Now()
+	undone, stuck := b.undoAll(event.In(context.WithoutCancel(ctx), "undo"))
+	event.Emit(ctx, event.Step{Name: "undo", Took: time.Since(begun), Err: stuck})
 	cause = fmt.Errorf("%w%s", cause, listing("undone", undone))
 	if stuck != nil {
 		b.report.Warn("%v", stuck)
@@ -135,7 +144,8 @@ func (b *build) canStay() bool {
 // leaveAll keeps all resources and prints instructions for inspecting and removing them.
 func (b *build) leaveAll(ctx context.Context) {
 	var acts []act
-	for _, e := range b.ledger.Outstanding(b.groups()...) {
+	b.left = b.ledger.Outstanding(b.groups()...)
+	for _, e := range b.left {
 		acts = append(acts, e.Act().act)
 	}
 	b.leaveOut(b.groups()...)

@@ -73,9 +73,9 @@ func (b *build) copyImage(ctx context.Context, group undo.Group, region string, 
 	return img, tagCopy(ctx, cloud, img, spec)
 }
 
-// copyAvailable waits for a copy of an image, reports its progress, and returns it.
+// copyAvailable waits for a copy of an image and returns it.
 func (b *build) copyAvailable(ctx context.Context, copied copyAct, cloud Cloud, shared []SnapshotID) (img Image, err error) {
-	progress, told := newCopying(cloud, shared, b.waits.Copy.Limit), pacer{}
+	progress := newCopying(cloud, shared, b.waits.Copy.Limit)
 	what := fmt.Sprintf("image %s, a copy of %s", copied.Image, copied.Source)
 	mismatch := func(i Image) error { return copied.mismatch(b.undoer, i) }
 	err = b.watch(ctx, b.waits.Copy, copyWait+" to "+copied.Region, what, tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {
@@ -83,9 +83,6 @@ func (b *build) copyAvailable(ctx context.Context, copied copyAct, cloud Cloud, 
 		img, seen, err = observeImage(ctx, cloud, copied.Image, mismatch)
 		if err == nil && !seen.done {
 			seen.percent, seen.finer = progress.of(ctx, img)
-			if seen.percent > 0 && told.due(seen.percent, time.Now()) {
-				b.report.Detail("image %s in %s: %d%% copied", copied.Image, copied.Region, seen.percent)
-			}
 		}
 		return seen, err
 	}))

@@ -52,6 +52,7 @@ func (b *build) find(ctx context.Context, a attachment) (Disk, error) {
 func (b *build) shell(ctx context.Context, option, command string) error {
 	return b.perform(ctx, step{
 		name:    option,
+		users:   true,
 		heading: func() string { return "Running on the host: " + command },
 		run: func(ctx context.Context) error {
 			err := b.machine.Shell(ctx, command, func(line string) { b.report.Detail("%s", line) })

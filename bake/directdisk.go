@@ -187,7 +187,8 @@ func (d *directDisk) take(ctx context.Context) error {
 	if err := d.detach(ctx); err != nil {
 		return err
 	}
-	begun := time.Now()
+	attended, begun := attend(ctx, fmt.Sprintf("the upload to %s", d.started.value().Snapshot)), time.Now()
+	defer attended.end()
 	up, err := d.b.store.Upload(ctx, UploadSpec{Snapshot: d.started.value().Snapshot, Basis: d.from.basis, Changes: d.opened.Changes})
 	if err != nil {
 		return err
@@ -209,12 +210,14 @@ func mebibytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 // reportTraffic reports how much was fetched and uploaded.
 func (d *directDisk) reportTraffic(ctx context.Context, up Uploaded, took time.Duration) {
 	if s, err := d.opened.Stats(ctx); err == nil {
+		event.Emit(ctx, event.Transfer{Direction: event.FromSource, Bytes: s.FetchedBytes()})
 		d.b.report.Detail("fetched %.1f MiB (%d blocks); the system read %.1f MiB and wrote %.1f MiB",
 			mebibytes(s.FetchedBytes()), s.Fetched, mebibytes(s.Read), mebibytes(s.Written))
 		if s.CacheError != "" {
 			d.b.report.Warn("blocks were not cached for later builds: %s", s.CacheError)
 		}
 	}
+	event.Emit(ctx, event.Transfer{Direction: event.ToSnapshot, Bytes: up.Blocks * block.Size, Took: took})
 	d.b.report.Detail("uploaded %.1f MiB (%d of %d written blocks) in %s",
 		mebibytes(up.Blocks*block.Size), up.Blocks, up.Written, took.Round(time.Millisecond))
 }

@@ -2,10 +2,13 @@ package bake
 
 import (
 	"context"
+	"io"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
+	"github.com/packer-chroot/packer-plugin-chroot/disk"
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
 )
@@ -59,12 +62,27 @@ func (o eventful) Mount(ctx context.Context, spec chroot.MountSpec) (Mounted, er
 	if err != nil {
 		return root, err
 	}
-	return eventfulRoot{root, event.Of(ctx)}, nil
+	return eventfulRoot{root, event.Of(ctx), false}, nil
+}
+
+// Find implements Machine.
+func (o eventful) Find(ctx context.Context, q disk.Query) (DevicePath, error) {
+	wait := event.Wait{What: "the device of " + q.Volume, State: "not present"}
+	attended, begun := attend(ctx, wait.What), time.Now()
+	defer attended.end()
+	path, err := o.Machine.Find(ctx, q)
+	if err == nil {
+		wait.State, wait.Done = "present as "+string(path), true
+	}
+	wait.Took, wait.Err = time.Since(begun), err
+	event.Emit(ctx, wait)
+	return path, err
 }
 
 // Leave implements Machine.
 func (o eventful) Leave(ctx context.Context, path string) error {
-	begun := time.Now()
+	attended, begun := attend(ctx, path+" to be unmounted"), time.Now()
+	defer attended.end()
 	err := o.Machine.Leave(ctx, path)
 	event.Emit(ctx, event.Mount{Target: path, Took: time.Since(begun), Err: err})
 	return err
@@ -83,6 +101,8 @@ func (o eventful) Shell(ctx context.Context, command string, out func(string)) e
 type eventfulRoot struct {
 	Mounted
 	listener event.Listener
+	// provisioning means that it is used by provisioners, whose transfers are events.
+	provisioning bool
 }
 
 // MountBelow implements Mounted.
@@ -101,4 +121,61 @@ func (o eventfulRoot) Run(ctx context.Context, c chroot.Command) (int, error) {
 	status, err := o.Mounted.Run(ctx, c)
 	o.listener.Hear(event.Command{Place: "chroot", Line: c.Line, Status: status, Took: time.Since(begun), Err: err})
 	return status, err
+}
+
+// Upload implements chroot.Root.
+func (o eventfulRoot) Upload(ctx context.Context, dst string, src io.Reader, file chroot.NewFile) error {
+	if !o.provisioning {
+		return o.Mounted.Upload(ctx, dst, src, file)
+	}
+	begun, counted := time.Now(), &countedReader{Reader: src}
+	err := o.Mounted.Upload(ctx, dst, counted, file)
+	o.listener.Hear(event.Transfer{Direction: event.ToImage, What: dst, Bytes: counted.bytes.Load(), Took: time.Since(begun), Err: err})
+	return err
+}
+
+// Download implements chroot.Root.
+func (o eventfulRoot) Download(ctx context.Context, src string, dst io.Writer) error {
+	if !o.provisioning {
+		return o.Mounted.Download(ctx, src, dst)
+	}
+	begun, counted := time.Now(), &countedWriter{Writer: dst}
+	err := o.Mounted.Download(ctx, src, counted)
+	o.listener.Hear(event.Transfer{Direction: event.FromImage, What: src, Bytes: counted.bytes.Load(), Took: time.Since(begun), Err: err})
+	return err
+}
+
+// countedReader is a reader that counts its bytes. It may be read by another goroutine than the one that
+// reads the count.
+type countedReader struct {
+	io.Reader
+	bytes atomic.Int64
+}
+
+// Read implements io.Reader.
+func (c *countedReader) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.bytes.Add(int64(n))
+	return n, err
+}
+
+// countedWriter is countedReader for a writer.
+type countedWriter struct {
+	io.Writer
+	bytes atomic.Int64
+}
+
+// Write implements io.Writer.
+func (c *countedWriter) Write(p []byte) (int, error) {
+	n, err := c.Writer.Write(p)
+	c.bytes.Add(int64(n))
+	return n, err
+}
+
+// forProvisioners returns a root whose events go to the listener of the step of provisioning.
+func forProvisioners(ctx context.Context, root Mounted) Mounted {
+	if o, ok := root.(eventfulRoot); ok {
+		return eventfulRoot{o.Mounted, event.Of(ctx), true}
+	}
+	return root
 }

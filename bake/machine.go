@@ -101,6 +101,8 @@ type Mounted interface {
 	// SELinuxContexts returns the state of the image's SELinux labels; if search is true, with a file
 	// that was created without one.
 	SELinuxContexts(ctx context.Context, search bool) (chroot.SELinuxContexts, error)
+	// Packages returns the installed packages, as far as their databases can be read.
+	Packages(context.Context) (chroot.Packages, error)
 	// IsMounted reports whether something is mounted at a path inside.
 	IsMounted(ctx context.Context, path string) (bool, error)
 	// CopyIn copies a file of the host to the same path inside.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
 // armOldSnapshots has the snapshots of replaced images deleted after the build has
@@ -71,7 +73,18 @@ func (oldSnapshotAct) removal([]act) string { return "" }
 func (a oldSnapshotAct) undo(ctx context.Context, u *undoer, _ *entry) error {
 	users, err := u.deleteUnused(ctx, u.in(a.Region), a.Image, a.Snapshot)
 	u.reportUsers(a, users)
+	if err == nil && len(users) == 0 {
+		event.Emit(ctx, event.Resource{Kind: a.kind(), Name: a.String(), Fate: event.Removed})
+	}
 	return err
+}
+
+// fate returns the fate unless undo has reported it.
+func (oldSnapshotAct) fate(of event.Fate) event.Fate {
+	if of == event.Removed {
+		return ""
+	}
+	return of
 }
 
 // undoInherited deletes the snapshot if the cloud shows that it is one of an image that the

@@ -80,6 +80,8 @@ type Plan struct {
 	CopyFiles []string
 	// BlockServices prevents provisioners from starting services in the root.
 	BlockServices bool
+	// ListPackages has the installed packages listed before and after provisioning, as events.
+	ListPackages bool
 	// CleanUploads removes files that provisioners uploaded below /tmp and left there.
 	CleanUploads bool
 	// PreMount, PostMount and PreUnmount render the user's shell commands for the

@@ -35,6 +35,7 @@ func (b *build) prepareRoot(ctx context.Context, root mountedRoot) error {
 		return err
 	}
 	b.announceMissingContexts(ctx, root)
+	b.listPackages(ctx, root, false)
 	return nil
 }
 

@@ -6,36 +6,9 @@ import (
 	"time"
 )
 
-const (
-	// stride is the number of percent after which progress is reported again.
-	stride = 10
-	// silence is the time after which progress is reported again, even if it is less than a
-	// stride.
-	silence = 10 * time.Minute
-	// askEvery is the polling interval of a copy's snapshots: a copy between regions takes
-	// minutes at least.
-	askEvery = 15 * time.Second
-)
-
-// A pacer limits how often progress is reported: lines in a log stay, so that a line for
-// each percent would be too many.
-type pacer struct {
-	told  int
-	since time.Time
-}
-
-// due reports whether a percentage is to be reported now.
-func (p *pacer) due(percent int, now time.Time) bool {
-	first := p.since.IsZero()
-	if percent < 0 || !first && percent <= p.told {
-		return false
-	}
-	if !first && percent/stride == p.told/stride && now.Sub(p.since) < silence {
-		return false
-	}
-	p.told, p.since = percent, now
-	return true
-}
+// askEvery is the polling interval of a copy's snapshots: a copy between regions takes minutes at
+// least.
+const askEvery = 15 * time.Second
 
 // copying is the progress of an image's copy. Clouds do not report it of images, but of the
 // snapshots that are made with them.

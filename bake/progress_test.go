@@ -1,40 +1,77 @@
 package bake
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
-// TestProgressReports checks that progress is reported at each tenth, and more often if it is
-// slow.
-func TestProgressReports(t *testing.T) {
-	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+// goesOn is a listener for reports of waits that go on.
+type goesOn []string
+
+// Hear implements event.Listener.
+func (g *goesOn) Hear(e event.Event) {
+	if _, ok := e.(event.Waiting); ok {
+		*g = append(*g, e.String())
+	}
+}
+
+// TestLongWaitsAreReported checks that a wait of more than ten seconds is reported, at growing
+// intervals and at each tenth of the progress.
+func TestLongWaitsAreReported(t *testing.T) {
 	for name, test := range map[string]struct {
-		takes time.Duration // for 100 percent, one by one
-		want  []int
+		takes   time.Duration
+		percent bool
+		want    []string
 	}{
-		"quick": {time.Minute, []int{0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100}},
-		"slow":  {5 * time.Hour, []int{0, 4, 8, 10, 14, 18, 20, 24, 28, 30, 34, 38, 40, 44, 48, 50, 54, 58, 60, 64, 68, 70, 74, 78, 80, 84, 88, 90, 94, 98, 100}},
+		"short": {9 * time.Second, true, nil},
+		"without progress": {4 * time.Minute, false, []string{
+			"waiting for it, 10s: pending", "waiting for it, 30s: pending", "waiting for it, 1m10s: pending", "waiting for it, 2m30s: pending",
+		}},
+		"with progress": {40 * time.Second, true, []string{
+			"waiting for it, 10s: pending, 24 percent", "waiting for it, 13s: pending, 31 percent", "waiting for it, 16s: pending, 40 percent",
+			"waiting for it, 20s: pending, 50 percent", "waiting for it, 25s: pending, 61 percent", "waiting for it, 28s: pending, 70 percent",
+			"waiting for it, 32s: pending, 80 percent", "waiting for it, 36s: pending, 91 percent",
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var p pacer
-			var told []int
-			for percent := range 101 {
-				now := start.Add(test.takes * time.Duration(percent) / 100)
-				for range 3 {
-					if p.due(percent, now) {
-						told = append(told, percent)
+			bubble(t, func(t *testing.T) {
+				var heard goesOn
+				begun := time.Now()
+				pace := Pace{First: 700 * time.Millisecond, Longest: 700 * time.Millisecond, Limit: time.Hour}
+				err := pace.until(event.Listen(t.Context(), &heard), schedule{}, "it", func(context.Context) (observation, error) {
+					age := time.Since(begun)
+					seen := observation{state: "pending", done: age >= test.takes}
+					if test.percent {
+						seen.percent = int(100 * age / test.takes)
 					}
+					return seen, nil
+				})
+				time.Sleep(time.Hour) // nothing is reported after the end
+				if err != nil || !slices.Equal(heard, test.want) {
+					t.Errorf("%v, reported\n%q, want\n%q", err, heard, test.want)
 				}
-			}
-			if !slices.Equal(told, test.want) {
-				t.Errorf("told %v, want %v", told, test.want)
-			}
+			})
 		})
 	}
-	var p pacer
-	if p.due(-1, start) || !p.due(35, start) || p.due(34, start.Add(time.Hour)) {
-		t.Error("what is unknown, or less than before, is told of")
-	}
+}
+
+// TestWaitsOfMachineAreReported checks that the wait for a device is reported too, and is an event when
+// it ends.
+func TestWaitsOfMachineAreReported(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var heard goesOn
+		ctx := event.Listen(t.Context(), &heard)
+		a := attend(ctx, "the device of vol-1")
+		time.Sleep(15 * time.Second)
+		a.end()
+		time.Sleep(time.Hour)
+		if got := fmt.Sprint(heard); got != "[waiting for the device of vol-1, 10s]" {
+			t.Error(got)
+		}
+	})
 }

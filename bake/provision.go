@@ -7,7 +7,7 @@ import (
 
 // provision runs the user's provisioners.
 func (b *build) provision(ctx context.Context, from preflight, root mountedRoot) error {
-	return b.plan.Provision(ctx, Workplace{Facts: from.Facts, Root: root.Mounted, Device: root.disk.Name})
+	return b.plan.Provision(ctx, Workplace{Facts: from.Facts, Root: forProvisioners(ctx, root.Mounted), Device: root.disk.Name})
 }
 
 // finish removes uploads, and runs the user's last commands before the root is restored.
@@ -26,5 +26,6 @@ func (b *build) finish(ctx context.Context, root mountedRoot) error {
 			return err
 		}
 	}
+	b.listPackages(ctx, root, true)
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
 // A variant is a set of publishing options of an image.
@@ -543,21 +544,17 @@ func TestCopiesThatTakeLong(t *testing.T) {
 				w.copyTakes = 10 * time.Hour
 				plan.Waits.Copy.Limit = time.Hour
 				test.setUp(w)
-				_, err := w.build(t.Context(), plan)
+				heard := progress{of: "image ami-there"}
+				_, err := w.build(event.Listen(t.Context(), &heard), plan)
 				if (err == nil) != test.ok {
 					t.Fatalf("the build ended with %v", err)
 				}
 				if err != nil && !strings.Contains(err.Error(), "gave up on image ami-there, a copy of ami-1 after 1h") {
 					t.Errorf("error %v", err)
 				}
-				var told []string
-				for _, line := range w.reports {
-					if _, percent, ok := strings.Cut(line, "detail: image ami-there in there: "); ok && percent != "" {
-						told = append(told, percent)
-					}
-				}
-				if test.ok && (len(told) < 10 || len(told) > 100 || !slices.Contains(told, "50% copied")) {
-					t.Errorf("told %q", told)
+				told := heard.percents
+				if test.ok && (len(told) < 10 || len(told) > 100 || !slices.Contains(told, 50)) {
+					t.Errorf("reported %v", told)
 				}
 			})
 		})

@@ -3,6 +3,8 @@ package bake
 import (
 	"context"
 	"time"
+
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 )
 
 // reapingGrace is how long a build that has ended waits for the clean-up after killed
@@ -14,7 +16,7 @@ func (b *build) reapedSome(ctx context.Context) bool {
 	if b.plan.StateDir == "" {
 		return false
 	}
-	all, err := Reap(ctx, b.cloud, b.machine, b.report, b.reapingOfPlan())
+	all, err := Reap(event.In(ctx, event.OtherBuilds), b.cloud, b.machine, b.report, b.reapingOfPlan())
 	if err != nil {
 		b.report.Detail("%v", err) // the error of the lookups matters more
 	}
@@ -41,7 +43,7 @@ func (b *build) reapBeside(ctx context.Context, host Host) {
 		b.report.Warn("%v", err)
 		return
 	}
-	ctx, b.stopReaping = context.WithCancel(ctx)
+	ctx, b.stopReaping = context.WithCancel(event.In(ctx, event.OtherBuilds))
 	b.reaps.Store(true)
 	b.beside.Go(func() {
 		defer b.reaps.Store(false)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
 
@@ -120,6 +121,17 @@ type replacedAct struct {
 }
 
 func (replacedAct) kind() string { return "replaced" }
+
+// fate returns the fate of the replaced image.
+func (replacedAct) fate(of event.Fate) event.Fate {
+	switch of {
+	case event.Kept:
+		return event.Removed
+	case event.Removed:
+		return event.Restored
+	}
+	return of
+}
 
 // String implements act.
 func (a replacedAct) String() string {

@@ -61,10 +61,9 @@ func (b *build) snapshotCompleted(ctx context.Context, taken snapshotAct) error 
 	})
 }
 
-// awaitSnapshot waits for a snapshot and reports its progress. own returns why it cannot be the
+// awaitSnapshot waits for a snapshot. own returns why it cannot be the
 // requested one.
 func (b *build) awaitSnapshot(ctx context.Context, kind string, id SnapshotID, own func(Snapshot) error) error {
-	told := pacer{}
 	return b.watch(ctx, b.waits.Snapshot, kind, fmt.Sprintf("snapshot %s", id), tolerateUnseen(b.waits.Unseen, func(ctx context.Context) (observation, error) {
 		s, err := b.cloud.Snapshot(ctx, id)
 		if err == nil {
@@ -72,9 +71,6 @@ func (b *build) awaitSnapshot(ctx context.Context, kind string, id SnapshotID, o
 		}
 		if err == nil && s.State == SnapshotError {
 			err = failure(string(s.State), s.Reason)
-		}
-		if err == nil && told.due(s.Percent, time.Now()) {
-			b.report.Detail("snapshot %s: %d%%", id, s.Percent)
 		}
 		return observation{state: string(s.State), percent: s.Percent, done: s.State == SnapshotCompleted}, err
 	}))

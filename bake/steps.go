@@ -23,6 +23,8 @@ type step struct {
 	// aside means that the next step begins before this one has ended. Its failure does not
 	// end the build: whatever it could not do is tried again at the end.
 	aside bool
+	// users means that the step's time is that of the user's provisioners or commands.
+	users bool
 }
 
 // steps returns the steps of a build in their order, with the values that each of them
@@ -58,7 +60,7 @@ func (b *build) steps(result *Result) []step {
 			run: func(ctx context.Context) (err error) { mounted, err = b.mount(ctx, b.disk, disk, source); return err }},
 		{name: "prepare root", pauses: true,
 			run: func(ctx context.Context) error { return b.prepareRoot(ctx, mounted) }},
-		{name: "provision", pauses: true, heading: func() string { return "Provisioning in " + mounted.Path() },
+		{name: "provision", users: true, pauses: true, heading: func() string { return "Provisioning in " + mounted.Path() },
 			run: func(ctx context.Context) error { return b.provision(ctx, from, mounted) }},
 		{name: "finish root", pauses: true,
 			run: func(ctx context.Context) error { return b.finish(ctx, mounted) }},
@@ -112,8 +114,8 @@ func (b *build) perform(ctx context.Context, s step) error {
 		b.report.Step("%s", s.heading())
 	}
 	begun := time.Now()
-	err := s.run(ctx)
-	event.Emit(ctx, event.Step{Name: s.name, Took: time.Since(begun), Err: err})
+	err := s.run(event.In(ctx, s.name))
+	event.Emit(ctx, event.Step{Name: s.name, Users: s.users, Took: time.Since(begun), Err: err})
 	if err != nil || !s.pauses {
 		return err
 	}
@@ -124,7 +126,10 @@ func (b *build) perform(ctx context.Context, s step) error {
 // cancelled meanwhile.
 func (b *build) pause(ctx context.Context, step string) error {
 	if b.plan.Pause != nil {
-		if err := b.plan.Pause(ctx, step); err != nil {
+		begun := time.Now()
+		err := b.plan.Pause(ctx, step)
+		event.Emit(ctx, event.Pause{After: step, Took: time.Since(begun)})
+		if err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 	"github.com/packer-chroot/packer-plugin-chroot/polling"
 	"github.com/packer-chroot/packer-plugin-chroot/retry"
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
@@ -84,6 +85,7 @@ func (u *undoer) undoAll(ctx context.Context) (undone []string, err error) {
 	release := func(group undo.Group) {
 		err := u.ledger.Release(ctx, group, u.waits.Release, func(name string) {
 			u.report.Detail("undone: %s", name)
+			event.Emit(ctx, event.Undone{Name: name})
 			mu.Lock()
 			defer mu.Unlock()
 			undone = append(undone, name)

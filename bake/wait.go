@@ -174,10 +174,12 @@ func (u *undoer) watch(ctx context.Context, pace Pace, kind, what string, observ
 func (p Pace) until(ctx context.Context, s schedule, what string, observe observer) error {
 	s.begin(p)
 	w := waiting{what: what, begun: time.Now(), progress: time.Now(), told: observation{percent: -1}, seen: observation{state: "not seen yet"}}
+	attended := attend(ctx, what)
+	defer attended.end()
 	pause := s.first()
 	for attempt := 1; ; attempt++ {
 		if err := sleep(ctx, pause); err != nil {
-			return fmt.Errorf("stopped waiting for %s, which was %s: %w", what, w.seen.named(), err)
+			return w.ended(ctx, attempt-1, fmt.Errorf("stopped waiting for %s, which was %s: %w", what, w.seen.named(), err))
 		}
 		s.at = time.Since(w.begun)
 		seen, err := p.once(ctx, observe)
@@ -188,8 +190,9 @@ func (p Pace) until(ctx context.Context, s schedule, what string, observe observ
 			s.end()
 			return nil
 		}
+		attended.seen(w.seen.named(), w.seen.percent)
 		if p.spent(attempt, time.Since(w.progress)) {
-			return w.gaveUp(attempt)
+			return w.ended(ctx, attempt, w.gaveUp(attempt))
 		}
 		pause = p.within(s.next(&w), time.Since(w.progress))
 		w.tell(ctx, pause, p)
@@ -223,9 +226,7 @@ func (w *waiting) took(ctx context.Context, seen observation, err error, attempt
 	}
 	w.since = time.Time{}
 	if err != nil || seen != w.told {
-		event.Emit(ctx, event.Wait{
-			What: w.what, State: seen.named(), Percent: seen.percent, Looks: attempt, Took: time.Since(w.begun), Done: seen.done, Err: err,
-		})
+		w.emit(ctx, seen, attempt, err)
 		w.told = seen
 	}
 	if err != nil {
@@ -236,6 +237,19 @@ func (w *waiting) took(ctx context.Context, seen observation, err error, attempt
 		w.highest, w.progress = far, time.Now()
 	}
 	return nil
+}
+
+// emit emits the event of an observation.
+func (w *waiting) emit(ctx context.Context, seen observation, attempt int, err error) {
+	event.Emit(ctx, event.Wait{
+		What: w.what, State: seen.named(), Percent: seen.percent, Looks: attempt, Took: time.Since(w.begun), Done: seen.done, Err: err,
+	})
+}
+
+// ended emits the event of a wait that ends with an error, and returns the error.
+func (w *waiting) ended(ctx context.Context, attempt int, err error) error {
+	w.emit(ctx, w.seen, attempt, err)
+	return err
 }
 
 // troubleOf returns why a look was not answered although the wait goes on; nil if it was.

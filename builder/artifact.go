@@ -9,13 +9,18 @@ import (
 	registryimage "github.com/hashicorp/packer-plugin-sdk/packer/registry/image"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/report"
 )
 
 // destroyLimit bounds Artifact.Destroy, to which Packer gives no context.
 const destroyLimit = 10 * time.Minute
 
-// stateGenerated is the key of the generated data of provisioners, for post-processors.
-const stateGenerated = "generated_data"
+const (
+	// stateGenerated is the key of the generated data of provisioners, for post-processors.
+	stateGenerated = "generated_data"
+	// stateReport is the key of the report of the build, a string of JSON.
+	stateReport = "build_report"
+)
 
 // Artifact is the images that a build made.
 type Artifact struct {
@@ -24,6 +29,7 @@ type Artifact struct {
 	source    bake.ImageID
 	generated map[string]any
 	cloud     bake.Cloud
+	report    report.Report
 }
 
 func (r *run) artifact(result bake.Result, cloud bake.Cloud) *Artifact {
@@ -59,12 +65,14 @@ func (a *Artifact) String() string {
 	return s.String()
 }
 
-// State implements packersdk.Artifact. It returns the generated data of provisioners, and the
-// images in the form of HCP Packer's registry.
+// State implements packersdk.Artifact. It returns the generated data of provisioners, the report,
+// and the images in the form of HCP Packer's registry.
 func (a *Artifact) State(name string) any {
 	switch name {
 	case stateGenerated:
 		return a.generated
+	case stateReport:
+		return a.reportText()
 	case registryimage.ArtifactStateURI:
 		return a.registryImages()
 	}
@@ -79,6 +87,7 @@ func (a *Artifact) registryImages() []*registryimage.Image {
 			ProviderName:   a.kind.Provider,
 			ProviderRegion: p.Region,
 			SourceImageID:  string(a.source),
+			Labels:         a.labels(),
 		})
 	}
 	return images

@@ -154,6 +154,17 @@ type Config struct {
 	// of the block device mappings.
 	RootDeviceName string `mapstructure:"root_device_name"`
 
+	// The path of a page (HTML) that reports the build, such as `build.html`. The page shows
+	// where the time went, every call, the resources that were created and removed, and the
+	// packages that were added, removed or changed. It needs no network and no script. The
+	// same is written as JSON and as trace events beside it, as `build.json` and
+	// `build.trace.json`. The files are written when the build ends, also if it fails, and
+	// replace those of an earlier build. They contain none of the build's secrets. A relative
+	// path is relative to the directory that Packer was started in. By default no report is
+	// written. A path that does not end with `.html` is refused,
+	// and so is one in a directory that does not exist or cannot be written to.
+	Report string `mapstructure:"report"`
+
 	ictx interpolate.Context
 	// waitLimit is the value of PACKER_CHROOT_PATIENCE, or 0.
 	waitLimit time.Duration
@@ -184,6 +195,7 @@ func (c *Config) Prepare(kind Kind) []error {
 	errs = append(errs, c.checkEnvironment()...)
 	errs = append(errs, c.checkVolume(kind)...)
 	errs = append(errs, c.checkSharing()...)
+	errs = append(errs, c.checkReportName()...)
 	var err error
 	if c.waitLimit, err = readWaitLimit(); err != nil {
 		errs = append(errs, err)

@@ -9,26 +9,24 @@ import (
 )
 
 // eventLog writes events to the log, which Packer shows with PACKER_LOG=1. The log itself removes
-// secrets. Calls that are held up are also reported to the user.
-type eventLog struct{ held }
+// secrets.
+type eventLog struct{}
 
 // Hear implements event.Listener.
-func (l eventLog) Hear(e event.Event) {
-	log.Printf("[INFO] %s", e)
-	l.held.Hear(e)
-}
+func (eventLog) Hear(e event.Event) { log.Printf("[INFO] %s", e) }
 
-// held reports to the user that a call is held up.
-type held struct{ report bake.Reporter }
+// delays reports to the user that a call is held up, or that a wait goes on.
+type delays struct{ report bake.Reporter }
 
 // Hear implements event.Listener.
-func (h held) Hear(e event.Event) {
-	if what, ok := e.(event.Held); ok {
-		h.report.Detail("%s", what)
+func (d delays) Hear(e event.Event) {
+	switch e.(type) {
+	case event.Held, event.Waiting:
+		d.report.Detail("%s", e)
 	}
 }
 
-// logged returns a context that logs its events.
-func logged(ctx context.Context, report bake.Reporter) context.Context {
-	return event.Listen(ctx, eventLog{held{report}})
+// logged returns a context whose events are logged and recorded.
+func logged(ctx context.Context, report bake.Reporter, recorder event.Listener) context.Context {
+	return event.Listen(ctx, event.All(eventLog{}, delays{report}, recorder))
 }

@@ -164,7 +164,7 @@ func (r Reaper) Run(ctx context.Context, args []string, stdout, stderr io.Writer
 		fmt.Fprintf(stderr, "%s reap: %v\n", r.Program, dirErr)
 		return ReapLeft
 	}
-	all, err := r.reap(event.Listen(ctx, held{terminal{stderr}}), f, terminal{stderr})
+	all, err := r.reap(event.Listen(ctx, delays{terminal{stderr}}), f, terminal{stderr})
 	if err != nil {
 		fmt.Fprintf(stderr, "%s reap: %v\n", r.Program, err)
 		return ReapLeft

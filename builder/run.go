@@ -9,12 +9,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/packer-plugin-sdk/common"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/event"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/cache"
+	"github.com/packer-chroot/packer-plugin-chroot/report"
 	"github.com/packer-chroot/packer-plugin-chroot/version"
 )
 
@@ -98,6 +101,9 @@ type run struct {
 	hook    packersdk.Hook
 	report  *reporter
 	onError *onError
+	// id is the build's, and recorder records its events.
+	id       bake.BuildID
+	recorder *report.Recorder
 	// generated is the data that provisioners were given.
 	generated map[string]any
 	// alone says that there is nobody to ask.
@@ -109,47 +115,75 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 	for _, name := range job.Packer.PackerSensitiveVars {
 		Hide(job.Packer.PackerUserVars[name])
 	}
-	report := &reporter{ui: ui}
-	ctx = logged(ctx, report)
-	report.Step("%s %s (github.com/packer-chroot/packer-plugin-chroot)", job.Type, version.Plugin)
-	host := job.Host.withDefaults(report.Detail)
-	machine, err := host.machine(ctx, job.Config.wrap)
+	r := &run{Job: job, ui: ui, hook: hook, id: bake.BuildID(rand.Text()), recorder: report.NewRecorder()}
+	r.report = &reporter{ui: ui, recorder: r.recorder}
+	r.onError = &onError{policy: job.Packer.PackerOnError, ui: ui, report: r.report}
+	r.report.Step("%s %s (github.com/packer-chroot/packer-plugin-chroot)", job.Type, version.Plugin)
+	if err := job.Config.checkReport(); err != nil {
+		return nil, err
+	}
+	artifact, err := r.make(logged(ctx, r.report, r.recorder))
+	all := r.tell(artifact, err)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err := machine.Close(); err != nil {
-			report.Warn("%v", err)
-		}
-	}()
-	session, err := job.Connect(ctx, report.Detail)
+	artifact.report = all
+	return artifact, nil
+}
+
+// make makes the image.
+func (r *run) make(ctx context.Context) (*Artifact, error) {
+	host := r.Host.withDefaults(r.report.Detail)
+	machine, session, err := r.start(event.In(ctx, stepStart), host)
+	if machine != nil {
+		defer func() {
+			if err := machine.Close(); err != nil {
+				r.report.Warn("%v", err)
+			}
+		}()
+	}
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Job: job, ui: ui, hook: hook, report: report}
-	r.onError = &onError{policy: job.Packer.PackerOnError, ui: ui, report: report}
 	plan := r.plan(ctx)
-	plan.Program, plan.Endpoint = job.Type, journalEndpoint(session.Endpoint)
+	plan.Program, plan.Endpoint = r.Type, journalEndpoint(session.Endpoint)
 	if plan.StateDir, err = stateDir(); err != nil {
 		return nil, err
 	}
-	if job.Direct {
-		if plan.BlockCache, err = cache.FromEnvironment(job.BlockCache); err != nil {
+	if r.Direct {
+		if plan.BlockCache, err = cache.FromEnvironment(r.BlockCache); err != nil {
 			return nil, err
 		}
 	}
-	result, err := host.Bake(ctx, session.Cloud, machine, plan, report)
+	result, err := host.Bake(ctx, session.Cloud, machine, plan, r.report)
 	if err != nil {
 		return nil, err
 	}
 	return r.artifact(result, session.Cloud), nil
 }
 
+// stepStart is the name of the step before those of package bake.
+const stepStart = "connect"
+
+// start returns the machine, which must be closed if it is not nil, and connects to the cloud.
+func (r *run) start(ctx context.Context, host Host) (machine bake.Machine, session Session, err error) {
+	begun := time.Now()
+	defer func() {
+		event.Emit(ctx, event.Step{Name: stepStart, Took: time.Since(begun), Err: err})
+	}()
+	machine, err = host.machine(ctx, r.Config.wrap)
+	if err != nil {
+		return nil, session, err
+	}
+	session, err = r.Connect(ctx, r.report.Detail)
+	return machine, session, err
+}
+
 // plan returns the plan of the build. Values that can be rendered only later are callbacks.
 func (r *run) plan(ctx context.Context) bake.Plan {
 	c := r.Config
 	plan := bake.Plan{
-		Build:        bake.BuildID(rand.Text()),
+		Build:        r.id,
 		ImageName:    r.ImageName,
 		FromScratch:  c.FromScratch,
 		RootSizeGiB:  c.RootVolumeSize,
@@ -181,6 +215,7 @@ func (r *run) plan(ctx context.Context) bake.Plan {
 
 		BlockServices: c.BlockServices,
 		CleanUploads:  c.CleanUploads,
+		ListPackages:  c.Report != "",
 
 		Labels:      r.labels,
 		Provision:   r.provision,

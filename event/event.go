@@ -102,7 +102,10 @@ func (w Wait) String() string {
 	if w.Percent > 0 {
 		text += fmt.Sprintf(" (%d percent)", w.Percent) // Packer's log treats "%" as a verb
 	}
-	text += fmt.Sprintf(", look %d, %s", w.Looks, round(w.Took))
+	if w.Looks > 0 {
+		text += fmt.Sprintf(", look %d", w.Looks)
+	}
+	text += fmt.Sprintf(", %s", round(w.Took))
 	switch {
 	case w.Err != nil:
 		text += ", failed: " + line(w.Err.Error())
@@ -144,8 +147,11 @@ type Command struct {
 
 // String implements Event.
 func (c Command) String() string {
-	return fmt.Sprintf("command in the %s: %s: status %d", c.Place, line(assignment.ReplaceAllString(c.Line, "$1=…")), c.Status) + end(c.Took, c.Err)
+	return fmt.Sprintf("command in the %s: %s: status %d", c.Place, c.Shown(), c.Status) + end(c.Took, c.Err)
 }
+
+// Shown returns the command on one line, without the values of assigned shell variables.
+func (c Command) Shown() string { return line(assignment.ReplaceAllString(c.Line, "$1=…")) }
 
 // assignment matches an assignment of a shell variable, whose value may be a secret.
 var assignment = regexp.MustCompile(`\b([A-Za-z_][A-Za-z0-9_]*)=('[^']*'|"(?:[^"\\]|\\.)*"|[^\s'"]+)`)
@@ -198,8 +204,10 @@ func (h Held) String() string {
 // Step is a step of a build that has ended.
 type Step struct {
 	Name string
-	Took time.Duration
-	Err  error
+	// Users means that the time is that of the user's provisioners or commands.
+	Users bool
+	Took  time.Duration
+	Err   error
 }
 
 // String implements Event.

@@ -30,6 +30,12 @@ for builder in osc-chroot amazon-chroot; do
     "$repo/bin/packer" build -color=false -var source=ami-e81d5881 "$repo/examples/$builder/basic.pkr.hcl")
 done
 
+say "the reports, to open in a browser"
+for builder in osc-chroot amazon-chroot; do
+  cp "$work/$builder.report.html" "$work/$builder.report.json" "$work/$builder.report.trace.json" bin/
+  echo "$repo/bin/$builder.report.html"
+done
+
 say "the images of the cloud"
 bin/loopcloud image list --dir "$LOOPCLOUD_DIR"
 

@@ -126,6 +126,13 @@ func (l *Ledger[A]) Outstanding(groups ...Group) []*Entry[A] {
 	return found
 }
 
+// Entries returns all entries in the order in which they were begun.
+func (l *Ledger[A]) Entries() []*Entry[A] {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.entries)
+}
+
 // Names returns the names of the outstanding acts of some groups, in the order of
 // Outstanding.
 func (l *Ledger[A]) Names(groups ...Group) []string {

@@ -121,7 +121,7 @@ func secretSources() []secretSource {
 	}
 }
 
-// TestSecretsDoNotLeak looks for the secrets of a build in its output, logs, image and files, and while it runs in its
+// TestSecretsDoNotLeak looks for the secrets of a build in its output, logs, report, image and files, and while it runs in its
 // journal and in the arguments of its processes.
 func TestSecretsDoNotLeak(t *testing.T) {
 	harness.NeedRoot(t)
@@ -139,6 +139,7 @@ func TestSecretsDoNotLeak(t *testing.T) {
 			}
 			b.Env = append(b.Env, "PACKER_CHROOT_LOCK_DIR="+filepath.Join(b.Dir, "lock"), "PACKER_LOG=1", "PACKER_LOG_PATH="+filepath.Join(logs, "packer.log"))
 			b.Calls()
+			options["report"] = filepath.Join(logs, "report.html")
 			template := b.Template(c.flavor.Basic(options), pause(b), harness.Shell("true"))
 
 			b.Control(http.MethodPost, "faults", harness.O{"action": c.flavor.Action("CreateVolume"), "times": 1, "error": "unavailable"}, nil)

@@ -69,6 +69,7 @@ func (root) MountBelow(context.Context, chroot.Submount) error { return nil }
 func (root) SELinuxContexts(context.Context, bool) (chroot.SELinuxContexts, error) {
 	return chroot.SELinuxContexts{}, nil
 }
+func (root) Packages(context.Context) (chroot.Packages, error)               { return chroot.Packages{}, nil }
 func (root) IsMounted(context.Context, string) (bool, error)                 { return false, nil }
 func (root) CopyIn(context.Context, string) error                            { return nil }
 func (root) BlockServices(context.Context) error                             { return nil }

@@ -17,6 +17,7 @@ source "amazon-chroot" "basic" {
   ami_name        = "packer-amazon-chroot ${formatdate("YYYYMMDD-hhmmss", timestamp())}"
   ami_description = "made from {{ .SourceAMI }} in {{ .BuildRegion }}"
   tags            = { made-by = "packer" }
+  report          = "amazon-chroot.report.html"
 }
 
 build {

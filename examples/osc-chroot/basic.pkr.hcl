@@ -17,6 +17,7 @@ source "osc-chroot" "basic" {
   omi_name        = "packer-osc-chroot ${formatdate("YYYYMMDD-hhmmss", timestamp())}"
   omi_description = "made from {{ .SourceOMI }} in {{ .BuildRegion }}"
   tags            = { made-by = "packer" }
+  report          = "osc-chroot.report.html"
 }
 
 build {
