@@ -260,6 +260,30 @@ func TestEviction(t *testing.T) {
 	}
 }
 
+// TestFilesThatCannotBeRemoved: an eviction ends if no file can be removed. The files are directories
+// here.
+func TestFilesThatCannotBeRemoved(t *testing.T) {
+	dir := testdir.New(t)
+	first, err := Open(Options{Dir: dir, Limit: 3 * fileSize})
+	must(t, err)
+	s := source(t, first, "a")
+	for index := range int64(3) {
+		must(t, os.Mkdir(s.dir.Child(fileName(index)), 0o700))
+	}
+	first.Close() // the next one counts them
+	second := source(t, open(t, dir, 3*fileSize), "a")
+	ended := make(chan error, 1)
+	go func() { ended <- put(second, "a", 9) }()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, ErrFull) {
+			t.Errorf("it returns %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the eviction does not end")
+	}
+}
+
 // TestOpenBlockSurvivesEviction: a block that was removed can be read as long as it is open.
 func TestOpenBlockSurvivesEviction(t *testing.T) {
 	c := open(t, testdir.New(t), 2*fileSize)

@@ -39,12 +39,7 @@ func (c *Cache) evict() error {
 			return err
 		}
 		c.usage.store(all * fileSize) // a killed process may have made it too high
-		for _, f := range old {
-			if c.usage.load() > c.limit*9/10 || c.usage.load()+fileSize > c.limit {
-				c.removeFile(f)
-			}
-		}
-		if len(old) == 0 || c.usage.load()+fileSize <= c.limit {
+		if c.removeFiles(old) == 0 || c.usage.load()+fileSize <= c.limit {
 			return nil
 		}
 	}
@@ -138,11 +133,19 @@ func (c *Cache) eachFileOf(source string, call func(dir *safedir.Dir, source, na
 	}
 }
 
-// removeFile removes the file of a block.
-func (c *Cache) removeFile(f blockFile) {
-	if unix.Unlinkat(c.dir.Fd(), f.dir+"/"+f.name, 0) == nil {
-		c.usage.add(-fileSize)
+// removeFiles removes files of blocks until there is enough room, and returns their number. A file that
+// cannot be removed stays.
+func (c *Cache) removeFiles(files []blockFile) (removed int) {
+	for _, f := range files {
+		if c.usage.load() <= c.limit*9/10 && c.usage.load()+fileSize <= c.limit {
+			break
+		}
+		if unix.Unlinkat(c.dir.Fd(), f.dir+"/"+f.name, 0) == nil {
+			c.usage.add(-fileSize)
+			removed++
+		}
 	}
+	return removed
 }
 
 // sweep counts the blocks and removes remains of killed processes. No other process may use the
