@@ -83,6 +83,12 @@ type point struct {
 
 func (p point) String() string { return fmt.Sprintf("%s %s %d", p.dialect, p.action, p.nth+1) }
 
+// readsBlocks reports whether a call reads a snapshot for the block server. That repeats it within its own limits, and
+// prints no line meanwhile.
+func (p point) readsBlocks() bool {
+	return p.action == "ListSnapshotBlocks" || p.action == "GetSnapshotBlock"
+}
+
 // here returns the fields of a rule that select this point only.
 func (p point) here() map[string]any {
 	return map[string]any{"dialect": p.dialect, "action": p.action, "skip": p.nth, "times": 1}
@@ -172,7 +178,8 @@ var names = map[string]string{
 	"ModifyImageAttribute": "share image ami-", "ModifySnapshotAttribute": "share snapshot snap-",
 	"UpdateImage": "image ami-", "UpdateSnapshot": "snapshot snap-",
 	"EnableImageDeprecation": "image ami-.* be deprecated", "EnableImageDeregistrationProtection": "protect image ami-",
-	"StartSnapshot": "start a snapshot", "ListSnapshotBlocks": "list the blocks of snap-", "GetSnapshotBlock": "block [0-9]+ of snap-",
+	"StartSnapshot": "start a snapshot", "ListSnapshotBlocks": "list the blocks of (snap-|the source)",
+	"GetSnapshotBlock": "block [0-9]+ of (snap-|the disk)",
 	"PutSnapshotBlock": "write block [0-9]+ of snap-", "CompleteSnapshot": "complete snap-", "DeleteTags": "remove the tag",
 	"GetCallerIdentity": "account", "GetEbsEncryptionByDefault": "encrypts all snapshots by default",
 	"DetachVolume": "detach vol-", "UnlinkVolume": "detach volume vol-", "DeleteVolume": "delete volume vol-",

@@ -115,8 +115,8 @@ func (k *killing) learnActs(reaping *killPoint) (points []killPoint) {
 			}
 		}
 	}
-	if k.Direct {
-		points = k.onlyDirect(points, reaping)
+	if k.Direct && reaping == nil {
+		points = k.onlyDirect(points)
 	}
 	if len(points) == 0 {
 		k.Fatal("the tracer sees nothing")
@@ -125,12 +125,12 @@ func (k *killing) learnActs(reaping *killPoint) (points []killPoint) {
 }
 
 // onlyDirect returns the points at acts that attached builds do not have, and a few of those for single blocks.
-func (k *killing) onlyDirect(points []killPoint, reaping *killPoint) []killPoint {
+func (k *killing) onlyDirect(points []killPoint) []killPoint {
 	k.Helper()
 	attached := newKilling(k.TB, harness.Flavors[0])
 	attached.useOwnLocks()
 	common := map[string]bool{}
-	for _, s := range attached.acts(reaping) {
+	for _, s := range attached.acts(nil) {
 		common[s.Act] = true
 	}
 	return slices.DeleteFunc(points, func(p killPoint) bool {

@@ -41,8 +41,11 @@ func (f *Fetcher) listOnce(ctx context.Context, from int64) (present []block.Ran
 		attempt, cancel := context.WithTimeoutCause(ctx, f.limits.Attempt, errAttempt)
 		present, next, err = f.source.List(attempt, from)
 		cancel()
-		if err == nil || errors.Is(err, block.ErrPermanent) || ctx.Err() != nil || time.Now().After(deadline) {
+		if err == nil || errors.Is(err, block.ErrPermanent) || ctx.Err() != nil {
 			return present, next, err
+		}
+		if time.Now().After(deadline) {
+			return nil, 0, fmt.Errorf("%d attempts in %s: %w", n, f.limits.Total, err)
 		}
 		select {
 		case <-ctx.Done():
