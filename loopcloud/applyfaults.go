@@ -38,7 +38,7 @@ func (f *faults) outcome(act state.Act) state.Outcome {
 	rule := f.rules.MatchAct(string(act))
 	return state.Outcome{
 		Ending: state.Ending(rule.Outcome),
-		Stale:  state.Stale{Reads: rule.Stale.Reads, For: time.Duration(rule.Stale.For), Changes: rule.Stale.Changes},
+		Stale:  state.Stale{Reads: int(rule.Stale.Reads), For: time.Duration(rule.Stale.For), Changes: int(rule.Stale.Changes)},
 	}
 }
 
@@ -104,26 +104,27 @@ func (a *bufferedResponse) send(ctx context.Context, w http.ResponseWriter, rule
 	body, length, after := rule.Body.Deliver(body)
 	a.header.Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(a.status)
-	trickle(ctx, w, body, time.Duration(rule.Trickle))
+	trickle(ctx, w, body, trickled, time.Duration(rule.Trickle))
 	if after != fault.Open {
 		flush(w)
 	}
 	return after
 }
 
-// trickled is the size of the parts of a slow response, in bytes.
+// trickled is the size of the parts of a response with the fault Trickle, in bytes.
 const trickled = 16
 
-// trickle writes a body with pauses. The last part is sent when the call has ended, so that a
-// client with the whole response finds the call in the log.
-func trickle(ctx context.Context, w http.ResponseWriter, body []byte, every time.Duration) {
-	for every > 0 && len(body) > trickled {
+// trickle writes a body in parts of this size, with a pause before each. It writes the whole body at
+// once if the pause is 0. The last part is sent when the call has ended, so that a client with the
+// whole response finds the call in the log.
+func trickle(ctx context.Context, w http.ResponseWriter, body []byte, size int, every time.Duration) {
+	for every > 0 && len(body) > size {
 		pause(ctx, every)
-		if _, err := w.Write(body[:trickled]); err != nil {
+		if _, err := w.Write(body[:size]); err != nil {
 			return // the client is gone
 		}
 		flush(w)
-		body = body[trickled:]
+		body = body[size:]
 	}
 	pause(ctx, every)
 	_, _ = w.Write(body)

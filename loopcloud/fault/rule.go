@@ -41,9 +41,9 @@ type Rule struct {
 	// Dialect is ebs, ec2, imds, kms, oapi or sts; empty is any.
 	Dialect string `json:"dialect,omitempty"`
 	// Skip is the number of calls to skip first.
-	Skip int `json:"skip,omitempty"`
+	Skip Count `json:"skip,omitempty"`
 	// Times is the number of calls that the rule applies to; 0 is all.
-	Times int `json:"times,omitempty"`
+	Times Count `json:"times,omitempty"`
 	// Lasts is how long the rule is in force, from the first call that it applies to; 0 is
 	// without end.
 	Lasts Duration `json:"lasts,omitzero"`
@@ -89,9 +89,9 @@ type Rewrite struct {
 // Stale is a number of describing calls or a time, whichever lasts longer, and a number of
 // refusals of changing calls.
 type Stale struct {
-	Reads   int      `json:"reads,omitempty"`
+	Reads   Count    `json:"reads,omitempty"`
 	For     Duration `json:"for,omitzero"`
-	Changes int      `json:"changes,omitempty"`
+	Changes Count    `json:"changes,omitempty"`
 }
 
 // Pattern is a regular expression. In JSON it is its text.
@@ -124,6 +124,19 @@ func (d *Duration) UnmarshalText(text []byte) error {
 		err = fmt.Errorf("the duration %s is negative", v)
 	}
 	*d = Duration(v)
+	return err
+}
+
+// Count is a number. JSON with a negative one is refused.
+type Count int
+
+// UnmarshalJSON parses a number, which must not be negative. Package json adds the name of the field
+// to the error.
+func (c *Count) UnmarshalJSON(text []byte) error {
+	err := json.Unmarshal(text, (*int)(c))
+	if err == nil && *c < 0 {
+		err = &json.UnmarshalTypeError{Value: fmt.Sprintf("the negative number %d", *c), Type: reflect.TypeFor[Count]()}
+	}
 	return err
 }
 
@@ -264,8 +277,6 @@ func (r Rule) Check() error {
 
 func (r Rule) checkNumbers() error {
 	switch {
-	case r.Skip < 0 || r.Times < 0 || r.Stale.Reads < 0 || r.Stale.Changes < 0:
-		return errors.New("skip, times, reads and changes cannot be negative")
 	case !(r.Probability >= 0 && r.Probability <= 1):
 		return fmt.Errorf("the probability %v is not from 0 to 1", r.Probability)
 	case r.Status != 0 && (r.Status < 400 || r.Status > 599):
@@ -307,13 +318,9 @@ func (r Rule) checkOfState() error {
 
 // ParseRules parses one rule or a list of rules. It returns an error for unknown fields.
 func ParseRules(text []byte) ([]Rule, error) {
-	var many []Rule
-	one := make([]Rule, 1)
-	if err := strictly(text, &many); err != nil {
-		if oneErr := strictly(text, &one[0]); oneErr != nil {
-			return nil, fmt.Errorf("not a rule: %w", oneErr)
-		}
-		many = one
+	many, err := decodeRules(text)
+	if err != nil {
+		return nil, fmt.Errorf("not a rule: %w", err)
 	}
 	for i, r := range many {
 		if err := r.Check(); err != nil {
@@ -321,6 +328,17 @@ func ParseRules(text []byte) ([]Rule, error) {
 		}
 	}
 	return many, nil
+}
+
+// decodeRules decodes one rule or a list of rules.
+func decodeRules(text []byte) ([]Rule, error) {
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("[")) {
+		var many []Rule
+		err := strictly(text, &many)
+		return many, err
+	}
+	one := make([]Rule, 1)
+	return one, strictly(text, &one[0])
 }
 
 func strictly(text []byte, into any) error {

@@ -20,7 +20,7 @@ type Rules struct {
 // first call that it applied to.
 type counted struct {
 	Rule
-	passed, hit int
+	passed, hit Count
 	first       time.Time
 }
 
