@@ -179,6 +179,9 @@ func TestCancelAnywhere(t *testing.T) {
 				b.Errorf("packer ended with %v, and does not say that it undid the %s", err, want)
 			}
 			gone(b)
+			if c.action == "DeleteTags" && err != nil { // of a direct build that has succeeded: it is too late
+				b.Remove(b.Made().ID)
+			}
 			checkOutcome(b, before, out, err == nil, "(?i)cancel")
 		})
 		counts.print(t)
