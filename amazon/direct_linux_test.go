@@ -428,6 +428,21 @@ func TestDirectParentIsNotKnownYet(t *testing.T) {
 	}
 }
 
+// TestKeyOfAnAliasIsReadAgain: faults of KMS that pass do not fail a direct build, and a missing permission does at once.
+func TestKeyOfAnAliasIsReadAgain(t *testing.T) {
+	w := newDirectCloud(t)
+	for _, fault := range []string{`"error":"throttled"`, `"error":"internal"`, `"drop":"before"`, `"drop":"after"`, `"body":"cut"`, `"body":"empty"`, `"body":"garbage"`} {
+		w.fault(`{"action":"DescribeKey","times":2,` + fault + `}`)
+		if arn, err := w.cloud(nil).client.arnOfKey(t.Context(), account.Account, "alias/images"); err != nil || !strings.Contains(arn, ":key/") {
+			t.Errorf("%s: %q, %v", fault, arn, err)
+		}
+	}
+	w.fault(`{"action":"DescribeKey","times":1,"error":"denied"}`)
+	if _, err := w.cloud(nil).client.arnOfKey(t.Context(), account.Account, "alias/images"); err == nil {
+		t.Error("a refusal is repeated")
+	}
+}
+
 // TestDeletionOfAStartedSnapshotIsLate: while changing calls do not know a started snapshot, or count it as being created,
 // its deletion is unsettled.
 func TestDeletionOfAStartedSnapshotIsLate(t *testing.T) {

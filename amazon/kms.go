@@ -21,6 +21,7 @@ import (
 
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/event"
+	"github.com/packer-chroot/packer-plugin-chroot/retry"
 )
 
 // keyManager returns the manager of a key, as KMS of the region says. KMS is asked once and not
@@ -84,7 +85,7 @@ func (c *Client) describeKey(ctx context.Context, endpoint, key string) (describ
 }
 
 // arnOfKey returns the ARN of a key of this account and region, which the EBS direct APIs want. The key
-// behind an alias is known to KMS only.
+// behind an alias is known to KMS only, so faults of KMS that pass are repeated.
 func (c *Client) arnOfKey(ctx context.Context, account, key string) (string, error) {
 	arn := func(rest string) string {
 		return fmt.Sprintf("arn:%s:kms:%s:%s:%s", partitionOf(c.Region()), c.Region(), account, rest)
@@ -99,16 +100,50 @@ func (c *Client) arnOfKey(ctx context.Context, account, key string) (string, err
 	if endpoint == "" {
 		return "", fmt.Errorf("cannot find out the key of %s: custom_endpoint_ec2 is for EC2 alone, so set AWS_ENDPOINT_URL_KMS too, or give the ARN of a key", key)
 	}
-	ctx, cancel := context.WithTimeout(ctx, builder.ResponseLimit(builder.FirstByteTimeout, c.waitLimit))
-	defer cancel()
-	described, err := c.describeKey(ctx, endpoint, key)
-	if err == nil && described.Arn == "" {
-		err = errors.New("KMS answered without an ARN")
-	}
+	var described keyMetadata
+	call := retry.Call{Service: "KMS", Action: "DescribeKey", Kind: kindOfKey}
+	policy := c.policy
+	policy.Reached = nil // it is that of EC2
+	err := policy.Do(ctx, call, func(ctx context.Context) (err error) {
+		ctx, cancel := context.WithTimeout(ctx, builder.ResponseLimit(builder.FirstByteTimeout, c.waitLimit))
+		defer cancel()
+		if described, err = c.describeKey(ctx, endpoint, key); err == nil && described.Arn == "" {
+			err = errNoKey
+		}
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("cannot find out the key of %s: %w (the keys need the permission kms:DescribeKey, or give the ARN of a key)", key, err)
 	}
 	return described.Arn, nil
+}
+
+// errNoKey is the error for a response that has no key.
+var errNoKey = errors.New("KMS answered without an ARN")
+
+// keyRefusal is an error response of KMS.
+type keyRefusal struct {
+	code         int
+	status, text string
+}
+
+// Error implements error.
+func (r *keyRefusal) Error() string { return fmt.Sprintf("KMS answered %s: %.200q", r.status, r.text) }
+
+// kindOfKey classifies an error of describeKey.
+func kindOfKey(err error) retry.Kind {
+	var refused *keyRefusal
+	switch {
+	case errors.As(err, &refused) && refused.code >= http.StatusInternalServerError:
+		return retry.Fault
+	case errors.As(err, &refused) && strings.Contains(refused.text, "Throttl"):
+		return retry.Throttled
+	case errors.As(err, &refused), hopeless(err):
+		return retry.Permanent
+	case builder.Unreached(err):
+		return retry.Unreached
+	}
+	return retry.Lost // no response, or not a whole one
 }
 
 // maxKeyAnswer is the limit in bytes of a DescribeKey response, which is far smaller.
@@ -120,7 +155,7 @@ func decodeKey(answer *http.Response) (keyMetadata, error) {
 		return keyMetadata{}, err
 	}
 	if answer.StatusCode != http.StatusOK {
-		return keyMetadata{}, fmt.Errorf("KMS answered %s: %.200q", answer.Status, text)
+		return keyMetadata{}, &keyRefusal{answer.StatusCode, answer.Status, string(text)}
 	}
 	var told struct{ KeyMetadata keyMetadata }
 	err = json.Unmarshal(text, &told)

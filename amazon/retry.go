@@ -23,7 +23,7 @@ import (
 // operations holds the retry rules of each operation of AWS that a build makes. An error for which
 // Passes is true wraps bake.ErrUnsettled, so the build repeats the call (bake/settle.go); unsettled.go
 // marks the refusals that need a look at the resource too. Requests to the metadata service follow
-// the SDK's own rules (metadata.go), those to KMS are made once (kms.go), and the EBS direct APIs have
+// the SDK's own rules (metadata.go), a key is read in kms.go, and the EBS direct APIs have
 // a table of their own (package ebsdirect).
 var operations = retry.Table{
 	"AssumeRole":                           {Repeat: retry.Reads, Apart: true},

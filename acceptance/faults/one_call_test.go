@@ -181,7 +181,7 @@ var names = map[string]string{
 	"StartSnapshot": "start a snapshot", "ListSnapshotBlocks": "list the blocks of (snap-|the source)",
 	"GetSnapshotBlock": "block [0-9]+ of (snap-|the disk)",
 	"PutSnapshotBlock": "write block [0-9]+ of snap-", "CompleteSnapshot": "complete snap-", "DeleteTags": "remove the tag",
-	"GetCallerIdentity": "account", "GetEbsEncryptionByDefault": "encrypts all snapshots by default",
+	"GetCallerIdentity": "account", "DescribeKey": "key of alias/images", "GetEbsEncryptionByDefault": "encrypts all snapshots by default",
 	"DetachVolume": "detach vol-", "UnlinkVolume": "detach volume vol-", "DeleteVolume": "delete volume vol-",
 }
 
