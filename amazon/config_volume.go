@@ -29,8 +29,13 @@ func (c *Config) checkRootVolume() []error {
 	case hardDisks[c.RootVolumeType]:
 		return []error{fmt.Errorf("root_volume_type is %s, but a root volume cannot be a hard disk", c.RootVolumeType)}
 	}
-	return []error{wanted{
+	return []error{c.rootVolume().check()}
+}
+
+// rootVolume returns the options of the root volume.
+func (c *Config) rootVolume() wanted {
+	return wanted{
 		prefix: "root_volume_", volumeType: c.RootVolumeType, sizeGiB: c.RootVolumeSize,
 		iops: c.RootVolumeIOPS, throughput: c.RootVolumeThroughput, inherits: true,
-	}.check()}
+	}
 }

@@ -18,7 +18,7 @@ import (
 // that EC2 would refuse, or ignore, at the end.
 func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publication, error) {
 	plan := c.planOf(facts)
-	if err := cmp.Or(plan.fits(), plan.checkHVM()); err != nil {
+	if err := cmp.Or(plan.fits(), plan.checkHVM(), c.checkRootVolume(facts.Source)); err != nil {
 		return bake.Publication{}, err
 	}
 	firmware, err := plan.settleFirmware(ctx)

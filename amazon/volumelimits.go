@@ -61,6 +61,8 @@ type wanted struct {
 	sizeGiB, iops, throughput int64
 	// inherits reports whether values that are not given come from elsewhere.
 	inherits bool
+	// sourceIOPS are those of the source's volume, if a volume without iops inherits them.
+	sourceIOPS int64
 }
 
 // name is the name of an option: volume_type of a mapping is root_volume_type of
@@ -139,7 +141,7 @@ func (w wanted) checkThroughput(limit volumeLimit) error {
 	if err := w.within("throughput", w.throughput, limit.minThroughput, limit.maxThroughput); err != nil {
 		return err
 	}
-	if need := w.throughput * iopsPerMiB; need > max(w.iops, gp3Baseline) {
+	if need := w.throughput * iopsPerMiB; need > max(cmp.Or(w.iops, w.sourceIOPS), gp3Baseline) {
 		return fmt.Errorf("%s is %d MiB/s, which takes %s of %d", w.name("throughput"), w.throughput, w.name("iops"), need)
 	}
 	return nil
@@ -151,4 +153,26 @@ func (w wanted) within(option string, value, low, high int64) error {
 		return nil
 	}
 	return fmt.Errorf("%s is %d, but %s %s takes %d to %d", w.name(option), value, w.name("type"), w.volumeType, low, high)
+}
+
+// checkRootVolume returns an error if EC2 would refuse or ignore the root volume's options with the
+// type and the size of the source's root volume. Without such an option the source decides.
+func (c *Cloud) checkRootVolume(source *bake.Image) error {
+	w := c.config.rootVolume()
+	if w == (wanted{prefix: w.prefix, inherits: w.inherits}) {
+		return nil
+	}
+	if source == nil {
+		w.volumeType = c.VolumeType(w.volumeType).Name
+		return w.check()
+	}
+	root := source.Root
+	if w.volumeType == "" || w.volumeType == root.Type {
+		w.sourceIOPS = root.IOPS
+	}
+	w.volumeType, w.sizeGiB = cmp.Or(w.volumeType, root.Type), cmp.Or(w.sizeGiB, root.SizeGiB)
+	if err := w.check(); err != nil {
+		return fmt.Errorf("%w (a type or size that is not given is that of %s: %s, %d GiB)", err, source.ID, root.Type, root.SizeGiB)
+	}
+	return nil
 }

@@ -113,5 +113,8 @@ func (m BlockDevice) checkVolume() error {
 	if m.VolumeType != io1 && m.IOPS != 0 {
 		return fmt.Errorf("iops is set for device %s, whose volume_type is not io1", m.DeviceName)
 	}
-	return checkVolume("device "+m.DeviceName, m.VolumeType, m.VolumeSize, m.IOPS)
+	if err := (wanted{volumeType: m.VolumeType, sizeGiB: m.VolumeSize, iops: m.IOPS}).check(); err != nil {
+		return fmt.Errorf("device %s: %w", m.DeviceName, err)
+	}
+	return nil
 }

@@ -2,7 +2,6 @@ package osc
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -133,12 +132,12 @@ func TestValidate(t *testing.T) {
 		"no size":              {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb"}}), "volume_size or snapshot_id"},
 		"snapshot":             {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", SnapshotID: "foo"}}), `snapshot_id of device /dev/sdb is "foo"`},
 		"virtual name":         {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VirtualName: "disk"}}), `virtual_name "disk"`},
-		"type":                 {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1, VolumeType: "gp3"}}), `volume_type "gp3"`},
-		"size":                 {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 14902}}), "volume_size 14902"},
-		"negative size":        {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: -1}}), "volume_size -1"},
+		"type":                 {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1, VolumeType: "gp3"}}), `volume_type is "gp3"`},
+		"size":                 {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 14902}}), "volume_size is 14902"},
+		"negative size":        {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: -1}}), "volume_size is -1"},
 		"iops without io1":     {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1, IOPS: 100}}), "not io1"},
 		"io1 without iops":     {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1, VolumeType: "io1"}}), "iops is required for device /dev/sdb"},
-		"iops":                 {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1000, VolumeType: "io1", IOPS: 13001}}), "iops 13001"},
+		"iops":                 {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1000, VolumeType: "io1", IOPS: 13001}}), "iops is 13001"},
 		"iops for each":        {mapped(BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sdb", VolumeSize: 1, VolumeType: "io1", IOPS: 301}}), "300 for each"},
 		"twice":                {mapped(ok, BlockDevice{BlockDevice: builder.BlockDevice{DeviceName: "xvdb", VolumeSize: 2}}), "omi_block_device_mappings[1]: device xvdb is there twice"},
 		"root twice":           {Config{Config: builder.Config{RootDeviceName: "xvdf"}, ImageConfig: ImageConfig{OMIBlockDeviceMappings: []BlockDevice{{BlockDevice: builder.BlockDevice{DeviceName: "/dev/sda1"}}, {BlockDevice: builder.BlockDevice{DeviceName: "xvdf"}}}}}, "twice"},
@@ -245,38 +244,5 @@ func TestClientTokensOfBuilds(t *testing.T) {
 	}
 	if !seen[first] || !seen[second] {
 		t.Errorf("%s and %s are not among %v", first, second, all)
-	}
-}
-
-// TestVolumeLimits checks that volumes that the API would refuse are not requested.
-func TestVolumeLimits(t *testing.T) {
-	s := newFake(t, map[string][]reply{})
-	for want, spec := range map[string]bake.VolumeSpec{
-		"volume_size 14902": {SizeGiB: 14902},
-		"iops 13001":        {SizeGiB: 100, Type: "io1", IOPS: 13001},
-		"300 for each":      {SizeGiB: 1, Type: "io1", IOPS: 301},
-		"volume_type":       {SizeGiB: 1, Type: "gp3"},
-	} {
-		if _, err := s.cloud(Config{}).CreateVolume(t.Context(), spec); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%+v: %v, want %q", spec, err, want)
-		}
-	}
-}
-
-// TestVolumeSpeed checks that the IOPS of a gp2 root, which an image may contain, are not
-// passed to CreateVolume, which accepts them for io1 only.
-func TestVolumeSpeed(t *testing.T) {
-	for kind, want := range map[string]bool{"gp2": false, "io1": true} {
-		s := newFake(t, map[string][]reply{
-			"CreateVolume": {{200, `{"Volume":{"VolumeId":"vol-12345678"}}`}}, "CreateTags": {{200, `{}`}},
-		})
-		_, err := s.cloud(Config{}).CreateVolume(t.Context(), bake.VolumeSpec{Build: "b", Zone: "a", SizeGiB: 4, Type: kind, IOPS: 300})
-		if err != nil {
-			t.Fatal(err)
-		}
-		sent, _ := io.ReadAll(s.seen["CreateVolume"][0].Body)
-		if has := strings.Contains(string(sent), `"Iops":300`); has != want {
-			t.Errorf("%s: sent %s", kind, sent)
-		}
 	}
 }

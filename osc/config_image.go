@@ -79,7 +79,7 @@ func (c *Config) checkImage() []error {
 	if c.RootVolumeIOPS != 0 && c.RootVolumeType != "" && c.RootVolumeType != io1 {
 		errs = append(errs, fmt.Errorf("root_volume_iops is for the root_volume_type io1, which is %s", c.RootVolumeType))
 	} else if c.RootVolumeIOPS >= 0 && c.RootVolumeSize >= 0 {
-		errs = append(errs, checkVolume("the root volume", "", c.RootVolumeSize, c.RootVolumeIOPS))
+		errs = append(errs, wanted{prefix: rootPrefix, sizeGiB: c.RootVolumeSize, iops: c.RootVolumeIOPS}.check())
 	}
 	var names []string
 	for _, device := range c.OMIBlockDeviceMappings {

@@ -15,7 +15,7 @@ import (
 // Publication reports whether the image stays where it was made: the API copies within
 // a region only. The region must be one that the API has.
 func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publication, error) {
-	if err := errors.Join(c.checkDevices(facts), c.checkSpeed(facts)); err != nil {
+	if err := errors.Join(c.checkDevices(facts), c.checkRootVolume(facts)); err != nil {
 		return bake.Publication{}, err
 	}
 	if err := c.checkSnapshots(ctx); err != nil {
@@ -80,18 +80,6 @@ func (m BlockDevice) checkSnapshot(found []api.Snapshot) error {
 		return fmt.Errorf("snapshot_id is %s, whose state is %q, and must be completed,", m.SnapshotID, s.State)
 	case m.VolumeSize != 0 && m.VolumeSize < int64(s.VolumeSize):
 		return fmt.Errorf("volume_size is %d GiB, but snapshot %s has %d GiB", m.VolumeSize, m.SnapshotID, s.VolumeSize)
-	}
-	return nil
-}
-
-// checkSpeed fails when IOPS are wanted of a root volume that takes none.
-func (c *Cloud) checkSpeed(facts bake.Facts) error {
-	rootType := c.config.RootVolumeType
-	if rootType == "" && facts.Source != nil {
-		rootType = facts.Source.Root.Type
-	}
-	if c.config.RootVolumeIOPS != 0 && rootType != io1 {
-		return fmt.Errorf("root_volume_iops is %d, but the root volume is %s: only io1 takes it", c.config.RootVolumeIOPS, rootType)
 	}
 	return nil
 }

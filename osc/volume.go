@@ -18,7 +18,7 @@ func (c *Cloud) CreateVolume(ctx context.Context, spec bake.VolumeSpec) (bake.Vo
 	if spec.Type != io1 {
 		spec.IOPS = 0 // an image may have the IOPS of a gp2 volume, which CreateVolume accepts for io1 only
 	}
-	if err := checkVolume("the root volume", spec.Type, spec.SizeGiB, spec.IOPS); err != nil {
+	if err := (wanted{rootPrefix, spec.Type, spec.SizeGiB, spec.IOPS}).check(); err != nil {
 		return "", fmt.Errorf("cannot create a volume in %s: %w", spec.Zone, err)
 	}
 	token := c.clientToken(spec.Build, tokenVolume, []any{spec.Zone, spec.Snapshot, spec.SizeGiB, spec.Type, spec.IOPS})
