@@ -18,7 +18,7 @@ import (
 // not Linux, and one that wraps chroot.ErrNotRoot if it cannot become root. A keeper does
 // everything that needs root; it ends with Close or with this process.
 func NewMachine(ctx context.Context, o Options) (Machine, error) {
-	keeper, err := chroot.Launch(ctx, chroot.Options{Wrapper: o.Wrapper, Log: o.Log, KeeperTimeout: o.KeeperTimeout})
+	keeper, err := chroot.Launch(ctx, chroot.Options{Wrapper: o.Wrapper, Log: o.Log, Ended: o.Ended, KeeperTimeout: o.KeeperTimeout})
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,8 @@ type Options struct {
 	Wrapper func(command string) (string, error)
 	// Log reports the processes that are ended when a root is left; nil reports nothing.
 	Log func(format string, args ...any)
+	// Ended reports everything that held a root and is ended; nil means Log.
+	Ended func(format string, args ...any)
 	// KeeperTimeout is the time limit for the keeper of a killed build to leave its root. 0
 	// means a little more than a minute.
 	KeeperTimeout time.Duration

@@ -199,7 +199,7 @@ func (r Reaper) reap(ctx context.Context, f reapFlags, report bake.Reporter) (al
 	}
 	var machine bake.Machine
 	if !f.Reaping.DryRun {
-		machine, err = r.Host.withDefaults(report.Detail).machine(ctx, (&Config{CommandWrapper: f.Wrapper}).wrap)
+		machine, err = r.Host.withDefaults(report.Detail, nil).machine(ctx, (&Config{CommandWrapper: f.Wrapper}).wrap)
 		if err != nil {
 			return nil, err
 		}

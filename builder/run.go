@@ -67,8 +67,9 @@ type Host struct {
 	Bake func(context.Context, bake.Cloud, bake.Machine, bake.Plan, bake.Reporter) (bake.Result, error)
 }
 
-// withDefaults fills in zero fields; log is told of the machine's own decisions.
-func (h Host) withDefaults(log func(format string, args ...any)) Host {
+// withDefaults fills in zero fields; log is told of the machine's own decisions, and ended, if it is not nil,
+// instead of it of holders of the root that the machine ends.
+func (h Host) withDefaults(log, ended func(format string, args ...any)) Host {
 	h.GOOS = cmp.Or(h.GOOS, runtime.GOOS)
 	if h.Machine == nil {
 		h.Machine = func(ctx context.Context, wrapper func(string) (string, error)) (bake.Machine, error) {
@@ -76,7 +77,7 @@ func (h Host) withDefaults(log func(format string, args ...any)) Host {
 			if err != nil {
 				return nil, err
 			}
-			return bake.NewMachine(ctx, bake.Options{Wrapper: wrapper, Log: log, KeeperTimeout: limit})
+			return bake.NewMachine(ctx, bake.Options{Wrapper: wrapper, Log: log, Ended: ended, KeeperTimeout: limit})
 		}
 	}
 	if h.Bake == nil {
@@ -133,7 +134,7 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 
 // make makes the image.
 func (r *run) make(ctx context.Context) (*Artifact, error) {
-	host := r.Host.withDefaults(r.report.Detail)
+	host := r.Host.withDefaults(r.report.Detail, r.ended)
 	machine, session, err := r.start(event.In(ctx, stepStart), host)
 	if machine != nil {
 		defer func() {
@@ -160,6 +161,12 @@ func (r *run) make(ctx context.Context) (*Artifact, error) {
 		return nil, err
 	}
 	return r.artifact(result, session.Cloud), nil
+}
+
+// ended reports a holder of the root that is ended.
+func (r *run) ended(format string, args ...any) {
+	r.report.Detail(format, args...)
+	r.recorder.Hear(event.Holder{Text: fmt.Sprintf(format, args...)})
 }
 
 // stepStart is the name of the step before those of package bake.

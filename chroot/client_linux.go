@@ -82,10 +82,22 @@ func (c *Client) launch(ctx context.Context) (*session, error) {
 	}
 	client := wire.NewClient(k.Conn, wire.ClientOptions{
 		Errors: knownErrors,
-		Note:   func(text string) { o.Log("%s", text) },
+		Note:   o.note,
 		Lost:   func() error { return fmt.Errorf("%w: process %d has ended%s", ErrKeeperLost, k.PID, k.Exit()) },
 	})
 	return &session{client, k.PID}, nil
+}
+
+// noteEnded is the name of notes about holders that are ended.
+const noteEnded = "ended"
+
+// note passes on a note of the keeper.
+func (o Options) note(name, text string) {
+	if name == noteEnded && o.Ended != nil {
+		o.Ended("%s", text)
+		return
+	}
+	o.Log("%s", text)
 }
 
 // SweepSockets removes the sockets, with their directories, to which keepers of killed

@@ -32,7 +32,7 @@ func (m *MountedRoot) endHolders(ctx context.Context) error {
 		k := m.keeper
 		m.ender = holders.New(holders.Options{
 			Path: m.real, Footprint: m.footprint, Groups: func() []*cgroup.Group { return k.groupsOf(m) },
-			Spared: k.ancestors, Limit: k.busy, Grace: k.graceNow, Log: k.log,
+			Spared: k.ancestors, Limit: k.busy, Grace: k.graceNow, Log: k.ended,
 		})
 	}
 	return m.ender.End(ctx)
@@ -64,13 +64,13 @@ func (m *MountedRoot) releaseKernel() error {
 		return err
 	}
 	for _, device := range r.LoopDevices() {
-		m.keeper.log("detaching %s, which is over a file in %s", device, m.path)
+		m.keeper.ended("detaching %s, which is over a file in %s", device, m.path)
 		if err := holders.DetachLoop(device); err != nil {
 			return err
 		}
 	}
 	for _, file := range holders.SwapFiles(m.real) {
-		m.keeper.log("ending the swapping to %s", file)
+		m.keeper.ended("ending the swapping to %s", file)
 		if err := holders.SwapOff(file); err != nil {
 			return err
 		}

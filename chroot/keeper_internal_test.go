@@ -34,7 +34,7 @@ func sessionWith(t *testing.T, do func(ctx context.Context, f wire.Frame) ([]byt
 	}
 	go wire.NewServer(ends[1], wire.ServerOptions{Errors: knownErrors, Do: do, Lost: errAbandoned}).Serve()
 	return &session{Client: wire.NewClient(ends[0], wire.ClientOptions{
-		Errors: knownErrors, Note: func(string) {}, Lost: func() error { return ErrKeeperLost },
+		Errors: knownErrors, Note: func(string, string) {}, Lost: func() error { return ErrKeeperLost },
 	})}
 }
 

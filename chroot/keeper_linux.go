@@ -40,6 +40,9 @@ type Options struct {
 	KeeperTimeout time.Duration
 	// Log is called with every process and resource that Leave ends; nil ignores them.
 	Log func(format string, args ...any)
+	// Ended is called instead of Log with every process, loop device and swap file that holds a root and is
+	// ended; nil means Log.
+	Ended func(format string, args ...any)
 	// UID returns the effective user; nil means this process's.
 	UID func() int
 }
@@ -52,7 +55,7 @@ type Keeper struct {
 	busy          time.Duration
 	grace         time.Duration
 	keeperTimeout time.Duration
-	log           func(format string, args ...any)
+	log, ended    func(format string, args ...any)
 	// environ returns the environment from which that of commands is selected.
 	environ func() []string
 	// newGroup creates the cgroup of a command.
@@ -80,7 +83,7 @@ func Start(o Options) (*Keeper, error) {
 		return nil, err
 	}
 	return &Keeper{
-		host: host, busy: o.Busy, grace: o.Grace, keeperTimeout: o.KeeperTimeout, log: o.Log,
+		host: host, busy: o.Busy, grace: o.Grace, keeperTimeout: o.KeeperTimeout, log: o.Log, ended: o.Ended,
 		environ: os.Environ, newGroup: cgroup.New, ancestors: procfs.Ancestors(), roots: map[string]*MountedRoot{},
 	}, nil
 }
@@ -92,6 +95,9 @@ func (o Options) orDefault() Options {
 	}
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
+	}
+	if o.Ended == nil {
+		o.Ended = o.Log
 	}
 	return o
 }

@@ -98,7 +98,8 @@ func newKeeper(conn *wire.Conn, body []byte) (*Keeper, error) {
 	if err := wire.Unmarshal(body, &g); err != nil {
 		return nil, err
 	}
-	k, err := Start(Options{Busy: g.Busy, Grace: g.Grace, KeeperTimeout: g.KeeperTimeout, Log: conn.Note})
+	ended := func(format string, args ...any) { conn.NoteAs(noteEnded, format, args...) }
+	k, err := Start(Options{Busy: g.Busy, Grace: g.Grace, KeeperTimeout: g.KeeperTimeout, Log: conn.Note, Ended: ended})
 	if err != nil {
 		return nil, err
 	}

@@ -133,6 +133,9 @@ func TestReportOfAFailedBuild(t *testing.T) {
 		if r.Succeeded || !strings.Contains(r.Error, "exit status: 3") || len(r.Images) != 0 {
 			t.Errorf("the report is %v, %q, of %v", r.Succeeded, r.Error, r.Images)
 		}
+		if len(r.Holders) == 0 || !strings.Contains(r.Holders[0].Text, "sleep") {
+			t.Errorf("ended %v", r.Holders)
+		}
 		if len(r.Undone) < 3 || len(r.Resources) != 1 || r.Resources[0].Fate != "removed" {
 			t.Errorf("undone %v, resources %v", r.Undone, r.Resources)
 		}

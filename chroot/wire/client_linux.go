@@ -38,8 +38,8 @@ type Client struct {
 type ClientOptions struct {
 	// Errors are the known errors.
 	Errors KnownErrors
-	// Note is called with every note of the server.
-	Note func(text string)
+	// Note is called with every note of the server, and its name.
+	Note func(name, text string)
 	// Lost returns the error of calls after the connection has ended. It is called once.
 	Lost func() error
 }
@@ -65,7 +65,7 @@ func (c *Client) listen() {
 		case Reply:
 			c.deliver(f.ID, c.resultOf(f))
 		case Note:
-			c.Note(string(f.Body))
+			c.Note(f.Name, string(f.Body))
 		}
 	}
 }

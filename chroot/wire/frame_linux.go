@@ -136,8 +136,11 @@ func (c *Conn) Send(f Frame) error {
 }
 
 // Note sends a line for the log of the other end. It is lost if that end is gone.
-func (c *Conn) Note(format string, args ...any) {
-	_ = c.Send(Frame{Kind: Note, Body: fmt.Appendf(nil, format, args...)})
+func (c *Conn) Note(format string, args ...any) { c.NoteAs("", format, args...) }
+
+// NoteAs sends a line with a name, by which the other end distinguishes it from others.
+func (c *Conn) NoteAs(name, format string, args ...any) {
+	_ = c.Send(Frame{Kind: Note, Name: name, Body: fmt.Appendf(nil, format, args...)})
 }
 
 // Close closes the connection.
