@@ -32,7 +32,8 @@ type DirectConfig struct {
 	// With `ebs_direct`, the size of the files in that directory at the most, such as `50GiB`. The
 	// blocks that were not used for the longest time are removed first. `0` disables the cache.
 	// Defaults to the environment variable `PACKER_CHROOT_BLOCK_CACHE_SIZE`, or to `20GiB` if it
-	// is not set. A value that is not a size is refused.
+	// is not set. A value that is not a size is refused, and so is a size smaller than a block of
+	// 512 KiB, such as `20` without a unit.
 	BlockCacheSize string `mapstructure:"block_cache_size"`
 	// With `ebs_direct`, also keep blocks of encrypted snapshots in that directory. They are not
 	// encrypted there; root can read them. Defaults to `false`: they are read again in each

@@ -216,6 +216,9 @@ func (d *directDisk) reportTraffic(ctx context.Context, up Uploaded, took time.D
 		if s.CacheError != "" {
 			d.b.report.Warn("blocks were not cached for later builds: %s", s.CacheError)
 		}
+		if s.Damaged > 0 {
+			d.b.report.Warn("%d blocks in the cache were damaged, and were fetched again: check the disk that has %s", s.Damaged, d.b.plan.BlockCache.Dir)
+		}
 	}
 	event.Emit(ctx, event.Transfer{Direction: event.ToSnapshot, Bytes: up.Blocks * block.Size, Took: took})
 	d.b.report.Detail("uploaded %.1f MiB (%d of %d written blocks) in %s",

@@ -611,6 +611,55 @@ func TestWithoutACache(t *testing.T) {
 	}
 }
 
+// TestUnusableCacheFiles: damaged blocks are counted, and the reason why a block is not kept is reported. The content
+// is right.
+func TestUnusableCacheFiles(t *testing.T) {
+	o := lazydisk.Options{Size: 4 * block.Size, Key: "test", Cache: cached(t)}
+	read := func() lazydisk.Stats {
+		t.Helper()
+		d := open(t, sourcetest.Pattern(block.Range{Count: 4}), o)
+		p, err := os.ReadFile(d.Device())
+		want := make([]byte, block.Size)
+		for index := range int64(4) {
+			sourcetest.Content(index, want)
+			if err != nil || !bytes.Equal(p[index*block.Size:][:block.Size], want) {
+				t.Errorf("block %d is wrong: %v", index, err)
+			}
+		}
+		stats, err := d.Stats(within(t))
+		must(t, err)
+		return stats
+	}
+	read()
+	files, err := filepath.Glob(filepath.Join(o.Cache.Dir, "s-*", "[0-3]"))
+	if err != nil || len(files) != 4 {
+		t.Fatalf("the cache holds %v, %v", files, err)
+	}
+	must(t, os.WriteFile(files[0], []byte("damaged"), 0o600))
+	if stats := read(); stats.Damaged != 1 || stats.Fetched != 1 || stats.CacheError != "" {
+		t.Errorf("after damage, the figures are %+v", stats)
+	}
+	must(t, os.Remove(files[1]))
+	must(t, os.Symlink("/etc/passwd", files[1]))
+	if stats := read(); stats.Damaged != 0 || stats.Fetched != 1 || !strings.Contains(stats.CacheError, files[1]) {
+		t.Errorf("with a link, the figures are %+v", stats)
+	}
+}
+
+// TestDisabledCache: a cache with the size 0 is not read either.
+func TestDisabledCache(t *testing.T) {
+	o := lazydisk.Options{Size: 4 * block.Size, Key: "test", Cache: cached(t)}
+	for _, limit := range []int64{o.Cache.Limit, 1, 0} {
+		o.Cache.Limit = limit
+		d := open(t, sourcetest.Pattern(block.Range{Count: 4}), o)
+		_, err := os.ReadFile(d.Device())
+		must(t, err)
+		if stats, err := d.Stats(within(t)); err != nil || stats.Fetched != 4 || stats.Hits != 0 {
+			t.Errorf("with the limit %d, the figures are %+v, %v", limit, stats, err)
+		}
+	}
+}
+
 // TestRefusedDisks: a disk that cannot be started is an error with the reason, and nothing remains.
 func TestRefusedDisks(t *testing.T) {
 	needRoot(t)

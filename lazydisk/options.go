@@ -71,8 +71,10 @@ type Stats struct {
 	fetch.Stats
 	// Read and Written are the bytes that users of the device have read and written.
 	Read, Written int64
-	// CacheError is the reason why the disk has no cache although it should; otherwise it is "".
+	// CacheError is the reason why blocks were not cached although they should; otherwise it is "".
 	CacheError string
+	// Damaged is the number of blocks in the cache that failed the verification.
+	Damaged int64
 }
 
 // FetchedBytes returns the number of bytes that the source has sent.

@@ -76,8 +76,14 @@ func (d *servedDisk) change(index int64) ([][]byte, func(), error) {
 func (d *servedDisk) stats() Stats {
 	s := Stats{Stats: d.fetcher.Stats()}
 	s.Read, s.Written = d.content.Traffic()
-	if d.cacheErr != nil {
+	switch err := d.fetcher.CacheError(); {
+	case d.cacheErr != nil:
 		s.CacheError = d.cacheErr.Error()
+	case err != nil:
+		s.CacheError = err.Error()
+	}
+	if d.cache != nil {
+		s.Damaged = d.cache.Damaged()
 	}
 	return s
 }

@@ -142,7 +142,8 @@ type servedDisk struct {
 	peer    *rpc.Peer
 	// released is closed when the device no longer uses the disk.
 	released chan struct{}
-	// cacheErr is the reason why the cache could not be opened.
+	// cache is nil if there is none. cacheErr is the reason if it could not be opened.
+	cache    *cache.Cache
 	cacheErr error
 }
 
@@ -177,7 +178,7 @@ func newServedDisk(o Options, conn net.Conn) (*servedDisk, error) {
 
 // openCache opens the cache. A disk works without it too, so an error is only recorded.
 func (d *servedDisk) openCache(o Options) *cache.Source {
-	if o.Key == "" || o.Empty || o.Cache.Dir == "" {
+	if o.Key == "" || o.Empty || !o.Cache.Keeps() {
 		return nil
 	}
 	opened, err := cache.Open(o.Cache)
@@ -191,6 +192,7 @@ func (d *servedDisk) openCache(o Options) *cache.Source {
 		d.cacheErr = err
 		return nil
 	}
+	d.cache = opened
 	return source
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
@@ -11,8 +12,8 @@ import (
 
 func TestParseSize(t *testing.T) {
 	for text, want := range map[string]int64{
-		"0": 0, "1073741824": 1 << 30, "20GiB": 20 << 30, "20 GiB": 20 << 30, "500M": 500 << 20, "3T": 3 << 40, "7K": 7 << 10,
-		"": -1, "GiB": -1, "-1G": -1, "1.5G": -1, "20GB": -1, "9223372036854775807T": -1, "x": -1,
+		"0": 0, "1073741824": 1 << 30, "20GiB": 20 << 30, "20 GiB": 20 << 30, "500M": 500 << 20, "3T": 3 << 40,
+		"": -1, "GiB": -1, "-1G": -1, "1.5G": -1, "20GB": -1, "20": -1, "528383": -1, "528384": 528384, "515K": -1, "9223372036854775807T": -1, "x": -1,
 	} {
 		if got, err := ParseSize(text); want >= 0 && (err != nil || got != want) || want < 0 && err == nil {
 			t.Errorf("%q is %d, %v", text, got, err)
@@ -34,6 +35,11 @@ func TestFromEnvironment(t *testing.T) {
 	if o, err := FromEnvironment(Options{"/opt", 1}); err != nil || o != (Options{"/opt", 1}) {
 		t.Errorf("options are replaced: %+v, %v", o, err)
 	}
+	t.Setenv(DirVariable, "blocks")
+	if _, err := FromEnvironment(Options{}); err == nil || !strings.Contains(err.Error(), DirVariable+` is "blocks"`) {
+		t.Errorf("a relative directory: %v", err)
+	}
+	t.Setenv(DirVariable, "")
 	t.Setenv(SizeVariable, "much")
 	if _, err := FromEnvironment(Options{}); err == nil {
 		t.Error("a wrong size is accepted")

@@ -3,6 +3,7 @@ package cache
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -28,11 +29,16 @@ type Options struct {
 	Limit int64
 }
 
+// Keeps reports whether there is a cache that keeps blocks.
+func (o Options) Keeps() bool { return o.Dir != "" && o.Limit >= fileSize }
+
 // FromEnvironment returns options in which an empty directory, and a limit of 0, are replaced by
 // those of the environment or else by the defaults.
 func FromEnvironment(o Options) (Options, error) {
 	if o.Dir == "" {
-		o.Dir = os.Getenv(DirVariable)
+		if o.Dir = os.Getenv(DirVariable); o.Dir != "" && !filepath.IsAbs(o.Dir) {
+			return o, fmt.Errorf("%s is %q, but must be an absolute path", DirVariable, o.Dir)
+		}
 	}
 	if o.Dir == "" {
 		o.Dir = DefaultDir
@@ -60,7 +66,8 @@ var units = []struct {
 	{"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"T", 1 << 40}, {"", 1},
 }
 
-// ParseSize returns the number of bytes of a size such as 500MiB, 20G or 1073741824.
+// ParseSize returns the number of bytes of a size such as 500MiB, 20G or 1073741824. A size that is not 0
+// but smaller than a block, such as 20, is an error: its unit is missing.
 func ParseSize(text string) (int64, error) {
 	for _, unit := range units {
 		digits, ok := strings.CutSuffix(text, unit.name)
@@ -71,7 +78,10 @@ func ParseSize(text string) (int64, error) {
 		if err != nil || n < 0 || n > (1<<62)/unit.size {
 			break
 		}
-		return n * unit.size, nil
+		if size := n * unit.size; size == 0 || size >= fileSize {
+			return size, nil
+		}
+		return 0, fmt.Errorf("%q is less than a block of %d KiB: give a unit, such as 20GiB, or 0 for no cache", text, fileSize>>10)
 	}
 	return 0, fmt.Errorf("%q is not a size in bytes, such as 500MiB or 20GiB", text)
 }

@@ -120,6 +120,7 @@ func (f *Fetcher) keep(fl *flight, sum block.Sum, data []byte) content {
 			buffers.Put((*[block.Size]byte)(data))
 			return b
 		}
+		f.cacheErr.CompareAndSwap(nil, &err)
 	}
 	f.uncached.Add(1)
 	return &inMemory{sum, data}

@@ -40,6 +40,8 @@ type Fetcher struct {
 // counters count events since the start.
 type counters struct {
 	fetched, prefetched, hits, retries, uncached atomic.Int64
+	// cacheErr is the first error of adding a block to the cache.
+	cacheErr atomic.Pointer[error]
 }
 
 // Options are the options of a fetcher.
@@ -76,6 +78,14 @@ func (f *Fetcher) Close(reason error) {
 // Stats returns the figures.
 func (f *Fetcher) Stats() Stats {
 	return Stats{f.fetched.Load(), f.prefetched.Load(), f.hits.Load(), f.retries.Load(), f.uncached.Load()}
+}
+
+// CacheError returns the first error of adding a block to the cache, or nil.
+func (f *Fetcher) CacheError() error {
+	if err := f.cacheErr.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Fail records the first failure. Blocks that have to be fetched fail from then on.
