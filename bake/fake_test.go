@@ -575,16 +575,16 @@ func (m machine) Root(ctx context.Context, device bake.DevicePath, choice disk.C
 	return disk.RootFS{Device: string(device) + "1", Type: "ext4", Options: choice.Options, Warning: m.rootWarning}, m.act(ctx, "root", func() error { return nil })
 }
 
-func (m machine) GrowPartition(ctx context.Context, _ bake.DevicePath, root chroot.MountSpec) (bool, error) {
-	return true, m.act(ctx, "grow partition", func() error {
+func (m machine) GrowUnmounted(ctx context.Context, _ bake.DevicePath, root chroot.MountSpec) (bool, error) {
+	return true, m.act(ctx, "grow unmounted", func() error {
 		m.happened("grow %s", root.Device)
 		m.dirty = true
 		return nil
 	})
 }
 
-func (m machine) GrowFileSystem(root chroot.MountSpec) error {
-	return m.act(context.Background(), "grow file system", func() error { m.happened("grow %s", root.Path); return nil })
+func (m machine) GrowMounted(root chroot.MountSpec) error {
+	return m.act(context.Background(), "grow mounted", func() error { m.happened("grow %s", root.Path); return nil })
 }
 
 func (m machine) FstabMounts(_ bake.DevicePath, fstab string) ([]disk.FstabMount, error) {

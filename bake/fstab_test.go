@@ -90,7 +90,7 @@ func TestMountFstab(t *testing.T) {
 }
 
 func TestGrowRoot(t *testing.T) {
-	for _, fails := range []string{"", "grow partition#1", "grow file system#1"} {
+	for _, fails := range []string{"", "grow unmounted#1", "grow mounted#1"} {
 		t.Run(fails, func(t *testing.T) {
 			in(t, func(t *testing.T, w *fake) {
 				if fails != "" {

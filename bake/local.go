@@ -186,7 +186,7 @@ func (l local) Root(ctx context.Context, device DevicePath, choice disk.Choice) 
 // growth is a partition of a disk to grow, mounted on Path if that is not empty.
 type growth struct{ Disk, Node, Path string }
 
-var growPartition = chroot.NewOperation("grow partition", func(ctx context.Context, g growth) (bool, error) {
+var growUnmounted = chroot.NewOperation("grow unmounted", func(ctx context.Context, g growth) (bool, error) {
 	grown, err := disk.GrowPartition(g.Disk, g.Node)
 	if err != nil {
 		return false, err
@@ -194,16 +194,16 @@ var growPartition = chroot.NewOperation("grow partition", func(ctx context.Conte
 	return grown, disk.GrowUnmounted(ctx, g.Node)
 })
 
-func (l local) GrowPartition(ctx context.Context, device DevicePath, root chroot.MountSpec) (bool, error) {
-	return growPartition.Call(ctx, l.keeper, growth{Disk: string(device), Node: root.Device})
+func (l local) GrowUnmounted(ctx context.Context, device DevicePath, root chroot.MountSpec) (bool, error) {
+	return growUnmounted.Call(ctx, l.keeper, growth{Disk: string(device), Node: root.Device})
 }
 
-var growFileSystem = chroot.NewOperation("grow file system", func(_ context.Context, g growth) (none, error) {
+var growMounted = chroot.NewOperation("grow mounted", func(_ context.Context, g growth) (none, error) {
 	return false, disk.GrowMounted(g.Path, g.Node)
 })
 
-func (l local) GrowFileSystem(root chroot.MountSpec) error {
-	_, err := growFileSystem.Call(context.Background(), l.keeper, growth{Node: root.Device, Path: root.Path})
+func (l local) GrowMounted(root chroot.MountSpec) error {
+	_, err := growMounted.Call(context.Background(), l.keeper, growth{Node: root.Device, Path: root.Path})
 	return err
 }
 

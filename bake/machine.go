@@ -61,13 +61,13 @@ type Machine interface {
 	Settle(context.Context, DevicePath) error
 	// Root returns the file system to mount as the root, as disk.Root does.
 	Root(context.Context, DevicePath, disk.Choice) (disk.RootFS, error)
-	// GrowPartition makes the root's partition reach to the end of the disk, and a
-	// file system that grows while it is not mounted fill it. It reports whether the
-	// partition grew.
-	GrowPartition(ctx context.Context, device DevicePath, root chroot.MountSpec) (bool, error)
-	// GrowFileSystem makes the mounted root's file system fill its partition, if it
-	// does not yet.
-	GrowFileSystem(root chroot.MountSpec) error
+	// GrowUnmounted extends the root's partition to the end of the disk before the root is
+	// mounted. It also grows a file system that grows while it is not mounted, such as ext4,
+	// to the size of the partition. It reports whether the partition grew.
+	GrowUnmounted(ctx context.Context, device DevicePath, root chroot.MountSpec) (bool, error)
+	// GrowMounted grows the mounted root's file system to the size of its partition, if
+	// GrowUnmounted has not grown it.
+	GrowMounted(root chroot.MountSpec) error
 	// FstabMounts returns the mounts of the image's fstab below the root, as
 	// disk.FstabMounts does.
 	FstabMounts(device DevicePath, fstab string) ([]disk.FstabMount, error)

@@ -31,7 +31,7 @@ func (b *build) findRoot(ctx context.Context, disk Disk) (rootSource, error) {
 		return rootSource{}, err
 	}
 	if b.plan.GrowRoot {
-		if err := b.growPartition(ctx, disk.Node, spec); err != nil {
+		if err := b.growUnmounted(ctx, disk.Node, spec); err != nil {
 			return rootSource{}, err
 		}
 	}
@@ -51,10 +51,10 @@ func (b *build) root(ctx context.Context, device DevicePath) (rootSource, error)
 	return rootSource{Device: found.Device, Type: found.Type, Options: found.Options}, err
 }
 
-// growPartition grows the root's partition before it is mounted; the file system follows
-// afterwards.
-func (b *build) growPartition(ctx context.Context, device DevicePath, root rootSource) error {
-	grown, err := b.machine.GrowPartition(ctx, device, root)
+// growUnmounted extends the root's partition before the root is mounted. An ext4 in it grows too;
+// other file systems grow after the mount, in mount.
+func (b *build) growUnmounted(ctx context.Context, device DevicePath, root rootSource) error {
+	grown, err := b.machine.GrowUnmounted(ctx, device, root)
 	if err != nil {
 		return fmt.Errorf("grow_root_filesystem: %w", err)
 	}
@@ -81,7 +81,7 @@ func (b *build) mount(ctx context.Context, root rootDisk, disk Disk, spec rootSo
 	}
 	m.mount.answered()
 	if b.plan.GrowRoot {
-		if err := b.machine.GrowFileSystem(spec); err != nil {
+		if err := b.machine.GrowMounted(spec); err != nil {
 			return mountedRoot{}, fmt.Errorf("grow_root_filesystem: %w", err)
 		}
 	}

@@ -58,10 +58,10 @@ func FstabMounts(device, _ string) ([]FstabMount, error) {
 // GrowPartition extends a partition to the end of its device; Linux only.
 func GrowPartition(_, node string) (bool, error) { return false, unsupported("grow " + node) }
 
-// GrowUnmounted grows an ext4 to the size of its device; Linux only.
+// GrowUnmounted grows a file system that grows while it is not mounted; Linux only.
 func GrowUnmounted(_ context.Context, node string) error { return unsupported("grow " + node) }
 
-// GrowMounted grows a file system to the size of its device; Linux only.
+// GrowMounted grows a mounted file system to the size of its device; Linux only.
 func GrowMounted(_, device string) error { return unsupported("grow " + device) }
 
 // Disks returns the disks of this host; Linux only.

@@ -41,10 +41,10 @@ func (idle) Settle(context.Context, bake.DevicePath) error { return nil }
 func (idle) Root(context.Context, bake.DevicePath, disk.Choice) (disk.RootFS, error) {
 	return disk.RootFS{Device: "/dev/none1", Type: "ext4"}, nil
 }
-func (idle) GrowPartition(context.Context, bake.DevicePath, chroot.MountSpec) (bool, error) {
+func (idle) GrowUnmounted(context.Context, bake.DevicePath, chroot.MountSpec) (bool, error) {
 	return false, nil
 }
-func (idle) GrowFileSystem(chroot.MountSpec) error { return nil }
+func (idle) GrowMounted(chroot.MountSpec) error { return nil }
 func (idle) FstabMounts(bake.DevicePath, string) ([]disk.FstabMount, error) {
 	return nil, nil
 }
