@@ -105,6 +105,35 @@ func TestDirectNeedsNoVirtualMachine(t *testing.T) {
 	})
 }
 
+// TestDirectTraffic checks the report of a direct build about fetched, cached and uploaded blocks.
+func TestDirectTraffic(t *testing.T) {
+	const noCache = "warn: blocks were not cached for later builds: no space"
+	for cacheError, warned := range map[string]bool{"": false, "no space": true} {
+		in(t, func(t *testing.T, w *fake) {
+			plan := w.plan()
+			direct(w, &plan)
+			plan.Provision = func(context.Context, bake.Workplace) error {
+				w.direct.cacheError = cacheError
+				return nil
+			}
+			if _, err := w.build(t.Context(), plan); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{
+				"detail: fetched 6.0 MiB (12 blocks; 7 others came from the block cache); the system read 5.0 MiB and wrote 1.5 MiB",
+				"detail: uploaded 0.5 MiB (1 of 1 written blocks) in ",
+			} {
+				if !slices.ContainsFunc(w.reports, func(line string) bool { return strings.HasPrefix(line, want) }) {
+					t.Errorf("%q is not in %q", want, w.reports)
+				}
+			}
+			if slices.Contains(w.reports, noCache) != warned {
+				t.Errorf("with the cache error %q: %q", cacheError, w.reports)
+			}
+		})
+	}
+}
+
 // TestDirectDiskFails checks that a disk that fails during provisioning ends the build, and the error has the
 // reason, even if the provisioner reports another.
 func TestDirectDiskFails(t *testing.T) {

@@ -211,8 +211,8 @@ func mebibytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 func (d *directDisk) reportTraffic(ctx context.Context, up Uploaded, took time.Duration) {
 	if s, err := d.opened.Stats(ctx); err == nil {
 		event.Emit(ctx, event.Transfer{Direction: event.FromSource, Bytes: s.FetchedBytes()})
-		d.b.report.Detail("fetched %.1f MiB (%d blocks); the system read %.1f MiB and wrote %.1f MiB",
-			mebibytes(s.FetchedBytes()), s.Fetched, mebibytes(s.Read), mebibytes(s.Written))
+		d.b.report.Detail("fetched %.1f MiB (%d blocks; %d others came from the block cache); the system read %.1f MiB and wrote %.1f MiB",
+			mebibytes(s.FetchedBytes()), s.Fetched, s.FromCache, mebibytes(s.Read), mebibytes(s.Written))
 		if s.CacheError != "" {
 			d.b.report.Warn("blocks were not cached for later builds: %s", s.CacheError)
 		}

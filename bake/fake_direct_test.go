@@ -10,6 +10,7 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/event"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk"
 	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/fetch"
 )
 
 // direct is the variant for a build without a volume.
@@ -26,6 +27,8 @@ type fakeDisk struct {
 	detached, aborted bool
 	failed            chan struct{}
 	failure           error
+	// cacheError is the reason why the disk has no cache.
+	cacheError string
 }
 
 const fakeLoop = "/dev/loop7"
@@ -170,7 +173,12 @@ func (d *fakeDisk) fail(err error) {
 	close(d.failed)
 }
 
-func (d *fakeDisk) Stats(context.Context) (lazydisk.Stats, error) { return lazydisk.Stats{}, nil }
+func (d *fakeDisk) Stats(context.Context) (lazydisk.Stats, error) {
+	return lazydisk.Stats{
+		Stats: fetch.Stats{Fetched: 12, Prefetched: 4, FromCache: 7},
+		Read:  5 << 20, Written: 3 << 19, CacheError: d.cacheError,
+	}, nil
+}
 
 func (d *fakeDisk) Detach(ctx context.Context) error {
 	return d.act(ctx, "detach disk", func() error {

@@ -654,7 +654,7 @@ func TestDisabledCache(t *testing.T) {
 		d := open(t, sourcetest.Pattern(block.Range{Count: 4}), o)
 		_, err := os.ReadFile(d.Device())
 		must(t, err)
-		if stats, err := d.Stats(within(t)); err != nil || stats.Fetched != 4 || stats.Hits != 0 {
+		if stats, err := d.Stats(within(t)); err != nil || stats.Fetched != 4 || stats.FromCache != 0 {
 			t.Errorf("with the limit %d, the figures are %+v, %v", limit, stats, err)
 		}
 	}

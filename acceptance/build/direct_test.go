@@ -65,7 +65,10 @@ func outside(t *testing.T) *harness.Box {
 	return harness.New(t, "--hosts", "0")
 }
 
-var fetched = regexp.MustCompile(`fetched ([0-9.]+) MiB`)
+var (
+	fetched   = regexp.MustCompile(`fetched ([0-9.]+) MiB`)
+	fromCache = regexp.MustCompile(`[1-9][0-9]* others came from the block cache`)
+)
 
 // fetchedMiB returns how much a build has fetched.
 func fetchedMiB(t *testing.T, output string) float64 {
@@ -94,6 +97,9 @@ func TestDirectBuildsOnEachOther(t *testing.T) {
 	out = b.Build(b.Template(f.Basic(harness.O{"ami_name": "second"}), harness.Shell("echo one > /root/one")))
 	if mib := fetchedMiB(t, out); mib > 0 {
 		t.Errorf("the second build fetched %v MiB:\n%s", mib, out)
+	}
+	if !fromCache.MatchString(harness.Flat(out)) {
+		t.Errorf("the second build does not report blocks from the cache:\n%s", out)
 	}
 	b.Remove(b.BuiltFrom(first).ID)
 	b.Build(b.Template(f.Basic(harness.O{"ami_name": "third", "source_ami": first}), harness.Shell("echo two > /root/two; rm /root/one; mkdir /root/three")))

@@ -50,7 +50,7 @@ func (f *Fetcher) share(ctx context.Context, fl *flight) (b content, unlock func
 		unlock = none
 	}
 	if opened, err := f.cache.Open(fl.index); err == nil {
-		f.hits.Add(1)
+		f.origins.opened(fl.index)
 		return opened, unlock
 	}
 	return nil, unlock
@@ -111,6 +111,7 @@ func (f *Fetcher) request(ctx context.Context, index int64, data []byte) (block.
 // while.
 func (f *Fetcher) keep(fl *flight, sum block.Sum, data []byte) content {
 	f.fetched.Add(1)
+	f.origins.received(fl.index)
 	if fl.ahead {
 		f.prefetched.Add(1)
 	}

@@ -35,11 +35,12 @@ type Fetcher struct {
 	running sync.WaitGroup
 
 	counters
+	origins origins
 }
 
 // counters count events since the start.
 type counters struct {
-	fetched, prefetched, hits, retries, uncached atomic.Int64
+	fetched, prefetched, retries, uncached atomic.Int64
 	// cacheErr is the first error of adding a block to the cache.
 	cacheErr atomic.Pointer[error]
 }
@@ -77,7 +78,10 @@ func (f *Fetcher) Close(reason error) {
 
 // Stats returns the figures.
 func (f *Fetcher) Stats() Stats {
-	return Stats{f.fetched.Load(), f.prefetched.Load(), f.hits.Load(), f.retries.Load(), f.uncached.Load()}
+	return Stats{
+		Fetched: f.fetched.Load(), Prefetched: f.prefetched.Load(), FromCache: f.origins.blocksFromCache(),
+		Retries: f.retries.Load(), Uncached: f.uncached.Load(),
+	}
 }
 
 // CacheError returns the first error of adding a block to the cache, or nil.
@@ -243,7 +247,7 @@ func (f *Fetcher) run(fl *flight) {
 func (f *Fetcher) open(fl *flight) (content, error) {
 	if f.cache != nil {
 		if b, err := f.cache.Open(fl.index); err == nil {
-			f.hits.Add(1)
+			f.origins.opened(fl.index)
 			return b, nil
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -82,6 +83,28 @@ func TestSecondUserFetchesNothing(t *testing.T) {
 		if got, _ := source.Requests(); got != want || s.Stats().Fetched != int64(want) || s.Failure() != nil {
 			t.Errorf("user %d has fetched %d blocks, want %d", i, got, want)
 		}
+	}
+}
+
+// TestFromCache: a block that an earlier fetcher has left in the cache counts once, and one that this fetcher
+// has fetched does not count, even if both are opened again because more blocks were read than stay open.
+func TestFromCache(t *testing.T) {
+	dir := testdir.New(t)
+	first := newFetcher(t, fetch.Options{Source: sourcetest.Pattern(all), Cache: cached(t, dir, 1<<30), Limits: slow})
+	for index := range int64(5) {
+		wantRead(t, first, index)
+	}
+	if got := first.Stats(); got.FromCache != 0 {
+		t.Errorf("with an empty cache: %+v", got)
+	}
+	second := newFetcher(t, fetch.Options{Source: sourcetest.Pattern(all), Cache: cached(t, dir, 1<<30), Limits: slow})
+	for range 3 {
+		for index := range int64(80) {
+			wantRead(t, second, index)
+		}
+	}
+	if got := second.Stats(); got.FromCache != 5 || got.Fetched != 75 {
+		t.Errorf("with 5 of 80 blocks in the cache: %+v", got)
 	}
 }
 
@@ -285,13 +308,10 @@ func TestFailedPrefetch(t *testing.T) {
 	}
 }
 
-// TestDamagedCache: a block that is damaged in the cache is fetched again.
-func TestDamagedCache(t *testing.T) {
-	dir := testdir.New(t)
-	source := sourcetest.Pattern(all)
-	s := newFetcher(t, fetch.Options{Source: source, Cache: cached(t, dir, 1<<30), Limits: slow})
-	wantRead(t, s, 6)
-	files, err := filepath.Glob(filepath.Join(dir, "s-*", "6"))
+// damage changes the content of a block in a cache.
+func damage(t *testing.T, dir string, index int64) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "s-*", strconv.FormatInt(index, 16)))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("%v, %v", files, err)
 	}
@@ -303,9 +323,31 @@ func TestDamagedCache(t *testing.T) {
 	if _, err := f.WriteAt([]byte("damage"), 100_000); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestDamagedCache: a block that is damaged in the cache is fetched again.
+func TestDamagedCache(t *testing.T) {
+	dir := testdir.New(t)
+	source := sourcetest.Pattern(all)
+	s := newFetcher(t, fetch.Options{Source: source, Cache: cached(t, dir, 1<<30), Limits: slow})
+	wantRead(t, s, 6)
+	damage(t, dir, 6)
 	wantRead(t, s, 6) // it is still open
 	if n, _ := source.Requests(); n != 2 || s.Failure() != nil {
 		t.Errorf("%d requests, the failure is %v", n, s.Failure())
+	}
+}
+
+// TestDamagedBlockIsNotFromCache: a block of an earlier fetcher that is damaged in the cache is fetched, and
+// counts as fetched.
+func TestDamagedBlockIsNotFromCache(t *testing.T) {
+	dir := testdir.New(t)
+	wantRead(t, newFetcher(t, fetch.Options{Source: sourcetest.Pattern(all), Cache: cached(t, dir, 1<<30), Limits: slow}), 6)
+	damage(t, dir, 6)
+	s := newFetcher(t, fetch.Options{Source: sourcetest.Pattern(all), Cache: cached(t, dir, 1<<30), Limits: slow})
+	wantRead(t, s, 6)
+	if got := s.Stats(); got.FromCache != 0 || got.Fetched != 1 {
+		t.Errorf("the figures are %+v", got)
 	}
 }
 
