@@ -470,6 +470,33 @@ func TestAbortAfterDetach(t *testing.T) {
 	}
 }
 
+// TestAbortOfALargeNumber: a connection can be aborted although the host has so many mounts that its number exceeds 255.
+func TestAbortOfALargeNumber(t *testing.T) {
+	needRoot(t)
+	for range 300 {
+		mount := detachedTmpfs(t)
+		t.Cleanup(func() { unix.Close(mount) })
+	}
+	d := open(t, nil, lazydisk.Options{Size: 8 * mib})
+	if n := lazydisk.ConnectionNumber(d); n < 256 {
+		t.Fatalf("the number is %d", n)
+	}
+	must(t, lazydisk.AbortConnection(d))
+	<-d.Failed()
+}
+
+// detachedTmpfs returns the descriptor of a mount without a path.
+func detachedTmpfs(t *testing.T) int {
+	t.Helper()
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	must(t, err)
+	defer unix.Close(fs)
+	must(t, unix.FsconfigCreate(fs))
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	must(t, err)
+	return mount
+}
+
 // ownerEnv makes the test binary a process that opens a disk, mounts it, and waits to be killed.
 const ownerEnv = "LAZYDISK_TEST_OWNER"
 

@@ -80,7 +80,8 @@ func ConnectionOf(mount *os.File) (*Connection, error) {
 		return nil, err
 	}
 	defer control.Close()
-	number := uint32(unix.Mkdev(st.Dev_major, st.Dev_minor))
+	// the kernel's own encoding of device numbers, which differs from that of unix.Mkdev from the minor number 256 on
+	number := st.Dev_major<<20 | st.Dev_minor
 	path := fmt.Sprintf("%d/abort", number)
 	fd, err := unix.Openat(int(control.Fd()), path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
