@@ -61,7 +61,7 @@ func (c *Config) check() (warnings []string, errs []error) {
 		c.checkRootVolume(),
 		c.checkEncryption(),
 		c.checkSharedKeys(),
-		c.checkPartitions(),
+		c.checkPartitions(c.Region),
 		c.checkCopies(),
 		c.checkPublishing(time.Now()),
 		c.checkDirect(),

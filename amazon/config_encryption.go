@@ -71,20 +71,44 @@ var (
 	keyARN = regexp.MustCompile(`^arn:aws[a-z-]*:kms:([a-z0-9-]*):[0-9]{12}:(key/(mrk-)?[a-f0-9]+[a-f0-9-]+|alias/[a-zA-Z0-9:/_-]+)$`)
 )
 
-// checkKey fails when a key that was given as option has no form of a key, or is
-// that of another region. An empty region is not known.
+// checkKey returns an error if a key that was given as option has no form of a key, or is that of
+// another region. An empty region is not known yet: Publication checks again with the region of
+// the client, which may come from a profile, the environment or the instance.
 func checkKey(option, key, region string) error {
-	if key == "" || keyID.MatchString(key) {
-		return nil
-	}
-	arn := keyARN.FindStringSubmatch(key)
-	if arn == nil {
+	if key != "" && !keyID.MatchString(key) && !keyARN.MatchString(key) {
 		return fmt.Errorf("%s is %q, but must be the id of a KMS key, an alias such as alias/images, or an ARN of either", option, key)
 	}
-	if of := arn[1]; of != "" && region != "" && of != region {
-		return fmt.Errorf("%s is a key of region %s, but is needed in %s", option, of, region)
+	return checkKeyRegion(option, key, region)
+}
+
+// checkKeyRegion returns an error if a key is an ARN of another region.
+func checkKeyRegion(option, key, region string) error {
+	arn := keyARN.FindStringSubmatch(key)
+	if arn == nil || arn[1] == "" || region == "" || arn[1] == region {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%s is a key of region %s, but is needed in %s", option, arn[1], region)
+}
+
+// homeKeys returns the keys that are used in the build's own region, with their options.
+func (c *Config) homeKeys() []givenKey {
+	keys := []givenKey{{"root_volume_kms_key_id", c.RootVolumeKMSKeyID}, {"kms_key_id", c.KMSKeyID}}
+	for i, m := range c.AMIBlockDeviceMappings {
+		keys = append(keys, givenKey{fmt.Sprintf("%s[%d]: kms_key_id", mappingsOption, i), m.KMSKeyID})
+	}
+	return keys
+}
+
+// givenKey is a KMS key and the option that gives it.
+type givenKey struct{ option, key string }
+
+// checkHome returns the errors in options that must fit the build's region.
+func (c *Config) checkHome(region string) error {
+	errs := c.checkPartitions(region)
+	for _, k := range c.homeKeys() {
+		errs = append(errs, checkKeyRegion(k.option, k.key, region))
+	}
+	return errors.Join(errs...)
 }
 
 func (c *Config) checkEncryption() []error {

@@ -34,7 +34,7 @@ func partitionOf(region string) string {
 }
 
 // checkPartition returns an error if an ARN that was given as option is of another
-// partition than the region. An empty region is not known.
+// partition than the region. An empty region is not known yet: see checkKey.
 func checkPartition(option, arn, region string) error {
 	fields := strings.SplitN(arn, ":", 3)
 	want := partitionOf(region)
@@ -44,17 +44,16 @@ func checkPartition(option, arn, region string) error {
 	return fmt.Errorf("%s is %q, but must begin with arn:%s: in region %s", option, arn, want, region)
 }
 
-// checkPartitions refuses ARNs and regions of another partition than the build's region:
-// nothing can be used or copied across partitions.
-func (c *Config) checkPartitions() []error {
-	errs := []error{
-		checkPartition("assume_role: role_arn", c.AssumeRole.RoleARN, c.Region),
-		checkPartition("root_volume_kms_key_id", c.RootVolumeKMSKeyID, c.Region),
-		checkPartition("kms_key_id", c.KMSKeyID, c.Region),
+// checkPartitions refuses ARNs and regions of another partition than the build's region, home:
+// nothing can be used or copied across partitions. An empty region is not known yet: see checkKey.
+func (c *Config) checkPartitions(home string) []error {
+	errs := []error{checkPartition("assume_role: role_arn", c.AssumeRole.RoleARN, home)}
+	for _, k := range c.homeKeys() {
+		errs = append(errs, checkPartition(k.option, k.key, home))
 	}
 	each := func(option string, arns []string) {
 		for i, arn := range arns {
-			errs = append(errs, checkPartition(fmt.Sprintf("%s[%d]", option, i), arn, c.Region))
+			errs = append(errs, checkPartition(fmt.Sprintf("%s[%d]", option, i), arn, home))
 		}
 	}
 	each("assume_role: policy_arns", c.AssumeRole.PolicyARNs)
@@ -64,9 +63,9 @@ func (c *Config) checkPartitions() []error {
 		errs = append(errs, checkPartition(fmt.Sprintf("region_kms_key_ids[%q]", region), c.RegionKMSKeyIDs[region], region))
 	}
 	for _, region := range c.regions() {
-		if c.Region != "" && partitionOf(region) != partitionOf(c.Region) {
+		if home != "" && partitionOf(region) != partitionOf(home) {
 			errs = append(errs, fmt.Errorf("ami_regions has %s, which is in the partition %s, but region %s is in the partition %s: no AMI can be copied there",
-				region, partitionOf(region), c.Region, partitionOf(c.Region)))
+				region, partitionOf(region), home, partitionOf(home)))
 		}
 	}
 	return errs

@@ -17,6 +17,9 @@ import (
 // Publication decides on the regions that the image is copied to. It returns an error for options
 // that EC2 would refuse, or ignore, at the end.
 func (c *Cloud) Publication(ctx context.Context, facts bake.Facts) (bake.Publication, error) {
+	if err := c.config.checkHome(c.client.Region()); err != nil {
+		return bake.Publication{}, err
+	}
 	plan := c.planOf(facts)
 	if err := cmp.Or(plan.fits(), plan.checkHVM(), c.checkRootVolume(facts.Source)); err != nil {
 		return bake.Publication{}, err

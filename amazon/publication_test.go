@@ -269,6 +269,40 @@ func TestParavirtualImage(t *testing.T) {
 	}
 }
 
+// TestOptionsForAnotherRegion checks options against a region that the template does not set:
+// nothing is created, and EC2 is not even asked.
+func TestOptionsForAnotherRegion(t *testing.T) {
+	key := func(region string) string { return "arn:aws:kms:" + region + ":123456789012:key/1234abcd" }
+	const elsewhere = " is a key of region us-east-1, but is needed in eu-west-1"
+	for option, test := range map[string]struct {
+		options Config
+		want    string
+	}{
+		"own key":                {Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: key("eu-west-1")}}, ""},
+		"kms_key_id":             {Config{EncryptionConfig: EncryptionConfig{EncryptBoot: config.TriTrue, KMSKeyID: key("us-east-1")}}, elsewhere},
+		"root_volume_kms_key_id": {Config{EncryptionConfig: EncryptionConfig{RootVolumeKMSKeyID: key("us-east-1")}}, elsewhere},
+		"ami_block_device_mappings[0]: kms_key_id": {
+			Config{VolumeConfig: VolumeConfig{AMIBlockDeviceMappings: []BlockDevice{{
+				BlockDevice: builder.BlockDevice{DeviceName: "/dev/xvda"}, Encrypted: true, KMSKeyID: key("us-east-1"),
+			}}}}, elsewhere,
+		},
+		"ami_org_arns[0]": {Config{PublishConfig: PublishConfig{AMIOrgARNs: []string{"arn:aws-cn:organizations::1:organization/o-a"}}}, "must begin with arn:aws: in region eu-west-1"},
+		"ami_regions":     {Config{CopyConfig: CopyConfig{AMIRegions: []string{"cn-north-1"}}}, "cn-north-1, which is in the partition aws-cn, but region eu-west-1"},
+	} {
+		t.Run(option, func(t *testing.T) {
+			s := &fake{actions: map[string]action{}}
+			_, err := faked(t, s, test.options).Publication(t.Context(), bake.Facts{})
+			if test.want == "" {
+				if err != nil {
+					t.Errorf("refused: %v", err)
+				}
+				return
+			}
+			says(t, err, option, test.want)
+		})
+	}
+}
+
 // TestVolumeWithUnusableKey checks the error for a volume with an unusable key. Such a volume
 // disappears right after its creation.
 func TestVolumeWithUnusableKey(t *testing.T) {
