@@ -6,8 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/packer-chroot/packer-plugin-chroot/bake"
 )
 
 // Kind holds the differences between the builders toward Packer.
@@ -20,6 +18,8 @@ type Kind struct {
 	Provider string
 	// Image is the cloud's word for an image: AMI or OMI.
 	Image string
+	// SourceFields are the fields of the build's template data that only this cloud's images have.
+	SourceFields []SourceField
 	// Limits are the cloud's limits.
 	Limits Limits
 	// VolumeTypes are the types of volumes that the cloud has.
@@ -105,52 +105,4 @@ func (l Limits) checkTags(what string, tags map[string]string) error {
 		}
 	}
 	return nil
-}
-
-// sourceFields returns the facts about the source image under the names of this kind's templates
-// and provisioners: SourceAMI, SourceAMIName and so on.
-func (k Kind) sourceFields(source *bake.Image) map[string]any {
-	if source == nil {
-		source = &bake.Image{}
-	}
-	name := "Source" + k.Image
-	return map[string]any{
-		name:                  string(source.ID),
-		name + "Name":         source.Name,
-		name + "CreationDate": source.Created,
-		name + "Owner":        source.Owner,
-		name + "OwnerName":    source.OwnerName,
-	}
-}
-
-const fieldRegion = "BuildRegion"
-
-// sourceTags is the name of the field of the source image's tags.
-func (k Kind) sourceTags() string { return "Source" + k.Image + tagsSuffix }
-
-// labelData returns the data of the templates of the description and of tags.
-func (k Kind) labelData(facts bake.Facts) map[string]any {
-	data := k.sourceFields(facts.Source)
-	data[fieldRegion] = facts.Host.Region
-	tags := map[string]string{}
-	if facts.Source != nil && facts.Source.Tags != nil {
-		tags = facts.Source.Tags
-	}
-	data[k.sourceTags()] = tags
-	return data
-}
-
-// hookData returns the data that provisioners and post-processors read with the build function.
-func (k Kind) hookData(w bake.Workplace) map[string]any {
-	data := k.sourceFields(w.Source)
-	data[fieldRegion] = w.Host.Region
-	data[fieldDevice] = string(w.Device)
-	data[fieldMountPath] = w.Root.Path()
-	return data
-}
-
-// GeneratedData returns the names of the data that a build gives its provisioners.
-func (k Kind) GeneratedData() []string {
-	names := slices.Collect(maps.Keys(k.sourceFields(nil)))
-	return slices.Sorted(slices.Values(append(names, fieldRegion, fieldDevice, fieldMountPath)))
 }

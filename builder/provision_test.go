@@ -14,6 +14,7 @@ import (
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/packer-chroot/packer-plugin-chroot/bake"
+	"github.com/packer-chroot/packer-plugin-chroot/builder"
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
@@ -61,6 +62,35 @@ func TestGeneratedData(t *testing.T) {
 	equal(t, "names", kind.GeneratedData(), []string{
 		"BuildRegion", "Device", "MountPath", "SourceTMI", "SourceTMICreationDate", "SourceTMIName", "SourceTMIOwner", "SourceTMIOwnerName",
 	})
+}
+
+// TestSourceFieldsOfTheCloud checks that a field that only one cloud has is accepted in a template of
+// the description, and given to it and to provisioners.
+func TestSourceFieldsOfTheCloud(t *testing.T) {
+	j := job(t, nil)
+	j.SourceFields = []builder.SourceField{{Suffix: "Kernel", Value: func(i bake.Image) string { return "kernel of " + i.Name }}}
+	j.LabelTexts = []builder.LabelText{builder.Description("tmi_description", "from {{ .SourceTMIKernel }}")}
+	if !slices.Contains(j.GeneratedData(), "SourceTMIKernel") {
+		t.Errorf("the names are %q", j.GeneratedData())
+	}
+	var told map[string]any
+	hook := hookFunc(func(_ context.Context, _ string, _ packersdk.Communicator, data map[string]any) error {
+		told = data
+		return nil
+	})
+	_, err := build(t.Context(), t, &screen{}, hook, j, func(ctx context.Context, p bake.Plan, to bake.Reporter) error {
+		labels, err := p.Labels(bake.Facts{Source: &bake.Image{Name: "debian"}})
+		if err != nil || labels.ImageDescription != "from kernel of debian" {
+			t.Errorf("the description is %q, %v", labels.ImageDescription, err)
+		}
+		return provisioning(&root{})(ctx, p, to)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told["SourceTMIKernel"] != "kernel of debian" {
+		t.Errorf("provisioners are told %v", told)
+	}
 }
 
 func TestCommandsRunInTheRoot(t *testing.T) {
