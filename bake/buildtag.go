@@ -3,6 +3,7 @@ package bake
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/packer-chroot/packer-plugin-chroot/undo"
 )
@@ -21,11 +22,20 @@ func (b *build) armUnmark() (armed[buildTagAct], bool) {
 	return it, err == nil
 }
 
-// unmark removes the tag.
+// unmark removes the tag, unless old snapshots could not be deleted: reap will delete them, and the tag
+// shows then that the image which has replaced them is the build's.
 func (b *build) unmark(ctx context.Context, it armed[buildTagAct]) {
+	if b.isEvidence(it.entry) {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.waits.Release)
 	defer cancel()
 	_ = it.Undo(ctx) // it reports a failure
+}
+
+// isEvidence reports whether the tag of an act is needed to delete old snapshots.
+func (u *undoer) isEvidence(tag *entry) bool {
+	return slices.ContainsFunc(u.ledger.Outstanding(replacedSnapshots), func(e *entry) bool { return e != tag })
 }
 
 // buildTagAct is the tag of the build on the snapshot of an image, which is removed in any case:
@@ -60,6 +70,9 @@ func (a buildTagAct) undo(ctx context.Context, u *undoer, _ *entry) error {
 
 // undoInherited removes the tag if it is that of the build.
 func (a buildTagAct) undoInherited(ctx context.Context, u *undoer, e *entry) error {
+	if u.isEvidence(e) {
+		return fmt.Errorf("the %s is needed to delete old snapshots", a)
+	}
 	s, err := u.cloud.Snapshot(ctx, a.Snapshot)
 	if err != nil {
 		return ignoreGone(err)

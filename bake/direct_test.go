@@ -247,6 +247,27 @@ func TestDirectReadsTheCopyOfALockedSource(t *testing.T) {
 	})
 }
 
+// TestDirectOldSnapshotsAreDeletedLater: if a build cannot delete the snapshots of replaced images, reap can, because
+// the tag still shows that the new image is the build's. Then the tag is removed.
+func TestDirectOldSnapshotsAreDeletedLater(t *testing.T) {
+	in(t, func(t *testing.T, w *fake) {
+		dir := stateDir(t)
+		plan := w.journaledPlan(dir)
+		variants["replaced"](w, &plan)
+		direct(w, &plan)
+		w.faults["~snapshot#1"] = fault{err: errInjected}
+		if _, err := w.build(t.Context(), plan); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := bake.Reap(t.Context(), w, machine{w}, w, reaping(dir)); err != nil || len(all) != 1 || all[0].Fate != bake.Removed {
+			t.Errorf("%+v, %v", all, err)
+		}
+		if s := w.snapshots["snap-1"]; s == nil || s.build != "" || w.snapshots["snap-old"] != nil {
+			t.Errorf("the snapshots are %+v", w.snapshots)
+		}
+	})
+}
+
 // TestDirectSharesAPendingCopy: a build uses the copy that another one is making, or makes its own if
 // that one fails.
 func TestDirectSharesAPendingCopy(t *testing.T) {
