@@ -77,7 +77,7 @@ func (c *Content) readBlock(p []byte, index, within int64, ahead bool) error {
 			}
 		case r.Present:
 			if ahead {
-				c.fetcher.Prefetch(index)
+				c.fetcher.Prefetch(index*block.Size+int64(part.Offset), int64(part.Length))
 			}
 			if err := c.fetcher.ReadAt(into, index, int64(part.Offset)); err != nil {
 				return err

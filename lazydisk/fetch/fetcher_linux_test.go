@@ -235,7 +235,7 @@ func TestSequentialReads(t *testing.T) {
 		Wanted: func(index int64) bool { return index < 100 },
 	})
 	for index := range int64(50) {
-		s.Prefetch(index)
+		s.Prefetch(index*block.Size, block.Size)
 		wantRead(t, s, index)
 	}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
@@ -257,11 +257,55 @@ func TestRandomReads(t *testing.T) {
 		Source: source, Limits: slow, Wanted: func(int64) bool { return true },
 	})
 	for _, index := range []int64{500, 20, 300, 22, 700, 24, 100, 900, 502, 3} {
-		s.Prefetch(index)
+		s.Prefetch(index*block.Size, block.Size)
 		wantRead(t, s, index)
 	}
 	if n, _ := source.Requests(); n != 10 {
 		t.Errorf("%d requests", n)
+	}
+}
+
+// TestPartialReads: reads of parts of adjacent blocks request at most as many blocks ahead as were read.
+func TestPartialReads(t *testing.T) {
+	source := sourcetest.Pattern(all)
+	s := newFetcher(t, fetch.Options{
+		Source: source, Limits: slow, Wanted: func(int64) bool { return true },
+	})
+	const part = block.Size / 8
+	for index := range int64(24) { // as a program reads small files that are stored side by side
+		s.Prefetch(index*block.Size+2*part, part)
+		wantRead(t, s, index)
+	}
+	for n := range int64(24) { // as a program reads one file of three blocks
+		s.Prefetch(100*block.Size+n*part, part)
+		wantRead(t, s, 100+n/8)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if n, _ := source.Requests(); n == 24+3+3 {
+			break
+		} else if time.Now().After(deadline) || n > 24+3+3 {
+			t.Fatalf("%d requests", n)
+		}
+	}
+}
+
+// TestSwappedReads: a sequential read is recognized if its requests arrive in the wrong order.
+func TestSwappedReads(t *testing.T) {
+	source := sourcetest.Pattern(all)
+	s := newFetcher(t, fetch.Options{
+		Source: source, Cache: cached(t, testdir.New(t), 1<<30), Limits: slow, Wanted: func(int64) bool { return true },
+	})
+	for index := range int64(10) {
+		index ^= 1
+		s.Prefetch(index*block.Size, block.Size)
+		wantRead(t, s, index)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if n, _ := source.Requests(); n == 19 {
+			return // 10 blocks, and 9 ahead of the first one that arrived
+		} else if time.Now().After(deadline) {
+			t.Fatalf("%d requests", n)
+		}
 	}
 }
 
@@ -272,14 +316,14 @@ func TestTwoStreams(t *testing.T) {
 		Source: source, Cache: cached(t, testdir.New(t), 1<<30), Limits: slow, Wanted: func(int64) bool { return true },
 	})
 	for index := range int64(10) {
-		s.Prefetch(index)
+		s.Prefetch(index*block.Size, block.Size)
 		wantRead(t, s, index)
-		s.Prefetch(500 + index)
+		s.Prefetch((500+index)*block.Size, block.Size)
 		wantRead(t, s, 500+index)
 	}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		if n, _ := source.Requests(); n == 116 {
-			return // 10 blocks and 48 ahead, twice
+		if n, _ := source.Requests(); n == 40 {
+			return // 10 blocks and 10 ahead, twice
 		} else if time.Now().After(deadline) {
 			t.Fatalf("%d requests", n)
 		}
@@ -300,7 +344,7 @@ func TestFailedPrefetch(t *testing.T) {
 		Source: source, Cache: cached(t, testdir.New(t), 1<<30), Limits: slow, Wanted: func(index int64) bool { return index < 20 },
 	})
 	for index := range int64(20) {
-		s.Prefetch(index)
+		s.Prefetch(index*block.Size, block.Size)
 		wantRead(t, s, index)
 	}
 	if s.Failure() != nil {

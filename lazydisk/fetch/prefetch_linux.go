@@ -1,6 +1,10 @@
 package fetch
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/packer-chroot/packer-plugin-chroot/lazydisk/block"
+)
 
 const (
 	// streamCount is the number of sequential reads that are recognized at a time.
@@ -11,12 +15,43 @@ const (
 
 // stream is a sequential read.
 type stream struct {
-	// last is the block that was read last, and ahead the first one that was not requested.
-	last, ahead int64
-	// window is the number of blocks to be requested ahead.
-	window int64
-	used   int64
+	// start and end are the offsets of its bytes, and read is the number of those that were read.
+	start, end, read int64
+	// ahead is the first block that was not requested.
+	ahead int64
+	used  int64
 }
+
+// begin returns a stream with one read.
+func begin(off, length int64) stream {
+	return stream{start: off, end: off + length, read: length, ahead: blocksBefore(off + length)}
+}
+
+// continues reports whether a read continues the stream. Two requests of the kernel may arrive in the wrong order.
+func (t *stream) continues(off, length int64) bool {
+	return t.read > 0 && off >= t.end-2*length && off <= t.end+length
+}
+
+// advance adds a read to a stream, and returns the blocks from first, and before end, that should be requested: at most as
+// many as were read, because a program may read only a part of a file.
+func (t *stream) advance(off, length int64) (first, end int64) {
+	if off >= t.end && t.read < t.end-t.start { // the bytes between two earlier reads were not read
+		*t = begin(off, length)
+		return 0, 0
+	}
+	t.end = max(t.end, off+length)
+	t.read = min(t.read+length, t.end-t.start)
+	if t.read < t.end-t.start {
+		return 0, 0
+	}
+	next := blocksBefore(t.end)
+	first, end = max(t.ahead, next), next+min(t.read/block.Size, maxWindow)
+	t.ahead = max(first, end)
+	return first, end
+}
+
+// blocksBefore returns the number of the blocks that begin before an offset.
+func blocksBefore(off int64) int64 { return (off + block.Size - 1) / block.Size }
 
 // streams recognizes sequential reads.
 type streams struct {
@@ -25,46 +60,34 @@ type streams struct {
 	clock int64
 }
 
-// next records a read of a block, and returns the blocks from first, and before end, that should
-// be requested.
-func (s *streams) next(index int64) (first, end int64) {
+// next records a read, and returns the blocks from first, and before end, that should be requested.
+func (s *streams) next(off, length int64) (first, end int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clock++
 	oldest := &s.list[0]
 	for i := range s.list {
 		t := &s.list[i]
-		if t.window > 0 && (index == t.last || index == t.last+1) {
+		if t.continues(off, length) {
+			first, end = t.advance(off, length)
 			t.used = s.clock
-			if index == t.last {
-				return 0, 0
-			}
-			return t.advance()
+			return first, end
 		}
 		if t.used < oldest.used {
 			oldest = t
 		}
 	}
-	*oldest = stream{last: index, ahead: index + 1, window: 1, used: s.clock}
+	*oldest = begin(off, length)
+	oldest.used = s.clock
 	return 0, 0
 }
 
-// advance moves a stream to its next block.
-func (t *stream) advance() (first, end int64) {
-	t.last++
-	t.window = min(2*t.window, maxWindow)
-	first, end = max(t.ahead, t.last+1), t.last+1+t.window
-	t.ahead = max(first, end)
-	return first, end
-}
-
-// Prefetch records a read of a block. If it continues a sequential read, the next blocks are
-// fetched in the background.
-func (f *Fetcher) Prefetch(index int64) {
+// Prefetch records a read. If it continues a sequential read, the next blocks are fetched in the background.
+func (f *Fetcher) Prefetch(off, length int64) {
 	if f.wanted == nil {
 		return
 	}
-	for first, end := f.streams.next(index); first < end; first++ {
+	for first, end := f.streams.next(off, length); first < end; first++ {
 		if f.ctx.Err() != nil || f.Failure() != nil {
 			return
 		}
