@@ -18,41 +18,48 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/testdir"
 )
 
-// BenchmarkSequentialRead reads 1 GiB from the device of a disk whose blocks are all in the cache,
-// and in turn from a loop device over a plain file with the same content. It reports both speeds and
-// the median of their ratios.
+// BenchmarkSequentialRead reads a file of 1 GiB on a disk whose blocks are all in the cache, and in turn on a loop device
+// over a plain file with the same content. It reports both speeds and the median of their ratios.
 func BenchmarkSequentialRead(b *testing.B) {
-	const size = gib
-	source := sourcetest.Pattern(block.Range{Count: size / block.Size})
-	d := open(b, source, lazydisk.Options{Size: size, Key: "bench", Cache: cached(b)})
-	plain := plainLoop(b, size)
-	readAll(b, d.Device(), size) // fills the cache
-	readAll(b, plain, size)
-	var lazy, file time.Duration
+	path := imageWithFile(b, gib)
+	source := sourcetest.File(b, path)
+	d := open(b, source, lazydisk.Options{Size: 2 * gib, Key: "bench", Cache: cached(b)})
+	lazy, plain := fileOn(b, d.Device()), fileOn(b, plainLoop(b, path))
+	readAll(b, lazy, gib) // fills the cache
+	readAll(b, plain, gib)
+	fetched, err := d.Stats(within(b))
+	must(b, err)
+	var lazyTime, plainTime time.Duration
 	var ratios []float64
 	used := processorTime(b, d.PID())
 	for b.Loop() {
-		one, other := readAll(b, plain, size), readAll(b, d.Device(), size)
-		file, lazy = file+one, lazy+other
+		one, other := readAll(b, plain, gib), readAll(b, lazy, gib)
+		plainTime, lazyTime = plainTime+one, lazyTime+other
 		ratios = append(ratios, one.Seconds()/other.Seconds())
 	}
-	mbs := func(t time.Duration) float64 { return float64(b.N) * size / 1e6 / t.Seconds() }
-	b.ReportMetric(mbs(lazy), "lazy-MB/s")
-	b.ReportMetric(mbs(file), "loop-MB/s")
+	mbs := func(t time.Duration) float64 { return float64(b.N) * gib / 1e6 / t.Seconds() }
+	b.ReportMetric(mbs(lazyTime), "MB/s-lazy")
+	b.ReportMetric(mbs(plainTime), "MB/s-loop")
 	slices.Sort(ratios)
-	b.ReportMetric(ratios[len(ratios)/2], "ratio")
-	b.ReportMetric(float64(processorTime(b, d.PID())-used)/1e9/float64(b.N), "server-cpu-s/GiB")
+	b.ReportMetric(ratios[len(ratios)/2], "×loop's-speed")
+	b.ReportMetric(float64(processorTime(b, d.PID())-used)/1e9/float64(b.N), "cpu-s/GiB-of-server")
 	b.ReportMetric(0, "ns/op")
-	if stats, err := d.Stats(within(b)); err != nil || stats.Fetched != size/block.Size {
-		b.Errorf("the figures are %+v, %v", stats, err)
+	if stats, err := d.Stats(within(b)); err != nil || stats.Fetched != fetched.Fetched {
+		b.Errorf("the figures are %+v, %v; at the start %+v", stats, err, fetched)
 	}
 }
 
-// plainLoop returns a loop device over a file with the content of a source, as losetup makes it.
-func plainLoop(b *testing.B, size int64) string {
+// imageWithFile returns the image of an ext4 file system of 2 GiB with a file of this size, named data.
+func imageWithFile(b *testing.B, size int64) string {
 	b.Helper()
-	path := filepath.Join(testdir.New(b), "plain")
-	f, err := os.Create(path)
+	dir := testdir.New(b)
+	path := filepath.Join(dir, "image")
+	must(b, os.WriteFile(path, nil, 0o600))
+	must(b, os.Truncate(path, 2*gib))
+	run(b, "mkfs.ext4", "-q", path)
+	root, unmount := mount(b, path, "loop")
+	defer unmount()
+	f, err := os.Create(filepath.Join(root, "data"))
 	must(b, err)
 	p := make([]byte, block.Size)
 	for index := range size / block.Size {
@@ -61,22 +68,31 @@ func plainLoop(b *testing.B, size int64) string {
 		must(b, err)
 	}
 	must(b, f.Close())
-	args := []string{"--find", "--show", path}
-	if os.Getenv("BENCH_DIRECT") != "" {
-		args = append([]string{"--direct-io=on"}, args...)
-	}
-	device := run(b, "losetup", args...)
+	return path
+}
+
+// fileOn mounts a device until the end of the test and returns the path of its file.
+func fileOn(b *testing.B, device string) string {
+	b.Helper()
+	root, _ := mount(b, device, "ro")
+	return filepath.Join(root, "data")
+}
+
+// plainLoop returns a loop device over a file, as losetup makes it.
+func plainLoop(b *testing.B, path string) string {
+	b.Helper()
+	device := run(b, "losetup", "--find", "--show", path)
 	b.Cleanup(func() { run(b, "losetup", "-d", device) })
 	return device
 }
 
-// readAll reads a device from its beginning, after it has emptied the page cache of the device.
-func readAll(b *testing.B, device string, size int64) time.Duration {
+// readAll reads a file or a device from its beginning, after its pages were removed from the page cache.
+func readAll(b *testing.B, path string, size int64) time.Duration {
 	b.Helper()
-	f, err := os.Open(device)
+	f, err := os.Open(path)
 	must(b, err)
 	defer f.Close()
-	must(b, unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0))
+	must(b, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
 	started := time.Now()
 	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, make([]byte, mib))
 	if err != nil || n != size {
@@ -123,6 +139,30 @@ func BenchmarkChanges(b *testing.B) {
 		if err != nil || sum.Written != size/block.Size {
 			b.Fatalf("%+v, %v", sum, err)
 		}
+	}
+}
+
+// BenchmarkMemory measures the memory of a block server whose disk of 64 GiB is used all over, without a cache, which takes
+// the most memory, and with one. TestMemory checks its bound.
+func BenchmarkMemory(b *testing.B) {
+	const size = 64 * gib
+	source := sourcetest.Pattern(block.Range{Count: size / block.Size})
+	for _, with := range []bool{false, true} {
+		b.Run(fmt.Sprintf("cache=%v", with), func(b *testing.B) {
+			most := 0
+			for i := 0; b.Loop(); i++ {
+				o := lazydisk.Options{Size: size}
+				if with {
+					o.Key, o.Cache = fmt.Sprintf("memory-%d", i), cached(b)
+				}
+				d := open(b, source, o)
+				useEverywhere(b, d, size)
+				_, peak := memory(b, d.PID())
+				most = max(most, peak)
+			}
+			b.ReportMetric(float64(most), "MiB-at-most")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }
 

@@ -799,7 +799,7 @@ func TestMemory(t *testing.T) {
 
 // useEverywhere reads and writes in sixteen goroutines, at places that are spread over a disk, and
 // then discards most of it.
-func useEverywhere(t *testing.T, d *lazydisk.Disk, size int64) {
+func useEverywhere(t testing.TB, d *lazydisk.Disk, size int64) {
 	t.Helper()
 	f := device(t, d)
 	var group sync.WaitGroup
