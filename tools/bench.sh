@@ -12,11 +12,15 @@ if [ -z "${PEER_PLUGIN:-}" ]; then
   exit 1
 fi
 measure() { go test -run '^$' "$@" | tee -a /dev/stderr | grep ^Benchmark; }
-# A round of Many takes minutes, and its ratio varies little between rounds. A build of Waits takes most of one.
+# A round of Many takes minutes, and its ratio varies little between rounds. A build of Waits takes most of one minute,
+# and a round of Direct almost three.
 results=$(
-  measure -p 1 -bench . -skip '^Benchmark(Many|Waits)$' -benchtime "${BENCHTIME:-10x}" -timeout 30m ./acceptance/build ./acceptance/chroot ./chroot
+  measure -p 1 -bench . -skip '^Benchmark(Many|Waits|Direct|Upload)$' -benchtime "${BENCHTIME:-10x}" -timeout 30m ./acceptance/build ./acceptance/chroot ./chroot
   measure -bench '^BenchmarkMany$' -benchtime "${MANYTIME:-3x}" -timeout 30m ./acceptance/build
   measure -bench '^BenchmarkWaits$' -benchtime "${WAITSTIME:-5x}" -timeout 30m ./acceptance/build
+  measure -bench '^BenchmarkDirect$' -benchtime "${DIRECTTIME:-3x}" -timeout 30m ./acceptance/build
+  measure -bench '^BenchmarkUpload$' -benchtime "${DISKTIME:-5x}" -timeout 30m ./acceptance/build
+  measure -bench '^Benchmark(SequentialRead|Changes|Memory)$' -benchtime "${DISKTIME:-5x}" -timeout 30m ./lazydisk
 )
 calls=$(go test -count=1 -run '^TestPeerCalls$' -v ./acceptance/build | tee -a /dev/stderr)
 
@@ -36,7 +40,10 @@ HEAD
 HEAD
   echo "$results" | awk '{
     name = $1; sub(/-[0-9]+$/, "", name); sub(/^Benchmark/, "", name); line = ""
-    for (i = 5; i < NF; i += 2) line = line (line == "" ? "" : ", ") sprintf("%.1f", $i) " " $(i + 1)
+    for (i = 3; i < NF; i += 2) {
+      if ($(i + 1) == "ns/op") continue
+      line = line (line == "" ? "" : ", ") sprintf($i < 10 ? "%.2f" : "%.1f", $i) " " $(i + 1)
+    }
     print "| `" name "` | " line " |"
   }'
   for program in packer-plugin-amazon-chroot packer-plugin-osc-chroot loopcloud; do
@@ -57,6 +64,11 @@ HEAD
 | `Calls` | the number of API calls and the duration of a basic build with a tenth of AWS's delays. The public amazon plugin (1.2.1) polls every second here, instead of every ten |
 | `Many` | sixteen parallel builds, in sixteen Packer processes, and one build, on `--profile aws`. `×one` is above 1 mostly because Packer and the plugin start sixteen times |
 | `Waits` | the time of a basic build on `--profile aws` and `--profile outscale` above the cloud's own path (volume, attachment, snapshot, image), which is computed from the profile; medians of five builds, of which the first knows no earlier waits. `ms-if-ready-at-once` is the same build on `--profile instant`, in the same run |
+| `Direct` | a build of one template on `--profile aws`, by the public amazon plugin (1.2.1) and by `amazon-chroot`: with a volume, with `ebs_direct` and an empty block cache (`cold`), and with `ebs_direct` again (`warm`); medians. `path` is the cloud's own time, computed from the profile: volume, attachment, snapshot and image, or with `ebs_direct` completion of the snapshot and image |
+| `Upload` | the upload of 1 GiB of changed blocks on `--profile instant`, from the end of provisioning to the request that completes the snapshot; the median of five. `%of-all-cores` is the part of the machine's processor time that is used meanwhile, and loopcloud's share is work that AWS does elsewhere |
+| `SequentialRead` | reading a file of 1 GiB from a disk of a direct build whose blocks are in the block cache, and from a loop device over a plain file |
+| `Changes` | reading 1 GiB of changed blocks from the block server, as an upload does |
+| `Memory` | the resident memory of the block server after a disk of 64 GiB was read, written and discarded all over; `TestMemory` fails above 128 MiB |
 
 ## API calls of a build
 

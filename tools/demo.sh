@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# demo.sh: imports an image into a cloud on this machine, builds one image from it with
-# osc-chroot and one with amazon-chroot, and shows both.
+# demo.sh: imports an image into a cloud on this machine, builds images from it with osc-chroot,
+# with amazon-chroot, and with amazon-chroot without an instance, and shows them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/remove.sh
@@ -15,7 +15,7 @@ say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 work=$(mktemp -d "${TMPDIR:-/tmp}/packer-chroot-demo.XXXXXX")
 trap 'remove_tree "$work"' EXIT
 export PACKER_PLUGIN_PATH=$work/plugins PACKER_CONFIG_DIR=$work/config CHECKPOINT_DISABLE=1
-export LOOPCLOUD_DIR=$work/cloud
+export LOOPCLOUD_DIR=$work/cloud PACKER_CHROOT_BLOCK_CACHE=$work/blocks
 
 say "a source image: a root file system of one busybox"
 tools/busybox-root.sh "$work/root"
@@ -29,6 +29,10 @@ for builder in osc-chroot amazon-chroot; do
   (cd "$work" && "$repo/bin/loopcloud" run --dir "$LOOPCLOUD_DIR" -- \
     "$repo/bin/packer" build -color=false -var source=ami-e81d5881 "$repo/examples/$builder/basic.pkr.hcl")
 done
+
+say "packer build examples/amazon-chroot/direct.pkr.hcl, on a machine that is no instance of loopcloud"
+(cd "$work" && "$repo/bin/loopcloud" run --dir "$LOOPCLOUD_DIR" --hosts 0 -- \
+  "$repo/bin/packer" build -color=false -var source=ami-e81d5881 "$repo/examples/amazon-chroot/direct.pkr.hcl")
 
 say "the reports, to open in a browser"
 for builder in osc-chroot amazon-chroot; do

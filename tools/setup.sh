@@ -7,11 +7,11 @@ set -euo pipefail
 needs=(
   mkfs.ext4:e2fsprogs debugfs:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.vfat:dosfstools parted:parted sfdisk:fdisk busybox:busybox-static
   losetup:mount setfattr:attr gcc:gcc git:git /usr/bin/aws:awscli setsid:util-linux ansible-playbook:ansible
-  sudo:sudo curl:curl openssl:openssl
+  sudo:sudo curl:curl openssl:openssl debootstrap:debootstrap
 )
 # only for make qemu and make boot
 [ -z "${QEMU:-}${BOOT:-}" ] || needs+=(qemu-system-x86_64:qemu-system-x86)
-[ -z "${BOOT:-}" ] || needs+=(debootstrap:debootstrap mcopy:mtools)
+[ -z "${BOOT:-}" ] || needs+=(mcopy:mtools)
 missing=()
 for need in "${needs[@]}"; do
   command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")

@@ -58,6 +58,27 @@ func TestDirectBasicExample(t *testing.T) {
 	b.Clean()
 }
 
+// TestDirectExamples builds the examples of direct builds.
+func TestDirectExamples(t *testing.T) {
+	b := outside(t)
+	example := func(name string) string {
+		return filepath.Join(harness.Programs.Repo, "examples", "amazon-chroot", name+".pkr.hcl")
+	}
+	b.Build(example("direct"), "-var", "source="+harness.SourceID)
+	made := b.Made()
+	if got := b.Content(b.Disk(made.ID), "/etc/motd"); got != "built from "+harness.SourceID+" without an instance\n" || made.Tags["made-by"] != "packer" {
+		t.Errorf("/etc/motd holds %q, and the tags are %v", got, made.Tags)
+	}
+	b.Remove(made.ID)
+	archive := filepath.Join(b.Dir, "root.tar")
+	b.Sh("tar -C " + harness.Programs.Root + " -cf " + archive + " .")
+	b.Build(example("direct-scratch"), "-var", "archive="+archive)
+	disk := b.Disk(b.Made().ID)
+	if got := b.Content(disk, "/etc/fstab"); got != "LABEL=root / ext4 errors=remount-ro 0 1\n" || !b.Has(disk, "/bin/busybox") {
+		t.Errorf("/etc/fstab holds %q", got)
+	}
+}
+
 // outside starts a cloud on a machine that is no instance of it.
 func outside(t *testing.T) *harness.Box {
 	harness.NeedRoot(t)
@@ -65,23 +86,29 @@ func outside(t *testing.T) *harness.Box {
 	return harness.New(t, "--hosts", "0")
 }
 
-var (
-	fetched   = regexp.MustCompile(`fetched ([0-9.]+) MiB`)
-	fromCache = regexp.MustCompile(`[1-9][0-9]* others came from the block cache`)
-)
+// reported matches the figures of a direct build.
+var reported = regexp.MustCompile(`(?s)fetched ([0-9.]+) MiB .*the system read ([0-9.]+) MiB and wrote ([0-9.]+) MiB.*uploaded ([0-9.]+) MiB`)
 
-// fetchedMiB returns how much a build has fetched.
-func fetchedMiB(t *testing.T, output string) float64 {
+var fromCache = regexp.MustCompile(`[1-9][0-9]* others came from the block cache`)
+
+// traffic holds the figures that a direct build reports, in MiB.
+type traffic struct{ fetched, read, written, uploaded float64 }
+
+// trafficOf returns the figures in the output of a build.
+func trafficOf(t testing.TB, output string) traffic {
 	t.Helper()
-	found := fetched.FindStringSubmatch(output)
+	found := reported.FindStringSubmatch(output)
 	if found == nil {
-		t.Fatalf("the build does not say what it has fetched:\n%s", output)
+		t.Fatalf("the build does not report what it has fetched and uploaded:\n%s", output)
 	}
-	mib, err := strconv.ParseFloat(found[1], 64)
-	if err != nil {
-		t.Fatal(err)
+	var mib [4]float64
+	for i := range mib {
+		var err error
+		if mib[i], err = strconv.ParseFloat(found[i+1], 64); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return mib
+	return traffic{mib[0], mib[1], mib[2], mib[3]}
 }
 
 // TestDirectBuildsOnEachOther: a build from the image of another one reads what that one has uploaded, and a second
@@ -90,12 +117,12 @@ func TestDirectBuildsOnEachOther(t *testing.T) {
 	b := outside(t)
 	f := harness.Direct
 	out := b.Build(b.Template(f.Basic(harness.O{"ami_name": "first"}), harness.Shell("echo one > /root/one")))
-	if fetchedMiB(t, out) == 0 {
+	if trafficOf(t, out).fetched == 0 {
 		t.Errorf("the first build fetched nothing:\n%s", out)
 	}
 	first := b.Made().ID
 	out = b.Build(b.Template(f.Basic(harness.O{"ami_name": "second"}), harness.Shell("echo one > /root/one")))
-	if mib := fetchedMiB(t, out); mib > 0 {
+	if mib := trafficOf(t, out).fetched; mib > 0 {
 		t.Errorf("the second build fetched %v MiB:\n%s", mib, out)
 	}
 	if !fromCache.MatchString(harness.Flat(out)) {

@@ -24,6 +24,7 @@ var docsWithTemplates = []struct {
 	{".web-docs/components/builder/amazon-chroot/README.md", harness.Flavors[0], 20},
 	{".web-docs/components/builder/osc-chroot/README.md", harness.Flavors[1], 7},
 	{"docs/ansible.md", harness.Flavors[0], 2},
+	{"docs/direct.md", harness.Flavors[0], 1},
 	{"docs/moving-from-outscale-chroot.md", harness.Flavors[1], 1},
 }
 
