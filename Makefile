@@ -1,9 +1,9 @@
-# The usual targets of a Packer plugin: build dev test testacc generate plugin-check; and demo peer public qemu boot packer
+# The usual targets of a Packer plugin: build dev test testacc generate plugin-check; and demo peer public qemu boot browser packer
 # lint bench fuzz matrix soak real-aws real-osc. Every target installs or builds its requirements.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build packer sdc dev demo test testacc matrix real-aws real-osc peer public qemu boot generate lint bench fuzz soak plugin-check setup clean FORCE
+.PHONY: build packer sdc dev demo test testacc matrix real-aws real-osc peer public qemu boot browser generate lint bench fuzz soak plugin-check setup clean FORCE
 
 # The cache for tools that are slow to build. It is outside the checkout, and is refilled if it is missing.
 CACHE := $(or $(PACKER_CHROOT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/packer-plugin-chroot)
@@ -81,6 +81,11 @@ qemu: packer
 boot: build packer
 	@BOOT=yes tools/setup.sh
 	@tools/boot.sh "$(CACHE)"
+
+# Opens the page of a report in a Chromium without a window.
+browser:
+	@BROWSER=yes tools/setup.sh
+	@BROWSER_PROGRAM=chromium go test -count=1 -run '^TestPageInABrowser$$' ./report
 
 generate: sdc
 	@tools/generate.sh

@@ -180,8 +180,15 @@ func (r *Recorder) Report(info Info, images []Image, err error) Report {
 	all.Packages = compare(r.before, r.after)
 	all.Omitted = maps.Clone(all.Omitted)
 	all.fill()
-	all.Steps = slices.SortedStableFunc(slices.Values(all.Steps), func(a, b Step) int { return cmp.Or(cmp.Compare(a.Begin, b.Begin), cmp.Compare(b.End, a.End)) })
+	slices.SortStableFunc(all.Steps, inOrder)
 	return all
+}
+
+// inOrder compares steps by their beginning. Steps that are parts of others come after those that begin at
+// the same time and are not.
+func inOrder(a, b Step) int {
+	part := func(s Step) int { return min(len(s.Step), 1) }
+	return cmp.Or(cmp.Compare(a.Begin, b.Begin), cmp.Compare(part(a), part(b)))
 }
 
 // fill replaces nil lists by empty ones, so that readers of the JSON find lists everywhere.

@@ -285,6 +285,26 @@ func TestTrace(t *testing.T) {
 	}
 }
 
+// TestOrderOfSteps checks that steps of the same time stay in their order, and that a step is before its parts.
+func TestOrderOfSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRecorder()
+		for _, name := range []string{"replace images", "register image"} {
+			r.Hear(event.Step{Name: name})
+		}
+		time.Sleep(time.Second)
+		r.In("finish root").Hear(event.Step{Name: "pre_unmount_commands", Took: time.Second})
+		r.Hear(event.Step{Name: "finish root", Took: time.Second})
+		var names []string
+		for _, s := range r.Report(Info{}, nil, nil).Steps {
+			names = append(names, s.Name)
+		}
+		if diff := cmp.Diff([]string{"replace images", "register image", "finish root", "pre_unmount_commands"}, names); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestBarsSideBySide(t *testing.T) {
 	b := band{bars: []bar{{Span: Span{Begin: 4, End: 5}}, {Span: Span{Begin: 0, End: 3}}, {Span: Span{Begin: 1, End: 2}}, {Span: Span{Begin: 2.5, End: 6}}}}
 	b.arrange()

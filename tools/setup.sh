@@ -12,6 +12,8 @@ needs=(
 # only for make qemu and make boot
 [ -z "${QEMU:-}${BOOT:-}" ] || needs+=(qemu-system-x86_64:qemu-system-x86)
 [ -z "${BOOT:-}" ] || needs+=(mcopy:mtools)
+# only for make browser
+[ -z "${BROWSER:-}" ] || needs+=(chromium:chromium)
 missing=()
 for need in "${needs[@]}"; do
   command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
