@@ -23,13 +23,14 @@ quietly chroot "$root" apt-get install -y --download-only -o Dir::Cache::Archive
 packages=$work/new/packages
 mkdir "$packages"
 mv "$root"/packages/*.deb "$packages"
-rm -rf --one-file-system "$root/packages"
+remove_tree "$root/packages"
 chmod 644 "$packages"/*
 for deb in "$packages"/*.deb; do
   dpkg-deb --field "$deb"
   printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$(basename "$deb")" "$(stat -c %s "$deb")" "$(sha256sum <"$deb" | cut -d' ' -f1)"
 done >"$packages/Packages"
 
-rm -rf --one-file-system "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/*.log
+remove_tree "$root"/var/lib/apt/lists/*
+rm -f "$root"/var/cache/apt/*.bin "$root"/var/log/*.log
 tar -C "$root" --numeric-owner -cf "$work/new/root.tar" .
 mv -T "$work/new" "$dir"
