@@ -10,8 +10,9 @@ import (
 )
 
 // decode decodes the parameters of a call into a struct. It is as strict as the API: it refuses
-// unknown names, names in another case, values of another type, null, and a request without a
-// field that has the tag need:"yes". An empty body is an empty object.
+// unknown names, names in another case, values of another type, and a request without a field
+// that has the tag need:"yes". A field or a filter that is null is absent; null elsewhere is refused.
+// An empty body is an empty object.
 func decode(body []byte, params any) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		body = []byte("{}")
@@ -24,7 +25,7 @@ func decode(body []byte, params any) error {
 
 // decodeValue decodes valid JSON into v. The name of the parameter is for errors.
 func decodeValue(raw json.RawMessage, name string, v reflect.Value) error {
-	if string(bytes.TrimSpace(raw)) == "null" {
+	if isNull(raw) {
 		return wrongType(name)
 	}
 	switch v.Kind() {
@@ -41,6 +42,8 @@ func decodeValue(raw json.RawMessage, name string, v reflect.Value) error {
 	}
 	return nil
 }
+
+func isNull(raw json.RawMessage) bool { return string(bytes.TrimSpace(raw)) == "null" }
 
 func wrongType(name string) error {
 	if name == "" {
@@ -62,7 +65,7 @@ func decodeObject(raw json.RawMessage, name string, v reflect.Value) error {
 		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		value, ok := given[key]
 		delete(given, key)
-		if !ok {
+		if !ok || isNull(value) {
 			if f.Tag.Get("need") == "yes" {
 				absent = append(absent, below(name, key))
 			}

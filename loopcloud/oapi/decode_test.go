@@ -12,6 +12,7 @@ func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "null", "[", `{"ImageName":"x","BlockDeviceMappings":[{"DeviceName":"/dev/sda1","Bsu":{"VolumeSize":8}}]}`,
 		`{"BlockDeviceMappings":[{}]}`, `{"BootModes":["uefi"],"TpmMandatory":true}`, `{"ImageName":1}`, `{"ImageName":null}`,
+		`{"BlockDeviceMappings":[{"DeviceName":"/dev/sda1","Bsu":{"SnapshotId":"snap-12345678","Iops":null}}],"BootModes":null}`,
 		`{"BlockDeviceMappings":{"DeviceName":"x"}}`, `{"DryRun":true,"Nothing":{}}`, `{"ImageName":"\ud800"}`,
 	} {
 		f.Add([]byte(seed))

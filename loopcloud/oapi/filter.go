@@ -36,13 +36,16 @@ const (
 	notAfter                    // a date or time
 )
 
-// selectBy returns the resources that all filters match.
+// selectBy returns the resources that all filters match. A filter that is null is absent.
 func selectBy[T any](given filters, known map[string]filter[T], all []T) ([]T, error) {
 	out := all
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		f, ok := known[name]
 		if !ok {
 			return nil, unknownParam.with("there is no filter %s", name)
+		}
+		if isNull(given[name]) {
+			continue
 		}
 		want, err := f.kind.decode(given[name], below("Filters", name))
 		if err != nil {
