@@ -108,7 +108,7 @@ func (b *box) dryRuns() map[string]url.Values {
 	run := must(b.client.RunInstances(ctx, &sdk.RunInstancesInput{ImageId: &uefi, MinCount: aws.Int32(1), MaxCount: aws.Int32(1)}))(b)
 	instance := *run.Instances[0].InstanceId
 	values := map[string]string{
-		"VolumeId": volume, "SnapshotId": b.snapshot(), "ImageId": image, "InstanceId": instance, "InstanceId.1": instance, "ResourceId.1": volume,
+		"VolumeId": volume, "SnapshotId": b.snapshot(), "ImageId": image, "InstanceId": instance, "InstanceId.1": instance,
 		"SourceImageId": image, "SourceSnapshotId": b.snapshot(), "SourceRegion": region, "AvailabilityZone": zone, "Device": "/dev/sdf",
 		"Name": "free", "KmsKeyId": "alias/mine", "Attribute": "launchPermission", "State": "block-all-sharing", "ImageBlockPublicAccessState": "block-new-sharing", "AllowedImagesSettingsState": "enabled",
 	}
@@ -121,6 +121,8 @@ func (b *box) dryRuns() map[string]url.Values {
 		"ModifySnapshotAttribute":       {"OperationType": "add", "UserId.1": bob},
 		"ModifyImageAttribute":          {"Description.Value": "new"},
 		"ModifyInstanceMetadataOptions": {"HttpTokens": "required"},
+		"CreateTags":                    {"ResourceId.1": volume, "Tag.1.Key": "x"},
+		"DeleteTags":                    {"ResourceId.1": volume, "Tag.1.Key": "x"},
 		"RegisterImage":                 {"RootDeviceName": "/dev/sda1", "BlockDeviceMapping.1.DeviceName": "/dev/sda1", "BlockDeviceMapping.1.Ebs.SnapshotId": values["SnapshotId"]},
 	}
 	requests := map[string]url.Values{}

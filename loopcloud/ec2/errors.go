@@ -61,8 +61,9 @@ var codes = map[refusalKey]string{
 	{state.Malformed, "key"}:      "InvalidParameterValue",
 	{state.Malformed, ""}:         "InvalidID",
 
-	{state.WrongState, "image"}: "InvalidAMIID.Unavailable",
-	{state.WrongState, ""}:      "IncorrectState",
+	{state.WrongState, "image"}:        "InvalidAMIID.Unavailable",
+	{state.WrongState, "modification"}: "IncorrectModificationState",
+	{state.WrongState, ""}:             "IncorrectState",
 
 	{state.InUse, "volume"}:   "VolumeInUse",
 	{state.InUse, "snapshot"}: "InvalidSnapshot.InUse",
@@ -96,13 +97,14 @@ var codes = map[refusalKey]string{
 	{state.Unsuited, ""}:   "InvalidParameterCombination",
 	{state.Unreadable, ""}: "InvalidRequest",
 
-	{state.Limit, "instance"}: "AttachmentLimitExceeded",
-	{state.Limit, "tag"}:      "TagLimitExceeded",
-	{state.Limit, ""}:         "ResourceLimitExceeded",
+	{state.Limit, "instance"}:     "AttachmentLimitExceeded",
+	{state.Limit, "tag"}:          "TagLimitExceeded",
+	{state.Limit, "modification"}: "VolumeModificationRateExceeded",
+	{state.Limit, ""}:             "ResourceLimitExceeded",
 }
 
-// texts holds the messages of EC2 that clients are known to show or to parse; {id} is the ID and
-// {why} the message of the state. The other refusals have the message of the state.
+// texts holds the messages of EC2 that clients are known to show or to parse; {id} is the ID, {by}
+// the ID of the resource that uses it, and {why} the message of the state. The other refusals have the message of the state.
 var texts = map[refusalKey]string{
 	{state.NotFound, "volume"}:         "The volume '{id}' does not exist.",
 	{state.NotFound, "snapshot"}:       "The snapshot '{id}' does not exist.",
@@ -111,11 +113,13 @@ var texts = map[refusalKey]string{
 	{state.NotFound, "zone"}:           "The zone '{id}' does not exist.",
 	{state.Malformed, "tag"}:           "The ID '{id}' is not valid",
 	{state.InUse, "device"}:            "Invalid value '{id}' for unixDevice. Attachment point {id} is already in use",
-	{state.InUse, "snapshot"}:          "The snapshot {id} is currently in use: {why}",
+	{state.InUse, "snapshot"}:          "The snapshot {id} is currently in use by {by}",
+	{state.InUse, "volume"}:            "Volume {id} is currently attached to {by}",
+	{state.WrongState, "root"}:         "{why}",
 	{state.Duplicate, "image"}:         "AMI name {id} is already in use: {why}",
 	{state.Missing, "device"}:          "The request must contain the parameter rootDeviceName or device",
 	{state.Missing, "iops"}:            "The request must contain the parameter iops: {why}",
-	{state.Missing, "size"}:            "The request must contain the parameter size or snapshotId",
+	{state.Missing, "size"}:            "The request must contain the parameter size/snapshot",
 	{state.NotAllowed, "image"}:        "Not authorized for image:{id} ({why})",
 	{state.NotAllowed, "snapshot"}:     "Not authorized for snapshot:{id} ({why})",
 	{state.Secret, "image"}:            "{why}",
@@ -143,7 +147,7 @@ func fromState(e *state.Error) *query.Error {
 	}
 	message := e.Error()
 	if text, ok := texts[refusalKey{e.Kind, e.Resource}]; ok {
-		message = strings.NewReplacer("{id}", e.ID, "{why}", e.Message).Replace(text)
+		message = strings.NewReplacer("{id}", e.ID, "{by}", e.By, "{why}", e.Message).Replace(text)
 	}
 	out := query.Refuse(code, "%s", message)
 	if code == "AuthFailure" {

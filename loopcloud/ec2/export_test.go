@@ -58,7 +58,7 @@ func addValue(form url.Values, name string, t reflect.Type, wanted func(required
 // sample returns a value that the decoder accepts for a type. No resource has a sample ID.
 func sample(t reflect.Type) string {
 	switch reflect.Zero(t).Interface().(type) {
-	case volumeID:
+	case volumeID, snapshotSource:
 		return "vol-00000000"
 	case snapshotID:
 		return "snap-00000000"

@@ -13,7 +13,17 @@ type (
 	snapshotID string
 	imageID    string
 	instanceID string
+	// snapshotSource is the volume of CreateSnapshot, which has its own code for a value that does
+	// not begin like an ID. Source: github.com/cloudavail/aws-missing-tools issue 59.
+	snapshotSource string
 )
+
+func (id snapshotSource) Check() error {
+	if !strings.HasPrefix(string(id), "vol-") {
+		return query.Refuse("InvalidParameterValue", "Value (%s) for parameter volumeId is invalid. Expected: 'vol-...'.", string(id))
+	}
+	return volumeID(id).Check()
+}
 
 func (id volumeID) Check() error {
 	return checkID(string(id), "vol-", "InvalidVolumeID.Malformed")

@@ -1,6 +1,8 @@
 package ec2
 
 import (
+	"net/http"
+
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/state"
 )
@@ -10,6 +12,8 @@ const (
 	launchPermission = "launchPermission"
 	description      = "description"
 	imdsSupport      = "imdsSupport"
+
+	blockDeviceMapping = "blockDeviceMapping"
 )
 
 // attributeText is an attribute with one value, such as Description.Value.
@@ -153,7 +157,6 @@ type describeImageAttributeOutput struct {
 	Kernel      *attributeValue       `xml:"kernel"`
 	Ramdisk     *attributeValue       `xml:"ramdisk"`
 	Description *attributeValue       `xml:"description"`
-	Mappings    *set[mappingItem]     `xml:"blockDeviceMapping"`
 	SRIOV       *attributeValue       `xml:"sriovNetSupport"`
 	BootMode    *attributeValue       `xml:"bootMode"`
 	TPM         *attributeValue       `xml:"tpmSupport"`
@@ -170,13 +173,9 @@ var imageAttributes = map[string]func(*describeImageAttributeOutput, state.Image
 	description: func(out *describeImageAttributeOutput, i state.Image) {
 		out.Description = &attributeValue{i.Description}
 	},
-	imdsSupport: func(out *describeImageAttributeOutput, i state.Image) { out.IMDS = &attributeValue{i.IMDS} },
-	"kernel":    func(out *describeImageAttributeOutput, i state.Image) { out.Kernel = &attributeValue{i.KernelID} },
-	"ramdisk":   func(out *describeImageAttributeOutput, i state.Image) { out.Ramdisk = &attributeValue{i.RamdiskID} },
-	"blockDeviceMapping": func(out *describeImageAttributeOutput, i state.Image) {
-		mappings := convert(i.Mappings, describeMapping)
-		out.Mappings = &mappings
-	},
+	imdsSupport:       func(out *describeImageAttributeOutput, i state.Image) { out.IMDS = &attributeValue{i.IMDS} },
+	"kernel":          func(out *describeImageAttributeOutput, i state.Image) { out.Kernel = &attributeValue{i.KernelID} },
+	"ramdisk":         func(out *describeImageAttributeOutput, i state.Image) { out.Ramdisk = &attributeValue{i.RamdiskID} },
 	"sriovNetSupport": func(out *describeImageAttributeOutput, i state.Image) { out.SRIOV = &attributeValue{i.SRIOV} },
 	"bootMode":        func(out *describeImageAttributeOutput, i state.Image) { out.BootMode = &attributeValue{i.BootMode} },
 	"tpmSupport":      func(out *describeImageAttributeOutput, i state.Image) { out.TPM = &attributeValue{i.TPM} },
@@ -189,7 +188,13 @@ var imageAttributes = map[string]func(*describeImageAttributeOutput, state.Image
 	},
 }
 
+// describeImageAttribute returns an attribute of the caller's image. The attribute
+// blockDeviceMapping is deprecated, and EC2 refuses it to everybody.
+// https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImageAttribute.html
 func (c *call) describeImageAttribute(in *describeImageAttributeInput) (*describeImageAttributeOutput, error) {
+	if in.Attribute == blockDeviceMapping {
+		return nil, &query.Error{Status: http.StatusForbidden, Code: "AuthFailure", Message: "Unauthorized attempt to access restricted resource"}
+	}
 	tell, ok := imageAttributes[in.Attribute]
 	if !ok {
 		return nil, badAttribute(in.Attribute)

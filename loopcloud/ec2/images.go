@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/packer-chroot/packer-plugin-chroot/loopcloud/query"
@@ -67,7 +68,7 @@ func (c *call) registerImage(in *registerImageInput) (*imageIDOutput, error) {
 	mappings, err := stateMappings(in.Mappings)
 	for _, m := range in.Mappings {
 		if v := m.Volume; err == nil && v != nil {
-			err = c.checkIO1(v.Type, v.IOPS, v.SizeGiB, v.SnapshotID)
+			err = c.checkLimits(v.Type, v.IOPS, v.SizeGiB, v.SnapshotID)
 		}
 	}
 	if err != nil {
@@ -390,7 +391,7 @@ func (c *call) namedImages(ids []imageID) ([]state.Image, error) {
 	case 1:
 		return nil, query.Refuse("InvalidAMIID.NotFound", "The image id '[%s]' does not exist", missing[0])
 	default:
-		return nil, query.Refuse("InvalidAMIID.NotFound", "The image ids '%v' do not exist", missing)
+		return nil, query.Refuse("InvalidAMIID.NotFound", "The image ids '[%s]' do not exist", strings.Join(missing, ", "))
 	}
 }
 

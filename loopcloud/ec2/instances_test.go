@@ -200,7 +200,8 @@ func (b *box) refuseTags(id string) {
 		{"vol-1", []types.Tag{tag("a", "")}, "InvalidVolumeID.Malformed"},
 		{"resource-1", []types.Tag{tag("a", "")}, "InvalidID"},
 		{absent, []types.Tag{tag("a", "")}, "InvalidVolume.NotFound"},
-		{id, []types.Tag{tag("", "x")}, "MissingParameter"},
+		{id, []types.Tag{tag("", "x")}, "InvalidParameterValue"},
+		{id, []types.Tag{}, "InvalidParameterValue"},
 		{id, []types.Tag{tag("AWS:x", "x")}, "InvalidParameterValue"},
 		{id, []types.Tag{tag(long(129), "x")}, "InvalidParameterValue"},
 		{id, []types.Tag{tag("x", long(257))}, "InvalidParameterValue"},
@@ -214,6 +215,12 @@ func (b *box) refuseTags(id string) {
 	b.refused(err, "TagLimitExceeded", id)
 	_, err = b.client.CreateTags(ctx, &sdk.CreateTagsInput{Resources: []string{id}, Tags: many[:1], DryRun: aws.Bool(true)})
 	b.refused(err, "DryRunOperation")
+	_, err = b.client.DeleteTags(ctx, &sdk.DeleteTagsInput{Resources: []string{}})
+	b.refused(err, "MissingParameter", "resourceIdSet")
+	_, err = b.client.CreateTags(ctx, &sdk.CreateTagsInput{Resources: []string{}, Tags: many[:1]})
+	b.refused(err, "MissingParameter", "resourceIdSet")
+	_, err = b.client.CreateTags(ctx, &sdk.CreateTagsInput{Resources: []string{id}, Tags: []types.Tag{}})
+	b.refused(err, "InvalidParameterValue", "You must specify one or more tags to create")
 	_, err = b.client.DeleteTags(ctx, &sdk.DeleteTagsInput{Resources: []string{absent}})
 	b.refused(err, "InvalidVolume.NotFound")
 	_, err = b.client.DescribeTags(ctx, &sdk.DescribeTagsInput{Filters: []types.Filter{filter("tag-key", "x")}})

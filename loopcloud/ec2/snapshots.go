@@ -14,8 +14,8 @@ import (
 type createSnapshotInput struct {
 	baseInput
 	tagSpecifications
-	VolumeID    volumeID `query:"VolumeId,required"`
-	Description string   `query:"Description"`
+	VolumeID    snapshotSource `query:"VolumeId,required"`
+	Description string         `query:"Description"`
 }
 
 // snapshotItem is a snapshot in a response.

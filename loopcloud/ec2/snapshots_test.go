@@ -62,7 +62,9 @@ func TestCreateSnapshotRefusals(t *testing.T) {
 		"tags of a volume": {sdk.CreateSnapshotInput{VolumeId: &volume, TagSpecifications: spec("volume", tag("a", "b"))}, "InvalidParameterValue"},
 		"reserved tag":     {sdk.CreateSnapshotInput{VolumeId: &volume, TagSpecifications: spec("snapshot", tag("aws:a", "b"))}, "InvalidParameterValue"},
 		"tag twice":        {sdk.CreateSnapshotInput{VolumeId: &volume, TagSpecifications: spec("snapshot", tag("a", "b"), tag("a", "c"))}, "InvalidParameterValue"},
-		"type twice":       {sdk.CreateSnapshotInput{VolumeId: &volume, TagSpecifications: append(spec("snapshot"), spec("snapshot")...)}, "InvalidParameterValue"},
+		"type twice":       {sdk.CreateSnapshotInput{VolumeId: &volume, TagSpecifications: append(spec("snapshot", tag("a", "b")), spec("snapshot", tag("c", "d"))...)}, "InvalidParameterValue"},
+		"no tags":          {sdk.CreateSnapshotInput{VolumeId: &volume, TagSpecifications: spec("snapshot")}, "InvalidTagKey.Malformed"},
+		"no id":            {sdk.CreateSnapshotInput{VolumeId: aws.String("standard")}, "InvalidParameterValue"},
 		"dry run":          {sdk.CreateSnapshotInput{VolumeId: &volume, DryRun: aws.Bool(true)}, "DryRunOperation"},
 	}
 	for name, test := range tests {
@@ -188,8 +190,13 @@ func TestCopySnapshot(t *testing.T) {
 		t.Errorf("got %+v", copied)
 	}
 	out := must(there.DescribeSnapshots(ctx, &sdk.DescribeSnapshotsInput{SnapshotIds: []string{*copied.SnapshotId}}))(b)
-	if s := out.Snapshots[0]; *s.Description != "copy" || *s.VolumeSize != 8 {
+	if s := out.Snapshots[0]; *s.Description != "copy" || *s.VolumeSize != 8 || *s.VolumeId != "vol-ffffffff" {
 		t.Errorf("got %+v", s)
+	}
+	source := must(b.client.DescribeSnapshots(ctx, &sdk.DescribeSnapshotsInput{SnapshotIds: []string{id}}))(b).Snapshots[0].VolumeId
+	of := &sdk.DescribeSnapshotsInput{OwnerIds: []string{"self"}, Filters: []types.Filter{filter("volume-id", *source)}}
+	if found := must(there.DescribeSnapshots(ctx, of))(b).Snapshots; len(found) != 0 {
+		t.Errorf("the source's volume has the snapshots %+v", found)
 	}
 	for code, change := range map[string]func(*sdk.CopySnapshotInput){
 		"AuthFailure":              func(in *sdk.CopySnapshotInput) { in.SourceRegion = aws.String("mars-1") },

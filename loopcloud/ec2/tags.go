@@ -20,7 +20,7 @@ const (
 
 // tag is Tag.N of a request. DeleteTags distinguishes a missing value from an empty one.
 type tag struct {
-	Key   string  `query:"Key,required"`
+	Key   string  `query:"Key"`
 	Value *string `query:"Value"`
 }
 
@@ -33,6 +33,8 @@ func (t tag) value() string {
 
 func (t tag) check() error {
 	switch {
+	case t.Key == "":
+		return query.Refuse("InvalidParameterValue", "Value ( '' ) for parameter Tag key is invalid. Tag key cannot be null or empty.")
 	case strings.HasPrefix(strings.ToLower(t.Key), "aws:"):
 		return query.Refuse("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use")
 	case utf8.RuneCountInString(t.Key) > maxTagKey:
@@ -81,6 +83,9 @@ func (s tagSpecifications) tagsOf(types ...string) (map[string]map[string]string
 		if _, twice := out[spec.ResourceType]; twice {
 			return nil, query.Refuse("InvalidParameterValue", "The resource type '%s' is specified more than once.", spec.ResourceType)
 		}
+		if len(spec.Tags) == 0 {
+			return nil, query.Refuse("InvalidTagKey.Malformed", "Tag specification must have at least one tag")
+		}
 		tags, err := tagMap(spec.Tags)
 		if err != nil {
 			return nil, err
@@ -107,11 +112,17 @@ func tagSet(tags map[string]string) *set[tagItem] {
 
 type createTagsInput struct {
 	baseInput
-	Resources []string `query:"ResourceId,required"`
-	Tags      []tag    `query:"Tag,required"`
+	Resources []string `query:"ResourceId"`
+	Tags      []tag    `query:"Tag"`
 }
 
 func (c *call) createTags(in *createTagsInput) (*done, error) {
+	if len(in.Tags) == 0 {
+		return nil, query.Refuse("InvalidParameterValue", "You must specify one or more tags to create")
+	}
+	if err := checkResources(in.Resources); err != nil {
+		return nil, err
+	}
 	tags, err := tagMap(in.Tags)
 	if err != nil {
 		return nil, err
@@ -119,16 +130,31 @@ func (c *call) createTags(in *createTagsInput) (*done, error) {
 	return succeeded(c.st.AddTags(c.caller, in.Resources, tags, in.DryRun))
 }
 
+// checkResources returns an error if a request has no resource ID. EC2 calls the parameter
+// ResourceId by another name here.
+func checkResources(ids []string) error {
+	if len(ids) == 0 {
+		return query.Refuse("MissingParameter", "The request must contain the parameter resourceIdSet")
+	}
+	return nil
+}
+
 type deleteTagsInput struct {
 	baseInput
-	Resources []string `query:"ResourceId,required"`
+	Resources []string `query:"ResourceId"`
 	Tags      []tag    `query:"Tag"`
 }
 
 // deleteTags removes the named tags, or all tags if none is named.
 func (c *call) deleteTags(in *deleteTagsInput) (*done, error) {
+	if err := checkResources(in.Resources); err != nil {
+		return nil, err
+	}
 	tags := map[string]*string{}
 	for _, t := range in.Tags {
+		if err := t.check(); err != nil {
+			return nil, err
+		}
 		tags[t.Key] = t.Value
 	}
 	return succeeded(c.st.RemoveTags(c.caller, in.Resources, tags, in.DryRun))

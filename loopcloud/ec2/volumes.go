@@ -73,7 +73,7 @@ func (c *call) createVolume(in *createVolumeInput) (*volumeOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkIO1(in.Type, in.IOPS, in.SizeGiB, in.SnapshotID); err != nil {
+	if err := c.checkLimits(in.Type, in.IOPS, in.SizeGiB, in.SnapshotID); err != nil {
 		return nil, err
 	}
 	v, err := c.st.CreateVolume(c.caller, state.VolumeRequest{
@@ -85,21 +85,25 @@ func (c *call) createVolume(in *createVolumeInput) (*volumeOutput, error) {
 	return &volumeOutput{volumeItem: describeVolume(v)}, err
 }
 
-// io1PerGiB is the largest IOPS of an io1 volume for each GiB (EBS User Guide). The state allows
-// the higher limit of Outscale.
-const io1PerGiB = 50
+// EC2's limits that are lower than Outscale's, which the state allows: the largest IOPS of an io1
+// volume for each GiB (EBS User Guide), and the largest size of a standard volume (API reference of
+// CreateVolume).
+const (
+	io1PerGiB      = 50
+	standardMaxGiB = 1024
+)
 
-// checkIO1 returns an error if the IOPS are too high for an io1 volume of this size or, without a
-// size, of this snapshot's size.
-func (c *call) checkIO1(kind string, iops, size int64, snapshot snapshotID) error {
-	if kind != "io1" {
-		return nil
-	}
+// checkLimits returns an error if the IOPS are too high for an io1 volume of this size, or a
+// standard volume is too large. Without a size, it is that of the snapshot.
+func (c *call) checkLimits(kind string, iops, size int64, snapshot snapshotID) error {
 	if found, _ := withIDs(c.st.Snapshots(c.caller), []string{string(snapshot)}, func(s state.Snapshot) string { return s.ID }); size == 0 && len(found) == 1 {
 		size = found[0].SizeGiB
 	}
-	if size > 0 && iops > max(100, io1PerGiB*size) {
+	switch {
+	case kind == "io1" && size > 0 && iops > max(100, io1PerGiB*size):
 		return query.Refuse("InvalidParameterValue", "Iops to volume size ratio of %f is too high; maximum is %d", float64(iops)/float64(size), io1PerGiB)
+	case kind == "standard" && size > standardMaxGiB:
+		return query.Refuse("InvalidParameterValue", "Volume of %dGiB is too large for volume type standard; maximum is %dGiB.", size, standardMaxGiB)
 	}
 	return nil
 }
@@ -221,7 +225,7 @@ func (c *call) attachVolume(in *attachVolumeInput) (*attachmentOutput, error) {
 		return nil, query.Refuse("InvalidParameterValue", "Value (%[1]s) for parameter device is invalid. %[1]s is not a valid EBS device name.", in.Device)
 	}
 	a, err := c.st.AttachVolume(c.caller, state.AttachRequest{
-		VolumeID: string(in.VolumeID), VMID: string(in.InstanceID), Device: in.Device, DryRun: in.DryRun,
+		VolumeID: string(in.VolumeID), VMID: string(in.InstanceID), Device: in.Device, RefuseModifying: true, DryRun: in.DryRun,
 	})
 	return &attachmentOutput{attachmentItem: describeAttachment(a)}, err
 }
@@ -282,13 +286,26 @@ type modificationItem struct {
 }
 
 func (c *call) modifyVolume(in *modifyVolumeInput) (*modifyVolumeOutput, error) {
+	if err := c.checkModification(in); err != nil {
+		return nil, err
+	}
 	v, err := c.st.ModifyVolume(c.caller, string(in.VolumeID), state.VolumeChange{
-		SizeGiB: in.SizeGiB, Type: in.Type, IOPS: in.IOPS, Throughput: in.Throughput, DryRun: in.DryRun,
+		SizeGiB: in.SizeGiB, Type: in.Type, IOPS: in.IOPS, Throughput: in.Throughput, LimitRate: true, DryRun: in.DryRun,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &modifyVolumeOutput{Modification: describeModification(v)}, nil
+}
+
+// checkModification returns an error if a volume would exceed a limit of EC2. The state refuses a
+// missing volume.
+func (c *call) checkModification(in *modifyVolumeInput) error {
+	found, _ := withIDs(c.st.Volumes(c.caller), []string{string(in.VolumeID)}, func(v state.Volume) string { return v.ID })
+	if len(found) == 0 {
+		return nil
+	}
+	return c.checkLimits(cmp.Or(in.Type, found[0].Type), in.IOPS, cmp.Or(in.SizeGiB, found[0].SizeGiB), "")
 }
 
 // describeModification returns the last change of a volume, the zero value if there was none.

@@ -40,7 +40,7 @@ func TestVolumeLife(t *testing.T) {
 	b.clock.Pass(time.Second)
 	b.expectVolume(id, types.VolumeStateInUse, types.VolumeAttachmentStateAttached)
 	_, err = b.client.DeleteVolume(ctx, &sdk.DeleteVolumeInput{VolumeId: &id})
-	b.refused(err, "VolumeInUse", host)
+	b.refused(err, "VolumeInUse", "Volume "+id+" is currently attached to "+host)
 
 	detached := must(b.client.DetachVolume(ctx, &sdk.DetachVolumeInput{VolumeId: &id, InstanceId: &host, Device: device}))(b)
 	if detached.State != types.VolumeAttachmentStateDetaching {
@@ -115,6 +115,7 @@ func TestCreateVolumeRefusals(t *testing.T) {
 		change func(*sdk.CreateVolumeInput)
 		code   string
 	}{
+		"standard size":    {func(in *sdk.CreateVolumeInput) { in.VolumeType, in.Size = "standard", aws.Int32(1025) }, "InvalidParameterValue"},
 		"no size":          {func(in *sdk.CreateVolumeInput) { in.Size = nil }, "MissingParameter"},
 		"no zone":          {func(in *sdk.CreateVolumeInput) { in.AvailabilityZone = nil }, "MissingParameter"},
 		"zone elsewhere":   {func(in *sdk.CreateVolumeInput) { in.AvailabilityZone = aws.String("us-east-1a") }, "InvalidZone.NotFound"},
@@ -150,6 +151,13 @@ func TestCreateVolumeRefusals(t *testing.T) {
 	if after := len(b.st.Volumes(state.Caller{Account: alice, Region: region})); after != before {
 		t.Errorf("%d volumes were made", after-before)
 	}
+}
+
+// TestSizeOrSnapshot checks the message that clients show for a volume without a size.
+func TestSizeOrSnapshot(t *testing.T) {
+	b := newBox(t)
+	_, err := b.client.CreateVolume(ctx, &sdk.CreateVolumeInput{AvailabilityZone: aws.String(zone)})
+	b.refused(err, "MissingParameter", "The request must contain the parameter size/snapshot")
 }
 
 func TestCreateVolumeTwice(t *testing.T) {
@@ -207,7 +215,8 @@ func TestDetachRefusals(t *testing.T) {
 	}
 	root := must(b.client.DescribeInstances(ctx, &sdk.DescribeInstancesInput{InstanceIds: []string{host}}))(b)
 	id = *root.Reservations[0].Instances[0].BlockDeviceMappings[0].Ebs.VolumeId
-	b.refused(detach(func(*sdk.DetachVolumeInput) {}), "OperationNotPermitted", "root")
+	b.refused(detach(func(*sdk.DetachVolumeInput) {}), "IncorrectState", "Unable to detach root volume '"+id+"' from instance '"+host+"'")
+	b.refused(detach(func(in *sdk.DetachVolumeInput) { in.Force = aws.Bool(true) }), "IncorrectState", "root")
 }
 
 func TestModifyVolume(t *testing.T) {
@@ -222,7 +231,11 @@ func TestModifyVolume(t *testing.T) {
 		t.Errorf("got %+v", m)
 	}
 	_, err := b.client.ModifyVolume(ctx, &sdk.ModifyVolumeInput{VolumeId: &id, Size: aws.Int32(30)})
-	b.refused(err, "IncorrectState", "modified")
+	b.refused(err, "IncorrectModificationState", id, "modifying")
+	host := b.host()
+	attach := &sdk.AttachVolumeInput{VolumeId: &id, InstanceId: &host, Device: aws.String("/dev/sdf")}
+	_, err = b.client.AttachVolume(ctx, attach)
+	b.refused(err, "OperationNotPermitted", id)
 	for _, want := range []types.VolumeModificationState{types.VolumeModificationStateOptimizing, types.VolumeModificationStateCompleted} {
 		b.clock.Pass(time.Minute)
 		found := must(b.client.DescribeVolumesModifications(ctx, &sdk.DescribeVolumesModificationsInput{VolumeIds: []string{id}}))(b)
@@ -240,6 +253,46 @@ func TestModifyVolume(t *testing.T) {
 	b.refused(err, "InvalidVolumeModification.NotFound", never)
 	_, err = b.client.ModifyVolume(ctx, &sdk.ModifyVolumeInput{VolumeId: &id, Size: aws.Int32(1)})
 	b.refused(err, "InvalidParameterValue", "shrink")
+	must(b.client.AttachVolume(ctx, attach))(b)
+}
+
+// TestModifyVolumeOften checks EC2's limit of four modifications in 24 hours.
+func TestModifyVolumeOften(t *testing.T) {
+	b := newBox(t)
+	id, another := b.volume(), b.volume()
+	grow := func(id string, size int32) error {
+		_, err := b.client.ModifyVolume(ctx, &sdk.ModifyVolumeInput{VolumeId: &id, Size: &size})
+		return err
+	}
+	for i := range int32(4) {
+		if err := grow(id, 10+i); err != nil {
+			t.Fatal(err)
+		}
+		b.clock.Pass(time.Hour)
+	}
+	b.refused(grow(id, 20), "VolumeModificationRateExceeded", id)
+	if err := grow(another, 20); err != nil {
+		t.Error(err)
+	}
+	b.clock.Pass(20 * time.Hour)
+	if err := grow(id, 20); err != nil {
+		t.Errorf("24 hours after the first modification: %v", err)
+	}
+	b.refused(grow(id, 30), "VolumeModificationRateExceeded", id)
+}
+
+// TestModifyVolumeLimits checks the limits that EC2 and Outscale do not share.
+func TestModifyVolumeLimits(t *testing.T) {
+	b := newBox(t)
+	id := *must(b.client.CreateVolume(ctx, &sdk.CreateVolumeInput{AvailabilityZone: aws.String(zone), Size: aws.Int32(1024), VolumeType: types.VolumeTypeStandard}))(b).VolumeId
+	for _, bad := range []sdk.ModifyVolumeInput{
+		{Size: aws.Int32(1025)},
+		{VolumeType: types.VolumeTypeIo1, Iops: aws.Int32(51201)},
+	} {
+		bad.VolumeId = &id
+		_, err := b.client.ModifyVolume(ctx, &bad)
+		b.refused(err, "InvalidParameterValue", "maximum is")
+	}
 }
 
 func TestDescribeVolumesFilters(t *testing.T) {

@@ -81,6 +81,8 @@ func (o *op) attachable(caller Caller, req AttachRequest) (*volumeRecord, *vmRec
 	switch s, vs := r.state(o.now), vm.view(o.now).State; {
 	case s != VolumeAvailable:
 		err = refuse(WrongState, "volume", r.ID, "it is %s", s)
+	case req.RefuseModifying && r.Change != nil && o.now.Before(r.Change.Optimizing):
+		err = refuse(NotAllowed, "volume", r.ID, "it is being modified")
 	case vs != VMRunning:
 		err = refuse(WrongState, "instance", vm.ID, "it is %s", vs)
 	case r.Zone != vm.Zone:
@@ -186,8 +188,14 @@ func (o *op) detachable(caller Caller, req DetachRequest) (*volumeRecord, error)
 		return nil, refuse(InvalidValue, "instance", req.VMID, "%s is attached to %s", r.ID, l.VMID)
 	case req.Device != "" && req.Device != l.Device:
 		return nil, refuse(InvalidValue, "device", req.Device, "%s is attached as %s", r.ID, l.Device)
-	case r.RecordOnly && l.Host:
-		return nil, refuse(NotAllowed, "volume", r.ID, "it is the root of the machine that loopcloud runs on")
+	case o.isRoot(l):
+		return nil, refuse(WrongState, "root", r.ID, "Unable to detach root volume '%s' from instance '%s'", r.ID, l.VMID)
 	}
 	return r, nil
+}
+
+// isRoot reports whether an attachment is that of the root volume of a VM that is not terminated.
+func (o *op) isRoot(l *link) bool {
+	vm := o.db.VMs[l.VMID]
+	return vm != nil && vm.view(o.now).State != VMTerminated && l.Device == vm.RootDevice
 }

@@ -30,10 +30,13 @@ const (
 // Error is a refusal. Any other error of this package is a fault of loopcloud.
 type Error struct {
 	Kind Kind
-	// Resource is volume, snapshot, image, instance, zone, region, device, tag.
+	// Resource is volume, root (the root volume of an instance), modification (of a volume),
+	// snapshot, image, instance, zone, region, device, tag.
 	Resource string
 	// ID is the resource's ID, or the refused value.
-	ID      string
+	ID string
+	// By is the ID of the resource that uses it, if one does.
+	By      string
 	Message string
 }
 

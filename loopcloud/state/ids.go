@@ -74,6 +74,11 @@ func refuse(kind Kind, resource, id, format string, args ...any) error {
 	return &Error{Kind: kind, Resource: resource, ID: id, Message: fmt.Sprintf(format, args...)}
 }
 
+// inUse returns the refusal of a call because another resource uses this one.
+func inUse(resource, id, by, format string, args ...any) error {
+	return &Error{Kind: InUse, Resource: resource, ID: id, By: by, Message: fmt.Sprintf(format, args...)}
+}
+
 func dryRun(resource, id string) error {
 	return refuse(DryRun, resource, id, "the request would have succeeded")
 }

@@ -321,7 +321,7 @@ func TestModifyVolume(t *testing.T) {
 		t.Errorf("the modification is %+v", m)
 	}
 	_, err := c.ModifyVolume(mine, v.ID, state.VolumeChange{SizeGiB: 17})
-	wantRefusal(t, err, state.WrongState, "volume")
+	wantRefusal(t, err, state.WrongState, "modification")
 	c.clock.Pass(15 * time.Second)
 	if m := c.readVolume(v.ID).Modification; m.State != "optimizing" || m.Progress != 75 {
 		t.Errorf("later it is %+v", m)
@@ -391,7 +391,7 @@ func TestHost(t *testing.T) {
 	wantRefusal(t, err, state.NotAllowed, "instance")
 	root := c.Volumes(mine)[0].ID
 	_, err = c.DetachVolume(mine, state.DetachRequest{VolumeID: root})
-	wantRefusal(t, err, state.NotAllowed, "volume")
+	wantRefusal(t, err, state.WrongState, "root")
 	_, err = c.CreateSnapshot(mine, state.SnapshotRequest{VolumeID: root})
 	wantRefusal(t, err, state.WrongState, "volume")
 	if _, ok := c.HostVM("mars-1"); ok {

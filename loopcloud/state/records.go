@@ -93,6 +93,8 @@ type volumeRecord struct {
 	Stuck   bool   // it will never be available
 	Link    *link
 	Change  *change
+	// Changes are the times of the modifications of the last day.
+	Changes []time.Time `json:",omitempty"`
 	// Lineage is that of its snapshot, "" if it has none.
 	Lineage string `json:",omitempty"`
 	// distorted is that of its snapshot while its data is created.

@@ -34,13 +34,17 @@ type VolumeChange struct {
 	SizeGiB          int64
 	Type             string
 	IOPS, Throughput int64
-	DryRun           bool `json:"-"`
+	// LimitRate applies EC2's limit of modifications per day.
+	LimitRate bool `json:"-"`
+	DryRun    bool `json:"-"`
 }
 
 // AttachRequest requests an attachment.
 type AttachRequest struct {
 	VolumeID, VMID, Device string
-	DryRun                 bool `json:"-"`
+	// RefuseModifying refuses a volume that is in the state modifying, as EC2 does.
+	RefuseModifying bool `json:"-"`
+	DryRun          bool `json:"-"`
 }
 
 // DetachRequest requests the end of an attachment. VMID and Device, if given, must match the

@@ -200,7 +200,7 @@ func (o *op) copySource(caller Caller, req SnapshotCopyRequest) (*snapshotRecord
 // given one or the default one of the target region: keys belong to a region.
 func (o *op) copyOf(source *snapshotRecord, to Caller, encrypted bool, key string) (s Snapshot, failed string) {
 	s = Snapshot{
-		VolumeID: source.VolumeID, SizeGiB: source.SizeGiB, Description: source.Description,
+		VolumeID: noVolume, SizeGiB: source.SizeGiB, Description: source.Description,
 		Encrypted: source.Encrypted || encrypted, ProductCodes: source.ProductCodes,
 	}
 	if s.Encrypted {
@@ -221,7 +221,7 @@ func (c *Cloud) DeleteSnapshot(caller Caller, id string, dry bool) error {
 		return err
 	}
 	if user := o.imageUsing(caller, id); user != "" {
-		return refuse(InUse, "snapshot", id, "image %s uses it", user)
+		return inUse("snapshot", id, user, "image %s uses it", user)
 	}
 	if dry {
 		return dryRun("snapshot", id)
@@ -294,7 +294,7 @@ func (r *snapshotRecord) shareable(p Permissions) error {
 	return nil
 }
 
-// noVolume is EC2's ID of the volume of snapshots without a volume.
+// noVolume is EC2's ID of the volume of snapshots without a volume: imported and copied ones.
 const noVolume = volumePrefix + "-ffffffff"
 
 // ImportSnapshot creates a completed snapshot of a file on this machine.

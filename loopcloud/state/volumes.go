@@ -217,6 +217,9 @@ func (c *Cloud) ModifyVolume(caller Caller, id string, ch VolumeChange) (Volume,
 		return Volume{}, err
 	}
 	p, err := o.changed(r, ch)
+	if err == nil && ch.LimitRate {
+		err = r.checkRate(o.now)
+	}
 	if err != nil {
 		return Volume{}, err
 	}
@@ -229,8 +232,29 @@ func (c *Cloud) ModifyVolume(caller Caller, id string, ch VolumeChange) (Volume,
 		}
 	}
 	r.Change = o.newChange(r.performance(), p)
+	r.Changes = append(r.recentChanges(o.now), o.now)
 	r.set(p)
 	return r.view(o.now), o.save()
+}
+
+// changesPerDay is the maximum number of modifications of a volume in changesPeriod.
+// https://docs.aws.amazon.com/ebs/latest/userguide/modify-volume-requirements.html
+const (
+	changesPerDay = 4
+	changesPeriod = 24 * time.Hour
+)
+
+// recentChanges returns the times of the modifications that count towards the limit.
+func (r *volumeRecord) recentChanges(now time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(r.Changes), func(t time.Time) bool { return now.Sub(t) >= changesPeriod })
+}
+
+// checkRate returns an error if a volume has been modified too often.
+func (r *volumeRecord) checkRate(now time.Time) error {
+	if len(r.recentChanges(now)) >= changesPerDay {
+		return refuse(Limit, "modification", r.ID, "it has been modified %d times in the last %s, which is the maximum", changesPerDay, changesPeriod)
+	}
+	return nil
 }
 
 // changed returns the attributes of a volume after a change.
@@ -239,7 +263,7 @@ func (o *op) changed(r *volumeRecord, ch VolumeChange) (performance, error) {
 		return performance{}, refuse(WrongState, "volume", r.ID, "it is %s", s)
 	}
 	if r.Change != nil && o.now.Before(r.Change.Ended) {
-		return performance{}, refuse(WrongState, "volume", r.ID, "it is still being modified")
+		return performance{}, refuse(WrongState, "modification", r.ID, "it is still being modified: its modification is %s", r.Change.view(o.now).State)
 	}
 	if ch.SizeGiB != 0 && ch.SizeGiB < r.SizeGiB {
 		return performance{}, refuse(InvalidValue, "size", decimal(ch.SizeGiB), "%s has %d GiB and cannot shrink", r.ID, r.SizeGiB)
@@ -296,10 +320,10 @@ func (c *Cloud) DeleteVolume(caller Caller, id string, dry bool) error {
 // attached.
 func (o *op) unattached(r *volumeRecord, caller Caller) error {
 	if r.Link != nil {
-		return refuse(InUse, "volume", r.ID, "it is attached to %s", r.Link.VMID)
+		return inUse("volume", r.ID, r.Link.VMID, "it is attached to %s", r.Link.VMID)
 	}
 	if was, stale := o.volumeStale.outdated(r.ID, caller, func(v Volume) bool { return v.Attachment != nil }); stale {
-		return refuse(InUse, "volume", r.ID, "it is attached to %s", was.Attachment.VMID)
+		return inUse("volume", r.ID, was.Attachment.VMID, "it is attached to %s", was.Attachment.VMID)
 	}
 	return nil
 }
