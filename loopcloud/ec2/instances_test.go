@@ -267,7 +267,7 @@ func TestRegionsOptedInTo(t *testing.T) {
 	zones := must(b.as(alice, "eu-south-1").DescribeAvailabilityZones(ctx, &sdk.DescribeAvailabilityZonesInput{
 		Filters: []types.Filter{filter("opt-in-status", "opted-in")},
 	}))(b).AvailabilityZones
-	if len(zones) != 2 || zones[0].OptInStatus != "opted-in" {
+	if len(zones) != 3 || zones[0].OptInStatus != "opted-in" {
 		t.Errorf("its zones are %+v", zones)
 	}
 }

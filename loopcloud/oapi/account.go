@@ -1,6 +1,7 @@
 package oapi
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 
@@ -55,7 +56,14 @@ func (c *call) readRegions(*baseRequest) (*readRegionsResponse, error) {
 type subregionView struct {
 	RegionName    string `json:"RegionName"`
 	SubregionName string `json:"SubregionName"`
+	LocationCode  string `json:"LocationCode"`
 	State         string `json:"State"`
+}
+
+// locationCode returns the code of the physical zone of a subregion. Outscale assigns these to an
+// account's subregions at random; the codes here are none of Outscale's.
+func locationCode(subregion string) string {
+	return fmt.Sprintf("LOC%d", subregion[len(subregion)-1]-'a'+1)
 }
 
 type readSubregionsResponse struct {
@@ -76,7 +84,7 @@ func (c *call) readSubregions(in *listRequest) (*readSubregionsResponse, error) 
 	for _, region := range c.st.Regions() {
 		for _, zone := range region.Zones {
 			if region.Name == c.caller.Region {
-				views = append(views, subregionView{region.Name, zone, "available"})
+				views = append(views, subregionView{region.Name, zone, locationCode(zone), "available"})
 			}
 		}
 	}

@@ -105,6 +105,10 @@ func (c *testCloud) checkLinked(volume, vm string) {
 	if host.State != osc.VmStateRunning || host.Placement.SubregionName != zone || host.RootDeviceName != "/dev/sda1" {
 		c.t.Errorf("the host: %+v", host)
 	}
+	if host.BsuOptimized == nil || host.IsSourceDestChecked == nil || host.KeypairName == nil ||
+		host.ShutdownBehaviorConfiguration == nil || string(*host.ShutdownBehaviorConfiguration.HostAction) != "restart" {
+		c.t.Errorf("the host lacks fields: %+v", host)
+	}
 	names := map[string]string{}
 	for _, m := range host.BlockDeviceMappings {
 		names[m.Bsu.VolumeId] = m.DeviceName + " " + string(m.Bsu.State)
@@ -325,10 +329,13 @@ func TestAccountsAndRegions(t *testing.T) {
 	subregions := func(f osc.FiltersSubregion) (names []string) {
 		for _, s := range *must[*osc.ReadSubregionsResponse](t)(c.ReadSubregions(ctx, osc.ReadSubregionsRequest{Filters: &f})).Subregions {
 			names = append(names, *s.SubregionName)
+			if s.LocationCode == nil || *s.LocationCode == "" {
+				t.Errorf("%s has no location code", *s.SubregionName)
+			}
 		}
 		return names
 	}
-	if got := subregions(osc.FiltersSubregion{}); !slices.Equal(got, []string{zone, "eu-west-2b"}) {
+	if got := subregions(osc.FiltersSubregion{}); !slices.Equal(got, []string{zone, "eu-west-2b", "eu-west-2c"}) {
 		t.Errorf("subregions: %v", got)
 	}
 	if got := subregions(osc.FiltersSubregion{SubregionNames: &[]string{zone}, States: &[]string{"available"}, RegionNames: &[]string{home}}); !slices.Equal(got, []string{zone}) {
@@ -338,4 +345,8 @@ func TestAccountsAndRegions(t *testing.T) {
 	wantCode(t, err, "5999")
 	_, err = c.LinkVolume(ctx, osc.LinkVolumeRequest{VolumeId: c.volume(), VmId: "i-00000000", DeviceName: "/dev/sdb"})
 	wantCode(t, err, "5063")
+	_, err = c.LinkVolume(ctx, osc.LinkVolumeRequest{VolumeId: "vol-00000000", VmId: "i-00000000", DeviceName: "/dev/sdb"})
+	wantCode(t, err, "5063")
+	_, err = c.LinkVolume(ctx, osc.LinkVolumeRequest{VolumeId: "vol-00000000", VmId: c.host(), DeviceName: "/dev/sdb"})
+	wantCode(t, err, "5064")
 }

@@ -37,6 +37,16 @@ type vmView struct {
 	UserData            string       `json:"UserData"`
 	ShutdownBehavior    string       `json:"VmInitiatedShutdownBehavior"`
 	NextBoot            nextBootView `json:"ActionsOnNextBoot"`
+	BSUOptimized        bool         `json:"BsuOptimized"`
+	SourceDestChecked   bool         `json:"IsSourceDestChecked"`
+	KeypairName         string       `json:"KeypairName"`
+	Shutdown            shutdownView `json:"ShutdownBehaviorConfiguration"`
+}
+
+// shutdownView is the actions after a VM is shut down by its guest, or by a failure of its host.
+type shutdownView struct {
+	GuestAction string `json:"GuestAction"`
+	HostAction  string `json:"HostAction"`
 }
 
 type placement struct {
@@ -72,6 +82,7 @@ func viewVM(vm state.VM, volumes []state.Volume) vmView {
 		ProductCodes:        []string{defaultProductCode}, Tags: tagsView(vm.Tags),
 		Nics: []struct{}{}, SecurityGroups: []struct{}{},
 		ShutdownBehavior: "stop", NextBoot: nextBootView{"none"},
+		SourceDestChecked: true, Shutdown: shutdownView{GuestAction: "stop", HostAction: "restart"},
 	}
 }
 

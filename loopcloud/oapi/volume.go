@@ -292,13 +292,22 @@ func (c *call) linkVolume(in *linkVolumeRequest) (*emptyResponse, error) {
 	if !isDevice(in.DeviceName) {
 		return nil, badValue.with("the value %q of the parameter DeviceName is not a device name", in.DeviceName)
 	}
-	if err := c.checkDevice(in); err != nil {
+	if err := c.checkLink(in); err != nil {
 		return nil, err
 	}
 	_, err := c.st.AttachVolume(c.caller, state.AttachRequest{
 		VolumeID: in.VolumeID, VMID: in.VMID, Device: in.DeviceName, DryRun: in.DryRun,
 	})
 	return succeeded(err)
+}
+
+// checkLink returns an error if there is no such VM, which the API checks before the volume, or if
+// the VM cannot have the device.
+func (c *call) checkLink(in *linkVolumeRequest) error {
+	if !slices.ContainsFunc(c.st.VMs(c.caller), func(vm state.VM) bool { return vm.ID == in.VMID }) {
+		return noVM.with("the VM %s does not exist", in.VMID)
+	}
+	return c.checkDevice(in)
 }
 
 // checkDevice returns an error if the device is in use under its other name: for the state

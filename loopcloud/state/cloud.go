@@ -68,9 +68,9 @@ func DefaultRegions() []Region {
 	return append(regions, optedIn, notOptedIn)
 }
 
-// NewRegion returns a region with the zones a and b that needs no opt-in.
+// NewRegion returns a region with its zones that needs no opt-in.
 func NewRegion(name string) Region {
-	return Region{Name: name, Zones: []string{name + "a", name + "b"}, OptIn: OptInNotRequired}
+	return Region{Name: name, Zones: zonesOf(name), OptIn: OptInNotRequired}
 }
 
 // Cloud is the state of a cloud. Its methods may be called concurrently.
