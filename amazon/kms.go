@@ -121,18 +121,18 @@ func (c *Client) arnOfKey(ctx context.Context, account, key string) (string, err
 // errNoKey is the error for a response that has no key.
 var errNoKey = errors.New("KMS answered without an ARN")
 
-// keyRefusal is an error response of KMS.
-type keyRefusal struct {
+// keyError is an error response of KMS.
+type keyError struct {
 	code         int
 	status, text string
 }
 
 // Error implements error.
-func (r *keyRefusal) Error() string { return fmt.Sprintf("KMS answered %s: %.200q", r.status, r.text) }
+func (r *keyError) Error() string { return fmt.Sprintf("KMS answered %s: %.200q", r.status, r.text) }
 
 // kindOfKey classifies an error of describeKey.
 func kindOfKey(err error) retry.Kind {
-	var refused *keyRefusal
+	var refused *keyError
 	switch {
 	case errors.As(err, &refused) && refused.code >= http.StatusInternalServerError:
 		return retry.Fault
@@ -155,7 +155,7 @@ func decodeKey(answer *http.Response) (keyMetadata, error) {
 		return keyMetadata{}, err
 	}
 	if answer.StatusCode != http.StatusOK {
-		return keyMetadata{}, &keyRefusal{answer.StatusCode, answer.Status, string(text)}
+		return keyMetadata{}, &keyError{answer.StatusCode, answer.Status, string(text)}
 	}
 	var told struct{ KeyMetadata keyMetadata }
 	err = json.Unmarshal(text, &told)
