@@ -30,7 +30,8 @@ for deb in "$packages"/*.deb; do
   printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$(basename "$deb")" "$(stat -c %s "$deb")" "$(sha256sum <"$deb" | cut -d' ' -f1)"
 done >"$packages/Packages"
 
-remove_tree "$root"/var/lib/apt/lists/*
+remove_tree "$root/var/lib/apt/lists"
+mkdir -p "$root/var/lib/apt/lists/partial"
 rm -f "$root"/var/cache/apt/*.bin "$root"/var/log/*.log
 tar -C "$root" --numeric-owner -cf "$work/new/root.tar" .
 mv -T "$work/new" "$dir"
