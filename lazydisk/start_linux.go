@@ -339,7 +339,7 @@ func Release(ctx context.Context, name, last string) error {
 		errs = append(errs, loop.Clear(ctx, device, name))
 	}
 	if loopdev.IsNode(last) {
-		errs = append(errs, devnode.Sync(last))
+		errs = append(errs, devnode.Prune(last))
 	}
 	return errors.Join(errs...)
 }

@@ -43,6 +43,29 @@ func Sync(device string) error {
 	return errors.Join(append(errs, prune(device, have))...)
 }
 
+// Remove removes the nodes of a disk's partitions. It must be called before the disk can become another one, whose partitions
+// have the same nodes. It does nothing if the kernel maintains the directory.
+func Remove(device string) error {
+	if Maintained(device) {
+		return nil
+	}
+	defer lock()()
+	return prune(device, nil)
+}
+
+// Prune removes the nodes of partitions that a disk does not have. It does nothing if the kernel maintains the directory.
+func Prune(device string) error {
+	if Maintained(device) {
+		return nil
+	}
+	defer lock()()
+	have, err := partitions(device)
+	if err != nil {
+		return fmt.Errorf("cannot list the partitions of %s: %w", device, err)
+	}
+	return prune(device, have)
+}
+
 // followEvery is the interval of Follow. A script that creates a partition and waits for its node
 // seldom waits for less than a second.
 const followEvery = 100 * time.Millisecond

@@ -90,7 +90,7 @@ func number(path string) uint64 {
 	return st.Rdev
 }
 
-// TestSync: nodes are created, replaced and removed as the kernel's partitions are.
+// TestSync: nodes are created, replaced and removed as the kernel's partitions are. Prune and Remove create none.
 func TestSync(t *testing.T) {
 	device := loop(t)
 	whole, first, second := number(device), number(device+"p1"), number(device+"p2")
@@ -123,6 +123,15 @@ func TestSync(t *testing.T) {
 		try(devnode.Sync(device))
 		expect(device+"p1", first)
 		expect(device+"p2", 0)
+		try(unix.Mknod(device+"p2", unix.S_IFBLK|0o600, int(second)))
+		try(devnode.Prune(device))
+		expect(device+"p1", first)
+		expect(device+"p2", 0)
+		try(devnode.Remove(device))
+		expect(device+"p1", 0)
+		try(devnode.Prune(device))
+		expect(device+"p1", 0)
+		expect(device, whole)
 	})
 }
 

@@ -102,15 +102,13 @@ var ErrInUse = errors.New("the device is in use")
 func (d *Device) Detach(ctx context.Context) error {
 	path, name := d.Path(), d.name
 	d.finish()
+	removed := devnode.Remove(path) // now, because another process can take the device as soon as it is free
 	err := unix.IoctlSetInt(int(d.dev.Fd()), unix.LOOP_CLR_FD, 0)
 	d.dev.Close()
 	if err != nil && !errors.Is(err, unix.ENXIO) {
 		return fmt.Errorf("cannot detach %s: %w", path, err)
 	}
-	if err := Detached(ctx, path, name); err != nil {
-		return err
-	}
-	return devnode.Sync(path)
+	return errors.Join(Detached(ctx, path, name), removed)
 }
 
 // Release closes the device without detaching it: the kernel does so as soon as it is unused.
@@ -157,7 +155,7 @@ func Find(name string) ([]string, error) {
 // Clear detaches the device at a path if it is attached to the file with a name.
 func Clear(ctx context.Context, path, name string) error {
 	if !attached(path, name) {
-		return devnode.Sync(path)
+		return devnode.Prune(path)
 	}
 	dev, err := loopdev.Open(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENXIO) {
