@@ -87,7 +87,7 @@ func outside(t *testing.T) *harness.Box {
 }
 
 // reported matches the figures of a direct build.
-var reported = regexp.MustCompile(`(?s)fetched ([0-9.]+) MiB .*the system read ([0-9.]+) MiB and wrote ([0-9.]+) MiB.*uploaded ([0-9.]+) MiB`)
+var reported = regexp.MustCompile(`fetched ([0-9.]+) MiB .*the system read ([0-9.]+) MiB and wrote ([0-9.]+) MiB.*uploaded ([0-9.]+) MiB`)
 
 var fromCache = regexp.MustCompile(`[1-9][0-9]* others came from the block cache`)
 
@@ -97,7 +97,7 @@ type traffic struct{ fetched, read, written, uploaded float64 }
 // trafficOf returns the figures in the output of a build.
 func trafficOf(t testing.TB, output string) traffic {
 	t.Helper()
-	found := reported.FindStringSubmatch(output)
+	found := reported.FindStringSubmatch(harness.Flat(output))
 	if found == nil {
 		t.Fatalf("the build does not report what it has fetched and uploaded:\n%s", output)
 	}
