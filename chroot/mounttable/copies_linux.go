@@ -92,7 +92,8 @@ func unmountCopies(self *os.File, devices map[uint64]bool) error {
 		return err
 	}
 	for _, m := range DeepestFirst(Copies(mounts, devices)) {
-		if err := unix.Unmount(m.Mountpoint, unix.UMOUNT_NOFOLLOW); err != nil {
+		// a container that starts leaves its copies behind when it changes its root
+		if err := unix.Unmount(m.Mountpoint, unix.UMOUNT_NOFOLLOW); err != nil && !NotMounted(err) {
 			return &os.PathError{Op: "unmount", Path: m.Mountpoint, Err: err}
 		}
 	}
