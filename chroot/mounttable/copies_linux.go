@@ -62,6 +62,9 @@ func DescribeOverlays(root string) []string {
 // service of the host that starts during a build, and every command that creates a
 // namespace, gets a copy of all mounts, and the disk stays in use as long as the copy
 // exists. A process that uses none of it need not be ended for that.
+//
+// A copy that has no path at the moment stays, and is no error: a container that starts drops
+// its copies when it changes its root.
 func UnmountCopies(device string, number uint64, log func(format string, args ...any)) error {
 	devices := map[uint64]bool{number: true}
 	var stuck []error
@@ -69,9 +72,15 @@ func UnmountCopies(device string, number uint64, log func(format string, args ..
 		if len(Copies(n.Mounts, devices)) == 0 {
 			return
 		}
-		process := procfs.Describe(n.PID)
-		log("unmounting %s in the mount namespace of %s", device, process)
-		if err := n.Do(func(self *os.File) error { return unmountCopies(self, devices) }); err != nil {
+		process, unmounted := procfs.Describe(n.PID), false
+		err := n.Do(func(self *os.File) (err error) {
+			unmounted, err = unmountCopies(self, devices)
+			return err
+		})
+		if unmounted {
+			log("unmounted %s in the mount namespace of %s", device, process)
+		}
+		if err != nil {
 			stuck = append(stuck, fmt.Errorf("in the mount namespace of %s: %w", process, err))
 		}
 	})
@@ -79,23 +88,25 @@ func UnmountCopies(device string, number uint64, log func(format string, args ..
 }
 
 // unmountCopies unmounts file systems, and everything below them, in the namespace of the
-// thread whose directory in /proc is self.
-func unmountCopies(self *os.File, devices map[uint64]bool) error {
+// thread whose directory in /proc is self. It reports whether anything was unmounted.
+func unmountCopies(self *os.File, devices map[uint64]bool) (unmounted bool, err error) {
 	fd, err := unix.Openat(int(self.Fd()), "mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return false, err
 	}
 	list := os.NewFile(uintptr(fd), "mountinfo")
 	defer list.Close()
 	mounts, err := mountinfo.GetMountsFromReader(list, nil)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, m := range DeepestFirst(Copies(mounts, devices)) {
-		// a container that starts leaves its copies behind when it changes its root
-		if err := unix.Unmount(m.Mountpoint, unix.UMOUNT_NOFOLLOW); err != nil && !NotMounted(err) {
-			return &os.PathError{Op: "unmount", Path: m.Mountpoint, Err: err}
+		switch err := unix.Unmount(m.Mountpoint, unix.UMOUNT_NOFOLLOW); {
+		case err == nil:
+			unmounted = true
+		case !NotMounted(err):
+			return unmounted, &os.PathError{Op: "unmount", Path: m.Mountpoint, Err: err}
 		}
 	}
-	return nil
+	return unmounted, nil
 }

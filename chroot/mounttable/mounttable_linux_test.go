@@ -236,10 +236,27 @@ func TestUnmountCopies(t *testing.T) {
 	}
 }
 
-// unshared starts a process with a mount namespace of its own, and returns its ID.
-func unshared(t *testing.T) (pid string) {
+// TestUnmountHiddenCopies: a copy whose path no longer leads to it, as while a container changes its root, is no error, and is
+// not reported as unmounted.
+func TestUnmountHiddenCopies(t *testing.T) {
+	parent := testdir.New(t)
+	dir := parent + "/mount"
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mount(t, "tmpfs", dir, "")
+	unshared(t, "mount -t tmpfs none "+parent)
+	log := func(format string, args ...any) { t.Errorf("logged: "+format, args...) }
+	if err := mounttable.UnmountCopies("the device", device(t, dir), log); err != nil {
+		t.Error(err)
+	}
+}
+
+// unshared starts a process with a mount namespace of its own, in which it has run some commands, and returns its ID.
+func unshared(t *testing.T, commands ...string) (pid string) {
 	t.Helper()
-	cmd := exec.Command("unshare", "--mount", "sh", "-c", "echo ready && exec sleep 1000")
+	script := strings.Join(append(commands, "echo ready", "exec sleep 1000"), " && ")
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", script)
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
