@@ -19,8 +19,8 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/chroot"
 )
 
-// screen is a Packer UI for tests. It records its output. It returns the answers of a list, one
-// for each question; when the list is empty, Ask does not return.
+// screen is a Packer UI for tests. It records the output and the questions. Each question gets the next answer. Without
+// one, Ask waits for ever, or fails if mute is set.
 type screen struct {
 	packersdk.Ui
 	mu      sync.Mutex

@@ -121,7 +121,7 @@ source "amazon-chroot" "web" {
   ebs_direct = true
   source_ami = "ami-e81d5881"
   ami_name   = "contained"
-  post_mount_commands  = ["device={{.Device}}; read disk < /sys/block/$${device##*/}/loop/backing_file; echo $disk > /work/disk; echo /dev/* > /work/during"]
+  post_mount_commands  = ["device={{.Device}}; read disk < /sys/block/$${device##*/}/loop/backing_file; echo $disk > `+c.Workdir+`/disk; echo /dev/* > `+c.Workdir+`/during"]
   `+options+`
 }
 build {
@@ -136,7 +136,8 @@ build {
 // watched returns the page's command in a shell, which lists the container's nodes before and after it, and calls the
 // commands between.
 func (c contained) watched(between string) []string {
-	return []string{"sh", "-c", "echo /dev/* > /work/before; " + strings.Join(c.Args, " ") + "; status=$?; " + between + " echo /dev/* > /work/after; exit $status"}
+	return []string{"sh", "-c", fmt.Sprintf("echo /dev/* > %[1]s/before; %[2]s; status=$?; %[3]s echo /dev/* > %[1]s/after; exit $status",
+		c.Workdir, strings.Join(c.Args, " "), between)}
 }
 
 // words returns the words in a file of the working directory.
@@ -241,7 +242,7 @@ source "amazon-chroot" "web" {
   root_device_name         = "xvda"
   ami_block_device_mappings { device_name = "xvda" }
   `+commands+`
-  post_mount_commands = ["cp -a /work/root/. {{.MountPath}}/"]
+  post_mount_commands = ["cp -a `+c.Workdir+`/root/. {{.MountPath}}/"]
 }
 build {
   sources = ["source.amazon-chroot.web"]
@@ -305,8 +306,8 @@ func (c contained) begin(args ...string) *harness.Contained {
 	return p
 }
 
-// TestContainerKilled kills all processes of a container. The kernel removes everything on the host, and another
-// container with the same volumes removes what is left in the cloud.
+// TestContainerKilled kills all processes of a container. The kernel then removes the mounts and devices of its build, and
+// reap in another container with the same volumes deletes the build's snapshot.
 func TestContainerKilled(t *testing.T) {
 	c := inContainer(t)
 	before := c.Inventory()
