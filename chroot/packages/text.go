@@ -17,62 +17,62 @@ const longestLine = 1 << 20
 // readDpkg reads a dpkg status file: paragraphs of fields, as in deb822(5). Only installed packages are
 // returned, and not those of which only the configuration is left.
 func readDpkg(r io.Reader) ([]Package, error) {
+	return readParagraphs(r, dpkgField, func(fields map[string]string) (p Package, installed bool) {
+		status := strings.Fields(fields["status"])
+		p = Package{Manager: "dpkg", Name: fields["package"], Version: fields["version"], Arch: fields["architecture"]}
+		return p, len(status) == 3 && status[2] == "installed"
+	})
+}
+
+// dpkgField returns the name of the field that begins in a line, in lower case, and its value. The name is
+// empty if the field is not needed, or the line continues one.
+func dpkgField(line string) (name, value string) {
+	name, value, ok := strings.Cut(line, ":")
+	if !ok {
+		return "", ""
+	}
+	switch name = strings.ToLower(name); name {
+	case "package", "version", "architecture", "status":
+		return name, strings.TrimSpace(value)
+	}
+	return "", ""
+}
+
+// readApk reads a database of apk: paragraphs of lines such as P:busybox.
+func readApk(r io.Reader) ([]Package, error) {
+	return readParagraphs(r, apkField, func(fields map[string]string) (p Package, installed bool) {
+		return Package{Manager: "apk", Name: fields["P"], Version: fields["V"], Arch: fields["A"]}, true
+	})
+}
+
+// apkField returns the name and the value of a field. The name is empty if the field is not needed.
+func apkField(line string) (name, value string) {
+	name, value, _ = strings.Cut(line, ":")
+	switch name {
+	case "P", "V", "A":
+		return name, value
+	}
+	return "", ""
+}
+
+// readParagraphs reads paragraphs of fields, which empty lines separate, and returns their packages. If a
+// paragraph has a field twice, the last one counts.
+func readParagraphs(r io.Reader, field func(line string) (name, value string), of func(fields map[string]string) (p Package, installed bool)) ([]Package, error) {
 	var all []Package
-	p, status := Package{Manager: "dpkg"}, ""
+	fields := map[string]string{}
 	end := func() error {
-		if fields := strings.Fields(status); p.valid() && len(fields) == 3 && fields[2] == "installed" {
+		if p, installed := of(fields); installed && p.valid() {
 			all = append(all, p)
 		}
-		p, status = Package{Manager: "dpkg"}, ""
+		clear(fields)
 		return tooMany(all)
 	}
 	err := eachLine(r, func(line string) error {
 		if strings.TrimSpace(line) == "" {
 			return end()
 		}
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") {
-			return nil // the continuation of a field
-		}
-		value = strings.TrimSpace(value)
-		switch strings.ToLower(name) {
-		case "package":
-			p.Name = value
-		case "version":
-			p.Version = value
-		case "architecture":
-			p.Arch = value
-		case "status":
-			status = value
-		}
-		return nil
-	})
-	return all, errors.Join(err, end())
-}
-
-// readApk reads a database of apk: paragraphs of lines such as P:busybox.
-func readApk(r io.Reader) ([]Package, error) {
-	var all []Package
-	p := Package{Manager: "apk"}
-	end := func() error {
-		if p.valid() {
-			all = append(all, p)
-		}
-		p = Package{Manager: "apk"}
-		return tooMany(all)
-	}
-	err := eachLine(r, func(line string) error {
-		if line == "" {
-			return end()
-		}
-		name, value, _ := strings.Cut(line, ":")
-		switch name {
-		case "P":
-			p.Name = value
-		case "V":
-			p.Version = value
-		case "A":
-			p.Arch = value
+		if name, value := field(line); name != "" {
+			fields[name] = value
 		}
 		return nil
 	})

@@ -28,42 +28,45 @@ func Make(path string, number uint64) error {
 // missing, replaces those of other devices, and removes those of partitions that do not exist. It
 // does nothing if the kernel maintains the directory.
 func Sync(device string) error {
-	if Maintained(device) {
-		return nil
-	}
-	defer lock()()
-	have, err := partitions(device)
-	if err != nil {
-		return fmt.Errorf("cannot list the partitions of %s: %w", device, err)
-	}
-	var errs []error
-	for n, number := range have {
-		errs = append(errs, makeNode(PartitionPath(device, n), number))
-	}
-	return errors.Join(append(errs, prune(device, have))...)
+	return maintain(device, func() error {
+		have, err := partitions(device)
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for n, number := range have {
+			errs = append(errs, makeNode(PartitionPath(device, n), number))
+		}
+		return errors.Join(append(errs, prune(device, have))...)
+	})
 }
 
-// Remove removes the nodes of a disk's partitions. It must be called before the disk can become another one, whose partitions
-// have the same nodes. It does nothing if the kernel maintains the directory.
-func Remove(device string) error {
-	if Maintained(device) {
-		return nil
-	}
-	defer lock()()
-	return prune(device, nil)
-}
-
-// Prune removes the nodes of partitions that a disk does not have. It does nothing if the kernel maintains the directory.
+// Prune removes the nodes of partitions that a disk does not have. It does nothing if the kernel
+// maintains the directory.
 func Prune(device string) error {
+	return maintain(device, func() error {
+		have, err := partitions(device)
+		if err != nil {
+			return err
+		}
+		return prune(device, have)
+	})
+}
+
+// Remove removes the nodes of all partitions of a disk. It must be called before the kernel can use
+// the device for another disk. It does nothing if the kernel maintains the directory.
+func Remove(device string) error {
+	return maintain(device, func() error { return prune(device, nil) })
+}
+
+// maintain calls a function that changes the nodes of a disk's partitions, while the directory is
+// locked.
+func maintain(device string, change func() error) error {
 	if Maintained(device) {
 		return nil
 	}
 	defer lock()()
-	have, err := partitions(device)
-	if err != nil {
-		return fmt.Errorf("cannot list the partitions of %s: %w", device, err)
-	}
-	return prune(device, have)
+	return change()
 }
 
 // followEvery is the interval of Follow. A script that creates a partition and waits for its node
@@ -169,10 +172,9 @@ func partitions(device string) (map[int]uint64, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot list the partitions of %s: %w", device, err)
 	}
-	dir := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(number), unix.Minor(number))
-	entries, err := filepath.Glob(dir + "/*/partition")
+	entries, err := filepath.Glob(fmt.Sprintf("/sys/dev/block/%d:%d/*/partition", unix.Major(number), unix.Minor(number)))
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +185,7 @@ func partitions(device string) (map[int]uint64, error) {
 			continue // it is gone by now
 		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("cannot list the partitions of %s: %w", device, err)
 		}
 		have[n] = number
 	}
@@ -193,21 +195,26 @@ func partitions(device string) (map[int]uint64, error) {
 // partition reads the directory of a partition in sysfs.
 func partition(dir string) (n int, number uint64, err error) {
 	text, err := os.ReadFile(filepath.Join(dir, "partition"))
-	if err != nil {
-		return 0, 0, err
+	if err == nil {
+		n, err = strconv.Atoi(strings.TrimSpace(string(text)))
 	}
-	if n, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
-		return 0, 0, err
+	if err == nil {
+		number, err = Number(dir)
 	}
-	text, err = os.ReadFile(filepath.Join(dir, "dev"))
+	return n, number, err
+}
+
+// Number returns the number of the block device that has a directory in sysfs.
+func Number(dir string) (uint64, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "dev"))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	var major, minor uint32
 	if _, err := fmt.Sscanf(string(text), "%d:%d", &major, &minor); err != nil {
-		return 0, 0, err
+		return 0, fmt.Errorf("cannot read the device number %.20q of %s: %w", text, dir, err)
 	}
-	return n, unix.Mkdev(major, minor), nil
+	return unix.Mkdev(major, minor), nil
 }
 
 // prune removes the nodes of partitions that a disk does not have.

@@ -85,11 +85,11 @@ const nodeTimeout = 5 * time.Second
 // Open opens the node of a device, which may appear later than the device. In the /dev of a container
 // it may have to be created.
 func Open(path string) (*os.File, error) {
-	number, err := numberOf(path)
-	if err == nil {
-		err = devnode.Make(path, number)
-	}
+	number, err := devnode.Number("/sys/block/" + filepath.Base(path))
 	if err != nil {
+		return nil, fmt.Errorf("cannot find the number of %s: %w", path, err)
+	}
+	if err := devnode.Make(path, number); err != nil {
 		return nil, err
 	}
 	for deadline := time.Now().Add(nodeTimeout); ; time.Sleep(5 * time.Millisecond) {
@@ -98,19 +98,6 @@ func Open(path string) (*os.File, error) {
 			return dev, devnode.Explain(err, number)
 		}
 	}
-}
-
-// numberOf returns the number of the loop device that has a node.
-func numberOf(path string) (uint64, error) {
-	raw, err := os.ReadFile("/sys/block/" + filepath.Base(path) + "/dev")
-	if err != nil {
-		return 0, fmt.Errorf("cannot find the number of %s: %w", path, err)
-	}
-	var major, minor uint32
-	if _, err := fmt.Sscanf(string(raw), "%d:%d", &major, &minor); err != nil {
-		return 0, fmt.Errorf("cannot read the number of %s: %w", path, err)
-	}
-	return unix.Mkdev(major, minor), nil
 }
 
 // IsNode reports whether a path is that of the node of a loop device.

@@ -101,8 +101,7 @@ var ErrInUse = errors.New("the device is in use")
 // afterwards.
 func (d *Device) Detach(ctx context.Context) error {
 	path, name := d.Path(), d.name
-	d.finish()
-	removed := devnode.Remove(path) // now, because another process can take the device as soon as it is free
+	removed := d.finish()
 	err := unix.IoctlSetInt(int(d.dev.Fd()), unix.LOOP_CLR_FD, 0)
 	d.dev.Close()
 	if err != nil && !errors.Is(err, unix.ENXIO) {
@@ -113,19 +112,21 @@ func (d *Device) Detach(ctx context.Context) error {
 
 // Release closes the device without detaching it: the kernel does so as soon as it is unused.
 func (d *Device) Release() {
-	d.finish()
+	_ = d.finish()
 	d.dev.Close()
 }
 
-// finish ends the maintenance of nodes, and sets the read-ahead to its value before the device was
-// attached. Newer kernels do the latter too when the device is attached the next time.
-func (d *Device) finish() {
+// finish removes the nodes of partitions, because another process can take the device as soon as it
+// is free, and sets the read-ahead to its value before the device was attached. Newer kernels do the
+// latter too when the device is attached the next time.
+func (d *Device) finish() error {
 	if d.unfollow != nil {
 		d.unfollow()
 	}
 	if d.readAhead > 0 {
 		_ = unix.IoctlSetInt(int(d.dev.Fd()), unix.BLKRASET, d.readAhead)
 	}
+	return devnode.Remove(d.Path())
 }
 
 // Detached waits until the device at a path is no longer attached to the file with a name.
