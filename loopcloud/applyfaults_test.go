@@ -76,21 +76,29 @@ func (f *dialectHandler) afterItsRules(then func()) {
 	then()
 }
 
-func TestDelayEndsWithTheClient(t *testing.T) {
-	f, _, url := serveEcho(t)
-	f.rules.Add(fault.Rule{Delay: fault.Duration(time.Hour), Times: 1})
+// disconnects makes a call whose client disconnects after the last rule was used, and waits until the call
+// has ended. The test's own time limit is the bound.
+func (f *dialectHandler) disconnects(t *testing.T, url string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader("Act"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	go f.afterItsRules(cancel)
 	if _, err := http.DefaultClient.Do(req); !errors.Is(err, context.Canceled) {
-		t.Fatalf("the error is %v", err)
+		t.Errorf("the error is %v", err)
 	}
-	for len(f.calls.List()) == 0 { // the test's own time limit is the bound
+	for len(f.calls.List()) == 0 {
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// TestDelayEndsWithTheClient: a call that is delayed ends when its client disconnects.
+func TestDelayEndsWithTheClient(t *testing.T) {
+	f, _, url := serveEcho(t)
+	f.rules.Add(fault.Rule{Delay: fault.Duration(time.Hour), Times: 1})
+	f.disconnects(t, url)
 }
 
 // TestCutResponse checks that a cut response has the full length in its header and half of the
@@ -111,18 +119,7 @@ func TestHangingCall(t *testing.T) {
 		t.Run(string(when), func(t *testing.T) {
 			f, e, url := serveEcho(t)
 			f.rules.Add(fault.Rule{Hang: when, Times: 1})
-			ctx, cancel := context.WithCancel(t.Context())
-			req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader("Act"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			go f.afterItsRules(cancel)
-			if _, err := http.DefaultClient.Do(req); !errors.Is(err, context.Canceled) {
-				t.Errorf("the error is %v", err)
-			}
-			for len(f.calls.List()) == 0 { // the test's own time limit is the bound
-				time.Sleep(time.Millisecond)
-			}
+			f.disconnects(t, url)
 			if did := e.did.Load(); did != want || f.calls.List()[0].Status != 0 {
 				t.Errorf("it was done %d times: %+v", did, f.calls.List())
 			}

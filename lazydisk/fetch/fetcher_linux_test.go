@@ -238,12 +238,9 @@ func TestSequentialReads(t *testing.T) {
 		s.Prefetch(index*block.Size, block.Size)
 		wantRead(t, s, index)
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		if n, most := source.Requests(); n == 98 && most == 1 {
-			break // 50 blocks and 48 ahead
-		} else if time.Now().After(deadline) {
-			t.Fatalf("%d requests, %d for a block", n, most)
-		}
+	wantRequests(t, source, 50+48) // 48 are ahead
+	if _, most := source.Requests(); most != 1 {
+		t.Errorf("%d requests for a block", most)
 	}
 	if got := s.Stats(); got.Prefetched == 0 {
 		t.Errorf("the figures are %+v", got)
@@ -265,6 +262,20 @@ func TestRandomReads(t *testing.T) {
 	}
 }
 
+// wantRequests waits until a source has got a number of requests, and fails if there are more.
+func wantRequests(t *testing.T, source *sourcetest.Source, want int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		n, _ := source.Requests()
+		if n == want {
+			return
+		}
+		if n > want || time.Now().After(deadline) {
+			t.Fatalf("%d requests, want %d", n, want)
+		}
+	}
+}
+
 // TestPartialReads: reads of parts of adjacent blocks request at most as many blocks ahead as were read.
 func TestPartialReads(t *testing.T) {
 	source := sourcetest.Pattern(all)
@@ -280,13 +291,7 @@ func TestPartialReads(t *testing.T) {
 		s.Prefetch(100*block.Size+n*part, part)
 		wantRead(t, s, 100+n/8)
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		if n, _ := source.Requests(); n == 24+3+3 {
-			break
-		} else if time.Now().After(deadline) || n > 24+3+3 {
-			t.Fatalf("%d requests", n)
-		}
-	}
+	wantRequests(t, source, 24+3+3)
 }
 
 // TestSwappedReads: a sequential read is recognized if its requests arrive in the wrong order.
@@ -300,13 +305,7 @@ func TestSwappedReads(t *testing.T) {
 		s.Prefetch(index*block.Size, block.Size)
 		wantRead(t, s, index)
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		if n, _ := source.Requests(); n == 19 {
-			return // 10 blocks, and 9 ahead of the first one that arrived
-		} else if time.Now().After(deadline) {
-			t.Fatalf("%d requests", n)
-		}
-	}
+	wantRequests(t, source, 10+9) // 9 are ahead of the first one that arrived
 }
 
 // TestTwoStreams: two interleaved sequential reads are both recognized.
@@ -321,13 +320,7 @@ func TestTwoStreams(t *testing.T) {
 		s.Prefetch((500+index)*block.Size, block.Size)
 		wantRead(t, s, 500+index)
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		if n, _ := source.Requests(); n == 40 {
-			return // 10 blocks and 10 ahead, twice
-		} else if time.Now().After(deadline) {
-			t.Fatalf("%d requests", n)
-		}
-	}
+	wantRequests(t, source, 2*(10+10)) // 10 are ahead
 }
 
 // TestFailedPrefetch: a prefetch that fails does not fail the fetcher, and the read that needs the block
