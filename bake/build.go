@@ -31,7 +31,7 @@ func Build(ctx context.Context, cloud Cloud, machine Machine, plan Plan, report 
 	b.cancel = cancel
 	defer b.closed() // before cancel: the clean-up after other builds goes on
 	defer b.emitRequests(ctx)
-	defer b.tellOutcome(ctx)
+	defer b.reportOutcome(ctx)
 	var result Result
 	err := b.inOrder(guarded, b.steps(&result))
 	if err == nil {

@@ -187,8 +187,8 @@ func (d *directDisk) take(ctx context.Context) error {
 	if err := d.detach(ctx); err != nil {
 		return err
 	}
-	attended, begun := attend(ctx, fmt.Sprintf("the upload to %s", d.started.value().Snapshot)), time.Now()
-	defer attended.end()
+	long, begun := reportWait(ctx, fmt.Sprintf("the upload to %s", d.started.value().Snapshot)), time.Now()
+	defer long.end()
 	up, err := d.b.store.Upload(ctx, UploadSpec{Snapshot: d.started.value().Snapshot, Basis: d.from.basis, Changes: d.opened.Changes})
 	if err != nil {
 		return err

@@ -68,8 +68,8 @@ func (o eventful) Mount(ctx context.Context, spec chroot.MountSpec) (Mounted, er
 // Find implements Machine.
 func (o eventful) Find(ctx context.Context, q disk.Query) (DevicePath, error) {
 	wait := event.Wait{What: "the device of " + q.Volume, State: "not present"}
-	attended, begun := attend(ctx, wait.What), time.Now()
-	defer attended.end()
+	long, begun := reportWait(ctx, wait.What), time.Now()
+	defer long.end()
 	path, err := o.Machine.Find(ctx, q)
 	if err == nil {
 		wait.State, wait.Done = "present as "+string(path), true
@@ -81,8 +81,8 @@ func (o eventful) Find(ctx context.Context, q disk.Query) (DevicePath, error) {
 
 // Leave implements Machine.
 func (o eventful) Leave(ctx context.Context, path string) error {
-	attended, begun := attend(ctx, path+" to be unmounted"), time.Now()
-	defer attended.end()
+	long, begun := reportWait(ctx, path+" to be unmounted"), time.Now()
+	defer long.end()
 	err := o.Machine.Leave(ctx, path)
 	event.Emit(ctx, event.Mount{Target: path, Took: time.Since(begun), Err: err})
 	return err

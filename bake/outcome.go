@@ -13,8 +13,8 @@ var passingKinds = []string{
 	reservationAct{}.kind(), attachmentAct{}.kind(), mountAct{}.kind(), diskAct{}.kind(), directMountAct{}.kind(),
 }
 
-// tellOutcome emits an event for each resource of the build.
-func (b *build) tellOutcome(ctx context.Context) {
+// reportOutcome emits an event for each resource of the build.
+func (b *build) reportOutcome(ctx context.Context) {
 	for _, e := range b.ledger.Entries() {
 		a := e.Act()
 		fate := b.fate(e)

@@ -66,7 +66,7 @@ func TestWaitsOfMachineAreReported(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var heard goesOn
 		ctx := event.Listen(t.Context(), &heard)
-		a := attend(ctx, "the device of vol-1")
+		a := reportWait(ctx, "the device of vol-1")
 		time.Sleep(15 * time.Second)
 		a.end()
 		time.Sleep(time.Hour)

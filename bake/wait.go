@@ -174,8 +174,8 @@ func (u *undoer) watch(ctx context.Context, pace Pace, kind, what string, observ
 func (p Pace) until(ctx context.Context, s schedule, what string, observe observer) error {
 	s.begin(p)
 	w := waiting{what: what, begun: time.Now(), progress: time.Now(), told: observation{percent: -1}, seen: observation{state: "not seen yet"}}
-	attended := attend(ctx, what)
-	defer attended.end()
+	long := reportWait(ctx, what)
+	defer long.end()
 	pause := s.first()
 	for attempt := 1; ; attempt++ {
 		if err := sleep(ctx, pause); err != nil {
@@ -190,7 +190,7 @@ func (p Pace) until(ctx context.Context, s schedule, what string, observe observ
 			s.end()
 			return nil
 		}
-		attended.seen(w.seen.named(), w.seen.percent)
+		long.observed(w.seen.named(), w.seen.percent)
 		if p.spent(attempt, time.Since(w.progress)) {
 			return w.ended(ctx, attempt, w.gaveUp(attempt))
 		}

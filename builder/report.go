@@ -31,9 +31,9 @@ func (c *Config) checkReportName() []error {
 	return nil
 }
 
-// tell prints the summary of a build that has ended, and writes its report if the user wants that. A
+// reportBuild prints the summary of a build that has ended, and writes its report if the user wants that. A
 // report that cannot be written does not fail the build.
-func (r *run) tell(artifact *Artifact, failure error) report.Report {
+func (r *run) reportBuild(artifact *Artifact, failure error) report.Report {
 	all, err := r.recorder.Report(r.info(), artifact.images(), failure).Redacted(Redact)
 	if err != nil {
 		r.report.Warn("cannot report the build: %v", err)

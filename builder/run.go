@@ -124,7 +124,7 @@ func Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook, job Job) (pa
 		return nil, err
 	}
 	artifact, err := r.make(logged(ctx, r.report, r.recorder))
-	all := r.tell(artifact, err)
+	all := r.reportBuild(artifact, err)
 	if err != nil {
 		return nil, err
 	}
