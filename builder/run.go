@@ -67,8 +67,8 @@ type Host struct {
 	Bake func(context.Context, bake.Cloud, bake.Machine, bake.Plan, bake.Reporter) (bake.Result, error)
 }
 
-// withDefaults fills in zero fields; log is told of the machine's own decisions, and ended, if it is not nil,
-// instead of it of holders of the root that the machine ends.
+// withDefaults fills in zero fields. log is called with each decision of the machine. If ended is not nil, it is
+// called instead with each holder of the root that the machine ends.
 func (h Host) withDefaults(log, ended func(format string, args ...any)) Host {
 	h.GOOS = cmp.Or(h.GOOS, runtime.GOOS)
 	if h.Machine == nil {

@@ -14,15 +14,15 @@ import (
 	"github.com/packer-chroot/packer-plugin-chroot/builder"
 )
 
-// transportError is that no whole answer came. The call may have been made.
+// transportError is the error of a call without a complete response. The cloud may have executed the call.
 type transportError struct{ err error }
 
 func (f *transportError) Error() string { return f.err.Error() }
 
 func (f *transportError) Unwrap() error { return f.err }
 
-// wrongTLS means that the endpoint speaks another protocol than was asked for,
-// or that its certificate is not accepted: no try will change that.
+// wrongTLS reports whether the endpoint uses another protocol than the request, or has a certificate
+// that is not accepted. Another attempt would have the same result.
 func (f *transportError) wrongTLS() bool {
 	var (
 		cert   *tls.CertificateVerificationError
@@ -37,20 +37,19 @@ func (f *transportError) wrongHost() bool {
 	return errors.As(f.err, &unknown) && unknown.IsNotFound
 }
 
-// maxAnswer bounds how much of an answer is read, in bytes.
+// maxAnswer is the maximum size of a response in bytes.
 const maxAnswer = 64 << 20
 
-// refusing turns every answer but a success into a refusal, and every answer that
-// did not come into a transportError.
+// refusing returns a refusal for every response that is no success, and a transportError if there is
+// no complete response.
 type refusing struct {
 	next http.RoundTripper
-	// heard is told the identity of the cloud.
+	// heard records the identity of the cloud.
 	heard *builder.Identity
 }
 
-// RoundTrip returns an error for a refusal, which is more than the contract of
-// http.RoundTripper grants; operation.once, through the signer, is its only caller.
-// The body is read here, so that a broken one is a transportError too.
+// RoundTrip implements http.RoundTripper, except that a refusal is an error. operation.once, through
+// the signer, is its only caller. It reads the body, so that an incomplete one is a transportError too.
 func (t refusing) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(req)
 	if err != nil {
@@ -70,11 +69,12 @@ func (t refusing) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// newRefusal returns the refusal in a response.
 func newRefusal(resp *http.Response, body []byte) *refusal {
 	r := &refusal{Status: resp.StatusCode, Skew: skew(resp)}
 	var answer struct {
 		Errors []struct{ Code, Type, Details string }
-		// ResponseContext is in every answer of the API.
+		// ResponseContext is in every response of the API.
 		ResponseContext struct {
 			RequestID string `json:"RequestId"`
 		}
@@ -99,7 +99,7 @@ func skew(resp *http.Response) time.Duration {
 	return time.Until(at)
 }
 
-// excerpt is the beginning of a body that nobody expected, on one line.
+// excerpt returns the beginning of an unexpected body, on one line.
 func excerpt(body []byte) string {
 	s := strings.Join(strings.Fields(string(body)), " ")
 	if len(s) > 200 {
